@@ -1,0 +1,306 @@
+//! How a checkpoint is written: as a document of MongoDB, and as JSON that a person can read.
+//! Reading is strict: what does not say everything is an error, never a checkpoint with gaps.
+
+use bson::{Bson, DateTime, Document, Timestamp, doc};
+use serde::{Deserialize, Serialize};
+
+use crate::{Checkpoint, ResumeToken, TokenError};
+
+/// Why a stored checkpoint cannot be read, or one cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// A field is missing or of another type.
+    #[error("`{field}` is missing or not {expected}")]
+    Field {
+        /// Its name.
+        field: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The token is none.
+    #[error("`token` cannot be decoded: {0}")]
+    Token(#[from] TokenError),
+    /// Token and time contradict each other: one of them was changed.
+    #[error("`cluster_time` is not the time of `token`")]
+    Contradiction,
+    /// Not the JSON that was expected.
+    #[error("not the JSON of a checkpoint: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Not a date with a time zone, or one outside the years 0 to 9999.
+    #[error("`{field}` is no date in the form of RFC 3339")]
+    Date {
+        /// The field's name.
+        field: &'static str,
+    },
+}
+
+impl Checkpoint {
+    /// The document of spec 03, "Checkpoints", without its `_id`.
+    #[must_use]
+    pub fn to_document(&self) -> Document {
+        doc! {
+            "token": self.token.to_document(),
+            "cluster_time": self.cluster_time,
+            "wall_time": self.wall_time,
+            "term": self.term,
+            "fingerprint": &self.fingerprint,
+            "events": self.events,
+            "updated_at": self.updated_at,
+        }
+    }
+
+    /// Reads what [`Checkpoint::to_document`] wrote; other fields are ignored.
+    ///
+    /// # Errors
+    /// See [`FormatError`].
+    pub fn from_document(document: &Document) -> Result<Self, FormatError> {
+        let missing = |field, expected| move |_| FormatError::Field { field, expected };
+        let integer = |field| {
+            let number = document.get(field).and_then(integer);
+            number.ok_or(FormatError::Field { field, expected: "an integer" })
+        };
+        let wall_time = match document.get("wall_time") {
+            None | Some(Bson::Null) => None,
+            Some(Bson::DateTime(date)) => Some(*date),
+            Some(_) => return Err(FormatError::Field { field: "wall_time", expected: "a date" }),
+        };
+        Self {
+            token: ResumeToken::from_document(document.get_document("token").map_err(missing("token", "a document"))?)?,
+            cluster_time: document.get_timestamp("cluster_time").map_err(missing("cluster_time", "a timestamp"))?,
+            wall_time,
+            term: integer("term")?,
+            fingerprint: document.get_str("fingerprint").map_err(missing("fingerprint", "a string"))?.to_owned(),
+            events: integer("events")?,
+            updated_at: *document.get_datetime("updated_at").map_err(missing("updated_at", "a date"))?,
+        }
+        .consistent()
+    }
+
+    /// One JSON object, for `tokens export` and the file store: see the crate's README.
+    ///
+    /// # Errors
+    /// [`FormatError::Date`] for a date outside the years 0 to 9999.
+    pub fn to_json(&self) -> Result<String, FormatError> {
+        Ok(serde_json::to_string_pretty(&Json::of(self)?)? + "\n")
+    }
+
+    /// Reads what [`Checkpoint::to_json`] wrote; other fields are ignored.
+    ///
+    /// # Errors
+    /// See [`FormatError`].
+    pub fn from_json(json: &str) -> Result<Self, FormatError> {
+        serde_json::from_str::<Json>(json)?.checkpoint()
+    }
+
+    /// One line of the history file, with its line feed.
+    pub(crate) fn to_history_line(&self) -> Result<String, FormatError> {
+        let line = HistoryLine { id: self.history_id(), checkpoint: Json::of(self)? };
+        Ok(serde_json::to_string(&line)? + "\n")
+    }
+
+    fn consistent(self) -> Result<Self, FormatError> {
+        match self.cluster_time == self.token.cluster_time() {
+            true => Ok(self),
+            false => Err(FormatError::Contradiction),
+        }
+    }
+}
+
+/// A whole number, whatever its type: a shell writes `1` as a double.
+pub(crate) fn integer(number: &Bson) -> Option<i64> {
+    match number {
+        Bson::Int32(number) => Some(i64::from(*number)),
+        Bson::Int64(number) => Some(*number),
+        Bson::Double(number) if number.fract() == 0.0 => Some(*number as i64),
+        _ => None,
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Json {
+    /// Relaxed Extended JSON, which is plain JSON unless the token has type bits.
+    token: serde_json::Value,
+    cluster_time: JsonTimestamp,
+    wall_time: Option<String>,
+    term: i64,
+    fingerprint: String,
+    events: i64,
+    updated_at: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct JsonTimestamp {
+    t: u32,
+    i: u32,
+}
+
+#[derive(Serialize)]
+struct HistoryLine {
+    id: String,
+    #[serde(flatten)]
+    checkpoint: Json,
+}
+
+impl Json {
+    fn of(checkpoint: &Checkpoint) -> Result<Self, FormatError> {
+        let Timestamp { time, increment } = checkpoint.cluster_time;
+        Ok(Self {
+            token: Bson::Document(checkpoint.token.to_document()).into_relaxed_extjson(),
+            cluster_time: JsonTimestamp { t: time, i: increment },
+            wall_time: checkpoint.wall_time.map(|date| write_date("wall_time", date)).transpose()?,
+            term: checkpoint.term,
+            fingerprint: checkpoint.fingerprint.clone(),
+            events: checkpoint.events,
+            updated_at: write_date("updated_at", checkpoint.updated_at)?,
+        })
+    }
+
+    fn checkpoint(self) -> Result<Checkpoint, FormatError> {
+        let token = Bson::try_from(self.token).ok();
+        let token = token.as_ref().and_then(Bson::as_document);
+        let token = token.ok_or(FormatError::Field { field: "token", expected: "an object" })?;
+        Checkpoint {
+            token: ResumeToken::from_document(token)?,
+            cluster_time: Timestamp { time: self.cluster_time.t, increment: self.cluster_time.i },
+            wall_time: self.wall_time.map(|date| read_date("wall_time", &date)).transpose()?,
+            term: self.term,
+            fingerprint: self.fingerprint,
+            events: self.events,
+            updated_at: read_date("updated_at", &self.updated_at)?,
+        }
+        .consistent()
+    }
+}
+
+fn write_date(field: &'static str, date: DateTime) -> Result<String, FormatError> {
+    date.try_to_rfc3339_string().map_err(|_| FormatError::Date { field })
+}
+
+fn read_date(field: &'static str, date: &str) -> Result<DateTime, FormatError> {
+    DateTime::parse_rfc3339_str(date).map_err(|_| FormatError::Date { field })
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::Binary;
+    use bson::spec::BinarySubtype;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn checkpoint() -> Checkpoint {
+        let token = ResumeToken::parse("826B056CD5000000032B0229296E04").unwrap();
+        Checkpoint {
+            cluster_time: token.cluster_time(),
+            token,
+            wall_time: Some(DateTime::from_millis(1_795_517_653_123)),
+            term: 3,
+            fingerprint: "abc".to_owned(),
+            events: 42,
+            updated_at: DateTime::from_millis(1_795_517_660_000),
+        }
+    }
+
+    #[test]
+    fn the_json_is_for_people() {
+        let json = r#"{
+  "token": {
+    "_data": "826B056CD5000000032B0229296E04"
+  },
+  "cluster_time": {
+    "t": 1795517653,
+    "i": 3
+  },
+  "wall_time": "2026-11-24T10:54:13.123Z",
+  "term": 3,
+  "fingerprint": "abc",
+  "events": 42,
+  "updated_at": "2026-11-24T10:54:20Z"
+}
+"#;
+        assert_eq!(checkpoint().to_json().unwrap(), json);
+        assert_eq!(Checkpoint::from_json(json).unwrap(), checkpoint());
+    }
+
+    #[test]
+    fn a_line_of_the_history_is_one_line_that_begins_with_its_id() {
+        let line = checkpoint().to_history_line().unwrap();
+        assert!(line.starts_with(r#"{"id":"1795517653-3","token":{"#), "{line}");
+        assert_eq!(line.find('\n'), Some(line.len() - 1));
+        assert_eq!(Checkpoint::from_json(&line).unwrap(), checkpoint());
+    }
+
+    #[test]
+    fn type_bits_survive_both_formats() {
+        let bits = Binary { subtype: BinarySubtype::Generic, bytes: vec![0x82, 0xC0, 0x1E] };
+        let token = doc! { "_data": checkpoint().token.data(), "_typeBits": bits };
+        let checkpoint = Checkpoint { token: ResumeToken::from_document(&token).unwrap(), ..checkpoint() };
+        assert_eq!(Checkpoint::from_document(&checkpoint.to_document()).unwrap(), checkpoint);
+        let read = Checkpoint::from_json(&checkpoint.to_json().unwrap()).unwrap();
+        assert_eq!(read.token.to_document(), token);
+    }
+
+    #[test]
+    fn numbers_that_a_shell_wrote_as_doubles_are_read() {
+        let mut document = checkpoint().to_document();
+        document.insert("term", 3.0);
+        document.insert("events", 42);
+        assert_eq!(Checkpoint::from_document(&document).unwrap(), checkpoint());
+    }
+
+    #[test]
+    fn only_the_wall_time_may_be_missing() {
+        let whole = checkpoint().to_document();
+        for field in ["token", "cluster_time", "wall_time", "term", "fingerprint", "events", "updated_at"] {
+            let mut document = whole.clone();
+            document.remove(field);
+            assert_eq!(Checkpoint::from_document(&document).is_ok(), field == "wall_time", "{field}");
+            document.insert(field, doc! { "of": "another type" });
+            let message = Checkpoint::from_document(&document).unwrap_err().to_string();
+            assert!(message.contains(field), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_is_not_the_token_s_is_refused() {
+        let mut document = checkpoint().to_document();
+        document.insert("cluster_time", Timestamp { time: 1, increment: 1 });
+        assert!(matches!(Checkpoint::from_document(&document), Err(FormatError::Contradiction)));
+    }
+
+    #[test]
+    fn json_that_is_something_else_is_refused() {
+        let json = checkpoint().to_json().unwrap();
+        let refused = |json: &str| Checkpoint::from_json(json).is_err();
+        assert!(refused("") && refused("null") && refused("[]") && refused("{}"));
+        assert!((1..json.trim_end().len()).all(|end| refused(&json[..end])), "a torn file");
+        assert!(refused(&json.replace("2026-11-24T10:54:20Z", "yesterday")));
+        assert!(refused(&json.replace("{\n    \"_data\": \"826B056CD5000000032B0229296E04\"\n  }", "\"82\"")));
+    }
+
+    #[test]
+    fn a_date_that_json_cannot_tell_is_refused() {
+        let checkpoint = Checkpoint { updated_at: DateTime::MAX, ..checkpoint() };
+        assert!(matches!(checkpoint.to_json(), Err(FormatError::Date { field: "updated_at" })));
+    }
+
+    proptest! {
+        #[test]
+        fn every_checkpoint_survives_both_formats(
+            time: u32, increment: u32, term: i64, events: i64, fingerprint: String,
+            wall_time in proptest::option::of(0_i64..253_402_300_799_999),
+        ) {
+            let token = ResumeToken::parse(format!("82{time:08X}{increment:08X}")).unwrap();
+            let wall_time = wall_time.map(DateTime::from_millis);
+            let cluster_time = token.cluster_time();
+            let checkpoint = Checkpoint { token, cluster_time, wall_time, term, events, fingerprint, ..checkpoint() };
+            prop_assert_eq!(&Checkpoint::from_document(&checkpoint.to_document()).unwrap(), &checkpoint);
+            prop_assert_eq!(&Checkpoint::from_json(&checkpoint.to_json().unwrap()).unwrap(), &checkpoint);
+        }
+
+        #[test]
+        fn reading_json_never_panics(json in any::<String>()) {
+            let _: Result<Checkpoint, FormatError> = Checkpoint::from_json(&json);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `config show` and `config check`. They print what loading the configuration found; faults never get
+//! here, since `main` prints them for every command.
+
+use std::io::{self, Write};
+
+use super::{ConfigCommand, Exit};
+use crate::config::Effective;
+
+/// Runs the command on a configuration that was loaded, and so is valid.
+///
+/// # Errors
+/// When `out` cannot be written to. A reader that left early (`| head`) is no error.
+pub fn run(command: &ConfigCommand, keys: &[Effective], out: &mut impl Write) -> io::Result<Exit> {
+    match print(command, keys, out) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(Exit::Done),
+    }
+}
+
+fn print(command: &ConfigCommand, keys: &[Effective], out: &mut impl Write) -> io::Result<()> {
+    match command {
+        ConfigCommand::Show { json: true } => {
+            serde_json::to_writer_pretty(&mut *out, keys)?;
+            writeln!(out)?;
+        }
+        ConfigCommand::Show { json: false } => table(keys, out)?,
+        ConfigCommand::Check => writeln!(out, "configuration is valid")?,
+    }
+    out.flush()
+}
+
+fn table(keys: &[Effective], out: &mut impl Write) -> io::Result<()> {
+    let values: Vec<String> = keys.iter().map(|key| plain(&key.value)).collect();
+    let key_width = keys.iter().map(|key| key.key.len()).max().unwrap_or(0);
+    let value_width = values.iter().map(|value| value.chars().count()).max().unwrap_or(0);
+    writeln!(out, "{:key_width$}  {:value_width$}  SOURCE", "KEY", "VALUE")?;
+    for (key, value) in keys.iter().zip(&values) {
+        let note = if key.used { "" } else { " (not used by this version)" };
+        writeln!(
+            out,
+            "{:key_width$}  {value:value_width$}  {}{note}",
+            key.key, key.source
+        )?;
+    }
+    Ok(())
+}
+
+fn plain(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Null => "-".to_owned(),
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Array(items) if items.is_empty() => "-".to_owned(),
+        serde_json::Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(plain).collect();
+            items.join("; ")
+        }
+        other => other.to_string(),
+    }
+}

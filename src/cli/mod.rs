@@ -1,0 +1,207 @@
+//! The command line: what can be typed, and the exit codes. Parsing only; each command's work is in
+//! its own file or module.
+
+pub mod config;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bson::oid::ObjectId;
+use clap::{Args, Parser, Subcommand};
+use secrecy::SecretString;
+
+use crate::config::{Sources, process_environment};
+
+/// Keeps `jobs_partners` in step with `recruiters`, from MongoDB change streams, and loses nothing.
+#[derive(Debug, Parser)]
+#[command(
+    name = "stream-processor",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Example:\n  \
+        MONGODB_URI=mongodb://127.0.0.1:27017/?directConnection=true MONGODB_DATABASE=lba stream-processor run"
+)]
+pub struct Cli {
+    /// A TOML file with the configuration.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The MongoDB connection string (others on this machine can see it: better in MONGODB_URI).
+    #[arg(long, global = true, value_name = "URI")]
+    pub mongodb_uri: Option<SecretString>,
+    /// The name of the database.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub database: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands (spec 06).
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the service, until SIGTERM or Ctrl-C.
+    #[command(after_help = "Example:\n  stream-processor run --config stream-processor.toml")]
+    Run(RunArguments),
+    /// Project recruiters again and write the offers that differ.
+    ///
+    /// Ends when all are done; goes on where it was when it is started again after a crash. Refused
+    /// while an instance is running.
+    #[command(after_help = "Example:\n  stream-processor backfill --active-only --dry-run")]
+    Backfill(BackfillArguments),
+    /// Show or check the configuration.
+    #[command(
+        disable_help_subcommand = true,
+        after_help = "Example:\n  stream-processor config check --config stream-processor.toml"
+    )]
+    Config {
+        /// Which of the two.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// Where to serve /metrics and the probes; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+}
+
+/// Arguments of `backfill`.
+#[derive(Debug, Args)]
+pub struct BackfillArguments {
+    /// Only this recruiter.
+    #[arg(long, value_name = "ID")]
+    pub recruiter: Option<ObjectId>,
+    /// Only recruiters that are active.
+    #[arg(long)]
+    pub active_only: bool,
+    /// Say what would be written and write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The commands under `config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every key with its value and where it came from, secrets masked.
+    #[command(after_help = "Example:\n  stream-processor config show --json")]
+    Show {
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say whether the configuration is valid, or everything that is wrong with it.
+    #[command(after_help = "Example:\n  stream-processor config check --config stream-processor.toml")]
+    Check,
+}
+
+impl Cli {
+    /// What the configuration is read from: the file, this process's environment, the flags.
+    #[must_use]
+    pub fn sources(&self) -> Sources {
+        let listen = match &self.command {
+            Command::Run(run) => run.listen.clone().map(SecretString::from),
+            Command::Backfill(_) | Command::Config { .. } => None,
+        };
+        let flags = [
+            ("--mongodb-uri", self.mongodb_uri.clone()),
+            ("--database", self.database.clone().map(SecretString::from)),
+            ("--listen", listen),
+        ];
+        Sources {
+            file: self.config.clone(),
+            environment: process_environment(),
+            flags: flags
+                .into_iter()
+                .filter_map(|(flag, value)| value.map(|value| (flag, value)))
+                .collect(),
+        }
+    }
+}
+
+/// How a command ended (spec 06).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// It found something, or refused.
+    Found = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// MongoDB cannot be reached or cannot be used.
+    CannotConnect = 3,
+    /// Interrupted before it was done.
+    Interrupted = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn assert_ends_with_an_example(command: &mut clap::Command) {
+        let help = command.render_long_help().to_string();
+        let example = help
+            .rsplit_once("Example:\n  stream-processor ")
+            .or_else(|| help.rsplit_once("Example:\n  MONGODB_URI="));
+        assert!(
+            example.is_some_and(|(_, end)| !end.trim_end().contains('\n')),
+            "{} has no example at its end:\n{help}",
+            command.get_name()
+        );
+        for inner in command.get_subcommands_mut() {
+            assert_ends_with_an_example(inner);
+        }
+    }
+
+    #[test]
+    fn every_help_ends_with_an_example() {
+        assert_ends_with_an_example(&mut Cli::command().term_width(500));
+    }
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_reaches_the_configuration_under_its_name() {
+        let arguments = [
+            "stream-processor",
+            "run",
+            "--listen",
+            "127.0.0.1:0",
+            "--database",
+            "lba",
+        ];
+        let cli = Cli::try_parse_from(arguments).unwrap();
+        let flags: Vec<&str> = cli.sources().flags.iter().map(|(flag, _)| *flag).collect();
+        assert_eq!(flags, ["--database", "--listen"]);
+    }
+
+    #[test]
+    fn the_connection_string_does_not_show_in_the_parsed_arguments() {
+        let uri = "mongodb://someone:hunter2@host";
+        let cli = Cli::try_parse_from(["stream-processor", "--mongodb-uri", uri, "run"]).unwrap();
+        assert!(!format!("{cli:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_recruiter_id_that_is_none_is_a_usage_error() {
+        let arguments = ["stream-processor", "backfill", "--recruiter", "12"];
+        let error = Cli::try_parse_from(arguments).unwrap_err();
+        assert_eq!(error.exit_code(), Exit::Usage as i32);
+    }
+}

@@ -1,0 +1,315 @@
+//! Checks every key of the table against its kind and collects all faults: impossible values, missing
+//! required keys, secrets given twice. Reads the files that hold secrets; knows no setting by type.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+use super::effective;
+use super::fault::{Fault, Faults, Origin};
+use super::key::{Fallback, Key, Kind, Section};
+use super::layers::{Entry, Layers, Raw};
+
+/// A value that fits its key.
+#[derive(Debug)]
+pub enum Value {
+    Text(String),
+    Secret(SecretString),
+    Boolean(bool),
+    Count(u64),
+    Duration(Duration),
+    Address(SocketAddr),
+    List(Vec<String>),
+}
+
+/// A value that fits, how it is shown, and where it came from.
+#[derive(Debug)]
+pub struct Accepted {
+    pub value: Value,
+    pub shown: serde_json::Value,
+    pub origin: Origin,
+}
+
+/// All values, by key path; a key without a value is not there.
+pub type Checked = BTreeMap<String, Accepted>;
+
+/// Checks all keys, adding to the faults that were found already.
+pub fn check(mut layers: Layers, sections: &[Section], mut faults: Vec<Fault>) -> Result<Checked, Faults> {
+    let mut checked = Checked::new();
+    for key in sections.iter().flat_map(|section| &section.keys) {
+        match one(key, &mut layers) {
+            Ok(Some(accepted)) => {
+                checked.insert(key.path.clone(), accepted);
+            }
+            Ok(None) => {}
+            Err(fault) => faults.push(fault),
+        }
+    }
+    faults.extend(jobs_without_cron(&checked));
+    if faults.is_empty() {
+        Ok(checked)
+    } else {
+        Err(Faults(faults))
+    }
+}
+
+fn one(key: &Key, layers: &mut Layers) -> Result<Option<Accepted>, Fault> {
+    let entry = match layers.entries.remove(&key.path) {
+        Some(entry) => Some(entry),
+        None => fallback(key),
+    };
+    let file = layers.entries.get(&key.file_path()).filter(|_| key.secret);
+    let entry = match file {
+        Some(file) => secret_from_file(key, entry, file)?,
+        None => entry,
+    };
+    match (entry, key.fallback) {
+        (Some(entry), _) => accept(key, entry).map(Some),
+        (None, Fallback::Required(_)) if file.is_none() && !layers.incomplete => Err(missing(key)),
+        (None, _) => Ok(None),
+    }
+}
+
+fn fallback(key: &Key) -> Option<Entry> {
+    let raw = match key.fallback {
+        Fallback::Value(text) => Raw::Word(text.to_owned()),
+        Fallback::List(items) => Raw::List(items.iter().map(|item| Raw::Text((*item).to_owned())).collect()),
+        Fallback::Unset(_) | Fallback::Required(_) => return None,
+    };
+    Some(Entry {
+        raw,
+        origin: Origin::Default,
+    })
+}
+
+fn missing(key: &Key) -> Fault {
+    let short = key.short.map_or_else(|| key.variable(), str::to_owned);
+    let mut ways = vec![format!("`{}` in the file", key.path)];
+    ways.extend(key.secret.then(|| format!("`{}`", key.file_path())));
+    ways.extend(key.flag.map(|flag| format!("the flag {flag}")));
+    let ways = ways.join(", ");
+    Fault {
+        key: key.path.clone(),
+        origin: None,
+        reason: "is required".to_owned(),
+        allowed: Some(format!(
+            "set {ways} or the variable {short}; allowed: {}",
+            key.kind.allowed()
+        )),
+    }
+}
+
+/// The secret of a `*_file` key. The content is trimmed: editors end a file with a newline. `None` if
+/// the path is none: then the fault is that of the `*_file` key.
+fn secret_from_file(key: &Key, direct: Option<Entry>, file: &Entry) -> Result<Option<Entry>, Fault> {
+    let fault = |reason: String| Fault {
+        key: key.file_path(),
+        origin: Some(file.origin.clone()),
+        reason,
+        allowed: None,
+    };
+    if let Some(direct) = direct {
+        return Err(fault(format!(
+            "`{}` is given too ({}): give one of them",
+            key.path, direct.origin
+        )));
+    }
+    let Ok(path) = text(&file.raw).map(PathBuf::from) else {
+        return Ok(None);
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(content) => Ok(Some(Entry {
+            raw: Raw::Word(content.trim().to_owned()),
+            origin: Origin::SecretFile(path),
+        })),
+        Err(error) => Err(fault(format!("cannot read {}: {error}", path.display()))),
+    }
+}
+
+fn accept(key: &Key, entry: Entry) -> Result<Accepted, Fault> {
+    let Entry { raw, origin } = entry;
+    let value = parse(&raw, key.kind).map_err(|reason| Fault {
+        key: key.path.clone(),
+        origin: Some(origin.clone()),
+        reason: effective::with_value(key, &raw, &reason),
+        allowed: Some(format!("allowed: {}", key.kind.allowed())),
+    })?;
+    let shown = effective::shown(key, &raw, &value);
+    let value = match value {
+        Value::Text(text) if key.secret => Value::Secret(SecretString::from(text)),
+        other => other,
+    };
+    Ok(Accepted { value, shown, origin })
+}
+
+/// The value, or what is wrong with it in words that do not repeat it.
+fn parse(raw: &Raw, kind: Kind) -> Result<Value, String> {
+    match kind {
+        Kind::Boolean => boolean(raw).map(Value::Boolean),
+        Kind::Count { min, max } => count(raw, min, max).map(Value::Count),
+        Kind::Crons => crons(raw).map(Value::List),
+        Kind::Duration { min, max } => duration(text(raw)?, min, max).map(Value::Duration),
+        Kind::Address => match text(raw)?.parse() {
+            Ok(address) => Ok(Value::Address(address)),
+            Err(_) => Err("is not an address with a port".to_owned()),
+        },
+        Kind::Text | Kind::Path => Ok(Value::Text(text(raw)?.to_owned())),
+        Kind::Choice(words) => known_word(text(raw)?, words).map(Value::Text),
+        Kind::Url(schemes) => url(text(raw)?, schemes).map(Value::Text),
+        Kind::BaseUrl => base_url(text(raw)?).map(Value::Text),
+        Kind::MongodbUri => mongodb_uri(text(raw)?).map(Value::Text),
+        Kind::Database => database(text(raw)?).map(Value::Text),
+        Kind::Email => email(text(raw)?).map(Value::Text),
+        Kind::LogFilter => log_filter(text(raw)?).map(Value::Text),
+    }
+}
+
+fn text(raw: &Raw) -> Result<&str, String> {
+    match raw {
+        Raw::Word(text) | Raw::Text(text) if text.trim().is_empty() => Err("is empty".to_owned()),
+        Raw::Word(text) | Raw::Text(text) => Ok(text),
+        Raw::Integer(_) => Err("is a number, not a text in quotes".to_owned()),
+        Raw::Boolean(_) => Err("is true or false, not a text in quotes".to_owned()),
+        Raw::List(_) => Err("is a list, not a text in quotes".to_owned()),
+        Raw::Other(what) => Err(format!("is {what}, not a text in quotes")),
+    }
+}
+
+fn boolean(raw: &Raw) -> Result<bool, String> {
+    match raw {
+        Raw::Boolean(value) => Ok(*value),
+        Raw::Word(word) => word.parse().map_err(|_| "is neither true nor false".to_owned()),
+        _ => Err("is neither true nor false".to_owned()),
+    }
+}
+
+fn count(raw: &Raw, min: u64, max: u64) -> Result<u64, String> {
+    let number: i128 = match raw {
+        Raw::Integer(number) => i128::from(*number),
+        Raw::Word(word) => word.trim().parse().map_err(|_| "is not a whole number".to_owned())?,
+        _ => return Err("is not a whole number".to_owned()),
+    };
+    match u64::try_from(number) {
+        Ok(number) if number > max => Err("is too large".to_owned()),
+        Ok(number) if number >= min => Ok(number),
+        Err(_) if number > 0 => Err("is too large".to_owned()),
+        _ => Err("is too small".to_owned()),
+    }
+}
+
+fn duration(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
+    match humantime::parse_duration(text.trim()) {
+        Ok(duration) if duration < min => Err("is too short".to_owned()),
+        Ok(duration) if duration > max => Err("is too long".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(_) => Err("is not a duration".to_owned()),
+    }
+}
+
+fn crons(raw: &Raw) -> Result<Vec<String>, String> {
+    let items: Vec<&str> = match raw {
+        Raw::Word(word) => word.split(';').collect(),
+        Raw::List(items) => items.iter().map(text).collect::<Result<_, _>>()?,
+        one => vec![text(one)?],
+    };
+    let items: Vec<String> = items.iter().map(|item| item.trim().to_owned()).collect();
+    if items.iter().any(String::is_empty) {
+        return Err("has an empty cron expression".to_owned());
+    }
+    Ok(items)
+}
+
+fn known_word(text: &str, words: &[&str]) -> Result<String, String> {
+    if words.contains(&text) {
+        Ok(text.to_owned())
+    } else {
+        Err("is not one of them".to_owned())
+    }
+}
+
+fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
+    let url = Url::parse(text).map_err(|error| format!("is not a URL ({error})"))?;
+    if !schemes.contains(&url.scheme()) {
+        return Err("does not begin as it must".to_owned());
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("names no host".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn base_url(text: &str) -> Result<String, String> {
+    let text = url(text, &["http", "https"])?;
+    if text.contains(['?', '#', '@']) {
+        return Err("has a query, a fragment or a user".to_owned());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn mongodb_uri(text: &str) -> Result<String, String> {
+    let rest = text
+        .strip_prefix("mongodb://")
+        .or_else(|| text.strip_prefix("mongodb+srv://"));
+    match rest {
+        None => Err("does not begin as it must".to_owned()),
+        Some("") => Err("names no host".to_owned()),
+        Some(_) => Ok(text.to_owned()),
+    }
+}
+
+/// <https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions>, and change streams
+/// cannot be opened on the three system databases.
+fn database(text: &str) -> Result<String, String> {
+    if matches!(text, "admin" | "local" | "config") {
+        return Err("cannot be watched by a change stream".to_owned());
+    }
+    if text.len() > 63 {
+        return Err("is longer than 63 bytes".to_owned());
+    }
+    if text.contains(['/', '\\', '.', ' ', '"', '$', '*', '<', '>', ':', '|', '?', '\0']) {
+        return Err("has a character that no database name may have".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn email(text: &str) -> Result<String, String> {
+    let bracketed = text.trim().strip_suffix('>').and_then(|text| text.split_once('<'));
+    let address = bracketed.map_or(text, |(_, address)| address);
+    let right = address
+        .split_once('@')
+        .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
+    if right && !address.contains(char::is_whitespace) {
+        Ok(text.to_owned())
+    } else {
+        Err("is not an e-mail address".to_owned())
+    }
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("cannot be understood ({error})")),
+    }
+}
+
+fn jobs_without_cron(checked: &Checked) -> Vec<Fault> {
+    let on = checked.iter().filter_map(|(path, accepted)| match accepted.value {
+        Value::Boolean(true) => path.strip_suffix(".enabled").map(|job| (job, &accepted.origin)),
+        _ => None,
+    });
+    on.filter_map(|(job, origin)| match checked.get(&format!("{job}.cron"))?.value {
+        Value::List(ref crons) if crons.is_empty() => Some(Fault {
+            key: format!("{job}.enabled"),
+            origin: Some(origin.clone()),
+            reason: "the job is enabled but has no cron expression".to_owned(),
+            allowed: Some(format!("set `{job}.cron`, or leave it off and run it by hand")),
+        }),
+        _ => None,
+    })
+    .collect()
+}

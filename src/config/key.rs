@@ -1,0 +1,211 @@
+//! What the table of keys says about one key: its kind of value, its default, its meaning, how it may
+//! be given. Knows nothing of files, variables or settings.
+
+use std::time::Duration;
+
+/// Environment variables with this prefix are keys; `__` stands for the dot.
+pub const ENVIRONMENT_PREFIX: &str = "STREAM_PROCESSOR__";
+
+/// What a key's value may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text but the empty one.
+    Text,
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number within bounds.
+    Count {
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
+    /// A duration within bounds, written `10s`, `24h`.
+    Duration {
+        /// The shortest.
+        min: Duration,
+        /// The longest.
+        max: Duration,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A file or folder, relative to the working directory.
+    Path,
+    /// An IP address with a port.
+    Address,
+    /// A URL with one of these schemes.
+    Url(&'static [&'static str]),
+    /// An http(s) URL to which paths are appended: no query, no user, no trailing slash kept.
+    BaseUrl,
+    /// A MongoDB connection string; the driver checks the rest of it when it connects.
+    MongodbUri,
+    /// The name of a MongoDB database that can be watched.
+    Database,
+    /// An e-mail address, or a name with one in angle brackets.
+    Email,
+    /// One cron expression or a list of them.
+    Crons,
+    /// Directives of `tracing-subscriber`'s `EnvFilter`.
+    LogFilter,
+}
+
+impl Kind {
+    /// What is allowed, as the end of a sentence.
+    #[must_use]
+    pub fn allowed(self) -> String {
+        match self {
+            Self::Text => "a text that is not empty".to_owned(),
+            Self::Boolean => "true or false".to_owned(),
+            Self::Count { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Duration { min, max } => {
+                format!("a duration (`10s`, `24h`) from {} to {}", written(min), written(max))
+            }
+            Self::Choice(words) => format!("one of {}", quoted(words, "")),
+            Self::Path => "a path, relative to the working directory".to_owned(),
+            Self::Address => "an IP address with a port, such as `127.0.0.1:9464`".to_owned(),
+            Self::Url(schemes) => format!("a URL that begins with {}", quoted(schemes, "://")),
+            Self::BaseUrl => "a URL that begins with `http://` or `https://`, without query or user".to_owned(),
+            Self::MongodbUri => "a connection string that begins with `mongodb://` or `mongodb+srv://`".to_owned(),
+            Self::Database => "the name of a database, not `admin`, `local` or `config`".to_owned(),
+            Self::Email => "an e-mail address such as `someone@example.com`".to_owned(),
+            Self::Crons => "a cron expression or a list of them (one variable: separated by `;`)".to_owned(),
+            Self::LogFilter => "a level (error, warn, info, debug, trace) or `RUST_LOG` directives".to_owned(),
+        }
+    }
+}
+
+/// A duration as one would write it in the file.
+pub(super) fn written(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if duration.subsec_nanos() != 0 {
+        return humantime::format_duration(duration).to_string();
+    }
+    for (unit, length) in [("d", 86_400), ("h", 3600), ("m", 60)] {
+        if seconds != 0 && seconds.is_multiple_of(length) {
+            return format!("{}{unit}", seconds / length);
+        }
+    }
+    format!("{seconds}s")
+}
+
+fn quoted(words: &[&str], suffix: &str) -> String {
+    let words: Vec<String> = words.iter().map(|word| format!("`{word}{suffix}`")).collect();
+    words.join(", ")
+}
+
+/// What holds when nobody says anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// This value, as one would write it in a variable.
+    Value(&'static str),
+    /// This list.
+    List(&'static [&'static str]),
+    /// Nothing: the key is optional. The text is an example.
+    Unset(&'static str),
+    /// The key must be given. The text is an example.
+    Required(&'static str),
+}
+
+/// One row of the table of keys.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// The path, such as `stream.batch_max`.
+    pub path: String,
+    /// What its value may be.
+    pub kind: Kind,
+    /// Its default.
+    pub fallback: Fallback,
+    /// What it means, for the commented TOML file; empty where the section says it.
+    pub doc: &'static str,
+    /// The value is masked wherever it is shown, and may come from the file named by `<path>_file`.
+    pub secret: bool,
+    /// Read and checked, but nothing uses it yet.
+    pub reserved: bool,
+    /// A short environment variable beside the prefixed one, which wins over it.
+    pub short: Option<&'static str>,
+    /// The flag that sets it.
+    pub flag: Option<&'static str>,
+}
+
+impl Key {
+    /// A row with no secret, no short variable and no flag.
+    pub(super) fn new(path: impl Into<String>, kind: Kind, fallback: Fallback, doc: &'static str) -> Self {
+        let path = path.into();
+        Self {
+            path,
+            kind,
+            fallback,
+            doc,
+            secret: false,
+            reserved: false,
+            short: None,
+            flag: None,
+        }
+    }
+
+    pub(super) fn secret(self) -> Self {
+        Self { secret: true, ..self }
+    }
+
+    pub(super) fn short(self, name: &'static str) -> Self {
+        Self {
+            short: Some(name),
+            ..self
+        }
+    }
+
+    pub(super) fn flag(self, name: &'static str) -> Self {
+        Self {
+            flag: Some(name),
+            ..self
+        }
+    }
+
+    /// The part after the last dot.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.path.rsplit_once('.').map_or(self.path.as_str(), |(_, name)| name)
+    }
+
+    /// The environment variable, such as `STREAM_PROCESSOR__STREAM__BATCH_MAX`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        let name = self.path.to_uppercase().replace('.', "__").replace('-', "_");
+        format!("{ENVIRONMENT_PREFIX}{name}")
+    }
+
+    /// The key that names a file with this secret.
+    #[must_use]
+    pub fn file_path(&self) -> String {
+        format!("{}_file", self.path)
+    }
+}
+
+/// The keys of one TOML table, in the order of the documentation.
+#[derive(Debug, Clone)]
+pub struct Section {
+    /// The table's path; empty for the keys at the top.
+    pub path: String,
+    /// What it is about.
+    pub doc: &'static str,
+    /// Its rows.
+    pub keys: Vec<Key>,
+}
+
+impl Section {
+    pub(super) fn new(path: impl Into<String>, doc: &'static str, keys: Vec<Key>) -> Self {
+        Self {
+            path: path.into(),
+            doc,
+            keys,
+        }
+    }
+
+    /// Marks every key as checked but not used yet.
+    pub(super) fn reserved(mut self) -> Self {
+        for key in &mut self.keys {
+            key.reserved = true;
+        }
+        self
+    }
+}

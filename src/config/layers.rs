@@ -1,0 +1,251 @@
+//! Collects what the layers say: the TOML file, the environment, the flags; a later one wins. Finds
+//! unknown keys and unreadable files. Does not know what a value may be (`check.rs`).
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+use toml::de::{DeTable, DeValue};
+
+use super::fault::{Fault, Origin};
+use super::key::{ENVIRONMENT_PREFIX, Key, Section};
+
+/// What a configuration is read from. Tests give an environment of their own.
+pub struct Sources {
+    /// The TOML file, if one was named.
+    pub file: Option<PathBuf>,
+    /// Environment variables by name; an empty one counts as not set.
+    pub environment: BTreeMap<String, OsString>,
+    /// Flags that set a key, as in the table of keys (`--listen`), with their values.
+    pub flags: Vec<(&'static str, SecretString)>,
+}
+
+/// The environment of this process.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
+pub fn process_environment() -> BTreeMap<String, OsString> {
+    std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
+        .collect()
+}
+
+/// False when `NO_COLOR` is set to anything (<https://no-color.org>).
+pub fn colors_wanted(sources: &Sources) -> bool {
+    sources.environment.get("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A value as a layer gives it. May hold a secret: not `Debug`.
+pub enum Raw {
+    /// From a variable, a flag or a default: the key's kind decides what it is.
+    Word(String),
+    /// A TOML string.
+    Text(String),
+    /// A TOML integer.
+    Integer(i64),
+    /// A TOML boolean.
+    Boolean(bool),
+    /// A TOML array.
+    List(Vec<Raw>),
+    /// Something that no key takes, by name.
+    Other(&'static str),
+}
+
+/// A value with its origin.
+pub struct Entry {
+    pub raw: Raw,
+    pub origin: Origin,
+}
+
+/// The winning entry of every key that was given.
+pub struct Layers {
+    pub entries: BTreeMap<String, Entry>,
+    /// The file could not be read whole, so a key that is not there may well have been meant.
+    pub incomplete: bool,
+}
+
+/// Reads all layers, and reports what does not fit the table of keys.
+pub fn read(sources: &Sources, sections: &[Section]) -> (Layers, Vec<Fault>) {
+    let keys: Vec<&Key> = sections.iter().flat_map(|section| &section.keys).collect();
+    let mut reader = Reader {
+        keys,
+        layers: Layers {
+            entries: BTreeMap::new(),
+            incomplete: false,
+        },
+        faults: Vec::new(),
+    };
+    if let Some(path) = &sources.file {
+        reader.file(path);
+    }
+    reader.environment(&sources.environment);
+    reader.flags(&sources.flags);
+    (reader.layers, reader.faults)
+}
+
+struct Reader<'a> {
+    keys: Vec<&'a Key>,
+    layers: Layers,
+    faults: Vec<Fault>,
+}
+
+impl Reader<'_> {
+    fn set(&mut self, path: String, raw: Raw, origin: Origin) {
+        self.layers.entries.insert(path, Entry { raw, origin });
+    }
+
+    fn fault(&mut self, key: impl Into<String>, origin: Origin, reason: String, allowed: Option<String>) {
+        self.faults.push(Fault {
+            key: key.into(),
+            origin: Some(origin),
+            reason,
+            allowed,
+        });
+    }
+
+    fn file(&mut self, path: &Path) {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                self.layers.incomplete = true;
+                let reason = format!("cannot read {}: {error}", path.display());
+                return self.fault("--config", Origin::Flag("--config"), reason, None);
+            }
+        };
+        let (table, errors) = DeTable::parse_recoverable(&text);
+        for error in errors {
+            self.layers.incomplete = true;
+            // Only the parser's own words: its full display quotes the line, which may hold a secret.
+            let line = error.span().map_or(1, |span| line_of(&text, span.start));
+            let origin = Origin::File {
+                path: path.to_owned(),
+                line,
+            };
+            self.fault("TOML", origin, error.message().to_owned(), None);
+        }
+        self.table("", table.get_ref(), &File { path, text: &text });
+    }
+
+    fn table(&mut self, prefix: &str, table: &DeTable<'_>, file: &File<'_>) {
+        for (name, value) in table {
+            let path = join(prefix, name.get_ref());
+            let is_key = self.keys.iter().any(|key| key.path == path);
+            if let (DeValue::Table(inner), false) = (value.get_ref(), is_key) {
+                self.table(&path, inner, file);
+                continue;
+            }
+            let line = line_of(file.text, name.span().start);
+            let origin = Origin::File {
+                path: file.path.to_owned(),
+                line,
+            };
+            if is_key {
+                self.set(path, raw(value.get_ref()), origin);
+            } else {
+                self.unknown(path, origin);
+            }
+        }
+    }
+
+    fn unknown(&mut self, path: String, origin: Origin) {
+        let section = format!("{path}.");
+        if self.keys.iter().any(|key| key.path.starts_with(&section)) {
+            let reason = format!("is a section: write `[{path}]` and its keys below");
+            return self.fault(path, origin, reason, None);
+        }
+        let meant = nearest(&path, self.keys.iter().map(|key| key.path.clone()));
+        self.fault(path, origin, "is not a key".to_owned(), meant);
+    }
+
+    fn environment(&mut self, variables: &BTreeMap<String, OsString>) {
+        let given = |name: &str| variables.get(name).filter(|value| !value.is_empty());
+        for key in self.keys.clone() {
+            let short = key.short.map(str::to_owned);
+            let Some((name, value)) = std::iter::once(key.variable())
+                .chain(short)
+                .find_map(|name| given(&name).map(|value| (name, value)))
+            else {
+                continue;
+            };
+            let origin = Origin::Environment(name);
+            match value.to_str() {
+                Some(value) => self.set(key.path.clone(), Raw::Word(value.to_owned()), origin),
+                None => self.fault(&key.path, origin, "is not valid UTF-8".to_owned(), None),
+            }
+        }
+        for (name, value) in variables {
+            let ours = name.starts_with(ENVIRONMENT_PREFIX) && !value.is_empty();
+            if ours && !self.keys.iter().any(|key| key.variable() == *name) {
+                let upper = name.to_uppercase().replace('-', "_");
+                let meant = nearest(&upper, self.keys.iter().map(|key| key.variable()));
+                let origin = Origin::Environment(name.clone());
+                self.fault(path_of_variable(name), origin, "is not a key".to_owned(), meant);
+            }
+        }
+    }
+
+    fn flags(&mut self, flags: &[(&'static str, SecretString)]) {
+        for (flag, value) in flags {
+            let path = self
+                .keys
+                .iter()
+                .find(|key| key.flag == Some(*flag))
+                .map(|key| key.path.clone());
+            let origin = Origin::Flag(flag);
+            match path {
+                Some(path) => self.set(path, Raw::Word(value.expose_secret().to_owned()), origin),
+                None => self.fault(*flag, origin, "sets no key".to_owned(), None),
+            }
+        }
+    }
+}
+
+struct File<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+/// A name that TOML would quote stays quoted, so that `"mongodb.uri" = …` is not taken for a path.
+fn join(prefix: &str, name: &str) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let name = if name.bytes().all(bare) {
+        name.to_owned()
+    } else {
+        format!("{name:?}")
+    };
+    if prefix.is_empty() {
+        name
+    } else {
+        format!("{prefix}.{name}")
+    }
+}
+
+fn raw(value: &DeValue<'_>) -> Raw {
+    match value {
+        DeValue::String(text) => Raw::Text(text.clone().into_owned()),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map_or(Raw::Other("a number beyond 64 bits"), Raw::Integer),
+        DeValue::Boolean(value) => Raw::Boolean(*value),
+        DeValue::Array(items) => Raw::List(items.iter().map(|item| raw(item.get_ref())).collect()),
+        DeValue::Float(_) => Raw::Other("a number with a fraction"),
+        DeValue::Datetime(_) => Raw::Other("a date"),
+        DeValue::Table(_) => Raw::Other("a table"),
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}
+
+fn path_of_variable(name: &str) -> String {
+    let path = name.strip_prefix(ENVIRONMENT_PREFIX).unwrap_or(name);
+    path.to_lowercase().replace("__", ".")
+}
+
+fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
+    known
+        .map(|known| (strsim::normalized_damerau_levenshtein(name, &known), known))
+        .filter(|(likeness, _)| *likeness >= 0.75)
+        .max_by(|(left, _), (right, _)| left.total_cmp(right))
+        .map(|(_, known)| format!("did you mean `{known}`?"))
+}

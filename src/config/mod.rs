@@ -1,0 +1,51 @@
+//! Configuration (spec 06): defaults, then a TOML file, then the environment, then flags, checked as
+//! a whole and turned into the plain struct [`Settings`] before anything else happens. The only place
+//! that reads environment variables. Opens no socket and keeps nothing global.
+
+mod check;
+mod choices;
+mod effective;
+mod fault;
+mod key;
+mod layers;
+mod settings;
+mod table;
+mod ticker;
+
+pub use choices::{Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
+pub use effective::Effective;
+pub use fault::{Fault, Faults, Origin};
+pub use key::{Fallback, Key, Kind, Section};
+pub use layers::{Sources, process_environment};
+pub use settings::{
+    DirectorySettings, HealthSettings, HttpSettings, JobSettings, LeaseSettings, LogSettings, MailSettings,
+    MongodbSettings, NoticesSettings, PhaseSettings, PrivacySettings, Settings, SmtpSettings, StreamSettings,
+    TargetSettings, TickerSettings, TokensSettings, UsersSettings,
+};
+pub use table::sections;
+
+/// A configuration that was read and found right.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What the service works with.
+    pub settings: Settings,
+    /// Every key with its value and where it came from, secrets masked; for `config show`.
+    pub effective: Vec<Effective>,
+}
+
+/// Reads and checks all layers (spec 06: defaults < file < environment < flags).
+///
+/// # Errors
+/// All faults at once: unknown keys, impossible values, missing required keys, unreadable files.
+pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
+    let sections = sections();
+    let (layers, faults) = layers::read(sources, &sections);
+    let checked = check::check(layers, &sections, faults)?;
+    let settings =
+        Settings::from_checked(&checked, layers::colors_wanted(sources)).map_err(|fault| Faults(vec![fault]))?;
+    let effective = effective::list(&checked, &sections);
+    Ok(Loaded { settings, effective })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,388 @@
+//! The finished configuration: plain typed values, made from values that were checked. A missing or
+//! mistyped key here means that this file and the table of keys disagree, which a unit test excludes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::check::{Checked, Value};
+use super::choices::{Choice, Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
+use super::fault::Fault;
+use super::ticker;
+
+/// What the service works with. Cheap to clone; secrets do not show in its `Debug`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What kind of deployment this is.
+    pub environment: Environment,
+    /// The database.
+    pub mongodb: MongodbSettings,
+    /// What our offers carry.
+    pub target: TargetSettings,
+    /// The change stream.
+    pub stream: StreamSettings,
+    /// The checkpoint and its history.
+    pub tokens: TokensSettings,
+    /// Which instance is active.
+    pub lease: LeaseSettings,
+    /// Who is the authority.
+    pub phase: PhaseSettings,
+    /// Anonymisation.
+    pub privacy: PrivacySettings,
+    /// Reactions to user accounts.
+    pub users: UsersSettings,
+    /// When `/readyz` says no.
+    pub health: HealthSettings,
+    /// The HTTP server.
+    pub http: HttpSettings,
+    /// Logs.
+    pub log: LogSettings,
+    /// The time-based jobs.
+    pub ticker: TickerSettings,
+    /// The mail server.
+    pub smtp: SmtpSettings,
+    /// E-mail without a mail server.
+    pub mail: MailSettings,
+    /// The company directory.
+    pub directory: DirectorySettings,
+    /// Notices to people.
+    pub notices: NoticesSettings,
+}
+
+/// `[mongodb]`
+#[derive(Debug, Clone)]
+pub struct MongodbSettings {
+    /// The connection string, from `mongodb.uri` or the file of `mongodb.uri_file`.
+    pub uri: SecretString,
+    /// The name of the database.
+    pub database: String,
+}
+
+/// `[target]`
+#[derive(Debug, Clone)]
+pub struct TargetSettings {
+    /// The `partner_label` of our offers.
+    pub partner_label: String,
+    /// The public site, without trailing slash.
+    pub public_url: String,
+    /// The type of offer in the links.
+    pub offer_type: String,
+}
+
+/// `[stream]`
+#[derive(Debug, Clone)]
+pub struct StreamSettings {
+    /// The most events in one batch.
+    pub batch_max: usize,
+    /// The most bytes of events in one batch.
+    pub batch_max_bytes: usize,
+    /// How long one `getMore` waits for events.
+    pub await_time: Duration,
+    /// What to do when the token fell off the oplog.
+    pub on_history_lost: OnHistoryLost,
+}
+
+/// `[tokens]`
+#[derive(Debug, Clone)]
+pub struct TokensSettings {
+    /// Where checkpoints are kept.
+    pub store: TokenStoreKind,
+    /// The folder of the file store.
+    pub directory: PathBuf,
+    /// How often a checkpoint is copied to the history.
+    pub history_interval: Duration,
+    /// How long the history is kept.
+    pub history_keep: Duration,
+    /// How often the token of an idle stream is saved.
+    pub idle_interval: Duration,
+}
+
+/// `[lease]`
+#[derive(Debug, Clone)]
+pub struct LeaseSettings {
+    /// How long an instance stays active without renewing.
+    pub duration: Duration,
+}
+
+/// `[phase]`
+#[derive(Debug, Clone)]
+pub struct PhaseSettings {
+    /// The phase of a database that has none yet.
+    pub initial: Phase,
+}
+
+/// `[privacy]`
+#[derive(Debug, Clone)]
+pub struct PrivacySettings {
+    /// What replaces the e-mail address of an anonymised person.
+    pub anonymized_email: String,
+}
+
+/// `[users]`
+#[derive(Debug, Clone)]
+pub struct UsersSettings {
+    /// What a user's deactivation does to the offers.
+    pub on_deactivated: OnUserDeactivated,
+}
+
+/// `[health]`
+#[derive(Debug, Clone)]
+pub struct HealthSettings {
+    /// Not ready when the lag is longer.
+    pub max_lag: Duration,
+    /// Not ready when one read or write has been retried for longer.
+    pub max_retry: Duration,
+}
+
+/// `[http]`
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// How log lines look.
+    pub format: LogFormat,
+    /// Directives of `EnvFilter`, from `log.level` or `RUST_LOG`.
+    pub level: String,
+    /// False when `NO_COLOR` is set.
+    pub colors: bool,
+}
+
+/// `[ticker]`
+#[derive(Debug, Clone)]
+pub struct TickerSettings {
+    /// Whether jobs run by themselves.
+    pub enabled: bool,
+    /// The name of the time zone of the cron expressions.
+    pub time_zone: String,
+    /// The jobs by name.
+    pub jobs: BTreeMap<&'static str, JobSettings>,
+}
+
+/// `[ticker.jobs.<name>]`
+#[derive(Debug, Clone)]
+pub struct JobSettings {
+    /// Whether the job runs by itself.
+    pub enabled: bool,
+    /// Its cron expressions; empty for a job that only runs by hand.
+    pub crons: Vec<String>,
+    /// How old a missed run may be to be made up for.
+    pub catch_up: Duration,
+}
+
+/// `[smtp]`
+#[derive(Debug, Clone)]
+pub struct SmtpSettings {
+    /// The server with its credentials, from `smtp.url` or the file of `smtp.url_file`.
+    pub url: Option<SecretString>,
+    /// The sender.
+    pub from: String,
+}
+
+/// `[mail]`
+#[derive(Debug, Clone)]
+pub struct MailSettings {
+    /// Where messages are written when there is no server.
+    pub outbox_directory: PathBuf,
+}
+
+/// `[directory]`
+#[derive(Debug, Clone)]
+pub struct DirectorySettings {
+    /// The address of the API, without trailing slash.
+    pub base_url: Option<String>,
+    /// Its token, from `directory.token` or the file of `directory.token_file`.
+    pub token: Option<SecretString>,
+}
+
+/// `[notices]`
+#[derive(Debug, Clone)]
+pub struct NoticesSettings {
+    /// The incoming webhook, from `notices.webhook_url` or the file of `notices.webhook_url_file`.
+    pub webhook_url: Option<SecretString>,
+}
+
+impl Settings {
+    /// `colors` is false when `NO_COLOR` is set, which is no key.
+    pub(super) fn from_checked(checked: &Checked, colors: bool) -> Result<Self, Fault> {
+        let values = Values(checked);
+        Ok(Self {
+            environment: values.choice("environment")?,
+            mongodb: MongodbSettings {
+                uri: values
+                    .secret("mongodb.uri")?
+                    .ok_or_else(|| disagreement("mongodb.uri"))?,
+                database: values.text("mongodb.database")?,
+            },
+            target: TargetSettings {
+                partner_label: values.text("target.partner_label")?,
+                public_url: values.text("target.public_url")?,
+                offer_type: values.text("target.offer_type")?,
+            },
+            stream: values.stream()?,
+            tokens: values.tokens()?,
+            lease: LeaseSettings {
+                duration: values.duration("lease.duration")?,
+            },
+            phase: PhaseSettings {
+                initial: values.choice("phase.initial")?,
+            },
+            privacy: PrivacySettings {
+                anonymized_email: values.text("privacy.anonymized_email")?,
+            },
+            users: UsersSettings {
+                on_deactivated: values.choice("users.on_deactivated")?,
+            },
+            health: HealthSettings {
+                max_lag: values.duration("health.max_lag")?,
+                max_retry: values.duration("health.max_retry")?,
+            },
+            http: HttpSettings {
+                listen: values.address("http.listen")?,
+            },
+            log: LogSettings {
+                format: values.choice("log.format")?,
+                level: values.text("log.level")?,
+                colors,
+            },
+            ticker: values.ticker()?,
+            smtp: SmtpSettings {
+                url: values.secret("smtp.url")?,
+                from: values.text("smtp.from")?,
+            },
+            mail: MailSettings {
+                outbox_directory: values.path("mail.outbox_directory")?,
+            },
+            directory: DirectorySettings {
+                base_url: values.optional_text("directory.base_url")?,
+                token: values.secret("directory.token")?,
+            },
+            notices: NoticesSettings {
+                webhook_url: values.secret("notices.webhook_url")?,
+            },
+        })
+    }
+}
+
+struct Values<'a>(&'a Checked);
+
+impl<'a> Values<'a> {
+    fn get(&self, path: &str) -> Option<&'a Value> {
+        self.0.get(path).map(|accepted| &accepted.value)
+    }
+
+    fn optional_text(&self, path: &str) -> Result<Option<String>, Fault> {
+        match self.get(path) {
+            Some(Value::Text(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(disagreement(path)),
+            None => Ok(None),
+        }
+    }
+
+    fn text(&self, path: &str) -> Result<String, Fault> {
+        self.optional_text(path)?.ok_or_else(|| disagreement(path))
+    }
+
+    fn path(&self, path: &str) -> Result<PathBuf, Fault> {
+        self.text(path).map(PathBuf::from)
+    }
+
+    fn choice<T: Choice>(&self, path: &str) -> Result<T, Fault> {
+        T::from_word(&self.text(path)?).ok_or_else(|| disagreement(path))
+    }
+
+    fn secret(&self, path: &str) -> Result<Option<SecretString>, Fault> {
+        match self.get(path) {
+            Some(Value::Secret(secret)) => Ok(Some(secret.clone())),
+            Some(_) => Err(disagreement(path)),
+            None => Ok(None),
+        }
+    }
+
+    fn boolean(&self, path: &str) -> Result<bool, Fault> {
+        match self.get(path) {
+            Some(Value::Boolean(value)) => Ok(*value),
+            _ => Err(disagreement(path)),
+        }
+    }
+
+    fn count(&self, path: &str) -> Result<usize, Fault> {
+        match self.get(path) {
+            Some(Value::Count(value)) => usize::try_from(*value).map_err(|_| disagreement(path)),
+            _ => Err(disagreement(path)),
+        }
+    }
+
+    fn duration(&self, path: &str) -> Result<Duration, Fault> {
+        match self.get(path) {
+            Some(Value::Duration(value)) => Ok(*value),
+            _ => Err(disagreement(path)),
+        }
+    }
+
+    fn address(&self, path: &str) -> Result<SocketAddr, Fault> {
+        match self.get(path) {
+            Some(Value::Address(value)) => Ok(*value),
+            _ => Err(disagreement(path)),
+        }
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<String>, Fault> {
+        match self.get(path) {
+            Some(Value::List(items)) => Ok(items.clone()),
+            _ => Err(disagreement(path)),
+        }
+    }
+
+    fn stream(&self) -> Result<StreamSettings, Fault> {
+        Ok(StreamSettings {
+            batch_max: self.count("stream.batch_max")?,
+            batch_max_bytes: self.count("stream.batch_max_bytes")?,
+            await_time: self.duration("stream.await_time")?,
+            on_history_lost: self.choice("stream.on_history_lost")?,
+        })
+    }
+
+    fn tokens(&self) -> Result<TokensSettings, Fault> {
+        Ok(TokensSettings {
+            store: self.choice("tokens.store")?,
+            directory: self.path("tokens.directory")?,
+            history_interval: self.duration("tokens.history_interval")?,
+            history_keep: self.duration("tokens.history_keep")?,
+            idle_interval: self.duration("tokens.idle_interval")?,
+        })
+    }
+
+    fn ticker(&self) -> Result<TickerSettings, Fault> {
+        let job = |name: &'static str| {
+            let path = format!("ticker.jobs.{name}");
+            let settings = JobSettings {
+                enabled: self.boolean(&format!("{path}.enabled"))?,
+                crons: self.list(&format!("{path}.cron"))?,
+                catch_up: self.duration(&format!("{path}.catch_up"))?,
+            };
+            Ok((name, settings))
+        };
+        Ok(TickerSettings {
+            enabled: self.boolean("ticker.enabled")?,
+            time_zone: self.text("ticker.time_zone")?,
+            jobs: ticker::job_names().map(job).collect::<Result<_, Fault>>()?,
+        })
+    }
+}
+
+fn disagreement(path: &str) -> Fault {
+    Fault {
+        key: path.to_owned(),
+        origin: None,
+        reason: "the table of keys and the settings disagree on it: this is a bug".to_owned(),
+        allowed: None,
+    }
+}

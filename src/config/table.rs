@@ -1,0 +1,346 @@
+//! The one table of keys: path, kind, default, meaning. It drives the defaults, the check for unknown
+//! keys, `config show` and `deploy/stream-processor.toml`. Nothing else may name a default.
+
+use std::time::Duration;
+
+use super::choices::{Choice, Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
+use super::key::{Fallback, Key, Kind, Section};
+use super::ticker;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+/// Every section with its keys, in the order of `deploy/stream-processor.toml`.
+#[must_use]
+pub fn sections() -> Vec<Section> {
+    let mut sections = vec![
+        top(),
+        mongodb(),
+        target(),
+        stream(),
+        tokens(),
+        lease(),
+        phase(),
+        privacy(),
+        users(),
+        health(),
+        http(),
+        log(),
+    ];
+    sections.extend(ticker::sections().into_iter().map(Section::reserved));
+    sections.extend([smtp(), mail(), directory(), notices()].map(Section::reserved));
+    sections
+}
+
+fn duration(path: &str, bounds: (Duration, Duration), default: &'static str, doc: &'static str) -> Key {
+    let (min, max) = bounds;
+    Key::new(path, Kind::Duration { min, max }, Fallback::Value(default), doc)
+}
+
+fn choice<T: Choice>(path: &str, default: &'static str, doc: &'static str) -> Key {
+    Key::new(path, Kind::Choice(T::WORDS), Fallback::Value(default), doc)
+}
+
+fn secret_file(path: &str, doc: &'static str) -> Key {
+    Key::new(path, Kind::Path, Fallback::Unset("/run/secrets/name"), doc)
+}
+
+fn top() -> Section {
+    let environment = choice::<Environment>("environment", "development", "What kind of deployment this is.");
+    Section::new("", "", vec![environment])
+}
+
+fn mongodb() -> Section {
+    Section::new(
+        "mongodb",
+        "The database that holds `recruiters` and `jobs_partners`: a replica set, 6.0 or later.",
+        vec![
+            Key::new(
+                "mongodb.uri",
+                Kind::MongodbUri,
+                Fallback::Required("mongodb://user:password@host:27017/?replicaSet=rs0"),
+                "The connection string. TLS, SCRAM and X.509 are options of it.",
+            )
+            .secret()
+            .short("MONGODB_URI")
+            .flag("--mongodb-uri"),
+            secret_file("mongodb.uri_file", "A file that holds the connection string."),
+            Key::new(
+                "mongodb.database",
+                Kind::Database,
+                Fallback::Required("labonnealternance"),
+                "The name of the database.",
+            )
+            .short("MONGODB_DATABASE")
+            .flag("--database"),
+        ],
+    )
+}
+
+fn target() -> Section {
+    Section::new(
+        "target",
+        "What the offers in `jobs_partners` carry.",
+        vec![
+            Key::new(
+                "target.partner_label",
+                Kind::Text,
+                Fallback::Value("RECRUTEURS_LBA"),
+                "The `partner_label` of our offers. Offers with another one are never touched.",
+            ),
+            Key::new(
+                "target.public_url",
+                Kind::BaseUrl,
+                Fallback::Value("https://labonnealternance.apprentissage.beta.gouv.fr"),
+                "The public site; the offers' links begin with it.",
+            ),
+            Key::new(
+                "target.offer_type",
+                Kind::Text,
+                Fallback::Value("offres_emploi_lba"),
+                "The type of offer in the links.",
+            ),
+        ],
+    )
+}
+
+fn stream() -> Section {
+    Section::new(
+        "stream",
+        "The change stream.",
+        vec![
+            Key::new(
+                "stream.batch_max",
+                Kind::Count { min: 1, max: 50_000 },
+                Fallback::Value("5000"),
+                "The most events in one batch.",
+            ),
+            Key::new(
+                "stream.batch_max_bytes",
+                Kind::Count {
+                    min: 65_536,
+                    max: 67_108_864,
+                },
+                Fallback::Value("8388608"),
+                "The most bytes of events in one batch.",
+            ),
+            duration(
+                "stream.await_time",
+                (Duration::from_millis(50), MINUTE),
+                "1s",
+                "How long the server waits for events before it answers with none.",
+            ),
+            choice::<OnHistoryLost>(
+                "stream.on_history_lost",
+                "resync",
+                "What to do when the resume token fell off the oplog: `resync` streams on and looks at \
+                 every recruiter again; `halt` stops and waits for a person.",
+            ),
+        ],
+    )
+}
+
+fn tokens() -> Section {
+    Section::new(
+        "tokens",
+        "The checkpoint (a resume token) and its history.",
+        vec![
+            choice::<TokenStoreKind>(
+                "tokens.store",
+                "mongodb",
+                "Where they are kept: in the database itself, or as files outside it.",
+            ),
+            Key::new(
+                "tokens.directory",
+                Kind::Path,
+                Fallback::Value("resume_tokens/data"),
+                "The folder of the store `files`.",
+            ),
+            duration(
+                "tokens.history_interval",
+                (SECOND, DAY),
+                "60s",
+                "How often a checkpoint is copied to the history.",
+            ),
+            duration(
+                "tokens.history_keep",
+                (HOUR, DAY.saturating_mul(365)),
+                "14d",
+                "How long the history is kept; a replay can start from any token in it.",
+            ),
+            duration(
+                "tokens.idle_interval",
+                (SECOND, HOUR),
+                "5s",
+                "How often the token of a stream without events is saved, so that it does not age.",
+            ),
+        ],
+    )
+}
+
+fn lease() -> Section {
+    let term = duration(
+        "lease.duration",
+        (SECOND, HOUR),
+        "10s",
+        "How long an instance stays the active one without renewing; a standby waits this long.",
+    );
+    Section::new("lease", "Which instance is the active one.", vec![term])
+}
+
+fn phase() -> Section {
+    let initial = choice::<Phase>(
+        "phase.initial",
+        "sync",
+        "The phase of a database that has none yet; later the database says which.",
+    );
+    Section::new(
+        "phase",
+        "Who is the authority, `recruiters` or `jobs_partners`.",
+        vec![initial],
+    )
+}
+
+fn privacy() -> Section {
+    let email = Key::new(
+        "privacy.anonymized_email",
+        Kind::Email,
+        Fallback::Value("anonymized@example.com"),
+        "What replaces the e-mail address of a person who was anonymised.",
+    );
+    Section::new("privacy", "Anonymisation.", vec![email])
+}
+
+fn users() -> Section {
+    let deactivated = choice::<OnUserDeactivated>(
+        "users.on_deactivated",
+        "ignore",
+        "What happens to the offers of a user who is deactivated. It is counted in any case.",
+    );
+    Section::new("users", "Reactions to user accounts.", vec![deactivated])
+}
+
+fn health() -> Section {
+    Section::new(
+        "health",
+        "When `/readyz` says no.",
+        vec![
+            duration(
+                "health.max_lag",
+                (SECOND, DAY),
+                "60s",
+                "Not ready when the lag is longer.",
+            ),
+            duration(
+                "health.max_retry",
+                (SECOND, DAY),
+                "30s",
+                "Not ready when one read or write has been retried for longer.",
+            ),
+        ],
+    )
+}
+
+fn http() -> Section {
+    let listen = Key::new(
+        "http.listen",
+        Kind::Address,
+        Fallback::Value("127.0.0.1:9464"),
+        "Where `/metrics`, the probes and the status page are served.",
+    )
+    .flag("--listen");
+    Section::new("http", "The HTTP server (read-only).", vec![listen])
+}
+
+fn log() -> Section {
+    Section::new(
+        "log",
+        "Logs, on the standard error.",
+        vec![
+            choice::<LogFormat>("log.format", "auto", "`auto`: pretty on a terminal, JSON elsewhere."),
+            Key::new(
+                "log.level",
+                Kind::LogFilter,
+                Fallback::Value("info"),
+                "A level, or directives such as `info,stream_processor::run=debug`.",
+            )
+            .short("RUST_LOG"),
+        ],
+    )
+}
+
+fn smtp() -> Section {
+    Section::new(
+        "smtp",
+        "The mail server.",
+        vec![
+            Key::new(
+                "smtp.url",
+                Kind::Url(&["smtp", "smtps"]),
+                Fallback::Unset("smtp://user:password@host:587?tls=required"),
+                "Without it, messages are written to `mail.outbox_directory`.",
+            )
+            .secret()
+            .short("SMTP_URL"),
+            secret_file("smtp.url_file", "A file that holds the URL."),
+            Key::new(
+                "smtp.from",
+                Kind::Email,
+                Fallback::Value("La bonne alternance <no-reply@example.com>"),
+                "The sender of every message.",
+            ),
+        ],
+    )
+}
+
+fn mail() -> Section {
+    let outbox = Key::new(
+        "mail.outbox_directory",
+        Kind::Path,
+        Fallback::Value("outbox"),
+        "Where messages are written as `.eml` files when there is no `smtp.url`.",
+    );
+    Section::new("mail", "E-mail without a mail server.", vec![outbox])
+}
+
+fn directory() -> Section {
+    Section::new(
+        "directory",
+        "The company directory (API Entreprise).",
+        vec![
+            Key::new(
+                "directory.base_url",
+                Kind::BaseUrl,
+                Fallback::Unset("https://entreprise.api.gouv.fr/v3"),
+                "The address of the API.",
+            ),
+            Key::new(
+                "directory.token",
+                Kind::Text,
+                Fallback::Unset("token"),
+                "The token of the API.",
+            )
+            .secret(),
+            secret_file("directory.token_file", "A file that holds the token."),
+        ],
+    )
+}
+
+fn notices() -> Section {
+    Section::new(
+        "notices",
+        "One line for people per job run that changed or failed something.",
+        vec![
+            Key::new(
+                "notices.webhook_url",
+                Kind::Url(&["http", "https"]),
+                Fallback::Unset("https://hooks.example.com/services/name"),
+                "An incoming webhook (Slack format).",
+            )
+            .secret(),
+            secret_file("notices.webhook_url_file", "A file that holds the URL."),
+        ],
+    )
+}

@@ -1,0 +1,153 @@
+//! The part of the table of keys that configures the ticker: one section per job of spec 05, with its
+//! default cron expressions. Cron expressions are text here; the schedule gives them a meaning.
+
+use std::time::Duration;
+
+use super::key::{Fallback, Key, Kind, Section};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// The ticker's own section, then one per job.
+#[must_use]
+pub fn sections() -> Vec<Section> {
+    let mut sections = vec![ticker()];
+    sections.extend(JOBS.iter().map(Job::section));
+    sections
+}
+
+/// The names of the jobs (spec 05).
+pub fn job_names() -> impl Iterator<Item = &'static str> {
+    JOBS.iter().map(|job| job.name)
+}
+
+fn ticker() -> Section {
+    Section::new(
+        "ticker",
+        "The time-based jobs. Each has a section below: `enabled` (whether it runs by itself), `cron` (when: \
+         an expression or a list of them), `catch_up` (a run that was missed while nothing was running is \
+         made up for if it is younger than this).",
+        vec![
+            Key::new(
+                "ticker.enabled",
+                Kind::Boolean,
+                Fallback::Value("true"),
+                "Off: no job runs by itself.",
+            ),
+            Key::new(
+                "ticker.time_zone",
+                Kind::Text,
+                Fallback::Value("Europe/Paris"),
+                "The time zone of the cron expressions.",
+            ),
+        ],
+    )
+}
+
+/// The defaults of one job of the ticker (spec 05).
+struct Job {
+    name: &'static str,
+    enabled: &'static str,
+    crons: &'static [&'static str],
+    doc: &'static str,
+}
+
+impl Job {
+    const fn on(name: &'static str, crons: &'static [&'static str], doc: &'static str) -> Self {
+        Self {
+            name,
+            enabled: "true",
+            crons,
+            doc,
+        }
+    }
+
+    /// A job that runs by hand unless somebody gives it a cron expression and enables it.
+    const fn off(name: &'static str, doc: &'static str) -> Self {
+        Self {
+            name,
+            enabled: "false",
+            crons: &[],
+            doc,
+        }
+    }
+
+    fn section(&self) -> Section {
+        let path = format!("ticker.jobs.{}", self.name);
+        let enabled = Fallback::Value(self.enabled);
+        let bounds = Kind::Duration {
+            min: Duration::ZERO,
+            max: DAY.saturating_mul(31),
+        };
+        let keys = vec![
+            Key::new(format!("{path}.enabled"), Kind::Boolean, enabled, ""),
+            Key::new(format!("{path}.cron"), Kind::Crons, Fallback::List(self.crons), ""),
+            Key::new(format!("{path}.catch_up"), bounds, Fallback::Value("24h"), ""),
+        ];
+        Section::new(path, self.doc, keys)
+    }
+}
+
+const JOBS: &[Job] = &[
+    Job::on(
+        "remind-expiring-offers-j7",
+        &["20 9 * * *"],
+        "An e-mail to each user whose offers expire in 7 days.",
+    ),
+    Job::on(
+        "remind-expiring-offers-j1",
+        &["25 9 * * *"],
+        "An e-mail to each user whose offers expire tomorrow.",
+    ),
+    Job::on(
+        "cancel-expired-offers",
+        &["15 0 * * *", "0 * * * *"],
+        "Cancels offers past their expiration.",
+    ),
+    Job::on(
+        "cap-offer-expirations",
+        &["30 0 * * *"],
+        "Brings expirations back to two months from now.",
+    ),
+    Job::on(
+        "fill-missing-start-dates",
+        &["35 0 * * *"],
+        "Gives active offers without a start date one.",
+    ),
+    Job::on(
+        "repair-offer-data",
+        &["40 0 * * *"],
+        "Repairs what is safe to repair, reports the rest.",
+    ),
+    Job::on(
+        "refresh-pending-establishments",
+        &["10 0 * * *"],
+        "Looks pending establishments up in the directory.",
+    ),
+    Job::on(
+        "send-introductions",
+        &["55 1 * * *"],
+        "Introduces offers without applications to a training centre.",
+    ),
+    Job::off(
+        "report-duplicate-recruiters",
+        "Reports recruiters with the same siret and e-mail.",
+    ),
+    Job::on("full-sync", &["0 3 * * *"], "Looks at every recruiter again."),
+    Job::on(
+        "anonymize-inactive-users",
+        &["0 1 * * *"],
+        "Anonymises users inactive for two years.",
+    ),
+    Job::off("analyze-closed-companies", "Reports active offers of closed companies."),
+    Job::on(
+        "sync-recruiter-status",
+        &["*/15 * * * *"],
+        "Copies the status of recruiters to their offers.",
+    ),
+    Job::on(
+        "retry-dead-letters",
+        &["* * * * *"],
+        "Looks at dead letters again when they are due.",
+    ),
+    Job::on("verify", &["30 4 * * *"], "Compares all offers with their recruiters."),
+];

@@ -1,0 +1,243 @@
+//! The one table of errors: every failure is mapped to what is done about it, with a sentence of
+//! advice for the operator (spec 03, "One table of errors"). Classification is data; acting on it is
+//! the business of `run`. Nothing here shows values of documents: server messages may quote them.
+
+use mongodb::error::{Error as MongoError, ErrorKind, RESUMABLE_CHANGE_STREAM_ERROR, RETRYABLE_WRITE_ERROR};
+use resume_tokens::StoreError;
+
+use crate::model::dead_letter::Reason;
+use crate::source::event::EventError;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Opening or reading the change stream.
+    #[error("the change stream failed: {}", describe(.0))]
+    Cursor(#[source] MongoError),
+    /// A read of documents.
+    #[error("a read failed: {}", describe(.0))]
+    Read(#[source] MongoError),
+    /// A write of documents.
+    #[error("a write failed: {}", describe(.0))]
+    Write(#[source] MongoError),
+    /// A write that the server applied, or tried to, without telling that a majority has it.
+    #[error("a write was not acknowledged by a majority (code {0})")]
+    WriteConcern(i32),
+    /// A statement inside a write command failed in a way that passes.
+    #[error("a statement of a write failed for now (code {0})")]
+    Statement(i32),
+    /// Saving or loading a checkpoint.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An event that the manual does not describe.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// A reply of the change stream lacks what every reply has.
+    #[error("a reply of the change stream has no `{0}`")]
+    Reply(&'static str),
+    /// The server did not answer a `getMore` in its own time limit and a margin.
+    #[error("the change stream did not answer in time")]
+    Stalled,
+    /// Cluster times went backwards.
+    #[error("the cluster times of the change stream went backwards")]
+    Backwards,
+    /// A document of the service's own collections cannot be read.
+    #[error("a document of `{collection}` has no usable `{field}`")]
+    OwnDocument {
+        /// The collection.
+        collection: &'static str,
+        /// The field.
+        field: &'static str,
+    },
+    /// Another instance took the lease.
+    #[error("the lease was lost to another instance")]
+    LeaseLost,
+}
+
+/// What is done about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Directive {
+    /// Do the same again after a growing delay; the checkpoint stays where it is.
+    Retry,
+    /// Stop being ready, and retry slowly: only an operator can help.
+    RetryUnready,
+    /// Open the cursor anew after the last processed token.
+    Reopen,
+    /// Open the cursor by the cluster time of the token (once, then stop).
+    OpenByTime,
+    /// The position is lost: go on from now, and look at every recruiter again.
+    Resync,
+    /// End the process, or at least its leadership.
+    Stop,
+}
+
+impl Failure {
+    /// The table.
+    #[must_use]
+    pub fn directive(&self) -> Directive {
+        match self {
+            Self::Cursor(error) => cursor_directive(error),
+            Self::Read(error) | Self::Write(error) => command_directive(error),
+            Self::WriteConcern(_) | Self::Statement(_) => Directive::Retry,
+            Self::Event(_) | Self::Reply(_) | Self::Stalled => Directive::Reopen,
+            Self::Store(StoreError::NewerTerm { .. }) | Self::LeaseLost | Self::Backwards => Directive::Stop,
+            Self::Store(StoreError::Garbled { .. }) => Directive::Resync,
+            Self::Store(StoreError::Mongo(error)) => command_directive(error),
+            Self::Store(_) | Self::OwnDocument { .. } => Directive::RetryUnready,
+        }
+    }
+
+    /// One sentence for the operator.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match (self, self.directive()) {
+            (Self::Store(StoreError::Garbled { .. }), _) => {
+                "the stored checkpoint cannot be read; everything is looked at again"
+            }
+            (Self::Store(StoreError::NewerTerm { .. }) | Self::LeaseLost, _) => {
+                "another instance leads; this one stands by, nothing to do"
+            }
+            (Self::Store(StoreError::Io { .. }), _) => "check that tokens.directory exists, is writable and has space",
+            (Self::OwnDocument { .. }, _) => "look at the document and correct or remove it",
+            (_, Directive::Retry) => "nothing to do: it is tried again until it succeeds",
+            (_, Directive::RetryUnready) => {
+                "check the user's privileges and credentials in MongoDB; it is tried again every few seconds"
+            }
+            (_, Directive::Reopen) => "nothing to do: the stream is opened again after the last processed event",
+            (_, Directive::OpenByTime) => "nothing to do: the stream is opened by the time of its last position",
+            (_, Directive::Resync) => {
+                "the position left the oplog: consider a larger oplog; everything is looked at again"
+            }
+            (_, Directive::Stop) => "look at the log before this line, then start the service again",
+        }
+    }
+
+    /// The server's code, or a name for what has none; a metric label with few values.
+    #[must_use]
+    pub fn code(&self) -> String {
+        match self {
+            Self::Cursor(error) | Self::Read(error) | Self::Write(error) | Self::Store(StoreError::Mongo(error)) => {
+                command_code(error).map_or_else(|| kind_name(error).to_owned(), |code| code.to_string())
+            }
+            Self::WriteConcern(code) | Self::Statement(code) => code.to_string(),
+            Self::Store(_) => "store".to_owned(),
+            Self::Event(_) | Self::Reply(_) => "reply".to_owned(),
+            Self::Stalled => "stalled".to_owned(),
+            Self::Backwards => "backwards".to_owned(),
+            Self::OwnDocument { .. } => "own_document".to_owned(),
+            Self::LeaseLost => "lease".to_owned(),
+        }
+    }
+}
+
+/// What a refused statement means (the `code` inside `writeErrors`).
+#[must_use]
+pub fn refusal(code: i32) -> Option<Reason> {
+    match code {
+        121 => Some(Reason::RefusedByValidation),
+        16755 => Some(Reason::RefusedByGeoIndex),
+        10334 | 17419 | 17420 => Some(Reason::TooLarge),
+        11000 | 11001 => Some(Reason::DuplicateOffer),
+        code if PASSING.contains(&code) || UNAUTHORIZED.contains(&code) => None,
+        _ => Some(Reason::RefusedByServer),
+    }
+}
+
+/// Network errors, elections, shutdowns, interruptions: tried again, they pass (server source,
+/// `error_codes.yml`, the categories `RetriableError`, `NotPrimaryError`, `Interruption`).
+const PASSING: [i32; 26] = [
+    6, 7, 24, 43, 46, 50, 64, 79, 89, 91, 100, 112, 133, 134, 175, 189, 202, 237, 246, 262, 9001, 10107, 11600, 11601,
+    11602, 13435,
+];
+/// The history is gone, or the token is not one (spec 03): `ChangeStreamHistoryLost`,
+/// `CappedPositionLost`, `InvalidResumeToken`, and three ways to say that a token is garbled.
+const POSITION_LOST: [i32; 6] = [286, 136, 260, 9, 15, 40649];
+const CHANGED_PIPELINE: i32 = 280;
+/// `Unauthorized`, `AuthenticationFailed`.
+const UNAUTHORIZED: [i32; 2] = [13, 18];
+
+fn cursor_directive(error: &MongoError) -> Directive {
+    match command_code(error) {
+        Some(CHANGED_PIPELINE) => Directive::OpenByTime,
+        Some(code) if POSITION_LOST.contains(&code) => Directive::Resync,
+        _ if error.contains_label(RESUMABLE_CHANGE_STREAM_ERROR) => Directive::Reopen,
+        Some(code) if UNAUTHORIZED.contains(&code) => Directive::RetryUnready,
+        Some(code) if PASSING.contains(&code) => Directive::Reopen,
+        Some(_) => Directive::RetryUnready,
+        None => passing_kind(error, Directive::Reopen),
+    }
+}
+
+fn command_directive(error: &MongoError) -> Directive {
+    match command_code(error) {
+        _ if error.contains_label(RETRYABLE_WRITE_ERROR) => Directive::Retry,
+        Some(code) if PASSING.contains(&code) => Directive::Retry,
+        Some(_) => Directive::RetryUnready,
+        None => passing_kind(error, Directive::Retry),
+    }
+}
+
+/// Errors without a server code: the network passes, a refused login needs an operator.
+fn passing_kind(error: &MongoError, passing: Directive) -> Directive {
+    match &*error.kind {
+        ErrorKind::Authentication { .. } | ErrorKind::InvalidTlsConfig { .. } => Directive::RetryUnready,
+        _ => passing,
+    }
+}
+
+/// The code of a command that the server refused.
+#[must_use]
+pub fn command_code(error: &MongoError) -> Option<i32> {
+    match &*error.kind {
+        ErrorKind::Command(command) => Some(command.code),
+        _ => None,
+    }
+}
+
+/// A driver error in words, without the server's message: that may quote a document.
+#[must_use]
+pub fn describe(error: &MongoError) -> String {
+    match &*error.kind {
+        ErrorKind::Command(command) => format!("{} (code {})", command.code_name, command.code),
+        ErrorKind::Io(error) => format!("network: {}", error.kind()),
+        ErrorKind::ServerSelection { message, .. } | ErrorKind::Authentication { message, .. } => message.clone(),
+        ErrorKind::InvalidArgument { message, .. } | ErrorKind::InvalidTlsConfig { message, .. } => message.clone(),
+        ErrorKind::DnsResolve { message, .. } | ErrorKind::IncompatibleServer { message, .. } => message.clone(),
+        _ => kind_name(error).to_owned(),
+    }
+}
+
+fn kind_name(error: &MongoError) -> &'static str {
+    match &*error.kind {
+        ErrorKind::Io(_) => "network",
+        ErrorKind::ConnectionPoolCleared { .. } => "connections_closed",
+        ErrorKind::ServerSelection { .. } => "no_server",
+        ErrorKind::Authentication { .. } => "authentication",
+        ErrorKind::Command(_) => "command",
+        _ => "driver",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_documents_become_dead_letters_and_passing_failures_do_not() {
+        assert_eq!(refusal(121), Some(Reason::RefusedByValidation));
+        assert_eq!(refusal(16755), Some(Reason::RefusedByGeoIndex));
+        assert_eq!(refusal(10334), Some(Reason::TooLarge));
+        assert_eq!(refusal(11000), Some(Reason::DuplicateOffer));
+        assert_eq!(refusal(2), Some(Reason::RefusedByServer));
+        for code in [91, 189, 10107, 11600, 11602, 43, 50, 112, 13] {
+            assert_eq!(refusal(code), None, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_lost_lease_stops_and_a_stalled_stream_is_opened_again() {
+        assert_eq!(Failure::LeaseLost.directive(), Directive::Stop);
+        assert_eq!(Failure::Stalled.directive(), Directive::Reopen);
+        assert_eq!(Failure::WriteConcern(64).directive(), Directive::Retry);
+    }
+}

@@ -1,0 +1,61 @@
+//! Stage 3, FETCH: the current documents, in batches with `$in`: the only reads of the hot path.
+//! Nothing here writes, and nothing here remembers source documents beyond the references' caches.
+
+pub mod links;
+pub mod recruiters;
+pub mod references;
+
+use bson::{Document, RawDocument};
+use futures::TryStreamExt as _;
+use mongodb::raw_batch_cursor::RawBatch;
+use mongodb::{Collection, Database};
+
+use crate::error::Failure;
+
+/// At most this many ids in one `$in`: the batch that spec 03 measured.
+pub const IDS_PER_READ: usize = 500;
+
+/// One `find`, its answer kept as the raw batches that the server sent.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn find(
+    collection: &Collection<Document>,
+    filter: Document,
+    projection: Document,
+) -> Result<Vec<RawBatch>, Failure> {
+    let find = collection
+        .find(filter)
+        .projection(projection)
+        .batch_size(10_000)
+        .batch();
+    find.await
+        .map_err(Failure::Read)?
+        .try_collect()
+        .await
+        .map_err(Failure::Read)
+}
+
+/// The documents of the batches.
+///
+/// # Errors
+/// [`Failure::Read`] when the server's bytes are not valid BSON.
+pub fn documents(batches: &[RawBatch]) -> impl Iterator<Item = Result<&RawDocument, Failure>> {
+    batches.iter().flat_map(|batch| {
+        let (documents, unreadable) = match batch.doc_slices() {
+            Ok(documents) => (Some(documents), None),
+            Err(error) => (None, Some(Err(Failure::Read(error)))),
+        };
+        let documents = documents.into_iter().flatten().filter_map(|element| match element {
+            Ok(element) => element.as_document().map(Ok),
+            Err(error) => Some(Err(Failure::Read(error.into()))),
+        });
+        documents.chain(unreadable)
+    })
+}
+
+/// The collection called `name`, for raw reads.
+#[must_use]
+pub fn raw(database: &Database, name: &str) -> Collection<Document> {
+    database.collection(name)
+}

@@ -1,0 +1,309 @@
+//! Looks up what projections refer to, in batches, through bounded caches. The caches stay right
+//! because every watched reference event drops its entry before the recruiters are touched.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use bson::{Bson, Document, RawDocument, doc, oid::ObjectId};
+use futures::try_join;
+use mongodb::Database;
+use quick_cache::unsync::Cache;
+
+use super::{documents, find, raw};
+use crate::error::Failure;
+use crate::model::recruiter::{JobFields, RecruiterFields, user_id};
+use crate::model::references::is_handicap_engagement;
+use crate::model::{Cfa, References, RomeSheet, User, value};
+use crate::project::offer::{first_rome_code, is_delegated_to_cfa};
+use crate::source::event::Collection as Watched;
+
+/// What is known of a user: at most one of the two.
+#[derive(Debug, Clone, Default)]
+struct KnownUser {
+    user: Option<Arc<User>>,
+    is_anonymized: bool,
+}
+
+/// The keys that a portion of recruiters refers to.
+#[derive(Debug, Default)]
+pub struct Keys {
+    rome_codes: HashSet<String>,
+    cfa_sirets: HashSet<String>,
+    sirets: HashSet<String>,
+    users: HashSet<ObjectId>,
+}
+
+impl Keys {
+    /// Adds what a recruiter refers to.
+    pub fn add_recruiter(&mut self, recruiter: &RecruiterFields<'_>) {
+        self.users.extend(user_id(recruiter.managed_by));
+        self.sirets
+            .extend(value::text(recruiter.establishment_siret).map(str::to_owned));
+        if is_delegated_to_cfa(recruiter) {
+            self.cfa_sirets
+                .extend(value::text(recruiter.cfa_delegated_siret).map(str::to_owned));
+        }
+    }
+
+    /// Adds what a job refers to.
+    pub fn add_job(&mut self, job: &JobFields<'_>) {
+        if let Some(code) = first_rome_code(job)
+            && !self.rome_codes.contains(code)
+        {
+            self.rome_codes.insert(code.to_owned());
+        }
+    }
+}
+
+/// The answers for one portion; what is not there was looked for and not found.
+#[derive(Debug, Default)]
+pub struct Answers {
+    rome: HashMap<String, Option<Arc<RomeSheet>>>,
+    cfas: HashMap<String, Option<Arc<Cfa>>>,
+    handicap: HashMap<String, bool>,
+    users: HashMap<ObjectId, KnownUser>,
+}
+
+impl Answers {
+    /// What one job's projection may look up.
+    #[must_use]
+    pub fn of(&self, recruiter: &RecruiterFields<'_>, job: &JobFields<'_>) -> References {
+        let user = user_id(recruiter.managed_by)
+            .and_then(|id| self.users.get(&id))
+            .cloned()
+            .unwrap_or_default();
+        let siret = value::text(recruiter.establishment_siret);
+        let cfa = value::text(recruiter.cfa_delegated_siret);
+        References {
+            rome: first_rome_code(job).and_then(|code| self.rome.get(code).cloned().flatten()),
+            cfa: cfa.and_then(|siret| self.cfas.get(siret).cloned().flatten()),
+            user: user.user,
+            user_is_anonymized: user.is_anonymized,
+            handicap: siret
+                .and_then(|siret| self.handicap.get(siret))
+                .copied()
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// The caches in front of the reference collections.
+#[derive(Debug)]
+pub struct ReferenceCaches {
+    database: Database,
+    rome: Cache<String, Option<Arc<RomeSheet>>>,
+    cfas: Cache<String, Option<Arc<Cfa>>>,
+    handicap: Cache<String, bool>,
+    users: Cache<ObjectId, KnownUser>,
+}
+
+impl ReferenceCaches {
+    /// Empty caches; together they hold a few megabytes at most.
+    #[must_use]
+    pub fn new(database: &Database) -> Self {
+        Self {
+            database: database.clone(),
+            rome: Cache::new(600),
+            cfas: Cache::new(2_000),
+            handicap: Cache::new(20_000),
+            users: Cache::new(10_000),
+        }
+    }
+
+    /// Answers for all `keys`: from the caches, else with one read per collection.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn look_up(&mut self, keys: Keys) -> Result<Answers, Failure> {
+        let mut answers = Answers::default();
+        let rome = missing(keys.rome_codes, &mut self.rome, &mut answers.rome);
+        let cfas = missing(keys.cfa_sirets, &mut self.cfas, &mut answers.cfas);
+        let sirets = missing(keys.sirets, &mut self.handicap, &mut answers.handicap);
+        let users = missing(keys.users, &mut self.users, &mut answers.users);
+        let database = &self.database;
+        let (rome, cfas, handicap, users) = try_join!(
+            read_rome_sheets(database, rome),
+            read_cfas(database, cfas),
+            read_engagements(database, sirets),
+            read_users(database, users),
+        )?;
+        keep(rome, &mut self.rome, &mut answers.rome);
+        keep(cfas, &mut self.cfas, &mut answers.cfas);
+        keep(handicap, &mut self.handicap, &mut answers.handicap);
+        keep(users, &mut self.users, &mut answers.users);
+        Ok(answers)
+    }
+
+    /// Forgets a user, after an event on it.
+    pub fn forget_user(&mut self, id: &ObjectId) {
+        self.users.remove(id);
+    }
+
+    /// Forgets what is cached of a collection of references, after an event on it.
+    pub fn forget(&mut self, collection: Watched) {
+        match collection {
+            Watched::Cfas => self.cfas.clear(),
+            Watched::RomeSheets => self.rome.clear(),
+            Watched::Engagements => self.handicap.clear(),
+            Watched::Users | Watched::AnonymizedUsers => self.users.clear(),
+            Watched::Recruiters | Watched::AnonymizedRecruiters | Watched::Canary => {}
+        }
+    }
+}
+
+/// Moves what the cache holds to the answers; gives back the keys that it does not hold.
+fn missing<K: Eq + Hash + Clone, V: Clone>(
+    keys: HashSet<K>,
+    cache: &mut Cache<K, V>,
+    answers: &mut HashMap<K, V>,
+) -> Vec<K> {
+    let mut missing = Vec::new();
+    for key in keys {
+        match cache.get(&key).cloned() {
+            Some(value) => {
+                answers.insert(key, value);
+            }
+            None => missing.push(key),
+        }
+    }
+    missing
+}
+
+fn keep<K: Eq + Hash + Clone, V: Clone>(found: HashMap<K, V>, cache: &mut Cache<K, V>, answers: &mut HashMap<K, V>) {
+    for (key, value) in found {
+        cache.insert(key.clone(), value.clone());
+        answers.insert(key, value);
+    }
+}
+
+/// One read by `field`; `take` gets the first document of each key in the order of `_id`, so that
+/// the answer does not depend on the order in which the server finds duplicates.
+async fn read_by<V: Clone>(
+    database: &Database,
+    watched: Watched,
+    (field, projection): (&str, Document),
+    keys: Vec<String>,
+    nothing: V,
+    take: impl Fn(&RawDocument) -> Option<V>,
+) -> Result<HashMap<String, V>, Failure> {
+    let mut found = HashMap::with_capacity(keys.len());
+    if keys.is_empty() {
+        return Ok(found);
+    }
+    let batches = find(
+        &raw(database, watched.name()),
+        doc! { field: { "$in": &keys } },
+        projection,
+    )
+    .await?;
+    let mut read: Vec<&RawDocument> = documents(&batches).collect::<Result<_, _>>()?;
+    read.sort_by_key(|document| document.get_object_id("_id").ok());
+    for document in read {
+        if let Some(key) = key_at(document, field) {
+            let value = take(document).unwrap_or_else(|| nothing.clone());
+            found.entry(key.to_owned()).or_insert(value);
+        }
+    }
+    for key in keys {
+        found.entry(key).or_insert_with(|| nothing.clone());
+    }
+    Ok(found)
+}
+
+/// The text at a dotted path.
+fn key_at<'a>(document: &'a RawDocument, path: &str) -> Option<&'a str> {
+    match path.split_once('.') {
+        Some((first, rest)) => key_at(value::object(value::field(document, first))?, rest),
+        None => value::text(value::field(document, path)),
+    }
+}
+
+async fn read_rome_sheets(
+    database: &Database,
+    codes: Vec<String>,
+) -> Result<HashMap<String, Option<Arc<RomeSheet>>>, Failure> {
+    let projection = doc! { "rome.code_rome": 1, "definition": 1, "acces_metier": 1, "competences": 1 };
+    let sheet = |document: &RawDocument| RomeSheet::read(document).ok().map(|sheet| Some(Arc::new(sheet)));
+    read_by(
+        database,
+        Watched::RomeSheets,
+        ("rome.code_rome", projection),
+        codes,
+        None,
+        sheet,
+    )
+    .await
+}
+
+async fn read_cfas(database: &Database, sirets: Vec<String>) -> Result<HashMap<String, Option<Arc<Cfa>>>, Failure> {
+    let projection = doc! { "siret": 1, "raison_sociale": 1, "address": 1 };
+    let cfa = |document: &RawDocument| Cfa::read(document).ok().map(|cfa| Some(Arc::new(cfa)));
+    read_by(database, Watched::Cfas, ("siret", projection), sirets, None, cfa).await
+}
+
+async fn read_engagements(database: &Database, sirets: Vec<String>) -> Result<HashMap<String, bool>, Failure> {
+    let mut handicap: HashMap<String, bool> = sirets.iter().map(|siret| (siret.clone(), false)).collect();
+    if sirets.is_empty() {
+        return Ok(handicap);
+    }
+    let projection = doc! { "siret": 1, "engagement": 1, "sources": 1 };
+    let engagements = raw(database, Watched::Engagements.name());
+    let batches = find(&engagements, doc! { "siret": { "$in": sirets } }, projection).await?;
+    for document in documents(&batches) {
+        let document = document?;
+        if let Some(siret) = key_at(document, "siret")
+            && is_handicap_engagement(document)
+        {
+            handicap.insert(siret.to_owned(), true);
+        }
+    }
+    Ok(handicap)
+}
+
+/// Users, and for those that are gone whether they were anonymised (spec 03, "It stays anonymised").
+async fn read_users(database: &Database, ids: Vec<ObjectId>) -> Result<HashMap<ObjectId, KnownUser>, Failure> {
+    let mut users: HashMap<ObjectId, KnownUser> = ids.iter().map(|id| (*id, KnownUser::default())).collect();
+    if ids.is_empty() {
+        return Ok(users);
+    }
+    let projection = doc! { "email": 1, "phone": 1 };
+    let batches = find(&raw(database, Watched::Users.name()), by_id(&ids), projection).await?;
+    for document in documents(&batches) {
+        let document = document?;
+        if let (Ok(id), Ok(user)) = (document.get_object_id("_id"), User::read(document)) {
+            users.insert(
+                id,
+                KnownUser {
+                    user: Some(Arc::new(user)),
+                    is_anonymized: false,
+                },
+            );
+        }
+    }
+    let gone: Vec<ObjectId> = ids
+        .into_iter()
+        .filter(|id| users.get(id).is_none_or(|known| known.user.is_none()))
+        .collect();
+    if gone.is_empty() {
+        return Ok(users);
+    }
+    let anonymized = raw(database, Watched::AnonymizedUsers.name());
+    let batches = find(&anonymized, by_id(&gone), doc! { "_id": 1 }).await?;
+    for document in documents(&batches) {
+        if let Ok(id) = document?.get_object_id("_id") {
+            users.insert(
+                id,
+                KnownUser {
+                    user: None,
+                    is_anonymized: true,
+                },
+            );
+        }
+    }
+    Ok(users)
+}
+
+fn by_id(ids: &[ObjectId]) -> Document {
+    doc! { "_id": { "$in": ids.iter().copied().map(Bson::from).collect::<Vec<_>>() } }
+}

@@ -1,0 +1,18 @@
+//! The map of the service, in the order in which data flows; `main.rs` is one screen on top of it.
+
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod fetch;
+pub mod logging;
+pub mod model;
+pub mod observe;
+pub mod plan;
+pub mod project;
+pub mod retry;
+pub mod run;
+pub mod source;
+pub mod web;
+pub mod write;

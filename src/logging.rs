@@ -1,0 +1,70 @@
+//! Sets up `tracing` once: JSON or text on the standard error (spec 06, "Logs"). Takes what it needs as
+//! values; reads no environment variable. Standard output stays free for what a command prints.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{LogFormat, LogSettings};
+
+/// Libraries that talk a lot. A directive for the same name in `log.level` wins over these.
+const QUIET: &str = "mongodb=warn,hickory=warn,rustls=warn,hyper=warn";
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// `log.level` has directives that cannot be understood.
+    #[error("log.level cannot be understood: {0}")]
+    Level(#[from] tracing_subscriber::filter::ParseError),
+    /// This process has a logger already.
+    #[error("logging is set up already")]
+    Twice(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Sets up logging for the whole process.
+///
+/// # Errors
+/// When the level cannot be understood, or when it is called twice.
+pub fn init(settings: &LogSettings) -> Result<(), LoggingError> {
+    let terminal = std::io::stderr().is_terminal();
+    let json = match settings.format {
+        LogFormat::Auto => !terminal,
+        LogFormat::Json => true,
+        LogFormat::Pretty => false,
+    };
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter(&settings.level)?)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal && settings.colors && !json);
+    if json {
+        lines.json().flatten_event(true).finish().try_init()?;
+    } else {
+        lines.finish().try_init()?;
+    }
+    Ok(())
+}
+
+fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    EnvFilter::builder().parse(format!("{QUIET},{level}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chatty_libraries_stay_at_warn_when_everything_else_is_at_debug() {
+        let filter = filter("debug").unwrap().to_string();
+        assert!(filter.contains("mongodb=warn") && filter.contains("debug"), "{filter}");
+    }
+
+    #[test]
+    fn a_library_named_in_the_level_is_heard() {
+        let filter = filter("info,mongodb=trace").unwrap().to_string();
+        assert!(
+            filter.contains("mongodb=trace") && !filter.contains("mongodb=warn"),
+            "{filter}"
+        );
+    }
+}

@@ -1,0 +1,42 @@
+//! Arguments -> configuration -> logging -> command -> exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use stream_processor::app::{App, Refusal};
+use stream_processor::cli::{self, Cli, Command, Exit};
+use stream_processor::config::{self, Loaded};
+use stream_processor::{logging, run};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match execute(cli).await {
+        Ok(exit) => exit.into(),
+        Err(refusal) => {
+            complain(&refusal);
+            refusal.code()
+        }
+    }
+}
+
+async fn execute(cli: Cli) -> Result<Exit, Refusal> {
+    let usage = |error: &dyn std::error::Error| Refusal::new(Exit::Usage, error.to_string());
+    let Loaded { settings, effective } = config::load(&cli.sources()).map_err(|faults| usage(&faults))?;
+    if let Command::Config { command } = &cli.command {
+        let printed = cli::config::run(command, &effective, &mut std::io::stdout().lock());
+        return printed.map_err(|error| usage(&error));
+    }
+    logging::init(&settings.log).map_err(|error| usage(&error))?;
+    let app = App::connect(settings).await?;
+    match cli.command {
+        Command::Run(_) => app.run().await,
+        Command::Backfill(arguments) => run::backfill::backfill(app, arguments).await,
+        Command::Config { .. } => Ok(Exit::Done),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a command that could not be done")]
+fn complain(refusal: &Refusal) {
+    eprintln!("error: {refusal}");
+}

@@ -1,0 +1,69 @@
+//! Why a document cannot be projected or written (spec 02, spec 03 "Dead letters").
+//! Reasons are data: they label metrics and are stored, so they never carry values of documents.
+
+/// The reason of a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// Delegated, and `cfas` has no document with this `cfa_delegated_siret`.
+    MissingCfa,
+    /// Delegated, and `managed_by` names no user.
+    MissingCfaUser,
+    /// `job_status` is missing or none of the table's (spec 02).
+    UnknownJobStatus,
+    /// A job without an ObjectId as `_id` cannot become an offer.
+    InvalidJobId,
+    /// The document's `_id` is no ObjectId, or its bytes are not valid BSON.
+    Undecodable,
+    /// The server refused the offer: document validation (121).
+    RefusedByValidation,
+    /// The server refused the offer: it cannot index the position (16755).
+    RefusedByGeoIndex,
+    /// The server refused the offer: larger than 16 MB (10334, 17419, 17420).
+    TooLarge,
+    /// The server refused the offer: another offer has its `{partner_label, partner_job_id}` (11000).
+    DuplicateOffer,
+    /// The server refused the offer for another reason; the code is in the detail.
+    RefusedByServer,
+}
+
+impl Reason {
+    /// Every reason, for metrics that must exist before the first dead letter does.
+    pub const ALL: [Self; 10] = [
+        Self::MissingCfa,
+        Self::MissingCfaUser,
+        Self::UnknownJobStatus,
+        Self::InvalidJobId,
+        Self::Undecodable,
+        Self::RefusedByValidation,
+        Self::RefusedByGeoIndex,
+        Self::TooLarge,
+        Self::DuplicateOffer,
+        Self::RefusedByServer,
+    ];
+
+    /// The name under which it is stored and counted.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingCfa => "missing_cfa",
+            Self::MissingCfaUser => "missing_cfa_user",
+            Self::UnknownJobStatus => "unknown_job_status",
+            Self::InvalidJobId => "invalid_job_id",
+            Self::Undecodable => "undecodable",
+            Self::RefusedByValidation => "refused_by_validation",
+            Self::RefusedByGeoIndex => "refused_by_geo_index",
+            Self::TooLarge => "too_large",
+            Self::DuplicateOffer => "duplicate_offer",
+            Self::RefusedByServer => "refused_by_server",
+        }
+    }
+
+    /// The reason stored under `name`; an unknown one (a newer version wrote it) is a refusal.
+    #[must_use]
+    pub fn from_stored(name: &str) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|reason| reason.as_str() == name)
+            .unwrap_or(Self::RefusedByServer)
+    }
+}

@@ -1,0 +1,34 @@
+//! Declares a struct whose fields borrow values from one BSON document, decoded in one pass.
+//! It must not interpret values: what a value means is the projection's business.
+
+/// Declares `struct Name<'a>` with one `Option<RawBsonRef<'a>>` per listed key. `None` stands for
+/// null or missing ("nullish", spec 02). The last of two equal keys wins, as in the server.
+macro_rules! borrowed_fields {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $( $(#[$field_meta:meta])* $field:ident : $key:literal ),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Default, Clone, Copy)]
+        $vis struct $name<'a> {
+            $( $(#[$field_meta])* pub $field: Option<bson::RawBsonRef<'a>>, )*
+        }
+
+        impl<'a> $name<'a> {
+            /// Reads the listed keys of `document` in one pass.
+            ///
+            /// # Errors
+            /// When the bytes are not valid BSON (for instance a string that is not UTF-8).
+            pub fn read(document: &'a bson::RawDocument) -> Result<Self, bson::error::Error> {
+                let mut fields = Self::default();
+                for element in document.iter_elements() {
+                    let element = element?;
+                    match element.key().as_str() {
+                        $( $key => fields.$field = $crate::model::value::present(element.value()?), )*
+                        _ => {}
+                    }
+                }
+                Ok(fields)
+            }
+        }
+    };
+}
+
+pub(super) use borrowed_fields;

@@ -1,0 +1,14 @@
+//! The documents of spec 01, borrowed from the bytes that MongoDB sent: one pass per document, no
+//! generic tree. Reading is lenient: unknown fields are ignored and a wrong type is kept as it is.
+//! This module does no I/O.
+
+pub mod dead_letter;
+mod fields;
+pub mod offer;
+pub mod recruiter;
+pub mod references;
+pub mod value;
+
+pub use offer::{Offer, OfferStatus};
+pub use recruiter::{Job, Recruiter};
+pub use references::{Cfa, References, RomeSheet, User};

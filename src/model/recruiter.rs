@@ -1,0 +1,136 @@
+//! A recruiter and its embedded jobs (spec 01, `recruiters`), borrowed from the raw document.
+//! It must not decide whether a recruiter is projected: that is the projection's business.
+
+use bson::{RawBsonRef, RawDocument, oid::ObjectId};
+
+use super::fields::borrowed_fields;
+use super::value;
+
+borrowed_fields! {
+    /// The fields of a recruiter that the projection reads.
+    pub struct RecruiterFields {
+        id: "_id",
+        establishment_id: "establishment_id",
+        establishment_siret: "establishment_siret",
+        establishment_raison_sociale: "establishment_raison_sociale",
+        establishment_enseigne: "establishment_enseigne",
+        establishment_size: "establishment_size",
+        /// Only in old documents.
+        establishment_location: "establishment_location",
+        origin: "origin",
+        naf_code: "naf_code",
+        naf_label: "naf_label",
+        opco: "opco",
+        idcc: "idcc",
+        address: "address",
+        address_detail: "address_detail",
+        geo_coordinates: "geo_coordinates",
+        geopoint: "geopoint",
+        is_delegated: "is_delegated",
+        cfa_delegated_siret: "cfa_delegated_siret",
+        phone: "phone",
+        email: "email",
+        status: "status",
+        managed_by: "managed_by",
+        updated_at: "updatedAt",
+        jobs: "jobs",
+    }
+}
+
+borrowed_fields! {
+    /// The fields of a job that the projection reads.
+    pub struct JobFields {
+        id: "_id",
+        rome_code: "rome_code",
+        rome_label: "rome_label",
+        rome_appellation_label: "rome_appellation_label",
+        offer_title_custom: "offer_title_custom",
+        job_level_label: "job_level_label",
+        job_start_date: "job_start_date",
+        job_description: "job_description",
+        job_creation_date: "job_creation_date",
+        job_expiration_date: "job_expiration_date",
+        job_update_date: "job_update_date",
+        job_last_prolongation_date: "job_last_prolongation_date",
+        job_prolongation_count: "job_prolongation_count",
+        relance_mail_expiration_j7: "relance_mail_expiration_J7",
+        relance_mail_expiration_j1: "relance_mail_expiration_J1",
+        mer_sent: "mer_sent",
+        job_status: "job_status",
+        job_status_comment: "job_status_comment",
+        job_type: "job_type",
+        job_delegation_count: "job_delegation_count",
+        delegations: "delegations",
+        job_count: "job_count",
+        job_duration: "job_duration",
+        job_rythm: "job_rythm",
+        competences_rome: "competences_rome",
+    }
+}
+
+/// A recruiter with the places of its jobs.
+#[derive(Debug, Clone)]
+pub struct Recruiter<'a> {
+    /// `_id`.
+    pub id: ObjectId,
+    /// Everything but the jobs, see [`RecruiterFields`].
+    pub fields: RecruiterFields<'a>,
+    /// `jobs[]` in their order; elements that are no documents are left out.
+    pub jobs: Vec<Job<'a>>,
+}
+
+/// One element of `jobs[]`, not yet decoded: only touched jobs are worth a pass.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// The index in `jobs[]`, as update paths `jobs.N.…` name it.
+    pub position: usize,
+    /// `_id`, which is the offer's `_id` too; `None` when it is missing or no ObjectId.
+    pub id: Option<ObjectId>,
+    document: &'a RawDocument,
+}
+
+impl<'a> Job<'a> {
+    /// Decodes the job in one pass.
+    ///
+    /// # Errors
+    /// When the bytes are not valid BSON.
+    pub fn fields(&self) -> Result<JobFields<'a>, bson::error::Error> {
+        JobFields::read(self.document)
+    }
+}
+
+impl<'a> Recruiter<'a> {
+    /// Reads a document of `recruiters`.
+    ///
+    /// # Errors
+    /// When the bytes are not valid BSON, or `_id` is no ObjectId (spec 01 says it always is).
+    pub fn read(document: &'a RawDocument) -> Result<Self, bson::error::Error> {
+        let fields = RecruiterFields::read(document)?;
+        let id = document.get_object_id("_id")?;
+        let mut jobs = Vec::new();
+        if let Some(array) = value::list(fields.jobs) {
+            for (position, element) in array.into_iter().enumerate() {
+                if let RawBsonRef::Document(document) = element? {
+                    let id = value::field(document, "_id").and_then(RawBsonRef::as_object_id);
+                    jobs.push(Job { position, id, document });
+                }
+            }
+        }
+        Ok(Self { id, fields, jobs })
+    }
+
+    /// The `_id`s of all jobs, in their order.
+    pub fn job_ids(&self) -> impl Iterator<Item = ObjectId> + '_ {
+        self.jobs.iter().filter_map(|job| job.id)
+    }
+}
+
+/// A user's id as documents refer to it: 24 hex digits in a string, or an ObjectId (spec 01).
+#[must_use]
+pub fn user_id(managed_by: Option<RawBsonRef<'_>>) -> Option<ObjectId> {
+    match managed_by? {
+        RawBsonRef::ObjectId(id) => Some(id),
+        RawBsonRef::String(text) => ObjectId::parse_str(text).ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,219 @@
+//! What readiness and liveness rest on: role, lag, troubles, signs of life of the loops. Kept in
+//! memory, told by those who know, asked by the probes (spec 06, "HTTP").
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bson::Timestamp;
+use serde::Serialize;
+
+use crate::clock;
+use crate::error::Failure;
+
+/// What the instance is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Connecting and checking the database.
+    Starting,
+    /// Another instance leads; this one would take over.
+    Standby,
+    /// This instance reads the stream and writes.
+    Leader,
+}
+
+/// The parts that can be in trouble, each on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// The connection and the lease.
+    Lease,
+    /// Reading the change stream.
+    Stream,
+    /// Applying batches and saving checkpoints.
+    Pipeline,
+}
+
+#[derive(Debug, Clone)]
+struct Trouble {
+    since: Instant,
+    problem: String,
+    advice: &'static str,
+    /// Not something that passes by itself.
+    needs_operator: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    role: Role,
+    troubles: BTreeMap<Part, Trouble>,
+    halted: Option<String>,
+    /// The server's time at the last reply, and when that was.
+    server: Option<(Timestamp, Instant)>,
+    /// The cluster time of the last applied position.
+    applied: Option<Timestamp>,
+    beats: BTreeMap<Part, Instant>,
+}
+
+/// The state of health of the process.
+#[derive(Debug)]
+pub struct Health {
+    state: Mutex<State>,
+    max_lag: Duration,
+    max_retry: Duration,
+    /// A reply is due this often, even when nothing happens.
+    await_time: Duration,
+}
+
+/// A loop that gave no sign of life for so long is dead (spec 06, `/livez`).
+const DEAD_AFTER: Duration = Duration::from_secs(90);
+
+/// The answer of `/readyz`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Readiness {
+    /// Whether the instance does what it should.
+    pub ready: bool,
+    /// What the instance is doing.
+    pub role: Role,
+    /// Lag in seconds; null while unknown.
+    pub lag_seconds: Option<f64>,
+    /// Why it is not ready, each with advice.
+    pub reasons: Vec<String>,
+}
+
+impl Health {
+    /// `max_lag` and `max_retry` as configured under `health`; `await_time` as under `stream`.
+    #[must_use]
+    pub fn new(max_lag: Duration, max_retry: Duration, await_time: Duration) -> Self {
+        let state = State {
+            role: Role::Starting,
+            troubles: BTreeMap::new(),
+            halted: None,
+            server: None,
+            applied: None,
+            beats: BTreeMap::new(),
+        };
+        Self {
+            state: Mutex::new(state),
+            max_lag,
+            max_retry,
+            await_time,
+        }
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        // A panic elsewhere leaves plain values behind: they are still the best that is known.
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The role changed; what was known of the stream belongs to the old one.
+    pub fn set_role(&self, role: Role) {
+        self.with(|state| {
+            state.role = role;
+            state.server = None;
+            state.applied = None;
+            state.troubles.clear();
+            state.beats.clear();
+        });
+    }
+
+    /// A part failed and tries again.
+    pub fn trouble(&self, part: Part, failure: &Failure, needs_operator: bool) {
+        let trouble = Trouble {
+            since: clock::instant(),
+            problem: failure.to_string(),
+            advice: failure.advice(),
+            needs_operator,
+        };
+        self.with(|state| {
+            let since = state
+                .troubles
+                .get(&part)
+                .map_or(trouble.since, |standing| standing.since);
+            state.troubles.insert(part, Trouble { since, ..trouble });
+            state.beats.insert(part, clock::instant());
+        });
+    }
+
+    /// A part works: it gives a sign of life, and its trouble is over.
+    pub fn works(&self, part: Part) {
+        self.with(|state| {
+            state.troubles.remove(&part);
+            state.beats.insert(part, clock::instant());
+        });
+    }
+
+    /// A part is alive, whether it works or not.
+    pub fn alive(&self, part: Part) {
+        self.with(|state| state.beats.insert(part, clock::instant()));
+    }
+
+    /// The service stopped on purpose and waits for an operator.
+    pub fn halt(&self, why: String) {
+        self.with(|state| state.halted = Some(why));
+    }
+
+    /// The stream's server answered at this time of its own.
+    pub fn replied(&self, operation_time: Timestamp) {
+        self.with(|state| state.server = Some((operation_time, clock::instant())));
+    }
+
+    /// Everything up to this cluster time has been applied.
+    pub fn applied(&self, cluster_time: Timestamp) {
+        self.with(|state| state.applied = state.applied.max(Some(cluster_time)));
+    }
+
+    /// What the instance is doing.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.with(|state| state.role)
+    }
+
+    /// Seconds between the server's time and the last applied position, from server clocks; while
+    /// replies are missing, their age is added. `None` before the first (spec 03, "Lag").
+    #[must_use]
+    pub fn lag(&self) -> Option<f64> {
+        let (server, applied) = self.with(|state| Some((state.server?, state.applied?)))?;
+        let behind = server.0.time.saturating_sub(applied.time);
+        let overdue = server.1.elapsed().saturating_sub(self.await_time * 2);
+        Some(f64::from(behind) + overdue.as_secs_f64())
+    }
+
+    /// The answer of `/readyz`.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let lag = self.lag();
+        let (role, mut reasons) = self.with(|state| {
+            let bad = state
+                .troubles
+                .iter()
+                .filter(|(_, trouble)| trouble.needs_operator || trouble.since.elapsed() >= self.max_retry);
+            let reasons = bad.map(|(_, trouble)| format!("{}; {}", trouble.problem, trouble.advice));
+            (state.role, reasons.chain(state.halted.clone()).collect::<Vec<String>>())
+        });
+        match (role, lag) {
+            (Role::Starting, _) => reasons.push("starting: not connected to MongoDB yet".to_owned()),
+            (Role::Leader, None) => reasons.push("the change stream has not answered yet".to_owned()),
+            (Role::Leader, Some(lag)) if lag > self.max_lag.as_secs_f64() => {
+                reasons.push(format!("lag of {lag:.0} s, more than {} s", self.max_lag.as_secs()));
+            }
+            _ => {}
+        }
+        Readiness {
+            ready: reasons.is_empty(),
+            role,
+            lag_seconds: lag,
+            reasons,
+        }
+    }
+
+    /// Loops that gave no sign of life for too long; empty when all is well.
+    #[must_use]
+    pub fn dead(&self) -> Vec<Part> {
+        self.with(|state| {
+            let dead = state.beats.iter().filter(|(_, beat)| beat.elapsed() > DEAD_AFTER);
+            dead.map(|(part, _)| *part).collect()
+        })
+    }
+}

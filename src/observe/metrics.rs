@@ -1,0 +1,164 @@
+//! Every metric, each name once (spec 06, "Metrics"). A registry of its own, no global one.
+
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+/// Seconds from a millisecond to a minute.
+const SECONDS: [f64; 14] = [
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0,
+];
+/// Events in a batch.
+const SIZES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0];
+
+/// The service's metrics.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Events read, by collection and operation.
+    pub events: IntCounterVec,
+    /// Touches by what asked for them.
+    pub touches: IntCounterVec,
+    /// Jobs projected into offers.
+    pub jobs_projected: IntCounter,
+    /// Jobs not projected, by reason.
+    pub jobs_skipped: IntCounterVec,
+    /// Offers by what writing them did.
+    pub offers_written: IntCounterVec,
+    /// Offers anonymised.
+    pub offers_anonymized: IntCounter,
+    /// Events per batch.
+    pub batch_events: Histogram,
+    /// From a batch's planning to its checkpoint.
+    pub batch_duration: Histogram,
+    /// Time per stage.
+    pub stage_duration: HistogramVec,
+    /// Lag, by the server's clocks.
+    pub lag: Gauge,
+    /// From the event's wall time to its effect.
+    pub end_to_end: Histogram,
+    /// Age of the checkpoint.
+    pub checkpoint_age: Gauge,
+    /// Cluster time of the checkpoint.
+    pub checkpoint_timestamp: Gauge,
+    /// Resyncs begun.
+    pub resyncs: IntCounter,
+    /// Times the stream was opened again, by cause.
+    pub stream_restarts: IntCounterVec,
+    /// Failed writes, by code.
+    pub write_errors: IntCounterVec,
+    /// Attempts after a failure.
+    pub retries: IntCounter,
+    /// Dead letters that stand, by reason.
+    pub dead_letters: IntGaugeVec,
+    /// One when this instance leads.
+    pub leader: IntGauge,
+    /// The term of the lease as this instance knows it.
+    pub lease_term: IntGauge,
+}
+
+impl Metrics {
+    /// Registers every metric.
+    ///
+    /// # Errors
+    /// When two metrics have one name: a fault of this file that the first start shows.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let make = Make(&registry);
+        let build = make.gauges("build_info", "1, with the version as label", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        Ok(Self {
+            events: make.counters(
+                "events_total",
+                "Events read from the change stream",
+                &["collection", "operation"],
+            )?,
+            touches: make.counters("touches_total", "Recruiters to project again", &["origin"])?,
+            jobs_projected: make.counter("jobs_projected_total", "Jobs projected into offers")?,
+            jobs_skipped: make.counters("jobs_skipped_total", "Jobs not projected", &["reason"])?,
+            offers_written: make.counters("offers_written_total", "Offers by what was written", &["result"])?,
+            offers_anonymized: make
+                .counter("offers_anonymized_total", "Offers that lost a contact by anonymisation")?,
+            batch_events: make.histogram("batch_events", "Events per batch", &SIZES)?,
+            batch_duration: make.histogram("batch_duration_seconds", "From planning to checkpoint", &SECONDS)?,
+            stage_duration: make.histograms("stage_duration_seconds", "Time per stage", &["stage"])?,
+            lag: make.gauge(
+                "lag_seconds",
+                "Server time minus the cluster time of the last applied position",
+            )?,
+            end_to_end: make.histogram(
+                "end_to_end_seconds",
+                "From an event's wall time to its effect",
+                &SECONDS,
+            )?,
+            checkpoint_age: make.gauge("checkpoint_age_seconds", "Time since the checkpoint was saved")?,
+            checkpoint_timestamp: make.gauge("checkpoint_timestamp_seconds", "Cluster time of the checkpoint")?,
+            resyncs: make.counter("resyncs_total", "Resyncs begun")?,
+            stream_restarts: make.counters("stream_restarts_total", "Times the stream was opened again", &["cause"])?,
+            write_errors: make.counters("write_errors_total", "Failed writes", &["code"])?,
+            retries: make.counter("retries_total", "Attempts after a failure")?,
+            dead_letters: make.gauges("dead_letters", "Dead letters that stand", &["reason"])?,
+            leader: make.integer_gauge("leader", "1 when this instance leads")?,
+            lease_term: make.integer_gauge("lease_term", "Term of the lease")?,
+            registry,
+        })
+    }
+
+    /// The text that Prometheus reads.
+    ///
+    /// # Errors
+    /// When a metric cannot be written as text.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+}
+
+/// Makes and registers metrics under the service's prefix.
+struct Make<'a>(&'a Registry);
+
+impl Make<'_> {
+    fn options(name: &str, help: &str) -> Opts {
+        Opts::new(format!("stream_processor_{name}"), help)
+    }
+
+    fn register<M: prometheus::core::Collector + Clone + 'static>(&self, metric: M) -> Result<M, prometheus::Error> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.register(IntCounter::with_opts(Self::options(name, help))?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.register(IntCounterVec::new(Self::options(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        self.register(Gauge::with_opts(Self::options(name, help))?)
+    }
+
+    fn integer_gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.register(IntGauge::with_opts(Self::options(name, help))?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.register(IntGaugeVec::new(Self::options(name, help), labels)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+        let options = HistogramOpts::from(Self::options(name, help)).buckets(buckets.to_vec());
+        self.register(Histogram::with_opts(options)?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
+        let options = HistogramOpts::from(Self::options(name, help)).buckets(SECONDS.to_vec());
+        self.register(HistogramVec::new(options, labels)?)
+    }
+}

@@ -1,0 +1,5 @@
+//! What the outside sees of the service: metrics, facts in the log, health. Logs and metrics of one
+//! fact are written together; neither ever carries a value of a document.
+
+pub mod health;
+pub mod metrics;

@@ -1,0 +1,111 @@
+//! Merges the reactions of one batch by key, so that n events on one recruiter cost one read and one
+//! projection. Deletions and anonymisations win over earlier touches of the same key (spec 03,
+//! "Batches"); a touch after them stands, because the document is there again.
+
+use bson::oid::ObjectId;
+
+use super::react::{Reaction, react};
+use super::{Plan, Touch};
+use crate::source::event::{Collection, Event, Key};
+
+/// Plans one batch. Applying the plans of a batch split anywhere gives the same final state.
+#[must_use]
+pub fn plan(events: &[Event]) -> Plan {
+    let mut plan = Plan::default();
+    for event in events {
+        plan.add(event);
+    }
+    plan
+}
+
+impl Plan {
+    fn add(&mut self, event: &Event) {
+        let reaction = react(event);
+        match reaction {
+            Reaction::Nothing => return,
+            Reaction::Invalidated => self.invalidated = true,
+            Reaction::SourceDropped => self.dropped_sources.extend(event.collection),
+            Reaction::Canary => self.canary = self.canary.max(Some(event.wall_time)),
+            Reaction::ReferenceDeleted => self.shrunk_references.extend(event.collection),
+            _ => {}
+        }
+        match (event.id(), &event.key, event.collection) {
+            (Some(id), _, _) => self.add_for(id, reaction, event),
+            (None, Some(Key::Other(key)), Some(collection)) => {
+                self.unusable_keys.insert((collection, key.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    fn add_for(&mut self, id: ObjectId, reaction: Reaction, event: &Event) {
+        match reaction {
+            Reaction::TouchRecruiter(touch) => self.touch(id, touch),
+            Reaction::RecruiterDeleted => {
+                self.touches.remove(&id);
+                self.deleted_recruiters.insert(id, event.wall_time);
+            }
+            Reaction::AnonymizeRecruiter => {
+                self.touches.remove(&id);
+                self.anonymized_recruiters.insert(id, event.wall_time);
+            }
+            Reaction::UserChanged { status, contact } => {
+                if contact {
+                    self.changed_users.insert(id);
+                }
+                if status {
+                    self.users_with_new_status.insert(id);
+                }
+            }
+            Reaction::AnonymizeUser => {
+                self.anonymized_users.insert(id);
+            }
+            Reaction::ReferenceChanged => {
+                self.changed_references
+                    .extend(event.collection.map(|collection| (collection, id)));
+            }
+            Reaction::Nothing
+            | Reaction::ReferenceDeleted
+            | Reaction::SourceDropped
+            | Reaction::Invalidated
+            | Reaction::Canary => {}
+        }
+    }
+
+    fn touch(&mut self, id: ObjectId, touch: Touch) {
+        let touch = match self.deleted_recruiters.remove(&id) {
+            // Deleted and inserted again: what the old document held and the new one does not must
+            // be found as removed.
+            Some(_) => Touch::All,
+            None => touch,
+        };
+        match self.touches.get_mut(&id) {
+            Some(present) => present.merge(touch),
+            None => {
+                self.touches.insert(id, touch);
+            }
+        }
+    }
+
+    /// True when nothing has to be read or written for this batch.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self
+            == Self {
+                canary: self.canary,
+                ..Self::default()
+            }
+    }
+
+    /// The collections whose documents changed without saying which: see `shrunk_references`.
+    #[must_use]
+    pub fn touches_everything(&self) -> bool {
+        !self.shrunk_references.is_empty()
+            || self.dropped_sources.iter().any(|source| {
+                matches!(
+                    source,
+                    Collection::Cfas | Collection::RomeSheets | Collection::Engagements
+                )
+            })
+    }
+}

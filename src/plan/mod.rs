@@ -1,0 +1,8 @@
+//! Stage 2, PLAN: events -> touches. Pure: it decides what to look at, never reads it.
+
+pub mod coalesce;
+pub mod react;
+pub mod touch;
+
+pub use coalesce::plan;
+pub use touch::{Plan, Touch};

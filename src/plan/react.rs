@@ -1,0 +1,104 @@
+//! The table of reactions (spec 03, "Reactions"): what one event asks for.
+
+use std::collections::BTreeSet;
+
+use super::Touch;
+use crate::source::event::{Collection, Event, Operation};
+
+/// What one event asks for, before it is coalesced with its neighbours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reaction {
+    /// Nothing to do.
+    Nothing,
+    /// Project the recruiter again.
+    TouchRecruiter(Touch),
+    /// The recruiter is gone.
+    RecruiterDeleted,
+    /// Anonymise the offers of the recruiter.
+    AnonymizeRecruiter,
+    /// Touch the delegated recruiters of the user.
+    UserChanged {
+        /// `status` is among the changes.
+        status: bool,
+        /// `email` or `phone` is among them, or the whole document is new.
+        contact: bool,
+    },
+    /// Anonymise the offers of the user.
+    AnonymizeUser,
+    /// Refresh the cache, touch the recruiters concerned.
+    ReferenceChanged,
+    /// The same, but the key is no longer there to be read.
+    ReferenceDeleted,
+    /// A watched collection is gone.
+    SourceDropped,
+    /// The database is gone, or the cursor ends here.
+    Invalidated,
+    /// Our own sign of life came back.
+    Canary,
+}
+
+/// Looks one event up in the table.
+#[must_use]
+pub fn react(event: &Event) -> Reaction {
+    let collection = match (event.operation, event.collection) {
+        (Operation::DropDatabase | Operation::Invalidate, _) => return Reaction::Invalidated,
+        (Operation::Drop | Operation::Rename, Some(Collection::Canary)) => return Reaction::Nothing,
+        (Operation::Drop | Operation::Rename, _) => return Reaction::SourceDropped,
+        (_, None) => return Reaction::Nothing,
+        (_, Some(collection)) => collection,
+    };
+    match (collection, event.operation) {
+        (Collection::Recruiters, Operation::Delete) => Reaction::RecruiterDeleted,
+        (Collection::Recruiters, Operation::Update) => recruiter_update(&event.paths),
+        (Collection::Recruiters, _) => Reaction::TouchRecruiter(Touch::All),
+        (Collection::AnonymizedRecruiters, Operation::Delete) => Reaction::Nothing,
+        (Collection::AnonymizedRecruiters, _) => Reaction::AnonymizeRecruiter,
+        (Collection::Users, Operation::Delete) => Reaction::AnonymizeUser,
+        (Collection::Users, Operation::Update) => user_update(&event.paths),
+        (Collection::Users, _) => Reaction::UserChanged {
+            status: false,
+            contact: true,
+        },
+        (Collection::AnonymizedUsers, Operation::Delete) => Reaction::Nothing,
+        (Collection::AnonymizedUsers, _) => Reaction::AnonymizeUser,
+        (Collection::Cfas | Collection::RomeSheets | Collection::Engagements, Operation::Delete) => {
+            Reaction::ReferenceDeleted
+        }
+        (Collection::Cfas | Collection::RomeSheets | Collection::Engagements, _) => Reaction::ReferenceChanged,
+        (Collection::Canary, _) => Reaction::Canary,
+    }
+}
+
+fn recruiter_update(paths: &[String]) -> Reaction {
+    let mut positions = BTreeSet::new();
+    for path in paths {
+        match job_path(path) {
+            Some((_, field)) if field.starts_with("stats_") => {}
+            // A new `_id` changes which jobs there are, so removed ones must be looked for.
+            Some((position, field)) if field != "_id" => {
+                positions.insert(position);
+            }
+            _ => return Reaction::TouchRecruiter(Touch::All),
+        }
+    }
+    match positions.is_empty() {
+        // Nothing but counters. An update without any path (a no-op that was logged) is the same.
+        true => Reaction::Nothing,
+        false => Reaction::TouchRecruiter(Touch::Positions(positions)),
+    }
+}
+
+/// `jobs.N.field…` as `(N, field…)`.
+fn job_path(path: &str) -> Option<(usize, &str)> {
+    let (position, field) = path.strip_prefix("jobs.")?.split_once('.')?;
+    Some((position.parse().ok()?, field))
+}
+
+fn user_update(paths: &[String]) -> Reaction {
+    let status = paths.iter().any(|path| path == "status" || path.starts_with("status."));
+    let contact = paths.iter().any(|path| path == "email" || path == "phone");
+    match status || contact {
+        true => Reaction::UserChanged { status, contact },
+        false => Reaction::Nothing,
+    }
+}

@@ -1,0 +1,115 @@
+//! What differs between a projected offer and the one that stands: only that is written (spec 03,
+//! "Comparing before writing"). Pure.
+
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
+
+use super::fields::{WRITTEN, place};
+use crate::model::{Offer, value};
+
+/// What has to be written for one offer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// No offer stands: all fields, and those that only a creation writes.
+    Create,
+    /// These fields differ.
+    Update {
+        /// The fields to set, as a document.
+        fields: RawDocumentBuf,
+        /// `offer_status` is among them, so the history gets an entry.
+        status_changes: bool,
+    },
+    /// Nothing differs: nothing is written.
+    Nothing,
+}
+
+/// Compares a projection with the offer that stands. Fields that the projection does not write are
+/// not looked at. Numbers are compared by value (spec 01: the source mixes int32, int64, double).
+#[must_use]
+pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> Change {
+    let Some(standing) = standing else {
+        return Change::Create;
+    };
+    let mut stored = [None; WRITTEN.len()];
+    for (name, value) in standing.iter().flatten() {
+        if let Some(slot) = place(name.as_str()).and_then(|place| stored.get_mut(place)) {
+            *slot = Some(value);
+        }
+    }
+    let mut fields = RawDocumentBuf::new();
+    let mut status_changes = false;
+    for ((name, projected), stored) in offer.fields.iter().flatten().zip(stored) {
+        if !stored.is_some_and(|stored| value::same(stored, projected)) {
+            fields.append(name, projected);
+            status_changes |= name == "offer_status";
+        }
+    }
+    match fields.is_empty() {
+        true => Change::Nothing,
+        false => Change::Update { fields, status_changes },
+    }
+}
+
+/// The names of the fields that differ, for reports that must not show values.
+pub fn names(fields: &RawDocument) -> impl Iterator<Item = &str> {
+    fields
+        .iter()
+        .flatten()
+        .map(|(name, _): (_, RawBsonRef<'_>)| name.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{DateTime, oid::ObjectId, rawdoc};
+
+    use super::*;
+    use crate::model::OfferStatus;
+    use crate::model::offer::StatusChange;
+
+    fn offer() -> Offer {
+        let mut fields = RawDocumentBuf::new();
+        for (number, name) in (0_i32..).zip(WRITTEN) {
+            fields.append(name, number);
+        }
+        let status_change = StatusChange {
+            reason: String::new(),
+            date: DateTime::from_millis(0),
+        };
+        Offer {
+            id: ObjectId::new(),
+            fields,
+            status: OfferStatus::Active,
+            status_change,
+        }
+    }
+
+    #[test]
+    fn no_offer_that_stands_means_create() {
+        assert_eq!(compare(&offer(), None), Change::Create);
+    }
+
+    #[test]
+    fn the_same_values_in_another_order_with_other_number_types_and_foreign_fields_change_nothing() {
+        let mut standing = rawdoc! { "rank": 3, "_id": ObjectId::new() };
+        for (number, name) in (0_i64..).zip(WRITTEN).collect::<Vec<_>>().into_iter().rev() {
+            standing.append(name, number);
+        }
+        assert_eq!(compare(&offer(), Some(&standing)), Change::Nothing);
+    }
+
+    #[test]
+    fn only_what_differs_or_is_missing_is_set() {
+        let mut standing = RawDocumentBuf::new();
+        for (number, name) in (0_i32..).zip(WRITTEN) {
+            match name.as_str() {
+                "mer_sent" => {}
+                "offer_status" => standing.append(name, "Active"),
+                _ => standing.append(name, number),
+            }
+        }
+        let Change::Update { fields, status_changes } = compare(&offer(), Some(&standing)) else {
+            panic!("two fields differ");
+        };
+        assert!(status_changes);
+        assert_eq!(names(&fields).collect::<Vec<_>>(), ["offer_status", "mer_sent"]);
+    }
+}

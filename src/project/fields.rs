@@ -1,0 +1,106 @@
+//! The names of the offer's fields (spec 02), each written once here. The live schema refuses any other.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use bson::raw::{CStr, RawArrayBuf, RawDocumentBuf, cstr};
+use bson::{RawBson, RawBsonRef};
+
+/// Fields written at every projection, in the order of the table of spec 02.
+pub const WRITTEN: [&CStr; 55] = [
+    cstr!("partner_label"),
+    cstr!("partner_job_id"),
+    cstr!("created_at"),
+    cstr!("updated_at"),
+    cstr!("is_delegated"),
+    cstr!("job_status_comment"),
+    cstr!("job_delegation_count"),
+    cstr!("delegations"),
+    cstr!("contract_start"),
+    cstr!("contract_duration"),
+    cstr!("contract_type"),
+    cstr!("contract_is_disabled_elligible"),
+    cstr!("contract_rythm"),
+    cstr!("workplace_legal_name"),
+    cstr!("workplace_brand"),
+    cstr!("workplace_siret"),
+    cstr!("workplace_geopoint"),
+    cstr!("workplace_address_label"),
+    cstr!("workplace_address_zipcode"),
+    cstr!("workplace_address_city"),
+    cstr!("workplace_opco"),
+    cstr!("workplace_idcc"),
+    cstr!("workplace_naf_code"),
+    cstr!("workplace_naf_label"),
+    cstr!("workplace_size"),
+    cstr!("apply_email"),
+    cstr!("apply_phone"),
+    cstr!("offer_origin"),
+    cstr!("offer_target_diploma"),
+    cstr!("offer_desired_skills"),
+    cstr!("offer_to_be_acquired_skills"),
+    cstr!("offer_to_be_acquired_knowledge"),
+    cstr!("offer_access_conditions"),
+    cstr!("offer_title"),
+    cstr!("offer_rome_codes"),
+    cstr!("offer_rome_appellation"),
+    cstr!("offer_description"),
+    cstr!("offer_creation"),
+    cstr!("offer_expiration"),
+    cstr!("offer_status"),
+    cstr!("offer_opening_count"),
+    cstr!("lba_url"),
+    cstr!("cfa_siret"),
+    cstr!("cfa_legal_name"),
+    cstr!("cfa_address_label"),
+    cstr!("cfa_apply_email"),
+    cstr!("cfa_apply_phone"),
+    cstr!("managed_by"),
+    cstr!("establishment_id"),
+    cstr!("recruiter_status"),
+    cstr!("relance_mail_expiration_J7"),
+    cstr!("relance_mail_expiration_J1"),
+    cstr!("job_last_prolongation_date"),
+    cstr!("job_prolongation_count"),
+    cstr!("mer_sent"),
+];
+
+/// The place of each written field in [`WRITTEN`].
+static PLACES: LazyLock<HashMap<&'static str, usize>> = LazyLock::new(|| {
+    WRITTEN
+        .iter()
+        .enumerate()
+        .map(|(place, name)| (name.as_str(), place))
+        .collect()
+});
+
+/// The place of `name` in [`WRITTEN`]; `None` for fields that other processes own.
+pub(super) fn place(name: &str) -> Option<usize> {
+    PLACES.get(name).copied()
+}
+
+/// Fields written only when the offer is created; other processes enrich them later, so they are
+/// never overwritten (spec 02).
+pub static ON_INSERT: LazyLock<RawDocumentBuf> = LazyLock::new(|| {
+    let mut fields = RawDocumentBuf::new();
+    for counter in [
+        cstr!("stats_detail_view"),
+        cstr!("stats_search_view"),
+        cstr!("stats_postuler"),
+    ] {
+        fields.append(counter, 0_i32);
+    }
+    fields.append(cstr!("offer_status_history"), RawBson::Array(RawArrayBuf::new()));
+    fields.append(cstr!("offer_multicast"), true);
+    for missing in [
+        cstr!("contract_remote"),
+        cstr!("workplace_address_street_label"),
+        cstr!("workplace_description"),
+        cstr!("workplace_name"),
+        cstr!("workplace_website"),
+        cstr!("apply_url"),
+    ] {
+        fields.append(missing, RawBsonRef::Null);
+    }
+    fields
+});

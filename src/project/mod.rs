@@ -1,0 +1,14 @@
+//! Stage 4, PROJECT: (recruiter, job, references) -> offer, and offer against what stands.
+//! Pure: no clock, no I/O, no randomness; the same documents give the same offer (spec 02).
+
+pub mod diff;
+mod diploma;
+mod fields;
+pub mod offer;
+pub mod skills;
+mod slug;
+mod status;
+
+pub use fields::{ON_INSERT, WRITTEN};
+pub use offer::{ProjectionSettings, project};
+pub use slug::slug;

@@ -1,0 +1,438 @@
+//! The projection: one job of a recruiter, with what it refers to, becomes an offer.
+//! Follows the table of spec 02 row by row; the order of the rows is the order of the fields.
+
+use bson::raw::{CStr, RawArrayBuf, cstr};
+use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
+
+use super::{diploma, skills, slug::slug, status};
+use crate::model::dead_letter::Reason;
+use crate::model::offer::StatusChange;
+use crate::model::recruiter::{JobFields, RecruiterFields};
+use crate::model::{Cfa, Offer, References, RomeSheet, value};
+
+/// What the projection takes from the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectionSettings {
+    /// `target.partner_label`
+    pub partner_label: String,
+    /// `target.public_url`, without a slash at its end.
+    pub public_url: String,
+    /// `target.offer_type`, a part of the public URL.
+    pub offer_type: String,
+    /// `privacy.anonymized_email`: what stands in place of an anonymised address.
+    pub anonymized_email: String,
+}
+
+/// True when offers of this recruiter carry the contact of a CFA (spec 02, "Delegated recruiters").
+#[must_use]
+pub fn is_delegated_to_cfa(recruiter: &RecruiterFields<'_>) -> bool {
+    recruiter.is_delegated == Some(RawBsonRef::Boolean(true))
+        && value::non_empty(recruiter.cfa_delegated_siret).is_some()
+}
+
+/// The ROME code that selects the sheet: the first of the list; a string is a list of one.
+#[must_use]
+pub fn first_rome_code<'a>(job: &JobFields<'a>) -> Option<&'a str> {
+    match job.rome_code? {
+        RawBsonRef::String(code) => Some(code),
+        RawBsonRef::Array(codes) => codes.into_iter().next()?.ok()?.as_str(),
+        _ => None,
+    }
+}
+
+/// Projects one job (spec 02).
+///
+/// # Errors
+/// The reason for which the job is a dead letter.
+pub fn project(
+    recruiter: &RecruiterFields<'_>,
+    id: ObjectId,
+    job: &JobFields<'_>,
+    references: &References,
+    settings: &ProjectionSettings,
+) -> Result<Offer, Reason> {
+    let status = status::offer_status(recruiter.status, job.job_status)?;
+    let contact = Contact::of(recruiter, references, settings)?;
+    let hex = id.to_hex();
+    let created_at = job.job_creation_date.unwrap_or(RawBsonRef::DateTime(id.timestamp()));
+    let mut offer = Fields(RawDocumentBuf::new());
+
+    offer.set(cstr!("partner_label"), settings.partner_label.as_str());
+    offer.set(cstr!("partner_job_id"), hex.as_str());
+    offer.set(cstr!("created_at"), created_at);
+    offer.set(
+        cstr!("updated_at"),
+        job.job_update_date.or(recruiter.updated_at).unwrap_or(created_at),
+    );
+    offer.set(
+        cstr!("is_delegated"),
+        recruiter.is_delegated.unwrap_or(RawBsonRef::Boolean(false)),
+    );
+    offer.put(cstr!("job_status_comment"), value::non_empty(job.job_status_comment));
+    let delegation_count = job.job_delegation_count.filter(|count| !value::is_zero(*count));
+    offer.put(cstr!("job_delegation_count"), delegation_count);
+    put_delegations(&mut offer, job);
+    put_contract(&mut offer, job, references);
+    put_workplace(&mut offer, recruiter);
+    offer.put(cstr!("apply_email"), contact.email);
+    offer.put(cstr!("apply_phone"), contact.phone);
+    let title = put_description(&mut offer, recruiter, job, references);
+    offer.put(cstr!("offer_creation"), job.job_creation_date);
+    offer.put(cstr!("offer_expiration"), job.job_expiration_date);
+    offer.set(cstr!("offer_status"), status.as_str());
+    offer.set(
+        cstr!("offer_opening_count"),
+        job.job_count.unwrap_or(RawBsonRef::Int32(1)),
+    );
+    offer.set(cstr!("lba_url"), public_url(settings, &hex, title).as_str());
+    put_cfa(&mut offer, &contact);
+    put_follow_up(&mut offer, recruiter, job);
+
+    let reason = value::text(job.job_status_comment)
+        .unwrap_or("changed in recruiter")
+        .to_owned();
+    let date = value::later_date(job.job_update_date, recruiter.updated_at)
+        .or(created_at.as_datetime())
+        .unwrap_or_else(|| id.timestamp());
+    Ok(Offer {
+        id,
+        fields: offer.0,
+        status,
+        status_change: StatusChange { reason, date },
+    })
+}
+
+fn put_contract(offer: &mut Fields, job: &JobFields<'_>, references: &References) {
+    offer.put(cstr!("contract_start"), job.job_start_date);
+    offer.put(cstr!("contract_duration"), job.job_duration);
+    match job.job_type {
+        Some(types) => offer.set(cstr!("contract_type"), types),
+        None => offer.set(cstr!("contract_type"), &list(["Apprentissage", "Professionnalisation"])),
+    }
+    offer.set(cstr!("contract_is_disabled_elligible"), references.handicap);
+    offer.put(cstr!("contract_rythm"), job.job_rythm);
+}
+
+fn put_workplace(offer: &mut Fields, recruiter: &RecruiterFields<'_>) {
+    let legal_name = value::non_empty(recruiter.establishment_raison_sociale)
+        .or_else(|| value::non_empty(recruiter.establishment_enseigne))
+        .unwrap_or(RawBsonRef::String("Enseigne inconnue"));
+    offer.set(cstr!("workplace_legal_name"), legal_name);
+    offer.put(cstr!("workplace_brand"), recruiter.establishment_enseigne);
+    offer.put(cstr!("workplace_siret"), recruiter.establishment_siret);
+    let parsed = value::text(recruiter.geo_coordinates).and_then(point);
+    let point = recruiter.geopoint.or_else(|| parsed.as_ref().map(RawBsonRef::from));
+    offer.put(cstr!("workplace_geopoint"), point);
+    offer.put(cstr!("workplace_address_label"), recruiter.address);
+    let detail = value::object(recruiter.address_detail);
+    let zipcode = detail.and_then(|detail| value::field(detail, "code_postal"));
+    offer.put(cstr!("workplace_address_zipcode"), zipcode);
+    offer.set(cstr!("workplace_address_city"), city(recruiter, detail));
+    offer.put(cstr!("workplace_opco"), recruiter.opco);
+    offer.put(cstr!("workplace_idcc"), recruiter.idcc);
+    offer.put(cstr!("workplace_naf_code"), recruiter.naf_code);
+    offer.put(cstr!("workplace_naf_label"), recruiter.naf_label);
+    offer.put(cstr!("workplace_size"), recruiter.establishment_size);
+}
+
+/// From `offer_origin` to `offer_description`; gives back the title where it is a text.
+fn put_description<'a>(
+    offer: &mut Fields,
+    recruiter: &RecruiterFields<'a>,
+    job: &JobFields<'a>,
+    references: &References,
+) -> Option<&'a str> {
+    let rome = references.rome.as_deref();
+    let of_sheet = |field: fn(&RomeSheet) -> &Option<RawBson>| {
+        rome.and_then(|rome| field(rome).as_ref()).map(RawBson::as_raw_bson_ref)
+    };
+    offer.put(cstr!("offer_origin"), recruiter.origin);
+    put_target_diploma(offer, job.job_level_label);
+    let own = value::object(job.competences_rome);
+    let sheet = value::object(of_sheet(|rome| &rome.competences));
+    offer.set(cstr!("offer_desired_skills"), &skills::desired(own, sheet));
+    offer.set(
+        cstr!("offer_to_be_acquired_skills"),
+        &skills::by_category("savoir_faire", own, sheet),
+    );
+    offer.set(
+        cstr!("offer_to_be_acquired_knowledge"),
+        &skills::by_category("savoirs", own, sheet),
+    );
+    let access = value::non_empty(of_sheet(|rome| &rome.acces_metier));
+    offer.set(cstr!("offer_access_conditions"), &list(access));
+    let title = job
+        .offer_title_custom
+        .or(job.rome_appellation_label)
+        .or(job.rome_label)
+        .unwrap_or(RawBsonRef::String("Offre"));
+    offer.set(cstr!("offer_title"), title);
+    match job.rome_code {
+        Some(RawBsonRef::String(code)) => offer.set(cstr!("offer_rome_codes"), &list([code])),
+        codes => offer.put(cstr!("offer_rome_codes"), codes),
+    }
+    offer.put(cstr!("offer_rome_appellation"), job.rome_appellation_label);
+    let description = job.job_description.or(of_sheet(|rome| &rome.definition));
+    offer.set(
+        cstr!("offer_description"),
+        description.unwrap_or(RawBsonRef::String("")),
+    );
+    title.as_str()
+}
+
+fn put_cfa(offer: &mut Fields, contact: &Contact<'_>) {
+    let of_cfa = |field: fn(&Cfa) -> &Option<RawBson>| {
+        value::non_empty(
+            contact
+                .cfa
+                .and_then(|cfa| field(cfa).as_ref())
+                .map(RawBson::as_raw_bson_ref),
+        )
+    };
+    offer.put(cstr!("cfa_siret"), of_cfa(|cfa| &cfa.siret));
+    offer.put(cstr!("cfa_legal_name"), of_cfa(|cfa| &cfa.raison_sociale));
+    offer.put(cstr!("cfa_address_label"), of_cfa(|cfa| &cfa.address));
+    let of_user = |value| contact.cfa.and(value::non_empty(value));
+    offer.put(cstr!("cfa_apply_email"), of_user(contact.email));
+    offer.put(cstr!("cfa_apply_phone"), of_user(contact.phone));
+}
+
+fn put_follow_up(offer: &mut Fields, recruiter: &RecruiterFields<'_>, job: &JobFields<'_>) {
+    match recruiter.managed_by {
+        Some(RawBsonRef::ObjectId(id)) => offer.set(cstr!("managed_by"), id.to_hex().as_str()),
+        managed_by => offer.put(cstr!("managed_by"), managed_by),
+    }
+    offer.put(cstr!("establishment_id"), recruiter.establishment_id);
+    offer.put(cstr!("recruiter_status"), recruiter.status);
+    offer.put(cstr!("relance_mail_expiration_J7"), job.relance_mail_expiration_j7);
+    offer.put(cstr!("relance_mail_expiration_J1"), job.relance_mail_expiration_j1);
+    offer.put(cstr!("job_last_prolongation_date"), job.job_last_prolongation_date);
+    offer.set(
+        cstr!("job_prolongation_count"),
+        job.job_prolongation_count.unwrap_or(RawBsonRef::Int32(0)),
+    );
+    offer.put(cstr!("mer_sent"), job.mer_sent);
+}
+
+/// Each `cfa_read_company_detail_at` that is a text and parses as a date becomes a date.
+fn put_delegations(offer: &mut Fields, job: &JobFields<'_>) {
+    let Some(delegations) = value::list(job.delegations) else {
+        return offer.put(cstr!("delegations"), job.delegations);
+    };
+    let mut read = RawArrayBuf::new();
+    for delegation in delegations.into_iter().flatten() {
+        match delegation {
+            RawBsonRef::Document(delegation) => read.push(&with_read_date(delegation)),
+            other => read.push(other),
+        }
+    }
+    offer.set(cstr!("delegations"), &read);
+}
+
+fn with_read_date(delegation: &RawDocument) -> RawDocumentBuf {
+    let mut read = RawDocumentBuf::new();
+    for (key, element) in delegation.iter().flatten() {
+        let date = match element {
+            RawBsonRef::String(text) if key == "cfa_read_company_detail_at" => value::parse_date(text),
+            _ => None,
+        };
+        read.append(key, date.map_or(element, RawBsonRef::DateTime));
+    }
+    read
+}
+
+/// `"lat,lon"` as a GeoJSON point, when both are numbers in range.
+fn point(coordinates: &str) -> Option<RawDocumentBuf> {
+    let (latitude, longitude) = coordinates.split_once(',')?;
+    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+    let (latitude, longitude) = (number(latitude)?, number(longitude)?);
+    let in_range = latitude.abs() <= 90.0 && longitude.abs() <= 180.0;
+    in_range.then(|| rawdoc! { "type": "Point", "coordinates": [longitude, latitude] })
+}
+
+fn city<'a>(recruiter: &RecruiterFields<'a>, detail: Option<&'a RawDocument>) -> RawBsonRef<'a> {
+    // Here null and missing differ: a key that is there decides, even with null (spec 02).
+    let at = |key: &str| detail.and_then(|detail| detail.get(key).ok().flatten());
+    value::non_empty(recruiter.establishment_location)
+        .or_else(|| at("localite"))
+        .or_else(|| at("libelle_commune"))
+        .unwrap_or(RawBsonRef::String(""))
+}
+
+fn put_target_diploma(offer: &mut Fields, label: Option<RawBsonRef<'_>>) {
+    let label = value::text(label);
+    let diploma = label.and_then(|label| Some(rawdoc! { "european": diploma::european_level(label)?, "label": label }));
+    offer.put(cstr!("offer_target_diploma"), diploma.as_ref().map(RawBsonRef::from));
+}
+
+fn public_url(settings: &ProjectionSettings, hex: &str, title: Option<&str>) -> String {
+    let title = title.filter(|title| !title.is_empty()).unwrap_or("offre");
+    format!(
+        "{}/emploi/{}/{hex}/{}",
+        settings.public_url,
+        settings.offer_type,
+        slug(title)
+    )
+}
+
+fn list<'a, T: Into<RawBsonRef<'a>>>(values: impl IntoIterator<Item = T>) -> RawArrayBuf {
+    values.into_iter().map(Into::into).collect()
+}
+
+/// Whom an applicant writes to: the recruiter, the CFA's user, nobody, or an anonymised person.
+#[derive(Clone, Copy, Default)]
+struct Contact<'a> {
+    email: Option<RawBsonRef<'a>>,
+    phone: Option<RawBsonRef<'a>>,
+    /// Set when the contact is a CFA's.
+    cfa: Option<&'a Cfa>,
+}
+
+impl<'a> Contact<'a> {
+    fn of(
+        recruiter: &RecruiterFields<'a>,
+        references: &'a References,
+        settings: &'a ProjectionSettings,
+    ) -> Result<Self, Reason> {
+        let cfa = match is_delegated_to_cfa(recruiter) {
+            true => Some(references.cfa.as_deref().ok_or(Reason::MissingCfa)?),
+            false => None,
+        };
+        if references.user_is_anonymized {
+            let email = Some(RawBsonRef::String(&settings.anonymized_email));
+            return Ok(Self {
+                email,
+                phone: None,
+                cfa,
+            });
+        }
+        if cfa.is_some() {
+            let user = references.user.as_deref().ok_or(Reason::MissingCfaUser)?;
+            let email = user.email.as_ref().map(RawBson::as_raw_bson_ref);
+            let phone = user.phone.as_ref().map(RawBson::as_raw_bson_ref);
+            return Ok(Self { email, phone, cfa });
+        }
+        if recruiter.is_delegated == Some(RawBsonRef::Boolean(true)) {
+            return Ok(Self::default());
+        }
+        Ok(Self {
+            email: recruiter.email,
+            phone: recruiter.phone,
+            cfa: None,
+        })
+    }
+}
+
+/// The document under construction; the unit test below holds its names against `WRITTEN`.
+struct Fields(RawDocumentBuf);
+
+impl Fields {
+    fn set<'v>(&mut self, name: &CStr, value: impl Into<RawBsonRef<'v>>) {
+        self.0.append(name, value.into());
+    }
+
+    /// A missing value is written as null: the live schema wants the field present (spec 02).
+    fn put(&mut self, name: &CStr, value: Option<RawBsonRef<'_>>) {
+        self.0.append(name, value.unwrap_or(RawBsonRef::Null));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::WRITTEN;
+
+    fn settings() -> ProjectionSettings {
+        ProjectionSettings {
+            partner_label: "RECRUTEURS_LBA".to_owned(),
+            public_url: "https://example.com".to_owned(),
+            offer_type: "offres_emploi_lba".to_owned(),
+            anonymized_email: "anonymized@example.com".to_owned(),
+        }
+    }
+
+    fn projected(recruiter: &RawDocument, references: &References) -> Result<RawDocumentBuf, Reason> {
+        let id = ObjectId::parse_str("65102a7347a6ef7545b05ef0").unwrap();
+        let job = rawdoc! { "job_status": "Active", "job_description": "x" };
+        let recruiter = RecruiterFields::read(recruiter).unwrap();
+        let offer = project(&recruiter, id, &JobFields::read(&job).unwrap(), references, &settings());
+        offer.map(|offer| offer.fields)
+    }
+
+    #[test]
+    fn every_field_of_the_table_is_written_once_and_in_its_order() {
+        let fields = projected(&rawdoc! {}, &References::default()).unwrap();
+        let names: Vec<_> = fields.iter().map(|field| field.unwrap().0).collect();
+        assert_eq!(names, WRITTEN);
+    }
+
+    #[test]
+    fn a_delegated_job_carries_the_contact_of_the_cfa_user_and_waits_for_what_is_missing() {
+        let recruiter = rawdoc! { "is_delegated": true, "cfa_delegated_siret": "1", "email": "recruiter" };
+        let cfa = Some(
+            Cfa {
+                siret: Some("1".into()),
+                ..Cfa::default()
+            }
+            .into(),
+        );
+        let user = Some(
+            crate::model::User {
+                email: Some("user".into()),
+                phone: Some("".into()),
+            }
+            .into(),
+        );
+        let none = References::default();
+        assert_eq!(projected(&recruiter, &none), Err(Reason::MissingCfa));
+        let without_user = References {
+            cfa: cfa.clone(),
+            ..References::default()
+        };
+        assert_eq!(projected(&recruiter, &without_user), Err(Reason::MissingCfaUser));
+        let offer = projected(
+            &recruiter,
+            &References {
+                cfa,
+                user,
+                ..References::default()
+            },
+        )
+        .unwrap();
+        assert_eq!(offer.get_str("apply_email").unwrap(), "user");
+        assert_eq!(offer.get_str("cfa_apply_email").unwrap(), "user");
+        assert_eq!(offer.get_str("apply_phone").unwrap(), "");
+        assert_eq!(offer.get("cfa_apply_phone").unwrap(), Some(RawBsonRef::Null));
+    }
+
+    #[test]
+    fn delegated_without_a_cfa_siret_has_no_contact() {
+        let recruiter = rawdoc! { "is_delegated": true, "cfa_delegated_siret": "", "email": "recruiter", "phone": "1" };
+        let offer = projected(&recruiter, &References::default()).unwrap();
+        for field in ["apply_email", "apply_phone", "cfa_apply_email", "cfa_siret"] {
+            assert_eq!(offer.get(field).unwrap(), Some(RawBsonRef::Null), "{field}");
+        }
+    }
+
+    #[test]
+    fn an_anonymised_user_never_shows_even_when_the_recruiter_still_carries_the_contact() {
+        let references = References {
+            user_is_anonymized: true,
+            ..References::default()
+        };
+        let offer = projected(&rawdoc! { "email": "recruiter", "phone": "1" }, &references).unwrap();
+        assert_eq!(offer.get_str("apply_email").unwrap(), "anonymized@example.com");
+        assert_eq!(offer.get("apply_phone").unwrap(), Some(RawBsonRef::Null));
+        assert_eq!(offer.get("cfa_apply_email").unwrap(), Some(RawBsonRef::Null));
+    }
+
+    #[test]
+    fn a_point_needs_two_numbers_in_range() {
+        assert!(point("48.85, 2.35").is_some());
+        for text in [
+            "", "48.85", "48.85,", "a,b", "91,2", "48,181", "NaN,2", "inf,2", "1,2,3",
+        ] {
+            assert_eq!(point(text), None, "{text}");
+        }
+    }
+}

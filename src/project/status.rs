@@ -1,0 +1,67 @@
+//! `offer_status` from the recruiter's and the job's status (spec 02, table "offer_status").
+
+use bson::RawBsonRef;
+
+use crate::model::dead_letter::Reason;
+use crate::model::{OfferStatus, value};
+
+/// Reads the table of spec 02 from top to bottom: a recruiter that is not active cancels all its
+/// offers, whatever the status of the job; only then an unknown job status is a dead letter.
+///
+/// # Errors
+/// [`Reason::UnknownJobStatus`].
+pub fn offer_status(recruiter: Option<RawBsonRef<'_>>, job: Option<RawBsonRef<'_>>) -> Result<OfferStatus, Reason> {
+    // The enumeration names mean the same as the labels.
+    if !matches!(value::text(recruiter), Some("Actif" | "ACTIF")) {
+        return Ok(OfferStatus::Cancelled);
+    }
+    match value::text(job) {
+        Some("Active" | "ACTIVE") => Ok(OfferStatus::Active),
+        Some("Pourvue" | "POURVUE") => Ok(OfferStatus::Filled),
+        Some("Annulée" | "ANNULEE" | "En attente" | "EN_ATTENTE") => Ok(OfferStatus::Cancelled),
+        _ => Err(Reason::UnknownJobStatus),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(recruiter: &str, job: &str) -> Result<OfferStatus, Reason> {
+        offer_status(Some(RawBsonRef::String(recruiter)), Some(RawBsonRef::String(job)))
+    }
+
+    #[test]
+    fn the_table_of_the_specification_holds() {
+        for recruiter in ["Actif", "ACTIF"] {
+            assert_eq!(status(recruiter, "Active"), Ok(OfferStatus::Active));
+            assert_eq!(status(recruiter, "Pourvue"), Ok(OfferStatus::Filled));
+            for job in ["Annulée", "En attente", "ANNULEE", "EN_ATTENTE"] {
+                assert_eq!(status(recruiter, job), Ok(OfferStatus::Cancelled), "{job}");
+            }
+        }
+        for recruiter in [
+            "Archivé",
+            "ARCHIVE",
+            "En attente de validation",
+            "EN_ATTENTE_VALIDATION",
+            "?",
+        ] {
+            for job in ["Active", "Pourvue", "Annulée", "?"] {
+                assert_eq!(status(recruiter, job), Ok(OfferStatus::Cancelled), "{recruiter} {job}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_or_missing_job_status_of_an_active_recruiter_is_a_dead_letter() {
+        assert_eq!(status("Actif", "Statut inconnu"), Err(Reason::UnknownJobStatus));
+        let actif = Some(RawBsonRef::String("Actif"));
+        assert_eq!(offer_status(actif, None), Err(Reason::UnknownJobStatus));
+        assert_eq!(
+            offer_status(actif, Some(RawBsonRef::Int32(1))),
+            Err(Reason::UnknownJobStatus)
+        );
+        assert_eq!(offer_status(None, None), Ok(OfferStatus::Cancelled));
+    }
+}

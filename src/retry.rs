@@ -1,0 +1,63 @@
+//! Delays between attempts: exponential, with jitter, without limit (spec 03, "Writing"). The only
+//! user of the crate `backoff`, as a calculator; nothing here waits.
+
+use std::time::Duration;
+
+#[expect(clippy::disallowed_types, reason = "the one file that may: see clippy.toml")]
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff as _};
+
+/// The delays of one series of attempts.
+#[derive(Debug)]
+pub struct Delays {
+    #[expect(clippy::disallowed_types, reason = "the one file that may: see clippy.toml")]
+    backoff: ExponentialBackoff,
+    longest: Duration,
+}
+
+impl Delays {
+    /// From 50 ms, doubling, up to about `longest`.
+    #[must_use]
+    pub fn up_to(longest: Duration) -> Self {
+        let mut builder = ExponentialBackoffBuilder::new();
+        builder
+            .with_initial_interval(Duration::from_millis(50))
+            .with_multiplier(2.0)
+            .with_randomization_factor(0.5)
+            .with_max_interval(longest)
+            .with_max_elapsed_time(None);
+        Self {
+            backoff: builder.build(),
+            longest,
+        }
+    }
+
+    /// How long to wait before the next attempt.
+    pub fn next(&mut self) -> Duration {
+        // `None` would mean "give up"; without a maximal elapsed time it is never given.
+        self.backoff.next_backoff().unwrap_or(self.longest)
+    }
+
+    /// After a success: the next series starts small again.
+    pub fn reset(&mut self) {
+        self.backoff.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_stay_bounded_and_start_small_again() {
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        let first = delays.next();
+        assert!(first <= Duration::from_millis(75), "{first:?}");
+        let longest = (0..50).map(|_| delays.next()).max().unwrap();
+        assert!(
+            longest > Duration::from_secs(2) && longest <= Duration::from_millis(7_500),
+            "{longest:?}"
+        );
+        delays.reset();
+        assert!(delays.next() <= Duration::from_millis(75));
+    }
+}

@@ -1,0 +1,241 @@
+//! Carries out a plan: anonymisations, touches, deletions, in this order. Returns when everything is
+//! acknowledged by a majority or in the dead letters; until then the batch may be applied again whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::{DateTime, RawBsonRef, doc, oid::ObjectId};
+
+use super::portion::{GoneJob, Portion, Stages};
+use crate::error::Failure;
+use crate::fetch::recruiters::Recruiters;
+use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
+use crate::model::value;
+use crate::plan::{Plan, Touch};
+use crate::source::event::Collection as Watched;
+use crate::write::dead_letters::Place;
+
+/// The stages after planning, with what they keep between batches.
+#[derive(Debug)]
+pub struct Apply {
+    recruiters: Recruiters,
+    /// Fetch, project and write of one portion.
+    pub stages: Stages,
+}
+
+impl Apply {
+    /// Works on the database of `stages`.
+    #[must_use]
+    pub fn new(stages: Stages) -> Self {
+        Self {
+            recruiters: Recruiters::new(&stages.database),
+            stages,
+        }
+    }
+
+    /// Carries out one plan.
+    ///
+    /// # Errors
+    /// A [`Failure`] that is not about one document: the plan was applied in part or not at all.
+    pub async fn plan(&mut self, plan: &Plan, place: &Place) -> Result<(), Failure> {
+        for (collection, key) in &plan.unusable_keys {
+            self.stages.dead_letters.write_unusable(*collection, key, place).await?;
+        }
+        self.forget_references(plan);
+        for portion in portions(&plan.anonymized_recruiters) {
+            self.anonymize(&portion, place).await?;
+        }
+        self.touch(&plan.touches, place).await?;
+        for portion in portions(&plan.deleted_recruiters) {
+            self.delete(&portion, place).await?;
+        }
+        self.stages.count_dead_letters();
+        Ok(())
+    }
+
+    /// Projects recruiters again, portion by portion: while one is projected and written, the next is
+    /// already being read. Portions hold different recruiters.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    pub async fn touch(&mut self, touches: &BTreeMap<ObjectId, Touch>, place: &Place) -> Result<(), Failure> {
+        let mut again = self.touch_once(touches, place).await?;
+        // Recruiters that still hold a job which another one lost; rarely any, and never for ever:
+        // each round shrinks a link.
+        while !again.is_empty() {
+            let touches = again.into_iter().map(|id| (id, Touch::All)).collect();
+            again = self.touch_once(&touches, place).await?;
+        }
+        Ok(())
+    }
+
+    async fn touch_once(
+        &mut self,
+        touches: &BTreeMap<ObjectId, Touch>,
+        place: &Place,
+    ) -> Result<BTreeSet<ObjectId>, Failure> {
+        let mut again = BTreeSet::new();
+        let ids: Vec<ObjectId> = touches.keys().copied().collect();
+        let mut rest = ids.as_slice();
+        let mut read = self.recruiters.read_next(&mut rest).await?;
+        while let Some(batches) = read {
+            let portion = self.stages.portion(Portion {
+                touches,
+                batches: &batches,
+                place,
+            });
+            let (more, next) = futures::try_join!(portion, self.recruiters.read_next(&mut rest))?;
+            again.extend(more);
+            read = next;
+        }
+        Ok(again)
+    }
+
+    fn forget_references(&mut self, plan: &Plan) {
+        let references = &mut self.stages.references;
+        for user in plan.changed_users.iter().chain(&plan.anonymized_users) {
+            references.forget_user(user);
+        }
+        let changed = plan.changed_references.iter().map(|(collection, _)| collection);
+        for collection in changed.chain(&plan.shrunk_references).chain(&plan.dropped_sources) {
+            references.forget(*collection);
+        }
+    }
+
+    /// Anonymises the offers of recruiters that are in `anonymized_recruiters`: of the jobs that the
+    /// copy holds, and of those that the link remembers; not of those that another recruiter holds.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    pub async fn anonymize(&mut self, recruiters: &Dated, place: &Place) -> Result<(), Failure> {
+        let ids: Vec<ObjectId> = recruiters.keys().copied().collect();
+        let mut jobs = self.anonymized_jobs(&ids).await?;
+        let links = links::read(&self.stages.database, &ids).await?;
+        for (recruiter, held) in &mut jobs {
+            held.extend(links.get(recruiter).into_iter().flatten());
+        }
+        let all: BTreeSet<ObjectId> = jobs.values().flatten().copied().collect();
+        let holders = links::holders(&self.stages.database, &all).await?;
+        let mut gone = Vec::new();
+        for (recruiter, date) in recruiters {
+            let held_by_another = |job: &ObjectId| {
+                holders
+                    .get(job)
+                    .is_some_and(|holders| holders.iter().any(|id| id != recruiter))
+            };
+            let jobs = jobs
+                .get(recruiter)
+                .into_iter()
+                .flatten()
+                .filter(|job| !held_by_another(job));
+            gone.extend(jobs.map(|job| GoneJob {
+                recruiter: *recruiter,
+                job: *job,
+                date: *date,
+            }));
+        }
+        self.stages.anonymize(&gone, place).await
+    }
+
+    /// The jobs of those recruiters that are in `anonymized_recruiters`.
+    async fn anonymized_jobs(
+        &self,
+        recruiters: &[ObjectId],
+    ) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
+        let anonymized = raw(&self.stages.database, Watched::AnonymizedRecruiters.name());
+        let batches = find(
+            &anonymized,
+            doc! { "_id": { "$in": recruiters } },
+            doc! { "jobs._id": 1 },
+        )
+        .await?;
+        let mut jobs = BTreeMap::new();
+        for document in documents(&batches) {
+            let document = document?;
+            let held = value::list(value::field(document, "jobs"))
+                .into_iter()
+                .flatten()
+                .flatten();
+            let ids = held
+                .filter_map(RawBsonRef::as_document)
+                .filter_map(|job| job.get_object_id("_id").ok());
+            if let Ok(recruiter) = document.get_object_id("_id") {
+                jobs.insert(recruiter, ids.collect());
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Recruiters that are gone: their offers are anonymised if the recruiter was, else cancelled,
+    /// unless another recruiter holds the job (spec 02, "Jobs that disappear"; spec 03).
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    pub async fn delete(&mut self, deleted: &Dated, place: &Place) -> Result<(), Failure> {
+        let database = self.stages.database.clone();
+        let ids: Vec<ObjectId> = deleted.keys().copied().collect();
+        let present = self.present(&ids).await?;
+        let gone: Vec<ObjectId> = ids.into_iter().filter(|id| !present.contains(id)).collect();
+        let links = links::read(&database, &gone).await?;
+        let anonymized = self.anonymized_jobs(&gone).await?;
+        let jobs: BTreeSet<ObjectId> = links.values().chain(anonymized.values()).flatten().copied().collect();
+        let mut holders = links::holders(&database, &jobs).await?;
+        holders
+            .values_mut()
+            .for_each(|holders| holders.retain(|holder| !gone.contains(holder)));
+        holders.retain(|_, holders| !holders.is_empty());
+
+        let (mut to_anonymize, mut to_cancel) = (Vec::new(), Vec::new());
+        for (recruiter, date) in deleted.iter().filter(|(recruiter, _)| gone.contains(recruiter)) {
+            let copy = anonymized.get(recruiter);
+            let jobs = links.get(recruiter).into_iter().chain(copy).flatten();
+            let jobs = jobs.filter(|job| !holders.contains_key(job));
+            let jobs = jobs.map(|job| GoneJob {
+                recruiter: *recruiter,
+                job: *job,
+                date: *date,
+            });
+            match copy {
+                Some(_) => to_anonymize.extend(jobs),
+                None => to_cancel.extend(jobs),
+            }
+        }
+        self.stages.anonymize(&to_anonymize, place).await?;
+        self.stages.cancel(&to_cancel, place).await?;
+        // Their offers may stand as the deleted recruiter had them.
+        let holders: BTreeMap<ObjectId, Touch> = holders
+            .into_values()
+            .flatten()
+            .map(|holder| (holder, Touch::All))
+            .collect();
+        self.touch(&holders, place).await?;
+        crate::write::links::delete(&database, &gone).await?;
+        let letters = gone
+            .iter()
+            .flat_map(|id| self.stages.dead_letters.of_recruiter(*id))
+            .collect();
+        self.stages.dead_letters.remove(&letters).await
+    }
+
+    /// Those of `ids` that are in `recruiters` now: deleted and inserted again since.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn present(&self, ids: &[ObjectId]) -> Result<BTreeSet<ObjectId>, Failure> {
+        let recruiters = raw(&self.stages.database, Watched::Recruiters.name());
+        let batches = find(&recruiters, doc! { "_id": { "$in": ids } }, doc! { "_id": 1 }).await?;
+        documents(&batches)
+            .map(|document| Ok(document?.get_object_id("_id").ok()))
+            .filter_map(Result::transpose)
+            .collect()
+    }
+}
+
+/// Documents with the time of the event that was about them.
+pub type Dated = BTreeMap<ObjectId, DateTime>;
+
+fn portions(all: &Dated) -> Vec<Dated> {
+    let all: Vec<(ObjectId, DateTime)> = all.iter().map(|(id, date)| (*id, *date)).collect();
+    all.chunks(IDS_PER_READ)
+        .map(|portion| portion.iter().copied().collect())
+        .collect()
+}

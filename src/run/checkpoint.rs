@@ -1,0 +1,151 @@
+//! Saves the position of the stream after its writes are acknowledged, never before (spec 00,
+//! guarantee 1): after each batch, from time to time when nothing happens, and into the history. Keeps
+//! the tokens of the worker that we replace current too (spec 03, "Checkpoints").
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bson::DateTime;
+use resume_tokens::{Checkpoint, OldWorkerTokens, ResumeToken, Store};
+
+use crate::clock;
+use crate::config::TokensSettings;
+use crate::error::Failure;
+use crate::observe::metrics::Metrics;
+use crate::source::event::{Collection, Event};
+
+/// The old worker's documents are written at most this often (spec 03).
+const OLD_WORKER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The collections of which the old worker stores a token.
+pub const OLD_WORKER_COLLECTIONS: [Collection; 2] = [Collection::Recruiters, Collection::AnonymizedRecruiters];
+
+/// The position of the stream and where it is saved.
+#[derive(Debug)]
+pub struct Checkpoints {
+    store: Store,
+    old_worker: OldWorkerTokens,
+    settings: TokensSettings,
+    metrics: Arc<Metrics>,
+    term: i64,
+    fingerprint: String,
+    events: i64,
+    saved_at: Option<Instant>,
+    remembered_at: Option<Instant>,
+    /// Tokens of the old worker that are newer than what is stored.
+    unsaved_tokens: BTreeMap<Collection, ResumeToken>,
+    tokens_saved_at: Option<Instant>,
+}
+
+/// Up to where everything has been applied.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The token of the position.
+    pub token: ResumeToken,
+    /// The wall time of the last event, if there was one.
+    pub wall_time: Option<DateTime>,
+    /// How many events were applied since the last save.
+    pub events: usize,
+}
+
+impl Checkpoints {
+    /// Saves under `term`; `events` is the count of an earlier checkpoint.
+    #[must_use]
+    pub fn new(
+        (store, old_worker): (Store, OldWorkerTokens),
+        settings: TokensSettings,
+        metrics: Arc<Metrics>,
+        (term, fingerprint): (i64, String),
+        events: i64,
+    ) -> Self {
+        Self {
+            store,
+            old_worker,
+            settings,
+            metrics,
+            term,
+            fingerprint,
+            events,
+            saved_at: None,
+            remembered_at: None,
+            unsaved_tokens: BTreeMap::new(),
+            tokens_saved_at: None,
+        }
+    }
+
+    /// True when an idle stream's position should be saved again, so that it does not age out of the
+    /// oplog.
+    #[must_use]
+    pub fn idle_save_is_due(&self) -> bool {
+        is_due(self.saved_at, self.settings.idle_interval)
+    }
+
+    /// Saves the position; every `tokens.history_interval` it is copied to the history.
+    ///
+    /// # Errors
+    /// [`Failure::Store`]; a newer term refuses the save.
+    pub async fn save(&mut self, applied: &Applied) -> Result<(), Failure> {
+        let checkpoint = Checkpoint {
+            token: applied.token.clone(),
+            cluster_time: applied.token.cluster_time(),
+            wall_time: applied.wall_time,
+            term: self.term,
+            fingerprint: self.fingerprint.clone(),
+            events: self
+                .events
+                .saturating_add(i64::try_from(applied.events).unwrap_or(i64::MAX)),
+            updated_at: clock::now(),
+        };
+        self.store.save(&checkpoint).await?;
+        self.events = checkpoint.events;
+        self.saved_at = Some(clock::instant());
+        self.metrics
+            .checkpoint_timestamp
+            .set(f64::from(checkpoint.cluster_time.time));
+        if is_due(self.remembered_at, self.settings.history_interval) {
+            self.store.remember(&checkpoint, self.settings.history_keep).await?;
+            self.remembered_at = Some(clock::instant());
+        }
+        Ok(())
+    }
+
+    /// Takes note of events for the old worker's tokens.
+    pub fn note(&mut self, events: &[Event]) {
+        for event in events {
+            let collection = event
+                .collection
+                .filter(|collection| OLD_WORKER_COLLECTIONS.contains(collection));
+            if let Some(collection) = collection {
+                self.unsaved_tokens.insert(collection, event.token.clone());
+            }
+        }
+    }
+
+    /// Writes the old worker's tokens if they are due, or in any case `at_end`.
+    ///
+    /// # Errors
+    /// [`Failure::Store`].
+    pub async fn save_old_worker_tokens(&mut self, at_end: bool) -> Result<(), Failure> {
+        if self.unsaved_tokens.is_empty() || !(at_end || is_due(self.tokens_saved_at, OLD_WORKER_INTERVAL)) {
+            return Ok(());
+        }
+        for (collection, token) in &self.unsaved_tokens {
+            self.old_worker.save(collection.name(), token, clock::now()).await?;
+        }
+        self.unsaved_tokens.clear();
+        self.tokens_saved_at = Some(clock::instant());
+        Ok(())
+    }
+
+    /// Brings the age of the checkpoint to the metrics.
+    pub fn observe_age(&self) {
+        if let Some(saved_at) = self.saved_at {
+            self.metrics.checkpoint_age.set(saved_at.elapsed().as_secs_f64());
+        }
+    }
+}
+
+fn is_due(last: Option<Instant>, interval: Duration) -> bool {
+    last.is_none_or(|last| last.elapsed() >= interval)
+}

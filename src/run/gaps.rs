@@ -1,0 +1,48 @@
+//! The gap ledger (spec 03, "When the token is gone"): each span of the stream that was not read, open
+//! until a resync has repaired it. Durable before anything after the gap is checkpointed.
+
+use bson::{DateTime, Timestamp, doc, oid::ObjectId};
+use mongodb::Database;
+
+use crate::error::Failure;
+use crate::fetch::raw;
+
+/// The collection.
+pub const GAPS: &str = "stream_processor_gaps";
+
+/// Writes an open gap.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub async fn open(
+    database: &Database,
+    (from, to): (Timestamp, Timestamp),
+    cause: &str,
+    now: DateTime,
+) -> Result<(), Failure> {
+    // Keyed by its span: the same gap, met again after a crash, is one gap.
+    let filter = doc! { "from": from, "to": to };
+    let update = doc! { "$setOnInsert": {
+        "_id": ObjectId::new(), "cause": cause, "state": "open", "opened_at": now,
+    } };
+    raw(database, GAPS)
+        .update_one(filter, update)
+        .upsert(true)
+        .await
+        .map_err(Failure::Write)?;
+    Ok(())
+}
+
+/// Marks every gap that was opened before `resync_began` as repaired.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub async fn repair(database: &Database, resync_began: DateTime, now: DateTime) -> Result<(), Failure> {
+    let filter = doc! { "state": "open", "opened_at": { "$lte": resync_began } };
+    let update = doc! { "$set": { "state": "repaired", "repaired_at": now } };
+    raw(database, GAPS)
+        .update_many(filter, update)
+        .await
+        .map_err(Failure::Write)?;
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! A leadership: from the lease to its end, the tasks that renew it, read the stream and apply it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use resume_tokens::{FileStore, MongoStore, OldWorkerTokens, Store};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::apply::Apply;
+use super::checkpoint::Checkpoints;
+use super::lease::Lease;
+use super::pipeline::Pipeline;
+use super::portion::Stages;
+use super::reader::Reader;
+use super::start::{prepare, start};
+use super::tasks::{Group, Task};
+use crate::app::App;
+use crate::clock;
+use crate::config::TokenStoreKind;
+use crate::error::Failure;
+use crate::fetch::references::ReferenceCaches;
+use crate::source::event::Collection;
+use crate::source::pipeline::fingerprint;
+use crate::write::dead_letters::DeadLetters;
+
+/// Replies that wait between the reader and the pipeline: the next one is fetched while a batch is
+/// handled, and no more than that.
+const AHEAD: usize = 1;
+
+/// Leads until the lease is lost, something fails for good, or `stop`.
+///
+/// # Errors
+/// What ended the leadership.
+pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(), Failure> {
+    let mut group = Group::new(stop);
+    let term = lease.term;
+    let (renewed, valid_until) = watch::channel(lease.valid_until);
+    group.spawn(Task::Lease, renew(lease, renewed, group.stop.clone()));
+
+    let settings = &app.settings;
+    let store = store(app);
+    let old_worker = OldWorkerTokens::new(app.database.clone());
+    prepare(&app.database).await?;
+    let start = start(&app.database, (&store, &old_worker), settings.stream.on_history_lost).await?;
+    info!(position = ?start.position, resync = start.resync.is_some(), "the change stream begins");
+    let stages = stages(app).await?;
+    let (outbox, inbox) = mpsc::channel(AHEAD);
+    let reader = Reader {
+        database: app.database.clone(),
+        position: start.position,
+        await_time: settings.stream.await_time,
+        batch_size: u32::try_from(settings.stream.batch_max).unwrap_or(u32::MAX),
+        on_history_lost: settings.stream.on_history_lost,
+        health: Arc::clone(&app.health),
+        metrics: Arc::clone(&app.metrics),
+    };
+    let pipeline = Pipeline {
+        apply: Apply::new(stages),
+        checkpoints: Checkpoints::new(
+            (store, old_worker),
+            settings.tokens.clone(),
+            Arc::clone(&app.metrics),
+            (term, fingerprint(&Collection::ALL)),
+            start.events,
+        ),
+        inbox,
+        resync: start.resync,
+        batch_max: settings.stream.batch_max,
+        valid_until,
+        health: Arc::clone(&app.health),
+        stop: group.stop.clone(),
+    };
+    group.spawn(Task::Reader, reader.run(outbox));
+    group.spawn(Task::Pipeline, pipeline.run());
+    group.join(Task::Pipeline).await
+}
+
+/// The stages after planning, with what they must know before the first portion.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn stages(app: &App) -> Result<Stages, Failure> {
+    let stages = Stages {
+        database: app.database.clone(),
+        settings: app.projection_settings(),
+        references: ReferenceCaches::new(&app.database),
+        dead_letters: DeadLetters::load(&app.database).await?,
+        metrics: Arc::clone(&app.metrics),
+        rehearsal: None,
+    };
+    stages.count_dead_letters();
+    Ok(stages)
+}
+
+/// Where checkpoints are kept, as configured.
+fn store(app: &App) -> Store {
+    let tokens = &app.settings.tokens;
+    match tokens.store {
+        TokenStoreKind::Mongodb => Store::MongoDb(MongoStore::new(app.database.clone())),
+        TokenStoreKind::Files => Store::Files(FileStore::new(tokens.directory.clone(), app.database.name())),
+    }
+}
+
+/// Prolongs the lease three times in its duration.
+///
+/// # Errors
+/// [`Failure::LeaseLost`] when another instance has it, or it ran out before it could be prolonged.
+pub async fn renew(mut lease: Lease, renewed: watch::Sender<Instant>, stop: CancellationToken) -> Result<(), Failure> {
+    let mut pause = lease.interval();
+    loop {
+        tokio::select! { () = stop.cancelled() => return Ok(()), () = tokio::time::sleep(pause) => {} }
+        match lease.renew().await {
+            Ok(()) => {
+                renewed.send_replace(lease.valid_until);
+                pause = lease.interval();
+            }
+            Err(Failure::LeaseLost) => return Err(Failure::LeaseLost),
+            Err(_) if clock::instant() >= lease.valid_until => return Err(Failure::LeaseLost),
+            Err(failure) => {
+                warn!(error = %failure, "the lease could not be prolonged; tried again");
+                pause = (lease.interval() / 5).max(Duration::from_millis(50));
+            }
+        }
+    }
+}

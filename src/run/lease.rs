@@ -1,0 +1,143 @@
+//! The lease: one instance is active, elected with a term, by the server's clock (spec 00, guarantee
+//! 4; spec 03). Whoever cannot renew in time stops writing before another one may start.
+
+use std::time::{Duration, Instant};
+
+use bson::{Bson, DateTime, Document, doc};
+use mongodb::{Collection, Database};
+
+use crate::clock;
+use crate::error::Failure;
+use crate::fetch::raw;
+
+/// The collection of the service's own state; the lease is its document `lease`.
+pub const STATE: &str = "stream_processor_state";
+
+/// Who this process is in the lease: host, process id, and a part that no other process has.
+#[must_use]
+pub fn holder() -> String {
+    let host = gethostname::gethostname().to_string_lossy().into_owned();
+    format!("{host}/{}/{:08x}", std::process::id(), rand::random::<u32>())
+}
+
+/// A held lease.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    collection: Collection<Document>,
+    holder: String,
+    duration: Duration,
+    /// Grows by one with every change of holder.
+    pub term: i64,
+    /// Until when this process may write, by its own monotonic clock; counted from before the renewal
+    /// was sent, so that it ends before the server's time does.
+    pub valid_until: Instant,
+}
+
+/// Who holds the lease now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// See [`holder`].
+    pub name: String,
+    /// The term.
+    pub term: i64,
+}
+
+impl Lease {
+    /// Takes the lease if nobody holds it.
+    ///
+    /// # Errors
+    /// [`Failure::Write`].
+    pub async fn acquire(database: &Database, holder: &str, duration: Duration) -> Result<Option<Self>, Failure> {
+        let collection: Collection<Document> = raw(database, STATE);
+        let asked = clock::instant();
+        // An upsert takes no `$expr` in its filter, so the decision is inside the update.
+        let free = doc! { "$or": [
+            { "$lte": [{ "$ifNull": ["$expires_at", DateTime::MIN] }, "$$NOW"] },
+            { "$eq": ["$holder", { "$literal": holder }] },
+        ] };
+        let if_free = |value: Bson, field: &str| doc! { "$cond": [free.clone(), value, field] };
+        let next_term = doc! { "$add": [{ "$ifNull": ["$term", 0_i64] }, 1_i64] };
+        let update = vec![doc! { "$set": {
+            "holder": if_free(doc! { "$literal": holder }.into(), "$holder"),
+            "term": if_free(next_term.into(), "$term"),
+            "acquired_at": if_free("$$NOW".into(), "$acquired_at"),
+            "expires_at": if_free(expiry(duration).into(), "$expires_at"),
+        } }];
+        let lease = collection
+            .find_one_and_update(doc! { "_id": "lease" }, update)
+            .upsert(true)
+            .return_document(mongodb::options::ReturnDocument::After)
+            .await;
+        let lease = match lease {
+            Ok(lease) => lease.unwrap_or_default(),
+            // Two first ever upserts met: the other one was faster.
+            Err(error) if crate::error::command_code(&error) == Some(11000) => return Ok(None),
+            Err(error) => return Err(Failure::Write(error)),
+        };
+        if lease.get_str("holder").is_ok_and(|taken_by| taken_by != holder) {
+            return Ok(None);
+        }
+        let term = lease.get_i64("term").map_err(|_| Failure::OwnDocument { collection: STATE, field: "lease.term" })?;
+        let valid_until = asked + duration;
+        Ok(Some(Self { collection, holder: holder.to_owned(), duration, term, valid_until }))
+    }
+
+    /// Prolongs the lease.
+    ///
+    /// # Errors
+    /// [`Failure::LeaseLost`] when another instance took it, [`Failure::Write`] otherwise.
+    pub async fn renew(&mut self) -> Result<(), Failure> {
+        let asked = clock::instant();
+        let update = vec![doc! { "$set": { "expires_at": expiry(self.duration) } }];
+        let result = self
+            .collection
+            .update_one(self.mine(), update)
+            .await
+            .map_err(Failure::Write)?;
+        if result.matched_count == 0 {
+            return Err(Failure::LeaseLost);
+        }
+        self.valid_until = asked + self.duration;
+        Ok(())
+    }
+
+    /// Gives the lease back, so that a standby need not wait.
+    ///
+    /// # Errors
+    /// [`Failure::Write`]; the lease then ends by itself.
+    pub async fn release(&self) -> Result<(), Failure> {
+        let update = vec![doc! { "$set": { "expires_at": "$$NOW" } }];
+        self.collection
+            .update_one(self.mine(), update)
+            .await
+            .map_err(Failure::Write)?;
+        Ok(())
+    }
+
+    /// How often to renew.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        self.duration / 3
+    }
+
+    fn mine(&self) -> Document {
+        doc! { "_id": "lease", "holder": &self.holder, "term": self.term }
+    }
+}
+
+fn expiry(duration: Duration) -> Document {
+    doc! { "$add": ["$$NOW", i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)] }
+}
+
+/// Who holds the lease now; `None` when nobody does.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn current(database: &Database) -> Result<Option<Holder>, Failure> {
+    let filter = doc! { "_id": "lease", "$expr": { "$gt": ["$expires_at", "$$NOW"] } };
+    let lease = raw(database, STATE).find_one(filter).await.map_err(Failure::Read)?;
+    Ok(lease.map(|lease| Holder {
+        name: lease.get_str("holder").unwrap_or_default().to_owned(),
+        term: lease.get("term").and_then(Bson::as_i64).unwrap_or_default(),
+    }))
+}

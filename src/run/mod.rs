@@ -1,0 +1,17 @@
+//! Stage 6, RUN: joins the stages into one pipeline and keeps it alive: checkpoints, the lease, the
+//! tasks and their end.
+
+pub mod apply;
+pub mod backfill;
+pub mod checkpoint;
+pub mod gaps;
+pub mod lead;
+pub mod lease;
+pub mod pipeline;
+pub mod portion;
+pub mod preflight;
+pub mod reader;
+pub mod rehearsal;
+pub mod resync;
+pub mod start;
+pub mod tasks;

@@ -1,0 +1,325 @@
+//! The pipeline: takes what the reader hands on, plans, applies, checkpoints; does a step of a resync
+//! when the stream has nothing to say. One batch after another; a batch that fails is applied again
+//! whole, and the checkpoint stays where it was until it succeeds.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bson::{Bson, DateTime};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use super::apply::Apply;
+use super::checkpoint::{Applied, Checkpoints};
+use super::gaps;
+use super::reader::Incoming;
+use super::resync::Resync;
+use crate::clock;
+use crate::error::{Directive, Failure};
+use crate::observe::health::{Health, Part};
+use crate::plan::{Plan, plan};
+use crate::retry::Delays;
+use crate::source::cursor::Reply;
+use crate::source::event::{Collection, Event};
+use crate::write::dead_letters::Place;
+
+/// What the pipeline works with.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// Fetch, project, write.
+    pub apply: Apply,
+    /// Where positions are saved.
+    pub checkpoints: Checkpoints,
+    /// What the reader hands on.
+    pub inbox: mpsc::Receiver<Incoming>,
+    /// A resync to finish.
+    pub resync: Option<Resync>,
+    /// `stream.batch_max`
+    pub batch_max: usize,
+    /// Until when the lease allows writes.
+    pub valid_until: watch::Receiver<Instant>,
+    /// Told of progress and trouble.
+    pub health: Arc<Health>,
+    /// Set when the process is to end, or the lease is lost.
+    pub stop: CancellationToken,
+}
+
+/// Replies merged into one unit of work.
+struct Batch {
+    events: Vec<Event>,
+    last: Reply,
+}
+
+impl Pipeline {
+    /// Works until it is told to stop or the reader ends; then everything applied is checkpointed.
+    ///
+    /// # Errors
+    /// What must end the leadership of this instance.
+    pub async fn run(mut self) -> Result<(), Failure> {
+        while let Some(incoming) = self.next().await? {
+            match incoming {
+                Incoming::Reply(reply) => {
+                    let (batch, gap) = self.merge(reply);
+                    self.handle(&batch).await?;
+                    if let Some(gap) = gap {
+                        self.open_gap(gap).await?;
+                    }
+                }
+                gap @ Incoming::Gap { .. } => self.open_gap(gap).await?,
+            }
+        }
+        self.checkpoints.save_old_worker_tokens(true).await
+    }
+
+    /// The next thing from the reader; while there is none, a resync goes on step by step.
+    async fn next(&mut self) -> Result<Option<Incoming>, Failure> {
+        loop {
+            self.health.alive(Part::Pipeline);
+            if self.stop.is_cancelled() {
+                return Ok(None);
+            }
+            if self.resync.is_some() {
+                match self.inbox.try_recv() {
+                    Ok(incoming) => return Ok(Some(incoming)),
+                    Err(mpsc::error::TryRecvError::Disconnected) => return Ok(None),
+                    Err(mpsc::error::TryRecvError::Empty) => self.resync_step().await?,
+                }
+            } else {
+                return Ok(tokio::select! {
+                    () = self.stop.cancelled() => None,
+                    incoming = self.inbox.recv() => incoming,
+                });
+            }
+        }
+    }
+
+    /// Behind, replies are merged up to `batch_max`, so that a backlog on few recruiters collapses
+    /// (spec 03, "Batches"). A gap ends the batch: it must be recorded between what is around it.
+    fn merge(&mut self, first: Reply) -> (Batch, Option<Incoming>) {
+        let mut batch = Batch {
+            events: Vec::new(),
+            last: first,
+        };
+        batch.events.append(&mut batch.last.events);
+        while batch.events.len() < self.batch_max && !batch.events.is_empty() {
+            match self.inbox.try_recv() {
+                Ok(Incoming::Reply(mut reply)) => {
+                    batch.events.append(&mut reply.events);
+                    batch.last = reply;
+                }
+                Ok(gap @ Incoming::Gap { .. }) => return (batch, Some(gap)),
+                Err(_) => break,
+            }
+        }
+        (batch, None)
+    }
+
+    async fn handle(&mut self, batch: &Batch) -> Result<(), Failure> {
+        let applied = Applied {
+            token: batch.last.position.clone(),
+            wall_time: batch.events.last().map(|event| event.wall_time),
+            events: batch.events.len(),
+        };
+        if batch.events.is_empty() {
+            return self.handle_idle(&applied).await;
+        }
+        let began = clock::instant();
+        let plan = plan(&batch.events);
+        self.report(&batch.events, &plan);
+        let wall_time = applied.wall_time.unwrap_or_else(clock::now);
+        let place = Place {
+            token: Bson::Document(applied.token.to_document()),
+            cluster_time: Bson::Timestamp(applied.token.cluster_time()),
+            wall_time,
+            now: clock::now(),
+        };
+        if plan.touches_everything() && self.resync.is_none() {
+            self.resync = Some(self.request_resync("a reference document was deleted").await?);
+        }
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        while let Err(failure) = self.apply_once(&plan, &place, &applied).await {
+            self.wait_after(failure, &mut delays).await?;
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+        }
+        self.health.works(Part::Pipeline);
+        self.health.applied(applied.token.cluster_time());
+        self.checkpoints.note(&batch.events);
+        self.save_old_worker_tokens(false).await;
+        self.measure(batch, began);
+        Ok(())
+    }
+
+    async fn apply_once(&mut self, plan: &Plan, place: &Place, applied: &Applied) -> Result<(), Failure> {
+        self.may_write()?;
+        self.apply.plan(plan, place).await?;
+        self.checkpoints.save(applied).await
+    }
+
+    /// Nothing happened; the position moves all the same.
+    async fn handle_idle(&mut self, applied: &Applied) -> Result<(), Failure> {
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        while self.checkpoints.idle_save_is_due() && !self.stop.is_cancelled() {
+            self.may_write()?;
+            match self.checkpoints.save(applied).await {
+                Ok(()) => break,
+                Err(failure) => self.wait_after(failure, &mut delays).await?,
+            }
+        }
+        self.health.works(Part::Pipeline);
+        self.health.applied(applied.token.cluster_time());
+        self.save_old_worker_tokens(false).await;
+        self.measure_lag();
+        Ok(())
+    }
+
+    /// The old worker's tokens are a courtesy: failing to write them must not hold up the stream.
+    async fn save_old_worker_tokens(&mut self, at_end: bool) {
+        if let Err(failure) = self.checkpoints.save_old_worker_tokens(at_end).await {
+            warn!(error = %failure, "the tokens of the old worker could not be saved; tried again");
+        }
+    }
+
+    /// Between two attempts: counts, tells, waits.
+    async fn wait_after(&mut self, failure: Failure, delays: &mut Delays) -> Result<(), Failure> {
+        let directive = failure.directive();
+        let metrics = &self.apply.stages.metrics;
+        metrics.write_errors.with_label_values(&[&failure.code()]).inc();
+        if directive == Directive::Stop {
+            return Err(failure);
+        }
+        metrics.retries.inc();
+        self.health
+            .trouble(Part::Pipeline, &failure, directive == Directive::RetryUnready);
+        let delay = delays.next();
+        warn!(error = %failure, advice = failure.advice(), delay_ms = delay.as_millis(), "tried again");
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep(delay) => {}
+        }
+        Ok(())
+    }
+
+    /// Refuses to go on when the lease ran out, for instance while the process was paused.
+    fn may_write(&self) -> Result<(), Failure> {
+        match clock::instant() < *self.valid_until.borrow() {
+            true => Ok(()),
+            false => Err(Failure::LeaseLost),
+        }
+    }
+
+    async fn resync_step(&mut self) -> Result<(), Failure> {
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        while let Some(resync) = &mut self.resync {
+            if clock::instant() >= *self.valid_until.borrow() {
+                return Err(Failure::LeaseLost);
+            }
+            match resync.step(&mut self.apply).await {
+                Ok(finished) => {
+                    if finished {
+                        self.resync = None;
+                    }
+                    self.apply.stages.count_dead_letters();
+                    break;
+                }
+                Err(failure) => self.wait_after(failure, &mut delays).await?,
+            }
+            if self.stop.is_cancelled() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn request_resync(&mut self, cause: &str) -> Result<Resync, Failure> {
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        loop {
+            self.may_write()?;
+            match Resync::request(&self.apply.stages.database, cause).await {
+                Ok(resync) => {
+                    self.apply.stages.metrics.resyncs.inc();
+                    return Ok(resync);
+                }
+                Err(failure) => self.wait_after(failure, &mut delays).await?,
+            }
+            if self.stop.is_cancelled() {
+                return Err(Failure::LeaseLost);
+            }
+        }
+    }
+
+    async fn open_gap(&mut self, gap: Incoming) -> Result<(), Failure> {
+        let Incoming::Gap { from, to, cause } = gap else {
+            return Ok(());
+        };
+        error!(
+            cause,
+            from = from.time,
+            to = to.time,
+            "the history of the stream is lost between these times"
+        );
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        let database = self.apply.stages.database.clone();
+        while let Err(failure) = gaps::open(&database, (from, to), &cause, clock::now()).await {
+            self.wait_after(failure, &mut delays).await?;
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+        }
+        self.resync = Some(self.request_resync("the history of the stream was lost").await?);
+        Ok(())
+    }
+
+    fn report(&self, events: &[Event], plan: &Plan) {
+        let metrics = &self.apply.stages.metrics;
+        for event in events {
+            let collection = event.collection.map_or("", Collection::name);
+            metrics
+                .events
+                .with_label_values(&[collection, event.operation.name()])
+                .inc();
+        }
+        metrics
+            .touches
+            .with_label_values(&["stream"])
+            .inc_by(plan.touches.len() as u64);
+        metrics.batch_events.observe(events.len() as f64);
+        for collection in &plan.dropped_sources {
+            error!(
+                collection = collection.name(),
+                "a watched collection was dropped or renamed"
+            );
+        }
+        debug!(
+            events = events.len(),
+            touches = plan.touches.len(),
+            anonymized = plan.anonymized_recruiters.len(),
+            deleted = plan.deleted_recruiters.len(),
+            "batch"
+        );
+    }
+
+    fn measure(&self, batch: &Batch, began: Instant) {
+        let metrics = &self.apply.stages.metrics;
+        metrics.batch_duration.observe(began.elapsed().as_secs_f64());
+        let now = clock::now();
+        for event in &batch.events {
+            metrics.end_to_end.observe(seconds_between(event.wall_time, now));
+        }
+        self.measure_lag();
+    }
+
+    fn measure_lag(&self) {
+        self.checkpoints.observe_age();
+        if let Some(lag) = self.health.lag() {
+            self.apply.stages.metrics.lag.set(lag);
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds between two near times")]
+fn seconds_between(from: DateTime, to: DateTime) -> f64 {
+    (to.timestamp_millis() - from.timestamp_millis()).max(0) as f64 / 1000.0
+}

@@ -1,0 +1,460 @@
+//! One portion of recruiters through the stages: look up, project, compare, write. The order of the
+//! writes keeps every crash harmless: links grow, offers, links shrink, dead letters; see
+//! [`crate::write::links`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
+use mongodb::Database;
+use mongodb::raw_batch_cursor::RawBatch;
+
+use super::rehearsal::Rehearsal;
+use crate::error::Failure;
+use crate::fetch::references::{Answers, Keys, ReferenceCaches};
+use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
+use crate::model::dead_letter::Reason;
+use crate::model::recruiter::JobFields;
+use crate::model::{Offer, Recruiter, value};
+use crate::observe::metrics::Metrics;
+use crate::plan::Touch;
+use crate::project::diff::{Change, compare};
+use crate::project::{ProjectionSettings, WRITTEN, project};
+use crate::source::OFFERS;
+use crate::write::anonymize;
+use crate::write::command::{self, Refused};
+use crate::write::dead_letters::{Address, DeadLetters, Letter, Place};
+use crate::write::links::Jobs;
+use crate::write::statements::{self, Statement};
+
+/// What the stages share between portions.
+#[derive(Debug)]
+pub struct Stages {
+    /// Where everything is.
+    pub database: Database,
+    /// What the projection takes from the configuration.
+    pub settings: ProjectionSettings,
+    /// The caches.
+    pub references: ReferenceCaches,
+    /// The dead letters that stand.
+    pub dead_letters: DeadLetters,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Set in a dry run: nothing is written, and what would be is counted here.
+    pub rehearsal: Option<Rehearsal>,
+}
+
+/// Recruiters as they were read, and what to do with them.
+#[derive(Debug, Clone, Copy)]
+pub struct Portion<'a> {
+    /// All touches of the batch; those of the portion are among them.
+    pub touches: &'a BTreeMap<ObjectId, Touch>,
+    /// The recruiters.
+    pub batches: &'a [RawBatch],
+    /// The position of the batch.
+    pub place: &'a Place,
+}
+
+/// A job whose recruiter lost it or is gone.
+#[derive(Debug, Clone, Copy)]
+pub struct GoneJob {
+    /// The recruiter that held it.
+    pub recruiter: ObjectId,
+    /// The job.
+    pub job: ObjectId,
+    /// When, for the history of its offer.
+    pub date: DateTime,
+}
+
+/// A recruiter with the jobs that its touch asks for.
+struct Touched<'a> {
+    recruiter: Recruiter<'a>,
+    jobs: Vec<(ObjectId, JobFields<'a>)>,
+    /// All its jobs were asked for, so removed ones are looked for too.
+    whole: bool,
+}
+
+/// What a portion comes to, before it is written.
+#[derive(Default)]
+struct Outcome {
+    offers: BTreeMap<ObjectId, (ObjectId, Offer)>,
+    letters: BTreeMap<Address, Letter>,
+    /// Jobs that were looked at: a letter that stands about one of them is healed unless it is in
+    /// `letters` again.
+    looked_at: BTreeSet<Address>,
+}
+
+impl Stages {
+    /// Puts one portion through the stages. Gives back recruiters to touch again: they still hold a
+    /// job that a recruiter of this portion lost.
+    ///
+    /// # Errors
+    /// A [`Failure`] that is not about one document.
+    pub async fn portion(&mut self, portion: Portion<'_>) -> Result<BTreeSet<ObjectId>, Failure> {
+        let mut outcome = Outcome::default();
+        let touched = self.decode(portion, &mut outcome)?;
+        let timer = self.metrics.stage_duration.with_label_values(&["fetch"]).start_timer();
+        let keys = keys(&touched);
+        let jobs: Vec<ObjectId> = touched
+            .iter()
+            .flat_map(|touched| touched.jobs.iter().map(|(id, _)| *id))
+            .collect();
+        let whole: Vec<ObjectId> = touched
+            .iter()
+            .filter(|touched| touched.whole)
+            .map(|touched| touched.recruiter.id)
+            .collect();
+        let (answers, links, standing) = futures::try_join!(
+            self.references.look_up(keys),
+            links::read(&self.database, &whole),
+            read_offers(&self.database, &jobs),
+        )?;
+        timer.observe_duration();
+
+        let timer = self
+            .metrics
+            .stage_duration
+            .with_label_values(&["project"])
+            .start_timer();
+        for touched in &touched {
+            self.project(touched, &answers, &mut outcome);
+        }
+        let changes = compare_all(&outcome.offers, &standing)?;
+        timer.observe_duration();
+
+        let (grown, shrunk) = moved(&touched, &links);
+        let _timer = self.metrics.stage_duration.with_label_values(&["write"]).start_timer();
+        if self.rehearsal.is_none() {
+            crate::write::links::grow(&self.database, &grown).await?;
+        }
+        let again = self.cancel_removed(&touched, &shrunk, portion.place).await?;
+        let refused = self.write(&outcome.offers, changes).await?;
+        outcome.letters.extend(refused);
+        if self.rehearsal.is_none() {
+            crate::write::links::shrink(&self.database, &shrunk).await?;
+        }
+        self.write_letters(outcome, portion.place).await?;
+        Ok(again)
+    }
+
+    fn decode<'a>(&self, portion: Portion<'a>, outcome: &mut Outcome) -> Result<Vec<Touched<'a>>, Failure> {
+        let mut all = Vec::new();
+        for document in documents(portion.batches) {
+            let document = document?;
+            let Ok(recruiter) = Recruiter::read(document) else {
+                // The query found it by an ObjectId, so `_id` is readable even here.
+                if let Ok(id) = document.get_object_id("_id") {
+                    let letter = Letter {
+                        reason: Reason::Undecodable,
+                        detail: "not valid BSON".to_owned(),
+                    };
+                    outcome.letters.insert(
+                        Address {
+                            recruiter: id,
+                            job: None,
+                        },
+                        letter,
+                    );
+                }
+                continue;
+            };
+            if let Some(touch) = portion.touches.get(&recruiter.id) {
+                all.push(self.touched(recruiter, touch, outcome));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Decodes the jobs that the touch asks for, unless the recruiter is not projected (spec 02).
+    fn touched<'a>(&self, recruiter: Recruiter<'a>, touch: &Touch, outcome: &mut Outcome) -> Touched<'a> {
+        let exists = |position: &usize| recruiter.jobs.iter().any(|job| job.position == *position);
+        let positions = match touch {
+            Touch::Positions(positions) if positions.iter().all(exists) => Some(positions),
+            _ => None,
+        };
+        let whole = positions.is_none();
+        if whole {
+            outcome.looked_at.extend(self.dead_letters.of_recruiter(recruiter.id));
+        }
+        let asked: Vec<_> = recruiter
+            .jobs
+            .iter()
+            .filter(|job| positions.is_none_or(|positions| positions.contains(&job.position)))
+            .collect();
+        let mut jobs = Vec::with_capacity(asked.len());
+        let has_address = value::non_empty(recruiter.fields.address).is_some();
+        for job in &asked {
+            let address = Address {
+                recruiter: recruiter.id,
+                job: job.id,
+            };
+            match (job.id, job.fields()) {
+                _ if !has_address => self.metrics.jobs_skipped.with_label_values(&["no_address"]).inc(),
+                (Some(id), Ok(fields)) => jobs.push((id, fields)),
+                (None, Ok(_)) => {
+                    let detail = format!("jobs.{}._id is no ObjectId", job.position);
+                    outcome.letters.insert(
+                        address,
+                        Letter {
+                            reason: Reason::InvalidJobId,
+                            detail,
+                        },
+                    );
+                }
+                (_, Err(_)) => {
+                    let detail = format!("jobs.{} is not valid BSON", job.position);
+                    outcome.letters.insert(
+                        address,
+                        Letter {
+                            reason: Reason::Undecodable,
+                            detail,
+                        },
+                    );
+                }
+            }
+            outcome.looked_at.insert(address);
+        }
+        if recruiter.jobs.is_empty() {
+            self.metrics.jobs_skipped.with_label_values(&["no_jobs"]).inc();
+        }
+        Touched { recruiter, jobs, whole }
+    }
+
+    fn project(&self, touched: &Touched<'_>, answers: &Answers, outcome: &mut Outcome) {
+        let recruiter = &touched.recruiter;
+        for (id, job) in &touched.jobs {
+            let references = answers.of(&recruiter.fields, job);
+            match project(&recruiter.fields, *id, job, &references, &self.settings) {
+                Ok(offer) => {
+                    self.metrics.jobs_projected.inc();
+                    outcome.offers.insert(*id, (recruiter.id, offer));
+                }
+                Err(reason) => {
+                    let address = Address {
+                        recruiter: recruiter.id,
+                        job: Some(*id),
+                    };
+                    outcome.letters.insert(
+                        address,
+                        Letter {
+                            reason,
+                            detail: String::new(),
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// Writes what differs; gives back letters for what the server refused.
+    async fn write(
+        &mut self,
+        offers: &BTreeMap<ObjectId, (ObjectId, Offer)>,
+        changes: Vec<(ObjectId, Change)>,
+    ) -> Result<BTreeMap<Address, Letter>, Failure> {
+        if let Some(rehearsal) = &mut self.rehearsal {
+            changes.iter().for_each(|(_, change)| rehearsal.add(change));
+            return Ok(BTreeMap::new());
+        }
+        let unchanged = changes.iter().filter(|(_, change)| *change == Change::Nothing).count();
+        let statement = |(id, change): &(ObjectId, Change)| {
+            offers
+                .get(id)
+                .and_then(|(_, offer)| statements::of_change(offer, change))
+        };
+        let statements: Vec<Statement> = changes.iter().filter_map(statement).collect();
+        drop(changes);
+        let outcome = command::update(&self.database, OFFERS, statements).await?;
+        let written = &self.metrics.offers_written;
+        written.with_label_values(&["created"]).inc_by(outcome.created);
+        written.with_label_values(&["changed"]).inc_by(outcome.changed);
+        written.with_label_values(&["unchanged"]).inc_by(unchanged as u64);
+        let recruiter_of = |offer: ObjectId| offers.get(&offer).map(|(recruiter, _)| *recruiter);
+        Ok(self.refused(&outcome.refused, recruiter_of))
+    }
+
+    /// Letters for statements that the server refused.
+    fn refused(
+        &self,
+        refused: &[Refused],
+        recruiter_of: impl Fn(ObjectId) -> Option<ObjectId>,
+    ) -> BTreeMap<Address, Letter> {
+        let letter = |refused: &Refused| {
+            self.metrics
+                .write_errors
+                .with_label_values(&[&refused.code.to_string()])
+                .inc();
+            let job = refused.statement.id?;
+            let detail = format!("the server refused the offer with code {}", refused.code);
+            Some((
+                Address {
+                    recruiter: recruiter_of(job)?,
+                    job: Some(job),
+                },
+                Letter {
+                    reason: refused.reason,
+                    detail,
+                },
+            ))
+        };
+        refused.iter().filter_map(letter).collect()
+    }
+
+    /// Cancels the offers of jobs that are in no recruiter any more; gives back the recruiters that
+    /// still hold one of `removed`.
+    async fn cancel_removed(
+        &mut self,
+        touched: &[Touched<'_>],
+        removed: &Jobs,
+        place: &Place,
+    ) -> Result<BTreeSet<ObjectId>, Failure> {
+        let jobs: BTreeSet<ObjectId> = removed.values().flatten().copied().collect();
+        let mut holders = links::holders(&self.database, &jobs).await?;
+        for (job, holders) in &mut holders {
+            // Those that lose it in this very portion hold it no more.
+            holders.retain(|holder| removed.get(holder).is_none_or(|lost| !lost.contains(job)));
+        }
+        holders.retain(|_, holders| !holders.is_empty());
+        let mut gone = Vec::new();
+        for touched in touched {
+            let recruiter = touched.recruiter.id;
+            // From the document, so that a replay gives the same date.
+            let date = value::later_date(touched.recruiter.fields.updated_at, None).unwrap_or(place.wall_time);
+            let lost = removed
+                .get(&recruiter)
+                .into_iter()
+                .flatten()
+                .filter(|job| !holders.contains_key(job));
+            gone.extend(lost.map(|job| GoneJob {
+                recruiter,
+                job: *job,
+                date,
+            }));
+        }
+        self.cancel(&gone, place).await?;
+        Ok(holders.into_values().flatten().collect())
+    }
+
+    /// Cancels the offers of jobs that disappeared (spec 02).
+    ///
+    /// # Errors
+    /// As [`command::update`].
+    pub async fn cancel(&mut self, gone: &[GoneJob], place: &Place) -> Result<(), Failure> {
+        if let Some(rehearsal) = &mut self.rehearsal {
+            rehearsal.jobs_gone += gone.len() as u64;
+            return Ok(());
+        }
+        let label = &self.settings.partner_label;
+        let statements = gone
+            .iter()
+            .map(|gone| statements::cancel_removed(gone.job, label, gone.date))
+            .collect();
+        let outcome = command::update(&self.database, OFFERS, statements).await?;
+        self.metrics
+            .offers_written
+            .with_label_values(&["changed"])
+            .inc_by(outcome.changed);
+        self.write_refused(&outcome.refused, gone, place).await
+    }
+
+    /// Anonymises the offers of recruiters that were (spec 03).
+    ///
+    /// # Errors
+    /// As [`command::update`].
+    pub async fn anonymize(&mut self, gone: &[GoneJob], place: &Place) -> Result<(), Failure> {
+        let (label, email) = (&self.settings.partner_label, &self.settings.anonymized_email);
+        let statement = |gone: &GoneJob| anonymize::recruiter_offer(gone.job, label, email, gone.date);
+        let outcome = command::update(&self.database, OFFERS, gone.iter().map(statement).collect()).await?;
+        self.metrics.offers_anonymized.inc_by(outcome.changed);
+        self.write_refused(&outcome.refused, gone, place).await
+    }
+
+    async fn write_refused(&mut self, refused: &[Refused], gone: &[GoneJob], place: &Place) -> Result<(), Failure> {
+        let recruiters: HashMap<ObjectId, ObjectId> = gone.iter().map(|gone| (gone.job, gone.recruiter)).collect();
+        let letters = self.refused(refused, |job| recruiters.get(&job).copied());
+        self.dead_letters.write(letters, place).await
+    }
+
+    /// Brings the number of dead letters to the metrics.
+    pub fn count_dead_letters(&self) {
+        for (reason, count) in self.dead_letters.counts() {
+            let gauge = self.metrics.dead_letters.with_label_values(&[reason.as_str()]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    async fn write_letters(&mut self, outcome: Outcome, place: &Place) -> Result<(), Failure> {
+        let Outcome { letters, looked_at, .. } = outcome;
+        if let Some(rehearsal) = &mut self.rehearsal {
+            letters
+                .values()
+                .for_each(|letter| *rehearsal.dead_letters.entry(letter.reason).or_default() += 1);
+            return Ok(());
+        }
+        let stands = |address: &Address| self.dead_letters.contains(address) && !letters.contains_key(address);
+        let healed = looked_at.into_iter().filter(stands).collect();
+        self.dead_letters.remove(&healed).await?;
+        self.dead_letters.write(letters, place).await
+    }
+}
+
+fn keys(touched: &[Touched<'_>]) -> Keys {
+    let mut keys = Keys::default();
+    for touched in touched.iter().filter(|touched| !touched.jobs.is_empty()) {
+        keys.add_recruiter(&touched.recruiter.fields);
+        touched.jobs.iter().for_each(|(_, job)| keys.add_job(job));
+    }
+    keys
+}
+
+/// The jobs by which links grow and shrink. Only whole touches know all jobs.
+fn moved(touched: &[Touched<'_>], links: &HashMap<ObjectId, BTreeSet<ObjectId>>) -> (Jobs, Jobs) {
+    let (mut grown, mut shrunk) = (Jobs::new(), Jobs::new());
+    let nothing = BTreeSet::new();
+    for touched in touched.iter().filter(|touched| touched.whole) {
+        let before = links.get(&touched.recruiter.id).unwrap_or(&nothing);
+        let now: BTreeSet<ObjectId> = touched.recruiter.job_ids().collect();
+        let add = |jobs: &mut Jobs, difference: BTreeSet<ObjectId>| {
+            if !difference.is_empty() {
+                jobs.insert(touched.recruiter.id, difference);
+            }
+        };
+        add(&mut grown, now.difference(before).copied().collect());
+        add(&mut shrunk, before.difference(&now).copied().collect());
+    }
+    (grown, shrunk)
+}
+
+/// The offers that stand, with the fields that the projection writes and no others: what other
+/// processes add may be large.
+async fn read_offers(database: &Database, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
+    let projection: Document = WRITTEN
+        .iter()
+        .map(|name| (name.as_str().to_owned(), Bson::Int32(1)))
+        .collect();
+    let mut offers = Vec::new();
+    for ids in ids.chunks(IDS_PER_READ) {
+        let filter = doc! { "_id": { "$in": ids } };
+        offers.extend(find(&raw(database, OFFERS), filter, projection.clone()).await?);
+    }
+    Ok(offers)
+}
+
+fn compare_all(
+    offers: &BTreeMap<ObjectId, (ObjectId, Offer)>,
+    standing: &[RawBatch],
+) -> Result<Vec<(ObjectId, Change)>, Failure> {
+    let mut changes = Vec::with_capacity(offers.len());
+    let mut stands = BTreeSet::new();
+    for document in documents(standing) {
+        let document = document?;
+        let id = document.get_object_id("_id").ok();
+        if let Some((id, (_, offer))) = id.and_then(|id| Some((id, offers.get(&id)?))) {
+            stands.insert(id);
+            changes.push((id, compare(offer, Some(document))));
+        }
+    }
+    let missing = offers.iter().filter(|(id, _)| !stands.contains(id));
+    changes.extend(missing.map(|(id, (_, offer))| (*id, compare(offer, None))));
+    Ok(changes)
+}

@@ -1,0 +1,172 @@
+//! What must hold of the server and the target before anything is written; each fault is one sentence
+//! with what to do. Reads only.
+
+use bson::{Bson, Document, doc};
+use futures::TryStreamExt as _;
+use mongodb::error::{Error as MongoError, ErrorKind};
+use mongodb::{Database, IndexModel};
+
+use super::gaps::GAPS;
+use super::lease::STATE;
+use crate::app::Refusal;
+use crate::cli::Exit;
+use crate::error::{command_code, describe};
+use crate::fetch::{links, raw};
+use crate::source::OFFERS;
+use crate::source::event::Collection as Watched;
+use crate::write::dead_letters::DEAD_LETTERS;
+
+/// The first server version with everything that is used (wall times in events, `$$NOW` in updates…).
+const OLDEST_VERSION: i64 = 6;
+
+/// Checks the server, the privileges and the target.
+///
+/// # Errors
+/// The first fault found.
+pub async fn check(database: &Database, partner_label: &str) -> Result<(), Refusal> {
+    let hello = command(database, doc! { "hello": 1 }).await?;
+    // A router of a sharded cluster has no set of its own; its shards are replica sets.
+    let is_router = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
+    if !is_router && hello.get_str("setName").is_err() {
+        return Err(refuse(
+            "the server is no replica set, and change streams need one: start mongod with --replSet and run \
+             rs.initiate(), or correct mongodb.uri",
+        ));
+    }
+    let build = command(database, doc! { "buildInfo": 1 }).await?;
+    let version = build.get_str("version").unwrap_or("unknown");
+    let major = version
+        .split('.')
+        .next()
+        .and_then(|major| major.parse::<i64>().ok())
+        .unwrap_or_default();
+    if major < OLDEST_VERSION {
+        return Err(refuse(format!(
+            "the server is MongoDB {version}; {OLDEST_VERSION}.0 or later is needed: upgrade it"
+        )));
+    }
+    privileges(database).await?;
+    unique_indexes(database, partner_label).await
+}
+
+fn refuse(message: impl Into<String>) -> Refusal {
+    Refusal::new(Exit::CannotConnect, message)
+}
+
+async fn command(database: &Database, command: Document) -> Result<Document, Refusal> {
+    database
+        .run_command(command)
+        .await
+        .map_err(|error| connection_refusal(&error))
+}
+
+fn connection_refusal(error: &MongoError) -> Refusal {
+    let advice = match &*error.kind {
+        ErrorKind::Authentication { .. } => "check the user, the password and authSource in mongodb.uri",
+        _ if command_code(error) == Some(18) => "check the user, the password and authSource in mongodb.uri",
+        ErrorKind::ServerSelection { .. } | ErrorKind::Io(_) => {
+            "check that MongoDB runs, that mongodb.uri names it, and that the network and TLS options let us through"
+        }
+        _ => "check mongodb.uri and the server's log",
+    };
+    refuse(format!("cannot work with MongoDB: {}; {advice}", describe(error)))
+}
+
+/// What the service does to each collection, by the names of MongoDB's privilege actions.
+fn needed() -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut needed: Vec<(&str, Vec<&str>)> = Watched::ALL
+        .into_iter()
+        .map(|watched| (watched.name(), vec!["find"]))
+        .collect();
+    needed.push((OFFERS, vec!["find", "insert", "update", "listIndexes"]));
+    needed.push((links::LINKS, vec!["find", "insert", "update", "remove", "createIndex"]));
+    for own in [DEAD_LETTERS, STATE, GAPS, "stream_processor_checkpoints"] {
+        needed.push((own, vec!["find", "insert", "update", "remove"]));
+    }
+    needed.push(("resumetokens", vec!["find", "insert", "update"]));
+    needed
+}
+
+async fn privileges(database: &Database) -> Result<(), Refusal> {
+    let status = command(database, doc! { "connectionStatus": 1, "showPrivileges": true }).await?;
+    let info = status.get_document("authInfo").cloned().unwrap_or_default();
+    let documents = |name: &str| -> Vec<Document> {
+        let list = info.get_array(name).map(Vec::as_slice).unwrap_or_default();
+        list.iter().filter_map(Bson::as_document).cloned().collect()
+    };
+    if documents("authenticatedUsers").is_empty() {
+        // Without a user there are no privileges to list: either everything is allowed, or nothing is.
+        return command(database, doc! { "listCollections": 1, "nameOnly": true })
+            .await
+            .map(drop)
+            .map_err(|_| refuse("the server wants a user: add user:password@ and authSource to mongodb.uri"));
+    }
+    let granted = documents("authenticatedUserPrivileges");
+    let mut missing: Vec<String> = Vec::new();
+    let streams = [("", vec!["changeStream", "find"])];
+    for (collection, actions) in needed().into_iter().chain(streams) {
+        let lacking: Vec<&str> = actions
+            .into_iter()
+            .filter(|action| !allows(&granted, database.name(), collection, action))
+            .collect();
+        if !lacking.is_empty() {
+            let place = if collection.is_empty() {
+                "the whole database"
+            } else {
+                collection
+            };
+            missing.push(format!("{} on {place}", lacking.join(", ")));
+        }
+    }
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(refuse(format!(
+            "the user of mongodb.uri lacks privileges in `{}`: {}; grant them to its role",
+            database.name(),
+            missing.join("; ")
+        ))),
+    }
+}
+
+/// MongoDB manual, "Resource Document": an empty name stands for all of them.
+fn allows(granted: &[Document], database: &str, collection: &str, action: &str) -> bool {
+    granted.iter().any(|privilege| {
+        let resource = privilege.get_document("resource").cloned().unwrap_or_default();
+        let any = resource.get_bool("anyResource").unwrap_or_default();
+        let in_database = resource.get_str("db").is_ok_and(|db| db.is_empty() || db == database);
+        let in_collection = resource
+            .get_str("collection")
+            .is_ok_and(|name| name.is_empty() || name == collection);
+        let actions = privilege.get_array("actions").map(Vec::as_slice).unwrap_or_default();
+        let named = actions
+            .iter()
+            .any(|named| matches!(named.as_str(), Some(name) if name == action || name == "anyAction"));
+        (any || (in_database && in_collection)) && named
+    })
+}
+
+/// A unique index that two of our offers may collide in would refuse offers for ever.
+async fn unique_indexes(database: &Database, partner_label: &str) -> Result<(), Refusal> {
+    let indexes = match raw(database, OFFERS).list_indexes().await {
+        Ok(indexes) => indexes.try_collect::<Vec<IndexModel>>().await,
+        // The collection does not exist yet.
+        Err(error) if command_code(&error) == Some(26) => return Ok(()),
+        Err(error) => Err(error),
+    };
+    for index in indexes.map_err(|error| connection_refusal(&error))? {
+        let options = index.options.unwrap_or_default();
+        let distinguishes = |key: &String| ["_id", "partner_job_id", "lba_url"].contains(&key.as_str());
+        let partial = options.partial_filter_expression.unwrap_or_default();
+        let is_of_others = partial
+            .get_str("partner_label")
+            .is_ok_and(|label| label != partner_label);
+        if options.unique == Some(true) && !index.keys.keys().any(distinguishes) && !is_of_others {
+            let name = options.name.unwrap_or_else(|| index.keys.to_string());
+            return Err(refuse(format!(
+                "`{OFFERS}` has the unique index `{name}`, in which two offers of one establishment collide: drop it, or \
+                 restrict it to other partners with a partialFilterExpression on partner_label",
+            )));
+        }
+    }
+    Ok(())
+}

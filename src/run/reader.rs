@@ -1,0 +1,148 @@
+//! The task that reads the change stream: opens the cursor, hands replies on one ahead, and after any
+//! error opens it anew after the last reply that it handed on. It never skips: what it cannot read
+//! again becomes a gap, which the pipeline records and repairs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::Timestamp;
+use mongodb::Database;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::config::OnHistoryLost;
+use crate::error::{Directive, Failure};
+use crate::observe::health::{Health, Part};
+use crate::observe::metrics::Metrics;
+use crate::retry::Delays;
+use crate::source::cursor::{Cursor, Position, Reply, operation_time};
+
+/// What the reader hands on, in order.
+#[derive(Debug)]
+pub enum Incoming {
+    /// Events, or the news that there are none.
+    Reply(Reply),
+    /// The position was lost: between these times nothing was read.
+    Gap {
+        /// The cluster time of the lost position.
+        from: Timestamp,
+        /// Where reading goes on.
+        to: Timestamp,
+        /// The server's code, or what was wrong with the token.
+        cause: String,
+    },
+}
+
+/// The reader's parameters and what it knows.
+#[derive(Debug)]
+pub struct Reader {
+    /// The watched database.
+    pub database: Database,
+    /// Where to begin, later where to go on.
+    pub position: Position,
+    /// `stream.await_time`
+    pub await_time: Duration,
+    /// `stream.batch_max`: also what one reply may hold.
+    pub batch_size: u32,
+    /// `stream.on_history_lost`
+    pub on_history_lost: OnHistoryLost,
+    /// Told of every reply and trouble.
+    pub health: Arc<Health>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Reader {
+    /// Reads until the receiver is gone.
+    ///
+    /// # Errors
+    /// What must stop the service, or make it lose its leadership.
+    pub async fn run(mut self, outbox: mpsc::Sender<Incoming>) -> Result<(), Failure> {
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        loop {
+            let failure = match self.read(&outbox, &mut delays).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => failure,
+            };
+            let directive = failure.directive();
+            self.metrics.stream_restarts.with_label_values(&[&failure.code()]).inc();
+            self.health
+                .trouble(Part::Stream, &failure, directive == Directive::RetryUnready);
+            warn!(error = %failure, advice = failure.advice(), "the change stream is opened again");
+            match directive {
+                Directive::Retry | Directive::Reopen | Directive::RetryUnready => {}
+                Directive::OpenByTime => self.open_by_time(failure)?,
+                Directive::Resync => {
+                    let gap = self.give_up_position(failure).await?;
+                    if outbox.send(gap).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                Directive::Stop => return Err(failure),
+            }
+            tokio::time::sleep(delays.next()).await;
+        }
+    }
+
+    /// Reads until something fails; `Ok` when nobody listens any more.
+    async fn read(&mut self, outbox: &mpsc::Sender<Incoming>, delays: &mut Delays) -> Result<(), Failure> {
+        let mut cursor = Cursor::open(&self.database, &self.position, self.await_time, self.batch_size).await?;
+        loop {
+            let reply = match cursor.next().await {
+                Ok(reply) => reply,
+                Err(failure) => {
+                    cursor.close().await;
+                    return Err(failure);
+                }
+            };
+            delays.reset();
+            self.health.works(Part::Stream);
+            self.health.replied(reply.operation_time);
+            let invalidates = reply.invalidates();
+            self.position = match invalidates {
+                true => Position::AfterInvalidate(reply.position.clone()),
+                false => Position::After(reply.position.clone()),
+            };
+            if outbox.send(Incoming::Reply(reply)).await.is_err() {
+                cursor.close().await;
+                return Ok(());
+            }
+            if invalidates {
+                info!("the database was dropped; the change stream is opened after that");
+                cursor = Cursor::open(&self.database, &self.position, self.await_time, self.batch_size).await?;
+            }
+        }
+    }
+
+    /// The token is refused by a changed pipeline: its time is good enough, once.
+    fn open_by_time(&mut self, failure: Failure) -> Result<(), Failure> {
+        match &self.position {
+            Position::After(token) | Position::AfterInvalidate(token) => {
+                self.position = Position::At(token.cluster_time());
+                Ok(())
+            }
+            Position::At(_) => Err(failure),
+        }
+    }
+
+    /// The position left the oplog: goes on from now, unless the configuration says to halt.
+    async fn give_up_position(&mut self, failure: Failure) -> Result<Incoming, Failure> {
+        if self.on_history_lost == OnHistoryLost::Halt {
+            let why = "the position of the change stream is lost and stream.on_history_lost = \"halt\": start with \
+                \"resync\" to go on from now and look at everything again";
+            self.health.halt(why.to_owned());
+            return Err(failure);
+        }
+        let from = match &self.position {
+            Position::After(token) | Position::AfterInvalidate(token) => token.cluster_time(),
+            Position::At(time) => *time,
+        };
+        let to = operation_time(&self.database).await?;
+        self.position = Position::At(to);
+        Ok(Incoming::Gap {
+            from,
+            to,
+            cause: failure.code(),
+        })
+    }
+}

@@ -1,0 +1,200 @@
+//! The resync (spec 03): touch every recruiter, then compare what is gone. Done in steps through the
+//! pipeline beside the live stream; its progress is stored, so a crash costs one step. Constant memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::{DateTime, Document, doc, oid::ObjectId};
+use mongodb::Database;
+use tracing::info;
+
+use super::apply::{Apply, Dated};
+use super::gaps;
+use super::lease::STATE;
+use super::portion::GoneJob;
+use crate::clock;
+use crate::error::Failure;
+use crate::fetch::{links, raw};
+use crate::plan::Touch;
+use crate::source::event::Collection as Watched;
+use crate::source::{OFFERS, scan};
+use crate::write::dead_letters::Place;
+
+/// The parts of a resync, in their order: links must be full before what no link holds is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Touch every recruiter.
+    Recruiters,
+    /// Links without recruiter: the recruiter was deleted unseen.
+    Links,
+    /// Recruiters anonymised unseen.
+    Anonymized,
+    /// Offers of ours whose job no recruiter holds.
+    Offers,
+}
+
+impl Stage {
+    const ALL: [Self; 4] = [Self::Recruiters, Self::Links, Self::Anonymized, Self::Offers];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Recruiters => "recruiters",
+            Self::Links => "links",
+            Self::Anonymized => "anonymized",
+            Self::Offers => "offers",
+        }
+    }
+
+    fn collection(self) -> &'static str {
+        match self {
+            Self::Recruiters => Watched::Recruiters.name(),
+            Self::Links => links::LINKS,
+            Self::Anonymized => Watched::AnonymizedRecruiters.name(),
+            Self::Offers => OFFERS,
+        }
+    }
+
+    fn after(self) -> Option<Self> {
+        Self::ALL.into_iter().skip_while(|stage| *stage != self).nth(1)
+    }
+}
+
+/// A resync that is not finished.
+#[derive(Debug)]
+pub struct Resync {
+    stage: Stage,
+    after: Option<ObjectId>,
+    began: DateTime,
+}
+
+impl Resync {
+    /// Asks for a resync, durably: it begins (again) at the first recruiter.
+    ///
+    /// # Errors
+    /// [`Failure::Write`].
+    pub async fn request(database: &Database, cause: &str) -> Result<Self, Failure> {
+        let resync = Self {
+            stage: Stage::Recruiters,
+            after: None,
+            began: clock::now(),
+        };
+        let fields = doc! { "cause": cause, "stage": resync.stage.name(), "after": null, "began": resync.began };
+        store(database, doc! { "$set": fields }).await?;
+        info!(cause, "resync: every recruiter is looked at again");
+        Ok(resync)
+    }
+
+    /// The resync that an earlier run did not finish.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn unfinished(database: &Database) -> Result<Option<Self>, Failure> {
+        let document = raw(database, STATE)
+            .find_one(doc! { "_id": "resync" })
+            .await
+            .map_err(Failure::Read)?;
+        Ok(document.map(|document| {
+            let name = document.get_str("stage").unwrap_or_default();
+            let stage = Stage::ALL.into_iter().find(|stage| stage.name() == name);
+            Self {
+                stage: stage.unwrap_or(Stage::Recruiters),
+                after: document.get_object_id("after").ok(),
+                began: document.get_datetime("began").copied().unwrap_or_else(|_| clock::now()),
+            }
+        }))
+    }
+
+    /// One step. True when the resync is finished.
+    ///
+    /// # Errors
+    /// As [`Apply::plan`]; the step may be done again.
+    pub async fn step(&mut self, apply: &mut Apply) -> Result<bool, Failure> {
+        let database = apply.stages.database.clone();
+        let filter = match self.stage {
+            Stage::Offers => doc! { "partner_label": &apply.stages.settings.partner_label },
+            _ => Document::new(),
+        };
+        let ids = scan::ids_after(&database, self.stage.collection(), &filter, self.after).await?;
+        let Some(last) = ids.last() else {
+            return self.next_stage(&database).await;
+        };
+        let last = *last;
+        self.handle(&ids, apply).await?;
+        self.after = Some(last);
+        store(&database, doc! { "$set": { "after": last } }).await?;
+        Ok(false)
+    }
+
+    async fn next_stage(&mut self, database: &Database) -> Result<bool, Failure> {
+        match self.stage.after() {
+            Some(stage) => {
+                self.stage = stage;
+                self.after = None;
+                store(database, doc! { "$set": { "stage": stage.name(), "after": null } }).await?;
+                Ok(false)
+            }
+            None => {
+                gaps::repair(database, self.began, clock::now()).await?;
+                raw(database, STATE)
+                    .delete_one(doc! { "_id": "resync" })
+                    .await
+                    .map_err(Failure::Write)?;
+                info!("resync: finished");
+                Ok(true)
+            }
+        }
+    }
+
+    async fn handle(&self, ids: &[ObjectId], apply: &mut Apply) -> Result<(), Failure> {
+        let place = Place::of_scan(self.began, clock::now());
+        match self.stage {
+            Stage::Recruiters => {
+                let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
+                apply
+                    .stages
+                    .metrics
+                    .touches
+                    .with_label_values(&["resync"])
+                    .inc_by(touches.len() as u64);
+                apply.touch(&touches, &place).await
+            }
+            Stage::Links => apply.delete(&self.dated(ids), &place).await,
+            Stage::Anonymized => {
+                let present = apply.present(ids).await?;
+                let gone: Vec<ObjectId> = ids.iter().copied().filter(|id| !present.contains(id)).collect();
+                apply.anonymize(&self.dated(&gone), &place).await
+            }
+            Stage::Offers => self.cancel_orphans(ids, apply, &place).await,
+        }
+    }
+
+    /// Cancels offers that no link holds. What is younger than the resync may belong to a recruiter
+    /// whose event is still to come.
+    async fn cancel_orphans(&self, ids: &[ObjectId], apply: &mut Apply, place: &Place) -> Result<(), Failure> {
+        let old: BTreeSet<ObjectId> = ids.iter().copied().filter(|id| id.timestamp() < self.began).collect();
+        let held = links::holders(&apply.stages.database, &old).await?;
+        let orphans = old.into_iter().filter(|offer| !held.contains_key(offer));
+        // There is no recruiter to name; the offer stands for it in the address of a dead letter.
+        let gone: Vec<GoneJob> = orphans
+            .map(|offer| GoneJob {
+                recruiter: offer,
+                job: offer,
+                date: self.began,
+            })
+            .collect();
+        apply.stages.cancel(&gone, place).await
+    }
+
+    fn dated(&self, ids: &[ObjectId]) -> Dated {
+        ids.iter().map(|id| (*id, self.began)).collect()
+    }
+}
+
+async fn store(database: &Database, update: Document) -> Result<(), Failure> {
+    let filter = doc! { "_id": "resync" };
+    raw(database, STATE)
+        .update_one(filter, update)
+        .upsert(true)
+        .await
+        .map_err(Failure::Write)?;
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Where a leadership begins (spec 03, "Starting"): after our checkpoint, else where the old worker
+//! stopped, else now; in the latter two cases with a resync.
+
+use bson::{Timestamp, doc};
+use mongodb::{Database, IndexModel};
+use resume_tokens::{OldWorkerTokens, Store, StoreError};
+use tracing::{info, warn};
+
+use super::gaps;
+use super::resync::Resync;
+use crate::clock;
+use crate::config::OnHistoryLost;
+use crate::error::Failure;
+use crate::fetch::{links, raw};
+use crate::source::cursor::{Position, operation_time};
+use crate::source::event::Collection;
+use crate::source::pipeline::fingerprint;
+
+/// The beginning of a leadership.
+#[derive(Debug)]
+pub struct Start {
+    /// Where the stream is opened.
+    pub position: Position,
+    /// How many events earlier leaderships applied.
+    pub events: i64,
+    /// What is to be looked at again.
+    pub resync: Option<Resync>,
+}
+
+/// Finds the beginning.
+///
+/// # Errors
+/// A [`Failure`] of the stores or the server; a garbled checkpoint is one only when the configuration
+/// says to halt on a lost history.
+pub async fn start(
+    database: &Database,
+    (store, old_worker): (&Store, &OldWorkerTokens),
+    on_history_lost: OnHistoryLost,
+) -> Result<Start, Failure> {
+    let unfinished = Resync::unfinished(database).await?;
+    let checkpoint = match store.load().await {
+        Err(failure @ StoreError::Garbled { .. }) if on_history_lost == OnHistoryLost::Resync => {
+            return after_garbled(database, Failure::from(failure)).await;
+        }
+        loaded => loaded?,
+    };
+    if let Some(checkpoint) = checkpoint {
+        let position = match checkpoint.fingerprint == fingerprint(&Collection::ALL) {
+            true => Position::After(checkpoint.token),
+            false => {
+                info!("the pipeline of the change stream has changed: it is opened by the checkpoint's time");
+                Position::At(checkpoint.cluster_time)
+            }
+        };
+        return Ok(Start {
+            position,
+            events: checkpoint.events,
+            resync: unfinished,
+        });
+    }
+    let (time, cause) = match old_worker_time(old_worker).await? {
+        Some(time) => (time, "taking over from the old worker"),
+        None => (operation_time(database).await?, "first start"),
+    };
+    let resync = match unfinished {
+        Some(resync) => resync,
+        None => Resync::request(database, cause).await?,
+    };
+    Ok(Start {
+        position: Position::At(time),
+        events: 0,
+        resync: Some(resync),
+    })
+}
+
+/// The older of the old worker's tokens, so that nothing is missed at the switch. Its token belongs to
+/// another pipeline, so its time is used.
+async fn old_worker_time(old_worker: &OldWorkerTokens) -> Result<Option<Timestamp>, Failure> {
+    let tokens = old_worker.load().await?;
+    for collection in &tokens.garbled {
+        warn!(
+            collection,
+            "a token of the old worker cannot be read; the first resync covers it"
+        );
+    }
+    Ok(tokens.oldest().map(resume_tokens::ResumeToken::cluster_time))
+}
+
+async fn after_garbled(database: &Database, failure: Failure) -> Result<Start, Failure> {
+    warn!(error = %failure, advice = failure.advice(), "the checkpoint cannot be read");
+    let now = operation_time(database).await?;
+    let unknown = Timestamp { time: 0, increment: 0 };
+    gaps::open(database, (unknown, now), "garbled checkpoint", clock::now()).await?;
+    let resync = Resync::request(database, "garbled checkpoint").await?;
+    Ok(Start {
+        position: Position::At(now),
+        events: 0,
+        resync: Some(resync),
+    })
+}
+
+/// Creates the index that finds the holders of a job. Cheap when it is there.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub async fn prepare(database: &Database) -> Result<(), Failure> {
+    let index = IndexModel::builder().keys(doc! { "jobs": 1 }).build();
+    raw(database, links::LINKS)
+        .create_index(index)
+        .await
+        .map_err(Failure::Write)?;
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Every task of the service is spawned here, under a name, and what its end means is said here: the
+//! first one that ends, ends all of its group (spec 07, "Every task is spawned in one place").
+
+use std::future::Future;
+
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::error::Failure;
+
+/// The tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Serves HTTP until the process ends.
+    Http,
+    /// Turns SIGTERM and Ctrl-C into the process's cancellation.
+    Signals,
+    /// Renews the lease; its end is the end of the leadership.
+    Lease,
+    /// Reads the change stream; its end ends the pipeline.
+    Reader,
+    /// Applies what the reader hands on; its end is the end of the leadership.
+    Pipeline,
+}
+
+/// Tasks that live and end together.
+#[derive(Debug)]
+pub struct Group {
+    tasks: JoinSet<(Task, Result<(), Failure>)>,
+    /// Cancelled when the first task ends, or from outside.
+    pub stop: CancellationToken,
+}
+
+impl Group {
+    /// A group that `parent` can stop.
+    #[must_use]
+    pub fn new(parent: &CancellationToken) -> Self {
+        Self {
+            tasks: JoinSet::new(),
+            stop: parent.child_token(),
+        }
+    }
+
+    /// Starts a task.
+    #[expect(clippy::disallowed_methods, reason = "the one place that may: see clippy.toml")]
+    pub fn spawn(&mut self, task: Task, work: impl Future<Output = Result<(), Failure>> + Send + 'static) {
+        self.tasks.spawn(async move { (task, work.await) });
+    }
+
+    /// Waits for the first task to end, stops the others, and waits for `last`: the one whose orderly
+    /// end matters. The rest is dropped. Gives back the first failure.
+    ///
+    /// # Errors
+    /// The first failure of a task.
+    pub async fn join(mut self, last: Task) -> Result<(), Failure> {
+        let mut outcome = Ok(());
+        while let Some(ended) = self.tasks.join_next().await {
+            let (task, result) = unless_panicked(ended);
+            debug!(?task, failed = result.is_err(), "task ended");
+            outcome = outcome.and(result);
+            self.stop.cancel();
+            if task == last {
+                break;
+            }
+        }
+        self.tasks.shutdown().await;
+        outcome
+    }
+}
+
+fn unless_panicked(ended: Result<(Task, Result<(), Failure>), JoinError>) -> (Task, Result<(), Failure>) {
+    match ended {
+        Ok(ended) => ended,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // Only `shutdown` cancels tasks, and it is called after the last join.
+        Err(_) => (Task::Pipeline, Ok(())),
+    }
+}

@@ -1,0 +1,10 @@
+//! Stage 1, READ: where touches come from: the change stream and the scans. Every source closes its
+//! batches with a position; none of them writes documents.
+
+pub mod cursor;
+pub mod event;
+pub mod pipeline;
+pub mod scan;
+
+/// The watched database's collection of offers, the target; never a source of events.
+pub const OFFERS: &str = "jobs_partners";

@@ -1,0 +1,64 @@
+//! The aggregation pipeline of the change stream: which events, and how little of them (spec 03).
+//! It matches on names only: a match on content can make a token unfindable.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bson::{Document, doc};
+
+use super::event::{Collection, Operation};
+
+/// The stages after `$changeStream`.
+#[must_use]
+pub fn stages(collections: &[Collection]) -> Vec<Document> {
+    let collections: Vec<&str> = collections.iter().map(|collection| collection.name()).collect();
+    let operations: Vec<&str> = Operation::ALL.iter().map(|operation| operation.name()).collect();
+    // Events of the whole database (`dropDatabase`, `invalidate`) name no collection.
+    let of_database =
+        doc! { "operationType": { "$in": [Operation::DropDatabase.name(), Operation::Invalidate.name()] } };
+    let names = |path: &str| doc! { "$map": { "input": { "$objectToArray": path }, "in": "$$this.k" } };
+    vec![
+        doc! { "$match": { "$or": [
+            { "ns.coll": { "$in": collections }, "operationType": { "$in": operations } },
+            of_database,
+        ] } },
+        doc! { "$project": {
+            "operationType": 1, "ns": 1, "documentKey": 1, "clusterTime": 1, "wallTime": 1,
+            "updated": names("$updateDescription.updatedFields"),
+            "removed": "$updateDescription.removedFields",
+            "truncated": "$updateDescription.truncatedArrays.field",
+        } },
+    ]
+}
+
+/// Tells one pipeline from another: a token of another one may be refused (error 280), so a
+/// checkpoint with another fingerprint is opened by its time (spec 03, "Own the cursor").
+#[must_use]
+pub fn fingerprint(collections: &[Collection]) -> String {
+    // `DefaultHasher::new()` hashes the same way in every process of one build; a difference after
+    // a change of compiler costs no more than one opening by time.
+    let mut hasher = DefaultHasher::new();
+    for stage in stages(collections) {
+        stage.to_string().hash(&mut hasher);
+    }
+    format!("{:016x}", hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_set_of_collections_has_another_fingerprint() {
+        let all = fingerprint(&Collection::ALL);
+        assert_eq!(all, fingerprint(&Collection::ALL));
+        assert_ne!(all, fingerprint(&[Collection::Recruiters]));
+    }
+
+    #[test]
+    fn the_pipeline_asks_for_no_values() {
+        let text = format!("{:?}", stages(&Collection::ALL));
+        for content in ["fullDocument", "$$this.v"] {
+            assert!(!text.contains(content), "{content}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The statements that take a person's contact out of offers (spec 03, "Anonymising"). They say what
+//! the result is, so that applying them twice changes nothing the second time.
+
+use bson::raw::{CStr, RawArrayBuf, cstr};
+use bson::{DateTime, RawBsonRef, RawDocumentBuf, oid::ObjectId, rawdoc};
+
+use super::statements::{Statement, history};
+use crate::model::OfferStatus;
+
+/// How the offers of a recruiter look once it is anonymised.
+#[must_use]
+pub fn recruiter_offer(offer: ObjectId, partner_label: &str, email: &str, date: DateTime) -> Statement {
+    let cancelled = OfferStatus::Cancelled;
+    let mut set = contact(email);
+    set.append(cstr!("apply_url"), RawBsonRef::Null);
+    set.append(cstr!("offer_description"), "");
+    set.append(cstr!("workplace_description"), RawBsonRef::Null);
+    set.append(cstr!("offer_status"), cancelled.as_str());
+    set.append(
+        cstr!("offer_status_history"),
+        &history(cancelled, "recruiter has been anonymized", date),
+    );
+    // The time moves only when something else does: a replay must change nothing.
+    let stands = rawdoc! { "$and": [
+        { "$eq": ["$apply_email", literal(email)] },
+        { "$eq": [nullable("$apply_phone"), null] },
+        { "$eq": [nullable("$cfa_apply_phone"), null] },
+        { "$eq": [nullable("$apply_url"), null] },
+        { "$eq": ["$offer_description", ""] },
+        { "$eq": [nullable("$workplace_description"), null] },
+        { "$eq": ["$offer_status", cancelled.as_str()] },
+    ] };
+    set.append(
+        cstr!("updated_at"),
+        &rawdoc! { "$cond": [stands, "$updated_at", literal(date)] },
+    );
+    let filter = rawdoc! { "_id": offer, "partner_label": partner_label };
+    Statement {
+        id: Some(offer),
+        body: rawdoc! { "q": filter, "u": [{ "$set": set }] },
+    }
+}
+
+/// `apply_*` and, where they carry the same person's contact, `cfa_apply_*` and `delegations[].email`.
+fn contact(email: &str) -> RawDocumentBuf {
+    let mut set = RawDocumentBuf::new();
+    set.append(cstr!("apply_email"), &literal(email));
+    set.append(cstr!("apply_phone"), RawBsonRef::Null);
+    // Only delegated offers carry an address here, and it is always the managing user's.
+    let of_cfa = rawdoc! { "$cond": [{ "$gt": ["$cfa_apply_email", null] }, literal(email), null] };
+    set.append(cstr!("cfa_apply_email"), &of_cfa);
+    set.append(cstr!("cfa_apply_phone"), RawBsonRef::Null);
+    let is_the_contact = rawdoc! { "$and": [
+        { "$eq": [{ "$type": "$$this.email" }, "string"] },
+        { "$in": ["$$this.email", ["$apply_email", "$cfa_apply_email"]] },
+    ] };
+    let without_contact = rawdoc! { "$cond": [
+        is_the_contact,
+        { "$mergeObjects": ["$$this", { "email": literal(email) }] },
+        "$$this",
+    ] };
+    let delegations = rawdoc! { "$cond": [
+        { "$isArray": "$delegations" },
+        { "$map": { "input": "$delegations", "in": without_contact } },
+        "$delegations",
+    ] };
+    set.append(cstr!("delegations"), &delegations);
+    set
+}
+
+fn literal<'a>(value: impl Into<RawBsonRef<'a>>) -> RawDocumentBuf {
+    let mut literal = RawDocumentBuf::new();
+    let name: &CStr = cstr!("$literal");
+    literal.append(name, value.into());
+    literal
+}
+
+/// Missing and null alike.
+fn nullable(path: &str) -> RawDocumentBuf {
+    let mut operands = RawArrayBuf::new();
+    operands.push(path);
+    operands.push(RawBsonRef::Null);
+    rawdoc! { "$ifNull": operands }
+}

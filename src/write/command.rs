@@ -1,0 +1,220 @@
+//! Sends statements with the `update` command: `ordered: false`, `w: "majority"`, in commands of at
+//! most 500 statements and 8 MB, two in flight, and reads every error inside the reply: the driver
+//! neither retries such a command nor fails on `writeErrors` (spec 03, "Writing").
+
+use bson::raw::{RawArrayBuf, cstr};
+use bson::{Document, RawDocumentBuf, doc, rawdoc};
+use futures::{StreamExt as _, TryStreamExt as _};
+use mongodb::Database;
+
+use super::statements::Statement;
+use crate::error::{Failure, refusal};
+use crate::model::dead_letter::Reason;
+
+/// At most this many statements in one command (spec 03).
+const STATEMENTS: usize = 500;
+/// At most this many bytes of statements in one command (spec 03).
+const BYTES: usize = 8 * 1024 * 1024;
+/// Commands that are sent at the same time (spec 03).
+const IN_FLIGHT: usize = 2;
+
+/// What the server did with the statements.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Documents created by an upsert.
+    pub created: u64,
+    /// Documents changed.
+    pub changed: u64,
+    /// Statements that the server refused for good, with why.
+    pub refused: Vec<Refused>,
+}
+
+/// One refused statement.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// The statement.
+    pub statement: Statement,
+    /// What the refusal means.
+    pub reason: Reason,
+    /// The server's code.
+    pub code: i32,
+}
+
+/// Sends all statements; returns when a majority has acknowledged every one that was not refused.
+///
+/// # Errors
+/// [`Failure::Write`], [`Failure::WriteConcern`], [`Failure::Statement`]: some may not be written;
+/// all may be sent again.
+pub async fn update(database: &Database, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
+    let mut outcome = update_once(database, collection, statements).await?;
+    // Two upserts of one offer may race (with another process's): the second attempt finds it.
+    let (again, refused) = outcome
+        .refused
+        .into_iter()
+        .partition(|refused| refused.reason == Reason::DuplicateOffer);
+    outcome.refused = refused;
+    let again: Vec<Refused> = again;
+    if !again.is_empty() {
+        let again = again.into_iter().map(|refused| refused.statement).collect();
+        let second = update_once(database, collection, again).await?;
+        outcome.created += second.created;
+        outcome.changed += second.changed;
+        outcome.refused.extend(second.refused);
+    }
+    Ok(outcome)
+}
+
+async fn update_once(database: &Database, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
+    futures::stream::iter(portions(statements))
+        .map(|portion| send(database, collection, portion))
+        .buffer_unordered(IN_FLIGHT)
+        .try_fold(Outcome::default(), |mut all, outcome| async move {
+            all.created += outcome.created;
+            all.changed += outcome.changed;
+            all.refused.extend(outcome.refused);
+            Ok(all)
+        })
+        .await
+}
+
+/// Deletes what `filter` selects; returns when a majority has acknowledged it.
+///
+/// # Errors
+/// As [`update`].
+pub async fn delete(database: &Database, collection: &str, filter: Document) -> Result<(), Failure> {
+    let command = doc! {
+        "delete": collection, "deletes": [{ "q": filter, "limit": 0 }], "ordered": false,
+        "writeConcern": { "w": "majority" },
+    };
+    let reply = database.run_command(command).await.map_err(Failure::Write)?;
+    read(&reply, Vec::new()).map(drop)
+}
+
+fn portions(statements: Vec<Statement>) -> Vec<Vec<Statement>> {
+    let mut portions: Vec<Vec<Statement>> = Vec::new();
+    let mut bytes = 0;
+    for statement in statements {
+        let weight = statement.body.as_bytes().len();
+        match portions.last_mut() {
+            Some(portion) if portion.len() < STATEMENTS && bytes + weight <= BYTES => {
+                bytes += weight;
+                portion.push(statement);
+            }
+            _ => {
+                bytes = weight;
+                portions.push(vec![statement]);
+            }
+        }
+    }
+    portions
+}
+
+async fn send(database: &Database, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
+    let mut updates = RawArrayBuf::new();
+    for statement in &statements {
+        updates.push(&statement.body);
+    }
+    let mut command = RawDocumentBuf::new();
+    command.append(cstr!("update"), collection);
+    command.append(cstr!("updates"), &updates);
+    drop(updates);
+    command.append(cstr!("ordered"), false);
+    command.append(cstr!("writeConcern"), &rawdoc! { "w": "majority" });
+    let reply = database.run_raw_command(command).await.map_err(Failure::Write)?;
+    read(&reply, statements)
+}
+
+/// Reads a reply whole: `Ok` from the driver says only that there was one.
+fn read(reply: &Document, statements: Vec<Statement>) -> Result<Outcome, Failure> {
+    let mut outcome = Outcome {
+        created: reply.get_array("upserted").map_or(0, |upserted| upserted.len() as u64),
+        changed: reply
+            .get("nModified")
+            .and_then(number)
+            .unwrap_or_default()
+            .unsigned_abs(),
+        refused: Vec::new(),
+    };
+    let errors = reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
+    let mut passing = None;
+    for error in errors.iter().filter_map(|error| error.as_document()) {
+        let code = error
+            .get("code")
+            .and_then(number)
+            .and_then(|code| i32::try_from(code).ok())
+            .unwrap_or_default();
+        let index = error
+            .get("index")
+            .and_then(number)
+            .and_then(|index| usize::try_from(index).ok());
+        match (refusal(code), index.and_then(|index| statements.get(index))) {
+            (Some(reason), Some(statement)) => {
+                outcome.refused.push(Refused {
+                    statement: statement.clone(),
+                    reason,
+                    code,
+                });
+            }
+            _ => passing = Some(code),
+        }
+    }
+    if let Some(code) = passing {
+        return Err(Failure::Statement(code));
+    }
+    if let Ok(error) = reply.get_document("writeConcernError") {
+        return Err(Failure::WriteConcern(error.get_i32("code").unwrap_or_default()));
+    }
+    Ok(outcome)
+}
+
+fn number(value: &bson::Bson) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_i32().map(i64::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::oid::ObjectId;
+
+    use super::*;
+
+    fn statements(count: usize, weight: usize) -> Vec<Statement> {
+        let body = rawdoc! { "u": "x".repeat(weight) };
+        (0..count)
+            .map(|_| Statement {
+                id: Some(ObjectId::new()),
+                body: body.clone(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn commands_stay_below_both_bounds() {
+        let counts: Vec<usize> = portions(statements(1_201, 10)).iter().map(Vec::len).collect();
+        assert_eq!(counts, [500, 500, 201]);
+        let counts: Vec<usize> = portions(statements(5, 3 * 1024 * 1024)).iter().map(Vec::len).collect();
+        assert_eq!(counts, [2, 2, 1]);
+    }
+
+    #[test]
+    fn a_refused_statement_is_named_and_its_neighbours_count() {
+        let reply = doc! { "n": 2, "nModified": 1, "upserted": [{ "index": 0 }],
+        "writeErrors": [{ "index": 1, "code": 121 }] };
+        let statements = statements(3, 1);
+        let refused = statements[1].id;
+        let outcome = read(&reply, statements).unwrap();
+        assert_eq!((outcome.created, outcome.changed), (1, 1));
+        assert_eq!(outcome.refused[0].statement.id, refused);
+        assert_eq!(outcome.refused[0].reason, Reason::RefusedByValidation);
+    }
+
+    #[test]
+    fn passing_errors_inside_a_reply_fail_the_write() {
+        let passing = doc! { "writeErrors": [{ "index": 0, "code": 112 }] };
+        assert!(matches!(read(&passing, statements(1, 1)), Err(Failure::Statement(112))));
+        let concern = doc! { "n": 1, "writeConcernError": { "code": 64 } };
+        assert!(matches!(
+            read(&concern, statements(1, 1)),
+            Err(Failure::WriteConcern(64))
+        ));
+    }
+}

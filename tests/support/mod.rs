@@ -1,0 +1,9 @@
+//! What the tests stand on: a database of their own, the golden documents, the program as a process, waiting.
+//! Nothing here decides whether the product is right, but for the comparison of offers.
+#![allow(dead_code, reason = "a tool of the tests may be ready before the first test that needs it")]
+
+pub mod database;
+pub mod golden;
+pub mod offers;
+pub mod processor;
+pub mod waiting;

@@ -1,0 +1,198 @@
+//! The repository's own rules, as far as a reading of its text can see them (spec 07, "Habits").
+//! All violations are reported at once. What needs a compiler is clippy's business: see `clippy.toml`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const FILE_LINES: usize = 400;
+const FUNCTION_LINES: usize = 60;
+
+/// Take `now` as an argument and return data.
+const PURE: [&str; 5] = ["src/plan/", "src/project/", "src/phase/", "src/ticker/schedule.rs", "src/verify/compare.rs"];
+/// What pure code does not name: a runtime, the MongoDB client, a clock, the outside.
+const IMPURE_WORDS: [&str; 9] =
+    ["tokio", "mongodb", "::now(", "SystemTime", "Instant", "crate::clock", "std::fs", "std::net", "std::env"];
+
+/// A word that only one file may name in its code, and that file.
+const RESERVED_WORDS: [(&str, &str); 5] = [
+    ("backoff::", "src/retry.rs"),
+    ("tokio::spawn", "src/run/tasks.rs"),
+    ("task::spawn", "src/run/tasks.rs"),
+    ("JoinSet", "src/run/tasks.rs"),
+    ("TaskTracker", "src/run/tasks.rs"),
+];
+
+/// Written apart, so that this file does not contain them.
+const UNFINISHED: [&str; 5] = [
+    concat!("TO", "DO"),
+    concat!("FIX", "ME"),
+    concat!("todo", "!("),
+    concat!("unimplemented", "!("),
+    concat!("#[ig", "nore"),
+];
+const MACHINE_PATHS: [&str; 5] = [
+    concat!("/wo", "rk/"),
+    concat!("/ro", "ot/"),
+    concat!("/ho", "me/"),
+    concat!("../sha", "red"),
+    concat!("sha", "red/spec"),
+];
+
+const VAGUE_NAMES: [&str; 7] = ["util", "utils", "helper", "helpers", "common", "manager", "handler"];
+
+/// A text file of the repository.
+struct Text {
+    /// From the root of the repository.
+    path: String,
+    content: String,
+}
+
+impl Text {
+    fn is_rust(&self) -> bool {
+        self.path.ends_with(".rs")
+    }
+
+    /// Lines with their numbers from 1, without what is only a comment.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.content.lines().enumerate().map(|(index, line)| (index + 1, line));
+        lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+}
+
+#[test]
+fn the_repository_keeps_its_own_rules() {
+    let mut texts = Vec::new();
+    collect(Path::new(env!("CARGO_MANIFEST_DIR")), "", &mut texts);
+    assert!(texts.iter().any(|text| text.path == "tests/tidy.rs"), "the walk found this file");
+
+    let violations: Vec<String> = texts.iter().flat_map(violations).collect();
+    assert!(violations.is_empty(), "{} violations:\n  {}", violations.len(), violations.join("\n  "));
+}
+
+fn violations(text: &Text) -> Vec<String> {
+    let mut violations = unfinished(text);
+    if text.is_rust() {
+        violations.extend(shape(text));
+        violations.extend(long_functions(text));
+        violations.extend(impure(text));
+        violations.extend(reserved(text));
+    }
+    violations
+}
+
+fn shape(text: &Text) -> Vec<String> {
+    let path = &text.path;
+    let mut violations = Vec::new();
+    let lines = text.content.lines().count();
+    if lines > FILE_LINES {
+        violations.push(format!("{path}: {lines} lines, more than {FILE_LINES}: split it by what it is about"));
+    }
+    match text.content.lines().take_while(|line| line.starts_with("//!")).count() {
+        0 => violations.push(format!("{path}: no `//!` on top that says what the file does")),
+        1..=6 => {}
+        more => violations.push(format!("{path}: {more} lines of `//!` on top, more than 6")),
+    }
+    let vague = path.trim_end_matches(".rs").split('/').find(|part| VAGUE_NAMES.contains(part));
+    violations.extend(vague.map(|part| format!("{path}: `{part}` says nothing about what is in it")));
+    violations
+}
+
+fn unfinished(text: &Text) -> Vec<String> {
+    let mut violations = Vec::new();
+    for (index, line) in text.content.lines().enumerate() {
+        for word in UNFINISHED.iter().chain(&MACHINE_PATHS).filter(|word| line.contains(**word)) {
+            violations.push(format!("{}:{}: `{word}`", text.path, index + 1));
+        }
+    }
+    violations
+}
+
+/// A function ends at the first closing brace below it that is indented as it is: the code is formatted by rustfmt.
+fn long_functions(text: &Text) -> Vec<String> {
+    let lines: Vec<&str> = text.content.lines().collect();
+    let mut violations = Vec::new();
+    for (start, line) in lines.iter().enumerate().filter(|(_, line)| begins_function(line)) {
+        let indent = line.len() - line.trim_start().len();
+        let below = |line: &&str| {
+            line.len() > indent && line.starts_with(&" ".repeat(indent)) && !line[indent..].starts_with(' ')
+        };
+        let ends = |line: &&str| below(line) && (line[indent..].starts_with('}') || line.ends_with(';'));
+        if line.ends_with('}') || line.ends_with(';') {
+            continue;
+        }
+        let length = lines[start + 1..].iter().position(|line| ends(line)).map_or(0, |position| position + 2);
+        if length > FUNCTION_LINES {
+            let name = line.trim();
+            violations.push(format!("{}:{}: {length} lines, more than {FUNCTION_LINES}: {name}", text.path, start + 1));
+        }
+    }
+    violations
+}
+
+fn begins_function(line: &str) -> bool {
+    let line = line.trim_start();
+    let before = line.split_once("fn ").map(|(before, _)| before);
+    before.is_some_and(|before| {
+        before.split_whitespace().all(|word| matches!(word, "const" | "async" | "extern") || word.starts_with("pub"))
+    })
+}
+
+fn impure(text: &Text) -> Vec<String> {
+    if !PURE.iter().any(|pure| text.path.starts_with(pure)) {
+        return Vec::new();
+    }
+    let named = |line: &str| IMPURE_WORDS.iter().find(|word| line.contains(**word)).copied();
+    let violations = text.code().filter_map(|(number, line)| Some((number, named(line)?)));
+    violations.map(|(number, word)| format!("{}:{number}: pure code names `{word}`", text.path)).collect()
+}
+
+fn reserved(text: &Text) -> Vec<String> {
+    if !text.path.starts_with("src/") {
+        return Vec::new();
+    }
+    let mut violations = Vec::new();
+    for (word, owner) in RESERVED_WORDS.iter().filter(|(_, owner)| text.path != *owner) {
+        let lines = text.code().filter(|(_, line)| line.contains(word));
+        violations.extend(lines.map(|(number, _)| format!("{}:{number}: `{word}` belongs into {owner}", text.path)));
+    }
+    violations
+}
+
+/// Reads all text files below `folder`, whose path from the root is `prefix`.
+fn collect(folder: &Path, prefix: &str, texts: &mut Vec<Text>) {
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for entry in entries {
+        let name = entry.file_name().unwrap().to_string_lossy().into_owned();
+        let path = format!("{prefix}{name}");
+        if entry.is_dir() {
+            if !["target", ".git", "resume_tokens/data", "node_modules"].contains(&path.as_str()) {
+                collect(&entry, &format!("{path}/"), texts);
+            }
+        } else if is_text(&path) {
+            let content = fs::read_to_string(&entry).unwrap();
+            texts.push(Text { path, content });
+        }
+    }
+}
+
+fn is_text(path: &str) -> bool {
+    let extension = path.rsplit('.').next().unwrap_or_default();
+    ["rs", "toml", "md", "yaml", "yml", "js", "html", "css", "svg", "sh"].contains(&extension) || path == ".ci/run"
+}
+
+#[test]
+fn the_rules_see_what_they_forbid() {
+    let long = format!("//! Top.\npub fn long() {{\n{}}}\n", "    work();\n".repeat(FUNCTION_LINES));
+    let count =
+        |path: &str, content: &str| violations(&Text { path: path.to_owned(), content: content.to_owned() }).len();
+    assert_eq!(count("src/a.rs", &long), 1, "a long function");
+    assert_eq!(count("src/a.rs", &long.replacen("    work();\n", "", 2)), 0, "a function of the greatest length");
+    assert_eq!(count("src/a.rs", "fn f() {}\n"), 1, "no word on top");
+    assert_eq!(count("src/plan/a.rs", "//! Top.\nuse tokio::time;\n"), 1, "an impure word");
+    assert_eq!(count("src/plan/a.rs", "//! Names no tokio.\n"), 0, "a comment is no code");
+    assert_eq!(count("src/run/a.rs", "//! Top.\nuse backoff::backoff::Backoff;\n"), 1, "a reserved word");
+    assert_eq!(count("docs/a.md", &format!("See {}a.\n", MACHINE_PATHS[0])), 1, "a path of one machine");
+    assert_eq!(count("src/a/utils.rs", "//! Top.\n"), 1, "a vague name");
+    assert_eq!(count("src/a.rs", &format!("//! Top.\n{}", "// line\n".repeat(FILE_LINES))), 1, "a long file");
+}

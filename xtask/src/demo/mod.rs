@@ -1,0 +1,197 @@
+//! `cargo xtask demo`: the whole service at work in front of a newcomer, from nothing, leaving nothing.
+
+mod load;
+mod mongodb;
+mod population;
+mod scrape;
+mod service;
+mod verdict;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ::mongodb::{Client, Database};
+use bson::{Document, Timestamp, doc};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use xtask::golden;
+use xtask::guarded::TemporaryFolder;
+
+use self::load::Load;
+use self::mongodb::DemoServer;
+use self::population::Population;
+use self::service::Service;
+use self::verdict::Verdict;
+use crate::Outcome;
+
+/// The folder of the workspace.
+pub const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+const RECRUITERS: usize = 300;
+/// The same documents and the same operations at each run.
+const SEED: u64 = 20_240_229;
+const BETWEEN_OPERATIONS: Duration = Duration::from_millis(100);
+/// How long the service may take to handle what was written last; a healthy one takes a few seconds.
+const SETTLING: Duration = Duration::from_secs(40);
+
+type Failure = Box<dyn std::error::Error>;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// End after this many seconds of load, with a summary; without it, Ctrl-C ends the demo.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Use the optimised build of the service.
+    #[arg(long)]
+    release: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    // Before signals are handled: until then Ctrl-C simply ends the process, and guards clean up behind it.
+    let program = service::build(arguments.release)?;
+    let server = DemoServer::obtain()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client = Client::with_uri_str(server.uri()).await?;
+        let database = client.database(server.database());
+        let outcome = async {
+            let mut stop = Stop::new()?;
+            tokio::select! {
+                () = stop.wished() => {
+                    println!("stopped before the demo began");
+                    Ok(ExitCode::from(130))
+                }
+                scene = Scene::prepare(&database, &server, &program) => scene?.play(arguments, &mut stop).await,
+            }
+        };
+        let outcome = outcome.await;
+        if server.is_theirs() {
+            database.drop().await?;
+            println!("dropped the database {}", server.database());
+        }
+        outcome
+    })
+}
+
+/// Ctrl-C, or SIGTERM from whoever runs this.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn wished(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Everything that is on stage: the database, the load on it, and the service.
+struct Scene<'a> {
+    database: &'a Database,
+    load: Load,
+    service: Service,
+    // Last: the service's log is in it.
+    _folder: TemporaryFolder,
+}
+
+impl<'a> Scene<'a> {
+    async fn prepare(database: &'a Database, server: &DemoServer, program: &std::path::Path) -> Result<Self, Failure> {
+        let folder = TemporaryFolder::create("stream-processor-demo-")?;
+        golden::create_collections(database).await?;
+        golden::insert_references(database).await?;
+        let population = Population::settle(database, RECRUITERS).await?;
+        println!("inserted {RECRUITERS} invented recruiters with {} jobs", population.jobs());
+
+        let mut service = Service::start(program, server, folder.path())?;
+        service.until_ready().await?;
+        println!("the service is ready");
+        println!("  status page  {}/", service.base_url());
+        println!("  metrics      {}/metrics", service.base_url());
+        let load = Load::new(database, population, StdRng::seed_from_u64(SEED));
+        Ok(Self { database, load, service, _folder: folder })
+    }
+
+    async fn play(mut self, arguments: &Arguments, stop: &mut Stop) -> Outcome {
+        match arguments.seconds {
+            Some(seconds) => println!("  stops        by itself after {seconds} s, or with Ctrl-C\n"),
+            None => println!("  stops        with Ctrl-C\n"),
+        }
+        self.perform(arguments.seconds.map(Duration::from_secs), stop).await?;
+        let settled = tokio::select! {
+            settled = self.settle() => settled?,
+            () = stop.wished() => false,
+        };
+        let stopped = self.service.stop().await;
+        let verdict = Verdict::of(self.database).await?;
+        println!("\nwritten      {}", self.load.summary());
+        println!("{verdict}");
+        let mut right = true;
+        let mut checks = vec![("everything that was written has been handled".to_owned(), settled)];
+        checks.extend(verdict.checks());
+        checks.push((format!("the service ended by itself on SIGTERM ({})", stopped.0), stopped.1));
+        for (what, holds) in checks {
+            println!("{:6} {what}", if holds { "OK" } else { "FAILED" });
+            right &= holds;
+        }
+        if right {
+            return Ok(ExitCode::SUCCESS);
+        }
+        eprintln!("\nthe end of the service's log:\n{}", self.service.last_lines());
+        Ok(ExitCode::FAILURE)
+    }
+
+    /// The load and a line every second, until the time is over or a stop is wished.
+    async fn perform(&mut self, duration: Option<Duration>, stop: &mut Stop) -> Result<(), Failure> {
+        let started = Instant::now();
+        let end = duration.map(|duration| started + duration);
+        let mut operations = interval(BETWEEN_OPERATIONS);
+        operations.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seconds = interval(Duration::from_secs(1));
+        println!("{}", scrape::HEADER);
+        loop {
+            tokio::select! {
+                () = stop.wished() => return Ok(()),
+                () = sleep_until(end.unwrap_or(started)), if end.is_some() => return Ok(()),
+                _ = operations.tick() => self.load.operation().await?,
+                _ = seconds.tick() => {
+                    self.service.must_be_running()?;
+                    let figures = self.service.figures().await?;
+                    println!("{:>5} s {:>9} {figures}", started.elapsed().as_secs(), self.load.written());
+                }
+            }
+        }
+    }
+
+    /// Waits until the service has handled all that was written; false when it takes too long.
+    async fn settle(&mut self) -> Result<bool, Failure> {
+        let reply = self.database.run_command(doc! { "ping": 1 }).await?;
+        let written = reply.get_timestamp("operationTime")?;
+        let started = Instant::now();
+        while started.elapsed() < SETTLING {
+            self.service.must_be_running()?;
+            if self.checkpoint().await?.is_some_and(|checkpoint| checkpoint >= written)
+                && Verdict::of(self.database).await?.checks().iter().all(|(_, holds)| *holds)
+            {
+                return Ok(true);
+            }
+            sleep(BETWEEN_OPERATIONS).await;
+        }
+        Ok(false)
+    }
+
+    /// The cluster time up to which everything is handled (spec 03, "Checkpoints").
+    async fn checkpoint(&self) -> Result<Option<Timestamp>, Failure> {
+        let states = self.database.collection::<Document>("stream_processor_state");
+        let checkpoint = states.find_one(doc! { "_id": "checkpoint" }).await?;
+        Ok(checkpoint.and_then(|checkpoint| checkpoint.get_timestamp("cluster_time").ok()))
+    }
+}

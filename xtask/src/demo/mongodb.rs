@@ -1,0 +1,37 @@
+//! The MongoDB of the demo: the user's, in a database of its own, or one that is started for it.
+
+use xtask::mongod::{self, ReplicaSet};
+
+/// Where the demo plays.
+pub struct DemoServer {
+    uri: String,
+    database: String,
+    /// Held until the end of the demo; `None` when the server is the user's.
+    started: Option<ReplicaSet>,
+}
+
+impl DemoServer {
+    pub fn obtain() -> Result<Self, mongod::Failure> {
+        if let Some(uri) = std::env::var("MONGODB_URI").ok().filter(|uri| !uri.is_empty()) {
+            let database = mongod::unique_database_name("stream_processor_demo");
+            println!("using the MongoDB of MONGODB_URI, database {database} (dropped at the end)");
+            return Ok(Self { uri, database, started: None });
+        }
+        let set = ReplicaSet::start(&mongod::Options::default())?;
+        println!("started MongoDB: {}", set.uri());
+        Ok(Self { uri: set.uri(), database: "demo".to_owned(), started: Some(set) })
+    }
+
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// True when the server belongs to the user: what the demo created there must be removed.
+    pub fn is_theirs(&self) -> bool {
+        self.started.is_none()
+    }
+}

@@ -1,0 +1,75 @@
+//! The recruiters of the demo: where each job stands in its document, and new ones made from the golden documents.
+
+use bson::oid::ObjectId;
+use bson::{Bson, Document};
+use mongodb::Database;
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use xtask::golden;
+
+use super::Failure;
+
+/// A recruiter that is in the database, with the ids of its jobs in their order there.
+pub struct Resident {
+    pub id: ObjectId,
+    pub jobs: Vec<ObjectId>,
+}
+
+/// All recruiters that are in the database, and the documents that new ones are made from.
+pub struct Population {
+    pub residents: Vec<Resident>,
+    templates: Vec<Document>,
+}
+
+impl Population {
+    /// Inserts the first `count` golden recruiters.
+    pub async fn settle(database: &Database, count: usize) -> Result<Self, Failure> {
+        let mut recruiters = golden::recruiters()?;
+        recruiters.retain(|recruiter| Resident::of(recruiter).is_some());
+        let newcomers: Vec<Document> = recruiters.iter().take(count).cloned().collect();
+        let residents = newcomers.iter().filter_map(Resident::of).collect();
+        database.collection::<Document>("recruiters").insert_many(newcomers).await?;
+        Ok(Self { residents, templates: recruiters })
+    }
+
+    /// How many jobs they have together.
+    pub fn jobs(&self) -> usize {
+        self.residents.iter().map(|resident| resident.jobs.len()).sum()
+    }
+
+    /// A recruiter that is like a golden one but for its ids.
+    pub fn newcomer(&self, random: &mut StdRng) -> Option<Document> {
+        let mut recruiter = self.templates.choose(random)?.clone();
+        recruiter.insert("_id", object_id(random));
+        recruiter.insert("establishment_siret", format!("{:014}", random.random_range(10_u64.pow(13)..10_u64.pow(14))));
+        for job in recruiter.get_array_mut("jobs").ok()?.iter_mut().filter_map(Bson::as_document_mut) {
+            job.insert("_id", object_id(random));
+        }
+        Some(recruiter)
+    }
+
+    /// A job that is like a golden one but for its id.
+    pub fn new_job(&self, random: &mut StdRng) -> Option<Document> {
+        let recruiter = self.templates.choose(random)?;
+        let mut job = recruiter.get_array("jobs").ok()?.choose(random)?.as_document()?.clone();
+        job.insert("_id", object_id(random));
+        job.insert("job_status", "Active");
+        Some(job)
+    }
+}
+
+impl Resident {
+    /// `None` for a recruiter without a list of jobs, each with an id.
+    pub fn of(recruiter: &Document) -> Option<Self> {
+        let id_of = |job: &Bson| job.as_document()?.get_object_id("_id").ok();
+        let jobs = recruiter.get_array("jobs").ok()?;
+        let jobs = jobs.iter().map(id_of).collect::<Option<Vec<ObjectId>>>()?;
+        Some(Self { id: recruiter.get_object_id("_id").ok()?, jobs })
+    }
+}
+
+/// The seeded generator's, so that each demo has the same ids.
+fn object_id(random: &mut StdRng) -> ObjectId {
+    ObjectId::from_bytes(random.random())
+}

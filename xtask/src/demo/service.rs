@@ -1,0 +1,135 @@
+//! The service itself as a child process: built, started, watched and stopped.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use xtask::guarded::{GuardedProcess, Signal, last_lines};
+
+use super::mongodb::DemoServer;
+use super::scrape::Figures;
+use super::{Failure, WORKSPACE};
+
+/// The port of the documentation; another one when it is taken.
+const USUAL_PORT: u16 = 9464;
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Builds the service with cargo and returns the path of its program.
+pub fn build(release: bool) -> Result<PathBuf, Failure> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--package", "stream-processor", "--bin", "stream-processor"]);
+    cargo.arg("--message-format=json-render-diagnostics");
+    if release {
+        cargo.arg("--release");
+    }
+    let output = cargo.current_dir(WORKSPACE).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err("the service does not build".into());
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .find_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
+        .ok_or_else(|| "cargo built no program".into())
+}
+
+/// A running service.
+pub struct Service {
+    process: GuardedProcess,
+    log: PathBuf,
+    address: String,
+    http: reqwest::Client,
+}
+
+impl Service {
+    pub fn start(program: &Path, server: &DemoServer, folder: &Path) -> Result<Self, Failure> {
+        let listener = TcpListener::bind(("127.0.0.1", USUAL_PORT)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?;
+        let address = listener.local_addr()?.to_string();
+        drop(listener);
+        let log = folder.join("stream-processor.log");
+        let mut command = Command::new(program);
+        // Nothing of the user's own settings: the demo must not write anywhere else.
+        for (name, _) in std::env::vars_os() {
+            if ["STREAM_PROCESSOR_", "MONGODB_", "SMTP_"]
+                .iter()
+                .any(|prefix| name.to_string_lossy().starts_with(prefix))
+            {
+                command.env_remove(name);
+            }
+        }
+        command
+            .arg("run")
+            .current_dir(folder)
+            .env("MONGODB_URI", server.uri())
+            .env("MONGODB_DATABASE", server.database())
+            .env("STREAM_PROCESSOR__HTTP__LISTEN", &address)
+            .env("STREAM_PROCESSOR__TARGET__PUBLIC_URL", "http://localhost:3000");
+        let process = GuardedProcess::start(&command, &log, &log)?;
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build()?;
+        Ok(Self { process, log, address, http })
+    }
+
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Waits until `/readyz` answers 200.
+    pub async fn until_ready(&mut self) -> Result<(), Failure> {
+        let started = Instant::now();
+        let url = format!("{}/readyz", self.base_url());
+        loop {
+            self.must_be_running()?;
+            let answer = self.http.get(&url).send().await;
+            if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            if started.elapsed() > PATIENCE {
+                let last = match answer {
+                    Ok(answer) => answer.text().await?,
+                    Err(failure) => failure.to_string(),
+                };
+                let seconds = PATIENCE.as_secs();
+                return Err(format!("the service is not ready after {seconds} s: {last}\n{}", self.last_lines()).into());
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// An error with the end of its log when it has ended.
+    pub fn must_be_running(&mut self) -> Result<(), Failure> {
+        if self.process.is_running() {
+            return Ok(());
+        }
+        let code = self.process.wait(Duration::ZERO).unwrap_or(-1);
+        Err(format!("the service ended by itself with exit code {code}; the end of its log:\n{}", self.last_lines())
+            .into())
+    }
+
+    /// What `/metrics` says now.
+    pub async fn figures(&self) -> Result<Figures, Failure> {
+        let answer = self.http.get(format!("{}/metrics", self.base_url())).send().await?;
+        Ok(Figures::read(&answer.error_for_status()?.text().await?))
+    }
+
+    /// SIGTERM, then SIGKILL when it does not end. How it ended in words, and whether that was as it should be.
+    pub async fn stop(&mut self) -> (String, bool) {
+        self.process.signal(Signal::Terminate);
+        let started = Instant::now();
+        while self.process.is_running() {
+            if started.elapsed() > PATIENCE {
+                self.process.kill();
+                return (format!("killed after {} s", PATIENCE.as_secs()), false);
+            }
+            sleep(POLL).await;
+        }
+        let code = self.process.wait(Duration::ZERO).unwrap_or(-1);
+        (format!("exit code {code}"), code == 0)
+    }
+
+    pub fn last_lines(&self) -> String {
+        last_lines(&self.log, 20)
+    }
+}

@@ -1,0 +1,117 @@
+//! What stands in the database at the end, and whether it is what the service promises. Reads only.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::{self, Display};
+
+use bson::oid::ObjectId;
+use bson::{Bson, Document, doc};
+use futures::TryStreamExt as _;
+use mongodb::Database;
+
+use super::Failure;
+
+/// What the service writes in place of the e-mail address of an anonymised person, by default (spec 03).
+const ANONYMISED_EMAIL: &str = "anonymized@example.com";
+
+/// The state of the database.
+pub struct Verdict {
+    offers: BTreeMap<String, u64>,
+    anonymised_recruiters: u64,
+    anonymised_offers: u64,
+    with_contact: u64,
+    dead_letters: u64,
+    jobs: u64,
+    missing: u64,
+}
+
+impl Verdict {
+    /// Looks at every recruiter, offer and dead letter.
+    pub async fn of(database: &Database) -> Result<Self, Failure> {
+        let mut offers = BTreeMap::new();
+        let mut offer_ids = HashSet::new();
+        let mut cursor = find(database, "jobs_partners", doc! { "offer_status": 1 }).await?;
+        while let Some(offer) = cursor.try_next().await? {
+            *offers.entry(offer.get_str("offer_status").unwrap_or("without a status").to_owned()).or_default() += 1;
+            offer_ids.extend(offer.get_object_id("_id"));
+        }
+        // `collection/recruiter id/job id`
+        let dead: Vec<Document> =
+            find(database, "stream_processor_dead_letters", doc! { "_id": 1 }).await?.try_collect().await?;
+        let dead_jobs: HashSet<&str> =
+            dead.iter().filter_map(|letter| letter.get_str("_id").ok()?.rsplit('/').next()).collect();
+
+        let (mut jobs, mut missing) = (0, 0);
+        let mut cursor = find(database, "recruiters", doc! { "address": 1, "jobs._id": 1 }).await?;
+        while let Some(recruiter) = cursor.try_next().await? {
+            // Without an address nothing is projected (spec 02).
+            if matches!(recruiter.get("address"), None | Some(Bson::Null))
+                || recruiter.get_str("address").is_ok_and(str::is_empty)
+            {
+                continue;
+            }
+            for job in job_ids(&recruiter) {
+                jobs += 1;
+                missing += u64::from(!offer_ids.contains(&job) && !dead_jobs.contains(job.to_hex().as_str()));
+            }
+        }
+        let (anonymised_recruiters, anonymised_offers, with_contact) = anonymised(database).await?;
+        let dead_letters = u64::try_from(dead.len())?;
+        Ok(Self { offers, anonymised_recruiters, anonymised_offers, with_contact, dead_letters, jobs, missing })
+    }
+
+    /// Each promise, and whether it holds.
+    pub fn checks(&self) -> Vec<(String, bool)> {
+        let Self { jobs, missing, anonymised_offers, with_contact, .. } = self;
+        vec![
+            (
+                format!("each of {jobs} jobs has an offer, or a dead letter that says why not ({missing} without)"),
+                *missing == 0,
+            ),
+            (
+                format!("{with_contact} of {anonymised_offers} offers of anonymised recruiters carry a contact"),
+                *with_contact == 0,
+            ),
+        ]
+    }
+}
+
+impl Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offers: Vec<String> = self.offers.iter().map(|(status, count)| format!("{count} {status}")).collect();
+        writeln!(f, "offers       {}", offers.join(", "))?;
+        writeln!(f, "anonymised   {} recruiters with {} offers", self.anonymised_recruiters, self.anonymised_offers)?;
+        writeln!(f, "dead letters {}", self.dead_letters)
+    }
+}
+
+/// Counts of anonymised recruiters, of their offers, and of those that still carry a contact.
+async fn anonymised(database: &Database) -> Result<(u64, u64, u64), Failure> {
+    let recruiters: Vec<Document> =
+        find(database, "anonymized_recruiters", doc! { "jobs._id": 1 }).await?.try_collect().await?;
+    let jobs: Vec<ObjectId> = recruiters.iter().flat_map(job_ids).collect();
+    let offers = database.collection::<Document>("jobs_partners");
+    let theirs = doc! { "_id": { "$in": jobs } };
+    let mut with_contact = theirs.clone();
+    with_contact.insert(
+        "$or",
+        vec![
+            doc! { "apply_email": { "$nin": [Bson::Null, Bson::from(ANONYMISED_EMAIL)] } },
+            doc! { "apply_phone": { "$ne": null } },
+            doc! { "apply_url": { "$ne": null } },
+        ],
+    );
+    Ok((
+        u64::try_from(recruiters.len())?,
+        offers.count_documents(theirs).await?,
+        offers.count_documents(with_contact).await?,
+    ))
+}
+
+fn job_ids(recruiter: &Document) -> Vec<ObjectId> {
+    let jobs = recruiter.get_array("jobs").into_iter().flatten();
+    jobs.filter_map(|job| job.as_document()?.get_object_id("_id").ok()).collect()
+}
+
+async fn find(database: &Database, collection: &str, fields: Document) -> Result<mongodb::Cursor<Document>, Failure> {
+    Ok(database.collection::<Document>(collection).find(doc! {}).projection(fields).await?)
+}

@@ -1,0 +1,54 @@
+//! `cargo xtask`: the commands that a developer and CI use on this repository.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a developer's command line: it reads the environment and the clock, and prints"
+)]
+
+mod demo;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What a command ends with: its exit code, or a failure to print.
+type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
+
+/// Commands for working on stream-processor.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run all tests, on a MongoDB that is found or fetched and started for them.
+    ///
+    /// Uses cargo-nextest where it is installed, else `cargo test`. Never touches the database of MONGODB_URI.
+    #[command(after_help = "Example: cargo xtask test -- golden")]
+    Test {
+        /// Passed on to the test runner; without any, documentation tests run too.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Show the service at work: invented recruiters, a gentle load, and what becomes of it.
+    ///
+    /// Uses the MongoDB of MONGODB_URI (a new database, dropped at the end), else starts one in a temporary folder.
+    #[command(after_help = "Example: cargo xtask demo --seconds 30")]
+    Demo(demo::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Test { arguments } => test::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+    };
+    outcome.unwrap_or_else(|failure| {
+        eprintln!("error: {failure}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,154 @@
+//! One `mongod` on a free port of 127.0.0.1, with its data in a folder.
+//! Blocking, and callable from inside an async runtime: what must be awaited runs on a thread of its own.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use bson::Document;
+use mongodb::Client;
+use mongodb::options::ClientOptions;
+
+use super::Failure;
+use crate::guarded::{GuardedProcess, Signal, last_lines};
+
+/// Far more than a busy machine needs; only a fault reaches it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+pub(super) const POLL: Duration = Duration::from_millis(20);
+/// Another process may take a port between our choice and `mongod`'s start.
+const PORT_ATTEMPTS: usize = 5;
+
+/// One `mongod`. Dropping it kills it with SIGKILL.
+#[derive(Debug)]
+pub struct Member {
+    program: PathBuf,
+    arguments: Vec<String>,
+    folder: PathBuf,
+    port: u16,
+    starts: u32,
+    process: Option<GuardedProcess>,
+}
+
+impl Member {
+    /// Starts `program` with data in `folder`, which is created, and waits until it accepts connections.
+    pub(super) fn start(program: &Path, folder: PathBuf, arguments: Vec<String>) -> Result<Self, Failure> {
+        fs::create_dir(&folder).map_err(Failure::file(format!("cannot create {}", folder.display())))?;
+        let mut member = Self { program: program.to_owned(), arguments, folder, port: 0, starts: 0, process: None };
+        let mut attempt = 1;
+        loop {
+            member.port = free_port()?;
+            match member.launch() {
+                Err(Failure::EndedAtStart { .. })
+                    if attempt < PORT_ATTEMPTS && member.logged("Address already in use") =>
+                {
+                    attempt += 1;
+                }
+                Err(failure) => return Err(failure),
+                Ok(()) => return Ok(member),
+            }
+        }
+    }
+
+    /// `127.0.0.1:port`.
+    #[must_use]
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// False after [`Member::kill`], or when it has ended by itself.
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(GuardedProcess::is_running)
+    }
+
+    /// Kills the process with SIGKILL; its data stay.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it again after [`Member::kill`], on the same port with the same data, and waits until it accepts connections.
+    ///
+    /// # Errors
+    /// When it does not start, for instance because its port was taken meanwhile.
+    pub fn restart(&mut self) -> Result<(), Failure> {
+        self.kill();
+        self.launch()
+    }
+
+    /// Sends a signal to the process, for instance [`Signal::Stop`] to freeze it; nothing when it was killed.
+    pub fn signal(&mut self, signal: Signal) {
+        if let Some(process) = &mut self.process {
+            process.signal(signal);
+        }
+    }
+
+    /// Runs a command of the `admin` database on this member, whatever its role in a set.
+    pub(super) fn ask(&self, command: Document) -> Result<Document, Failure> {
+        let uri = format!("mongodb://{}/?directConnection=true&serverSelectionTimeoutMS=5000", self.host());
+        on_own_thread(async move {
+            let client = Client::with_options(ClientOptions::parse(uri).await?)?;
+            Ok(client.database("admin").run_command(command).await?)
+        })
+    }
+
+    /// The end of its log, for an error message.
+    pub(super) fn last_lines(&self) -> String {
+        last_lines(&self.log(), 8)
+    }
+
+    fn launch(&mut self) -> Result<(), Failure> {
+        self.starts += 1;
+        let log = self.log();
+        let mut command = Command::new(&self.program);
+        command.args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--quiet", "--wiredTigerCacheSizeGB", "0.5"]);
+        for parameter in ["enableTestCommands=1", "diagnosticDataCollectionEnabled=false"] {
+            command.args(["--setParameter", parameter]);
+        }
+        command.arg("--dbpath").arg(&self.folder).args(["--port", &self.port.to_string()]).args(&self.arguments);
+        let process = GuardedProcess::start(&command, &log, &log)
+            .map_err(Failure::file("cannot start sh, which watches over mongod"))?;
+        self.process = Some(process);
+        let started = Instant::now();
+        // By its own word: asking the port could reach another server.
+        while !self.logged("Waiting for connections") {
+            if !self.is_running() {
+                return Err(Failure::EndedAtStart { last_lines: self.last_lines() });
+            }
+            if started.elapsed() > PATIENCE {
+                return Err(Failure::too_slow("the start of mongod", PATIENCE, self.last_lines()));
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    fn logged(&self, words: &str) -> bool {
+        fs::read_to_string(self.log()).is_ok_and(|text| text.contains(words))
+    }
+
+    /// One for each start, beside the data.
+    fn log(&self) -> PathBuf {
+        self.folder.with_extension(format!("{}.log", self.starts))
+    }
+}
+
+/// A port that was free an instant ago.
+fn free_port() -> Result<u16, Failure> {
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(Failure::file("no free port on 127.0.0.1"))
+}
+
+/// Runs a future to its end on a thread with its own runtime: a caller inside a runtime may not block on it there.
+fn on_own_thread<T: Send>(future: impl Future<Output = Result<T, Failure>> + Send) -> Result<T, Failure> {
+    let run = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(Failure::file("cannot start an async runtime"))?
+            .block_on(future)
+    };
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+}
