@@ -10,5 +10,9 @@
     reason = "a test stops at the first thing that is not as it says; its clock and environment are the machine's"
 )]
 
+mod bad_input;
+mod dead_letters;
+mod golden_documents;
+mod health;
 mod support;
 mod tidy;

@@ -173,7 +173,12 @@ impl Json {
 }
 
 fn write_date(field: &'static str, date: DateTime) -> Result<String, FormatError> {
-    date.try_to_rfc3339_string().map_err(|_| FormatError::Date { field })
+    let written = date.try_to_rfc3339_string().map_err(|_| FormatError::Date { field })?;
+    // A date too far away is written as the last one that there is.
+    match read_date(field, &written)? == date {
+        true => Ok(written),
+        false => Err(FormatError::Date { field }),
+    }
 }
 
 fn read_date(field: &'static str, date: &str) -> Result<DateTime, FormatError> {
@@ -280,8 +285,10 @@ mod tests {
 
     #[test]
     fn a_date_that_json_cannot_tell_is_refused() {
-        let checkpoint = Checkpoint { updated_at: DateTime::MAX, ..checkpoint() };
-        assert!(matches!(checkpoint.to_json(), Err(FormatError::Date { field: "updated_at" })));
+        for updated_at in [DateTime::MIN, DateTime::MAX] {
+            let checkpoint = Checkpoint { updated_at, ..checkpoint() };
+            assert!(matches!(checkpoint.to_json(), Err(FormatError::Date { field: "updated_at" })));
+        }
     }
 
     proptest! {

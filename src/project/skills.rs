@@ -60,7 +60,7 @@ fn documents(list: Option<RawBsonRef<'_>>) -> impl Iterator<Item = &RawDocument>
 
 #[cfg(test)]
 mod tests {
-    use bson::{Bson, rawdoc};
+    use bson::rawdoc;
 
     use super::*;
 
@@ -87,7 +87,7 @@ mod tests {
     fn a_category_without_items_has_none_and_dirty_elements_are_left_out() {
         let job = rawdoc! {
             "savoir_faire": [{ "libelle": "A" }, { "libelle": "B", "items": "x" }, 3,
-                { "libelle": "C", "items": [{ "libelle": "c\t1" }, { "autre": 1 }, Bson::Null] }],
+                { "libelle": "C", "items": [{ "libelle": "c\t1" }, { "autre": 1 }, null] }],
             "savoir_etre_professionnel": [{ "libelle": "S" }, {}],
         };
         assert_eq!(texts(&by_category("savoir_faire", Some(&job), None)), ["C\tc\t1"]);

@@ -6,4 +6,5 @@ pub mod database;
 pub mod golden;
 pub mod offers;
 pub mod processor;
+pub mod recruiters;
 pub mod waiting;

@@ -30,6 +30,12 @@ pub async fn assert_as_expected(database: &Database, expectation: &Expectation) 
     faults.extend(anonymised.flat_map(|(id, offer)| anonymisation_faults(id, &offer)).collect::<Vec<_>>());
     let cancelled = expectation.cancelled_if_present.iter().filter_map(|id| actual.remove_entry(id));
     faults.extend(cancelled.flat_map(|(id, offer)| cancellation_faults(id, &offer)).collect::<Vec<_>>());
+    // An offer stays as it is while its job cannot be projected any more, or not now (spec 02, spec 03).
+    actual.retain(|id, _| !expectation.dead_letters.contains_key(id) && !expectation.skipped.contains(id));
+    // Of what is left without an expectation the job must be gone.
+    let expected_ids: BTreeSet<ObjectId> = expectation.offers.iter().flat_map(|offer| offer.get_object_id("_id")).collect();
+    let gone: Vec<(ObjectId, Document)> = actual.extract_if(.., |id, _| !expected_ids.contains(id)).collect();
+    faults.extend(gone.iter().flat_map(|(id, offer)| cancellation_faults(*id, offer)));
     faults.extend(actual.iter().flat_map(|(id, offer)| history_faults(*id, offer)));
 
     let without_history = |mut offer: Document| {

@@ -6,6 +6,7 @@
     reason = "a developer's command line: it reads the environment and the clock, and prints"
 )]
 
+mod cargo;
 mod demo;
 mod test;
 

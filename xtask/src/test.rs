@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode, Stdio};
 use xtask::mongod::{TEST_URI_VARIABLE, TestServer};
 
 use crate::Outcome;
+use crate::cargo::cargo;
 
 pub fn run(arguments: &[String]) -> Outcome {
     let server = TestServer::start()?;
@@ -23,12 +24,4 @@ fn on(server: &TestServer, command: &mut Command) -> Result<u8, std::io::Error> 
     let command = command.env_remove("MONGODB_URI").env_remove("MONGODB_DATABASE");
     let status = command.env(TEST_URI_VARIABLE, server.uri()).status()?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
-}
-
-/// The cargo that runs this program, in this workspace.
-fn cargo(arguments: &[&str]) -> Command {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(crate::demo::WORKSPACE);
-    command
 }

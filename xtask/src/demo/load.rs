@@ -17,6 +17,8 @@ use super::population::{Population, Resident};
 
 /// Enough of them must stay for the rest of the load.
 const FEWEST_RECRUITERS: usize = 50;
+/// Draws for one operation; one in five does not fit what it meets.
+const ATTEMPTS: usize = 10;
 /// What identifies a person, removed when a recruiter is anonymised (spec 01).
 const CONTACT_FIELDS: [&str; 5] = ["email", "phone", "first_name", "last_name", "managed_by"];
 
@@ -90,12 +92,20 @@ impl Load {
         format!("{} operations: {}", self.written(), parts.collect::<Vec<_>>().join(", "))
     }
 
-    /// Writes one random operation; nothing when the chosen recruiter does not allow it (it has no jobs, say).
+    /// Writes one random operation.
     pub async fn operation(&mut self) -> Result<(), Failure> {
+        for _ in 0..ATTEMPTS {
+            if self.attempt().await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// False when the recruiter or the job that was drawn does not allow the operation that was drawn (no jobs, say).
+    async fn attempt(&mut self) -> Result<bool, Failure> {
         let weights = WeightedIndex::new(OPERATIONS.map(|(_, weight)| weight))?;
-        let Some((operation, _)) = OPERATIONS.get(weights.sample(&mut self.random)) else {
-            return Ok(());
-        };
+        let Some((operation, _)) = OPERATIONS.get(weights.sample(&mut self.random)) else { return Ok(false) };
         let done = match operation {
             Operation::Statistics => self.statistics().await?,
             Operation::JobEdit => self.job_edit().await?,
@@ -109,7 +119,7 @@ impl Load {
         if done {
             *self.written.entry(*operation).or_default() += 1;
         }
-        Ok(())
+        Ok(done)
     }
 
     async fn statistics(&mut self) -> Result<bool, Failure> {

@@ -26,9 +26,6 @@ use self::service::Service;
 use self::verdict::Verdict;
 use crate::Outcome;
 
-/// The folder of the workspace.
-pub const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-
 const RECRUITERS: usize = 300;
 /// The same documents and the same operations at each run.
 const SEED: u64 = 20_240_229;
@@ -109,7 +106,10 @@ impl<'a> Scene<'a> {
         golden::create_collections(database).await?;
         golden::insert_references(database).await?;
         let population = Population::settle(database, RECRUITERS).await?;
-        println!("inserted {RECRUITERS} invented recruiters with {} jobs", population.jobs());
+        println!(
+            "inserted {RECRUITERS} invented recruiters with {} jobs, some of them faulty on purpose",
+            population.jobs()
+        );
 
         let mut service = Service::start(program, server, folder.path())?;
         service.until_ready().await?;

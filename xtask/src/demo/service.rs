@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use xtask::guarded::{GuardedProcess, Signal, last_lines};
 
+use super::Failure;
 use super::mongodb::DemoServer;
 use super::scrape::Figures;
-use super::{Failure, WORKSPACE};
+use crate::cargo::cargo;
 
 /// The port of the documentation; another one when it is taken.
 const USUAL_PORT: u16 = 9464;
@@ -19,13 +20,12 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Builds the service with cargo and returns the path of its program.
 pub fn build(release: bool) -> Result<PathBuf, Failure> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--package", "stream-processor", "--bin", "stream-processor"]);
+    let mut cargo = cargo(&["build", "--package", "stream-processor", "--bin", "stream-processor"]);
     cargo.arg("--message-format=json-render-diagnostics");
     if release {
         cargo.arg("--release");
     }
-    let output = cargo.current_dir(WORKSPACE).stderr(Stdio::inherit()).output()?;
+    let output = cargo.stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
         return Err("the service does not build".into());
     }
