@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use bson::{Document, doc};
+use bson::doc;
 use mongodb::Database;
 use serde_json::Value;
 use xtask::mongod::{Options, ReplicaSet, unique_database_name};
@@ -13,7 +13,7 @@ use xtask::mongod::{Options, ReplicaSet, unique_database_name};
 use crate::support::database::TestDatabase;
 use crate::support::offers;
 use crate::support::processor::Processor;
-use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
+use crate::support::recruiters::{PERSONAL, job, recruiter, with};
 use crate::support::waiting::{PATIENCE, caught_up, eventually};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@
 
 mod bad_input;
 mod dead_letters;
+mod crashes;
 mod golden_documents;
 mod health;
 mod support;

@@ -212,7 +212,8 @@ async fn read_by<V: Clone>(
 }
 
 /// The text at a dotted path.
-fn key_at<'a>(document: &'a RawDocument, path: &str) -> Option<&'a str> {
+#[must_use]
+pub fn key_at<'a>(document: &'a RawDocument, path: &str) -> Option<&'a str> {
     match path.split_once('.') {
         Some((first, rest)) => key_at(value::object(value::field(document, first))?, rest),
         None => value::text(value::field(document, path)),

@@ -26,7 +26,9 @@ impl Plan {
             Reaction::Invalidated => self.invalidated = true,
             Reaction::SourceDropped => self.dropped_sources.extend(event.collection),
             Reaction::Canary => self.canary = self.canary.max(Some(event.wall_time)),
-            Reaction::ReferenceDeleted => self.shrunk_references.extend(event.collection),
+            Reaction::ReferenceDeleted | Reaction::ReferenceChanged { key: true } => {
+                self.shrunk_references.extend(event.collection);
+            }
             _ => {}
         }
         match (event.id(), &event.key, event.collection) {
@@ -60,7 +62,7 @@ impl Plan {
             Reaction::AnonymizeUser => {
                 self.anonymized_users.insert(id);
             }
-            Reaction::ReferenceChanged => {
+            Reaction::ReferenceChanged { .. } => {
                 self.changed_references
                     .extend(event.collection.map(|collection| (collection, id)));
             }

@@ -4,5 +4,8 @@ pub mod coalesce;
 pub mod react;
 pub mod touch;
 
+#[cfg(test)]
+mod tests;
+
 pub use coalesce::plan;
 pub use touch::{Plan, Touch};

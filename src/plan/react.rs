@@ -26,7 +26,10 @@ pub enum Reaction {
     /// Anonymise the offers of the user.
     AnonymizeUser,
     /// Refresh the cache, touch the recruiters concerned.
-    ReferenceChanged,
+    ReferenceChanged {
+        /// The key itself is among the changes.
+        key: bool,
+    },
     /// The same, but the key is no longer there to be read.
     ReferenceDeleted,
     /// A watched collection is gone.
@@ -64,7 +67,10 @@ pub fn react(event: &Event) -> Reaction {
         (Collection::Cfas | Collection::RomeSheets | Collection::Engagements, Operation::Delete) => {
             Reaction::ReferenceDeleted
         }
-        (Collection::Cfas | Collection::RomeSheets | Collection::Engagements, _) => Reaction::ReferenceChanged,
+        (Collection::Cfas | Collection::RomeSheets | Collection::Engagements, _) => Reaction::ReferenceChanged {
+            // The event does not tell the old key, and whoever refers to it is concerned too.
+            key: event.paths.iter().any(|path| ["siret", "rome", "rome.code_rome"].contains(&path.as_str())),
+        },
         (Collection::Canary, _) => Reaction::Canary,
     }
 }

@@ -44,8 +44,8 @@ pub struct Plan {
     pub anonymized_users: BTreeSet<ObjectId>,
     /// Reference documents that appeared or changed.
     pub changed_references: BTreeSet<(Collection, ObjectId)>,
-    /// Collections of references from which a document disappeared: a thin event does not tell its
-    /// key, so everything that may have used it is looked at again.
+    /// Collections of references in which a key disappeared: a thin event does not tell which, so
+    /// everything that may have used it is looked at again.
     pub shrunk_references: BTreeSet<Collection>,
     /// Watched collections that were dropped or renamed.
     pub dropped_sources: BTreeSet<Collection>,

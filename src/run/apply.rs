@@ -5,14 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{DateTime, RawBsonRef, doc, oid::ObjectId};
 
+use super::follow;
 use super::portion::{GoneJob, Portion, Stages};
 use crate::error::Failure;
 use crate::fetch::recruiters::Recruiters;
 use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
 use crate::model::value;
 use crate::plan::{Plan, Touch};
+use crate::source::OFFERS;
 use crate::source::event::Collection as Watched;
 use crate::write::dead_letters::Place;
+use crate::write::{anonymize, command};
 
 /// The stages after planning, with what they keep between batches.
 #[derive(Debug)]
@@ -44,7 +47,17 @@ impl Apply {
         for portion in portions(&plan.anonymized_recruiters) {
             self.anonymize(&portion, place).await?;
         }
-        self.touch(&plan.touches, place).await?;
+        let concerned = follow::recruiters(&self.stages.database, plan).await?;
+        match concerned.is_empty() {
+            true => self.touch(&plan.touches, place).await?,
+            false => {
+                self.stages.metrics.touches.with_label_values(&["reference"]).inc_by(concerned.len() as u64);
+                let mut touches = plan.touches.clone();
+                touches.extend(concerned.into_iter().map(|recruiter| (recruiter, Touch::All)));
+                self.touch(&touches, place).await?;
+            }
+        }
+        self.anonymize_users(&plan.anonymized_users, place).await?;
         for portion in portions(&plan.deleted_recruiters) {
             self.delete(&portion, place).await?;
         }
@@ -134,6 +147,22 @@ impl Apply {
             }));
         }
         self.stages.anonymize(&gone, place).await
+    }
+
+    /// Takes the contact of users that are gone or anonymised out of their offers.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    pub async fn anonymize_users(&mut self, users: &BTreeSet<ObjectId>, place: &Place) -> Result<(), Failure> {
+        let stages = &mut self.stages;
+        let (label, email) = (&stages.settings.partner_label, &stages.settings.anonymized_email);
+        let offers = follow::offers(&stages.database, label, users).await?;
+        let statements = offers.iter().map(|offer| anonymize::user_offer(*offer, label, email)).collect();
+        let outcome = command::update(&stages.database, OFFERS, statements).await?;
+        stages.metrics.offers_anonymized.inc_by(outcome.changed);
+        // Which recruiter it was is not known here; the offer stands for it in the letter's address.
+        let gone: Vec<GoneJob> = offers.into_iter().map(|job| GoneJob { recruiter: job, job, date: place.wall_time }).collect();
+        stages.write_refused(&outcome.refused, &gone, place).await
     }
 
     /// The jobs of those recruiters that are in `anonymized_recruiters`.

@@ -369,7 +369,11 @@ impl Stages {
         self.write_refused(&outcome.refused, gone, place).await
     }
 
-    async fn write_refused(&mut self, refused: &[Refused], gone: &[GoneJob], place: &Place) -> Result<(), Failure> {
+    /// Letters for what the server refused about these jobs.
+    ///
+    /// # Errors
+    /// As [`command::update`].
+    pub async fn write_refused(&mut self, refused: &[Refused], gone: &[GoneJob], place: &Place) -> Result<(), Failure> {
         let recruiters: HashMap<ObjectId, ObjectId> = gone.iter().map(|gone| (gone.job, gone.recruiter)).collect();
         let letters = self.refused(refused, |job| recruiters.get(&job).copied());
         self.dead_letters.write(letters, place).await

@@ -41,6 +41,13 @@ pub fn recruiter_offer(offer: ObjectId, partner_label: &str, email: &str, date: 
     }
 }
 
+/// How the offers of a user look once the user is anonymised: no contact, all else as it is.
+#[must_use]
+pub fn user_offer(offer: ObjectId, partner_label: &str, email: &str) -> Statement {
+    let filter = rawdoc! { "_id": offer, "partner_label": partner_label };
+    Statement { id: Some(offer), body: rawdoc! { "q": filter, "u": [{ "$set": contact(email) }] } }
+}
+
 /// `apply_*` and, where they carry the same person's contact, `cfa_apply_*` and `delegations[].email`.
 fn contact(email: &str) -> RawDocumentBuf {
     let mut set = RawDocumentBuf::new();

@@ -1,17 +1,17 @@
 //! `cargo xtask demo`: the whole service at work in front of a newcomer, from nothing, leaving nothing.
 
 mod load;
-mod mongodb;
 mod population;
 mod scrape;
+mod server;
 mod service;
 mod verdict;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ::mongodb::{Client, Database};
 use bson::{Document, Timestamp, doc};
+use mongodb::{Client, Database};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,8 +20,8 @@ use xtask::golden;
 use xtask::guarded::TemporaryFolder;
 
 use self::load::Load;
-use self::mongodb::DemoServer;
 use self::population::Population;
+use self::server::DemoServer;
 use self::service::Service;
 use self::verdict::Verdict;
 use crate::Outcome;

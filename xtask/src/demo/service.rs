@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep};
 use xtask::guarded::{GuardedProcess, Signal, last_lines};
 
 use super::Failure;
-use super::mongodb::DemoServer;
 use super::scrape::Figures;
+use super::server::DemoServer;
 use crate::cargo::cargo;
 
 /// The port of the documentation; another one when it is taken.

@@ -1,0 +1,183 @@
+//! The table of reactions row by row, and coalescing against a model: splitting a batch anywhere gives
+//! the same final state.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::{DateTime, Timestamp, oid::ObjectId};
+use proptest::prelude::*;
+use resume_tokens::ResumeToken;
+
+use super::react::{Reaction, react};
+use super::{Plan, Touch, plan};
+use crate::source::event::{Collection, Event, Key, Operation};
+
+fn event(collection: Collection, operation: Operation, paths: &[&str]) -> Event {
+    Event {
+        collection: Some(collection),
+        operation,
+        key: Some(Key::Id(ObjectId::from_bytes([1; 12]))),
+        cluster_time: Timestamp { time: 1, increment: 1 },
+        wall_time: DateTime::from_millis(1_000),
+        paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+        token: ResumeToken::parse("82650F1A2B000000012B0229296E04").unwrap(),
+    }
+}
+
+fn update(paths: &[&str]) -> Reaction {
+    react(&event(Collection::Recruiters, Operation::Update, paths))
+}
+
+fn positions<const N: usize>(positions: [usize; N]) -> Reaction {
+    Reaction::TouchRecruiter(Touch::Positions(positions.into()))
+}
+
+#[test]
+fn an_update_of_counters_only_asks_for_nothing() {
+    assert_eq!(update(&["jobs.0.stats_detail_view", "jobs.12.stats_postuler"]), Reaction::Nothing);
+}
+
+#[test]
+fn an_update_under_some_jobs_asks_for_these_jobs() {
+    assert_eq!(update(&["jobs.0.job_count", "jobs.3.delegations.0.email"]), positions([0, 3]));
+    assert_eq!(update(&["jobs.1.stats_detail_view", "jobs.2.job_count"]), positions([2]));
+}
+
+#[test]
+fn any_other_update_asks_for_the_whole_recruiter() {
+    for paths in [
+        &["updatedAt", "jobs.0.job_count"][..],
+        &["status"],
+        &["jobs"],
+        &["jobs.0"],
+        &["jobs.0._id"],
+        &["jobs.x.job_count"],
+        &["jobs.0.stats_detail_view", "email"],
+    ] {
+        assert_eq!(update(paths), Reaction::TouchRecruiter(Touch::All), "{paths:?}");
+    }
+}
+
+#[test]
+fn the_other_rows_of_the_table_hold() {
+    use Collection as C;
+    use Operation as O;
+    let contact = Reaction::UserChanged { status: false, contact: true };
+    let status = Reaction::UserChanged { status: true, contact: false };
+    let reference = Reaction::ReferenceChanged { key: false };
+    let rows: [(C, O, &[&str], Reaction); 20] = [
+        (C::Recruiters, O::Insert, &[], Reaction::TouchRecruiter(Touch::All)),
+        (C::Recruiters, O::Replace, &[], Reaction::TouchRecruiter(Touch::All)),
+        (C::Recruiters, O::Delete, &[], Reaction::RecruiterDeleted),
+        (C::AnonymizedRecruiters, O::Insert, &[], Reaction::AnonymizeRecruiter),
+        (C::AnonymizedRecruiters, O::Update, &["x"], Reaction::AnonymizeRecruiter),
+        (C::AnonymizedRecruiters, O::Replace, &[], Reaction::AnonymizeRecruiter),
+        (C::AnonymizedRecruiters, O::Delete, &[], Reaction::Nothing),
+        (C::Users, O::Insert, &[], contact.clone()),
+        (C::Users, O::Update, &["email"], contact),
+        (C::Users, O::Update, &["status.1"], status),
+        (C::Users, O::Update, &["last_action_date"], Reaction::Nothing),
+        (C::Users, O::Delete, &[], Reaction::AnonymizeUser),
+        (C::AnonymizedUsers, O::Insert, &[], Reaction::AnonymizeUser),
+        (C::AnonymizedUsers, O::Replace, &[], Reaction::AnonymizeUser),
+        (C::Cfas, O::Insert, &[], reference.clone()),
+        (C::RomeSheets, O::Update, &["definition"], reference),
+        (C::Engagements, O::Update, &["siret"], Reaction::ReferenceChanged { key: true }),
+        (C::Engagements, O::Delete, &[], Reaction::ReferenceDeleted),
+        (C::Recruiters, O::Drop, &[], Reaction::SourceDropped),
+        (C::Recruiters, O::DropDatabase, &[], Reaction::Invalidated),
+    ];
+    for (collection, operation, paths, expected) in rows {
+        assert_eq!(react(&event(collection, operation, paths)), expected, "{collection:?} {operation:?} {paths:?}");
+    }
+}
+
+#[test]
+fn events_on_one_recruiter_become_one_touch() {
+    let events = [&["jobs.0.a"][..], &["jobs.2.b"], &["jobs.0.c"]];
+    let events = events.map(|paths| event(Collection::Recruiters, Operation::Update, paths));
+    let planned = plan(&events);
+    assert_eq!(planned.touches.into_values().collect::<Vec<_>>(), [Touch::Positions([0, 2].into())]);
+}
+
+#[test]
+fn a_document_with_another_kind_of_key_is_kept_for_a_dead_letter() {
+    let mut strange = event(Collection::Recruiters, Operation::Insert, &[]);
+    strange.key = Some(Key::Other("\"x\"".to_owned()));
+    assert_eq!(plan(&[strange]).unusable_keys, BTreeSet::from([(Collection::Recruiters, "\"x\"".to_owned())]));
+}
+
+/// What happens to one of a few recruiters.
+#[derive(Debug, Clone, Copy)]
+enum Happening {
+    Insert,
+    Edit,
+    Delete,
+    Anonymize,
+}
+
+/// The offer of a recruiter in the model. An offer that was never written counts as anonymised: whether
+/// one is written between an insert and an anonymisation depends on how the batch is cut (spec 03).
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Offer {
+    AnonymizedOrAbsent,
+    Projected,
+    Cancelled,
+}
+
+fn apply(plan: &Plan, present: &BTreeSet<ObjectId>, copied: &BTreeSet<ObjectId>, offers: &mut BTreeMap<ObjectId, Offer>) {
+    let written = |offers: &BTreeMap<ObjectId, Offer>, id| offers.contains_key(id);
+    for id in plan.anonymized_recruiters.keys().filter(|id| copied.contains(*id)) {
+        if written(offers, id) {
+            offers.insert(*id, Offer::AnonymizedOrAbsent);
+        }
+    }
+    for id in plan.touches.keys().filter(|id| present.contains(*id)) {
+        offers.insert(*id, Offer::Projected);
+    }
+    for id in plan.deleted_recruiters.keys().filter(|id| !present.contains(*id)) {
+        if written(offers, id) {
+            offers.insert(*id, if copied.contains(id) { Offer::AnonymizedOrAbsent } else { Offer::Cancelled });
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn splitting_a_batch_anywhere_gives_the_same_state(
+        happenings in prop::collection::vec((0_u8..3, prop::sample::select(
+            vec![Happening::Insert, Happening::Edit, Happening::Delete, Happening::Anonymize])), 0..24),
+        cuts in prop::collection::btree_set(0_usize..24, 0..6),
+    ) {
+        // The recruiters are there at the beginning, with their offers.
+        let ids: Vec<ObjectId> = (0..3).map(|number| ObjectId::from_bytes([number; 12])).collect();
+        let mut present: BTreeSet<ObjectId> = ids.iter().copied().collect();
+        let mut copied = BTreeSet::new();
+        let mut events = Vec::new();
+        for (number, happening) in happenings {
+            let id = ids[usize::from(number)];
+            let (collection, operation, paths): (_, _, &[&str]) = match happening {
+                Happening::Insert if present.insert(id) => (Collection::Recruiters, Operation::Insert, &[]),
+                Happening::Insert => continue,
+                Happening::Edit if present.contains(&id) => (Collection::Recruiters, Operation::Update, &["status"]),
+                Happening::Edit => continue,
+                Happening::Delete if present.remove(&id) => (Collection::Recruiters, Operation::Delete, &[]),
+                Happening::Delete => continue,
+                Happening::Anonymize => {
+                    copied.insert(id);
+                    (Collection::AnonymizedRecruiters, Operation::Replace, &[])
+                }
+            };
+            events.push(Event { key: Some(Key::Id(id)), ..event(collection, operation, paths) });
+        }
+        let beginning: BTreeMap<ObjectId, Offer> = ids.iter().map(|id| (*id, Offer::Projected)).collect();
+        let mut at_once = beginning.clone();
+        apply(&plan(&events), &present, &copied, &mut at_once);
+        let mut in_parts = beginning;
+        let mut from = 0;
+        for cut in cuts.into_iter().filter(|cut| *cut < events.len()).chain([events.len()]) {
+            apply(&plan(&events[from..cut]), &present, &copied, &mut in_parts);
+            from = cut;
+        }
+        prop_assert_eq!(at_once, in_parts);
+    }
+}

@@ -1,0 +1,94 @@
+//! Finds whom a change elsewhere concerns: the recruiters of a user, a CFA, a ROME sheet, an
+//! engagement, and the offers of a user (spec 03, "Reactions"). Reads ids only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::{Bson, Document, doc, oid::ObjectId};
+use mongodb::Database;
+
+use crate::error::Failure;
+use crate::fetch::references::key_at;
+use crate::fetch::{IDS_PER_READ, documents, find, raw};
+use crate::plan::Plan;
+use crate::source::OFFERS;
+use crate::source::event::Collection as Watched;
+
+/// The recruiters that refer to users or references that changed.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn recruiters(database: &Database, plan: &Plan) -> Result<BTreeSet<ObjectId>, Failure> {
+    let mut concerned = BTreeSet::new();
+    let users: Vec<ObjectId> = plan.changed_users.iter().copied().collect();
+    for users in users.chunks(IDS_PER_READ) {
+        let filter = doc! { "is_delegated": true, "managed_by": { "$in": managers(users) } };
+        concerned.extend(ids(database, Watched::Recruiters.name(), filter).await?);
+    }
+    let mut references: BTreeMap<Watched, Vec<ObjectId>> = BTreeMap::new();
+    for (collection, id) in &plan.changed_references {
+        references.entry(*collection).or_default().push(*id);
+    }
+    for (collection, changed) in references {
+        let Some((key, referred_by)) = join(collection) else {
+            continue;
+        };
+        for changed in changed.chunks(IDS_PER_READ) {
+            let keys = keys(database, collection, key, changed).await?;
+            let filter = doc! { referred_by: { "$in": keys } };
+            concerned.extend(ids(database, Watched::Recruiters.name(), filter).await?);
+        }
+    }
+    Ok(concerned)
+}
+
+/// Our offers that these users manage, whether the offer holds the id as text or as ObjectId.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn offers(
+    database: &Database,
+    partner_label: &str,
+    users: &BTreeSet<ObjectId>,
+) -> Result<Vec<ObjectId>, Failure> {
+    let users: Vec<ObjectId> = users.iter().copied().collect();
+    let mut offers = Vec::new();
+    for users in users.chunks(IDS_PER_READ) {
+        let filter = doc! { "partner_label": partner_label, "managed_by": { "$in": managers(users) } };
+        offers.extend(ids(database, OFFERS, filter).await?);
+    }
+    Ok(offers)
+}
+
+/// The key of a collection of references, and where recruiters hold it.
+fn join(collection: Watched) -> Option<(&'static str, &'static str)> {
+    match collection {
+        Watched::Cfas => Some(("siret", "cfa_delegated_siret")),
+        Watched::RomeSheets => Some(("rome.code_rome", "jobs.rome_code")),
+        Watched::Engagements => Some(("siret", "establishment_siret")),
+        Watched::Recruiters
+        | Watched::AnonymizedRecruiters
+        | Watched::Users
+        | Watched::AnonymizedUsers
+        | Watched::Canary => None,
+    }
+}
+
+async fn keys(database: &Database, collection: Watched, key: &str, ids: &[ObjectId]) -> Result<Vec<String>, Failure> {
+    let filter = doc! { "_id": { "$in": ids } };
+    let batches = find(&raw(database, collection.name()), filter, doc! { key: 1 }).await?;
+    let mut keys = Vec::new();
+    for document in documents(&batches) {
+        keys.extend(key_at(document?, key).map(str::to_owned));
+    }
+    Ok(keys)
+}
+
+async fn ids(database: &Database, collection: &str, filter: Document) -> Result<Vec<ObjectId>, Failure> {
+    let batches = find(&raw(database, collection), filter, doc! { "_id": 1 }).await?;
+    documents(&batches).map(|document| Ok(document?.get_object_id("_id").ok())).filter_map(Result::transpose).collect()
+}
+
+/// Ids of users as documents hold them (spec 01, `managed_by`).
+fn managers(users: &[ObjectId]) -> Vec<Bson> {
+    users.iter().flat_map(|user| [Bson::String(user.to_hex()), Bson::ObjectId(*user)]).collect()
+}
