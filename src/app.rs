@@ -185,7 +185,7 @@ impl App {
                 Err(failure) => {
                     self.health.trouble(Part::Lease, &failure, false);
                     warn!(error = %failure, advice = failure.advice(), "the lease could not be asked for");
-                    delays.next()
+                    delays.next_delay()
                 }
             };
             tokio::select! { () = stop.cancelled() => return None, () = tokio::time::sleep(delay) => {} }

@@ -1,15 +1,15 @@
 //! Delays between attempts: exponential, with jitter, without limit (spec 03, "Writing"). The only
 //! user of the crate `backoff`, as a calculator; nothing here waits.
 
+#![expect(clippy::disallowed_types, reason = "the one file that may: see clippy.toml")]
+
 use std::time::Duration;
 
-#[expect(clippy::disallowed_types, reason = "the one file that may: see clippy.toml")]
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff as _};
 
 /// The delays of one series of attempts.
 #[derive(Debug)]
 pub struct Delays {
-    #[expect(clippy::disallowed_types, reason = "the one file that may: see clippy.toml")]
     backoff: ExponentialBackoff,
     longest: Duration,
 }
@@ -32,7 +32,7 @@ impl Delays {
     }
 
     /// How long to wait before the next attempt.
-    pub fn next(&mut self) -> Duration {
+    pub fn next_delay(&mut self) -> Duration {
         // `None` would mean "give up"; without a maximal elapsed time it is never given.
         self.backoff.next_backoff().unwrap_or(self.longest)
     }
@@ -50,14 +50,14 @@ mod tests {
     #[test]
     fn delays_grow_stay_bounded_and_start_small_again() {
         let mut delays = Delays::up_to(Duration::from_secs(5));
-        let first = delays.next();
+        let first = delays.next_delay();
         assert!(first <= Duration::from_millis(75), "{first:?}");
-        let longest = (0..50).map(|_| delays.next()).max().unwrap();
+        let longest = (0..50).map(|_| delays.next_delay()).max().unwrap();
         assert!(
             longest > Duration::from_secs(2) && longest <= Duration::from_millis(7_500),
             "{longest:?}"
         );
         delays.reset();
-        assert!(delays.next() <= Duration::from_millis(75));
+        assert!(delays.next_delay() <= Duration::from_millis(75));
     }
 }

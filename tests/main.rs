@@ -10,10 +10,17 @@
     reason = "a test stops at the first thing that is not as it says; its clock and environment are the machine's"
 )]
 
+mod anonymisation;
+mod backfill;
 mod bad_input;
 mod dead_letters;
 mod crashes;
 mod golden_documents;
 mod health;
+mod link_races;
+mod links;
+mod lost_history;
+mod starting;
+mod reactions;
 mod support;
 mod tidy;

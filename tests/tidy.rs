@@ -120,7 +120,7 @@ fn long_functions(text: &Text) -> Vec<String> {
         if line.ends_with('}') || line.ends_with(';') {
             continue;
         }
-        let length = lines[start + 1..].iter().position(|line| ends(line)).map_or(0, |position| position + 2);
+        let length = lines[start + 1..].iter().position(ends).map_or(0, |position| position + 2);
         if length > FUNCTION_LINES {
             let name = line.trim();
             violations.push(format!("{}:{}: {length} lines, more than {FUNCTION_LINES}: {name}", text.path, start + 1));

@@ -96,10 +96,6 @@ impl MongoStore {
     }
 
     pub(crate) async fn history(&self, limit: usize) -> Result<Vec<HistoryEntry>, StoreError> {
-        // A limit of 0 means none at all to the server.
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
         let mut entries = Vec::new();
         let mut documents = self.history.find(doc! {}).sort(newest_first()).await?;
         while entries.len() < limit {

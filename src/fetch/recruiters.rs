@@ -8,8 +8,9 @@ use super::{IDS_PER_READ, find, raw};
 use crate::error::Failure;
 use crate::source::event::Collection as Watched;
 
-/// How many bytes of recruiters one portion aims at (documents of 8 KB: a full read of 500).
-const PORTION_BYTES: usize = 4 * 1024 * 1024;
+/// How many bytes of recruiters one portion aims at: about 130 of 8 KB. Two portions are in memory at a
+/// time, each with its offers before and after, so this sets the peak.
+const PORTION_BYTES: usize = 1024 * 1024;
 
 /// Reader of recruiters that adapts its portions to the documents' weight.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ impl Recruiters {
         // Starts careful: until the first portion was weighed, documents may be of a megabyte.
         Self {
             collection: raw(database, Watched::Recruiters.name()),
-            average: PORTION_BYTES / 32,
+            average: PORTION_BYTES / 16,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Looks up what projections refer to, in batches, through bounded caches. The caches stay right
 //! because every watched reference event drops its entry before the recruiters are touched.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -303,6 +303,15 @@ async fn read_users(database: &Database, ids: Vec<ObjectId>) -> Result<HashMap<O
         }
     }
     Ok(users)
+}
+
+/// Those of these users that were anonymised and are gone.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn anonymized_users(database: &Database, ids: BTreeSet<ObjectId>) -> Result<BTreeSet<ObjectId>, Failure> {
+    let known = read_users(database, ids.into_iter().collect()).await?;
+    Ok(known.into_iter().filter(|(_, user)| user.is_anonymized).map(|(id, _)| id).collect())
 }
 
 fn by_id(ids: &[ObjectId]) -> Document {

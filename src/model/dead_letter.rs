@@ -58,6 +58,23 @@ impl Reason {
         }
     }
 
+    /// True when the server refused a write, whatever the projection thinks of the job.
+    #[must_use]
+    pub fn is_refusal(self) -> bool {
+        match self {
+            Self::MissingCfa
+            | Self::MissingCfaUser
+            | Self::UnknownJobStatus
+            | Self::InvalidJobId
+            | Self::Undecodable => false,
+            Self::RefusedByValidation
+            | Self::RefusedByGeoIndex
+            | Self::TooLarge
+            | Self::DuplicateOffer
+            | Self::RefusedByServer => true,
+        }
+    }
+
     /// The reason stored under `name`; an unknown one (a newer version wrote it) is a refusal.
     #[must_use]
     pub fn from_stored(name: &str) -> Self {

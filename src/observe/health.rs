@@ -48,11 +48,13 @@ struct Trouble {
 struct State {
     role: Role,
     troubles: BTreeMap<Part, Trouble>,
-    halted: Option<String>,
+    halted: bool,
     /// The server's time at the last reply, and when that was.
     server: Option<(Timestamp, Instant)>,
     /// The cluster time of the last applied position.
     applied: Option<Timestamp>,
+    /// When the last checkpoint was saved.
+    checkpointed: Option<Instant>,
     beats: BTreeMap<Part, Instant>,
 }
 
@@ -68,6 +70,9 @@ pub struct Health {
 
 /// A loop that gave no sign of life for so long is dead (spec 06, `/livez`).
 const DEAD_AFTER: Duration = Duration::from_secs(90);
+/// Why the service halted, and what to do.
+const HALTED: &str = "the position of the change stream is lost and stream.on_history_lost = \"halt\": start with \
+    \"resync\" to go on from now and look at everything again";
 
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, Serialize)]
@@ -89,9 +94,10 @@ impl Health {
         let state = State {
             role: Role::Starting,
             troubles: BTreeMap::new(),
-            halted: None,
+            halted: false,
             server: None,
             applied: None,
+            checkpointed: None,
             beats: BTreeMap::new(),
         };
         Self {
@@ -113,6 +119,7 @@ impl Health {
             state.role = role;
             state.server = None;
             state.applied = None;
+            state.checkpointed = None;
             state.troubles.clear();
             state.beats.clear();
         });
@@ -149,19 +156,34 @@ impl Health {
         self.with(|state| state.beats.insert(part, clock::instant()));
     }
 
-    /// The service stopped on purpose and waits for an operator.
-    pub fn halt(&self, why: String) {
-        self.with(|state| state.halted = Some(why));
+    /// The position is lost, and the service is told to wait for an operator then.
+    pub fn halt(&self) {
+        self.with(|state| state.halted = true);
     }
 
     /// The stream's server answered at this time of its own.
     pub fn replied(&self, operation_time: Timestamp) {
-        self.with(|state| state.server = Some((operation_time, clock::instant())));
+        self.with(|state| {
+            state.server = Some((operation_time, clock::instant()));
+            state.halted = false;
+        });
     }
 
     /// Everything up to this cluster time has been applied.
     pub fn applied(&self, cluster_time: Timestamp) {
         self.with(|state| state.applied = state.applied.max(Some(cluster_time)));
+    }
+
+    /// A checkpoint was saved.
+    pub fn checkpointed(&self) {
+        self.with(|state| state.checkpointed = Some(clock::instant()));
+    }
+
+    /// Seconds since the last checkpoint was saved; `None` before the first and on a standby.
+    #[must_use]
+    pub fn checkpoint_age(&self) -> Option<f64> {
+        let saved = self.with(|state| state.checkpointed)?;
+        Some(saved.elapsed().as_secs_f64())
     }
 
     /// What the instance is doing.
@@ -190,7 +212,8 @@ impl Health {
                 .iter()
                 .filter(|(_, trouble)| trouble.needs_operator || trouble.since.elapsed() >= self.max_retry);
             let reasons = bad.map(|(_, trouble)| format!("{}; {}", trouble.problem, trouble.advice));
-            (state.role, reasons.chain(state.halted.clone()).collect::<Vec<String>>())
+            let halted = state.halted.then(|| HALTED.to_owned());
+            (state.role, reasons.chain(halted).collect::<Vec<String>>())
         });
         match (role, lag) {
             (Role::Starting, _) => reasons.push("starting: not connected to MongoDB yet".to_owned()),

@@ -6,7 +6,7 @@ use bson::oid::ObjectId;
 
 use super::react::{Reaction, react};
 use super::{Plan, Touch};
-use crate::source::event::{Collection, Event, Key};
+use crate::source::event::{Collection, Event, Key, Operation};
 
 /// Plans one batch. Applying the plans of a batch split anywhere gives the same final state.
 #[must_use]
@@ -21,6 +21,9 @@ pub fn plan(events: &[Event]) -> Plan {
 impl Plan {
     fn add(&mut self, event: &Event) {
         let reaction = react(event);
+        if let (Some(Key::Other(key)), Some(collection)) = (&event.key, event.collection) {
+            self.add_unusable((collection, key.clone()), event.operation, &reaction);
+        }
         match reaction {
             Reaction::Nothing => return,
             Reaction::Invalidated => self.invalidated = true,
@@ -31,12 +34,19 @@ impl Plan {
             }
             _ => {}
         }
-        match (event.id(), &event.key, event.collection) {
-            (Some(id), _, _) => self.add_for(id, reaction, event),
-            (None, Some(Key::Other(key)), Some(collection)) => {
-                self.unusable_keys.insert((collection, key.clone()));
-            }
-            _ => {}
+        if let Some(id) = event.id() {
+            self.add_for(id, reaction, event);
+        }
+    }
+
+    /// A document whose key cannot be worked with is of concern until it is deleted.
+    fn add_unusable(&mut self, document: (Collection, String), operation: Operation, reaction: &Reaction) {
+        if operation == Operation::Delete {
+            self.unusable_keys.remove(&document);
+            self.vanished_keys.insert(document);
+        } else if !matches!(reaction, Reaction::Nothing | Reaction::Canary) {
+            self.vanished_keys.remove(&document);
+            self.unusable_keys.insert(document);
         }
     }
 

@@ -53,6 +53,8 @@ pub struct Plan {
     pub invalidated: bool,
     /// Documents whose `_id` is no ObjectId, as `(collection, _id)`.
     pub unusable_keys: BTreeSet<(Collection, String)>,
+    /// Documents of that kind that were deleted: nothing is left to complain about.
+    pub vanished_keys: BTreeSet<(Collection, String)>,
     /// A canary came back; the newest one's time.
     pub canary: Option<DateTime>,
 }

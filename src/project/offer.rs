@@ -222,7 +222,7 @@ fn put_delegations(offer: &mut Fields, job: &JobFields<'_>) {
     let mut read = RawArrayBuf::new();
     for delegation in delegations.into_iter().flatten() {
         match delegation {
-            RawBsonRef::Document(delegation) => read.push(&with_read_date(delegation)),
+            RawBsonRef::Document(delegation) => read.push(with_read_date(delegation)),
             other => read.push(other),
         }
     }

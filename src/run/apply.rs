@@ -43,6 +43,9 @@ impl Apply {
         for (collection, key) in &plan.unusable_keys {
             self.stages.dead_letters.write_unusable(*collection, key, place).await?;
         }
+        for (collection, key) in &plan.vanished_keys {
+            self.stages.dead_letters.remove_unusable(*collection, key).await?;
+        }
         self.forget_references(plan);
         for portion in portions(&plan.anonymized_recruiters) {
             self.anonymize(&portion, place).await?;
@@ -146,7 +149,7 @@ impl Apply {
                 date: *date,
             }));
         }
-        self.stages.anonymize(&gone, place).await
+        self.stages.anonymize(&gone, place).await.map(drop)
     }
 
     /// Takes the contact of users that are gone or anonymised out of their offers.
@@ -154,15 +157,23 @@ impl Apply {
     /// # Errors
     /// As [`Self::plan`].
     pub async fn anonymize_users(&mut self, users: &BTreeSet<ObjectId>, place: &Place) -> Result<(), Failure> {
+        let offers = follow::offers(&self.stages.database, &self.stages.settings.partner_label, users).await?;
+        self.anonymize_managed(offers, place).await
+    }
+
+    /// Takes the contact of their users, who are gone or anonymised, out of these offers.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    pub async fn anonymize_managed(&mut self, offers: Vec<ObjectId>, place: &Place) -> Result<(), Failure> {
         let stages = &mut self.stages;
         let (label, email) = (&stages.settings.partner_label, &stages.settings.anonymized_email);
-        let offers = follow::offers(&stages.database, label, users).await?;
         let statements = offers.iter().map(|offer| anonymize::user_offer(*offer, label, email)).collect();
         let outcome = command::update(&stages.database, OFFERS, statements).await?;
         stages.metrics.offers_anonymized.inc_by(outcome.changed);
         // Which recruiter it was is not known here; the offer stands for it in the letter's address.
         let gone: Vec<GoneJob> = offers.into_iter().map(|job| GoneJob { recruiter: job, job, date: place.wall_time }).collect();
-        stages.write_refused(&outcome.refused, &gone, place).await
+        stages.write_refused(&outcome.refused, &gone, place).await.map(drop)
     }
 
     /// The jobs of those recruiters that are in `anonymized_recruiters`.
@@ -228,8 +239,8 @@ impl Apply {
                 None => to_cancel.extend(jobs),
             }
         }
-        self.stages.anonymize(&to_anonymize, place).await?;
-        self.stages.cancel(&to_cancel, place).await?;
+        let mut refused = self.stages.anonymize(&to_anonymize, place).await?;
+        refused.extend(self.stages.cancel(&to_cancel, place).await?);
         // Their offers may stand as the deleted recruiter had them.
         let holders: BTreeMap<ObjectId, Touch> = holders
             .into_values()
@@ -237,11 +248,12 @@ impl Apply {
             .map(|holder| (holder, Touch::All))
             .collect();
         self.touch(&holders, place).await?;
-        crate::write::links::delete(&database, &gone).await?;
-        let letters = gone
-            .iter()
-            .flat_map(|id| self.stages.dead_letters.of_recruiter(*id))
-            .collect();
+        let letters = gone.iter().flat_map(|id| self.stages.dead_letters.of_recruiter(*id));
+        let letters = letters.filter(|letter| !refused.contains(letter)).collect();
+        // A link stays as long as one of its offers could not be changed: a resync finds it there.
+        let settled: Vec<ObjectId> =
+            gone.into_iter().filter(|id| !refused.iter().any(|letter| letter.recruiter == *id)).collect();
+        crate::write::links::delete(&database, &settled).await?;
         self.stages.dead_letters.remove(&letters).await
     }
 

@@ -150,7 +150,7 @@ impl Backfill {
                 Ok(None) => break,
                 Err(failure) if failure.directive() == Directive::Retry => {
                     tracing::warn!(error = %failure, "tried again");
-                    tokio::time::sleep(delays.next()).await;
+                    tokio::time::sleep(delays.next_delay()).await;
                 }
                 Err(failure) => return Err(failure.into()),
             }
@@ -180,6 +180,7 @@ impl Backfill {
             .with_label_values(&["backfill"])
             .inc_by(touches.len() as u64);
         apply.touch(&touches, &Place::of_scan(began, clock::now())).await?;
+        apply.stages.count_dead_letters();
         let next = Progress {
             after: Some(*last),
             recruiters: progress.recruiters + ids.len() as u64,

@@ -137,13 +137,6 @@ impl Checkpoints {
         self.tokens_saved_at = Some(clock::instant());
         Ok(())
     }
-
-    /// Brings the age of the checkpoint to the metrics.
-    pub fn observe_age(&self) {
-        if let Some(saved_at) = self.saved_at {
-            self.metrics.checkpoint_age.set(saved_at.elapsed().as_secs_f64());
-        }
-    }
 }
 
 fn is_due(last: Option<Instant>, interval: Duration) -> bool {

@@ -7,8 +7,10 @@ use bson::{Bson, Document, doc, oid::ObjectId};
 use mongodb::Database;
 
 use crate::error::Failure;
-use crate::fetch::references::key_at;
+use crate::fetch::references::{anonymized_users, key_at};
 use crate::fetch::{IDS_PER_READ, documents, find, raw};
+use crate::model::recruiter::user_id;
+use crate::model::value;
 use crate::plan::Plan;
 use crate::source::OFFERS;
 use crate::source::event::Collection as Watched;
@@ -57,6 +59,24 @@ pub async fn offers(
         offers.extend(ids(database, OFFERS, filter).await?);
     }
     Ok(offers)
+}
+
+/// Those of these offers whose managing user was anonymised.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn offers_of_anonymized_users(database: &Database, offers: &[ObjectId]) -> Result<Vec<ObjectId>, Failure> {
+    let filter = doc! { "_id": { "$in": offers } };
+    let batches = find(&raw(database, OFFERS), filter, doc! { "managed_by": 1 }).await?;
+    let mut managed = Vec::new();
+    for offer in documents(&batches) {
+        let offer = offer?;
+        let user = user_id(value::field(offer, "managed_by"));
+        managed.extend(user.zip(offer.get_object_id("_id").ok()));
+    }
+    let users = managed.iter().map(|(user, _)| *user).collect();
+    let anonymized = anonymized_users(database, users).await?;
+    Ok(managed.into_iter().filter(|(user, _)| anonymized.contains(user)).map(|(_, offer)| offer).collect())
 }
 
 /// The key of a collection of references, and where recruiters hold it.

@@ -19,15 +19,15 @@ use super::tasks::{Group, Task};
 use crate::app::App;
 use crate::clock;
 use crate::config::TokenStoreKind;
-use crate::error::Failure;
+use crate::error::{Directive, Failure};
 use crate::fetch::references::ReferenceCaches;
 use crate::source::event::Collection;
 use crate::source::pipeline::fingerprint;
 use crate::write::dead_letters::DeadLetters;
 
-/// Replies that wait between the reader and the pipeline: the next one is fetched while a batch is
-/// handled, and no more than that.
-const AHEAD: usize = 1;
+/// The most events of one reply. The driver decodes a reply as one tree of documents: a full batch in
+/// one would cost tens of megabytes.
+const EVENTS_PER_REPLY: usize = 1_000;
 
 /// Leads until the lease is lost, something fails for good, or `stop`.
 ///
@@ -43,15 +43,24 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     let store = store(app);
     let old_worker = OldWorkerTokens::new(app.database.clone());
     prepare(&app.database).await?;
-    let start = start(&app.database, (&store, &old_worker), settings.stream.on_history_lost).await?;
+    let stores = (&store, &old_worker);
+    let start = start(&app.database, stores, settings.stream.on_history_lost, &app.metrics).await;
+    // It gives back a lost position only where it is told to halt then.
+    let start = start.inspect_err(|failure| {
+        if failure.directive() == Directive::Resync {
+            app.health.halt();
+        }
+    })?;
     info!(position = ?start.position, resync = start.resync.is_some(), "the change stream begins");
     let stages = stages(app).await?;
-    let (outbox, inbox) = mpsc::channel(AHEAD);
+    // One batch ahead, and no more than that.
+    let batch_max = settings.stream.batch_max;
+    let (outbox, inbox) = mpsc::channel(batch_max.div_ceil(EVENTS_PER_REPLY));
     let reader = Reader {
         database: app.database.clone(),
         position: start.position,
         await_time: settings.stream.await_time,
-        batch_size: u32::try_from(settings.stream.batch_max).unwrap_or(u32::MAX),
+        batch_size: u32::try_from(batch_max.min(EVENTS_PER_REPLY)).unwrap_or(u32::MAX),
         on_history_lost: settings.stream.on_history_lost,
         health: Arc::clone(&app.health),
         metrics: Arc::clone(&app.metrics),
@@ -67,7 +76,8 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
         ),
         inbox,
         resync: start.resync,
-        batch_max: settings.stream.batch_max,
+        batch_max,
+        batch_max_bytes: settings.stream.batch_max_bytes,
         valid_until,
         health: Arc::clone(&app.health),
         stop: group.stop.clone(),

@@ -24,6 +24,9 @@ use crate::source::cursor::Reply;
 use crate::source::event::{Collection, Event};
 use crate::write::dead_letters::Place;
 
+/// How often a waiting pipeline says that it is alive.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+
 /// What the pipeline works with.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -37,6 +40,8 @@ pub struct Pipeline {
     pub resync: Option<Resync>,
     /// `stream.batch_max`
     pub batch_max: usize,
+    /// `stream.batch_max_bytes`
+    pub batch_max_bytes: usize,
     /// Until when the lease allows writes.
     pub valid_until: watch::Receiver<Instant>,
     /// Told of progress and trouble.
@@ -86,10 +91,12 @@ impl Pipeline {
                     Err(mpsc::error::TryRecvError::Empty) => self.resync_step().await?,
                 }
             } else {
-                return Ok(tokio::select! {
-                    () = self.stop.cancelled() => None,
-                    incoming = self.inbox.recv() => incoming,
-                });
+                tokio::select! {
+                    () = self.stop.cancelled() => return Ok(None),
+                    incoming = self.inbox.recv() => return Ok(incoming),
+                    // Waiting for a stream in trouble is a sign of life too.
+                    () = tokio::time::sleep(SIGN_OF_LIFE) => {}
+                }
             }
         }
     }
@@ -97,14 +104,14 @@ impl Pipeline {
     /// Behind, replies are merged up to `batch_max`, so that a backlog on few recruiters collapses
     /// (spec 03, "Batches"). A gap ends the batch: it must be recorded between what is around it.
     fn merge(&mut self, first: Reply) -> (Batch, Option<Incoming>) {
-        let mut batch = Batch {
-            events: Vec::new(),
-            last: first,
-        };
+        let mut batch = Batch { events: Vec::new(), last: first };
         batch.events.append(&mut batch.last.events);
-        while batch.events.len() < self.batch_max && !batch.events.is_empty() {
+        let mut bytes: usize = batch.events.iter().map(Event::weight).sum();
+        // An empty reply closes nothing worth merging: it is the sign that the stream is idle.
+        while !batch.events.is_empty() && batch.events.len() < self.batch_max && bytes < self.batch_max_bytes {
             match self.inbox.try_recv() {
                 Ok(Incoming::Reply(mut reply)) => {
+                    bytes += reply.events.iter().map(Event::weight).sum::<usize>();
                     batch.events.append(&mut reply.events);
                     batch.last = reply;
                 }
@@ -155,7 +162,9 @@ impl Pipeline {
     async fn apply_once(&mut self, plan: &Plan, place: &Place, applied: &Applied) -> Result<(), Failure> {
         self.may_write()?;
         self.apply.plan(plan, place).await?;
-        self.checkpoints.save(applied).await
+        self.checkpoints.save(applied).await?;
+        self.health.checkpointed();
+        Ok(())
     }
 
     /// Nothing happened; the position moves all the same.
@@ -164,14 +173,16 @@ impl Pipeline {
         while self.checkpoints.idle_save_is_due() && !self.stop.is_cancelled() {
             self.may_write()?;
             match self.checkpoints.save(applied).await {
-                Ok(()) => break,
+                Ok(()) => {
+                    self.health.checkpointed();
+                    break;
+                }
                 Err(failure) => self.wait_after(failure, &mut delays).await?,
             }
         }
         self.health.works(Part::Pipeline);
         self.health.applied(applied.token.cluster_time());
         self.save_old_worker_tokens(false).await;
-        self.measure_lag();
         Ok(())
     }
 
@@ -193,7 +204,7 @@ impl Pipeline {
         metrics.retries.inc();
         self.health
             .trouble(Part::Pipeline, &failure, directive == Directive::RetryUnready);
-        let delay = delays.next();
+        let delay = delays.next_delay();
         warn!(error = %failure, advice = failure.advice(), delay_ms = delay.as_millis(), "tried again");
         tokio::select! {
             () = self.stop.cancelled() => {}
@@ -237,11 +248,9 @@ impl Pipeline {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {
             self.may_write()?;
-            match Resync::request(&self.apply.stages.database, cause).await {
-                Ok(resync) => {
-                    self.apply.stages.metrics.resyncs.inc();
-                    return Ok(resync);
-                }
+            let stages = &self.apply.stages;
+            match Resync::request(&stages.database, &stages.metrics, cause).await {
+                Ok(resync) => return Ok(resync),
                 Err(failure) => self.wait_after(failure, &mut delays).await?,
             }
             if self.stop.is_cancelled() {
@@ -307,14 +316,6 @@ impl Pipeline {
         let now = clock::now();
         for event in &batch.events {
             metrics.end_to_end.observe(seconds_between(event.wall_time, now));
-        }
-        self.measure_lag();
-    }
-
-    fn measure_lag(&self) {
-        self.checkpoints.observe_age();
-        if let Some(lag) = self.health.lag() {
-            self.apply.stages.metrics.lag.set(lag);
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::fetch::references::{Answers, Keys, ReferenceCaches};
 use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
 use crate::model::dead_letter::Reason;
 use crate::model::recruiter::JobFields;
-use crate::model::{Offer, Recruiter, value};
+use crate::model::{Offer, OfferStatus, Recruiter, value};
 use crate::observe::metrics::Metrics;
 use crate::plan::Touch;
 use crate::project::diff::{Change, compare};
@@ -122,12 +122,20 @@ impl Stages {
         let changes = compare_all(&outcome.offers, &standing)?;
         timer.observe_duration();
 
-        let (grown, shrunk) = moved(&touched, &links);
+        let (mut grown, mut shrunk) = moved(&touched, &links);
+        grown.extend(met_early(&touched, &outcome.offers, &changes));
         let _timer = self.metrics.stage_duration.with_label_values(&["write"]).start_timer();
         if self.rehearsal.is_none() {
             crate::write::links::grow(&self.database, &grown).await?;
         }
-        let again = self.cancel_removed(&touched, &shrunk, portion.place).await?;
+        let (again, uncancelled) = self.cancel_removed(&touched, &shrunk, portion.place).await?;
+        for address in &uncancelled {
+            // The link keeps the job, so that the next touch tries again.
+            if let (Some(jobs), Some(job)) = (shrunk.get_mut(&address.recruiter), &address.job) {
+                jobs.remove(job);
+            }
+            outcome.looked_at.remove(address);
+        }
         let refused = self.write(&outcome.offers, changes).await?;
         outcome.letters.extend(refused);
         if self.rehearsal.is_none() {
@@ -301,13 +309,13 @@ impl Stages {
     }
 
     /// Cancels the offers of jobs that are in no recruiter any more; gives back the recruiters that
-    /// still hold one of `removed`.
+    /// still hold one of `removed`, and the jobs whose cancellation was refused.
     async fn cancel_removed(
         &mut self,
         touched: &[Touched<'_>],
         removed: &Jobs,
         place: &Place,
-    ) -> Result<BTreeSet<ObjectId>, Failure> {
+    ) -> Result<(BTreeSet<ObjectId>, BTreeSet<Address>), Failure> {
         let jobs: BTreeSet<ObjectId> = removed.values().flatten().copied().collect();
         let mut holders = links::holders(&self.database, &jobs).await?;
         for (job, holders) in &mut holders {
@@ -331,18 +339,19 @@ impl Stages {
                 date,
             }));
         }
-        self.cancel(&gone, place).await?;
-        Ok(holders.into_values().flatten().collect())
+        let refused = self.cancel(&gone, place).await?;
+        Ok((holders.into_values().flatten().collect(), refused))
     }
 
-    /// Cancels the offers of jobs that disappeared (spec 02).
+    /// Cancels the offers of jobs that disappeared (spec 02). Gives back those that the server refused
+    /// to change: they have a dead letter.
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn cancel(&mut self, gone: &[GoneJob], place: &Place) -> Result<(), Failure> {
+    pub async fn cancel(&mut self, gone: &[GoneJob], place: &Place) -> Result<BTreeSet<Address>, Failure> {
         if let Some(rehearsal) = &mut self.rehearsal {
             rehearsal.jobs_gone += gone.len() as u64;
-            return Ok(());
+            return Ok(BTreeSet::new());
         }
         let label = &self.settings.partner_label;
         let statements = gone
@@ -357,11 +366,11 @@ impl Stages {
         self.write_refused(&outcome.refused, gone, place).await
     }
 
-    /// Anonymises the offers of recruiters that were (spec 03).
+    /// Anonymises the offers of recruiters that were (spec 03); gives back as [`Self::cancel`].
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn anonymize(&mut self, gone: &[GoneJob], place: &Place) -> Result<(), Failure> {
+    pub async fn anonymize(&mut self, gone: &[GoneJob], place: &Place) -> Result<BTreeSet<Address>, Failure> {
         let (label, email) = (&self.settings.partner_label, &self.settings.anonymized_email);
         let statement = |gone: &GoneJob| anonymize::recruiter_offer(gone.job, label, email, gone.date);
         let outcome = command::update(&self.database, OFFERS, gone.iter().map(statement).collect()).await?;
@@ -369,14 +378,25 @@ impl Stages {
         self.write_refused(&outcome.refused, gone, place).await
     }
 
-    /// Letters for what the server refused about these jobs.
+    /// Writes letters for what the server refused about these jobs; an earlier refusal of the others is over.
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn write_refused(&mut self, refused: &[Refused], gone: &[GoneJob], place: &Place) -> Result<(), Failure> {
+    pub async fn write_refused(
+        &mut self,
+        refused: &[Refused],
+        gone: &[GoneJob],
+        place: &Place,
+    ) -> Result<BTreeSet<Address>, Failure> {
         let recruiters: HashMap<ObjectId, ObjectId> = gone.iter().map(|gone| (gone.job, gone.recruiter)).collect();
         let letters = self.refused(refused, |job| recruiters.get(&job).copied());
-        self.dead_letters.write(letters, place).await
+        let refused: BTreeSet<Address> = letters.keys().copied().collect();
+        let all = recruiters.into_iter().map(|(job, recruiter)| Address { recruiter, job: Some(job) });
+        let over = |address: &Address| self.dead_letters.contains_refusal(address) && !refused.contains(address);
+        let healed = all.filter(over).collect();
+        self.dead_letters.remove(&healed).await?;
+        self.dead_letters.write(letters, place).await?;
+        Ok(refused)
     }
 
     /// Brings the number of dead letters to the metrics.
@@ -427,6 +447,27 @@ fn moved(touched: &[Touched<'_>], links: &HashMap<ObjectId, BTreeSet<ObjectId>>)
         add(&mut shrunk, before.difference(&now).copied().collect());
     }
     (grown, shrunk)
+}
+
+/// Jobs that a touch of single positions brings to life. It may have met them before the event that put
+/// them there; should they be gone again by then, only the link tells that their offers are to be cancelled.
+fn met_early(
+    touched: &[Touched<'_>],
+    offers: &BTreeMap<ObjectId, (ObjectId, Offer)>,
+    changes: &[(ObjectId, Change)],
+) -> Jobs {
+    let lives = |id: &ObjectId| offers.get(id).is_some_and(|(_, offer)| offer.status != OfferStatus::Cancelled);
+    let begins = |change: &Change| matches!(change, Change::Create | Change::Update { status_changes: true, .. });
+    let begin: BTreeSet<ObjectId> =
+        changes.iter().filter(|(id, change)| begins(change) && lives(id)).map(|(id, _)| *id).collect();
+    let mut met = Jobs::new();
+    for touched in touched.iter().filter(|touched| !touched.whole) {
+        let jobs: BTreeSet<ObjectId> = touched.jobs.iter().map(|(id, _)| *id).filter(|id| begin.contains(id)).collect();
+        if !jobs.is_empty() {
+            met.insert(touched.recruiter.id, jobs);
+        }
+    }
+    met
 }
 
 /// The offers that stand, with the fields that the projection writes and no others: what other

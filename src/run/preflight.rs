@@ -5,6 +5,7 @@ use bson::{Bson, Document, doc};
 use futures::TryStreamExt as _;
 use mongodb::error::{Error as MongoError, ErrorKind};
 use mongodb::{Database, IndexModel};
+use resume_tokens::{HISTORY_COLLECTION, OLD_WORKER_COLLECTION};
 
 use super::gaps::GAPS;
 use super::lease::STATE;
@@ -34,19 +35,19 @@ pub async fn check(database: &Database, partner_label: &str) -> Result<(), Refus
         ));
     }
     let build = command(database, doc! { "buildInfo": 1 }).await?;
-    let version = build.get_str("version").unwrap_or("unknown");
-    let major = version
-        .split('.')
-        .next()
-        .and_then(|major| major.parse::<i64>().ok())
-        .unwrap_or_default();
-    if major < OLDEST_VERSION {
+    let version = build.get_str("version").unwrap_or("of an unknown version");
+    if is_too_old(version) {
         return Err(refuse(format!(
             "the server is MongoDB {version}; {OLDEST_VERSION}.0 or later is needed: upgrade it"
         )));
     }
     privileges(database).await?;
     unique_indexes(database, partner_label).await
+}
+
+fn is_too_old(version: &str) -> bool {
+    let major = version.split('.').next().and_then(|major| major.parse::<i64>().ok());
+    major.is_none_or(|major| major < OLDEST_VERSION)
 }
 
 fn refuse(message: impl Into<String>) -> Refusal {
@@ -80,10 +81,13 @@ fn needed() -> Vec<(&'static str, Vec<&'static str>)> {
         .collect();
     needed.push((OFFERS, vec!["find", "insert", "update", "listIndexes"]));
     needed.push((links::LINKS, vec!["find", "insert", "update", "remove", "createIndex"]));
-    for own in [DEAD_LETTERS, STATE, GAPS, "stream_processor_checkpoints"] {
+    needed.push((HISTORY_COLLECTION, vec!["find", "insert", "update", "remove", "createIndex"]));
+    for own in [DEAD_LETTERS, STATE] {
         needed.push((own, vec!["find", "insert", "update", "remove"]));
     }
-    needed.push(("resumetokens", vec!["find", "insert", "update"]));
+    for own in [GAPS, OLD_WORKER_COLLECTION] {
+        needed.push((own, vec!["find", "insert", "update"]));
+    }
     needed
 }
 
@@ -169,4 +173,19 @@ async fn unique_indexes(database: &Database, partner_label: &str) -> Result<(), 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_before_6_0_and_unreadable_versions_are_too_old() {
+        for version in ["5.0.31", "4.4.0", "3.6.23", "unknown", ""] {
+            assert!(is_too_old(version), "{version}");
+        }
+        for version in ["6.0.0", "6.0.5-rc1", "7.0.12", "8.2.0", "10.0.0"] {
+            assert!(!is_too_old(version), "{version}");
+        }
+    }
 }

@@ -42,7 +42,7 @@ pub struct Reader {
     pub position: Position,
     /// `stream.await_time`
     pub await_time: Duration,
-    /// `stream.batch_max`: also what one reply may hold.
+    /// The most events of one reply.
     pub batch_size: u32,
     /// `stream.on_history_lost`
     pub on_history_lost: OnHistoryLost,
@@ -80,7 +80,7 @@ impl Reader {
                 }
                 Directive::Stop => return Err(failure),
             }
-            tokio::time::sleep(delays.next()).await;
+            tokio::time::sleep(delays.next_delay()).await;
         }
     }
 
@@ -128,15 +128,10 @@ impl Reader {
     /// The position left the oplog: goes on from now, unless the configuration says to halt.
     async fn give_up_position(&mut self, failure: Failure) -> Result<Incoming, Failure> {
         if self.on_history_lost == OnHistoryLost::Halt {
-            let why = "the position of the change stream is lost and stream.on_history_lost = \"halt\": start with \
-                \"resync\" to go on from now and look at everything again";
-            self.health.halt(why.to_owned());
+            self.health.halt();
             return Err(failure);
         }
-        let from = match &self.position {
-            Position::After(token) | Position::AfterInvalidate(token) => token.cluster_time(),
-            Position::At(time) => *time,
-        };
+        let from = self.position.time();
         let to = operation_time(&self.database).await?;
         self.position = Position::At(to);
         Ok(Incoming::Gap {

@@ -8,12 +8,14 @@ use mongodb::Database;
 use tracing::info;
 
 use super::apply::{Apply, Dated};
+use super::follow;
 use super::gaps;
 use super::lease::STATE;
 use super::portion::GoneJob;
 use crate::clock;
 use crate::error::Failure;
 use crate::fetch::{links, raw};
+use crate::observe::metrics::Metrics;
 use crate::plan::Touch;
 use crate::source::event::Collection as Watched;
 use crate::source::{OFFERS, scan};
@@ -28,7 +30,7 @@ enum Stage {
     Links,
     /// Recruiters anonymised unseen.
     Anonymized,
-    /// Offers of ours whose job no recruiter holds.
+    /// Offers of ours whose user was anonymised, or whose job no recruiter holds.
     Offers,
 }
 
@@ -71,7 +73,7 @@ impl Resync {
     ///
     /// # Errors
     /// [`Failure::Write`].
-    pub async fn request(database: &Database, cause: &str) -> Result<Self, Failure> {
+    pub async fn request(database: &Database, metrics: &Metrics, cause: &str) -> Result<Self, Failure> {
         let resync = Self {
             stage: Stage::Recruiters,
             after: None,
@@ -79,6 +81,7 @@ impl Resync {
         };
         let fields = doc! { "cause": cause, "stage": resync.stage.name(), "after": null, "began": resync.began };
         store(database, doc! { "$set": fields }).await?;
+        metrics.resyncs.inc();
         info!(cause, "resync: every recruiter is looked at again");
         Ok(resync)
     }
@@ -163,7 +166,11 @@ impl Resync {
                 let gone: Vec<ObjectId> = ids.iter().copied().filter(|id| !present.contains(id)).collect();
                 apply.anonymize(&self.dated(&gone), &place).await
             }
-            Stage::Offers => self.cancel_orphans(ids, apply, &place).await,
+            Stage::Offers => {
+                let offers = follow::offers_of_anonymized_users(&apply.stages.database, ids).await?;
+                apply.anonymize_managed(offers, &place).await?;
+                self.cancel_orphans(ids, apply, &place).await
+            }
         }
     }
 
@@ -181,7 +188,7 @@ impl Resync {
                 date: self.began,
             })
             .collect();
-        apply.stages.cancel(&gone, place).await
+        apply.stages.cancel(&gone, place).await.map(drop)
     }
 
     fn dated(&self, ids: &[ObjectId]) -> Dated {

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::config::OnHistoryLost;
 use crate::error::Failure;
 use crate::fetch::{links, raw};
+use crate::observe::metrics::Metrics;
 use crate::source::cursor::{Position, operation_time};
 use crate::source::event::Collection;
 use crate::source::pipeline::fingerprint;
@@ -36,11 +37,11 @@ pub async fn start(
     database: &Database,
     (store, old_worker): (&Store, &OldWorkerTokens),
     on_history_lost: OnHistoryLost,
+    metrics: &Metrics,
 ) -> Result<Start, Failure> {
-    let unfinished = Resync::unfinished(database).await?;
     let checkpoint = match store.load().await {
         Err(failure @ StoreError::Garbled { .. }) if on_history_lost == OnHistoryLost::Resync => {
-            return after_garbled(database, Failure::from(failure)).await;
+            return after_garbled(database, Failure::from(failure), metrics).await;
         }
         loaded => loaded?,
     };
@@ -55,17 +56,16 @@ pub async fn start(
         return Ok(Start {
             position,
             events: checkpoint.events,
-            resync: unfinished,
+            resync: Resync::unfinished(database).await?,
         });
     }
     let (time, cause) = match old_worker_time(old_worker).await? {
         Some(time) => (time, "taking over from the old worker"),
         None => (operation_time(database).await?, "first start"),
     };
-    let resync = match unfinished {
-        Some(resync) => resync,
-        None => Resync::request(database, cause).await?,
-    };
+    // From its beginning, even if an earlier start left one unfinished: without a checkpoint, what
+    // changed between that start and this one is in no event that will be read.
+    let resync = Resync::request(database, metrics, cause).await?;
     Ok(Start {
         position: Position::At(time),
         events: 0,
@@ -86,12 +86,12 @@ async fn old_worker_time(old_worker: &OldWorkerTokens) -> Result<Option<Timestam
     Ok(tokens.oldest().map(resume_tokens::ResumeToken::cluster_time))
 }
 
-async fn after_garbled(database: &Database, failure: Failure) -> Result<Start, Failure> {
+async fn after_garbled(database: &Database, failure: Failure, metrics: &Metrics) -> Result<Start, Failure> {
     warn!(error = %failure, advice = failure.advice(), "the checkpoint cannot be read");
     let now = operation_time(database).await?;
     let unknown = Timestamp { time: 0, increment: 0 };
     gaps::open(database, (unknown, now), "garbled checkpoint", clock::now()).await?;
-    let resync = Resync::request(database, "garbled checkpoint").await?;
+    let resync = Resync::request(database, metrics, "garbled checkpoint").await?;
     Ok(Start {
         position: Position::At(now),
         events: 0,

@@ -14,6 +14,9 @@ use crate::error::Failure;
 
 /// How much longer than its own `maxTimeMS` a `getMore` may take before the stream counts as stalled.
 const MARGIN: Duration = Duration::from_secs(10);
+/// How many seconds a position may be ahead of the server's time: after an election, the new primary may
+/// not have seen yet what the old one told.
+const AHEAD: u32 = 60;
 
 /// Where a stream begins.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +27,17 @@ pub enum Position {
     AfterInvalidate(ResumeToken),
     /// With the first event at this cluster time or later.
     At(Timestamp),
+}
+
+impl Position {
+    /// Its cluster time.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        match self {
+            Self::After(token) | Self::AfterInvalidate(token) => token.cluster_time(),
+            Self::At(time) => *time,
+        }
+    }
 }
 
 /// What one command brought.
@@ -59,7 +73,7 @@ impl Cursor {
     /// Opens the stream at `position`.
     ///
     /// # Errors
-    /// [`Failure::Cursor`]; its directive tells whether the position is at fault.
+    /// [`Failure::Cursor`], [`Failure::Ahead`]; the directive tells whether the position is at fault.
     pub async fn open(
         database: &Database,
         position: &Position,
@@ -76,6 +90,11 @@ impl Cursor {
         let opening = database.run_command(command).session(&mut session);
         let reply = tokio::time::timeout(await_time + MARGIN, opening).await;
         let reply = reply.map_err(|_| Failure::Stalled)?.map_err(Failure::Cursor)?;
+        // The server takes such a position, and is silent until that time has come.
+        let now = reply.get_timestamp("operationTime").map_err(|_| Failure::Reply("operationTime"))?;
+        if position.time().time > now.time.saturating_add(AHEAD) {
+            return Err(Failure::Ahead);
+        }
         let id = reply
             .get_document("cursor")
             .ok()

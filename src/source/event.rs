@@ -182,6 +182,13 @@ impl Event {
         })
     }
 
+    /// About how many bytes the event takes in memory.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let texts = self.paths.iter().map(String::len).sum::<usize>() + self.token.data().len();
+        size_of::<Self>() + self.paths.len() * size_of::<String>() + texts
+    }
+
     /// The key when it is an ObjectId.
     #[must_use]
     pub fn id(&self) -> Option<ObjectId> {

@@ -21,10 +21,12 @@ pub async fn ids_after(
     filter: &Document,
     after: Option<ObjectId>,
 ) -> Result<Vec<ObjectId>, Failure> {
-    let mut filter = filter.clone();
-    if let Some(after) = after {
-        filter.insert("_id", doc! { "$gt": after });
-    }
+    // Compares with ObjectIds only, so ids of other types cannot fill a step and end the walk.
+    let next = after.map_or_else(
+        || doc! { "$gte": ObjectId::from_bytes([0; 12]) },
+        |after| doc! { "$gt": after },
+    );
+    let filter = doc! { "$and": [filter.clone(), { "_id": next }] };
     let collection = raw(database, collection);
     let find = collection
         .find(filter)

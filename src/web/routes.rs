@@ -22,7 +22,6 @@ pub struct Shown {
 }
 
 /// All routes.
-#[must_use]
 pub fn router(shown: Shown) -> Router {
     Router::new()
         .route("/", get(page))
@@ -34,9 +33,9 @@ pub fn router(shown: Shown) -> Router {
 }
 
 async fn metrics(State(shown): State<Shown>) -> Response {
-    if let Some(lag) = shown.health.lag() {
-        shown.metrics.lag.set(lag);
-    }
+    // Asked here, so that they grow while nothing moves; unknown is not 0 (spec 03, "Lag").
+    shown.metrics.lag.set(shown.health.lag().unwrap_or(f64::NAN));
+    shown.metrics.checkpoint_age.set(shown.health.checkpoint_age().unwrap_or(f64::NAN));
     match shown.metrics.text() {
         Ok(text) => (
             [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],

@@ -18,7 +18,7 @@ pub fn recruiter_offer(offer: ObjectId, partner_label: &str, email: &str, date: 
     set.append(cstr!("offer_status"), cancelled.as_str());
     set.append(
         cstr!("offer_status_history"),
-        &history(cancelled, "recruiter has been anonymized", date),
+        history(cancelled, "recruiter has been anonymized", date),
     );
     // The time moves only when something else does: a replay must change nothing.
     let stands = rawdoc! { "$and": [
@@ -51,7 +51,7 @@ pub fn user_offer(offer: ObjectId, partner_label: &str, email: &str) -> Statemen
 /// `apply_*` and, where they carry the same person's contact, `cfa_apply_*` and `delegations[].email`.
 fn contact(email: &str) -> RawDocumentBuf {
     let mut set = RawDocumentBuf::new();
-    set.append(cstr!("apply_email"), &literal(email));
+    set.append(cstr!("apply_email"), literal(email));
     set.append(cstr!("apply_phone"), RawBsonRef::Null);
     // Only delegated offers carry an address here, and it is always the managing user's.
     let of_cfa = rawdoc! { "$cond": [{ "$gt": ["$cfa_apply_email", null] }, literal(email), null] };

@@ -133,6 +133,12 @@ impl DeadLetters {
         self.known.contains_key(address)
     }
 
+    /// True when a letter stands about this document because the server refused a write.
+    #[must_use]
+    pub fn contains_refusal(&self, address: &Address) -> bool {
+        self.known.get(address).is_some_and(|reason| reason.is_refusal())
+    }
+
     /// The letters that stand about this recruiter and its jobs.
     pub fn of_recruiter(&self, recruiter: ObjectId) -> impl Iterator<Item = Address> + '_ {
         let first = Address { recruiter, job: None };
@@ -154,6 +160,19 @@ impl DeadLetters {
         store(&self.database, addressed, place).await?;
         self.known
             .extend(letters.into_iter().map(|(address, letter)| (address, letter.reason)));
+        Ok(())
+    }
+
+    /// Removes the letter about a document whose `_id` is no ObjectId, after its deletion.
+    ///
+    /// # Errors
+    /// As [`command::update`].
+    pub async fn remove_unusable(&mut self, collection: Watched, key: &str) -> Result<(), Failure> {
+        let id = format!("{}/{key}", collection.name());
+        if self.others.contains_key(&id) {
+            command::delete(&self.database, DEAD_LETTERS, doc! { "_id": &id }).await?;
+            self.others.remove(&id);
+        }
         Ok(())
     }
 
@@ -206,9 +225,9 @@ async fn store<'a>(
 
 fn statement(id: &str, letter: &Letter, place: &Place) -> Statement {
     let literal = |value: &Bson| doc! { "$literal": value.clone() };
-    let exponent = doc! { "$min": ["$attempts", LONGEST_DELAY_EXPONENT] };
+    let exponent = doc! { "$min": [{ "$subtract": ["$attempts", 1] }, LONGEST_DELAY_EXPONENT] };
     let delay = doc! { "$multiply": [60_000, { "$pow": [2, exponent] }] };
-    let stages = vec![
+    let stages = [
         doc! { "$set": {
             "reason": letter.reason.as_str(),
             "detail": literal(&Bson::String(letter.detail.clone())),

@@ -46,7 +46,7 @@ pub fn of_change(offer: &Offer, change: &Change) -> Option<Statement> {
             let mut set = literals(fields);
             set.append(
                 cstr!("offer_status_history"),
-                &history(offer.status, &change.reason, change.date),
+                history(offer.status, &change.reason, change.date),
             );
             rawdoc! { "q": filter, "u": [{ "$set": set }] }
         }

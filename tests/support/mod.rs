@@ -2,9 +2,14 @@
 //! Nothing here decides whether the product is right, but for the comparison of offers.
 #![allow(dead_code, reason = "a tool of the tests may be ready before the first test that needs it")]
 
+pub mod change_streams;
 pub mod database;
+pub mod failpoints;
+pub mod fields;
 pub mod golden;
 pub mod offers;
 pub mod processor;
 pub mod recruiters;
+pub mod runs;
+pub mod state;
 pub mod waiting;

@@ -66,6 +66,8 @@ impl Processor {
             .env("MONGODB_URI", &test.uri)
             .env("MONGODB_DATABASE", test.name())
             .env("STREAM_PROCESSOR__HTTP__LISTEN", &address)
+            // `caught_up` waits for a checkpoint later than the last write, and so for that of an idle stream.
+            .env("STREAM_PROCESSOR__TOKENS__IDLE_INTERVAL", "1s")
             .envs(environment.iter().copied());
         let process = GuardedProcess::start(&command, &folder.path().join("stdout"), &folder.path().join("stderr"));
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();

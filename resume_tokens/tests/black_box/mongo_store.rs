@@ -1,13 +1,17 @@
 //! The store in MongoDB: what its documents look like to others, and what happens when they are not as
 //! it wrote them, or when the server refuses.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bson::{Document, Timestamp, doc};
 use mongodb::error::ErrorKind;
-use mongodb::options::ClientOptions;
+use mongodb::event::EventHandler;
+use mongodb::event::command::CommandEvent;
+use mongodb::options::{Acknowledgment, ClientOptions, ReadPreference, SelectionCriteria, WriteConcern};
 use mongodb::{Client, Collection};
-use resume_tokens::{HISTORY_COLLECTION, MongoStore, STATE_COLLECTION, Store, StoreError};
+use resume_tokens::{HISTORY_COLLECTION, MongoStore, OldWorkerTokens, STATE_COLLECTION, Store, StoreError};
+use xtask::mongod::TestServer;
 
 use crate::support::{TestDatabase, checkpoint};
 
@@ -94,6 +98,40 @@ async fn the_order_of_the_history_has_an_index() {
     test.store().remember(&checkpoint(1000, 1), DAY).await.unwrap();
     let history: Collection<Document> = test.database.collection(HISTORY_COLLECTION);
     assert!(history.list_index_names().await.unwrap().contains(&"updated_at_-1_cluster_time_-1".to_owned()));
+}
+
+#[tokio::test]
+async fn every_write_asks_for_a_majority_and_every_read_for_the_primary_whatever_the_client_says() {
+    let commands: Arc<Mutex<Vec<Document>>> = Arc::default();
+    let seen = Arc::clone(&commands);
+    let mut options = ClientOptions::parse(TestServer::obtain().uri()).await.unwrap();
+    options.write_concern = Some(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build());
+    let secondary = ReadPreference::Secondary { options: None };
+    options.selection_criteria = Some(SelectionCriteria::ReadPreference(secondary));
+    options.command_event_handler = Some(EventHandler::callback(move |event| {
+        if let CommandEvent::Started(started) = event {
+            seen.lock().unwrap().push(started.command);
+        }
+    }));
+    let test = TestDatabase::with_client(&Client::with_options(options).unwrap());
+    let store = test.store();
+    store.save(&checkpoint(1000, 1)).await.unwrap();
+    assert_eq!(commands.lock().unwrap().len(), 1, "a save is one command");
+    store.remember(&checkpoint(1000, 1), DAY).await.unwrap();
+    let old_worker = OldWorkerTokens::new(test.database.clone());
+    old_worker.save("recruiters", &checkpoint(1000, 1).token, checkpoint(1000, 1).updated_at).await.unwrap();
+    assert!(store.load().await.unwrap().is_some() && store.find("1000-1").await.unwrap().is_some());
+    assert_eq!((store.history(1).await.unwrap().len(), old_worker.load().await.unwrap().tokens.len()), (1, 1));
+    store.clear().await.unwrap();
+
+    let commands = commands.lock().unwrap();
+    let sent = |name| commands.iter().filter(move |command| command.contains_key(name));
+    let writes: Vec<&Document> = sent("update").chain(sent("delete")).chain(sent("createIndexes")).collect();
+    assert_eq!(writes.len(), 6, "{writes:?}");
+    for write in writes {
+        assert_eq!(write.get_document("writeConcern").ok(), Some(&doc! { "w": "majority" }), "{write}");
+    }
+    assert_eq!(sent("find").count(), 4);
 }
 
 #[tokio::test]

@@ -27,7 +27,10 @@ impl TestDatabase {
     }
 
     async fn connect(uri: &str) -> Self {
-        let client = Client::with_uri_str(uri).await.expect("the connection string is ours");
+        Self::with_client(&Client::with_uri_str(uri).await.expect("the connection string is ours"))
+    }
+
+    pub fn with_client(client: &Client) -> Self {
         Self { database: client.database(&unique_database_name("resume_tokens")) }
     }
 

@@ -20,7 +20,8 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Builds the service with cargo and returns the path of its program.
 pub fn build(release: bool) -> Result<PathBuf, Failure> {
-    let mut cargo = cargo(&["build", "--package", "stream-processor", "--bin", "stream-processor"]);
+    // The whole workspace, so that dependencies have the features, and are those, of the tests.
+    let mut cargo = cargo(&["build", "--workspace", "--bin", "stream-processor"]);
     cargo.arg("--message-format=json-render-diagnostics");
     if release {
         cargo.arg("--release");

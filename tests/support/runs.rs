@@ -1,0 +1,27 @@
+//! Runs of the service from ready to an orderly end, in settings with short pauses: a test need not wait for what
+//! happens only now and then.
+
+use super::database::TestDatabase;
+use super::processor::{Ended, Processor};
+
+/// A checkpoint every second and ten replies, even where nothing happens.
+pub const BRISK: [(&str, &str); 2] =
+    [("STREAM_PROCESSOR__STREAM__AWAIT_TIME", "100ms"), ("STREAM_PROCESSOR__TOKENS__IDLE_INTERVAL", "1s")];
+
+/// A service that is ready.
+pub async fn started(test: &TestDatabase) -> Processor {
+    started_with(test, &[]).await
+}
+
+/// The same with further settings.
+pub async fn started_with(test: &TestDatabase, settings: &[(&str, &str)]) -> Processor {
+    Processor::start_ready(test, &[&BRISK, settings].concat()).await
+}
+
+/// Ends the service with SIGTERM.
+pub async fn stopped(mut processor: Processor) -> Ended {
+    processor.sigterm();
+    let ended = processor.until_ended().await;
+    assert_eq!(ended.code, 0, "SIGTERM ends it well:\n{}", processor.last_lines());
+    ended
+}
