@@ -51,10 +51,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self {
-            exit,
-            message: message.into(),
-        }
+        Self { exit, message: message.into() }
     }
 
     /// The process's end.
@@ -80,17 +77,8 @@ impl App {
         let label = &settings.target.partner_label;
         preflight::check(&database, label).await?;
         let metrics = Metrics::new().map_err(|error| Refusal::new(Exit::Usage, error.to_string()))?;
-        let health = Health::new(
-            settings.health.max_lag,
-            settings.health.max_retry,
-            settings.stream.await_time,
-        );
-        Ok(Self {
-            settings: Arc::new(settings),
-            database,
-            metrics: Arc::new(metrics),
-            health: Arc::new(health),
-        })
+        let health = Health::new(settings.health.max_lag, settings.health.max_retry, settings.stream.await_time);
+        Ok(Self { settings: Arc::new(settings), database, metrics: Arc::new(metrics), health: Arc::new(health) })
     }
 
     /// What the projection takes from the configuration.
@@ -120,10 +108,7 @@ impl App {
         }
         let stop = CancellationToken::new();
         let mut group = Group::new(&stop);
-        let shown = Shown {
-            health: Arc::clone(&self.health),
-            metrics: Arc::clone(&self.metrics),
-        };
+        let shown = Shown { health: Arc::clone(&self.health), metrics: Arc::clone(&self.metrics) };
         group.spawn(Task::Http, serve(listener, shown));
         group.spawn(Task::Signals, signals(group.stop.clone()));
         let leadership = self.clone().take_turns(group.stop.clone());

@@ -62,9 +62,6 @@ mod tests {
     #[test]
     fn a_library_named_in_the_level_is_heard() {
         let filter = filter("info,mongodb=trace").unwrap().to_string();
-        assert!(
-            filter.contains("mongodb=trace") && !filter.contains("mongodb=warn"),
-            "{filter}"
-        );
+        assert!(filter.contains("mongodb=trace") && !filter.contains("mongodb=warn"), "{filter}");
     }
 }

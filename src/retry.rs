@@ -25,10 +25,7 @@ impl Delays {
             .with_randomization_factor(0.5)
             .with_max_interval(longest)
             .with_max_elapsed_time(None);
-        Self {
-            backoff: builder.build(),
-            longest,
-        }
+        Self { backoff: builder.build(), longest }
     }
 
     /// How long to wait before the next attempt.
@@ -53,10 +50,7 @@ mod tests {
         let first = delays.next_delay();
         assert!(first <= Duration::from_millis(75), "{first:?}");
         let longest = (0..50).map(|_| delays.next_delay()).max().unwrap();
-        assert!(
-            longest > Duration::from_secs(2) && longest <= Duration::from_millis(7_500),
-            "{longest:?}"
-        );
+        assert!(longest > Duration::from_secs(2) && longest <= Duration::from_millis(7_500), "{longest:?}");
         delays.reset();
         assert!(delays.next_delay() <= Duration::from_millis(75));
     }

@@ -13,7 +13,7 @@ use rand::{Rng as _, SeedableRng as _};
 use crate::support::database::TestDatabase;
 use crate::support::offers;
 use crate::support::processor::Processor;
-use crate::support::waiting::{caught_up, checkpoint, eventually, PATIENCE};
+use crate::support::waiting::{PATIENCE, caught_up, checkpoint, eventually};
 
 const RECRUITERS: usize = 400;
 const UPDATES: usize = 5_000;
@@ -100,7 +100,9 @@ async fn update(test: &TestDatabase, recruiters: &[(ObjectId, usize)], random: &
     let updated = DateTime::from_millis(1_700_000_000_000 + i64::try_from(number).unwrap());
     let change = match random.random_range(0..10) {
         0 => doc! { "$set": { "phone": number.to_string(), "updatedAt": updated } },
-        1 => doc! { "$set": { "status": if number.is_multiple_of(2) { "Archivé" } else { "Actif" }, "updatedAt": updated } },
+        1 => {
+            doc! { "$set": { "status": if number.is_multiple_of(2) { "Archivé" } else { "Actif" }, "updatedAt": updated } }
+        }
         2 => doc! { "$push": { "jobs": { "_id": ObjectId::new(), "job_status": "Active", "rome_label": "Nouveau" } } },
         3 => doc! { "$pull": { "jobs": { "rome_label": "Nouveau" } }, "$set": { "updatedAt": updated } },
         4 => {

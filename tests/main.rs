@@ -13,14 +13,14 @@
 mod anonymisation;
 mod backfill;
 mod bad_input;
-mod dead_letters;
 mod crashes;
+mod dead_letters;
 mod golden_documents;
 mod health;
 mod link_races;
 mod links;
 mod lost_history;
-mod starting;
 mod reactions;
+mod starting;
 mod support;
 mod tidy;

@@ -57,7 +57,10 @@ async fn a_delegated_job_waits_for_its_cfa_and_user_and_follows_their_changes() 
     test.collection("cfas").insert_one(cfa).await.unwrap();
 
     let written = offer(&test, job).await;
-    assert_eq!((text(&written, "apply_email"), text(&written, "cfa_legal_name")), (Some("cfa@example.fr"), Some("CFA Un")));
+    assert_eq!(
+        (text(&written, "apply_email"), text(&written, "cfa_legal_name")),
+        (Some("cfa@example.fr"), Some("CFA Un"))
+    );
     assert_eq!(test.collection("stream_processor_dead_letters").count_documents(doc! {}).await.unwrap(), 0);
 
     let users = test.collection("userswithaccounts");
@@ -111,7 +114,8 @@ async fn the_contact_of_an_anonymised_user_leaves_the_offers_and_does_not_come_b
     let (recruiter, by_text) = insert_recruiter(&test, 3, delegated).await;
     let own = doc! { "email": "personne@example.fr", "managed_by": user };
     let (_, by_id) = insert_recruiter(&test, 4, own).await;
-    let other = doc! { "_id": ObjectId::new(), "partner_label": "AUTRE", "managed_by": user.to_hex(), "apply_email": "x" };
+    let other =
+        doc! { "_id": ObjectId::new(), "partner_label": "AUTRE", "managed_by": user.to_hex(), "apply_email": "x" };
     test.collection("jobs_partners").insert_one(other.clone()).await.unwrap();
     assert_eq!(text(&offer(&test, by_text).await, "apply_email"), Some("personne@example.fr"));
 

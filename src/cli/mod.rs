@@ -116,10 +116,7 @@ impl Cli {
         Sources {
             file: self.config.clone(),
             environment: process_environment(),
-            flags: flags
-                .into_iter()
-                .filter_map(|(flag, value)| value.map(|value| (flag, value)))
-                .collect(),
+            flags: flags.into_iter().filter_map(|(flag, value)| value.map(|value| (flag, value))).collect(),
         }
     }
 }
@@ -153,9 +150,8 @@ mod tests {
 
     fn assert_ends_with_an_example(command: &mut clap::Command) {
         let help = command.render_long_help().to_string();
-        let example = help
-            .rsplit_once("Example:\n  stream-processor ")
-            .or_else(|| help.rsplit_once("Example:\n  MONGODB_URI="));
+        let example =
+            help.rsplit_once("Example:\n  stream-processor ").or_else(|| help.rsplit_once("Example:\n  MONGODB_URI="));
         assert!(
             example.is_some_and(|(_, end)| !end.trim_end().contains('\n')),
             "{} has no example at its end:\n{help}",
@@ -178,14 +174,7 @@ mod tests {
 
     #[test]
     fn a_flag_reaches_the_configuration_under_its_name() {
-        let arguments = [
-            "stream-processor",
-            "run",
-            "--listen",
-            "127.0.0.1:0",
-            "--database",
-            "lba",
-        ];
+        let arguments = ["stream-processor", "run", "--listen", "127.0.0.1:0", "--database", "lba"];
         let cli = Cli::try_parse_from(arguments).unwrap();
         let flags: Vec<&str> = cli.sources().flags.iter().map(|(flag, _)| *flag).collect();
         assert_eq!(flags, ["--database", "--listen"]);

@@ -51,11 +51,7 @@ pub fn check(mut layers: Layers, sections: &[Section], mut faults: Vec<Fault>) -
         }
     }
     faults.extend(jobs_without_cron(&checked));
-    if faults.is_empty() {
-        Ok(checked)
-    } else {
-        Err(Faults(faults))
-    }
+    if faults.is_empty() { Ok(checked) } else { Err(Faults(faults)) }
 }
 
 fn one(key: &Key, layers: &mut Layers) -> Result<Option<Accepted>, Fault> {
@@ -81,10 +77,7 @@ fn fallback(key: &Key) -> Option<Entry> {
         Fallback::List(items) => Raw::List(items.iter().map(|item| Raw::Text((*item).to_owned())).collect()),
         Fallback::Unset(_) | Fallback::Required(_) => return None,
     };
-    Some(Entry {
-        raw,
-        origin: Origin::Default,
-    })
+    Some(Entry { raw, origin: Origin::Default })
 }
 
 fn missing(key: &Key) -> Fault {
@@ -97,36 +90,23 @@ fn missing(key: &Key) -> Fault {
         key: key.path.clone(),
         origin: None,
         reason: "is required".to_owned(),
-        allowed: Some(format!(
-            "set {ways} or the variable {short}; allowed: {}",
-            key.kind.allowed()
-        )),
+        allowed: Some(format!("set {ways} or the variable {short}; allowed: {}", key.kind.allowed())),
     }
 }
 
 /// The secret of a `*_file` key. The content is trimmed: editors end a file with a newline. `None` if
 /// the path is none: then the fault is that of the `*_file` key.
 fn secret_from_file(key: &Key, direct: Option<Entry>, file: &Entry) -> Result<Option<Entry>, Fault> {
-    let fault = |reason: String| Fault {
-        key: key.file_path(),
-        origin: Some(file.origin.clone()),
-        reason,
-        allowed: None,
-    };
+    let fault =
+        |reason: String| Fault { key: key.file_path(), origin: Some(file.origin.clone()), reason, allowed: None };
     if let Some(direct) = direct {
-        return Err(fault(format!(
-            "`{}` is given too ({}): give one of them",
-            key.path, direct.origin
-        )));
+        return Err(fault(format!("`{}` is given too ({}): give one of them", key.path, direct.origin)));
     }
     let Ok(path) = text(&file.raw).map(PathBuf::from) else {
         return Ok(None);
     };
     match std::fs::read_to_string(&path) {
-        Ok(content) => Ok(Some(Entry {
-            raw: Raw::Word(content.trim().to_owned()),
-            origin: Origin::SecretFile(path),
-        })),
+        Ok(content) => Ok(Some(Entry { raw: Raw::Word(content.trim().to_owned()), origin: Origin::SecretFile(path) })),
         Err(error) => Err(fault(format!("cannot read {}: {error}", path.display()))),
     }
 }
@@ -225,11 +205,7 @@ fn crons(raw: &Raw) -> Result<Vec<String>, String> {
 }
 
 fn known_word(text: &str, words: &[&str]) -> Result<String, String> {
-    if words.contains(&text) {
-        Ok(text.to_owned())
-    } else {
-        Err("is not one of them".to_owned())
-    }
+    if words.contains(&text) { Ok(text.to_owned()) } else { Err("is not one of them".to_owned()) }
 }
 
 fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
@@ -252,9 +228,7 @@ fn base_url(text: &str) -> Result<String, String> {
 }
 
 fn mongodb_uri(text: &str) -> Result<String, String> {
-    let rest = text
-        .strip_prefix("mongodb://")
-        .or_else(|| text.strip_prefix("mongodb+srv://"));
+    let rest = text.strip_prefix("mongodb://").or_else(|| text.strip_prefix("mongodb+srv://"));
     match rest {
         None => Err("does not begin as it must".to_owned()),
         Some("") => Err("names no host".to_owned()),

@@ -108,10 +108,7 @@ fn is_host(host: &str) -> bool {
 fn without_secret_option(option: &str) -> String {
     let name = option.split_once('=').map_or(option, |(name, _)| name);
     let lower = name.to_lowercase();
-    if ["password", "properties", "token", "secret"]
-        .iter()
-        .any(|word| lower.contains(word))
-    {
+    if ["password", "properties", "token", "secret"].iter().any(|word| lower.contains(word)) {
         format!("{name}={MASK}")
     } else {
         option.to_owned()
@@ -125,10 +122,7 @@ mod tests {
     #[test]
     fn what_may_be_a_password_in_a_connection_string_is_masked() {
         for (uri, expected) in [
-            (
-                "mongodb://127.0.0.1:27017/?directConnection=true",
-                "mongodb://127.0.0.1:27017/?directConnection=true",
-            ),
+            ("mongodb://127.0.0.1:27017/?directConnection=true", "mongodb://127.0.0.1:27017/?directConnection=true"),
             ("mongodb://[::1]:27017,[::2]/db", "mongodb://[::1]:27017,[::2]/db"),
             ("mongodb://a:p@ss@host/db", "mongodb://***@host/db"),
             ("mongodb://a:p/?w@host/db", "mongodb://***@host/db"),

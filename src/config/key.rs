@@ -131,16 +131,7 @@ impl Key {
     /// A row with no secret, no short variable and no flag.
     pub(super) fn new(path: impl Into<String>, kind: Kind, fallback: Fallback, doc: &'static str) -> Self {
         let path = path.into();
-        Self {
-            path,
-            kind,
-            fallback,
-            doc,
-            secret: false,
-            reserved: false,
-            short: None,
-            flag: None,
-        }
+        Self { path, kind, fallback, doc, secret: false, reserved: false, short: None, flag: None }
     }
 
     pub(super) fn secret(self) -> Self {
@@ -148,17 +139,11 @@ impl Key {
     }
 
     pub(super) fn short(self, name: &'static str) -> Self {
-        Self {
-            short: Some(name),
-            ..self
-        }
+        Self { short: Some(name), ..self }
     }
 
     pub(super) fn flag(self, name: &'static str) -> Self {
-        Self {
-            flag: Some(name),
-            ..self
-        }
+        Self { flag: Some(name), ..self }
     }
 
     /// The part after the last dot.
@@ -194,11 +179,7 @@ pub struct Section {
 
 impl Section {
     pub(super) fn new(path: impl Into<String>, doc: &'static str, keys: Vec<Key>) -> Self {
-        Self {
-            path: path.into(),
-            doc,
-            keys,
-        }
+        Self { path: path.into(), doc, keys }
     }
 
     /// Marks every key as checked but not used yet.

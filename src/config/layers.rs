@@ -25,9 +25,7 @@ pub struct Sources {
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
 pub fn process_environment() -> BTreeMap<String, OsString> {
-    std::env::vars_os()
-        .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
-        .collect()
+    std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value)).collect()
 }
 
 /// False when `NO_COLOR` is set to anything (<https://no-color.org>).
@@ -67,14 +65,8 @@ pub struct Layers {
 /// Reads all layers, and reports what does not fit the table of keys.
 pub fn read(sources: &Sources, sections: &[Section]) -> (Layers, Vec<Fault>) {
     let keys: Vec<&Key> = sections.iter().flat_map(|section| &section.keys).collect();
-    let mut reader = Reader {
-        keys,
-        layers: Layers {
-            entries: BTreeMap::new(),
-            incomplete: false,
-        },
-        faults: Vec::new(),
-    };
+    let mut reader =
+        Reader { keys, layers: Layers { entries: BTreeMap::new(), incomplete: false }, faults: Vec::new() };
     if let Some(path) = &sources.file {
         reader.file(path);
     }
@@ -95,12 +87,7 @@ impl Reader<'_> {
     }
 
     fn fault(&mut self, key: impl Into<String>, origin: Origin, reason: String, allowed: Option<String>) {
-        self.faults.push(Fault {
-            key: key.into(),
-            origin: Some(origin),
-            reason,
-            allowed,
-        });
+        self.faults.push(Fault { key: key.into(), origin: Some(origin), reason, allowed });
     }
 
     fn file(&mut self, path: &Path) {
@@ -117,10 +104,7 @@ impl Reader<'_> {
             self.layers.incomplete = true;
             // Only the parser's own words: its full display quotes the line, which may hold a secret.
             let line = error.span().map_or(1, |span| line_of(&text, span.start));
-            let origin = Origin::File {
-                path: path.to_owned(),
-                line,
-            };
+            let origin = Origin::File { path: path.to_owned(), line };
             self.fault("TOML", origin, error.message().to_owned(), None);
         }
         self.table("", table.get_ref(), &File { path, text: &text });
@@ -135,10 +119,7 @@ impl Reader<'_> {
                 continue;
             }
             let line = line_of(file.text, name.span().start);
-            let origin = Origin::File {
-                path: file.path.to_owned(),
-                line,
-            };
+            let origin = Origin::File { path: file.path.to_owned(), line };
             if is_key {
                 self.set(path, raw(value.get_ref()), origin);
             } else {
@@ -161,9 +142,8 @@ impl Reader<'_> {
         let given = |name: &str| variables.get(name).filter(|value| !value.is_empty());
         for key in self.keys.clone() {
             let short = key.short.map(str::to_owned);
-            let Some((name, value)) = std::iter::once(key.variable())
-                .chain(short)
-                .find_map(|name| given(&name).map(|value| (name, value)))
+            let Some((name, value)) =
+                std::iter::once(key.variable()).chain(short).find_map(|name| given(&name).map(|value| (name, value)))
             else {
                 continue;
             };
@@ -186,11 +166,7 @@ impl Reader<'_> {
 
     fn flags(&mut self, flags: &[(&'static str, SecretString)]) {
         for (flag, value) in flags {
-            let path = self
-                .keys
-                .iter()
-                .find(|key| key.flag == Some(*flag))
-                .map(|key| key.path.clone());
+            let path = self.keys.iter().find(|key| key.flag == Some(*flag)).map(|key| key.path.clone());
             let origin = Origin::Flag(flag);
             match path {
                 Some(path) => self.set(path, Raw::Word(value.expose_secret().to_owned()), origin),
@@ -208,16 +184,8 @@ struct File<'a> {
 /// A name that TOML would quote stays quoted, so that `"mongodb.uri" = …` is not taken for a path.
 fn join(prefix: &str, name: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    let name = if name.bytes().all(bare) {
-        name.to_owned()
-    } else {
-        format!("{name:?}")
-    };
-    if prefix.is_empty() {
-        name
-    } else {
-        format!("{prefix}.{name}")
-    }
+    let name = if name.bytes().all(bare) { name.to_owned() } else { format!("{name:?}") };
+    if prefix.is_empty() { name } else { format!("{prefix}.{name}") }
 }
 
 fn raw(value: &DeValue<'_>) -> Raw {

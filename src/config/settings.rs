@@ -216,9 +216,7 @@ impl Settings {
         Ok(Self {
             environment: values.choice("environment")?,
             mongodb: MongodbSettings {
-                uri: values
-                    .secret("mongodb.uri")?
-                    .ok_or_else(|| disagreement("mongodb.uri"))?,
+                uri: values.secret("mongodb.uri")?.ok_or_else(|| disagreement("mongodb.uri"))?,
                 database: values.text("mongodb.database")?,
             },
             target: TargetSettings {
@@ -228,45 +226,24 @@ impl Settings {
             },
             stream: values.stream()?,
             tokens: values.tokens()?,
-            lease: LeaseSettings {
-                duration: values.duration("lease.duration")?,
-            },
-            phase: PhaseSettings {
-                initial: values.choice("phase.initial")?,
-            },
-            privacy: PrivacySettings {
-                anonymized_email: values.text("privacy.anonymized_email")?,
-            },
-            users: UsersSettings {
-                on_deactivated: values.choice("users.on_deactivated")?,
-            },
+            lease: LeaseSettings { duration: values.duration("lease.duration")? },
+            phase: PhaseSettings { initial: values.choice("phase.initial")? },
+            privacy: PrivacySettings { anonymized_email: values.text("privacy.anonymized_email")? },
+            users: UsersSettings { on_deactivated: values.choice("users.on_deactivated")? },
             health: HealthSettings {
                 max_lag: values.duration("health.max_lag")?,
                 max_retry: values.duration("health.max_retry")?,
             },
-            http: HttpSettings {
-                listen: values.address("http.listen")?,
-            },
-            log: LogSettings {
-                format: values.choice("log.format")?,
-                level: values.text("log.level")?,
-                colors,
-            },
+            http: HttpSettings { listen: values.address("http.listen")? },
+            log: LogSettings { format: values.choice("log.format")?, level: values.text("log.level")?, colors },
             ticker: values.ticker()?,
-            smtp: SmtpSettings {
-                url: values.secret("smtp.url")?,
-                from: values.text("smtp.from")?,
-            },
-            mail: MailSettings {
-                outbox_directory: values.path("mail.outbox_directory")?,
-            },
+            smtp: SmtpSettings { url: values.secret("smtp.url")?, from: values.text("smtp.from")? },
+            mail: MailSettings { outbox_directory: values.path("mail.outbox_directory")? },
             directory: DirectorySettings {
                 base_url: values.optional_text("directory.base_url")?,
                 token: values.secret("directory.token")?,
             },
-            notices: NoticesSettings {
-                webhook_url: values.secret("notices.webhook_url")?,
-            },
+            notices: NoticesSettings { webhook_url: values.secret("notices.webhook_url")? },
         })
     }
 }

@@ -119,10 +119,7 @@ fn stream() -> Section {
             ),
             Key::new(
                 "stream.batch_max_bytes",
-                Kind::Count {
-                    min: 65_536,
-                    max: 67_108_864,
-                },
+                Kind::Count { min: 65_536, max: 67_108_864 },
                 Fallback::Value("8388608"),
                 "The most bytes of events in one batch.",
             ),
@@ -196,11 +193,7 @@ fn phase() -> Section {
         "sync",
         "The phase of a database that has none yet; later the database says which.",
     );
-    Section::new(
-        "phase",
-        "Who is the authority, `recruiters` or `jobs_partners`.",
-        vec![initial],
-    )
+    Section::new("phase", "Who is the authority, `recruiters` or `jobs_partners`.", vec![initial])
 }
 
 fn privacy() -> Section {
@@ -227,12 +220,7 @@ fn health() -> Section {
         "health",
         "When `/readyz` says no.",
         vec![
-            duration(
-                "health.max_lag",
-                (SECOND, DAY),
-                "60s",
-                "Not ready when the lag is longer.",
-            ),
+            duration("health.max_lag", (SECOND, DAY), "60s", "Not ready when the lag is longer."),
             duration(
                 "health.max_retry",
                 (SECOND, DAY),
@@ -316,13 +304,7 @@ fn directory() -> Section {
                 Fallback::Unset("https://entreprise.api.gouv.fr/v3"),
                 "The address of the API.",
             ),
-            Key::new(
-                "directory.token",
-                Kind::Text,
-                Fallback::Unset("token"),
-                "The token of the API.",
-            )
-            .secret(),
+            Key::new("directory.token", Kind::Text, Fallback::Unset("token"), "The token of the API.").secret(),
             secret_file("directory.token_file", "A file that holds the token."),
         ],
     )

@@ -12,30 +12,20 @@ use super::*;
 const URI: &str = "mongodb://someone:hunter2@db.example.com:27017/?replicaSet=rs0";
 
 fn variables(given: &[(&str, &str)]) -> BTreeMap<String, OsString> {
-    given
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
-        .collect()
+    given.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect()
 }
 
 /// Only the variables that a configuration needs, and these.
 fn with_variables(given: &[(&str, &str)]) -> Sources {
     let mut environment = variables(&[("MONGODB_URI", URI), ("MONGODB_DATABASE", "lba")]);
     environment.extend(variables(given));
-    Sources {
-        file: None,
-        environment,
-        flags: Vec::new(),
-    }
+    Sources { file: None, environment, flags: Vec::new() }
 }
 
 fn with_file(folder: &Path, text: &str) -> Sources {
     let path = folder.join("settings.toml");
     std::fs::write(&path, text).unwrap();
-    Sources {
-        file: Some(path),
-        ..with_variables(&[])
-    }
+    Sources { file: Some(path), ..with_variables(&[]) }
 }
 
 fn faults_of(sources: &Sources) -> Vec<String> {
@@ -81,9 +71,8 @@ fn every_secret_has_a_key_that_names_a_file() {
 fn no_two_keys_have_one_name_in_the_environment() {
     let sections = sections();
     let keys = sections.iter().flat_map(|section| &section.keys);
-    let mut names: Vec<String> = keys
-        .flat_map(|key| std::iter::once(key.variable()).chain(key.short.map(str::to_owned)))
-        .collect();
+    let mut names: Vec<String> =
+        keys.flat_map(|key| std::iter::once(key.variable()).chain(key.short.map(str::to_owned))).collect();
     let all = names.len();
     names.sort();
     names.dedup();
@@ -100,17 +89,11 @@ fn the_file_wins_over_the_default_the_environment_over_the_file_and_a_flag_over_
     sources = with_file(folder.path(), "\n[http]\nlisten = '127.0.0.1:1'");
     let (value, source) = shown(&sources, key);
     assert_eq!(value, "127.0.0.1:1");
-    assert!(
-        source.starts_with("file ") && source.ends_with("settings.toml, line 3"),
-        "{source}"
-    );
+    assert!(source.starts_with("file ") && source.ends_with("settings.toml, line 3"), "{source}");
 
     let name = "STREAM_PROCESSOR__HTTP__LISTEN";
     sources.environment.extend(variables(&[(name, "127.0.0.1:2")]));
-    assert_eq!(
-        shown(&sources, key),
-        ("127.0.0.1:2".into(), format!("environment {name}"))
-    );
+    assert_eq!(shown(&sources, key), ("127.0.0.1:2".into(), format!("environment {name}")));
 
     sources.flags.push(("--listen", SecretString::from("127.0.0.1:3")));
     assert_eq!(shown(&sources, key), ("127.0.0.1:3".into(), "flag --listen".into()));
@@ -135,10 +118,8 @@ fn all_faults_of_all_layers_are_reported_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let text = "http = 5\n[stream]\nbatch_maxx = 1\nbatch_max = 0\nawait_time = 3\n[log]\nformat = 'xml'";
     let mut sources = with_file(folder.path(), text);
-    sources.environment = variables(&[
-        ("STREAM_PROCESSOR__LEASE__DURATION", "10"),
-        ("STREAM_PROCESSOR__STREEM__BATCH_MAX", "10"),
-    ]);
+    sources.environment =
+        variables(&[("STREAM_PROCESSOR__LEASE__DURATION", "10"), ("STREAM_PROCESSOR__STREEM__BATCH_MAX", "10")]);
     sources.flags.push(("--database", SecretString::from("admin")));
     let faults = faults_of(&sources).join("\n");
     for expected in [
@@ -161,17 +142,11 @@ fn all_faults_of_all_layers_are_reported_at_once() {
 
 #[test]
 fn a_file_that_is_not_there_is_one_fault() {
-    let sources = Sources {
-        file: Some("/nowhere/settings.toml".into()),
-        environment: BTreeMap::new(),
-        flags: Vec::new(),
-    };
+    let sources =
+        Sources { file: Some("/nowhere/settings.toml".into()), environment: BTreeMap::new(), flags: Vec::new() };
     let faults = faults_of(&sources);
     assert_eq!(faults.len(), 1, "{faults:?}");
-    assert!(
-        faults[0].starts_with("--config (flag --config): cannot read /nowhere/"),
-        "{faults:?}"
-    );
+    assert!(faults[0].starts_with("--config (flag --config): cannot read /nowhere/"), "{faults:?}");
 }
 
 #[test]
@@ -239,10 +214,7 @@ fn a_job_that_is_enabled_needs_a_cron_expression() {
 #[test]
 fn the_trailing_slash_of_the_public_url_goes() {
     let sources = with_variables(&[("STREAM_PROCESSOR__TARGET__PUBLIC_URL", "http://localhost:3000/")]);
-    assert_eq!(
-        load(&sources).unwrap().settings.target.public_url,
-        "http://localhost:3000"
-    );
+    assert_eq!(load(&sources).unwrap().settings.target.public_url, "http://localhost:3000");
 }
 
 #[test]
@@ -302,30 +274,18 @@ fn no_secret_shows_in_debug_output_or_in_the_effective_configuration() {
     let loaded = load(&with_variables(&[
         ("SMTP_URL", "smtp://mailer:hunter2@mail.example.com:587?tls=required"),
         ("STREAM_PROCESSOR__DIRECTORY__TOKEN", "hunter2"),
-        (
-            "STREAM_PROCESSOR__NOTICES__WEBHOOK_URL",
-            "https://hooks.example.com/hunter2",
-        ),
-        (
-            "STREAM_PROCESSOR__MONGODB__URI",
-            "mongodb://a:hunter2@h1:27017,h2/?tlsCertificateKeyFilePassword=hunter2",
-        ),
+        ("STREAM_PROCESSOR__NOTICES__WEBHOOK_URL", "https://hooks.example.com/hunter2"),
+        ("STREAM_PROCESSOR__MONGODB__URI", "mongodb://a:hunter2@h1:27017,h2/?tlsCertificateKeyFilePassword=hunter2"),
     ]))
     .unwrap();
     let debug = format!("{loaded:?}");
     assert!(!debug.contains("hunter2"), "{debug}");
-    assert!(
-        debug.contains("mongodb://***@h1:27017,h2/?tlsCertificateKeyFilePassword=***"),
-        "{debug}"
-    );
+    assert!(debug.contains("mongodb://***@h1:27017,h2/?tlsCertificateKeyFilePassword=***"), "{debug}");
 }
 
 #[test]
 fn credentials_under_the_wrong_key_are_masked_in_the_fault() {
     let faults = faults_of(&with_variables(&[("STREAM_PROCESSOR__MONGODB__DATABASE", URI)]));
     assert_eq!(faults.len(), 1, "{faults:?}");
-    assert!(
-        !faults[0].contains("hunter2") && faults[0].contains("***@db.example.com"),
-        "{faults:?}"
-    );
+    assert!(!faults[0].contains("hunter2") && faults[0].contains("***@db.example.com"), "{faults:?}");
 }

@@ -27,12 +27,7 @@ fn ticker() -> Section {
          an expression or a list of them), `catch_up` (a run that was missed while nothing was running is \
          made up for if it is younger than this).",
         vec![
-            Key::new(
-                "ticker.enabled",
-                Kind::Boolean,
-                Fallback::Value("true"),
-                "Off: no job runs by itself.",
-            ),
+            Key::new("ticker.enabled", Kind::Boolean, Fallback::Value("true"), "Off: no job runs by itself."),
             Key::new(
                 "ticker.time_zone",
                 Kind::Text,
@@ -53,31 +48,18 @@ struct Job {
 
 impl Job {
     const fn on(name: &'static str, crons: &'static [&'static str], doc: &'static str) -> Self {
-        Self {
-            name,
-            enabled: "true",
-            crons,
-            doc,
-        }
+        Self { name, enabled: "true", crons, doc }
     }
 
     /// A job that runs by hand unless somebody gives it a cron expression and enables it.
     const fn off(name: &'static str, doc: &'static str) -> Self {
-        Self {
-            name,
-            enabled: "false",
-            crons: &[],
-            doc,
-        }
+        Self { name, enabled: "false", crons: &[], doc }
     }
 
     fn section(&self) -> Section {
         let path = format!("ticker.jobs.{}", self.name);
         let enabled = Fallback::Value(self.enabled);
-        let bounds = Kind::Duration {
-            min: Duration::ZERO,
-            max: DAY.saturating_mul(31),
-        };
+        let bounds = Kind::Duration { min: Duration::ZERO, max: DAY.saturating_mul(31) };
         let keys = vec![
             Key::new(format!("{path}.enabled"), Kind::Boolean, enabled, ""),
             Key::new(format!("{path}.cron"), Kind::Crons, Fallback::List(self.crons), ""),
@@ -88,66 +70,19 @@ impl Job {
 }
 
 const JOBS: &[Job] = &[
-    Job::on(
-        "remind-expiring-offers-j7",
-        &["20 9 * * *"],
-        "An e-mail to each user whose offers expire in 7 days.",
-    ),
-    Job::on(
-        "remind-expiring-offers-j1",
-        &["25 9 * * *"],
-        "An e-mail to each user whose offers expire tomorrow.",
-    ),
-    Job::on(
-        "cancel-expired-offers",
-        &["15 0 * * *", "0 * * * *"],
-        "Cancels offers past their expiration.",
-    ),
-    Job::on(
-        "cap-offer-expirations",
-        &["30 0 * * *"],
-        "Brings expirations back to two months from now.",
-    ),
-    Job::on(
-        "fill-missing-start-dates",
-        &["35 0 * * *"],
-        "Gives active offers without a start date one.",
-    ),
-    Job::on(
-        "repair-offer-data",
-        &["40 0 * * *"],
-        "Repairs what is safe to repair, reports the rest.",
-    ),
-    Job::on(
-        "refresh-pending-establishments",
-        &["10 0 * * *"],
-        "Looks pending establishments up in the directory.",
-    ),
-    Job::on(
-        "send-introductions",
-        &["55 1 * * *"],
-        "Introduces offers without applications to a training centre.",
-    ),
-    Job::off(
-        "report-duplicate-recruiters",
-        "Reports recruiters with the same siret and e-mail.",
-    ),
+    Job::on("remind-expiring-offers-j7", &["20 9 * * *"], "An e-mail to each user whose offers expire in 7 days."),
+    Job::on("remind-expiring-offers-j1", &["25 9 * * *"], "An e-mail to each user whose offers expire tomorrow."),
+    Job::on("cancel-expired-offers", &["15 0 * * *", "0 * * * *"], "Cancels offers past their expiration."),
+    Job::on("cap-offer-expirations", &["30 0 * * *"], "Brings expirations back to two months from now."),
+    Job::on("fill-missing-start-dates", &["35 0 * * *"], "Gives active offers without a start date one."),
+    Job::on("repair-offer-data", &["40 0 * * *"], "Repairs what is safe to repair, reports the rest."),
+    Job::on("refresh-pending-establishments", &["10 0 * * *"], "Looks pending establishments up in the directory."),
+    Job::on("send-introductions", &["55 1 * * *"], "Introduces offers without applications to a training centre."),
+    Job::off("report-duplicate-recruiters", "Reports recruiters with the same siret and e-mail."),
     Job::on("full-sync", &["0 3 * * *"], "Looks at every recruiter again."),
-    Job::on(
-        "anonymize-inactive-users",
-        &["0 1 * * *"],
-        "Anonymises users inactive for two years.",
-    ),
+    Job::on("anonymize-inactive-users", &["0 1 * * *"], "Anonymises users inactive for two years."),
     Job::off("analyze-closed-companies", "Reports active offers of closed companies."),
-    Job::on(
-        "sync-recruiter-status",
-        &["*/15 * * * *"],
-        "Copies the status of recruiters to their offers.",
-    ),
-    Job::on(
-        "retry-dead-letters",
-        &["* * * * *"],
-        "Looks at dead letters again when they are due.",
-    ),
+    Job::on("sync-recruiter-status", &["*/15 * * * *"], "Copies the status of recruiters to their offers."),
+    Job::on("retry-dead-letters", &["* * * * *"], "Looks at dead letters again when they are due."),
     Job::on("verify", &["30 4 * * *"], "Compares all offers with their recruiters."),
 ];

@@ -62,11 +62,5 @@ async fn links(database: &Database, filter: bson::Document) -> Result<HashMap<Ob
 pub fn link(document: &RawDocument) -> Option<(ObjectId, BTreeSet<ObjectId>)> {
     let recruiter = document.get_object_id("_id").ok()?;
     let jobs = value::list(value::field(document, "jobs"))?;
-    Some((
-        recruiter,
-        jobs.into_iter()
-            .flatten()
-            .filter_map(RawBsonRef::as_object_id)
-            .collect(),
-    ))
+    Some((recruiter, jobs.into_iter().flatten().filter_map(RawBsonRef::as_object_id).collect()))
 }

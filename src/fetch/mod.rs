@@ -24,16 +24,8 @@ pub async fn find(
     filter: Document,
     projection: Document,
 ) -> Result<Vec<RawBatch>, Failure> {
-    let find = collection
-        .find(filter)
-        .projection(projection)
-        .batch_size(10_000)
-        .batch();
-    find.await
-        .map_err(Failure::Read)?
-        .try_collect()
-        .await
-        .map_err(Failure::Read)
+    let find = collection.find(filter).projection(projection).batch_size(10_000).batch();
+    find.await.map_err(Failure::Read)?.try_collect().await.map_err(Failure::Read)
 }
 
 /// The documents of the batches.

@@ -25,10 +25,7 @@ impl Recruiters {
     #[must_use]
     pub fn new(database: &Database) -> Self {
         // Starts careful: until the first portion was weighed, documents may be of a megabyte.
-        Self {
-            collection: raw(database, Watched::Recruiters.name()),
-            average: PORTION_BYTES / 16,
-        }
+        Self { collection: raw(database, Watched::Recruiters.name()), average: PORTION_BYTES / 16 }
     }
 
     /// Reads the next portion of `rest` and takes it off; `None` when nothing is left.
@@ -36,9 +33,7 @@ impl Recruiters {
     /// # Errors
     /// [`Failure::Read`].
     pub async fn read_next(&mut self, rest: &mut &[ObjectId]) -> Result<Option<Vec<RawBatch>>, Failure> {
-        let portion = (PORTION_BYTES / self.average.max(1))
-            .clamp(4, IDS_PER_READ)
-            .min(rest.len());
+        let portion = (PORTION_BYTES / self.average.max(1)).clamp(4, IDS_PER_READ).min(rest.len());
         let (ids, later) = rest.split_at(portion);
         *rest = later;
         match ids.is_empty() {
@@ -49,10 +44,7 @@ impl Recruiters {
 
     async fn read(&mut self, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
         let batches = find(&self.collection, doc! { "_id": { "$in": ids } }, doc! {}).await?;
-        let bytes: usize = batches
-            .iter()
-            .map(|batch| batch.as_raw_document().as_bytes().len())
-            .sum();
+        let bytes: usize = batches.iter().map(|batch| batch.as_raw_document().as_bytes().len()).sum();
         let weight = bytes / ids.len().max(1);
         self.average = (self.average + weight * 3) / 4;
         Ok(batches)

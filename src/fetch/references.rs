@@ -38,11 +38,9 @@ impl Keys {
     /// Adds what a recruiter refers to.
     pub fn add_recruiter(&mut self, recruiter: &RecruiterFields<'_>) {
         self.users.extend(user_id(recruiter.managed_by));
-        self.sirets
-            .extend(value::text(recruiter.establishment_siret).map(str::to_owned));
+        self.sirets.extend(value::text(recruiter.establishment_siret).map(str::to_owned));
         if is_delegated_to_cfa(recruiter) {
-            self.cfa_sirets
-                .extend(value::text(recruiter.cfa_delegated_siret).map(str::to_owned));
+            self.cfa_sirets.extend(value::text(recruiter.cfa_delegated_siret).map(str::to_owned));
         }
     }
 
@@ -69,10 +67,7 @@ impl Answers {
     /// What one job's projection may look up.
     #[must_use]
     pub fn of(&self, recruiter: &RecruiterFields<'_>, job: &JobFields<'_>) -> References {
-        let user = user_id(recruiter.managed_by)
-            .and_then(|id| self.users.get(&id))
-            .cloned()
-            .unwrap_or_default();
+        let user = user_id(recruiter.managed_by).and_then(|id| self.users.get(&id)).cloned().unwrap_or_default();
         let siret = value::text(recruiter.establishment_siret);
         let cfa = value::text(recruiter.cfa_delegated_siret);
         References {
@@ -80,10 +75,7 @@ impl Answers {
             cfa: cfa.and_then(|siret| self.cfas.get(siret).cloned().flatten()),
             user: user.user,
             user_is_anonymized: user.is_anonymized,
-            handicap: siret
-                .and_then(|siret| self.handicap.get(siret))
-                .copied()
-                .unwrap_or_default(),
+            handicap: siret.and_then(|siret| self.handicap.get(siret)).copied().unwrap_or_default(),
         }
     }
 }
@@ -191,12 +183,7 @@ async fn read_by<V: Clone>(
     if keys.is_empty() {
         return Ok(found);
     }
-    let batches = find(
-        &raw(database, watched.name()),
-        doc! { field: { "$in": &keys } },
-        projection,
-    )
-    .await?;
+    let batches = find(&raw(database, watched.name()), doc! { field: { "$in": &keys } }, projection).await?;
     let mut read: Vec<&RawDocument> = documents(&batches).collect::<Result<_, _>>()?;
     read.sort_by_key(|document| document.get_object_id("_id").ok());
     for document in read {
@@ -226,15 +213,7 @@ async fn read_rome_sheets(
 ) -> Result<HashMap<String, Option<Arc<RomeSheet>>>, Failure> {
     let projection = doc! { "rome.code_rome": 1, "definition": 1, "acces_metier": 1, "competences": 1 };
     let sheet = |document: &RawDocument| RomeSheet::read(document).ok().map(|sheet| Some(Arc::new(sheet)));
-    read_by(
-        database,
-        Watched::RomeSheets,
-        ("rome.code_rome", projection),
-        codes,
-        None,
-        sheet,
-    )
-    .await
+    read_by(database, Watched::RomeSheets, ("rome.code_rome", projection), codes, None, sheet).await
 }
 
 async fn read_cfas(database: &Database, sirets: Vec<String>) -> Result<HashMap<String, Option<Arc<Cfa>>>, Failure> {
@@ -273,19 +252,11 @@ async fn read_users(database: &Database, ids: Vec<ObjectId>) -> Result<HashMap<O
     for document in documents(&batches) {
         let document = document?;
         if let (Ok(id), Ok(user)) = (document.get_object_id("_id"), User::read(document)) {
-            users.insert(
-                id,
-                KnownUser {
-                    user: Some(Arc::new(user)),
-                    is_anonymized: false,
-                },
-            );
+            users.insert(id, KnownUser { user: Some(Arc::new(user)), is_anonymized: false });
         }
     }
-    let gone: Vec<ObjectId> = ids
-        .into_iter()
-        .filter(|id| users.get(id).is_none_or(|known| known.user.is_none()))
-        .collect();
+    let gone: Vec<ObjectId> =
+        ids.into_iter().filter(|id| users.get(id).is_none_or(|known| known.user.is_none())).collect();
     if gone.is_empty() {
         return Ok(users);
     }
@@ -293,13 +264,7 @@ async fn read_users(database: &Database, ids: Vec<ObjectId>) -> Result<HashMap<O
     let batches = find(&anonymized, by_id(&gone), doc! { "_id": 1 }).await?;
     for document in documents(&batches) {
         if let Ok(id) = document?.get_object_id("_id") {
-            users.insert(
-                id,
-                KnownUser {
-                    user: None,
-                    is_anonymized: true,
-                },
-            );
+            users.insert(id, KnownUser { user: None, is_anonymized: true });
         }
     }
     Ok(users)

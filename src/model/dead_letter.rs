@@ -78,9 +78,6 @@ impl Reason {
     /// The reason stored under `name`; an unknown one (a newer version wrote it) is a refusal.
     #[must_use]
     pub fn from_stored(name: &str) -> Self {
-        Self::ALL
-            .into_iter()
-            .find(|reason| reason.as_str() == name)
-            .unwrap_or(Self::RefusedByServer)
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name).unwrap_or(Self::RefusedByServer)
     }
 }

@@ -96,10 +96,7 @@ impl User {
     /// When the bytes are not valid BSON.
     pub fn read(document: &RawDocument) -> Result<Self, bson::error::Error> {
         let fields = UserFields::read(document)?;
-        Ok(Self {
-            email: owned(fields.email),
-            phone: owned(fields.phone),
-        })
+        Ok(Self { email: owned(fields.email), phone: owned(fields.phone) })
     }
 }
 
@@ -111,10 +108,7 @@ pub fn is_handicap_engagement(document: &RawDocument) -> bool {
     let sources = value::list(value::field(document, "sources"));
     handicap
         && sources.is_some_and(|sources| {
-            sources
-                .into_iter()
-                .flatten()
-                .any(|source| source.as_str() == Some("france-travail"))
+            sources.into_iter().flatten().any(|source| source.as_str() == Some("france-travail"))
         })
 }
 

@@ -133,10 +133,7 @@ fn double_with_integer(double: f64, integer: i64) -> Option<Ordering> {
     let whole = (double.fract() == 0.0 && double.abs() < i64::MAX as f64).then_some(double as i64);
     match whole {
         Some(whole) => Some(whole.cmp(&integer)),
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "only the order of clearly different numbers is needed here"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "only the order of clearly different numbers is needed here")]
         None => Some(double.total_cmp(&(integer as f64))),
     }
 }
@@ -149,14 +146,8 @@ mod tests {
 
     #[test]
     fn a_day_is_midnight_utc_and_other_texts_are_no_dates() {
-        assert_eq!(
-            parse_date("2024-09-01").map(DateTime::timestamp_millis),
-            Some(1_725_148_800_000)
-        );
-        assert_eq!(
-            parse_date("2024-09-01T00:00:00.500Z").map(DateTime::timestamp_millis),
-            Some(1_725_148_800_500)
-        );
+        assert_eq!(parse_date("2024-09-01").map(DateTime::timestamp_millis), Some(1_725_148_800_000));
+        assert_eq!(parse_date("2024-09-01T00:00:00.500Z").map(DateTime::timestamp_millis), Some(1_725_148_800_500));
         for text in ["", "2024-9-1", "01/09/2024", "2024-13-01", "hier"] {
             assert_eq!(parse_date(text), None, "{text}");
         }
@@ -170,11 +161,7 @@ mod tests {
             (RawBsonRef::Int64(3), RawBsonRef::Int32(3), true),
             (RawBsonRef::Double(3.5), RawBsonRef::Int32(3), false),
             (RawBsonRef::Double(f64::NAN), RawBsonRef::Double(f64::NAN), true),
-            (
-                RawBsonRef::Double(9_007_199_254_740_992.0),
-                RawBsonRef::Int64(two_to_the_53 + 1),
-                false,
-            ),
+            (RawBsonRef::Double(9_007_199_254_740_992.0), RawBsonRef::Int64(two_to_the_53 + 1), false),
             (RawBsonRef::String("3"), RawBsonRef::Int32(3), false),
             (RawBsonRef::Null, RawBsonRef::Int32(0), false),
             (RawBsonRef::Boolean(true), RawBsonRef::Boolean(true), true),

@@ -100,12 +100,7 @@ impl Health {
             checkpointed: None,
             beats: BTreeMap::new(),
         };
-        Self {
-            state: Mutex::new(state),
-            max_lag,
-            max_retry,
-            await_time,
-        }
+        Self { state: Mutex::new(state), max_lag, max_retry, await_time }
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -127,17 +122,10 @@ impl Health {
 
     /// A part failed and tries again.
     pub fn trouble(&self, part: Part, failure: &Failure, needs_operator: bool) {
-        let trouble = Trouble {
-            since: clock::instant(),
-            problem: failure.to_string(),
-            advice: failure.advice(),
-            needs_operator,
-        };
+        let trouble =
+            Trouble { since: clock::instant(), problem: failure.to_string(), advice: failure.advice(), needs_operator };
         self.with(|state| {
-            let since = state
-                .troubles
-                .get(&part)
-                .map_or(trouble.since, |standing| standing.since);
+            let since = state.troubles.get(&part).map_or(trouble.since, |standing| standing.since);
             state.troubles.insert(part, Trouble { since, ..trouble });
             state.beats.insert(part, clock::instant());
         });
@@ -223,12 +211,7 @@ impl Health {
             }
             _ => {}
         }
-        Readiness {
-            ready: reasons.is_empty(),
-            role,
-            lag_seconds: lag,
-            reasons,
-        }
+        Readiness { ready: reasons.is_empty(), role, lag_seconds: lag, reasons }
     }
 
     /// Loops that gave no sign of life for too long; empty when all is well.

@@ -7,9 +7,7 @@ use prometheus::{
 };
 
 /// Seconds from a millisecond to a minute.
-const SECONDS: [f64; 14] = [
-    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0,
-];
+const SECONDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0];
 /// Events in a batch.
 const SIZES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0];
 
@@ -86,15 +84,8 @@ impl Metrics {
             batch_events: make.histogram("batch_events", "Events per batch", &SIZES)?,
             batch_duration: make.histogram("batch_duration_seconds", "From planning to checkpoint", &SECONDS)?,
             stage_duration: make.histograms("stage_duration_seconds", "Time per stage", &["stage"])?,
-            lag: make.gauge(
-                "lag_seconds",
-                "Server time minus the cluster time of the last applied position",
-            )?,
-            end_to_end: make.histogram(
-                "end_to_end_seconds",
-                "From an event's wall time to its effect",
-                &SECONDS,
-            )?,
+            lag: make.gauge("lag_seconds", "Server time minus the cluster time of the last applied position")?,
+            end_to_end: make.histogram("end_to_end_seconds", "From an event's wall time to its effect", &SECONDS)?,
             checkpoint_age: make.gauge("checkpoint_age_seconds", "Time since the checkpoint was saved")?,
             checkpoint_timestamp: make.gauge("checkpoint_timestamp_seconds", "Cluster time of the checkpoint")?,
             resyncs: make.counter("resyncs_total", "Resyncs begun")?,

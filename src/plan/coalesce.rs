@@ -73,8 +73,7 @@ impl Plan {
                 self.anonymized_users.insert(id);
             }
             Reaction::ReferenceChanged { .. } => {
-                self.changed_references
-                    .extend(event.collection.map(|collection| (collection, id)));
+                self.changed_references.extend(event.collection.map(|collection| (collection, id)));
             }
             Reaction::Nothing
             | Reaction::ReferenceDeleted
@@ -102,22 +101,16 @@ impl Plan {
     /// True when nothing has to be read or written for this batch.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self
-            == Self {
-                canary: self.canary,
-                ..Self::default()
-            }
+        *self == Self { canary: self.canary, ..Self::default() }
     }
 
     /// The collections whose documents changed without saying which: see `shrunk_references`.
     #[must_use]
     pub fn touches_everything(&self) -> bool {
         !self.shrunk_references.is_empty()
-            || self.dropped_sources.iter().any(|source| {
-                matches!(
-                    source,
-                    Collection::Cfas | Collection::RomeSheets | Collection::Engagements
-                )
-            })
+            || self
+                .dropped_sources
+                .iter()
+                .any(|source| matches!(source, Collection::Cfas | Collection::RomeSheets | Collection::Engagements))
     }
 }

@@ -58,10 +58,7 @@ pub fn react(event: &Event) -> Reaction {
         (Collection::AnonymizedRecruiters, _) => Reaction::AnonymizeRecruiter,
         (Collection::Users, Operation::Delete) => Reaction::AnonymizeUser,
         (Collection::Users, Operation::Update) => user_update(&event.paths),
-        (Collection::Users, _) => Reaction::UserChanged {
-            status: false,
-            contact: true,
-        },
+        (Collection::Users, _) => Reaction::UserChanged { status: false, contact: true },
         (Collection::AnonymizedUsers, Operation::Delete) => Reaction::Nothing,
         (Collection::AnonymizedUsers, _) => Reaction::AnonymizeUser,
         (Collection::Cfas | Collection::RomeSheets | Collection::Engagements, Operation::Delete) => {

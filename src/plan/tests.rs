@@ -124,7 +124,12 @@ enum Offer {
     Cancelled,
 }
 
-fn apply(plan: &Plan, present: &BTreeSet<ObjectId>, copied: &BTreeSet<ObjectId>, offers: &mut BTreeMap<ObjectId, Offer>) {
+fn apply(
+    plan: &Plan,
+    present: &BTreeSet<ObjectId>,
+    copied: &BTreeSet<ObjectId>,
+    offers: &mut BTreeMap<ObjectId, Offer>,
+) {
     let written = |offers: &BTreeMap<ObjectId, Offer>, id| offers.contains_key(id);
     for id in plan.anonymized_recruiters.keys().filter(|id| copied.contains(*id)) {
         if written(offers, id) {

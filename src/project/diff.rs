@@ -51,10 +51,7 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> Change {
 
 /// The names of the fields that differ, for reports that must not show values.
 pub fn names(fields: &RawDocument) -> impl Iterator<Item = &str> {
-    fields
-        .iter()
-        .flatten()
-        .map(|(name, _): (_, RawBsonRef<'_>)| name.as_str())
+    fields.iter().flatten().map(|(name, _): (_, RawBsonRef<'_>)| name.as_str())
 }
 
 #[cfg(test)]
@@ -70,16 +67,8 @@ mod tests {
         for (number, name) in (0_i32..).zip(WRITTEN) {
             fields.append(name, number);
         }
-        let status_change = StatusChange {
-            reason: String::new(),
-            date: DateTime::from_millis(0),
-        };
-        Offer {
-            id: ObjectId::new(),
-            fields,
-            status: OfferStatus::Active,
-            status_change,
-        }
+        let status_change = StatusChange { reason: String::new(), date: DateTime::from_millis(0) };
+        Offer { id: ObjectId::new(), fields, status: OfferStatus::Active, status_change }
     }
 
     #[test]

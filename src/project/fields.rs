@@ -66,13 +66,8 @@ pub const WRITTEN: [&CStr; 55] = [
 ];
 
 /// The place of each written field in [`WRITTEN`].
-static PLACES: LazyLock<HashMap<&'static str, usize>> = LazyLock::new(|| {
-    WRITTEN
-        .iter()
-        .enumerate()
-        .map(|(place, name)| (name.as_str(), place))
-        .collect()
-});
+static PLACES: LazyLock<HashMap<&'static str, usize>> =
+    LazyLock::new(|| WRITTEN.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect());
 
 /// The place of `name` in [`WRITTEN`]; `None` for fields that other processes own.
 pub(super) fn place(name: &str) -> Option<usize> {
@@ -83,11 +78,7 @@ pub(super) fn place(name: &str) -> Option<usize> {
 /// never overwritten (spec 02).
 pub static ON_INSERT: LazyLock<RawDocumentBuf> = LazyLock::new(|| {
     let mut fields = RawDocumentBuf::new();
-    for counter in [
-        cstr!("stats_detail_view"),
-        cstr!("stats_search_view"),
-        cstr!("stats_postuler"),
-    ] {
+    for counter in [cstr!("stats_detail_view"), cstr!("stats_search_view"), cstr!("stats_postuler")] {
         fields.append(counter, 0_i32);
     }
     fields.append(cstr!("offer_status_history"), RawBson::Array(RawArrayBuf::new()));

@@ -60,14 +60,8 @@ pub fn project(
     offer.set(cstr!("partner_label"), settings.partner_label.as_str());
     offer.set(cstr!("partner_job_id"), hex.as_str());
     offer.set(cstr!("created_at"), created_at);
-    offer.set(
-        cstr!("updated_at"),
-        job.job_update_date.or(recruiter.updated_at).unwrap_or(created_at),
-    );
-    offer.set(
-        cstr!("is_delegated"),
-        recruiter.is_delegated.unwrap_or(RawBsonRef::Boolean(false)),
-    );
+    offer.set(cstr!("updated_at"), job.job_update_date.or(recruiter.updated_at).unwrap_or(created_at));
+    offer.set(cstr!("is_delegated"), recruiter.is_delegated.unwrap_or(RawBsonRef::Boolean(false)));
     offer.put(cstr!("job_status_comment"), value::non_empty(job.job_status_comment));
     let delegation_count = job.job_delegation_count.filter(|count| !value::is_zero(*count));
     offer.put(cstr!("job_delegation_count"), delegation_count);
@@ -80,26 +74,16 @@ pub fn project(
     offer.put(cstr!("offer_creation"), job.job_creation_date);
     offer.put(cstr!("offer_expiration"), job.job_expiration_date);
     offer.set(cstr!("offer_status"), status.as_str());
-    offer.set(
-        cstr!("offer_opening_count"),
-        job.job_count.unwrap_or(RawBsonRef::Int32(1)),
-    );
+    offer.set(cstr!("offer_opening_count"), job.job_count.unwrap_or(RawBsonRef::Int32(1)));
     offer.set(cstr!("lba_url"), public_url(settings, &hex, title).as_str());
     put_cfa(&mut offer, &contact);
     put_follow_up(&mut offer, recruiter, job);
 
-    let reason = value::text(job.job_status_comment)
-        .unwrap_or("changed in recruiter")
-        .to_owned();
+    let reason = value::text(job.job_status_comment).unwrap_or("changed in recruiter").to_owned();
     let date = value::later_date(job.job_update_date, recruiter.updated_at)
         .or(created_at.as_datetime())
         .unwrap_or_else(|| id.timestamp());
-    Ok(Offer {
-        id,
-        fields: offer.0,
-        status,
-        status_change: StatusChange { reason, date },
-    })
+    Ok(Offer { id, fields: offer.0, status, status_change: StatusChange { reason, date } })
 }
 
 fn put_contract(offer: &mut Fields, job: &JobFields<'_>, references: &References) {
@@ -151,21 +135,12 @@ fn put_description<'a>(
     let own = value::object(job.competences_rome);
     let sheet = value::object(of_sheet(|rome| &rome.competences));
     offer.set(cstr!("offer_desired_skills"), &skills::desired(own, sheet));
-    offer.set(
-        cstr!("offer_to_be_acquired_skills"),
-        &skills::by_category("savoir_faire", own, sheet),
-    );
-    offer.set(
-        cstr!("offer_to_be_acquired_knowledge"),
-        &skills::by_category("savoirs", own, sheet),
-    );
+    offer.set(cstr!("offer_to_be_acquired_skills"), &skills::by_category("savoir_faire", own, sheet));
+    offer.set(cstr!("offer_to_be_acquired_knowledge"), &skills::by_category("savoirs", own, sheet));
     let access = value::non_empty(of_sheet(|rome| &rome.acces_metier));
     offer.set(cstr!("offer_access_conditions"), &list(access));
-    let title = job
-        .offer_title_custom
-        .or(job.rome_appellation_label)
-        .or(job.rome_label)
-        .unwrap_or(RawBsonRef::String("Offre"));
+    let title =
+        job.offer_title_custom.or(job.rome_appellation_label).or(job.rome_label).unwrap_or(RawBsonRef::String("Offre"));
     offer.set(cstr!("offer_title"), title);
     match job.rome_code {
         Some(RawBsonRef::String(code)) => offer.set(cstr!("offer_rome_codes"), &list([code])),
@@ -173,21 +148,13 @@ fn put_description<'a>(
     }
     offer.put(cstr!("offer_rome_appellation"), job.rome_appellation_label);
     let description = job.job_description.or(of_sheet(|rome| &rome.definition));
-    offer.set(
-        cstr!("offer_description"),
-        description.unwrap_or(RawBsonRef::String("")),
-    );
+    offer.set(cstr!("offer_description"), description.unwrap_or(RawBsonRef::String("")));
     title.as_str()
 }
 
 fn put_cfa(offer: &mut Fields, contact: &Contact<'_>) {
     let of_cfa = |field: fn(&Cfa) -> &Option<RawBson>| {
-        value::non_empty(
-            contact
-                .cfa
-                .and_then(|cfa| field(cfa).as_ref())
-                .map(RawBson::as_raw_bson_ref),
-        )
+        value::non_empty(contact.cfa.and_then(|cfa| field(cfa).as_ref()).map(RawBson::as_raw_bson_ref))
     };
     offer.put(cstr!("cfa_siret"), of_cfa(|cfa| &cfa.siret));
     offer.put(cstr!("cfa_legal_name"), of_cfa(|cfa| &cfa.raison_sociale));
@@ -207,10 +174,7 @@ fn put_follow_up(offer: &mut Fields, recruiter: &RecruiterFields<'_>, job: &JobF
     offer.put(cstr!("relance_mail_expiration_J7"), job.relance_mail_expiration_j7);
     offer.put(cstr!("relance_mail_expiration_J1"), job.relance_mail_expiration_j1);
     offer.put(cstr!("job_last_prolongation_date"), job.job_last_prolongation_date);
-    offer.set(
-        cstr!("job_prolongation_count"),
-        job.job_prolongation_count.unwrap_or(RawBsonRef::Int32(0)),
-    );
+    offer.set(cstr!("job_prolongation_count"), job.job_prolongation_count.unwrap_or(RawBsonRef::Int32(0)));
     offer.put(cstr!("mer_sent"), job.mer_sent);
 }
 
@@ -267,12 +231,7 @@ fn put_target_diploma(offer: &mut Fields, label: Option<RawBsonRef<'_>>) {
 
 fn public_url(settings: &ProjectionSettings, hex: &str, title: Option<&str>) -> String {
     let title = title.filter(|title| !title.is_empty()).unwrap_or("offre");
-    format!(
-        "{}/emploi/{}/{hex}/{}",
-        settings.public_url,
-        settings.offer_type,
-        slug(title)
-    )
+    format!("{}/emploi/{}/{hex}/{}", settings.public_url, settings.offer_type, slug(title))
 }
 
 fn list<'a, T: Into<RawBsonRef<'a>>>(values: impl IntoIterator<Item = T>) -> RawArrayBuf {
@@ -300,11 +259,7 @@ impl<'a> Contact<'a> {
         };
         if references.user_is_anonymized {
             let email = Some(RawBsonRef::String(&settings.anonymized_email));
-            return Ok(Self {
-                email,
-                phone: None,
-                cfa,
-            });
+            return Ok(Self { email, phone: None, cfa });
         }
         if cfa.is_some() {
             let user = references.user.as_deref().ok_or(Reason::MissingCfaUser)?;
@@ -315,11 +270,7 @@ impl<'a> Contact<'a> {
         if recruiter.is_delegated == Some(RawBsonRef::Boolean(true)) {
             return Ok(Self::default());
         }
-        Ok(Self {
-            email: recruiter.email,
-            phone: recruiter.phone,
-            cfa: None,
-        })
+        Ok(Self { email: recruiter.email, phone: recruiter.phone, cfa: None })
     }
 }
 
@@ -369,36 +320,13 @@ mod tests {
     #[test]
     fn a_delegated_job_carries_the_contact_of_the_cfa_user_and_waits_for_what_is_missing() {
         let recruiter = rawdoc! { "is_delegated": true, "cfa_delegated_siret": "1", "email": "recruiter" };
-        let cfa = Some(
-            Cfa {
-                siret: Some("1".into()),
-                ..Cfa::default()
-            }
-            .into(),
-        );
-        let user = Some(
-            crate::model::User {
-                email: Some("user".into()),
-                phone: Some("".into()),
-            }
-            .into(),
-        );
+        let cfa = Some(Cfa { siret: Some("1".into()), ..Cfa::default() }.into());
+        let user = Some(crate::model::User { email: Some("user".into()), phone: Some("".into()) }.into());
         let none = References::default();
         assert_eq!(projected(&recruiter, &none), Err(Reason::MissingCfa));
-        let without_user = References {
-            cfa: cfa.clone(),
-            ..References::default()
-        };
+        let without_user = References { cfa: cfa.clone(), ..References::default() };
         assert_eq!(projected(&recruiter, &without_user), Err(Reason::MissingCfaUser));
-        let offer = projected(
-            &recruiter,
-            &References {
-                cfa,
-                user,
-                ..References::default()
-            },
-        )
-        .unwrap();
+        let offer = projected(&recruiter, &References { cfa, user, ..References::default() }).unwrap();
         assert_eq!(offer.get_str("apply_email").unwrap(), "user");
         assert_eq!(offer.get_str("cfa_apply_email").unwrap(), "user");
         assert_eq!(offer.get_str("apply_phone").unwrap(), "");
@@ -416,10 +344,7 @@ mod tests {
 
     #[test]
     fn an_anonymised_user_never_shows_even_when_the_recruiter_still_carries_the_contact() {
-        let references = References {
-            user_is_anonymized: true,
-            ..References::default()
-        };
+        let references = References { user_is_anonymized: true, ..References::default() };
         let offer = projected(&rawdoc! { "email": "recruiter", "phone": "1" }, &references).unwrap();
         assert_eq!(offer.get_str("apply_email").unwrap(), "anonymized@example.com");
         assert_eq!(offer.get("apply_phone").unwrap(), Some(RawBsonRef::Null));
@@ -429,9 +354,7 @@ mod tests {
     #[test]
     fn a_point_needs_two_numbers_in_range() {
         assert!(point("48.85, 2.35").is_some());
-        for text in [
-            "", "48.85", "48.85,", "a,b", "91,2", "48,181", "NaN,2", "inf,2", "1,2,3",
-        ] {
+        for text in ["", "48.85", "48.85,", "a,b", "91,2", "48,181", "NaN,2", "inf,2", "1,2,3"] {
             assert_eq!(point(text), None, "{text}");
         }
     }

@@ -51,11 +51,7 @@ fn elements<'a>(
 }
 
 fn documents(list: Option<RawBsonRef<'_>>) -> impl Iterator<Item = &RawDocument> {
-    value::list(list)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(RawBsonRef::as_document)
+    value::list(list).into_iter().flatten().flatten().filter_map(RawBsonRef::as_document)
 }
 
 #[cfg(test)]
@@ -65,9 +61,7 @@ mod tests {
     use super::*;
 
     fn texts(list: &RawArrayBuf) -> Vec<String> {
-        list.into_iter()
-            .map(|label| label.unwrap().as_str().unwrap().to_owned())
-            .collect()
+        list.into_iter().map(|label| label.unwrap().as_str().unwrap().to_owned()).collect()
     }
 
     #[test]

@@ -40,13 +40,7 @@ mod tests {
                 assert_eq!(status(recruiter, job), Ok(OfferStatus::Cancelled), "{job}");
             }
         }
-        for recruiter in [
-            "Archivé",
-            "ARCHIVE",
-            "En attente de validation",
-            "EN_ATTENTE_VALIDATION",
-            "?",
-        ] {
+        for recruiter in ["Archivé", "ARCHIVE", "En attente de validation", "EN_ATTENTE_VALIDATION", "?"] {
             for job in ["Active", "Pourvue", "Annulée", "?"] {
                 assert_eq!(status(recruiter, job), Ok(OfferStatus::Cancelled), "{recruiter} {job}");
             }
@@ -58,10 +52,7 @@ mod tests {
         assert_eq!(status("Actif", "Statut inconnu"), Err(Reason::UnknownJobStatus));
         let actif = Some(RawBsonRef::String("Actif"));
         assert_eq!(offer_status(actif, None), Err(Reason::UnknownJobStatus));
-        assert_eq!(
-            offer_status(actif, Some(RawBsonRef::Int32(1))),
-            Err(Reason::UnknownJobStatus)
-        );
+        assert_eq!(offer_status(actif, Some(RawBsonRef::Int32(1))), Err(Reason::UnknownJobStatus));
         assert_eq!(offer_status(None, None), Ok(OfferStatus::Cancelled));
     }
 }

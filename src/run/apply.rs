@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bson::{DateTime, RawBsonRef, doc, oid::ObjectId};
 
 use super::follow;
-use super::portion::{GoneJob, Portion, Stages};
+use super::gone::GoneJob;
+use super::portion::{Portion, Stages};
 use crate::error::Failure;
 use crate::fetch::recruiters::Recruiters;
 use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
@@ -29,10 +30,7 @@ impl Apply {
     /// Works on the database of `stages`.
     #[must_use]
     pub fn new(stages: Stages) -> Self {
-        Self {
-            recruiters: Recruiters::new(&stages.database),
-            stages,
-        }
+        Self { recruiters: Recruiters::new(&stages.database), stages }
     }
 
     /// Carries out one plan.
@@ -94,11 +92,7 @@ impl Apply {
         let mut rest = ids.as_slice();
         let mut read = self.recruiters.read_next(&mut rest).await?;
         while let Some(batches) = read {
-            let portion = self.stages.portion(Portion {
-                touches,
-                batches: &batches,
-                place,
-            });
+            let portion = self.stages.portion(Portion { touches, batches: &batches, place });
             let (more, next) = futures::try_join!(portion, self.recruiters.read_next(&mut rest))?;
             again.extend(more);
             read = next;
@@ -133,21 +127,10 @@ impl Apply {
         let holders = links::holders(&self.stages.database, &all).await?;
         let mut gone = Vec::new();
         for (recruiter, date) in recruiters {
-            let held_by_another = |job: &ObjectId| {
-                holders
-                    .get(job)
-                    .is_some_and(|holders| holders.iter().any(|id| id != recruiter))
-            };
-            let jobs = jobs
-                .get(recruiter)
-                .into_iter()
-                .flatten()
-                .filter(|job| !held_by_another(job));
-            gone.extend(jobs.map(|job| GoneJob {
-                recruiter: *recruiter,
-                job: *job,
-                date: *date,
-            }));
+            let held_by_another =
+                |job: &ObjectId| holders.get(job).is_some_and(|holders| holders.iter().any(|id| id != recruiter));
+            let jobs = jobs.get(recruiter).into_iter().flatten().filter(|job| !held_by_another(job));
+            gone.extend(jobs.map(|job| GoneJob { recruiter: *recruiter, job: *job, date: *date }));
         }
         self.stages.anonymize(&gone, place).await.map(drop)
     }
@@ -172,7 +155,8 @@ impl Apply {
         let outcome = command::update(&stages.database, OFFERS, statements).await?;
         stages.metrics.offers_anonymized.inc_by(outcome.changed);
         // Which recruiter it was is not known here; the offer stands for it in the letter's address.
-        let gone: Vec<GoneJob> = offers.into_iter().map(|job| GoneJob { recruiter: job, job, date: place.wall_time }).collect();
+        let gone: Vec<GoneJob> =
+            offers.into_iter().map(|job| GoneJob { recruiter: job, job, date: place.wall_time }).collect();
         stages.write_refused(&outcome.refused, &gone, place).await.map(drop)
     }
 
@@ -182,22 +166,12 @@ impl Apply {
         recruiters: &[ObjectId],
     ) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
         let anonymized = raw(&self.stages.database, Watched::AnonymizedRecruiters.name());
-        let batches = find(
-            &anonymized,
-            doc! { "_id": { "$in": recruiters } },
-            doc! { "jobs._id": 1 },
-        )
-        .await?;
+        let batches = find(&anonymized, doc! { "_id": { "$in": recruiters } }, doc! { "jobs._id": 1 }).await?;
         let mut jobs = BTreeMap::new();
         for document in documents(&batches) {
             let document = document?;
-            let held = value::list(value::field(document, "jobs"))
-                .into_iter()
-                .flatten()
-                .flatten();
-            let ids = held
-                .filter_map(RawBsonRef::as_document)
-                .filter_map(|job| job.get_object_id("_id").ok());
+            let held = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
+            let ids = held.filter_map(RawBsonRef::as_document).filter_map(|job| job.get_object_id("_id").ok());
             if let Ok(recruiter) = document.get_object_id("_id") {
                 jobs.insert(recruiter, ids.collect());
             }
@@ -219,9 +193,7 @@ impl Apply {
         let anonymized = self.anonymized_jobs(&gone).await?;
         let jobs: BTreeSet<ObjectId> = links.values().chain(anonymized.values()).flatten().copied().collect();
         let mut holders = links::holders(&database, &jobs).await?;
-        holders
-            .values_mut()
-            .for_each(|holders| holders.retain(|holder| !gone.contains(holder)));
+        holders.values_mut().for_each(|holders| holders.retain(|holder| !gone.contains(holder)));
         holders.retain(|_, holders| !holders.is_empty());
 
         let (mut to_anonymize, mut to_cancel) = (Vec::new(), Vec::new());
@@ -229,11 +201,7 @@ impl Apply {
             let copy = anonymized.get(recruiter);
             let jobs = links.get(recruiter).into_iter().chain(copy).flatten();
             let jobs = jobs.filter(|job| !holders.contains_key(job));
-            let jobs = jobs.map(|job| GoneJob {
-                recruiter: *recruiter,
-                job: *job,
-                date: *date,
-            });
+            let jobs = jobs.map(|job| GoneJob { recruiter: *recruiter, job: *job, date: *date });
             match copy {
                 Some(_) => to_anonymize.extend(jobs),
                 None => to_cancel.extend(jobs),
@@ -242,11 +210,8 @@ impl Apply {
         let mut refused = self.stages.anonymize(&to_anonymize, place).await?;
         refused.extend(self.stages.cancel(&to_cancel, place).await?);
         // Their offers may stand as the deleted recruiter had them.
-        let holders: BTreeMap<ObjectId, Touch> = holders
-            .into_values()
-            .flatten()
-            .map(|holder| (holder, Touch::All))
-            .collect();
+        let holders: BTreeMap<ObjectId, Touch> =
+            holders.into_values().flatten().map(|holder| (holder, Touch::All)).collect();
         self.touch(&holders, place).await?;
         let letters = gone.iter().flat_map(|id| self.stages.dead_letters.of_recruiter(*id));
         let letters = letters.filter(|letter| !refused.contains(letter)).collect();
@@ -276,7 +241,5 @@ pub type Dated = BTreeMap<ObjectId, DateTime>;
 
 fn portions(all: &Dated) -> Vec<Dated> {
     let all: Vec<(ObjectId, DateTime)> = all.iter().map(|(id, date)| (*id, *date)).collect();
-    all.chunks(IDS_PER_READ)
-        .map(|portion| portion.iter().copied().collect())
-        .collect()
+    all.chunks(IDS_PER_READ).map(|portion| portion.iter().copied().collect()).collect()
 }

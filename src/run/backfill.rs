@@ -45,11 +45,7 @@ pub async fn backfill(app: App, arguments: BackfillArguments) -> Result<Exit, Re
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, crate::app::signals(group.stop.clone()));
-    let work = Backfill {
-        app,
-        arguments,
-        stop: group.stop.clone(),
-    };
+    let work = Backfill { app, arguments, stop: group.stop.clone() };
     if work.arguments.dry_run {
         let done = work.rehearse().await;
         group.stop.cancel();
@@ -79,9 +75,7 @@ impl Backfill {
             super::start::prepare(database).await?;
             return Ok(lease);
         }
-        let holder = lease::current(database)
-            .await?
-            .map_or_else(|| "another process".to_owned(), |holder| holder.name);
+        let holder = lease::current(database).await?.map_or_else(|| "another process".to_owned(), |holder| holder.name);
         Err(Refusal::new(
             Exit::Found,
             format!(
@@ -98,31 +92,21 @@ impl Backfill {
         let done = self.walk(&mut apply, Progress::default(), || true).await?;
         let rehearsal = apply.stages.rehearsal.take().unwrap_or_default();
         self.print_rehearsal(&done, &rehearsal);
-        Ok(if self.stop.is_cancelled() {
-            Exit::Interrupted
-        } else {
-            Exit::Done
-        })
+        Ok(if self.stop.is_cancelled() { Exit::Interrupted } else { Exit::Done })
     }
 
     async fn all(&self, may_write: impl Fn() -> bool) -> Result<Exit, Refusal> {
         let mut apply = Apply::new(lead::stages(&self.app).await?);
         let resumed = self.load().await?;
         if resumed.after.is_some() {
-            tracing::info!(
-                recruiters = resumed.recruiters,
-                "going on where an earlier backfill was stopped"
-            );
+            tracing::info!(recruiters = resumed.recruiters, "going on where an earlier backfill was stopped");
         }
         let done = self.walk(&mut apply, resumed, may_write).await?;
         if self.stop.is_cancelled() {
             tracing::info!("interrupted; started again, it goes on from here");
             return Ok(Exit::Interrupted);
         }
-        raw(&self.app.database, STATE)
-            .delete_one(doc! { "_id": "backfill" })
-            .await
-            .map_err(Failure::Write)?;
+        raw(&self.app.database, STATE).delete_one(doc! { "_id": "backfill" }).await.map_err(Failure::Write)?;
         self.print(&done);
         Ok(Exit::Done)
     }
@@ -173,18 +157,10 @@ impl Backfill {
             return Ok(None);
         };
         let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
-        apply
-            .stages
-            .metrics
-            .touches
-            .with_label_values(&["backfill"])
-            .inc_by(touches.len() as u64);
+        apply.stages.metrics.touches.with_label_values(&["backfill"]).inc_by(touches.len() as u64);
         apply.touch(&touches, &Place::of_scan(began, clock::now())).await?;
         apply.stages.count_dead_letters();
-        let next = Progress {
-            after: Some(*last),
-            recruiters: progress.recruiters + ids.len() as u64,
-        };
+        let next = Progress { after: Some(*last), recruiters: progress.recruiters + ids.len() as u64 };
         if apply.stages.rehearsal.is_none() {
             self.store(&next).await?;
         }
@@ -193,19 +169,13 @@ impl Backfill {
 
     /// What distinguishes this backfill from one with other arguments.
     fn scope(&self) -> String {
-        let recruiter = self
-            .arguments
-            .recruiter
-            .map_or_else(|| "all".to_owned(), |id| id.to_hex());
+        let recruiter = self.arguments.recruiter.map_or_else(|| "all".to_owned(), |id| id.to_hex());
         format!("{recruiter}, active only: {}", self.arguments.active_only)
     }
 
     async fn load(&self) -> Result<Progress, Failure> {
         let filter = doc! { "_id": "backfill", "scope": self.scope() };
-        let stored = raw(&self.app.database, STATE)
-            .find_one(filter)
-            .await
-            .map_err(Failure::Read)?;
+        let stored = raw(&self.app.database, STATE).find_one(filter).await.map_err(Failure::Read)?;
         Ok(stored.map_or_else(Progress::default, |stored| Progress {
             after: stored.get_object_id("after").ok(),
             recruiters: stored.get_i64("recruiters").map_or(0, i64::unsigned_abs),
@@ -224,10 +194,7 @@ impl Backfill {
             return Ok(ProgressBar::hidden());
         }
         let recruiters = raw(&self.app.database, Collection::Recruiters.name());
-        let total = recruiters
-            .count_documents(filter.clone())
-            .await
-            .map_err(Failure::Read)?;
+        let total = recruiters.count_documents(filter.clone()).await.map_err(Failure::Read)?;
         let bar = ProgressBar::new(total);
         let template = "{bar:40} {pos}/{len} recruiters, {per_sec}, {eta} left";
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -263,11 +230,8 @@ impl Backfill {
 
     #[expect(clippy::print_stdout, reason = "what the command is asked for")]
     fn print_rehearsal(&self, done: &Progress, rehearsal: &Rehearsal) {
-        let dead: BTreeMap<&str, u64> = rehearsal
-            .dead_letters
-            .iter()
-            .map(|(reason, count)| (reason.as_str(), *count))
-            .collect();
+        let dead: BTreeMap<&str, u64> =
+            rehearsal.dead_letters.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
         if self.arguments.json {
             let report = json!({
                 "dry_run": true, "recruiters": done.recruiters, "created": rehearsal.created,
@@ -281,20 +245,14 @@ impl Backfill {
             "dry run: {} recruiters; {} offers would be created, {} changed, {} stand as they are; {} jobs are gone",
             done.recruiters, rehearsal.created, rehearsal.changed, rehearsal.unchanged, rehearsal.jobs_gone
         );
-        rehearsal
-            .fields
-            .iter()
-            .for_each(|(field, count)| println!("  {field}: {count}"));
-        dead.iter()
-            .for_each(|(reason, count)| println!("  dead letters, {reason}: {count}"));
+        rehearsal.fields.iter().for_each(|(field, count)| println!("  {field}: {count}"));
+        dead.iter().for_each(|(reason, count)| println!("  dead letters, {reason}: {count}"));
     }
 }
 
 async fn store(database: &Database, fields: Document) -> Result<(), Failure> {
     let state = raw(database, STATE);
-    let update = state
-        .update_one(doc! { "_id": "backfill" }, doc! { "$set": fields })
-        .upsert(true);
+    let update = state.update_one(doc! { "_id": "backfill" }, doc! { "$set": fields }).upsert(true);
     update.await.map_err(Failure::Write)?;
     Ok(())
 }

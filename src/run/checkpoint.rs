@@ -92,17 +92,13 @@ impl Checkpoints {
             wall_time: applied.wall_time,
             term: self.term,
             fingerprint: self.fingerprint.clone(),
-            events: self
-                .events
-                .saturating_add(i64::try_from(applied.events).unwrap_or(i64::MAX)),
+            events: self.events.saturating_add(i64::try_from(applied.events).unwrap_or(i64::MAX)),
             updated_at: clock::now(),
         };
         self.store.save(&checkpoint).await?;
         self.events = checkpoint.events;
         self.saved_at = Some(clock::instant());
-        self.metrics
-            .checkpoint_timestamp
-            .set(f64::from(checkpoint.cluster_time.time));
+        self.metrics.checkpoint_timestamp.set(f64::from(checkpoint.cluster_time.time));
         if is_due(self.remembered_at, self.settings.history_interval) {
             self.store.remember(&checkpoint, self.settings.history_keep).await?;
             self.remembered_at = Some(clock::instant());
@@ -113,9 +109,7 @@ impl Checkpoints {
     /// Takes note of events for the old worker's tokens.
     pub fn note(&mut self, events: &[Event]) {
         for event in events {
-            let collection = event
-                .collection
-                .filter(|collection| OLD_WORKER_COLLECTIONS.contains(collection));
+            let collection = event.collection.filter(|collection| OLD_WORKER_COLLECTIONS.contains(collection));
             if let Some(collection) = collection {
                 self.unsaved_tokens.insert(collection, event.token.clone());
             }

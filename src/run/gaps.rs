@@ -25,11 +25,7 @@ pub async fn open(
     let update = doc! { "$setOnInsert": {
         "_id": ObjectId::new(), "cause": cause, "state": "open", "opened_at": now,
     } };
-    raw(database, GAPS)
-        .update_one(filter, update)
-        .upsert(true)
-        .await
-        .map_err(Failure::Write)?;
+    raw(database, GAPS).update_one(filter, update).upsert(true).await.map_err(Failure::Write)?;
     Ok(())
 }
 
@@ -40,9 +36,6 @@ pub async fn open(
 pub async fn repair(database: &Database, resync_began: DateTime, now: DateTime) -> Result<(), Failure> {
     let filter = doc! { "state": "open", "opened_at": { "$lte": resync_began } };
     let update = doc! { "$set": { "state": "repaired", "repaired_at": now } };
-    raw(database, GAPS)
-        .update_many(filter, update)
-        .await
-        .map_err(Failure::Write)?;
+    raw(database, GAPS).update_many(filter, update).await.map_err(Failure::Write)?;
     Ok(())
 }

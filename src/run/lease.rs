@@ -77,7 +77,8 @@ impl Lease {
         if lease.get_str("holder").is_ok_and(|taken_by| taken_by != holder) {
             return Ok(None);
         }
-        let term = lease.get_i64("term").map_err(|_| Failure::OwnDocument { collection: STATE, field: "lease.term" })?;
+        let term =
+            lease.get_i64("term").map_err(|_| Failure::OwnDocument { collection: STATE, field: "lease.term" })?;
         let valid_until = asked + duration;
         Ok(Some(Self { collection, holder: holder.to_owned(), duration, term, valid_until }))
     }
@@ -89,11 +90,7 @@ impl Lease {
     pub async fn renew(&mut self) -> Result<(), Failure> {
         let asked = clock::instant();
         let update = vec![doc! { "$set": { "expires_at": expiry(self.duration) } }];
-        let result = self
-            .collection
-            .update_one(self.mine(), update)
-            .await
-            .map_err(Failure::Write)?;
+        let result = self.collection.update_one(self.mine(), update).await.map_err(Failure::Write)?;
         if result.matched_count == 0 {
             return Err(Failure::LeaseLost);
         }
@@ -107,10 +104,7 @@ impl Lease {
     /// [`Failure::Write`]; the lease then ends by itself.
     pub async fn release(&self) -> Result<(), Failure> {
         let update = vec![doc! { "$set": { "expires_at": "$$NOW" } }];
-        self.collection
-            .update_one(self.mine(), update)
-            .await
-            .map_err(Failure::Write)?;
+        self.collection.update_one(self.mine(), update).await.map_err(Failure::Write)?;
         Ok(())
     }
 

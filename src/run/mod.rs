@@ -6,6 +6,7 @@ pub mod backfill;
 pub mod checkpoint;
 pub mod follow;
 pub mod gaps;
+pub mod gone;
 pub mod lead;
 pub mod lease;
 pub mod pipeline;

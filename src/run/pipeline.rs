@@ -202,8 +202,7 @@ impl Pipeline {
             return Err(failure);
         }
         metrics.retries.inc();
-        self.health
-            .trouble(Part::Pipeline, &failure, directive == Directive::RetryUnready);
+        self.health.trouble(Part::Pipeline, &failure, directive == Directive::RetryUnready);
         let delay = delays.next_delay();
         warn!(error = %failure, advice = failure.advice(), delay_ms = delay.as_millis(), "tried again");
         tokio::select! {
@@ -263,12 +262,7 @@ impl Pipeline {
         let Incoming::Gap { from, to, cause } = gap else {
             return Ok(());
         };
-        error!(
-            cause,
-            from = from.time,
-            to = to.time,
-            "the history of the stream is lost between these times"
-        );
+        error!(cause, from = from.time, to = to.time, "the history of the stream is lost between these times");
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let database = self.apply.stages.database.clone();
         while let Err(failure) = gaps::open(&database, (from, to), &cause, clock::now()).await {
@@ -285,21 +279,12 @@ impl Pipeline {
         let metrics = &self.apply.stages.metrics;
         for event in events {
             let collection = event.collection.map_or("", Collection::name);
-            metrics
-                .events
-                .with_label_values(&[collection, event.operation.name()])
-                .inc();
+            metrics.events.with_label_values(&[collection, event.operation.name()]).inc();
         }
-        metrics
-            .touches
-            .with_label_values(&["stream"])
-            .inc_by(plan.touches.len() as u64);
+        metrics.touches.with_label_values(&["stream"]).inc_by(plan.touches.len() as u64);
         metrics.batch_events.observe(events.len() as f64);
         for collection in &plan.dropped_sources {
-            error!(
-                collection = collection.name(),
-                "a watched collection was dropped or renamed"
-            );
+            error!(collection = collection.name(), "a watched collection was dropped or renamed");
         }
         debug!(
             events = events.len(),

@@ -5,10 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
+use bson::{Bson, Document, doc, oid::ObjectId};
 use mongodb::Database;
 use mongodb::raw_batch_cursor::RawBatch;
 
+use super::gone::GoneJob;
 use super::rehearsal::Rehearsal;
 use crate::error::Failure;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches};
@@ -21,7 +22,6 @@ use crate::plan::Touch;
 use crate::project::diff::{Change, compare};
 use crate::project::{ProjectionSettings, WRITTEN, project};
 use crate::source::OFFERS;
-use crate::write::anonymize;
 use crate::write::command::{self, Refused};
 use crate::write::dead_letters::{Address, DeadLetters, Letter, Place};
 use crate::write::links::Jobs;
@@ -55,17 +55,6 @@ pub struct Portion<'a> {
     pub place: &'a Place,
 }
 
-/// A job whose recruiter lost it or is gone.
-#[derive(Debug, Clone, Copy)]
-pub struct GoneJob {
-    /// The recruiter that held it.
-    pub recruiter: ObjectId,
-    /// The job.
-    pub job: ObjectId,
-    /// When, for the history of its offer.
-    pub date: DateTime,
-}
-
 /// A recruiter with the jobs that its touch asks for.
 struct Touched<'a> {
     recruiter: Recruiter<'a>,
@@ -95,15 +84,9 @@ impl Stages {
         let touched = self.decode(portion, &mut outcome)?;
         let timer = self.metrics.stage_duration.with_label_values(&["fetch"]).start_timer();
         let keys = keys(&touched);
-        let jobs: Vec<ObjectId> = touched
-            .iter()
-            .flat_map(|touched| touched.jobs.iter().map(|(id, _)| *id))
-            .collect();
-        let whole: Vec<ObjectId> = touched
-            .iter()
-            .filter(|touched| touched.whole)
-            .map(|touched| touched.recruiter.id)
-            .collect();
+        let jobs: Vec<ObjectId> = touched.iter().flat_map(|touched| touched.jobs.iter().map(|(id, _)| *id)).collect();
+        let whole: Vec<ObjectId> =
+            touched.iter().filter(|touched| touched.whole).map(|touched| touched.recruiter.id).collect();
         let (answers, links, standing) = futures::try_join!(
             self.references.look_up(keys),
             links::read(&self.database, &whole),
@@ -111,11 +94,7 @@ impl Stages {
         )?;
         timer.observe_duration();
 
-        let timer = self
-            .metrics
-            .stage_duration
-            .with_label_values(&["project"])
-            .start_timer();
+        let timer = self.metrics.stage_duration.with_label_values(&["project"]).start_timer();
         for touched in &touched {
             self.project(touched, &answers, &mut outcome);
         }
@@ -152,17 +131,8 @@ impl Stages {
             let Ok(recruiter) = Recruiter::read(document) else {
                 // The query found it by an ObjectId, so `_id` is readable even here.
                 if let Ok(id) = document.get_object_id("_id") {
-                    let letter = Letter {
-                        reason: Reason::Undecodable,
-                        detail: "not valid BSON".to_owned(),
-                    };
-                    outcome.letters.insert(
-                        Address {
-                            recruiter: id,
-                            job: None,
-                        },
-                        letter,
-                    );
+                    let letter = Letter { reason: Reason::Undecodable, detail: "not valid BSON".to_owned() };
+                    outcome.letters.insert(Address { recruiter: id, job: None }, letter);
                 }
                 continue;
             };
@@ -192,32 +162,17 @@ impl Stages {
         let mut jobs = Vec::with_capacity(asked.len());
         let has_address = value::non_empty(recruiter.fields.address).is_some();
         for job in &asked {
-            let address = Address {
-                recruiter: recruiter.id,
-                job: job.id,
-            };
+            let address = Address { recruiter: recruiter.id, job: job.id };
             match (job.id, job.fields()) {
                 _ if !has_address => self.metrics.jobs_skipped.with_label_values(&["no_address"]).inc(),
                 (Some(id), Ok(fields)) => jobs.push((id, fields)),
                 (None, Ok(_)) => {
                     let detail = format!("jobs.{}._id is no ObjectId", job.position);
-                    outcome.letters.insert(
-                        address,
-                        Letter {
-                            reason: Reason::InvalidJobId,
-                            detail,
-                        },
-                    );
+                    outcome.letters.insert(address, Letter { reason: Reason::InvalidJobId, detail });
                 }
                 (_, Err(_)) => {
                     let detail = format!("jobs.{} is not valid BSON", job.position);
-                    outcome.letters.insert(
-                        address,
-                        Letter {
-                            reason: Reason::Undecodable,
-                            detail,
-                        },
-                    );
+                    outcome.letters.insert(address, Letter { reason: Reason::Undecodable, detail });
                 }
             }
             outcome.looked_at.insert(address);
@@ -238,17 +193,8 @@ impl Stages {
                     outcome.offers.insert(*id, (recruiter.id, offer));
                 }
                 Err(reason) => {
-                    let address = Address {
-                        recruiter: recruiter.id,
-                        job: Some(*id),
-                    };
-                    outcome.letters.insert(
-                        address,
-                        Letter {
-                            reason,
-                            detail: String::new(),
-                        },
-                    );
+                    let address = Address { recruiter: recruiter.id, job: Some(*id) };
+                    outcome.letters.insert(address, Letter { reason, detail: String::new() });
                 }
             }
         }
@@ -266,9 +212,7 @@ impl Stages {
         }
         let unchanged = changes.iter().filter(|(_, change)| *change == Change::Nothing).count();
         let statement = |(id, change): &(ObjectId, Change)| {
-            offers
-                .get(id)
-                .and_then(|(_, offer)| statements::of_change(offer, change))
+            offers.get(id).and_then(|(_, offer)| statements::of_change(offer, change))
         };
         let statements: Vec<Statement> = changes.iter().filter_map(statement).collect();
         drop(changes);
@@ -282,28 +226,16 @@ impl Stages {
     }
 
     /// Letters for statements that the server refused.
-    fn refused(
+    pub(super) fn refused(
         &self,
         refused: &[Refused],
         recruiter_of: impl Fn(ObjectId) -> Option<ObjectId>,
     ) -> BTreeMap<Address, Letter> {
         let letter = |refused: &Refused| {
-            self.metrics
-                .write_errors
-                .with_label_values(&[&refused.code.to_string()])
-                .inc();
+            self.metrics.write_errors.with_label_values(&[&refused.code.to_string()]).inc();
             let job = refused.statement.id?;
             let detail = format!("the server refused the offer with code {}", refused.code);
-            Some((
-                Address {
-                    recruiter: recruiter_of(job)?,
-                    job: Some(job),
-                },
-                Letter {
-                    reason: refused.reason,
-                    detail,
-                },
-            ))
+            Some((Address { recruiter: recruiter_of(job)?, job: Some(job) }, Letter { reason: refused.reason, detail }))
         };
         refused.iter().filter_map(letter).collect()
     }
@@ -328,75 +260,11 @@ impl Stages {
             let recruiter = touched.recruiter.id;
             // From the document, so that a replay gives the same date.
             let date = value::later_date(touched.recruiter.fields.updated_at, None).unwrap_or(place.wall_time);
-            let lost = removed
-                .get(&recruiter)
-                .into_iter()
-                .flatten()
-                .filter(|job| !holders.contains_key(job));
-            gone.extend(lost.map(|job| GoneJob {
-                recruiter,
-                job: *job,
-                date,
-            }));
+            let lost = removed.get(&recruiter).into_iter().flatten().filter(|job| !holders.contains_key(job));
+            gone.extend(lost.map(|job| GoneJob { recruiter, job: *job, date }));
         }
         let refused = self.cancel(&gone, place).await?;
         Ok((holders.into_values().flatten().collect(), refused))
-    }
-
-    /// Cancels the offers of jobs that disappeared (spec 02). Gives back those that the server refused
-    /// to change: they have a dead letter.
-    ///
-    /// # Errors
-    /// As [`command::update`].
-    pub async fn cancel(&mut self, gone: &[GoneJob], place: &Place) -> Result<BTreeSet<Address>, Failure> {
-        if let Some(rehearsal) = &mut self.rehearsal {
-            rehearsal.jobs_gone += gone.len() as u64;
-            return Ok(BTreeSet::new());
-        }
-        let label = &self.settings.partner_label;
-        let statements = gone
-            .iter()
-            .map(|gone| statements::cancel_removed(gone.job, label, gone.date))
-            .collect();
-        let outcome = command::update(&self.database, OFFERS, statements).await?;
-        self.metrics
-            .offers_written
-            .with_label_values(&["changed"])
-            .inc_by(outcome.changed);
-        self.write_refused(&outcome.refused, gone, place).await
-    }
-
-    /// Anonymises the offers of recruiters that were (spec 03); gives back as [`Self::cancel`].
-    ///
-    /// # Errors
-    /// As [`command::update`].
-    pub async fn anonymize(&mut self, gone: &[GoneJob], place: &Place) -> Result<BTreeSet<Address>, Failure> {
-        let (label, email) = (&self.settings.partner_label, &self.settings.anonymized_email);
-        let statement = |gone: &GoneJob| anonymize::recruiter_offer(gone.job, label, email, gone.date);
-        let outcome = command::update(&self.database, OFFERS, gone.iter().map(statement).collect()).await?;
-        self.metrics.offers_anonymized.inc_by(outcome.changed);
-        self.write_refused(&outcome.refused, gone, place).await
-    }
-
-    /// Writes letters for what the server refused about these jobs; an earlier refusal of the others is over.
-    ///
-    /// # Errors
-    /// As [`command::update`].
-    pub async fn write_refused(
-        &mut self,
-        refused: &[Refused],
-        gone: &[GoneJob],
-        place: &Place,
-    ) -> Result<BTreeSet<Address>, Failure> {
-        let recruiters: HashMap<ObjectId, ObjectId> = gone.iter().map(|gone| (gone.job, gone.recruiter)).collect();
-        let letters = self.refused(refused, |job| recruiters.get(&job).copied());
-        let refused: BTreeSet<Address> = letters.keys().copied().collect();
-        let all = recruiters.into_iter().map(|(job, recruiter)| Address { recruiter, job: Some(job) });
-        let over = |address: &Address| self.dead_letters.contains_refusal(address) && !refused.contains(address);
-        let healed = all.filter(over).collect();
-        self.dead_letters.remove(&healed).await?;
-        self.dead_letters.write(letters, place).await?;
-        Ok(refused)
     }
 
     /// Brings the number of dead letters to the metrics.
@@ -410,9 +278,7 @@ impl Stages {
     async fn write_letters(&mut self, outcome: Outcome, place: &Place) -> Result<(), Failure> {
         let Outcome { letters, looked_at, .. } = outcome;
         if let Some(rehearsal) = &mut self.rehearsal {
-            letters
-                .values()
-                .for_each(|letter| *rehearsal.dead_letters.entry(letter.reason).or_default() += 1);
+            letters.values().for_each(|letter| *rehearsal.dead_letters.entry(letter.reason).or_default() += 1);
             return Ok(());
         }
         let stands = |address: &Address| self.dead_letters.contains(address) && !letters.contains_key(address);
@@ -473,10 +339,7 @@ fn met_early(
 /// The offers that stand, with the fields that the projection writes and no others: what other
 /// processes add may be large.
 async fn read_offers(database: &Database, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
-    let projection: Document = WRITTEN
-        .iter()
-        .map(|name| (name.as_str().to_owned(), Bson::Int32(1)))
-        .collect();
+    let projection: Document = WRITTEN.iter().map(|name| (name.as_str().to_owned(), Bson::Int32(1))).collect();
     let mut offers = Vec::new();
     for ids in ids.chunks(IDS_PER_READ) {
         let filter = doc! { "_id": { "$in": ids } };

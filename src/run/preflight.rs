@@ -55,10 +55,7 @@ fn refuse(message: impl Into<String>) -> Refusal {
 }
 
 async fn command(database: &Database, command: Document) -> Result<Document, Refusal> {
-    database
-        .run_command(command)
-        .await
-        .map_err(|error| connection_refusal(&error))
+    database.run_command(command).await.map_err(|error| connection_refusal(&error))
 }
 
 fn connection_refusal(error: &MongoError) -> Refusal {
@@ -75,10 +72,8 @@ fn connection_refusal(error: &MongoError) -> Refusal {
 
 /// What the service does to each collection, by the names of MongoDB's privilege actions.
 fn needed() -> Vec<(&'static str, Vec<&'static str>)> {
-    let mut needed: Vec<(&str, Vec<&str>)> = Watched::ALL
-        .into_iter()
-        .map(|watched| (watched.name(), vec!["find"]))
-        .collect();
+    let mut needed: Vec<(&str, Vec<&str>)> =
+        Watched::ALL.into_iter().map(|watched| (watched.name(), vec!["find"])).collect();
     needed.push((OFFERS, vec!["find", "insert", "update", "listIndexes"]));
     needed.push((links::LINKS, vec!["find", "insert", "update", "remove", "createIndex"]));
     needed.push((HISTORY_COLLECTION, vec!["find", "insert", "update", "remove", "createIndex"]));
@@ -109,16 +104,10 @@ async fn privileges(database: &Database) -> Result<(), Refusal> {
     let mut missing: Vec<String> = Vec::new();
     let streams = [("", vec!["changeStream", "find"])];
     for (collection, actions) in needed().into_iter().chain(streams) {
-        let lacking: Vec<&str> = actions
-            .into_iter()
-            .filter(|action| !allows(&granted, database.name(), collection, action))
-            .collect();
+        let lacking: Vec<&str> =
+            actions.into_iter().filter(|action| !allows(&granted, database.name(), collection, action)).collect();
         if !lacking.is_empty() {
-            let place = if collection.is_empty() {
-                "the whole database"
-            } else {
-                collection
-            };
+            let place = if collection.is_empty() { "the whole database" } else { collection };
             missing.push(format!("{} on {place}", lacking.join(", ")));
         }
     }
@@ -138,13 +127,10 @@ fn allows(granted: &[Document], database: &str, collection: &str, action: &str) 
         let resource = privilege.get_document("resource").cloned().unwrap_or_default();
         let any = resource.get_bool("anyResource").unwrap_or_default();
         let in_database = resource.get_str("db").is_ok_and(|db| db.is_empty() || db == database);
-        let in_collection = resource
-            .get_str("collection")
-            .is_ok_and(|name| name.is_empty() || name == collection);
+        let in_collection = resource.get_str("collection").is_ok_and(|name| name.is_empty() || name == collection);
         let actions = privilege.get_array("actions").map(Vec::as_slice).unwrap_or_default();
-        let named = actions
-            .iter()
-            .any(|named| matches!(named.as_str(), Some(name) if name == action || name == "anyAction"));
+        let named =
+            actions.iter().any(|named| matches!(named.as_str(), Some(name) if name == action || name == "anyAction"));
         (any || (in_database && in_collection)) && named
     })
 }
@@ -161,9 +147,7 @@ async fn unique_indexes(database: &Database, partner_label: &str) -> Result<(), 
         let options = index.options.unwrap_or_default();
         let distinguishes = |key: &String| ["_id", "partner_job_id", "lba_url"].contains(&key.as_str());
         let partial = options.partial_filter_expression.unwrap_or_default();
-        let is_of_others = partial
-            .get_str("partner_label")
-            .is_ok_and(|label| label != partner_label);
+        let is_of_others = partial.get_str("partner_label").is_ok_and(|label| label != partner_label);
         if options.unique == Some(true) && !index.keys.keys().any(distinguishes) && !is_of_others {
             let name = options.name.unwrap_or_else(|| index.keys.to_string());
             return Err(refuse(format!(

@@ -66,8 +66,7 @@ impl Reader {
             };
             let directive = failure.directive();
             self.metrics.stream_restarts.with_label_values(&[&failure.code()]).inc();
-            self.health
-                .trouble(Part::Stream, &failure, directive == Directive::RetryUnready);
+            self.health.trouble(Part::Stream, &failure, directive == Directive::RetryUnready);
             warn!(error = %failure, advice = failure.advice(), "the change stream is opened again");
             match directive {
                 Directive::Retry | Directive::Reopen | Directive::RetryUnready => {}
@@ -134,10 +133,6 @@ impl Reader {
         let from = self.position.time();
         let to = operation_time(&self.database).await?;
         self.position = Position::At(to);
-        Ok(Incoming::Gap {
-            from,
-            to,
-            cause: failure.code(),
-        })
+        Ok(Incoming::Gap { from, to, cause: failure.code() })
     }
 }

@@ -10,8 +10,8 @@ use tracing::info;
 use super::apply::{Apply, Dated};
 use super::follow;
 use super::gaps;
+use super::gone::GoneJob;
 use super::lease::STATE;
-use super::portion::GoneJob;
 use crate::clock;
 use crate::error::Failure;
 use crate::fetch::{links, raw};
@@ -74,11 +74,7 @@ impl Resync {
     /// # Errors
     /// [`Failure::Write`].
     pub async fn request(database: &Database, metrics: &Metrics, cause: &str) -> Result<Self, Failure> {
-        let resync = Self {
-            stage: Stage::Recruiters,
-            after: None,
-            began: clock::now(),
-        };
+        let resync = Self { stage: Stage::Recruiters, after: None, began: clock::now() };
         let fields = doc! { "cause": cause, "stage": resync.stage.name(), "after": null, "began": resync.began };
         store(database, doc! { "$set": fields }).await?;
         metrics.resyncs.inc();
@@ -91,10 +87,7 @@ impl Resync {
     /// # Errors
     /// [`Failure::Read`].
     pub async fn unfinished(database: &Database) -> Result<Option<Self>, Failure> {
-        let document = raw(database, STATE)
-            .find_one(doc! { "_id": "resync" })
-            .await
-            .map_err(Failure::Read)?;
+        let document = raw(database, STATE).find_one(doc! { "_id": "resync" }).await.map_err(Failure::Read)?;
         Ok(document.map(|document| {
             let name = document.get_str("stage").unwrap_or_default();
             let stage = Stage::ALL.into_iter().find(|stage| stage.name() == name);
@@ -137,10 +130,7 @@ impl Resync {
             }
             None => {
                 gaps::repair(database, self.began, clock::now()).await?;
-                raw(database, STATE)
-                    .delete_one(doc! { "_id": "resync" })
-                    .await
-                    .map_err(Failure::Write)?;
+                raw(database, STATE).delete_one(doc! { "_id": "resync" }).await.map_err(Failure::Write)?;
                 info!("resync: finished");
                 Ok(true)
             }
@@ -152,12 +142,7 @@ impl Resync {
         match self.stage {
             Stage::Recruiters => {
                 let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
-                apply
-                    .stages
-                    .metrics
-                    .touches
-                    .with_label_values(&["resync"])
-                    .inc_by(touches.len() as u64);
+                apply.stages.metrics.touches.with_label_values(&["resync"]).inc_by(touches.len() as u64);
                 apply.touch(&touches, &place).await
             }
             Stage::Links => apply.delete(&self.dated(ids), &place).await,
@@ -181,13 +166,8 @@ impl Resync {
         let held = links::holders(&apply.stages.database, &old).await?;
         let orphans = old.into_iter().filter(|offer| !held.contains_key(offer));
         // There is no recruiter to name; the offer stands for it in the address of a dead letter.
-        let gone: Vec<GoneJob> = orphans
-            .map(|offer| GoneJob {
-                recruiter: offer,
-                job: offer,
-                date: self.began,
-            })
-            .collect();
+        let gone: Vec<GoneJob> =
+            orphans.map(|offer| GoneJob { recruiter: offer, job: offer, date: self.began }).collect();
         apply.stages.cancel(&gone, place).await.map(drop)
     }
 
@@ -198,10 +178,6 @@ impl Resync {
 
 async fn store(database: &Database, update: Document) -> Result<(), Failure> {
     let filter = doc! { "_id": "resync" };
-    raw(database, STATE)
-        .update_one(filter, update)
-        .upsert(true)
-        .await
-        .map_err(Failure::Write)?;
+    raw(database, STATE).update_one(filter, update).upsert(true).await.map_err(Failure::Write)?;
     Ok(())
 }

@@ -53,11 +53,7 @@ pub async fn start(
                 Position::At(checkpoint.cluster_time)
             }
         };
-        return Ok(Start {
-            position,
-            events: checkpoint.events,
-            resync: Resync::unfinished(database).await?,
-        });
+        return Ok(Start { position, events: checkpoint.events, resync: Resync::unfinished(database).await? });
     }
     let (time, cause) = match old_worker_time(old_worker).await? {
         Some(time) => (time, "taking over from the old worker"),
@@ -66,11 +62,7 @@ pub async fn start(
     // From its beginning, even if an earlier start left one unfinished: without a checkpoint, what
     // changed between that start and this one is in no event that will be read.
     let resync = Resync::request(database, metrics, cause).await?;
-    Ok(Start {
-        position: Position::At(time),
-        events: 0,
-        resync: Some(resync),
-    })
+    Ok(Start { position: Position::At(time), events: 0, resync: Some(resync) })
 }
 
 /// The older of the old worker's tokens, so that nothing is missed at the switch. Its token belongs to
@@ -78,10 +70,7 @@ pub async fn start(
 async fn old_worker_time(old_worker: &OldWorkerTokens) -> Result<Option<Timestamp>, Failure> {
     let tokens = old_worker.load().await?;
     for collection in &tokens.garbled {
-        warn!(
-            collection,
-            "a token of the old worker cannot be read; the first resync covers it"
-        );
+        warn!(collection, "a token of the old worker cannot be read; the first resync covers it");
     }
     Ok(tokens.oldest().map(resume_tokens::ResumeToken::cluster_time))
 }
@@ -92,11 +81,7 @@ async fn after_garbled(database: &Database, failure: Failure, metrics: &Metrics)
     let unknown = Timestamp { time: 0, increment: 0 };
     gaps::open(database, (unknown, now), "garbled checkpoint", clock::now()).await?;
     let resync = Resync::request(database, metrics, "garbled checkpoint").await?;
-    Ok(Start {
-        position: Position::At(now),
-        events: 0,
-        resync: Some(resync),
-    })
+    Ok(Start { position: Position::At(now), events: 0, resync: Some(resync) })
 }
 
 /// Creates the index that finds the holders of a job. Cheap when it is there.
@@ -105,9 +90,6 @@ async fn after_garbled(database: &Database, failure: Failure, metrics: &Metrics)
 /// [`Failure::Write`].
 pub async fn prepare(database: &Database) -> Result<(), Failure> {
     let index = IndexModel::builder().keys(doc! { "jobs": 1 }).build();
-    raw(database, links::LINKS)
-        .create_index(index)
-        .await
-        .map_err(Failure::Write)?;
+    raw(database, links::LINKS).create_index(index).await.map_err(Failure::Write)?;
     Ok(())
 }

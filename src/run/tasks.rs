@@ -36,10 +36,7 @@ impl Group {
     /// A group that `parent` can stop.
     #[must_use]
     pub fn new(parent: &CancellationToken) -> Self {
-        Self {
-            tasks: JoinSet::new(),
-            stop: parent.child_token(),
-        }
+        Self { tasks: JoinSet::new(), stop: parent.child_token() }
     }
 
     /// Starts a task.

@@ -95,20 +95,10 @@ impl Cursor {
         if position.time().time > now.time.saturating_add(AHEAD) {
             return Err(Failure::Ahead);
         }
-        let id = reply
-            .get_document("cursor")
-            .ok()
-            .and_then(|cursor| cursor.get_i64("id").ok());
+        let id = reply.get_document("cursor").ok().and_then(|cursor| cursor.get_i64("id").ok());
         let id = id.ok_or(Failure::Reply("cursor.id"))?;
         let last = Timestamp { time: 0, increment: 0 };
-        Ok(Self {
-            database: database.clone(),
-            session,
-            id,
-            await_time,
-            batch_size,
-            last,
-        })
+        Ok(Self { database: database.clone(), session, id, await_time, batch_size, last })
     }
 
     /// Waits for the next reply: at once when there are events, else empty after `await_time`.
@@ -154,22 +144,14 @@ fn start(position: &Position) -> Document {
 
 fn read(reply: &Document) -> Result<Reply, Failure> {
     let cursor = reply.get_document("cursor").map_err(|_| Failure::Reply("cursor"))?;
-    let batch = cursor
-        .get_array("nextBatch")
-        .map_err(|_| Failure::Reply("cursor.nextBatch"))?;
+    let batch = cursor.get_array("nextBatch").map_err(|_| Failure::Reply("cursor.nextBatch"))?;
     let position = cursor.get_document("postBatchResumeToken");
     let position = position.map_err(|_| Failure::Reply("cursor.postBatchResumeToken"))?;
-    let events = batch
-        .iter()
-        .filter_map(Bson::as_document)
-        .map(Event::read)
-        .collect::<Result<_, _>>()?;
+    let events = batch.iter().filter_map(Bson::as_document).map(Event::read).collect::<Result<_, _>>()?;
     Ok(Reply {
         events,
         position: ResumeToken::from_document(position).map_err(crate::source::event::EventError::from)?,
-        operation_time: reply
-            .get_timestamp("operationTime")
-            .map_err(|_| Failure::Reply("operationTime"))?,
+        operation_time: reply.get_timestamp("operationTime").map_err(|_| Failure::Reply("operationTime"))?,
     })
 }
 
@@ -179,9 +161,7 @@ fn read(reply: &Document) -> Result<Reply, Failure> {
 /// [`Failure::Read`].
 pub async fn operation_time(database: &Database) -> Result<Timestamp, Failure> {
     let reply = database.run_command(doc! { "ping": 1 }).await.map_err(Failure::Read)?;
-    reply
-        .get_timestamp("operationTime")
-        .map_err(|_| Failure::Reply("operationTime"))
+    reply.get_timestamp("operationTime").map_err(|_| Failure::Reply("operationTime"))
 }
 
 /// The seconds of a cluster time as a date.

@@ -160,23 +160,14 @@ impl Event {
         let operation = Operation::ALL.into_iter().find(|operation| operation.name() == name);
         let operation = operation.ok_or_else(|| EventError::Operation(name.to_owned()))?;
         let collection = document.get_document("ns").and_then(|ns| ns.get_str("coll")).ok();
-        let cluster_time = document
-            .get_timestamp("clusterTime")
-            .unwrap_or_else(|_| token.cluster_time());
+        let cluster_time = document.get_timestamp("clusterTime").unwrap_or_else(|_| token.cluster_time());
         let of_seconds = || DateTime::from_millis(i64::from(cluster_time.time) * 1000);
         Ok(Self {
             collection: collection.and_then(Collection::from_name),
             operation,
-            key: document
-                .get_document("documentKey")
-                .ok()
-                .and_then(|key| key.get("_id"))
-                .map(key),
+            key: document.get_document("documentKey").ok().and_then(|key| key.get("_id")).map(key),
             cluster_time,
-            wall_time: document
-                .get_datetime("wallTime")
-                .copied()
-                .unwrap_or_else(|_| of_seconds()),
+            wall_time: document.get_datetime("wallTime").copied().unwrap_or_else(|_| of_seconds()),
             paths: paths(document),
             token,
         })
@@ -238,10 +229,7 @@ mod tests {
     #[test]
     fn an_event_that_lacks_almost_everything_is_still_an_event() {
         let event = Event::read(&doc! { "_id": { "_data": TOKEN }, "operationType": "dropDatabase" }).unwrap();
-        assert_eq!(
-            (event.collection, event.key.clone(), event.paths.len()),
-            (None, None, 0)
-        );
+        assert_eq!((event.collection, event.key.clone(), event.paths.len()), (None, None, 0));
         assert_eq!(event.cluster_time, event.token.cluster_time());
     }
 
@@ -256,10 +244,7 @@ mod tests {
 
     #[test]
     fn an_event_without_a_token_or_with_an_unknown_type_is_refused() {
-        assert!(matches!(
-            Event::read(&doc! { "operationType": "insert" }),
-            Err(EventError::Token(_))
-        ));
+        assert!(matches!(Event::read(&doc! { "operationType": "insert" }), Err(EventError::Token(_))));
         let unknown = doc! { "_id": { "_data": TOKEN }, "operationType": "shardCollection" };
         assert!(matches!(Event::read(&unknown), Err(EventError::Operation(_))));
     }

@@ -22,10 +22,7 @@ pub async fn ids_after(
     after: Option<ObjectId>,
 ) -> Result<Vec<ObjectId>, Failure> {
     // Compares with ObjectIds only, so ids of other types cannot fill a step and end the walk.
-    let next = after.map_or_else(
-        || doc! { "$gte": ObjectId::from_bytes([0; 12]) },
-        |after| doc! { "$gt": after },
-    );
+    let next = after.map_or_else(|| doc! { "$gte": ObjectId::from_bytes([0; 12]) }, |after| doc! { "$gt": after });
     let filter = doc! { "$and": [filter.clone(), { "_id": next }] };
     let collection = raw(database, collection);
     let find = collection
@@ -34,17 +31,8 @@ pub async fn ids_after(
         .sort(doc! { "_id": 1 })
         .limit(i64::from(STEP))
         .batch_size(STEP);
-    let batches: Vec<_> = find
-        .batch()
-        .await
-        .map_err(Failure::Read)?
-        .try_collect()
-        .await
-        .map_err(Failure::Read)?;
-    documents(&batches)
-        .map(|document| Ok(document?.get_object_id("_id").ok()))
-        .filter_map(Result::transpose)
-        .collect()
+    let batches: Vec<_> = find.batch().await.map_err(Failure::Read)?.try_collect().await.map_err(Failure::Read)?;
+    documents(&batches).map(|document| Ok(document?.get_object_id("_id").ok())).filter_map(Result::transpose).collect()
 }
 
 /// Which recruiters a backfill touches.

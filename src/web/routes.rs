@@ -37,11 +37,7 @@ async fn metrics(State(shown): State<Shown>) -> Response {
     shown.metrics.lag.set(shown.health.lag().unwrap_or(f64::NAN));
     shown.metrics.checkpoint_age.set(shown.health.checkpoint_age().unwrap_or(f64::NAN));
     match shown.metrics.text() {
-        Ok(text) => (
-            [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-            text,
-        )
-            .into_response(),
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
@@ -49,22 +45,14 @@ async fn metrics(State(shown): State<Shown>) -> Response {
 /// 200 while the loops of the process give signs of life.
 async fn livez(State(shown): State<Shown>) -> Response {
     let dead = shown.health.dead();
-    let status = if dead.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let status = if dead.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "alive": dead.is_empty(), "dead": dead }))).into_response()
 }
 
 /// 200 while the instance does what it should; else 503 with the reasons.
 async fn readyz(State(shown): State<Shown>) -> Response {
     let readiness = shown.health.readiness();
-    let status = if readiness.ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
 }
 
@@ -72,9 +60,7 @@ async fn readyz(State(shown): State<Shown>) -> Response {
 async fn page(State(shown): State<Shown>) -> Html<String> {
     let readiness = shown.health.readiness();
     let role = format!("{:?}", readiness.role).to_lowercase();
-    let lag = readiness
-        .lag_seconds
-        .map_or_else(|| "unknown".to_owned(), |lag| format!("{lag:.0} s"));
+    let lag = readiness.lag_seconds.map_or_else(|| "unknown".to_owned(), |lag| format!("{lag:.0} s"));
     let ready = if readiness.ready { "ready" } else { "not ready" };
     let version = env!("CARGO_PKG_VERSION");
     // Nothing here comes from a document, so nothing needs escaping.

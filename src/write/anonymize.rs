@@ -16,10 +16,7 @@ pub fn recruiter_offer(offer: ObjectId, partner_label: &str, email: &str, date: 
     set.append(cstr!("offer_description"), "");
     set.append(cstr!("workplace_description"), RawBsonRef::Null);
     set.append(cstr!("offer_status"), cancelled.as_str());
-    set.append(
-        cstr!("offer_status_history"),
-        history(cancelled, "recruiter has been anonymized", date),
-    );
+    set.append(cstr!("offer_status_history"), history(cancelled, "recruiter has been anonymized", date));
     // The time moves only when something else does: a replay must change nothing.
     let stands = rawdoc! { "$and": [
         { "$eq": ["$apply_email", literal(email)] },
@@ -30,15 +27,9 @@ pub fn recruiter_offer(offer: ObjectId, partner_label: &str, email: &str, date: 
         { "$eq": [nullable("$workplace_description"), null] },
         { "$eq": ["$offer_status", cancelled.as_str()] },
     ] };
-    set.append(
-        cstr!("updated_at"),
-        &rawdoc! { "$cond": [stands, "$updated_at", literal(date)] },
-    );
+    set.append(cstr!("updated_at"), &rawdoc! { "$cond": [stands, "$updated_at", literal(date)] });
     let filter = rawdoc! { "_id": offer, "partner_label": partner_label };
-    Statement {
-        id: Some(offer),
-        body: rawdoc! { "q": filter, "u": [{ "$set": set }] },
-    }
+    Statement { id: Some(offer), body: rawdoc! { "q": filter, "u": [{ "$set": set }] } }
 }
 
 /// How the offers of a user look once the user is anonymised: no contact, all else as it is.

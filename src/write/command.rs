@@ -48,10 +48,7 @@ pub struct Refused {
 pub async fn update(database: &Database, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
     let mut outcome = update_once(database, collection, statements).await?;
     // Two upserts of one offer may race (with another process's): the second attempt finds it.
-    let (again, refused) = outcome
-        .refused
-        .into_iter()
-        .partition(|refused| refused.reason == Reason::DuplicateOffer);
+    let (again, refused) = outcome.refused.into_iter().partition(|refused| refused.reason == Reason::DuplicateOffer);
     outcome.refused = refused;
     let again: Vec<Refused> = again;
     if !again.is_empty() {
@@ -128,32 +125,17 @@ async fn send(database: &Database, collection: &str, statements: Vec<Statement>)
 fn read(reply: &Document, statements: Vec<Statement>) -> Result<Outcome, Failure> {
     let mut outcome = Outcome {
         created: reply.get_array("upserted").map_or(0, |upserted| upserted.len() as u64),
-        changed: reply
-            .get("nModified")
-            .and_then(number)
-            .unwrap_or_default()
-            .unsigned_abs(),
+        changed: reply.get("nModified").and_then(number).unwrap_or_default().unsigned_abs(),
         refused: Vec::new(),
     };
     let errors = reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
     let mut passing = None;
     for error in errors.iter().filter_map(|error| error.as_document()) {
-        let code = error
-            .get("code")
-            .and_then(number)
-            .and_then(|code| i32::try_from(code).ok())
-            .unwrap_or_default();
-        let index = error
-            .get("index")
-            .and_then(number)
-            .and_then(|index| usize::try_from(index).ok());
+        let code = error.get("code").and_then(number).and_then(|code| i32::try_from(code).ok()).unwrap_or_default();
+        let index = error.get("index").and_then(number).and_then(|index| usize::try_from(index).ok());
         match (refusal(code), index.and_then(|index| statements.get(index))) {
             (Some(reason), Some(statement)) => {
-                outcome.refused.push(Refused {
-                    statement: statement.clone(),
-                    reason,
-                    code,
-                });
+                outcome.refused.push(Refused { statement: statement.clone(), reason, code });
             }
             _ => passing = Some(code),
         }
@@ -179,12 +161,7 @@ mod tests {
 
     fn statements(count: usize, weight: usize) -> Vec<Statement> {
         let body = rawdoc! { "u": "x".repeat(weight) };
-        (0..count)
-            .map(|_| Statement {
-                id: Some(ObjectId::new()),
-                body: body.clone(),
-            })
-            .collect()
+        (0..count).map(|_| Statement { id: Some(ObjectId::new()), body: body.clone() }).collect()
     }
 
     #[test]
@@ -212,9 +189,6 @@ mod tests {
         let passing = doc! { "writeErrors": [{ "index": 0, "code": 112 }] };
         assert!(matches!(read(&passing, statements(1, 1)), Err(Failure::Statement(112))));
         let concern = doc! { "n": 1, "writeConcernError": { "code": 64 } };
-        assert!(matches!(
-            read(&concern, statements(1, 1)),
-            Err(Failure::WriteConcern(64))
-        ));
+        assert!(matches!(read(&concern, statements(1, 1)), Err(Failure::WriteConcern(64))));
     }
 }

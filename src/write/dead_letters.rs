@@ -75,12 +75,7 @@ impl Place {
     /// The place of a scan: not in the stream.
     #[must_use]
     pub fn of_scan(began: DateTime, now: DateTime) -> Self {
-        Self {
-            token: Bson::Null,
-            cluster_time: Bson::Null,
-            wall_time: began,
-            now,
-        }
+        Self { token: Bson::Null, cluster_time: Bson::Null, wall_time: began, now }
     }
 }
 
@@ -100,11 +95,7 @@ impl DeadLetters {
     /// [`Failure::Read`].
     pub async fn load(database: &Database) -> Result<Self, Failure> {
         let batches = find(&raw(database, DEAD_LETTERS), doc! {}, doc! { "reason": 1 }).await?;
-        let mut letters = Self {
-            database: database.clone(),
-            known: BTreeMap::new(),
-            others: BTreeMap::new(),
-        };
+        let mut letters = Self { database: database.clone(), known: BTreeMap::new(), others: BTreeMap::new() };
         for document in documents(&batches) {
             let document = document?;
             let id = value::text(value::field(document, "_id")).unwrap_or_default();
@@ -142,10 +133,7 @@ impl DeadLetters {
     /// The letters that stand about this recruiter and its jobs.
     pub fn of_recruiter(&self, recruiter: ObjectId) -> impl Iterator<Item = Address> + '_ {
         let first = Address { recruiter, job: None };
-        self.known
-            .range(first..)
-            .map(|(address, _)| *address)
-            .take_while(move |address| address.recruiter == recruiter)
+        self.known.range(first..).map(|(address, _)| *address).take_while(move |address| address.recruiter == recruiter)
     }
 
     /// Writes letters; one that stands is overwritten by its next failure.
@@ -158,8 +146,7 @@ impl DeadLetters {
         }
         let addressed = letters.iter().map(|(address, letter)| (address.to_string(), letter));
         store(&self.database, addressed, place).await?;
-        self.known
-            .extend(letters.into_iter().map(|(address, letter)| (address, letter.reason)));
+        self.known.extend(letters.into_iter().map(|(address, letter)| (address, letter.reason)));
         Ok(())
     }
 
@@ -182,10 +169,7 @@ impl DeadLetters {
     /// As [`command::update`].
     pub async fn write_unusable(&mut self, collection: Watched, key: &str, place: &Place) -> Result<(), Failure> {
         let id = format!("{}/{key}", collection.name());
-        let letter = Letter {
-            reason: Reason::Undecodable,
-            detail: "`_id` is no ObjectId".to_owned(),
-        };
+        let letter = Letter { reason: Reason::Undecodable, detail: "`_id` is no ObjectId".to_owned() };
         store(&self.database, [(id.clone(), &letter)].into_iter(), place).await?;
         self.others.insert(id, letter.reason);
         Ok(())

@@ -47,10 +47,7 @@ async fn update(
     let statements = links
         .iter()
         .filter(|(_, jobs)| !jobs.is_empty())
-        .map(|(recruiter, jobs)| Statement {
-            id: Some(*recruiter),
-            body: body(recruiter, jobs),
-        });
+        .map(|(recruiter, jobs)| Statement { id: Some(*recruiter), body: body(recruiter, jobs) });
     let outcome = command::update(database, LINKS, statements.collect()).await?;
     match outcome.refused.first() {
         Some(refused) => Err(Failure::Statement(refused.code)),

@@ -32,29 +32,17 @@ pub fn of_change(offer: &Offer, change: &Change) -> Option<Statement> {
             let update = rawdoc! { "$set": offer.fields.clone(), "$setOnInsert": ON_INSERT.clone() };
             rawdoc! { "q": filter, "u": update, "upsert": true }
         }
-        Change::Update {
-            fields,
-            status_changes: false,
-        } => {
+        Change::Update { fields, status_changes: false } => {
             rawdoc! { "q": filter, "u": { "$set": fields.clone() } }
         }
-        Change::Update {
-            fields,
-            status_changes: true,
-        } => {
+        Change::Update { fields, status_changes: true } => {
             let change = &offer.status_change;
             let mut set = literals(fields);
-            set.append(
-                cstr!("offer_status_history"),
-                history(offer.status, &change.reason, change.date),
-            );
+            set.append(cstr!("offer_status_history"), history(offer.status, &change.reason, change.date));
             rawdoc! { "q": filter, "u": [{ "$set": set }] }
         }
     };
-    Some(Statement {
-        id: Some(offer.id),
-        body,
-    })
+    Some(Statement { id: Some(offer.id), body })
 }
 
 /// A job is gone: its offer becomes `Cancelled` (spec 02, "Jobs that disappear").
@@ -67,10 +55,7 @@ pub fn cancel_removed(offer: ObjectId, partner_label: &str, date: DateTime) -> S
     };
     let filter =
         rawdoc! { "_id": offer, "partner_label": partner_label, "offer_status": { "$ne": cancelled.as_str() } };
-    Statement {
-        id: Some(offer),
-        body: rawdoc! { "q": filter, "u": [{ "$set": set }] },
-    }
+    Statement { id: Some(offer), body: rawdoc! { "q": filter, "u": [{ "$set": set }] } }
 }
 
 /// The history with one more entry, unless its last entry has this status already.

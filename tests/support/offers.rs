@@ -33,7 +33,8 @@ pub async fn assert_as_expected(database: &Database, expectation: &Expectation) 
     // An offer stays as it is while its job cannot be projected any more, or not now (spec 02, spec 03).
     actual.retain(|id, _| !expectation.dead_letters.contains_key(id) && !expectation.skipped.contains(id));
     // Of what is left without an expectation the job must be gone.
-    let expected_ids: BTreeSet<ObjectId> = expectation.offers.iter().flat_map(|offer| offer.get_object_id("_id")).collect();
+    let expected_ids: BTreeSet<ObjectId> =
+        expectation.offers.iter().flat_map(|offer| offer.get_object_id("_id")).collect();
     let gone: Vec<(ObjectId, Document)> = actual.extract_if(.., |id, _| !expected_ids.contains(id)).collect();
     faults.extend(gone.iter().flat_map(|(id, offer)| cancellation_faults(*id, offer)));
     faults.extend(actual.iter().flat_map(|(id, offer)| history_faults(*id, offer)));
