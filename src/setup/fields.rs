@@ -1,0 +1,223 @@
+//! The new fields of our offers: adds them with their defaults where they are missing, and takes them
+//! away again. In chunks by `_id`, each a short read and statements for single offers, so that no writer
+//! waits for long. Never looks at what other partners own, never changes a field that is there.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bson::raw::CString;
+use bson::{Bson, Document, RawBson, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
+use futures::TryStreamExt as _;
+use mongodb::Database;
+use mongodb::options::Hint;
+
+use super::memory::KEPT;
+use crate::error::Failure;
+use crate::fetch::raw;
+use crate::source::OFFERS;
+use crate::write::command;
+use crate::write::statements::Statement;
+
+/// What the projection writes and the live schema does not know (spec 02; spec 01, "Target").
+pub const NEW: [&str; 9] = [
+    "offer_rome_appellation",
+    "managed_by",
+    "establishment_id",
+    "recruiter_status",
+    "relance_mail_expiration_J7",
+    "relance_mail_expiration_J1",
+    "job_last_prolongation_date",
+    "job_prolongation_count",
+    "mer_sent",
+];
+/// The offers of one chunk.
+const CHUNK: i64 = 1_000;
+
+/// What an old offer gets (spec 02: null, and 0 prolongations).
+fn default_of(name: &str) -> Bson {
+    if name == "job_prolongation_count" { Bson::Int32(0) } else { Bson::Null }
+}
+
+/// Our offers that lack a new field.
+#[must_use]
+pub fn lacking(partner_label: &str) -> Document {
+    let missing = NEW.map(|name| doc! { name: { "$exists": false } });
+    doc! { "partner_label": partner_label, "$or": missing.to_vec() }
+}
+
+/// Our offers that have a new field.
+#[must_use]
+pub fn having(partner_label: &str) -> Document {
+    let present = NEW.map(|name| doc! { name: { "$exists": true } });
+    doc! { "partner_label": partner_label, "$or": present.to_vec() }
+}
+
+/// Our offers with a value in a new field that is not its default.
+#[must_use]
+pub fn filled(partner_label: &str) -> Document {
+    let filled = NEW.map(|name| doc! { name: { "$exists": true, "$ne": default_of(name) } });
+    doc! { "partner_label": partner_label, "$or": filled.to_vec() }
+}
+
+/// How many offers `filter` selects.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn count(database: &Database, filter: Document) -> Result<u64, Failure> {
+    raw(database, OFFERS).count_documents(of_jobs(filter)).await.map_err(Failure::Read)
+}
+
+/// What a chunk did.
+#[derive(Debug, Clone, Copy)]
+pub struct Chunk {
+    /// Where the next one begins.
+    pub last: ObjectId,
+    /// Offers that were looked at.
+    pub offers: u64,
+    /// Offers that the server refused to change.
+    pub refused: u64,
+}
+
+/// Remembers which offers have which new fields already: `--down` must leave those. `None` at the end.
+///
+/// # Errors
+/// [`Failure::Read`], [`Failure::Write`].
+pub async fn remember(
+    database: &Database,
+    partner_label: &str,
+    after: Option<ObjectId>,
+) -> Result<Option<Chunk>, Failure> {
+    let offers = next(database, having(partner_label), after).await?;
+    let Some((last, _)) = offers.last() else { return Ok(None) };
+    let chunk = Chunk { last: *last, offers: offers.len() as u64, refused: 0 };
+    let mut groups: BTreeMap<&[&str], Vec<ObjectId>> = BTreeMap::new();
+    for (offer, names) in &offers {
+        groups.entry(names).or_default().push(*offer);
+    }
+    let groups: Vec<Document> =
+        groups.into_iter().map(|(names, offers)| doc! { "fields": names.to_vec(), "offers": offers }).collect();
+    let update = doc! { "$set": { "kept": groups } };
+    let kept = raw(database, KEPT);
+    kept.update_one(doc! { "_id": chunk.last }, update).upsert(true).await.map_err(Failure::Write)?;
+    Ok(Some(chunk))
+}
+
+/// Adds the missing fields to the next offers that lack one. `None` at the end.
+///
+/// # Errors
+/// Those of [`command::update`].
+pub async fn add(database: &Database, partner_label: &str, after: Option<ObjectId>) -> Result<Option<Chunk>, Failure> {
+    let offers = next(database, lacking(partner_label), after).await?;
+    let Some((last, _)) = offers.last() else { return Ok(None) };
+    let chunk = Chunk { last: *last, offers: offers.len() as u64, refused: 0 };
+    let update = defaults_where_missing();
+    let statement = |offer: ObjectId| {
+        let filter = rawdoc! { "_id": offer, "partner_label": partner_label };
+        Statement { id: Some(offer), body: rawdoc! { "q": filter, "u": [update.clone()] } }
+    };
+    let statements = offers.iter().map(|(offer, _)| statement(*offer)).collect();
+    let outcome = command::update(database, OFFERS, statements).await?;
+    Ok(Some(Chunk { refused: outcome.refused.len() as u64, ..chunk }))
+}
+
+/// Removes the new fields from the next offers that have one, but for what was remembered. `None` at the end.
+///
+/// # Errors
+/// Those of [`command::update`].
+pub async fn remove(
+    database: &Database,
+    partner_label: &str,
+    after: Option<ObjectId>,
+) -> Result<Option<Chunk>, Failure> {
+    let offers = next(database, having(partner_label), after).await?;
+    let (Some((first, _)), Some((last, _))) = (offers.first(), offers.last()) else { return Ok(None) };
+    let kept = kept(database, *first, *last).await?;
+    let chunk = Chunk { last: *last, offers: offers.len() as u64, refused: 0 };
+    let mut statements = Vec::new();
+    for (offer, names) in &offers {
+        let stay = kept.get(offer);
+        let mut unset = RawDocumentBuf::new();
+        for name in names.iter().filter(|name| stay.is_none_or(|stay| !stay.contains(**name))) {
+            append(&mut unset, name, RawBson::String(String::new()));
+        }
+        if !unset.is_empty() {
+            let filter = rawdoc! { "_id": *offer, "partner_label": partner_label };
+            statements.push(Statement { id: Some(*offer), body: rawdoc! { "q": filter, "u": { "$unset": unset } } });
+        }
+    }
+    let outcome = command::update(database, OFFERS, statements).await?;
+    Ok(Some(Chunk { refused: outcome.refused.len() as u64, ..chunk }))
+}
+
+/// Decided by the server in one step with the write: a value that the service writes meanwhile stays.
+fn defaults_where_missing() -> RawDocumentBuf {
+    let mut set = RawDocumentBuf::new();
+    for name in NEW {
+        let path = format!("${name}");
+        let default = RawBson::try_from(default_of(name)).unwrap_or(RawBson::Null);
+        let value = rawdoc! { "$cond": [
+            { "$eq": [{ "$type": path.as_str() }, "missing"] }, { "$literal": default }, path.as_str(),
+        ] };
+        append(&mut set, name, RawBson::Document(value));
+    }
+    rawdoc! { "$set": set }
+}
+
+/// The names are [`NEW`]: none has a zero byte.
+fn append(document: &mut RawDocumentBuf, name: &str, value: RawBson) {
+    if let Ok(name) = CString::try_from(name) {
+        document.append(name, value);
+    }
+}
+
+/// The next offers among those that `filter` selects, each with the new fields that it has.
+async fn next(
+    database: &Database,
+    filter: Document,
+    after: Option<ObjectId>,
+) -> Result<Vec<(ObjectId, Vec<&'static str>)>, Failure> {
+    let mut filter = of_jobs(filter);
+    if let Some(after) = after {
+        filter.insert("_id", doc! { "$gt": after });
+    }
+    let mut projection = doc! { "_id": 1 };
+    projection.extend(NEW.map(|name| (name.to_owned(), Bson::Int32(1))));
+    // In the order of `_id` whatever the planner thinks: sorting a million offers for each chunk is no plan.
+    let offers = raw(database, OFFERS);
+    let find = offers.find(filter).projection(projection).sort(doc! { "_id": 1 }).limit(CHUNK);
+    let cursor = find.hint(Hint::Keys(doc! { "_id": 1 })).await.map_err(Failure::Read)?;
+    let offers: Vec<Document> = cursor.try_collect().await.map_err(Failure::Read)?;
+    let names = |offer: &Document| NEW.into_iter().filter(|name| offer.contains_key(*name)).collect();
+    Ok(offers.iter().filter_map(|offer| Some((offer.get_object_id("_id").ok()?, names(offer)))).collect())
+}
+
+/// Ours have the `_id` of a job; what has another type of `_id` would end a walk early.
+fn of_jobs(mut filter: Document) -> Document {
+    filter.insert("_id", doc! { "$gte": ObjectId::from_bytes([0; 12]) });
+    filter
+}
+
+/// What [`remember`] found in the offers from `first` to `last`. The `_id` of each of its documents is the
+/// last offer that the document is about.
+async fn kept(
+    database: &Database,
+    first: ObjectId,
+    last: ObjectId,
+) -> Result<HashMap<ObjectId, BTreeSet<String>>, Failure> {
+    let mut kept = HashMap::new();
+    let remembered = raw(database, KEPT);
+    let find = remembered.find(doc! { "_id": { "$gte": first } }).sort(doc! { "_id": 1 }).batch_size(8);
+    let mut documents = find.await.map_err(Failure::Read)?;
+    while let Some(document) = documents.try_next().await.map_err(Failure::Read)? {
+        let groups = document.get_array("kept").map(Vec::as_slice).unwrap_or_default();
+        for group in groups.iter().filter_map(Bson::as_document) {
+            let list = |key: &str| group.get_array(key).map(Vec::as_slice).unwrap_or_default();
+            let names: BTreeSet<String> =
+                list("fields").iter().filter_map(Bson::as_str).map(ToOwned::to_owned).collect();
+            kept.extend(list("offers").iter().filter_map(Bson::as_object_id).map(|offer| (offer, names.clone())));
+        }
+        if document.get_object_id("_id").is_ok_and(|until| until >= last) {
+            break;
+        }
+    }
+    Ok(kept)
+}

@@ -1,0 +1,88 @@
+//! What `setup` remembers of what it did, so that `--down` takes back exactly that: the document `setup`
+//! of `stream_processor_state`, and the offers that had new fields before. Written before the deed, so
+//! that a crash in between forgets nothing.
+
+use bson::{Bson, Document, doc};
+use mongodb::Database;
+
+use crate::error::Failure;
+use crate::fetch::raw;
+use crate::run::lease::STATE;
+
+/// Which offers had which new fields before: `{_id: last offer, kept: [{fields, offers}]}`.
+pub const KEPT: &str = "stream_processor_setup";
+
+/// What was done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Whose offers got the fields.
+    pub partner_label: String,
+    /// Collections that were created.
+    pub collections: Vec<String>,
+    /// Indexes that were created, as collection and name.
+    pub indexes: Vec<(String, String)>,
+    /// Fields that were added to the validator.
+    pub allowed: Vec<String>,
+    /// Whether it is known, whole, which offers had new fields before.
+    pub remembered: bool,
+    /// Whether fields were added to offers.
+    pub added: bool,
+}
+
+impl Memory {
+    /// Reads it; `None` where `setup` did nothing yet.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn load(database: &Database) -> Result<Option<Self>, Failure> {
+        let document = raw(database, STATE).find_one(mine()).await.map_err(Failure::Read)?;
+        Ok(document.as_ref().map(Self::read))
+    }
+
+    fn read(document: &Document) -> Self {
+        let list = |key: &str| document.get_array(key).map(Vec::as_slice).unwrap_or_default();
+        let texts = |key: &str| list(key).iter().filter_map(Bson::as_str).map(ToOwned::to_owned).collect();
+        let index = |index: &Bson| {
+            let index = index.as_document()?;
+            Some((index.get_str("collection").ok()?.to_owned(), index.get_str("name").ok()?.to_owned()))
+        };
+        Self {
+            partner_label: document.get_str("partner_label").unwrap_or_default().to_owned(),
+            collections: texts("collections"),
+            indexes: list("indexes").iter().filter_map(index).collect(),
+            allowed: texts("allowed"),
+            remembered: document.get_bool("remembered").unwrap_or_default(),
+            added: document.get_bool("added").unwrap_or_default(),
+        }
+    }
+}
+
+/// Remembers more: `lists` are added to, `flags` are set.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub async fn store(database: &Database, partner_label: &str, lists: Document, flags: Document) -> Result<(), Failure> {
+    let mut update = doc! { "$setOnInsert": { "partner_label": partner_label } };
+    if !lists.is_empty() {
+        let each = lists.into_iter().map(|(key, list)| (key, Bson::from(doc! { "$each": list })));
+        update.insert("$addToSet", each.collect::<Document>());
+    }
+    if !flags.is_empty() {
+        update.insert("$set", flags);
+    }
+    raw(database, STATE).update_one(mine(), update).upsert(true).await.map_err(Failure::Write)?;
+    Ok(())
+}
+
+/// Forgets everything.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub async fn forget(database: &Database) -> Result<(), Failure> {
+    raw(database, STATE).delete_one(mine()).await.map_err(Failure::Write)?;
+    Ok(())
+}
+
+fn mine() -> Document {
+    doc! { "_id": "setup" }
+}

@@ -1,0 +1,304 @@
+//! The command `setup`: looks at what is there, decides what is missing, does it step by step; `--down`
+//! takes it back. Each step may be repeated after a crash. Taking back holds the lease: a running
+//! instance would write the fields again that are being removed.
+
+pub mod fields;
+mod inspect;
+mod memory;
+pub mod plan;
+mod validator;
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use bson::{Bson, Document, doc};
+use indicatif::{ProgressBar, ProgressStyle};
+use mongodb::Database;
+use mongodb::error::Error as MongoError;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::inspect::inspect;
+use self::memory::{KEPT, Memory};
+use self::plan::Step;
+use crate::app::{App, Refusal};
+use crate::cli::{Exit, SetupArguments};
+use crate::clock;
+use crate::error::{Directive, Failure, command_code, describe};
+use crate::fetch::raw;
+use crate::retry::Delays;
+use crate::run::lead;
+use crate::run::lease::{self, Lease};
+use crate::run::tasks::{Group, Task};
+use crate::source::OFFERS;
+
+/// `NamespaceNotFound`, `IndexNotFound`: gone already.
+const GONE: [i32; 2] = [26, 27];
+/// `NamespaceExists`: there already.
+const EXISTS: i32 = 48;
+
+/// Runs the command; prints its steps on the standard output.
+///
+/// # Errors
+/// A [`Refusal`] when an instance is running (`--down`), or the server refuses a step.
+pub async fn setup(app: App, arguments: SetupArguments) -> Result<Exit, Refusal> {
+    let configured = &app.settings.target.partner_label;
+    let memory = Memory::load(&app.database).await?;
+    let is_done = memory.is_some();
+    let label = memory.map_or_else(|| configured.clone(), |memory| memory.partner_label);
+    if !arguments.down && label != *configured {
+        let message = format!(
+            "setup was done here for offers of `{label}`, and target.partner_label is `{configured}`: correct it, or \
+             take the earlier one back first with setup --down"
+        );
+        return Err(Refusal::new(Exit::Found, message));
+    }
+    let stop = CancellationToken::new();
+    let mut group = Group::new(&stop);
+    if arguments.dry_run {
+        let steps = steps(&app.database, &label, arguments.down).await?;
+        steps.iter().for_each(|step| say(&format!("would {step}")));
+        say_if_nothing(&steps);
+        return Ok(Exit::Done);
+    }
+    group.spawn(Task::Signals, crate::app::signals(group.stop.clone()));
+    let mut setup =
+        Setup { database: app.database.clone(), label, stop: group.stop.clone(), valid_until: None, refused: 0 };
+    // Where nothing is to be taken back, the lease would only leave a trace.
+    if !arguments.down || !is_done {
+        return setup.all(arguments.down).await;
+    }
+    let lease = take_lease(&app).await?;
+    let (renewed, valid_until) = watch::channel(lease.valid_until);
+    setup.valid_until = Some(valid_until);
+    group.spawn(Task::Lease, lead::renew(lease.clone(), renewed, group.stop.clone()));
+    let done = setup.all(true).await;
+    group.stop.cancel();
+    if lease.release().await.is_err() {
+        tracing::warn!("the lease could not be given back; it ends by itself");
+    }
+    done
+}
+
+async fn steps(database: &Database, label: &str, is_down: bool) -> Result<Vec<Step>, Refusal> {
+    let found = inspect(database, label).await?;
+    Ok(if is_down { plan::down(&found) } else { plan::up(&found) })
+}
+
+async fn take_lease(app: &App) -> Result<Lease, Refusal> {
+    let taken = Lease::acquire(&app.database, &lease::holder(), app.settings.lease.duration).await?;
+    if let Some(lease) = taken {
+        return Ok(lease);
+    }
+    let holder = lease::current(&app.database).await?;
+    let holder = holder.map_or_else(|| "another process".to_owned(), |holder| holder.name);
+    let message = format!(
+        "an instance is running ({holder}) and would write again what setup --down takes away: stop all instances \
+         first, then try again"
+    );
+    Err(Refusal::new(Exit::Found, message))
+}
+
+/// One way through all of our offers.
+#[derive(Debug, Clone, Copy)]
+enum Walk {
+    Remember,
+    Add,
+    Remove,
+}
+
+struct Setup {
+    database: Database,
+    label: String,
+    stop: CancellationToken,
+    /// Until when the lease is held, where one is needed.
+    valid_until: Option<watch::Receiver<Instant>>,
+    /// Offers that the server refused to change.
+    refused: u64,
+}
+
+impl Setup {
+    async fn all(&mut self, is_down: bool) -> Result<Exit, Refusal> {
+        let steps = steps(&self.database, &self.label, is_down).await?;
+        for step in &steps {
+            if self.stop.is_cancelled() || !self.take(step).await? {
+                say("interrupted; started again, it goes on from here");
+                return Ok(Exit::Interrupted);
+            }
+            say(&format!("done: {step}"));
+            if self.refused > 0 {
+                return Err(Refusal::new(
+                    Exit::Found,
+                    format!(
+                        "{} offers were refused by the validator of {OFFERS} and stay as they are: correct them, then \
+                         run setup again",
+                        self.refused
+                    ),
+                ));
+            }
+        }
+        say_if_nothing(&steps);
+        Ok(Exit::Done)
+    }
+
+    /// Takes one step; false when it was interrupted. What it does is remembered before it is done.
+    async fn take(&mut self, step: &Step) -> Result<bool, Refusal> {
+        self.check_lease()?;
+        match step {
+            Step::CreateCollections(names) => self.create_collections(names).await?,
+            Step::AllowFields(names) => self.allow(names).await?,
+            Step::CreateIndexes(collection, indexes) => self.create_indexes(collection, indexes).await?,
+            Step::Remember(offers) => {
+                raw(&self.database, KEPT).delete_many(doc! {}).await.map_err(Failure::Write)?;
+                if !self.walk(Walk::Remember, *offers).await? {
+                    return Ok(false);
+                }
+                self.store(doc! {}, doc! { "remembered": true }).await?;
+            }
+            Step::AddFields(offers) => {
+                self.store(doc! {}, doc! { "added": true }).await?;
+                return self.walk(Walk::Add, *offers).await;
+            }
+            Step::RemoveFields { offers, .. } => return self.walk(Walk::Remove, *offers).await,
+            Step::RefuseFields(names) => {
+                let current = inspect::validator(&self.database).await?;
+                self.set_validator(validator::refusing_again(current, names)).await?;
+            }
+            Step::DropIndex(collection, name) => {
+                let dropped = raw(&self.database, collection).drop_index(name).await;
+                unless(&GONE, dropped).map_err(|error| could_not(&step.to_string(), &error))?;
+            }
+            Step::DropCollection(name) => {
+                let dropped = raw(&self.database, name).drop().await;
+                dropped.map_err(|error| could_not(&step.to_string(), &error))?;
+            }
+            Step::LeaveTarget => {}
+            Step::Forget => memory::forget(&self.database).await?,
+        }
+        Ok(true)
+    }
+
+    async fn create_collections(&self, names: &[&str]) -> Result<(), Refusal> {
+        self.store(doc! { "collections": names.to_vec() }, doc! {}).await?;
+        for name in names {
+            // Remembering has created the state itself.
+            let created = self.database.create_collection(*name).await;
+            unless(&[EXISTS], created).map_err(|error| could_not(&format!("create {name}"), &error))?;
+        }
+        Ok(())
+    }
+
+    async fn create_indexes(&self, collection: &str, indexes: &[Document]) -> Result<(), Refusal> {
+        let named = |keys: &Document| doc! { "collection": collection, "name": plan::index_name(keys) };
+        let remembered: Vec<Bson> = indexes.iter().map(|keys| named(keys).into()).collect();
+        self.store(doc! { "indexes": remembered }, doc! {}).await?;
+        let models: Vec<Document> =
+            indexes.iter().map(|keys| doc! { "key": keys.clone(), "name": plan::index_name(keys) }).collect();
+        // One command is one pass over the collection; writers go on meanwhile (MongoDB manual,
+        // "Index Builds on Populated Collections").
+        let command = doc! { "createIndexes": collection, "indexes": models, "writeConcern": { "w": "majority" } };
+        let created = self.database.run_command(command).await;
+        created.map_err(|error| could_not(&format!("create the indexes of {collection}"), &error))?;
+        Ok(())
+    }
+
+    async fn allow(&self, names: &[&str]) -> Result<(), Refusal> {
+        self.store(doc! { "allowed": names.to_vec() }, doc! {}).await?;
+        let current = inspect::validator(&self.database).await?;
+        self.set_validator(validator::allowing(current, names)).await
+    }
+
+    /// The server keeps the validation's level and action, which the command does not name (MongoDB manual,
+    /// "collMod"). Where they were not named before either, it writes its defaults out: nothing can undo that.
+    async fn set_validator(&self, validator: Document) -> Result<(), Refusal> {
+        let command = doc! { "collMod": OFFERS, "validator": validator, "writeConcern": { "w": "majority" } };
+        let changed = self.database.run_command(command).await;
+        changed.map_err(|error| could_not(&format!("change the validator of {OFFERS}"), &error))?;
+        Ok(())
+    }
+
+    async fn store(&self, lists: Document, flags: Document) -> Result<(), Failure> {
+        memory::store(&self.database, &self.label, lists, flags).await
+    }
+
+    /// Goes through the offers in chunks; false when it was interrupted.
+    async fn walk(&mut self, walk: Walk, offers: u64) -> Result<bool, Refusal> {
+        let (database, label) = (&self.database, &self.label);
+        let bar = bar(offers);
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        let mut after = None;
+        while !self.stop.is_cancelled() {
+            self.check_lease()?;
+            let chunk = match walk {
+                Walk::Remember => fields::remember(database, label, after).await,
+                Walk::Add => fields::add(database, label, after).await,
+                Walk::Remove => fields::remove(database, label, after).await,
+            };
+            match chunk {
+                Ok(Some(chunk)) => {
+                    after = Some(chunk.last);
+                    self.refused += chunk.refused;
+                    bar.inc(chunk.offers);
+                    delays.reset();
+                }
+                Ok(None) => {
+                    bar.finish_and_clear();
+                    return Ok(true);
+                }
+                Err(failure) if failure.directive() == Directive::Retry => {
+                    tracing::warn!(error = %failure, "tried again");
+                    tokio::time::sleep(delays.next_delay()).await;
+                }
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Ok(false)
+    }
+
+    fn check_lease(&self) -> Result<(), Failure> {
+        match &self.valid_until {
+            Some(valid_until) if clock::instant() >= *valid_until.borrow() => Err(Failure::LeaseLost),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Success where the server's code says that there is nothing left to do.
+fn unless(codes: &[i32], result: Result<(), MongoError>) -> Result<(), MongoError> {
+    result.or_else(|error| match command_code(&error) {
+        Some(code) if codes.contains(&code) => Ok(()),
+        _ => Err(error),
+    })
+}
+
+fn could_not(what: &str, error: &MongoError) -> Refusal {
+    let advice = match command_code(error) {
+        Some(13) => "the user of mongodb.uri needs the role dbAdmin on this database for setup",
+        Some(85 | 86) => "an index of the same name with other options is in the way: drop or rename it",
+        _ => "see the server's log, then run setup again: what is done is not done twice",
+    };
+    Refusal::new(Exit::CannotConnect, format!("could not {what}: {}; {advice}", describe(error)))
+}
+
+/// A bar with rate and time left, on a terminal only.
+fn bar(offers: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(offers);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} offers, {per_sec}, {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn say_if_nothing(steps: &[Step]) {
+    if steps.is_empty() {
+        say("nothing to do");
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+fn say(line: &str) {
+    println!("{line}");
+}

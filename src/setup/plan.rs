@@ -1,0 +1,243 @@
+//! What `setup` has to do, decided from what is there. Pure: reads and writes nothing, so that a dry run
+//! and the real one cannot differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use bson::{Bson, Document, doc};
+use resume_tokens::HISTORY_COLLECTION;
+
+use super::memory::{KEPT, Memory};
+use super::validator;
+use crate::fetch::links::LINKS;
+use crate::run::gaps::GAPS;
+use crate::run::lease::STATE;
+use crate::source::OFFERS;
+use crate::write::dead_letters::DEAD_LETTERS;
+
+/// The collections that there must be: the target and the service's own.
+pub const COLLECTIONS: [&str; 7] = [OFFERS, STATE, HISTORY_COLLECTION, LINKS, DEAD_LETTERS, GAPS, KEPT];
+
+/// The indexes that there must be, by collection: those of the migration (spec 01, "Target"), and the
+/// service's own, as the service itself creates them.
+#[must_use]
+pub fn indexes() -> [(&'static str, Vec<Document>); 3] {
+    let migration = vec![
+        doc! { "managed_by": 1 },
+        doc! { "establishment_id": 1 },
+        doc! { "relance_mail_expiration_J7": 1, "offer_status": 1 },
+        doc! { "relance_mail_expiration_J1": 1, "offer_status": 1 },
+        doc! { "recruiter_status": 1 },
+        doc! { "managed_by": 1, "offer_status": 1, "offer_expiration": -1 },
+    ];
+    let history = vec![doc! { "updated_at": -1, "cluster_time": -1 }];
+    [(OFFERS, migration), (LINKS, vec![doc! { "jobs": 1 }]), (HISTORY_COLLECTION, history)]
+}
+
+/// The name that MongoDB gives an index by itself.
+#[must_use]
+pub fn index_name(keys: &Document) -> String {
+    keys.iter().map(|(key, direction)| format!("{key}_{direction}")).collect::<Vec<_>>().join("_")
+}
+
+/// What is there.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// All collections of the database.
+    pub collections: BTreeSet<String>,
+    /// The keys of the indexes, by collection.
+    pub indexes: BTreeMap<&'static str, Vec<Document>>,
+    /// The validator of the target; empty where there is none.
+    pub validator: Document,
+    /// Our offers.
+    pub offers: u64,
+    /// Those that lack a new field.
+    pub lacking: u64,
+    /// Those that have a new field.
+    pub having: u64,
+    /// Those with a value in a new field that is not the default.
+    pub filled: u64,
+    /// What an earlier `setup` did.
+    pub memory: Option<Memory>,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Creates collections.
+    CreateCollections(Vec<&'static str>),
+    /// Lets the validator know the new fields.
+    AllowFields(Vec<&'static str>),
+    /// Creates indexes of a collection, in one pass over it.
+    CreateIndexes(&'static str, Vec<Document>),
+    /// Remembers which of so many offers have which new fields already.
+    Remember(u64),
+    /// Adds the new fields to so many offers.
+    AddFields(u64),
+    /// Removes the new fields again.
+    RemoveFields {
+        /// From so many offers.
+        offers: u64,
+        /// So many of them hold more than defaults.
+        filled: u64,
+    },
+    /// Takes what was added to the validator out of it.
+    RefuseFields(Vec<String>),
+    /// Drops an index.
+    DropIndex(String, String),
+    /// Drops a collection.
+    DropCollection(String),
+    /// Leaves a collection that was created here, because offers are in it.
+    LeaveTarget,
+    /// Forgets what was done.
+    Forget,
+}
+
+/// What is missing, in the order in which it must be done: fields come after the validator allows them.
+#[must_use]
+pub fn up(found: &Found) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let missing: Vec<&str> = COLLECTIONS.into_iter().filter(|name| !found.collections.contains(*name)).collect();
+    if !missing.is_empty() {
+        steps.push(Step::CreateCollections(missing));
+    }
+    if !found.memory.as_ref().is_some_and(|memory| memory.remembered) {
+        steps.push(Step::Remember(found.having));
+    }
+    let refused = validator::refused(&found.validator);
+    if !refused.is_empty() {
+        steps.push(Step::AllowFields(refused));
+    }
+    for (collection, mut wanted) in indexes() {
+        let present = found.indexes.get(collection).map(Vec::as_slice).unwrap_or_default();
+        wanted.retain(|keys| !present.iter().any(|present| same_keys(present, keys)));
+        if !wanted.is_empty() {
+            steps.push(Step::CreateIndexes(collection, wanted));
+        }
+    }
+    if found.lacking > 0 {
+        steps.push(Step::AddFields(found.lacking));
+    }
+    steps
+}
+
+/// What takes back all that is remembered, the memory last.
+#[must_use]
+pub fn down(found: &Found) -> Vec<Step> {
+    let Some(memory) = &found.memory else { return Vec::new() };
+    let mut steps = Vec::new();
+    // A validator that refuses the fields again must not find them in any offer, whoever wrote them.
+    if found.having > 0 && (memory.added || !memory.allowed.is_empty()) {
+        steps.push(Step::RemoveFields { offers: found.having, filled: found.filled });
+    }
+    if !memory.allowed.is_empty() {
+        steps.push(Step::RefuseFields(memory.allowed.clone()));
+    }
+    let drops = memory.indexes.iter().filter(|(collection, _)| found.collections.contains(collection));
+    steps.extend(drops.map(|(collection, name)| Step::DropIndex(collection.clone(), name.clone())));
+    let (target, own): (Vec<&String>, Vec<&String>) = memory.collections.iter().partition(|name| *name == OFFERS);
+    steps.extend(target.into_iter().map(|name| match found.offers {
+        0 => Step::DropCollection(name.clone()),
+        _ => Step::LeaveTarget,
+    }));
+    // The memory is in the state: it goes last, so that a crash leaves it.
+    steps.extend(own.iter().filter(|name| **name != STATE).map(|name| Step::DropCollection((*name).clone())));
+    steps.push(match own.iter().any(|name| *name == STATE) {
+        true => Step::DropCollection(STATE.to_owned()),
+        false => Step::Forget,
+    });
+    steps
+}
+
+/// Drivers write directions as int32, int64 or double.
+fn same_keys(one: &Document, other: &Document) -> bool {
+    let direction = |value: &Bson| match value {
+        Bson::Int32(number) => Some(f64::from(*number)),
+        Bson::Int64(number) => Some(*number as f64),
+        Bson::Double(number) => Some(*number),
+        _ => None,
+    };
+    let same = |((name, one), (other_name, other)): ((&String, &Bson), (&String, &Bson))| {
+        name == other_name && direction(one).is_some() && direction(one) == direction(other)
+    };
+    one.len() == other.len() && one.iter().zip(other).all(same)
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateCollections(names) => write!(f, "create the collections {}", names.join(", ")),
+            Self::AllowFields(names) => write!(f, "allow in the validator of {OFFERS}: {}", names.join(", ")),
+            Self::CreateIndexes(collection, indexes) => {
+                let names: Vec<String> = indexes.iter().map(index_name).collect();
+                write!(f, "create indexes of {collection}: {}", names.join(", "))
+            }
+            Self::Remember(offers) => {
+                write!(f, "remember which new fields are there already, in {offers} offers, for --down")
+            }
+            Self::AddFields(offers) => write!(f, "add the new fields with their defaults to {offers} offers"),
+            Self::RemoveFields { offers, filled } => {
+                write!(f, "remove the new fields from {offers} offers, but not what was there before setup")?;
+                match filled {
+                    0 => Ok(()),
+                    _ => write!(
+                        f,
+                        "; {filled} of them hold more than defaults, which is lost here and comes back only by setup \
+                         and a backfill from recruiters"
+                    ),
+                }
+            }
+            Self::RefuseFields(names) => write!(f, "take out of the validator of {OFFERS}: {}", names.join(", ")),
+            Self::DropIndex(collection, name) => write!(f, "drop the index {name} of {collection}"),
+            Self::DropCollection(name) => write!(f, "drop the collection {name} with all that is in it"),
+            Self::LeaveTarget => write!(f, "leave the collection {OFFERS}, created by setup: offers are in it"),
+            Self::Forget => write!(f, "forget what setup did"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::{ON_INSERT, WRITTEN};
+    use crate::setup::fields::NEW;
+
+    #[test]
+    fn the_new_fields_are_those_that_the_live_schema_does_not_know() {
+        let schema: serde_json::Value = serde_json::from_str(include_str!("../../tests/golden/schema.json")).unwrap();
+        let known = &schema["jobs_partners"]["options"]["validator"]["$jsonSchema"]["properties"];
+        let on_insert = ON_INSERT.iter().map(|field| field.unwrap().0.as_str());
+        let written = WRITTEN.iter().map(|name| name.as_str()).chain(on_insert);
+        let unknown: Vec<&str> = written.filter(|name| known.get(name).is_none()).collect();
+        assert_eq!(unknown, NEW);
+    }
+
+    #[test]
+    fn nothing_is_missing_where_everything_is_there_whatever_type_the_directions_have() {
+        let as_doubles = |keys: Document| -> Document {
+            keys.into_iter().map(|(key, value)| (key, Bson::from(f64::from(value.as_i32().unwrap())))).collect()
+        };
+        let mut found = Found {
+            collections: COLLECTIONS.map(ToOwned::to_owned).into(),
+            memory: Some(Memory { remembered: true, ..Memory::default() }),
+            ..Found::default()
+        };
+        for (collection, keys) in indexes() {
+            found.indexes.insert(collection, keys.into_iter().map(as_doubles).collect());
+        }
+        assert_eq!(up(&found), []);
+        found.indexes.insert(LINKS, vec![doc! { "jobs": -1 }]);
+        assert_eq!(up(&found), [Step::CreateIndexes(LINKS, vec![doc! { "jobs": 1 }])]);
+    }
+
+    #[test]
+    fn down_without_memory_does_nothing_and_the_memory_goes_last() {
+        let mut found = Found { having: 5, ..Found::default() };
+        assert_eq!(down(&found), []);
+        let collections = vec![STATE.to_owned(), LINKS.to_owned()];
+        found.memory = Some(Memory { collections, ..Memory::default() });
+        assert_eq!(down(&found).last(), Some(&Step::DropCollection(STATE.to_owned())));
+        found.memory = Some(Memory::default());
+        assert_eq!(down(&found), [Step::Forget]);
+    }
+}
