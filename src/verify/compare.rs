@@ -1,0 +1,249 @@
+//! What is wrong with an offer, by kind and by name of field (spec 06, "Verification"). Pure: it is
+//! given the documents, and it gives back names and ids, never values.
+
+use bson::{RawBsonRef, RawDocument, oid::ObjectId};
+use serde::Serialize;
+
+use crate::model::{Offer, OfferStatus, value};
+use crate::project::WRITTEN;
+use crate::project::diff::{Change, compare, names};
+
+/// The kinds of difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A job that can be projected has no offer.
+    MissingOffer,
+    /// A field has another value than the projection gives it.
+    DifferingField,
+    /// A field that every offer has is not there: the offer is older than the field.
+    MissingField,
+    /// The recruiter is there, its job is gone, and the offer is not cancelled.
+    StillActive,
+    /// An offer of ours that is not cancelled, of a recruiter that is not there.
+    Orphan,
+    /// `managed_by` names nobody, neither a user nor one that was anonymised.
+    UnknownUser,
+    /// `workplace_geopoint` is neither null nor a point in range.
+    InvalidGeopoint,
+    /// An offer of an anonymised recruiter or user still carries a contact.
+    PersonalData,
+}
+
+impl Kind {
+    /// The name under which it is reported.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingOffer => "missing_offer",
+            Self::DifferingField => "differing_field",
+            Self::MissingField => "missing_field",
+            Self::StillActive => "still_active",
+            Self::Orphan => "orphan",
+            Self::UnknownUser => "unknown_user",
+            Self::InvalidGeopoint => "invalid_geopoint",
+            Self::PersonalData => "personal_data",
+        }
+    }
+}
+
+/// One thing that is wrong with one offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is.
+    pub kind: Kind,
+    /// The offer, or the job whose offer is missing.
+    pub offer: ObjectId,
+    /// The field, where it is about one.
+    pub field: Option<&'static str>,
+    /// The offer is as its recruiter is: no projection can repair it, so it is no difference.
+    pub in_source: bool,
+}
+
+/// What else has to be known about an offer and its recruiter.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// What stands in place of an anonymised address.
+    pub anonymized_email: &'a str,
+    /// The recruiter is in `anonymized_recruiters` and not yet deleted.
+    pub recruiter_is_anonymized: bool,
+    /// The recruiter's user was anonymised and is gone.
+    pub user_is_anonymized: bool,
+    /// The recruiter's user is nowhere.
+    pub user_is_unknown: bool,
+    /// The user that the offer names is nowhere.
+    pub named_user_is_unknown: bool,
+    /// An offer that is newer than its projection is left alone (spec 04, "Newest wins").
+    pub newest_wins: bool,
+}
+
+/// The contact of a person.
+const CONTACT: [&str; 4] = ["apply_email", "apply_phone", "cfa_apply_email", "cfa_apply_phone"];
+
+/// Compares a projection with the offer that stands.
+#[must_use]
+pub fn held(offer: &Offer, standing: Option<&RawDocument>, known: &Known<'_>) -> Vec<Finding> {
+    let finding = |kind, field| Finding { kind, offer: offer.id, field, in_source: false };
+    let Some(standing) = standing else {
+        return vec![finding(Kind::MissingOffer, None)];
+    };
+    if is_explained(offer, standing, known) {
+        return Vec::new();
+    }
+    let point_is_invalid = !is_point_or_null(value::field(standing, "workplace_geopoint"));
+    let mut findings = Vec::new();
+    if let Change::Update { fields, .. } = compare(offer, Some(standing)) {
+        let stays = |field: &str| anonymised_by_itself(field, standing, known);
+        for field in names(&fields).filter(|field| !stays(field)).filter_map(written) {
+            let kind = match field {
+                _ if standing.get(field).is_ok_and(|stored| stored.is_none()) => Kind::MissingField,
+                "workplace_geopoint" if point_is_invalid => Kind::InvalidGeopoint,
+                "managed_by" if known.named_user_is_unknown => Kind::UnknownUser,
+                _ if known.user_is_anonymized && CONTACT.contains(&field) => Kind::PersonalData,
+                _ => Kind::DifferingField,
+            };
+            findings.push(finding(kind, Some(field)));
+        }
+    }
+    let faults = [
+        (point_is_invalid, Kind::InvalidGeopoint, "workplace_geopoint"),
+        (known.named_user_is_unknown, Kind::UnknownUser, "managed_by"),
+    ];
+    for (is_wrong, kind, field) in faults {
+        if is_wrong && !findings.iter().any(|finding| finding.field == Some(field)) {
+            findings.push(Finding { in_source: true, ..finding(kind, Some(field)) });
+        }
+    }
+    findings
+}
+
+/// What the offer of an anonymised person still carries. Those of a recruiter lose more than those of
+/// a user (spec 03).
+#[must_use]
+pub fn contact_left(
+    id: ObjectId,
+    standing: &RawDocument,
+    anonymized_email: &str,
+    is_of_recruiter: bool,
+) -> Vec<Finding> {
+    let is_left = |field: &&str| !is_clean(value::field(standing, field), anonymized_email);
+    let contact = CONTACT.into_iter().filter(is_left);
+    let texts = ["apply_url", "offer_description", "workplace_description"].into_iter();
+    let texts = texts.filter(|field| is_of_recruiter && value::non_empty(value::field(standing, field)).is_some());
+    contact
+        .chain(texts)
+        .map(|field| Finding { kind: Kind::PersonalData, offer: id, field: Some(field), in_source: false })
+        .collect()
+}
+
+/// What is wrong with an offer whose job no recruiter holds.
+#[must_use]
+pub fn without_job(id: ObjectId, standing: &RawDocument, recruiter_is_there: bool) -> Option<Finding> {
+    let kind = if recruiter_is_there { Kind::StillActive } else { Kind::Orphan };
+    let field = Some("offer_status");
+    lives(standing).then_some(Finding { kind, offer: id, field, in_source: false })
+}
+
+/// Not `Cancelled`.
+#[must_use]
+pub fn lives(standing: &RawDocument) -> bool {
+    value::text(value::field(standing, "offer_status")) != Some(OfferStatus::Cancelled.as_str())
+}
+
+/// A phase or an anonymisation under way says that this offer is right although it differs.
+fn is_explained(offer: &Offer, standing: &RawDocument, known: &Known<'_>) -> bool {
+    let updated_at = |document| value::field(document, "updated_at").and_then(RawBsonRef::as_datetime);
+    let is_newer = updated_at(standing) > updated_at(&offer.fields);
+    let is_anonymised = !lives(standing) && contact_left(offer.id, standing, known.anonymized_email, true).is_empty();
+    (known.newest_wins && is_newer) || (known.recruiter_is_anonymized && is_anonymised)
+}
+
+/// The user is gone and this field was anonymised with it, which a projection may not know.
+fn anonymised_by_itself(field: &str, standing: &RawDocument, known: &Known<'_>) -> bool {
+    let user_is_gone = known.user_is_anonymized || known.user_is_unknown;
+    let email = value::text(value::field(standing, "apply_email"));
+    user_is_gone
+        && email == Some(known.anonymized_email)
+        && (field == "delegations"
+            || (CONTACT.contains(&field) && is_clean(value::field(standing, field), known.anonymized_email)))
+}
+
+fn is_clean(contact: Option<RawBsonRef<'_>>, anonymized_email: &str) -> bool {
+    value::non_empty(contact).is_none_or(|contact| contact.as_str() == Some(anonymized_email))
+}
+
+fn is_point_or_null(point: Option<RawBsonRef<'_>>) -> bool {
+    let Some(point) = point else {
+        return true;
+    };
+    let Some(point) = point.as_document() else {
+        return false;
+    };
+    let number = |value: RawBsonRef<'_>| {
+        let integer = value.as_i32().map(f64::from);
+        #[expect(clippy::cast_precision_loss, reason = "degrees are small")]
+        let long = value.as_i64().map(|number| number as f64);
+        value.as_f64().or(integer).or(long)
+    };
+    let coordinates = value::list(value::field(point, "coordinates"));
+    let coordinates: Vec<f64> = coordinates.into_iter().flatten().flatten().filter_map(number).collect();
+    let in_range = matches!(coordinates.as_slice(), [longitude, latitude]
+        if longitude.abs() <= 180.0 && latitude.abs() <= 90.0);
+    value::text(value::field(point, "type")) == Some("Point") && in_range
+}
+
+/// The name as the projection has it, which lives as long as the program.
+fn written(field: &str) -> Option<&'static str> {
+    WRITTEN.iter().map(|name| name.as_str()).find(|name| *name == field)
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+
+    #[test]
+    fn a_point_has_a_type_and_two_numbers_in_range() {
+        let point = |coordinates: &[f64]| {
+            let coordinates: bson::raw::RawArrayBuf = coordinates.iter().copied().collect();
+            rawdoc! { "type": "Point", "coordinates": coordinates }
+        };
+        for (point, expected) in [
+            (point(&[2.35, 48.85]), true),
+            (rawdoc! { "type": "Point", "coordinates": [2, 48_i64] }, true),
+            (point(&[200.0, 48.85]), false),
+            (point(&[2.35, f64::NAN]), false),
+            (point(&[2.35]), false),
+            (rawdoc! { "type": "Polygon", "coordinates": [2.35, 48.85] }, false),
+            (rawdoc! {}, false),
+        ] {
+            assert_eq!(is_point_or_null(Some(RawBsonRef::Document(&point))), expected, "{point:?}");
+        }
+        assert!(is_point_or_null(None));
+        assert!(!is_point_or_null(Some(RawBsonRef::String("48.85,2.35"))));
+    }
+
+    #[test]
+    fn an_anonymised_contact_is_none_and_that_of_a_recruiter_includes_its_texts() {
+        let id = ObjectId::new();
+        let clean = rawdoc! { "apply_email": "gone", "apply_phone": null, "offer_description": "" };
+        assert!(contact_left(id, &clean, "gone", true).is_empty());
+        let left = rawdoc! { "apply_email": "a@b", "apply_url": "x", "cfa_apply_phone": "1" };
+        let fields = |is_of_recruiter| {
+            let left = contact_left(id, &left, "gone", is_of_recruiter);
+            left.iter().filter_map(|finding| finding.field).collect::<Vec<_>>()
+        };
+        assert_eq!(fields(false), ["apply_email", "cfa_apply_phone"]);
+        assert_eq!(fields(true), ["apply_email", "cfa_apply_phone", "apply_url"]);
+    }
+
+    #[test]
+    fn an_offer_without_job_is_right_once_it_is_cancelled() {
+        let id = ObjectId::new();
+        let kind = |status: &str, there| without_job(id, &rawdoc! { "offer_status": status }, there).map(|it| it.kind);
+        assert_eq!(kind("Cancelled", true), None);
+        assert_eq!(kind("Active", true), Some(Kind::StillActive));
+        assert_eq!(kind("Filled", false), Some(Kind::Orphan));
+    }
+}

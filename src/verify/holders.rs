@@ -1,0 +1,132 @@
+//! Reads which recruiters hold the jobs of some offers, and the offers of some jobs. There is no index on
+//! `jobs._id`: it asks by what is indexed first. It must not judge.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use bson::{Bson, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
+use mongodb::Database;
+use mongodb::raw_batch_cursor::RawBatch;
+
+use crate::error::Failure;
+use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
+use crate::model::value;
+use crate::project::WRITTEN;
+use crate::source::OFFERS;
+use crate::source::event::Collection as Watched;
+
+/// A recruiter, or the copy of one, as far as it was asked for.
+pub struct Held {
+    /// Its `_id`.
+    pub id: ObjectId,
+    /// Its `establishment_id`.
+    pub establishment: Option<String>,
+    /// The `_id`s of its jobs.
+    pub jobs: Vec<ObjectId>,
+}
+
+/// Those of these offers whose job is held by a recruiter of their `establishment_id`.
+pub async fn held_where_named(database: &Database, offers: &[&RawDocument]) -> Result<BTreeSet<ObjectId>, Failure> {
+    let establishment = |offer: &RawDocument| value::text(value::field(offer, "establishment_id")).map(str::to_owned);
+    let establishments: Vec<String> = offers.iter().filter_map(|offer| establishment(offer)).collect();
+    let mut held = BTreeSet::new();
+    for establishments in establishments.chunks(IDS_PER_READ) {
+        let filter = doc! { "establishment_id": { "$in": establishments } };
+        let found = jobs(database, Watched::Recruiters, filter, doc! { "establishment_id": 1, "jobs._id": 1 }).await?;
+        let pair = |recruiter: Held| {
+            let Held { establishment, jobs, .. } = recruiter;
+            jobs.into_iter().map(move |job| (job, establishment.clone()))
+        };
+        let pairs: HashSet<(ObjectId, Option<String>)> = found.into_iter().flat_map(pair).collect();
+        let named = |offer: &&RawDocument| id(offer).filter(|id| pairs.contains(&(*id, establishment(offer))));
+        held.extend(offers.iter().filter_map(named));
+    }
+    Ok(held)
+}
+
+/// Those of these offers whose job a recruiter holds.
+pub async fn held(database: &Database, offers: &[&RawDocument]) -> Result<BTreeSet<ObjectId>, Failure> {
+    let mut held = held_where_named(database, offers).await?;
+    let rest = |held: &BTreeSet<ObjectId>| -> BTreeSet<ObjectId> {
+        offers.iter().filter_map(|offer| id(offer)).filter(|id| !held.contains(id)).collect()
+    };
+    // An offer may name another establishment than its recruiter: the links know better, if they are right.
+    let linked = links::holders(database, &rest(&held)).await?;
+    let recruiters: BTreeSet<ObjectId> = linked.into_values().flatten().collect();
+    let recruiters: Vec<Bson> = recruiters.into_iter().map(Bson::from).collect();
+    let filter = doc! { "_id": { "$in": recruiters } };
+    let found = jobs(database, Watched::Recruiters, filter, doc! { "jobs._id": 1 }).await?;
+    held.extend(found.into_iter().flat_map(|held| held.jobs));
+    let rest = rest(&held);
+    if !rest.is_empty() {
+        // Without an index, so only what is about to be called a difference is asked for.
+        let unfound: Vec<Bson> = rest.into_iter().map(Bson::from).collect();
+        let filter = doc! { "jobs._id": { "$in": unfound } };
+        let found = jobs(database, Watched::Recruiters, filter, doc! { "jobs._id": 1 }).await?;
+        held.extend(found.into_iter().flat_map(|held| held.jobs));
+    }
+    Ok(held)
+}
+
+/// The establishments of these offers that some recruiter still has.
+pub async fn establishments(
+    database: &Database,
+    offers: &[(&ObjectId, &&RawDocument)],
+) -> Result<HashSet<String>, Failure> {
+    let names = offers.iter().filter_map(|(_, offer)| value::text(value::field(offer, "establishment_id")));
+    let filter = doc! { "establishment_id": { "$in": names.collect::<Vec<_>>() } };
+    let found = jobs(database, Watched::Recruiters, filter, doc! { "establishment_id": 1 }).await?;
+    Ok(found.into_iter().filter_map(|held| held.establishment).collect())
+}
+
+/// The recruiters, or copies, that `filter` selects; `fields` must ask for what is looked at.
+pub async fn jobs(
+    database: &Database,
+    collection: Watched,
+    filter: Document,
+    fields: Document,
+) -> Result<Vec<Held>, Failure> {
+    let batches = find(&raw(database, collection.name()), filter, fields).await?;
+    let mut found = Vec::new();
+    for document in documents(&batches) {
+        let document = document?;
+        let jobs = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
+        let jobs = jobs.filter_map(RawBsonRef::as_document).filter_map(id).collect();
+        let establishment = value::text(value::field(document, "establishment_id")).map(str::to_owned);
+        found.extend(id(document).map(|id| Held { id, establishment, jobs }));
+    }
+    Ok(found)
+}
+
+/// Those of these ids that the collection holds.
+pub async fn present(
+    database: &Database,
+    collection: Watched,
+    ids: &[ObjectId],
+) -> Result<BTreeSet<ObjectId>, Failure> {
+    let filter = doc! { "_id": { "$in": ids } };
+    let batches = find(&raw(database, collection.name()), filter, doc! { "_id": 1 }).await?;
+    documents(&batches).map(|document| Ok(id(document?))).filter_map(Result::transpose).collect()
+}
+
+/// The fields that the projection writes and no others: what other processes add changes by itself.
+pub async fn read_offers(database: &Database, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
+    let more = ["apply_url", "workplace_description"];
+    let names = WRITTEN.iter().map(|name| name.as_str()).chain(more);
+    let fields: Document = names.map(|name| (name.to_owned(), Bson::Int32(1))).collect();
+    let mut offers = Vec::new();
+    for ids in ids.chunks(IDS_PER_READ) {
+        offers.extend(find(&raw(database, OFFERS), doc! { "_id": { "$in": ids } }, fields.clone()).await?);
+    }
+    Ok(offers)
+}
+
+/// The documents by their `_id`.
+pub fn by_id(batches: &[RawBatch]) -> Result<HashMap<ObjectId, &RawDocument>, Failure> {
+    let with_id = |document: Result<_, Failure>| document.map(|document| Some((id(document)?, document)));
+    documents(batches).map(with_id).filter_map(Result::transpose).collect()
+}
+
+/// Its `_id`, where that is an ObjectId.
+pub fn id(document: &RawDocument) -> Option<ObjectId> {
+    document.get_object_id("_id").ok()
+}

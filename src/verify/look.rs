@@ -1,0 +1,290 @@
+//! One look at some documents of one side: reads them with what belongs to them and says what is wrong.
+//! It must not write, nor decide whether a difference counts: that takes a second look.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use bson::{Bson, RawBsonRef, RawDocument, doc, oid::ObjectId};
+use mongodb::Database;
+
+use super::compare::{self, Finding, Known};
+use super::holders::{by_id, establishments, held, held_where_named, jobs, present, read_offers};
+use crate::error::Failure;
+use crate::fetch::documents;
+use crate::fetch::recruiters::Recruiters;
+use crate::fetch::references::{Answers, Keys, ReferenceCaches, anonymized_users};
+use crate::model::recruiter::{JobFields, RecruiterFields, user_id};
+use crate::model::{Recruiter, References, value};
+use crate::project::{ProjectionSettings, project};
+use crate::source::event::Collection as Watched;
+use crate::write::dead_letters::{Address, DeadLetters};
+
+/// What is wrong with one document, and what was read of it: two looks with the same signature saw the
+/// same documents.
+#[derive(Debug)]
+pub struct Seen {
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// A digest of what was expected and of what stands.
+    pub signature: u64,
+}
+
+/// What a look met.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// The documents with something wrong, by `_id`.
+    pub wrong: BTreeMap<ObjectId, Seen>,
+    /// Jobs.
+    pub jobs: u64,
+    /// Offers read.
+    pub offers: u64,
+    /// Jobs that were compared.
+    pub compared: u64,
+    /// Jobs that a dead letter or the recruiter's lack of an address explains.
+    pub explained: u64,
+}
+
+/// Looks at documents of one database.
+#[derive(Debug)]
+pub struct Looker {
+    database: Database,
+    settings: ProjectionSettings,
+    /// In `dual-write` an offer that is newer than its projection is right (spec 04).
+    newest_wins: bool,
+    recruiters: Recruiters,
+    references: ReferenceCaches,
+    dead_letters: DeadLetters,
+}
+
+impl Looker {
+    /// With empty caches.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn new(database: &Database, settings: ProjectionSettings, newest_wins: bool) -> Result<Self, Failure> {
+        Ok(Self {
+            database: database.clone(),
+            settings,
+            newest_wins,
+            recruiters: Recruiters::new(database),
+            references: ReferenceCaches::new(database),
+            dead_letters: DeadLetters::load(database).await?,
+        })
+    }
+
+    /// Forgets what was read: references and dead letters may have changed since.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn forget(&mut self) -> Result<(), Failure> {
+        self.references = ReferenceCaches::new(&self.database);
+        self.dead_letters = DeadLetters::load(&self.database).await?;
+        Ok(())
+    }
+
+    /// Recruiters, against the offers of their jobs.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn at_recruiters(&mut self, ids: &[ObjectId]) -> Result<Look, Failure> {
+        let mut look = Look::default();
+        let anonymized = present(&self.database, Watched::AnonymizedRecruiters, ids).await?;
+        let mut rest = ids;
+        while let Some(batches) = self.recruiters.read_next(&mut rest).await? {
+            let recruiters = documents(&batches).collect::<Result<Vec<_>, _>>()?;
+            // One that cannot be read is a dead letter.
+            let recruiters: Vec<_> = recruiters.into_iter().filter_map(|it| Recruiter::read(it).ok()).collect();
+            self.portion(&recruiters, &anonymized, &mut look).await?;
+        }
+        Ok(look)
+    }
+
+    async fn portion(
+        &mut self,
+        recruiters: &[Recruiter<'_>],
+        anonymized: &BTreeSet<ObjectId>,
+        look: &mut Look,
+    ) -> Result<(), Failure> {
+        let jobs: Vec<ObjectId> = recruiters.iter().flat_map(Recruiter::job_ids).collect();
+        let batches = read_offers(&self.database, &jobs).await?;
+        let offers = by_id(&batches)?;
+        look.offers += offers.len() as u64;
+        let answers = self.references.look_up(keys(recruiters, &offers)).await?;
+        let mut wrong = BTreeMap::new();
+        for recruiter in recruiters {
+            let seen = self.recruiter(recruiter, &offers, &answers, anonymized.contains(&recruiter.id), look);
+            wrong.extend(seen.map(|seen| (recruiter.id, seen)));
+        }
+        let elsewhere = self.held_elsewhere(&wrong, &offers).await?;
+        wrong.retain(|_, seen| {
+            seen.findings.retain(|finding| !elsewhere.contains(&finding.offer));
+            !seen.findings.is_empty()
+        });
+        look.wrong.extend(wrong);
+        Ok(())
+    }
+
+    fn recruiter(
+        &self,
+        recruiter: &Recruiter<'_>,
+        offers: &HashMap<ObjectId, &RawDocument>,
+        answers: &Answers,
+        recruiter_is_anonymized: bool,
+        look: &mut Look,
+    ) -> Option<Seen> {
+        let mut findings = Vec::new();
+        let mut signature = DefaultHasher::new();
+        let has_address = value::non_empty(recruiter.fields.address).is_some();
+        for job in &recruiter.jobs {
+            look.jobs += 1;
+            let (Some(id), Ok(fields)) = (job.id, job.fields()) else {
+                look.explained += 1;
+                continue;
+            };
+            let standing = offers.get(&id).copied();
+            let references = answers.of(&recruiter.fields, &fields);
+            let is_refused = self.dead_letters.contains_refusal(&Address { recruiter: recruiter.id, job: Some(id) });
+            let projected = project(&recruiter.fields, id, &fields, &references, &self.settings);
+            let found = match projected {
+                Ok(offer) if has_address && !is_refused => {
+                    look.compared += 1;
+                    offer.fields.as_bytes().hash(&mut signature);
+                    let known = self.known(&recruiter.fields, &references, standing, answers, recruiter_is_anonymized);
+                    compare::held(&offer, standing, &known)
+                }
+                _ => {
+                    look.explained += 1;
+                    let email = &self.settings.anonymized_email;
+                    let standing = standing.filter(|_| references.user_is_anonymized);
+                    standing.map(|offer| compare::contact_left(id, offer, email, false)).unwrap_or_default()
+                }
+            };
+            standing.map(RawDocument::as_bytes).hash(&mut signature);
+            findings.extend(found);
+        }
+        (!findings.is_empty()).then(|| Seen { findings, signature: signature.finish() })
+    }
+
+    fn known(
+        &self,
+        recruiter: &RecruiterFields<'_>,
+        references: &References,
+        standing: Option<&RawDocument>,
+        answers: &Answers,
+        recruiter_is_anonymized: bool,
+    ) -> Known<'_> {
+        let is_nobody = |references: &References| references.user.is_none() && !references.user_is_anonymized;
+        // A null names nobody, and that is no fault.
+        let named = standing.and_then(|offer| value::non_empty(value::field(offer, "managed_by")));
+        Known {
+            anonymized_email: &self.settings.anonymized_email,
+            recruiter_is_anonymized,
+            user_is_anonymized: references.user_is_anonymized,
+            user_is_unknown: recruiter.managed_by.is_some() && is_nobody(references),
+            named_user_is_unknown: named.is_some() && is_nobody(&answers.of(&naming(named), &JobFields::default())),
+            newest_wins: self.newest_wins,
+        }
+    }
+
+    /// Offers that stand as another recruiter has them, which holds the same job: it is compared for itself.
+    async fn held_elsewhere(
+        &self,
+        wrong: &BTreeMap<ObjectId, Seen>,
+        offers: &HashMap<ObjectId, &RawDocument>,
+    ) -> Result<BTreeSet<ObjectId>, Failure> {
+        let moved = wrong.values().flat_map(|seen| &seen.findings);
+        let moved = moved.filter(|finding| finding.field == Some("establishment_id")).map(|finding| finding.offer);
+        let moved: Vec<&RawDocument> = moved.filter_map(|id| offers.get(&id).copied()).collect();
+        held_where_named(&self.database, &moved).await
+    }
+
+    /// Our offers, for those without a job.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn at_offers(&mut self, ids: &[ObjectId]) -> Result<Look, Failure> {
+        let batches = read_offers(&self.database, ids).await?;
+        let offers = by_id(&batches)?;
+        let mut look = Look { offers: offers.len() as u64, ..Look::default() };
+        let user = |offer: &RawDocument| user_id(value::field(offer, "managed_by"));
+        let users = offers.values().filter_map(|offer| user(offer)).collect();
+        let anonymized = anonymized_users(&self.database, users).await?;
+        let is_anonymized = |offer: &RawDocument| user(offer).is_some_and(|user| anonymized.contains(&user));
+        let asked = offers.values().copied().filter(|offer| compare::lives(offer) || is_anonymized(offer));
+        let held = held(&self.database, &asked.collect::<Vec<_>>()).await?;
+        let unheld: Vec<_> = offers.iter().filter(|(id, _)| !held.contains(id)).collect();
+        let there = establishments(&self.database, &unheld).await?;
+        for (id, offer) in unheld {
+            let establishment = value::text(value::field(offer, "establishment_id")).unwrap_or_default();
+            let mut findings: Vec<Finding> =
+                compare::without_job(*id, offer, there.contains(establishment)).into_iter().collect();
+            // The server refused to change it: it has a dead letter, in its own name.
+            let refused = Address { recruiter: *id, job: Some(*id) };
+            findings.retain(|_| !self.dead_letters.contains_refusal(&refused));
+            if is_anonymized(offer) {
+                findings.extend(compare::contact_left(*id, offer, &self.settings.anonymized_email, false));
+            }
+            insert(&mut look, *id, findings, offer);
+        }
+        Ok(look)
+    }
+
+    /// Anonymised recruiters, whose offers must carry no contact.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn at_anonymized(&mut self, ids: &[ObjectId]) -> Result<Look, Failure> {
+        let there = present(&self.database, Watched::Recruiters, ids).await?;
+        let gone: Vec<Bson> = ids.iter().copied().filter(|id| !there.contains(id)).map(Bson::from).collect();
+        let filter = doc! { "_id": { "$in": gone } };
+        let copies = jobs(&self.database, Watched::AnonymizedRecruiters, filter, doc! { "jobs._id": 1 }).await?;
+        let mut look = Look::default();
+        let jobs: Vec<ObjectId> = copies.iter().flat_map(|copy| copy.jobs.iter().copied()).collect();
+        let batches = read_offers(&self.database, &jobs).await?;
+        let mut offers = by_id(&batches)?;
+        let ours = |offer: &RawDocument| {
+            value::text(value::field(offer, "partner_label")) == Some(self.settings.partner_label.as_str())
+        };
+        offers.retain(|_, offer| ours(offer));
+        let left = |id: ObjectId, offer| compare::contact_left(id, offer, &self.settings.anonymized_email, true);
+        offers.retain(|id, offer| !left(*id, offer).is_empty());
+        let held = held(&self.database, &offers.values().copied().collect::<Vec<_>>()).await?;
+        for copy in copies {
+            for job in copy.jobs.iter().filter(|job| !held.contains(job)) {
+                let refused = Address { recruiter: copy.id, job: Some(*job) };
+                if let Some(offer) = offers.get(job).filter(|_| !self.dead_letters.contains_refusal(&refused)) {
+                    insert(&mut look, copy.id, left(*job, offer), offer);
+                }
+            }
+        }
+        Ok(look)
+    }
+}
+
+fn insert(look: &mut Look, id: ObjectId, findings: Vec<Finding>, offer: &RawDocument) {
+    if findings.is_empty() {
+        return;
+    }
+    let seen = look.wrong.entry(id).or_insert_with(|| Seen { findings: Vec::new(), signature: 0 });
+    let mut signature = DefaultHasher::new();
+    (seen.signature, offer.as_bytes()).hash(&mut signature);
+    seen.signature = signature.finish();
+    seen.findings.extend(findings);
+}
+
+fn keys(recruiters: &[Recruiter<'_>], offers: &HashMap<ObjectId, &RawDocument>) -> Keys {
+    let mut keys = Keys::default();
+    for recruiter in recruiters {
+        keys.add_recruiter(&recruiter.fields);
+        recruiter.jobs.iter().flat_map(|job| job.fields()).for_each(|job| keys.add_job(&job));
+    }
+    for offer in offers.values() {
+        keys.add_recruiter(&naming(value::field(offer, "managed_by")));
+    }
+    keys
+}
+
+/// Nothing but the name of a user, to look that one up.
+fn naming(managed_by: Option<RawBsonRef<'_>>) -> RecruiterFields<'_> {
+    RecruiterFields { managed_by, ..RecruiterFields::default() }
+}

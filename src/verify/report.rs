@@ -1,0 +1,134 @@
+//! What a verification found: counts, kinds, fields and ids, never values of documents. Its size does
+//! not grow with the number of differences.
+
+use std::collections::BTreeMap;
+
+use bson::DateTime;
+use serde::{Serialize, Serializer};
+
+use super::compare::{Finding, Kind};
+
+/// So many ids are told of each kind and of each field.
+const IDS: usize = 20;
+
+/// How often, and where for example.
+#[derive(Debug, Default, Serialize)]
+pub struct Found {
+    /// How often.
+    pub count: u64,
+    /// The first of the offers.
+    pub ids: Vec<String>,
+}
+
+impl Found {
+    fn add(&mut self, finding: &Finding) {
+        self.count += 1;
+        if self.ids.len() < IDS {
+            self.ids.push(finding.offer.to_hex());
+        }
+    }
+}
+
+/// The report of one verification.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// When it began.
+    #[serde(serialize_with = "rfc3339")]
+    pub began: DateTime,
+    /// When it ended.
+    #[serde(serialize_with = "rfc3339")]
+    pub ended: DateTime,
+    /// The phase in which it ran (spec 04).
+    pub phase: String,
+    /// All recruiters and all our offers were looked at, not a sample.
+    pub full: bool,
+    /// Recruiters looked at.
+    pub recruiters: u64,
+    /// Their jobs.
+    pub jobs: u64,
+    /// Offers looked at: all of ours, or those of the sample.
+    pub offers: u64,
+    /// Jobs compared with their offers.
+    pub compared: u64,
+    /// Jobs not compared: dead letters, or their recruiter has no address.
+    pub explained: u64,
+    /// Recruiters and offers that changed each time they were looked at again: no differences.
+    pub unsettled: u64,
+    /// Differences, one for each field.
+    pub differences: u64,
+    /// Differences by kind.
+    pub kinds: BTreeMap<Kind, Found>,
+    /// Differences by field.
+    pub fields: BTreeMap<&'static str, Found>,
+    /// What is wrong in `recruiters` already, so that the offer is as it must be: no differences.
+    pub source_faults: BTreeMap<Kind, Found>,
+    /// The differences before the repair, if there was one.
+    pub before_repair: Option<u64>,
+}
+
+impl Report {
+    /// Nothing looked at yet.
+    #[must_use]
+    pub fn new(began: DateTime, phase: String, full: bool) -> Self {
+        Self {
+            began,
+            ended: began,
+            phase,
+            full,
+            recruiters: 0,
+            jobs: 0,
+            offers: 0,
+            compared: 0,
+            explained: 0,
+            unsettled: 0,
+            differences: 0,
+            kinds: BTreeMap::new(),
+            fields: BTreeMap::new(),
+            source_faults: BTreeMap::new(),
+            before_repair: None,
+        }
+    }
+
+    /// Counts what was found.
+    pub fn add(&mut self, finding: &Finding) {
+        if finding.in_source {
+            return self.source_faults.entry(finding.kind).or_default().add(finding);
+        }
+        self.differences += 1;
+        self.kinds.entry(finding.kind).or_default().add(finding);
+        if let Some(field) = finding.field {
+            self.fields.entry(field).or_default().add(finding);
+        }
+    }
+
+    /// For a terminal.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let scope = if self.full { "all" } else { "a sample" };
+        let mut lines = vec![format!(
+            "{scope}: {} recruiters, {} jobs, {} offers; {} compared, {} explained, {} still changing",
+            self.recruiters, self.jobs, self.offers, self.compared, self.explained, self.unsettled
+        )];
+        let row = |name: &str, found: &Found| {
+            let ids = found.ids.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(" ");
+            let more = if found.ids.len() > 3 { " …" } else { "" };
+            format!("  {name:<34} {:>8}  {ids}{more}", found.count)
+        };
+        lines.extend(self.before_repair.map(|before| format!("{before} differences before the repair")));
+        lines.push(format!("{} differences", self.differences));
+        lines.extend(self.kinds.iter().map(|(kind, found)| row(kind.as_str(), found)));
+        if !self.fields.is_empty() {
+            lines.push("by field".to_owned());
+            lines.extend(self.fields.iter().map(|(field, found)| row(field, found)));
+        }
+        if !self.source_faults.is_empty() {
+            lines.push("wrong in recruiters already, to be put right there".to_owned());
+            lines.extend(self.source_faults.iter().map(|(kind, found)| row(kind.as_str(), found)));
+        }
+        lines.join("\n")
+    }
+}
+
+fn rfc3339<S: Serializer>(date: &DateTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&date.try_to_rfc3339_string().unwrap_or_default())
+}
