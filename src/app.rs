@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::cli::Exit;
-use crate::config::Settings;
+use crate::config::{Phase, Settings};
 use crate::error::{Failure, describe};
 use crate::observe::health::{Health, Part, Role};
 use crate::observe::metrics::Metrics;
@@ -105,6 +105,9 @@ impl App {
         })?;
         if let Ok(address) = listener.local_addr() {
             info!(%address, "serving /metrics and the probes");
+        }
+        if self.settings.phase.initial != Phase::Sync {
+            warn!("phase.initial is not used by this version: offers are written as in phase `sync`");
         }
         let stop = CancellationToken::new();
         let mut group = Group::new(&stop);
@@ -209,7 +212,7 @@ async fn serve(listener: TcpListener, shown: Shown) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns on SIGTERM or Ctrl-C; the end of this task stops the others.
+/// Turns SIGTERM and Ctrl-C into the cancellation of `stop`, and returns.
 pub(crate) async fn signals(stop: CancellationToken) -> Result<(), Failure> {
     match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
@@ -224,5 +227,6 @@ pub(crate) async fn signals(stop: CancellationToken) -> Result<(), Failure> {
             stop.cancelled().await;
         }
     }
+    stop.cancel();
     Ok(())
 }

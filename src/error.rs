@@ -52,6 +52,9 @@ pub enum Failure {
     /// The position is later than the server's own time: it comes from another replica set.
     #[error("the position of the change stream is ahead of the server's time")]
     Ahead,
+    /// The process is to end and the batch was not done in time; it is applied again at the next start.
+    #[error("interrupted in the middle of a batch, which is applied again at the next start")]
+    Interrupted,
     /// Another instance took the lease.
     #[error("the lease was lost to another instance")]
     LeaseLost,
@@ -83,7 +86,9 @@ impl Failure {
             Self::Read(error) | Self::Write(error) => command_directive(error),
             Self::WriteConcern(_) | Self::Statement(_) => Directive::Retry,
             Self::Event(_) | Self::Reply(_) | Self::Stalled => Directive::Reopen,
-            Self::Store(StoreError::NewerTerm { .. }) | Self::LeaseLost | Self::Backwards => Directive::Stop,
+            Self::Store(StoreError::NewerTerm { .. }) | Self::LeaseLost | Self::Interrupted | Self::Backwards => {
+                Directive::Stop
+            }
             Self::Store(StoreError::Garbled { .. }) | Self::Ahead => Directive::Resync,
             Self::Store(StoreError::Mongo(error)) => command_directive(error),
             Self::Store(_) | Self::OwnDocument { .. } => Directive::RetryUnready,
@@ -131,6 +136,7 @@ impl Failure {
             Self::Ahead => "ahead".to_owned(),
             Self::OwnDocument { .. } => "own_document".to_owned(),
             Self::LeaseLost => "lease".to_owned(),
+            Self::Interrupted => "interrupted".to_owned(),
         }
     }
 }
@@ -150,9 +156,9 @@ pub fn refusal(code: i32) -> Option<Reason> {
 
 /// Network errors, elections, shutdowns, interruptions: tried again, they pass (server source,
 /// `error_codes.yml`, the categories `RetriableError`, `NotPrimaryError`, `Interruption`).
-const PASSING: [i32; 26] = [
-    6, 7, 24, 43, 46, 50, 64, 79, 89, 91, 100, 112, 133, 134, 175, 189, 202, 237, 246, 262, 9001, 10107, 11600, 11601,
-    11602, 13435,
+const PASSING: [i32; 38] = [
+    6, 7, 24, 43, 46, 50, 63, 64, 79, 89, 91, 100, 112, 133, 134, 150, 175, 189, 202, 225, 237, 246, 251, 262, 290,
+    317, 365, 462, 9001, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031, 50915,
 ];
 /// The history is gone (spec 03): `ChangeStreamHistoryLost`, `CappedPositionLost`, `InvalidResumeToken`.
 const POSITION_LOST: [i32; 3] = [286, 136, 260];
@@ -227,11 +233,22 @@ pub fn describe(error: &MongoError) -> String {
     match &*error.kind {
         ErrorKind::Command(command) => format!("{} (code {})", command.code_name, command.code),
         ErrorKind::Io(error) => format!("network: {}", error.kind()),
-        ErrorKind::ServerSelection { message, .. } | ErrorKind::Authentication { message, .. } => message.clone(),
+        ErrorKind::ServerSelection { message, .. } => no_server(message),
+        ErrorKind::Authentication { message, .. } => message.clone(),
         ErrorKind::InvalidArgument { message, .. } | ErrorKind::InvalidTlsConfig { message, .. } => message.clone(),
         ErrorKind::DnsResolve { message, .. } | ErrorKind::IncompatibleServer { message, .. } => message.clone(),
         _ => kind_name(error).to_owned(),
     }
+}
+
+/// The driver's message dumps its view of the topology; a person wants to know who did not answer and why.
+fn no_server(message: &str) -> String {
+    let until = |rest: &str, end: &str| rest.split(end).next().unwrap_or(rest).to_owned();
+    let addresses: Vec<String> = message.split("Address: ").skip(1).map(|rest| until(rest, ",")).collect();
+    let reason = message.split_once("I/O error: ").map(|(_, rest)| until(rest, ", labels"));
+    let place = if addresses.is_empty() { String::new() } else { format!(" at {}", addresses.join(", ")) };
+    let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    format!("no server answered{place}{reason}")
 }
 
 fn kind_name(error: &MongoError) -> &'static str {
@@ -259,6 +276,14 @@ mod tests {
         for code in [91, 189, 10107, 11600, 11602, 43, 50, 112, 13] {
             assert_eq!(refusal(code), None, "{code}");
         }
+    }
+
+    #[test]
+    fn a_missing_server_is_told_without_the_drivers_topology() {
+        let message = "Server selection timeout: Topology: { Servers: [ { Address: host:1, Type: Unknown, Error: Kind: \
+            I/O error: Connection refused (os error 111), labels: {} } ] }";
+        assert_eq!(no_server(message), "no server answered at host:1 (Connection refused (os error 111))");
+        assert_eq!(no_server("No available servers."), "no server answered");
     }
 
     #[test]

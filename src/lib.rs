@@ -13,6 +13,8 @@ pub mod plan;
 pub mod project;
 pub mod retry;
 pub mod run;
+pub mod setup;
 pub mod source;
+pub mod verify;
 pub mod web;
 pub mod write;

@@ -46,11 +46,7 @@ fn an_unknown_key_and_two_bad_values_are_reported_at_once_with_key_and_origin() 
     let file = folder.path().join("settings.toml");
     std::fs::write(&file, "[stream]\nbatch_mx = 10\nbatch_max = 'many'\n").unwrap();
     let path = file.to_str().unwrap();
-    let variables = [
-        ("MONGODB_URI", URI),
-        ("MONGODB_DATABASE", "lba"),
-        ("STREAM_PROCESSOR__LEASE__DURATION", "soon"),
-    ];
+    let variables = [("MONGODB_URI", URI), ("MONGODB_DATABASE", "lba"), ("STREAM_PROCESSOR__LEASE__DURATION", "soon")];
     for command in [&["config", "check"][..], &["config", "show"], &["run"], &["backfill"]] {
         let output = run(&[command, &["--config", path]].concat(), &variables);
         assert_eq!(output.status.code(), Some(2), "{command:?}");
@@ -75,10 +71,7 @@ fn without_a_database_the_faults_say_how_to_name_one() {
     assert_eq!(output.status.code(), Some(2));
     let faults = text(&output.stderr);
     assert!(faults.contains("mongodb.uri (not set): is required"), "{faults}");
-    assert!(
-        faults.contains("the flag --database or the variable MONGODB_DATABASE"),
-        "{faults}"
-    );
+    assert!(faults.contains("the flag --database or the variable MONGODB_DATABASE"), "{faults}");
 }
 
 #[test]
@@ -95,10 +88,7 @@ fn a_flag_wins_over_the_environment_and_the_environment_over_the_file() {
 
     let short = [uri, ("MONGODB_DATABASE", "from_short")];
     let (value, source) = shown(&["--config", path], &short, key);
-    assert_eq!(
-        (value.as_str(), source.as_str()),
-        ("from_short", "environment MONGODB_DATABASE")
-    );
+    assert_eq!((value.as_str(), source.as_str()), ("from_short", "environment MONGODB_DATABASE"));
 
     let name = "STREAM_PROCESSOR__MONGODB__DATABASE";
     let both = [uri, ("MONGODB_DATABASE", "from_short"), (name, "from_long")];
@@ -117,10 +107,7 @@ fn a_secret_never_appears_in_what_is_printed() {
         ("MONGODB_DATABASE", "lba"),
         ("SMTP_URL", "smtp://mailer:hunter2@mail.example.com:587"),
         ("STREAM_PROCESSOR__DIRECTORY__TOKEN", "hunter2"),
-        (
-            "STREAM_PROCESSOR__NOTICES__WEBHOOK_URL",
-            "https://hooks.example.com/hunter2",
-        ),
+        ("STREAM_PROCESSOR__NOTICES__WEBHOOK_URL", "https://hooks.example.com/hunter2"),
         ("RUST_LOG", "trace"),
     ];
     let bad = [
@@ -130,11 +117,7 @@ fn a_secret_never_appears_in_what_is_printed() {
         ("STREAM_PROCESSOR__NOTICES__WEBHOOK_URL", "hooks.example.com/hunter2"),
     ];
     for (variables, code) in [(&good[..], 0), (&bad[..], 2)] {
-        for arguments in [
-            &["config", "show"][..],
-            &["config", "show", "--json"],
-            &["config", "check"],
-        ] {
+        for arguments in [&["config", "show"][..], &["config", "show", "--json"], &["config", "check"]] {
             let output = run(arguments, variables);
             assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
             let printed = text(&output.stdout) + &text(&output.stderr);
@@ -143,10 +126,7 @@ fn a_secret_never_appears_in_what_is_printed() {
     }
     let output = run(&["config", "show"], &good);
     let table = text(&output.stdout);
-    assert!(
-        table.contains("mongodb://***@db.example.com:27017/?replicaSet=rs0"),
-        "{table}"
-    );
+    assert!(table.contains("mongodb://***@db.example.com:27017/?replicaSet=rs0"), "{table}");
 }
 
 #[test]
@@ -164,10 +144,7 @@ fn a_secret_can_come_from_a_file_but_not_from_two_places() {
     let output = run(&["config", "check"], &[&alone[..], &[("MONGODB_URI", URI)]].concat());
     assert_eq!(output.status.code(), Some(2));
     let faults = text(&output.stderr);
-    assert!(
-        faults.contains("mongodb.uri_file") && faults.contains("give one of them"),
-        "{faults}"
-    );
+    assert!(faults.contains("mongodb.uri_file") && faults.contains("give one of them"), "{faults}");
 }
 
 #[test]
@@ -237,10 +214,7 @@ fn commented_file() -> String {
 
 fn keys(file: &mut String, section: &Section) {
     for key in &section.keys {
-        assert_eq!(
-            key.path,
-            format!("{}.{}", section.path, key.name()).trim_start_matches('.')
-        );
+        assert_eq!(key.path, format!("{}.{}", section.path, key.name()).trim_start_matches('.'));
         comment(file, key.doc);
         let evident = matches!(key.kind, Kind::Text | Kind::Path | Kind::Boolean);
         if !evident && !key.doc.is_empty() {

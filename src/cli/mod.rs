@@ -48,6 +48,16 @@ pub enum Command {
     /// while an instance is running.
     #[command(after_help = "Example:\n  stream-processor backfill --active-only --dry-run")]
     Backfill(BackfillArguments),
+    /// Prepare the database: indexes, the service's own collections, the new fields of our offers.
+    ///
+    /// Does only what is missing; safe to repeat and beside a running instance.
+    #[command(after_help = "Example:\n  stream-processor setup --dry-run")]
+    Setup(SetupArguments),
+    /// Compare all offers with what their recruiters say, field by field.
+    ///
+    /// A difference is looked at again after a while before it counts. Ends with 1 when there are any.
+    #[command(after_help = "Example:\n  stream-processor verify --sample 1000 --json")]
+    Verify(VerifyArguments),
     /// Show or check the configuration.
     #[command(
         disable_help_subcommand = true,
@@ -85,6 +95,34 @@ pub struct BackfillArguments {
     pub json: bool,
 }
 
+/// Arguments of `setup`.
+#[derive(Debug, Args)]
+pub struct SetupArguments {
+    /// Say what would be done and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Take back what `setup` did.
+    #[arg(long)]
+    pub down: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    /// Only so many recruiters, chosen at random.
+    #[arg(long, value_name = "N")]
+    pub sample: Option<u32>,
+    /// Project what differs again.
+    #[arg(long)]
+    pub repair: bool,
+    /// Write the report as JSON to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The commands under `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -106,7 +144,7 @@ impl Cli {
     pub fn sources(&self) -> Sources {
         let listen = match &self.command {
             Command::Run(run) => run.listen.clone().map(SecretString::from),
-            Command::Backfill(_) | Command::Config { .. } => None,
+            Command::Backfill(_) | Command::Setup(_) | Command::Verify(_) | Command::Config { .. } => None,
         };
         let flags = [
             ("--mongodb-uri", self.mongodb_uri.clone()),

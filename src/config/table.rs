@@ -193,7 +193,7 @@ fn phase() -> Section {
         "sync",
         "The phase of a database that has none yet; later the database says which.",
     );
-    Section::new("phase", "Who is the authority, `recruiters` or `jobs_partners`.", vec![initial])
+    Section::new("phase", "Who is the authority, `recruiters` or `jobs_partners`.", vec![initial]).reserved()
 }
 
 fn privacy() -> Section {
@@ -212,7 +212,7 @@ fn users() -> Section {
         "ignore",
         "What happens to the offers of a user who is deactivated. It is counted in any case.",
     );
-    Section::new("users", "Reactions to user accounts.", vec![deactivated])
+    Section::new("users", "Reactions to user accounts.", vec![deactivated]).reserved()
 }
 
 fn health() -> Section {

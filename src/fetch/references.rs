@@ -127,6 +127,14 @@ impl ReferenceCaches {
         Ok(answers)
     }
 
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.rome.clear();
+        self.cfas.clear();
+        self.handicap.clear();
+        self.users.clear();
+    }
+
     /// Forgets a user, after an event on it.
     pub fn forget_user(&mut self, id: &ObjectId) {
         self.users.remove(id);

@@ -1,7 +1,7 @@
 //! What readiness and liveness rest on: role, lag, troubles, signs of life of the loops. Kept in
 //! memory, told by those who know, asked by the probes (spec 06, "HTTP").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,8 @@ struct State {
     role: Role,
     troubles: BTreeMap<Part, Trouble>,
     halted: bool,
+    /// Watched collections that were dropped or renamed and gave no sign of life since.
+    dropped: BTreeSet<&'static str>,
     /// The server's time at the last reply, and when that was.
     server: Option<(Timestamp, Instant)>,
     /// The cluster time of the last applied position.
@@ -95,6 +97,7 @@ impl Health {
             role: Role::Starting,
             troubles: BTreeMap::new(),
             halted: false,
+            dropped: BTreeSet::new(),
             server: None,
             applied: None,
             checkpointed: None,
@@ -149,6 +152,16 @@ impl Health {
         self.with(|state| state.halted = true);
     }
 
+    /// A watched collection, or the whole database, was dropped or renamed.
+    pub fn source_dropped(&self, name: &'static str) {
+        self.with(|state| state.dropped.insert(name));
+    }
+
+    /// A watched collection has documents again.
+    pub fn source_is_back(&self, name: &'static str) {
+        self.with(|state| state.dropped.remove(name));
+    }
+
     /// The stream's server answered at this time of its own.
     pub fn replied(&self, operation_time: Timestamp) {
         self.with(|state| {
@@ -201,7 +214,12 @@ impl Health {
                 .filter(|(_, trouble)| trouble.needs_operator || trouble.since.elapsed() >= self.max_retry);
             let reasons = bad.map(|(_, trouble)| format!("{}; {}", trouble.problem, trouble.advice));
             let halted = state.halted.then(|| HALTED.to_owned());
-            (state.role, reasons.chain(halted).collect::<Vec<String>>())
+            let dropped = state.dropped.iter().map(|name| {
+                format!(
+                    "source_collection_dropped: {name} was dropped or renamed; restore it, or restart if that was meant"
+                )
+            });
+            (state.role, reasons.chain(halted).chain(dropped).collect::<Vec<String>>())
         });
         match (role, lag) {
             (Role::Starting, _) => reasons.push("starting: not connected to MongoDB yet".to_owned()),

@@ -65,6 +65,10 @@ impl Plan {
                 if contact {
                     self.changed_users.insert(id);
                 }
+                if event.operation == Operation::Insert {
+                    // There again: only a later event may anonymise its offers.
+                    self.anonymized_users.remove(&id);
+                }
                 if status {
                     self.users_with_new_status.insert(id);
                 }
@@ -96,12 +100,6 @@ impl Plan {
                 self.touches.insert(id, touch);
             }
         }
-    }
-
-    /// True when nothing has to be read or written for this batch.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self { canary: self.canary, ..Self::default() }
     }
 
     /// The collections whose documents changed without saying which: see `shrunk_references`.

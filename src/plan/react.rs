@@ -66,7 +66,8 @@ pub fn react(event: &Event) -> Reaction {
         }
         (Collection::Cfas | Collection::RomeSheets | Collection::Engagements, _) => Reaction::ReferenceChanged {
             // The event does not tell the old key, and whoever refers to it is concerned too.
-            key: event.paths.iter().any(|path| ["siret", "rome", "rome.code_rome"].contains(&path.as_str())),
+            key: event.operation == Operation::Replace
+                || event.paths.iter().any(|path| ["siret", "rome", "rome.code_rome"].contains(&path.as_str())),
         },
         (Collection::Canary, _) => Reaction::Canary,
     }

@@ -1,6 +1,7 @@
 //! Stage 4, PROJECT: (recruiter, job, references) -> offer, and offer against what stands.
 //! Pure: no clock, no I/O, no randomness; the same documents give the same offer (spec 02).
 
+mod contact;
 pub mod diff;
 mod diploma;
 mod fields;

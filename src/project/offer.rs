@@ -4,6 +4,7 @@
 use bson::raw::{CStr, RawArrayBuf, cstr};
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
 
+use super::contact::Contact;
 use super::{diploma, skills, slug::slug, status};
 use crate::model::dead_letter::Reason;
 use crate::model::offer::StatusChange;
@@ -65,7 +66,7 @@ pub fn project(
     offer.put(cstr!("job_status_comment"), value::non_empty(job.job_status_comment));
     let delegation_count = job.job_delegation_count.filter(|count| !value::is_zero(*count));
     offer.put(cstr!("job_delegation_count"), delegation_count);
-    put_delegations(&mut offer, job);
+    put_delegations(&mut offer, job, &contact);
     put_contract(&mut offer, job, references);
     put_workplace(&mut offer, recruiter);
     offer.put(cstr!("apply_email"), contact.email);
@@ -178,29 +179,33 @@ fn put_follow_up(offer: &mut Fields, recruiter: &RecruiterFields<'_>, job: &JobF
     offer.put(cstr!("mer_sent"), job.mer_sent);
 }
 
-/// Each `cfa_read_company_detail_at` that is a text and parses as a date becomes a date.
-fn put_delegations(offer: &mut Fields, job: &JobFields<'_>) {
+/// Each `cfa_read_company_detail_at` that is a text and parses as a date becomes a date; the address of a
+/// managing user who was anonymised does not come back with them (spec 03, "It stays anonymised").
+fn put_delegations(offer: &mut Fields, job: &JobFields<'_>, contact: &Contact<'_>) {
     let Some(delegations) = value::list(job.delegations) else {
         return offer.put(cstr!("delegations"), job.delegations);
     };
     let mut read = RawArrayBuf::new();
     for delegation in delegations.into_iter().flatten() {
         match delegation {
-            RawBsonRef::Document(delegation) => read.push(with_read_date(delegation)),
+            RawBsonRef::Document(delegation) => read.push(with_read_date(delegation, contact)),
             other => read.push(other),
         }
     }
     offer.set(cstr!("delegations"), &read);
 }
 
-fn with_read_date(delegation: &RawDocument) -> RawDocumentBuf {
+fn with_read_date(delegation: &RawDocument, contact: &Contact<'_>) -> RawDocumentBuf {
     let mut read = RawDocumentBuf::new();
     for (key, element) in delegation.iter().flatten() {
-        let date = match element {
-            RawBsonRef::String(text) if key == "cfa_read_company_detail_at" => value::parse_date(text),
+        let replaced = match (key.as_str(), element) {
+            ("cfa_read_company_detail_at", RawBsonRef::String(text)) => {
+                value::parse_date(text).map(RawBsonRef::DateTime)
+            }
+            ("email", RawBsonRef::String(email)) if contact.hides(email) => contact.email,
             _ => None,
         };
-        read.append(key, date.map_or(element, RawBsonRef::DateTime));
+        read.append(key, replaced.unwrap_or(element));
     }
     read
 }
@@ -236,42 +241,6 @@ fn public_url(settings: &ProjectionSettings, hex: &str, title: Option<&str>) -> 
 
 fn list<'a, T: Into<RawBsonRef<'a>>>(values: impl IntoIterator<Item = T>) -> RawArrayBuf {
     values.into_iter().map(Into::into).collect()
-}
-
-/// Whom an applicant writes to: the recruiter, the CFA's user, nobody, or an anonymised person.
-#[derive(Clone, Copy, Default)]
-struct Contact<'a> {
-    email: Option<RawBsonRef<'a>>,
-    phone: Option<RawBsonRef<'a>>,
-    /// Set when the contact is a CFA's.
-    cfa: Option<&'a Cfa>,
-}
-
-impl<'a> Contact<'a> {
-    fn of(
-        recruiter: &RecruiterFields<'a>,
-        references: &'a References,
-        settings: &'a ProjectionSettings,
-    ) -> Result<Self, Reason> {
-        let cfa = match is_delegated_to_cfa(recruiter) {
-            true => Some(references.cfa.as_deref().ok_or(Reason::MissingCfa)?),
-            false => None,
-        };
-        if references.user_is_anonymized {
-            let email = Some(RawBsonRef::String(&settings.anonymized_email));
-            return Ok(Self { email, phone: None, cfa });
-        }
-        if cfa.is_some() {
-            let user = references.user.as_deref().ok_or(Reason::MissingCfaUser)?;
-            let email = user.email.as_ref().map(RawBson::as_raw_bson_ref);
-            let phone = user.phone.as_ref().map(RawBson::as_raw_bson_ref);
-            return Ok(Self { email, phone, cfa });
-        }
-        if recruiter.is_delegated == Some(RawBsonRef::Boolean(true)) {
-            return Ok(Self::default());
-        }
-        Ok(Self { email: recruiter.email, phone: recruiter.phone, cfa: None })
-    }
 }
 
 /// The document under construction; the unit test below holds its names against `WRITTEN`.
@@ -349,6 +318,24 @@ mod tests {
         assert_eq!(offer.get_str("apply_email").unwrap(), "anonymized@example.com");
         assert_eq!(offer.get("apply_phone").unwrap(), Some(RawBsonRef::Null));
         assert_eq!(offer.get("cfa_apply_email").unwrap(), Some(RawBsonRef::Null));
+    }
+
+    #[test]
+    fn an_anonymised_address_does_not_come_back_with_the_delegations() {
+        let job = rawdoc! { "job_status": "Active", "delegations": [{ "email": "own" }, { "email": "other" }] };
+        let emails = |recruiter: RawDocumentBuf| -> Vec<String> {
+            let cfa = Some(Cfa::default().into());
+            let references = References { user_is_anonymized: true, cfa, ..References::default() };
+            let (recruiter, job) = (RecruiterFields::read(&recruiter).unwrap(), JobFields::read(&job).unwrap());
+            let offer = project(&recruiter, ObjectId::new(), &job, &references, &settings()).unwrap();
+            let delegations = offer.fields.get_array("delegations").unwrap().into_iter();
+            let email =
+                |delegation: RawBsonRef<'_>| delegation.as_document().unwrap().get_str("email").unwrap().to_owned();
+            delegations.map(|delegation| email(delegation.unwrap())).collect()
+        };
+        assert_eq!(emails(rawdoc! { "email": "own" }), ["anonymized@example.com", "other"]);
+        let delegated = rawdoc! { "is_delegated": true, "cfa_delegated_siret": "1", "email": "own" };
+        assert_eq!(emails(delegated), ["anonymized@example.com", "anonymized@example.com"]);
     }
 
     #[test]

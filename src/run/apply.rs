@@ -1,21 +1,23 @@
 //! Carries out a plan: anonymisations, touches, deletions, in this order. Returns when everything is
 //! acknowledged by a majority or in the dead letters; until then the batch may be applied again whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bson::{DateTime, RawBsonRef, doc, oid::ObjectId};
+use bson::{DateTime, doc, oid::ObjectId};
+use mongodb::Database;
 
 use super::follow;
 use super::gone::GoneJob;
 use super::portion::{Portion, Stages};
 use crate::error::Failure;
 use crate::fetch::recruiters::Recruiters;
+use crate::fetch::references::anonymized_users;
 use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
-use crate::model::value;
 use crate::plan::{Plan, Touch};
 use crate::source::OFFERS;
 use crate::source::event::Collection as Watched;
 use crate::write::dead_letters::Place;
+use crate::write::links::Jobs;
 use crate::write::{anonymize, command};
 
 /// The stages after planning, with what they keep between batches.
@@ -72,19 +74,25 @@ impl Apply {
     /// # Errors
     /// As [`Self::plan`].
     pub async fn touch(&mut self, touches: &BTreeMap<ObjectId, Touch>, place: &Place) -> Result<(), Failure> {
-        let mut again = self.touch_once(touches, place).await?;
-        // Recruiters that still hold a job which another one lost; rarely any, and never for ever:
-        // each round shrinks a link.
+        let mut lost = Jobs::new();
+        let mut again = self.touch_once(touches, &mut lost, place).await?;
+        // Recruiters that still hold a job which another one lost; rarely any, and never for ever: each
+        // round adds to `lost`.
         while !again.is_empty() {
             let touches = again.into_iter().map(|id| (id, Touch::All)).collect();
-            again = self.touch_once(&touches, place).await?;
+            again = self.touch_once(&touches, &mut lost, place).await?;
         }
-        Ok(())
+        match self.stages.rehearsal {
+            Some(_) => Ok(()),
+            // Only now: until here a crash finds the jobs in their links, and all of this is done again.
+            None => crate::write::links::shrink(&self.stages.database, &lost).await,
+        }
     }
 
     async fn touch_once(
         &mut self,
         touches: &BTreeMap<ObjectId, Touch>,
+        lost: &mut Jobs,
         place: &Place,
     ) -> Result<BTreeSet<ObjectId>, Failure> {
         let mut again = BTreeSet::new();
@@ -92,10 +100,11 @@ impl Apply {
         let mut rest = ids.as_slice();
         let mut read = self.recruiters.read_next(&mut rest).await?;
         while let Some(batches) = read {
-            let portion = self.stages.portion(Portion { touches, batches: &batches, place });
-            let (more, next) = futures::try_join!(portion, self.recruiters.read_next(&mut rest))?;
-            again.extend(more);
-            read = next;
+            let portion = self.stages.portion(Portion { touches, batches: &batches, place }, lost);
+            // Not `try_join`: a read that fails must not abandon writes that the server may still apply.
+            let (more, next) = futures::join!(portion, self.recruiters.read_next(&mut rest));
+            again.extend(more?);
+            read = next?;
         }
         Ok(again)
     }
@@ -118,10 +127,10 @@ impl Apply {
     /// As [`Self::plan`].
     pub async fn anonymize(&mut self, recruiters: &Dated, place: &Place) -> Result<(), Failure> {
         let ids: Vec<ObjectId> = recruiters.keys().copied().collect();
-        let mut jobs = self.anonymized_jobs(&ids).await?;
-        let links = links::read(&self.stages.database, &ids).await?;
-        for (recruiter, held) in &mut jobs {
-            held.extend(links.get(recruiter).into_iter().flatten());
+        let mut jobs = follow::anonymized_jobs(&self.stages.database, &ids).await?;
+        // Of the link's jobs even when the copy is gone by now.
+        for (recruiter, held) in links::read(&self.stages.database, &ids).await? {
+            jobs.entry(recruiter).or_default().extend(held);
         }
         let all: BTreeSet<ObjectId> = jobs.values().flatten().copied().collect();
         let holders = links::holders(&self.stages.database, &all).await?;
@@ -140,8 +149,14 @@ impl Apply {
     /// # Errors
     /// As [`Self::plan`].
     pub async fn anonymize_users(&mut self, users: &BTreeSet<ObjectId>, place: &Place) -> Result<(), Failure> {
-        let offers = follow::offers(&self.stages.database, &self.stages.settings.partner_label, users).await?;
-        self.anonymize_managed(offers, place).await
+        let database = self.stages.database.clone();
+        let offers = follow::offers(&database, &self.stages.settings.partner_label, users).await?;
+        self.anonymize_managed(offers, place).await?;
+        // What the projection says of their recruiters from now on.
+        let anonymized = anonymized_users(&database, users.clone()).await?;
+        let recruiters = follow::recruiters_of_users(&database, &anonymized).await?;
+        let touches = recruiters.into_iter().map(|recruiter| (recruiter, Touch::All)).collect();
+        self.touch(&touches, place).await
     }
 
     /// Takes the contact of their users, who are gone or anonymised, out of these offers.
@@ -160,25 +175,6 @@ impl Apply {
         stages.write_refused(&outcome.refused, &gone, place).await.map(drop)
     }
 
-    /// The jobs of those recruiters that are in `anonymized_recruiters`.
-    async fn anonymized_jobs(
-        &self,
-        recruiters: &[ObjectId],
-    ) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
-        let anonymized = raw(&self.stages.database, Watched::AnonymizedRecruiters.name());
-        let batches = find(&anonymized, doc! { "_id": { "$in": recruiters } }, doc! { "jobs._id": 1 }).await?;
-        let mut jobs = BTreeMap::new();
-        for document in documents(&batches) {
-            let document = document?;
-            let held = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
-            let ids = held.filter_map(RawBsonRef::as_document).filter_map(|job| job.get_object_id("_id").ok());
-            if let Ok(recruiter) = document.get_object_id("_id") {
-                jobs.insert(recruiter, ids.collect());
-            }
-        }
-        Ok(jobs)
-    }
-
     /// Recruiters that are gone: their offers are anonymised if the recruiter was, else cancelled,
     /// unless another recruiter holds the job (spec 02, "Jobs that disappear"; spec 03).
     ///
@@ -190,11 +186,15 @@ impl Apply {
         let present = self.present(&ids).await?;
         let gone: Vec<ObjectId> = ids.into_iter().filter(|id| !present.contains(id)).collect();
         let links = links::read(&database, &gone).await?;
-        let anonymized = self.anonymized_jobs(&gone).await?;
+        let anonymized = follow::anonymized_jobs(&database, &gone).await?;
         let jobs: BTreeSet<ObjectId> = links.values().chain(anonymized.values()).flatten().copied().collect();
-        let mut holders = links::holders(&database, &jobs).await?;
-        holders.values_mut().for_each(|holders| holders.retain(|holder| !gone.contains(holder)));
-        holders.retain(|_, holders| !holders.is_empty());
+        // Their offers may stand as the deleted recruiter had them. What they turn out to have lost
+        // since is held by nobody then.
+        let holders = holders_besides(&database, &jobs, &gone).await?;
+        let touches: BTreeMap<ObjectId, Touch> =
+            holders.into_values().flatten().map(|holder| (holder, Touch::All)).collect();
+        self.touch(&touches, place).await?;
+        let holders = holders_besides(&database, &jobs, &gone).await?;
 
         let (mut to_anonymize, mut to_cancel) = (Vec::new(), Vec::new());
         for (recruiter, date) in deleted.iter().filter(|(recruiter, _)| gone.contains(recruiter)) {
@@ -209,10 +209,6 @@ impl Apply {
         }
         let mut refused = self.stages.anonymize(&to_anonymize, place).await?;
         refused.extend(self.stages.cancel(&to_cancel, place).await?);
-        // Their offers may stand as the deleted recruiter had them.
-        let holders: BTreeMap<ObjectId, Touch> =
-            holders.into_values().flatten().map(|holder| (holder, Touch::All)).collect();
-        self.touch(&holders, place).await?;
         let letters = gone.iter().flat_map(|id| self.stages.dead_letters.of_recruiter(*id));
         let letters = letters.filter(|letter| !refused.contains(letter)).collect();
         // A link stays as long as one of its offers could not be changed: a resync finds it there.
@@ -238,6 +234,18 @@ impl Apply {
 
 /// Documents with the time of the event that was about them.
 pub type Dated = BTreeMap<ObjectId, DateTime>;
+
+/// For each of these jobs that a recruiter besides `gone` holds: the recruiters that do.
+async fn holders_besides(
+    database: &Database,
+    jobs: &BTreeSet<ObjectId>,
+    gone: &[ObjectId],
+) -> Result<HashMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
+    let mut holders = links::holders(database, jobs).await?;
+    holders.values_mut().for_each(|holders| holders.retain(|holder| !gone.contains(holder)));
+    holders.retain(|_, holders| !holders.is_empty());
+    Ok(holders)
+}
 
 fn portions(all: &Dated) -> Vec<Dated> {
     let all: Vec<(ObjectId, DateTime)> = all.iter().map(|(id, date)| (*id, *date)).collect();

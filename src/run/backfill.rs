@@ -106,7 +106,10 @@ impl Backfill {
             tracing::info!("interrupted; started again, it goes on from here");
             return Ok(Exit::Interrupted);
         }
-        raw(&self.app.database, STATE).delete_one(doc! { "_id": "backfill" }).await.map_err(Failure::Write)?;
+        if self.keeps_progress() {
+            let state = raw(&self.app.database, STATE);
+            state.delete_one(doc! { "_id": "backfill" }).await.map_err(Failure::Write)?;
+        }
         self.print(&done);
         Ok(Exit::Done)
     }
@@ -161,7 +164,7 @@ impl Backfill {
         apply.touch(&touches, &Place::of_scan(began, clock::now())).await?;
         apply.stages.count_dead_letters();
         let next = Progress { after: Some(*last), recruiters: progress.recruiters + ids.len() as u64 };
-        if apply.stages.rehearsal.is_none() {
+        if apply.stages.rehearsal.is_none() && self.keeps_progress() {
             self.store(&next).await?;
         }
         Ok(Some(next))
@@ -171,6 +174,11 @@ impl Backfill {
     fn scope(&self) -> String {
         let recruiter = self.arguments.recruiter.map_or_else(|| "all".to_owned(), |id| id.to_hex());
         format!("{recruiter}, active only: {}", self.arguments.active_only)
+    }
+
+    /// One recruiter is done in one step; its command leaves the progress of another one alone.
+    fn keeps_progress(&self) -> bool {
+        self.arguments.recruiter.is_none()
     }
 
     async fn load(&self) -> Result<Progress, Failure> {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bson::DateTime;
 use resume_tokens::{Checkpoint, OldWorkerTokens, ResumeToken, Store};
+use tracing::warn;
 
 use crate::clock;
 use crate::config::TokensSettings;
@@ -100,8 +101,14 @@ impl Checkpoints {
         self.saved_at = Some(clock::instant());
         self.metrics.checkpoint_timestamp.set(f64::from(checkpoint.cluster_time.time));
         if is_due(self.remembered_at, self.settings.history_interval) {
-            self.store.remember(&checkpoint, self.settings.history_keep).await?;
-            self.remembered_at = Some(clock::instant());
+            // The position is saved; a history that cannot be written must not hold up the stream.
+            match self.store.remember(&checkpoint, self.settings.history_keep).await {
+                Ok(()) => self.remembered_at = Some(clock::instant()),
+                Err(error) => {
+                    let failure = Failure::from(error);
+                    warn!(error = %failure, "the history of checkpoints could not be written; tried again");
+                }
+            }
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bson::{Bson, Document, doc, oid::ObjectId};
+use bson::{Bson, Document, RawBsonRef, doc, oid::ObjectId};
 use mongodb::Database;
 
 use crate::error::Failure;
@@ -77,6 +77,45 @@ pub async fn offers_of_anonymized_users(database: &Database, offers: &[ObjectId]
     let users = managed.iter().map(|(user, _)| *user).collect();
     let anonymized = anonymized_users(database, users).await?;
     Ok(managed.into_iter().filter(|(user, _)| anonymized.contains(user)).map(|(_, offer)| offer).collect())
+}
+
+/// The jobs of those recruiters that are in `anonymized_recruiters`.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn anonymized_jobs(
+    database: &Database,
+    recruiters: &[ObjectId],
+) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
+    let anonymized = raw(database, Watched::AnonymizedRecruiters.name());
+    let batches = find(&anonymized, doc! { "_id": { "$in": recruiters } }, doc! { "jobs._id": 1 }).await?;
+    let mut jobs = BTreeMap::new();
+    for document in documents(&batches) {
+        let document = document?;
+        let held = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
+        let ids = held.filter_map(RawBsonRef::as_document).filter_map(|job| job.get_object_id("_id").ok());
+        if let Ok(recruiter) = document.get_object_id("_id") {
+            jobs.insert(recruiter, ids.collect());
+        }
+    }
+    Ok(jobs)
+}
+
+/// The recruiters that these users manage.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn recruiters_of_users(
+    database: &Database,
+    users: &BTreeSet<ObjectId>,
+) -> Result<BTreeSet<ObjectId>, Failure> {
+    let users: Vec<ObjectId> = users.iter().copied().collect();
+    let mut recruiters = BTreeSet::new();
+    for users in users.chunks(IDS_PER_READ) {
+        let filter = doc! { "managed_by": { "$in": managers(users) } };
+        recruiters.extend(ids(database, Watched::Recruiters.name(), filter).await?);
+    }
+    Ok(recruiters)
 }
 
 /// The key of a collection of references, and where recruiters hold it.

@@ -29,12 +29,22 @@ pub async fn open(
     Ok(())
 }
 
-/// Marks every gap that was opened before `resync_began` as repaired.
+/// Gives the gaps that are open to a resync that begins now.
 ///
 /// # Errors
 /// [`Failure::Write`].
-pub async fn repair(database: &Database, resync_began: DateTime, now: DateTime) -> Result<(), Failure> {
-    let filter = doc! { "state": "open", "opened_at": { "$lte": resync_began } };
+pub async fn assign(database: &Database, resync: ObjectId) -> Result<(), Failure> {
+    let update = doc! { "$set": { "resync": resync } };
+    raw(database, GAPS).update_many(doc! { "state": "open" }, update).await.map_err(Failure::Write)?;
+    Ok(())
+}
+
+/// Marks the gaps of a resync as repaired.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub async fn repair(database: &Database, resync: ObjectId, now: DateTime) -> Result<(), Failure> {
+    let filter = doc! { "state": "open", "resync": resync };
     let update = doc! { "$set": { "state": "repaired", "repaired_at": now } };
     raw(database, GAPS).update_many(filter, update).await.map_err(Failure::Write)?;
     Ok(())

@@ -46,6 +46,10 @@ impl Stages {
     /// # Errors
     /// As [`command::update`].
     pub async fn anonymize(&mut self, gone: &[GoneJob], place: &Place) -> Result<BTreeSet<Address>, Failure> {
+        if let Some(rehearsal) = &mut self.rehearsal {
+            rehearsal.jobs_gone += gone.len() as u64;
+            return Ok(BTreeSet::new());
+        }
         let (label, email) = (&self.settings.partner_label, &self.settings.anonymized_email);
         let statement = |gone: &GoneJob| anonymize::recruiter_offer(gone.job, label, email, gone.date);
         let outcome = command::update(&self.database, OFFERS, gone.iter().map(statement).collect()).await?;

@@ -13,9 +13,10 @@ use super::checkpoint::Checkpoints;
 use super::lease::Lease;
 use super::pipeline::Pipeline;
 use super::portion::Stages;
-use super::reader::Reader;
+use super::reader::{EVENTS_PER_REPLY, Reader};
 use super::start::{prepare, start};
 use super::tasks::{Group, Task};
+use super::turn::Turn;
 use crate::app::App;
 use crate::clock;
 use crate::config::TokenStoreKind;
@@ -24,10 +25,6 @@ use crate::fetch::references::ReferenceCaches;
 use crate::source::event::Collection;
 use crate::source::pipeline::fingerprint;
 use crate::write::dead_letters::DeadLetters;
-
-/// The most events of one reply. The driver decodes a reply as one tree of documents: a full batch in
-/// one would cost tens of megabytes.
-const EVENTS_PER_REPLY: usize = 1_000;
 
 /// Leads until the lease is lost, something fails for good, or `stop`.
 ///
@@ -52,7 +49,8 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
         }
     })?;
     info!(position = ?start.position, resync = start.resync.is_some(), "the change stream begins");
-    let stages = stages(app).await?;
+    let mut stages = stages(app).await?;
+    stages.turn = Some(Turn::new(valid_until.clone(), group.stop.clone(), Arc::clone(&app.health)));
     // One batch ahead, and no more than that.
     let batch_max = settings.stream.batch_max;
     let (outbox, inbox) = mpsc::channel(batch_max.div_ceil(EVENTS_PER_REPLY));
@@ -99,6 +97,7 @@ pub async fn stages(app: &App) -> Result<Stages, Failure> {
         dead_letters: DeadLetters::load(&app.database).await?,
         metrics: Arc::clone(&app.metrics),
         rehearsal: None,
+        turn: None,
     };
     stages.count_dead_letters();
     Ok(stages)

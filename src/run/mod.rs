@@ -17,3 +17,4 @@ pub mod rehearsal;
 pub mod resync;
 pub mod start;
 pub mod tasks;
+pub mod turn;

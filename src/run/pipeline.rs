@@ -13,7 +13,8 @@ use tracing::{debug, error, warn};
 use super::apply::Apply;
 use super::checkpoint::{Applied, Checkpoints};
 use super::gaps;
-use super::reader::Incoming;
+use super::lease::STATE;
+use super::reader::{EVENTS_PER_REPLY, Incoming};
 use super::resync::Resync;
 use crate::clock;
 use crate::error::{Directive, Failure};
@@ -22,8 +23,11 @@ use crate::plan::{Plan, plan};
 use crate::retry::Delays;
 use crate::source::cursor::Reply;
 use crate::source::event::{Collection, Event};
+use crate::write::command;
 use crate::write::dead_letters::Place;
 
+/// What is dropped when no single collection is.
+const WHOLE_DATABASE: &str = "the database";
 /// How often a waiting pipeline says that it is alive.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
@@ -74,7 +78,11 @@ impl Pipeline {
                 gap @ Incoming::Gap { .. } => self.open_gap(gap).await?,
             }
         }
-        self.checkpoints.save_old_worker_tokens(true).await
+        match self.may_write() {
+            Ok(()) => self.checkpoints.save_old_worker_tokens(true).await,
+            // Another instance writes them now.
+            Err(_) => Ok(()),
+        }
     }
 
     /// The next thing from the reader; while there is none, a resync goes on step by step.
@@ -108,7 +116,8 @@ impl Pipeline {
         batch.events.append(&mut batch.last.events);
         let mut bytes: usize = batch.events.iter().map(Event::weight).sum();
         // An empty reply closes nothing worth merging: it is the sign that the stream is idle.
-        while !batch.events.is_empty() && batch.events.len() < self.batch_max && bytes < self.batch_max_bytes {
+        let has_room = |batch: &Batch| batch.events.len() + EVENTS_PER_REPLY <= self.batch_max;
+        while !batch.events.is_empty() && has_room(&batch) && bytes < self.batch_max_bytes {
             match self.inbox.try_recv() {
                 Ok(Incoming::Reply(mut reply)) => {
                     bytes += reply.events.iter().map(Event::weight).sum::<usize>();
@@ -141,8 +150,8 @@ impl Pipeline {
             wall_time,
             now: clock::now(),
         };
-        if plan.touches_everything() && self.resync.is_none() {
-            self.resync = Some(self.request_resync("a reference document was deleted").await?);
+        if plan.touches_everything() {
+            self.look_at_everything("a reference document was deleted, or its key changed").await?;
         }
         let mut delays = Delays::up_to(Duration::from_secs(5));
         while let Err(failure) = self.apply_once(&plan, &place, &applied).await {
@@ -193,9 +202,27 @@ impl Pipeline {
         }
     }
 
-    /// Between two attempts: counts, tells, waits.
-    async fn wait_after(&mut self, failure: Failure, delays: &mut Delays) -> Result<(), Failure> {
+    /// Between two attempts: counts, tells, waits, and makes sure of what the failed one wrote.
+    async fn wait_after(&mut self, mut failure: Failure, delays: &mut Delays) -> Result<(), Failure> {
+        loop {
+            self.wait_once(failure, delays).await?;
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+            match command::confirm(&self.apply.stages.database, STATE).await {
+                Ok(()) => return Ok(()),
+                Err(unconfirmed) => failure = unconfirmed,
+            }
+        }
+    }
+
+    async fn wait_once(&mut self, failure: Failure, delays: &mut Delays) -> Result<(), Failure> {
         let directive = failure.directive();
+        if matches!(failure, Failure::Interrupted) {
+            return Ok(());
+        }
+        // After a failover the caches may hold what was rolled back.
+        self.apply.stages.references.clear();
         let metrics = &self.apply.stages.metrics;
         metrics.write_errors.with_label_values(&[&failure.code()]).inc();
         if directive == Directive::Stop {
@@ -243,6 +270,24 @@ impl Pipeline {
         Ok(())
     }
 
+    /// A resync from the first recruiter; where one is under way, once more after it: restarting it with
+    /// each deletion could keep it from ever ending.
+    async fn look_at_everything(&mut self, cause: &str) -> Result<(), Failure> {
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        let database = self.apply.stages.database.clone();
+        while let Some(resync) = &mut self.resync {
+            match resync.ask_again(&database).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => self.wait_after(failure, &mut delays).await?,
+            }
+            if self.stop.is_cancelled() {
+                return Err(Failure::Interrupted);
+            }
+        }
+        self.resync = Some(self.request_resync(cause).await?);
+        Ok(())
+    }
+
     async fn request_resync(&mut self, cause: &str) -> Result<Resync, Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {
@@ -253,7 +298,7 @@ impl Pipeline {
                 Err(failure) => self.wait_after(failure, &mut delays).await?,
             }
             if self.stop.is_cancelled() {
-                return Err(Failure::LeaseLost);
+                return Err(Failure::Interrupted);
             }
         }
     }
@@ -283,7 +328,17 @@ impl Pipeline {
         }
         metrics.touches.with_label_values(&["stream"]).inc_by(plan.touches.len() as u64);
         metrics.batch_events.observe(events.len() as f64);
+        for event in events.iter().filter(|event| event.id().is_some()) {
+            if let Some(collection) = event.collection {
+                self.health.source_is_back(collection.name());
+                self.health.source_is_back(WHOLE_DATABASE);
+            }
+        }
+        if plan.invalidated {
+            self.health.source_dropped(WHOLE_DATABASE);
+        }
         for collection in &plan.dropped_sources {
+            self.health.source_dropped(collection.name());
             error!(collection = collection.name(), "a watched collection was dropped or renamed");
         }
         debug!(

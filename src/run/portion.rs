@@ -9,8 +9,10 @@ use bson::{Bson, Document, doc, oid::ObjectId};
 use mongodb::Database;
 use mongodb::raw_batch_cursor::RawBatch;
 
+use super::follow::anonymized_jobs;
 use super::gone::GoneJob;
 use super::rehearsal::Rehearsal;
+use super::turn::Turn;
 use crate::error::Failure;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches};
 use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
@@ -42,6 +44,8 @@ pub struct Stages {
     pub metrics: Arc<Metrics>,
     /// Set in a dry run: nothing is written, and what would be is counted here.
     pub rehearsal: Option<Rehearsal>,
+    /// Asked between portions whether to go on; a command without a lease to lose has none.
+    pub turn: Option<Turn>,
 }
 
 /// Recruiters as they were read, and what to do with them.
@@ -79,7 +83,8 @@ impl Stages {
     ///
     /// # Errors
     /// A [`Failure`] that is not about one document.
-    pub async fn portion(&mut self, portion: Portion<'_>) -> Result<BTreeSet<ObjectId>, Failure> {
+    pub async fn portion(&mut self, portion: Portion<'_>, lost: &mut Jobs) -> Result<BTreeSet<ObjectId>, Failure> {
+        self.check_turn()?;
         let mut outcome = Outcome::default();
         let touched = self.decode(portion, &mut outcome)?;
         let timer = self.metrics.stage_duration.with_label_values(&["fetch"]).start_timer();
@@ -101,25 +106,26 @@ impl Stages {
         let changes = compare_all(&outcome.offers, &standing)?;
         timer.observe_duration();
 
-        let (mut grown, mut shrunk) = moved(&touched, &links);
+        let (mut grown, shrunk) = moved(&touched, &links);
         grown.extend(met_early(&touched, &outcome.offers, &changes));
         let _timer = self.metrics.stage_duration.with_label_values(&["write"]).start_timer();
+        self.check_turn()?;
         if self.rehearsal.is_none() {
             crate::write::links::grow(&self.database, &grown).await?;
         }
-        let (again, uncancelled) = self.cancel_removed(&touched, &shrunk, portion.place).await?;
+        for (recruiter, jobs) in &shrunk {
+            lost.entry(*recruiter).or_default().extend(jobs);
+        }
+        let (again, uncancelled) = self.cancel_removed(&touched, &shrunk, lost, portion.place).await?;
         for address in &uncancelled {
             // The link keeps the job, so that the next touch tries again.
-            if let (Some(jobs), Some(job)) = (shrunk.get_mut(&address.recruiter), &address.job) {
+            if let (Some(jobs), Some(job)) = (lost.get_mut(&address.recruiter), &address.job) {
                 jobs.remove(job);
             }
             outcome.looked_at.remove(address);
         }
         let refused = self.write(&outcome.offers, changes).await?;
         outcome.letters.extend(refused);
-        if self.rehearsal.is_none() {
-            crate::write::links::shrink(&self.database, &shrunk).await?;
-        }
         self.write_letters(outcome, portion.place).await?;
         Ok(again)
     }
@@ -246,13 +252,14 @@ impl Stages {
         &mut self,
         touched: &[Touched<'_>],
         removed: &Jobs,
+        lost: &Jobs,
         place: &Place,
     ) -> Result<(BTreeSet<ObjectId>, BTreeSet<Address>), Failure> {
         let jobs: BTreeSet<ObjectId> = removed.values().flatten().copied().collect();
         let mut holders = links::holders(&self.database, &jobs).await?;
         for (job, holders) in &mut holders {
-            // Those that lose it in this very portion hold it no more.
-            holders.retain(|holder| removed.get(holder).is_none_or(|lost| !lost.contains(job)));
+            // Those that lost it in this batch hold it no more, whatever their links still say.
+            holders.retain(|holder| lost.get(holder).is_none_or(|lost| !lost.contains(job)));
         }
         holders.retain(|_, holders| !holders.is_empty());
         let mut gone = Vec::new();
@@ -263,8 +270,21 @@ impl Stages {
             let lost = removed.get(&recruiter).into_iter().flatten().filter(|job| !holders.contains_key(job));
             gone.extend(lost.map(|job| GoneJob { recruiter, job: *job, date }));
         }
-        let refused = self.cancel(&gone, place).await?;
+        // A recruiter that was anonymised and is there again without the job: the job's offer is still
+        // that of the person who was anonymised.
+        let copies = match gone.is_empty() {
+            true => BTreeMap::new(),
+            false => anonymized_jobs(&self.database, &removed.keys().copied().collect::<Vec<_>>()).await?,
+        };
+        let is_copied = |gone: &GoneJob| copies.get(&gone.recruiter).is_some_and(|jobs| jobs.contains(&gone.job));
+        let (copied, gone): (Vec<GoneJob>, Vec<GoneJob>) = gone.into_iter().partition(is_copied);
+        let mut refused = self.anonymize(&copied, place).await?;
+        refused.extend(self.cancel(&gone, place).await?);
         Ok((holders.into_values().flatten().collect(), refused))
+    }
+
+    fn check_turn(&mut self) -> Result<(), Failure> {
+        self.turn.as_mut().map_or(Ok(()), Turn::check)
     }
 
     /// Brings the number of dead letters to the metrics.

@@ -17,6 +17,10 @@ use crate::observe::metrics::Metrics;
 use crate::retry::Delays;
 use crate::source::cursor::{Cursor, Position, Reply, operation_time};
 
+/// The most events of one reply. The driver decodes a reply as one tree of documents: a full batch in
+/// one would cost tens of megabytes.
+pub const EVENTS_PER_REPLY: usize = 1_000;
+
 /// What the reader hands on, in order.
 #[derive(Debug)]
 pub enum Incoming {
@@ -32,6 +36,9 @@ pub enum Incoming {
         cause: String,
     },
 }
+
+/// The code of `ChangeStreamHistoryLost`.
+const HISTORY_LOST: &str = "286";
 
 /// The reader's parameters and what it knows.
 #[derive(Debug)]
@@ -64,7 +71,11 @@ impl Reader {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
-            let directive = failure.directive();
+            let directive = match (failure.directive(), &self.position) {
+                // There is no token that could be at fault, so giving up the position cannot help.
+                (Directive::Resync, Position::At(_)) if failure.code() != HISTORY_LOST => Directive::RetryUnready,
+                (directive, _) => directive,
+            };
             self.metrics.stream_restarts.with_label_values(&[&failure.code()]).inc();
             self.health.trouble(Part::Stream, &failure, directive == Directive::RetryUnready);
             warn!(error = %failure, advice = failure.advice(), "the change stream is opened again");
@@ -98,10 +109,7 @@ impl Reader {
             self.health.works(Part::Stream);
             self.health.replied(reply.operation_time);
             let invalidates = reply.invalidates();
-            self.position = match invalidates {
-                true => Position::AfterInvalidate(reply.position.clone()),
-                false => Position::After(reply.position.clone()),
-            };
+            self.position = Position::After(reply.position.clone());
             if outbox.send(Incoming::Reply(reply)).await.is_err() {
                 cursor.close().await;
                 return Ok(());
@@ -116,7 +124,7 @@ impl Reader {
     /// The token is refused by a changed pipeline: its time is good enough, once.
     fn open_by_time(&mut self, failure: Failure) -> Result<(), Failure> {
         match &self.position {
-            Position::After(token) | Position::AfterInvalidate(token) => {
+            Position::After(token) => {
                 self.position = Position::At(token.cluster_time());
                 Ok(())
             }

@@ -66,6 +66,10 @@ pub struct Resync {
     stage: Stage,
     after: Option<ObjectId>,
     began: DateTime,
+    /// What its gaps refer to.
+    id: ObjectId,
+    /// Something happened that asks for another one after this one.
+    again: bool,
 }
 
 impl Resync {
@@ -74,12 +78,33 @@ impl Resync {
     /// # Errors
     /// [`Failure::Write`].
     pub async fn request(database: &Database, metrics: &Metrics, cause: &str) -> Result<Self, Failure> {
-        let resync = Self { stage: Stage::Recruiters, after: None, began: clock::now() };
-        let fields = doc! { "cause": cause, "stage": resync.stage.name(), "after": null, "began": resync.began };
-        store(database, doc! { "$set": fields }).await?;
+        let resync = Self::begin(database, cause).await?;
         metrics.resyncs.inc();
         info!(cause, "resync: every recruiter is looked at again");
         Ok(resync)
+    }
+
+    async fn begin(database: &Database, cause: &str) -> Result<Self, Failure> {
+        let (stage, id) = (Stage::Recruiters, ObjectId::new());
+        let resync = Self { stage, after: None, began: clock::now(), id, again: false };
+        gaps::assign(database, id).await?;
+        let fields = doc! {
+            "cause": cause, "stage": stage.name(), "after": null, "began": resync.began, "id": id, "again": false,
+        };
+        store(database, doc! { "$set": fields }).await?;
+        Ok(resync)
+    }
+
+    /// Asks for another resync after this one, durably.
+    ///
+    /// # Errors
+    /// [`Failure::Write`].
+    pub async fn ask_again(&mut self, database: &Database) -> Result<(), Failure> {
+        if !self.again {
+            store(database, doc! { "$set": { "again": true } }).await?;
+            self.again = true;
+        }
+        Ok(())
     }
 
     /// The resync that an earlier run did not finish.
@@ -95,6 +120,8 @@ impl Resync {
                 stage: stage.unwrap_or(Stage::Recruiters),
                 after: document.get_object_id("after").ok(),
                 began: document.get_datetime("began").copied().unwrap_or_else(|_| clock::now()),
+                id: document.get_object_id("id").unwrap_or_else(|_| ObjectId::new()),
+                again: document.get_bool("again").unwrap_or_default(),
             }
         }))
     }
@@ -129,7 +156,11 @@ impl Resync {
                 Ok(false)
             }
             None => {
-                gaps::repair(database, self.began, clock::now()).await?;
+                gaps::repair(database, self.id, clock::now()).await?;
+                if self.again {
+                    *self = Self::begin(database, "asked for while another one ran").await?;
+                    return Ok(false);
+                }
                 raw(database, STATE).delete_one(doc! { "_id": "resync" }).await.map_err(Failure::Write)?;
                 info!("resync: finished");
                 Ok(true)

@@ -2,12 +2,16 @@
 //! first one that ends, ends all of its group (spec 07, "Every task is spawned in one place").
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::error::Failure;
+
+/// How long a task that was told to stop may take.
+const GRACE: Duration = Duration::from_secs(8);
 
 /// The tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +56,7 @@ impl Group {
     /// The first failure of a task.
     pub async fn join(mut self, last: Task) -> Result<(), Failure> {
         let mut outcome = Ok(());
-        while let Some(ended) = self.tasks.join_next().await {
+        while let Some(ended) = self.next_or_grace().await {
             let (task, result) = unless_panicked(ended);
             debug!(?task, failed = result.is_err(), "task ended");
             outcome = outcome.and(result);
@@ -63,6 +67,25 @@ impl Group {
         }
         self.tasks.shutdown().await;
         outcome
+    }
+}
+
+impl Group {
+    /// The next task that ends; `None` when there is none, or when one hangs although it was told to
+    /// stop: what it had not finished is done again at the next start.
+    async fn next_or_grace(&mut self) -> Option<Result<(Task, Result<(), Failure>), JoinError>> {
+        let stop = self.stop.clone();
+        let grace = async {
+            stop.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            ended = self.tasks.join_next() => ended,
+            () = grace => {
+                warn!("a task did not stop in time and is abandoned");
+                None
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use bson::{Bson, DateTime, Document, Timestamp, doc};
+use bson::{Bson, Document, Timestamp, doc};
 use mongodb::{ClientSession, Database};
 use resume_tokens::ResumeToken;
 
@@ -21,10 +21,8 @@ const AHEAD: u32 = 60;
 /// Where a stream begins.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Position {
-    /// After an event or a high-water mark.
+    /// After an event (an `invalidate` too) or a high-water mark.
     After(ResumeToken),
-    /// After an `invalidate` event, which `resumeAfter` refuses.
-    AfterInvalidate(ResumeToken),
     /// With the first event at this cluster time or later.
     At(Timestamp),
 }
@@ -34,7 +32,7 @@ impl Position {
     #[must_use]
     pub fn time(&self) -> Timestamp {
         match self {
-            Self::After(token) | Self::AfterInvalidate(token) => token.cluster_time(),
+            Self::After(token) => token.cluster_time(),
             Self::At(time) => *time,
         }
     }
@@ -136,8 +134,8 @@ impl Cursor {
 
 fn start(position: &Position) -> Document {
     match position {
-        Position::After(token) => doc! { "resumeAfter": token.to_document() },
-        Position::AfterInvalidate(token) => doc! { "startAfter": token.to_document() },
+        // Not `resumeAfter`: that refuses the token of an `invalidate`.
+        Position::After(token) => doc! { "startAfter": token.to_document() },
         Position::At(time) => doc! { "startAtOperationTime": *time },
     }
 }
@@ -162,10 +160,4 @@ fn read(reply: &Document) -> Result<Reply, Failure> {
 pub async fn operation_time(database: &Database) -> Result<Timestamp, Failure> {
     let reply = database.run_command(doc! { "ping": 1 }).await.map_err(Failure::Read)?;
     reply.get_timestamp("operationTime").map_err(|_| Failure::Reply("operationTime"))
-}
-
-/// The seconds of a cluster time as a date.
-#[must_use]
-pub fn date(time: Timestamp) -> DateTime {
-    DateTime::from_millis(i64::from(time.time) * 1000)
 }

@@ -18,11 +18,13 @@ pub fn stages(collections: &[Collection]) -> Vec<Document> {
     let names = |path: &str| doc! { "$map": { "input": { "$objectToArray": path }, "in": "$$this.k" } };
     vec![
         doc! { "$match": { "$or": [
-            { "ns.coll": { "$in": collections }, "operationType": { "$in": operations } },
+            { "ns.coll": { "$in": &collections }, "operationType": { "$in": operations } },
+            // Something else took the name of a watched collection.
+            { "to.coll": { "$in": &collections }, "operationType": Operation::Rename.name() },
             of_database,
         ] } },
         doc! { "$project": {
-            "operationType": 1, "ns": 1, "documentKey": 1, "clusterTime": 1, "wallTime": 1,
+            "operationType": 1, "ns": 1, "to": 1, "documentKey": 1, "clusterTime": 1, "wallTime": 1,
             "updated": names("$updateDescription.updatedFields"),
             "removed": "$updateDescription.removedFields",
             "truncated": "$updateDescription.truncatedArrays.field",

@@ -15,6 +15,10 @@ use crate::model::dead_letter::Reason;
 const STATEMENTS: usize = 500;
 /// At most this many bytes of statements in one command (spec 03).
 const BYTES: usize = 8 * 1024 * 1024;
+/// The most bytes of one statement: a command may not pass 16.79 MB (spec 03).
+const LARGEST: usize = 16 * 1024 * 1024;
+/// `BSONObjectTooLarge`
+const OBJECT_TOO_LARGE: i32 = 10334;
 /// Commands that are sent at the same time (spec 03).
 const IN_FLIGHT: usize = 2;
 
@@ -62,10 +66,15 @@ pub async fn update(database: &Database, collection: &str, statements: Vec<State
 }
 
 async fn update_once(database: &Database, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
+    // One that cannot fit into any command would make the server refuse the whole command, for ever.
+    let (statements, oversized): (Vec<Statement>, Vec<Statement>) =
+        statements.into_iter().partition(|statement| statement.body.as_bytes().len() <= LARGEST);
+    let refused = |statement| Refused { statement, reason: Reason::TooLarge, code: OBJECT_TOO_LARGE };
+    let refused = oversized.into_iter().map(refused).collect();
     futures::stream::iter(portions(statements))
         .map(|portion| send(database, collection, portion))
         .buffer_unordered(IN_FLIGHT)
-        .try_fold(Outcome::default(), |mut all, outcome| async move {
+        .try_fold(Outcome { refused, ..Outcome::default() }, |mut all, outcome| async move {
             all.created += outcome.created;
             all.changed += outcome.changed;
             all.refused.extend(outcome.refused);
@@ -85,6 +94,17 @@ pub async fn delete(database: &Database, collection: &str, filter: Document) -> 
     };
     let reply = database.run_command(command).await.map_err(Failure::Write)?;
     read(&reply, Vec::new()).map(drop)
+}
+
+/// Returns when a majority has everything that the primary wrote before: even a write that changes nothing
+/// waits for that. Needed between two attempts: the second one compares with what the first one may have
+/// written on this primary alone, finds nothing to write, and so has nothing acknowledged.
+///
+/// # Errors
+/// As [`update`].
+pub async fn confirm(database: &Database, collection: &str) -> Result<(), Failure> {
+    let body = rawdoc! { "q": { "_id": "nothing" }, "u": { "$set": { "at": null } } };
+    update_once(database, collection, vec![Statement { id: None, body }]).await.map(drop)
 }
 
 fn portions(statements: Vec<Statement>) -> Vec<Vec<Statement>> {

@@ -1,0 +1,53 @@
+//! Whether the pipeline may go on: asked between portions, so that a long batch gives signs of life,
+//! ends soon after SIGTERM, and stops when the lease ran out while the process was paused.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::error::Failure;
+use crate::observe::health::{Health, Part};
+
+/// A batch that is under way at SIGTERM may end within this time; after that it is left as it is, and
+/// applied again at the next start.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// The right to go on.
+#[derive(Debug)]
+pub struct Turn {
+    /// Until when the lease allows writes.
+    valid_until: watch::Receiver<Instant>,
+    stop: CancellationToken,
+    stopped_at: Option<Instant>,
+    health: Arc<Health>,
+}
+
+impl Turn {
+    /// A turn under a lease.
+    #[must_use]
+    pub fn new(valid_until: watch::Receiver<Instant>, stop: CancellationToken, health: Arc<Health>) -> Self {
+        Self { valid_until, stop, stopped_at: None, health }
+    }
+
+    /// Gives a sign of life and asks whether to go on.
+    ///
+    /// # Errors
+    /// [`Failure::LeaseLost`], [`Failure::Interrupted`].
+    pub fn check(&mut self) -> Result<(), Failure> {
+        self.health.alive(Part::Pipeline);
+        let now = clock::instant();
+        if now >= *self.valid_until.borrow() {
+            return Err(Failure::LeaseLost);
+        }
+        if self.stop.is_cancelled() {
+            let stopped_at = *self.stopped_at.get_or_insert(now);
+            if now.duration_since(stopped_at) >= GRACE {
+                return Err(Failure::Interrupted);
+            }
+        }
+        Ok(())
+    }
+}

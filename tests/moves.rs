@@ -1,0 +1,85 @@
+//! Jobs that several recruiters hold, lost by them one after another, in one batch or in several: the
+//! offer of a job that nobody holds any more is never left active.
+
+use bson::{Document, doc};
+
+use crate::support::database::TestDatabase;
+use crate::support::fields::{first_job, text};
+use crate::support::recruiters::{id, job, recruiter, with};
+use crate::support::runs::{started, started_with, stopped};
+use crate::support::state::{links, settled};
+
+/// Two recruiters that hold the same job, already projected; the service is stopped.
+async fn twins(test: &TestDatabase) -> [Document; 2] {
+    let shared = job("Boulanger");
+    let twins = [recruiter([shared.clone()]), recruiter([shared, job("Vendeur")])];
+    let processor = started(test).await;
+    test.collection("recruiters").insert_many(&twins).await.unwrap();
+    settled(&test.database).await;
+    stopped(processor).await;
+    twins
+}
+
+async fn status(test: &TestDatabase, twins: &[Document; 2]) -> String {
+    let offer = test.collection("jobs_partners").find_one(doc! { "_id": first_job(&twins[0]) }).await.unwrap();
+    text(&offer.expect("it was projected"), "offer_status").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_recruiter_is_deleted_and_whose_other_holder_loses_it_next_is_cancelled() {
+    for batch_max in ["1", "5000"] {
+        let test = TestDatabase::create("moves_delete").await;
+        let twins = twins(&test).await;
+        let recruiters = test.collection("recruiters");
+        recruiters.delete_one(doc! { "_id": id(&twins[0]) }).await.unwrap();
+        let without = doc! { "$pull": { "jobs": { "_id": first_job(&twins[0]) } } };
+        recruiters.update_one(doc! { "_id": id(&twins[1]) }, without).await.unwrap();
+
+        let processor = started_with(&test, &[("STREAM_PROCESSOR__STREAM__BATCH_MAX", batch_max)]).await;
+        settled(&test.database).await;
+        assert_eq!(status(&test, &twins).await, "Cancelled", "in batches of {batch_max}");
+        assert!(!links(&test.database).await.contains_key(&id(&twins[0])));
+        stopped(processor).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_both_its_recruiters_lose_is_cancelled() {
+    for batch_max in ["1", "5000"] {
+        let test = TestDatabase::create("moves_both").await;
+        let twins = twins(&test).await;
+        for twin in &twins {
+            let without = doc! { "$pull": { "jobs": { "_id": first_job(&twins[0]) } } };
+            test.collection("recruiters").update_one(doc! { "_id": id(twin) }, without).await.unwrap();
+        }
+        let processor = started_with(&test, &[("STREAM_PROCESSOR__STREAM__BATCH_MAX", batch_max)]).await;
+        settled(&test.database).await;
+        assert_eq!(status(&test, &twins).await, "Cancelled", "in batches of {batch_max}");
+        stopped(processor).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_anonymised_recruiter_that_is_inserted_again_leaves_no_contact_on_the_jobs_that_it_lost() {
+    let test = TestDatabase::create("moves_again").await;
+    let (kept, lost) = (job("Boulanger"), job("Vendeur"));
+    let before = recruiter([lost.clone(), kept.clone()]);
+    let processor = started(&test).await;
+    test.collection("recruiters").insert_one(&before).await.unwrap();
+    settled(&test.database).await;
+    stopped(processor).await;
+
+    let copy = doc! { "_id": id(&before), "jobs": [lost.clone(), kept.clone()] };
+    test.collection("anonymized_recruiters").insert_one(copy).await.unwrap();
+    let later = doc! { "$set": { "address": "2 rue Inventée" } };
+    test.collection("recruiters").update_one(doc! { "_id": id(&before) }, later).await.unwrap();
+    test.collection("recruiters").delete_one(doc! { "_id": id(&before) }).await.unwrap();
+    let again = with(recruiter([kept]), doc! { "_id": id(&before), "email": "autre@example.fr" });
+    test.collection("recruiters").insert_one(again).await.unwrap();
+
+    let _processor = started_with(&test, &[("STREAM_PROCESSOR__STREAM__BATCH_MAX", "1")]).await;
+    settled(&test.database).await;
+    let offer = test.collection("jobs_partners").find_one(doc! { "_id": first_job(&before) }).await.unwrap().unwrap();
+    assert_eq!(text(&offer, "apply_email"), "anonymized@example.com");
+    assert_eq!(text(&offer, "offer_status"), "Cancelled");
+}
