@@ -20,7 +20,7 @@ use crate::observe::health::{Health, Part, Role};
 use crate::observe::metrics::Metrics;
 use crate::project::ProjectionSettings;
 use crate::retry::Delays;
-use crate::run::lease::{Lease, holder};
+use crate::run::lease::{self, Lease, holder};
 use crate::run::tasks::{Group, Task};
 use crate::run::{lead, preflight};
 use crate::web::routes::{Shown, router};
@@ -90,6 +90,21 @@ impl App {
             offer_type: self.settings.target.offer_type.clone(),
             anonymized_email: self.settings.privacy.anonymized_email.clone(),
         }
+    }
+
+    /// Takes the lease for a command that writes, so that no instance writes beside it. `beside` goes on
+    /// after "an instance is running and": what would go wrong, and what to do.
+    ///
+    /// # Errors
+    /// A [`Refusal`] while an instance leads, or when the database fails.
+    pub async fn take_lease(&self, beside: &str) -> Result<Lease, Refusal> {
+        let lease = Lease::acquire(&self.database, &holder(), self.settings.lease.duration).await?;
+        if let Some(lease) = lease {
+            return Ok(lease);
+        }
+        let leader = lease::current(&self.database).await?;
+        let leader = leader.map_or_else(|| "another process".to_owned(), |leader| leader.name);
+        Err(Refusal::new(Exit::Found, format!("an instance is running ({leader}) and {beside}")))
     }
 
     /// The service, until SIGTERM or Ctrl-C.

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::Apply;
 use super::lead;
-use super::lease::{self, Lease, STATE};
+use super::lease::{Lease, STATE};
 use super::rehearsal::Rehearsal;
 use super::tasks::{Group, Task};
 use crate::app::{App, Refusal};
@@ -69,19 +69,10 @@ struct Backfill {
 
 impl Backfill {
     async fn take_lease(&self) -> Result<Lease, Refusal> {
-        let database = &self.app.database;
-        let taken = Lease::acquire(database, &lease::holder(), self.app.settings.lease.duration).await?;
-        if let Some(lease) = taken {
-            super::start::prepare(database).await?;
-            return Ok(lease);
-        }
-        let holder = lease::current(database).await?.map_or_else(|| "another process".to_owned(), |holder| holder.name);
-        Err(Refusal::new(
-            Exit::Found,
-            format!(
-                "an instance is running ({holder}) and a backfill would write beside it: stop it first, then try again"
-            ),
-        ))
+        let beside = "a backfill would write beside it: stop it first, then try again";
+        let lease = self.app.take_lease(beside).await?;
+        super::start::prepare(&self.app.database).await?;
+        Ok(lease)
     }
 
     /// Counts what would be written.

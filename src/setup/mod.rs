@@ -28,7 +28,6 @@ use crate::error::{Directive, Failure, command_code, describe};
 use crate::fetch::raw;
 use crate::retry::Delays;
 use crate::run::lead;
-use crate::run::lease::{self, Lease};
 use crate::run::tasks::{Group, Task};
 use crate::source::OFFERS;
 
@@ -68,7 +67,8 @@ pub async fn setup(app: App, arguments: SetupArguments) -> Result<Exit, Refusal>
     if !arguments.down || !is_done {
         return setup.all(arguments.down).await;
     }
-    let lease = take_lease(&app).await?;
+    let beside = "would write again what setup --down takes away: stop all instances first, then try again";
+    let lease = app.take_lease(beside).await?;
     let (renewed, valid_until) = watch::channel(lease.valid_until);
     setup.valid_until = Some(valid_until);
     group.spawn(Task::Lease, lead::renew(lease.clone(), renewed, group.stop.clone()));
@@ -83,20 +83,6 @@ pub async fn setup(app: App, arguments: SetupArguments) -> Result<Exit, Refusal>
 async fn steps(database: &Database, label: &str, is_down: bool) -> Result<Vec<Step>, Refusal> {
     let found = inspect(database, label).await?;
     Ok(if is_down { plan::down(&found) } else { plan::up(&found) })
-}
-
-async fn take_lease(app: &App) -> Result<Lease, Refusal> {
-    let taken = Lease::acquire(&app.database, &lease::holder(), app.settings.lease.duration).await?;
-    if let Some(lease) = taken {
-        return Ok(lease);
-    }
-    let holder = lease::current(&app.database).await?;
-    let holder = holder.map_or_else(|| "another process".to_owned(), |holder| holder.name);
-    let message = format!(
-        "an instance is running ({holder}) and would write again what setup --down takes away: stop all instances \
-         first, then try again"
-    );
-    Err(Refusal::new(Exit::Found, message))
 }
 
 /// One way through all of our offers.

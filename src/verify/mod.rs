@@ -22,7 +22,7 @@ use crate::error::{Directive, Failure};
 use crate::fetch::raw;
 use crate::retry::Delays;
 use crate::run::apply::Apply;
-use crate::run::lease::{self, Lease, STATE};
+use crate::run::lease::STATE;
 use crate::run::resync::Resync;
 use crate::run::tasks::{Group, Task};
 use crate::run::{lead, start};
@@ -45,7 +45,8 @@ pub async fn verify(app: App, arguments: VerifyArguments) -> Result<Exit, Refusa
         return work.tell(&report);
     }
     work.may_repair().await?;
-    let lease = work.take_lease().await?;
+    let beside = "a repair would write beside it: stop it first, or verify without --repair";
+    let lease = work.app.take_lease(beside).await?;
     let (renewed, valid_until) = watch::channel(lease.valid_until);
     group.spawn(Task::Lease, lead::renew(lease.clone(), renewed, group.stop.clone()));
     let done = work.repair(|| clock::instant() < *valid_until.borrow()).await;
@@ -115,20 +116,6 @@ impl Verify {
             return Ok(());
         }
         let message = format!("in phase {phase} `jobs_partners` is the authority: verify without --repair");
-        Err(Refusal::new(Exit::Found, message))
-    }
-
-    async fn take_lease(&self) -> Result<Lease, Refusal> {
-        let database = &self.app.database;
-        let taken = Lease::acquire(database, &lease::holder(), self.app.settings.lease.duration).await?;
-        if let Some(lease) = taken {
-            return Ok(lease);
-        }
-        let holder = lease::current(database).await?.map_or_else(|| "another process".to_owned(), |holder| holder.name);
-        let message = format!(
-            "an instance is running ({holder}) and a repair would write beside it: stop it first, or verify without \
-             --repair"
-        );
         Err(Refusal::new(Exit::Found, message))
     }
 
