@@ -3,9 +3,12 @@
 use bson::{Document, doc};
 
 use crate::support::database::TestDatabase;
+use crate::support::fields::first_job;
 use crate::support::offers;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{id, job, recruiter, with};
+use crate::support::state::{end_lease, state};
+use crate::support::waiting::{PATIENCE, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_of_one_recruiter_leaves_the_others_alone() {
@@ -29,6 +32,47 @@ async fn recruiters_with_other_ids_do_not_end_a_backfill_before_the_others() {
     let all: Vec<Document> = odd.chain([recruiter([job("Boulanger")])]).collect();
     test.collection("recruiters").insert_many(all).await.unwrap();
     assert_eq!(backfill(&["backfill", "--json"], &test).await["created"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_that_was_killed_goes_on_where_it_was() {
+    let test = TestDatabase::create("backfill_killed").await;
+    let all: Vec<Document> = (0..10_000).map(|_| recruiter([job("Boulanger")])).collect();
+    test.collection("recruiters").insert_many(&all).await.unwrap();
+    let mut killed = Processor::spawn(&["backfill"], &test, &[]);
+    let progress = async || state(&test.database, "backfill").await?.get_i64("recruiters").ok();
+    let done = eventually(PATIENCE, "a part is done", progress).await;
+    killed.sigkill();
+    end_lease(&test.database).await;
+
+    let before = offers::read(&test.database).await.len();
+    let printed = backfill(&["backfill", "--json"], &test).await;
+    assert_eq!(printed["recruiters"], all.len());
+    let looked_at = printed["created"].as_u64().unwrap() + printed["unchanged"].as_u64().unwrap();
+    assert!(looked_at <= all.len() as u64 - done.unsigned_abs(), "it began again at the first recruiter");
+    assert_eq!(before as u64 + printed["created"].as_u64().unwrap(), all.len() as u64);
+    assert_eq!(state(&test.database, "backfill").await, None, "the next backfill is a new one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_says_what_would_be_written_and_writes_nothing() {
+    let test = TestDatabase::create("backfill_dry").await;
+    let archived = with(recruiter([job("Vendeur")]), doc! { "status": "Archivé" });
+    let all = [recruiter([job("Boulanger")]), archived];
+    test.collection("recruiters").insert_many(&all).await.unwrap();
+    let before = test.database.list_collection_names().await.unwrap();
+    let printed = backfill(&["backfill", "--dry-run", "--json"], &test).await;
+    assert_eq!((&printed["recruiters"], &printed["created"]), (&2.into(), &2.into()));
+    let printed = backfill(&["backfill", "--dry-run", "--json", "--active-only"], &test).await;
+    assert_eq!((&printed["recruiters"], &printed["created"]), (&1.into(), &1.into()));
+    assert_eq!(test.database.list_collection_names().await.unwrap(), before);
+
+    backfill(&["backfill", "--json"], &test).await;
+    let titled = doc! { "$set": { "offer_title": "Autre", "contract_rythm": "Autre" } };
+    test.collection("jobs_partners").update_one(doc! { "_id": first_job(&all[0]) }, titled).await.unwrap();
+    let printed = backfill(&["backfill", "--dry-run", "--json"], &test).await;
+    assert_eq!((&printed["changed"], &printed["unchanged"]), (&1.into(), &1.into()));
+    assert_eq!(printed["fields"], serde_json::json!({ "offer_title": 1, "contract_rythm": 1 }));
 }
 
 async fn backfill(arguments: &[&str], test: &TestDatabase) -> serde_json::Value {
