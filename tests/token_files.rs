@@ -84,10 +84,13 @@ async fn a_file_of_a_newer_term_is_never_overwritten_and_stops_the_writer() {
     files.settled(&test).await;
     let mut newer = files.checkpoint().unwrap();
     newer["term"] = 1_000.into();
-    // Renamed into its place, as another writer would.
+    // Renamed into its place under the lock, as another writer would.
     let aside = files.folder.path().join("aside");
     fs::write(&aside, newer.to_string()).unwrap();
+    let lock = fs::File::create(files.path("lock")).unwrap();
+    lock.lock().unwrap();
     fs::rename(&aside, files.path("json")).unwrap();
+    lock.unlock().unwrap();
     eventually(PATIENCE, "it stops leading", async || {
         processor.metric("stream_processor_leader").await.filter(|leads| *leads == 0.0)
     })
