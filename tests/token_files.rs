@@ -82,15 +82,17 @@ async fn a_file_of_a_newer_term_is_never_overwritten_and_stops_the_writer() {
     let files = Files::of(&test);
     let processor = files.started(&test).await;
     files.settled(&test).await;
-    let mut newer = files.checkpoint().unwrap();
-    newer["term"] = 1_000.into();
-    // Renamed into its place under the lock, as another writer would.
-    let aside = files.folder.path().join("aside");
-    fs::write(&aside, newer.to_string()).unwrap();
-    let lock = fs::File::create(files.path("lock")).unwrap();
-    lock.lock().unwrap();
-    fs::rename(&aside, files.path("json")).unwrap();
-    lock.unlock().unwrap();
+    let newer = {
+        // Under the lock and renamed into its place, as another writer would.
+        let lock = fs::File::open(files.path("lock")).unwrap();
+        lock.lock().unwrap();
+        let mut newer = files.checkpoint().unwrap();
+        newer["term"] = 1_000.into();
+        let aside = files.folder.path().join("aside");
+        fs::write(&aside, newer.to_string()).unwrap();
+        fs::rename(&aside, files.path("json")).unwrap();
+        newer
+    };
     eventually(PATIENCE, "it stops leading", async || {
         processor.metric("stream_processor_leader").await.filter(|leads| *leads == 0.0)
     })
