@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::cli::Exit;
-use crate::config::{Phase, Settings};
+use crate::config::Settings;
 use crate::error::{Failure, describe};
 use crate::observe::health::{Health, Part, Role};
 use crate::observe::metrics::Metrics;
 use crate::project::ProjectionSettings;
 use crate::retry::Delays;
 use crate::run::lease::{self, Lease, holder};
+use crate::run::requests::Outcome;
 use crate::run::tasks::{Group, Task};
 use crate::run::{lead, preflight};
 use crate::web::routes::{Shown, router};
@@ -52,6 +53,14 @@ impl Refusal {
     /// A refusal.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into() }
+    }
+
+    /// Of a command that was refused by who carries it out.
+    #[must_use]
+    pub fn of(refused: &Outcome) -> Self {
+        let reasons = refused.details.get_array("reasons").map(Vec::as_slice).unwrap_or_default();
+        let reasons: Vec<&str> = reasons.iter().filter_map(bson::Bson::as_str).collect();
+        Self::new(Exit::Found, format!("refused: {}", reasons.join("; ")))
     }
 
     /// The process's end.
@@ -120,9 +129,6 @@ impl App {
         })?;
         if let Ok(address) = listener.local_addr() {
             info!(%address, "serving /metrics and the probes");
-        }
-        if self.settings.phase.initial != Phase::Sync {
-            warn!("phase.initial is not used by this version: offers are written as in phase `sync`");
         }
         let stop = CancellationToken::new();
         let mut group = Group::new(&stop);

@@ -55,6 +55,9 @@ pub enum Failure {
     /// The process is to end and the batch was not done in time; it is applied again at the next start.
     #[error("interrupted in the middle of a batch, which is applied again at the next start")]
     Interrupted,
+    /// The phase was changed while a batch was under way; the batch is applied again under the new one.
+    #[error("the phase was changed in the middle of a batch, which is applied again")]
+    PhaseChanged,
     /// Another instance took the lease.
     #[error("the lease was lost to another instance")]
     LeaseLost,
@@ -84,7 +87,7 @@ impl Failure {
         match self {
             Self::Cursor(error) => cursor_directive(error),
             Self::Read(error) | Self::Write(error) => command_directive(error),
-            Self::WriteConcern(_) | Self::Statement(_) => Directive::Retry,
+            Self::WriteConcern(_) | Self::Statement(_) | Self::PhaseChanged => Directive::Retry,
             Self::Event(_) | Self::Reply(_) | Self::Stalled => Directive::Reopen,
             Self::Store(StoreError::NewerTerm { .. }) | Self::LeaseLost | Self::Interrupted | Self::Backwards => {
                 Directive::Stop
@@ -137,6 +140,7 @@ impl Failure {
             Self::OwnDocument { .. } => "own_document".to_owned(),
             Self::LeaseLost => "lease".to_owned(),
             Self::Interrupted => "interrupted".to_owned(),
+            Self::PhaseChanged => "phase".to_owned(),
         }
     }
 }

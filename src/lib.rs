@@ -9,6 +9,7 @@ pub mod fetch;
 pub mod logging;
 pub mod model;
 pub mod observe;
+pub mod phase;
 pub mod plan;
 pub mod project;
 pub mod retry;

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use stream_processor::app::{App, Refusal};
 use stream_processor::cli::{self, Cli, Command, Exit};
 use stream_processor::config::{self, Loaded};
-use stream_processor::{logging, run, setup, verify};
+use stream_processor::{logging, phase, run, setup, verify};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -34,6 +34,7 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         Command::Backfill(arguments) => run::backfill::backfill(app, arguments).await,
         Command::Setup(arguments) => setup::setup(app, arguments).await,
         Command::Verify(arguments) => verify::verify(app, arguments).await,
+        Command::Phase { command } => phase::command::phase(app, command).await,
         Command::Config { .. } => Ok(Exit::Done),
     }
 }

@@ -9,7 +9,6 @@ use mongodb::{Client, Database};
 use xtask::mongod::{Options, ReplicaSet, Standalone};
 
 use crate::support::database::TestDatabase;
-use crate::support::offers;
 use crate::support::processor::{Ended, Processor};
 use crate::support::recruiters::{id, job, recruiter};
 use crate::support::waiting::{PATIENCE, caught_up, eventually};
@@ -142,42 +141,6 @@ async fn a_user_needs_the_documented_privileges_and_no_others() {
     assert_eq!(test.collection("resumetokens").count_documents(doc! {}).await.unwrap(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backfill_beside_a_running_instance_is_refused_and_disturbs_nothing() {
-    let test = TestDatabase::create("bad_backfill").await;
-    let recruiter = recruiter([job("Boulanger")]);
-    test.collection("recruiters").insert_one(&recruiter).await.unwrap();
-    let mut processor = Processor::start_ready(&test, &[]).await;
-    eventually(PATIENCE, "the first resync writes the offer", async || {
-        test.collection("jobs_partners").find_one(doc! {}).await.unwrap()
-    })
-    .await;
-    caught_up(&test.database).await;
-    // A backfill would repair it, and no event tells the instance of it.
-    let spoil = doc! { "$set": { "workplace_brand": "spoiled" } };
-    test.collection("jobs_partners").update_many(doc! {}, spoil).await.unwrap();
-    let before = offers::read(&test.database).await;
-    let term = processor.metric("stream_processor_lease_term").await;
-
-    for arguments in
-        [&["backfill"][..], &["backfill", "--recruiter", &id(&recruiter).to_hex()], &["backfill", "--json"]]
-    {
-        let ended = Processor::command(arguments, &test, &[]).await;
-        assert_refused(&ended, 1, &["an instance is running", "stop it first"]);
-    }
-    assert_eq!(offers::read(&test.database).await, before);
-    let progress = doc! { "_id": "backfill" };
-    assert_eq!(test.collection("stream_processor_state").find_one(progress).await.unwrap(), None);
-
-    assert!(processor.is_running());
-    assert_eq!(processor.metric("stream_processor_lease_term").await, term, "the lease is where it was");
-    let change = doc! { "$set": { "jobs.0.offer_title_custom": "Pâtissier" } };
-    test.collection("recruiters").update_one(doc! {}, change).await.unwrap();
-    caught_up(&test.database).await;
-    let offer = offers::read(&test.database).await.into_values().next().unwrap();
-    assert_eq!(offer.get_str("offer_title").unwrap(), "Pâtissier");
-}
-
 /// Runs a command with another connection string than that of the test's database.
 async fn refused(arguments: &[&str], test: &TestDatabase, uri: &str) -> Ended {
     Processor::command(arguments, test, &[("MONGODB_URI", uri)]).await
@@ -214,6 +177,7 @@ fn privileges(database: &str, keep: impl Fn(&str, &str) -> bool) -> Vec<Document
         ("stream_processor_checkpoints", "find insert update remove createIndex"),
         ("stream_processor_state", "find insert update remove"),
         ("stream_processor_dead_letters", "find insert update remove"),
+        ("stream_processor_commands", "find insert update remove"),
         ("stream_processor_gaps", "find insert update"),
         ("resumetokens", "find insert update"),
     ];

@@ -44,8 +44,8 @@ pub enum Command {
     Run(RunArguments),
     /// Project recruiters again and write the offers that differ.
     ///
-    /// Ends when all are done; goes on where it was when it is started again after a crash. Refused
-    /// while an instance is running.
+    /// An instance that runs does it beside its stream; without one, the command does it itself. Goes on
+    /// where it was when it was interrupted.
     #[command(after_help = "Example:\n  stream-processor backfill --active-only --dry-run")]
     Backfill(BackfillArguments),
     /// Prepare the database: indexes, the service's own collections, the new fields of our offers.
@@ -58,6 +58,13 @@ pub enum Command {
     /// A difference is looked at again after a while before it counts. Ends with 1 when there are any.
     #[command(after_help = "Example:\n  stream-processor verify --sample 1000 --json")]
     Verify(VerifyArguments),
+    /// Say who is the authority, `recruiters` or `jobs_partners`, and go from one phase to the next.
+    #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor phase show")]
+    Phase {
+        /// What about it.
+        #[command(subcommand)]
+        command: PhaseCommand,
+    },
     /// Show or check the configuration.
     #[command(
         disable_help_subcommand = true,
@@ -123,6 +130,44 @@ pub struct VerifyArguments {
     pub json: bool,
 }
 
+/// The commands under `phase`.
+#[derive(Debug, Subcommand)]
+pub enum PhaseCommand {
+    /// Print the phase, since when, what it means, and the conditions for the next one.
+    #[command(after_help = "Example:\n  stream-processor phase show --json")]
+    Show {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Go one step forward or back: sync, dual-write, shadow, retired.
+    ///
+    /// Refused while a condition is not met; each one is named. Back from shadow or retired, everything is
+    /// compared first.
+    #[command(after_help = "Example:\n  stream-processor phase set dual-write")]
+    Set {
+        /// The phase to enter.
+        #[arg(value_name = "PHASE")]
+        phase: String,
+        /// Override what speaks against it; recorded in the history.
+        #[arg(long, requires = "reason")]
+        force: bool,
+        /// Why, for the history.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print every step so far: who, when, from where to where, why.
+    #[command(after_help = "Example:\n  stream-processor phase history --json")]
+    History {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// The commands under `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -144,7 +189,11 @@ impl Cli {
     pub fn sources(&self) -> Sources {
         let listen = match &self.command {
             Command::Run(run) => run.listen.clone().map(SecretString::from),
-            Command::Backfill(_) | Command::Setup(_) | Command::Verify(_) | Command::Config { .. } => None,
+            Command::Backfill(_)
+            | Command::Setup(_)
+            | Command::Verify(_)
+            | Command::Phase { .. }
+            | Command::Config { .. } => None,
         };
         let flags = [
             ("--mongodb-uri", self.mongodb_uri.clone()),

@@ -12,7 +12,7 @@ mod settings;
 mod table;
 mod ticker;
 
-pub use choices::{Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
+pub use choices::{Choice, Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
 pub use effective::Effective;
 pub use fault::{Fault, Faults, Origin};
 pub use key::{Fallback, Key, Kind, Section};

@@ -193,7 +193,7 @@ fn phase() -> Section {
         "sync",
         "The phase of a database that has none yet; later the database says which.",
     );
-    Section::new("phase", "Who is the authority, `recruiters` or `jobs_partners`.", vec![initial]).reserved()
+    Section::new("phase", "Who is the authority, `recruiters` or `jobs_partners`.", vec![initial])
 }
 
 fn privacy() -> Section {

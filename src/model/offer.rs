@@ -37,6 +37,8 @@ pub struct Offer {
     pub status: OfferStatus,
     /// What a history entry says if this projection changes the status.
     pub status_change: StatusChange,
+    /// The contact in `fields` is the anonymised one, because the managing user was (spec 03).
+    pub hides_contact: bool,
 }
 
 /// Reason and date of a status change (spec 02, `offer_status_history`).

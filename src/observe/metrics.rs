@@ -6,6 +6,8 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use crate::phase::Phase;
+
 /// Seconds from a millisecond to a minute.
 const SECONDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0];
 /// Events in a batch.
@@ -25,6 +27,12 @@ pub struct Metrics {
     pub jobs_skipped: IntCounterVec,
     /// Offers by what writing them did.
     pub offers_written: IntCounterVec,
+    /// Offers of `dual-write` that differed from their projection, by who was newer.
+    pub conflicts: IntCounterVec,
+    /// Comparisons in `shadow`, by result.
+    pub shadow_offers: IntCounterVec,
+    /// One for the phase of the database.
+    pub phase: IntGaugeVec,
     /// Offers anonymised.
     pub offers_anonymized: IntCounter,
     /// Events per batch.
@@ -67,6 +75,10 @@ impl Metrics {
         let make = Make(&registry);
         let build = make.gauges("build_info", "1, with the version as label", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let conflicts = make.counters("conflicts_total", "Offers that differed in dual-write", &["winner"])?;
+        ["offer", "projection"].map(|winner| conflicts.with_label_values(&[winner]));
+        let shadow_offers = make.counters("shadow_offers_total", "Offers compared in shadow", &["result"])?;
+        ["equal", "differs", "missing"].map(|result| shadow_offers.with_label_values(&[result]));
         #[cfg(target_os = "linux")]
         registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Self {
@@ -79,6 +91,9 @@ impl Metrics {
             jobs_projected: make.counter("jobs_projected_total", "Jobs projected into offers")?,
             jobs_skipped: make.counters("jobs_skipped_total", "Jobs not projected", &["reason"])?,
             offers_written: make.counters("offers_written_total", "Offers by what was written", &["result"])?,
+            conflicts,
+            shadow_offers,
+            phase: make.gauges("phase", "1 for the phase of the database", &["phase"])?,
             offers_anonymized: make
                 .counter("offers_anonymized_total", "Offers that lost a contact by anonymisation")?,
             batch_events: make.histogram("batch_events", "Events per batch", &SIZES)?,
@@ -97,6 +112,13 @@ impl Metrics {
             lease_term: make.integer_gauge("lease_term", "Term of the lease")?,
             registry,
         })
+    }
+
+    /// Shows the phase.
+    pub fn set_phase(&self, phase: Phase) {
+        for one in Phase::ALL {
+            self.phase.with_label_values(&[one.word()]).set(i64::from(one == phase));
+        }
     }
 
     /// The text that Prometheus reads.

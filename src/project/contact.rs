@@ -60,6 +60,12 @@ impl<'a> Contact<'a> {
         Ok(Self { email: recruiter.email, phone: recruiter.phone, cfa: None, hidden: None })
     }
 
+    /// True when the managing user was anonymised.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.hidden.is_some()
+    }
+
     /// True for an address that must not show any more.
     #[must_use]
     pub fn hides(&self, email: &str) -> bool {

@@ -17,6 +17,9 @@ pub enum Change {
         fields: RawDocumentBuf,
         /// `offer_status` is among them, so the history gets an entry.
         status_changes: bool,
+        /// The offer's `updated_at` is later than the projection's (spec 04, "Newest wins"); a missing one
+        /// is not.
+        is_newer: bool,
     },
     /// Nothing differs: nothing is written.
     Nothing,
@@ -36,18 +39,35 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> Change {
         }
     }
     let mut fields = RawDocumentBuf::new();
-    let mut status_changes = false;
+    let (mut status_changes, mut is_newer) = (false, false);
     for ((name, projected), stored) in offer.fields.iter().flatten().zip(stored) {
         if !stored.is_some_and(|stored| value::same(stored, projected)) {
             fields.append(name, projected);
             status_changes |= name == "offer_status";
+            if name == "updated_at" {
+                let stored = stored.and_then(RawBsonRef::as_datetime);
+                is_newer = projected.as_datetime().is_some_and(|projected| stored > Some(projected));
+            }
         }
     }
     match fields.is_empty() {
         true => Change::Nothing,
-        false => Change::Update { fields, status_changes },
+        false => Change::Update { fields, status_changes, is_newer },
     }
 }
+
+/// Those of these fields that carry the contact of a person.
+#[must_use]
+pub fn only_contact(fields: &RawDocument) -> RawDocumentBuf {
+    let mut contact = RawDocumentBuf::new();
+    for (name, value) in fields.iter().flatten().filter(|(name, _)| CONTACT.contains(&name.as_str())) {
+        contact.append(name, value);
+    }
+    contact
+}
+
+/// Where an offer carries the contact of a person.
+const CONTACT: [&str; 5] = ["apply_email", "apply_phone", "cfa_apply_email", "cfa_apply_phone", "delegations"];
 
 /// The names of the fields that differ, for reports that must not show values.
 pub fn names(fields: &RawDocument) -> impl Iterator<Item = &str> {
@@ -56,7 +76,7 @@ pub fn names(fields: &RawDocument) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use bson::{DateTime, oid::ObjectId, rawdoc};
+    use bson::{Bson, DateTime, RawBson, doc, oid::ObjectId, rawdoc};
 
     use super::*;
     use crate::model::OfferStatus;
@@ -68,7 +88,7 @@ mod tests {
             fields.append(name, number);
         }
         let status_change = StatusChange { reason: String::new(), date: DateTime::from_millis(0) };
-        Offer { id: ObjectId::new(), fields, status: OfferStatus::Active, status_change }
+        Offer { id: ObjectId::new(), fields, status: OfferStatus::Active, status_change, hides_contact: false }
     }
 
     #[test]
@@ -95,10 +115,40 @@ mod tests {
                 _ => standing.append(name, number),
             }
         }
-        let Change::Update { fields, status_changes } = compare(&offer(), Some(&standing)) else {
+        let Change::Update { fields, status_changes, .. } = compare(&offer(), Some(&standing)) else {
             panic!("two fields differ");
         };
         assert!(status_changes);
         assert_eq!(names(&fields).collect::<Vec<_>>(), ["offer_status", "mer_sent"]);
+    }
+
+    #[test]
+    fn only_a_later_date_makes_the_offer_that_stands_newer() {
+        let date = |millis| Bson::DateTime(DateTime::from_millis(millis));
+        for (projected, standing, newer) in [
+            (date(5), date(6), true),
+            (date(5), date(4), false),
+            (date(5), Bson::Null, false),
+            (date(5), Bson::Int64(9), false),
+            (Bson::Null, date(6), false),
+        ] {
+            let mut offer = offer();
+            offer.fields = WRITTEN.iter().fold(RawDocumentBuf::new(), |mut fields, name| {
+                match name.as_str() {
+                    "updated_at" => fields.append(*name, RawBson::try_from(projected.clone()).unwrap()),
+                    _ => fields.append(*name, 1),
+                }
+                fields
+            });
+            let document = RawDocumentBuf::try_from(&doc! { "updated_at": &standing }).unwrap();
+            let Change::Update { is_newer, .. } = compare(&offer, Some(&document)) else { panic!("it differs") };
+            assert_eq!(is_newer, newer, "{projected} against {standing}");
+        }
+    }
+
+    #[test]
+    fn only_what_carries_a_contact_is_kept_of_the_fields() {
+        let fields = rawdoc! { "offer_title": "x", "apply_email": "y", "delegations": [], "updated_at": 1 };
+        assert_eq!(names(&only_contact(&fields)).collect::<Vec<_>>(), ["apply_email", "delegations"]);
     }
 }

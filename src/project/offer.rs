@@ -84,7 +84,8 @@ pub fn project(
     let date = value::later_date(job.job_update_date, recruiter.updated_at)
         .or(created_at.as_datetime())
         .unwrap_or_else(|| id.timestamp());
-    Ok(Offer { id, fields: offer.0, status, status_change: StatusChange { reason, date } })
+    let status_change = StatusChange { reason, date };
+    Ok(Offer { id, fields: offer.0, status, status_change, hides_contact: contact.is_hidden() })
 }
 
 fn put_contract(offer: &mut Fields, job: &JobFields<'_>, references: &References) {

@@ -13,6 +13,7 @@ use crate::error::Failure;
 use crate::fetch::recruiters::Recruiters;
 use crate::fetch::references::anonymized_users;
 use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
+use crate::phase::StreamWrites;
 use crate::plan::{Plan, Touch};
 use crate::source::OFFERS;
 use crate::source::event::Collection as Watched;
@@ -74,6 +75,9 @@ impl Apply {
     /// # Errors
     /// As [`Self::plan`].
     pub async fn touch(&mut self, touches: &BTreeMap<ObjectId, Touch>, place: &Place) -> Result<(), Failure> {
+        if self.stages.phase.stream() == StreamWrites::Closed && self.stages.rehearsal.is_none() {
+            return Ok(());
+        }
         let mut lost = Jobs::new();
         let mut again = self.touch_once(touches, &mut lost, place).await?;
         // Recruiters that still hold a job which another one lost; rarely any, and never for ever: each

@@ -7,6 +7,7 @@ use bson::{DateTime, oid::ObjectId};
 
 use super::portion::Stages;
 use crate::error::Failure;
+use crate::phase::StreamWrites;
 use crate::source::OFFERS;
 use crate::write::command::{self, Refused};
 use crate::write::dead_letters::{Address, Place};
@@ -24,7 +25,7 @@ pub struct GoneJob {
 }
 
 impl Stages {
-    /// Cancels the offers of jobs that disappeared (spec 02). Gives back those that the server refused
+    /// Cancels the offers of jobs that disappeared (spec 02), as far as the phase allows. Gives back those that the server refused
     /// to change: they have a dead letter.
     ///
     /// # Errors
@@ -34,8 +35,17 @@ impl Stages {
             rehearsal.jobs_gone += gone.len() as u64;
             return Ok(BTreeSet::new());
         }
+        if !self.phase.writes_offers() {
+            return Ok(BTreeSet::new());
+        }
+        let unless_newer = self.phase.stream() == StreamWrites::UnlessNewer;
         let label = &self.settings.partner_label;
-        let statements = gone.iter().map(|gone| statements::cancel_removed(gone.job, label, gone.date)).collect();
+        let statement = |gone: &GoneJob| {
+            // The job went no later than its event, whatever its recruiter's own date says.
+            let latest = unless_newer.then(|| gone.date.max(place.wall_time));
+            statements::cancel_removed(gone.job, label, gone.date, latest)
+        };
+        let statements = gone.iter().map(statement).collect();
         let outcome = command::update(&self.database, OFFERS, statements).await?;
         self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
         self.write_refused(&outcome.refused, gone, place).await

@@ -9,11 +9,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::apply::Apply;
+use super::background::Background;
 use super::checkpoint::Checkpoints;
+use super::following;
 use super::lease::Lease;
 use super::pipeline::Pipeline;
 use super::portion::Stages;
 use super::reader::{EVENTS_PER_REPLY, Reader};
+use super::rehearsal::Tally;
 use super::start::{prepare, start};
 use super::tasks::{Group, Task};
 use super::turn::Turn;
@@ -22,7 +25,9 @@ use crate::clock;
 use crate::config::TokenStoreKind;
 use crate::error::{Directive, Failure};
 use crate::fetch::references::ReferenceCaches;
-use crate::source::event::Collection;
+use crate::observe::health::Health;
+use crate::phase::{Phase, state};
+use crate::source::cursor::Position;
 use crate::source::pipeline::fingerprint;
 use crate::write::dead_letters::DeadLetters;
 
@@ -34,14 +39,21 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     let mut group = Group::new(stop);
     let term = lease.term;
     let (renewed, valid_until) = watch::channel(lease.valid_until);
-    group.spawn(Task::Lease, renew(lease, renewed, group.stop.clone()));
+    group.spawn(Task::Lease, renew(lease, renewed, Arc::clone(&app.health), group.stop.clone()));
 
     let settings = &app.settings;
+    let initial = settings.phase.initial;
+    let current = state::begin(&app.database, initial, clock::now()).await?;
+    let phase = current.phase;
+    info!(phase = phase.word(), "the phase of the database");
+    app.metrics.set_phase(phase);
+    let known = following::known(&current);
+    group.spawn(Task::Phase, following::follow(app.database.clone(), initial, Arc::clone(&known), group.stop.clone()));
     let store = store(app);
     let old_worker = OldWorkerTokens::new(app.database.clone());
     prepare(&app.database).await?;
     let stores = (&store, &old_worker);
-    let start = start(&app.database, stores, settings.stream.on_history_lost, &app.metrics).await;
+    let start = start(&app.database, stores, settings.stream.on_history_lost, &app.metrics, (term, phase)).await;
     // It gives back a lost position only where it is told to halt then.
     let start = start.inspect_err(|failure| {
         if failure.directive() == Directive::Resync {
@@ -49,31 +61,27 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
         }
     })?;
     info!(position = ?start.position, resync = start.resync.is_some(), "the change stream begins");
-    let mut stages = stages(app).await?;
-    stages.turn = Some(Turn::new(valid_until.clone(), group.stop.clone(), Arc::clone(&app.health)));
-    // One batch ahead, and no more than that.
+    let mut stages = stages(app, phase).await?;
+    let turn = Turn::new(valid_until.clone(), known.subscribe(), group.stop.clone(), Arc::clone(&app.health));
+    stages.turn = Some(turn);
     let batch_max = settings.stream.batch_max;
+    // One batch ahead, and no more than that.
     let (outbox, inbox) = mpsc::channel(batch_max.div_ceil(EVENTS_PER_REPLY));
-    let reader = Reader {
-        database: app.database.clone(),
-        position: start.position,
-        await_time: settings.stream.await_time,
-        batch_size: u32::try_from(batch_max.min(EVENTS_PER_REPLY)).unwrap_or(u32::MAX),
-        on_history_lost: settings.stream.on_history_lost,
-        health: Arc::clone(&app.health),
-        metrics: Arc::clone(&app.metrics),
-    };
+    let reader = reader(app, phase, start.position);
     let pipeline = Pipeline {
         apply: Apply::new(stages),
+        background: Background::new(start.resync, term, (initial, Arc::clone(&known)), store.clone()),
+        phase: known.subscribe(),
+        looked_at: None,
+        stepped_at: None,
         checkpoints: Checkpoints::new(
             (store, old_worker),
             settings.tokens.clone(),
             Arc::clone(&app.metrics),
-            (term, fingerprint(&Collection::ALL)),
+            (term, fingerprint(phase.watched())),
             start.events,
         ),
         inbox,
-        resync: start.resync,
         batch_max,
         batch_max_bytes: settings.stream.batch_max_bytes,
         valid_until,
@@ -85,17 +93,33 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     group.join(Task::Pipeline).await
 }
 
+fn reader(app: &App, phase: Phase, position: Position) -> Reader {
+    let settings = &app.settings.stream;
+    Reader {
+        database: app.database.clone(),
+        watched: phase.watched(),
+        position,
+        await_time: settings.await_time,
+        batch_size: u32::try_from(settings.batch_max.min(EVENTS_PER_REPLY)).unwrap_or(u32::MAX),
+        on_history_lost: settings.on_history_lost,
+        health: Arc::clone(&app.health),
+        metrics: Arc::clone(&app.metrics),
+    }
+}
+
 /// The stages after planning, with what they must know before the first portion.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn stages(app: &App) -> Result<Stages, Failure> {
+pub async fn stages(app: &App, phase: Phase) -> Result<Stages, Failure> {
     let stages = Stages {
         database: app.database.clone(),
         settings: app.projection_settings(),
         references: ReferenceCaches::new(&app.database),
         dead_letters: DeadLetters::load(&app.database).await?,
         metrics: Arc::clone(&app.metrics),
+        phase,
+        tally: Tally::default(),
         rehearsal: None,
         turn: None,
     };
@@ -104,7 +128,8 @@ pub async fn stages(app: &App) -> Result<Stages, Failure> {
 }
 
 /// Where checkpoints are kept, as configured.
-fn store(app: &App) -> Store {
+#[must_use]
+pub fn store(app: &App) -> Store {
     let tokens = &app.settings.tokens;
     match tokens.store {
         TokenStoreKind::Mongodb => Store::MongoDb(MongoStore::new(app.database.clone())),
@@ -116,11 +141,16 @@ fn store(app: &App) -> Store {
 ///
 /// # Errors
 /// [`Failure::LeaseLost`] when another instance has it, or it ran out before it could be prolonged.
-pub async fn renew(mut lease: Lease, renewed: watch::Sender<Instant>, stop: CancellationToken) -> Result<(), Failure> {
+pub async fn renew(
+    mut lease: Lease,
+    renewed: watch::Sender<Instant>,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
     let mut pause = lease.interval();
     loop {
         tokio::select! { () = stop.cancelled() => return Ok(()), () = tokio::time::sleep(pause) => {} }
-        match lease.renew().await {
+        match lease.renew(health.lag()).await {
             Ok(()) => {
                 renewed.send_replace(lease.valid_until);
                 pause = lease.interval();

@@ -34,12 +34,14 @@ pub struct Lease {
 }
 
 /// Who holds the lease now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Holder {
     /// See [`holder`].
     pub name: String,
     /// The term.
     pub term: i64,
+    /// Its lag in seconds when it last renewed; `None` while it does not know.
+    pub lag: Option<f64>,
 }
 
 impl Lease {
@@ -62,6 +64,7 @@ impl Lease {
             "term": if_free(next_term.into(), "$term"),
             "acquired_at": if_free("$$NOW".into(), "$acquired_at"),
             "expires_at": if_free(expiry(duration).into(), "$expires_at"),
+            "lag_seconds": if_free(Bson::Null, "$lag_seconds"),
         } }];
         let lease = collection
             .find_one_and_update(doc! { "_id": "lease" }, update)
@@ -83,13 +86,13 @@ impl Lease {
         Ok(Some(Self { collection, holder: holder.to_owned(), duration, term, valid_until }))
     }
 
-    /// Prolongs the lease.
+    /// Prolongs the lease, and tells the holder's lag in seconds where it is known: others read it there.
     ///
     /// # Errors
     /// [`Failure::LeaseLost`] when another instance took it, [`Failure::Write`] otherwise.
-    pub async fn renew(&mut self) -> Result<(), Failure> {
+    pub async fn renew(&mut self, lag: Option<f64>) -> Result<(), Failure> {
         let asked = clock::instant();
-        let update = vec![doc! { "$set": { "expires_at": expiry(self.duration) } }];
+        let update = vec![doc! { "$set": { "expires_at": expiry(self.duration), "lag_seconds": lag } }];
         let result = self.collection.update_one(self.mine(), update).await.map_err(Failure::Write)?;
         if result.matched_count == 0 {
             return Err(Failure::LeaseLost);
@@ -133,5 +136,6 @@ pub async fn current(database: &Database) -> Result<Option<Holder>, Failure> {
     Ok(lease.map(|lease| Holder {
         name: lease.get_str("holder").unwrap_or_default().to_owned(),
         term: lease.get("term").and_then(Bson::as_i64).unwrap_or_default(),
+        lag: lease.get_f64("lag_seconds").ok(),
     }))
 }

@@ -2,9 +2,14 @@
 //! tasks and their end.
 
 pub mod apply;
+pub mod ask;
+mod authority;
 pub mod backfill;
+pub mod background;
+mod between;
 pub mod checkpoint;
 pub mod follow;
+pub mod following;
 pub mod gaps;
 pub mod gone;
 pub mod lead;
@@ -14,6 +19,7 @@ pub mod portion;
 pub mod preflight;
 pub mod reader;
 pub mod rehearsal;
+pub mod requests;
 pub mod resync;
 pub mod start;
 pub mod tasks;

@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::apply::Apply;
+use super::background::Background;
+use super::between::COMMANDS_INTERVAL;
 use super::checkpoint::{Applied, Checkpoints};
-use super::gaps;
+use super::following::Followed;
 use super::lease::STATE;
 use super::reader::{EVENTS_PER_REPLY, Incoming};
-use super::resync::Resync;
 use crate::clock;
 use crate::error::{Directive, Failure};
 use crate::observe::health::{Health, Part};
@@ -28,9 +29,6 @@ use crate::write::dead_letters::Place;
 
 /// What is dropped when no single collection is.
 const WHOLE_DATABASE: &str = "the database";
-/// How often a waiting pipeline says that it is alive.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
-
 /// What the pipeline works with.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -40,8 +38,14 @@ pub struct Pipeline {
     pub checkpoints: Checkpoints,
     /// What the reader hands on.
     pub inbox: mpsc::Receiver<Incoming>,
-    /// A resync to finish.
-    pub resync: Option<Resync>,
+    /// What goes on beside the stream.
+    pub background: Background,
+    /// The phase as it was last read from the database.
+    pub phase: watch::Receiver<Followed>,
+    /// When commands were last looked for.
+    pub looked_at: Option<Instant>,
+    /// When the last step beside the stream was done.
+    pub stepped_at: Option<Instant>,
     /// `stream.batch_max`
     pub batch_max: usize,
     /// `stream.batch_max_bytes`
@@ -85,25 +89,32 @@ impl Pipeline {
         }
     }
 
-    /// The next thing from the reader; while there is none, a resync goes on step by step.
+    /// The next thing from the reader; what goes on beside the stream is done step by step while there is
+    /// none, and now and then when there always is one.
     async fn next(&mut self) -> Result<Option<Incoming>, Failure> {
         loop {
             self.health.alive(Part::Pipeline);
+            self.follow_phase().await?;
             if self.stop.is_cancelled() {
                 return Ok(None);
             }
-            if self.resync.is_some() {
+            self.look_for_commands().await?;
+            if self.background.has_work() {
+                if self.step_is_due() {
+                    self.background_step().await?;
+                    continue;
+                }
                 match self.inbox.try_recv() {
                     Ok(incoming) => return Ok(Some(incoming)),
                     Err(mpsc::error::TryRecvError::Disconnected) => return Ok(None),
-                    Err(mpsc::error::TryRecvError::Empty) => self.resync_step().await?,
+                    Err(mpsc::error::TryRecvError::Empty) => self.background_step().await?,
                 }
             } else {
                 tokio::select! {
                     () = self.stop.cancelled() => return Ok(None),
                     incoming = self.inbox.recv() => return Ok(incoming),
                     // Waiting for a stream in trouble is a sign of life too.
-                    () = tokio::time::sleep(SIGN_OF_LIFE) => {}
+                    () = tokio::time::sleep(COMMANDS_INTERVAL) => {}
                 }
             }
         }
@@ -203,9 +214,10 @@ impl Pipeline {
     }
 
     /// Between two attempts: counts, tells, waits, and makes sure of what the failed one wrote.
-    async fn wait_after(&mut self, mut failure: Failure, delays: &mut Delays) -> Result<(), Failure> {
+    pub(super) async fn wait_after(&mut self, mut failure: Failure, delays: &mut Delays) -> Result<(), Failure> {
         loop {
-            self.wait_once(failure, delays).await?;
+            // Boxed, because following the phase may have to wait after a failure in its turn.
+            Box::pin(self.wait_once(failure, delays)).await?;
             if self.stop.is_cancelled() {
                 return Ok(());
             }
@@ -218,8 +230,10 @@ impl Pipeline {
 
     async fn wait_once(&mut self, failure: Failure, delays: &mut Delays) -> Result<(), Failure> {
         let directive = failure.directive();
-        if matches!(failure, Failure::Interrupted) {
-            return Ok(());
+        match failure {
+            Failure::Interrupted => return Ok(()),
+            Failure::PhaseChanged => return self.follow_phase().await,
+            _ => {}
         }
         // After a failover the caches may hold what was rolled back.
         self.apply.stages.references.clear();
@@ -240,84 +254,11 @@ impl Pipeline {
     }
 
     /// Refuses to go on when the lease ran out, for instance while the process was paused.
-    fn may_write(&self) -> Result<(), Failure> {
+    pub(super) fn may_write(&self) -> Result<(), Failure> {
         match clock::instant() < *self.valid_until.borrow() {
             true => Ok(()),
             false => Err(Failure::LeaseLost),
         }
-    }
-
-    async fn resync_step(&mut self) -> Result<(), Failure> {
-        let mut delays = Delays::up_to(Duration::from_secs(5));
-        while let Some(resync) = &mut self.resync {
-            if clock::instant() >= *self.valid_until.borrow() {
-                return Err(Failure::LeaseLost);
-            }
-            match resync.step(&mut self.apply).await {
-                Ok(finished) => {
-                    if finished {
-                        self.resync = None;
-                    }
-                    self.apply.stages.count_dead_letters();
-                    break;
-                }
-                Err(failure) => self.wait_after(failure, &mut delays).await?,
-            }
-            if self.stop.is_cancelled() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// A resync from the first recruiter; where one is under way, once more after it: restarting it with
-    /// each deletion could keep it from ever ending.
-    async fn look_at_everything(&mut self, cause: &str) -> Result<(), Failure> {
-        let mut delays = Delays::up_to(Duration::from_secs(5));
-        let database = self.apply.stages.database.clone();
-        while let Some(resync) = &mut self.resync {
-            match resync.ask_again(&database).await {
-                Ok(()) => return Ok(()),
-                Err(failure) => self.wait_after(failure, &mut delays).await?,
-            }
-            if self.stop.is_cancelled() {
-                return Err(Failure::Interrupted);
-            }
-        }
-        self.resync = Some(self.request_resync(cause).await?);
-        Ok(())
-    }
-
-    async fn request_resync(&mut self, cause: &str) -> Result<Resync, Failure> {
-        let mut delays = Delays::up_to(Duration::from_secs(5));
-        loop {
-            self.may_write()?;
-            let stages = &self.apply.stages;
-            match Resync::request(&stages.database, &stages.metrics, cause).await {
-                Ok(resync) => return Ok(resync),
-                Err(failure) => self.wait_after(failure, &mut delays).await?,
-            }
-            if self.stop.is_cancelled() {
-                return Err(Failure::Interrupted);
-            }
-        }
-    }
-
-    async fn open_gap(&mut self, gap: Incoming) -> Result<(), Failure> {
-        let Incoming::Gap { from, to, cause } = gap else {
-            return Ok(());
-        };
-        error!(cause, from = from.time, to = to.time, "the history of the stream is lost between these times");
-        let mut delays = Delays::up_to(Duration::from_secs(5));
-        let database = self.apply.stages.database.clone();
-        while let Err(failure) = gaps::open(&database, (from, to), &cause, clock::now()).await {
-            self.wait_after(failure, &mut delays).await?;
-            if self.stop.is_cancelled() {
-                return Ok(());
-            }
-        }
-        self.resync = Some(self.request_resync("the history of the stream was lost").await?);
-        Ok(())
     }
 
     fn report(&self, events: &[Event], plan: &Plan) {

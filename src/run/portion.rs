@@ -9,19 +9,21 @@ use bson::{Bson, Document, doc, oid::ObjectId};
 use mongodb::Database;
 use mongodb::raw_batch_cursor::RawBatch;
 
+use super::authority::{Projected, compare_all};
 use super::follow::anonymized_jobs;
 use super::gone::GoneJob;
-use super::rehearsal::Rehearsal;
+use super::rehearsal::{Rehearsal, Tally};
 use super::turn::Turn;
 use crate::error::Failure;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches};
 use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
 use crate::model::dead_letter::Reason;
 use crate::model::recruiter::JobFields;
-use crate::model::{Offer, OfferStatus, Recruiter, value};
+use crate::model::{OfferStatus, Recruiter, value};
 use crate::observe::metrics::Metrics;
+use crate::phase::{Phase, StreamWrites};
 use crate::plan::Touch;
-use crate::project::diff::{Change, compare};
+use crate::project::diff::Change;
 use crate::project::{ProjectionSettings, WRITTEN, project};
 use crate::source::OFFERS;
 use crate::write::command::{self, Refused};
@@ -42,6 +44,10 @@ pub struct Stages {
     pub dead_letters: DeadLetters,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What may be written (spec 04).
+    pub phase: Phase,
+    /// What writing came to so far.
+    pub tally: Tally,
     /// Set in a dry run: nothing is written, and what would be is counted here.
     pub rehearsal: Option<Rehearsal>,
     /// Asked between portions whether to go on; a command without a lease to lose has none.
@@ -69,12 +75,12 @@ struct Touched<'a> {
 
 /// What a portion comes to, before it is written.
 #[derive(Default)]
-struct Outcome {
-    offers: BTreeMap<ObjectId, (ObjectId, Offer)>,
+pub(super) struct Outcome {
+    pub(super) offers: Projected,
     letters: BTreeMap<Address, Letter>,
     /// Jobs that were looked at: a letter that stands about one of them is healed unless it is in
     /// `letters` again.
-    looked_at: BTreeSet<Address>,
+    pub(super) looked_at: BTreeSet<Address>,
 }
 
 impl Stages {
@@ -103,8 +109,17 @@ impl Stages {
         for touched in &touched {
             self.project(touched, &answers, &mut outcome);
         }
-        let changes = compare_all(&outcome.offers, &standing)?;
+        let mut changes = compare_all(&outcome.offers, &standing)?;
         timer.observe_duration();
+        match self.phase.stream() {
+            StreamWrites::Always => {}
+            StreamWrites::UnlessNewer => self.leave_newer(&mut changes, &outcome.offers),
+            // A dry run tells what differs in its own way.
+            StreamWrites::Compare | StreamWrites::Closed if self.rehearsal.is_some() => {}
+            StreamWrites::Compare | StreamWrites::Closed => {
+                self.only_count(std::mem::take(&mut changes), &mut outcome);
+            }
+        }
 
         let (mut grown, shrunk) = moved(&touched, &links);
         grown.extend(met_early(&touched, &outcome.offers, &changes));
@@ -209,24 +224,33 @@ impl Stages {
     /// Writes what differs; gives back letters for what the server refused.
     async fn write(
         &mut self,
-        offers: &BTreeMap<ObjectId, (ObjectId, Offer)>,
+        offers: &Projected,
         changes: Vec<(ObjectId, Change)>,
     ) -> Result<BTreeMap<Address, Letter>, Failure> {
         if let Some(rehearsal) = &mut self.rehearsal {
             changes.iter().for_each(|(_, change)| rehearsal.add(change));
             return Ok(BTreeMap::new());
         }
-        let unchanged = changes.iter().filter(|(_, change)| *change == Change::Nothing).count();
+        let unchanged = changes.iter().filter(|(_, change)| *change == Change::Nothing).count() as u64;
+        let unless_newer = self.phase.stream() == StreamWrites::UnlessNewer;
         let statement = |(id, change): &(ObjectId, Change)| {
-            offers.get(id).and_then(|(_, offer)| statements::of_change(offer, change))
+            offers.get(id).and_then(|(_, offer)| statements::of_change(offer, change, unless_newer))
         };
         let statements: Vec<Statement> = changes.iter().filter_map(statement).collect();
         drop(changes);
         let outcome = command::update(&self.database, OFFERS, statements).await?;
+        if unless_newer {
+            self.metrics.conflicts.with_label_values(&["projection"]).inc_by(outcome.changed);
+            // Became newer between the comparison and the write.
+            self.metrics.conflicts.with_label_values(&["offer"]).inc_by(outcome.unmatched);
+        }
         let written = &self.metrics.offers_written;
         written.with_label_values(&["created"]).inc_by(outcome.created);
         written.with_label_values(&["changed"]).inc_by(outcome.changed);
-        written.with_label_values(&["unchanged"]).inc_by(unchanged as u64);
+        written.with_label_values(&["unchanged"]).inc_by(unchanged);
+        self.tally.created += outcome.created;
+        self.tally.changed += outcome.changed;
+        self.tally.unchanged += unchanged;
         let recruiter_of = |offer: ObjectId| offers.get(&offer).map(|(recruiter, _)| *recruiter);
         Ok(self.refused(&outcome.refused, recruiter_of))
     }
@@ -284,7 +308,8 @@ impl Stages {
     }
 
     fn check_turn(&mut self) -> Result<(), Failure> {
-        self.turn.as_mut().map_or(Ok(()), Turn::check)
+        let phase = self.phase;
+        self.turn.as_mut().map_or(Ok(()), |turn| turn.check(phase))
     }
 
     /// Brings the number of dead letters to the metrics.
@@ -337,11 +362,7 @@ fn moved(touched: &[Touched<'_>], links: &HashMap<ObjectId, BTreeSet<ObjectId>>)
 
 /// Jobs that a touch of single positions brings to life. It may have met them before the event that put
 /// them there; should they be gone again by then, only the link tells that their offers are to be cancelled.
-fn met_early(
-    touched: &[Touched<'_>],
-    offers: &BTreeMap<ObjectId, (ObjectId, Offer)>,
-    changes: &[(ObjectId, Change)],
-) -> Jobs {
+fn met_early(touched: &[Touched<'_>], offers: &Projected, changes: &[(ObjectId, Change)]) -> Jobs {
     let lives = |id: &ObjectId| offers.get(id).is_some_and(|(_, offer)| offer.status != OfferStatus::Cancelled);
     let begins = |change: &Change| matches!(change, Change::Create | Change::Update { status_changes: true, .. });
     let begin: BTreeSet<ObjectId> =
@@ -366,23 +387,4 @@ async fn read_offers(database: &Database, ids: &[ObjectId]) -> Result<Vec<RawBat
         offers.extend(find(&raw(database, OFFERS), filter, projection.clone()).await?);
     }
     Ok(offers)
-}
-
-fn compare_all(
-    offers: &BTreeMap<ObjectId, (ObjectId, Offer)>,
-    standing: &[RawBatch],
-) -> Result<Vec<(ObjectId, Change)>, Failure> {
-    let mut changes = Vec::with_capacity(offers.len());
-    let mut stands = BTreeSet::new();
-    for document in documents(standing) {
-        let document = document?;
-        let id = document.get_object_id("_id").ok();
-        if let Some((id, (_, offer))) = id.and_then(|id| Some((id, offers.get(&id)?))) {
-            stands.insert(id);
-            changes.push((id, compare(offer, Some(document))));
-        }
-    }
-    let missing = offers.iter().filter(|(id, _)| !stands.contains(id));
-    changes.extend(missing.map(|(id, (_, offer))| (*id, compare(offer, None))));
-    Ok(changes)
 }

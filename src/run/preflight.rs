@@ -9,6 +9,7 @@ use resume_tokens::{HISTORY_COLLECTION, OLD_WORKER_COLLECTION};
 
 use super::gaps::GAPS;
 use super::lease::STATE;
+use super::requests::COMMANDS;
 use crate::app::Refusal;
 use crate::cli::Exit;
 use crate::error::{command_code, describe};
@@ -77,7 +78,7 @@ fn needed() -> Vec<(&'static str, Vec<&'static str>)> {
     needed.push((OFFERS, vec!["find", "insert", "update", "listIndexes"]));
     needed.push((links::LINKS, vec!["find", "insert", "update", "remove", "createIndex"]));
     needed.push((HISTORY_COLLECTION, vec!["find", "insert", "update", "remove", "createIndex"]));
-    for own in [DEAD_LETTERS, STATE] {
+    for own in [DEAD_LETTERS, STATE, COMMANDS] {
         needed.push((own, vec!["find", "insert", "update", "remove"]));
     }
     for own in [GAPS, OLD_WORKER_COLLECTION] {

@@ -16,6 +16,7 @@ use crate::observe::health::{Health, Part};
 use crate::observe::metrics::Metrics;
 use crate::retry::Delays;
 use crate::source::cursor::{Cursor, Position, Reply, operation_time};
+use crate::source::event::Collection;
 
 /// The most events of one reply. The driver decodes a reply as one tree of documents: a full batch in
 /// one would cost tens of megabytes.
@@ -45,6 +46,8 @@ const HISTORY_LOST: &str = "286";
 pub struct Reader {
     /// The watched database.
     pub database: Database,
+    /// Its watched collections.
+    pub watched: &'static [Collection],
     /// Where to begin, later where to go on.
     pub position: Position,
     /// `stream.await_time`
@@ -94,9 +97,14 @@ impl Reader {
         }
     }
 
+    async fn open(&self) -> Result<Cursor, Failure> {
+        let what = (self.watched, &self.position);
+        Cursor::open(&self.database, what, self.await_time, self.batch_size).await
+    }
+
     /// Reads until something fails; `Ok` when nobody listens any more.
     async fn read(&mut self, outbox: &mpsc::Sender<Incoming>, delays: &mut Delays) -> Result<(), Failure> {
-        let mut cursor = Cursor::open(&self.database, &self.position, self.await_time, self.batch_size).await?;
+        let mut cursor = self.open().await?;
         loop {
             let reply = match cursor.next().await {
                 Ok(reply) => reply,
@@ -116,7 +124,7 @@ impl Reader {
             }
             if invalidates {
                 info!("the database was dropped; the change stream is opened after that");
-                cursor = Cursor::open(&self.database, &self.position, self.await_time, self.batch_size).await?;
+                cursor = self.open().await?;
             }
         }
     }

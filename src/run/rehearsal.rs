@@ -1,9 +1,20 @@
-//! What a dry run would have written, counted; it shows names of fields, never values.
+//! What was written, and what a dry run would have written, counted; it shows names of fields, never values.
 
 use std::collections::BTreeMap;
 
 use crate::model::dead_letter::Reason;
 use crate::project::diff::{self, Change};
+
+/// Offers by what was done with them since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tally {
+    /// Created.
+    pub created: u64,
+    /// Changed.
+    pub changed: u64,
+    /// Stood as projected.
+    pub unchanged: u64,
+}
 
 /// Counts of a dry run.
 #[derive(Debug, Default, Clone)]

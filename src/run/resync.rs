@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{DateTime, Document, doc, oid::ObjectId};
 use mongodb::Database;
+use mongodb::error::{Error as MongoError, ErrorKind, WriteFailure};
 use tracing::info;
 
 use super::apply::{Apply, Dated};
@@ -16,10 +17,14 @@ use crate::clock;
 use crate::error::Failure;
 use crate::fetch::{links, raw};
 use crate::observe::metrics::Metrics;
+use crate::phase::StreamWrites;
 use crate::plan::Touch;
 use crate::source::event::Collection as Watched;
 use crate::source::{OFFERS, scan};
 use crate::write::dead_letters::Place;
+
+/// The document of `stream_processor_state` with the progress.
+const RESYNC: &str = "resync";
 
 /// The parts of a resync, in their order: links must be full before what no link holds is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,49 +75,60 @@ pub struct Resync {
     id: ObjectId,
     /// Something happened that asks for another one after this one.
     again: bool,
+    /// The lease's term: an instance that lost the lease must not move the progress of its successor.
+    term: i64,
 }
 
 impl Resync {
     /// Asks for a resync, durably: it begins (again) at the first recruiter.
     ///
     /// # Errors
-    /// [`Failure::Write`].
-    pub async fn request(database: &Database, metrics: &Metrics, cause: &str) -> Result<Self, Failure> {
-        let resync = Self::begin(database, cause).await?;
+    /// [`Failure::Write`], [`Failure::LeaseLost`].
+    pub async fn request(database: &Database, metrics: &Metrics, cause: &str, term: i64) -> Result<Self, Failure> {
+        let resync = Self::begin(database, cause, term).await?;
         metrics.resyncs.inc();
         info!(cause, "resync: every recruiter is looked at again");
         Ok(resync)
     }
 
-    async fn begin(database: &Database, cause: &str) -> Result<Self, Failure> {
+    async fn begin(database: &Database, cause: &str, term: i64) -> Result<Self, Failure> {
         let (stage, id) = (Stage::Recruiters, ObjectId::new());
-        let resync = Self { stage, after: None, began: clock::now(), id, again: false };
+        let resync = Self { stage, after: None, began: clock::now(), id, again: false, term };
         gaps::assign(database, id).await?;
         let fields = doc! {
             "cause": cause, "stage": stage.name(), "after": null, "began": resync.began, "id": id, "again": false,
+            "term": term,
         };
-        store(database, doc! { "$set": fields }).await?;
-        Ok(resync)
+        let filter = doc! { "_id": RESYNC, "term": { "$not": { "$gt": term } } };
+        match raw(database, STATE).update_one(filter, doc! { "$set": fields }).upsert(true).await {
+            Ok(_) => Ok(resync),
+            // The filter passed over the document of a newer term, and the insert met it.
+            Err(error) if is_duplicate(&error) => Err(Failure::LeaseLost),
+            Err(error) => Err(Failure::Write(error)),
+        }
     }
 
     /// Asks for another resync after this one, durably.
     ///
     /// # Errors
-    /// [`Failure::Write`].
+    /// [`Failure::Write`], [`Failure::LeaseLost`].
     pub async fn ask_again(&mut self, database: &Database) -> Result<(), Failure> {
         if !self.again {
-            store(database, doc! { "$set": { "again": true } }).await?;
+            self.store(database, doc! { "again": true }).await?;
             self.again = true;
         }
         Ok(())
     }
 
-    /// The resync that an earlier run did not finish.
+    /// The resync that an earlier leadership did not finish, taken over by `term`.
     ///
     /// # Errors
-    /// [`Failure::Read`].
-    pub async fn unfinished(database: &Database) -> Result<Option<Self>, Failure> {
-        let document = raw(database, STATE).find_one(doc! { "_id": "resync" }).await.map_err(Failure::Read)?;
+    /// [`Failure::Write`].
+    pub async fn unfinished(database: &Database, term: i64) -> Result<Option<Self>, Failure> {
+        let filter = doc! { "_id": RESYNC, "term": { "$not": { "$gt": term } } };
+        let state = raw(database, STATE);
+        let taken_over = state.find_one_and_update(filter, doc! { "$set": { "term": term } });
+        let document = taken_over.await.map_err(Failure::Write)?;
         Ok(document.map(|document| {
             let name = document.get_str("stage").unwrap_or_default();
             let stage = Stage::ALL.into_iter().find(|stage| stage.name() == name);
@@ -122,8 +138,19 @@ impl Resync {
                 began: document.get_datetime("began").copied().unwrap_or_else(|_| clock::now()),
                 id: document.get_object_id("id").unwrap_or_else(|_| ObjectId::new()),
                 again: document.get_bool("again").unwrap_or_default(),
+                term,
             }
         }))
+    }
+
+    /// Stores progress, if no later term has taken it over.
+    async fn store(&self, database: &Database, fields: Document) -> Result<(), Failure> {
+        let mine = doc! { "_id": RESYNC, "term": self.term };
+        let stored = raw(database, STATE).update_one(mine, doc! { "$set": fields }).await.map_err(Failure::Write)?;
+        match stored.matched_count {
+            0 => Err(Failure::LeaseLost),
+            _ => Ok(()),
+        }
     }
 
     /// One step. True when the resync is finished.
@@ -143,7 +170,7 @@ impl Resync {
         let last = *last;
         self.handle(&ids, apply).await?;
         self.after = Some(last);
-        store(&database, doc! { "$set": { "after": last } }).await?;
+        self.store(&database, doc! { "after": last }).await?;
         Ok(false)
     }
 
@@ -152,16 +179,19 @@ impl Resync {
             Some(stage) => {
                 self.stage = stage;
                 self.after = None;
-                store(database, doc! { "$set": { "stage": stage.name(), "after": null } }).await?;
+                self.store(database, doc! { "stage": stage.name(), "after": null }).await?;
                 Ok(false)
             }
             None => {
                 gaps::repair(database, self.id, clock::now()).await?;
                 if self.again {
-                    *self = Self::begin(database, "asked for while another one ran").await?;
+                    *self = Self::begin(database, "asked for while another one ran", self.term).await?;
                     return Ok(false);
                 }
-                raw(database, STATE).delete_one(doc! { "_id": "resync" }).await.map_err(Failure::Write)?;
+                raw(database, STATE)
+                    .delete_one(doc! { "_id": RESYNC, "term": self.term })
+                    .await
+                    .map_err(Failure::Write)?;
                 info!("resync: finished");
                 Ok(true)
             }
@@ -170,7 +200,10 @@ impl Resync {
 
     async fn handle(&self, ids: &[ObjectId], apply: &mut Apply) -> Result<(), Failure> {
         let place = Place::of_scan(self.began, clock::now());
+        let phase = apply.stages.phase;
         match self.stage {
+            // Nothing of recruiters is looked at any more; they may even be gone.
+            Stage::Recruiters | Stage::Links if phase.stream() == StreamWrites::Closed => Ok(()),
             Stage::Recruiters => {
                 let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
                 apply.stages.metrics.touches.with_label_values(&["resync"]).inc_by(touches.len() as u64);
@@ -185,7 +218,11 @@ impl Resync {
             Stage::Offers => {
                 let offers = follow::offers_of_anonymized_users(&apply.stages.database, ids).await?;
                 apply.anonymize_managed(offers, &place).await?;
-                self.cancel_orphans(ids, apply, &place).await
+                match phase.stream() {
+                    StreamWrites::Always => self.cancel_orphans(ids, apply, &place).await,
+                    // Applications write offers themselves: one that no recruiter ever held may be newer.
+                    StreamWrites::UnlessNewer | StreamWrites::Compare | StreamWrites::Closed => Ok(()),
+                }
             }
         }
     }
@@ -207,8 +244,6 @@ impl Resync {
     }
 }
 
-async fn store(database: &Database, update: Document) -> Result<(), Failure> {
-    let filter = doc! { "_id": "resync" };
-    raw(database, STATE).update_one(filter, update).upsert(true).await.map_err(Failure::Write)?;
-    Ok(())
+fn is_duplicate(error: &MongoError) -> bool {
+    matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(error)) if error.code == 11_000)
 }

@@ -13,8 +13,8 @@ use crate::config::OnHistoryLost;
 use crate::error::Failure;
 use crate::fetch::{links, raw};
 use crate::observe::metrics::Metrics;
+use crate::phase::Phase;
 use crate::source::cursor::{Position, operation_time};
-use crate::source::event::Collection;
 use crate::source::pipeline::fingerprint;
 
 /// The beginning of a leadership.
@@ -38,22 +38,23 @@ pub async fn start(
     (store, old_worker): (&Store, &OldWorkerTokens),
     on_history_lost: OnHistoryLost,
     metrics: &Metrics,
+    (term, phase): (i64, Phase),
 ) -> Result<Start, Failure> {
     let checkpoint = match store.load().await {
         Err(failure @ StoreError::Garbled { .. }) if on_history_lost == OnHistoryLost::Resync => {
-            return after_garbled(database, Failure::from(failure), metrics).await;
+            return after_garbled(database, Failure::from(failure), metrics, term).await;
         }
         loaded => loaded?,
     };
     if let Some(checkpoint) = checkpoint {
-        let position = match checkpoint.fingerprint == fingerprint(&Collection::ALL) {
+        let position = match checkpoint.fingerprint == fingerprint(phase.watched()) {
             true => Position::After(checkpoint.token),
             false => {
                 info!("the pipeline of the change stream has changed: it is opened by the checkpoint's time");
                 Position::At(checkpoint.cluster_time)
             }
         };
-        return Ok(Start { position, events: checkpoint.events, resync: Resync::unfinished(database).await? });
+        return Ok(Start { position, events: checkpoint.events, resync: Resync::unfinished(database, term).await? });
     }
     let (time, cause) = match old_worker_time(old_worker).await? {
         Some(time) => (time, "taking over from the old worker"),
@@ -61,7 +62,7 @@ pub async fn start(
     };
     // From its beginning, even if an earlier start left one unfinished: without a checkpoint, what
     // changed between that start and this one is in no event that will be read.
-    let resync = Resync::request(database, metrics, cause).await?;
+    let resync = Resync::request(database, metrics, cause, term).await?;
     Ok(Start { position: Position::At(time), events: 0, resync: Some(resync) })
 }
 
@@ -75,12 +76,12 @@ async fn old_worker_time(old_worker: &OldWorkerTokens) -> Result<Option<Timestam
     Ok(tokens.oldest().map(resume_tokens::ResumeToken::cluster_time))
 }
 
-async fn after_garbled(database: &Database, failure: Failure, metrics: &Metrics) -> Result<Start, Failure> {
+async fn after_garbled(database: &Database, failure: Failure, metrics: &Metrics, term: i64) -> Result<Start, Failure> {
     warn!(error = %failure, advice = failure.advice(), "the checkpoint cannot be read");
     let now = operation_time(database).await?;
     let unknown = Timestamp { time: 0, increment: 0 };
     gaps::open(database, (unknown, now), "garbled checkpoint", clock::now()).await?;
-    let resync = Resync::request(database, metrics, "garbled checkpoint").await?;
+    let resync = Resync::request(database, metrics, "garbled checkpoint", term).await?;
     Ok(Start { position: Position::At(now), events: 0, resync: Some(resync) })
 }
 

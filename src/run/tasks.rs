@@ -20,6 +20,8 @@ pub enum Task {
     Http,
     /// Turns SIGTERM and Ctrl-C into the process's cancellation.
     Signals,
+    /// Follows the phase of the database.
+    Phase,
     /// Renews the lease; its end is the end of the leadership.
     Lease,
     /// Reads the change stream; its end ends the pipeline.

@@ -1,5 +1,6 @@
-//! Whether the pipeline may go on: asked between portions, so that a long batch gives signs of life,
-//! ends soon after SIGTERM, and stops when the lease ran out while the process was paused.
+//! Whether the pipeline may go on: asked between portions, so that a long batch gives signs of life, ends
+//! soon after SIGTERM, stops when the lease ran out while the process was paused, and follows a change of
+//! the phase.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,9 +8,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::following::Followed;
 use crate::clock;
 use crate::error::Failure;
 use crate::observe::health::{Health, Part};
+use crate::phase::Phase;
 
 /// A batch that is under way at SIGTERM may end within this time; after that it is left as it is, and
 /// applied again at the next start.
@@ -20,6 +23,8 @@ const GRACE: Duration = Duration::from_millis(500);
 pub struct Turn {
     /// Until when the lease allows writes.
     valid_until: watch::Receiver<Instant>,
+    /// The phase as it was last read from the database.
+    phase: watch::Receiver<Followed>,
     stop: CancellationToken,
     stopped_at: Option<Instant>,
     health: Arc<Health>,
@@ -28,19 +33,27 @@ pub struct Turn {
 impl Turn {
     /// A turn under a lease.
     #[must_use]
-    pub fn new(valid_until: watch::Receiver<Instant>, stop: CancellationToken, health: Arc<Health>) -> Self {
-        Self { valid_until, stop, stopped_at: None, health }
+    pub fn new(
+        valid_until: watch::Receiver<Instant>,
+        phase: watch::Receiver<Followed>,
+        stop: CancellationToken,
+        health: Arc<Health>,
+    ) -> Self {
+        Self { valid_until, phase, stop, stopped_at: None, health }
     }
 
-    /// Gives a sign of life and asks whether to go on.
+    /// Gives a sign of life and asks whether to go on in `phase`.
     ///
     /// # Errors
-    /// [`Failure::LeaseLost`], [`Failure::Interrupted`].
-    pub fn check(&mut self) -> Result<(), Failure> {
+    /// [`Failure::LeaseLost`], [`Failure::Interrupted`], [`Failure::PhaseChanged`].
+    pub fn check(&mut self, phase: Phase) -> Result<(), Failure> {
         self.health.alive(Part::Pipeline);
         let now = clock::instant();
         if now >= *self.valid_until.borrow() {
             return Err(Failure::LeaseLost);
+        }
+        if self.phase.borrow().phase != phase {
+            return Err(Failure::PhaseChanged);
         }
         if self.stop.is_cancelled() {
             let stopped_at = *self.stopped_at.get_or_insert(now);

@@ -9,6 +9,7 @@ pub mod plan;
 mod validator;
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bson::{Bson, Document, doc};
@@ -71,7 +72,7 @@ pub async fn setup(app: App, arguments: SetupArguments) -> Result<Exit, Refusal>
     let lease = app.take_lease(beside).await?;
     let (renewed, valid_until) = watch::channel(lease.valid_until);
     setup.valid_until = Some(valid_until);
-    group.spawn(Task::Lease, lead::renew(lease.clone(), renewed, group.stop.clone()));
+    group.spawn(Task::Lease, lead::renew(lease.clone(), renewed, Arc::clone(&app.health), group.stop.clone()));
     let done = setup.all(true).await;
     group.stop.cancel();
     if lease.release().await.is_err() {

@@ -12,11 +12,12 @@ use super::validator;
 use crate::fetch::links::LINKS;
 use crate::run::gaps::GAPS;
 use crate::run::lease::STATE;
+use crate::run::requests::COMMANDS;
 use crate::source::OFFERS;
 use crate::write::dead_letters::DEAD_LETTERS;
 
 /// The collections that there must be: the target and the service's own.
-pub const COLLECTIONS: [&str; 7] = [OFFERS, STATE, HISTORY_COLLECTION, LINKS, DEAD_LETTERS, GAPS, KEPT];
+pub const COLLECTIONS: [&str; 8] = [OFFERS, STATE, HISTORY_COLLECTION, LINKS, DEAD_LETTERS, GAPS, COMMANDS, KEPT];
 
 /// The indexes that there must be, by collection: those of the migration (spec 01, "Target"), and the
 /// service's own, as the service itself creates them.

@@ -68,19 +68,19 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Opens the stream at `position`.
+    /// Opens the stream of these collections at `position`.
     ///
     /// # Errors
     /// [`Failure::Cursor`], [`Failure::Ahead`]; the directive tells whether the position is at fault.
     pub async fn open(
         database: &Database,
-        position: &Position,
+        (watched, position): (&[Collection], &Position),
         await_time: Duration,
         batch_size: u32,
     ) -> Result<Self, Failure> {
         let mut session = database.client().start_session().await.map_err(Failure::Cursor)?;
         let mut stages = vec![doc! { "$changeStream": start(position) }];
-        stages.extend(pipeline::stages(&Collection::ALL));
+        stages.extend(pipeline::stages(watched));
         let command = doc! {
             "aggregate": 1, "pipeline": stages, "cursor": { "batchSize": 0 },
             "readConcern": { "level": "majority" },

@@ -1,5 +1,5 @@
-//! The command `verify` (spec 06): both sides compared through the projection itself; `--repair`
-//! projects everything again under the lease, as a resync does, and then compares again.
+//! The command `verify` (spec 06): both sides compared through the projection itself; `--repair` asks
+//! whoever leads to project everything again, as a resync does, and then compares again.
 
 pub mod compare;
 mod holders;
@@ -7,25 +7,20 @@ pub mod look;
 pub mod report;
 pub mod scan;
 
-use std::time::Duration;
-
 use bson::doc;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::app::{App, Refusal, signals};
 use crate::cli::{Exit, VerifyArguments};
 use crate::clock;
-use crate::config::Phase;
-use crate::error::{Directive, Failure};
+use crate::error::Failure;
 use crate::fetch::raw;
-use crate::retry::Delays;
-use crate::run::apply::Apply;
+use crate::phase::{Phase, StreamWrites, state};
+use crate::run::ask::ask;
 use crate::run::lease::STATE;
-use crate::run::resync::Resync;
+use crate::run::requests::{Order, Outcome};
 use crate::run::tasks::{Group, Task};
-use crate::run::{lead, start};
 use look::Looker;
 use report::Report;
 use scan::Scan;
@@ -34,7 +29,7 @@ use scan::Scan;
 ///
 /// # Errors
 /// A [`Refusal`] when the database fails for good, the report cannot be written, or a repair is asked
-/// for while an instance is running.
+/// for in a phase that does not allow it.
 pub async fn verify(app: App, arguments: VerifyArguments) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
@@ -44,16 +39,41 @@ pub async fn verify(app: App, arguments: VerifyArguments) -> Result<Exit, Refusa
         let report = work.compare().await?;
         return work.tell(&report);
     }
-    work.may_repair().await?;
-    let beside = "a repair would write beside it: stop it first, or verify without --repair";
-    let lease = work.app.take_lease(beside).await?;
-    let (renewed, valid_until) = watch::channel(lease.valid_until);
-    group.spawn(Task::Lease, lead::renew(lease.clone(), renewed, group.stop.clone()));
-    let done = work.repair(|| clock::instant() < *valid_until.borrow()).await;
-    if lease.release().await.is_err() {
-        tracing::warn!("the lease could not be given back; it ends by itself");
+    let before = work.compare().await?;
+    if before.differences == 0 || work.stop.is_cancelled() {
+        return work.tell(&before);
     }
-    work.tell(&done?)
+    info!(differences = before.differences, "repairing");
+    // A resync touches every recruiter and then compares what is gone.
+    match ask(&work.app, &Order::Repair, |_| {}).await? {
+        Some(Outcome { done: true, .. }) => {}
+        Some(refused) => return Err(Refusal::of(&refused)),
+        None => return Ok(Exit::Interrupted),
+    }
+    let mut after = work.compare().await?;
+    after.before_repair = Some(before.differences);
+    work.tell(&after)
+}
+
+/// Compares everything as a full verification in `phase` would, without storing the result.
+///
+/// # Errors
+/// A [`Failure`] that trying again does not mend.
+pub async fn compare_as_in(app: &App, phase: Phase) -> Result<Report, Failure> {
+    let mut scan = scan(app, phase, true, CancellationToken::new()).await?;
+    scan.everything().await?;
+    Ok(scan.report)
+}
+
+async fn scan(app: &App, phase: Phase, full: bool, stop: CancellationToken) -> Result<Scan, Failure> {
+    let newest_wins = phase.stream() == StreamWrites::UnlessNewer;
+    Ok(Scan {
+        looker: Looker::new(&app.database, app.projection_settings(), newest_wins).await?,
+        database: app.database.clone(),
+        partner_label: app.settings.target.partner_label.clone(),
+        report: Report::new(clock::now(), phase.word().to_owned(), full),
+        stop,
+    })
 }
 
 struct Verify {
@@ -65,17 +85,8 @@ struct Verify {
 impl Verify {
     /// One verification, all or a sample.
     async fn compare(&self) -> Result<Report, Failure> {
-        let database = &self.app.database;
-        let phase = self.phase().await?;
-        let newest_wins = phase == Phase::DualWrite.word();
-        let looker = Looker::new(database, self.app.projection_settings(), newest_wins).await?;
-        let mut scan = Scan {
-            looker,
-            database: database.clone(),
-            partner_label: self.app.settings.target.partner_label.clone(),
-            report: Report::new(clock::now(), phase, self.arguments.sample.is_none()),
-            stop: self.stop.clone(),
-        };
+        let phase = state::load(&self.app.database, self.app.settings.phase.initial).await?.phase;
+        let mut scan = scan(&self.app, phase, self.arguments.sample.is_none(), self.stop.clone()).await?;
         match self.arguments.sample {
             Some(count) => scan.sample(count).await?,
             None => scan.everything().await?,
@@ -85,13 +96,6 @@ impl Verify {
             self.store(&scan.report).await?;
         }
         Ok(scan.report)
-    }
-
-    /// The phase of the database, or the one that it would begin with.
-    async fn phase(&self) -> Result<String, Failure> {
-        let stored = raw(&self.app.database, STATE).find_one(doc! { "_id": "phase" }).await.map_err(Failure::Read)?;
-        let stored = stored.and_then(|stored| stored.get_str("phase").map(str::to_owned).ok());
-        Ok(stored.unwrap_or_else(|| self.app.settings.phase.initial.word().to_owned()))
     }
 
     /// For the conditions of the phases, which only a full verification meets (spec 04).
@@ -106,54 +110,6 @@ impl Verify {
         let state = raw(&self.app.database, STATE);
         let update = state.update_one(doc! { "_id": "verification" }, doc! { "$set": fields });
         update.upsert(true).await.map_err(Failure::Write)?;
-        Ok(())
-    }
-
-    /// Once `jobs_partners` is the authority, a projection would overwrite newer offers (spec 04).
-    async fn may_repair(&self) -> Result<(), Refusal> {
-        let phase = self.phase().await?;
-        if ![Phase::Shadow, Phase::Retired].iter().any(|refused| refused.word() == phase) {
-            return Ok(());
-        }
-        let message = format!("in phase {phase} `jobs_partners` is the authority: verify without --repair");
-        Err(Refusal::new(Exit::Found, message))
-    }
-
-    /// Compares, repairs what differs, and compares again.
-    async fn repair(&self, may_write: impl Fn() -> bool) -> Result<Report, Failure> {
-        let before = self.compare().await?;
-        if before.differences == 0 || self.stop.is_cancelled() {
-            return Ok(before);
-        }
-        info!(differences = before.differences, "repairing");
-        self.resync(may_write).await?;
-        let mut after = self.compare().await?;
-        after.before_repair = Some(before.differences);
-        Ok(after)
-    }
-
-    /// A resync touches every recruiter and then compares what is gone. Killed in between, it is gone on
-    /// with by the next `run`.
-    async fn resync(&self, may_write: impl Fn() -> bool) -> Result<(), Failure> {
-        let database = &self.app.database;
-        start::prepare(database).await?;
-        let mut apply = Apply::new(lead::stages(&self.app).await?);
-        let mut resync = Resync::request(database, &self.app.metrics, "a repair was asked for").await?;
-        let mut delays = Delays::up_to(Duration::from_secs(5));
-        while !self.stop.is_cancelled() {
-            if !may_write() {
-                return Err(Failure::LeaseLost);
-            }
-            match resync.step(&mut apply).await {
-                Ok(true) => break,
-                Ok(false) => delays.reset(),
-                Err(failure) if failure.directive() == Directive::Retry => {
-                    tracing::warn!(error = %failure, "tried again");
-                    tokio::time::sleep(delays.next_delay()).await;
-                }
-                Err(failure) => return Err(failure),
-            }
-        }
         Ok(())
     }
 

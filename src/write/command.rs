@@ -29,6 +29,8 @@ pub struct Outcome {
     pub created: u64,
     /// Documents changed.
     pub changed: u64,
+    /// Statements that found no document.
+    pub unmatched: u64,
     /// Statements that the server refused for good, with why.
     pub refused: Vec<Refused>,
 }
@@ -60,6 +62,7 @@ pub async fn update(database: &Database, collection: &str, statements: Vec<State
         let second = update_once(database, collection, again).await?;
         outcome.created += second.created;
         outcome.changed += second.changed;
+        outcome.unmatched += second.unmatched;
         outcome.refused.extend(second.refused);
     }
     Ok(outcome)
@@ -77,6 +80,7 @@ async fn update_once(database: &Database, collection: &str, statements: Vec<Stat
         .try_fold(Outcome { refused, ..Outcome::default() }, |mut all, outcome| async move {
             all.created += outcome.created;
             all.changed += outcome.changed;
+            all.unmatched += outcome.unmatched;
             all.refused.extend(outcome.refused);
             Ok(all)
         })
@@ -143,12 +147,14 @@ async fn send(database: &Database, collection: &str, statements: Vec<Statement>)
 
 /// Reads a reply whole: `Ok` from the driver says only that there was one.
 fn read(reply: &Document, statements: Vec<Statement>) -> Result<Outcome, Failure> {
+    let errors = reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
+    let found = reply.get("n").and_then(number).unwrap_or_default().unsigned_abs();
     let mut outcome = Outcome {
+        unmatched: (statements.len() as u64).saturating_sub(found + errors.len() as u64),
         created: reply.get_array("upserted").map_or(0, |upserted| upserted.len() as u64),
         changed: reply.get("nModified").and_then(number).unwrap_or_default().unsigned_abs(),
         refused: Vec::new(),
     };
-    let errors = reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
     let mut passing = None;
     for error in errors.iter().filter_map(|error| error.as_document()) {
         let code = error.get("code").and_then(number).and_then(|code| i32::try_from(code).ok()).unwrap_or_default();

@@ -136,6 +136,12 @@ impl DeadLetters {
         self.known.range(first..).map(|(address, _)| *address).take_while(move |address| address.recruiter == recruiter)
     }
 
+    /// The recruiters that letters stand about, after `after`, in their order; each as often as it has letters.
+    pub fn recruiters(&self, after: Option<ObjectId>) -> impl Iterator<Item = ObjectId> + '_ {
+        let ids = self.known.keys().map(|address| address.recruiter);
+        ids.filter(move |recruiter| after.is_none_or(|after| *recruiter > after))
+    }
+
     /// Writes letters; one that stands is overwritten by its next failure.
     ///
     /// # Errors

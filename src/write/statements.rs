@@ -20,22 +20,31 @@ pub struct Statement {
     pub body: RawDocumentBuf,
 }
 
-/// The statement that brings an offer to its projection; `None` when it stands already.
+/// The statement that brings an offer to its projection; `None` when it stands already. `unless_newer`: it
+/// does nothing to an offer that has become newer than the projection since it was read (spec 04).
 #[must_use]
-pub fn of_change(offer: &Offer, change: &Change) -> Option<Statement> {
+pub fn of_change(offer: &Offer, change: &Change, unless_newer: bool) -> Option<Statement> {
     // By `_id` only, which comes from a job: an offer that the old worker stored under another
     // label is taken over, not duplicated.
-    let filter = rawdoc! { "_id": offer.id };
-    let body = match change {
-        Change::Nothing => return None,
-        Change::Create => {
+    let mut filter = rawdoc! { "_id": offer.id };
+    let latest = offer.fields.get_datetime("updated_at").ok().filter(|_| unless_newer);
+    if let (Some(latest), Change::Update { is_newer: false, .. }) = (latest, change) {
+        filter.append(cstr!("updated_at"), not_later_than(latest));
+    }
+    let body = match (change, latest) {
+        (Change::Nothing, _) => return None,
+        (Change::Create, Some(latest)) => {
+            let update = rawdoc! { "$replaceWith": created_unless_newer(offer, latest) };
+            rawdoc! { "q": filter, "u": [update], "upsert": true }
+        }
+        (Change::Create, None) => {
             let update = rawdoc! { "$set": offer.fields.clone(), "$setOnInsert": ON_INSERT.clone() };
             rawdoc! { "q": filter, "u": update, "upsert": true }
         }
-        Change::Update { fields, status_changes: false } => {
+        (Change::Update { fields, status_changes: false, .. }, _) => {
             rawdoc! { "q": filter, "u": { "$set": fields.clone() } }
         }
-        Change::Update { fields, status_changes: true } => {
+        (Change::Update { fields, status_changes: true, .. }, _) => {
             let change = &offer.status_change;
             let mut set = literals(fields);
             set.append(cstr!("offer_status_history"), history(offer.status, &change.reason, change.date));
@@ -45,16 +54,43 @@ pub fn of_change(offer: &Offer, change: &Change) -> Option<Statement> {
     Some(Statement { id: Some(offer.id), body })
 }
 
-/// A job is gone: its offer becomes `Cancelled` (spec 02, "Jobs that disappear").
+/// The offer, unless somebody else has created a newer one since there was none. An upsert whose filter
+/// passed over that one would collide with it.
+fn created_unless_newer(offer: &Offer, projected: DateTime) -> RawDocumentBuf {
+    let is_newer = rawdoc! { "$and": [
+        { "$eq": [{ "$type": "$updated_at" }, "date"] },
+        { "$gt": ["$updated_at", projected] },
+    ] };
+    let created = rawdoc! { "$mergeObjects": [
+        { "_id": offer.id }, literals(&ON_INSERT), "$$ROOT", literals(&offer.fields),
+    ] };
+    rawdoc! { "$cond": [is_newer, "$$ROOT", created] }
+}
+
+/// Null and missing are not later, nor is what is no date.
+fn not_later_than(date: DateTime) -> RawDocumentBuf {
+    rawdoc! { "$not": { "$gt": date } }
+}
+
+/// A job is gone: its offer becomes `Cancelled` (spec 02, "Jobs that disappear"); in `dual-write` unless the
+/// offer is later than `unless_later_than` (spec 04).
 #[must_use]
-pub fn cancel_removed(offer: ObjectId, partner_label: &str, date: DateTime) -> Statement {
+pub fn cancel_removed(
+    offer: ObjectId,
+    partner_label: &str,
+    date: DateTime,
+    unless_later_than: Option<DateTime>,
+) -> Statement {
     let cancelled = OfferStatus::Cancelled;
     let set = rawdoc! {
         "offer_status": cancelled.as_str(),
         "offer_status_history": history(cancelled, "removed from recruiter", date),
     };
-    let filter =
+    let mut filter =
         rawdoc! { "_id": offer, "partner_label": partner_label, "offer_status": { "$ne": cancelled.as_str() } };
+    if let Some(latest) = unless_later_than {
+        filter.append(cstr!("updated_at"), not_later_than(latest));
+    }
     Statement { id: Some(offer), body: rawdoc! { "q": filter, "u": [{ "$set": set }] } }
 }
 

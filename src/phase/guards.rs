@@ -1,0 +1,190 @@
+//! What must hold before the next phase is entered (spec 04, "Transitions"; spec 03, open gaps). Pure:
+//! the facts are given, and each condition says what was found.
+
+use std::time::Duration;
+
+use bson::DateTime;
+use serde::Serialize;
+
+use super::{Phase, Way};
+
+/// A verification is old after this.
+const VERIFICATION_AGE: Duration = Duration::from_hours(24);
+/// The most lag, in seconds.
+const LAG: f64 = 5.0;
+
+/// The last full verification, as `verify` stored it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verification {
+    /// The phase in which it ran.
+    pub phase: String,
+    /// When it began.
+    pub began: DateTime,
+    /// When it ended.
+    pub ended: DateTime,
+    /// How many differences it found.
+    pub differences: i64,
+}
+
+/// What is known when a step is asked for.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The phase now.
+    pub phase: Phase,
+    /// Since when; `None` where nobody has entered it yet.
+    pub since: Option<DateTime>,
+    /// The last full verification.
+    pub verification: Option<Verification>,
+    /// The leader's lag in seconds; `None` without a leader, or before its stream answered.
+    pub lag: Option<f64>,
+    /// Dead letters that stand.
+    pub dead_letters: u64,
+    /// Gaps that no resync has repaired yet.
+    pub open_gaps: u64,
+    /// Commands and resyncs that are not finished, besides the one that asks.
+    pub running: u64,
+    /// Now.
+    pub now: DateTime,
+}
+
+/// One condition.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Condition {
+    /// What must hold.
+    pub condition: &'static str,
+    /// Whether it does.
+    pub met: bool,
+    /// What was found, and where it helps, what to do.
+    pub found: String,
+}
+
+/// The conditions of the step from the phase of `facts` to `to`. A step back has none of these.
+#[must_use]
+pub fn conditions(facts: &Facts, to: Phase) -> Vec<Condition> {
+    if facts.phase.way_to(to) != Some(Way::Forward) {
+        return Vec::new();
+    }
+    let gaps = counted("no open gap", facts.open_gaps, "gaps that no resync has repaired yet");
+    match to {
+        Phase::Shadow | Phase::Retired => vec![
+            verified(facts),
+            in_time(facts.lag),
+            counted("no dead letters", facts.dead_letters, "dead letters stand; correct their documents"),
+            counted("no command running", facts.running, "commands or resyncs are not finished; wait for them"),
+            gaps,
+        ],
+        Phase::Sync | Phase::DualWrite => vec![gaps],
+    }
+}
+
+fn verified(facts: &Facts) -> Condition {
+    let fault = match &facts.verification {
+        None => Some("there was none; run stream-processor verify".to_owned()),
+        Some(last) if last.phase != facts.phase.word() || facts.since.is_some_and(|since| last.began < since) => {
+            Some(format!("the last one was before this phase, in {}; run stream-processor verify", last.phase))
+        }
+        Some(last) if is_old(last.ended, facts.now) => {
+            Some(format!("the last one ended at {}; run stream-processor verify", text(last.ended)))
+        }
+        Some(last) if last.differences != 0 => Some(format!(
+            "the last one found {} differences; run stream-processor verify to see them",
+            last.differences
+        )),
+        Some(_) => None,
+    };
+    let found = match (&fault, &facts.verification) {
+        (None, Some(last)) => format!("ended at {} and found nothing", text(last.ended)),
+        (fault, _) => fault.clone().unwrap_or_default(),
+    };
+    Condition {
+        condition: "a full verification in this phase, less than 24 h ago, that found nothing",
+        met: fault.is_none(),
+        found,
+    }
+}
+
+fn is_old(ended: DateTime, now: DateTime) -> bool {
+    let age = now.timestamp_millis().saturating_sub(ended.timestamp_millis());
+    u128::try_from(age).is_ok_and(|age| age >= VERIFICATION_AGE.as_millis())
+}
+
+fn in_time(lag: Option<f64>) -> Condition {
+    let found = match lag {
+        Some(lag) => format!("{lag:.1} s"),
+        None => "unknown: no instance leads, or its stream has not answered yet".to_owned(),
+    };
+    Condition { condition: "lag under 5 s", met: lag.is_some_and(|lag| lag < LAG), found }
+}
+
+fn counted(condition: &'static str, count: u64, otherwise: &str) -> Condition {
+    let found = if count == 0 { "none".to_owned() } else { format!("{count} {otherwise}") };
+    Condition { condition, met: count == 0, found }
+}
+
+fn text(date: DateTime) -> String {
+    date.try_to_rfc3339_string().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000;
+
+    fn facts() -> Facts {
+        Facts {
+            phase: Phase::DualWrite,
+            since: Some(DateTime::from_millis(100 * HOUR)),
+            verification: Some(Verification {
+                phase: "dual-write".to_owned(),
+                began: DateTime::from_millis(110 * HOUR),
+                ended: DateTime::from_millis(111 * HOUR),
+                differences: 0,
+            }),
+            lag: Some(0.0),
+            dead_letters: 0,
+            open_gaps: 0,
+            running: 0,
+            now: DateTime::from_millis(120 * HOUR),
+        }
+    }
+
+    fn unmet(facts: &Facts, to: Phase) -> Vec<&'static str> {
+        conditions(facts, to).into_iter().filter(|one| !one.met).map(|one| one.condition).collect()
+    }
+
+    #[test]
+    fn all_is_well_with_a_verification_no_lag_no_letters_no_command_and_no_gap() {
+        assert_eq!(conditions(&facts(), Phase::Shadow).len(), 5);
+        assert!(unmet(&facts(), Phase::Shadow).is_empty());
+    }
+
+    #[test]
+    fn each_condition_that_is_not_met_is_named_alone() {
+        let last = facts().verification.unwrap();
+        let verification = |last: Option<Verification>| Facts { verification: last, ..facts() };
+        let cases = [
+            (verification(None), "verification"),
+            (verification(Some(Verification { phase: "sync".to_owned(), ..last.clone() })), "verification"),
+            (verification(Some(Verification { differences: 1, ..last.clone() })), "verification"),
+            (verification(Some(Verification { began: DateTime::from_millis(99 * HOUR), ..last })), "verification"),
+            (Facts { now: DateTime::from_millis(135 * HOUR), ..facts() }, "verification"),
+            (Facts { lag: Some(5.0), ..facts() }, "lag"),
+            (Facts { lag: None, ..facts() }, "lag"),
+            (Facts { dead_letters: 1, ..facts() }, "dead letters"),
+            (Facts { open_gaps: 1, ..facts() }, "gap"),
+            (Facts { running: 1, ..facts() }, "command"),
+        ];
+        for (facts, word) in cases {
+            let unmet = unmet(&facts, Phase::Shadow);
+            assert!(matches!(unmet.as_slice(), [one] if one.contains(word)), "{word}: {unmet:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_gap_keeps_from_dual_write_and_nothing_from_a_step_back() {
+        let bad = Facts { phase: Phase::Sync, verification: None, lag: None, dead_letters: 9, open_gaps: 1, ..facts() };
+        assert_eq!(unmet(&bad, Phase::DualWrite), ["no open gap"]);
+        assert!(conditions(&Facts { phase: Phase::Shadow, ..bad }, Phase::DualWrite).is_empty());
+    }
+}

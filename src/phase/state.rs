@@ -1,0 +1,188 @@
+//! The phase as MongoDB holds it: the document `phase` of `stream_processor_state` with its history, and
+//! the tombstone that `retired` leaves. The configuration gives only the phase of a database without one.
+
+use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
+use mongodb::Database;
+
+use super::Phase;
+use super::guards::{Facts, Verification};
+use crate::config::Choice as _;
+use crate::error::Failure;
+use crate::fetch::raw;
+use crate::run::gaps::GAPS;
+use crate::run::lease::{self, STATE};
+use crate::run::requests::{self, COMMANDS};
+use crate::write::dead_letters::DEAD_LETTERS;
+
+const PHASE: &str = "phase";
+/// Left by `retired`, removed by a step back: while it stands, no instance writes offers from recruiters,
+/// whatever its configuration says and whatever became of the document `phase`.
+const TOMBSTONE: &str = "tombstone";
+
+/// The phase of the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Current {
+    /// The phase.
+    pub phase: Phase,
+    /// Since when; `None` where no instance has run yet.
+    pub since: Option<DateTime>,
+    /// Grows by one with each step.
+    pub revision: i64,
+    /// A tombstone says `retired` and the document `phase` does not.
+    pub contradicted: bool,
+}
+
+/// One step, as it is recorded.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// From where.
+    pub from: Current,
+    /// To where.
+    pub to: Phase,
+    /// The command that asked for it.
+    pub command: ObjectId,
+    /// Who gave that command.
+    pub who: String,
+    /// Why, where somebody said so.
+    pub reason: Option<String>,
+    /// The conditions that were not met and overridden.
+    pub overridden: Vec<String>,
+    /// The position of the stream, for the tombstone: `{token, cluster_time}`.
+    pub position: Document,
+}
+
+/// Reads the phase; `initial` is that of a database without one.
+///
+/// # Errors
+/// [`Failure::Read`], [`Failure::OwnDocument`].
+pub async fn load(database: &Database, initial: Phase) -> Result<Current, Failure> {
+    let states = raw(database, STATE);
+    let tombstone = states.find_one(doc! { "_id": TOMBSTONE }).await.map_err(Failure::Read)?;
+    let stored = states.find_one(doc! { "_id": PHASE }).projection(doc! { "history": 0 });
+    let current = match stored.await.map_err(Failure::Read)? {
+        Some(stored) => {
+            let word = stored.get_str("phase").unwrap_or_default();
+            let phase = Phase::from_word(word);
+            Current {
+                phase: phase.ok_or(Failure::OwnDocument { collection: STATE, field: "phase.phase" })?,
+                since: stored.get_datetime("since").ok().copied(),
+                revision: stored.get("revision").and_then(Bson::as_i64).unwrap_or_default(),
+                contradicted: false,
+            }
+        }
+        None => Current { phase: initial, since: None, revision: 0, contradicted: false },
+    };
+    Ok(match (tombstone, current.phase) {
+        (None, _) | (_, Phase::Retired) => current,
+        (Some(_), _) => Current { phase: Phase::Retired, contradicted: true, ..current },
+    })
+}
+
+/// Writes the initial phase where there is none.
+///
+/// # Errors
+/// As [`load`], and [`Failure::Write`].
+pub async fn begin(database: &Database, initial: Phase, now: DateTime) -> Result<Current, Failure> {
+    let entry =
+        doc! { "at": now, "who": "configuration", "from": null, "to": initial.word(), "reason": "phase.initial" };
+    let fields = doc! { "phase": initial.word(), "since": now, "revision": 1_i64, "history": [entry] };
+    let state = raw(database, STATE);
+    let begun = state.update_one(doc! { "_id": PHASE }, doc! { "$setOnInsert": fields }).upsert(true);
+    begun.await.map_err(Failure::Write)?;
+    load(database, initial).await
+}
+
+/// Makes a step, if the phase is still the one that it starts from; false when it is not. The tombstone
+/// comes and goes with the phase, in one transaction.
+///
+/// # Errors
+/// [`Failure::Write`], [`Failure::Read`].
+pub async fn change(database: &Database, change: &Change, now: DateTime) -> Result<bool, Failure> {
+    let mut session = database.client().start_session().await.map_err(Failure::Write)?;
+    session.start_transaction().await.map_err(Failure::Write)?;
+    let state = raw(database, STATE);
+    let entry = doc! {
+        "at": now, "who": &change.who, "from": change.from.phase.word(), "to": change.to.word(),
+        "reason": change.reason.clone(), "overridden": change.overridden.clone(), "command": change.command,
+    };
+    let update = doc! {
+        "$set": { "phase": change.to.word(), "since": now, "revision": change.from.revision + 1 },
+        "$push": { "history": entry },
+    };
+    let filter = doc! { "_id": PHASE, "revision": change.from.revision };
+    let changed = state.update_one(filter, update).session(&mut session).await.map_err(Failure::Write)?;
+    if changed.matched_count == 0 {
+        session.abort_transaction().await.map_err(Failure::Write)?;
+        return Ok(false);
+    }
+    let tombstone = doc! { "_id": TOMBSTONE };
+    if change.to == Phase::Retired {
+        let mut left = change.position.clone();
+        left.extend(doc! { "retired_at": now, "who": &change.who });
+        let leave = state.replace_one(tombstone, left).upsert(true).session(&mut session);
+        leave.await.map_err(Failure::Write)?;
+    } else {
+        state.delete_one(tombstone).session(&mut session).await.map_err(Failure::Write)?;
+    }
+    session.commit_transaction().await.map_err(Failure::Write)?;
+    Ok(true)
+}
+
+/// True when the step that this command asked for has been made: an answer may be lost, and the command is
+/// then taken up again.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn was_made_by(database: &Database, command: ObjectId) -> Result<bool, Failure> {
+    let made = doc! { "_id": PHASE, "history.command": command };
+    let made = raw(database, STATE).count_documents(made).await.map_err(Failure::Read)?;
+    Ok(made > 0)
+}
+
+/// The steps so far, the oldest first, as they are stored.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn history(database: &Database) -> Result<Vec<Document>, Failure> {
+    let stored = raw(database, STATE).find_one(doc! { "_id": PHASE }).await.map_err(Failure::Read)?;
+    let history = stored.and_then(|stored| stored.get_array("history").cloned().ok()).unwrap_or_default();
+    Ok(history.into_iter().filter_map(|entry| entry.as_document().cloned()).collect())
+}
+
+/// What the conditions of a step rest on. `asking` is the command that asks, which does not count as one
+/// that is running.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn facts(
+    database: &Database,
+    current: &Current,
+    asking: Option<ObjectId>,
+    now: DateTime,
+) -> Result<Facts, Failure> {
+    let count = async |collection: &str, filter: Document| {
+        raw(database, collection).count_documents(filter).await.map_err(Failure::Read)
+    };
+    let full = doc! { "_id": "verification", "full": true };
+    let verification = raw(database, STATE).find_one(full).await.map_err(Failure::Read)?;
+    let unfinished = doc! { "_id": { "$ne": asking }, "state": { "$in": requests::UNFINISHED.to_vec() } };
+    Ok(Facts {
+        phase: current.phase,
+        since: current.since,
+        verification: verification.as_ref().and_then(verification_of),
+        lag: lease::current(database).await?.and_then(|leader| leader.lag),
+        dead_letters: count(DEAD_LETTERS, doc! {}).await?,
+        open_gaps: count(GAPS, doc! { "state": "open" }).await?,
+        running: count(COMMANDS, unfinished).await? + count(STATE, doc! { "_id": "resync" }).await?,
+        now,
+    })
+}
+
+fn verification_of(stored: &Document) -> Option<Verification> {
+    Some(Verification {
+        phase: stored.get_str("phase").ok()?.to_owned(),
+        began: *stored.get_datetime("began").ok()?,
+        ended: *stored.get_datetime("ended").ok()?,
+        differences: stored.get_i64("differences").ok()?,
+    })
+}

@@ -1,0 +1,177 @@
+//! How a command that writes gets its work done: it stores a request, which the instance that leads carries
+//! out between its batches; with no instance alive it takes the lease and does the same work itself
+//! (spec 06, "Command line"). Started again after an interruption, it goes on where it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::oid::ObjectId;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::apply::Apply;
+use super::background::Background;
+use super::following;
+use super::lead;
+use super::lease::{self, Lease, holder};
+use super::requests::{self, Order, Outcome, Request};
+use super::tasks::{Group, Task};
+use super::turn::Turn;
+use crate::app::{App, Refusal, signals};
+use crate::clock;
+use crate::error::{Directive, Failure};
+use crate::phase::state;
+use crate::retry::Delays;
+
+/// How often the request is looked at.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Has `order` carried out; `show` is told of its progress. `None` when Ctrl-C or SIGTERM came first: what
+/// an instance has taken up, it finishes all the same.
+///
+/// # Errors
+/// A [`Refusal`] when the database fails for good.
+pub async fn ask(app: &App, order: &Order, mut show: impl FnMut(&Request)) -> Result<Option<Outcome>, Refusal> {
+    let stop = CancellationToken::new();
+    let mut group = Group::new(&stop);
+    group.spawn(Task::Signals, signals(group.stop.clone()));
+    let id = requests::submit(&app.database, order, &who()).await?;
+    let mut told = false;
+    let mut delays = Delays::up_to(Duration::from_secs(5));
+    while !group.stop.is_cancelled() {
+        let pause = match look(app, id).await {
+            Ok(Seen::Finished(outcome)) => return Ok(Some(outcome)),
+            Ok(Seen::Unfinished(request, Some(leader))) => {
+                if !told {
+                    info!(leader, command = %id, "the instance that leads carries it out");
+                    told = true;
+                }
+                show(&request);
+                delays.reset();
+                POLL
+            }
+            Ok(Seen::Unfinished(_, None)) => {
+                let lease = Lease::acquire(&app.database, &holder(), app.settings.lease.duration).await?;
+                match lease {
+                    Some(lease) => match work(app, id, lease, &mut group, &mut show).await {
+                        // Somebody else leads now, and carries it out.
+                        Err(Failure::LeaseLost) => POLL,
+                        done => return Ok(done?),
+                    },
+                    None => POLL,
+                }
+            }
+            Err(failure) if failure.directive() == Directive::Retry => {
+                warn!(error = %failure, "tried again");
+                delays.next_delay()
+            }
+            Err(failure) => return Err(failure.into()),
+        };
+        tokio::select! { () = group.stop.cancelled() => {}, () = tokio::time::sleep(pause) => {} }
+    }
+    info!(command = %id, "interrupted; an instance that leads finishes what was asked for");
+    Ok(None)
+}
+
+enum Seen {
+    Finished(Outcome),
+    /// With the name of the leader, if there is one.
+    Unfinished(Box<Request>, Option<String>),
+}
+
+async fn look(app: &App, id: ObjectId) -> Result<Seen, Failure> {
+    let request = requests::load(&app.database, id).await?;
+    let request = request.ok_or(Failure::OwnDocument { collection: requests::COMMANDS, field: "_id" })?;
+    match &request.result {
+        Some(outcome) => Ok(Seen::Finished(outcome.clone())),
+        None => {
+            let leader = lease::current(&app.database).await?.map(|leader| leader.name);
+            Ok(Seen::Unfinished(Box::new(request), leader))
+        }
+    }
+}
+
+/// Carries the request out under a lease of its own.
+async fn work(
+    app: &App,
+    id: ObjectId,
+    lease: Lease,
+    group: &mut Group,
+    show: &mut impl FnMut(&Request),
+) -> Result<Option<Outcome>, Failure> {
+    let (renewed, valid_until) = watch::channel(lease.valid_until);
+    let renewal = lead::renew(lease.clone(), renewed, Arc::clone(&app.health), group.stop.clone());
+    group.spawn(Task::Lease, renewal);
+    let done = carry_out(app, id, lease.term, valid_until, &group.stop, show).await;
+    if lease.release().await.is_err() {
+        warn!("the lease could not be given back; it ends by itself");
+    }
+    match done {
+        Err(Failure::Interrupted) => {
+            info!("interrupted; started again, or by an instance that leads, it goes on from here");
+            Ok(None)
+        }
+        done => done.map(Some),
+    }
+}
+
+async fn carry_out(
+    app: &App,
+    id: ObjectId,
+    term: i64,
+    valid_until: watch::Receiver<std::time::Instant>,
+    stop: &CancellationToken,
+    show: &mut impl FnMut(&Request),
+) -> Result<Outcome, Failure> {
+    let (database, initial) = (&app.database, app.settings.phase.initial);
+    super::start::prepare(database).await?;
+    let current = state::begin(database, initial, clock::now()).await?;
+    let known = following::known(&current);
+    let mut stages = lead::stages(app, current.phase).await?;
+    stages.turn = Some(Turn::new(valid_until.clone(), known.subscribe(), stop.clone(), Arc::clone(&app.health)));
+    let mut apply = Apply::new(stages);
+    let mut background = Background::new(None, term, (initial, known), lead::store(app));
+    let mut delays = Delays::up_to(Duration::from_secs(5));
+    while !stop.is_cancelled() {
+        if clock::instant() >= *valid_until.borrow() {
+            return Err(Failure::LeaseLost);
+        }
+        match step(&mut background, &mut apply, id).await {
+            Ok(Some(request)) => match request.result {
+                Some(outcome) => return Ok(outcome),
+                None => {
+                    show(&request);
+                    delays.reset();
+                }
+            },
+            Ok(None) => return Err(Failure::LeaseLost),
+            Err(failure) if failure.directive() == Directive::Retry => {
+                warn!(error = %failure, "tried again");
+                let pause = tokio::time::sleep(delays.next_delay());
+                tokio::select! { () = stop.cancelled() => {}, () = pause => {} }
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Err(Failure::Interrupted)
+}
+
+/// One step of the request, which is then read again.
+async fn step(background: &mut Background, apply: &mut Apply, id: ObjectId) -> Result<Option<Request>, Failure> {
+    let database = apply.stages.database.clone();
+    background.take_up(&database, Some(id)).await?;
+    if !background.has_work() {
+        return Err(Failure::LeaseLost);
+    }
+    background.step(apply).await?;
+    requests::load(&database, id).await
+}
+
+/// Who gives a command: user and host, as far as the system tells.
+fn who() -> String {
+    let environment = crate::config::process_environment();
+    let user = ["USER", "LOGNAME"].into_iter().find_map(|name| environment.get(name));
+    let user = user.map_or_else(|| "unknown".into(), |user| user.to_string_lossy());
+    format!("{user}@{}", gethostname::gethostname().to_string_lossy())
+}

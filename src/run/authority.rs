@@ -1,0 +1,72 @@
+//! Who is the authority decides what becomes of a comparison (spec 04): in `dual-write` the newest wins, in
+//! `shadow` what differs is counted and nothing is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::oid::ObjectId;
+use mongodb::raw_batch_cursor::RawBatch;
+
+use super::portion::{Outcome, Stages};
+use crate::error::Failure;
+use crate::fetch::documents;
+use crate::model::Offer;
+use crate::project::diff::{Change, compare, only_contact};
+use crate::write::dead_letters::Address;
+
+/// Projected offers by job, each with its recruiter.
+pub(super) type Projected = BTreeMap<ObjectId, (ObjectId, Offer)>;
+
+impl Stages {
+    /// "Newest wins": an offer whose `updated_at` is later than the projection's is left alone and counted. But
+    /// it does not keep the contact of a user who was anonymised.
+    pub(super) fn leave_newer(&self, changes: &mut [(ObjectId, Change)], offers: &Projected) {
+        for (id, change) in changes {
+            let Change::Update { fields, is_newer: true, .. } = change else {
+                continue;
+            };
+            self.metrics.conflicts.with_label_values(&["offer"]).inc();
+            let hides = offers.get(id).is_some_and(|(_, offer)| offer.hides_contact);
+            let contact = hides.then(|| only_contact(fields)).filter(|contact| !contact.is_empty());
+            *change = match contact {
+                Some(fields) => Change::Update { fields, status_changes: false, is_newer: true },
+                None => Change::Nothing,
+            };
+        }
+    }
+
+    /// Counts what differs and writes none of it. A letter about a refused write stands until nothing differs.
+    pub(super) fn only_count(&self, changes: Vec<(ObjectId, Change)>, outcome: &mut Outcome) {
+        for (id, change) in changes {
+            let result = match &change {
+                Change::Create => "missing",
+                Change::Update { .. } => "differs",
+                Change::Nothing => "equal",
+            };
+            self.metrics.shadow_offers.with_label_values(&[result]).inc();
+            let address =
+                outcome.offers.get(&id).map(|(recruiter, _)| Address { recruiter: *recruiter, job: Some(id) });
+            if let Some(address) = address.filter(|_| change != Change::Nothing)
+                && self.dead_letters.contains_refusal(&address)
+            {
+                outcome.looked_at.remove(&address);
+            }
+        }
+    }
+}
+
+/// Every projected offer against the one that stands.
+pub(super) fn compare_all(offers: &Projected, standing: &[RawBatch]) -> Result<Vec<(ObjectId, Change)>, Failure> {
+    let mut changes = Vec::with_capacity(offers.len());
+    let mut stands = BTreeSet::new();
+    for document in documents(standing) {
+        let document = document?;
+        let id = document.get_object_id("_id").ok();
+        if let Some((id, (_, offer))) = id.and_then(|id| Some((id, offers.get(&id)?))) {
+            stands.insert(id);
+            changes.push((id, compare(offer, Some(document))));
+        }
+    }
+    let missing = offers.iter().filter(|(id, _)| !stands.contains(id));
+    changes.extend(missing.map(|(id, (_, offer))| (*id, compare(offer, None))));
+    Ok(changes)
+}

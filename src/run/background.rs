@@ -1,0 +1,259 @@
+//! What is done step by step beside the live stream: a resync first, then the command that was taken up
+//! ([`super::requests`]). A step is short, is done under the lease, and may be repeated after a crash.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::{Bson, Document, doc, oid::ObjectId};
+use mongodb::Database;
+use resume_tokens::Store;
+use tracing::info;
+
+use super::apply::Apply;
+use super::following::{self, Known};
+use super::requests::{self, Order, Outcome, Request, count, counted};
+use super::resync::Resync;
+use crate::clock;
+use crate::config::Choice as _;
+use crate::error::Failure;
+use crate::phase::guards::conditions;
+use crate::phase::state::{self, Change};
+use crate::phase::{Phase, Way};
+use crate::plan::Touch;
+use crate::source::event::Collection;
+use crate::source::scan;
+use crate::write::dead_letters::Place;
+
+/// The work of one holder of the lease.
+#[derive(Debug)]
+pub struct Background {
+    /// A resync to finish.
+    pub resync: Option<Resync>,
+    /// The command that was taken up.
+    command: Option<Request>,
+    /// The lease's term.
+    term: i64,
+    /// `phase.initial`
+    initial: Phase,
+    /// The phase as this leadership knows it.
+    known: Known,
+    /// Where the position of the stream is.
+    positions: Store,
+}
+
+impl Background {
+    /// Works under `term`; an unfinished resync comes first.
+    #[must_use]
+    pub fn new(resync: Option<Resync>, term: i64, (initial, known): (Phase, Known), positions: Store) -> Self {
+        Self { resync, command: None, term, initial, known, positions }
+    }
+
+    /// True when there is something to do.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.resync.is_some() || self.command.is_some()
+    }
+
+    /// Takes up the oldest request, or the one with this `_id`, if there is none already.
+    ///
+    /// # Errors
+    /// As [`requests::take_up`].
+    pub async fn take_up(&mut self, database: &Database, only: Option<ObjectId>) -> Result<(), Failure> {
+        if self.command.is_none() {
+            self.command = requests::take_up(database, only, self.term).await?;
+            if let Some(request) = &self.command {
+                info!(command = %request.id, order = ?request.order, who = request.who, "a command is taken up");
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for a resync from the first recruiter; one that is under way begins again.
+    ///
+    /// # Errors
+    /// As [`Resync::request`].
+    pub async fn request_resync(&mut self, apply: &Apply, cause: &str) -> Result<(), Failure> {
+        let stages = &apply.stages;
+        self.resync = Some(Resync::request(&stages.database, &stages.metrics, cause, self.term).await?);
+        Ok(())
+    }
+
+    /// One step.
+    ///
+    /// # Errors
+    /// A [`Failure`] that is not about one document; the step may be done again.
+    pub async fn step(&mut self, apply: &mut Apply) -> Result<(), Failure> {
+        if let Some(resync) = &mut self.resync {
+            if resync.step(apply).await? {
+                self.resync = None;
+            }
+            return Ok(());
+        }
+        let Some(mut request) = self.command.take() else {
+            return Ok(());
+        };
+        let outcome = self.carry_out(&mut request, apply).await;
+        let (database, id) = (&apply.stages.database, request.id);
+        // Kept until its end is stored: what is repeated after a failure finds nothing left to do.
+        let request = self.command.insert(request);
+        match outcome? {
+            Some(outcome) => {
+                requests::finish(database, id, self.term, &outcome).await?;
+                self.command = None;
+                info!(command = %id, done = outcome.done, "a command is finished");
+                Ok(())
+            }
+            None => requests::store_progress(database, request, self.term).await,
+        }
+    }
+
+    /// Does a part of what was asked for; gives back how it ended, when it has.
+    async fn carry_out(&mut self, request: &mut Request, apply: &mut Apply) -> Result<Option<Outcome>, Failure> {
+        match request.order.clone() {
+            Order::Backfill { recruiter, active_only } => backfill(request, apply, (recruiter, active_only)).await,
+            Order::Repair => self.repair(request, apply).await,
+            Order::RetryDeadLetters => retry_dead_letters(request, apply).await,
+            Order::SetPhase { to, force, reason } => {
+                let asked = Asked { to: &to, force, reason };
+                self.set_phase(request, apply, asked).await.map(Some)
+            }
+        }
+    }
+
+    /// A resync touches every recruiter and then compares what is gone.
+    async fn repair(&mut self, request: &mut Request, apply: &Apply) -> Result<Option<Outcome>, Failure> {
+        if let Some(refused) = refused_by(apply.stages.phase) {
+            return Ok(Some(refused));
+        }
+        // Steps come here only when no resync is under way, so the one that was begun is finished.
+        if request.progress.get_bool("begun").unwrap_or_default() {
+            return Ok(Some(Outcome { done: true, details: Document::new() }));
+        }
+        self.request_resync(apply, "a repair was asked for").await?;
+        request.progress.insert("begun", true);
+        Ok(None)
+    }
+
+    async fn set_phase(&mut self, request: &Request, apply: &mut Apply, asked: Asked<'_>) -> Result<Outcome, Failure> {
+        let database = apply.stages.database.clone();
+        let current = state::load(&database, self.initial).await?;
+        if state::was_made_by(&database, request.id).await? {
+            following::note(&self.known, &current);
+            return Ok(Outcome { done: true, details: doc! { "phase": current.phase.word() } });
+        }
+        let way = Phase::from_word(asked.to).and_then(|to| Some((to, current.phase.way_to(to)?)));
+        let Some((to, way)) = way else {
+            let reason = format!("the phase is {}: only its neighbours can be entered", current.phase.word());
+            return Ok(refused([reason]));
+        };
+        let now = clock::now();
+        let facts = state::facts(&database, &current, Some(request.id), now).await?;
+        let unmet: Vec<String> = conditions(&facts, to)
+            .into_iter()
+            .filter(|condition| !condition.met)
+            .map(|unmet| format!("{}: {}", unmet.condition, unmet.found))
+            .collect();
+        if !unmet.is_empty() && !asked.force {
+            return Ok(refused(unmet));
+        }
+        if way == Way::Back && to.writes_offers() && !current.phase.writes_offers() {
+            // Before the step, so that a crash in between cannot lose it: what happened while the stream
+            // wrote nothing is looked at again.
+            self.request_resync(apply, "the stream writes offers again").await?;
+        }
+        let position = self.positions.load().await?.map(|checkpoint| checkpoint.to_document()).unwrap_or_default();
+        let left = position.into_iter().filter(|(name, _)| ["token", "cluster_time"].contains(&name.as_str()));
+        let change = Change {
+            from: current,
+            to,
+            command: request.id,
+            who: request.who.clone(),
+            reason: asked.reason,
+            overridden: unmet,
+            position: left.collect(),
+        };
+        if !state::change(&database, &change, now).await? {
+            return Ok(refused(["the phase was changed by somebody else meanwhile".to_owned()]));
+        }
+        following::note(&self.known, &state::load(&database, self.initial).await?);
+        Ok(Outcome { done: true, details: doc! { "phase": to.word() } })
+    }
+}
+
+struct Asked<'a> {
+    to: &'a str,
+    force: bool,
+    reason: Option<String>,
+}
+
+async fn backfill(
+    request: &mut Request,
+    apply: &mut Apply,
+    (recruiter, active_only): (Option<ObjectId>, bool),
+) -> Result<Option<Outcome>, Failure> {
+    if let Some(refused) = refused_by(apply.stages.phase) {
+        return Ok(Some(refused));
+    }
+    let database = apply.stages.database.clone();
+    let filter = scan::backfill_filter(recruiter, active_only);
+    let after = request.progress.get_object_id("after").ok();
+    let ids = scan::ids_after(&database, Collection::Recruiters.name(), &filter, after).await?;
+    let Some(last) = ids.last() else {
+        let mut details = request.progress.clone();
+        details.remove("after");
+        details.insert("dead_letters", counted(apply.stages.dead_letters.counts().values().map(|n| *n as u64).sum()));
+        return Ok(Some(Outcome { done: true, details }));
+    };
+    let before = apply.stages.tally;
+    touch(&ids, "backfill", request, apply).await?;
+    let tally = apply.stages.tally;
+    request.progress.insert("after", *last);
+    for (field, done) in [
+        ("recruiters", ids.len() as u64),
+        ("created", tally.created - before.created),
+        ("changed", tally.changed - before.changed),
+        ("unchanged", tally.unchanged - before.unchanged),
+    ] {
+        let so_far = count(&request.progress, field);
+        request.progress.insert(field, counted(so_far + done));
+    }
+    Ok(None)
+}
+
+/// Touches what the letters that stood at its beginning are about.
+async fn retry_dead_letters(request: &mut Request, apply: &mut Apply) -> Result<Option<Outcome>, Failure> {
+    let stands = |apply: &Apply| apply.stages.dead_letters.counts().values().map(|count| *count as u64).sum::<u64>();
+    let after = request.progress.get_object_id("after").ok();
+    if after.is_none() {
+        request.progress.insert("before", counted(stands(apply)));
+    }
+    let recruiters: BTreeSet<ObjectId> =
+        apply.stages.dead_letters.recruiters(after).take(scan::STEP as usize).collect();
+    let Some(last) = recruiters.last().copied() else {
+        let details = doc! { "before": request.progress.get("before").cloned(), "after": counted(stands(apply)) };
+        return Ok(Some(Outcome { done: true, details }));
+    };
+    let ids: Vec<ObjectId> = recruiters.into_iter().collect();
+    touch(&ids, "retry", request, apply).await?;
+    request.progress.insert("after", last);
+    Ok(None)
+}
+
+async fn touch(ids: &[ObjectId], origin: &str, request: &Request, apply: &mut Apply) -> Result<(), Failure> {
+    let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
+    apply.stages.metrics.touches.with_label_values(&[origin]).inc_by(touches.len() as u64);
+    apply.touch(&touches, &Place::of_scan(request.requested_at, clock::now())).await?;
+    apply.stages.count_dead_letters();
+    Ok(())
+}
+
+/// Once `jobs_partners` is the authority, a projection would overwrite newer offers (spec 04).
+fn refused_by(phase: Phase) -> Option<Outcome> {
+    let reason =
+        || format!("in phase {} jobs_partners is the authority: no offer is written from recruiters", phase.word());
+    (!phase.writes_offers()).then(|| refused([reason()]))
+}
+
+fn refused(reasons: impl IntoIterator<Item = String>) -> Outcome {
+    let reasons: Vec<Bson> = reasons.into_iter().map(Bson::from).collect();
+    Outcome { done: false, details: doc! { "reasons": reasons } }
+}

@@ -1,0 +1,69 @@
+//! Follows the phase of the database while this instance leads (spec 04: "a running instance follows a
+//! change within seconds without a restart").
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mongodb::Database;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::error::Failure;
+use crate::phase::Phase;
+use crate::phase::state::{self, Current};
+
+/// How often the phase is read.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// The phase, and which step led to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Followed {
+    /// The phase.
+    pub phase: Phase,
+    /// See [`Current::revision`].
+    pub revision: i64,
+}
+
+/// The phase as the parts of a leadership know it.
+pub type Known = Arc<watch::Sender<Followed>>;
+
+/// What is known at the beginning.
+#[must_use]
+pub fn known(current: &Current) -> Known {
+    Arc::new(watch::Sender::new(Followed { phase: current.phase, revision: current.revision }))
+}
+
+/// Takes note of a phase that was read or set; an older one, read before the newer was set, is passed over.
+pub fn note(known: &Known, current: &Current) {
+    let read = Followed { phase: current.phase, revision: current.revision };
+    known.send_if_modified(|followed| {
+        let is_newer = current.contradicted || read.revision > followed.revision;
+        let changes = is_newer && read.phase != followed.phase;
+        if is_newer {
+            *followed = read;
+        }
+        changes
+    });
+}
+
+/// Reads the phase again and again, until `stop`.
+///
+/// # Errors
+/// Never: while it cannot be read, the last one holds.
+pub async fn follow(database: Database, initial: Phase, known: Known, stop: CancellationToken) -> Result<(), Failure> {
+    let mut told = false;
+    loop {
+        tokio::select! { () = stop.cancelled() => return Ok(()), () = tokio::time::sleep(INTERVAL) => {} }
+        match state::load(&database, initial).await {
+            Ok(current) => {
+                if current.contradicted && !told {
+                    error!("the document of the phase and the tombstone of `retired` disagree: no offer is written");
+                }
+                told = current.contradicted;
+                note(&known, &current);
+            }
+            Err(failure) => warn!(error = %failure, advice = failure.advice(), "the phase could not be read"),
+        }
+    }
+}

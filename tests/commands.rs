@@ -1,0 +1,130 @@
+//! Commands that write while an instance runs are carried out by it, between its batches (spec 06, "Command line"); what
+//! is interrupted goes on.
+
+use bson::{DateTime, Document, doc};
+use serde_json::Value;
+
+use crate::support::database::TestDatabase;
+use crate::support::offers;
+use crate::support::processor::Processor;
+use crate::support::recruiters::{id, job, recruiter};
+use crate::support::runs::{started, started_with, stopped};
+use crate::support::state::{settled, until_no_resync};
+use crate::support::waiting::{PATIENCE, eventually};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_beside_an_instance_is_carried_out_by_it_and_leaves_it_the_lease() {
+    let test = TestDatabase::create("command_backfill").await;
+    let all = [(); 3].map(|()| recruiter([job("Boulanger")]));
+    test.collection("recruiters").insert_many(&all).await.unwrap();
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    let right = offers::read(&test.database).await;
+    spoil(&test).await;
+    let term = processor.metric("stream_processor_lease_term").await;
+
+    let one = id(&all[1]).to_hex();
+    let printed = printed(&["backfill", "--json", "--recruiter", &one], &test).await;
+    assert_eq!((&printed["recruiters"], &printed["changed"]), (&1.into(), &1.into()));
+    let printed = self::printed(&["backfill", "--json"], &test).await;
+    assert_eq!((&printed["recruiters"], &printed["changed"], &printed["unchanged"]), (&3.into(), &2.into(), &1.into()));
+    offers::assert_same(&right, &offers::read(&test.database).await);
+    assert_eq!(processor.metric("stream_processor_touches_total{origin=\"backfill\"}").await, Some(4.0));
+    assert_eq!(processor.metric("stream_processor_lease_term").await, term, "the lease is where it was");
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_beside_an_instance_is_carried_out_by_it() {
+    let test = TestDatabase::create("command_repair").await;
+    test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    spoil(&test).await;
+    let printed = printed(&["verify", "--repair", "--json"], &test).await;
+    assert_eq!((&printed["differences"], printed["before_repair"].as_u64()), (&0.into(), Some(2)), "{printed}");
+    stopped(processor).await;
+}
+
+/// By the next instance or, where that is not there yet, by the command itself, which then takes the lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_whose_instance_is_killed_is_finished_from_where_it_was() {
+    let test = TestDatabase::create("command_killed").await;
+    let short = [("STREAM_PROCESSOR__LEASE__DURATION", "3s")];
+    let mut first = started_with(&test, &short).await;
+    until_no_resync(&test.database).await;
+    let all: Vec<Document> = (0..10_000).map(|_| recruiter([job("Boulanger")])).collect();
+    test.collection("recruiters").insert_many(&all).await.unwrap();
+    settled(&test.database).await;
+    let right = offers::read(&test.database).await;
+    spoil(&test).await;
+
+    let mut command = Processor::spawn(&["backfill", "--json"], &test, &short);
+    eventually(PATIENCE, "a part is done", async || progress(&test).await).await;
+    first.sigkill();
+    let second = started_with(&test, &short).await;
+    let ended = command.until_ended().await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let printed: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(printed["recruiters"], all.len());
+    // Found as they should be: those of the step that was under way, and no earlier ones.
+    assert!(printed["unchanged"].as_u64().unwrap() <= 1_000, "it began again at the first recruiter: {printed}");
+    offers::assert_same(&right, &offers::read(&test.database).await);
+    stopped(second).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_interrupted_leaves_its_work_to_the_instance() {
+    let test = TestDatabase::create("command_interrupted").await;
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    let all: Vec<Document> = (0..10_000).map(|_| recruiter([job("Boulanger")])).collect();
+    test.collection("recruiters").insert_many(&all).await.unwrap();
+    settled(&test.database).await;
+    let right = offers::read(&test.database).await;
+    spoil(&test).await;
+    let mut command = Processor::spawn(&["backfill"], &test, &[]);
+    eventually(PATIENCE, "a part is done", async || progress(&test).await).await;
+    command.sigterm();
+    assert_eq!(command.until_ended().await.code, 4);
+    let commands = test.collection("stream_processor_commands");
+    eventually(PATIENCE, "the instance finishes it", async || {
+        commands.find_one(doc! { "state": "done" }).await.unwrap()
+    })
+    .await;
+    offers::assert_same(&right, &offers::read(&test.database).await);
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_cannot_be_read_holds_up_neither_the_stream_nor_other_commands() {
+    let test = TestDatabase::create("command_unreadable").await;
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    let odd = doc! { "order": { "name": "dance" }, "state": "requested", "requested_at": DateTime::now() };
+    test.collection("stream_processor_commands").insert_one(odd).await.unwrap();
+    test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
+    settled(&test.database).await;
+    assert_eq!(offers::read(&test.database).await.len(), 1);
+    assert_eq!(printed(&["backfill", "--json"], &test).await["unchanged"], 1);
+    assert_eq!(processor.http_get("/readyz").await.0, 200);
+    stopped(processor).await;
+}
+
+/// What no event tells of.
+async fn spoil(test: &TestDatabase) {
+    let wrong = doc! { "$set": { "workplace_brand": "spoiled", "offer_title": "spoiled" } };
+    test.collection("jobs_partners").update_many(doc! {}, wrong).await.unwrap();
+}
+
+/// The command under way, once two steps are done.
+async fn progress(test: &TestDatabase) -> Option<Document> {
+    let running = doc! { "state": "running", "progress.recruiters": { "$gte": 2_000 } };
+    test.collection("stream_processor_commands").find_one(running).await.unwrap()
+}
+
+async fn printed(arguments: &[&str], test: &TestDatabase) -> Value {
+    let ended = Processor::command(arguments, test, &[]).await;
+    assert_eq!(ended.code, 0, "{}\n{}", ended.stdout, ended.stderr);
+    serde_json::from_str(&ended.stdout).unwrap()
+}
