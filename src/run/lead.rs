@@ -28,6 +28,7 @@ use crate::fetch::references::ReferenceCaches;
 use crate::observe::health::Health;
 use crate::phase::{Phase, state};
 use crate::source::cursor::Position;
+use crate::source::event::Collection;
 use crate::source::pipeline::fingerprint;
 use crate::write::dead_letters::DeadLetters;
 
@@ -47,6 +48,10 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     let phase = current.phase;
     info!(phase = phase.word(), "the phase of the database");
     app.metrics.set_phase(phase);
+    for closed in Collection::ALL.iter().filter(|collection| !phase.watched().contains(collection)) {
+        // Its end is expected in this phase (spec 03, "Reactions").
+        app.health.source_is_back(closed.name());
+    }
     let known = following::known(&current);
     group.spawn(Task::Phase, following::follow(app.database.clone(), initial, Arc::clone(&known), group.stop.clone()));
     let store = store(app);
