@@ -26,6 +26,9 @@ pub enum Failure {
     /// A statement inside a write command failed in a way that passes.
     #[error("a statement of a write failed for now (code {0})")]
     Statement(i32),
+    /// A write was not answered within what the lease allows; it may or may not be done.
+    #[error("a write was not answered in time")]
+    Overdue,
     /// Saving or loading a checkpoint.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -87,7 +90,7 @@ impl Failure {
         match self {
             Self::Cursor(error) => cursor_directive(error),
             Self::Read(error) | Self::Write(error) => command_directive(error),
-            Self::WriteConcern(_) | Self::Statement(_) | Self::PhaseChanged => Directive::Retry,
+            Self::WriteConcern(_) | Self::Statement(_) | Self::Overdue | Self::PhaseChanged => Directive::Retry,
             Self::Event(_) | Self::Reply(_) | Self::Stalled => Directive::Reopen,
             Self::Store(StoreError::NewerTerm { .. }) | Self::LeaseLost | Self::Interrupted | Self::Backwards => {
                 Directive::Stop
@@ -135,6 +138,7 @@ impl Failure {
             Self::Store(_) => "store".to_owned(),
             Self::Event(_) | Self::Reply(_) => "reply".to_owned(),
             Self::Stalled => "stalled".to_owned(),
+            Self::Overdue => "overdue".to_owned(),
             Self::Backwards => "backwards".to_owned(),
             Self::Ahead => "ahead".to_owned(),
             Self::OwnDocument { .. } => "own_document".to_owned(),

@@ -169,7 +169,7 @@ async fn assert_untouched(database: &Database) {
 /// The privileges of the service in `database`, collection by collection ("" for all of them together).
 fn privileges(database: &str, keep: impl Fn(&str, &str) -> bool) -> Vec<Document> {
     let sources = "recruiters anonymized_recruiters userswithaccounts anonymized_userswithaccounts cfas referentielromes \
-                   referentiel_engagement_entreprise stream_processor_canary";
+                   referentiel_engagement_entreprise";
     let mut granted: Vec<(&str, &str)> = vec![
         ("", "changeStream find"),
         ("jobs_partners", "find insert update listIndexes"),
@@ -178,6 +178,7 @@ fn privileges(database: &str, keep: impl Fn(&str, &str) -> bool) -> Vec<Document
         ("stream_processor_state", "find insert update remove"),
         ("stream_processor_dead_letters", "find insert update remove"),
         ("stream_processor_commands", "find insert update remove"),
+        ("stream_processor_canary", "find insert update"),
         ("stream_processor_gaps", "find insert update"),
         ("resumetokens", "find insert update"),
     ];

@@ -18,13 +18,15 @@ use crate::support::runs::{started, started_with, stopped};
 use crate::support::state::{change_checkpoint, checkpoint, settled, state, until_no_resync};
 use crate::support::waiting::{PATIENCE, cluster_time_now, eventually};
 
+/// Its events come between those of the test.
+const RARE_CANARY: (&str, &str) = ("STREAM_PROCESSOR__STREAM__CANARY_INTERVAL", "1h");
 const RETRIES: &str = "stream_processor_retries_total";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_has_the_fields_that_others_read_and_no_more() {
     let test = TestDatabase::create("checkpoint_fields").await;
     let began = cluster_time_now(&test.database).await;
-    let mut processor = started(&test).await;
+    let mut processor = started_with(&test, &[RARE_CANARY]).await;
     let recruiters = [recruiter([job("Boulanger")]), recruiter([job("Pâtissier")])];
     for recruiter in &recruiters {
         test.collection("recruiters").insert_one(recruiter).await.unwrap();
@@ -42,8 +44,8 @@ async fn a_checkpoint_has_the_fields_that_others_read_and_no_more() {
     let lease = state(&test.database, "lease").await.unwrap();
     assert_eq!(checkpoint.get("term"), lease.get("term"));
     assert_eq!(checkpoint.get("term"), Some(&Bson::Int64(1)));
-    // Two recruiters, and the event by which `settled` knows.
-    assert_eq!(checkpoint.get("events"), Some(&Bson::Int64(3)));
+    // Two recruiters, the first canary, and the event by which `settled` knows.
+    assert_eq!(checkpoint.get("events"), Some(&Bson::Int64(4)));
     assert!(!checkpoint.get_str("fingerprint").unwrap().is_empty());
     assert!(checkpoint.get_datetime("updated_at").is_ok());
     assert!(matches!(checkpoint.get("wall_time"), Some(Bson::DateTime(_) | Bson::Null)));
@@ -56,7 +58,7 @@ async fn a_checkpoint_has_the_fields_that_others_read_and_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_checkpoint_moves_on_when_nothing_happens() {
     let test = TestDatabase::create("checkpoint_idle").await;
-    let _processor = started(&test).await;
+    let _processor = started_with(&test, &[RARE_CANARY]).await;
     settled(&test.database).await;
     let first = checkpoint(&test.database).await;
     // The renewals of the lease are writes, of which no event comes.

@@ -21,6 +21,7 @@ mod dead_letters;
 mod golden_documents;
 mod health;
 mod idempotence;
+mod lease;
 mod link_races;
 mod links;
 mod lost_history;

@@ -81,6 +81,8 @@ pub struct StreamSettings {
     pub batch_max_bytes: usize,
     /// How long one `getMore` waits for events.
     pub await_time: Duration,
+    /// How often the leader writes the canary.
+    pub canary_interval: Duration,
     /// What to do when the token fell off the oplog.
     pub on_history_lost: OnHistoryLost,
 }
@@ -323,6 +325,7 @@ impl<'a> Values<'a> {
             batch_max: self.count("stream.batch_max")?,
             batch_max_bytes: self.count("stream.batch_max_bytes")?,
             await_time: self.duration("stream.await_time")?,
+            canary_interval: self.duration("stream.canary_interval")?,
             on_history_lost: self.choice("stream.on_history_lost")?,
         })
     }

@@ -129,6 +129,12 @@ fn stream() -> Section {
                 "1s",
                 "How long the server waits for events before it answers with none.",
             ),
+            duration(
+                "stream.canary_interval",
+                (Duration::from_millis(100), HOUR),
+                "2s",
+                "How often the leader writes a sign of life that must come back through the stream.",
+            ),
             choice::<OnHistoryLost>(
                 "stream.on_history_lost",
                 "resync",

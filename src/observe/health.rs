@@ -58,6 +58,18 @@ struct State {
     /// When the last checkpoint was saved.
     checkpointed: Option<Instant>,
     beats: BTreeMap<Part, Instant>,
+    /// How often the canary is written; `None` while this instance writes none.
+    canary_interval: Option<Duration>,
+    /// When events were last applied, or the canary was begun; `None` while a batch is being applied.
+    moved: Option<Instant>,
+}
+
+impl State {
+    /// How long nothing came through the stream although the canary should have; `None` while that is not long.
+    fn silence(&self) -> Option<Duration> {
+        let silence = self.moved?.elapsed();
+        (silence > self.canary_interval? * 3 + SLOW).then_some(silence)
+    }
 }
 
 /// The state of health of the process.
@@ -72,6 +84,8 @@ pub struct Health {
 
 /// A loop that gave no sign of life for so long is dead (spec 06, `/livez`).
 const DEAD_AFTER: Duration = Duration::from_secs(90);
+/// How much longer than three times its interval a canary may take to come back.
+const SLOW: Duration = Duration::from_secs(4);
 /// Why the service halted, and what to do.
 const HALTED: &str = "the position of the change stream is lost and stream.on_history_lost = \"halt\": start with \
     \"resync\" to go on from now and look at everything again";
@@ -102,6 +116,8 @@ impl Health {
             applied: None,
             checkpointed: None,
             beats: BTreeMap::new(),
+            canary_interval: None,
+            moved: None,
         };
         Self { state: Mutex::new(state), max_lag, max_retry, await_time }
     }
@@ -120,6 +136,8 @@ impl Health {
             state.checkpointed = None;
             state.troubles.clear();
             state.beats.clear();
+            state.canary_interval = None;
+            state.moved = None;
         });
     }
 
@@ -175,6 +193,24 @@ impl Health {
         self.with(|state| state.applied = state.applied.max(Some(cluster_time)));
     }
 
+    /// The canary is written this often from now on: the stream is not silent any longer.
+    pub fn canary_every(&self, interval: Duration) {
+        self.with(|state| {
+            state.canary_interval = Some(interval);
+            state.moved = Some(clock::instant());
+        });
+    }
+
+    /// A batch of events is being applied, however long that takes.
+    pub fn batch_begins(&self) {
+        self.with(|state| state.moved = None);
+    }
+
+    /// It is applied.
+    pub fn batch_ends(&self) {
+        self.with(|state| state.moved = Some(clock::instant()));
+    }
+
     /// A checkpoint was saved.
     pub fn checkpointed(&self) {
         self.with(|state| state.checkpointed = Some(clock::instant()));
@@ -219,7 +255,14 @@ impl Health {
                     "source_collection_dropped: {name} was dropped or renamed; restore it, or restart if that was meant"
                 )
             });
-            (state.role, reasons.chain(halted).chain(dropped).collect::<Vec<String>>())
+            let silent = state.silence().map(|silence| {
+                format!(
+                    "no event came through the stream for {} s, not even the canary: the stream is stuck; look at the \
+                     log, and restart if it stays so",
+                    silence.as_secs()
+                )
+            });
+            (state.role, reasons.chain(halted).chain(dropped).chain(silent).collect::<Vec<String>>())
         });
         match (role, lag) {
             (Role::Starting, _) => reasons.push("starting: not connected to MongoDB yet".to_owned()),

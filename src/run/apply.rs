@@ -89,7 +89,7 @@ impl Apply {
         match self.stages.rehearsal {
             Some(_) => Ok(()),
             // Only now: until here a crash finds the jobs in their links, and all of this is done again.
-            None => crate::write::links::shrink(&self.stages.database, &lost).await,
+            None => crate::write::links::shrink(&self.stages.writer, &lost).await,
         }
     }
 
@@ -171,7 +171,7 @@ impl Apply {
         let stages = &mut self.stages;
         let (label, email) = (&stages.settings.partner_label, &stages.settings.anonymized_email);
         let statements = offers.iter().map(|offer| anonymize::user_offer(*offer, label, email)).collect();
-        let outcome = command::update(&stages.database, OFFERS, statements).await?;
+        let outcome = command::update(&stages.writer, OFFERS, statements).await?;
         stages.metrics.offers_anonymized.inc_by(outcome.changed);
         // Which recruiter it was is not known here; the offer stands for it in the letter's address.
         let gone: Vec<GoneJob> =
@@ -218,7 +218,7 @@ impl Apply {
         // A link stays as long as one of its offers could not be changed: a resync finds it there.
         let settled: Vec<ObjectId> =
             gone.into_iter().filter(|id| !refused.iter().any(|letter| letter.recruiter == *id)).collect();
-        crate::write::links::delete(&database, &settled).await?;
+        crate::write::links::delete(&self.stages.writer, &settled).await?;
         self.stages.dead_letters.remove(&letters).await
     }
 

@@ -23,6 +23,7 @@ use crate::clock;
 use crate::error::{Directive, Failure};
 use crate::phase::state;
 use crate::retry::Delays;
+use crate::write::Writer;
 
 /// How often the request is looked at.
 const POLL: Duration = Duration::from_millis(200);
@@ -128,7 +129,8 @@ async fn carry_out(
     super::start::prepare(database).await?;
     let current = state::begin(database, initial, clock::now()).await?;
     let known = following::known(&current);
-    let mut stages = lead::stages(app, current.phase).await?;
+    let writer = Writer::under(database, valid_until.clone(), app.settings.lease.duration);
+    let mut stages = lead::stages(app, current.phase, writer).await?;
     stages.turn = Some(Turn::new(valid_until.clone(), known.subscribe(), stop.clone(), Arc::clone(&app.health)));
     let mut apply = Apply::new(stages);
     let mut background = Background::new(None, term, (initial, known), lead::store(app));

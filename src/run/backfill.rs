@@ -24,6 +24,7 @@ use crate::phase::state;
 use crate::plan::Touch;
 use crate::source::event::Collection;
 use crate::source::scan;
+use crate::write::Writer;
 use crate::write::dead_letters::Place;
 
 /// Runs the command; prints its result on the standard output.
@@ -62,7 +63,7 @@ impl Backfill {
         let mut group = Group::new(&stop);
         group.spawn(Task::Signals, crate::app::signals(group.stop.clone()));
         let current = state::load(&self.app.database, self.app.settings.phase.initial).await?;
-        let mut stages = lead::stages(&self.app, current.phase).await?;
+        let mut stages = lead::stages(&self.app, current.phase, Writer::free(&self.app.database)).await?;
         stages.rehearsal = Some(Rehearsal::default());
         let mut apply = Apply::new(stages);
         let bar = self.bar().await?;

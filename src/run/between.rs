@@ -39,10 +39,10 @@ impl Pipeline {
 
     /// Takes up a request, now and then.
     pub(super) async fn look_for_commands(&mut self) -> Result<(), Failure> {
-        if self.looked_at.is_some_and(|at| at.elapsed() < COMMANDS_INTERVAL) {
+        if self.times.looked.is_some_and(|at| at.elapsed() < COMMANDS_INTERVAL) {
             return Ok(());
         }
-        self.looked_at = Some(clock::instant());
+        self.times.looked = Some(clock::instant());
         self.may_write()?;
         let taken_up = self.background.take_up(&self.apply.stages.database, None).await;
         match taken_up {
@@ -52,7 +52,7 @@ impl Pipeline {
     }
 
     pub(super) fn step_is_due(&self) -> bool {
-        self.stepped_at.is_none_or(|at| at.elapsed() >= STEP_INTERVAL)
+        self.times.stepped.is_none_or(|at| at.elapsed() >= STEP_INTERVAL)
     }
 
     pub(super) async fn background_step(&mut self) -> Result<(), Failure> {
@@ -60,7 +60,7 @@ impl Pipeline {
         loop {
             self.may_write()?;
             let done = self.background.step(&mut self.apply).await;
-            self.stepped_at = Some(clock::instant());
+            self.times.stepped = Some(clock::instant());
             self.apply.stages.count_dead_letters();
             match done {
                 Ok(()) => {

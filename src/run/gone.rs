@@ -46,7 +46,7 @@ impl Stages {
             statements::cancel_removed(gone.job, label, gone.date, latest)
         };
         let statements = gone.iter().map(statement).collect();
-        let outcome = command::update(&self.database, OFFERS, statements).await?;
+        let outcome = command::update(&self.writer, OFFERS, statements).await?;
         self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
         self.write_refused(&outcome.refused, gone, place).await
     }
@@ -62,7 +62,7 @@ impl Stages {
         }
         let (label, email) = (&self.settings.partner_label, &self.settings.anonymized_email);
         let statement = |gone: &GoneJob| anonymize::recruiter_offer(gone.job, label, email, gone.date);
-        let outcome = command::update(&self.database, OFFERS, gone.iter().map(statement).collect()).await?;
+        let outcome = command::update(&self.writer, OFFERS, gone.iter().map(statement).collect()).await?;
         self.metrics.offers_anonymized.inc_by(outcome.changed);
         self.write_refused(&outcome.refused, gone, place).await
     }

@@ -10,10 +10,11 @@ use tracing::{info, warn};
 
 use super::apply::Apply;
 use super::background::Background;
+use super::canary;
 use super::checkpoint::Checkpoints;
 use super::following;
 use super::lease::Lease;
-use super::pipeline::Pipeline;
+use super::pipeline::{Pipeline, Times};
 use super::portion::Stages;
 use super::reader::{EVENTS_PER_REPLY, Reader};
 use super::rehearsal::Tally;
@@ -26,10 +27,12 @@ use crate::config::TokenStoreKind;
 use crate::error::{Directive, Failure};
 use crate::fetch::references::ReferenceCaches;
 use crate::observe::health::Health;
-use crate::phase::{Phase, state};
+use crate::phase::Phase;
+use crate::phase::state::{self, Current};
 use crate::source::cursor::Position;
 use crate::source::event::Collection;
 use crate::source::pipeline::fingerprint;
+use crate::write::Writer;
 use crate::write::dead_letters::DeadLetters;
 
 /// Leads until the lease is lost, something fails for good, or `stop`.
@@ -44,14 +47,8 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
 
     let settings = &app.settings;
     let initial = settings.phase.initial;
-    let current = state::begin(&app.database, initial, clock::now()).await?;
+    let current = begin_phase(app).await?;
     let phase = current.phase;
-    info!(phase = phase.word(), "the phase of the database");
-    app.metrics.set_phase(phase);
-    for closed in Collection::ALL.iter().filter(|collection| !phase.watched().contains(collection)) {
-        // Its end is expected in this phase (spec 03, "Reactions").
-        app.health.source_is_back(closed.name());
-    }
     let known = following::known(&current);
     group.spawn(Task::Phase, following::follow(app.database.clone(), initial, Arc::clone(&known), group.stop.clone()));
     let store = store(app);
@@ -66,7 +63,8 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
         }
     })?;
     info!(position = ?start.position, resync = start.resync.is_some(), "the change stream begins");
-    let mut stages = stages(app, phase).await?;
+    let writer = Writer::under(&app.database, valid_until.clone(), settings.lease.duration);
+    let mut stages = stages(app, phase, writer.clone()).await?;
     let turn = Turn::new(valid_until.clone(), known.subscribe(), group.stop.clone(), Arc::clone(&app.health));
     stages.turn = Some(turn);
     let batch_max = settings.stream.batch_max;
@@ -77,8 +75,7 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
         apply: Apply::new(stages),
         background: Background::new(start.resync, term, (initial, Arc::clone(&known)), store.clone()),
         phase: known.subscribe(),
-        looked_at: None,
-        stepped_at: None,
+        times: Times::default(),
         checkpoints: Checkpoints::new(
             (store, old_worker),
             settings.tokens.clone(),
@@ -93,9 +90,24 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
         health: Arc::clone(&app.health),
         stop: group.stop.clone(),
     };
+    let rhythm = (term, settings.stream.canary_interval);
+    group.spawn(Task::Canary, canary::sing(writer, rhythm, Arc::clone(&app.health), group.stop.clone()));
     group.spawn(Task::Reader, reader.run(outbox));
     group.spawn(Task::Pipeline, pipeline.run());
     group.join(Task::Pipeline).await
+}
+
+/// The phase of the database, and what follows from it for those who watch.
+async fn begin_phase(app: &App) -> Result<Current, Failure> {
+    let current = state::begin(&app.database, app.settings.phase.initial, clock::now()).await?;
+    info!(phase = current.phase.word(), "the phase of the database");
+    app.metrics.set_phase(current.phase);
+    let watched = current.phase.watched();
+    for closed in Collection::ALL.iter().filter(|collection| !watched.contains(collection)) {
+        // Its end is expected in this phase (spec 03, "Reactions").
+        app.health.source_is_back(closed.name());
+    }
+    Ok(current)
 }
 
 fn reader(app: &App, phase: Phase, position: Position) -> Reader {
@@ -116,12 +128,13 @@ fn reader(app: &App, phase: Phase, position: Position) -> Reader {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn stages(app: &App, phase: Phase) -> Result<Stages, Failure> {
+pub async fn stages(app: &App, phase: Phase, writer: Writer) -> Result<Stages, Failure> {
     let stages = Stages {
         database: app.database.clone(),
         settings: app.projection_settings(),
         references: ReferenceCaches::new(&app.database),
-        dead_letters: DeadLetters::load(&app.database).await?,
+        dead_letters: DeadLetters::load(&app.database, &writer).await?,
+        writer,
         metrics: Arc::clone(&app.metrics),
         phase,
         tally: Tally::default(),
@@ -142,7 +155,7 @@ pub fn store(app: &App) -> Store {
     }
 }
 
-/// Prolongs the lease three times in its duration.
+/// Prolongs the lease again and again, long before it ends.
 ///
 /// # Errors
 /// [`Failure::LeaseLost`] when another instance has it, or it ran out before it could be prolonged.

@@ -111,10 +111,11 @@ impl Lease {
         Ok(())
     }
 
-    /// How often to renew.
+    /// How often to renew: so often that what is left of the lease nearly always allows a write, see
+    /// [`crate::write::Writer`].
     #[must_use]
     pub fn interval(&self) -> Duration {
-        self.duration / 3
+        self.duration / 6
     }
 
     fn mine(&self) -> Document {

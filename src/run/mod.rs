@@ -7,6 +7,7 @@ mod authority;
 pub mod backfill;
 pub mod background;
 mod between;
+pub mod canary;
 pub mod checkpoint;
 pub mod follow;
 pub mod following;

@@ -42,10 +42,8 @@ pub struct Pipeline {
     pub background: Background,
     /// The phase as it was last read from the database.
     pub phase: watch::Receiver<Followed>,
-    /// When commands were last looked for.
-    pub looked_at: Option<Instant>,
-    /// When the last step beside the stream was done.
-    pub stepped_at: Option<Instant>,
+    /// When what is done now and then was done last.
+    pub times: Times,
     /// `stream.batch_max`
     pub batch_max: usize,
     /// `stream.batch_max_bytes`
@@ -56,6 +54,15 @@ pub struct Pipeline {
     pub health: Arc<Health>,
     /// Set when the process is to end, or the lease is lost.
     pub stop: CancellationToken,
+}
+
+/// When what is done now and then was done last.
+#[derive(Debug, Default)]
+pub struct Times {
+    /// Commands were looked for.
+    pub(super) looked: Option<Instant>,
+    /// A step beside the stream was done.
+    pub(super) stepped: Option<Instant>,
 }
 
 /// Replies merged into one unit of work.
@@ -151,6 +158,7 @@ impl Pipeline {
         if batch.events.is_empty() {
             return self.handle_idle(&applied).await;
         }
+        self.health.batch_begins();
         let began = clock::instant();
         let plan = plan(&batch.events);
         self.report(&batch.events, &plan);
@@ -173,6 +181,7 @@ impl Pipeline {
         }
         self.health.works(Part::Pipeline);
         self.health.applied(applied.token.cluster_time());
+        self.health.batch_ends();
         self.checkpoints.note(&batch.events);
         self.save_old_worker_tokens(false).await;
         self.measure(batch, began);
@@ -221,7 +230,7 @@ impl Pipeline {
             if self.stop.is_cancelled() {
                 return Ok(());
             }
-            match command::confirm(&self.apply.stages.database, STATE).await {
+            match command::confirm(&self.apply.stages.writer, STATE).await {
                 Ok(()) => return Ok(()),
                 Err(unconfirmed) => failure = unconfirmed,
             }

@@ -26,6 +26,7 @@ use crate::plan::Touch;
 use crate::project::diff::Change;
 use crate::project::{ProjectionSettings, WRITTEN, project};
 use crate::source::OFFERS;
+use crate::write::Writer;
 use crate::write::command::{self, Refused};
 use crate::write::dead_letters::{Address, DeadLetters, Letter, Place};
 use crate::write::links::Jobs;
@@ -36,6 +37,8 @@ use crate::write::statements::{self, Statement};
 pub struct Stages {
     /// Where everything is.
     pub database: Database,
+    /// What may write there.
+    pub writer: Writer,
     /// What the projection takes from the configuration.
     pub settings: ProjectionSettings,
     /// The caches.
@@ -126,7 +129,7 @@ impl Stages {
         let _timer = self.metrics.stage_duration.with_label_values(&["write"]).start_timer();
         self.check_turn()?;
         if self.rehearsal.is_none() {
-            crate::write::links::grow(&self.database, &grown).await?;
+            crate::write::links::grow(&self.writer, &grown).await?;
         }
         for (recruiter, jobs) in &shrunk {
             lost.entry(*recruiter).or_default().extend(jobs);
@@ -238,7 +241,7 @@ impl Stages {
         };
         let statements: Vec<Statement> = changes.iter().filter_map(statement).collect();
         drop(changes);
-        let outcome = command::update(&self.database, OFFERS, statements).await?;
+        let outcome = command::update(&self.writer, OFFERS, statements).await?;
         if unless_newer {
             self.metrics.conflicts.with_label_values(&["projection"]).inc_by(outcome.changed);
             // Became newer between the comparison and the write.

@@ -78,6 +78,7 @@ fn needed() -> Vec<(&'static str, Vec<&'static str>)> {
     needed.push((OFFERS, vec!["find", "insert", "update", "listIndexes"]));
     needed.push((links::LINKS, vec!["find", "insert", "update", "remove", "createIndex"]));
     needed.push((HISTORY_COLLECTION, vec!["find", "insert", "update", "remove", "createIndex"]));
+    needed.push((Watched::Canary.name(), vec!["insert", "update"]));
     for own in [DEAD_LETTERS, STATE, COMMANDS] {
         needed.push((own, vec!["find", "insert", "update", "remove"]));
     }

@@ -22,6 +22,8 @@ pub enum Task {
     Signals,
     /// Follows the phase of the database.
     Phase,
+    /// Writes the canary.
+    Canary,
     /// Renews the lease; its end is the end of the leadership.
     Lease,
     /// Reads the change stream; its end ends the pipeline.

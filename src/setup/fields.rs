@@ -14,8 +14,8 @@ use super::memory::KEPT;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::source::OFFERS;
-use crate::write::command;
 use crate::write::statements::Statement;
+use crate::write::{Writer, command};
 
 /// What the projection writes and the live schema does not know (spec 02; spec 01, "Target").
 pub const NEW: [&str; 9] = [
@@ -115,7 +115,7 @@ pub async fn add(database: &Database, partner_label: &str, after: Option<ObjectI
         Statement { id: Some(offer), body: rawdoc! { "q": filter, "u": [update.clone()] } }
     };
     let statements = offers.iter().map(|(offer, _)| statement(*offer)).collect();
-    let outcome = command::update(database, OFFERS, statements).await?;
+    let outcome = command::update(&Writer::free(database), OFFERS, statements).await?;
     Ok(Some(Chunk { refused: outcome.refused.len() as u64, ..chunk }))
 }
 
@@ -144,7 +144,7 @@ pub async fn remove(
             statements.push(Statement { id: Some(*offer), body: rawdoc! { "q": filter, "u": { "$unset": unset } } });
         }
     }
-    let outcome = command::update(database, OFFERS, statements).await?;
+    let outcome = command::update(&Writer::free(database), OFFERS, statements).await?;
     Ok(Some(Chunk { refused: outcome.refused.len() as u64, ..chunk }))
 }
 

@@ -17,6 +17,7 @@ use crate::model::recruiter::{JobFields, RecruiterFields, user_id};
 use crate::model::{Recruiter, References, value};
 use crate::project::{ProjectionSettings, project};
 use crate::source::event::Collection as Watched;
+use crate::write::Writer;
 use crate::write::dead_letters::{Address, DeadLetters};
 
 /// What is wrong with one document, and what was read of it: two looks with the same signature saw the
@@ -68,7 +69,7 @@ impl Looker {
             newest_wins,
             recruiters: Recruiters::new(database),
             references: ReferenceCaches::new(database),
-            dead_letters: DeadLetters::load(database).await?,
+            dead_letters: DeadLetters::load(database, &Writer::free(database)).await?,
         })
     }
 
@@ -78,7 +79,7 @@ impl Looker {
     /// [`Failure::Read`].
     pub async fn forget(&mut self) -> Result<(), Failure> {
         self.references = ReferenceCaches::new(&self.database);
-        self.dead_letters = DeadLetters::load(&self.database).await?;
+        self.dead_letters = DeadLetters::load(&self.database, &Writer::free(&self.database)).await?;
         Ok(())
     }
 

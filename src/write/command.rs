@@ -5,8 +5,8 @@
 use bson::raw::{RawArrayBuf, cstr};
 use bson::{Document, RawDocumentBuf, doc, rawdoc};
 use futures::{StreamExt as _, TryStreamExt as _};
-use mongodb::Database;
 
+use super::Writer;
 use super::statements::Statement;
 use crate::error::{Failure, refusal};
 use crate::model::dead_letter::Reason;
@@ -51,15 +51,15 @@ pub struct Refused {
 /// # Errors
 /// [`Failure::Write`], [`Failure::WriteConcern`], [`Failure::Statement`]: some may not be written;
 /// all may be sent again.
-pub async fn update(database: &Database, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
-    let mut outcome = update_once(database, collection, statements).await?;
+pub async fn update(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
+    let mut outcome = update_once(writer, collection, statements).await?;
     // Two upserts of one offer may race (with another process's): the second attempt finds it.
     let (again, refused) = outcome.refused.into_iter().partition(|refused| refused.reason == Reason::DuplicateOffer);
     outcome.refused = refused;
     let again: Vec<Refused> = again;
     if !again.is_empty() {
         let again = again.into_iter().map(|refused| refused.statement).collect();
-        let second = update_once(database, collection, again).await?;
+        let second = update_once(writer, collection, again).await?;
         outcome.created += second.created;
         outcome.changed += second.changed;
         outcome.unmatched += second.unmatched;
@@ -68,14 +68,14 @@ pub async fn update(database: &Database, collection: &str, statements: Vec<State
     Ok(outcome)
 }
 
-async fn update_once(database: &Database, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
+async fn update_once(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
     // One that cannot fit into any command would make the server refuse the whole command, for ever.
     let (statements, oversized): (Vec<Statement>, Vec<Statement>) =
         statements.into_iter().partition(|statement| statement.body.as_bytes().len() <= LARGEST);
     let refused = |statement| Refused { statement, reason: Reason::TooLarge, code: OBJECT_TOO_LARGE };
     let refused = oversized.into_iter().map(refused).collect();
     futures::stream::iter(portions(statements))
-        .map(|portion| send(database, collection, portion))
+        .map(|portion| send(writer, collection, portion))
         .buffer_unordered(IN_FLIGHT)
         .try_fold(Outcome { refused, ..Outcome::default() }, |mut all, outcome| async move {
             all.created += outcome.created;
@@ -91,12 +91,14 @@ async fn update_once(database: &Database, collection: &str, statements: Vec<Stat
 ///
 /// # Errors
 /// As [`update`].
-pub async fn delete(database: &Database, collection: &str, filter: Document) -> Result<(), Failure> {
+pub async fn delete(writer: &Writer, collection: &str, filter: Document) -> Result<(), Failure> {
     let command = doc! {
         "delete": collection, "deletes": [{ "q": filter, "limit": 0 }], "ordered": false,
         "writeConcern": { "w": "majority" },
     };
-    let reply = database.run_command(command).await.map_err(Failure::Write)?;
+    // Built here of texts, ids and numbers, so it always encodes.
+    let command = RawDocumentBuf::try_from(&command).unwrap_or_default();
+    let reply = writer.send(command).await?;
     read(&reply, Vec::new()).map(drop)
 }
 
@@ -106,9 +108,9 @@ pub async fn delete(database: &Database, collection: &str, filter: Document) -> 
 ///
 /// # Errors
 /// As [`update`].
-pub async fn confirm(database: &Database, collection: &str) -> Result<(), Failure> {
+pub async fn confirm(writer: &Writer, collection: &str) -> Result<(), Failure> {
     let body = rawdoc! { "q": { "_id": "nothing" }, "u": { "$set": { "at": null } } };
-    update_once(database, collection, vec![Statement { id: None, body }]).await.map(drop)
+    update_once(writer, collection, vec![Statement { id: None, body }]).await.map(drop)
 }
 
 fn portions(statements: Vec<Statement>) -> Vec<Vec<Statement>> {
@@ -130,7 +132,7 @@ fn portions(statements: Vec<Statement>) -> Vec<Vec<Statement>> {
     portions
 }
 
-async fn send(database: &Database, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
+async fn send(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
     let mut updates = RawArrayBuf::new();
     for statement in &statements {
         updates.push(&statement.body);
@@ -141,7 +143,7 @@ async fn send(database: &Database, collection: &str, statements: Vec<Statement>)
     drop(updates);
     command.append(cstr!("ordered"), false);
     command.append(cstr!("writeConcern"), &rawdoc! { "w": "majority" });
-    let reply = database.run_raw_command(command).await.map_err(Failure::Write)?;
+    let reply = writer.send(command).await?;
     read(&reply, statements)
 }
 

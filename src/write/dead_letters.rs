@@ -7,8 +7,8 @@ use std::fmt;
 use bson::{Bson, DateTime, doc, oid::ObjectId, rawdoc};
 use mongodb::Database;
 
-use super::command;
 use super::statements::Statement;
+use super::{Writer, command};
 use crate::error::Failure;
 use crate::fetch::{documents, find, raw};
 use crate::model::dead_letter::Reason;
@@ -82,20 +82,20 @@ impl Place {
 /// The letters that stand, known in memory so that a success costs no look-up (a pair of ids each).
 #[derive(Debug)]
 pub struct DeadLetters {
-    database: Database,
+    writer: Writer,
     known: BTreeMap<Address, Reason>,
     /// Letters about documents that are no recruiters with a usable id.
     others: BTreeMap<String, Reason>,
 }
 
 impl DeadLetters {
-    /// Reads which letters stand.
+    /// Reads which letters stand; `writer` will change them.
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn load(database: &Database) -> Result<Self, Failure> {
+    pub async fn load(database: &Database, writer: &Writer) -> Result<Self, Failure> {
         let batches = find(&raw(database, DEAD_LETTERS), doc! {}, doc! { "reason": 1 }).await?;
-        let mut letters = Self { database: database.clone(), known: BTreeMap::new(), others: BTreeMap::new() };
+        let mut letters = Self { writer: writer.clone(), known: BTreeMap::new(), others: BTreeMap::new() };
         for document in documents(&batches) {
             let document = document?;
             let id = value::text(value::field(document, "_id")).unwrap_or_default();
@@ -151,7 +151,7 @@ impl DeadLetters {
             return Ok(());
         }
         let addressed = letters.iter().map(|(address, letter)| (address.to_string(), letter));
-        store(&self.database, addressed, place).await?;
+        store(&self.writer, addressed, place).await?;
         self.known.extend(letters.into_iter().map(|(address, letter)| (address, letter.reason)));
         Ok(())
     }
@@ -163,7 +163,7 @@ impl DeadLetters {
     pub async fn remove_unusable(&mut self, collection: Watched, key: &str) -> Result<(), Failure> {
         let id = format!("{}/{key}", collection.name());
         if self.others.contains_key(&id) {
-            command::delete(&self.database, DEAD_LETTERS, doc! { "_id": &id }).await?;
+            command::delete(&self.writer, DEAD_LETTERS, doc! { "_id": &id }).await?;
             self.others.remove(&id);
         }
         Ok(())
@@ -176,7 +176,7 @@ impl DeadLetters {
     pub async fn write_unusable(&mut self, collection: Watched, key: &str, place: &Place) -> Result<(), Failure> {
         let id = format!("{}/{key}", collection.name());
         let letter = Letter { reason: Reason::Undecodable, detail: "`_id` is no ObjectId".to_owned() };
-        store(&self.database, [(id.clone(), &letter)].into_iter(), place).await?;
+        store(&self.writer, [(id.clone(), &letter)].into_iter(), place).await?;
         self.others.insert(id, letter.reason);
         Ok(())
     }
@@ -191,7 +191,7 @@ impl DeadLetters {
         }
         let ids: Vec<String> = healed.iter().map(Address::to_string).collect();
         for ids in ids.chunks(1_000) {
-            command::delete(&self.database, DEAD_LETTERS, doc! { "_id": { "$in": ids } }).await?;
+            command::delete(&self.writer, DEAD_LETTERS, doc! { "_id": { "$in": ids } }).await?;
         }
         for address in healed {
             self.known.remove(address);
@@ -201,12 +201,12 @@ impl DeadLetters {
 }
 
 async fn store<'a>(
-    database: &Database,
+    writer: &Writer,
     letters: impl Iterator<Item = (String, &'a Letter)>,
     place: &Place,
 ) -> Result<(), Failure> {
     let statements: Vec<Statement> = letters.map(|(id, letter)| statement(&id, letter, place)).collect();
-    let outcome = command::update(database, DEAD_LETTERS, statements).await?;
+    let outcome = command::update(writer, DEAD_LETTERS, statements).await?;
     match outcome.refused.first() {
         Some(refused) => Err(Failure::Statement(refused.code)),
         None => Ok(()),

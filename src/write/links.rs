@@ -5,10 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{Bson, doc, oid::ObjectId, rawdoc};
-use mongodb::Database;
 
-use super::command;
 use super::statements::Statement;
+use super::{Writer, command};
 use crate::error::Failure;
 use crate::fetch::links::LINKS;
 
@@ -19,28 +18,28 @@ pub type Jobs = BTreeMap<ObjectId, BTreeSet<ObjectId>>;
 ///
 /// # Errors
 /// As [`command::update`].
-pub async fn grow(database: &Database, added: &Jobs) -> Result<(), Failure> {
+pub async fn grow(writer: &Writer, added: &Jobs) -> Result<(), Failure> {
     let statement = |recruiter: &ObjectId, jobs: &BTreeSet<ObjectId>| {
         let jobs: bson::raw::RawArrayBuf = jobs.iter().copied().collect();
         rawdoc! { "q": { "_id": *recruiter }, "u": { "$addToSet": { "jobs": { "$each": jobs } } }, "upsert": true }
     };
-    update(database, added, statement).await
+    update(writer, added, statement).await
 }
 
 /// Takes these jobs out of the links of their recruiters.
 ///
 /// # Errors
 /// As [`command::update`].
-pub async fn shrink(database: &Database, removed: &Jobs) -> Result<(), Failure> {
+pub async fn shrink(writer: &Writer, removed: &Jobs) -> Result<(), Failure> {
     let statement = |recruiter: &ObjectId, jobs: &BTreeSet<ObjectId>| {
         let jobs: bson::raw::RawArrayBuf = jobs.iter().copied().collect();
         rawdoc! { "q": { "_id": *recruiter }, "u": { "$pull": { "jobs": { "$in": jobs } } } }
     };
-    update(database, removed, statement).await
+    update(writer, removed, statement).await
 }
 
 async fn update(
-    database: &Database,
+    writer: &Writer,
     links: &Jobs,
     body: impl Fn(&ObjectId, &BTreeSet<ObjectId>) -> bson::RawDocumentBuf,
 ) -> Result<(), Failure> {
@@ -48,7 +47,7 @@ async fn update(
         .iter()
         .filter(|(_, jobs)| !jobs.is_empty())
         .map(|(recruiter, jobs)| Statement { id: Some(*recruiter), body: body(recruiter, jobs) });
-    let outcome = command::update(database, LINKS, statements.collect()).await?;
+    let outcome = command::update(writer, LINKS, statements.collect()).await?;
     match outcome.refused.first() {
         Some(refused) => Err(Failure::Statement(refused.code)),
         None => Ok(()),
@@ -59,10 +58,10 @@ async fn update(
 ///
 /// # Errors
 /// As [`command::update`].
-pub async fn delete(database: &Database, recruiters: &[ObjectId]) -> Result<(), Failure> {
+pub async fn delete(writer: &Writer, recruiters: &[ObjectId]) -> Result<(), Failure> {
     if recruiters.is_empty() {
         return Ok(());
     }
     let ids: Vec<Bson> = recruiters.iter().copied().map(Bson::from).collect();
-    command::delete(database, LINKS, doc! { "_id": { "$in": ids } }).await
+    command::delete(writer, LINKS, doc! { "_id": { "$in": ids } }).await
 }

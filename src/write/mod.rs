@@ -6,3 +6,6 @@ pub mod command;
 pub mod dead_letters;
 pub mod links;
 pub mod statements;
+mod writer;
+
+pub use writer::Writer;

@@ -1,0 +1,45 @@
+//! The leader's own sign of life: a document that it writes every few seconds to a watched collection and that
+//! must come back through the pipeline (spec 03, "Lag"). So a stream that is stuck is noticed even when nothing
+//! else happens, and an idle one has a position that does not age.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::rawdoc;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::error::Failure;
+use crate::observe::health::Health;
+use crate::source::event::Collection;
+use crate::write::statements::Statement;
+use crate::write::{Writer, command};
+
+/// Writes it every `interval`, until `stop`.
+///
+/// # Errors
+/// Never: where it cannot be written, it does not come back, and that is what is told.
+pub async fn sing(
+    writer: Writer,
+    (term, interval): (i64, Duration),
+    health: Arc<Health>,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    health.canary_every(interval);
+    while !stop.is_cancelled() {
+        // Not over that of a later term: the upsert then meets its document and changes nothing.
+        let filter = rawdoc! { "_id": "canary", "term": { "$not": { "$gt": term } } };
+        let body = rawdoc! { "q": filter, "u": [{ "$set": { "term": term, "at": "$$NOW" } }], "upsert": true };
+        let sign = vec![Statement { id: None, body }];
+        tokio::select! {
+            () = stop.cancelled() => {}
+            written = command::update(&writer, Collection::Canary.name(), sign) => {
+                if let Err(failure) = written {
+                    debug!(error = %failure, "the canary could not be written");
+                }
+            }
+        }
+        tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(interval) => {} }
+    }
+    Ok(())
+}

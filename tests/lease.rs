@@ -1,0 +1,128 @@
+//! One writer (spec 00, guarantee 4): an instance that was paused changes nothing under its successor. Told by the
+//! server's profiler, not by the instances.
+
+use bson::{DateTime, Document, doc};
+use futures::TryStreamExt as _;
+use xtask::guarded::Signal;
+use xtask::mongod::{Options, ReplicaSet};
+
+use crate::support::database::TestDatabase;
+use crate::support::failpoints::{mend, passing, refuse};
+use crate::support::offers;
+use crate::support::processor::Processor;
+use crate::support::recruiters::{job, recruiter};
+use crate::support::runs::{BRISK, started_with};
+use crate::support::state::{settled, state, until_no_resync};
+use crate::support::waiting::{PATIENCE, eventually};
+
+const LEASE: (&str, &str) = ("STREAM_PROCESSOR__LEASE__DURATION", "2s");
+const SECOND: &str = "second";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_paused_changes_nothing_once_another_one_leads() {
+    let test = TestDatabase::create("lease_paused").await;
+    let recruiters: Vec<Document> = (0..200).map(|_| recruiter([job("Boulanger")])).collect();
+    test.collection("recruiters").insert_many(&recruiters).await.unwrap();
+    note_all(&test).await;
+    let mut instances = [named(&test, "first").await, named(&test, SECOND).await];
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+
+    for round in 0..6 {
+        let (paused, other) = (round % 2, 1 - round % 2);
+        let name = ["first", SECOND][paused];
+        assert_eq!(leads(&instances[paused]).await, Some(1.0), "{name} leads");
+        // In the middle of its work: a batch of events on all recruiters.
+        write(&test, round).await;
+        let touched = instances[paused].metric("stream_processor_jobs_projected_total").await.unwrap_or_default();
+        eventually(PATIENCE, "it works on the batch", async || {
+            let projected = instances[paused].metric("stream_processor_jobs_projected_total").await;
+            projected.filter(|projected| *projected > touched)
+        })
+        .await;
+        instances[paused].signal(Signal::Stop);
+        eventually(PATIENCE, "the other one leads", async || {
+            leads(&instances[other]).await.filter(|leads| *leads == 1.0)
+        })
+        .await;
+        let lost = *state(&test.database, "lease").await.unwrap().get_datetime("acquired_at").unwrap();
+        write(&test, round + 100).await;
+        instances[paused].signal(Signal::Continue);
+        eventually(PATIENCE, "it stands by", async || leads(&instances[paused]).await.filter(|leads| *leads == 0.0))
+            .await;
+        write(&test, round + 200).await;
+        settled(&test.database).await;
+        let changes = changes(&test, name, lost).await;
+        assert!(changes.is_empty(), "round {round}: {name} wrote after {lost}: {changes:#?}");
+        let title = format!("Titre {}", round + 200);
+        for offer in offers::read(&test.database).await.values() {
+            assert_eq!(offer.get_str("offer_title").unwrap(), title);
+        }
+    }
+    for mut instance in instances {
+        instance.sigterm();
+        assert_eq!(instance.until_ended().await.code, 0);
+    }
+}
+
+/// Where renewals fail, writing ends before the lease does, and not only when somebody else has taken it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_cannot_renew_its_lease_writes_nothing_after_its_end() {
+    let set = ReplicaSet::start(&Options::default()).unwrap();
+    let test = TestDatabase::create_on(&set.uri(), "lease_ends").await;
+    test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
+    note_all(&test).await;
+    let processor = started_with(&test, &[LEASE]).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    // The driver's own updates of the state: renewals, and positions too.
+    refuse(&test.database, "update", "stream_processor_state", passing()).await;
+    eventually(PATIENCE, "it gives up", async || leads(&processor).await.filter(|leads| *leads == 0.0)).await;
+    let ended = *state(&test.database, "lease").await.unwrap().get_datetime("expires_at").unwrap();
+    write(&test, 1).await;
+    let retries = eventually(PATIENCE, "it asks for the lease again", async || {
+        let failed = processor.stdout() + &processor.stderr();
+        (failed.matches("the leadership ended").count() >= 2).then_some(())
+    });
+    retries.await;
+    let changes = changes(&test, "stream-processor", ended).await;
+    let of_data: Vec<&Document> =
+        changes.iter().filter(|change| !change.get_str("ns").unwrap().ends_with(".stream_processor_state")).collect();
+    assert!(of_data.is_empty(), "it wrote without a lease: {of_data:#?}");
+    mend(&test.database).await;
+    settled(&test.database).await;
+    assert_eq!(offers::read(&test.database).await.values().next().unwrap().get_str("offer_title").unwrap(), "Titre 1");
+}
+
+/// Lets the server note every command on the database, with who sent it.
+async fn note_all(test: &TestDatabase) {
+    let notes = doc! { "create": "system.profile", "capped": true, "size": 256 * 1024 * 1024 };
+    test.database.run_command(notes).await.unwrap();
+    test.database.run_command(doc! { "profile": 2 }).await.unwrap();
+}
+
+/// An instance whose connections carry this name.
+async fn named(test: &TestDatabase, name: &str) -> Processor {
+    let separator = if test.uri.contains('?') { '&' } else { '?' };
+    let uri = format!("{}{separator}appName={name}", test.uri);
+    Processor::start_ready(test, &[&BRISK[..], &[LEASE, ("MONGODB_URI", &uri)]].concat()).await
+}
+
+async fn leads(processor: &Processor) -> Option<f64> {
+    processor.metric("stream_processor_leader").await
+}
+
+async fn write(test: &TestDatabase, round: usize) {
+    let title = doc! { "$set": { "jobs.0.offer_title_custom": format!("Titre {round}") } };
+    test.collection("recruiters").update_many(doc! {}, title).await.unwrap();
+}
+
+/// What the profiler noted of this instance's commands since `time` that changed a document.
+async fn changes(test: &TestDatabase, name: &str, time: DateTime) -> Vec<Document> {
+    let changed =
+        ["nModified", "ninserted", "ndeleted", "nUpserted", "upsert"].map(|count| doc! { count: { "$gt": 0 } });
+    let filter = doc! { "appName": name, "ts": { "$gt": time }, "$or": changed.to_vec() };
+    let shown = doc! { "ts": 1, "op": 1, "ns": 1, "nModified": 1, "ninserted": 1, "ndeleted": 1, "_id": 0 };
+    let noted = test.collection("system.profile").find(filter).projection(shown).await.unwrap();
+    noted.try_collect().await.unwrap()
+}
