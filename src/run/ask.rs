@@ -14,7 +14,7 @@ use super::apply::Apply;
 use super::background::Background;
 use super::following;
 use super::lead;
-use super::lease::{self, Lease, holder};
+use super::lease::{self, Lease, Validity, holder};
 use super::requests::{self, Order, Outcome, Request};
 use super::tasks::{Group, Task};
 use super::turn::Turn;
@@ -101,10 +101,10 @@ async fn work(
     group: &mut Group,
     show: &mut impl FnMut(&Request),
 ) -> Result<Option<Outcome>, Failure> {
-    let (renewed, valid_until) = watch::channel(lease.valid_until);
+    let (renewed, validity) = watch::channel(lease.validity);
     let renewal = lead::renew(lease.clone(), renewed, Arc::clone(&app.health), group.stop.clone());
     group.spawn(Task::Lease, renewal);
-    let done = carry_out(app, id, lease.term, valid_until, &group.stop, show).await;
+    let done = carry_out(app, id, lease.term, validity, &group.stop, show).await;
     if lease.release().await.is_err() {
         warn!("the lease could not be given back; it ends by itself");
     }
@@ -121,7 +121,7 @@ async fn carry_out(
     app: &App,
     id: ObjectId,
     term: i64,
-    valid_until: watch::Receiver<std::time::Instant>,
+    validity: watch::Receiver<Validity>,
     stop: &CancellationToken,
     show: &mut impl FnMut(&Request),
 ) -> Result<Outcome, Failure> {
@@ -129,14 +129,14 @@ async fn carry_out(
     super::start::prepare(database).await?;
     let current = state::begin(database, initial, clock::now()).await?;
     let known = following::known(&current);
-    let writer = Writer::under(database, valid_until.clone(), app.settings.lease.duration);
+    let writer = Writer::under(database, validity.clone(), app.settings.lease.duration);
     let mut stages = lead::stages(app, current.phase, writer).await?;
-    stages.turn = Some(Turn::new(valid_until.clone(), known.subscribe(), stop.clone(), Arc::clone(&app.health)));
+    stages.turn = Some(Turn::new(validity.clone(), known.subscribe(), stop.clone(), Arc::clone(&app.health)));
     let mut apply = Apply::new(stages);
     let mut background = Background::new(None, term, (initial, known), lead::store(app));
     let mut delays = Delays::up_to(Duration::from_secs(5));
     while !stop.is_cancelled() {
-        if clock::instant() >= *valid_until.borrow() {
+        if validity.borrow().left().is_zero() {
             return Err(Failure::LeaseLost);
         }
         match step(&mut background, &mut apply, id).await {

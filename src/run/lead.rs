@@ -1,7 +1,7 @@
 //! A leadership: from the lease to its end, the tasks that renew it, read the stream and apply it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use resume_tokens::{FileStore, MongoStore, OldWorkerTokens, Store};
 use tokio::sync::{mpsc, watch};
@@ -13,7 +13,7 @@ use super::background::Background;
 use super::canary;
 use super::checkpoint::Checkpoints;
 use super::following;
-use super::lease::Lease;
+use super::lease::{Lease, Validity};
 use super::pipeline::{Pipeline, Times};
 use super::portion::Stages;
 use super::reader::{EVENTS_PER_REPLY, Reader};
@@ -42,7 +42,7 @@ use crate::write::dead_letters::DeadLetters;
 pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(), Failure> {
     let mut group = Group::new(stop);
     let term = lease.term;
-    let (renewed, valid_until) = watch::channel(lease.valid_until);
+    let (renewed, validity) = watch::channel(lease.validity);
     group.spawn(Task::Lease, renew(lease, renewed, Arc::clone(&app.health), group.stop.clone()));
 
     let settings = &app.settings;
@@ -63,9 +63,9 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
         }
     })?;
     info!(position = ?start.position, resync = start.resync.is_some(), "the change stream begins");
-    let writer = Writer::under(&app.database, valid_until.clone(), settings.lease.duration);
+    let writer = Writer::under(&app.database, validity.clone(), settings.lease.duration);
     let mut stages = stages(app, phase, writer.clone()).await?;
-    let turn = Turn::new(valid_until.clone(), known.subscribe(), group.stop.clone(), Arc::clone(&app.health));
+    let turn = Turn::new(validity.clone(), known.subscribe(), group.stop.clone(), Arc::clone(&app.health));
     stages.turn = Some(turn);
     let batch_max = settings.stream.batch_max;
     // One batch ahead, and no more than that.
@@ -86,7 +86,7 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
         inbox,
         batch_max,
         batch_max_bytes: settings.stream.batch_max_bytes,
-        valid_until,
+        validity,
         health: Arc::clone(&app.health),
         stop: group.stop.clone(),
     };
@@ -161,7 +161,7 @@ pub fn store(app: &App) -> Store {
 /// [`Failure::LeaseLost`] when another instance has it, or it ran out before it could be prolonged.
 pub async fn renew(
     mut lease: Lease,
-    renewed: watch::Sender<Instant>,
+    renewed: watch::Sender<Validity>,
     health: Arc<Health>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
@@ -170,11 +170,11 @@ pub async fn renew(
         tokio::select! { () = stop.cancelled() => return Ok(()), () = tokio::time::sleep(pause) => {} }
         match lease.renew(health.lag()).await {
             Ok(()) => {
-                renewed.send_replace(lease.valid_until);
+                renewed.send_replace(lease.validity);
                 pause = lease.interval();
             }
             Err(Failure::LeaseLost) => return Err(Failure::LeaseLost),
-            Err(_) if clock::instant() >= lease.valid_until => return Err(Failure::LeaseLost),
+            Err(_) if lease.validity.left().is_zero() => return Err(Failure::LeaseLost),
             Err(failure) => {
                 warn!(error = %failure, "the lease could not be prolonged; tried again");
                 pause = (lease.interval() / 5).max(Duration::from_millis(50));

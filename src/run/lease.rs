@@ -28,9 +28,26 @@ pub struct Lease {
     duration: Duration,
     /// Grows by one with every change of holder.
     pub term: i64,
-    /// Until when this process may write, by its own monotonic clock; counted from before the renewal
-    /// was sent, so that it ends before the server's time does.
-    pub valid_until: Instant,
+    /// Until when this process may write.
+    pub validity: Validity,
+}
+
+/// Until when a lease allows writes, by both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// By this process's monotonic clock; counted from before the renewal was sent, so that it ends before the
+    /// server's time does.
+    pub until: Instant,
+    /// By the server's clock, as it is stored.
+    pub expires_at: DateTime,
+}
+
+impl Validity {
+    /// What is left of it, as this process knows; nothing once it is over.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.until.saturating_duration_since(clock::instant())
+    }
 }
 
 /// Who holds the lease now.
@@ -82,8 +99,8 @@ impl Lease {
         }
         let term =
             lease.get_i64("term").map_err(|_| Failure::OwnDocument { collection: STATE, field: "lease.term" })?;
-        let valid_until = asked + duration;
-        Ok(Some(Self { collection, holder: holder.to_owned(), duration, term, valid_until }))
+        let validity = Validity { until: asked + duration, expires_at: expires_at(&lease)? };
+        Ok(Some(Self { collection, holder: holder.to_owned(), duration, term, validity }))
     }
 
     /// Prolongs the lease, and tells the holder's lag in seconds where it is known: others read it there.
@@ -93,11 +110,12 @@ impl Lease {
     pub async fn renew(&mut self, lag: Option<f64>) -> Result<(), Failure> {
         let asked = clock::instant();
         let update = vec![doc! { "$set": { "expires_at": expiry(self.duration), "lag_seconds": lag } }];
-        let result = self.collection.update_one(self.mine(), update).await.map_err(Failure::Write)?;
-        if result.matched_count == 0 {
-            return Err(Failure::LeaseLost);
-        }
-        self.valid_until = asked + self.duration;
+        let renewed = self
+            .collection
+            .find_one_and_update(self.mine(), update)
+            .return_document(mongodb::options::ReturnDocument::After);
+        let renewed = renewed.await.map_err(Failure::Write)?.ok_or(Failure::LeaseLost)?;
+        self.validity = Validity { until: asked + self.duration, expires_at: expires_at(&renewed)? };
         Ok(())
     }
 
@@ -121,6 +139,11 @@ impl Lease {
     fn mine(&self) -> Document {
         doc! { "_id": "lease", "holder": &self.holder, "term": self.term }
     }
+}
+
+fn expires_at(lease: &Document) -> Result<DateTime, Failure> {
+    let stored = lease.get_datetime("expires_at").copied();
+    stored.map_err(|_| Failure::OwnDocument { collection: STATE, field: "lease.expires_at" })
 }
 
 fn expiry(duration: Duration) -> Document {

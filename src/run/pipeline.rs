@@ -15,7 +15,7 @@ use super::background::Background;
 use super::between::COMMANDS_INTERVAL;
 use super::checkpoint::{Applied, Checkpoints};
 use super::following::Followed;
-use super::lease::STATE;
+use super::lease::{STATE, Validity};
 use super::reader::{EVENTS_PER_REPLY, Incoming};
 use crate::clock;
 use crate::error::{Directive, Failure};
@@ -49,7 +49,7 @@ pub struct Pipeline {
     /// `stream.batch_max_bytes`
     pub batch_max_bytes: usize,
     /// Until when the lease allows writes.
-    pub valid_until: watch::Receiver<Instant>,
+    pub validity: watch::Receiver<Validity>,
     /// Told of progress and trouble.
     pub health: Arc<Health>,
     /// Set when the process is to end, or the lease is lost.
@@ -264,9 +264,9 @@ impl Pipeline {
 
     /// Refuses to go on when the lease ran out, for instance while the process was paused.
     pub(super) fn may_write(&self) -> Result<(), Failure> {
-        match clock::instant() < *self.valid_until.borrow() {
-            true => Ok(()),
-            false => Err(Failure::LeaseLost),
+        match self.validity.borrow().left().is_zero() {
+            true => Err(Failure::LeaseLost),
+            false => Ok(()),
         }
     }
 

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::following::Followed;
+use super::lease::Validity;
 use crate::clock;
 use crate::error::Failure;
 use crate::observe::health::{Health, Part};
@@ -22,7 +23,7 @@ const GRACE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Turn {
     /// Until when the lease allows writes.
-    valid_until: watch::Receiver<Instant>,
+    validity: watch::Receiver<Validity>,
     /// The phase as it was last read from the database.
     phase: watch::Receiver<Followed>,
     stop: CancellationToken,
@@ -34,12 +35,12 @@ impl Turn {
     /// A turn under a lease.
     #[must_use]
     pub fn new(
-        valid_until: watch::Receiver<Instant>,
+        validity: watch::Receiver<Validity>,
         phase: watch::Receiver<Followed>,
         stop: CancellationToken,
         health: Arc<Health>,
     ) -> Self {
-        Self { valid_until, phase, stop, stopped_at: None, health }
+        Self { validity, phase, stop, stopped_at: None, health }
     }
 
     /// Gives a sign of life and asks whether to go on in `phase`.
@@ -49,7 +50,7 @@ impl Turn {
     pub fn check(&mut self, phase: Phase) -> Result<(), Failure> {
         self.health.alive(Part::Pipeline);
         let now = clock::instant();
-        if now >= *self.valid_until.borrow() {
+        if self.validity.borrow().left().is_zero() {
             return Err(Failure::LeaseLost);
         }
         if self.phase.borrow().phase != phase {

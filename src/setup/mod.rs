@@ -10,7 +10,7 @@ mod validator;
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bson::{Bson, Document, doc};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,11 +24,11 @@ use self::memory::{KEPT, Memory};
 use self::plan::Step;
 use crate::app::{App, Refusal};
 use crate::cli::{Exit, SetupArguments};
-use crate::clock;
 use crate::error::{Directive, Failure, command_code, describe};
 use crate::fetch::raw;
 use crate::retry::Delays;
 use crate::run::lead;
+use crate::run::lease::Validity;
 use crate::run::tasks::{Group, Task};
 use crate::source::OFFERS;
 
@@ -63,15 +63,15 @@ pub async fn setup(app: App, arguments: SetupArguments) -> Result<Exit, Refusal>
     }
     group.spawn(Task::Signals, crate::app::signals(group.stop.clone()));
     let mut setup =
-        Setup { database: app.database.clone(), label, stop: group.stop.clone(), valid_until: None, refused: 0 };
+        Setup { database: app.database.clone(), label, stop: group.stop.clone(), validity: None, refused: 0 };
     // Where nothing is to be taken back, the lease would only leave a trace.
     if !arguments.down || !is_done {
         return setup.all(arguments.down).await;
     }
     let beside = "would write again what setup --down takes away: stop all instances first, then try again";
     let lease = app.take_lease(beside).await?;
-    let (renewed, valid_until) = watch::channel(lease.valid_until);
-    setup.valid_until = Some(valid_until);
+    let (renewed, validity) = watch::channel(lease.validity);
+    setup.validity = Some(validity);
     group.spawn(Task::Lease, lead::renew(lease.clone(), renewed, Arc::clone(&app.health), group.stop.clone()));
     let done = setup.all(true).await;
     group.stop.cancel();
@@ -99,7 +99,7 @@ struct Setup {
     label: String,
     stop: CancellationToken,
     /// Until when the lease is held, where one is needed.
-    valid_until: Option<watch::Receiver<Instant>>,
+    validity: Option<watch::Receiver<Validity>>,
     /// Offers that the server refused to change.
     refused: u64,
 }
@@ -243,8 +243,8 @@ impl Setup {
     }
 
     fn check_lease(&self) -> Result<(), Failure> {
-        match &self.valid_until {
-            Some(valid_until) if clock::instant() >= *valid_until.borrow() => Err(Failure::LeaseLost),
+        match &self.validity {
+            Some(validity) if validity.borrow().left().is_zero() => Err(Failure::LeaseLost),
             _ => Ok(()),
         }
     }

@@ -8,6 +8,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::Writer;
 use super::statements::Statement;
+use super::writer::FENCED;
 use crate::error::{Failure, refusal};
 use crate::model::dead_letter::Reason;
 
@@ -161,6 +162,9 @@ fn read(reply: &Document, statements: Vec<Statement>) -> Result<Outcome, Failure
     for error in errors.iter().filter_map(|error| error.as_document()) {
         let code = error.get("code").and_then(number).and_then(|code| i32::try_from(code).ok()).unwrap_or_default();
         let index = error.get("index").and_then(number).and_then(|index| usize::try_from(index).ok());
+        if code == FENCED {
+            return Err(Failure::Overdue);
+        }
         match (refusal(code), index.and_then(|index| statements.get(index))) {
             (Some(reason), Some(statement)) => {
                 outcome.refused.push(Refused { statement: statement.clone(), reason, code });
@@ -210,6 +214,12 @@ mod tests {
         assert_eq!((outcome.created, outcome.changed), (1, 1));
         assert_eq!(outcome.refused[0].statement.id, refused);
         assert_eq!(outcome.refused[0].reason, Reason::RefusedByValidation);
+    }
+
+    #[test]
+    fn a_command_that_began_after_the_lease_fails_as_a_whole_and_is_no_refusal() {
+        let fenced = doc! { "n": 0, "writeErrors": [{ "index": 0, "code": 241 }] };
+        assert!(matches!(read(&fenced, statements(1, 1)), Err(Failure::Overdue)));
     }
 
     #[test]

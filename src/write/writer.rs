@@ -1,16 +1,21 @@
 //! The right to write documents: the database and, for who leads, the lease. A command is sent only while the
-//! lease has long enough to run, and carries a time limit within it, so that an instance which was paused, or
-//! whose command was held up on the way, changes nothing under its successor (spec 00, guarantee 4).
+//! lease has long enough to run, carries a time limit within it, and is refused by the server when it begins
+//! too late: an instance that was paused, at whatever instant, or whose command was held up on the way, changes
+//! nothing under its successor (spec 00, guarantee 4).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bson::raw::cstr;
-use bson::{Document, RawDocumentBuf};
+use bson::{DateTime, Document, RawDocumentBuf, rawdoc};
 use mongodb::Database;
 use tokio::sync::watch;
 
-use crate::clock;
 use crate::error::Failure;
+use crate::run::lease::Validity;
+
+/// `ConversionFailure`: the code of statements of a command that began too late. No other statement of the
+/// service converts anything.
+pub(super) const FENCED: i32 = 241;
 
 /// The time limit of a command without a lease to lose.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -19,13 +24,20 @@ const LONGEST: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Writer {
     database: Database,
-    lease: Option<Lease>,
+    lease: Option<Held>,
 }
 
 #[derive(Debug, Clone)]
-struct Lease {
-    valid_until: watch::Receiver<Instant>,
+struct Held {
+    validity: watch::Receiver<Validity>,
     duration: Duration,
+}
+
+/// How long one command may take, and when the server may begin it at the latest.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    time: Duration,
+    begins_before: Option<DateTime>,
 }
 
 impl Writer {
@@ -37,8 +49,8 @@ impl Writer {
 
     /// Writes as long as the lease is valid; `duration` is that of a fresh one.
     #[must_use]
-    pub fn under(database: &Database, valid_until: watch::Receiver<Instant>, duration: Duration) -> Self {
-        Self { database: database.clone(), lease: Some(Lease { valid_until, duration }) }
+    pub fn under(database: &Database, validity: watch::Receiver<Validity>, duration: Duration) -> Self {
+        Self { database: database.clone(), lease: Some(Held { validity, duration }) }
     }
 
     /// Sends one command with `maxTimeMS`, and waits no longer than the lease allows. Half of what the lease has
@@ -49,27 +61,33 @@ impl Writer {
     /// [`Failure::LeaseLost`], [`Failure::Overdue`], [`Failure::Write`].
     pub async fn send(&self, mut command: RawDocumentBuf) -> Result<Document, Failure> {
         let limit = self.limit().await?;
-        command.append(cstr!("maxTimeMS"), i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
-        let reply = tokio::time::timeout(limit, self.database.run_raw_command(command)).await;
+        command.append(cstr!("maxTimeMS"), i64::try_from(limit.time.as_millis()).unwrap_or(i64::MAX));
+        if let Some(begins_before) = limit.begins_before {
+            command.append(cstr!("let"), fence(begins_before));
+        }
+        let reply = tokio::time::timeout(limit.time, self.database.run_raw_command(command)).await;
         reply.map_err(|_| Failure::Overdue)?.map_err(Failure::Write)
     }
 
     /// Half of what the lease has left, once that is half of a fresh lease: else the next renewal is waited for.
-    async fn limit(&self) -> Result<Duration, Failure> {
-        let Some(Lease { mut valid_until, duration }) = self.lease.clone() else {
-            return Ok(LONGEST);
+    async fn limit(&self) -> Result<Limit, Failure> {
+        let Some(Held { mut validity, duration }) = self.lease.clone() else {
+            return Ok(Limit { time: LONGEST, begins_before: None });
         };
         loop {
-            let ends = *valid_until.borrow_and_update();
-            let left = ends.saturating_duration_since(clock::instant());
+            let known = *validity.borrow_and_update();
+            let left = known.left();
             if left.is_zero() {
                 return Err(Failure::LeaseLost);
             }
             if left >= duration / 2 {
-                return Ok(left / 2);
+                let time = left / 2;
+                let needed = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+                let latest = known.expires_at.timestamp_millis().saturating_sub(needed);
+                return Ok(Limit { time, begins_before: Some(DateTime::from_millis(latest)) });
             }
             // Its end, or a renewal; without anybody who renews, its end.
-            let renewed = tokio::time::timeout(left, valid_until.changed()).await;
+            let renewed = tokio::time::timeout(left, validity.changed()).await;
             if matches!(renewed, Ok(Err(_))) {
                 return Err(Failure::LeaseLost);
             }
@@ -77,26 +95,42 @@ impl Writer {
     }
 }
 
+/// A variable of the command that cannot be computed from `begins_before` on, by the server's clock: each
+/// statement then fails with [`FENCED`] and does nothing (MongoDB manual, "update", `let`; `$$NOW` is the time at
+/// which the command began). A filter on `$$NOW` in each statement would cost the server far more, and an
+/// upsert takes none.
+fn fence(begins_before: DateTime) -> RawDocumentBuf {
+    rawdoc! { "lease": { "$toInt": { "$cond": [{ "$lt": ["$$NOW", begins_before] }, "1", "over"] } } }
+}
+
 #[cfg(test)]
 mod tests {
     use mongodb::Client;
 
     use super::*;
+    use crate::clock;
 
     const DURATION: Duration = Duration::from_secs(10);
 
-    async fn writer(ends_in: Duration) -> (watch::Sender<Instant>, Writer) {
+    async fn writer(ends_in: Duration) -> (watch::Sender<Validity>, Writer) {
         // Connects to nobody until something is sent.
         let client = Client::with_uri_str("mongodb://127.0.0.1:9/").await.unwrap();
-        let (renewed, valid_until) = watch::channel(clock::instant() + ends_in);
-        (renewed, Writer::under(&client.database("x"), valid_until, DURATION))
+        let (renewed, validity) = watch::channel(validity(ends_in));
+        (renewed, Writer::under(&client.database("x"), validity, DURATION))
+    }
+
+    fn validity(ends_in: Duration) -> Validity {
+        let millis = i64::try_from(ends_in.as_millis()).unwrap();
+        Validity { until: clock::instant() + ends_in, expires_at: DateTime::from_millis(1_000_000 + millis) }
     }
 
     #[tokio::test]
     async fn a_fresh_lease_gives_half_of_itself_and_a_lost_one_nothing() {
         let (_renewed, fresh) = writer(DURATION).await;
         let limit = fresh.limit().await.unwrap();
-        assert!(limit <= DURATION / 2 && limit > DURATION / 4, "{limit:?}");
+        assert!(limit.time <= DURATION / 2 && limit.time > DURATION / 4, "{limit:?}");
+        let begins_before = limit.begins_before.unwrap().timestamp_millis();
+        assert_eq!(begins_before + i64::try_from(limit.time.as_millis()).unwrap(), 1_010_000, "it ends with the lease");
         let (_renewed, lost) = writer(Duration::ZERO).await;
         assert!(matches!(lost.limit().await, Err(Failure::LeaseLost)));
         assert!(matches!(lost.send(RawDocumentBuf::new()).await, Err(Failure::LeaseLost)));
@@ -107,8 +141,8 @@ mod tests {
         let (renewed, near) = writer(DURATION / 4).await;
         let mut waiting = Box::pin(near.limit());
         assert!(futures::poll!(waiting.as_mut()).is_pending());
-        renewed.send_replace(clock::instant() + DURATION);
-        assert!(waiting.await.unwrap() > DURATION / 4);
+        renewed.send_replace(validity(DURATION));
+        assert!(waiting.await.unwrap().time > DURATION / 4);
         drop(renewed);
         let (renewed, ended) = writer(DURATION / 4).await;
         drop(renewed);
