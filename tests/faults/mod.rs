@@ -2,3 +2,4 @@
 //! `support::end`. See `docs/reliability.md` for the whole matrix.
 
 mod commands;
+mod network;

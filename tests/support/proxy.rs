@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::waiting::{PATIENCE, eventually};
+
 /// What the proxy does with bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
@@ -27,7 +29,13 @@ pub enum Line {
 pub struct Proxy {
     address: SocketAddr,
     line: watch::Sender<Line>,
-    connections: Arc<AtomicUsize>,
+    count: Arc<Count>,
+}
+
+#[derive(Default)]
+struct Count {
+    ever: AtomicUsize,
+    open: AtomicUsize,
 }
 
 impl Proxy {
@@ -36,16 +44,20 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (line, state) = watch::channel(Line::Passes);
-        let connections = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&connections);
-        let host = host.to_owned();
+        let count = Arc::new(Count::default());
+        let (counts, host) = (Arc::clone(&count), host.to_owned());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                count.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(carry(client, host.clone(), state.clone()));
+                let (counts, host, state) = (Arc::clone(&counts), host.clone(), state.clone());
+                counts.ever.fetch_add(1, Ordering::Relaxed);
+                counts.open.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    carry(client, host, state).await;
+                    counts.open.fetch_sub(1, Ordering::Relaxed);
+                });
             }
         });
-        Self { address, line, connections }
+        Self { address, line, count }
     }
 
     /// The connection string of the server behind it: this one alone, whatever set it is in.
@@ -58,9 +70,19 @@ impl Proxy {
         self.line.send_replace(line);
     }
 
+    /// Closes every connection; new ones are let through.
+    pub async fn cut(&self) {
+        self.set(Line::IsCut);
+        eventually(PATIENCE, "all connections are closed", async || {
+            (self.count.open.load(Ordering::Relaxed) == 0).then_some(())
+        })
+        .await;
+        self.set(Line::Passes);
+    }
+
     /// How many connections were ever opened.
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.count.ever.load(Ordering::Relaxed)
     }
 }
 
