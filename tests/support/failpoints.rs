@@ -21,6 +21,14 @@ pub async fn refuse_after(database: &Database, count: i32, command: &str, collec
     set(database, doc! { "skip": count }, command, collection, how).await;
 }
 
+/// Lets every one of these commands wait for so long before it is executed, for the service alone, until [`mend`].
+pub async fn freeze(database: &Database, commands: &[&str], milliseconds: i32) {
+    let data = doc! {
+        "failCommands": commands, "appName": "stream-processor", "blockConnection": true, "blockTimeMS": milliseconds,
+    };
+    configure(database, doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data }).await;
+}
+
 /// Lets the next `count` of these commands fail in the given way, for the service alone, where no collection is named on
 /// any.
 pub async fn refuse_next(
