@@ -12,6 +12,7 @@ use super::follow;
 use super::gaps;
 use super::gone::GoneJob;
 use super::lease::STATE;
+use crate::answer::answered;
 use crate::clock;
 use crate::error::Failure;
 use crate::fetch::{links, raw};
@@ -112,7 +113,8 @@ impl Resync {
     /// # Errors
     /// [`Failure::Read`].
     pub async fn unfinished(database: &Database) -> Result<Option<Self>, Failure> {
-        let document = raw(database, STATE).find_one(doc! { "_id": "resync" }).await.map_err(Failure::Read)?;
+        let document =
+            answered(raw(database, STATE).find_one(doc! { "_id": "resync" })).await.map_err(Failure::Read)?;
         Ok(document.map(|document| {
             let name = document.get_str("stage").unwrap_or_default();
             let stage = Stage::ALL.into_iter().find(|stage| stage.name() == name);
@@ -161,7 +163,7 @@ impl Resync {
                     *self = Self::begin(database, "asked for while another one ran").await?;
                     return Ok(false);
                 }
-                raw(database, STATE).delete_one(doc! { "_id": "resync" }).await.map_err(Failure::Write)?;
+                answered(raw(database, STATE).delete_one(doc! { "_id": "resync" })).await.map_err(Failure::Write)?;
                 info!("resync: finished");
                 Ok(true)
             }
@@ -209,6 +211,6 @@ impl Resync {
 
 async fn store(database: &Database, update: Document) -> Result<(), Failure> {
     let filter = doc! { "_id": "resync" };
-    raw(database, STATE).update_one(filter, update).upsert(true).await.map_err(Failure::Write)?;
+    answered(raw(database, STATE).update_one(filter, update).upsert(true)).await.map_err(Failure::Write)?;
     Ok(())
 }

@@ -8,6 +8,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use mongodb::Database;
 
 use super::statements::Statement;
+use crate::answer::answered;
 use crate::error::{Failure, refusal};
 use crate::model::dead_letter::Reason;
 
@@ -92,7 +93,7 @@ pub async fn delete(database: &Database, collection: &str, filter: Document) -> 
         "delete": collection, "deletes": [{ "q": filter, "limit": 0 }], "ordered": false,
         "writeConcern": { "w": "majority" },
     };
-    let reply = database.run_command(command).await.map_err(Failure::Write)?;
+    let reply = answered(database.run_command(command)).await.map_err(Failure::Write)?;
     read(&reply, Vec::new()).map(drop)
 }
 
@@ -137,7 +138,7 @@ async fn send(database: &Database, collection: &str, statements: Vec<Statement>)
     drop(updates);
     command.append(cstr!("ordered"), false);
     command.append(cstr!("writeConcern"), &rawdoc! { "w": "majority" });
-    let reply = database.run_raw_command(command).await.map_err(Failure::Write)?;
+    let reply = answered(database.run_raw_command(command)).await.map_err(Failure::Write)?;
     read(&reply, statements)
 }
 

@@ -5,15 +5,19 @@ use xtask::mongod::{Options, ReplicaSet};
 
 use crate::support::database::TestDatabase;
 use crate::support::end::assert_nothing_lost;
-use crate::support::failpoints::{freeze, mend};
+use crate::support::failpoints::{freeze, mend, refuse_next};
+use crate::support::processor::Processor;
 use crate::support::recruiters::{job, recruiter};
 use crate::support::runs::started_with;
 use crate::support::state::until_no_resync;
 use crate::support::waiting::{PATIENCE, eventually};
+use crate::support::workload::Workload;
 
 /// Nothing else may end readiness.
 const PATIENT: [(&str, &str); 2] =
     [("STREAM_PROCESSOR__HEALTH__MAX_RETRY", "1h"), ("STREAM_PROCESSOR__HEALTH__MAX_LAG", "1d")];
+/// Longer than any test, in milliseconds.
+const FOR_EVER: i32 = 3_600_000;
 /// Longer than a stream is waited for, in milliseconds. The server ends a failpoint only when nobody waits in it any more.
 const FOR_LONG: i32 = 12_000;
 
@@ -36,5 +40,24 @@ async fn a_frozen_stream_ends_readiness_though_process_and_ping_are_fine_and_is_
 
     mend(&test.database).await;
     eventually(PATIENCE, "readiness returns", async || answers(200).await).await;
+    assert_nothing_lost(test, processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_or_write_that_is_never_answered_is_given_up_and_done_again() {
+    futures::join!(gives_up("find", "jobs_partners"), gives_up("update", "stream_processor_links"));
+}
+
+async fn gives_up(command: &str, collection: &str) {
+    let set = ReplicaSet::start(&Options::default()).unwrap();
+    let test = TestDatabase::create_on(&set.uri(), "faults_silent").await;
+    let mut workload = Workload::insert(&test.database, 3, 100).await;
+    let processor: Processor = started_with(&test, &[]).await;
+    until_no_resync(&test.database).await;
+    let silence = doc! { "blockConnection": true, "blockTimeMS": FOR_EVER };
+    let silence = refuse_next(&test.database, 1, &[command], Some(collection), silence).await;
+    test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
+    silence.happened(&test.database, command).await;
+    workload.backlog(&test.database, 1_000).await;
     assert_nothing_lost(test, processor).await;
 }
