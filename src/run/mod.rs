@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod backfill;
 pub mod checkpoint;
+pub mod failpoint;
 pub mod follow;
 pub mod gaps;
 pub mod gone;

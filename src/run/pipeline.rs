@@ -12,6 +12,7 @@ use tracing::{debug, error, warn};
 
 use super::apply::Apply;
 use super::checkpoint::{Applied, Checkpoints};
+use super::failpoint;
 use super::gaps;
 use super::lease::STATE;
 use super::reader::{EVENTS_PER_REPLY, Incoming};
@@ -171,7 +172,9 @@ impl Pipeline {
     async fn apply_once(&mut self, plan: &Plan, place: &Place, applied: &Applied) -> Result<(), Failure> {
         self.may_write()?;
         self.apply.plan(plan, place).await?;
+        failpoint::passed("applied");
         self.checkpoints.save(applied).await?;
+        failpoint::passed("checkpointed");
         self.health.checkpointed();
         Ok(())
     }

@@ -9,6 +9,7 @@ use bson::{Bson, Document, doc, oid::ObjectId};
 use mongodb::Database;
 use mongodb::raw_batch_cursor::RawBatch;
 
+use super::failpoint;
 use super::follow::anonymized_jobs;
 use super::gone::GoneJob;
 use super::rehearsal::Rehearsal;
@@ -98,6 +99,7 @@ impl Stages {
             read_offers(&self.database, &jobs),
         )?;
         timer.observe_duration();
+        failpoint::passed("fetched");
 
         let timer = self.metrics.stage_duration.with_label_values(&["project"]).start_timer();
         for touched in &touched {
@@ -105,6 +107,7 @@ impl Stages {
         }
         let changes = compare_all(&outcome.offers, &standing)?;
         timer.observe_duration();
+        failpoint::passed("projected");
 
         let (mut grown, shrunk) = moved(&touched, &links);
         grown.extend(met_early(&touched, &outcome.offers, &changes));
@@ -113,6 +116,7 @@ impl Stages {
         if self.rehearsal.is_none() {
             crate::write::links::grow(&self.database, &grown).await?;
         }
+        failpoint::passed("linked");
         for (recruiter, jobs) in &shrunk {
             lost.entry(*recruiter).or_default().extend(jobs);
         }
@@ -124,7 +128,9 @@ impl Stages {
             }
             outcome.looked_at.remove(address);
         }
+        failpoint::passed("cancelled");
         let refused = self.write(&outcome.offers, changes).await?;
+        failpoint::passed("written");
         outcome.letters.extend(refused);
         self.write_letters(outcome, portion.place).await?;
         Ok(again)

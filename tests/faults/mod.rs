@@ -3,4 +3,6 @@
 
 mod commands;
 mod network;
+mod points;
+mod round;
 mod silence;
