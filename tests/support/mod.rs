@@ -14,5 +14,6 @@ pub mod proxy;
 pub mod recruiters;
 pub mod runs;
 pub mod state;
+pub mod token_folder;
 pub mod waiting;
 pub mod workload;
