@@ -18,6 +18,7 @@ mod commands;
 mod configuration;
 mod crashes;
 mod dead_letters;
+mod faults;
 mod golden_documents;
 mod health;
 mod idempotence;

@@ -1,21 +1,19 @@
 //! Checkpoints in files (spec 03, "Checkpoints"; `tokens.store = "files"`): everything that holds of those in MongoDB.
 
 use std::fs;
-use std::path::PathBuf;
 
-use bson::{Timestamp, doc};
+use bson::doc;
 use serde_json::Value;
-use xtask::guarded::TemporaryFolder;
 use xtask::mongod::{Options, ReplicaSet};
 
 use crate::support::database::TestDatabase;
 use crate::support::failpoints::{mend, passing, refuse};
 use crate::support::fields::{first_job, text};
 use crate::support::offers;
-use crate::support::processor::Processor;
 use crate::support::recruiters::{id, job, recruiter};
-use crate::support::runs::{started_with, stopped};
+use crate::support::runs::stopped;
 use crate::support::state::{end_lease, gaps, state, until_no_resync};
+use crate::support::token_folder::Files;
 use crate::support::waiting::{PATIENCE, cluster_time_now, eventually};
 
 const RESYNCS: &str = "stream_processor_resyncs_total";
@@ -135,54 +133,6 @@ async fn a_checkpoint_in_a_file_does_not_pass_a_write_that_no_majority_has() {
     files.settled(&test).await;
     assert!(offers::read(&test.database).await.contains_key(&first_job(&newcomer)));
     stopped(processor).await;
-}
-
-/// Where one test keeps its checkpoints.
-struct Files {
-    folder: TemporaryFolder,
-    name: String,
-}
-
-impl Files {
-    fn of(test: &TestDatabase) -> Self {
-        Self { folder: TemporaryFolder::create("stream-processor-tokens-").unwrap(), name: test.name().to_owned() }
-    }
-
-    async fn started(&self, test: &TestDatabase) -> Processor {
-        let folder = self.folder.path().join("tokens");
-        let settings = [
-            ("STREAM_PROCESSOR__TOKENS__STORE", "files"),
-            ("STREAM_PROCESSOR__TOKENS__DIRECTORY", folder.to_str().unwrap()),
-            // So that it is not lost while no majority answers.
-            ("STREAM_PROCESSOR__LEASE__DURATION", "10m"),
-        ];
-        started_with(test, &settings).await
-    }
-
-    fn path(&self, extension: &str) -> PathBuf {
-        self.folder.path().join("tokens").join(format!("{}.{extension}", self.name))
-    }
-
-    fn checkpoint(&self) -> Option<Value> {
-        // A reader never finds half a file.
-        Some(serde_json::from_slice(&fs::read(self.path("json")).ok()?).unwrap())
-    }
-
-    fn time(&self) -> Option<Timestamp> {
-        let checkpoint = self.checkpoint()?;
-        let part = |name| u32::try_from(checkpoint["cluster_time"][name].as_u64()?).ok();
-        Some(Timestamp { time: part("t")?, increment: part("i")? })
-    }
-
-    /// Waits until everything that was written before has been handled.
-    async fn settled(&self, test: &TestDatabase) {
-        let written = cluster_time_now(&test.database).await;
-        test.collection("stream_processor_canary").insert_one(doc! {}).await.unwrap();
-        eventually(PATIENCE, "the checkpoint reaches the last write", async || {
-            self.time().filter(|time| *time >= written)
-        })
-        .await;
-    }
 }
 
 /// What a person or a script finds in the file.

@@ -10,6 +10,7 @@ use futures::TryStreamExt as _;
 use mongodb::raw_batch_cursor::RawBatch;
 use mongodb::{Collection, Database};
 
+use crate::answer::answered;
 use crate::error::Failure;
 
 /// At most this many ids in one `$in`: the batch that spec 03 measured.
@@ -25,7 +26,12 @@ pub async fn find(
     projection: Document,
 ) -> Result<Vec<RawBatch>, Failure> {
     let find = collection.find(filter).projection(projection).batch_size(10_000).batch();
-    find.await.map_err(Failure::Read)?.try_collect().await.map_err(Failure::Read)
+    let mut answers = answered(find).await.map_err(Failure::Read)?;
+    let mut batches = Vec::new();
+    while let Some(batch) = answered(answers.try_next()).await.map_err(Failure::Read)? {
+        batches.push(batch);
+    }
+    Ok(batches)
 }
 
 /// The documents of the batches.

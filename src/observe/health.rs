@@ -40,8 +40,8 @@ struct Trouble {
     since: Instant,
     problem: String,
     advice: &'static str,
-    /// Not something that passes by itself.
-    needs_operator: bool,
+    /// Ends readiness at once, not only when it lasts: it does not pass by itself, or has lasted already.
+    at_once: bool,
 }
 
 #[derive(Debug)]
@@ -141,10 +141,10 @@ impl Health {
         });
     }
 
-    /// A part failed and tries again.
-    pub fn trouble(&self, part: Part, failure: &Failure, needs_operator: bool) {
+    /// A part failed and tries again; `at_once` when that ends readiness before it has lasted for `health.max_retry`.
+    pub fn trouble(&self, part: Part, failure: &Failure, at_once: bool) {
         let trouble =
-            Trouble { since: clock::instant(), problem: failure.to_string(), advice: failure.advice(), needs_operator };
+            Trouble { since: clock::instant(), problem: failure.to_string(), advice: failure.advice(), at_once };
         self.with(|state| {
             let since = state.troubles.get(&part).map_or(trouble.since, |standing| standing.since);
             state.troubles.insert(part, Trouble { since, ..trouble });
@@ -247,7 +247,7 @@ impl Health {
             let bad = state
                 .troubles
                 .iter()
-                .filter(|(_, trouble)| trouble.needs_operator || trouble.since.elapsed() >= self.max_retry);
+                .filter(|(_, trouble)| trouble.at_once || trouble.since.elapsed() >= self.max_retry);
             let reasons = bad.map(|(_, trouble)| format!("{}; {}", trouble.problem, trouble.advice));
             let halted = state.halted.then(|| HALTED.to_owned());
             let dropped = state.dropped.iter().map(|name| {

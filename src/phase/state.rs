@@ -6,6 +6,7 @@ use mongodb::Database;
 
 use super::Phase;
 use super::guards::{Facts, Verification};
+use crate::answer::answered;
 use crate::config::Choice as _;
 use crate::error::Failure;
 use crate::fetch::raw;
@@ -57,9 +58,9 @@ pub struct Change {
 /// [`Failure::Read`], [`Failure::OwnDocument`].
 pub async fn load(database: &Database, initial: Phase) -> Result<Current, Failure> {
     let states = raw(database, STATE);
-    let tombstone = states.find_one(doc! { "_id": TOMBSTONE }).await.map_err(Failure::Read)?;
+    let tombstone = answered(states.find_one(doc! { "_id": TOMBSTONE })).await.map_err(Failure::Read)?;
     let stored = states.find_one(doc! { "_id": PHASE }).projection(doc! { "history": 0 });
-    let current = match stored.await.map_err(Failure::Read)? {
+    let current = match answered(stored).await.map_err(Failure::Read)? {
         Some(stored) => {
             let word = stored.get_str("phase").unwrap_or_default();
             let phase = Phase::from_word(word);
@@ -88,7 +89,7 @@ pub async fn begin(database: &Database, initial: Phase, now: DateTime) -> Result
     let fields = doc! { "phase": initial.word(), "since": now, "revision": 1_i64, "history": [entry] };
     let state = raw(database, STATE);
     let begun = state.update_one(doc! { "_id": PHASE }, doc! { "$setOnInsert": fields }).upsert(true);
-    begun.await.map_err(Failure::Write)?;
+    answered(begun).await.map_err(Failure::Write)?;
     load(database, initial).await
 }
 
@@ -98,7 +99,7 @@ pub async fn begin(database: &Database, initial: Phase, now: DateTime) -> Result
 /// # Errors
 /// [`Failure::Write`], [`Failure::Read`].
 pub async fn change(database: &Database, change: &Change, now: DateTime) -> Result<bool, Failure> {
-    let mut session = database.client().start_session().await.map_err(Failure::Write)?;
+    let mut session = answered(database.client().start_session()).await.map_err(Failure::Write)?;
     session.start_transaction().await.map_err(Failure::Write)?;
     let state = raw(database, STATE);
     let entry = doc! {
@@ -110,7 +111,7 @@ pub async fn change(database: &Database, change: &Change, now: DateTime) -> Resu
         "$push": { "history": entry },
     };
     let filter = doc! { "_id": PHASE, "revision": change.from.revision };
-    let changed = state.update_one(filter, update).session(&mut session).await.map_err(Failure::Write)?;
+    let changed = answered(state.update_one(filter, update).session(&mut session)).await.map_err(Failure::Write)?;
     if changed.matched_count == 0 {
         session.abort_transaction().await.map_err(Failure::Write)?;
         return Ok(false);
@@ -120,9 +121,9 @@ pub async fn change(database: &Database, change: &Change, now: DateTime) -> Resu
         let mut left = change.position.clone();
         left.extend(doc! { "retired_at": now, "who": &change.who });
         let leave = state.replace_one(tombstone, left).upsert(true).session(&mut session);
-        leave.await.map_err(Failure::Write)?;
+        answered(leave).await.map_err(Failure::Write)?;
     } else {
-        state.delete_one(tombstone).session(&mut session).await.map_err(Failure::Write)?;
+        answered(state.delete_one(tombstone).session(&mut session)).await.map_err(Failure::Write)?;
     }
     session.commit_transaction().await.map_err(Failure::Write)?;
     Ok(true)
@@ -135,7 +136,7 @@ pub async fn change(database: &Database, change: &Change, now: DateTime) -> Resu
 /// [`Failure::Read`].
 pub async fn was_made_by(database: &Database, command: ObjectId) -> Result<bool, Failure> {
     let made = doc! { "_id": PHASE, "history.command": command };
-    let made = raw(database, STATE).count_documents(made).await.map_err(Failure::Read)?;
+    let made = answered(raw(database, STATE).count_documents(made)).await.map_err(Failure::Read)?;
     Ok(made > 0)
 }
 
@@ -144,7 +145,7 @@ pub async fn was_made_by(database: &Database, command: ObjectId) -> Result<bool,
 /// # Errors
 /// [`Failure::Read`].
 pub async fn history(database: &Database) -> Result<Vec<Document>, Failure> {
-    let stored = raw(database, STATE).find_one(doc! { "_id": PHASE }).await.map_err(Failure::Read)?;
+    let stored = answered(raw(database, STATE).find_one(doc! { "_id": PHASE })).await.map_err(Failure::Read)?;
     let history = stored.and_then(|stored| stored.get_array("history").cloned().ok()).unwrap_or_default();
     Ok(history.into_iter().filter_map(|entry| entry.as_document().cloned()).collect())
 }
@@ -161,10 +162,10 @@ pub async fn facts(
     now: DateTime,
 ) -> Result<Facts, Failure> {
     let count = async |collection: &str, filter: Document| {
-        raw(database, collection).count_documents(filter).await.map_err(Failure::Read)
+        answered(raw(database, collection).count_documents(filter)).await.map_err(Failure::Read)
     };
     let full = doc! { "_id": "verification", "full": true };
-    let verification = raw(database, STATE).find_one(full).await.map_err(Failure::Read)?;
+    let verification = answered(raw(database, STATE).find_one(full)).await.map_err(Failure::Read)?;
     let unfinished = doc! { "_id": { "$ne": asking }, "state": { "$in": requests::UNFINISHED.to_vec() } };
     Ok(Facts {
         phase: current.phase,

@@ -10,6 +10,7 @@ use bson::DateTime;
 use resume_tokens::{Checkpoint, OldWorkerTokens, ResumeToken, Store};
 use tracing::warn;
 
+use crate::answer::answered;
 use crate::clock;
 use crate::config::TokensSettings;
 use crate::error::Failure;
@@ -96,13 +97,13 @@ impl Checkpoints {
             events: self.events.saturating_add(i64::try_from(applied.events).unwrap_or(i64::MAX)),
             updated_at: clock::now(),
         };
-        self.store.save(&checkpoint).await?;
+        answered(self.store.save(&checkpoint)).await?;
         self.events = checkpoint.events;
         self.saved_at = Some(clock::instant());
         self.metrics.checkpoint_timestamp.set(f64::from(checkpoint.cluster_time.time));
         if is_due(self.remembered_at, self.settings.history_interval) {
             // The position is saved; a history that cannot be written must not hold up the stream.
-            match self.store.remember(&checkpoint, self.settings.history_keep).await {
+            match answered(self.store.remember(&checkpoint, self.settings.history_keep)).await {
                 Ok(()) => self.remembered_at = Some(clock::instant()),
                 Err(error) => {
                     let failure = Failure::from(error);
@@ -132,7 +133,7 @@ impl Checkpoints {
             return Ok(());
         }
         for (collection, token) in &self.unsaved_tokens {
-            self.old_worker.save(collection.name(), token, clock::now()).await?;
+            answered(self.old_worker.save(collection.name(), token, clock::now())).await?;
         }
         self.unsaved_tokens.clear();
         self.tokens_saved_at = Some(clock::instant());

@@ -4,6 +4,7 @@
 use bson::{DateTime, Timestamp, doc, oid::ObjectId};
 use mongodb::Database;
 
+use crate::answer::answered;
 use crate::error::Failure;
 use crate::fetch::raw;
 
@@ -25,7 +26,7 @@ pub async fn open(
     let update = doc! { "$setOnInsert": {
         "_id": ObjectId::new(), "cause": cause, "state": "open", "opened_at": now,
     } };
-    raw(database, GAPS).update_one(filter, update).upsert(true).await.map_err(Failure::Write)?;
+    answered(raw(database, GAPS).update_one(filter, update).upsert(true)).await.map_err(Failure::Write)?;
     Ok(())
 }
 
@@ -35,7 +36,7 @@ pub async fn open(
 /// [`Failure::Write`].
 pub async fn assign(database: &Database, resync: ObjectId) -> Result<(), Failure> {
     let update = doc! { "$set": { "resync": resync } };
-    raw(database, GAPS).update_many(doc! { "state": "open" }, update).await.map_err(Failure::Write)?;
+    answered(raw(database, GAPS).update_many(doc! { "state": "open" }, update)).await.map_err(Failure::Write)?;
     Ok(())
 }
 
@@ -46,6 +47,6 @@ pub async fn assign(database: &Database, resync: ObjectId) -> Result<(), Failure
 pub async fn repair(database: &Database, resync: ObjectId, now: DateTime) -> Result<(), Failure> {
     let filter = doc! { "state": "open", "resync": resync };
     let update = doc! { "$set": { "state": "repaired", "repaired_at": now } };
-    raw(database, GAPS).update_many(filter, update).await.map_err(Failure::Write)?;
+    answered(raw(database, GAPS).update_many(filter, update)).await.map_err(Failure::Write)?;
     Ok(())
 }

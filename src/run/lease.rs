@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bson::{Bson, DateTime, Document, doc};
 use mongodb::{Collection, Database};
 
+use crate::answer::answered;
 use crate::clock;
 use crate::error::Failure;
 use crate::fetch::raw;
@@ -86,9 +87,8 @@ impl Lease {
         let lease = collection
             .find_one_and_update(doc! { "_id": "lease" }, update)
             .upsert(true)
-            .return_document(mongodb::options::ReturnDocument::After)
-            .await;
-        let lease = match lease {
+            .return_document(mongodb::options::ReturnDocument::After);
+        let lease = match answered(lease).await {
             Ok(lease) => lease.unwrap_or_default(),
             // Two first ever upserts met: the other one was faster.
             Err(error) if crate::error::command_code(&error) == Some(11000) => return Ok(None),
@@ -114,7 +114,7 @@ impl Lease {
             .collection
             .find_one_and_update(self.mine(), update)
             .return_document(mongodb::options::ReturnDocument::After);
-        let renewed = renewed.await.map_err(Failure::Write)?.ok_or(Failure::LeaseLost)?;
+        let renewed = answered(renewed).await.map_err(Failure::Write)?.ok_or(Failure::LeaseLost)?;
         self.validity = Validity { until: asked + self.duration, expires_at: expires_at(&renewed)? };
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Lease {
     /// [`Failure::Write`]; the lease then ends by itself.
     pub async fn release(&self) -> Result<(), Failure> {
         let update = vec![doc! { "$set": { "expires_at": "$$NOW" } }];
-        self.collection.update_one(self.mine(), update).await.map_err(Failure::Write)?;
+        answered(self.collection.update_one(self.mine(), update)).await.map_err(Failure::Write)?;
         Ok(())
     }
 
@@ -156,7 +156,7 @@ fn expiry(duration: Duration) -> Document {
 /// [`Failure::Read`].
 pub async fn current(database: &Database) -> Result<Option<Holder>, Failure> {
     let filter = doc! { "_id": "lease", "$expr": { "$gt": ["$expires_at", "$$NOW"] } };
-    let lease = raw(database, STATE).find_one(filter).await.map_err(Failure::Read)?;
+    let lease = answered(raw(database, STATE).find_one(filter)).await.map_err(Failure::Read)?;
     Ok(lease.map(|lease| Holder {
         name: lease.get_str("holder").unwrap_or_default().to_owned(),
         term: lease.get("term").and_then(Bson::as_i64).unwrap_or_default(),

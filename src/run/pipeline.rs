@@ -14,6 +14,7 @@ use super::apply::Apply;
 use super::background::Background;
 use super::between::COMMANDS_INTERVAL;
 use super::checkpoint::{Applied, Checkpoints};
+use super::failpoint;
 use super::following::Followed;
 use super::lease::{STATE, Validity};
 use super::reader::{EVENTS_PER_REPLY, Incoming};
@@ -191,7 +192,9 @@ impl Pipeline {
     async fn apply_once(&mut self, plan: &Plan, place: &Place, applied: &Applied) -> Result<(), Failure> {
         self.may_write()?;
         self.apply.plan(plan, place).await?;
+        failpoint::passed("applied");
         self.checkpoints.save(applied).await?;
+        failpoint::passed("checkpointed");
         self.health.checkpointed();
         Ok(())
     }

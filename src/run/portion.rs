@@ -10,6 +10,7 @@ use mongodb::Database;
 use mongodb::raw_batch_cursor::RawBatch;
 
 use super::authority::{Projected, compare_all};
+use super::failpoint;
 use super::follow::anonymized_jobs;
 use super::gone::GoneJob;
 use super::rehearsal::{Rehearsal, Tally};
@@ -107,6 +108,7 @@ impl Stages {
             read_offers(&self.database, &jobs),
         )?;
         timer.observe_duration();
+        failpoint::passed("fetched");
 
         let timer = self.metrics.stage_duration.with_label_values(&["project"]).start_timer();
         for touched in &touched {
@@ -123,6 +125,7 @@ impl Stages {
                 self.only_count(std::mem::take(&mut changes), &mut outcome);
             }
         }
+        failpoint::passed("projected");
 
         let (mut grown, shrunk) = moved(&touched, &links);
         grown.extend(met_early(&touched, &outcome.offers, &changes));
@@ -131,6 +134,7 @@ impl Stages {
         if self.rehearsal.is_none() {
             crate::write::links::grow(&self.writer, &grown).await?;
         }
+        failpoint::passed("linked");
         for (recruiter, jobs) in &shrunk {
             lost.entry(*recruiter).or_default().extend(jobs);
         }
@@ -142,7 +146,9 @@ impl Stages {
             }
             outcome.looked_at.remove(address);
         }
+        failpoint::passed("cancelled");
         let refused = self.write(&outcome.offers, changes).await?;
+        failpoint::passed("written");
         outcome.letters.extend(refused);
         self.write_letters(outcome, portion.place).await?;
         Ok(again)

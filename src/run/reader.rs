@@ -80,7 +80,9 @@ impl Reader {
                 (directive, _) => directive,
             };
             self.metrics.stream_restarts.with_label_values(&[&failure.code()]).inc();
-            self.health.trouble(Part::Stream, &failure, directive == Directive::RetryUnready);
+            // Silence has lasted for long by now.
+            let at_once = directive == Directive::RetryUnready || matches!(failure, Failure::Stalled);
+            self.health.trouble(Part::Stream, &failure, at_once);
             warn!(error = %failure, advice = failure.advice(), "the change stream is opened again");
             match directive {
                 Directive::Retry | Directive::Reopen | Directive::RetryUnready => {}

@@ -7,6 +7,7 @@ use mongodb::Database;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
+use crate::answer::answered;
 use crate::clock;
 use crate::error::Failure;
 use crate::fetch::raw;
@@ -84,14 +85,14 @@ pub async fn submit(database: &Database, order: &Order, who: &str) -> Result<Obj
     let commands = raw(database, COMMANDS);
     let stored = encoded(order)?;
     let same = doc! { "order": &stored, "state": { "$in": UNFINISHED.to_vec() } };
-    if let Some(same) = commands.find_one(same).await.map_err(Failure::Read)? {
+    if let Some(same) = answered(commands.find_one(same)).await.map_err(Failure::Read)? {
         return same.get_object_id("_id").map_err(|_| unreadable("_id"));
     }
     let id = ObjectId::new();
     let request = doc! {
         "_id": id, "order": stored, "state": REQUESTED, "who": who, "requested_at": clock::now(), "progress": {},
     };
-    commands.insert_one(request).await.map_err(Failure::Write)?;
+    answered(commands.insert_one(request)).await.map_err(Failure::Write)?;
     Ok(id)
 }
 
@@ -100,7 +101,7 @@ pub async fn submit(database: &Database, order: &Order, who: &str) -> Result<Obj
 /// # Errors
 /// [`Failure::Read`], [`Failure::OwnDocument`].
 pub async fn load(database: &Database, id: ObjectId) -> Result<Option<Request>, Failure> {
-    let stored = raw(database, COMMANDS).find_one(doc! { "_id": id }).await.map_err(Failure::Read)?;
+    let stored = answered(raw(database, COMMANDS).find_one(doc! { "_id": id })).await.map_err(Failure::Read)?;
     stored.as_ref().map(read).transpose()
 }
 
@@ -120,7 +121,7 @@ pub async fn take_up(database: &Database, only: Option<ObjectId>, term: i64) -> 
         .find_one_and_update(filter, update)
         .sort(doc! { "_id": 1 })
         .return_document(mongodb::options::ReturnDocument::After);
-    let Some(taken) = taken.await.map_err(Failure::Write)? else {
+    let Some(taken) = answered(taken).await.map_err(Failure::Write)? else {
         return Ok(None);
     };
     if let Ok(request) = read(&taken) {
@@ -128,7 +129,7 @@ pub async fn take_up(database: &Database, only: Option<ObjectId>, term: i64) -> 
     }
     error!(command = ?taken.get("_id"), "a request cannot be read and is put aside; see stream_processor_commands");
     let aside = doc! { "$set": { "state": UNREADABLE, "finished_at": clock::now() } };
-    commands.update_one(doc! { "_id": taken.get("_id") }, aside).await.map_err(Failure::Write)?;
+    answered(commands.update_one(doc! { "_id": taken.get("_id") }, aside)).await.map_err(Failure::Write)?;
     Ok(None)
 }
 
@@ -150,13 +151,14 @@ pub async fn finish(database: &Database, id: ObjectId, term: i64, outcome: &Outc
     update(database, id, term, doc! { "state": DONE, "result": result, "finished_at": now }).await?;
     let oldest = DateTime::from_millis(now.timestamp_millis().saturating_sub(KEPT_MILLISECONDS));
     let old = doc! { "finished_at": { "$lt": oldest } };
-    raw(database, COMMANDS).delete_many(old).await.map_err(Failure::Write)?;
+    answered(raw(database, COMMANDS).delete_many(old)).await.map_err(Failure::Write)?;
     Ok(())
 }
 
 async fn update(database: &Database, id: ObjectId, term: i64, fields: Document) -> Result<(), Failure> {
     let mine = doc! { "_id": id, "term": term };
-    let updated = raw(database, COMMANDS).update_one(mine, doc! { "$set": fields }).await.map_err(Failure::Write)?;
+    let updated =
+        answered(raw(database, COMMANDS).update_one(mine, doc! { "$set": fields })).await.map_err(Failure::Write)?;
     match updated.matched_count {
         0 => Err(Failure::LeaseLost),
         _ => Ok(()),

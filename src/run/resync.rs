@@ -13,6 +13,7 @@ use super::follow;
 use super::gaps;
 use super::gone::GoneJob;
 use super::lease::STATE;
+use crate::answer::answered;
 use crate::clock;
 use crate::error::Failure;
 use crate::fetch::{links, raw};
@@ -100,7 +101,7 @@ impl Resync {
             "term": term,
         };
         let filter = doc! { "_id": RESYNC, "term": { "$not": { "$gt": term } } };
-        match raw(database, STATE).update_one(filter, doc! { "$set": fields }).upsert(true).await {
+        match answered(raw(database, STATE).update_one(filter, doc! { "$set": fields }).upsert(true)).await {
             Ok(_) => Ok(resync),
             // The filter passed over the document of a newer term, and the insert met it.
             Err(error) if is_duplicate(&error) => Err(Failure::LeaseLost),
@@ -128,7 +129,7 @@ impl Resync {
         let filter = doc! { "_id": RESYNC, "term": { "$not": { "$gt": term } } };
         let state = raw(database, STATE);
         let taken_over = state.find_one_and_update(filter, doc! { "$set": { "term": term } });
-        let document = taken_over.await.map_err(Failure::Write)?;
+        let document = answered(taken_over).await.map_err(Failure::Write)?;
         Ok(document.map(|document| {
             let name = document.get_str("stage").unwrap_or_default();
             let stage = Stage::ALL.into_iter().find(|stage| stage.name() == name);
@@ -146,7 +147,8 @@ impl Resync {
     /// Stores progress, if no later term has taken it over.
     async fn store(&self, database: &Database, fields: Document) -> Result<(), Failure> {
         let mine = doc! { "_id": RESYNC, "term": self.term };
-        let stored = raw(database, STATE).update_one(mine, doc! { "$set": fields }).await.map_err(Failure::Write)?;
+        let state = raw(database, STATE);
+        let stored = answered(state.update_one(mine, doc! { "$set": fields })).await.map_err(Failure::Write)?;
         match stored.matched_count {
             0 => Err(Failure::LeaseLost),
             _ => Ok(()),
@@ -188,10 +190,8 @@ impl Resync {
                     *self = Self::begin(database, "asked for while another one ran", self.term).await?;
                     return Ok(false);
                 }
-                raw(database, STATE)
-                    .delete_one(doc! { "_id": RESYNC, "term": self.term })
-                    .await
-                    .map_err(Failure::Write)?;
+                let finished = doc! { "_id": RESYNC, "term": self.term };
+                answered(raw(database, STATE).delete_one(finished)).await.map_err(Failure::Write)?;
                 info!("resync: finished");
                 Ok(true)
             }

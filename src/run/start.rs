@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use super::gaps;
 use super::resync::Resync;
+use crate::answer::answered;
 use crate::clock;
 use crate::config::OnHistoryLost;
 use crate::error::Failure;
@@ -40,7 +41,7 @@ pub async fn start(
     metrics: &Metrics,
     (term, phase): (i64, Phase),
 ) -> Result<Start, Failure> {
-    let checkpoint = match store.load().await {
+    let checkpoint = match answered(store.load()).await {
         Err(failure @ StoreError::Garbled { .. }) if on_history_lost == OnHistoryLost::Resync => {
             return after_garbled(database, Failure::from(failure), metrics, term).await;
         }
@@ -69,7 +70,7 @@ pub async fn start(
 /// The older of the old worker's tokens, so that nothing is missed at the switch. Its token belongs to
 /// another pipeline, so its time is used.
 async fn old_worker_time(old_worker: &OldWorkerTokens) -> Result<Option<Timestamp>, Failure> {
-    let tokens = old_worker.load().await?;
+    let tokens = answered(old_worker.load()).await?;
     for collection in &tokens.garbled {
         warn!(collection, "a token of the old worker cannot be read; the first resync covers it");
     }

@@ -10,6 +10,7 @@ use resume_tokens::ResumeToken;
 
 use super::event::{Collection, Event, Operation};
 use super::pipeline;
+use crate::answer::answered;
 use crate::error::Failure;
 
 /// How much longer than its own `maxTimeMS` a `getMore` may take before the stream counts as stalled.
@@ -158,6 +159,6 @@ fn read(reply: &Document) -> Result<Reply, Failure> {
 /// # Errors
 /// [`Failure::Read`].
 pub async fn operation_time(database: &Database) -> Result<Timestamp, Failure> {
-    let reply = database.run_command(doc! { "ping": 1 }).await.map_err(Failure::Read)?;
+    let reply = answered(database.run_command(doc! { "ping": 1 })).await.map_err(Failure::Read)?;
     reply.get_timestamp("operationTime").map_err(|_| Failure::Reply("operationTime"))
 }

@@ -5,6 +5,7 @@ use bson::{Bson, Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 use mongodb::Database;
 
+use crate::answer::answered;
 use crate::error::Failure;
 use crate::fetch::{documents, raw};
 
@@ -31,7 +32,8 @@ pub async fn ids_after(
         .sort(doc! { "_id": 1 })
         .limit(i64::from(STEP))
         .batch_size(STEP);
-    let batches: Vec<_> = find.batch().await.map_err(Failure::Read)?.try_collect().await.map_err(Failure::Read)?;
+    let answers = answered(find.batch()).await.map_err(Failure::Read)?;
+    let batches: Vec<_> = answered(answers.try_collect()).await.map_err(Failure::Read)?;
     documents(&batches).map(|document| Ok(document?.get_object_id("_id").ok())).filter_map(Result::transpose).collect()
 }
 

@@ -4,6 +4,8 @@
 use bson::{Bson, Document, doc};
 use mongodb::Database;
 
+use super::waiting::PATIENCE;
+
 /// An error that passes by itself: a write conflict.
 pub fn passing() -> Document {
     doc! { "errorCode": 112 }
@@ -19,9 +21,59 @@ pub async fn refuse_after(database: &Database, count: i32, command: &str, collec
     set(database, doc! { "skip": count }, command, collection, how).await;
 }
 
+/// Lets every one of these commands wait for so long before it is executed, for the service alone, until [`mend`].
+pub async fn freeze(database: &Database, commands: &[&str], milliseconds: i32) {
+    let data = doc! {
+        "failCommands": commands, "appName": "stream-processor", "blockConnection": true, "blockTimeMS": milliseconds,
+    };
+    configure(database, doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data }).await;
+}
+
+/// Lets the next `count` of these commands fail in the given way, for the service alone, where no collection is named on
+/// any.
+pub async fn refuse_next(
+    database: &Database,
+    count: i32,
+    commands: &[&str],
+    collection: Option<&str>,
+    how: Document,
+) -> Refusals {
+    let mut data = doc! { "failCommands": commands, "appName": "stream-processor" };
+    data.extend(collection.map(|name| ("namespace".to_owned(), format!("{}.{name}", database.name()).into())));
+    data.extend(how);
+    let mode = doc! { "times": count };
+    let reply = configure(database, doc! { "configureFailPoint": "failCommand", "mode": mode, "data": data }).await;
+    Refusals { before: counted(&reply), expected: count.into() }
+}
+
+/// Refusals to come.
+pub struct Refusals {
+    before: i64,
+    expected: i64,
+}
+
+impl Refusals {
+    /// Waits until the last of them has happened.
+    ///
+    /// # Panics
+    /// When the service does not send so many of these commands.
+    pub async fn happened(self, database: &Database, what: &str) {
+        let patience = i64::try_from(PATIENCE.as_millis()).unwrap();
+        let all = self.before + self.expected;
+        let wait = doc! { "waitForFailPoint": "failCommand", "timesEntered": all, "maxTimeMS": patience };
+        let happened = database.client().database("admin").run_command(wait).await;
+        assert!(happened.is_ok(), "{what}: the service does not meet the fault");
+    }
+
+    /// How many there were. Nothing is refused any more.
+    pub async fn so_far(self, database: &Database) -> i64 {
+        counted(&mend(database).await) - self.before
+    }
+}
+
 /// Lets everything through again.
-pub async fn mend(database: &Database) {
-    configure(database, doc! { "configureFailPoint": "failCommand", "mode": "off" }).await;
+pub async fn mend(database: &Database) -> Document {
+    configure(database, doc! { "configureFailPoint": "failCommand", "mode": "off" }).await
 }
 
 async fn set(database: &Database, mode: impl Into<Bson>, command: &str, collection: &str, how: Document) {
@@ -34,6 +86,12 @@ async fn set(database: &Database, mode: impl Into<Bson>, command: &str, collecti
     configure(database, doc! { "configureFailPoint": "failCommand", "mode": mode.into(), "data": data }).await;
 }
 
-async fn configure(database: &Database, failpoint: Document) {
-    database.client().database("admin").run_command(failpoint).await.expect("the server has test commands");
+async fn configure(database: &Database, failpoint: Document) -> Document {
+    database.client().database("admin").run_command(failpoint).await.expect("the server has test commands")
+}
+
+/// How many commands this server ever refused.
+fn counted(reply: &Document) -> i64 {
+    let count = reply.get("count").and_then(|count| count.as_i64().or_else(|| count.as_i32().map(i64::from)));
+    count.expect("the server counts")
 }

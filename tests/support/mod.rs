@@ -4,12 +4,16 @@
 
 pub mod change_streams;
 pub mod database;
+pub mod end;
 pub mod failpoints;
 pub mod fields;
 pub mod golden;
 pub mod offers;
 pub mod processor;
+pub mod proxy;
 pub mod recruiters;
 pub mod runs;
 pub mod state;
+pub mod token_folder;
 pub mod waiting;
+pub mod workload;

@@ -1,0 +1,13 @@
+//! The fault kit: what is broken, in which way, is said by each module; what must hold afterwards is one thing,
+//! `support::end`. See `docs/reliability.md` for the whole matrix.
+
+mod clock;
+mod commands;
+mod disk;
+mod elections;
+mod network;
+mod outage;
+mod points;
+mod round;
+mod silence;
+mod starts;
