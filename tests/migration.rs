@@ -65,10 +65,10 @@ async fn through_all_phases_forth_and_back_the_newest_write_of_every_offer_is_wh
         ("sync", Mode::RecruitersOnly, Mode::RecruitersOnly),
     ];
     for (place, (to, before, after)) in story.into_iter().enumerate() {
-        application.work(before, 40).await;
+        application.work(before, 25).await;
         if place % 2 == 1 {
             processor.sigkill();
-            application.work(before, 20).await;
+            application.work(before, 10).await;
             processor = started_with(&test, &lease).await;
         }
         if to == "sync" {
@@ -85,7 +85,7 @@ async fn through_all_phases_forth_and_back_the_newest_write_of_every_offer_is_wh
         }
         let ended = step.until_ended().await;
         assert_eq!(ended.code, 0, "{to}: {}", ended.stderr);
-        application.work(after, 40).await;
+        application.work(after, 25).await;
         until_no_resync(&test.database).await;
         settled(&test.database).await;
         application.assert_stands(to).await;
