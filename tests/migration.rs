@@ -80,7 +80,7 @@ async fn through_all_phases_forth_and_back_the_newest_write_of_every_offer_is_wh
         let meanwhile = if place < 3 { before } else { after };
         let step = ["phase", "set", to, "--force", "--reason", "a rehearsal"];
         let mut step = Processor::spawn(&step, &test, &lease);
-        while step.is_running() {
+        for _ in 0..30 {
             application.work(meanwhile, 1).await;
         }
         let ended = step.until_ended().await;

@@ -15,7 +15,7 @@ use crate::retry::Delays;
 /// How often a request of a command is looked for.
 pub(super) const COMMANDS_INTERVAL: Duration = Duration::from_millis(500);
 /// So often at least a step is done beside a stream that always has something to say.
-const STEP_INTERVAL: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Pipeline {
     /// Works in the phase of the database from here on. Another set of watched collections needs another
@@ -51,16 +51,19 @@ impl Pipeline {
         }
     }
 
+    /// Half of the time is the stream's while it has something to say, half is for what goes on beside it.
     pub(super) fn step_is_due(&self) -> bool {
-        self.times.stepped.is_none_or(|at| at.elapsed() >= STEP_INTERVAL)
+        self.times.stepped.is_none_or(|at| at.elapsed() >= self.times.step_took.min(LONGEST_PAUSE))
     }
 
     pub(super) async fn background_step(&mut self) -> Result<(), Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {
             self.may_write()?;
+            let began = clock::instant();
             let done = self.background.step(&mut self.apply).await;
             self.times.stepped = Some(clock::instant());
+            self.times.step_took = began.elapsed();
             self.apply.stages.count_dead_letters();
             match done {
                 Ok(()) => {

@@ -64,6 +64,8 @@ pub struct Times {
     pub(super) looked: Option<Instant>,
     /// A step beside the stream was done.
     pub(super) stepped: Option<Instant>,
+    /// How long that took.
+    pub(super) step_took: Duration,
 }
 
 /// Replies merged into one unit of work.
