@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::cli::Exit;
-use crate::config::{Phase, Settings};
+use crate::config::{OnUserDeactivated, Phase, Settings};
 use crate::error::{Failure, describe};
 use crate::observe::health::{Health, Part, Role};
 use crate::observe::metrics::Metrics;
@@ -89,6 +89,7 @@ impl App {
             public_url: self.settings.target.public_url.clone(),
             offer_type: self.settings.target.offer_type.clone(),
             anonymized_email: self.settings.privacy.anonymized_email.clone(),
+            cancels_deactivated: self.settings.users.on_deactivated == OnUserDeactivated::CancelOffers,
         }
     }
 

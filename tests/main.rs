@@ -16,6 +16,7 @@ mod bad_input;
 mod checkpoints;
 mod configuration;
 mod crashes;
+mod deactivated_users;
 mod dead_letters;
 mod golden_documents;
 mod health;

@@ -210,9 +210,11 @@ fn users() -> Section {
     let deactivated = choice::<OnUserDeactivated>(
         "users.on_deactivated",
         "ignore",
-        "What happens to the offers of a user who is deactivated. It is counted in any case.",
+        "What happens to the offers of a user whose last status is `DESACTIVE`: `ignore`, nothing; \
+         `cancel-offers`, they are cancelled, and stay so until the user has another status. After a \
+         change of this key, `verify --repair` brings all offers to it. It is counted in any case.",
     );
-    Section::new("users", "Reactions to user accounts.", vec![deactivated]).reserved()
+    Section::new("users", "Reactions to user accounts.", vec![deactivated])
 }
 
 fn health() -> Section {

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub offers_written: IntCounterVec,
     /// Offers anonymised.
     pub offers_anonymized: IntCounter,
+    /// Users found deactivated after a change of their status.
+    pub users_deactivated: IntCounter,
     /// Events per batch.
     pub batch_events: Histogram,
     /// From a batch's planning to its checkpoint.
@@ -81,6 +83,7 @@ impl Metrics {
             offers_written: make.counters("offers_written_total", "Offers by what was written", &["result"])?,
             offers_anonymized: make
                 .counter("offers_anonymized_total", "Offers that lost a contact by anonymisation")?,
+            users_deactivated: make.counter("users_deactivated_total", "Users that were deactivated")?,
             batch_events: make.histogram("batch_events", "Events per batch", &SIZES)?,
             batch_duration: make.histogram("batch_duration_seconds", "From planning to checkpoint", &SECONDS)?,
             stage_duration: make.histograms("stage_duration_seconds", "Time per stage", &["stage"])?,

@@ -18,7 +18,7 @@ pub enum Reaction {
     AnonymizeRecruiter,
     /// Touch the delegated recruiters of the user.
     UserChanged {
-        /// `status` is among the changes.
+        /// `status` is among the changes, or the whole document is new.
         status: bool,
         /// `email` or `phone` is among them, or the whole document is new.
         contact: bool,
@@ -58,7 +58,7 @@ pub fn react(event: &Event) -> Reaction {
         (Collection::AnonymizedRecruiters, _) => Reaction::AnonymizeRecruiter,
         (Collection::Users, Operation::Delete) => Reaction::AnonymizeUser,
         (Collection::Users, Operation::Update) => user_update(&event.paths),
-        (Collection::Users, _) => Reaction::UserChanged { status: false, contact: true },
+        (Collection::Users, _) => Reaction::UserChanged { status: true, contact: true },
         (Collection::AnonymizedUsers, Operation::Delete) => Reaction::Nothing,
         (Collection::AnonymizedUsers, _) => Reaction::AnonymizeUser,
         (Collection::Cfas | Collection::RomeSheets | Collection::Engagements, Operation::Delete) => {

@@ -38,7 +38,7 @@ pub struct Plan {
     pub deleted_recruiters: BTreeMap<ObjectId, DateTime>,
     /// Users that appeared or whose contact changed: their delegated recruiters are touched.
     pub changed_users: BTreeSet<ObjectId>,
-    /// Users whose `status` changed.
+    /// Users that appeared or whose `status` changed.
     pub users_with_new_status: BTreeSet<ObjectId>,
     /// Users whose offers are to be anonymised: deleted, or copied to `anonymized_userswithaccounts`.
     pub anonymized_users: BTreeSet<ObjectId>,

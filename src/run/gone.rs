@@ -41,6 +41,23 @@ impl Stages {
         self.write_refused(&outcome.refused, gone, place).await
     }
 
+    /// Cancels these offers of deactivated users, where the configuration says so.
+    ///
+    /// # Errors
+    /// As [`command::update`].
+    pub async fn cancel_deactivated(&mut self, offers: Vec<ObjectId>, place: &Place) -> Result<(), Failure> {
+        if !self.settings.cancels_deactivated {
+            return Ok(());
+        }
+        let (label, date) = (&self.settings.partner_label, place.wall_time);
+        let statements = offers.iter().map(|offer| statements::cancel_of_user(*offer, label, date)).collect();
+        let outcome = command::update(&self.database, OFFERS, statements).await?;
+        self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
+        // Which recruiter it was is not known here; the offer stands for it in the letter's address.
+        let gone: Vec<GoneJob> = offers.into_iter().map(|job| GoneJob { recruiter: job, job, date }).collect();
+        self.write_refused(&outcome.refused, &gone, place).await.map(drop)
+    }
+
     /// Anonymises the offers of recruiters that were (spec 03); gives back as [`Self::cancel`].
     ///
     /// # Errors

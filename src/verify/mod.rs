@@ -73,6 +73,7 @@ impl Verify {
             looker,
             database: database.clone(),
             partner_label: self.app.settings.target.partner_label.clone(),
+            is_alone: self.arguments.repair,
             report: Report::new(clock::now(), phase, self.arguments.sample.is_none()),
             stop: self.stop.clone(),
         };

@@ -58,6 +58,8 @@ pub struct Scan {
     pub database: Database,
     /// Our offers are those with this label.
     pub partner_label: String,
+    /// This process holds the lease itself: there is no instance to wait for.
+    pub is_alone: bool,
     /// What was found so far.
     pub report: Report,
     /// Ends the walk early.
@@ -163,7 +165,7 @@ impl Scan {
         let seen = operation_time(&self.database).await?;
         self.pause(SETTLE).await;
         for _ in 0..POLLS {
-            let leads = lease::current(&self.database).await?.is_some();
+            let leads = !self.is_alone && lease::current(&self.database).await?.is_some();
             // Without one in the database, checkpoints are in files: the delay has to do.
             let behind = checkpoint(&self.database).await?.is_some_and(|checkpoint| checkpoint < seen);
             if !leads || !behind || self.stop.is_cancelled() {

@@ -5,8 +5,8 @@ use bson::raw::{RawArrayBuf, cstr};
 use bson::{DateTime, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
 
 use crate::model::{Offer, OfferStatus};
-use crate::project::ON_INSERT;
 use crate::project::diff::Change;
+use crate::project::{ON_INSERT, USER_DEACTIVATED};
 
 /// Who changed a status, as history entries name it (spec 02).
 pub const GRANTED_BY: &str = "stream-processor";
@@ -48,10 +48,20 @@ pub fn of_change(offer: &Offer, change: &Change) -> Option<Statement> {
 /// A job is gone: its offer becomes `Cancelled` (spec 02, "Jobs that disappear").
 #[must_use]
 pub fn cancel_removed(offer: ObjectId, partner_label: &str, date: DateTime) -> Statement {
+    cancel(offer, partner_label, "removed from recruiter", date)
+}
+
+/// The user who manages the offer is deactivated, and that cancels it (spec 03, "Reactions").
+#[must_use]
+pub fn cancel_of_user(offer: ObjectId, partner_label: &str, date: DateTime) -> Statement {
+    cancel(offer, partner_label, USER_DEACTIVATED, date)
+}
+
+fn cancel(offer: ObjectId, partner_label: &str, reason: &str, date: DateTime) -> Statement {
     let cancelled = OfferStatus::Cancelled;
     let set = rawdoc! {
         "offer_status": cancelled.as_str(),
-        "offer_status_history": history(cancelled, "removed from recruiter", date),
+        "offer_status_history": history(cancelled, reason, date),
     };
     let filter =
         rawdoc! { "_id": offer, "partner_label": partner_label, "offer_status": { "$ne": cancelled.as_str() } };
