@@ -174,7 +174,11 @@ impl App {
             if stop.is_cancelled() {
                 return None;
             }
-            let delay = match Lease::acquire(&self.database, holder, duration).await {
+            let acquired = match Lease::acquire(&self.database, holder, duration).await {
+                Ok(Some(mut lease)) => lead::outrank(self, &mut lease).await.map(|()| Some(lease)),
+                other => other,
+            };
+            let delay = match acquired {
                 Ok(Some(lease)) => return Some(lease),
                 Ok(None) => {
                     if self.health.role() != Role::Standby {

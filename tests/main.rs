@@ -18,6 +18,7 @@ mod configuration;
 mod crashes;
 mod deactivated_users;
 mod dead_letters;
+mod dropped_sources;
 mod golden_documents;
 mod health;
 mod idempotence;

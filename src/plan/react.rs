@@ -32,7 +32,7 @@ pub enum Reaction {
     },
     /// The same, but the key is no longer there to be read.
     ReferenceDeleted,
-    /// A watched collection is gone.
+    /// A watched collection is gone, or has another name.
     SourceDropped,
     /// The database is gone, or the cursor ends here.
     Invalidated,
@@ -46,8 +46,8 @@ pub fn react(event: &Event) -> Reaction {
     let collection = match (event.operation, event.collection) {
         (Operation::DropDatabase | Operation::Invalidate, _) => return Reaction::Invalidated,
         (Operation::Drop | Operation::Rename, Some(Collection::Canary)) => return Reaction::Nothing,
-        (Operation::Drop | Operation::Rename, _) => return Reaction::SourceDropped,
         (_, None) => return Reaction::Nothing,
+        (Operation::Drop | Operation::Rename, Some(_)) => return Reaction::SourceDropped,
         (_, Some(collection)) => collection,
     };
     match (collection, event.operation) {

@@ -14,6 +14,7 @@ use crate::source::event::{Collection, Event, Key, Operation};
 fn event(collection: Collection, operation: Operation, paths: &[&str]) -> Event {
     Event {
         collection: Some(collection),
+        renamed_to: None,
         operation,
         key: Some(Key::Id(ObjectId::from_bytes([1; 12]))),
         cluster_time: Timestamp { time: 1, increment: 1 },

@@ -118,7 +118,8 @@ impl Apply {
             references.forget_user(user);
         }
         let changed = plan.changed_references.iter().map(|(collection, _)| collection);
-        for collection in changed.chain(&plan.shrunk_references).chain(&plan.dropped_sources) {
+        let replaced = plan.dropped_sources.iter().chain(&plan.replaced_sources);
+        for collection in changed.chain(&plan.shrunk_references).chain(replaced) {
             references.forget(*collection);
         }
     }

@@ -103,6 +103,19 @@ pub async fn stages(app: &App) -> Result<Stages, Failure> {
     Ok(stages)
 }
 
+/// Gives a lease a term that no checkpoint has reached. A lease that was dropped with its database begins at
+/// term 1 again, and a checkpoint in a file, or one that was saved since, would refuse those that follow.
+///
+/// # Errors
+/// As [`Lease::raise`].
+pub async fn outrank(app: &App, lease: &mut Lease) -> Result<(), Failure> {
+    match store(app).load().await {
+        Ok(Some(checkpoint)) if checkpoint.term >= lease.term => lease.raise(checkpoint.term + 1).await,
+        // What cannot be read is the business of the start.
+        _ => Ok(()),
+    }
+}
+
 /// Where checkpoints are kept, as configured.
 fn store(app: &App) -> Store {
     let tokens = &app.settings.tokens;
