@@ -15,6 +15,7 @@ mod backfill;
 mod bad_input;
 mod checkpoints;
 mod configuration;
+mod continuous_verification;
 mod crashes;
 mod deactivated_users;
 mod dead_letters;

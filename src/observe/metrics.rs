@@ -53,6 +53,12 @@ pub struct Metrics {
     pub retries: IntCounter,
     /// Dead letters that stand, by reason.
     pub dead_letters: IntGaugeVec,
+    /// Offers that are known to differ, by kind.
+    pub divergent_offers: IntGaugeVec,
+    /// When the last full verification ended that found nothing.
+    pub verify_last_success: Gauge,
+    /// Recruiters compared by the continuous verification.
+    pub verify_sampled: IntCounter,
     /// One when this instance leads.
     pub leader: IntGauge,
     /// The term of the lease as this instance knows it.
@@ -71,6 +77,12 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         #[cfg(target_os = "linux")]
         registry.register(Box::new(ProcessCollector::for_self()))?;
+        let verify_last_success = make.gauge(
+            "verify_last_success_timestamp_seconds",
+            "When the last full verification ended that found nothing",
+        )?;
+        // Only a leader knows.
+        verify_last_success.set(f64::NAN);
         Ok(Self {
             events: make.counters(
                 "events_total",
@@ -96,6 +108,9 @@ impl Metrics {
             write_errors: make.counters("write_errors_total", "Failed writes", &["code"])?,
             retries: make.counter("retries_total", "Attempts after a failure")?,
             dead_letters: make.gauges("dead_letters", "Dead letters that stand", &["reason"])?,
+            divergent_offers: make.gauges("divergent_offers", "Offers that are known to differ", &["kind"])?,
+            verify_last_success,
+            verify_sampled: make.counter("verify_sampled_recruiters_total", "Recruiters compared continuously")?,
             leader: make.integer_gauge("leader", "1 when this instance leads")?,
             lease_term: make.integer_gauge("lease_term", "Term of the lease")?,
             registry,

@@ -24,6 +24,8 @@ use crate::error::{Directive, Failure};
 use crate::fetch::references::ReferenceCaches;
 use crate::source::event::Collection;
 use crate::source::pipeline::fingerprint;
+use crate::verify::continuous::Continuous;
+use crate::verify::sampler::Sampler;
 use crate::write::dead_letters::DeadLetters;
 
 /// Leads until the lease is lost, something fails for good, or `stop`.
@@ -51,6 +53,8 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     info!(position = ?start.position, resync = start.resync.is_some(), "the change stream begins");
     let mut stages = stages(app).await?;
     stages.turn = Some(Turn::new(valid_until.clone(), group.stop.clone(), Arc::clone(&app.health)));
+    let sampler = Arc::new(Sampler::new(settings.verify.sample_size));
+    stages.sampler = Some(Arc::clone(&sampler));
     // One batch ahead, and no more than that.
     let batch_max = settings.stream.batch_max;
     let (outbox, inbox) = mpsc::channel(batch_max.div_ceil(EVENTS_PER_REPLY));
@@ -81,6 +85,7 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
         stop: group.stop.clone(),
     };
     group.spawn(Task::Reader, reader.run(outbox));
+    group.spawn(Task::Verification, Continuous::new(app.clone(), sampler, group.stop.clone()).run());
     group.spawn(Task::Pipeline, pipeline.run());
     group.join(Task::Pipeline).await
 }
@@ -98,6 +103,7 @@ pub async fn stages(app: &App) -> Result<Stages, Failure> {
         metrics: Arc::clone(&app.metrics),
         rehearsal: None,
         turn: None,
+        sampler: None,
     };
     stages.count_dead_letters();
     Ok(stages)

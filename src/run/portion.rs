@@ -24,6 +24,7 @@ use crate::plan::Touch;
 use crate::project::diff::{Change, compare};
 use crate::project::{ProjectionSettings, WRITTEN, project};
 use crate::source::OFFERS;
+use crate::verify::sampler::Sampler;
 use crate::write::command::{self, Refused};
 use crate::write::dead_letters::{Address, DeadLetters, Letter, Place};
 use crate::write::links::Jobs;
@@ -46,6 +47,8 @@ pub struct Stages {
     pub rehearsal: Option<Rehearsal>,
     /// Asked between portions whether to go on; a command without a lease to lose has none.
     pub turn: Option<Turn>,
+    /// Told what was written, for the continuous verification.
+    pub sampler: Option<Arc<Sampler>>,
 }
 
 /// Recruiters as they were read, and what to do with them.
@@ -127,6 +130,9 @@ impl Stages {
         let refused = self.write(&outcome.offers, changes).await?;
         outcome.letters.extend(refused);
         self.write_letters(outcome, portion.place).await?;
+        if let Some(sampler) = &self.sampler {
+            sampler.touched(touched.iter().map(|touched| touched.recruiter.id));
+        }
         Ok(again)
     }
 

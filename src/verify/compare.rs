@@ -31,6 +31,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::MissingOffer,
+        Self::DifferingField,
+        Self::MissingField,
+        Self::StillActive,
+        Self::Orphan,
+        Self::UnknownUser,
+        Self::InvalidGeopoint,
+        Self::PersonalData,
+    ];
+
     /// The name under which it is reported.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -2,14 +2,19 @@
 //! projects everything again under the lease, as a resync does, and then compares again.
 
 pub mod compare;
+pub mod continuous;
 mod holders;
 pub mod look;
 pub mod report;
+pub mod sampler;
 pub mod scan;
+pub mod settle;
+pub mod stored;
 
 use std::time::Duration;
 
 use bson::doc;
+use mongodb::Database;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -29,6 +34,7 @@ use crate::run::{lead, start};
 use look::Looker;
 use report::Report;
 use scan::Scan;
+use settle::{Behind, Settler};
 
 /// Runs the command; prints its report on the standard output.
 ///
@@ -56,6 +62,16 @@ pub async fn verify(app: App, arguments: VerifyArguments) -> Result<Exit, Refusa
     work.tell(&done?)
 }
 
+/// The phase of the database, or the one that it would begin with.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn phase(database: &Database, initial: Phase) -> Result<String, Failure> {
+    let stored = raw(database, STATE).find_one(doc! { "_id": "phase" }).await.map_err(Failure::Read)?;
+    let stored = stored.and_then(|stored| stored.get_str("phase").map(str::to_owned).ok());
+    Ok(stored.unwrap_or_else(|| initial.word().to_owned()))
+}
+
 struct Verify {
     app: App,
     arguments: VerifyArguments,
@@ -66,16 +82,18 @@ impl Verify {
     /// One verification, all or a sample.
     async fn compare(&self) -> Result<Report, Failure> {
         let database = &self.app.database;
-        let phase = self.phase().await?;
+        let phase = phase(database, self.app.settings.phase.initial).await?;
         let newest_wins = phase == Phase::DualWrite.word();
-        let looker = Looker::new(database, self.app.projection_settings(), newest_wins).await?;
-        let mut scan = Scan {
-            looker,
+        let settler = Settler {
+            looker: Looker::new(database, self.app.projection_settings(), newest_wins).await?,
             database: database.clone(),
-            partner_label: self.app.settings.target.partner_label.clone(),
-            is_alone: self.arguments.repair,
-            report: Report::new(clock::now(), phase, self.arguments.sample.is_none()),
+            behind: if self.arguments.repair { Behind::Nobody } else { Behind::Instance },
             stop: self.stop.clone(),
+        };
+        let mut scan = Scan {
+            settler,
+            partner_label: self.app.settings.target.partner_label.clone(),
+            report: Report::new(clock::now(), phase, self.arguments.sample.is_none()),
         };
         match self.arguments.sample {
             Some(count) => scan.sample(count).await?,
@@ -83,36 +101,14 @@ impl Verify {
         }
         scan.report.ended = clock::now();
         if scan.report.full && !self.stop.is_cancelled() {
-            self.store(&scan.report).await?;
+            stored::store(database, &scan.report).await?;
         }
         Ok(scan.report)
     }
 
-    /// The phase of the database, or the one that it would begin with.
-    async fn phase(&self) -> Result<String, Failure> {
-        let stored = raw(&self.app.database, STATE).find_one(doc! { "_id": "phase" }).await.map_err(Failure::Read)?;
-        let stored = stored.and_then(|stored| stored.get_str("phase").map(str::to_owned).ok());
-        Ok(stored.unwrap_or_else(|| self.app.settings.phase.initial.word().to_owned()))
-    }
-
-    /// For the conditions of the phases, which only a full verification meets (spec 04).
-    async fn store(&self, report: &Report) -> Result<(), Failure> {
-        let fields = doc! {
-            "began": report.began,
-            "ended": report.ended,
-            "phase": &report.phase,
-            "differences": i64::try_from(report.differences).unwrap_or(i64::MAX),
-            "full": report.full,
-        };
-        let state = raw(&self.app.database, STATE);
-        let update = state.update_one(doc! { "_id": "verification" }, doc! { "$set": fields });
-        update.upsert(true).await.map_err(Failure::Write)?;
-        Ok(())
-    }
-
     /// Once `jobs_partners` is the authority, a projection would overwrite newer offers (spec 04).
     async fn may_repair(&self) -> Result<(), Refusal> {
-        let phase = self.phase().await?;
+        let phase = phase(&self.app.database, self.app.settings.phase.initial).await?;
         if ![Phase::Shadow, Phase::Retired].iter().any(|refused| refused.word() == phase) {
             return Ok(());
         }
