@@ -35,3 +35,4 @@ mod support;
 mod tidy;
 mod token_files;
 mod verification;
+mod verification_beside_writes;
