@@ -104,7 +104,7 @@ async fn turn_engagement(test: &TestDatabase, number: usize) {
     let next = recruiters.find_one(doc! {}).sort(doc! { "_id": -1 }).skip((number / KINDS) as u64).await.unwrap();
     let Some(recruiter) = next else { return };
     let siret = recruiter.get_str("establishment_siret").unwrap();
-    let sources = if number / KINDS % 2 == 0 { vec!["france-travail"] } else { vec![] };
+    let sources = if (number / KINDS).is_multiple_of(2) { vec!["france-travail"] } else { vec![] };
     let engagement = doc! { "$set": { "engagement": "handicap", "sources": sources } };
     let engagements = test.collection("referentiel_engagement_entreprise");
     engagements.update_one(doc! { "siret": siret }, engagement).upsert(true).await.unwrap();
@@ -119,7 +119,7 @@ async fn move_a_job(test: &TestDatabase, number: usize) {
     let push = recruiters.update_one(doc! { "_id": id(&to) }, doc! { "$push": { "jobs": moved } });
     let pull =
         recruiters.update_one(doc! { "_id": id(&from) }, doc! { "$pull": { "jobs": { "_id": first_job(&from) } } });
-    if number / KINDS % 2 == 0 {
+    if (number / KINDS).is_multiple_of(2) {
         push.await.unwrap();
         pull.await.unwrap();
     } else {
