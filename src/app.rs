@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::cli::Exit;
-use crate::config::Settings;
+use crate::config::{OnUserDeactivated, Settings};
 use crate::error::{Failure, describe};
 use crate::observe::health::{Health, Part, Role};
 use crate::observe::metrics::Metrics;
@@ -98,6 +98,7 @@ impl App {
             public_url: self.settings.target.public_url.clone(),
             offer_type: self.settings.target.offer_type.clone(),
             anonymized_email: self.settings.privacy.anonymized_email.clone(),
+            cancels_deactivated: self.settings.users.on_deactivated == OnUserDeactivated::CancelOffers,
         }
     }
 
@@ -179,7 +180,11 @@ impl App {
             if stop.is_cancelled() {
                 return None;
             }
-            let delay = match Lease::acquire(&self.database, holder, duration).await {
+            let acquired = match Lease::acquire(&self.database, holder, duration).await {
+                Ok(Some(mut lease)) => lead::outrank(self, &mut lease).await.map(|()| Some(lease)),
+                other => other,
+            };
+            let delay = match acquired {
                 Ok(Some(lease)) => return Some(lease),
                 Ok(None) => {
                     if self.health.role() != Role::Standby {

@@ -4,9 +4,10 @@
 use bson::oid::ObjectId;
 use bson::{DateTime, Document, doc};
 use serde_json::Value;
+use stream_processor::setup::fields::NEW;
 
 use crate::support::database::TestDatabase;
-use crate::support::fields::first_job;
+use crate::support::fields::{first_job, text};
 use crate::support::golden::{self, after_operations, operations};
 use crate::support::offers;
 use crate::support::processor::Processor;
@@ -26,6 +27,10 @@ struct Filled {
     of_anonymized_recruiter: ObjectId,
     /// Its recruiter is there, and the user that manages it was anonymised.
     of_anonymized_user: ObjectId,
+    /// The address of that recruiter.
+    own_email: String,
+    /// A recruiter that is there, with an offer.
+    leaving: Document,
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,6 +60,36 @@ async fn each_corruption_is_found_by_kind_and_field_then_repaired_and_found_no_m
     assert_clean(&repaired);
     assert_clean(&verify(&test, &[], 0).await);
     assert_eq!(state(&test.database, "verification").await.unwrap().get_i64("differences").unwrap(), 0);
+}
+
+/// No projection can repair it: it has to be put right in `recruiters`.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_in_recruiters_already_is_named_and_is_no_difference() {
+    let test = TestDatabase::create("verify_source").await;
+    let far = doc! { "type": "Point", "coordinates": [200.0, 95.0] };
+    let recruiter = with(recruiter([job("Boulanger")]), doc! { "geopoint": far });
+    test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    let report = verify(&test, &[], 0).await;
+    assert_clean(&report);
+    for kind in ["invalid_geopoint", "unknown_user"] {
+        assert!(names(&report["source_faults"][kind], first_job(&recruiter)), "{kind} in {report:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_offer_of_a_job_that_two_recruiters_hold_is_right_as_either_of_them_has_it() {
+    let test = TestDatabase::create("verify_twins").await;
+    let shared = job("Boulanger");
+    let twins = [recruiter([shared.clone()]), recruiter([shared.clone()])];
+    test.collection("recruiters").insert_many(&twins).await.unwrap();
+    for twin in &twins {
+        let backfill = ["backfill", "--recruiter", &id(twin).to_hex()];
+        assert_eq!(Processor::command(&backfill, &test, &[]).await.code, 0);
+        assert_clean(&verify(&test, &[], 0).await);
+    }
+    change(&test, id(&shared), doc! { "offer_title": PERSONAL }).await;
+    assert_eq!(verify(&test, &[], 1).await["differences"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,10 +193,15 @@ async fn fill(test: &TestDatabase) -> Filled {
     let plain: Vec<Document> = (0..12).map(|_| managed(&user, vec![job("Boulanger")])).collect();
     let loser = managed(&user, vec![job("Boulanger"), job("Vendeur")]);
     let anonymized = managed(&user, vec![job("Pâtissier")]);
-    let of_gone_user = managed(&gone_user, vec![job("Boulanger")]);
+    let mut of_gone_user = managed(&gone_user, vec![job("Boulanger")]);
+    let own_email = of_gone_user.get_str("email").unwrap().to_owned();
+    let delegations =
+        vec![doc! { "siret_code": "1", "email": &own_email }, doc! { "siret_code": "2", "email": "a@b.c" }];
+    of_gone_user.get_array_mut("jobs").unwrap()[0].as_document_mut().unwrap().insert("delegations", delegations);
+    let leaving = managed(&user, vec![job("Fleuriste")]);
     let recruiters = test.collection("recruiters");
     recruiters.insert_many(&plain).await.unwrap();
-    recruiters.insert_many([&loser, &anonymized, &of_gone_user]).await.unwrap();
+    recruiters.insert_many([&loser, &anonymized, &of_gone_user, &leaving]).await.unwrap();
     let ended = Processor::command(&["backfill"], test, &[]).await;
     assert_eq!(ended.code, 0, "{}", ended.stderr);
 
@@ -178,6 +218,8 @@ async fn fill(test: &TestDatabase) -> Filled {
         lost,
         of_anonymized_recruiter: first_job(&anonymized),
         of_anonymized_user: first_job(&of_gone_user),
+        own_email,
+        leaving,
     }
 }
 
@@ -191,7 +233,14 @@ async fn plant(test: &TestDatabase, filled: &Filled) -> Vec<(&'static str, &'sta
     orphan.extend(doc! { "_id": orphan_id, "partner_job_id": orphan_id.to_hex(), "establishment_id": "nobody" });
     partners.insert_one(orphan).await.unwrap();
     partners.delete_one(doc! { "_id": missing }).await.unwrap();
-    partners.update_one(doc! { "_id": unset }, doc! { "$unset": { "recruiter_status": "" } }).await.unwrap();
+    let new_fields = NEW.into_iter().map(|name| (name.to_owned(), "".into())).collect::<Document>();
+    partners.update_one(doc! { "_id": unset }, doc! { "$unset": new_fields }).await.unwrap();
+    // Nobody saw it go.
+    test.collection("recruiters").delete_one(doc! { "_id": id(&filled.leaving) }).await.unwrap();
+    let mut delegations =
+        offers::read(&test.database).await[&filled.of_anonymized_user].get_array("delegations").unwrap().clone();
+    assert_eq!(text(delegations[0].as_document().unwrap(), "email"), "anonymized@example.com");
+    delegations[0].as_document_mut().unwrap().insert("email", &filled.own_email);
 
     let email = format!("{PERSONAL}@example.org");
     let far = doc! { "type": "Point", "coordinates": [200.0, 95.0] };
@@ -207,11 +256,12 @@ async fn plant(test: &TestDatabase, filled: &Filled) -> Vec<(&'static str, &'sta
         (contact, doc! { "apply_email": &email }),
         (filled.lost, doc! { "offer_status": "Active" }),
         (filled.of_anonymized_recruiter, doc! { "apply_email": &email, "offer_description": PERSONAL }),
-        (filled.of_anonymized_user, doc! { "apply_phone": PERSONAL }),
+        (filled.of_anonymized_user, doc! { "apply_phone": PERSONAL, "delegations": delegations }),
     ] {
         change(test, offer, fields).await;
     }
-    vec![
+    let mut planted: Vec<_> = NEW.into_iter().map(|name| ("missing_field", name, unset)).collect();
+    planted.extend([
         ("missing_offer", "", missing),
         ("differing_field", "offer_title", title),
         ("differing_field", "offer_opening_count", count),
@@ -220,15 +270,17 @@ async fn plant(test: &TestDatabase, filled: &Filled) -> Vec<(&'static str, &'sta
         ("differing_field", "offer_rome_codes", list),
         ("unknown_user", "managed_by", user),
         ("invalid_geopoint", "workplace_geopoint", point),
-        ("missing_field", "recruiter_status", unset),
         ("differing_field", "partner_label", label),
         ("differing_field", "apply_email", contact),
         ("still_active", "offer_status", filled.lost),
         ("orphan", "offer_status", orphan_id),
+        ("orphan", "offer_status", first_job(&filled.leaving)),
         ("personal_data", "apply_email", filled.of_anonymized_recruiter),
         ("personal_data", "offer_description", filled.of_anonymized_recruiter),
         ("personal_data", "apply_phone", filled.of_anonymized_user),
-    ]
+        ("personal_data", "delegations", filled.of_anonymized_user),
+    ]);
+    planted
 }
 
 async fn change(test: &TestDatabase, offer: ObjectId, fields: Document) {

@@ -20,7 +20,7 @@ pub use layers::{Sources, process_environment};
 pub use settings::{
     DirectorySettings, HealthSettings, HttpSettings, JobSettings, LeaseSettings, LogSettings, MailSettings,
     MongodbSettings, NoticesSettings, PhaseSettings, PrivacySettings, Settings, SmtpSettings, StreamSettings,
-    TargetSettings, TickerSettings, TokensSettings, UsersSettings,
+    TargetSettings, TickerSettings, TokensSettings, UsersSettings, VerifySettings,
 };
 pub use table::sections;
 

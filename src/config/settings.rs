@@ -34,6 +34,8 @@ pub struct Settings {
     pub privacy: PrivacySettings,
     /// Reactions to user accounts.
     pub users: UsersSettings,
+    /// The continuous verification.
+    pub verify: VerifySettings,
     /// When `/readyz` says no.
     pub health: HealthSettings,
     /// The HTTP server.
@@ -128,6 +130,17 @@ pub struct PrivacySettings {
 pub struct UsersSettings {
     /// What a user's deactivation does to the offers.
     pub on_deactivated: OnUserDeactivated,
+}
+
+/// `[verify]`
+#[derive(Debug, Clone)]
+pub struct VerifySettings {
+    /// Whether a sample of what was written is compared.
+    pub continuous: bool,
+    /// How often.
+    pub sample_interval: Duration,
+    /// So many recruiters at a time.
+    pub sample_size: usize,
 }
 
 /// `[health]`
@@ -232,6 +245,11 @@ impl Settings {
             phase: PhaseSettings { initial: values.choice("phase.initial")? },
             privacy: PrivacySettings { anonymized_email: values.text("privacy.anonymized_email")? },
             users: UsersSettings { on_deactivated: values.choice("users.on_deactivated")? },
+            verify: VerifySettings {
+                continuous: values.boolean("verify.continuous")?,
+                sample_interval: values.duration("verify.sample_interval")?,
+                sample_size: values.count("verify.sample_size")?,
+            },
             health: HealthSettings {
                 max_lag: values.duration("health.max_lag")?,
                 max_retry: values.duration("health.max_retry")?,

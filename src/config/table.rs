@@ -25,6 +25,7 @@ pub fn sections() -> Vec<Section> {
         phase(),
         privacy(),
         users(),
+        verify(),
         health(),
         http(),
         log(),
@@ -216,9 +217,29 @@ fn users() -> Section {
     let deactivated = choice::<OnUserDeactivated>(
         "users.on_deactivated",
         "ignore",
-        "What happens to the offers of a user who is deactivated. It is counted in any case.",
+        "What happens to the offers of a user whose last status is `DESACTIVE`: `ignore`, nothing; \
+         `cancel-offers`, they are cancelled, and stay so until the user has another status. After a \
+         change of this key, `verify --repair` brings all offers to it. It is counted in any case.",
     );
-    Section::new("users", "Reactions to user accounts.", vec![deactivated]).reserved()
+    Section::new("users", "Reactions to user accounts.", vec![deactivated])
+}
+
+fn verify() -> Section {
+    Section::new(
+        "verify",
+        "The continuous verification: in phases `dual-write` and `shadow`, a random sample of the recruiters \
+         that were touched is compared with its offers a few seconds later.",
+        vec![
+            Key::new("verify.continuous", Kind::Boolean, Fallback::Value("true"), "Off: only `verify` compares."),
+            duration("verify.sample_interval", (SECOND, HOUR), "10s", "How often a sample is compared."),
+            Key::new(
+                "verify.sample_size",
+                Kind::Count { min: 1, max: 1_000 },
+                Fallback::Value("50"),
+                "The most recruiters of one sample.",
+            ),
+        ],
+    )
 }
 
 fn health() -> Section {

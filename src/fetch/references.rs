@@ -14,7 +14,7 @@ use super::{documents, find, raw};
 use crate::error::Failure;
 use crate::model::recruiter::{JobFields, RecruiterFields, user_id};
 use crate::model::references::is_handicap_engagement;
-use crate::model::{Cfa, References, RomeSheet, User, value};
+use crate::model::{Cfa, References, RomeSheet, User, UserStatus, value};
 use crate::project::offer::{first_rome_code, is_delegated_to_cfa};
 use crate::source::event::Collection as Watched;
 
@@ -23,6 +23,7 @@ use crate::source::event::Collection as Watched;
 struct KnownUser {
     user: Option<Arc<User>>,
     is_anonymized: bool,
+    status: UserStatus,
 }
 
 /// The keys that a portion of recruiters refers to.
@@ -75,6 +76,7 @@ impl Answers {
             cfa: cfa.and_then(|siret| self.cfas.get(siret).cloned().flatten()),
             user: user.user,
             user_is_anonymized: user.is_anonymized,
+            user_status: user.status,
             handicap: siret.and_then(|siret| self.handicap.get(siret)).copied().unwrap_or_default(),
         }
     }
@@ -255,12 +257,15 @@ async fn read_users(database: &Database, ids: Vec<ObjectId>) -> Result<HashMap<O
     if ids.is_empty() {
         return Ok(users);
     }
-    let projection = doc! { "email": 1, "phone": 1 };
+    let status = doc! { "status.status": 1, "status.date": 1 };
+    let mut projection = doc! { "email": 1, "phone": 1 };
+    projection.extend(status.clone());
     let batches = find(&raw(database, Watched::Users.name()), by_id(&ids), projection).await?;
     for document in documents(&batches) {
         let document = document?;
         if let (Ok(id), Ok(user)) = (document.get_object_id("_id"), User::read(document)) {
-            users.insert(id, KnownUser { user: Some(Arc::new(user)), is_anonymized: false });
+            let (user, status) = (Some(Arc::new(user)), UserStatus::read(document));
+            users.insert(id, KnownUser { user, is_anonymized: false, status });
         }
     }
     let gone: Vec<ObjectId> =
@@ -269,10 +274,11 @@ async fn read_users(database: &Database, ids: Vec<ObjectId>) -> Result<HashMap<O
         return Ok(users);
     }
     let anonymized = raw(database, Watched::AnonymizedUsers.name());
-    let batches = find(&anonymized, by_id(&gone), doc! { "_id": 1 }).await?;
+    let batches = find(&anonymized, by_id(&gone), status).await?;
     for document in documents(&batches) {
-        if let Ok(id) = document?.get_object_id("_id") {
-            users.insert(id, KnownUser { user: None, is_anonymized: true });
+        let document = document?;
+        if let Ok(id) = document.get_object_id("_id") {
+            users.insert(id, KnownUser { user: None, is_anonymized: true, status: UserStatus::read(document) });
         }
     }
     Ok(users)
@@ -285,6 +291,15 @@ async fn read_users(database: &Database, ids: Vec<ObjectId>) -> Result<HashMap<O
 pub async fn anonymized_users(database: &Database, ids: BTreeSet<ObjectId>) -> Result<BTreeSet<ObjectId>, Failure> {
     let known = read_users(database, ids.into_iter().collect()).await?;
     Ok(known.into_iter().filter(|(_, user)| user.is_anonymized).map(|(id, _)| id).collect())
+}
+
+/// Those of these users whose last status is `DESACTIVE`.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn deactivated_users(database: &Database, ids: BTreeSet<ObjectId>) -> Result<BTreeSet<ObjectId>, Failure> {
+    let known = read_users(database, ids.into_iter().collect()).await?;
+    Ok(known.into_iter().filter(|(_, user)| user.status.is_deactivated).map(|(id, _)| id).collect())
 }
 
 fn by_id(ids: &[ObjectId]) -> Document {

@@ -11,4 +11,4 @@ pub mod value;
 
 pub use offer::{Offer, OfferStatus};
 pub use recruiter::{Job, Recruiter};
-pub use references::{Cfa, References, RomeSheet, User};
+pub use references::{Cfa, References, RomeSheet, User, UserStatus};

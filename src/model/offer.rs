@@ -46,6 +46,7 @@ pub struct Offer {
 pub struct StatusChange {
     /// The job's `job_status_comment` where it has one, else what caused the change.
     pub reason: String,
-    /// The later of `job_update_date` and the recruiter's `updatedAt`, else `created_at`.
+    /// The later of `job_update_date` and the recruiter's `updatedAt`, else `created_at`; the date of the
+    /// user's status where that is later still and may have changed the offer's.
     pub date: DateTime,
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bson::{RawBson, RawBsonRef, RawDocument};
+use bson::{DateTime, RawBson, RawBsonRef, RawDocument};
 
 use super::fields::borrowed_fields;
 use super::value;
@@ -100,6 +100,28 @@ impl User {
     }
 }
 
+/// The last entry of a user's `status`: the one that counts (spec 01).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UserStatus {
+    /// `DESACTIVE`
+    pub is_deactivated: bool,
+    /// Since when it holds; `None` without an entry, or one without a date.
+    pub date: Option<DateTime>,
+}
+
+impl UserStatus {
+    /// Reads the status of a document of `userswithaccounts`, or of what remains of one.
+    #[must_use]
+    pub fn read(document: &RawDocument) -> Self {
+        let entries = value::list(value::field(document, "status"));
+        let last = entries.and_then(|entries| entries.into_iter().last()?.ok()?.as_document());
+        last.map_or_else(Self::default, |last| Self {
+            is_deactivated: value::text(value::field(last, "status")) == Some("DESACTIVE"),
+            date: value::field(last, "date").and_then(RawBsonRef::as_datetime),
+        })
+    }
+}
+
 /// True for an engagement document that makes an establishment disabled-eligible (spec 01):
 /// `engagement` is `handicap` and `sources` names `france-travail`.
 #[must_use]
@@ -123,6 +145,35 @@ pub struct References {
     pub user: Option<Arc<User>>,
     /// `managed_by` is in `anonymized_userswithaccounts` and no longer in `userswithaccounts`.
     pub user_is_anonymized: bool,
+    /// The status of the user `managed_by`, of an anonymised one too.
+    pub user_status: UserStatus,
     /// The establishment has a handicap engagement.
     pub handicap: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+
+    #[test]
+    fn the_last_status_of_a_user_counts_and_what_is_none_is_not_deactivated() {
+        let date = DateTime::from_millis(1);
+        let active = rawdoc! { "status": "ACTIF" };
+        let deactivated = rawdoc! { "status": "DESACTIVE", "date": date };
+        let read = |status: RawBsonRef<'_>| {
+            let mut document = bson::RawDocumentBuf::new();
+            document.append(bson::raw::cstr!("status"), status);
+            UserStatus::read(&document)
+        };
+        let list = |entries: &[&RawDocument]| entries.iter().copied().collect::<bson::raw::RawArrayBuf>();
+        let last = list(&[&active, &deactivated]);
+        assert_eq!(read(RawBsonRef::Array(&last)), UserStatus { is_deactivated: true, date: Some(date) });
+        let first = list(&[&deactivated, &active]);
+        for other in [RawBsonRef::Array(&first), RawBsonRef::Array(&list(&[])), RawBsonRef::String("DESACTIVE")] {
+            assert_eq!(read(other), UserStatus::default(), "{other:?}");
+        }
+        assert_eq!(UserStatus::read(&rawdoc! {}), UserStatus::default());
+    }
 }

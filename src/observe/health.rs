@@ -211,6 +211,12 @@ impl Health {
         self.with(|state| state.moved = Some(clock::instant()));
     }
 
+    /// Up to which cluster time everything has been applied; `None` before the first batch and on a standby.
+    #[must_use]
+    pub fn applied_time(&self) -> Option<Timestamp> {
+        self.with(|state| state.applied)
+    }
+
     /// A checkpoint was saved.
     pub fn checkpointed(&self) {
         self.with(|state| state.checkpointed = Some(clock::instant()));

@@ -35,6 +35,8 @@ pub struct Metrics {
     pub phase: IntGaugeVec,
     /// Offers anonymised.
     pub offers_anonymized: IntCounter,
+    /// Users found deactivated after a change of their status.
+    pub users_deactivated: IntCounter,
     /// Events per batch.
     pub batch_events: Histogram,
     /// From a batch's planning to its checkpoint.
@@ -59,6 +61,12 @@ pub struct Metrics {
     pub retries: IntCounter,
     /// Dead letters that stand, by reason.
     pub dead_letters: IntGaugeVec,
+    /// Offers that are known to differ, by kind.
+    pub divergent_offers: IntGaugeVec,
+    /// When the last full verification ended that found nothing.
+    pub verify_last_success: Gauge,
+    /// Recruiters compared by the continuous verification.
+    pub verify_sampled: IntCounter,
     /// One when this instance leads.
     pub leader: IntGauge,
     /// The term of the lease as this instance knows it.
@@ -86,6 +94,12 @@ impl Metrics {
         }
         #[cfg(target_os = "linux")]
         registry.register(Box::new(ProcessCollector::for_self()))?;
+        let verify_last_success = make.gauge(
+            "verify_last_success_timestamp_seconds",
+            "When the last full verification ended that found nothing",
+        )?;
+        // Only a leader knows.
+        verify_last_success.set(f64::NAN);
         Ok(Self {
             events: make.counters(
                 "events_total",
@@ -101,6 +115,7 @@ impl Metrics {
             phase: make.gauges("phase", "1 for the phase of the database", &["phase"])?,
             offers_anonymized: make
                 .counter("offers_anonymized_total", "Offers that lost a contact by anonymisation")?,
+            users_deactivated: make.counter("users_deactivated_total", "Users that were deactivated")?,
             batch_events: make.histogram("batch_events", "Events per batch", &SIZES)?,
             batch_duration: make.histogram("batch_duration_seconds", "From planning to checkpoint", &SECONDS)?,
             stage_duration: make.histograms("stage_duration_seconds", "Time per stage", &["stage"])?,
@@ -113,6 +128,9 @@ impl Metrics {
             write_errors: make.counters("write_errors_total", "Failed writes", &["code"])?,
             retries: make.counter("retries_total", "Attempts after a failure")?,
             dead_letters: make.gauges("dead_letters", "Dead letters that stand", &["reason"])?,
+            divergent_offers: make.gauges("divergent_offers", "Offers that are known to differ", &["kind"])?,
+            verify_last_success,
+            verify_sampled: make.counter("verify_sampled_recruiters_total", "Recruiters compared continuously")?,
             leader: make.integer_gauge("leader", "1 when this instance leads")?,
             lease_term: make.integer_gauge("lease_term", "Term of the lease")?,
             registry,

@@ -25,8 +25,7 @@ impl Plan {
             self.add_unusable((collection, key.clone()), event.operation, &reaction);
         }
         match reaction {
-            Reaction::Nothing => return,
-            Reaction::Invalidated => self.invalidated = true,
+            Reaction::Nothing if event.renamed_to.is_none() => return,
             Reaction::SourceDropped => self.dropped_sources.extend(event.collection),
             Reaction::Canary => self.canary = self.canary.max(Some(event.wall_time)),
             Reaction::ReferenceDeleted | Reaction::ReferenceChanged { key: true } => {
@@ -34,6 +33,7 @@ impl Plan {
             }
             _ => {}
         }
+        self.replaced_sources.extend(event.renamed_to.filter(|source| *source != Collection::Canary));
         if let Some(id) = event.id() {
             self.add_for(id, reaction, event);
         }
@@ -102,10 +102,11 @@ impl Plan {
         }
     }
 
-    /// The collections whose documents changed without saying which: see `shrunk_references`.
+    /// Documents changed without an event that says which: see `shrunk_references`, `replaced_sources`.
     #[must_use]
     pub fn touches_everything(&self) -> bool {
         !self.shrunk_references.is_empty()
+            || !self.replaced_sources.is_empty()
             || self
                 .dropped_sources
                 .iter()

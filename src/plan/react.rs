@@ -18,7 +18,7 @@ pub enum Reaction {
     AnonymizeRecruiter,
     /// Touch the delegated recruiters of the user.
     UserChanged {
-        /// `status` is among the changes.
+        /// `status` is among the changes, or the whole document is new.
         status: bool,
         /// `email` or `phone` is among them, or the whole document is new.
         contact: bool,
@@ -32,7 +32,7 @@ pub enum Reaction {
     },
     /// The same, but the key is no longer there to be read.
     ReferenceDeleted,
-    /// A watched collection is gone.
+    /// A watched collection is gone, or has another name.
     SourceDropped,
     /// The database is gone, or the cursor ends here.
     Invalidated,
@@ -46,8 +46,8 @@ pub fn react(event: &Event) -> Reaction {
     let collection = match (event.operation, event.collection) {
         (Operation::DropDatabase | Operation::Invalidate, _) => return Reaction::Invalidated,
         (Operation::Drop | Operation::Rename, Some(Collection::Canary)) => return Reaction::Nothing,
-        (Operation::Drop | Operation::Rename, _) => return Reaction::SourceDropped,
         (_, None) => return Reaction::Nothing,
+        (Operation::Drop | Operation::Rename, Some(_)) => return Reaction::SourceDropped,
         (_, Some(collection)) => collection,
     };
     match (collection, event.operation) {
@@ -58,7 +58,7 @@ pub fn react(event: &Event) -> Reaction {
         (Collection::AnonymizedRecruiters, _) => Reaction::AnonymizeRecruiter,
         (Collection::Users, Operation::Delete) => Reaction::AnonymizeUser,
         (Collection::Users, Operation::Update) => user_update(&event.paths),
-        (Collection::Users, _) => Reaction::UserChanged { status: false, contact: true },
+        (Collection::Users, _) => Reaction::UserChanged { status: true, contact: true },
         (Collection::AnonymizedUsers, Operation::Delete) => Reaction::Nothing,
         (Collection::AnonymizedUsers, _) => Reaction::AnonymizeUser,
         (Collection::Cfas | Collection::RomeSheets | Collection::Engagements, Operation::Delete) => {

@@ -14,6 +14,7 @@ use crate::source::event::{Collection, Event, Key, Operation};
 fn event(collection: Collection, operation: Operation, paths: &[&str]) -> Event {
     Event {
         collection: Some(collection),
+        renamed_to: None,
         operation,
         key: Some(Key::Id(ObjectId::from_bytes([1; 12]))),
         cluster_time: Timestamp { time: 1, increment: 1 },
@@ -61,10 +62,11 @@ fn any_other_update_asks_for_the_whole_recruiter() {
 fn the_other_rows_of_the_table_hold() {
     use Collection as C;
     use Operation as O;
+    let new = Reaction::UserChanged { status: true, contact: true };
     let contact = Reaction::UserChanged { status: false, contact: true };
     let status = Reaction::UserChanged { status: true, contact: false };
     let reference = Reaction::ReferenceChanged { key: false };
-    let rows: [(C, O, &[&str], Reaction); 20] = [
+    let rows: [(C, O, &[&str], Reaction); 21] = [
         (C::Recruiters, O::Insert, &[], Reaction::TouchRecruiter(Touch::All)),
         (C::Recruiters, O::Replace, &[], Reaction::TouchRecruiter(Touch::All)),
         (C::Recruiters, O::Delete, &[], Reaction::RecruiterDeleted),
@@ -72,7 +74,8 @@ fn the_other_rows_of_the_table_hold() {
         (C::AnonymizedRecruiters, O::Update, &["x"], Reaction::AnonymizeRecruiter),
         (C::AnonymizedRecruiters, O::Replace, &[], Reaction::AnonymizeRecruiter),
         (C::AnonymizedRecruiters, O::Delete, &[], Reaction::Nothing),
-        (C::Users, O::Insert, &[], contact.clone()),
+        (C::Users, O::Insert, &[], new.clone()),
+        (C::Users, O::Replace, &[], new),
         (C::Users, O::Update, &["email"], contact),
         (C::Users, O::Update, &["status.1"], status),
         (C::Users, O::Update, &["last_action_date"], Reaction::Nothing),

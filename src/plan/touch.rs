@@ -38,7 +38,7 @@ pub struct Plan {
     pub deleted_recruiters: BTreeMap<ObjectId, DateTime>,
     /// Users that appeared or whose contact changed: their delegated recruiters are touched.
     pub changed_users: BTreeSet<ObjectId>,
-    /// Users whose `status` changed.
+    /// Users that appeared or whose `status` changed.
     pub users_with_new_status: BTreeSet<ObjectId>,
     /// Users whose offers are to be anonymised: deleted, or copied to `anonymized_userswithaccounts`.
     pub anonymized_users: BTreeSet<ObjectId>,
@@ -49,8 +49,8 @@ pub struct Plan {
     pub shrunk_references: BTreeSet<Collection>,
     /// Watched collections that were dropped or renamed.
     pub dropped_sources: BTreeSet<Collection>,
-    /// The whole database was dropped, or the stream invalidated.
-    pub invalidated: bool,
+    /// Watched collections whose name another one took: no event tells what is in it.
+    pub replaced_sources: BTreeSet<Collection>,
     /// Documents whose `_id` is no ObjectId, as `(collection, _id)`.
     pub unusable_keys: BTreeSet<(Collection, String)>,
     /// Documents of that kind that were deleted: nothing is left to complain about.

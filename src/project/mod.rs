@@ -11,5 +11,5 @@ mod slug;
 mod status;
 
 pub use fields::{ON_INSERT, WRITTEN};
-pub use offer::{ProjectionSettings, project};
+pub use offer::{ProjectionSettings, USER_DEACTIVATED, project};
 pub use slug::slug;

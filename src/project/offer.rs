@@ -9,7 +9,10 @@ use super::{diploma, skills, slug::slug, status};
 use crate::model::dead_letter::Reason;
 use crate::model::offer::StatusChange;
 use crate::model::recruiter::{JobFields, RecruiterFields};
-use crate::model::{Cfa, Offer, References, RomeSheet, value};
+use crate::model::{Cfa, Offer, OfferStatus, References, RomeSheet, value};
+
+/// The reason in the history of an offer that is cancelled because its user was deactivated.
+pub const USER_DEACTIVATED: &str = "user has been deactivated";
 
 /// What the projection takes from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub struct ProjectionSettings {
     pub offer_type: String,
     /// `privacy.anonymized_email`: what stands in place of an anonymised address.
     pub anonymized_email: String,
+    /// `users.on_deactivated` is `cancel-offers`.
+    pub cancels_deactivated: bool,
 }
 
 /// True when offers of this recruiter carry the contact of a CFA (spec 02, "Delegated recruiters").
@@ -52,7 +57,9 @@ pub fn project(
     references: &References,
     settings: &ProjectionSettings,
 ) -> Result<Offer, Reason> {
-    let status = status::offer_status(recruiter.status, job.job_status)?;
+    let deactivated = settings.cancels_deactivated && references.user_status.is_deactivated;
+    let own_status = status::offer_status(recruiter.status, job.job_status);
+    let status = if deactivated { OfferStatus::Cancelled } else { own_status? };
     let contact = Contact::of(recruiter, references, settings)?;
     let hex = id.to_hex();
     let created_at = job.job_creation_date.unwrap_or(RawBsonRef::DateTime(id.timestamp()));
@@ -80,8 +87,14 @@ pub fn project(
     put_cfa(&mut offer, &contact);
     put_follow_up(&mut offer, recruiter, job);
 
-    let reason = value::text(job.job_status_comment).unwrap_or("changed in recruiter").to_owned();
+    let reason = match own_status {
+        Ok(own) if own == status => value::text(job.job_status_comment).unwrap_or("changed in recruiter"),
+        _ => USER_DEACTIVATED,
+    };
+    let reason = reason.to_owned();
+    let of_user = references.user_status.date.filter(|_| settings.cancels_deactivated);
     let date = value::later_date(job.job_update_date, recruiter.updated_at)
+        .max(of_user)
         .or(created_at.as_datetime())
         .unwrap_or_else(|| id.timestamp());
     let status_change = StatusChange { reason, date };
@@ -260,7 +273,10 @@ impl Fields {
 
 #[cfg(test)]
 mod tests {
+    use bson::DateTime;
+
     use super::*;
+    use crate::model::UserStatus;
     use crate::project::WRITTEN;
 
     fn settings() -> ProjectionSettings {
@@ -269,6 +285,7 @@ mod tests {
             public_url: "https://example.com".to_owned(),
             offer_type: "offres_emploi_lba".to_owned(),
             anonymized_email: "anonymized@example.com".to_owned(),
+            cancels_deactivated: false,
         }
     }
 
@@ -337,6 +354,28 @@ mod tests {
         assert_eq!(emails(rawdoc! { "email": "own" }), ["anonymized@example.com", "other"]);
         let delegated = rawdoc! { "is_delegated": true, "cfa_delegated_siret": "1", "email": "own" };
         assert_eq!(emails(delegated), ["anonymized@example.com", "anonymized@example.com"]);
+    }
+
+    #[test]
+    fn where_the_configuration_says_so_a_deactivated_user_cancels_whatever_the_status_of_the_job() {
+        let project = |job_status: &str, is_deactivated, cancels_deactivated| {
+            let job = rawdoc! { "job_status": job_status, "job_update_date": DateTime::from_millis(1) };
+            let recruiter = rawdoc! { "status": "Actif" };
+            let user_status = UserStatus { is_deactivated, date: Some(DateTime::from_millis(2)) };
+            let references = References { user_status, ..References::default() };
+            let (recruiter, job) = (RecruiterFields::read(&recruiter).unwrap(), JobFields::read(&job).unwrap());
+            let settings = ProjectionSettings { cancels_deactivated, ..settings() };
+            let offer = super::project(&recruiter, ObjectId::new(), &job, &references, &settings)?;
+            Ok((offer.status, offer.status_change.reason, offer.status_change.date.timestamp_millis()))
+        };
+        let own = |status, date| Ok((status, "changed in recruiter".to_owned(), date));
+        let by_user = Ok((OfferStatus::Cancelled, USER_DEACTIVATED.to_owned(), 2));
+        assert_eq!(project("Active", true, true), by_user);
+        assert_eq!(project("Statut inconnu", true, true), by_user);
+        assert_eq!(project("Annulée", true, true), own(OfferStatus::Cancelled, 2));
+        assert_eq!(project("Active", false, true), own(OfferStatus::Active, 2));
+        assert_eq!(project("Active", true, false), own(OfferStatus::Active, 1));
+        assert_eq!(project("Statut inconnu", true, false), Err(Reason::UnknownJobStatus));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::gone::GoneJob;
 use super::portion::{Portion, Stages};
 use crate::error::Failure;
 use crate::fetch::recruiters::Recruiters;
-use crate::fetch::references::anonymized_users;
+use crate::fetch::references::{anonymized_users, deactivated_users};
 use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
 use crate::phase::StreamWrites;
 use crate::plan::{Plan, Touch};
@@ -51,7 +51,8 @@ impl Apply {
         for portion in portions(&plan.anonymized_recruiters) {
             self.anonymize(&portion, place).await?;
         }
-        let concerned = follow::recruiters(&self.stages.database, plan).await?;
+        let cancels = self.stages.settings.cancels_deactivated;
+        let concerned = follow::recruiters(&self.stages.database, plan, cancels).await?;
         match concerned.is_empty() {
             true => self.touch(&plan.touches, place).await?,
             false => {
@@ -61,6 +62,7 @@ impl Apply {
                 self.touch(&touches, place).await?;
             }
         }
+        self.deactivate_users(&plan.users_with_new_status, place).await?;
         self.anonymize_users(&plan.anonymized_users, place).await?;
         for portion in portions(&plan.deleted_recruiters) {
             self.delete(&portion, place).await?;
@@ -115,11 +117,13 @@ impl Apply {
 
     fn forget_references(&mut self, plan: &Plan) {
         let references = &mut self.stages.references;
-        for user in plan.changed_users.iter().chain(&plan.anonymized_users) {
+        let users = plan.changed_users.iter().chain(&plan.users_with_new_status).chain(&plan.anonymized_users);
+        for user in users {
             references.forget_user(user);
         }
         let changed = plan.changed_references.iter().map(|(collection, _)| collection);
-        for collection in changed.chain(&plan.shrunk_references).chain(&plan.dropped_sources) {
+        let replaced = plan.dropped_sources.iter().chain(&plan.replaced_sources);
+        for collection in changed.chain(&plan.shrunk_references).chain(replaced) {
             references.forget(*collection);
         }
     }
@@ -146,6 +150,22 @@ impl Apply {
             gone.extend(jobs.map(|job| GoneJob { recruiter: *recruiter, job: *job, date: *date }));
         }
         self.stages.anonymize(&gone, place).await.map(drop)
+    }
+
+    /// Counts those of these users that are deactivated. Where that cancels their offers, the projection has
+    /// done so by now; what is left are offers whose job cannot be projected, or whose recruiter is gone.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    async fn deactivate_users(&mut self, users: &BTreeSet<ObjectId>, place: &Place) -> Result<(), Failure> {
+        let deactivated = deactivated_users(&self.stages.database, users.clone()).await?;
+        if self.stages.settings.cancels_deactivated {
+            let label = &self.stages.settings.partner_label;
+            let offers = follow::offers(&self.stages.database, label, &deactivated).await?;
+            self.stages.cancel_deactivated(offers, place).await?;
+        }
+        self.stages.metrics.users_deactivated.inc_by(deactivated.len() as u64);
+        Ok(())
     }
 
     /// Takes the contact of users that are gone or anonymised out of their offers.

@@ -7,7 +7,7 @@ use bson::{Bson, Document, RawBsonRef, doc, oid::ObjectId};
 use mongodb::Database;
 
 use crate::error::Failure;
-use crate::fetch::references::{anonymized_users, key_at};
+use crate::fetch::references::{anonymized_users, deactivated_users, key_at};
 use crate::fetch::{IDS_PER_READ, documents, find, raw};
 use crate::model::recruiter::user_id;
 use crate::model::value;
@@ -15,12 +15,16 @@ use crate::plan::Plan;
 use crate::source::OFFERS;
 use crate::source::event::Collection as Watched;
 
-/// The recruiters that refer to users or references that changed.
+/// The recruiters that refer to users or references that changed; those of users with a new status where
+/// that `cancels` their offers.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn recruiters(database: &Database, plan: &Plan) -> Result<BTreeSet<ObjectId>, Failure> {
+pub async fn recruiters(database: &Database, plan: &Plan, cancels: bool) -> Result<BTreeSet<ObjectId>, Failure> {
     let mut concerned = BTreeSet::new();
+    if cancels {
+        concerned.extend(recruiters_of_users(database, &plan.users_with_new_status).await?);
+    }
     let users: Vec<ObjectId> = plan.changed_users.iter().copied().collect();
     for users in users.chunks(IDS_PER_READ) {
         let filter = doc! { "is_delegated": true, "managed_by": { "$in": managers(users) } };
@@ -61,11 +65,20 @@ pub async fn offers(
     Ok(offers)
 }
 
-/// Those of these offers whose managing user was anonymised.
+/// Offers of users that went, in some way or other.
+#[derive(Debug)]
+pub struct Managed {
+    /// The offers whose managing user was anonymised.
+    pub anonymized: Vec<ObjectId>,
+    /// The offers whose managing user is deactivated.
+    pub deactivated: Vec<ObjectId>,
+}
+
+/// Those of these offers whose managing user is not active any more.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn offers_of_anonymized_users(database: &Database, offers: &[ObjectId]) -> Result<Vec<ObjectId>, Failure> {
+pub async fn offers_of_gone_users(database: &Database, offers: &[ObjectId]) -> Result<Managed, Failure> {
     let filter = doc! { "_id": { "$in": offers } };
     let batches = find(&raw(database, OFFERS), filter, doc! { "managed_by": 1 }).await?;
     let mut managed = Vec::new();
@@ -74,9 +87,13 @@ pub async fn offers_of_anonymized_users(database: &Database, offers: &[ObjectId]
         let user = user_id(value::field(offer, "managed_by"));
         managed.extend(user.zip(offer.get_object_id("_id").ok()));
     }
-    let users = managed.iter().map(|(user, _)| *user).collect();
-    let anonymized = anonymized_users(database, users).await?;
-    Ok(managed.into_iter().filter(|(user, _)| anonymized.contains(user)).map(|(_, offer)| offer).collect())
+    let users: BTreeSet<ObjectId> = managed.iter().map(|(user, _)| *user).collect();
+    let of = |users: &BTreeSet<ObjectId>| {
+        managed.iter().filter(|(user, _)| users.contains(user)).map(|(_, offer)| *offer).collect()
+    };
+    let anonymized = of(&anonymized_users(database, users.clone()).await?);
+    let deactivated = of(&deactivated_users(database, users).await?);
+    Ok(Managed { anonymized, deactivated })
 }
 
 /// The jobs of those recruiters that are in `anonymized_recruiters`.

@@ -25,8 +25,8 @@ pub struct GoneJob {
 }
 
 impl Stages {
-    /// Cancels the offers of jobs that disappeared (spec 02), as far as the phase allows. Gives back those that the server refused
-    /// to change: they have a dead letter.
+    /// Cancels the offers of jobs that disappeared (spec 02), as far as the phase allows. Gives back those
+    /// that the server refused to change: they have a dead letter.
     ///
     /// # Errors
     /// As [`command::update`].
@@ -49,6 +49,24 @@ impl Stages {
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
         self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
         self.write_refused(&outcome.refused, gone, place).await
+    }
+
+    /// Cancels these offers of deactivated users, where the configuration says so and the phase allows it.
+    ///
+    /// # Errors
+    /// As [`command::update`].
+    pub async fn cancel_deactivated(&mut self, offers: Vec<ObjectId>, place: &Place) -> Result<(), Failure> {
+        if !self.settings.cancels_deactivated || !self.phase.writes_offers() {
+            return Ok(());
+        }
+        let (label, date) = (&self.settings.partner_label, place.wall_time);
+        let latest = (self.phase.stream() == StreamWrites::UnlessNewer).then_some(date);
+        let statements = offers.iter().map(|offer| statements::cancel_of_user(*offer, label, date, latest)).collect();
+        let outcome = command::update(&self.writer, OFFERS, statements).await?;
+        self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
+        // Which recruiter it was is not known here; the offer stands for it in the letter's address.
+        let gone: Vec<GoneJob> = offers.into_iter().map(|job| GoneJob { recruiter: job, job, date }).collect();
+        self.write_refused(&outcome.refused, &gone, place).await.map(drop)
     }
 
     /// Anonymises the offers of recruiters that were (spec 03); gives back as [`Self::cancel`].

@@ -32,6 +32,8 @@ use crate::phase::state::{self, Current};
 use crate::source::cursor::Position;
 use crate::source::event::Collection;
 use crate::source::pipeline::fingerprint;
+use crate::verify::continuous::Continuous;
+use crate::verify::sampler::Sampler;
 use crate::write::Writer;
 use crate::write::dead_letters::DeadLetters;
 
@@ -67,6 +69,8 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     let mut stages = stages(app, phase, writer.clone()).await?;
     let turn = Turn::new(validity.clone(), known.subscribe(), group.stop.clone(), Arc::clone(&app.health));
     stages.turn = Some(turn);
+    let sampler = Arc::new(Sampler::new(settings.verify.sample_size));
+    stages.sampler = Some(Arc::clone(&sampler));
     let batch_max = settings.stream.batch_max;
     // One batch ahead, and no more than that.
     let (outbox, inbox) = mpsc::channel(batch_max.div_ceil(EVENTS_PER_REPLY));
@@ -93,6 +97,7 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     let rhythm = (term, settings.stream.canary_interval);
     group.spawn(Task::Canary, canary::sing(writer, rhythm, Arc::clone(&app.health), group.stop.clone()));
     group.spawn(Task::Reader, reader.run(outbox));
+    group.spawn(Task::Verification, Continuous::new(app.clone(), sampler, group.stop.clone()).run());
     group.spawn(Task::Pipeline, pipeline.run());
     group.join(Task::Pipeline).await
 }
@@ -140,9 +145,23 @@ pub async fn stages(app: &App, phase: Phase, writer: Writer) -> Result<Stages, F
         tally: Tally::default(),
         rehearsal: None,
         turn: None,
+        sampler: None,
     };
     stages.count_dead_letters();
     Ok(stages)
+}
+
+/// Gives a lease a term that no checkpoint has reached. A lease that was dropped with its database begins at
+/// term 1 again, and a checkpoint in a file, or one that was saved since, would refuse those that follow.
+///
+/// # Errors
+/// As [`Lease::raise`].
+pub async fn outrank(app: &App, lease: &mut Lease) -> Result<(), Failure> {
+    match store(app).load().await {
+        Ok(Some(checkpoint)) if checkpoint.term >= lease.term => lease.raise(checkpoint.term + 1).await,
+        // What cannot be read is the business of the start.
+        _ => Ok(()),
+    }
 }
 
 /// Where checkpoints are kept, as configured.

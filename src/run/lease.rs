@@ -119,6 +119,20 @@ impl Lease {
         Ok(())
     }
 
+    /// Takes a later term than the next one.
+    ///
+    /// # Errors
+    /// As [`Self::renew`].
+    pub async fn raise(&mut self, term: i64) -> Result<(), Failure> {
+        let update = doc! { "$set": { "term": term } };
+        let result = self.collection.update_one(self.mine(), update).await.map_err(Failure::Write)?;
+        if result.matched_count == 0 {
+            return Err(Failure::LeaseLost);
+        }
+        self.term = term;
+        Ok(())
+    }
+
     /// Gives the lease back, so that a standby need not wait.
     ///
     /// # Errors

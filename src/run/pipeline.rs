@@ -21,6 +21,7 @@ use super::reader::{EVENTS_PER_REPLY, Incoming};
 use crate::clock;
 use crate::error::{Directive, Failure};
 use crate::observe::health::{Health, Part};
+use crate::plan::react::{Reaction, react};
 use crate::plan::{Plan, plan};
 use crate::retry::Delays;
 use crate::source::cursor::Reply;
@@ -173,7 +174,7 @@ impl Pipeline {
             now: clock::now(),
         };
         if plan.touches_everything() {
-            self.look_at_everything("a reference document was deleted, or its key changed").await?;
+            self.look_at_everything("what changed in a collection cannot be told from its events").await?;
         }
         let mut delays = Delays::up_to(Duration::from_secs(5));
         while let Err(failure) = self.apply_once(&plan, &place, &applied).await {
@@ -278,24 +279,12 @@ impl Pipeline {
     fn report(&self, events: &[Event], plan: &Plan) {
         let metrics = &self.apply.stages.metrics;
         for event in events {
-            let collection = event.collection.map_or("", Collection::name);
+            let collection = event.collection.or(event.renamed_to).map_or("", Collection::name);
             metrics.events.with_label_values(&[collection, event.operation.name()]).inc();
+            self.report_source(event);
         }
         metrics.touches.with_label_values(&["stream"]).inc_by(plan.touches.len() as u64);
         metrics.batch_events.observe(events.len() as f64);
-        for event in events.iter().filter(|event| event.id().is_some()) {
-            if let Some(collection) = event.collection {
-                self.health.source_is_back(collection.name());
-                self.health.source_is_back(WHOLE_DATABASE);
-            }
-        }
-        if plan.invalidated {
-            self.health.source_dropped(WHOLE_DATABASE);
-        }
-        for collection in &plan.dropped_sources {
-            self.health.source_dropped(collection.name());
-            error!(collection = collection.name(), "a watched collection was dropped or renamed");
-        }
         debug!(
             events = events.len(),
             touches = plan.touches.len(),
@@ -303,6 +292,22 @@ impl Pipeline {
             deleted = plan.deleted_recruiters.len(),
             "batch"
         );
+    }
+
+    /// In the order of the events: what was dropped may be there again.
+    fn report_source(&self, event: &Event) {
+        let is_there = event.collection.filter(|_| event.id().is_some());
+        for collection in is_there.into_iter().chain(event.renamed_to) {
+            self.health.source_is_back(collection.name());
+            self.health.source_is_back(WHOLE_DATABASE);
+        }
+        let dropped = match react(event) {
+            Reaction::Invalidated => WHOLE_DATABASE,
+            Reaction::SourceDropped => event.collection.map_or("", Collection::name),
+            _ => return,
+        };
+        self.health.source_dropped(dropped);
+        error!(collection = dropped, "a watched collection was dropped or renamed");
     }
 
     fn measure(&self, batch: &Batch, began: Instant) {

@@ -27,6 +27,7 @@ use crate::plan::Touch;
 use crate::project::diff::Change;
 use crate::project::{ProjectionSettings, WRITTEN, project};
 use crate::source::OFFERS;
+use crate::verify::sampler::Sampler;
 use crate::write::Writer;
 use crate::write::command::{self, Refused};
 use crate::write::dead_letters::{Address, DeadLetters, Letter, Place};
@@ -56,6 +57,8 @@ pub struct Stages {
     pub rehearsal: Option<Rehearsal>,
     /// Asked between portions whether to go on; a command without a lease to lose has none.
     pub turn: Option<Turn>,
+    /// Told what was written, for the continuous verification.
+    pub sampler: Option<Arc<Sampler>>,
 }
 
 /// Recruiters as they were read, and what to do with them.
@@ -151,6 +154,9 @@ impl Stages {
         failpoint::passed("written");
         outcome.letters.extend(refused);
         self.write_letters(outcome, portion.place).await?;
+        if let Some(sampler) = &self.sampler {
+            sampler.touched(touched.iter().map(|touched| touched.recruiter.id));
+        }
         Ok(again)
     }
 

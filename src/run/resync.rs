@@ -36,7 +36,7 @@ enum Stage {
     Links,
     /// Recruiters anonymised unseen.
     Anonymized,
-    /// Offers of ours whose user was anonymised, or whose job no recruiter holds.
+    /// Offers of ours whose user was anonymised or deactivated, or whose job no recruiter holds.
     Offers,
 }
 
@@ -216,8 +216,9 @@ impl Resync {
                 apply.anonymize(&self.dated(&gone), &place).await
             }
             Stage::Offers => {
-                let offers = follow::offers_of_anonymized_users(&apply.stages.database, ids).await?;
-                apply.anonymize_managed(offers, &place).await?;
+                let managed = follow::offers_of_gone_users(&apply.stages.database, ids).await?;
+                apply.anonymize_managed(managed.anonymized, &place).await?;
+                apply.stages.cancel_deactivated(managed.deactivated, &place).await?;
                 match phase.stream() {
                     StreamWrites::Always => self.cancel_orphans(ids, apply, &place).await,
                     // Applications write offers themselves: one that no recruiter ever held may be newer.

@@ -113,6 +113,8 @@ impl Operation {
 pub struct Event {
     /// `ns.coll`; `None` for events of the whole database.
     pub collection: Option<Collection>,
+    /// `to.coll`: a rename gave this name to another collection, with documents that no event tells of.
+    pub renamed_to: Option<Collection>,
     /// `operationType`.
     pub operation: Operation,
     /// `documentKey._id`.
@@ -159,13 +161,13 @@ impl Event {
         let name = document.get_str("operationType").unwrap_or_default();
         let operation = Operation::ALL.into_iter().find(|operation| operation.name() == name);
         let operation = operation.ok_or_else(|| EventError::Operation(name.to_owned()))?;
-        // A rename may take a watched name away, or give it to another collection.
         let named = |field: &str| document.get_document(field).and_then(|ns| ns.get_str("coll")).ok();
         let watched = |field: &str| named(field).and_then(Collection::from_name);
         let cluster_time = document.get_timestamp("clusterTime").unwrap_or_else(|_| token.cluster_time());
         let of_seconds = || DateTime::from_millis(i64::from(cluster_time.time) * 1000);
         Ok(Self {
-            collection: watched("ns").or_else(|| watched("to")),
+            collection: watched("ns"),
+            renamed_to: watched("to"),
             operation,
             key: document.get_document("documentKey").ok().and_then(|key| key.get("_id")).map(key),
             cluster_time,

@@ -31,6 +31,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::MissingOffer,
+        Self::DifferingField,
+        Self::MissingField,
+        Self::StillActive,
+        Self::Orphan,
+        Self::UnknownUser,
+        Self::InvalidGeopoint,
+        Self::PersonalData,
+    ];
+
     /// The name under which it is reported.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -93,12 +105,13 @@ pub fn held(offer: &Offer, standing: Option<&RawDocument>, known: &Known<'_>) ->
     let point_is_invalid = !is_point_or_null(value::field(standing, "workplace_geopoint"));
     let mut findings = Vec::new();
     if let Change::Update { fields, .. } = compare(offer, Some(standing)) {
-        let stays = |field: &str| anonymised_by_itself(field, standing, known);
+        let stays = |field: &str| anonymised_by_itself(field, offer, standing, known);
         for field in names(&fields).filter(|field| !stays(field)).filter_map(written) {
             let kind = match field {
                 _ if standing.get(field).is_ok_and(|stored| stored.is_none()) => Kind::MissingField,
                 "workplace_geopoint" if point_is_invalid => Kind::InvalidGeopoint,
                 "managed_by" if known.named_user_is_unknown => Kind::UnknownUser,
+                "delegations" if known.user_is_anonymized => Kind::PersonalData,
                 _ if known.user_is_anonymized && CONTACT.contains(&field) => Kind::PersonalData,
                 _ => Kind::DifferingField,
             };
@@ -159,13 +172,36 @@ fn is_explained(offer: &Offer, standing: &RawDocument, known: &Known<'_>) -> boo
 }
 
 /// The user is gone and this field was anonymised with it, which a projection may not know.
-fn anonymised_by_itself(field: &str, standing: &RawDocument, known: &Known<'_>) -> bool {
+fn anonymised_by_itself(field: &str, offer: &Offer, standing: &RawDocument, known: &Known<'_>) -> bool {
     let user_is_gone = known.user_is_anonymized || known.user_is_unknown;
     let email = value::text(value::field(standing, "apply_email"));
-    user_is_gone
-        && email == Some(known.anonymized_email)
-        && (field == "delegations"
-            || (CONTACT.contains(&field) && is_clean(value::field(standing, field), known.anonymized_email)))
+    let has_gone = user_is_gone && email == Some(known.anonymized_email);
+    match field {
+        // A CFA's user: the projection hides every address there is, for it does not know whose is whose.
+        "delegations" if known.user_is_anonymized => {
+            has_gone && value::field(&offer.fields, "cfa_apply_email").is_some()
+        }
+        "delegations" => has_gone && differ_by_anonymised_only(&offer.fields, standing, known.anonymized_email),
+        _ => has_gone && CONTACT.contains(&field) && is_clean(value::field(standing, field), known.anonymized_email),
+    }
+}
+
+/// The delegations are those of the projection, but for addresses that were anonymised.
+fn differ_by_anonymised_only(projected: &RawDocument, standing: &RawDocument, anonymized_email: &str) -> bool {
+    let delegations = |document| value::list(value::field(document, "delegations")).into_iter().flatten().flatten();
+    let same = |(projected, standing): (RawBsonRef<'_>, RawBsonRef<'_>)| {
+        let (Some(projected), Some(standing)) = (projected.as_document(), standing.as_document()) else {
+            return value::same(projected, standing);
+        };
+        let mut fields = projected.iter().flatten().zip(standing.iter().flatten());
+        projected.iter().count() == standing.iter().count()
+            && fields.all(|((name, projected), (other, standing))| {
+                let is_anonymised = name == "email" && standing.as_str() == Some(anonymized_email);
+                name == other && (is_anonymised || value::same(projected, standing))
+            })
+    };
+    delegations(projected).count() == delegations(standing).count()
+        && delegations(projected).zip(delegations(standing)).all(same)
 }
 
 fn is_clean(contact: Option<RawBsonRef<'_>>, anonymized_email: &str) -> bool {
@@ -199,7 +235,7 @@ fn written(field: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use bson::rawdoc;
+    use bson::{RawDocumentBuf, rawdoc};
 
     use super::*;
 
@@ -222,6 +258,24 @@ mod tests {
         }
         assert!(is_point_or_null(None));
         assert!(!is_point_or_null(Some(RawBsonRef::String("48.85,2.35"))));
+    }
+
+    #[test]
+    fn of_a_user_who_is_gone_delegations_may_differ_by_anonymised_addresses_and_by_nothing_else() {
+        let delegation = |siret: &str, email: &str| rawdoc! { "siret_code": siret, "email": email };
+        let offer = |delegations: &[RawDocumentBuf]| {
+            let delegations: bson::raw::RawArrayBuf = delegations.iter().collect();
+            rawdoc! { "apply_email": "gone", "delegations": delegations }
+        };
+        let projected = offer(&[delegation("1", "a@b"), delegation("2", "c@d")]);
+        for (standing, expected) in [
+            (offer(&[delegation("1", "gone"), delegation("2", "c@d")]), true),
+            (offer(&[delegation("1", "gone"), delegation("2", "x@y")]), false),
+            (offer(&[delegation("3", "gone"), delegation("2", "c@d")]), false),
+            (offer(&[delegation("1", "gone")]), false),
+        ] {
+            assert_eq!(differ_by_anonymised_only(&projected, &standing, "gone"), expected, "{standing:?}");
+        }
     }
 
     #[test]

@@ -118,7 +118,9 @@ impl Looker {
         }
         let elsewhere = self.held_elsewhere(&wrong, &offers).await?;
         wrong.retain(|_, seen| {
-            seen.findings.retain(|finding| !elsewhere.contains(&finding.offer));
+            // Only of the one that the offer does not name: the other one's findings stand.
+            let left: BTreeSet<ObjectId> = moved(seen).filter(|offer| elsewhere.contains(offer)).collect();
+            seen.findings.retain(|finding| !left.contains(&finding.offer));
             !seen.findings.is_empty()
         });
         look.wrong.extend(wrong);
@@ -193,8 +195,7 @@ impl Looker {
         wrong: &BTreeMap<ObjectId, Seen>,
         offers: &HashMap<ObjectId, &RawDocument>,
     ) -> Result<BTreeSet<ObjectId>, Failure> {
-        let moved = wrong.values().flat_map(|seen| &seen.findings);
-        let moved = moved.filter(|finding| finding.field == Some("establishment_id")).map(|finding| finding.offer);
+        let moved = wrong.values().flat_map(moved);
         let moved: Vec<&RawDocument> = moved.filter_map(|id| offers.get(&id).copied()).collect();
         held_where_named(&self.database, &moved).await
     }
@@ -260,6 +261,12 @@ impl Looker {
         }
         Ok(look)
     }
+}
+
+/// Offers that name another establishment than this recruiter's.
+fn moved(seen: &Seen) -> impl Iterator<Item = ObjectId> {
+    let moved = seen.findings.iter().filter(|finding| finding.field == Some("establishment_id"));
+    moved.map(|finding| finding.offer)
 }
 
 fn insert(look: &mut Look, id: ObjectId, findings: Vec<Finding>, offer: &RawDocument) {

@@ -2,12 +2,15 @@
 //! whoever leads to project everything again, as a resync does, and then compares again.
 
 pub mod compare;
+pub mod continuous;
 mod holders;
 pub mod look;
 pub mod report;
+pub mod sampler;
 pub mod scan;
+pub mod settle;
+pub mod stored;
 
-use bson::doc;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -15,15 +18,14 @@ use crate::app::{App, Refusal, signals};
 use crate::cli::{Exit, VerifyArguments};
 use crate::clock;
 use crate::error::Failure;
-use crate::fetch::raw;
 use crate::phase::{Phase, StreamWrites, state};
 use crate::run::ask::ask;
-use crate::run::lease::STATE;
 use crate::run::requests::{Order, Outcome};
 use crate::run::tasks::{Group, Task};
 use look::Looker;
 use report::Report;
 use scan::Scan;
+use settle::{Behind, Settler};
 
 /// Runs the command; prints its report on the standard output.
 ///
@@ -66,14 +68,18 @@ pub async fn compare_as_in(app: &App, phase: Phase) -> Result<Report, Failure> {
 }
 
 async fn scan(app: &App, phase: Phase, full: bool, stop: CancellationToken) -> Result<Scan, Failure> {
-    let newest_wins = phase.stream() == StreamWrites::UnlessNewer;
     Ok(Scan {
-        looker: Looker::new(&app.database, app.projection_settings(), newest_wins).await?,
-        database: app.database.clone(),
+        settler: settler(app, phase, Behind::Instance, stop).await?,
         partner_label: app.settings.target.partner_label.clone(),
         report: Report::new(clock::now(), phase.word().to_owned(), full),
-        stop,
     })
+}
+
+/// What compares as `phase` wants it; `behind` is who is waited for.
+async fn settler(app: &App, phase: Phase, behind: Behind, stop: CancellationToken) -> Result<Settler, Failure> {
+    let newest_wins = phase.stream() == StreamWrites::UnlessNewer;
+    let looker = Looker::new(&app.database, app.projection_settings(), newest_wins).await?;
+    Ok(Settler { looker, database: app.database.clone(), behind, stop })
 }
 
 struct Verify {
@@ -93,24 +99,9 @@ impl Verify {
         }
         scan.report.ended = clock::now();
         if scan.report.full && !self.stop.is_cancelled() {
-            self.store(&scan.report).await?;
+            stored::store(&self.app.database, &scan.report).await?;
         }
         Ok(scan.report)
-    }
-
-    /// For the conditions of the phases, which only a full verification meets (spec 04).
-    async fn store(&self, report: &Report) -> Result<(), Failure> {
-        let fields = doc! {
-            "began": report.began,
-            "ended": report.ended,
-            "phase": &report.phase,
-            "differences": i64::try_from(report.differences).unwrap_or(i64::MAX),
-            "full": report.full,
-        };
-        let state = raw(&self.app.database, STATE);
-        let update = state.update_one(doc! { "_id": "verification" }, doc! { "$set": fields });
-        update.upsert(true).await.map_err(Failure::Write)?;
-        Ok(())
     }
 
     /// Prints the report, and writes it to the file that was asked for.

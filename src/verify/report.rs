@@ -1,9 +1,9 @@
 //! What a verification found: counts, kinds, fields and ids, never values of documents. Its size does
 //! not grow with the number of differences.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bson::DateTime;
+use bson::{DateTime, oid::ObjectId};
 use serde::{Serialize, Serializer};
 
 use super::compare::{Finding, Kind};
@@ -56,6 +56,8 @@ pub struct Report {
     pub unsettled: u64,
     /// Differences, one for each field.
     pub differences: u64,
+    /// Offers that differ, by kind; one that differs in several ways is among several.
+    pub divergent_offers: BTreeMap<Kind, u64>,
     /// Differences by kind.
     pub kinds: BTreeMap<Kind, Found>,
     /// Differences by field.
@@ -82,6 +84,7 @@ impl Report {
             explained: 0,
             unsettled: 0,
             differences: 0,
+            divergent_offers: BTreeMap::new(),
             kinds: BTreeMap::new(),
             fields: BTreeMap::new(),
             source_faults: BTreeMap::new(),
@@ -89,8 +92,15 @@ impl Report {
         }
     }
 
-    /// Counts what was found.
-    pub fn add(&mut self, finding: &Finding) {
+    /// Counts what was found about one document: a recruiter with its offers, or an offer.
+    pub fn add(&mut self, findings: &[Finding]) {
+        findings.iter().for_each(|finding| self.add_one(finding));
+        for (kind, _) in divergent(findings) {
+            *self.divergent_offers.entry(kind).or_default() += 1;
+        }
+    }
+
+    fn add_one(&mut self, finding: &Finding) {
         if finding.in_source {
             return self.source_faults.entry(finding.kind).or_default().add(finding);
         }
@@ -127,6 +137,12 @@ impl Report {
         }
         lines.join("\n")
     }
+}
+
+/// The offers that differ, each once for each kind.
+#[must_use]
+pub fn divergent(findings: &[Finding]) -> BTreeSet<(Kind, ObjectId)> {
+    findings.iter().filter(|finding| !finding.in_source).map(|finding| (finding.kind, finding.offer)).collect()
 }
 
 fn rfc3339<S: Serializer>(date: &DateTime, serializer: S) -> Result<S::Ok, S::Error> {

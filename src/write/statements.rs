@@ -5,8 +5,8 @@ use bson::raw::{RawArrayBuf, cstr};
 use bson::{DateTime, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
 
 use crate::model::{Offer, OfferStatus};
-use crate::project::ON_INSERT;
 use crate::project::diff::Change;
+use crate::project::{ON_INSERT, USER_DEACTIVATED};
 
 /// Who changed a status, as history entries name it (spec 02).
 pub const GRANTED_BY: &str = "stream-processor";
@@ -81,10 +81,31 @@ pub fn cancel_removed(
     date: DateTime,
     unless_later_than: Option<DateTime>,
 ) -> Statement {
+    cancel(offer, partner_label, ("removed from recruiter", date), unless_later_than)
+}
+
+/// The user who manages the offer is deactivated, and that cancels it (spec 03, "Reactions"); in `dual-write`
+/// unless the offer is later.
+#[must_use]
+pub fn cancel_of_user(
+    offer: ObjectId,
+    partner_label: &str,
+    date: DateTime,
+    unless_later_than: Option<DateTime>,
+) -> Statement {
+    cancel(offer, partner_label, (USER_DEACTIVATED, date), unless_later_than)
+}
+
+fn cancel(
+    offer: ObjectId,
+    partner_label: &str,
+    (reason, date): (&str, DateTime),
+    unless_later_than: Option<DateTime>,
+) -> Statement {
     let cancelled = OfferStatus::Cancelled;
     let set = rawdoc! {
         "offer_status": cancelled.as_str(),
-        "offer_status_history": history(cancelled, "removed from recruiter", date),
+        "offer_status_history": history(cancelled, reason, date),
     };
     let mut filter =
         rawdoc! { "_id": offer, "partner_label": partner_label, "offer_status": { "$ne": cancelled.as_str() } };

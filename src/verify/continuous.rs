@@ -1,0 +1,160 @@
+//! The continuous verification (spec 06): while an instance leads, a sample of the recruiters that were
+//! touched is compared a few seconds later, as `verify` does it. It is a task of its own at a bounded rate
+//! in constant memory: it must not slow the pipeline down, and no failure of it ends a leadership.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bson::oid::ObjectId;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::compare::Kind;
+use super::report::divergent;
+use super::sampler::Sampler;
+use super::settle::{Behind, Side};
+use super::stored::{self, Stored};
+use crate::app::App;
+use crate::error::Failure;
+use crate::phase::{Phase, StreamWrites, state};
+use crate::source::scan;
+
+/// So many offers that differ are kept in mind; more of them say nothing new.
+const KNOWN: usize = 1_000;
+/// So many ids are logged.
+const IDS: usize = 20;
+
+/// Whether recruiters are compared all the time (spec 04, the table): where two sides are written. Elsewhere
+/// a verification is asked for, or done at night.
+#[must_use]
+pub fn is_on(phase: Phase) -> bool {
+    matches!(phase.stream(), StreamWrites::UnlessNewer | StreamWrites::Compare)
+}
+
+/// The verification of one leadership.
+pub struct Continuous {
+    app: App,
+    sampler: Arc<Sampler>,
+    stop: CancellationToken,
+    /// What differed when it was last looked at, by recruiter.
+    known: BTreeMap<ObjectId, BTreeSet<(Kind, ObjectId)>>,
+    /// What the metric says.
+    shown: BTreeMap<Kind, i64>,
+}
+
+impl Continuous {
+    /// Compares what `sampler` gives.
+    #[must_use]
+    pub fn new(app: App, sampler: Arc<Sampler>, stop: CancellationToken) -> Self {
+        Self { app, sampler, stop, known: BTreeMap::new(), shown: BTreeMap::new() }
+    }
+
+    /// Works until it is told to stop.
+    ///
+    /// # Errors
+    /// None: what fails is tried again in the next round.
+    pub async fn run(mut self) -> Result<(), Failure> {
+        let interval = self.app.settings.verify.sample_interval;
+        loop {
+            if let Err(failure) = self.round().await {
+                warn!(error = %failure, advice = failure.advice(), "recruiters could not be compared; tried again");
+            }
+            tokio::select! { () = self.stop.cancelled() => break, () = tokio::time::sleep(interval) => {} }
+        }
+        // Only a leader knows.
+        self.app.metrics.divergent_offers.reset();
+        self.app.metrics.verify_last_success.set(f64::NAN);
+        Ok(())
+    }
+
+    async fn round(&mut self) -> Result<(), Failure> {
+        let stored = stored::load(&self.app.database).await?;
+        let phase = state::load(&self.app.database, self.app.settings.phase.initial).await?.phase;
+        let sample = self.sampler.take();
+        match self.app.settings.verify.continuous && is_on(phase) {
+            true => self.compare(sample, phase).await?,
+            false => self.known.clear(),
+        }
+        if !self.stop.is_cancelled() {
+            self.show(&stored);
+        }
+        Ok(())
+    }
+
+    /// Looks at the sample, and once more at what differed.
+    async fn compare(&mut self, sample: BTreeSet<ObjectId>, phase: Phase) -> Result<(), Failure> {
+        let ids: Vec<ObjectId> = sample.iter().chain(self.known.keys()).copied().collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let behind = Behind::This(Arc::clone(&self.app.health));
+        let mut settler = super::settler(&self.app, phase, behind, self.stop.clone()).await?;
+        if !settler.wait().await? {
+            // What is not applied yet is no difference; the lag tells of it.
+            return Ok(());
+        }
+        settler.looker.forget().await?;
+        let mut waiting = BTreeMap::new();
+        for ids in ids.chunks(scan::STEP as usize) {
+            let wrong = settler.look(Side::Recruiters, ids).await?.wrong;
+            waiting.extend(wrong.into_iter().map(|(id, seen)| (id, seen.signature)));
+        }
+        let mut standing = BTreeMap::new();
+        let moving = settler
+            .settle(Side::Recruiters, waiting, |id, findings| drop(standing.insert(id, divergent(&findings))))
+            .await?;
+        if !self.stop.is_cancelled() {
+            // Of what keeps changing, nothing new is known.
+            self.known.retain(|id, _| moving.contains_key(id));
+            self.remember(standing);
+            self.app.metrics.verify_sampled.inc_by(sample.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, standing: BTreeMap<ObjectId, BTreeSet<(Kind, ObjectId)>>) {
+        let mut offers: usize = self.known.values().map(BTreeSet::len).sum();
+        for (recruiter, divergent) in standing.into_iter().filter(|(_, divergent)| !divergent.is_empty()) {
+            if offers >= KNOWN {
+                break;
+            }
+            offers += divergent.len();
+            self.known.insert(recruiter, divergent);
+        }
+    }
+
+    /// Brings to the metrics what is known, and a line to the log where it changed.
+    fn show(&mut self, stored: &Stored) {
+        let metrics = &self.app.metrics;
+        let seconds = |date: bson::DateTime| date.timestamp_millis().div_euclid(1000) as f64;
+        metrics.verify_last_success.set(stored.last_success.map_or(0.0, seconds));
+        for kind in Kind::ALL {
+            let offers: Vec<ObjectId> =
+                self.known.values().flatten().filter(|(of, _)| *of == kind).map(|(_, offer)| *offer).collect();
+            let in_full = stored.divergent_offers.get(&kind).copied().unwrap_or_default();
+            let now = in_full.max(i64::try_from(offers.len()).unwrap_or(i64::MAX));
+            metrics.divergent_offers.with_label_values(&[kind.as_str()]).set(now);
+            let before = self.shown.insert(kind, now).unwrap_or_default();
+            let kind = kind.as_str();
+            match (before, now) {
+                (0, 1..) => {
+                    let ids: Vec<String> = offers.iter().take(IDS).map(|offer| offer.to_hex()).collect();
+                    warn!(kind, offers = now, ids = ids.join(" "), "offers differ from their recruiters");
+                }
+                (1.., 0) => info!(kind, "no offer is known to differ from its recruiter any more"),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recruiters_are_compared_all_the_time_while_both_sides_are_written() {
+        let on: Vec<bool> = Phase::ALL.map(is_on).into();
+        assert_eq!(on, [false, true, true, false]);
+    }
+}

@@ -1,0 +1,84 @@
+//! A random sample of the recruiters that were touched since it was last taken, in constant memory. Filled
+//! by the pipeline, which must not wait for it; taken by the continuous verification.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use bson::oid::ObjectId;
+
+/// The sample.
+#[derive(Debug)]
+pub struct Sampler {
+    size: usize,
+    sample: Mutex<Sample>,
+}
+
+#[derive(Debug, Default)]
+struct Sample {
+    recruiters: Vec<ObjectId>,
+    /// So many recruiters the sample stands for.
+    touched: usize,
+}
+
+impl Sampler {
+    /// Of at most `size` recruiters.
+    #[must_use]
+    pub fn new(size: usize) -> Self {
+        Self { size, sample: Mutex::default() }
+    }
+
+    /// These recruiters were touched, and their offers written. Each one has the same chance to be in the
+    /// sample, whenever it came (reservoir sampling, algorithm R).
+    pub fn touched(&self, recruiters: impl Iterator<Item = ObjectId>) {
+        let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
+        for recruiter in recruiters {
+            sample.touched += 1;
+            if sample.recruiters.len() < self.size {
+                sample.recruiters.push(recruiter);
+            } else {
+                let place = rand::random_range(0..sample.touched);
+                if let Some(one) = sample.recruiters.get_mut(place) {
+                    *one = recruiter;
+                }
+            }
+        }
+    }
+
+    /// Takes the sample, and begins another one.
+    #[must_use]
+    pub fn take(&self) -> BTreeSet<ObjectId> {
+        let sample = std::mem::take(&mut *self.sample.lock().unwrap_or_else(PoisonError::into_inner));
+        sample.recruiters.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recruiter(number: u32) -> ObjectId {
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        ObjectId::from_bytes(bytes)
+    }
+
+    #[test]
+    fn few_are_all_in_the_sample_and_it_begins_anew_once_it_was_taken() {
+        let sampler = Sampler::new(10);
+        sampler.touched((0..4).map(recruiter));
+        sampler.touched((2..6).map(recruiter));
+        assert_eq!(sampler.take(), (0..6).map(recruiter).collect());
+        assert!(sampler.take().is_empty());
+    }
+
+    #[test]
+    fn of_many_the_sample_holds_no_more_than_its_size_and_late_ones_as_well_as_early_ones() {
+        let sampler = Sampler::new(1_000);
+        (0..100).for_each(|portion| sampler.touched((portion * 1_000..(portion + 1) * 1_000).map(recruiter)));
+        let sample = sampler.take();
+        assert_eq!(sample.len(), 1_000);
+        // Half are expected on each side; chance alone gives fewer than 350 about once in 10^21 runs.
+        let late = sample.iter().filter(|id| **id >= recruiter(50_000)).count();
+        assert!((350..=650).contains(&late), "{late} of the later half");
+    }
+}

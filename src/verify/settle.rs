@@ -1,0 +1,173 @@
+//! Looks at what was wrong again until it is right or stands still: only what stands still and still
+//! differs counts. It waits for an instance that is behind. Reads only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::{Timestamp, doc, oid::ObjectId};
+use mongodb::Database;
+use tokio_util::sync::CancellationToken;
+
+use super::compare::Finding;
+use super::look::{Look, Looker};
+use crate::error::{Directive, Failure};
+use crate::fetch::raw;
+use crate::observe::health::Health;
+use crate::retry::Delays;
+use crate::run::lease::{self, STATE};
+use crate::source::OFFERS;
+use crate::source::cursor::operation_time;
+use crate::source::event::Collection as Watched;
+use crate::source::scan;
+
+/// How long a difference must stand before it counts.
+const SETTLE: Duration = Duration::from_secs(2);
+/// A running instance that is behind is waited for, so many times [`POLL`].
+const POLLS: u32 = 240;
+const POLL: Duration = Duration::from_millis(250);
+/// What changes this often while it is looked at is not called a difference.
+const LOOKS: u32 = 5;
+
+/// A side that is walked by its `_id`s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// `recruiters`
+    Recruiters,
+    /// Our offers.
+    Offers,
+    /// `anonymized_recruiters`
+    Anonymized,
+}
+
+impl Side {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Recruiters, Self::Offers, Self::Anonymized];
+
+    /// The collection.
+    #[must_use]
+    pub fn collection(self) -> &'static str {
+        match self {
+            Self::Recruiters => Watched::Recruiters.name(),
+            Self::Offers => OFFERS,
+            Self::Anonymized => Watched::AnonymizedRecruiters.name(),
+        }
+    }
+}
+
+/// Who may still have to apply what happened.
+#[derive(Debug, Clone)]
+pub enum Behind {
+    /// An instance, whose checkpoint tells how far it is.
+    Instance,
+    /// This process, which knows how far it is.
+    This(Arc<Health>),
+}
+
+/// Looks at documents once, and again.
+#[derive(Debug)]
+pub struct Settler {
+    /// What reads and compares.
+    pub looker: Looker,
+    /// Where everything is.
+    pub database: Database,
+    /// Who is waited for.
+    pub behind: Behind,
+    /// Ends it early.
+    pub stop: CancellationToken,
+}
+
+impl Settler {
+    /// Looks again at what was wrong, known by its signatures, until it is right or stands still; `stands`
+    /// gets what does. Gives back what changed each time.
+    ///
+    /// # Errors
+    /// A [`Failure`] that trying again does not mend.
+    pub async fn settle(
+        &mut self,
+        side: Side,
+        mut waiting: BTreeMap<ObjectId, u64>,
+        mut stands: impl FnMut(ObjectId, Vec<Finding>),
+    ) -> Result<BTreeMap<ObjectId, u64>, Failure> {
+        for _ in 0..LOOKS {
+            if waiting.is_empty() || self.stop.is_cancelled() {
+                return Ok(BTreeMap::new());
+            }
+            let caught_up = self.wait().await?;
+            if !caught_up && matches!(self.behind, Behind::This(_)) {
+                // Its own lag tells of it; others must be told what they find.
+                return Ok(waiting);
+            }
+            self.looker.forget().await?;
+            let ids: Vec<ObjectId> = waiting.keys().copied().collect();
+            let mut moving = BTreeMap::new();
+            for ids in ids.chunks(scan::STEP as usize) {
+                for (id, seen) in self.look(side, ids).await?.wrong {
+                    match waiting.get(&id) == Some(&seen.signature) {
+                        true => stands(id, seen.findings),
+                        false => drop(moving.insert(id, seen.signature)),
+                    }
+                }
+            }
+            waiting = moving;
+        }
+        Ok(waiting)
+    }
+
+    /// The settle delay, and then until what happened before it has been applied; false when it was not in
+    /// a minute.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn wait(&self) -> Result<bool, Failure> {
+        let seen = operation_time(&self.database).await?;
+        self.pause(SETTLE).await;
+        for _ in 0..POLLS {
+            if self.stop.is_cancelled() || !self.is_behind(seen).await? {
+                return Ok(true);
+            }
+            self.pause(POLL).await;
+        }
+        Ok(false)
+    }
+
+    async fn is_behind(&self, seen: Timestamp) -> Result<bool, Failure> {
+        match &self.behind {
+            // Without one in the database, checkpoints are in files: the delay has to do.
+            Behind::Instance => Ok(lease::current(&self.database).await?.is_some()
+                && checkpoint(&self.database).await?.is_some_and(|checkpoint| checkpoint < seen)),
+            Behind::This(health) => Ok(health.applied_time().is_none_or(|applied| applied < seen)),
+        }
+    }
+
+    async fn pause(&self, time: Duration) {
+        tokio::select! { () = self.stop.cancelled() => {}, () = tokio::time::sleep(time) => {} }
+    }
+
+    /// One look, tried again when it fails in a way that passes.
+    ///
+    /// # Errors
+    /// A [`Failure`] that trying again does not mend.
+    pub async fn look(&mut self, side: Side, ids: &[ObjectId]) -> Result<Look, Failure> {
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        loop {
+            let look = match side {
+                Side::Recruiters => self.looker.at_recruiters(ids).await,
+                Side::Offers => self.looker.at_offers(ids).await,
+                Side::Anonymized => self.looker.at_anonymized(ids).await,
+            };
+            match look {
+                Err(failure) if failure.directive() == Directive::Retry && !self.stop.is_cancelled() => {
+                    tracing::warn!(error = %failure, "tried again");
+                    self.pause(delays.next_delay()).await;
+                }
+                look => return look,
+            }
+        }
+    }
+}
+
+async fn checkpoint(database: &Database) -> Result<Option<Timestamp>, Failure> {
+    let checkpoint = raw(database, STATE).find_one(doc! { "_id": "checkpoint" }).await.map_err(Failure::Read)?;
+    Ok(checkpoint.and_then(|checkpoint| checkpoint.get_timestamp("cluster_time").ok()))
+}

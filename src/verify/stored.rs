@@ -1,0 +1,66 @@
+//! The result of the last full verification: the document `verification` of `stream_processor_state`, for
+//! the conditions of the phases (spec 04) and for the leader's metrics.
+
+use std::collections::BTreeMap;
+
+use bson::{Bson, DateTime, Document, doc};
+use mongodb::Database;
+
+use super::compare::Kind;
+use super::report::Report;
+use crate::error::Failure;
+use crate::fetch::raw;
+use crate::run::lease::STATE;
+
+/// What the leader shows of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// When the last one ended that found nothing.
+    pub last_success: Option<DateTime>,
+    /// The offers that the last one found to differ, by kind.
+    pub divergent_offers: BTreeMap<Kind, i64>,
+}
+
+/// Stores the result of a full verification.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub async fn store(database: &Database, report: &Report) -> Result<(), Failure> {
+    let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let divergent: Document = report
+        .divergent_offers
+        .iter()
+        .map(|(kind, offers)| (kind.as_str().to_owned(), Bson::Int64(count(*offers))))
+        .collect();
+    let mut fields = doc! {
+        "began": report.began,
+        "ended": report.ended,
+        "phase": &report.phase,
+        "differences": count(report.differences),
+        "divergent_offers": divergent,
+        "full": report.full,
+    };
+    if report.differences == 0 {
+        fields.insert("last_success", report.ended);
+    }
+    let state = raw(database, STATE);
+    state.update_one(mine(), doc! { "$set": fields }).upsert(true).await.map_err(Failure::Write)?;
+    Ok(())
+}
+
+/// Reads it; nothing is known before the first.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn load(database: &Database) -> Result<Stored, Failure> {
+    let stored = raw(database, STATE).find_one(mine()).await.map_err(Failure::Read)?.unwrap_or_default();
+    let offers = |kind: Kind| stored.get_document("divergent_offers").ok()?.get_i64(kind.as_str()).ok();
+    Ok(Stored {
+        last_success: stored.get_datetime("last_success").ok().copied(),
+        divergent_offers: Kind::ALL.into_iter().filter_map(|kind| Some((kind, offers(kind)?))).collect(),
+    })
+}
+
+fn mine() -> Document {
+    doc! { "_id": "verification" }
+}

@@ -1,0 +1,205 @@
+//! A watched collection that is dropped, renamed or replaced, and the whole database dropped (spec 03, "Reactions"):
+//! readiness says so until it is there again, the stream goes on, and nothing that comes afterwards is lost.
+
+use bson::oid::ObjectId;
+use bson::{Document, doc};
+use futures::TryStreamExt as _;
+
+use crate::support::database::TestDatabase;
+use crate::support::fields::{first_job, text};
+use crate::support::offers;
+use crate::support::processor::Processor;
+use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
+use crate::support::runs::{started, stopped};
+use crate::support::state::{gaps, jobs, links, settled, state, until_no_resync};
+use crate::support::waiting::{PATIENCE, eventually};
+
+const WATCHED: [&str; 7] = [
+    "recruiters",
+    "anonymized_recruiters",
+    "userswithaccounts",
+    "anonymized_userswithaccounts",
+    "cfas",
+    "referentielromes",
+    "referentiel_engagement_entreprise",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_dropped_or_renamed_collection_is_told_by_its_name_until_it_has_documents_and_the_stream_goes_on() {
+    let test = TestDatabase::create("dropped_each").await;
+    let processor = started(&test).await;
+    for (name, is_renamed) in WATCHED.into_iter().flat_map(|name| [(name, false), (name, true)]) {
+        let collection = test.collection(name);
+        collection.insert_one(doc! {}).await.unwrap();
+        match is_renamed {
+            true => rename(&test, name, &format!("{name}_old_{}", ObjectId::new()), false).await,
+            false => collection.drop().await.unwrap(),
+        }
+        until_dropped(&processor, &[name]).await;
+        let newcomer = recruiter([job("Boulanger")]);
+        if name != "recruiters" {
+            test.collection("recruiters").insert_one(&newcomer).await.unwrap();
+            settled(&test.database).await;
+            assert_eq!(status(&test, &newcomer).await, "Active", "the stream goes on after {name}");
+            until_dropped(&processor, &[name]).await;
+        }
+        collection.insert_one(doc! {}).await.unwrap();
+        until_dropped(&processor, &[]).await;
+    }
+    assert!(!stopped(processor).await.stderr.contains(PERSONAL));
+}
+
+/// Dropped and filled again at once: both are in one batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_right_after_a_drop_is_applied_and_the_collection_counts_as_there() {
+    let test = TestDatabase::create("dropped_refilled").await;
+    let processor = started(&test).await;
+    for round in 0..5 {
+        let recruiters: Vec<Document> = (0..30).map(|_| recruiter([job("Boulanger"), job("Vendeur")])).collect();
+        test.collection("recruiters").drop().await.unwrap();
+        test.collection("recruiters").insert_many(&recruiters).await.unwrap();
+        settled(&test.database).await;
+        assert_eq!(offers::read(&test.database).await.len(), 60 * (round + 1));
+        until_dropped(&processor, &[]).await;
+    }
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_while_a_collection_had_another_name_is_found_when_it_has_its_own_again() {
+    let test = TestDatabase::create("dropped_renamed").await;
+    let processor = started(&test).await;
+    let world: Vec<Document> = ["Boulanger", "Vendeur", "Fleuriste"].map(|title| recruiter([job(title)])).into();
+    test.collection("recruiters").insert_many(&world).await.unwrap();
+    settled(&test.database).await;
+    rename(&test, "recruiters", "elsewhere", false).await;
+    until_dropped(&processor, &["recruiters"]).await;
+    let new = change_all(&test, "elsewhere", &world).await;
+    settled(&test.database).await;
+    assert_eq!(title(&test, &world[0]).await, "Boulanger", "nobody watches it now");
+
+    rename(&test, "elsewhere", "recruiters", false).await;
+    until_dropped(&processor, &[]).await;
+    assert_followed(&test, &world, &new).await;
+    stopped(processor).await;
+    assert_verified(&test).await;
+}
+
+/// As a restore does, and an aggregation with `$out`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_that_another_one_replaces_under_its_name_is_looked_at_whole() {
+    let test = TestDatabase::create("dropped_replaced").await;
+    let processor = started(&test).await;
+    let world: Vec<Document> = ["Boulanger", "Vendeur", "Fleuriste"].map(|title| recruiter([job(title)])).into();
+    test.collection("recruiters").insert_many(&world).await.unwrap();
+    test.collection("restored").insert_many(&world).await.unwrap();
+    settled(&test.database).await;
+    let new = change_all(&test, "restored", &world).await;
+    rename(&test, "restored", "recruiters", true).await;
+    assert_followed(&test, &world, &new).await;
+    until_dropped(&processor, &[]).await;
+
+    let sheet = |definition: &str| doc! { "rome": { "code_rome": "D1102" }, "definition": definition };
+    test.collection("referentielromes").insert_one(sheet("Avant")).await.unwrap();
+    test.collection("import").insert_one(sheet("Après")).await.unwrap();
+    let described = with(recruiter([with(job("Boulanger"), doc! { "job_description": null })]), doc! {});
+    test.collection("recruiters").insert_one(&described).await.unwrap();
+    settled(&test.database).await;
+    let pipeline = [doc! { "$match": {} }, doc! { "$out": "referentielromes" }];
+    test.collection("import").aggregate(pipeline).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+    eventually(PATIENCE, "the offer follows the sheet", async || {
+        let offers = offers::read(&test.database).await;
+        (text(&offers[&first_job(&described)], "offer_description") == "Après").then_some(())
+    })
+    .await;
+    until_dropped(&processor, &[]).await;
+    stopped(processor).await;
+    assert_verified(&test).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_whole_database_was_dropped_the_stream_is_opened_again_and_nothing_that_follows_is_lost() {
+    let test = TestDatabase::create("dropped_database").await;
+    // The lease goes with the database, and terms begin anew: an earlier one must not be in the way.
+    stopped(started(&test).await).await;
+    let lease = doc! { "$set": { "term": 1_000_000_i64 } };
+    test.collection("stream_processor_state").update_one(doc! { "_id": "lease" }, lease).await.unwrap();
+    let processor = started(&test).await;
+    for is_quick in [false, true, true] {
+        test.collection("recruiters").insert_many((0..20).map(|_| recruiter([job("Boulanger")]))).await.unwrap();
+        settled(&test.database).await;
+        test.database.drop().await.unwrap();
+        if !is_quick {
+            until_dropped(&processor, &["the database", "recruiters"]).await;
+            eventually(PATIENCE, "the lease is taken again", async || state(&test.database, "lease").await).await;
+        }
+        let recruiters: Vec<Document> = (0..20).map(|_| recruiter([job("Vendeur")])).collect();
+        test.collection("recruiters").insert_many(&recruiters).await.unwrap();
+        eventually(PATIENCE, "all that follows is projected", async || {
+            let offers = offers::read(&test.database).await;
+            recruiters.iter().all(|recruiter| offers.contains_key(&first_job(recruiter))).then_some(())
+        })
+        .await;
+        until_dropped(&processor, &[]).await;
+        settled(&test.database).await;
+        until_no_resync(&test.database).await;
+        assert_eq!(links(&test.database).await, jobs(&test.database).await);
+        assert!(gaps(&test.database).await.is_empty(), "it goes on after the end of the database, without a gap");
+    }
+    stopped(processor).await;
+    assert_verified(&test).await;
+}
+
+/// Changes the first, deletes the second and adds one, which is given back.
+async fn change_all(test: &TestDatabase, collection: &str, world: &[Document]) -> Document {
+    let collection = test.collection(collection);
+    let renamed = doc! { "$set": { "jobs.0.offer_title_custom": "Pâtissier" } };
+    collection.update_one(doc! { "_id": id(&world[0]) }, renamed).await.unwrap();
+    collection.delete_one(doc! { "_id": id(&world[1]) }).await.unwrap();
+    let new = recruiter([job("Fromager")]);
+    collection.insert_one(&new).await.unwrap();
+    new
+}
+
+async fn assert_followed(test: &TestDatabase, world: &[Document], new: &Document) {
+    eventually(PATIENCE, "all offers follow", async || {
+        let offers = offers::read(&test.database).await;
+        let follows = text(&offers[&first_job(&world[0])], "offer_title") == "Pâtissier"
+            && text(&offers[&first_job(&world[1])], "offer_status") == "Cancelled"
+            && text(&offers[&first_job(&world[2])], "offer_status") == "Active"
+            && offers.contains_key(&first_job(new));
+        follows.then_some(())
+    })
+    .await;
+}
+
+async fn rename(test: &TestDatabase, from: &str, to: &str, replaces: bool) {
+    let full = |name: &str| format!("{}.{name}", test.name());
+    let command = doc! { "renameCollection": full(from), "to": full(to), "dropTarget": replaces };
+    test.database.client().database("admin").run_command(command).await.unwrap();
+}
+
+/// Waits until readiness names exactly these as dropped, or at least them when there are several.
+async fn until_dropped(processor: &Processor, names: &[&str]) {
+    eventually(PATIENCE, &format!("{names:?} are told"), async || {
+        let (status, body) = processor.try_get("/readyz").await?;
+        let told = body.matches("source_collection_dropped: ").count();
+        let all = names.iter().all(|name| body.contains(&format!("source_collection_dropped: {name} was dropped")));
+        let as_wanted = all && (names.len() > 1 || told == names.len());
+        (as_wanted && (status == 200) == names.is_empty()).then_some(())
+    })
+    .await;
+}
+
+async fn status(test: &TestDatabase, recruiter: &Document) -> String {
+    text(&offers::read(&test.database).await[&first_job(recruiter)], "offer_status").to_owned()
+}
+
+async fn title(test: &TestDatabase, recruiter: &Document) -> String {
+    text(&offers::read(&test.database).await[&first_job(recruiter)], "offer_title").to_owned()
+}
+
+async fn assert_verified(test: &TestDatabase) {
+    let verified = Processor::command(&["verify"], test, &[]).await;
+    assert_eq!(verified.code, 0, "{}\n{}", verified.stdout, verified.stderr);
+}
