@@ -25,7 +25,8 @@ async fn insert_recruiter(test: &TestDatabase, number: i32, fields: Document) ->
 }
 
 async fn insert_user(test: &TestDatabase, id: ObjectId, email: &str) {
-    let user = doc! { "_id": id, "email": email, "phone": "0600000000", "first_name": "Prénom", "last_name": "Nom" };
+    let user =
+        doc! { "_id": id, "email": email, "phone": "+33 6 00 00 00 00", "first_name": "Prénom", "last_name": "Nom" };
     test.collection("userswithaccounts").insert_one(user).await.unwrap();
 }
 
@@ -152,7 +153,7 @@ async fn assert_nothing_personal(test: &TestDatabase, processor: &mut Processor,
         }
     }
     for (place, text) in places {
-        for personal in ["personne@example.fr", "0600000000", "Prénom"] {
+        for personal in ["personne@example.fr", "+33 6 00 00 00 00", "Prénom"] {
             assert!(!text.contains(personal), "{place} still carries the contact (recruiter {recruiter})");
         }
     }

@@ -10,6 +10,7 @@ use super::portion::{Outcome, Stages};
 use crate::error::Failure;
 use crate::fetch::documents;
 use crate::model::Offer;
+use crate::phase::StreamWrites;
 use crate::project::diff::{Change, compare, only_contact};
 use crate::write::dead_letters::Address;
 
@@ -17,9 +18,20 @@ use crate::write::dead_letters::Address;
 pub(super) type Projected = BTreeMap<ObjectId, (ObjectId, Offer)>;
 
 impl Stages {
+    /// Of what differs, what the phase lets the stream write.
+    pub(super) fn keep_what_may_be_written(&self, changes: &mut Vec<(ObjectId, Change)>, outcome: &mut Outcome) {
+        match self.phase.stream() {
+            StreamWrites::Always => {}
+            StreamWrites::UnlessNewer => self.leave_newer(changes, &outcome.offers),
+            // A dry run tells what differs in its own way.
+            StreamWrites::Compare | StreamWrites::Closed if self.rehearsal.is_some() => {}
+            StreamWrites::Compare | StreamWrites::Closed => self.only_count(std::mem::take(changes), outcome),
+        }
+    }
+
     /// "Newest wins": an offer whose `updated_at` is later than the projection's is left alone and counted. But
     /// it does not keep the contact of a user who was anonymised.
-    pub(super) fn leave_newer(&self, changes: &mut [(ObjectId, Change)], offers: &Projected) {
+    fn leave_newer(&self, changes: &mut [(ObjectId, Change)], offers: &Projected) {
         for (id, change) in changes {
             let Change::Update { fields, is_newer: true, .. } = change else {
                 continue;
@@ -35,7 +47,7 @@ impl Stages {
     }
 
     /// Counts what differs and writes none of it. A letter about a refused write stands until nothing differs.
-    pub(super) fn only_count(&self, changes: Vec<(ObjectId, Change)>, outcome: &mut Outcome) {
+    fn only_count(&self, changes: Vec<(ObjectId, Change)>, outcome: &mut Outcome) {
         for (id, change) in changes {
             let result = match &change {
                 Change::Create => "missing",

@@ -119,15 +119,7 @@ impl Stages {
         }
         let mut changes = compare_all(&outcome.offers, &standing)?;
         timer.observe_duration();
-        match self.phase.stream() {
-            StreamWrites::Always => {}
-            StreamWrites::UnlessNewer => self.leave_newer(&mut changes, &outcome.offers),
-            // A dry run tells what differs in its own way.
-            StreamWrites::Compare | StreamWrites::Closed if self.rehearsal.is_some() => {}
-            StreamWrites::Compare | StreamWrites::Closed => {
-                self.only_count(std::mem::take(&mut changes), &mut outcome);
-            }
-        }
+        self.keep_what_may_be_written(&mut changes, &mut outcome);
         failpoint::passed("projected");
 
         let (mut grown, shrunk) = moved(&touched, &links);
