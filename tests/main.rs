@@ -17,6 +17,7 @@ mod checkpoints;
 mod configuration;
 mod crashes;
 mod dead_letters;
+mod evaluation;
 mod golden_documents;
 mod health;
 mod idempotence;

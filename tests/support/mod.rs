@@ -4,6 +4,7 @@
 
 pub mod change_streams;
 pub mod database;
+pub mod evaluation;
 pub mod failpoints;
 pub mod fields;
 pub mod golden;
