@@ -26,6 +26,7 @@ mod links;
 mod lost_history;
 mod moves;
 mod old_worker;
+mod privacy;
 mod reactions;
 mod setup;
 mod starting;
