@@ -111,6 +111,70 @@ async fn a_job_that_only_the_link_remembers_is_anonymised_too() {
     }
 }
 
+/// The copy names the jobs that the recruiter held last. The offers of earlier ones show its contact too.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_still_shows_an_anonymised_recruiter_is_anonymised_though_the_copy_does_not_name_it() {
+    for (steps, unseen) in [([Copied, Deleted], false), ([Deleted, Copied], false), ([Copied, Deleted], true)] {
+        let test = TestDatabase::create("anonymised_earlier").await;
+        let (removed, moved) = (job("Boulanger"), job("Vendeur"));
+        let before = recruiter([removed.clone(), moved.clone(), job("Pâtissier")]);
+        let recruiters = test.collection("recruiters");
+        recruiters.insert_one(&before).await.unwrap();
+        let processor = started(&test).await;
+        until_no_resync(&test.database).await;
+        // Without an address it is not projected: the offer of the job that it takes over stays as it was.
+        let heir = with(recruiter([moved.clone()]), doc! { "address": "" });
+        recruiters.insert_one(&heir).await.unwrap();
+        settled(&test.database).await;
+        let lost = doc! { "$pull": { "jobs": { "_id": { "$in": [id(&removed), id(&moved)] } } } };
+        recruiters.update_one(doc! { "_id": id(&before) }, lost).await.unwrap();
+        settled(&test.database).await;
+        let offers = offers::read(&test.database).await;
+        assert_eq!(text(&offers[&id(&removed)], "offer_status"), "Cancelled");
+        assert_eq!(text(&offers[&id(&moved)], "offer_status"), "Active");
+
+        let mut processor = Some(processor);
+        if unseen {
+            stopped(processor.take().unwrap()).await;
+        }
+        for step in steps {
+            happen(&test, &before, step).await;
+        }
+        if unseen {
+            // As if the history were lost: only a resync can find it.
+            test.collection("stream_processor_state").delete_one(doc! { "_id": "checkpoint" }).await.unwrap();
+            processor = Some(started(&test).await);
+            until_no_resync(&test.database).await;
+        }
+        settled(&test.database).await;
+        let offers = offers::read(&test.database).await;
+        for job in job_ids(&before) {
+            assert_eq!(text(&offers[&job], "apply_email"), ANONYMISED, "{job}, {steps:?}, unseen: {unseen}");
+            assert!(!offers[&job].to_string().contains(PERSONAL), "{job}, {steps:?}, unseen: {unseen}");
+        }
+        drop(processor);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_establishment_that_another_recruiter_has_too_keeps_the_offers_of_that_one() {
+    let test = TestDatabase::create("anonymised_namesake").await;
+    let gone = recruiter([job("Boulanger")]);
+    let establishment = doc! { "establishment_id": text(&gone, "establishment_id") };
+    let namesake = with(recruiter([job("Vendeur")]), establishment);
+    test.collection("recruiters").insert_many([&gone, &namesake]).await.unwrap();
+    let _processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    for step in [Copied, Deleted] {
+        happen(&test, &gone, step).await;
+        settled(&test.database).await;
+    }
+    let offers = offers::read(&test.database).await;
+    assert_eq!(text(&offers[&first_job(&gone)], "apply_email"), ANONYMISED);
+    assert_eq!(text(&offers[&first_job(&namesake)], "apply_email"), text(&namesake, "email"));
+    assert_eq!(text(&offers[&first_job(&namesake)], "offer_status"), "Active");
+}
+
 /// A recruiter with its own contact, which is in a delegation of one of its jobs too.
 fn plain() -> Document {
     let mut recruiter = recruiter([job("Boulanger"), job("Pâtissier")]);

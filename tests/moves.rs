@@ -5,9 +5,10 @@ use bson::{Document, doc};
 
 use crate::support::database::TestDatabase;
 use crate::support::fields::{first_job, text};
+use crate::support::offers;
 use crate::support::recruiters::{id, job, recruiter, with};
 use crate::support::runs::{started, started_with, stopped};
-use crate::support::state::{links, settled};
+use crate::support::state::{jobs, links, settled};
 
 /// Two recruiters that hold the same job, already projected; the service is stopped.
 async fn twins(test: &TestDatabase) -> [Document; 2] {
@@ -57,6 +58,31 @@ async fn a_job_that_both_its_recruiters_lose_is_cancelled() {
         assert_eq!(status(&test, &twins).await, "Cancelled", "in batches of {batch_max}");
         stopped(processor).await;
     }
+}
+
+/// Each loss asks for another look at the other recruiter, which has lost something too.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_recruiters_that_share_two_jobs_and_each_lose_one_of_them_leave_both_offers_active() {
+    let test = TestDatabase::create("moves_crossed").await;
+    let shared = [job("Boulanger"), job("Vendeur")];
+    let twins = [recruiter(shared.clone()), recruiter(shared.clone())];
+    let processor = started(&test).await;
+    test.collection("recruiters").insert_many(&twins).await.unwrap();
+    settled(&test.database).await;
+    stopped(processor).await;
+    for (twin, lost) in twins.iter().zip(&shared) {
+        let without = doc! { "$pull": { "jobs": { "_id": id(lost) } } };
+        test.collection("recruiters").update_one(doc! { "_id": id(twin) }, without).await.unwrap();
+    }
+
+    let _processor = started(&test).await;
+    settled(&test.database).await;
+    let offers = offers::read(&test.database).await;
+    for (job, holder) in shared.iter().zip(twins.iter().rev()) {
+        assert_eq!(text(&offers[&id(job)], "offer_status"), "Active");
+        assert_eq!(text(&offers[&id(job)], "apply_email"), text(holder, "email"));
+    }
+    assert_eq!(links(&test.database).await, jobs(&test.database).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

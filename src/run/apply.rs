@@ -85,8 +85,7 @@ impl Apply {
         // Recruiters that still hold a job which another one lost; rarely any, and never for ever: each
         // round adds to `lost`.
         while !again.is_empty() {
-            let touches = again.into_iter().map(|id| (id, Touch::All)).collect();
-            again = self.touch_once(&touches, &mut lost, place).await?;
+            again = self.touch_once(&whole(again), &mut lost, place).await?;
         }
         match self.stages.rehearsal {
             Some(_) => Ok(()),
@@ -129,25 +128,32 @@ impl Apply {
     }
 
     /// Anonymises the offers of recruiters that are in `anonymized_recruiters`: of the jobs that the
-    /// copy holds, and of those that the link remembers; not of those that another recruiter holds.
+    /// copy holds, and of those that the link remembers; not of those that another recruiter holds, but
+    /// for an offer that still shows the anonymised one.
     ///
     /// # Errors
     /// As [`Self::plan`].
     pub async fn anonymize(&mut self, recruiters: &Dated, place: &Place) -> Result<(), Failure> {
+        let database = self.stages.database.clone();
         let ids: Vec<ObjectId> = recruiters.keys().copied().collect();
-        let mut jobs = follow::anonymized_jobs(&self.stages.database, &ids).await?;
+        let mut jobs = follow::anonymized_jobs(&database, &ids).await?;
         // Of the link's jobs even when the copy is gone by now.
-        for (recruiter, held) in links::read(&self.stages.database, &ids).await? {
+        for (recruiter, held) in links::read(&database, &ids).await? {
             jobs.entry(recruiter).or_default().extend(held);
         }
         let all: BTreeSet<ObjectId> = jobs.values().flatten().copied().collect();
-        let holders = links::holders(&self.stages.database, &all).await?;
+        // Whoever else holds such a job shows itself in its offer, if it can.
+        let others = holders_besides(&database, &all, &ids).await?;
+        self.touch(&whole(others.into_values().flatten()), place).await?;
+        let holders = links::holders(&database, &all).await?;
+        let shown = follow::shown(&database, &self.stages.settings.partner_label, &ids).await?;
         let mut gone = Vec::new();
         for (recruiter, date) in recruiters {
             let held_by_another =
                 |job: &ObjectId| holders.get(job).is_some_and(|holders| holders.iter().any(|id| id != recruiter));
             let jobs = jobs.get(recruiter).into_iter().flatten().filter(|job| !held_by_another(job));
-            gone.extend(jobs.map(|job| GoneJob { recruiter: *recruiter, job: *job, date: *date }));
+            let jobs: BTreeSet<ObjectId> = jobs.chain(shown.get(recruiter).into_iter().flatten()).copied().collect();
+            gone.extend(jobs.into_iter().map(|job| GoneJob { recruiter: *recruiter, job, date: *date }));
         }
         self.stages.anonymize(&gone, place).await.map(drop)
     }
@@ -179,8 +185,7 @@ impl Apply {
         // What the projection says of their recruiters from now on.
         let anonymized = anonymized_users(&database, users.clone()).await?;
         let recruiters = follow::recruiters_of_users(&database, &anonymized).await?;
-        let touches = recruiters.into_iter().map(|recruiter| (recruiter, Touch::All)).collect();
-        self.touch(&touches, place).await
+        self.touch(&whole(recruiters), place).await
     }
 
     /// Takes the contact of their users, who are gone or anonymised, out of these offers.
@@ -215,17 +220,17 @@ impl Apply {
         // Their offers may stand as the deleted recruiter had them. What they turn out to have lost
         // since is held by nobody then.
         let holders = holders_besides(&database, &jobs, &gone).await?;
-        let touches: BTreeMap<ObjectId, Touch> =
-            holders.into_values().flatten().map(|holder| (holder, Touch::All)).collect();
-        self.touch(&touches, place).await?;
+        self.touch(&whole(holders.into_values().flatten()), place).await?;
         let holders = holders_besides(&database, &jobs, &gone).await?;
+        let shown = follow::shown(&database, &self.stages.settings.partner_label, &gone).await?;
 
         let (mut to_anonymize, mut to_cancel) = (Vec::new(), Vec::new());
         for (recruiter, date) in deleted.iter().filter(|(recruiter, _)| gone.contains(recruiter)) {
             let copy = anonymized.get(recruiter);
             let jobs = links.get(recruiter).into_iter().chain(copy).flatten();
-            let jobs = jobs.filter(|job| !holders.contains_key(job));
-            let jobs = jobs.map(|job| GoneJob { recruiter: *recruiter, job: *job, date: *date });
+            let jobs = jobs.filter(|job| !holders.contains_key(job)).chain(shown.get(recruiter).into_iter().flatten());
+            let jobs: BTreeSet<ObjectId> = jobs.copied().collect();
+            let jobs = jobs.into_iter().map(|job| GoneJob { recruiter: *recruiter, job, date: *date });
             match copy {
                 Some(_) => to_anonymize.extend(jobs),
                 None => to_cancel.extend(jobs),
@@ -258,6 +263,11 @@ impl Apply {
 
 /// Documents with the time of the event that was about them.
 pub type Dated = BTreeMap<ObjectId, DateTime>;
+
+/// Touches of all jobs.
+fn whole(recruiters: impl IntoIterator<Item = ObjectId>) -> BTreeMap<ObjectId, Touch> {
+    recruiters.into_iter().map(|recruiter| (recruiter, Touch::All)).collect()
+}
 
 /// For each of these jobs that a recruiter besides `gone` holds: the recruiters that do.
 async fn holders_besides(

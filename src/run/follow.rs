@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bson::{Bson, Document, RawBsonRef, doc, oid::ObjectId};
+use bson::{Bson, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
 use mongodb::Database;
 
 use crate::error::Failure;
@@ -118,6 +118,47 @@ pub async fn anonymized_jobs(
     Ok(jobs)
 }
 
+/// Our offers that show the establishment of recruiters in `anonymized_recruiters`, by recruiter. Among
+/// them are some that no copy names: of jobs that were removed before, and of jobs that another recruiter
+/// holds and cannot show. An establishment that is also another recruiter's is left out.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn shown(
+    database: &Database,
+    partner_label: &str,
+    recruiters: &[ObjectId],
+) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
+    const ESTABLISHMENT: &str = "establishment_id";
+    let with_establishment = async |collection: &str, filter: Document| -> Result<Vec<(String, ObjectId)>, Failure> {
+        let batches = find(&raw(database, collection), filter, doc! { ESTABLISHMENT: 1 }).await?;
+        let pair = |document: &RawDocument| Some((key_at(document, ESTABLISHMENT)?.to_owned(), id_of(document)?));
+        documents(&batches).map(|document| Ok(pair(document?))).filter_map(Result::transpose).collect()
+    };
+    let mut shown = BTreeMap::new();
+    let copies =
+        with_establishment(Watched::AnonymizedRecruiters.name(), doc! { "_id": { "$in": recruiters } }).await?;
+    if copies.is_empty() {
+        return Ok(shown);
+    }
+    let mut recruiter_of: BTreeMap<String, ObjectId> = copies.into_iter().collect();
+    let named: Vec<&String> = recruiter_of.keys().collect();
+    let others = with_establishment(Watched::Recruiters.name(), doc! { ESTABLISHMENT: { "$in": named } }).await?;
+    for (establishment, id) in others {
+        if recruiter_of.get(&establishment).is_some_and(|recruiter| *recruiter != id) {
+            recruiter_of.remove(&establishment);
+        }
+    }
+    let named: Vec<&String> = recruiter_of.keys().collect();
+    let filter = doc! { "partner_label": partner_label, ESTABLISHMENT: { "$in": named } };
+    for (establishment, offer) in with_establishment(OFFERS, filter).await? {
+        if let Some(recruiter) = recruiter_of.get(&establishment) {
+            shown.entry(*recruiter).or_insert_with(BTreeSet::new).insert(offer);
+        }
+    }
+    Ok(shown)
+}
+
 /// The recruiters that these users manage.
 ///
 /// # Errors
@@ -161,7 +202,11 @@ async fn keys(database: &Database, collection: Watched, key: &str, ids: &[Object
 
 async fn ids(database: &Database, collection: &str, filter: Document) -> Result<Vec<ObjectId>, Failure> {
     let batches = find(&raw(database, collection), filter, doc! { "_id": 1 }).await?;
-    documents(&batches).map(|document| Ok(document?.get_object_id("_id").ok())).filter_map(Result::transpose).collect()
+    documents(&batches).map(|document| Ok(id_of(document?))).filter_map(Result::transpose).collect()
+}
+
+fn id_of(document: &RawDocument) -> Option<ObjectId> {
+    document.get_object_id("_id").ok()
 }
 
 /// Ids of users as documents hold them (spec 01, `managed_by`).

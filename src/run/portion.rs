@@ -122,7 +122,12 @@ impl Stages {
         self.keep_what_may_be_written(&mut changes, &mut outcome);
         failpoint::passed("projected");
 
-        let (mut grown, shrunk) = moved(&touched, &links);
+        let (mut grown, mut shrunk) = moved(&touched, &links);
+        // Links shrink at the end of the batch: what an earlier round of it found lost must not be found
+        // anew, or two recruiters that each lost a job of the other ask for each other for ever.
+        for (recruiter, jobs) in &mut shrunk {
+            jobs.retain(|job| lost.get(recruiter).is_none_or(|lost| !lost.contains(job)));
+        }
         grown.extend(met_early(&touched, &outcome.offers, &changes));
         let _timer = self.metrics.stage_duration.with_label_values(&["write"]).start_timer();
         self.check_turn()?;

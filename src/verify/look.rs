@@ -16,9 +16,13 @@ use crate::fetch::references::{Answers, Keys, ReferenceCaches, anonymized_users}
 use crate::model::recruiter::{JobFields, RecruiterFields, user_id};
 use crate::model::{Recruiter, References, value};
 use crate::project::{ProjectionSettings, project};
+use crate::run::follow;
 use crate::source::event::Collection as Watched;
 use crate::write::Writer;
 use crate::write::dead_letters::{Address, DeadLetters};
+
+/// What offers and recruiters have in common.
+const ESTABLISHMENT: &str = "establishment_id";
 
 /// What is wrong with one document, and what was read of it: two looks with the same signature saw the
 /// same documents.
@@ -158,7 +162,11 @@ impl Looker {
                 _ => {
                     look.explained += 1;
                     let email = &self.settings.anonymized_email;
-                    let standing = standing.filter(|_| references.user_is_anonymized);
+                    // It may still show another recruiter, which held the job before.
+                    let standing = standing.filter(|offer| {
+                        let named = naming(value::field(offer, "managed_by"));
+                        answers.of(&named, &JobFields::default()).user_is_anonymized
+                    });
                     standing.map(|offer| compare::contact_left(id, offer, email, false)).unwrap_or_default()
                 }
             };
@@ -239,23 +247,31 @@ impl Looker {
         let there = present(&self.database, Watched::Recruiters, ids).await?;
         let gone: Vec<Bson> = ids.iter().copied().filter(|id| !there.contains(id)).map(Bson::from).collect();
         let filter = doc! { "_id": { "$in": gone } };
-        let copies = jobs(&self.database, Watched::AnonymizedRecruiters, filter, doc! { "jobs._id": 1 }).await?;
+        let fields = doc! { "jobs._id": 1, ESTABLISHMENT: 1 };
+        let copies = jobs(&self.database, Watched::AnonymizedRecruiters, filter, fields).await?;
+        let shown = follow::shown(&self.database, &self.settings.partner_label, ids).await?;
         let mut look = Look::default();
-        let jobs: Vec<ObjectId> = copies.iter().flat_map(|copy| copy.jobs.iter().copied()).collect();
-        let batches = read_offers(&self.database, &jobs).await?;
+        let named = copies.iter().flat_map(|copy| copy.jobs.iter().copied());
+        let all: BTreeSet<ObjectId> = named.chain(shown.values().flatten().copied()).collect();
+        let batches = read_offers(&self.database, &all.into_iter().collect::<Vec<_>>()).await?;
         let mut offers = by_id(&batches)?;
-        let ours = |offer: &RawDocument| {
-            value::text(value::field(offer, "partner_label")) == Some(self.settings.partner_label.as_str())
-        };
-        offers.retain(|_, offer| ours(offer));
+        let label = self.settings.partner_label.as_str();
+        offers.retain(|_, offer| value::text(value::field(offer, "partner_label")) == Some(label));
         let left = |id: ObjectId, offer| compare::contact_left(id, offer, &self.settings.anonymized_email, true);
         offers.retain(|id, offer| !left(*id, offer).is_empty());
         let held = held(&self.database, &offers.values().copied().collect::<Vec<_>>()).await?;
         for copy in copies {
-            for job in copy.jobs.iter().filter(|job| !held.contains(job)) {
-                let refused = Address { recruiter: copy.id, job: Some(*job) };
-                if let Some(offer) = offers.get(job).filter(|_| !self.dead_letters.contains_refusal(&refused)) {
-                    insert(&mut look, copy.id, left(*job, offer), offer);
+            // A job that went on to another recruiter and was lost there shows that one.
+            let shows_another = |job: &ObjectId| {
+                let shown = offers.get(job).and_then(|offer| value::text(value::field(offer, ESTABLISHMENT)));
+                shown.zip(copy.establishment.as_deref()).is_some_and(|(shown, own)| shown != own)
+            };
+            let jobs = copy.jobs.iter().filter(|job| !held.contains(job) && !shows_another(job));
+            let jobs: BTreeSet<ObjectId> = jobs.chain(shown.get(&copy.id).into_iter().flatten()).copied().collect();
+            for job in jobs {
+                let refused = Address { recruiter: copy.id, job: Some(job) };
+                if let Some(offer) = offers.get(&job).filter(|_| !self.dead_letters.contains_refusal(&refused)) {
+                    insert(&mut look, copy.id, left(job, offer), offer);
                 }
             }
         }

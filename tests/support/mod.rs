@@ -5,6 +5,7 @@
 pub mod change_streams;
 pub mod database;
 pub mod end;
+pub mod evaluation;
 pub mod failpoints;
 pub mod fields;
 pub mod golden;

@@ -1,0 +1,121 @@
+//! The specification, evaluated in the most straightforward way: all documents in memory, one walk, no events. Shares
+//! no code with the product; what `tests/golden` expects is what it is checked against, and then it is what the product
+//! is checked against.
+
+mod offer;
+mod references;
+mod values;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::oid::ObjectId;
+use bson::{Bson, Document, doc};
+use futures::TryStreamExt as _;
+use mongodb::Database;
+
+use offer::Projection;
+pub use offer::at_creation;
+use references::References;
+use values::{documents, non_empty, value};
+
+/// The settings that offers depend on; those of the golden expectations by default.
+pub struct Rules {
+    pub partner_label: String,
+    pub public_url: String,
+    pub offer_type: String,
+    pub anonymized_email: String,
+}
+
+/// All documents of the source collections.
+pub struct Source {
+    pub recruiters: Vec<Document>,
+    pub users: Vec<Document>,
+    pub anonymized_recruiters: Vec<Document>,
+    pub anonymized_users: Vec<Document>,
+    pub cfas: Vec<Document>,
+    pub romes: Vec<Document>,
+    pub engagements: Vec<Document>,
+}
+
+/// What the target must be.
+#[derive(Debug, Default)]
+pub struct Evaluation {
+    /// For each job that can be projected every field of its offer. Several where several recruiters hold the job: the
+    /// specification does not say whose is shown.
+    pub offers: BTreeMap<ObjectId, Vec<Document>>,
+    /// Reasons by `_id` of the dead letter, `recruiters/<id>/<job id>`.
+    pub dead_letters: BTreeMap<String, String>,
+    /// Jobs of recruiters without an address.
+    pub skipped: BTreeSet<ObjectId>,
+    /// Every job that a recruiter holds; the offer of any other is cancelled.
+    pub held: BTreeSet<ObjectId>,
+    /// Jobs of anonymised recruiters that no recruiter holds: where there is an offer, it is anonymised.
+    pub anonymised: BTreeSet<ObjectId>,
+    /// Users who are anonymised: offers that they manage have no contact.
+    pub anonymised_users: BTreeSet<String>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            partner_label: "RECRUTEURS_LBA".to_owned(),
+            public_url: "https://labonnealternance.apprentissage.beta.gouv.fr".to_owned(),
+            offer_type: "offres_emploi_lba".to_owned(),
+            anonymized_email: "anonymized@example.com".to_owned(),
+        }
+    }
+}
+
+impl Source {
+    /// The documents as they stand. Nobody should be writing.
+    pub async fn read(database: &Database) -> Self {
+        let all = async |name: &str| -> Vec<Document> {
+            let documents = database.collection(name).find(doc! {}).sort(doc! { "_id": 1 }).await.unwrap();
+            documents.try_collect().await.unwrap()
+        };
+        Self {
+            recruiters: all("recruiters").await,
+            users: all("userswithaccounts").await,
+            anonymized_recruiters: all("anonymized_recruiters").await,
+            anonymized_users: all("anonymized_userswithaccounts").await,
+            cfas: all("cfas").await,
+            romes: all("referentielromes").await,
+            engagements: all("referentiel_engagement_entreprise").await,
+        }
+    }
+}
+
+/// What must stand for these documents.
+pub fn evaluate(source: &Source, rules: &Rules) -> Evaluation {
+    let references = References::of(source);
+    let mut evaluation = Evaluation::default();
+    for recruiter in &source.recruiters {
+        let recruiter_id = recruiter.get_object_id("_id").unwrap();
+        for job in documents(recruiter.get("jobs")) {
+            let id = job.get_object_id("_id").unwrap();
+            evaluation.held.insert(id);
+            if non_empty(value(recruiter, "address")).is_none() {
+                evaluation.skipped.insert(id);
+                continue;
+            }
+            let projection = Projection { rules, references: &references, recruiter, job, id };
+            match projection.fields() {
+                Ok(fields) => evaluation.offers.entry(id).or_default().push(fields),
+                Err(reason) => {
+                    evaluation.dead_letters.insert(format!("recruiters/{recruiter_id}/{id}"), reason.to_owned());
+                }
+            }
+        }
+    }
+    let anonymised = source.anonymized_recruiters.iter().flat_map(|recruiter| documents(recruiter.get("jobs")));
+    let anonymised = anonymised.filter_map(|job| job.get_object_id("_id").ok());
+    evaluation.anonymised = anonymised.filter(|id| !evaluation.held.contains(id)).collect();
+    let users = source.anonymized_users.iter().filter_map(|user| user.get("_id").and_then(values::id_text));
+    evaluation.anonymised_users = users.filter(|user| references.is_anonymised(user)).collect();
+    evaluation
+}
+
+/// The label, or the name of the enumeration (spec 02, "offer_status").
+fn is_active(recruiter: &Document) -> bool {
+    matches!(recruiter.get("status").and_then(Bson::as_str), Some("Actif" | "ACTIF"))
+}
