@@ -35,6 +35,7 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         Command::Setup(arguments) => setup::setup(app, arguments).await,
         Command::Verify(arguments) => verify::verify(app, arguments).await,
         Command::Phase { command } => phase::command::phase(app, command).await,
+        Command::DeadLetters { command } => cli::dead_letters::run(app, command).await,
         Command::Config { .. } => Ok(Exit::Done),
     }
 }

@@ -111,6 +111,37 @@ async fn a_request_that_cannot_be_read_holds_up_neither_the_stream_nor_other_com
     stopped(processor).await;
 }
 
+/// A refused offer: the validator was corrected since, of which no event tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_listed_and_tried_again_beside_an_instance() {
+    let test = TestDatabase::create("command_letters").await;
+    test.database.create_collection("jobs_partners").await.unwrap();
+    let refuse = async |title: &str| {
+        let validator = doc! { "offer_title": { "$ne": title } };
+        test.database.run_command(doc! { "collMod": "jobs_partners", "validator": validator }).await.unwrap();
+    };
+    refuse("Boulanger").await;
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    let recruiter = recruiter([job("Boulanger")]);
+    test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+    settled(&test.database).await;
+    let listed = Processor::command(&["dead-letters", "list", "--json"], &test, &[]).await;
+    assert_eq!(listed.code, 1, "{}", listed.stderr);
+    let letter: Value = serde_json::from_str(listed.stdout.lines().next().unwrap()).unwrap();
+    assert_eq!((&letter["reason"], &letter["attempts"]), (&"refused_by_validation".into(), &1.into()));
+    assert!(letter["id"].as_str().unwrap().contains(&id(&recruiter).to_hex()));
+    let retried = Processor::command(&["dead-letters", "retry", "--json"], &test, &[]).await;
+    assert_eq!((retried.code, retried.stdout.trim()), (1, r#"{"after":1,"before":1}"#));
+
+    refuse("Vendeur").await;
+    let retried = Processor::command(&["dead-letters", "retry"], &test, &[]).await;
+    assert_eq!((retried.code, retried.stdout.trim()), (0, "1 dead letters before, 0 now"));
+    assert_eq!(offers::read(&test.database).await.len(), 1);
+    assert_eq!(Processor::command(&["dead-letters", "list"], &test, &[]).await.code, 0);
+    stopped(processor).await;
+}
+
 /// What no event tells of.
 async fn spoil(test: &TestDatabase) {
     let wrong = doc! { "$set": { "workplace_brand": "spoiled", "offer_title": "spoiled" } };

@@ -2,6 +2,7 @@
 //! its own file or module.
 
 pub mod config;
+pub mod dead_letters;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,6 +65,13 @@ pub enum Command {
         /// What about it.
         #[command(subcommand)]
         command: PhaseCommand,
+    },
+    /// List what could not be projected or written, or try it again.
+    #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor dead-letters list")]
+    DeadLetters {
+        /// Which of the two.
+        #[command(subcommand)]
+        command: DeadLettersCommand,
     },
     /// Show or check the configuration.
     #[command(
@@ -168,6 +176,25 @@ pub enum PhaseCommand {
     },
 }
 
+/// The commands under `dead-letters`.
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// Print every dead letter: what it is about, why, since when. Ends with 1 when there are any.
+    #[command(after_help = "Example:\n  stream-processor dead-letters list --json")]
+    List {
+        /// Print one JSON object per line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Project what they are about again, now. Ends with 1 when some stay.
+    #[command(after_help = "Example:\n  stream-processor dead-letters retry")]
+    Retry {
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// The commands under `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -193,6 +220,7 @@ impl Cli {
             | Command::Setup(_)
             | Command::Verify(_)
             | Command::Phase { .. }
+            | Command::DeadLetters { .. }
             | Command::Config { .. } => None,
         };
         let flags = [
