@@ -16,6 +16,7 @@ pub mod gaps;
 pub mod gone;
 pub mod lead;
 pub mod lease;
+mod linked;
 pub mod pipeline;
 pub mod portion;
 pub mod preflight;

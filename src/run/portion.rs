@@ -2,7 +2,7 @@
 //! writes keeps every crash harmless: links grow, offers, links shrink, dead letters; see
 //! [`crate::write::links`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bson::{Bson, Document, doc, oid::ObjectId};
@@ -13,6 +13,7 @@ use super::authority::{Projected, compare_all};
 use super::failpoint;
 use super::follow::anonymized_jobs;
 use super::gone::GoneJob;
+use super::linked::{met_early, moved};
 use super::rehearsal::{Rehearsal, Tally};
 use super::turn::Turn;
 use crate::error::Failure;
@@ -20,7 +21,7 @@ use crate::fetch::references::{Answers, Keys, ReferenceCaches};
 use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
 use crate::model::dead_letter::Reason;
 use crate::model::recruiter::JobFields;
-use crate::model::{OfferStatus, Recruiter, value};
+use crate::model::{Recruiter, value};
 use crate::observe::metrics::Metrics;
 use crate::phase::{Phase, StreamWrites};
 use crate::plan::Touch;
@@ -73,11 +74,11 @@ pub struct Portion<'a> {
 }
 
 /// A recruiter with the jobs that its touch asks for.
-struct Touched<'a> {
-    recruiter: Recruiter<'a>,
-    jobs: Vec<(ObjectId, JobFields<'a>)>,
+pub(super) struct Touched<'a> {
+    pub(super) recruiter: Recruiter<'a>,
+    pub(super) jobs: Vec<(ObjectId, JobFields<'a>)>,
     /// All its jobs were asked for, so removed ones are looked for too.
-    whole: bool,
+    pub(super) whole: bool,
 }
 
 /// What a portion comes to, before it is written.
@@ -352,41 +353,6 @@ fn keys(touched: &[Touched<'_>]) -> Keys {
         touched.jobs.iter().for_each(|(_, job)| keys.add_job(job));
     }
     keys
-}
-
-/// The jobs by which links grow and shrink. Only whole touches know all jobs.
-fn moved(touched: &[Touched<'_>], links: &HashMap<ObjectId, BTreeSet<ObjectId>>) -> (Jobs, Jobs) {
-    let (mut grown, mut shrunk) = (Jobs::new(), Jobs::new());
-    let nothing = BTreeSet::new();
-    for touched in touched.iter().filter(|touched| touched.whole) {
-        let before = links.get(&touched.recruiter.id).unwrap_or(&nothing);
-        let now: BTreeSet<ObjectId> = touched.recruiter.job_ids().collect();
-        let add = |jobs: &mut Jobs, difference: BTreeSet<ObjectId>| {
-            if !difference.is_empty() {
-                jobs.insert(touched.recruiter.id, difference);
-            }
-        };
-        add(&mut grown, now.difference(before).copied().collect());
-        add(&mut shrunk, before.difference(&now).copied().collect());
-    }
-    (grown, shrunk)
-}
-
-/// Jobs that a touch of single positions brings to life. It may have met them before the event that put
-/// them there; should they be gone again by then, only the link tells that their offers are to be cancelled.
-fn met_early(touched: &[Touched<'_>], offers: &Projected, changes: &[(ObjectId, Change)]) -> Jobs {
-    let lives = |id: &ObjectId| offers.get(id).is_some_and(|(_, offer)| offer.status != OfferStatus::Cancelled);
-    let begins = |change: &Change| matches!(change, Change::Create | Change::Update { status_changes: true, .. });
-    let begin: BTreeSet<ObjectId> =
-        changes.iter().filter(|(id, change)| begins(change) && lives(id)).map(|(id, _)| *id).collect();
-    let mut met = Jobs::new();
-    for touched in touched.iter().filter(|touched| !touched.whole) {
-        let jobs: BTreeSet<ObjectId> = touched.jobs.iter().map(|(id, _)| *id).filter(|id| begin.contains(id)).collect();
-        if !jobs.is_empty() {
-            met.insert(touched.recruiter.id, jobs);
-        }
-    }
-    met
 }
 
 /// The offers that stand, with the fields that the projection writes and no others: what other

@@ -7,6 +7,7 @@
 )]
 
 mod cargo;
+mod chaos;
 mod demo;
 mod test;
 
@@ -36,6 +37,9 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Kill, end and pause two instances under a random load for as long as wanted, and compare in the end.
+    #[command(after_help = "Example: cargo xtask chaos --minutes 60")]
+    Chaos(chaos::Arguments),
     /// Show the service at work: invented recruiters, a gentle load, and what becomes of it.
     ///
     /// Uses the MongoDB of MONGODB_URI (a new database, dropped at the end), else starts one in a temporary folder.
@@ -46,6 +50,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test { arguments } => test::run(&arguments),
+        Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     };
     outcome.unwrap_or_else(|failure| {

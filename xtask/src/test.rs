@@ -19,6 +19,15 @@ pub fn run(arguments: &[String]) -> Outcome {
     Ok(ExitCode::from(code))
 }
 
+/// One test of the service, by its name, for as long as it takes and with its output; variables are set for it.
+pub fn one(name: &str, variables: &[(&str, String)]) -> Result<u8, Box<dyn std::error::Error>> {
+    let server = TestServer::start()?;
+    // Not by nextest, which ends what takes long.
+    let mut command = cargo(&["test", "--package", "stream-processor", "--test", "main", name, "--", "--nocapture"]);
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    Ok(on(&server, &mut command)?)
+}
+
 fn on(server: &TestServer, command: &mut Command) -> Result<u8, std::io::Error> {
     // The user's database is not for tests.
     let command = command.env_remove("MONGODB_URI").env_remove("MONGODB_DATABASE");

@@ -1,0 +1,47 @@
+//! By which jobs the links of a portion's recruiters grow and shrink. Pure; [`crate::write::links`] says in
+//! which order that is written, and why.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bson::oid::ObjectId;
+
+use super::authority::Projected;
+use super::portion::Touched;
+use crate::model::OfferStatus;
+use crate::project::diff::Change;
+use crate::write::links::Jobs;
+
+/// The jobs by which links grow and shrink. Only whole touches know all jobs.
+pub(super) fn moved(touched: &[Touched<'_>], links: &HashMap<ObjectId, BTreeSet<ObjectId>>) -> (Jobs, Jobs) {
+    let (mut grown, mut shrunk) = (Jobs::new(), Jobs::new());
+    let nothing = BTreeSet::new();
+    for touched in touched.iter().filter(|touched| touched.whole) {
+        let before = links.get(&touched.recruiter.id).unwrap_or(&nothing);
+        let now: BTreeSet<ObjectId> = touched.recruiter.job_ids().collect();
+        let add = |jobs: &mut Jobs, difference: BTreeSet<ObjectId>| {
+            if !difference.is_empty() {
+                jobs.insert(touched.recruiter.id, difference);
+            }
+        };
+        add(&mut grown, now.difference(before).copied().collect());
+        add(&mut shrunk, before.difference(&now).copied().collect());
+    }
+    (grown, shrunk)
+}
+
+/// Jobs that a touch of single positions brings to life. It may have met them before the event that put
+/// them there; should they be gone again by then, only the link tells that their offers are to be cancelled.
+pub(super) fn met_early(touched: &[Touched<'_>], offers: &Projected, changes: &[(ObjectId, Change)]) -> Jobs {
+    let lives = |id: &ObjectId| offers.get(id).is_some_and(|(_, offer)| offer.status != OfferStatus::Cancelled);
+    let begins = |change: &Change| matches!(change, Change::Create | Change::Update { status_changes: true, .. });
+    let begin: BTreeSet<ObjectId> =
+        changes.iter().filter(|(id, change)| begins(change) && lives(id)).map(|(id, _)| *id).collect();
+    let mut met = Jobs::new();
+    for touched in touched.iter().filter(|touched| !touched.whole) {
+        let jobs: BTreeSet<ObjectId> = touched.jobs.iter().map(|(id, _)| *id).filter(|id| begin.contains(id)).collect();
+        if !jobs.is_empty() {
+            met.insert(touched.recruiter.id, jobs);
+        }
+    }
+    met
+}
