@@ -45,6 +45,17 @@ const MACHINE_PATHS: [&str; 5] = [
     concat!("sha", "red/spec"),
 ];
 
+/// Folders of what is made here, not written.
+const NOT_OURS: [&str; 7] = [
+    "target",
+    ".git",
+    "resume_tokens/data",
+    "node_modules",
+    "tests/fuzz/target",
+    "tests/fuzz/corpus",
+    "tests/fuzz/artifacts",
+];
+
 const VAGUE_NAMES: [&str; 7] = ["util", "utils", "helper", "helpers", "common", "manager", "handler"];
 
 /// A text file of the repository.
@@ -173,7 +184,7 @@ fn collect(folder: &Path, prefix: &str, texts: &mut Vec<Text>) {
         let name = entry.file_name().unwrap().to_string_lossy().into_owned();
         let path = format!("{prefix}{name}");
         if entry.is_dir() {
-            if !["target", ".git", "resume_tokens/data", "node_modules"].contains(&path.as_str()) {
+            if !NOT_OURS.contains(&path.as_str()) {
                 collect(&entry, &format!("{path}/"), texts);
             }
         } else if is_text(&path) {

@@ -8,6 +8,7 @@ mod elections;
 mod network;
 mod outage;
 mod points;
+mod poison;
 mod round;
 mod silence;
 mod starts;

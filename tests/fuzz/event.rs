@@ -1,0 +1,17 @@
+//! Decodes change events, as a server might send them that nobody has met yet, and plans what they ask for.
+
+#![no_main]
+
+use bson::Document;
+use libfuzzer_sys::fuzz_target;
+use stream_processor::plan::plan;
+use stream_processor::source::event::Event;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(document) = Document::from_reader(bytes) else { return };
+    let Ok(event) = Event::read(&document) else { return };
+    assert!(event.weight() > 0);
+    let once = plan(std::slice::from_ref(&event));
+    // Told twice, it asks for the same.
+    assert_eq!(format!("{once:?}"), format!("{:?}", plan(&[event.clone(), event])));
+});
