@@ -90,7 +90,7 @@ pub struct Known<'a> {
 }
 
 /// The contact of a person.
-const CONTACT: [&str; 4] = ["apply_email", "apply_phone", "cfa_apply_email", "cfa_apply_phone"];
+pub const CONTACT: [&str; 4] = ["apply_email", "apply_phone", "cfa_apply_email", "cfa_apply_phone"];
 
 /// Compares a projection with the offer that stands.
 #[must_use]

@@ -7,6 +7,7 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
 use mongodb::Database;
 use mongodb::raw_batch_cursor::RawBatch;
 
+use super::compare::CONTACT;
 use crate::error::Failure;
 use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
 use crate::model::value;
@@ -108,10 +109,24 @@ pub async fn present(
     documents(&batches).map(|document| Ok(id(document?))).filter_map(Result::transpose).collect()
 }
 
-/// The fields that the projection writes and no others: what other processes add changes by itself.
+/// All that an offer is judged by: the fields that the projection writes, and what an anonymisation empties
+/// besides. What other processes add changes by itself.
 pub async fn read_offers(database: &Database, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
     let more = ["apply_url", "workplace_description"];
-    let names = WRITTEN.iter().map(|name| name.as_str()).chain(more);
+    read_fields(database, ids, WRITTEN.iter().map(|name| name.as_str()).chain(more)).await
+}
+
+/// What an offer without a job is judged by.
+pub async fn read_managed(database: &Database, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
+    let names = ["managed_by", "establishment_id", "offer_status"];
+    read_fields(database, ids, names.into_iter().chain(CONTACT)).await
+}
+
+async fn read_fields(
+    database: &Database,
+    ids: &[ObjectId],
+    names: impl Iterator<Item = &str>,
+) -> Result<Vec<RawBatch>, Failure> {
     let fields: Document = names.map(|name| (name.to_owned(), Bson::Int32(1))).collect();
     let mut offers = Vec::new();
     for ids in ids.chunks(IDS_PER_READ) {

@@ -8,7 +8,7 @@ use bson::{Bson, RawBsonRef, RawDocument, doc, oid::ObjectId};
 use mongodb::Database;
 
 use super::compare::{self, Finding, Known};
-use super::holders::{by_id, establishments, held, held_where_named, jobs, present, read_offers};
+use super::holders::{by_id, establishments, held, held_where_named, jobs, present, read_managed, read_offers};
 use crate::error::Failure;
 use crate::fetch::documents;
 use crate::fetch::recruiters::Recruiters;
@@ -213,7 +213,7 @@ impl Looker {
     /// # Errors
     /// [`Failure::Read`].
     pub async fn at_offers(&mut self, ids: &[ObjectId]) -> Result<Look, Failure> {
-        let batches = read_offers(&self.database, ids).await?;
+        let batches = read_managed(&self.database, ids).await?;
         let offers = by_id(&batches)?;
         let mut look = Look { offers: offers.len() as u64, ..Look::default() };
         let user = |offer: &RawDocument| user_id(value::field(offer, "managed_by"));
