@@ -36,6 +36,7 @@ mod old_worker;
 mod phase_steps;
 mod phases;
 mod privacy;
+mod random_operations;
 mod reactions;
 mod setup;
 mod starting;

@@ -81,11 +81,13 @@ impl Apply {
             return Ok(());
         }
         let mut lost = Jobs::new();
-        let mut again = self.touch_once(touches, &mut lost, place).await?;
+        // On the heap, here and where a step or a batch begins: futures within futures are as large as all of
+        // them together, and would not fit on the stack of a thread.
+        let mut again = Box::pin(self.touch_once(touches, &mut lost, place)).await?;
         // Recruiters that still hold a job which another one lost; rarely any, and never for ever: each
         // round adds to `lost`.
         while !again.is_empty() {
-            again = self.touch_once(&whole(again), &mut lost, place).await?;
+            again = Box::pin(self.touch_once(&whole(again), &mut lost, place)).await?;
         }
         match self.stages.rehearsal {
             Some(_) => Ok(()),
@@ -105,7 +107,7 @@ impl Apply {
         let mut rest = ids.as_slice();
         let mut read = self.recruiters.read_next(&mut rest).await?;
         while let Some(batches) = read {
-            let portion = self.stages.portion(Portion { touches, batches: &batches, place }, lost);
+            let portion = Box::pin(self.stages.portion(Portion { touches, batches: &batches, place }, lost));
             // Not `try_join`: a read that fails must not abandon writes that the server may still apply.
             let (more, next) = futures::join!(portion, self.recruiters.read_next(&mut rest));
             again.extend(more?);

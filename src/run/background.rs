@@ -83,7 +83,7 @@ impl Background {
     /// A [`Failure`] that is not about one document; the step may be done again.
     pub async fn step(&mut self, apply: &mut Apply) -> Result<(), Failure> {
         if let Some(resync) = &mut self.resync {
-            if resync.step(apply).await? {
+            if Box::pin(resync.step(apply)).await? {
                 self.resync = None;
             }
             return Ok(());
@@ -91,7 +91,7 @@ impl Background {
         let Some(mut request) = self.command.take() else {
             return Ok(());
         };
-        let outcome = self.carry_out(&mut request, apply).await;
+        let outcome = Box::pin(self.carry_out(&mut request, apply)).await;
         let (database, id) = (&apply.stages.database, request.id);
         // Kept until its end is stored: what is repeated after a failure finds nothing left to do.
         let request = self.command.insert(request);

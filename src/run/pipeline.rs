@@ -85,7 +85,7 @@ impl Pipeline {
             match incoming {
                 Incoming::Reply(reply) => {
                     let (batch, gap) = self.merge(reply);
-                    self.handle(&batch).await?;
+                    Box::pin(self.handle(&batch)).await?;
                     if let Some(gap) = gap {
                         self.open_gap(gap).await?;
                     }
@@ -112,13 +112,13 @@ impl Pipeline {
             self.look_for_commands().await?;
             if self.background.has_work() {
                 if self.step_is_due() {
-                    self.background_step().await?;
+                    Box::pin(self.background_step()).await?;
                     continue;
                 }
                 match self.inbox.try_recv() {
                     Ok(incoming) => return Ok(Some(incoming)),
                     Err(mpsc::error::TryRecvError::Disconnected) => return Ok(None),
-                    Err(mpsc::error::TryRecvError::Empty) => self.background_step().await?,
+                    Err(mpsc::error::TryRecvError::Empty) => Box::pin(self.background_step()).await?,
                 }
             } else {
                 tokio::select! {
@@ -194,7 +194,7 @@ impl Pipeline {
 
     async fn apply_once(&mut self, plan: &Plan, place: &Place, applied: &Applied) -> Result<(), Failure> {
         self.may_write()?;
-        self.apply.plan(plan, place).await?;
+        Box::pin(self.apply.plan(plan, place)).await?;
         failpoint::passed("applied");
         self.checkpoints.save(applied).await?;
         failpoint::passed("checkpointed");

@@ -76,7 +76,8 @@ pub fn differences(expected: &BTreeMap<ObjectId, Document>, actual: &BTreeMap<Ob
     lines
 }
 
-fn difference(expected: Option<&Bson>, actual: Option<&Bson>) -> Option<&'static str> {
+/// In what way two values of a field differ; `None` where they do not.
+pub fn difference(expected: Option<&Bson>, actual: Option<&Bson>) -> Option<&'static str> {
     match (expected, actual) {
         (Some(_), None) => Some("is missing"),
         (None, Some(_)) => Some("should not be there"),
@@ -121,7 +122,7 @@ fn number(value: &Bson) -> Option<f64> {
 }
 
 /// `[]` if the status never changed; else the last entry tells it, and no two neighbours are equal.
-fn history_faults(id: ObjectId, offer: &Document) -> Vec<String> {
+pub fn history_faults(id: ObjectId, offer: &Document) -> Vec<String> {
     let Ok(history) = offer.get_array("offer_status_history") else {
         return vec![format!("{id}: offer_status_history is no list")];
     };
@@ -136,7 +137,8 @@ fn history_faults(id: ObjectId, offer: &Document) -> Vec<String> {
     faults
 }
 
-fn cancellation_faults(id: ObjectId, offer: &Document) -> Vec<String> {
+/// What is wrong with an offer whose job is gone.
+pub fn cancellation_faults(id: ObjectId, offer: &Document) -> Vec<String> {
     let mut faults = history_faults(id, offer);
     if offer.get_str("offer_status").ok() != Some("Cancelled") {
         faults.push(format!("{id}: its job is gone but it is not cancelled"));
@@ -144,7 +146,8 @@ fn cancellation_faults(id: ObjectId, offer: &Document) -> Vec<String> {
     faults
 }
 
-fn anonymisation_faults(id: ObjectId, offer: &Document) -> Vec<String> {
+/// What is wrong with an offer whose recruiter is anonymised.
+pub fn anonymisation_faults(id: ObjectId, offer: &Document) -> Vec<String> {
     let mut faults = cancellation_faults(id, offer);
     let replaced: [(&str, Bson); 5] = [
         ("apply_email", ANONYMISED_EMAIL.into()),

@@ -16,7 +16,8 @@ use mongodb::Database;
 use offer::Projection;
 pub use offer::at_creation;
 use references::References;
-use values::{documents, non_empty, value};
+use values::{documents, non_empty};
+pub use values::{id_text, value};
 
 /// The settings that offers depend on; those of the golden expectations by default.
 pub struct Rules {
@@ -40,19 +41,24 @@ pub struct Source {
 /// What the target must be.
 #[derive(Debug, Default)]
 pub struct Evaluation {
-    /// For each job that can be projected every field of its offer. Several where several recruiters hold the job: the
-    /// specification does not say whose is shown.
-    pub offers: BTreeMap<ObjectId, Vec<Document>>,
-    /// Reasons by `_id` of the dead letter, `recruiters/<id>/<job id>`.
+    /// Every job that a recruiter holds, with all its holders; the offer of any other job is cancelled.
+    pub held: BTreeMap<ObjectId, Vec<Holder>>,
+    /// Reasons by `_id` of the dead letter.
     pub dead_letters: BTreeMap<String, String>,
     /// Jobs of recruiters without an address.
     pub skipped: BTreeSet<ObjectId>,
-    /// Every job that a recruiter holds; the offer of any other is cancelled.
-    pub held: BTreeSet<ObjectId>,
     /// Jobs of anonymised recruiters that no recruiter holds: where there is an offer, it is anonymised.
     pub anonymised: BTreeSet<ObjectId>,
     /// Users who are anonymised: offers that they manage have no contact.
     pub anonymised_users: BTreeSet<String>,
+}
+
+/// One place in one recruiter where a job is.
+#[derive(Debug)]
+pub struct Holder {
+    pub recruiter: ObjectId,
+    /// Every field of the offer; `None` while the job is a dead letter or skipped.
+    pub offer: Option<Document>,
 }
 
 impl Default for Rules {
@@ -91,26 +97,29 @@ pub fn evaluate(source: &Source, rules: &Rules) -> Evaluation {
     let mut evaluation = Evaluation::default();
     for recruiter in &source.recruiters {
         let recruiter_id = recruiter.get_object_id("_id").unwrap();
+        let is_skipped = non_empty(value(recruiter, "address")).is_none();
         for job in documents(recruiter.get("jobs")) {
-            let id = job.get_object_id("_id").unwrap();
-            evaluation.held.insert(id);
-            if non_empty(value(recruiter, "address")).is_none() {
-                evaluation.skipped.insert(id);
+            let Ok(id) = job.get_object_id("_id") else {
+                let letter = format!("recruiters/{recruiter_id}");
+                evaluation.dead_letters.extend((!is_skipped).then(|| (letter, "invalid_job_id".to_owned())));
                 continue;
-            }
+            };
             let projection = Projection { rules, references: &references, recruiter, job, id };
-            match projection.fields() {
-                Ok(fields) => evaluation.offers.entry(id).or_default().push(fields),
-                Err(reason) => {
+            let offer = if is_skipped { Err(None) } else { projection.fields().map_err(Some) };
+            match offer.as_ref().map_err(|reason| *reason) {
+                Ok(_) => {}
+                Err(None) => drop(evaluation.skipped.insert(id)),
+                Err(Some(reason)) => {
                     evaluation.dead_letters.insert(format!("recruiters/{recruiter_id}/{id}"), reason.to_owned());
                 }
             }
+            evaluation.held.entry(id).or_default().push(Holder { recruiter: recruiter_id, offer: offer.ok() });
         }
     }
     let anonymised = source.anonymized_recruiters.iter().flat_map(|recruiter| documents(recruiter.get("jobs")));
     let anonymised = anonymised.filter_map(|job| job.get_object_id("_id").ok());
-    evaluation.anonymised = anonymised.filter(|id| !evaluation.held.contains(id)).collect();
-    let users = source.anonymized_users.iter().filter_map(|user| user.get("_id").and_then(values::id_text));
+    evaluation.anonymised = anonymised.filter(|id| !evaluation.held.contains_key(id)).collect();
+    let users = source.anonymized_users.iter().filter_map(|user| user.get("_id").and_then(id_text));
     evaluation.anonymised_users = users.filter(|user| references.is_anonymised(user)).collect();
     evaluation
 }

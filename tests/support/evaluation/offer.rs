@@ -92,25 +92,23 @@ impl Projection<'_> {
             cfa: Document::new(),
             anonymised: Anonymised::Nobody,
         };
-        if self.recruiter("is_delegated") != Bson::Boolean(true) {
-            if hidden {
-                contact.email = email;
-                contact.phone = Bson::Null;
-                contact.anonymised = Anonymised::This(own);
-            }
-            return Ok(contact);
+        let is_delegated = self.recruiter("is_delegated") == Bson::Boolean(true);
+        let siret = non_empty(self.recruiter("cfa_delegated_siret")).filter(|_| is_delegated);
+        if let Some(siret) = &siret {
+            contact.cfa = self.references.cfa(siret).ok_or("missing_cfa")?.clone();
         }
-        let Some(siret) = non_empty(self.recruiter("cfa_delegated_siret")) else {
-            contact.email = Bson::Null;
-            contact.phone = Bson::Null;
-            return Ok(contact);
-        };
-        contact.cfa = self.references.cfa(&siret).ok_or("missing_cfa")?.clone();
         if hidden {
             contact.email = email.clone();
             contact.phone = Bson::Null;
-            contact.cfa_email = email;
-            contact.anonymised = Anonymised::Everybody;
+            contact.cfa_email = siret.as_ref().map_or(Bson::Null, |_| email);
+            contact.anonymised = siret.map_or(Anonymised::This(own), |_| Anonymised::Everybody);
+            return Ok(contact);
+        }
+        if siret.is_none() {
+            if is_delegated {
+                contact.email = Bson::Null;
+                contact.phone = Bson::Null;
+            }
             return Ok(contact);
         }
         let user = manager.and_then(|manager| self.references.user(&manager)).ok_or("missing_cfa_user")?;

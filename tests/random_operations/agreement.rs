@@ -1,0 +1,212 @@
+//! Compares the target with the evaluation of the specification, offer by offer. Where the specification leaves what
+//! stands to the moment at which something was seen, exactly that is allowed, and the comment says why.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::oid::ObjectId;
+use bson::{Bson, Document, doc};
+use futures::TryStreamExt as _;
+use mongodb::Database;
+
+use super::documents::{FORGOTTEN_USER, USERS, contact_of_recruiter, contact_of_user, user_id};
+use crate::support::evaluation::{Evaluation, Holder, Rules, Source, at_creation, evaluate, id_text, value};
+use crate::support::fields::text;
+use crate::support::offers::{self, anonymisation_faults, cancellation_faults, difference, history_faults};
+use crate::support::recruiters::id;
+
+const CONTACT: [&str; 4] = ["apply_email", "apply_phone", "cfa_apply_email", "cfa_apply_phone"];
+
+/// When the comparison is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Moment {
+    /// The stream has applied everything; users may be deleted whose copy is still to come.
+    Midway,
+    /// The same, and every anonymisation that has begun is done.
+    Settled,
+    /// A backfill has looked at every recruiter once more: nothing depends on moments any more.
+    Backfilled,
+}
+
+/// Both sides, and who is there.
+pub struct Sides {
+    evaluation: Evaluation,
+    moment: Moment,
+    target: BTreeMap<ObjectId, Document>,
+    letters: BTreeMap<String, String>,
+    /// Fields that another process wrote into offers.
+    enriched: BTreeMap<ObjectId, Document>,
+    /// The recruiters that are there, and who manages them.
+    recruiters: BTreeMap<ObjectId, Bson>,
+    /// Recruiters with a copy in `anonymized_recruiters`.
+    copied: BTreeSet<ObjectId>,
+    users: BTreeSet<String>,
+    copied_users: BTreeSet<String>,
+}
+
+impl Sides {
+    pub async fn read(database: &Database, moment: Moment, enriched: &BTreeMap<ObjectId, Document>) -> Self {
+        let source = Source::read(database).await;
+        let rules = Rules::default();
+        let letters = database.collection::<Document>("stream_processor_dead_letters").find(doc! {}).await.unwrap();
+        let letters: Vec<Document> = letters.try_collect().await.unwrap();
+        let mut target = offers::read(database).await;
+        target.retain(|_, offer| text(offer, "partner_label") == rules.partner_label);
+        Self {
+            evaluation: evaluate(&source, &rules),
+            moment,
+            target,
+            letters: letters.iter().map(|it| (text(it, "_id").to_owned(), text(it, "reason").to_owned())).collect(),
+            enriched: enriched.clone(),
+            recruiters: source.recruiters.iter().map(|it| (id(it), value(it, "managed_by"))).collect(),
+            copied: source.anonymized_recruiters.iter().map(id).collect(),
+            users: source.users.iter().map(|user| id(user).to_hex()).collect(),
+            copied_users: source.anonymized_users.iter().map(|user| id(user).to_hex()).collect(),
+        }
+    }
+
+    /// One line per difference: ids and fields, no values.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (id, offer) in &self.target {
+            faults.extend(history_faults(*id, offer));
+            faults.extend(self.persons_left(*id, offer));
+            faults.extend(match self.evaluation.held.get(id) {
+                Some(holders) => self.held(*id, offer, holders),
+                None => self.gone(*id, offer),
+            });
+        }
+        let missing = self.evaluation.held.iter().filter(|(id, holders)| {
+            // The copy of a recruiter that is not deleted yet wins over a touch in the same batch (spec 03, "Batches").
+            let is_projectable = |holder: &Holder| holder.offer.is_some() && !self.may_be_anonymised(holder);
+            !self.target.contains_key(*id) && holders.iter().any(is_projectable)
+        });
+        faults.extend(missing.map(|(id, _)| format!("{id}: the offer is missing")));
+        faults.extend(self.letter_faults());
+        faults
+    }
+
+    /// An offer whose job at least one recruiter holds.
+    fn held(&self, id: ObjectId, offer: &Document, holders: &[Holder]) -> Vec<String> {
+        if holders.iter().any(|holder| self.may_be_anonymised(holder)) && anonymisation_faults(id, offer).is_empty() {
+            return Vec::new();
+        }
+        // It stays as it was while its job is a dead letter or its recruiter has no address; where two recruiters hold
+        // it, as the other one had it.
+        let expected: Option<Vec<&Document>> = holders.iter().map(|holder| holder.offer.as_ref()).collect();
+        let Some(expected) = expected else {
+            return self.contact_left(id, offer);
+        };
+        // Where several hold it, the specification does not say whose is shown: any of them.
+        let faults = expected.into_iter().map(|expected| self.differences(id, expected, offer));
+        faults.min_by_key(Vec::len).unwrap_or_default()
+    }
+
+    fn differences(&self, id: ObjectId, expected: &Document, actual: &Document) -> Vec<String> {
+        let differing = |expected: &Document| -> Vec<String> {
+            let lines = expected.iter().filter_map(|(field, value)| {
+                let difference = difference(Some(value), actual.get(field))?;
+                Some(format!("{id}: {field} {difference}"))
+            });
+            lines.collect()
+        };
+        let mut full = at_creation();
+        full.extend(self.enriched.get(&id).cloned().unwrap_or_default());
+        full.extend(expected.clone());
+        let faults = differing(&full);
+        if faults.is_empty() || !self.contact_may_be_gone(text(expected, "managed_by")) {
+            return faults;
+        }
+        let email = Rules::default().anonymized_email;
+        let of_cfa = if full.get("cfa_apply_email") == Some(&Bson::Null) { Bson::Null } else { email.clone().into() };
+        full.extend(doc! {
+            "apply_email": email, "apply_phone": null, "cfa_apply_email": of_cfa, "cfa_apply_phone": null,
+        });
+        full.remove("delegations");
+        if differing(&full).is_empty() { Vec::new() } else { faults }
+    }
+
+    fn gone(&self, id: ObjectId, offer: &Document) -> Vec<String> {
+        let mut faults = cancellation_faults(id, offer);
+        faults.extend(self.contact_left(id, offer));
+        // A job that went on to another recruiter before it was lost is that one's, who may not be anonymised.
+        let shown = ObjectId::parse_str(text(offer, "establishment_id")).unwrap();
+        if self.evaluation.anonymised.contains(&id) && self.is_anonymised(shown) {
+            faults.extend(anonymisation_faults(id, offer));
+        }
+        faults
+    }
+
+    /// What is left of the contact of a managing user who is anonymised.
+    fn contact_left(&self, id: ObjectId, offer: &Document) -> Vec<String> {
+        if !self.evaluation.anonymised_users.contains(text(offer, "managed_by")) {
+            return Vec::new();
+        }
+        let email = Bson::from(Rules::default().anonymized_email);
+        let is_left =
+            |field: &&&str| !matches!(offer.get(**field), Some(Bson::Null)) && offer.get(**field) != Some(&email);
+        CONTACT.iter().filter(is_left).map(|field| format!("{id}: {field} is left of an anonymised user")).collect()
+    }
+
+    /// Whoever is anonymised, or a user who is gone, has no contact in any offer.
+    fn persons_left(&self, id: ObjectId, offer: &Document) -> Vec<String> {
+        let recruiters = self.copied.iter().filter(|recruiter| self.is_anonymised(**recruiter));
+        let mut gone: Vec<String> = recruiters.map(|recruiter| contact_of_recruiter(*recruiter)).collect();
+        let forgotten = user_id(FORGOTTEN_USER).to_hex();
+        let users = self.copied_users.iter().chain([&forgotten]).filter(|user| !self.users.contains(*user));
+        gone.extend(users.map(|user| contact_of_user(user)));
+        let carries = |field: &&&str| gone.iter().any(|contact| text(offer, field).contains(contact));
+        CONTACT.iter().filter(carries).map(|field| format!("{id}: {field} is that of a person who is gone")).collect()
+    }
+
+    fn letter_faults(&self) -> Vec<String> {
+        let expected = &self.evaluation.dead_letters;
+        let all: BTreeSet<&String> = expected.keys().chain(self.letters.keys()).collect();
+        let differing = all.into_iter().filter(|letter| expected.get(*letter) != self.letters.get(*letter));
+        let differing = differing.filter(|letter| !self.letter_is_open(letter));
+        let line = |letter: &String| match (expected.get(letter), self.letters.get(letter)) {
+            (Some(reason), None) => format!("{letter}: no dead letter, but {reason}"),
+            (None, Some(reason)) => format!("{letter}: a dead letter of {reason}, but there is no reason"),
+            _ => format!("{letter}: a dead letter with another reason"),
+        };
+        differing.map(line).collect()
+    }
+
+    /// Whether this letter may be there or not.
+    fn letter_is_open(&self, letter: &str) -> bool {
+        let mut parts = letter.split('/').skip(1).map(|id| ObjectId::parse_str(id).unwrap());
+        let (recruiter, job) = (parts.next().unwrap(), parts.next());
+        let holders = job.and_then(|job| self.evaluation.held.get(&job)).map(Vec::as_slice).unwrap_or_default();
+        // Twice in one list of jobs: one of them may be right.
+        let is_twice = holders.iter().filter(|holder| holder.recruiter == recruiter).count() > 1;
+        let reasons = [self.evaluation.dead_letters.get(letter), self.letters.get(letter)];
+        let manager = self.recruiters.get(&recruiter).and_then(id_text).unwrap_or_default();
+        let of_user = reasons.into_iter().flatten().any(|reason| reason == "missing_cfa_user")
+            && self.contact_may_be_gone(&manager);
+        is_twice
+            || (self.moment != Moment::Backfilled
+                // Deleted without a copy: no recruiter is touched (spec 03, "Reactions").
+                && (of_user || (self.copied.contains(&recruiter) && self.recruiters.contains_key(&recruiter))))
+    }
+
+    /// The recruiter was copied and is not deleted: anonymised by the copy, shown again by the next touch.
+    fn may_be_anonymised(&self, holder: &Holder) -> bool {
+        self.moment != Moment::Backfilled && self.copied.contains(&holder.recruiter)
+    }
+
+    fn is_anonymised(&self, recruiter: ObjectId) -> bool {
+        self.copied.contains(&recruiter) && !self.recruiters.contains_key(&recruiter)
+    }
+
+    /// The contact leaves at the deletion of a user without a copy, or at the copy of one who is still there, and comes
+    /// back with the next touch (ARCHITECTURE.md, "Decisions where the specification is open"). A user who is there
+    /// again touches delegated recruiters only (spec 03, "Reactions").
+    fn contact_may_be_gone(&self, user: &str) -> bool {
+        let is = |number: u8| user_id(number).to_hex() == user;
+        let is_both = self.users.contains(user) && self.copied_users.contains(user);
+        match self.moment {
+            Moment::Midway => (0..USERS).any(is),
+            Moment::Settled => is(FORGOTTEN_USER) || is_both,
+            Moment::Backfilled => false,
+        }
+    }
+}
