@@ -30,8 +30,8 @@ const SEEDS: Range<u64> = 0..10;
 /// They wait more than they work.
 const AT_ONCE: usize = 3;
 const ACTIONS: u32 = 250;
-/// Who is the authority; in this one it is `recruiters`.
-const SYNC: [(&str, &str); 1] = [("STREAM_PROCESSOR__PHASE__INITIAL", "sync")];
+/// Who is the authority: those phases in which the stream writes offers. `migration.rs` goes through all of them.
+const PHASES: [&str; 2] = ["sync", "dual-write"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_random_operations_and_restarts_the_target_is_what_the_specification_says() {
@@ -48,7 +48,8 @@ async fn outcome(seed: u64) -> Option<u64> {
 
 async fn whole_run(seed: u64) {
     let test = TestDatabase::with_live_schema("random_operations").await;
-    let mut run = Run::start(&test, &SYNC, seed).await;
+    let phase = PHASES[usize::from(seed % 3 == 2)];
+    let mut run = Run::start(&test, phase, seed).await;
     run.act_with_restarts().await;
     run.end().await;
 }
@@ -68,6 +69,7 @@ fn seeds() -> Range<u64> {
 struct Run<'a> {
     test: &'a TestDatabase,
     settings: Vec<(&'a str, &'a str)>,
+    newest_wins: bool,
     seed: u64,
     applications: Applications,
     service: Option<Processor>,
@@ -78,10 +80,11 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    async fn start(test: &'a TestDatabase, settings: &[(&'a str, &'a str)], seed: u64) -> Self {
+    async fn start(test: &'a TestDatabase, phase: &'a str, seed: u64) -> Self {
         let mut run = Self {
             test,
-            settings: [&BRISK, settings].concat(),
+            settings: [&BRISK[..], &[("STREAM_PROCESSOR__PHASE__INITIAL", phase)]].concat(),
+            newest_wins: phase == "dual-write",
             seed,
             applications: Applications::new(&test.database, seed),
             service: None,
@@ -184,7 +187,7 @@ impl<'a> Run<'a> {
     }
 
     async fn compare(&self, moment: Moment) {
-        let sides = Sides::read(&self.test.database, moment, &self.enriched).await;
+        let sides = Sides::read(&self.test.database, moment, &self.enriched, self.newest_wins).await;
         let faults = sides.faults();
         assert!(faults.is_empty(), "seed {}, {moment:?}:\n  {}", self.seed, faults.join("\n  "));
         let mut foreign = offers::read(&self.test.database).await;

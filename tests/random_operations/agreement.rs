@@ -31,6 +31,8 @@ pub enum Moment {
 pub struct Sides {
     evaluation: Evaluation,
     moment: Moment,
+    /// An offer that is newer than its projection is left alone (spec 04).
+    newest_wins: bool,
     target: BTreeMap<ObjectId, Document>,
     letters: BTreeMap<String, String>,
     /// Fields that another process wrote into offers.
@@ -44,7 +46,13 @@ pub struct Sides {
 }
 
 impl Sides {
-    pub async fn read(database: &Database, moment: Moment, enriched: &BTreeMap<ObjectId, Document>) -> Self {
+    /// `newest_wins`: the rule of `dual-write`.
+    pub async fn read(
+        database: &Database,
+        moment: Moment,
+        enriched: &BTreeMap<ObjectId, Document>,
+        newest_wins: bool,
+    ) -> Self {
         let source = Source::read(database).await;
         let rules = Rules::default();
         let letters = database.collection::<Document>("stream_processor_dead_letters").find(doc! {}).await.unwrap();
@@ -54,6 +62,7 @@ impl Sides {
         Self {
             evaluation: evaluate(&source, &rules),
             moment,
+            newest_wins,
             target,
             letters: letters.iter().map(|it| (text(it, "_id").to_owned(), text(it, "reason").to_owned())).collect(),
             enriched: enriched.clone(),
@@ -102,6 +111,10 @@ impl Sides {
     }
 
     fn differences(&self, id: ObjectId, expected: &Document, actual: &Document) -> Vec<String> {
+        let updated_at = |offer: &Document| offer.get_datetime("updated_at").ok().copied();
+        if self.newest_wins && updated_at(expected).is_some() && updated_at(actual) > updated_at(expected) {
+            return Vec::new();
+        }
         let differing = |expected: &Document| -> Vec<String> {
             let lines = expected.iter().filter_map(|(field, value)| {
                 let difference = difference(Some(value), actual.get(field))?;

@@ -75,7 +75,7 @@ async fn under_a_random_load_two_instances_that_are_killed_every_few_seconds_los
     }
     settled(&test.database).await;
     until_no_resync(&test.database).await;
-    let sides = Sides::read(&test.database, Moment::Settled, &BTreeMap::new()).await;
+    let sides = Sides::read(&test.database, Moment::Settled, &BTreeMap::new(), false).await;
     let differences = sides.faults();
     assert!(differences.is_empty(), "seed {seed}:\n  {}", differences.join("\n  "));
     let verified = Processor::command(&["verify", "--json"], &test, &[]).await;
