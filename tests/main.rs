@@ -33,6 +33,7 @@ mod lost_history;
 mod migration;
 mod moves;
 mod old_worker;
+mod old_worker_leftovers;
 mod phase_steps;
 mod phases;
 mod privacy;
