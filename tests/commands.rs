@@ -1,6 +1,9 @@
 //! Commands that write while an instance runs are carried out by it, between its batches (spec 06, "Command line"); what
 //! is interrupted goes on.
 
+use std::collections::BTreeMap;
+
+use bson::oid::ObjectId;
 use bson::{DateTime, Document, doc};
 use serde_json::Value;
 
@@ -53,11 +56,7 @@ async fn a_backfill_whose_instance_is_killed_is_finished_from_where_it_was() {
     let short = [("STREAM_PROCESSOR__LEASE__DURATION", "3s")];
     let mut first = started_with(&test, &short).await;
     until_no_resync(&test.database).await;
-    let all: Vec<Document> = (0..10_000).map(|_| recruiter([job("Boulanger")])).collect();
-    test.collection("recruiters").insert_many(&all).await.unwrap();
-    settled(&test.database).await;
-    let right = offers::read(&test.database).await;
-    spoil(&test).await;
+    let right = many_spoiled(&test).await;
 
     let mut command = Processor::spawn(&["backfill", "--json"], &test, &short);
     eventually(PATIENCE, "a part is done", async || progress(&test).await).await;
@@ -66,7 +65,7 @@ async fn a_backfill_whose_instance_is_killed_is_finished_from_where_it_was() {
     let ended = command.until_ended().await;
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     let printed: Value = serde_json::from_str(&ended.stdout).unwrap();
-    assert_eq!(printed["recruiters"], all.len());
+    assert_eq!(printed["recruiters"], MANY);
     // Found as they should be: those of the step that was under way, and no earlier ones.
     assert!(printed["unchanged"].as_u64().unwrap() <= 1_000, "it began again at the first recruiter: {printed}");
     offers::assert_same(&right, &offers::read(&test.database).await);
@@ -78,11 +77,7 @@ async fn a_command_that_is_interrupted_leaves_its_work_to_the_instance() {
     let test = TestDatabase::create("command_interrupted").await;
     let processor = started(&test).await;
     until_no_resync(&test.database).await;
-    let all: Vec<Document> = (0..10_000).map(|_| recruiter([job("Boulanger")])).collect();
-    test.collection("recruiters").insert_many(&all).await.unwrap();
-    settled(&test.database).await;
-    let right = offers::read(&test.database).await;
-    spoil(&test).await;
+    let right = many_spoiled(&test).await;
     let mut command = Processor::spawn(&["backfill"], &test, &[]);
     eventually(PATIENCE, "a part is done", async || progress(&test).await).await;
     command.sigterm();
@@ -140,6 +135,19 @@ async fn dead_letters_are_listed_and_tried_again_beside_an_instance() {
     assert_eq!(offers::read(&test.database).await.len(), 1);
     assert_eq!(Processor::command(&["dead-letters", "list"], &test, &[]).await.code, 0);
     stopped(processor).await;
+}
+
+/// So many that a command works on them for a while.
+const MANY: usize = 10_000;
+
+/// Many recruiters, whose offers are spoiled; gives back the offers as they were.
+async fn many_spoiled(test: &TestDatabase) -> BTreeMap<ObjectId, Document> {
+    let all: Vec<Document> = (0..MANY).map(|_| recruiter([job("Boulanger")])).collect();
+    test.collection("recruiters").insert_many(&all).await.unwrap();
+    settled(&test.database).await;
+    let right = offers::read(&test.database).await;
+    spoil(test).await;
+    right
 }
 
 /// What no event tells of.
