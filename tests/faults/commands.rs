@@ -127,6 +127,8 @@ impl Server {
             round.play(&self.test).await;
             refusals.happened(database, &what).await;
             settled(database).await;
+            // After a lost position, what happened in the gap is found by a resync.
+            until_no_resync(database).await;
             round.assert_applied(&self.test, &what).await;
             assert!(self.processor.is_running(), "{what}: the service ended");
         }
