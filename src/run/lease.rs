@@ -106,7 +106,7 @@ impl Lease {
     /// Prolongs the lease, and tells the holder's lag in seconds where it is known: others read it there.
     ///
     /// # Errors
-    /// [`Failure::LeaseLost`] when another instance took it, [`Failure::Write`] otherwise.
+    /// [`Failure::LeaseLost`] when another instance took it, [`Failure::Overdue`], [`Failure::Write`].
     pub async fn renew(&mut self, lag: Option<f64>) -> Result<(), Failure> {
         let asked = clock::instant();
         let update = vec![doc! { "$set": { "expires_at": expiry(self.duration), "lag_seconds": lag } }];
@@ -114,7 +114,9 @@ impl Lease {
             .collection
             .find_one_and_update(self.mine(), update)
             .return_document(mongodb::options::ReturnDocument::After);
-        let renewed = answered(renewed).await.map_err(Failure::Write)?.ok_or(Failure::LeaseLost)?;
+        // One that hangs must not cost the lease: there is time for another one.
+        let renewed = tokio::time::timeout(self.duration / 3, renewed).await.map_err(|_| Failure::Overdue)?;
+        let renewed = renewed.map_err(Failure::Write)?.ok_or(Failure::LeaseLost)?;
         self.validity = Validity { until: asked + self.duration, expires_at: expires_at(&renewed)? };
         Ok(())
     }

@@ -19,6 +19,7 @@ const ONCE_AND_SEVERAL: [i32; 2] = [1, 3];
 const CODES: [i32; 10] = [91, 189, 10107, 11600, 43, 50, 286, 280, 136, 13];
 
 /// Commands that fail, and where.
+#[derive(Clone, Copy)]
 struct Target<'a> {
     commands: &'a [&'a str],
     /// On this collection only; else whatever the service sends first.
@@ -33,50 +34,48 @@ const fn commands<'a>(commands: &'a [&'a str]) -> Target<'a> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_cannot_be_opened_or_read_loses_nothing() {
-    let mut server = Server::start().await;
     // A stream is opened again only after it broke: the first refusal is always that of a `getMore`.
     let opening = Target { before: 1, ..commands(&["getMore", "aggregate"]) };
-    for target in [commands(&["getMore"]), opening] {
-        server.breaks(&target, &every_way(), &ONCE_AND_SEVERAL).await;
-    }
-    server.assert_nothing_lost().await;
+    // On two servers at once: most of the time is waiting.
+    futures::join!(
+        lose_nothing(vec![(commands(&["getMore"]), every_way(), &ONCE_AND_SEVERAL)]),
+        lose_nothing(vec![(opening, every_way(), &ONCE_AND_SEVERAL)]),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_that_fail_lose_nothing() {
-    let mut server = Server::start().await;
-    server.breaks(&commands(&["find"]), &every_way(), &ONCE_AND_SEVERAL).await;
     let read =
         ["jobs_partners", "stream_processor_links", "anonymized_recruiters", "referentiel_engagement_entreprise"];
-    for collection in read {
-        let reads = Target { collection: Some(collection), ..commands(&["find"]) };
-        server.breaks(&reads, &[doc! { "closeConnection": true }], &ONCE_AND_SEVERAL).await;
-    }
-    server.assert_nothing_lost().await;
+    let reads = read.map(|collection| {
+        let target = Target { collection: Some(collection), ..commands(&["find"]) };
+        (target, vec![doc! { "closeConnection": true }], &ONCE_AND_SEVERAL[..])
+    });
+    futures::join!(
+        lose_nothing(vec![(commands(&["find"]), every_way(), &ONCE_AND_SEVERAL)]),
+        lose_nothing(reads.into())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_that_fail_lose_nothing() {
-    let mut server = Server::start().await;
     let not_by_a_majority = doc! { "writeConcernError": { "code": 64, "errmsg": "waiting for replication timed out" } };
     let ways = [every_way(), vec![not_by_a_majority.clone()]].concat();
-    server.breaks(&commands(&["update", "delete"]), &ways, &ONCE_AND_SEVERAL).await;
     let written =
         ["jobs_partners", "stream_processor_links", "stream_processor_dead_letters", "stream_processor_state"];
-    for collection in written {
-        let writes = Target { collection: Some(collection), ..commands(&["update"]) };
-        server.breaks(&writes, &[doc! { "closeConnection": true }], &ONCE_AND_SEVERAL).await;
-        // What was written all the same is not written again.
-        server.breaks(&writes, std::slice::from_ref(&not_by_a_majority), &[1]).await;
-    }
-    server.assert_nothing_lost().await;
+    let writes = written.map(|collection| Target { collection: Some(collection), ..commands(&["update"]) });
+    let cut = writes.map(|target| (target, vec![doc! { "closeConnection": true }], &ONCE_AND_SEVERAL[..]));
+    // What was written all the same is not written again.
+    let unsure = writes.map(|target| (target, vec![not_by_a_majority.clone()], &ONCE_AND_SEVERAL[..1]));
+    futures::join!(
+        lose_nothing(vec![(commands(&["update", "delete"]), ways, &ONCE_AND_SEVERAL)]),
+        lose_nothing([cut, unsure].concat()),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_greet_loses_nothing() {
-    let mut server = Server::start().await;
-    server.breaks(&commands(&["hello"]), &every_way(), &ONCE_AND_SEVERAL).await;
-    server.assert_nothing_lost().await;
+    lose_nothing(vec![(commands(&["hello"]), every_way(), &ONCE_AND_SEVERAL)]).await;
 }
 
 /// The service sends no `insert`: its writes are updates that may be sent twice. One that fails is met by nobody.
@@ -96,6 +95,15 @@ async fn inserts_that_fail_are_not_even_noticed() {
 fn every_way() -> Vec<Document> {
     let codes = CODES.iter().map(|code| doc! { "errorCode": code });
     [doc! { "closeConnection": true }].into_iter().chain(codes).collect()
+}
+
+/// Breaks one server with all of this, one after the other: what fails, in which ways, and how often in a row.
+async fn lose_nothing(faults: Vec<(Target<'_>, Vec<Document>, &[i32])>) {
+    let mut server = Server::start().await;
+    for (target, ways, times) in faults {
+        server.breaks(&target, &ways, times).await;
+    }
+    server.assert_nothing_lost().await;
 }
 
 /// A server that the test breaks, with a service on it.
