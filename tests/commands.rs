@@ -106,6 +106,22 @@ async fn a_request_that_cannot_be_read_holds_up_neither_the_stream_nor_other_com
     stopped(processor).await;
 }
 
+/// A lease that somebody holds who does not answer: the command waits, and is told to end before anybody has begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_interrupted_before_anybody_began_leaves_nothing_to_do() {
+    let test = TestDatabase::create("command_withdrawn").await;
+    let later = DateTime::from_millis(DateTime::now().timestamp_millis() + 3_600_000);
+    let held = doc! { "_id": "lease", "holder": "nobody/1/0", "term": 1_i64, "expires_at": later };
+    test.collection("stream_processor_state").insert_one(held).await.unwrap();
+    let mut command = Processor::spawn(&["phase", "set", "dual-write"], &test, &[]);
+    let commands = test.collection("stream_processor_commands");
+    eventually(PATIENCE, "it is asked for", async || commands.find_one(doc! {}).await.unwrap()).await;
+    command.sigterm();
+    let ended = command.until_ended().await;
+    assert_eq!(ended.code, 4, "{}", ended.stderr);
+    assert_eq!(commands.count_documents(doc! {}).await.unwrap(), 0);
+}
+
 /// A refused offer: the validator was corrected since, of which no event tells.
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_listed_and_tried_again_beside_an_instance() {

@@ -29,7 +29,7 @@ use crate::write::Writer;
 const POLL: Duration = Duration::from_millis(200);
 
 /// Has `order` carried out; `show` is told of its progress. `None` when Ctrl-C or SIGTERM came first: what
-/// an instance has taken up, it finishes all the same.
+/// an instance has taken up, it finishes all the same; what nobody has, is withdrawn.
 ///
 /// # Errors
 /// A [`Refusal`] when the database fails for good.
@@ -71,7 +71,10 @@ pub async fn ask(app: &App, order: &Order, mut show: impl FnMut(&Request)) -> Re
         };
         tokio::select! { () = group.stop.cancelled() => {}, () = tokio::time::sleep(pause) => {} }
     }
-    info!(command = %id, "interrupted; an instance that leads finishes what was asked for");
+    match requests::withdraw(&app.database, id).await? {
+        true => info!("interrupted before anybody began; nothing was done"),
+        false => info!(command = %id, "interrupted; an instance that leads finishes what was asked for"),
+    }
     Ok(None)
 }
 

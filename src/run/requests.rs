@@ -96,6 +96,16 @@ pub async fn submit(database: &Database, order: &Order, who: &str) -> Result<Obj
     Ok(id)
 }
 
+/// Takes a request back that nobody has taken up yet; false when somebody has.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub async fn withdraw(database: &Database, id: ObjectId) -> Result<bool, Failure> {
+    let waiting = doc! { "_id": id, "state": REQUESTED };
+    let withdrawn = answered(raw(database, COMMANDS).delete_one(waiting)).await.map_err(Failure::Write)?;
+    Ok(withdrawn.deleted_count > 0)
+}
+
 /// One request.
 ///
 /// # Errors
