@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bson::DateTime;
-use resume_tokens::{Checkpoint, OldWorkerTokens, ResumeToken, Store};
+use bson::{DateTime, rawdoc};
+use resume_tokens::{Checkpoint, OLD_WORKER_COLLECTION, ResumeToken, Store};
 use tracing::warn;
 
 use crate::answer::answered;
@@ -16,6 +16,8 @@ use crate::config::TokensSettings;
 use crate::error::Failure;
 use crate::observe::metrics::Metrics;
 use crate::source::event::{Collection, Event};
+use crate::write::statements::Statement;
+use crate::write::{Writer, command};
 
 /// The old worker's documents are written at most this often (spec 03).
 const OLD_WORKER_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,7 +29,7 @@ pub const OLD_WORKER_COLLECTIONS: [Collection; 2] = [Collection::Recruiters, Col
 #[derive(Debug)]
 pub struct Checkpoints {
     store: Store,
-    old_worker: OldWorkerTokens,
+    writer: Writer,
     settings: TokensSettings,
     metrics: Arc<Metrics>,
     term: i64,
@@ -55,7 +57,7 @@ impl Checkpoints {
     /// Saves under `term`; `events` is the count of an earlier checkpoint.
     #[must_use]
     pub fn new(
-        (store, old_worker): (Store, OldWorkerTokens),
+        (store, writer): (Store, Writer),
         settings: TokensSettings,
         metrics: Arc<Metrics>,
         (term, fingerprint): (i64, String),
@@ -63,7 +65,7 @@ impl Checkpoints {
     ) -> Self {
         Self {
             store,
-            old_worker,
+            writer,
             settings,
             metrics,
             term,
@@ -127,13 +129,18 @@ impl Checkpoints {
     /// Writes the old worker's tokens if they are due, or in any case `at_end`.
     ///
     /// # Errors
-    /// [`Failure::Store`].
+    /// As [`command::update`].
     pub async fn save_old_worker_tokens(&mut self, at_end: bool) -> Result<(), Failure> {
         if self.unsaved_tokens.is_empty() || !(at_end || is_due(self.tokens_saved_at, OLD_WORKER_INTERVAL)) {
             return Ok(());
         }
         for (collection, token) in &self.unsaved_tokens {
-            answered(self.old_worker.save(collection.name(), token, clock::now())).await?;
+            // As `OldWorkerTokens::save` does it, but under the lease.
+            let token = bson::RawDocumentBuf::try_from(&token.to_document()).unwrap_or_default();
+            let set = rawdoc! { "resumeTokenData": token, "updatedAt": clock::now() };
+            let body = rawdoc! { "q": { "collection": collection.name() }, "u": { "$set": set }, "upsert": true };
+            let statement = vec![Statement { id: None, body }];
+            command::update(&self.writer, OLD_WORKER_COLLECTION, statement).await?;
         }
         self.unsaved_tokens.clear();
         self.tokens_saved_at = Some(clock::instant());

@@ -81,7 +81,7 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
         phase: known.subscribe(),
         times: Times::default(),
         checkpoints: Checkpoints::new(
-            (store, old_worker),
+            (store, writer.clone()),
             settings.tokens.clone(),
             Arc::clone(&app.metrics),
             (term, fingerprint(phase.watched())),
