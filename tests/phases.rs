@@ -3,8 +3,10 @@
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
 use serde_json::Value;
+use xtask::mongod::{Options, ReplicaSet};
 
 use crate::support::database::TestDatabase;
+use crate::support::failpoints::refuse_next;
 use crate::support::fields::{first_job, text};
 use crate::support::offers;
 use crate::support::processor::{Ended, Processor};
@@ -120,6 +122,39 @@ async fn in_dual_write_applications_that_write_offers_at_the_same_time_are_not_o
             let offer = &standing[&first_job(recruiter)];
             assert_eq!(text(offer, "offer_title"), format!("round {round}"), "the application's write stands");
         }
+    }
+    assert_eq!(test.collection("stream_processor_dead_letters").count_documents(doc! {}).await.unwrap(), 0);
+    stopped(processor).await;
+}
+
+/// The service has compared, and its write is on the way when the application's arrives: for a change, and a creation.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_dual_write_an_offer_that_becomes_newer_before_the_write_arrives_is_left_alone() {
+    let set = ReplicaSet::start(&Options::default()).unwrap();
+    let test = TestDatabase::create_on(&set.uri(), "phase_overtaken").await;
+    let there = recruiter([job("Boulanger")]);
+    test.collection("recruiters").insert_one(&there).await.unwrap();
+    let processor = started_with(&test, &[DUAL_WRITE]).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    let new = recruiter([job("Vendeur")]);
+    for recruiter in [&there, &new] {
+        let held_up = doc! { "blockConnection": true, "blockTimeMS": 1_500 };
+        let held_up = refuse_next(&test.database, 1, &["update"], Some("jobs_partners"), held_up).await;
+        let touched = with(recruiter.clone(), doc! { "opco": "a touch" });
+        let recruiters = test.collection("recruiters");
+        recruiters.replace_one(doc! { "_id": id(recruiter) }, touched).upsert(true).await.unwrap();
+        held_up.happened(&test.database, "a write").await;
+        let written = doc! { "$set": {
+            "offer_title": "written by an application", "updated_at": LATER, "partner_label": "RECRUTEURS_LBA",
+            "partner_job_id": first_job(recruiter).to_hex(),
+        } };
+        let offers = test.collection("jobs_partners");
+        offers.update_one(doc! { "_id": first_job(recruiter) }, written).upsert(true).await.unwrap();
+        settled(&test.database).await;
+        let offer = offers::read(&test.database).await.remove(&first_job(recruiter)).unwrap();
+        assert_eq!(text(&offer, "offer_title"), "written by an application");
+        assert_eq!(text(&offer, "workplace_opco"), "", "nothing of it is written");
     }
     assert_eq!(test.collection("stream_processor_dead_letters").count_documents(doc! {}).await.unwrap(), 0);
     stopped(processor).await;
