@@ -51,19 +51,55 @@ pub fn having(partner_label: &str) -> Document {
     doc! { "partner_label": partner_label, "$or": present.to_vec() }
 }
 
-/// Our offers with a value in a new field that is not its default.
-#[must_use]
-pub fn filled(partner_label: &str) -> Document {
-    let filled = NEW.map(|name| doc! { name: { "$exists": true, "$ne": default_of(name) } });
-    doc! { "partner_label": partner_label, "$or": filled.to_vec() }
+/// Our offers, counted by what they have of the new fields.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All of them.
+    pub offers: u64,
+    /// Those that lack one.
+    pub lacking: u64,
+    /// Those that have one.
+    pub having: u64,
+    /// Those with a value in one that is not its default.
+    pub filled: u64,
 }
 
-/// How many offers `filter` selects.
+/// Counts in one pass over our offers: there may be a million.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn count(database: &Database, filter: Document) -> Result<u64, Failure> {
-    raw(database, OFFERS).count_documents(of_jobs(filter)).await.map_err(Failure::Read)
+pub async fn count(database: &Database, partner_label: &str) -> Result<Counts, Failure> {
+    // 0 where the field is missing, 1 where it has its default, else 2.
+    let of_field = NEW.map(|name| {
+        let path = format!("${name}");
+        let is_default = doc! { "$eq": [&path, { "$literal": default_of(name) }] };
+        let is_missing = doc! { "$eq": [{ "$type": &path }, "missing"] };
+        doc! { "$cond": [is_missing, 0, { "$cond": [is_default, 1, 2] }] }
+    });
+    let sum = |condition: Document| doc! { "$sum": { "$cond": [condition, 1, 0] } };
+    let pipeline = [
+        doc! { "$match": of_jobs(doc! { "partner_label": partner_label }) },
+        doc! { "$project": { "_id": 0, "fields": of_field.to_vec() } },
+        doc! { "$group": {
+            "_id": null,
+            "offers": { "$sum": 1 },
+            "lacking": sum(doc! { "$in": [0, "$fields"] }),
+            "having": sum(doc! { "$gt": [{ "$max": "$fields" }, 0] }),
+            "filled": sum(doc! { "$in": [2, "$fields"] }),
+        } },
+    ];
+    let mut counts = raw(database, OFFERS).aggregate(pipeline).await.map_err(Failure::Read)?;
+    let counts = counts.try_next().await.map_err(Failure::Read)?.unwrap_or_default();
+    let number = |name: &str| {
+        let number = counts.get(name).and_then(|value| value.as_i64().or_else(|| value.as_i32().map(i64::from)));
+        number.unwrap_or_default().unsigned_abs()
+    };
+    Ok(Counts {
+        offers: number("offers"),
+        lacking: number("lacking"),
+        having: number("having"),
+        filled: number("filled"),
+    })
 }
 
 /// What a chunk did.

@@ -28,10 +28,7 @@ pub async fn inspect(database: &Database, partner_label: &str) -> Result<Found, 
             found.indexes.insert(collection, present.into_iter().map(|index| index.keys).collect());
         }
     }
-    found.offers = fields::count(database, doc! { "partner_label": partner_label }).await?;
-    found.lacking = fields::count(database, fields::lacking(partner_label)).await?;
-    found.having = fields::count(database, fields::having(partner_label)).await?;
-    found.filled = fields::count(database, fields::filled(partner_label)).await?;
+    found.counts = fields::count(database, partner_label).await?;
     Ok(found)
 }
 

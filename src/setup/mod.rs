@@ -6,14 +6,13 @@ pub mod fields;
 mod inspect;
 mod memory;
 pub mod plan;
+mod progress;
 mod validator;
 
-use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Bson, Document, doc};
-use indicatif::{ProgressBar, ProgressStyle};
 use mongodb::Database;
 use mongodb::error::Error as MongoError;
 use tokio::sync::watch;
@@ -22,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::inspect::inspect;
 use self::memory::{KEPT, Memory};
 use self::plan::Step;
+use self::progress::Progress;
 use crate::app::{App, Refusal};
 use crate::cli::{Exit, SetupArguments};
 use crate::error::{Directive, Failure, command_code, describe};
@@ -175,7 +175,8 @@ impl Setup {
         Ok(())
     }
 
-    async fn create_indexes(&self, collection: &str, indexes: &[Document]) -> Result<(), Refusal> {
+    async fn create_indexes(&self, collection: &'static str, indexes: &[Document]) -> Result<(), Refusal> {
+        let step = Step::CreateIndexes(collection, indexes.to_vec());
         let named = |keys: &Document| doc! { "collection": collection, "name": plan::index_name(keys) };
         let remembered: Vec<Bson> = indexes.iter().map(|keys| named(keys).into()).collect();
         self.store(doc! { "indexes": remembered }, doc! {}).await?;
@@ -184,8 +185,8 @@ impl Setup {
         // One command is one pass over the collection; writers go on meanwhile (MongoDB manual,
         // "Index Builds on Populated Collections").
         let command = doc! { "createIndexes": collection, "indexes": models, "writeConcern": { "w": "majority" } };
-        let created = self.database.run_command(command).await;
-        created.map_err(|error| could_not(&format!("create the indexes of {collection}"), &error))?;
+        let created = progress::while_waiting(&step, self.database.run_command(command)).await;
+        created.map_err(|error| could_not(&step.to_string(), &error))?;
         Ok(())
     }
 
@@ -211,7 +212,7 @@ impl Setup {
     /// Goes through the offers in chunks; false when it was interrupted.
     async fn walk(&mut self, walk: Walk, offers: u64) -> Result<bool, Refusal> {
         let (database, label) = (&self.database, &self.label);
-        let bar = bar(offers);
+        let mut progress = Progress::begin(offers);
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let mut after = None;
         while !self.stop.is_cancelled() {
@@ -225,11 +226,10 @@ impl Setup {
                 Ok(Some(chunk)) => {
                     after = Some(chunk.last);
                     self.refused += chunk.refused;
-                    bar.inc(chunk.offers);
+                    progress.add(chunk.offers);
                     delays.reset();
                 }
                 Ok(None) => {
-                    bar.finish_and_clear();
                     return Ok(true);
                 }
                 Err(failure) if failure.directive() == Directive::Retry => {
@@ -265,18 +265,6 @@ fn could_not(what: &str, error: &MongoError) -> Refusal {
         _ => "see the server's log, then run setup again: what is done is not done twice",
     };
     Refusal::new(Exit::CannotConnect, format!("could not {what}: {}; {advice}", describe(error)))
-}
-
-/// A bar with rate and time left, on a terminal only.
-fn bar(offers: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(offers);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} offers, {per_sec}, {eta} left") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn say_if_nothing(steps: &[Step]) {

@@ -7,6 +7,7 @@ use std::fmt;
 use bson::{Bson, Document, doc};
 use resume_tokens::HISTORY_COLLECTION;
 
+use super::fields::Counts;
 use super::memory::{KEPT, Memory};
 use super::validator;
 use crate::fetch::links::LINKS;
@@ -51,13 +52,7 @@ pub struct Found {
     /// The validator of the target; empty where there is none.
     pub validator: Document,
     /// Our offers.
-    pub offers: u64,
-    /// Those that lack a new field.
-    pub lacking: u64,
-    /// Those that have a new field.
-    pub having: u64,
-    /// Those with a value in a new field that is not the default.
-    pub filled: u64,
+    pub counts: Counts,
     /// What an earlier `setup` did.
     pub memory: Option<Memory>,
 }
@@ -103,7 +98,7 @@ pub fn up(found: &Found) -> Vec<Step> {
         steps.push(Step::CreateCollections(missing));
     }
     if !found.memory.as_ref().is_some_and(|memory| memory.remembered) {
-        steps.push(Step::Remember(found.having));
+        steps.push(Step::Remember(found.counts.having));
     }
     let refused = validator::refused(&found.validator);
     if !refused.is_empty() {
@@ -116,8 +111,8 @@ pub fn up(found: &Found) -> Vec<Step> {
             steps.push(Step::CreateIndexes(collection, wanted));
         }
     }
-    if found.lacking > 0 {
-        steps.push(Step::AddFields(found.lacking));
+    if found.counts.lacking > 0 {
+        steps.push(Step::AddFields(found.counts.lacking));
     }
     steps
 }
@@ -128,8 +123,9 @@ pub fn down(found: &Found) -> Vec<Step> {
     let Some(memory) = &found.memory else { return Vec::new() };
     let mut steps = Vec::new();
     // A validator that refuses the fields again must not find them in any offer, whoever wrote them.
-    if found.having > 0 && (memory.added || !memory.allowed.is_empty()) {
-        steps.push(Step::RemoveFields { offers: found.having, filled: found.filled });
+    let Counts { offers, having, filled, .. } = found.counts;
+    if having > 0 && (memory.added || !memory.allowed.is_empty()) {
+        steps.push(Step::RemoveFields { offers: having, filled });
     }
     if !memory.allowed.is_empty() {
         steps.push(Step::RefuseFields(memory.allowed.clone()));
@@ -137,7 +133,7 @@ pub fn down(found: &Found) -> Vec<Step> {
     let drops = memory.indexes.iter().filter(|(collection, _)| found.collections.contains(collection));
     steps.extend(drops.map(|(collection, name)| Step::DropIndex(collection.clone(), name.clone())));
     let (target, own): (Vec<&String>, Vec<&String>) = memory.collections.iter().partition(|name| *name == OFFERS);
-    steps.extend(target.into_iter().map(|name| match found.offers {
+    steps.extend(target.into_iter().map(|name| match offers {
         0 => Step::DropCollection(name.clone()),
         _ => Step::LeaveTarget,
     }));
@@ -233,7 +229,7 @@ mod tests {
 
     #[test]
     fn down_without_memory_does_nothing_and_the_memory_goes_last() {
-        let mut found = Found { having: 5, ..Found::default() };
+        let mut found = Found { counts: Counts { having: 5, ..Counts::default() }, ..Found::default() };
         assert_eq!(down(&found), []);
         let collections = vec![STATE.to_owned(), LINKS.to_owned()];
         found.memory = Some(Memory { collections, ..Memory::default() });
