@@ -1,0 +1,90 @@
+//! `cargo xtask bench`: the scenarios of spec 07, "Speed", and the raw limits of the machine in the same run, on one
+//! `mongod` with the live indexes.
+
+mod cost;
+mod population;
+mod raw;
+mod report;
+mod scenarios;
+mod scene;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use serde_json::json;
+
+use self::population::Population;
+use self::report::Figures;
+use self::scenarios::{EVENTS, Round, Size};
+use self::scene::Scene;
+use crate::{Failure, Outcome, service};
+
+/// The same documents and the same edits at each run.
+const SEED: u64 = 20_240_229;
+/// Marks of one round: what it writes differs from what any other wrote.
+const MARKS: u64 = 1_000_000;
+
+/// What to measure.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How often each scenario is measured; the table shows medians.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    rounds: usize,
+    /// One round, less data: in under two minutes.
+    #[arg(long)]
+    quick: bool,
+    /// Write everything that was measured to this file.
+    #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
+    json: PathBuf,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let program = service::build(true)?;
+    let (rounds, size) = match arguments.quick {
+        true => (1, Size { recruiters: 5_000, recruiters_to_verify: 8_000, steady: Duration::from_secs(4) }),
+        false => (
+            arguments.rounds.max(1),
+            Size { recruiters: 5_000, recruiters_to_verify: 20_000, steady: Duration::from_secs(10) },
+        ),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let figures = runtime.block_on(measure(&program, rounds, size))?;
+    let machine = cost::machine();
+    let described = json!({
+        "rounds": rounds, "events": EVENTS, "offers": size.recruiters * population::JOBS,
+        "offers_to_verify": size.recruiters_to_verify * population::JOBS,
+    });
+    std::fs::write(&arguments.json, serde_json::to_string_pretty(&figures.json(&machine, described.clone()))?)?;
+    println!("\n{machine}, mongod on the same machine; {described}\n\n{figures}");
+    println!("everything that was measured is in {}", arguments.json.display());
+    let missed = figures.missed();
+    if missed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("less than what was asked for: {}", missed.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+async fn measure(program: &std::path::Path, rounds: usize, size: Size) -> Result<Figures, Failure> {
+    let mut random = StdRng::seed_from_u64(SEED);
+    let mut figures = Figures::default();
+    let scene = Scene::prepare(program, "bench").await?;
+    let population = Population::settle(&scene.database, size.recruiters, &mut random).await?;
+    for round in 1..=rounds {
+        println!("round {round} of {rounds}");
+        let mark = MARKS * u64::try_from(round)?;
+        let round =
+            Round { scene: &scene, population: &population, random: &mut random, figures: &mut figures, size, mark };
+        let mut round = round;
+        Box::pin(round.play()).await?;
+    }
+    drop(scene);
+    println!("verification");
+    let scene = Scene::prepare(program, "bench").await?;
+    let population = Population::settle(&scene.database, size.recruiters_to_verify, &mut random).await?;
+    Box::pin(scenarios::verify(&scene, population.jobs(), &mut figures, rounds)).await?;
+    Ok(figures)
+}
