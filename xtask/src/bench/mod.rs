@@ -8,7 +8,7 @@ mod report;
 mod scenarios;
 mod scene;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -36,9 +36,25 @@ pub struct Arguments {
     /// One round, less data: in under two minutes.
     #[arg(long)]
     quick: bool,
+    /// Measure this part only, after the first fill, which all others need.
+    #[arg(long, value_enum, value_name = "PART")]
+    only: Option<Part>,
     /// Write everything that was measured to this file.
     #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
     json: PathBuf,
+}
+
+/// What can be measured by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// First fill and full sync.
+    Fill,
+    /// Start, latency of a steady load, end.
+    Steady,
+    /// Uniform and hot backlogs and their replays.
+    Backlog,
+    /// Verification.
+    Verification,
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
@@ -51,7 +67,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         ),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let figures = runtime.block_on(measure(&program, rounds, size))?;
+    let figures = runtime.block_on(measure(&program, rounds, size, arguments.only))?;
     let machine = cost::machine();
     let described = json!({
         "rounds": rounds, "events": EVENTS, "offers": size.recruiters * population::JOBS,
@@ -68,20 +84,32 @@ pub fn run(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::FAILURE)
 }
 
-async fn measure(program: &std::path::Path, rounds: usize, size: Size) -> Result<Figures, Failure> {
+async fn measure(program: &Path, rounds: usize, size: Size, only: Option<Part>) -> Result<Figures, Failure> {
+    let is_asked = |part: Part| only.is_none_or(|only| only == part);
     let mut random = StdRng::seed_from_u64(SEED);
     let mut figures = Figures::default();
     let scene = Scene::prepare(program, "bench").await?;
     let population = Population::settle(&scene.database, size.recruiters, &mut random).await?;
-    for round in 1..=rounds {
-        println!("round {round} of {rounds}");
-        let mark = MARKS * u64::try_from(round)?;
-        let round =
-            Round { scene: &scene, population: &population, random: &mut random, figures: &mut figures, size, mark };
-        let mut round = round;
-        Box::pin(round.play()).await?;
+    for number in 1..=rounds {
+        println!("round {number} of {rounds}");
+        let mark = MARKS * u64::try_from(number)?;
+        let (random, figures) = (&mut random, &mut figures);
+        let mut round = Round { scene: &scene, population: &population, random, figures, size, mark };
+        Box::pin(round.fill()).await?;
+        if is_asked(Part::Steady) || is_asked(Part::Backlog) {
+            Box::pin(round.first_start()).await?;
+        }
+        if is_asked(Part::Steady) {
+            Box::pin(round.steady()).await?;
+        }
+        if is_asked(Part::Backlog) {
+            Box::pin(round.backlogs()).await?;
+        }
     }
     drop(scene);
+    if !is_asked(Part::Verification) {
+        return Ok(figures);
+    }
     println!("verification");
     let scene = Scene::prepare(program, "bench").await?;
     let population = Population::settle(&scene.database, size.recruiters_to_verify, &mut random).await?;

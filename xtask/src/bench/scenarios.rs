@@ -38,10 +38,8 @@ pub struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// Everything that this database is for.
-    pub async fn play(&mut self) -> Result<(), Failure> {
-        self.fill().await?;
-        self.start_and_steady().await?;
+    /// Both kinds of backlog.
+    pub async fn backlogs(&mut self) -> Result<(), Failure> {
         for (name, replay, recruiters) in
             [("uniform backlog", "replay, uniform", self.size.recruiters), ("hot backlog", "replay, hot", HOT)]
         {
@@ -52,7 +50,7 @@ impl Round<'_> {
     }
 
     /// First fill, then a full sync of what is right.
-    async fn fill(&mut self) -> Result<(), Failure> {
+    pub async fn fill(&mut self) -> Result<(), Failure> {
         let database = &self.scene.database;
         for collection in ["jobs_partners", "stream_processor_links"] {
             database.collection::<Document>(collection).delete_many(doc! {}).await?;
@@ -77,12 +75,15 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Start until the first effect, the latency of a steady load, and the end.
-    async fn start_and_steady(&mut self) -> Result<(), Failure> {
+    /// The first start, which looks at everything, and the end.
+    pub async fn first_start(&mut self) -> Result<(), Failure> {
         let run = self.scene.start().await?;
         self.scene.until_synced(&run).await?;
-        self.stop(run).await?;
+        self.stop(run).await
+    }
 
+    /// Start until the first effect, the latency of a steady load, and the end.
+    pub async fn steady(&mut self) -> Result<(), Failure> {
         let edits = self.population.edits(
             1 + usize::try_from(STEADY * self.size.steady.as_secs())?,
             self.size.recruiters,
