@@ -116,6 +116,8 @@ pub struct LeaseSettings {
 pub struct PhaseSettings {
     /// The phase of a database that has none yet.
     pub initial: Phase,
+    /// Whether the time-based jobs keep `recruiters` as a backup in `shadow`.
+    pub keep_recruiters_backup: bool,
 }
 
 /// `[privacy]`
@@ -242,7 +244,10 @@ impl Settings {
             stream: values.stream()?,
             tokens: values.tokens()?,
             lease: LeaseSettings { duration: values.duration("lease.duration")? },
-            phase: PhaseSettings { initial: values.choice("phase.initial")? },
+            phase: PhaseSettings {
+                initial: values.choice("phase.initial")?,
+                keep_recruiters_backup: values.boolean("phase.keep_recruiters_backup")?,
+            },
             privacy: PrivacySettings { anonymized_email: values.text("privacy.anonymized_email")? },
             users: UsersSettings { on_deactivated: values.choice("users.on_deactivated")? },
             verify: VerifySettings {

@@ -200,7 +200,13 @@ fn phase() -> Section {
         "sync",
         "The phase of a database that has none yet; later the database says which.",
     );
-    Section::new("phase", "Who is the authority, `recruiters` or `jobs_partners`.", vec![initial])
+    let backup = Key::new(
+        "phase.keep_recruiters_backup",
+        Kind::Boolean,
+        Fallback::Value("false"),
+        "In phase `shadow`, the time-based jobs write their changes to `recruiters` too, as far as that works.",
+    );
+    Section::new("phase", "Who is the authority, `recruiters` or `jobs_partners`.", vec![initial, backup])
 }
 
 fn privacy() -> Section {
