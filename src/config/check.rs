@@ -14,6 +14,7 @@ use super::effective;
 use super::fault::{Fault, Faults, Origin};
 use super::key::{Fallback, Key, Kind, Section};
 use super::layers::{Entry, Layers, Raw};
+use crate::ticker::schedule;
 
 /// A value that fits its key.
 #[derive(Debug)]
@@ -145,6 +146,7 @@ fn parse(raw: &Raw, kind: Kind) -> Result<Value, String> {
         Kind::MongodbUri => mongodb_uri(text(raw)?).map(Value::Text),
         Kind::Database => database(text(raw)?).map(Value::Text),
         Kind::Email => email(text(raw)?).map(Value::Text),
+        Kind::TimeZone => time_zone(text(raw)?).map(Value::Text),
         Kind::LogFilter => log_filter(text(raw)?).map(Value::Text),
     }
 }
@@ -201,7 +203,16 @@ fn crons(raw: &Raw) -> Result<Vec<String>, String> {
     if items.iter().any(String::is_empty) {
         return Err("has an empty cron expression".to_owned());
     }
+    // What an expression means does not depend on the zone.
+    schedule::Schedule::parse(&items, chrono_tz::UTC).map_err(|error| error.to_string())?;
     Ok(items)
+}
+
+fn time_zone(text: &str) -> Result<String, String> {
+    match schedule::zone(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("is not the name of a time zone".to_owned()),
+    }
 }
 
 fn known_word(text: &str, words: &[&str]) -> Result<String, String> {

@@ -45,6 +45,8 @@ pub enum Kind {
     Email,
     /// One cron expression or a list of them.
     Crons,
+    /// The name of a time zone.
+    TimeZone,
     /// Directives of `tracing-subscriber`'s `EnvFilter`.
     LogFilter,
 }
@@ -69,6 +71,7 @@ impl Kind {
             Self::Database => "the name of a database, not `admin`, `local` or `config`".to_owned(),
             Self::Email => "an e-mail address such as `someone@example.com`".to_owned(),
             Self::Crons => "a cron expression or a list of them (one variable: separated by `;`)".to_owned(),
+            Self::TimeZone => "a name of the IANA database, such as `Europe/Paris`".to_owned(),
             Self::LogFilter => "a level (error, warn, info, debug, trace) or `RUST_LOG` directives".to_owned(),
         }
     }

@@ -4,6 +4,7 @@
 pub mod jobs;
 pub mod pair;
 pub mod report;
+pub mod schedule;
 mod statements;
 pub mod transaction;
 pub mod walk;
