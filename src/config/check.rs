@@ -134,6 +134,9 @@ fn parse(raw: &Raw, kind: Kind) -> Result<Value, String> {
         Kind::Boolean => boolean(raw).map(Value::Boolean),
         Kind::Count { min, max } => count(raw, min, max).map(Value::Count),
         Kind::Crons => crons(raw).map(Value::List),
+        Kind::Databases => {
+            list(raw)?.into_iter().map(|name| database(&name)).collect::<Result<_, _>>().map(Value::List)
+        }
         Kind::Duration { min, max } => duration(text(raw)?, min, max).map(Value::Duration),
         Kind::Address => match text(raw)?.parse() {
             Ok(address) => Ok(Value::Address(address)),
@@ -193,13 +196,17 @@ fn duration(text: &str, min: Duration, max: Duration) -> Result<Duration, String
     }
 }
 
-fn crons(raw: &Raw) -> Result<Vec<String>, String> {
+fn list(raw: &Raw) -> Result<Vec<String>, String> {
     let items: Vec<&str> = match raw {
         Raw::Word(word) => word.split(';').collect(),
         Raw::List(items) => items.iter().map(text).collect::<Result<_, _>>()?,
         one => vec![text(one)?],
     };
-    let items: Vec<String> = items.iter().map(|item| item.trim().to_owned()).collect();
+    Ok(items.iter().map(|item| item.trim().to_owned()).collect())
+}
+
+fn crons(raw: &Raw) -> Result<Vec<String>, String> {
+    let items = list(raw)?;
     if items.iter().any(String::is_empty) {
         return Err("has an empty cron expression".to_owned());
     }

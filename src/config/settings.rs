@@ -52,6 +52,8 @@ pub struct Settings {
     pub directory: DirectorySettings,
     /// Notices to people.
     pub notices: NoticesSettings,
+    /// Where fake values may replace what is personal.
+    pub obfuscate: ObfuscateSettings,
 }
 
 /// `[mongodb]`
@@ -226,6 +228,13 @@ pub struct NoticesSettings {
     pub webhook_url: Option<SecretString>,
 }
 
+/// `[obfuscate]`
+#[derive(Debug, Clone)]
+pub struct ObfuscateSettings {
+    /// The names of the databases that hold copies.
+    pub allowed_databases: Vec<String>,
+}
+
 impl Settings {
     /// `colors` is false when `NO_COLOR` is set, which is no key.
     pub(super) fn from_checked(checked: &Checked, colors: bool) -> Result<Self, Fault> {
@@ -269,6 +278,7 @@ impl Settings {
                 token: values.secret("directory.token")?,
             },
             notices: NoticesSettings { webhook_url: values.secret("notices.webhook_url")? },
+            obfuscate: ObfuscateSettings { allowed_databases: values.list("obfuscate.allowed_databases")? },
         })
     }
 }

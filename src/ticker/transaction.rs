@@ -2,9 +2,10 @@
 //! leads later takes that document over, and the server lets only one of both go through. So not even a commit that a
 //! paused process sends late changes anything under its successor.
 
+use std::future::IntoFuture as _;
+
 use bson::raw::cstr;
 use bson::{Document, RawDocumentBuf, doc, rawdoc};
-use futures::TryStreamExt as _;
 use mongodb::options::{ReadConcern, WriteConcern};
 use mongodb::{ClientSession, Database};
 
@@ -60,10 +61,14 @@ impl Transaction {
         filter: Document,
         projection: Document,
     ) -> Result<Vec<RawDocumentBuf>, Failure> {
-        let collection = raw(&self.database, collection).clone_with_type::<RawDocumentBuf>();
+        let collection = raw(&self.database, collection);
         let find = collection.find(filter).projection(projection).batch_size(10_000).session(&mut self.session);
-        let mut cursor = answered(find).await.map_err(Failure::Read)?;
-        answered(cursor.stream(&mut self.session).try_collect()).await.map_err(Failure::Read)
+        let mut cursor = answered(find.into_future()).await.map_err(Failure::Read)?;
+        let mut documents = Vec::new();
+        while answered(cursor.advance(&mut self.session)).await.map_err(Failure::Read)? {
+            documents.push(cursor.current().to_owned());
+        }
+        Ok(documents)
     }
 
     /// Sends statements.

@@ -3,25 +3,32 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
-use tokio::sync::{Mutex, MutexGuard};
+use chrono_tz::Tz;
+use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::ledger;
 use super::pair::{Fields, Held, Pair, Verdict};
 use super::report::{Line, Report};
+use super::schedule::zone;
 use super::statements;
 use super::transaction::{Transaction, refusal_of};
 use super::walk::Walk;
 use crate::app::App;
+use crate::clock;
 use crate::error::{Directive, Failure};
 use crate::fetch::links;
 use crate::model::value;
 use crate::phase::{Phase, StreamWrites};
 use crate::retry::Delays;
-use crate::run::turn::Turn;
+use crate::run::failpoint;
+use crate::run::following::Followed;
+use crate::run::lease::Validity;
+use crate::run::requests::{self, Order};
 use crate::source::OFFERS;
 use crate::source::event::Collection as Watched;
 use crate::write::statements::Statement;
@@ -31,6 +38,9 @@ use crate::write::{Writer, command};
 pub const CHUNK: usize = 100;
 /// So often a chunk is tried before the run fails.
 const ATTEMPTS: u32 = 8;
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often an order that the pipeline carries out is looked at.
+const POLL: Duration = Duration::from_millis(50);
 
 /// One run of a job.
 #[derive(Debug)]
@@ -62,11 +72,25 @@ pub struct Hold {
     pub writer: Writer,
     /// The lease's term.
     pub term: i64,
-    /// Whether the run may go on.
-    pub turn: Turn,
+    /// Until when the lease allows writes.
+    pub validity: watch::Receiver<Validity>,
+    /// The phase as it was last read from the database.
+    pub phase: watch::Receiver<Followed>,
     /// Held by whoever writes offers: the pipeline and the ticker take turns.
-    pub pen: Arc<Mutex<()>>,
+    pub pen: Pen,
+    /// Rung when something was stored for the pipeline to do.
+    pub bell: Arc<Notify>,
+    /// The run in the ledger.
+    pub run: String,
+    /// When its progress was last stored.
+    pub stored_at: Option<Instant>,
 }
+
+/// Whoever holds it may write offers. Fair: who waits longest is next.
+pub type Pen = Arc<Mutex<()>>;
+
+/// What a job wants to become of each pair. Pure.
+pub type Plan<'a> = dyn Fn(&Pair<'_>) -> Verdict + Send + Sync + 'a;
 
 /// The sum of one chunk.
 #[derive(Debug, Default)]
@@ -90,10 +114,47 @@ impl Work {
     /// # Errors
     /// [`Failure::Interrupted`], [`Failure::LeaseLost`], [`Failure::PhaseChanged`].
     pub fn check(&mut self) -> Result<(), Failure> {
-        match &mut self.hold {
-            Some(hold) => hold.turn.check(self.phase),
-            None if self.stop.is_cancelled() => Err(Failure::Interrupted),
-            None => Ok(()),
+        if self.stop.is_cancelled() {
+            return Err(Failure::Interrupted);
+        }
+        match &self.hold {
+            Some(hold) if hold.validity.borrow().left().is_zero() => Err(Failure::LeaseLost),
+            Some(hold) if hold.phase.borrow().phase != self.phase => Err(Failure::PhaseChanged),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores how far the run has come, at most once a second.
+    ///
+    /// # Errors
+    /// As [`ledger::progress`].
+    pub async fn progress(&mut self) -> Result<(), Failure> {
+        let Some(hold) = &mut self.hold else { return Ok(()) };
+        if hold.stored_at.is_some_and(|at| at.elapsed() < PROGRESS_INTERVAL) {
+            return Ok(());
+        }
+        hold.stored_at = Some(clock::instant());
+        ledger::progress(&self.app.database, hold.term, &hold.run, &self.report).await
+    }
+
+    /// Has the pipeline carry out an order, and waits for its end; `None` in a dry run.
+    ///
+    /// # Errors
+    /// As [`Self::check`]; a [`Failure`] of the database.
+    pub async fn order(&mut self, order: &Order) -> Result<Option<requests::Outcome>, Failure> {
+        let database = self.app.database.clone();
+        let Some(bell) = self.hold.as_ref().map(|hold| Arc::clone(&hold.bell)) else { return Ok(None) };
+        let id = requests::submit(&database, order, "ticker").await?;
+        loop {
+            bell.notify_one();
+            self.check()?;
+            let request = requests::load(&database, id).await?;
+            let request = request.ok_or(Failure::OwnDocument { collection: requests::COMMANDS, field: "_id" })?;
+            if let Some(outcome) = request.result {
+                return Ok(Some(outcome));
+            }
+            let pause = tokio::time::sleep(POLL);
+            tokio::select! { () = self.stop.cancelled() => {}, () = pause => {} }
         }
     }
 
@@ -113,6 +174,12 @@ impl Work {
         ours
     }
 
+    /// The time zone of the configuration, which has been checked.
+    #[must_use]
+    pub fn zone(&self) -> Tz {
+        zone(&self.app.settings.ticker.time_zone).unwrap_or(Tz::Europe__Paris)
+    }
+
     /// What `filter` selects, some ids at a time.
     ///
     /// # Errors
@@ -126,12 +193,7 @@ impl Work {
     ///
     /// # Errors
     /// A [`Failure`] that is not about one offer; what was done stays done, and can be done again.
-    pub async fn change(
-        &mut self,
-        offers: &[ObjectId],
-        fields: &Fields,
-        plan: &(impl Fn(&Pair<'_>) -> Verdict + Sync),
-    ) -> Result<(), Failure> {
+    pub async fn change(&mut self, offers: &[ObjectId], fields: &Fields, plan: &Plan<'_>) -> Result<(), Failure> {
         for chunk in offers.chunks(CHUNK) {
             match self.chunk(chunk, fields, plan).await {
                 Err(failure) if refusal_of(&failure).is_some() => {
@@ -141,16 +203,12 @@ impl Work {
                 }
                 done => done?,
             }
+            self.progress().await?;
         }
         Ok(())
     }
 
-    async fn alone(
-        &mut self,
-        offer: ObjectId,
-        fields: &Fields,
-        plan: &(impl Fn(&Pair<'_>) -> Verdict + Sync),
-    ) -> Result<(), Failure> {
+    async fn alone(&mut self, offer: ObjectId, fields: &Fields, plan: &Plan<'_>) -> Result<(), Failure> {
         match self.chunk(&[offer], fields, plan).await {
             Err(failure) => match refusal_of(&failure) {
                 Some(reason) => {
@@ -166,14 +224,9 @@ impl Work {
     }
 
     /// Tries until it is done, or refused, or something else is the matter for longer.
-    async fn chunk(
-        &mut self,
-        offers: &[ObjectId],
-        fields: &Fields,
-        plan: &(impl Fn(&Pair<'_>) -> Verdict + Sync),
-    ) -> Result<(), Failure> {
-        let mut delays = Delays::up_to(Duration::from_secs(2));
-        for attempt in 1.. {
+    async fn chunk(&mut self, offers: &[ObjectId], fields: &Fields, plan: &Plan<'_>) -> Result<(), Failure> {
+        let mut attempts = Attempts::default();
+        loop {
             self.check()?;
             match self.chunk_once(offers, fields, plan).await {
                 Ok((matched, sum)) => {
@@ -181,24 +234,14 @@ impl Work {
                     self.report.changed += sum.changed;
                     sum.skipped.into_iter().for_each(|reason| self.report.skip(reason, 1));
                     sum.lines.into_iter().for_each(|line| self.tell(line));
-                    break;
+                    return Ok(());
                 }
-                Err(failure) if attempt < ATTEMPTS && is_passing(&failure) => {
-                    let pause = tokio::time::sleep(delays.next_delay());
-                    tokio::select! { () = self.stop.cancelled() => {}, () = pause => {} }
-                }
-                Err(failure) => return Err(failure),
+                Err(failure) => attempts.wait_after(failure, &self.stop).await?,
             }
         }
-        Ok(())
     }
 
-    async fn chunk_once(
-        &self,
-        offers: &[ObjectId],
-        fields: &Fields,
-        plan: &(impl Fn(&Pair<'_>) -> Verdict + Sync),
-    ) -> Result<(u64, Sum), Failure> {
+    async fn chunk_once(&self, offers: &[ObjectId], fields: &Fields, plan: &Plan<'_>) -> Result<(u64, Sum), Failure> {
         let _pen = self.pen().await;
         let asked: BTreeSet<ObjectId> = offers.iter().copied().collect();
         let holders = match self.writes_recruiters() {
@@ -233,6 +276,7 @@ impl Work {
             }
         }
         transaction.commit().await?;
+        failpoint::passed("job-changed");
         self.back_up(backup).await;
         Ok((found.len() as u64, sum))
     }
@@ -271,11 +315,41 @@ impl Work {
         }
     }
 
-    async fn pen(&self) -> Option<MutexGuard<'_, ()>> {
+    /// Waits for the pen; nobody needs one who only reads.
+    pub async fn pen(&self) -> Option<MutexGuard<'_, ()>> {
         match &self.hold {
             Some(hold) => Some(hold.pen.lock().await),
             None => None,
         }
+    }
+}
+
+/// The attempts at one transaction.
+#[derive(Debug)]
+pub struct Attempts {
+    delays: Delays,
+    left: u32,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self { delays: Delays::up_to(Duration::from_secs(2)), left: ATTEMPTS }
+    }
+}
+
+impl Attempts {
+    /// Waits before another attempt.
+    ///
+    /// # Errors
+    /// The failure, where another attempt would not help, or enough were made.
+    pub async fn wait_after(&mut self, failure: Failure, stop: &CancellationToken) -> Result<(), Failure> {
+        self.left -= 1;
+        if self.left == 0 || !is_passing(&failure) {
+            return Err(failure);
+        }
+        let pause = tokio::time::sleep(self.delays.next_delay());
+        tokio::select! { () = stop.cancelled() => {}, () = pause => {} }
+        Ok(())
     }
 }
 
