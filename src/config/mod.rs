@@ -18,11 +18,12 @@ pub use fault::{Fault, Faults, Origin};
 pub use key::{Fallback, Key, Kind, Section};
 pub use layers::{Sources, process_environment};
 pub use settings::{
-    DirectorySettings, HealthSettings, HttpSettings, JobSettings, LeaseSettings, LogSettings, MailSettings,
-    MongodbSettings, NoticesSettings, ObfuscateSettings, PhaseSettings, PrivacySettings, Settings, SmtpSettings,
-    StreamSettings, TargetSettings, TickerSettings, TokensSettings, UsersSettings, VerifySettings,
+    DirectorySettings, HealthSettings, HttpSettings, LeaseSettings, LogSettings, MailSettings, MongodbSettings,
+    NoticesSettings, ObfuscateSettings, PhaseSettings, PrivacySettings, Settings, SmtpSettings, StreamSettings,
+    TargetSettings, TokensSettings, UsersSettings, VerifySettings,
 };
 pub use table::sections;
+pub use ticker::{JobSettings, TickerSettings};
 
 /// A configuration that was read and found right.
 #[derive(Debug)]
