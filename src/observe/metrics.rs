@@ -77,6 +77,8 @@ pub struct Metrics {
     pub job_duration: HistogramVec,
     /// Documents that a job changed.
     pub job_changed: IntCounterVec,
+    /// E-mail by message and by what became of it.
+    pub emails: IntCounterVec,
     /// One when this instance leads.
     pub leader: IntGauge,
     /// The term of the lease as this instance knows it.
@@ -101,6 +103,10 @@ impl Metrics {
         let shadow_offers = make.counters("shadow_offers_total", "Offers compared in shadow", &["result"])?;
         for result in ["equal", "differs", "missing"] {
             shadow_offers.with_label_values(&[result]);
+        }
+        let emails = make.counters("emails_total", "E-mail by what became of it", &["template", "outcome"])?;
+        for labels in crate::mail::post::labels() {
+            emails.with_label_values(&labels);
         }
         #[cfg(target_os = "linux")]
         registry.register(Box::new(ProcessCollector::for_self()))?;
@@ -149,6 +155,7 @@ impl Metrics {
             )?,
             job_duration: make.histograms("job_duration_seconds", "How long a run took", &["job"], &JOB_SECONDS)?,
             job_changed: make.counters("job_changed_total", "Documents changed by time-based jobs", &["job"])?,
+            emails,
             leader: make.integer_gauge("leader", "1 when this instance leads")?,
             lease_term: make.integer_gauge("lease_term", "Term of the lease")?,
             registry,
