@@ -1,10 +1,13 @@
-//! What can be typed about jobs, and about what is only ever run by hand.
+//! What can be typed about jobs, their e-mail, and what is only ever run by hand.
+
+use std::path::PathBuf;
 
 use bson::DateTime;
 use bson::oid::ObjectId;
 use clap::{Args, Subcommand};
 
-use super::time;
+use super::{emails, time};
+use crate::mail::compose::Template;
 
 /// The commands under `jobs`.
 #[derive(Debug, Subcommand)]
@@ -84,4 +87,22 @@ pub struct ObfuscateArguments {
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// The commands under `emails`.
+#[derive(Debug, Subcommand)]
+pub enum EmailsCommand {
+    /// Render one with sample data: remind-J7, remind-J1 or introduction.
+    #[command(after_help = "Example:\n  stream-processor emails preview introduction --text")]
+    Preview {
+        /// Which one.
+        #[arg(value_name = "NAME", value_parser = emails::template)]
+        template: Template,
+        /// Write it to this file instead of the standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// The text part instead of the HTML.
+        #[arg(long)]
+        text: bool,
+    },
 }

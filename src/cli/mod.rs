@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod dead_letters;
+pub mod emails;
 mod job_arguments;
 pub mod jobs;
 mod time;
@@ -14,7 +15,7 @@ use bson::oid::ObjectId;
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 
-pub use self::job_arguments::{AnonymizeCommand, JobsCommand, ObfuscateArguments, RunJobArguments};
+pub use self::job_arguments::{AnonymizeCommand, EmailsCommand, JobsCommand, ObfuscateArguments, RunJobArguments};
 use crate::config::{Sources, process_environment};
 
 /// Keeps `jobs_partners` in step with `recruiters`, from MongoDB change streams, and loses nothing.
@@ -99,6 +100,16 @@ pub enum Command {
     /// Refused in production, and where the database is not in `obfuscate.allowed_databases`.
     #[command(after_help = "Example:\n  stream-processor obfuscate --dry-run")]
     Obfuscate(ObfuscateArguments),
+    /// Look at the e-mail that the time-based jobs send.
+    #[command(
+        disable_help_subcommand = true,
+        after_help = "Example:\n  stream-processor emails preview remind-J7 --out remind-J7.html"
+    )]
+    Emails {
+        /// What about it.
+        #[command(subcommand)]
+        command: EmailsCommand,
+    },
     /// Show or check the configuration.
     #[command(
         disable_help_subcommand = true,
@@ -250,6 +261,7 @@ impl Cli {
             | Command::Jobs { .. }
             | Command::Anonymize { .. }
             | Command::Obfuscate(_)
+            | Command::Emails { .. }
             | Command::Config { .. } => None,
         };
         let flags = [

@@ -71,6 +71,8 @@ pub struct Metrics {
     pub verify_sampled: IntCounter,
     /// The time-based jobs.
     pub jobs: JobMetrics,
+    /// E-mail by message and by what became of it.
+    pub emails: IntCounterVec,
     /// One when this instance leads.
     pub leader: IntGauge,
     /// The term of the lease as this instance knows it.
@@ -121,6 +123,10 @@ impl Metrics {
         for result in ["equal", "differs", "missing"] {
             shadow_offers.with_label_values(&[result]);
         }
+        let emails = make.counters("emails_total", "E-mail by what became of it", &["template", "outcome"])?;
+        for labels in crate::mail::post::labels() {
+            emails.with_label_values(&labels);
+        }
         #[cfg(target_os = "linux")]
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let verify_last_success = make.gauge(
@@ -161,6 +167,7 @@ impl Metrics {
             verify_last_success,
             verify_sampled: make.counter("verify_sampled_recruiters_total", "Recruiters compared continuously")?,
             jobs: JobMetrics::new(&make)?,
+            emails,
             leader: make.integer_gauge("leader", "1 when this instance leads")?,
             lease_term: make.integer_gauge("lease_term", "Term of the lease")?,
             registry,
