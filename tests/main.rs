@@ -42,6 +42,7 @@ mod reactions;
 mod setup;
 mod starting;
 mod support;
+mod ticker;
 mod tidy;
 mod token_files;
 mod verification;
