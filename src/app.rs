@@ -82,9 +82,17 @@ impl App {
     /// # Errors
     /// A [`Refusal`] that says what is wrong with the connection string or the database.
     pub async fn connect(settings: Settings) -> Result<Self, Refusal> {
+        let app = Self::unchecked(settings).await?;
+        preflight::check(&app.database, &app.settings.target.partner_label).await?;
+        Ok(app)
+    }
+
+    /// The same without a look at the database, which may not even be there: for `doctor`, which looks itself.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says what is wrong with the connection string.
+    pub async fn unchecked(settings: Settings) -> Result<Self, Refusal> {
         let database = connect(&settings).await?;
-        let label = &settings.target.partner_label;
-        preflight::check(&database, label).await?;
         let metrics = Metrics::new().map_err(|error| Refusal::new(Exit::Usage, error.to_string()))?;
         let health = Health::new(settings.health.max_lag, settings.health.max_retry, settings.stream.await_time);
         Ok(Self { settings: Arc::new(settings), database, metrics: Arc::new(metrics), health: Arc::new(health) })

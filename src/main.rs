@@ -6,7 +6,7 @@ use clap::Parser as _;
 use stream_processor::app::{App, Refusal};
 use stream_processor::cli::{self, Cli, Command, Exit};
 use stream_processor::config::{self, Loaded};
-use stream_processor::{logging, phase, run, setup, verify};
+use stream_processor::{doctor, logging, phase, run, setup, verify};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -21,6 +21,13 @@ async fn main() -> ExitCode {
 }
 
 async fn execute(cli: Cli) -> Result<Exit, Refusal> {
+    match &cli.command {
+        Command::Completions(arguments) => {
+            return cli::pages::completions(arguments.shell, &mut std::io::stdout().lock());
+        }
+        Command::Man(arguments) => return cli::pages::manual(&arguments.folder),
+        _ => {}
+    }
     let usage = |error: &dyn std::error::Error| Refusal::new(Exit::Usage, error.to_string());
     let Loaded { settings, effective } = config::load(&cli.sources()).map_err(|faults| usage(&faults))?;
     if let Command::Config { command } = &cli.command {
@@ -28,6 +35,9 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         return printed.map_err(|error| usage(&error));
     }
     logging::init(&settings.log).map_err(|error| usage(&error))?;
+    if let Command::Doctor(arguments) = &cli.command {
+        return doctor::doctor(App::unchecked(settings).await?, arguments.json).await;
+    }
     let app = App::connect(settings).await?;
     match cli.command {
         Command::Run(_) => app.run().await,
@@ -36,7 +46,10 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         Command::Verify(arguments) => verify::verify(app, arguments).await,
         Command::Phase { command } => phase::command::phase(app, command).await,
         Command::DeadLetters { command } => cli::dead_letters::run(app, command).await,
-        Command::Config { .. } => Ok(Exit::Done),
+        Command::Status(arguments) => cli::status::status(app, arguments).await,
+        Command::Tokens { command } => cli::tokens::run(app, command).await,
+        Command::Replay(arguments) => run::replay::replay(app, arguments).await,
+        Command::Config { .. } | Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Ok(Exit::Done),
     }
 }
 

@@ -39,6 +39,7 @@ mod phases;
 mod privacy;
 mod random_operations;
 mod reactions;
+mod replay;
 mod setup;
 mod starting;
 mod support;

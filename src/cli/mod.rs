@@ -1,8 +1,13 @@
 //! The command line: what can be typed, and the exit codes. Parsing only; each command's work is in
 //! its own file or module.
 
+pub mod arguments;
 pub mod config;
 pub mod dead_letters;
+pub mod pages;
+pub mod position;
+pub mod status;
+pub mod tokens;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,6 +16,10 @@ use bson::oid::ObjectId;
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 
+use self::arguments::{
+    CompletionsArguments, DeadLettersCommand, DoctorArguments, ManArguments, ReplayArguments, StatusArguments,
+    TokensCommand,
+};
 use crate::config::{Sources, process_environment};
 
 /// Keeps `jobs_partners` in step with `recruiters`, from MongoDB change streams, and loses nothing.
@@ -43,6 +52,27 @@ pub enum Command {
     /// Run the service, until SIGTERM or Ctrl-C.
     #[command(after_help = "Example:\n  stream-processor run --config stream-processor.toml")]
     Run(RunArguments),
+    /// Say what must be put right before or while the service runs: server, privileges, collections, oplog, mail.
+    ///
+    /// Ends with 1 when something must be fixed.
+    #[command(after_help = "Example:\n  stream-processor doctor --json")]
+    Doctor(DoctorArguments),
+    /// Show on one screen how the service is: phase, leader, lag, position, dead letters, jobs.
+    #[command(after_help = "Example:\n  stream-processor status --watch")]
+    Status(StatusArguments),
+    /// Show, save and move the position in the change stream.
+    #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor tokens list")]
+    Tokens {
+        /// What about it.
+        #[command(subcommand)]
+        command: TokensCommand,
+    },
+    /// Look at everything again that changed in a span of time, offers too.
+    ///
+    /// An instance that runs does it beside its stream; without one, the command does it itself. What stands as it should
+    /// is not written.
+    #[command(after_help = "Example:\n  stream-processor replay --from '2h ago' --dry-run")]
+    Replay(ReplayArguments),
     /// Project recruiters again and write the offers that differ.
     ///
     /// An instance that runs does it beside its stream; without one, the command does it itself. Goes on
@@ -66,10 +96,10 @@ pub enum Command {
         #[command(subcommand)]
         command: PhaseCommand,
     },
-    /// List what could not be projected or written, or try it again.
+    /// List what could not be projected or written, try it again, or drop it.
     #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor dead-letters list")]
     DeadLetters {
-        /// Which of the two.
+        /// What about them.
         #[command(subcommand)]
         command: DeadLettersCommand,
     },
@@ -83,6 +113,12 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Print what lets a shell complete the commands.
+    #[command(after_help = "Example:\n  stream-processor completions bash")]
+    Completions(CompletionsArguments),
+    /// Write the manual pages into a folder.
+    #[command(after_help = "Example:\n  stream-processor man target/man")]
+    Man(ManArguments),
 }
 
 /// Arguments of `run`.
@@ -176,25 +212,6 @@ pub enum PhaseCommand {
     },
 }
 
-/// The commands under `dead-letters`.
-#[derive(Debug, Subcommand)]
-pub enum DeadLettersCommand {
-    /// Print every dead letter: what it is about, why, since when. Ends with 1 when there are any.
-    #[command(after_help = "Example:\n  stream-processor dead-letters list --json")]
-    List {
-        /// Print one JSON object per line.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Project what they are about again, now. Ends with 1 when some stay.
-    #[command(after_help = "Example:\n  stream-processor dead-letters retry")]
-    Retry {
-        /// Print the result as JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
 /// The commands under `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -216,12 +233,7 @@ impl Cli {
     pub fn sources(&self) -> Sources {
         let listen = match &self.command {
             Command::Run(run) => run.listen.clone().map(SecretString::from),
-            Command::Backfill(_)
-            | Command::Setup(_)
-            | Command::Verify(_)
-            | Command::Phase { .. }
-            | Command::DeadLetters { .. }
-            | Command::Config { .. } => None,
+            _ => None,
         };
         let flags = [
             ("--mongodb-uri", self.mongodb_uri.clone()),

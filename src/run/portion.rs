@@ -240,8 +240,8 @@ impl Stages {
         offers: &Projected,
         changes: Vec<(ObjectId, Change)>,
     ) -> Result<BTreeMap<Address, Letter>, Failure> {
-        if let Some(rehearsal) = &mut self.rehearsal {
-            changes.iter().for_each(|(_, change)| rehearsal.add(change));
+        if self.rehearsal.is_some() {
+            self.rehearse_changes(offers, &changes).await?;
             return Ok(BTreeMap::new());
         }
         let unchanged = changes.iter().filter(|(_, change)| *change == Change::Nothing).count() as u64;

@@ -2,7 +2,7 @@
 //! command that writes while an instance is running"). Whoever holds the lease carries them out; progress
 //! and result are stored, so that the asker can show them and a successor can go on.
 
-use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
+use bson::{Bson, DateTime, Document, Timestamp, doc, oid::ObjectId};
 use mongodb::Database;
 use serde::{Deserialize, Serialize};
 use tracing::error;
@@ -38,8 +38,15 @@ pub enum Order {
     },
     /// A resync, for `verify --repair`.
     Repair,
+    /// Touch what changed in a span of time.
+    Replay(Span),
     /// Touch what the dead letters are about.
     RetryDeadLetters,
+    /// Forget dead letters.
+    DropDeadLetters {
+        /// Their `_id`s.
+        ids: Vec<String>,
+    },
     /// A step to another phase.
     SetPhase {
         /// Its word.
@@ -49,6 +56,17 @@ pub enum Order {
         /// Why.
         reason: Option<String>,
     },
+}
+
+/// What a replay looks at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Span {
+    /// From this cluster time on.
+    pub from: Timestamp,
+    /// Up to this one; up to when the replay begins where there is none.
+    pub until: Option<Timestamp>,
+    /// Only events of this collection.
+    pub collection: Option<String>,
 }
 
 /// A stored request.
@@ -219,7 +237,13 @@ mod tests {
             Order::Backfill { recruiter: Some(ObjectId::new()), active_only: true },
             Order::Backfill { recruiter: None, active_only: false },
             Order::Repair,
+            Order::Replay(Span {
+                from: Timestamp { time: 1_700_000_000, increment: 3 },
+                until: Some(Timestamp { time: u32::MAX, increment: 0 }),
+                collection: Some("recruiters".to_owned()),
+            }),
             Order::RetryDeadLetters,
+            Order::DropDeadLetters { ids: vec!["cfas/1".to_owned()] },
             Order::SetPhase { to: "shadow".to_owned(), force: true, reason: Some("tried".to_owned()) },
         ];
         for order in orders {

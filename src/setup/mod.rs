@@ -3,13 +3,12 @@
 //! instance would write the fields again that are being removed.
 
 pub mod fields;
-mod inspect;
+pub mod inspect;
 mod memory;
 pub mod plan;
 mod progress;
-mod validator;
+pub mod validator;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Bson, Document, doc};
@@ -69,15 +68,10 @@ pub async fn setup(app: App, arguments: SetupArguments) -> Result<Exit, Refusal>
         return setup.all(arguments.down).await;
     }
     let beside = "would write again what setup --down takes away: stop all instances first, then try again";
-    let lease = app.take_lease(beside).await?;
-    let (renewed, validity) = watch::channel(lease.validity);
+    let (lease, validity) = lead::hold(&app, beside, &mut group).await?;
     setup.validity = Some(validity);
-    group.spawn(Task::Lease, lead::renew(lease.clone(), renewed, Arc::clone(&app.health), group.stop.clone()));
     let done = setup.all(true).await;
-    group.stop.cancel();
-    if lease.release().await.is_err() {
-        tracing::warn!("the lease could not be given back; it ends by itself");
-    }
+    lead::give_back(&lease, &group).await;
     done
 }
 

@@ -64,6 +64,7 @@ pub struct Cursor {
     session: ClientSession,
     id: i64,
     await_time: Duration,
+    longest: Duration,
     batch_size: u32,
     last: Timestamp,
 }
@@ -97,7 +98,16 @@ impl Cursor {
         let id = reply.get_document("cursor").ok().and_then(|cursor| cursor.get_i64("id").ok());
         let id = id.ok_or(Failure::Reply("cursor.id"))?;
         let last = Timestamp { time: 0, increment: 0 };
-        Ok(Self { database: database.clone(), session, id, await_time, batch_size, last })
+        let longest = await_time + MARGIN;
+        Ok(Self { database: database.clone(), session, id, await_time, longest, batch_size, last })
+    }
+
+    /// Waits for an answer for up to `longest`: far back in the oplog, the server may look through much of it
+    /// before it finds an event.
+    #[must_use]
+    pub fn patient(mut self, longest: Duration) -> Self {
+        self.longest = longest;
+        self
     }
 
     /// Waits for the next reply: at once when there are events, else empty after `await_time`.
@@ -110,7 +120,7 @@ impl Cursor {
             "maxTimeMS": i64::try_from(self.await_time.as_millis()).unwrap_or(i64::MAX),
         };
         let waiting = self.database.run_command(command).session(&mut self.session);
-        let reply = tokio::time::timeout(self.await_time + MARGIN, waiting).await;
+        let reply = tokio::time::timeout(self.longest, waiting).await;
         let reply = reply.map_err(|_| Failure::Stalled)?.map_err(Failure::Cursor)?;
         let reply = read(&reply)?;
         for event in &reply.events {
