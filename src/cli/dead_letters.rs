@@ -106,7 +106,7 @@ async fn drop_letters(app: &App, ids: Vec<String>, as_json: bool) -> Result<Exit
                 true => println!("{}", json!({ "dropped": dropped, "unknown": asked.saturating_sub(dropped) })),
                 false if dropped == asked => println!("{dropped} dead letters dropped"),
                 false => {
-                    println!("{dropped} dead letters dropped; there are no {} others", asked.saturating_sub(dropped))
+                    println!("{dropped} dead letters dropped, {} were not there", asked.saturating_sub(dropped))
                 }
             }
             Ok(if dropped == asked { Exit::Done } else { Exit::Found })

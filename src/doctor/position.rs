@@ -16,6 +16,8 @@ use crate::source::oplog::Oplog;
 
 /// Below the first, somebody should know; below the second, somebody must act: the bounds of the alerts.
 const HEADROOM: [Duration; 2] = [Duration::from_hours(6), Duration::from_hours(1)];
+/// An oplog that is fuller than this loses its oldest entries soon, or does already.
+const NEARLY_FULL: f64 = 0.9;
 /// An outage of a night and a morning should fit into the oplog.
 const SHORT_WINDOW: Duration = Duration::from_hours(24);
 
@@ -111,9 +113,10 @@ async fn token(app: &App, oplog: &Oplog) -> Check {
     let found = format!("{}; it falls off the oplog in {}", time_text(time), length_text(headroom));
     let remedy = "see that an instance runs and catches up: `stream-processor status`";
     match HEADROOM {
-        // How full the oplog is, is not known: it may have more than this.
-        [some, _] if headroom < some && oplog.used.is_none() => Check::warning("position", found, remedy),
-        [_, few] if headroom < few => Check::failed("position", found, remedy),
+        // Else nothing is lost yet, and how fast it fills is a guess from what it holds.
+        [_, few] if headroom < few && oplog.used.is_some_and(|used| used > NEARLY_FULL) => {
+            Check::failed("position", found, remedy)
+        }
         [some, _] if headroom < some => Check::warning("position", found, remedy),
         _ => Check::ok("position", found),
     }
