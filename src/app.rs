@@ -87,6 +87,17 @@ impl App {
         Ok(app)
     }
 
+    /// The same for a command that only reads: the user need not be allowed to write, and how the target is, is not
+    /// its business.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_to_read(settings: Settings) -> Result<Self, Refusal> {
+        let app = Self::unchecked(settings).await?;
+        preflight::server(&app.database).await?;
+        Ok(app)
+    }
+
     /// The same without a look at the database, which may not even be there: for `doctor`, which looks itself.
     ///
     /// # Errors

@@ -38,7 +38,10 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
     if let Command::Doctor(arguments) = &cli.command {
         return doctor::doctor(App::unchecked(settings).await?, arguments.json).await;
     }
-    let app = App::connect(settings).await?;
+    let app = match cli.command.only_reads() {
+        true => App::connect_to_read(settings).await?,
+        false => App::connect(settings).await?,
+    };
     match cli.command {
         Command::Run(_) => app.run().await,
         Command::Backfill(arguments) => run::backfill::backfill(app, arguments).await,

@@ -168,6 +168,15 @@ async fn each_privilege_that_lacks_is_named(test: &TestDatabase, admin: &Databas
             false => assert!(found["ok"] == false && is_told("failed", &named), "{named}: {found:#}"),
         }
     }
+    // Who may only read can see how things are.
+    let reader = doc! { "createUser": "reader", "pwd": PASSWORD, "roles": [{ "role": "read", "db": test.name() }] };
+    admin.run_command(reader).await.unwrap();
+    let as_reader = [("MONGODB_URI", uri.replace("service:", "reader:"))];
+    let as_reader = as_reader.each_ref().map(|(name, value)| (*name, value.as_str()));
+    for command in [&["status"][..], &["tokens", "show"], &["dead-letters", "list"], &["phase", "show"]] {
+        let ended = Processor::command(command, test, &as_reader).await;
+        assert_eq!(ended.code, 0, "{command:?}: {}", ended.stderr);
+    }
     // Without a look at the oplog its window is not known, and is not made up.
     change_role(admin, &without(&privileges, "oplog.rs", "find")).await;
     let found = doctor(test, &as_service, 0).await;

@@ -155,6 +155,9 @@ pub struct SetupArguments {
     /// Take back what `setup` did.
     #[arg(long)]
     pub down: bool,
+    /// Print the steps as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `verify`.
@@ -225,6 +228,24 @@ pub enum ConfigCommand {
     /// Say whether the configuration is valid, or everything that is wrong with it.
     #[command(after_help = "Example:\n  stream-processor config check --config stream-processor.toml")]
     Check,
+}
+
+impl Command {
+    /// True for what a user who may only read can do.
+    #[must_use]
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Self::Doctor(_) | Self::Status(_) => true,
+            Self::Tokens { command } => matches!(command, TokensCommand::List { .. } | TokensCommand::Show { .. }),
+            Self::DeadLetters { command } => {
+                matches!(command, DeadLettersCommand::List { .. } | DeadLettersCommand::Show { .. })
+            }
+            Self::Phase { command } => matches!(command, PhaseCommand::Show { .. } | PhaseCommand::History { .. }),
+            Self::Backfill(backfill) => backfill.dry_run,
+            Self::Replay(replay) => replay.dry_run,
+            _ => false,
+        }
+    }
 }
 
 impl Cli {
