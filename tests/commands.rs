@@ -98,12 +98,19 @@ async fn a_request_that_cannot_be_read_holds_up_neither_the_stream_nor_other_com
     let processor = started(&test).await;
     until_no_resync(&test.database).await;
     let odd = doc! { "order": { "name": "dance" }, "state": "requested", "requested_at": DateTime::now() };
-    test.collection("stream_processor_commands").insert_one(odd).await.unwrap();
+    let commands = test.collection("stream_processor_commands");
+    commands.insert_one(odd).await.unwrap();
     test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
     settled(&test.database).await;
     assert_eq!(offers::read(&test.database).await.len(), 1);
     assert_eq!(printed(&["backfill", "--json"], &test).await["unchanged"], 1);
     assert_eq!(processor.http_get("/readyz").await.0, 200);
+    // A newer command that asks for it is told so, and does not wait for ever.
+    let told = eventually(PATIENCE, "it is put aside", async || {
+        commands.find_one(doc! { "state": "unreadable" }).await.unwrap()
+    })
+    .await;
+    assert!(told.to_string().contains("it is of another version"), "{told}");
     stopped(processor).await;
 }
 

@@ -193,7 +193,7 @@ async fn a_replay_that_is_killed_is_finished_by_the_next_instance_and_an_interru
     let from = text(begins);
     let mut command = Processor::spawn(&["replay", "--from", &from, "--collection", "recruiters"], &test, &short);
     let commands = test.collection("stream_processor_commands");
-    let under_way = doc! { "state": "running", "progress.recruiters": { "$gte": 1_000 } };
+    let under_way = doc! { "state": "running", "progress.recruiters": { "$gte": 2_000 } };
     eventually(PATIENCE, "a part is done", async || commands.find_one(under_way.clone()).await.unwrap()).await;
     command.sigkill();
     let reached = commands.find_one(under_way).await.unwrap().unwrap();
@@ -205,7 +205,7 @@ async fn a_replay_that_is_killed_is_finished_by_the_next_instance_and_an_interru
     .await;
     let progress = done.get_document("result").unwrap().get_document("details").unwrap();
     let events = progress.get("events").and_then(Bson::as_i64).unwrap();
-    assert!((6_000..=8_000).contains(&events), "a part may be read twice, no more: {progress}");
+    assert!((6_000..7_000).contains(&events), "it goes on from where it was: {progress}");
     offers::assert_same(&right, &offers::read(&test.database).await);
     stopped(processor).await;
 

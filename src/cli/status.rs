@@ -9,6 +9,7 @@ use futures::TryStreamExt as _;
 use resume_tokens::{Checkpoint, HistoryEntry};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::Exit;
 use super::arguments::StatusArguments;
@@ -46,12 +47,16 @@ pub async fn status(app: App, arguments: StatusArguments) -> Result<Exit, Refusa
     group.spawn(Task::Signals, signals(group.stop.clone()));
     let clears = std::io::stdout().is_terminal() && !arguments.json;
     loop {
-        let status = Status::read(&app).await?;
-        match (arguments.json, arguments.watch) {
-            (true, true) => println!("{}", serde_json::json!(status)),
-            (true, false) => println!("{:#}", serde_json::json!(status)),
-            (false, true) if clears => println!("{CLEAR}{}", status.text()),
-            (false, _) => println!("{}", status.text()),
+        match Status::read(&app).await {
+            Ok(status) => match (arguments.json, arguments.watch) {
+                (true, true) => println!("{}", serde_json::json!(status)),
+                (true, false) => println!("{:#}", serde_json::json!(status)),
+                (false, true) if clears => println!("{CLEAR}{}", status.text()),
+                (false, _) => println!("{}", status.text()),
+            },
+            // Who watches wants to see the end of an outage too.
+            Err(failure) if arguments.watch => warn!(error = %failure, "looked for again"),
+            Err(failure) => return Err(failure.into()),
         }
         if !arguments.watch {
             return Ok(Exit::Done);

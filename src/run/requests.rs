@@ -156,7 +156,11 @@ pub async fn take_up(database: &Database, only: Option<ObjectId>, term: i64) -> 
         return Ok(Some(request));
     }
     error!(command = ?taken.get("_id"), "a request cannot be read and is put aside; see stream_processor_commands");
-    let aside = doc! { "$set": { "state": UNREADABLE, "finished_at": clock::now() } };
+    // Who asks may be of the newer version, and can read this.
+    let reason =
+        "the instance that leads cannot read what is asked for: it is of another version; bring all to the same one";
+    let refused = doc! { "done": false, "details": { "reasons": [reason] } };
+    let aside = doc! { "$set": { "state": UNREADABLE, "finished_at": clock::now(), "result": refused } };
     answered(commands.update_one(doc! { "_id": taken.get("_id") }, aside)).await.map_err(Failure::Write)?;
     Ok(None)
 }
