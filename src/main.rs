@@ -10,6 +10,7 @@ use stream_processor::{doctor, logging, phase, run, setup, verify};
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    end_with_the_reader();
     let cli = Cli::parse();
     match execute(cli).await {
         Ok(exit) => exit.into(),
@@ -54,6 +55,18 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         Command::Replay(arguments) => run::replay::replay(app, arguments).await,
         Command::Config { .. } | Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Ok(Exit::Done),
     }
+}
+
+/// A reader that leaves early (`| head`) is no error, but `println!` panics then.
+fn end_with_the_reader() {
+    let otherwise = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload_as_str().unwrap_or_default();
+        if said.starts_with("failed printing to stdout") && said.contains("Broken pipe") {
+            std::process::exit(Exit::Done as i32);
+        }
+        otherwise(panic);
+    }));
 }
 
 #[expect(clippy::print_stderr, reason = "the last word of a command that could not be done")]

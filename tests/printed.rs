@@ -1,6 +1,8 @@
 //! What people see: the help of every command, and what the main commands print of a small database. Kept as snapshots;
 //! `INSTA_UPDATE=always cargo xtask test -- printed` accepts what has changed.
 
+use std::process::Stdio;
+
 use bson::oid::ObjectId;
 use bson::{Document, doc};
 use clap::CommandFactory as _;
@@ -106,6 +108,19 @@ fn without_what_varies(text: &str) -> String {
         masked.join(" ") + "\n"
     };
     text.lines().map(line).collect()
+}
+
+/// `| head`: no error, and no panic.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_leaves_early_is_no_error() {
+    let test = TestDatabase::create("printed_early").await;
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_stream-processor"));
+    command.args(["status", "--watch"]).env("MONGODB_URI", &test.uri).env("MONGODB_DATABASE", test.name());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success() && !said.contains("panic"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -115,7 +115,9 @@ pub(super) async fn indexes(app: &App) -> Vec<Check> {
     }
     for (collection, wanted) in wanted() {
         match present(app, collection).await {
-            Ok(present) => {
+            // `setup`, or the service itself, creates it with them.
+            Ok(None) => {}
+            Ok(Some(present)) => {
                 let missing: Vec<String> = wanted
                     .iter()
                     .filter(|keys| !present.iter().any(|present| same_keys(present, keys)))
@@ -135,13 +137,14 @@ pub(super) async fn indexes(app: &App) -> Vec<Check> {
     checks
 }
 
-async fn present(app: &App, collection: &str) -> Result<Vec<Document>, Failure> {
+/// The keys of its indexes; `None` without the collection.
+async fn present(app: &App, collection: &str) -> Result<Option<Vec<Document>>, Failure> {
     match answered(raw(&app.database, collection).list_indexes()).await {
         Ok(indexes) => {
             let indexes: Vec<IndexModel> = answered(indexes.try_collect()).await.map_err(Failure::Read)?;
-            Ok(indexes.into_iter().map(|index| index.keys).collect())
+            Ok(Some(indexes.into_iter().map(|index| index.keys).collect()))
         }
-        Err(error) if command_code(&error) == Some(26) => Ok(Vec::new()),
+        Err(error) if command_code(&error) == Some(26) => Ok(None),
         Err(error) => Err(Failure::Read(error)),
     }
 }

@@ -18,6 +18,8 @@ use crate::source::oplog::Oplog;
 const HEADROOM: [Duration; 2] = [Duration::from_hours(6), Duration::from_hours(1)];
 /// An oplog that is fuller than this loses its oldest entries soon, or does already.
 const NEARLY_FULL: f64 = 0.9;
+/// An oplog that is younger than this tells nothing of the days to come.
+const YOUNG: Duration = Duration::from_hours(1);
 /// An outage of a night and a morning should fit into the oplog.
 const SHORT_WINDOW: Duration = Duration::from_hours(24);
 
@@ -68,6 +70,10 @@ fn window(oplog: &Oplog) -> Check {
     let found = format!("reaches back {}", length_text(oplog.window()));
     let when_full = oplog.window_when_full();
     match oplog.used {
+        // What was written in so short a time says nothing of the next days.
+        Some(used) if used < NEARLY_FULL && oplog.window() < YOUNG => {
+            Check::ok("oplog", format!("{found}, {:.0} % full: too young to tell more", used * 100.0))
+        }
         Some(used) if used < 1.0 => {
             let found =
                 format!("{found}, {:.0} % full: about {} when it is full", used * 100.0, length_text(when_full));

@@ -37,11 +37,11 @@ impl Apply {
         Self { recruiters: Recruiters::new(&stages.database), stages }
     }
 
-    /// Carries out one plan.
+    /// Carries out one plan; gives back how many recruiters it touched.
     ///
     /// # Errors
     /// A [`Failure`] that is not about one document: the plan was applied in part or not at all.
-    pub async fn plan(&mut self, plan: &Plan, place: &Place) -> Result<(), Failure> {
+    pub async fn plan(&mut self, plan: &Plan, place: &Place) -> Result<usize, Failure> {
         if self.stages.rehearsal.is_none() {
             self.note_unusable(plan, place).await?;
         }
@@ -53,22 +53,26 @@ impl Apply {
         let mut concerned = follow::recruiters(&self.stages.database, plan, cancels).await?;
         let holders = links::holders(&self.stages.database, &plan.changed_offers).await?;
         concerned.extend(holders.into_values().flatten());
-        match concerned.is_empty() {
-            true => self.touch(&plan.touches, place).await?,
+        let touched = match concerned.is_empty() {
+            true => {
+                self.touch(&plan.touches, place).await?;
+                plan.touches.len()
+            }
             false => {
                 self.stages.metrics.touches.with_label_values(&["reference"]).inc_by(concerned.len() as u64);
                 let mut touches = plan.touches.clone();
                 touches.extend(concerned.into_iter().map(|recruiter| (recruiter, Touch::All)));
                 self.touch(&touches, place).await?;
+                touches.len()
             }
-        }
+        };
         self.deactivate_users(&plan.users_with_new_status, place).await?;
         self.anonymize_users(&plan.anonymized_users, place).await?;
         for portion in portions(&plan.deleted_recruiters) {
             self.delete(&portion, place).await?;
         }
         self.stages.count_dead_letters();
-        Ok(())
+        Ok(touched)
     }
 
     /// Projects recruiters again, portion by portion: while one is projected and written, the next is

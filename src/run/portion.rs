@@ -336,7 +336,7 @@ impl Stages {
     async fn write_letters(&mut self, outcome: Outcome, place: &Place) -> Result<(), Failure> {
         let Outcome { letters, looked_at, .. } = outcome;
         if let Some(rehearsal) = &mut self.rehearsal {
-            letters.values().for_each(|letter| *rehearsal.dead_letters.entry(letter.reason).or_default() += 1);
+            rehearsal.add_letters(letters);
             return Ok(());
         }
         let stands = |address: &Address| self.dead_letters.contains(address) && !letters.contains_key(address);

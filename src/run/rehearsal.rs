@@ -18,6 +18,7 @@ use crate::phase::StreamWrites;
 use crate::project::ON_INSERT;
 use crate::project::diff::{self, Change};
 use crate::source::OFFERS;
+use crate::write::dead_letters::{Address, Letter};
 use crate::write::statements::{self, Statement};
 
 /// Offers by what was done with them since the start.
@@ -57,6 +58,8 @@ pub struct Rehearsed {
     pub looked_at: BTreeSet<ObjectId>,
     /// Those of them that would be written.
     pub written: BTreeMap<ObjectId, Rewritten>,
+    /// What would be dead letters.
+    pub letters: BTreeMap<Address, Reason>,
 }
 
 /// What one offer would get.
@@ -69,6 +72,14 @@ pub struct Rewritten {
 }
 
 impl Rehearsal {
+    /// Counts what would be dead letters.
+    pub(super) fn add_letters(&mut self, letters: BTreeMap<Address, Letter>) {
+        letters.values().for_each(|letter| *self.dead_letters.entry(letter.reason).or_default() += 1);
+        if let Some(rehearsed) = &mut self.offers {
+            rehearsed.letters.extend(letters.into_iter().map(|(address, letter)| (address, letter.reason)));
+        }
+    }
+
     /// Counts one offer.
     pub fn add(&mut self, change: &Change) {
         match change {

@@ -131,7 +131,7 @@ fn print(details: &Document, as_json: bool) {
         return;
     }
     println!(
-        "{events} events about {recruiters} recruiters: {created} offers created, {changed} changed, {} unchanged",
+        "{events} events, {recruiters} recruiters looked at: {created} offers created, {changed} changed, {} unchanged",
         of("unchanged")
     );
     if resync {
@@ -228,9 +228,11 @@ impl Shown {
     }
 
     async fn add(&mut self, app: &App, rehearsal: Rehearsal) -> Result<(), Failure> {
-        let Rehearsed { looked_at, written } = rehearsal.offers.unwrap_or_default();
+        let Rehearsed { looked_at, written, letters } = rehearsal.offers.unwrap_or_default();
         self.looked_at = looked_at.len();
-        self.dead_letters = rehearsal.dead_letters.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
+        for reason in letters.into_values() {
+            *self.dead_letters.entry(reason.as_str()).or_default() += 1;
+        }
         let all: Vec<(ObjectId, Rewritten)> = written.into_iter().collect();
         for some in all.chunks(crate::fetch::IDS_PER_READ) {
             let ids: Vec<ObjectId> = some.iter().map(|(id, _)| *id).collect();
@@ -304,7 +306,9 @@ impl Shown {
             );
             lines.push("also looks at every recruiter; `backfill --dry-run` counts what that would write".into());
         }
-        for (id, rewritten, stands) in self.offers.iter().take(SHOWN) {
+        // Those with something to see come first.
+        let (created, changed): (Vec<_>, Vec<_>) = self.offers.iter().partition(|(_, offer, _)| offer.created);
+        for (id, rewritten, stands) in changed.into_iter().chain(created).take(SHOWN) {
             lines.push(format!("{id}{}", if rewritten.created { "  would be created" } else { "" }));
             let fields = rewritten.fields.iter().filter(|_| !rewritten.created);
             lines.extend(fields.map(|(name, becomes)| {

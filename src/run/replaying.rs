@@ -93,7 +93,7 @@ impl Replaying {
 /// What a part asked for.
 #[derive(Debug)]
 pub struct Touched {
-    /// Recruiters that its events name.
+    /// Recruiters that it touched.
     pub recruiters: u64,
     /// What changed cannot be told from its events.
     pub everything: bool,
@@ -107,8 +107,8 @@ pub async fn part_applied(part: &Part, apply: &mut Apply) -> Result<Touched, Fai
     let mut plan = plan(&part.events);
     leave_present_users(&apply.stages.database, &mut plan).await?;
     let last = part.events.last().map_or_else(clock::now, |event: &Event| event.wall_time);
-    Box::pin(apply.plan(&plan, &Place::of_scan(last, clock::now()))).await?;
-    Ok(Touched { recruiters: plan.touches.len() as u64, everything: plan.touches_everything() })
+    let recruiters = Box::pin(apply.plan(&plan, &Place::of_scan(last, clock::now()))).await?;
+    Ok(Touched { recruiters: recruiters as u64, everything: plan.touches_everything() })
 }
 
 /// A user who was deleted in the span and is there now keeps the contact: the stream has seen both long ago.
