@@ -3,6 +3,7 @@
 
 pub mod cursor;
 pub mod event;
+pub mod oplog;
 pub mod pipeline;
 pub mod scan;
 
