@@ -18,6 +18,7 @@ use crate::config::{OnUserDeactivated, Settings};
 use crate::error::{Failure, describe};
 use crate::observe::health::{Health, Part, Role};
 use crate::observe::metrics::Metrics;
+use crate::observe::survey::{self, Survey};
 use crate::project::ProjectionSettings;
 use crate::retry::Delays;
 use crate::run::lease::{self, Lease, holder};
@@ -25,6 +26,7 @@ use crate::run::requests::Outcome;
 use crate::run::tasks::{Group, Task};
 use crate::run::{lead, preflight};
 use crate::web::routes::{Shown, router};
+use crate::web::server::serve;
 
 /// What every part of a running process works with.
 #[derive(Debug, Clone)]
@@ -37,6 +39,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Health.
     pub health: Arc<Health>,
+    /// What the database says about the whole service.
+    pub survey: Arc<Survey>,
 }
 
 /// Why a command could not be done, in a sentence with what to do, and how the process ends.
@@ -87,7 +91,13 @@ impl App {
         preflight::check(&database, label).await?;
         let metrics = Metrics::new().map_err(|error| Refusal::new(Exit::Usage, error.to_string()))?;
         let health = Health::new(settings.health.max_lag, settings.health.max_retry, settings.stream.await_time);
-        Ok(Self { settings: Arc::new(settings), database, metrics: Arc::new(metrics), health: Arc::new(health) })
+        Ok(Self {
+            settings: Arc::new(settings),
+            database,
+            metrics: Arc::new(metrics),
+            health: Arc::new(health),
+            survey: Arc::default(),
+        })
     }
 
     /// What the projection takes from the configuration.
@@ -133,10 +143,11 @@ impl App {
         }
         let stop = CancellationToken::new();
         let mut group = Group::new(&stop);
-        let shown = Shown { health: Arc::clone(&self.health), metrics: Arc::clone(&self.metrics) };
-        group.spawn(Task::Http, serve(listener, shown));
+        let holder = holder();
+        group.spawn(Task::Http, serve(listener, router(Shown::of(&self, &holder)), group.stop.clone()));
+        group.spawn(Task::Survey, survey::watch(self.clone(), group.stop.clone()));
         group.spawn(Task::Signals, signals(group.stop.clone()));
-        let leadership = self.clone().take_turns(group.stop.clone());
+        let leadership = self.clone().take_turns(holder, group.stop.clone());
         group.spawn(Task::Pipeline, leadership);
         match group.join(Task::Pipeline).await {
             Ok(()) => Ok(Exit::Done),
@@ -145,8 +156,7 @@ impl App {
     }
 
     /// Competes for the lease; leads; competes again when it was lost.
-    async fn take_turns(self, stop: CancellationToken) -> Result<(), Failure> {
-        let holder = holder();
+    async fn take_turns(self, holder: String, stop: CancellationToken) -> Result<(), Failure> {
         while let Some(lease) = self.wait_for_lease(&holder, &stop).await {
             info!(term = lease.term, "leading");
             self.metrics.leader.set(1);
@@ -229,13 +239,6 @@ async fn connect(settings: &Settings) -> Result<Database, Refusal> {
     let client = Client::with_options(options)
         .map_err(|error| Refusal::new(Exit::Usage, format!("mongodb.uri: {}", describe(&error))))?;
     Ok(client.database(&settings.mongodb.database))
-}
-
-async fn serve(listener: TcpListener, shown: Shown) -> Result<(), Failure> {
-    if let Err(error) = axum::serve(listener, router(shown)).await {
-        warn!(%error, "the HTTP server ended");
-    }
-    Ok(())
 }
 
 /// Turns SIGTERM and Ctrl-C into the cancellation of `stop`, and returns.

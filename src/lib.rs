@@ -18,5 +18,6 @@ pub mod run;
 pub mod setup;
 pub mod source;
 pub mod verify;
+pub mod version;
 pub mod web;
 pub mod write;

@@ -27,6 +27,9 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         let printed = cli::config::run(command, &effective, &mut std::io::stdout().lock());
         return printed.map_err(|error| usage(&error));
     }
+    if let Command::Health(arguments) = &cli.command {
+        return cli::health::run(arguments, settings.http.listen).await;
+    }
     logging::init(&settings.log).map_err(|error| usage(&error))?;
     let app = App::connect(settings).await?;
     match cli.command {
@@ -36,7 +39,7 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         Command::Verify(arguments) => verify::verify(app, arguments).await,
         Command::Phase { command } => phase::command::phase(app, command).await,
         Command::DeadLetters { command } => cli::dead_letters::run(app, command).await,
-        Command::Config { .. } => Ok(Exit::Done),
+        Command::Config { .. } | Command::Health(_) => Ok(Exit::Done),
     }
 }
 

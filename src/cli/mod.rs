@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod dead_letters;
+pub mod health;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ use crate::config::{Sources, process_environment};
 #[derive(Debug, Parser)]
 #[command(
     name = "stream-processor",
-    version,
+    version = crate::version::LONG,
     disable_help_subcommand = true,
     after_help = "Example:\n  \
         MONGODB_URI=mongodb://127.0.0.1:27017/?directConnection=true MONGODB_DATABASE=lba stream-processor run"
@@ -73,6 +74,11 @@ pub enum Command {
         #[command(subcommand)]
         command: DeadLettersCommand,
     },
+    /// Ask the instance of this machine whether it is alive; for a container's health check.
+    ///
+    /// Asks /livez at `http.listen`; ends with 1 when the answer is no or there is none.
+    #[command(after_help = "Example:\n  stream-processor health --ready")]
+    Health(HealthArguments),
     /// Show or check the configuration.
     #[command(
         disable_help_subcommand = true,
@@ -91,6 +97,14 @@ pub struct RunArguments {
     /// Where to serve /metrics and the probes; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
+}
+
+/// Arguments of `health`.
+#[derive(Debug, Args)]
+pub struct HealthArguments {
+    /// Ask /readyz instead: whether it does what it should. A restart does not help then.
+    #[arg(long)]
+    pub ready: bool,
 }
 
 /// Arguments of `backfill`.
@@ -217,6 +231,7 @@ impl Cli {
         let listen = match &self.command {
             Command::Run(run) => run.listen.clone().map(SecretString::from),
             Command::Backfill(_)
+            | Command::Health(_)
             | Command::Setup(_)
             | Command::Verify(_)
             | Command::Phase { .. }

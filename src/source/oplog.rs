@@ -122,7 +122,11 @@ mod tests {
         assert_eq!(oplog.headroom(at(4_600)), Duration::from_hours(1));
         assert_eq!(oplog.headroom(at(1_600)), Duration::from_mins(10));
         assert_eq!((oplog.reaches(at(999)), oplog.headroom(at(999))), (false, Duration::ZERO));
-        assert_eq!(Oplog { used: None, ..oplog }.headroom(at(1_600)), Duration::from_mins(10), "unknown counts as full");
+        assert_eq!(
+            Oplog { used: None, ..oplog }.headroom(at(1_600)),
+            Duration::from_mins(10),
+            "unknown counts as full"
+        );
     }
 
     #[test]
