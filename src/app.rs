@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::cli::Exit;
+use crate::clock::Clock;
 use crate::config::{OnUserDeactivated, Settings};
 use crate::error::{Failure, describe};
 use crate::observe::health::{Health, Part, Role};
@@ -41,6 +42,8 @@ pub struct App {
     pub health: Arc<Health>,
     /// What the database says about the whole service.
     pub survey: Arc<Survey>,
+    /// The clock of the time-based jobs.
+    pub clock: Clock,
 }
 
 /// Why a command could not be done, in a sentence with what to do, and how the process ends.
@@ -97,6 +100,7 @@ impl App {
             metrics: Arc::new(metrics),
             health: Arc::new(health),
             survey: Arc::default(),
+            clock: Clock::of_process(),
         })
     }
 

@@ -17,6 +17,7 @@ pub mod retry;
 pub mod run;
 pub mod setup;
 pub mod source;
+pub mod ticker;
 pub mod verify;
 pub mod version;
 pub mod web;

@@ -39,6 +39,9 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         Command::Verify(arguments) => verify::verify(app, arguments).await,
         Command::Phase { command } => phase::command::phase(app, command).await,
         Command::DeadLetters { command } => cli::dead_letters::run(app, command).await,
+        Command::Jobs { command } => cli::jobs::run(app, command).await,
+        Command::Anonymize { command } => cli::jobs::anonymize(app, command).await,
+        Command::Obfuscate(arguments) => cli::jobs::obfuscate(app, arguments).await,
         Command::Config { .. } | Command::Health(_) => Ok(Exit::Done),
     }
 }

@@ -4,11 +4,21 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Exit, HealthArguments};
+use clap::Args;
+
+use super::Exit;
 use crate::app::Refusal;
 
 /// A probe answers from memory; one that takes longer is no answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Arguments of `health`.
+#[derive(Debug, Args)]
+pub struct HealthArguments {
+    /// Ask /readyz instead: whether it does what it should. A restart does not help then.
+    #[arg(long)]
+    pub ready: bool,
+}
 
 /// Asks; prints the answer.
 ///

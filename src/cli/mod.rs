@@ -4,10 +4,13 @@
 pub mod config;
 pub mod dead_letters;
 pub mod health;
+pub mod jobs;
+mod time;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bson::DateTime;
 use bson::oid::ObjectId;
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
@@ -18,7 +21,7 @@ use crate::config::{Sources, process_environment};
 #[derive(Debug, Parser)]
 #[command(
     name = "stream-processor",
-    version = crate::version::LONG,
+    version = crate::version::LONG.as_str(),
     disable_help_subcommand = true,
     after_help = "Example:\n  \
         MONGODB_URI=mongodb://127.0.0.1:27017/?directConnection=true MONGODB_DATABASE=lba stream-processor run"
@@ -78,7 +81,29 @@ pub enum Command {
     ///
     /// Asks /livez at `http.listen`; ends with 1 when the answer is no or there is none.
     #[command(after_help = "Example:\n  stream-processor health --ready")]
-    Health(HealthArguments),
+    Health(health::HealthArguments),
+    /// List the time-based jobs, run one now, or print their history.
+    #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor jobs list")]
+    Jobs {
+        /// Which of the three.
+        #[command(subcommand)]
+        command: JobsCommand,
+    },
+    /// Anonymise a person, whatever the date of their last action.
+    #[command(
+        disable_help_subcommand = true,
+        after_help = "Example:\n  stream-processor anonymize user 65102a7347a6ef7545b05ef0 --dry-run"
+    )]
+    Anonymize {
+        /// Whom.
+        #[command(subcommand)]
+        command: AnonymizeCommand,
+    },
+    /// Replace what is personal in our offers by fake values, for good; on a copy of the data only.
+    ///
+    /// Refused in production, and where the database is not in `obfuscate.allowed_databases`.
+    #[command(after_help = "Example:\n  stream-processor obfuscate --dry-run")]
+    Obfuscate(ObfuscateArguments),
     /// Show or check the configuration.
     #[command(
         disable_help_subcommand = true,
@@ -97,14 +122,6 @@ pub struct RunArguments {
     /// Where to serve /metrics and the probes; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
-}
-
-/// Arguments of `health`.
-#[derive(Debug, Args)]
-pub struct HealthArguments {
-    /// Ask /readyz instead: whether it does what it should. A restart does not help then.
-    #[arg(long)]
-    pub ready: bool,
 }
 
 /// Arguments of `backfill`.
@@ -209,6 +226,86 @@ pub enum DeadLettersCommand {
     },
 }
 
+/// The commands under `jobs`.
+#[derive(Debug, Subcommand)]
+pub enum JobsCommand {
+    /// Print every job: when it is due, how its last run went.
+    #[command(after_help = "Example:\n  stream-processor jobs list --json")]
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a job now. Ends with 1 when something failed.
+    ///
+    /// An instance that runs does it; without one, the command does it itself. What only reads is done here and tells
+    /// every line.
+    #[command(after_help = "Example:\n  stream-processor jobs run cancel-expired-offers --dry-run")]
+    Run(RunJobArguments),
+    /// Print the last runs, the newest first.
+    #[command(after_help = "Example:\n  stream-processor jobs history --job verify --limit 10")]
+    History {
+        /// Only of this job.
+        #[arg(long, value_name = "NAME")]
+        job: Option<String>,
+        /// At most so many.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: u32,
+        /// Print one JSON object per line.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Arguments of `jobs run`.
+#[derive(Debug, Args)]
+pub struct RunJobArguments {
+    /// The job.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Say what would be changed and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Go by this time instead of now, such as 2026-03-01T09:20:00+01:00.
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    pub now: Option<DateTime>,
+    /// Print JSON: one object per line, the last one with the counts.
+    #[arg(long)]
+    pub json: bool,
+    /// Print one line of comma-separated values per document, and no counts.
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+}
+
+/// The commands under `anonymize`.
+#[derive(Debug, Subcommand)]
+pub enum AnonymizeCommand {
+    /// Anonymise a user: copies without contact are kept, the originals and the contact in the offers go.
+    #[command(after_help = "Example:\n  stream-processor anonymize user 65102a7347a6ef7545b05ef0 --dry-run")]
+    User {
+        /// The user's `_id`.
+        #[arg(value_name = "ID")]
+        id: ObjectId,
+        /// Say what would be done and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Arguments of `obfuscate`.
+#[derive(Debug, Args)]
+pub struct ObfuscateArguments {
+    /// Say what would be changed and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The commands under `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -236,6 +333,9 @@ impl Cli {
             | Command::Verify(_)
             | Command::Phase { .. }
             | Command::DeadLetters { .. }
+            | Command::Jobs { .. }
+            | Command::Anonymize { .. }
+            | Command::Obfuscate(_)
             | Command::Config { .. } => None,
         };
         let flags = [

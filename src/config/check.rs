@@ -14,6 +14,7 @@ use super::effective;
 use super::fault::{Fault, Faults, Origin};
 use super::key::{Fallback, Key, Kind, Section};
 use super::layers::{Entry, Layers, Raw};
+use crate::ticker::schedule;
 
 /// A value that fits its key.
 #[derive(Debug)]
@@ -133,6 +134,9 @@ fn parse(raw: &Raw, kind: Kind) -> Result<Value, String> {
         Kind::Boolean => boolean(raw).map(Value::Boolean),
         Kind::Count { min, max } => count(raw, min, max).map(Value::Count),
         Kind::Crons => crons(raw).map(Value::List),
+        Kind::Databases => {
+            list(raw)?.into_iter().map(|name| database(&name)).collect::<Result<_, _>>().map(Value::List)
+        }
         Kind::Duration { min, max } => duration(text(raw)?, min, max).map(Value::Duration),
         Kind::Address => match text(raw)?.parse() {
             Ok(address) => Ok(Value::Address(address)),
@@ -145,6 +149,7 @@ fn parse(raw: &Raw, kind: Kind) -> Result<Value, String> {
         Kind::MongodbUri => mongodb_uri(text(raw)?).map(Value::Text),
         Kind::Database => database(text(raw)?).map(Value::Text),
         Kind::Email => email(text(raw)?).map(Value::Text),
+        Kind::TimeZone => time_zone(text(raw)?).map(Value::Text),
         Kind::LogFilter => log_filter(text(raw)?).map(Value::Text),
     }
 }
@@ -191,17 +196,30 @@ fn duration(text: &str, min: Duration, max: Duration) -> Result<Duration, String
     }
 }
 
-fn crons(raw: &Raw) -> Result<Vec<String>, String> {
+fn list(raw: &Raw) -> Result<Vec<String>, String> {
     let items: Vec<&str> = match raw {
         Raw::Word(word) => word.split(';').collect(),
         Raw::List(items) => items.iter().map(text).collect::<Result<_, _>>()?,
         one => vec![text(one)?],
     };
-    let items: Vec<String> = items.iter().map(|item| item.trim().to_owned()).collect();
+    Ok(items.iter().map(|item| item.trim().to_owned()).collect())
+}
+
+fn crons(raw: &Raw) -> Result<Vec<String>, String> {
+    let items = list(raw)?;
     if items.iter().any(String::is_empty) {
         return Err("has an empty cron expression".to_owned());
     }
+    // What an expression means does not depend on the zone.
+    schedule::Schedule::parse(&items, chrono_tz::UTC).map_err(|error| error.to_string())?;
     Ok(items)
+}
+
+fn time_zone(text: &str) -> Result<String, String> {
+    match schedule::zone(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("is not the name of a time zone".to_owned()),
+    }
 }
 
 fn known_word(text: &str, words: &[&str]) -> Result<String, String> {

@@ -43,8 +43,12 @@ pub enum Kind {
     Database,
     /// An e-mail address, or a name with one in angle brackets.
     Email,
+    /// A list of names of databases.
+    Databases,
     /// One cron expression or a list of them.
     Crons,
+    /// The name of a time zone.
+    TimeZone,
     /// Directives of `tracing-subscriber`'s `EnvFilter`.
     LogFilter,
 }
@@ -68,7 +72,9 @@ impl Kind {
             Self::MongodbUri => "a connection string that begins with `mongodb://` or `mongodb+srv://`".to_owned(),
             Self::Database => "the name of a database, not `admin`, `local` or `config`".to_owned(),
             Self::Email => "an e-mail address such as `someone@example.com`".to_owned(),
+            Self::Databases => "a list of names of databases (one variable: separated by `;`)".to_owned(),
             Self::Crons => "a cron expression or a list of them (one variable: separated by `;`)".to_owned(),
+            Self::TimeZone => "a name of the IANA database, such as `Europe/Paris`".to_owned(),
             Self::LogFilter => "a level (error, warn, info, debug, trace) or `RUST_LOG` directives".to_owned(),
         }
     }

@@ -19,8 +19,8 @@ pub use key::{Fallback, Key, Kind, Section};
 pub use layers::{Sources, process_environment};
 pub use settings::{
     DirectorySettings, HealthSettings, HttpSettings, JobSettings, LeaseSettings, LogSettings, MailSettings,
-    MongodbSettings, NoticesSettings, PhaseSettings, PrivacySettings, Settings, SmtpSettings, StreamSettings,
-    TargetSettings, TickerSettings, TokensSettings, UsersSettings, VerifySettings,
+    MongodbSettings, NoticesSettings, ObfuscateSettings, PhaseSettings, PrivacySettings, Settings, SmtpSettings,
+    StreamSettings, TargetSettings, TickerSettings, TokensSettings, UsersSettings, VerifySettings,
 };
 pub use table::sections;
 

@@ -52,6 +52,8 @@ pub struct Settings {
     pub directory: DirectorySettings,
     /// Notices to people.
     pub notices: NoticesSettings,
+    /// Where fake values may replace what is personal.
+    pub obfuscate: ObfuscateSettings,
 }
 
 /// `[mongodb]`
@@ -116,6 +118,8 @@ pub struct LeaseSettings {
 pub struct PhaseSettings {
     /// The phase of a database that has none yet.
     pub initial: Phase,
+    /// Whether the time-based jobs keep `recruiters` as a backup in `shadow`.
+    pub keep_recruiters_backup: bool,
 }
 
 /// `[privacy]`
@@ -224,6 +228,13 @@ pub struct NoticesSettings {
     pub webhook_url: Option<SecretString>,
 }
 
+/// `[obfuscate]`
+#[derive(Debug, Clone)]
+pub struct ObfuscateSettings {
+    /// The names of the databases that hold copies.
+    pub allowed_databases: Vec<String>,
+}
+
 impl Settings {
     /// `colors` is false when `NO_COLOR` is set, which is no key.
     pub(super) fn from_checked(checked: &Checked, colors: bool) -> Result<Self, Fault> {
@@ -242,7 +253,10 @@ impl Settings {
             stream: values.stream()?,
             tokens: values.tokens()?,
             lease: LeaseSettings { duration: values.duration("lease.duration")? },
-            phase: PhaseSettings { initial: values.choice("phase.initial")? },
+            phase: PhaseSettings {
+                initial: values.choice("phase.initial")?,
+                keep_recruiters_backup: values.boolean("phase.keep_recruiters_backup")?,
+            },
             privacy: PrivacySettings { anonymized_email: values.text("privacy.anonymized_email")? },
             users: UsersSettings { on_deactivated: values.choice("users.on_deactivated")? },
             verify: VerifySettings {
@@ -264,6 +278,7 @@ impl Settings {
                 token: values.secret("directory.token")?,
             },
             notices: NoticesSettings { webhook_url: values.secret("notices.webhook_url")? },
+            obfuscate: ObfuscateSettings { allowed_databases: values.list("obfuscate.allowed_databases")? },
         })
     }
 }

@@ -30,9 +30,23 @@ pub fn sections() -> Vec<Section> {
         http(),
         log(),
     ];
-    sections.extend(ticker::sections().into_iter().map(Section::reserved));
+    sections.extend(ticker::sections());
     sections.extend([smtp(), mail(), directory(), notices()].map(Section::reserved));
+    sections.push(obfuscate());
     sections
+}
+
+fn obfuscate() -> Section {
+    Section::new(
+        "obfuscate",
+        "The command `obfuscate`, which replaces what is personal in our offers by fake values, for good.",
+        vec![Key::new(
+            "obfuscate.allowed_databases",
+            Kind::Databases,
+            Fallback::List(&[]),
+            "The databases on which it may be used: copies, never the live one. It is refused in production in any case.",
+        )],
+    )
 }
 
 fn duration(path: &str, bounds: (Duration, Duration), default: &'static str, doc: &'static str) -> Key {
@@ -200,7 +214,13 @@ fn phase() -> Section {
         "sync",
         "The phase of a database that has none yet; later the database says which.",
     );
-    Section::new("phase", "Who is the authority, `recruiters` or `jobs_partners`.", vec![initial])
+    let backup = Key::new(
+        "phase.keep_recruiters_backup",
+        Kind::Boolean,
+        Fallback::Value("false"),
+        "In phase `shadow`, the time-based jobs write their changes to `recruiters` too, as far as that works.",
+    );
+    Section::new("phase", "Who is the authority, `recruiters` or `jobs_partners`.", vec![initial, backup])
 }
 
 fn privacy() -> Section {

@@ -30,7 +30,7 @@ fn ticker() -> Section {
             Key::new("ticker.enabled", Kind::Boolean, Fallback::Value("true"), "Off: no job runs by itself."),
             Key::new(
                 "ticker.time_zone",
-                Kind::Text,
+                Kind::TimeZone,
                 Fallback::Value("Europe/Paris"),
                 "The time zone of the cron expressions.",
             ),

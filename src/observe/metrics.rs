@@ -15,6 +15,8 @@ use crate::version;
 
 /// Seconds from a millisecond to a minute.
 const SECONDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0];
+/// Seconds from a hundredth to an hour.
+const JOB_SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0];
 /// Events in a batch.
 const SIZES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0];
 
@@ -89,6 +91,14 @@ pub struct Metrics {
     pub verify_last_success: Gauge,
     /// Recruiters compared by the continuous verification.
     pub verify_sampled: IntCounter,
+    /// Runs of jobs, by how they ended.
+    pub job_runs: IntCounterVec,
+    /// When a job was last done, in seconds.
+    pub job_last_success: GaugeVec,
+    /// How long the runs of a job took.
+    pub job_duration: HistogramVec,
+    /// Documents that a job changed.
+    pub job_changed: IntCounterVec,
     /// One when this instance leads.
     pub leader: IntGauge,
     /// The term of the lease as this instance knows it.
@@ -122,7 +132,7 @@ impl Metrics {
             users_deactivated: make.counter("users_deactivated_total", "Users that were deactivated")?,
             batch_events: make.histogram("batch_events", "Events per batch", &SIZES)?,
             batch_duration: make.histogram("batch_duration_seconds", "From planning to checkpoint", &SECONDS)?,
-            stage_duration: make.histograms("stage_duration_seconds", "Time per stage", &["stage"])?,
+            stage_duration: make.histograms("stage_duration_seconds", "Time per stage", &["stage"], &SECONDS)?,
             lag: make.gauge("lag_seconds", "Server time minus the cluster time of the last applied position")?,
             end_to_end: make.histogram("end_to_end_seconds", "From an event's wall time to its effect", &SECONDS)?,
             checkpoint_age: make.gauge("checkpoint_age_seconds", "Time since the checkpoint was saved")?,
@@ -142,6 +152,14 @@ impl Metrics {
             verify_last_success: make
                 .unknown_gauge("verify_last_success_timestamp_seconds", "Last time all was right")?,
             verify_sampled: make.counter("verify_sampled_recruiters_total", "Recruiters compared continuously")?,
+            job_runs: make.counters("job_runs_total", "Runs of time-based jobs", &["job", "outcome"])?,
+            job_last_success: make.floats(
+                "job_last_success_timestamp_seconds",
+                "When a time-based job was last done",
+                &["job"],
+            )?,
+            job_duration: make.histograms("job_duration_seconds", "How long a run took", &["job"], &JOB_SECONDS)?,
+            job_changed: make.counters("job_changed_total", "Documents changed by time-based jobs", &["job"])?,
             leader: make.integer_gauge("leader", "1 when this instance leads")?,
             lease_term: make.integer_gauge("lease_term", "Term of the lease")?,
             registry,
@@ -256,8 +274,18 @@ impl Make<'_> {
         self.register(Histogram::with_opts(options)?)
     }
 
-    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
-        let options = HistogramOpts::from(Self::options(name, help)).buckets(SECONDS.to_vec());
+    fn floats(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
+        self.register(GaugeVec::new(Self::options(name, help), labels)?)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let options = HistogramOpts::from(Self::options(name, help)).buckets(buckets.to_vec());
         self.register(HistogramVec::new(options, labels)?)
     }
 }

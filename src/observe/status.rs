@@ -13,6 +13,7 @@ use crate::clock;
 use crate::observe::health::Role;
 use crate::phase::Phase;
 use crate::phase::guards::Condition;
+use crate::ticker::overview::Overview;
 use crate::version;
 
 /// From here on the stream counts as behind; the conditions of the phases have the same bound (spec 04).
@@ -126,6 +127,8 @@ pub struct Service {
     pub dead_letters_by_reason: BTreeMap<String, u64>,
     /// The last full verification; null when there was none.
     pub verification: Option<VerificationStatus>,
+    /// The time-based jobs.
+    pub jobs: Vec<JobStatus>,
 }
 
 /// The phase.
@@ -174,6 +177,51 @@ pub struct VerificationStatus {
     pub phase: String,
     /// What it found.
     pub differences: i64,
+}
+
+/// A time-based job.
+#[derive(Debug, Clone, Serialize)]
+pub struct JobStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it runs by itself.
+    pub enabled: bool,
+    /// When it is due next (RFC 3339); null for one that does not run by itself.
+    pub next: Option<String>,
+    /// Since when a run is under way.
+    pub running_since: Option<String>,
+    /// Its last run that has ended.
+    pub last: Option<RunStatus>,
+}
+
+/// A run of a job.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunStatus {
+    /// `done`, `failed`, `missed` or `skipped`.
+    pub outcome: String,
+    /// When it ended, or was due where it never began (RFC 3339).
+    pub at: Option<String>,
+    /// Documents that it changed.
+    pub changed: u64,
+    /// Documents that it could not change.
+    pub failed: u64,
+}
+
+impl From<&Overview> for JobStatus {
+    fn from(job: &Overview) -> Self {
+        Self {
+            name: job.job,
+            enabled: job.enabled,
+            next: job.next.map(text),
+            running_since: job.running.as_ref().and_then(|run| run.started).map(text),
+            last: job.last.as_ref().map(|run| RunStatus {
+                outcome: run.outcome.clone().unwrap_or_default(),
+                at: run.finished.or(run.scheduled_for).map(text),
+                changed: run.changed,
+                failed: run.failed,
+            }),
+        }
+    }
 }
 
 /// What was counted.
@@ -278,6 +326,7 @@ impl Service {
                 phase: last.phase.clone(),
                 differences: last.differences,
             }),
+            jobs: facts.jobs.iter().map(JobStatus::from).collect(),
         }
     }
 }

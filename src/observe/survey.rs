@@ -25,6 +25,7 @@ use crate::run::lead;
 use crate::run::lease::{self, Holder};
 use crate::source::cursor::operation_time;
 use crate::source::oplog::Oplog;
+use crate::ticker::overview::{Overview, overview};
 use crate::write::dead_letters::DEAD_LETTERS;
 
 /// How often the small documents are read.
@@ -58,6 +59,8 @@ pub struct Facts {
     pub dead_letters: BTreeMap<String, u64>,
     /// The last full verification.
     pub verification: Option<Verification>,
+    /// The time-based jobs.
+    pub jobs: Vec<Overview>,
 }
 
 /// What is known, shared between the task that asks and those who show it.
@@ -200,6 +203,7 @@ async fn facts(app: &App) -> Result<Facts, Failure> {
         oplog: Oplog::measure(database).await?,
         dead_letters: dead_letters(database).await?,
         verification: known.verification,
+        jobs: overview(database, &app.settings.ticker, at).await?,
     })
 }
 

@@ -32,6 +32,8 @@ use crate::phase::state::{self, Current};
 use crate::source::cursor::Position;
 use crate::source::event::Collection;
 use crate::source::pipeline::fingerprint;
+use crate::ticker::runner::{Rights, Ticker};
+use crate::ticker::work::Pen;
 use crate::verify::continuous::Continuous;
 use crate::verify::sampler::Sampler;
 use crate::write::Writer;
@@ -75,7 +77,17 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     // One batch ahead, and no more than that.
     let (outbox, inbox) = mpsc::channel(batch_max.div_ceil(EVENTS_PER_REPLY));
     let reader = reader(app, phase, start.position);
+    let rights = Rights {
+        writer: writer.clone(),
+        term,
+        validity: validity.clone(),
+        phase: known.subscribe(),
+        pen: Pen::default(),
+        bell: Arc::default(),
+    };
     let pipeline = Pipeline {
+        pen: Arc::clone(&rights.pen),
+        bell: Arc::clone(&rights.bell),
         apply: Apply::new(stages),
         background: Background::new(start.resync, term, (initial, Arc::clone(&known)), store.clone()),
         phase: known.subscribe(),
@@ -98,6 +110,7 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     group.spawn(Task::Canary, canary::sing(writer, rhythm, Arc::clone(&app.health), group.stop.clone()));
     group.spawn(Task::Reader, reader.run(outbox));
     group.spawn(Task::Verification, Continuous::new(app.clone(), sampler, group.stop.clone()).run());
+    group.spawn(Task::Ticker, Ticker::new(app.clone(), rights, group.stop.clone()).run());
     group.spawn(Task::Pipeline, pipeline.run());
     group.join(Task::Pipeline).await
 }
