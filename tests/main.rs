@@ -10,6 +10,7 @@
     reason = "a test stops at the first thing that is not as it says; its clock and environment are the machine's"
 )]
 
+mod alerts;
 mod anonymisation;
 mod backfill;
 mod bad_input;
