@@ -22,6 +22,9 @@ async fn main() -> ExitCode {
 
 async fn execute(cli: Cli) -> Result<Exit, Refusal> {
     let usage = |error: &dyn std::error::Error| Refusal::new(Exit::Usage, error.to_string());
+    if let Command::Emails { command } = &cli.command {
+        return cli::emails::run(command, &mut std::io::stdout().lock());
+    }
     let Loaded { settings, effective } = config::load(&cli.sources()).map_err(|faults| usage(&faults))?;
     if let Command::Config { command } = &cli.command {
         let printed = cli::config::run(command, &effective, &mut std::io::stdout().lock());
@@ -42,7 +45,7 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         Command::Jobs { command } => cli::jobs::run(app, command).await,
         Command::Anonymize { command } => cli::jobs::anonymize(app, command).await,
         Command::Obfuscate(arguments) => cli::jobs::obfuscate(app, arguments).await,
-        Command::Config { .. } | Command::Health(_) => Ok(Exit::Done),
+        Command::Emails { .. } | Command::Config { .. } | Command::Health(_) => Ok(Exit::Done),
     }
 }
 

@@ -45,6 +45,7 @@ mod setup;
 mod starting;
 mod status_page;
 mod support;
+mod ticker;
 mod tidy;
 mod tls;
 mod token_files;

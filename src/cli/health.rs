@@ -4,7 +4,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use axum::body::Bytes;
+use axum::http::uri::InvalidUri;
 use clap::Args;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 
 use super::Exit;
 use crate::app::Refusal;
@@ -28,14 +33,20 @@ pub struct HealthArguments {
 pub async fn run(arguments: &HealthArguments, listen: SocketAddr) -> Result<Exit, Refusal> {
     let path = if arguments.ready { "readyz" } else { "livez" };
     let address = reachable(listen);
-    let silent = |error: reqwest::Error| {
-        let message = format!("no answer from {address} ({error}); is an instance running with this http.listen?");
+    let refused = |reason: &dyn std::error::Error| {
+        let message = format!("no answer from {address} ({reason}); is an instance running with this http.listen?");
         Refusal::new(Exit::Found, message)
     };
-    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(silent)?;
-    let answer = client.get(format!("http://{address}/{path}")).send().await.map_err(silent)?;
-    let is_well = answer.status().is_success();
-    println!("{}", answer.text().await.map_err(silent)?);
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let uri = format!("http://{address}/{path}").parse().map_err(|error: InvalidUri| refused(&error))?;
+    let asking = async {
+        let answer = client.get(uri).await.map_err(|error| refused(&error))?;
+        let is_well = answer.status().is_success();
+        let body = answer.into_body().collect().await.map_err(|error| refused(&error))?.to_bytes();
+        Ok::<_, Refusal>((is_well, String::from_utf8_lossy(&body).into_owned()))
+    };
+    let (is_well, answer) = tokio::time::timeout(PATIENCE, asking).await.map_err(|late| refused(&late))??;
+    println!("{answer}");
     Ok(if is_well { Exit::Done } else { Exit::Found })
 }
 

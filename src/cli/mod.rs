@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod dead_letters;
+pub mod emails;
 pub mod health;
 pub mod jobs;
 mod time;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 
 use crate::config::{Sources, process_environment};
+use crate::mail::compose::Template;
 
 /// Keeps `jobs_partners` in step with `recruiters`, from MongoDB change streams, and loses nothing.
 #[derive(Debug, Parser)]
@@ -104,6 +106,16 @@ pub enum Command {
     /// Refused in production, and where the database is not in `obfuscate.allowed_databases`.
     #[command(after_help = "Example:\n  stream-processor obfuscate --dry-run")]
     Obfuscate(ObfuscateArguments),
+    /// Look at the e-mail that the time-based jobs send.
+    #[command(
+        disable_help_subcommand = true,
+        after_help = "Example:\n  stream-processor emails preview remind-J7 --out remind-J7.html"
+    )]
+    Emails {
+        /// What about it.
+        #[command(subcommand)]
+        command: EmailsCommand,
+    },
     /// Show or check the configuration.
     #[command(
         disable_help_subcommand = true,
@@ -306,6 +318,24 @@ pub struct ObfuscateArguments {
     pub json: bool,
 }
 
+/// The commands under `emails`.
+#[derive(Debug, Subcommand)]
+pub enum EmailsCommand {
+    /// Render one with sample data: remind-J7, remind-J1 or introduction.
+    #[command(after_help = "Example:\n  stream-processor emails preview introduction --text")]
+    Preview {
+        /// Which one.
+        #[arg(value_name = "NAME", value_parser = emails::template)]
+        template: Template,
+        /// Write it to this file instead of the standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// The text part instead of the HTML.
+        #[arg(long)]
+        text: bool,
+    },
+}
+
 /// The commands under `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -336,6 +366,7 @@ impl Cli {
             | Command::Jobs { .. }
             | Command::Anonymize { .. }
             | Command::Obfuscate(_)
+            | Command::Emails { .. }
             | Command::Config { .. } => None,
         };
         let flags = [

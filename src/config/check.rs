@@ -145,6 +145,7 @@ fn parse(raw: &Raw, kind: Kind) -> Result<Value, String> {
         Kind::Text | Kind::Path => Ok(Value::Text(text(raw)?.to_owned())),
         Kind::Choice(words) => known_word(text(raw)?, words).map(Value::Text),
         Kind::Url(schemes) => url(text(raw)?, schemes).map(Value::Text),
+        Kind::SmtpUrl => smtp_url(text(raw)?).map(Value::Text),
         Kind::BaseUrl => base_url(text(raw)?).map(Value::Text),
         Kind::MongodbUri => mongodb_uri(text(raw)?).map(Value::Text),
         Kind::Database => database(text(raw)?).map(Value::Text),
@@ -235,6 +236,23 @@ fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
         return Err("names no host".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// What `mail::transport` understands.
+fn smtp_url(text: &str) -> Result<String, String> {
+    let text = url(text, &["smtp", "smtps"])?;
+    let parsed = Url::parse(&text).map_err(|error| format!("is not a URL ({error})"))?;
+    for (option, value) in parsed.query_pairs() {
+        match (parsed.scheme(), &*option, &*value) {
+            ("smtp", "tls", "required" | "opportunistic") | ("smtps", "tls", "required") => {}
+            (_, "tls", _) => return Err("has a `tls` that is none of its words".to_owned()),
+            _ => return Err("has an option that is not `tls`".to_owned()),
+        }
+    }
+    if parsed.username().is_empty() != parsed.password().is_none() {
+        return Err("has a user without a password, or the other way round".to_owned());
+    }
+    Ok(text)
 }
 
 fn base_url(text: &str) -> Result<String, String> {

@@ -8,6 +8,8 @@ mod effective;
 mod fault;
 mod key;
 mod layers;
+mod outside;
+mod outside_settings;
 mod settings;
 mod table;
 mod ticker;
@@ -17,10 +19,11 @@ pub use effective::Effective;
 pub use fault::{Fault, Faults, Origin};
 pub use key::{Fallback, Key, Kind, Section};
 pub use layers::{Sources, process_environment};
+pub use outside_settings::{DirectorySettings, MailSettings, NoticesSettings, SmtpSettings};
 pub use settings::{
-    DirectorySettings, HealthSettings, HttpSettings, JobSettings, LeaseSettings, LogSettings, MailSettings,
-    MongodbSettings, NoticesSettings, ObfuscateSettings, PhaseSettings, PrivacySettings, Settings, SmtpSettings,
-    StreamSettings, TargetSettings, TickerSettings, TokensSettings, UsersSettings, VerifySettings,
+    HealthSettings, HttpSettings, JobSettings, LeaseSettings, LogSettings, MongodbSettings, ObfuscateSettings,
+    PhaseSettings, PrivacySettings, Settings, StreamSettings, TargetSettings, TickerSettings, TokensSettings,
+    UsersSettings, VerifySettings,
 };
 pub use table::sections;
 

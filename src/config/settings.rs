@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use super::check::{Checked, Value};
 use super::choices::{Choice, Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
 use super::fault::Fault;
+use super::outside_settings::{DirectorySettings, MailSettings, NoticesSettings, SmtpSettings};
 use super::ticker;
 
 /// What the service works with. Cheap to clone; secrets do not show in its `Debug`.
@@ -196,38 +197,6 @@ pub struct JobSettings {
     pub catch_up: Duration,
 }
 
-/// `[smtp]`
-#[derive(Debug, Clone)]
-pub struct SmtpSettings {
-    /// The server with its credentials, from `smtp.url` or the file of `smtp.url_file`.
-    pub url: Option<SecretString>,
-    /// The sender.
-    pub from: String,
-}
-
-/// `[mail]`
-#[derive(Debug, Clone)]
-pub struct MailSettings {
-    /// Where messages are written when there is no server.
-    pub outbox_directory: PathBuf,
-}
-
-/// `[directory]`
-#[derive(Debug, Clone)]
-pub struct DirectorySettings {
-    /// The address of the API, without trailing slash.
-    pub base_url: Option<String>,
-    /// Its token, from `directory.token` or the file of `directory.token_file`.
-    pub token: Option<SecretString>,
-}
-
-/// `[notices]`
-#[derive(Debug, Clone)]
-pub struct NoticesSettings {
-    /// The incoming webhook, from `notices.webhook_url` or the file of `notices.webhook_url_file`.
-    pub webhook_url: Option<SecretString>,
-}
-
 /// `[obfuscate]`
 #[derive(Debug, Clone)]
 pub struct ObfuscateSettings {
@@ -271,26 +240,23 @@ impl Settings {
             http: HttpSettings { listen: values.address("http.listen")? },
             log: LogSettings { format: values.choice("log.format")?, level: values.text("log.level")?, colors },
             ticker: values.ticker()?,
-            smtp: SmtpSettings { url: values.secret("smtp.url")?, from: values.text("smtp.from")? },
+            smtp: SmtpSettings::read(&values)?,
             mail: MailSettings { outbox_directory: values.path("mail.outbox_directory")? },
-            directory: DirectorySettings {
-                base_url: values.optional_text("directory.base_url")?,
-                token: values.secret("directory.token")?,
-            },
+            directory: DirectorySettings::read(&values)?,
             notices: NoticesSettings { webhook_url: values.secret("notices.webhook_url")? },
             obfuscate: ObfuscateSettings { allowed_databases: values.list("obfuscate.allowed_databases")? },
         })
     }
 }
 
-struct Values<'a>(&'a Checked);
+pub(super) struct Values<'a>(&'a Checked);
 
 impl<'a> Values<'a> {
     fn get(&self, path: &str) -> Option<&'a Value> {
         self.0.get(path).map(|accepted| &accepted.value)
     }
 
-    fn optional_text(&self, path: &str) -> Result<Option<String>, Fault> {
+    pub(super) fn optional_text(&self, path: &str) -> Result<Option<String>, Fault> {
         match self.get(path) {
             Some(Value::Text(text)) => Ok(Some(text.clone())),
             Some(_) => Err(disagreement(path)),
@@ -298,11 +264,11 @@ impl<'a> Values<'a> {
         }
     }
 
-    fn text(&self, path: &str) -> Result<String, Fault> {
+    pub(super) fn text(&self, path: &str) -> Result<String, Fault> {
         self.optional_text(path)?.ok_or_else(|| disagreement(path))
     }
 
-    fn path(&self, path: &str) -> Result<PathBuf, Fault> {
+    pub(super) fn path(&self, path: &str) -> Result<PathBuf, Fault> {
         self.text(path).map(PathBuf::from)
     }
 
@@ -310,7 +276,7 @@ impl<'a> Values<'a> {
         T::from_word(&self.text(path)?).ok_or_else(|| disagreement(path))
     }
 
-    fn secret(&self, path: &str) -> Result<Option<SecretString>, Fault> {
+    pub(super) fn secret(&self, path: &str) -> Result<Option<SecretString>, Fault> {
         match self.get(path) {
             Some(Value::Secret(secret)) => Ok(Some(secret.clone())),
             Some(_) => Err(disagreement(path)),
@@ -325,14 +291,14 @@ impl<'a> Values<'a> {
         }
     }
 
-    fn count(&self, path: &str) -> Result<usize, Fault> {
+    pub(super) fn count(&self, path: &str) -> Result<usize, Fault> {
         match self.get(path) {
             Some(Value::Count(value)) => usize::try_from(*value).map_err(|_| disagreement(path)),
             _ => Err(disagreement(path)),
         }
     }
 
-    fn duration(&self, path: &str) -> Result<Duration, Fault> {
+    pub(super) fn duration(&self, path: &str) -> Result<Duration, Fault> {
         match self.get(path) {
             Some(Value::Duration(value)) => Ok(*value),
             _ => Err(disagreement(path)),

@@ -99,6 +99,8 @@ pub struct Metrics {
     pub job_duration: HistogramVec,
     /// Documents that a job changed.
     pub job_changed: IntCounterVec,
+    /// E-mail by message and by what became of it.
+    pub emails: IntCounterVec,
     /// One when this instance leads.
     pub leader: IntGauge,
     /// The term of the lease as this instance knows it.
@@ -115,6 +117,10 @@ impl Metrics {
         let make = Make(&registry);
         let build = make.gauges("build_info", "1, with what it was built from as labels", &["version", "commit"])?;
         build.with_label_values(&[version::VERSION, version::COMMIT]).set(1);
+        let emails = make.counters("emails_total", "E-mail by what became of it", &["template", "outcome"])?;
+        for labels in crate::mail::post::labels() {
+            emails.with_label_values(&labels);
+        }
         #[cfg(target_os = "linux")]
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let jobs: Vec<&str> = JOB_STATUSES.into_iter().map(|(status, _)| status).chain([OTHER]).collect();
@@ -160,6 +166,7 @@ impl Metrics {
             )?,
             job_duration: make.histograms("job_duration_seconds", "How long a run took", &["job"], &JOB_SECONDS)?,
             job_changed: make.counters("job_changed_total", "Documents changed by time-based jobs", &["job"])?,
+            emails,
             leader: make.integer_gauge("leader", "1 when this instance leads")?,
             lease_term: make.integer_gauge("lease_term", "Term of the lease")?,
             registry,

@@ -7,15 +7,20 @@ pub mod cancel_expired_offers;
 pub mod cap_offer_expirations;
 pub mod fill_missing_start_dates;
 mod full_sync;
+mod letters;
 pub mod obfuscate;
+pub mod refresh_pending_establishments;
+pub mod remind_expiring_offers;
 pub mod repair_offer_data;
 pub mod report_duplicate_recruiters;
 mod retry_dead_letters;
+pub mod send_introductions;
 mod sync_recruiter_status;
 mod verify;
 
 use futures::future::BoxFuture;
 
+use self::remind_expiring_offers::Threshold;
 use super::work::Work;
 use crate::error::Failure;
 use crate::phase::Phase;
@@ -23,6 +28,10 @@ use crate::phase::Phase;
 /// The jobs of spec 05, in the order of its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Job {
+    /// E-mail about offers that expire in seven days.
+    RemindExpiringOffersJ7,
+    /// E-mail about offers that expire tomorrow.
+    RemindExpiringOffersJ1,
     /// Cancels offers past their expiration.
     CancelExpiredOffers,
     /// Brings expirations back to two months from now.
@@ -31,6 +40,10 @@ pub enum Job {
     FillMissingStartDates,
     /// Repairs what is safe to repair, reports the rest.
     RepairOfferData,
+    /// Looks pending establishments up in the company directory.
+    RefreshPendingEstablishments,
+    /// Tells users of training centres near their offer.
+    SendIntroductions,
     /// Reports recruiters with the same siret and e-mail address.
     ReportDuplicateRecruiters,
     /// Looks at every recruiter again.
@@ -49,11 +62,15 @@ pub enum Job {
 
 impl Job {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
+        Self::RemindExpiringOffersJ7,
+        Self::RemindExpiringOffersJ1,
         Self::CancelExpiredOffers,
         Self::CapOfferExpirations,
         Self::FillMissingStartDates,
         Self::RepairOfferData,
+        Self::RefreshPendingEstablishments,
+        Self::SendIntroductions,
         Self::ReportDuplicateRecruiters,
         Self::FullSync,
         Self::AnonymizeInactiveUsers,
@@ -67,6 +84,10 @@ impl Job {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::RemindExpiringOffersJ7 => "remind-expiring-offers-j7",
+            Self::RemindExpiringOffersJ1 => "remind-expiring-offers-j1",
+            Self::RefreshPendingEstablishments => "refresh-pending-establishments",
+            Self::SendIntroductions => "send-introductions",
             Self::CancelExpiredOffers => "cancel-expired-offers",
             Self::CapOfferExpirations => "cap-offer-expirations",
             Self::FillMissingStartDates => "fill-missing-start-dates",
@@ -94,7 +115,11 @@ impl Job {
             Self::ReportDuplicateRecruiters | Self::FullSync | Self::SyncRecruiterStatus => phase.writes_offers(),
             // Nothing is projected or compared any more.
             Self::RetryDeadLetters | Self::Verify => phase != Phase::Retired,
-            Self::CancelExpiredOffers
+            Self::RemindExpiringOffersJ7
+            | Self::RemindExpiringOffersJ1
+            | Self::RefreshPendingEstablishments
+            | Self::SendIntroductions
+            | Self::CancelExpiredOffers
             | Self::CapOfferExpirations
             | Self::FillMissingStartDates
             | Self::RepairOfferData
@@ -115,6 +140,10 @@ impl Job {
     /// A [`Failure`] that is not about one document. The run may be done again.
     pub fn run(self, work: &mut Work) -> BoxFuture<'_, Result<(), Failure>> {
         match self {
+            Self::RemindExpiringOffersJ7 => Box::pin(remind_expiring_offers::run(work, Threshold::J7)),
+            Self::RemindExpiringOffersJ1 => Box::pin(remind_expiring_offers::run(work, Threshold::J1)),
+            Self::RefreshPendingEstablishments => Box::pin(refresh_pending_establishments::run(work)),
+            Self::SendIntroductions => Box::pin(send_introductions::run(work)),
             Self::CancelExpiredOffers => Box::pin(cancel_expired_offers::run(work)),
             Self::CapOfferExpirations => Box::pin(cap_offer_expirations::run(work)),
             Self::FillMissingStartDates => Box::pin(fill_missing_start_dates::run(work)),
