@@ -29,9 +29,10 @@ async fn the_page_shows_what_the_api_says_with_scripts_and_without() {
     })
     .await;
     for with_scripts in [true, false] {
-        // Asked between two looks at the page: what is equal in all three did not change meanwhile.
+        let mut browser = Browser::open(&processor.url("/"), with_scripts);
+        // Until nothing changes between the two.
         eventually(PATIENCE, "page and API agree", async || {
-            let mut browser = Browser::open(&processor.url("/"), with_scripts);
+            browser.load(&processor.url("/"));
             let (status, page) = (status(&processor).await, browser.html());
             assert_eq!(browser.complaints, Vec::<String>::new());
             assert!(!page.contains(PERSONAL) && !status.to_string().contains(PERSONAL));

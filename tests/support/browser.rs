@@ -46,9 +46,14 @@ impl Browser {
             browser.call(&format!("{domain}.enable"), json!({}));
         }
         browser.call("Emulation.setScriptExecutionDisabled", json!({ "value": !with_scripts }));
-        browser.call("Page.navigate", json!({ "url": url }));
-        browser.until_event("Page.loadEventFired");
+        browser.load(url);
         browser
+    }
+
+    /// Loads a page and waits until it is there.
+    pub fn load(&mut self, url: &str) {
+        self.call("Page.navigate", json!({ "url": url }));
+        self.until_event("Page.loadEventFired");
     }
 
     /// The page as it is now, as text.
