@@ -45,6 +45,9 @@ async fn slow_huge_and_many_requests_are_cut_off_and_probes_are_still_answered()
     assert_eq!(processor.http_get("/livez").await.0, 200, "many silent connections keep nobody out");
     test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
     caught_up(&test.database).await;
+    assert_eq!(until_closed(&mut slow).await, "", "the many cut off the oldest");
+    let mut slow = TcpStream::connect(processor.address()).await.unwrap();
+    slow.write_all(b"GET /livez HTTP/1.1\r\nHost: slow\r\nX-Never").await.unwrap();
     let answer = until_closed(&mut slow).await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "the slow one is cut off: {answer}");
 }

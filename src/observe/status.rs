@@ -80,6 +80,8 @@ pub struct Instance {
     pub version: &'static str,
     /// The commit that it was built from.
     pub commit: &'static str,
+    /// The version of the time zones that it has.
+    pub time_zones: &'static str,
 }
 
 /// Per second.
@@ -155,6 +157,8 @@ pub struct Leader {
     pub name: String,
     /// The term of the lease.
     pub term: i64,
+    /// Its lag, as it told when it last renewed the lease.
+    pub lag_seconds: Option<f64>,
 }
 
 /// The checkpoint.
@@ -163,7 +167,7 @@ pub struct CheckpointStatus {
     /// The position as a time (RFC 3339).
     pub cluster_time: String,
     /// The server's time minus that.
-    pub age_seconds: u32,
+    pub age_seconds: u64,
     /// Events applied up to here, by all instances.
     pub events: u64,
 }
@@ -268,9 +272,9 @@ impl Status {
                 started: text(started),
                 version: version::VERSION,
                 commit: version::COMMIT,
+                time_zones: version::TIME_ZONES,
             },
-            // To a tenth: more says nothing.
-            lag_seconds: readiness.lag_seconds.map(|lag| (lag * 10.0).round() / 10.0),
+            lag_seconds: readiness.lag_seconds.map(tenth),
             last_minute: Rates {
                 events: last_minute(&history.events_per_second),
                 offers: last_minute(&history.offers_per_second),
@@ -311,10 +315,14 @@ impl Service {
                 next: facts.phase.phase.next().map(Phase::word),
                 conditions: facts.conditions.clone(),
             },
-            leader: facts.leader.as_ref().map(|leader| Leader { name: leader.name.clone(), term: leader.term }),
+            leader: facts.leader.as_ref().map(|leader| Leader {
+                name: leader.name.clone(),
+                term: leader.term,
+                lag_seconds: leader.lag.map(tenth),
+            }),
             checkpoint: facts.checkpoint.as_ref().map(|checkpoint| CheckpointStatus {
                 cluster_time: time(checkpoint.cluster_time),
-                age_seconds: facts.server_time.time.saturating_sub(checkpoint.cluster_time.time),
+                age_seconds: facts.checkpoint_age().unwrap_or_default(),
                 events: u64::try_from(checkpoint.events).unwrap_or_default(),
             }),
             oplog_window_seconds: facts.oplog_window(),
@@ -329,6 +337,11 @@ impl Service {
             jobs: facts.jobs.iter().map(JobStatus::from).collect(),
         }
     }
+}
+
+/// More says nothing about a lag.
+fn tenth(seconds: f64) -> f64 {
+    (seconds * 10.0).round() / 10.0
 }
 
 /// RFC 3339, to the second.

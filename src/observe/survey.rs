@@ -82,6 +82,15 @@ fn put<T>(place: &Mutex<T>, value: T) {
 }
 
 impl Facts {
+    /// The server's time minus the position of the checkpoint, in seconds; it goes on while the server is not asked
+    /// or does not answer.
+    #[must_use]
+    pub fn checkpoint_age(&self) -> Option<u64> {
+        let position = self.checkpoint.as_ref()?.cluster_time;
+        let unanswered = self.asked.elapsed().saturating_sub(INTERVAL * 2);
+        Some(u64::from(self.server_time.time.saturating_sub(position.time)) + unanswered.as_secs())
+    }
+
     /// How far back the oplog reaches, in seconds.
     #[must_use]
     pub fn oplog_window(&self) -> Option<f64> {

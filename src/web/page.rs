@@ -7,6 +7,7 @@ use std::fmt::Display;
 use askama::Template;
 
 use super::chart::{Chart, HEIGHT};
+use crate::observe::health::Role;
 use crate::observe::status::{Service, Status, Verdict};
 use crate::observe::survey::BETWEEN_COUNTS;
 use crate::phase::Phase;
@@ -97,20 +98,28 @@ impl<'a> Page<'a> {
     fn tiles(&self) -> Vec<Tile> {
         let status = self.status;
         let service = status.service.as_ref();
-        let leads = status.instance.role == crate::observe::health::Role::Leader;
-        let unknown_here = if leads { "" } else { "the leader knows" };
         let lag_level = match self.status.verdict {
             Verdict::Behind => "warn",
             Verdict::NotReady | Verdict::Halted => "bad",
             _ => "none",
         };
-        let mut tiles = vec![
-            Tile {
+        let leader = service.and_then(|service| service.leader.as_ref());
+        let lag = match (status.instance.role, leader) {
+            (Role::Standby, Some(leader)) => Tile {
+                label: "Lag",
+                value: seconds("/service/leader/lag_seconds", &leader.lag_seconds),
+                level: "none",
+                about: "of the leader".to_owned(),
+            },
+            _ => Tile {
                 label: "Lag",
                 value: seconds("/lag_seconds", &status.lag_seconds),
                 level: lag_level,
-                about: unknown_here.to_owned(),
+                about: "behind the server's time".to_owned(),
             },
+        };
+        let mut tiles = vec![
+            lag,
             Tile {
                 label: "Events read",
                 value: rate("/last_minute/events", status.last_minute.events),
@@ -176,7 +185,8 @@ fn service_tiles(service: &Service) -> [Tile; 3] {
         Some(_) => "ok",
         None => "none",
     };
-    let age = service.checkpoint.as_ref().map(|checkpoint| f64::from(checkpoint.age_seconds));
+    #[expect(clippy::cast_precision_loss, reason = "an age in seconds")]
+    let age = service.checkpoint.as_ref().map(|checkpoint| checkpoint.age_seconds as f64);
     [
         Tile {
             label: "Checkpoint",
@@ -194,7 +204,7 @@ fn service_tiles(service: &Service) -> [Tile; 3] {
             label: "Dead letters",
             value: count("/service/dead_letters", &service.dead_letters),
             level: if service.dead_letters == 0 { "ok" } else { "warn" },
-            about: "stand".to_owned(),
+            about: "documents that wait for a correction".to_owned(),
         },
     ]
 }
