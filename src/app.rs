@@ -26,6 +26,7 @@ use crate::run::lease::{self, Lease, holder};
 use crate::run::requests::Outcome;
 use crate::run::tasks::{Group, Task};
 use crate::run::{lead, preflight};
+use crate::source::primary::Primaries;
 use crate::web::routes::{Shown, router};
 use crate::web::server::serve;
 
@@ -36,6 +37,8 @@ pub struct App {
     pub settings: Arc<Settings>,
     /// The database; reads go to the primary, writes wait for a majority.
     pub database: Database,
+    /// Told when the primary is another one.
+    pub primaries: Primaries,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Health.
@@ -89,19 +92,15 @@ impl App {
     /// # Errors
     /// A [`Refusal`] that says what is wrong with the connection string or the database.
     pub async fn connect(settings: Settings) -> Result<Self, Refusal> {
-        let database = connect(&settings).await?;
+        let primaries = Primaries::default();
+        let database = connect(&settings, &primaries).await?;
         let label = &settings.target.partner_label;
         preflight::check(&database, label).await?;
         let metrics = Metrics::new().map_err(|error| Refusal::new(Exit::Usage, error.to_string()))?;
         let health = Health::new(settings.health.max_lag, settings.health.max_retry, settings.stream.await_time);
-        Ok(Self {
-            settings: Arc::new(settings),
-            database,
-            metrics: Arc::new(metrics),
-            health: Arc::new(health),
-            survey: Arc::default(),
-            clock: Clock::of_process(),
-        })
+        let (settings, metrics, health) = (Arc::new(settings), Arc::new(metrics), Arc::new(health));
+        let (survey, clock) = (Arc::default(), Clock::of_process());
+        Ok(Self { settings, database, primaries, metrics, health, survey, clock })
     }
 
     /// What the projection takes from the configuration.
@@ -223,7 +222,7 @@ impl App {
 
 /// A client whose reads are of the primary and whose writes wait for a majority, whatever the
 /// connection string says: a stale read would be projected as if it were current.
-async fn connect(settings: &Settings) -> Result<Database, Refusal> {
+async fn connect(settings: &Settings, primaries: &Primaries) -> Result<Database, Refusal> {
     let uri = settings.mongodb.uri.expose_secret();
     let mut options = ClientOptions::parse(uri).await.map_err(|error| {
         // The driver's message may quote the string, and with it a password.
@@ -240,6 +239,7 @@ async fn connect(settings: &Settings) -> Result<Database, Refusal> {
     options.write_concern = Some(WriteConcern::majority());
     options.server_selection_timeout.get_or_insert(Duration::from_secs(10));
     options.connect_timeout.get_or_insert(Duration::from_secs(5));
+    options.sdam_event_handler = Some(primaries.handler());
     let client = Client::with_options(options)
         .map_err(|error| Refusal::new(Exit::Usage, format!("mongodb.uri: {}", describe(&error))))?;
     Ok(client.database(&settings.mongodb.database))

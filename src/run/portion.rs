@@ -31,6 +31,7 @@ use crate::source::OFFERS;
 use crate::verify::sampler::Sampler;
 use crate::write::Writer;
 use crate::write::command::{self, Refused};
+use crate::write::create::{WORTH_IT, create};
 use crate::write::dead_letters::{Address, DeadLetters, Letter, Place};
 use crate::write::links::Jobs;
 use crate::write::statements::{self, Statement};
@@ -249,9 +250,23 @@ impl Stages {
         let statement = |(id, change): &(ObjectId, Change)| {
             offers.get(id).and_then(|(_, offer)| statements::of_change(offer, change, unless_newer))
         };
+        let (creations, mut changes): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|(_, change)| *change == Change::Create);
+        let mut created = 0;
+        match creations.len() < WORTH_IT {
+            true => changes.extend(creations),
+            false => {
+                let offer = |(id, _): &(ObjectId, Change)| offers.get(id).map(|(_, offer)| statements::created(offer));
+                let creations = creations.iter().filter_map(offer).collect();
+                let done = create(&self.writer, OFFERS, creations).await?;
+                created = done.created;
+                changes.extend(done.unsure.into_iter().map(|id| (id, Change::Create)));
+            }
+        }
         let statements: Vec<Statement> = changes.iter().filter_map(statement).collect();
         drop(changes);
-        let outcome = command::update(&self.writer, OFFERS, statements).await?;
+        let mut outcome = command::update(&self.writer, OFFERS, statements).await?;
+        outcome.created += created;
         if unless_newer {
             self.metrics.conflicts.with_label_values(&["projection"]).inc_by(outcome.changed);
             // Became newer between the comparison and the write.
