@@ -38,6 +38,9 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         let printed = cli::config::run(command, &effective, &mut std::io::stdout().lock());
         return printed.map_err(|error| usage(&error));
     }
+    if let Command::Health(arguments) = &cli.command {
+        return cli::health::run(arguments, settings.http.listen).await;
+    }
     logging::init(&settings.log).map_err(|error| usage(&error))?;
     if let Command::Doctor(arguments) = &cli.command {
         return doctor::doctor(App::unchecked(settings).await?, arguments.json).await;
@@ -62,6 +65,7 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         Command::Emails { .. }
         | Command::Config { .. }
         | Command::Doctor(_)
+        | Command::Health(_)
         | Command::Completions(_)
         | Command::Man(_) => Ok(Exit::Done),
     }
