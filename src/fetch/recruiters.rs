@@ -8,9 +8,9 @@ use super::{IDS_PER_READ, find, raw};
 use crate::error::Failure;
 use crate::source::event::Collection as Watched;
 
-/// How many bytes of recruiters one portion aims at: about 130 of 8 KB. Two portions are in memory at a
+/// How many bytes of recruiters one portion aims at: about 260 of 8 KB. Two portions are in memory at a
 /// time, each with its offers before and after, so this sets the peak.
-const PORTION_BYTES: usize = 1024 * 1024;
+const PORTION_BYTES: usize = 2 * 1024 * 1024;
 
 /// Reader of recruiters that adapts its portions to the documents' weight.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Recruiters {
     #[must_use]
     pub fn new(database: &Database) -> Self {
         // Starts careful: until the first portion was weighed, documents may be of a megabyte.
-        Self { collection: raw(database, Watched::Recruiters.name()), average: PORTION_BYTES / 16 }
+        Self { collection: raw(database, Watched::Recruiters.name()), average: PORTION_BYTES / 32 }
     }
 
     /// Reads the next portion of `rest` and takes it off; `None` when nothing is left.

@@ -32,6 +32,9 @@ use crate::write::dead_letters::Place;
 
 /// What is dropped when no single collection is.
 const WHOLE_DATABASE: &str = "the database";
+/// How long the reply after a full one is waited for: reading it takes the server less, unless there is none.
+const ON_THE_WAY: Duration = Duration::from_millis(50);
+
 /// What the pipeline works with.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -89,7 +92,7 @@ impl Pipeline {
         while let Some(incoming) = self.next().await? {
             match incoming {
                 Incoming::Reply(reply) => {
-                    let (batch, gap) = self.merge(reply);
+                    let (batch, gap) = self.merge(reply).await;
                     Box::pin(self.handle(&batch)).await?;
                     if let Some(gap) = gap {
                         self.open_gap(gap).await?;
@@ -139,21 +142,28 @@ impl Pipeline {
 
     /// Behind, replies are merged up to `batch_max`, so that a backlog on few recruiters collapses
     /// (spec 03, "Batches"). A gap ends the batch: it must be recorded between what is around it.
-    fn merge(&mut self, first: Reply) -> (Batch, Option<Incoming>) {
+    async fn merge(&mut self, first: Reply) -> (Batch, Option<Incoming>) {
+        let mut is_full = first.events.len() >= EVENTS_PER_REPLY;
         let mut batch = Batch { events: Vec::new(), last: first };
         batch.events.append(&mut batch.last.events);
         let mut bytes: usize = batch.events.iter().map(Event::weight).sum();
         // An empty reply closes nothing worth merging: it is the sign that the stream is idle.
         let has_room = |batch: &Batch| batch.events.len() + EVENTS_PER_REPLY <= self.batch_max;
         while !batch.events.is_empty() && has_room(&batch) && bytes < self.batch_max_bytes {
-            match self.inbox.try_recv() {
-                Ok(Incoming::Reply(mut reply)) => {
+            let next = match self.inbox.try_recv() {
+                // There are more, and they are on their way.
+                Err(_) if is_full => tokio::time::timeout(ON_THE_WAY, self.inbox.recv()).await.ok().flatten(),
+                next => next.ok(),
+            };
+            match next {
+                Some(Incoming::Reply(mut reply)) => {
+                    is_full = reply.events.len() >= EVENTS_PER_REPLY;
                     bytes += reply.events.iter().map(Event::weight).sum::<usize>();
                     batch.events.append(&mut reply.events);
                     batch.last = reply;
                 }
-                Ok(gap @ Incoming::Gap { .. }) => return (batch, Some(gap)),
-                Err(_) => break,
+                Some(gap @ Incoming::Gap { .. }) => return (batch, Some(gap)),
+                None => break,
             }
         }
         (batch, None)

@@ -72,7 +72,10 @@ pub enum Part {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    let program = arguments.program.clone().map_or_else(|| service::build(true), Ok)?;
+    let program = match &arguments.program {
+        Some(program) => program.canonicalize()?,
+        None => service::build(true)?,
+    };
     if arguments.scale || arguments.soak.is_some() {
         return growth(arguments, &program);
     }
