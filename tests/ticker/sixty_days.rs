@@ -167,7 +167,9 @@ async fn assert_cancelled(test: &TestDatabase, now: DateTime) {
     assert!(expired.len() > 50, "{}", expired.len());
     for offer in &expired {
         assert_eq!(text(offer, "offer_status"), Some("Cancelled"));
-        assert_eq!(offer.get_array("offer_status_history").unwrap().len(), 1, "{}", id(offer));
+        // That of a recruiter which was archived at once was never anything else.
+        let entries = offer.get_array("offer_status_history").unwrap().len();
+        assert!(entries == 1 || entries == 0 && text(offer, "recruiter_status") != Some("Actif"), "{}", id(offer));
     }
     for recruiter in all(test, "recruiters", doc! {}).await {
         for job in recruiter.get_array("jobs").unwrap().iter().filter_map(Bson::as_document) {
