@@ -214,13 +214,13 @@ impl Post {
                     self.settled(item, Settled::Refused(code)).await?;
                     return Ok(Fate::Refused);
                 }
-                Delivery::Deferred(_) | Delivery::Unreachable(_) => {
+                Delivery::Deferred(_) | Delivery::Unreachable(_) | Delivery::NotLetIn => {
                     self.settled(item, Settled::Deferred).await?;
                     copies
                 }
                 Delivery::Uncertain => copies + 1,
             };
-            if attempt >= ATTEMPTS || self.stop.is_cancelled() {
+            if attempt >= ATTEMPTS || delivery == Delivery::NotLetIn || self.stop.is_cancelled() {
                 return Ok(self.gives_up(item, delivery));
             }
             // As the outbox has it by now.
@@ -233,7 +233,7 @@ impl Post {
 
     fn gives_up(&self, item: &Item, delivery: Delivery) -> Fate {
         warn!(id = item.id, ?delivery, "the mail server does not take a message now; a later run tries again");
-        self.with(|memory| memory.unreachable |= matches!(delivery, Delivery::Unreachable(_)));
+        self.with(|memory| memory.unreachable |= matches!(delivery, Delivery::Unreachable(_) | Delivery::NotLetIn));
         Fate::Deferred
     }
 

@@ -19,6 +19,7 @@ use super::work::{Hold, Pen, Work};
 use crate::app::App;
 use crate::clock;
 use crate::error::{Directive, Failure};
+use crate::notices::{self, Messenger, Notices, notices};
 use crate::retry::Delays;
 use crate::run::failpoint;
 use crate::run::following::Followed;
@@ -43,6 +44,8 @@ pub struct Ticker {
     /// Set when the process is to end, or the lease is lost.
     pub stop: CancellationToken,
     plans: BTreeMap<Job, Plan>,
+    notices: Notices,
+    messenger: Option<Messenger>,
     /// The ledger belongs to this term.
     began: bool,
     /// The ledger may hold runs that are to be made.
@@ -96,7 +99,8 @@ impl Ticker {
             Some((job, Plan { schedule, catch_up: settings.catch_up, through: None }))
         };
         let plans = Job::ALL.into_iter().filter_map(plan).collect();
-        Self { app, rights, stop, plans, began: false, owes: true, forgot_at: None }
+        let (notices, messenger) = notices(&app.settings.notices);
+        Self { app, rights, stop, plans, notices, messenger, began: false, owes: true, forgot_at: None }
     }
 
     /// Works until it is told to stop. No failure of a job ends a leadership.
@@ -104,6 +108,17 @@ impl Ticker {
     /// # Errors
     /// [`Failure::LeaseLost`].
     pub async fn run(mut self) -> Result<(), Failure> {
+        let (messenger, stop) = (self.messenger.take(), self.stop.clone());
+        // Its end is that of who puts lines.
+        let notices = async {
+            if let Some(messenger) = messenger {
+                messenger.run(stop).await;
+            }
+        };
+        tokio::join!(self.rounds(), notices).0
+    }
+
+    async fn rounds(mut self) -> Result<(), Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         while !self.stop.is_cancelled() {
             let pause = match Box::pin(self.round()).await {
@@ -223,9 +238,17 @@ impl Ticker {
             self.began = true;
         }
         match requests::take_up(&database, Lane::Ticker, Some(id), self.rights.term).await? {
-            Some(request) => self.carry_out(&request).await,
-            None => Err(Failure::LeaseLost),
+            Some(request) => self.carry_out(&request).await?,
+            None => return Err(Failure::LeaseLost),
         }
+        self.notices = Notices::default();
+        if let Some(messenger) = self.messenger.take() {
+            // Whoever gave the command waits for its notice no longer than for the end of a process.
+            let ending = CancellationToken::new();
+            ending.cancel();
+            messenger.run(ending).await;
+        }
+        Ok(())
     }
 
     /// Carries out what somebody asked for.
@@ -335,6 +358,9 @@ impl Ticker {
         if end.outcome == Outcome::Done {
             metrics.job_last_success.with_label_values(&[job]).set(seconds(now));
         }
+        let environment = self.app.settings.environment.word();
+        let error = end.error.as_deref().filter(|_| end.outcome == Outcome::Failed);
+        self.notices.tell(notices::line(environment, job, report, error));
         let Report { matched, changed, failed, .. } = *report;
         match end.outcome {
             Outcome::Failed => warn!(job, error = end.error, matched, changed, failed, "a job failed"),

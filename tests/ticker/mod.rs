@@ -1,8 +1,8 @@
 //! The time-based jobs (spec 05): when they run, what they change in each phase, what they leave alone.
 
-mod both_sides;
+pub mod both_sides;
 mod occurrences;
-mod offer_jobs;
+pub mod offer_jobs;
 mod persons;
 mod queries;
 mod reports;
