@@ -49,7 +49,7 @@ pub async fn anonymize(app: App, command: AnonymizeCommand) -> Result<Exit, Refu
 /// # Errors
 /// As [`run`], and in production, and on a database that is not named as a copy.
 pub async fn obfuscate(app: App, arguments: ObfuscateArguments) -> Result<Exit, Refusal> {
-    if let Some(reason) = obfuscate::refusal(&app.settings) {
+    if let Some(reason) = obfuscate::refusal(&app).await? {
         return Err(Refusal::new(Exit::Found, reason));
     }
     let form = if arguments.json { Form::Json } else { Form::Text };

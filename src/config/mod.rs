@@ -21,11 +21,11 @@ pub use key::{Fallback, Key, Kind, Section};
 pub use layers::{Sources, process_environment};
 pub use outside_settings::{DirectorySettings, MailSettings, NoticesSettings, SmtpSettings};
 pub use settings::{
-    HealthSettings, HttpSettings, JobSettings, LeaseSettings, LogSettings, MongodbSettings, ObfuscateSettings,
-    PhaseSettings, PrivacySettings, Settings, StreamSettings, TargetSettings, TickerSettings, TokensSettings,
-    UsersSettings, VerifySettings,
+    HealthSettings, HttpSettings, LeaseSettings, LogSettings, MongodbSettings, ObfuscateSettings, PhaseSettings,
+    PrivacySettings, Settings, StreamSettings, TargetSettings, TokensSettings, UsersSettings, VerifySettings,
 };
 pub use table::sections;
+pub use ticker::{JobSettings, TickerSettings};
 
 /// A configuration that was read and found right.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! The finished configuration: plain typed values, made from values that were checked. A missing or
 //! mistyped key here means that this file and the table of keys disagree, which a unit test excludes.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use super::check::{Checked, Value};
 use super::choices::{Choice, Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
 use super::fault::Fault;
 use super::outside_settings::{DirectorySettings, MailSettings, NoticesSettings, SmtpSettings};
-use super::ticker;
+use super::ticker::{self, JobSettings, TickerSettings};
 
 /// What the service works with. Cheap to clone; secrets do not show in its `Debug`.
 #[derive(Debug, Clone)]
@@ -173,28 +172,6 @@ pub struct LogSettings {
     pub level: String,
     /// False when `NO_COLOR` is set.
     pub colors: bool,
-}
-
-/// `[ticker]`
-#[derive(Debug, Clone)]
-pub struct TickerSettings {
-    /// Whether jobs run by themselves.
-    pub enabled: bool,
-    /// The name of the time zone of the cron expressions.
-    pub time_zone: String,
-    /// The jobs by name.
-    pub jobs: BTreeMap<&'static str, JobSettings>,
-}
-
-/// `[ticker.jobs.<name>]`
-#[derive(Debug, Clone)]
-pub struct JobSettings {
-    /// Whether the job runs by itself.
-    pub enabled: bool,
-    /// Its cron expressions; empty for a job that only runs by hand.
-    pub crons: Vec<String>,
-    /// How old a missed run may be to be made up for.
-    pub catch_up: Duration,
 }
 
 /// `[obfuscate]`

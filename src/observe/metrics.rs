@@ -69,20 +69,39 @@ pub struct Metrics {
     pub verify_last_success: Gauge,
     /// Recruiters compared by the continuous verification.
     pub verify_sampled: IntCounter,
-    /// Runs of jobs, by how they ended.
-    pub job_runs: IntCounterVec,
-    /// When a job was last done, in seconds.
-    pub job_last_success: GaugeVec,
-    /// How long the runs of a job took.
-    pub job_duration: HistogramVec,
-    /// Documents that a job changed.
-    pub job_changed: IntCounterVec,
+    /// The time-based jobs.
+    pub jobs: JobMetrics,
     /// E-mail by message and by what became of it.
     pub emails: IntCounterVec,
     /// One when this instance leads.
     pub leader: IntGauge,
     /// The term of the lease as this instance knows it.
     pub lease_term: IntGauge,
+}
+
+/// Metrics of the time-based jobs.
+#[derive(Debug, Clone)]
+pub struct JobMetrics {
+    /// Runs, by how they ended.
+    pub runs: IntCounterVec,
+    /// When a job was last done, in seconds.
+    pub last_success: GaugeVec,
+    /// How long the runs took.
+    pub duration: HistogramVec,
+    /// Documents changed.
+    pub changed: IntCounterVec,
+}
+
+impl JobMetrics {
+    fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
+        let (success, help) = ("job_last_success_timestamp_seconds", "When a time-based job was last done");
+        Ok(Self {
+            runs: make.counters("job_runs_total", "Runs of time-based jobs", &["job", "outcome"])?,
+            last_success: make.floats(success, help, &["job"])?,
+            duration: make.histograms("job_duration_seconds", "How long a run took", &["job"], &JOB_SECONDS)?,
+            changed: make.counters("job_changed_total", "Documents changed by time-based jobs", &["job"])?,
+        })
+    }
 }
 
 impl Metrics {
@@ -147,14 +166,7 @@ impl Metrics {
             divergent_offers: make.gauges("divergent_offers", "Offers that are known to differ", &["kind"])?,
             verify_last_success,
             verify_sampled: make.counter("verify_sampled_recruiters_total", "Recruiters compared continuously")?,
-            job_runs: make.counters("job_runs_total", "Runs of time-based jobs", &["job", "outcome"])?,
-            job_last_success: make.floats(
-                "job_last_success_timestamp_seconds",
-                "When a time-based job was last done",
-                &["job"],
-            )?,
-            job_duration: make.histograms("job_duration_seconds", "How long a run took", &["job"], &JOB_SECONDS)?,
-            job_changed: make.counters("job_changed_total", "Documents changed by time-based jobs", &["job"])?,
+            jobs: JobMetrics::new(&make)?,
             emails,
             leader: make.integer_gauge("leader", "1 when this instance leads")?,
             lease_term: make.integer_gauge("lease_term", "Term of the lease")?,

@@ -24,7 +24,6 @@ use crate::error::{Directive, Failure};
 use crate::phase::state;
 use crate::retry::Delays;
 use crate::ticker::runner::{Rights, Ticker};
-use crate::ticker::work::Pen;
 use crate::write::Writer;
 
 /// How often the request is looked at.
@@ -138,14 +137,7 @@ async fn carry_out(
     let mut stages = lead::stages(app, current.phase, writer.clone()).await?;
     stages.turn = Some(Turn::new(validity.clone(), known.subscribe(), stop.clone(), Arc::clone(&app.health)));
     let mut apply = Apply::new(stages);
-    let rights = Rights {
-        writer,
-        term,
-        validity: validity.clone(),
-        phase: known.subscribe(),
-        pen: Pen::default(),
-        bell: Arc::default(),
-    };
+    let rights = Rights::new(writer, term, validity.clone(), known.subscribe());
     let mut background = Background::new(None, term, (initial, known), lead::store(app));
     if order.lane() == Lane::Ticker {
         let ticker = Ticker::new(app.clone(), rights, stop.clone());

@@ -7,6 +7,7 @@ pub mod jobs;
 pub mod ledger;
 pub mod overview;
 pub mod pair;
+pub mod production;
 pub mod report;
 pub mod runner;
 pub mod schedule;

@@ -13,11 +13,13 @@ use tracing::{info, warn};
 use super::chore::Chore;
 use super::jobs::Job;
 use super::ledger::{self, ByHand, End, Entry, Outcome, Owed};
+use super::production;
 use super::report::Report;
 use super::schedule::{Schedule, zone};
 use super::work::{Hold, Pen, Work};
 use crate::app::App;
 use crate::clock;
+use crate::config::Environment;
 use crate::error::{Directive, Failure};
 use crate::notices::{self, Messenger, Notices, notices};
 use crate::retry::Delays;
@@ -68,6 +70,19 @@ pub struct Rights {
     pub pen: Pen,
     /// Rung when something was stored for the pipeline to do.
     pub bell: Arc<Notify>,
+}
+
+impl Rights {
+    /// Those of one leadership, whose pipeline takes the pen and the bell from here.
+    #[must_use]
+    pub fn new(
+        writer: Writer,
+        term: i64,
+        validity: watch::Receiver<Validity>,
+        phase: watch::Receiver<Followed>,
+    ) -> Self {
+        Self { writer, term, validity, phase, pen: Pen::default(), bell: Arc::default() }
+    }
 }
 
 /// When a job runs by itself.
@@ -161,6 +176,9 @@ impl Ticker {
 
     async fn begin(&mut self) -> Result<(), Failure> {
         let database = &self.app.database;
+        if self.app.settings.environment == Environment::Production {
+            production::mark(database).await?;
+        }
         let mut through = ledger::take_over(database, self.rights.term).await?;
         for (job, plan) in &mut self.plans {
             plan.through = through.remove(job.name());
@@ -169,7 +187,7 @@ impl Ticker {
         ledger::leave_out(database, self.rights.term, &off).await?;
         for job in Job::ALL {
             if let Some(last) = ledger::previous(database, job.name()).await? {
-                self.app.metrics.job_last_success.with_label_values(&[job.name()]).set(seconds(last));
+                self.app.metrics.jobs.last_success.with_label_values(&[job.name()]).set(seconds(last));
             }
         }
         // What came due before this leadership began was due while nothing was running, or is in the ledger.
@@ -200,7 +218,7 @@ impl Ticker {
             let mut entries = Vec::new();
             if others > 0 {
                 entries.push(Entry::Passed { first: due.first, count: others, outcome: passed, reason });
-                self.app.metrics.job_runs.with_label_values(&[job.name(), passed.as_str()]).inc_by(others);
+                self.app.metrics.jobs.runs.with_label_values(&[job.name(), passed.as_str()]).inc_by(others);
             }
             if is_run {
                 entries.push(Entry::Due(due.last));
@@ -352,11 +370,11 @@ impl Ticker {
     /// One line in the log, and the metrics.
     fn tell(&self, chore: Chore, now: DateTime, (end, report): (&End, &Report), took: Duration) {
         let (job, outcome, metrics) = (chore.name(), end.outcome.as_str(), &self.app.metrics);
-        metrics.job_runs.with_label_values(&[job, outcome]).inc();
-        metrics.job_duration.with_label_values(&[job]).observe(took.as_secs_f64());
-        metrics.job_changed.with_label_values(&[job]).inc_by(report.changed);
+        metrics.jobs.runs.with_label_values(&[job, outcome]).inc();
+        metrics.jobs.duration.with_label_values(&[job]).observe(took.as_secs_f64());
+        metrics.jobs.changed.with_label_values(&[job]).inc_by(report.changed);
         if end.outcome == Outcome::Done {
-            metrics.job_last_success.with_label_values(&[job]).set(seconds(now));
+            metrics.jobs.last_success.with_label_values(&[job]).set(seconds(now));
         }
         let environment = self.app.settings.environment.word();
         let error = end.error.as_deref().filter(|_| end.outcome == Outcome::Failed);

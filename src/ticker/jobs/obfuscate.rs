@@ -4,7 +4,9 @@
 use bson::{Bson, Document, RawBsonRef};
 
 use super::super::pair::{Edit, Fields, Pair, Verdict};
+use super::super::production;
 use super::super::work::Work;
+use crate::app::App;
 use crate::config::{Environment, Settings};
 use crate::error::Failure;
 use crate::model::value;
@@ -19,8 +21,22 @@ const FIELDS: Fields = Fields {
 };
 
 /// Why it may not be done here; `None` where it may.
-#[must_use]
-pub fn refusal(settings: &Settings) -> Option<String> {
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn refusal(app: &App) -> Result<Option<String>, Failure> {
+    if let Some(reason) = refusal_by(&app.settings) {
+        return Ok(Some(reason));
+    }
+    let is_live = production::is_marked(&app.database).await?;
+    Ok(is_live.then(|| {
+        "obfuscate is refused: an instance has led here with `environment = \"production\"` (the document `production` of \
+         stream_processor_state)"
+            .to_owned()
+    }))
+}
+
+fn refusal_by(settings: &Settings) -> Option<String> {
     let database = &settings.mongodb.database;
     if settings.environment == Environment::Production {
         return Some("obfuscate is refused where `environment` is `production`".to_owned());
@@ -37,9 +53,9 @@ pub fn refusal(settings: &Settings) -> Option<String> {
 /// Runs it.
 ///
 /// # Errors
-/// As [`Work::change`].
+/// As [`Work::change`], and [`Failure::Read`].
 pub async fn run(work: &mut Work) -> Result<(), Failure> {
-    if refusal(&work.app.settings).is_some() {
+    if refusal(&work.app).await?.is_some() {
         work.report.gave_up = Some("refused by the configuration of who carries it out");
         return Ok(());
     }
