@@ -4,5 +4,6 @@ mod crashes;
 mod folder;
 mod independent_server;
 mod introductions;
+mod queries;
 mod reminders;
 mod scripted_server;

@@ -4,12 +4,14 @@ use bson::oid::ObjectId;
 use bson::{Bson, Document, doc};
 use std::slice::from_ref;
 
-use crate::support::mail_server::MailServer;
+use crate::support::mail_server::{Fault, MailServer, Step};
 use crate::support::mails::{NOW, filled, marked, outbox, recruiter_of, user};
 use crate::support::offers;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
-use crate::support::ticking::{counts, date, later, text, told};
+use crate::support::runs::started_with;
+use crate::support::ticking::{ON, Time, counts, date, later, text, told};
+use crate::support::waiting::{PATIENCE, eventually};
 
 const J7: &str = "relance_mail_expiration_J7";
 const J1: &str = "relance_mail_expiration_J1";
@@ -84,7 +86,8 @@ async fn offers_that_cannot_be_reminded_of_are_counted_and_left_alone_and_nothin
     for told in [ended.stdout, ended.stderr] {
         assert!(!told.contains(PERSONAL) && !told.contains("@example"), "{told}");
     }
-    let command = test.collection("stream_processor_commands").find_one(doc! {}).await.unwrap().unwrap();
+    let commands = test.collection("stream_processor_commands");
+    let command = commands.find_one(doc! {}).sort(doc! { "_id": -1 }).await.unwrap().unwrap();
     assert!(!command.to_string().contains("@example") && command.to_string().contains("no_address"));
 }
 
@@ -122,4 +125,36 @@ async fn in_shadow_only_the_offers_remember_it() {
     assert_eq!(marked(&test, J7).await, (1, 0));
     let left = offers::read(&test.database).await;
     assert!(left.values().all(|offer| offer.get(J1) == Some(&Bson::Null)));
+}
+
+/// By an instance, as its clock says; the metrics tell what became of each.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_sends_when_it_is_due_and_counts_what_became_of_each_message() {
+    let users = ["well@example.com", "gone@example.com"].map(user);
+    let recruiters = users.each_ref().map(|user| recruiter_of(user, &["Boulanger"]));
+    let test = filled("reminders_instance", &users, &recruiters).await;
+    let server = MailServer::start(|step, to| {
+        (step == Step::Recipient && to.starts_with("gone")).then_some(Fault::Say("550 no such user"))
+    })
+    .await;
+    let url = server.url();
+    let clock = Time::at("2026-06-14T07:19:59Z");
+    let processor = started_with(&test, &[&settings(&url)[..], &[ON, clock.variable()]].concat()).await;
+    let metric =
+        |outcome: &str| format!("stream_processor_emails_total{{outcome=\"{outcome}\",template=\"remind-J7\"}}");
+    assert_eq!(processor.metric(&metric("sent")).await, Some(0.0), "there from the start");
+    // The ledger begins with the instance.
+    eventually(PATIENCE, "the ticker has begun", async || {
+        let state = test.collection("stream_processor_state").find_one(doc! { "_id": "ticker" }).await.unwrap()?;
+        state.get_document("through").ok()?.get_datetime("remind-expiring-offers-j7").ok().copied()
+    })
+    .await;
+    clock.set(date(NOW));
+    eventually(PATIENCE, "both are dealt with", async || {
+        let told = (processor.metric(&metric("sent")).await, processor.metric(&metric("refused")).await);
+        (told == (Some(1.0), Some(1.0))).then_some(())
+    })
+    .await;
+    eventually(PATIENCE, "it is remembered", async || (marked(&test, J7).await == (1, 1)).then_some(())).await;
+    assert_eq!(server.received().len(), 1);
 }

@@ -4,6 +4,6 @@ pub mod both_sides;
 mod occurrences;
 pub mod offer_jobs;
 mod persons;
-mod queries;
+pub mod queries;
 mod reports;
 mod sixty_days;
