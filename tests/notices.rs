@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bson::doc;
 
+use crate::support::mail_server::{Fault, MailServer, Step};
 use crate::support::mails::{NOW, filled, recruiter_of, user};
 use crate::support::recruiters::PERSONAL;
 use crate::support::runs::started_with;
@@ -36,9 +37,11 @@ async fn a_run_that_changed_or_failed_something_is_told_and_another_one_is_not()
     })
     .await;
     let hook = format!("{}/hook/secret", server.url());
-    // Nobody listens there: the run fails.
+    // It lets nobody in: the run fails.
+    let closed = MailServer::start(|step, _| (step == Step::Greeting).then_some(Fault::Say("554 closed"))).await;
+    let closed = closed.url();
     let hooked = ("STREAM_PROCESSOR__NOTICES__WEBHOOK_URL", hook.as_str());
-    let unreachable = [hooked, ("SMTP_URL", "smtp://127.0.0.1:1")];
+    let unreachable = [hooked, ("SMTP_URL", closed.as_str())];
     let (code, _) = told(&REMIND, &test, &unreachable).await;
     assert_eq!(code, 1);
     for changed in [1, 0] {

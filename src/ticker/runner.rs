@@ -17,11 +17,12 @@ use super::production;
 use super::report::Report;
 use super::schedule::{Schedule, zone};
 use super::work::{Hold, Pen, Work};
+use super::{outcome, postponed};
 use crate::app::App;
 use crate::clock;
 use crate::config::Environment;
 use crate::error::{Directive, Failure};
-use crate::notices::{self, Messenger, Notices, notices};
+use crate::notices::{Messenger, Notices, notices};
 use crate::retry::Delays;
 use crate::run::failpoint;
 use crate::run::following::Followed;
@@ -52,6 +53,8 @@ pub struct Ticker {
     began: bool,
     /// The ledger may hold runs that are to be made.
     owes: bool,
+    /// When runs that were put off were last looked for.
+    looked_at: Option<DateTime>,
     forgot_at: Option<DateTime>,
 }
 
@@ -100,6 +103,7 @@ struct Times {
     now: DateTime,
     scheduled_for: DateTime,
     previous: Option<DateTime>,
+    by_hand: bool,
 }
 
 impl Ticker {
@@ -115,7 +119,18 @@ impl Ticker {
         };
         let plans = Job::ALL.into_iter().filter_map(plan).collect();
         let (notices, messenger) = notices(&app.settings.notices);
-        Self { app, rights, stop, plans, notices, messenger, began: false, owes: true, forgot_at: None }
+        Self {
+            app,
+            rights,
+            stop,
+            plans,
+            notices,
+            messenger,
+            began: false,
+            owes: true,
+            looked_at: None,
+            forgot_at: None,
+        }
     }
 
     /// Works until it is told to stop. No failure of a job ends a leadership.
@@ -164,8 +179,10 @@ impl Ticker {
             self.carry_out(&request).await?;
             return Ok(Duration::ZERO);
         }
-        if self.owes {
-            if let Some(owed) = ledger::next(&database).await? {
+        let now = self.app.clock.now();
+        if self.owes || self.looked_at.is_none_or(|at| postponed::is_time_to_look(at, now)) {
+            self.looked_at = Some(now);
+            if let Some(owed) = ledger::next(&database, now).await? {
                 self.make(&owed).await?;
                 return Ok(Duration::ZERO);
             }
@@ -187,7 +204,7 @@ impl Ticker {
         ledger::leave_out(database, self.rights.term, &off).await?;
         for job in Job::ALL {
             if let Some(last) = ledger::previous(database, job.name()).await? {
-                self.app.metrics.jobs.last_success.with_label_values(&[job.name()]).set(seconds(last));
+                self.app.metrics.jobs.last_success.with_label_values(&[job.name()]).set(outcome::seconds(last));
             }
         }
         // What came due before this leadership began was due while nothing was running, or is in the ledger.
@@ -241,7 +258,7 @@ impl Ticker {
             return ledger::finish(&database, term, &owed.id, (&end, &Report::default()), now).await;
         };
         let previous = ledger::previous(&database, job.name()).await?;
-        let times = Times { now, scheduled_for: owed.scheduled_for, previous };
+        let times = Times { now, scheduled_for: owed.scheduled_for, previous, by_hand: false };
         self.complete(Chore::Job(job), &owed.id, times, changed).await.map(drop)
     }
 
@@ -294,7 +311,7 @@ impl Ticker {
         };
         let (id, changed) = ledger::begin(&database, term, &run).await?;
         let previous = ledger::previous(&database, chore.name()).await?;
-        let times = Times { now, scheduled_for: now, previous };
+        let times = Times { now, scheduled_for: now, previous, by_hand: true };
         let (end, report) = self.complete(chore, &id, times, changed).await?;
         let outcome = requests::Outcome { done: true, details: ledger::details(&end, &report) };
         requests::finish(&database, request.id, term, &outcome).await
@@ -307,12 +324,15 @@ impl Ticker {
         let (end, report) = self.attempt(chore, id, times, changed).await?;
         failpoint::passed("job-done");
         let (database, term, finished) = (&self.app.database, self.rights.term, self.app.clock.now());
-        ledger::finish(database, term, id, (&end, &report), finished).await?;
+        match postponed::until(times.scheduled_for, finished, &report).filter(|_| !times.by_hand) {
+            Some(until) => ledger::postpone(database, term, id, (&end, &report), until).await?,
+            None => ledger::finish(database, term, id, (&end, &report), finished).await?,
+        }
         if self.forgot_at.is_none_or(|at| finished.timestamp_millis() - at.timestamp_millis() > 3_600_000) {
             ledger::forget(database, finished).await?;
             self.forgot_at = Some(finished);
         }
-        self.tell(chore, times.now, (&end, &report), began.elapsed());
+        outcome::tell((&self.app, &self.notices), (chore, times.now), (&end, &report), began.elapsed());
         Ok((end, report))
     }
 
@@ -366,29 +386,4 @@ impl Ticker {
             listener: None,
         }
     }
-
-    /// One line in the log, and the metrics.
-    fn tell(&self, chore: Chore, now: DateTime, (end, report): (&End, &Report), took: Duration) {
-        let (job, outcome, metrics) = (chore.name(), end.outcome.as_str(), &self.app.metrics);
-        metrics.jobs.runs.with_label_values(&[job, outcome]).inc();
-        metrics.jobs.duration.with_label_values(&[job]).observe(took.as_secs_f64());
-        metrics.jobs.changed.with_label_values(&[job]).inc_by(report.changed);
-        if end.outcome == Outcome::Done {
-            metrics.jobs.last_success.with_label_values(&[job]).set(seconds(now));
-        }
-        let environment = self.app.settings.environment.word();
-        let error = end.error.as_deref().filter(|_| end.outcome == Outcome::Failed);
-        self.notices.tell(notices::line(environment, job, report, error));
-        let Report { matched, changed, failed, .. } = *report;
-        match end.outcome {
-            Outcome::Failed => warn!(job, error = end.error, matched, changed, failed, "a job failed"),
-            _ if matched + changed + failed > 0 => info!(job, outcome, matched, changed, failed, "a job has run"),
-            _ => tracing::debug!(job, outcome, "a job has run"),
-        }
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "milliseconds of this millennium are exact")]
-fn seconds(time: DateTime) -> f64 {
-    time.timestamp_millis() as f64 / 1000.0
 }

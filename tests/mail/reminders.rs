@@ -3,6 +3,8 @@
 use bson::oid::ObjectId;
 use bson::{Bson, Document, doc};
 use std::slice::from_ref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::mail_server::{Fault, MailServer, Step};
 use crate::support::mails::{NOW, filled, marked, outbox, recruiter_of, user};
@@ -157,4 +159,46 @@ async fn an_instance_sends_when_it_is_due_and_counts_what_became_of_each_message
     .await;
     eventually(PATIENCE, "it is remembered", async || (marked(&test, J7).await == (1, 1)).then_some(())).await;
     assert_eq!(server.received().len(), 1);
+}
+
+/// What expires tomorrow has no other day.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_found_the_mail_server_down_is_made_again_within_the_day() {
+    let somebody = user("somebody@example.com");
+    let expiring = with(job("Boulanger"), doc! { "job_expiration_date": later(date(NOW), DAY / 2) });
+    let of = with(recruiter([expiring]), doc! { "managed_by": id(&somebody).to_hex() });
+    let test = filled("reminders_again", from_ref(&somebody), &[of]).await;
+    let down = Arc::new(AtomicBool::new(true));
+    let is_down = Arc::clone(&down);
+    let server = MailServer::start(move |step, _| {
+        (step == Step::Greeting && is_down.load(Ordering::Relaxed)).then_some(Fault::Say("554 not today"))
+    })
+    .await;
+    let url = server.url();
+    let clock = Time::at("2026-06-14T07:24:59Z");
+    let _processor = started_with(&test, &[&settings(&url)[..], &[ON, clock.variable()]].concat()).await;
+    let runs = test.collection("stream_processor_job_runs");
+    let of_job = async |state: &str| {
+        let run = doc! { "job": "remind-expiring-offers-j1", "state": state };
+        runs.find_one(run).await.unwrap()
+    };
+    eventually(PATIENCE, "the ticker has begun", async || {
+        let state = test.collection("stream_processor_state").find_one(doc! { "_id": "ticker" }).await.unwrap()?;
+        state.get_document("through").ok()?.get_datetime("remind-expiring-offers-j1").ok().copied()
+    })
+    .await;
+    let due = date("2026-06-14T07:25:00Z");
+    clock.set(due);
+    let put_off = eventually(PATIENCE, "the run is put off", async || {
+        of_job("due").await.filter(|run| text(run, "error") == Some("mail_server_down"))
+    })
+    .await;
+    assert_eq!(put_off.get_datetime("put_off_until").unwrap(), &later(due, 15 * 60_000));
+    down.store(false, Ordering::Relaxed);
+    clock.set(later(due, 15 * 60_000));
+    let ended = eventually(PATIENCE, "the run has ended", async || of_job("ended").await).await;
+    assert_eq!((text(&ended, "outcome"), ended.get("attempts").and_then(Bson::as_i32)), (Some("done"), Some(2)));
+    assert_eq!((server.received().len(), marked(&test, J1).await), (1, (1, 1)));
+    let message_id = server.received()[0].header("Message-ID").unwrap();
+    assert!(message_id.ends_with(".2026-06-14@example.com>"), "{message_id}");
 }
