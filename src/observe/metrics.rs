@@ -71,8 +71,6 @@ pub struct Metrics {
     pub verify_sampled: IntCounter,
     /// The time-based jobs.
     pub jobs: JobMetrics,
-    /// E-mail by message and by what became of it.
-    pub emails: IntCounterVec,
     /// One when this instance leads.
     pub leader: IntGauge,
     /// The term of the lease as this instance knows it.
@@ -90,16 +88,23 @@ pub struct JobMetrics {
     pub duration: HistogramVec,
     /// Documents changed.
     pub changed: IntCounterVec,
+    /// E-mail by message and by what became of it.
+    pub emails: IntCounterVec,
 }
 
 impl JobMetrics {
     fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
+        let emails = make.counters("emails_total", "E-mail by what became of it", &["template", "outcome"])?;
+        for labels in crate::mail::post::labels() {
+            emails.with_label_values(&labels);
+        }
         let (success, help) = ("job_last_success_timestamp_seconds", "When a time-based job was last done");
         Ok(Self {
             runs: make.counters("job_runs_total", "Runs of time-based jobs", &["job", "outcome"])?,
             last_success: make.floats(success, help, &["job"])?,
             duration: make.histograms("job_duration_seconds", "How long a run took", &["job"], &JOB_SECONDS)?,
             changed: make.counters("job_changed_total", "Documents changed by time-based jobs", &["job"])?,
+            emails,
         })
     }
 }
@@ -116,11 +121,9 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let conflicts = make.counters("conflicts_total", "Offers that differed in dual-write", &["winner"])?;
         let shadow_offers = make.counters("shadow_offers_total", "Offers compared in shadow", &["result"])?;
-        let emails = make.counters("emails_total", "E-mail by what became of it", &["template", "outcome"])?;
         // There from the start: nothing tells a count of nothing from a name that is not there.
         ["offer", "projection"].iter().for_each(|winner| drop(conflicts.with_label_values(&[*winner])));
         ["equal", "differs", "missing"].iter().for_each(|result| drop(shadow_offers.with_label_values(&[*result])));
-        crate::mail::post::labels().for_each(|labels| drop(emails.with_label_values(&labels)));
         #[cfg(target_os = "linux")]
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let verify_last_success = make.gauge(
@@ -161,7 +164,6 @@ impl Metrics {
             verify_last_success,
             verify_sampled: make.counter("verify_sampled_recruiters_total", "Recruiters compared continuously")?,
             jobs: JobMetrics::new(&make)?,
-            emails,
             leader: make.integer_gauge("leader", "1 when this instance leads")?,
             lease_term: make.integer_gauge("lease_term", "Term of the lease")?,
             registry,

@@ -219,8 +219,9 @@ fn id(job: &str, time: DateTime) -> String {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn next(database: &Database) -> Result<Option<Owed>, Failure> {
-    let filter = doc! { "state": { "$in": [DUE, CLAIMED] }, "by_hand": { "$ne": true } };
+pub async fn next(database: &Database, now: DateTime) -> Result<Option<Owed>, Failure> {
+    let not_put_off = doc! { "$not": { "$gt": now } };
+    let filter = doc! { "state": { "$in": [DUE, CLAIMED] }, "by_hand": { "$ne": true }, "put_off_until": not_put_off };
     let runs = raw(database, RUNS);
     let next = runs.find_one(filter).sort(doc! { "scheduled_for": 1 });
     let next = answered(next).await.map_err(Failure::Read)?;
@@ -289,6 +290,22 @@ pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(
 /// [`Failure::LeaseLost`] when another term has claimed it, [`Failure::Write`].
 pub async fn progress(database: &Database, term: i64, id: &str, report: &Report) -> Result<(), Failure> {
     update(database, term, id, counts(report)).await
+}
+
+/// Puts a run off that gave up: it is to be made again, and what it has done so far counts.
+///
+/// # Errors
+/// As [`finish`].
+pub async fn postpone(
+    database: &Database,
+    term: i64,
+    id: &str,
+    (end, report): (&End, &Report),
+    until: DateTime,
+) -> Result<(), Failure> {
+    let mut fields = details(end, report);
+    fields.extend(doc! { "state": DUE, "outcome": null, "put_off_until": until });
+    update(database, term, id, fields).await
 }
 
 /// Stores how a run ended.

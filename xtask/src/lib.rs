@@ -9,3 +9,4 @@
 pub mod golden;
 pub mod guarded;
 pub mod mongod;
+pub mod python;
