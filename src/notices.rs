@@ -10,20 +10,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::NoticesSettings;
-use crate::error::Failure;
 use crate::outgoing::Caller;
 use crate::retry::Delays;
 use crate::ticker::report::Report;
 
 /// So many lines wait at most.
 const WAITING: usize = 100;
-/// So long one call may take, and what is left at the end of the process.
+/// So long one call may take, and all that is left when the process is to end.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So often a line is tried.
 const ATTEMPTS: u32 = 4;
 
 /// Takes lines.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Notices(Option<mpsc::Sender<String>>);
 
 /// Hands them over.
@@ -57,37 +56,29 @@ impl Notices {
 }
 
 impl Messenger {
-    /// Hands lines over until nobody can put one any more; after `stop`, only those that go quickly.
-    ///
-    /// # Errors
-    /// Never: notices fail nothing.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Failure> {
+    /// Hands lines over until nobody can put one any more. After `stop`, what is left has a few seconds.
+    pub async fn run(mut self, stop: CancellationToken) {
         let Ok(caller) = Caller::new(PATIENCE) else {
             warn!("notices cannot be sent: TLS cannot be set up");
-            stop.cancelled().await;
-            return Ok(());
+            return;
         };
-        loop {
-            let line = tokio::select! {
-                biased;
-                line = self.lines.recv() => line,
-                () = stop.cancelled() => None,
-            };
-            let Some(line) = line else { break };
-            tokio::select! {
-                () = self.hand_over(&caller, line) => {}
-                () = async { stop.cancelled().await; tokio::time::sleep(PATIENCE).await } => break,
+        let all = async {
+            while let Some(line) = self.lines.recv().await {
+                Self::hand_over(&self.url, &caller, line).await;
             }
-        }
-        stop.cancelled().await;
-        Ok(())
+        };
+        let too_late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(PATIENCE).await;
+        };
+        tokio::select! { () = all => {}, () = too_late => warn!("the last notices are not sent any more") }
     }
 
-    async fn hand_over(&self, caller: &Caller, line: String) {
+    async fn hand_over(url: &SecretString, caller: &Caller, line: String) {
         let body = json!({ "text": line }).to_string();
         let mut delays = Delays::up_to(Duration::from_secs(2));
         for attempt in 1..=ATTEMPTS {
-            match caller.post(self.url.expose_secret(), body.clone()).await {
+            match caller.post(url.expose_secret(), body.clone()).await {
                 Ok(answer) if answer.status < 300 => return,
                 // What is wrong with it will be wrong again.
                 Ok(answer) if answer.status < 500 && answer.status != 429 => {
@@ -103,11 +94,11 @@ impl Messenger {
     }
 }
 
-/// The line about a run; `None` when it changed and failed nothing. `environment` tells deployments apart.
+/// The line about a run; `None` when it changed and failed nothing. `environment` tells deployments apart, `error` is why
+/// the run was not done.
 #[must_use]
-pub fn line(environment: &str, job: &str, report: &Report, failed: Option<&Failure>) -> Option<String> {
-    let has_failed = report.failed > 0 || report.gave_up.is_some() || failed.is_some();
-    if report.changed == 0 && !has_failed {
+pub fn line(environment: &str, job: &str, report: &Report, error: Option<&str>) -> Option<String> {
+    if report.changed == 0 && report.failed == 0 && error.is_none() {
         return None;
     }
     let mut line = format!(
@@ -117,11 +108,8 @@ pub fn line(environment: &str, job: &str, report: &Report, failed: Option<&Failu
     for (reason, count) in &report.skipped {
         line.push_str(&format!(", {count} {reason}"));
     }
-    if let Some(why) = report.gave_up {
-        line.push_str(&format!("; ended early: {why}"));
-    }
-    if let Some(failure) = failed {
-        line.push_str(&format!("; {failure}"));
+    if let Some(error) = error {
+        line.push_str(&format!("; failed: {error}"));
     }
     Some(line)
 }
@@ -144,8 +132,7 @@ mod tests {
         let told = line("staging", "remind-expiring-offers-j7", &report, None).unwrap();
         let wanted = "[staging] remind-expiring-offers-j7: 7 matched, 3 changed, 1 failed, 2 no_user";
         assert_eq!(told, wanted);
-        report.gave_up = Some("mail_server");
-        let told = line("staging", "remind-expiring-offers-j7", &report, Some(&Failure::LeaseLost)).unwrap();
-        assert!(told.starts_with(wanted) && told.contains("ended early: mail_server; the lease"), "{told}");
+        let told = line("staging", "remind-expiring-offers-j7", &report, Some("mail_server_down")).unwrap();
+        assert_eq!(told, format!("{wanted}; failed: mail_server_down"));
     }
 }

@@ -3,11 +3,13 @@
 //! address, a name or a content.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use bson::raw::cstr;
-use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
+use bson::{Bson, Document, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
 use futures::TryStreamExt as _;
-use mongodb::Database;
+use mongodb::options::IndexOptions;
+use mongodb::{Database, IndexModel};
 
 use crate::answer::answered;
 use crate::error::Failure;
@@ -17,6 +19,8 @@ use crate::write::{Writer, command};
 
 /// The collection.
 pub const OUTBOX: &str = "stream_processor_outbox";
+/// A message is remembered for 90 days, as the runs of the jobs are.
+const KEPT: Duration = Duration::from_hours(90 * 24);
 /// So many copies of a message may be on their way, at most (spec 05).
 const COPIES: u32 = 2;
 /// So many runs try a message that the server refuses.
@@ -162,6 +166,16 @@ pub fn message_id(id: &str, domain: &str) -> String {
     format!("{}@{domain}", id.replace('/', "."))
 }
 
+/// Lets the server forget what is old.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub async fn prepare(database: &Database) -> Result<(), Failure> {
+    let options = IndexOptions::builder().expire_after(KEPT).build();
+    let index = IndexModel::builder().keys(doc! { "at": 1 }).options(options).build();
+    answered(raw(database, OUTBOX).create_index(index)).await.map(drop).map_err(Failure::Write)
+}
+
 /// Reads what is remembered of these messages.
 ///
 /// # Errors
@@ -183,8 +197,6 @@ pub struct Outbox {
     pub writer: Writer,
     /// Names the run.
     pub run: ObjectId,
-    /// The time of the run.
-    pub now: DateTime,
 }
 
 impl Outbox {
@@ -210,10 +222,13 @@ impl Outbox {
         let mut about = bson::raw::RawArrayBuf::new();
         offers.iter().for_each(|offer| about.push(*offer));
         let set = rawdoc! {
-            "state": State::Sending.as_str(), "copies": number(copies), "run": self.run, "at": self.now,
+            "state": State::Sending.as_str(), "copies": number(copies), "run": self.run,
             "message_id": message_id, "offers": about,
         };
-        self.write(rawdoc! { "q": filter, "u": { "$set": set }, "upsert": entry.is_none() }).await
+        self.write(
+            rawdoc! { "q": filter, "u": { "$set": set, "$currentDate": { "at": true } }, "upsert": entry.is_none() },
+        )
+        .await
     }
 
     /// Whether this run has the message.
@@ -237,12 +252,12 @@ impl Outbox {
             Settled::Refused(_) => (State::Refused, -1, 1),
             Settled::Deferred => (State::Deferred, -1, 0),
         };
-        let mut set = rawdoc! { "state": state.as_str(), "at": self.now };
+        let mut set = rawdoc! { "state": state.as_str() };
         if let Settled::Refused(code) = settled {
             set.append(cstr!("code"), i32::from(code));
         }
         let add = rawdoc! { "copies": returned, "refusals": refusals };
-        self.write(rawdoc! { "q": filter, "u": { "$set": set, "$inc": add } }).await
+        self.write(rawdoc! { "q": filter, "u": { "$set": set, "$inc": add, "$currentDate": { "at": true } } }).await
     }
 
     async fn write(&self, body: RawDocumentBuf) -> Result<bool, Failure> {

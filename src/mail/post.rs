@@ -63,6 +63,7 @@ pub enum Fate {
 pub struct Post {
     transport: Transport,
     outbox: Outbox,
+    now: DateTime,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
     at_a_time: usize,
@@ -112,7 +113,8 @@ impl Post {
     pub fn open(app: &App, writer: Writer, now: DateTime, stop: CancellationToken) -> Result<Self, String> {
         Ok(Self {
             transport: Transport::new(&app.settings.smtp, &app.settings.mail)?,
-            outbox: Outbox { database: app.database.clone(), writer, run: ObjectId::new(), now },
+            outbox: Outbox { database: app.database.clone(), writer, run: ObjectId::new() },
+            now,
             metrics: Arc::clone(&app.metrics),
             stop,
             at_a_time: app.settings.smtp.connections,
@@ -132,7 +134,7 @@ impl Post {
     async fn send_counted(&self, item: Item) -> Result<(Item, Fate), Failure> {
         let fate = self.send_one(&item).await?;
         if fate != Fate::Taken && step(item.entry.as_ref()) == Step::Send {
-            self.metrics.emails.with_label_values(&[item.letter.template.name(), fate.name()]).inc();
+            self.metrics.jobs.emails.with_label_values(&[item.letter.template.name(), fate.name()]).inc();
         }
         Ok((item, fate))
     }
@@ -181,13 +183,8 @@ impl Post {
 
     async fn attempts(&self, item: &Item, composed: &Composed) -> Result<Fate, Failure> {
         let message_id = message_id(&item.id, self.transport.domain());
-        let parcel = Parcel {
-            name: &item.letter.person,
-            to: &item.to,
-            composed,
-            message_id: &message_id,
-            date: self.outbox.now,
-        };
+        let parcel =
+            Parcel { name: &item.letter.person, to: &item.to, composed, message_id: &message_id, date: self.now };
         let mut delays = Delays::up_to(Duration::from_secs(10));
         let mut entry = item.entry.clone();
         let mut attempt = 0;
@@ -214,13 +211,13 @@ impl Post {
                     self.settled(item, Settled::Refused(code)).await?;
                     return Ok(Fate::Refused);
                 }
-                Delivery::Deferred(_) | Delivery::Unreachable(_) => {
+                Delivery::Deferred(_) | Delivery::Unreachable(_) | Delivery::NotLetIn => {
                     self.settled(item, Settled::Deferred).await?;
                     copies
                 }
                 Delivery::Uncertain => copies + 1,
             };
-            if attempt >= ATTEMPTS || self.stop.is_cancelled() {
+            if attempt >= ATTEMPTS || delivery == Delivery::NotLetIn || self.stop.is_cancelled() {
                 return Ok(self.gives_up(item, delivery));
             }
             // As the outbox has it by now.
@@ -233,7 +230,7 @@ impl Post {
 
     fn gives_up(&self, item: &Item, delivery: Delivery) -> Fate {
         warn!(id = item.id, ?delivery, "the mail server does not take a message now; a later run tries again");
-        self.with(|memory| memory.unreachable |= matches!(delivery, Delivery::Unreachable(_)));
+        self.with(|memory| memory.unreachable |= matches!(delivery, Delivery::Unreachable(_) | Delivery::NotLetIn));
         Fate::Deferred
     }
 

@@ -78,7 +78,8 @@ impl Smtp {
 
     pub(super) async fn deliver(&self, envelope: &Envelope, message: &[u8]) -> Delivery {
         self.pace.wait().await;
-        if let Some(mut kept) = self.idle.lock().await.pop() {
+        let kept = self.idle.lock().await.pop();
+        if let Some(mut kept) = kept {
             match self.hand_over(&mut kept, envelope, message).await {
                 // The server ended the connection while nobody used it: that says nothing of the message.
                 Delivery::Unreachable(_) | Delivery::Deferred(421) => {}
@@ -116,7 +117,8 @@ impl Smtp {
                 // The words of the server may name an address; its code does not.
                 let code = error.status().map(|code| code.to_string());
                 warn!(code, tls = error.is_tls(), "the mail server at smtp.url does not let us in");
-                Err(Delivery::Unreachable(if error.status().is_some() { "refused" } else { "connection" }))
+                let passes = !error.is_permanent() && !error.is_client();
+                Err(if passes { Delivery::Unreachable("connection") } else { Delivery::NotLetIn })
             }
             Err(_) => {
                 warn!("the mail server at smtp.url does not answer within smtp.connect_timeout");

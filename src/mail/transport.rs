@@ -54,6 +54,8 @@ pub enum Delivery {
     Deferred(u16),
     /// It was not handed over: there is no connection, no login, or the connection ended before its content was sent.
     Unreachable(&'static str),
+    /// The server does not know us, or its settings are wrong: that does not pass by itself.
+    NotLetIn,
     /// It is not known: the connection ended, or the server said nothing, after its content was sent.
     Uncertain,
 }

@@ -93,8 +93,6 @@ pub struct Metrics {
     pub verify_sampled: IntCounter,
     /// The time-based jobs.
     pub jobs: JobMetrics,
-    /// E-mail by message and by what became of it.
-    pub emails: IntCounterVec,
     /// One when this instance leads.
     pub leader: IntGauge,
     /// The term of the lease as this instance knows it.
@@ -112,16 +110,23 @@ pub struct JobMetrics {
     pub duration: HistogramVec,
     /// Documents changed.
     pub changed: IntCounterVec,
+    /// E-mail by message and by what became of it.
+    pub emails: IntCounterVec,
 }
 
 impl JobMetrics {
     fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
+        let emails = make.counters("emails_total", "E-mail by what became of it", &["template", "outcome"])?;
+        for labels in crate::mail::post::labels() {
+            emails.with_label_values(&labels);
+        }
         let (success, help) = ("job_last_success_timestamp_seconds", "When a time-based job was last done");
         Ok(Self {
             runs: make.counters("job_runs_total", "Runs of time-based jobs", &["job", "outcome"])?,
             last_success: make.floats(success, help, &["job"])?,
             duration: make.histograms("job_duration_seconds", "How long a run took", &["job"], &JOB_SECONDS)?,
             changed: make.counters("job_changed_total", "Documents changed by time-based jobs", &["job"])?,
+            emails,
         })
     }
 }
@@ -136,10 +141,6 @@ impl Metrics {
         let make = Make(&registry);
         let build = make.gauges("build_info", "1, with what it was built from as labels", &["version", "commit"])?;
         build.with_label_values(&[version::VERSION, version::COMMIT]).set(1);
-        let emails = make.counters("emails_total", "E-mail by what became of it", &["template", "outcome"])?;
-        for labels in crate::mail::post::labels() {
-            emails.with_label_values(&labels);
-        }
         #[cfg(target_os = "linux")]
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let jobs: Vec<&str> = JOB_STATUSES.into_iter().map(|(status, _)| status).chain([OTHER]).collect();
@@ -178,7 +179,6 @@ impl Metrics {
                 .unknown_gauge("verify_last_success_timestamp_seconds", "Last time all was right")?,
             verify_sampled: make.counter("verify_sampled_recruiters_total", "Recruiters compared continuously")?,
             jobs: JobMetrics::new(&make)?,
-            emails,
             leader: make.integer_gauge("leader", "1 when this instance leads")?,
             lease_term: make.integer_gauge("lease_term", "Term of the lease")?,
             registry,

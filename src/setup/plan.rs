@@ -11,6 +11,7 @@ use super::fields::Counts;
 use super::memory::{KEPT, Memory};
 use super::validator;
 use crate::fetch::links::LINKS;
+use crate::mail::outbox::OUTBOX;
 use crate::run::gaps::GAPS;
 use crate::run::lease::STATE;
 use crate::run::requests::COMMANDS;
@@ -22,7 +23,8 @@ use crate::ticker::ledger::{self, RUNS};
 use crate::write::dead_letters::DEAD_LETTERS;
 
 /// The collections that there must be: the target and the service's own.
-pub const COLLECTIONS: [&str; 9] = [OFFERS, STATE, HISTORY_COLLECTION, LINKS, DEAD_LETTERS, GAPS, COMMANDS, RUNS, KEPT];
+pub const COLLECTIONS: [&str; 10] =
+    [OFFERS, STATE, HISTORY_COLLECTION, LINKS, DEAD_LETTERS, GAPS, COMMANDS, RUNS, OUTBOX, KEPT];
 
 /// Collections of the platform that the jobs ask and that must be indexed for it, where they exist: these are not created.
 const ASKED: [&str; 3] = [USERS, ROLES, CACHE];

@@ -16,11 +16,14 @@ use super::ledger::{self, ByHand, End, Entry, Outcome, Owed};
 use super::production;
 use super::report::Report;
 use super::schedule::{Schedule, zone};
+use super::transaction::{self, Session};
 use super::work::{Hold, Pen, Work};
+use super::{outcome, postponed};
 use crate::app::App;
 use crate::clock;
 use crate::config::Environment;
 use crate::error::{Directive, Failure};
+use crate::notices::{Messenger, Notices, notices};
 use crate::retry::Delays;
 use crate::run::failpoint;
 use crate::run::following::Followed;
@@ -45,10 +48,14 @@ pub struct Ticker {
     /// Set when the process is to end, or the lease is lost.
     pub stop: CancellationToken,
     plans: BTreeMap<Job, Plan>,
-    /// The ledger belongs to this term.
-    began: bool,
+    /// Of its transactions; there is one when the ledger belongs to this term.
+    session: Option<Session>,
+    notices: Notices,
+    messenger: Option<Messenger>,
     /// The ledger may hold runs that are to be made.
     owes: bool,
+    /// When runs that were put off were last looked for.
+    looked_at: Option<DateTime>,
     forgot_at: Option<DateTime>,
 }
 
@@ -97,6 +104,7 @@ struct Times {
     now: DateTime,
     scheduled_for: DateTime,
     previous: Option<DateTime>,
+    by_hand: bool,
 }
 
 impl Ticker {
@@ -111,7 +119,19 @@ impl Ticker {
             Some((job, Plan { schedule, catch_up: settings.catch_up, through: None }))
         };
         let plans = Job::ALL.into_iter().filter_map(plan).collect();
-        Self { app, rights, stop, plans, began: false, owes: true, forgot_at: None }
+        let (notices, messenger) = notices(&app.settings.notices);
+        Self {
+            app,
+            rights,
+            stop,
+            plans,
+            notices,
+            messenger,
+            session: None,
+            owes: true,
+            looked_at: None,
+            forgot_at: None,
+        }
     }
 
     /// Works until it is told to stop. No failure of a job ends a leadership.
@@ -119,6 +139,17 @@ impl Ticker {
     /// # Errors
     /// [`Failure::LeaseLost`].
     pub async fn run(mut self) -> Result<(), Failure> {
+        let (messenger, stop) = (self.messenger.take(), self.stop.clone());
+        // Its end is that of who puts lines.
+        let notices = async {
+            if let Some(messenger) = messenger {
+                messenger.run(stop).await;
+            }
+        };
+        tokio::join!(self.rounds(), notices).0
+    }
+
+    async fn rounds(mut self) -> Result<(), Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         while !self.stop.is_cancelled() {
             let pause = match Box::pin(self.round()).await {
@@ -140,7 +171,7 @@ impl Ticker {
 
     /// One run at most; gives back how long to rest.
     async fn round(&mut self) -> Result<Duration, Failure> {
-        if !self.began {
+        if self.session.is_none() {
             self.begin().await?;
         }
         self.enter_what_is_due().await?;
@@ -149,8 +180,10 @@ impl Ticker {
             self.carry_out(&request).await?;
             return Ok(Duration::ZERO);
         }
-        if self.owes {
-            if let Some(owed) = ledger::next(&database).await? {
+        let now = self.app.clock.now();
+        if self.owes || self.looked_at.is_none_or(|at| postponed::is_time_to_look(at, now)) {
+            self.looked_at = Some(now);
+            if let Some(owed) = ledger::next(&database, now).await? {
                 self.make(&owed).await?;
                 return Ok(Duration::ZERO);
             }
@@ -164,7 +197,7 @@ impl Ticker {
         if self.app.settings.environment == Environment::Production {
             production::mark(database).await?;
         }
-        let mut through = ledger::take_over(database, self.rights.term).await?;
+        let (session, mut through) = self.take_over().await?;
         for (job, plan) in &mut self.plans {
             plan.through = through.remove(job.name());
         }
@@ -172,13 +205,20 @@ impl Ticker {
         ledger::leave_out(database, self.rights.term, &off).await?;
         for job in Job::ALL {
             if let Some(last) = ledger::previous(database, job.name()).await? {
-                self.app.metrics.jobs.last_success.with_label_values(&[job.name()]).set(seconds(last));
+                self.app.metrics.jobs.last_success.with_label_values(&[job.name()]).set(outcome::seconds(last));
             }
         }
         // What came due before this leadership began was due while nothing was running, or is in the ledger.
         self.enter(Outcome::Missed, MISSED).await?;
-        self.began = true;
+        self.session = Some(session);
         Ok(())
+    }
+
+    async fn take_over(&self) -> Result<(Session, BTreeMap<String, DateTime>), Failure> {
+        let session = transaction::session(&self.app.database).await?;
+        let id = session.lock().await.id().clone();
+        let through = ledger::take_over(&self.app.database, self.rights.term, &id).await?;
+        Ok((session, through))
     }
 
     async fn enter_what_is_due(&mut self) -> Result<(), Failure> {
@@ -226,7 +266,7 @@ impl Ticker {
             return ledger::finish(&database, term, &owed.id, (&end, &Report::default()), now).await;
         };
         let previous = ledger::previous(&database, job.name()).await?;
-        let times = Times { now, scheduled_for: owed.scheduled_for, previous };
+        let times = Times { now, scheduled_for: owed.scheduled_for, previous, by_hand: false };
         self.complete(Chore::Job(job), &owed.id, times, changed).await.map(drop)
     }
 
@@ -236,14 +276,21 @@ impl Ticker {
     /// A [`Failure`] that ends the attempt; it may be made again.
     pub async fn carry_out_only(&mut self, id: ObjectId) -> Result<(), Failure> {
         let database = self.app.database.clone();
-        if !self.began {
-            ledger::take_over(&database, self.rights.term).await?;
-            self.began = true;
+        if self.session.is_none() {
+            self.session = Some(self.take_over().await?.0);
         }
         match requests::take_up(&database, Lane::Ticker, Some(id), self.rights.term).await? {
-            Some(request) => self.carry_out(&request).await,
-            None => Err(Failure::LeaseLost),
+            Some(request) => self.carry_out(&request).await?,
+            None => return Err(Failure::LeaseLost),
         }
+        self.notices = Notices::default();
+        if let Some(messenger) = self.messenger.take() {
+            // Whoever gave the command waits for its notice no longer than for the end of a process.
+            let ending = CancellationToken::new();
+            ending.cancel();
+            messenger.run(ending).await;
+        }
+        Ok(())
     }
 
     /// Carries out what somebody asked for.
@@ -271,7 +318,7 @@ impl Ticker {
         };
         let (id, changed) = ledger::begin(&database, term, &run).await?;
         let previous = ledger::previous(&database, chore.name()).await?;
-        let times = Times { now, scheduled_for: now, previous };
+        let times = Times { now, scheduled_for: now, previous, by_hand: true };
         let (end, report) = self.complete(chore, &id, times, changed).await?;
         let outcome = requests::Outcome { done: true, details: ledger::details(&end, &report) };
         requests::finish(&database, request.id, term, &outcome).await
@@ -284,12 +331,15 @@ impl Ticker {
         let (end, report) = self.attempt(chore, id, times, changed).await?;
         failpoint::passed("job-done");
         let (database, term, finished) = (&self.app.database, self.rights.term, self.app.clock.now());
-        ledger::finish(database, term, id, (&end, &report), finished).await?;
+        match postponed::until(times.scheduled_for, finished, &report).filter(|_| !times.by_hand) {
+            Some(until) => ledger::postpone(database, term, id, (&end, &report), until).await?,
+            None => ledger::finish(database, term, id, (&end, &report), finished).await?,
+        }
         if self.forgot_at.is_none_or(|at| finished.timestamp_millis() - at.timestamp_millis() > 3_600_000) {
             ledger::forget(database, finished).await?;
             self.forgot_at = Some(finished);
         }
-        self.tell(chore, times.now, (&end, &report), began.elapsed());
+        outcome::tell((&self.app, &self.notices), (chore, times.now), (&end, &report), began.elapsed());
         Ok((end, report))
     }
 
@@ -304,7 +354,7 @@ impl Ticker {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let mut work = self.work(id, times);
+            let mut work = self.work(id, times).await?;
             if !chore.applies_in(work.phase) {
                 let end = End { outcome: Outcome::Skipped, error: Some(NOT_IN_PHASE.to_owned()) };
                 return Ok((end, work.report));
@@ -327,11 +377,15 @@ impl Ticker {
         }
     }
 
-    fn work(&self, id: &str, times: Times) -> Work {
+    async fn work(&self, id: &str, times: Times) -> Result<Work, Failure> {
+        let session = match &self.session {
+            Some(session) => Arc::clone(session),
+            None => transaction::session(&self.app.database).await?,
+        };
         let Rights { writer, term, validity, phase, pen, bell } = self.rights.clone();
         let known = phase.borrow().phase;
-        let hold = Hold { writer, term, validity, phase, pen, bell, run: id.to_owned(), stored_at: None };
-        Work {
+        let hold = Hold { writer, term, validity, phase, session, pen, bell, run: id.to_owned(), stored_at: None };
+        Ok(Work {
             app: self.app.clone(),
             now: times.now,
             scheduled_for: times.scheduled_for,
@@ -341,28 +395,6 @@ impl Ticker {
             stop: self.stop.clone(),
             hold: Some(hold),
             listener: None,
-        }
+        })
     }
-
-    /// One line in the log, and the metrics.
-    fn tell(&self, chore: Chore, now: DateTime, (end, report): (&End, &Report), took: Duration) {
-        let (job, outcome, metrics) = (chore.name(), end.outcome.as_str(), &self.app.metrics);
-        metrics.jobs.runs.with_label_values(&[job, outcome]).inc();
-        metrics.jobs.duration.with_label_values(&[job]).observe(took.as_secs_f64());
-        metrics.jobs.changed.with_label_values(&[job]).inc_by(report.changed);
-        if end.outcome == Outcome::Done {
-            metrics.jobs.last_success.with_label_values(&[job]).set(seconds(now));
-        }
-        let Report { matched, changed, failed, .. } = *report;
-        match end.outcome {
-            Outcome::Failed => warn!(job, error = end.error, matched, changed, failed, "a job failed"),
-            _ if matched + changed + failed > 0 => info!(job, outcome, matched, changed, failed, "a job has run"),
-            _ => tracing::debug!(job, outcome, "a job has run"),
-        }
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "milliseconds of this millennium are exact")]
-fn seconds(time: DateTime) -> f64 {
-    time.timestamp_millis() as f64 / 1000.0
 }

@@ -1,9 +1,9 @@
 //! The time-based jobs (spec 05): when they run, what they change in each phase, what they leave alone.
 
-mod both_sides;
+pub mod both_sides;
 mod occurrences;
-mod offer_jobs;
+pub mod offer_jobs;
 mod persons;
-mod queries;
+pub mod queries;
 mod reports;
 mod sixty_days;

@@ -29,7 +29,7 @@ fn stages(plan: &Document, into: &mut Vec<String>) {
     }
 }
 
-async fn explained(test: &TestDatabase, collection: &str, filter: Document, sort: Document) -> Vec<String> {
+pub async fn explained(test: &TestDatabase, collection: &str, filter: Document, sort: Document) -> Vec<String> {
     let find = doc! { "find": collection, "filter": filter, "sort": sort };
     let explain = doc! { "explain": find, "verbosity": "queryPlanner" };
     let explained = test.database.run_command(explain).await.unwrap();

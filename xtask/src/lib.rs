@@ -10,3 +10,4 @@ pub mod debian;
 pub mod golden;
 pub mod guarded;
 pub mod mongod;
+pub mod python;

@@ -1,0 +1,42 @@
+//! How a run ended, for those who watch: the log, the metrics, the notices. Counts and words, never a value.
+
+use std::time::Duration;
+
+use bson::DateTime;
+use tracing::{info, warn};
+
+use super::chore::Chore;
+use super::ledger::{End, Outcome};
+use super::report::Report;
+use crate::app::App;
+use crate::notices::{Notices, line};
+
+/// One line in the log, the metrics, and a notice.
+pub(super) fn tell(
+    (app, notices): (&App, &Notices),
+    (chore, now): (Chore, DateTime),
+    (end, report): (&End, &Report),
+    took: Duration,
+) {
+    let (job, outcome, metrics) = (chore.name(), end.outcome.as_str(), &app.metrics);
+    metrics.jobs.runs.with_label_values(&[job, outcome]).inc();
+    metrics.jobs.duration.with_label_values(&[job]).observe(took.as_secs_f64());
+    metrics.jobs.changed.with_label_values(&[job]).inc_by(report.changed);
+    if end.outcome == Outcome::Done {
+        metrics.jobs.last_success.with_label_values(&[job]).set(seconds(now));
+    }
+    let environment = app.settings.environment.word();
+    let error = end.error.as_deref().filter(|_| end.outcome == Outcome::Failed);
+    notices.tell(line(environment, job, report, error));
+    let Report { matched, changed, failed, .. } = *report;
+    match end.outcome {
+        Outcome::Failed => warn!(job, error = end.error, matched, changed, failed, "a job failed"),
+        _ if matched + changed + failed > 0 => info!(job, outcome, matched, changed, failed, "a job has run"),
+        _ => tracing::debug!(job, outcome, "a job has run"),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of this millennium are exact")]
+pub(super) fn seconds(time: DateTime) -> f64 {
+    time.timestamp_millis() as f64 / 1000.0
+}

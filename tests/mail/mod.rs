@@ -1,0 +1,9 @@
+//! E-mail (spec 05, "E-mail"): what is sent to whom, over real mail servers, whatever happens in between.
+
+mod crashes;
+mod folder;
+mod independent_server;
+mod introductions;
+mod queries;
+mod reminders;
+mod scripted_server;

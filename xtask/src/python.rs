@@ -1,0 +1,39 @@
+//! Packages of PyPI for the tests, installed with pip into a folder of the caller's, once. Several processes may ask at
+//! once: a folder moves into its place in one step.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A folder for `PYTHONPATH` with this package and what it needs; `requirement` is exact, such as `aiosmtpd==1.4.6`.
+///
+/// # Errors
+/// When there is no Python with pip, or the package cannot be had: says so, and what to do.
+pub fn installed(requirement: &str, below: &Path) -> io::Result<PathBuf> {
+    let folder = below.join(format!("python-{requirement}"));
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    fs::create_dir_all(below)?;
+    let lock = File::create(below.join("python-lock"))?;
+    // Only saves a second download: the rename at the end is enough.
+    let _ = lock.lock();
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    let workplace = tempfile::Builder::new().prefix("python-").tempdir_in(below)?;
+    let unfinished = workplace.path().join("packages");
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"];
+    let output = Command::new("python3").args(pip).arg(&unfinished).arg(requirement).output();
+    let output =
+        output.map_err(|error| io::Error::other(format!("python3 cannot be started ({error}): install it")))?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let last_line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no output");
+        let advice = "install pip (Debian: python3-pip), check the network or pip's index";
+        return Err(io::Error::other(format!("pip could not fetch {requirement}: {last_line}; {advice}")));
+    }
+    fs::rename(&unfinished, &folder)?;
+    Ok(folder)
+}
