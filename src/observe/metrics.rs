@@ -120,14 +120,10 @@ impl Metrics {
         let build = make.gauges("build_info", "1, with the version as label", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let conflicts = make.counters("conflicts_total", "Offers that differed in dual-write", &["winner"])?;
-        // There from the start: nothing tells a count of nothing from a name that is not there.
-        for winner in ["offer", "projection"] {
-            conflicts.with_label_values(&[winner]);
-        }
         let shadow_offers = make.counters("shadow_offers_total", "Offers compared in shadow", &["result"])?;
-        for result in ["equal", "differs", "missing"] {
-            shadow_offers.with_label_values(&[result]);
-        }
+        // There from the start: nothing tells a count of nothing from a name that is not there.
+        ["offer", "projection"].iter().for_each(|winner| drop(conflicts.with_label_values(&[*winner])));
+        ["equal", "differs", "missing"].iter().for_each(|result| drop(shadow_offers.with_label_values(&[*result])));
         #[cfg(target_os = "linux")]
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let verify_last_success = make.gauge(

@@ -7,12 +7,13 @@ use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use mongodb::error::{Error as MongoError, ErrorKind, WriteFailure};
 use mongodb::options::ReturnDocument;
 use mongodb::{Database, IndexModel};
+use tracing::warn;
 
 use super::jobs::Job;
 use super::report::Report;
 use super::transaction::TICKER;
 use crate::answer::answered;
-use crate::error::Failure;
+use crate::error::{Failure, describe};
 use crate::fetch::raw;
 use crate::run::lease::STATE;
 use crate::run::requests::counted;
@@ -114,13 +115,18 @@ pub fn indexes() -> Vec<Document> {
 ///
 /// # Errors
 /// [`Failure::LeaseLost`] when a later term has it, [`Failure::Write`].
-pub async fn take_over(database: &Database, term: i64) -> Result<BTreeMap<String, DateTime>, Failure> {
+pub async fn take_over(
+    database: &Database,
+    term: i64,
+    session: &Document,
+) -> Result<BTreeMap<String, DateTime>, Failure> {
+    end_session_before(database, term).await?;
     let indexes = indexes().into_iter().map(|keys| IndexModel::builder().keys(keys).build());
     answered(raw(database, RUNS).create_indexes(indexes)).await.map_err(Failure::Write)?;
     let filter = doc! { "_id": TICKER, "term": { "$not": { "$gt": term } } };
     let state = raw(database, STATE);
     let taken = state
-        .find_one_and_update(filter, doc! { "$set": { "term": term } })
+        .find_one_and_update(filter, doc! { "$set": { "term": term, "session": session } })
         .upsert(true)
         .return_document(ReturnDocument::After);
     let taken = match answered(taken).await {
@@ -131,6 +137,19 @@ pub async fn take_over(database: &Database, term: i64) -> Result<BTreeMap<String
     };
     let through = taken.get_document("through").cloned().unwrap_or_default();
     Ok(through.into_iter().filter_map(|(job, time)| Some((job, time.as_datetime().copied()?))).collect())
+}
+
+/// A leader that died may have left a transaction open, whose locks would keep others waiting for a minute.
+async fn end_session_before(database: &Database, term: i64) -> Result<(), Failure> {
+    let before = doc! { "_id": TICKER, "term": { "$lt": term } };
+    let before = answered(raw(database, STATE).find_one(before)).await.map_err(Failure::Read)?;
+    if let Some(session) = before.and_then(|before| before.get_document("session").cloned().ok()) {
+        let end = database.run_command(doc! { "killSessions": [session] });
+        if let Err(error) = answered::<_, MongoError>(end).await {
+            warn!(error = describe(&error), "what a leader before left open could not be ended; it ends by itself");
+        }
+    }
+    Ok(())
 }
 
 /// Enters occurrences of a job, and remembers that all up to `through` are there. After a crash in between, the same

@@ -16,6 +16,7 @@ use super::ledger::{self, ByHand, End, Entry, Outcome, Owed};
 use super::production;
 use super::report::Report;
 use super::schedule::{Schedule, zone};
+use super::transaction::{self, Session};
 use super::work::{Hold, Pen, Work};
 use super::{outcome, postponed};
 use crate::app::App;
@@ -49,8 +50,8 @@ pub struct Ticker {
     plans: BTreeMap<Job, Plan>,
     notices: Notices,
     messenger: Option<Messenger>,
-    /// The ledger belongs to this term.
-    began: bool,
+    /// Of its transactions; there is one when the ledger belongs to this term.
+    session: Option<Session>,
     /// The ledger may hold runs that are to be made.
     owes: bool,
     /// When runs that were put off were last looked for.
@@ -126,7 +127,7 @@ impl Ticker {
             plans,
             notices,
             messenger,
-            began: false,
+            session: None,
             owes: true,
             looked_at: None,
             forgot_at: None,
@@ -170,7 +171,7 @@ impl Ticker {
 
     /// One run at most; gives back how long to rest.
     async fn round(&mut self) -> Result<Duration, Failure> {
-        if !self.began {
+        if self.session.is_none() {
             self.begin().await?;
         }
         self.enter_what_is_due().await?;
@@ -196,7 +197,7 @@ impl Ticker {
         if self.app.settings.environment == Environment::Production {
             production::mark(database).await?;
         }
-        let mut through = ledger::take_over(database, self.rights.term).await?;
+        let (session, mut through) = self.take_over().await?;
         for (job, plan) in &mut self.plans {
             plan.through = through.remove(job.name());
         }
@@ -209,8 +210,15 @@ impl Ticker {
         }
         // What came due before this leadership began was due while nothing was running, or is in the ledger.
         self.enter(Outcome::Missed, MISSED).await?;
-        self.began = true;
+        self.session = Some(session);
         Ok(())
+    }
+
+    async fn take_over(&self) -> Result<(Session, BTreeMap<String, DateTime>), Failure> {
+        let session = transaction::session(&self.app.database).await?;
+        let id = session.lock().await.id().clone();
+        let through = ledger::take_over(&self.app.database, self.rights.term, &id).await?;
+        Ok((session, through))
     }
 
     async fn enter_what_is_due(&mut self) -> Result<(), Failure> {
@@ -268,9 +276,8 @@ impl Ticker {
     /// A [`Failure`] that ends the attempt; it may be made again.
     pub async fn carry_out_only(&mut self, id: ObjectId) -> Result<(), Failure> {
         let database = self.app.database.clone();
-        if !self.began {
-            ledger::take_over(&database, self.rights.term).await?;
-            self.began = true;
+        if self.session.is_none() {
+            self.session = Some(self.take_over().await?.0);
         }
         match requests::take_up(&database, Lane::Ticker, Some(id), self.rights.term).await? {
             Some(request) => self.carry_out(&request).await?,
@@ -347,7 +354,7 @@ impl Ticker {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let mut work = self.work(id, times);
+            let mut work = self.work(id, times).await?;
             if !chore.applies_in(work.phase) {
                 let end = End { outcome: Outcome::Skipped, error: Some(NOT_IN_PHASE.to_owned()) };
                 return Ok((end, work.report));
@@ -370,11 +377,15 @@ impl Ticker {
         }
     }
 
-    fn work(&self, id: &str, times: Times) -> Work {
+    async fn work(&self, id: &str, times: Times) -> Result<Work, Failure> {
+        let session = match &self.session {
+            Some(session) => Arc::clone(session),
+            None => transaction::session(&self.app.database).await?,
+        };
         let Rights { writer, term, validity, phase, pen, bell } = self.rights.clone();
         let known = phase.borrow().phase;
-        let hold = Hold { writer, term, validity, phase, pen, bell, run: id.to_owned(), stored_at: None };
-        Work {
+        let hold = Hold { writer, term, validity, phase, session, pen, bell, run: id.to_owned(), stored_at: None };
+        Ok(Work {
             app: self.app.clone(),
             now: times.now,
             scheduled_for: times.scheduled_for,
@@ -384,6 +395,6 @@ impl Ticker {
             stop: self.stop.clone(),
             hold: Some(hold),
             listener: None,
-        }
+        })
     }
 }

@@ -189,6 +189,15 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever somebody writes: an answer, and one that is due again where it is no error.
+        #[test]
+        fn any_text_is_an_expression_that_comes_due_or_an_error(text in "[-0-9*/,#LW?a-z@ ]{0,24}") {
+            if let Ok(schedule) = Schedule::parse(&[text], PARIS) {
+                let now = DateTime::from_millis(1_774_738_800_000);
+                prop_assert!(schedule.next_after(now).is_some_and(|next| next > now));
+            }
+        }
+
         /// Looked at in two steps or in one, there are the same occurrences.
         #[test]
         fn no_occurrence_is_lost_between_two_looks(

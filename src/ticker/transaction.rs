@@ -3,11 +3,13 @@
 //! paused process sends late changes anything under its successor.
 
 use std::future::IntoFuture as _;
+use std::sync::Arc;
 
 use bson::raw::cstr;
 use bson::{Document, RawDocumentBuf, doc, rawdoc};
 use mongodb::options::{ReadConcern, WriteConcern};
 use mongodb::{ClientSession, Database};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::work::Hold;
 use crate::answer::answered;
@@ -21,12 +23,41 @@ use crate::write::{Writer, command};
 /// The document of `stream_processor_state` that belongs to the ticker of one term.
 pub(super) const TICKER: &str = "ticker";
 
-/// A transaction that has begun. Dropped, it is aborted.
+/// The session of a leadership's transactions. Its id is stored, so that a successor can end what a dead process has left
+/// open: the server itself would hold its locks for a minute, against the stream too.
+pub type Session = Arc<Mutex<ClientSession>>;
+
+/// A transaction that has begun. Dropped, it is aborted, at the latest when the next one begins.
 #[derive(Debug)]
 pub struct Transaction {
     database: Database,
-    session: ClientSession,
+    session: Either,
     writer: Option<Writer>,
+}
+
+/// One of its own for who only reads.
+#[derive(Debug)]
+enum Either {
+    Own(Box<ClientSession>),
+    Held(OwnedMutexGuard<ClientSession>),
+}
+
+impl Either {
+    fn get(&mut self) -> &mut ClientSession {
+        match self {
+            Self::Own(session) => session,
+            Self::Held(session) => session,
+        }
+    }
+}
+
+/// A session for the transactions of a leadership.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub async fn session(database: &Database) -> Result<Session, Failure> {
+    let session = answered(database.client().start_session()).await.map_err(Failure::Write)?;
+    Ok(Arc::new(Mutex::new(session)))
 }
 
 impl Transaction {
@@ -35,10 +66,18 @@ impl Transaction {
     /// # Errors
     /// [`Failure::Write`], [`Failure::LeaseLost`] when a later term has the ticker.
     pub async fn begin(database: &Database, hold: Option<&Hold>) -> Result<Self, Failure> {
-        let session = answered(database.client().start_session()).await.map_err(Failure::Write)?;
+        let mut session = match hold {
+            Some(hold) => Either::Held(Arc::clone(&hold.session).lock_owned().await),
+            None => {
+                let own = answered(database.client().start_session()).await.map_err(Failure::Write)?;
+                Either::Own(Box::new(own))
+            }
+        };
+        // Of an attempt that failed; there seldom is one, and then it may have ended already.
+        drop(answered(session.get().abort_transaction()).await);
         let writer = hold.map(|hold| hold.writer.clone());
         let mut transaction = Self { database: database.clone(), session, writer };
-        let begin = transaction.session.start_transaction();
+        let begin = transaction.session.get().start_transaction();
         let begin = begin.read_concern(ReadConcern::snapshot()).write_concern(WriteConcern::majority());
         begin.await.map_err(Failure::Write)?;
         if let Some(hold) = hold {
@@ -62,10 +101,10 @@ impl Transaction {
         projection: Document,
     ) -> Result<Vec<RawDocumentBuf>, Failure> {
         let collection = raw(&self.database, collection);
-        let find = collection.find(filter).projection(projection).batch_size(10_000).session(&mut self.session);
+        let find = collection.find(filter).projection(projection).batch_size(10_000).session(self.session.get());
         let mut cursor = answered(find.into_future()).await.map_err(Failure::Read)?;
         let mut documents = Vec::new();
-        while answered(cursor.advance(&mut self.session)).await.map_err(Failure::Read)? {
+        while answered(cursor.advance(self.session.get())).await.map_err(Failure::Read)? {
             documents.push(cursor.current().to_owned());
         }
         Ok(documents)
@@ -78,7 +117,7 @@ impl Transaction {
     /// done then.
     pub async fn update(&mut self, collection: &str, statements: Vec<Statement>) -> Result<command::Outcome, Failure> {
         let Some(writer) = &self.writer else { return Ok(command::Outcome::default()) };
-        let outcome = command::update_in(writer, &mut self.session, collection, statements).await?;
+        let outcome = command::update_in(writer, self.session.get(), collection, statements).await?;
         match outcome.refused.first() {
             Some(refused) => Err(Failure::Statement(refused.code)),
             None => Ok(outcome),
@@ -94,7 +133,7 @@ impl Transaction {
         let deletes = doc! { "delete": collection, "deletes": [{ "q": filter, "limit": 0 }] };
         // Built here of texts, ids and numbers, so it always encodes.
         let command = RawDocumentBuf::try_from(&deletes).unwrap_or_default();
-        let reply = writer.send_in(&mut self.session, command).await?;
+        let reply = writer.send_in(self.session.get(), command).await?;
         Ok(reply.get("n").and_then(bson::Bson::as_i32).unwrap_or_default().unsigned_abs().into())
     }
 
@@ -119,8 +158,8 @@ impl Transaction {
     /// [`Failure::Write`]: it may or may not be done, and can be done again.
     pub async fn commit(mut self) -> Result<(), Failure> {
         match self.writer {
-            Some(_) => answered(self.session.commit_transaction()).await.map_err(Failure::Write),
-            None => answered(self.session.abort_transaction()).await.map_err(Failure::Write),
+            Some(_) => answered(self.session.get().commit_transaction()).await.map_err(Failure::Write),
+            None => answered(self.session.get().abort_transaction()).await.map_err(Failure::Write),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::pair::{Fields, Held, Pair, Verdict};
 use super::report::{Line, Report};
 use super::schedule::zone;
 use super::statements;
-use super::transaction::{Transaction, refusal_of};
+use super::transaction::{Session, Transaction, refusal_of};
 use super::walk::Walk;
 use crate::app::App;
 use crate::clock;
@@ -76,6 +76,8 @@ pub struct Hold {
     pub validity: watch::Receiver<Validity>,
     /// The phase as it was last read from the database.
     pub phase: watch::Receiver<Followed>,
+    /// Of its transactions.
+    pub session: Session,
     /// Held by whoever writes offers: the pipeline and the ticker take turns.
     pub pen: Pen,
     /// Rung when something was stored for the pipeline to do.

@@ -21,6 +21,8 @@ fn main() {
         bytes(&recruiter)
     });
     write(&here.join("corpus/recruiter"), recruiters);
+    let crons = ["15 0 * * *", "*/15 * * * *", "0 30 2 * * MON-FRI", "0 0 L * *", "5,10-20/3 1 1W 2 5#3", "@daily"];
+    write(&here.join("corpus/cron"), crons.iter().map(|cron| cron.as_bytes().to_vec()));
     let operations = ["insert", "update", "replace", "delete", "drop", "rename", "dropDatabase", "invalidate"];
     write(&here.join("corpus/event"), operations.iter().map(|operation| bytes(&event(operation))));
     let tokens = TOKENS.iter().map(|token| token.as_bytes().to_vec());

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bson::{DateTime, Document, doc};
+use bson::{DateTime, Document, doc, rawdoc};
 use stream_processor::error::Failure;
 use stream_processor::phase::Phase;
 use stream_processor::run::following::Followed;
 use stream_processor::run::lease::Validity;
 use stream_processor::ticker::ledger;
-use stream_processor::ticker::transaction::Transaction;
+use stream_processor::ticker::transaction::{Transaction, session};
 use stream_processor::ticker::work::{Hold, Pen};
 use stream_processor::write::Writer;
+use stream_processor::write::statements::Statement;
 use tokio::sync::watch;
 use xtask::mongod::{Options, ReplicaSet};
 
@@ -171,30 +172,44 @@ async fn a_job_that_fails_is_recorded_as_failed_and_what_passes_is_waited_for() 
     stopped(processor).await;
 }
 
-/// Its transaction holds the ticker's document: either it ends before the next leader's ticker begins, or never.
+/// Its transaction is ended by the successor, and no other one of it begins.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_leader_s_transaction_changes_nothing_under_its_successor() {
     let test = TestDatabase::create("ticker_paused").await;
     test.collection("jobs_partners").insert_one(doc! { "_id": 1 }).await.unwrap();
-    ledger::take_over(&test.database, 1).await.unwrap();
-    let first = hold(&test, 1);
-    let begun = Transaction::begin(&test.database, Some(&first)).await.unwrap();
-    let mut taking_over = Box::pin(ledger::take_over(&test.database, 2));
-    assert!(futures::poll!(taking_over.as_mut()).is_pending());
-    begun.commit().await.unwrap();
-    assert_eq!(taking_over.await.unwrap(), BTreeMap::new());
+    let first = hold(&test, 1).await;
+    let id = first.session.lock().await.id().clone();
+    ledger::take_over(&test.database, 1, &id).await.unwrap();
+    let statement = || {
+        let body = rawdoc! { "q": { "_id": 1 }, "u": { "$set": { "written": true } } };
+        vec![Statement { id: None, body }]
+    };
+    let mut begun = Transaction::begin(&test.database, Some(&first)).await.unwrap();
+    begun.update("jobs_partners", statement()).await.unwrap();
+
+    // It does not wait for the minute after which the server would end it.
+    let second = hold(&test, 2).await;
+    let id = second.session.lock().await.id().clone();
+    assert_eq!(ledger::take_over(&test.database, 2, &id).await.unwrap(), BTreeMap::new());
+    assert!(begun.commit().await.is_err());
     assert!(matches!(Transaction::begin(&test.database, Some(&first)).await, Err(Failure::LeaseLost)));
-    assert!(matches!(ledger::take_over(&test.database, 1).await, Err(Failure::LeaseLost)));
-    Transaction::begin(&test.database, Some(&hold(&test, 2))).await.unwrap().commit().await.unwrap();
+    assert!(matches!(ledger::take_over(&test.database, 1, &id).await, Err(Failure::LeaseLost)));
+    let written = doc! { "written": true };
+    assert_eq!(test.collection("jobs_partners").count_documents(written.clone()).await.unwrap(), 0);
+    let mut begun = Transaction::begin(&test.database, Some(&second)).await.unwrap();
+    begun.update("jobs_partners", statement()).await.unwrap();
+    begun.commit().await.unwrap();
+    assert_eq!(test.collection("jobs_partners").count_documents(written).await.unwrap(), 1);
 }
 
-fn hold(test: &TestDatabase, term: i64) -> Hold {
+async fn hold(test: &TestDatabase, term: i64) -> Hold {
     let until = Validity { until: Instant::now() + Duration::from_secs(60), expires_at: DateTime::MAX };
     Hold {
         writer: Writer::free(&test.database),
         term,
         validity: watch::channel(until).1,
         phase: watch::channel(Followed { phase: Phase::Sync, revision: 1 }).1,
+        session: session(&test.database).await.unwrap(),
         pen: Pen::default(),
         bell: Arc::default(),
         run: String::new(),
