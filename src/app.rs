@@ -24,6 +24,7 @@ use crate::run::lease::{self, Lease, holder};
 use crate::run::requests::Outcome;
 use crate::run::tasks::{Group, Task};
 use crate::run::{lead, preflight};
+use crate::source::primary::Primaries;
 use crate::web::routes::{Shown, router};
 
 /// What every part of a running process works with.
@@ -33,6 +34,8 @@ pub struct App {
     pub settings: Arc<Settings>,
     /// The database; reads go to the primary, writes wait for a majority.
     pub database: Database,
+    /// Told when the primary is another one.
+    pub primaries: Primaries,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Health.
@@ -103,10 +106,12 @@ impl App {
     /// # Errors
     /// A [`Refusal`] that says what is wrong with the connection string.
     pub async fn unchecked(settings: Settings) -> Result<Self, Refusal> {
-        let database = connect(&settings).await?;
+        let primaries = Primaries::default();
+        let database = connect(&settings, &primaries).await?;
         let metrics = Metrics::new().map_err(|error| Refusal::new(Exit::Usage, error.to_string()))?;
         let health = Health::new(settings.health.max_lag, settings.health.max_retry, settings.stream.await_time);
-        Ok(Self { settings: Arc::new(settings), database, metrics: Arc::new(metrics), health: Arc::new(health) })
+        let (settings, metrics, health) = (Arc::new(settings), Arc::new(metrics), Arc::new(health));
+        Ok(Self { settings, database, primaries, metrics, health })
     }
 
     /// What the projection takes from the configuration.
@@ -228,7 +233,7 @@ impl App {
 
 /// A client whose reads are of the primary and whose writes wait for a majority, whatever the
 /// connection string says: a stale read would be projected as if it were current.
-async fn connect(settings: &Settings) -> Result<Database, Refusal> {
+async fn connect(settings: &Settings, primaries: &Primaries) -> Result<Database, Refusal> {
     let uri = settings.mongodb.uri.expose_secret();
     let mut options = ClientOptions::parse(uri).await.map_err(|error| {
         // The driver's message may quote the string, and with it a password.
@@ -245,6 +250,7 @@ async fn connect(settings: &Settings) -> Result<Database, Refusal> {
     options.write_concern = Some(WriteConcern::majority());
     options.server_selection_timeout.get_or_insert(Duration::from_secs(10));
     options.connect_timeout.get_or_insert(Duration::from_secs(5));
+    options.sdam_event_handler = Some(primaries.handler());
     let client = Client::with_options(options)
         .map_err(|error| Refusal::new(Exit::Usage, format!("mongodb.uri: {}", describe(&error))))?;
     Ok(client.database(&settings.mongodb.database))

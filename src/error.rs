@@ -41,6 +41,9 @@ pub enum Failure {
     /// The server did not answer a `getMore` in its own time limit and a margin.
     #[error("the change stream did not answer in time")]
     Stalled,
+    /// Another member of the replica set is the primary now.
+    #[error("the replica set has a new primary")]
+    NewPrimary,
     /// Cluster times went backwards.
     #[error("the cluster times of the change stream went backwards")]
     Backwards,
@@ -91,7 +94,7 @@ impl Failure {
             Self::Cursor(error) => cursor_directive(error),
             Self::Read(error) | Self::Write(error) => command_directive(error),
             Self::WriteConcern(_) | Self::Statement(_) | Self::Overdue | Self::PhaseChanged => Directive::Retry,
-            Self::Event(_) | Self::Reply(_) | Self::Stalled => Directive::Reopen,
+            Self::Event(_) | Self::Reply(_) | Self::Stalled | Self::NewPrimary => Directive::Reopen,
             Self::Store(StoreError::NewerTerm { .. }) | Self::LeaseLost | Self::Interrupted | Self::Backwards => {
                 Directive::Stop
             }
@@ -138,6 +141,7 @@ impl Failure {
             Self::Store(_) => "store".to_owned(),
             Self::Event(_) | Self::Reply(_) => "reply".to_owned(),
             Self::Stalled => "stalled".to_owned(),
+            Self::NewPrimary => "new_primary".to_owned(),
             Self::Overdue => "overdue".to_owned(),
             Self::Backwards => "backwards".to_owned(),
             Self::Ahead => "ahead".to_owned(),

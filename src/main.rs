@@ -8,7 +8,7 @@ use stream_processor::cli::{self, Cli, Command, Exit};
 use stream_processor::config::{self, Loaded};
 use stream_processor::{doctor, logging, phase, run, setup, verify};
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     end_with_the_reader();
     let cli = Cli::parse();

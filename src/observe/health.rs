@@ -68,8 +68,15 @@ impl State {
     /// How long nothing came through the stream although the canary should have; `None` while that is not long.
     fn silence(&self) -> Option<Duration> {
         let silence = self.moved?.elapsed();
-        (silence > self.canary_interval? * 3 + SLOW).then_some(silence)
+        (silence > longest_silence(self.canary_interval?)).then_some(silence)
     }
+}
+
+/// How long a stream may be silent, not even bringing the canary that is written every `interval`, before it
+/// counts as stuck.
+#[must_use]
+pub fn longest_silence(interval: Duration) -> Duration {
+    interval * 3 + SLOW
 }
 
 /// The state of health of the process.

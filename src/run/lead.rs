@@ -26,7 +26,7 @@ use crate::clock;
 use crate::config::TokenStoreKind;
 use crate::error::{Directive, Failure};
 use crate::fetch::references::ReferenceCaches;
-use crate::observe::health::Health;
+use crate::observe::health::{Health, longest_silence};
 use crate::phase::Phase;
 use crate::phase::state::{self, Current};
 use crate::source::cursor::Position;
@@ -123,6 +123,8 @@ fn reader(app: &App, phase: Phase, position: Position) -> Reader {
         position,
         await_time: settings.await_time,
         batch_size: u32::try_from(settings.batch_max.min(EVENTS_PER_REPLY)).unwrap_or(u32::MAX),
+        primaries: app.primaries.clone(),
+        longest_silence: longest_silence(settings.canary_interval),
         on_history_lost: settings.on_history_lost,
         health: Arc::clone(&app.health),
         metrics: Arc::clone(&app.metrics),

@@ -5,6 +5,7 @@ pub mod cursor;
 pub mod event;
 pub mod oplog;
 pub mod pipeline;
+pub mod primary;
 pub mod replay;
 pub mod scan;
 

@@ -77,7 +77,7 @@ impl Replay {
         // At the very end of the span, events of one transaction have the same time, in several replies.
         let ended = position > self.until || (is_idle && position >= self.until);
         if ended {
-            cursor.close().await;
+            drop(cursor);
         } else if invalidates {
             let after = Position::After(reply.position.clone());
             self.reading = Some(open(self.database.clone(), self.watched.clone(), after));
