@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::cli::Exit;
+use crate::clock::Clock;
 use crate::config::{OnUserDeactivated, Settings};
 use crate::error::{Failure, describe};
 use crate::observe::health::{Health, Part, Role};
@@ -40,6 +41,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Health.
     pub health: Arc<Health>,
+    /// The clock of the time-based jobs.
+    pub clock: Clock,
 }
 
 /// Why a command could not be done, in a sentence with what to do, and how the process ends.
@@ -86,7 +89,7 @@ impl App {
     /// A [`Refusal`] that says what is wrong with the connection string or the database.
     pub async fn connect(settings: Settings) -> Result<Self, Refusal> {
         let app = Self::unchecked(settings).await?;
-        preflight::check(&app.database, &app.settings.target.partner_label).await?;
+        preflight::check(&app.database, &app.settings.target.partner_label, app.settings.ticker.enabled).await?;
         Ok(app)
     }
 
@@ -111,7 +114,7 @@ impl App {
         let metrics = Metrics::new().map_err(|error| Refusal::new(Exit::Usage, error.to_string()))?;
         let health = Health::new(settings.health.max_lag, settings.health.max_retry, settings.stream.await_time);
         let (settings, metrics, health) = (Arc::new(settings), Arc::new(metrics), Arc::new(health));
-        Ok(Self { settings, database, primaries, metrics, health })
+        Ok(Self { settings, database, primaries, metrics, health, clock: Clock::of_process() })
     }
 
     /// What the projection takes from the configuration.

@@ -30,6 +30,9 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         _ => {}
     }
     let usage = |error: &dyn std::error::Error| Refusal::new(Exit::Usage, error.to_string());
+    if let Command::Emails { command } = &cli.command {
+        return cli::emails::run(command, &mut std::io::stdout().lock());
+    }
     let Loaded { settings, effective } = config::load(&cli.sources()).map_err(|faults| usage(&faults))?;
     if let Command::Config { command } = &cli.command {
         let printed = cli::config::run(command, &effective, &mut std::io::stdout().lock());
@@ -53,7 +56,14 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         Command::Status(arguments) => cli::status::status(app, arguments).await,
         Command::Tokens { command } => cli::tokens::run(app, command).await,
         Command::Replay(arguments) => run::replay::replay(app, arguments).await,
-        Command::Config { .. } | Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Ok(Exit::Done),
+        Command::Jobs { command } => cli::jobs::run(app, command).await,
+        Command::Anonymize { command } => cli::jobs::anonymize(app, command).await,
+        Command::Obfuscate(arguments) => cli::jobs::obfuscate(app, arguments).await,
+        Command::Emails { .. }
+        | Command::Config { .. }
+        | Command::Doctor(_)
+        | Command::Completions(_)
+        | Command::Man(_) => Ok(Exit::Done),
     }
 }
 

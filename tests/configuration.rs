@@ -201,9 +201,6 @@ fn commented_file() -> String {
     for section in sections() {
         file.push('\n');
         comment(&mut file, section.doc);
-        if section.keys.iter().all(|key| key.reserved) {
-            comment(&mut file, "Checked, but not used by this version.");
-        }
         if !section.path.is_empty() {
             writeln!(file, "[{}]", section.path).unwrap();
         }

@@ -46,6 +46,7 @@ mod setup;
 mod starting;
 mod status;
 mod support;
+mod ticker;
 mod tidy;
 mod token_files;
 mod tokens;

@@ -35,8 +35,7 @@ fn table(keys: &[Effective], out: &mut impl Write) -> io::Result<()> {
     let value_width = values.iter().map(|value| value.chars().count()).max().unwrap_or(0);
     writeln!(out, "{:key_width$}  {:value_width$}  SOURCE", "KEY", "VALUE")?;
     for (key, value) in keys.iter().zip(&values) {
-        let note = if key.used { "" } else { " (not used by this version)" };
-        writeln!(out, "{:key_width$}  {value:value_width$}  {}{note}", key.key, key.source)?;
+        writeln!(out, "{:key_width$}  {value:value_width$}  {}", key.key, key.source)?;
     }
     Ok(())
 }

@@ -118,7 +118,7 @@ async fn drop_letters(app: &App, ids: Vec<String>, as_json: bool) -> Result<Exit
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 async fn retry(app: &App, as_json: bool) -> Result<Exit, Refusal> {
-    match ask(app, &Order::RetryDeadLetters, |_| {}).await? {
+    match ask(app, &Order::RetryDeadLetters { due_at: None }, |_| {}).await? {
         Some(Outcome { done: true, details }) => {
             let (before, after) = (count(&details, "before"), count(&details, "after"));
             match as_json {

@@ -4,9 +4,13 @@
 pub mod arguments;
 pub mod config;
 pub mod dead_letters;
+pub mod emails;
+mod job_arguments;
+pub mod jobs;
 pub mod pages;
 pub mod position;
 pub mod status;
+mod time;
 pub mod tokens;
 
 use std::path::PathBuf;
@@ -20,6 +24,7 @@ use self::arguments::{
     CompletionsArguments, DeadLettersCommand, DoctorArguments, ManArguments, ReplayArguments, StatusArguments,
     TokensCommand,
 };
+pub use self::job_arguments::{AnonymizeCommand, EmailsCommand, JobsCommand, ObfuscateArguments, RunJobArguments};
 use crate::config::{Sources, process_environment};
 
 /// Keeps `jobs_partners` in step with `recruiters`, from MongoDB change streams, and loses nothing.
@@ -102,6 +107,38 @@ pub enum Command {
         /// What about them.
         #[command(subcommand)]
         command: DeadLettersCommand,
+    },
+    /// List the time-based jobs, run one now, or print their history.
+    #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor jobs list")]
+    Jobs {
+        /// Which of the three.
+        #[command(subcommand)]
+        command: JobsCommand,
+    },
+    /// Anonymise a person, whatever the date of their last action.
+    #[command(
+        disable_help_subcommand = true,
+        after_help = "Example:\n  stream-processor anonymize user 65102a7347a6ef7545b05ef0 --dry-run"
+    )]
+    Anonymize {
+        /// Whom.
+        #[command(subcommand)]
+        command: AnonymizeCommand,
+    },
+    /// Replace what is personal in our offers by fake values, for good; on a copy of the data only.
+    ///
+    /// Refused in production, and where the database is not in `obfuscate.allowed_databases`.
+    #[command(after_help = "Example:\n  stream-processor obfuscate --dry-run")]
+    Obfuscate(ObfuscateArguments),
+    /// Look at the e-mail that the time-based jobs send.
+    #[command(
+        disable_help_subcommand = true,
+        after_help = "Example:\n  stream-processor emails preview remind-J7 --out remind-J7.html"
+    )]
+    Emails {
+        /// What about it.
+        #[command(subcommand)]
+        command: EmailsCommand,
     },
     /// Show or check the configuration.
     #[command(

@@ -14,6 +14,7 @@ use super::effective;
 use super::fault::{Fault, Faults, Origin};
 use super::key::{Fallback, Key, Kind, Section};
 use super::layers::{Entry, Layers, Raw};
+use crate::ticker::schedule;
 
 /// A value that fits its key.
 #[derive(Debug)]
@@ -133,6 +134,9 @@ fn parse(raw: &Raw, kind: Kind) -> Result<Value, String> {
         Kind::Boolean => boolean(raw).map(Value::Boolean),
         Kind::Count { min, max } => count(raw, min, max).map(Value::Count),
         Kind::Crons => crons(raw).map(Value::List),
+        Kind::Databases => {
+            list(raw)?.into_iter().map(|name| database(&name)).collect::<Result<_, _>>().map(Value::List)
+        }
         Kind::Duration { min, max } => duration(text(raw)?, min, max).map(Value::Duration),
         Kind::Address => match text(raw)?.parse() {
             Ok(address) => Ok(Value::Address(address)),
@@ -141,10 +145,12 @@ fn parse(raw: &Raw, kind: Kind) -> Result<Value, String> {
         Kind::Text | Kind::Path => Ok(Value::Text(text(raw)?.to_owned())),
         Kind::Choice(words) => known_word(text(raw)?, words).map(Value::Text),
         Kind::Url(schemes) => url(text(raw)?, schemes).map(Value::Text),
+        Kind::SmtpUrl => smtp_url(text(raw)?).map(Value::Text),
         Kind::BaseUrl => base_url(text(raw)?).map(Value::Text),
         Kind::MongodbUri => mongodb_uri(text(raw)?).map(Value::Text),
         Kind::Database => database(text(raw)?).map(Value::Text),
         Kind::Email => email(text(raw)?).map(Value::Text),
+        Kind::TimeZone => time_zone(text(raw)?).map(Value::Text),
         Kind::LogFilter => log_filter(text(raw)?).map(Value::Text),
     }
 }
@@ -191,17 +197,30 @@ fn duration(text: &str, min: Duration, max: Duration) -> Result<Duration, String
     }
 }
 
-fn crons(raw: &Raw) -> Result<Vec<String>, String> {
+fn list(raw: &Raw) -> Result<Vec<String>, String> {
     let items: Vec<&str> = match raw {
         Raw::Word(word) => word.split(';').collect(),
         Raw::List(items) => items.iter().map(text).collect::<Result<_, _>>()?,
         one => vec![text(one)?],
     };
-    let items: Vec<String> = items.iter().map(|item| item.trim().to_owned()).collect();
+    Ok(items.iter().map(|item| item.trim().to_owned()).collect())
+}
+
+fn crons(raw: &Raw) -> Result<Vec<String>, String> {
+    let items = list(raw)?;
     if items.iter().any(String::is_empty) {
         return Err("has an empty cron expression".to_owned());
     }
+    // What an expression means does not depend on the zone.
+    schedule::Schedule::parse(&items, chrono_tz::UTC).map_err(|error| error.to_string())?;
     Ok(items)
+}
+
+fn time_zone(text: &str) -> Result<String, String> {
+    match schedule::zone(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("is not the name of a time zone".to_owned()),
+    }
 }
 
 fn known_word(text: &str, words: &[&str]) -> Result<String, String> {
@@ -217,6 +236,23 @@ fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
         return Err("names no host".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// What `mail::transport` understands.
+fn smtp_url(text: &str) -> Result<String, String> {
+    let text = url(text, &["smtp", "smtps"])?;
+    let parsed = Url::parse(&text).map_err(|error| format!("is not a URL ({error})"))?;
+    for (option, value) in parsed.query_pairs() {
+        match (parsed.scheme(), &*option, &*value) {
+            ("smtp", "tls", "required" | "opportunistic") | ("smtps", "tls", "required") => {}
+            (_, "tls", _) => return Err("has a `tls` that is none of its words".to_owned()),
+            _ => return Err("has an option that is not `tls`".to_owned()),
+        }
+    }
+    if parsed.username().is_empty() != parsed.password().is_none() {
+        return Err("has a user without a password, or the other way round".to_owned());
+    }
+    Ok(text)
 }
 
 fn base_url(text: &str) -> Result<String, String> {

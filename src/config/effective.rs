@@ -18,8 +18,6 @@ pub struct Effective {
     pub value: serde_json::Value,
     /// Where it came from.
     pub source: String,
-    /// False for a key that is checked but that this version does not use.
-    pub used: bool,
 }
 
 /// All keys in the order of the table.
@@ -31,7 +29,6 @@ pub fn list(checked: &Checked, sections: &[Section]) -> Vec<Effective> {
             key: key.path.clone(),
             value: accepted.map_or(serde_json::Value::Null, |accepted| accepted.shown.clone()),
             source: accepted.map_or_else(|| "not set".to_owned(), |accepted| accepted.origin.to_string()),
-            used: !key.reserved,
         }
     })
     .collect()

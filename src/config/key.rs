@@ -35,6 +35,8 @@ pub enum Kind {
     Address,
     /// A URL with one of these schemes.
     Url(&'static [&'static str]),
+    /// The URL of a mail server: `smtp://` or `smtps://`, with `tls` as the only option.
+    SmtpUrl,
     /// An http(s) URL to which paths are appended: no query, no user, no trailing slash kept.
     BaseUrl,
     /// A MongoDB connection string; the driver checks the rest of it when it connects.
@@ -43,8 +45,12 @@ pub enum Kind {
     Database,
     /// An e-mail address, or a name with one in angle brackets.
     Email,
+    /// A list of names of databases.
+    Databases,
     /// One cron expression or a list of them.
     Crons,
+    /// The name of a time zone.
+    TimeZone,
     /// Directives of `tracing-subscriber`'s `EnvFilter`.
     LogFilter,
 }
@@ -64,11 +70,17 @@ impl Kind {
             Self::Path => "a path, relative to the working directory".to_owned(),
             Self::Address => "an IP address with a port, such as `127.0.0.1:9464`".to_owned(),
             Self::Url(schemes) => format!("a URL that begins with {}", quoted(schemes, "://")),
+            Self::SmtpUrl => {
+                "a URL that begins with `smtp://` or `smtps://`; after `smtp://`, `?tls=required` or `?tls=opportunistic`"
+                    .to_owned()
+            }
             Self::BaseUrl => "a URL that begins with `http://` or `https://`, without query or user".to_owned(),
             Self::MongodbUri => "a connection string that begins with `mongodb://` or `mongodb+srv://`".to_owned(),
             Self::Database => "the name of a database, not `admin`, `local` or `config`".to_owned(),
             Self::Email => "an e-mail address such as `someone@example.com`".to_owned(),
+            Self::Databases => "a list of names of databases (one variable: separated by `;`)".to_owned(),
             Self::Crons => "a cron expression or a list of them (one variable: separated by `;`)".to_owned(),
+            Self::TimeZone => "a name of the IANA database, such as `Europe/Paris`".to_owned(),
             Self::LogFilter => "a level (error, warn, info, debug, trace) or `RUST_LOG` directives".to_owned(),
         }
     }
@@ -119,8 +131,6 @@ pub struct Key {
     pub doc: &'static str,
     /// The value is masked wherever it is shown, and may come from the file named by `<path>_file`.
     pub secret: bool,
-    /// Read and checked, but nothing uses it yet.
-    pub reserved: bool,
     /// A short environment variable beside the prefixed one, which wins over it.
     pub short: Option<&'static str>,
     /// The flag that sets it.
@@ -131,7 +141,7 @@ impl Key {
     /// A row with no secret, no short variable and no flag.
     pub(super) fn new(path: impl Into<String>, kind: Kind, fallback: Fallback, doc: &'static str) -> Self {
         let path = path.into();
-        Self { path, kind, fallback, doc, secret: false, reserved: false, short: None, flag: None }
+        Self { path, kind, fallback, doc, secret: false, short: None, flag: None }
     }
 
     pub(super) fn secret(self) -> Self {
@@ -180,13 +190,5 @@ pub struct Section {
 impl Section {
     pub(super) fn new(path: impl Into<String>, doc: &'static str, keys: Vec<Key>) -> Self {
         Self { path: path.into(), doc, keys }
-    }
-
-    /// Marks every key as checked but not used yet.
-    pub(super) fn reserved(mut self) -> Self {
-        for key in &mut self.keys {
-            key.reserved = true;
-        }
-        self
     }
 }

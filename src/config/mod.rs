@@ -8,6 +8,8 @@ mod effective;
 mod fault;
 mod key;
 mod layers;
+mod outside;
+mod outside_settings;
 mod settings;
 mod table;
 mod ticker;
@@ -17,12 +19,13 @@ pub use effective::Effective;
 pub use fault::{Fault, Faults, Origin};
 pub use key::{Fallback, Key, Kind, Section};
 pub use layers::{Sources, process_environment};
+pub use outside_settings::{DirectorySettings, MailSettings, NoticesSettings, SmtpSettings};
 pub use settings::{
-    DirectorySettings, HealthSettings, HttpSettings, JobSettings, LeaseSettings, LogSettings, MailSettings,
-    MongodbSettings, NoticesSettings, PhaseSettings, PrivacySettings, Settings, SmtpSettings, StreamSettings,
-    TargetSettings, TickerSettings, TokensSettings, UsersSettings, VerifySettings,
+    HealthSettings, HttpSettings, LeaseSettings, LogSettings, MongodbSettings, ObfuscateSettings, PhaseSettings,
+    PrivacySettings, Settings, StreamSettings, TargetSettings, TokensSettings, UsersSettings, VerifySettings,
 };
 pub use table::sections;
+pub use ticker::{JobSettings, TickerSettings};
 
 /// A configuration that was read and found right.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! The finished configuration: plain typed values, made from values that were checked. A missing or
 //! mistyped key here means that this file and the table of keys disagree, which a unit test excludes.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +10,8 @@ use secrecy::SecretString;
 use super::check::{Checked, Value};
 use super::choices::{Choice, Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
 use super::fault::Fault;
-use super::ticker;
+use super::outside_settings::{DirectorySettings, MailSettings, NoticesSettings, SmtpSettings};
+use super::ticker::{self, JobSettings, TickerSettings};
 
 /// What the service works with. Cheap to clone; secrets do not show in its `Debug`.
 #[derive(Debug, Clone)]
@@ -52,6 +52,8 @@ pub struct Settings {
     pub directory: DirectorySettings,
     /// Notices to people.
     pub notices: NoticesSettings,
+    /// Where fake values may replace what is personal.
+    pub obfuscate: ObfuscateSettings,
 }
 
 /// `[mongodb]`
@@ -116,6 +118,8 @@ pub struct LeaseSettings {
 pub struct PhaseSettings {
     /// The phase of a database that has none yet.
     pub initial: Phase,
+    /// Whether the time-based jobs keep `recruiters` as a backup in `shadow`.
+    pub keep_recruiters_backup: bool,
 }
 
 /// `[privacy]`
@@ -170,58 +174,11 @@ pub struct LogSettings {
     pub colors: bool,
 }
 
-/// `[ticker]`
+/// `[obfuscate]`
 #[derive(Debug, Clone)]
-pub struct TickerSettings {
-    /// Whether jobs run by themselves.
-    pub enabled: bool,
-    /// The name of the time zone of the cron expressions.
-    pub time_zone: String,
-    /// The jobs by name.
-    pub jobs: BTreeMap<&'static str, JobSettings>,
-}
-
-/// `[ticker.jobs.<name>]`
-#[derive(Debug, Clone)]
-pub struct JobSettings {
-    /// Whether the job runs by itself.
-    pub enabled: bool,
-    /// Its cron expressions; empty for a job that only runs by hand.
-    pub crons: Vec<String>,
-    /// How old a missed run may be to be made up for.
-    pub catch_up: Duration,
-}
-
-/// `[smtp]`
-#[derive(Debug, Clone)]
-pub struct SmtpSettings {
-    /// The server with its credentials, from `smtp.url` or the file of `smtp.url_file`.
-    pub url: Option<SecretString>,
-    /// The sender.
-    pub from: String,
-}
-
-/// `[mail]`
-#[derive(Debug, Clone)]
-pub struct MailSettings {
-    /// Where messages are written when there is no server.
-    pub outbox_directory: PathBuf,
-}
-
-/// `[directory]`
-#[derive(Debug, Clone)]
-pub struct DirectorySettings {
-    /// The address of the API, without trailing slash.
-    pub base_url: Option<String>,
-    /// Its token, from `directory.token` or the file of `directory.token_file`.
-    pub token: Option<SecretString>,
-}
-
-/// `[notices]`
-#[derive(Debug, Clone)]
-pub struct NoticesSettings {
-    /// The incoming webhook, from `notices.webhook_url` or the file of `notices.webhook_url_file`.
-    pub webhook_url: Option<SecretString>,
+pub struct ObfuscateSettings {
+    /// The names of the databases that hold copies.
+    pub allowed_databases: Vec<String>,
 }
 
 impl Settings {
@@ -242,7 +199,10 @@ impl Settings {
             stream: values.stream()?,
             tokens: values.tokens()?,
             lease: LeaseSettings { duration: values.duration("lease.duration")? },
-            phase: PhaseSettings { initial: values.choice("phase.initial")? },
+            phase: PhaseSettings {
+                initial: values.choice("phase.initial")?,
+                keep_recruiters_backup: values.boolean("phase.keep_recruiters_backup")?,
+            },
             privacy: PrivacySettings { anonymized_email: values.text("privacy.anonymized_email")? },
             users: UsersSettings { on_deactivated: values.choice("users.on_deactivated")? },
             verify: VerifySettings {
@@ -257,25 +217,23 @@ impl Settings {
             http: HttpSettings { listen: values.address("http.listen")? },
             log: LogSettings { format: values.choice("log.format")?, level: values.text("log.level")?, colors },
             ticker: values.ticker()?,
-            smtp: SmtpSettings { url: values.secret("smtp.url")?, from: values.text("smtp.from")? },
+            smtp: SmtpSettings::read(&values)?,
             mail: MailSettings { outbox_directory: values.path("mail.outbox_directory")? },
-            directory: DirectorySettings {
-                base_url: values.optional_text("directory.base_url")?,
-                token: values.secret("directory.token")?,
-            },
+            directory: DirectorySettings::read(&values)?,
             notices: NoticesSettings { webhook_url: values.secret("notices.webhook_url")? },
+            obfuscate: ObfuscateSettings { allowed_databases: values.list("obfuscate.allowed_databases")? },
         })
     }
 }
 
-struct Values<'a>(&'a Checked);
+pub(super) struct Values<'a>(&'a Checked);
 
 impl<'a> Values<'a> {
     fn get(&self, path: &str) -> Option<&'a Value> {
         self.0.get(path).map(|accepted| &accepted.value)
     }
 
-    fn optional_text(&self, path: &str) -> Result<Option<String>, Fault> {
+    pub(super) fn optional_text(&self, path: &str) -> Result<Option<String>, Fault> {
         match self.get(path) {
             Some(Value::Text(text)) => Ok(Some(text.clone())),
             Some(_) => Err(disagreement(path)),
@@ -283,11 +241,11 @@ impl<'a> Values<'a> {
         }
     }
 
-    fn text(&self, path: &str) -> Result<String, Fault> {
+    pub(super) fn text(&self, path: &str) -> Result<String, Fault> {
         self.optional_text(path)?.ok_or_else(|| disagreement(path))
     }
 
-    fn path(&self, path: &str) -> Result<PathBuf, Fault> {
+    pub(super) fn path(&self, path: &str) -> Result<PathBuf, Fault> {
         self.text(path).map(PathBuf::from)
     }
 
@@ -295,7 +253,7 @@ impl<'a> Values<'a> {
         T::from_word(&self.text(path)?).ok_or_else(|| disagreement(path))
     }
 
-    fn secret(&self, path: &str) -> Result<Option<SecretString>, Fault> {
+    pub(super) fn secret(&self, path: &str) -> Result<Option<SecretString>, Fault> {
         match self.get(path) {
             Some(Value::Secret(secret)) => Ok(Some(secret.clone())),
             Some(_) => Err(disagreement(path)),
@@ -310,14 +268,14 @@ impl<'a> Values<'a> {
         }
     }
 
-    fn count(&self, path: &str) -> Result<usize, Fault> {
+    pub(super) fn count(&self, path: &str) -> Result<usize, Fault> {
         match self.get(path) {
             Some(Value::Count(value)) => usize::try_from(*value).map_err(|_| disagreement(path)),
             _ => Err(disagreement(path)),
         }
     }
 
-    fn duration(&self, path: &str) -> Result<Duration, Fault> {
+    pub(super) fn duration(&self, path: &str) -> Result<Duration, Fault> {
         match self.get(path) {
             Some(Value::Duration(value)) => Ok(*value),
             _ => Err(disagreement(path)),

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::choices::{Choice, Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
 use super::key::{Fallback, Key, Kind, Section};
-use super::ticker;
+use super::{outside, ticker};
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_mins(1);
-const HOUR: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_mins(1);
+pub(super) const HOUR: Duration = Duration::from_hours(1);
+pub(super) const DAY: Duration = Duration::from_hours(24);
 
 /// Every section with its keys, in the order of `deploy/stream-processor.toml`.
 #[must_use]
@@ -30,12 +30,26 @@ pub fn sections() -> Vec<Section> {
         http(),
         log(),
     ];
-    sections.extend(ticker::sections().into_iter().map(Section::reserved));
-    sections.extend([smtp(), mail(), directory(), notices()].map(Section::reserved));
+    sections.extend(ticker::sections());
+    sections.extend([outside::smtp(), outside::mail(), outside::directory(), outside::notices()]);
+    sections.push(obfuscate());
     sections
 }
 
-fn duration(path: &str, bounds: (Duration, Duration), default: &'static str, doc: &'static str) -> Key {
+fn obfuscate() -> Section {
+    Section::new(
+        "obfuscate",
+        "The command `obfuscate`, which replaces what is personal in our offers by fake values, for good.",
+        vec![Key::new(
+            "obfuscate.allowed_databases",
+            Kind::Databases,
+            Fallback::List(&[]),
+            "The databases on which it may be used: copies, never the live one. It is refused in production in any case.",
+        )],
+    )
+}
+
+pub(super) fn duration(path: &str, bounds: (Duration, Duration), default: &'static str, doc: &'static str) -> Key {
     let (min, max) = bounds;
     Key::new(path, Kind::Duration { min, max }, Fallback::Value(default), doc)
 }
@@ -44,7 +58,7 @@ fn choice<T: Choice>(path: &str, default: &'static str, doc: &'static str) -> Ke
     Key::new(path, Kind::Choice(T::WORDS), Fallback::Value(default), doc)
 }
 
-fn secret_file(path: &str, doc: &'static str) -> Key {
+pub(super) fn secret_file(path: &str, doc: &'static str) -> Key {
     Key::new(path, Kind::Path, Fallback::Unset("/run/secrets/name"), doc)
 }
 
@@ -200,7 +214,13 @@ fn phase() -> Section {
         "sync",
         "The phase of a database that has none yet; later the database says which.",
     );
-    Section::new("phase", "Who is the authority, `recruiters` or `jobs_partners`.", vec![initial])
+    let backup = Key::new(
+        "phase.keep_recruiters_backup",
+        Kind::Boolean,
+        Fallback::Value("false"),
+        "In phase `shadow`, the time-based jobs write their changes to `recruiters` too, as far as that works.",
+    );
+    Section::new("phase", "Who is the authority, `recruiters` or `jobs_partners`.", vec![initial, backup])
 }
 
 fn privacy() -> Section {
@@ -282,74 +302,6 @@ fn log() -> Section {
                 "A level, or directives such as `info,stream_processor::run=debug`.",
             )
             .short("RUST_LOG"),
-        ],
-    )
-}
-
-fn smtp() -> Section {
-    Section::new(
-        "smtp",
-        "The mail server.",
-        vec![
-            Key::new(
-                "smtp.url",
-                Kind::Url(&["smtp", "smtps"]),
-                Fallback::Unset("smtp://user:password@host:587?tls=required"),
-                "Without it, messages are written to `mail.outbox_directory`.",
-            )
-            .secret()
-            .short("SMTP_URL"),
-            secret_file("smtp.url_file", "A file that holds the URL."),
-            Key::new(
-                "smtp.from",
-                Kind::Email,
-                Fallback::Value("La bonne alternance <no-reply@example.com>"),
-                "The sender of every message.",
-            ),
-        ],
-    )
-}
-
-fn mail() -> Section {
-    let outbox = Key::new(
-        "mail.outbox_directory",
-        Kind::Path,
-        Fallback::Value("outbox"),
-        "Where messages are written as `.eml` files when there is no `smtp.url`.",
-    );
-    Section::new("mail", "E-mail without a mail server.", vec![outbox])
-}
-
-fn directory() -> Section {
-    Section::new(
-        "directory",
-        "The company directory (API Entreprise).",
-        vec![
-            Key::new(
-                "directory.base_url",
-                Kind::BaseUrl,
-                Fallback::Unset("https://entreprise.api.gouv.fr/v3"),
-                "The address of the API.",
-            ),
-            Key::new("directory.token", Kind::Text, Fallback::Unset("token"), "The token of the API.").secret(),
-            secret_file("directory.token_file", "A file that holds the token."),
-        ],
-    )
-}
-
-fn notices() -> Section {
-    Section::new(
-        "notices",
-        "One line for people per job run that changed or failed something.",
-        vec![
-            Key::new(
-                "notices.webhook_url",
-                Kind::Url(&["http", "https"]),
-                Fallback::Unset("https://hooks.example.com/services/name"),
-                "An incoming webhook (Slack format).",
-            )
-            .secret(),
-            secret_file("notices.webhook_url_file", "A file that holds the URL."),
         ],
     )
 }

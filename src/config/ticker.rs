@@ -1,11 +1,34 @@
 //! The part of the table of keys that configures the ticker: one section per job of spec 05, with its
 //! default cron expressions. Cron expressions are text here; the schedule gives them a meaning.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::key::{Fallback, Key, Kind, Section};
 
 const DAY: Duration = Duration::from_hours(24);
+
+/// `[ticker]`
+#[derive(Debug, Clone)]
+pub struct TickerSettings {
+    /// Whether jobs run by themselves.
+    pub enabled: bool,
+    /// The name of the time zone of the cron expressions.
+    pub time_zone: String,
+    /// The jobs by name.
+    pub jobs: BTreeMap<&'static str, JobSettings>,
+}
+
+/// `[ticker.jobs.<name>]`
+#[derive(Debug, Clone)]
+pub struct JobSettings {
+    /// Whether the job runs by itself.
+    pub enabled: bool,
+    /// Its cron expressions; empty for a job that only runs by hand.
+    pub crons: Vec<String>,
+    /// How old a missed run may be to be made up for.
+    pub catch_up: Duration,
+}
 
 /// The ticker's own section, then one per job.
 #[must_use]
@@ -30,7 +53,7 @@ fn ticker() -> Section {
             Key::new("ticker.enabled", Kind::Boolean, Fallback::Value("true"), "Off: no job runs by itself."),
             Key::new(
                 "ticker.time_zone",
-                Kind::Text,
+                Kind::TimeZone,
                 Fallback::Value("Europe/Paris"),
                 "The time zone of the cron expressions.",
             ),

@@ -2,14 +2,16 @@
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::phase::Phase;
 
 /// Seconds from a millisecond to a minute.
 const SECONDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0];
+/// Seconds from a hundredth to an hour.
+const JOB_SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0];
 /// Events in a batch.
 const SIZES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0];
 
@@ -67,10 +69,39 @@ pub struct Metrics {
     pub verify_last_success: Gauge,
     /// Recruiters compared by the continuous verification.
     pub verify_sampled: IntCounter,
+    /// The time-based jobs.
+    pub jobs: JobMetrics,
+    /// E-mail by message and by what became of it.
+    pub emails: IntCounterVec,
     /// One when this instance leads.
     pub leader: IntGauge,
     /// The term of the lease as this instance knows it.
     pub lease_term: IntGauge,
+}
+
+/// Metrics of the time-based jobs.
+#[derive(Debug, Clone)]
+pub struct JobMetrics {
+    /// Runs, by how they ended.
+    pub runs: IntCounterVec,
+    /// When a job was last done, in seconds.
+    pub last_success: GaugeVec,
+    /// How long the runs took.
+    pub duration: HistogramVec,
+    /// Documents changed.
+    pub changed: IntCounterVec,
+}
+
+impl JobMetrics {
+    fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
+        let (success, help) = ("job_last_success_timestamp_seconds", "When a time-based job was last done");
+        Ok(Self {
+            runs: make.counters("job_runs_total", "Runs of time-based jobs", &["job", "outcome"])?,
+            last_success: make.floats(success, help, &["job"])?,
+            duration: make.histograms("job_duration_seconds", "How long a run took", &["job"], &JOB_SECONDS)?,
+            changed: make.counters("job_changed_total", "Documents changed by time-based jobs", &["job"])?,
+        })
+    }
 }
 
 impl Metrics {
@@ -92,6 +123,10 @@ impl Metrics {
         for result in ["equal", "differs", "missing"] {
             shadow_offers.with_label_values(&[result]);
         }
+        let emails = make.counters("emails_total", "E-mail by what became of it", &["template", "outcome"])?;
+        for labels in crate::mail::post::labels() {
+            emails.with_label_values(&labels);
+        }
         #[cfg(target_os = "linux")]
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let verify_last_success = make.gauge(
@@ -101,11 +136,7 @@ impl Metrics {
         // Only a leader knows.
         verify_last_success.set(f64::NAN);
         Ok(Self {
-            events: make.counters(
-                "events_total",
-                "Events read from the change stream",
-                &["collection", "operation"],
-            )?,
+            events: make.counters("events_total", "Events of the change stream", &["collection", "operation"])?,
             touches: make.counters("touches_total", "Recruiters to project again", &["origin"])?,
             jobs_projected: make.counter("jobs_projected_total", "Jobs projected into offers")?,
             jobs_skipped: make.counters("jobs_skipped_total", "Jobs not projected", &["reason"])?,
@@ -118,7 +149,7 @@ impl Metrics {
             users_deactivated: make.counter("users_deactivated_total", "Users that were deactivated")?,
             batch_events: make.histogram("batch_events", "Events per batch", &SIZES)?,
             batch_duration: make.histogram("batch_duration_seconds", "From planning to checkpoint", &SECONDS)?,
-            stage_duration: make.histograms("stage_duration_seconds", "Time per stage", &["stage"])?,
+            stage_duration: make.histograms("stage_duration_seconds", "Time per stage", &["stage"], &SECONDS)?,
             lag: make.gauge("lag_seconds", "Server time minus the cluster time of the last applied position")?,
             end_to_end: make.histogram("end_to_end_seconds", "From an event's wall time to its effect", &SECONDS)?,
             checkpoint_age: make.gauge("checkpoint_age_seconds", "Time since the checkpoint was saved")?,
@@ -131,6 +162,8 @@ impl Metrics {
             divergent_offers: make.gauges("divergent_offers", "Offers that are known to differ", &["kind"])?,
             verify_last_success,
             verify_sampled: make.counter("verify_sampled_recruiters_total", "Recruiters compared continuously")?,
+            jobs: JobMetrics::new(&make)?,
+            emails,
             leader: make.integer_gauge("leader", "1 when this instance leads")?,
             lease_term: make.integer_gauge("lease_term", "Term of the lease")?,
             registry,
@@ -193,8 +226,18 @@ impl Make<'_> {
         self.register(Histogram::with_opts(options)?)
     }
 
-    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
-        let options = HistogramOpts::from(Self::options(name, help)).buckets(SECONDS.to_vec());
+    fn floats(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
+        self.register(GaugeVec::new(Self::options(name, help), labels)?)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let options = HistogramOpts::from(Self::options(name, help)).buckets(buckets.to_vec());
         self.register(HistogramVec::new(options, labels)?)
     }
 }

@@ -13,3 +13,4 @@ mod status;
 pub use fields::{ON_INSERT, WRITTEN};
 pub use offer::{ProjectionSettings, USER_DEACTIVATED, project};
 pub use slug::slug;
+pub use status::offer_status;

@@ -15,7 +15,7 @@ use super::background::Background;
 use super::following;
 use super::lead;
 use super::lease::{self, Lease, Validity, holder};
-use super::requests::{self, Order, Outcome, Request};
+use super::requests::{self, Lane, Order, Outcome, Request};
 use super::tasks::{Group, Task};
 use super::turn::Turn;
 use crate::app::{App, Refusal, signals};
@@ -23,6 +23,7 @@ use crate::clock;
 use crate::error::{Directive, Failure};
 use crate::phase::state;
 use crate::retry::Delays;
+use crate::ticker::runner::{Rights, Ticker};
 use crate::write::Writer;
 
 /// How often the request is looked at.
@@ -55,7 +56,7 @@ pub async fn ask(app: &App, order: &Order, mut show: impl FnMut(&Request)) -> Re
             Ok(Seen::Unfinished(_, None)) => {
                 let lease = Lease::acquire(&app.database, &holder(), app.settings.lease.duration).await?;
                 match lease {
-                    Some(lease) => match work(app, id, lease, &mut group, &mut show).await {
+                    Some(lease) => match work(app, (id, order), lease, &mut group, &mut show).await {
                         // Somebody else leads now, and carries it out.
                         Err(Failure::LeaseLost) => POLL,
                         done => return Ok(done?),
@@ -99,7 +100,7 @@ async fn look(app: &App, id: ObjectId) -> Result<Seen, Failure> {
 /// Carries the request out under a lease of its own.
 async fn work(
     app: &App,
-    id: ObjectId,
+    (id, order): (ObjectId, &Order),
     lease: Lease,
     group: &mut Group,
     show: &mut impl FnMut(&Request),
@@ -107,7 +108,7 @@ async fn work(
     let (renewed, validity) = watch::channel(lease.validity);
     let renewal = lead::renew(lease.clone(), renewed, Arc::clone(&app.health), group.stop.clone());
     group.spawn(Task::Lease, renewal);
-    let done = carry_out(app, id, lease.term, validity, &group.stop, show).await;
+    let done = carry_out(app, (id, order), lease.term, validity, &group.stop, show).await;
     if lease.release().await.is_err() {
         warn!("the lease could not be given back; it ends by itself");
     }
@@ -122,7 +123,7 @@ async fn work(
 
 async fn carry_out(
     app: &App,
-    id: ObjectId,
+    (id, order): (ObjectId, &Order),
     term: i64,
     validity: watch::Receiver<Validity>,
     stop: &CancellationToken,
@@ -133,10 +134,15 @@ async fn carry_out(
     let current = state::begin(database, initial, clock::now()).await?;
     let known = following::known(&current);
     let writer = Writer::under(database, validity.clone(), app.settings.lease.duration);
-    let mut stages = lead::stages(app, current.phase, writer).await?;
+    let mut stages = lead::stages(app, current.phase, writer.clone()).await?;
     stages.turn = Some(Turn::new(validity.clone(), known.subscribe(), stop.clone(), Arc::clone(&app.health)));
     let mut apply = Apply::new(stages);
+    let rights = Rights::new(writer, term, validity.clone(), known.subscribe());
     let mut background = Background::new(None, term, (initial, known), lead::store(app));
+    if order.lane() == Lane::Ticker {
+        let ticker = Ticker::new(app.clone(), rights, stop.clone());
+        return Box::pin(run_with(ticker, id, &mut background, &mut apply)).await;
+    }
     let mut delays = Delays::up_to(Duration::from_secs(5));
     while !stop.is_cancelled() {
         if validity.borrow().left().is_zero() {
@@ -160,6 +166,42 @@ async fn carry_out(
         }
     }
     Err(Failure::Interrupted)
+}
+
+/// Carries out a request of the ticker; what it asks of the pipeline is done beside it.
+async fn run_with(
+    mut ticker: Ticker,
+    id: ObjectId,
+    background: &mut Background,
+    apply: &mut Apply,
+) -> Result<Outcome, Failure> {
+    let (database, pen, bell) = (ticker.app.database.clone(), ticker.rights.pen.clone(), ticker.rights.bell.clone());
+    let pipeline = async {
+        loop {
+            if background.has_work() {
+                let _pen = pen.lock().await;
+                match Box::pin(background.step(apply)).await {
+                    Err(failure) if failure.directive() == Directive::Retry => {
+                        warn!(error = %failure, "tried again");
+                        tokio::time::sleep(POLL).await;
+                    }
+                    done => done?,
+                }
+            } else {
+                bell.notified().await;
+                background.take_up(&database, None).await?;
+            }
+        }
+    };
+    tokio::select! {
+        done = ticker.carry_out_only(id) => done?,
+        failed = pipeline => {
+            let failed: Result<(), Failure> = failed;
+            failed?;
+        }
+    }
+    let request = requests::load(&database, id).await?;
+    request.and_then(|request| request.result).ok_or(Failure::LeaseLost)
 }
 
 /// One step of the request, which is then read again.

@@ -20,7 +20,7 @@ use crate::cli::{BackfillArguments, Exit};
 use crate::clock;
 use crate::error::Failure;
 use crate::fetch::raw;
-use crate::phase::state;
+use crate::phase::{Phase, state};
 use crate::plan::Touch;
 use crate::source::event::Collection;
 use crate::source::scan;
@@ -51,6 +51,37 @@ pub async fn backfill(app: App, arguments: BackfillArguments) -> Result<Exit, Re
     }
 }
 
+/// Counts what touching the recruiters that `filter` selects would write: how many they are, and what of their offers.
+/// `show` is told how many were looked at.
+///
+/// # Errors
+/// A [`Failure`] that is not about one document.
+pub async fn rehearse(
+    app: &App,
+    phase: Phase,
+    filter: &Document,
+    stop: &CancellationToken,
+    show: impl Fn(u64),
+) -> Result<(u64, Rehearsal), Failure> {
+    let mut stages = lead::stages(app, phase, Writer::free(&app.database)).await?;
+    stages.rehearsal = Some(Rehearsal::default());
+    let mut apply = Apply::new(stages);
+    let (mut after, mut recruiters) = (None, 0);
+    while !stop.is_cancelled() {
+        let ids = scan::ids_after(&app.database, Collection::Recruiters.name(), filter, after).await?;
+        after = ids.last().copied();
+        if after.is_none() {
+            break;
+        }
+        let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
+        let now = clock::now();
+        Box::pin(apply.touch(&touches, &Place::of_scan(now, now))).await?;
+        recruiters += ids.len() as u64;
+        show(recruiters);
+    }
+    Ok((recruiters, apply.stages.rehearsal.take().unwrap_or_default()))
+}
+
 struct Backfill {
     app: App,
     arguments: BackfillArguments,
@@ -63,34 +94,15 @@ impl Backfill {
         let mut group = Group::new(&stop);
         group.spawn(Task::Signals, crate::app::signals(group.stop.clone()));
         let current = state::load(&self.app.database, self.app.settings.phase.initial).await?;
-        let mut stages = lead::stages(&self.app, current.phase, Writer::free(&self.app.database)).await?;
-        stages.rehearsal = Some(Rehearsal::default());
-        let mut apply = Apply::new(stages);
         let bar = self.bar().await?;
-        let (mut after, mut recruiters) = (None, 0);
-        while !group.stop.is_cancelled() {
-            let ids = scan::ids_after(&self.app.database, Collection::Recruiters.name(), &self.filter(), after).await?;
-            after = ids.last().copied();
-            if after.is_none() {
-                break;
-            }
-            self.touch(&mut apply, &ids).await?;
-            recruiters += ids.len() as u64;
-            bar.set_position(recruiters);
-        }
+        let show = |recruiters| bar.set_position(recruiters);
+        let (recruiters, rehearsal) = rehearse(&self.app, current.phase, &self.filter(), &group.stop, show).await?;
         bar.finish_and_clear();
         if group.stop.is_cancelled() {
             return Ok(Exit::Interrupted);
         }
-        let rehearsal = apply.stages.rehearsal.take().unwrap_or_default();
         self.print_rehearsal(recruiters, &rehearsal);
         Ok(Exit::Done)
-    }
-
-    async fn touch(&self, apply: &mut Apply, ids: &[ObjectId]) -> Result<(), Failure> {
-        let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
-        let now = clock::now();
-        apply.touch(&touches, &Place::of_scan(now, now)).await
     }
 
     fn filter(&self) -> Document {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bson::{Bson, Document, doc, oid::ObjectId};
+use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use mongodb::Database;
 use resume_tokens::Store;
 use tracing::info;
@@ -11,7 +11,7 @@ use tracing::info;
 use super::apply::Apply;
 use super::following::{self, Known};
 use super::replaying::{self, Replaying};
-use super::requests::{self, Order, Outcome, Request, Span, count, counted};
+use super::requests::{self, Lane, Order, Outcome, Request, Span, count, counted};
 use super::resync::Resync;
 use crate::clock;
 use crate::config::Choice as _;
@@ -23,7 +23,7 @@ use crate::plan::Touch;
 use crate::source::event::Collection;
 use crate::source::oplog::Oplog;
 use crate::source::scan;
-use crate::write::dead_letters::Place;
+use crate::write::dead_letters::{self, Place};
 
 /// The work of one holder of the lease.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Background {
     /// As [`requests::take_up`].
     pub async fn take_up(&mut self, database: &Database, only: Option<ObjectId>) -> Result<(), Failure> {
         if self.command.is_none() {
-            self.command = requests::take_up(database, only, self.term).await?;
+            self.command = requests::take_up(database, Lane::Pipeline, only, self.term).await?;
             if let Some(request) = &self.command {
                 info!(command = %request.id, order = ?request.order, who = request.who, "a command is taken up");
             }
@@ -118,7 +118,7 @@ impl Background {
             Order::Backfill { recruiter, active_only } => backfill(request, apply, (recruiter, active_only)).await,
             Order::Repair => self.repair(request, apply).await,
             Order::Replay(span) => self.replay(request, apply, &span).await,
-            Order::RetryDeadLetters => retry_dead_letters(request, apply).await,
+            Order::RetryDeadLetters { due_at } => retry_dead_letters(request, apply, due_at).await,
             Order::DropDeadLetters { ids } => {
                 let dropped = apply.stages.dead_letters.drop_named(&ids).await?;
                 // Added, because an answer may be lost and the step repeated.
@@ -129,6 +129,8 @@ impl Background {
                 let asked = Asked { to: &to, force, reason };
                 self.set_phase(request, apply, asked).await.map(Some)
             }
+            // None of this lane's: see `Order::lane`.
+            Order::RunJob { .. } | Order::AnonymizeUser { .. } | Order::Obfuscate => Ok(Some(refused([]))),
         }
     }
 
@@ -266,15 +268,24 @@ async fn backfill(
     Ok(None)
 }
 
-/// Touches what the letters that stood at its beginning are about.
-async fn retry_dead_letters(request: &mut Request, apply: &mut Apply) -> Result<Option<Outcome>, Failure> {
+/// Touches what the letters that stood at its beginning are about; those that are due, where a time is given.
+async fn retry_dead_letters(
+    request: &mut Request,
+    apply: &mut Apply,
+    due_at: Option<DateTime>,
+) -> Result<Option<Outcome>, Failure> {
     let stands = |apply: &Apply| apply.stages.dead_letters.counts().values().map(|count| *count as u64).sum::<u64>();
     let after = request.progress.get_object_id("after").ok();
     if after.is_none() {
         request.progress.insert("before", counted(stands(apply)));
     }
-    let recruiters: BTreeSet<ObjectId> =
-        apply.stages.dead_letters.recruiters(after).take(scan::STEP as usize).collect();
+    let due = match due_at {
+        Some(time) => Some(dead_letters::due(&apply.stages.database, time).await?),
+        None => None,
+    };
+    let is_asked_for = |recruiter: &ObjectId| due.as_ref().is_none_or(|due| due.contains(recruiter));
+    let recruiters = apply.stages.dead_letters.recruiters(after).filter(is_asked_for);
+    let recruiters: BTreeSet<ObjectId> = recruiters.take(scan::STEP as usize).collect();
     let Some(last) = recruiters.last().copied() else {
         let details = doc! { "before": request.progress.get("before").cloned(), "after": counted(stands(apply)) };
         return Ok(Some(Outcome { done: true, details }));

@@ -1,6 +1,7 @@
 //! What the pipeline does between batches: follows the phase, looks for commands, goes on with what is done
 //! step by step beside the stream, records gaps.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{error, info};
@@ -59,9 +60,12 @@ impl Pipeline {
     pub(super) async fn background_step(&mut self) -> Result<(), Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {
+            let pen = Arc::clone(&self.pen);
+            let pen = pen.lock().await;
             self.may_write()?;
             let began = clock::instant();
             let done = self.background.step(&mut self.apply).await;
+            drop(pen);
             self.times.stepped = Some(clock::instant());
             self.times.step_took = began.elapsed();
             self.apply.stages.count_dead_letters();

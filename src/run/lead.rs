@@ -18,7 +18,7 @@ use super::pipeline::{Pipeline, Times};
 use super::portion::Stages;
 use super::reader::{EVENTS_PER_REPLY, Reader};
 use super::rehearsal::Tally;
-use super::start::{prepare, start};
+use super::start::{Start, prepare, start};
 use super::tasks::{Group, Task};
 use super::turn::Turn;
 use crate::app::{App, Refusal};
@@ -32,6 +32,7 @@ use crate::phase::state::{self, Current};
 use crate::source::cursor::Position;
 use crate::source::event::Collection;
 use crate::source::pipeline::fingerprint;
+use crate::ticker::runner::{Rights, Ticker};
 use crate::verify::continuous::Continuous;
 use crate::verify::sampler::Sampler;
 use crate::write::Writer;
@@ -54,17 +55,7 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     let known = following::known(&current);
     group.spawn(Task::Phase, following::follow(app.database.clone(), initial, Arc::clone(&known), group.stop.clone()));
     let store = store(app);
-    let old_worker = OldWorkerTokens::new(app.database.clone());
-    prepare(&app.database).await?;
-    let stores = (&store, &old_worker);
-    let start = start(&app.database, stores, settings.stream.on_history_lost, &app.metrics, (term, phase)).await;
-    // It gives back a lost position only where it is told to halt then.
-    let start = start.inspect_err(|failure| {
-        if failure.directive() == Directive::Resync {
-            app.health.halt();
-        }
-    })?;
-    info!(position = ?start.position, resync = start.resync.is_some(), "the change stream begins");
+    let start = begin_stream(app, &store, (term, phase)).await?;
     let writer = Writer::under(&app.database, validity.clone(), settings.lease.duration);
     let mut stages = stages(app, phase, writer.clone()).await?;
     let turn = Turn::new(validity.clone(), known.subscribe(), group.stop.clone(), Arc::clone(&app.health));
@@ -75,7 +66,10 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     // One batch ahead, and no more than that.
     let (outbox, inbox) = mpsc::channel(batch_max.div_ceil(EVENTS_PER_REPLY));
     let reader = reader(app, phase, start.position);
+    let rights = Rights::new(writer.clone(), term, validity.clone(), known.subscribe());
     let pipeline = Pipeline {
+        pen: Arc::clone(&rights.pen),
+        bell: Arc::clone(&rights.bell),
         apply: Apply::new(stages),
         background: Background::new(start.resync, term, (initial, Arc::clone(&known)), store.clone()),
         phase: known.subscribe(),
@@ -98,6 +92,7 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     group.spawn(Task::Canary, canary::sing(writer, rhythm, Arc::clone(&app.health), group.stop.clone()));
     group.spawn(Task::Reader, reader.run(outbox));
     group.spawn(Task::Verification, Continuous::new(app.clone(), sampler, group.stop.clone()).run());
+    group.spawn(Task::Ticker, Ticker::new(app.clone(), rights, group.stop.clone()).run());
     group.spawn(Task::Pipeline, pipeline.run());
     group.join(Task::Pipeline).await
 }
@@ -113,6 +108,21 @@ async fn begin_phase(app: &App) -> Result<Current, Failure> {
         app.health.source_is_back(closed.name());
     }
     Ok(current)
+}
+
+async fn begin_stream(app: &App, store: &Store, (term, phase): (i64, Phase)) -> Result<Start, Failure> {
+    prepare(&app.database).await?;
+    let old_worker = OldWorkerTokens::new(app.database.clone());
+    let on_history_lost = app.settings.stream.on_history_lost;
+    let start = start(&app.database, (store, &old_worker), on_history_lost, &app.metrics, (term, phase)).await;
+    // It gives back a lost position only where it is told to halt then.
+    let start = start.inspect_err(|failure| {
+        if failure.directive() == Directive::Resync {
+            app.health.halt();
+        }
+    })?;
+    info!(position = ?start.position, resync = start.resync.is_some(), "the change stream begins");
+    Ok(start)
 }
 
 fn reader(app: &App, phase: Phase, position: Position) -> Reader {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bson::{Bson, DateTime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
@@ -26,6 +26,7 @@ use crate::plan::{Plan, plan};
 use crate::retry::Delays;
 use crate::source::cursor::Reply;
 use crate::source::event::{Collection, Event};
+use crate::ticker::work::Pen;
 use crate::write::command;
 use crate::write::dead_letters::Place;
 
@@ -54,6 +55,10 @@ pub struct Pipeline {
     pub validity: watch::Receiver<Validity>,
     /// Told of progress and trouble.
     pub health: Arc<Health>,
+    /// Held while offers are written: the ticker does so too.
+    pub pen: Pen,
+    /// Rung when the ticker has stored a request.
+    pub bell: Arc<Notify>,
     /// Set when the process is to end, or the lease is lost.
     pub stop: CancellationToken,
 }
@@ -124,6 +129,7 @@ impl Pipeline {
                 tokio::select! {
                     () = self.stop.cancelled() => return Ok(None),
                     incoming = self.inbox.recv() => return Ok(incoming),
+                    () = self.bell.notified() => self.times.looked = None,
                     // Waiting for a stream in trouble is a sign of life too.
                     () = tokio::time::sleep(COMMANDS_INTERVAL) => {}
                 }
@@ -193,8 +199,11 @@ impl Pipeline {
     }
 
     async fn apply_once(&mut self, plan: &Plan, place: &Place, applied: &Applied) -> Result<(), Failure> {
+        let pen = Arc::clone(&self.pen);
+        let pen = pen.lock().await;
         self.may_write()?;
         Box::pin(self.apply.plan(plan, place)).await?;
+        drop(pen);
         failpoint::passed("applied");
         self.checkpoints.save(applied).await?;
         failpoint::passed("checkpointed");

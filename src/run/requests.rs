@@ -41,7 +41,11 @@ pub enum Order {
     /// Touch what changed in a span of time.
     Replay(Span),
     /// Touch what the dead letters are about.
-    RetryDeadLetters,
+    RetryDeadLetters {
+        /// Only of those that are due at this time.
+        #[serde(default)]
+        due_at: Option<DateTime>,
+    },
     /// Forget dead letters.
     DropDeadLetters {
         /// Their `_id`s.
@@ -56,6 +60,48 @@ pub enum Order {
         /// Why.
         reason: Option<String>,
     },
+    /// A job of the ticker, now.
+    RunJob {
+        /// Its name.
+        job: String,
+        /// The time that it goes by, where that is not the time of the run.
+        now: Option<DateTime>,
+    },
+    /// The anonymisation of one user.
+    AnonymizeUser {
+        /// The user.
+        user: ObjectId,
+    },
+    /// Fake values in place of what is personal in our offers.
+    Obfuscate,
+}
+
+/// Which part of a leadership carries an order out: each does one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// The pipeline, between its batches.
+    Pipeline,
+    /// The ticker, between the runs of its jobs.
+    Ticker,
+}
+
+/// The names of the ticker's orders, as they are stored.
+const OF_TICKER: [&str; 3] = ["run-job", "anonymize-user", "obfuscate"];
+
+impl Order {
+    /// Who carries it out.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        match self {
+            Self::Backfill { .. }
+            | Self::Repair
+            | Self::Replay(_)
+            | Self::RetryDeadLetters { .. }
+            | Self::DropDeadLetters { .. }
+            | Self::SetPhase { .. } => Lane::Pipeline,
+            Self::RunJob { .. } | Self::AnonymizeUser { .. } | Self::Obfuscate => Lane::Ticker,
+        }
+    }
 }
 
 /// What a replay looks at.
@@ -133,13 +179,26 @@ pub async fn load(database: &Database, id: ObjectId) -> Result<Option<Request>, 
     stored.as_ref().map(read).transpose()
 }
 
-/// Takes up the oldest request that is not finished, or the one with this `_id`, under `term`. One that
+/// Takes up the oldest request of a lane that is not finished, or the one with this `_id`, under `term`. One that
 /// cannot be read (a newer version may have written it) is put aside as `unreadable`.
 ///
 /// # Errors
 /// [`Failure::Write`].
-pub async fn take_up(database: &Database, only: Option<ObjectId>, term: i64) -> Result<Option<Request>, Failure> {
-    let mut filter = doc! { "state": { "$in": UNFINISHED.to_vec() }, "term": { "$not": { "$gt": term } } };
+pub async fn take_up(
+    database: &Database,
+    lane: Lane,
+    only: Option<ObjectId>,
+    term: i64,
+) -> Result<Option<Request>, Failure> {
+    let names = OF_TICKER.to_vec();
+    let name = match lane {
+        Lane::Ticker => doc! { "$in": names },
+        // What nobody knows is put aside there.
+        Lane::Pipeline => doc! { "$nin": names },
+    };
+    let mut filter = doc! {
+        "state": { "$in": UNFINISHED.to_vec() }, "term": { "$not": { "$gt": term } }, "order.name": name,
+    };
     if let Some(id) = only {
         filter.insert("_id", id);
     }
@@ -246,11 +305,16 @@ mod tests {
                 until: Some(Timestamp { time: u32::MAX, increment: 0 }),
                 collection: Some("recruiters".to_owned()),
             }),
-            Order::RetryDeadLetters,
+            Order::RetryDeadLetters { due_at: Some(DateTime::from_millis(1)) },
             Order::DropDeadLetters { ids: vec!["cfas/1".to_owned()] },
             Order::SetPhase { to: "shadow".to_owned(), force: true, reason: Some("tried".to_owned()) },
+            Order::RunJob { job: "verify".to_owned(), now: Some(DateTime::from_millis(2)) },
+            Order::AnonymizeUser { user: ObjectId::new() },
+            Order::Obfuscate,
         ];
         for order in orders {
+            let name = encoded(&order).unwrap().get_str("name").unwrap().to_owned();
+            assert_eq!(OF_TICKER.contains(&name.as_str()), order.lane() == Lane::Ticker, "{name}");
             let stored =
                 doc! { "_id": ObjectId::new(), "order": encoded(&order).unwrap(), "requested_at": DateTime::MIN };
             assert_eq!(read(&stored).unwrap().order, order);

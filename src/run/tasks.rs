@@ -28,6 +28,8 @@ pub enum Task {
     Lease,
     /// Reads the change stream; its end ends the pipeline.
     Reader,
+    /// Runs the time-based jobs, until the leadership ends.
+    Ticker,
     /// Compares a sample of what was written, until the leadership ends.
     Verification,
     /// Applies what the reader hands on; its end is the end of the leadership.

@@ -15,15 +15,23 @@ use crate::run::gaps::GAPS;
 use crate::run::lease::STATE;
 use crate::run::requests::COMMANDS;
 use crate::source::OFFERS;
+use crate::source::event::Collection as Watched;
+use crate::ticker::jobs::analyze_closed_companies::CACHE;
+use crate::ticker::jobs::anonymize_user::ROLES;
+use crate::ticker::ledger::{self, RUNS};
 use crate::write::dead_letters::DEAD_LETTERS;
 
 /// The collections that there must be: the target and the service's own.
-pub const COLLECTIONS: [&str; 8] = [OFFERS, STATE, HISTORY_COLLECTION, LINKS, DEAD_LETTERS, GAPS, COMMANDS, KEPT];
+pub const COLLECTIONS: [&str; 9] = [OFFERS, STATE, HISTORY_COLLECTION, LINKS, DEAD_LETTERS, GAPS, COMMANDS, RUNS, KEPT];
+
+/// Collections of the platform that the jobs ask and that must be indexed for it, where they exist: these are not created.
+const ASKED: [&str; 3] = [USERS, ROLES, CACHE];
+const USERS: &str = Watched::Users.name();
 
 /// The indexes that there must be, by collection: those of the migration (spec 01, "Target"), and the
 /// service's own, as the service itself creates them.
 #[must_use]
-pub fn indexes() -> [(&'static str, Vec<Document>); 3] {
+pub fn indexes() -> [(&'static str, Vec<Document>); 8] {
     let migration = vec![
         doc! { "managed_by": 1 },
         doc! { "establishment_id": 1 },
@@ -33,7 +41,16 @@ pub fn indexes() -> [(&'static str, Vec<Document>); 3] {
         doc! { "managed_by": 1, "offer_status": 1, "offer_expiration": -1 },
     ];
     let history = vec![doc! { "updated_at": -1, "cluster_time": -1 }];
-    [(OFFERS, migration), (LINKS, vec![doc! { "jobs": 1 }]), (HISTORY_COLLECTION, history)]
+    [
+        (OFFERS, migration),
+        (LINKS, vec![doc! { "jobs": 1 }]),
+        (HISTORY_COLLECTION, history),
+        (DEAD_LETTERS, vec![doc! { "next_retry": 1 }]),
+        (RUNS, ledger::indexes()),
+        (USERS, vec![doc! { "last_action_date": 1 }]),
+        (ROLES, vec![doc! { "user_id": 1 }]),
+        (CACHE, vec![doc! { "siret": 1 }]),
+    ]
 }
 
 /// The name that MongoDB gives an index by itself.
@@ -104,7 +121,8 @@ pub fn up(found: &Found) -> Vec<Step> {
     if !refused.is_empty() {
         steps.push(Step::AllowFields(refused));
     }
-    for (collection, mut wanted) in indexes() {
+    let is_there = |name: &str| !ASKED.contains(&name) || found.collections.contains(name);
+    for (collection, mut wanted) in indexes().into_iter().filter(|(collection, _)| is_there(collection)) {
         let present = found.indexes.get(collection).map(Vec::as_slice).unwrap_or_default();
         wanted.retain(|keys| !present.iter().any(|present| same_keys(present, keys)));
         if !wanted.is_empty() {

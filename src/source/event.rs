@@ -42,7 +42,7 @@ impl Collection {
 
     /// The collection's name in the database.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Recruiters => "recruiters",
             Self::AnonymizedRecruiters => "anonymized_recruiters",

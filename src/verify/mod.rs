@@ -67,6 +67,20 @@ pub async fn compare_as_in(app: &App, phase: Phase) -> Result<Report, Failure> {
     Ok(scan.report)
 }
 
+/// A full verification, whose result is stored where that is wanted and it was not stopped.
+///
+/// # Errors
+/// As [`compare_as_in`].
+pub async fn full(app: &App, phase: Phase, stop: CancellationToken, is_stored: bool) -> Result<Report, Failure> {
+    let mut scan = scan(app, phase, true, stop.clone()).await?;
+    scan.everything().await?;
+    scan.report.ended = clock::now();
+    if is_stored && !stop.is_cancelled() {
+        stored::store(&app.database, &scan.report).await?;
+    }
+    Ok(scan.report)
+}
+
 async fn scan(app: &App, phase: Phase, full: bool, stop: CancellationToken) -> Result<Scan, Failure> {
     Ok(Scan {
         settler: settler(app, phase, Behind::Instance, stop).await?,
@@ -92,15 +106,12 @@ impl Verify {
     /// One verification, all or a sample.
     async fn compare(&self) -> Result<Report, Failure> {
         let phase = state::load(&self.app.database, self.app.settings.phase.initial).await?.phase;
-        let mut scan = scan(&self.app, phase, self.arguments.sample.is_none(), self.stop.clone()).await?;
-        match self.arguments.sample {
-            Some(count) => scan.sample(count).await?,
-            None => scan.everything().await?,
-        }
+        let Some(count) = self.arguments.sample else {
+            return full(&self.app, phase, self.stop.clone(), true).await;
+        };
+        let mut scan = scan(&self.app, phase, false, self.stop.clone()).await?;
+        scan.sample(count).await?;
         scan.report.ended = clock::now();
-        if scan.report.full && !self.stop.is_cancelled() {
-            stored::store(&self.app.database, &scan.report).await?;
-        }
         Ok(scan.report)
     }
 

@@ -5,6 +5,7 @@
 use bson::raw::{RawArrayBuf, cstr};
 use bson::{Document, RawDocumentBuf, doc, rawdoc};
 use futures::{StreamExt as _, TryStreamExt as _};
+use mongodb::ClientSession;
 
 use super::Writer;
 use super::statements::Statement;
@@ -140,18 +141,37 @@ pub(super) fn portions<T>(items: Vec<T>, weight: impl Fn(&T) -> usize) -> Vec<Ve
 }
 
 async fn send(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
+    let mut command = command_of(collection, &statements);
+    command.append(cstr!("writeConcern"), &rawdoc! { "w": "majority" });
+    let reply = writer.send(command).await?;
+    read(&reply, statements)
+}
+
+/// Sends statements as a part of a session's transaction, whose commit is what a majority acknowledges. They must fit
+/// into one command. After one that is refused, nothing of the transaction is done.
+///
+/// # Errors
+/// As [`update`].
+pub async fn update_in(
+    writer: &Writer,
+    session: &mut ClientSession,
+    collection: &str,
+    statements: Vec<Statement>,
+) -> Result<Outcome, Failure> {
+    let reply = writer.send_in(session, command_of(collection, &statements)).await?;
+    read(&reply, statements)
+}
+
+fn command_of(collection: &str, statements: &[Statement]) -> RawDocumentBuf {
     let mut updates = RawArrayBuf::new();
-    for statement in &statements {
+    for statement in statements {
         updates.push(&statement.body);
     }
     let mut command = RawDocumentBuf::new();
     command.append(cstr!("update"), collection);
     command.append(cstr!("updates"), &updates);
-    drop(updates);
     command.append(cstr!("ordered"), false);
-    command.append(cstr!("writeConcern"), &rawdoc! { "w": "majority" });
-    let reply = writer.send(command).await?;
-    read(&reply, statements)
+    command
 }
 
 /// Reads a reply whole: `Ok` from the driver says only that there was one.

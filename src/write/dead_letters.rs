@@ -221,6 +221,21 @@ impl DeadLetters {
     }
 }
 
+/// The recruiters that letters are about which are due at this time.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn due(database: &Database, time: DateTime) -> Result<BTreeSet<ObjectId>, Failure> {
+    let batches =
+        find(&raw(database, DEAD_LETTERS), doc! { "next_retry": { "$lte": time } }, doc! { "_id": 1 }).await?;
+    let mut recruiters = BTreeSet::new();
+    for document in documents(&batches) {
+        let address = value::text(value::field(document?, "_id")).and_then(Address::from_stored);
+        recruiters.extend(address.map(|address| address.recruiter));
+    }
+    Ok(recruiters)
+}
+
 async fn store<'a>(
     writer: &Writer,
     letters: impl Iterator<Item = (String, &'a Letter)>,

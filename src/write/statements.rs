@@ -149,7 +149,8 @@ pub fn history(status: OfferStatus, reason: &str, date: DateTime) -> RawDocument
 }
 
 /// The fields as values of an aggregation stage, where a bare text could be read as an expression.
-fn literals(fields: &RawDocument) -> RawDocumentBuf {
+#[must_use]
+pub fn literals(fields: &RawDocument) -> RawDocumentBuf {
     let mut literals = RawDocumentBuf::new();
     for (name, value) in fields.iter().flatten() {
         let mut literal = RawDocumentBuf::new();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bson::raw::cstr;
 use bson::{DateTime, Document, RawDocumentBuf, rawdoc};
-use mongodb::Database;
+use mongodb::{ClientSession, Database};
 use tokio::sync::watch;
 
 use crate::error::Failure;
@@ -59,14 +59,26 @@ impl Writer {
     ///
     /// # Errors
     /// [`Failure::LeaseLost`], [`Failure::Overdue`], [`Failure::Write`].
-    pub async fn send(&self, mut command: RawDocumentBuf) -> Result<Document, Failure> {
+    pub async fn send(&self, command: RawDocumentBuf) -> Result<Document, Failure> {
         let limit = self.limit().await?;
-        command.append(cstr!("maxTimeMS"), i64::try_from(limit.time.as_millis()).unwrap_or(i64::MAX));
-        if let Some(begins_before) = limit.begins_before {
-            command.append(cstr!("let"), fence(begins_before));
-        }
-        let reply = tokio::time::timeout(limit.time, self.database.run_raw_command(command)).await;
-        reply.map_err(|_| Failure::Overdue)?.map_err(Failure::Write)
+        let reply = self.database.run_raw_command(limit.put_on(command));
+        tokio::time::timeout(limit.time, reply.into_future())
+            .await
+            .map_err(|_| Failure::Overdue)?
+            .map_err(Failure::Write)
+    }
+
+    /// The same, as a part of a session's transaction.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn send_in(&self, session: &mut ClientSession, command: RawDocumentBuf) -> Result<Document, Failure> {
+        let limit = self.limit().await?;
+        let reply = self.database.run_raw_command(limit.put_on(command)).session(session);
+        tokio::time::timeout(limit.time, reply.into_future())
+            .await
+            .map_err(|_| Failure::Overdue)?
+            .map_err(Failure::Write)
     }
 
     /// Half of what the lease has left, once that is half of a fresh lease: else the next renewal is waited for.
@@ -92,6 +104,16 @@ impl Writer {
                 return Err(Failure::LeaseLost);
             }
         }
+    }
+}
+
+impl Limit {
+    fn put_on(&self, mut command: RawDocumentBuf) -> RawDocumentBuf {
+        command.append(cstr!("maxTimeMS"), i64::try_from(self.time.as_millis()).unwrap_or(i64::MAX));
+        if let Some(begins_before) = self.begins_before {
+            command.append(cstr!("let"), fence(begins_before));
+        }
+        command
     }
 }
 

@@ -15,6 +15,7 @@ pub mod proxy;
 pub mod recruiters;
 pub mod runs;
 pub mod state;
+pub mod ticking;
 pub mod token_folder;
 pub mod waiting;
 pub mod workload;

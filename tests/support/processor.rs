@@ -68,6 +68,8 @@ impl Processor {
             .env("STREAM_PROCESSOR__HTTP__LISTEN", &address)
             // `caught_up` waits for a checkpoint later than the last write, and so for that of an idle stream.
             .env("STREAM_PROCESSOR__TOKENS__IDLE_INTERVAL", "1s")
+            // A test that is about a job turns the ticker on.
+            .env("STREAM_PROCESSOR__TICKER__ENABLED", "false")
             .envs(environment.iter().copied());
         let process = GuardedProcess::start(&command, &folder.path().join("stdout"), &folder.path().join("stderr"));
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();

@@ -1,0 +1,108 @@
+//! What can be typed about jobs, their e-mail, and what is only ever run by hand.
+
+use std::path::PathBuf;
+
+use bson::DateTime;
+use bson::oid::ObjectId;
+use clap::{Args, Subcommand};
+
+use super::{emails, time};
+use crate::mail::compose::Template;
+
+/// The commands under `jobs`.
+#[derive(Debug, Subcommand)]
+pub enum JobsCommand {
+    /// Print every job: when it is due, how its last run went.
+    #[command(after_help = "Example:\n  stream-processor jobs list --json")]
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a job now. Ends with 1 when something failed.
+    ///
+    /// An instance that runs does it; without one, the command does it itself. What only reads is done here and tells
+    /// every line.
+    #[command(after_help = "Example:\n  stream-processor jobs run cancel-expired-offers --dry-run")]
+    Run(RunJobArguments),
+    /// Print the last runs, the newest first.
+    #[command(after_help = "Example:\n  stream-processor jobs history --job verify --limit 10")]
+    History {
+        /// Only of this job.
+        #[arg(long, value_name = "NAME")]
+        job: Option<String>,
+        /// At most so many.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: u32,
+        /// Print one JSON object per line.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Arguments of `jobs run`.
+#[derive(Debug, Args)]
+pub struct RunJobArguments {
+    /// The job.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Say what would be changed and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Go by this time instead of now, such as 2026-03-01T09:20:00+01:00.
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    pub now: Option<DateTime>,
+    /// Print JSON: one object per line, the last one with the counts.
+    #[arg(long)]
+    pub json: bool,
+    /// Print one line of comma-separated values per document, and no counts.
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+}
+
+/// The commands under `anonymize`.
+#[derive(Debug, Subcommand)]
+pub enum AnonymizeCommand {
+    /// Anonymise a user: copies without contact are kept, the originals and the contact in the offers go.
+    #[command(after_help = "Example:\n  stream-processor anonymize user 65102a7347a6ef7545b05ef0 --dry-run")]
+    User {
+        /// The user's `_id`.
+        #[arg(value_name = "ID")]
+        id: ObjectId,
+        /// Say what would be done and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Arguments of `obfuscate`.
+#[derive(Debug, Args)]
+pub struct ObfuscateArguments {
+    /// Say what would be changed and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The commands under `emails`.
+#[derive(Debug, Subcommand)]
+pub enum EmailsCommand {
+    /// Render one with sample data: remind-J7, remind-J1 or introduction.
+    #[command(after_help = "Example:\n  stream-processor emails preview introduction --text")]
+    Preview {
+        /// Which one.
+        #[arg(value_name = "NAME", value_parser = emails::template)]
+        template: Template,
+        /// Write it to this file instead of the standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// The text part instead of the HTML.
+        #[arg(long)]
+        text: bool,
+    },
+}

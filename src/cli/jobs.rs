@@ -1,0 +1,280 @@
+//! The commands `jobs list`, `jobs run` and `jobs history`, and what is only ever run by hand: `anonymize user` and
+//! `obfuscate` (spec 05). They show ids, names of fields and counts, never values of documents.
+
+use bson::{Bson, DateTime, Document};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{AnonymizeCommand, Exit, JobsCommand, ObfuscateArguments, RunJobArguments};
+use crate::app::{App, Refusal, signals};
+use crate::error::Failure;
+use crate::phase::state;
+use crate::run::ask::ask;
+use crate::run::requests::{Order, Outcome, count};
+use crate::run::tasks::{Group, Task};
+use crate::ticker::chore::Chore;
+use crate::ticker::jobs::{Job, obfuscate};
+use crate::ticker::ledger::{self, End};
+use crate::ticker::overview::{self, Overview, Run};
+use crate::ticker::report::{Line, Report};
+use crate::ticker::work::Work;
+
+/// Runs a command about jobs; prints its result on the standard output.
+///
+/// # Errors
+/// A [`Refusal`] when there is no such job, or the database fails for good.
+pub async fn run(app: App, command: JobsCommand) -> Result<Exit, Refusal> {
+    match command {
+        JobsCommand::List { json } => list(&app, json).await,
+        JobsCommand::Run(arguments) => run_job(&app, &arguments).await,
+        JobsCommand::History { job, limit, json } => history(&app, job.as_deref(), limit, json).await,
+    }
+}
+
+/// Anonymises by hand.
+///
+/// # Errors
+/// As [`run`].
+pub async fn anonymize(app: App, command: AnonymizeCommand) -> Result<Exit, Refusal> {
+    let AnonymizeCommand::User { id, dry_run, json } = command;
+    let form = if json { Form::Json } else { Form::Text };
+    match dry_run {
+        true => Box::pin(look(&app, Chore::AnonymizeUser(id), None, form)).await,
+        false => give(&app, &Order::AnonymizeUser { user: id }, form).await,
+    }
+}
+
+/// Replaces what is personal in our offers by fake values.
+///
+/// # Errors
+/// As [`run`], and in production, and on a database that is not named as a copy.
+pub async fn obfuscate(app: App, arguments: ObfuscateArguments) -> Result<Exit, Refusal> {
+    if let Some(reason) = obfuscate::refusal(&app).await? {
+        return Err(Refusal::new(Exit::Found, reason));
+    }
+    let form = if arguments.json { Form::Json } else { Form::Text };
+    match arguments.dry_run {
+        true => Box::pin(look(&app, Chore::Obfuscate, None, form)).await,
+        false => give(&app, &Order::Obfuscate, form).await,
+    }
+}
+
+/// How lines and counts are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Json,
+    Csv,
+}
+
+async fn run_job(app: &App, arguments: &RunJobArguments) -> Result<Exit, Refusal> {
+    let RunJobArguments { name, dry_run, now, json, csv } = arguments;
+    let job = named(name)?;
+    let form = match (json, csv) {
+        (true, _) => Form::Json,
+        (_, true) => Form::Csv,
+        _ => Form::Text,
+    };
+    if *dry_run || job.only_reads() {
+        return Box::pin(look(app, Chore::Job(job), *now, form)).await;
+    }
+    give(app, &Order::RunJob { job: name.clone(), now: *now }, form).await
+}
+
+fn named(name: &str) -> Result<Job, Refusal> {
+    Job::named(name).ok_or_else(|| {
+        let names: Vec<&str> = Job::ALL.into_iter().map(Job::name).collect();
+        Refusal::new(Exit::Usage, format!("there is no job `{name}`; there are {}", names.join(", ")))
+    })
+}
+
+/// What only reads is done here, beside whatever runs, and tells every line as it comes.
+async fn look(app: &App, chore: Chore, now: Option<DateTime>, form: Form) -> Result<Exit, Refusal> {
+    let stop = CancellationToken::new();
+    let mut group = Group::new(&stop);
+    group.spawn(Task::Signals, signals(group.stop.clone()));
+    let phase = state::load(&app.database, app.settings.phase.initial).await?.phase;
+    let now = now.unwrap_or_else(|| app.clock.now());
+    let mut work = Work {
+        app: app.clone(),
+        now,
+        scheduled_for: now,
+        previous: ledger::previous(&app.database, chore.name()).await?,
+        phase,
+        report: Report::default(),
+        stop: group.stop.clone(),
+        hold: None,
+        listener: Some(match form {
+            Form::Text => print_text,
+            Form::Json => print_json,
+            Form::Csv => print_csv,
+        }),
+    };
+    if !chore.applies_in(phase) {
+        let message = format!("{} has nothing to do in this phase; see `phase show`", chore.name());
+        return Err(Refusal::new(Exit::Found, message));
+    }
+    match chore.run(&mut work).await {
+        Err(Failure::Interrupted) => return Ok(Exit::Interrupted),
+        done => done?,
+    }
+    let end = End::of(&work.report);
+    let mut details = ledger::details(&end, &work.report);
+    details.remove("lines");
+    if !matches!(chore, Chore::Job(job) if job.only_reads()) {
+        details.insert("dry_run", true);
+    }
+    summarize(&details, form);
+    Ok(exit_of(&details))
+}
+
+/// What writes is done by whoever leads.
+async fn give(app: &App, order: &Order, form: Form) -> Result<Exit, Refusal> {
+    match ask(app, order, |_| {}).await? {
+        Some(Outcome { done: true, mut details }) => {
+            let lines = details.remove("lines");
+            let lines = lines.as_ref().and_then(Bson::as_array).map(Vec::as_slice).unwrap_or_default();
+            print_stored(lines, form);
+            summarize(&details, form);
+            Ok(exit_of(&details))
+        }
+        Some(refused) => Err(Refusal::of(&refused)),
+        None => Ok(Exit::Interrupted),
+    }
+}
+
+fn exit_of(details: &Document) -> Exit {
+    match details.get_str("outcome") {
+        Ok("done") if count(details, "failed") == 0 => Exit::Done,
+        _ => Exit::Found,
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+fn print_text(line: &Line) {
+    println!("{}  {}  {}", line.id, line.what, line.fields.join(", "));
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+fn print_json(line: &Line) {
+    println!("{}", json!(line));
+}
+
+/// Ids, words and names of fields need no quotes.
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+fn print_csv(line: &Line) {
+    println!("{},{},{}", line.id, line.what, line.fields.join(" "));
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+fn print_stored(lines: &[Bson], form: Form) {
+    for line in lines.iter().filter_map(Bson::as_document) {
+        let text = |field: &str| line.get_str(field).unwrap_or_default();
+        let fields = line.get_array("fields").map(Vec::as_slice).unwrap_or_default();
+        let fields: Vec<&str> = fields.iter().filter_map(Bson::as_str).collect();
+        match form {
+            Form::Text => println!("{}  {}  {}", text("id"), text("what"), fields.join(", ")),
+            Form::Json => println!("{}", json!({ "id": text("id"), "what": text("what"), "fields": fields })),
+            Form::Csv => println!("{},{},{}", text("id"), text("what"), fields.join(" ")),
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+fn summarize(details: &Document, form: Form) {
+    let skipped = details.get_document("skipped").cloned().unwrap_or_default();
+    let of = |field: &str| count(details, field);
+    let is_dry_run = details.get_bool("dry_run").unwrap_or_default();
+    let outcome = details.get_str("outcome").unwrap_or_default();
+    match form {
+        Form::Json => {
+            let skipped: Value = Bson::Document(skipped).into_relaxed_extjson();
+            println!(
+                "{}",
+                json!({ "outcome": outcome, "dry_run": is_dry_run, "matched": of("matched"), "changed": of("changed"),
+                    "failed": of("failed"), "skipped": skipped, "lines": of("told"), "error": details.get_str("error").ok() })
+            );
+        }
+        Form::Csv => {}
+        Form::Text => {
+            let would = if is_dry_run { "would be " } else { "" };
+            println!("{outcome}: {} found, {} {would}changed, {} failed", of("matched"), of("changed"), of("failed"));
+            skipped
+                .iter()
+                .for_each(|(reason, _)| println!("  left as they are, {reason}: {}", count(&skipped, reason)));
+            details.get_str("error").iter().for_each(|error| println!("  {error}"));
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+async fn list(app: &App, as_json: bool) -> Result<Exit, Refusal> {
+    let jobs = overview::overview(&app.database, &app.settings.ticker, app.clock.now()).await?;
+    if as_json {
+        let jobs: Vec<Value> = jobs.iter().map(as_value).collect();
+        println!("{}", Value::Array(jobs));
+        return Ok(Exit::Done);
+    }
+    let width = jobs.iter().map(|job| job.job.len()).max().unwrap_or_default();
+    for job in &jobs {
+        let crons = job.crons.join("; ");
+        let next = job.next.map_or_else(|| "by hand only".to_owned(), |next| format!("next {}", written(next)));
+        let last = match (&job.running, &job.last) {
+            (Some(run), _) => format!("running since {}", run.started.map(written).unwrap_or_default()),
+            (None, Some(run)) => format!("last {} {}", run.scheduled_for.map(written).unwrap_or_default(), how(run)),
+            (None, None) => "never run".to_owned(),
+        };
+        println!("{:width$}  {crons:24}  {next:29}  {last}", job.job);
+    }
+    Ok(Exit::Done)
+}
+
+fn as_value(job: &Overview) -> Value {
+    json!({
+        "job": job.job, "enabled": job.enabled, "cron": job.crons, "next": job.next.map(written),
+        "last": job.last.as_ref().map(run_as_value), "running": job.running.as_ref().map(run_as_value),
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+async fn history(app: &App, job: Option<&str>, limit: u32, as_json: bool) -> Result<Exit, Refusal> {
+    let runs = overview::history(&app.database, job, limit.into()).await?;
+    for run in &runs {
+        match as_json {
+            true => println!("{}", run_as_value(run)),
+            false => {
+                let time = run.scheduled_for.map(written).unwrap_or_default();
+                let who = if run.by_hand { "by hand" } else { "" };
+                println!("{time}  {:28}  {}  {who}", run.job, how(run));
+            }
+        }
+    }
+    if runs.is_empty() && !as_json {
+        println!("no runs");
+    }
+    Ok(Exit::Done)
+}
+
+fn how(run: &Run) -> String {
+    let outcome = run.outcome.as_deref().unwrap_or("not ended");
+    let error = run.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+    match run.started {
+        Some(_) => format!("{outcome} ({} found, {} changed, {} failed){error}", run.matched, run.changed, run.failed),
+        None if run.occurrences > 1 => format!("{outcome} {} times{error}", run.occurrences),
+        None => format!("{outcome}{error}"),
+    }
+}
+
+fn run_as_value(run: &Run) -> Value {
+    let lines = Bson::Array(run.lines.clone()).into_relaxed_extjson();
+    json!({
+        "job": run.job, "scheduled_for": run.scheduled_for.map(written), "by_hand": run.by_hand,
+        "started": run.started.map(written), "finished": run.finished.map(written), "outcome": run.outcome,
+        "matched": run.matched, "changed": run.changed, "failed": run.failed, "occurrences": run.occurrences,
+        "skipped": Bson::Document(run.skipped.clone()).into_relaxed_extjson(), "error": run.error, "lines": lines,
+    })
+}
+
+fn written(time: DateTime) -> String {
+    time.try_to_rfc3339_string().unwrap_or_default()
+}

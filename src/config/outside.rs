@@ -1,0 +1,124 @@
+//! The part of the table of keys about what the service talks to beside MongoDB: the mail server, the company
+//! directory, the webhook for notices.
+
+use std::time::Duration;
+
+use super::key::{Fallback, Key, Kind, Section};
+use super::table::{DAY, HOUR, MINUTE, SECOND, duration, secret_file};
+
+/// `[smtp]`
+pub(super) fn smtp() -> Section {
+    let bounds = (Duration::from_millis(100), HOUR);
+    Section::new(
+        "smtp",
+        "The mail server.",
+        vec![
+            Key::new(
+                "smtp.url",
+                Kind::SmtpUrl,
+                Fallback::Unset("smtp://user:password@host:587?tls=required"),
+                "Without it, messages are written to `mail.outbox_directory`. `smtps://` speaks TLS from the start, \
+                 `tls=required` turns it on with STARTTLS, `tls=opportunistic` where the server offers that.",
+            )
+            .secret()
+            .short("SMTP_URL"),
+            secret_file("smtp.url_file", "A file that holds the URL."),
+            Key::new(
+                "smtp.from",
+                Kind::Email,
+                Fallback::Value("La bonne alternance <no-reply@example.com>"),
+                "The sender of every message.",
+            ),
+            Key::new(
+                "smtp.ca_file",
+                Kind::Path,
+                Fallback::Unset("/etc/ssl/private-ca.pem"),
+                "Certificates (PEM) to trust beside the public ones, for a server with a private authority.",
+            ),
+            duration("smtp.connect_timeout", bounds, "10s", "How long connecting and logging in may take."),
+            duration("smtp.send_timeout", bounds, "60s", "How long one message may take."),
+            Key::new(
+                "smtp.connections",
+                Kind::Count { min: 1, max: 50 },
+                Fallback::Value("4"),
+                "So many messages are sent at a time, each on a connection that is kept.",
+            ),
+            Key::new(
+                "smtp.rate",
+                Kind::Count { min: 1, max: 1_000 },
+                Fallback::Value("20"),
+                "The most messages per second.",
+            ),
+        ],
+    )
+}
+
+/// `[mail]`
+pub(super) fn mail() -> Section {
+    let outbox = Key::new(
+        "mail.outbox_directory",
+        Kind::Path,
+        Fallback::Value("outbox"),
+        "Where messages are written as `.eml` files when there is no `smtp.url`.",
+    );
+    Section::new("mail", "E-mail without a mail server.", vec![outbox])
+}
+
+/// `[directory]`
+pub(super) fn directory() -> Section {
+    let text = |name: &str, default, doc| Key::new(format!("directory.{name}"), Kind::Text, default, doc);
+    Section::new(
+        "directory",
+        "The company directory (API Entreprise, version 3). The collection `cache_siret` is asked first.",
+        vec![
+            Key::new(
+                "directory.base_url",
+                Kind::BaseUrl,
+                Fallback::Unset("https://entreprise.api.gouv.fr/v3"),
+                "The address of the API. Without it, only `cache_siret` is asked.",
+            ),
+            text("token", Fallback::Unset("token"), "The token of the API.").secret(),
+            secret_file("directory.token_file", "A file that holds the token."),
+            text("context", Fallback::Value("La bonne alternance"), "What the API is told as the context of a call."),
+            text("object", Fallback::Value("Vérification d'un établissement"), "What it is told as the reason."),
+            text("recipient", Fallback::Unset("12345678901234"), "The siret of who asks, as the API wants it."),
+            duration("directory.timeout", (Duration::from_millis(100), MINUTE), "10s", "How long one call may take."),
+            Key::new(
+                "directory.rate",
+                Kind::Count { min: 1, max: 100 },
+                Fallback::Value("4"),
+                "The most calls per second.",
+            ),
+            duration(
+                "directory.cache_age",
+                (Duration::ZERO, DAY.saturating_mul(3650)),
+                "30d",
+                "An entry of `cache_siret` that is younger is taken as it is.",
+            ),
+            duration(
+                "directory.longest_wait",
+                (SECOND, HOUR),
+                "1m",
+                "When the API tells to come back later than this, the run stops and the next one goes on.",
+            ),
+        ],
+    )
+}
+
+/// `[notices]`
+pub(super) fn notices() -> Section {
+    Section::new(
+        "notices",
+        "One line for people per job run that changed or failed something.",
+        vec![
+            Key::new(
+                "notices.webhook_url",
+                Kind::Url(&["http", "https"]),
+                Fallback::Unset("https://hooks.example.com/services/name"),
+                "An incoming webhook (Slack format).",
+            )
+            .secret(),
+            secret_file("notices.webhook_url_file", "A file that holds the URL."),
+        ],
+    )
+}

@@ -1,0 +1,114 @@
+//! The API Entreprise, version 3: `insee/sirene/etablissements/diffusibles/{siret}`. At a pace; comes back when it is told
+//! to (429, `Retry-After`); tries again what may pass; tells what will not.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+use super::establishment::{Found, Reply};
+use super::{Directory, Trouble};
+use crate::config::DirectorySettings;
+use crate::outgoing::{Answer, Caller, NoAnswer, Pace};
+use crate::retry::Delays;
+
+/// So often one establishment is asked about.
+const ATTEMPTS: u32 = 4;
+/// What is waited when the API does not tell how long.
+const USUAL_WAIT: Duration = Duration::from_secs(5);
+
+/// The API.
+#[derive(Debug)]
+pub struct Api {
+    base: Url,
+    token: Option<SecretString>,
+    caller: Caller,
+    pace: Pace,
+    longest_wait: Duration,
+}
+
+/// What an answer means.
+enum Meaning {
+    Found(Found),
+    Wait(Duration),
+    /// May pass.
+    Again(Trouble),
+    /// Will not.
+    Never(Trouble),
+}
+
+impl Api {
+    /// `None` where the settings name none.
+    ///
+    /// # Errors
+    /// A sentence that names the setting that cannot be used.
+    pub fn new(settings: &DirectorySettings) -> Result<Option<Self>, String> {
+        let Some(base) = &settings.base_url else { return Ok(None) };
+        let base = format!("{base}/insee/sirene/etablissements/diffusibles/");
+        let mut base = Url::parse(&base).map_err(|error| format!("directory.base_url: {error}"))?;
+        base.query_pairs_mut()
+            .append_pair("context", &settings.context)
+            .append_pair("object", &settings.object)
+            .extend_pairs(settings.recipient.iter().map(|recipient| ("recipient", recipient)));
+        let caller = Caller::new(settings.timeout).map_err(|error| format!("directory.base_url: {error}"))?;
+        let pace = Pace::per_second(settings.rate);
+        let (token, longest_wait) = (settings.token.clone(), settings.longest_wait);
+        Ok(Some(Self { base, token, caller, pace, longest_wait }))
+    }
+
+    async fn ask(&self, siret: &str) -> Meaning {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{siret}", self.base.path()));
+        self.pace.wait().await;
+        match self.caller.get(url.as_str(), self.token.as_ref()).await {
+            Ok(answer) => meaning(&answer),
+            Err(NoAnswer::Unreachable) => Meaning::Again(Trouble::Down("unreachable")),
+            Err(NoAnswer::Silent) => Meaning::Again(Trouble::Down("silent")),
+            Err(NoAnswer::TooLong) => Meaning::Never(Trouble::Unreadable("too_long")),
+            Err(NoAnswer::Unsendable) => Meaning::Never(Trouble::Down("unsendable")),
+        }
+    }
+}
+
+impl Directory for Api {
+    async fn look_up(&self, siret: &str) -> Result<Option<Found>, Trouble> {
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        let mut trouble = Trouble::Down("unreachable");
+        for attempt in 1..=ATTEMPTS {
+            let wait = match self.ask(siret).await {
+                Meaning::Found(found) => return Ok(Some(found)),
+                Meaning::Never(trouble) => return Err(trouble),
+                Meaning::Wait(wait) if wait > self.longest_wait => return Err(Trouble::Later(wait)),
+                Meaning::Wait(wait) => {
+                    trouble = Trouble::Later(wait);
+                    wait
+                }
+                Meaning::Again(why) => {
+                    trouble = why;
+                    delays.next_delay()
+                }
+            };
+            if attempt < ATTEMPTS {
+                tokio::time::sleep(wait).await;
+            }
+        }
+        Err(trouble)
+    }
+}
+
+fn meaning(answer: &Answer) -> Meaning {
+    match answer.status {
+        200 => match serde_json::from_slice::<Reply>(&answer.body).ok().and_then(|reply| reply.found()) {
+            Some(found) => Meaning::Found(found),
+            None => Meaning::Again(Trouble::Unreadable("unreadable")),
+        },
+        // 422: the API knows by its digits that there is no such siret.
+        404 | 422 => Meaning::Found(Found::Unknown),
+        451 => Meaning::Found(Found::Unpublished),
+        401 | 403 => Meaning::Never(Trouble::Down("not_allowed")),
+        429 => Meaning::Wait(answer.retry_after.unwrap_or(USUAL_WAIT)),
+        503 if answer.retry_after.is_some() => Meaning::Wait(answer.retry_after.unwrap_or(USUAL_WAIT)),
+        500..=599 => Meaning::Again(Trouble::Unreadable("failing")),
+        _ => Meaning::Never(Trouble::Unreadable("unexpected")),
+    }
+}

@@ -1,0 +1,52 @@
+//! The collection `cache_siret`, which the platform fills with answers of the API: `{siret, updatedAt, error?, data?}`.
+
+use std::time::Duration;
+
+use bson::{DateTime, Document, doc};
+use mongodb::{Collection, Database};
+
+use super::establishment::{Found, Reply};
+use super::{Directory, Trouble};
+use crate::answer::answered;
+use crate::error::Failure;
+use crate::fetch::raw;
+
+/// The collection.
+pub const CACHE: &str = "cache_siret";
+
+/// What the platform found out before.
+#[derive(Debug)]
+pub struct Cache {
+    collection: Collection<Document>,
+    since: DateTime,
+}
+
+impl Cache {
+    /// Entries older than `age` at `now` count as not there.
+    #[must_use]
+    pub fn new(database: &Database, age: Duration, now: DateTime) -> Self {
+        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let since = DateTime::from_millis(now.timestamp_millis().saturating_sub(age));
+        Self { collection: raw(database, CACHE), since }
+    }
+
+    /// What is asked for one establishment.
+    #[must_use]
+    pub fn selects(siret: &str, since: DateTime) -> Document {
+        doc! { "siret": siret, "updatedAt": { "$gt": since } }
+    }
+}
+
+impl Directory for Cache {
+    async fn look_up(&self, siret: &str) -> Result<Option<Found>, Trouble> {
+        let find = self.collection.find_one(Self::selects(siret, self.since));
+        let entry = answered(find).await.map_err(|error| Trouble::Failed(Failure::Read(error)))?;
+        let Some(mut entry) = entry else { return Ok(None) };
+        if entry.get_str("error").is_ok_and(|error| !error.is_empty()) {
+            return Ok(Some(Found::Unpublished));
+        }
+        // An entry of another shape says nothing; the API is asked.
+        let reply = entry.remove("data").and_then(|data| bson::deserialize_from_bson::<Reply>(data).ok());
+        Ok(reply.and_then(|reply| reply.found()))
+    }
+}

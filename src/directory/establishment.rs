@@ -1,0 +1,153 @@
+//! An answer of the directory, read leniently: the API's JSON and the cache's copy of it have the same shape. Pure.
+
+use serde::Deserialize;
+
+/// What is officially known of an establishment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// It is active.
+    Active(Company),
+    /// It is closed.
+    Closed,
+    /// There is none.
+    Unknown,
+    /// What is known may not be published.
+    Unpublished,
+}
+
+/// Where and what it is, as far as it may be published.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Company {
+    /// `raison_sociale`.
+    pub legal_name: Option<String>,
+    /// The address, on one line.
+    pub address: Option<String>,
+}
+
+/// `{data: {…}}`, the document of the API.
+#[derive(Debug, Deserialize)]
+pub(super) struct Reply {
+    data: Data,
+}
+
+#[derive(Debug, Deserialize)]
+struct Data {
+    etat_administratif: String,
+    status_diffusion: Option<String>,
+    unite_legale: Option<LegalUnit>,
+    adresse: Option<Address>,
+}
+
+#[derive(Debug, Deserialize)]
+struct LegalUnit {
+    personne_morale_attributs: Option<LegalPerson>,
+}
+
+#[derive(Debug, Deserialize)]
+struct LegalPerson {
+    raison_sociale: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Address {
+    complement_adresse: Option<String>,
+    numero_voie: Option<String>,
+    indice_repetition_voie: Option<String>,
+    type_voie: Option<String>,
+    libelle_voie: Option<String>,
+    code_postal: Option<String>,
+    libelle_commune: Option<String>,
+    libelle_commune_etranger: Option<String>,
+    libelle_pays_etranger: Option<String>,
+}
+
+impl Reply {
+    /// What it says; `None` when it is neither active nor closed.
+    pub(super) fn found(&self) -> Option<Found> {
+        match self.data.etat_administratif.as_str() {
+            "A" => Some(Found::Active(self.data.company())),
+            "F" => Some(Found::Closed),
+            _ => None,
+        }
+    }
+}
+
+impl Data {
+    /// Names and addresses of who does not want to be published are masked there, in whole or in part.
+    fn company(&self) -> Company {
+        if self.status_diffusion.as_deref().is_some_and(|status| status != "diffusible") {
+            return Company::default();
+        }
+        let person = self.unite_legale.as_ref().and_then(|unit| unit.personne_morale_attributs.as_ref());
+        let legal_name = person.and_then(|person| person.raison_sociale.as_deref()).and_then(text);
+        Company { legal_name, address: self.adresse.as_ref().and_then(Address::line) }
+    }
+}
+
+impl Address {
+    fn line(&self) -> Option<String> {
+        let parts = [
+            &self.complement_adresse,
+            &self.numero_voie,
+            &self.indice_repetition_voie,
+            &self.type_voie,
+            &self.libelle_voie,
+            &self.code_postal,
+            &self.libelle_commune,
+            &self.libelle_commune_etranger,
+            &self.libelle_pays_etranger,
+        ];
+        let parts: Vec<String> = parts.into_iter().filter_map(|part| text(part.as_deref()?)).collect();
+        // A country alone, or a town alone, is no address to show.
+        (parts.len() > 1).then(|| parts.join(" "))
+    }
+}
+
+/// Without what is masked.
+fn text(value: &str) -> Option<String> {
+    let value = value.trim();
+    (!value.is_empty() && value != "[ND]").then(|| value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(json: serde_json::Value) -> Option<Found> {
+        serde_json::from_value::<Reply>(json).unwrap().found()
+    }
+
+    #[test]
+    fn an_active_establishment_has_its_name_and_its_address_on_one_line() {
+        let found = found(serde_json::json!({ "data": {
+            "siret": "11111111100011", "etat_administratif": "A", "status_diffusion": "diffusible",
+            "unite_legale": { "personne_morale_attributs": { "raison_sociale": "EXEMPLE SAS", "sigle": null } },
+            "adresse": {
+                "complement_adresse": null, "numero_voie": "20", "indice_repetition_voie": "BIS", "type_voie": "AVENUE",
+                "libelle_voie": "DES ESSAIS", "code_postal": "75007", "libelle_commune": "PARIS",
+            },
+        }, "links": {}, "meta": {} }));
+        let address = Some("20 BIS AVENUE DES ESSAIS 75007 PARIS".to_owned());
+        assert_eq!(found, Some(Found::Active(Company { legal_name: Some("EXEMPLE SAS".to_owned()), address })));
+    }
+
+    #[test]
+    fn what_may_not_be_published_is_left_out() {
+        let partly = |status: &str, name: &str| {
+            found(serde_json::json!({ "data": {
+                "etat_administratif": "A", "status_diffusion": status,
+                "unite_legale": { "personne_morale_attributs": { "raison_sociale": name } },
+                "adresse": { "numero_voie": "[ND]", "libelle_voie": "[ND]", "libelle_commune": "PARIS" },
+            } }))
+        };
+        assert_eq!(partly("partiellement_diffusible", "X"), Some(Found::Active(Company::default())));
+        assert_eq!(partly("diffusible", "[ND]"), Some(Found::Active(Company::default())));
+    }
+
+    #[test]
+    fn closed_is_closed_and_another_state_is_none() {
+        let state = |state: &str| found(serde_json::json!({ "data": { "etat_administratif": state } }));
+        assert_eq!(state("F"), Some(Found::Closed));
+        assert_eq!(state("C"), None);
+    }
+}

@@ -1,0 +1,173 @@
+//! What the messages say: subject, HTML and text, from plain values. Every value is escaped where it stands, control
+//! characters and line breaks are taken out of it, and links that are not of the web are left out. Pure.
+
+use askama::Template as _;
+use bson::DateTime;
+use chrono_tz::Europe::Paris;
+
+use super::letter::{IntroductionHtml, IntroductionText, ReminderHtml, ReminderText};
+
+/// The messages that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Template {
+    /// Offers that expire in seven days.
+    RemindJ7,
+    /// Offers that expire tomorrow.
+    RemindJ1,
+    /// An offer that training centres nearby might want to see.
+    Introduction,
+}
+
+/// A message to one person about offers of theirs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// Which message.
+    pub template: Template,
+    /// First and last name.
+    pub person: String,
+    /// The offers, by establishment.
+    pub establishments: Vec<Establishment>,
+    /// The recruiter's space.
+    pub space: String,
+}
+
+/// Offers of one establishment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Establishment {
+    /// Its name.
+    pub name: String,
+    /// At least one.
+    pub offers: Vec<Offer>,
+}
+
+/// What is said of an offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Its title.
+    pub title: String,
+    /// The name of the occupation.
+    pub appellation: Option<String>,
+    /// The types of contract.
+    pub contracts: String,
+    /// The level of the diploma.
+    pub level: String,
+    /// When the contract begins.
+    pub start: String,
+    /// When it was published.
+    pub published: String,
+    /// Where it is shown.
+    pub url: Option<String>,
+}
+
+/// A message that is ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Composed {
+    /// The subject.
+    pub subject: &'static str,
+    /// For programs that show HTML.
+    pub html: String,
+    /// For those that do not.
+    pub text: String,
+}
+
+/// A template that cannot be rendered: a fault of the template, not of the values.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    /// The values do not go into it.
+    #[error("a template of e-mail cannot be filled: {0}")]
+    Fill(#[from] askama::Error),
+    /// It is no MJML.
+    #[error("a template of e-mail is no MJML: {0}")]
+    Parse(#[from] mrml::prelude::parser::Error),
+    /// It is no MJML that can be shown.
+    #[error("a template of e-mail cannot be rendered: {0}")]
+    Render(#[from] mrml::prelude::render::Error),
+}
+
+impl Template {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::RemindJ7, Self::RemindJ1, Self::Introduction];
+
+    /// Its name on the command line, in metrics and in the outbox.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RemindJ7 => "remind-J7",
+            Self::RemindJ1 => "remind-J1",
+            Self::Introduction => "introduction",
+        }
+    }
+
+    /// The one of this name, whatever the case.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|template| template.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Its subject (spec 05).
+    #[must_use]
+    pub fn subject(self) -> &'static str {
+        match self {
+            Self::RemindJ7 => "Votre offre expire dans 7 jours",
+            Self::RemindJ1 => "Votre offre expire demain",
+            Self::Introduction => "Partagez votre offre aux CFA proches de votre établissement",
+        }
+    }
+}
+
+/// Writes the message.
+///
+/// # Errors
+/// A [`ComposeError`]: no value leads to one.
+pub fn compose(letter: &Letter) -> Result<Composed, ComposeError> {
+    let subject = letter.template.subject();
+    let (mjml, text) = match letter.template {
+        Template::RemindJ7 | Template::RemindJ1 => {
+            (ReminderHtml { letter }.render()?, ReminderText { letter }.render()?)
+        }
+        Template::Introduction => (IntroductionHtml { letter }.render()?, IntroductionText { letter }.render()?),
+    };
+    let options = mrml::prelude::render::RenderOptions { disable_comments: true, ..Default::default() };
+    let html = mrml::parse(mjml)?.element.render(&options)?;
+    Ok(Composed { subject, html, text })
+}
+
+/// A value as it may stand in a message: one line, no control characters.
+#[must_use]
+pub fn clean(value: &str) -> String {
+    let visible = |character: char| match character {
+        character if character.is_control() || is_invisible(character) => ' ',
+        character => character,
+    };
+    value.chars().map(visible).collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Separators of lines, marks that turn the direction of what follows, and the mark of the order of bytes.
+fn is_invisible(character: char) -> bool {
+    matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// A link, if it is one of the web.
+#[must_use]
+pub fn link(value: &str) -> Option<String> {
+    let url = url::Url::parse(value.trim()).ok()?;
+    matches!(url.scheme(), "http" | "https").then(|| url.to_string())
+}
+
+/// A day in Paris, as DD/MM/YYYY.
+#[must_use]
+pub fn day(date: DateTime) -> String {
+    let date = chrono::DateTime::from_timestamp_millis(date.timestamp_millis());
+    date.map(|date| date.with_timezone(&Paris).format("%d/%m/%Y").to_string()).unwrap_or_default()
+}
+
+/// A day in Paris, as YYYY-MM-DD.
+#[must_use]
+pub fn iso_day(date: DateTime) -> String {
+    let date = chrono::DateTime::from_timestamp_millis(date.timestamp_millis());
+    date.map(|date| date.with_timezone(&Paris).format("%Y-%m-%d").to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "compose_tests.rs"]
+mod tests;

@@ -1,0 +1,93 @@
+//! What the messages look like is kept in `snapshots/`: after a change that is meant, look at
+//! `emails preview`, then write them anew with `UPDATE_SNAPSHOTS=1 cargo xtask test -- the_messages_are`.
+
+use proptest::prelude::*;
+
+use super::super::sample;
+use super::*;
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a developer asks for new snapshots")]
+fn the_messages_are_as_they_were_last_looked_at() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/mail/snapshots");
+    for template in Template::ALL {
+        let Composed { html, text, subject } = compose(&sample::letter(template)).unwrap();
+        let name = template.name();
+        for (file, now) in [(format!("{name}.html"), html), (format!("{name}.txt"), format!("{subject}\n\n{text}"))] {
+            let path = folder.join(&file);
+            if std::env::var("UPDATE_SNAPSHOTS").is_ok() {
+                std::fs::write(&path, &now).unwrap();
+            }
+            let kept = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(kept == now, "{file} is not as it was; see the top of compose_tests.rs");
+        }
+    }
+}
+
+fn with_title(title: &str) -> Letter {
+    let mut letter = sample::letter(Template::RemindJ1);
+    letter.establishments[0].offers[0].title = title.to_owned();
+    letter
+}
+
+#[test]
+fn a_script_in_a_title_is_shown_as_text() {
+    let composed = compose(&with_title("<script>alert('&')</script>")).unwrap();
+    assert!(!composed.html.contains("<script"), "{}", composed.html);
+    assert!(composed.html.contains("&lt;script&gt;") || composed.html.contains("&#60;script&#62;"));
+    assert!(composed.text.contains("<script>alert('&')</script>"), "text is text: {}", composed.text);
+}
+
+#[test]
+fn a_value_cannot_end_an_attribute_or_a_block() {
+    let mut letter = with_title("</mj-text></mj-column>{{ letter.person }}<!-- ]]> <mj-raw>");
+    letter.space = "https://example.com/\" onclick=\"x".to_owned();
+    let composed = compose(&letter).unwrap();
+    assert!(!composed.html.contains("\" onclick"), "{}", composed.html);
+    assert!(composed.html.contains("{{ letter.person }}"), "what looks like a template stays as it is");
+}
+
+#[test]
+fn an_offer_without_occupation_and_link_leaves_their_lines_out() {
+    let mut letter = sample::letter(Template::RemindJ1);
+    let offer = &mut letter.establishments[0].offers[0];
+    (offer.appellation, offer.url) = (None, None);
+    let Composed { html, text, .. } = compose(&letter).unwrap();
+    assert!(!html.contains("Métier") && !html.contains("Voir l"), "{html}");
+    assert!(!text.contains("Métier") && !text.contains("\n\n\n"), "{text}");
+}
+
+#[test]
+fn a_value_is_one_line_without_control_characters() {
+    assert_eq!(clean("  Eve\r\nBcc: all@example.com\0\u{2028}\u{202e}x "), "Eve Bcc: all@example.com x");
+    assert_eq!(clean("Zoé O'Neil 🍞"), "Zoé O'Neil 🍞");
+}
+
+#[test]
+fn only_links_of_the_web_are_links() {
+    assert_eq!(link("https://example.com/a b").as_deref(), Some("https://example.com/a%20b"));
+    for other in ["javascript:alert(1)", "data:text/html,x", "/relative", "", "mailto:a@example.com"] {
+        assert_eq!(link(other), None, "{other}");
+    }
+}
+
+#[test]
+fn a_day_is_that_of_paris() {
+    let at = |text: &str| DateTime::parse_rfc3339_str(text).unwrap();
+    assert_eq!(day(at("2026-07-31T21:59:59.999Z")), "31/07/2026");
+    assert_eq!(day(at("2026-07-31T22:00:00.000Z")), "01/08/2026");
+    assert_eq!(iso_day(at("2026-12-31T22:59:59.999Z")), "2026-12-31");
+    assert_eq!(iso_day(at("2026-12-31T23:00:00.000Z")), "2027-01-01");
+}
+
+proptest! {
+    #[test]
+    fn no_value_keeps_a_message_from_being_written(value in "\\PC*", url in ".*") {
+        let mut letter = with_title(&clean(&value));
+        letter.person = clean(&value);
+        letter.establishments[0].name = clean(&value);
+        letter.establishments[0].offers[0].url = link(&url);
+        let composed = compose(&letter).unwrap();
+        prop_assert!(!composed.html.contains("<script"));
+    }
+}

@@ -1,0 +1,10 @@
+//! E-mail (spec 05): what a message says is decided in `compose`, which is pure; `outbox` remembers which ones were sent, so
+//! that a crash neither loses one nor sends it three times; `transport` hands them to a mail server or writes them to files.
+
+pub mod compose;
+mod letter;
+pub mod outbox;
+pub mod post;
+pub mod sample;
+mod smtp;
+pub mod transport;

@@ -1,0 +1,256 @@
+//! What is remembered of each message, in `stream_processor_outbox` (spec 05, "E-mail"): stored before the dialogue with the
+//! mail server and after it, so that a crash neither loses one nor sends it three times. Holds ids and times, never an
+//! address, a name or a content.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bson::raw::cstr;
+use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
+use futures::TryStreamExt as _;
+use mongodb::Database;
+
+use crate::answer::answered;
+use crate::error::Failure;
+use crate::fetch::raw;
+use crate::write::statements::Statement;
+use crate::write::{Writer, command};
+
+/// The collection.
+pub const OUTBOX: &str = "stream_processor_outbox";
+/// So many copies of a message may be on their way, at most (spec 05).
+const COPIES: u32 = 2;
+/// So many runs try a message that the server refuses.
+const REFUSALS: u32 = 3;
+/// So many messages to one user about one threshold in a day: the second one is about offers that came later.
+const MESSAGES: u32 = 3;
+
+/// What is known of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Its dialogue may be under way, or have ended in whatever way.
+    Sending,
+    /// The server has it.
+    Sent,
+    /// The server refused it.
+    Refused,
+    /// The server does not have it.
+    Deferred,
+}
+
+/// A message, as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What is known.
+    pub state: State,
+    /// How many copies may have been delivered.
+    pub copies: u32,
+    /// How often it was refused.
+    pub refusals: u32,
+    /// The run that had it last.
+    pub run: ObjectId,
+    /// The offers that it is about.
+    pub offers: Vec<ObjectId>,
+}
+
+/// What is to be done about a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Send it.
+    Send,
+    /// It was sent.
+    Done,
+    /// Two copies may have been delivered; nobody knows.
+    Unconfirmed,
+    /// It was refused often enough.
+    Refused,
+}
+
+/// How a dialogue ended, for the memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// The server has it.
+    Sent,
+    /// The server refused it, with this code.
+    Refused(u16),
+    /// The server does not have it.
+    Deferred,
+}
+
+/// What is to be sent to one user about some offers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Share {
+    /// These were in a message that was sent.
+    pub done: Vec<ObjectId>,
+    /// This message is to be sent, about these.
+    pub message: Option<(String, Vec<ObjectId>)>,
+    /// These are left out: the user got enough messages.
+    pub left: Vec<ObjectId>,
+}
+
+impl State {
+    const ALL: [Self; 4] = [Self::Sending, Self::Sent, Self::Refused, Self::Deferred];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Sending => "sending",
+            Self::Sent => "sent",
+            Self::Refused => "refused",
+            Self::Deferred => "deferred",
+        }
+    }
+}
+
+impl Entry {
+    /// A document that nobody but this service wrote; another one counts as not there, and is then not written over.
+    fn read(document: &Document) -> Option<Self> {
+        let state = document.get_str("state").ok()?;
+        let state = State::ALL.into_iter().find(|known| known.as_str() == state)?;
+        let count =
+            |field| document.get_i32(field).ok().and_then(|count| u32::try_from(count).ok()).unwrap_or_default();
+        let offers = document.get_array("offers").map(Vec::as_slice).unwrap_or_default();
+        Some(Self {
+            state,
+            copies: count("copies"),
+            refusals: count("refusals"),
+            run: document.get_object_id("run").ok()?,
+            offers: offers.iter().filter_map(Bson::as_object_id).collect(),
+        })
+    }
+}
+
+/// What the memory tells to do. Pure.
+#[must_use]
+pub fn step(entry: Option<&Entry>) -> Step {
+    match entry {
+        Some(Entry { state: State::Sent, .. }) => Step::Done,
+        Some(Entry { copies, .. }) if *copies >= COPIES => Step::Unconfirmed,
+        Some(Entry { state: State::Refused, refusals, .. }) if *refusals >= REFUSALS => Step::Refused,
+        _ => Step::Send,
+    }
+}
+
+/// The ids under which messages to one user on one day are remembered, the first one first.
+#[must_use]
+pub fn ids(base: &str) -> Vec<String> {
+    (1..=MESSAGES).map(|number| if number == 1 { base.to_owned() } else { format!("{base}/{number}") }).collect()
+}
+
+/// Which of these offers are in messages that were sent, and what is still to be sent. Pure.
+#[must_use]
+pub fn share(base: &str, entries: &HashMap<String, Entry>, offers: &[ObjectId]) -> Share {
+    let mut share = Share::default();
+    let mut rest: BTreeSet<ObjectId> = offers.iter().copied().collect();
+    for id in ids(base) {
+        match entries.get(&id) {
+            Some(entry) if entry.state == State::Sent => {
+                share.done.extend(entry.offers.iter().filter(|offer| rest.remove(offer)));
+            }
+            _ if rest.is_empty() => break,
+            _ => {
+                share.message = Some((id, std::mem::take(&mut rest).into_iter().collect()));
+                break;
+            }
+        }
+    }
+    share.left = rest.into_iter().collect();
+    share
+}
+
+/// The `Message-ID` that belongs to an `_id`, without the brackets: every copy has the same one.
+#[must_use]
+pub fn message_id(id: &str, domain: &str) -> String {
+    format!("{}@{domain}", id.replace('/', "."))
+}
+
+/// Reads what is remembered of these messages.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn read(database: &Database, ids: &[String]) -> Result<HashMap<String, Entry>, Failure> {
+    let outbox = raw(database, OUTBOX);
+    let found = answered(outbox.find(doc! { "_id": { "$in": ids } })).await.map_err(Failure::Read)?;
+    let found: Vec<Document> = answered(found.try_collect()).await.map_err(Failure::Read)?;
+    let entry = |document: &Document| Some((document.get_str("_id").ok()?.to_owned(), Entry::read(document)?));
+    Ok(found.iter().filter_map(entry).collect())
+}
+
+/// Writes under the lease, for one run of a job.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    /// Where it is.
+    pub database: Database,
+    /// The right to write.
+    pub writer: Writer,
+    /// Names the run.
+    pub run: ObjectId,
+    /// The time of the run.
+    pub now: DateTime,
+}
+
+impl Outbox {
+    /// Notes that a dialogue begins: one more copy may be delivered from now on. False when somebody else has the
+    /// message, which then goes on with it.
+    ///
+    /// # Errors
+    /// As [`command::update`]; the note may stand.
+    pub async fn claim(
+        &self,
+        id: &str,
+        entry: Option<&Entry>,
+        offers: &[ObjectId],
+        message_id: &str,
+    ) -> Result<bool, Failure> {
+        let copies = entry.map_or(0, |entry| entry.copies) + 1;
+        let filter = match entry {
+            Some(entry) => {
+                rawdoc! { "_id": id, "state": entry.state.as_str(), "run": entry.run, "copies": number(entry.copies) }
+            }
+            None => rawdoc! { "_id": id, "state": { "$exists": false } },
+        };
+        let mut about = bson::raw::RawArrayBuf::new();
+        offers.iter().for_each(|offer| about.push(*offer));
+        let set = rawdoc! {
+            "state": State::Sending.as_str(), "copies": number(copies), "run": self.run, "at": self.now,
+            "message_id": message_id, "offers": about,
+        };
+        self.write(rawdoc! { "q": filter, "u": { "$set": set }, "upsert": entry.is_none() }).await
+    }
+
+    /// Whether this run has the message.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn holds(&self, id: &str) -> Result<bool, Failure> {
+        let entries = read(&self.database, &[id.to_owned()]).await?;
+        Ok(entries.get(id).is_some_and(|entry| entry.run == self.run && entry.state == State::Sending))
+    }
+
+    /// Notes how the dialogue ended. False when somebody else has the message by now.
+    ///
+    /// # Errors
+    /// As [`command::update`]; the note may stand.
+    pub async fn settle(&self, id: &str, settled: Settled) -> Result<bool, Failure> {
+        let filter = rawdoc! { "_id": id, "run": self.run, "state": State::Sending.as_str() };
+        let (state, returned, refusals) = match settled {
+            Settled::Sent => (State::Sent, 0, 0),
+            // Certainly not delivered: it does not count as a copy.
+            Settled::Refused(_) => (State::Refused, -1, 1),
+            Settled::Deferred => (State::Deferred, -1, 0),
+        };
+        let mut set = rawdoc! { "state": state.as_str(), "at": self.now };
+        if let Settled::Refused(code) = settled {
+            set.append(cstr!("code"), i32::from(code));
+        }
+        let add = rawdoc! { "copies": returned, "refusals": refusals };
+        self.write(rawdoc! { "q": filter, "u": { "$set": set, "$inc": add } }).await
+    }
+
+    async fn write(&self, body: RawDocumentBuf) -> Result<bool, Failure> {
+        let outcome = command::update(&self.writer, OUTBOX, vec![Statement { id: None, body }]).await?;
+        Ok(outcome.created + outcome.changed > 0)
+    }
+}
+
+fn number(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}

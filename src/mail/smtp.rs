@@ -1,0 +1,205 @@
+//! SMTP: connections that are kept between messages, STARTTLS or TLS from the start, a login, time-outs, a rate. Each step of
+//! the dialogue is its own command, because only a failure after the content leaves open whether it was delivered. The
+//! pool of the library is not used: it keeps a connection whose dialogue was broken off, and takes late replies for others.
+
+use std::time::Duration;
+
+use lettre::address::Envelope;
+use lettre::transport::smtp::Error;
+use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tracing::warn;
+use url::Url;
+
+use super::transport::Delivery;
+use crate::config::SmtpSettings;
+use crate::outgoing::Pace;
+
+/// A mail server.
+pub(super) struct Smtp {
+    host: String,
+    port: u16,
+    encryption: Encryption,
+    login: Option<Credentials>,
+    hello: ClientId,
+    connect_timeout: Duration,
+    send_timeout: Duration,
+    pace: Pace,
+    idle: Mutex<Vec<AsyncSmtpConnection>>,
+}
+
+enum Encryption {
+    None,
+    /// STARTTLS, where the server offers it.
+    Opportunistic(TlsParameters),
+    /// STARTTLS, or no message.
+    Required(TlsParameters),
+    FromTheStart(TlsParameters),
+}
+
+impl std::fmt::Debug for Smtp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Smtp").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+impl Smtp {
+    /// Reads the URL, whose form the configuration has checked.
+    pub(super) fn new(url: &SecretString, settings: &SmtpSettings) -> Result<Self, String> {
+        let url = Url::parse(url.expose_secret()).map_err(|error| format!("smtp.url: {error}"))?;
+        // An IPv6 address is written in brackets there.
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let asked = url.query_pairs().find(|(option, _)| option == "tls").map(|(_, value)| value.into_owned());
+        let (encryption, usual_port) = match (url.scheme(), asked.as_deref()) {
+            ("smtps", _) => (Encryption::FromTheStart(tls(&host, settings)?), 465),
+            (_, Some("required")) => (Encryption::Required(tls(&host, settings)?), 587),
+            (_, Some(_)) => (Encryption::Opportunistic(tls(&host, settings)?), 587),
+            (_, None) => (Encryption::None, 25),
+        };
+        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let login = url.password().map(|password| Credentials::new(decoded(url.username()), decoded(password)));
+        Ok(Self {
+            port: url.port().unwrap_or(usual_port),
+            host,
+            encryption,
+            login,
+            hello: ClientId::Domain(gethostname::gethostname().to_string_lossy().into_owned()),
+            connect_timeout: settings.connect_timeout,
+            send_timeout: settings.send_timeout,
+            pace: Pace::per_second(settings.rate),
+            idle: Mutex::new(Vec::new()),
+        })
+    }
+
+    pub(super) async fn deliver(&self, envelope: &Envelope, message: &[u8]) -> Delivery {
+        self.pace.wait().await;
+        if let Some(mut kept) = self.idle.lock().await.pop() {
+            match self.hand_over(&mut kept, envelope, message).await {
+                // The server ended the connection while nobody used it: that says nothing of the message.
+                Delivery::Unreachable(_) | Delivery::Deferred(421) => {}
+                delivery => return self.keep(kept, delivery).await,
+            }
+        }
+        match self.connect().await {
+            Ok(mut connection) => {
+                let delivery = self.hand_over(&mut connection, envelope, message).await;
+                self.keep(connection, delivery).await
+            }
+            Err(unreachable) => unreachable,
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        for mut connection in std::mem::take(&mut *self.idle.lock().await) {
+            // Whoever does not answer is left.
+            drop(timeout(Duration::from_secs(1), connection.quit()).await);
+        }
+    }
+
+    /// Only a connection on which all went well is kept: on another one, a late reply would be taken for the next one.
+    async fn keep(&self, connection: AsyncSmtpConnection, delivery: Delivery) -> Delivery {
+        if delivery == Delivery::Accepted {
+            self.idle.lock().await.push(connection);
+        }
+        delivery
+    }
+
+    /// Connects, encrypts and logs in as for a message, and takes leave.
+    pub(super) async fn test(&self) -> Result<(), Delivery> {
+        let mut connection = self.connect().await?;
+        drop(timeout(Duration::from_secs(1), connection.quit()).await);
+        Ok(())
+    }
+
+    async fn connect(&self) -> Result<AsyncSmtpConnection, Delivery> {
+        match timeout(self.connect_timeout, Box::pin(self.begin())).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => {
+                // The words of the server may name an address; its code does not.
+                let code = error.status().map(|code| code.to_string());
+                warn!(code, tls = error.is_tls(), "the mail server at smtp.url does not let us in");
+                Err(Delivery::Unreachable(if error.status().is_some() { "refused" } else { "connection" }))
+            }
+            Err(_) => {
+                warn!("the mail server at smtp.url does not answer within smtp.connect_timeout");
+                Err(Delivery::Unreachable("silent"))
+            }
+        }
+    }
+
+    async fn begin(&self) -> Result<AsyncSmtpConnection, Error> {
+        let server = (self.host.as_str(), self.port);
+        let at_once = match &self.encryption {
+            Encryption::FromTheStart(tls) => Some(tls.clone()),
+            _ => None,
+        };
+        let limit = Some(self.connect_timeout);
+        let mut connection = AsyncSmtpConnection::connect_tokio1(server, limit, &self.hello, at_once, None).await?;
+        match &self.encryption {
+            Encryption::Required(tls) => connection.starttls(tls.clone(), &self.hello).await?,
+            Encryption::Opportunistic(tls) if connection.can_starttls() => {
+                connection.starttls(tls.clone(), &self.hello).await?;
+            }
+            _ => {}
+        }
+        if let Some(login) = &self.login {
+            connection.auth(DEFAULT_MECHANISMS, login).await?;
+        }
+        Ok(connection)
+    }
+
+    async fn hand_over(&self, connection: &mut AsyncSmtpConnection, envelope: &Envelope, message: &[u8]) -> Delivery {
+        let mut options = Vec::new();
+        if envelope.to().iter().any(|address| !address.to_string().is_ascii()) {
+            if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
+                return Delivery::Refused(553);
+            }
+            options.push(MailParameter::SmtpUtfEight);
+        }
+        match timeout(self.send_timeout, Box::pin(announce(connection, envelope, options))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return refusal(&error).unwrap_or(Delivery::Unreachable("connection")),
+            Err(_) => return Delivery::Unreachable("silent"),
+        }
+        match timeout(self.send_timeout, Box::pin(connection.message(message))).await {
+            Ok(Ok(_)) => Delivery::Accepted,
+            Ok(Err(error)) => refusal(&error).unwrap_or(Delivery::Uncertain),
+            Err(_) => Delivery::Uncertain,
+        }
+    }
+}
+
+/// Everything before the content.
+async fn announce(
+    connection: &mut AsyncSmtpConnection,
+    envelope: &Envelope,
+    options: Vec<MailParameter>,
+) -> Result<(), Error> {
+    connection.command(Mail::new(envelope.from().cloned(), options)).await?;
+    for address in envelope.to() {
+        connection.command(Rcpt::new(address.clone(), Vec::new())).await?;
+    }
+    connection.command(Data).await.map(drop)
+}
+
+/// What the server said, if it said no.
+fn refusal(error: &Error) -> Option<Delivery> {
+    let code = u16::from(error.status()?);
+    Some(if error.is_permanent() { Delivery::Refused(code) } else { Delivery::Deferred(code) })
+}
+
+fn tls(host: &str, settings: &SmtpSettings) -> Result<TlsParameters, String> {
+    let mut parameters = TlsParameters::builder(host.to_owned());
+    if let Some(file) = &settings.ca_file {
+        let unusable = |reason: &dyn std::fmt::Display| format!("smtp.ca_file: {}: {reason}", file.display());
+        let pem = std::fs::read(file).map_err(|error| unusable(&error))?;
+        let certificate = Certificate::from_pem(&pem).map_err(|error| unusable(&error))?;
+        parameters = parameters.add_root_certificate(certificate);
+    }
+    parameters.build_rustls().map_err(|error| format!("smtp.url: no TLS to {host}: {error}"))
+}

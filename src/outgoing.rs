@@ -1,0 +1,129 @@
+//! Calls to other services over HTTP or HTTPS: bounded in time and in size, at a given pace. Follows no redirections and
+//! shows nothing of what it sends, which may be secret.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
+use axum::http::{Method, Request};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Mutex;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+
+/// More of an answer is not read.
+const LONGEST_ANSWER: usize = 1024 * 1024;
+
+/// Makes calls.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    client: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    patience: Duration,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The header `Retry-After`, where it is a number of seconds.
+    pub retry_after: Option<Duration>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// Why nothing came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// No connection, or it ended.
+    #[error("cannot be reached")]
+    Unreachable,
+    /// Not in time.
+    #[error("does not answer in time")]
+    Silent,
+    /// Too much.
+    #[error("answers with more than a megabyte")]
+    TooLong,
+    /// The URL, or a header, cannot be sent.
+    #[error("cannot be called: its address or token has characters that HTTP does not know")]
+    Unsendable,
+}
+
+impl Caller {
+    /// `patience` is for a whole call.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(patience: Duration) -> Result<Self, rustls::Error> {
+        let provider = rustls::crypto::ring::default_provider();
+        let connector = HttpsConnectorBuilder::new().with_provider_and_webpki_roots(provider)?;
+        let connector = connector.https_or_http().enable_http1().build();
+        let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { client, patience })
+    }
+
+    /// GET, with a token where there is one.
+    ///
+    /// # Errors
+    /// [`NoAnswer`]; an answer that says no is an answer.
+    pub async fn get(&self, url: &str, token: Option<&SecretString>) -> Result<Answer, NoAnswer> {
+        let mut request = Request::builder().method(Method::GET).uri(url);
+        if let Some(token) = token {
+            let bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
+            let mut bearer = bearer.map_err(|_| NoAnswer::Unsendable)?;
+            bearer.set_sensitive(true);
+            request = request.header(AUTHORIZATION, bearer);
+        }
+        self.call(request, Bytes::new()).await
+    }
+
+    /// POST of a JSON text.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn post(&self, url: &str, json: String) -> Result<Answer, NoAnswer> {
+        let request = Request::builder().method(Method::POST).uri(url).header(CONTENT_TYPE, "application/json");
+        self.call(request, Bytes::from(json)).await
+    }
+
+    async fn call(&self, request: axum::http::request::Builder, body: Bytes) -> Result<Answer, NoAnswer> {
+        let request = request.header(USER_AGENT, concat!("stream-processor/", env!("CARGO_PKG_VERSION")));
+        let request = request.body(Full::new(body)).map_err(|_| NoAnswer::Unsendable)?;
+        timeout(self.patience, Box::pin(self.exchange(request))).await.unwrap_or(Err(NoAnswer::Silent))
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
+        let answer = self.client.request(request).await.map_err(|_| NoAnswer::Unreachable)?;
+        let (head, body) = answer.into_parts();
+        let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|error| {
+            let is_too_long = error.downcast_ref::<http_body_util::LengthLimitError>().is_some();
+            if is_too_long { NoAnswer::TooLong } else { NoAnswer::Unreachable }
+        })?;
+        let body = body.to_bytes().to_vec();
+        Ok(Answer { status: head.status.as_u16(), retry_after: seconds.map(Duration::from_secs), body })
+    }
+}
+
+/// Lets things happen no more often than so many times a second.
+#[derive(Debug)]
+pub struct Pace(Mutex<Interval>);
+
+impl Pace {
+    /// `rate` is at least one.
+    #[must_use]
+    pub fn per_second(rate: usize) -> Self {
+        let rate = u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
+        let mut interval = interval(Duration::from_secs(1) / rate);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self(Mutex::new(interval))
+    }
+
+    /// Returns when it is one's turn.
+    pub async fn wait(&self) {
+        self.0.lock().await.tick().await;
+    }
+}

@@ -1,0 +1,66 @@
+//! What the ticker can be asked to do: a job, or what is only ever done by hand.
+
+use bson::oid::ObjectId;
+
+use super::jobs::{Job, anonymize_user, obfuscate};
+use super::work::Work;
+use crate::error::Failure;
+use crate::phase::Phase;
+use crate::run::requests::Order;
+
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chore {
+    /// A job.
+    Job(Job),
+    /// The anonymisation of one user (4.12).
+    AnonymizeUser(ObjectId),
+    /// Fake values in place of what is personal (4.11).
+    Obfuscate,
+}
+
+impl Chore {
+    /// What an order asks for, or why it cannot be done.
+    pub fn of(order: &Order) -> Result<Self, String> {
+        match order {
+            Order::RunJob { job, .. } => match Job::named(job) {
+                Some(job) => Ok(Self::Job(job)),
+                None => Err(format!("the instance that leads knows no job `{job}`: it may be of another version")),
+            },
+            Order::AnonymizeUser { user } => Ok(Self::AnonymizeUser(*user)),
+            Order::Obfuscate => Ok(Self::Obfuscate),
+            Order::Backfill { .. }
+            | Order::Repair
+            | Order::Replay(_)
+            | Order::RetryDeadLetters { .. }
+            | Order::DropDeadLetters { .. }
+            | Order::SetPhase { .. } => Err("not an order for the ticker".to_owned()),
+        }
+    }
+
+    /// Its name in the history and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Job(job) => job.name(),
+            Self::AnonymizeUser(_) => "anonymize-user",
+            Self::Obfuscate => "obfuscate",
+        }
+    }
+
+    /// Whether it has anything to do in this phase.
+    pub fn applies_in(self, phase: Phase) -> bool {
+        match self {
+            Self::Job(job) => job.applies_in(phase),
+            Self::AnonymizeUser(_) | Self::Obfuscate => true,
+        }
+    }
+
+    /// Does it, see [`Job::run`].
+    pub async fn run(self, work: &mut Work) -> Result<(), Failure> {
+        match self {
+            Self::Job(job) => job.run(work).await,
+            Self::AnonymizeUser(user) => Box::pin(anonymize_user::run(work, user)).await,
+            Self::Obfuscate => Box::pin(obfuscate::run(work)).await,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `analyze-closed-companies` (4.14): active offers of companies that `cache_siret` knows to be closed. Reads only.
+
+use std::collections::BTreeSet;
+
+use bson::{Bson, Document, doc, oid::ObjectId};
+
+use super::super::report::Line;
+use super::super::work::Work;
+use crate::error::Failure;
+use crate::fetch::references::key_at;
+use crate::fetch::{documents, find, raw};
+use crate::model::{OfferStatus, value};
+use crate::source::OFFERS;
+
+/// What is known of companies, by siret.
+pub const CACHE: &str = "cache_siret";
+const STATE: &str = "data.data.etat_administratif";
+/// `etat_administratif` of an active company.
+const ACTIVE: &str = "A";
+
+/// Runs the job.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn run(work: &mut Work) -> Result<(), Failure> {
+    let mut walk = work.walk(OFFERS, work.ours(selects())).await?;
+    while let Some(offers) = walk.next().await? {
+        work.check()?;
+        look(work, &offers).await?;
+    }
+    Ok(())
+}
+
+/// Which offers, beside that they are ours.
+#[must_use]
+pub fn selects() -> Document {
+    doc! { "offer_status": OfferStatus::Active.as_str() }
+}
+
+/// Which entries of the cache.
+#[must_use]
+pub fn of_sirets(sirets: &BTreeSet<&str>) -> Document {
+    let sirets: Vec<Bson> = sirets.iter().map(|siret| Bson::from(*siret)).collect();
+    doc! { "siret": { "$in": sirets } }
+}
+
+async fn look(work: &mut Work, offers: &[ObjectId]) -> Result<(), Failure> {
+    let database = work.app.database.clone();
+    let filter = work.ours(doc! { "_id": { "$in": offers } });
+    let batches = find(&raw(&database, OFFERS), filter, doc! { "workplace_siret": 1 }).await?;
+    let mut sirets = BTreeSet::new();
+    for offer in documents(&batches) {
+        sirets.extend(value::text(value::field(offer?, "workplace_siret")));
+    }
+    let entries = find(&raw(&database, CACHE), of_sirets(&sirets), doc! { "siret": 1, STATE: 1 }).await?;
+    let (mut known, mut closed) = (BTreeSet::new(), BTreeSet::new());
+    for entry in documents(&entries) {
+        let entry = entry?;
+        if let (Some(siret), Some(state)) = (key_at(entry, "siret"), key_at(entry, STATE)) {
+            known.insert(siret);
+            if state != ACTIVE {
+                closed.insert(siret);
+            }
+        }
+    }
+    for offer in documents(&batches) {
+        let offer = offer?;
+        let siret = value::text(value::field(offer, "workplace_siret")).unwrap_or_default();
+        let Ok(id) = offer.get_object_id("_id") else { continue };
+        if closed.contains(siret) {
+            work.report.matched += 1;
+            work.tell(Line::new(id, "closed_company", [siret]));
+        } else if !known.contains(siret) {
+            work.report.skip("not_in_cache", 1);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! `anonymize-inactive-users` (4.13): users who have done nothing for two years.
+
+use bson::{DateTime, Document, doc};
+
+use super::super::calendar::months_ago;
+use super::super::work::Work;
+use super::anonymize_user;
+use crate::error::Failure;
+use crate::source::event::Collection as Watched;
+
+/// Two years.
+const MONTHS: u32 = 24;
+
+/// Runs the job.
+///
+/// # Errors
+/// A [`Failure`] that is not about one user; what was done stays done.
+pub async fn run(work: &mut Work) -> Result<(), Failure> {
+    let Some(latest) = months_ago(work.now, work.zone(), MONTHS) else { return Ok(()) };
+    let mut walk = work.walk(Watched::Users.name(), selects(latest)).await?;
+    while let Some(users) = walk.next().await? {
+        for user in users {
+            anonymize_user::anonymize(work, user, Some(latest)).await?;
+            work.progress().await?;
+        }
+    }
+    Ok(())
+}
+
+/// Which users.
+#[must_use]
+pub fn selects(latest: DateTime) -> Document {
+    doc! { "last_action_date": { "$lte": latest } }
+}

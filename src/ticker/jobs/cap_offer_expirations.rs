@@ -1,0 +1,42 @@
+//! `cap-offer-expirations` (4.3): no offer is valid for longer than two months from the beginning of today.
+
+use bson::{DateTime, Document, doc};
+
+use super::super::calendar::day_in_months;
+use super::super::pair::{Edit, Fields, Pair, Verdict};
+use super::super::work::Work;
+use crate::error::Failure;
+use crate::source::OFFERS;
+
+/// Spec 05: "start of the day (Paris) two months from now".
+const MONTHS: u32 = 2;
+const FIELDS: Fields = Fields { offer: &["offer_expiration"], job: &["job_expiration_date"], recruiter: &[] };
+
+/// Runs the job.
+///
+/// # Errors
+/// As [`Work::change`].
+pub async fn run(work: &mut Work) -> Result<(), Failure> {
+    let Some(latest) = day_in_months(work.now, work.zone(), MONTHS) else { return Ok(()) };
+    let mut walk = work.walk(OFFERS, work.ours(selects(latest))).await?;
+    while let Some(offers) = walk.next().await? {
+        work.change(&offers, &FIELDS, &|pair| plan(pair, latest)).await?;
+    }
+    Ok(())
+}
+
+/// Which offers, beside that they are ours.
+#[must_use]
+pub fn selects(latest: DateTime) -> Document {
+    doc! { "offer_expiration": { "$gt": latest } }
+}
+
+fn plan(pair: &Pair<'_>, latest: DateTime) -> Verdict {
+    match pair.date("offer_expiration") {
+        Some(expires) if expires > latest => match pair.agrees("offer_expiration", "job_expiration_date") {
+            true => Verdict::edit(Edit::both("offer_expiration", "job_expiration_date", latest)),
+            false => Verdict::skip("not_settled"),
+        },
+        _ => Verdict::default(),
+    }
+}

@@ -1,0 +1,77 @@
+//! `fill-missing-start-dates` (4.4): an active offer without a start begins when it was written.
+
+use bson::{Document, doc};
+
+use super::super::pair::{Edit, Fields, Pair, Verdict};
+use super::super::work::Work;
+use crate::error::Failure;
+use crate::model::OfferStatus;
+use crate::source::OFFERS;
+
+const FIELDS: Fields = Fields {
+    offer: &["offer_status", "contract_start", "offer_creation", "created_at"],
+    job: &["job_start_date"],
+    recruiter: &[],
+};
+
+/// Runs the job.
+///
+/// # Errors
+/// As [`Work::change`].
+pub async fn run(work: &mut Work) -> Result<(), Failure> {
+    let mut walk = work.walk(OFFERS, work.ours(selects())).await?;
+    while let Some(offers) = walk.next().await? {
+        work.change(&offers, &FIELDS, &plan).await?;
+    }
+    Ok(())
+}
+
+/// Which offers, beside that they are ours.
+#[must_use]
+pub fn selects() -> Document {
+    doc! { "offer_status": OfferStatus::Active.as_str(), "contract_start": null }
+}
+
+fn plan(pair: &Pair<'_>) -> Verdict {
+    let is_active = pair.field("offer_status").and_then(|status| status.as_str()) == Some(OfferStatus::Active.as_str());
+    if !is_active || pair.field("contract_start").is_some() {
+        return Verdict::default();
+    }
+    if !pair.agrees("contract_start", "job_start_date") {
+        return Verdict::skip("not_settled");
+    }
+    match pair.date("offer_creation").or_else(|| pair.date("created_at")) {
+        Some(start) => Verdict::edit(Edit::both("contract_start", "job_start_date", start)),
+        None => Verdict::skip("no_date"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{DateTime, RawDocumentBuf, oid::ObjectId};
+
+    use super::*;
+
+    fn started(offer: Document) -> Option<DateTime> {
+        let offer = RawDocumentBuf::try_from(&offer).unwrap();
+        let pair = Pair { id: ObjectId::new(), offer: &offer, held: None, newest_wins: false };
+        plan(&pair).edit.map(|edit| {
+            assert_eq!(edit.offer.get("contract_start"), edit.job.get("job_start_date"));
+            *edit.offer.get_datetime("contract_start").unwrap()
+        })
+    }
+
+    #[test]
+    fn the_creation_counts_to_the_millisecond_before_the_time_of_the_document() {
+        for text in ["2026-06-14T21:59:59.999Z", "2026-06-14T22:00:00Z", "2026-12-14T22:59:59.999Z"] {
+            let creation = DateTime::parse_rfc3339_str(text).unwrap();
+            let later = DateTime::from_millis(creation.timestamp_millis() + 1);
+            let offer = doc! { "offer_status": "Active", "offer_creation": creation, "created_at": later };
+            assert_eq!(started(offer), Some(creation));
+            let offer = doc! { "offer_status": "Active", "contract_start": null, "created_at": creation };
+            assert_eq!(started(offer), Some(creation));
+        }
+        assert_eq!(started(doc! { "offer_status": "Active", "created_at": "2026" }), None);
+        assert_eq!(started(doc! { "offer_status": "Cancelled", "created_at": DateTime::MIN }), None);
+    }
+}

@@ -1,0 +1,31 @@
+//! `full-sync` (4.9): every recruiter is looked at again, by the pipeline itself.
+
+use super::super::work::Work;
+use crate::error::Failure;
+use crate::run::backfill::rehearse;
+use crate::run::requests::{Order, count};
+use crate::source::scan::backfill_filter;
+
+/// Runs the job.
+///
+/// # Errors
+/// As [`Work::order`].
+pub async fn run(work: &mut Work) -> Result<(), Failure> {
+    if work.is_dry_run() {
+        let (app, stop) = (work.app.clone(), work.stop.clone());
+        let (recruiters, rehearsal) =
+            Box::pin(rehearse(&app, work.phase, &backfill_filter(None, false), &stop, |_| {})).await?;
+        work.report.matched = recruiters;
+        work.report.changed = rehearsal.created + rehearsal.changed;
+        return work.check();
+    }
+    let order = Order::Backfill { recruiter: None, active_only: false };
+    let Some(outcome) = work.order(&order).await? else { return Ok(()) };
+    if !outcome.done {
+        // The phase changed in between.
+        return Err(Failure::PhaseChanged);
+    }
+    work.report.matched = count(&outcome.details, "recruiters");
+    work.report.changed = count(&outcome.details, "created") + count(&outcome.details, "changed");
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! What the jobs that send e-mail share: to whom, and what is said of an offer. Reads users and offers; their values go
+//! nowhere but into the message.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bson::{Bson, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
+use lettre::Address;
+
+use super::super::report::Line;
+use super::super::work::Work;
+use crate::error::Failure;
+use crate::fetch::{documents, find, raw};
+use crate::mail::compose::{Establishment, Letter, Offer, Template, clean, day, link};
+use crate::mail::post::{Fate, Item, Post};
+use crate::mail::transport::address;
+use crate::model::value;
+use crate::source::event::Collection as Watched;
+
+/// The page of the public site where recruiters look after their offers.
+const SPACE: &str = "espace-pro";
+
+/// A user who can be written to.
+#[derive(Debug, Clone)]
+pub(super) struct Recipient {
+    pub name: String,
+    pub to: Address,
+}
+
+/// An offer, as far as e-mail is concerned.
+#[derive(Debug)]
+pub(super) struct Subject {
+    pub id: ObjectId,
+    pub user: Option<ObjectId>,
+    pub establishment: String,
+    pub offer: Offer,
+}
+
+/// The fields of an offer that a message is made of.
+pub(super) fn fields() -> Document {
+    let fields = [
+        "managed_by",
+        "workplace_name",
+        "workplace_brand",
+        "workplace_legal_name",
+        "offer_title",
+        "offer_rome_appellation",
+        "contract_type",
+        "contract_start",
+        "offer_target_diploma.label",
+        "offer_creation",
+        "lba_url",
+    ];
+    fields.into_iter().map(|field| (field.to_owned(), Bson::Int32(1))).collect()
+}
+
+impl Subject {
+    /// `None` for a document without an ObjectId, which no job has.
+    pub(super) fn read(document: &RawDocument) -> Option<Self> {
+        let text = |name| value::text(value::field(document, name)).map(clean).filter(|text| !text.is_empty());
+        let date = |name| value::field(document, name).and_then(a_day);
+        let types = value::list(value::field(document, "contract_type")).into_iter().flatten().flatten();
+        let types: Vec<String> = types.filter_map(|word| word.as_str().map(clean)).collect();
+        let diploma = value::object(value::field(document, "offer_target_diploma"));
+        let level = diploma.and_then(|diploma| value::text(value::field(diploma, "label"))).map(clean);
+        let names = ["workplace_name", "workplace_brand", "workplace_legal_name"];
+        Some(Self {
+            id: document.get_object_id("_id").ok()?,
+            user: value::field(document, "managed_by").and_then(user),
+            establishment: names.into_iter().find_map(text).unwrap_or_else(|| "Enseigne inconnue".to_owned()),
+            offer: Offer {
+                title: text("offer_title").unwrap_or_else(|| "Offre".to_owned()),
+                appellation: text("offer_rome_appellation"),
+                contracts: if types.is_empty() { "Non précisé".to_owned() } else { types.join(", ") },
+                level: level.unwrap_or_else(|| "Indifférent".to_owned()),
+                start: date("contract_start").unwrap_or_else(|| "Non précisé".to_owned()),
+                published: date("offer_creation").unwrap_or_default(),
+                url: value::text(value::field(document, "lba_url")).and_then(link),
+            },
+        })
+    }
+}
+
+/// The live data holds some dates as texts.
+fn a_day(date: RawBsonRef<'_>) -> Option<String> {
+    let date = date.as_datetime().or_else(|| value::parse_date(date.as_str()?))?;
+    Some(day(date))
+}
+
+/// The id of a user is a text in most documents, and an ObjectId in some (spec 01).
+pub(super) fn user(value: RawBsonRef<'_>) -> Option<ObjectId> {
+    value.as_object_id().or_else(|| ObjectId::parse_str(value.as_str()?).ok())
+}
+
+/// These users; those who cannot be written to with why, a word for the report.
+pub(super) async fn recipients(
+    work: &Work,
+    users: &BTreeSet<ObjectId>,
+) -> Result<HashMap<ObjectId, Result<Recipient, &'static str>>, Failure> {
+    let users: Vec<ObjectId> = users.iter().copied().collect();
+    let collection = raw(&work.app.database, Watched::Users.name());
+    let wanted = doc! { "email": 1, "first_name": 1, "last_name": 1 };
+    let batches = find(&collection, doc! { "_id": { "$in": &users } }, wanted).await?;
+    let mut found: HashMap<ObjectId, Result<Recipient, &'static str>> =
+        users.into_iter().map(|user| (user, Err("no_user"))).collect();
+    for document in documents(&batches) {
+        let document = document?;
+        if let Ok(id) = document.get_object_id("_id") {
+            found.insert(id, recipient(document).ok_or("no_address"));
+        }
+    }
+    Ok(found)
+}
+
+fn recipient(user: &RawDocument) -> Option<Recipient> {
+    let text = |name| value::text(value::field(user, name)).map(clean);
+    let names: Vec<String> = ["first_name", "last_name"].into_iter().filter_map(text).collect();
+    Some(Recipient { name: names.join(" "), to: address(value::text(value::field(user, "email"))?)? })
+}
+
+/// A message about these offers, by establishment.
+pub(super) fn letter(work: &Work, template: Template, person: &str, subjects: &[&Subject]) -> Letter {
+    let mut establishments: Vec<Establishment> = Vec::new();
+    for subject in subjects {
+        let known = establishments.iter_mut().find(|known| known.name == subject.establishment);
+        match known {
+            Some(known) => known.offers.push(subject.offer.clone()),
+            None => establishments
+                .push(Establishment { name: subject.establishment.clone(), offers: vec![subject.offer.clone()] }),
+        }
+    }
+    let space = format!("{}/{SPACE}", work.app.settings.target.public_url);
+    Letter { template, person: person.to_owned(), establishments, space }
+}
+
+/// Who sends; `None` in a dry run, and where it cannot be done: then the run has given up.
+pub(super) fn post(work: &mut Work) -> Option<Post> {
+    let writer = work.hold.as_ref()?.writer.clone();
+    match Post::open(&work.app, writer, work.now, work.stop.clone()) {
+        Ok(post) => Some(post),
+        Err(reason) => {
+            tracing::error!(reason, "e-mail cannot be sent; correct the setting");
+            work.report.gave_up = Some("mail_settings");
+            None
+        }
+    }
+}
+
+/// Sends these; gives back the offers of those that were sent, and reports on the others.
+pub(super) async fn send(work: &mut Work, post: &Post, items: Vec<Item>) -> Result<Vec<ObjectId>, Failure> {
+    work.check()?;
+    let mut sent = Vec::new();
+    for (item, fate) in post.send(items).await? {
+        let count = item.offers.len() as u64;
+        match fate {
+            Fate::Sent => {
+                sent.extend(item.offers);
+                continue;
+            }
+            Fate::Taken => work.report.skip("taken_by_another_instance", count),
+            Fate::Refused | Fate::Deferred | Fate::Unconfirmed => work.report.failed += count,
+        }
+        work.report.matched += count;
+        for offer in item.offers {
+            work.tell(Line::new(offer, fate.name(), [""; 0]));
+        }
+        if fate == Fate::Deferred {
+            work.report.gave_up = Some("mail_deferred");
+        }
+    }
+    if post.is_down() {
+        work.report.gave_up = Some("mail_server_down");
+    }
+    Ok(sent)
+}
+
+/// Reports on an offer that is left as it is.
+pub(super) fn leave(work: &mut Work, offer: ObjectId, reason: &'static str) {
+    work.report.matched += 1;
+    work.report.skip(reason, 1);
+    work.tell(Line::new(offer, reason, [""; 0]));
+}

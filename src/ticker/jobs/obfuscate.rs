@@ -1,0 +1,134 @@
+//! `obfuscate` (4.11): fake values in place of what is personal in our offers, on a copy of the live data. Refused in
+//! production, by who asks and by who carries it out.
+
+use bson::{Bson, Document, RawBsonRef};
+
+use super::super::pair::{Edit, Fields, Pair, Verdict};
+use super::super::production;
+use super::super::work::Work;
+use crate::app::App;
+use crate::config::{Environment, Settings};
+use crate::error::Failure;
+use crate::model::value;
+use crate::source::OFFERS;
+
+const PHONE: &str = "0600000000";
+const TEXT: &str = "Texte fictif.";
+const FIELDS: Fields = Fields {
+    offer: &["apply_email", "apply_phone", "offer_description", "workplace_description", "delegations"],
+    job: &[],
+    recruiter: &[],
+};
+
+/// Why it may not be done here; `None` where it may.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn refusal(app: &App) -> Result<Option<String>, Failure> {
+    if let Some(reason) = refusal_by(&app.settings) {
+        return Ok(Some(reason));
+    }
+    let is_live = production::is_marked(&app.database).await?;
+    Ok(is_live.then(|| {
+        "obfuscate is refused: an instance has led here with `environment = \"production\"` (the document `production` of \
+         stream_processor_state)"
+            .to_owned()
+    }))
+}
+
+fn refusal_by(settings: &Settings) -> Option<String> {
+    let database = &settings.mongodb.database;
+    if settings.environment == Environment::Production {
+        return Some("obfuscate is refused where `environment` is `production`".to_owned());
+    }
+    if !settings.obfuscate.allowed_databases.contains(database) {
+        return Some(format!(
+            "obfuscate is refused: the database `{database}` is not in `obfuscate.allowed_databases`; add it there only if \
+             it holds a copy"
+        ));
+    }
+    None
+}
+
+/// Runs it.
+///
+/// # Errors
+/// As [`Work::change`], and [`Failure::Read`].
+pub async fn run(work: &mut Work) -> Result<(), Failure> {
+    if refusal(&work.app).await?.is_some() {
+        work.report.gave_up = Some("refused by the configuration of who carries it out");
+        return Ok(());
+    }
+    let mut walk = work.walk(OFFERS, work.ours(Document::new())).await?;
+    while let Some(offers) = walk.next().await? {
+        work.change(&offers, &FIELDS, &plan).await?;
+    }
+    Ok(())
+}
+
+/// What is null or empty stays so.
+fn plan(pair: &Pair<'_>) -> Verdict {
+    let mut edit = Edit::default();
+    let email = format!("offre-{}@example.com", pair.id.to_hex());
+    for (name, fake) in [
+        ("apply_email", email.as_str()),
+        ("apply_phone", PHONE),
+        ("offer_description", TEXT),
+        ("workplace_description", TEXT),
+    ] {
+        let is_other =
+            |value: &RawBsonRef<'_>| !matches!(value.as_str(), Some(text) if text == fake || text.is_empty());
+        if pair.field(name).filter(is_other).is_some() {
+            edit.offer.insert(name, fake);
+        }
+    }
+    if let Some(delegations) = delegations(pair, &email) {
+        edit.offer.insert("delegations", delegations);
+    }
+    match edit.offer.is_empty() {
+        true => Verdict::default(),
+        false => Verdict::edit(edit),
+    }
+}
+
+fn delegations(pair: &Pair<'_>, email: &str) -> Option<Vec<Bson>> {
+    let mut changes = false;
+    let mut fakes = Vec::new();
+    for delegation in value::list(pair.field("delegations"))?.into_iter().flatten() {
+        let mut delegation: Bson = delegation.try_into().ok()?;
+        if let Some(delegation) = delegation.as_document_mut()
+            && delegation.get_str("email").is_ok_and(|real| real != email)
+        {
+            delegation.insert("email", email);
+            changes = true;
+        }
+        fakes.push(delegation);
+    }
+    changes.then_some(fakes)
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{RawDocumentBuf, doc, oid::ObjectId};
+
+    use super::*;
+
+    #[test]
+    fn what_is_fake_stays_and_what_is_missing_stays_missing() {
+        let id = ObjectId::new();
+        let judged = |offer: &Document| {
+            let offer = RawDocumentBuf::try_from(offer).unwrap();
+            plan(&Pair { id, offer: &offer, held: None, newest_wins: false }).edit
+        };
+        let mut offer = doc! {
+            "apply_email": "a@b.example", "apply_phone": null, "offer_description": "", "workplace_description": "x",
+            "delegations": [{ "email": "c@d.example", "siret_code": "1" }, { "siret_code": "2" }],
+        };
+        let edit = judged(&offer).unwrap();
+        let names: Vec<&str> = edit.names().collect();
+        assert_eq!(names, ["apply_email", "workplace_description", "delegations"]);
+        offer.extend(edit.offer);
+        assert!(!offer.to_string().contains(".example\""), "{offer}");
+        assert_eq!(judged(&offer), None);
+    }
+}

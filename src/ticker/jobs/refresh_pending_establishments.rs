@@ -1,0 +1,244 @@
+//! `refresh-pending-establishments` (4.6): an establishment that waits for its validation is looked up in the company
+//! directory; if it is active, its offers and its recruiter become so. A directory that is down ends the run.
+
+use bson::{Bson, DateTime, Document, RawBsonRef, doc, oid::ObjectId};
+use futures::TryStreamExt as _;
+
+use super::super::pair::{Edit, Fields, Held, Pair, Verdict};
+use super::super::report::Line;
+use super::super::work::Work;
+use crate::answer::answered;
+use crate::config::OnUserDeactivated;
+use crate::directory::{Companies, Company, Directory as _, Found, Trouble};
+use crate::error::Failure;
+use crate::fetch::raw;
+use crate::model::{OfferStatus, value};
+use crate::project::offer_status;
+use crate::source::OFFERS;
+
+/// The label and the name of the same status (spec 02, "offer_status").
+const PENDING: [&str; 2] = ["En attente de validation", "EN_ATTENTE_VALIDATION"];
+const ACTIVE: &str = "Actif";
+/// The reason in the history of the offer.
+const REASON: &str = "établissement vérifié";
+/// After so many establishments in a row that the directory fails to tell about, it is down.
+const FAILURES: u32 = 3;
+const FIELDS: Fields = Fields {
+    offer: &["recruiter_status", "offer_status", "offer_expiration", "offer_status_history"],
+    job: &["job_status"],
+    recruiter: &["status"],
+};
+
+/// Which offers, beside that they are ours.
+#[must_use]
+pub fn selects() -> Document {
+    doc! { "recruiter_status": { "$in": PENDING.to_vec() } }
+}
+
+/// Runs the job.
+///
+/// # Errors
+/// As [`Work::change`]; [`Failure::Read`].
+pub async fn run(work: &mut Work) -> Result<(), Failure> {
+    let companies = match Companies::new(&work.app.database, &work.app.settings.directory, work.now) {
+        Ok(companies) => companies,
+        Err(reason) => {
+            tracing::error!(reason, "the company directory cannot be asked; correct the setting");
+            work.report.gave_up = Some("directory_settings");
+            return Ok(());
+        }
+    };
+    let group = doc! { "$group": { "_id": "$establishment_id", "siret": { "$first": "$workplace_siret" } } };
+    let pipeline = [doc! { "$match": work.ours(selects()) }, group];
+    let offers = raw(&work.app.database, OFFERS);
+    let establishments = offers.aggregate(pipeline).allow_disk_use(true).batch_size(100);
+    let mut establishments = answered(establishments).await.map_err(Failure::Read)?;
+    let mut failures = 0;
+    while let Some(establishment) = answered(establishments.try_next()).await.map_err(Failure::Read)? {
+        work.check()?;
+        let word = match Box::pin(refresh(work, &companies, &establishment)).await {
+            Ok(()) => {
+                failures = 0;
+                continue;
+            }
+            Err(Trouble::Failed(failure)) => return Err(failure),
+            Err(Trouble::Unreadable(word)) => {
+                failures += 1;
+                Box::pin(leave(work, &establishment, word, true)).await?;
+                if failures < FAILURES { None } else { Some(word) }
+            }
+            Err(Trouble::Down(word)) => Some(word),
+            Err(Trouble::Later(wait)) => {
+                tracing::warn!(seconds = wait.as_secs(), "the company directory asks to come back later");
+                Some("too_many_requests")
+            }
+        };
+        if let Some(word) = word {
+            tracing::warn!(word, "the company directory is down; the next run goes on");
+            work.report.gave_up = Some("directory_down");
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// One establishment.
+async fn refresh(work: &mut Work, companies: &Companies, establishment: &Document) -> Result<(), Trouble> {
+    let siret = establishment.get_str("siret").unwrap_or_default();
+    let has_siret = siret.len() == 14 && siret.bytes().all(|digit| digit.is_ascii_digit());
+    let word = if establishment.get_str("_id").unwrap_or_default().is_empty() {
+        "no_establishment"
+    } else if has_siret {
+        let stop = work.stop.clone();
+        let found = tokio::select! {
+            found = companies.look_up(siret) => found?,
+            () = stop.cancelled() => return Err(Trouble::Failed(Failure::Interrupted)),
+        };
+        match found {
+            Some(Found::Active(company)) => {
+                return activate(work, establishment, &company).await.map_err(Trouble::Failed);
+            }
+            Some(Found::Closed) => "closed",
+            Some(Found::Unknown) => "unknown",
+            Some(Found::Unpublished) => "unpublished",
+            None => "not_in_cache",
+        }
+    } else {
+        "invalid_siret"
+    };
+    leave(work, establishment, word, false).await.map_err(Trouble::Failed)
+}
+
+/// Its offers that wait, whatever is in its group.
+fn waiting(work: &Work, establishment: &Document) -> Document {
+    let mut waiting = work.ours(selects());
+    waiting.insert("establishment_id", establishment.get("_id").cloned().unwrap_or(Bson::Null));
+    waiting
+}
+
+async fn activate(work: &mut Work, establishment: &Document, company: &Company) -> Result<(), Failure> {
+    let now = work.now;
+    let cancels = work.app.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;
+    let mut walk = work.walk(OFFERS, waiting(work, establishment)).await?;
+    while let Some(offers) = walk.next().await? {
+        work.change(&offers, &FIELDS, &|pair| plan(pair, company, now, cancels)).await?;
+    }
+    Ok(())
+}
+
+/// Counts and tells its offers that stay as they are.
+async fn leave(work: &mut Work, establishment: &Document, word: &'static str, failed: bool) -> Result<(), Failure> {
+    let mut walk = work.walk(OFFERS, waiting(work, establishment)).await?;
+    let mut first: Option<ObjectId> = None;
+    while let Some(offers) = walk.next().await? {
+        let count = offers.len() as u64;
+        work.report.matched += count;
+        match failed {
+            true => work.report.failed += count,
+            false => work.report.skip(word, count),
+        }
+        first = first.or(offers.first().copied());
+    }
+    if let Some(offer) = first {
+        // One line for an establishment, by one of its offers.
+        work.tell(Line::new(offer, word, ["recruiter_status"]));
+    }
+    Ok(())
+}
+
+/// `cancels`: see `sync-recruiter-status`: what a deactivated user may keep cancelled stays so, and the stream decides.
+fn plan(pair: &Pair<'_>, company: &Company, now: DateTime, cancels: bool) -> Verdict {
+    let is_pending = |status: Option<RawBsonRef<'_>>| PENDING.map(Some).contains(&value::text(status));
+    if !is_pending(pair.field("recruiter_status")) {
+        return Verdict::default();
+    }
+    let wanted = match pair.held {
+        Some(Held { recruiter, .. }) if !is_pending(value::field(recruiter, "status")) => {
+            return Verdict::skip("not_settled");
+        }
+        Some(Held { job, .. }) => match offer_status(Some(RawBsonRef::String(ACTIVE)), value::field(job, "job_status"))
+        {
+            Ok(status) => Some(status).filter(|_| !cancels),
+            Err(_) => return Verdict::skip("unknown_job_status"),
+        },
+        None => without_job(pair, now),
+    };
+    let stands = pair.field("offer_status").and_then(RawBsonRef::as_str);
+    let mut edit = Edit {
+        offer: doc! { "recruiter_status": ACTIVE },
+        recruiter: doc! { "status": ACTIVE },
+        status: wanted.filter(|status| stands != Some(status.as_str())).map(|status| (status, REASON, now)),
+        ..Edit::default()
+    };
+    if let Some(name) = &company.legal_name {
+        edit.offer.insert("workplace_legal_name", name);
+        edit.recruiter.insert("establishment_raison_sociale", name);
+    }
+    if let Some(address) = &company.address {
+        edit.offer.insert("workplace_address_label", address);
+        edit.recruiter.insert("address", address);
+    }
+    Verdict::edit(edit)
+}
+
+/// Where no job tells it: an offer that was never anything but cancelled waited for its recruiter only; one that
+/// somebody cancelled stays so, and one past its expiration too.
+fn without_job(pair: &Pair<'_>, now: DateTime) -> Option<OfferStatus> {
+    let changed = value::list(pair.field("offer_status_history")).is_some_and(|history| !history.is_empty());
+    let expired = pair.date("offer_expiration").is_some_and(|expires| expires < now);
+    (!changed && !expired).then_some(OfferStatus::Active)
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::RawDocumentBuf;
+
+    use super::*;
+
+    const NOW: DateTime = DateTime::from_millis(1_000_000);
+
+    fn planned(offer: Document, held: Option<(Document, Document)>) -> Verdict {
+        let raw = |document: Document| RawDocumentBuf::try_from(&document).unwrap();
+        let offer = raw(offer);
+        let held = held.map(|(recruiter, job)| (raw(recruiter), raw(job)));
+        let held = held.as_ref().map(|(recruiter, job)| Held { recruiter, job });
+        let pair = Pair { id: ObjectId::new(), offer: &offer, held, newest_wins: false };
+        let company = Company { legal_name: Some("EXEMPLE SAS".to_owned()), address: None };
+        plan(&pair, &company, NOW, false)
+    }
+
+    fn pending() -> Document {
+        doc! { "recruiter_status": PENDING[0], "offer_status": "Cancelled", "offer_status_history": [] }
+    }
+
+    #[test]
+    fn the_status_of_the_job_decides_what_the_offer_becomes() {
+        for (job, status) in [("Active", Some(OfferStatus::Active)), ("Annulée", None), ("En attente", None)] {
+            let held = (doc! { "status": PENDING[1] }, doc! { "job_status": job });
+            let edit = planned(pending(), Some(held)).edit.unwrap();
+            assert_eq!(edit.status.map(|status| status.0), status, "{job}");
+            assert_eq!(edit.offer, doc! { "recruiter_status": "Actif", "workplace_legal_name": "EXEMPLE SAS" });
+            let recruiter = doc! { "status": "Actif", "establishment_raison_sociale": "EXEMPLE SAS" };
+            assert_eq!((edit.recruiter, edit.job), (recruiter, doc! {}), "what is not known is left as it is");
+        }
+    }
+
+    #[test]
+    fn without_a_job_an_offer_that_was_cancelled_or_has_ended_stays_cancelled() {
+        let status = |offer: Document| planned(offer, None).edit.unwrap().status.map(|status| status.0);
+        assert_eq!(status(pending()), Some(OfferStatus::Active));
+        let mut cancelled = pending();
+        cancelled.insert("offer_status_history", bson::bson!([{ "status": "Cancelled" }]));
+        assert_eq!(status(cancelled), None);
+        let mut ended = pending();
+        ended.insert("offer_expiration", DateTime::from_millis(999_999));
+        assert_eq!(status(ended), None);
+    }
+
+    #[test]
+    fn a_recruiter_that_is_something_else_by_now_is_left_for_its_event() {
+        let held = (doc! { "status": "Archivé" }, doc! { "job_status": "Active" });
+        assert_eq!(planned(pending(), Some(held)), Verdict::skip("not_settled"));
+        assert_eq!(planned(doc! { "recruiter_status": "Actif" }, None), Verdict::default());
+    }
+}

@@ -1,0 +1,248 @@
+//! `remind-expiring-offers-j7` and `-j1` (4.1): one e-mail to each user about all their offers that expire soon; then the
+//! offers remember it. What the outbox knows of a message decides whether it is sent (spec 05, "E-mail").
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
+use futures::TryStreamExt as _;
+use mongodb::Cursor;
+
+use super::super::pair::{Edit, Fields, Pair, Verdict};
+use super::super::work::Work;
+use super::letters::{self, Subject, leave, letter, recipients, send};
+use crate::answer::answered;
+use crate::error::Failure;
+use crate::fetch::{documents, find, raw};
+use crate::mail::compose::{Template, iso_day};
+use crate::mail::outbox;
+use crate::mail::post::{Item, Post};
+use crate::model::OfferStatus;
+use crate::run::failpoint;
+use crate::source::OFFERS;
+
+const DAY: i64 = 24 * 3_600_000;
+/// So many users at a time.
+const USERS: usize = 50;
+
+/// How long before the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threshold {
+    /// Seven days.
+    J7,
+    /// One day.
+    J1,
+}
+
+impl Threshold {
+    /// The field of the offer, and of the job, that remembers the e-mail.
+    #[must_use]
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::J7 => "relance_mail_expiration_J7",
+            Self::J1 => "relance_mail_expiration_J1",
+        }
+    }
+
+    fn template(self) -> Template {
+        match self {
+            Self::J7 => Template::RemindJ7,
+            Self::J1 => Template::RemindJ1,
+        }
+    }
+
+    fn fields(self) -> Fields {
+        match self {
+            Self::J7 => Fields { offer: &["relance_mail_expiration_J7"], ..Fields::default() },
+            Self::J1 => Fields { offer: &["relance_mail_expiration_J1"], ..Fields::default() },
+        }
+    }
+
+    /// The first and the last expiration that are reminded of. What the run before this one could not see yet is added
+    /// below, as far as the message would still be right: at least a day is left where it says seven, and the end has
+    /// not come where it says tomorrow.
+    #[must_use]
+    pub fn window(self, now: DateTime, previous: Option<DateTime>) -> (DateTime, DateTime) {
+        let now = now.timestamp_millis();
+        let (last, earliest) = match self {
+            Self::J7 => (7 * DAY, now + DAY),
+            Self::J1 => (DAY, now),
+        };
+        let usual = now + last - DAY;
+        let seen = previous.map_or(usual, |previous| previous.timestamp_millis() + last);
+        (DateTime::from_millis(usual.min(seen).max(earliest)), DateTime::from_millis(now + last))
+    }
+
+    /// Which offers, beside that they are ours.
+    #[must_use]
+    pub fn selects(self, now: DateTime, previous: Option<DateTime>) -> Document {
+        let (first, last) = self.window(now, previous);
+        let mut selects = doc! {
+            "offer_status": OfferStatus::Active.as_str(), "offer_expiration": { "$gte": first, "$lte": last },
+        };
+        selects.insert(self.field(), Bson::Null);
+        selects
+    }
+}
+
+/// Runs the job.
+///
+/// # Errors
+/// As [`Work::change`]; a [`Failure`] of the database while sending.
+pub async fn run(work: &mut Work, threshold: Threshold) -> Result<(), Failure> {
+    let post = letters::post(work);
+    if work.report.gave_up.is_some() {
+        return Ok(());
+    }
+    let outcome = Box::pin(remind(work, threshold, post.as_ref())).await;
+    if let Some(post) = post {
+        post.close().await;
+    }
+    outcome
+}
+
+async fn remind(work: &mut Work, threshold: Threshold, post: Option<&Post>) -> Result<(), Failure> {
+    let filter = work.ours(threshold.selects(work.now, work.previous));
+    let mut users = users(work, &filter).await?;
+    loop {
+        work.check()?;
+        let some = next(&mut users).await?;
+        if some.is_empty() {
+            return Ok(());
+        }
+        let mut filter = filter.clone();
+        filter.insert("managed_by", doc! { "$in": some });
+        Box::pin(remind_users(work, threshold, post, filter)).await?;
+        work.progress().await?;
+        if post.is_some_and(Post::is_down) {
+            return Ok(());
+        }
+    }
+}
+
+/// Who has such offers: grouped by the server, so that a run needs the same memory for ten users and for a million.
+async fn users(work: &Work, filter: &Document) -> Result<Cursor<Document>, Failure> {
+    let pipeline = [doc! { "$match": filter }, doc! { "$group": { "_id": "$managed_by" } }];
+    let offers = raw(&work.app.database, OFFERS);
+    // Small batches: a cursor that nobody asks for ten minutes is closed by the server.
+    let users = offers.aggregate(pipeline).allow_disk_use(true).batch_size(100);
+    answered(users).await.map_err(Failure::Read)
+}
+
+async fn next(users: &mut Cursor<Document>) -> Result<Vec<Bson>, Failure> {
+    let mut some = Vec::new();
+    while some.len() < USERS {
+        match answered(users.try_next()).await.map_err(Failure::Read)? {
+            Some(mut user) => some.push(user.remove("_id").unwrap_or(Bson::Null)),
+            None => break,
+        }
+    }
+    Ok(some)
+}
+
+async fn remind_users(
+    work: &mut Work,
+    threshold: Threshold,
+    post: Option<&Post>,
+    filter: Document,
+) -> Result<(), Failure> {
+    let batches = find(&raw(&work.app.database, OFFERS), filter, letters::fields()).await?;
+    let mut by_user: BTreeMap<ObjectId, Vec<Subject>> = BTreeMap::new();
+    for document in documents(&batches) {
+        let Some(subject) = Subject::read(document?) else { continue };
+        match subject.user {
+            Some(user) => by_user.entry(user).or_default().push(subject),
+            None => leave(work, subject.id, "no_user"),
+        }
+    }
+    drop(batches);
+    let known = recipients(work, &by_user.keys().copied().collect::<BTreeSet<_>>()).await?;
+    let day = iso_day(work.scheduled_for);
+    let base = |user: &ObjectId| format!("{}/{user}/{day}", threshold.template().name());
+    let ids: Vec<String> = by_user.keys().flat_map(|user| outbox::ids(&base(user))).collect();
+    let mut entries = outbox::read(&work.app.database, &ids).await?;
+    let (mut items, mut marks) = (Vec::new(), Vec::new());
+    for (user, subjects) in &by_user {
+        let recipient = match known.get(user) {
+            Some(Ok(recipient)) => recipient,
+            Some(Err(reason)) => {
+                subjects.iter().for_each(|subject| leave(work, subject.id, reason));
+                continue;
+            }
+            None => continue,
+        };
+        let offers: Vec<ObjectId> = subjects.iter().map(|subject| subject.id).collect();
+        let share = outbox::share(&base(user), &entries, &offers);
+        marks.extend(share.done);
+        share.left.into_iter().for_each(|offer| leave(work, offer, "reminded_often_enough"));
+        let Some((id, offers)) = share.message else { continue };
+        let about: Vec<&Subject> = subjects.iter().filter(|subject| offers.contains(&subject.id)).collect();
+        let letter = letter(work, threshold.template(), &recipient.name, &about);
+        items.push(Item { entry: entries.remove(&id), id, to: recipient.to.clone(), letter, offers });
+    }
+    match post {
+        Some(post) => marks.extend(send(work, post, items).await?),
+        None => marks.extend(items.into_iter().flat_map(|item| item.offers)),
+    }
+    let now = work.now;
+    work.change(&marks, &threshold.fields(), &|pair| plan(pair, threshold, now)).await?;
+    failpoint::passed("mail_marked");
+    Ok(())
+}
+
+fn plan(pair: &Pair<'_>, threshold: Threshold, now: DateTime) -> Verdict {
+    let field = threshold.field();
+    match pair.field(field) {
+        Some(_) => Verdict::default(),
+        None => Verdict::edit(Edit::both(field, field, now)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime {
+        DateTime::parse_rfc3339_str(text).unwrap()
+    }
+
+    /// Whether an offer that expires so many milliseconds after `day` days is reminded of.
+    fn takes(threshold: Threshold, now: DateTime, previous: Option<DateTime>, days: i64, milliseconds: i64) -> bool {
+        let (first, last) = threshold.window(now, previous);
+        let expires = DateTime::from_millis(now.timestamp_millis() + days * DAY + milliseconds);
+        first <= expires && expires <= last
+    }
+
+    #[test]
+    fn the_window_is_right_to_the_millisecond_around_midnight_in_paris_in_summer_and_winter() {
+        // 23:59:59.999, midnight and a millisecond later, and the nights in which the clocks change.
+        for now in [
+            "2026-07-14T21:59:59.999Z",
+            "2026-07-14T22:00:00Z",
+            "2026-07-14T22:00:00.001Z",
+            "2026-12-14T22:59:59.999Z",
+            "2026-12-14T23:00:00Z",
+            "2026-12-14T23:00:00.001Z",
+            "2026-03-28T23:00:00Z",
+            "2026-10-24T22:00:00Z",
+        ] {
+            let now = at(now);
+            for (threshold, first) in [(Threshold::J7, 6), (Threshold::J1, 0)] {
+                let takes = |days, milliseconds| takes(threshold, now, None, days, milliseconds);
+                assert!(!takes(first, -1) && takes(first, 0), "{threshold:?} begins");
+                assert!(takes(first + 1, 0) && !takes(first + 1, 1), "{threshold:?} ends");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_late_run_missed_is_added_below_as_far_as_the_message_is_right() {
+        let now = at("2026-07-14T07:20:00Z");
+        let ago = |days: i64| Some(DateTime::from_millis(now.timestamp_millis() - days * DAY));
+        let takes = |threshold, previous, days, milliseconds| takes(threshold, now, previous, days, milliseconds);
+        assert!(takes(Threshold::J7, ago(3), 4, 0) && !takes(Threshold::J7, ago(3), 4, -1));
+        assert!(takes(Threshold::J7, ago(30), 1, 0) && !takes(Threshold::J7, ago(30), 1, -1), "not below a day");
+        assert!(takes(Threshold::J1, ago(3), 0, 0) && !takes(Threshold::J1, ago(3), 0, -1), "not what has ended");
+        // A run that was early, or by hand a moment ago, takes nothing away.
+        assert!(takes(Threshold::J7, ago(0), 6, 0) && !takes(Threshold::J7, ago(0), 6, -1));
+    }
+}

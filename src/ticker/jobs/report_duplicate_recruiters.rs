@@ -1,0 +1,100 @@
+//! `report-duplicate-recruiters` (4.8): recruiters with the same siret and e-mail address, by id. Reads only.
+
+use std::collections::HashMap;
+
+use bson::{Document, RawDocument, doc, oid::ObjectId};
+use futures::TryStreamExt as _;
+
+use super::super::report::Line;
+use super::super::work::Work;
+use crate::answer::answered;
+use crate::error::Failure;
+use crate::fetch::{documents, raw};
+use crate::model::value;
+use crate::source::event::Collection as Watched;
+use crate::source::scan::STEP;
+
+const SIRET: &str = "establishment_siret";
+
+/// Runs the job: in the order of sirets, so that only those of one siret are in memory.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn run(work: &mut Work) -> Result<(), Failure> {
+    let recruiters = raw(&work.app.database, Watched::Recruiters.name());
+    let find = recruiters.find(selects()).sort(order()).projection(doc! { SIRET: 1, "email": 1 }).batch_size(STEP);
+    let mut found = answered(find.batch()).await.map_err(Failure::Read)?;
+    let mut same = Same::default();
+    while let Some(batch) = answered(found.try_next()).await.map_err(Failure::Read)? {
+        work.check()?;
+        for recruiter in documents(&[batch]) {
+            if let Some(line) = same.add(recruiter?) {
+                work.tell(line);
+            }
+        }
+    }
+    work.report.matched = same.duplicates;
+    Ok(())
+}
+
+/// Which recruiters.
+#[must_use]
+pub fn selects() -> Document {
+    doc! { SIRET: { "$gt": "" } }
+}
+
+/// In which order.
+#[must_use]
+pub fn order() -> Document {
+    doc! { SIRET: 1 }
+}
+
+/// The recruiters of one siret so far, by e-mail address.
+#[derive(Debug, Default)]
+struct Same {
+    siret: String,
+    first: HashMap<String, ObjectId>,
+    duplicates: u64,
+}
+
+impl Same {
+    fn add(&mut self, recruiter: &RawDocument) -> Option<Line> {
+        let siret = value::text(value::field(recruiter, SIRET))?;
+        if siret != self.siret {
+            siret.clone_into(&mut self.siret);
+            self.first.clear();
+        }
+        let email = value::text(value::field(recruiter, "email"))?.to_lowercase();
+        let id = recruiter.get_object_id("_id").ok()?;
+        let first = *self.first.entry(email).or_insert(id);
+        if first == id {
+            return None;
+        }
+        self.duplicates += 1;
+        Some(Line::new(id, "duplicate_of", [first.to_hex()]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::RawDocumentBuf;
+
+    use super::*;
+
+    #[test]
+    fn only_recruiters_with_both_in_common_are_duplicates() {
+        let mut same = Same::default();
+        let mut add = |siret: &str, email: &str| {
+            let id = ObjectId::new();
+            let recruiter = doc! { "_id": id, SIRET: siret, "email": email };
+            (id, same.add(&RawDocumentBuf::try_from(&recruiter).unwrap()))
+        };
+        let (first, none) = add("1", "a@example.com");
+        assert_eq!(none, None);
+        assert_eq!(add("1", "b@example.com").1, None);
+        let (second, line) = add("1", "A@example.com");
+        assert_eq!(line, Some(Line::new(second, "duplicate_of", [first.to_hex()])));
+        assert_eq!(add("2", "a@example.com").1, None);
+        assert_eq!(same.duplicates, 1);
+    }
+}

@@ -1,0 +1,27 @@
+//! `retry-dead-letters`: what the dead letters are about that are due is looked at again, by the pipeline itself.
+
+use super::super::report::Line;
+use super::super::work::Work;
+use crate::error::Failure;
+use crate::run::requests::{Order, count};
+use crate::write::dead_letters::due;
+
+/// Runs the job.
+///
+/// # Errors
+/// As [`Work::order`].
+pub async fn run(work: &mut Work) -> Result<(), Failure> {
+    let recruiters = due(&work.app.database, work.now).await?;
+    work.report.matched = recruiters.len() as u64;
+    if work.is_dry_run() {
+        recruiters.into_iter().for_each(|recruiter| work.tell(Line::new(recruiter, "due", [""; 0])));
+        return Ok(());
+    }
+    if recruiters.is_empty() {
+        return Ok(());
+    }
+    if let Some(outcome) = work.order(&Order::RetryDeadLetters { due_at: Some(work.now) }).await? {
+        work.report.changed = count(&outcome.details, "before").saturating_sub(count(&outcome.details, "after"));
+    }
+    Ok(())
+}

@@ -1,0 +1,278 @@
+//! `send-introductions` (4.7): the user of an offer that few candidates have found is told that a training centre nearby
+//! prepares for its occupation. Sent or no centre near, the offer remembers it.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use bson::{Bson, DateTime, Document, RawDocument, doc, oid::ObjectId};
+use futures::TryStreamExt as _;
+
+use super::super::pair::{Edit, Fields, Pair, Verdict};
+use super::super::report::Line;
+use super::super::work::Work;
+use super::letters::{self, Subject, leave, letter, recipients, send};
+use crate::answer::answered;
+use crate::error::Failure;
+use crate::fetch::{documents, find, raw};
+use crate::mail::compose::Template;
+use crate::mail::outbox;
+use crate::mail::post::{Item, Post};
+use crate::model::{OfferStatus, value};
+use crate::run::failpoint;
+use crate::source::OFFERS;
+
+const DAY: i64 = 24 * 3_600_000;
+/// So many offers at a time.
+const CHUNK: usize = 50;
+/// An offer with so many applications needs no introduction (spec 05).
+const ENOUGH: i64 = 15;
+/// How near a centre must be (spec 05), and the radius of the earth as MongoDB has it (manual, "$centerSphere").
+const KILOMETRES: f64 = 100.0;
+const EARTH_KILOMETRES: f64 = 6378.1;
+/// The field of the offer, and of the job, that remembers it.
+const FIELD: &str = "mer_sent";
+const FIELDS: Fields = Fields { offer: &[FIELD], job: &[], recruiter: &[] };
+
+/// Which offers, beside that they are ours.
+#[must_use]
+pub fn selects(now: DateTime) -> Document {
+    let ago = |days: i64| DateTime::from_millis(now.timestamp_millis().saturating_sub(days * DAY));
+    let mut selects = doc! {
+        "offer_status": OfferStatus::Active.as_str(),
+        "is_delegated": { "$ne": true },
+        "created_at": { "$gte": ago(45), "$lte": ago(5) },
+    };
+    selects.insert(FIELD, Bson::Null);
+    selects
+}
+
+/// Which courses are near and for one of these occupations, by a centre that can be written to.
+#[must_use]
+pub fn courses(longitude: f64, latitude: f64, codes: &[&str]) -> Document {
+    let circle = doc! { "$centerSphere": [[longitude, latitude], KILOMETRES / EARTH_KILOMETRES] };
+    let contacts = ["etablissement_gestionnaire_courriel", "etablissement_formateur_courriel", "email"];
+    let contact = |field: &str| Bson::Document(doc! { field: { "$nin": [Bson::Null, Bson::from("")] } });
+    doc! {
+        "lieu_formation_geopoint": { "$geoWithin": circle },
+        "rome_codes": { "$in": codes },
+        // What the catalogue shows no more is no course.
+        "catalogue_published": { "$ne": false },
+        "$or": contacts.map(contact).to_vec(),
+    }
+}
+
+/// How many applications these offers have, where they have any.
+#[must_use]
+pub fn applications(offers: &[ObjectId]) -> [Document; 2] {
+    // The id is a text in old applications.
+    let ids = offers.iter().flat_map(|offer| [Bson::from(*offer), Bson::from(offer.to_hex())]);
+    let ids: Vec<Bson> = ids.collect();
+    [
+        doc! { "$match": { "job_id": { "$in": ids } } },
+        doc! { "$group": { "_id": "$job_id", "count": { "$sum": 1_i64 } } },
+    ]
+}
+
+/// Runs the job.
+///
+/// # Errors
+/// As [`Work::change`]; a [`Failure`] of the database while sending.
+pub async fn run(work: &mut Work) -> Result<(), Failure> {
+    let post = letters::post(work);
+    if work.report.gave_up.is_some() {
+        return Ok(());
+    }
+    let outcome = Box::pin(introduce(work, post.as_ref())).await;
+    if let Some(post) = post {
+        post.close().await;
+    }
+    outcome
+}
+
+async fn introduce(work: &mut Work, post: Option<&Post>) -> Result<(), Failure> {
+    let unsubscribed = unsubscribed(work).await?;
+    let mut walk = work.walk(OFFERS, work.ours(selects(work.now))).await?;
+    while let Some(offers) = walk.next().await? {
+        for offers in offers.chunks(CHUNK) {
+            work.check()?;
+            Box::pin(introduce_some(work, post, offers, &unsubscribed)).await?;
+            work.progress().await?;
+            if post.is_some_and(Post::is_down) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn introduce_some(
+    work: &mut Work,
+    post: Option<&Post>,
+    offers: &[ObjectId],
+    unsubscribed: &HashSet<String>,
+) -> Result<(), Failure> {
+    let mut filter = work.ours(selects(work.now));
+    filter.insert("_id", doc! { "$in": offers });
+    let mut wanted = letters::fields();
+    wanted.extend(doc! { "workplace_geopoint": 1, "offer_rome_codes": 1 });
+    let batches = find(&raw(&work.app.database, OFFERS), filter, wanted).await?;
+    let counts = count_applications(work, offers).await?;
+    let (mut near, mut marks) = (Vec::new(), Vec::new());
+    for document in documents(&batches) {
+        let document = document?;
+        let Some(subject) = Subject::read(document) else { continue };
+        if counts.get(&subject.id).is_some_and(|count| *count >= ENOUGH) {
+            leave(work, subject.id, "enough_applications");
+        } else if let Some((longitude, latitude)) = place(document) {
+            let codes: Vec<&str> = match value::field(document, "offer_rome_codes") {
+                Some(codes) if codes.as_str().is_some() => codes.as_str().into_iter().collect(),
+                codes => value::list(codes).into_iter().flatten().flatten().filter_map(|code| code.as_str()).collect(),
+            };
+            let filter = courses(longitude, latitude, &codes);
+            match !codes.is_empty() && has_centre(work, filter, unsubscribed).await? {
+                true => near.push(subject),
+                false => {
+                    work.tell(Line::new(subject.id, "no_centre", [""; 0]));
+                    marks.push(subject.id);
+                }
+            }
+        } else {
+            leave(work, subject.id, "no_geopoint");
+        }
+    }
+    drop(batches);
+    let items = items(work, near).await?;
+    match post {
+        Some(post) => marks.extend(send(work, post, items).await?),
+        None => marks.extend(items.into_iter().flat_map(|item| item.offers)),
+    }
+    let now = work.now;
+    work.change(&marks, &FIELDS, &|pair| plan(pair, now)).await?;
+    failpoint::passed("mail_marked");
+    Ok(())
+}
+
+async fn items(work: &mut Work, near: Vec<Subject>) -> Result<Vec<Item>, Failure> {
+    let users: BTreeSet<ObjectId> = near.iter().filter_map(|subject| subject.user).collect();
+    let known = recipients(work, &users).await?;
+    let id = |subject: &Subject| format!("{}/{}", Template::Introduction.name(), subject.id);
+    let ids: Vec<String> = near.iter().map(id).collect();
+    let mut entries = outbox::read(&work.app.database, &ids).await?;
+    let mut items = Vec::new();
+    for subject in near {
+        match subject.user.and_then(|user| known.get(&user)).unwrap_or(&Err("no_user")) {
+            Ok(recipient) => {
+                let (id, offers) = (id(&subject), vec![subject.id]);
+                let letter = letter(work, Template::Introduction, &recipient.name, &[&subject]);
+                items.push(Item { entry: entries.remove(&id), id, to: recipient.to.clone(), letter, offers });
+            }
+            Err(reason) => leave(work, subject.id, reason),
+        }
+    }
+    Ok(items)
+}
+
+fn plan(pair: &Pair<'_>, now: DateTime) -> Verdict {
+    match pair.field(FIELD) {
+        Some(_) => Verdict::default(),
+        None => Verdict::edit(Edit::both(FIELD, FIELD, now)),
+    }
+}
+
+/// Longitude and latitude.
+fn place(offer: &RawDocument) -> Option<(f64, f64)> {
+    let point = value::object(value::field(offer, "workplace_geopoint"))?;
+    let mut coordinates = value::list(value::field(point, "coordinates"))?.into_iter().flatten().map(number);
+    let (longitude, latitude) = (coordinates.next()??, coordinates.next()??);
+    ((-180.0..=180.0).contains(&longitude) && (-90.0..=90.0).contains(&latitude)).then_some((longitude, latitude))
+}
+
+fn number(value: bson::RawBsonRef<'_>) -> Option<f64> {
+    value.as_f64().or_else(|| value.as_i32().map(f64::from))
+}
+
+async fn count_applications(work: &Work, offers: &[ObjectId]) -> Result<BTreeMap<ObjectId, i64>, Failure> {
+    let collection = raw(&work.app.database, "applications");
+    let counts = answered(collection.aggregate(applications(offers))).await.map_err(Failure::Read)?;
+    let counts: Vec<Document> = answered(counts.try_collect()).await.map_err(Failure::Read)?;
+    let mut by_offer = BTreeMap::new();
+    for group in counts {
+        let offer = match group.get("_id") {
+            Some(Bson::ObjectId(offer)) => Some(*offer),
+            Some(Bson::String(offer)) => ObjectId::parse_str(offer).ok(),
+            _ => None,
+        };
+        if let (Some(offer), Ok(count)) = (offer, group.get_i64("count")) {
+            *by_offer.entry(offer).or_default() += count;
+        }
+    }
+    Ok(by_offer)
+}
+
+/// The centres that want no messages: a few hundred, so all of them are known at once. By their id in the catalogue, and
+/// by siret.
+async fn unsubscribed(work: &Work) -> Result<HashSet<String>, Failure> {
+    let collection = raw(&work.app.database, "unsubscribedofs");
+    let batches = find(&collection, doc! {}, doc! { "catalogue_id": 1, "establishment_siret": 1 }).await?;
+    let mut ids = HashSet::new();
+    for centre in documents(&batches) {
+        ids.extend(names(centre?, &["catalogue_id", "establishment_siret"]));
+    }
+    Ok(ids)
+}
+
+/// Whether one of these courses is of a centre that wants messages.
+async fn has_centre(work: &Work, filter: Document, unsubscribed: &HashSet<String>) -> Result<bool, Failure> {
+    const CENTRE: [&str; 3] =
+        ["etablissement_formateur_id", "etablissement_formateur_siret", "etablissement_gestionnaire_siret"];
+    let wanted: Document = CENTRE.iter().map(|field| ((*field).to_owned(), Bson::Int32(1))).collect();
+    let courses = raw(&work.app.database, "formationcatalogues");
+    let courses = courses.find(filter).projection(wanted).batch_size(100);
+    let mut courses = answered(courses.batch()).await.map_err(Failure::Read)?;
+    // Most often the first course decides.
+    while let Some(batch) = answered(courses.try_next()).await.map_err(Failure::Read)? {
+        let batch = [batch];
+        for course in documents(&batch) {
+            if names(course?, &CENTRE).all(|name| !unsubscribed.contains(&name)) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn names<'a>(document: &'a RawDocument, fields: &'a [&'a str]) -> impl Iterator<Item = String> + 'a {
+    fields.iter().filter_map(|field| {
+        let name = value::field(document, field)?;
+        name.as_object_id().map(ObjectId::to_hex).or_else(|| name.as_str().map(ToOwned::to_owned))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::RawDocumentBuf;
+
+    use super::*;
+
+    #[test]
+    fn the_ages_are_right_to_the_millisecond() {
+        let now = DateTime::parse_rfc3339_str("2026-07-14T22:00:00Z").unwrap();
+        let selects = selects(now);
+        let created = selects.get_document("created_at").unwrap();
+        let at = |text: &str| DateTime::parse_rfc3339_str(text).unwrap();
+        assert_eq!(created.get_datetime("$gte").unwrap(), &at("2026-05-30T22:00:00Z"));
+        assert_eq!(created.get_datetime("$lte").unwrap(), &at("2026-07-09T22:00:00Z"));
+    }
+
+    #[test]
+    fn a_place_is_two_numbers_in_range() {
+        let place = |coordinates: Bson| {
+            let offer = doc! { "workplace_geopoint": { "type": "Point", "coordinates": coordinates } };
+            super::place(&RawDocumentBuf::try_from(&offer).unwrap())
+        };
+        assert_eq!(place(bson::bson!([2.35, 48.85])), Some((2.35, 48.85)));
+        assert_eq!(place(bson::bson!([2, 48])), Some((2.0, 48.0)));
+        assert_eq!(place(bson::bson!([48.85, 248.0])), None);
+        assert_eq!(place(bson::bson!(["2", "48"])), None);
+        assert_eq!(place(bson::bson!([2])), None);
+    }
+}

@@ -1,0 +1,129 @@
+//! `sync-recruiter-status` (4.15): an offer whose `recruiter_status` is not its recruiter's gets it, and with it the
+//! `offer_status` that follows.
+
+use std::collections::HashMap;
+
+use bson::{DateTime, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
+
+use super::super::pair::{Edit, Fields, Held, Pair, Verdict};
+use super::super::work::Work;
+use crate::config::OnUserDeactivated;
+use crate::error::Failure;
+use crate::fetch::{IDS_PER_READ, documents, find, raw};
+use crate::model::{OfferStatus, value};
+use crate::project::offer_status;
+use crate::source::event::Collection as Watched;
+use crate::source::{OFFERS, scan};
+
+/// As the projection has it where a job says nothing else.
+const REASON: &str = "changed in recruiter";
+const FIELDS: Fields =
+    Fields { offer: &["offer_status", "recruiter_status"], job: &["job_status"], recruiter: &["status"] };
+
+/// Runs the job.
+///
+/// # Errors
+/// As [`Work::change`].
+pub async fn run(work: &mut Work) -> Result<(), Failure> {
+    let database = work.app.database.clone();
+    let now = work.now;
+    let cancels = work.app.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;
+    let mut after = None;
+    loop {
+        work.check()?;
+        let recruiters = scan::ids_after(&database, Watched::Recruiters.name(), &Document::new(), after).await?;
+        after = recruiters.last().copied();
+        if after.is_none() {
+            return Ok(());
+        }
+        for recruiters in recruiters.chunks(IDS_PER_READ) {
+            let differing = differing(work, recruiters).await?;
+            work.change(&differing, &FIELDS, &|pair| plan(pair, now, cancels)).await?;
+        }
+    }
+}
+
+async fn differing(work: &Work, recruiters: &[ObjectId]) -> Result<Vec<ObjectId>, Failure> {
+    let collection = raw(&work.app.database, Watched::Recruiters.name());
+    let filter = doc! { "_id": { "$in": recruiters } };
+    let batches = find(&collection, filter, doc! { "status": 1, "jobs._id": 1 }).await?;
+    let mut statuses: HashMap<ObjectId, Option<RawBsonRef<'_>>> = HashMap::new();
+    for recruiter in documents(&batches) {
+        let recruiter = recruiter?;
+        let jobs = value::list(value::field(recruiter, "jobs")).into_iter().flatten().flatten();
+        let jobs = jobs.filter_map(RawBsonRef::as_document).filter_map(|job| job.get_object_id("_id").ok());
+        statuses.extend(jobs.map(|job| (job, value::field(recruiter, "status"))));
+    }
+    let ids: Vec<ObjectId> = statuses.keys().copied().collect();
+    let mut differing = Vec::new();
+    for ids in ids.chunks(IDS_PER_READ) {
+        let filter = work.ours(doc! { "_id": { "$in": ids } });
+        let offers = find(&raw(&work.app.database, OFFERS), filter, doc! { "recruiter_status": 1 }).await?;
+        for offer in documents(&offers) {
+            let offer = offer?;
+            let id = offer.get_object_id("_id").ok();
+            let differs = |id: &ObjectId| statuses.get(id).is_some_and(|status| !is_same(*status, offer));
+            differing.extend(id.filter(differs));
+        }
+    }
+    Ok(differing)
+}
+
+fn is_same(status: Option<RawBsonRef<'_>>, offer: &RawDocument) -> bool {
+    match (status, value::field(offer, "recruiter_status")) {
+        (Some(status), Some(known)) => value::same(status, known),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+/// `cancels`: a deactivated user keeps offers cancelled, of which nothing is known here: what is cancelled stays so, and
+/// the stream decides.
+fn plan(pair: &Pair<'_>, now: DateTime, cancels: bool) -> Verdict {
+    let Some(Held { recruiter, job }) = pair.held else { return Verdict::default() };
+    let status = value::field(recruiter, "status");
+    if is_same(status, pair.offer) {
+        return Verdict::default();
+    }
+    let Ok(projected) = offer_status(status, value::field(job, "job_status")) else {
+        return Verdict::skip("unknown_job_status");
+    };
+    let stands = pair.field("offer_status").and_then(RawBsonRef::as_str);
+    let stays = cancels && stands == Some(OfferStatus::Cancelled.as_str());
+    let date = value::later_date(value::field(job, "job_update_date"), value::field(recruiter, "updatedAt"));
+    let changes = stands != Some(projected.as_str()) && !stays;
+    let status: bson::Bson = status.and_then(|status| status.try_into().ok()).unwrap_or(bson::Bson::Null);
+    Verdict::edit(Edit {
+        offer: doc! { "recruiter_status": status },
+        status: changes.then(|| (projected, REASON, date.unwrap_or(now))),
+        ..Edit::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::RawDocumentBuf;
+
+    use super::*;
+
+    fn judged(status: &str, job: &str, offer: Document, cancels: bool) -> Option<Edit> {
+        let raw = |document: Document| RawDocumentBuf::try_from(&document).unwrap();
+        let (recruiter, job, offer) = (raw(doc! { "status": status }), raw(doc! { "job_status": job }), raw(offer));
+        let held = Some(Held { recruiter: &recruiter, job: &job });
+        let pair = Pair { id: ObjectId::new(), offer: &offer, held, newest_wins: false };
+        plan(&pair, DateTime::MIN, cancels).edit
+    }
+
+    #[test]
+    fn the_status_of_the_offer_follows_that_of_the_recruiter() {
+        let offer = doc! { "recruiter_status": "Actif", "offer_status": "Active" };
+        assert_eq!(judged("Actif", "Active", offer.clone(), false), None);
+        let edit = judged("Archivé", "Active", offer, false).unwrap();
+        assert_eq!(edit.offer, doc! { "recruiter_status": "Archivé" });
+        assert_eq!(edit.status.unwrap().0, OfferStatus::Cancelled);
+        let back = doc! { "recruiter_status": "Archivé", "offer_status": "Cancelled" };
+        assert_eq!(judged("Actif", "Pourvue", back.clone(), false).unwrap().status.unwrap().0, OfferStatus::Filled);
+        assert_eq!(judged("Actif", "Active", back.clone(), true).unwrap().status, None, "a user may be deactivated");
+        assert_eq!(judged("Actif", "?", back, false), None);
+    }
+}

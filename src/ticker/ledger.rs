@@ -1,0 +1,353 @@
+//! The ledger: a document per occurrence of a job and per run by hand, from `due` over `claimed` (by a term) to its end,
+//! so that no run is lost in silence (spec 05). Every change but the first insert is on condition of the term.
+
+use std::collections::BTreeMap;
+
+use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
+use mongodb::error::{Error as MongoError, ErrorKind, WriteFailure};
+use mongodb::options::ReturnDocument;
+use mongodb::{Database, IndexModel};
+
+use super::jobs::Job;
+use super::report::Report;
+use super::transaction::TICKER;
+use crate::answer::answered;
+use crate::error::Failure;
+use crate::fetch::raw;
+use crate::run::lease::STATE;
+use crate::run::requests::counted;
+
+/// The collection.
+pub const RUNS: &str = "stream_processor_job_runs";
+/// Runs are kept for 90 days (spec 05).
+const KEPT_MILLISECONDS: i64 = 90 * 24 * 3_600_000;
+
+const DUE: &str = "due";
+const CLAIMED: &str = "claimed";
+const ENDED: &str = "ended";
+
+/// How a run ended, or why there was none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what there was to do.
+    Done,
+    /// It could not.
+    Failed,
+    /// Nothing was running when it was due, and it is too old to be made up for.
+    Missed,
+    /// It was not to be: the phase has no use for it, or a later occurrence was due already.
+    Skipped,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Done, Self::Failed, Self::Missed, Self::Skipped];
+
+    /// The word in the history and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Missed => "missed",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// How a run ended, with why it was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// How.
+    pub outcome: Outcome,
+    /// Why, without personal data.
+    pub error: Option<String>,
+}
+
+impl End {
+    /// Of a run that came to its end.
+    #[must_use]
+    pub fn of(report: &Report) -> Self {
+        match report.gave_up {
+            Some(reason) => Self { outcome: Outcome::Failed, error: Some(reason.to_owned()) },
+            None => Self { outcome: Outcome::Done, error: None },
+        }
+    }
+}
+
+/// What is entered before anybody runs anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// To be run.
+    Due(DateTime),
+    /// Not to be run: so many occurrences from the first one on, and why.
+    Passed {
+        /// The first.
+        first: DateTime,
+        /// How many.
+        count: u64,
+        /// [`Outcome::Missed`] or [`Outcome::Skipped`].
+        outcome: Outcome,
+        /// A word.
+        reason: &'static str,
+    },
+}
+
+/// A run that is to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Owed {
+    /// Its `_id`.
+    pub id: String,
+    /// The name of the job; one that this version does not know is possible.
+    pub job: String,
+    /// When it was due.
+    pub scheduled_for: DateTime,
+}
+
+/// The indexes of the collection.
+#[must_use]
+pub fn indexes() -> Vec<Document> {
+    vec![doc! { "job": 1, "scheduled_for": -1 }, doc! { "state": 1, "scheduled_for": 1 }, doc! { "scheduled_for": -1 }]
+}
+
+/// Makes `term` the one that may write the ledger, and gives back up to when each job's occurrences are in it.
+///
+/// # Errors
+/// [`Failure::LeaseLost`] when a later term has it, [`Failure::Write`].
+pub async fn take_over(database: &Database, term: i64) -> Result<BTreeMap<String, DateTime>, Failure> {
+    let indexes = indexes().into_iter().map(|keys| IndexModel::builder().keys(keys).build());
+    answered(raw(database, RUNS).create_indexes(indexes)).await.map_err(Failure::Write)?;
+    let filter = doc! { "_id": TICKER, "term": { "$not": { "$gt": term } } };
+    let state = raw(database, STATE);
+    let taken = state
+        .find_one_and_update(filter, doc! { "$set": { "term": term } })
+        .upsert(true)
+        .return_document(ReturnDocument::After);
+    let taken = match answered(taken).await {
+        Ok(taken) => taken.unwrap_or_default(),
+        // The filter passed over the document of a later term, and the insert met it.
+        Err(error) if is_duplicate(&error) => return Err(Failure::LeaseLost),
+        Err(error) => return Err(Failure::Write(error)),
+    };
+    let through = taken.get_document("through").cloned().unwrap_or_default();
+    Ok(through.into_iter().filter_map(|(job, time)| Some((job, time.as_datetime().copied()?))).collect())
+}
+
+/// Enters occurrences of a job, and remembers that all up to `through` are there. After a crash in between, the same
+/// are entered again, under the same `_id`.
+///
+/// # Errors
+/// [`Failure::LeaseLost`], [`Failure::Write`].
+pub async fn enter(
+    database: &Database,
+    term: i64,
+    job: Job,
+    through: DateTime,
+    entries: &[Entry],
+) -> Result<(), Failure> {
+    if !entries.is_empty() {
+        let documents = entries.iter().map(|entry| document(job, entry, through));
+        match answered(raw(database, RUNS).insert_many(documents).ordered(false)).await {
+            Ok(_) => {}
+            Err(error) if is_duplicate(&error) => {}
+            Err(error) => return Err(Failure::Write(error)),
+        }
+    }
+    let mut set = Document::new();
+    set.insert(format!("through.{}", job.name()), through);
+    remember(database, term, doc! { "$set": set }).await
+}
+
+/// Forgets up to when the occurrences of jobs are in the ledger: those of a job that is off are not missed.
+///
+/// # Errors
+/// [`Failure::LeaseLost`], [`Failure::Write`].
+pub async fn leave_out(database: &Database, term: i64, jobs: &[String]) -> Result<(), Failure> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let unset: Document = jobs.iter().map(|job| (format!("through.{job}"), Bson::Null)).collect();
+    remember(database, term, doc! { "$unset": unset }).await
+}
+
+async fn remember(database: &Database, term: i64, update: Document) -> Result<(), Failure> {
+    let mine = doc! { "_id": TICKER, "term": term };
+    let updated = answered(raw(database, STATE).update_one(mine, update)).await.map_err(Failure::Write)?;
+    match updated.matched_count {
+        0 => Err(Failure::LeaseLost),
+        _ => Ok(()),
+    }
+}
+
+fn document(job: Job, entry: &Entry, now: DateTime) -> Document {
+    match *entry {
+        Entry::Due(time) => {
+            doc! { "_id": id(job.name(), time), "job": job.name(), "scheduled_for": time, "state": DUE, "outcome": null }
+        }
+        Entry::Passed { first, count, outcome, reason } => doc! {
+            "_id": id(job.name(), first), "job": job.name(), "scheduled_for": first, "state": ENDED,
+            "outcome": outcome.as_str(), "occurrences": counted(count), "error": reason, "finished": now,
+        },
+    }
+}
+
+fn id(job: &str, time: DateTime) -> String {
+    let text = time.try_to_rfc3339_string().unwrap_or_else(|_| time.timestamp_millis().to_string());
+    format!("{job}/{text}")
+}
+
+/// The oldest run that is to be made: one that is due, or that an earlier leader left behind.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn next(database: &Database) -> Result<Option<Owed>, Failure> {
+    let filter = doc! { "state": { "$in": [DUE, CLAIMED] }, "by_hand": { "$ne": true } };
+    let runs = raw(database, RUNS);
+    let next = runs.find_one(filter).sort(doc! { "scheduled_for": 1 });
+    let next = answered(next).await.map_err(Failure::Read)?;
+    Ok(next.and_then(|next| {
+        Some(Owed {
+            id: next.get_str("_id").ok()?.to_owned(),
+            job: next.get_str("job").unwrap_or_default().to_owned(),
+            scheduled_for: *next.get_datetime("scheduled_for").ok()?,
+        })
+    }))
+}
+
+/// Claims a run for `term`; gives back how many documents an earlier attempt had changed, or `None` when it has ended.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub async fn claim(database: &Database, term: i64, id: &str, now: DateTime) -> Result<Option<u64>, Failure> {
+    let filter = doc! { "_id": id, "state": { "$in": [DUE, CLAIMED] }, "term": { "$not": { "$gt": term } } };
+    let update = doc! {
+        "$set": { "state": CLAIMED, "term": term, "now": now }, "$min": { "started": now }, "$inc": { "attempts": 1 },
+    };
+    let runs = raw(database, RUNS);
+    let claimed = runs.find_one_and_update(filter, update);
+    let claimed = answered(claimed).await.map_err(Failure::Write)?;
+    Ok(claimed.map(|run| crate::run::requests::count(&run, "changed")))
+}
+
+/// A run by hand.
+#[derive(Debug, Clone)]
+pub struct ByHand<'a> {
+    /// What is run.
+    pub name: &'a str,
+    /// The request, which a successor takes up again.
+    pub request: ObjectId,
+    /// Its time.
+    pub now: DateTime,
+    /// Somebody has given that time, so that it says nothing of when the job last ran.
+    pub now_is_given: bool,
+    /// When it began.
+    pub started: DateTime,
+}
+
+/// Enters a run by hand; gives back its `_id` and what an earlier attempt had changed.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(String, u64), Failure> {
+    let id = format!("{}/{}", run.name, run.request.to_hex());
+    let update = doc! {
+        "$setOnInsert": {
+            "job": run.name, "scheduled_for": run.now, "by_hand": true, "now_is_given": run.now_is_given,
+            "started": run.started, "outcome": null, "now": run.now,
+        },
+        "$set": { "state": CLAIMED, "term": term },
+        "$inc": { "attempts": 1 },
+    };
+    let runs = raw(database, RUNS);
+    let begun = runs.find_one_and_update(doc! { "_id": &id }, update).upsert(true);
+    let before = answered(begun).await.map_err(Failure::Write)?;
+    Ok((id, before.map_or(0, |run| crate::run::requests::count(&run, "changed"))))
+}
+
+/// Stores how far a run has come.
+///
+/// # Errors
+/// [`Failure::LeaseLost`] when another term has claimed it, [`Failure::Write`].
+pub async fn progress(database: &Database, term: i64, id: &str, report: &Report) -> Result<(), Failure> {
+    update(database, term, id, counts(report)).await
+}
+
+/// Stores how a run ended.
+///
+/// # Errors
+/// As [`progress`].
+pub async fn finish(
+    database: &Database,
+    term: i64,
+    id: &str,
+    (end, report): (&End, &Report),
+    finished: DateTime,
+) -> Result<(), Failure> {
+    let mut fields = details(end, report);
+    fields.extend(doc! { "state": ENDED, "finished": finished });
+    update(database, term, id, fields).await
+}
+
+async fn update(database: &Database, term: i64, id: &str, fields: Document) -> Result<(), Failure> {
+    let mine = doc! { "_id": id, "term": term, "state": CLAIMED };
+    let updated = answered(raw(database, RUNS).update_one(mine, doc! { "$set": fields })).await;
+    match updated.map_err(Failure::Write)?.matched_count {
+        0 => Err(Failure::LeaseLost),
+        _ => Ok(()),
+    }
+}
+
+/// What there is to say of a run that has ended, as it is stored and told.
+#[must_use]
+pub fn details(end: &End, report: &Report) -> Document {
+    let mut fields = counts(report);
+    let skipped: Document =
+        report.skipped.iter().map(|(reason, count)| ((*reason).to_owned(), counted(*count))).collect();
+    let lines = report.lines.iter().filter_map(|line| bson::serialize_to_bson(line).ok());
+    fields.extend(doc! {
+        "outcome": end.outcome.as_str(), "error": end.error.clone(), "skipped": skipped,
+        "lines": lines.collect::<Vec<_>>(), "told": counted(report.told),
+    });
+    fields
+}
+
+fn counts(report: &Report) -> Document {
+    doc! {
+        "matched": counted(report.matched), "changed": counted(report.changed), "failed": counted(report.failed),
+    }
+}
+
+/// The `now` of the last run of a job that was done.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn previous(database: &Database, job: &str) -> Result<Option<DateTime>, Failure> {
+    let done = doc! { "job": job, "outcome": Outcome::Done.as_str(), "now_is_given": { "$ne": true } };
+    let runs = raw(database, RUNS);
+    let last = runs.find_one(done).sort(doc! { "scheduled_for": -1 });
+    let last = answered(last).await.map_err(Failure::Read)?;
+    Ok(last.and_then(|run| run.get_datetime("now").ok().copied()))
+}
+
+/// Deletes runs that are older than is kept.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub async fn forget(database: &Database, now: DateTime) -> Result<(), Failure> {
+    let oldest = DateTime::from_millis(now.timestamp_millis().saturating_sub(KEPT_MILLISECONDS));
+    let old = doc! { "scheduled_for": { "$lt": oldest }, "state": ENDED };
+    answered(raw(database, RUNS).delete_many(old)).await.map_err(Failure::Write)?;
+    Ok(())
+}
+
+fn is_duplicate(error: &MongoError) -> bool {
+    match &*error.kind {
+        ErrorKind::Write(WriteFailure::WriteError(error)) => error.code == 11_000,
+        ErrorKind::Command(error) => error.code == 11_000,
+        ErrorKind::InsertMany(errors) => {
+            errors.write_concern_error.is_none()
+                && errors.write_errors.iter().flatten().all(|error| error.code == 11_000)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,17 @@
+//! The ticker: the time-based jobs (spec 05). A job is a pure plan plus a thin run on what [`work::Work`] gives it;
+//! only the leader runs them, one at a time. What must be remembered is in MongoDB, so that no run is lost.
+
+pub mod calendar;
+pub mod chore;
+pub mod jobs;
+pub mod ledger;
+pub mod overview;
+pub mod pair;
+pub mod production;
+pub mod report;
+pub mod runner;
+pub mod schedule;
+mod statements;
+pub mod transaction;
+pub mod walk;
+pub mod work;

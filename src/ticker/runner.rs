@@ -1,0 +1,368 @@
+//! Runs what is due and what was asked for, one after another, as long as this process holds the lease. What a run of an
+//! earlier leader left behind is run again, from its beginning: a job that was done finds nothing left to do.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::{DateTime, oid::ObjectId};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::chore::Chore;
+use super::jobs::Job;
+use super::ledger::{self, ByHand, End, Entry, Outcome, Owed};
+use super::production;
+use super::report::Report;
+use super::schedule::{Schedule, zone};
+use super::work::{Hold, Pen, Work};
+use crate::app::App;
+use crate::clock;
+use crate::config::Environment;
+use crate::error::{Directive, Failure};
+use crate::retry::Delays;
+use crate::run::failpoint;
+use crate::run::following::Followed;
+use crate::run::lease::Validity;
+use crate::run::requests::{self, Lane, Order, Request};
+use crate::write::Writer;
+
+/// So often a run is tried before it has failed.
+const ATTEMPTS: u32 = 5;
+/// A later occurrence was due already when the run before it had ended.
+const OVERTAKEN: &str = "a later occurrence was due already";
+const MISSED: &str = "nothing was running";
+const NOT_IN_PHASE: &str = "the phase has no use for it";
+
+/// The ticker of one leadership.
+#[derive(Debug)]
+pub struct Ticker {
+    /// The process.
+    pub app: App,
+    /// What the leadership gives.
+    pub rights: Rights,
+    /// Set when the process is to end, or the lease is lost.
+    pub stop: CancellationToken,
+    plans: BTreeMap<Job, Plan>,
+    /// The ledger belongs to this term.
+    began: bool,
+    /// The ledger may hold runs that are to be made.
+    owes: bool,
+    forgot_at: Option<DateTime>,
+}
+
+/// What a leadership gives the ticker.
+#[derive(Debug, Clone)]
+pub struct Rights {
+    /// Writes under the lease.
+    pub writer: Writer,
+    /// The lease's term.
+    pub term: i64,
+    /// Until when it allows writes.
+    pub validity: watch::Receiver<Validity>,
+    /// The phase as it was last read from the database.
+    pub phase: watch::Receiver<Followed>,
+    /// See [`Pen`].
+    pub pen: Pen,
+    /// Rung when something was stored for the pipeline to do.
+    pub bell: Arc<Notify>,
+}
+
+impl Rights {
+    /// Those of one leadership, whose pipeline takes the pen and the bell from here.
+    #[must_use]
+    pub fn new(
+        writer: Writer,
+        term: i64,
+        validity: watch::Receiver<Validity>,
+        phase: watch::Receiver<Followed>,
+    ) -> Self {
+        Self { writer, term, validity, phase, pen: Pen::default(), bell: Arc::default() }
+    }
+}
+
+/// When a job runs by itself.
+#[derive(Debug)]
+struct Plan {
+    schedule: Schedule,
+    catch_up: Duration,
+    /// Up to when its occurrences are in the ledger.
+    through: Option<DateTime>,
+}
+
+/// The times of one run.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    now: DateTime,
+    scheduled_for: DateTime,
+    previous: Option<DateTime>,
+}
+
+impl Ticker {
+    /// The ticker, with the jobs that the configuration turns on.
+    #[must_use]
+    pub fn new(app: App, rights: Rights, stop: CancellationToken) -> Self {
+        let ticker = &app.settings.ticker;
+        let plan = |job: Job| {
+            let settings = ticker.jobs.get(job.name()).filter(|job| ticker.enabled && job.enabled)?;
+            // The configuration was checked: what it holds can be read.
+            let schedule = Schedule::parse(&settings.crons, zone(&ticker.time_zone)?).ok()?;
+            Some((job, Plan { schedule, catch_up: settings.catch_up, through: None }))
+        };
+        let plans = Job::ALL.into_iter().filter_map(plan).collect();
+        Self { app, rights, stop, plans, began: false, owes: true, forgot_at: None }
+    }
+
+    /// Works until it is told to stop. No failure of a job ends a leadership.
+    ///
+    /// # Errors
+    /// [`Failure::LeaseLost`].
+    pub async fn run(mut self) -> Result<(), Failure> {
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        while !self.stop.is_cancelled() {
+            let pause = match Box::pin(self.round()).await {
+                Ok(pause) => {
+                    delays.reset();
+                    pause
+                }
+                Err(Failure::Interrupted) => break,
+                Err(Failure::LeaseLost) => return Err(Failure::LeaseLost),
+                Err(failure) => {
+                    warn!(error = %failure, advice = failure.advice(), "the ticker could not go on; tried again");
+                    delays.next_delay()
+                }
+            };
+            tokio::select! { () = self.stop.cancelled() => {}, () = tokio::time::sleep(pause) => {} }
+        }
+        Ok(())
+    }
+
+    /// One run at most; gives back how long to rest.
+    async fn round(&mut self) -> Result<Duration, Failure> {
+        if !self.began {
+            self.begin().await?;
+        }
+        self.enter_what_is_due().await?;
+        let database = self.app.database.clone();
+        if let Some(request) = requests::take_up(&database, Lane::Ticker, None, self.rights.term).await? {
+            self.carry_out(&request).await?;
+            return Ok(Duration::ZERO);
+        }
+        if self.owes {
+            if let Some(owed) = ledger::next(&database).await? {
+                self.make(&owed).await?;
+                return Ok(Duration::ZERO);
+            }
+            self.owes = false;
+        }
+        Ok(self.app.clock.rest())
+    }
+
+    async fn begin(&mut self) -> Result<(), Failure> {
+        let database = &self.app.database;
+        if self.app.settings.environment == Environment::Production {
+            production::mark(database).await?;
+        }
+        let mut through = ledger::take_over(database, self.rights.term).await?;
+        for (job, plan) in &mut self.plans {
+            plan.through = through.remove(job.name());
+        }
+        let off: Vec<String> = through.into_keys().collect();
+        ledger::leave_out(database, self.rights.term, &off).await?;
+        for job in Job::ALL {
+            if let Some(last) = ledger::previous(database, job.name()).await? {
+                self.app.metrics.jobs.last_success.with_label_values(&[job.name()]).set(seconds(last));
+            }
+        }
+        // What came due before this leadership began was due while nothing was running, or is in the ledger.
+        self.enter(Outcome::Missed, MISSED).await?;
+        self.began = true;
+        Ok(())
+    }
+
+    async fn enter_what_is_due(&mut self) -> Result<(), Failure> {
+        self.enter(Outcome::Skipped, OVERTAKEN).await
+    }
+
+    /// Enters what has come due. Of several occurrences only the last one is run.
+    async fn enter(&mut self, passed: Outcome, reason: &'static str) -> Result<(), Failure> {
+        let now = self.app.clock.now();
+        let (database, term) = (self.app.database.clone(), self.rights.term);
+        for (job, plan) in &mut self.plans {
+            let Some(through) = plan.through else {
+                // From here on: what was due before the job was turned on, nobody has missed.
+                ledger::enter(&database, term, *job, now, &[]).await?;
+                plan.through = Some(now);
+                continue;
+            };
+            let Some(due) = plan.schedule.due(through, now) else { continue };
+            let age = now.timestamp_millis().saturating_sub(due.last.timestamp_millis()).unsigned_abs();
+            let is_run = passed == Outcome::Skipped || Duration::from_millis(age) < plan.catch_up;
+            let others = due.count - u64::from(is_run);
+            let mut entries = Vec::new();
+            if others > 0 {
+                entries.push(Entry::Passed { first: due.first, count: others, outcome: passed, reason });
+                self.app.metrics.jobs.runs.with_label_values(&[job.name(), passed.as_str()]).inc_by(others);
+            }
+            if is_run {
+                entries.push(Entry::Due(due.last));
+                self.owes = true;
+            }
+            ledger::enter(&database, term, *job, due.last, &entries).await?;
+            plan.through = Some(due.last);
+        }
+        Ok(())
+    }
+
+    /// Makes a run that is in the ledger.
+    async fn make(&mut self, owed: &Owed) -> Result<(), Failure> {
+        let (database, term, now) = (self.app.database.clone(), self.rights.term, self.app.clock.now());
+        let Some(changed) = ledger::claim(&database, term, &owed.id, now).await? else {
+            return Ok(());
+        };
+        let Some(job) = Job::named(&owed.job) else {
+            let end = End { outcome: Outcome::Skipped, error: Some("this version knows no such job".to_owned()) };
+            return ledger::finish(&database, term, &owed.id, (&end, &Report::default()), now).await;
+        };
+        let previous = ledger::previous(&database, job.name()).await?;
+        let times = Times { now, scheduled_for: owed.scheduled_for, previous };
+        self.complete(Chore::Job(job), &owed.id, times, changed).await.map(drop)
+    }
+
+    /// Carries out the request of this `_id`, if nobody has; for a command without an instance that leads.
+    ///
+    /// # Errors
+    /// A [`Failure`] that ends the attempt; it may be made again.
+    pub async fn carry_out_only(&mut self, id: ObjectId) -> Result<(), Failure> {
+        let database = self.app.database.clone();
+        if !self.began {
+            ledger::take_over(&database, self.rights.term).await?;
+            self.began = true;
+        }
+        match requests::take_up(&database, Lane::Ticker, Some(id), self.rights.term).await? {
+            Some(request) => self.carry_out(&request).await,
+            None => Err(Failure::LeaseLost),
+        }
+    }
+
+    /// Carries out what somebody asked for.
+    async fn carry_out(&mut self, request: &Request) -> Result<(), Failure> {
+        info!(command = %request.id, order = ?request.order, who = request.who, "a command is taken up");
+        let (database, term) = (self.app.database.clone(), self.rights.term);
+        let chore = match Chore::of(&request.order) {
+            Ok(chore) => chore,
+            Err(reason) => {
+                let refused = requests::Outcome { done: false, details: bson::doc! { "reasons": [reason] } };
+                return requests::finish(&database, request.id, term, &refused).await;
+            }
+        };
+        let given = match request.order {
+            Order::RunJob { now, .. } => now,
+            _ => None,
+        };
+        let now = given.unwrap_or_else(|| self.app.clock.now());
+        let run = ByHand {
+            name: chore.name(),
+            request: request.id,
+            now,
+            now_is_given: given.is_some(),
+            started: self.app.clock.now(),
+        };
+        let (id, changed) = ledger::begin(&database, term, &run).await?;
+        let previous = ledger::previous(&database, chore.name()).await?;
+        let times = Times { now, scheduled_for: now, previous };
+        let (end, report) = self.complete(chore, &id, times, changed).await?;
+        let outcome = requests::Outcome { done: true, details: ledger::details(&end, &report) };
+        requests::finish(&database, request.id, term, &outcome).await
+    }
+
+    /// Runs it to its end, and stores and tells how that was.
+    async fn complete(&mut self, chore: Chore, id: &str, times: Times, changed: u64) -> Result<(End, Report), Failure> {
+        failpoint::passed("job-claimed");
+        let began = clock::instant();
+        let (end, report) = self.attempt(chore, id, times, changed).await?;
+        failpoint::passed("job-done");
+        let (database, term, finished) = (&self.app.database, self.rights.term, self.app.clock.now());
+        ledger::finish(database, term, id, (&end, &report), finished).await?;
+        if self.forgot_at.is_none_or(|at| finished.timestamp_millis() - at.timestamp_millis() > 3_600_000) {
+            ledger::forget(database, finished).await?;
+            self.forgot_at = Some(finished);
+        }
+        self.tell(chore, times.now, (&end, &report), began.elapsed());
+        Ok((end, report))
+    }
+
+    async fn attempt(
+        &mut self,
+        chore: Chore,
+        id: &str,
+        times: Times,
+        mut changed: u64,
+    ) -> Result<(End, Report), Failure> {
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let mut work = self.work(id, times);
+            if !chore.applies_in(work.phase) {
+                let end = End { outcome: Outcome::Skipped, error: Some(NOT_IN_PHASE.to_owned()) };
+                return Ok((end, work.report));
+            }
+            work.report.changed = changed;
+            let failure = match chore.run(&mut work).await {
+                Ok(()) => return Ok((End::of(&work.report), work.report)),
+                Err(failure @ (Failure::Interrupted | Failure::LeaseLost)) => return Err(failure),
+                Err(failure) => failure,
+            };
+            changed = work.report.changed;
+            let passes = matches!(failure, Failure::PhaseChanged) || failure.directive() == Directive::Retry;
+            if !passes || attempt >= ATTEMPTS {
+                let end = End { outcome: Outcome::Failed, error: Some(failure.to_string()) };
+                return Ok((end, work.report));
+            }
+            warn!(job = chore.name(), error = %failure, advice = failure.advice(), "a job is tried again");
+            let pause = tokio::time::sleep(delays.next_delay());
+            tokio::select! { () = self.stop.cancelled() => return Err(Failure::Interrupted), () = pause => {} }
+        }
+    }
+
+    fn work(&self, id: &str, times: Times) -> Work {
+        let Rights { writer, term, validity, phase, pen, bell } = self.rights.clone();
+        let known = phase.borrow().phase;
+        let hold = Hold { writer, term, validity, phase, pen, bell, run: id.to_owned(), stored_at: None };
+        Work {
+            app: self.app.clone(),
+            now: times.now,
+            scheduled_for: times.scheduled_for,
+            previous: times.previous,
+            phase: known,
+            report: Report::default(),
+            stop: self.stop.clone(),
+            hold: Some(hold),
+            listener: None,
+        }
+    }
+
+    /// One line in the log, and the metrics.
+    fn tell(&self, chore: Chore, now: DateTime, (end, report): (&End, &Report), took: Duration) {
+        let (job, outcome, metrics) = (chore.name(), end.outcome.as_str(), &self.app.metrics);
+        metrics.jobs.runs.with_label_values(&[job, outcome]).inc();
+        metrics.jobs.duration.with_label_values(&[job]).observe(took.as_secs_f64());
+        metrics.jobs.changed.with_label_values(&[job]).inc_by(report.changed);
+        if end.outcome == Outcome::Done {
+            metrics.jobs.last_success.with_label_values(&[job]).set(seconds(now));
+        }
+        let Report { matched, changed, failed, .. } = *report;
+        match end.outcome {
+            Outcome::Failed => warn!(job, error = end.error, matched, changed, failed, "a job failed"),
+            _ if matched + changed + failed > 0 => info!(job, outcome, matched, changed, failed, "a job has run"),
+            _ => tracing::debug!(job, outcome, "a job has run"),
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of this millennium are exact")]
+fn seconds(time: DateTime) -> f64 {
+    time.timestamp_millis() as f64 / 1000.0
+}

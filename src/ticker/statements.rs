@@ -1,0 +1,64 @@
+//! The statements that an edit comes to: one for the offer, one for its job. Each says what the result is. Pure.
+
+use bson::raw::{CString, RawArrayBuf, cstr};
+use bson::{Document, RawDocumentBuf, oid::ObjectId, rawdoc};
+
+use super::pair::Edit;
+use crate::write::statements::{Statement, history, literals};
+
+/// Brings an offer to what `edit` says.
+#[must_use]
+pub fn of_offer(offer: ObjectId, partner_label: &str, edit: &Edit) -> Statement {
+    let mut set = literals(&encoded(&edit.offer));
+    if let Some((status, reason, date)) = edit.status {
+        set.append(cstr!("offer_status"), status.as_str());
+        set.append(cstr!("offer_status_history"), history(status, reason, date));
+    }
+    let filter = rawdoc! { "_id": offer, "partner_label": partner_label };
+    Statement { id: Some(offer), body: rawdoc! { "q": filter, "u": [{ "$set": set }] } }
+}
+
+/// Brings a job and its recruiter to what `edit` says; `None` where it says nothing of them.
+#[must_use]
+pub fn of_job(recruiter: ObjectId, job: ObjectId, edit: &Edit) -> Option<Statement> {
+    let mut set = encoded(&edit.recruiter);
+    for (name, value) in encoded(&edit.job).iter().flatten() {
+        // Names of fields are written in the code, without a zero byte.
+        if let Ok(path) = CString::try_from(format!("jobs.$[job].{name}")) {
+            set.append(&path, value);
+        }
+    }
+    if set.is_empty() {
+        return None;
+    }
+    let mut filters = RawArrayBuf::new();
+    if !edit.job.is_empty() {
+        filters.push(rawdoc! { "job._id": job });
+    }
+    let filter = rawdoc! { "_id": recruiter, "jobs._id": job };
+    let body = rawdoc! { "q": filter, "u": { "$set": set }, "arrayFilters": filters };
+    Some(Statement { id: Some(job), body })
+}
+
+/// Values built in the code, or read from BSON: they always encode.
+fn encoded(fields: &Document) -> RawDocumentBuf {
+    RawDocumentBuf::try_from(fields).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+
+    use super::*;
+
+    #[test]
+    fn an_edit_without_a_job_leaves_recruiters_alone() {
+        let edit = Edit { offer: doc! { "a": 1 }, ..Edit::default() };
+        assert!(of_job(ObjectId::new(), ObjectId::new(), &edit).is_none());
+        let edit = Edit { recruiter: doc! { "status": "Actif" }, ..edit };
+        let statement = of_job(ObjectId::new(), ObjectId::new(), &edit).unwrap();
+        let update: Document = statement.body.try_into().unwrap();
+        // The server refuses a filter that no path uses.
+        assert_eq!(update.get_array("arrayFilters").unwrap().len(), 0);
+    }
+}

@@ -1,0 +1,38 @@
+//! A walk over what a query selects: ids only, some at a time, from a cursor of the server, so that a run needs the same
+//! memory for ten documents and for a million.
+
+use bson::{Document, doc, oid::ObjectId};
+use futures::TryStreamExt as _;
+use mongodb::Database;
+use mongodb::raw_batch_cursor::RawBatchCursor;
+
+use crate::answer::answered;
+use crate::error::Failure;
+use crate::fetch::{documents, raw};
+use crate::source::scan::STEP;
+
+/// What is still to come.
+pub struct Walk(RawBatchCursor);
+
+impl Walk {
+    /// Begins one.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn begin(database: &Database, collection: &str, filter: Document) -> Result<Self, Failure> {
+        let collection = raw(database, collection);
+        let find = collection.find(filter).projection(doc! { "_id": 1 }).batch_size(STEP);
+        answered(find.batch()).await.map(Self).map_err(Failure::Read)
+    }
+
+    /// The next ids, at most a thousand; `None` at the end. What is no ObjectId is passed over: no job has such an id.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn next(&mut self) -> Result<Option<Vec<ObjectId>>, Failure> {
+        let Some(batch) = answered(self.0.try_next()).await.map_err(Failure::Read)? else { return Ok(None) };
+        let batch = [batch];
+        let ids = documents(&batch).map(|document| Ok(document?.get_object_id("_id").ok()));
+        ids.filter_map(Result::transpose).collect::<Result<_, Failure>>().map(Some)
+    }
+}

@@ -1,0 +1,392 @@
+//! What a job of the ticker works with: the database, its time, the phase, and the one way to change offers, which
+//! knows what "both" means in each phase (spec 04, spec 05) and writes nothing in a dry run.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
+use chrono_tz::Tz;
+use tokio::sync::{Mutex, MutexGuard, Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::ledger;
+use super::pair::{Fields, Held, Pair, Verdict};
+use super::report::{Line, Report};
+use super::schedule::zone;
+use super::statements;
+use super::transaction::{Transaction, refusal_of};
+use super::walk::Walk;
+use crate::app::App;
+use crate::clock;
+use crate::error::{Directive, Failure};
+use crate::fetch::links;
+use crate::model::value;
+use crate::phase::{Phase, StreamWrites};
+use crate::retry::Delays;
+use crate::run::failpoint;
+use crate::run::following::Followed;
+use crate::run::lease::Validity;
+use crate::run::requests::{self, Order};
+use crate::source::OFFERS;
+use crate::source::event::Collection as Watched;
+use crate::write::statements::Statement;
+use crate::write::{Writer, command};
+
+/// So many offers are changed in one transaction: few enough that it seldom meets another writer.
+pub const CHUNK: usize = 100;
+/// So often a chunk is tried before the run fails.
+const ATTEMPTS: u32 = 8;
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often an order that the pipeline carries out is looked at.
+const POLL: Duration = Duration::from_millis(50);
+
+/// One run of a job.
+#[derive(Debug)]
+pub struct Work {
+    /// The process: database, settings, metrics.
+    pub app: App,
+    /// The time of the run. All rules go by it.
+    pub now: DateTime,
+    /// When it was due; `now` for a run by hand.
+    pub scheduled_for: DateTime,
+    /// The `now` of the last run of this job that was done.
+    pub previous: Option<DateTime>,
+    /// The phase. When it changes, [`Work::check`] ends the run, which then begins again.
+    pub phase: Phase,
+    /// What was found and done so far.
+    pub report: Report,
+    /// Set when the run is to end.
+    pub stop: CancellationToken,
+    /// The right to write; `None` in a dry run.
+    pub hold: Option<Hold>,
+    /// Who else is told each line, in a run on the command line.
+    pub listener: Option<fn(&Line)>,
+}
+
+/// The right to write, of who leads.
+#[derive(Debug)]
+pub struct Hold {
+    /// Writes under the lease.
+    pub writer: Writer,
+    /// The lease's term.
+    pub term: i64,
+    /// Until when the lease allows writes.
+    pub validity: watch::Receiver<Validity>,
+    /// The phase as it was last read from the database.
+    pub phase: watch::Receiver<Followed>,
+    /// Held by whoever writes offers: the pipeline and the ticker take turns.
+    pub pen: Pen,
+    /// Rung when something was stored for the pipeline to do.
+    pub bell: Arc<Notify>,
+    /// The run in the ledger.
+    pub run: String,
+    /// When its progress was last stored.
+    pub stored_at: Option<Instant>,
+}
+
+/// Whoever holds it may write offers. Fair: who waits longest is next.
+pub type Pen = Arc<Mutex<()>>;
+
+/// What a job wants to become of each pair. Pure.
+pub type Plan<'a> = dyn Fn(&Pair<'_>) -> Verdict + Send + Sync + 'a;
+
+/// The sum of one chunk.
+#[derive(Debug, Default)]
+struct Sum {
+    changed: u64,
+    skipped: Vec<&'static str>,
+    lines: Vec<Line>,
+    offers: Vec<Statement>,
+    recruiters: Vec<Statement>,
+}
+
+impl Work {
+    /// True when nothing may be written.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        self.hold.is_none()
+    }
+
+    /// Asks whether to go on. To be called before each chunk of work.
+    ///
+    /// # Errors
+    /// [`Failure::Interrupted`], [`Failure::LeaseLost`], [`Failure::PhaseChanged`].
+    pub fn check(&mut self) -> Result<(), Failure> {
+        if self.stop.is_cancelled() {
+            return Err(Failure::Interrupted);
+        }
+        match &self.hold {
+            Some(hold) if hold.validity.borrow().left().is_zero() => Err(Failure::LeaseLost),
+            Some(hold) if hold.phase.borrow().phase != self.phase => Err(Failure::PhaseChanged),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores how far the run has come, at most once a second.
+    ///
+    /// # Errors
+    /// As [`ledger::progress`].
+    pub async fn progress(&mut self) -> Result<(), Failure> {
+        let Some(hold) = &mut self.hold else { return Ok(()) };
+        if hold.stored_at.is_some_and(|at| at.elapsed() < PROGRESS_INTERVAL) {
+            return Ok(());
+        }
+        hold.stored_at = Some(clock::instant());
+        ledger::progress(&self.app.database, hold.term, &hold.run, &self.report).await
+    }
+
+    /// Has the pipeline carry out an order, and waits for its end; `None` in a dry run.
+    ///
+    /// # Errors
+    /// As [`Self::check`]; a [`Failure`] of the database.
+    pub async fn order(&mut self, order: &Order) -> Result<Option<requests::Outcome>, Failure> {
+        let database = self.app.database.clone();
+        let Some(bell) = self.hold.as_ref().map(|hold| Arc::clone(&hold.bell)) else { return Ok(None) };
+        let id = requests::submit(&database, order, "ticker").await?;
+        loop {
+            bell.notify_one();
+            self.check()?;
+            let request = requests::load(&database, id).await?;
+            let request = request.ok_or(Failure::OwnDocument { collection: requests::COMMANDS, field: "_id" })?;
+            if let Some(outcome) = request.result {
+                return Ok(Some(outcome));
+            }
+            let pause = tokio::time::sleep(POLL);
+            tokio::select! { () = self.stop.cancelled() => {}, () = pause => {} }
+        }
+    }
+
+    /// Tells a line.
+    pub fn tell(&mut self, line: Line) {
+        if let Some(listener) = self.listener {
+            listener(&line);
+        }
+        self.report.keep(line);
+    }
+
+    /// Our offers among those that `filter` selects.
+    #[must_use]
+    pub fn ours(&self, filter: Document) -> Document {
+        let mut ours = doc! { "partner_label": &self.app.settings.target.partner_label };
+        ours.extend(filter);
+        ours
+    }
+
+    /// The time zone of the configuration, which has been checked.
+    #[must_use]
+    pub fn zone(&self) -> Tz {
+        zone(&self.app.settings.ticker.time_zone).unwrap_or(Tz::Europe__Paris)
+    }
+
+    /// What `filter` selects, some ids at a time.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn walk(&self, collection: &str, filter: Document) -> Result<Walk, Failure> {
+        Walk::begin(&self.app.database, collection, filter).await
+    }
+
+    /// Changes these offers as `plan` says and, in `sync` and `dual-write`, their jobs in the same transaction. Where
+    /// the server refuses one of them, the others are changed all the same. Counts and tells in the report.
+    ///
+    /// # Errors
+    /// A [`Failure`] that is not about one offer; what was done stays done, and can be done again.
+    pub async fn change(&mut self, offers: &[ObjectId], fields: &Fields, plan: &Plan<'_>) -> Result<(), Failure> {
+        for chunk in offers.chunks(CHUNK) {
+            match self.chunk(chunk, fields, plan).await {
+                Err(failure) if refusal_of(&failure).is_some() => {
+                    for offer in chunk {
+                        self.alone(*offer, fields, plan).await?;
+                    }
+                }
+                done => done?,
+            }
+            self.progress().await?;
+        }
+        Ok(())
+    }
+
+    async fn alone(&mut self, offer: ObjectId, fields: &Fields, plan: &Plan<'_>) -> Result<(), Failure> {
+        match self.chunk(&[offer], fields, plan).await {
+            Err(failure) => match refusal_of(&failure) {
+                Some(reason) => {
+                    self.report.matched += 1;
+                    self.report.failed += 1;
+                    self.tell(Line::new(offer, reason.as_str(), [""; 0]));
+                    Ok(())
+                }
+                None => Err(failure),
+            },
+            done => done,
+        }
+    }
+
+    /// Tries until it is done, or refused, or something else is the matter for longer.
+    async fn chunk(&mut self, offers: &[ObjectId], fields: &Fields, plan: &Plan<'_>) -> Result<(), Failure> {
+        let mut attempts = Attempts::default();
+        loop {
+            self.check()?;
+            match self.chunk_once(offers, fields, plan).await {
+                Ok((matched, sum)) => {
+                    self.report.matched += matched;
+                    self.report.changed += sum.changed;
+                    sum.skipped.into_iter().for_each(|reason| self.report.skip(reason, 1));
+                    sum.lines.into_iter().for_each(|line| self.tell(line));
+                    return Ok(());
+                }
+                Err(failure) => attempts.wait_after(failure, &self.stop).await?,
+            }
+        }
+    }
+
+    async fn chunk_once(&self, offers: &[ObjectId], fields: &Fields, plan: &Plan<'_>) -> Result<(u64, Sum), Failure> {
+        let _pen = self.pen().await;
+        let asked: BTreeSet<ObjectId> = offers.iter().copied().collect();
+        let holders = match self.writes_recruiters() {
+            true => links::holders(&self.app.database, &asked).await?,
+            false => HashMap::new(),
+        };
+        let mut transaction = Transaction::begin(&self.app.database, self.hold.as_ref()).await?;
+        let ours = self.ours(doc! { "_id": { "$in": offers } });
+        let found = transaction.read(OFFERS, ours, projection("", &["updated_at"], fields.offer)).await?;
+        let recruiters = match self.phase.writes_offers() {
+            true => read_recruiters(&mut transaction, &holders, fields).await?,
+            false => Vec::new(),
+        };
+        let jobs = jobs_of(&recruiters);
+        let mut sum = Sum::default();
+        for offer in &found {
+            let Ok(id) = offer.get_object_id("_id") else { continue };
+            let newest_wins = self.phase.stream() == StreamWrites::UnlessNewer;
+            let pair = Pair { id, offer, held: jobs.get(&id).copied(), newest_wins };
+            self.add(&mut sum, &pair, plan(&pair), holders.get(&id));
+        }
+        let backup = match self.phase.writes_offers() {
+            true => Vec::new(),
+            false => std::mem::take(&mut sum.recruiters),
+        };
+        for (collection, statements) in [
+            (OFFERS, std::mem::take(&mut sum.offers)),
+            (Watched::Recruiters.name(), std::mem::take(&mut sum.recruiters)),
+        ] {
+            if !statements.is_empty() {
+                transaction.update(collection, statements).await?;
+            }
+        }
+        transaction.commit().await?;
+        failpoint::passed("job-changed");
+        self.back_up(backup).await;
+        Ok((found.len() as u64, sum))
+    }
+
+    fn add(&self, sum: &mut Sum, pair: &Pair<'_>, verdict: Verdict, holders: Option<&BTreeSet<ObjectId>>) {
+        sum.lines.extend(verdict.lines);
+        sum.skipped.extend(verdict.skipped);
+        let Some(edit) = verdict.edit else { return };
+        sum.changed += 1;
+        sum.lines.push(Line::new(pair.id, "changed", edit.names()));
+        sum.offers.push(statements::of_offer(pair.id, &self.app.settings.target.partner_label, &edit));
+        // In `shadow` nobody has looked which of them holds it: the statement finds out.
+        let holders: Vec<ObjectId> = match pair.held {
+            Some(held) => held.recruiter.get_object_id("_id").into_iter().collect(),
+            None if self.phase.writes_offers() => Vec::new(),
+            None => holders.into_iter().flatten().copied().collect(),
+        };
+        sum.recruiters
+            .extend(holders.into_iter().filter_map(|recruiter| statements::of_job(recruiter, pair.id, &edit)));
+    }
+
+    /// Whether a change is made in `recruiters` too (spec 04, column "ticker writes").
+    fn writes_recruiters(&self) -> bool {
+        match self.phase.stream() {
+            StreamWrites::Always | StreamWrites::UnlessNewer => true,
+            StreamWrites::Compare => self.app.settings.phase.keep_recruiters_backup,
+            StreamWrites::Closed => false,
+        }
+    }
+
+    /// The best-effort backup of `shadow`: it may fail, and nothing fails with it.
+    async fn back_up(&self, statements: Vec<Statement>) {
+        let Some(hold) = self.hold.as_ref().filter(|_| !statements.is_empty()) else { return };
+        if let Err(failure) = command::update(&hold.writer, Watched::Recruiters.name(), statements).await {
+            warn!(error = %failure, "the backup in recruiters could not be written; the offers are");
+        }
+    }
+
+    /// Waits for the pen; nobody needs one who only reads.
+    pub async fn pen(&self) -> Option<MutexGuard<'_, ()>> {
+        match &self.hold {
+            Some(hold) => Some(hold.pen.lock().await),
+            None => None,
+        }
+    }
+}
+
+/// The attempts at one transaction.
+#[derive(Debug)]
+pub struct Attempts {
+    delays: Delays,
+    left: u32,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self { delays: Delays::up_to(Duration::from_secs(2)), left: ATTEMPTS }
+    }
+}
+
+impl Attempts {
+    /// Waits before another attempt.
+    ///
+    /// # Errors
+    /// The failure, where another attempt would not help, or enough were made.
+    pub async fn wait_after(&mut self, failure: Failure, stop: &CancellationToken) -> Result<(), Failure> {
+        self.left -= 1;
+        if self.left == 0 || !is_passing(&failure) {
+            return Err(failure);
+        }
+        let pause = tokio::time::sleep(self.delays.next_delay());
+        tokio::select! { () = stop.cancelled() => {}, () = pause => {} }
+        Ok(())
+    }
+}
+
+fn is_passing(failure: &Failure) -> bool {
+    let is_lease = matches!(failure, Failure::LeaseLost | Failure::Interrupted | Failure::PhaseChanged);
+    !is_lease && refusal_of(failure).is_none() && failure.directive() == Directive::Retry
+}
+
+async fn read_recruiters(
+    transaction: &mut Transaction,
+    holders: &HashMap<ObjectId, BTreeSet<ObjectId>>,
+    fields: &Fields,
+) -> Result<Vec<RawDocumentBuf>, Failure> {
+    let ids: BTreeSet<ObjectId> = holders.values().flatten().copied().collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Bson> = ids.into_iter().map(Bson::from).collect();
+    let mut wanted = projection("", &["updatedAt"], fields.recruiter);
+    wanted.extend(projection("jobs.", &["_id", "job_update_date"], fields.job));
+    transaction.read(Watched::Recruiters.name(), doc! { "_id": { "$in": ids } }, wanted).await
+}
+
+fn projection(prefix: &str, always: &[&str], asked: &[&str]) -> Document {
+    always.iter().chain(asked).map(|name| (format!("{prefix}{name}"), Bson::Int32(1))).collect()
+}
+
+fn jobs_of(recruiters: &[RawDocumentBuf]) -> HashMap<ObjectId, Held<'_>> {
+    let mut jobs = HashMap::new();
+    for recruiter in recruiters {
+        for job in value::list(value::field(recruiter, "jobs")).into_iter().flatten().flatten() {
+            if let Some(job) = job.as_document()
+                && let Ok(id) = job.get_object_id("_id")
+            {
+                jobs.entry(id).or_insert(Held { recruiter, job });
+            }
+        }
+    }
+    jobs
+}

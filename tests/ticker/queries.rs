@@ -1,0 +1,94 @@
+//! Every query of a job uses an index, on a database with the live indexes and those of `setup`: asked of the server
+//! itself.
+
+use std::collections::BTreeSet;
+
+use bson::oid::ObjectId;
+use bson::{Bson, DateTime, Document, doc};
+use stream_processor::ticker::jobs::{
+    analyze_closed_companies, anonymize_inactive_users, anonymize_user, cancel_expired_offers, cap_offer_expirations,
+    fill_missing_start_dates, repair_offer_data, report_duplicate_recruiters,
+};
+
+use crate::support::database::TestDatabase;
+use crate::support::processor::Processor;
+use crate::support::recruiters::{job, recruiter};
+use crate::support::ticking::date;
+
+/// The stages of the plan that wins, from the outermost on, and the bounds of its index.
+fn stages(plan: &Document, into: &mut Vec<String>) {
+    into.extend(plan.get_str("stage").map(ToOwned::to_owned));
+    into.extend(plan.get_str("indexName").map(ToOwned::to_owned));
+    for inner in ["inputStage", "queryPlan"] {
+        if let Ok(inner) = plan.get_document(inner) {
+            stages(inner, into);
+        }
+    }
+    for inner in plan.get_array("inputStages").into_iter().flatten() {
+        stages(inner.as_document().unwrap(), into);
+    }
+}
+
+async fn explained(test: &TestDatabase, collection: &str, filter: Document, sort: Document) -> Vec<String> {
+    let find = doc! { "find": collection, "filter": filter, "sort": sort };
+    let explain = doc! { "explain": find, "verbosity": "queryPlanner" };
+    let explained = test.database.run_command(explain).await.unwrap();
+    let planner = explained.get_document("queryPlanner").unwrap();
+    let mut found = Vec::new();
+    stages(planner.get_document("winningPlan").unwrap(), &mut found);
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_query_of_a_job_uses_an_index() {
+    let test = TestDatabase::with_live_schema("jobs_queries").await;
+    for collection in ["rolemanagements", "cache_siret"] {
+        test.database.create_collection(collection).await.unwrap();
+    }
+    assert_eq!(Processor::command(&["setup"], &test, &[]).await.code, 0);
+    // A plan is chosen by what is there.
+    let recruiters: Vec<Document> = (0..200).map(|_| recruiter([job("Boulanger"), job("Vendeur")])).collect();
+    test.collection("recruiters").insert_many(recruiters).await.unwrap();
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+
+    let now = date("2026-06-14T12:00:00Z");
+    let ours = |filter: Document| {
+        let mut ours = doc! { "partner_label": "RECRUTEURS_LBA" };
+        ours.extend(filter);
+        ours
+    };
+    let user = ObjectId::new();
+    let jobs = vec![Bson::ObjectId(user)];
+    let unsorted = Document::new;
+    for (collection, filter, sort) in [
+        ("jobs_partners", ours(cancel_expired_offers::selects(now)), unsorted()),
+        ("jobs_partners", ours(cap_offer_expirations::selects(now)), unsorted()),
+        ("jobs_partners", ours(fill_missing_start_dates::selects()), unsorted()),
+        ("jobs_partners", ours(repair_offer_data::selects()), unsorted()),
+        ("jobs_partners", ours(analyze_closed_companies::selects()), unsorted()),
+        ("jobs_partners", ours(anonymize_user::of_user("managed_by", user)), unsorted()),
+        ("jobs_partners", ours(doc! { "_id": { "$in": &jobs } }), unsorted()),
+        ("jobs_partners", ours(doc! {}), unsorted()),
+        ("recruiters", report_duplicate_recruiters::selects(), report_duplicate_recruiters::order()),
+        ("recruiters", anonymize_user::of_user("managed_by", user), unsorted()),
+        ("recruiters", doc! { "_id": { "$gt": user } }, doc! { "_id": 1 }),
+        ("userswithaccounts", anonymize_inactive_users::selects(now), unsorted()),
+        (anonymize_user::ROLES, anonymize_user::of_user("user_id", user), unsorted()),
+        (analyze_closed_companies::CACHE, analyze_closed_companies::of_sirets(&BTreeSet::from(["1"])), unsorted()),
+        ("stream_processor_links", doc! { "jobs": { "$in": &jobs } }, unsorted()),
+        ("stream_processor_dead_letters", doc! { "next_retry": { "$lte": now } }, unsorted()),
+        ("stream_processor_job_runs", doc! { "job": "verify", "outcome": "done" }, doc! { "scheduled_for": -1 }),
+        ("stream_processor_job_runs", doc! { "state": { "$in": ["due"] } }, doc! { "scheduled_for": 1 }),
+        ("stream_processor_job_runs", doc! { "scheduled_for": { "$lt": DateTime::MIN } }, unsorted()),
+    ] {
+        let plan = explained(&test, collection, filter.clone(), sort).await;
+        let is_served = plan.iter().any(|stage| ["IXSCAN", "IDHACK", "EXPRESS_IXSCAN"].contains(&stage.as_str()));
+        let whole: Vec<&String> = plan.iter().filter(|stage| ["COLLSCAN", "SORT"].contains(&stage.as_str())).collect();
+        assert!(is_served && whole.is_empty(), "{collection} {filter}: {plan:?}");
+    }
+    // `setup` takes back what it made, and only that.
+    assert_eq!(Processor::command(&["setup", "--down"], &test, &[]).await.code, 0);
+    assert_eq!(test.collection("rolemanagements").list_index_names().await.unwrap(), ["_id_"]);
+    let names = test.database.list_collection_names().await.unwrap();
+    assert!(names.iter().any(|name| name == "cache_siret") && !names.iter().any(|name| name.ends_with("job_runs")));
+}
