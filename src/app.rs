@@ -19,6 +19,7 @@ use crate::config::{OnUserDeactivated, Settings};
 use crate::error::{Failure, describe};
 use crate::observe::health::{Health, Part, Role};
 use crate::observe::metrics::Metrics;
+use crate::observe::survey::{self, Survey};
 use crate::project::ProjectionSettings;
 use crate::retry::Delays;
 use crate::run::lease::{self, Lease, holder};
@@ -27,6 +28,7 @@ use crate::run::tasks::{Group, Task};
 use crate::run::{lead, preflight};
 use crate::source::primary::Primaries;
 use crate::web::routes::{Shown, router};
+use crate::web::server::serve;
 
 /// What every part of a running process works with.
 #[derive(Debug, Clone)]
@@ -41,6 +43,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Health.
     pub health: Arc<Health>,
+    /// What the database says about the whole service.
+    pub survey: Arc<Survey>,
     /// The clock of the time-based jobs.
     pub clock: Clock,
 }
@@ -89,7 +93,8 @@ impl App {
     /// A [`Refusal`] that says what is wrong with the connection string or the database.
     pub async fn connect(settings: Settings) -> Result<Self, Refusal> {
         let app = Self::unchecked(settings).await?;
-        preflight::check(&app.database, &app.settings.target.partner_label, app.settings.ticker.enabled).await?;
+        let settings = &app.settings;
+        preflight::check(&app.database, &settings.target.partner_label, settings.ticker.enabled).await?;
         Ok(app)
     }
 
@@ -114,7 +119,8 @@ impl App {
         let metrics = Metrics::new().map_err(|error| Refusal::new(Exit::Usage, error.to_string()))?;
         let health = Health::new(settings.health.max_lag, settings.health.max_retry, settings.stream.await_time);
         let (settings, metrics, health) = (Arc::new(settings), Arc::new(metrics), Arc::new(health));
-        Ok(Self { settings, database, primaries, metrics, health, clock: Clock::of_process() })
+        let (survey, clock) = (Arc::default(), Clock::of_process());
+        Ok(Self { settings, database, primaries, metrics, health, survey, clock })
     }
 
     /// What the projection takes from the configuration.
@@ -160,10 +166,11 @@ impl App {
         }
         let stop = CancellationToken::new();
         let mut group = Group::new(&stop);
-        let shown = Shown { health: Arc::clone(&self.health), metrics: Arc::clone(&self.metrics) };
-        group.spawn(Task::Http, serve(listener, shown));
+        let holder = holder();
+        group.spawn(Task::Http, serve(listener, router(Shown::of(&self, &holder)), group.stop.clone()));
+        group.spawn(Task::Survey, survey::watch(self.clone(), group.stop.clone()));
         group.spawn(Task::Signals, signals(group.stop.clone()));
-        let leadership = self.clone().take_turns(group.stop.clone());
+        let leadership = self.clone().take_turns(holder, group.stop.clone());
         group.spawn(Task::Pipeline, leadership);
         match group.join(Task::Pipeline).await {
             Ok(()) => Ok(Exit::Done),
@@ -172,8 +179,7 @@ impl App {
     }
 
     /// Competes for the lease; leads; competes again when it was lost.
-    async fn take_turns(self, stop: CancellationToken) -> Result<(), Failure> {
-        let holder = holder();
+    async fn take_turns(self, holder: String, stop: CancellationToken) -> Result<(), Failure> {
         while let Some(lease) = self.wait_for_lease(&holder, &stop).await {
             info!(term = lease.term, "leading");
             self.metrics.leader.set(1);
@@ -257,13 +263,6 @@ async fn connect(settings: &Settings, primaries: &Primaries) -> Result<Database,
     let client = Client::with_options(options)
         .map_err(|error| Refusal::new(Exit::Usage, format!("mongodb.uri: {}", describe(&error))))?;
     Ok(client.database(&settings.mongodb.database))
-}
-
-async fn serve(listener: TcpListener, shown: Shown) -> Result<(), Failure> {
-    if let Err(error) = axum::serve(listener, router(shown)).await {
-        warn!(%error, "the HTTP server ended");
-    }
-    Ok(())
 }
 
 /// Turns SIGTERM and Ctrl-C into the cancellation of `stop`, and returns.

@@ -259,8 +259,26 @@ fn no_server(message: &str) -> String {
     let addresses: Vec<String> = message.split("Address: ").skip(1).map(|rest| until(rest, ",")).collect();
     let reason = message.split_once("I/O error: ").map(|(_, rest)| until(rest, ", labels"));
     let place = if addresses.is_empty() { String::new() } else { format!(" at {}", addresses.join(", ")) };
+    let reason = certificate(message).map(str::to_owned).or(reason);
     let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     format!("no server answered{place}{reason}")
+}
+
+/// What is wrong with the server's certificate, where that is the reason (the words of rustls).
+fn certificate(message: &str) -> Option<&'static str> {
+    let (_, reason) = message.split_once("invalid peer certificate: ")?;
+    let begins = |words: &[&str]| words.iter().any(|word| reason.starts_with(word));
+    Some(if begins(&["UnknownIssuer", "BadSignature"]) {
+        "its certificate is from an authority that this machine does not trust: see tlsCAFile in mongodb.uri"
+    } else if begins(&["NotValidForName", "certificate not valid for name"]) {
+        "the certificate is for another name than the one in mongodb.uri"
+    } else if begins(&["Expired", "certificate expired"]) {
+        "the certificate has expired, by the clock of this machine"
+    } else if begins(&["NotValidYet", "certificate not valid yet"]) {
+        "the certificate is not valid yet, by the clock of this machine"
+    } else {
+        "its certificate is not valid"
+    })
 }
 
 fn kind_name(error: &MongoError) -> &'static str {

@@ -24,5 +24,6 @@ pub mod setup;
 pub mod source;
 pub mod ticker;
 pub mod verify;
+pub mod version;
 pub mod web;
 pub mod write;

@@ -38,6 +38,9 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         let printed = cli::config::run(command, &effective, &mut std::io::stdout().lock());
         return printed.map_err(|error| usage(&error));
     }
+    if let Command::Health(arguments) = &cli.command {
+        return cli::health::run(arguments, settings.http.listen).await;
+    }
     logging::init(&settings.log).map_err(|error| usage(&error))?;
     if let Command::Doctor(arguments) = &cli.command {
         return doctor::doctor(App::unchecked(settings).await?, arguments.json).await;
@@ -53,15 +56,16 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         Command::Verify(arguments) => verify::verify(app, arguments).await,
         Command::Phase { command } => phase::command::phase(app, command).await,
         Command::DeadLetters { command } => cli::dead_letters::run(app, command).await,
-        Command::Status(arguments) => cli::status::status(app, arguments).await,
-        Command::Tokens { command } => cli::tokens::run(app, command).await,
-        Command::Replay(arguments) => run::replay::replay(app, arguments).await,
         Command::Jobs { command } => cli::jobs::run(app, command).await,
         Command::Anonymize { command } => cli::jobs::anonymize(app, command).await,
         Command::Obfuscate(arguments) => cli::jobs::obfuscate(app, arguments).await,
+        Command::Status(arguments) => cli::status::status(app, arguments).await,
+        Command::Tokens { command } => cli::tokens::run(app, command).await,
+        Command::Replay(arguments) => run::replay::replay(app, arguments).await,
         Command::Emails { .. }
         | Command::Config { .. }
         | Command::Doctor(_)
+        | Command::Health(_)
         | Command::Completions(_)
         | Command::Man(_) => Ok(Exit::Done),
     }

@@ -98,6 +98,8 @@ async fn the_metrics_are_those_that_the_documentation_lists() {
     recruiters.insert_many([recruiter([job("Boulanger")]), recruiter([job("Pâtissier")])]).await.unwrap();
     recruiters.insert_many(skipped).await.unwrap();
     caught_up(&test.database).await;
+    let job = Processor::command(&["jobs", "run", "fill-missing-start-dates"], &test, &[]).await;
+    assert_eq!(job.code, 0, "{}", job.stderr);
     interrupt_stream(&test.database, &application).await;
     eventually(PATIENCE, "the stream is opened again", async || {
         let (_, text) = processor.http_get("/metrics").await;

@@ -10,6 +10,7 @@
     reason = "a test stops at the first thing that is not as it says; its clock and environment are the machine's"
 )]
 
+mod alerts;
 mod anonymisation;
 mod backfill;
 mod bad_input;
@@ -26,6 +27,7 @@ mod evaluation;
 mod faults;
 mod golden_documents;
 mod health;
+mod http_bounds;
 mod idempotence;
 mod lease;
 mod link_races;
@@ -45,9 +47,11 @@ mod replay;
 mod setup;
 mod starting;
 mod status;
+mod status_page;
 mod support;
 mod ticker;
 mod tidy;
+mod tls;
 mod token_files;
 mod tokens;
 mod verification;

@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod config;
 pub mod dead_letters;
 pub mod emails;
+pub mod health;
 mod job_arguments;
 pub mod jobs;
 pub mod pages;
@@ -31,7 +32,7 @@ use crate::config::{Sources, process_environment};
 #[derive(Debug, Parser)]
 #[command(
     name = "stream-processor",
-    version,
+    version = crate::version::LONG.as_str(),
     disable_help_subcommand = true,
     after_help = "Example:\n  \
         MONGODB_URI=mongodb://127.0.0.1:27017/?directConnection=true MONGODB_DATABASE=lba stream-processor run"
@@ -108,6 +109,11 @@ pub enum Command {
         #[command(subcommand)]
         command: DeadLettersCommand,
     },
+    /// Ask the instance of this machine whether it is alive; for a container's health check.
+    ///
+    /// Asks /livez at `http.listen`; ends with 1 when the answer is no or there is none.
+    #[command(after_help = "Example:\n  stream-processor health --ready")]
+    Health(health::HealthArguments),
     /// List the time-based jobs, run one now, or print their history.
     #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor jobs list")]
     Jobs {

@@ -242,6 +242,26 @@ impl Health {
         self.with(|state| state.role)
     }
 
+    /// True while the position is lost and a person must decide.
+    #[must_use]
+    pub fn halted(&self) -> bool {
+        self.with(|state| state.halted)
+    }
+
+    /// How many watched collections were dropped or renamed and gave no sign of life since.
+    #[must_use]
+    pub fn dropped_sources(&self) -> usize {
+        self.with(|state| state.dropped.len())
+    }
+
+    /// What fails and is tried again, whether or not that ends readiness, each with advice.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        self.with(|state| {
+            state.troubles.values().map(|trouble| format!("{}; {}", trouble.problem, trouble.advice)).collect()
+        })
+    }
+
     /// Seconds between the server's time and the last applied position, from server clocks; while
     /// replies are missing, their age is added. `None` before the first (spec 03, "Lag").
     #[must_use]

@@ -117,8 +117,8 @@ impl Background {
         match request.order.clone() {
             Order::Backfill { recruiter, active_only } => backfill(request, apply, (recruiter, active_only)).await,
             Order::Repair => self.repair(request, apply).await,
-            Order::Replay(span) => self.replay(request, apply, &span).await,
             Order::RetryDeadLetters { due_at } => retry_dead_letters(request, apply, due_at).await,
+            Order::Replay(span) => self.replay(request, apply, &span).await,
             Order::DropDeadLetters { ids } => {
                 let dropped = apply.stages.dead_letters.drop_named(&ids).await?;
                 // Added, because an answer may be lost and the step repeated.

@@ -300,12 +300,12 @@ mod tests {
             Order::Backfill { recruiter: Some(ObjectId::new()), active_only: true },
             Order::Backfill { recruiter: None, active_only: false },
             Order::Repair,
+            Order::RetryDeadLetters { due_at: Some(DateTime::from_millis(1)) },
             Order::Replay(Span {
                 from: Timestamp { time: 1_700_000_000, increment: 3 },
                 until: Some(Timestamp { time: u32::MAX, increment: 0 }),
                 collection: Some("recruiters".to_owned()),
             }),
-            Order::RetryDeadLetters { due_at: Some(DateTime::from_millis(1)) },
             Order::DropDeadLetters { ids: vec!["cfas/1".to_owned()] },
             Order::SetPhase { to: "shadow".to_owned(), force: true, reason: Some("tried".to_owned()) },
             Order::RunJob { job: "verify".to_owned(), now: Some(DateTime::from_millis(2)) },
