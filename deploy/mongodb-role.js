@@ -7,6 +7,7 @@
 //   db.getSiblingDB("admin").createUser({ user: "stream-processor", pwd: passwordPrompt(),
 //       roles: [{ role: "streamProcessor", db: "admin" }] })
 //
+// Those from stream_processor_job_runs on are for the time-based jobs: without them, set ticker.enabled = false.
 // A change stream of a database needs `find` on all of it (MongoDB manual, "Change Streams", "Access Control").
 // `setup` needs the role dbAdmin besides, for as long as it runs. Where the database has another name, replace
 // "labonnealternance" below. The definition is JSON, and a test starts the service under exactly this role.
@@ -27,7 +28,7 @@ const role =
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_links" },
           "actions": ["insert", "update", "remove", "createIndex", "listIndexes"] },
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_dead_letters" },
-          "actions": ["insert", "update", "remove"] },
+          "actions": ["insert", "update", "remove", "listIndexes"] },
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_commands" },
           "actions": ["insert", "update", "remove"] },
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_gaps" },
@@ -36,6 +37,23 @@ const role =
           "actions": ["insert", "update"] },
         { "resource": { "db": "labonnealternance", "collection": "resumetokens" },
           "actions": ["insert", "update"] },
+
+        { "resource": { "db": "labonnealternance", "collection": "stream_processor_job_runs" },
+          "actions": ["insert", "update", "remove", "createIndex", "listIndexes"] },
+        { "resource": { "db": "labonnealternance", "collection": "stream_processor_outbox" },
+          "actions": ["insert", "update"] },
+        { "resource": { "db": "labonnealternance", "collection": "recruiters" },
+          "actions": ["update", "remove"] },
+        { "resource": { "db": "labonnealternance", "collection": "userswithaccounts" },
+          "actions": ["remove", "listIndexes"] },
+        { "resource": { "db": "labonnealternance", "collection": "rolemanagements" },
+          "actions": ["remove", "listIndexes"] },
+        { "resource": { "db": "labonnealternance", "collection": "anonymized_recruiters" },
+          "actions": ["insert", "update"] },
+        { "resource": { "db": "labonnealternance", "collection": "anonymized_userswithaccounts" },
+          "actions": ["insert", "update"] },
+        { "resource": { "db": "labonnealternance", "collection": "cache_siret" },
+          "actions": ["listIndexes"] },
 
         { "resource": { "db": "local", "collection": "oplog.rs" },
           "actions": ["find", "collStats"] }

@@ -93,7 +93,8 @@ impl App {
     /// A [`Refusal`] that says what is wrong with the connection string or the database.
     pub async fn connect(settings: Settings) -> Result<Self, Refusal> {
         let app = Self::unchecked(settings).await?;
-        preflight::check(&app.database, &app.settings.target.partner_label).await?;
+        let settings = &app.settings;
+        preflight::check(&app.database, &settings.target.partner_label, settings.ticker.enabled).await?;
         Ok(app)
     }
 

@@ -181,6 +181,13 @@ fn privileges(database: &str, keep: impl Fn(&str, &str) -> bool) -> Vec<Document
         ("stream_processor_canary", "find insert update"),
         ("stream_processor_gaps", "find insert update"),
         ("resumetokens", "find insert update"),
+        ("stream_processor_job_runs", "find insert update remove createIndex"),
+        ("stream_processor_outbox", "find insert update"),
+        ("rolemanagements", "find remove"),
+        ("recruiters", "update remove"),
+        ("userswithaccounts", "remove"),
+        ("anonymized_recruiters", "insert update"),
+        ("anonymized_userswithaccounts", "insert update"),
     ];
     granted.extend(sources.split_whitespace().map(|source| (source, "find")));
     let privilege = |(collection, actions): (&str, &str)| {

@@ -15,6 +15,7 @@ use crate::support::processor::{Ended, Processor};
 use crate::support::recruiters::{id, job, recruiter};
 use crate::support::runs::{started, started_with, stopped};
 use crate::support::state::{change_checkpoint, settled, until_no_resync};
+use crate::support::ticking::ON;
 
 /// The role, as an administrator would create it.
 const ROLE: &str = include_str!("../deploy/mongodb-role.js");
@@ -23,10 +24,10 @@ const PASSWORD: &str = "hunter2";
 #[tokio::test(flavor = "multi_thread")]
 async fn where_all_is_well_nothing_is_to_be_fixed() {
     let test = TestDatabase::create("doctor_well").await;
-    assert_eq!(Processor::command(&["setup"], &test, &[]).await.code, 0);
     for source in ["recruiters", "userswithaccounts", "cfas", "referentielromes"] {
         test.database.create_collection(source).await.unwrap();
     }
+    assert_eq!(Processor::command(&["setup"], &test, &[]).await.code, 0);
     let processor = started(&test).await;
     settled(&test.database).await;
     let found = doctor(&test, &[], 0).await;
@@ -121,7 +122,7 @@ async fn the_service_runs_under_exactly_the_role_of_the_deployment_and_each_priv
     let user = doc! { "createUser": "service", "pwd": PASSWORD, "roles": ["streamProcessor"] };
     admin.run_command(user).await.unwrap();
     let uri = set.uri_for("service", PASSWORD);
-    let as_service = [("MONGODB_URI", uri.as_str())];
+    let as_service = [("MONGODB_URI", uri.as_str()), ON];
 
     let processor = started_with(&test, &as_service).await;
     let (kept, gone) = (recruiter([job("Boulanger")]), recruiter([job("Pâtissier")]));
@@ -144,7 +145,7 @@ async fn the_service_runs_under_exactly_the_role_of_the_deployment_and_each_priv
 }
 
 async fn each_privilege_that_lacks_is_named(test: &TestDatabase, admin: &Database, uri: &str) {
-    let (as_service, privileges) = ([("MONGODB_URI", uri)], privileges(test.name()));
+    let (as_service, privileges) = ([("MONGODB_URI", uri), ON], privileges(test.name()));
     let all = each(&privileges);
     assert!(all.len() > 20);
     for (place, action) in all {

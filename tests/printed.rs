@@ -37,10 +37,10 @@ fn collect(command: &mut clap::Command, prefix: &str, helps: &mut Vec<(String, S
 #[tokio::test(flavor = "multi_thread")]
 async fn the_main_commands_print_what_they_printed() {
     let test = TestDatabase::create("printed").await;
-    assert_eq!(Processor::command(&["setup"], &test, &[]).await.code, 0);
     for source in ["userswithaccounts", "cfas", "referentielromes"] {
         test.database.create_collection(source).await.unwrap();
     }
+    assert_eq!(Processor::command(&["setup"], &test, &[]).await.code, 0);
     let processor = started(&test).await;
     let id = |last: u8| ObjectId::from_bytes([0x65, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
     let jobs = [1, 2].map(|last| with(job("Boulanger"), doc! { "_id": id(last) }));

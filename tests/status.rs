@@ -24,7 +24,7 @@ async fn the_status_tells_what_is_there_and_what_is_not() {
     until_no_resync(&test.database).await;
     let runs = test.collection("stream_processor_job_runs");
     for (started, outcome) in [(1_000, "failed"), (2_000, "done")] {
-        let run = doc! { "job": "verify", "started": DateTime::from_millis(started), "outcome": outcome, "changed": 3 };
+        let run = doc! { "job": "retry-dead-letters", "scheduled_for": DateTime::from_millis(started), "outcome": outcome, "changed": 3 };
         runs.insert_one(run).await.unwrap();
     }
     let gap = doc! { "state": "open" };

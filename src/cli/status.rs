@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use bson::{Bson, DateTime, Document, doc};
+use bson::{DateTime, Document, doc};
 use futures::TryStreamExt as _;
 use resume_tokens::{Checkpoint, HistoryEntry};
 use serde::Serialize;
@@ -27,14 +27,13 @@ use crate::run::requests::{COMMANDS, UNFINISHED};
 use crate::run::tasks::{Group, Task};
 use crate::source::cursor::operation_time;
 use crate::source::oplog::Oplog;
+use crate::ticker::ledger::RUNS;
 use crate::write::dead_letters::DEAD_LETTERS;
 
 /// How often `--watch` looks again.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Clears a terminal and goes to its first line.
 const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
-/// Where the ticker keeps its runs (spec 05).
-const JOB_RUNS: &str = "stream_processor_job_runs";
 
 /// Runs the command; prints on the standard output.
 ///
@@ -108,11 +107,11 @@ struct Verification {
     differences: i64,
 }
 
-/// The last run of a job.
+/// The last run of a job that has ended.
 #[derive(Debug, Serialize)]
 struct JobRun {
     job: String,
-    started: Option<String>,
+    scheduled_for: Option<String>,
     outcome: String,
     changed: Option<i64>,
     failed: Option<i64>,
@@ -192,7 +191,7 @@ impl Status {
         lines.extend(self.jobs.iter().map(|run| {
             let count = |name: &str, count: Option<i64>| count.map_or(String::new(), |count| format!("{count} {name}"));
             let (changed, failed) = (count("changed", run.changed), count("failed", run.failed));
-            row("job", &[&run.job, run.started.as_deref().unwrap_or("-"), &run.outcome, &changed, &failed])
+            row("job", &[&run.job, run.scheduled_for.as_deref().unwrap_or("-"), &run.outcome, &changed, &failed])
         }));
         lines.join("\n")
     }
@@ -246,19 +245,20 @@ async fn dead_letters(app: &App) -> Result<BTreeMap<String, u64>, Failure> {
 
 async fn jobs(app: &App) -> Result<Vec<JobRun>, Failure> {
     let last = [
-        doc! { "$sort": { "started": -1 } },
+        doc! { "$match": { "outcome": { "$ne": null } } },
+        doc! { "$sort": { "job": 1, "scheduled_for": -1 } },
         doc! { "$group": { "_id": "$job", "run": { "$first": "$$ROOT" } } },
         doc! { "$sort": { "_id": 1 } },
     ];
-    let runs = answered(raw(&app.database, JOB_RUNS).aggregate(last)).await.map_err(Failure::Read)?;
+    let runs = answered(raw(&app.database, RUNS).aggregate(last)).await.map_err(Failure::Read)?;
     let runs: Vec<Document> = answered(runs.try_collect()).await.map_err(Failure::Read)?;
     let run = |group: &Document| {
         let run = group.get_document("run").ok()?;
         let number = |field: &str| run.get(field).and_then(|number| number.as_i64().or(number.as_i32().map(i64::from)));
         Some(JobRun {
             job: run.get_str("job").ok()?.to_owned(),
-            started: run.get_datetime("started").ok().copied().and_then(date),
-            outcome: run.get("outcome").and_then(Bson::as_str).unwrap_or("running").to_owned(),
+            scheduled_for: run.get_datetime("scheduled_for").ok().copied().and_then(date),
+            outcome: run.get_str("outcome").ok()?.to_owned(),
             changed: number("changed"),
             failed: number("failed"),
         })

@@ -40,7 +40,7 @@ pub(super) async fn server(app: &App) -> Check {
 
 /// One for each privilege that lacks.
 pub(super) async fn privileges(app: &App) -> Vec<Check> {
-    let lacking = match preflight::lacking(&app.database).await {
+    let lacking = match preflight::lacking(&app.database, app.settings.ticker.enabled).await {
         Ok(lacking) => lacking,
         Err(refusal) => return vec![Check::of_refusal("privileges", &refusal)],
     };

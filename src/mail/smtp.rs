@@ -110,6 +110,13 @@ impl Smtp {
         delivery
     }
 
+    /// Connects, encrypts and logs in as for a message, and takes leave.
+    pub(super) async fn test(&self) -> Result<(), Delivery> {
+        let mut connection = self.connect().await?;
+        drop(timeout(Duration::from_secs(1), connection.quit()).await);
+        Ok(())
+    }
+
     async fn connect(&self) -> Result<AsyncSmtpConnection, Delivery> {
         match timeout(self.connect_timeout, Box::pin(self.begin())).await {
             Ok(Ok(connection)) => Ok(connection),

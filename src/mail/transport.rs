@@ -96,6 +96,17 @@ impl Transport {
         }
     }
 
+    /// Connects to the mail server and logs in, as for a message; nothing where messages go to a folder.
+    ///
+    /// # Errors
+    /// What keeps from it.
+    pub async fn test_connection(&self) -> Result<(), Delivery> {
+        match &self.way {
+            Way::Server(server) => server.test().await,
+            Way::Folder(_) => Ok(()),
+        }
+    }
+
     /// Takes leave of the mail server.
     pub async fn close(&self) {
         if let Way::Server(server) = &self.way {

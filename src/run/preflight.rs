@@ -14,8 +14,11 @@ use crate::app::Refusal;
 use crate::cli::Exit;
 use crate::error::{command_code, describe};
 use crate::fetch::{links, raw};
+use crate::mail::outbox::OUTBOX;
 use crate::source::OFFERS;
 use crate::source::event::Collection as Watched;
+use crate::ticker::jobs::anonymize_user::ROLES;
+use crate::ticker::ledger::RUNS;
 use crate::write::dead_letters::DEAD_LETTERS;
 
 /// The first server version with everything that is used (wall times in events, `$$NOW` in updates…).
@@ -25,9 +28,9 @@ const OLDEST_VERSION: i64 = 6;
 ///
 /// # Errors
 /// The first fault found.
-pub async fn check(database: &Database, partner_label: &str) -> Result<(), Refusal> {
+pub async fn check(database: &Database, partner_label: &str, with_jobs: bool) -> Result<(), Refusal> {
     server(database).await?;
-    match lacking(database).await? {
+    match lacking(database, with_jobs).await? {
         lacking if lacking.is_empty() => {}
         lacking => return Err(refuse_lacking(database, &lacking)),
     }
@@ -93,9 +96,9 @@ fn connection_refusal(error: &MongoError) -> Refusal {
 }
 
 /// What the service does to each collection, and to the whole database (an empty name), by the names of MongoDB's
-/// privilege actions.
+/// privilege actions; `with_jobs`: the ticker's jobs too.
 #[must_use]
-pub fn needed() -> Vec<(&'static str, Vec<&'static str>)> {
+pub fn needed(with_jobs: bool) -> Vec<(&'static str, Vec<&'static str>)> {
     let mut needed: Vec<(&str, Vec<&str>)> =
         Watched::ALL.into_iter().map(|watched| (watched.name(), vec!["find"])).collect();
     needed.push((OFFERS, vec!["find", "insert", "update", "listIndexes"]));
@@ -109,6 +112,27 @@ pub fn needed() -> Vec<(&'static str, Vec<&'static str>)> {
         needed.push((own, vec!["find", "insert", "update"]));
     }
     needed.push(("", vec!["changeStream", "find"]));
+    if with_jobs {
+        needed.extend(needed_for_jobs());
+    }
+    needed
+}
+
+/// Besides what the service needs anyway (spec 05): the jobs read other collections of the platform, keep the source in
+/// step, and move users and recruiters who are anonymised.
+fn needed_for_jobs() -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut needed = vec![
+        (RUNS, vec!["find", "insert", "update", "remove", "createIndex"]),
+        (OUTBOX, vec!["find", "insert", "update"]),
+        (ROLES, vec!["find", "remove"]),
+        (Watched::Recruiters.name(), vec!["update", "remove"]),
+        (Watched::Users.name(), vec!["remove"]),
+        (Watched::AnonymizedRecruiters.name(), vec!["insert", "update"]),
+        (Watched::AnonymizedUsers.name(), vec!["insert", "update"]),
+    ];
+    needed.extend(
+        ["cache_siret", "applications", "formationcatalogues", "unsubscribedofs"].map(|asked| (asked, vec!["find"])),
+    );
     needed
 }
 
@@ -132,7 +156,7 @@ impl std::fmt::Display for Lacking {
 ///
 /// # Errors
 /// A [`Refusal`] when the server does not answer, or wants a user and there is none.
-pub async fn lacking(database: &Database) -> Result<Vec<Lacking>, Refusal> {
+pub async fn lacking(database: &Database, with_jobs: bool) -> Result<Vec<Lacking>, Refusal> {
     let status = command(database, doc! { "connectionStatus": 1, "showPrivileges": true }).await?;
     let info = status.get_document("authInfo").cloned().unwrap_or_default();
     let documents = |name: &str| -> Vec<Document> {
@@ -151,7 +175,7 @@ pub async fn lacking(database: &Database) -> Result<Vec<Lacking>, Refusal> {
         actions.retain(|action| !allows(&granted, database.name(), collection, action));
         (!actions.is_empty()).then_some(Lacking { collection, actions })
     };
-    Ok(needed().into_iter().filter_map(missing).collect())
+    Ok(needed(with_jobs).into_iter().filter_map(missing).collect())
 }
 
 fn refuse_lacking(database: &Database, lacking: &[Lacking]) -> Refusal {

@@ -68,7 +68,7 @@ async fn span(app: &App, arguments: &ReplayArguments, phase: Phase) -> Result<Sp
         let asked = collection.unwrap_or_default();
         return refuse(format!("--collection {asked}: not read in this phase; it is one of {}", names.join(", ")));
     }
-    let from = position::find(app, &arguments.from).await?.time();
+    let mut from = position::find(app, &arguments.from).await?.time();
     let until = match &arguments.until {
         Some(name) => match position::time(app, name).await? {
             // The whole second.
@@ -88,6 +88,10 @@ async fn span(app: &App, arguments: &ReplayArguments, phase: Phase) -> Result<Sp
         return refuse("--until is before --from: exchange them".to_owned());
     }
     let oplog = Oplog::measure(&app.database).await?;
+    // A time names a whole second, of which the oplog may have the rest.
+    if let Some(oplog) = oplog.filter(|oplog| from == Timestamp { increment: 0, ..oplog.first }) {
+        from = oplog.first;
+    }
     if let Some(oplog) = oplog.filter(|oplog| !oplog.reaches(from)) {
         return Err(Refusal::new(Exit::Found, too_old(from, Some(&oplog))));
     }
