@@ -8,7 +8,7 @@ use stream_processor::cli::{self, Cli, Command, Exit};
 use stream_processor::config::{self, Loaded};
 use stream_processor::{logging, phase, run, setup, verify};
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     match execute(cli).await {

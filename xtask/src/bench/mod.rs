@@ -39,6 +39,9 @@ pub struct Arguments {
     /// Measure this part only, after the first fill, which all others need.
     #[arg(long, value_enum, value_name = "PART")]
     only: Option<Part>,
+    /// Measure this program instead of building the service.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
     /// Write everything that was measured to this file.
     #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
     json: PathBuf,
@@ -58,7 +61,7 @@ pub enum Part {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    let program = service::build(true)?;
+    let program = arguments.program.clone().map_or_else(|| service::build(true), Ok)?;
     let (rounds, size) = match arguments.quick {
         true => (1, Size { recruiters: 5_000, recruiters_to_verify: 8_000, steady: Duration::from_secs(4) }),
         false => (
