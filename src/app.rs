@@ -92,10 +92,29 @@ impl App {
     /// # Errors
     /// A [`Refusal`] that says what is wrong with the connection string or the database.
     pub async fn connect(settings: Settings) -> Result<Self, Refusal> {
+        let app = Self::unchecked(settings).await?;
+        preflight::check(&app.database, &app.settings.target.partner_label).await?;
+        Ok(app)
+    }
+
+    /// The same for a command that only reads: the user need not be allowed to write, and how the target is, is not
+    /// its business.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_to_read(settings: Settings) -> Result<Self, Refusal> {
+        let app = Self::unchecked(settings).await?;
+        preflight::server(&app.database).await?;
+        Ok(app)
+    }
+
+    /// The same without a look at the database, which may not even be there: for `doctor`, which looks itself.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says what is wrong with the connection string.
+    pub async fn unchecked(settings: Settings) -> Result<Self, Refusal> {
         let primaries = Primaries::default();
         let database = connect(&settings, &primaries).await?;
-        let label = &settings.target.partner_label;
-        preflight::check(&database, label).await?;
         let metrics = Metrics::new().map_err(|error| Refusal::new(Exit::Usage, error.to_string()))?;
         let health = Health::new(settings.health.max_lag, settings.health.max_retry, settings.stream.await_time);
         let (settings, metrics, health) = (Arc::new(settings), Arc::new(metrics), Arc::new(health));

@@ -21,7 +21,7 @@ use super::rehearsal::Tally;
 use super::start::{Start, prepare, start};
 use super::tasks::{Group, Task};
 use super::turn::Turn;
-use crate::app::App;
+use crate::app::{App, Refusal};
 use crate::clock;
 use crate::config::TokenStoreKind;
 use crate::error::{Directive, Failure};
@@ -173,6 +173,26 @@ pub async fn outrank(app: &App, lease: &mut Lease) -> Result<(), Failure> {
         Ok(Some(checkpoint)) if checkpoint.term >= lease.term => lease.raise(checkpoint.term + 1).await,
         // What cannot be read is the business of the start.
         _ => Ok(()),
+    }
+}
+
+/// Takes the lease for a command that writes, and renews it in `group` until that stops. `beside` as in
+/// [`App::take_lease`].
+///
+/// # Errors
+/// As [`App::take_lease`].
+pub async fn hold(app: &App, beside: &str, group: &mut Group) -> Result<(Lease, watch::Receiver<Validity>), Refusal> {
+    let lease = app.take_lease(beside).await?;
+    let (renewed, validity) = watch::channel(lease.validity);
+    group.spawn(Task::Lease, renew(lease.clone(), renewed, Arc::clone(&app.health), group.stop.clone()));
+    Ok((lease, validity))
+}
+
+/// Gives back what [`hold`] took.
+pub async fn give_back(lease: &Lease, group: &Group) {
+    group.stop.cancel();
+    if lease.release().await.is_err() {
+        warn!("the lease could not be given back; it ends by itself");
     }
 }
 

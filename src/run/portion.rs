@@ -241,8 +241,8 @@ impl Stages {
         offers: &Projected,
         changes: Vec<(ObjectId, Change)>,
     ) -> Result<BTreeMap<Address, Letter>, Failure> {
-        if let Some(rehearsal) = &mut self.rehearsal {
-            changes.iter().for_each(|(_, change)| rehearsal.add(change));
+        if self.rehearsal.is_some() {
+            self.rehearse_changes(offers, &changes).await?;
             return Ok(BTreeMap::new());
         }
         let unchanged = changes.iter().filter(|(_, change)| *change == Change::Nothing).count() as u64;
@@ -351,7 +351,7 @@ impl Stages {
     async fn write_letters(&mut self, outcome: Outcome, place: &Place) -> Result<(), Failure> {
         let Outcome { letters, looked_at, .. } = outcome;
         if let Some(rehearsal) = &mut self.rehearsal {
-            letters.values().for_each(|letter| *rehearsal.dead_letters.entry(letter.reason).or_default() += 1);
+            rehearsal.add_letters(letters);
             return Ok(());
         }
         let stands = |address: &Address| self.dead_letters.contains(address) && !letters.contains_key(address);

@@ -64,7 +64,7 @@ impl Reply {
 pub struct Cursor {
     session: ClientSession,
     cursor: SessionRawBatchCursor,
-    await_time: Duration,
+    longest: Duration,
     last: Timestamp,
 }
 
@@ -91,7 +91,7 @@ impl Cursor {
         let opening = tokio::time::timeout(await_time + MARGIN, opening.session(&mut session).batch()).await;
         let cursor = opening.map_err(|_| Failure::Stalled)?.map_err(Failure::Cursor)?;
         let last = Timestamp { time: 0, increment: 0 };
-        let mut cursor = Self { session, cursor, await_time, last };
+        let mut cursor = Self { session, cursor, longest: await_time + MARGIN, last };
         let opened = cursor.reply().await?;
         // The server takes such a position, and is silent until that time has come.
         let now = opened.as_raw_document().get_timestamp("operationTime");
@@ -99,6 +99,14 @@ impl Cursor {
             return Err(Failure::Ahead);
         }
         Ok(cursor)
+    }
+
+    /// Waits for an answer for up to `longest`: far back in the oplog, the server may look through much of it
+    /// before it finds an event.
+    #[must_use]
+    pub fn patient(mut self, longest: Duration) -> Self {
+        self.longest = longest;
+        self
     }
 
     /// Waits for the next reply: at once when there are events, else empty after `await_time`.
@@ -118,7 +126,7 @@ impl Cursor {
 
     async fn reply(&mut self) -> Result<RawBatch, Failure> {
         let mut replies = self.cursor.stream(&mut self.session);
-        let reply = tokio::time::timeout(self.await_time + MARGIN, replies.next()).await;
+        let reply = tokio::time::timeout(self.longest, replies.next()).await;
         let reply = reply.map_err(|_| Failure::Stalled)?;
         // The server ends a cursor after an `invalidate`, and says so before in an event.
         reply.ok_or(Failure::Reply("cursor.id"))?.map_err(Failure::Cursor)

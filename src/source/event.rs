@@ -23,10 +23,12 @@ pub enum Collection {
     Engagements,
     /// `stream_processor_canary`
     Canary,
+    /// `jobs_partners`: only a replay looks at what happened to it.
+    Offers,
 }
 
 impl Collection {
-    /// All of them, in the order in which the pipeline names them.
+    /// All that the live stream watches, in the order in which the pipeline names them.
     pub const ALL: [Self; 8] = [
         Self::Recruiters,
         Self::AnonymizedRecruiters,
@@ -50,11 +52,14 @@ impl Collection {
             Self::RomeSheets => "referentielromes",
             Self::Engagements => "referentiel_engagement_entreprise",
             Self::Canary => "stream_processor_canary",
+            Self::Offers => super::OFFERS,
         }
     }
 
-    fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|collection| collection.name() == name)
+    /// The collection called `name`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().chain([Self::Offers]).find(|collection| collection.name() == name)
     }
 }
 

@@ -56,8 +56,17 @@ pub fn processor_time(pid: u32) -> Result<Duration, Failure> {
 
 /// The peak of a process's resident memory so far, in bytes.
 pub fn peak_memory(pid: u32) -> Result<u64, Failure> {
+    memory(pid, "VmHWM:")
+}
+
+/// A process's resident memory now, in bytes.
+pub fn resident_memory(pid: u32) -> Result<u64, Failure> {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: u32, field: &str) -> Result<u64, Failure> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("the process is gone")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).ok_or("the process is gone")?;
     let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kilobytes * 1024)
 }

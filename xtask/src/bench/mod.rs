@@ -2,9 +2,11 @@
 //! `mongod` with the live indexes.
 
 mod cost;
+mod plot;
 mod population;
 mod raw;
 mod report;
+mod scale;
 mod scenarios;
 mod scene;
 
@@ -16,7 +18,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::json;
 
-use self::population::Population;
+use self::population::{Population, Shape};
 use self::report::Figures;
 use self::scenarios::{EVENTS, Round, Size};
 use self::scene::Scene;
@@ -39,6 +41,15 @@ pub struct Arguments {
     /// Measure this part only, after the first fill, which all others need.
     #[arg(long, value_enum, value_name = "PART")]
     only: Option<Part>,
+    /// Measure how the cost grows instead: with recruiters, jobs per recruiter, backlog and weight; about ten minutes.
+    #[arg(long, conflicts_with_all = ["rounds", "quick", "only"])]
+    scale: bool,
+    /// Watch the memory under a steady load for this long instead.
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["rounds", "quick", "only", "scale"])]
+    soak: Option<u64>,
+    /// Draw the results of `--scale` or `--soak` as SVG into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
     /// Measure this program instead of building the service.
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
@@ -62,19 +73,19 @@ pub enum Part {
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let program = arguments.program.clone().map_or_else(|| service::build(true), Ok)?;
-    let (rounds, size) = match arguments.quick {
-        true => (1, Size { recruiters: 5_000, recruiters_to_verify: 8_000, steady: Duration::from_secs(4) }),
-        false => (
-            arguments.rounds.max(1),
-            Size { recruiters: 5_000, recruiters_to_verify: 20_000, steady: Duration::from_secs(10) },
-        ),
+    if arguments.scale || arguments.soak.is_some() {
+        return growth(arguments, &program);
+    }
+    let (rounds, to_verify, steady) = match arguments.quick {
+        true => (1, Shape::usual(8_000), Duration::from_secs(4)),
+        false => (arguments.rounds.max(1), Shape::usual(20_000), Duration::from_secs(10)),
     };
+    let size = Size { shape: Shape::usual(5_000), to_verify, steady };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let figures = runtime.block_on(measure(&program, rounds, size, arguments.only))?;
     let machine = cost::machine();
     let described = json!({
-        "rounds": rounds, "events": EVENTS, "offers": size.recruiters * population::JOBS,
-        "offers_to_verify": size.recruiters_to_verify * population::JOBS,
+        "rounds": rounds, "events": EVENTS, "offers": size.shape.offers(), "offers_to_verify": to_verify.offers(),
     });
     std::fs::write(&arguments.json, serde_json::to_string_pretty(&figures.json(&machine, described.clone()))?)?;
     println!("\n{machine}, mongod on the same machine; {described}\n\n{figures}");
@@ -87,12 +98,28 @@ pub fn run(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::FAILURE)
 }
 
+/// The measurements that are drawn rather than tabled.
+fn growth(arguments: &Arguments, program: &Path) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let points = match arguments.soak {
+        Some(minutes) => runtime.block_on(scale::soak(program, Duration::from_secs(60 * minutes)))?,
+        None => runtime.block_on(scale::scale(program))?,
+    };
+    let measured = json!({ "machine": cost::machine(), "points": &points });
+    std::fs::write(&arguments.json, serde_json::to_string_pretty(&measured)?)?;
+    println!("everything that was measured is in {}", arguments.json.display());
+    if let Some(folder) = &arguments.plots {
+        plot::draw(&points, folder)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn measure(program: &Path, rounds: usize, size: Size, only: Option<Part>) -> Result<Figures, Failure> {
     let is_asked = |part: Part| only.is_none_or(|only| only == part);
     let mut random = StdRng::seed_from_u64(SEED);
     let mut figures = Figures::default();
     let scene = Scene::prepare(program, "bench").await?;
-    let population = Population::settle(&scene.database, size.recruiters, &mut random).await?;
+    let population = Population::settle(&scene.database, size.shape, &mut random).await?;
     for number in 1..=rounds {
         println!("round {number} of {rounds}");
         let mark = MARKS * u64::try_from(number)?;
@@ -115,7 +142,7 @@ async fn measure(program: &Path, rounds: usize, size: Size, only: Option<Part>) 
     }
     println!("verification");
     let scene = Scene::prepare(program, "bench").await?;
-    let population = Population::settle(&scene.database, size.recruiters_to_verify, &mut random).await?;
-    Box::pin(scenarios::verify(&scene, population.jobs(), &mut figures, rounds)).await?;
+    Population::settle(&scene.database, size.to_verify, &mut random).await?;
+    Box::pin(scenarios::verify(&scene, size.to_verify.offers(), &mut figures, rounds)).await?;
     Ok(figures)
 }

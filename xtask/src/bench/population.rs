@@ -13,16 +13,34 @@ use xtask::golden;
 
 use crate::Failure;
 
-/// Jobs of each recruiter.
-pub const JOBS: usize = 3;
-/// What a recruiter weighs, in bytes of BSON (spec 07).
-const WEIGHT: usize = 8_000;
-/// Recruiters per `insert`.
-const PER_INSERT: usize = 250;
+/// Bytes of recruiters per `insert`.
+const PER_INSERT: usize = 4_000_000;
+
+/// How many recruiters there are and what they are like.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    pub recruiters: usize,
+    /// Jobs of each.
+    pub jobs: usize,
+    /// What each weighs, in bytes of BSON; more where its jobs need more.
+    pub weight: usize,
+}
+
+impl Shape {
+    /// As spec 07 describes them.
+    pub const fn usual(recruiters: usize) -> Self {
+        Self { recruiters, jobs: 3, weight: 8_000 }
+    }
+
+    /// How many jobs they have together.
+    pub const fn offers(&self) -> usize {
+        self.recruiters * self.jobs
+    }
+}
 
 /// The recruiters that are in the database.
 pub struct Population {
-    residents: Vec<(ObjectId, [ObjectId; JOBS])>,
+    residents: Vec<(ObjectId, Vec<ObjectId>)>,
 }
 
 /// One event to come: the description of one job of one recruiter changes. It is projected, and in no index.
@@ -34,8 +52,8 @@ pub struct Edit {
 }
 
 impl Population {
-    /// Inserts `count` recruiters into an empty collection.
-    pub async fn settle(database: &Database, count: usize, random: &mut StdRng) -> Result<Self, Failure> {
+    /// Inserts recruiters into an empty collection.
+    pub async fn settle(database: &Database, shape: Shape, random: &mut StdRng) -> Result<Self, Failure> {
         let known = known(database).await?;
         let is_known = |recruiter: &Document| {
             let refers = |field: &str| recruiter.get_str(field).is_ok_and(|key| known.contains(key));
@@ -45,11 +63,11 @@ impl Population {
         let templates =
             golden::recruiters()?.into_iter().filter(|recruiter| is_plain(recruiter) && is_known(recruiter));
         let mut templates: Vec<Document> = templates.collect();
-        templates.iter_mut().try_for_each(prepare)?;
-        let mut residents = Vec::with_capacity(count);
+        templates.iter_mut().try_for_each(|template| prepare(template, shape))?;
+        let mut residents = Vec::with_capacity(shape.recruiters);
         let recruiters = database.collection::<Document>("recruiters");
-        while residents.len() < count {
-            let batch = (residents.len()..count).take(PER_INSERT);
+        while residents.len() < shape.recruiters {
+            let batch = (residents.len()..shape.recruiters).take((PER_INSERT / shape.weight).max(1));
             let batch: Vec<Document> = batch.filter_map(|number| recruiter(&templates, number, random)).collect();
             residents.extend(batch.iter().filter_map(resident));
             recruiters.insert_many(batch).await?;
@@ -57,17 +75,12 @@ impl Population {
         Ok(Self { residents })
     }
 
-    /// How many jobs they have.
-    pub fn jobs(&self) -> usize {
-        self.residents.len() * JOBS
-    }
-
     /// `count` random edits on the first `recruiters` of them.
     pub fn edits(&self, count: usize, recruiters: usize, random: &mut StdRng) -> Vec<Edit> {
         let among = self.residents.get(..recruiters).unwrap_or(&self.residents);
         let edit = |_| {
             let (recruiter, jobs) = among.choose(random)?;
-            let position = random.random_range(0..JOBS);
+            let position = random.random_range(0..jobs.len());
             Some(Edit { recruiter: *recruiter, position, job: *jobs.get(position)? })
         };
         (0..count).filter_map(edit).collect()
@@ -106,11 +119,11 @@ fn is_titled(job: &Bson) -> bool {
 }
 
 /// Brings a golden recruiter to its weight and its number of jobs.
-fn prepare(recruiter: &mut Document) -> Result<(), Failure> {
+fn prepare(recruiter: &mut Document, shape: Shape) -> Result<(), Failure> {
     let jobs = recruiter.get_array("jobs")?.clone();
     let titled: Vec<Bson> = jobs.into_iter().filter(is_titled).collect();
-    recruiter.insert("jobs", titled.iter().cycle().take(JOBS).cloned().collect::<Vec<Bson>>());
-    let missing = WEIGHT.saturating_sub(recruiter.to_vec()?.len()) / JOBS;
+    recruiter.insert("jobs", titled.iter().cycle().take(shape.jobs).cloned().collect::<Vec<Bson>>());
+    let missing = shape.weight.saturating_sub(recruiter.to_vec()?.len()) / shape.jobs;
     let sentence = "Vous accueillez les clients, tenez le rayon et apprenez le métier avec votre tuteur. ";
     let text: String = sentence.chars().cycle().take(missing.max(100)).collect();
     for job in recruiter.get_array_mut("jobs")?.iter_mut().filter_map(Bson::as_document_mut) {
@@ -130,10 +143,10 @@ fn recruiter(templates: &[Document], number: usize, random: &mut StdRng) -> Opti
     Some(recruiter)
 }
 
-fn resident(recruiter: &Document) -> Option<(ObjectId, [ObjectId; JOBS])> {
+fn resident(recruiter: &Document) -> Option<(ObjectId, Vec<ObjectId>)> {
     let id = |job: &Bson| job.as_document()?.get_object_id("_id").ok();
-    let jobs: Vec<ObjectId> = recruiter.get_array("jobs").ok()?.iter().filter_map(id).collect();
-    Some((recruiter.get_object_id("_id").ok()?, jobs.try_into().ok()?))
+    let jobs = recruiter.get_array("jobs").ok()?.iter().filter_map(id).collect();
+    Some((recruiter.get_object_id("_id").ok()?, jobs))
 }
 
 impl Edit {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bson::{Document, doc};
 use rand::rngs::StdRng;
 
-use super::population::{Edit, Population, description};
+use super::population::{Edit, Population, Shape, description};
 use super::raw;
 use super::report::{Figures, Sample};
 use super::scene::{Measured, Run, Scene};
@@ -24,8 +24,8 @@ const LOOK: Duration = Duration::from_micros(200);
 /// How large a round is.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    pub recruiters: usize,
-    pub recruiters_to_verify: usize,
+    pub shape: Shape,
+    pub to_verify: Shape,
     pub steady: Duration,
 }
 
@@ -44,7 +44,7 @@ impl Round<'_> {
     /// Both kinds of backlog.
     pub async fn backlogs(&mut self) -> Result<(), Failure> {
         for (name, replay, recruiters) in
-            [("uniform backlog", "replay, uniform", self.size.recruiters), ("hot backlog", "replay, hot", HOT)]
+            [("uniform backlog", "replay, uniform", self.size.shape.recruiters), ("hot backlog", "replay, hot", HOT)]
         {
             let edits = self.population.edits(EVENTS, recruiters, self.random);
             self.backlog((name, replay), &edits).await?;
@@ -58,7 +58,7 @@ impl Round<'_> {
         for collection in ["jobs_partners", "stream_processor_links"] {
             database.collection::<Document>(collection).delete_many(doc! {}).await?;
         }
-        let offers = self.population.jobs();
+        let offers = self.size.shape.offers();
         let measured = self.scene.run(&["backfill"]).await?;
         let limit = {
             let empty = self.scene.empty("bench_limit").await?;
@@ -89,7 +89,7 @@ impl Round<'_> {
     pub async fn steady(&mut self) -> Result<(), Failure> {
         let edits = self.population.edits(
             1 + usize::try_from(STEADY * self.size.steady.as_secs())?,
-            self.size.recruiters,
+            self.size.shape.recruiters,
             self.random,
         );
         let Some((first, edits)) = edits.split_first() else { return Ok(()) };
