@@ -6,10 +6,10 @@ set -euo pipefail
 ask() { mongosh --quiet "mongodb://127.0.0.1/${2:-}" --eval "$1"; }
 
 ask '
-  try { rs.status() } catch (error) {
-    if (error.codeName === "NotYetInitialized")
-      rs.initiate({ _id: "rs0", members: [1, 2, 3].map((n) => ({ _id: n, host: `mongo${n}:27017` })) })
-    else if (error.codeName !== "Unauthorized") throw error
+  try {
+    rs.initiate({ _id: "rs0", members: [1, 2, 3].map((n) => ({ _id: n, host: `mongo${n}:27017` })) })
+  } catch (error) {
+    if (!["AlreadyInitialized", "Unauthorized"].includes(error.codeName)) throw error
   }' "?directConnection=true"
 
 until [ "$(ask 'db.hello().isWritablePrimary || (db.hello().primary ?? "") !== ""' '?directConnection=true')" = true ]; do

@@ -43,6 +43,8 @@ async fn slow_huge_and_many_requests_are_cut_off_and_probes_are_still_answered()
         silent.push(TcpStream::connect(processor.address()).await.unwrap());
     }
     assert_eq!(processor.http_get("/livez").await.0, 200, "many silent connections keep nobody out");
+    let open = fs::read_dir(format!("/proc/{}/fd", processor.pid())).unwrap().count();
+    assert!(open < 200, "the service holds {open} descriptors");
     test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
     caught_up(&test.database).await;
     assert_eq!(until_closed(&mut slow).await, "", "the many cut off the oldest");
