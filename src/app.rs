@@ -19,13 +19,16 @@ use crate::config::{OnUserDeactivated, Settings};
 use crate::error::{Failure, describe};
 use crate::observe::health::{Health, Part, Role};
 use crate::observe::metrics::Metrics;
+use crate::observe::survey::{self, Survey};
 use crate::project::ProjectionSettings;
 use crate::retry::Delays;
 use crate::run::lease::{self, Lease, holder};
 use crate::run::requests::Outcome;
 use crate::run::tasks::{Group, Task};
 use crate::run::{lead, preflight};
+use crate::source::primary::Primaries;
 use crate::web::routes::{Shown, router};
+use crate::web::server::serve;
 
 /// What every part of a running process works with.
 #[derive(Debug, Clone)]
@@ -34,10 +37,14 @@ pub struct App {
     pub settings: Arc<Settings>,
     /// The database; reads go to the primary, writes wait for a majority.
     pub database: Database,
+    /// Told when the primary is another one.
+    pub primaries: Primaries,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Health.
     pub health: Arc<Health>,
+    /// What the database says about the whole service.
+    pub survey: Arc<Survey>,
     /// The clock of the time-based jobs.
     pub clock: Clock,
 }
@@ -85,18 +92,34 @@ impl App {
     /// # Errors
     /// A [`Refusal`] that says what is wrong with the connection string or the database.
     pub async fn connect(settings: Settings) -> Result<Self, Refusal> {
-        let database = connect(&settings).await?;
-        let label = &settings.target.partner_label;
-        preflight::check(&database, label).await?;
+        let app = Self::unchecked(settings).await?;
+        preflight::check(&app.database, &app.settings.target.partner_label).await?;
+        Ok(app)
+    }
+
+    /// The same for a command that only reads: the user need not be allowed to write, and how the target is, is not
+    /// its business.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_to_read(settings: Settings) -> Result<Self, Refusal> {
+        let app = Self::unchecked(settings).await?;
+        preflight::server(&app.database).await?;
+        Ok(app)
+    }
+
+    /// The same without a look at the database, which may not even be there: for `doctor`, which looks itself.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says what is wrong with the connection string.
+    pub async fn unchecked(settings: Settings) -> Result<Self, Refusal> {
+        let primaries = Primaries::default();
+        let database = connect(&settings, &primaries).await?;
         let metrics = Metrics::new().map_err(|error| Refusal::new(Exit::Usage, error.to_string()))?;
         let health = Health::new(settings.health.max_lag, settings.health.max_retry, settings.stream.await_time);
-        Ok(Self {
-            settings: Arc::new(settings),
-            database,
-            metrics: Arc::new(metrics),
-            health: Arc::new(health),
-            clock: Clock::of_process(),
-        })
+        let (settings, metrics, health) = (Arc::new(settings), Arc::new(metrics), Arc::new(health));
+        let (survey, clock) = (Arc::default(), Clock::of_process());
+        Ok(Self { settings, database, primaries, metrics, health, survey, clock })
     }
 
     /// What the projection takes from the configuration.
@@ -142,10 +165,11 @@ impl App {
         }
         let stop = CancellationToken::new();
         let mut group = Group::new(&stop);
-        let shown = Shown { health: Arc::clone(&self.health), metrics: Arc::clone(&self.metrics) };
-        group.spawn(Task::Http, serve(listener, shown));
+        let holder = holder();
+        group.spawn(Task::Http, serve(listener, router(Shown::of(&self, &holder)), group.stop.clone()));
+        group.spawn(Task::Survey, survey::watch(self.clone(), group.stop.clone()));
         group.spawn(Task::Signals, signals(group.stop.clone()));
-        let leadership = self.clone().take_turns(group.stop.clone());
+        let leadership = self.clone().take_turns(holder, group.stop.clone());
         group.spawn(Task::Pipeline, leadership);
         match group.join(Task::Pipeline).await {
             Ok(()) => Ok(Exit::Done),
@@ -154,8 +178,7 @@ impl App {
     }
 
     /// Competes for the lease; leads; competes again when it was lost.
-    async fn take_turns(self, stop: CancellationToken) -> Result<(), Failure> {
-        let holder = holder();
+    async fn take_turns(self, holder: String, stop: CancellationToken) -> Result<(), Failure> {
         while let Some(lease) = self.wait_for_lease(&holder, &stop).await {
             info!(term = lease.term, "leading");
             self.metrics.leader.set(1);
@@ -218,7 +241,7 @@ impl App {
 
 /// A client whose reads are of the primary and whose writes wait for a majority, whatever the
 /// connection string says: a stale read would be projected as if it were current.
-async fn connect(settings: &Settings) -> Result<Database, Refusal> {
+async fn connect(settings: &Settings, primaries: &Primaries) -> Result<Database, Refusal> {
     let uri = settings.mongodb.uri.expose_secret();
     let mut options = ClientOptions::parse(uri).await.map_err(|error| {
         // The driver's message may quote the string, and with it a password.
@@ -235,16 +258,10 @@ async fn connect(settings: &Settings) -> Result<Database, Refusal> {
     options.write_concern = Some(WriteConcern::majority());
     options.server_selection_timeout.get_or_insert(Duration::from_secs(10));
     options.connect_timeout.get_or_insert(Duration::from_secs(5));
+    options.sdam_event_handler = Some(primaries.handler());
     let client = Client::with_options(options)
         .map_err(|error| Refusal::new(Exit::Usage, format!("mongodb.uri: {}", describe(&error))))?;
     Ok(client.database(&settings.mongodb.database))
-}
-
-async fn serve(listener: TcpListener, shown: Shown) -> Result<(), Failure> {
-    if let Err(error) = axum::serve(listener, router(shown)).await {
-        warn!(%error, "the HTTP server ended");
-    }
-    Ok(())
 }
 
 /// Turns SIGTERM and Ctrl-C into the cancellation of `stop`, and returns.

@@ -41,6 +41,9 @@ pub enum Failure {
     /// The server did not answer a `getMore` in its own time limit and a margin.
     #[error("the change stream did not answer in time")]
     Stalled,
+    /// Another member of the replica set is the primary now.
+    #[error("the replica set has a new primary")]
+    NewPrimary,
     /// Cluster times went backwards.
     #[error("the cluster times of the change stream went backwards")]
     Backwards,
@@ -91,7 +94,7 @@ impl Failure {
             Self::Cursor(error) => cursor_directive(error),
             Self::Read(error) | Self::Write(error) => command_directive(error),
             Self::WriteConcern(_) | Self::Statement(_) | Self::Overdue | Self::PhaseChanged => Directive::Retry,
-            Self::Event(_) | Self::Reply(_) | Self::Stalled => Directive::Reopen,
+            Self::Event(_) | Self::Reply(_) | Self::Stalled | Self::NewPrimary => Directive::Reopen,
             Self::Store(StoreError::NewerTerm { .. }) | Self::LeaseLost | Self::Interrupted | Self::Backwards => {
                 Directive::Stop
             }
@@ -138,6 +141,7 @@ impl Failure {
             Self::Store(_) => "store".to_owned(),
             Self::Event(_) | Self::Reply(_) => "reply".to_owned(),
             Self::Stalled => "stalled".to_owned(),
+            Self::NewPrimary => "new_primary".to_owned(),
             Self::Overdue => "overdue".to_owned(),
             Self::Backwards => "backwards".to_owned(),
             Self::Ahead => "ahead".to_owned(),
@@ -255,8 +259,26 @@ fn no_server(message: &str) -> String {
     let addresses: Vec<String> = message.split("Address: ").skip(1).map(|rest| until(rest, ",")).collect();
     let reason = message.split_once("I/O error: ").map(|(_, rest)| until(rest, ", labels"));
     let place = if addresses.is_empty() { String::new() } else { format!(" at {}", addresses.join(", ")) };
+    let reason = certificate(message).map(str::to_owned).or(reason);
     let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     format!("no server answered{place}{reason}")
+}
+
+/// What is wrong with the server's certificate, where that is the reason (the words of rustls).
+fn certificate(message: &str) -> Option<&'static str> {
+    let (_, reason) = message.split_once("invalid peer certificate: ")?;
+    let begins = |words: &[&str]| words.iter().any(|word| reason.starts_with(word));
+    Some(if begins(&["UnknownIssuer", "BadSignature"]) {
+        "its certificate is from an authority that this machine does not trust: see tlsCAFile in mongodb.uri"
+    } else if begins(&["NotValidForName", "certificate not valid for name"]) {
+        "the certificate is for another name than the one in mongodb.uri"
+    } else if begins(&["Expired", "certificate expired"]) {
+        "the certificate has expired, by the clock of this machine"
+    } else if begins(&["NotValidYet", "certificate not valid yet"]) {
+        "the certificate is not valid yet, by the clock of this machine"
+    } else {
+        "its certificate is not valid"
+    })
 }
 
 fn kind_name(error: &MongoError) -> &'static str {

@@ -8,9 +8,10 @@ use bson::{DateTime, Document, doc};
 use serde_json::Value;
 
 use crate::support::database::TestDatabase;
+use crate::support::fields::first_job;
 use crate::support::offers;
 use crate::support::processor::Processor;
-use crate::support::recruiters::{id, job, recruiter};
+use crate::support::recruiters::{id, job, recruiter, with};
 use crate::support::runs::{started, started_with, stopped};
 use crate::support::state::{settled, until_no_resync};
 use crate::support::waiting::{PATIENCE, eventually};
@@ -97,12 +98,19 @@ async fn a_request_that_cannot_be_read_holds_up_neither_the_stream_nor_other_com
     let processor = started(&test).await;
     until_no_resync(&test.database).await;
     let odd = doc! { "order": { "name": "dance" }, "state": "requested", "requested_at": DateTime::now() };
-    test.collection("stream_processor_commands").insert_one(odd).await.unwrap();
+    let commands = test.collection("stream_processor_commands");
+    commands.insert_one(odd).await.unwrap();
     test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
     settled(&test.database).await;
     assert_eq!(offers::read(&test.database).await.len(), 1);
     assert_eq!(printed(&["backfill", "--json"], &test).await["unchanged"], 1);
     assert_eq!(processor.http_get("/readyz").await.0, 200);
+    // A newer command that asks for it is told so, and does not wait for ever.
+    let told = eventually(PATIENCE, "it is put aside", async || {
+        commands.find_one(doc! { "state": "unreadable" }).await.unwrap()
+    })
+    .await;
+    assert!(told.to_string().contains("it is of another version"), "{told}");
     stopped(processor).await;
 }
 
@@ -150,6 +158,36 @@ async fn dead_letters_are_listed_and_tried_again_beside_an_instance() {
     assert_eq!((retried.code, retried.stdout.trim()), (0, "1 dead letters before, 0 now"));
     assert_eq!(offers::read(&test.database).await.len(), 1);
     assert_eq!(Processor::command(&["dead-letters", "list"], &test, &[]).await.code, 0);
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_letter_is_forgotten_by_the_instance_until_its_document_fails_again() {
+    let test = TestDatabase::create("command_drop").await;
+    let processor = started(&test).await;
+    let broken = recruiter([with(job("Boulanger"), doc! { "job_status": "?" })]);
+    test.collection("recruiters").insert_one(&broken).await.unwrap();
+    settled(&test.database).await;
+    let address = format!("recruiters/{}/{}", id(&broken), first_job(&broken));
+    let shown = printed(&["dead-letters", "show", &address, "--json"], &test).await;
+    assert_eq!(shown["reason"], "unknown_job_status");
+    assert!(shown["advice"].as_str().unwrap().contains("correct it in recruiters"));
+
+    let dropped = Processor::command(&["dead-letters", "drop", &address], &test, &[]).await;
+    assert_eq!((dropped.code, dropped.stdout.trim()), (0, "1 dead letters dropped"), "{}", dropped.stderr);
+    eventually(PATIENCE, "the instance has forgotten it", async || {
+        let counted = processor.metric(r#"stream_processor_dead_letters{reason="unknown_job_status"}"#).await;
+        (counted == Some(0.0)).then_some(())
+    })
+    .await;
+    for command in ["show", "drop"] {
+        assert_eq!(Processor::command(&["dead-letters", command, &address], &test, &[]).await.code, 1, "{command}");
+    }
+    let touch = doc! { "$set": { "updatedAt": DateTime::now() } };
+    test.collection("recruiters").update_one(doc! { "_id": id(&broken) }, touch).await.unwrap();
+    settled(&test.database).await;
+    let again = printed(&["dead-letters", "show", &address, "--json"], &test).await;
+    assert_eq!(again["attempts"], 1, "it is a new one");
     stopped(processor).await;
 }
 

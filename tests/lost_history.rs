@@ -1,7 +1,7 @@
 //! A position that the stream cannot go on from (spec 03, "When the token is gone"): never a jump, but a recorded gap
 //! and a resync that finds what happened in it; or, where the configuration says so, a halt that writes nothing.
 
-use bson::{Document, Timestamp, doc};
+use bson::{DateTime, Document, Timestamp, doc};
 use futures::TryStreamExt as _;
 use mongodb::Database;
 use xtask::mongod::{Options, ReplicaSet};
@@ -77,6 +77,7 @@ async fn a_checkpoint_that_fell_off_the_oplog_halts_where_the_configuration_says
     let lost_time = lost.get_timestamp("cluster_time").unwrap();
     push_off_the_oplog(&test.database, lost_time).await;
 
+    assert_commands_tell_that_it_is_lost(&test, lost_time).await;
     let before = cluster_time_now(&test.database).await;
     let halted = assert_halts(&test).await;
     assert_eq!(checkpoint(&test.database).await, lost);
@@ -214,6 +215,29 @@ async fn assert_halts(test: &TestDatabase) -> Processor {
     })
     .await;
     processor
+}
+
+/// Each says so and proposes what is left to do.
+async fn assert_commands_tell_that_it_is_lost(test: &TestDatabase, lost: Timestamp) {
+    let at = DateTime::from_millis(i64::from(lost.time) * 1_000).try_to_rfc3339_string().unwrap();
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&["tokens", "show"], &["no longer in the oplog", "headroom      0s"]),
+        (
+            &["replay", "--from", &at],
+            &["no longer in the oplog, which begins at", " long", "`stream-processor backfill`"],
+        ),
+        (&["replay", "--from", &at, "--dry-run"], &["no longer in the oplog", "`stream-processor backfill`"]),
+        (&["doctor"], &["✗ position", "no longer in the oplog", "looks at everything again"]),
+    ];
+    for (arguments, words) in cases {
+        let ended = Processor::command(arguments, test, &[]).await;
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        assert_eq!(ended.code, 1, "{arguments:?}: {said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
+    }
+    let status = Processor::command(&["status", "--json"], test, &[]).await;
+    let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+    assert_eq!(status["position"]["headroom_seconds"], 0, "{status}");
 }
 
 /// Writes elsewhere until the oplog begins after `time`.

@@ -10,6 +10,7 @@
     reason = "a test stops at the first thing that is not as it says; its clock and environment are the machine's"
 )]
 
+mod alerts;
 mod anonymisation;
 mod backfill;
 mod bad_input;
@@ -21,11 +22,13 @@ mod continuous_verification;
 mod crashes;
 mod deactivated_users;
 mod dead_letters;
+mod doctor;
 mod dropped_sources;
 mod evaluation;
 mod faults;
 mod golden_documents;
 mod health;
+mod http_bounds;
 mod idempotence;
 mod lease;
 mod link_races;
@@ -39,14 +42,21 @@ mod old_worker;
 mod old_worker_leftovers;
 mod phase_steps;
 mod phases;
+mod printed;
 mod privacy;
 mod random_operations;
 mod reactions;
+mod replay;
 mod setup;
 mod starting;
+mod status;
+mod status_page;
 mod support;
 mod ticker;
 mod tidy;
+mod tls;
 mod token_files;
+mod tokens;
 mod verification;
 mod verification_beside_writes;
+mod walkthrough;

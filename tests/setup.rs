@@ -81,6 +81,8 @@ async fn a_dry_run_names_each_step_and_changes_nothing() {
     test.collection("jobs_partners").insert_many(old_offers(20)).await.unwrap();
     let before = Everything::read(&test.database).await;
     let said = setup(&test, &["--dry-run"]).await.stdout;
+    let told: serde_json::Value = serde_json::from_str(&setup(&test, &["--dry-run", "--json"]).await.stdout).unwrap();
+    assert_eq!(told["steps"].as_array().unwrap().len(), said.lines().count(), "{told}");
     for name in MIGRATION.iter().chain(&NEW).chain(&["stream_processor_links", "to 12 offers"]) {
         assert!(said.contains(name), "{name} is not in:\n{said}");
     }

@@ -2,7 +2,7 @@
 //! it stands for an event. Never changes a token: the server gets back what it gave.
 
 use bson::spec::BinarySubtype;
-use bson::{Binary, Bson, Document, Timestamp, doc};
+use bson::{Binary, Bson, Document, RawBinaryRef, RawBsonRef, RawDocument, Timestamp, doc};
 
 const DATA: &str = "_data";
 const TYPE_BITS: &str = "_typeBits";
@@ -89,6 +89,22 @@ impl ResumeToken {
         Ok(token)
     }
 
+    /// As [`Self::from_document`], of a document as the server sent it.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub fn from_raw(document: &RawDocument) -> Result<Self, TokenError> {
+        let mut token = Self::parse(document.get_str(DATA).map_err(|_| TokenError::NoData)?)?;
+        token.type_bits = match document.get(TYPE_BITS) {
+            Ok(None) => None,
+            Ok(Some(RawBsonRef::Binary(RawBinaryRef { subtype: BinarySubtype::Generic, bytes }))) => {
+                Some(bytes.to_owned())
+            }
+            _ => return Err(TokenError::TypeBits),
+        };
+        Ok(token)
+    }
+
     /// The value of `_data`, hexadecimal.
     #[must_use]
     pub fn data(&self) -> &str {
@@ -128,7 +144,9 @@ impl ResumeToken {
 }
 
 fn decode_cluster_time(data: &str) -> Result<Timestamp, TokenError> {
-    if let Some(position) = data.chars().position(|character| !character.is_ascii_hexdigit()) {
+    if let Some(other) = data.bytes().position(|byte| !byte.is_ascii_hexdigit()) {
+        // Counted in characters, as an editor shows them.
+        let position = data.char_indices().take_while(|(byte, _)| *byte < other).count();
         return Err(TokenError::NotHexadecimal(position));
     }
     if !data.len().is_multiple_of(2) {

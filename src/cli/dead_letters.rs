@@ -1,14 +1,16 @@
-//! The commands `dead-letters list` and `dead-letters retry` (spec 06): what could not be projected or
-//! written, and another try. They show ids, reasons and codes, never values of documents.
+//! The commands `dead-letters …` (spec 06): what could not be projected or written, and another try. They show ids, reasons and codes, never values of documents.
 
 use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt as _;
 use serde_json::json;
 
-use super::{DeadLettersCommand, Exit};
+use super::Exit;
+use super::arguments::DeadLettersCommand;
+use crate::answer::answered;
 use crate::app::{App, Refusal};
 use crate::error::Failure;
 use crate::fetch::raw;
+use crate::model::dead_letter::Reason;
 use crate::run::ask::ask;
 use crate::run::requests::{Order, Outcome, count};
 use crate::write::dead_letters::DEAD_LETTERS;
@@ -20,7 +22,9 @@ use crate::write::dead_letters::DEAD_LETTERS;
 pub async fn run(app: App, command: DeadLettersCommand) -> Result<Exit, Refusal> {
     match command {
         DeadLettersCommand::List { json } => list(&app, json).await,
+        DeadLettersCommand::Show { id, json } => show(&app, &id, json).await,
         DeadLettersCommand::Retry { json } => retry(&app, json).await,
+        DeadLettersCommand::Drop { ids, json } => drop_letters(&app, ids, json).await,
     }
 }
 
@@ -63,6 +67,53 @@ fn text<'a>(letter: &'a Document, field: &str) -> &'a str {
 
 fn date(letter: &Document, field: &str) -> Option<String> {
     letter.get_datetime(field).ok().and_then(|date: &DateTime| date.try_to_rfc3339_string().ok())
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+async fn show(app: &App, id: &str, as_json: bool) -> Result<Exit, Refusal> {
+    let letter =
+        answered(raw(&app.database, DEAD_LETTERS).find_one(doc! { "_id": id })).await.map_err(Failure::Read)?;
+    let Some(letter) = letter else {
+        let message = format!("{id}: there is no such dead letter; `stream-processor dead-letters list` shows them");
+        return Err(Refusal::new(Exit::Found, message));
+    };
+    let advice = Reason::from_stored(text(&letter, "reason")).advice();
+    let mut value = as_value(&letter);
+    if as_json {
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("advice".to_owned(), advice.into());
+        }
+        println!("{value:#}");
+        return Ok(Exit::Done);
+    }
+    for field in ["id", "reason", "detail", "attempts", "first_seen", "last_seen", "next_retry"] {
+        let shown = value.get(field).filter(|value| !value.is_null() && **value != "");
+        if let Some(shown) = shown {
+            println!("{field:<11} {}", shown.as_str().map_or_else(|| shown.to_string(), str::to_owned));
+        }
+    }
+    println!("{:<11} {advice}", "what to do");
+    Ok(Exit::Done)
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+async fn drop_letters(app: &App, ids: Vec<String>, as_json: bool) -> Result<Exit, Refusal> {
+    let asked = ids.iter().collect::<std::collections::BTreeSet<_>>().len() as u64;
+    match ask(app, &Order::DropDeadLetters { ids }, |_| {}).await? {
+        Some(Outcome { done: true, details }) => {
+            let dropped = count(&details, "dropped");
+            match as_json {
+                true => println!("{}", json!({ "dropped": dropped, "unknown": asked.saturating_sub(dropped) })),
+                false if dropped == asked => println!("{dropped} dead letters dropped"),
+                false => {
+                    println!("{dropped} dead letters dropped, {} were not there", asked.saturating_sub(dropped))
+                }
+            }
+            Ok(if dropped == asked { Exit::Done } else { Exit::Found })
+        }
+        Some(refused) => Err(Refusal::of(&refused)),
+        None => Ok(Exit::Interrupted),
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]

@@ -1,12 +1,18 @@
 //! The command line: what can be typed, and the exit codes. Parsing only; each command's work is in
 //! its own file or module.
 
+pub mod arguments;
 pub mod config;
 pub mod dead_letters;
 pub mod emails;
+pub mod health;
 mod job_arguments;
 pub mod jobs;
+pub mod pages;
+pub mod position;
+pub mod status;
 mod time;
+pub mod tokens;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,6 +21,10 @@ use bson::oid::ObjectId;
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 
+use self::arguments::{
+    CompletionsArguments, DeadLettersCommand, DoctorArguments, ManArguments, ReplayArguments, StatusArguments,
+    TokensCommand,
+};
 pub use self::job_arguments::{AnonymizeCommand, EmailsCommand, JobsCommand, ObfuscateArguments, RunJobArguments};
 use crate::config::{Sources, process_environment};
 
@@ -22,7 +32,7 @@ use crate::config::{Sources, process_environment};
 #[derive(Debug, Parser)]
 #[command(
     name = "stream-processor",
-    version,
+    version = crate::version::LONG.as_str(),
     disable_help_subcommand = true,
     after_help = "Example:\n  \
         MONGODB_URI=mongodb://127.0.0.1:27017/?directConnection=true MONGODB_DATABASE=lba stream-processor run"
@@ -48,6 +58,27 @@ pub enum Command {
     /// Run the service, until SIGTERM or Ctrl-C.
     #[command(after_help = "Example:\n  stream-processor run --config stream-processor.toml")]
     Run(RunArguments),
+    /// Say what must be put right before or while the service runs: server, privileges, collections, oplog, mail.
+    ///
+    /// Ends with 1 when something must be fixed.
+    #[command(after_help = "Example:\n  stream-processor doctor --json")]
+    Doctor(DoctorArguments),
+    /// Show on one screen how the service is: phase, leader, lag, position, dead letters, jobs.
+    #[command(after_help = "Example:\n  stream-processor status --watch")]
+    Status(StatusArguments),
+    /// Show, save and move the position in the change stream.
+    #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor tokens list")]
+    Tokens {
+        /// What about it.
+        #[command(subcommand)]
+        command: TokensCommand,
+    },
+    /// Look at everything again that changed in a span of time, offers too.
+    ///
+    /// An instance that runs does it beside its stream; without one, the command does it itself. What stands as it should
+    /// is not written.
+    #[command(after_help = "Example:\n  stream-processor replay --from '2h ago' --dry-run")]
+    Replay(ReplayArguments),
     /// Project recruiters again and write the offers that differ.
     ///
     /// An instance that runs does it beside its stream; without one, the command does it itself. Goes on
@@ -71,13 +102,18 @@ pub enum Command {
         #[command(subcommand)]
         command: PhaseCommand,
     },
-    /// List what could not be projected or written, or try it again.
+    /// List what could not be projected or written, try it again, or drop it.
     #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor dead-letters list")]
     DeadLetters {
-        /// Which of the two.
+        /// What about them.
         #[command(subcommand)]
         command: DeadLettersCommand,
     },
+    /// Ask the instance of this machine whether it is alive; for a container's health check.
+    ///
+    /// Asks /livez at `http.listen`; ends with 1 when the answer is no or there is none.
+    #[command(after_help = "Example:\n  stream-processor health --ready")]
+    Health(health::HealthArguments),
     /// List the time-based jobs, run one now, or print their history.
     #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor jobs list")]
     Jobs {
@@ -120,6 +156,12 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Print what lets a shell complete the commands.
+    #[command(after_help = "Example:\n  stream-processor completions bash")]
+    Completions(CompletionsArguments),
+    /// Write the manual pages into a folder.
+    #[command(after_help = "Example:\n  stream-processor man target/man")]
+    Man(ManArguments),
 }
 
 /// Arguments of `run`.
@@ -156,6 +198,9 @@ pub struct SetupArguments {
     /// Take back what `setup` did.
     #[arg(long)]
     pub down: bool,
+    /// Print the steps as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `verify`.
@@ -213,25 +258,6 @@ pub enum PhaseCommand {
     },
 }
 
-/// The commands under `dead-letters`.
-#[derive(Debug, Subcommand)]
-pub enum DeadLettersCommand {
-    /// Print every dead letter: what it is about, why, since when. Ends with 1 when there are any.
-    #[command(after_help = "Example:\n  stream-processor dead-letters list --json")]
-    List {
-        /// Print one JSON object per line.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Project what they are about again, now. Ends with 1 when some stay.
-    #[command(after_help = "Example:\n  stream-processor dead-letters retry")]
-    Retry {
-        /// Print the result as JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
 /// The commands under `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -247,22 +273,31 @@ pub enum ConfigCommand {
     Check,
 }
 
+impl Command {
+    /// True for what a user who may only read can do.
+    #[must_use]
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Self::Doctor(_) | Self::Status(_) => true,
+            Self::Tokens { command } => matches!(command, TokensCommand::List { .. } | TokensCommand::Show { .. }),
+            Self::DeadLetters { command } => {
+                matches!(command, DeadLettersCommand::List { .. } | DeadLettersCommand::Show { .. })
+            }
+            Self::Phase { command } => matches!(command, PhaseCommand::Show { .. } | PhaseCommand::History { .. }),
+            Self::Backfill(backfill) => backfill.dry_run,
+            Self::Replay(replay) => replay.dry_run,
+            _ => false,
+        }
+    }
+}
+
 impl Cli {
     /// What the configuration is read from: the file, this process's environment, the flags.
     #[must_use]
     pub fn sources(&self) -> Sources {
         let listen = match &self.command {
             Command::Run(run) => run.listen.clone().map(SecretString::from),
-            Command::Backfill(_)
-            | Command::Setup(_)
-            | Command::Verify(_)
-            | Command::Phase { .. }
-            | Command::DeadLetters { .. }
-            | Command::Jobs { .. }
-            | Command::Anonymize { .. }
-            | Command::Obfuscate(_)
-            | Command::Emails { .. }
-            | Command::Config { .. } => None,
+            _ => None,
         };
         let flags = [
             ("--mongodb-uri", self.mongodb_uri.clone()),

@@ -182,6 +182,9 @@ fn values_beyond_their_bounds_are_refused() {
         ("TICKER__ENABLED", "yes"),
         ("TICKER__JOBS__VERIFY__CRON", "30 4 * * *;"),
         ("SMTP__URL", "http://example.com"),
+        ("SMTP__URL", "smtp://example.com?tls=maybe"),
+        ("SMTP__URL", "smtp://user@example.com"),
+        ("SMTP__URL", "smtps://example.com?pool=3"),
         ("LOG__LEVEL", "info,a=loud"),
         ("MONGODB__URI", "http://example.com"),
     ] {

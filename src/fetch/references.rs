@@ -149,7 +149,7 @@ impl ReferenceCaches {
             Watched::RomeSheets => self.rome.clear(),
             Watched::Engagements => self.handicap.clear(),
             Watched::Users | Watched::AnonymizedUsers => self.users.clear(),
-            Watched::Recruiters | Watched::AnonymizedRecruiters | Watched::Canary => {}
+            Watched::Recruiters | Watched::AnonymizedRecruiters | Watched::Canary | Watched::Offers => {}
         }
     }
 }

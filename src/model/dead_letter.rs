@@ -58,6 +58,35 @@ impl Reason {
         }
     }
 
+    /// What it means, and what to do about it.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::MissingCfa => {
+                "the recruiter is delegated, and cfas has no document with its cfa_delegated_siret: add it, or correct the \
+                 recruiter; the change itself tries again"
+            }
+            Self::MissingCfaUser => {
+                "the recruiter is delegated, and its managed_by names no user: correct it; the change itself tries again"
+            }
+            Self::UnknownJobStatus => "the job's job_status is missing or unknown: correct it in recruiters",
+            Self::InvalidJobId => {
+                "the job's _id is no ObjectId, so it cannot become an offer: give it one in recruiters"
+            }
+            Self::Undecodable => "the document's _id is no ObjectId, or its bytes are not valid BSON: insert it anew",
+            Self::RefusedByValidation => {
+                "the validator of jobs_partners refuses the offer: run `stream-processor setup` (new fields), else correct \
+                 the recruiter, then `dead-letters retry`"
+            }
+            Self::RefusedByGeoIndex => "the position of the establishment is none on Earth: correct it in recruiters",
+            Self::TooLarge => "the offer is larger than 16 MB: shorten the job in recruiters",
+            Self::DuplicateOffer => {
+                "another offer has its partner_label and partner_job_id: remove that one, then `dead-letters retry`"
+            }
+            Self::RefusedByServer => "the server refused the offer; its code is in the detail: see the server's log",
+        }
+    }
+
     /// True when the server refused a write, whatever the projection thinks of the job.
     #[must_use]
     pub fn is_refusal(self) -> bool {

@@ -68,8 +68,15 @@ impl State {
     /// How long nothing came through the stream although the canary should have; `None` while that is not long.
     fn silence(&self) -> Option<Duration> {
         let silence = self.moved?.elapsed();
-        (silence > self.canary_interval? * 3 + SLOW).then_some(silence)
+        (silence > longest_silence(self.canary_interval?)).then_some(silence)
     }
+}
+
+/// How long a stream may be silent, not even bringing the canary that is written every `interval`, before it
+/// counts as stuck.
+#[must_use]
+pub fn longest_silence(interval: Duration) -> Duration {
+    interval * 3 + SLOW
 }
 
 /// The state of health of the process.
@@ -233,6 +240,26 @@ impl Health {
     #[must_use]
     pub fn role(&self) -> Role {
         self.with(|state| state.role)
+    }
+
+    /// True while the position is lost and a person must decide.
+    #[must_use]
+    pub fn halted(&self) -> bool {
+        self.with(|state| state.halted)
+    }
+
+    /// How many watched collections were dropped or renamed and gave no sign of life since.
+    #[must_use]
+    pub fn dropped_sources(&self) -> usize {
+        self.with(|state| state.dropped.len())
+    }
+
+    /// What fails and is tried again, whether or not that ends readiness, each with advice.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        self.with(|state| {
+            state.troubles.values().map(|trouble| format!("{}; {}", trouble.problem, trouble.advice)).collect()
+        })
     }
 
     /// Seconds between the server's time and the last applied position, from server clocks; while

@@ -1,12 +1,17 @@
 //! Every metric, each name once (spec 06, "Metrics"). A registry of its own, no global one.
 
 use prometheus::process_collector::ProcessCollector;
+use std::collections::BTreeMap;
+
+use prometheus::core::Collector as _;
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::counts::{JOB_STATUSES, OFFER_STATUSES, OTHER};
 use crate::phase::Phase;
+use crate::version;
 
 /// Seconds from a millisecond to a minute.
 const SECONDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0];
@@ -14,6 +19,11 @@ const SECONDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5
 const JOB_SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0];
 /// Events in a batch.
 const SIZES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0];
+
+/// A label and the values that it has from the start: nothing tells a count of nothing from a name that is not there.
+type Known = (&'static str, &'static [&'static str]);
+const WINNERS: Known = ("winner", &["offer", "projection"]);
+const COMPARED: Known = ("result", &["equal", "differs", "missing"]);
 
 /// The service's metrics.
 #[derive(Debug, Clone)]
@@ -53,6 +63,18 @@ pub struct Metrics {
     pub checkpoint_age: Gauge,
     /// Cluster time of the checkpoint.
     pub checkpoint_timestamp: Gauge,
+    /// How far back the oplog reaches.
+    pub oplog_window: Gauge,
+    /// How long until the checkpoint falls off the oplog.
+    pub token_headroom: Gauge,
+    /// Jobs in `recruiters`, by status.
+    pub source_jobs: GaugeVec,
+    /// Our offers, by status.
+    pub target_offers: GaugeVec,
+    /// One when `/readyz` says yes.
+    pub ready: IntGauge,
+    /// Watched collections that are gone.
+    pub sources_dropped: IntGauge,
     /// Resyncs begun.
     pub resyncs: IntCounter,
     /// Times the stream was opened again, by cause.
@@ -117,36 +139,22 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let make = Make(&registry);
-        let build = make.gauges("build_info", "1, with the version as label", &["version"])?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let conflicts = make.counters("conflicts_total", "Offers that differed in dual-write", &["winner"])?;
-        let shadow_offers = make.counters("shadow_offers_total", "Offers compared in shadow", &["result"])?;
-        // There from the start: nothing tells a count of nothing from a name that is not there.
-        ["offer", "projection"].iter().for_each(|winner| drop(conflicts.with_label_values(&[*winner])));
-        ["equal", "differs", "missing"].iter().for_each(|result| drop(shadow_offers.with_label_values(&[*result])));
+        let build = make.gauges("build_info", "1, with what it was built from as labels", &["version", "commit"])?;
+        build.with_label_values(&[version::VERSION, version::COMMIT]).set(1);
         #[cfg(target_os = "linux")]
         registry.register(Box::new(ProcessCollector::for_self()))?;
-        let verify_last_success = make.gauge(
-            "verify_last_success_timestamp_seconds",
-            "When the last full verification ended that found nothing",
-        )?;
-        // Only a leader knows.
-        verify_last_success.set(f64::NAN);
+        let jobs: Vec<&str> = JOB_STATUSES.into_iter().map(|(status, _)| status).chain([OTHER]).collect();
+        let offers: Vec<&str> = OFFER_STATUSES.into_iter().chain([OTHER]).collect();
         Ok(Self {
-            events: make.counters(
-                "events_total",
-                "Events read from the change stream",
-                &["collection", "operation"],
-            )?,
+            events: make.counters("events_total", "Events of the change stream", &["collection", "operation"])?,
             touches: make.counters("touches_total", "Recruiters to project again", &["origin"])?,
             jobs_projected: make.counter("jobs_projected_total", "Jobs projected into offers")?,
             jobs_skipped: make.counters("jobs_skipped_total", "Jobs not projected", &["reason"])?,
             offers_written: make.counters("offers_written_total", "Offers by what was written", &["result"])?,
-            conflicts,
-            shadow_offers,
+            conflicts: make.counters_of("conflicts_total", "Offers that differed in dual-write", WINNERS)?,
+            shadow_offers: make.counters_of("shadow_offers_total", "Offers compared in shadow", COMPARED)?,
             phase: make.gauges("phase", "1 for the phase of the database", &["phase"])?,
-            offers_anonymized: make
-                .counter("offers_anonymized_total", "Offers that lost a contact by anonymisation")?,
+            offers_anonymized: make.counter("offers_anonymized_total", "Offers that lost a contact for good")?,
             users_deactivated: make.counter("users_deactivated_total", "Users that were deactivated")?,
             batch_events: make.histogram("batch_events", "Events per batch", &SIZES)?,
             batch_duration: make.histogram("batch_duration_seconds", "From planning to checkpoint", &SECONDS)?,
@@ -155,13 +163,20 @@ impl Metrics {
             end_to_end: make.histogram("end_to_end_seconds", "From an event's wall time to its effect", &SECONDS)?,
             checkpoint_age: make.gauge("checkpoint_age_seconds", "Time since the checkpoint was saved")?,
             checkpoint_timestamp: make.gauge("checkpoint_timestamp_seconds", "Cluster time of the checkpoint")?,
+            oplog_window: make.gauge("oplog_window_seconds", "How far back the oplog reaches")?,
+            token_headroom: make.gauge("token_headroom_seconds", "Until the checkpoint falls off the oplog")?,
+            source_jobs: make.unknown("source_jobs", "Jobs in recruiters", ("status", &jobs))?,
+            target_offers: make.unknown("target_offers", "Our offers in jobs_partners", ("status", &offers))?,
+            ready: make.integer_gauge("ready", "1 when this instance does what it should")?,
+            sources_dropped: make.integer_gauge("sources_dropped", "Watched collections that are gone")?,
             resyncs: make.counter("resyncs_total", "Resyncs begun")?,
             stream_restarts: make.counters("stream_restarts_total", "Times the stream was opened again", &["cause"])?,
             write_errors: make.counters("write_errors_total", "Failed writes", &["code"])?,
             retries: make.counter("retries_total", "Attempts after a failure")?,
             dead_letters: make.gauges("dead_letters", "Dead letters that stand", &["reason"])?,
             divergent_offers: make.gauges("divergent_offers", "Offers that are known to differ", &["kind"])?,
-            verify_last_success,
+            verify_last_success: make
+                .unknown_gauge("verify_last_success_timestamp_seconds", "Last time all was right")?,
             verify_sampled: make.counter("verify_sampled_recruiters_total", "Recruiters compared continuously")?,
             jobs: JobMetrics::new(&make)?,
             leader: make.integer_gauge("leader", "1 when this instance leads")?,
@@ -175,6 +190,34 @@ impl Metrics {
         for one in Phase::ALL {
             self.phase.with_label_values(&[one.word()]).set(i64::from(one == phase));
         }
+    }
+
+    /// Events read since the process began, by collection; that of events of the whole database is empty.
+    #[must_use]
+    pub fn events_by_collection(&self) -> BTreeMap<String, u64> {
+        let mut read = BTreeMap::new();
+        for family in self.events.collect() {
+            for counter in family.get_metric() {
+                let collection = counter.get_label().iter().find(|label| label.name() == "collection");
+                let collection = collection.map(|label| label.value().to_owned()).unwrap_or_default();
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+                let count = counter.get_counter().get_value() as u64;
+                *read.entry(collection).or_default() += count;
+            }
+        }
+        read
+    }
+
+    /// Events read since the process began.
+    #[must_use]
+    pub fn events_read(&self) -> u64 {
+        self.events_by_collection().values().sum()
+    }
+
+    /// Offers created and changed since the process began.
+    #[must_use]
+    pub fn offers_changed(&self) -> u64 {
+        ["created", "changed"].iter().map(|result| self.offers_written.with_label_values(&[*result]).get()).sum()
     }
 
     /// The text that Prometheus reads.
@@ -219,6 +262,30 @@ impl Make<'_> {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
         self.register(IntGaugeVec::new(Self::options(name, help), labels)?)
+    }
+
+    fn counters_of(&self, name: &str, help: &str, (label, values): Known) -> Result<IntCounterVec, prometheus::Error> {
+        let counters = self.counters(name, help, &[label])?;
+        for value in values {
+            counters.with_label_values(&[*value]);
+        }
+        Ok(counters)
+    }
+
+    /// Not 0 but unknown, until somebody knows.
+    fn unknown_gauge(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        let gauge = self.gauge(name, help)?;
+        gauge.set(f64::NAN);
+        Ok(gauge)
+    }
+
+    /// As [`Self::unknown_gauge`].
+    fn unknown(&self, name: &str, help: &str, (label, values): (&str, &[&str])) -> Result<GaugeVec, prometheus::Error> {
+        let gauges = self.register(GaugeVec::new(Self::options(name, help), &[label])?)?;
+        for value in values {
+            gauges.with_label_values(&[*value]).set(f64::NAN);
+        }
+        Ok(gauges)
     }
 
     fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {

@@ -44,7 +44,7 @@ impl Plan {
         if operation == Operation::Delete {
             self.unusable_keys.remove(&document);
             self.vanished_keys.insert(document);
-        } else if !matches!(reaction, Reaction::Nothing | Reaction::Canary) {
+        } else if !matches!(reaction, Reaction::Nothing | Reaction::Canary | Reaction::OfferChanged) {
             self.vanished_keys.remove(&document);
             self.unusable_keys.insert(document);
         }
@@ -79,6 +79,9 @@ impl Plan {
             Reaction::ReferenceChanged { .. } => {
                 self.changed_references.extend(event.collection.map(|collection| (collection, id)));
             }
+            Reaction::OfferChanged => {
+                self.changed_offers.insert(id);
+            }
             Reaction::Nothing
             | Reaction::ReferenceDeleted
             | Reaction::SourceDropped
@@ -107,9 +110,9 @@ impl Plan {
     pub fn touches_everything(&self) -> bool {
         !self.shrunk_references.is_empty()
             || !self.replaced_sources.is_empty()
-            || self
-                .dropped_sources
-                .iter()
-                .any(|source| matches!(source, Collection::Cfas | Collection::RomeSheets | Collection::Engagements))
+            || self.dropped_sources.iter().any(|source| {
+                use Collection::{Cfas, Engagements, Offers, RomeSheets};
+                matches!(source, Cfas | RomeSheets | Engagements | Offers)
+            })
     }
 }

@@ -36,6 +36,8 @@ pub enum Reaction {
     SourceDropped,
     /// The database is gone, or the cursor ends here.
     Invalidated,
+    /// Somebody changed an offer, or we did: touch the recruiters that hold its job.
+    OfferChanged,
     /// Our own sign of life came back.
     Canary,
 }
@@ -69,6 +71,7 @@ pub fn react(event: &Event) -> Reaction {
             key: event.operation == Operation::Replace
                 || event.paths.iter().any(|path| ["siret", "rome", "rome.code_rome"].contains(&path.as_str())),
         },
+        (Collection::Offers, _) => Reaction::OfferChanged,
         (Collection::Canary, _) => Reaction::Canary,
     }
 }

@@ -44,6 +44,8 @@ pub struct Plan {
     pub anonymized_users: BTreeSet<ObjectId>,
     /// Reference documents that appeared or changed.
     pub changed_references: BTreeSet<(Collection, ObjectId)>,
+    /// Offers that were changed, by whomever; only a replay tells.
+    pub changed_offers: BTreeSet<ObjectId>,
     /// Collections of references in which a key disappeared: a thin event does not tell which, so
     /// everything that may have used it is looked at again.
     pub shrunk_references: BTreeSet<Collection>,

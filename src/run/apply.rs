@@ -19,6 +19,7 @@ use crate::source::OFFERS;
 use crate::source::event::Collection as Watched;
 use crate::write::dead_letters::Place;
 use crate::write::links::Jobs;
+use crate::write::statements::Statement;
 use crate::write::{anonymize, command};
 
 /// The stages after planning, with what they keep between batches.
@@ -36,39 +37,42 @@ impl Apply {
         Self { recruiters: Recruiters::new(&stages.database), stages }
     }
 
-    /// Carries out one plan.
+    /// Carries out one plan; gives back how many recruiters it touched.
     ///
     /// # Errors
     /// A [`Failure`] that is not about one document: the plan was applied in part or not at all.
-    pub async fn plan(&mut self, plan: &Plan, place: &Place) -> Result<(), Failure> {
-        for (collection, key) in &plan.unusable_keys {
-            self.stages.dead_letters.write_unusable(*collection, key, place).await?;
-        }
-        for (collection, key) in &plan.vanished_keys {
-            self.stages.dead_letters.remove_unusable(*collection, key).await?;
+    pub async fn plan(&mut self, plan: &Plan, place: &Place) -> Result<usize, Failure> {
+        if self.stages.rehearsal.is_none() {
+            self.note_unusable(plan, place).await?;
         }
         self.forget_references(plan);
         for portion in portions(&plan.anonymized_recruiters) {
             self.anonymize(&portion, place).await?;
         }
         let cancels = self.stages.settings.cancels_deactivated;
-        let concerned = follow::recruiters(&self.stages.database, plan, cancels).await?;
-        match concerned.is_empty() {
-            true => self.touch(&plan.touches, place).await?,
+        let mut concerned = follow::recruiters(&self.stages.database, plan, cancels).await?;
+        let holders = links::holders(&self.stages.database, &plan.changed_offers).await?;
+        concerned.extend(holders.into_values().flatten());
+        let touched = match concerned.is_empty() {
+            true => {
+                self.touch(&plan.touches, place).await?;
+                plan.touches.len()
+            }
             false => {
                 self.stages.metrics.touches.with_label_values(&["reference"]).inc_by(concerned.len() as u64);
                 let mut touches = plan.touches.clone();
                 touches.extend(concerned.into_iter().map(|recruiter| (recruiter, Touch::All)));
                 self.touch(&touches, place).await?;
+                touches.len()
             }
-        }
+        };
         self.deactivate_users(&plan.users_with_new_status, place).await?;
         self.anonymize_users(&plan.anonymized_users, place).await?;
         for portion in portions(&plan.deleted_recruiters) {
             self.delete(&portion, place).await?;
         }
         self.stages.count_dead_letters();
-        Ok(())
+        Ok(touched)
     }
 
     /// Projects recruiters again, portion by portion: while one is projected and written, the next is
@@ -114,6 +118,17 @@ impl Apply {
             read = next?;
         }
         Ok(again)
+    }
+
+    /// Documents whose `_id` cannot be worked with have dead letters for as long as they are there.
+    async fn note_unusable(&mut self, plan: &Plan, place: &Place) -> Result<(), Failure> {
+        for (collection, key) in &plan.unusable_keys {
+            self.stages.dead_letters.write_unusable(*collection, key, place).await?;
+        }
+        for (collection, key) in &plan.vanished_keys {
+            self.stages.dead_letters.remove_unusable(*collection, key).await?;
+        }
+        Ok(())
     }
 
     fn forget_references(&mut self, plan: &Plan) {
@@ -197,7 +212,11 @@ impl Apply {
     pub async fn anonymize_managed(&mut self, offers: Vec<ObjectId>, place: &Place) -> Result<(), Failure> {
         let stages = &mut self.stages;
         let (label, email) = (&stages.settings.partner_label, &stages.settings.anonymized_email);
-        let statements = offers.iter().map(|offer| anonymize::user_offer(*offer, label, email)).collect();
+        let statements: Vec<Statement> =
+            offers.iter().map(|offer| anonymize::user_offer(*offer, label, email)).collect();
+        if stages.rehearse(&statements).await? {
+            return Ok(());
+        }
         let outcome = command::update(&stages.writer, OFFERS, statements).await?;
         stages.metrics.offers_anonymized.inc_by(outcome.changed);
         // Which recruiter it was is not known here; the offer stands for it in the letter's address.
@@ -240,6 +259,9 @@ impl Apply {
         }
         let mut refused = self.stages.anonymize(&to_anonymize, place).await?;
         refused.extend(self.stages.cancel(&to_cancel, place).await?);
+        if self.stages.rehearsal.is_some() {
+            return Ok(());
+        }
         let letters = gone.iter().flat_map(|id| self.stages.dead_letters.of_recruiter(*id));
         let letters = letters.filter(|letter| !refused.contains(letter)).collect();
         // A link stays as long as one of its offers could not be changed: a resync finds it there.

@@ -157,7 +157,7 @@ async fn carry_out(
                 }
             },
             Ok(None) => return Err(Failure::LeaseLost),
-            Err(failure) if failure.directive() == Directive::Retry => {
+            Err(failure) if matches!(failure.directive(), Directive::Retry | Directive::Reopen) => {
                 warn!(error = %failure, "tried again");
                 let pause = tokio::time::sleep(delays.next_delay());
                 tokio::select! { () = stop.cancelled() => {}, () = pause => {} }
@@ -216,7 +216,8 @@ async fn step(background: &mut Background, apply: &mut Apply, id: ObjectId) -> R
 }
 
 /// Who gives a command: user and host, as far as the system tells.
-fn who() -> String {
+#[must_use]
+pub fn who() -> String {
     let environment = crate::config::process_environment();
     let user = ["USER", "LOGNAME"].into_iter().find_map(|name| environment.get(name));
     let user = user.map_or_else(|| "unknown".into(), |user| user.to_string_lossy());

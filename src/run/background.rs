@@ -10,16 +10,18 @@ use tracing::info;
 
 use super::apply::Apply;
 use super::following::{self, Known};
-use super::requests::{self, Lane, Order, Outcome, Request, count, counted};
+use super::replaying::{self, Replaying};
+use super::requests::{self, Lane, Order, Outcome, Request, Span, count, counted};
 use super::resync::Resync;
 use crate::clock;
 use crate::config::Choice as _;
-use crate::error::Failure;
+use crate::error::{Directive, Failure};
 use crate::phase::guards::conditions;
 use crate::phase::state::{self, Change};
 use crate::phase::{Phase, Way};
 use crate::plan::Touch;
 use crate::source::event::Collection;
+use crate::source::oplog::Oplog;
 use crate::source::scan;
 use crate::write::dead_letters::{self, Place};
 
@@ -38,13 +40,15 @@ pub struct Background {
     known: Known,
     /// Where the position of the stream is.
     positions: Store,
+    /// The stream of a replay, while one is carried out.
+    replaying: Option<Replaying>,
 }
 
 impl Background {
     /// Works under `term`; an unfinished resync comes first.
     #[must_use]
     pub fn new(resync: Option<Resync>, term: i64, (initial, known): (Phase, Known), positions: Store) -> Self {
-        Self { resync, command: None, term, initial, known, positions }
+        Self { resync, command: None, term, initial, known, positions, replaying: None }
     }
 
     /// True when there is something to do.
@@ -91,6 +95,7 @@ impl Background {
         let Some(mut request) = self.command.take() else {
             return Ok(());
         };
+        let before = request.progress.clone();
         let outcome = Box::pin(self.carry_out(&mut request, apply)).await;
         let (database, id) = (&apply.stages.database, request.id);
         // Kept until its end is stored: what is repeated after a failure finds nothing left to do.
@@ -102,6 +107,7 @@ impl Background {
                 info!(command = %id, done = outcome.done, "a command is finished");
                 Ok(())
             }
+            None if request.progress == before => Ok(()),
             None => requests::store_progress(database, request, self.term).await,
         }
     }
@@ -112,6 +118,13 @@ impl Background {
             Order::Backfill { recruiter, active_only } => backfill(request, apply, (recruiter, active_only)).await,
             Order::Repair => self.repair(request, apply).await,
             Order::RetryDeadLetters { due_at } => retry_dead_letters(request, apply, due_at).await,
+            Order::Replay(span) => self.replay(request, apply, &span).await,
+            Order::DropDeadLetters { ids } => {
+                let dropped = apply.stages.dead_letters.drop_named(&ids).await?;
+                // Added, because an answer may be lost and the step repeated.
+                let dropped = count(&request.progress, "dropped") + dropped;
+                Ok(Some(Outcome { done: true, details: doc! { "dropped": counted(dropped) } }))
+            }
             Order::SetPhase { to, force, reason } => {
                 let asked = Asked { to: &to, force, reason };
                 self.set_phase(request, apply, asked).await.map(Some)
@@ -119,6 +132,40 @@ impl Background {
             // None of this lane's: see `Order::lane`.
             Order::RunJob { .. } | Order::AnonymizeUser { .. } | Order::Obfuscate => Ok(Some(refused([]))),
         }
+    }
+
+    /// The next part of a replay. What fails is read again from where the stored progress says.
+    async fn replay(
+        &mut self,
+        request: &mut Request,
+        apply: &mut Apply,
+        span: &Span,
+    ) -> Result<Option<Outcome>, Failure> {
+        if let Some(refused) = refused_by(apply.stages.phase) {
+            return Ok(Some(refused));
+        }
+        let mut replaying = match self.replaying.take().filter(|replaying| replaying.command == request.id) {
+            Some(replaying) => replaying,
+            None => Replaying::begin(request, span, &apply.stages).await?,
+        };
+        let step = match Box::pin(replaying.step(request, apply)).await {
+            Ok(step) => step,
+            Err(failure) if failure.directive() == Directive::Resync => {
+                let oplog = Oplog::measure(&apply.stages.database).await?;
+                return Ok(Some(refused([replaying::too_old(replaying::reached(request, span), oplog.as_ref())])));
+            }
+            Err(failure) => return Err(failure),
+        };
+        // Before the progress is stored: a crash in between asks for it again.
+        if step.everything && !request.progress.get_bool(replaying::RESYNC).unwrap_or_default() {
+            self.request_resync(apply, "what changed in a replayed span cannot be told from its events").await?;
+            request.progress.insert(replaying::RESYNC, true);
+        }
+        if step.ended {
+            return Ok(Some(Outcome { done: true, details: request.progress.clone() }));
+        }
+        self.replaying = Some(replaying);
+        Ok(None)
     }
 
     /// A resync touches every recruiter and then compares what is gone.

@@ -134,14 +134,15 @@ impl Checkpoints {
         if self.unsaved_tokens.is_empty() || !(at_end || is_due(self.tokens_saved_at, OLD_WORKER_INTERVAL)) {
             return Ok(());
         }
-        for (collection, token) in &self.unsaved_tokens {
+        let statement = |(collection, token): (&Collection, &ResumeToken)| {
             // As `OldWorkerTokens::save` does it, but under the lease.
             let token = bson::RawDocumentBuf::try_from(&token.to_document()).unwrap_or_default();
             let set = rawdoc! { "resumeTokenData": token, "updatedAt": clock::now() };
             let body = rawdoc! { "q": { "collection": collection.name() }, "u": { "$set": set }, "upsert": true };
-            let statement = vec![Statement { id: None, body }];
-            command::update(&self.writer, OLD_WORKER_COLLECTION, statement).await?;
-        }
+            Statement { id: None, body }
+        };
+        let statements = self.unsaved_tokens.iter().map(statement).collect();
+        command::update(&self.writer, OLD_WORKER_COLLECTION, statements).await?;
         self.unsaved_tokens.clear();
         self.tokens_saved_at = Some(clock::instant());
         Ok(())

@@ -186,7 +186,8 @@ fn join(collection: Watched) -> Option<(&'static str, &'static str)> {
         | Watched::AnonymizedRecruiters
         | Watched::Users
         | Watched::AnonymizedUsers
-        | Watched::Canary => None,
+        | Watched::Canary
+        | Watched::Offers => None,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::phase::StreamWrites;
 use crate::source::OFFERS;
 use crate::write::command::{self, Refused};
 use crate::write::dead_letters::{Address, Place};
+use crate::write::statements::Statement;
 use crate::write::{anonymize, statements};
 
 /// A job whose recruiter lost it or is gone.
@@ -33,7 +34,6 @@ impl Stages {
     pub async fn cancel(&mut self, gone: &[GoneJob], place: &Place) -> Result<BTreeSet<Address>, Failure> {
         if let Some(rehearsal) = &mut self.rehearsal {
             rehearsal.jobs_gone += gone.len() as u64;
-            return Ok(BTreeSet::new());
         }
         if !self.phase.writes_offers() {
             return Ok(BTreeSet::new());
@@ -45,7 +45,10 @@ impl Stages {
             let latest = unless_newer.then(|| gone.date.max(place.wall_time));
             statements::cancel_removed(gone.job, label, gone.date, latest)
         };
-        let statements = gone.iter().map(statement).collect();
+        let statements: Vec<Statement> = gone.iter().map(statement).collect();
+        if self.rehearse(&statements).await? {
+            return Ok(BTreeSet::new());
+        }
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
         self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
         self.write_refused(&outcome.refused, gone, place).await
@@ -61,7 +64,11 @@ impl Stages {
         }
         let (label, date) = (&self.settings.partner_label, place.wall_time);
         let latest = (self.phase.stream() == StreamWrites::UnlessNewer).then_some(date);
-        let statements = offers.iter().map(|offer| statements::cancel_of_user(*offer, label, date, latest)).collect();
+        let statements: Vec<Statement> =
+            offers.iter().map(|offer| statements::cancel_of_user(*offer, label, date, latest)).collect();
+        if self.rehearse(&statements).await? {
+            return Ok(());
+        }
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
         self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
         // Which recruiter it was is not known here; the offer stands for it in the letter's address.
@@ -76,11 +83,14 @@ impl Stages {
     pub async fn anonymize(&mut self, gone: &[GoneJob], place: &Place) -> Result<BTreeSet<Address>, Failure> {
         if let Some(rehearsal) = &mut self.rehearsal {
             rehearsal.jobs_gone += gone.len() as u64;
-            return Ok(BTreeSet::new());
         }
         let (label, email) = (&self.settings.partner_label, &self.settings.anonymized_email);
         let statement = |gone: &GoneJob| anonymize::recruiter_offer(gone.job, label, email, gone.date);
-        let outcome = command::update(&self.writer, OFFERS, gone.iter().map(statement).collect()).await?;
+        let statements: Vec<Statement> = gone.iter().map(statement).collect();
+        if self.rehearse(&statements).await? {
+            return Ok(BTreeSet::new());
+        }
+        let outcome = command::update(&self.writer, OFFERS, statements).await?;
         self.metrics.offers_anonymized.inc_by(outcome.changed);
         self.write_refused(&outcome.refused, gone, place).await
     }

@@ -21,12 +21,12 @@ use super::rehearsal::Tally;
 use super::start::{Start, prepare, start};
 use super::tasks::{Group, Task};
 use super::turn::Turn;
-use crate::app::App;
+use crate::app::{App, Refusal};
 use crate::clock;
 use crate::config::TokenStoreKind;
 use crate::error::{Directive, Failure};
 use crate::fetch::references::ReferenceCaches;
-use crate::observe::health::Health;
+use crate::observe::health::{Health, longest_silence};
 use crate::phase::Phase;
 use crate::phase::state::{self, Current};
 use crate::source::cursor::Position;
@@ -133,6 +133,8 @@ fn reader(app: &App, phase: Phase, position: Position) -> Reader {
         position,
         await_time: settings.await_time,
         batch_size: u32::try_from(settings.batch_max.min(EVENTS_PER_REPLY)).unwrap_or(u32::MAX),
+        primaries: app.primaries.clone(),
+        longest_silence: longest_silence(settings.canary_interval),
         on_history_lost: settings.on_history_lost,
         health: Arc::clone(&app.health),
         metrics: Arc::clone(&app.metrics),
@@ -171,6 +173,26 @@ pub async fn outrank(app: &App, lease: &mut Lease) -> Result<(), Failure> {
         Ok(Some(checkpoint)) if checkpoint.term >= lease.term => lease.raise(checkpoint.term + 1).await,
         // What cannot be read is the business of the start.
         _ => Ok(()),
+    }
+}
+
+/// Takes the lease for a command that writes, and renews it in `group` until that stops. `beside` as in
+/// [`App::take_lease`].
+///
+/// # Errors
+/// As [`App::take_lease`].
+pub async fn hold(app: &App, beside: &str, group: &mut Group) -> Result<(Lease, watch::Receiver<Validity>), Refusal> {
+    let lease = app.take_lease(beside).await?;
+    let (renewed, validity) = watch::channel(lease.validity);
+    group.spawn(Task::Lease, renew(lease.clone(), renewed, Arc::clone(&app.health), group.stop.clone()));
+    Ok((lease, validity))
+}
+
+/// Gives back what [`hold`] took.
+pub async fn give_back(lease: &Lease, group: &Group) {
+    group.stop.cancel();
+    if lease.release().await.is_err() {
+        warn!("the lease could not be given back; it ends by itself");
     }
 }
 

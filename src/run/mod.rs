@@ -22,6 +22,8 @@ pub mod portion;
 pub mod preflight;
 pub mod reader;
 pub mod rehearsal;
+pub mod replay;
+pub mod replaying;
 pub mod requests;
 pub mod resync;
 pub mod start;

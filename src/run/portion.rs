@@ -26,11 +26,12 @@ use crate::observe::metrics::Metrics;
 use crate::phase::{Phase, StreamWrites};
 use crate::plan::Touch;
 use crate::project::diff::Change;
-use crate::project::{ProjectionSettings, WRITTEN, project};
+use crate::project::{ProjectionSettings, project};
 use crate::source::OFFERS;
 use crate::verify::sampler::Sampler;
 use crate::write::Writer;
 use crate::write::command::{self, Refused};
+use crate::write::create::{WORTH_IT, create};
 use crate::write::dead_letters::{Address, DeadLetters, Letter, Place};
 use crate::write::links::Jobs;
 use crate::write::statements::{self, Statement};
@@ -240,8 +241,8 @@ impl Stages {
         offers: &Projected,
         changes: Vec<(ObjectId, Change)>,
     ) -> Result<BTreeMap<Address, Letter>, Failure> {
-        if let Some(rehearsal) = &mut self.rehearsal {
-            changes.iter().for_each(|(_, change)| rehearsal.add(change));
+        if self.rehearsal.is_some() {
+            self.rehearse_changes(offers, &changes).await?;
             return Ok(BTreeMap::new());
         }
         let unchanged = changes.iter().filter(|(_, change)| *change == Change::Nothing).count() as u64;
@@ -249,9 +250,23 @@ impl Stages {
         let statement = |(id, change): &(ObjectId, Change)| {
             offers.get(id).and_then(|(_, offer)| statements::of_change(offer, change, unless_newer))
         };
+        let (creations, mut changes): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|(_, change)| *change == Change::Create);
+        let mut created = 0;
+        match creations.len() < WORTH_IT {
+            true => changes.extend(creations),
+            false => {
+                let offer = |(id, _): &(ObjectId, Change)| offers.get(id).map(|(_, offer)| statements::created(offer));
+                let creations = creations.iter().filter_map(offer).collect();
+                let done = create(&self.writer, OFFERS, creations).await?;
+                created = done.created;
+                changes.extend(done.unsure.into_iter().map(|id| (id, Change::Create)));
+            }
+        }
         let statements: Vec<Statement> = changes.iter().filter_map(statement).collect();
         drop(changes);
-        let outcome = command::update(&self.writer, OFFERS, statements).await?;
+        let mut outcome = command::update(&self.writer, OFFERS, statements).await?;
+        outcome.created += created;
         if unless_newer {
             self.metrics.conflicts.with_label_values(&["projection"]).inc_by(outcome.changed);
             // Became newer between the comparison and the write.
@@ -336,7 +351,7 @@ impl Stages {
     async fn write_letters(&mut self, outcome: Outcome, place: &Place) -> Result<(), Failure> {
         let Outcome { letters, looked_at, .. } = outcome;
         if let Some(rehearsal) = &mut self.rehearsal {
-            letters.values().for_each(|letter| *rehearsal.dead_letters.entry(letter.reason).or_default() += 1);
+            rehearsal.add_letters(letters);
             return Ok(());
         }
         let stands = |address: &Address| self.dead_letters.contains(address) && !letters.contains_key(address);
@@ -355,10 +370,13 @@ fn keys(touched: &[Touched<'_>]) -> Keys {
     keys
 }
 
-/// The offers that stand, with the fields that the projection writes and no others: what other
-/// processes add may be large.
+/// Fields of an offer that are not ours and may be long. Not reading them costs the server less than naming the
+/// 55 that are ours would; all others are short, and `compare` passes over them.
+const NOT_READ: [&str; 3] = ["duplicates", "offer_status_history", "workplace_description"];
+
+/// The offers that stand.
 async fn read_offers(database: &Database, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
-    let projection: Document = WRITTEN.iter().map(|name| (name.as_str().to_owned(), Bson::Int32(1))).collect();
+    let projection: Document = NOT_READ.iter().map(|name| ((*name).to_owned(), Bson::Int32(0))).collect();
     let mut offers = Vec::new();
     for ids in ids.chunks(IDS_PER_READ) {
         let filter = doc! { "_id": { "$in": ids } };

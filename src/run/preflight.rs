@@ -26,6 +26,28 @@ const OLDEST_VERSION: i64 = 6;
 /// # Errors
 /// The first fault found.
 pub async fn check(database: &Database, partner_label: &str) -> Result<(), Refusal> {
+    server(database).await?;
+    match lacking(database).await? {
+        lacking if lacking.is_empty() => {}
+        lacking => return Err(refuse_lacking(database, &lacking)),
+    }
+    unique_indexes(database, partner_label).await
+}
+
+/// What the server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Its version.
+    pub version: String,
+    /// Its replica set; `None` for a router of a sharded cluster.
+    pub set: Option<String>,
+}
+
+/// Checks the server itself.
+///
+/// # Errors
+/// A [`Refusal`] when it does not answer, is no replica set, or too old.
+pub async fn server(database: &Database) -> Result<Server, Refusal> {
     let hello = command(database, doc! { "hello": 1 }).await?;
     // A router of a sharded cluster has no set of its own; its shards are replica sets.
     let is_router = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
@@ -42,8 +64,7 @@ pub async fn check(database: &Database, partner_label: &str) -> Result<(), Refus
             "the server is MongoDB {version}; {OLDEST_VERSION}.0 or later is needed: upgrade it"
         )));
     }
-    privileges(database).await?;
-    unique_indexes(database, partner_label).await
+    Ok(Server { version: version.to_owned(), set: hello.get_str("setName").ok().map(str::to_owned) })
 }
 
 fn is_too_old(version: &str) -> bool {
@@ -71,8 +92,10 @@ fn connection_refusal(error: &MongoError) -> Refusal {
     refuse(format!("cannot work with MongoDB: {}; {advice}", describe(error)))
 }
 
-/// What the service does to each collection, by the names of MongoDB's privilege actions.
-fn needed() -> Vec<(&'static str, Vec<&'static str>)> {
+/// What the service does to each collection, and to the whole database (an empty name), by the names of MongoDB's
+/// privilege actions.
+#[must_use]
+pub fn needed() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut needed: Vec<(&str, Vec<&str>)> =
         Watched::ALL.into_iter().map(|watched| (watched.name(), vec!["find"])).collect();
     needed.push((OFFERS, vec!["find", "insert", "update", "listIndexes"]));
@@ -85,10 +108,31 @@ fn needed() -> Vec<(&'static str, Vec<&'static str>)> {
     for own in [GAPS, OLD_WORKER_COLLECTION] {
         needed.push((own, vec!["find", "insert", "update"]));
     }
+    needed.push(("", vec!["changeStream", "find"]));
     needed
 }
 
-async fn privileges(database: &Database) -> Result<(), Refusal> {
+/// A privilege that the user does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lacking {
+    /// The collection; empty for the whole database.
+    pub collection: &'static str,
+    /// What may not be done to it.
+    pub actions: Vec<&'static str>,
+}
+
+impl std::fmt::Display for Lacking {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = if self.collection.is_empty() { "the whole database" } else { self.collection };
+        write!(formatter, "{} on {place}", self.actions.join(", "))
+    }
+}
+
+/// The privileges that the service needs and the user does not have; none where the server asks for no user.
+///
+/// # Errors
+/// A [`Refusal`] when the server does not answer, or wants a user and there is none.
+pub async fn lacking(database: &Database) -> Result<Vec<Lacking>, Refusal> {
     let status = command(database, doc! { "connectionStatus": 1, "showPrivileges": true }).await?;
     let info = status.get_document("authInfo").cloned().unwrap_or_default();
     let documents = |name: &str| -> Vec<Document> {
@@ -99,28 +143,24 @@ async fn privileges(database: &Database) -> Result<(), Refusal> {
         // Without a user there are no privileges to list: either everything is allowed, or nothing is.
         return command(database, doc! { "listCollections": 1, "nameOnly": true })
             .await
-            .map(drop)
+            .map(|_| Vec::new())
             .map_err(|_| refuse("the server wants a user: add user:password@ and authSource to mongodb.uri"));
     }
     let granted = documents("authenticatedUserPrivileges");
-    let mut missing: Vec<String> = Vec::new();
-    let streams = [("", vec!["changeStream", "find"])];
-    for (collection, actions) in needed().into_iter().chain(streams) {
-        let lacking: Vec<&str> =
-            actions.into_iter().filter(|action| !allows(&granted, database.name(), collection, action)).collect();
-        if !lacking.is_empty() {
-            let place = if collection.is_empty() { "the whole database" } else { collection };
-            missing.push(format!("{} on {place}", lacking.join(", ")));
-        }
-    }
-    match missing.is_empty() {
-        true => Ok(()),
-        false => Err(refuse(format!(
-            "the user of mongodb.uri lacks privileges in `{}`: {}; grant them to its role",
-            database.name(),
-            missing.join("; ")
-        ))),
-    }
+    let missing = |(collection, mut actions): (&'static str, Vec<&'static str>)| {
+        actions.retain(|action| !allows(&granted, database.name(), collection, action));
+        (!actions.is_empty()).then_some(Lacking { collection, actions })
+    };
+    Ok(needed().into_iter().filter_map(missing).collect())
+}
+
+fn refuse_lacking(database: &Database, lacking: &[Lacking]) -> Refusal {
+    let lacking: Vec<String> = lacking.iter().map(Lacking::to_string).collect();
+    refuse(format!(
+        "the user of mongodb.uri lacks privileges in `{}`: {}; grant them to its role (deploy/mongodb-role.js)",
+        database.name(),
+        lacking.join("; ")
+    ))
 }
 
 /// MongoDB manual, "Resource Document": an empty name stands for all of them.
@@ -138,7 +178,10 @@ fn allows(granted: &[Document], database: &str, collection: &str, action: &str) 
 }
 
 /// A unique index that two of our offers may collide in would refuse offers for ever.
-async fn unique_indexes(database: &Database, partner_label: &str) -> Result<(), Refusal> {
+///
+/// # Errors
+/// A [`Refusal`] that names the index.
+pub async fn unique_indexes(database: &Database, partner_label: &str) -> Result<(), Refusal> {
     let indexes = match raw(database, OFFERS).list_indexes().await {
         Ok(indexes) => indexes.try_collect::<Vec<IndexModel>>().await,
         // The collection does not exist yet.

@@ -10,6 +10,7 @@ use mongodb::Database;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use crate::clock;
 use crate::config::OnHistoryLost;
 use crate::error::{Directive, Failure};
 use crate::observe::health::{Health, Part};
@@ -17,6 +18,7 @@ use crate::observe::metrics::Metrics;
 use crate::retry::Delays;
 use crate::source::cursor::{Cursor, Position, Reply, operation_time};
 use crate::source::event::Collection;
+use crate::source::primary::Primaries;
 
 /// The most events of one reply. The driver decodes a reply as one tree of documents: a full batch in
 /// one would cost tens of megabytes.
@@ -54,6 +56,11 @@ pub struct Reader {
     pub await_time: Duration,
     /// The most events of one reply.
     pub batch_size: u32,
+    /// After how long without any event, not even the canary's, the stream is opened anew: its server may be cut
+    /// off from the others, and be the primary no more.
+    pub longest_silence: Duration,
+    /// Told when the primary is another one.
+    pub primaries: Primaries,
     /// `stream.on_history_lost`
     pub on_history_lost: OnHistoryLost,
     /// Told of every reply and trouble.
@@ -106,22 +113,22 @@ impl Reader {
 
     /// Reads until something fails; `Ok` when nobody listens any more.
     async fn read(&mut self, outbox: &mpsc::Sender<Incoming>, delays: &mut Delays) -> Result<(), Failure> {
+        let primary = self.primaries.found();
         let mut cursor = self.open().await?;
-        loop {
-            let reply = match cursor.next().await {
-                Ok(reply) => reply,
-                Err(failure) => {
-                    cursor.close().await;
-                    return Err(failure);
-                }
-            };
+        let mut heard = clock::instant();
+        while self.primaries.found() == primary {
+            let reply = cursor.next().await?;
+            match reply.events.is_empty() {
+                true if heard.elapsed() > self.longest_silence => return Err(Failure::Stalled),
+                true => {}
+                false => heard = clock::instant(),
+            }
             delays.reset();
             self.health.works(Part::Stream);
             self.health.replied(reply.operation_time);
             let invalidates = reply.invalidates();
             self.position = Position::After(reply.position.clone());
             if outbox.send(Incoming::Reply(reply)).await.is_err() {
-                cursor.close().await;
                 return Ok(());
             }
             if invalidates {
@@ -129,6 +136,7 @@ impl Reader {
                 cursor = self.open().await?;
             }
         }
+        Err(Failure::NewPrimary)
     }
 
     /// The token is refused by a changed pipeline: its time is good enough, once.

@@ -1,9 +1,25 @@
-//! What was written, and what a dry run would have written, counted; it shows names of fields, never values.
+//! What was written, and what a dry run would have written. A backfill counts; a replay keeps what each offer
+//! would get, as the server itself says of a statement that is not sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use bson::{Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
+use futures::TryStreamExt as _;
+use mongodb::Database;
+
+use super::authority::Projected;
+use super::portion::Stages;
+use crate::answer::answered;
+use crate::error::Failure;
+use crate::fetch::raw;
 use crate::model::dead_letter::Reason;
+use crate::model::value;
+use crate::phase::StreamWrites;
+use crate::project::ON_INSERT;
 use crate::project::diff::{self, Change};
+use crate::source::OFFERS;
+use crate::write::dead_letters::{Address, Letter};
+use crate::write::statements::{self, Statement};
 
 /// Offers by what was done with them since the start.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,9 +47,39 @@ pub struct Rehearsal {
     pub fields: BTreeMap<String, u64>,
     /// Jobs that would be dead letters, by reason.
     pub dead_letters: BTreeMap<Reason, u64>,
+    /// Offer by offer, where that is asked for.
+    pub offers: Option<Rehearsed>,
+}
+
+/// What each offer would come to.
+#[derive(Debug, Default, Clone)]
+pub struct Rehearsed {
+    /// Offers that were looked at.
+    pub looked_at: BTreeSet<ObjectId>,
+    /// Those of them that would be written.
+    pub written: BTreeMap<ObjectId, Rewritten>,
+    /// What would be dead letters.
+    pub letters: BTreeMap<Address, Reason>,
+}
+
+/// What one offer would get.
+#[derive(Debug, Default, Clone)]
+pub struct Rewritten {
+    /// There is none yet.
+    pub created: bool,
+    /// The fields that would have another value, with that value.
+    pub fields: Document,
 }
 
 impl Rehearsal {
+    /// Counts what would be dead letters.
+    pub(super) fn add_letters(&mut self, letters: BTreeMap<Address, Letter>) {
+        letters.values().for_each(|letter| *self.dead_letters.entry(letter.reason).or_default() += 1);
+        if let Some(rehearsed) = &mut self.offers {
+            rehearsed.letters.extend(letters.into_iter().map(|(address, letter)| (address, letter.reason)));
+        }
+    }
+
     /// Counts one offer.
     pub fn add(&mut self, change: &Change) {
         match change {
@@ -47,4 +93,93 @@ impl Rehearsal {
             }
         }
     }
+}
+
+impl Stages {
+    /// Takes note of what projections would write. Whatever was noted of an offer before is over: a projection
+    /// says what all its fields are.
+    pub(super) async fn rehearse_changes(
+        &mut self,
+        offers: &Projected,
+        changes: &[(ObjectId, Change)],
+    ) -> Result<(), Failure> {
+        let (database, unless_newer) = (self.database.clone(), self.phase.stream() == StreamWrites::UnlessNewer);
+        let Some(rehearsal) = &mut self.rehearsal else {
+            return Ok(());
+        };
+        for (id, change) in changes {
+            rehearsal.add(change);
+            let (Some(rehearsed), Some((_, offer))) = (&mut rehearsal.offers, offers.get(id)) else {
+                continue;
+            };
+            let fields = match change {
+                Change::Nothing => Document::new(),
+                Change::Create => [document(&offer.fields), document(&ON_INSERT)].into_iter().flatten().collect(),
+                Change::Update { fields, status_changes: false, .. } => document(fields),
+                Change::Update { status_changes: true, .. } => {
+                    match statements::of_change(offer, change, unless_newer) {
+                        Some(statement) => would_change(&database, &statement).await?,
+                        None => Document::new(),
+                    }
+                }
+            };
+            rehearsed.looked_at.insert(*id);
+            rehearsed.written.remove(id);
+            if !fields.is_empty() {
+                rehearsed.written.insert(*id, Rewritten { created: *change == Change::Create, fields });
+            }
+        }
+        Ok(())
+    }
+
+    /// In a dry run, takes note of what these statements would write, and says that they must not be sent.
+    pub(super) async fn rehearse(&mut self, statements: &[Statement]) -> Result<bool, Failure> {
+        let database = self.database.clone();
+        let Some(rehearsal) = &mut self.rehearsal else {
+            return Ok(false);
+        };
+        let Some(rehearsed) = &mut rehearsal.offers else {
+            return Ok(true);
+        };
+        for statement in statements {
+            let Some(id) = statement.id else { continue };
+            rehearsed.looked_at.insert(id);
+            let fields = would_change(&database, statement).await?;
+            if !fields.is_empty() {
+                rehearsed.written.entry(id).or_default().fields.extend(fields);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The fields that an update by a pipeline would give another value: the server computes it on the offer that
+/// stands, without writing.
+async fn would_change(database: &Database, statement: &Statement) -> Result<Document, Failure> {
+    let filter = statement.body.get_document("q").map(document).unwrap_or_default();
+    let stages = statement.body.get_array("u").into_iter().flatten().flatten();
+    let stages: Vec<Document> = stages.filter_map(RawBsonRef::as_document).map(document).collect();
+    let offers = raw(database, OFFERS).clone_with_type::<bson::RawDocumentBuf>();
+    let pipeline = [vec![doc! { "$match": filter.clone() }], stages].concat();
+    let (stands, becomes) = futures::try_join!(answered(offers.find_one(filter)), async {
+        let computed = answered(offers.clone_with_type::<Document>().aggregate(pipeline)).await?;
+        answered(computed.try_collect::<Vec<Document>>()).await
+    })
+    .map_err(Failure::Read)?;
+    let (Some(stands), Some(becomes)) = (stands, becomes.into_iter().next()) else {
+        return Ok(Document::new());
+    };
+    let becomes = bson::RawDocumentBuf::try_from(&becomes).unwrap_or_default();
+    let differs = |name: &str, value: RawBsonRef<'_>| {
+        stands.get(name).ok().flatten().is_none_or(|stands| !value::same(stands, value))
+    };
+    let mut fields = bson::RawDocumentBuf::new();
+    for (name, value) in becomes.iter().flatten().filter(|(name, value)| differs(name.as_str(), *value)) {
+        fields.append(name, value);
+    }
+    Ok(document(&fields))
+}
+
+fn document(fields: &RawDocument) -> Document {
+    Document::try_from(fields).unwrap_or_default()
 }

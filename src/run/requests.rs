@@ -2,7 +2,7 @@
 //! command that writes while an instance is running"). Whoever holds the lease carries them out; progress
 //! and result are stored, so that the asker can show them and a successor can go on.
 
-use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
+use bson::{Bson, DateTime, Document, Timestamp, doc, oid::ObjectId};
 use mongodb::Database;
 use serde::{Deserialize, Serialize};
 use tracing::error;
@@ -38,11 +38,18 @@ pub enum Order {
     },
     /// A resync, for `verify --repair`.
     Repair,
+    /// Touch what changed in a span of time.
+    Replay(Span),
     /// Touch what the dead letters are about.
     RetryDeadLetters {
         /// Only of those that are due at this time.
         #[serde(default)]
         due_at: Option<DateTime>,
+    },
+    /// Forget dead letters.
+    DropDeadLetters {
+        /// Their `_id`s.
+        ids: Vec<String>,
     },
     /// A step to another phase.
     SetPhase {
@@ -86,12 +93,26 @@ impl Order {
     #[must_use]
     pub fn lane(&self) -> Lane {
         match self {
-            Self::Backfill { .. } | Self::Repair | Self::RetryDeadLetters { .. } | Self::SetPhase { .. } => {
-                Lane::Pipeline
-            }
+            Self::Backfill { .. }
+            | Self::Repair
+            | Self::Replay(_)
+            | Self::RetryDeadLetters { .. }
+            | Self::DropDeadLetters { .. }
+            | Self::SetPhase { .. } => Lane::Pipeline,
             Self::RunJob { .. } | Self::AnonymizeUser { .. } | Self::Obfuscate => Lane::Ticker,
         }
     }
+}
+
+/// What a replay looks at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Span {
+    /// From this cluster time on.
+    pub from: Timestamp,
+    /// Up to this one; up to when the replay begins where there is none.
+    pub until: Option<Timestamp>,
+    /// Only events of this collection.
+    pub collection: Option<String>,
 }
 
 /// A stored request.
@@ -194,7 +215,11 @@ pub async fn take_up(
         return Ok(Some(request));
     }
     error!(command = ?taken.get("_id"), "a request cannot be read and is put aside; see stream_processor_commands");
-    let aside = doc! { "$set": { "state": UNREADABLE, "finished_at": clock::now() } };
+    // Who asks may be of the newer version, and can read this.
+    let reason =
+        "the instance that leads cannot read what is asked for: it is of another version; bring all to the same one";
+    let refused = doc! { "done": false, "details": { "reasons": [reason] } };
+    let aside = doc! { "$set": { "state": UNREADABLE, "finished_at": clock::now(), "result": refused } };
     answered(commands.update_one(doc! { "_id": taken.get("_id") }, aside)).await.map_err(Failure::Write)?;
     Ok(None)
 }
@@ -276,6 +301,12 @@ mod tests {
             Order::Backfill { recruiter: None, active_only: false },
             Order::Repair,
             Order::RetryDeadLetters { due_at: Some(DateTime::from_millis(1)) },
+            Order::Replay(Span {
+                from: Timestamp { time: 1_700_000_000, increment: 3 },
+                until: Some(Timestamp { time: u32::MAX, increment: 0 }),
+                collection: Some("recruiters".to_owned()),
+            }),
+            Order::DropDeadLetters { ids: vec!["cfas/1".to_owned()] },
             Order::SetPhase { to: "shadow".to_owned(), force: true, reason: Some("tried".to_owned()) },
             Order::RunJob { job: "verify".to_owned(), now: Some(DateTime::from_millis(2)) },
             Order::AnonymizeUser { user: ObjectId::new() },

@@ -20,6 +20,8 @@ pub enum Task {
     Http,
     /// Turns SIGTERM and Ctrl-C into the process's cancellation.
     Signals,
+    /// Asks the database what the status page shows, until the process ends.
+    Survey,
     /// Follows the phase of the database.
     Phase,
     /// Writes the canary.

@@ -3,13 +3,12 @@
 //! instance would write the fields again that are being removed.
 
 pub mod fields;
-mod inspect;
+pub mod inspect;
 mod memory;
 pub mod plan;
 mod progress;
-mod validator;
+pub mod validator;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Bson, Document, doc};
@@ -57,27 +56,24 @@ pub async fn setup(app: App, arguments: SetupArguments) -> Result<Exit, Refusal>
     let mut group = Group::new(&stop);
     if arguments.dry_run {
         let steps = steps(&app.database, &label, arguments.down).await?;
-        steps.iter().for_each(|step| say(&format!("would {step}")));
-        say_if_nothing(&steps);
+        let told = Told { json: arguments.json, dry_run: true };
+        steps.iter().for_each(|step| told.say(&format!("would {step}")));
+        told.at_end(&steps, Exit::Done);
         return Ok(Exit::Done);
     }
     group.spawn(Task::Signals, crate::app::signals(group.stop.clone()));
+    let told = Told { json: arguments.json, dry_run: false };
     let mut setup =
-        Setup { database: app.database.clone(), label, stop: group.stop.clone(), validity: None, refused: 0 };
+        Setup { database: app.database.clone(), label, stop: group.stop.clone(), validity: None, refused: 0, told };
     // Where nothing is to be taken back, the lease would only leave a trace.
     if !arguments.down || !is_done {
         return setup.all(arguments.down).await;
     }
     let beside = "would write again what setup --down takes away: stop all instances first, then try again";
-    let lease = app.take_lease(beside).await?;
-    let (renewed, validity) = watch::channel(lease.validity);
+    let (lease, validity) = lead::hold(&app, beside, &mut group).await?;
     setup.validity = Some(validity);
-    group.spawn(Task::Lease, lead::renew(lease.clone(), renewed, Arc::clone(&app.health), group.stop.clone()));
     let done = setup.all(true).await;
-    group.stop.cancel();
-    if lease.release().await.is_err() {
-        tracing::warn!("the lease could not be given back; it ends by itself");
-    }
+    lead::give_back(&lease, &group).await;
     done
 }
 
@@ -102,17 +98,19 @@ struct Setup {
     validity: Option<watch::Receiver<Validity>>,
     /// Offers that the server refused to change.
     refused: u64,
+    told: Told,
 }
 
 impl Setup {
     async fn all(&mut self, is_down: bool) -> Result<Exit, Refusal> {
         let steps = steps(&self.database, &self.label, is_down).await?;
-        for step in &steps {
+        for (done, step) in steps.iter().enumerate() {
             if self.stop.is_cancelled() || !self.take(step).await? {
-                say("interrupted; started again, it goes on from here");
+                self.told.say("interrupted; started again, it goes on from here");
+                self.told.at_end(steps.get(..done).unwrap_or_default(), Exit::Interrupted);
                 return Ok(Exit::Interrupted);
             }
-            say(&format!("done: {step}"));
+            self.told.say(&format!("done: {step}"));
             if self.refused > 0 {
                 return Err(Refusal::new(
                     Exit::Found,
@@ -124,7 +122,7 @@ impl Setup {
                 ));
             }
         }
-        say_if_nothing(&steps);
+        self.told.at_end(&steps, Exit::Done);
         Ok(Exit::Done)
     }
 
@@ -267,13 +265,30 @@ fn could_not(what: &str, error: &MongoError) -> Refusal {
     Refusal::new(Exit::CannotConnect, format!("could not {what}: {}; {advice}", describe(error)))
 }
 
-fn say_if_nothing(steps: &[Step]) {
-    if steps.is_empty() {
-        say("nothing to do");
-    }
+/// How the steps are told: one by one, or all at the end as JSON.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    json: bool,
+    dry_run: bool,
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
-fn say(line: &str) {
-    println!("{line}");
+impl Told {
+    #[expect(clippy::print_stdout, reason = "what the command is asked for")]
+    fn say(self, line: &str) {
+        if !self.json {
+            println!("{line}");
+        }
+    }
+
+    /// After these steps.
+    #[expect(clippy::print_stdout, reason = "what the command is asked for")]
+    fn at_end(self, steps: &[Step], exit: Exit) {
+        if self.json {
+            let steps: Vec<String> = steps.iter().map(Step::to_string).collect();
+            let finished = exit == Exit::Done;
+            println!("{:#}", serde_json::json!({ "dry_run": self.dry_run, "finished": finished, "steps": steps }));
+        } else if steps.is_empty() && exit == Exit::Done {
+            println!("nothing to do");
+        }
+    }
 }

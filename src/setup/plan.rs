@@ -167,7 +167,8 @@ pub fn down(found: &Found) -> Vec<Step> {
 }
 
 /// Drivers write directions as int32, int64 or double.
-fn same_keys(one: &Document, other: &Document) -> bool {
+#[must_use]
+pub fn same_keys(one: &Document, other: &Document) -> bool {
     let direction = |value: &Bson| match value {
         Bson::Int32(number) => Some(f64::from(*number)),
         Bson::Int64(number) => Some(*number as f64),

@@ -1,10 +1,12 @@
-//! The change stream's cursor, owned: `aggregate` and `getMore` as plain commands in one explicit
+//! The change stream's cursor, owned: one `aggregate`, then a `getMore` for each call, in one explicit
 //! session, always from an explicit position (spec 03, "Own the cursor"). It never resumes by itself:
-//! every error goes to its caller, who knows the last position.
+//! every error goes to its caller, who knows the last position. Replies stay the bytes that the server sent.
 
 use std::time::Duration;
 
-use bson::{Bson, Document, Timestamp, doc};
+use bson::{Document, RawBsonRef, RawDocument, Timestamp, doc};
+use futures::StreamExt as _;
+use mongodb::raw_batch_cursor::{RawBatch, SessionRawBatchCursor};
 use mongodb::{ClientSession, Database};
 use resume_tokens::ResumeToken;
 
@@ -58,13 +60,11 @@ impl Reply {
     }
 }
 
-/// An open cursor.
+/// An open cursor; the server is told when it is dropped.
 pub struct Cursor {
-    database: Database,
     session: ClientSession,
-    id: i64,
-    await_time: Duration,
-    batch_size: u32,
+    cursor: SessionRawBatchCursor,
+    longest: Duration,
     last: Timestamp,
 }
 
@@ -86,18 +86,27 @@ impl Cursor {
             "aggregate": 1, "pipeline": stages, "cursor": { "batchSize": 0 },
             "readConcern": { "level": "majority" },
         };
-        let opening = database.run_command(command).session(&mut session);
-        let reply = tokio::time::timeout(await_time + MARGIN, opening).await;
-        let reply = reply.map_err(|_| Failure::Stalled)?.map_err(Failure::Cursor)?;
+        // Not `watch`, which resumes: this sends what it is told to, once, and each `getMore` once.
+        let opening = database.run_cursor_command(command).batch_size(batch_size).max_time(await_time);
+        let opening = tokio::time::timeout(await_time + MARGIN, opening.session(&mut session).batch()).await;
+        let cursor = opening.map_err(|_| Failure::Stalled)?.map_err(Failure::Cursor)?;
+        let last = Timestamp { time: 0, increment: 0 };
+        let mut cursor = Self { session, cursor, longest: await_time + MARGIN, last };
+        let opened = cursor.reply().await?;
         // The server takes such a position, and is silent until that time has come.
-        let now = reply.get_timestamp("operationTime").map_err(|_| Failure::Reply("operationTime"))?;
-        if position.time().time > now.time.saturating_add(AHEAD) {
+        let now = opened.as_raw_document().get_timestamp("operationTime");
+        if position.time().time > now.map_err(|_| Failure::Reply("operationTime"))?.time.saturating_add(AHEAD) {
             return Err(Failure::Ahead);
         }
-        let id = reply.get_document("cursor").ok().and_then(|cursor| cursor.get_i64("id").ok());
-        let id = id.ok_or(Failure::Reply("cursor.id"))?;
-        let last = Timestamp { time: 0, increment: 0 };
-        Ok(Self { database: database.clone(), session, id, await_time, batch_size, last })
+        Ok(cursor)
+    }
+
+    /// Waits for an answer for up to `longest`: far back in the oplog, the server may look through much of it
+    /// before it finds an event.
+    #[must_use]
+    pub fn patient(mut self, longest: Duration) -> Self {
+        self.longest = longest;
+        self
     }
 
     /// Waits for the next reply: at once when there are events, else empty after `await_time`.
@@ -105,14 +114,7 @@ impl Cursor {
     /// # Errors
     /// [`Failure::Cursor`], [`Failure::Stalled`], or what makes a reply unreadable.
     pub async fn next(&mut self) -> Result<Reply, Failure> {
-        let command = doc! {
-            "getMore": self.id, "collection": "$cmd.aggregate", "batchSize": self.batch_size,
-            "maxTimeMS": i64::try_from(self.await_time.as_millis()).unwrap_or(i64::MAX),
-        };
-        let waiting = self.database.run_command(command).session(&mut self.session);
-        let reply = tokio::time::timeout(self.await_time + MARGIN, waiting).await;
-        let reply = reply.map_err(|_| Failure::Stalled)?.map_err(Failure::Cursor)?;
-        let reply = read(&reply)?;
+        let reply = read(self.reply().await?.as_raw_document())?;
         for event in &reply.events {
             if event.cluster_time < self.last {
                 return Err(Failure::Backwards);
@@ -122,14 +124,12 @@ impl Cursor {
         Ok(reply)
     }
 
-    /// Tells the server that the cursor is done with. Its failure does not matter: the server forgets
-    /// the cursor with its session.
-    pub async fn close(mut self) {
-        let command = doc! { "killCursors": "$cmd.aggregate", "cursors": [self.id] };
-        let closing = self.database.run_command(command).session(&mut self.session);
-        if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(1), closing).await {
-            tracing::debug!(error = crate::error::describe(&error), "the cursor could not be closed");
-        }
+    async fn reply(&mut self) -> Result<RawBatch, Failure> {
+        let mut replies = self.cursor.stream(&mut self.session);
+        let reply = tokio::time::timeout(self.longest, replies.next()).await;
+        let reply = reply.map_err(|_| Failure::Stalled)?;
+        // The server ends a cursor after an `invalidate`, and says so before in an event.
+        reply.ok_or(Failure::Reply("cursor.id"))?.map_err(Failure::Cursor)
     }
 }
 
@@ -141,15 +141,19 @@ fn start(position: &Position) -> Document {
     }
 }
 
-fn read(reply: &Document) -> Result<Reply, Failure> {
+fn read(reply: &RawDocument) -> Result<Reply, Failure> {
     let cursor = reply.get_document("cursor").map_err(|_| Failure::Reply("cursor"))?;
     let batch = cursor.get_array("nextBatch").map_err(|_| Failure::Reply("cursor.nextBatch"))?;
     let position = cursor.get_document("postBatchResumeToken");
     let position = position.map_err(|_| Failure::Reply("cursor.postBatchResumeToken"))?;
-    let events = batch.iter().filter_map(Bson::as_document).map(Event::read).collect::<Result<_, _>>()?;
+    let mut events = Vec::new();
+    for event in batch {
+        let event = event.ok().and_then(RawBsonRef::as_document).ok_or(Failure::Reply("cursor.nextBatch"))?;
+        events.push(Event::read(event)?);
+    }
     Ok(Reply {
         events,
-        position: ResumeToken::from_document(position).map_err(crate::source::event::EventError::from)?,
+        position: ResumeToken::from_raw(position).map_err(crate::source::event::EventError::from)?,
         operation_time: reply.get_timestamp("operationTime").map_err(|_| Failure::Reply("operationTime"))?,
     })
 }

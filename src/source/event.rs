@@ -1,7 +1,7 @@
 //! A change event as the pipeline asks for it: thin, names only (spec 03). Decoding must not fail
 //! the stream: what cannot be understood is an event of its own kind, never an error.
 
-use bson::{Bson, DateTime, Document, Timestamp, oid::ObjectId};
+use bson::{Bson, DateTime, RawBson, RawBsonRef, RawDocument, Timestamp, oid::ObjectId};
 use resume_tokens::{ResumeToken, TokenError};
 
 /// The collections that are watched. Every `match` on it is exhaustive, so a new one is noticed.
@@ -23,10 +23,12 @@ pub enum Collection {
     Engagements,
     /// `stream_processor_canary`
     Canary,
+    /// `jobs_partners`: only a replay looks at what happened to it.
+    Offers,
 }
 
 impl Collection {
-    /// All of them, in the order in which the pipeline names them.
+    /// All that the live stream watches, in the order in which the pipeline names them.
     pub const ALL: [Self; 8] = [
         Self::Recruiters,
         Self::AnonymizedRecruiters,
@@ -50,11 +52,14 @@ impl Collection {
             Self::RomeSheets => "referentielromes",
             Self::Engagements => "referentiel_engagement_entreprise",
             Self::Canary => "stream_processor_canary",
+            Self::Offers => super::OFFERS,
         }
     }
 
-    fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|collection| collection.name() == name)
+    /// The collection called `name`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().chain([Self::Offers]).find(|collection| collection.name() == name)
     }
 }
 
@@ -145,34 +150,38 @@ pub enum EventError {
     /// No usable `_id`.
     #[error("a change event without a usable resume token: {0}")]
     Token(#[from] TokenError),
+    /// Not valid BSON.
+    #[error("a change event that is no valid BSON: {0}")]
+    Damaged(String),
     /// No `operationType` that we asked for.
     #[error("a change event of the unknown operation type `{0}`")]
     Operation(String),
 }
 
 impl Event {
-    /// Reads one event of the thin pipeline ([`super::pipeline::stages`]).
+    /// Reads one event of the thin pipeline ([`super::pipeline::stages`]), in one pass.
     ///
     /// # Errors
     /// See [`EventError`].
-    pub fn read(document: &Document) -> Result<Self, EventError> {
-        let token = document.get_document("_id").cloned().unwrap_or_default();
-        let token = ResumeToken::from_document(&token)?;
-        let name = document.get_str("operationType").unwrap_or_default();
-        let operation = Operation::ALL.into_iter().find(|operation| operation.name() == name);
-        let operation = operation.ok_or_else(|| EventError::Operation(name.to_owned()))?;
-        let named = |field: &str| document.get_document(field).and_then(|ns| ns.get_str("coll")).ok();
-        let watched = |field: &str| named(field).and_then(Collection::from_name);
-        let cluster_time = document.get_timestamp("clusterTime").unwrap_or_else(|_| token.cluster_time());
+    pub fn read(document: &RawDocument) -> Result<Self, EventError> {
+        let mut parts = Parts::default();
+        for element in document {
+            let (name, value) = element.map_err(damaged)?;
+            parts.take(name.as_str(), value)?;
+        }
+        let token = parts.token.ok_or(EventError::Token(TokenError::NoData))?;
+        let operation = Operation::ALL.into_iter().find(|operation| operation.name() == parts.operation);
+        let operation = operation.ok_or_else(|| EventError::Operation(parts.operation.to_owned()))?;
+        let cluster_time = parts.cluster_time.unwrap_or_else(|| token.cluster_time());
         let of_seconds = || DateTime::from_millis(i64::from(cluster_time.time) * 1000);
         Ok(Self {
-            collection: watched("ns"),
-            renamed_to: watched("to"),
+            collection: parts.collection,
+            renamed_to: parts.renamed_to,
             operation,
-            key: document.get_document("documentKey").ok().and_then(|key| key.get("_id")).map(key),
+            key: parts.key,
             cluster_time,
-            wall_time: document.get_datetime("wallTime").copied().unwrap_or_else(|_| of_seconds()),
-            paths: paths(document),
+            wall_time: parts.wall_time.unwrap_or_else(of_seconds),
+            paths: parts.paths,
             token,
         })
     }
@@ -194,22 +203,62 @@ impl Event {
     }
 }
 
-fn key(id: &Bson) -> Key {
-    match id {
-        Bson::ObjectId(id) => Key::Id(*id),
-        other => Key::Other(other.clone().into_relaxed_extjson().to_string()),
+/// What was found of an event so far.
+#[derive(Default)]
+struct Parts<'a> {
+    token: Option<ResumeToken>,
+    operation: &'a str,
+    collection: Option<Collection>,
+    renamed_to: Option<Collection>,
+    key: Option<Key>,
+    cluster_time: Option<Timestamp>,
+    wall_time: Option<DateTime>,
+    paths: Vec<String>,
+}
+
+impl<'a> Parts<'a> {
+    fn take(&mut self, name: &str, value: RawBsonRef<'a>) -> Result<(), EventError> {
+        match (name, value) {
+            ("_id", RawBsonRef::Document(token)) => self.token = Some(ResumeToken::from_raw(token)?),
+            ("operationType", RawBsonRef::String(operation)) => self.operation = operation,
+            ("ns", RawBsonRef::Document(namespace)) => self.collection = watched(namespace),
+            ("to", RawBsonRef::Document(namespace)) => self.renamed_to = watched(namespace),
+            ("documentKey", RawBsonRef::Document(key)) => self.key = key.get("_id").map_err(damaged)?.map(key_of),
+            ("clusterTime", RawBsonRef::Timestamp(time)) => self.cluster_time = Some(time),
+            ("wallTime", RawBsonRef::DateTime(time)) => self.wall_time = Some(time),
+            ("updated" | "removed" | "truncated", RawBsonRef::Array(names)) => {
+                for name in names {
+                    self.paths.extend(name.map_err(damaged)?.as_str().map(str::to_owned));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 
-fn paths(document: &Document) -> Vec<String> {
-    let names = ["updated", "removed", "truncated"];
-    let lists = names.iter().filter_map(|name| document.get_array(name).ok());
-    lists.flatten().filter_map(Bson::as_str).map(str::to_owned).collect()
+fn damaged(error: impl std::fmt::Display) -> EventError {
+    EventError::Damaged(error.to_string())
+}
+
+fn watched(namespace: &RawDocument) -> Option<Collection> {
+    namespace.get_str("coll").ok().and_then(Collection::from_name)
+}
+
+fn key_of(id: RawBsonRef<'_>) -> Key {
+    match id {
+        RawBsonRef::ObjectId(id) => Key::Id(id),
+        other => {
+            // What cannot be shown whole is still a key of its own.
+            let text = Bson::try_from(RawBson::from(other)).map(|id| id.into_relaxed_extjson().to_string());
+            Key::Other(text.unwrap_or_else(|_| format!("{other:?}")))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use bson::doc;
+    use bson::rawdoc;
 
     use super::*;
 
@@ -218,7 +267,7 @@ mod tests {
     #[test]
     fn a_thin_update_event_is_read() {
         let id = ObjectId::new();
-        let event = Event::read(&doc! {
+        let event = Event::read(&rawdoc! {
             "_id": { "_data": TOKEN }, "operationType": "update", "ns": { "db": "d", "coll": "recruiters" },
             "documentKey": { "_id": id }, "clusterTime": Timestamp { time: 1_695_488_555, increment: 1 },
             "wallTime": DateTime::from_millis(5), "updated": ["jobs.0.x"], "removed": ["a"], "truncated": ["jobs"],
@@ -232,14 +281,14 @@ mod tests {
 
     #[test]
     fn an_event_that_lacks_almost_everything_is_still_an_event() {
-        let event = Event::read(&doc! { "_id": { "_data": TOKEN }, "operationType": "dropDatabase" }).unwrap();
+        let event = Event::read(&rawdoc! { "_id": { "_data": TOKEN }, "operationType": "dropDatabase" }).unwrap();
         assert_eq!((event.collection, event.key.clone(), event.paths.len()), (None, None, 0));
         assert_eq!(event.cluster_time, event.token.cluster_time());
     }
 
     #[test]
     fn a_key_that_is_no_object_id_is_kept_as_text() {
-        let event = Event::read(&doc! {
+        let event = Event::read(&rawdoc! {
             "_id": { "_data": TOKEN }, "operationType": "insert", "ns": { "coll": "recruiters" },
             "documentKey": { "_id": "abc" },
         });
@@ -248,8 +297,18 @@ mod tests {
 
     #[test]
     fn an_event_without_a_token_or_with_an_unknown_type_is_refused() {
-        assert!(matches!(Event::read(&doc! { "operationType": "insert" }), Err(EventError::Token(_))));
-        let unknown = doc! { "_id": { "_data": TOKEN }, "operationType": "shardCollection" };
+        assert!(matches!(Event::read(&rawdoc! { "operationType": "insert" }), Err(EventError::Token(_))));
+        let unknown = rawdoc! { "_id": { "_data": TOKEN }, "operationType": "shardCollection" };
         assert!(matches!(Event::read(&unknown), Err(EventError::Operation(_))));
+    }
+
+    #[test]
+    fn an_event_that_is_damaged_is_refused_and_not_taken_for_one_that_changes_nothing() {
+        let whole = rawdoc! { "_id": { "_data": TOKEN }, "operationType": "update", "updated": ["jobs"] };
+        let mut bytes = whole.into_bytes();
+        let kind = bytes.iter().rposition(|byte| *byte == 0x04).unwrap();
+        bytes[kind] = 0x42;
+        let damaged = bson::RawDocumentBuf::from_bytes(bytes).unwrap();
+        assert!(matches!(Event::read(&damaged), Err(EventError::Damaged(_))));
     }
 }

@@ -3,8 +3,11 @@
 
 pub mod cursor;
 pub mod event;
+pub mod oplog;
 pub mod pipeline;
+pub mod primary;
+pub mod replay;
 pub mod scan;
 
-/// The watched database's collection of offers, the target; never a source of events.
+/// The watched database's collection of offers, the target; a source of events for a replay only.
 pub const OFFERS: &str = "jobs_partners";

@@ -29,9 +29,12 @@ impl Chore {
             },
             Order::AnonymizeUser { user } => Ok(Self::AnonymizeUser(*user)),
             Order::Obfuscate => Ok(Self::Obfuscate),
-            Order::Backfill { .. } | Order::Repair | Order::RetryDeadLetters { .. } | Order::SetPhase { .. } => {
-                Err("not an order for the ticker".to_owned())
-            }
+            Order::Backfill { .. }
+            | Order::Repair
+            | Order::Replay(_)
+            | Order::RetryDeadLetters { .. }
+            | Order::DropDeadLetters { .. }
+            | Order::SetPhase { .. } => Err("not an order for the ticker".to_owned()),
         }
     }
 

@@ -1,3 +1,6 @@
 //! The HTTP side: metrics and probes, read-only (spec 06, "HTTP"). No action, no personal data.
 
+mod chart;
+mod page;
 pub mod routes;
+pub mod server;

@@ -1,42 +1,94 @@
 //! The routes. Each answers from memory: a probe must not wait for MongoDB.
 
-use std::sync::Arc;
-
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use askama::Template as _;
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use bson::DateTime;
 use serde_json::json;
 
-use crate::observe::health::Health;
-use crate::observe::metrics::Metrics;
+use super::page::Page;
+use crate::app::App;
+use crate::clock;
+use crate::observe::status::Status;
+
+/// What browsers may do with the answers: nothing comes from elsewhere, nothing goes elsewhere.
+const HEADERS: [(&str, &str); 5] = [
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cache-control", "no-store"),
+];
 
 /// What the routes show.
 #[derive(Debug, Clone)]
 pub struct Shown {
-    /// Roles, lag, troubles.
-    pub health: Arc<Health>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
+    app: App,
+    /// This instance, as the lease names it.
+    name: String,
+    started: DateTime,
+}
+
+impl Shown {
+    /// Of an instance that begins now.
+    #[must_use]
+    pub fn of(app: &App, name: &str) -> Self {
+        Self { app: app.clone(), name: name.to_owned(), started: clock::now() }
+    }
+
+    fn status(&self) -> Status {
+        Status::now(&self.app, &self.name, self.started)
+    }
 }
 
 /// All routes.
 pub fn router(shown: Shown) -> Router {
+    let style = text("text/css; charset=utf-8", include_str!("style.css"));
+    let script = text("text/javascript; charset=utf-8", include_str!("script.js"));
     Router::new()
         .route("/", get(page))
+        .route("/style.css", get(style))
+        .route("/script.js", get(script))
+        .route("/icon/{level}", get(icon))
+        .route("/api/status", get(status))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/api/healthcheck", get(readyz))
         .with_state(shown)
+        .layer(map_response(with_headers))
+}
+
+async fn with_headers(mut response: Response) -> Response {
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn text(kind: &'static str, text: &'static str) -> impl Fn() -> std::future::Ready<Response> + Clone {
+    move || std::future::ready(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
 async fn metrics(State(shown): State<Shown>) -> Response {
+    let App { metrics, health, survey, .. } = &shown.app;
     // Asked here, so that they grow while nothing moves; unknown is not 0 (spec 03, "Lag").
-    shown.metrics.lag.set(shown.health.lag().unwrap_or(f64::NAN));
-    shown.metrics.checkpoint_age.set(shown.health.checkpoint_age().unwrap_or(f64::NAN));
-    match shown.metrics.text() {
+    metrics.lag.set(health.lag().unwrap_or(f64::NAN));
+    metrics.checkpoint_age.set(health.checkpoint_age().unwrap_or(f64::NAN));
+    metrics.ready.set(i64::from(health.readiness().ready));
+    metrics.sources_dropped.set(i64::try_from(health.dropped_sources()).unwrap_or(i64::MAX));
+    let facts = survey.fresh_facts();
+    metrics.oplog_window.set(facts.as_ref().and_then(|facts| facts.oplog_window()).unwrap_or(f64::NAN));
+    metrics.token_headroom.set(facts.and_then(|facts| facts.headroom()).unwrap_or(f64::NAN));
+    match metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
@@ -44,31 +96,43 @@ async fn metrics(State(shown): State<Shown>) -> Response {
 
 /// 200 while the loops of the process give signs of life.
 async fn livez(State(shown): State<Shown>) -> Response {
-    let dead = shown.health.dead();
+    let dead = shown.app.health.dead();
     let status = if dead.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "alive": dead.is_empty(), "dead": dead }))).into_response()
 }
 
 /// 200 while the instance does what it should; else 503 with the reasons.
 async fn readyz(State(shown): State<Shown>) -> Response {
-    let readiness = shown.health.readiness();
+    let readiness = shown.app.health.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
 }
 
-/// For people who open the address: what the instance does, and where the rest is.
-async fn page(State(shown): State<Shown>) -> Html<String> {
-    let readiness = shown.health.readiness();
-    let role = format!("{:?}", readiness.role).to_lowercase();
-    let lag = readiness.lag_seconds.map_or_else(|| "unknown".to_owned(), |lag| format!("{lag:.0} s"));
-    let ready = if readiness.ready { "ready" } else { "not ready" };
-    let version = env!("CARGO_PKG_VERSION");
-    // Nothing here comes from a document, so nothing needs escaping.
-    Html(format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width\"><title>stream-processor: {ready}</title>\
-         <h1>stream-processor {version}</h1><p>{role}, {ready}, lag {lag}</p>\
-         <ul><li><a href=\"/metrics\">metrics</a><li><a href=\"/readyz\">readiness, with reasons</a>\
-         <li><a href=\"/livez\">liveness</a></ul></html>"
-    ))
+/// Everything that the page shows.
+async fn status(State(shown): State<Shown>) -> Json<Status> {
+    Json(shown.status())
+}
+
+/// For people.
+async fn page(State(shown): State<Shown>) -> Response {
+    let status = shown.status();
+    match Page::of(&status).render() {
+        Ok(page) => Html(page).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// The page's sign in a row of tabs.
+async fn icon(Path(level): Path<String>) -> Response {
+    let colour = match level.as_str() {
+        "ok.svg" => "#0b8a4a",
+        "warn.svg" => "#e08700",
+        "bad.svg" => "#d0262c",
+        _ => return StatusCode::NOT_FOUND.into_response(),
+    };
+    let image = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 16 16\"><circle cx=\"8\" cy=\"8\" r=\"7\" \
+         fill=\"{colour}\"/></svg>"
+    );
+    ([(header::CONTENT_TYPE, "image/svg+xml")], image).into_response()
 }

@@ -22,7 +22,10 @@ const LARGEST: usize = 16 * 1024 * 1024;
 /// `BSONObjectTooLarge`
 const OBJECT_TOO_LARGE: i32 = 10334;
 /// Commands that are sent at the same time (spec 03).
-const IN_FLIGHT: usize = 2;
+pub(super) const IN_FLIGHT: usize = 2;
+/// So few statements are one command; more are shared out evenly among the commands in flight, because the server
+/// works on one command with one thread.
+const FEW: usize = 64;
 
 /// What the server did with the statements.
 #[derive(Debug, Default)]
@@ -76,7 +79,7 @@ async fn update_once(writer: &Writer, collection: &str, statements: Vec<Statemen
         statements.into_iter().partition(|statement| statement.body.as_bytes().len() <= LARGEST);
     let refused = |statement| Refused { statement, reason: Reason::TooLarge, code: OBJECT_TOO_LARGE };
     let refused = oversized.into_iter().map(refused).collect();
-    futures::stream::iter(portions(statements))
+    futures::stream::iter(portions(statements, |statement| statement.body.as_bytes().len()))
         .map(|portion| send(writer, collection, portion))
         .buffer_unordered(IN_FLIGHT)
         .try_fold(Outcome { refused, ..Outcome::default() }, |mut all, outcome| async move {
@@ -115,19 +118,22 @@ pub async fn confirm(writer: &Writer, collection: &str) -> Result<(), Failure> {
     update_once(writer, collection, vec![Statement { id: None, body }]).await.map(drop)
 }
 
-fn portions(statements: Vec<Statement>) -> Vec<Vec<Statement>> {
-    let mut portions: Vec<Vec<Statement>> = Vec::new();
+/// Shares `items` out to commands, evenly among those in flight, within the bounds of one command.
+pub(super) fn portions<T>(items: Vec<T>, weight: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let even = if items.len() <= FEW { FEW } else { items.len().div_ceil(IN_FLIGHT) };
+    let most = even.min(STATEMENTS);
+    let mut portions: Vec<Vec<T>> = Vec::new();
     let mut bytes = 0;
-    for statement in statements {
-        let weight = statement.body.as_bytes().len();
+    for item in items {
+        let weight = weight(&item);
         match portions.last_mut() {
-            Some(portion) if portion.len() < STATEMENTS && bytes + weight <= BYTES => {
+            Some(portion) if portion.len() < most && bytes + weight <= BYTES => {
                 bytes += weight;
-                portion.push(statement);
+                portion.push(item);
             }
             _ => {
                 bytes = weight;
-                portions.push(vec![statement]);
+                portions.push(vec![item]);
             }
         }
     }
@@ -195,10 +201,16 @@ fn read(reply: &Document, statements: Vec<Statement>) -> Result<Outcome, Failure
     if let Some(code) = passing {
         return Err(Failure::Statement(code));
     }
-    if let Ok(error) = reply.get_document("writeConcernError") {
-        return Err(Failure::WriteConcern(error.get_i32("code").unwrap_or_default()));
+    match reply.contains_key("writeConcernError") {
+        true => Err(unacknowledged(reply)),
+        false => Ok(outcome),
     }
-    Ok(outcome)
+}
+
+/// What a reply with a `writeConcernError` means.
+pub(super) fn unacknowledged(reply: &Document) -> Failure {
+    let error = reply.get_document("writeConcernError");
+    Failure::WriteConcern(error.and_then(|error| error.get_i32("code")).unwrap_or_default())
 }
 
 fn number(value: &bson::Bson) -> Option<i64> {
@@ -217,11 +229,15 @@ mod tests {
     }
 
     #[test]
-    fn commands_stay_below_both_bounds() {
-        let counts: Vec<usize> = portions(statements(1_201, 10)).iter().map(Vec::len).collect();
-        assert_eq!(counts, [500, 500, 201]);
-        let counts: Vec<usize> = portions(statements(5, 3 * 1024 * 1024)).iter().map(Vec::len).collect();
-        assert_eq!(counts, [2, 2, 1]);
+    fn commands_stay_below_both_bounds_and_are_shared_out_evenly() {
+        let counts = |count, weight| {
+            let portions = portions(statements(count, weight), |statement| statement.body.as_bytes().len());
+            portions.iter().map(Vec::len).collect::<Vec<usize>>()
+        };
+        assert_eq!(counts(1_201, 10), [500, 500, 201]);
+        assert_eq!(counts(301, 10), [151, 150]);
+        assert_eq!(counts(64, 10), [64]);
+        assert_eq!(counts(5, 3 * 1024 * 1024), [2, 2, 1]);
     }
 
     #[test]

@@ -181,6 +181,27 @@ impl DeadLetters {
         Ok(())
     }
 
+    /// Removes the letters with these `_id`s, because an operator wants it; gives back how many there were.
+    ///
+    /// # Errors
+    /// As [`command::update`].
+    pub async fn drop_named(&mut self, ids: &[String]) -> Result<u64, Failure> {
+        let known = |id: &&String| match Address::from_stored(id) {
+            Some(address) => self.known.contains_key(&address),
+            None => self.others.contains_key(*id),
+        };
+        let ids: Vec<&String> = ids.iter().filter(known).collect::<BTreeSet<_>>().into_iter().collect();
+        let dropped = ids.len() as u64;
+        command::delete(&self.writer, DEAD_LETTERS, doc! { "_id": { "$in": &ids } }).await?;
+        for id in ids {
+            match Address::from_stored(id) {
+                Some(address) => drop(self.known.remove(&address)),
+                None => drop(self.others.remove(id)),
+            }
+        }
+        Ok(dropped)
+    }
+
     /// Removes letters after a success, or because their document is gone.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 pub mod anonymize;
 pub mod command;
+pub mod create;
 pub mod dead_letters;
 pub mod links;
 pub mod statements;

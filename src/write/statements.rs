@@ -4,6 +4,7 @@
 use bson::raw::{RawArrayBuf, cstr};
 use bson::{DateTime, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
 
+use super::create::Creation;
 use crate::model::{Offer, OfferStatus};
 use crate::project::diff::Change;
 use crate::project::{ON_INSERT, USER_DEACTIVATED};
@@ -52,6 +53,16 @@ pub fn of_change(offer: &Offer, change: &Change, unless_newer: bool) -> Option<S
         }
     };
     Some(Statement { id: Some(offer.id), body })
+}
+
+/// An offer as it is created, whole.
+#[must_use]
+pub fn created(offer: &Offer) -> Creation {
+    let mut document = rawdoc! { "_id": offer.id };
+    for (name, value) in offer.fields.iter().chain(ON_INSERT.iter()).flatten() {
+        document.append(name, value);
+    }
+    Creation { id: offer.id, document }
 }
 
 /// The offer, unless somebody else has created a newer one since there was none. An upsert whose filter

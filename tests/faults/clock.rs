@@ -2,7 +2,6 @@
 //! what is written depends on no clock.
 
 use std::path::Path;
-use std::process::Command;
 
 use bson::DateTime;
 use xtask::guarded::TemporaryFolder;
@@ -10,7 +9,7 @@ use xtask::guarded::TemporaryFolder;
 use crate::support::database::TestDatabase;
 use crate::support::end::assert_nothing_lost;
 use crate::support::processor::Processor;
-use crate::support::runs::BRISK;
+use crate::support::runs::{BRISK, shifted_clock};
 use crate::support::state::{checkpoint, settled, until_no_resync};
 use crate::support::waiting::{PATIENCE, eventually};
 use crate::support::workload::Workload;
@@ -44,12 +43,8 @@ async fn instances_whose_clocks_are_an_hour_off_lead_one_after_the_other_and_los
 
 /// A service whose wall clock is so many seconds ahead.
 async fn start(test: &TestDatabase, folder: &Path, shift: i64) -> Processor {
-    let library = folder.join(format!("shifted{shift}.so"));
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/shifted_clock.c");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", &format!("-DSHIFT={shift}"), source, "-o"]).arg(&library);
-    assert!(compiler.status().unwrap().success(), "the C compiler works");
-    let preload = ("LD_PRELOAD", library.to_str().unwrap());
+    let library = shifted_clock(folder, shift);
+    let preload = ("LD_PRELOAD", library.as_str());
     Processor::start_ready(test, &[&BRISK[..], &[SHORT_LEASE, preload]].concat()).await
 }
 

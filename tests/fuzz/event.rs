@@ -2,14 +2,14 @@
 
 #![no_main]
 
-use bson::Document;
+use bson::RawDocument;
 use libfuzzer_sys::fuzz_target;
 use stream_processor::plan::plan;
 use stream_processor::source::event::Event;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(document) = Document::from_reader(bytes) else { return };
-    let Ok(event) = Event::read(&document) else { return };
+    let Ok(document) = RawDocument::from_bytes(bytes) else { return };
+    let Ok(event) = Event::read(document) else { return };
     assert!(event.weight() > 0);
     let once = plan(std::slice::from_ref(&event));
     // Told twice, it asks for the same.

@@ -74,7 +74,7 @@ async fn killed_at_every_step_of_sending_it_loses_no_message_and_sends_none_thre
         end_lease(&test.database).await;
     }
     let (code, lines) = told(&RUN, &test, &settings).await;
-    assert_eq!(code, 0, "{lines:?}");
+    assert_eq!(code, 0, "{:?}", lines.last());
 
     let mut copies: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for message in server.received() {

@@ -2,6 +2,7 @@
 //! Nothing here decides whether the product is right, but for the comparison of offers.
 #![allow(dead_code, reason = "a tool of the tests may be ready before the first test that needs it")]
 
+pub mod browser;
 pub mod change_streams;
 pub mod database;
 pub mod end;

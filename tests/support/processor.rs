@@ -112,6 +112,16 @@ impl Processor {
         .await;
     }
 
+    /// The address of a page.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Status and body of a page.
     pub async fn http_get(&self, path: &str) -> (u16, String) {
         self.try_get(path).await.unwrap_or_else(|| panic!("no answer for {path}:\n{}", self.last_lines()))
@@ -119,7 +129,7 @@ impl Processor {
 
     /// The same, `None` while nobody answers.
     pub async fn try_get(&self, path: &str) -> Option<(u16, String)> {
-        let answer = self.http.get(format!("http://{}{path}", self.address)).send().await.ok()?;
+        let answer = self.http.get(self.url(path)).send().await.ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 

@@ -1,6 +1,9 @@
 //! Runs of the service from ready to an orderly end, in settings with short pauses: a test need not wait for what
 //! happens only now and then.
 
+use std::path::Path;
+use std::process::Command;
+
 use super::database::TestDatabase;
 use super::processor::{Ended, Processor};
 
@@ -24,4 +27,14 @@ pub async fn stopped(mut processor: Processor) -> Ended {
     let ended = processor.until_ended().await;
     assert_eq!(ended.code, 0, "SIGTERM ends it well:\n{}", processor.last_lines());
     ended
+}
+
+/// What `LD_PRELOAD` must name so that the wall clock of a service is so many seconds ahead; compiled into `folder`.
+pub fn shifted_clock(folder: &Path, shift: i64) -> String {
+    let library = folder.join(format!("shifted{shift}.so"));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/shifted_clock.c");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", &format!("-DSHIFT={shift}"), source, "-o"]).arg(&library);
+    assert!(compiler.status().unwrap().success(), "the C compiler works");
+    library.to_str().unwrap().to_owned()
 }

@@ -6,6 +6,7 @@
     reason = "a developer's tool: it reads the environment and the clock of the machine that it runs on"
 )]
 
+pub mod debian;
 pub mod golden;
 pub mod guarded;
 pub mod mongod;

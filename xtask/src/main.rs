@@ -6,17 +6,22 @@
     reason = "a developer's command line: it reads the environment and the clock, and prints"
 )]
 
+mod bench;
 mod cargo;
 mod chaos;
 mod demo;
+mod scrape;
+mod service;
 mod test;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Whatever ends a command, to be printed.
+type Failure = Box<dyn std::error::Error>;
 /// What a command ends with: its exit code, or a failure to print.
-type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
+type Outcome = Result<ExitCode, Failure>;
 
 /// Commands for working on stream-processor.
 #[derive(Parser)]
@@ -40,6 +45,11 @@ enum Command {
     /// Kill, end and pause two instances under a random load for as long as wanted, and compare in the end.
     #[command(after_help = "Example: cargo xtask chaos --minutes 60")]
     Chaos(chaos::Arguments),
+    /// Measure the service against the limits of this machine, on a MongoDB of its own; prints a table, writes JSON.
+    ///
+    /// Nothing else should run meanwhile.
+    #[command(after_help = "Example: cargo xtask bench --quick")]
+    Bench(bench::Arguments),
     /// Show the service at work: invented recruiters, a gentle load, and what becomes of it.
     ///
     /// Uses the MongoDB of MONGODB_URI (a new database, dropped at the end), else starts one in a temporary folder.
@@ -51,6 +61,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test { arguments } => test::run(&arguments),
         Command::Chaos(arguments) => chaos::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     };
     outcome.unwrap_or_else(|failure| {

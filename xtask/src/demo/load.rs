@@ -12,8 +12,8 @@ use rand::prelude::Distribution as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 
-use super::Failure;
 use super::population::{Population, Resident};
+use crate::Failure;
 
 /// Enough of them must stay for the rest of the load.
 const FEWEST_RECRUITERS: usize = 50;

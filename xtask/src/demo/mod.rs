@@ -2,9 +2,7 @@
 
 mod load;
 mod population;
-mod scrape;
 mod server;
-mod service;
 mod verdict;
 
 use std::process::ExitCode;
@@ -22,9 +20,10 @@ use xtask::guarded::TemporaryFolder;
 use self::load::Load;
 use self::population::Population;
 use self::server::DemoServer;
-use self::service::Service;
 use self::verdict::Verdict;
-use crate::Outcome;
+use crate::scrape::{Figures, HEADER};
+use crate::service::{self, Service};
+use crate::{Failure, Outcome};
 
 const RECRUITERS: usize = 300;
 /// The same documents and the same operations at each run.
@@ -32,8 +31,6 @@ const SEED: u64 = 20_240_229;
 const BETWEEN_OPERATIONS: Duration = Duration::from_millis(100);
 /// How long the service may take to handle what was written last; a healthy one takes a few seconds.
 const SETTLING: Duration = Duration::from_secs(40);
-
-type Failure = Box<dyn std::error::Error>;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -111,7 +108,7 @@ impl<'a> Scene<'a> {
             population.jobs()
         );
 
-        let mut service = Service::start(program, server, folder.path())?;
+        let mut service = Service::start(program, (server.uri(), server.database()), folder.path())?;
         service.until_ready().await?;
         println!("the service is ready");
         println!("  status page  {}/", service.base_url());
@@ -156,7 +153,7 @@ impl<'a> Scene<'a> {
         let mut operations = interval(BETWEEN_OPERATIONS);
         operations.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seconds = interval(Duration::from_secs(1));
-        println!("{}", scrape::HEADER);
+        println!("{HEADER}");
         loop {
             tokio::select! {
                 () = stop.wished() => return Ok(()),
@@ -164,7 +161,7 @@ impl<'a> Scene<'a> {
                 _ = operations.tick() => self.load.operation().await?,
                 _ = seconds.tick() => {
                     self.service.must_be_running()?;
-                    let figures = self.service.figures().await?;
+                    let figures = Figures::read(&self.service.metrics().await?);
                     println!("{:>5} s {:>9} {figures}", started.elapsed().as_secs(), self.load.written());
                 }
             }

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use xtask::golden;
 
-use super::Failure;
+use crate::Failure;
 
 /// A recruiter that is in the database, with the ids of its jobs in their order there.
 pub struct Resident {

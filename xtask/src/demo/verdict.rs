@@ -8,7 +8,7 @@ use bson::{Bson, Document, doc};
 use futures::TryStreamExt as _;
 use mongodb::Database;
 
-use super::Failure;
+use crate::Failure;
 
 /// What the service writes in place of the e-mail address of an anonymised person, by default (spec 03).
 const ANONYMISED_EMAIL: &str = "anonymized@example.com";

@@ -30,7 +30,7 @@ pub fn find_binary() -> Result<PathBuf, Failure> {
     if let Some(program) = on_path() {
         return Ok(program);
     }
-    let folder = cache_folder()?;
+    let folder = cache_folder(CACHED_AS).ok_or(Failure::NoCacheFolder)?;
     let program = folder.join("mongod");
     if !program.is_file() {
         fs::create_dir_all(&folder).map_err(Failure::file(format!("cannot create {}", folder.display())))?;
@@ -67,14 +67,14 @@ fn major_version(output: &Output) -> Option<u32> {
     version.split('.').next()?.parse().ok()
 }
 
-fn cache_folder() -> Result<PathBuf, Failure> {
+/// A folder of the user's cache, which may not be there yet; `None` without a home.
+pub(crate) fn cache_folder(name: &str) -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("XDG_CACHE_HOME")
         // The XDG base directory specification tells to ignore a relative path.
         .filter(|path| path.is_absolute())
         .or_else(|| set("HOME").map(|home| home.join(".cache")))
-        .map(|cache| cache.join(CACHED_AS))
-        .ok_or(Failure::NoCacheFolder)
+        .map(|cache| cache.join(name))
 }
 
 #[allow(clippy::print_stderr, reason = "a download of 90 MB and its licence must not go unsaid")]

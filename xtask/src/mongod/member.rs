@@ -62,6 +62,12 @@ impl Member {
         self.process.as_mut().is_some_and(GuardedProcess::is_running)
     }
 
+    /// The process id; `None` after [`Member::kill`].
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(GuardedProcess::pid)
+    }
+
     /// Kills the process with SIGKILL; its data stay.
     pub fn kill(&mut self) {
         self.process = None;

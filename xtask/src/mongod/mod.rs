@@ -10,6 +10,7 @@ mod test_server;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use binary::cache_folder;
 pub use binary::find_binary;
 pub use member::Member;
 pub use replica_set::{Options, ReplicaSet, Standalone};

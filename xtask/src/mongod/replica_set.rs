@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bson::{Document, doc};
@@ -24,11 +24,13 @@ pub struct Options {
     pub oplog_megabytes: Option<u32>,
     /// Whether clients must log in; the connection string then carries a user who may do everything. False by default.
     pub access_control: bool,
+    /// A PEM file with a certificate and its key: the members then take TLS beside plain connections.
+    pub certificate: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { members: 1, oplog_megabytes: None, access_control: false }
+        Self { members: 1, oplog_megabytes: None, access_control: false, certificate: None }
     }
 }
 
@@ -60,6 +62,11 @@ impl ReplicaSet {
         }
         if options.access_control {
             arguments.extend(["--keyFile".to_owned(), write_key(folder.path())?]);
+        }
+        if let Some(certificate) = &options.certificate {
+            let certificate = certificate.to_string_lossy().into_owned();
+            arguments.extend(["--tlsMode".to_owned(), "allowTLS".to_owned()]);
+            arguments.extend(["--tlsCertificateKeyFile".to_owned(), certificate]);
         }
         let members = (0..options.members.max(1))
             .map(|index| Member::start(&program, folder.path().join(format!("member-{index}")), arguments.clone()))

@@ -8,9 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use xtask::guarded::{GuardedProcess, Signal, last_lines};
 
-use super::Failure;
-use super::scrape::Figures;
-use super::server::DemoServer;
+use crate::Failure;
 use crate::cargo::cargo;
 
 /// The port of the documentation; another one when it is taken.
@@ -37,6 +35,23 @@ pub fn build(release: bool) -> Result<PathBuf, Failure> {
         .ok_or_else(|| "cargo built no program".into())
 }
 
+/// A command of the service on `database` of the MongoDB at `uri`, in `folder`, without its arguments yet.
+pub fn command(program: &Path, (uri, database): (&str, &str), folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    // Nothing of the user's own settings: it must not write anywhere else.
+    for (name, _) in std::env::vars_os() {
+        if ["STREAM_PROCESSOR_", "MONGODB_", "SMTP_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    command
+        .current_dir(folder)
+        .env("MONGODB_URI", uri)
+        .env("MONGODB_DATABASE", database)
+        .env("STREAM_PROCESSOR__TARGET__PUBLIC_URL", "http://localhost:3000");
+    command
+}
+
 /// A running service.
 pub struct Service {
     process: GuardedProcess,
@@ -46,28 +61,14 @@ pub struct Service {
 }
 
 impl Service {
-    pub fn start(program: &Path, server: &DemoServer, folder: &Path) -> Result<Self, Failure> {
+    /// Starts it on `database` of the MongoDB at `uri`; it works and logs in `folder`.
+    pub fn start(program: &Path, (uri, database): (&str, &str), folder: &Path) -> Result<Self, Failure> {
         let listener = TcpListener::bind(("127.0.0.1", USUAL_PORT)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?;
         let address = listener.local_addr()?.to_string();
         drop(listener);
         let log = folder.join("stream-processor.log");
-        let mut command = Command::new(program);
-        // Nothing of the user's own settings: the demo must not write anywhere else.
-        for (name, _) in std::env::vars_os() {
-            if ["STREAM_PROCESSOR_", "MONGODB_", "SMTP_"]
-                .iter()
-                .any(|prefix| name.to_string_lossy().starts_with(prefix))
-            {
-                command.env_remove(name);
-            }
-        }
-        command
-            .arg("run")
-            .current_dir(folder)
-            .env("MONGODB_URI", server.uri())
-            .env("MONGODB_DATABASE", server.database())
-            .env("STREAM_PROCESSOR__HTTP__LISTEN", &address)
-            .env("STREAM_PROCESSOR__TARGET__PUBLIC_URL", "http://localhost:3000");
+        let mut command = command(program, (uri, database), folder);
+        command.arg("run").env("STREAM_PROCESSOR__HTTP__LISTEN", &address);
         let process = GuardedProcess::start(&command, &log, &log)?;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build()?;
         Ok(Self { process, log, address, http })
@@ -110,9 +111,14 @@ impl Service {
     }
 
     /// What `/metrics` says now.
-    pub async fn figures(&self) -> Result<Figures, Failure> {
+    pub async fn metrics(&self) -> Result<String, Failure> {
         let answer = self.http.get(format!("{}/metrics", self.base_url())).send().await?;
-        Ok(Figures::read(&answer.error_for_status()?.text().await?))
+        Ok(answer.error_for_status()?.text().await?)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// SIGTERM, then SIGKILL when it does not end. How it ended in words, and whether that was as it should be.

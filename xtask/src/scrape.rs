@@ -1,4 +1,4 @@
-//! Reads the few figures that the demo prints from `/metrics` (Prometheus text format).
+//! Reads figures from `/metrics` (Prometheus text format).
 
 use std::fmt::{self, Display};
 
@@ -18,12 +18,7 @@ pub struct Figures {
 
 impl Figures {
     pub fn read(text: &str) -> Self {
-        let samples: Vec<Sample<'_>> = text.lines().filter_map(Sample::read).collect();
-        let sum = |name: &str, label: &str| {
-            let named = samples.iter().filter(|sample| sample.name == name && sample.labels.contains(label));
-            // Not `sum`: of nothing that is -0.
-            named.fold(0.0, |total, sample| total + sample.value)
-        };
+        let sum = |name: &str, label: &str| sum(text, name, label);
         Self {
             events: sum("stream_processor_events_total", ""),
             created: sum("stream_processor_offers_written_total", r#"result="created""#),
@@ -31,8 +26,9 @@ impl Figures {
             unchanged: sum("stream_processor_offers_written_total", r#"result="unchanged""#),
             anonymised: sum("stream_processor_offers_anonymized_total", ""),
             dead_letters: sum("stream_processor_dead_letters", ""),
-            lag_seconds: samples
-                .iter()
+            lag_seconds: text
+                .lines()
+                .filter_map(Sample::read)
                 .find(|sample| sample.name == "stream_processor_lag_seconds" && sample.value.is_finite())
                 .map(|sample| sample.value),
         }
@@ -48,6 +44,14 @@ impl Display for Figures {
             self.events, self.created, self.changed, self.unchanged, self.anonymised, self.dead_letters
         )
     }
+}
+
+/// The sum of the series called `name` whose labels contain `label`.
+pub fn sum(text: &str, name: &str, label: &str) -> f64 {
+    let samples = text.lines().filter_map(Sample::read);
+    let named = samples.filter(|sample| sample.name == name && sample.labels.contains(label));
+    // Not `sum`: of nothing that is -0.
+    named.fold(0.0, |total, sample| total + sample.value)
 }
 
 /// One line: `name{label="value",…} 12`.

@@ -1,0 +1,46 @@
+// The role of the service: least privilege. Run it once, as a user administrator:
+//
+//   mongosh 'mongodb://admin@host/?authSource=admin' --file deploy/mongodb-role.js
+//
+// then give it to the service's user:
+//
+//   db.getSiblingDB("admin").createUser({ user: "stream-processor", pwd: passwordPrompt(),
+//       roles: [{ role: "streamProcessor", db: "admin" }] })
+//
+// A change stream of a database needs `find` on all of it (MongoDB manual, "Change Streams", "Access Control").
+// `setup` needs the role dbAdmin besides, for as long as it runs. Where the database has another name, replace
+// "labonnealternance" below. The definition is JSON, and a test starts the service under exactly this role.
+const role =
+{
+    "role": "streamProcessor",
+    "privileges": [
+        { "resource": { "db": "labonnealternance", "collection": "" },
+          "actions": ["find", "changeStream", "listCollections"] },
+
+        { "resource": { "db": "labonnealternance", "collection": "jobs_partners" },
+          "actions": ["insert", "update", "listIndexes"] },
+
+        { "resource": { "db": "labonnealternance", "collection": "stream_processor_state" },
+          "actions": ["insert", "update", "remove"] },
+        { "resource": { "db": "labonnealternance", "collection": "stream_processor_checkpoints" },
+          "actions": ["insert", "update", "remove", "createIndex", "listIndexes"] },
+        { "resource": { "db": "labonnealternance", "collection": "stream_processor_links" },
+          "actions": ["insert", "update", "remove", "createIndex", "listIndexes"] },
+        { "resource": { "db": "labonnealternance", "collection": "stream_processor_dead_letters" },
+          "actions": ["insert", "update", "remove"] },
+        { "resource": { "db": "labonnealternance", "collection": "stream_processor_commands" },
+          "actions": ["insert", "update", "remove"] },
+        { "resource": { "db": "labonnealternance", "collection": "stream_processor_gaps" },
+          "actions": ["insert", "update"] },
+        { "resource": { "db": "labonnealternance", "collection": "stream_processor_canary" },
+          "actions": ["insert", "update"] },
+        { "resource": { "db": "labonnealternance", "collection": "resumetokens" },
+          "actions": ["insert", "update"] },
+
+        { "resource": { "db": "local", "collection": "oplog.rs" },
+          "actions": ["find", "collStats"] }
+    ],
+    "roles": []
+};
+
+db.getSiblingDB("admin").createRole(role);

@@ -1,0 +1,177 @@
+//! What can be typed after the commands that watch and repair a running service.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use clap_complete::Shell;
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    /// Show it again every two seconds, until Ctrl-C.
+    #[arg(long)]
+    pub watch: bool,
+    /// Print JSON; with --watch one object per line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArguments {
+    /// Where to begin: an id of the history, a file with an exported token, or a time (RFC 3339, or `2h ago`).
+    #[arg(long, value_name = "TOKEN_ID|FILE|TIME")]
+    pub from: String,
+    /// Where to end (RFC 3339, or `1h ago`); now where it is not given.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Only what happened in this collection.
+    #[arg(long, value_name = "NAME")]
+    pub collection: Option<String>,
+    /// Show what would be written, offer by offer, and write nothing; contacts of people are masked.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The commands under `tokens`.
+#[derive(Debug, Subcommand)]
+pub enum TokensCommand {
+    /// Print the position and its history, newest first, and whether the oplog still holds each.
+    #[command(after_help = "Example:\n  stream-processor tokens list --limit 50")]
+    List {
+        /// So many entries of the history.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Decode a position: time, kind, age, whether the oplog still holds it, and for how long.
+    ///
+    /// Ends with 1 when the stream cannot go on from it any more.
+    #[command(after_help = "Example:\n  stream-processor tokens show 1764000000-1")]
+    Show {
+        /// An id of the history, a file with an exported token, or a time; else the position of the stream.
+        #[arg(value_name = "TOKEN_ID|FILE|TIME")]
+        position: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the position, or one of the history, into a file.
+    ///
+    /// With --old-worker, into `resumetokens` instead: the old worker then goes on where the service stopped.
+    #[command(after_help = "Example:\n  stream-processor tokens export before-the-incident.json")]
+    Export {
+        /// A new file; `-` is the standard output.
+        #[arg(value_name = "FILE", required_unless_present = "old_worker")]
+        file: Option<PathBuf>,
+        /// This entry of the history.
+        #[arg(long, value_name = "TOKEN_ID")]
+        id: Option<String>,
+        /// Hand over to the old worker.
+        #[arg(long, conflicts_with_all = ["file", "id"])]
+        old_worker: bool,
+    },
+    /// Make the service go on from an exported position. Refused while an instance runs.
+    ///
+    /// Needs --force over events that nobody has read (everything is looked at again then), and back.
+    #[command(
+        after_help = "Example:\n  stream-processor tokens import before-the-incident.json --force --reason \"restored backup\""
+    )]
+    Import {
+        /// What `tokens export` wrote, or a bare token.
+        #[arg(value_name = "FILE", required_unless_present = "old_worker")]
+        file: Option<PathBuf>,
+        /// Take over where the old worker stopped; everything is looked at again.
+        #[arg(long, conflicts_with = "file")]
+        old_worker: bool,
+        #[command(flatten)]
+        override_: Override,
+    },
+    /// Forget the position: the next start is like the first one. Refused while an instance runs.
+    #[command(
+        after_help = "Example:\n  stream-processor tokens reset --force --reason \"moved to another replica set\""
+    )]
+    Reset {
+        #[command(flatten)]
+        override_: Override,
+    },
+}
+
+/// Overrides what speaks against a step.
+#[derive(Debug, Args)]
+pub struct Override {
+    /// Override what speaks against it; recorded.
+    #[arg(long, requires = "reason")]
+    pub force: bool,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// The commands under `dead-letters`.
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// Print every dead letter: what it is about, why, since when. Ends with 1 when there are any.
+    #[command(after_help = "Example:\n  stream-processor dead-letters list --json")]
+    List {
+        /// Print one JSON object per line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one dead letter with what its reason means and what to do about it.
+    #[command(after_help = "Example:\n  stream-processor dead-letters show recruiters/65102a7347a6ef7545b05ef0")]
+    Show {
+        /// As `list` prints it.
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Project what they are about again, now. Ends with 1 when some stay.
+    #[command(after_help = "Example:\n  stream-processor dead-letters retry")]
+    Retry {
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget dead letters whose documents are to stay as they are; a later touch that fails writes them again.
+    #[command(after_help = "Example:\n  stream-processor dead-letters drop recruiters/65102a7347a6ef7545b05ef0")]
+    Drop {
+        /// As `list` prints them.
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<String>,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArguments {
+    /// For this shell.
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub struct ManArguments {
+    /// Where to; created where it is missing.
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+}

@@ -1,0 +1,75 @@
+//! The command `health`: asks the instance of this machine over HTTP, so that a container without a shell
+//! can check itself.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::uri::InvalidUri;
+use clap::Args;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+
+use super::Exit;
+use crate::app::Refusal;
+
+/// A probe answers from memory; one that takes longer is no answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Arguments of `health`.
+#[derive(Debug, Args)]
+pub struct HealthArguments {
+    /// Ask /readyz instead: whether it does what it should. A restart does not help then.
+    #[arg(long)]
+    pub ready: bool,
+}
+
+/// Asks; prints the answer.
+///
+/// # Errors
+/// A [`Refusal`] when nobody answers.
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+pub async fn run(arguments: &HealthArguments, listen: SocketAddr) -> Result<Exit, Refusal> {
+    let path = if arguments.ready { "readyz" } else { "livez" };
+    let address = reachable(listen);
+    let refused = |reason: &dyn std::error::Error| {
+        let message = format!("no answer from {address} ({reason}); is an instance running with this http.listen?");
+        Refusal::new(Exit::Found, message)
+    };
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let uri = format!("http://{address}/{path}").parse().map_err(|error: InvalidUri| refused(&error))?;
+    let asking = async {
+        let answer = client.get(uri).await.map_err(|error| refused(&error))?;
+        let is_well = answer.status().is_success();
+        let body = answer.into_body().collect().await.map_err(|error| refused(&error))?.to_bytes();
+        Ok::<_, Refusal>((is_well, String::from_utf8_lossy(&body).into_owned()))
+    };
+    let (is_well, answer) = tokio::time::timeout(PATIENCE, asking).await.map_err(|late| refused(&late))??;
+    println!("{answer}");
+    Ok(if is_well { Exit::Done } else { Exit::Found })
+}
+
+/// Where to ask an instance that listens there: every address of a machine is none to connect to.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let address = match listen.ip() {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        address => address,
+    };
+    SocketAddr::new(address, listen.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_that_listens_everywhere_is_asked_on_this_machine() {
+        for (listen, asked) in
+            [("0.0.0.0:9464", "127.0.0.1:9464"), ("[::]:9464", "[::1]:9464"), ("10.0.0.7:80", "10.0.0.7:80")]
+        {
+            assert_eq!(reachable(listen.parse().unwrap()), asked.parse().unwrap());
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! How a position in the change stream is named on the command line: by its id in the history, by a file with an
+//! exported token, or by a time.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bson::{DateTime, Timestamp};
+use resume_tokens::{Checkpoint, ResumeToken};
+
+use super::Exit;
+use crate::answer::answered;
+use crate::app::{App, Refusal};
+use crate::error::Failure;
+use crate::run::lead::store;
+use crate::source::cursor::operation_time;
+
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Position {
+    /// A checkpoint, from the history or a file.
+    Checkpoint(Box<Checkpoint>),
+    /// A token alone, from a file.
+    Token(ResumeToken),
+    /// A time.
+    Time(Timestamp),
+}
+
+impl Position {
+    /// Its cluster time.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.cluster_time,
+            Self::Token(token) => token.cluster_time(),
+            Self::Time(time) => *time,
+        }
+    }
+}
+
+/// Finds what `name` stands for.
+///
+/// # Errors
+/// A [`Refusal`] that says which names there are; one of the store or the server.
+pub async fn find(app: &App, name: &str) -> Result<Position, Refusal> {
+    if is_id(name) {
+        let entry = answered(store(app).find(name)).await.map_err(Failure::from)?;
+        return entry.map(|entry| Position::Checkpoint(Box::new(entry.checkpoint))).ok_or_else(|| {
+            let message = format!("{name}: the history has no such token; `stream-processor tokens list` shows those");
+            Refusal::new(Exit::Found, message)
+        });
+    }
+    if let Some(time) = time(app, name).await? {
+        return Ok(Position::Time(time));
+    }
+    if Path::new(name).exists() {
+        return in_file(Path::new(name));
+    }
+    Err(Refusal::new(
+        Exit::Usage,
+        format!(
+            "`{name}` is no id of the history such as 1764000000-1, no file, and no time such as 2026-01-31T08:00:00Z \
+             or `2h ago`"
+        ),
+    ))
+}
+
+/// A time: RFC 3339, or so long before the server's now; `None` when it is neither.
+///
+/// # Errors
+/// A [`Refusal`] for a time that the server's clock cannot hold, or when it cannot be asked.
+pub async fn time(app: &App, name: &str) -> Result<Option<Timestamp>, Refusal> {
+    if let Ok(date) = DateTime::parse_rfc3339_str(name) {
+        let seconds = u32::try_from(date.timestamp_millis().div_euclid(1_000));
+        let seconds =
+            seconds.map_err(|_| Refusal::new(Exit::Usage, format!("`{name}`: no server runs at that time")))?;
+        return Ok(Some(Timestamp { time: seconds, increment: 0 }));
+    }
+    let Some(length) = name.strip_suffix(" ago").and_then(|length| humantime::parse_duration(length.trim()).ok())
+    else {
+        return Ok(None);
+    };
+    // By the server's clock: that of this machine may be another one.
+    let now = operation_time(&app.database).await?;
+    Ok(Some(before(now, length)))
+}
+
+fn before(now: Timestamp, length: Duration) -> Timestamp {
+    let seconds = u32::try_from(length.as_secs()).unwrap_or(u32::MAX);
+    Timestamp { time: now.time.saturating_sub(seconds), increment: 0 }
+}
+
+/// What `tokens export` wrote, or a bare token as MongoDB writes it.
+///
+/// # Errors
+/// A [`Refusal`] when it cannot be read, or is neither.
+pub fn in_file(path: &Path) -> Result<Position, Refusal> {
+    let unusable = |reason: &dyn std::fmt::Display| {
+        let expected = "expected what `tokens export` writes, or {\"_data\": \"82…\"}";
+        Refusal::new(Exit::Usage, format!("{}: {reason}; {expected}", path.display()))
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
+    let reason = match Checkpoint::from_json(&text) {
+        Ok(checkpoint) => return Ok(Position::Checkpoint(Box::new(checkpoint))),
+        Err(reason) => reason,
+    };
+    let bare = serde_json::from_str::<bson::Document>(&text).ok();
+    let bare = bare.filter(|document| document.contains_key("_data"));
+    match bare.map(|document| ResumeToken::from_document(&document)) {
+        Some(Ok(token)) => Ok(Position::Token(token)),
+        Some(Err(reason)) => Err(unusable(&reason)),
+        None => Err(unusable(&reason)),
+    }
+}
+
+/// `<seconds>-<increment>`, as the history names its entries.
+fn is_id(name: &str) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    name.split_once('-').is_some_and(|(seconds, increment)| is_number(seconds) && is_number(increment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_told_from_a_date_and_a_file() {
+        assert!(is_id("1764000000-1"));
+        for other in ["2026-01-31T08:00:00Z", "2h ago", "token.json", "-1", "1-", ""] {
+            assert!(!is_id(other), "{other}");
+        }
+    }
+}

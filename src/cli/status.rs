@@ -1,0 +1,271 @@
+//! The command `status` (spec 06): how the service is, on one screen, from what it keeps in the database.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use bson::{Bson, DateTime, Document, doc};
+use futures::TryStreamExt as _;
+use resume_tokens::{Checkpoint, HistoryEntry};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::Exit;
+use super::arguments::StatusArguments;
+use crate::answer::answered;
+use crate::app::{App, Refusal, signals};
+use crate::clock;
+use crate::error::Failure;
+use crate::fetch::raw;
+use crate::phase::state;
+use crate::run::gaps::GAPS;
+use crate::run::lead::store;
+use crate::run::lease::{self, STATE};
+use crate::run::replaying::{length_text, time_text};
+use crate::run::requests::{COMMANDS, UNFINISHED};
+use crate::run::tasks::{Group, Task};
+use crate::source::cursor::operation_time;
+use crate::source::oplog::Oplog;
+use crate::write::dead_letters::DEAD_LETTERS;
+
+/// How often `--watch` looks again.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Clears a terminal and goes to its first line.
+const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
+/// Where the ticker keeps its runs (spec 05).
+const JOB_RUNS: &str = "stream_processor_job_runs";
+
+/// Runs the command; prints on the standard output.
+///
+/// # Errors
+/// A [`Refusal`] when the database fails for good.
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+pub async fn status(app: App, arguments: StatusArguments) -> Result<Exit, Refusal> {
+    let stop = CancellationToken::new();
+    let mut group = Group::new(&stop);
+    group.spawn(Task::Signals, signals(group.stop.clone()));
+    let clears = std::io::stdout().is_terminal() && !arguments.json;
+    loop {
+        match Status::read(&app).await {
+            Ok(status) => match (arguments.json, arguments.watch) {
+                (true, true) => println!("{}", serde_json::json!(status)),
+                (true, false) => println!("{:#}", serde_json::json!(status)),
+                (false, true) if clears => println!("{CLEAR}{}", status.text()),
+                (false, _) => println!("{}", status.text()),
+            },
+            // Who watches wants to see the end of an outage too.
+            Err(failure) if arguments.watch => warn!(error = %failure, "looked for again"),
+            Err(failure) => return Err(failure.into()),
+        }
+        if !arguments.watch {
+            return Ok(Exit::Done);
+        }
+        tokio::select! {
+            // How one leaves it.
+            () = group.stop.cancelled() => return Ok(Exit::Done),
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Status {
+    phase: &'static str,
+    phase_since: Option<String>,
+    leader: Option<Leader>,
+    position: Option<Position>,
+    /// Of the last minutes, from the history of the positions.
+    events_per_second: Option<f64>,
+    oplog_window_seconds: Option<u64>,
+    resync: Option<String>,
+    open_gaps: u64,
+    unfinished_commands: Vec<String>,
+    dead_letters: BTreeMap<String, u64>,
+    last_verification: Option<Verification>,
+    jobs: Vec<JobRun>,
+}
+
+#[derive(Debug, Serialize)]
+struct Leader {
+    name: String,
+    term: i64,
+    lag_seconds: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Position {
+    id: String,
+    time: String,
+    age_seconds: u64,
+    headroom_seconds: Option<u64>,
+    events: i64,
+}
+
+#[derive(Debug, Serialize)]
+struct Verification {
+    ended: String,
+    differences: i64,
+}
+
+/// The last run of a job.
+#[derive(Debug, Serialize)]
+struct JobRun {
+    job: String,
+    started: Option<String>,
+    outcome: String,
+    changed: Option<i64>,
+    failed: Option<i64>,
+}
+
+impl Status {
+    async fn read(app: &App) -> Result<Self, Failure> {
+        let database = &app.database;
+        let phase = state::load(database, app.settings.phase.initial).await?;
+        let oplog = Oplog::measure(database).await?;
+        let now = operation_time(database).await?;
+        let checkpoint = answered(store(app).load()).await.ok().flatten();
+        let position = checkpoint.as_ref().map(|checkpoint| {
+            let time = checkpoint.cluster_time;
+            Position {
+                id: checkpoint.history_id(),
+                time: time_text(time),
+                age_seconds: u64::from(now.time.saturating_sub(time.time)),
+                headroom_seconds: oplog.map(|oplog| oplog.headroom(time).as_secs()),
+                events: checkpoint.events,
+            }
+        });
+        let history = answered(store(app).history(10)).await?;
+        let leader = lease::current(database).await?;
+        let state = |id: &'static str| async move {
+            answered(raw(database, STATE).find_one(doc! { "_id": id })).await.map_err(Failure::Read)
+        };
+        let gaps = answered(raw(database, GAPS).count_documents(doc! { "state": "open" })).await;
+        Ok(Self {
+            phase: phase.phase.word(),
+            phase_since: phase.since.and_then(date),
+            leader: leader.map(|leader| Leader { name: leader.name, term: leader.term, lag_seconds: leader.lag }),
+            position,
+            events_per_second: checkpoint.and_then(|checkpoint| rate(&checkpoint, &history)),
+            oplog_window_seconds: oplog.map(|oplog| oplog.window().as_secs()),
+            resync: state("resync").await?.map(|resync| resync.get_str("stage").unwrap_or("begun").to_owned()),
+            open_gaps: gaps.map_err(Failure::Read)?,
+            unfinished_commands: unfinished(app).await?,
+            dead_letters: dead_letters(app).await?,
+            last_verification: state("verification").await?.and_then(|stored| {
+                let ended = stored.get_datetime("ended").ok().copied().and_then(date)?;
+                Some(Verification { ended, differences: stored.get_i64("differences").ok()? })
+            }),
+            jobs: jobs(app).await?,
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut lines = vec![
+            row("phase", &[self.phase, &self.phase_since.as_ref().map_or(String::new(), |at| format!("since {at}"))]),
+            row("leader", &[&self.leader_text()]),
+        ];
+        match &self.position {
+            Some(position) => {
+                let age = length_text(Duration::from_secs(position.age_seconds));
+                lines.push(row("position", &[&position.time, &format!("{age} old, {} events", position.events)]));
+                let headroom = position.headroom_seconds.map_or_else(
+                    || "unknown: the oplog may not be read".to_owned(),
+                    |seconds| format!("{} until it falls off the oplog", length_text(Duration::from_secs(seconds))),
+                );
+                lines.push(row("headroom", &[&headroom]));
+            }
+            None => lines.push(row("position", &["none yet"])),
+        }
+        lines.extend(self.events_per_second.map(|rate| row("rate", &[&format!("{rate:.1} events/s of late")])));
+        lines.extend(self.resync.as_ref().map(|stage| row("resync", &["under way:", stage])));
+        lines.extend((self.open_gaps > 0).then(|| row("gaps", &[&self.open_gaps.to_string(), "not repaired yet"])));
+        lines.extend(self.unfinished_commands.iter().map(|command| row("command", &[command])));
+        let all: u64 = self.dead_letters.values().sum();
+        let reasons: Vec<String> =
+            self.dead_letters.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        lines.push(row("dead letters", &[&all.to_string(), &reasons.join(", ")]));
+        lines.push(match &self.last_verification {
+            Some(last) => row("verified", &[&last.ended, &format!("{} differences", last.differences)]),
+            None => row("verified", &["never"]),
+        });
+        lines.extend(self.jobs.iter().map(|run| {
+            let count = |name: &str, count: Option<i64>| count.map_or(String::new(), |count| format!("{count} {name}"));
+            let (changed, failed) = (count("changed", run.changed), count("failed", run.failed));
+            row("job", &[&run.job, run.started.as_deref().unwrap_or("-"), &run.outcome, &changed, &failed])
+        }));
+        lines.join("\n")
+    }
+
+    fn leader_text(&self) -> String {
+        match &self.leader {
+            Some(Leader { name, term, lag_seconds: Some(lag) }) => format!("{name}, term {term}, {lag:.1} s behind"),
+            Some(Leader { name, term, lag_seconds: None }) => {
+                format!("{name}, term {term}, no answer of its stream yet")
+            }
+            None => "none: no instance runs".to_owned(),
+        }
+    }
+}
+
+fn row(name: &str, parts: &[&str]) -> String {
+    let parts: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
+    format!("{name:<13} {}", parts.join("  "))
+}
+
+/// Events a second between the oldest of these entries and the checkpoint.
+#[expect(clippy::cast_precision_loss, reason = "events and milliseconds of minutes")]
+fn rate(checkpoint: &Checkpoint, history: &[HistoryEntry]) -> Option<f64> {
+    let oldest = &history.last()?.checkpoint;
+    let millis = checkpoint.updated_at.timestamp_millis() - oldest.updated_at.timestamp_millis();
+    let events = checkpoint.events.checked_sub(oldest.events).filter(|events| *events >= 0)?;
+    (millis > 0).then(|| events as f64 * 1_000.0 / millis as f64)
+}
+
+async fn unfinished(app: &App) -> Result<Vec<String>, Failure> {
+    let filter = doc! { "state": { "$in": UNFINISHED.to_vec() } };
+    let commands = answered(raw(&app.database, COMMANDS).find(filter)).await.map_err(Failure::Read)?;
+    let commands: Vec<Document> = answered(commands.try_collect()).await.map_err(Failure::Read)?;
+    let name = |command: &Document| {
+        let name = command.get_document("order").ok()?.get_str("name").ok()?;
+        let state = command.get_str("state").ok()?;
+        let asked = command.get_datetime("requested_at").ok()?.timestamp_millis();
+        let seconds = u64::try_from(clock::now().timestamp_millis() - asked).unwrap_or_default() / 1_000;
+        Some(format!("{name}  {state}, asked for {} ago", length_text(Duration::from_secs(seconds))))
+    };
+    Ok(commands.iter().filter_map(name).collect())
+}
+
+async fn dead_letters(app: &App) -> Result<BTreeMap<String, u64>, Failure> {
+    let group = [doc! { "$group": { "_id": "$reason", "count": { "$sum": 1_i64 } } }];
+    let groups = answered(raw(&app.database, DEAD_LETTERS).aggregate(group)).await.map_err(Failure::Read)?;
+    let groups: Vec<Document> = answered(groups.try_collect()).await.map_err(Failure::Read)?;
+    let count = |group: &Document| Some((group.get_str("_id").ok()?.to_owned(), group.get_i64("count").ok()?));
+    Ok(groups.iter().filter_map(count).map(|(reason, count)| (reason, count.unsigned_abs())).collect())
+}
+
+async fn jobs(app: &App) -> Result<Vec<JobRun>, Failure> {
+    let last = [
+        doc! { "$sort": { "started": -1 } },
+        doc! { "$group": { "_id": "$job", "run": { "$first": "$$ROOT" } } },
+        doc! { "$sort": { "_id": 1 } },
+    ];
+    let runs = answered(raw(&app.database, JOB_RUNS).aggregate(last)).await.map_err(Failure::Read)?;
+    let runs: Vec<Document> = answered(runs.try_collect()).await.map_err(Failure::Read)?;
+    let run = |group: &Document| {
+        let run = group.get_document("run").ok()?;
+        let number = |field: &str| run.get(field).and_then(|number| number.as_i64().or(number.as_i32().map(i64::from)));
+        Some(JobRun {
+            job: run.get_str("job").ok()?.to_owned(),
+            started: run.get_datetime("started").ok().copied().and_then(date),
+            outcome: run.get("outcome").and_then(Bson::as_str).unwrap_or("running").to_owned(),
+            changed: number("changed"),
+            failed: number("failed"),
+        })
+    };
+    Ok(runs.iter().filter_map(run).collect())
+}
+
+fn date(date: DateTime) -> Option<String> {
+    date.try_to_rfc3339_string().ok()
+}

@@ -1,0 +1,275 @@
+//! The commands `tokens …` (spec 06): what the position in the change stream is, what it was, whether the
+//! stream can go on from it; how it leaves the service and comes back.
+
+mod moving;
+mod old_worker;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use bson::{Bson, Document, Timestamp, doc};
+use resume_tokens::{Checkpoint, OldWorkerTokens, StoreError, TokenKind};
+use serde_json::{Value, json};
+
+use super::Exit;
+use super::arguments::TokensCommand;
+use super::position::{self, Position};
+use crate::answer::answered;
+use crate::app::{App, Refusal};
+use crate::error::Failure;
+use crate::fetch::raw;
+use crate::run::lead::store;
+use crate::run::lease::STATE;
+use crate::run::replaying::{length_text, time_text};
+use crate::source::cursor::operation_time;
+use crate::source::oplog::Oplog;
+
+/// The document of [`STATE`] with what `import` and `reset` did.
+const CHANGES: &str = "token_changes";
+
+/// Runs the command; prints its result on the standard output.
+///
+/// # Errors
+/// A [`Refusal`] when a position cannot be found or must not be moved, or the database fails for good.
+pub async fn run(app: App, command: TokensCommand) -> Result<Exit, Refusal> {
+    match command {
+        TokensCommand::List { limit, json } => list(&app, limit, json).await,
+        TokensCommand::Show { position, json } => show(&app, position.as_deref(), json).await,
+        TokensCommand::Export { old_worker: true, .. } => old_worker::hand_over(&app).await,
+        TokensCommand::Export { file, id, .. } => export(&app, file.as_deref(), id.as_deref()).await,
+        TokensCommand::Import { file, old_worker, override_ } => {
+            let to = match (file, old_worker) {
+                (Some(file), _) => moving::Target::Position(position::in_file(&file)?),
+                (None, _) => moving::Target::OldWorker,
+            };
+            moving::run(&app, to, override_).await
+        }
+        TokensCommand::Reset { override_ } => moving::run(&app, moving::Target::Nowhere, override_).await,
+    }
+}
+
+/// What positions are measured against.
+struct Measure {
+    now: Timestamp,
+    oplog: Option<Oplog>,
+}
+
+impl Measure {
+    async fn take(app: &App) -> Result<Self, Failure> {
+        Ok(Self { now: operation_time(&app.database).await?, oplog: Oplog::measure(&app.database).await? })
+    }
+
+    fn age(&self, time: Timestamp) -> Duration {
+        Duration::from_secs(u64::from(self.now.time.saturating_sub(time.time)))
+    }
+
+    /// Whether the stream can go on from there; `None` where the oplog may not be read.
+    fn is_reached(&self, time: Timestamp) -> Option<bool> {
+        self.oplog.map(|oplog| oplog.reaches(time))
+    }
+
+    fn headroom(&self, time: Timestamp) -> Option<Duration> {
+        self.oplog.map(|oplog| oplog.headroom(time))
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+async fn list(app: &App, limit: usize, as_json: bool) -> Result<Exit, Refusal> {
+    let measure = Measure::take(app).await?;
+    let current = answered(store(app).load()).await;
+    let all = answered(store(app).history(usize::MAX)).await.map_err(Failure::from)?;
+    let shown = all.iter().take(limit);
+    if as_json {
+        let current = current.as_ref().ok().and_then(Option::as_ref);
+        let entries: Vec<Value> = shown.map(|entry| as_value(&entry.checkpoint, &measure)).collect();
+        println!(
+            "{:#}",
+            json!({ "current": current.map(|one| as_value(one, &measure)), "count": all.len(), "history": entries })
+        );
+        return Ok(Exit::Done);
+    }
+    match &current {
+        Ok(Some(current)) => println!("position  {}", row(current, &measure)),
+        Ok(None) => println!("position  none: no instance has saved one yet"),
+        Err(error) => println!("position  {error}"),
+    }
+    println!("history   {} entries, newest first", all.len());
+    shown.for_each(|entry| println!("          {}", row(&entry.checkpoint, &measure)));
+    Ok(Exit::Done)
+}
+
+fn row(checkpoint: &Checkpoint, measure: &Measure) -> String {
+    let time = checkpoint.cluster_time;
+    format!(
+        "{:<16} {}  {:>14} ago  {:>9} events  {}",
+        checkpoint.history_id(),
+        time_text(time),
+        length_text(measure.age(time)),
+        checkpoint.events,
+        reached_text(measure.is_reached(time))
+    )
+}
+
+fn reached_text(reached: Option<bool>) -> &'static str {
+    match reached {
+        Some(true) => "in the oplog",
+        Some(false) => "no longer in the oplog",
+        None => "unknown: the oplog may not be read",
+    }
+}
+
+fn as_value(checkpoint: &Checkpoint, measure: &Measure) -> Value {
+    let time = checkpoint.cluster_time;
+    json!({
+        "id": checkpoint.history_id(),
+        "cluster_time": { "t": time.time, "i": time.increment },
+        "time": time_text(time),
+        "kind": kind_word(checkpoint.token.kind()),
+        "age_seconds": measure.age(time).as_secs(),
+        "in_oplog": measure.is_reached(time),
+        "headroom_seconds": measure.headroom(time).map(|headroom| headroom.as_secs()),
+        "term": checkpoint.term,
+        "events": checkpoint.events,
+        "fingerprint": checkpoint.fingerprint,
+        "updated_at": checkpoint.updated_at.try_to_rfc3339_string().ok(),
+    })
+}
+
+fn kind_word(kind: TokenKind) -> &'static str {
+    match kind {
+        TokenKind::Event => "event",
+        TokenKind::HighWaterMark => "high_water_mark",
+        TokenKind::Unknown => "unknown",
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+async fn show(app: &App, name: Option<&str>, as_json: bool) -> Result<Exit, Refusal> {
+    let measure = Measure::take(app).await?;
+    let found = match name {
+        Some(name) => position::find(app, name).await?,
+        None => Position::Checkpoint(Box::new(current(app).await?)),
+    };
+    let time = found.time();
+    let reached = measure.is_reached(time);
+    if as_json {
+        let mut value = match &found {
+            Position::Checkpoint(checkpoint) => as_value(checkpoint, &measure),
+            Position::Token(_) | Position::Time(_) => json!({
+                "cluster_time": { "t": time.time, "i": time.increment }, "time": time_text(time),
+                "age_seconds": measure.age(time).as_secs(), "in_oplog": reached,
+                "headroom_seconds": measure.headroom(time).map(|headroom| headroom.as_secs()),
+            }),
+        };
+        if let (None, Some(fields)) = (name, value.as_object_mut()) {
+            let changes: Vec<Value> = changes(app).await?.into_iter().map(Bson::into_relaxed_extjson).collect();
+            fields.insert("old_worker".to_owned(), json!(old_tokens(app, &measure).await?));
+            fields.insert("changes".to_owned(), changes.into());
+        }
+        println!("{value:#}");
+    } else {
+        println!("{}", as_text(&found, &measure));
+        if name.is_none() {
+            old_tokens(app, &measure).await?.iter().for_each(|line| println!("old worker    {line}"));
+            changes(app).await?.iter().filter_map(change_text).for_each(|line| println!("moved         {line}"));
+        }
+    }
+    Ok(if reached == Some(false) { Exit::Found } else { Exit::Done })
+}
+
+fn as_text(found: &Position, measure: &Measure) -> String {
+    let time = found.time();
+    let ago = length_text(measure.age(time));
+    let mut lines = vec![format!("time          {} ({ago} ago; {}, {})", time_text(time), time.time, time.increment)];
+    let token = match found {
+        Position::Checkpoint(checkpoint) => Some(&checkpoint.token),
+        Position::Token(token) => Some(token),
+        Position::Time(_) => None,
+    };
+    lines.extend(token.map(|token| {
+        let kind = match token.kind() {
+            TokenKind::Event => "an event: the stream goes on after it",
+            TokenKind::HighWaterMark => "a time before which nothing is left to come, without an event",
+            TokenKind::Unknown => "not known to this version",
+        };
+        format!("kind          {kind}")
+    }));
+    lines.push(format!("oplog         {}", reached_text(measure.is_reached(time))));
+    lines.extend(measure.headroom(time).map(|headroom| {
+        format!("headroom      {}: so long until it falls off, if it stays where it is", length_text(headroom))
+    }));
+    if let Position::Checkpoint(checkpoint) = found {
+        lines.push(format!("id            {}", checkpoint.history_id()));
+        lines.push(format!("events        {} applied up to here, in term {}", checkpoint.events, checkpoint.term));
+    }
+    lines.join("\n")
+}
+
+/// The checkpoint, which must be there to be shown or written down.
+async fn current(app: &App) -> Result<Checkpoint, Refusal> {
+    match answered(store(app).load()).await {
+        Ok(Some(checkpoint)) => Ok(checkpoint),
+        Ok(None) => Err(Refusal::new(
+            Exit::Found,
+            "there is no position yet: no instance has saved one; `stream-processor run` starts one",
+        )),
+        Err(error @ StoreError::Garbled { .. }) => {
+            let advice = "import an earlier one (`tokens list`), or `tokens reset`; the next start looks at everything";
+            Err(Refusal::new(Exit::Found, format!("{error}; {advice}")))
+        }
+        Err(error) => Err(Failure::from(error).into()),
+    }
+}
+
+/// The old worker's tokens, one line each.
+async fn old_tokens(app: &App, measure: &Measure) -> Result<Vec<String>, Failure> {
+    let old = answered(OldWorkerTokens::new(app.database.clone()).load()).await?;
+    let line = |(collection, token): &(String, resume_tokens::ResumeToken)| {
+        let time = token.cluster_time();
+        format!("{collection}: {}, {}", time_text(time), reached_text(measure.is_reached(time)))
+    };
+    let garbled = old.garbled.iter().map(|collection| format!("{collection}: cannot be read"));
+    Ok(old.tokens.iter().map(line).chain(garbled).collect())
+}
+
+/// What `import` and `reset` did, the oldest first.
+async fn changes(app: &App) -> Result<Vec<Bson>, Failure> {
+    let stored = answered(raw(&app.database, STATE).find_one(doc! { "_id": CHANGES })).await.map_err(Failure::Read)?;
+    Ok(stored.and_then(|stored| stored.get_array("changes").cloned().ok()).unwrap_or_default())
+}
+
+fn change_text(change: &Bson) -> Option<String> {
+    let change: &Document = change.as_document()?;
+    let text = |field: &str| change.get_str(field).unwrap_or("-").to_owned();
+    let at = change.get_datetime("at").ok()?.try_to_rfc3339_string().ok()?;
+    let (who, from, to, reason) = (text("who"), text("from"), text("to"), text("reason"));
+    Some(format!("{at} by {who}: from {from} to {to}; {reason}"))
+}
+
+async fn export(app: &App, file: Option<&Path>, id: Option<&str>) -> Result<Exit, Refusal> {
+    let checkpoint = match id {
+        Some(id) => match position::find(app, id).await? {
+            Position::Checkpoint(checkpoint) => *checkpoint,
+            Position::Token(_) | Position::Time(_) => {
+                return Err(Refusal::new(Exit::Usage, format!("--id {id}: `tokens list` shows the ids")));
+            }
+        },
+        None => current(app).await?,
+    };
+    let unwritten = |error: &dyn std::fmt::Display, advice: &str| {
+        let file = file.unwrap_or_else(|| Path::new("-")).display();
+        Refusal::new(Exit::Usage, format!("{file}: cannot be written: {error}; {advice}"))
+    };
+    let json = checkpoint.to_json().map_err(|error| unwritten(&error, "choose another entry of the history"))?;
+    let written = match file.filter(|file| *file != Path::new("-")) {
+        // A new one only: an export may be the last copy of a position.
+        Some(file) => std::fs::File::create_new(file).and_then(|mut file| {
+            file.write_all(json.as_bytes())?;
+            file.sync_all()
+        }),
+        None => std::io::stdout().lock().write_all(json.as_bytes()),
+    };
+    written.map_err(|error| unwritten(&error, "choose another file"))?;
+    Ok(Exit::Done)
+}

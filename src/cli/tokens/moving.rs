@@ -1,0 +1,220 @@
+//! Moves the position of the stream: `tokens import` and `tokens reset`. Only without an instance, which knows its
+//! position and would save it again. Nothing is skipped unseen: what is passed over becomes a gap, and a resync.
+
+use bson::{Document, Timestamp, doc};
+use resume_tokens::{Checkpoint, OldWorkerTokens, ResumeToken, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use super::CHANGES;
+use crate::answer::answered;
+use crate::app::{App, Refusal, signals};
+use crate::cli::Exit;
+use crate::cli::arguments::Override;
+use crate::cli::position::Position;
+use crate::clock;
+use crate::error::Failure;
+use crate::fetch::raw;
+use crate::phase::state;
+use crate::run::ask::who;
+use crate::run::gaps;
+use crate::run::lead::{give_back, hold, store};
+use crate::run::lease::STATE;
+use crate::run::replaying::{time_text, too_old, watched};
+use crate::run::resync::Resync;
+use crate::run::tasks::{Group, Task};
+use crate::source::cursor::operation_time;
+use crate::source::event::Collection;
+use crate::source::oplog::Oplog;
+use crate::source::replay::Replay;
+
+/// Where the position is to go.
+pub enum Target {
+    /// To this one.
+    Position(Position),
+    /// Where the old worker stopped.
+    OldWorker,
+    /// It is to be forgotten.
+    Nowhere,
+}
+
+/// What a token that no checkpoint of ours carried has instead: the stream is opened by its time.
+const FOREIGN: &str = "imported";
+
+/// What a move does.
+struct Move {
+    from: Option<Timestamp>,
+    /// `None` forgets the position.
+    to: Option<Checkpoint>,
+    /// A span that nobody reads.
+    skipped: Option<(Timestamp, Timestamp)>,
+    /// The next instance looks at everything, whatever was skipped.
+    everything: bool,
+    /// What speaks against it.
+    objections: Vec<String>,
+}
+
+/// Moves the position, if nothing speaks against it or that is overridden.
+///
+/// # Errors
+/// A [`Refusal`] with what speaks against it, or while an instance runs.
+pub async fn run(app: &App, target: Target, override_: Override) -> Result<Exit, Refusal> {
+    let stop = CancellationToken::new();
+    let mut group = Group::new(&stop);
+    group.spawn(Task::Signals, signals(group.stop.clone()));
+    let beside = "would go on from where it is: stop all instances first; to look at a span again beside a running one, \
+        use `stream-processor replay`";
+    let (lease, _) = hold(app, beside, &mut group).await?;
+    let moved = tokio::select! {
+        moved = moved(app, target, override_, lease.term) => moved,
+        () = group.stop.cancelled() => Ok(Exit::Interrupted),
+    };
+    give_back(&lease, &group).await;
+    moved
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+async fn moved(app: &App, target: Target, override_: Override, term: i64) -> Result<Exit, Refusal> {
+    let step = plan(app, target, term).await?;
+    if !step.objections.is_empty() && !override_.force {
+        let message = format!("refused: {}; --force --reason TEXT overrides", step.objections.join("; "));
+        return Err(Refusal::new(Exit::Found, message));
+    }
+    // Before the position moves: a crash in between leaves a resync too many, not one too few.
+    if let Some((from, to)) = step.skipped {
+        gaps::open(&app.database, (from, to), "passed over by hand", clock::now()).await?;
+    }
+    if step.skipped.is_some() || step.everything {
+        Resync::request(&app.database, &app.metrics, "the position was moved by hand", term).await?;
+    }
+    let record = doc! {
+        "at": clock::now(), "who": who(), "from": step.from.map(text), "to": step.to.as_ref().map(Checkpoint::history_id),
+        "reason": override_.reason, "overridden": step.objections,
+    };
+    let to = match &step.to {
+        Some(to) => {
+            answered(store(app).save(to)).await.map_err(Failure::from)?;
+            format!("the next instance goes on after {}", time_text(to.cluster_time))
+        }
+        None => {
+            answered(store(app).clear()).await.map_err(Failure::from)?;
+            "the next instance starts as the first one did".to_owned()
+        }
+    };
+    remember(app, record).await?;
+    println!("done: {to}");
+    if step.skipped.is_some() || step.everything {
+        println!("what is passed over is not lost: the next instance looks at every recruiter again");
+    }
+    Ok(Exit::Done)
+}
+
+async fn plan(app: &App, target: Target, term: i64) -> Result<Move, Refusal> {
+    let standing = match answered(store(app).load()).await {
+        Ok(standing) => standing,
+        // Whatever it was, anything is better.
+        Err(StoreError::Garbled { .. }) => None,
+        Err(error) => return Err(Failure::from(error).into()),
+    };
+    let now = operation_time(&app.database).await?;
+    let from = standing.as_ref().map(|standing| standing.cluster_time);
+    let everything = matches!(target, Target::OldWorker);
+    let to = match target {
+        Target::Nowhere => None,
+        Target::OldWorker => Some(bare(old_worker_token(app).await?, &standing, term)),
+        Target::Position(Position::Token(token)) => Some(bare(token, &standing, term)),
+        Target::Position(Position::Checkpoint(checkpoint)) => {
+            let events = standing.as_ref().map_or(checkpoint.events, |standing| standing.events);
+            Some(Checkpoint { term, events, updated_at: clock::now(), ..*checkpoint })
+        }
+        // A file holds no bare time.
+        Target::Position(Position::Time(_)) => None,
+    };
+    let mut step = Move { from, to, skipped: None, everything, objections: Vec::new() };
+    let Some(to) = step.to.as_ref().map(|to| to.cluster_time) else {
+        step.objections.extend(unread(app, from, now).await?.map(|unread| format!("{unread} events are not read yet")));
+        return Ok(step);
+    };
+    if to > now {
+        let message = format!("{} is later than the server's time: it is of another replica set", time_text(to));
+        return Err(Refusal::new(Exit::Found, message));
+    }
+    let oplog = Oplog::measure(&app.database).await?;
+    if let Some(oplog) = oplog.filter(|oplog| !oplog.reaches(to)) {
+        step.objections.push(too_old(to, Some(&oplog)));
+    }
+    match from {
+        Some(from) if to < from => step.objections.push(format!(
+            "{} is before the position, {}: what happened since would be applied again, which `stream-processor replay` \
+             does beside a running instance",
+            time_text(to),
+            time_text(from)
+        )),
+        // The old worker has read those, and everything is looked at anyway.
+        Some(_) if everything => {}
+        Some(from) => {
+            if let Some(unread) = unread(app, Some(from), to).await? {
+                step.objections.push(format!("{unread} events between {} and {} are not read yet", time_text(from), time_text(to)));
+                step.skipped = Some((from, to));
+            }
+        }
+        None => {}
+    }
+    Ok(step)
+}
+
+/// A token that does not say under which pipeline it was made.
+fn bare(token: ResumeToken, standing: &Option<Checkpoint>, term: i64) -> Checkpoint {
+    Checkpoint {
+        cluster_time: token.cluster_time(),
+        token,
+        wall_time: None,
+        term,
+        fingerprint: FOREIGN.to_owned(),
+        events: standing.as_ref().map_or(0, |standing| standing.events),
+        updated_at: clock::now(),
+    }
+}
+
+async fn old_worker_token(app: &App) -> Result<ResumeToken, Refusal> {
+    let tokens = answered(OldWorkerTokens::new(app.database.clone()).load()).await.map_err(Failure::from)?;
+    let oldest = tokens.oldest().cloned();
+    oldest.ok_or_else(|| Refusal::new(Exit::Found, "the old worker left no token in `resumetokens` that can be read"))
+}
+
+/// How many events between the position and `to` nobody has read; `None` when there are none. Where that cannot be
+/// known any more, it is said so.
+async fn unread(app: &App, from: Option<Timestamp>, to: Timestamp) -> Result<Option<String>, Refusal> {
+    let Some(from) = from else {
+        return Ok(None);
+    };
+    let phase = state::load(&app.database, app.settings.phase.initial).await?.phase;
+    let collections = watched(phase, None).into_iter().filter(|collection| *collection != Collection::Offers).collect();
+    let mut source = Replay::open(&app.database, collections, (from, to));
+    let mut events = 0;
+    loop {
+        match source.next(std::time::Duration::from_millis(500)).await {
+            Ok(Some(part)) => {
+                events += part.events.iter().filter(|event| event.cluster_time > from).count();
+                if part.ended {
+                    return Ok((events > 0).then(|| events.to_string()));
+                }
+            }
+            Ok(None) => {}
+            Err(failure) if failure.directive() == crate::error::Directive::Resync => {
+                return Ok(Some("the position fell off the oplog, so an unknown number of".to_owned()));
+            }
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+}
+
+async fn remember(app: &App, record: Document) -> Result<(), Failure> {
+    let push = doc! { "$push": { "changes": { "$each": [record], "$slice": -100 } } };
+    let state = raw(&app.database, STATE);
+    answered(state.update_one(doc! { "_id": CHANGES }, push).upsert(true)).await.map_err(Failure::Write)?;
+    Ok(())
+}
+
+fn text(time: Timestamp) -> String {
+    format!("{}-{}", time.time, time.increment)
+}

@@ -1,0 +1,207 @@
+//! What `doctor` looks at in the database: the server, the user's privileges, collections, indexes, the validator,
+//! the clock.
+
+use std::collections::BTreeSet;
+
+use bson::{Bson, DateTime, Document, doc};
+use futures::TryStreamExt as _;
+use mongodb::IndexModel;
+
+use super::Check;
+use crate::answer::answered;
+use crate::app::App;
+use crate::cli::Exit;
+use crate::clock;
+use crate::config::Environment;
+use crate::error::{Failure, command_code};
+use crate::fetch::raw;
+use crate::run::preflight::{self, Server};
+use crate::setup::inspect;
+use crate::setup::plan::{COLLECTIONS, index_name, indexes as wanted, same_keys};
+use crate::setup::validator as setup_validator;
+use crate::source::OFFERS;
+use crate::source::event::Collection;
+
+const SETUP: &str = "run `stream-processor setup`; `setup --dry-run` shows what it would do";
+/// The clocks may differ by so many milliseconds without a word, and by so many before it must be put right.
+const SKEW: [i64; 2] = [2_000, 60_000];
+
+pub(super) async fn server(app: &App) -> Check {
+    match preflight::server(&app.database).await {
+        Ok(Server { version, set: Some(set) }) => Check::ok("server", format!("MongoDB {version}, replica set {set}")),
+        Ok(Server { version, set: None }) => Check::ok("server", format!("MongoDB {version}, sharded cluster")),
+        Err(refusal) => {
+            debug_assert!(refusal.exit == Exit::CannotConnect, "nothing else is wrong with a server");
+            let (found, remedy) = refusal.message.rsplit_once("; ").unwrap_or((&refusal.message, "see the README"));
+            Check::failed("server", found, remedy)
+        }
+    }
+}
+
+/// One for each privilege that lacks.
+pub(super) async fn privileges(app: &App) -> Vec<Check> {
+    let lacking = match preflight::lacking(&app.database).await {
+        Ok(lacking) => lacking,
+        Err(refusal) => return vec![Check::of_refusal("privileges", &refusal)],
+    };
+    let one = |place: &str, action: &str| {
+        let place = if place.is_empty() { "the whole database" } else { place };
+        let remedy = format!("grant `{action}` on {place} to the role of the user, see deploy/mongodb-role.js");
+        Check::failed("privileges", format!("{action} on {place} is not allowed"), remedy)
+    };
+    let checks: Vec<Check> =
+        lacking.iter().flat_map(|lack| lack.actions.iter().map(|action| one(lack.collection, action))).collect();
+    match (checks.is_empty(), has_user(app).await) {
+        (false, _) => checks,
+        (true, Ok(true)) => vec![Check::ok("privileges", "all that the service needs")],
+        (true, Ok(false)) if app.settings.environment == Environment::Production => vec![Check::warning(
+            "privileges",
+            "the server asks nobody who they are: everybody who reaches it may do everything",
+            "turn on access control, and give the service a user with the role of deploy/mongodb-role.js",
+        )],
+        (true, Ok(false)) => vec![Check::ok("privileges", "the server has no access control")],
+        (true, Err(failure)) => vec![Check::unknown("privileges", &failure)],
+    }
+}
+
+async fn has_user(app: &App) -> Result<bool, Failure> {
+    let status = answered(app.database.run_command(doc! { "connectionStatus": 1 })).await.map_err(Failure::Read)?;
+    let users = status.get_document("authInfo").and_then(|info| info.get_array("authenticatedUsers"));
+    Ok(users.is_ok_and(|users| !users.is_empty()))
+}
+
+pub(super) async fn collections(app: &App) -> Vec<Check> {
+    let names = match names(app).await {
+        Ok(names) => names,
+        Err(failure) => return vec![Check::unknown("collections", &failure)],
+    };
+    let mut checks = Vec::new();
+    let own: Vec<&str> = COLLECTIONS.into_iter().filter(|name| !names.contains(*name)).collect();
+    if !own.is_empty() {
+        checks.push(Check::warning("collections", format!("not there yet: {}", own.join(", ")), SETUP));
+    }
+    // Those that begin with an anonymisation may not be there for long.
+    let sources = [Collection::Recruiters, Collection::Users, Collection::Cfas, Collection::RomeSheets];
+    let missing: Vec<&str> = sources.map(Collection::name).into_iter().filter(|name| !names.contains(*name)).collect();
+    if !missing.is_empty() {
+        checks.push(Check::warning(
+            "collections",
+            format!("the applications' collections {} are not there", missing.join(", ")),
+            "check that mongodb.database is the right one",
+        ));
+    }
+    if checks.is_empty() {
+        checks.push(Check::ok("collections", "all there"));
+    }
+    checks
+}
+
+async fn names(app: &App) -> Result<BTreeSet<String>, Failure> {
+    // Allowed to everybody, for what they may read.
+    let command = doc! {
+        "listCollections": 1, "nameOnly": true, "authorizedCollections": true, "cursor": { "batchSize": 100_000 },
+    };
+    let reply = answered(app.database.run_command(command)).await.map_err(Failure::Read)?;
+    let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+    let batch = batch.map_err(|_| Failure::Reply("cursor.firstBatch"))?;
+    let name = |collection: &Bson| Some(collection.as_document()?.get_str("name").ok()?.to_owned());
+    Ok(batch.iter().filter_map(name).collect())
+}
+
+pub(super) async fn indexes(app: &App) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if let Err(refusal) = preflight::unique_indexes(&app.database, &app.settings.target.partner_label).await {
+        checks.push(Check::of_refusal("indexes", &refusal));
+    }
+    for (collection, wanted) in wanted() {
+        match present(app, collection).await {
+            // `setup`, or the service itself, creates it with them.
+            Ok(None) => {}
+            Ok(Some(present)) => {
+                let missing: Vec<String> = wanted
+                    .iter()
+                    .filter(|keys| !present.iter().any(|present| same_keys(present, keys)))
+                    .map(index_name)
+                    .collect();
+                if !missing.is_empty() {
+                    let found = format!("{collection} lacks {}", missing.join(", "));
+                    checks.push(Check::warning("indexes", found, SETUP));
+                }
+            }
+            Err(failure) => checks.push(Check::unknown("indexes", &failure)),
+        }
+    }
+    if checks.is_empty() {
+        checks.push(Check::ok("indexes", "all there, and none in which offers collide"));
+    }
+    checks
+}
+
+/// The keys of its indexes; `None` without the collection.
+async fn present(app: &App, collection: &str) -> Result<Option<Vec<Document>>, Failure> {
+    match answered(raw(&app.database, collection).list_indexes()).await {
+        Ok(indexes) => {
+            let indexes: Vec<IndexModel> = answered(indexes.try_collect()).await.map_err(Failure::Read)?;
+            Ok(Some(indexes.into_iter().map(|index| index.keys).collect()))
+        }
+        Err(error) if command_code(&error) == Some(26) => Ok(None),
+        Err(error) => Err(Failure::Read(error)),
+    }
+}
+
+/// The live validator refuses fields that it does not know, and with them every offer.
+pub(super) async fn validator(app: &App) -> Check {
+    let validator = match inspect::validator(&app.database).await {
+        Ok(validator) => validator,
+        Err(_) => {
+            let found = format!("unknown: the validator of {OFFERS} may not be read");
+            return Check::warning("validator", found, "grant `listCollections` on the database to see it");
+        }
+    };
+    let refused = setup_validator::refused(&validator);
+    match refused.is_empty() {
+        true => Check::ok("validator", format!("{OFFERS} takes the fields that the service writes")),
+        false => Check::failed("validator", format!("{OFFERS} refuses offers with {}", refused.join(", ")), SETUP),
+    }
+}
+
+/// `updated_at`, dates in reports and the ticker come from this machine's clock, leases from the server's.
+pub(super) async fn clock(app: &App) -> Check {
+    let asked = clock::now();
+    let hello = answered(app.database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read);
+    let answered_at = clock::now();
+    let there = match hello.map(|hello| hello.get_datetime("localTime").copied()) {
+        Ok(Ok(there)) => there,
+        Ok(Err(_)) => {
+            return Check::warning("clock", "unknown: the server does not tell its time", "look at its clock");
+        }
+        Err(failure) => return Check::unknown("clock", &failure),
+    };
+    let skew = skew(asked, there, answered_at);
+    let found = format!("this machine and the server are {:.1} s apart", skew as f64 / 1_000.0);
+    let remedy = "set the clocks by NTP, on this machine and on the servers";
+    match SKEW {
+        [_, most] if skew >= most => Check::failed("clock", found, remedy),
+        [some, _] if skew >= some => Check::warning("clock", found, remedy),
+        _ => Check::ok("clock", found),
+    }
+}
+
+/// Milliseconds that cannot be explained by the time that the answer took.
+fn skew(asked: DateTime, there: DateTime, answered_at: DateTime) -> i64 {
+    let [asked, there, answered_at] = [asked, there, answered_at].map(DateTime::timestamp_millis);
+    (asked - there).max(there - answered_at).max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_answer_is_no_skew() {
+        let at = DateTime::from_millis;
+        assert_eq!(skew(at(1_000), at(1_500), at(4_000)), 0);
+        assert_eq!(skew(at(1_000), at(7_000), at(4_000)), 3_000);
+        assert_eq!(skew(at(1_000), at(400), at(4_000)), 600);
+    }
+}

@@ -1,0 +1,129 @@
+//! What `doctor` looks at in the service's own state: phase, leader, and whether the oplog still holds the position.
+
+use std::time::Duration;
+
+use resume_tokens::StoreError;
+
+use super::Check;
+use crate::answer::answered;
+use crate::app::App;
+use crate::error::Failure;
+use crate::phase::state;
+use crate::run::lead::store;
+use crate::run::lease;
+use crate::run::replaying::{length_text, time_text};
+use crate::source::oplog::Oplog;
+
+/// Below the first, somebody should know; below the second, somebody must act: the bounds of the alerts.
+const HEADROOM: [Duration; 2] = [Duration::from_hours(6), Duration::from_hours(1)];
+/// An oplog that is fuller than this loses its oldest entries soon, or does already.
+const NEARLY_FULL: f64 = 0.9;
+/// An oplog that is younger than this tells nothing of the days to come.
+const YOUNG: Duration = Duration::from_hours(1);
+/// An outage of a night and a morning should fit into the oplog.
+const SHORT_WINDOW: Duration = Duration::from_hours(24);
+
+pub(super) async fn phase(app: &App) -> Check {
+    match state::load(&app.database, app.settings.phase.initial).await {
+        Ok(current) if current.contradicted => Check::failed(
+            "phase",
+            "its document was changed or lost, but a tombstone says that the database was retired",
+            "`stream-processor phase set shadow` goes back, if that is what you want",
+        ),
+        Ok(current) => {
+            let entered = if current.since.is_some() { "" } else { ", not entered yet: no instance has run" };
+            Check::ok("phase", format!("{}{entered}", current.phase.word()))
+        }
+        Err(failure) => Check::unknown("phase", &failure),
+    }
+}
+
+pub(super) async fn leader(app: &App) -> Check {
+    match lease::current(&app.database).await {
+        Ok(Some(leader)) => match leader.lag {
+            Some(lag) if lag > app.settings.health.max_lag.as_secs_f64() => Check::warning(
+                "leader",
+                format!("{} leads, {lag:.0} s behind", leader.name),
+                "see `stream-processor status --watch` whether it catches up",
+            ),
+            _ => Check::ok("leader", format!("{} leads", leader.name)),
+        },
+        Ok(None) => Check::warning("leader", "no instance runs", "start one: `stream-processor run`"),
+        Err(failure) => Check::unknown("leader", &failure),
+    }
+}
+
+/// The oplog, and the position against it.
+pub(super) async fn oplog(app: &App) -> Vec<Check> {
+    let oplog = match Oplog::measure(&app.database).await {
+        Ok(oplog) => oplog,
+        Err(failure) => return vec![Check::unknown("oplog", &failure)],
+    };
+    let Some(oplog) = oplog else {
+        let found = "unknown: the user of mongodb.uri may not read local.oplog.rs";
+        return vec![Check::warning("oplog", found, "grant `find` and `collStats` on it, see deploy/mongodb-role.js")];
+    };
+    vec![window(&oplog), token(app, &oplog).await]
+}
+
+fn window(oplog: &Oplog) -> Check {
+    let found = format!("reaches back {}", length_text(oplog.window()));
+    let when_full = oplog.window_when_full();
+    match oplog.used {
+        // What was written in so short a time says nothing of the next days.
+        Some(used) if used < NEARLY_FULL && oplog.window() < YOUNG => {
+            Check::ok("oplog", format!("{found}, {:.0} % full: too young to tell more", used * 100.0))
+        }
+        Some(used) if used < 1.0 => {
+            let found =
+                format!("{found}, {:.0} % full: about {} when it is full", used * 100.0, length_text(when_full));
+            judged(when_full, found)
+        }
+        _ => judged(when_full, found),
+    }
+}
+
+fn judged(window: Duration, found: String) -> Check {
+    match window < SHORT_WINDOW {
+        true => Check::warning(
+            "oplog",
+            found,
+            "a longer outage than that costs a resync: enlarge it (replSetResizeOplog), a day at least",
+        ),
+        false => Check::ok("oplog", found),
+    }
+}
+
+async fn token(app: &App, oplog: &Oplog) -> Check {
+    let checkpoint = match answered(store(app).load()).await {
+        Ok(Some(checkpoint)) => checkpoint,
+        Ok(None) => return Check::ok("position", "none yet: the first start looks at everything"),
+        Err(error @ StoreError::Garbled { .. }) => {
+            return Check::failed(
+                "position",
+                error.to_string(),
+                "`stream-processor tokens list`, then `tokens import`",
+            );
+        }
+        Err(error) => return Check::unknown("position", &Failure::from(error)),
+    };
+    let time = checkpoint.cluster_time;
+    if !oplog.reaches(time) {
+        return Check::failed(
+            "position",
+            format!("{} is no longer in the oplog", time_text(time)),
+            "start an instance: it looks at everything again (stream.on_history_lost = \"resync\"); enlarge the oplog",
+        );
+    }
+    let headroom = oplog.headroom(time);
+    let found = format!("{}; it falls off the oplog in {}", time_text(time), length_text(headroom));
+    let remedy = "see that an instance runs and catches up: `stream-processor status`";
+    match HEADROOM {
+        // Else nothing is lost yet, and how fast it fills is a guess from what it holds.
+        [_, few] if headroom < few && oplog.used.is_some_and(|used| used > NEARLY_FULL) => {
+            Check::failed("position", found, remedy)
+        }
+        [some, _] if headroom < some => Check::warning("position", found, remedy),
+        _ => Check::ok("position", found),
+    }
+}

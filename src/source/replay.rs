@@ -1,0 +1,101 @@
+//! The change stream of a span of the past: what a replay looks at again (spec 06, "replay"). It reads the
+//! offers' collection too, so that what somebody did to an offer is found. Its position is never saved as the
+//! stream's own.
+
+use std::fmt;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bson::Timestamp;
+use mongodb::Database;
+
+use super::cursor::{Cursor, Position, Reply};
+use super::event::{Collection, Event};
+use crate::error::Failure;
+
+/// How long a reply may wait for an event, at the end of the span only.
+const AWAIT: Duration = Duration::from_millis(500);
+/// How long the server may look through the oplog for an event.
+const LONGEST: Duration = Duration::from_mins(10);
+/// The most events of one reply.
+const EVENTS: u32 = 1_000;
+
+type Reading = Pin<Box<dyn Future<Output = Result<(Cursor, Reply), Failure>> + Send>>;
+
+/// An open replay.
+pub struct Replay {
+    database: Database,
+    watched: Vec<Collection>,
+    until: Timestamp,
+    /// The answer that is waited for; the server works on it whether or not somebody waits.
+    reading: Option<Reading>,
+}
+
+/// A part of the span.
+#[derive(Debug)]
+pub struct Part {
+    /// Its events, none of them later than the span.
+    pub events: Vec<Event>,
+    /// Everything before this cluster time is in this part or one before it.
+    pub reached: Timestamp,
+    /// Nothing is left.
+    pub ended: bool,
+}
+
+impl fmt::Debug for Replay {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Replay").field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+impl Replay {
+    /// From the first event at `from` or later, up to those at `until`, which must be in the past. By time,
+    /// because a token belongs to the pipeline with which it was made.
+    #[must_use]
+    pub fn open(database: &Database, watched: Vec<Collection>, (from, until): (Timestamp, Timestamp)) -> Self {
+        let reading = open(database.clone(), watched.clone(), Position::At(from));
+        Self { database: database.clone(), watched, until, reading: Some(reading) }
+    }
+
+    /// The next part; `None` when it is not there within `patience`, and after the last one.
+    ///
+    /// # Errors
+    /// As [`Cursor::open`] and [`Cursor::next`]; it must be opened anew then.
+    pub async fn next(&mut self, patience: Duration) -> Result<Option<Part>, Failure> {
+        let Some(mut reading) = self.reading.take() else {
+            return Ok(None);
+        };
+        let Ok(read) = tokio::time::timeout(patience, &mut reading).await else {
+            self.reading = Some(reading);
+            return Ok(None);
+        };
+        let (cursor, mut reply) = read?;
+        let position = reply.position.cluster_time();
+        let is_idle = reply.events.is_empty();
+        let invalidates = reply.invalidates();
+        reply.events.retain(|event| event.cluster_time <= self.until);
+        // At the very end of the span, events of one transaction have the same time, in several replies.
+        let ended = position > self.until || (is_idle && position >= self.until);
+        if ended {
+            drop(cursor);
+        } else if invalidates {
+            let after = Position::After(reply.position.clone());
+            self.reading = Some(open(self.database.clone(), self.watched.clone(), after));
+        } else {
+            self.reading = Some(Box::pin(read_on(cursor)));
+        }
+        Ok(Some(Part { events: reply.events, reached: position.min(self.until), ended }))
+    }
+}
+
+fn open(database: Database, watched: Vec<Collection>, position: Position) -> Reading {
+    Box::pin(async move {
+        let cursor = Cursor::open(&database, (&watched, &position), AWAIT, EVENTS).await?;
+        read_on(cursor.patient(LONGEST)).await
+    })
+}
+
+async fn read_on(mut cursor: Cursor) -> Result<(Cursor, Reply), Failure> {
+    let reply = cursor.next().await?;
+    Ok((cursor, reply))
+}

@@ -1,0 +1,291 @@
+//! The status page for people: [`Status`] put into the template `page.html`, complete without scripts. What is
+//! shown as a value carries its path in `/api/status`, so that the two can be compared.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use askama::Template;
+
+use super::chart::{Chart, HEIGHT};
+use crate::observe::health::Role;
+use crate::observe::status::{Service, Status, Verdict};
+use crate::observe::survey::BETWEEN_COUNTS;
+use crate::phase::Phase;
+
+/// Under this much oplog a person should look (spec 06, the alerts).
+const LITTLE_HEADROOM: f64 = 6.0 * 3_600.0;
+/// Under this much at once.
+const NO_HEADROOM: f64 = 3_600.0;
+
+const COUNTED_EVERY: u64 = BETWEEN_COUNTS.as_secs();
+
+/// The page.
+#[derive(Debug, Template)]
+#[template(path = "web/page.html", config = ".askama.toml")]
+pub struct Page<'a> {
+    status: &'a Status,
+    lag: Chart,
+    throughput: Chart,
+}
+
+/// One value of `/api/status` as people read it.
+#[derive(Debug)]
+struct Value {
+    /// JSON pointer.
+    path: String,
+    /// As JSON has it; empty for null.
+    raw: String,
+    text: String,
+}
+
+/// One of the large numbers.
+#[derive(Debug)]
+struct Tile {
+    label: &'static str,
+    value: Value,
+    /// `ok`, `warn`, `bad`, or `none` where the number says nothing about health.
+    level: &'static str,
+    about: String,
+}
+
+impl<'a> Page<'a> {
+    /// Of how things stand.
+    #[must_use]
+    pub fn of(status: &'a Status) -> Self {
+        let series = &status.history;
+        let known = |rates: &[f64]| rates.iter().copied().map(Some).collect::<Vec<_>>();
+        let (events, offers) = (known(&series.events_per_second), known(&series.offers_per_second));
+        Self {
+            status,
+            lag: Chart::of(&[("lag", "a", &series.lag_seconds)], 5.0),
+            throughput: Chart::of(&[("events read", "a", &events), ("offers written", "b", &offers)], 5.0),
+        }
+    }
+
+    fn level(&self) -> &'static str {
+        match self.status.verdict {
+            Verdict::InStep | Verdict::StandingBy => "ok",
+            Verdict::Starting | Verdict::Behind | Verdict::Retrying => "warn",
+            Verdict::NotReady | Verdict::Halted => "bad",
+        }
+    }
+
+    fn headline(&self) -> &'static str {
+        match self.status.verdict {
+            Verdict::Starting => "Starting",
+            Verdict::StandingBy => "Standing by",
+            Verdict::InStep => "In step",
+            Verdict::Behind => "Behind",
+            Verdict::Retrying => "Retrying",
+            Verdict::NotReady => "Not ready",
+            Verdict::Halted => "Halted",
+        }
+    }
+
+    /// Without numbers: it is read aloud whenever it changes.
+    fn sentence(&self) -> &'static str {
+        match self.status.verdict {
+            Verdict::Starting => "It is not connected to MongoDB yet.",
+            Verdict::StandingBy => "Another instance leads; this one takes over when that one stops.",
+            Verdict::InStep => "This instance leads, and everything that was written has been handled.",
+            Verdict::Behind => "This instance leads and is catching up.",
+            Verdict::Retrying => "Something fails and is tried again; nothing is lost.",
+            Verdict::NotReady => "This instance does not do what it should.",
+            Verdict::Halted => "The position of the stream is lost, and a person must decide.",
+        }
+    }
+
+    fn tiles(&self) -> Vec<Tile> {
+        let status = self.status;
+        let service = status.service.as_ref();
+        let lag_level = match self.status.verdict {
+            Verdict::Behind => "warn",
+            Verdict::NotReady | Verdict::Halted => "bad",
+            _ => "none",
+        };
+        let leader = service.and_then(|service| service.leader.as_ref());
+        let lag = match (status.instance.role, leader) {
+            (Role::Standby, Some(leader)) => Tile {
+                label: "Lag",
+                value: seconds("/service/leader/lag_seconds", &leader.lag_seconds),
+                level: "none",
+                about: "of the leader".to_owned(),
+            },
+            _ => Tile {
+                label: "Lag",
+                value: seconds("/lag_seconds", &status.lag_seconds),
+                level: lag_level,
+                about: "behind the server's time".to_owned(),
+            },
+        };
+        let mut tiles = vec![
+            lag,
+            Tile {
+                label: "Events read",
+                value: rate("/last_minute/events", status.last_minute.events),
+                level: "none",
+                about: "mean of the last minute".to_owned(),
+            },
+            Tile {
+                label: "Offers written",
+                value: rate("/last_minute/offers", status.last_minute.offers),
+                level: "none",
+                about: "mean of the last minute".to_owned(),
+            },
+        ];
+        tiles.extend(service.into_iter().flat_map(service_tiles));
+        tiles
+    }
+
+    fn phases(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        let current = self.status.service.as_ref().map(|service| service.phase.name);
+        Phase::ALL.into_iter().map(move |phase| (phase.word(), Some(phase.word()) == current))
+    }
+
+    /// Name, documents, events since the start.
+    fn collections(&self) -> Vec<(&'static str, Value, Value)> {
+        let empty = BTreeMap::new();
+        let documents = self.status.counts.as_ref().map_or(&empty, |counts| &counts.documents);
+        let events = &self.status.since_start.events_by_collection;
+        let rows = documents.iter().map(|(name, documents)| {
+            let read = events.get(*name);
+            let read = match read {
+                Some(read) => count(&format!("/since_start/events_by_collection/{name}"), read),
+                None => Value { path: String::new(), raw: String::new(), text: "0".to_owned() },
+            };
+            (*name, count(&format!("/counts/documents/{name}"), documents), read)
+        });
+        rows.collect()
+    }
+
+    fn statuses(&self, of: &str, counted: &BTreeMap<&'static str, u64>) -> Vec<(String, Value)> {
+        let row = |(status, number): (&&'static str, &u64)| {
+            ((*status).to_owned(), count(&format!("/counts/{of}/{status}"), number))
+        };
+        counted.iter().map(row).collect()
+    }
+
+    fn reasons(&self, service: &Service) -> Vec<(String, Value)> {
+        let row = |(reason, number): (&String, &u64)| {
+            (reason.replace('_', " "), count(&format!("/service/dead_letters_by_reason/{reason}"), number))
+        };
+        service.dead_letters_by_reason.iter().map(row).collect()
+    }
+
+    fn unmet(&self, service: &Service) -> usize {
+        service.phase.conditions.iter().filter(|condition| !condition.met).count()
+    }
+}
+
+fn service_tiles(service: &Service) -> [Tile; 3] {
+    let headroom = service.token_headroom_seconds;
+    let level = match headroom {
+        Some(left) if left < NO_HEADROOM => "bad",
+        Some(left) if left < LITTLE_HEADROOM => "warn",
+        Some(_) => "ok",
+        None => "none",
+    };
+    #[expect(clippy::cast_precision_loss, reason = "an age in seconds")]
+    let age = service.checkpoint.as_ref().map(|checkpoint| checkpoint.age_seconds as f64);
+    [
+        Tile {
+            label: "Checkpoint",
+            value: seconds("/service/checkpoint/age_seconds", &age),
+            level: "none",
+            about: "behind the server's time".to_owned(),
+        },
+        Tile {
+            label: "Oplog headroom",
+            value: seconds("/service/token_headroom_seconds", &headroom),
+            level,
+            about: "until the checkpoint would fall off".to_owned(),
+        },
+        Tile {
+            label: "Dead letters",
+            value: count("/service/dead_letters", &service.dead_letters),
+            level: if service.dead_letters == 0 { "ok" } else { "warn" },
+            about: "documents that wait for a correction".to_owned(),
+        },
+    ]
+}
+
+fn value(path: &str, raw: Option<impl Display>, text: impl FnOnce() -> String) -> Value {
+    match raw {
+        Some(raw) => Value { path: path.to_owned(), raw: raw.to_string(), text: text() },
+        None => Value { path: path.to_owned(), raw: String::new(), text: "unknown".to_owned() },
+    }
+}
+
+fn seconds(path: &str, seconds: &Option<f64>) -> Value {
+    value(path, *seconds, || duration(seconds.unwrap_or_default()))
+}
+
+fn rate(path: &str, rate: Option<f64>) -> Value {
+    value(path, rate, || format!("{} /s", number(&rate.unwrap_or_default())))
+}
+
+fn count(path: &str, count: &u64) -> Value {
+    value(path, Some(count), || grouped(*count))
+}
+
+/// `0.4 s`, `42 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`.
+fn duration(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "cut off at 0, and a whole number")]
+    let whole = seconds.max(0.0).round() as u64;
+    let parts = |large: u64, name: &str, small: u64, unit: &str| match small {
+        0 => format!("{large} {name}"),
+        small => format!("{large} {name} {small} {unit}"),
+    };
+    match whole {
+        0..10 => format!("{} s", number(&seconds)),
+        10..60 => format!("{whole} s"),
+        60..3_600 => parts(whole / 60, "min", whole % 60, "s"),
+        3_600..86_400 => parts(whole / 3_600, "h", whole % 3_600 / 60, "min"),
+        _ => parts(whole / 86_400, "d", whole % 86_400 / 3_600, "h"),
+    }
+}
+
+/// With a decimal where there is one below a hundred.
+fn number(number: &f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate: neither negative nor huge")]
+    let whole = number.max(0.0).round() as u64;
+    if *number >= 100.0 || number.fract() == 0.0 { grouped(whole) } else { format!("{number:.1}") }
+}
+
+/// `12,345`
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `2026-11-25 14:03:22 UTC`
+fn moment(rfc3339: &str) -> String {
+    rfc3339.replacen('T', " ", 1).replacen('Z', " UTC", 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_durations_are_written_for_people() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0.0, 0.4, 12.5, 100.4].map(|value| number(&value)), ["0", "0.4", "12.5", "100"]);
+        let durations = [0.0, 0.4, 42.0, 60.0, 185.0, 7_800.0, 90_000.0, 270_000.0].map(duration);
+        assert_eq!(durations, ["0 s", "0.4 s", "42 s", "1 min", "3 min 5 s", "2 h 10 min", "1 d 1 h", "3 d 3 h"]);
+        assert_eq!(moment("2026-11-25T14:03:22Z"), "2026-11-25 14:03:22 UTC");
+    }
+
+    #[test]
+    fn what_is_unknown_is_said_to_be() {
+        let unknown = seconds("/lag_seconds", &None);
+        assert_eq!((unknown.raw.as_str(), unknown.text.as_str()), ("", "unknown"));
+    }
+}

@@ -1,0 +1,85 @@
+//! What processes cost, from `/proc` (Linux manual, proc(5)).
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+
+/// Ticks per second of the times in `/proc/*/stat`: `USER_HZ`, 100 on every Linux that Rust supports.
+const TICKS: u64 = 100;
+/// Fields after the name, counted from the state: user and system time (proc_pid_stat(5): 14 and 15).
+const TIMES: std::ops::Range<usize> = 11..13;
+
+/// The client and the server at one instant.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    at: Instant,
+    client: Duration,
+    server: Duration,
+}
+
+/// What lies between two marks.
+#[derive(Debug, Clone, Copy)]
+pub struct Spent {
+    pub wall: Duration,
+    /// Of the service.
+    pub client: Duration,
+    /// Of `mongod`.
+    pub server: Duration,
+}
+
+impl Mark {
+    /// Now; a client that has not begun has spent nothing.
+    pub fn now(client: Option<u32>, server: u32) -> Result<Self, Failure> {
+        let client = client.map_or(Ok(Duration::ZERO), processor_time)?;
+        Ok(Self { at: Instant::now(), client, server: processor_time(server)? })
+    }
+
+    pub fn until(&self, later: &Self) -> Spent {
+        Spent {
+            wall: later.at - self.at,
+            client: later.client.saturating_sub(self.client),
+            server: later.server.saturating_sub(self.server),
+        }
+    }
+}
+
+/// User and system time of a process.
+pub fn processor_time(pid: u32) -> Result<Duration, Failure> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in parentheses, may hold anything.
+    let (_, fields) = stat.rsplit_once(')').ok_or("a /proc/*/stat without a name")?;
+    let times = fields.split_whitespace().skip(TIMES.start).take(TIMES.len());
+    let ticks = times.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks * 1000 / TICKS))
+}
+
+/// The peak of a process's resident memory so far, in bytes.
+pub fn peak_memory(pid: u32) -> Result<u64, Failure> {
+    memory(pid, "VmHWM:")
+}
+
+/// A process's resident memory now, in bytes.
+pub fn resident_memory(pid: u32) -> Result<u64, Failure> {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: u32, field: &str) -> Result<u64, Failure> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).ok_or("the process is gone")?;
+    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kilobytes * 1024)
+}
+
+/// The machine in words, for whoever reads the numbers.
+pub fn machine() -> String {
+    let first = |file: &str, field: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(field).map(str::to_owned));
+        line.unwrap_or_default().trim_start_matches([' ', '\t', ':']).to_owned()
+    };
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let memory = first("/proc/meminfo", "MemTotal:");
+    let memory: u64 = memory.trim_end_matches("kB").trim().parse().unwrap_or_default();
+    format!("{cores} cores ({}), {} GB", first("/proc/cpuinfo", "model name"), memory / 1_000_000)
+}

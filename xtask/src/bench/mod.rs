@@ -1,0 +1,148 @@
+//! `cargo xtask bench`: the scenarios of spec 07, "Speed", and the raw limits of the machine in the same run, on one
+//! `mongod` with the live indexes.
+
+mod cost;
+mod plot;
+mod population;
+mod raw;
+mod report;
+mod scale;
+mod scenarios;
+mod scene;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use serde_json::json;
+
+use self::population::{Population, Shape};
+use self::report::Figures;
+use self::scenarios::{EVENTS, Round, Size};
+use self::scene::Scene;
+use crate::{Failure, Outcome, service};
+
+/// The same documents and the same edits at each run.
+const SEED: u64 = 20_240_229;
+/// Marks of one round: what it writes differs from what any other wrote.
+const MARKS: u64 = 1_000_000;
+
+/// What to measure.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How often each scenario is measured; the table shows medians.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    rounds: usize,
+    /// One round, less data: in under two minutes.
+    #[arg(long)]
+    quick: bool,
+    /// Measure this part only, after the first fill, which all others need.
+    #[arg(long, value_enum, value_name = "PART")]
+    only: Option<Part>,
+    /// Measure how the cost grows instead: with recruiters, jobs per recruiter, backlog and weight; about ten minutes.
+    #[arg(long, conflicts_with_all = ["rounds", "quick", "only"])]
+    scale: bool,
+    /// Watch the memory under a steady load for this long instead.
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["rounds", "quick", "only", "scale"])]
+    soak: Option<u64>,
+    /// Draw the results of `--scale` or `--soak` as SVG into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
+    /// Measure this program instead of building the service.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Write everything that was measured to this file.
+    #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
+    json: PathBuf,
+}
+
+/// What can be measured by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// First fill and full sync.
+    Fill,
+    /// Start, latency of a steady load, end.
+    Steady,
+    /// Uniform and hot backlogs and their replays.
+    Backlog,
+    /// Verification.
+    Verification,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let program = arguments.program.clone().map_or_else(|| service::build(true), Ok)?;
+    if arguments.scale || arguments.soak.is_some() {
+        return growth(arguments, &program);
+    }
+    let (rounds, to_verify, steady) = match arguments.quick {
+        true => (1, Shape::usual(8_000), Duration::from_secs(4)),
+        false => (arguments.rounds.max(1), Shape::usual(20_000), Duration::from_secs(10)),
+    };
+    let size = Size { shape: Shape::usual(5_000), to_verify, steady };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let figures = runtime.block_on(measure(&program, rounds, size, arguments.only))?;
+    let machine = cost::machine();
+    let described = json!({
+        "rounds": rounds, "events": EVENTS, "offers": size.shape.offers(), "offers_to_verify": to_verify.offers(),
+    });
+    std::fs::write(&arguments.json, serde_json::to_string_pretty(&figures.json(&machine, described.clone()))?)?;
+    println!("\n{machine}, mongod on the same machine; {described}\n\n{figures}");
+    println!("everything that was measured is in {}", arguments.json.display());
+    let missed = figures.missed();
+    if missed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("less than what was asked for: {}", missed.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+/// The measurements that are drawn rather than tabled.
+fn growth(arguments: &Arguments, program: &Path) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let points = match arguments.soak {
+        Some(minutes) => runtime.block_on(scale::soak(program, Duration::from_secs(60 * minutes)))?,
+        None => runtime.block_on(scale::scale(program))?,
+    };
+    let measured = json!({ "machine": cost::machine(), "points": &points });
+    std::fs::write(&arguments.json, serde_json::to_string_pretty(&measured)?)?;
+    println!("everything that was measured is in {}", arguments.json.display());
+    if let Some(folder) = &arguments.plots {
+        plot::draw(&points, folder)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn measure(program: &Path, rounds: usize, size: Size, only: Option<Part>) -> Result<Figures, Failure> {
+    let is_asked = |part: Part| only.is_none_or(|only| only == part);
+    let mut random = StdRng::seed_from_u64(SEED);
+    let mut figures = Figures::default();
+    let scene = Scene::prepare(program, "bench").await?;
+    let population = Population::settle(&scene.database, size.shape, &mut random).await?;
+    for number in 1..=rounds {
+        println!("round {number} of {rounds}");
+        let mark = MARKS * u64::try_from(number)?;
+        let (random, figures) = (&mut random, &mut figures);
+        let mut round = Round { scene: &scene, population: &population, random, figures, size, mark };
+        Box::pin(round.fill()).await?;
+        if is_asked(Part::Steady) || is_asked(Part::Backlog) {
+            Box::pin(round.first_start()).await?;
+        }
+        if is_asked(Part::Steady) {
+            Box::pin(round.steady()).await?;
+        }
+        if is_asked(Part::Backlog) {
+            Box::pin(round.backlogs()).await?;
+        }
+    }
+    drop(scene);
+    if !is_asked(Part::Verification) {
+        return Ok(figures);
+    }
+    println!("verification");
+    let scene = Scene::prepare(program, "bench").await?;
+    Population::settle(&scene.database, size.to_verify, &mut random).await?;
+    Box::pin(scenarios::verify(&scene, size.to_verify.offers(), &mut figures, rounds)).await?;
+    Ok(figures)
+}

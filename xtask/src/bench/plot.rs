@@ -1,0 +1,80 @@
+//! Draws the curves of [`super::scale`] as SVG, one file for each thing that varies and each quantity.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use plotters::prelude::{
+    BLACK, ChartBuilder, Circle, Color as _, IntoDrawingArea as _, IntoLogRange as _, LineSeries, PathElement,
+    RGBColor, SVGBackend, WHITE,
+};
+
+use super::scale::Point;
+use crate::Failure;
+
+const SIZE: (u32, u32) = (640, 400);
+/// Distinct for people who see colours otherwise (Okabe and Ito).
+const COLOURS: [RGBColor; 4] =
+    [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
+
+type Quantity = fn(&Point) -> Option<f64>;
+type Curve = Vec<(f64, f64)>;
+type Curves<'a> = BTreeMap<&'a str, Curve>;
+
+/// The same for both kinds of axes, which are types of their own.
+macro_rules! series {
+    ($chart:ident, $curves:ident) => {
+        for ((work, curve), colour) in $curves.iter().zip(COLOURS.iter().cycle()) {
+            let line = $chart.draw_series(LineSeries::new(curve.iter().copied(), colour.stroke_width(2)))?;
+            line.label(*work).legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+            if curve.len() < 20 {
+                $chart.draw_series(curve.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
+            }
+        }
+        $chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
+    };
+}
+
+/// Writes all files into `folder`.
+pub fn draw(points: &[Point], folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder)?;
+    let quantities: [(&str, &str, Quantity); 2] = [
+        ("time", "µs per event or offer", |point| point.microseconds),
+        ("memory", "MB resident", |point| Some(point.megabytes)),
+    ];
+    for (quantity, unit, value) in quantities {
+        let mut plots: BTreeMap<&str, Curves<'_>> = BTreeMap::new();
+        for point in points {
+            if let Some(value) = value(point) {
+                plots.entry(point.varies).or_default().entry(point.work).or_default().push((point.at, value));
+            }
+        }
+        for (varies, curves) in plots {
+            let file = folder.join(format!("{}-{quantity}.svg", varies.replace(' ', "-")));
+            one(&file, (varies, unit), &curves).map_err(|error| format!("{}: {error}", file.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn one(file: &Path, (varies, unit): (&str, &str), curves: &Curves<'_>) -> Result<(), Failure> {
+    let points = || curves.values().flatten();
+    let first = points().map(|(at, _)| *at).fold(f64::INFINITY, f64::min);
+    let last = points().map(|(at, _)| *at).fold(0.0, f64::max);
+    let highest = points().map(|(_, value)| *value).fold(0.0, f64::max) * 1.1;
+    let area = SVGBackend::new(file, SIZE).into_drawing_area();
+    area.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&area);
+    chart.margin(12).x_label_area_size(40).y_label_area_size(60);
+    // What spans a factor of ten or more is shown by factors.
+    if last / first >= 10.0 {
+        let mut chart = chart.build_cartesian_2d((first..last).log_scale(), 0.0..highest)?;
+        chart.configure_mesh().x_desc(varies).y_desc(unit).light_line_style(WHITE).draw()?;
+        series!(chart, curves);
+    } else {
+        let mut chart = chart.build_cartesian_2d(0.0..last, 0.0..highest)?;
+        chart.configure_mesh().x_desc(varies).y_desc(unit).light_line_style(WHITE).draw()?;
+        series!(chart, curves);
+    }
+    area.present()?;
+    Ok(())
+}

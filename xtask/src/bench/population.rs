@@ -1,0 +1,170 @@
+//! The recruiters of the measurement: like the golden ones, each of about 8 KB with 3 jobs that can be projected,
+//! and the events on them.
+
+use std::collections::HashSet;
+
+use bson::oid::ObjectId;
+use bson::{Bson, DateTime, Document, doc};
+use mongodb::Database;
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use xtask::golden;
+
+use crate::Failure;
+
+/// Bytes of recruiters per `insert`.
+const PER_INSERT: usize = 4_000_000;
+
+/// How many recruiters there are and what they are like.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    pub recruiters: usize,
+    /// Jobs of each.
+    pub jobs: usize,
+    /// What each weighs, in bytes of BSON; more where its jobs need more.
+    pub weight: usize,
+}
+
+impl Shape {
+    /// As spec 07 describes them.
+    pub const fn usual(recruiters: usize) -> Self {
+        Self { recruiters, jobs: 3, weight: 8_000 }
+    }
+
+    /// How many jobs they have together.
+    pub const fn offers(&self) -> usize {
+        self.recruiters * self.jobs
+    }
+}
+
+/// The recruiters that are in the database.
+pub struct Population {
+    residents: Vec<(ObjectId, Vec<ObjectId>)>,
+}
+
+/// One event to come: the description of one job of one recruiter changes. It is projected, and in no index.
+#[derive(Debug, Clone, Copy)]
+pub struct Edit {
+    pub recruiter: ObjectId,
+    pub position: usize,
+    pub job: ObjectId,
+}
+
+impl Population {
+    /// Inserts recruiters into an empty collection.
+    pub async fn settle(database: &Database, shape: Shape, random: &mut StdRng) -> Result<Self, Failure> {
+        let known = known(database).await?;
+        let is_known = |recruiter: &Document| {
+            let refers = |field: &str| recruiter.get_str(field).is_ok_and(|key| known.contains(key));
+            refers("managed_by")
+                && (recruiter.get_bool("is_delegated").is_ok_and(|is| !is) || refers("cfa_delegated_siret"))
+        };
+        let templates =
+            golden::recruiters()?.into_iter().filter(|recruiter| is_plain(recruiter) && is_known(recruiter));
+        let mut templates: Vec<Document> = templates.collect();
+        templates.iter_mut().try_for_each(|template| prepare(template, shape))?;
+        let mut residents = Vec::with_capacity(shape.recruiters);
+        let recruiters = database.collection::<Document>("recruiters");
+        while residents.len() < shape.recruiters {
+            let batch = (residents.len()..shape.recruiters).take((PER_INSERT / shape.weight).max(1));
+            let batch: Vec<Document> = batch.filter_map(|number| recruiter(&templates, number, random)).collect();
+            residents.extend(batch.iter().filter_map(resident));
+            recruiters.insert_many(batch).await?;
+        }
+        Ok(Self { residents })
+    }
+
+    /// `count` random edits on the first `recruiters` of them.
+    pub fn edits(&self, count: usize, recruiters: usize, random: &mut StdRng) -> Vec<Edit> {
+        let among = self.residents.get(..recruiters).unwrap_or(&self.residents);
+        let edit = |_| {
+            let (recruiter, jobs) = among.choose(random)?;
+            let position = random.random_range(0..jobs.len());
+            Some(Edit { recruiter: *recruiter, position, job: *jobs.get(position)? })
+        };
+        (0..count).filter_map(edit).collect()
+    }
+}
+
+/// The ids of the users and the sirets of the training centres that there are.
+async fn known(database: &Database) -> Result<HashSet<String>, Failure> {
+    let users = database.collection::<Document>("userswithaccounts").distinct("_id", doc! {}).await?;
+    let cfas = database.collection::<Document>("cfas").distinct("siret", doc! {}).await?;
+    let key = |key: Bson| match key {
+        Bson::ObjectId(id) => Some(id.to_hex()),
+        Bson::String(siret) => Some(siret),
+        _ => None,
+    };
+    Ok(users.into_iter().chain(cfas).filter_map(key).collect())
+}
+
+/// Those of the golden recruiters that have nothing faulty about them.
+fn is_plain(recruiter: &Document) -> bool {
+    let text = |document: &Document, field: &str| document.get_str(field).is_ok_and(|text| text.len() >= 3);
+    let jobs = recruiter.get_array("jobs").map(Vec::as_slice).unwrap_or_default();
+    let has_place = recruiter.get_document("geopoint").is_ok_and(|point| {
+        let numbers = point.get_array("coordinates").map(Vec::as_slice).unwrap_or_default();
+        numbers.iter().filter(|number| number.as_f64().is_some_and(|number| number.abs() < 90.0)).count() == 2
+    });
+    text(recruiter, "address")
+        && has_place
+        && recruiter.get_str("establishment_siret").is_ok_and(|siret| siret.len() == 14)
+        && jobs.iter().any(is_titled)
+}
+
+fn is_titled(job: &Bson) -> bool {
+    let text = |field: &str| job.as_document().and_then(|job| job.get_str(field).ok()).unwrap_or_default();
+    text("job_status") == "Active" && text("offer_title_custom").len() >= 3
+}
+
+/// Brings a golden recruiter to its weight and its number of jobs.
+fn prepare(recruiter: &mut Document, shape: Shape) -> Result<(), Failure> {
+    let jobs = recruiter.get_array("jobs")?.clone();
+    let titled: Vec<Bson> = jobs.into_iter().filter(is_titled).collect();
+    recruiter.insert("jobs", titled.iter().cycle().take(shape.jobs).cloned().collect::<Vec<Bson>>());
+    let missing = shape.weight.saturating_sub(recruiter.to_vec()?.len()) / shape.jobs;
+    let sentence = "Vous accueillez les clients, tenez le rayon et apprenez le métier avec votre tuteur. ";
+    let text: String = sentence.chars().cycle().take(missing.max(100)).collect();
+    for job in recruiter.get_array_mut("jobs")?.iter_mut().filter_map(Bson::as_document_mut) {
+        job.insert("job_description", &text);
+    }
+    Ok(())
+}
+
+fn recruiter(templates: &[Document], number: usize, random: &mut StdRng) -> Option<Document> {
+    let mut recruiter = templates.choose(random)?.clone();
+    recruiter.insert("_id", ObjectId::from_bytes(random.random()));
+    recruiter.insert("email", format!("recruteur{number}@example.com"));
+    recruiter.insert("establishment_siret", format!("{:014}", random.random_range(10_u64.pow(13)..10_u64.pow(14))));
+    for job in recruiter.get_array_mut("jobs").ok()?.iter_mut().filter_map(Bson::as_document_mut) {
+        job.insert("_id", ObjectId::from_bytes(random.random()));
+    }
+    Some(recruiter)
+}
+
+fn resident(recruiter: &Document) -> Option<(ObjectId, Vec<ObjectId>)> {
+    let id = |job: &Bson| job.as_document()?.get_object_id("_id").ok();
+    let jobs = recruiter.get_array("jobs").ok()?.iter().filter_map(id).collect();
+    Some((recruiter.get_object_id("_id").ok()?, jobs))
+}
+
+impl Edit {
+    /// The statement on `recruiters` that causes the event; `mark` makes it a change.
+    pub fn of_recruiter(&self, mark: u64) -> Document {
+        let field = format!("jobs.{}.job_description", self.position);
+        doc! { "q": { "_id": self.recruiter }, "u": { "$set": { field: description(mark) } } }
+    }
+
+    /// The same change written to the offer as such: what the raw limit is measured with.
+    pub fn of_offer(&self, mark: u64) -> Document {
+        doc! { "q": { "_id": self.job }, "u": { "$set": {
+            "offer_description": description(mark), "updated_at": DateTime::from_millis(1_700_000_000_000),
+        } } }
+    }
+}
+
+/// A description of the usual length that is different for each mark.
+pub fn description(mark: u64) -> String {
+    format!("Description {mark:08} : vous accueillez les clients, tenez le rayon et apprenez le métier. ").repeat(4)
+}

@@ -1,0 +1,97 @@
+//! The raw limits of the machine: what the same work costs with nothing but the driver and the server.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bson::oid::ObjectId;
+use bson::{Bson, Document, RawDocumentBuf, Timestamp, doc};
+use futures::{StreamExt as _, TryStreamExt as _};
+use mongodb::Database;
+
+use super::population::Edit;
+use crate::Failure;
+
+/// Statements per command, and commands in flight (spec 03, "Writing").
+const STATEMENTS: usize = 500;
+const IN_FLIGHT: usize = 2;
+
+/// Sends statements in commands of 500, `in_flight` at a time, acknowledged by a majority.
+pub async fn send(
+    database: &Database,
+    collection: &str,
+    statements: Vec<Document>,
+    in_flight: usize,
+) -> Result<Duration, Failure> {
+    let command = |chunk: &[Document]| {
+        RawDocumentBuf::try_from(&doc! {
+            "update": collection, "updates": chunk, "ordered": false, "writeConcern": { "w": "majority" },
+        })
+    };
+    // Encoded before: what is measured is the server and the way to it.
+    let commands: Vec<RawDocumentBuf> = statements.chunks(STATEMENTS).map(command).collect::<Result<_, _>>()?;
+    let began = Instant::now();
+    futures::stream::iter(commands)
+        .map(|command| async {
+            match database.run_raw_command(command).await?.contains_key("writeErrors") {
+                true => Err(Failure::from("the server refused statements of the measurement")),
+                false => Ok(()),
+            }
+        })
+        .buffer_unordered(in_flight)
+        .try_collect::<Vec<()>>()
+        .await?;
+    Ok(began.elapsed())
+}
+
+/// The same changes written to the offers as such, each offer once as the service would at best.
+pub async fn update(database: &Database, edits: &[Edit], mark: u64) -> Result<(usize, Duration), Failure> {
+    let distinct: BTreeMap<ObjectId, &Edit> = edits.iter().map(|edit| (edit.job, edit)).collect();
+    let statements: Vec<Document> = distinct.values().map(|edit| edit.of_offer(mark)).collect();
+    let count = statements.len();
+    Ok((count, send(database, "jobs_partners", statements, IN_FLIGHT).await?))
+}
+
+/// Reads `events` events from `from` on, one reply after another, undecoded.
+pub async fn drain(database: &Database, from: Timestamp, events: usize) -> Result<Duration, Failure> {
+    let stages = vec![
+        doc! { "$changeStream": { "startAtOperationTime": from } },
+        doc! { "$match": { "ns.coll": "recruiters" } },
+        doc! { "$project": { "operationType": 1, "ns": 1, "documentKey": 1, "clusterTime": 1, "wallTime": 1 } },
+    ];
+    let began = Instant::now();
+    let mut batches = database.aggregate(stages).batch_size(1_000).batch().await?;
+    let mut read = 0;
+    while read < events {
+        let Some(batch) = batches.try_next().await? else { return Err("the stream ended".into()) };
+        read += batch.doc_slices()?.into_iter().count();
+    }
+    Ok(began.elapsed())
+}
+
+/// Reads whole collections, undecoded.
+pub async fn scan(database: &Database, collections: &[&str]) -> Result<Duration, Failure> {
+    let began = Instant::now();
+    for collection in collections {
+        let mut batches = database.collection::<Document>(collection).find(doc! {}).batch().await?;
+        while batches.try_next().await?.is_some() {}
+    }
+    Ok(began.elapsed())
+}
+
+/// Inserts the offers that stand into an empty collection with the same validator and indexes.
+pub async fn fill(database: &Database, empty: &Database) -> Result<(usize, Duration), Failure> {
+    let offers: Vec<Document> =
+        database.collection::<Document>("jobs_partners").find(doc! {}).await?.try_collect().await?;
+    let upsert = |mut offer: Document| {
+        let id = offer.remove("_id").unwrap_or(Bson::Null);
+        doc! { "q": { "_id": id }, "u": { "$set": offer }, "upsert": true }
+    };
+    let statements: Vec<Document> = offers.into_iter().map(upsert).collect();
+    let count = statements.len();
+    Ok((count, send(empty, "jobs_partners", statements, IN_FLIGHT).await?))
+}
+
+/// The server's time now.
+pub async fn cluster_time(database: &Database) -> Result<Timestamp, Failure> {
+    Ok(database.run_command(doc! { "ping": 1 }).await?.get_timestamp("operationTime")?)
+}

@@ -1,0 +1,199 @@
+//! One database with its server and the built service, and the few things that every scenario does with them.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use bson::{Document, Timestamp, doc};
+use mongodb::{Client, Database};
+use xtask::golden;
+use xtask::guarded::TemporaryFolder;
+use xtask::mongod::{Options, ReplicaSet};
+
+use super::cost::{self, Mark, Spent};
+use super::raw;
+use crate::Failure;
+use crate::service::{Service, command};
+
+/// Far longer than any scenario may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Between two looks at a checkpoint: each costs the server a little.
+const POLL: Duration = Duration::from_millis(10);
+
+/// What a scenario needs.
+pub struct Scene {
+    pub database: Database,
+    name: String,
+    set: ReplicaSet,
+    server: u32,
+    program: PathBuf,
+    folder: TemporaryFolder,
+}
+
+/// A running service and what it had cost when it began to lead.
+pub struct Run {
+    pub service: Service,
+    started: Mark,
+    led: Mark,
+}
+
+/// What a run of the service or of one of its commands came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Measured {
+    pub spent: Spent,
+    /// The peak of its resident memory, in bytes.
+    pub peak: u64,
+    /// Offers that were written.
+    pub written: f64,
+}
+
+impl Scene {
+    /// Starts a server, creates the live collections in `database` and fills in the references.
+    pub async fn prepare(program: &Path, name: &str) -> Result<Self, Failure> {
+        let mut set = ReplicaSet::start(&Options::default())?;
+        let server = set.member(0).pid().ok_or("mongod is gone")?;
+        let database = Client::with_uri_str(set.uri()).await?.database(name);
+        golden::create_collections(&database).await?;
+        golden::insert_references(&database).await?;
+        let folder = TemporaryFolder::create("stream-processor-bench-")?;
+        let scene = Self { database, name: name.to_owned(), set, server, program: program.to_owned(), folder };
+        scene.run(&["setup"]).await?;
+        Ok(scene)
+    }
+
+    /// Another database on the same server, with the live collections and nothing in them.
+    pub async fn empty(&self, name: &str) -> Result<Database, Failure> {
+        let database = self.database.client().database(name);
+        golden::create_collections(&database).await?;
+        Ok(database)
+    }
+
+    fn place(&self) -> (String, &str) {
+        (self.set.uri(), &self.name)
+    }
+
+    /// Starts the service and waits until it leads.
+    pub async fn start(&self) -> Result<Run, Failure> {
+        let (uri, name) = self.place();
+        let started = Mark::now(None, self.server)?;
+        let mut service = Service::start(&self.program, (&uri, name), self.folder.path())?;
+        let began = Instant::now();
+        loop {
+            service.must_be_running()?;
+            let metrics = service.metrics().await.unwrap_or_default();
+            if crate::scrape::sum(&metrics, "stream_processor_leader", "") > 0.0 {
+                break;
+            }
+            self.patience(began, &service)?;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let led = Mark::now(Some(service.pid()), self.server)?;
+        Ok(Run { service, started, led })
+    }
+
+    /// Waits until everything up to `time` is applied and checkpointed; what that took since it led.
+    pub async fn until_applied(&self, run: &mut Run, time: Timestamp) -> Result<Measured, Failure> {
+        let began = Instant::now();
+        while self.checkpoint().await? < Some(time) {
+            run.service.must_be_running()?;
+            self.patience(began, &run.service)?;
+            tokio::time::sleep(POLL).await;
+        }
+        self.measure(run).await
+    }
+
+    async fn measure(&self, run: &Run) -> Result<Measured, Failure> {
+        let now = Mark::now(Some(run.service.pid()), self.server)?;
+        let metrics = run.service.metrics().await?;
+        let written = |result: &str| crate::scrape::sum(&metrics, "stream_processor_offers_written_total", result);
+        if crate::scrape::sum(&metrics, "stream_processor_dead_letters", "") > 0.0 {
+            return Err("there are dead letters: the documents of the measurement are not all right".into());
+        }
+        Ok(Measured {
+            spent: run.led.until(&now),
+            peak: cost::peak_memory(run.service.pid())?,
+            written: written(r#"result="created""#) + written(r#"result="changed""#),
+        })
+    }
+
+    /// Waits until the resync of a first start is over.
+    pub async fn until_synced(&self, run: &Run) -> Result<(), Failure> {
+        let began = Instant::now();
+        let state = self.database.collection::<Document>("stream_processor_state");
+        while self.checkpoint().await?.is_none() || state.find_one(doc! { "_id": "resync" }).await?.is_some() {
+            self.patience(began, &run.service)?;
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Ends the service with SIGTERM; how long that took.
+    pub async fn stop(&self, mut run: Run) -> Result<Duration, Failure> {
+        let written = raw::cluster_time(&self.database).await?;
+        let began = Instant::now();
+        let (how, well) = run.service.stop().await;
+        let took = began.elapsed();
+        match well {
+            true => Ok(took),
+            false => Err(format!("the service did not end as it should ({how}); written until {written}").into()),
+        }
+    }
+
+    /// Runs a command of the service to its end. The peak of its memory is the last that was seen.
+    pub async fn run(&self, arguments: &[&str]) -> Result<Measured, Failure> {
+        let (uri, name) = self.place();
+        let before = Mark::now(None, self.server)?;
+        let mut command = tokio::process::Command::from(command(&self.program, (&uri, name), self.folder.path()));
+        let mut child =
+            command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let pid = child.id().ok_or("the command ended at once")?;
+        let (mut peak, mut client) = (0, Duration::ZERO);
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => break status?,
+                () = tokio::time::sleep(Duration::from_millis(5)) => {
+                    peak = cost::peak_memory(pid).unwrap_or(peak);
+                    client = cost::processor_time(pid).unwrap_or(client);
+                }
+            }
+        };
+        if !status.success() {
+            return Err(format!("`stream-processor {}` ended with {status}", arguments.join(" ")).into());
+        }
+        let mut spent = before.until(&Mark::now(None, self.server)?);
+        spent.client = client;
+        Ok(Measured { spent, peak, written: 0.0 })
+    }
+
+    /// The cluster time up to which everything is applied (spec 03, "Checkpoints").
+    async fn checkpoint(&self) -> Result<Option<Timestamp>, Failure> {
+        let checkpoint = self.saved_checkpoint().await?;
+        Ok(checkpoint.and_then(|checkpoint| checkpoint.get_timestamp("cluster_time").ok()))
+    }
+
+    /// The stored checkpoint, to go back to it later.
+    pub async fn saved_checkpoint(&self) -> Result<Option<Document>, Failure> {
+        Ok(self.database.collection("stream_processor_state").find_one(doc! { "_id": "checkpoint" }).await?)
+    }
+
+    /// Puts an earlier checkpoint in place; nothing may run.
+    pub async fn go_back(&self, checkpoint: &Document) -> Result<(), Failure> {
+        let state = self.database.collection::<Document>("stream_processor_state");
+        state.replace_one(doc! { "_id": "checkpoint" }, checkpoint).await?;
+        Ok(())
+    }
+
+    fn patience(&self, began: Instant, service: &Service) -> Result<(), Failure> {
+        match began.elapsed() < PATIENCE {
+            true => Ok(()),
+            false => Err(format!("nothing came of it in {} s:\n{}", PATIENCE.as_secs(), service.last_lines()).into()),
+        }
+    }
+}
+
+impl Run {
+    /// From the start of the process until it led.
+    pub fn start_took(&self) -> Duration {
+        self.started.until(&self.led).wall
+    }
+}

@@ -1,0 +1,144 @@
+//! Programs that some tests need and Debian packages: Prometheus, which is only unpacked into the cache folder,
+//! and Chromium, which needs its libraries and is installed. Several processes may look at once.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::mongod::cache_folder;
+
+const CACHED_AS: &str = "stream-processor/prometheus";
+const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
+
+/// Why a program could not be had; every text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("neither XDG_CACHE_HOME nor HOME is set: no folder to keep Prometheus in; set one of them")]
+    NoCacheFolder,
+    #[error(
+        "{program} is not on the PATH and cannot be fetched: {detail}; install it (Debian: apt-get install {package})"
+    )]
+    Missing { program: &'static str, package: &'static str, detail: String },
+    #[error("{what}: {source}")]
+    File { what: String, source: std::io::Error },
+}
+
+/// The two programs of the package `prometheus`.
+#[derive(Debug, Clone)]
+pub struct Prometheus {
+    /// The server.
+    pub server: PathBuf,
+    /// `promtool`, which checks and tests rules.
+    pub tool: PathBuf,
+}
+
+/// Prometheus: on the PATH, in the cache, or fetched into it with `apt-get download`.
+///
+/// # Errors
+/// When there is none and it cannot be fetched.
+pub fn find_prometheus() -> Result<Prometheus, Failure> {
+    if let (Some(server), Some(tool)) = (on_path("prometheus"), on_path("promtool")) {
+        return Ok(Prometheus { server, tool });
+    }
+    let folder = cache_folder(CACHED_AS).ok_or(Failure::NoCacheFolder)?;
+    let unpacked = folder.join("unpacked");
+    let found = Prometheus { server: unpacked.join("usr/bin/prometheus"), tool: unpacked.join("usr/bin/promtool") };
+    if !found.server.is_file() {
+        let _lock = lock(&folder)?;
+        if !found.server.is_file() {
+            unpack(&folder, &unpacked)?;
+        }
+    }
+    Ok(found)
+}
+
+/// Chromium: on the PATH, or installed with `apt-get`, which only root may do.
+///
+/// # Errors
+/// When there is none and it cannot be installed.
+pub fn find_browser() -> Result<PathBuf, Failure> {
+    let find = || BROWSERS.into_iter().find_map(on_path);
+    if let Some(program) = find() {
+        return Ok(program);
+    }
+    let missing = |detail| Failure::Missing { program: "chromium", package: "chromium", detail };
+    if !is_root() {
+        return Err(missing("only root may install it".to_owned()));
+    }
+    let folder = cache_folder(CACHED_AS).ok_or(Failure::NoCacheFolder)?;
+    let _lock = lock(&folder)?;
+    if find().is_none() {
+        tell("no Chromium on the PATH: installing the Debian package `chromium`, for the tests of the status page");
+        // A mirror forgets old versions: the lists must be of today.
+        apt(&folder, &["update"])
+            .and_then(|()| apt(&folder, &["install", "-y", "--no-install-recommends", "chromium"]))
+            .map_err(missing)?;
+    }
+    find().ok_or_else(|| missing("the package brought none".to_owned()))
+}
+
+fn unpack(folder: &Path, unpacked: &Path) -> Result<(), Failure> {
+    let missing = |detail| Failure::Missing { program: "prometheus", package: "prometheus", detail };
+    tell("no Prometheus on the PATH: fetching the Debian package `prometheus`, for the tests of alerts and dashboard");
+    let workplace = folder.join("fetch");
+    // What a fetch that was killed left behind.
+    let _ = fs::remove_dir_all(&workplace);
+    fs::create_dir_all(&workplace).map_err(file("cannot create a folder in the cache"))?;
+    let download = || apt(&workplace, &["download", "prometheus"]);
+    if let Err(detail) = download() {
+        if !is_root() {
+            return Err(missing(detail));
+        }
+        apt(&workplace, &["update"]).and_then(|()| download()).map_err(missing)?;
+    }
+    let entries = fs::read_dir(&workplace).map_err(file("cannot read the cache"))?.flatten();
+    let package = entries.map(|entry| entry.path()).find(|path| path.extension().is_some_and(|end| end == "deb"));
+    let package = package.ok_or_else(|| missing("apt-get left no package".to_owned()))?;
+    let target = workplace.join("unpacked");
+    let output = Command::new("dpkg-deb").arg("-x").arg(package).arg(&target).output();
+    succeeded(output).map_err(missing)?;
+    let _ = fs::remove_dir_all(unpacked);
+    fs::rename(&target, unpacked).map_err(file("cannot move Prometheus into the cache"))
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|program| program.is_file())
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+/// Several test processes may begin at once.
+fn lock(folder: &Path) -> Result<File, Failure> {
+    fs::create_dir_all(folder).map_err(file("cannot create the cache folder"))?;
+    let file = File::create(folder.join("lock")).map_err(self::file("cannot create a lock file"))?;
+    // Only saves a second download.
+    let _ = file.lock();
+    Ok(file)
+}
+
+fn apt(folder: &Path, arguments: &[&str]) -> Result<(), String> {
+    let mut command = Command::new("apt-get");
+    command.arg("--quiet").args(arguments).current_dir(folder).env("DEBIAN_FRONTEND", "noninteractive");
+    succeeded(command.output())
+}
+
+fn succeeded(output: std::io::Result<Output>) -> Result<(), String> {
+    let output = output.map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    Err(text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no output").trim().to_owned())
+}
+
+fn file(what: &str) -> impl FnOnce(std::io::Error) -> Failure {
+    move |source| Failure::File { what: what.to_owned(), source }
+}
+
+#[allow(clippy::print_stderr, reason = "a download must not go unsaid")]
+fn tell(what: &str) {
+    eprintln!("{what}");
+}
