@@ -48,10 +48,10 @@ pub struct Ticker {
     /// Set when the process is to end, or the lease is lost.
     pub stop: CancellationToken,
     plans: BTreeMap<Job, Plan>,
-    /// Of its transactions; there is one when the ledger belongs to this term.
-    session: Option<Session>,
     notices: Notices,
     messenger: Option<Messenger>,
+    /// Of its transactions; there is one when the ledger belongs to this term.
+    session: Option<Session>,
     /// The ledger may hold runs that are to be made.
     owes: bool,
     /// When runs that were put off were last looked for.

@@ -158,3 +158,15 @@ impl Job {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_job_of_the_configuration_is_one_that_can_be_run() {
+        let sections = crate::config::sections();
+        let configured = sections.iter().filter_map(|section| section.path.strip_prefix("ticker.jobs."));
+        assert_eq!(configured.collect::<Vec<_>>(), Job::ALL.map(Job::name));
+    }
+}
