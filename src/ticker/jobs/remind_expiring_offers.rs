@@ -89,7 +89,7 @@ impl Threshold {
 /// # Errors
 /// As [`Work::change`]; a [`Failure`] of the database while sending.
 pub async fn run(work: &mut Work, threshold: Threshold) -> Result<(), Failure> {
-    let post = letters::post(work).await?;
+    let post = letters::post(work).await;
     if work.report.gave_up.is_some() {
         return Ok(());
     }
