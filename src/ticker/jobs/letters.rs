@@ -134,17 +134,20 @@ pub(super) fn letter(work: &Work, template: Template, person: &str, subjects: &[
 }
 
 /// Who sends; `None` in a dry run, and where it cannot be done: then the run has given up.
-pub(super) async fn post(work: &mut Work) -> Result<Option<Post>, Failure> {
-    let Some(writer) = work.hold.as_ref().map(|hold| hold.writer.clone()) else { return Ok(None) };
-    outbox::prepare(&work.app.database).await?;
-    Ok(match Post::open(&work.app, writer, work.now, work.stop.clone()) {
+pub(super) async fn post(work: &mut Work) -> Option<Post> {
+    let writer = work.hold.as_ref()?.writer.clone();
+    if let Err(failure) = outbox::prepare(&work.app.database).await {
+        // Nobody goes without e-mail for it.
+        tracing::warn!(error = %failure, "old messages are not forgotten: the user may not create an index of the outbox");
+    }
+    match Post::open(&work.app, writer, work.now, work.stop.clone()) {
         Ok(post) => Some(post),
         Err(reason) => {
             tracing::error!(reason, "e-mail cannot be sent; correct the setting");
             work.report.gave_up = Some("mail_settings");
             None
         }
-    })
+    }
 }
 
 /// Sends these; gives back the offers of those that were sent, and reports on the others.

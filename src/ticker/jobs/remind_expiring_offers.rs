@@ -89,7 +89,7 @@ impl Threshold {
 /// # Errors
 /// As [`Work::change`]; a [`Failure`] of the database while sending.
 pub async fn run(work: &mut Work, threshold: Threshold) -> Result<(), Failure> {
-    let post = letters::post(work).await?;
+    let post = letters::post(work).await;
     if work.report.gave_up.is_some() {
         return Ok(());
     }
@@ -121,7 +121,9 @@ async fn remind(work: &mut Work, threshold: Threshold, post: Option<&Post>) -> R
 
 /// Who has such offers: grouped by the server, so that a run needs the same memory for ten users and for a million.
 async fn users(work: &Work, filter: &Document) -> Result<Cursor<Document>, Failure> {
-    let pipeline = [doc! { "$match": filter }, doc! { "$group": { "_id": "$managed_by" } }];
+    let group = doc! { "$group": { "_id": "$managed_by" } };
+    // In order: what a run that was killed left open is what the next one begins with.
+    let pipeline = [doc! { "$match": filter }, group, doc! { "$sort": { "_id": 1 } }];
     let offers = raw(&work.app.database, OFFERS);
     // Small batches: a cursor that nobody asks for ten minutes is closed by the server.
     let users = offers.aggregate(pipeline).allow_disk_use(true).batch_size(100);

@@ -77,7 +77,7 @@ pub fn applications(offers: &[ObjectId]) -> [Document; 2] {
 /// # Errors
 /// As [`Work::change`]; a [`Failure`] of the database while sending.
 pub async fn run(work: &mut Work) -> Result<(), Failure> {
-    let post = letters::post(work).await?;
+    let post = letters::post(work).await;
     if work.report.gave_up.is_some() {
         return Ok(());
     }
