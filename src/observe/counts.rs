@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bson::{Bson, DateTime, Document, doc};
+use bson::{Bson, Document, doc};
 use futures::TryStreamExt as _;
 use mongodb::Database;
 use mongodb::options::{ReadPreference, SelectionCriteria};
+use serde::Serialize;
 
 use super::metrics::Metrics;
+use super::status::text;
 use crate::answer::answered;
 use crate::clock;
 use crate::error::Failure;
@@ -29,10 +31,10 @@ pub const OFFER_STATUSES: [&str; 3] = ["Active", "Filled", "Cancelled"];
 pub const OTHER: &str = "other";
 
 /// What was counted.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Counts {
-    /// When.
-    pub at: DateTime,
+    /// When (RFC 3339).
+    pub at: String,
     /// Documents by collection, as the server's own statistics have it.
     pub documents: BTreeMap<&'static str, u64>,
     /// Jobs in `recruiters` by status.
@@ -68,7 +70,7 @@ pub async fn count(database: &Database, partner_label: &str) -> Result<Counts, F
         documents.insert(name, answered(count).await.map_err(Failure::Read)?);
     }
     Ok(Counts {
-        at: clock::now(),
+        at: text(clock::now()),
         documents,
         source_jobs: source_jobs(database).await?,
         target_offers: target_offers(database, partner_label).await?,

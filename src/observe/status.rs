@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bson::{DateTime, Timestamp};
 use serde::Serialize;
 
+use super::counts::Counts;
 use super::history::{Series, last_minute};
 use super::survey::Facts;
 use crate::app::App;
@@ -60,7 +61,7 @@ pub struct Status {
     /// The whole service, as the database has it; null before the first answer.
     pub service: Option<Service>,
     /// Documents, jobs and offers; null before the first count.
-    pub counts: Option<Counted>,
+    pub counts: Option<Counts>,
     /// The last hour of this instance.
     pub history: Series,
 }
@@ -228,19 +229,6 @@ impl From<&Overview> for JobStatus {
     }
 }
 
-/// What was counted.
-#[derive(Debug, Clone, Serialize)]
-pub struct Counted {
-    /// When (RFC 3339).
-    pub at: String,
-    /// Documents by collection.
-    pub documents: BTreeMap<&'static str, u64>,
-    /// Jobs in `recruiters` by status.
-    pub source_jobs: BTreeMap<&'static str, u64>,
-    /// Our offers by status.
-    pub target_offers: BTreeMap<&'static str, u64>,
-}
-
 impl Status {
     /// How things stand now. `name` is this instance's, `started` its beginning.
     #[must_use]
@@ -281,12 +269,7 @@ impl Status {
             },
             since_start: since_start(app),
             service: facts.map(|facts| Service::of(&facts)),
-            counts: app.survey.counts().map(|counts| Counted {
-                at: text(counts.at),
-                documents: counts.documents.clone(),
-                source_jobs: counts.source_jobs.clone(),
-                target_offers: counts.target_offers.clone(),
-            }),
+            counts: app.survey.counts().map(|counts| (*counts).clone()),
             history,
         }
     }
@@ -345,7 +328,7 @@ fn tenth(seconds: f64) -> f64 {
 }
 
 /// RFC 3339, to the second.
-fn text(date: DateTime) -> String {
+pub(super) fn text(date: DateTime) -> String {
     let whole = DateTime::from_millis(date.timestamp_millis().div_euclid(1_000) * 1_000);
     whole.try_to_rfc3339_string().unwrap_or_default()
 }
