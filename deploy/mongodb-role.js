@@ -41,7 +41,7 @@ const role =
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_job_runs" },
           "actions": ["insert", "update", "remove", "createIndex", "listIndexes"] },
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_outbox" },
-          "actions": ["insert", "update"] },
+          "actions": ["insert", "update", "createIndex"] },
         { "resource": { "db": "labonnealternance", "collection": "recruiters" },
           "actions": ["update", "remove"] },
         { "resource": { "db": "labonnealternance", "collection": "userswithaccounts" },

@@ -35,6 +35,7 @@ mod link_races;
 mod links;
 mod lost_history;
 mod mail;
+mod many_creations;
 mod migration;
 mod moves;
 mod notices;

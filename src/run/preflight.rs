@@ -123,7 +123,7 @@ pub fn needed(with_jobs: bool) -> Vec<(&'static str, Vec<&'static str>)> {
 fn needed_for_jobs() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut needed = vec![
         (RUNS, vec!["find", "insert", "update", "remove", "createIndex"]),
-        (OUTBOX, vec!["find", "insert", "update"]),
+        (OUTBOX, vec!["find", "insert", "update", "createIndex"]),
         (ROLES, vec!["find", "remove"]),
         (Watched::Recruiters.name(), vec!["update", "remove"]),
         (Watched::Users.name(), vec!["remove"]),

@@ -61,14 +61,19 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts it on `database` of the MongoDB at `uri`; it works and logs in `folder`.
-    pub fn start(program: &Path, (uri, database): (&str, &str), folder: &Path) -> Result<Self, Failure> {
+    /// Starts it on `database` of the MongoDB at `uri`, with `settings` in its environment; it works and logs in `folder`.
+    pub fn start(
+        program: &Path,
+        (uri, database): (&str, &str),
+        folder: &Path,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, Failure> {
         let listener = TcpListener::bind(("127.0.0.1", USUAL_PORT)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?;
         let address = listener.local_addr()?.to_string();
         drop(listener);
         let log = folder.join("stream-processor.log");
         let mut command = command(program, (uri, database), folder);
-        command.arg("run").env("STREAM_PROCESSOR__HTTP__LISTEN", &address);
+        command.arg("run").env("STREAM_PROCESSOR__HTTP__LISTEN", &address).envs(settings.iter().copied());
         let process = GuardedProcess::start(&command, &log, &log)?;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build()?;
         Ok(Self { process, log, address, http })
