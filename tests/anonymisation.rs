@@ -8,9 +8,10 @@ use futures::TryStreamExt as _;
 use crate::support::database::TestDatabase;
 use crate::support::fields::{first_job, job_ids, text};
 use crate::support::offers;
+use crate::support::processor::Processor;
 use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
 use crate::support::runs::{started, stopped};
-use crate::support::state::{checkpoint, jobs, links, put_back, settled, until_no_resync, writes};
+use crate::support::state::{checkpoint, end_lease, jobs, links, put_back, settled, state, until_no_resync, writes};
 use crate::support::waiting::cluster_time_now;
 
 const ANONYMISED: &str = "anonymized@example.com";
@@ -181,6 +182,28 @@ fn plain() -> Document {
     let own = text(&recruiter, "email").to_owned();
     delegate_first_job(&mut recruiter, &own);
     recruiter
+}
+
+/// Killed when it has written offers and no position yet, it must know where it began.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_is_deleted_while_the_very_first_instance_is_killed_is_taken_out_of_its_offers() {
+    let test = TestDatabase::create("anonymisation_first").await;
+    let recruiter = delegated(&test).await;
+    test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+    let killed = [("STREAM_PROCESSOR_FAILPOINT", "written/1/KILL")];
+    assert_eq!(Processor::start(&test, &killed).until_ended().await.code, 137);
+    end_lease(&test.database).await;
+    let user = ObjectId::parse_str(text(&recruiter, "managed_by")).unwrap();
+    test.collection("userswithaccounts").delete_one(doc! { "_id": user }).await.unwrap();
+
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    let offer = &offers::read(&test.database).await[&first_job(&recruiter)];
+    assert_eq!(text(offer, "apply_email"), ANONYMISED);
+    assert_eq!(offer.get("apply_phone"), Some(&Bson::Null));
+    stopped(processor).await;
+    assert!(state(&test.database, "beginning").await.is_none(), "the checkpoint has taken its place");
 }
 
 /// A recruiter whose offers carry the contact of a CFA's user.

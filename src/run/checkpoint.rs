@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bson::{DateTime, rawdoc};
+use bson::{DateTime, doc, rawdoc};
 use resume_tokens::{Checkpoint, OLD_WORKER_COLLECTION, ResumeToken, Store};
 use tracing::warn;
 
+use super::lease::STATE;
+use super::start::BEGINNING;
 use crate::answer::answered;
 use crate::clock;
 use crate::config::TokensSettings;
@@ -100,6 +102,9 @@ impl Checkpoints {
             updated_at: clock::now(),
         };
         answered(self.store.save(&checkpoint)).await?;
+        if self.saved_at.is_none() {
+            command::delete(&self.writer, STATE, doc! { "_id": BEGINNING }).await?;
+        }
         self.events = checkpoint.events;
         self.saved_at = Some(clock::instant());
         self.metrics.checkpoint_timestamp.set(f64::from(checkpoint.cluster_time.time));

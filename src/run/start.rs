@@ -2,11 +2,13 @@
 //! stopped, else now; in the latter two cases with a resync.
 
 use bson::{Timestamp, doc};
+use mongodb::options::ReturnDocument;
 use mongodb::{Database, IndexModel};
 use resume_tokens::{OldWorkerTokens, Store, StoreError};
 use tracing::{info, warn};
 
 use super::gaps;
+use super::lease::STATE;
 use super::resync::Resync;
 use crate::answer::answered;
 use crate::clock;
@@ -17,6 +19,9 @@ use crate::observe::metrics::Metrics;
 use crate::phase::Phase;
 use crate::source::cursor::{Position, operation_time};
 use crate::source::pipeline::fingerprint;
+
+/// The document of the state with the time of a first start; gone once there is a checkpoint.
+pub const BEGINNING: &str = "beginning";
 
 /// The beginning of a leadership.
 #[derive(Debug)]
@@ -59,12 +64,26 @@ pub async fn start(
     }
     let (time, cause) = match old_worker_time(old_worker).await? {
         Some(time) => (time, "taking over from the old worker"),
-        None => (operation_time(database).await?, "first start"),
+        None => (beginning(database).await?, "first start"),
     };
-    // From its beginning, even if an earlier start left one unfinished: without a checkpoint, what
-    // changed between that start and this one is in no event that will be read.
+    // From its beginning, even if an earlier start left one unfinished: of the old worker's tokens, an older one may
+    // have come since.
     let resync = Resync::request(database, metrics, cause, term).await?;
     Ok(Start { position: Position::At(time), events: 0, resync: Some(resync) })
+}
+
+/// The time of the first start, recorded before anything is done: an instance that ends before it has saved a position
+/// has written offers by then, and what happened to them since must be read.
+async fn beginning(database: &Database) -> Result<Timestamp, Failure> {
+    let now = operation_time(database).await?;
+    let state = raw(database, STATE);
+    let recorded = state
+        .find_one_and_update(doc! { "_id": BEGINNING }, doc! { "$setOnInsert": { "cluster_time": now } })
+        .upsert(true)
+        .return_document(ReturnDocument::After);
+    let recorded = answered(recorded).await.map_err(Failure::Write)?;
+    let time = recorded.and_then(|recorded| recorded.get_timestamp("cluster_time").ok());
+    time.ok_or(Failure::OwnDocument { collection: STATE, field: "cluster_time" })
 }
 
 /// The older of the old worker's tokens, so that nothing is missed at the switch. Its token belongs to
