@@ -240,7 +240,7 @@ async fn assert_commands_tell_that_it_is_lost(test: &TestDatabase, lost: Timesta
     assert_eq!(status["position"]["headroom_seconds"], 0, "{status}");
 }
 
-/// Writes elsewhere until the oplog begins after `time`.
+/// Writes elsewhere until the oplog begins in a later second than `time`: what people give as a time has no fractions.
 async fn push_off_the_oplog(database: &Database, time: Timestamp) {
     let oplog = database.client().database("local").collection::<Document>("oplog.rs");
     let ballast = database.collection("ballast");
@@ -248,7 +248,7 @@ async fn push_off_the_oplog(database: &Database, time: Timestamp) {
         ballast.insert_one(doc! { "text": "x".repeat(1 << 20) }).await.unwrap();
         let mut first = oplog.find(doc! {}).sort(doc! { "$natural": 1 }).limit(1).await.unwrap();
         let first = first.try_next().await.unwrap().unwrap();
-        (first.get_timestamp("ts").unwrap() > time).then_some(())
+        (first.get_timestamp("ts").unwrap().time > time.time).then_some(())
     })
     .await;
 }
