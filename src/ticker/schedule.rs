@@ -65,6 +65,10 @@ impl Schedule {
             if expression.len() > LONGEST {
                 return Err(unreadable(format!("longer than {LONGEST} characters")));
             }
+            // The library takes an empty item for no value at all, and then searches for ages.
+            if expression.split_whitespace().any(|field| field.split(',').any(str::is_empty)) {
+                return Err(unreadable("an item of a list is empty".to_owned()));
+            }
             let cron = parser.parse(expression).map_err(|error| unreadable(error.to_string()))?;
             // Any time will do: what is due once is due again within a few years.
             if next(&cron, zone, DateTime::from_millis(0)).is_none() {
@@ -180,7 +184,9 @@ mod tests {
 
     #[test]
     fn what_is_no_expression_or_never_comes_is_said() {
-        for wrong in ["", "* * * *", "60 * * * *", "x", "1 2 3 4 5 6 7 8", "0 0 0 1 1 * 2027"] {
+        for wrong in
+            ["", "* * * *", "60 * * * *", "x", "1 2 3 4 5 6 7 8", "0 0 0 1 1 * 2027", ", * * 1 1 5#3", "1,, * * * *"]
+        {
             let error = Schedule::parse(&[wrong], PARIS).unwrap_err();
             assert!(matches!(error, ScheduleError::Unreadable(_)), "{wrong}: {error}");
         }

@@ -19,6 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
         public_url: "https://example.com".to_owned(),
         offer_type: "offres".to_owned(),
         anonymized_email: "anonymized@example.com".to_owned(),
+        cancels_deactivated: true,
     };
     // The same bytes again, as whatever the projection looks up.
     let references = References {

@@ -121,10 +121,11 @@ async fn measure(program: &Path, rounds: usize, size: Size, only: Option<Part>) 
     let is_asked = |part: Part| only.is_none_or(|only| only == part);
     let mut random = StdRng::seed_from_u64(SEED);
     let mut figures = Figures::default();
-    let scene = Scene::prepare(program, "bench").await?;
-    let population = Population::settle(&scene.database, size.shape, &mut random).await?;
     for number in 1..=rounds {
         println!("round {number} of {rounds}");
+        // A server of its own: what one round deleted would slow the next one down.
+        let scene = Scene::prepare(program, "bench").await?;
+        let population = Population::settle(&scene.database, size.shape, &mut random).await?;
         let mark = MARKS * u64::try_from(number)?;
         let (random, figures) = (&mut random, &mut figures);
         let mut round = Round { scene: &scene, population: &population, random, figures, size, mark };
@@ -139,7 +140,6 @@ async fn measure(program: &Path, rounds: usize, size: Size, only: Option<Part>) 
             Box::pin(round.backlogs()).await?;
         }
     }
-    drop(scene);
     if !is_asked(Part::Verification) {
         return Ok(figures);
     }

@@ -136,6 +136,8 @@ fn recruiter(templates: &[Document], number: usize, random: &mut StdRng) -> Opti
     let mut recruiter = templates.choose(random)?.clone();
     recruiter.insert("_id", ObjectId::from_bytes(random.random()));
     recruiter.insert("email", format!("recruteur{number}@example.com"));
+    // One of its own, as the platform gives them: offers are looked up by it.
+    recruiter.insert("establishment_id", format!("{number:08x}-0000-4000-8000-{:012x}", random.random::<u64>() >> 16));
     recruiter.insert("establishment_siret", format!("{:014}", random.random_range(10_u64.pow(13)..10_u64.pow(14))));
     for job in recruiter.get_array_mut("jobs").ok()?.iter_mut().filter_map(Bson::as_document_mut) {
         job.insert("_id", ObjectId::from_bytes(random.random()));

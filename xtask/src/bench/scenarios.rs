@@ -55,9 +55,6 @@ impl Round<'_> {
     /// First fill, then a full sync of what is right.
     pub async fn fill(&mut self) -> Result<(), Failure> {
         let database = &self.scene.database;
-        for collection in ["jobs_partners", "stream_processor_links"] {
-            database.collection::<Document>(collection).delete_many(doc! {}).await?;
-        }
         let offers = self.size.shape.offers();
         let measured = self.scene.run(&["backfill"]).await?;
         let limit = {
