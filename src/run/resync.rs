@@ -245,6 +245,12 @@ impl Resync {
     }
 }
 
-fn is_duplicate(error: &MongoError) -> bool {
-    matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(error)) if error.code == 11_000)
+/// Whether an upsert met the document that its filter passed over.
+pub fn is_duplicate(error: &MongoError) -> bool {
+    match &*error.kind {
+        ErrorKind::Write(WriteFailure::WriteError(error)) => error.code == 11_000,
+        // `findAndModify` fails as a whole.
+        ErrorKind::Command(error) => error.code == 11_000,
+        _ => false,
+    }
 }

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::gaps;
 use super::lease::STATE;
-use super::resync::Resync;
+use super::resync::{Resync, is_duplicate};
 use crate::answer::answered;
 use crate::clock;
 use crate::config::OnHistoryLost;
@@ -64,7 +64,7 @@ pub async fn start(
     }
     let (time, cause) = match old_worker_time(old_worker).await? {
         Some(time) => (time, "taking over from the old worker"),
-        None => (beginning(database).await?, "first start"),
+        None => (beginning(database, term).await?, "first start"),
     };
     // From its beginning, even if an earlier start left one unfinished: of the old worker's tokens, an older one may
     // have come since.
@@ -74,14 +74,21 @@ pub async fn start(
 
 /// The time of the first start, recorded before anything is done: an instance that ends before it has saved a position
 /// has written offers by then, and what happened to them since must be read.
-async fn beginning(database: &Database) -> Result<Timestamp, Failure> {
+async fn beginning(database: &Database, term: i64) -> Result<Timestamp, Failure> {
     let now = operation_time(database).await?;
     let state = raw(database, STATE);
     let recorded = state
-        .find_one_and_update(doc! { "_id": BEGINNING }, doc! { "$setOnInsert": { "cluster_time": now } })
+        .find_one_and_update(
+            // An instance that lost the lease must not record anything over its successor: it meets the document, and fails.
+            doc! { "_id": BEGINNING, "term": { "$not": { "$gt": term } } },
+            doc! { "$set": { "term": term }, "$setOnInsert": { "cluster_time": now } },
+        )
         .upsert(true)
         .return_document(ReturnDocument::After);
-    let recorded = answered(recorded).await.map_err(Failure::Write)?;
+    let recorded = answered(recorded).await.map_err(|error| match is_duplicate(&error) {
+        true => Failure::LeaseLost,
+        false => Failure::Write(error),
+    })?;
     let time = recorded.and_then(|recorded| recorded.get_timestamp("cluster_time").ok());
     time.ok_or(Failure::OwnDocument { collection: STATE, field: "cluster_time" })
 }
