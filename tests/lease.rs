@@ -3,6 +3,13 @@
 
 use bson::{DateTime, Document, doc};
 use futures::TryStreamExt as _;
+use resume_tokens::{MongoStore, OldWorkerTokens, Store};
+use stream_processor::config::OnHistoryLost;
+use stream_processor::error::Failure;
+use stream_processor::observe::metrics::Metrics;
+use stream_processor::phase::Phase;
+use stream_processor::run::start::start;
+use stream_processor::write::Writer;
 use xtask::guarded::Signal;
 use xtask::mongod::{Options, ReplicaSet};
 
@@ -11,7 +18,7 @@ use crate::support::failpoints::{mend, passing, refuse};
 use crate::support::offers;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{job, recruiter};
-use crate::support::runs::{BRISK, started_with};
+use crate::support::runs::{BRISK, started_with, stopped};
 use crate::support::state::{settled, state, until_no_resync};
 use crate::support::waiting::{PATIENCE, eventually};
 
@@ -72,6 +79,76 @@ async fn a_leader_that_was_paused_changes_nothing_once_another_one_leads() {
     }
 }
 
+/// What it recorded then would stand: the successor's checkpoint has taken the place of the one, and the successor has
+/// finished the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_paused_before_it_records_its_start_records_nothing_once_another_one_leads() {
+    for point in ["beginning", "resync"] {
+        let test = TestDatabase::create(&format!("lease_paused_{point}")).await;
+        test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
+        let stops = format!("{point}/1/STOP");
+        let stops = [("STREAM_PROCESSOR_FAILPOINT", stops.as_str()), LEASE];
+        let mut paused = Processor::start(&test, &[&BRISK[..], &stops].concat());
+        eventually(PATIENCE, "it has the lease", async || state(&test.database, "lease").await).await;
+        let successor = started_with(&test, &[LEASE]).await;
+        eventually(PATIENCE, "the other one leads", async || leads(&successor).await.filter(|leads| *leads == 1.0))
+            .await;
+        settled(&test.database).await;
+        until_no_resync(&test.database).await;
+
+        paused.signal(Signal::Continue);
+        eventually(PATIENCE, "it stands by", async || leads(&paused).await.filter(|leads| *leads == 0.0)).await;
+        for recorded in ["beginning", "resync"] {
+            assert_eq!(state(&test.database, recorded).await, None, "paused at {point}");
+        }
+        stopped(successor).await;
+    }
+}
+
+/// As long as the successor has saved no checkpoint, no newer term is in the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_paused_before_it_saves_its_checkpoint_saves_none_once_another_one_leads() {
+    let test = TestDatabase::create("lease_paused_saving").await;
+    let stops = ("STREAM_PROCESSOR_FAILPOINT", "saving/1/STOP");
+    let mut paused = Processor::start(&test, &[&BRISK[..], &[stops, LEASE]].concat());
+    eventually(PATIENCE, "it has the lease", async || state(&test.database, "lease").await).await;
+    // Longer than the test takes: it keeps the lease while it is stopped.
+    let keeps = ("STREAM_PROCESSOR__LEASE__DURATION", "10m");
+    let mut successor = Processor::start(&test, &[&BRISK[..], &[stops, keeps]].concat());
+    eventually(PATIENCE, "the other one is about to save, too", async || {
+        let lease = state(&test.database, "lease").await.unwrap();
+        let gone_on =
+            state(&test.database, "beginning").await.is_some_and(|it| it.get_i64("term").is_ok_and(|term| term == 2));
+        (lease.get_i64("term").is_ok_and(|term| term == 2) && gone_on).then_some(())
+    })
+    .await;
+    paused.signal(Signal::Continue);
+    eventually(PATIENCE, "it stands by", async || leads(&paused).await.filter(|leads| *leads == 0.0)).await;
+    assert_eq!(state(&test.database, "checkpoint").await, None);
+    eventually(PATIENCE, "the other one goes on", async || {
+        // Stopped at some instant from now on, if not before.
+        successor.signal(Signal::Continue);
+        state(&test.database, "checkpoint").await
+    })
+    .await;
+    settled(&test.database).await;
+    stopped(successor).await;
+}
+
+/// A newer term in the way is a lost lease, too: clocks of two primaries may differ.
+#[tokio::test]
+async fn the_start_of_a_newer_term_is_not_recorded_over() {
+    let test = TestDatabase::create("lease_newer_start").await;
+    let newer = doc! { "_id": "beginning", "term": 2_i64, "cluster_time": bson::Timestamp { time: 1, increment: 1 } };
+    test.collection("stream_processor_state").insert_one(&newer).await.unwrap();
+    let writer = Writer::free(&test.database);
+    let stores = (Store::MongoDb(MongoStore::new(test.database.clone())), OldWorkerTokens::new(test.database.clone()));
+    let metrics = Metrics::new().unwrap();
+    let begun = start(&writer, (&stores.0, &stores.1), OnHistoryLost::Halt, &metrics, (1, Phase::Sync)).await;
+    assert!(matches!(begun, Err(Failure::LeaseLost)), "{begun:?}");
+    assert_eq!(state(&test.database, "beginning").await, Some(newer));
+}
+
 /// Where renewals fail, writing ends before the lease does, and not only when somebody else has taken it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_cannot_renew_its_lease_writes_nothing_after_its_end() {
@@ -129,7 +206,7 @@ async fn changes(test: &TestDatabase, name: &str, time: DateTime) -> Vec<Documen
     // But for the lease itself: it is given back, by its holder and under its term.
     let others = doc! { "$ne": "lease" };
     let filter = doc! { "appName": name, "ts": { "$gt": time }, "$or": changed.to_vec(), "command.q._id": others };
-    let shown = doc! { "ts": 1, "op": 1, "ns": 1, "nModified": 1, "ninserted": 1, "ndeleted": 1, "_id": 0 };
+    let shown = doc! { "ts": 1, "op": 1, "ns": 1, "nModified": 1, "ninserted": 1, "ndeleted": 1, "millis": 1, "command": 1, "_id": 0 };
     let noted = test.collection("system.profile").find(filter).projection(shown).await.unwrap();
     noted.try_collect().await.unwrap()
 }

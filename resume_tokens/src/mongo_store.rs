@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 use futures::TryStreamExt;
+use mongodb::action::{Action, Delete, ReplaceOne};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mongodb::options::{CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
 use mongodb::{Collection, Database, IndexModel};
@@ -30,6 +31,7 @@ pub struct MongoStore {
     state: Collection<Document>,
     history: Collection<Document>,
     history_index: OnceCell<()>,
+    variables: Option<Document>,
 }
 
 impl MongoStore {
@@ -40,7 +42,12 @@ impl MongoStore {
             state: collection(&database, STATE_COLLECTION),
             history: collection(&database, HISTORY_COLLECTION),
             history_index: OnceCell::new(),
+            variables: None,
         }
+    }
+
+    pub(crate) fn set_variables(&mut self, variables: Option<Document>) {
+        self.variables = variables;
     }
 
     pub(crate) async fn load(&self) -> Result<Option<Checkpoint>, StoreError> {
@@ -71,7 +78,17 @@ impl MongoStore {
     /// block.
     async fn replace_unless_newer(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let filter = doc! { "_id": CHECKPOINT, "term": { "$not": { "$gt": checkpoint.term } } };
-        self.state.replace_one(filter, checkpoint.to_document()).upsert(true).await?;
+        self.replace(&self.state, filter, checkpoint).await
+    }
+
+    async fn replace(
+        &self,
+        collection: &Collection<Document>,
+        filter: Document,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), Error> {
+        let replace = collection.replace_one(filter, checkpoint.to_document()).upsert(true);
+        replace.optional(self.variables.clone(), ReplaceOne::let_vars).await?;
         Ok(())
     }
 
@@ -83,9 +100,9 @@ impl MongoStore {
     pub(crate) async fn remember(&self, checkpoint: &Checkpoint, keep: Duration) -> Result<(), StoreError> {
         self.history_index.get_or_try_init(|| self.create_history_index()).await?;
         let entry = doc! { "_id": checkpoint.history_id() };
-        self.history.replace_one(entry, checkpoint.to_document()).upsert(true).await?;
+        self.replace(&self.history, entry, checkpoint).await?;
         let too_old = doc! { "updated_at": { "$lt": checkpoint.oldest_to_keep(keep) } };
-        self.history.delete_many(too_old).await?;
+        self.history.delete_many(too_old).optional(self.variables.clone(), Delete::let_vars).await?;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bson::Document;
 use mongodb::error::{ErrorKind, WriteFailure};
 
 use crate::{Checkpoint, FileStore, FormatError, HistoryEntry, MongoStore};
@@ -62,6 +63,16 @@ impl StoreError {
 }
 
 impl Store {
+    /// Sends these variables with every later command that saves or remembers (MongoDB manual, "update", `let`); files
+    /// have no use for them. One that the server cannot compute makes it refuse the command: so a caller keeps a save
+    /// that was held up on the way from being carried out when it is too late.
+    pub fn set_variables(&mut self, variables: Option<Document>) {
+        match self {
+            Self::MongoDb(store) => store.set_variables(variables),
+            Self::Files(_) => {}
+        }
+    }
+
     /// The checkpoint; `None` when none was ever saved or it was cleared.
     ///
     /// # Errors

@@ -77,7 +77,7 @@ impl Background {
     /// As [`Resync::request`].
     pub async fn request_resync(&mut self, apply: &Apply, cause: &str) -> Result<(), Failure> {
         let stages = &apply.stages;
-        self.resync = Some(Resync::request(&stages.database, &stages.metrics, cause, self.term).await?);
+        self.resync = Some(Resync::request(&stages.writer, &stages.metrics, cause, self.term).await?);
         Ok(())
     }
 

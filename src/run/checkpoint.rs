@@ -10,6 +10,7 @@ use bson::{DateTime, doc, rawdoc};
 use resume_tokens::{Checkpoint, OLD_WORKER_COLLECTION, ResumeToken, Store};
 use tracing::warn;
 
+use super::failpoint;
 use super::lease::STATE;
 use super::start::BEGINNING;
 use crate::answer::answered;
@@ -101,6 +102,9 @@ impl Checkpoints {
             events: self.events.saturating_add(i64::try_from(applied.events).unwrap_or(i64::MAX)),
             updated_at: clock::now(),
         };
+        // No newer term is in the way before the successor has saved for the first time.
+        self.store.set_variables(self.writer.variables().await?);
+        failpoint::passed("saving");
         answered(self.store.save(&checkpoint)).await?;
         if self.saved_at.is_none() {
             command::delete(&self.writer, STATE, doc! { "_id": BEGINNING }).await?;

@@ -25,6 +25,7 @@ use crate::app::{App, Refusal};
 use crate::clock;
 use crate::config::TokenStoreKind;
 use crate::error::{Directive, Failure};
+use crate::fetch::portions::Portions;
 use crate::fetch::references::ReferenceCaches;
 use crate::observe::health::{Health, longest_silence};
 use crate::phase::Phase;
@@ -55,8 +56,8 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     let known = following::known(&current);
     group.spawn(Task::Phase, following::follow(app.database.clone(), initial, Arc::clone(&known), group.stop.clone()));
     let store = store(app);
-    let start = begin_stream(app, &store, (term, phase)).await?;
     let writer = Writer::under(&app.database, validity.clone(), settings.lease.duration);
+    let start = begin_stream(app, &writer, &store, (term, phase)).await?;
     let mut stages = stages(app, phase, writer.clone()).await?;
     let turn = Turn::new(validity.clone(), known.subscribe(), group.stop.clone(), Arc::clone(&app.health));
     stages.turn = Some(turn);
@@ -110,11 +111,16 @@ async fn begin_phase(app: &App) -> Result<Current, Failure> {
     Ok(current)
 }
 
-async fn begin_stream(app: &App, store: &Store, (term, phase): (i64, Phase)) -> Result<Start, Failure> {
+async fn begin_stream(
+    app: &App,
+    writer: &Writer,
+    store: &Store,
+    (term, phase): (i64, Phase),
+) -> Result<Start, Failure> {
     prepare(&app.database).await?;
     let old_worker = OldWorkerTokens::new(app.database.clone());
     let on_history_lost = app.settings.stream.on_history_lost;
-    let start = start(&app.database, (store, &old_worker), on_history_lost, &app.metrics, (term, phase)).await;
+    let start = start(writer, (store, &old_worker), on_history_lost, &app.metrics, (term, phase)).await;
     // It gives back a lost position only where it is told to halt then.
     let start = start.inspect_err(|failure| {
         if failure.directive() == Directive::Resync {
@@ -150,6 +156,7 @@ pub async fn stages(app: &App, phase: Phase, writer: Writer) -> Result<Stages, F
         database: app.database.clone(),
         settings: app.projection_settings(),
         references: ReferenceCaches::new(&app.database),
+        offers: Portions::of_offers(&app.database),
         dead_letters: DeadLetters::load(&app.database, &writer).await?,
         writer,
         metrics: Arc::clone(&app.metrics),

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{DateTime, Document, doc, oid::ObjectId};
 use mongodb::Database;
-use mongodb::error::{Error as MongoError, ErrorKind, WriteFailure};
 use tracing::info;
 
 use super::apply::{Apply, Dated};
+use super::failpoint;
 use super::follow;
 use super::gaps;
 use super::gone::GoneJob;
@@ -23,6 +23,7 @@ use crate::plan::Touch;
 use crate::source::event::Collection as Watched;
 use crate::source::{OFFERS, scan};
 use crate::write::dead_letters::Place;
+use crate::write::{Writer, command};
 
 /// The document of `stream_processor_state` with the progress.
 const RESYNC: &str = "resync";
@@ -85,28 +86,26 @@ impl Resync {
     ///
     /// # Errors
     /// [`Failure::Write`], [`Failure::LeaseLost`].
-    pub async fn request(database: &Database, metrics: &Metrics, cause: &str, term: i64) -> Result<Self, Failure> {
-        let resync = Self::begin(database, cause, term).await?;
+    pub async fn request(writer: &Writer, metrics: &Metrics, cause: &str, term: i64) -> Result<Self, Failure> {
+        let resync = Self::begin(writer, cause, term).await?;
         metrics.resyncs.inc();
         info!(cause, "resync: every recruiter is looked at again");
         Ok(resync)
     }
 
-    async fn begin(database: &Database, cause: &str, term: i64) -> Result<Self, Failure> {
+    async fn begin(writer: &Writer, cause: &str, term: i64) -> Result<Self, Failure> {
         let (stage, id) = (Stage::Recruiters, ObjectId::new());
         let resync = Self { stage, after: None, began: clock::now(), id, again: false, term };
-        gaps::assign(database, id).await?;
+        gaps::assign(writer.database(), id).await?;
         let fields = doc! {
             "cause": cause, "stage": stage.name(), "after": null, "began": resync.began, "id": id, "again": false,
             "term": term,
         };
         let filter = doc! { "_id": RESYNC, "term": { "$not": { "$gt": term } } };
-        match answered(raw(database, STATE).update_one(filter, doc! { "$set": fields }).upsert(true)).await {
-            Ok(_) => Ok(resync),
-            // The filter passed over the document of a newer term, and the insert met it.
-            Err(error) if is_duplicate(&error) => Err(Failure::LeaseLost),
-            Err(error) => Err(Failure::Write(error)),
-        }
+        failpoint::passed("resync");
+        // Under the lease: once the successor has finished its own, there is no term in the way.
+        command::record(writer, STATE, filter, doc! { "$set": fields }).await?;
+        Ok(resync)
     }
 
     /// Asks for another resync after this one, durably.
@@ -167,7 +166,7 @@ impl Resync {
         };
         let ids = scan::ids_after(&database, self.stage.collection(), &filter, self.after).await?;
         let Some(last) = ids.last() else {
-            return self.next_stage(&database).await;
+            return self.next_stage(&apply.stages.writer).await;
         };
         let last = *last;
         self.handle(&ids, apply).await?;
@@ -176,7 +175,8 @@ impl Resync {
         Ok(false)
     }
 
-    async fn next_stage(&mut self, database: &Database) -> Result<bool, Failure> {
+    async fn next_stage(&mut self, writer: &Writer) -> Result<bool, Failure> {
+        let database = writer.database();
         match self.stage.after() {
             Some(stage) => {
                 self.stage = stage;
@@ -187,7 +187,7 @@ impl Resync {
             None => {
                 gaps::repair(database, self.id, clock::now()).await?;
                 if self.again {
-                    *self = Self::begin(database, "asked for while another one ran", self.term).await?;
+                    *self = Self::begin(writer, "asked for while another one ran", self.term).await?;
                     return Ok(false);
                 }
                 let finished = doc! { "_id": RESYNC, "term": self.term };
@@ -242,15 +242,5 @@ impl Resync {
 
     fn dated(&self, ids: &[ObjectId]) -> Dated {
         ids.iter().map(|id| (*id, self.began)).collect()
-    }
-}
-
-/// Whether an upsert met the document that its filter passed over.
-pub fn is_duplicate(error: &MongoError) -> bool {
-    match &*error.kind {
-        ErrorKind::Write(WriteFailure::WriteError(error)) => error.code == 11_000,
-        // `findAndModify` fails as a whole.
-        ErrorKind::Command(error) => error.code == 11_000,
-        _ => false,
     }
 }

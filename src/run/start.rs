@@ -2,14 +2,14 @@
 //! stopped, else now; in the latter two cases with a resync.
 
 use bson::{Timestamp, doc};
-use mongodb::options::ReturnDocument;
 use mongodb::{Database, IndexModel};
 use resume_tokens::{OldWorkerTokens, Store, StoreError};
 use tracing::{info, warn};
 
+use super::failpoint;
 use super::gaps;
 use super::lease::STATE;
-use super::resync::{Resync, is_duplicate};
+use super::resync::Resync;
 use crate::answer::answered;
 use crate::clock;
 use crate::config::OnHistoryLost;
@@ -19,6 +19,7 @@ use crate::observe::metrics::Metrics;
 use crate::phase::Phase;
 use crate::source::cursor::{Position, operation_time};
 use crate::source::pipeline::fingerprint;
+use crate::write::{Writer, command};
 
 /// The document of the state with the time of a first start; gone once there is a checkpoint.
 pub const BEGINNING: &str = "beginning";
@@ -40,15 +41,16 @@ pub struct Start {
 /// A [`Failure`] of the stores or the server; a garbled checkpoint is one only when the configuration
 /// says to halt on a lost history.
 pub async fn start(
-    database: &Database,
+    writer: &Writer,
     (store, old_worker): (&Store, &OldWorkerTokens),
     on_history_lost: OnHistoryLost,
     metrics: &Metrics,
     (term, phase): (i64, Phase),
 ) -> Result<Start, Failure> {
+    let database = writer.database();
     let checkpoint = match answered(store.load()).await {
         Err(failure @ StoreError::Garbled { .. }) if on_history_lost == OnHistoryLost::Resync => {
-            return after_garbled(database, Failure::from(failure), metrics, term).await;
+            return after_garbled(writer, Failure::from(failure), metrics, term).await;
         }
         loaded => loaded?,
     };
@@ -64,31 +66,25 @@ pub async fn start(
     }
     let (time, cause) = match old_worker_time(old_worker).await? {
         Some(time) => (time, "taking over from the old worker"),
-        None => (beginning(database, term).await?, "first start"),
+        None => (beginning(writer, term).await?, "first start"),
     };
     // From its beginning, even if an earlier start left one unfinished: of the old worker's tokens, an older one may
     // have come since.
-    let resync = Resync::request(database, metrics, cause, term).await?;
+    let resync = Resync::request(writer, metrics, cause, term).await?;
     Ok(Start { position: Position::At(time), events: 0, resync: Some(resync) })
 }
 
 /// The time of the first start, recorded before anything is done: an instance that ends before it has saved a position
 /// has written offers by then, and what happened to them since must be read.
-async fn beginning(database: &Database, term: i64) -> Result<Timestamp, Failure> {
+async fn beginning(writer: &Writer, term: i64) -> Result<Timestamp, Failure> {
+    let database = writer.database();
     let now = operation_time(database).await?;
-    let state = raw(database, STATE);
-    let recorded = state
-        .find_one_and_update(
-            // An instance that lost the lease must not record anything over its successor: it meets the document, and fails.
-            doc! { "_id": BEGINNING, "term": { "$not": { "$gt": term } } },
-            doc! { "$set": { "term": term }, "$setOnInsert": { "cluster_time": now } },
-        )
-        .upsert(true)
-        .return_document(ReturnDocument::After);
-    let recorded = answered(recorded).await.map_err(|error| match is_duplicate(&error) {
-        true => Failure::LeaseLost,
-        false => Failure::Write(error),
-    })?;
+    failpoint::passed("beginning");
+    let filter = doc! { "_id": BEGINNING, "term": { "$not": { "$gt": term } } };
+    let update = doc! { "$set": { "term": term }, "$setOnInsert": { "cluster_time": now } };
+    // Under the lease: once the successor has a checkpoint, there is no term in the way.
+    command::record(writer, STATE, filter, update).await?;
+    let recorded = answered(raw(database, STATE).find_one(doc! { "_id": BEGINNING })).await.map_err(Failure::Read)?;
     let time = recorded.and_then(|recorded| recorded.get_timestamp("cluster_time").ok());
     time.ok_or(Failure::OwnDocument { collection: STATE, field: "cluster_time" })
 }
@@ -103,12 +99,13 @@ async fn old_worker_time(old_worker: &OldWorkerTokens) -> Result<Option<Timestam
     Ok(tokens.oldest().map(resume_tokens::ResumeToken::cluster_time))
 }
 
-async fn after_garbled(database: &Database, failure: Failure, metrics: &Metrics, term: i64) -> Result<Start, Failure> {
+async fn after_garbled(writer: &Writer, failure: Failure, metrics: &Metrics, term: i64) -> Result<Start, Failure> {
     warn!(error = %failure, advice = failure.advice(), "the checkpoint cannot be read");
+    let database = writer.database();
     let now = operation_time(database).await?;
     let unknown = Timestamp { time: 0, increment: 0 };
     gaps::open(database, (unknown, now), "garbled checkpoint", clock::now()).await?;
-    let resync = Resync::request(database, metrics, "garbled checkpoint", term).await?;
+    let resync = Resync::request(writer, metrics, "garbled checkpoint", term).await?;
     Ok(Start { position: Position::At(now), events: 0, resync: Some(resync) })
 }
 

@@ -53,6 +53,23 @@ impl Writer {
         Self { database: database.clone(), lease: Some(Held { validity, duration }) }
     }
 
+    /// Where it writes.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// The variables with which the server refuses a command once the lease has too little time left; none without a
+    /// lease.
+    ///
+    /// # Errors
+    /// [`Failure::LeaseLost`].
+    pub async fn variables(&self) -> Result<Option<Document>, Failure> {
+        let variables = self.limit().await?.begins_before.map(fence);
+        // Built here of numbers and texts, so it always decodes.
+        Ok(variables.and_then(|variables| Document::try_from(variables).ok()))
+    }
+
     /// Sends one command with `maxTimeMS`, and waits no longer than the lease allows. Half of what the lease has
     /// left is for the way to the server, half for what the server does: `maxTimeMS` counts from when it begins
     /// (MongoDB manual, "maxTimeMS").

@@ -26,6 +26,7 @@ use crate::source::cursor::operation_time;
 use crate::source::event::Collection;
 use crate::source::oplog::Oplog;
 use crate::source::replay::Replay;
+use crate::write::Writer;
 
 /// Where the position is to go.
 pub enum Target {
@@ -63,9 +64,10 @@ pub async fn run(app: &App, target: Target, override_: Override) -> Result<Exit,
     group.spawn(Task::Signals, signals(group.stop.clone()));
     let beside = "would go on from where it is: stop all instances first; to look at a span again beside a running one, \
         use `stream-processor replay`";
-    let (lease, _) = hold(app, beside, &mut group).await?;
+    let (lease, validity) = hold(app, beside, &mut group).await?;
+    let writer = Writer::under(&app.database, validity, app.settings.lease.duration);
     let moved = tokio::select! {
-        moved = moved(app, target, override_, lease.term) => moved,
+        moved = moved(app, (&writer, lease.term), target, override_) => moved,
         () = group.stop.cancelled() => Ok(Exit::Interrupted),
     };
     give_back(&lease, &group).await;
@@ -73,7 +75,12 @@ pub async fn run(app: &App, target: Target, override_: Override) -> Result<Exit,
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-async fn moved(app: &App, target: Target, override_: Override, term: i64) -> Result<Exit, Refusal> {
+async fn moved(
+    app: &App,
+    (writer, term): (&Writer, i64),
+    target: Target,
+    override_: Override,
+) -> Result<Exit, Refusal> {
     let step = plan(app, target, term).await?;
     if !step.objections.is_empty() && !override_.force {
         let message = format!("refused: {}; --force --reason TEXT overrides", step.objections.join("; "));
@@ -84,7 +91,7 @@ async fn moved(app: &App, target: Target, override_: Override, term: i64) -> Res
         gaps::open(&app.database, (from, to), "passed over by hand", clock::now()).await?;
     }
     if step.skipped.is_some() || step.everything {
-        Resync::request(&app.database, &app.metrics, "the position was moved by hand", term).await?;
+        Resync::request(writer, &app.metrics, "the position was moved by hand", term).await?;
     }
     let record = doc! {
         "at": clock::now(), "who": who(), "from": step.from.map(text), "to": step.to.as_ref().map(Checkpoint::history_id),
