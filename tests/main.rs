@@ -28,6 +28,7 @@ mod evaluation;
 mod faults;
 mod golden_documents;
 mod health;
+mod heavy_documents;
 mod http_bounds;
 mod idempotence;
 mod lease;

@@ -2,7 +2,7 @@
 //! Nothing here writes, and nothing here remembers source documents beyond the references' caches.
 
 pub mod links;
-pub mod recruiters;
+pub mod portions;
 pub mod references;
 
 use bson::{Document, RawDocument};

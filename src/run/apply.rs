@@ -10,7 +10,7 @@ use super::follow;
 use super::gone::GoneJob;
 use super::portion::{Portion, Stages};
 use crate::error::Failure;
-use crate::fetch::recruiters::Recruiters;
+use crate::fetch::portions::Portions;
 use crate::fetch::references::{anonymized_users, deactivated_users};
 use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
 use crate::phase::StreamWrites;
@@ -25,7 +25,7 @@ use crate::write::{anonymize, command};
 /// The stages after planning, with what they keep between batches.
 #[derive(Debug)]
 pub struct Apply {
-    recruiters: Recruiters,
+    recruiters: Portions,
     /// Fetch, project and write of one portion.
     pub stages: Stages,
 }
@@ -34,7 +34,7 @@ impl Apply {
     /// Works on the database of `stages`.
     #[must_use]
     pub fn new(stages: Stages) -> Self {
-        Self { recruiters: Recruiters::new(&stages.database), stages }
+        Self { recruiters: Portions::of_recruiters(&stages.database), stages }
     }
 
     /// Carries out one plan; gives back how many recruiters it touched.

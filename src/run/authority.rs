@@ -64,21 +64,31 @@ impl Stages {
             }
         }
     }
-}
 
-/// Every projected offer against the one that stands.
-pub(super) fn compare_all(offers: &Projected, standing: &[RawBatch]) -> Result<Vec<(ObjectId, Change)>, Failure> {
-    let mut changes = Vec::with_capacity(offers.len());
-    let mut stands = BTreeSet::new();
-    for document in documents(standing) {
-        let document = document?;
-        let id = document.get_object_id("_id").ok();
-        if let Some((id, (_, offer))) = id.and_then(|id| Some((id, offers.get(&id)?))) {
-            stands.insert(id);
-            changes.push((id, compare(offer, Some(document))));
+    /// Every projected offer against the one that stands: of `standing`, and of what is read of `rest`.
+    pub(super) async fn compare_all(
+        &mut self,
+        offers: &Projected,
+        mut standing: Option<Vec<RawBatch>>,
+        mut rest: &[ObjectId],
+    ) -> Result<Vec<(ObjectId, Change)>, Failure> {
+        let mut changes = Vec::with_capacity(offers.len());
+        let mut stands = BTreeSet::new();
+        while let Some(batches) = standing {
+            for document in documents(&batches) {
+                let document = document?;
+                let id = document.get_object_id("_id").ok();
+                if let Some((id, (_, offer))) = id.and_then(|id| Some((id, offers.get(&id)?))) {
+                    stands.insert(id);
+                    changes.push((id, compare(offer, Some(document))));
+                }
+            }
+            // Before the next ones are read: light recruiters may have heavy offers.
+            drop(batches);
+            standing = self.offers.read_next(&mut rest).await?;
         }
+        let missing = offers.iter().filter(|(id, _)| !stands.contains(id));
+        changes.extend(missing.map(|(id, (_, offer))| (*id, compare(offer, None))));
+        Ok(changes)
     }
-    let missing = offers.iter().filter(|(id, _)| !stands.contains(id));
-    changes.extend(missing.map(|(id, (_, offer))| (*id, compare(offer, None))));
-    Ok(changes)
 }

@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bson::{Bson, Document, doc, oid::ObjectId};
+use bson::oid::ObjectId;
 use mongodb::Database;
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::authority::{Projected, compare_all};
+use super::authority::Projected;
 use super::failpoint;
 use super::follow::anonymized_jobs;
 use super::gone::GoneJob;
@@ -17,8 +17,9 @@ use super::linked::{met_early, moved};
 use super::rehearsal::{Rehearsal, Tally};
 use super::turn::Turn;
 use crate::error::Failure;
+use crate::fetch::portions::Portions;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches};
-use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
+use crate::fetch::{documents, links};
 use crate::model::dead_letter::Reason;
 use crate::model::recruiter::JobFields;
 use crate::model::{Recruiter, value};
@@ -47,6 +48,8 @@ pub struct Stages {
     pub settings: ProjectionSettings,
     /// The caches.
     pub references: ReferenceCaches,
+    /// Reader of the offers that stand.
+    pub offers: Portions,
     /// The dead letters that stand.
     pub dead_letters: DeadLetters,
     /// Counters.
@@ -104,13 +107,13 @@ impl Stages {
         let touched = self.decode(portion, &mut outcome)?;
         let timer = self.metrics.stage_duration.with_label_values(&["fetch"]).start_timer();
         let keys = keys(&touched);
-        let jobs: Vec<ObjectId> = touched.iter().flat_map(|touched| touched.jobs.iter().map(|(id, _)| *id)).collect();
-        let whole: Vec<ObjectId> =
-            touched.iter().filter(|touched| touched.whole).map(|touched| touched.recruiter.id).collect();
+        let jobs = jobs_in_order(&touched);
+        let mut rest = jobs.as_slice();
+        let whole: Vec<ObjectId> = touched.iter().filter(|it| it.whole).map(|it| it.recruiter.id).collect();
         let (answers, links, standing) = futures::try_join!(
             self.references.look_up(keys),
             links::read(&self.database, &whole),
-            read_offers(&self.database, &jobs),
+            self.offers.read_next(&mut rest),
         )?;
         timer.observe_duration();
         failpoint::passed("fetched");
@@ -119,7 +122,7 @@ impl Stages {
         for touched in &touched {
             self.project(touched, &answers, &mut outcome);
         }
-        let mut changes = compare_all(&outcome.offers, &standing)?;
+        let mut changes = self.compare_all(&outcome.offers, standing, rest).await?;
         timer.observe_duration();
         self.keep_what_may_be_written(&mut changes, &mut outcome);
         failpoint::passed("projected");
@@ -361,6 +364,12 @@ impl Stages {
     }
 }
 
+/// Each job once, though two recruiters may hold it.
+fn jobs_in_order(touched: &[Touched<'_>]) -> Vec<ObjectId> {
+    let jobs: BTreeSet<ObjectId> = touched.iter().flat_map(|it| it.jobs.iter().map(|(id, _)| *id)).collect();
+    jobs.into_iter().collect()
+}
+
 fn keys(touched: &[Touched<'_>]) -> Keys {
     let mut keys = Keys::default();
     for touched in touched.iter().filter(|touched| !touched.jobs.is_empty()) {
@@ -368,19 +377,4 @@ fn keys(touched: &[Touched<'_>]) -> Keys {
         touched.jobs.iter().for_each(|(_, job)| keys.add_job(job));
     }
     keys
-}
-
-/// Fields of an offer that are not ours and may be long. Not reading them costs the server less than naming the
-/// 55 that are ours would; all others are short, and `compare` passes over them.
-const NOT_READ: [&str; 3] = ["duplicates", "offer_status_history", "workplace_description"];
-
-/// The offers that stand.
-async fn read_offers(database: &Database, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
-    let projection: Document = NOT_READ.iter().map(|name| ((*name).to_owned(), Bson::Int32(0))).collect();
-    let mut offers = Vec::new();
-    for ids in ids.chunks(IDS_PER_READ) {
-        let filter = doc! { "_id": { "$in": ids } };
-        offers.extend(find(&raw(database, OFFERS), filter, projection.clone()).await?);
-    }
-    Ok(offers)
 }

@@ -11,7 +11,7 @@ use super::compare::{self, Finding, Known};
 use super::holders::{by_id, establishments, held, held_where_named, jobs, present, read_managed, read_offers};
 use crate::error::Failure;
 use crate::fetch::documents;
-use crate::fetch::recruiters::Recruiters;
+use crate::fetch::portions::Portions;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches, anonymized_users};
 use crate::model::recruiter::{JobFields, RecruiterFields, user_id};
 use crate::model::{Recruiter, References, value};
@@ -56,7 +56,7 @@ pub struct Looker {
     settings: ProjectionSettings,
     /// In `dual-write` an offer that is newer than its projection is right (spec 04).
     newest_wins: bool,
-    recruiters: Recruiters,
+    recruiters: Portions,
     references: ReferenceCaches,
     dead_letters: DeadLetters,
 }
@@ -71,7 +71,7 @@ impl Looker {
             database: database.clone(),
             settings,
             newest_wins,
-            recruiters: Recruiters::new(database),
+            recruiters: Portions::of_recruiters(database),
             references: ReferenceCaches::new(database),
             dead_letters: DeadLetters::load(database, &Writer::free(database)).await?,
         })

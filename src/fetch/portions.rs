@@ -1,0 +1,83 @@
+//! Reads current documents by id, in portions that keep memory flat whatever the documents weigh.
+
+use bson::{Document, doc, oid::ObjectId};
+use futures::TryStreamExt as _;
+use mongodb::raw_batch_cursor::RawBatch;
+use mongodb::{Collection, Database};
+
+use super::{IDS_PER_READ, documents, raw};
+use crate::answer::answered;
+use crate::error::Failure;
+use crate::source::OFFERS;
+use crate::source::event::Collection as Watched;
+
+/// How many bytes of documents one portion aims at: about 260 of 8 KB. Two portions of recruiters are in memory at a
+/// time, each with its offers before and after, so this sets the peak.
+const PORTION_BYTES: usize = 2 * 1024 * 1024;
+/// Fields of an offer that are not ours and may be long. Not reading them costs the server less than naming the
+/// 55 that are ours would; all others are short, and comparing passes over them.
+const NOT_READ: [&str; 3] = ["duplicates", "offer_status_history", "workplace_description"];
+
+/// Reader that adapts its portions to the documents' weight.
+#[derive(Debug)]
+pub struct Portions {
+    collection: Collection<Document>,
+    projection: Document,
+    /// A running average of the documents' weight, in bytes.
+    average: usize,
+}
+
+impl Portions {
+    /// Reads from `recruiters` of this database.
+    #[must_use]
+    pub fn of_recruiters(database: &Database) -> Self {
+        // Starts careful: until the first portion was weighed, documents may be of a megabyte.
+        let average = PORTION_BYTES / 2;
+        Self { collection: raw(database, Watched::Recruiters.name()), projection: Document::new(), average }
+    }
+
+    /// Reads the offers that stand, as far as they are compared.
+    #[must_use]
+    pub fn of_offers(database: &Database) -> Self {
+        let projection = NOT_READ.iter().map(|name| ((*name).to_owned(), 0.into())).collect();
+        // Starts with all: of those that do not stand yet, no portion can be weighed.
+        Self { collection: raw(database, OFFERS), projection, average: PORTION_BYTES / IDS_PER_READ }
+    }
+
+    /// Reads the next portion of `rest`, ids in their order, and takes it off; `None` when nothing is left.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn read_next(&mut self, rest: &mut &[ObjectId]) -> Result<Option<Vec<RawBatch>>, Failure> {
+        let portion = (PORTION_BYTES / self.average.max(1)).clamp(1, IDS_PER_READ).min(rest.len());
+        let (ids, later) = rest.split_at(portion);
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        let (batches, is_whole) = self.read(ids).await?;
+        let read = documents(&batches).collect::<Result<Vec<_>, _>>()?;
+        let bytes: usize = read.iter().map(|document| document.as_bytes().len()).sum();
+        if let Some(weight) = bytes.checked_div(read.len()) {
+            self.average = (self.average + weight * 3) / 4;
+        }
+        let reached = read.last().and_then(|document| document.get_object_id("_id").ok()).filter(|_| !is_whole);
+        // What the reply did not reach is asked for again.
+        *rest = reached.map_or(later, |reached| rest.split_at(rest.partition_point(|id| *id <= reached)).1);
+        Ok(Some(batches))
+    }
+
+    /// One reply, and whether it is all there is. The server ends it at 16 MB: heavy documents after light ones weigh no
+    /// more than that together.
+    async fn read(&self, ids: &[ObjectId]) -> Result<(Vec<RawBatch>, bool), Failure> {
+        // One more than there can be, so that the server closes the cursor with the last of them.
+        let batch_size = u32::try_from(ids.len() + 1).unwrap_or(u32::MAX);
+        let find = self.collection.find(doc! { "_id": { "$in": ids } }).projection(self.projection.clone());
+        let find = find.sort(doc! { "_id": 1 }).batch_size(batch_size).batch();
+        let mut replies = answered(find).await.map_err(Failure::Read)?;
+        let reply = answered(replies.try_next()).await.map_err(Failure::Read)?;
+        let cursor = reply.as_ref().map(|reply| reply.as_raw_document().get_document("cursor")).transpose();
+        let cursor = cursor.map_err(|error| Failure::Read(error.into()))?;
+        let is_whole = cursor.is_none_or(|cursor| cursor.get_i64("id").is_ok_and(|id| id == 0));
+        Ok((Vec::from_iter(reply), is_whole))
+    }
+}
