@@ -110,10 +110,11 @@ impl Stages {
         let jobs = jobs_in_order(&touched);
         let mut rest = jobs.as_slice();
         let whole: Vec<ObjectId> = touched.iter().filter(|it| it.whole).map(|it| it.recruiter.id).collect();
-        let (answers, links, standing) = futures::try_join!(
+        // The longest one first: they are sent in this order.
+        let (standing, answers, links) = futures::try_join!(
+            self.offers.read_next(&mut rest),
             self.references.look_up(keys),
             links::read(&self.database, &whole),
-            self.offers.read_next(&mut rest),
         )?;
         timer.observe_duration();
         failpoint::passed("fetched");
@@ -140,9 +141,7 @@ impl Stages {
             crate::write::links::grow(&self.writer, &grown).await?;
         }
         failpoint::passed("linked");
-        for (recruiter, jobs) in &shrunk {
-            lost.entry(*recruiter).or_default().extend(jobs);
-        }
+        shrunk.iter().for_each(|(recruiter, jobs)| lost.entry(*recruiter).or_default().extend(jobs));
         let (again, uncancelled) = self.cancel_removed(&touched, &shrunk, lost, portion.place).await?;
         for address in &uncancelled {
             // The link keeps the job, so that the next touch tries again.

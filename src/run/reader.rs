@@ -127,9 +127,14 @@ impl Reader {
             self.health.works(Part::Stream);
             self.health.replied(reply.operation_time);
             let invalidates = reply.invalidates();
+            let is_full = reply.events.len() >= EVENTS_PER_REPLY;
             self.position = Position::After(reply.position.clone());
             if outbox.send(Incoming::Reply(reply)).await.is_err() {
                 return Ok(());
+            }
+            if !is_full {
+                // What was handed on goes first. Behind a full reply are more, which the server may read meanwhile.
+                tokio::task::yield_now().await;
             }
             if invalidates {
                 info!("the database was dropped; the change stream is opened after that");
