@@ -56,9 +56,13 @@ async fn filled(name: &str, jobs: Vec<Document>) -> (TestDatabase, MailServer) {
 }
 
 async fn run(test: &TestDatabase, server: &MailServer) -> [u64; 3] {
+    run_with(test, server, &[]).await
+}
+
+async fn run_with(test: &TestDatabase, server: &MailServer, further: &[&str]) -> [u64; 3] {
     let url = server.url();
     let settings = [("SMTP_URL", url.as_str()), ("STREAM_PROCESSOR__SMTP__RATE", "1000")];
-    let (code, lines) = told(&RUN, test, &settings).await;
+    let (code, lines) = told(&[&RUN[..], further].concat(), test, &settings).await;
     assert_eq!(code, 0, "{lines:?}");
     counts(lines.last().unwrap())
 }
@@ -125,6 +129,11 @@ async fn only_offers_of_the_right_age_with_few_applications_are_introduced() {
     let of = |offer, count| (0..count).map(move |number| application(offer, number));
     test.collection("applications").insert_many(of(fourteen, 14).chain(of(fifteen, 15))).await.unwrap();
     catalogue(&test, &[course(1.0, doc! {})]).await;
+    let before = marked(&test, "mer_sent").await;
+    assert_eq!(run_with(&test, &server, &["--dry-run"]).await, [4, 3, 0]);
+    assert_eq!((server.received().len(), marked(&test, "mer_sent").await), (0, before), "a rehearsal does nothing");
+    assert_eq!(test.collection("stream_processor_outbox").count_documents(doc! {}).await.unwrap(), 0);
+
     assert_eq!(run(&test, &server).await, [4, 3, 0]);
     assert_eq!((server.received().len(), marked(&test, "mer_sent").await), (3, (4, 4)));
     let left = test.collection("jobs_partners").find_one(doc! { "_id": fifteen }).await.unwrap().unwrap();
