@@ -2,7 +2,9 @@
 //! advice for the operator (spec 03, "One table of errors"). Classification is data; acting on it is
 //! the business of `run`. Nothing here shows values of documents: server messages may quote them.
 
-use mongodb::error::{Error as MongoError, ErrorKind, RESUMABLE_CHANGE_STREAM_ERROR, RETRYABLE_WRITE_ERROR};
+use mongodb::error::{
+    Error as MongoError, ErrorKind, RESUMABLE_CHANGE_STREAM_ERROR, RETRYABLE_WRITE_ERROR, WriteFailure,
+};
 use resume_tokens::StoreError;
 
 use crate::model::dead_letter::Reason;
@@ -235,6 +237,15 @@ fn passing_kind(error: &MongoError, passing: Directive) -> Directive {
 pub fn command_code(error: &MongoError) -> Option<i32> {
     match &*error.kind {
         ErrorKind::Command(command) => Some(command.code),
+        _ => None,
+    }
+}
+
+/// The code of a single statement that the server refused.
+#[must_use]
+pub fn statement_code(error: &MongoError) -> Option<i32> {
+    match &*error.kind {
+        ErrorKind::Write(WriteFailure::WriteError(error)) => Some(error.code),
         _ => None,
     }
 }

@@ -131,7 +131,7 @@ impl MongoStore {
     }
 
     pub(crate) async fn clear(&self) -> Result<(), StoreError> {
-        self.state.delete_one(doc! { "_id": CHECKPOINT }).await?;
+        self.state.delete_one(doc! { "_id": CHECKPOINT }).optional(self.variables.clone(), Delete::let_vars).await?;
         Ok(())
     }
 }

@@ -63,7 +63,7 @@ impl StoreError {
 }
 
 impl Store {
-    /// Sends these variables with every later command that saves or remembers (MongoDB manual, "update", `let`); files
+    /// Sends these variables with every later command that writes (MongoDB manual, "update", `let`); files
     /// have no use for them. One that the server cannot compute makes it refuse the command: so a caller keeps a save
     /// that was held up on the way from being carried out when it is too late.
     pub fn set_variables(&mut self, variables: Option<Document>) {

@@ -12,7 +12,7 @@ use crate::source::OFFERS;
 use crate::source::event::Collection as Watched;
 
 /// How many bytes of documents one portion aims at: about 260 of 8 KB. Two portions of recruiters are in memory at a
-/// time, each with its offers before and after, so this sets the peak.
+/// time, one of them with its offers before and after, so this sets the peak.
 const PORTION_BYTES: usize = 2 * 1024 * 1024;
 /// Fields of an offer that are not ours and may be long. Not reading them costs the server less than naming the
 /// 55 that are ours would; all others are short, and comparing passes over them.
@@ -54,15 +54,21 @@ impl Portions {
         if ids.is_empty() {
             return Ok(None);
         }
+        debug_assert!(rest.is_sorted(), "what a cut reply did not reach is found by its order");
         let (batches, is_whole) = self.read(ids).await?;
         let read = documents(&batches).collect::<Result<Vec<_>, _>>()?;
         let bytes: usize = read.iter().map(|document| document.as_bytes().len()).sum();
-        if let Some(weight) = bytes.checked_div(read.len()) {
-            self.average = (self.average + weight * 3) / 4;
-        }
-        let reached = read.last().and_then(|document| document.get_object_id("_id").ok()).filter(|_| !is_whole);
-        // What the reply did not reach is asked for again.
-        *rest = reached.map_or(later, |reached| rest.split_at(rest.partition_point(|id| *id <= reached)).1);
+        // Where nothing was found, more is asked for: what comes then is one reply at most.
+        self.average = (self.average + bytes.checked_div(read.len()).unwrap_or_default() * 3) / 4;
+        *rest = match read.last() {
+            Some(last) if !is_whole => {
+                // The average tells little of documents that are light first and heavy then.
+                self.average = self.average.max(last.as_bytes().len());
+                let reached = last.get_object_id("_id").map_err(|error| Failure::Read(error.into()))?;
+                rest.split_at(rest.partition_point(|id| *id <= reached)).1
+            }
+            _ => later,
+        };
         Ok(Some(batches))
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bson::{DateTime, doc, rawdoc};
-use resume_tokens::{Checkpoint, OLD_WORKER_COLLECTION, ResumeToken, Store};
+use resume_tokens::{Checkpoint, OLD_WORKER_COLLECTION, ResumeToken, Store, StoreError};
 use tracing::warn;
 
 use super::failpoint;
@@ -16,10 +16,11 @@ use super::start::BEGINNING;
 use crate::answer::answered;
 use crate::clock;
 use crate::config::TokensSettings;
-use crate::error::Failure;
+use crate::error::{Failure, statement_code};
 use crate::observe::metrics::Metrics;
 use crate::source::event::{Collection, Event};
 use crate::write::statements::Statement;
+use crate::write::writer::FENCED;
 use crate::write::{Writer, command};
 
 /// The old worker's documents are written at most this often (spec 03).
@@ -105,7 +106,7 @@ impl Checkpoints {
         // No newer term is in the way before the successor has saved for the first time.
         self.store.set_variables(self.writer.variables().await?);
         failpoint::passed("saving");
-        answered(self.store.save(&checkpoint)).await?;
+        answered(self.store.save(&checkpoint)).await.map_err(in_time)?;
         if self.saved_at.is_none() {
             command::delete(&self.writer, STATE, doc! { "_id": BEGINNING }).await?;
         }
@@ -113,6 +114,8 @@ impl Checkpoints {
         self.saved_at = Some(clock::instant());
         self.metrics.checkpoint_timestamp.set(f64::from(checkpoint.cluster_time.time));
         if is_due(self.remembered_at, self.settings.history_interval) {
+            // The save has taken its time.
+            self.store.set_variables(self.writer.variables().await?);
             // The position is saved; a history that cannot be written must not hold up the stream.
             match answered(self.store.remember(&checkpoint, self.settings.history_keep)).await {
                 Ok(()) => self.remembered_at = Some(clock::instant()),
@@ -155,6 +158,14 @@ impl Checkpoints {
         self.unsaved_tokens.clear();
         self.tokens_saved_at = Some(clock::instant());
         Ok(())
+    }
+}
+
+/// A save that the server refused because it began too late for the lease.
+fn in_time(error: StoreError) -> Failure {
+    match &error {
+        StoreError::Mongo(refused) if statement_code(refused) == Some(FENCED) => Failure::Overdue,
+        _ => Failure::from(error),
     }
 }
 

@@ -2,11 +2,9 @@
 //! until a resync has repaired it. Durable before anything after the gap is checkpointed.
 
 use bson::{DateTime, Timestamp, doc, oid::ObjectId};
-use mongodb::Database;
 
-use crate::answer::answered;
 use crate::error::Failure;
-use crate::fetch::raw;
+use crate::write::{Writer, command};
 
 /// The collection.
 pub const GAPS: &str = "stream_processor_gaps";
@@ -14,9 +12,9 @@ pub const GAPS: &str = "stream_processor_gaps";
 /// Writes an open gap.
 ///
 /// # Errors
-/// [`Failure::Write`].
+/// As [`command::record`].
 pub async fn open(
-    database: &Database,
+    writer: &Writer,
     (from, to): (Timestamp, Timestamp),
     cause: &str,
     now: DateTime,
@@ -26,27 +24,23 @@ pub async fn open(
     let update = doc! { "$setOnInsert": {
         "_id": ObjectId::new(), "cause": cause, "state": "open", "opened_at": now,
     } };
-    answered(raw(database, GAPS).update_one(filter, update).upsert(true)).await.map_err(Failure::Write)?;
-    Ok(())
+    command::record(writer, GAPS, filter, update).await
 }
 
 /// Gives the gaps that are open to a resync that begins now.
 ///
 /// # Errors
-/// [`Failure::Write`].
-pub async fn assign(database: &Database, resync: ObjectId) -> Result<(), Failure> {
-    let update = doc! { "$set": { "resync": resync } };
-    answered(raw(database, GAPS).update_many(doc! { "state": "open" }, update)).await.map_err(Failure::Write)?;
-    Ok(())
+/// As [`command::record`].
+pub async fn assign(writer: &Writer, resync: ObjectId) -> Result<(), Failure> {
+    command::change(writer, GAPS, doc! { "state": "open" }, doc! { "$set": { "resync": resync } }).await
 }
 
 /// Marks the gaps of a resync as repaired.
 ///
 /// # Errors
-/// [`Failure::Write`].
-pub async fn repair(database: &Database, resync: ObjectId, now: DateTime) -> Result<(), Failure> {
+/// As [`command::record`].
+pub async fn repair(writer: &Writer, resync: ObjectId, now: DateTime) -> Result<(), Failure> {
     let filter = doc! { "state": "open", "resync": resync };
     let update = doc! { "$set": { "state": "repaired", "repaired_at": now } };
-    answered(raw(database, GAPS).update_many(filter, update)).await.map_err(Failure::Write)?;
-    Ok(())
+    command::change(writer, GAPS, filter, update).await
 }

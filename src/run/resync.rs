@@ -85,7 +85,7 @@ impl Resync {
     /// Asks for a resync, durably: it begins (again) at the first recruiter.
     ///
     /// # Errors
-    /// [`Failure::Write`], [`Failure::LeaseLost`].
+    /// As [`command::record`].
     pub async fn request(writer: &Writer, metrics: &Metrics, cause: &str, term: i64) -> Result<Self, Failure> {
         let resync = Self::begin(writer, cause, term).await?;
         metrics.resyncs.inc();
@@ -96,13 +96,13 @@ impl Resync {
     async fn begin(writer: &Writer, cause: &str, term: i64) -> Result<Self, Failure> {
         let (stage, id) = (Stage::Recruiters, ObjectId::new());
         let resync = Self { stage, after: None, began: clock::now(), id, again: false, term };
-        gaps::assign(writer.database(), id).await?;
+        failpoint::passed("resync");
+        gaps::assign(writer, id).await?;
         let fields = doc! {
             "cause": cause, "stage": stage.name(), "after": null, "began": resync.began, "id": id, "again": false,
             "term": term,
         };
         let filter = doc! { "_id": RESYNC, "term": { "$not": { "$gt": term } } };
-        failpoint::passed("resync");
         // Under the lease: once the successor has finished its own, there is no term in the way.
         command::record(writer, STATE, filter, doc! { "$set": fields }).await?;
         Ok(resync)
@@ -185,7 +185,7 @@ impl Resync {
                 Ok(false)
             }
             None => {
-                gaps::repair(database, self.id, clock::now()).await?;
+                gaps::repair(writer, self.id, clock::now()).await?;
                 if self.again {
                     *self = Self::begin(writer, "asked for while another one ran", self.term).await?;
                     return Ok(false);

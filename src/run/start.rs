@@ -85,8 +85,11 @@ async fn beginning(writer: &Writer, term: i64) -> Result<Timestamp, Failure> {
     // Under the lease: once the successor has a checkpoint, there is no term in the way.
     command::record(writer, STATE, filter, update).await?;
     let recorded = answered(raw(database, STATE).find_one(doc! { "_id": BEGINNING })).await.map_err(Failure::Read)?;
-    let time = recorded.and_then(|recorded| recorded.get_timestamp("cluster_time").ok());
-    time.ok_or(Failure::OwnDocument { collection: STATE, field: "cluster_time" })
+    // Deleted since: by a successor that has a checkpoint.
+    let recorded = recorded.ok_or(Failure::LeaseLost)?;
+    recorded
+        .get_timestamp("cluster_time")
+        .map_err(|_| Failure::OwnDocument { collection: STATE, field: "cluster_time" })
 }
 
 /// The older of the old worker's tokens, so that nothing is missed at the switch. Its token belongs to
@@ -104,7 +107,7 @@ async fn after_garbled(writer: &Writer, failure: Failure, metrics: &Metrics, ter
     let database = writer.database();
     let now = operation_time(database).await?;
     let unknown = Timestamp { time: 0, increment: 0 };
-    gaps::open(database, (unknown, now), "garbled checkpoint", clock::now()).await?;
+    gaps::open(writer, (unknown, now), "garbled checkpoint", clock::now()).await?;
     let resync = Resync::request(writer, metrics, "garbled checkpoint", term).await?;
     Ok(Start { position: Position::At(now), events: 0, resync: Some(resync) })
 }

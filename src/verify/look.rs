@@ -94,7 +94,10 @@ impl Looker {
     pub async fn at_recruiters(&mut self, ids: &[ObjectId]) -> Result<Look, Failure> {
         let mut look = Look::default();
         let anonymized = present(&self.database, Watched::AnonymizedRecruiters, ids).await?;
-        let mut rest = ids;
+        // A sample comes in any order.
+        let ids: BTreeSet<ObjectId> = ids.iter().copied().collect();
+        let ids: Vec<ObjectId> = ids.into_iter().collect();
+        let mut rest = ids.as_slice();
         while let Some(batches) = self.recruiters.read_next(&mut rest).await? {
             let recruiters = documents(&batches).collect::<Result<Vec<_>, _>>()?;
             // One that cannot be read is a dead letter.

@@ -92,20 +92,33 @@ async fn update_once(writer: &Writer, collection: &str, statements: Vec<Statemen
         .await
 }
 
-/// Records a document of the state under its term, which `filter` must name: it passes over the document of a newer
-/// term, and the upsert then meets that one.
+/// Records a document of the service's own. A `filter` that names the term passes over the document of a newer one, and
+/// the upsert then meets that.
 ///
 /// # Errors
 /// As [`fn@update`]; [`Failure::LeaseLost`] when a newer term has recorded it.
 pub async fn record(writer: &Writer, collection: &str, filter: Document, set: Document) -> Result<(), Failure> {
+    own(writer, collection, doc! { "q": filter, "u": set, "upsert": true }).await
+}
+
+/// One statement on a document of the service's own.
+async fn own(writer: &Writer, collection: &str, statement: Document) -> Result<(), Failure> {
     // Built of texts, ids and numbers, so it always encodes.
-    let body = RawDocumentBuf::try_from(&doc! { "q": filter, "u": set, "upsert": true }).unwrap_or_default();
+    let body = RawDocumentBuf::try_from(&statement).unwrap_or_default();
     let outcome = update(writer, collection, vec![Statement { id: None, body }]).await?;
     match outcome.refused.first() {
         None => Ok(()),
         Some(refused) if refused.reason == Reason::DuplicateOffer => Err(Failure::LeaseLost),
         Some(refused) => Err(Failure::Statement(refused.code)),
     }
+}
+
+/// Changes every document that `filter` selects, if there is one.
+///
+/// # Errors
+/// As [`fn@update`].
+pub async fn change(writer: &Writer, collection: &str, filter: Document, update: Document) -> Result<(), Failure> {
+    own(writer, collection, doc! { "q": filter, "u": update, "multi": true }).await
 }
 
 /// Deletes what `filter` selects; returns when a majority has acknowledged it.

@@ -7,6 +7,6 @@ pub mod create;
 pub mod dead_letters;
 pub mod links;
 pub mod statements;
-mod writer;
+pub(crate) mod writer;
 
 pub use writer::Writer;

@@ -15,7 +15,7 @@ use crate::run::lease::Validity;
 
 /// `ConversionFailure`: the code of statements of a command that began too late. No other statement of the
 /// service converts anything.
-pub(super) const FENCED: i32 = 241;
+pub(crate) const FENCED: i32 = 241;
 
 /// The time limit of a command without a lease to lose.
 const LONGEST: Duration = Duration::from_secs(30);

@@ -79,6 +79,22 @@ async fn a_garbled_checkpoint_of_a_newer_term_still_refuses_an_older_one() {
 }
 
 #[tokio::test]
+async fn nothing_is_written_with_a_variable_that_the_server_cannot_compute() {
+    let test = TestDatabase::create().await;
+    test.store().save(&checkpoint(1000, 1)).await.unwrap();
+    let mut store = test.store();
+    store.set_variables(Some(doc! { "in_time": { "$toInt": "no" } }));
+    assert!(store.save(&checkpoint(1060, 1)).await.is_err());
+    assert!(store.remember(&checkpoint(1060, 1), DAY).await.is_err());
+    assert!(store.clear().await.is_err());
+    assert_eq!(store.load().await.unwrap(), Some(checkpoint(1000, 1)));
+    assert!(store.history(10).await.unwrap().is_empty());
+    store.set_variables(Some(doc! { "in_time": { "$toInt": "1" } }));
+    store.save(&checkpoint(1060, 1)).await.unwrap();
+    assert_eq!(store.load().await.unwrap(), Some(checkpoint(1060, 1)));
+}
+
+#[tokio::test]
 async fn a_garbled_entry_does_not_hide_the_rest_of_the_history() {
     let test = TestDatabase::create().await;
     for second in [1000, 1060, 1120] {

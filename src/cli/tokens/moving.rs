@@ -88,7 +88,7 @@ async fn moved(
     }
     // Before the position moves: a crash in between leaves a resync too many, not one too few.
     if let Some((from, to)) = step.skipped {
-        gaps::open(&app.database, (from, to), "passed over by hand", clock::now()).await?;
+        gaps::open(writer, (from, to), "passed over by hand", clock::now()).await?;
     }
     if step.skipped.is_some() || step.everything {
         Resync::request(writer, &app.metrics, "the position was moved by hand", term).await?;
@@ -97,13 +97,15 @@ async fn moved(
         "at": clock::now(), "who": who(), "from": step.from.map(text), "to": step.to.as_ref().map(Checkpoint::history_id),
         "reason": override_.reason, "overridden": step.objections,
     };
+    let mut store = store(app);
+    store.set_variables(writer.variables().await?);
     let to = match &step.to {
         Some(to) => {
-            answered(store(app).save(to)).await.map_err(Failure::from)?;
+            answered(store.save(to)).await.map_err(Failure::from)?;
             format!("the next instance goes on after {}", time_text(to.cluster_time))
         }
         None => {
-            answered(store(app).clear()).await.map_err(Failure::from)?;
+            answered(store.clear()).await.map_err(Failure::from)?;
             "the next instance starts as the first one did".to_owned()
         }
     };
