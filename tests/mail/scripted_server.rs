@@ -128,3 +128,15 @@ async fn a_message_that_twice_may_have_been_taken_is_not_sent_again() {
     let known: Vec<&String> = entries[0].keys().collect();
     assert_eq!(known, ["_id", "at", "copies", "message_id", "offers", "run", "state"], "nothing about the person");
 }
+
+/// A server that offers no STARTTLS, or one behind somebody who takes the offer away, gets neither message nor login.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_starttls_gets_nothing_where_it_is_required() {
+    let somebody = user("somebody@example.com");
+    let test = filled("mail_no_starttls", from_ref(&somebody), &[recruiter_of(&somebody, &["Boulanger"])]).await;
+    let server = MailServer::start(|_, _| None).await;
+    let url = format!("{}/?tls=required", server.url());
+    let (code, lines) = told(&RUN, &test, &settings(&url)).await;
+    assert_eq!((code, lines.last().unwrap()["outcome"].as_str()), (1, Some("failed")));
+    assert_eq!((server.received().len(), marked(&test, FIELD).await), (0, (0, 0)));
+}
