@@ -9,6 +9,7 @@ use resume_tokens::StoreError;
 
 use crate::model::dead_letter::Reason;
 use crate::source::event::EventError;
+use crate::write::writer::FENCED;
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +34,7 @@ pub enum Failure {
     Overdue,
     /// Saving or loading a checkpoint.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// An event that the manual does not describe.
     #[error(transparent)]
     Event(#[from] EventError),
@@ -86,6 +87,20 @@ pub enum Directive {
     Resync,
     /// End the process, or at least its leadership.
     Stop,
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Mongo(refused) if is_fenced(refused) => Self::Overdue,
+            _ => Self::Store(error),
+        }
+    }
+}
+
+/// Whether the server refused a write because it began too late for the lease.
+fn is_fenced(error: &MongoError) -> bool {
+    matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(error)) if error.code == FENCED)
 }
 
 impl Failure {
@@ -237,15 +252,6 @@ fn passing_kind(error: &MongoError, passing: Directive) -> Directive {
 pub fn command_code(error: &MongoError) -> Option<i32> {
     match &*error.kind {
         ErrorKind::Command(command) => Some(command.code),
-        _ => None,
-    }
-}
-
-/// The code of a single statement that the server refused.
-#[must_use]
-pub fn statement_code(error: &MongoError) -> Option<i32> {
-    match &*error.kind {
-        ErrorKind::Write(WriteFailure::WriteError(error)) => Some(error.code),
         _ => None,
     }
 }

@@ -19,7 +19,7 @@ use crate::support::offers;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{job, recruiter};
 use crate::support::runs::{BRISK, started_with, stopped};
-use crate::support::state::{settled, state, until_no_resync};
+use crate::support::state::{gaps, settled, state, until_no_resync};
 use crate::support::waiting::{PATIENCE, eventually};
 
 const LEASE: (&str, &str) = ("STREAM_PROCESSOR__LEASE__DURATION", "2s");
@@ -96,7 +96,11 @@ async fn a_leader_that_was_paused_before_it_records_its_start_records_nothing_on
         settled(&test.database).await;
         until_no_resync(&test.database).await;
 
+        let gap = doc! { "_id": "later", "state": "open" };
+        test.collection("stream_processor_gaps").insert_one(&gap).await.unwrap();
         until_it_stands_by(&mut paused).await;
+        let gaps = gaps(&test.database).await;
+        assert_eq!(gaps, [gap], "the resync that is refused has taken no gap");
         for recorded in ["beginning", "resync"] {
             assert_eq!(state(&test.database, recorded).await, None, "paused at {point}");
         }
@@ -216,7 +220,8 @@ async fn changes(test: &TestDatabase, name: &str, time: DateTime) -> Vec<Documen
     // But for the lease itself: it is given back, by its holder and under its term.
     let others = doc! { "$ne": "lease" };
     let filter = doc! { "appName": name, "ts": { "$gt": time }, "$or": changed.to_vec(), "command.q._id": others };
-    let shown = doc! { "ts": 1, "op": 1, "ns": 1, "nModified": 1, "ninserted": 1, "ndeleted": 1, "millis": 1, "command": 1, "_id": 0 };
+    let shown =
+        doc! { "ts": 1, "op": 1, "ns": 1, "nModified": 1, "ninserted": 1, "ndeleted": 1, "command.q": 1, "_id": 0 };
     let noted = test.collection("system.profile").find(filter).projection(shown).await.unwrap();
     noted.try_collect().await.unwrap()
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bson::{DateTime, doc, rawdoc};
-use resume_tokens::{Checkpoint, OLD_WORKER_COLLECTION, ResumeToken, Store, StoreError};
+use resume_tokens::{Checkpoint, OLD_WORKER_COLLECTION, ResumeToken, Store};
 use tracing::warn;
 
 use super::failpoint;
@@ -16,11 +16,10 @@ use super::start::BEGINNING;
 use crate::answer::answered;
 use crate::clock;
 use crate::config::TokensSettings;
-use crate::error::{Failure, statement_code};
+use crate::error::Failure;
 use crate::observe::metrics::Metrics;
 use crate::source::event::{Collection, Event};
 use crate::write::statements::Statement;
-use crate::write::writer::FENCED;
 use crate::write::{Writer, command};
 
 /// The old worker's documents are written at most this often (spec 03).
@@ -92,7 +91,8 @@ impl Checkpoints {
     /// Saves the position; every `tokens.history_interval` it is copied to the history.
     ///
     /// # Errors
-    /// [`Failure::Store`]; a newer term refuses the save.
+    /// [`Failure::Store`]; a newer term refuses the save. [`Failure::LeaseLost`], [`Failure::Overdue`]: it came too late for
+    /// the lease.
     pub async fn save(&mut self, applied: &Applied) -> Result<(), Failure> {
         let checkpoint = Checkpoint {
             token: applied.token.clone(),
@@ -106,7 +106,7 @@ impl Checkpoints {
         // No newer term is in the way before the successor has saved for the first time.
         self.store.set_variables(self.writer.variables().await?);
         failpoint::passed("saving");
-        answered(self.store.save(&checkpoint)).await.map_err(in_time)?;
+        answered(self.store.save(&checkpoint)).await?;
         if self.saved_at.is_none() {
             command::delete(&self.writer, STATE, doc! { "_id": BEGINNING }).await?;
         }
@@ -158,14 +158,6 @@ impl Checkpoints {
         self.unsaved_tokens.clear();
         self.tokens_saved_at = Some(clock::instant());
         Ok(())
-    }
-}
-
-/// A save that the server refused because it began too late for the lease.
-fn in_time(error: StoreError) -> Failure {
-    match &error {
-        StoreError::Mongo(refused) if statement_code(refused) == Some(FENCED) => Failure::Overdue,
-        _ => Failure::from(error),
     }
 }
 
