@@ -49,10 +49,13 @@ async fn heavy_offers_of_light_recruiters_are_all_compared() {
     let recruiters: Vec<Document> = (0..10).map(|_| recruiter(jobs())).collect();
     test.collection("recruiters").insert_many(&recruiters).await.unwrap();
     assert_eq!(filled(&test).await["created"], 100);
-    let heavy = doc! { "$set": { "offer_description": "x".repeat(MEGABYTE) } };
+    // A field that is not ours, so that each offer is right as it stands.
+    let heavy = doc! { "$set": { "of_others": "x".repeat(MEGABYTE) } };
     test.collection("jobs_partners").update_many(doc! {}, heavy).await.unwrap();
-    assert_eq!(filled(&test).await["changed"], 100);
     assert_eq!(filled(&test).await["unchanged"], 100);
+    let wrong = doc! { "$set": { "offer_title": "Autre" } };
+    test.collection("jobs_partners").update_many(doc! {}, wrong).await.unwrap();
+    assert_eq!(filled(&test).await["changed"], 100);
 }
 
 /// What a backfill tells.
