@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mongodb::Client;
 use mongodb::options::{ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
-use mongodb::{Client, Database};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +17,7 @@ use crate::cli::Exit;
 use crate::clock::Clock;
 use crate::config::{OnUserDeactivated, Settings};
 use crate::error::{Failure, describe};
+use crate::fetch::causal::CausalDatabase;
 use crate::observe::health::{Health, Part, Role};
 use crate::observe::metrics::Metrics;
 use crate::observe::survey::{self, Survey};
@@ -35,8 +36,8 @@ use crate::web::server::serve;
 pub struct App {
     /// The configuration.
     pub settings: Arc<Settings>,
-    /// The database; reads go to the primary, writes wait for a majority.
-    pub database: Database,
+    /// The database; reads are of the primary and of what a majority has, writes wait for a majority.
+    pub database: CausalDatabase,
     /// Told when the primary is another one.
     pub primaries: Primaries,
     /// Counters.
@@ -241,8 +242,9 @@ impl App {
 }
 
 /// A client whose reads are of the primary and whose writes wait for a majority, whatever the
-/// connection string says: a stale read would be projected as if it were current.
-async fn connect(settings: &Settings, primaries: &Primaries) -> Result<Database, Refusal> {
+/// connection string says: a stale read would be projected as if it were current. Reads show only what a majority has:
+/// a failover may undo the rest.
+async fn connect(settings: &Settings, primaries: &Primaries) -> Result<CausalDatabase, Refusal> {
     let uri = settings.mongodb.uri.expose_secret();
     let mut options = ClientOptions::parse(uri).await.map_err(|error| {
         // The driver's message may quote the string, and with it a password.
@@ -255,14 +257,14 @@ async fn connect(settings: &Settings, primaries: &Primaries) -> Result<Database,
     })?;
     options.app_name.get_or_insert_with(|| "stream-processor".to_owned());
     options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
-    options.read_concern = Some(ReadConcern::local());
+    options.read_concern = Some(ReadConcern::majority());
     options.write_concern = Some(WriteConcern::majority());
     options.server_selection_timeout.get_or_insert(Duration::from_secs(10));
     options.connect_timeout.get_or_insert(Duration::from_secs(5));
     options.sdam_event_handler = Some(primaries.handler());
     let client = Client::with_options(options)
         .map_err(|error| Refusal::new(Exit::Usage, format!("mongodb.uri: {}", describe(&error))))?;
-    Ok(client.database(&settings.mongodb.database))
+    Ok(CausalDatabase::new(client.database(&settings.mongodb.database)))
 }
 
 /// Turns SIGTERM and Ctrl-C into the cancellation of `stop`, and returns.

@@ -3,6 +3,7 @@
 
 use bson::oid::ObjectId;
 use bson::{Document, doc};
+use stream_processor::fetch::causal::CausalDatabase;
 use stream_processor::fetch::documents;
 use stream_processor::fetch::portions::Portions;
 
@@ -27,7 +28,7 @@ async fn heavy_recruiters_among_light_ones_are_all_read_in_portions_of_a_bounded
         test.collection("recruiters").insert_many(some).await.unwrap();
     }
 
-    let mut recruiters = Portions::of_recruiters(&test.database);
+    let mut recruiters = Portions::of_recruiters(&CausalDatabase::new(test.database.clone()));
     let mut rest = ids.as_slice();
     let mut read = Vec::new();
     let mut weights = Vec::new();

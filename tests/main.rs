@@ -36,6 +36,7 @@ mod link_races;
 mod links;
 mod lost_history;
 mod mail;
+mod majority;
 mod many_creations;
 mod migration;
 mod moves;

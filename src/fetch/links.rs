@@ -4,10 +4,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use bson::{Bson, RawBsonRef, RawDocument, doc, oid::ObjectId};
-use mongodb::Database;
 
-use super::{documents, find, raw};
+use super::{documents, find};
 use crate::error::Failure;
+use crate::fetch::causal::CausalDatabase;
 use crate::model::value;
 
 /// The collection of links: `{_id: recruiter id, jobs: [job ids]}`, index on `jobs`.
@@ -18,7 +18,7 @@ pub const LINKS: &str = "stream_processor_links";
 /// # Errors
 /// [`Failure::Read`].
 pub async fn read(
-    database: &Database,
+    database: &CausalDatabase,
     recruiters: &[ObjectId],
 ) -> Result<HashMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
     match recruiters.is_empty() {
@@ -32,7 +32,7 @@ pub async fn read(
 /// # Errors
 /// [`Failure::Read`].
 pub async fn holders(
-    database: &Database,
+    database: &CausalDatabase,
     jobs: &BTreeSet<ObjectId>,
 ) -> Result<HashMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
     let mut holders: HashMap<ObjectId, BTreeSet<ObjectId>> = HashMap::new();
@@ -48,8 +48,11 @@ pub async fn holders(
     Ok(holders)
 }
 
-async fn links(database: &Database, filter: bson::Document) -> Result<HashMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
-    let batches = find(&raw(database, LINKS), filter, doc! {}).await?;
+async fn links(
+    database: &CausalDatabase,
+    filter: bson::Document,
+) -> Result<HashMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
+    let batches = find(database, LINKS, filter, doc! {}).await?;
     let mut links = HashMap::new();
     for document in documents(&batches) {
         links.extend(link(document?));

@@ -1,6 +1,7 @@
 //! Stage 3, FETCH: the current documents, in batches with `$in`: the only reads of the hot path.
 //! Nothing here writes, and nothing here remembers source documents beyond the references' caches.
 
+pub mod causal;
 pub mod links;
 pub mod portions;
 pub mod references;
@@ -10,6 +11,7 @@ use futures::TryStreamExt as _;
 use mongodb::raw_batch_cursor::RawBatch;
 use mongodb::{Collection, Database};
 
+use self::causal::CausalDatabase;
 use crate::answer::answered;
 use crate::error::Failure;
 
@@ -21,12 +23,16 @@ pub const IDS_PER_READ: usize = 500;
 /// # Errors
 /// [`Failure::Read`].
 pub async fn find(
-    collection: &Collection<Document>,
+    database: &CausalDatabase,
+    collection: &str,
     filter: Document,
     projection: Document,
 ) -> Result<Vec<RawBatch>, Failure> {
-    let find = collection.find(filter).projection(projection).batch_size(10_000).batch();
+    let mut session = database.session().await?;
+    let collection = raw(database, collection);
+    let find = collection.find(filter).projection(projection).batch_size(10_000).session(&mut session).batch();
     let mut answers = answered(find).await.map_err(Failure::Read)?;
+    let mut answers = answers.stream(&mut session);
     let mut batches = Vec::new();
     while let Some(batch) = answered(answers.try_next()).await.map_err(Failure::Read)? {
         batches.push(batch);

@@ -3,8 +3,8 @@
 use bson::{Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 use mongodb::raw_batch_cursor::RawBatch;
-use mongodb::{Collection, Database};
 
+use super::causal::CausalDatabase;
 use super::{IDS_PER_READ, documents, raw};
 use crate::answer::answered;
 use crate::error::Failure;
@@ -21,7 +21,8 @@ const NOT_READ: [&str; 3] = ["duplicates", "offer_status_history", "workplace_de
 /// Reader that adapts its portions to the documents' weight.
 #[derive(Debug)]
 pub struct Portions {
-    collection: Collection<Document>,
+    database: CausalDatabase,
+    collection: &'static str,
     projection: Document,
     /// A running average of the documents' weight, in bytes.
     average: usize,
@@ -30,18 +31,20 @@ pub struct Portions {
 impl Portions {
     /// Reads from `recruiters` of this database.
     #[must_use]
-    pub fn of_recruiters(database: &Database) -> Self {
+    pub fn of_recruiters(database: &CausalDatabase) -> Self {
         // Starts careful: until the first portion was weighed, documents may be of a megabyte.
         let average = PORTION_BYTES / 2;
-        Self { collection: raw(database, Watched::Recruiters.name()), projection: Document::new(), average }
+        let collection = Watched::Recruiters.name();
+        Self { database: database.clone(), collection, projection: Document::new(), average }
     }
 
     /// Reads the offers that stand, as far as they are compared.
     #[must_use]
-    pub fn of_offers(database: &Database) -> Self {
+    pub fn of_offers(database: &CausalDatabase) -> Self {
         let projection = NOT_READ.iter().map(|name| ((*name).to_owned(), 0.into())).collect();
         // Starts with all: of those that do not stand yet, no portion can be weighed.
-        Self { collection: raw(database, OFFERS), projection, average: PORTION_BYTES / IDS_PER_READ }
+        let average = PORTION_BYTES / IDS_PER_READ;
+        Self { database: database.clone(), collection: OFFERS, projection, average }
     }
 
     /// Reads the next portion of `rest`, ids in their order, and takes it off; `None` when nothing is left.
@@ -77,10 +80,12 @@ impl Portions {
     async fn read(&self, ids: &[ObjectId]) -> Result<(Vec<RawBatch>, bool), Failure> {
         // One more than there can be, so that the server closes the cursor with the last of them.
         let batch_size = u32::try_from(ids.len() + 1).unwrap_or(u32::MAX);
-        let find = self.collection.find(doc! { "_id": { "$in": ids } }).projection(self.projection.clone());
-        let find = find.sort(doc! { "_id": 1 }).batch_size(batch_size).batch();
+        let mut session = self.database.session().await?;
+        let collection = raw(&self.database, self.collection);
+        let find = collection.find(doc! { "_id": { "$in": ids } }).projection(self.projection.clone());
+        let find = find.sort(doc! { "_id": 1 }).batch_size(batch_size).session(&mut session).batch();
         let mut replies = answered(find).await.map_err(Failure::Read)?;
-        let reply = answered(replies.try_next()).await.map_err(Failure::Read)?;
+        let reply = answered(replies.stream(&mut session).try_next()).await.map_err(Failure::Read)?;
         let cursor = reply.as_ref().map(|reply| reply.as_raw_document().get_document("cursor")).transpose();
         let cursor = cursor.map_err(|error| Failure::Read(error.into()))?;
         let is_whole = cursor.is_none_or(|cursor| cursor.get_i64("id").is_ok_and(|id| id == 0));

@@ -1,5 +1,6 @@
-//! Looks up what projections refer to, in batches, through bounded caches. The caches stay right
-//! because every watched reference event drops its entry before the recruiters are touched.
+//! Looks up what projections refer to, in batches, through bounded caches. The caches stay right because every watched
+//! reference event drops its entry before the recruiters are touched, and because they are emptied where the stream of
+//! these events was interrupted.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
@@ -7,11 +8,11 @@ use std::sync::Arc;
 
 use bson::{Bson, Document, RawDocument, doc, oid::ObjectId};
 use futures::try_join;
-use mongodb::Database;
 use quick_cache::unsync::Cache;
 
-use super::{documents, find, raw};
+use super::{documents, find};
 use crate::error::Failure;
+use crate::fetch::causal::CausalDatabase;
 use crate::model::recruiter::{JobFields, RecruiterFields, user_id};
 use crate::model::references::is_handicap_engagement;
 use crate::model::{Cfa, References, RomeSheet, User, UserStatus, value};
@@ -85,7 +86,9 @@ impl Answers {
 /// The caches in front of the reference collections.
 #[derive(Debug)]
 pub struct ReferenceCaches {
-    database: Database,
+    database: CausalDatabase,
+    /// What [`CausalDatabase::continuity`] was when the caches were empty.
+    continuity: u64,
     rome: Cache<String, Option<Arc<RomeSheet>>>,
     cfas: Cache<String, Option<Arc<Cfa>>>,
     handicap: Cache<String, bool>,
@@ -95,9 +98,10 @@ pub struct ReferenceCaches {
 impl ReferenceCaches {
     /// Empty caches; together they hold a few megabytes at most.
     #[must_use]
-    pub fn new(database: &Database) -> Self {
+    pub fn new(database: &CausalDatabase) -> Self {
         Self {
             database: database.clone(),
+            continuity: database.continuity(),
             rome: Cache::new(600),
             cfas: Cache::new(2_000),
             handicap: Cache::new(20_000),
@@ -110,6 +114,11 @@ impl ReferenceCaches {
     /// # Errors
     /// [`Failure::Read`].
     pub async fn look_up(&mut self, keys: Keys) -> Result<Answers, Failure> {
+        let continuity = self.database.continuity();
+        if self.continuity != continuity {
+            self.clear();
+            self.continuity = continuity;
+        }
         let mut answers = Answers::default();
         let rome = missing(keys.rome_codes, &mut self.rome, &mut answers.rome);
         let cfas = missing(keys.cfa_sirets, &mut self.cfas, &mut answers.cfas);
@@ -182,7 +191,7 @@ fn keep<K: Eq + Hash + Clone, V: Clone>(found: HashMap<K, V>, cache: &mut Cache<
 /// One read by `field`; `take` gets the first document of each key in the order of `_id`, so that
 /// the answer does not depend on the order in which the server finds duplicates.
 async fn read_by<V: Clone>(
-    database: &Database,
+    database: &CausalDatabase,
     watched: Watched,
     (field, projection): (&str, Document),
     keys: Vec<String>,
@@ -193,7 +202,7 @@ async fn read_by<V: Clone>(
     if keys.is_empty() {
         return Ok(found);
     }
-    let batches = find(&raw(database, watched.name()), doc! { field: { "$in": &keys } }, projection).await?;
+    let batches = find(database, watched.name(), doc! { field: { "$in": &keys } }, projection).await?;
     let mut read: Vec<&RawDocument> = documents(&batches).collect::<Result<_, _>>()?;
     read.sort_by_key(|document| document.get_object_id("_id").ok());
     for document in read {
@@ -218,7 +227,7 @@ pub fn key_at<'a>(document: &'a RawDocument, path: &str) -> Option<&'a str> {
 }
 
 async fn read_rome_sheets(
-    database: &Database,
+    database: &CausalDatabase,
     codes: Vec<String>,
 ) -> Result<HashMap<String, Option<Arc<RomeSheet>>>, Failure> {
     let projection = doc! { "rome.code_rome": 1, "definition": 1, "acces_metier": 1, "competences": 1 };
@@ -226,20 +235,22 @@ async fn read_rome_sheets(
     read_by(database, Watched::RomeSheets, ("rome.code_rome", projection), codes, None, sheet).await
 }
 
-async fn read_cfas(database: &Database, sirets: Vec<String>) -> Result<HashMap<String, Option<Arc<Cfa>>>, Failure> {
+async fn read_cfas(
+    database: &CausalDatabase,
+    sirets: Vec<String>,
+) -> Result<HashMap<String, Option<Arc<Cfa>>>, Failure> {
     let projection = doc! { "siret": 1, "raison_sociale": 1, "address": 1 };
     let cfa = |document: &RawDocument| Cfa::read(document).ok().map(|cfa| Some(Arc::new(cfa)));
     read_by(database, Watched::Cfas, ("siret", projection), sirets, None, cfa).await
 }
 
-async fn read_engagements(database: &Database, sirets: Vec<String>) -> Result<HashMap<String, bool>, Failure> {
+async fn read_engagements(database: &CausalDatabase, sirets: Vec<String>) -> Result<HashMap<String, bool>, Failure> {
     let mut handicap: HashMap<String, bool> = sirets.iter().map(|siret| (siret.clone(), false)).collect();
     if sirets.is_empty() {
         return Ok(handicap);
     }
     let projection = doc! { "siret": 1, "engagement": 1, "sources": 1 };
-    let engagements = raw(database, Watched::Engagements.name());
-    let batches = find(&engagements, doc! { "siret": { "$in": sirets } }, projection).await?;
+    let batches = find(database, Watched::Engagements.name(), doc! { "siret": { "$in": sirets } }, projection).await?;
     for document in documents(&batches) {
         let document = document?;
         if let Some(siret) = key_at(document, "siret")
@@ -252,7 +263,7 @@ async fn read_engagements(database: &Database, sirets: Vec<String>) -> Result<Ha
 }
 
 /// Users, and for those that are gone whether they were anonymised (spec 03, "It stays anonymised").
-async fn read_users(database: &Database, ids: Vec<ObjectId>) -> Result<HashMap<ObjectId, KnownUser>, Failure> {
+async fn read_users(database: &CausalDatabase, ids: Vec<ObjectId>) -> Result<HashMap<ObjectId, KnownUser>, Failure> {
     let mut users: HashMap<ObjectId, KnownUser> = ids.iter().map(|id| (*id, KnownUser::default())).collect();
     if ids.is_empty() {
         return Ok(users);
@@ -260,7 +271,7 @@ async fn read_users(database: &Database, ids: Vec<ObjectId>) -> Result<HashMap<O
     let status = doc! { "status.status": 1, "status.date": 1 };
     let mut projection = doc! { "email": 1, "phone": 1 };
     projection.extend(status.clone());
-    let batches = find(&raw(database, Watched::Users.name()), by_id(&ids), projection).await?;
+    let batches = find(database, Watched::Users.name(), by_id(&ids), projection).await?;
     for document in documents(&batches) {
         let document = document?;
         if let (Ok(id), Ok(user)) = (document.get_object_id("_id"), User::read(document)) {
@@ -273,8 +284,7 @@ async fn read_users(database: &Database, ids: Vec<ObjectId>) -> Result<HashMap<O
     if gone.is_empty() {
         return Ok(users);
     }
-    let anonymized = raw(database, Watched::AnonymizedUsers.name());
-    let batches = find(&anonymized, by_id(&gone), status).await?;
+    let batches = find(database, Watched::AnonymizedUsers.name(), by_id(&gone), status).await?;
     for document in documents(&batches) {
         let document = document?;
         if let Ok(id) = document.get_object_id("_id") {
@@ -288,7 +298,10 @@ async fn read_users(database: &Database, ids: Vec<ObjectId>) -> Result<HashMap<O
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn anonymized_users(database: &Database, ids: BTreeSet<ObjectId>) -> Result<BTreeSet<ObjectId>, Failure> {
+pub async fn anonymized_users(
+    database: &CausalDatabase,
+    ids: BTreeSet<ObjectId>,
+) -> Result<BTreeSet<ObjectId>, Failure> {
     let known = read_users(database, ids.into_iter().collect()).await?;
     Ok(known.into_iter().filter(|(_, user)| user.is_anonymized).map(|(id, _)| id).collect())
 }
@@ -297,7 +310,10 @@ pub async fn anonymized_users(database: &Database, ids: BTreeSet<ObjectId>) -> R
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn deactivated_users(database: &Database, ids: BTreeSet<ObjectId>) -> Result<BTreeSet<ObjectId>, Failure> {
+pub async fn deactivated_users(
+    database: &CausalDatabase,
+    ids: BTreeSet<ObjectId>,
+) -> Result<BTreeSet<ObjectId>, Failure> {
     let known = read_users(database, ids.into_iter().collect()).await?;
     Ok(known.into_iter().filter(|(_, user)| user.status.is_deactivated).map(|(id, _)| id).collect())
 }

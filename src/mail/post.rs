@@ -10,6 +10,7 @@ use bson::{DateTime, oid::ObjectId};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use lettre::Address;
+use mongodb::Database;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -113,7 +114,7 @@ impl Post {
     pub fn open(app: &App, writer: Writer, now: DateTime, stop: CancellationToken) -> Result<Self, String> {
         Ok(Self {
             transport: Transport::new(&app.settings.smtp, &app.settings.mail)?,
-            outbox: Outbox { database: app.database.clone(), writer, run: ObjectId::new() },
+            outbox: Outbox { database: Database::clone(&app.database), writer, run: ObjectId::new() },
             now,
             metrics: Arc::clone(&app.metrics),
             stop,

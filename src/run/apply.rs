@@ -4,15 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bson::{DateTime, doc, oid::ObjectId};
-use mongodb::Database;
 
 use super::follow;
 use super::gone::GoneJob;
 use super::portion::{Portion, Stages};
 use crate::error::Failure;
+use crate::fetch::causal::CausalDatabase;
 use crate::fetch::portions::Portions;
 use crate::fetch::references::{anonymized_users, deactivated_users};
-use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
+use crate::fetch::{IDS_PER_READ, documents, find, links};
 use crate::phase::StreamWrites;
 use crate::plan::{Plan, Touch};
 use crate::source::OFFERS;
@@ -276,8 +276,8 @@ impl Apply {
     /// # Errors
     /// [`Failure::Read`].
     pub async fn present(&self, ids: &[ObjectId]) -> Result<BTreeSet<ObjectId>, Failure> {
-        let recruiters = raw(&self.stages.database, Watched::Recruiters.name());
-        let batches = find(&recruiters, doc! { "_id": { "$in": ids } }, doc! { "_id": 1 }).await?;
+        let filter = doc! { "_id": { "$in": ids } };
+        let batches = find(&self.stages.database, Watched::Recruiters.name(), filter, doc! { "_id": 1 }).await?;
         documents(&batches)
             .map(|document| Ok(document?.get_object_id("_id").ok()))
             .filter_map(Result::transpose)
@@ -295,7 +295,7 @@ fn whole(recruiters: impl IntoIterator<Item = ObjectId>) -> BTreeMap<ObjectId, T
 
 /// For each of these jobs that a recruiter besides `gone` holds: the recruiters that do.
 async fn holders_besides(
-    database: &Database,
+    database: &CausalDatabase,
     jobs: &BTreeSet<ObjectId>,
     gone: &[ObjectId],
 ) -> Result<HashMap<ObjectId, BTreeSet<ObjectId>>, Failure> {

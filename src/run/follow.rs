@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
-use mongodb::Database;
 
 use crate::error::Failure;
+use crate::fetch::causal::CausalDatabase;
 use crate::fetch::references::{anonymized_users, deactivated_users, key_at};
-use crate::fetch::{IDS_PER_READ, documents, find, raw};
+use crate::fetch::{IDS_PER_READ, documents, find};
 use crate::model::recruiter::user_id;
 use crate::model::value;
 use crate::plan::Plan;
@@ -20,7 +20,7 @@ use crate::source::event::Collection as Watched;
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn recruiters(database: &Database, plan: &Plan, cancels: bool) -> Result<BTreeSet<ObjectId>, Failure> {
+pub async fn recruiters(database: &CausalDatabase, plan: &Plan, cancels: bool) -> Result<BTreeSet<ObjectId>, Failure> {
     let mut concerned = BTreeSet::new();
     if cancels {
         concerned.extend(recruiters_of_users(database, &plan.users_with_new_status).await?);
@@ -52,7 +52,7 @@ pub async fn recruiters(database: &Database, plan: &Plan, cancels: bool) -> Resu
 /// # Errors
 /// [`Failure::Read`].
 pub async fn offers(
-    database: &Database,
+    database: &CausalDatabase,
     partner_label: &str,
     users: &BTreeSet<ObjectId>,
 ) -> Result<Vec<ObjectId>, Failure> {
@@ -78,9 +78,9 @@ pub struct Managed {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn offers_of_gone_users(database: &Database, offers: &[ObjectId]) -> Result<Managed, Failure> {
+pub async fn offers_of_gone_users(database: &CausalDatabase, offers: &[ObjectId]) -> Result<Managed, Failure> {
     let filter = doc! { "_id": { "$in": offers } };
-    let batches = find(&raw(database, OFFERS), filter, doc! { "managed_by": 1 }).await?;
+    let batches = find(database, OFFERS, filter, doc! { "managed_by": 1 }).await?;
     let mut managed = Vec::new();
     for offer in documents(&batches) {
         let offer = offer?;
@@ -101,11 +101,16 @@ pub async fn offers_of_gone_users(database: &Database, offers: &[ObjectId]) -> R
 /// # Errors
 /// [`Failure::Read`].
 pub async fn anonymized_jobs(
-    database: &Database,
+    database: &CausalDatabase,
     recruiters: &[ObjectId],
 ) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
-    let anonymized = raw(database, Watched::AnonymizedRecruiters.name());
-    let batches = find(&anonymized, doc! { "_id": { "$in": recruiters } }, doc! { "jobs._id": 1 }).await?;
+    let batches = find(
+        database,
+        Watched::AnonymizedRecruiters.name(),
+        doc! { "_id": { "$in": recruiters } },
+        doc! { "jobs._id": 1 },
+    )
+    .await?;
     let mut jobs = BTreeMap::new();
     for document in documents(&batches) {
         let document = document?;
@@ -125,13 +130,13 @@ pub async fn anonymized_jobs(
 /// # Errors
 /// [`Failure::Read`].
 pub async fn shown(
-    database: &Database,
+    database: &CausalDatabase,
     partner_label: &str,
     recruiters: &[ObjectId],
 ) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
     const ESTABLISHMENT: &str = "establishment_id";
     let with_establishment = async |collection: &str, filter: Document| -> Result<Vec<(String, ObjectId)>, Failure> {
-        let batches = find(&raw(database, collection), filter, doc! { ESTABLISHMENT: 1 }).await?;
+        let batches = find(database, collection, filter, doc! { ESTABLISHMENT: 1 }).await?;
         let pair = |document: &RawDocument| Some((key_at(document, ESTABLISHMENT)?.to_owned(), id_of(document)?));
         documents(&batches).map(|document| Ok(pair(document?))).filter_map(Result::transpose).collect()
     };
@@ -164,7 +169,7 @@ pub async fn shown(
 /// # Errors
 /// [`Failure::Read`].
 pub async fn recruiters_of_users(
-    database: &Database,
+    database: &CausalDatabase,
     users: &BTreeSet<ObjectId>,
 ) -> Result<BTreeSet<ObjectId>, Failure> {
     let users: Vec<ObjectId> = users.iter().copied().collect();
@@ -191,9 +196,14 @@ fn join(collection: Watched) -> Option<(&'static str, &'static str)> {
     }
 }
 
-async fn keys(database: &Database, collection: Watched, key: &str, ids: &[ObjectId]) -> Result<Vec<String>, Failure> {
+async fn keys(
+    database: &CausalDatabase,
+    collection: Watched,
+    key: &str,
+    ids: &[ObjectId],
+) -> Result<Vec<String>, Failure> {
     let filter = doc! { "_id": { "$in": ids } };
-    let batches = find(&raw(database, collection.name()), filter, doc! { key: 1 }).await?;
+    let batches = find(database, collection.name(), filter, doc! { key: 1 }).await?;
     let mut keys = Vec::new();
     for document in documents(&batches) {
         keys.extend(key_at(document?, key).map(str::to_owned));
@@ -201,8 +211,8 @@ async fn keys(database: &Database, collection: Watched, key: &str, ids: &[Object
     Ok(keys)
 }
 
-async fn ids(database: &Database, collection: &str, filter: Document) -> Result<Vec<ObjectId>, Failure> {
-    let batches = find(&raw(database, collection), filter, doc! { "_id": 1 }).await?;
+async fn ids(database: &CausalDatabase, collection: &str, filter: Document) -> Result<Vec<ObjectId>, Failure> {
+    let batches = find(database, collection, filter, doc! { "_id": 1 }).await?;
     documents(&batches).map(|document| Ok(id_of(document?))).filter_map(Result::transpose).collect()
 }
 

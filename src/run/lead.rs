@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mongodb::Database;
 use resume_tokens::{FileStore, MongoStore, OldWorkerTokens, Store};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +31,7 @@ use crate::fetch::references::ReferenceCaches;
 use crate::observe::health::{Health, longest_silence};
 use crate::phase::Phase;
 use crate::phase::state::{self, Current};
-use crate::source::cursor::Position;
+use crate::source::cursor::{Position, operation_time};
 use crate::source::event::Collection;
 use crate::source::pipeline::fingerprint;
 use crate::ticker::runner::{Rights, Ticker};
@@ -54,7 +55,10 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     let current = begin_phase(app).await?;
     let phase = current.phase;
     let known = following::known(&current);
-    group.spawn(Task::Phase, following::follow(app.database.clone(), initial, Arc::clone(&known), group.stop.clone()));
+    group.spawn(
+        Task::Phase,
+        following::follow(Database::clone(&app.database), initial, Arc::clone(&known), group.stop.clone()),
+    );
     let store = store(app);
     let writer = Writer::under(&app.database, validity.clone(), settings.lease.duration);
     let start = begin_stream(app, &writer, &store, (term, phase)).await?;
@@ -118,7 +122,7 @@ async fn begin_stream(
     (term, phase): (i64, Phase),
 ) -> Result<Start, Failure> {
     prepare(&app.database).await?;
-    let old_worker = OldWorkerTokens::new(app.database.clone());
+    let old_worker = OldWorkerTokens::new(Database::clone(&app.database));
     let on_history_lost = app.settings.stream.on_history_lost;
     let start = start(writer, (store, &old_worker), on_history_lost, &app.metrics, (term, phase)).await;
     // It gives back a lost position only where it is told to halt then.
@@ -152,6 +156,8 @@ fn reader(app: &App, phase: Phase, position: Position) -> Reader {
 /// # Errors
 /// [`Failure::Read`].
 pub async fn stages(app: &App, phase: Phase, writer: Writer) -> Result<Stages, Failure> {
+    // No read of this leadership or command may show less than what was there when it began.
+    app.database.advance(operation_time(&app.database).await?);
     let stages = Stages {
         database: app.database.clone(),
         settings: app.projection_settings(),
@@ -208,7 +214,7 @@ pub async fn give_back(lease: &Lease, group: &Group) {
 pub fn store(app: &App) -> Store {
     let tokens = &app.settings.tokens;
     match tokens.store {
-        TokenStoreKind::Mongodb => Store::MongoDb(MongoStore::new(app.database.clone())),
+        TokenStoreKind::Mongodb => Store::MongoDb(MongoStore::new(Database::clone(&app.database))),
         TokenStoreKind::Files => Store::Files(FileStore::new(tokens.directory.clone(), app.database.name())),
     }
 }

@@ -269,8 +269,6 @@ impl Pipeline {
             Failure::PhaseChanged => return self.follow_phase().await,
             _ => {}
         }
-        // After a failover the caches may hold what was rolled back.
-        self.apply.stages.references.clear();
         let metrics = &self.apply.stages.metrics;
         metrics.write_errors.with_label_values(&[&failure.code()]).inc();
         if directive == Directive::Stop {

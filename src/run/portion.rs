@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bson::oid::ObjectId;
-use mongodb::Database;
 use mongodb::raw_batch_cursor::RawBatch;
 
 use super::authority::Projected;
@@ -17,6 +16,7 @@ use super::linked::{met_early, moved};
 use super::rehearsal::{Rehearsal, Tally};
 use super::turn::Turn;
 use crate::error::Failure;
+use crate::fetch::causal::CausalDatabase;
 use crate::fetch::portions::Portions;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches};
 use crate::fetch::{documents, links};
@@ -41,7 +41,7 @@ use crate::write::statements::{self, Statement};
 #[derive(Debug)]
 pub struct Stages {
     /// Where everything is.
-    pub database: Database,
+    pub database: CausalDatabase,
     /// What may write there.
     pub writer: Writer,
     /// What the projection takes from the configuration.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::Timestamp;
-use mongodb::Database;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::clock;
 use crate::config::OnHistoryLost;
 use crate::error::{Directive, Failure};
+use crate::fetch::causal::CausalDatabase;
 use crate::observe::health::{Health, Part};
 use crate::observe::metrics::Metrics;
 use crate::retry::Delays;
@@ -47,7 +47,7 @@ const HISTORY_LOST: &str = "286";
 #[derive(Debug)]
 pub struct Reader {
     /// The watched database.
-    pub database: Database,
+    pub database: CausalDatabase,
     /// Its watched collections.
     pub watched: &'static [Collection],
     /// Where to begin, later where to go on.
@@ -163,6 +163,9 @@ impl Reader {
         }
         let from = self.position.time();
         let to = operation_time(&self.database).await?;
+        // Before the gap is told: what repairs it must see all that happened in it.
+        self.database.advance(to);
+        self.database.interrupt();
         self.position = Position::At(to);
         Ok(Incoming::Gap { from, to, cause: failure.code() })
     }

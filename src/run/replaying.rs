@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use bson::{DateTime, Timestamp, doc, oid::ObjectId};
-use mongodb::Database;
 
 use super::apply::Apply;
 use super::portion::Stages;
@@ -12,6 +11,7 @@ use super::requests::{Request, Span, count, counted};
 use crate::answer::answered;
 use crate::clock;
 use crate::error::Failure;
+use crate::fetch::causal::CausalDatabase;
 use crate::fetch::raw;
 use crate::fetch::references::anonymized_users;
 use crate::phase::Phase;
@@ -112,7 +112,7 @@ pub async fn part_applied(part: &Part, apply: &mut Apply) -> Result<Touched, Fai
 }
 
 /// A user who was deleted in the span and is there now keeps the contact: the stream has seen both long ago.
-async fn leave_present_users(database: &Database, plan: &mut Plan) -> Result<(), Failure> {
+async fn leave_present_users(database: &CausalDatabase, plan: &mut Plan) -> Result<(), Failure> {
     if plan.anonymized_users.is_empty() {
         return Ok(());
     }

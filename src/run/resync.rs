@@ -169,6 +169,10 @@ impl Resync {
             return self.next_stage(&apply.stages.writer).await;
         };
         let last = *last;
+        if self.stage == Stage::Recruiters && self.after.is_none() {
+            // It begins because events may have been missed.
+            apply.stages.references.clear();
+        }
         self.handle(&ids, apply).await?;
         self.after = Some(last);
         self.store(&database, doc! { "after": last }).await?;

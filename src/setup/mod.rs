@@ -63,8 +63,14 @@ pub async fn setup(app: App, arguments: SetupArguments) -> Result<Exit, Refusal>
     }
     group.spawn(Task::Signals, crate::app::signals(group.stop.clone()));
     let told = Told { json: arguments.json, dry_run: false };
-    let mut setup =
-        Setup { database: app.database.clone(), label, stop: group.stop.clone(), validity: None, refused: 0, told };
+    let mut setup = Setup {
+        database: Database::clone(&app.database),
+        label,
+        stop: group.stop.clone(),
+        validity: None,
+        refused: 0,
+        told,
+    };
     // Where nothing is to be taken back, the lease would only leave a trace.
     if !arguments.down || !is_done {
         return setup.all(arguments.down).await;

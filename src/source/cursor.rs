@@ -14,6 +14,7 @@ use super::event::{Collection, Event, Operation};
 use super::pipeline;
 use crate::answer::answered;
 use crate::error::Failure;
+use crate::fetch::causal::CausalDatabase;
 
 /// How much longer than its own `maxTimeMS` a `getMore` may take before the stream counts as stalled.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -62,6 +63,7 @@ impl Reply {
 
 /// An open cursor; the server is told when it is dropped.
 pub struct Cursor {
+    database: CausalDatabase,
     session: ClientSession,
     cursor: SessionRawBatchCursor,
     longest: Duration,
@@ -74,11 +76,13 @@ impl Cursor {
     /// # Errors
     /// [`Failure::Cursor`], [`Failure::Ahead`]; the directive tells whether the position is at fault.
     pub async fn open(
-        database: &Database,
+        database: &CausalDatabase,
         (watched, position): (&[Collection], &Position),
         await_time: Duration,
         batch_size: u32,
     ) -> Result<Self, Failure> {
+        // Whoever opens a stream may have missed events; here, so that no opening can forget it.
+        database.interrupt();
         let mut session = database.client().start_session().await.map_err(Failure::Cursor)?;
         let mut stages = vec![doc! { "$changeStream": start(position) }];
         stages.extend(pipeline::stages(watched));
@@ -91,7 +95,7 @@ impl Cursor {
         let opening = tokio::time::timeout(await_time + MARGIN, opening.session(&mut session).batch()).await;
         let cursor = opening.map_err(|_| Failure::Stalled)?.map_err(Failure::Cursor)?;
         let last = Timestamp { time: 0, increment: 0 };
-        let mut cursor = Self { session, cursor, longest: await_time + MARGIN, last };
+        let mut cursor = Self { database: database.clone(), session, cursor, longest: await_time + MARGIN, last };
         let opened = cursor.reply().await?;
         // The server takes such a position, and is silent until that time has come.
         let now = opened.as_raw_document().get_timestamp("operationTime");
@@ -121,6 +125,8 @@ impl Cursor {
             }
             self.last = event.cluster_time;
         }
+        // Whoever looks at a document because of this reply must not see it as it was before.
+        self.database.advance(reply.position.cluster_time());
         Ok(reply)
     }
 

@@ -7,11 +7,11 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bson::Timestamp;
-use mongodb::Database;
 
 use super::cursor::{Cursor, Position, Reply};
 use super::event::{Collection, Event};
 use crate::error::Failure;
+use crate::fetch::causal::CausalDatabase;
 
 /// How long a reply may wait for an event, at the end of the span only.
 const AWAIT: Duration = Duration::from_millis(500);
@@ -24,7 +24,7 @@ type Reading = Pin<Box<dyn Future<Output = Result<(Cursor, Reply), Failure>> + S
 
 /// An open replay.
 pub struct Replay {
-    database: Database,
+    database: CausalDatabase,
     watched: Vec<Collection>,
     until: Timestamp,
     /// The answer that is waited for; the server works on it whether or not somebody waits.
@@ -52,7 +52,7 @@ impl Replay {
     /// From the first event at `from` or later, up to those at `until`, which must be in the past. By time,
     /// because a token belongs to the pipeline with which it was made.
     #[must_use]
-    pub fn open(database: &Database, watched: Vec<Collection>, (from, until): (Timestamp, Timestamp)) -> Self {
+    pub fn open(database: &CausalDatabase, watched: Vec<Collection>, (from, until): (Timestamp, Timestamp)) -> Self {
         let reading = open(database.clone(), watched.clone(), Position::At(from));
         Self { database: database.clone(), watched, until, reading: Some(reading) }
     }
@@ -88,7 +88,7 @@ impl Replay {
     }
 }
 
-fn open(database: Database, watched: Vec<Collection>, position: Position) -> Reading {
+fn open(database: CausalDatabase, watched: Vec<Collection>, position: Position) -> Reading {
     Box::pin(async move {
         let cursor = Cursor::open(&database, (&watched, &position), AWAIT, EVENTS).await?;
         read_on(cursor.patient(LONGEST)).await

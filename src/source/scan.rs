@@ -3,10 +3,10 @@
 
 use bson::{Bson, Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
-use mongodb::Database;
 
 use crate::answer::answered;
 use crate::error::Failure;
+use crate::fetch::causal::CausalDatabase;
 use crate::fetch::{documents, raw};
 
 /// The ids of one step.
@@ -17,7 +17,7 @@ pub const STEP: u32 = 1_000;
 /// # Errors
 /// [`Failure::Read`].
 pub async fn ids_after(
-    database: &Database,
+    database: &CausalDatabase,
     collection: &str,
     filter: &Document,
     after: Option<ObjectId>,
@@ -25,15 +25,17 @@ pub async fn ids_after(
     // Compares with ObjectIds only, so ids of other types cannot fill a step and end the walk.
     let next = after.map_or_else(|| doc! { "$gte": ObjectId::from_bytes([0; 12]) }, |after| doc! { "$gt": after });
     let filter = doc! { "$and": [filter.clone(), { "_id": next }] };
+    let mut session = database.session().await?;
     let collection = raw(database, collection);
     let find = collection
         .find(filter)
         .projection(doc! { "_id": 1 })
         .sort(doc! { "_id": 1 })
         .limit(i64::from(STEP))
-        .batch_size(STEP);
-    let answers = answered(find.batch()).await.map_err(Failure::Read)?;
-    let batches: Vec<_> = answered(answers.try_collect()).await.map_err(Failure::Read)?;
+        .batch_size(STEP)
+        .session(&mut session);
+    let mut answers = answered(find.batch()).await.map_err(Failure::Read)?;
+    let batches: Vec<_> = answered(answers.stream(&mut session).try_collect()).await.map_err(Failure::Read)?;
     documents(&batches).map(|document| Ok(document?.get_object_id("_id").ok())).filter_map(Result::transpose).collect()
 }
 

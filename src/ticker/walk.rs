@@ -3,26 +3,32 @@
 
 use bson::{Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
-use mongodb::Database;
-use mongodb::raw_batch_cursor::RawBatchCursor;
+use mongodb::ClientSession;
+use mongodb::raw_batch_cursor::SessionRawBatchCursor;
 
 use crate::answer::answered;
 use crate::error::Failure;
+use crate::fetch::causal::CausalDatabase;
 use crate::fetch::{documents, raw};
 use crate::source::scan::STEP;
 
 /// What is still to come.
-pub struct Walk(RawBatchCursor);
+pub struct Walk {
+    cursor: SessionRawBatchCursor,
+    session: ClientSession,
+}
 
 impl Walk {
     /// Begins one.
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn begin(database: &Database, collection: &str, filter: Document) -> Result<Self, Failure> {
+    pub async fn begin(database: &CausalDatabase, collection: &str, filter: Document) -> Result<Self, Failure> {
         let collection = raw(database, collection);
-        let find = collection.find(filter).projection(doc! { "_id": 1 }).batch_size(STEP);
-        answered(find.batch()).await.map(Self).map_err(Failure::Read)
+        let mut session = database.session().await?;
+        let find = collection.find(filter).projection(doc! { "_id": 1 }).batch_size(STEP).session(&mut session);
+        let cursor = answered(find.batch()).await.map_err(Failure::Read)?;
+        Ok(Self { cursor, session })
     }
 
     /// The next ids, at most a thousand; `None` at the end. What is no ObjectId is passed over: no job has such an id.
@@ -30,7 +36,10 @@ impl Walk {
     /// # Errors
     /// [`Failure::Read`].
     pub async fn next(&mut self) -> Result<Option<Vec<ObjectId>>, Failure> {
-        let Some(batch) = answered(self.0.try_next()).await.map_err(Failure::Read)? else { return Ok(None) };
+        let Some(batch) = answered(self.cursor.stream(&mut self.session).try_next()).await.map_err(Failure::Read)?
+        else {
+            return Ok(None);
+        };
         let batch = [batch];
         let ids = documents(&batch).map(|document| Ok(document?.get_object_id("_id").ok()));
         ids.filter_map(Result::transpose).collect::<Result<_, Failure>>().map(Some)

@@ -4,12 +4,12 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
-use mongodb::Database;
 use mongodb::raw_batch_cursor::RawBatch;
 
 use super::compare::CONTACT;
 use crate::error::Failure;
-use crate::fetch::{IDS_PER_READ, documents, find, links, raw};
+use crate::fetch::causal::CausalDatabase;
+use crate::fetch::{IDS_PER_READ, documents, find, links};
 use crate::model::value;
 use crate::project::WRITTEN;
 use crate::source::OFFERS;
@@ -26,7 +26,10 @@ pub struct Held {
 }
 
 /// Those of these offers whose job is held by a recruiter of their `establishment_id`.
-pub async fn held_where_named(database: &Database, offers: &[&RawDocument]) -> Result<BTreeSet<ObjectId>, Failure> {
+pub async fn held_where_named(
+    database: &CausalDatabase,
+    offers: &[&RawDocument],
+) -> Result<BTreeSet<ObjectId>, Failure> {
     let establishment = |offer: &RawDocument| value::text(value::field(offer, "establishment_id")).map(str::to_owned);
     let establishments: Vec<String> = offers.iter().filter_map(|offer| establishment(offer)).collect();
     let mut held = BTreeSet::new();
@@ -45,7 +48,7 @@ pub async fn held_where_named(database: &Database, offers: &[&RawDocument]) -> R
 }
 
 /// Those of these offers whose job a recruiter holds.
-pub async fn held(database: &Database, offers: &[&RawDocument]) -> Result<BTreeSet<ObjectId>, Failure> {
+pub async fn held(database: &CausalDatabase, offers: &[&RawDocument]) -> Result<BTreeSet<ObjectId>, Failure> {
     let mut held = held_where_named(database, offers).await?;
     let rest = |held: &BTreeSet<ObjectId>| -> BTreeSet<ObjectId> {
         offers.iter().filter_map(|offer| id(offer)).filter(|id| !held.contains(id)).collect()
@@ -70,7 +73,7 @@ pub async fn held(database: &Database, offers: &[&RawDocument]) -> Result<BTreeS
 
 /// The establishments of these offers that some recruiter still has.
 pub async fn establishments(
-    database: &Database,
+    database: &CausalDatabase,
     offers: &[(&ObjectId, &&RawDocument)],
 ) -> Result<HashSet<String>, Failure> {
     let names = offers.iter().filter_map(|(_, offer)| value::text(value::field(offer, "establishment_id")));
@@ -81,12 +84,12 @@ pub async fn establishments(
 
 /// The recruiters, or copies, that `filter` selects; `fields` must ask for what is looked at.
 pub async fn jobs(
-    database: &Database,
+    database: &CausalDatabase,
     collection: Watched,
     filter: Document,
     fields: Document,
 ) -> Result<Vec<Held>, Failure> {
-    let batches = find(&raw(database, collection.name()), filter, fields).await?;
+    let batches = find(database, collection.name(), filter, fields).await?;
     let mut found = Vec::new();
     for document in documents(&batches) {
         let document = document?;
@@ -100,37 +103,37 @@ pub async fn jobs(
 
 /// Those of these ids that the collection holds.
 pub async fn present(
-    database: &Database,
+    database: &CausalDatabase,
     collection: Watched,
     ids: &[ObjectId],
 ) -> Result<BTreeSet<ObjectId>, Failure> {
     let filter = doc! { "_id": { "$in": ids } };
-    let batches = find(&raw(database, collection.name()), filter, doc! { "_id": 1 }).await?;
+    let batches = find(database, collection.name(), filter, doc! { "_id": 1 }).await?;
     documents(&batches).map(|document| Ok(id(document?))).filter_map(Result::transpose).collect()
 }
 
 /// All that an offer is judged by: the fields that the projection writes, and what an anonymisation empties
 /// besides. What other processes add changes by itself.
-pub async fn read_offers(database: &Database, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
+pub async fn read_offers(database: &CausalDatabase, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
     let more = ["apply_url", "workplace_description"];
     read_fields(database, ids, WRITTEN.iter().map(|name| name.as_str()).chain(more)).await
 }
 
 /// What an offer without a job is judged by.
-pub async fn read_managed(database: &Database, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
+pub async fn read_managed(database: &CausalDatabase, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
     let names = ["managed_by", "establishment_id", "offer_status"];
     read_fields(database, ids, names.into_iter().chain(CONTACT)).await
 }
 
 async fn read_fields(
-    database: &Database,
+    database: &CausalDatabase,
     ids: &[ObjectId],
     names: impl Iterator<Item = &str>,
 ) -> Result<Vec<RawBatch>, Failure> {
     let fields: Document = names.map(|name| (name.to_owned(), Bson::Int32(1))).collect();
     let mut offers = Vec::new();
     for ids in ids.chunks(IDS_PER_READ) {
-        offers.extend(find(&raw(database, OFFERS), doc! { "_id": { "$in": ids } }, fields.clone()).await?);
+        offers.extend(find(database, OFFERS, doc! { "_id": { "$in": ids } }, fields.clone()).await?);
     }
     Ok(offers)
 }

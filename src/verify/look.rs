@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use bson::{Bson, RawBsonRef, RawDocument, doc, oid::ObjectId};
-use mongodb::Database;
 
 use super::compare::{self, Finding, Known};
 use super::holders::{by_id, establishments, held, held_where_named, jobs, present, read_managed, read_offers};
 use crate::error::Failure;
+use crate::fetch::causal::CausalDatabase;
 use crate::fetch::documents;
 use crate::fetch::portions::Portions;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches, anonymized_users};
@@ -52,7 +52,7 @@ pub struct Look {
 /// Looks at documents of one database.
 #[derive(Debug)]
 pub struct Looker {
-    database: Database,
+    database: CausalDatabase,
     settings: ProjectionSettings,
     /// In `dual-write` an offer that is newer than its projection is right (spec 04).
     newest_wins: bool,
@@ -66,7 +66,11 @@ impl Looker {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn new(database: &Database, settings: ProjectionSettings, newest_wins: bool) -> Result<Self, Failure> {
+    pub async fn new(
+        database: &CausalDatabase,
+        settings: ProjectionSettings,
+        newest_wins: bool,
+    ) -> Result<Self, Failure> {
         Ok(Self {
             database: database.clone(),
             settings,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Timestamp, doc, oid::ObjectId};
-use mongodb::Database;
 use tokio_util::sync::CancellationToken;
 
 use super::compare::Finding;
 use super::look::{Look, Looker};
 use crate::error::{Directive, Failure};
+use crate::fetch::causal::CausalDatabase;
 use crate::fetch::raw;
 use crate::observe::health::Health;
 use crate::retry::Delays;
@@ -70,7 +70,7 @@ pub struct Settler {
     /// What reads and compares.
     pub looker: Looker,
     /// Where everything is.
-    pub database: Database,
+    pub database: CausalDatabase,
     /// Who is waited for.
     pub behind: Behind,
     /// Ends it early.
@@ -167,7 +167,7 @@ impl Settler {
     }
 }
 
-async fn checkpoint(database: &Database) -> Result<Option<Timestamp>, Failure> {
+async fn checkpoint(database: &CausalDatabase) -> Result<Option<Timestamp>, Failure> {
     let checkpoint = raw(database, STATE).find_one(doc! { "_id": "checkpoint" }).await.map_err(Failure::Read)?;
     Ok(checkpoint.and_then(|checkpoint| checkpoint.get_timestamp("cluster_time").ok()))
 }

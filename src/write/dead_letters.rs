@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use bson::{Bson, DateTime, doc, oid::ObjectId, rawdoc};
-use mongodb::Database;
 
 use super::statements::Statement;
 use super::{Writer, command};
 use crate::error::Failure;
-use crate::fetch::{documents, find, raw};
+use crate::fetch::causal::CausalDatabase;
+use crate::fetch::{documents, find};
 use crate::model::dead_letter::Reason;
 use crate::model::value;
 use crate::source::event::Collection as Watched;
@@ -93,8 +93,8 @@ impl DeadLetters {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn load(database: &Database, writer: &Writer) -> Result<Self, Failure> {
-        let batches = find(&raw(database, DEAD_LETTERS), doc! {}, doc! { "reason": 1 }).await?;
+    pub async fn load(database: &CausalDatabase, writer: &Writer) -> Result<Self, Failure> {
+        let batches = find(database, DEAD_LETTERS, doc! {}, doc! { "reason": 1 }).await?;
         let mut letters = Self { writer: writer.clone(), known: BTreeMap::new(), others: BTreeMap::new() };
         for document in documents(&batches) {
             let document = document?;
@@ -225,9 +225,8 @@ impl DeadLetters {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn due(database: &Database, time: DateTime) -> Result<BTreeSet<ObjectId>, Failure> {
-    let batches =
-        find(&raw(database, DEAD_LETTERS), doc! { "next_retry": { "$lte": time } }, doc! { "_id": 1 }).await?;
+pub async fn due(database: &CausalDatabase, time: DateTime) -> Result<BTreeSet<ObjectId>, Failure> {
+    let batches = find(database, DEAD_LETTERS, doc! { "next_retry": { "$lte": time } }, doc! { "_id": 1 }).await?;
     let mut recruiters = BTreeSet::new();
     for document in documents(&batches) {
         let address = value::text(value::field(document?, "_id")).and_then(Address::from_stored);

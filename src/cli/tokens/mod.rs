@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bson::{Bson, Document, Timestamp, doc};
+use mongodb::Database;
 use resume_tokens::{Checkpoint, OldWorkerTokens, StoreError, TokenKind};
 use serde_json::{Value, json};
 
@@ -224,7 +225,7 @@ async fn current(app: &App) -> Result<Checkpoint, Refusal> {
 
 /// The old worker's tokens, one line each.
 async fn old_tokens(app: &App, measure: &Measure) -> Result<Vec<String>, Failure> {
-    let old = answered(OldWorkerTokens::new(app.database.clone()).load()).await?;
+    let old = answered(OldWorkerTokens::new(Database::clone(&app.database)).load()).await?;
     let line = |(collection, token): &(String, resume_tokens::ResumeToken)| {
         let time = token.cluster_time();
         format!("{collection}: {}, {}", time_text(time), reached_text(measure.is_reached(time)))

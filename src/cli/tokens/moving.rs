@@ -2,6 +2,7 @@
 //! position and would save it again. Nothing is skipped unseen: what is passed over becomes a gap, and a resync.
 
 use bson::{Document, Timestamp, doc};
+use mongodb::Database;
 use resume_tokens::{Checkpoint, OldWorkerTokens, ResumeToken, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -185,7 +186,7 @@ fn bare(token: ResumeToken, standing: &Option<Checkpoint>, term: i64) -> Checkpo
 }
 
 async fn old_worker_token(app: &App) -> Result<ResumeToken, Refusal> {
-    let tokens = answered(OldWorkerTokens::new(app.database.clone()).load()).await.map_err(Failure::from)?;
+    let tokens = answered(OldWorkerTokens::new(Database::clone(&app.database)).load()).await.map_err(Failure::from)?;
     let oldest = tokens.oldest().cloned();
     oldest.ok_or_else(|| Refusal::new(Exit::Found, "the old worker left no token in `resumetokens` that can be read"))
 }

@@ -2,6 +2,7 @@
 //! them current while it runs, but a collection in which nothing happens has an old one.
 
 use bson::{Timestamp, doc};
+use mongodb::Database;
 use resume_tokens::{OldWorkerTokens, ResumeToken};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +35,7 @@ pub async fn hand_over(app: &App) -> Result<Exit, Refusal> {
 
 async fn tokens_left(app: &App) -> Result<Timestamp, Refusal> {
     let time = current(app).await?.cluster_time;
-    let left = OldWorkerTokens::new(app.database.clone());
+    let left = OldWorkerTokens::new(Database::clone(&app.database));
     for collection in OLD_WORKER_COLLECTIONS {
         let token = token_at(app, collection.name(), time).await?;
         answered(left.save(collection.name(), &token, clock::now())).await.map_err(Failure::from)?;

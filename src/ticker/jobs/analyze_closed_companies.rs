@@ -8,7 +8,7 @@ use super::super::report::Line;
 use super::super::work::Work;
 use crate::error::Failure;
 use crate::fetch::references::key_at;
-use crate::fetch::{documents, find, raw};
+use crate::fetch::{documents, find};
 use crate::model::{OfferStatus, value};
 use crate::source::OFFERS;
 
@@ -47,12 +47,12 @@ pub fn of_sirets(sirets: &BTreeSet<&str>) -> Document {
 async fn look(work: &mut Work, offers: &[ObjectId]) -> Result<(), Failure> {
     let database = work.app.database.clone();
     let filter = work.ours(doc! { "_id": { "$in": offers } });
-    let batches = find(&raw(&database, OFFERS), filter, doc! { "workplace_siret": 1 }).await?;
+    let batches = find(&database, OFFERS, filter, doc! { "workplace_siret": 1 }).await?;
     let mut sirets = BTreeSet::new();
     for offer in documents(&batches) {
         sirets.extend(value::text(value::field(offer?, "workplace_siret")));
     }
-    let entries = find(&raw(&database, CACHE), of_sirets(&sirets), doc! { "siret": 1, STATE: 1 }).await?;
+    let entries = find(&database, CACHE, of_sirets(&sirets), doc! { "siret": 1, STATE: 1 }).await?;
     let (mut known, mut closed) = (BTreeSet::new(), BTreeSet::new());
     for entry in documents(&entries) {
         let entry = entry?;

@@ -9,7 +9,7 @@ use lettre::Address;
 use super::super::report::Line;
 use super::super::work::Work;
 use crate::error::Failure;
-use crate::fetch::{documents, find, raw};
+use crate::fetch::{documents, find};
 use crate::mail::compose::{Establishment, Letter, Offer, Template, clean, day, link};
 use crate::mail::outbox;
 use crate::mail::post::{Fate, Item, Post};
@@ -98,9 +98,8 @@ pub(super) async fn recipients(
     users: &BTreeSet<ObjectId>,
 ) -> Result<HashMap<ObjectId, Result<Recipient, &'static str>>, Failure> {
     let users: Vec<ObjectId> = users.iter().copied().collect();
-    let collection = raw(&work.app.database, Watched::Users.name());
     let wanted = doc! { "email": 1, "first_name": 1, "last_name": 1 };
-    let batches = find(&collection, doc! { "_id": { "$in": &users } }, wanted).await?;
+    let batches = find(&work.app.database, Watched::Users.name(), doc! { "_id": { "$in": &users } }, wanted).await?;
     let mut found: HashMap<ObjectId, Result<Recipient, &'static str>> =
         users.into_iter().map(|user| (user, Err("no_user"))).collect();
     for document in documents(&batches) {

@@ -147,7 +147,7 @@ async fn remind_users(
     post: Option<&Post>,
     filter: Document,
 ) -> Result<(), Failure> {
-    let batches = find(&raw(&work.app.database, OFFERS), filter, letters::fields()).await?;
+    let batches = find(&work.app.database, OFFERS, filter, letters::fields()).await?;
     let mut by_user: BTreeMap<ObjectId, Vec<Subject>> = BTreeMap::new();
     for document in documents(&batches) {
         let Some(subject) = Subject::read(document?) else { continue };

@@ -114,7 +114,7 @@ async fn introduce_some(
     filter.insert("_id", doc! { "$in": offers });
     let mut wanted = letters::fields();
     wanted.extend(doc! { "workplace_geopoint": 1, "offer_rome_codes": 1 });
-    let batches = find(&raw(&work.app.database, OFFERS), filter, wanted).await?;
+    let batches = find(&work.app.database, OFFERS, filter, wanted).await?;
     let counts = count_applications(work, offers).await?;
     let (mut near, mut marks) = (Vec::new(), Vec::new());
     for document in documents(&batches) {
@@ -211,8 +211,8 @@ async fn count_applications(work: &Work, offers: &[ObjectId]) -> Result<BTreeMap
 /// The centres that want no messages: a few hundred, so all of them are known at once. By their id in the catalogue, and
 /// by siret.
 async fn unsubscribed(work: &Work) -> Result<HashSet<String>, Failure> {
-    let collection = raw(&work.app.database, "unsubscribedofs");
-    let batches = find(&collection, doc! {}, doc! { "catalogue_id": 1, "establishment_siret": 1 }).await?;
+    let wanted = doc! { "catalogue_id": 1, "establishment_siret": 1 };
+    let batches = find(&work.app.database, "unsubscribedofs", doc! {}, wanted).await?;
     let mut ids = HashSet::new();
     for centre in documents(&batches) {
         ids.extend(names(centre?, &["catalogue_id", "establishment_siret"]));

@@ -9,7 +9,7 @@ use super::super::pair::{Edit, Fields, Held, Pair, Verdict};
 use super::super::work::Work;
 use crate::config::OnUserDeactivated;
 use crate::error::Failure;
-use crate::fetch::{IDS_PER_READ, documents, find, raw};
+use crate::fetch::{IDS_PER_READ, documents, find};
 use crate::model::{OfferStatus, value};
 use crate::project::offer_status;
 use crate::source::event::Collection as Watched;
@@ -44,9 +44,8 @@ pub async fn run(work: &mut Work) -> Result<(), Failure> {
 }
 
 async fn differing(work: &Work, recruiters: &[ObjectId]) -> Result<Vec<ObjectId>, Failure> {
-    let collection = raw(&work.app.database, Watched::Recruiters.name());
-    let filter = doc! { "_id": { "$in": recruiters } };
-    let batches = find(&collection, filter, doc! { "status": 1, "jobs._id": 1 }).await?;
+    let (collection, wanted) = (Watched::Recruiters.name(), doc! { "status": 1, "jobs._id": 1 });
+    let batches = find(&work.app.database, collection, doc! { "_id": { "$in": recruiters } }, wanted).await?;
     let mut statuses: HashMap<ObjectId, Option<RawBsonRef<'_>>> = HashMap::new();
     for recruiter in documents(&batches) {
         let recruiter = recruiter?;
@@ -58,7 +57,7 @@ async fn differing(work: &Work, recruiters: &[ObjectId]) -> Result<Vec<ObjectId>
     let mut differing = Vec::new();
     for ids in ids.chunks(IDS_PER_READ) {
         let filter = work.ours(doc! { "_id": { "$in": ids } });
-        let offers = find(&raw(&work.app.database, OFFERS), filter, doc! { "recruiter_status": 1 }).await?;
+        let offers = find(&work.app.database, OFFERS, filter, doc! { "recruiter_status": 1 }).await?;
         for offer in documents(&offers) {
             let offer = offer?;
             let id = offer.get_object_id("_id").ok();
