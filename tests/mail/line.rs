@@ -16,10 +16,15 @@ use crate::support::ticking::{counts, date, later, told};
 const FIELD: &str = "relance_mail_expiration_J7";
 const RUN: [&str; 6] = ["jobs", "run", "remind-expiring-offers-j7", "--json", "--now", NOW];
 
+/// One message at a time, so that the order is known.
 async fn run_of(arguments: &[&str], test: &TestDatabase, server: &MailServer) -> (i32, Value) {
+    run_with(arguments, test, server, "1").await
+}
+
+async fn run_with(arguments: &[&str], test: &TestDatabase, server: &MailServer, connections: &str) -> (i32, Value) {
     let url = server.url();
-    let one = ("STREAM_PROCESSOR__SMTP__CONNECTIONS", "16");
-    let settings = [("SMTP_URL", url.as_str()), one, ("STREAM_PROCESSOR__SMTP__RATE", "1000")];
+    let at_a_time = ("STREAM_PROCESSOR__SMTP__CONNECTIONS", connections);
+    let settings = [("SMTP_URL", url.as_str()), at_a_time, ("STREAM_PROCESSOR__SMTP__RATE", "1000")];
     let (code, mut lines) = told(arguments, test, &settings).await;
     (code, lines.pop().unwrap())
 }
@@ -28,11 +33,11 @@ async fn run(test: &TestDatabase, server: &MailServer) -> (i32, Value) {
     run_of(&RUN, test, server).await
 }
 
-/// A server that puts off whoever is `full`, and remembers whom it was asked about.
-async fn with_full(asked: &Arc<Mutex<Vec<String>>>) -> MailServer {
+/// A server that puts off whoever is `full` at this step, and remembers whom it was asked about.
+async fn with_full(step: Step, asked: &Arc<Mutex<Vec<String>>>) -> MailServer {
     let asked = Arc::clone(asked);
-    MailServer::start(move |step, to| {
-        if step != Step::Recipient {
+    MailServer::start(move |at, to| {
+        if at != step {
             return None;
         }
         asked.lock().unwrap().push(to.to_owned());
@@ -49,8 +54,9 @@ async fn sixteen_addresses_of_one_domain_that_are_put_off_keep_nobody_else_from_
     let addresses: Vec<String> = full.chain(well).collect();
     let test = expecting("mail_line_domain", &addresses.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let asked = Arc::default();
-    let server = with_full(&asked).await;
-    let (code, summary) = run(&test, &server).await;
+    let server = with_full(Step::Recipient, &asked).await;
+    // Each of the first three is asked for a quarter of a minute.
+    let (code, summary) = run_with(&RUN, &test, &server, "16").await;
     assert_eq!((code, counts(&summary), summary["error"].as_str()), (1, [76, 60, 16], Some("mail_deferred")));
     assert_eq!((server.received().len(), marked(&test, FIELD).await), (60, (60, 60)));
 }
@@ -63,7 +69,7 @@ async fn those_who_were_put_off_last_night_come_last_tonight() {
     let all: Vec<&str> = addresses.iter().chain(&more).map(String::as_str).collect();
     let test = expecting("mail_line_nights", &all).await;
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-    let server = with_full(&asked).await;
+    let server = with_full(Step::Content, &asked).await;
     let (code, summary) = run(&test, &server).await;
     assert_eq!((code, summary["error"].as_str()), (1, Some("mail_server_down")), "ten domains in a row: {summary}");
     asked.lock().unwrap().clear();
@@ -97,7 +103,7 @@ async fn among_those_who_were_put_off_whoever_was_tried_longest_ago_comes_first(
     let addresses: Vec<String> = (0..24).map(|number| format!("full@{number:02}.example")).collect();
     let test = expecting("mail_line_turns", &addresses.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-    let server = with_full(&asked).await;
+    let server = with_full(Step::Content, &asked).await;
     for _ in 0..3 {
         run(&test, &server).await;
     }
@@ -140,7 +146,7 @@ async fn introductions_to_those_who_were_put_off_come_last_too() {
     };
     test.collection("formationcatalogues").insert_one(course).await.unwrap();
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-    let server = with_full(&asked).await;
+    let server = with_full(Step::Content, &asked).await;
     let introduce = ["jobs", "run", "send-introductions", "--json", "--now", now];
     run_of(&introduce, &test, &server).await;
     asked.lock().unwrap().clear();
