@@ -36,7 +36,9 @@ pub(super) async fn smtp(app: &App) -> Check {
     };
     match transport.test_connection().await {
         Ok(()) => Check::ok("smtp", format!("{place} lets us in")),
-        Err(Delivery::Unreachable("refused")) => Check::failed("smtp", format!("{place} does not let us in"), remedy),
+        Err(Delivery::NotLetIn | Delivery::Refused(_)) => {
+            Check::failed("smtp", format!("{place} does not let us in"), remedy)
+        }
         Err(_) => Check::failed("smtp", format!("{place} does not answer"), remedy),
     }
 }

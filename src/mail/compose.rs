@@ -70,7 +70,7 @@ pub struct Composed {
     pub text: String,
 }
 
-/// A template that cannot be rendered: a fault of the template, not of the values.
+/// A message that cannot be written. No value is known that leads to one: what cannot stand in a message is taken out.
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
     /// The values do not go into it.
@@ -115,11 +115,12 @@ impl Template {
     }
 }
 
-/// Writes the message.
+/// Writes the message, of values that are cleaned here whoever gave them.
 ///
 /// # Errors
-/// A [`ComposeError`]: no value leads to one.
+/// A [`ComposeError`], which is about this message alone.
 pub fn compose(letter: &Letter) -> Result<Composed, ComposeError> {
+    let letter = &letter.cleaned();
     let subject = letter.template.subject();
     let (mjml, text) = match letter.template {
         Template::RemindJ7 | Template::RemindJ1 => {
@@ -132,19 +133,61 @@ pub fn compose(letter: &Letter) -> Result<Composed, ComposeError> {
     Ok(Composed { subject, html, text })
 }
 
-/// A value as it may stand in a message: one line, no control characters.
+impl Letter {
+    fn cleaned(&self) -> Self {
+        let establishments = self.establishments.iter().map(|establishment| Establishment {
+            name: clean(&establishment.name),
+            offers: establishment.offers.iter().map(Offer::cleaned).collect(),
+        });
+        Self {
+            template: self.template,
+            person: clean(&self.person),
+            establishments: establishments.collect(),
+            space: clean(&self.space),
+        }
+    }
+}
+
+impl Offer {
+    fn cleaned(&self) -> Self {
+        Self {
+            title: clean(&self.title),
+            appellation: self.appellation.as_deref().map(clean),
+            contracts: clean(&self.contracts),
+            level: clean(&self.level),
+            start: clean(&self.start),
+            published: clean(&self.published),
+            url: self.url.as_deref().map(clean),
+        }
+    }
+}
+
+/// A value as it may stand in a message: one line, no control characters, nothing that XML 1.0 forbids or that is no
+/// character at all (XML 1.0, 2.2; Unicode, 23.7).
 #[must_use]
 pub fn clean(value: &str) -> String {
     let visible = |character: char| match character {
         character if character.is_control() || is_invisible(character) => ' ',
         character => character,
     };
-    value.chars().map(visible).collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+    value
+        .chars()
+        .filter(|character| !is_noncharacter(*character))
+        .map(visible)
+        .collect::<String>()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Separators of lines, marks that turn the direction of what follows, and the mark of the order of bytes.
 fn is_invisible(character: char) -> bool {
     matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// U+FDD0 to U+FDEF, and the last two of each plane, such as U+FFFE and U+FFFF.
+fn is_noncharacter(character: char) -> bool {
+    matches!(u32::from(character), 0xfdd0..=0xfdef) || u32::from(character) & 0xfffe == 0xfffe
 }
 
 /// A link, if it is one of the web.

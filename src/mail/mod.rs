@@ -5,6 +5,8 @@ pub mod compose;
 mod letter;
 pub mod outbox;
 pub mod post;
+pub mod reply;
 pub mod sample;
 mod smtp;
+mod standing;
 pub mod transport;

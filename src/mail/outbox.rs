@@ -6,11 +6,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use bson::raw::cstr;
-use bson::{Bson, Document, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
+use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
 use futures::TryStreamExt as _;
 use mongodb::options::IndexOptions;
 use mongodb::{Database, IndexModel};
 
+use super::reply::Reply;
 use crate::answer::answered;
 use crate::error::Failure;
 use crate::fetch::raw;
@@ -21,8 +22,8 @@ use crate::write::{Writer, command};
 pub const OUTBOX: &str = "stream_processor_outbox";
 /// A message is remembered for 90 days, as the runs of the jobs are.
 const KEPT: Duration = Duration::from_hours(90 * 24);
-/// So many copies of a message may be on their way, at most (spec 05).
-const COPIES: u32 = 2;
+/// So many copies of a message may be on their way, at most (spec 05), and so often one run sends its content.
+pub(super) const COPIES: u32 = 2;
 /// So many runs try a message that the server refuses.
 const REFUSALS: u32 = 3;
 /// So many messages to one user about one threshold in a day: the second one is about offers that came later.
@@ -37,6 +38,8 @@ pub enum State {
     Sent,
     /// The server refused it.
     Refused,
+    /// It cannot be sent as it is.
+    Unsendable,
     /// The server does not have it.
     Deferred,
 }
@@ -48,7 +51,7 @@ pub struct Entry {
     pub state: State,
     /// How many copies may have been delivered.
     pub copies: u32,
-    /// How often it was refused.
+    /// In how many runs it was refused, or could not be sent as it is.
     pub refusals: u32,
     /// The run that had it last.
     pub run: ObjectId,
@@ -67,6 +70,8 @@ pub enum Step {
     Unconfirmed,
     /// It was refused often enough.
     Refused,
+    /// It could not be sent as it is often enough.
+    Unsendable,
 }
 
 /// How a dialogue ended, for the memory.
@@ -74,10 +79,14 @@ pub enum Step {
 pub enum Settled {
     /// The server has it.
     Sent,
-    /// The server refused it, with this code.
-    Refused(u16),
-    /// The server does not have it.
-    Deferred,
+    /// The server refused it, and that is about its recipient.
+    Refused(Reply),
+    /// It cannot be sent as it is: because of its `address`, or its `content`.
+    Unsendable(&'static str),
+    /// The server does not have it, and that is not about its recipient: it cannot be reached, or does not want us.
+    Untried(Option<Reply>),
+    /// The server does not have it: not now, or nobody knows yet whom its refusal is about.
+    Deferred(Option<Reply>),
 }
 
 /// What is to be sent to one user about some offers.
@@ -92,23 +101,28 @@ pub struct Share {
 }
 
 impl State {
-    const ALL: [Self; 4] = [Self::Sending, Self::Sent, Self::Refused, Self::Deferred];
+    const ALL: [Self; 5] = [Self::Sending, Self::Sent, Self::Refused, Self::Unsendable, Self::Deferred];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Sending => "sending",
             Self::Sent => "sent",
             Self::Refused => "refused",
+            Self::Unsendable => "unsendable",
             Self::Deferred => "deferred",
         }
+    }
+
+    fn read(document: &Document) -> Option<Self> {
+        let state = document.get_str("state").ok()?;
+        Self::ALL.into_iter().find(|known| known.as_str() == state)
     }
 }
 
 impl Entry {
     /// A document that nobody but this service wrote; another one counts as not there, and is then not written over.
     fn read(document: &Document) -> Option<Self> {
-        let state = document.get_str("state").ok()?;
-        let state = State::ALL.into_iter().find(|known| known.as_str() == state)?;
+        let state = State::read(document)?;
         let count =
             |field| document.get_i32(field).ok().and_then(|count| u32::try_from(count).ok()).unwrap_or_default();
         let offers = document.get_array("offers").map(Vec::as_slice).unwrap_or_default();
@@ -129,6 +143,7 @@ pub fn step(entry: Option<&Entry>) -> Step {
         Some(Entry { state: State::Sent, .. }) => Step::Done,
         Some(Entry { copies, .. }) if *copies >= COPIES => Step::Unconfirmed,
         Some(Entry { state: State::Refused, refusals, .. }) if *refusals >= REFUSALS => Step::Refused,
+        Some(Entry { state: State::Unsendable, refusals, .. }) if *refusals >= REFUSALS => Step::Unsendable,
         _ => Step::Send,
     }
 }
@@ -166,14 +181,16 @@ pub fn message_id(id: &str, domain: &str) -> String {
     format!("{}@{domain}", id.replace('/', "."))
 }
 
-/// Lets the server forget what is old.
+/// Lets the server forget what is old, and find the messages of a user.
 ///
 /// # Errors
 /// [`Failure::Write`].
 pub async fn prepare(database: &Database) -> Result<(), Failure> {
-    let options = IndexOptions::builder().expire_after(KEPT).build();
-    let index = IndexModel::builder().keys(doc! { "at": 1 }).options(options).build();
-    answered(raw(database, OUTBOX).create_index(index)).await.map(drop).map_err(Failure::Write)
+    let forget = IndexOptions::builder().expire_after(KEPT).build();
+    let forget = IndexModel::builder().keys(doc! { "at": 1 }).options(forget).build();
+    let find = IndexOptions::builder().sparse(true).build();
+    let find = IndexModel::builder().keys(doc! { "user": 1 }).options(find).build();
+    answered(raw(database, OUTBOX).create_indexes([forget, find])).await.map(drop).map_err(Failure::Write)
 }
 
 /// Reads what is remembered of these messages.
@@ -186,6 +203,33 @@ pub async fn read(database: &Database, ids: &[String]) -> Result<HashMap<String,
     let found: Vec<Document> = answered(found.try_collect()).await.map_err(Failure::Read)?;
     let entry = |document: &Document| Some((document.get_str("_id").ok()?.to_owned(), Entry::read(document)?));
     Ok(found.iter().filter_map(entry).collect())
+}
+
+/// Which of these users the last message did not reach, with when that was.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn put_off(database: &Database, users: &[ObjectId]) -> Result<HashMap<ObjectId, DateTime>, Failure> {
+    let outbox = raw(database, OUTBOX);
+    let found = outbox.find(of_users(users)).projection(doc! { "user": 1, "state": 1, "at": 1 });
+    let found = answered(found).await.map_err(Failure::Read)?;
+    let found: Vec<Document> = answered(found.try_collect()).await.map_err(Failure::Read)?;
+    let mut last: HashMap<ObjectId, (DateTime, State)> = HashMap::new();
+    for document in &found {
+        let (Ok(user), Ok(at)) = (document.get_object_id("user"), document.get_datetime("at")) else { continue };
+        let Some(state) = State::read(document) else { continue };
+        let known = last.entry(user).or_insert((*at, state));
+        if known.0 <= *at {
+            *known = (*at, state);
+        }
+    }
+    Ok(last.into_iter().filter(|(_, (_, state))| *state == State::Deferred).map(|(user, (at, _))| (user, at)).collect())
+}
+
+/// The messages to these users.
+#[must_use]
+pub fn of_users(users: &[ObjectId]) -> Document {
+    doc! { "user": { "$in": users } }
 }
 
 /// Writes under the lease, for one run of a job.
@@ -240,24 +284,47 @@ impl Outbox {
         Ok(entries.get(id).is_some_and(|entry| entry.run == self.run && entry.state == State::Sending))
     }
 
-    /// Notes how the dialogue ended. False when somebody else has the message by now.
+    /// Notes how the dialogue with, or about, a user ended. False when somebody else has the message by now.
     ///
     /// # Errors
     /// As [`command::update`]; the note may stand.
-    pub async fn settle(&self, id: &str, settled: Settled) -> Result<bool, Failure> {
-        let filter = rawdoc! { "_id": id, "run": self.run, "state": State::Sending.as_str() };
+    pub async fn settle(&self, id: &str, user: ObjectId, settled: Settled) -> Result<bool, Failure> {
+        // But for the first one, certainly not delivered: it does not count as a copy.
         let (state, returned, refusals) = match settled {
             Settled::Sent => (State::Sent, 0, 0),
-            // Certainly not delivered: it does not count as a copy.
             Settled::Refused(_) => (State::Refused, -1, 1),
-            Settled::Deferred => (State::Deferred, -1, 0),
+            Settled::Unsendable(_) => (State::Unsendable, -1, 1),
+            Settled::Untried(_) | Settled::Deferred(_) => (State::Deferred, -1, 0),
         };
         let mut set = rawdoc! { "state": state.as_str() };
-        if let Settled::Refused(code) = settled {
-            set.append(cstr!("code"), i32::from(code));
+        if !matches!(settled, Settled::Untried(_)) {
+            set.append(cstr!("user"), user);
         }
+        match settled {
+            Settled::Refused(reply) | Settled::Untried(Some(reply)) | Settled::Deferred(Some(reply)) => {
+                set.append(cstr!("code"), i32::from(reply.code));
+                set.append(cstr!("stage"), reply.stage.name());
+            }
+            Settled::Unsendable(reason) => set.append(cstr!("reason"), reason),
+            Settled::Sent | Settled::Untried(None) | Settled::Deferred(None) => {}
+        }
+        let filter = rawdoc! { "_id": id, "run": self.run, "state": State::Sending.as_str() };
         let add = rawdoc! { "copies": returned, "refusals": refusals };
         self.write(rawdoc! { "q": filter, "u": { "$set": set, "$inc": add, "$currentDate": { "at": true } } }).await
+    }
+
+    /// Notes that a refusal of this run, noted as deferred so far, is about its recipient. False when somebody else has the
+    /// message by now.
+    ///
+    /// # Errors
+    /// As [`command::update`]; the note may stand.
+    pub async fn refuse(&self, id: &str) -> Result<bool, Failure> {
+        let filter = rawdoc! { "_id": id, "run": self.run, "state": State::Deferred.as_str() };
+        let set = rawdoc! { "state": State::Refused.as_str() };
+        self.write(
+            rawdoc! { "q": filter, "u": { "$set": set, "$inc": { "refusals": 1 }, "$currentDate": { "at": true } } },
+        )
+        .await
     }
 
     async fn write(&self, body: RawDocumentBuf) -> Result<bool, Failure> {

@@ -1,8 +1,7 @@
 //! Sends messages, several at a time: asks the outbox, notes, hands over, notes again; tries again after a while what the
 //! server does not want now. A message that cannot be sent does not keep the others from being sent; a server that cannot
-//! be reached does.
+//! be reached, or takes no mail from us (`standing`), does.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::compose::{Composed, Letter, Template, compose};
-use super::outbox::{Entry, Outbox, Settled, State, Step, message_id, step};
+use super::outbox::{COPIES, Entry, Outbox, Settled, State, Step, message_id, step};
+use super::reply::{Reply, Stage};
+use super::standing::{Held, Standing};
 use super::transport::{Delivery, Parcel, Transport};
 use crate::app::App;
 use crate::error::{Directive, Failure};
@@ -26,8 +27,6 @@ use crate::write::Writer;
 
 /// So often a message is tried in one run: for about a quarter of a minute.
 const ATTEMPTS: u32 = 8;
-/// So many messages in a row that the server does not want now mean that it wants none.
-const IN_A_ROW: u32 = 10;
 
 /// A message to be sent.
 #[derive(Debug)]
@@ -37,6 +36,8 @@ pub struct Item {
     /// What is remembered.
     pub entry: Option<Entry>,
     /// To whom.
+    pub user: ObjectId,
+    /// The address.
     pub to: Address,
     /// What.
     pub letter: Letter,
@@ -51,12 +52,23 @@ pub enum Fate {
     Sent,
     /// The server refused it, or its address, in this run or in earlier ones.
     Refused,
+    /// It cannot be sent as it is: its address, or its content.
+    Unsendable,
     /// The server does not have it; a later run tries again.
     Deferred,
     /// It may have been delivered, twice at most, and is not sent again.
     Unconfirmed,
     /// Another instance has it.
     Taken,
+}
+
+/// A message that has been dealt with.
+#[derive(Debug)]
+pub struct Dealt {
+    /// The offers that it is about.
+    pub offers: Vec<ObjectId>,
+    /// What became of it.
+    pub fate: Fate,
 }
 
 /// Sends the messages of one run.
@@ -68,13 +80,23 @@ pub struct Post {
     metrics: Arc<Metrics>,
     stop: CancellationToken,
     at_a_time: usize,
-    memory: Mutex<Memory>,
+    standing: Mutex<Standing>,
+    judged: Mutex<Vec<Dealt>>,
 }
 
 /// A note for the outbox.
 enum Note<'a> {
     Begin { item: &'a Item, entry: Option<&'a Entry>, message_id: &'a str },
     End { item: &'a Item, settled: Settled },
+    Refuse { id: &'a str },
+}
+
+/// What is known of a message whose dialogue has ended.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Known(Fate),
+    /// Refused, and it is not known yet whom that is about.
+    Open,
 }
 
 /// What came of writing a note.
@@ -84,14 +106,6 @@ struct Noted {
     repeated: bool,
 }
 
-/// What one run learns.
-#[derive(Debug, Default)]
-struct Memory {
-    refused: BTreeSet<String>,
-    deferred_in_a_row: u32,
-    unreachable: bool,
-}
-
 impl Fate {
     /// As a label.
     #[must_use]
@@ -99,6 +113,7 @@ impl Fate {
         match self {
             Self::Sent => "sent",
             Self::Refused => "refused",
+            Self::Unsendable => "unsendable",
             Self::Deferred => "deferred",
             Self::Unconfirmed => "unconfirmed",
             Self::Taken => "taken",
@@ -119,31 +134,55 @@ impl Post {
             metrics: Arc::clone(&app.metrics),
             stop,
             at_a_time: app.settings.smtp.connections,
-            memory: Mutex::default(),
+            standing: Mutex::default(),
+            judged: Mutex::default(),
         })
     }
 
-    /// Sends these; gives back what became of each, in no order.
+    /// Sends these; gives back what became of each, and of earlier ones of which that was not known yet, in no order.
     ///
     /// # Errors
     /// A [`Failure`] of the database: what was sent is noted, or may be sent once more.
-    pub async fn send(&self, items: Vec<Item>) -> Result<Vec<(Item, Fate)>, Failure> {
+    pub async fn send(&self, items: Vec<Item>) -> Result<Vec<Dealt>, Failure> {
         let sending: Vec<BoxFuture<'_, _>> = items.into_iter().map(|item| self.send_counted(item).boxed()).collect();
-        futures::stream::iter(sending).buffer_unordered(self.at_a_time).try_collect().await
+        let sending = futures::stream::iter(sending).buffer_unordered(self.at_a_time);
+        let dealt: Vec<Option<Dealt>> = sending.try_collect().await?;
+        Ok(dealt.into_iter().flatten().chain(self.judged()).collect())
     }
 
-    async fn send_counted(&self, item: Item) -> Result<(Item, Fate), Failure> {
-        let fate = self.send_one(&item).await?;
-        if fate != Fate::Taken && step(item.entry.as_ref()) == Step::Send {
-            self.metrics.jobs.emails.with_label_values(&[item.letter.template.name(), fate.name()]).inc();
+    /// Judges what is still undecided when all was sent.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn conclude(&self) -> Result<Vec<Dealt>, Failure> {
+        let (own, ours) = self.with(Standing::end);
+        self.book(own).await?;
+        if let Some(first) = ours.first() {
+            let (refusal, messages) = (first.reply.to_string(), ours.len());
+            warn!(refusal, messages, "the mail server takes no mail from us; nothing counts against the recipients");
         }
-        Ok((item, fate))
+        for held in ours {
+            self.judge(held, Fate::Deferred);
+        }
+        Ok(self.judged())
     }
 
-    /// True when it is of no use to go on now: the server cannot be reached, or wants nothing.
+    async fn send_counted(&self, item: Item) -> Result<Option<Dealt>, Failure> {
+        let Some(fate) = self.send_one(&item).await? else { return Ok(None) };
+        if fate != Fate::Taken && step(item.entry.as_ref()) == Step::Send {
+            self.count(item.letter.template, fate);
+        }
+        Ok(Some(Dealt { offers: item.offers, fate }))
+    }
+
+    fn count(&self, template: Template, fate: Fate) {
+        self.metrics.jobs.emails.with_label_values(&[template.name(), fate.name()]).inc();
+    }
+
+    /// True when it is of no use to go on now: the server cannot be reached, or takes nothing from us.
     #[must_use]
     pub fn is_down(&self) -> bool {
-        self.with(|memory| memory.unreachable || memory.deferred_in_a_row >= IN_A_ROW)
+        self.with(|standing| standing.is_down())
     }
 
     /// Ends the connections.
@@ -151,87 +190,158 @@ impl Post {
         self.transport.close().await;
     }
 
-    async fn send_one(&self, item: &Item) -> Result<Fate, Failure> {
+    /// `None` when it is not known yet.
+    async fn send_one(&self, item: &Item) -> Result<Option<Fate>, Failure> {
         match step(item.entry.as_ref()) {
-            Step::Done => return Ok(Fate::Sent),
-            Step::Unconfirmed => return Ok(Fate::Unconfirmed),
-            Step::Refused => return Ok(Fate::Refused),
+            Step::Done => return Ok(Some(Fate::Sent)),
+            Step::Unconfirmed => return Ok(Some(Fate::Unconfirmed)),
+            Step::Refused => return Ok(Some(Fate::Refused)),
+            Step::Unsendable => return Ok(Some(Fate::Unsendable)),
             Step::Send => {}
         }
         let address = item.to.to_string().to_lowercase();
-        if self.with(|memory| memory.refused.contains(&address)) {
-            return Ok(Fate::Refused);
+        if let Some(fate) = self.with(|standing| standing.answered(&address)) {
+            return Ok(Some(fate));
         }
         if self.is_down() || self.stop.is_cancelled() {
-            return Ok(Fate::Deferred);
+            return Ok(Some(Fate::Deferred));
         }
-        let composed = match compose(&item.letter) {
-            Ok(composed) => composed,
+        let fate = match compose(&item.letter) {
+            Ok(composed) => self.attempts(item, &address, &composed).await?,
             Err(fault) => {
-                error!(id = item.id, %fault, "a message cannot be written: this is a bug");
-                return Ok(Fate::Deferred);
+                error!(id = item.id, %fault, "a message cannot be written; the others are sent");
+                Some(self.unsendable(item, "content").await?)
             }
         };
-        let fate = self.attempts(item, &composed).await?;
-        self.with(|memory| match fate {
-            Fate::Sent => memory.deferred_in_a_row = 0,
-            Fate::Deferred => memory.deferred_in_a_row += 1,
-            Fate::Refused => drop(memory.refused.insert(address)),
-            Fate::Unconfirmed | Fate::Taken => {}
-        });
+        if let Some(fate) = fate {
+            self.with(|standing| standing.note(&address, fate));
+        }
         Ok(fate)
     }
 
-    async fn attempts(&self, item: &Item, composed: &Composed) -> Result<Fate, Failure> {
+    async fn attempts(&self, item: &Item, address: &str, composed: &Composed) -> Result<Option<Fate>, Failure> {
         let message_id = message_id(&item.id, self.transport.domain());
         let parcel =
             Parcel { name: &item.letter.person, to: &item.to, composed, message_id: &message_id, date: self.now };
         let mut delays = Delays::up_to(Duration::from_secs(10));
         let mut entry = item.entry.clone();
-        let mut attempt = 0;
+        let (mut attempt, mut contents) = (0, 0);
         loop {
             attempt += 1;
             if step(entry.as_ref()) == Step::Unconfirmed {
-                return Ok(Fate::Unconfirmed);
+                return Ok(Some(Fate::Unconfirmed));
             }
             if !self.claimed(item, entry.as_ref(), &message_id).await? {
-                return Ok(Fate::Taken);
+                return Ok(Some(Fate::Taken));
             }
             failpoint::passed("mail_claimed");
             let delivery = self.transport.deliver(&parcel).await;
             failpoint::passed("mail_delivered");
-            let copies = entry.as_ref().map_or(0, |entry| entry.copies);
-            let copies = match delivery {
-                Delivery::Accepted => {
-                    self.settled(item, Settled::Sent).await?;
-                    failpoint::passed("mail_settled");
-                    return Ok(Fate::Sent);
-                }
-                Delivery::Refused(code) => {
-                    warn!(id = item.id, code, "the mail server refused a message");
-                    self.settled(item, Settled::Refused(code)).await?;
-                    return Ok(Fate::Refused);
-                }
-                Delivery::Deferred(_) | Delivery::Unreachable(_) | Delivery::NotLetIn => {
-                    self.settled(item, Settled::Deferred).await?;
-                    copies
-                }
-                Delivery::Uncertain => copies + 1,
-            };
-            if attempt >= ATTEMPTS || delivery == Delivery::NotLetIn || self.stop.is_cancelled() {
-                return Ok(self.gives_up(item, delivery));
+            if let Some(end) = self.ended(item, address, delivery).await? {
+                return Ok(match end {
+                    End::Known(fate) => Some(fate),
+                    End::Open => None,
+                });
+            }
+            contents += u32::from(delivery.passed() == Some(Stage::Data));
+            let patient = self.with(|standing| standing.is_patient(address)) || delivery.is_about_us();
+            if attempt >= ATTEMPTS || contents >= COPIES || !patient || self.stop.is_cancelled() {
+                return Ok(Some(self.gives_up(item, delivery)));
             }
             // As the outbox has it by now.
-            let state = if delivery == Delivery::Uncertain { State::Sending } else { State::Deferred };
+            let uncertain = delivery == Delivery::Uncertain;
+            let state = if uncertain { State::Sending } else { State::Deferred };
+            let copies = entry.as_ref().map_or(0, |entry| entry.copies) + u32::from(uncertain);
             let refusals = entry.as_ref().map_or(0, |entry| entry.refusals);
             entry = Some(Entry { state, copies, refusals, run: self.outbox.run, offers: Vec::new() });
             self.pause(delays.next_delay()).await;
         }
     }
 
+    /// Notes how a delivery ended, and learns from it; `None` where the message may be tried again.
+    async fn ended(&self, item: &Item, address: &str, delivery: Delivery) -> Result<Option<End>, Failure> {
+        let about_us = delivery.is_about_us();
+        let settled = match delivery {
+            Delivery::Accepted => Some(Settled::Sent),
+            Delivery::Unsendable(reason) => Some(Settled::Unsendable(reason)),
+            Delivery::Refused(reply) | Delivery::Deferred(reply) if about_us => Some(Settled::Untried(Some(reply))),
+            Delivery::Refused(reply) if self.with(|standing| standing.vouches_for(reply)) => {
+                Some(Settled::Refused(reply))
+            }
+            Delivery::Refused(reply) | Delivery::Deferred(reply) => Some(Settled::Deferred(Some(reply))),
+            Delivery::Broken(_) => Some(Settled::Deferred(None)),
+            Delivery::Unreachable(_) | Delivery::NotLetIn => Some(Settled::Untried(None)),
+            Delivery::Uncertain => None,
+        };
+        if let Some(settled) = settled {
+            self.settled(item, settled).await?;
+        }
+        if delivery == Delivery::Accepted {
+            failpoint::passed("mail_settled");
+        }
+        if let Some(stage) = delivery.passed() {
+            self.book(self.with(|standing| standing.passed(stage))).await?;
+        }
+        Ok(match delivery {
+            Delivery::Accepted => Some(End::Known(Fate::Sent)),
+            Delivery::Unsendable(reason) => {
+                warn!(id = item.id, reason, "a message cannot be sent as it is; the others are");
+                Some(End::Known(Fate::Unsendable))
+            }
+            Delivery::Refused(_) if about_us => Some(End::Known(self.gives_up(item, delivery))),
+            Delivery::NotLetIn => Some(End::Known(self.gives_up(item, delivery))),
+            Delivery::Refused(reply) => {
+                warn!(id = item.id, refusal = %reply, "the mail server refused a message");
+                Some(self.refused(item, address, reply, settled))
+            }
+            Delivery::Deferred(_) | Delivery::Broken(_) | Delivery::Unreachable(_) | Delivery::Uncertain => None,
+        })
+    }
+
+    fn refused(&self, item: &Item, address: &str, reply: Reply, settled: Option<Settled>) -> End {
+        if matches!(settled, Some(Settled::Refused(_))) {
+            return End::Known(Fate::Refused);
+        }
+        let (id, template, offers) = (item.id.clone(), item.letter.template, item.offers.clone());
+        let held = Held { id, template, offers, address: address.to_owned(), reply };
+        self.with(|standing| standing.hold(held));
+        End::Open
+    }
+
+    /// Counts these refusals against their recipients.
+    async fn book(&self, own: Vec<Held>) -> Result<(), Failure> {
+        for held in own {
+            self.noted(&Note::Refuse { id: &held.id }).await?;
+            self.judge(held, Fate::Refused);
+        }
+        Ok(())
+    }
+
+    fn judge(&self, held: Held, fate: Fate) {
+        self.count(held.template, fate);
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner).push(Dealt { offers: held.offers, fate });
+    }
+
+    fn judged(&self) -> Vec<Dealt> {
+        std::mem::take(&mut *self.judged.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn unsendable(&self, item: &Item, reason: &'static str) -> Result<Fate, Failure> {
+        let message_id = message_id(&item.id, self.transport.domain());
+        if !self.claimed(item, item.entry.as_ref(), &message_id).await? {
+            return Ok(Fate::Taken);
+        }
+        self.settled(item, Settled::Unsendable(reason)).await?;
+        Ok(Fate::Unsendable)
+    }
+
     fn gives_up(&self, item: &Item, delivery: Delivery) -> Fate {
-        warn!(id = item.id, ?delivery, "the mail server does not take a message now; a later run tries again");
-        self.with(|memory| memory.unreachable |= matches!(delivery, Delivery::Unreachable(_) | Delivery::NotLetIn));
+        if delivery.is_about_us() {
+            warn!(id = item.id, ?delivery, "the mail server takes no mail from us, or cannot be reached: the run ends");
+            self.with(Standing::set_down);
+        } else {
+            warn!(id = item.id, ?delivery, "the mail server does not take a message now; a later run tries again");
+        }
         Fate::Deferred
     }
 
@@ -259,7 +369,8 @@ impl Post {
                 Note::Begin { item, entry, message_id } => {
                     self.outbox.claim(&item.id, *entry, &item.offers, message_id).await
                 }
-                Note::End { item, settled } => self.outbox.settle(&item.id, *settled).await,
+                Note::End { item, settled } => self.outbox.settle(&item.id, item.user, *settled).await,
+                Note::Refuse { id } => self.outbox.refuse(id).await,
             };
             match written {
                 Err(failure) if attempt < ATTEMPTS && failure.directive() == Directive::Retry => {}
@@ -275,13 +386,13 @@ impl Post {
         tokio::select! { () = self.stop.cancelled() => {}, () = pause => {} }
     }
 
-    fn with<T>(&self, look: impl FnOnce(&mut Memory) -> T) -> T {
-        look(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, look: impl FnOnce(&mut Standing) -> T) -> T {
+        look(&mut self.standing.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Every message with every outcome, so that a count of nothing is there from the start.
 pub fn labels() -> impl Iterator<Item = [&'static str; 2]> {
-    let fates = [Fate::Sent, Fate::Refused, Fate::Deferred, Fate::Unconfirmed];
+    let fates = [Fate::Sent, Fate::Refused, Fate::Unsendable, Fate::Deferred, Fate::Unconfirmed];
     Template::ALL.into_iter().flat_map(move |template| fates.map(|fate| [template.name(), fate.name()]))
 }

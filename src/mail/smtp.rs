@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use lettre::Address;
 use lettre::address::Envelope;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 use tracing::warn;
 use url::Url;
 
+use super::reply::{Reply, Stage};
 use super::transport::Delivery;
 use crate::config::SmtpSettings;
 use crate::outgoing::Pace;
@@ -80,10 +82,9 @@ impl Smtp {
         self.pace.wait().await;
         let kept = self.idle.lock().await.pop();
         if let Some(mut kept) = kept {
-            match self.hand_over(&mut kept, envelope, message).await {
-                // The server ended the connection while nobody used it: that says nothing of the message.
-                Delivery::Unreachable(_) | Delivery::Deferred(421) => {}
-                delivery => return self.keep(kept, delivery).await,
+            let delivery = self.hand_over(&mut kept, envelope, message).await;
+            if !is_about_the_connection(delivery) {
+                return self.keep(kept, delivery).await;
             }
         }
         match self.connect().await {
@@ -102,19 +103,25 @@ impl Smtp {
         }
     }
 
-    /// Only a connection on which all went well is kept: on another one, a late reply would be taken for the next one.
+    /// Only a connection on which all went well, or nothing was said, is kept: on another one, a late reply would be taken
+    /// for the next one.
     async fn keep(&self, connection: AsyncSmtpConnection, delivery: Delivery) -> Delivery {
-        if delivery == Delivery::Accepted {
+        if matches!(delivery, Delivery::Accepted | Delivery::Unsendable(_)) {
             self.idle.lock().await.push(connection);
         }
         delivery
     }
 
-    /// Connects, encrypts and logs in as for a message, and takes leave.
-    pub(super) async fn test(&self) -> Result<(), Delivery> {
+    /// Connects, encrypts, logs in and names the sender as for a message, and takes leave.
+    pub(super) async fn test(&self, sender: &Address) -> Result<(), Delivery> {
         let mut connection = self.connect().await?;
+        let named = timeout(self.send_timeout, connection.command(Mail::new(Some(sender.clone()), Vec::new()))).await;
         drop(timeout(Duration::from_secs(1), connection.quit()).await);
-        Ok(())
+        match named {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(no(Stage::Sender, &error).unwrap_or(Delivery::Unreachable("connection"))),
+            Err(_) => Err(Delivery::Unreachable("silent")),
+        }
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, Delivery> {
@@ -123,7 +130,7 @@ impl Smtp {
             Ok(Err(error)) => {
                 // The words of the server may name an address; its code does not.
                 let code = error.status().map(|code| code.to_string());
-                warn!(code, tls = error.is_tls(), "the mail server at smtp.url does not let us in");
+                warn!(code, tls = error.is_tls(), stage = "connect", "the mail server at smtp.url does not let us in");
                 let passes = !error.is_permanent() && !error.is_client();
                 Err(if passes { Delivery::Unreachable("connection") } else { Delivery::NotLetIn })
             }
@@ -157,42 +164,70 @@ impl Smtp {
 
     async fn hand_over(&self, connection: &mut AsyncSmtpConnection, envelope: &Envelope, message: &[u8]) -> Delivery {
         let mut options = Vec::new();
-        if envelope.to().iter().any(|address| !address.to_string().is_ascii()) {
+        let is_ascii = |address: &Address| AsRef::<str>::as_ref(address).is_ascii();
+        if !envelope.from().into_iter().chain(envelope.to()).all(is_ascii) {
             if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
-                return Delivery::Refused(553);
+                return match envelope.to().iter().all(is_ascii) {
+                    true => Delivery::NotLetIn,
+                    false => Delivery::Unsendable("address"),
+                };
             }
             options.push(MailParameter::SmtpUtfEight);
         }
-        match timeout(self.send_timeout, Box::pin(announce(connection, envelope, options))).await {
+        let mut stage = Stage::Sender;
+        match timeout(self.send_timeout, Box::pin(announce(connection, envelope, options, &mut stage))).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return refusal(&error).unwrap_or(Delivery::Unreachable("connection")),
-            Err(_) => return Delivery::Unreachable("silent"),
+            Ok(Err(error)) => return no(stage, &error).unwrap_or(broken(stage, "connection")),
+            Err(_) => return broken(stage, "silent"),
         }
         match timeout(self.send_timeout, Box::pin(connection.message(message))).await {
             Ok(Ok(_)) => Delivery::Accepted,
-            Ok(Err(error)) => refusal(&error).unwrap_or(Delivery::Uncertain),
+            Ok(Err(error)) => no(Stage::Content, &error).unwrap_or(Delivery::Uncertain),
             Err(_) => Delivery::Uncertain,
         }
     }
 }
 
-/// Everything before the content.
+/// Everything before the content; `stage` is where it is.
 async fn announce(
     connection: &mut AsyncSmtpConnection,
     envelope: &Envelope,
     options: Vec<MailParameter>,
+    stage: &mut Stage,
 ) -> Result<(), Error> {
     connection.command(Mail::new(envelope.from().cloned(), options)).await?;
+    *stage = Stage::Recipient;
     for address in envelope.to() {
         connection.command(Rcpt::new(address.clone(), Vec::new())).await?;
     }
+    *stage = Stage::Data;
     connection.command(Data).await.map(drop)
 }
 
 /// What the server said, if it said no.
-fn refusal(error: &Error) -> Option<Delivery> {
+fn no(stage: Stage, error: &Error) -> Option<Delivery> {
     let code = u16::from(error.status()?);
-    Some(if error.is_permanent() { Delivery::Refused(code) } else { Delivery::Deferred(code) })
+    // The words stay here: they may name an address.
+    let words = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let reply = Reply::new(stage, code, &words);
+    Some(if error.is_permanent() { Delivery::Refused(reply) } else { Delivery::Deferred(reply) })
+}
+
+fn broken(stage: Stage, how: &'static str) -> Delivery {
+    match stage {
+        Stage::Sender => Delivery::Unreachable(how),
+        Stage::Recipient | Stage::Data | Stage::Content => Delivery::Broken(stage),
+    }
+}
+
+/// True of what a connection that was kept may be answered for its age, or for what it was used for before: a new one is
+/// asked, too.
+fn is_about_the_connection(delivery: Delivery) -> bool {
+    match delivery {
+        Delivery::Unreachable(_) | Delivery::Broken(_) => true,
+        Delivery::Refused(reply) | Delivery::Deferred(reply) => reply.stage == Stage::Sender || reply.code == 421,
+        Delivery::Accepted | Delivery::NotLetIn | Delivery::Unsendable(_) | Delivery::Uncertain => false,
+    }
 }
 
 fn tls(host: &str, settings: &SmtpSettings) -> Result<TlsParameters, String> {

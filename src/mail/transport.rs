@@ -1,19 +1,26 @@
 //! Hands messages over: to a mail server, on connections that are kept (`smtp`), or into a folder as `.eml` files. Says what
 //! became of each one so exactly that nobody has to guess whether it may be sent again. Decides nothing itself.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 use std::str::FromStr as _;
 
 use bson::DateTime;
+use email_encoding::headers::rfc2047;
+use email_encoding::headers::writer::EmailWriter;
 use lettre::address::Envelope;
 use lettre::message::header::{Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::{Address, Message};
 
 use super::compose::{Composed, clean};
+use super::reply::{Reply, Stage};
 use super::smtp::Smtp;
 use crate::config::{MailSettings, SmtpSettings};
+
+/// A longer word of a name is encoded.
+const LONGEST_WORD: usize = 60;
 
 /// Where messages go.
 #[derive(Debug)]
@@ -48,16 +55,45 @@ pub struct Parcel<'a> {
 pub enum Delivery {
     /// The server has it.
     Accepted,
-    /// The server does not want it (reply code 5xx, or it cannot take such an address): trying again is of no use.
-    Refused(u16),
+    /// The server does not want it (reply code 5xx): trying again is of no use.
+    Refused(Reply),
     /// The server does not want it now (reply code 4xx).
-    Deferred(u16),
-    /// It was not handed over: there is no connection, no login, or the connection ended before its content was sent.
+    Deferred(Reply),
+    /// The connection ended, or the server said nothing, after its recipient was named and before its content was sent.
+    Broken(Stage),
+    /// It was not handed over: there is no connection, or it ended before a recipient was named.
     Unreachable(&'static str),
     /// The server does not know us, or its settings are wrong: that does not pass by itself.
     NotLetIn,
+    /// No server, or not this one, can take it as it is: a word that says because of what.
+    Unsendable(&'static str),
     /// It is not known: the connection ended, or the server said nothing, after its content was sent.
     Uncertain,
+}
+
+impl Delivery {
+    /// The last step that went well.
+    #[must_use]
+    pub fn passed(self) -> Option<Stage> {
+        match self {
+            Self::Accepted => Some(Stage::Content),
+            Self::Uncertain => Some(Stage::Data),
+            Self::Refused(Reply { stage, .. }) | Self::Deferred(Reply { stage, .. }) | Self::Broken(stage) => {
+                stage.before()
+            }
+            Self::Unreachable(_) | Self::NotLetIn | Self::Unsendable(_) => None,
+        }
+    }
+
+    /// True where it is about us, whoever the recipient is.
+    #[must_use]
+    pub fn is_about_us(self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::NotLetIn => true,
+            Self::Refused(reply) | Self::Deferred(reply) => reply.is_about_us(),
+            Self::Accepted | Self::Broken(_) | Self::Unsendable(_) | Self::Uncertain => false,
+        }
+    }
 }
 
 impl Transport {
@@ -66,7 +102,9 @@ impl Transport {
     /// # Errors
     /// A sentence that names the setting that cannot be used.
     pub fn new(smtp: &SmtpSettings, mail: &MailSettings) -> Result<Self, String> {
-        let from = smtp.from.parse().map_err(|error| format!("smtp.from: {error}"))?;
+        let from: Mailbox = smtp.from.parse().map_err(|error| format!("smtp.from: {error}"))?;
+        let email = sendable(&from.email).ok_or("smtp.from: its domain is none")?;
+        let from = Mailbox::new(from.name, email);
         let way = match &smtp.url {
             Some(url) => Way::Server(Box::new(Smtp::new(url, smtp)?)),
             None => Way::Folder(mail.outbox_directory.clone()),
@@ -82,8 +120,10 @@ impl Transport {
 
     /// Hands over one message.
     pub async fn deliver(&self, parcel: &Parcel<'_>) -> Delivery {
-        // What cannot be encoded has a part that the address or the name must not have: nobody will ever take it.
-        let Some((envelope, message)) = self.encode(parcel) else { return Delivery::Refused(553) };
+        let (envelope, message) = match self.encode(parcel) {
+            Ok(encoded) => encoded,
+            Err(what) => return Delivery::Unsendable(what),
+        };
         match &self.way {
             Way::Server(server) => server.deliver(&envelope, &message).await,
             Way::Folder(folder) => match write(folder, parcel.message_id, &message) {
@@ -96,13 +136,13 @@ impl Transport {
         }
     }
 
-    /// Connects to the mail server and logs in, as for a message; nothing where messages go to a folder.
+    /// Connects to the mail server, logs in and names the sender, as for a message; nothing where messages go to a folder.
     ///
     /// # Errors
     /// What keeps from it.
     pub async fn test_connection(&self) -> Result<(), Delivery> {
         match &self.way {
-            Way::Server(server) => server.test().await,
+            Way::Server(server) => server.test(&self.from.email).await,
             Way::Folder(_) => Ok(()),
         }
     }
@@ -114,19 +154,28 @@ impl Transport {
         }
     }
 
-    fn encode(&self, parcel: &Parcel<'_>) -> Option<(Envelope, Vec<u8>)> {
+    fn encode(&self, parcel: &Parcel<'_>) -> Result<(Envelope, Vec<u8>), &'static str> {
         let Composed { subject, html, text } = parcel.composed;
         let name = Some(clean(parcel.name)).filter(|name| !name.is_empty());
-        let message = Message::builder()
+        let to = Mailbox::new(name, sendable(parcel.to).ok_or("address")?);
+        // Given, because the library would read the addresses back out of the headers, and knows fewer forms there.
+        let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.email.clone()]).map_err(|_| "address")?;
+        let mut message = Message::builder()
+            .envelope(envelope.clone())
             .from(self.from.clone())
-            .to(Mailbox::new(name, parcel.to.clone()))
+            .to(to.clone())
             .date(parcel.date.to_system_time())
             .message_id(Some(format!("<{}>", parcel.message_id)))
             .subject(*subject)
             .header(AutoSubmitted)
             .multipart(MultiPart::alternative_plain_html(text.clone(), html.clone()))
-            .ok()?;
-        Some((message.envelope().clone(), message.formatted()))
+            .map_err(|_| "content")?;
+        for (header, mailbox) in [("From", &self.from), ("To", &to)] {
+            if let Some(folded) = folded(header, mailbox) {
+                message.headers_mut().insert_raw(folded);
+            }
+        }
+        Ok((envelope, message.formatted()))
     }
 }
 
@@ -134,6 +183,33 @@ impl Transport {
 #[must_use]
 pub fn address(text: &str) -> Option<Address> {
     Address::from_str(text.trim()).ok()
+}
+
+/// The address with its domain in ASCII (RFC 5891), which every server takes; `None` where the domain is none.
+fn sendable(address: &Address) -> Option<Address> {
+    if address.domain().is_ascii() {
+        return Some(address.clone());
+    }
+    match url::Host::parse(address.domain()).ok()? {
+        url::Host::Domain(domain) => Address::new(address.user(), domain).ok(),
+        url::Host::Ipv4(_) | url::Host::Ipv6(_) => None,
+    }
+}
+
+/// The header with its name encoded, where a word of it is so long that the library would not fold it: a line has 998
+/// octets at most (RFC 5322, 2.1.1).
+fn folded(header: &'static str, mailbox: &Mailbox) -> Option<HeaderValue> {
+    let name = mailbox.name.as_deref()?;
+    if name.split(' ').all(|word| word.len() <= LONGEST_WORD) {
+        return None;
+    }
+    let mut folded = String::new();
+    let mut writer = EmailWriter::new(&mut folded, header.len() + 2, 0, false);
+    rfc2047::encode(name, &mut writer).ok()?;
+    writer.space();
+    write!(writer, "<{}>", mailbox.email).ok()?;
+    drop(writer);
+    Some(HeaderValue::dangerous_new_pre_encoded(HeaderName::new_from_ascii_str(header), mailbox.to_string(), folded))
 }
 
 /// Under the name of its `Message-ID`, in one step: a second copy replaces the first.

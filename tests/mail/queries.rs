@@ -4,6 +4,7 @@
 use bson::oid::ObjectId;
 use bson::{Document, doc};
 use stream_processor::directory::cache::Cache;
+use stream_processor::mail::outbox;
 use stream_processor::ticker::jobs::remind_expiring_offers::Threshold;
 use stream_processor::ticker::jobs::{refresh_pending_establishments, send_introductions};
 
@@ -32,6 +33,7 @@ async fn every_query_of_the_jobs_that_write_to_people_uses_an_index() {
     test.collection("recruiters").insert_many(recruiters).await.unwrap();
     assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
 
+    outbox::prepare(&test.database).await.unwrap();
     let ours = |filter: Document| {
         let mut ours = doc! { "partner_label": "RECRUTEURS_LBA" };
         ours.extend(filter);
@@ -58,6 +60,7 @@ async fn every_query_of_the_jobs_that_write_to_people_uses_an_index() {
         ("cache_siret", Cache::selects("11111111111111", now)),
         ("userswithaccounts", doc! { "_id": { "$in": [ObjectId::new()] } }),
         ("stream_processor_outbox", doc! { "_id": { "$in": ["x"] } }),
+        ("stream_processor_outbox", outbox::of_users(&[ObjectId::new(), ObjectId::new()])),
     ] {
         let plan = explained(&test, collection, filter.clone(), Document::new()).await;
         let is_served = plan.iter().any(|stage| ["IXSCAN", "IDHACK", "EXPRESS_IXSCAN"].contains(&stage.as_str()));

@@ -13,6 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Step {
     /// The server's first word.
     Greeting,
+    /// `EHLO`
+    Hello,
     /// `MAIL FROM`.
     Sender,
     /// `RCPT TO`.
@@ -66,6 +68,14 @@ pub struct MailServer {
 impl MailServer {
     /// One that follows a script: asked at each step, with the address where it is known.
     pub async fn start(script: impl Fn(Step, &str) -> Option<Fault> + Send + Sync + 'static) -> Self {
+        Self::offering("250 test", script).await
+    }
+
+    /// One that answers `EHLO` with these words.
+    pub async fn offering(
+        hello: &'static str,
+        script: impl Fn(Step, &str) -> Option<Fault> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = Self { port, received: Arc::default(), connections: Arc::default() };
@@ -77,7 +87,7 @@ impl MailServer {
                 let (received, script) = (Arc::clone(&received), Arc::clone(&script));
                 tokio::spawn(async move {
                     // The program may be killed in the middle of a dialogue.
-                    let _: std::io::Result<()> = Dialogue::begin(stream, received, script).run().await;
+                    let _: std::io::Result<()> = Dialogue::begin(stream, received, script, hello).run().await;
                 });
             }
         });
@@ -103,13 +113,14 @@ struct Dialogue {
     write: OwnedWriteHalf,
     received: Arc<Mutex<Vec<Received>>>,
     script: Arc<Script>,
+    hello: &'static str,
     to: String,
 }
 
 impl Dialogue {
-    fn begin(stream: TcpStream, received: Arc<Mutex<Vec<Received>>>, script: Arc<Script>) -> Self {
+    fn begin(stream: TcpStream, received: Arc<Mutex<Vec<Received>>>, script: Arc<Script>, hello: &'static str) -> Self {
         let (read, write) = stream.into_split();
-        Self { read: BufReader::new(read), write, received, script, to: String::new() }
+        Self { read: BufReader::new(read), write, received, script, hello, to: String::new() }
     }
 
     async fn run(mut self) -> std::io::Result<()> {
@@ -119,10 +130,15 @@ impl Dialogue {
         while let Some(line) = self.line().await? {
             let verb = line.split([' ', ':']).next().unwrap_or_default().to_uppercase();
             let goes_on = match verb.as_str() {
-                "EHLO" | "NOOP" => self.say("250 test").await?,
-                "MAIL" => self.answer(Step::Sender, "250 ok").await?,
+                "EHLO" => self.answer(Step::Hello, self.hello).await?,
+                "NOOP" => self.say("250 test").await?,
+                "MAIL" => {
+                    self.to.clear();
+                    self.answer(Step::Sender, "250 ok").await?
+                }
                 "RCPT" => {
-                    self.to = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
+                    let path = line.split_once('<').and_then(|(_, path)| path.rsplit_once('>'));
+                    self.to = path.map(|(address, _)| address.to_owned()).unwrap_or_default();
                     self.answer(Step::Recipient, "250 ok").await?
                 }
                 "DATA" => self.answer(Step::Data, "354 go on").await? && self.content().await?,

@@ -7,7 +7,7 @@ use futures::TryStreamExt as _;
 use super::database::TestDatabase;
 use super::processor::Processor;
 use super::recruiters::{PERSONAL, id, job, recruiter, with};
-use super::ticking::{date, later};
+use super::ticking::{date, later, text};
 
 /// The time of the runs, in Paris 09:20.
 pub const NOW: &str = "2026-06-14T07:20:00Z";
@@ -32,6 +32,18 @@ pub async fn filled(name: &str, users: &[Document], recruiters: &[Document]) -> 
     test.collection("recruiters").insert_many(recruiters).await.unwrap();
     assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
     test
+}
+
+/// A database with these users, each with an offer that expires.
+pub async fn expecting(name: &str, addresses: &[&str]) -> TestDatabase {
+    let users: Vec<Document> = addresses.iter().map(|address| user(address)).collect();
+    let recruiters: Vec<Document> = users.iter().map(|user| recruiter_of(user, &["Boulanger"])).collect();
+    filled(name, &users, &recruiters).await
+}
+
+/// How many messages are remembered in this state.
+pub async fn in_state(test: &TestDatabase, state: &str) -> usize {
+    outbox(test).await.iter().filter(|entry| text(entry, "state") == Some(state)).count()
 }
 
 /// Everything that is remembered of messages, by `_id`.

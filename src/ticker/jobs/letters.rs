@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use bson::{Bson, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
+use bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
 use lettre::Address;
 
 use super::super::report::Line;
@@ -12,19 +12,60 @@ use crate::error::Failure;
 use crate::fetch::{documents, find};
 use crate::mail::compose::{Establishment, Letter, Offer, Template, clean, day, link};
 use crate::mail::outbox;
-use crate::mail::post::{Fate, Item, Post};
+use crate::mail::post::{Dealt, Fate, Item, Post};
 use crate::mail::transport::address;
 use crate::model::value;
 use crate::source::event::Collection as Watched;
 
 /// The page of the public site where recruiters look after their offers.
 const SPACE: &str = "espace-pro";
+/// So many are kept for the end of a run at most.
+const LATER: usize = 10_000;
 
 /// A user who can be written to.
 #[derive(Debug, Clone)]
 pub(super) struct Recipient {
     pub name: String,
     pub to: Address,
+}
+
+/// Those whom the last message did not reach, offers or users: they are written to after all others, so that nobody waits
+/// behind an address that takes nothing.
+#[derive(Debug)]
+pub(super) struct Later<T>(Vec<(DateTime, T)>);
+
+impl<T> Default for Later<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Later<T> {
+    /// Keeps for later those of these whose user the last message did not reach; gives back the others. What the memory
+    /// of a run has no room for is not kept.
+    pub async fn set_aside(
+        &mut self,
+        work: &Work,
+        all: Vec<T>,
+        user: impl Fn(&T) -> Option<ObjectId>,
+    ) -> Result<Vec<T>, Failure> {
+        let users: BTreeSet<ObjectId> = all.iter().filter_map(&user).collect();
+        let waiting = outbox::put_off(&work.app.database, &users.into_iter().collect::<Vec<_>>()).await?;
+        let mut now = Vec::new();
+        for one in all {
+            match user(&one).and_then(|user| waiting.get(&user)) {
+                Some(since) if self.0.len() < LATER => self.0.push((*since, one)),
+                _ => now.push(one),
+            }
+        }
+        Ok(now)
+    }
+
+    /// All of them; who was tried longest ago comes first, so that everybody has a turn.
+    pub fn in_turn(mut self) -> Vec<T> {
+        self.0.sort_by_key(|(since, _)| *since);
+        self.0.into_iter().map(|(_, one)| one).collect()
+    }
 }
 
 /// An offer, as far as e-mail is concerned.
@@ -137,7 +178,7 @@ pub(super) async fn post(work: &mut Work) -> Option<Post> {
     let writer = work.hold.as_ref()?.writer.clone();
     if let Err(failure) = outbox::prepare(&work.app.database).await {
         // Nobody goes without e-mail for it.
-        tracing::warn!(error = %failure, "old messages are not forgotten: the user may not create an index of the outbox");
+        tracing::warn!(error = %failure, "old messages are not forgotten: the user may not create the indexes of the outbox");
     }
     match Post::open(&work.app, writer, work.now, work.stop.clone()) {
         Ok(post) => Some(post),
@@ -152,19 +193,35 @@ pub(super) async fn post(work: &mut Work) -> Option<Post> {
 /// Sends these; gives back the offers of those that were sent, and reports on the others.
 pub(super) async fn send(work: &mut Work, post: &Post, items: Vec<Item>) -> Result<Vec<ObjectId>, Failure> {
     work.check()?;
+    let dealt = post.send(items).await?;
+    Ok(report(work, post, dealt))
+}
+
+/// Ends a run that sent, and that ended so itself: reports on what was undecided until then, and takes leave.
+pub(super) async fn conclude(work: &mut Work, post: &Post, outcome: Result<(), Failure>) -> Result<(), Failure> {
+    let concluded = match outcome {
+        // Nothing that is undecided in a run that was cut short is held against anybody.
+        Err(failure) => Err(failure),
+        Ok(()) => post.conclude().await.map(|dealt| drop(report(work, post, dealt))),
+    };
+    post.close().await;
+    concluded
+}
+
+fn report(work: &mut Work, post: &Post, dealt: Vec<Dealt>) -> Vec<ObjectId> {
     let mut sent = Vec::new();
-    for (item, fate) in post.send(items).await? {
-        let count = item.offers.len() as u64;
+    for Dealt { offers, fate } in dealt {
+        let count = offers.len() as u64;
         match fate {
             Fate::Sent => {
-                sent.extend(item.offers);
+                sent.extend(offers);
                 continue;
             }
             Fate::Taken => work.report.skip("taken_by_another_instance", count),
-            Fate::Refused | Fate::Deferred | Fate::Unconfirmed => work.report.failed += count,
+            Fate::Refused | Fate::Unsendable | Fate::Deferred | Fate::Unconfirmed => work.report.failed += count,
         }
         work.report.matched += count;
-        for offer in item.offers {
+        for offer in offers {
             work.tell(Line::new(offer, fate.name(), [""; 0]));
         }
         if fate == Fate::Deferred {
@@ -174,7 +231,7 @@ pub(super) async fn send(work: &mut Work, post: &Post, items: Vec<Item>) -> Resu
     if post.is_down() {
         work.report.gave_up = Some("mail_server_down");
     }
-    Ok(sent)
+    sent
 }
 
 /// Reports on an offer that is left as it is.

@@ -9,7 +9,7 @@ use mongodb::Cursor;
 
 use super::super::pair::{Edit, Fields, Pair, Verdict};
 use super::super::work::Work;
-use super::letters::{self, Subject, leave, letter, recipients, send};
+use super::letters::{self, Later, Subject, leave, letter, recipients, send};
 use crate::answer::answered;
 use crate::error::Failure;
 use crate::fetch::{documents, find, raw};
@@ -94,29 +94,54 @@ pub async fn run(work: &mut Work, threshold: Threshold) -> Result<(), Failure> {
         return Ok(());
     }
     let outcome = Box::pin(remind(work, threshold, post.as_ref())).await;
-    if let Some(post) = post {
-        post.close().await;
+    match post {
+        Some(post) => letters::conclude(work, &post, outcome).await,
+        None => outcome,
     }
-    outcome
 }
 
 async fn remind(work: &mut Work, threshold: Threshold, post: Option<&Post>) -> Result<(), Failure> {
     let filter = work.ours(threshold.selects(work.now, work.previous));
     let mut users = users(work, &filter).await?;
+    let mut later = Later::default();
     loop {
         work.check()?;
         let some = next(&mut users).await?;
         if some.is_empty() {
-            return Ok(());
+            break;
         }
-        let mut filter = filter.clone();
-        filter.insert("managed_by", doc! { "$in": some });
-        Box::pin(remind_users(work, threshold, post, filter)).await?;
-        work.progress().await?;
-        if post.is_some_and(Post::is_down) {
+        let some = later.set_aside(work, some, named).await?;
+        if !remind_some(work, threshold, post, &filter, &some).await? {
             return Ok(());
         }
     }
+    for some in later.in_turn().chunks(USERS) {
+        if !remind_some(work, threshold, post, &filter, some).await? {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The user whom an offer names.
+fn named(managed_by: &Bson) -> Option<ObjectId> {
+    managed_by.as_object_id().or_else(|| ObjectId::parse_str(managed_by.as_str()?).ok())
+}
+
+/// Reminds these users; false when it is of no use to go on.
+async fn remind_some(
+    work: &mut Work,
+    threshold: Threshold,
+    post: Option<&Post>,
+    filter: &Document,
+    some: &[Bson],
+) -> Result<bool, Failure> {
+    work.check()?;
+    let mut filter = filter.clone();
+    filter.insert("managed_by", doc! { "$in": some });
+    Box::pin(remind_users(work, threshold, post, filter)).await?;
+    work.progress().await?;
+    Ok(!post.is_some_and(Post::is_down))
 }
 
 /// Who has such offers: grouped by the server, so that a run needs the same memory for ten users and for a million.
@@ -179,7 +204,8 @@ async fn remind_users(
         let Some((id, offers)) = share.message else { continue };
         let about: Vec<&Subject> = subjects.iter().filter(|subject| offers.contains(&subject.id)).collect();
         let letter = letter(work, threshold.template(), &recipient.name, &about);
-        items.push(Item { entry: entries.remove(&id), id, to: recipient.to.clone(), letter, offers });
+        let (entry, to) = (entries.remove(&id), recipient.to.clone());
+        items.push(Item { entry, id, user: *user, to, letter, offers });
     }
     match post {
         Some(post) => marks.extend(send(work, post, items).await?),

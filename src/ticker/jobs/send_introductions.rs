@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bson::{Bson, DateTime, Document, RawDocument, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
+use mongodb::raw_batch_cursor::RawBatch;
 
 use super::super::pair::{Edit, Fields, Pair, Verdict};
 use super::super::report::Line;
 use super::super::work::Work;
-use super::letters::{self, Subject, leave, letter, recipients, send};
+use super::letters::{self, Later, Subject, leave, letter, recipients, send};
 use crate::answer::answered;
 use crate::error::Failure;
 use crate::fetch::{documents, find, raw};
@@ -82,51 +83,62 @@ pub async fn run(work: &mut Work) -> Result<(), Failure> {
         return Ok(());
     }
     let outcome = Box::pin(introduce(work, post.as_ref())).await;
-    if let Some(post) = post {
-        post.close().await;
+    match post {
+        Some(post) => letters::conclude(work, &post, outcome).await,
+        None => outcome,
     }
-    outcome
 }
 
 async fn introduce(work: &mut Work, post: Option<&Post>) -> Result<(), Failure> {
     let unsubscribed = unsubscribed(work).await?;
     let mut walk = work.walk(OFFERS, work.ours(selects(work.now))).await?;
+    let mut later = Later::default();
     while let Some(offers) = walk.next().await? {
         for offers in offers.chunks(CHUNK) {
-            work.check()?;
-            Box::pin(introduce_some(work, post, offers, &unsubscribed)).await?;
-            work.progress().await?;
-            if post.is_some_and(Post::is_down) {
+            if !introduce_some(work, post, offers, &unsubscribed, Some(&mut later)).await? {
                 return Ok(());
             }
+        }
+    }
+    let later: Vec<ObjectId> = later.in_turn().into_iter().map(|(offer, _)| offer).collect();
+    for offers in later.chunks(CHUNK) {
+        if !introduce_some(work, post, offers, &unsubscribed, None).await? {
+            return Ok(());
         }
     }
     Ok(())
 }
 
+/// An offer and its user.
+type Owned = (ObjectId, Option<ObjectId>);
+
+/// Introduces these offers, but for those that are kept for later; false when it is of no use to go on.
 async fn introduce_some(
     work: &mut Work,
     post: Option<&Post>,
     offers: &[ObjectId],
     unsubscribed: &HashSet<String>,
-) -> Result<(), Failure> {
+    later: Option<&mut Later<Owned>>,
+) -> Result<bool, Failure> {
+    work.check()?;
     let mut filter = work.ours(selects(work.now));
     filter.insert("_id", doc! { "$in": offers });
     let mut wanted = letters::fields();
     wanted.extend(doc! { "workplace_geopoint": 1, "offer_rome_codes": 1 });
     let batches = find(&work.app.database, OFFERS, filter, wanted).await?;
+    let kept = Box::pin(keep(work, &batches, later)).await?;
     let counts = count_applications(work, offers).await?;
     let (mut near, mut marks) = (Vec::new(), Vec::new());
     for document in documents(&batches) {
         let document = document?;
         let Some(subject) = Subject::read(document) else { continue };
+        if kept.contains(&subject.id) {
+            continue;
+        }
         if counts.get(&subject.id).is_some_and(|count| *count >= ENOUGH) {
             leave(work, subject.id, "enough_applications");
         } else if let Some((longitude, latitude)) = place(document) {
-            let codes: Vec<&str> = match value::field(document, "offer_rome_codes") {
-                Some(codes) if codes.as_str().is_some() => codes.as_str().into_iter().collect(),
-                codes => value::list(codes).into_iter().flatten().flatten().filter_map(|code| code.as_str()).collect(),
-            };
+            let codes = codes(document);
             let filter = courses(longitude, latitude, &codes);
             match !codes.is_empty() && has_centre(work, filter, unsubscribed).await? {
                 true => near.push(subject),
@@ -148,7 +160,35 @@ async fn introduce_some(
     let now = work.now;
     work.change(&marks, &FIELDS, &|pair| plan(pair, now)).await?;
     failpoint::passed("mail_marked");
-    Ok(())
+    work.progress().await?;
+    Ok(!post.is_some_and(Post::is_down))
+}
+
+/// Keeps for later the offers whose user the last message did not reach; gives back which.
+async fn keep(
+    work: &Work,
+    batches: &[RawBatch],
+    later: Option<&mut Later<Owned>>,
+) -> Result<BTreeSet<ObjectId>, Failure> {
+    let Some(later) = later else { return Ok(BTreeSet::new()) };
+    let mut owned: Vec<Owned> = Vec::new();
+    for document in documents(batches) {
+        let document = document?;
+        let Ok(offer) = document.get_object_id("_id") else { continue };
+        owned.push((offer, value::field(document, "managed_by").and_then(letters::user)));
+    }
+    let mut kept: BTreeSet<ObjectId> = owned.iter().map(|(offer, _)| *offer).collect();
+    for (now, _) in later.set_aside(work, owned, |(_, user)| *user).await? {
+        kept.remove(&now);
+    }
+    Ok(kept)
+}
+
+fn codes(offer: &RawDocument) -> Vec<&str> {
+    match value::field(offer, "offer_rome_codes") {
+        Some(codes) if codes.as_str().is_some() => codes.as_str().into_iter().collect(),
+        codes => value::list(codes).into_iter().flatten().flatten().filter_map(|code| code.as_str()).collect(),
+    }
 }
 
 async fn items(work: &mut Work, near: Vec<Subject>) -> Result<Vec<Item>, Failure> {
@@ -159,11 +199,15 @@ async fn items(work: &mut Work, near: Vec<Subject>) -> Result<Vec<Item>, Failure
     let mut entries = outbox::read(&work.app.database, &ids).await?;
     let mut items = Vec::new();
     for subject in near {
-        match subject.user.and_then(|user| known.get(&user)).unwrap_or(&Err("no_user")) {
-            Ok(recipient) => {
+        let known = subject.user.and_then(|user| Some((user, known.get(&user)?)));
+        match known
+            .map_or(Err("no_user"), |(user, recipient)| recipient.as_ref().map(|one| (user, one)).map_err(|why| *why))
+        {
+            Ok((user, recipient)) => {
                 let (id, offers) = (id(&subject), vec![subject.id]);
                 let letter = letter(work, Template::Introduction, &recipient.name, &[&subject]);
-                items.push(Item { entry: entries.remove(&id), id, to: recipient.to.clone(), letter, offers });
+                let (entry, to) = (entries.remove(&id), recipient.to.clone());
+                items.push(Item { entry, id, user, to, letter, offers });
             }
             Err(reason) => leave(work, subject.id, reason),
         }

@@ -1,0 +1,150 @@
+//! What a mail server says no with, at which step of the dialogue, and whom the no is about: us, or one recipient. Pure.
+
+use std::fmt;
+
+/// The steps of a dialogue that begin when the server has let us in, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// `MAIL FROM`
+    Sender,
+    /// `RCPT TO`
+    Recipient,
+    /// `DATA`
+    Data,
+    /// The content and its end.
+    Content,
+}
+
+/// A reply 4xx or 5xx.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    /// What it answers.
+    pub stage: Stage,
+    /// The reply code.
+    pub code: u16,
+    /// Subject and detail of the enhanced status code (RFC 3463), where the reply has one: (1, 1) of 5.1.1.
+    pub detail: Option<(u16, u16)>,
+}
+
+impl Stage {
+    /// A word for the log and the outbox.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sender => "sender",
+            Self::Recipient => "recipient",
+            Self::Data => "data",
+            Self::Content => "content",
+        }
+    }
+
+    /// The step before it.
+    #[must_use]
+    pub fn before(self) -> Option<Self> {
+        match self {
+            Self::Sender => None,
+            Self::Recipient => Some(Self::Sender),
+            Self::Data => Some(Self::Recipient),
+            Self::Content => Some(Self::Data),
+        }
+    }
+}
+
+impl Reply {
+    /// A reply of this code, whose words may begin with an enhanced status code. RFC 2034, section 4: its class is that of
+    /// the code, or it is none.
+    #[must_use]
+    pub fn new(stage: Stage, code: u16, words: &str) -> Self {
+        let numbers: Vec<Option<u16>> = words
+            .split_whitespace()
+            .next()
+            .into_iter()
+            .flat_map(|word| word.split('.'))
+            .map(|n| n.parse().ok())
+            .collect();
+        let detail = match numbers.as_slice() {
+            [Some(class), Some(subject), Some(detail)] if *class == code / 100 => Some((*subject, *detail)),
+            _ => None,
+        };
+        Self { stage, code, detail }
+    }
+
+    /// True where it is about us whoever the recipient is: no recipient was named yet, a login is asked for or refused, or
+    /// the address of the sender is not liked (5.1.7, 5.1.8).
+    #[must_use]
+    pub fn is_about_us(self) -> bool {
+        self.stage == Stage::Sender
+            || matches!(self.code, 530 | 534 | 535 | 538)
+            || matches!(self.detail, Some((1, 7 | 8)))
+    }
+
+    /// True where it says in so many words that this mailbox is none, or takes nothing (RFC 3463, 3.2 and 3.3; RFC 7505).
+    #[must_use]
+    pub fn names_the_mailbox(self) -> bool {
+        self.stage == Stage::Recipient && matches!(self.detail, Some((1, 1 | 2 | 3 | 4 | 6 | 10) | (2, _)))
+    }
+
+    /// True where the only refusal of a run can be taken for one of its recipient: it names the mailbox, by the enhanced
+    /// status code or, where there is none, by the reply code (RFC 5321, 4.2.3; RFC 7504).
+    #[must_use]
+    pub fn may_name_the_mailbox(self) -> bool {
+        let by_code = self.stage == Stage::Recipient && matches!(self.code, 550 | 551 | 553 | 556);
+        self.names_the_mailbox() || (by_code && self.detail.is_none())
+    }
+}
+
+/// As `550 5.1.1 at recipient`, for the log.
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.code)?;
+        if let Some((subject, detail)) = self.detail {
+            write!(f, " {}.{subject}.{detail}", self.code / 100)?;
+        }
+        write!(f, " at {}", self.stage.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(stage: Stage, words: &str) -> Reply {
+        let (code, words) = words.split_once(' ').unwrap();
+        Reply::new(stage, code.parse().unwrap(), words)
+    }
+
+    #[test]
+    fn an_enhanced_status_code_is_read_where_it_is_one() {
+        let detail = |words| at(Stage::Recipient, words).detail;
+        assert_eq!(detail("550 5.1.1 no such user"), Some((1, 1)));
+        assert_eq!(detail("556 5.1.10"), Some((1, 10)));
+        for other in
+            ["550 no such user", "550 4.1.1 another class", "550 5.1", "550 5.1.1.1 four", "550 5.x.1 x", "550 "]
+        {
+            assert_eq!(detail(other), None, "{other}");
+        }
+        assert_eq!(at(Stage::Data, "554 5.7.1 no").to_string(), "554 5.7.1 at data");
+    }
+
+    #[test]
+    fn a_refusal_is_about_us_or_names_the_mailbox_or_neither() {
+        use Stage::{Content, Data, Recipient, Sender};
+        for (stage, words, about_us, names, may_name) in [
+            (Sender, "550 5.1.1 x", true, false, false),
+            (Sender, "554 x", true, false, false),
+            (Recipient, "530 5.7.0 x", true, false, false),
+            (Recipient, "550 5.1.8 x", true, false, false),
+            (Recipient, "550 5.1.1 x", false, true, true),
+            (Recipient, "552 5.2.2 x", false, true, true),
+            (Recipient, "550 x", false, false, true),
+            (Recipient, "550 5.7.1 x", false, false, false),
+            (Recipient, "554 x", false, false, false),
+            (Data, "550 x", false, false, false),
+            (Content, "550 5.1.1 x", false, false, false),
+        ] {
+            let reply = at(stage, words);
+            let found = (reply.is_about_us(), reply.names_the_mailbox(), reply.may_name_the_mailbox());
+            assert_eq!(found, (about_us, names, may_name), "{reply}");
+        }
+    }
+}
