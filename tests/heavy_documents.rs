@@ -1,15 +1,23 @@
 //! Memory stays flat whatever documents weigh (spec 07, "Performance"): reads are cut into portions by weight, and a cut
 //! reply loses nothing.
 
+use std::time::Instant;
+
 use bson::oid::ObjectId;
 use bson::{Document, doc};
+use futures::TryStreamExt as _;
 use stream_processor::fetch::causal::CausalDatabase;
 use stream_processor::fetch::documents;
 use stream_processor::fetch::portions::Portions;
 
 use crate::support::database::TestDatabase;
+use crate::support::end::assert_nothing_lost;
+use crate::support::fields::{first_job, job_ids, text};
 use crate::support::processor::Processor;
-use crate::support::recruiters::{job, recruiter};
+use crate::support::recruiters::{id, job, recruiter, with};
+use crate::support::runs::{started, started_with, stopped};
+use crate::support::state::{jobs, links, settled, until_no_resync};
+use crate::support::waiting::{PATIENCE, checkpoint, cluster_time_now, eventually};
 
 const MEGABYTE: usize = 1_000_000;
 
@@ -57,6 +65,138 @@ async fn heavy_offers_of_light_recruiters_are_all_compared() {
     let wrong = doc! { "$set": { "offer_title": "Autre" } };
     test.collection("jobs_partners").update_many(doc! {}, wrong).await.unwrap();
     assert_eq!(filled(&test).await["changed"], 100);
+}
+
+/// All jobs of a recruiter with very many of them are replaced by as many others: neither the links nor the offers make
+/// the server or the service do what grows with the product of both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recruiter_all_of_whose_very_many_jobs_are_replaced_is_followed_in_bounded_memory() {
+    let jobs: usize = std::env::var("JOBS").map_or(12_000, |jobs| jobs.parse().unwrap());
+    let test = TestDatabase::create("very_many_jobs").await;
+    let tiny = || -> Vec<Document> {
+        (0..jobs).map(|_| doc! { "_id": ObjectId::new(), "job_status": "Active", "offer_title_custom": "x" }).collect()
+    };
+    let holder = recruiter([]);
+    test.collection("recruiters").insert_one(&holder).await.unwrap();
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    let mut before = Vec::new();
+    for _ in 0..2 {
+        let now = tiny();
+        let replaced = doc! { "$set": { "jobs": &now } };
+        test.collection("recruiters").update_one(doc! {}, replaced).await.unwrap();
+        let began = Instant::now();
+        settled_slowly(&test.database).await;
+        eprintln!("{jobs} jobs after {} others: {:.1} s", before.len(), began.elapsed().as_secs_f64());
+        let offers = test.collection("jobs_partners");
+        let count = async |status: &str| offers.count_documents(doc! { "offer_status": status }).await.unwrap();
+        assert_eq!((count("Active").await, count("Cancelled").await), (jobs as u64, before.len() as u64));
+        before.extend(now.iter().map(id));
+    }
+    assert_eq!(links(&test.database).await, self::jobs(&test.database).await);
+    assert_bounded(&processor, jobs * 80);
+    // A recruiter that goes takes all of them along.
+    test.collection("recruiters").delete_one(doc! {}).await.unwrap();
+    settled_slowly(&test.database).await;
+    let offers = test.collection("jobs_partners");
+    assert_eq!(offers.count_documents(doc! { "offer_status": "Active" }).await.unwrap(), 0);
+    assert_bounded(&processor, jobs * 80);
+    stopped(processor).await;
+}
+
+/// As heavy as a document may be, in many jobs or few. (The driver copies a command three times, so one job of 15.9 MB
+/// comes to 120 MB.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recruiter_as_heavy_as_may_be_is_projected_in_bounded_memory() {
+    const HEAVY: usize = 15_900_000;
+    for jobs in [1_000, 20, 5] {
+        let test = TestDatabase::create("heaviest_recruiter").await;
+        let processor = started(&test).await;
+        until_no_resync(&test.database).await;
+        let text = "x".repeat(HEAVY / jobs - 700);
+        let jobs = (0..jobs).map(|_| with(job("Boulanger"), doc! { "job_description": &text }));
+        let heavy = recruiter(jobs);
+        test.collection("recruiters").insert_one(&heavy).await.unwrap();
+        settled(&test.database).await;
+        let changed = doc! { "$set": { "opco": "a touch" } };
+        test.collection("recruiters").update_one(doc! {}, changed).await.unwrap();
+        settled(&test.database).await;
+        let offers = test.collection("jobs_partners");
+        let right = doc! { "workplace_opco": "a touch" };
+        assert_eq!(offers.count_documents(right).await.unwrap(), job_ids(&heavy).len() as u64);
+        eprintln!("{} jobs of 15.9 MB:", job_ids(&heavy).len());
+        assert_bounded(&processor, HEAVY);
+        stopped(processor).await;
+    }
+}
+
+/// A transaction holds a document for longer than a write may take: its offer, then its link.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_the_server_cannot_write_in_time_is_a_dead_letter_and_keeps_no_other_from_being_written() {
+    let test = TestDatabase::create("slow_document").await;
+    let recruiters: Vec<Document> = (0..30).map(|_| recruiter([job("Boulanger")])).collect();
+    test.collection("recruiters").insert_many(&recruiters).await.unwrap();
+    let processor = started_with(&test, &[("STREAM_PROCESSOR__LEASE__DURATION", "2s")]).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    let held = &recruiters[17];
+    for collection in ["jobs_partners", "stream_processor_links"] {
+        let document = if collection == "jobs_partners" { first_job(held) } else { id(held) };
+        let mut holds = test.database.client().start_session().await.unwrap();
+        holds.start_transaction().await.unwrap();
+        let filter = doc! { "_id": document };
+        let update = doc! { "$set": { "of_others": collection } };
+        test.collection(collection).update_one(filter, update).session(&mut holds).await.unwrap();
+
+        // A change of what stands, and jobs that are new.
+        let all = test.collection("recruiters");
+        let new = all.find(doc! {}).await.unwrap().try_collect::<Vec<Document>>().await.unwrap();
+        for recruiter in &new {
+            let more = doc! { "$set": { "opco": collection }, "$push": { "jobs": job("Vendeur") } };
+            all.update_one(doc! { "_id": id(recruiter) }, more).await.unwrap();
+        }
+        settled(&test.database).await;
+        let letters: Vec<Document> =
+            test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap().try_collect().await.unwrap();
+        let address = match collection {
+            "jobs_partners" => format!("recruiters/{}/{document}", id(held)),
+            _ => format!("recruiters/{document}"),
+        };
+        let told: Vec<(&str, &str)> = letters.iter().map(|it| (text(it, "_id"), text(it, "reason"))).collect();
+        assert_eq!(told, [(address.as_str(), "too_slow")]);
+        let offers = test.collection("jobs_partners");
+        let right = offers.count_documents(doc! { "workplace_opco": collection }).await.unwrap();
+        let (each, kept_out) = if collection == "jobs_partners" { (2, 1) } else { (3, 3) };
+        assert_eq!(right, 30 * each - kept_out, "all others are written");
+
+        holds.abort_transaction().await.unwrap();
+        assert_eq!(Processor::command(&["dead-letters", "retry"], &test, &[]).await.code, 0);
+        assert_eq!(test.collection("stream_processor_dead_letters").count_documents(doc! {}).await.unwrap(), 0);
+        assert_eq!(offers.count_documents(doc! { "workplace_opco": collection }).await.unwrap(), 30 * each);
+    }
+    assert_nothing_lost(test, processor).await;
+}
+
+/// What the service may need besides a document, in kilobytes (spec 07, "Performance").
+const MEMORY: usize = 64 * 1024;
+
+/// The peak of its memory, against the weight of the document in bytes.
+fn assert_bounded(processor: &Processor, document: usize) {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", processor.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    let peak: usize = peak.unwrap().trim().parse().unwrap();
+    eprintln!("peak memory {} MB, the document {} MB", peak / 1024, document / MEGABYTE);
+    assert!(peak <= MEMORY + document / 1024, "{peak} kB for a document of {document} bytes");
+}
+
+/// As [`settled`], for what takes longer than usual patience on a busy machine.
+async fn settled_slowly(database: &mongodb::Database) {
+    let written = cluster_time_now(database).await;
+    database.collection("stream_processor_canary").insert_one(doc! {}).await.unwrap();
+    eventually(5 * PATIENCE, "the checkpoint reaches the last write", async || {
+        checkpoint(database).await.filter(|checkpoint| *checkpoint >= written)
+    })
+    .await;
 }
 
 /// What a backfill tells.

@@ -60,6 +60,7 @@ mod tidy;
 mod tls;
 mod token_files;
 mod tokens;
+mod two_writers;
 mod verification;
 mod verification_beside_writes;
 mod walkthrough;

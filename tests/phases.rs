@@ -7,12 +7,12 @@ use xtask::mongod::{Options, ReplicaSet};
 
 use crate::support::database::TestDatabase;
 use crate::support::failpoints::refuse_next;
-use crate::support::fields::{first_job, text};
+use crate::support::fields::{first_job, job_ids, text};
 use crate::support::offers;
 use crate::support::processor::{Ended, Processor};
 use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
 use crate::support::runs::{started, started_with, stopped};
-use crate::support::state::{settled, until_no_resync, writes};
+use crate::support::state::{jobs, links, settled, until_no_resync, writes};
 use crate::support::waiting::{PATIENCE, cluster_time_now, eventually};
 
 const LATER: DateTime = DateTime::from_millis(1_800_000_000_000);
@@ -285,6 +285,67 @@ async fn people_are_anonymised_in_every_phase() {
             let offer = offers::read(&test.database).await.remove(&first_job(&recruiters[0])).unwrap();
             assert_eq!(text(&offer, "apply_email"), ANONYMISED, "{initial}");
         }
+        stopped(processor).await;
+    }
+}
+
+/// In `shadow` nothing is cancelled, and in `retired` nobody looks: what went meanwhile is made up for.
+#[tokio::test(flavor = "multi_thread")]
+async fn back_in_dual_write_the_offers_of_jobs_and_recruiters_that_went_meanwhile_are_cancelled() {
+    for through in [&["shadow"][..], &["shadow", "retired"]] {
+        let test = TestDatabase::create("phase_back").await;
+        let [loses, goes, gives, takes, returns] =
+            [(); 5].map(|()| recruiter([job("Boulanger"), job("Vendeur"), job("Pâtissier")]));
+        let all = [&loses, &goes, &gives, &takes, &returns];
+        test.collection("recruiters").insert_many(all).await.unwrap();
+        let processor = started_with(&test, &[DUAL_WRITE]).await;
+        until_no_resync(&test.database).await;
+        settled(&test.database).await;
+        for to in through {
+            assert_eq!(phase(&["set", to, "--force", "--reason", "a test"], &test).await.code, 0);
+        }
+        settled(&test.database).await;
+        let recruiters = test.collection("recruiters");
+        let pull = |recruiter: &Document, place: usize| {
+            let pull = doc! { "$pull": { "jobs": { "_id": job_ids(recruiter)[place] } } };
+            recruiters.update_one(doc! { "_id": id(recruiter) }, pull)
+        };
+        let push = |recruiter: &Document, job: &Bson| {
+            recruiters.update_one(doc! { "_id": id(recruiter) }, doc! { "$push": { "jobs": job } })
+        };
+        pull(&loses, 0).await.unwrap();
+        recruiters.delete_one(doc! { "_id": id(&goes) }).await.unwrap();
+        pull(&gives, 1).await.unwrap();
+        settled(&test.database).await;
+        push(&takes, &gives.get_array("jobs").unwrap()[1]).await.unwrap();
+        pull(&returns, 2).await.unwrap();
+        settled(&test.database).await;
+        push(&returns, &returns.get_array("jobs").unwrap()[2]).await.unwrap();
+        // Looked at twice.
+        recruiters.update_many(doc! {}, doc! { "$set": { "opco": "a touch" } }).await.unwrap();
+        settled(&test.database).await;
+        let standing = offers::read(&test.database).await;
+        assert!(standing.values().all(|offer| text(offer, "offer_status") == "Active"), "nothing is cancelled");
+        if through.len() == 1 {
+            assert_eq!(links(&test.database).await, jobs(&test.database).await);
+        }
+
+        for to in [&["shadow"][through.len() % 2..], &["dual-write"]].concat() {
+            let ended = phase(&["set", to, "--force", "--reason", "a test"], &test).await;
+            assert_eq!(ended.code, 0, "{to}: {}", ended.stderr);
+        }
+        until_no_resync(&test.database).await;
+        settled(&test.database).await;
+        let mut gone = job_ids(&goes);
+        gone.push(job_ids(&loses)[0]);
+        let standing = offers::read(&test.database).await;
+        for (offer, standing) in &standing {
+            let wanted = if gone.contains(offer) { "Cancelled" } else { "Active" };
+            assert_eq!(text(standing, "offer_status"), wanted, "{offer} through {through:?}");
+        }
+        let moved = &standing[&job_ids(&gives)[1]];
+        assert_eq!(text(moved, "establishment_id"), text(&takes, "establishment_id"));
+        assert_eq!(links(&test.database).await, jobs(&test.database).await);
         stopped(processor).await;
     }
 }

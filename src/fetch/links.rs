@@ -10,17 +10,33 @@ use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::model::value;
 
-/// The collection of links: `{_id: recruiter id, jobs: [job ids]}`, index on `jobs`.
+/// The collection of links: `{_id: recruiter id, jobs: [job ids], removed: [job ids]}`, index on `jobs`.
 pub const LINKS: &str = "stream_processor_links";
 
-/// The job ids of each of these recruiters that has a link.
+/// At most this many jobs in one query.
+const JOBS_PER_READ: usize = 5_000;
+
+/// What is remembered of one recruiter.
+#[derive(Debug, Default, Clone)]
+pub struct Link {
+    /// The jobs that it held when it was last projected.
+    pub jobs: BTreeSet<ObjectId>,
+    /// The jobs that it lost while the phase let no offer be cancelled: that is to be done once it does.
+    pub removed: BTreeSet<ObjectId>,
+}
+
+impl Link {
+    /// Every job that an offer may be left of.
+    pub fn all(&self) -> impl Iterator<Item = ObjectId> + '_ {
+        self.jobs.union(&self.removed).copied()
+    }
+}
+
+/// The links of these recruiters, as far as they have one.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn read(
-    database: &CausalDatabase,
-    recruiters: &[ObjectId],
-) -> Result<HashMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
+pub async fn read(database: &CausalDatabase, recruiters: &[ObjectId]) -> Result<HashMap<ObjectId, Link>, Failure> {
     match recruiters.is_empty() {
         true => Ok(HashMap::new()),
         false => links(database, doc! { "_id": { "$in": recruiters } }).await,
@@ -37,21 +53,17 @@ pub async fn holders(
 ) -> Result<HashMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
     let mut holders: HashMap<ObjectId, BTreeSet<ObjectId>> = HashMap::new();
     let ids = jobs.iter().copied().map(Bson::from).collect::<Vec<_>>();
-    if ids.is_empty() {
-        return Ok(holders);
-    }
-    for (recruiter, held) in links(database, doc! { "jobs": { "$in": ids } }).await? {
-        for job in held.intersection(jobs) {
-            holders.entry(*job).or_default().insert(recruiter);
+    for ids in ids.chunks(JOBS_PER_READ) {
+        for (recruiter, link) in links(database, doc! { "jobs": { "$in": ids } }).await? {
+            for job in ids.iter().filter_map(Bson::as_object_id).filter(|job| link.jobs.contains(job)) {
+                holders.entry(job).or_default().insert(recruiter);
+            }
         }
     }
     Ok(holders)
 }
 
-async fn links(
-    database: &CausalDatabase,
-    filter: bson::Document,
-) -> Result<HashMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
+async fn links(database: &CausalDatabase, filter: bson::Document) -> Result<HashMap<ObjectId, Link>, Failure> {
     let batches = find(database, LINKS, filter, doc! {}).await?;
     let mut links = HashMap::new();
     for document in documents(&batches) {
@@ -60,10 +72,11 @@ async fn links(
     Ok(links)
 }
 
-/// The recruiter and the jobs of one link.
-#[must_use]
-pub fn link(document: &RawDocument) -> Option<(ObjectId, BTreeSet<ObjectId>)> {
+fn link(document: &RawDocument) -> Option<(ObjectId, Link)> {
     let recruiter = document.get_object_id("_id").ok()?;
-    let jobs = value::list(value::field(document, "jobs"))?;
-    Some((recruiter, jobs.into_iter().flatten().filter_map(RawBsonRef::as_object_id).collect()))
+    let jobs = |field| {
+        let jobs = value::list(value::field(document, field)).into_iter().flatten().flatten();
+        jobs.filter_map(RawBsonRef::as_object_id).collect()
+    };
+    Some((recruiter, Link { jobs: jobs("jobs"), removed: jobs("removed") }))
 }

@@ -22,13 +22,17 @@ pub enum Reason {
     TooLarge,
     /// The server refused the offer: another offer has its `{partner_label, partner_job_id}` (11000).
     DuplicateOffer,
+    /// The server needs longer for this one document than the lease allows, again and again.
+    TooSlow,
+    /// Somebody else changed the offer between its comparison and its write, again and again.
+    Overtaken,
     /// The server refused the offer for another reason; the code is in the detail.
     RefusedByServer,
 }
 
 impl Reason {
     /// Every reason, for metrics that must exist before the first dead letter does.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::MissingCfa,
         Self::MissingCfaUser,
         Self::UnknownJobStatus,
@@ -38,6 +42,8 @@ impl Reason {
         Self::RefusedByGeoIndex,
         Self::TooLarge,
         Self::DuplicateOffer,
+        Self::TooSlow,
+        Self::Overtaken,
         Self::RefusedByServer,
     ];
 
@@ -54,6 +60,8 @@ impl Reason {
             Self::RefusedByGeoIndex => "refused_by_geo_index",
             Self::TooLarge => "too_large",
             Self::DuplicateOffer => "duplicate_offer",
+            Self::TooSlow => "too_slow",
+            Self::Overtaken => "overtaken",
             Self::RefusedByServer => "refused_by_server",
         }
     }
@@ -83,6 +91,14 @@ impl Reason {
             Self::DuplicateOffer => {
                 "another offer has its partner_label and partner_job_id: remove that one, then `dead-letters retry`"
             }
+            Self::TooSlow => {
+                "the server could not change this one document in time, while it took others: look for a transaction that \
+                 holds it (`currentOp`), or for a very large document; it is tried again by itself"
+            }
+            Self::Overtaken => {
+                "somebody else changed the offer each time between its comparison and its write: nothing to do, it is \
+                 tried again by itself"
+            }
             Self::RefusedByServer => "the server refused the offer; its code is in the detail: see the server's log",
         }
     }
@@ -100,6 +116,8 @@ impl Reason {
             | Self::RefusedByGeoIndex
             | Self::TooLarge
             | Self::DuplicateOffer
+            | Self::TooSlow
+            | Self::Overtaken
             | Self::RefusedByServer => true,
         }
     }

@@ -97,6 +97,12 @@ impl<'a> Job<'a> {
     pub fn fields(&self) -> Result<JobFields<'a>, bson::error::Error> {
         JobFields::read(self.document)
     }
+
+    /// Bytes of the job.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.document.as_bytes().len()
+    }
 }
 
 impl<'a> Recruiter<'a> {

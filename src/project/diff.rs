@@ -1,6 +1,7 @@
 //! What differs between a projected offer and the one that stands: only that is written (spec 03,
 //! "Comparing before writing"). Pure.
 
+use bson::raw::{CStr, cstr};
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 
 use super::fields::{WRITTEN, place};
@@ -20,6 +21,9 @@ pub enum Change {
         /// The offer's `updated_at` is later than the projection's (spec 04, "Newest wins"); a missing one
         /// is not.
         is_newer: bool,
+        /// `offer_status` and `updated_at` of the offer that was compared, as far as it has them: who else writes
+        /// offers changes one of them.
+        stood: RawDocumentBuf,
     },
     /// Nothing differs: nothing is written.
     Nothing,
@@ -50,11 +54,19 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> Change {
             }
         }
     }
-    match fields.is_empty() {
-        true => Change::Nothing,
-        false => Change::Update { fields, status_changes, is_newer },
+    if fields.is_empty() {
+        return Change::Nothing;
     }
+    let mut stood = RawDocumentBuf::new();
+    for name in DECIDES {
+        let value = place(name.as_str()).and_then(|place| stored.get(place).copied().flatten());
+        value.into_iter().for_each(|value| stood.append(name, value));
+    }
+    Change::Update { fields, status_changes, is_newer, stood }
 }
+
+/// What a write depends on besides the fields that it sets.
+pub const DECIDES: [&CStr; 2] = [cstr!("updated_at"), cstr!("offer_status")];
 
 /// Those of these fields that carry the contact of a person.
 #[must_use]

@@ -7,9 +7,10 @@ use bson::{DateTime, doc, oid::ObjectId};
 
 use super::follow;
 use super::gone::GoneJob;
-use super::portion::{Portion, Stages};
+use super::portion::{GONE_AT_A_TIME, Portion, Stages};
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
+use crate::fetch::links::Link;
 use crate::fetch::portions::Portions;
 use crate::fetch::references::{anonymized_users, deactivated_users};
 use crate::fetch::{IDS_PER_READ, documents, find, links};
@@ -93,11 +94,16 @@ impl Apply {
         while !again.is_empty() {
             again = Box::pin(self.touch_once(&whole(again), &mut lost, place)).await?;
         }
-        match self.stages.rehearsal {
-            Some(_) => Ok(()),
-            // Only now: until here a crash finds the jobs in their links, and all of this is done again.
-            None => crate::write::links::shrink(&self.stages.writer, &lost).await,
+        if self.stages.rehearsal.is_some() {
+            return Ok(());
         }
+        // Only now: until here a crash finds the jobs in their links, and all of this is done again.
+        if !self.stages.phase.writes_offers() {
+            return self.set_aside(&lost, place).await;
+        }
+        let refused = crate::write::links::shrink(&self.stages.writer, &lost).await?;
+        let letters = self.stages.unlinked(&refused);
+        self.stages.dead_letters.write(letters, place).await
     }
 
     async fn touch_once(
@@ -155,8 +161,8 @@ impl Apply {
         let ids: Vec<ObjectId> = recruiters.keys().copied().collect();
         let mut jobs = follow::anonymized_jobs(&database, &ids).await?;
         // Of the link's jobs even when the copy is gone by now.
-        for (recruiter, held) in links::read(&database, &ids).await? {
-            jobs.entry(recruiter).or_default().extend(held);
+        for (recruiter, link) in links::read(&database, &ids).await? {
+            jobs.entry(recruiter).or_default().extend(link.all());
         }
         let all: BTreeSet<ObjectId> = jobs.values().flatten().copied().collect();
         // Whoever else holds such a job shows itself in its offer, if it can.
@@ -172,7 +178,10 @@ impl Apply {
             let jobs: BTreeSet<ObjectId> = jobs.chain(shown.get(recruiter).into_iter().flatten()).copied().collect();
             gone.extend(jobs.into_iter().map(|job| GoneJob { recruiter: *recruiter, job, date: *date }));
         }
-        self.stages.anonymize(&gone, place).await.map(drop)
+        for gone in gone.chunks(GONE_AT_A_TIME) {
+            self.stages.anonymize(gone, place).await?;
+        }
+        Ok(())
     }
 
     /// Counts those of these users that are deactivated. Where that cancels their offers, the projection has
@@ -185,7 +194,9 @@ impl Apply {
         if self.stages.settings.cancels_deactivated {
             let label = &self.stages.settings.partner_label;
             let offers = follow::offers(&self.stages.database, label, &deactivated).await?;
-            self.stages.cancel_deactivated(offers, place).await?;
+            for offers in offers.chunks(GONE_AT_A_TIME) {
+                self.stages.cancel_deactivated(offers.to_vec(), place).await?;
+            }
         }
         self.stages.metrics.users_deactivated.inc_by(deactivated.len() as u64);
         Ok(())
@@ -198,7 +209,9 @@ impl Apply {
     pub async fn anonymize_users(&mut self, users: &BTreeSet<ObjectId>, place: &Place) -> Result<(), Failure> {
         let database = self.stages.database.clone();
         let offers = follow::offers(&database, &self.stages.settings.partner_label, users).await?;
-        self.anonymize_managed(offers, place).await?;
+        for offers in offers.chunks(GONE_AT_A_TIME) {
+            self.anonymize_managed(offers.to_vec(), place).await?;
+        }
         // What the projection says of their recruiters from now on.
         let anonymized = anonymized_users(&database, users.clone()).await?;
         let recruiters = follow::recruiters_of_users(&database, &anonymized).await?;
@@ -237,7 +250,8 @@ impl Apply {
         let gone: Vec<ObjectId> = ids.into_iter().filter(|id| !present.contains(id)).collect();
         let links = links::read(&database, &gone).await?;
         let anonymized = follow::anonymized_jobs(&database, &gone).await?;
-        let jobs: BTreeSet<ObjectId> = links.values().chain(anonymized.values()).flatten().copied().collect();
+        let copied = anonymized.values().flatten().copied();
+        let jobs: BTreeSet<ObjectId> = links.values().flat_map(Link::all).chain(copied).collect();
         // Their offers may stand as the deleted recruiter had them. What they turn out to have lost
         // since is held by nobody then.
         let holders = holders_besides(&database, &jobs, &gone).await?;
@@ -248,27 +262,47 @@ impl Apply {
         let (mut to_anonymize, mut to_cancel) = (Vec::new(), Vec::new());
         for (recruiter, date) in deleted.iter().filter(|(recruiter, _)| gone.contains(recruiter)) {
             let copy = anonymized.get(recruiter);
-            let jobs = links.get(recruiter).into_iter().chain(copy).flatten();
-            let jobs = jobs.filter(|job| !holders.contains_key(job)).chain(shown.get(recruiter).into_iter().flatten());
-            let jobs: BTreeSet<ObjectId> = jobs.copied().collect();
+            let jobs = links.get(recruiter).into_iter().flat_map(Link::all).chain(copy.into_iter().flatten().copied());
+            let jobs = jobs.filter(|job| !holders.contains_key(job));
+            let jobs: BTreeSet<ObjectId> = jobs.chain(shown.get(recruiter).into_iter().flatten().copied()).collect();
             let jobs = jobs.into_iter().map(|job| GoneJob { recruiter: *recruiter, job, date: *date });
             match copy {
                 Some(_) => to_anonymize.extend(jobs),
                 None => to_cancel.extend(jobs),
             }
         }
-        let mut refused = self.stages.anonymize(&to_anonymize, place).await?;
-        refused.extend(self.stages.cancel(&to_cancel, place).await?);
+        let mut refused = BTreeSet::new();
+        for gone in to_anonymize.chunks(GONE_AT_A_TIME) {
+            refused.extend(self.stages.anonymize(gone, place).await?);
+        }
+        for gone in to_cancel.chunks(GONE_AT_A_TIME) {
+            refused.extend(self.stages.cancel(gone, place).await?);
+        }
         if self.stages.rehearsal.is_some() {
             return Ok(());
         }
         let letters = gone.iter().flat_map(|id| self.stages.dead_letters.of_recruiter(*id));
         let letters = letters.filter(|letter| !refused.contains(letter)).collect();
         // A link stays as long as one of its offers could not be changed: a resync finds it there.
-        let settled: Vec<ObjectId> =
-            gone.into_iter().filter(|id| !refused.iter().any(|letter| letter.recruiter == *id)).collect();
+        let refused: BTreeSet<ObjectId> = refused.into_iter().map(|letter| letter.recruiter).collect();
+        let mut settled: Vec<ObjectId> = gone.into_iter().filter(|id| !refused.contains(id)).collect();
+        let mut uncancelled = Jobs::new();
+        if !self.stages.phase.writes_offers() {
+            // It stays, too, where nothing is cancelled: for the phase in which that is made up for.
+            let not_copied = links.iter().filter(|(id, _)| !anonymized.contains_key(id));
+            uncancelled.extend(not_copied.map(|(id, link)| (*id, link.all().collect())));
+            settled.retain(|id| !uncancelled.contains_key(id));
+        }
         crate::write::links::delete(&self.stages.writer, &settled).await?;
-        self.stages.dead_letters.remove(&letters).await
+        self.stages.dead_letters.remove(&letters).await?;
+        self.set_aside(&uncancelled, place).await
+    }
+
+    /// Links remember jobs whose offers could not be cancelled in this phase.
+    async fn set_aside(&mut self, jobs: &Jobs, place: &Place) -> Result<(), Failure> {
+        let refused = crate::write::links::set_aside(&self.stages.writer, jobs).await?;
+        let letters = self.stages.unlinked(&refused);
+        self.stages.dead_letters.write(letters, place).await
     }
 
     /// Those of `ids` that are in `recruiters` now: deleted and inserted again since.

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bson::oid::ObjectId;
+use bson::{RawDocumentBuf, oid::ObjectId};
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::portion::{Outcome, Stages};
+use super::chunk::Chunk;
+use super::portion::Stages;
 use crate::error::Failure;
 use crate::fetch::documents;
 use crate::model::Offer;
@@ -19,19 +20,19 @@ pub(super) type Projected = BTreeMap<ObjectId, (ObjectId, Offer)>;
 
 impl Stages {
     /// Of what differs, what the phase lets the stream write.
-    pub(super) fn keep_what_may_be_written(&self, changes: &mut Vec<(ObjectId, Change)>, outcome: &mut Outcome) {
+    pub(super) fn keep_what_may_be_written(&self, changes: &mut Vec<(ObjectId, Change)>, chunk: &mut Chunk<'_, '_>) {
         match self.phase.stream() {
             StreamWrites::Always => {}
-            StreamWrites::UnlessNewer => self.leave_newer(changes, &outcome.offers),
+            StreamWrites::UnlessNewer => self.leave_newer(changes, &chunk.offers),
             // A dry run tells what differs in its own way.
             StreamWrites::Compare | StreamWrites::Closed if self.rehearsal.is_some() => {}
-            StreamWrites::Compare | StreamWrites::Closed => self.only_count(std::mem::take(changes), outcome),
+            StreamWrites::Compare | StreamWrites::Closed => self.only_count(std::mem::take(changes), chunk),
         }
     }
 
     /// "Newest wins": an offer whose `updated_at` is later than the projection's is left alone and counted. But
     /// it does not keep the contact of a user who was anonymised.
-    fn leave_newer(&self, changes: &mut [(ObjectId, Change)], offers: &Projected) {
+    pub(super) fn leave_newer(&self, changes: &mut [(ObjectId, Change)], offers: &Projected) {
         for (id, change) in changes {
             let Change::Update { fields, is_newer: true, .. } = change else {
                 continue;
@@ -40,14 +41,16 @@ impl Stages {
             let hides = offers.get(id).is_some_and(|(_, offer)| offer.hides_contact);
             let contact = hides.then(|| only_contact(fields)).filter(|contact| !contact.is_empty());
             *change = match contact {
-                Some(fields) => Change::Update { fields, status_changes: false, is_newer: true },
+                Some(fields) => {
+                    Change::Update { fields, status_changes: false, is_newer: true, stood: RawDocumentBuf::new() }
+                }
                 None => Change::Nothing,
             };
         }
     }
 
     /// Counts what differs and writes none of it. A letter about a refused write stands until nothing differs.
-    fn only_count(&self, changes: Vec<(ObjectId, Change)>, outcome: &mut Outcome) {
+    fn only_count(&self, changes: Vec<(ObjectId, Change)>, chunk: &mut Chunk<'_, '_>) {
         for (id, change) in changes {
             let result = match &change {
                 Change::Create => "missing",
@@ -55,12 +58,11 @@ impl Stages {
                 Change::Nothing => "equal",
             };
             self.metrics.shadow_offers.with_label_values(&[result]).inc();
-            let address =
-                outcome.offers.get(&id).map(|(recruiter, _)| Address { recruiter: *recruiter, job: Some(id) });
+            let address = chunk.offers.get(&id).map(|(recruiter, _)| Address { recruiter: *recruiter, job: Some(id) });
             if let Some(address) = address.filter(|_| change != Change::Nothing)
                 && self.dead_letters.contains_refusal(&address)
             {
-                outcome.looked_at.remove(&address);
+                chunk.told.looked_at.remove(&address);
             }
         }
     }

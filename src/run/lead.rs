@@ -62,7 +62,7 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     let store = store(app);
     let writer = Writer::under(&app.database, validity.clone(), settings.lease.duration);
     let start = begin_stream(app, &writer, &store, (term, phase)).await?;
-    let mut stages = stages(app, phase, writer.clone()).await?;
+    let mut stages = stages(app, phase, writer.clone().of_pipeline(Arc::clone(&app.health))).await?;
     let turn = Turn::new(validity.clone(), known.subscribe(), group.stop.clone(), Arc::clone(&app.health));
     stages.turn = Some(turn);
     let sampler = Arc::new(Sampler::new(settings.verify.sample_size));

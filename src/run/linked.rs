@@ -7,24 +7,27 @@ use bson::oid::ObjectId;
 
 use super::authority::Projected;
 use super::portion::Touched;
+use crate::fetch::links::Link;
 use crate::model::OfferStatus;
 use crate::project::diff::Change;
 use crate::write::links::Jobs;
 
-/// The jobs by which links grow and shrink. Only whole touches know all jobs.
-pub(super) fn moved(touched: &[Touched<'_>], links: &HashMap<ObjectId, BTreeSet<ObjectId>>) -> (Jobs, Jobs) {
+/// The jobs by which links grow and shrink. Only whole touches know all jobs. What links have set aside counts as lost once
+/// offers can be cancelled.
+pub(super) fn moved(touched: &[Touched<'_>], links: &HashMap<ObjectId, Link>, cancels: bool) -> (Jobs, Jobs) {
     let (mut grown, mut shrunk) = (Jobs::new(), Jobs::new());
-    let nothing = BTreeSet::new();
+    let nothing = Link::default();
     for touched in touched.iter().filter(|touched| touched.whole) {
-        let before = links.get(&touched.recruiter.id).unwrap_or(&nothing);
+        let link = links.get(&touched.recruiter.id).unwrap_or(&nothing);
         let now: BTreeSet<ObjectId> = touched.recruiter.job_ids().collect();
         let add = |jobs: &mut Jobs, difference: BTreeSet<ObjectId>| {
             if !difference.is_empty() {
                 jobs.insert(touched.recruiter.id, difference);
             }
         };
-        add(&mut grown, now.difference(before).copied().collect());
-        add(&mut shrunk, before.difference(&now).copied().collect());
+        add(&mut grown, now.difference(&link.jobs).copied().collect());
+        let set_aside = link.removed.iter().filter(|_| cancels);
+        add(&mut shrunk, link.jobs.iter().chain(set_aside).filter(|job| !now.contains(job)).copied().collect());
     }
     (grown, shrunk)
 }
@@ -37,8 +40,12 @@ pub(super) fn met_early(touched: &[Touched<'_>], offers: &Projected, changes: &[
     let begin: BTreeSet<ObjectId> =
         changes.iter().filter(|(id, change)| begins(change) && lives(id)).map(|(id, _)| *id).collect();
     let mut met = Jobs::new();
+    if begin.is_empty() {
+        return met;
+    }
     for touched in touched.iter().filter(|touched| !touched.whole) {
-        let jobs: BTreeSet<ObjectId> = touched.jobs.iter().map(|(id, _)| *id).filter(|id| begin.contains(id)).collect();
+        let jobs: BTreeSet<ObjectId> =
+            touched.jobs.iter().filter_map(|job| job.id).filter(|id| begin.contains(id)).collect();
         if !jobs.is_empty() {
             met.insert(touched.recruiter.id, jobs);
         }

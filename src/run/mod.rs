@@ -9,6 +9,7 @@ pub mod background;
 mod between;
 pub mod canary;
 pub mod checkpoint;
+mod chunk;
 pub mod failpoint;
 pub mod follow;
 pub mod following;

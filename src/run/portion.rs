@@ -1,14 +1,14 @@
-//! One portion of recruiters through the stages: look up, project, compare, write. The order of the
-//! writes keeps every crash harmless: links grow, offers, links shrink, dead letters; see
-//! [`crate::write::links`].
+//! One portion of recruiters through the stages: look up, project, compare, write; chunk by chunk of its
+//! jobs, because one recruiter may have fifty thousand. The order of the writes keeps every crash harmless:
+//! links grow, offers, links shrink, dead letters; see [`crate::write::links`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bson::oid::ObjectId;
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::authority::Projected;
+use super::chunk::Chunks;
 use super::failpoint;
 use super::follow::anonymized_jobs;
 use super::gone::GoneJob;
@@ -18,24 +18,23 @@ use super::turn::Turn;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::portions::Portions;
-use crate::fetch::references::{Answers, Keys, ReferenceCaches};
+use crate::fetch::references::ReferenceCaches;
 use crate::fetch::{documents, links};
 use crate::model::dead_letter::Reason;
-use crate::model::recruiter::JobFields;
+use crate::model::recruiter::Job;
 use crate::model::{Recruiter, value};
 use crate::observe::metrics::Metrics;
-use crate::phase::{Phase, StreamWrites};
+use crate::phase::Phase;
 use crate::plan::Touch;
-use crate::project::diff::Change;
-use crate::project::{ProjectionSettings, project};
-use crate::source::OFFERS;
+use crate::project::ProjectionSettings;
 use crate::verify::sampler::Sampler;
 use crate::write::Writer;
-use crate::write::command::{self, Refused};
-use crate::write::create::{WORTH_IT, create};
+use crate::write::command::Refused;
 use crate::write::dead_letters::{Address, DeadLetters, Letter, Place};
 use crate::write::links::Jobs;
-use crate::write::statements::{self, Statement};
+
+/// At most this many jobs that are gone are handled at a time: a statement that cancels or anonymises is a kilobyte or two.
+pub(super) const GONE_AT_A_TIME: usize = 1_000;
 
 /// What the stages share between portions.
 #[derive(Debug)]
@@ -80,19 +79,30 @@ pub struct Portion<'a> {
 /// A recruiter with the jobs that its touch asks for.
 pub(super) struct Touched<'a> {
     pub(super) recruiter: Recruiter<'a>,
-    pub(super) jobs: Vec<(ObjectId, JobFields<'a>)>,
+    /// Not decoded: a recruiter may have very many.
+    pub(super) jobs: Vec<Job<'a>>,
     /// All its jobs were asked for, so removed ones are looked for too.
     pub(super) whole: bool,
+    /// What each of its offers may repeat of it, in bytes.
+    pub(super) weight: usize,
 }
 
-/// What a portion comes to, before it is written.
+/// What is to be told about recruiters or jobs.
 #[derive(Default)]
-pub(super) struct Outcome {
-    pub(super) offers: Projected,
-    letters: BTreeMap<Address, Letter>,
-    /// Jobs that were looked at: a letter that stands about one of them is healed unless it is in
-    /// `letters` again.
+pub(super) struct Told {
+    pub(super) letters: BTreeMap<Address, Letter>,
+    /// What was looked at: a letter that stands about it is healed unless it is in `letters` again.
     pub(super) looked_at: BTreeSet<Address>,
+}
+
+/// What the chunks of a portion come to together.
+#[derive(Default)]
+struct Done {
+    told: Told,
+    /// Recruiters to touch again.
+    again: BTreeSet<ObjectId>,
+    /// Recruiters whose links could not grow: none of their offers may be written.
+    unlinked: BTreeSet<ObjectId>,
 }
 
 impl Stages {
@@ -102,66 +112,83 @@ impl Stages {
     /// # Errors
     /// A [`Failure`] that is not about one document.
     pub async fn portion(&mut self, portion: Portion<'_>, lost: &mut Jobs) -> Result<BTreeSet<ObjectId>, Failure> {
-        self.check_turn()?;
-        let mut outcome = Outcome::default();
-        let touched = self.decode(portion, &mut outcome)?;
-        let timer = self.metrics.stage_duration.with_label_values(&["fetch"]).start_timer();
-        let keys = keys(&touched);
-        let jobs = jobs_in_order(&touched);
-        let mut rest = jobs.as_slice();
-        let whole: Vec<ObjectId> = touched.iter().filter(|it| it.whole).map(|it| it.recruiter.id).collect();
-        // The longest one first: they are sent in this order.
-        let (standing, answers, links) = futures::try_join!(
-            self.offers.read_next(&mut rest),
-            self.references.look_up(keys),
-            links::read(&self.database, &whole),
-        )?;
-        timer.observe_duration();
-        failpoint::passed("fetched");
+        let mut done = Done::default();
+        let touched = self.decode(portion, &mut done.told)?;
+        let mut chunks = Chunks::of(&touched);
+        // Links are looked at with the first chunk; a recruiter without jobs has a link, too.
+        let mut next = Some(chunks.next().unwrap_or_default());
+        let mut whole: Vec<ObjectId> = touched.iter().filter(|it| it.whole).map(|it| it.recruiter.id).collect();
+        while let Some(chunk) = next {
+            self.check_turn()?;
+            let mut chunk = self.decode_jobs(&chunk, &mut done.told);
+            let timer = self.metrics.stage_duration.with_label_values(&["fetch"]).start_timer();
+            let (fetched, links) = futures::try_join!(
+                chunk.fetch(&mut self.offers, &mut self.references),
+                links::read(&self.database, &whole),
+            )?;
+            timer.observe_duration();
+            failpoint::passed("fetched");
 
-        let timer = self.metrics.stage_duration.with_label_values(&["project"]).start_timer();
-        for touched in &touched {
-            self.project(touched, &answers, &mut outcome);
+            let timer = self.metrics.stage_duration.with_label_values(&["project"]).start_timer();
+            let changes = self.project_and_compare(&mut chunk, fetched).await?;
+            timer.observe_duration();
+            failpoint::passed("projected");
+
+            let timer = self.metrics.stage_duration.with_label_values(&["write"]).start_timer();
+            self.check_turn()?;
+            let (mut grown, shrunk) = match whole.is_empty() {
+                false => moved(&touched, &links, self.phase.writes_offers()),
+                true => (Jobs::new(), Jobs::new()),
+            };
+            whole.clear();
+            grown.extend(met_early(&touched, &chunk.offers, &changes));
+            self.settle_links((&grown, shrunk), &touched, lost, (&mut done, portion.place)).await?;
+            self.write_chunk(chunk, changes, &done.unlinked, portion.place).await?;
+            failpoint::passed("written");
+            timer.observe_duration();
+            next = chunks.next();
         }
-        let mut changes = self.compare_all(&outcome.offers, standing, rest).await?;
-        timer.observe_duration();
-        self.keep_what_may_be_written(&mut changes, &mut outcome);
-        failpoint::passed("projected");
+        self.tell(done.told, portion.place).await?;
+        if let Some(sampler) = &self.sampler {
+            sampler.touched(touched.iter().map(|touched| touched.recruiter.id));
+        }
+        Ok(done.again)
+    }
 
-        let (mut grown, mut shrunk) = moved(&touched, &links);
+    /// Lets links grow before offers are written, and cancels what is gone.
+    async fn settle_links(
+        &mut self,
+        (grown, mut shrunk): (&Jobs, Jobs),
+        touched: &[Touched<'_>],
+        lost: &mut Jobs,
+        (done, place): (&mut Done, &Place),
+    ) -> Result<(), Failure> {
+        if self.rehearsal.is_none() {
+            let refused = crate::write::links::grow(&self.writer, grown).await?;
+            done.unlinked.extend(refused.iter().filter_map(|refused| refused.statement.id));
+            done.told.letters.extend(self.unlinked(&refused));
+        }
+        failpoint::passed("linked");
         // Links shrink at the end of the batch: what an earlier round of it found lost must not be found
         // anew, or two recruiters that each lost a job of the other ask for each other for ever.
         for (recruiter, jobs) in &mut shrunk {
             jobs.retain(|job| lost.get(recruiter).is_none_or(|lost| !lost.contains(job)));
         }
-        grown.extend(met_early(&touched, &outcome.offers, &changes));
-        let _timer = self.metrics.stage_duration.with_label_values(&["write"]).start_timer();
-        self.check_turn()?;
-        if self.rehearsal.is_none() {
-            crate::write::links::grow(&self.writer, &grown).await?;
-        }
-        failpoint::passed("linked");
         shrunk.iter().for_each(|(recruiter, jobs)| lost.entry(*recruiter).or_default().extend(jobs));
-        let (again, uncancelled) = self.cancel_removed(&touched, &shrunk, lost, portion.place).await?;
+        let (again, uncancelled) = self.cancel_removed(touched, &shrunk, lost, place).await?;
+        done.again.extend(again);
         for address in &uncancelled {
             // The link keeps the job, so that the next touch tries again.
             if let (Some(jobs), Some(job)) = (lost.get_mut(&address.recruiter), &address.job) {
                 jobs.remove(job);
             }
-            outcome.looked_at.remove(address);
+            done.told.looked_at.remove(address);
         }
         failpoint::passed("cancelled");
-        let refused = self.write(&outcome.offers, changes).await?;
-        failpoint::passed("written");
-        outcome.letters.extend(refused);
-        self.write_letters(outcome, portion.place).await?;
-        if let Some(sampler) = &self.sampler {
-            sampler.touched(touched.iter().map(|touched| touched.recruiter.id));
-        }
-        Ok(again)
+        Ok(())
     }
 
-    fn decode<'a>(&self, portion: Portion<'a>, outcome: &mut Outcome) -> Result<Vec<Touched<'a>>, Failure> {
+    fn decode<'a>(&self, portion: Portion<'a>, told: &mut Told) -> Result<Vec<Touched<'a>>, Failure> {
         let mut all = Vec::new();
         for document in documents(portion.batches) {
             let document = document?;
@@ -169,120 +196,53 @@ impl Stages {
                 // The query found it by an ObjectId, so `_id` is readable even here.
                 if let Ok(id) = document.get_object_id("_id") {
                     let letter = Letter { reason: Reason::Undecodable, detail: "not valid BSON".to_owned() };
-                    outcome.letters.insert(Address { recruiter: id, job: None }, letter);
+                    told.letters.insert(Address { recruiter: id, job: None }, letter);
                 }
                 continue;
             };
             if let Some(touch) = portion.touches.get(&recruiter.id) {
-                all.push(self.touched(recruiter, touch, outcome));
+                let jobs = value::list(recruiter.fields.jobs).map_or(0, |jobs| jobs.as_bytes().len());
+                let weight = document.as_bytes().len().saturating_sub(jobs);
+                all.push(self.touched(recruiter, touch, weight, told));
             }
         }
         Ok(all)
     }
 
-    /// Decodes the jobs that the touch asks for, unless the recruiter is not projected (spec 02).
-    fn touched<'a>(&self, recruiter: Recruiter<'a>, touch: &Touch, outcome: &mut Outcome) -> Touched<'a> {
-        let exists = |position: &usize| recruiter.jobs.iter().any(|job| job.position == *position);
-        let positions = match touch {
-            Touch::Positions(positions) if positions.iter().all(exists) => Some(positions),
-            _ => None,
-        };
-        let whole = positions.is_none();
-        if whole {
-            outcome.looked_at.extend(self.dead_letters.of_recruiter(recruiter.id));
-        }
-        let asked: Vec<_> = recruiter
-            .jobs
-            .iter()
-            .filter(|job| positions.is_none_or(|positions| positions.contains(&job.position)))
-            .collect();
-        let mut jobs = Vec::with_capacity(asked.len());
-        let has_address = value::non_empty(recruiter.fields.address).is_some();
-        for job in &asked {
-            let address = Address { recruiter: recruiter.id, job: job.id };
-            match (job.id, job.fields()) {
-                _ if !has_address => self.metrics.jobs_skipped.with_label_values(&["no_address"]).inc(),
-                (Some(id), Ok(fields)) => jobs.push((id, fields)),
-                (None, Ok(_)) => {
-                    let detail = format!("jobs.{}._id is no ObjectId", job.position);
-                    outcome.letters.insert(address, Letter { reason: Reason::InvalidJobId, detail });
-                }
-                (_, Err(_)) => {
-                    let detail = format!("jobs.{} is not valid BSON", job.position);
-                    outcome.letters.insert(address, Letter { reason: Reason::Undecodable, detail });
-                }
+    fn touched<'a>(&self, recruiter: Recruiter<'a>, touch: &Touch, weight: usize, told: &mut Told) -> Touched<'a> {
+        // By position: the jobs are in their order.
+        let at = |position: &usize| recruiter.jobs.binary_search_by_key(position, |job| job.position).ok();
+        let jobs: Option<Vec<Job<'a>>> = match touch {
+            Touch::Positions(positions) => {
+                positions.iter().map(|position| recruiter.jobs.get(at(position)?).copied()).collect()
             }
-            outcome.looked_at.insert(address);
+            Touch::All => None,
+        };
+        let whole = jobs.is_none();
+        if whole {
+            // Those of its jobs are looked at with these.
+            let jobs: HashSet<ObjectId> = match self.dead_letters.of_recruiter(recruiter.id).next() {
+                Some(_) => recruiter.job_ids().collect(),
+                None => HashSet::new(),
+            };
+            let gone = |letter: &Address| letter.job.is_none_or(|job| !jobs.contains(&job));
+            told.looked_at.extend(self.dead_letters.of_recruiter(recruiter.id).filter(gone));
         }
         if recruiter.jobs.is_empty() {
             self.metrics.jobs_skipped.with_label_values(&["no_jobs"]).inc();
         }
-        Touched { recruiter, jobs, whole }
+        Touched { jobs: jobs.unwrap_or_else(|| recruiter.jobs.clone()), recruiter, whole, weight }
     }
 
-    fn project(&self, touched: &Touched<'_>, answers: &Answers, outcome: &mut Outcome) {
-        let recruiter = &touched.recruiter;
-        for (id, job) in &touched.jobs {
-            let references = answers.of(&recruiter.fields, job);
-            match project(&recruiter.fields, *id, job, &references, &self.settings) {
-                Ok(offer) => {
-                    self.metrics.jobs_projected.inc();
-                    outcome.offers.insert(*id, (recruiter.id, offer));
-                }
-                Err(reason) => {
-                    let address = Address { recruiter: recruiter.id, job: Some(*id) };
-                    outcome.letters.insert(address, Letter { reason, detail: String::new() });
-                }
-            }
-        }
-    }
-
-    /// Writes what differs; gives back letters for what the server refused.
-    async fn write(
-        &mut self,
-        offers: &Projected,
-        changes: Vec<(ObjectId, Change)>,
-    ) -> Result<BTreeMap<Address, Letter>, Failure> {
-        if self.rehearsal.is_some() {
-            self.rehearse_changes(offers, &changes).await?;
-            return Ok(BTreeMap::new());
-        }
-        let unchanged = changes.iter().filter(|(_, change)| *change == Change::Nothing).count() as u64;
-        let unless_newer = self.phase.stream() == StreamWrites::UnlessNewer;
-        let statement = |(id, change): &(ObjectId, Change)| {
-            offers.get(id).and_then(|(_, offer)| statements::of_change(offer, change, unless_newer))
+    /// Letters about recruiters whose links the server refused to change.
+    pub(super) fn unlinked(&self, refused: &[Refused]) -> BTreeMap<Address, Letter> {
+        let letter = |refused: &Refused| {
+            self.metrics.write_errors.with_label_values(&[&refused.code.to_string()]).inc();
+            let detail = format!("the server refused the link with code {}", refused.code);
+            let address = Address { recruiter: refused.statement.id?, job: None };
+            Some((address, Letter { reason: refused.reason, detail }))
         };
-        let (creations, mut changes): (Vec<_>, Vec<_>) =
-            changes.into_iter().partition(|(_, change)| *change == Change::Create);
-        let mut created = 0;
-        match creations.len() < WORTH_IT {
-            true => changes.extend(creations),
-            false => {
-                let offer = |(id, _): &(ObjectId, Change)| offers.get(id).map(|(_, offer)| statements::created(offer));
-                let creations = creations.iter().filter_map(offer).collect();
-                let done = create(&self.writer, OFFERS, creations).await?;
-                created = done.created;
-                changes.extend(done.unsure.into_iter().map(|id| (id, Change::Create)));
-            }
-        }
-        let statements: Vec<Statement> = changes.iter().filter_map(statement).collect();
-        drop(changes);
-        let mut outcome = command::update(&self.writer, OFFERS, statements).await?;
-        outcome.created += created;
-        if unless_newer {
-            self.metrics.conflicts.with_label_values(&["projection"]).inc_by(outcome.changed);
-            // Became newer between the comparison and the write.
-            self.metrics.conflicts.with_label_values(&["offer"]).inc_by(outcome.unmatched);
-        }
-        let written = &self.metrics.offers_written;
-        written.with_label_values(&["created"]).inc_by(outcome.created);
-        written.with_label_values(&["changed"]).inc_by(outcome.changed);
-        written.with_label_values(&["unchanged"]).inc_by(unchanged);
-        self.tally.created += outcome.created;
-        self.tally.changed += outcome.changed;
-        self.tally.unchanged += unchanged;
-        let recruiter_of = |offer: ObjectId| offers.get(&offer).map(|(recruiter, _)| *recruiter);
-        Ok(self.refused(&outcome.refused, recruiter_of))
+        refused.iter().filter_map(letter).collect()
     }
 
     /// Letters for statements that the server refused.
@@ -309,35 +269,41 @@ impl Stages {
         lost: &Jobs,
         place: &Place,
     ) -> Result<(BTreeSet<ObjectId>, BTreeSet<Address>), Failure> {
-        let jobs: BTreeSet<ObjectId> = removed.values().flatten().copied().collect();
-        let mut holders = links::holders(&self.database, &jobs).await?;
-        for (job, holders) in &mut holders {
-            // Those that lost it in this batch hold it no more, whatever their links still say.
-            holders.retain(|holder| lost.get(holder).is_none_or(|lost| !lost.contains(job)));
-        }
-        holders.retain(|_, holders| !holders.is_empty());
+        let (mut again, mut refused) = (BTreeSet::new(), BTreeSet::new());
         let mut gone = Vec::new();
         for touched in touched {
             let recruiter = touched.recruiter.id;
             // From the document, so that a replay gives the same date.
             let date = value::later_date(touched.recruiter.fields.updated_at, None).unwrap_or(place.wall_time);
-            let lost = removed.get(&recruiter).into_iter().flatten().filter(|job| !holders.contains_key(job));
-            gone.extend(lost.map(|job| GoneJob { recruiter, job: *job, date }));
+            let removed = removed.get(&recruiter).into_iter().flatten();
+            gone.extend(removed.map(|job| GoneJob { recruiter, job: *job, date }));
+        }
+        if gone.is_empty() {
+            return Ok((again, refused));
         }
         // A recruiter that was anonymised and is there again without the job: the job's offer is still
         // that of the person who was anonymised.
-        let copies = match gone.is_empty() {
-            true => BTreeMap::new(),
-            false => anonymized_jobs(&self.database, &removed.keys().copied().collect::<Vec<_>>()).await?,
-        };
+        let copies = anonymized_jobs(&self.database, &removed.keys().copied().collect::<Vec<_>>()).await?;
         let is_copied = |gone: &GoneJob| copies.get(&gone.recruiter).is_some_and(|jobs| jobs.contains(&gone.job));
-        let (copied, gone): (Vec<GoneJob>, Vec<GoneJob>) = gone.into_iter().partition(is_copied);
-        let mut refused = self.anonymize(&copied, place).await?;
-        refused.extend(self.cancel(&gone, place).await?);
-        Ok((holders.into_values().flatten().collect(), refused))
+        for gone in gone.chunks(GONE_AT_A_TIME) {
+            self.check_turn()?;
+            let jobs: BTreeSet<ObjectId> = gone.iter().map(|gone| gone.job).collect();
+            let mut holders = links::holders(&self.database, &jobs).await?;
+            for (job, holders) in &mut holders {
+                // Those that lost it in this batch hold it no more, whatever their links still say.
+                holders.retain(|holder| lost.get(holder).is_none_or(|lost| !lost.contains(job)));
+            }
+            holders.retain(|_, holders| !holders.is_empty());
+            let unheld = gone.iter().copied().filter(|gone| !holders.contains_key(&gone.job));
+            let (copied, gone): (Vec<GoneJob>, Vec<GoneJob>) = unheld.partition(is_copied);
+            refused.extend(self.anonymize(&copied, place).await?);
+            refused.extend(self.cancel(&gone, place).await?);
+            again.extend(holders.into_values().flatten());
+        }
+        Ok((again, refused))
     }
 
-    fn check_turn(&mut self) -> Result<(), Failure> {
+    pub(super) fn check_turn(&mut self) -> Result<(), Failure> {
         let phase = self.phase;
         self.turn.as_mut().map_or(Ok(()), |turn| turn.check(phase))
     }
@@ -350,8 +316,9 @@ impl Stages {
         }
     }
 
-    async fn write_letters(&mut self, outcome: Outcome, place: &Place) -> Result<(), Failure> {
-        let Outcome { letters, looked_at, .. } = outcome;
+    /// Removes what is healed, and writes letters.
+    pub(super) async fn tell(&mut self, told: Told, place: &Place) -> Result<(), Failure> {
+        let Told { letters, looked_at } = told;
         if let Some(rehearsal) = &mut self.rehearsal {
             rehearsal.add_letters(letters);
             return Ok(());
@@ -361,19 +328,4 @@ impl Stages {
         self.dead_letters.remove(&healed).await?;
         self.dead_letters.write(letters, place).await
     }
-}
-
-/// Each job once, though two recruiters may hold it.
-fn jobs_in_order(touched: &[Touched<'_>]) -> Vec<ObjectId> {
-    let jobs: BTreeSet<ObjectId> = touched.iter().flat_map(|it| it.jobs.iter().map(|(id, _)| *id)).collect();
-    jobs.into_iter().collect()
-}
-
-fn keys(touched: &[Touched<'_>]) -> Keys {
-    let mut keys = Keys::default();
-    for touched in touched.iter().filter(|touched| !touched.jobs.is_empty()) {
-        keys.add_recruiter(&touched.recruiter.fields);
-        touched.jobs.iter().for_each(|(_, job)| keys.add_job(job));
-    }
-    keys
 }

@@ -2,6 +2,9 @@
 //! most 500 statements and 8 MB, two in flight, and reads every error inside the reply: the driver
 //! neither retries such a command nor fails on `writeErrors` (spec 03, "Writing").
 
+use std::collections::HashSet;
+
+use bson::oid::ObjectId;
 use bson::raw::{RawArrayBuf, cstr};
 use bson::{Document, RawDocumentBuf, doc, rawdoc};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -10,7 +13,7 @@ use mongodb::ClientSession;
 use super::Writer;
 use super::statements::Statement;
 use super::writer::FENCED;
-use crate::error::{Failure, refusal};
+use crate::error::{Failure, command_code, refusal};
 use crate::model::dead_letter::Reason;
 
 /// At most this many statements in one command (spec 03).
@@ -23,6 +26,12 @@ const LARGEST: usize = 16 * 1024 * 1024;
 const OBJECT_TOO_LARGE: i32 = 10334;
 /// Commands that are sent at the same time (spec 03).
 pub(super) const IN_FLIGHT: usize = 2;
+/// A command that overruns is sent again in so many parts, until the statement that takes so long is alone.
+const PARTS: usize = 8;
+/// So often a statement overruns alone, while the server takes others, before it is refused.
+const OVERRUNS: usize = 3;
+/// `MaxTimeMSExpired`
+const OVERRAN: i32 = 50;
 /// So few statements are one command; more are shared out evenly among the commands in flight, because the server
 /// works on one command with one thread.
 const FEW: usize = 64;
@@ -36,8 +45,21 @@ pub struct Outcome {
     pub changed: u64,
     /// Statements that found no document.
     pub unmatched: u64,
+    /// What those statements are about that may have found another document than they were made for, or none: all of a
+    /// command of which some found nothing, and creations of what was there already.
+    pub unsure: Vec<ObjectId>,
     /// Statements that the server refused for good, with why.
     pub refused: Vec<Refused>,
+}
+
+impl Outcome {
+    fn add(&mut self, other: Self) {
+        self.created += other.created;
+        self.changed += other.changed;
+        self.unmatched += other.unmatched;
+        self.unsure.extend(other.unsure);
+        self.refused.extend(other.refused);
+    }
 }
 
 /// One refused statement.
@@ -64,11 +86,7 @@ pub async fn update(writer: &Writer, collection: &str, statements: Vec<Statement
     let again: Vec<Refused> = again;
     if !again.is_empty() {
         let again = again.into_iter().map(|refused| refused.statement).collect();
-        let second = update_once(writer, collection, again).await?;
-        outcome.created += second.created;
-        outcome.changed += second.changed;
-        outcome.unmatched += second.unmatched;
-        outcome.refused.extend(second.refused);
+        outcome.add(update_once(writer, collection, again).await?);
     }
     Ok(outcome)
 }
@@ -83,10 +101,7 @@ async fn update_once(writer: &Writer, collection: &str, statements: Vec<Statemen
         .map(|portion| send(writer, collection, portion))
         .buffer_unordered(IN_FLIGHT)
         .try_fold(Outcome { refused, ..Outcome::default() }, |mut all, outcome| async move {
-            all.created += outcome.created;
-            all.changed += outcome.changed;
-            all.unmatched += outcome.unmatched;
-            all.refused.extend(outcome.refused);
+            all.add(outcome);
             Ok(all)
         })
         .await
@@ -144,7 +159,8 @@ pub async fn delete(writer: &Writer, collection: &str, filter: Document) -> Resu
 /// As [`update`].
 pub async fn confirm(writer: &Writer, collection: &str) -> Result<(), Failure> {
     let body = rawdoc! { "q": { "_id": "nothing" }, "u": { "$set": { "at": null } } };
-    update_once(writer, collection, vec![Statement { id: None, body }]).await.map(drop)
+    let nothing = Statement { id: None, body };
+    read(&send_once(writer, collection, std::slice::from_ref(&nothing)).await?, vec![nothing]).map(drop)
 }
 
 /// Shares `items` out to commands, evenly among those in flight, within the bounds of one command.
@@ -169,11 +185,47 @@ pub(super) fn portions<T>(items: Vec<T>, weight: impl Fn(&T) -> usize) -> Vec<Ve
     portions
 }
 
+/// Sends one command. What takes longer than the lease allows would take as long the next time: it is sent again in ever
+/// smaller parts, so that a document that makes the server slow keeps nothing else from being written.
 async fn send(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
-    let mut command = command_of(collection, &statements);
+    let mut outcome = Outcome::default();
+    let mut rest = vec![(statements, 0)];
+    while let Some((mut statements, overruns)) = rest.pop() {
+        writer.alive();
+        match send_once(writer, collection, &statements).await {
+            Ok(reply) => outcome.add(read(&reply, statements)?),
+            Err(failure) if !overran(&failure) => return Err(failure),
+            // The collection takes no other write either: it is not about these statements.
+            Err(failure) if Box::pin(confirm(writer, collection)).await.is_err() => return Err(failure),
+            Err(_) if statements.len() > 1 => {
+                let part = statements.len().div_ceil(PARTS);
+                while !statements.is_empty() {
+                    rest.push((statements.split_off(statements.len().saturating_sub(part)), 0));
+                }
+            }
+            Err(_) if overruns + 1 < OVERRUNS => rest.push((statements, overruns + 1)),
+            Err(_) => {
+                let refused = |statement| Refused { statement, reason: Reason::TooSlow, code: OVERRAN };
+                outcome.refused.extend(statements.into_iter().map(refused));
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// The server says so, or says nothing for longer than it may take.
+pub(super) fn overran(failure: &Failure) -> bool {
+    match failure {
+        Failure::Overdue => true,
+        Failure::Write(error) => command_code(error) == Some(OVERRAN),
+        _ => false,
+    }
+}
+
+async fn send_once(writer: &Writer, collection: &str, statements: &[Statement]) -> Result<Document, Failure> {
+    let mut command = command_of(collection, statements);
     command.append(cstr!("writeConcern"), &rawdoc! { "w": "majority" });
-    let reply = writer.send(command).await?;
-    read(&reply, statements)
+    writer.send(command).await
 }
 
 /// Sends statements as a part of a session's transaction, whose commit is what a majority acknowledges. They must fit
@@ -211,6 +263,7 @@ fn read(reply: &Document, statements: Vec<Statement>) -> Result<Outcome, Failure
         unmatched: (statements.len() as u64).saturating_sub(found + errors.len() as u64),
         created: reply.get_array("upserted").map_or(0, |upserted| upserted.len() as u64),
         changed: reply.get("nModified").and_then(number).unwrap_or_default().unsigned_abs(),
+        unsure: Vec::new(),
         refused: Vec::new(),
     };
     let mut passing = None;
@@ -230,10 +283,20 @@ fn read(reply: &Document, statements: Vec<Statement>) -> Result<Outcome, Failure
     if let Some(code) = passing {
         return Err(Failure::Statement(code));
     }
+    outcome.unsure = unsure(reply, &statements, outcome.unmatched);
     match reply.contains_key("writeConcernError") {
         true => Err(unacknowledged(reply)),
         false => Ok(outcome),
     }
+}
+
+fn unsure(reply: &Document, statements: &[Statement], unmatched: u64) -> Vec<ObjectId> {
+    let index = |entry: &bson::Bson| usize::try_from(entry.as_document()?.get("index").and_then(number)?).ok();
+    let indices = |name: &str| reply.get_array(name).into_iter().flatten().filter_map(index);
+    let told: HashSet<usize> = indices("upserted").chain(indices("writeErrors")).collect();
+    let untold = statements.iter().enumerate().filter(|(place, _)| !told.contains(place));
+    let unsure = untold.filter(|(_, statement)| unmatched > 0 || statement.only_creates());
+    unsure.filter_map(|(_, statement)| statement.id).collect()
 }
 
 /// What a reply with a `writeConcernError` means.
@@ -248,8 +311,6 @@ fn number(value: &bson::Bson) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use bson::oid::ObjectId;
-
     use super::*;
 
     fn statements(count: usize, weight: usize) -> Vec<Statement> {

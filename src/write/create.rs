@@ -8,7 +8,7 @@ use bson::{RawDocumentBuf, rawdoc};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::Writer;
-use super::command::{IN_FLIGHT, portions, unacknowledged};
+use super::command::{IN_FLIGHT, overran, portions, unacknowledged};
 use super::writer::FENCED;
 use crate::error::{Failure, command_code, refusal};
 
@@ -29,8 +29,8 @@ pub struct Creation {
 pub struct Created {
     /// Documents created.
     pub created: u64,
-    /// Of commands in which the server refused one: each may stand now or not, and is to be written by a statement
-    /// of its own, which tells which one it is.
+    /// Of commands in which the server refused one, or which took too long: each may stand now or not, and is to be
+    /// written by a statement of its own, which tells which one it is.
     pub unsure: Vec<ObjectId>,
 }
 
@@ -65,6 +65,8 @@ async fn send(writer: &Writer, collection: &str, creations: Vec<Creation>) -> Re
     match writer.send(command).await {
         Ok(reply) if reply.contains_key("writeConcernError") => Err(unacknowledged(&reply)),
         Ok(_) => Ok(Created { created: ids.len() as u64, unsure: Vec::new() }),
+        // Whether it is about one of them, each tells for itself.
+        Err(failure) if overran(&failure) => Ok(Created { created: 0, unsure: ids }),
         Err(Failure::Write(error)) => match command_code(&error) {
             Some(FENCED) => Err(Failure::Overdue),
             Some(code) if refusal(code).is_some() => Ok(Created { created: 0, unsure: ids }),

@@ -1,12 +1,12 @@
 //! The statements of an `update` command. Each is idempotent, so that a command that may or
 //! may not have been applied is sent again as it is (spec 03, "Writing").
 
-use bson::raw::{RawArrayBuf, cstr};
-use bson::{DateTime, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
+use bson::raw::{CStr, RawArrayBuf, cstr};
+use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
 
 use super::create::Creation;
 use crate::model::{Offer, OfferStatus};
-use crate::project::diff::Change;
+use crate::project::diff::{Change, DECIDES};
 use crate::project::{ON_INSERT, USER_DEACTIVATED};
 
 /// Who changed a status, as history entries name it (spec 02).
@@ -21,61 +21,93 @@ pub struct Statement {
     pub body: RawDocumentBuf,
 }
 
-/// The statement that brings an offer to its projection; `None` when it stands already. `unless_newer`: it
-/// does nothing to an offer that has become newer than the projection since it was read (spec 04).
+impl Statement {
+    /// It changes nothing where its document is there already.
+    pub(super) fn only_creates(&self) -> bool {
+        let update = self.body.get_document("u").ok();
+        update.and_then(|update| update.iter().next()?.ok()).is_some_and(|(name, _)| name == ON_CREATION)
+    }
+}
+
+/// The statement that brings an offer to its projection; `None` when it stands already. It does nothing to an offer that
+/// has become another one since it was compared, or newer than the projection where the newest wins: then the offer is to be
+/// compared anew.
 #[must_use]
-pub fn of_change(offer: &Offer, change: &Change, unless_newer: bool) -> Option<Statement> {
+pub fn of_change(offer: &Offer, change: &Change, newest_wins: bool) -> Option<Statement> {
     // By `_id` only, which comes from a job: an offer that the old worker stored under another
     // label is taken over, not duplicated.
     let mut filter = rawdoc! { "_id": offer.id };
-    let latest = offer.fields.get_datetime("updated_at").ok().filter(|_| unless_newer);
-    if let (Some(latest), Change::Update { is_newer: false, .. }) = (latest, change) {
-        filter.append(cstr!("updated_at"), not_later_than(latest));
+    let (fields, status_changes, stood) = match change {
+        Change::Nothing => return None,
+        Change::Create => {
+            let mut update = RawDocumentBuf::new();
+            update.append(ON_CREATION, whole(offer, RawDocumentBuf::new()));
+            return Some(Statement { id: Some(offer.id), body: rawdoc! { "q": filter, "u": update, "upsert": true } });
+        }
+        // The contact of somebody who was anonymised leaves a newer offer whatever else becomes of it.
+        Change::Update { fields, is_newer: true, .. } if newest_wins => (fields, false, None),
+        Change::Update { fields, status_changes, stood, .. } => (fields, *status_changes, Some(stood)),
+    };
+    // Where applications write offers, everything: of what one of them wrote since the comparison nothing must stay
+    // beside what is ours.
+    let all = newest_wins && stood.is_some();
+    if let Some(stood) = stood.filter(|_| all || decides(fields)) {
+        let latest = offer.fields.get_datetime("updated_at").ok().filter(|_| newest_wins);
+        for name in DECIDES {
+            match latest {
+                Some(latest) if name == cstr!("updated_at") => filter.append(name, not_later_than(latest)),
+                None if newest_wins && name == cstr!("updated_at") => {}
+                _ => filter.append(name, still(stood.get(name).ok().flatten())),
+            }
+        }
     }
-    let body = match (change, latest) {
-        (Change::Nothing, _) => return None,
-        (Change::Create, Some(latest)) => {
-            let update = rawdoc! { "$replaceWith": created_unless_newer(offer, latest) };
-            rawdoc! { "q": filter, "u": [update], "upsert": true }
-        }
-        (Change::Create, None) => {
-            let update = rawdoc! { "$set": offer.fields.clone(), "$setOnInsert": ON_INSERT.clone() };
-            rawdoc! { "q": filter, "u": update, "upsert": true }
-        }
-        (Change::Update { fields, status_changes: false, .. }, _) => {
-            rawdoc! { "q": filter, "u": { "$set": fields.clone() } }
-        }
-        (Change::Update { fields, status_changes: true, .. }, _) => {
-            let change = &offer.status_change;
-            let mut set = literals(fields);
-            set.append(cstr!("offer_status_history"), history(offer.status, &change.reason, change.date));
-            rawdoc! { "q": filter, "u": [{ "$set": set }] }
-        }
+    let fields = if all { &offer.fields } else { fields };
+    let body = if status_changes {
+        let change = &offer.status_change;
+        let mut set = literals(fields);
+        set.append(cstr!("offer_status_history"), history(offer.status, &change.reason, change.date));
+        rawdoc! { "q": filter, "u": [{ "$set": set }] }
+    } else {
+        rawdoc! { "q": filter, "u": { "$set": fields.clone() } }
     };
     Some(Statement { id: Some(offer.id), body })
 }
 
+/// The operator of a statement that [only creates](Statement::only_creates).
+const ON_CREATION: &CStr = cstr!("$setOnInsert");
+
 /// An offer as it is created, whole.
 #[must_use]
 pub fn created(offer: &Offer) -> Creation {
-    let mut document = rawdoc! { "_id": offer.id };
+    Creation { id: offer.id, document: whole(offer, rawdoc! { "_id": offer.id }) }
+}
+
+fn whole(offer: &Offer, mut document: RawDocumentBuf) -> RawDocumentBuf {
     for (name, value) in offer.fields.iter().chain(ON_INSERT.iter()).flatten() {
         document.append(name, value);
     }
-    Creation { id: offer.id, document }
+    document
 }
 
-/// The offer, unless somebody else has created a newer one since there was none. An upsert whose filter
-/// passed over that one would collide with it.
-fn created_unless_newer(offer: &Offer, projected: DateTime) -> RawDocumentBuf {
-    let is_newer = rawdoc! { "$and": [
-        { "$eq": [{ "$type": "$updated_at" }, "date"] },
-        { "$gt": ["$updated_at", projected] },
-    ] };
-    let created = rawdoc! { "$mergeObjects": [
-        { "_id": offer.id }, literals(&ON_INSERT), "$$ROOT", literals(&offer.fields),
-    ] };
-    rawdoc! { "$cond": [is_newer, "$$ROOT", created] }
+/// True where the comparison of what is written has decided about more than these fields themselves.
+fn decides(fields: &RawDocument) -> bool {
+    fields.iter().flatten().any(|(name, _)| DECIDES.contains(&name))
+}
+
+/// A condition that the field has this value, or is missing.
+fn still(value: Option<RawBsonRef<'_>>) -> RawDocumentBuf {
+    let mut condition = RawDocumentBuf::new();
+    match value {
+        None => condition.append(cstr!("$exists"), false),
+        // No query may compare with it.
+        Some(RawBsonRef::Undefined) => condition.append(cstr!("$type"), 6),
+        Some(value) => {
+            condition.append(cstr!("$eq"), value);
+            // Null is equal to missing.
+            condition.append(cstr!("$exists"), true);
+        }
+    }
+    condition
 }
 
 /// Null and missing are not later, nor is what is no date.

@@ -3,6 +3,7 @@
 //! too late: an instance that was paused, at whatever instant, or whose command was held up on the way, changes
 //! nothing under its successor (spec 00, guarantee 4).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::raw::cstr;
@@ -11,6 +12,7 @@ use mongodb::{ClientSession, Database};
 use tokio::sync::watch;
 
 use crate::error::Failure;
+use crate::observe::health::{Health, Part};
 use crate::run::lease::Validity;
 
 /// `ConversionFailure`: the code of statements of a command that began too late. No other statement of the
@@ -25,6 +27,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 pub struct Writer {
     database: Database,
     lease: Option<Held>,
+    /// Told that the pipeline is alive while commands overrun.
+    health: Option<Arc<Health>>,
 }
 
 #[derive(Debug, Clone)]
@@ -44,13 +48,24 @@ impl Writer {
     /// Writes without a lease: for commands beside which an instance may write, or that write nothing.
     #[must_use]
     pub fn free(database: &Database) -> Self {
-        Self { database: database.clone(), lease: None }
+        Self { database: database.clone(), lease: None, health: None }
     }
 
     /// Writes as long as the lease is valid; `duration` is that of a fresh one.
     #[must_use]
     pub fn under(database: &Database, validity: watch::Receiver<Validity>, duration: Duration) -> Self {
-        Self { database: database.clone(), lease: Some(Held { validity, duration }) }
+        Self { database: database.clone(), lease: Some(Held { validity, duration }), health: None }
+    }
+
+    /// The same for the pipeline: it gives signs of life while it finds out which document makes commands overrun.
+    #[must_use]
+    pub fn of_pipeline(self, health: Arc<Health>) -> Self {
+        Self { health: Some(health), ..self }
+    }
+
+    /// A sign of life of the pipeline, if it is the pipeline's.
+    pub(super) fn alive(&self) {
+        self.health.iter().for_each(|health| health.alive(Part::Pipeline));
     }
 
     /// Where it writes.
@@ -72,14 +87,14 @@ impl Writer {
 
     /// Sends one command with `maxTimeMS`, and waits no longer than the lease allows. Half of what the lease has
     /// left is for the way to the server, half for what the server does: `maxTimeMS` counts from when it begins
-    /// (MongoDB manual, "maxTimeMS").
+    /// (MongoDB manual, "maxTimeMS"). A server that took too long is waited for a little more, to hear it say so.
     ///
     /// # Errors
     /// [`Failure::LeaseLost`], [`Failure::Overdue`], [`Failure::Write`].
     pub async fn send(&self, command: RawDocumentBuf) -> Result<Document, Failure> {
         let limit = self.limit().await?;
         let reply = self.database.run_raw_command(limit.put_on(command));
-        tokio::time::timeout(limit.time, reply.into_future())
+        tokio::time::timeout(limit.patience(), reply.into_future())
             .await
             .map_err(|_| Failure::Overdue)?
             .map_err(Failure::Write)
@@ -92,7 +107,7 @@ impl Writer {
     pub async fn send_in(&self, session: &mut ClientSession, command: RawDocumentBuf) -> Result<Document, Failure> {
         let limit = self.limit().await?;
         let reply = self.database.run_raw_command(limit.put_on(command)).session(session);
-        tokio::time::timeout(limit.time, reply.into_future())
+        tokio::time::timeout(limit.patience(), reply.into_future())
             .await
             .map_err(|_| Failure::Overdue)?
             .map_err(Failure::Write)
@@ -125,6 +140,11 @@ impl Writer {
 }
 
 impl Limit {
+    /// Less than the lease has left, and more than the server may take.
+    fn patience(&self) -> Duration {
+        self.time + self.time / 4
+    }
+
     fn put_on(&self, mut command: RawDocumentBuf) -> RawDocumentBuf {
         command.append(cstr!("maxTimeMS"), i64::try_from(self.time.as_millis()).unwrap_or(i64::MAX));
         if let Some(begins_before) = self.begins_before {

@@ -58,8 +58,16 @@ impl Refusals {
     /// # Panics
     /// When the service does not send so many of these commands.
     pub async fn happened(self, database: &Database, what: &str) {
+        self.have_happened(self.expected, database, what).await;
+    }
+
+    /// Waits until so many of them have happened.
+    ///
+    /// # Panics
+    /// As [`Self::happened`].
+    pub async fn have_happened(&self, times: i64, database: &Database, what: &str) {
         let patience = i64::try_from(PATIENCE.as_millis()).unwrap();
-        let all = self.before + self.expected;
+        let all = self.before + times;
         let wait = doc! { "waitForFailPoint": "failCommand", "timesEntered": all, "maxTimeMS": patience };
         let happened = database.client().database("admin").run_command(wait).await;
         assert!(happened.is_ok(), "{what}: the service does not meet the fault");
