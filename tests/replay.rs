@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, Timestamp, doc};
 use serde_json::Value;
+use xtask::mongod::{Options, ReplicaSet};
 
 use crate::support::database::TestDatabase;
 use crate::support::end::assert_nothing_lost;
@@ -63,6 +64,67 @@ async fn an_incident_is_repaired_by_replaying_its_span_beside_the_instance() {
     assert_eq!((&shown["created"], &shown["changed"]), (&0.into(), &0.into()), "nothing is left: {shown:#}");
     assert_eq!(processor.metric("stream_processor_lease_term").await, term, "the instance did it");
     assert_nothing_lost(test, processor).await;
+}
+
+/// A reference that was deleted leads to a resync, and a recruiter that was deleted to a cancellation.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_summary_of_a_replay_counts_what_its_resync_and_its_cancellations_changed() {
+    let test = TestDatabase::create("replay_summary").await;
+    let processor = started(&test).await;
+    let all: Vec<Document> = (0..30).map(|_| recruiter([job("Boulanger")])).collect();
+    test.collection("recruiters").insert_many(&all).await.unwrap();
+    let cfa = doc! { "_id": ObjectId::new(), "siret": "98765432100012" };
+    test.collection("cfas").insert_one(&cfa).await.unwrap();
+    until_no_resync(&test.database).await;
+    let begins = next_second(&test).await;
+    test.collection("cfas").delete_one(doc! { "_id": id(&cfa) }).await.unwrap();
+    test.collection("recruiters").delete_one(doc! { "_id": id(&all[0]) }).await.unwrap();
+    settled(&test.database).await;
+    until_no_resync(&test.database).await;
+    let ends = next_second(&test).await;
+    let wrong = doc! { "$set": { "offer_title": "wrong", "offer_status": "Active" } };
+    test.collection("jobs_partners").update_many(doc! {}, wrong).await.unwrap();
+
+    let span = ["--from", &text(begins), "--until", &text(ends)];
+    let done = json(&replay(&test, &[&span[..], &["--json"]].concat()).await);
+    assert_eq!(
+        (&done["resync"], &done["created"], &done["changed"]),
+        (&true.into(), &0.into(), &30.into()),
+        "{done:#}"
+    );
+    let again = replay(&test, &span).await.stdout;
+    assert!(again.contains(": 0 offers created, 0 changed, "), "{again}");
+    assert_nothing_lost(test, processor).await;
+}
+
+/// An idle server's last operation is older than its clock.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_after_the_last_operation_and_before_now_is_no_time_in_the_future() {
+    let set = ReplicaSet::start(&Options::default()).unwrap();
+    let test = TestDatabase::create_on(&set.uri(), "replay_idle").await;
+    test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
+    let clock = async || {
+        let hello = test.database.run_command(doc! { "hello": 1 }).await.unwrap();
+        Timestamp {
+            time: (hello.get_datetime("localTime").unwrap().timestamp_millis() / 1_000).try_into().unwrap(),
+            increment: 0,
+        }
+    };
+    let from = eventually(PATIENCE, "the server is idle for a second", async || {
+        let (clock, operation) = (clock().await, cluster_time_now(&test.database).await);
+        (clock.time > operation.time).then_some(clock)
+    })
+    .await;
+    let ended = replay(&test, &["--from", &text(from), "--dry-run", "--json"]).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(json(&ended)["events"], 0);
+
+    let later = Timestamp { time: clock().await.time + 3_600, increment: 0 };
+    let refused = replay(&test, &["--from", &text(later), "--dry-run"]).await;
+    assert_eq!(refused.code, 2);
+    let words = refused.stderr.split("the server's time is ").nth(1).and_then(|rest| rest.get(..20)).unwrap();
+    let told = DateTime::parse_rfc3339_str(words).unwrap().timestamp_millis() / 1_000;
+    assert!((i64::from(from.time)..i64::from(later.time)).contains(&told), "{}", refused.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -232,6 +232,7 @@ impl Apply {
         }
         let outcome = command::update(&stages.writer, OFFERS, statements).await?;
         stages.metrics.offers_anonymized.inc_by(outcome.changed);
+        stages.tally.changed += outcome.changed;
         // Which recruiter it was is not known here; the offer stands for it in the letter's address.
         let gone: Vec<GoneJob> =
             offers.into_iter().map(|job| GoneJob { recruiter: job, job, date: place.wall_time }).collect();

@@ -10,6 +10,7 @@ use tracing::info;
 
 use super::apply::Apply;
 use super::following::{self, Known};
+use super::rehearsal::Tally;
 use super::replaying::{self, Replaying};
 use super::requests::{self, Lane, Order, Outcome, Request, Span, count, counted};
 use super::resync::Resync;
@@ -87,10 +88,11 @@ impl Background {
     /// A [`Failure`] that is not about one document; the step may be done again.
     pub async fn step(&mut self, apply: &mut Apply) -> Result<(), Failure> {
         if let Some(resync) = &mut self.resync {
+            let before = apply.stages.tally;
             if Box::pin(resync.step(apply)).await? {
                 self.resync = None;
             }
-            return Ok(());
+            return self.count_for_replay(before, apply).await;
         }
         let Some(mut request) = self.command.take() else {
             return Ok(());
@@ -144,6 +146,10 @@ impl Background {
         if let Some(refused) = refused_by(apply.stages.phase) {
             return Ok(Some(refused));
         }
+        // Steps come here only when no resync is under way, so the one that was asked for is finished.
+        if request.progress.get_bool(replaying::ENDED).unwrap_or_default() {
+            return Ok(Some(Outcome { done: true, details: request.progress.clone() }));
+        }
         let mut replaying = match self.replaying.take().filter(|replaying| replaying.command == request.id) {
             Some(replaying) => replaying,
             None => Replaying::begin(request, span, &apply.stages).await?,
@@ -161,11 +167,21 @@ impl Background {
             self.request_resync(apply, "what changed in a replayed span cannot be told from its events").await?;
             request.progress.insert(replaying::RESYNC, true);
         }
-        if step.ended {
-            return Ok(Some(Outcome { done: true, details: request.progress.clone() }));
+        match step.ended {
+            true => drop(request.progress.insert(replaying::ENDED, true)),
+            false => self.replaying = Some(replaying),
         }
-        self.replaying = Some(replaying);
         Ok(None)
+    }
+
+    /// What a resync wrote that a replay asked for is of that replay.
+    async fn count_for_replay(&mut self, before: Tally, apply: &Apply) -> Result<(), Failure> {
+        let asked = |request: &&mut Request| request.progress.get_bool(replaying::RESYNC).unwrap_or_default();
+        let Some(request) = self.command.as_mut().filter(asked) else {
+            return Ok(());
+        };
+        replaying::add_written(request, before, &apply.stages);
+        requests::store_progress(&apply.stages.database, request, self.term).await
     }
 
     /// A resync touches every recruiter and then compares what is gone.

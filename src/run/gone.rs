@@ -51,6 +51,7 @@ impl Stages {
         }
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
         self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
+        self.tally.changed += outcome.changed;
         self.write_refused(&outcome.refused, gone, place).await
     }
 
@@ -71,6 +72,7 @@ impl Stages {
         }
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
         self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
+        self.tally.changed += outcome.changed;
         // Which recruiter it was is not known here; the offer stands for it in the letter's address.
         let gone: Vec<GoneJob> = offers.into_iter().map(|job| GoneJob { recruiter: job, job, date }).collect();
         self.write_refused(&outcome.refused, &gone, place).await.map(drop)
@@ -92,6 +94,7 @@ impl Stages {
         }
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
         self.metrics.offers_anonymized.inc_by(outcome.changed);
+        self.tally.changed += outcome.changed;
         self.write_refused(&outcome.refused, gone, place).await
     }
 

@@ -25,7 +25,7 @@ use crate::error::{Directive, Failure};
 use crate::fetch::raw;
 use crate::phase::{Phase, state};
 use crate::source::OFFERS;
-use crate::source::cursor::operation_time;
+use crate::source::cursor::{operation_time, server_clock};
 use crate::source::oplog::Oplog;
 use crate::source::replay::Replay;
 use crate::write::Writer;
@@ -78,9 +78,11 @@ async fn span(app: &App, arguments: &ReplayArguments, phase: Phase) -> Result<Sp
         None => None,
     };
     let now = operation_time(&app.database).await?;
+    // The last operation of an idle server may be long ago.
+    let clock = server_clock(&app.database).await?.max(now);
     for (flag, time) in [("--from", Some(from)), ("--until", until)] {
-        if let Some(time) = time.filter(|time| time.time > now.time) {
-            let (time, now) = (time_text(time), time_text(now));
+        if let Some(time) = time.filter(|time| time.time > clock.time) {
+            let (time, now) = (time_text(time), time_text(clock));
             return refuse(format!("{flag}: {time} is in the future; the server's time is {now}"));
         }
     }
@@ -95,6 +97,8 @@ async fn span(app: &App, arguments: &ReplayArguments, phase: Phase) -> Result<Sp
     if let Some(oplog) = oplog.filter(|oplog| !oplog.reaches(from)) {
         return Err(Refusal::new(Exit::Found, too_old(from, Some(&oplog))));
     }
+    // After the last operation nothing is left to be read; a stream that begins later than that would wait for it.
+    from = from.min(Timestamp { increment: now.increment.saturating_add(1), ..now });
     // A time within this second has not come to its end yet.
     let until = until.map(|until| until.min(now));
     Ok(Span { from, until, collection: collection.map(str::to_owned) })

@@ -7,6 +7,7 @@ use bson::{DateTime, Timestamp, doc, oid::ObjectId};
 
 use super::apply::Apply;
 use super::portion::Stages;
+use super::rehearsal::Tally;
 use super::requests::{Request, Span, count, counted};
 use crate::answer::answered;
 use crate::clock;
@@ -24,6 +25,8 @@ use crate::write::dead_letters::Place;
 
 /// In a progress: a resync was asked for, because events do not tell what changed.
 pub const RESYNC: &str = "resync";
+/// In a progress: all parts were applied; what is still to end is the resync that they asked for.
+pub const ENDED: &str = "ended";
 const REACHED: &str = "reached";
 const UNTIL: &str = "until";
 
@@ -45,6 +48,23 @@ pub struct Step {
     pub ended: bool,
     /// What changed cannot be told from the events: a resync is needed.
     pub everything: bool,
+}
+
+/// Adds what was written since `before` to the progress of a command.
+pub fn add_written(request: &mut Request, before: Tally, stages: &Stages) {
+    let tally = stages.tally;
+    for (field, done) in [
+        ("created", tally.created - before.created),
+        ("changed", tally.changed - before.changed),
+        ("unchanged", tally.unchanged - before.unchanged),
+    ] {
+        add(request, field, done);
+    }
+}
+
+fn add(request: &mut Request, field: &str, done: u64) {
+    let so_far = count(&request.progress, field);
+    request.progress.insert(field, counted(so_far + done));
 }
 
 impl Replaying {
@@ -74,18 +94,10 @@ impl Replaying {
         let before = apply.stages.tally;
         let touched = part_applied(&part, apply).await?;
         apply.stages.metrics.touches.with_label_values(&["replay"]).inc_by(touched.recruiters);
-        let tally = apply.stages.tally;
         request.progress.insert(REACHED, part.reached);
-        for (field, done) in [
-            ("events", part.events.len() as u64),
-            ("recruiters", touched.recruiters),
-            ("created", tally.created - before.created),
-            ("changed", tally.changed - before.changed),
-            ("unchanged", tally.unchanged - before.unchanged),
-        ] {
-            let so_far = count(&request.progress, field);
-            request.progress.insert(field, counted(so_far + done));
-        }
+        add(request, "events", part.events.len() as u64);
+        add(request, "recruiters", touched.recruiters);
+        add_written(request, before, &apply.stages);
         Ok(Step { ended: part.ended, everything: touched.everything })
     }
 }

@@ -164,7 +164,18 @@ fn read(reply: &RawDocument) -> Result<Reply, Failure> {
     })
 }
 
-/// The server's cluster time now.
+/// The server's wall clock, in whole seconds; on an idle server the cluster time stays behind it.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn server_clock(database: &Database) -> Result<Timestamp, Failure> {
+    let reply = answered(database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read)?;
+    let local = reply.get_datetime("localTime").map_err(|_| Failure::Reply("localTime"))?;
+    let seconds = u32::try_from(local.timestamp_millis().div_euclid(1_000)).map_err(|_| Failure::Reply("localTime"))?;
+    Ok(Timestamp { time: seconds, increment: 0 })
+}
+
+/// The cluster time of the server's last operation.
 ///
 /// # Errors
 /// [`Failure::Read`].
