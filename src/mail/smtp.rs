@@ -112,16 +112,17 @@ impl Smtp {
         delivery
     }
 
-    /// Connects, encrypts, logs in and names the sender as for a message, and takes leave.
+    /// Connects, encrypts, logs in and names the sender as for a message, and takes leave. Of the sender, only a reply
+    /// that refuses it counts.
     pub(super) async fn test(&self, sender: &Address) -> Result<(), Delivery> {
         let mut connection = self.connect().await?;
-        let named = timeout(self.send_timeout, connection.command(Mail::new(Some(sender.clone()), Vec::new()))).await;
+        let named = connection.command(Mail::new(Some(sender.clone()), Vec::new()));
+        let refusal = match timeout(self.connect_timeout, named).await {
+            Ok(Err(error)) => no(Stage::Sender, &error),
+            Ok(Ok(_)) | Err(_) => None,
+        };
         drop(timeout(Duration::from_secs(1), connection.quit()).await);
-        match named {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(no(Stage::Sender, &error).unwrap_or(Delivery::Unreachable("connection"))),
-            Err(_) => Err(Delivery::Unreachable("silent")),
-        }
+        refusal.map_or(Ok(()), Err)
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, Delivery> {

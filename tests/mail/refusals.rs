@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::support::database::TestDatabase;
 use crate::support::mail_server::{Fault, MailServer, Step};
 use crate::support::mails::{NOW, expecting, in_state, marked, outbox};
+use crate::support::processor::Processor;
 use crate::support::runs::started_with;
 use crate::support::ticking::{ON, Time, counts, date, text, told};
 use crate::support::waiting::{PATIENCE, eventually};
@@ -177,4 +178,25 @@ async fn a_refusal_that_is_about_us_is_told_and_the_run_is_made_again() {
     let told = (processor.metric(&metric("deferred")).await, processor.metric(&metric("refused")).await);
     assert_eq!(told, (Some(3.0), Some(0.0)));
     assert!(processor.stderr().contains("takes no mail from us"), "it is in the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_tells_a_mail_server_that_refuses_the_sender() {
+    let test = TestDatabase::create("mail_refused_doctor").await;
+    let refuses = Arc::new(AtomicBool::new(true));
+    let script = Arc::clone(&refuses);
+    let server = MailServer::start(move |step, _| {
+        (step == Step::Sender && script.load(Ordering::Relaxed)).then_some(Fault::Say("530 log in first"))
+    })
+    .await;
+    let url = server.url();
+    for (verdict, words) in [("failed", "does not let us in"), ("ok", "lets us in")] {
+        let ended = Processor::command(&["doctor", "--json"], &test, &[("SMTP_URL", &url)]).await;
+        let found: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let checks = found["checks"].as_array().unwrap();
+        let smtp = checks.iter().find(|check| check["check"] == "smtp").unwrap();
+        assert_eq!(smtp["verdict"], verdict, "{smtp}");
+        assert!(smtp["found"].as_str().unwrap().contains(words), "{smtp}");
+        refuses.store(false, Ordering::Relaxed);
+    }
 }
