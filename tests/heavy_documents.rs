@@ -71,7 +71,7 @@ async fn heavy_offers_of_light_recruiters_are_all_compared() {
 /// the server or the service do what grows with the product of both.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recruiter_all_of_whose_very_many_jobs_are_replaced_is_followed_in_bounded_memory() {
-    let jobs: usize = std::env::var("JOBS").map_or(12_000, |jobs| jobs.parse().unwrap());
+    let jobs: usize = std::env::var("JOBS").map_or(20_000, |jobs| jobs.parse().unwrap());
     let test = TestDatabase::create("very_many_jobs").await;
     let tiny = || -> Vec<Document> {
         (0..jobs).map(|_| doc! { "_id": ObjectId::new(), "job_status": "Active", "offer_title_custom": "x" }).collect()
