@@ -347,7 +347,7 @@ async fn assert_counted(processor: &Processor, letters: &BTreeMap<String, Docume
 /// A letter after one failure has everything that spec 03 lists, and no personal data.
 async fn assert_first_letter(test: &TestDatabase, letter: &Document) {
     let date = |field: &str| *letter.get_datetime(field).unwrap();
-    let fields = "_id reason detail first_seen last_seen attempts token cluster_time next_retry";
+    let fields = "_id reason detail action date first_seen last_seen attempts token cluster_time next_retry";
     let present: BTreeSet<&str> = letter.keys().map(String::as_str).collect();
     assert_eq!(present, fields.split(' ').collect());
     assert_eq!(letter.get_i32("attempts").unwrap(), 1);

@@ -90,7 +90,8 @@ async fn the_offer_of_a_job_that_moves_follows_it_whichever_recruiter_is_written
 async fn a_job_that_two_recruiters_hold_falls_back_to_the_one_that_keeps_it() {
     let test = TestDatabase::create("links_two").await;
     let shared = [job("Boulanger"), job("Pâtissier")];
-    let (keeps, loses) = (recruiter(shared.clone()), recruiter(shared.clone()));
+    // Updated at the same time, so the offers are those of the one with the lower `_id`.
+    let (loses, keeps) = (recruiter(shared.clone()), recruiter(shared.clone()));
     let _processor = started(&test).await;
     until_no_resync(&test.database).await;
     for recruiter in [&keeps, &loses] {

@@ -78,7 +78,7 @@ async fn what_is_wrong_in_recruiters_already_is_named_and_is_no_difference() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_offer_of_a_job_that_two_recruiters_hold_is_right_as_either_of_them_has_it() {
+async fn the_offer_of_a_job_that_two_recruiters_hold_is_right_as_the_one_has_it_whose_it_is() {
     let test = TestDatabase::create("verify_twins").await;
     let shared = job("Boulanger");
     let twins = [recruiter([shared.clone()]), recruiter([shared.clone()])];

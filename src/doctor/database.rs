@@ -16,12 +16,16 @@ use crate::config::Environment;
 use crate::error::{Failure, command_code};
 use crate::fetch::raw;
 use crate::run::preflight::{self, Server};
+use crate::run::unusable;
 use crate::setup::inspect;
 use crate::setup::plan::{COLLECTIONS, index_name, indexes as wanted, same_keys};
 use crate::setup::validator as setup_validator;
 use crate::source::OFFERS;
 use crate::source::event::Collection;
+use crate::source::scan::{self, OtherId};
 
+/// So many documents that nothing can be done with are counted.
+const MANY: usize = 10_000;
 const SETUP: &str = "run `stream-processor setup`; `setup --dry-run` shows what it would do";
 /// The clocks may differ by so many milliseconds without a word, and by so many before it must be put right.
 const SKEW: [i64; 2] = [2_000, 60_000];
@@ -135,6 +139,47 @@ pub(super) async fn indexes(app: &App) -> Vec<Check> {
         checks.push(Check::ok("indexes", "all there, and none in which offers collide"));
     }
     checks
+}
+
+/// Documents that nothing can be done with: each collection that has some is told, with how many and for example which.
+pub(super) async fn ids(app: &App) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for collection in unusable::COLLECTIONS {
+        match others(app, collection).await {
+            Ok((0, _)) => {}
+            Ok((count, first)) => {
+                let many = if count >= MANY { "at least " } else { "" };
+                let name = collection.name();
+                let found =
+                    format!("{many}{count} documents of {name} have an `_id` that is no ObjectId, such as {first}");
+                let remedy = "insert them anew with an ObjectId: until then, nothing that they say reaches an offer";
+                checks.push(Check::failed("ids", found, remedy));
+            }
+            Err(failure) => checks.push(Check::unknown("ids", &failure)),
+        }
+    }
+    if checks.is_empty() {
+        checks.push(Check::ok("ids", "all documents that are read have an ObjectId as `_id`"));
+    }
+    checks
+}
+
+/// How many there are, as far as they are counted, and the key of the first.
+async fn others(app: &App, collection: Collection) -> Result<(usize, String), Failure> {
+    let filter = unusable::filter(collection, &app.settings.target.partner_label);
+    let (mut count, mut first, mut after) = (0, String::new(), None);
+    while count < MANY {
+        let others = scan::others_after(&app.database, collection.name(), &filter, after.as_ref()).await?;
+        if count == 0 {
+            first = others.first().map(OtherId::text).unwrap_or_default();
+        }
+        count += others.len();
+        after = others.into_iter().last();
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok((count, first))
 }
 
 /// The keys of its indexes; `None` without the collection.

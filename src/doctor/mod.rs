@@ -111,6 +111,7 @@ async fn examine(app: &App) -> (Vec<Check>, bool) {
         checks.extend(database::privileges(app).await);
         checks.extend(database::collections(app).await);
         checks.extend(database::indexes(app).await);
+        checks.extend(database::ids(app).await);
         checks.push(database::validator(app).await);
         checks.push(database::clock(app).await);
         checks.push(position::phase(app).await);

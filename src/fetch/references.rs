@@ -6,23 +6,82 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use bson::{Bson, Document, RawDocument, doc, oid::ObjectId};
+use bson::{Bson, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
 use futures::try_join;
 use quick_cache::unsync::Cache;
 
 use super::{documents, find};
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
-use crate::model::recruiter::{JobFields, RecruiterFields, user_id};
+use crate::model::recruiter::{JobFields, RecruiterFields};
 use crate::model::references::is_handicap_engagement;
+use crate::model::user_id::user_id;
 use crate::model::{Cfa, References, RomeSheet, User, UserStatus, value};
 use crate::project::offer::{first_rome_code, is_delegated_to_cfa};
-use crate::source::event::Collection as Watched;
+use crate::source::event::{Collection as Watched, key_text};
+
+/// What is there under a key.
+#[derive(Debug, Clone)]
+enum Found<T> {
+    /// Nothing.
+    Nothing,
+    /// A document.
+    Document(Arc<T>),
+    /// A document that is not valid BSON, by its collection and `_id`.
+    Undecodable(Arc<str>),
+}
+
+impl<T> Found<T> {
+    fn read(watched: Watched, document: &RawDocument, read: impl Fn(&RawDocument) -> bson::error::Result<T>) -> Self {
+        match read(document) {
+            Ok(found) if is_readable(document) => Self::Document(Arc::new(found)),
+            _ => Self::Undecodable(name(watched, document)),
+        }
+    }
+
+    fn document(found: Option<&Self>) -> Option<Arc<T>> {
+        match found? {
+            Self::Document(document) => Some(Arc::clone(document)),
+            Self::Nothing | Self::Undecodable(_) => None,
+        }
+    }
+
+    fn undecodable(found: Option<&Self>) -> Option<Arc<str>> {
+        match found? {
+            Self::Undecodable(name) => Some(Arc::clone(name)),
+            Self::Nothing | Self::Document(_) => None,
+        }
+    }
+}
+
+/// What was asked for of a document can be read, down to the last text.
+fn is_readable(document: &RawDocument) -> bool {
+    Document::try_from(document).is_ok()
+}
+
+fn name(watched: Watched, document: &RawDocument) -> Arc<str> {
+    let id = match document.get("_id") {
+        Ok(Some(RawBsonRef::ObjectId(id))) => id.to_hex(),
+        Ok(Some(id)) => key_text(id),
+        _ => "?".to_owned(),
+    };
+    format!("{}/{id}", watched.name()).into()
+}
+
+/// What the engagements of an establishment say.
+#[derive(Debug, Clone, Default)]
+struct Engagement {
+    is_handicap: bool,
+    /// Says so perhaps: it cannot be read.
+    undecodable: Option<Arc<str>>,
+}
 
 /// What is known of a user: at most one of the two.
 #[derive(Debug, Clone, Default)]
 struct KnownUser {
     user: Option<Arc<User>>,
+    /// It is there and cannot be read.
+    undecodable: Option<Arc<str>>,
     is_anonymized: bool,
     status: UserStatus,
 }
@@ -59,9 +118,9 @@ impl Keys {
 /// The answers for one portion; what is not there was looked for and not found.
 #[derive(Debug, Default)]
 pub struct Answers {
-    rome: HashMap<String, Option<Arc<RomeSheet>>>,
-    cfas: HashMap<String, Option<Arc<Cfa>>>,
-    handicap: HashMap<String, bool>,
+    rome: HashMap<String, Found<RomeSheet>>,
+    cfas: HashMap<String, Found<Cfa>>,
+    handicap: HashMap<String, Engagement>,
     users: HashMap<ObjectId, KnownUser>,
 }
 
@@ -71,14 +130,22 @@ impl Answers {
     pub fn of(&self, recruiter: &RecruiterFields<'_>, job: &JobFields<'_>) -> References {
         let user = user_id(recruiter.managed_by).and_then(|id| self.users.get(&id)).cloned().unwrap_or_default();
         let siret = value::text(recruiter.establishment_siret);
-        let cfa = value::text(recruiter.cfa_delegated_siret);
+        let cfa = value::text(recruiter.cfa_delegated_siret).and_then(|siret| self.cfas.get(siret));
+        let rome = first_rome_code(job).and_then(|code| self.rome.get(code));
+        let engagement = siret.and_then(|siret| self.handicap.get(siret));
+        let of_contact = || Found::undecodable(cfa).or_else(|| user.undecodable.clone());
+        let undecodable = Found::undecodable(rome)
+            .or_else(|| engagement.and_then(|engagement| engagement.undecodable.clone()))
+            .or_else(|| of_contact().filter(|_| is_delegated_to_cfa(recruiter)));
         References {
-            rome: first_rome_code(job).and_then(|code| self.rome.get(code).cloned().flatten()),
-            cfa: cfa.and_then(|siret| self.cfas.get(siret).cloned().flatten()),
+            rome: Found::document(rome),
+            cfa: Found::document(cfa),
             user: user.user,
             user_is_anonymized: user.is_anonymized,
             user_status: user.status,
-            handicap: siret.and_then(|siret| self.handicap.get(siret)).copied().unwrap_or_default(),
+            handicap: engagement.is_some_and(|engagement| engagement.is_handicap),
+            undecodable,
+            undecodable_user: user.undecodable,
         }
     }
 }
@@ -89,9 +156,9 @@ pub struct ReferenceCaches {
     database: CausalDatabase,
     /// What [`CausalDatabase::continuity`] was when the caches were empty.
     continuity: u64,
-    rome: Cache<String, Option<Arc<RomeSheet>>>,
-    cfas: Cache<String, Option<Arc<Cfa>>>,
-    handicap: Cache<String, bool>,
+    rome: Cache<String, Found<RomeSheet>>,
+    cfas: Cache<String, Found<Cfa>>,
+    handicap: Cache<String, Engagement>,
     users: Cache<ObjectId, KnownUser>,
 }
 
@@ -190,29 +257,28 @@ fn keep<K: Eq + Hash + Clone, V: Clone>(found: HashMap<K, V>, cache: &mut Cache<
 
 /// One read by `field`; `take` gets the first document of each key in the order of `_id`, so that
 /// the answer does not depend on the order in which the server finds duplicates.
-async fn read_by<V: Clone>(
+async fn read_by<T>(
     database: &CausalDatabase,
     watched: Watched,
     (field, projection): (&str, Document),
     keys: Vec<String>,
-    nothing: V,
-    take: impl Fn(&RawDocument) -> Option<V>,
-) -> Result<HashMap<String, V>, Failure> {
+    take: impl Fn(&RawDocument) -> bson::error::Result<T>,
+) -> Result<HashMap<String, Found<T>>, Failure> {
     let mut found = HashMap::with_capacity(keys.len());
     if keys.is_empty() {
         return Ok(found);
     }
     let batches = find(database, watched.name(), doc! { field: { "$in": &keys } }, projection).await?;
     let mut read: Vec<&RawDocument> = documents(&batches).collect::<Result<_, _>>()?;
-    read.sort_by_key(|document| document.get_object_id("_id").ok());
+    // Those with another `_id` come first, as in most orders of the server.
+    read.sort_by_cached_key(|document| (document.get_object_id("_id").ok(), name(watched, document)));
     for document in read {
         if let Some(key) = key_at(document, field) {
-            let value = take(document).unwrap_or_else(|| nothing.clone());
-            found.entry(key.to_owned()).or_insert(value);
+            found.entry(key.to_owned()).or_insert_with(|| Found::read(watched, document, &take));
         }
     }
     for key in keys {
-        found.entry(key).or_insert_with(|| nothing.clone());
+        found.entry(key).or_insert(Found::Nothing);
     }
     Ok(found)
 }
@@ -229,23 +295,22 @@ pub fn key_at<'a>(document: &'a RawDocument, path: &str) -> Option<&'a str> {
 async fn read_rome_sheets(
     database: &CausalDatabase,
     codes: Vec<String>,
-) -> Result<HashMap<String, Option<Arc<RomeSheet>>>, Failure> {
+) -> Result<HashMap<String, Found<RomeSheet>>, Failure> {
     let projection = doc! { "rome.code_rome": 1, "definition": 1, "acces_metier": 1, "competences": 1 };
-    let sheet = |document: &RawDocument| RomeSheet::read(document).ok().map(|sheet| Some(Arc::new(sheet)));
-    read_by(database, Watched::RomeSheets, ("rome.code_rome", projection), codes, None, sheet).await
+    read_by(database, Watched::RomeSheets, ("rome.code_rome", projection), codes, RomeSheet::read).await
 }
 
-async fn read_cfas(
+async fn read_cfas(database: &CausalDatabase, sirets: Vec<String>) -> Result<HashMap<String, Found<Cfa>>, Failure> {
+    let projection = doc! { "siret": 1, "raison_sociale": 1, "address": 1 };
+    read_by(database, Watched::Cfas, ("siret", projection), sirets, Cfa::read).await
+}
+
+async fn read_engagements(
     database: &CausalDatabase,
     sirets: Vec<String>,
-) -> Result<HashMap<String, Option<Arc<Cfa>>>, Failure> {
-    let projection = doc! { "siret": 1, "raison_sociale": 1, "address": 1 };
-    let cfa = |document: &RawDocument| Cfa::read(document).ok().map(|cfa| Some(Arc::new(cfa)));
-    read_by(database, Watched::Cfas, ("siret", projection), sirets, None, cfa).await
-}
-
-async fn read_engagements(database: &CausalDatabase, sirets: Vec<String>) -> Result<HashMap<String, bool>, Failure> {
-    let mut handicap: HashMap<String, bool> = sirets.iter().map(|siret| (siret.clone(), false)).collect();
+) -> Result<HashMap<String, Engagement>, Failure> {
+    let mut handicap: HashMap<String, Engagement> =
+        sirets.iter().map(|siret| (siret.clone(), Engagement::default())).collect();
     if sirets.is_empty() {
         return Ok(handicap);
     }
@@ -253,12 +318,15 @@ async fn read_engagements(database: &CausalDatabase, sirets: Vec<String>) -> Res
     let batches = find(database, Watched::Engagements.name(), doc! { "siret": { "$in": sirets } }, projection).await?;
     for document in documents(&batches) {
         let document = document?;
-        if let Some(siret) = key_at(document, "siret")
-            && is_handicap_engagement(document)
-        {
-            handicap.insert(siret.to_owned(), true);
+        let Some(siret) = key_at(document, "siret") else { continue };
+        let known = handicap.entry(siret.to_owned()).or_default();
+        match is_readable(document) {
+            true => known.is_handicap |= is_handicap_engagement(document),
+            false => known.undecodable = known.undecodable.take().or(Some(name(Watched::Engagements, document))),
         }
     }
+    // One that says so is enough.
+    handicap.values_mut().filter(|known| known.is_handicap).for_each(|known| known.undecodable = None);
     Ok(handicap)
 }
 
@@ -274,13 +342,17 @@ async fn read_users(database: &CausalDatabase, ids: Vec<ObjectId>) -> Result<Has
     let batches = find(database, Watched::Users.name(), by_id(&ids), projection).await?;
     for document in documents(&batches) {
         let document = document?;
-        if let (Ok(id), Ok(user)) = (document.get_object_id("_id"), User::read(document)) {
-            let (user, status) = (Some(Arc::new(user)), UserStatus::read(document));
-            users.insert(id, KnownUser { user, is_anonymized: false, status });
-        }
+        let Ok(id) = document.get_object_id("_id") else { continue };
+        let known = match Found::read(Watched::Users, document, User::read) {
+            Found::Document(user) => {
+                KnownUser { user: Some(user), status: UserStatus::read(document), ..KnownUser::default() }
+            }
+            found => KnownUser { undecodable: Found::undecodable(Some(&found)), ..KnownUser::default() },
+        };
+        users.insert(id, known);
     }
-    let gone: Vec<ObjectId> =
-        ids.into_iter().filter(|id| users.get(id).is_none_or(|known| known.user.is_none())).collect();
+    let is_there = |known: &KnownUser| known.user.is_some() || known.undecodable.is_some();
+    let gone: Vec<ObjectId> = ids.into_iter().filter(|id| !users.get(id).is_some_and(is_there)).collect();
     if gone.is_empty() {
         return Ok(users);
     }
@@ -288,7 +360,8 @@ async fn read_users(database: &CausalDatabase, ids: Vec<ObjectId>) -> Result<Has
     for document in documents(&batches) {
         let document = document?;
         if let Ok(id) = document.get_object_id("_id") {
-            users.insert(id, KnownUser { user: None, is_anonymized: true, status: UserStatus::read(document) });
+            let status = UserStatus::read(document);
+            users.insert(id, KnownUser { is_anonymized: true, status, ..KnownUser::default() });
         }
     }
     Ok(users)

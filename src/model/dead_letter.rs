@@ -1,6 +1,53 @@
 //! Why a document cannot be projected or written (spec 02, spec 03 "Dead letters").
 //! Reasons are data: they label metrics and are stored, so they never carry values of documents.
 
+/// What failed, so that a retry can repeat it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Action {
+    /// The projection of a recruiter or a job, and its write.
+    #[default]
+    Project,
+    /// The cancellation of an offer whose job is gone.
+    Cancel,
+    /// The anonymisation of an offer whose recruiter was anonymised.
+    AnonymizeRecruiter,
+    /// The anonymisation of an offer whose managing user was anonymised or is gone.
+    AnonymizeUser,
+    /// The cancellation of an offer whose managing user is deactivated.
+    CancelOfUser,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Project, Self::Cancel, Self::AnonymizeRecruiter, Self::AnonymizeUser, Self::CancelOfUser];
+
+    /// True when the letter about it must outlive whatever became of the other one: the contact of a person may be left.
+    #[must_use]
+    pub fn outlives(self, other: Self) -> bool {
+        let anonymizes = |action| matches!(action, Self::AnonymizeRecruiter | Self::AnonymizeUser);
+        anonymizes(self) && !anonymizes(other)
+    }
+
+    /// The name under which it is stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Project => "project",
+            Self::Cancel => "cancel",
+            Self::AnonymizeRecruiter => "anonymize_recruiter",
+            Self::AnonymizeUser => "anonymize_user",
+            Self::CancelOfUser => "cancel_of_user",
+        }
+    }
+
+    /// The action stored under `name`; letters of 1.0.0 name none, and are read as of a projection.
+    #[must_use]
+    pub fn from_stored(name: &str) -> Self {
+        Self::ALL.into_iter().find(|action| action.as_str() == name).unwrap_or_default()
+    }
+}
+
 /// The reason of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
@@ -8,8 +55,12 @@ pub enum Reason {
     MissingCfa,
     /// Delegated, and `managed_by` names no user.
     MissingCfaUser,
+    /// A document that the projection refers to is there and is not valid BSON; the detail names it.
+    UndecodableReference,
     /// `job_status` is missing or none of the table's (spec 02).
     UnknownJobStatus,
+    /// Another job has this `_id` too, and the offer is that one's.
+    DuplicateJobId,
     /// A job without an ObjectId as `_id` cannot become an offer.
     InvalidJobId,
     /// The document's `_id` is no ObjectId, or its bytes are not valid BSON.
@@ -32,10 +83,12 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for metrics that must exist before the first dead letter does.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::MissingCfa,
         Self::MissingCfaUser,
+        Self::UndecodableReference,
         Self::UnknownJobStatus,
+        Self::DuplicateJobId,
         Self::InvalidJobId,
         Self::Undecodable,
         Self::RefusedByValidation,
@@ -53,7 +106,9 @@ impl Reason {
         match self {
             Self::MissingCfa => "missing_cfa",
             Self::MissingCfaUser => "missing_cfa_user",
+            Self::UndecodableReference => "undecodable_reference",
             Self::UnknownJobStatus => "unknown_job_status",
+            Self::DuplicateJobId => "duplicate_job_id",
             Self::InvalidJobId => "invalid_job_id",
             Self::Undecodable => "undecodable",
             Self::RefusedByValidation => "refused_by_validation",
@@ -76,6 +131,12 @@ impl Reason {
             }
             Self::MissingCfaUser => {
                 "the recruiter is delegated, and its managed_by names no user: correct it; the change itself tries again"
+            }
+            Self::UndecodableReference => {
+                "the document that the detail names is not valid BSON: insert it anew; the change itself tries again"
+            }
+            Self::DuplicateJobId => {
+                "another job has the same _id, and the offer shows that one: give this one an _id of its own in recruiters"
             }
             Self::UnknownJobStatus => "the job's job_status is missing or unknown: correct it in recruiters",
             Self::InvalidJobId => {
@@ -109,7 +170,9 @@ impl Reason {
         match self {
             Self::MissingCfa
             | Self::MissingCfaUser
+            | Self::UndecodableReference
             | Self::UnknownJobStatus
+            | Self::DuplicateJobId
             | Self::InvalidJobId
             | Self::Undecodable => false,
             Self::RefusedByValidation

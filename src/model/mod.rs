@@ -4,9 +4,11 @@
 
 pub mod dead_letter;
 mod fields;
+pub mod holder;
 pub mod offer;
 pub mod recruiter;
 pub mod references;
+pub mod user_id;
 pub mod value;
 
 pub use offer::{Offer, OfferStatus};

@@ -1,6 +1,9 @@
 //! A recruiter and its embedded jobs (spec 01, `recruiters`), borrowed from the raw document.
 //! It must not decide whether a recruiter is projected: that is the projection's business.
 
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+
 use bson::{RawBsonRef, RawDocument, oid::ObjectId};
 
 use super::fields::borrowed_fields;
@@ -125,18 +128,21 @@ impl<'a> Recruiter<'a> {
         Ok(Self { id, fields, jobs })
     }
 
+    /// The `_id`s that several of its jobs have, with the first two of their positions. The offer is that of the first.
+    #[must_use]
+    pub fn repeated(&self) -> BTreeMap<ObjectId, [usize; 2]> {
+        let (mut first, mut repeated) = (HashMap::new(), BTreeMap::new());
+        for (position, id) in self.jobs.iter().filter_map(|job| Some((job.position, job.id?))) {
+            match first.entry(id) {
+                Entry::Vacant(entry) => drop(entry.insert(position)),
+                Entry::Occupied(entry) => drop(repeated.entry(id).or_insert([*entry.get(), position])),
+            }
+        }
+        repeated
+    }
+
     /// The `_id`s of all jobs, in their order.
     pub fn job_ids(&self) -> impl Iterator<Item = ObjectId> + '_ {
         self.jobs.iter().filter_map(|job| job.id)
-    }
-}
-
-/// A user's id as documents refer to it: 24 hex digits in a string, or an ObjectId (spec 01).
-#[must_use]
-pub fn user_id(managed_by: Option<RawBsonRef<'_>>) -> Option<ObjectId> {
-    match managed_by? {
-        RawBsonRef::ObjectId(id) => Some(id),
-        RawBsonRef::String(text) => ObjectId::parse_str(text).ok(),
-        _ => None,
     }
 }

@@ -149,6 +149,19 @@ pub struct References {
     pub user_status: UserStatus,
     /// The establishment has a handicap engagement.
     pub handicap: bool,
+    /// What the offer is made of is there and cannot be read: the document's collection and `_id`.
+    pub undecodable: Option<Arc<str>>,
+    /// The same of the user `managed_by`, whose status some settings ask for.
+    pub undecodable_user: Option<Arc<str>>,
+}
+
+impl References {
+    /// The document that keeps the job from being projected, because it cannot be read.
+    #[must_use]
+    pub fn undecodable(&self, needs_status: bool) -> Option<&str> {
+        let user = self.undecodable_user.as_deref().filter(|_| needs_status);
+        self.undecodable.as_deref().or(user)
+    }
 }
 
 #[cfg(test)]

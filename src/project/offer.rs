@@ -57,6 +57,9 @@ pub fn project(
     references: &References,
     settings: &ProjectionSettings,
 ) -> Result<Offer, Reason> {
+    if references.undecodable(settings.cancels_deactivated).is_some() {
+        return Err(Reason::UndecodableReference);
+    }
     let deactivated = settings.cancels_deactivated && references.user_status.is_deactivated;
     let own_status = status::offer_status(recruiter.status, job.job_status);
     let status = if deactivated { OfferStatus::Cancelled } else { own_status? };

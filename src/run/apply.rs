@@ -14,11 +14,12 @@ use crate::fetch::links::Link;
 use crate::fetch::portions::Portions;
 use crate::fetch::references::{anonymized_users, deactivated_users};
 use crate::fetch::{IDS_PER_READ, documents, find, links};
+use crate::model::dead_letter::Action;
 use crate::phase::StreamWrites;
 use crate::plan::{Plan, Touch};
 use crate::source::OFFERS;
 use crate::source::event::Collection as Watched;
-use crate::write::dead_letters::Place;
+use crate::write::dead_letters::{Address, Place};
 use crate::write::links::Jobs;
 use crate::write::statements::Statement;
 use crate::write::{anonymize, command};
@@ -129,7 +130,7 @@ impl Apply {
     /// Documents whose `_id` cannot be worked with have dead letters for as long as they are there.
     async fn note_unusable(&mut self, plan: &Plan, place: &Place) -> Result<(), Failure> {
         for (collection, key) in &plan.unusable_keys {
-            self.stages.dead_letters.write_unusable(*collection, key, place).await?;
+            self.stages.dead_letters.write_unusable(*collection, [key.clone()], place).await?;
         }
         for (collection, key) in &plan.vanished_keys {
             self.stages.dead_letters.remove_unusable(*collection, key).await?;
@@ -176,7 +177,8 @@ impl Apply {
                 |job: &ObjectId| holders.get(job).is_some_and(|holders| holders.iter().any(|id| id != recruiter));
             let jobs = jobs.get(recruiter).into_iter().flatten().filter(|job| !held_by_another(job));
             let jobs: BTreeSet<ObjectId> = jobs.chain(shown.get(recruiter).into_iter().flatten()).copied().collect();
-            gone.extend(jobs.into_iter().map(|job| GoneJob { recruiter: *recruiter, job, date: *date }));
+            let (recruiter, gone_by) = (Some(*recruiter), *date);
+            gone.extend(jobs.into_iter().map(|job| GoneJob { recruiter, job, date: *date, gone_by }));
         }
         for gone in gone.chunks(GONE_AT_A_TIME) {
             self.stages.anonymize(gone, place).await?;
@@ -212,10 +214,27 @@ impl Apply {
         for offers in offers.chunks(GONE_AT_A_TIME) {
             self.anonymize_managed(offers.to_vec(), place).await?;
         }
+        if self.stages.rehearsal.is_none() {
+            self.anonymize_others(users).await?;
+        }
         // What the projection says of their recruiters from now on.
         let anonymized = anonymized_users(&database, users.clone()).await?;
         let recruiters = follow::recruiters_of_users(&database, &anonymized).await?;
         self.touch(&whole(recruiters), place).await
+    }
+
+    /// What is refused here is told by the letter about the offer's `_id`.
+    async fn anonymize_others(&mut self, users: &BTreeSet<ObjectId>) -> Result<(), Failure> {
+        let stages = &mut self.stages;
+        let (label, email) = (&stages.settings.partner_label, &stages.settings.anonymized_email);
+        let users: Vec<ObjectId> = users.iter().copied().collect();
+        let statements =
+            users.chunks(IDS_PER_READ).map(|users| anonymize::user_offers_of_other_ids(users, label, email)).collect();
+        let outcome = command::update(&stages.writer, OFFERS, statements).await?;
+        stages.metrics.offers_anonymized.inc_by(outcome.changed);
+        stages.tally.changed += outcome.changed;
+        stages.refused(&outcome.refused);
+        Ok(())
     }
 
     /// Takes the contact of their users, who are gone or anonymised, out of these offers.
@@ -233,10 +252,8 @@ impl Apply {
         let outcome = command::update(&stages.writer, OFFERS, statements).await?;
         stages.metrics.offers_anonymized.inc_by(outcome.changed);
         stages.tally.changed += outcome.changed;
-        // Which recruiter it was is not known here; the offer stands for it in the letter's address.
-        let gone: Vec<GoneJob> =
-            offers.into_iter().map(|job| GoneJob { recruiter: job, job, date: place.wall_time }).collect();
-        stages.write_refused(&outcome.refused, &gone, place).await.map(drop)
+        let gone: Vec<GoneJob> = offers.into_iter().map(|offer| GoneJob::offer(offer, place.wall_time)).collect();
+        stages.write_refused(&outcome.refused, (&gone, Action::AnonymizeUser), place).await.map(drop)
     }
 
     /// Recruiters that are gone: their offers are anonymised if the recruiter was, else cancelled,
@@ -250,7 +267,14 @@ impl Apply {
         let present = self.present(&ids).await?;
         let gone: Vec<ObjectId> = ids.into_iter().filter(|id| !present.contains(id)).collect();
         let links = links::read(&database, &gone).await?;
-        let anonymized = follow::anonymized_jobs(&database, &gone).await?;
+        let mut anonymized = follow::anonymized_jobs(&database, &gone).await?;
+        // What an anonymisation could not do before is done now, though the copy may be gone.
+        for recruiter in &gone {
+            let jobs = self.stages.dead_letters.to_anonymize(*recruiter);
+            if !jobs.is_empty() {
+                anonymized.entry(*recruiter).or_default().extend(jobs);
+            }
+        }
         let copied = anonymized.values().flatten().copied();
         let jobs: BTreeSet<ObjectId> = links.values().flat_map(Link::all).chain(copied).collect();
         // Their offers may stand as the deleted recruiter had them. What they turn out to have lost
@@ -266,7 +290,8 @@ impl Apply {
             let jobs = links.get(recruiter).into_iter().flat_map(Link::all).chain(copy.into_iter().flatten().copied());
             let jobs = jobs.filter(|job| !holders.contains_key(job));
             let jobs: BTreeSet<ObjectId> = jobs.chain(shown.get(recruiter).into_iter().flatten().copied()).collect();
-            let jobs = jobs.into_iter().map(|job| GoneJob { recruiter: *recruiter, job, date: *date });
+            let (recruiter, gone_by) = (Some(*recruiter), *date);
+            let jobs = jobs.into_iter().map(|job| GoneJob { recruiter, job, date: *date, gone_by });
             match copy {
                 Some(_) => to_anonymize.extend(jobs),
                 None => to_cancel.extend(jobs),
@@ -285,7 +310,7 @@ impl Apply {
         let letters = gone.iter().flat_map(|id| self.stages.dead_letters.of_recruiter(*id));
         let letters = letters.filter(|letter| !refused.contains(letter)).collect();
         // A link stays as long as one of its offers could not be changed: a resync finds it there.
-        let refused: BTreeSet<ObjectId> = refused.into_iter().map(|letter| letter.recruiter).collect();
+        let refused: BTreeSet<ObjectId> = refused.iter().filter_map(Address::recruiter).collect();
         let mut settled: Vec<ObjectId> = gone.into_iter().filter(|id| !refused.contains(id)).collect();
         let mut uncancelled = Jobs::new();
         if !self.stages.phase.writes_offers() {

@@ -58,7 +58,7 @@ impl Stages {
                 Change::Nothing => "equal",
             };
             self.metrics.shadow_offers.with_label_values(&[result]).inc();
-            let address = chunk.offers.get(&id).map(|(recruiter, _)| Address { recruiter: *recruiter, job: Some(id) });
+            let address = chunk.offers.get(&id).map(|(recruiter, _)| Address::of(*recruiter, Some(id)));
             if let Some(address) = address.filter(|_| change != Change::Nothing)
                 && self.dead_letters.contains_refusal(&address)
             {

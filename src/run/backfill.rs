@@ -66,7 +66,17 @@ pub async fn rehearse(
     let mut stages = lead::stages(app, phase, Writer::free(&app.database)).await?;
     stages.rehearsal = Some(Rehearsal::default());
     let mut apply = Apply::new(stages);
-    let (mut after, mut recruiters) = (None, 0);
+    let (mut other, mut after, mut recruiters) = (None, None, 0);
+    while !stop.is_cancelled() {
+        let place = Place::of_scan(clock::now(), clock::now());
+        let (last, count) = apply.note_others(Collection::Recruiters, filter, other.as_ref(), &place).await?;
+        other = last;
+        recruiters += count;
+        if other.is_none() {
+            break;
+        }
+        show(recruiters);
+    }
     while !stop.is_cancelled() {
         let ids = scan::ids_after(&app.database, Collection::Recruiters.name(), filter, after).await?;
         after = ids.last().copied();

@@ -1,9 +1,9 @@
 //! What is done step by step beside the live stream: a resync first, then the command that was taken up
 //! ([`super::requests`]). A step is short, is done under the lease, and may be repeated after a crash.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
+use bson::{Bson, Document, doc, oid::ObjectId};
 use mongodb::Database;
 use resume_tokens::Store;
 use tracing::info;
@@ -14,6 +14,7 @@ use super::rehearsal::Tally;
 use super::replaying::{self, Replaying};
 use super::requests::{self, Lane, Order, Outcome, Request, Span, count, counted};
 use super::resync::Resync;
+use super::retrying;
 use crate::clock;
 use crate::config::Choice as _;
 use crate::error::{Directive, Failure};
@@ -23,8 +24,12 @@ use crate::phase::{Phase, Way};
 use crate::plan::Touch;
 use crate::source::event::Collection;
 use crate::source::oplog::Oplog;
-use crate::source::scan;
-use crate::write::dead_letters::{self, Place};
+use crate::source::scan::{self, OtherId};
+use crate::write::dead_letters::Place;
+
+/// In the progress of a backfill: how far the walk over documents whose `_id` is no ObjectId has come.
+const AFTER_OTHER: &str = "after_other";
+const OTHERS_DONE: &str = "others_done";
 
 /// The work of one holder of the lease.
 #[derive(Debug)]
@@ -109,7 +114,7 @@ impl Background {
                 info!(command = %id, done = outcome.done, "a command is finished");
                 Ok(())
             }
-            None if request.progress == before => Ok(()),
+            None if request.progress == before || !scan::is_storable(request.progress.get(AFTER_OTHER)) => Ok(()),
             None => requests::store_progress(database, request, self.term).await,
         }
     }
@@ -119,7 +124,7 @@ impl Background {
         match request.order.clone() {
             Order::Backfill { recruiter, active_only } => backfill(request, apply, (recruiter, active_only)).await,
             Order::Repair => self.repair(request, apply).await,
-            Order::RetryDeadLetters { due_at } => retry_dead_letters(request, apply, due_at).await,
+            Order::RetryDeadLetters { due_at } => retrying::step(request, apply, due_at).await,
             Order::Replay(span) => self.replay(request, apply, &span).await,
             Order::DropDeadLetters { ids } => {
                 let dropped = apply.stages.dead_letters.drop_named(&ids).await?;
@@ -260,11 +265,26 @@ async fn backfill(
     }
     let database = apply.stages.database.clone();
     let filter = scan::backfill_filter(recruiter, active_only);
+    if !request.progress.get_bool(OTHERS_DONE).unwrap_or_default() {
+        let after = OtherId::from_stored(request.progress.get(AFTER_OTHER));
+        let place = Place::of_scan(request.requested_at, clock::now());
+        let (last, noted) = apply.note_others(Collection::Recruiters, &filter, after.as_ref(), &place).await?;
+        request.progress.remove(AFTER_OTHER);
+        match last {
+            Some(last) => request.progress.insert(AFTER_OTHER, last.to_stored()),
+            None => request.progress.insert(OTHERS_DONE, true),
+        };
+        request.progress.insert("recruiters", counted(count(&request.progress, "recruiters") + noted));
+        apply.stages.count_dead_letters();
+        return Ok(None);
+    }
     let after = request.progress.get_object_id("after").ok();
     let ids = scan::ids_after(&database, Collection::Recruiters.name(), &filter, after).await?;
     let Some(last) = ids.last() else {
         let mut details = request.progress.clone();
-        details.remove("after");
+        for place in ["after", OTHERS_DONE] {
+            details.remove(place);
+        }
         details.insert("dead_letters", counted(apply.stages.dead_letters.counts().values().map(|n| *n as u64).sum()));
         return Ok(Some(Outcome { done: true, details }));
     };
@@ -281,34 +301,6 @@ async fn backfill(
         let so_far = count(&request.progress, field);
         request.progress.insert(field, counted(so_far + done));
     }
-    Ok(None)
-}
-
-/// Touches what the letters that stood at its beginning are about; those that are due, where a time is given.
-async fn retry_dead_letters(
-    request: &mut Request,
-    apply: &mut Apply,
-    due_at: Option<DateTime>,
-) -> Result<Option<Outcome>, Failure> {
-    let stands = |apply: &Apply| apply.stages.dead_letters.counts().values().map(|count| *count as u64).sum::<u64>();
-    let after = request.progress.get_object_id("after").ok();
-    if after.is_none() {
-        request.progress.insert("before", counted(stands(apply)));
-    }
-    let due = match due_at {
-        Some(time) => Some(dead_letters::due(&apply.stages.database, time).await?),
-        None => None,
-    };
-    let is_asked_for = |recruiter: &ObjectId| due.as_ref().is_none_or(|due| due.contains(recruiter));
-    let recruiters = apply.stages.dead_letters.recruiters(after).filter(is_asked_for);
-    let recruiters: BTreeSet<ObjectId> = recruiters.take(scan::STEP as usize).collect();
-    let Some(last) = recruiters.last().copied() else {
-        let details = doc! { "before": request.progress.get("before").cloned(), "after": counted(stands(apply)) };
-        return Ok(Some(Outcome { done: true, details }));
-    };
-    let ids: Vec<ObjectId> = recruiters.into_iter().collect();
-    touch(&ids, "retry", request, apply).await?;
-    request.progress.insert("after", last);
     Ok(None)
 }
 

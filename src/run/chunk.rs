@@ -104,20 +104,26 @@ impl Stages {
         let mut chunk = Chunk::default();
         for (touched, job) in jobs {
             let recruiter = &touched.recruiter;
-            let address = Address { recruiter: recruiter.id, job: job.id };
+            let address = Address::of(recruiter.id, job.id);
+            let repeated = job.id.and_then(|id| touched.repeated.get(&id));
+            if let Some([first, second]) = repeated {
+                let detail = format!("jobs.{first} and jobs.{second} have this _id");
+                chunk.told.letters.insert(address, Letter::of_projection(Reason::DuplicateJobId, detail));
+            }
             // A letter about the whole recruiter is one of the portion: several chunks may have cause for it.
             let letters = if job.id.is_some() { &mut chunk.told.letters } else { &mut told.letters };
             let has_address = value::non_empty(recruiter.fields.address).is_some();
             match (job.id, job.fields()) {
+                _ if repeated.is_some_and(|[first, _]| *first != job.position) => {}
                 _ if !has_address => self.metrics.jobs_skipped.with_label_values(&["no_address"]).inc(),
                 (Some(id), Ok(fields)) => chunk.jobs.push((touched, id, fields)),
                 (None, Ok(_)) => {
                     let detail = format!("jobs.{}._id is no ObjectId", job.position);
-                    letters.insert(address, Letter { reason: Reason::InvalidJobId, detail });
+                    letters.insert(address, Letter::of_projection(Reason::InvalidJobId, detail));
                 }
                 (_, Err(_)) => {
                     let detail = format!("jobs.{} is not valid BSON", job.position);
-                    letters.insert(address, Letter { reason: Reason::Undecodable, detail });
+                    letters.insert(address, Letter::of_projection(Reason::Undecodable, detail));
                 }
             }
             match job.id {
@@ -144,8 +150,10 @@ impl Stages {
                     chunk.offers.insert(id, (recruiter.id, offer));
                 }
                 Err(reason) => {
-                    let address = Address { recruiter: recruiter.id, job: Some(id) };
-                    chunk.told.letters.insert(address, Letter { reason, detail: String::new() });
+                    let reference = references.undecodable(self.settings.cancels_deactivated);
+                    let letter = Letter::of_projection(reason, reference.unwrap_or_default().to_owned());
+                    // Of a job that is there twice, the letter says that, whichever of the two is touched.
+                    chunk.told.letters.entry(Address::of(recruiter.id, Some(id))).or_insert(letter);
                 }
             }
         }
@@ -191,8 +199,8 @@ impl Stages {
         }
         for id in unsure {
             if let Some((recruiter, _)) = offers.get(&id) {
-                let address = Address { recruiter: *recruiter, job: Some(id) };
-                told.letters.insert(address, Letter { reason: Reason::Overtaken, detail: String::new() });
+                let letter = Letter::of_projection(Reason::Overtaken, String::new());
+                told.letters.insert(Address::of(*recruiter, Some(id)), letter);
             }
         }
         self.tell(told, place).await
@@ -235,8 +243,9 @@ impl Stages {
         written.with_label_values(&["changed"]).inc_by(outcome.changed);
         self.tally.created += outcome.created;
         self.tally.changed += outcome.changed;
-        let recruiter_of = |offer: ObjectId| offers.get(&offer).map(|(recruiter, _)| *recruiter);
-        letters.extend(self.refused(&outcome.refused, recruiter_of));
+        let address = |offer: ObjectId| Some(Address::of(offers.get(&offer)?.0, Some(offer)));
+        let refused = self.refused(&outcome.refused).into_iter();
+        letters.extend(refused.filter_map(|(offer, letter)| Some((address(offer)?, letter))));
         Ok(outcome.unsure)
     }
 }

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bson::{Bson, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
+use bson::{Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
 
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::references::{anonymized_users, deactivated_users, key_at};
 use crate::fetch::{IDS_PER_READ, documents, find};
-use crate::model::recruiter::user_id;
+use crate::model::user_id::{spellings, user_id};
 use crate::model::value;
 use crate::plan::Plan;
 use crate::source::OFFERS;
@@ -27,7 +27,7 @@ pub async fn recruiters(database: &CausalDatabase, plan: &Plan, cancels: bool) -
     }
     let users: Vec<ObjectId> = plan.changed_users.iter().copied().collect();
     for users in users.chunks(IDS_PER_READ) {
-        let filter = doc! { "is_delegated": true, "managed_by": { "$in": managers(users) } };
+        let filter = doc! { "is_delegated": true, "managed_by": { "$in": spellings(users) } };
         concerned.extend(ids(database, Watched::Recruiters.name(), filter).await?);
     }
     let mut references: BTreeMap<Watched, Vec<ObjectId>> = BTreeMap::new();
@@ -59,7 +59,7 @@ pub async fn offers(
     let users: Vec<ObjectId> = users.iter().copied().collect();
     let mut offers = Vec::new();
     for users in users.chunks(IDS_PER_READ) {
-        let filter = doc! { "partner_label": partner_label, "managed_by": { "$in": managers(users) } };
+        let filter = doc! { "partner_label": partner_label, "managed_by": { "$in": spellings(users) } };
         offers.extend(ids(database, OFFERS, filter).await?);
     }
     Ok(offers)
@@ -72,6 +72,8 @@ pub struct Managed {
     pub anonymized: Vec<ObjectId>,
     /// The offers whose managing user is deactivated.
     pub deactivated: Vec<ObjectId>,
+    /// The offers whose managing user is there.
+    pub present: Vec<ObjectId>,
 }
 
 /// Those of these offers whose managing user is not active any more.
@@ -92,8 +94,11 @@ pub async fn offers_of_gone_users(database: &CausalDatabase, offers: &[ObjectId]
         managed.iter().filter(|(user, _)| users.contains(user)).map(|(_, offer)| *offer).collect()
     };
     let anonymized = of(&anonymized_users(database, users.clone()).await?);
-    let deactivated = of(&deactivated_users(database, users).await?);
-    Ok(Managed { anonymized, deactivated })
+    let deactivated = of(&deactivated_users(database, users.clone()).await?);
+    let ids_of_users: Vec<ObjectId> = users.into_iter().collect();
+    let found = ids(database, Watched::Users.name(), doc! { "_id": { "$in": ids_of_users } }).await?;
+    let present = of(&found.into_iter().collect());
+    Ok(Managed { anonymized, deactivated, present })
 }
 
 /// The jobs of those recruiters that are in `anonymized_recruiters`.
@@ -175,7 +180,7 @@ pub async fn recruiters_of_users(
     let users: Vec<ObjectId> = users.iter().copied().collect();
     let mut recruiters = BTreeSet::new();
     for users in users.chunks(IDS_PER_READ) {
-        let filter = doc! { "managed_by": { "$in": managers(users) } };
+        let filter = doc! { "managed_by": { "$in": spellings(users) } };
         recruiters.extend(ids(database, Watched::Recruiters.name(), filter).await?);
     }
     Ok(recruiters)
@@ -218,9 +223,4 @@ async fn ids(database: &CausalDatabase, collection: &str, filter: Document) -> R
 
 fn id_of(document: &RawDocument) -> Option<ObjectId> {
     document.get_object_id("_id").ok()
-}
-
-/// Ids of users as documents hold them (spec 01, `managed_by`).
-fn managers(users: &[ObjectId]) -> Vec<Bson> {
-    users.iter().flat_map(|user| [Bson::String(user.to_hex()), Bson::ObjectId(*user)]).collect()
 }

@@ -1,28 +1,46 @@
 //! Offers whose job is gone: cancelled, or anonymised with their recruiter. What the server refuses to
 //! change keeps a dead letter, and its link, so that it is tried again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bson::{DateTime, oid::ObjectId};
 
 use super::portion::Stages;
 use crate::error::Failure;
+use crate::model::dead_letter::Action;
 use crate::phase::StreamWrites;
 use crate::source::OFFERS;
 use crate::write::command::{self, Refused};
-use crate::write::dead_letters::{Address, Place};
+use crate::write::dead_letters::{Address, Known, Place};
 use crate::write::statements::Statement;
 use crate::write::{anonymize, statements};
 
 /// A job whose recruiter lost it or is gone.
 #[derive(Debug, Clone, Copy)]
 pub struct GoneJob {
-    /// The recruiter that held it.
-    pub recruiter: ObjectId,
+    /// The recruiter that held it, where that is known.
+    pub recruiter: Option<ObjectId>,
     /// The job.
     pub job: ObjectId,
     /// When, for the history of its offer.
     pub date: DateTime,
+    /// It was gone by then: in `dual-write`, an offer that is newer stays.
+    pub gone_by: DateTime,
+}
+
+impl GoneJob {
+    fn address(&self) -> Address {
+        match self.recruiter {
+            Some(recruiter) => Address::Job { recruiter, job: self.job },
+            None => Address::Offer(self.job),
+        }
+    }
+
+    /// An offer of which it is not known whose it is.
+    #[must_use]
+    pub fn offer(offer: ObjectId, date: DateTime) -> Self {
+        Self { recruiter: None, job: offer, date, gone_by: date }
+    }
 }
 
 impl Stages {
@@ -42,7 +60,7 @@ impl Stages {
         let label = &self.settings.partner_label;
         let statement = |gone: &GoneJob| {
             // The job went no later than its event, whatever its recruiter's own date says.
-            let latest = unless_newer.then(|| gone.date.max(place.wall_time));
+            let latest = unless_newer.then(|| gone.date.max(gone.gone_by));
             statements::cancel_removed(gone.job, label, gone.date, latest)
         };
         let statements: Vec<Statement> = gone.iter().map(statement).collect();
@@ -52,7 +70,7 @@ impl Stages {
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
         self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
         self.tally.changed += outcome.changed;
-        self.write_refused(&outcome.refused, gone, place).await
+        self.write_refused(&outcome.refused, (gone, Action::Cancel), place).await
     }
 
     /// Cancels these offers of deactivated users, where the configuration says so and the phase allows it.
@@ -73,9 +91,8 @@ impl Stages {
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
         self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
         self.tally.changed += outcome.changed;
-        // Which recruiter it was is not known here; the offer stands for it in the letter's address.
-        let gone: Vec<GoneJob> = offers.into_iter().map(|job| GoneJob { recruiter: job, job, date }).collect();
-        self.write_refused(&outcome.refused, &gone, place).await.map(drop)
+        let gone: Vec<GoneJob> = offers.into_iter().map(|offer| GoneJob::offer(offer, date)).collect();
+        self.write_refused(&outcome.refused, (&gone, Action::CancelOfUser), place).await.map(drop)
     }
 
     /// Anonymises the offers of recruiters that were (spec 03); gives back as [`Self::cancel`].
@@ -95,25 +112,34 @@ impl Stages {
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
         self.metrics.offers_anonymized.inc_by(outcome.changed);
         self.tally.changed += outcome.changed;
-        self.write_refused(&outcome.refused, gone, place).await
+        self.write_refused(&outcome.refused, (gone, Action::AnonymizeRecruiter), place).await
     }
 
-    /// Writes letters for what the server refused about these jobs; an earlier refusal of the others is over.
+    /// Writes letters for what the server refused about these jobs, so that a retry repeats the action; an earlier
+    /// refusal of the others is over.
     ///
     /// # Errors
     /// As [`command::update`].
     pub async fn write_refused(
         &mut self,
         refused: &[Refused],
-        gone: &[GoneJob],
+        (gone, action): (&[GoneJob], Action),
         place: &Place,
     ) -> Result<BTreeSet<Address>, Failure> {
-        let recruiters: HashMap<ObjectId, ObjectId> = gone.iter().map(|gone| (gone.job, gone.recruiter)).collect();
-        let letters = self.refused(refused, |job| recruiters.get(&job).copied());
+        let jobs: HashMap<ObjectId, &GoneJob> = gone.iter().map(|gone| (gone.job, gone)).collect();
+        let mut letters = BTreeMap::new();
+        for (job, mut letter) in self.refused(refused) {
+            if let Some(gone) = jobs.get(&job) {
+                (letter.action, letter.date) = (action, Some(gone.date));
+                letters.insert(gone.address(), letter);
+            }
+        }
         let refused: BTreeSet<Address> = letters.keys().copied().collect();
-        let all = recruiters.into_iter().map(|(job, recruiter)| Address { recruiter, job: Some(job) });
-        let over = |address: &Address| self.dead_letters.contains_refusal(address) && !refused.contains(address);
-        let healed = all.filter(over).collect();
+        let over = |address: &Address| {
+            let is_over = |known: Known| known.reason.is_refusal() && !known.action.outlives(action);
+            self.dead_letters.get(address).is_some_and(is_over) && !refused.contains(address)
+        };
+        let healed = jobs.values().map(|gone| gone.address()).filter(over).collect();
         self.dead_letters.remove(&healed).await?;
         self.dead_letters.write(letters, place).await?;
         Ok(refused)

@@ -10,6 +10,7 @@ use super::portion::Touched;
 use crate::fetch::links::Link;
 use crate::model::OfferStatus;
 use crate::project::diff::Change;
+use crate::write::dead_letters::Address;
 use crate::write::links::Jobs;
 
 /// The jobs by which links grow and shrink. Only whole touches know all jobs. What links have set aside counts as lost once
@@ -51,4 +52,13 @@ pub(super) fn met_early(touched: &[Touched<'_>], offers: &Projected, changes: &[
         }
     }
     met
+}
+
+/// The link keeps the job whose cancellation was refused, so that the next touch tries again.
+pub(super) fn keep_in_link(refused: &Address, lost: &mut Jobs) {
+    if let Address::Job { recruiter, job } = refused
+        && let Some(jobs) = lost.get_mut(recruiter)
+    {
+        jobs.remove(job);
+    }
 }

@@ -12,7 +12,7 @@ use super::chunk::Chunks;
 use super::failpoint;
 use super::follow::anonymized_jobs;
 use super::gone::GoneJob;
-use super::linked::{met_early, moved};
+use super::linked::{keep_in_link, met_early, moved};
 use super::rehearsal::{Rehearsal, Tally};
 use super::turn::Turn;
 use crate::error::Failure;
@@ -21,6 +21,7 @@ use crate::fetch::portions::Portions;
 use crate::fetch::references::ReferenceCaches;
 use crate::fetch::{documents, links};
 use crate::model::dead_letter::Reason;
+use crate::model::holder::Holder;
 use crate::model::recruiter::Job;
 use crate::model::{Recruiter, value};
 use crate::observe::metrics::Metrics;
@@ -85,6 +86,14 @@ pub(super) struct Touched<'a> {
     pub(super) whole: bool,
     /// What each of its offers may repeat of it, in bytes.
     pub(super) weight: usize,
+    /// See [`Recruiter::repeated`].
+    pub(super) repeated: BTreeMap<ObjectId, [usize; 2]>,
+}
+
+impl Touched<'_> {
+    pub(super) fn holder(&self) -> Holder {
+        Holder::new(self.recruiter.id, self.recruiter.fields.updated_at)
+    }
 }
 
 /// What is to be told about recruiters or jobs.
@@ -103,6 +112,8 @@ struct Done {
     again: BTreeSet<ObjectId>,
     /// Recruiters whose links could not grow: none of their offers may be written.
     unlinked: BTreeSet<ObjectId>,
+    /// Jobs by which links grew.
+    grown: BTreeSet<ObjectId>,
 }
 
 impl Stages {
@@ -130,7 +141,7 @@ impl Stages {
             failpoint::passed("fetched");
 
             let timer = self.metrics.stage_duration.with_label_values(&["project"]).start_timer();
-            let changes = self.project_and_compare(&mut chunk, fetched).await?;
+            let mut changes = self.project_and_compare(&mut chunk, fetched).await?;
             timer.observe_duration();
             failpoint::passed("projected");
 
@@ -143,6 +154,8 @@ impl Stages {
             whole.clear();
             grown.extend(met_early(&touched, &chunk.offers, &changes));
             self.settle_links((&grown, shrunk), &touched, lost, (&mut done, portion.place)).await?;
+            let new = (&done.grown, &*lost);
+            done.again.extend(self.settle_shared((&touched, portion.place), new, &mut chunk, &mut changes).await?);
             self.write_chunk(chunk, changes, &done.unlinked, portion.place).await?;
             failpoint::passed("written");
             timer.observe_duration();
@@ -168,6 +181,7 @@ impl Stages {
             done.unlinked.extend(refused.iter().filter_map(|refused| refused.statement.id));
             done.told.letters.extend(self.unlinked(&refused));
         }
+        done.grown.extend(grown.values().flatten());
         failpoint::passed("linked");
         // Links shrink at the end of the batch: what an earlier round of it found lost must not be found
         // anew, or two recruiters that each lost a job of the other ask for each other for ever.
@@ -178,10 +192,7 @@ impl Stages {
         let (again, uncancelled) = self.cancel_removed(touched, &shrunk, lost, place).await?;
         done.again.extend(again);
         for address in &uncancelled {
-            // The link keeps the job, so that the next touch tries again.
-            if let (Some(jobs), Some(job)) = (lost.get_mut(&address.recruiter), &address.job) {
-                jobs.remove(job);
-            }
+            keep_in_link(address, lost);
             done.told.looked_at.remove(address);
         }
         failpoint::passed("cancelled");
@@ -195,8 +206,8 @@ impl Stages {
             let Ok(recruiter) = Recruiter::read(document) else {
                 // The query found it by an ObjectId, so `_id` is readable even here.
                 if let Ok(id) = document.get_object_id("_id") {
-                    let letter = Letter { reason: Reason::Undecodable, detail: "not valid BSON".to_owned() };
-                    told.letters.insert(Address { recruiter: id, job: None }, letter);
+                    let letter = Letter::of_projection(Reason::Undecodable, "not valid BSON".to_owned());
+                    told.letters.insert(Address::Recruiter(id), letter);
                 }
                 continue;
             };
@@ -206,6 +217,8 @@ impl Stages {
                 all.push(self.touched(recruiter, touch, weight, told));
             }
         }
+        // Of two that hold the same job, the offer is that of the one that is projected last.
+        all.sort_by_key(Touched::holder);
         Ok(all)
     }
 
@@ -225,13 +238,14 @@ impl Stages {
                 Some(_) => recruiter.job_ids().collect(),
                 None => HashSet::new(),
             };
-            let gone = |letter: &Address| letter.job.is_none_or(|job| !jobs.contains(&job));
+            let gone = |letter: &Address| !matches!(letter, Address::Job { job, .. } if jobs.contains(job));
             told.looked_at.extend(self.dead_letters.of_recruiter(recruiter.id).filter(gone));
         }
         if recruiter.jobs.is_empty() {
             self.metrics.jobs_skipped.with_label_values(&["no_jobs"]).inc();
         }
-        Touched { jobs: jobs.unwrap_or_else(|| recruiter.jobs.clone()), recruiter, whole, weight }
+        let repeated = recruiter.repeated();
+        Touched { jobs: jobs.unwrap_or_else(|| recruiter.jobs.clone()), recruiter, whole, weight, repeated }
     }
 
     /// Letters about recruiters whose links the server refused to change.
@@ -239,23 +253,17 @@ impl Stages {
         let letter = |refused: &Refused| {
             self.metrics.write_errors.with_label_values(&[&refused.code.to_string()]).inc();
             let detail = format!("the server refused the link with code {}", refused.code);
-            let address = Address { recruiter: refused.statement.id?, job: None };
-            Some((address, Letter { reason: refused.reason, detail }))
+            Some((Address::Recruiter(refused.statement.id?), Letter::of_projection(refused.reason, detail)))
         };
         refused.iter().filter_map(letter).collect()
     }
 
-    /// Letters for statements that the server refused.
-    pub(super) fn refused(
-        &self,
-        refused: &[Refused],
-        recruiter_of: impl Fn(ObjectId) -> Option<ObjectId>,
-    ) -> BTreeMap<Address, Letter> {
+    /// Letters for statements that the server refused, by their offers.
+    pub(super) fn refused(&self, refused: &[Refused]) -> BTreeMap<ObjectId, Letter> {
         let letter = |refused: &Refused| {
             self.metrics.write_errors.with_label_values(&[&refused.code.to_string()]).inc();
-            let job = refused.statement.id?;
             let detail = format!("the server refused the offer with code {}", refused.code);
-            Some((Address { recruiter: recruiter_of(job)?, job: Some(job) }, Letter { reason: refused.reason, detail }))
+            Some((refused.statement.id?, Letter::of_projection(refused.reason, detail)))
         };
         refused.iter().filter_map(letter).collect()
     }
@@ -276,7 +284,8 @@ impl Stages {
             // From the document, so that a replay gives the same date.
             let date = value::later_date(touched.recruiter.fields.updated_at, None).unwrap_or(place.wall_time);
             let removed = removed.get(&recruiter).into_iter().flatten();
-            gone.extend(removed.map(|job| GoneJob { recruiter, job: *job, date }));
+            let gone_by = place.wall_time;
+            gone.extend(removed.map(|job| GoneJob { recruiter: Some(recruiter), job: *job, date, gone_by }));
         }
         if gone.is_empty() {
             return Ok((again, refused));
@@ -284,7 +293,8 @@ impl Stages {
         // A recruiter that was anonymised and is there again without the job: the job's offer is still
         // that of the person who was anonymised.
         let copies = anonymized_jobs(&self.database, &removed.keys().copied().collect::<Vec<_>>()).await?;
-        let is_copied = |gone: &GoneJob| copies.get(&gone.recruiter).is_some_and(|jobs| jobs.contains(&gone.job));
+        let copy = |gone: &GoneJob| copies.get(&gone.recruiter?);
+        let is_copied = |gone: &GoneJob| copy(gone).is_some_and(|jobs| jobs.contains(&gone.job));
         for gone in gone.chunks(GONE_AT_A_TIME) {
             self.check_turn()?;
             let jobs: BTreeSet<ObjectId> = gone.iter().map(|gone| gone.job).collect();
@@ -323,7 +333,7 @@ impl Stages {
             rehearsal.add_letters(letters);
             return Ok(());
         }
-        let stands = |address: &Address| self.dead_letters.contains(address) && !letters.contains_key(address);
+        let stands = |address: &Address| self.dead_letters.is_of_projection(address) && !letters.contains_key(address);
         let healed = looked_at.into_iter().filter(stands).collect();
         self.dead_letters.remove(&healed).await?;
         self.dead_letters.write(letters, place).await

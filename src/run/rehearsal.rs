@@ -72,6 +72,13 @@ pub struct Rewritten {
 }
 
 impl Rehearsal {
+    /// Counts documents whose `_id` is no ObjectId.
+    pub(super) fn add_unusable(&mut self, documents: u64) {
+        if documents > 0 {
+            *self.dead_letters.entry(Reason::Undecodable).or_default() += documents;
+        }
+    }
+
     /// Counts what would be dead letters.
     pub(super) fn add_letters(&mut self, letters: BTreeMap<Address, Letter>) {
         letters.values().for_each(|letter| *self.dead_letters.entry(letter.reason).or_default() += 1);

@@ -1,4 +1,4 @@
-//! The resync (spec 03): touch every recruiter, then compare what is gone. Done in steps through the
+//! The resync (spec 03): note what cannot be worked with, touch every recruiter, then compare what is gone. Done in steps through the
 //! pipeline beside the live stream; its progress is stored, so a crash costs one step. Constant memory.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +13,7 @@ use super::follow;
 use super::gaps;
 use super::gone::GoneJob;
 use super::lease::STATE;
+use super::{retrying, unusable};
 use crate::answer::answered;
 use crate::clock;
 use crate::error::Failure;
@@ -21,8 +22,9 @@ use crate::observe::metrics::Metrics;
 use crate::phase::StreamWrites;
 use crate::plan::Touch;
 use crate::source::event::Collection as Watched;
+use crate::source::scan::OtherId;
 use crate::source::{OFFERS, scan};
-use crate::write::dead_letters::Place;
+use crate::write::dead_letters::{DEAD_LETTERS, Place};
 use crate::write::{Writer, command};
 
 /// The document of `stream_processor_state` with the progress.
@@ -31,6 +33,8 @@ const RESYNC: &str = "resync";
 /// The parts of a resync, in their order: links must be full before what no link holds is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// Write dead letters about documents whose `_id` is no ObjectId, and forget those about what is gone.
+    Others(Watched),
     /// Touch every recruiter.
     Recruiters,
     /// Links without recruiter: the recruiter was deleted unseen.
@@ -39,32 +43,54 @@ enum Stage {
     Anonymized,
     /// Offers of ours whose user was anonymised or deactivated, or whose job no recruiter holds.
     Offers,
+    /// What failed before of recruiters that are gone, tried again: of it, no document may tell any more.
+    LettersOfRecruiters,
+    /// The same of offers of which it is not known whose they are.
+    LettersOfOffers,
 }
 
 impl Stage {
-    const ALL: [Self; 4] = [Self::Recruiters, Self::Links, Self::Anonymized, Self::Offers];
+    fn all() -> impl Iterator<Item = Self> {
+        let others = unusable::COLLECTIONS.into_iter().map(Self::Others);
+        let rest = [Self::Recruiters, Self::Links, Self::Anonymized, Self::Offers];
+        others.chain(rest).chain([Self::LettersOfRecruiters, Self::LettersOfOffers])
+    }
 
-    fn name(self) -> &'static str {
+    fn name(self) -> String {
         match self {
-            Self::Recruiters => "recruiters",
-            Self::Links => "links",
-            Self::Anonymized => "anonymized",
-            Self::Offers => "offers",
+            Self::Others(collection) => format!("others/{}", collection.name()),
+            Self::Recruiters => "recruiters".to_owned(),
+            Self::Links => "links".to_owned(),
+            Self::Anonymized => "anonymized".to_owned(),
+            Self::Offers => "offers".to_owned(),
+            Self::LettersOfRecruiters => "letters/recruiters".to_owned(),
+            Self::LettersOfOffers => "letters/offers".to_owned(),
         }
     }
 
     fn collection(self) -> &'static str {
         match self {
+            Self::Others(collection) => collection.name(),
             Self::Recruiters => Watched::Recruiters.name(),
             Self::Links => links::LINKS,
             Self::Anonymized => Watched::AnonymizedRecruiters.name(),
             Self::Offers => OFFERS,
+            Self::LettersOfRecruiters | Self::LettersOfOffers => DEAD_LETTERS,
         }
     }
 
     fn after(self) -> Option<Self> {
-        Self::ALL.into_iter().skip_while(|stage| *stage != self).nth(1)
+        Self::all().skip_while(|stage| *stage != self).nth(1)
     }
+}
+
+/// Where [`Stage::Others`] is.
+#[derive(Debug)]
+enum Other {
+    /// Walks the documents, after this one.
+    Walk(Option<OtherId>),
+    /// Looks at the documents of letters, after this one.
+    Recheck(Option<String>),
 }
 
 /// A resync that is not finished.
@@ -72,6 +98,8 @@ impl Stage {
 pub struct Resync {
     stage: Stage,
     after: Option<ObjectId>,
+    /// The same in [`Stage::Others`].
+    other: Other,
     began: DateTime,
     /// What its gaps refer to.
     id: ObjectId,
@@ -94,8 +122,8 @@ impl Resync {
     }
 
     async fn begin(writer: &Writer, cause: &str, term: i64) -> Result<Self, Failure> {
-        let (stage, id) = (Stage::Recruiters, ObjectId::new());
-        let resync = Self { stage, after: None, began: clock::now(), id, again: false, term };
+        let (stage, id) = (Stage::Others(Watched::Recruiters), ObjectId::new());
+        let resync = Self { stage, after: None, other: Other::Walk(None), began: clock::now(), id, again: false, term };
         failpoint::passed("resync");
         gaps::assign(writer, id).await?;
         let fields = doc! {
@@ -131,10 +159,11 @@ impl Resync {
         let document = answered(taken_over).await.map_err(Failure::Write)?;
         Ok(document.map(|document| {
             let name = document.get_str("stage").unwrap_or_default();
-            let stage = Stage::ALL.into_iter().find(|stage| stage.name() == name);
+            let stage = Stage::all().find(|stage| stage.name() == name);
             Self {
                 stage: stage.unwrap_or(Stage::Recruiters),
                 after: document.get_object_id("after").ok(),
+                other: Other::Walk(OtherId::from_stored(document.get("after"))),
                 began: document.get_datetime("began").copied().unwrap_or_else(|_| clock::now()),
                 id: document.get_object_id("id").unwrap_or_else(|_| ObjectId::new()),
                 again: document.get_bool("again").unwrap_or_default(),
@@ -160,11 +189,18 @@ impl Resync {
     /// As [`Apply::plan`]; the step may be done again.
     pub async fn step(&mut self, apply: &mut Apply) -> Result<bool, Failure> {
         let database = apply.stages.database.clone();
+        if let Stage::Others(collection) = self.stage {
+            return self.other(collection, apply).await;
+        }
         let filter = match self.stage {
             Stage::Offers => doc! { "partner_label": &apply.stages.settings.partner_label },
             _ => Document::new(),
         };
-        let ids = scan::ids_after(&database, self.stage.collection(), &filter, self.after).await?;
+        let ids = match self.stage {
+            Stage::LettersOfRecruiters => retrying::of_recruiters_gone(apply, self.after).await?,
+            Stage::LettersOfOffers => retrying::of_offers(apply, self.after),
+            _ => scan::ids_after(&database, self.stage.collection(), &filter, self.after).await?,
+        };
         let Some(last) = ids.last() else {
             return self.next_stage(&apply.stages.writer).await;
         };
@@ -179,12 +215,38 @@ impl Resync {
         Ok(false)
     }
 
+    async fn other(&mut self, collection: Watched, apply: &mut Apply) -> Result<bool, Failure> {
+        let is_read = collection == Watched::Offers || apply.stages.phase.watched().contains(&collection);
+        match &self.other {
+            Other::Walk(None) if !is_read => {
+                return self.next_stage(&apply.stages.writer).await;
+            }
+            Other::Walk(after) => {
+                let filter = unusable::filter(collection, &apply.stages.settings.partner_label);
+                let place = Place::of_scan(self.began, clock::now());
+                let (last, _) = apply.note_others(collection, &filter, after.as_ref(), &place).await?;
+                let place = last.as_ref().map(OtherId::to_stored);
+                self.other = last.map_or(Other::Recheck(None), |last| Other::Walk(Some(last)));
+                if let Some(after) = place.filter(|place| scan::is_storable(Some(place))) {
+                    self.store(&apply.stages.database, doc! { "after": after }).await?;
+                }
+            }
+            Other::Recheck(after) => match apply.recheck_others(collection, after.as_deref(), |_| true).await?.last {
+                Some(last) => self.other = Other::Recheck(Some(last)),
+                None => return self.next_stage(&apply.stages.writer).await,
+            },
+        }
+        apply.stages.count_dead_letters();
+        Ok(false)
+    }
+
     async fn next_stage(&mut self, writer: &Writer) -> Result<bool, Failure> {
         let database = writer.database();
         match self.stage.after() {
             Some(stage) => {
                 self.stage = stage;
                 self.after = None;
+                self.other = Other::Walk(None);
                 self.store(database, doc! { "stage": stage.name(), "after": null }).await?;
                 Ok(false)
             }
@@ -206,6 +268,9 @@ impl Resync {
         let place = Place::of_scan(self.began, clock::now());
         let phase = apply.stages.phase;
         match self.stage {
+            Stage::Others(_) => Ok(()),
+            Stage::LettersOfRecruiters => retrying::recruiters(apply, ids, &place).await,
+            Stage::LettersOfOffers => retrying::offers(apply, ids, &place).await,
             // Nothing of recruiters is looked at any more; they may even be gone.
             Stage::Recruiters | Stage::Links if phase.stream() == StreamWrites::Closed => Ok(()),
             Stage::Recruiters => {
@@ -238,9 +303,7 @@ impl Resync {
         let old: BTreeSet<ObjectId> = ids.iter().copied().filter(|id| id.timestamp() < self.began).collect();
         let held = links::holders(&apply.stages.database, &old).await?;
         let orphans = old.into_iter().filter(|offer| !held.contains_key(offer));
-        // There is no recruiter to name; the offer stands for it in the address of a dead letter.
-        let gone: Vec<GoneJob> =
-            orphans.map(|offer| GoneJob { recruiter: offer, job: offer, date: self.began }).collect();
+        let gone: Vec<GoneJob> = orphans.map(|offer| GoneJob::offer(offer, self.began)).collect();
         apply.stages.cancel(&gone, place).await.map(drop)
     }
 

@@ -4,6 +4,9 @@
 use bson::{Bson, DateTime, RawBson, RawBsonRef, RawDocument, Timestamp, oid::ObjectId};
 use resume_tokens::{ResumeToken, TokenError};
 
+/// So many bytes of an `_id` are shown.
+const LONGEST_KEY: usize = 200;
+
 /// The collections that are watched. Every `match` on it is exhaustive, so a new one is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Collection {
@@ -248,12 +251,25 @@ fn watched(namespace: &RawDocument) -> Option<Collection> {
 fn key_of(id: RawBsonRef<'_>) -> Key {
     match id {
         RawBsonRef::ObjectId(id) => Key::Id(id),
-        other => {
-            // What cannot be shown whole is still a key of its own.
-            let text = Bson::try_from(RawBson::from(other)).map(|id| id.into_relaxed_extjson().to_string());
-            Key::Other(text.unwrap_or_else(|_| format!("{other:?}")))
-        }
+        other => Key::Other(key_text(other)),
     }
+}
+
+/// An `_id` as the address of a dead letter has it: extended JSON, cut where it is long, with a digest of the whole.
+#[must_use]
+pub fn key_text(id: RawBsonRef<'_>) -> String {
+    // What cannot be shown whole is still a key of its own.
+    let text = Bson::try_from(RawBson::from(id)).map(|id| id.into_relaxed_extjson().to_string());
+    let mut text = text.unwrap_or_else(|_| format!("{id:?}"));
+    if text.len() > LONGEST_KEY {
+        // FNV-1a, which no version of a library changes: a letter must be found again by its address.
+        let digest = text
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        text.truncate(text.floor_char_boundary(LONGEST_KEY));
+        text.push_str(&format!("… {digest:016x}"));
+    }
+    text
 }
 
 #[cfg(test)]

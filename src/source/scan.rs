@@ -1,9 +1,13 @@
-//! Walks a collection by `_id`, some ids at a time: the source of touches for backfills and resyncs.
-//! It holds no cursor between two steps, so it may pause as long as it likes and resume after a crash.
+//! Walks a collection by `_id`, some ids at a time: the source of touches for backfills and resyncs. ObjectIds have
+//! a walk of their own, and so has everything else that can be an `_id`. No cursor is held between two steps, so a
+//! walk may pause as long as it likes and resume after a crash.
 
-use bson::{Bson, Document, doc, oid::ObjectId};
+use bson::raw::cstr;
+use bson::spec::{BinarySubtype, ElementType};
+use bson::{Binary, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
 use futures::TryStreamExt as _;
 
+use super::event::key_text;
 use crate::answer::answered;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
@@ -11,8 +15,11 @@ use crate::fetch::{documents, raw};
 
 /// The ids of one step.
 pub const STEP: u32 = 1_000;
+/// The longest `_id` that is remembered as the place of a walk, in bytes.
+const LONGEST_PLACE: usize = 16 * 1024;
 
-/// The next ids after `after` among the documents that `filter` selects, in their order.
+/// The next ObjectIds after `after` among the documents that `filter` selects, in their order. What has another `_id`
+/// is found by [`others_after`].
 ///
 /// # Errors
 /// [`Failure::Read`].
@@ -23,7 +30,7 @@ pub async fn ids_after(
     after: Option<ObjectId>,
 ) -> Result<Vec<ObjectId>, Failure> {
     // Compares with ObjectIds only, so ids of other types cannot fill a step and end the walk.
-    let next = after.map_or_else(|| doc! { "$gte": ObjectId::from_bytes([0; 12]) }, |after| doc! { "$gt": after });
+    let next = after.map_or_else(|| doc! { "$gte": LOWEST }, |after| doc! { "$gt": after });
     let filter = doc! { "$and": [filter.clone(), { "_id": next }] };
     let mut session = database.session().await?;
     let collection = raw(database, collection);
@@ -37,6 +44,130 @@ pub async fn ids_after(
     let mut answers = answered(find.batch()).await.map_err(Failure::Read)?;
     let batches: Vec<_> = answered(answers.stream(&mut session).try_collect()).await.map_err(Failure::Read)?;
     documents(&batches).map(|document| Ok(document?.get_object_id("_id").ok())).filter_map(Result::transpose).collect()
+}
+
+const LOWEST: ObjectId = ObjectId::from_bytes([0; 12]);
+const HIGHEST: ObjectId = ObjectId::from_bytes([0xff; 12]);
+
+/// An `_id` that is no ObjectId, of whatever type: `{_id: …}` as the server sent it, which need not be readable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OtherId(RawDocumentBuf);
+
+impl OtherId {
+    /// Of a document that was asked for its `_id` alone.
+    #[must_use]
+    pub fn of(document: &RawDocument) -> Self {
+        Self(document.to_owned())
+    }
+
+    /// As the address of a dead letter has it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self.0.get("_id") {
+            Ok(Some(id)) => key_text(id),
+            _ => key_text(RawBsonRef::Binary(bson::raw::RawBinaryRef {
+                subtype: BinarySubtype::Generic,
+                bytes: self.0.as_bytes(),
+            })),
+        }
+    }
+
+    /// As the place of a walk is stored.
+    #[must_use]
+    pub fn to_stored(&self) -> Bson {
+        Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: self.0.as_bytes().to_vec() })
+    }
+
+    /// The place of a walk that was stored.
+    #[must_use]
+    pub fn from_stored(stored: Option<&Bson>) -> Option<Self> {
+        match stored? {
+            Bson::Binary(Binary { bytes, .. }) => RawDocumentBuf::from_bytes(bytes.clone()).ok().map(Self),
+            _ => None,
+        }
+    }
+
+    fn element_type(&self) -> Option<ElementType> {
+        Some(self.0.iter_elements().next()?.ok()?.element_type())
+    }
+
+    /// Sorts behind all ObjectIds (MongoDB manual, "BSON Comparison Order").
+    fn is_above_object_ids(&self) -> bool {
+        use ElementType as Type;
+        let above = [Type::Boolean, Type::DateTime, Type::Timestamp, Type::RegularExpression, Type::DbPointer];
+        let last = [Type::JavaScriptCode, Type::JavaScriptCodeWithScope, Type::MaxKey];
+        self.element_type().is_some_and(|kind| above.contains(&kind) || last.contains(&kind))
+    }
+}
+
+/// False for a place that is so long that a walk had better begin a little earlier after a crash than store it.
+#[must_use]
+pub fn is_storable(place: Option<&Bson>) -> bool {
+    !matches!(place, Some(Bson::Binary(Binary { bytes, .. })) if bytes.len() > LONGEST_PLACE)
+}
+
+/// The next documents after `after` whose `_id` is no ObjectId, among those that `filter` selects. By bounds of the
+/// index of `_id`, because a comparison in a query sees only values of one type.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn others_after(
+    database: &CausalDatabase,
+    collection: &str,
+    filter: &Document,
+    after: Option<&OtherId>,
+) -> Result<Vec<OtherId>, Failure> {
+    if after.and_then(OtherId::element_type) == Some(ElementType::MaxKey) {
+        return Ok(Vec::new());
+    }
+    let filter = RawDocumentBuf::try_from(filter).map_err(|error| Failure::Read(error.into()))?;
+    // Not `find` of the driver: bounds must be given as the server's own bytes.
+    let command = || {
+        rawdoc! {
+            "find": collection, "filter": filter.clone(), "projection": { "_id": 1 }, "hint": { "_id": 1 },
+            "limit": i64::from(STEP) + 1, "batchSize": i64::from(STEP) + 1, "readConcern": { "level": "majority" },
+        }
+    };
+    if after.is_none_or(|after| !after.is_above_object_ids()) {
+        let mut below = command();
+        below
+            .append(cstr!("min"), after.map_or_else(|| rawdoc! { "_id": RawBsonRef::MinKey }, |after| after.0.clone()));
+        below.append(cstr!("max"), &rawdoc! { "_id": LOWEST });
+        let found = step(database, below, after).await?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    let last = after.filter(|after| after.is_above_object_ids());
+    let mut above = command();
+    above.append(cstr!("min"), last.map_or_else(|| rawdoc! { "_id": HIGHEST }, |after| after.0.clone()));
+    let found = step(database, above, last).await?;
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    // The one value that no bound includes.
+    let greatest = rawdoc! { "$and": [filter.clone(), { "_id": RawBsonRef::MaxKey }] };
+    step(database, rawdoc! { "find": collection, "filter": greatest, "projection": { "_id": 1 } }, last).await
+}
+
+/// What a command finds beyond `after`, which its bounds include, as far as one reply has it: ids can be long.
+async fn step(
+    database: &CausalDatabase,
+    command: RawDocumentBuf,
+    after: Option<&OtherId>,
+) -> Result<Vec<OtherId>, Failure> {
+    let mut replies = answered(database.run_raw_cursor_command(command).batch()).await.map_err(Failure::Read)?;
+    let is_new = |id: &OtherId| after != Some(id) && id.element_type() != Some(ElementType::ObjectId);
+    while let Some(reply) = answered(replies.try_next()).await.map_err(Failure::Read)? {
+        let batch = [reply];
+        let ids = documents(&batch).map(|document| Ok(OtherId::of(document?)));
+        let ids: Vec<OtherId> = ids.collect::<Result<_, Failure>>()?;
+        let new: Vec<OtherId> = ids.into_iter().filter(is_new).collect();
+        if !new.is_empty() {
+            return Ok(new);
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// Which recruiters a backfill touches.

@@ -6,6 +6,7 @@ use futures::TryStreamExt as _;
 use mongodb::ClientSession;
 use mongodb::raw_batch_cursor::SessionRawBatchCursor;
 
+use super::work::Work;
 use crate::answer::answered;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
@@ -31,17 +32,36 @@ impl Walk {
         Ok(Self { cursor, session })
     }
 
-    /// The next ids, at most a thousand; `None` at the end. What is no ObjectId is passed over: no job has such an id.
+    /// The next ids, at most a thousand, and how many more documents have an `_id` of another type; `None` at the end.
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn next(&mut self) -> Result<Option<Vec<ObjectId>>, Failure> {
+    async fn next(&mut self) -> Result<Option<(Vec<ObjectId>, u64)>, Failure> {
         let Some(batch) = answered(self.cursor.stream(&mut self.session).try_next()).await.map_err(Failure::Read)?
         else {
             return Ok(None);
         };
         let batch = [batch];
-        let ids = documents(&batch).map(|document| Ok(document?.get_object_id("_id").ok()));
-        ids.filter_map(Result::transpose).collect::<Result<_, Failure>>().map(Some)
+        let (mut ids, mut others) = (Vec::new(), 0);
+        for document in documents(&batch) {
+            match document?.get_object_id("_id") {
+                Ok(id) => ids.push(id),
+                Err(_) => others += 1,
+            }
+        }
+        Ok(Some((ids, others)))
+    }
+}
+
+impl Work {
+    /// The next ids of a walk; `None` at the end. What has an `_id` of another type cannot be worked with: the report
+    /// says how many there were, and each has a dead letter.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn next(&mut self, walk: &mut Walk) -> Result<Option<Vec<ObjectId>>, Failure> {
+        let Some((ids, others)) = walk.next().await? else { return Ok(None) };
+        self.report.skip("no_object_id", others);
+        Ok(Some(ids))
     }
 }

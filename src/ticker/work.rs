@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::clock;
 use crate::error::{Directive, Failure};
 use crate::fetch::links;
+use crate::model::holder::Holder;
 use crate::model::value;
 use crate::phase::{Phase, StreamWrites};
 use crate::retry::Delays;
@@ -381,7 +382,11 @@ fn projection(prefix: &str, always: &[&str], asked: &[&str]) -> Document {
 
 fn jobs_of(recruiters: &[RawDocumentBuf]) -> HashMap<ObjectId, Held<'_>> {
     let mut jobs = HashMap::new();
-    for recruiter in recruiters {
+    let holder =
+        |it: &&RawDocumentBuf| Holder::new(it.get_object_id("_id").unwrap_or_default(), value::field(it, "updatedAt"));
+    let mut recruiters: Vec<&RawDocumentBuf> = recruiters.iter().collect();
+    recruiters.sort_by_key(holder);
+    for recruiter in recruiters.into_iter().rev() {
         for job in value::list(value::field(recruiter, "jobs")).into_iter().flatten().flatten() {
             if let Some(job) = job.as_document()
                 && let Ok(id) = job.get_object_id("_id")

@@ -28,11 +28,13 @@ pub enum Kind {
     InvalidGeopoint,
     /// An offer of an anonymised recruiter or user still carries a contact.
     PersonalData,
+    /// A document of the sources whose `_id` is no ObjectId: nothing that it says reaches an offer.
+    Undecodable,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::MissingOffer,
         Self::DifferingField,
         Self::MissingField,
@@ -41,6 +43,7 @@ impl Kind {
         Self::UnknownUser,
         Self::InvalidGeopoint,
         Self::PersonalData,
+        Self::Undecodable,
     ];
 
     /// The name under which it is reported.
@@ -55,6 +58,7 @@ impl Kind {
             Self::UnknownUser => "unknown_user",
             Self::InvalidGeopoint => "invalid_geopoint",
             Self::PersonalData => "personal_data",
+            Self::Undecodable => "undecodable",
         }
     }
 }

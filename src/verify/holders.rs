@@ -10,6 +10,7 @@ use super::compare::CONTACT;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::{IDS_PER_READ, documents, find, links};
+use crate::model::holder::Holder;
 use crate::model::value;
 use crate::project::WRITTEN;
 use crate::source::OFFERS;
@@ -23,6 +24,34 @@ pub struct Held {
     pub establishment: Option<String>,
     /// The `_id`s of its jobs.
     pub jobs: Vec<ObjectId>,
+}
+
+/// Who holds these jobs now, among those of whom the links tell, or whose establishment one of these offers shows.
+pub async fn contenders(
+    database: &CausalDatabase,
+    jobs: &BTreeSet<ObjectId>,
+    offers: &[&RawDocument],
+) -> Result<HashMap<ObjectId, Vec<Holder>>, Failure> {
+    let mut contenders: HashMap<ObjectId, Vec<Holder>> = HashMap::new();
+    if jobs.is_empty() {
+        return Ok(contenders);
+    }
+    let linked: BTreeSet<ObjectId> = links::holders(database, jobs).await?.into_values().flatten().collect();
+    let linked: Vec<Bson> = linked.into_iter().map(Bson::from).collect();
+    let shown = offers.iter().filter_map(|offer| value::text(value::field(offer, "establishment_id")));
+    let filter = doc! { "$or": [
+        { "_id": { "$in": linked } }, { "establishment_id": { "$in": shown.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>() } },
+    ] };
+    let batches = find(database, Watched::Recruiters.name(), filter, doc! { "updatedAt": 1, "jobs._id": 1 }).await?;
+    for document in documents(&batches) {
+        let document = document?;
+        let Some(recruiter) = id(document) else { continue };
+        let holder = Holder::new(recruiter, value::field(document, "updatedAt"));
+        let held = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
+        let held = held.filter_map(RawBsonRef::as_document).filter_map(id).filter(|job| jobs.contains(job));
+        held.for_each(|job| contenders.entry(job).or_default().push(holder));
+    }
+    Ok(contenders)
 }
 
 /// Those of these offers whose job is held by a recruiter of their `establishment_id`.

@@ -7,13 +7,15 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use bson::{Bson, RawBsonRef, RawDocument, doc, oid::ObjectId};
 
 use super::compare::{self, Finding, Known};
-use super::holders::{by_id, establishments, held, held_where_named, jobs, present, read_managed, read_offers};
+use super::holders::{by_id, contenders, establishments, held, jobs, present, read_managed, read_offers};
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::documents;
 use crate::fetch::portions::Portions;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches, anonymized_users};
-use crate::model::recruiter::{JobFields, RecruiterFields, user_id};
+use crate::model::holder::Holder;
+use crate::model::recruiter::{JobFields, RecruiterFields};
+use crate::model::user_id::user_id;
 use crate::model::{Recruiter, References, value};
 use crate::project::{ProjectionSettings, project};
 use crate::run::follow;
@@ -127,13 +129,17 @@ impl Looker {
             let seen = self.recruiter(recruiter, &offers, &answers, anonymized.contains(&recruiter.id), look);
             wrong.extend(seen.map(|seen| (recruiter.id, seen)));
         }
-        let elsewhere = self.held_elsewhere(&wrong, &offers).await?;
-        wrong.retain(|_, seen| {
-            // Only of the one that the offer does not name: the other one's findings stand.
-            let left: BTreeSet<ObjectId> = moved(seen).filter(|offer| elsewhere.contains(offer)).collect();
-            seen.findings.retain(|finding| !left.contains(&finding.offer));
-            !seen.findings.is_empty()
-        });
+        let contenders = self.contenders(&wrong, &offers).await?;
+        for recruiter in recruiters {
+            let own = Holder::new(recruiter.id, recruiter.fields.updated_at);
+            let is_outranked =
+                |job: &ObjectId| contenders.get(job).is_some_and(|holders| holders.iter().any(|holder| *holder > own));
+            if let Some(seen) = wrong.get_mut(&recruiter.id) {
+                // The offer shows another recruiter, which is compared for itself.
+                seen.findings.retain(|finding| !is_outranked(&finding.offer));
+            }
+        }
+        wrong.retain(|_, seen| !seen.findings.is_empty());
         look.wrong.extend(wrong);
         Ok(())
     }
@@ -149,15 +155,17 @@ impl Looker {
         let mut findings = Vec::new();
         let mut signature = DefaultHasher::new();
         let has_address = value::non_empty(recruiter.fields.address).is_some();
+        let repeated = recruiter.repeated();
         for job in &recruiter.jobs {
             look.jobs += 1;
-            let (Some(id), Ok(fields)) = (job.id, job.fields()) else {
+            let is_first = |id: &ObjectId| repeated.get(id).is_none_or(|[first, _]| *first == job.position);
+            let (Some(id), Ok(fields)) = (job.id.filter(is_first), job.fields()) else {
                 look.explained += 1;
                 continue;
             };
             let standing = offers.get(&id).copied();
             let references = answers.of(&recruiter.fields, &fields);
-            let is_refused = self.dead_letters.contains_refusal(&Address { recruiter: recruiter.id, job: Some(id) });
+            let is_refused = self.dead_letters.contains_refusal(&Address::of(recruiter.id, Some(id)));
             let projected = project(&recruiter.fields, id, &fields, &references, &self.settings);
             let found = match projected {
                 Ok(offer) if has_address && !is_refused => {
@@ -204,15 +212,16 @@ impl Looker {
         }
     }
 
-    /// Offers that stand as another recruiter has them, which holds the same job: it is compared for itself.
-    async fn held_elsewhere(
+    /// Who holds the jobs about which something was found.
+    async fn contenders(
         &self,
         wrong: &BTreeMap<ObjectId, Seen>,
         offers: &HashMap<ObjectId, &RawDocument>,
-    ) -> Result<BTreeSet<ObjectId>, Failure> {
-        let moved = wrong.values().flat_map(moved);
-        let moved: Vec<&RawDocument> = moved.filter_map(|id| offers.get(&id).copied()).collect();
-        held_where_named(&self.database, &moved).await
+    ) -> Result<HashMap<ObjectId, Vec<Holder>>, Failure> {
+        let jobs: BTreeSet<ObjectId> =
+            wrong.values().flat_map(|seen| seen.findings.iter().map(|finding| finding.offer)).collect();
+        let standing: Vec<&RawDocument> = jobs.iter().filter_map(|job| offers.get(job).copied()).collect();
+        contenders(&self.database, &jobs, &standing).await
     }
 
     /// Our offers, for those without a job.
@@ -236,7 +245,7 @@ impl Looker {
             let mut findings: Vec<Finding> =
                 compare::without_job(*id, offer, there.contains(establishment)).into_iter().collect();
             // The server refused to change it: it has a dead letter, in its own name.
-            let refused = Address { recruiter: *id, job: Some(*id) };
+            let refused = Address::Offer(*id);
             findings.retain(|_| !self.dead_letters.contains_refusal(&refused));
             if is_anonymized(offer) {
                 findings.extend(compare::contact_left(*id, offer, &self.settings.anonymized_email, false));
@@ -276,7 +285,7 @@ impl Looker {
             let jobs = copy.jobs.iter().filter(|job| !held.contains(job) && !shows_another(job));
             let jobs: BTreeSet<ObjectId> = jobs.chain(shown.get(&copy.id).into_iter().flatten()).copied().collect();
             for job in jobs {
-                let refused = Address { recruiter: copy.id, job: Some(job) };
+                let refused = Address::of(copy.id, Some(job));
                 if let Some(offer) = offers.get(&job).filter(|_| !self.dead_letters.contains_refusal(&refused)) {
                     insert(&mut look, copy.id, left(job, offer), offer);
                 }
@@ -284,12 +293,6 @@ impl Looker {
         }
         Ok(look)
     }
-}
-
-/// Offers that name another establishment than this recruiter's.
-fn moved(seen: &Seen) -> impl Iterator<Item = ObjectId> {
-    let moved = seen.findings.iter().filter(|finding| finding.field == Some("establishment_id"));
-    moved.map(|finding| finding.offer)
 }
 
 fn insert(look: &mut Look, id: ObjectId, findings: Vec<Finding>, offer: &RawDocument) {

@@ -7,6 +7,7 @@ use bson::{DateTime, oid::ObjectId};
 use serde::{Serialize, Serializer};
 
 use super::compare::{Finding, Kind};
+use crate::source::event::Collection;
 
 /// So many ids are told of each kind and of each field.
 const IDS: usize = 20;
@@ -21,10 +22,10 @@ pub struct Found {
 }
 
 impl Found {
-    fn add(&mut self, finding: &Finding) {
+    fn add(&mut self, id: impl FnOnce() -> String) {
         self.count += 1;
         if self.ids.len() < IDS {
-            self.ids.push(finding.offer.to_hex());
+            self.ids.push(id());
         }
     }
 }
@@ -100,14 +101,26 @@ impl Report {
         }
     }
 
+    /// Counts a document of `collection` whose `_id` is no ObjectId, told by its key.
+    pub fn add_unusable(&mut self, collection: Collection, key: &str) {
+        let kind = match collection {
+            // No job has such an id, so no recruiter holds it.
+            Collection::Offers => Kind::Orphan,
+            _ => Kind::Undecodable,
+        };
+        self.differences += 1;
+        *self.divergent_offers.entry(kind).or_default() += 1;
+        self.kinds.entry(kind).or_default().add(|| format!("{}/{key}", collection.name()));
+    }
+
     fn add_one(&mut self, finding: &Finding) {
         if finding.in_source {
-            return self.source_faults.entry(finding.kind).or_default().add(finding);
+            return self.source_faults.entry(finding.kind).or_default().add(|| finding.offer.to_hex());
         }
         self.differences += 1;
-        self.kinds.entry(finding.kind).or_default().add(finding);
+        self.kinds.entry(finding.kind).or_default().add(|| finding.offer.to_hex());
         if let Some(field) = finding.field {
-            self.fields.entry(field).or_default().add(finding);
+            self.fields.entry(field).or_default().add(|| finding.offer.to_hex());
         }
     }
 

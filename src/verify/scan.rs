@@ -10,8 +10,9 @@ use super::report::Report;
 use super::settle::{Settler, Side};
 use crate::error::Failure;
 use crate::fetch::{documents, raw};
+use crate::run::unusable;
 use crate::source::event::Collection as Watched;
-use crate::source::scan;
+use crate::source::scan::{self, OtherId};
 
 /// So many documents wait for their second look: their ids and signatures take less than a megabyte.
 const WAITING: usize = 20_000;
@@ -34,6 +35,9 @@ impl Scan {
     /// A [`Failure`] that trying again does not mend.
     pub async fn everything(&mut self) -> Result<(), Failure> {
         let database = self.settler.database.clone();
+        for collection in unusable::COLLECTIONS {
+            self.others(collection).await?;
+        }
         for side in Side::ALL {
             let filter = match side {
                 Side::Offers => doc! { "partner_label": &self.partner_label },
@@ -56,6 +60,22 @@ impl Scan {
         Ok(())
     }
 
+    /// What nothing can be done with, and nobody else may pass over in silence.
+    async fn others(&mut self, collection: Watched) -> Result<(), Failure> {
+        let filter = unusable::filter(collection, &self.partner_label);
+        let mut after = None;
+        while !self.settler.stop.is_cancelled() {
+            let database = &self.settler.database;
+            let others = scan::others_after(database, collection.name(), &filter, after.as_ref()).await?;
+            others.iter().for_each(|other| self.report.add_unusable(collection, &other.text()));
+            after = others.into_iter().last();
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// So many recruiters, chosen at random by the server, with their offers.
     ///
     /// # Errors
@@ -65,9 +85,14 @@ impl Scan {
         let recruiters = raw(&self.settler.database, Watched::Recruiters.name());
         let chosen = recruiters.aggregate(pipeline).allow_disk_use(true).batch().await.map_err(Failure::Read)?;
         let batches: Vec<_> = chosen.try_collect().await.map_err(Failure::Read)?;
-        let ids: Result<Vec<_>, Failure> =
-            documents(&batches).map(|document| Ok(document?.get_object_id("_id").ok())).collect();
-        let ids: Vec<ObjectId> = ids?.into_iter().flatten().collect();
+        let mut ids = Vec::new();
+        for document in documents(&batches) {
+            let document = document?;
+            match document.get_object_id("_id") {
+                Ok(id) => ids.push(id),
+                Err(_) => self.report.add_unusable(Watched::Recruiters, &OtherId::of(document).text()),
+            }
+        }
         let mut waiting = BTreeMap::new();
         for ids in ids.chunks(scan::STEP as usize) {
             self.first_look(Side::Recruiters, ids, &mut waiting).await?;

@@ -2,10 +2,11 @@
 //! the result is, so that applying them twice changes nothing the second time.
 
 use bson::raw::{CStr, RawArrayBuf, cstr};
-use bson::{DateTime, RawBsonRef, RawDocumentBuf, oid::ObjectId, rawdoc};
+use bson::{DateTime, RawBson, RawBsonRef, RawDocumentBuf, oid::ObjectId, rawdoc};
 
 use super::statements::{Statement, history};
 use crate::model::OfferStatus;
+use crate::model::user_id::spellings;
 
 /// How the offers of a recruiter look once it is anonymised.
 #[must_use]
@@ -37,6 +38,16 @@ pub fn recruiter_offer(offer: ObjectId, partner_label: &str, email: &str, date: 
 pub fn user_offer(offer: ObjectId, partner_label: &str, email: &str) -> Statement {
     let filter = rawdoc! { "_id": offer, "partner_label": partner_label };
     Statement { id: Some(offer), body: rawdoc! { "q": filter, "u": [{ "$set": contact(email) }] } }
+}
+
+/// The same of all offers of these users whose `_id` is no ObjectId: no statement for one offer reaches them.
+#[must_use]
+pub fn user_offers_of_other_ids(users: &[ObjectId], partner_label: &str, email: &str) -> Statement {
+    let managers: RawArrayBuf = spellings(users).into_iter().filter_map(|user| RawBson::try_from(user).ok()).collect();
+    let filter = rawdoc! {
+        "managed_by": { "$in": managers }, "partner_label": partner_label, "_id": { "$not": { "$type": "objectId" } },
+    };
+    Statement { id: None, body: rawdoc! { "q": filter, "u": [{ "$set": contact(email) }], "multi": true } }
 }
 
 /// `apply_*` and, where they carry the same person's contact, `cfa_apply_*` and `delegations[].email`.

@@ -2,16 +2,16 @@
 //! stream (spec 03, "Dead letters"). They carry ids, codes and field names, never values.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use bson::{Bson, DateTime, doc, oid::ObjectId, rawdoc};
 
+pub use super::letter::{Address, Known, Letter};
 use super::statements::Statement;
 use super::{Writer, command};
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::{documents, find};
-use crate::model::dead_letter::Reason;
+use crate::model::dead_letter::{Action, Reason};
 use crate::model::value;
 use crate::source::event::Collection as Watched;
 
@@ -19,44 +19,6 @@ use crate::source::event::Collection as Watched;
 pub const DEAD_LETTERS: &str = "stream_processor_dead_letters";
 /// The delay before a dead letter is tried again doubles from one minute up to 2^10 of them.
 const LONGEST_DELAY_EXPONENT: i32 = 10;
-
-/// Which document a letter is about: a recruiter, or one of its jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Address {
-    /// The recruiter.
-    pub recruiter: ObjectId,
-    /// The job; `None` stands for the whole recruiter.
-    pub job: Option<ObjectId>,
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", Watched::Recruiters.name(), self.recruiter)?;
-        match self.job {
-            Some(job) => write!(formatter, "/{job}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Address {
-    fn from_stored(id: &str) -> Option<Self> {
-        let mut parts = id.split('/');
-        let collection = parts.next()?;
-        let recruiter = ObjectId::parse_str(parts.next()?).ok()?;
-        let job = parts.next().map(ObjectId::parse_str).transpose().ok()?;
-        (collection == Watched::Recruiters.name()).then_some(Self { recruiter, job })
-    }
-}
-
-/// A letter to write.
-#[derive(Debug, Clone)]
-pub struct Letter {
-    /// Why.
-    pub reason: Reason,
-    /// More of why, without personal data: a code, the name of a field.
-    pub detail: String,
-}
 
 /// The position of the stream when a letter was written.
 #[derive(Debug, Clone)]
@@ -79,12 +41,14 @@ impl Place {
     }
 }
 
-/// The letters that stand, known in memory so that a success costs no look-up (a pair of ids each).
+/// The letters that stand, known in memory so that a success costs no look-up (some ids each).
 #[derive(Debug)]
 pub struct DeadLetters {
     writer: Writer,
-    known: BTreeMap<Address, Reason>,
-    /// Letters about documents that are no recruiters with a usable id.
+    known: BTreeMap<Address, Known>,
+    /// Jobs whose `_id` others have too, with the recruiters that a letter tells so.
+    shared: BTreeSet<(ObjectId, ObjectId)>,
+    /// Letters about documents whose `_id` is no ObjectId.
     others: BTreeMap<String, Reason>,
 }
 
@@ -94,65 +58,166 @@ impl DeadLetters {
     /// # Errors
     /// [`Failure::Read`].
     pub async fn load(database: &CausalDatabase, writer: &Writer) -> Result<Self, Failure> {
-        let batches = find(database, DEAD_LETTERS, doc! {}, doc! { "reason": 1 }).await?;
-        let mut letters = Self { writer: writer.clone(), known: BTreeMap::new(), others: BTreeMap::new() };
+        let wanted = doc! { "reason": 1, "action": 1, "date": 1 };
+        let batches = find(database, DEAD_LETTERS, doc! {}, wanted).await?;
+        let mut letters =
+            Self { writer: writer.clone(), known: BTreeMap::new(), shared: BTreeSet::new(), others: BTreeMap::new() };
         for document in documents(&batches) {
             let document = document?;
-            let id = value::text(value::field(document, "_id")).unwrap_or_default();
-            let reason = Reason::from_stored(value::text(value::field(document, "reason")).unwrap_or_default());
-            match Address::from_stored(id) {
-                Some(address) => letters.known.insert(address, reason),
-                None => letters.others.insert(id.to_owned(), reason),
-            };
+            let text = |name| value::text(value::field(document, name)).unwrap_or_default();
+            let reason = Reason::from_stored(text("reason"));
+            let date = value::field(document, "date").and_then(bson::RawBsonRef::as_datetime);
+            let action = Action::from_stored(text("action"));
+            match Address::from_stored(text("_id")) {
+                Some(address) => letters.know(address, Known { reason, action, date }),
+                None => {
+                    letters.others.insert(text("_id").to_owned(), reason);
+                }
+            }
         }
         Ok(letters)
+    }
+
+    fn know(&mut self, address: Address, known: Known) {
+        if let Address::Job { recruiter, job } = address {
+            match known.reason {
+                Reason::DuplicateJobId => self.shared.insert((job, recruiter)),
+                _ => self.shared.remove(&(job, recruiter)),
+            };
+        }
+        self.known.insert(address, known);
+    }
+
+    /// True when a letter says of some recruiter that another job has the `_id` of this one.
+    #[must_use]
+    pub fn is_shared(&self, job: ObjectId) -> bool {
+        let first = (job, ObjectId::from_bytes([0; 12]));
+        self.shared.range(first..).next().is_some_and(|(shared, _)| *shared == job)
     }
 
     /// How many letters stand, by reason.
     #[must_use]
     pub fn counts(&self) -> BTreeMap<Reason, usize> {
         let mut counts: BTreeMap<Reason, usize> = Reason::ALL.into_iter().map(|reason| (reason, 0)).collect();
-        for reason in self.known.values().chain(self.others.values()) {
+        for reason in self.known.values().map(|known| &known.reason).chain(self.others.values()) {
             *counts.entry(*reason).or_default() += 1;
         }
         counts
     }
 
-    /// True when a letter stands about this document.
+    /// The letter that stands about this document.
     #[must_use]
-    pub fn contains(&self, address: &Address) -> bool {
-        self.known.contains_key(address)
+    pub fn get(&self, address: &Address) -> Option<Known> {
+        self.known.get(address).copied()
+    }
+
+    /// True when a letter stands about this document that another projection ends. That of an anonymisation waits for
+    /// the anonymisation.
+    #[must_use]
+    pub fn is_of_projection(&self, address: &Address) -> bool {
+        self.get(address).is_some_and(|known| !known.action.outlives(Action::Project))
     }
 
     /// True when a letter stands about this document because the server refused a write.
     #[must_use]
     pub fn contains_refusal(&self, address: &Address) -> bool {
-        self.known.get(address).is_some_and(|reason| reason.is_refusal())
+        self.get(address).is_some_and(|known| known.reason.is_refusal())
     }
 
     /// The letters that stand about this recruiter and its jobs.
     pub fn of_recruiter(&self, recruiter: ObjectId) -> impl Iterator<Item = Address> + '_ {
-        let first = Address { recruiter, job: None };
-        self.known.range(first..).map(|(address, _)| *address).take_while(move |address| address.recruiter == recruiter)
+        let whole = Address::Recruiter(recruiter);
+        let whole = self.known.contains_key(&whole).then_some(whole);
+        let jobs = self.jobs_from(recruiter).take_while(move |(address, _)| address.recruiter() == Some(recruiter));
+        whole.into_iter().chain(jobs.map(|(address, _)| *address))
     }
 
-    /// The recruiters that letters stand about, after `after`, in their order; each as often as it has letters.
-    pub fn recruiters(&self, after: Option<ObjectId>) -> impl Iterator<Item = ObjectId> + '_ {
-        let ids = self.known.keys().map(|address| address.recruiter);
-        ids.filter(move |recruiter| after.is_none_or(|after| *recruiter > after))
+    /// The jobs of this recruiter whose offers could not be anonymised with it.
+    #[must_use]
+    pub fn to_anonymize(&self, recruiter: ObjectId) -> BTreeSet<ObjectId> {
+        let jobs = self.jobs_from(recruiter).take_while(|(address, _)| address.recruiter() == Some(recruiter));
+        let jobs = jobs.filter(|(_, known)| known.action == Action::AnonymizeRecruiter);
+        jobs.filter_map(|(address, _)| match address {
+            Address::Job { job, .. } => Some(*job),
+            Address::Recruiter(_) | Address::Offer(_) => None,
+        })
+        .collect()
     }
 
-    /// Writes letters; one that stands is overwritten by its next failure.
+    fn jobs_from(&self, recruiter: ObjectId) -> impl Iterator<Item = (&Address, &Known)> {
+        let first = Address::Job { recruiter, job: ObjectId::from_bytes([0; 12]) };
+        self.known.range(first..).take_while(|(address, _)| matches!(address, Address::Job { .. }))
+    }
+
+    /// The recruiters that letters stand about which `wanted` selects: the first `limit` after `after`, in their order.
+    pub fn recruiters_after(
+        &self,
+        after: Option<ObjectId>,
+        limit: usize,
+        wanted: impl Fn(ObjectId, &Known) -> bool,
+    ) -> BTreeSet<ObjectId> {
+        let first = after.unwrap_or(ObjectId::from_bytes([0; 12]));
+        let whole = self.known.range(Address::Recruiter(first)..);
+        let whole = whole.take_while(|(address, _)| matches!(address, Address::Recruiter(_)));
+        let some = |letters: &mut dyn Iterator<Item = (&Address, &Known)>| {
+            let mut recruiters = BTreeSet::new();
+            for (address, known) in letters {
+                let recruiter = address.recruiter().filter(|recruiter| after.is_none_or(|after| *recruiter > after));
+                recruiters.extend(recruiter.filter(|recruiter| wanted(*recruiter, known)));
+                if recruiters.len() >= limit {
+                    break;
+                }
+            }
+            recruiters
+        };
+        let mut recruiters = some(&mut whole.into_iter());
+        recruiters.append(&mut some(&mut self.jobs_from(first)));
+        recruiters.into_iter().take(limit).collect()
+    }
+
+    /// The offers that letters stand about in their own name which `wanted` selects, likewise.
+    pub fn offers_after(
+        &self,
+        after: Option<ObjectId>,
+        limit: usize,
+        wanted: impl Fn(ObjectId) -> bool,
+    ) -> BTreeSet<ObjectId> {
+        let first = Address::Offer(after.unwrap_or(ObjectId::from_bytes([0; 12])));
+        let offers = self.known.range(first..).filter_map(|(address, _)| match address {
+            Address::Offer(offer) => Some(*offer),
+            _ => None,
+        });
+        offers.filter(|offer| after.is_none_or(|after| *offer > after) && wanted(*offer)).take(limit).collect()
+    }
+
+    /// Writes letters; one that stands is overwritten by its next failure. But what an anonymisation failed to do is
+    /// not forgotten for what a projection fails to do.
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn write(&mut self, letters: BTreeMap<Address, Letter>, place: &Place) -> Result<(), Failure> {
+    pub async fn write(&mut self, mut letters: BTreeMap<Address, Letter>, place: &Place) -> Result<(), Failure> {
         if letters.is_empty() {
             return Ok(());
         }
+        for (address, letter) in &mut letters {
+            if let Some(standing) = self.get(address).filter(|known| known.action.outlives(letter.action)) {
+                (letter.action, letter.date) = (standing.action, standing.date);
+            }
+        }
         let addressed = letters.iter().map(|(address, letter)| (address.to_string(), letter));
         store(&self.writer, addressed, place).await?;
-        self.known.extend(letters.into_iter().map(|(address, letter)| (address, letter.reason)));
+        let again = letters.keys().filter(|address| self.known.contains_key(*address));
+        let old: Vec<String> = again.flat_map(|address| address.stored().into_iter().skip(1)).collect();
+        self.delete(&old).await?;
+        let known = |Letter { reason, action, date, .. }| Known { reason, action, date };
+        letters.into_iter().for_each(|(address, letter)| self.know(address, known(letter)));
+        Ok(())
+    }
+
+    async fn delete(&self, ids: &[String]) -> Result<(), Failure> {
+        for ids in ids.chunks(1_000) {
+            command::delete(&self.writer, DEAD_LETTERS, doc! { "_id": { "$in": ids } }).await?;
+        }
         Ok(())
     }
 
@@ -161,7 +226,7 @@ impl DeadLetters {
     /// # Errors
     /// As [`command::update`].
     pub async fn remove_unusable(&mut self, collection: Watched, key: &str) -> Result<(), Failure> {
-        let id = format!("{}/{key}", collection.name());
+        let id = unusable(collection, key);
         if self.others.contains_key(&id) {
             command::delete(&self.writer, DEAD_LETTERS, doc! { "_id": &id }).await?;
             self.others.remove(&id);
@@ -169,16 +234,31 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// Writes a letter about a document whose `_id` is no ObjectId.
+    /// Writes letters about documents whose `_id` is no ObjectId.
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn write_unusable(&mut self, collection: Watched, key: &str, place: &Place) -> Result<(), Failure> {
-        let id = format!("{}/{key}", collection.name());
-        let letter = Letter { reason: Reason::Undecodable, detail: "`_id` is no ObjectId".to_owned() };
-        store(&self.writer, [(id.clone(), &letter)].into_iter(), place).await?;
-        self.others.insert(id, letter.reason);
+    pub async fn write_unusable(
+        &mut self,
+        collection: Watched,
+        keys: impl IntoIterator<Item = String>,
+        place: &Place,
+    ) -> Result<(), Failure> {
+        let letter = Letter::of_projection(Reason::Undecodable, "`_id` is no ObjectId".to_owned());
+        let ids: Vec<String> = keys.into_iter().map(|key| unusable(collection, &key)).collect();
+        store(&self.writer, ids.iter().map(|id| (id.clone(), &letter)), place).await?;
+        self.others.extend(ids.into_iter().map(|id| (id, letter.reason)));
         Ok(())
+    }
+
+    /// The documents of this collection without an ObjectId as `_id` that letters stand about, some after `after`:
+    /// their keys, as [`crate::source::event::key_text`] tells them.
+    #[must_use]
+    pub fn unusable_after(&self, collection: Watched, after: Option<&str>, limit: usize) -> Vec<String> {
+        let prefix = unusable(collection, "");
+        let first = unusable(collection, after.unwrap_or_default());
+        let letters = self.others.range(first..).map_while(|(id, _)| id.strip_prefix(&prefix));
+        letters.filter(|key| after != Some(key)).take(limit).map(str::to_owned).collect()
     }
 
     /// Removes the letters with these `_id`s, because an operator wants it; gives back how many there were.
@@ -192,11 +272,13 @@ impl DeadLetters {
         };
         let ids: Vec<&String> = ids.iter().filter(known).collect::<BTreeSet<_>>().into_iter().collect();
         let dropped = ids.len() as u64;
-        command::delete(&self.writer, DEAD_LETTERS, doc! { "_id": { "$in": &ids } }).await?;
         for id in ids {
             match Address::from_stored(id) {
-                Some(address) => drop(self.known.remove(&address)),
-                None => drop(self.others.remove(id)),
+                Some(address) => self.remove(&BTreeSet::from([address])).await?,
+                None => {
+                    self.delete(std::slice::from_ref(id)).await?;
+                    self.others.remove(id);
+                }
             }
         }
         Ok(dropped)
@@ -207,32 +289,50 @@ impl DeadLetters {
     /// # Errors
     /// As [`command::update`].
     pub async fn remove(&mut self, healed: &BTreeSet<Address>) -> Result<(), Failure> {
-        if healed.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<String> = healed.iter().map(Address::to_string).collect();
-        for ids in ids.chunks(1_000) {
-            command::delete(&self.writer, DEAD_LETTERS, doc! { "_id": { "$in": ids } }).await?;
-        }
+        let ids: Vec<String> = healed.iter().flat_map(Address::stored).collect();
+        self.delete(&ids).await?;
         for address in healed {
             self.known.remove(address);
+            if let Address::Job { recruiter, job } = address {
+                self.shared.remove(&(*job, *recruiter));
+            }
         }
         Ok(())
     }
 }
 
-/// The recruiters that letters are about which are due at this time.
+/// The address of a document whose `_id` is no ObjectId.
+fn unusable(collection: Watched, key: &str) -> String {
+    format!("{}/{key}", collection.name())
+}
+
+/// What letters are about that are due.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// Recruiters.
+    pub recruiters: BTreeSet<ObjectId>,
+    /// Offers of which it is not known whose they are.
+    pub offers: BTreeSet<ObjectId>,
+    /// The addresses of documents whose `_id` is no ObjectId.
+    pub others: BTreeSet<String>,
+}
+
+/// What letters are about that are due at this time.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn due(database: &CausalDatabase, time: DateTime) -> Result<BTreeSet<ObjectId>, Failure> {
+pub async fn due(database: &CausalDatabase, time: DateTime) -> Result<Due, Failure> {
     let batches = find(database, DEAD_LETTERS, doc! { "next_retry": { "$lte": time } }, doc! { "_id": 1 }).await?;
-    let mut recruiters = BTreeSet::new();
+    let mut due = Due::default();
     for document in documents(&batches) {
-        let address = value::text(value::field(document?, "_id")).and_then(Address::from_stored);
-        recruiters.extend(address.map(|address| address.recruiter));
+        let Some(id) = value::text(value::field(document?, "_id")) else { continue };
+        match Address::from_stored(id) {
+            Some(Address::Recruiter(recruiter) | Address::Job { recruiter, .. }) => due.recruiters.insert(recruiter),
+            Some(Address::Offer(offer)) => due.offers.insert(offer),
+            None => due.others.insert(id.to_owned()),
+        };
     }
-    Ok(recruiters)
+    Ok(due)
 }
 
 async fn store<'a>(
@@ -256,6 +356,8 @@ fn statement(id: &str, letter: &Letter, place: &Place) -> Statement {
         doc! { "$set": {
             "reason": letter.reason.as_str(),
             "detail": literal(&Bson::String(letter.detail.clone())),
+            "action": letter.action.as_str(),
+            "date": letter.date.map_or(Bson::Null, Bson::DateTime),
             "first_seen": { "$ifNull": ["$first_seen", place.now] },
             "last_seen": place.now,
             "attempts": { "$add": [{ "$ifNull": ["$attempts", 0] }, 1] },
@@ -271,21 +373,4 @@ fn statement(id: &str, letter: &Letter, place: &Place) -> Statement {
         .collect();
     let body = rawdoc! { "q": { "_id": id }, "u": stages, "upsert": true };
     Statement { id: None, body }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_reads_back_from_its_text() {
-        let recruiter = ObjectId::new();
-        for job in [None, Some(ObjectId::new())] {
-            let address = Address { recruiter, job };
-            assert_eq!(Address::from_stored(&address.to_string()), Some(address));
-        }
-        for id in ["", "recruiters", "recruiters/x", "cfas/65102a7347a6ef7545b05ef0"] {
-            assert_eq!(Address::from_stored(id), None, "{id}");
-        }
-    }
 }

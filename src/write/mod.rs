@@ -5,6 +5,7 @@ pub mod anonymize;
 pub mod command;
 pub mod create;
 pub mod dead_letters;
+pub mod letter;
 pub mod links;
 pub mod statements;
 pub(crate) mod writer;

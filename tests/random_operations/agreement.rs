@@ -99,13 +99,11 @@ impl Sides {
         if holders.iter().any(|holder| self.may_be_anonymised(holder)) && anonymisation_faults(id, offer).is_empty() {
             return Vec::new();
         }
-        // It stays as it was while its job is a dead letter or its recruiter has no address; where two recruiters hold
-        // it, as the other one had it.
+        // It stays as it was while its job is a dead letter or its recruiter has no address.
         let expected: Option<Vec<&Document>> = holders.iter().map(|holder| holder.offer.as_ref()).collect();
         let Some(expected) = expected else {
             return self.contact_left(id, offer);
         };
-        // Where several hold it, the specification does not say whose is shown: any of them.
         let faults = expected.into_iter().map(|expected| self.differences(id, expected, offer));
         faults.min_by_key(Vec::len).unwrap_or_default()
     }
@@ -187,18 +185,14 @@ impl Sides {
     /// Whether this letter may be there or not.
     fn letter_is_open(&self, letter: &str) -> bool {
         let mut parts = letter.split('/').skip(1).map(|id| ObjectId::parse_str(id).unwrap());
-        let (recruiter, job) = (parts.next().unwrap(), parts.next());
-        let holders = job.and_then(|job| self.evaluation.held.get(&job)).map(Vec::as_slice).unwrap_or_default();
-        // Twice in one list of jobs: one of them may be right.
-        let is_twice = holders.iter().filter(|holder| holder.recruiter == recruiter).count() > 1;
+        let recruiter = parts.next().unwrap();
         let reasons = [self.evaluation.dead_letters.get(letter), self.letters.get(letter)];
         let manager = self.recruiters.get(&recruiter).and_then(id_text).unwrap_or_default();
         let of_user = reasons.into_iter().flatten().any(|reason| reason == "missing_cfa_user")
             && self.contact_may_be_gone(&manager);
-        is_twice
-            || (self.moment != Moment::Backfilled
-                // Deleted without a copy: no recruiter is touched (spec 03, "Reactions").
-                && (of_user || (self.copied.contains(&recruiter) && self.recruiters.contains_key(&recruiter))))
+        self.moment != Moment::Backfilled
+            // Deleted without a copy: no recruiter is touched (spec 03, "Reactions").
+            && (of_user || (self.copied.contains(&recruiter) && self.recruiters.contains_key(&recruiter)))
     }
 
     /// The recruiter was copied and is not deleted: anonymised by the copy, shown again by the next touch.

@@ -4,6 +4,7 @@
 
 pub mod browser;
 pub mod change_streams;
+pub mod damaged;
 pub mod database;
 pub mod end;
 pub mod evaluation;

@@ -24,7 +24,7 @@ const ACTIVE: &str = "A";
 /// [`Failure::Read`].
 pub async fn run(work: &mut Work) -> Result<(), Failure> {
     let mut walk = work.walk(OFFERS, work.ours(selects())).await?;
-    while let Some(offers) = walk.next().await? {
+    while let Some(offers) = work.next(&mut walk).await? {
         work.check()?;
         look(work, &offers).await?;
     }

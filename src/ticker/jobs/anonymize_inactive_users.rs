@@ -18,7 +18,7 @@ const MONTHS: u32 = 24;
 pub async fn run(work: &mut Work) -> Result<(), Failure> {
     let Some(latest) = months_ago(work.now, work.zone(), MONTHS) else { return Ok(()) };
     let mut walk = work.walk(Watched::Users.name(), selects(latest)).await?;
-    while let Some(users) = walk.next().await? {
+    while let Some(users) = work.next(&mut walk).await? {
         for user in users {
             anonymize_user::anonymize(work, user, Some(latest)).await?;
             work.progress().await?;

@@ -8,6 +8,7 @@ use super::super::transaction::{Transaction, refusal_of};
 use super::super::work::{Attempts, Work};
 use crate::error::Failure;
 use crate::fetch::raw;
+use crate::model::user_id::spellings;
 use crate::model::value;
 use crate::source::OFFERS;
 use crate::source::event::Collection as Watched;
@@ -116,10 +117,10 @@ async fn anonymize_recruiters(transaction: &mut Transaction, user: ObjectId) -> 
     transaction.delete(Watched::Recruiters.name(), doc! { "_id": { "$in": ids } }).await.map(drop)
 }
 
-/// By the id of a user, as documents hold it (spec 01, `managed_by`).
+/// By the id of a user, however documents spell it.
 #[must_use]
 pub fn of_user(field: &str, user: ObjectId) -> Document {
-    doc! { field: { "$in": [Bson::String(user.to_hex()), Bson::ObjectId(user)] } }
+    doc! { field: { "$in": spellings(&[user]) } }
 }
 
 fn only(document: &RawDocument, keeps: impl Fn(&str) -> bool) -> RawDocumentBuf {

@@ -23,7 +23,7 @@ const FIELDS: Fields = Fields {
 pub async fn run(work: &mut Work) -> Result<(), Failure> {
     let now = work.now;
     let mut walk = work.walk(OFFERS, work.ours(selects(now))).await?;
-    while let Some(offers) = walk.next().await? {
+    while let Some(offers) = work.next(&mut walk).await? {
         work.change(&offers, &FIELDS, &|pair| plan(pair, now)).await?;
     }
     Ok(())

@@ -19,7 +19,7 @@ const FIELDS: Fields = Fields { offer: &["offer_expiration"], job: &["job_expira
 pub async fn run(work: &mut Work) -> Result<(), Failure> {
     let Some(latest) = day_in_months(work.now, work.zone(), MONTHS) else { return Ok(()) };
     let mut walk = work.walk(OFFERS, work.ours(selects(latest))).await?;
-    while let Some(offers) = walk.next().await? {
+    while let Some(offers) = work.next(&mut walk).await? {
         work.change(&offers, &FIELDS, &|pair| plan(pair, latest)).await?;
     }
     Ok(())

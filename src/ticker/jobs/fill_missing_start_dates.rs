@@ -20,7 +20,7 @@ const FIELDS: Fields = Fields {
 /// As [`Work::change`].
 pub async fn run(work: &mut Work) -> Result<(), Failure> {
     let mut walk = work.walk(OFFERS, work.ours(selects())).await?;
-    while let Some(offers) = walk.next().await? {
+    while let Some(offers) = work.next(&mut walk).await? {
         work.change(&offers, &FIELDS, &plan).await?;
     }
     Ok(())

@@ -14,6 +14,7 @@ use crate::mail::compose::{Establishment, Letter, Offer, Template, clean, day, l
 use crate::mail::outbox;
 use crate::mail::post::{Dealt, Fate, Item, Post};
 use crate::mail::transport::address;
+use crate::model::user_id::user_id;
 use crate::model::value;
 use crate::source::event::Collection as Watched;
 
@@ -107,7 +108,7 @@ impl Subject {
         let names = ["workplace_name", "workplace_brand", "workplace_legal_name"];
         Some(Self {
             id: document.get_object_id("_id").ok()?,
-            user: value::field(document, "managed_by").and_then(user),
+            user: user_id(value::field(document, "managed_by")),
             establishment: names.into_iter().find_map(text).unwrap_or_else(|| "Enseigne inconnue".to_owned()),
             offer: Offer {
                 title: text("offer_title").unwrap_or_else(|| "Offre".to_owned()),
@@ -126,11 +127,6 @@ impl Subject {
 fn a_day(date: RawBsonRef<'_>) -> Option<String> {
     let date = date.as_datetime().or_else(|| value::parse_date(date.as_str()?))?;
     Some(day(date))
-}
-
-/// The id of a user is a text in most documents, and an ObjectId in some (spec 01).
-pub(super) fn user(value: RawBsonRef<'_>) -> Option<ObjectId> {
-    value.as_object_id().or_else(|| ObjectId::parse_str(value.as_str()?).ok())
 }
 
 /// These users; those who cannot be written to with why, a word for the report.

@@ -60,7 +60,7 @@ pub async fn run(work: &mut Work) -> Result<(), Failure> {
         return Ok(());
     }
     let mut walk = work.walk(OFFERS, work.ours(Document::new())).await?;
-    while let Some(offers) = walk.next().await? {
+    while let Some(offers) = work.next(&mut walk).await? {
         work.change(&offers, &FIELDS, &plan).await?;
     }
     Ok(())

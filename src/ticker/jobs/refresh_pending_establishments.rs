@@ -120,7 +120,7 @@ async fn activate(work: &mut Work, establishment: &Document, company: &Company) 
     let now = work.now;
     let cancels = work.app.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;
     let mut walk = work.walk(OFFERS, waiting(work, establishment)).await?;
-    while let Some(offers) = walk.next().await? {
+    while let Some(offers) = work.next(&mut walk).await? {
         work.change(&offers, &FIELDS, &|pair| plan(pair, company, now, cancels)).await?;
     }
     Ok(())
@@ -130,7 +130,7 @@ async fn activate(work: &mut Work, establishment: &Document, company: &Company) 
 async fn leave(work: &mut Work, establishment: &Document, word: &'static str, failed: bool) -> Result<(), Failure> {
     let mut walk = work.walk(OFFERS, waiting(work, establishment)).await?;
     let mut first: Option<ObjectId> = None;
-    while let Some(offers) = walk.next().await? {
+    while let Some(offers) = work.next(&mut walk).await? {
         let count = offers.len() as u64;
         work.report.matched += count;
         match failed {

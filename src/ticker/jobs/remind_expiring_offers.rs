@@ -17,6 +17,7 @@ use crate::mail::compose::{Template, iso_day};
 use crate::mail::outbox;
 use crate::mail::post::{Item, Post};
 use crate::model::OfferStatus;
+use crate::model::user_id::spellings;
 use crate::run::failpoint;
 use crate::source::OFFERS;
 
@@ -138,7 +139,8 @@ async fn remind_some(
 ) -> Result<bool, Failure> {
     work.check()?;
     let mut filter = filter.clone();
-    filter.insert("managed_by", doc! { "$in": some });
+    let spelled = |user: &Bson| named(user).map_or_else(|| vec![user.clone()], |user| spellings(&[user]));
+    filter.insert("managed_by", doc! { "$in": some.iter().flat_map(spelled).collect::<Vec<Bson>>() });
     Box::pin(remind_users(work, threshold, post, filter)).await?;
     work.progress().await?;
     Ok(!post.is_some_and(Post::is_down))
@@ -146,7 +148,14 @@ async fn remind_some(
 
 /// Who has such offers: grouped by the server, so that a run needs the same memory for ten users and for a million.
 async fn users(work: &Work, filter: &Document) -> Result<Cursor<Document>, Failure> {
-    let group = doc! { "$group": { "_id": "$managed_by" } };
+    // Each of them once, however their offers spell their id.
+    let is_hex = doc! { "$regexMatch": { "input": "$managed_by", "regex": "^[0-9a-fA-F]{24}$" } };
+    let user = doc! { "$switch": { "default": "$managed_by", "branches": [
+        { "case": { "$eq": [{ "$type": "$managed_by" }, "objectId"] }, "then": { "$toString": "$managed_by" } },
+        { "case": { "$ne": [{ "$type": "$managed_by" }, "string"] }, "then": "$managed_by" },
+        { "case": is_hex, "then": { "$toLower": "$managed_by" } },
+    ] } };
+    let group = doc! { "$group": { "_id": user } };
     // In order: what a run that was killed left open is what the next one begins with.
     let pipeline = [doc! { "$match": filter }, group, doc! { "$sort": { "_id": 1 } }];
     let offers = raw(&work.app.database, OFFERS);

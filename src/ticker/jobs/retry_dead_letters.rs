@@ -11,13 +11,13 @@ use crate::write::dead_letters::due;
 /// # Errors
 /// As [`Work::order`].
 pub async fn run(work: &mut Work) -> Result<(), Failure> {
-    let recruiters = due(&work.app.database, work.now).await?;
-    work.report.matched = recruiters.len() as u64;
+    let due = due(&work.app.database, work.now).await?;
+    work.report.matched = (due.recruiters.len() + due.offers.len() + due.others.len()) as u64;
     if work.is_dry_run() {
-        recruiters.into_iter().for_each(|recruiter| work.tell(Line::new(recruiter, "due", [""; 0])));
+        due.recruiters.into_iter().chain(due.offers).for_each(|id| work.tell(Line::new(id, "due", [""; 0])));
         return Ok(());
     }
-    if recruiters.is_empty() {
+    if work.report.matched == 0 {
         return Ok(());
     }
     if let Some(outcome) = work.order(&Order::RetryDeadLetters { due_at: Some(work.now) }).await? {

@@ -17,6 +17,7 @@ use crate::fetch::{documents, find, raw};
 use crate::mail::compose::Template;
 use crate::mail::outbox;
 use crate::mail::post::{Item, Post};
+use crate::model::user_id::user_id;
 use crate::model::{OfferStatus, value};
 use crate::run::failpoint;
 use crate::source::OFFERS;
@@ -93,7 +94,7 @@ async fn introduce(work: &mut Work, post: Option<&Post>) -> Result<(), Failure> 
     let unsubscribed = unsubscribed(work).await?;
     let mut walk = work.walk(OFFERS, work.ours(selects(work.now))).await?;
     let mut later = Later::default();
-    while let Some(offers) = walk.next().await? {
+    while let Some(offers) = work.next(&mut walk).await? {
         for offers in offers.chunks(CHUNK) {
             if !introduce_some(work, post, offers, &unsubscribed, Some(&mut later)).await? {
                 return Ok(());
@@ -175,7 +176,7 @@ async fn keep(
     for document in documents(batches) {
         let document = document?;
         let Ok(offer) = document.get_object_id("_id") else { continue };
-        owned.push((offer, value::field(document, "managed_by").and_then(letters::user)));
+        owned.push((offer, user_id(value::field(document, "managed_by"))));
     }
     let mut kept: BTreeSet<ObjectId> = owned.iter().map(|(offer, _)| *offer).collect();
     for (now, _) in later.set_aside(work, owned, |(_, user)| *user).await? {

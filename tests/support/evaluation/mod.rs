@@ -41,7 +41,7 @@ pub struct Source {
 /// What the target must be.
 #[derive(Debug, Default)]
 pub struct Evaluation {
-    /// Every job that a recruiter holds, with all its holders; the offer of any other job is cancelled.
+    /// Every job that a recruiter holds, with the one whose the offer is; the offer of any other job is cancelled.
     pub held: BTreeMap<ObjectId, Vec<Holder>>,
     /// Reasons by `_id` of the dead letter.
     pub dead_letters: BTreeMap<String, String>,
@@ -57,6 +57,7 @@ pub struct Evaluation {
 #[derive(Debug)]
 pub struct Holder {
     pub recruiter: ObjectId,
+    pub updated_at: Option<bson::DateTime>,
     /// Every field of the offer; `None` while the job is a dead letter or skipped.
     pub offer: Option<Document>,
 }
@@ -113,7 +114,17 @@ pub fn evaluate(source: &Source, rules: &Rules) -> Evaluation {
                     evaluation.dead_letters.insert(format!("recruiters/{recruiter_id}/{id}"), reason.to_owned());
                 }
             }
-            evaluation.held.entry(id).or_default().push(Holder { recruiter: recruiter_id, offer: offer.ok() });
+            let updated_at = recruiter.get_datetime("updatedAt").ok().copied();
+            let holder = Holder { recruiter: recruiter_id, updated_at, offer: offer.ok() };
+            evaluation.held.entry(id).or_default().push(holder);
+        }
+    }
+    for (job, holders) in &mut evaluation.held {
+        // The later one, then the one with the lower `_id`; in one recruiter the first.
+        holders.sort_by_key(|holder| (std::cmp::Reverse(holder.updated_at), holder.recruiter));
+        for loser in holders.split_off(1) {
+            let letter = format!("recruiters/{}/{job}", loser.recruiter);
+            evaluation.dead_letters.insert(letter, "duplicate_job_id".to_owned());
         }
     }
     let anonymised = source.anonymized_recruiters.iter().flat_map(|recruiter| documents(recruiter.get("jobs")));

@@ -1,0 +1,47 @@
+//! Whose offer it is where several recruiters hold a job with the same `_id`. Of the jobs of one recruiter it is the one
+//! at the lowest position; of recruiters it is the one that was updated later, then the one with the lower `_id`.
+
+use std::cmp::Reverse;
+
+use bson::{DateTime, RawBsonRef, oid::ObjectId};
+
+/// A recruiter that holds a job, as far as that decides. The greatest one wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder {
+    /// Its `updatedAt`; what is no date is earlier than every date.
+    updated_at: Option<DateTime>,
+    recruiter: Reverse<ObjectId>,
+}
+
+impl Holder {
+    /// A recruiter with this `updatedAt`.
+    #[must_use]
+    pub fn new(recruiter: ObjectId, updated_at: Option<RawBsonRef<'_>>) -> Self {
+        Self { updated_at: updated_at.and_then(RawBsonRef::as_datetime), recruiter: Reverse(recruiter) }
+    }
+
+    /// Its `_id`.
+    #[must_use]
+    pub fn recruiter(&self) -> ObjectId {
+        self.recruiter.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_later_one_wins_then_the_lower_id_and_a_date_wins_over_none() {
+        let [low, high] = [[1; 12], [2; 12]].map(ObjectId::from_bytes);
+        let at = |millis| Some(RawBsonRef::DateTime(DateTime::from_millis(millis)));
+        let winner = |a: Option<RawBsonRef<'_>>, b: Option<RawBsonRef<'_>>| {
+            Holder::new(low, a).max(Holder::new(high, b)).recruiter()
+        };
+        assert_eq!(winner(at(2), at(1)), low);
+        assert_eq!(winner(at(1), at(2)), high);
+        assert_eq!(winner(at(1), at(1)), low);
+        assert_eq!(winner(None, None), low);
+        assert_eq!(winner(Some(RawBsonRef::String("2999-01-01")), at(-1)), high);
+    }
+}

@@ -1,0 +1,137 @@
+//! Documents whose `_id` is no ObjectId, of whatever type: nothing can be done with them, and nobody passes over them in
+//! silence. Each has a dead letter, is a difference for `verify`, and a cross in `doctor`.
+
+use std::collections::BTreeSet;
+
+use bson::{Binary, Bson, DateTime, Document, Timestamp, doc, oid::ObjectId, rawdoc};
+use futures::TryStreamExt as _;
+use serde_json::Value;
+
+use crate::support::damaged::{self, DAMAGED};
+use crate::support::database::TestDatabase;
+use crate::support::processor::Processor;
+use crate::support::recruiters::{job, recruiter, with};
+use crate::support::runs::{started, stopped};
+use crate::support::state::{settled, until_no_resync};
+
+/// One of each type that the server takes as an `_id`.
+fn ids() -> Vec<Bson> {
+    vec![
+        Bson::MinKey,
+        Bson::Null,
+        Bson::Int32(7),
+        Bson::Int64(1 << 40),
+        Bson::Double(7.5),
+        Bson::String("65102a7347a6ef7545b05ef0".to_owned()),
+        Bson::Symbol("a symbol".to_owned()),
+        Bson::Document(doc! { "b": 1, "a": ObjectId::new() }),
+        Bson::Binary(Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![1, 2] }),
+        Bson::Boolean(true),
+        Bson::DateTime(DateTime::from_millis(1)),
+        Bson::Timestamp(Timestamp { time: 1, increment: 1 }),
+        Bson::JavaScriptCode("code".to_owned()),
+        Bson::MaxKey,
+    ]
+}
+
+/// So many recruiters with a number as `_id`: more than a step of a walk.
+const NUMBERS: i64 = 1_100;
+
+/// Recruiters with such ids, one that is as it should be, and one document in each other collection.
+async fn fill(test: &TestDatabase) -> u64 {
+    let recruiters = test.collection("recruiters");
+    let odd = ids().into_iter().map(|id| with(recruiter([job("Boulanger")]), doc! { "_id": id }));
+    let numbers = (0..NUMBERS).map(|number| with(recruiter([]), doc! { "_id": 1_000 + number }));
+    recruiters.insert_many(odd.chain(numbers).collect::<Vec<Document>>()).await.unwrap();
+    recruiters.insert_one(recruiter([job("Vendeur")])).await.unwrap();
+    for collection in SOURCES {
+        test.collection(collection).insert_many([doc! { "_id": "odd" }, doc! { "_id": true }]).await.unwrap();
+    }
+    let offers = test.collection("jobs_partners");
+    let ours = doc! { "_id": "ours", "partner_label": "RECRUTEURS_LBA", "partner_job_id": "ours" };
+    offers.insert_many([ours, doc! { "_id": "theirs", "partner_label": "other" }]).await.unwrap();
+    ids().len() as u64 + u64::try_from(NUMBERS).unwrap()
+}
+
+const SOURCES: [&str; 6] = [
+    "anonymized_recruiters",
+    "userswithaccounts",
+    "anonymized_userswithaccounts",
+    "cfas",
+    "referentielromes",
+    "referentiel_engagement_entreprise",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_another_id_is_a_dead_letter_after_a_resync_until_it_is_gone() {
+    let test = TestDatabase::create("other_ids_resync").await;
+    let odd = fill(&test).await;
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    assert_eq!(letters(&test, "recruiters/").await.len() as u64, odd);
+    for source in SOURCES {
+        let expected = [format!("{source}/\"odd\""), format!("{source}/true")];
+        assert_eq!(letters(&test, source).await, expected.into(), "{source}");
+    }
+    assert_eq!(letters(&test, "jobs_partners/").await, ["jobs_partners/\"ours\"".to_owned()].into());
+    let ours = doc! { "partner_label": "RECRUTEURS_LBA", "_id": { "$type": "objectId" } };
+    let offers = test.collection("jobs_partners").count_documents(ours).await.unwrap();
+    assert_eq!(offers, 1, "the recruiter among them was looked at");
+    settled(&test.database).await;
+    stopped(processor).await;
+
+    // Gone while nobody looked, but for those of which a letter does not tell the whole `_id`.
+    let all = doc! { "_id": { "$not": { "$type": ["objectId", "object"] } } };
+    for collection in SOURCES.into_iter().chain(["recruiters", "jobs_partners"]) {
+        test.collection(collection).delete_many(all.clone()).await.unwrap();
+    }
+    lose_the_checkpoint(&test).await;
+    let _processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    assert_eq!(letters(&test, "").await.len(), 1, "of the document that is there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_another_id_is_found_by_a_backfill_and_named_by_verify_and_doctor() {
+    let test = TestDatabase::create("other_ids_commands").await;
+    let odd = fill(&test).await;
+    damaged::insert(&test, "recruiters", rawdoc! { "_id": DAMAGED }).await;
+    let odd = odd + 1;
+    let dry = command(&test, &["backfill", "--dry-run", "--json"], 0).await;
+    assert_eq!((&dry["dead_letters"]["undecodable"], &dry["recruiters"]), (&odd.into(), &(odd + 1).into()));
+    let printed = command(&test, &["backfill", "--json"], 0).await;
+    assert_eq!((&printed["dead_letters"], &printed["recruiters"]), (&odd.into(), &(odd + 1).into()));
+    assert_eq!(printed["created"], 1);
+    assert_eq!(letters(&test, "recruiters/").await.len() as u64, odd);
+
+    let report = command(&test, &["verify", "--json"], 1).await;
+    assert_eq!(report["kinds"]["undecodable"]["count"], odd + 2 * SOURCES.len() as u64, "{report:#}");
+    assert_eq!(report["kinds"]["orphan"]["ids"], serde_json::json!(["jobs_partners/\"ours\""]), "{report:#}");
+    let sample = command(&test, &["verify", "--json", "--sample", "5000"], 1).await;
+    assert_eq!(sample["kinds"]["undecodable"]["count"], odd, "{sample:#}");
+
+    let found = command(&test, &["doctor", "--json"], 1).await;
+    let checks = found["checks"].as_array().unwrap().iter().filter(|check| check["check"] == "ids");
+    let told: Vec<&str> = checks.map(|check| check["found"].as_str().unwrap()).collect();
+    assert_eq!(told.len(), 2 + SOURCES.len(), "{found:#}");
+    assert!(told[0].starts_with(&format!("{odd} documents of recruiters")), "{told:?}");
+}
+
+async fn lose_the_checkpoint(test: &TestDatabase) {
+    test.collection("stream_processor_state").delete_one(doc! { "_id": "checkpoint" }).await.unwrap();
+    test.collection("resumetokens").delete_many(doc! {}).await.unwrap();
+}
+
+/// The addresses that begin so.
+async fn letters(test: &TestDatabase, prefix: &str) -> BTreeSet<String> {
+    let letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
+    let letters: Vec<Document> = letters.try_collect().await.unwrap();
+    let ids = letters.iter().map(|letter| letter.get_str("_id").unwrap().to_owned());
+    ids.filter(|id| id.starts_with(prefix)).collect()
+}
+
+async fn command(test: &TestDatabase, arguments: &[&str], code: i32) -> Value {
+    let ended = Processor::command(arguments, test, &[]).await;
+    assert_eq!(ended.code, code, "{arguments:?}: {}{}", ended.stdout, ended.stderr);
+    serde_json::from_str(&ended.stdout).unwrap()
+}

@@ -1,0 +1,152 @@
+//! The same job `_id` twice, in one recruiter or in two: the offer is that of one of them by a fixed rule, whoever was
+//! touched last, and the other has a dead letter until there is only one again.
+
+use std::collections::BTreeMap;
+
+use bson::{DateTime, Document, doc};
+use futures::TryStreamExt as _;
+
+use crate::support::database::TestDatabase;
+use crate::support::fields::{first_job, text};
+use crate::support::processor::Processor;
+use crate::support::recruiters::{id, job, recruiter, with};
+use crate::support::runs::{started_with, stopped};
+use crate::support::state::{settled, until_no_resync};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_jobs_of_one_recruiter_the_offer_is_that_of_the_first_whichever_is_touched() {
+    let test = TestDatabase::create("shared_in_one").await;
+    let first = job("Boulanger");
+    let twice = recruiter([first.clone(), job("Vendeur"), with(first, doc! { "offer_title_custom": "Pâtissier" })]);
+    let processor = started_with(&test, &[]).await;
+    until_no_resync(&test.database).await;
+    test.collection("recruiters").insert_one(&twice).await.unwrap();
+    settled(&test.database).await;
+    let letter = (format!("recruiters/{}/{}", id(&twice), first_job(&twice)), "duplicate_job_id".to_owned());
+    let expect = async |title: &str, comment: Option<&str>| {
+        let offer = offer(&test, &twice).await;
+        assert_eq!((text(&offer, "offer_title"), offer.get_str("job_status_comment").ok()), (title, comment));
+        assert_eq!(letters(&test).await, [letter.clone()].into());
+        assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0, "it is a dead letter, no difference");
+    };
+    expect("Boulanger", None).await;
+    set(&test, &twice, doc! { "jobs.2.job_status_comment": "of the last" }).await;
+    expect("Boulanger", None).await;
+    set(&test, &twice, doc! { "jobs.0.job_status_comment": "of the first" }).await;
+    expect("Boulanger", Some("of the first")).await;
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    expect("Boulanger", Some("of the first")).await;
+
+    let without_last = doc! { "$pop": { "jobs": 1 } };
+    test.collection("recruiters").update_one(doc! { "_id": id(&twice) }, without_last).await.unwrap();
+    settled(&test.database).await;
+    assert_eq!(letters(&test).await, BTreeMap::new());
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_recruiters_the_offer_is_that_of_the_one_updated_later_whoever_is_touched() {
+    for batch_max in ["1", "5000"] {
+        let test = TestDatabase::create("shared_in_two").await;
+        let shared = job("Boulanger");
+        let earlier = recruiter([shared.clone()]);
+        let filled = with(shared, doc! { "job_status": "Pourvue" });
+        let later = with(recruiter([filled, job("Vendeur")]), doc! { "updatedAt": at(1) });
+        let processor = started_with(&test, &[("STREAM_PROCESSOR__STREAM__BATCH_MAX", batch_max)]).await;
+        until_no_resync(&test.database).await;
+        test.collection("recruiters").insert_many([&earlier, &later]).await.unwrap();
+        settled(&test.database).await;
+        assert_is_of(&test, &later, &earlier).await;
+        let history = offer(&test, &earlier).await.get_array("offer_status_history").unwrap().len();
+        for round in 0..3 {
+            for recruiter in [&earlier, &later] {
+                set(&test, recruiter, doc! { "touched": round }).await;
+                set(&test, recruiter, doc! { "jobs.0.touched": round }).await;
+                assert_is_of(&test, &later, &earlier).await;
+            }
+        }
+        assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+        assert_is_of(&test, &later, &earlier).await;
+        assert_eq!(offer(&test, &earlier).await.get_array("offer_status_history").unwrap().len(), history);
+
+        set(&test, &earlier, doc! { "updatedAt": at(2) }).await;
+        assert_is_of(&test, &earlier, &later).await;
+        set(&test, &earlier, doc! { "updatedAt": at(0) }).await;
+        assert_is_of(&test, &later, &earlier).await;
+        stopped(processor).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_winner_loses_the_job_or_is_deleted_the_offer_is_that_of_the_other() {
+    for is_deleted in [false, true] {
+        let test = TestDatabase::create("shared_gone").await;
+        let shared = job("Boulanger");
+        let twins = [(); 2].map(|()| recruiter([shared.clone(), job("Vendeur")]));
+        let processor = started_with(&test, &[]).await;
+        until_no_resync(&test.database).await;
+        test.collection("recruiters").insert_many(&twins).await.unwrap();
+        settled(&test.database).await;
+        // Updated at the same time: the lower `_id`.
+        let (winner, loser) =
+            if id(&twins[0]) < id(&twins[1]) { (&twins[0], &twins[1]) } else { (&twins[1], &twins[0]) };
+        assert_is_of(&test, winner, loser).await;
+        let recruiters = test.collection("recruiters");
+        match is_deleted {
+            true => drop(recruiters.delete_one(doc! { "_id": id(winner) }).await.unwrap()),
+            false => {
+                let without = doc! { "$pull": { "jobs": { "_id": id(&shared) } } };
+                recruiters.update_one(doc! { "_id": id(winner) }, without).await.unwrap();
+            }
+        }
+        settled(&test.database).await;
+        let offer = offer(&test, loser).await;
+        assert_eq!((text(&offer, "apply_email"), text(&offer, "offer_status")), (text(loser, "email"), "Active"));
+        assert_eq!(letters(&test).await, BTreeMap::new());
+        assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
+        stopped(processor).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_shared_a_job_before_there_were_letters_about_it_are_found_by_a_backfill() {
+    let test = TestDatabase::create("shared_before").await;
+    let shared = job("Boulanger");
+    let twins = [(); 2].map(|()| recruiter([shared.clone()]));
+    test.collection("recruiters").insert_many(&twins).await.unwrap();
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    test.collection("stream_processor_dead_letters").delete_many(doc! {}).await.unwrap();
+    let email = doc! { "$set": { "apply_email": text(&twins[1], "email"), "establishment_id": text(&twins[1], "establishment_id") } };
+    test.collection("jobs_partners").update_one(doc! { "_id": id(&shared) }, email).await.unwrap();
+    assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 1, "the offer shows the wrong one");
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    assert_is_of(&test, &twins[0], &twins[1]).await;
+}
+
+/// The offer of their first job is the winner's, the loser has a dead letter, and `verify` agrees.
+async fn assert_is_of(test: &TestDatabase, winner: &Document, loser: &Document) {
+    assert_eq!(text(&offer(test, winner).await, "apply_email"), text(winner, "email"));
+    let letter = (format!("recruiters/{}/{}", id(loser), first_job(loser)), "duplicate_job_id".to_owned());
+    assert_eq!(letters(test).await, [letter].into());
+    assert_eq!(Processor::command(&["verify"], test, &[]).await.code, 0);
+}
+
+fn at(day: i64) -> DateTime {
+    DateTime::from_millis(1_700_000_000_000 + day * 24 * 3_600_000)
+}
+
+async fn set(test: &TestDatabase, recruiter: &Document, fields: Document) {
+    test.collection("recruiters").update_one(doc! { "_id": id(recruiter) }, doc! { "$set": fields }).await.unwrap();
+    settled(&test.database).await;
+}
+
+async fn offer(test: &TestDatabase, recruiter: &Document) -> Document {
+    test.collection("jobs_partners").find_one(doc! { "_id": first_job(recruiter) }).await.unwrap().unwrap()
+}
+
+/// The reason of each letter, by its address.
+async fn letters(test: &TestDatabase) -> BTreeMap<String, String> {
+    let letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
+    let letters: Vec<Document> = letters.try_collect().await.unwrap();
+    letters.iter().map(|letter| (text(letter, "_id").to_owned(), text(letter, "reason").to_owned())).collect()
+}

@@ -1,0 +1,23 @@
+//! Documents that are no valid BSON, which a driver neither writes nor reads: sent as bytes.
+
+use bson::RawDocumentBuf;
+use bson::raw::RawArrayBuf;
+use bson::rawdoc;
+
+use super::database::TestDatabase;
+
+/// What stands in a document for bytes that are no UTF-8.
+pub const DAMAGED: &str = "XXXX";
+
+/// Inserts the document with such bytes in each place of [`DAMAGED`].
+pub async fn insert(test: &TestDatabase, collection: &str, document: RawDocumentBuf) {
+    let mut bytes = document.into_bytes();
+    let places = bytes.windows(4).enumerate().filter(|(_, four)| *four == DAMAGED.as_bytes());
+    for place in places.map(|(place, _)| place).collect::<Vec<_>>() {
+        bytes[place..place + 4].copy_from_slice(&[0xc3, 0x28, 0xff, 0xfe]);
+    }
+    let mut documents = RawArrayBuf::new();
+    documents.push(RawDocumentBuf::from_bytes(bytes).unwrap());
+    let reply = test.database.run_raw_command(rawdoc! { "insert": collection, "documents": documents }).await.unwrap();
+    assert_eq!(reply.get_i32("n").ok(), Some(1), "{reply}");
+}
