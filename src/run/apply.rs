@@ -267,14 +267,7 @@ impl Apply {
         let present = self.present(&ids).await?;
         let gone: Vec<ObjectId> = ids.into_iter().filter(|id| !present.contains(id)).collect();
         let links = links::read(&database, &gone).await?;
-        let mut anonymized = follow::anonymized_jobs(&database, &gone).await?;
-        // What an anonymisation could not do before is done now, though the copy may be gone.
-        for recruiter in &gone {
-            let jobs = self.stages.dead_letters.to_anonymize(*recruiter);
-            if !jobs.is_empty() {
-                anonymized.entry(*recruiter).or_default().extend(jobs);
-            }
-        }
+        let anonymized = self.to_anonymize(&gone).await?;
         let copied = anonymized.values().flatten().copied();
         let jobs: BTreeSet<ObjectId> = links.values().flat_map(Link::all).chain(copied).collect();
         // Their offers may stand as the deleted recruiter had them. What they turn out to have lost
@@ -322,6 +315,19 @@ impl Apply {
         crate::write::links::delete(&self.stages.writer, &settled).await?;
         self.stages.dead_letters.remove(&letters).await?;
         self.set_aside(&uncancelled, place).await
+    }
+
+    /// The jobs of the copies of these recruiters; and those that an anonymisation could not do before, though the copy may
+    /// be gone.
+    async fn to_anonymize(&self, gone: &[ObjectId]) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
+        let mut anonymized = follow::anonymized_jobs(&self.stages.database, gone).await?;
+        for recruiter in gone {
+            let jobs = self.stages.dead_letters.to_anonymize(*recruiter);
+            if !jobs.is_empty() {
+                anonymized.entry(*recruiter).or_default().extend(jobs);
+            }
+        }
+        Ok(anonymized)
     }
 
     /// Links remember jobs whose offers could not be cancelled in this phase.
