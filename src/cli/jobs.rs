@@ -109,6 +109,7 @@ async fn look(app: &App, chore: Chore, now: Option<DateTime>, form: Form) -> Res
             Form::Json => print_json,
             Form::Csv => print_csv,
         }),
+        stuck: 0,
     };
     if !chore.applies_in(phase) {
         let message = format!("{} has nothing to do in this phase; see `phase show`", chore.name());

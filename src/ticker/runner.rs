@@ -395,6 +395,7 @@ impl Ticker {
             stop: self.stop.clone(),
             hold: Some(hold),
             listener: None,
+            stuck: 0,
         })
     }
 }

@@ -15,7 +15,6 @@ use super::work::Hold;
 use crate::answer::answered;
 use crate::error::Failure;
 use crate::fetch::raw;
-use crate::model::dead_letter::Reason;
 use crate::run::lease::STATE;
 use crate::write::statements::Statement;
 use crate::write::{Writer, command};
@@ -90,18 +89,19 @@ impl Transaction {
         Ok(transaction)
     }
 
-    /// Documents as they were when the transaction began.
+    /// Documents as they were when the transaction began, so many at most; all of them for 0.
     ///
     /// # Errors
     /// [`Failure::Read`].
     pub async fn read(
         &mut self,
         collection: &str,
-        filter: Document,
-        projection: Document,
+        (filter, projection): (Document, Document),
+        limit: usize,
     ) -> Result<Vec<RawDocumentBuf>, Failure> {
         let collection = raw(&self.database, collection);
-        let find = collection.find(filter).projection(projection).batch_size(10_000).session(self.session.get());
+        let find = collection.find(filter).projection(projection).limit(i64::try_from(limit).unwrap_or_default());
+        let find = find.batch_size(10_000).session(self.session.get());
         let mut cursor = answered(find.into_future()).await.map_err(Failure::Read)?;
         let mut documents = Vec::new();
         while answered(cursor.advance(self.session.get())).await.map_err(Failure::Read)? {
@@ -162,14 +162,4 @@ impl Transaction {
             None => answered(self.session.get().abort_transaction()).await.map_err(Failure::Write),
         }
     }
-}
-
-/// The reason for which the server refuses a document for good, where that is what failed.
-pub(super) fn refusal_of(failure: &Failure) -> Option<Reason> {
-    let code = match failure {
-        Failure::Statement(code) => Some(*code),
-        Failure::Write(error) => crate::error::command_code(error),
-        _ => None,
-    };
-    code.and_then(crate::error::refusal).filter(|reason| *reason != Reason::RefusedByServer)
 }

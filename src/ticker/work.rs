@@ -11,21 +11,21 @@ use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::attempts::{Attempts, Fault};
 use super::ledger;
 use super::pair::{Fields, Held, Pair, Verdict};
 use super::report::{Line, Report};
 use super::schedule::zone;
 use super::statements;
-use super::transaction::{Session, Transaction, refusal_of};
+use super::transaction::{Session, Transaction};
 use super::walk::Walk;
 use crate::app::App;
 use crate::clock;
-use crate::error::{Directive, Failure};
+use crate::error::Failure;
 use crate::fetch::links;
 use crate::model::holder::Holder;
 use crate::model::value;
 use crate::phase::{Phase, StreamWrites};
-use crate::retry::Delays;
 use crate::run::failpoint;
 use crate::run::following::Followed;
 use crate::run::lease::Validity;
@@ -37,8 +37,8 @@ use crate::write::{Writer, command};
 
 /// So many offers are changed in one transaction: few enough that it seldom meets another writer.
 pub const CHUNK: usize = 100;
-/// So often a chunk is tried before the run fails.
-const ATTEMPTS: u32 = 8;
+/// When so many documents in a row fail of what may pass, the database is what is the matter.
+const STUCK: u32 = 10;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often an order that the pipeline carries out is looked at.
 const POLL: Duration = Duration::from_millis(50);
@@ -64,6 +64,8 @@ pub struct Work {
     pub hold: Option<Hold>,
     /// Who else is told each line, in a run on the command line.
     pub listener: Option<fn(&Line)>,
+    /// So many documents in a row failed of what may pass.
+    pub stuck: u32,
 }
 
 /// The right to write, of who leads.
@@ -191,39 +193,44 @@ impl Work {
         Walk::begin(&self.app.database, collection, filter).await
     }
 
-    /// Changes these offers as `plan` says and, in `sync` and `dual-write`, their jobs in the same transaction. Where
-    /// the server refuses one of them, the others are changed all the same. Counts and tells in the report.
+    /// Changes these offers as `plan` says and, in `sync` and `dual-write`, their jobs in the same transaction. What the
+    /// server refuses, or cannot do in the time that the lease allows, is taken apart until the one that it is about is
+    /// alone: that one has failed, and the others are changed all the same. Counts and tells in the report.
     ///
     /// # Errors
     /// A [`Failure`] that is not about one offer; what was done stays done, and can be done again.
     pub async fn change(&mut self, offers: &[ObjectId], fields: &Fields, plan: &Plan<'_>) -> Result<(), Failure> {
-        for chunk in offers.chunks(CHUNK) {
+        let mut chunks: Vec<&[ObjectId]> = offers.chunks(CHUNK).rev().collect();
+        while let Some(chunk) = chunks.pop() {
             match self.chunk(chunk, fields, plan).await {
-                Err(failure) if refusal_of(&failure).is_some() => {
-                    for offer in chunk {
-                        self.alone(*offer, fields, plan).await?;
+                Ok(()) => self.stuck = 0,
+                Err(failure) => match (Fault::of(&failure), chunk) {
+                    (None, _) => return Err(failure),
+                    (Some(fault), [offer]) => self.fail(*offer, fault, failure)?,
+                    (Some(_), _) => {
+                        let (first, second) = chunk.split_at(chunk.len() / 2);
+                        chunks.extend([second, first]);
                     }
-                }
-                done => done?,
+                },
             }
             self.progress().await?;
         }
         Ok(())
     }
 
-    async fn alone(&mut self, offer: ObjectId, fields: &Fields, plan: &Plan<'_>) -> Result<(), Failure> {
-        match self.chunk(&[offer], fields, plan).await {
-            Err(failure) => match refusal_of(&failure) {
-                Some(reason) => {
-                    self.report.matched += 1;
-                    self.report.failed += 1;
-                    self.tell(Line::new(offer, reason.as_str(), [""; 0]));
-                    Ok(())
-                }
-                None => Err(failure),
-            },
-            done => done,
+    /// Counts and tells a document that failed: those after it are dealt with all the same.
+    ///
+    /// # Errors
+    /// `failure`, when too many in a row failed of what may pass.
+    pub(super) fn fail(&mut self, document: ObjectId, fault: Fault, failure: Failure) -> Result<(), Failure> {
+        self.stuck = if fault.passes() { self.stuck + 1 } else { 0 };
+        if self.stuck >= STUCK {
+            return Err(failure);
         }
+        self.report.matched += 1;
+        self.report.failed += 1;
+        self.tell(Line::new(document, fault.word(), [""; 0]));
+        Ok(())
     }
 
     /// Tries until it is done, or refused, or something else is the matter for longer.
@@ -239,6 +246,8 @@ impl Work {
                     sum.lines.into_iter().for_each(|line| self.tell(line));
                     return Ok(());
                 }
+                // Half of them may be done in time.
+                Err(failure) if offers.len() > 1 && Fault::of(&failure) == Some(Fault::TooSlow) => return Err(failure),
                 Err(failure) => attempts.wait_after(failure, &self.stop).await?,
             }
         }
@@ -253,7 +262,7 @@ impl Work {
         };
         let mut transaction = Transaction::begin(&self.app.database, self.hold.as_ref()).await?;
         let ours = self.ours(doc! { "_id": { "$in": offers } });
-        let found = transaction.read(OFFERS, ours, projection("", &["updated_at"], fields.offer)).await?;
+        let found = transaction.read(OFFERS, (ours, projection("", &["updated_at"], fields.offer)), 0).await?;
         let recruiters = match self.phase.writes_offers() {
             true => read_recruiters(&mut transaction, &holders, fields).await?,
             false => Vec::new(),
@@ -327,40 +336,6 @@ impl Work {
     }
 }
 
-/// The attempts at one transaction.
-#[derive(Debug)]
-pub struct Attempts {
-    delays: Delays,
-    left: u32,
-}
-
-impl Default for Attempts {
-    fn default() -> Self {
-        Self { delays: Delays::up_to(Duration::from_secs(2)), left: ATTEMPTS }
-    }
-}
-
-impl Attempts {
-    /// Waits before another attempt.
-    ///
-    /// # Errors
-    /// The failure, where another attempt would not help, or enough were made.
-    pub async fn wait_after(&mut self, failure: Failure, stop: &CancellationToken) -> Result<(), Failure> {
-        self.left -= 1;
-        if self.left == 0 || !is_passing(&failure) {
-            return Err(failure);
-        }
-        let pause = tokio::time::sleep(self.delays.next_delay());
-        tokio::select! { () = stop.cancelled() => {}, () = pause => {} }
-        Ok(())
-    }
-}
-
-fn is_passing(failure: &Failure) -> bool {
-    let is_lease = matches!(failure, Failure::LeaseLost | Failure::Interrupted | Failure::PhaseChanged);
-    !is_lease && refusal_of(failure).is_none() && failure.directive() == Directive::Retry
-}
-
 async fn read_recruiters(
     transaction: &mut Transaction,
     holders: &HashMap<ObjectId, BTreeSet<ObjectId>>,
@@ -373,7 +348,7 @@ async fn read_recruiters(
     let ids: Vec<Bson> = ids.into_iter().map(Bson::from).collect();
     let mut wanted = projection("", &["updatedAt"], fields.recruiter);
     wanted.extend(projection("jobs.", &["_id", "job_update_date"], fields.job));
-    transaction.read(Watched::Recruiters.name(), doc! { "_id": { "$in": ids } }, wanted).await
+    transaction.read(Watched::Recruiters.name(), (doc! { "_id": { "$in": ids } }, wanted), 0).await
 }
 
 fn projection(prefix: &str, always: &[&str], asked: &[&str]) -> Document {

@@ -1,6 +1,7 @@
 //! The time-based jobs (spec 05): when they run, what they change in each phase, what they leave alone.
 
 pub mod both_sides;
+mod large_users;
 mod occurrences;
 pub mod offer_jobs;
 mod persons;

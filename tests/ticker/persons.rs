@@ -13,11 +13,11 @@ use crate::support::state::settled;
 use crate::support::ticking::{counts, date, later, ran, text, told};
 use crate::support::waiting::{PATIENCE, eventually};
 
-const ANONYMISED: &str = "anonymized@example.com";
-const NOW: &str = "2026-06-14T12:00:00Z";
-const TWO_YEARS_BEFORE: &str = "2024-06-14T12:00:00Z";
+pub const ANONYMISED: &str = "anonymized@example.com";
+pub const NOW: &str = "2026-06-14T12:00:00Z";
+pub const TWO_YEARS_BEFORE: &str = "2024-06-14T12:00:00Z";
 
-fn user(last_action: DateTime) -> Document {
+pub fn user(last_action: DateTime) -> Document {
     doc! {
         "_id": ObjectId::new(), "email": format!("{PERSONAL}@example.com"), "first_name": PERSONAL, "last_name": PERSONAL,
         "phone": PERSONAL, "origin": "lba", "status": [{ "status": "ACTIF" }], "last_action_date": last_action,
@@ -26,7 +26,11 @@ fn user(last_action: DateTime) -> Document {
 
 /// Users, each with a recruiter of two jobs and a role, and their offers.
 async fn filled(name: &str, users: &[Document]) -> TestDatabase {
-    let test = TestDatabase::create(name).await;
+    filled_on(TestDatabase::create(name).await, users).await
+}
+
+/// The same in a database that is there.
+pub async fn filled_on(test: TestDatabase, users: &[Document]) -> TestDatabase {
     test.collection("userswithaccounts").insert_many(users).await.unwrap();
     for (place, user) in users.iter().enumerate() {
         // Documents hold it as either.
@@ -42,7 +46,7 @@ async fn filled(name: &str, users: &[Document]) -> TestDatabase {
     test
 }
 
-async fn count(test: &TestDatabase, collection: &str, filter: Document) -> u64 {
+pub async fn count(test: &TestDatabase, collection: &str, filter: Document) -> u64 {
     test.collection(collection).count_documents(filter).await.unwrap()
 }
 

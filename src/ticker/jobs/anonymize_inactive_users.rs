@@ -17,9 +17,13 @@ const MONTHS: u32 = 24;
 /// A [`Failure`] that is not about one user; what was done stays done.
 pub async fn run(work: &mut Work) -> Result<(), Failure> {
     let Some(latest) = months_ago(work.now, work.zone(), MONTHS) else { return Ok(()) };
+    let begun = anonymize_user::begun(work).await?;
+    for user in &begun {
+        anonymize_user::anonymize(work, *user, None).await?;
+    }
     let mut walk = work.walk(Watched::Users.name(), selects(latest)).await?;
     while let Some(users) = work.next(&mut walk).await? {
-        for user in users {
+        for user in users.into_iter().filter(|user| !begun.contains(user)) {
             anonymize_user::anonymize(work, user, Some(latest)).await?;
             work.progress().await?;
         }

@@ -1,15 +1,22 @@
-//! The anonymisation of one user (4.12, 4.13), in one transaction: copies without contact, then the originals go. What
-//! the copies lead to beyond that is the stream's (spec 03, "Anonymising").
+//! The anonymisation of one user (4.12, 4.13): copies without contact, then the originals go; in one transaction, or in
+//! several for who has much. Then recruiters go first, so that nothing projects their contact again, and the user last, so
+//! that a run that was broken off finds them again. What the copies lead to beyond that is the stream's (spec 03).
 
-use bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc, oid::ObjectId};
+use bson::raw::{CStr, cstr};
+use bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
 
+use super::super::attempts::{Attempts, Fault};
 use super::super::report::Line;
-use super::super::transaction::{Transaction, refusal_of};
-use super::super::work::{Attempts, Work};
+use super::super::transaction::{TICKER, Transaction};
+use super::super::walk::Walk;
+use super::super::work::Work;
+use crate::answer::answered;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::model::user_id::spellings;
 use crate::model::value;
+use crate::run::failpoint;
+use crate::run::lease::STATE;
 use crate::source::OFFERS;
 use crate::source::event::Collection as Watched;
 use crate::write::anonymize::user_offer;
@@ -21,6 +28,12 @@ pub const ROLES: &str = "rolemanagements";
 const KEPT_OF_USER: [&str; 4] = ["_id", "last_action_date", "origin", "status"];
 /// What is not kept of a recruiter (spec 01).
 const CONTACT_OF_RECRUITER: [&str; 5] = ["first_name", "last_name", "phone", "email", "managed_by"];
+/// So many documents at most are dealt with in one transaction; fewer where that takes longer than the lease allows.
+const MOST: usize = 500;
+/// Recruiters are copied in one transaction up to so many bytes, and the one that passes them.
+const BYTES: usize = 8 * 1024 * 1024;
+/// The users, in the ticker's own document, of whom a part is done.
+const BEGUN: &CStr = cstr!("anonymizing");
 
 /// Anonymises a user by hand, whatever the date of their last action.
 ///
@@ -39,82 +52,194 @@ pub async fn run(work: &mut Work, user: ObjectId) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Anonymises a user, unless they did something after `latest`.
+/// Users of whom a part is done: whatever they did since, it is brought to its end.
 ///
 /// # Errors
-/// A [`Failure`]; nothing was done, or all.
+/// [`Failure::Read`].
+pub async fn begun(work: &Work) -> Result<Vec<ObjectId>, Failure> {
+    let state = raw(&work.app.database, STATE);
+    let ticker: Document =
+        answered(state.find_one(doc! { "_id": TICKER })).await.map_err(Failure::Read)?.unwrap_or_default();
+    let begun = ticker.get_array(BEGUN.as_str()).map(Vec::as_slice).unwrap_or_default();
+    Ok(begun.iter().filter_map(Bson::as_object_id).collect())
+}
+
+/// Anonymises a user, unless they did something after `latest`. Where the server refuses that, or cannot do it, the user
+/// has failed.
+///
+/// # Errors
+/// A [`Failure`] that is not about this user; what was done stays done, and can be done again.
 pub async fn anonymize(work: &mut Work, user: ObjectId, latest: Option<DateTime>) -> Result<(), Failure> {
+    let mut walk = Some(work.walk(OFFERS, work.ours(of_user("managed_by", user))).await?);
+    let mut rest = Rest { user, latest, offers: Vec::new(), most: MOST };
     let mut attempts = Attempts::default();
     loop {
         work.check()?;
-        match anonymize_once(work, user, latest).await {
-            Ok(false) => return Ok(()),
-            Ok(true) => {
-                work.report.matched += 1;
-                work.report.changed += 1;
-                work.tell(Line::new(user, "anonymized", [""; 0]));
-                return Ok(());
+        rest.fill(work, &mut walk).await?;
+        let failure = match part(work, &rest).await {
+            Ok(Step::NoUser) => return Ok(()),
+            Ok(Step::Last) => break,
+            Ok(Step::Part { offers }) => {
+                rest.offers.drain(..offers);
+                // Half an account is no use to who comes back meanwhile.
+                rest.latest = None;
+                attempts = Attempts::default();
+                work.progress().await?;
+                continue;
             }
-            Err(failure) => match refusal_of(&failure) {
-                Some(reason) => {
-                    work.report.matched += 1;
-                    work.report.failed += 1;
-                    work.tell(Line::new(user, reason.as_str(), [""; 0]));
-                    return Ok(());
+            Err(failure) => failure,
+        };
+        match Fault::of(&failure) {
+            Some(Fault::TooSlow) if rest.most > 1 => rest.most = rest.most.div_ceil(4),
+            Some(fault @ Fault::Refused(_)) => return work.fail(user, fault, failure),
+            Some(fault) => {
+                if let Err(failure) = attempts.wait_after(failure, &work.stop).await {
+                    return work.fail(user, fault, failure);
                 }
-                None => attempts.wait_after(failure, &work.stop).await?,
-            },
+            }
+            None => attempts.wait_after(failure, &work.stop).await?,
         }
+    }
+    work.stuck = 0;
+    work.report.matched += 1;
+    work.report.changed += 1;
+    work.tell(Line::new(user, "anonymized", [""; 0]));
+    Ok(())
+}
+
+/// What is still to be done about a user.
+struct Rest {
+    user: ObjectId,
+    latest: Option<DateTime>,
+    /// The next ones of their offers.
+    offers: Vec<ObjectId>,
+    /// So many documents in the next transaction.
+    most: usize,
+}
+
+impl Rest {
+    /// Sees to it that more than one transaction's offers are known, if there are so many; `walk` has those to come.
+    async fn fill(&mut self, work: &mut Work, walk: &mut Option<Walk>) -> Result<(), Failure> {
+        while let Some(more) = walk.as_mut().filter(|_| self.offers.len() <= self.most) {
+            match work.next(more).await? {
+                Some(offers) => self.offers.extend(offers),
+                None => *walk = None,
+            }
+        }
+        Ok(())
     }
 }
 
-async fn anonymize_once(work: &Work, user: ObjectId, latest: Option<DateTime>) -> Result<bool, Failure> {
+/// What a transaction did.
+enum Step {
+    /// There is no such user, or they did something meanwhile.
+    NoUser,
+    /// So many of the offers, and something else perhaps; there is more to do.
+    Part { offers: usize },
+    /// All that was left; nothing yet in a dry run.
+    Last,
+}
+
+async fn part(work: &Work, rest: &Rest) -> Result<Step, Failure> {
     let _pen = work.pen().await;
+    let user = rest.user;
     let mut transaction = Transaction::begin(&work.app.database, work.hold.as_ref()).await?;
     let mut one = doc! { "_id": user };
-    if let Some(latest) = latest {
+    if let Some(latest) = rest.latest {
         one.insert("last_action_date", doc! { "$lte": latest });
     }
-    let found = transaction.read(Watched::Users.name(), one, doc! {}).await?;
-    let Some(found) = found.first() else {
-        return Ok(false);
+    let found = transaction.read(Watched::Users.name(), (one, doc! {}), 1).await?;
+    let Some(found) = found.first().filter(|_| !work.is_dry_run()) else {
+        let is_there = !found.is_empty();
+        leave(transaction, rest).await?;
+        return Ok(if is_there { Step::Last } else { Step::NoUser });
     };
-    let copy = only(found, |name| KEPT_OF_USER.contains(&name));
-    transaction.put(Watched::AnonymizedUsers.name(), vec![copy]).await?;
-    transaction.delete(ROLES, of_user("user_id", user)).await?;
-    let ours = work.ours(of_user("managed_by", user));
-    let offers = transaction.read(OFFERS, ours, doc! { "_id": 1 }).await?;
+    let mut left = rest.most;
+    // From phase `shadow` on, what is left in `recruiters` is a backup, and the team's to remove.
+    if work.phase.writes_offers() {
+        left = recruiters(&mut transaction, user, left).await?;
+    }
+    left = roles(&mut transaction, user, left).await?;
     let settings = &work.app.settings;
     let (label, email) = (&settings.target.partner_label, &settings.privacy.anonymized_email);
-    let ids = offers.iter().filter_map(|offer| offer.get_object_id("_id").ok());
-    let statements: Vec<Statement> = ids.map(|offer| user_offer(offer, label, email)).collect();
+    let offers = left.min(rest.offers.len());
+    let statements: Vec<Statement> =
+        rest.offers.iter().take(offers).map(|offer| user_offer(*offer, label, email)).collect();
     let changed = match statements.is_empty() {
         true => 0,
         false => transaction.update(OFFERS, statements).await?.changed,
     };
-    if work.phase.writes_offers() {
-        anonymize_recruiters(&mut transaction, user).await?;
+    // With nothing left over, there may be more.
+    let step = if left > offers && offers == rest.offers.len() { Step::Last } else { Step::Part { offers } };
+    note(&mut transaction, user, if matches!(step, Step::Last) { cstr!("$pull") } else { cstr!("$addToSet") }).await?;
+    if matches!(step, Step::Last) {
+        let copy = only(found, |name| KEPT_OF_USER.contains(&name));
+        transaction.put(Watched::AnonymizedUsers.name(), vec![copy]).await?;
+        transaction.delete(Watched::Users.name(), doc! { "_id": user }).await?;
     }
-    transaction.delete(Watched::Users.name(), doc! { "_id": user }).await?;
     transaction.commit().await?;
+    failpoint::passed("user-part");
     work.app.metrics.offers_anonymized.inc_by(changed);
-    Ok(true)
+    Ok(step)
 }
 
-/// From phase `shadow` on, what is left in `recruiters` is a backup, and the team's to remove.
-async fn anonymize_recruiters(transaction: &mut Transaction, user: ObjectId) -> Result<(), Failure> {
-    let recruiters = transaction.read(Watched::Recruiters.name(), of_user("managed_by", user), doc! {}).await?;
-    if recruiters.is_empty() {
-        return Ok(());
+/// Somebody else may have deleted a user of whom a part was done: the rest of their offers is the stream's.
+async fn leave(mut transaction: Transaction, rest: &Rest) -> Result<(), Failure> {
+    if rest.latest.is_none() {
+        note(&mut transaction, rest.user, cstr!("$pull")).await?;
     }
-    let ids: Vec<Bson> =
-        recruiters.iter().filter_map(|recruiter| value::field(recruiter, "_id")?.try_into().ok()).collect();
-    for recruiter in recruiters {
-        // One by one: together they may be larger than a command.
-        let copy = only(&recruiter, |name| !CONTACT_OF_RECRUITER.contains(&name));
-        transaction.put(Watched::AnonymizedRecruiters.name(), vec![copy]).await?;
+    // Left open, it would keep its locks for a minute.
+    transaction.commit().await
+}
+
+/// Notes in the ticker's own document that a part of a user is done, or takes that note away.
+async fn note(transaction: &mut Transaction, user: ObjectId, operator: &CStr) -> Result<(), Failure> {
+    let mut update = RawDocumentBuf::new();
+    update.append(operator, &rawdoc! { BEGUN: user });
+    let body = rawdoc! { "q": { "_id": TICKER }, "u": update };
+    transaction.update(STATE, vec![Statement { id: None, body }]).await.map(drop)
+}
+
+/// Copies recruiters without contact and deletes them; gives back what is left of `most`.
+async fn recruiters(transaction: &mut Transaction, user: ObjectId, most: usize) -> Result<usize, Failure> {
+    let (name, theirs) = (Watched::Recruiters.name(), of_user("managed_by", user));
+    let found = transaction.read(name, (theirs, doc! { "_id": 1 }), most).await?;
+    let (mut left, mut bytes) = (most, 0);
+    let mut copied: Vec<Bson> = Vec::new();
+    for recruiter in &found {
+        let Some(id) = value::field(recruiter, "_id").and_then(|id| Bson::try_from(id).ok()) else { continue };
+        // One by one: together they may be larger than a command, and than what may be in memory.
+        let whole = transaction.read(name, (doc! { "_id": id.clone() }, doc! {}), 1).await?;
+        for whole in whole {
+            bytes += whole.as_bytes().len();
+            let copy = only(&whole, |name| !CONTACT_OF_RECRUITER.contains(&name));
+            transaction.put(Watched::AnonymizedRecruiters.name(), vec![copy]).await?;
+        }
+        copied.push(id);
+        left -= 1;
+        if bytes >= BYTES {
+            left = 0;
+            break;
+        }
     }
-    transaction.delete(Watched::Recruiters.name(), doc! { "_id": { "$in": ids } }).await.map(drop)
+    if !copied.is_empty() {
+        transaction.delete(name, doc! { "_id": { "$in": copied } }).await?;
+    }
+    Ok(left)
+}
+
+/// Deletes roles; gives back what is left of `most`.
+async fn roles(transaction: &mut Transaction, user: ObjectId, most: usize) -> Result<usize, Failure> {
+    if most == 0 {
+        return Ok(0);
+    }
+    let found = transaction.read(ROLES, (of_user("user_id", user), doc! { "_id": 1 }), most).await?;
+    let ids: Vec<Bson> = found.iter().filter_map(|role| value::field(role, "_id")?.try_into().ok()).collect();
+    let left = most - found.len();
+    if !ids.is_empty() {
+        transaction.delete(ROLES, doc! { "_id": { "$in": ids } }).await?;
+    }
+    Ok(left)
 }
 
 /// By the id of a user, however documents spell it.

@@ -1,0 +1,96 @@
+//! The attempts at one transaction, and what its failure says: of a document, which has then failed alone, or of the
+//! database, which fails the run.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Directive, Failure};
+use crate::model::dead_letter::Reason;
+use crate::retry::Delays;
+
+/// So often a transaction is tried.
+const ATTEMPTS: u32 = 8;
+/// `MaxTimeMSExpired`, `ExceededTimeLimit`, `TransactionExceededLifetimeLimitSeconds`.
+const TOO_SLOW: [i32; 3] = [50, 262, 290];
+/// `WriteConflict`
+const CONTENDED: i32 = 112;
+
+/// The attempts at one transaction.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    delays: Delays,
+    left: u32,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self { delays: Delays::up_to(Duration::from_secs(2)), left: ATTEMPTS }
+    }
+}
+
+impl Attempts {
+    /// Waits before another attempt.
+    ///
+    /// # Errors
+    /// The failure, where another attempt would not help, or enough were made.
+    pub(super) async fn wait_after(&mut self, failure: Failure, stop: &CancellationToken) -> Result<(), Failure> {
+        self.left -= 1;
+        if self.left == 0 || !is_passing(&failure) {
+            return Err(failure);
+        }
+        let pause = tokio::time::sleep(self.delays.next_delay());
+        tokio::select! { () = stop.cancelled() => {}, () = pause => {} }
+        Ok(())
+    }
+}
+
+fn is_passing(failure: &Failure) -> bool {
+    let is_lease = matches!(failure, Failure::LeaseLost | Failure::Interrupted | Failure::PhaseChanged);
+    !is_lease && Fault::of(failure).is_none_or(Fault::passes) && failure.directive() == Directive::Retry
+}
+
+/// What is the matter with a document, and not with the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The server refuses it for good.
+    Refused(Reason),
+    /// What is done to it takes longer than the lease allows.
+    TooSlow,
+    /// Somebody else writes it at the same time.
+    Contended,
+}
+
+impl Fault {
+    /// That of a failure; `None` where it says nothing of a document.
+    pub(super) fn of(failure: &Failure) -> Option<Self> {
+        let (code, is_statement) = match failure {
+            Failure::Overdue => return Some(Self::TooSlow),
+            Failure::Statement(code) => (*code, true),
+            Failure::Write(error) | Failure::Read(error) => (crate::error::command_code(error)?, false),
+            _ => return None,
+        };
+        match code {
+            CONTENDED => Some(Self::Contended),
+            code if TOO_SLOW.contains(&code) => Some(Self::TooSlow),
+            // A command that is refused for an unknown reason may be so for every document.
+            code => crate::error::refusal(code)
+                .filter(|reason| is_statement || *reason != Reason::RefusedByServer)
+                .map(Self::Refused),
+        }
+    }
+
+    /// Whether another attempt may help.
+    pub(super) fn passes(self) -> bool {
+        !matches!(self, Self::Refused(_))
+    }
+
+    /// A word for the report.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Refused(reason) => reason.as_str(),
+            Self::TooSlow => "too_slow",
+            Self::Contended => "written_by_others",
+        }
+    }
+}
