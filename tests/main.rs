@@ -43,6 +43,7 @@ mod moves;
 mod notices;
 mod old_worker;
 mod old_worker_leftovers;
+mod phase_races;
 mod phase_steps;
 mod phases;
 mod printed;

@@ -95,7 +95,8 @@ impl Resync {
 
     async fn begin(writer: &Writer, cause: &str, term: i64) -> Result<Self, Failure> {
         let (stage, id) = (Stage::Recruiters, ObjectId::new());
-        let resync = Self { stage, after: None, began: clock::now(), id, again: false, term };
+        let resync =
+            Self { stage, after: None, began: clock::of_server(writer.database()).await?, id, again: false, term };
         failpoint::passed("resync");
         gaps::assign(writer, id).await?;
         let fields = doc! {

@@ -19,6 +19,8 @@ use crate::source::event::Collection as Watched;
 pub const DEAD_LETTERS: &str = "stream_processor_dead_letters";
 /// The delay before a dead letter is tried again doubles from one minute up to 2^10 of them.
 const LONGEST_DELAY_EXPONENT: i32 = 10;
+/// The longest delay, and an hour.
+const LONGEST_DELAY_MILLISECONDS: i64 = (1_024 + 60) * 60_000;
 
 /// Which document a letter is about: a recruiter, or one of its jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -226,7 +228,10 @@ impl DeadLetters {
 /// # Errors
 /// [`Failure::Read`].
 pub async fn due(database: &CausalDatabase, time: DateTime) -> Result<BTreeSet<ObjectId>, Failure> {
-    let batches = find(database, DEAD_LETTERS, doc! { "next_retry": { "$lte": time } }, doc! { "_id": 1 }).await?;
+    // What seems to be due later than ever is of a clock that was ahead.
+    let latest = DateTime::from_millis(time.timestamp_millis().saturating_add(LONGEST_DELAY_MILLISECONDS));
+    let due = doc! { "$or": [{ "next_retry": { "$lte": time } }, { "next_retry": { "$gt": latest } }] };
+    let batches = find(database, DEAD_LETTERS, due, doc! { "_id": 1 }).await?;
     let mut recruiters = BTreeSet::new();
     for document in documents(&batches) {
         let address = value::text(value::field(document?, "_id")).and_then(Address::from_stored);
@@ -256,13 +261,13 @@ fn statement(id: &str, letter: &Letter, place: &Place) -> Statement {
         doc! { "$set": {
             "reason": letter.reason.as_str(),
             "detail": literal(&Bson::String(letter.detail.clone())),
-            "first_seen": { "$ifNull": ["$first_seen", place.now] },
-            "last_seen": place.now,
+            "first_seen": { "$ifNull": ["$first_seen", "$$NOW"] },
+            "last_seen": "$$NOW",
             "attempts": { "$add": [{ "$ifNull": ["$attempts", 0] }, 1] },
             "token": literal(&place.token),
             "cluster_time": literal(&place.cluster_time),
         } },
-        doc! { "$set": { "next_retry": { "$add": [place.now, delay] } } },
+        doc! { "$set": { "next_retry": { "$add": ["$$NOW", delay] } } },
     ];
     let stages: bson::raw::RawArrayBuf = stages
         .iter()

@@ -57,7 +57,8 @@ pub async fn run(work: &mut Work, user: ObjectId) -> Result<(), Failure> {
 /// [`Failure::Read`].
 pub async fn begun(work: &Work) -> Result<Vec<ObjectId>, Failure> {
     let state = raw(&work.app.database, STATE);
-    let ticker: Document = answered(state.find_one(doc! { "_id": TICKER })).await.map_err(Failure::Read)?.unwrap_or_default();
+    let ticker: Document =
+        answered(state.find_one(doc! { "_id": TICKER })).await.map_err(Failure::Read)?.unwrap_or_default();
     let begun = ticker.get_array(BEGUN.as_str()).map(Vec::as_slice).unwrap_or_default();
     Ok(begun.iter().filter_map(Bson::as_object_id).collect())
 }
@@ -141,7 +142,7 @@ enum Step {
 async fn part(work: &Work, rest: &Rest) -> Result<Step, Failure> {
     let _pen = work.pen().await;
     let user = rest.user;
-    let mut transaction = Transaction::begin(&work.app.database, work.hold.as_ref()).await?;
+    let mut transaction = Transaction::begin(&work.app.database, work.fence()).await?;
     let mut one = doc! { "_id": user };
     if let Some(latest) = rest.latest {
         one.insert("last_action_date", doc! { "$lte": latest });
