@@ -10,5 +10,6 @@ mod outage;
 mod points;
 mod poison;
 mod round;
+mod searching;
 mod silence;
 mod starts;
