@@ -5,11 +5,19 @@ use std::future::IntoFuture;
 use std::io;
 use std::time::Duration;
 
+use bson::{Bson, Document, Timestamp, doc};
+use futures::TryStreamExt as _;
 use mongodb::error::Error as MongoError;
+use mongodb::{Client, Database};
 
-/// The longest that one command may take. A scan of a large collection that is not in memory takes seconds; one that takes
-/// longer than this would be given up at every attempt.
+use crate::clock;
+use crate::error::command_code;
+
+/// The longest that one command may take whose work is bounded: some ids, one document. One that takes longer than this
+/// would be given up at every attempt.
 const LONGEST: Duration = Duration::from_secs(30);
+/// How long the server may work on a command without that it can be seen to get on: it does not tell every user.
+const LONGEST_UNSEEN: Duration = Duration::from_mins(10);
 
 /// The answer. What is given up may still be done by the server: like a command whose connection was cut, it is one that
 /// can be sent again.
@@ -18,5 +26,79 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Those of `asking`; a network error when there is no answer.
 pub async fn answered<T, E: From<MongoError>>(asking: impl IntoFuture<Output = Result<T, E>>) -> Result<T, E> {
     let answer = tokio::time::timeout(LONGEST, asking.into_future()).await;
-    answer.unwrap_or_else(|_| Err(MongoError::from(io::Error::from(io::ErrorKind::TimedOut)).into()))
+    answer.unwrap_or_else(|_| Err(unanswered().into()))
+}
+
+/// The answer of a command whose work has no bound, such as a search without an index: waited for as long as the server
+/// gets on with it. `comment` is the command's own, and no other command's.
+///
+/// # Errors
+/// As [`answered`].
+pub async fn answered_at_last<T, E: From<MongoError>>(
+    client: &Client,
+    comment: &Bson,
+    asking: impl IntoFuture<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let mut work = Work::new(client, doc! { "command.comment": comment });
+    let mut asking = std::pin::pin!(asking.into_future());
+    loop {
+        if let Ok(answer) = tokio::time::timeout(LONGEST, &mut asking).await {
+            return answer;
+        }
+        if work.goes_on(LONGEST).await.is_none() {
+            return Err(unanswered().into());
+        }
+    }
+}
+
+fn unanswered() -> MongoError {
+    MongoError::from(io::Error::from(io::ErrorKind::TimedOut))
+}
+
+/// What the server does for a command that it has not answered yet, as it tells on another connection: a slow server is
+/// told from one that is stuck by how often the command yielded to others, which it does every few milliseconds.
+#[derive(Debug)]
+pub struct Work {
+    admin: Database,
+    which: Document,
+    yields: i64,
+    began: std::time::Instant,
+}
+
+impl Work {
+    /// The work on the command that `which` finds in `$currentOp`.
+    #[must_use]
+    pub fn new(client: &Client, which: Document) -> Self {
+        Self { admin: client.database("admin"), which, yields: 0, began: clock::instant() }
+    }
+
+    /// The server's time, when it got on with the command since it was last asked; `None` when it did not, or does not
+    /// answer `within` this time.
+    pub async fn goes_on(&mut self, within: Duration) -> Option<Timestamp> {
+        tokio::time::timeout(within, self.look()).await.ok().flatten()
+    }
+
+    async fn look(&mut self) -> Option<Timestamp> {
+        let pong = self.admin.run_command(doc! { "ping": 1 }).await.ok()?;
+        let time = pong.get_timestamp("operationTime").unwrap_or(Timestamp { time: 0, increment: 0 });
+        match self.yields().await {
+            Ok(yields) if yields > self.yields => self.yields = yields,
+            Ok(_) => return None,
+            // Where it is not told, an answer to the ping must do.
+            Err(error) if command_code(&error).is_some() && self.began.elapsed() < LONGEST_UNSEEN => {}
+            Err(_) => return None,
+        }
+        Some(time)
+    }
+
+    /// How often the command has yielded; 0 when the server has no such command.
+    async fn yields(&self) -> Result<i64, MongoError> {
+        let stages = [
+            doc! { "$currentOp": { "allUsers": false } },
+            doc! { "$match": &self.which },
+            doc! { "$project": { "yields": { "$toLong": "$numYields" } } },
+        ];
+        let found: Option<Document> = self.admin.aggregate(stages).await?.try_next().await?;
+        Ok(found.and_then(|found| found.get_i64("yields").ok()).unwrap_or_default())
+    }
 }

@@ -6,13 +6,13 @@ pub mod links;
 pub mod portions;
 pub mod references;
 
-use bson::{Document, RawDocument};
+use bson::{Bson, Document, RawDocument, oid::ObjectId};
 use futures::TryStreamExt as _;
 use mongodb::raw_batch_cursor::RawBatch;
 use mongodb::{Collection, Database};
 
 use self::causal::CausalDatabase;
-use crate::answer::answered;
+use crate::answer::answered_at_last;
 use crate::error::Failure;
 
 /// At most this many ids in one `$in`: the batch that spec 03 measured.
@@ -30,11 +30,14 @@ pub async fn find(
 ) -> Result<Vec<RawBatch>, Failure> {
     let mut session = database.session().await?;
     let collection = raw(database, collection);
-    let find = collection.find(filter).projection(projection).batch_size(10_000).session(&mut session).batch();
-    let mut answers = answered(find).await.map_err(Failure::Read)?;
+    // Some look through the whole collection: users and references are not indexed in `recruiters`.
+    let (client, comment) = (database.client(), Bson::from(ObjectId::new()));
+    let find = collection.find(filter).projection(projection).batch_size(10_000).comment(comment.clone());
+    let find = find.session(&mut session).batch();
+    let mut answers = answered_at_last(client, &comment, find).await.map_err(Failure::Read)?;
     let mut answers = answers.stream(&mut session);
     let mut batches = Vec::new();
-    while let Some(batch) = answered(answers.try_next()).await.map_err(Failure::Read)? {
+    while let Some(batch) = answered_at_last(client, &comment, answers.try_next()).await.map_err(Failure::Read)? {
         batches.push(batch);
     }
     Ok(batches)

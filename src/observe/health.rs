@@ -62,11 +62,17 @@ struct State {
     canary_interval: Option<Duration>,
     /// When events were last applied, or the canary was begun; `None` while a batch is being applied.
     moved: Option<Instant>,
+    /// Where the stream is, while it is far back in the oplog.
+    catching_up: Option<Timestamp>,
 }
 
 impl State {
     /// How long nothing came through the stream although the canary should have; `None` while that is not long.
     fn silence(&self) -> Option<Duration> {
+        if self.catching_up.is_some() {
+            // The canary lies ahead.
+            return None;
+        }
         let silence = self.moved?.elapsed();
         (silence > longest_silence(self.canary_interval?)).then_some(silence)
     }
@@ -125,6 +131,7 @@ impl Health {
             beats: BTreeMap::new(),
             canary_interval: None,
             moved: None,
+            catching_up: None,
         };
         Self { state: Mutex::new(state), max_lag, max_retry, await_time }
     }
@@ -145,6 +152,7 @@ impl Health {
             state.beats.clear();
             state.canary_interval = None;
             state.moved = None;
+            state.catching_up = None;
         });
     }
 
@@ -187,12 +195,35 @@ impl Health {
         self.with(|state| state.dropped.remove(name));
     }
 
-    /// The stream's server answered at this time of its own.
-    pub fn replied(&self, operation_time: Timestamp) {
+    /// The stream is read, and its server answered at this time of its own.
+    fn replied(&self, operation_time: Timestamp) {
+        self.works(Part::Stream);
         self.with(|state| {
             state.server = Some((operation_time, clock::instant()));
             state.halted = false;
         });
+    }
+
+    /// The stream is at `position`, far behind the server's time, or the server is searching the oplog from there on.
+    pub fn catching_up(&self, position: Timestamp, operation_time: Timestamp) {
+        self.replied(operation_time);
+        self.with(|state| state.catching_up = Some(position));
+    }
+
+    /// The stream was read to near the server's time.
+    pub fn caught_up(&self, operation_time: Timestamp) {
+        self.replied(operation_time);
+        self.with(|state| {
+            if state.catching_up.take().is_some() && state.moved.is_some() {
+                state.moved = Some(clock::instant());
+            }
+        });
+    }
+
+    /// True while the stream is read far behind the server's time.
+    #[must_use]
+    pub fn is_catching_up(&self) -> bool {
+        self.with(|state| state.catching_up.is_some())
     }
 
     /// Everything up to this cluster time has been applied.
@@ -266,7 +297,7 @@ impl Health {
     /// replies are missing, their age is added. `None` before the first (spec 03, "Lag").
     #[must_use]
     pub fn lag(&self) -> Option<f64> {
-        let (server, applied) = self.with(|state| Some((state.server?, state.applied?)))?;
+        let (server, applied) = self.with(|state| Some((state.server?, state.applied.or(state.catching_up)?)))?;
         let behind = server.0.time.saturating_sub(applied.time);
         let overdue = server.1.elapsed().saturating_sub(self.await_time * 2);
         Some(f64::from(behind) + overdue.as_secs_f64())
@@ -300,6 +331,12 @@ impl Health {
         match (role, lag) {
             (Role::Starting, _) => reasons.push("starting: not connected to MongoDB yet".to_owned()),
             (Role::Leader, None) => reasons.push("the change stream has not answered yet".to_owned()),
+            (Role::Leader, Some(lag)) if lag > self.max_lag.as_secs_f64() && self.is_catching_up() => {
+                reasons.push(format!(
+                    "catching up: {lag:.0} s behind, more than {} s; nothing to do, the oplog is read from there on",
+                    self.max_lag.as_secs()
+                ));
+            }
             (Role::Leader, Some(lag)) if lag > self.max_lag.as_secs_f64() => {
                 reasons.push(format!("lag of {lag:.0} s, more than {} s", self.max_lag.as_secs()));
             }

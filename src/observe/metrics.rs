@@ -73,6 +73,8 @@ pub struct Metrics {
     pub target_offers: GaugeVec,
     /// One when `/readyz` says yes.
     pub ready: IntGauge,
+    /// One while the stream is read far behind the server's time.
+    pub catching_up: IntGauge,
     /// Watched collections that are gone.
     pub sources_dropped: IntGauge,
     /// Resyncs begun.
@@ -168,6 +170,8 @@ impl Metrics {
             source_jobs: make.unknown("source_jobs", "Jobs in recruiters", ("status", &jobs))?,
             target_offers: make.unknown("target_offers", "Our offers in jobs_partners", ("status", &offers))?,
             ready: make.integer_gauge("ready", "1 when this instance does what it should")?,
+            catching_up: make
+                .integer_gauge("catching_up", "1 while the stream is read far behind the server's time")?,
             sources_dropped: make.integer_gauge("sources_dropped", "Watched collections that are gone")?,
             resyncs: make.counter("resyncs_total", "Resyncs begun")?,
             stream_restarts: make.counters("stream_restarts_total", "Times the stream was opened again", &["cause"])?,

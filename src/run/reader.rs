@@ -24,6 +24,14 @@ use crate::source::primary::Primaries;
 /// one would cost tens of megabytes.
 pub const EVENTS_PER_REPLY: usize = 1_000;
 
+/// A position so many seconds behind the server's time is far back: there may be much to search before the next event.
+const FAR_BACK: u32 = 5;
+/// Far back, a full reply that took longer than this is followed by smaller ones: what the server has found is told, and
+/// the position moves, only when a reply is full or the whole oplog is searched.
+const SLOW_REPLY: Duration = Duration::from_secs(5);
+/// By how much replies become larger and smaller then.
+const STEP: u32 = 10;
+
 /// What the reader hands on, in order.
 #[derive(Debug)]
 pub enum Incoming {
@@ -106,26 +114,44 @@ impl Reader {
         }
     }
 
-    async fn open(&self) -> Result<Cursor, Failure> {
+    /// Opens the cursor; far back, with replies of one event at first.
+    async fn open(&self) -> Result<(Cursor, u32), Failure> {
+        let cursor = self.open_with(self.batch_size).await?;
+        if self.batch_size == 1 || !is_far_back(self.position.time(), cursor.opened) {
+            return Ok((cursor, self.batch_size));
+        }
+        self.health.catching_up(self.position.time(), cursor.opened);
+        drop(cursor);
+        Ok((self.open_with(1).await?, 1))
+    }
+
+    async fn open_with(&self, batch_size: u32) -> Result<Cursor, Failure> {
         let what = (self.watched, &self.position);
-        Cursor::open(&self.database, what, self.await_time, self.batch_size).await
+        Cursor::open(&self.database, what, self.await_time, batch_size).await
     }
 
     /// Reads until something fails; `Ok` when nobody listens any more.
     async fn read(&mut self, outbox: &mpsc::Sender<Incoming>, delays: &mut Delays) -> Result<(), Failure> {
         let primary = self.primaries.found();
-        let mut cursor = self.open().await?;
+        let (mut cursor, mut size) = self.open().await?;
         let mut heard = clock::instant();
         while self.primaries.found() == primary {
-            let reply = cursor.next().await?;
-            match reply.events.is_empty() {
+            let (health, from) = (Arc::clone(&self.health), self.position.time());
+            let asked = clock::instant();
+            let reply = cursor.next(|now| health.catching_up(from, now)).await?;
+            let far_back = is_far_back(reply.position.cluster_time(), reply.operation_time);
+            match reply.events.is_empty() && !far_back {
                 true if heard.elapsed() > self.longest_silence => return Err(Failure::Stalled),
                 true => {}
+                // A canary that was written meanwhile lies ahead.
                 false => heard = clock::instant(),
             }
             delays.reset();
-            self.health.works(Part::Stream);
-            self.health.replied(reply.operation_time);
+            match far_back {
+                true => self.health.catching_up(reply.position.cluster_time(), reply.operation_time),
+                false => self.health.caught_up(reply.operation_time),
+            }
+            let next_size = self.next_size(size, (reply.events.len(), asked.elapsed()), far_back);
             let invalidates = reply.invalidates();
             let is_full = reply.events.len() >= EVENTS_PER_REPLY;
             self.position = Position::After(reply.position.clone());
@@ -138,10 +164,23 @@ impl Reader {
             }
             if invalidates {
                 info!("the database was dropped; the change stream is opened after that");
-                cursor = self.open().await?;
+                (cursor, size) = self.open().await?;
+            } else if next_size != size {
+                (cursor, size) = (self.open_with(next_size).await?, next_size);
             }
         }
         Err(Failure::NewPrimary)
+    }
+
+    /// How many events the next reply is asked for.
+    fn next_size(&self, size: u32, (events, took): (usize, Duration), far_back: bool) -> u32 {
+        let is_full = events >= size as usize;
+        match (far_back, took > SLOW_REPLY) {
+            (false, _) => self.batch_size,
+            (true, true) => (size / STEP).max(1),
+            (true, false) if is_full => size.saturating_mul(STEP).min(self.batch_size),
+            (true, false) => size,
+        }
     }
 
     /// The token is refused by a changed pipeline: its time is good enough, once.
@@ -169,4 +208,8 @@ impl Reader {
         self.position = Position::At(to);
         Ok(Incoming::Gap { from, to, cause: failure.code() })
     }
+}
+
+fn is_far_back(position: Timestamp, now: Timestamp) -> bool {
+    now.time.saturating_sub(position.time) > FAR_BACK
 }

@@ -12,12 +12,17 @@ use resume_tokens::ResumeToken;
 
 use super::event::{Collection, Event, Operation};
 use super::pipeline;
-use crate::answer::answered;
+use crate::answer::{Work, answered};
+use crate::clock;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 
-/// How much longer than its own `maxTimeMS` a `getMore` may take before the stream counts as stalled.
+/// How much longer than its own `maxTimeMS` a `getMore` on which the server does not get on may take before the stream
+/// counts as stalled. `maxTimeMS` bounds the wait for an event, not the search for one: far back in the oplog that may
+/// take minutes, and is waited for as long as the server gets on.
 const MARGIN: Duration = Duration::from_secs(10);
+/// How often the server is asked whether it gets on with a `getMore` that is late.
+const LOOK: Duration = Duration::from_secs(2);
 /// How many seconds a position may be ahead of the server's time: after an election, the new primary may
 /// not have seen yet what the old one told.
 const AHEAD: u32 = 60;
@@ -66,8 +71,10 @@ pub struct Cursor {
     database: CausalDatabase,
     session: ClientSession,
     cursor: SessionRawBatchCursor,
-    longest: Duration,
+    await_time: Duration,
     last: Timestamp,
+    /// The server's time when it was opened.
+    pub opened: Timestamp,
 }
 
 impl Cursor {
@@ -95,30 +102,24 @@ impl Cursor {
         let opening = tokio::time::timeout(await_time + MARGIN, opening.session(&mut session).batch()).await;
         let cursor = opening.map_err(|_| Failure::Stalled)?.map_err(Failure::Cursor)?;
         let last = Timestamp { time: 0, increment: 0 };
-        let mut cursor = Self { database: database.clone(), session, cursor, longest: await_time + MARGIN, last };
-        let opened = cursor.reply().await?;
+        let mut cursor = Self { database: database.clone(), session, cursor, await_time, last, opened: last };
+        let opened = cursor.reply(|_| {}).await?;
+        let opened = opened.as_raw_document().get_timestamp("operationTime");
+        cursor.opened = opened.map_err(|_| Failure::Reply("operationTime"))?;
         // The server takes such a position, and is silent until that time has come.
-        let now = opened.as_raw_document().get_timestamp("operationTime");
-        if position.time().time > now.map_err(|_| Failure::Reply("operationTime"))?.time.saturating_add(AHEAD) {
+        if position.time().time > cursor.opened.time.saturating_add(AHEAD) {
             return Err(Failure::Ahead);
         }
         Ok(cursor)
     }
 
-    /// Waits for an answer for up to `longest`: far back in the oplog, the server may look through much of it
-    /// before it finds an event.
-    #[must_use]
-    pub fn patient(mut self, longest: Duration) -> Self {
-        self.longest = longest;
-        self
-    }
-
-    /// Waits for the next reply: at once when there are events, else empty after `await_time`.
+    /// Waits for the next reply: at once when there are events, else empty when the server has searched all of the
+    /// oplog and `await_time` has passed. While that takes longer, `searching` is told the server's time now and then.
     ///
     /// # Errors
     /// [`Failure::Cursor`], [`Failure::Stalled`], or what makes a reply unreadable.
-    pub async fn next(&mut self) -> Result<Reply, Failure> {
-        let reply = read(self.reply().await?.as_raw_document())?;
+    pub async fn next(&mut self, searching: impl Fn(Timestamp)) -> Result<Reply, Failure> {
+        let reply = read(self.reply(searching).await?.as_raw_document())?;
         for event in &reply.events {
             if event.cluster_time < self.last {
                 return Err(Failure::Backwards);
@@ -130,10 +131,27 @@ impl Cursor {
         Ok(reply)
     }
 
-    async fn reply(&mut self) -> Result<RawBatch, Failure> {
+    async fn reply(&mut self, searching: impl Fn(Timestamp)) -> Result<RawBatch, Failure> {
+        let id = self.session.id().get("id").cloned();
+        let mut work = Work::new(self.database.client(), doc! { "lsid.id": id });
         let mut replies = self.cursor.stream(&mut self.session);
-        let reply = tokio::time::timeout(self.longest, replies.next()).await;
-        let reply = reply.map_err(|_| Failure::Stalled)?;
+        let mut reply = replies.next();
+        let mut patience = self.await_time + LOOK;
+        let mut got_on = clock::instant() + self.await_time;
+        let reply = loop {
+            if let Ok(reply) = tokio::time::timeout(patience, &mut reply).await {
+                break reply;
+            }
+            match work.goes_on(LOOK).await {
+                Some(time) => {
+                    got_on = clock::instant();
+                    searching(time);
+                }
+                None if got_on.elapsed() >= MARGIN => return Err(Failure::Stalled),
+                None => {}
+            }
+            patience = LOOK;
+        };
         // The server ends a cursor after an `invalidate`, and says so before in an event.
         reply.ok_or(Failure::Reply("cursor.id"))?.map_err(Failure::Cursor)
     }

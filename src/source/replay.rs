@@ -15,8 +15,6 @@ use crate::fetch::causal::CausalDatabase;
 
 /// How long a reply may wait for an event, at the end of the span only.
 const AWAIT: Duration = Duration::from_millis(500);
-/// How long the server may look through the oplog for an event.
-const LONGEST: Duration = Duration::from_mins(10);
 /// The most events of one reply.
 const EVENTS: u32 = 1_000;
 
@@ -91,11 +89,11 @@ impl Replay {
 fn open(database: CausalDatabase, watched: Vec<Collection>, position: Position) -> Reading {
     Box::pin(async move {
         let cursor = Cursor::open(&database, (&watched, &position), AWAIT, EVENTS).await?;
-        read_on(cursor.patient(LONGEST)).await
+        read_on(cursor).await
     })
 }
 
 async fn read_on(mut cursor: Cursor) -> Result<(Cursor, Reply), Failure> {
-    let reply = cursor.next().await?;
+    let reply = cursor.next(|_| {}).await?;
     Ok((cursor, reply))
 }

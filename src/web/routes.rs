@@ -84,6 +84,7 @@ async fn metrics(State(shown): State<Shown>) -> Response {
     metrics.lag.set(health.lag().unwrap_or(f64::NAN));
     metrics.checkpoint_age.set(health.checkpoint_age().unwrap_or(f64::NAN));
     metrics.ready.set(i64::from(health.readiness().ready));
+    metrics.catching_up.set(i64::from(health.is_catching_up()));
     metrics.sources_dropped.set(i64::try_from(health.dropped_sources()).unwrap_or(i64::MAX));
     let facts = survey.fresh_facts();
     metrics.oplog_window.set(facts.as_ref().and_then(|facts| facts.oplog_window()).unwrap_or(f64::NAN));

@@ -11,5 +11,6 @@ mod outage;
 mod points;
 mod poison;
 mod round;
+mod searching;
 mod silence;
 mod starts;

@@ -1,6 +1,8 @@
 //! Makes the server refuse commands of the service (MongoDB's failpoint `failCommand`, which `enableTestCommands`
 //! allows). A server has only one such failpoint: use it on one that the test has for itself.
 
+use std::time::Duration;
+
 use bson::{Bson, Document, doc};
 use mongodb::Database;
 
@@ -102,4 +104,17 @@ async fn configure(database: &Database, failpoint: Document) -> Document {
 fn counted(reply: &Document) -> i64 {
     let count = reply.get("count").and_then(|count| count.as_i64().or_else(|| count.as_i32().map(i64::from)));
     count.expect("the server counts")
+}
+
+/// Lets every search through this collection wait for so long each time that it yields to others, until [`mend_scans`]: as
+/// if there were much more to search.
+pub async fn slow_scans(database: &Database, namespace: &str, wait: Duration) {
+    let data = doc! { "namespace": namespace, "waitForMillis": i32::try_from(wait.as_millis()).unwrap() };
+    let slow = doc! { "configureFailPoint": "setYieldAllLocksWait", "mode": "alwaysOn", "data": data };
+    configure(database, slow).await;
+}
+
+/// Searches are as fast as they are again.
+pub async fn mend_scans(database: &Database) {
+    configure(database, doc! { "configureFailPoint": "setYieldAllLocksWait", "mode": "off" }).await;
 }
