@@ -8,6 +8,7 @@ use bson::{Bson, DateTime, doc, oid::ObjectId, rawdoc};
 pub use super::letter::{Address, Known, Letter};
 use super::statements::Statement;
 use super::{Writer, command};
+use crate::clock;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::{documents, find};
@@ -325,7 +326,8 @@ pub struct Due {
 /// [`Failure::Read`].
 pub async fn due(database: &CausalDatabase, time: DateTime) -> Result<Due, Failure> {
     // What seems to be due later than ever is of a clock that was ahead.
-    let latest = DateTime::from_millis(time.timestamp_millis().saturating_add(LONGEST_DELAY_MILLISECONDS));
+    let now = clock::of_server(database).await?;
+    let latest = DateTime::from_millis(now.timestamp_millis().saturating_add(LONGEST_DELAY_MILLISECONDS));
     let filter = doc! { "$or": [{ "next_retry": { "$lte": time } }, { "next_retry": { "$gt": latest } }] };
     let batches = find(database, DEAD_LETTERS, filter, doc! { "_id": 1 }).await?;
     let mut due = Due::default();
