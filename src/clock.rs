@@ -1,13 +1,18 @@
 //! The only place that reads a clock. The projection and the plans never do (spec 00, guarantee 2):
-//! they get times as arguments. Leases use the server's clock instead (spec 03).
+//! they get times as arguments. What decides something goes by the server's clock: a stored time must not
+//! depend on the machine that stored it.
 #![expect(clippy::disallowed_methods, reason = "the one file that may: see clippy.toml")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bson::DateTime;
+use bson::{DateTime, doc};
+use mongodb::Database;
 
-/// The wall clock, in milliseconds since 1970, for `updated_at` fields and reports.
+use crate::answer::answered;
+use crate::error::Failure;
+
+/// The wall clock of this machine, in milliseconds since 1970, for what is only shown.
 #[must_use]
 pub fn now() -> DateTime {
     DateTime::from_millis(chrono::Utc::now().timestamp_millis())
@@ -19,11 +24,21 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
+/// The clock of the primary, for what is decided by a time that is stored.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn of_server(database: &Database) -> Result<DateTime, Failure> {
+    let hello = answered(database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read)?;
+    let unknown = |_| Failure::OwnDocument { collection: "hello", field: "localTime" };
+    hello.get_datetime("localTime").copied().map_err(unknown)
+}
+
 /// The clock by which the ticker goes.
 #[derive(Debug, Clone)]
 pub enum Clock {
-    /// The system's.
-    System,
+    /// The server's.
+    Server,
     /// One that a test sets: a file with a time, RFC 3339. Exists only with the feature `failpoints`.
     Manual(PathBuf),
 }
@@ -36,18 +51,17 @@ impl Clock {
         if let Some(file) = std::env::var_os("STREAM_PROCESSOR_CLOCK") {
             return Self::Manual(file.into());
         }
-        Self::System
+        Self::Server
     }
 
     /// Its time.
-    #[must_use]
-    pub fn now(&self) -> DateTime {
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn now(&self, database: &Database) -> Result<DateTime, Failure> {
         match self {
-            Self::System => now(),
-            Self::Manual(file) => {
-                let text = std::fs::read_to_string(file).unwrap_or_default();
-                DateTime::parse_rfc3339_str(text.trim()).unwrap_or_else(|_| now())
-            }
+            Self::Server => of_server(database).await,
+            Self::Manual(file) => Ok(written(file)),
         }
     }
 
@@ -55,10 +69,15 @@ impl Clock {
     #[must_use]
     pub fn rest(&self) -> Duration {
         match self {
-            Self::System => Duration::from_millis(500),
+            Self::Server => Duration::from_millis(500),
             Self::Manual(_) => Duration::from_millis(10),
         }
     }
+}
+
+fn written(file: &Path) -> DateTime {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    DateTime::parse_rfc3339_str(text.trim()).unwrap_or_else(|_| now())
 }
 
 #[cfg(test)]
@@ -69,10 +88,9 @@ mod tests {
     fn a_manual_clock_says_what_was_set() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("now");
-        let clock = Clock::Manual(file.clone());
         for time in ["2026-03-29T01:00:00Z", "2026-03-28T01:00:00.5Z"] {
             std::fs::write(&file, time).unwrap();
-            assert_eq!(clock.now(), DateTime::parse_rfc3339_str(time).unwrap());
+            assert_eq!(written(&file), DateTime::parse_rfc3339_str(time).unwrap());
         }
     }
 }

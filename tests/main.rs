@@ -45,6 +45,7 @@ mod notices;
 mod old_worker;
 mod old_worker_leftovers;
 mod other_ids;
+mod phase_races;
 mod phase_steps;
 mod phases;
 mod printed;

@@ -54,7 +54,8 @@ async fn creations_that_the_server_begins_after_the_lease_are_none() {
     let test = TestDatabase::create("late_creations").await;
     let create_under = async |expires_at: DateTime| {
         // What a leader that was paused knows: by its own clock, there is time left.
-        let (_renewals, validity) = watch::channel(Validity { until: clock::instant() + DURATION, expires_at });
+        let (_renewals, validity) =
+            watch::channel(Validity { until: clock::instant() + DURATION, ends_at: expires_at });
         let writer = Writer::under(&test.database, validity, DURATION);
         let creations =
             (0..WORTH_IT).map(|_| ObjectId::new()).map(|id| Creation { id, document: rawdoc! { "_id": id } });

@@ -94,12 +94,13 @@ async fn look(app: &App, chore: Chore, now: Option<DateTime>, form: Form) -> Res
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
     let phase = state::load(&app.database, app.settings.phase.initial).await?.phase;
-    let now = now.unwrap_or_else(|| app.clock.now());
+    let by_clock = app.clock.now(&app.database).await?;
+    let now = now.unwrap_or(by_clock);
     let mut work = Work {
         app: app.clone(),
         now,
         scheduled_for: now,
-        previous: ledger::previous(&app.database, chore.name()).await?,
+        previous: ledger::previous(&app.database, chore.name(), by_clock).await?,
         phase,
         report: Report::default(),
         stop: group.stop.clone(),
@@ -210,7 +211,7 @@ fn summarize(details: &Document, form: Form) {
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 async fn list(app: &App, as_json: bool) -> Result<Exit, Refusal> {
-    let jobs = overview::overview(&app.database, &app.settings.ticker, app.clock.now()).await?;
+    let jobs = overview::overview(&app.database, &app.settings.ticker, app.clock.now(&app.database).await?).await?;
     if as_json {
         let jobs: Vec<Value> = jobs.iter().map(as_value).collect();
         println!("{}", Value::Array(jobs));

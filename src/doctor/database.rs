@@ -15,6 +15,7 @@ use crate::clock;
 use crate::config::Environment;
 use crate::error::{Failure, command_code};
 use crate::fetch::raw;
+use crate::run::lease::STATE;
 use crate::run::preflight::{self, Server};
 use crate::run::unusable;
 use crate::setup::inspect;
@@ -23,6 +24,8 @@ use crate::setup::validator as setup_validator;
 use crate::source::OFFERS;
 use crate::source::event::Collection;
 use crate::source::scan::{self, OtherId};
+use crate::ticker::ahead::is_ahead;
+use crate::ticker::transaction::TICKER;
 
 /// So many documents that nothing can be done with are counted.
 const MANY: usize = 10_000;
@@ -210,7 +213,7 @@ pub(super) async fn validator(app: &App) -> Check {
     }
 }
 
-/// `updated_at`, dates in reports and the ticker come from this machine's clock, leases from the server's.
+/// What decides something goes by the server's clock, what is only shown by this machine's.
 pub(super) async fn clock(app: &App) -> Check {
     let asked = clock::now();
     let hello = answered(app.database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read);
@@ -222,6 +225,15 @@ pub(super) async fn clock(app: &App) -> Check {
         }
         Err(failure) => return Check::unknown("clock", &failure),
     };
+    match stored_ahead(app, there).await {
+        Ok(None) => {}
+        Ok(Some(found)) => {
+            let remedy =
+                "a clock was ahead: set the clocks by NTP; the instance that leads, or the next one, puts it right";
+            return Check::failed("clock", found, remedy);
+        }
+        Err(failure) => return Check::unknown("clock", &failure),
+    }
     let skew = skew(asked, there, answered_at);
     let found = format!("this machine and the server are {:.1} s apart", skew as f64 / 1_000.0);
     let remedy = "set the clocks by NTP, on this machine and on the servers";
@@ -230,6 +242,23 @@ pub(super) async fn clock(app: &App) -> Check {
         [some, _] if skew >= some => Check::warning("clock", found, remedy),
         _ => Check::ok("clock", found),
     }
+}
+
+/// A stored time that keeps something from happening until it comes.
+async fn stored_ahead(app: &App, now: DateTime) -> Result<Option<String>, Failure> {
+    let state = raw(&app.database, STATE);
+    let ticker = answered(state.find_one(doc! { "_id": TICKER })).await.map_err(Failure::Read)?.unwrap_or_default();
+    let through = ticker.get_document("through").cloned().unwrap_or_default();
+    let text = |time: DateTime| time.try_to_rfc3339_string().unwrap_or_default();
+    let ahead = |time: Option<DateTime>| time.filter(|time| is_ahead(*time, now)).map(text);
+    if let Some(time) = ahead(through.values().filter_map(Bson::as_datetime).copied().max()) {
+        return Ok(Some(format!("occurrences of jobs are entered up to {time}, which is still to come")));
+    }
+    let lease = answered(state.find_one(doc! { "_id": "lease" })).await.map_err(Failure::Read)?.unwrap_or_default();
+    // It ends an hour from now at the latest.
+    let hour = DateTime::from_millis(now.timestamp_millis().saturating_add(3_600_000));
+    let held = lease.get_datetime("expires_at").ok().copied().filter(|time| is_ahead(*time, hour));
+    Ok(held.map(|time| format!("the lease is held until {}, longer than any lease", text(time))))
 }
 
 /// Milliseconds that cannot be explained by the time that the answer took.

@@ -196,7 +196,7 @@ async fn count(app: &App, stop: &CancellationToken) {
 async fn facts(app: &App) -> Result<Facts, Failure> {
     let database = &app.database;
     let asked = clock::instant();
-    let at = clock::now();
+    let at = clock::of_server(database).await?;
     let phase = state::load(database, app.settings.phase.initial).await?;
     let known = state::facts(database, &phase, None, at).await?;
     let next = phase.phase.next();

@@ -35,7 +35,8 @@ async fn load(app: &App) -> Result<Current, Failure> {
 async fn show(app: &App, as_json: bool) -> Result<Exit, Refusal> {
     let current = load(app).await?;
     let next = current.phase.next();
-    let facts = state::facts(&app.database, &current, None, clock::now()).await?;
+    let now = clock::of_server(&app.database).await?;
+    let facts = state::facts(&app.database, &current, None, now).await?;
     let conditions = next.map(|next| conditions(&facts, next)).unwrap_or_default();
     match as_json {
         true => println!("{:#}", as_value(&current, next, &conditions)),

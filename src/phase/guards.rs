@@ -7,6 +7,7 @@ use bson::DateTime;
 use serde::Serialize;
 
 use super::{Phase, Way};
+use crate::ticker::ahead::is_ahead;
 
 /// A verification is old after this.
 const VERIFICATION_AGE: Duration = Duration::from_hours(24);
@@ -83,6 +84,10 @@ fn verified(facts: &Facts) -> Condition {
         Some(last) if last.phase != facts.phase.word() || facts.since.is_some_and(|since| last.began < since) => {
             Some(format!("the last one was before this phase, in {}; run stream-processor verify", last.phase))
         }
+        Some(last) if is_ahead(last.ended, facts.now) => Some(format!(
+            "the last one ended at {}, which is still to come: a clock was ahead; run stream-processor verify",
+            text(last.ended)
+        )),
         Some(last) if is_old(last.ended, facts.now) => {
             Some(format!("the last one ended at {}; run stream-processor verify", text(last.ended)))
         }
@@ -169,6 +174,7 @@ mod tests {
             (verification(Some(Verification { differences: 1, ..last.clone() })), "verification"),
             (verification(Some(Verification { began: DateTime::from_millis(99 * HOUR), ..last })), "verification"),
             (Facts { now: DateTime::from_millis(135 * HOUR), ..facts() }, "verification"),
+            (Facts { now: DateTime::from_millis(110 * HOUR), ..facts() }, "verification"),
             (Facts { lag: Some(5.0), ..facts() }, "lag"),
             (Facts { lag: None, ..facts() }, "lag"),
             (Facts { dead_letters: 1, ..facts() }, "dead letters"),

@@ -1,19 +1,22 @@
 //! The phase as MongoDB holds it: the document `phase` of `stream_processor_state` with its history, and
 //! the tombstone that `retired` leaves. The configuration gives only the phase of a database without one.
 
-use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
+use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
 use mongodb::Database;
 
 use super::Phase;
 use super::guards::{Facts, Verification};
 use crate::answer::answered;
+use crate::clock;
 use crate::config::Choice as _;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::run::gaps::GAPS;
 use crate::run::lease::{self, STATE};
 use crate::run::requests::{self, COMMANDS};
+use crate::ticker::transaction::{Fence, Transaction};
 use crate::write::dead_letters::DEAD_LETTERS;
+use crate::write::statements::Statement;
 
 const PHASE: &str = "phase";
 /// Left by `retired`, removed by a step back: while it stands, no instance writes offers from recruiters,
@@ -83,7 +86,8 @@ pub async fn load(database: &Database, initial: Phase) -> Result<Current, Failur
 ///
 /// # Errors
 /// As [`load`], and [`Failure::Write`].
-pub async fn begin(database: &Database, initial: Phase, now: DateTime) -> Result<Current, Failure> {
+pub async fn begin(database: &Database, initial: Phase) -> Result<Current, Failure> {
+    let now = clock::of_server(database).await?;
     let entry =
         doc! { "at": now, "who": "configuration", "from": null, "to": initial.word(), "reason": "phase.initial" };
     let fields = doc! { "phase": initial.word(), "since": now, "revision": 1_i64, "history": [entry] };
@@ -94,14 +98,12 @@ pub async fn begin(database: &Database, initial: Phase, now: DateTime) -> Result
 }
 
 /// Makes a step, if the phase is still the one that it starts from; false when it is not. The tombstone
-/// comes and goes with the phase, in one transaction.
+/// comes and goes with the phase, in one transaction, which comes to nothing once another one leads.
 ///
 /// # Errors
-/// [`Failure::Write`], [`Failure::Read`].
-pub async fn change(database: &Database, change: &Change, now: DateTime) -> Result<bool, Failure> {
-    let mut session = answered(database.client().start_session()).await.map_err(Failure::Write)?;
-    session.start_transaction().await.map_err(Failure::Write)?;
-    let state = raw(database, STATE);
+/// As [`Transaction::begin`] and [`Transaction::update`].
+pub async fn change(fence: &Fence, change: &Change, now: DateTime) -> Result<bool, Failure> {
+    let mut transaction = Transaction::begin(fence.writer.database(), Some(fence)).await?;
     let entry = doc! {
         "at": now, "who": &change.who, "from": change.from.phase.word(), "to": change.to.word(),
         "reason": change.reason.clone(), "overridden": change.overridden.clone(), "command": change.command,
@@ -111,22 +113,26 @@ pub async fn change(database: &Database, change: &Change, now: DateTime) -> Resu
         "$push": { "history": entry },
     };
     let filter = doc! { "_id": PHASE, "revision": change.from.revision };
-    let changed = answered(state.update_one(filter, update).session(&mut session)).await.map_err(Failure::Write)?;
-    if changed.matched_count == 0 {
-        session.abort_transaction().await.map_err(Failure::Write)?;
+    let step = Statement { id: None, body: encoded(&doc! { "q": filter, "u": update }) };
+    if transaction.update(STATE, vec![step]).await?.unmatched > 0 {
+        transaction.abort().await?;
         return Ok(false);
     }
-    let tombstone = doc! { "_id": TOMBSTONE };
+    let mut tombstone = doc! { "_id": TOMBSTONE };
     if change.to == Phase::Retired {
-        let mut left = change.position.clone();
-        left.extend(doc! { "retired_at": now, "who": &change.who });
-        let leave = state.replace_one(tombstone, left).upsert(true).session(&mut session);
-        answered(leave).await.map_err(Failure::Write)?;
+        tombstone.extend(change.position.clone());
+        tombstone.extend(doc! { "retired_at": now, "who": &change.who });
+        transaction.put(STATE, vec![encoded(&tombstone)]).await?;
     } else {
-        answered(state.delete_one(tombstone).session(&mut session)).await.map_err(Failure::Write)?;
+        transaction.delete(STATE, tombstone).await?;
     }
-    session.commit_transaction().await.map_err(Failure::Write)?;
+    transaction.commit().await?;
     Ok(true)
+}
+
+/// Built of texts, ids and dates, and of a position that came from BSON: it always encodes.
+fn encoded(document: &Document) -> RawDocumentBuf {
+    RawDocumentBuf::try_from(document).unwrap_or_default()
 }
 
 /// True when the step that this command asked for has been made: an answer may be lost, and the command is

@@ -19,11 +19,11 @@ use super::requests::{self, Lane, Order, Outcome, Request};
 use super::tasks::{Group, Task};
 use super::turn::Turn;
 use crate::app::{App, Refusal, signals};
-use crate::clock;
 use crate::error::{Directive, Failure};
 use crate::phase::state;
 use crate::retry::Delays;
 use crate::ticker::runner::{Rights, Ticker};
+use crate::ticker::transaction::Fence;
 use crate::write::Writer;
 
 /// How often the request is looked at.
@@ -131,14 +131,15 @@ async fn carry_out(
 ) -> Result<Outcome, Failure> {
     let (database, initial) = (&app.database, app.settings.phase.initial);
     super::start::prepare(database).await?;
-    let current = state::begin(database, initial, clock::now()).await?;
-    let known = following::known(&current);
     let writer = Writer::under(database, validity.clone(), app.settings.lease.duration);
+    let fence = Fence::take_over(writer.clone(), term).await?;
+    let current = state::begin(database, initial).await?;
+    let known = following::known(&current);
     let mut stages = lead::stages(app, current.phase, writer.clone()).await?;
     stages.turn = Some(Turn::new(validity.clone(), known.subscribe(), stop.clone(), Arc::clone(&app.health)));
     let mut apply = Apply::new(stages);
-    let rights = Rights::new(writer, term, validity.clone(), known.subscribe());
-    let mut background = Background::new(None, term, (initial, known), lead::store(app));
+    let rights = Rights::new(fence, validity.clone(), known.subscribe());
+    let mut background = Background::new(None, rights.fence.clone(), (initial, known), lead::store(app));
     if order.lane() == Lane::Ticker {
         let ticker = Ticker::new(app.clone(), rights, stop.clone());
         return Box::pin(run_with(ticker, id, &mut background, &mut apply)).await;

@@ -25,6 +25,7 @@ use crate::plan::Touch;
 use crate::source::event::Collection;
 use crate::source::oplog::Oplog;
 use crate::source::scan::{self, OtherId};
+use crate::ticker::transaction::Fence;
 use crate::write::dead_letters::Place;
 
 /// In the progress of a backfill: how far the walk over documents whose `_id` is no ObjectId has come.
@@ -38,8 +39,8 @@ pub struct Background {
     pub resync: Option<Resync>,
     /// The command that was taken up.
     command: Option<Request>,
-    /// The lease's term.
-    term: i64,
+    /// Of the lease's term, and of the transaction of a step to another phase.
+    fence: Fence,
     /// `phase.initial`
     initial: Phase,
     /// The phase as this leadership knows it.
@@ -51,10 +52,10 @@ pub struct Background {
 }
 
 impl Background {
-    /// Works under `term`; an unfinished resync comes first.
+    /// Works in the term of `fence`; an unfinished resync comes first.
     #[must_use]
-    pub fn new(resync: Option<Resync>, term: i64, (initial, known): (Phase, Known), positions: Store) -> Self {
-        Self { resync, command: None, term, initial, known, positions, replaying: None }
+    pub fn new(resync: Option<Resync>, fence: Fence, (initial, known): (Phase, Known), positions: Store) -> Self {
+        Self { resync, command: None, fence, initial, known, positions, replaying: None }
     }
 
     /// True when there is something to do.
@@ -69,7 +70,7 @@ impl Background {
     /// As [`requests::take_up`].
     pub async fn take_up(&mut self, database: &Database, only: Option<ObjectId>) -> Result<(), Failure> {
         if self.command.is_none() {
-            self.command = requests::take_up(database, Lane::Pipeline, only, self.term).await?;
+            self.command = requests::take_up(database, Lane::Pipeline, only, self.fence.term).await?;
             if let Some(request) = &self.command {
                 info!(command = %request.id, order = ?request.order, who = request.who, "a command is taken up");
             }
@@ -83,7 +84,7 @@ impl Background {
     /// As [`Resync::request`].
     pub async fn request_resync(&mut self, apply: &Apply, cause: &str) -> Result<(), Failure> {
         let stages = &apply.stages;
-        self.resync = Some(Resync::request(&stages.writer, &stages.metrics, cause, self.term).await?);
+        self.resync = Some(Resync::request(&stages.writer, &stages.metrics, cause, self.fence.term).await?);
         Ok(())
     }
 
@@ -109,13 +110,13 @@ impl Background {
         let request = self.command.insert(request);
         match outcome? {
             Some(outcome) => {
-                requests::finish(database, id, self.term, &outcome).await?;
+                requests::finish(database, id, self.fence.term, &outcome).await?;
                 self.command = None;
                 info!(command = %id, done = outcome.done, "a command is finished");
                 Ok(())
             }
             None if request.progress == before || !scan::is_storable(request.progress.get(AFTER_OTHER)) => Ok(()),
-            None => requests::store_progress(database, request, self.term).await,
+            None => requests::store_progress(database, request, self.fence.term).await,
         }
     }
 
@@ -186,7 +187,7 @@ impl Background {
             return Ok(());
         };
         replaying::add_written(request, before, &apply.stages);
-        requests::store_progress(&apply.stages.database, request, self.term).await
+        requests::store_progress(&apply.stages.database, request, self.fence.term).await
     }
 
     /// A resync touches every recruiter and then compares what is gone.
@@ -215,7 +216,7 @@ impl Background {
             let reason = format!("the phase is {}: only its neighbours can be entered", current.phase.word());
             return Ok(refused([reason]));
         };
-        let now = clock::now();
+        let now = clock::of_server(&database).await?;
         let facts = state::facts(&database, &current, Some(request.id), now).await?;
         let unmet: Vec<String> = conditions(&facts, to)
             .into_iter()
@@ -241,7 +242,7 @@ impl Background {
             overridden: unmet,
             position: left.collect(),
         };
-        if !state::change(&database, &change, now).await? {
+        if !state::change(&self.fence, &change, now).await? {
             return Ok(refused(["the phase was changed by somebody else meanwhile".to_owned()]));
         }
         following::note(&self.known, &state::load(&database, self.initial).await?);

@@ -23,7 +23,6 @@ use super::start::{Start, prepare, start};
 use super::tasks::{Group, Task};
 use super::turn::Turn;
 use crate::app::{App, Refusal};
-use crate::clock;
 use crate::config::TokenStoreKind;
 use crate::error::{Directive, Failure};
 use crate::fetch::portions::Portions;
@@ -35,6 +34,7 @@ use crate::source::cursor::{Position, operation_time};
 use crate::source::event::Collection;
 use crate::source::pipeline::fingerprint;
 use crate::ticker::runner::{Rights, Ticker};
+use crate::ticker::transaction::Fence;
 use crate::verify::continuous::Continuous;
 use crate::verify::sampler::Sampler;
 use crate::write::Writer;
@@ -52,6 +52,9 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
 
     let settings = &app.settings;
     let initial = settings.phase.initial;
+    let writer = Writer::under(&app.database, validity.clone(), settings.lease.duration);
+    // Before anything is looked at that a transaction of the leader before may still change.
+    let fence = Fence::take_over(writer.clone(), term).await?;
     let current = begin_phase(app).await?;
     let phase = current.phase;
     let known = following::known(&current);
@@ -60,7 +63,6 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
         following::follow(Database::clone(&app.database), initial, Arc::clone(&known), group.stop.clone()),
     );
     let store = store(app);
-    let writer = Writer::under(&app.database, validity.clone(), settings.lease.duration);
     let start = begin_stream(app, &writer, &store, (term, phase)).await?;
     let mut stages = stages(app, phase, writer.clone().of_pipeline(Arc::clone(&app.health))).await?;
     let turn = Turn::new(validity.clone(), known.subscribe(), group.stop.clone(), Arc::clone(&app.health));
@@ -71,12 +73,12 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     // One batch ahead, and no more than that.
     let (outbox, inbox) = mpsc::channel(batch_max.div_ceil(EVENTS_PER_REPLY));
     let reader = reader(app, phase, start.position);
-    let rights = Rights::new(writer.clone(), term, validity.clone(), known.subscribe());
+    let rights = Rights::new(fence, validity.clone(), known.subscribe());
     let pipeline = Pipeline {
         pen: Arc::clone(&rights.pen),
         bell: Arc::clone(&rights.bell),
         apply: Apply::new(stages),
-        background: Background::new(start.resync, term, (initial, Arc::clone(&known)), store.clone()),
+        background: Background::new(start.resync, rights.fence.clone(), (initial, Arc::clone(&known)), store.clone()),
         phase: known.subscribe(),
         times: Times::default(),
         checkpoints: Checkpoints::new(
@@ -104,7 +106,7 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
 
 /// The phase of the database, and what follows from it for those who watch.
 async fn begin_phase(app: &App) -> Result<Current, Failure> {
-    let current = state::begin(&app.database, app.settings.phase.initial, clock::now()).await?;
+    let current = state::begin(&app.database, app.settings.phase.initial).await?;
     info!(phase = current.phase.word(), "the phase of the database");
     app.metrics.set_phase(current.phase);
     let watched = current.phase.watched();

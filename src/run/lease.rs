@@ -14,6 +14,9 @@ use crate::fetch::raw;
 /// The collection of the service's own state; the lease is its document `lease`.
 pub const STATE: &str = "stream_processor_state";
 
+/// The clocks of two members are never further apart than a day.
+const SKEW_MILLISECONDS: i64 = 24 * 3_600_000;
+
 /// Who this process is in the lease: host, process id, and a part that no other process has.
 #[must_use]
 pub fn holder() -> String {
@@ -39,8 +42,8 @@ pub struct Validity {
     /// By this process's monotonic clock; counted from before the renewal was sent, so that it ends before the
     /// server's time does.
     pub until: Instant,
-    /// By the server's clock, as it is stored.
-    pub expires_at: DateTime,
+    /// By the clock of the server that prolonged it; never later than what is stored, which others wait for.
+    pub ends_at: DateTime,
 }
 
 impl Validity {
@@ -75,13 +78,23 @@ impl Lease {
             { "$lte": [{ "$ifNull": ["$expires_at", DateTime::MIN] }, "$$NOW"] },
             { "$eq": ["$holder", { "$literal": holder }] },
         ] };
+        let renewed = Bson::from(doc! { "$ifNull": ["$renewed_at", "$$NOW"] });
+        // A version that does not tell for how long it takes the lease is given an hour, the longest one.
+        let silent = doc! { "$add": [&renewed, { "$ifNull": ["$milliseconds", 3_600_000_i64] }] };
+        let abandoned = doc! { "$and": [ahead(&"$expires_at".into()), { "$lte": [silent, "$$NOW"] }] };
+        let free = doc! { "$or": [free, abandoned.clone()] };
+        // Before that, one whose renewal seems to come is watched from now on.
+        let watched = doc! { "$cond": [ahead(&renewed), "$$NOW", renewed.clone()] };
         let if_free = |value: Bson, field: &str| doc! { "$cond": [free.clone(), value, field] };
+        let until = doc! { "$cond": [abandoned, expiry(duration), never_sooner(duration)] };
         let next_term = doc! { "$add": [{ "$ifNull": ["$term", 0_i64] }, 1_i64] };
         let update = vec![doc! { "$set": {
             "holder": if_free(doc! { "$literal": holder }.into(), "$holder"),
             "term": if_free(next_term.into(), "$term"),
             "acquired_at": if_free("$$NOW".into(), "$acquired_at"),
-            "expires_at": if_free(expiry(duration).into(), "$expires_at"),
+            "expires_at": if_free(until.into(), "$expires_at"),
+            "renewed_at": { "$cond": [free.clone(), "$$NOW", watched] },
+            "milliseconds": if_free(milliseconds(duration).into(), "$milliseconds"),
             "lag_seconds": if_free(Bson::Null, "$lag_seconds"),
         } }];
         let lease = collection
@@ -99,7 +112,7 @@ impl Lease {
         }
         let term =
             lease.get_i64("term").map_err(|_| Failure::OwnDocument { collection: STATE, field: "lease.term" })?;
-        let validity = Validity { until: asked + duration, expires_at: expires_at(&lease)? };
+        let validity = Validity { until: asked + duration, ends_at: ends_at(&lease, duration)? };
         Ok(Some(Self { collection, holder: holder.to_owned(), duration, term, validity }))
     }
 
@@ -109,7 +122,10 @@ impl Lease {
     /// [`Failure::LeaseLost`] when another instance took it, [`Failure::Overdue`], [`Failure::Write`].
     pub async fn renew(&mut self, lag: Option<f64>) -> Result<(), Failure> {
         let asked = clock::instant();
-        let update = vec![doc! { "$set": { "expires_at": expiry(self.duration), "lag_seconds": lag } }];
+        let update = vec![doc! { "$set": {
+            "expires_at": never_sooner(self.duration), "renewed_at": "$$NOW",
+            "milliseconds": milliseconds(self.duration), "lag_seconds": lag,
+        } }];
         let renewed = self
             .collection
             .find_one_and_update(self.mine(), update)
@@ -117,7 +133,7 @@ impl Lease {
         // One that hangs must not cost the lease: there is time for another one.
         let renewed = tokio::time::timeout(self.duration / 3, renewed).await.map_err(|_| Failure::Overdue)?;
         let renewed = renewed.map_err(Failure::Write)?.ok_or(Failure::LeaseLost)?;
-        self.validity = Validity { until: asked + self.duration, expires_at: expires_at(&renewed)? };
+        self.validity = Validity { until: asked + self.duration, ends_at: ends_at(&renewed, self.duration)? };
         Ok(())
     }
 
@@ -157,13 +173,30 @@ impl Lease {
     }
 }
 
-fn expires_at(lease: &Document) -> Result<DateTime, Failure> {
-    let stored = lease.get_datetime("expires_at").copied();
-    stored.map_err(|_| Failure::OwnDocument { collection: STATE, field: "lease.expires_at" })
+fn ends_at(lease: &Document, duration: Duration) -> Result<DateTime, Failure> {
+    let renewed = lease.get_datetime("renewed_at").map(|time| time.timestamp_millis());
+    let renewed = renewed.map_err(|_| Failure::OwnDocument { collection: STATE, field: "lease.renewed_at" })?;
+    Ok(DateTime::from_millis(renewed.saturating_add(milliseconds(duration))))
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn expiry(duration: Duration) -> Document {
-    doc! { "$add": ["$$NOW", i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)] }
+    doc! { "$add": ["$$NOW", milliseconds(duration)] }
+}
+
+/// The end of a lease that is prolonged now. The primary may be another one, whose clock is behind: a command that was
+/// given the end that is stored may still begin until then.
+fn never_sooner(duration: Duration) -> Document {
+    doc! { "$max": ["$expires_at", expiry(duration)] }
+}
+
+/// True for a time that no skew between members explains: a server's clock was ahead when it was stored. Who waited for it
+/// would wait for days.
+fn ahead(time: &Bson) -> Document {
+    doc! { "$gt": [time, { "$add": ["$$NOW", SKEW_MILLISECONDS] }] }
 }
 
 /// Who holds the lease now; `None` when nobody does.

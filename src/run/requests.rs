@@ -154,7 +154,7 @@ pub async fn submit(database: &Database, order: &Order, who: &str) -> Result<Obj
     }
     let id = ObjectId::new();
     let request = doc! {
-        "_id": id, "order": stored, "state": REQUESTED, "who": who, "requested_at": clock::now(), "progress": {},
+        "_id": id, "order": stored, "state": REQUESTED, "who": who, "requested_at": clock::of_server(database).await?, "progress": {},
     };
     answered(commands.insert_one(request)).await.map_err(Failure::Write)?;
     Ok(id)
@@ -219,7 +219,8 @@ pub async fn take_up(
     let reason =
         "the instance that leads cannot read what is asked for: it is of another version; bring all to the same one";
     let refused = doc! { "done": false, "details": { "reasons": [reason] } };
-    let aside = doc! { "$set": { "state": UNREADABLE, "finished_at": clock::now(), "result": refused } };
+    let aside =
+        doc! { "$set": { "state": UNREADABLE, "finished_at": clock::of_server(database).await?, "result": refused } };
     answered(commands.update_one(doc! { "_id": taken.get("_id") }, aside)).await.map_err(Failure::Write)?;
     Ok(None)
 }
@@ -238,7 +239,7 @@ pub async fn store_progress(database: &Database, request: &Request, term: i64) -
 /// As [`store_progress`].
 pub async fn finish(database: &Database, id: ObjectId, term: i64, outcome: &Outcome) -> Result<(), Failure> {
     let result = bson::serialize_to_document(outcome).map_err(|_| unreadable("result"))?;
-    let now = clock::now();
+    let now = clock::of_server(database).await?;
     update(database, id, term, doc! { "state": DONE, "result": result, "finished_at": now }).await?;
     let oldest = DateTime::from_millis(now.timestamp_millis().saturating_sub(KEPT_MILLISECONDS));
     let old = doc! { "finished_at": { "$lt": oldest } };

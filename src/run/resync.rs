@@ -123,7 +123,8 @@ impl Resync {
 
     async fn begin(writer: &Writer, cause: &str, term: i64) -> Result<Self, Failure> {
         let (stage, id) = (Stage::Others(Watched::Recruiters), ObjectId::new());
-        let resync = Self { stage, after: None, other: Other::Walk(None), began: clock::now(), id, again: false, term };
+        let began = clock::of_server(writer.database()).await?;
+        let resync = Self { stage, after: None, other: Other::Walk(None), began, id, again: false, term };
         failpoint::passed("resync");
         gaps::assign(writer, id).await?;
         let fields = doc! {

@@ -25,7 +25,7 @@ const KEPT_MILLISECONDS: i64 = 90 * 24 * 3_600_000;
 
 const DUE: &str = "due";
 const CLAIMED: &str = "claimed";
-const ENDED: &str = "ended";
+pub(super) const ENDED: &str = "ended";
 
 /// How a run ended, or why there was none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -353,12 +353,13 @@ fn counts(report: &Report) -> Document {
     }
 }
 
-/// The `now` of the last run of a job that was done.
+/// The `now` of the last run of a job that was done, not after this one: a clock may have been ahead.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn previous(database: &Database, job: &str) -> Result<Option<DateTime>, Failure> {
-    let done = doc! { "job": job, "outcome": Outcome::Done.as_str(), "now_is_given": { "$ne": true } };
+pub async fn previous(database: &Database, job: &str, now: DateTime) -> Result<Option<DateTime>, Failure> {
+    let past = doc! { "$lte": now };
+    let done = doc! { "job": job, "outcome": Outcome::Done.as_str(), "now_is_given": { "$ne": true }, "now": past };
     let runs = raw(database, RUNS);
     let last = runs.find_one(done).sort(doc! { "scheduled_for": -1 });
     let last = answered(last).await.map_err(Failure::Read)?;
@@ -376,7 +377,7 @@ pub async fn forget(database: &Database, now: DateTime) -> Result<(), Failure> {
     Ok(())
 }
 
-fn is_duplicate(error: &MongoError) -> bool {
+pub(super) fn is_duplicate(error: &MongoError) -> bool {
     match &*error.kind {
         ErrorKind::Write(WriteFailure::WriteError(error)) => error.code == 11_000,
         ErrorKind::Command(error) => error.code == 11_000,

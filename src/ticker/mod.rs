@@ -1,11 +1,13 @@
 //! The ticker: the time-based jobs (spec 05). A job is a pure plan plus a thin run on what [`work::Work`] gives it;
 //! only the leader runs them, one at a time. What must be remembered is in MongoDB, so that no run is lost.
 
+pub mod ahead;
 mod attempts;
 pub mod calendar;
 pub mod chore;
 pub mod jobs;
 pub mod ledger;
+mod occurrences;
 mod outcome;
 pub mod overview;
 pub mod pair;

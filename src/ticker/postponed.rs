@@ -20,12 +20,6 @@ pub fn until(scheduled_for: DateTime, finished: DateTime, report: &Report) -> Op
     (late + wait <= LATEST).then(|| DateTime::from_millis(finished.timestamp_millis() + wait))
 }
 
-/// Whether runs that were put off are to be looked for again.
-#[must_use]
-pub fn is_time_to_look(last: DateTime, now: DateTime) -> bool {
-    now.timestamp_millis().saturating_sub(last.timestamp_millis()) >= MINUTE
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

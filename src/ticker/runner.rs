@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bson::{DateTime, oid::ObjectId};
 use tokio::sync::{Notify, watch};
@@ -12,11 +12,11 @@ use tracing::{info, warn};
 
 use super::chore::Chore;
 use super::jobs::Job;
-use super::ledger::{self, ByHand, End, Entry, Outcome, Owed};
+use super::ledger::{self, ByHand, End, Outcome, Owed};
+use super::occurrences::{MISSED, OVERTAKEN, Plans};
 use super::production;
 use super::report::Report;
-use super::schedule::{Schedule, zone};
-use super::transaction::{self, Session};
+use super::transaction::Fence;
 use super::work::{Hold, Pen, Work};
 use super::{outcome, postponed};
 use crate::app::App;
@@ -29,13 +29,13 @@ use crate::run::failpoint;
 use crate::run::following::Followed;
 use crate::run::lease::Validity;
 use crate::run::requests::{self, Lane, Order, Request};
-use crate::write::Writer;
 
 /// So often a run is tried before it has failed.
 const ATTEMPTS: u32 = 5;
-/// A later occurrence was due already when the run before it had ended.
-const OVERTAKEN: &str = "a later occurrence was due already";
-const MISSED: &str = "nothing was running";
+/// So often runs that were put off are looked for, by a clock that goes on whatever the server's does.
+const LOOK: Duration = Duration::from_secs(60);
+/// So often old runs are forgotten.
+const FORGET: Duration = Duration::from_hours(1);
 const NOT_IN_PHASE: &str = "the phase has no use for it";
 
 /// The ticker of one leadership.
@@ -47,25 +47,25 @@ pub struct Ticker {
     pub rights: Rights,
     /// Set when the process is to end, or the lease is lost.
     pub stop: CancellationToken,
-    plans: BTreeMap<Job, Plan>,
+    plans: Plans,
     notices: Notices,
     messenger: Option<Messenger>,
-    /// Of its transactions; there is one when the ledger belongs to this term.
-    session: Option<Session>,
+    /// What came due before is in the ledger.
+    begun: bool,
     /// The ledger may hold runs that are to be made.
     owes: bool,
     /// When runs that were put off were last looked for.
-    looked_at: Option<DateTime>,
-    forgot_at: Option<DateTime>,
+    looked_at: Option<Instant>,
+    forgot_at: Option<Instant>,
 }
 
 /// What a leadership gives the ticker.
 #[derive(Debug, Clone)]
 pub struct Rights {
-    /// Writes under the lease.
-    pub writer: Writer,
-    /// The lease's term.
-    pub term: i64,
+    /// Of its writes and transactions.
+    pub fence: Fence,
+    /// Up to when the occurrences of each job were in the ledger.
+    pub through: BTreeMap<String, DateTime>,
     /// Until when it allows writes.
     pub validity: watch::Receiver<Validity>,
     /// The phase as it was last read from the database.
@@ -80,22 +80,12 @@ impl Rights {
     /// Those of one leadership, whose pipeline takes the pen and the bell from here.
     #[must_use]
     pub fn new(
-        writer: Writer,
-        term: i64,
+        (fence, through): (Fence, BTreeMap<String, DateTime>),
         validity: watch::Receiver<Validity>,
         phase: watch::Receiver<Followed>,
     ) -> Self {
-        Self { writer, term, validity, phase, pen: Pen::default(), bell: Arc::default() }
+        Self { fence, through, validity, phase, pen: Pen::default(), bell: Arc::default() }
     }
-}
-
-/// When a job runs by itself.
-#[derive(Debug)]
-struct Plan {
-    schedule: Schedule,
-    catch_up: Duration,
-    /// Up to when its occurrences are in the ledger.
-    through: Option<DateTime>,
 }
 
 /// The times of one run.
@@ -111,14 +101,7 @@ impl Ticker {
     /// The ticker, with the jobs that the configuration turns on.
     #[must_use]
     pub fn new(app: App, rights: Rights, stop: CancellationToken) -> Self {
-        let ticker = &app.settings.ticker;
-        let plan = |job: Job| {
-            let settings = ticker.jobs.get(job.name()).filter(|job| ticker.enabled && job.enabled)?;
-            // The configuration was checked: what it holds can be read.
-            let schedule = Schedule::parse(&settings.crons, zone(&ticker.time_zone)?).ok()?;
-            Some((job, Plan { schedule, catch_up: settings.catch_up, through: None }))
-        };
-        let plans = Job::ALL.into_iter().filter_map(plan).collect();
+        let plans = Plans::configured(&app.settings.ticker);
         let (notices, messenger) = notices(&app.settings.notices);
         Self {
             app,
@@ -127,7 +110,7 @@ impl Ticker {
             plans,
             notices,
             messenger,
-            session: None,
+            begun: false,
             owes: true,
             looked_at: None,
             forgot_at: None,
@@ -171,18 +154,18 @@ impl Ticker {
 
     /// One run at most; gives back how long to rest.
     async fn round(&mut self) -> Result<Duration, Failure> {
-        if self.session.is_none() {
-            self.begin().await?;
-        }
-        self.enter_what_is_due().await?;
         let database = self.app.database.clone();
-        if let Some(request) = requests::take_up(&database, Lane::Ticker, None, self.rights.term).await? {
+        let now = self.app.clock.now(&database).await?;
+        if !self.begun {
+            self.begin(now).await?;
+        }
+        self.owes |= self.plans.enter(&self.app, self.rights.fence.term, now, OVERTAKEN).await?;
+        if let Some(request) = requests::take_up(&database, Lane::Ticker, None, self.rights.fence.term).await? {
             self.carry_out(&request).await?;
             return Ok(Duration::ZERO);
         }
-        let now = self.app.clock.now();
-        if self.owes || self.looked_at.is_none_or(|at| postponed::is_time_to_look(at, now)) {
-            self.looked_at = Some(now);
+        if self.owes || self.looked_at.is_none_or(|at| at.elapsed() >= LOOK) {
+            self.looked_at = Some(clock::instant());
             if let Some(owed) = ledger::next(&database, now).await? {
                 self.make(&owed).await?;
                 return Ok(Duration::ZERO);
@@ -192,72 +175,28 @@ impl Ticker {
         Ok(self.app.clock.rest())
     }
 
-    async fn begin(&mut self) -> Result<(), Failure> {
+    async fn begin(&mut self, now: DateTime) -> Result<(), Failure> {
         let database = &self.app.database;
         if self.app.settings.environment == Environment::Production {
             production::mark(database).await?;
         }
-        let (session, mut through) = self.take_over().await?;
-        for (job, plan) in &mut self.plans {
-            plan.through = through.remove(job.name());
-        }
-        let off: Vec<String> = through.into_keys().collect();
-        ledger::leave_out(database, self.rights.term, &off).await?;
+        let off = self.plans.resume(self.rights.through.clone());
+        ledger::leave_out(database, self.rights.fence.term, &off).await?;
         for job in Job::ALL {
-            if let Some(last) = ledger::previous(database, job.name()).await? {
+            if let Some(last) = ledger::previous(database, job.name(), now).await? {
                 self.app.metrics.jobs.last_success.with_label_values(&[job.name()]).set(outcome::seconds(last));
             }
         }
         // What came due before this leadership began was due while nothing was running, or is in the ledger.
-        self.enter(Outcome::Missed, MISSED).await?;
-        self.session = Some(session);
-        Ok(())
-    }
-
-    async fn take_over(&self) -> Result<(Session, BTreeMap<String, DateTime>), Failure> {
-        let session = transaction::session(&self.app.database).await?;
-        let id = session.lock().await.id().clone();
-        let through = ledger::take_over(&self.app.database, self.rights.term, &id).await?;
-        Ok((session, through))
-    }
-
-    async fn enter_what_is_due(&mut self) -> Result<(), Failure> {
-        self.enter(Outcome::Skipped, OVERTAKEN).await
-    }
-
-    /// Enters what has come due. Of several occurrences only the last one is run.
-    async fn enter(&mut self, passed: Outcome, reason: &'static str) -> Result<(), Failure> {
-        let now = self.app.clock.now();
-        let (database, term) = (self.app.database.clone(), self.rights.term);
-        for (job, plan) in &mut self.plans {
-            let Some(through) = plan.through else {
-                // From here on: what was due before the job was turned on, nobody has missed.
-                ledger::enter(&database, term, *job, now, &[]).await?;
-                plan.through = Some(now);
-                continue;
-            };
-            let Some(due) = plan.schedule.due(through, now) else { continue };
-            let age = now.timestamp_millis().saturating_sub(due.last.timestamp_millis()).unsigned_abs();
-            let is_run = passed == Outcome::Skipped || Duration::from_millis(age) < plan.catch_up;
-            let others = due.count - u64::from(is_run);
-            let mut entries = Vec::new();
-            if others > 0 {
-                entries.push(Entry::Passed { first: due.first, count: others, outcome: passed, reason });
-                self.app.metrics.jobs.runs.with_label_values(&[job.name(), passed.as_str()]).inc_by(others);
-            }
-            if is_run {
-                entries.push(Entry::Due(due.last));
-                self.owes = true;
-            }
-            ledger::enter(&database, term, *job, due.last, &entries).await?;
-            plan.through = Some(due.last);
-        }
+        self.owes |= self.plans.enter(&self.app, self.rights.fence.term, now, MISSED).await?;
+        self.begun = true;
         Ok(())
     }
 
     /// Makes a run that is in the ledger.
     async fn make(&mut self, owed: &Owed) -> Result<(), Failure> {
-        let (database, term, now) = (self.app.database.clone(), self.rights.term, self.app.clock.now());
+        let (database, term) = (self.app.database.clone(), self.rights.fence.term);
+        let now = self.app.clock.now(&database).await?;
         let Some(changed) = ledger::claim(&database, term, &owed.id, now).await? else {
             return Ok(());
         };
@@ -265,7 +204,7 @@ impl Ticker {
             let end = End { outcome: Outcome::Skipped, error: Some("this version knows no such job".to_owned()) };
             return ledger::finish(&database, term, &owed.id, (&end, &Report::default()), now).await;
         };
-        let previous = ledger::previous(&database, job.name()).await?;
+        let previous = ledger::previous(&database, job.name(), now).await?;
         let times = Times { now, scheduled_for: owed.scheduled_for, previous, by_hand: false };
         self.complete(Chore::Job(job), &owed.id, times, changed).await.map(drop)
     }
@@ -276,10 +215,7 @@ impl Ticker {
     /// A [`Failure`] that ends the attempt; it may be made again.
     pub async fn carry_out_only(&mut self, id: ObjectId) -> Result<(), Failure> {
         let database = self.app.database.clone();
-        if self.session.is_none() {
-            self.session = Some(self.take_over().await?.0);
-        }
-        match requests::take_up(&database, Lane::Ticker, Some(id), self.rights.term).await? {
+        match requests::take_up(&database, Lane::Ticker, Some(id), self.rights.fence.term).await? {
             Some(request) => self.carry_out(&request).await?,
             None => return Err(Failure::LeaseLost),
         }
@@ -296,7 +232,7 @@ impl Ticker {
     /// Carries out what somebody asked for.
     async fn carry_out(&mut self, request: &Request) -> Result<(), Failure> {
         info!(command = %request.id, order = ?request.order, who = request.who, "a command is taken up");
-        let (database, term) = (self.app.database.clone(), self.rights.term);
+        let (database, term) = (self.app.database.clone(), self.rights.fence.term);
         let chore = match Chore::of(&request.order) {
             Ok(chore) => chore,
             Err(reason) => {
@@ -308,16 +244,11 @@ impl Ticker {
             Order::RunJob { now, .. } => now,
             _ => None,
         };
-        let now = given.unwrap_or_else(|| self.app.clock.now());
-        let run = ByHand {
-            name: chore.name(),
-            request: request.id,
-            now,
-            now_is_given: given.is_some(),
-            started: self.app.clock.now(),
-        };
+        let started = self.app.clock.now(&database).await?;
+        let now = given.unwrap_or(started);
+        let run = ByHand { name: chore.name(), request: request.id, now, now_is_given: given.is_some(), started };
         let (id, changed) = ledger::begin(&database, term, &run).await?;
-        let previous = ledger::previous(&database, chore.name()).await?;
+        let previous = ledger::previous(&database, chore.name(), started).await?;
         let times = Times { now, scheduled_for: now, previous, by_hand: true };
         let (end, report) = self.complete(chore, &id, times, changed).await?;
         let outcome = requests::Outcome { done: true, details: ledger::details(&end, &report) };
@@ -330,14 +261,15 @@ impl Ticker {
         let began = clock::instant();
         let (end, report) = self.attempt(chore, id, times, changed).await?;
         failpoint::passed("job-done");
-        let (database, term, finished) = (&self.app.database, self.rights.term, self.app.clock.now());
+        let (database, term) = (&self.app.database, self.rights.fence.term);
+        let finished = self.app.clock.now(database).await?;
         match postponed::until(times.scheduled_for, finished, &report).filter(|_| !times.by_hand) {
             Some(until) => ledger::postpone(database, term, id, (&end, &report), until).await?,
             None => ledger::finish(database, term, id, (&end, &report), finished).await?,
         }
-        if self.forgot_at.is_none_or(|at| finished.timestamp_millis() - at.timestamp_millis() > 3_600_000) {
+        if self.forgot_at.is_none_or(|at| at.elapsed() >= FORGET) {
             ledger::forget(database, finished).await?;
-            self.forgot_at = Some(finished);
+            self.forgot_at = Some(clock::instant());
         }
         outcome::tell((&self.app, &self.notices), (chore, times.now), (&end, &report), began.elapsed());
         Ok((end, report))
@@ -354,7 +286,7 @@ impl Ticker {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let mut work = self.work(id, times).await?;
+            let mut work = self.work(id, times);
             if !chore.applies_in(work.phase) {
                 let end = End { outcome: Outcome::Skipped, error: Some(NOT_IN_PHASE.to_owned()) };
                 return Ok((end, work.report));
@@ -377,15 +309,11 @@ impl Ticker {
         }
     }
 
-    async fn work(&self, id: &str, times: Times) -> Result<Work, Failure> {
-        let session = match &self.session {
-            Some(session) => Arc::clone(session),
-            None => transaction::session(&self.app.database).await?,
-        };
-        let Rights { writer, term, validity, phase, pen, bell } = self.rights.clone();
+    fn work(&self, id: &str, times: Times) -> Work {
+        let Rights { fence, validity, phase, pen, bell, .. } = self.rights.clone();
         let known = phase.borrow().phase;
-        let hold = Hold { writer, term, validity, phase, session, pen, bell, run: id.to_owned(), stored_at: None };
-        Ok(Work {
+        let hold = Hold { fence, validity, phase, pen, bell, run: id.to_owned(), stored_at: None };
+        Work {
             app: self.app.clone(),
             now: times.now,
             scheduled_for: times.scheduled_for,
@@ -396,6 +324,6 @@ impl Ticker {
             hold: Some(hold),
             listener: None,
             stuck: 0,
-        })
+        }
     }
 }

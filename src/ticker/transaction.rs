@@ -1,17 +1,18 @@
-//! A transaction under the lease. Each one writes the ticker's own document first, on condition of its term: whoever
-//! leads later takes that document over, and the server lets only one of both go through. So not even a commit that a
-//! paused process sends late changes anything under its successor.
+//! A transaction under the lease. Each one writes the document `ticker` first, on condition of its term: whoever leads
+//! later takes that document over before anything else, and the server lets only one of both go through. So not even a
+//! commit that arrives late changes anything under a successor.
 
+use std::collections::BTreeMap;
 use std::future::IntoFuture as _;
 use std::sync::Arc;
 
 use bson::raw::cstr;
-use bson::{Document, RawDocumentBuf, doc, rawdoc};
+use bson::{DateTime, Document, RawDocumentBuf, doc, rawdoc};
 use mongodb::options::{ReadConcern, WriteConcern};
 use mongodb::{ClientSession, Database};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::work::Hold;
+use super::ledger;
 use crate::answer::answered;
 use crate::error::Failure;
 use crate::fetch::raw;
@@ -19,12 +20,37 @@ use crate::run::lease::STATE;
 use crate::write::statements::Statement;
 use crate::write::{Writer, command};
 
-/// The document of `stream_processor_state` that belongs to the ticker of one term.
-pub(super) const TICKER: &str = "ticker";
+/// The document of `stream_processor_state` that belongs to the leadership of one term.
+pub const TICKER: &str = "ticker";
 
 /// The session of a leadership's transactions. Its id is stored, so that a successor can end what a dead process has left
 /// open: the server itself would hold its locks for a minute, against the stream too.
 pub type Session = Arc<Mutex<ClientSession>>;
+
+/// What the transactions of a leadership rest on.
+#[derive(Debug, Clone)]
+pub struct Fence {
+    /// Writes under the lease.
+    pub writer: Writer,
+    /// The lease's term.
+    pub term: i64,
+    /// Of its transactions.
+    pub session: Session,
+}
+
+impl Fence {
+    /// Takes the transactions over from whoever led before: what is still open of theirs comes to nothing. Also gives back
+    /// up to when the ledger has the occurrences of each job.
+    ///
+    /// # Errors
+    /// As [`ledger::take_over`].
+    pub async fn take_over(writer: Writer, term: i64) -> Result<(Self, BTreeMap<String, DateTime>), Failure> {
+        let session = session(writer.database()).await?;
+        let id = session.lock().await.id().clone();
+        let through = ledger::take_over(writer.database(), term, &id).await?;
+        Ok((Self { writer, term, session }, through))
+    }
+}
 
 /// A transaction that has begun. Dropped, it is aborted, at the latest when the next one begins.
 #[derive(Debug)]
@@ -60,13 +86,13 @@ pub async fn session(database: &Database) -> Result<Session, Failure> {
 }
 
 impl Transaction {
-    /// Begins one; without a hold it can only read.
+    /// Begins one; without a fence it can only read.
     ///
     /// # Errors
     /// [`Failure::Write`], [`Failure::LeaseLost`] when a later term has the ticker.
-    pub async fn begin(database: &Database, hold: Option<&Hold>) -> Result<Self, Failure> {
-        let mut session = match hold {
-            Some(hold) => Either::Held(Arc::clone(&hold.session).lock_owned().await),
+    pub async fn begin(database: &Database, fence: Option<&Fence>) -> Result<Self, Failure> {
+        let mut session = match fence {
+            Some(fence) => Either::Held(Arc::clone(&fence.session).lock_owned().await),
             None => {
                 let own = answered(database.client().start_session()).await.map_err(Failure::Write)?;
                 Either::Own(Box::new(own))
@@ -74,13 +100,13 @@ impl Transaction {
         };
         // Of an attempt that failed; there seldom is one, and then it may have ended already.
         drop(answered(session.get().abort_transaction()).await);
-        let writer = hold.map(|hold| hold.writer.clone());
+        let writer = fence.map(|fence| fence.writer.clone());
         let mut transaction = Self { database: database.clone(), session, writer };
         let begin = transaction.session.get().start_transaction();
         let begin = begin.read_concern(ReadConcern::snapshot()).write_concern(WriteConcern::majority());
         begin.await.map_err(Failure::Write)?;
-        if let Some(hold) = hold {
-            let mine = rawdoc! { "q": { "_id": TICKER, "term": hold.term }, "u": [{ "$set": { "wrote": "$$NOW" } }] };
+        if let Some(fence) = fence {
+            let mine = rawdoc! { "q": { "_id": TICKER, "term": fence.term }, "u": [{ "$set": { "wrote": "$$NOW" } }] };
             let statement = Statement { id: None, body: mine };
             if transaction.update(STATE, vec![statement]).await?.unmatched > 0 {
                 return Err(Failure::LeaseLost);
@@ -159,7 +185,15 @@ impl Transaction {
     pub async fn commit(mut self) -> Result<(), Failure> {
         match self.writer {
             Some(_) => answered(self.session.get().commit_transaction()).await.map_err(Failure::Write),
-            None => answered(self.session.get().abort_transaction()).await.map_err(Failure::Write),
+            None => self.abort().await,
         }
+    }
+
+    /// Does nothing of it.
+    ///
+    /// # Errors
+    /// [`Failure::Write`]: it ends by itself.
+    pub async fn abort(mut self) -> Result<(), Failure> {
+        answered(self.session.get().abort_transaction()).await.map_err(Failure::Write)
     }
 }

@@ -17,7 +17,7 @@ use super::pair::{Fields, Held, Pair, Verdict};
 use super::report::{Line, Report};
 use super::schedule::zone;
 use super::statements;
-use super::transaction::{Session, Transaction};
+use super::transaction::{Fence, Transaction};
 use super::walk::Walk;
 use crate::app::App;
 use crate::clock;
@@ -32,8 +32,8 @@ use crate::run::lease::Validity;
 use crate::run::requests::{self, Order};
 use crate::source::OFFERS;
 use crate::source::event::Collection as Watched;
+use crate::write::command;
 use crate::write::statements::Statement;
-use crate::write::{Writer, command};
 
 /// So many offers are changed in one transaction: few enough that it seldom meets another writer.
 pub const CHUNK: usize = 100;
@@ -71,16 +71,12 @@ pub struct Work {
 /// The right to write, of who leads.
 #[derive(Debug)]
 pub struct Hold {
-    /// Writes under the lease.
-    pub writer: Writer,
-    /// The lease's term.
-    pub term: i64,
+    /// Of its writes and transactions.
+    pub fence: Fence,
     /// Until when the lease allows writes.
     pub validity: watch::Receiver<Validity>,
     /// The phase as it was last read from the database.
     pub phase: watch::Receiver<Followed>,
-    /// Of its transactions.
-    pub session: Session,
     /// Held by whoever writes offers: the pipeline and the ticker take turns.
     pub pen: Pen,
     /// Rung when something was stored for the pipeline to do.
@@ -139,7 +135,7 @@ impl Work {
             return Ok(());
         }
         hold.stored_at = Some(clock::instant());
-        ledger::progress(&self.app.database, hold.term, &hold.run, &self.report).await
+        ledger::progress(&self.app.database, hold.fence.term, &hold.run, &self.report).await
     }
 
     /// Has the pipeline carry out an order, and waits for its end; `None` in a dry run.
@@ -260,7 +256,7 @@ impl Work {
             true => links::holders(&self.app.database, &asked).await?,
             false => HashMap::new(),
         };
-        let mut transaction = Transaction::begin(&self.app.database, self.hold.as_ref()).await?;
+        let mut transaction = Transaction::begin(&self.app.database, self.fence()).await?;
         let ours = self.ours(doc! { "_id": { "$in": offers } });
         let found = transaction.read(OFFERS, (ours, projection("", &["updated_at"], fields.offer)), 0).await?;
         let recruiters = match self.phase.writes_offers() {
@@ -322,9 +318,15 @@ impl Work {
     /// The best-effort backup of `shadow`: it may fail, and nothing fails with it.
     async fn back_up(&self, statements: Vec<Statement>) {
         let Some(hold) = self.hold.as_ref().filter(|_| !statements.is_empty()) else { return };
-        if let Err(failure) = command::update(&hold.writer, Watched::Recruiters.name(), statements).await {
+        if let Err(failure) = command::update(&hold.fence.writer, Watched::Recruiters.name(), statements).await {
             warn!(error = %failure, "the backup in recruiters could not be written; the offers are");
         }
+    }
+
+    /// What its transactions rest on; in a dry run they only read.
+    #[must_use]
+    pub fn fence(&self) -> Option<&Fence> {
+        self.hold.as_ref().map(|hold| &hold.fence)
     }
 
     /// Waits for the pen; nobody needs one who only reads.

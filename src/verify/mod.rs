@@ -74,7 +74,7 @@ pub async fn compare_as_in(app: &App, phase: Phase) -> Result<Report, Failure> {
 pub async fn full(app: &App, phase: Phase, stop: CancellationToken, is_stored: bool) -> Result<Report, Failure> {
     let mut scan = scan(app, phase, true, stop.clone()).await?;
     scan.everything().await?;
-    scan.report.ended = clock::now();
+    scan.report.ended = clock::of_server(&app.database).await?;
     if is_stored && !stop.is_cancelled() {
         stored::store(&app.database, &scan.report).await?;
     }
@@ -85,7 +85,7 @@ async fn scan(app: &App, phase: Phase, full: bool, stop: CancellationToken) -> R
     Ok(Scan {
         settler: settler(app, phase, Behind::Instance, stop).await?,
         partner_label: app.settings.target.partner_label.clone(),
-        report: Report::new(clock::now(), phase.word().to_owned(), full),
+        report: Report::new(clock::of_server(&app.database).await?, phase.word().to_owned(), full),
     })
 }
 
@@ -111,7 +111,7 @@ impl Verify {
         };
         let mut scan = scan(&self.app, phase, false, self.stop.clone()).await?;
         scan.sample(count).await?;
-        scan.report.ended = clock::now();
+        scan.report.ended = clock::of_server(&self.app.database).await?;
         Ok(scan.report)
     }
 

@@ -8,6 +8,7 @@ use bson::{Bson, DateTime, doc, oid::ObjectId, rawdoc};
 pub use super::letter::{Address, Known, Letter};
 use super::statements::Statement;
 use super::{Writer, command};
+use crate::clock;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::{documents, find};
@@ -19,6 +20,8 @@ use crate::source::event::Collection as Watched;
 pub const DEAD_LETTERS: &str = "stream_processor_dead_letters";
 /// The delay before a dead letter is tried again doubles from one minute up to 2^10 of them.
 const LONGEST_DELAY_EXPONENT: i32 = 10;
+/// The longest delay, and an hour.
+const LONGEST_DELAY_MILLISECONDS: i64 = (1_024 + 60) * 60_000;
 
 /// The position of the stream when a letter was written.
 #[derive(Debug, Clone)]
@@ -322,7 +325,11 @@ pub struct Due {
 /// # Errors
 /// [`Failure::Read`].
 pub async fn due(database: &CausalDatabase, time: DateTime) -> Result<Due, Failure> {
-    let batches = find(database, DEAD_LETTERS, doc! { "next_retry": { "$lte": time } }, doc! { "_id": 1 }).await?;
+    // What seems to be due later than ever is of a clock that was ahead.
+    let now = clock::of_server(database).await?;
+    let latest = DateTime::from_millis(now.timestamp_millis().saturating_add(LONGEST_DELAY_MILLISECONDS));
+    let filter = doc! { "$or": [{ "next_retry": { "$lte": time } }, { "next_retry": { "$gt": latest } }] };
+    let batches = find(database, DEAD_LETTERS, filter, doc! { "_id": 1 }).await?;
     let mut due = Due::default();
     for document in documents(&batches) {
         let Some(id) = value::text(value::field(document?, "_id")) else { continue };
@@ -358,13 +365,13 @@ fn statement(id: &str, letter: &Letter, place: &Place) -> Statement {
             "detail": literal(&Bson::String(letter.detail.clone())),
             "action": letter.action.as_str(),
             "date": letter.date.map_or(Bson::Null, Bson::DateTime),
-            "first_seen": { "$ifNull": ["$first_seen", place.now] },
-            "last_seen": place.now,
+            "first_seen": { "$ifNull": ["$first_seen", "$$NOW"] },
+            "last_seen": "$$NOW",
             "attempts": { "$add": [{ "$ifNull": ["$attempts", 0] }, 1] },
             "token": literal(&place.token),
             "cluster_time": literal(&place.cluster_time),
         } },
-        doc! { "$set": { "next_retry": { "$add": [place.now, delay] } } },
+        doc! { "$set": { "next_retry": { "$add": ["$$NOW", delay] } } },
     ];
     let stages: bson::raw::RawArrayBuf = stages
         .iter()

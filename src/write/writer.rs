@@ -127,7 +127,7 @@ impl Writer {
             if left >= duration / 2 {
                 let time = left / 2;
                 let needed = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-                let latest = known.expires_at.timestamp_millis().saturating_sub(needed);
+                let latest = known.ends_at.timestamp_millis().saturating_sub(needed);
                 return Ok(Limit { time, begins_before: Some(DateTime::from_millis(latest)) });
             }
             // Its end, or a renewal; without anybody who renews, its end.
@@ -180,7 +180,7 @@ mod tests {
 
     fn validity(ends_in: Duration) -> Validity {
         let millis = i64::try_from(ends_in.as_millis()).unwrap();
-        Validity { until: clock::instant() + ends_in, expires_at: DateTime::from_millis(1_000_000 + millis) }
+        Validity { until: clock::instant() + ends_in, ends_at: DateTime::from_millis(1_000_000 + millis) }
     }
 
     #[tokio::test]

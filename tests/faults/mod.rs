@@ -2,6 +2,7 @@
 //! `support::end`. See `docs/reliability.md` for the whole matrix.
 
 mod clock;
+mod clocks_of_members;
 mod commands;
 mod disk;
 mod elections;

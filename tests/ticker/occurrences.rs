@@ -10,7 +10,7 @@ use stream_processor::phase::Phase;
 use stream_processor::run::following::Followed;
 use stream_processor::run::lease::Validity;
 use stream_processor::ticker::ledger;
-use stream_processor::ticker::transaction::{Transaction, session};
+use stream_processor::ticker::transaction::{Fence, Transaction, session};
 use stream_processor::ticker::work::{Hold, Pen};
 use stream_processor::write::Writer;
 use stream_processor::write::statements::Statement;
@@ -27,12 +27,12 @@ use crate::support::state::{end_lease, settled, state};
 use crate::support::ticking::{ON, Time, date, later, ledger, ran, text, time, told, until_run};
 use crate::support::waiting::{PATIENCE, eventually};
 
-const CANCEL: (&str, &[&str]) = ("cancel-expired-offers", &["15 0 * * *", "0 * * * *"]);
+pub const CANCEL: (&str, &[&str]) = ("cancel-expired-offers", &["15 0 * * *", "0 * * * *"]);
 const CAP: &str = "cap-offer-expirations";
-const BEGIN: &str = "2026-06-14T12:30:00Z";
+pub const BEGIN: &str = "2026-06-14T12:30:00Z";
 
 /// A service whose ticker goes by `clock` and has begun to.
-async fn ticking(test: &TestDatabase, clock: &Time, settings: &[(&str, &str)]) -> Processor {
+pub async fn ticking(test: &TestDatabase, clock: &Time, settings: &[(&str, &str)]) -> Processor {
     let processor = started_with(test, &[&[ON, clock.variable()], settings].concat()).await;
     eventually(PATIENCE, "the ticker has begun", async || {
         state(&test.database, "ticker").await?.get_document("through").ok()?.contains_key("verify").then_some(())
@@ -41,7 +41,7 @@ async fn ticking(test: &TestDatabase, clock: &Time, settings: &[(&str, &str)]) -
     processor
 }
 
-fn outcomes(runs: &[Document]) -> Vec<(&str, DateTime, i64)> {
+pub fn outcomes(runs: &[Document]) -> Vec<(&str, DateTime, i64)> {
     let occurrences = |run: &Document| run.get_i64("occurrences").unwrap_or(1);
     let outcome = |run| (text(run, "outcome").unwrap(), time(run, "scheduled_for").unwrap(), occurrences(run));
     runs.iter().map(outcome).collect()
@@ -178,38 +178,36 @@ async fn a_paused_leader_s_transaction_changes_nothing_under_its_successor() {
     let test = TestDatabase::create("ticker_paused").await;
     test.collection("jobs_partners").insert_one(doc! { "_id": 1 }).await.unwrap();
     let first = hold(&test, 1).await;
-    let id = first.session.lock().await.id().clone();
+    let id = first.fence.session.lock().await.id().clone();
     ledger::take_over(&test.database, 1, &id).await.unwrap();
     let statement = || {
         let body = rawdoc! { "q": { "_id": 1 }, "u": { "$set": { "written": true } } };
         vec![Statement { id: None, body }]
     };
-    let mut begun = Transaction::begin(&test.database, Some(&first)).await.unwrap();
+    let mut begun = Transaction::begin(&test.database, Some(&first.fence)).await.unwrap();
     begun.update("jobs_partners", statement()).await.unwrap();
 
     // It does not wait for the minute after which the server would end it.
     let second = hold(&test, 2).await;
-    let id = second.session.lock().await.id().clone();
+    let id = second.fence.session.lock().await.id().clone();
     assert_eq!(ledger::take_over(&test.database, 2, &id).await.unwrap(), BTreeMap::new());
     assert!(begun.commit().await.is_err());
-    assert!(matches!(Transaction::begin(&test.database, Some(&first)).await, Err(Failure::LeaseLost)));
+    assert!(matches!(Transaction::begin(&test.database, Some(&first.fence)).await, Err(Failure::LeaseLost)));
     assert!(matches!(ledger::take_over(&test.database, 1, &id).await, Err(Failure::LeaseLost)));
     let written = doc! { "written": true };
     assert_eq!(test.collection("jobs_partners").count_documents(written.clone()).await.unwrap(), 0);
-    let mut begun = Transaction::begin(&test.database, Some(&second)).await.unwrap();
+    let mut begun = Transaction::begin(&test.database, Some(&second.fence)).await.unwrap();
     begun.update("jobs_partners", statement()).await.unwrap();
     begun.commit().await.unwrap();
     assert_eq!(test.collection("jobs_partners").count_documents(written).await.unwrap(), 1);
 }
 
 async fn hold(test: &TestDatabase, term: i64) -> Hold {
-    let until = Validity { until: Instant::now() + Duration::from_secs(60), expires_at: DateTime::MAX };
+    let until = Validity { until: Instant::now() + Duration::from_secs(60), ends_at: DateTime::MAX };
     Hold {
-        writer: Writer::free(&test.database),
-        term,
+        fence: Fence { writer: Writer::free(&test.database), term, session: session(&test.database).await.unwrap() },
         validity: watch::channel(until).1,
         phase: watch::channel(Followed { phase: Phase::Sync, revision: 1 }).1,
-        session: session(&test.database).await.unwrap(),
         pen: Pen::default(),
         bell: Arc::default(),
         run: String::new(),

@@ -143,7 +143,7 @@ enum Step {
 async fn part(work: &Work, rest: &Rest) -> Result<Step, Failure> {
     let _pen = work.pen().await;
     let user = rest.user;
-    let mut transaction = Transaction::begin(&work.app.database, work.hold.as_ref()).await?;
+    let mut transaction = Transaction::begin(&work.app.database, work.fence()).await?;
     let mut one = doc! { "_id": user };
     if let Some(latest) = rest.latest {
         one.insert("last_action_date", doc! { "$lte": latest });

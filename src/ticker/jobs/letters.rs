@@ -171,7 +171,7 @@ pub(super) fn letter(work: &Work, template: Template, person: &str, subjects: &[
 
 /// Who sends; `None` in a dry run, and where it cannot be done: then the run has given up.
 pub(super) async fn post(work: &mut Work) -> Option<Post> {
-    let writer = work.hold.as_ref()?.writer.clone();
+    let writer = work.fence()?.writer.clone();
     if let Err(failure) = outbox::prepare(&work.app.database).await {
         // Nobody goes without e-mail for it.
         tracing::warn!(error = %failure, "old messages are not forgotten: the user may not create the indexes of the outbox");

@@ -24,6 +24,7 @@ const PORT_ATTEMPTS: usize = 5;
 #[derive(Debug)]
 pub struct Member {
     program: PathBuf,
+    preload: Option<String>,
     arguments: Vec<String>,
     folder: PathBuf,
     port: u16,
@@ -33,9 +34,14 @@ pub struct Member {
 
 impl Member {
     /// Starts `program` with data in `folder`, which is created, and waits until it accepts connections.
-    pub(super) fn start(program: &Path, folder: PathBuf, arguments: Vec<String>) -> Result<Self, Failure> {
+    pub(super) fn start(
+        (program, preload): (&Path, Option<String>),
+        folder: PathBuf,
+        arguments: Vec<String>,
+    ) -> Result<Self, Failure> {
         fs::create_dir(&folder).map_err(Failure::file(format!("cannot create {}", folder.display())))?;
-        let mut member = Self { program: program.to_owned(), arguments, folder, port: 0, starts: 0, process: None };
+        let mut member =
+            Self { program: program.to_owned(), preload, arguments, folder, port: 0, starts: 0, process: None };
         let mut attempt = 1;
         loop {
             member.port = free_port()?;
@@ -107,6 +113,7 @@ impl Member {
         self.starts += 1;
         let log = self.log();
         let mut command = Command::new(&self.program);
+        command.envs(self.preload.iter().map(|preload| ("LD_PRELOAD", preload)));
         command.args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--quiet", "--wiredTigerCacheSizeGB", "0.5"]);
         for parameter in ["enableTestCommands=1", "diagnosticDataCollectionEnabled=false"] {
             command.args(["--setParameter", parameter]);

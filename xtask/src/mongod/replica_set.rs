@@ -24,13 +24,15 @@ pub struct Options {
     pub oplog_megabytes: Option<u32>,
     /// Whether clients must log in; the connection string then carries a user who may do everything. False by default.
     pub access_control: bool,
+    /// What `LD_PRELOAD` is for each member, in their order; a member beyond them has none.
+    pub preload: Vec<String>,
     /// A PEM file with a certificate and its key: the members then take TLS beside plain connections.
     pub certificate: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { members: 1, oplog_megabytes: None, access_control: false, certificate: None }
+        Self { members: 1, oplog_megabytes: None, access_control: false, preload: Vec::new(), certificate: None }
     }
 }
 
@@ -69,7 +71,11 @@ impl ReplicaSet {
             arguments.extend(["--tlsCertificateKeyFile".to_owned(), certificate]);
         }
         let members = (0..options.members.max(1))
-            .map(|index| Member::start(&program, folder.path().join(format!("member-{index}")), arguments.clone()))
+            .map(|index| {
+                let data = folder.path().join(format!("member-{index}"));
+                let preload = options.preload.get(index).filter(|preload| !preload.is_empty());
+                Member::start((&program, preload.cloned()), data, arguments.clone())
+            })
             .collect::<Result<Vec<Member>, Failure>>()?;
         let mut set = Self { name, access_control: options.access_control, members, _folder: folder };
         set.initiate()?;
@@ -172,7 +178,7 @@ impl Standalone {
     pub fn start() -> Result<Self, Failure> {
         let program = find_binary()?;
         let folder = temporary_folder()?;
-        let member = Member::start(&program, folder.path().join("data"), Vec::new())?;
+        let member = Member::start((&program, None), folder.path().join("data"), Vec::new())?;
         Ok(Self { member, _folder: folder })
     }
 

@@ -1,0 +1,115 @@
+//! What a clock that was ahead has left in the ledger is taken back. Occurrences that lie in the future would else keep
+//! the real ones from being entered, and nothing would run until their time has come.
+
+use bson::{Bson, DateTime, Document, doc};
+use mongodb::Database;
+use tracing::warn;
+
+use super::jobs::Job;
+use super::ledger::{self, Outcome, RUNS};
+use crate::answer::answered;
+use crate::error::Failure;
+use crate::fetch::raw;
+
+/// The clocks of a replica set's members are less than a minute apart; a step of that size is waited out.
+const TOLERANCE_MILLISECONDS: i64 = 60_000;
+
+/// Whether a stored time lies further in the future than clocks that are kept by NTP explain.
+#[must_use]
+pub fn is_ahead(stored: DateTime, now: DateTime) -> bool {
+    stored.timestamp_millis().saturating_sub(now.timestamp_millis()) > TOLERANCE_MILLISECONDS
+}
+
+/// Takes the occurrences of a job after `now` out of the ledger's future, and gives back up to when they are entered: the
+/// last one before `now`. What ran for them stays in the history, under the time of this.
+///
+/// # Errors
+/// [`Failure::LeaseLost`], [`Failure::Read`], [`Failure::Write`]; all of it can be done again.
+pub(super) async fn take_back(
+    database: &Database,
+    term: i64,
+    (job, through): (Job, DateTime),
+    now: DateTime,
+) -> Result<DateTime, Failure> {
+    let runs = raw(database, RUNS);
+    let later = doc! { "job": job.name(), "scheduled_for": { "$gt": now }, "by_hand": { "$ne": true } };
+    let mut taken = 0_u64;
+    while let Some(run) = answered(runs.find_one(later.clone())).await.map_err(Failure::Read)? {
+        let id = run.get("_id").cloned();
+        match answered(runs.insert_one(moved(run, now))).await {
+            Err(error) if !ledger::is_duplicate(&error) => return Err(Failure::Write(error)),
+            _ => {}
+        }
+        answered(runs.delete_one(doc! { "_id": id })).await.map_err(Failure::Write)?;
+        taken += 1;
+    }
+    let before =
+        doc! { "job": job.name(), "scheduled_for": { "$lte": now }, "by_hand": { "$ne": true }, ENTERED: null };
+    let last = answered(runs.find_one(before).sort(doc! { "scheduled_for": -1 })).await.map_err(Failure::Read)?;
+    let back = last.and_then(|run| run.get_datetime("scheduled_for").ok().copied()).unwrap_or(now);
+    ledger::enter(database, term, job, back, &[]).await?;
+    let text = |time: DateTime| time.try_to_rfc3339_string().unwrap_or_default();
+    warn!(
+        job = job.name(),
+        until = text(through),
+        now = text(now),
+        from = text(back),
+        taken,
+        "a clock was ahead: occurrences of this job were entered for times to come, and are taken back"
+    );
+    Ok(back)
+}
+
+/// For which time an occurrence was entered that was taken back.
+pub(super) const ENTERED: &str = "entered_for";
+
+fn moved(mut run: Document, now: DateTime) -> Document {
+    let [id, at] = [run.get("_id"), Some(&Bson::DateTime(now))].map(|value| value.cloned().unwrap_or(Bson::Null));
+    let entered = run.get("scheduled_for").cloned().unwrap_or(Bson::Null);
+    let text =
+        |value: &Bson| value.as_datetime().and_then(|time| time.try_to_rfc3339_string().ok()).unwrap_or_default();
+    let told = format!("a clock was ahead: this was entered for {}", text(&entered));
+    let error = run.get_str("error").map(|error| format!("{told}; {error}")).unwrap_or(told);
+    if !matches!(run.get("outcome"), Some(Bson::String(_))) {
+        run.insert("outcome", Outcome::Skipped.as_str());
+    }
+    for field in ["now", "put_off_until"] {
+        run.remove(field);
+    }
+    if run.get_datetime("started").is_ok() {
+        run.insert("started", now);
+    }
+    run.insert("_id", format!("{}/ahead/{}", id.as_str().unwrap_or_default(), text(&at)));
+    run.extend(
+        doc! { "scheduled_for": now, "finished": now, "state": ledger::ENDED, ENTERED: entered, "error": error },
+    );
+    run
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_is_no_clock_that_was_ahead() {
+        let at = DateTime::from_millis;
+        assert!(!is_ahead(at(60_000), at(0)) && !is_ahead(at(0), at(60_000)));
+        assert!(is_ahead(at(60_001), at(0)));
+    }
+
+    #[test]
+    fn what_ran_by_a_clock_that_was_ahead_keeps_what_it_did_but_not_its_time() {
+        let [ahead, now] = [90_000_000, 5].map(DateTime::from_millis);
+        let run = doc! { "_id": "verify/x", "scheduled_for": ahead, "state": "ended", "outcome": "done", "now": ahead,
+        "started": ahead, "finished": ahead, "changed": 3_i64 };
+        let moved = moved(run, now);
+        assert_eq!(moved.get_str("_id").unwrap(), "verify/x/ahead/1970-01-01T00:00:00.005Z");
+        for field in ["scheduled_for", "started", "finished"] {
+            assert_eq!(moved.get_datetime(field).unwrap(), &now, "{field}");
+        }
+        assert_eq!((moved.get_i64("changed").unwrap(), moved.get_str("outcome").unwrap()), (3, "done"));
+        assert!(!moved.contains_key("now"), "no later run goes by it");
+        let due = doc! { "_id": "verify/x", "scheduled_for": ahead, "state": "due", "outcome": null };
+        assert_eq!(super::moved(due, now).get_str("outcome").unwrap(), "skipped");
+    }
+}

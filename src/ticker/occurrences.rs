@@ -1,0 +1,98 @@
+//! When the jobs that are on come due, and the ledger's entries for it: of several occurrences only the last one is run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bson::DateTime;
+
+use super::jobs::Job;
+use super::ledger::{self, Entry, Outcome};
+use super::schedule::{Schedule, zone};
+use super::{ahead, outcome};
+use crate::app::App;
+use crate::config::TickerSettings;
+use crate::error::Failure;
+
+/// A later occurrence was due already when the run before it had ended.
+pub(super) const OVERTAKEN: (Outcome, &str) = (Outcome::Skipped, "a later occurrence was due already");
+/// What came due before a leadership began.
+pub(super) const MISSED: (Outcome, &str) = (Outcome::Missed, "nothing was running");
+
+/// When a job runs by itself.
+#[derive(Debug)]
+struct Plan {
+    schedule: Schedule,
+    catch_up: Duration,
+    /// Up to when its occurrences are in the ledger.
+    through: Option<DateTime>,
+}
+
+/// The jobs that run by themselves.
+#[derive(Debug)]
+pub(super) struct Plans(BTreeMap<Job, Plan>);
+
+impl Plans {
+    /// Those that the configuration turns on.
+    pub(super) fn configured(ticker: &TickerSettings) -> Self {
+        let plan = |job: Job| {
+            let settings = ticker.jobs.get(job.name()).filter(|job| ticker.enabled && job.enabled)?;
+            // The configuration was checked: what it holds can be read.
+            let schedule = Schedule::parse(&settings.crons, zone(&ticker.time_zone)?).ok()?;
+            Some((job, Plan { schedule, catch_up: settings.catch_up, through: None }))
+        };
+        Self(Job::ALL.into_iter().filter_map(plan).collect())
+    }
+
+    /// Goes on from what the ledger has; gives back the names of jobs in it that are off.
+    pub(super) fn resume(&mut self, mut through: BTreeMap<String, DateTime>) -> Vec<String> {
+        for (job, plan) in &mut self.0 {
+            plan.through = through.remove(job.name());
+        }
+        through.into_keys().collect()
+    }
+
+    /// Enters what has come due by `now`; what is not run has the outcome `passed`. True when something is to be run.
+    ///
+    /// # Errors
+    /// As [`ledger::enter`].
+    pub(super) async fn enter(
+        &mut self,
+        app: &App,
+        term: i64,
+        now: DateTime,
+        (passed, reason): (Outcome, &'static str),
+    ) -> Result<bool, Failure> {
+        let (database, mut owes) = (&app.database, false);
+        for (job, plan) in &mut self.0 {
+            let Some(mut through) = plan.through else {
+                // From here on: what was due before the job was turned on, nobody has missed.
+                ledger::enter(database, term, *job, now, &[]).await?;
+                plan.through = Some(now);
+                continue;
+            };
+            if ahead::is_ahead(through, now) {
+                through = ahead::take_back(database, term, (*job, through), now).await?;
+                plan.through = Some(through);
+                let last = ledger::previous(database, job.name(), now).await?;
+                let last = last.map(outcome::seconds).unwrap_or_default();
+                app.metrics.jobs.last_success.with_label_values(&[job.name()]).set(last);
+            }
+            let Some(due) = plan.schedule.due(through, now) else { continue };
+            let age = now.timestamp_millis().saturating_sub(due.last.timestamp_millis()).unsigned_abs();
+            let is_run = passed == Outcome::Skipped || Duration::from_millis(age) < plan.catch_up;
+            let others = due.count - u64::from(is_run);
+            let mut entries = Vec::new();
+            if others > 0 {
+                entries.push(Entry::Passed { first: due.first, count: others, outcome: passed, reason });
+                app.metrics.jobs.runs.with_label_values(&[job.name(), passed.as_str()]).inc_by(others);
+            }
+            if is_run {
+                entries.push(Entry::Due(due.last));
+                owes = true;
+            }
+            ledger::enter(database, term, *job, due.last, &entries).await?;
+            plan.through = Some(due.last);
+        }
+        Ok(owes)
+    }
+}
