@@ -81,9 +81,10 @@ impl Reader {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
+            let of_time = matches!(failure, Failure::Ahead) || failure.code() == HISTORY_LOST;
             let directive = match (failure.directive(), &self.position) {
                 // There is no token that could be at fault, so giving up the position cannot help.
-                (Directive::Resync, Position::At(_)) if failure.code() != HISTORY_LOST => Directive::RetryUnready,
+                (Directive::Resync, Position::At(_)) if !of_time => Directive::RetryUnready,
                 (directive, _) => directive,
             };
             self.metrics.stream_restarts.with_label_values(&[&failure.code()]).inc();
@@ -93,7 +94,6 @@ impl Reader {
             warn!(error = %failure, advice = failure.advice(), "the change stream is opened again");
             match directive {
                 Directive::Retry | Directive::Reopen | Directive::RetryUnready => {}
-                Directive::OpenByTime => self.open_by_time(failure)?,
                 Directive::Resync => {
                     let gap = self.give_up_position(failure).await?;
                     if outbox.send(gap).await.is_err() {
@@ -144,18 +144,7 @@ impl Reader {
         Err(Failure::NewPrimary)
     }
 
-    /// The token is refused by a changed pipeline: its time is good enough, once.
-    fn open_by_time(&mut self, failure: Failure) -> Result<(), Failure> {
-        match &self.position {
-            Position::After(token) => {
-                self.position = Position::At(token.cluster_time());
-                Ok(())
-            }
-            Position::At(_) => Err(failure),
-        }
-    }
-
-    /// The position left the oplog: goes on from now, unless the configuration says to halt.
+    /// The position left the oplog, or was never in it: goes on from now, unless the configuration says to halt.
     async fn give_up_position(&mut self, failure: Failure) -> Result<Incoming, Failure> {
         if self.on_history_lost == OnHistoryLost::Halt {
             self.health.halt();
