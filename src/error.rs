@@ -61,6 +61,9 @@ pub enum Failure {
     /// The position is later than the server's own time: it comes from another replica set.
     #[error("the position of the change stream is ahead of the server's time")]
     Ahead,
+    /// The checkpoint is of another history than that of the database; the reason.
+    #[error("the checkpoint is {0}")]
+    OtherHistory(&'static str),
     /// The process is to end and the batch was not done in time; it is applied again at the next start.
     #[error("interrupted in the middle of a batch, which is applied again at the next start")]
     Interrupted,
@@ -81,8 +84,6 @@ pub enum Directive {
     RetryUnready,
     /// Open the cursor anew after the last processed token.
     Reopen,
-    /// Open the cursor by the cluster time of the token, once.
-    OpenByTime,
     /// Read again from the same position, event by event; what fails alike there is about the next event, which is passed
     /// over: a gap, and a look at every recruiter.
     PassOver,
@@ -119,7 +120,7 @@ impl Failure {
             Self::Store(StoreError::NewerTerm { .. }) | Self::LeaseLost | Self::Interrupted | Self::Backwards => {
                 Directive::Stop
             }
-            Self::Store(StoreError::Garbled { .. }) | Self::Ahead => Directive::Resync,
+            Self::Store(StoreError::Garbled { .. }) | Self::Ahead | Self::OtherHistory(_) => Directive::Resync,
             Self::Store(StoreError::Mongo(error)) => command_directive(error),
             Self::Store(_) | Self::OwnDocument { .. } => Directive::RetryUnready,
         }
@@ -136,7 +137,9 @@ impl Failure {
                 "another instance leads; this one stands by, nothing to do"
             }
             (Self::Store(StoreError::Io { .. }), _) => "check that tokens.directory exists, is writable and has space",
-            (Self::Ahead, _) => "the checkpoint is of another replica set; everything is looked at again",
+            (Self::Ahead | Self::OtherHistory(_), _) => {
+                "the server is another one, or was restored from a backup; everything is looked at again"
+            }
             (Self::OwnDocument { .. }, _) => "look at the document and correct or remove it",
             (_, Directive::Retry) => "nothing to do: it is tried again until it succeeds",
             (_, Directive::RetryUnready) => {
@@ -147,9 +150,8 @@ impl Failure {
                 "nothing to do: an event that cannot be delivered or read is passed over, and everything is looked at again; if \
                  every attempt fails alike, look up the code in MongoDB's manual"
             }
-            (_, Directive::OpenByTime) => "nothing to do: the stream is opened by the time of its last position",
             (_, Directive::Resync) => {
-                "the position left the oplog: consider a larger oplog; everything is looked at again"
+                "the position left the oplog, or is of another one: consider a larger oplog; everything is looked at again"
             }
             (_, Directive::Stop) => "look at the log before this line, then start the service again",
         }
@@ -170,6 +172,7 @@ impl Failure {
             Self::Overdue => "overdue".to_owned(),
             Self::Backwards => "backwards".to_owned(),
             Self::Ahead => "ahead".to_owned(),
+            Self::OtherHistory(_) => "history".to_owned(),
             Self::OwnDocument { .. } => "own_document".to_owned(),
             Self::LeaseLost => "lease".to_owned(),
             Self::Interrupted => "interrupted".to_owned(),
@@ -197,15 +200,14 @@ const PASSING: [i32; 38] = [
     6, 7, 24, 43, 46, 50, 63, 64, 79, 89, 91, 100, 112, 133, 134, 150, 175, 189, 202, 225, 237, 246, 251, 262, 290,
     317, 365, 462, 9001, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031, 50915,
 ];
-/// The history is gone (spec 03): `ChangeStreamHistoryLost`, `CappedPositionLost`, `InvalidResumeToken`.
-const POSITION_LOST: [i32; 3] = [286, 136, 260];
-const CHANGED_PIPELINE: i32 = 280;
+/// The history is gone (spec 03): `ChangeStreamHistoryLost`, `CappedPositionLost`, `InvalidResumeToken`; or the token is
+/// of another one, `ChangeStreamFatalError`: a token is only used with the pipeline that it came from.
+const POSITION_LOST: [i32; 4] = [286, 136, 260, 280];
 /// `Unauthorized`, `AuthenticationFailed`, `ReauthenticationRequired`, `AtlasError` (of its proxy: a login or a quota).
 const UNAUTHORIZED: [i32; 4] = [13, 18, 391, 8_000];
 
 fn cursor_directive(error: &MongoError) -> Directive {
     match command_code(error) {
-        Some(CHANGED_PIPELINE) => Directive::OpenByTime,
         Some(code) if POSITION_LOST.contains(&code) || is_garbled_token(code) => Directive::Resync,
         _ if error.contains_label(RESUMABLE_CHANGE_STREAM_ERROR) => Directive::Reopen,
         Some(code) if UNAUTHORIZED.contains(&code) => Directive::RetryUnready,

@@ -37,7 +37,8 @@ async fn a_checkpoint_has_the_fields_that_others_read_and_no_more() {
 
     let checkpoint = checkpoint(&test.database).await;
     let fields: BTreeSet<&str> = checkpoint.keys().map(String::as_str).collect();
-    let expected = ["_id", "cluster_time", "events", "fingerprint", "term", "token", "updated_at", "wall_time"];
+    let expected =
+        ["_id", "cluster_time", "events", "fingerprint", "history", "term", "token", "updated_at", "wall_time"];
     assert_eq!(fields, BTreeSet::from(expected));
     let token = ResumeToken::from_document(checkpoint.get_document("token").unwrap()).unwrap();
     assert_eq!(checkpoint.get_timestamp("cluster_time").unwrap(), token.cluster_time());
@@ -48,6 +49,9 @@ async fn a_checkpoint_has_the_fields_that_others_read_and_no_more() {
     assert_eq!(checkpoint.get("events"), Some(&Bson::Int64(4)));
     assert!(!checkpoint.get_str("fingerprint").unwrap().is_empty());
     assert!(checkpoint.get_datetime("updated_at").is_ok());
+    let history = checkpoint.get_document("history").unwrap();
+    assert_eq!(history.get_str("database").unwrap(), test.name());
+    assert!(!history.get_str("set").unwrap().is_empty() && history.get_str("collection").unwrap().len() == 32);
     assert!(matches!(checkpoint.get("wall_time"), Some(Bson::DateTime(_) | Bson::Null)));
     // The last event of the recruiters is before the position.
     let seen = events_since(&test.collection("recruiters"), began, id(&recruiters[1])).await;

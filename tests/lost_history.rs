@@ -54,17 +54,23 @@ async fn a_token_that_only_the_server_finds_garbled_is_a_lost_position_too() {
 /// A checkpoint of another replica set whose clock is ahead: the server would take it and wait for that time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_position_that_the_server_has_not_reached_is_a_lost_position() {
-    let test = TestDatabase::create("lost_ahead").await;
-    let changes = Changes::settle(&test).await;
-    changes.happen_unseen(&test).await;
-    let time = Timestamp { time: cluster_time_now(&test.database).await.time + 86_400, increment: 1 };
-    let token = format!("82{:08X}{:08X}2B0229296E04", time.time, time.increment);
-    change_checkpoint(&test.database, doc! { "token": { "_data": token }, "cluster_time": time }).await;
+    // By its token; and by its time, because the pipeline is another one.
+    for changes_pipeline in [false, true] {
+        let test = TestDatabase::create("lost_ahead").await;
+        let changes = Changes::settle(&test).await;
+        changes.happen_unseen(&test).await;
+        let time = Timestamp { time: cluster_time_now(&test.database).await.time + 86_400, increment: 1 };
+        let token = format!("82{:08X}{:08X}2B0229296E04", time.time, time.increment);
+        change_checkpoint(&test.database, doc! { "token": { "_data": token }, "cluster_time": time }).await;
+        if changes_pipeline {
+            change_checkpoint(&test.database, doc! { "fingerprint": "of an earlier version" }).await;
+        }
 
-    let processor = started(&test).await;
-    changes.assert_found(&test, &processor).await;
-    assert_eq!(assert_gap_repaired(&test, "ahead").await, time);
-    assert_goes_on(&test, processor).await;
+        let processor = started(&test).await;
+        changes.assert_found(&test, &processor).await;
+        assert_eq!(assert_gap_repaired(&test, "ahead").await, time);
+        assert_goes_on(&test, processor).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

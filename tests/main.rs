@@ -44,6 +44,7 @@ mod moves;
 mod notices;
 mod old_worker;
 mod old_worker_leftovers;
+mod other_histories;
 mod other_ids;
 mod phase_races;
 mod phase_steps;

@@ -13,7 +13,7 @@ use crate::support::runs::{started, stopped};
 use crate::support::state::{
     change_checkpoint, checkpoint, gaps, jobs, links, position, settled, state, until_no_resync, writes,
 };
-use crate::support::waiting::cluster_time_now;
+use crate::support::waiting::{PATIENCE, cluster_time_now, eventually};
 
 const RESYNCS: &str = "stream_processor_resyncs_total";
 const RECRUITERS_READ: &str = r#"stream_processor_events_total{collection="recruiters",operation="insert"}"#;
@@ -199,20 +199,25 @@ async fn after_a_change_of_the_pipeline_the_stream_is_opened_by_time_and_nothing
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_the_server_does_not_find_is_opened_by_its_time_and_nothing_is_lost() {
+async fn a_token_of_this_pipeline_that_the_server_does_not_find_is_of_a_lost_history() {
     let test = TestDatabase::create("start_unfindable").await;
     let changed = recruiter([job("Boulanger")]);
     run_with(&test, std::slice::from_ref(&changed)).await;
     update(&test, &changed, doc! { "email": "nouveau@example.com" }).await;
-    change_checkpoint(&test.database, position(&unfindable_token(&test).await)).await;
+    let lost = position(&unfindable_token(&test).await);
+    change_checkpoint(&test.database, lost.clone()).await;
 
     let processor = started(&test).await;
+    let resyncs = async || processor.metric(RESYNCS).await.filter(|count| *count == 1.0);
+    eventually(PATIENCE, "a resync begins", resyncs).await;
+    until_no_resync(&test.database).await;
     settled(&test.database).await;
     let offers = offers::read(&test.database).await;
     assert_eq!(text(&offers[&first_job(&changed)], "apply_email"), "nouveau@example.com");
     assert_eq!(processor.metric(r#"stream_processor_stream_restarts_total{cause="280"}"#).await, Some(1.0));
-    assert_eq!(processor.metric(RESYNCS).await, Some(0.0));
-    assert!(gaps(&test.database).await.is_empty());
+    let gaps = gaps(&test.database).await;
+    assert_eq!((gaps.len(), text(&gaps[0], "cause"), text(&gaps[0], "state")), (1, "280", "repaired"));
+    assert_eq!(gaps[0].get("from"), lost.get("cluster_time"));
 }
 
 /// A run of the service that begins with these recruiters, and ends when they are projected.

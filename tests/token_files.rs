@@ -138,7 +138,7 @@ async fn a_checkpoint_in_a_file_does_not_pass_a_write_that_no_majority_has() {
 /// What a person or a script finds in the file.
 fn assert_readable(checkpoint: &Value) {
     let fields: Vec<&str> = checkpoint.as_object().unwrap().keys().map(String::as_str).collect();
-    let mut expected = ["token", "cluster_time", "wall_time", "term", "fingerprint", "events", "updated_at"];
+    let mut expected = ["token", "cluster_time", "wall_time", "term", "fingerprint", "events", "updated_at", "history"];
     expected.sort_unstable();
     let mut fields = fields;
     fields.sort_unstable();

@@ -110,6 +110,15 @@ async fn a_position_moves_back_by_force_only_and_never_beside_an_instance() {
     assert_eq!(stored.token, exported.token);
     assert!(stored.term > exported.term && gaps(&test.database).await.is_empty());
 
+    let mut elsewhere: Value = serde_json::from_str(&exported.to_json().unwrap()).unwrap();
+    elsewhere["history"]["set"] = "another".into();
+    std::fs::write(file, elsewhere.to_string()).unwrap();
+    let refused = tokens(&test, &["import", file]).await;
+    assert!(refused.code == 1 && refused.stderr.contains("of another replica set"), "{}", refused.stderr);
+    let forced = tokens(&test, &["import", file, "--force", "--reason", "it was renamed"]).await;
+    assert!(forced.code == 0 && forced.stdout.contains("every recruiter"), "{}", forced.stderr);
+    assert_eq!(gaps(&test.database).await.len(), 1);
+
     std::fs::write(file, "{\"_data\": \"82zz\"}").unwrap();
     let garbled = tokens(&test, &["import", file]).await;
     assert!(garbled.code == 2 && garbled.stderr.contains("expected what `tokens export` writes"), "{}", garbled.stderr);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bson::{DateTime, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::ResumeToken;
 
@@ -25,6 +26,41 @@ pub struct Checkpoint {
     pub events: i64,
     /// When it was saved, by the caller's clock.
     pub updated_at: DateTime,
+    /// The history that the position is of; `None` where that was not known, as in what 1.0.0 stored.
+    pub history: Option<History>,
+}
+
+/// What tells one history of a database from another: a position means nothing in another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// The name of the replica set; empty where there is none.
+    pub set: String,
+    /// The name of the database.
+    pub database: String,
+    /// The UUID of a collection of the database, in hexadecimal: the server makes a new one for a collection that is
+    /// restored, copied, or in another cluster. `None` where it is not known.
+    pub collection: Option<String>,
+}
+
+impl History {
+    /// In what the two are not one history, in words.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Option<&'static str> {
+        let restored = match (&self.collection, &other.collection) {
+            (Some(one), Some(other)) => one != other,
+            // Nothing speaks against it.
+            _ => false,
+        };
+        if self.set != other.set {
+            Some("of another replica set")
+        } else if self.database != other.database {
+            Some("of a database with another name")
+        } else if restored {
+            Some("of another copy of the database, which was restored or moved since")
+        } else {
+            None
+        }
+    }
 }
 
 /// A checkpoint that was copied to the history.

@@ -4,7 +4,7 @@
 use bson::{Bson, DateTime, Document, Timestamp, doc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Checkpoint, ResumeToken, TokenError};
+use crate::{Checkpoint, History, ResumeToken, TokenError};
 
 /// Why a stored checkpoint cannot be read, or one cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ impl Checkpoint {
     /// The document of spec 03, "Checkpoints", without its `_id`.
     #[must_use]
     pub fn to_document(&self) -> Document {
-        doc! {
+        let mut document = doc! {
             "token": self.token.to_document(),
             "cluster_time": self.cluster_time,
             "wall_time": self.wall_time,
@@ -46,7 +46,11 @@ impl Checkpoint {
             "fingerprint": &self.fingerprint,
             "events": self.events,
             "updated_at": self.updated_at,
+        };
+        if let Some(History { set, database, collection }) = &self.history {
+            document.insert("history", doc! { "set": set, "database": database, "collection": collection });
         }
+        document
     }
 
     /// Reads what [`Checkpoint::to_document`] wrote; other fields are ignored.
@@ -72,6 +76,7 @@ impl Checkpoint {
             fingerprint: document.get_str("fingerprint").map_err(missing("fingerprint", "a string"))?.to_owned(),
             events: integer("events")?,
             updated_at: *document.get_datetime("updated_at").map_err(missing("updated_at", "a date"))?,
+            history: document.get("history").map(read_history).transpose()?,
         }
         .consistent()
     }
@@ -126,6 +131,8 @@ struct Json {
     fingerprint: String,
     events: i64,
     updated_at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    history: Option<History>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -152,6 +159,7 @@ impl Json {
             fingerprint: checkpoint.fingerprint.clone(),
             events: checkpoint.events,
             updated_at: write_date("updated_at", checkpoint.updated_at)?,
+            history: checkpoint.history.clone(),
         })
     }
 
@@ -167,9 +175,22 @@ impl Json {
             fingerprint: self.fingerprint,
             events: self.events,
             updated_at: read_date("updated_at", &self.updated_at)?,
+            history: self.history,
         }
         .consistent()
     }
+}
+
+fn read_history(stored: &Bson) -> Result<History, FormatError> {
+    let read = |stored: &Document| {
+        let collection = match stored.get("collection") {
+            None | Some(Bson::Null) => None,
+            Some(uuid) => Some(uuid.as_str()?.to_owned()),
+        };
+        let text = |field| stored.get_str(field).ok().map(str::to_owned);
+        Some(History { set: text("set")?, database: text("database")?, collection })
+    };
+    stored.as_document().and_then(read).ok_or(FormatError::Field { field: "history", expected: "that of a database" })
 }
 
 fn write_date(field: &'static str, date: DateTime) -> Result<String, FormatError> {
@@ -203,6 +224,11 @@ mod tests {
             fingerprint: "abc".to_owned(),
             events: 42,
             updated_at: DateTime::from_millis(1_795_517_660_000),
+            history: Some(History {
+                set: "rs0".to_owned(),
+                database: "production".to_owned(),
+                collection: Some("0badc0de".to_owned()),
+            }),
         }
     }
 
@@ -220,7 +246,12 @@ mod tests {
   "term": 3,
   "fingerprint": "abc",
   "events": 42,
-  "updated_at": "2026-11-24T10:54:20Z"
+  "updated_at": "2026-11-24T10:54:20Z",
+  "history": {
+    "set": "rs0",
+    "database": "production",
+    "collection": "0badc0de"
+  }
 }
 "#;
         assert_eq!(checkpoint().to_json().unwrap(), json);
@@ -254,12 +285,13 @@ mod tests {
     }
 
     #[test]
-    fn only_the_wall_time_may_be_missing() {
+    fn only_the_wall_time_and_what_version_1_0_0_did_not_know_may_be_missing() {
         let whole = checkpoint().to_document();
-        for field in ["token", "cluster_time", "wall_time", "term", "fingerprint", "events", "updated_at"] {
+        let optional = ["wall_time", "history"];
+        for field in whole.keys() {
             let mut document = whole.clone();
             document.remove(field);
-            assert_eq!(Checkpoint::from_document(&document).is_ok(), field == "wall_time", "{field}");
+            assert_eq!(Checkpoint::from_document(&document).is_ok(), optional.contains(&field.as_str()), "{field}");
             document.insert(field, doc! { "of": "another type" });
             let message = Checkpoint::from_document(&document).unwrap_err().to_string();
             assert!(message.contains(field), "{message}");
@@ -295,12 +327,15 @@ mod tests {
         #[test]
         fn every_checkpoint_survives_both_formats(
             time: u32, increment: u32, term: i64, events: i64, fingerprint: String,
+            set: String, uuid: Option<String>, is_bound: bool,
             wall_time in proptest::option::of(0_i64..253_402_300_799_999),
         ) {
             let token = ResumeToken::parse(format!("82{time:08X}{increment:08X}")).unwrap();
             let wall_time = wall_time.map(DateTime::from_millis);
             let cluster_time = token.cluster_time();
-            let checkpoint = Checkpoint { token, cluster_time, wall_time, term, events, fingerprint, ..checkpoint() };
+            let history = is_bound.then(|| History { set, database: String::new(), collection: uuid });
+            let checkpoint =
+                Checkpoint { token, cluster_time, wall_time, term, events, fingerprint, history, ..checkpoint() };
             prop_assert_eq!(&Checkpoint::from_document(&checkpoint.to_document()).unwrap(), &checkpoint);
             prop_assert_eq!(&Checkpoint::from_json(&checkpoint.to_json().unwrap()).unwrap(), &checkpoint);
         }

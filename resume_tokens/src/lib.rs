@@ -13,7 +13,7 @@ mod old_worker;
 mod store;
 mod token;
 
-pub use checkpoint::{Checkpoint, HistoryEntry};
+pub use checkpoint::{Checkpoint, History, HistoryEntry};
 pub use file_store::FileStore;
 pub use format::FormatError;
 pub use mongo_store::{HISTORY_COLLECTION, MongoStore, STATE_COLLECTION};

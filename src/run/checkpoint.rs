@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bson::{DateTime, doc, rawdoc};
-use resume_tokens::{Checkpoint, OLD_WORKER_COLLECTION, ResumeToken, Store};
+use resume_tokens::{Checkpoint, History, OLD_WORKER_COLLECTION, ResumeToken, Store};
 use tracing::warn;
 
-use super::failpoint;
 use super::lease::STATE;
 use super::start::BEGINNING;
+use super::{failpoint, history};
 use crate::answer::answered;
 use crate::clock;
 use crate::config::TokensSettings;
@@ -37,6 +37,9 @@ pub struct Checkpoints {
     metrics: Arc<Metrics>,
     term: i64,
     fingerprint: String,
+    history: History,
+    /// Something was dropped, and the history may begin anew with it.
+    is_in_doubt: bool,
     events: i64,
     saved_at: Option<Instant>,
     remembered_at: Option<Instant>,
@@ -57,14 +60,14 @@ pub struct Applied {
 }
 
 impl Checkpoints {
-    /// Saves under `term`; `events` is the count of an earlier checkpoint.
+    /// Saves under `term`, positions of this history; `events` is the count of an earlier checkpoint.
     #[must_use]
     pub fn new(
         (store, writer): (Store, Writer),
         settings: TokensSettings,
         metrics: Arc<Metrics>,
         (term, fingerprint): (i64, String),
-        events: i64,
+        (history, events): (History, i64),
     ) -> Self {
         Self {
             store,
@@ -73,6 +76,8 @@ impl Checkpoints {
             metrics,
             term,
             fingerprint,
+            history,
+            is_in_doubt: false,
             events,
             saved_at: None,
             remembered_at: None,
@@ -102,13 +107,20 @@ impl Checkpoints {
             fingerprint: self.fingerprint.clone(),
             events: self.events.saturating_add(i64::try_from(applied.events).unwrap_or(i64::MAX)),
             updated_at: clock::now(),
+            history: Some(self.history.clone()),
         };
+        history::record(&self.writer, &self.store, checkpoint.cluster_time, self.term).await?;
         // No newer term is in the way before the successor has saved for the first time.
         self.store.set_variables(self.writer.variables().await?);
         failpoint::passed("saving");
         answered(self.store.save(&checkpoint)).await?;
         if self.saved_at.is_none() {
             command::delete(&self.writer, STATE, doc! { "_id": BEGINNING }).await?;
+        }
+        if self.is_in_doubt {
+            // The save has created the collection again, if it was gone.
+            self.history = history::current(self.writer.database()).await?;
+            self.is_in_doubt = false;
         }
         self.events = checkpoint.events;
         self.saved_at = Some(clock::instant());
@@ -126,6 +138,13 @@ impl Checkpoints {
             }
         }
         Ok(())
+    }
+
+    /// Takes note of a drop before the position after it is saved: the database may go on as another one, which this
+    /// position is of all the same.
+    pub fn note_drop(&mut self) {
+        self.history.collection = None;
+        self.is_in_doubt = true;
     }
 
     /// Takes note of events for the old worker's tokens.

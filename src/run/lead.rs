@@ -87,7 +87,7 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
             settings.tokens.clone(),
             Arc::clone(&app.metrics),
             (term, fingerprint(phase.watched())),
-            start.events,
+            (start.history, start.events),
         ),
         inbox,
         batch_max,

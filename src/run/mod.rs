@@ -15,6 +15,7 @@ pub mod follow;
 pub mod following;
 pub mod gaps;
 pub mod gone;
+pub mod history;
 pub mod lead;
 pub mod lease;
 mod linked;

@@ -192,6 +192,9 @@ impl Pipeline {
         if plan.touches_everything() {
             self.look_at_everything("what changed in a collection cannot be told from its events").await?;
         }
+        if batch.events.iter().any(|event| matches!(react(event), Reaction::Invalidated | Reaction::SourceDropped)) {
+            self.checkpoints.note_drop();
+        }
         let mut delays = Delays::up_to(Duration::from_secs(5));
         while let Err(failure) = self.apply_once(&plan, &place, &applied).await {
             self.wait_after(failure, &mut delays).await?;

@@ -92,10 +92,10 @@ impl Reader {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
+            let of_time = matches!(failure, Failure::Ahead) || failure.code() == HISTORY_LOST;
             let directive = match (failure.directive(), &self.position) {
                 // There is no token that could be at fault.
-                (Directive::Resync, Position::At(_)) if failure.code() != HISTORY_LOST => Directive::PassOver,
-                (Directive::OpenByTime, Position::At(_)) => Directive::PassOver,
+                (Directive::Resync, Position::At(_)) if !of_time => Directive::PassOver,
                 (directive, _) => directive,
             };
             let way = match directive {
@@ -111,7 +111,6 @@ impl Reader {
             match directive {
                 Directive::Retry | Directive::Reopen | Directive::RetryUnready => {}
                 Directive::PassOver if [Way::Again, Way::Wait].contains(&way) => {}
-                Directive::OpenByTime => self.position = Position::At(self.position.time()),
                 Directive::Resync | Directive::PassOver => {
                     let gap = self.give_up_position(failure, way).await?;
                     if outbox.send(gap).await.is_err() {

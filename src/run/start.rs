@@ -3,13 +3,12 @@
 
 use bson::{Timestamp, doc};
 use mongodb::{Database, IndexModel};
-use resume_tokens::{OldWorkerTokens, Store, StoreError};
+use resume_tokens::{History, OldWorkerTokens, Store, StoreError};
 use tracing::{info, warn};
 
-use super::failpoint;
-use super::gaps;
 use super::lease::STATE;
 use super::resync::Resync;
+use super::{failpoint, gaps, history};
 use crate::answer::answered;
 use crate::clock;
 use crate::config::OnHistoryLost;
@@ -29,6 +28,8 @@ pub const BEGINNING: &str = "beginning";
 pub struct Start {
     /// Where the stream is opened.
     pub position: Position,
+    /// The history that positions are of from here on.
+    pub history: History,
     /// How many events earlier leaderships applied.
     pub events: i64,
     /// What is to be looked at again.
@@ -38,8 +39,8 @@ pub struct Start {
 /// Finds the beginning.
 ///
 /// # Errors
-/// A [`Failure`] of the stores or the server; a garbled checkpoint is one only when the configuration
-/// says to halt on a lost history.
+/// A [`Failure`] of the stores or the server; a checkpoint that is garbled, or of another history, is one only when the
+/// configuration says to halt on a lost history.
 pub async fn start(
     writer: &Writer,
     (store, old_worker): (&Store, &OldWorkerTokens),
@@ -48,13 +49,24 @@ pub async fn start(
     (term, phase): (i64, Phase),
 ) -> Result<Start, Failure> {
     let database = writer.database();
+    let history = history::current(database).await?;
+    let goes_on = on_history_lost == OnHistoryLost::Resync;
     let checkpoint = match answered(store.load()).await {
-        Err(failure @ StoreError::Garbled { .. }) if on_history_lost == OnHistoryLost::Resync => {
-            return after_garbled(writer, Failure::from(failure), metrics, term).await;
+        Err(failure @ StoreError::Garbled { .. }) if goes_on => {
+            let lost = Lost { from: Timestamp { time: 0, increment: 0 }, cause: "garbled checkpoint", events: 0 };
+            return after_lost(writer, (Failure::from(failure), lost), metrics, (term, history)).await;
         }
         loaded => loaded?,
     };
     if let Some(checkpoint) = checkpoint {
+        if let Some(cause) = history::contradiction(database, store, &checkpoint).await? {
+            let failure = Failure::OtherHistory(cause);
+            if !goes_on {
+                return Err(failure);
+            }
+            let lost = Lost { from: checkpoint.cluster_time, cause: "another history", events: checkpoint.events };
+            return after_lost(writer, (failure, lost), metrics, (term, history)).await;
+        }
         let position = match checkpoint.fingerprint == fingerprint(phase.watched()) {
             true => Position::After(checkpoint.token),
             false => {
@@ -62,7 +74,8 @@ pub async fn start(
                 Position::At(checkpoint.cluster_time)
             }
         };
-        return Ok(Start { position, events: checkpoint.events, resync: Resync::unfinished(database, term).await? });
+        let resync = Resync::unfinished(database, term).await?;
+        return Ok(Start { position, history, events: checkpoint.events, resync });
     }
     let (time, cause) = match old_worker_time(old_worker).await? {
         Some(time) => (time, "taking over from the old worker"),
@@ -71,7 +84,7 @@ pub async fn start(
     // From its beginning, even if an earlier start left one unfinished: of the old worker's tokens, an older one may
     // have come since.
     let resync = Resync::request(writer, metrics, cause, term).await?;
-    Ok(Start { position: Position::At(time), events: 0, resync: Some(resync) })
+    Ok(Start { position: Position::At(time), history, events: 0, resync: Some(resync) })
 }
 
 /// The time of the first start, recorded before anything is done: an instance that ends before it has saved a position
@@ -102,14 +115,24 @@ async fn old_worker_time(old_worker: &OldWorkerTokens) -> Result<Option<Timestam
     Ok(tokens.oldest().map(resume_tokens::ResumeToken::cluster_time))
 }
 
-async fn after_garbled(writer: &Writer, failure: Failure, metrics: &Metrics, term: i64) -> Result<Start, Failure> {
-    warn!(error = %failure, advice = failure.advice(), "the checkpoint cannot be read");
-    let database = writer.database();
-    let now = operation_time(database).await?;
-    let unknown = Timestamp { time: 0, increment: 0 };
-    gaps::open(writer, (unknown, now), "garbled checkpoint", clock::now()).await?;
-    let resync = Resync::request(writer, metrics, "garbled checkpoint", term).await?;
-    Ok(Start { position: Position::At(now), events: 0, resync: Some(resync) })
+/// A position from which the stream cannot go on.
+struct Lost {
+    from: Timestamp,
+    cause: &'static str,
+    events: i64,
+}
+
+async fn after_lost(
+    writer: &Writer,
+    (failure, lost): (Failure, Lost),
+    metrics: &Metrics,
+    (term, history): (i64, History),
+) -> Result<Start, Failure> {
+    warn!(error = %failure, advice = failure.advice(), "the checkpoint is of no use");
+    let now = operation_time(writer.database()).await?;
+    gaps::open(writer, (lost.from, now), lost.cause, clock::now()).await?;
+    let resync = Resync::request(writer, metrics, lost.cause, term).await?;
+    Ok(Start { position: Position::At(now), history, events: lost.events, resync: Some(resync) })
 }
 
 /// Creates the index that finds the holders of a job. Cheap when it is there.

@@ -30,6 +30,7 @@ async fn the_stored_documents_are_those_that_others_read() {
         "fingerprint": "0123456789abcdef",
         "events": 2000_i64,
         "updated_at": checkpoint(1000, 3).updated_at,
+        "history": { "set": "rs0", "database": "test", "collection": null },
     };
     for (collection, id) in [(STATE_COLLECTION, "checkpoint"), (HISTORY_COLLECTION, "1000-1")] {
         let stored: Collection<Document> = test.database.collection(collection);

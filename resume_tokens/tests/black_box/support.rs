@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bson::{Bson, DateTime, Document, Timestamp, doc};
 use mongodb::{Client, ClientSession, Database};
-use resume_tokens::{Checkpoint, FileStore, MongoStore, ResumeToken, Store};
+use resume_tokens::{Checkpoint, FileStore, History, MongoStore, ResumeToken, Store};
 use tempfile::TempDir;
 use xtask::mongod::{TestServer, unique_database_name};
 
@@ -81,6 +81,7 @@ pub fn checkpoint(second: u32, term: i64) -> Checkpoint {
         fingerprint: "0123456789abcdef".to_owned(),
         events: i64::from(second) * 2,
         updated_at: DateTime::from_millis(i64::from(second) * 1000),
+        history: Some(History { set: "rs0".to_owned(), database: "test".to_owned(), collection: None }),
     }
 }
 

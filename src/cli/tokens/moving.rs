@@ -3,7 +3,7 @@
 
 use bson::{Document, Timestamp, doc};
 use mongodb::Database;
-use resume_tokens::{Checkpoint, OldWorkerTokens, ResumeToken, StoreError};
+use resume_tokens::{Checkpoint, History, OldWorkerTokens, ResumeToken, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::CHANGES;
@@ -17,12 +17,12 @@ use crate::error::Failure;
 use crate::fetch::raw;
 use crate::phase::state;
 use crate::run::ask::who;
-use crate::run::gaps;
 use crate::run::lead::{give_back, hold, store};
 use crate::run::lease::STATE;
 use crate::run::replaying::{time_text, too_old, watched};
 use crate::run::resync::Resync;
 use crate::run::tasks::{Group, Task};
+use crate::run::{gaps, history};
 use crate::source::cursor::operation_time;
 use crate::source::event::Collection;
 use crate::source::oplog::Oplog;
@@ -102,6 +102,7 @@ async fn moved(
     store.set_variables(writer.variables().await?);
     let to = match &step.to {
         Some(to) => {
+            history::record(writer, &store, to.cluster_time, term).await?;
             answered(store.save(to)).await.map_err(Failure::from)?;
             format!("the next instance goes on after {}", time_text(to.cluster_time))
         }
@@ -128,13 +129,16 @@ async fn plan(app: &App, target: Target, term: i64) -> Result<Move, Refusal> {
     let now = operation_time(&app.database).await?;
     let from = standing.as_ref().map(|standing| standing.cluster_time);
     let everything = matches!(target, Target::OldWorker);
+    let current = history::current(&app.database).await?;
+    let mut foreign = None;
     let to = match target {
         Target::Nowhere => None,
-        Target::OldWorker => Some(bare(old_worker_token(app).await?, &standing, term)),
-        Target::Position(Position::Token(token)) => Some(bare(token, &standing, term)),
+        Target::OldWorker => Some(bare(old_worker_token(app).await?, &standing, (term, current))),
+        Target::Position(Position::Token(token)) => Some(bare(token, &standing, (term, current))),
         Target::Position(Position::Checkpoint(checkpoint)) => {
             let events = standing.as_ref().map_or(checkpoint.events, |standing| standing.events);
-            Some(Checkpoint { term, events, updated_at: clock::now(), ..*checkpoint })
+            foreign = checkpoint.history.as_ref().and_then(|history| history.difference(&current));
+            Some(Checkpoint { term, events, updated_at: clock::now(), history: Some(current), ..*checkpoint })
         }
         // A file holds no bare time.
         Target::Position(Position::Time(_)) => None,
@@ -151,6 +155,11 @@ async fn plan(app: &App, target: Target, term: i64) -> Result<Move, Refusal> {
     let oplog = Oplog::measure(&app.database).await?;
     if let Some(oplog) = oplog.filter(|oplog| !oplog.reaches(to)) {
         step.objections.push(too_old(to, Some(&oplog)));
+    }
+    if let Some(difference) = foreign {
+        step.objections.push(format!("it is {difference}"));
+        step.skipped = Some((to, now));
+        return Ok(step);
     }
     match from {
         Some(from) if to < from => step.objections.push(format!(
@@ -173,7 +182,7 @@ async fn plan(app: &App, target: Target, term: i64) -> Result<Move, Refusal> {
 }
 
 /// A token that does not say under which pipeline it was made.
-fn bare(token: ResumeToken, standing: &Option<Checkpoint>, term: i64) -> Checkpoint {
+fn bare(token: ResumeToken, standing: &Option<Checkpoint>, (term, history): (i64, History)) -> Checkpoint {
     Checkpoint {
         cluster_time: token.cluster_time(),
         token,
@@ -182,6 +191,7 @@ fn bare(token: ResumeToken, standing: &Option<Checkpoint>, term: i64) -> Checkpo
         fingerprint: FOREIGN.to_owned(),
         events: standing.as_ref().map_or(0, |standing| standing.events),
         updated_at: clock::now(),
+        history: Some(history),
     }
 }
 
