@@ -186,7 +186,7 @@ async fn where_the_oplog_may_not_be_read_everything_up_to_now_is_passed_over() {
     let user = doc! { "createUser": "owner", "pwd": "of-this-database", "roles": [owner] };
     test.database.client().database("admin").run_command(user).await.unwrap();
     let uri = set.uri_for("owner", "of-this-database");
-    let service = || started_with(&test, &[("MONGODB_URI", &uri)]);
+    let service = async || started_with(&test, &[("MONGODB_URI", &uri)]).await;
     let (processor, recruiters) = (service().await, test.collection("recruiters"));
     until_no_resync(&test.database).await;
     settled(&test.database).await;
