@@ -81,8 +81,11 @@ pub enum Directive {
     RetryUnready,
     /// Open the cursor anew after the last processed token.
     Reopen,
-    /// Open the cursor by the cluster time of the token (once, then stop).
+    /// Open the cursor by the cluster time of the token, once.
     OpenByTime,
+    /// Read again from the same position, event by event; what fails alike there is about the next event, which is passed
+    /// over: a gap, and a look at every recruiter.
+    PassOver,
     /// The position is lost: go on from now, and look at every recruiter again.
     Resync,
     /// End the process, or at least its leadership.
@@ -111,7 +114,8 @@ impl Failure {
             Self::Cursor(error) => cursor_directive(error),
             Self::Read(error) | Self::Write(error) => command_directive(error),
             Self::WriteConcern(_) | Self::Statement(_) | Self::Overdue | Self::PhaseChanged => Directive::Retry,
-            Self::Event(_) | Self::Reply(_) | Self::Stalled | Self::NewPrimary => Directive::Reopen,
+            Self::Event(_) | Self::Reply(_) => Directive::PassOver,
+            Self::Stalled | Self::NewPrimary => Directive::Reopen,
             Self::Store(StoreError::NewerTerm { .. }) | Self::LeaseLost | Self::Interrupted | Self::Backwards => {
                 Directive::Stop
             }
@@ -139,6 +143,10 @@ impl Failure {
                 "check the user's privileges and credentials in MongoDB; it is tried again every few seconds"
             }
             (_, Directive::Reopen) => "nothing to do: the stream is opened again after the last processed event",
+            (_, Directive::PassOver) => {
+                "nothing to do: an event that cannot be delivered or read is passed over, and everything is looked at again; if \
+                 every attempt fails alike, look up the code in MongoDB's manual"
+            }
             (_, Directive::OpenByTime) => "nothing to do: the stream is opened by the time of its last position",
             (_, Directive::Resync) => {
                 "the position left the oplog: consider a larger oplog; everything is looked at again"
@@ -192,8 +200,8 @@ const PASSING: [i32; 38] = [
 /// The history is gone (spec 03): `ChangeStreamHistoryLost`, `CappedPositionLost`, `InvalidResumeToken`.
 const POSITION_LOST: [i32; 3] = [286, 136, 260];
 const CHANGED_PIPELINE: i32 = 280;
-/// `Unauthorized`, `AuthenticationFailed`.
-const UNAUTHORIZED: [i32; 2] = [13, 18];
+/// `Unauthorized`, `AuthenticationFailed`, `ReauthenticationRequired`, `AtlasError` (of its proxy: a login or a quota).
+const UNAUTHORIZED: [i32; 4] = [13, 18, 391, 8_000];
 
 fn cursor_directive(error: &MongoError) -> Directive {
     match command_code(error) {
@@ -202,9 +210,16 @@ fn cursor_directive(error: &MongoError) -> Directive {
         _ if error.contains_label(RESUMABLE_CHANGE_STREAM_ERROR) => Directive::Reopen,
         Some(code) if UNAUTHORIZED.contains(&code) => Directive::RetryUnready,
         Some(code) if PASSING.contains(&code) => Directive::Reopen,
-        Some(_) => Directive::RetryUnready,
+        // `BSONObjectTooLarge` (10334) for one: about the next event, until it fails alike behind that too.
+        Some(_) => Directive::PassOver,
+        None if is_unreadable_reply(error) => Directive::PassOver,
         None => passing_kind(error, Directive::Reopen),
     }
+}
+
+fn is_unreadable_reply(error: &MongoError) -> bool {
+    use ErrorKind::{Bson, BsonDeserialization, InvalidResponse};
+    matches!(&*error.kind, InvalidResponse { .. } | Bson(_) | BsonDeserialization(_))
 }
 
 /// The server's many ways to say that a token is garbled (server source, `resume_token.cpp`,

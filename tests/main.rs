@@ -66,6 +66,7 @@ mod tls;
 mod token_files;
 mod tokens;
 mod two_writers;
+mod unreadable_events;
 mod unreadable_references;
 mod verification;
 mod verification_beside_writes;

@@ -62,7 +62,7 @@ fn is_readable(document: &RawDocument) -> bool {
 fn name(watched: Watched, document: &RawDocument) -> Arc<str> {
     let id = match document.get("_id") {
         Ok(Some(RawBsonRef::ObjectId(id))) => id.to_hex(),
-        Ok(Some(id)) => key_text(id),
+        Ok(Some(id)) => key_text(id).unwrap_or_else(|| "?".to_owned()),
         _ => "?".to_owned(),
     };
     format!("{}/{id}", watched.name()).into()

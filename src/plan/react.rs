@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use super::Touch;
 use crate::source::event::{Collection, Event, Operation};
 
+/// The paths of the keys of references.
+const KEYS: [&str; 3] = ["siret", "rome", "rome.code_rome"];
+
 /// What one event asks for, before it is coalesced with its neighbours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reaction {
@@ -54,12 +57,18 @@ pub fn react(event: &Event) -> Reaction {
     };
     match (collection, event.operation) {
         (Collection::Recruiters, Operation::Delete) => Reaction::RecruiterDeleted,
-        (Collection::Recruiters, Operation::Update) => recruiter_update(&event.paths),
+        (Collection::Recruiters, Operation::Update) => match &event.paths {
+            Some(paths) => recruiter_update(paths),
+            None => Reaction::TouchRecruiter(Touch::All),
+        },
         (Collection::Recruiters, _) => Reaction::TouchRecruiter(Touch::All),
         (Collection::AnonymizedRecruiters, Operation::Delete) => Reaction::Nothing,
         (Collection::AnonymizedRecruiters, _) => Reaction::AnonymizeRecruiter,
         (Collection::Users, Operation::Delete) => Reaction::AnonymizeUser,
-        (Collection::Users, Operation::Update) => user_update(&event.paths),
+        (Collection::Users, Operation::Update) => match &event.paths {
+            Some(paths) => user_update(paths),
+            None => Reaction::UserChanged { status: true, contact: true },
+        },
         (Collection::Users, _) => Reaction::UserChanged { status: true, contact: true },
         (Collection::AnonymizedUsers, Operation::Delete) => Reaction::Nothing,
         (Collection::AnonymizedUsers, _) => Reaction::AnonymizeUser,
@@ -69,7 +78,7 @@ pub fn react(event: &Event) -> Reaction {
         (Collection::Cfas | Collection::RomeSheets | Collection::Engagements, _) => Reaction::ReferenceChanged {
             // The event does not tell the old key, and whoever refers to it is concerned too.
             key: event.operation == Operation::Replace
-                || event.paths.iter().any(|path| ["siret", "rome", "rome.code_rome"].contains(&path.as_str())),
+                || event.paths.as_ref().is_none_or(|paths| paths.iter().any(|path| KEYS.contains(&path.as_str()))),
         },
         (Collection::Offers, _) => Reaction::OfferChanged,
         (Collection::Canary, _) => Reaction::Canary,

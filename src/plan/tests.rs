@@ -19,7 +19,7 @@ fn event(collection: Collection, operation: Operation, paths: &[&str]) -> Event 
         key: Some(Key::Id(ObjectId::from_bytes([1; 12]))),
         cluster_time: Timestamp { time: 1, increment: 1 },
         wall_time: DateTime::from_millis(1_000),
-        paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+        paths: Some(paths.iter().map(|path| (*path).to_owned()).collect()),
         token: ResumeToken::parse("82650F1A2B000000012B0229296E04").unwrap(),
     }
 }
@@ -188,4 +188,12 @@ proptest! {
         }
         prop_assert_eq!(at_once, in_parts);
     }
+}
+
+#[test]
+fn an_update_whose_names_are_unknown_touches_everything_of_its_document() {
+    let unknown = |collection| react(&Event { paths: None, ..event(collection, Operation::Update, &[]) });
+    assert_eq!(unknown(Collection::Recruiters), Reaction::TouchRecruiter(Touch::All));
+    assert_eq!(unknown(Collection::Users), Reaction::UserChanged { status: true, contact: true });
+    assert_eq!(unknown(Collection::Cfas), Reaction::ReferenceChanged { key: true });
 }

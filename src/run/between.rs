@@ -83,7 +83,7 @@ impl Pipeline {
     }
 
     /// A resync from the first recruiter; where one is under way, once more after it: restarting it with
-    /// each deletion could keep it from ever ending.
+    /// each deletion or gap could keep it from ever ending.
     pub(super) async fn look_at_everything(&mut self, cause: &str) -> Result<(), Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let database = self.apply.stages.database.clone();
@@ -126,6 +126,6 @@ impl Pipeline {
                 return Ok(());
             }
         }
-        self.request_resync("the history of the stream was lost").await
+        self.look_at_everything("the history of the stream was lost").await
     }
 }

@@ -33,6 +33,7 @@ use crate::phase::state::{self, Current};
 use crate::source::cursor::{Position, operation_time};
 use crate::source::event::Collection;
 use crate::source::pipeline::fingerprint;
+use crate::source::undeliverable::Stumbles;
 use crate::ticker::runner::{Rights, Ticker};
 use crate::ticker::transaction::Fence;
 use crate::verify::continuous::Continuous;
@@ -146,6 +147,7 @@ fn reader(app: &App, phase: Phase, position: Position) -> Reader {
         await_time: settings.await_time,
         batch_size: u32::try_from(settings.batch_max.min(EVENTS_PER_REPLY)).unwrap_or(u32::MAX),
         primaries: app.primaries.clone(),
+        stumbles: Stumbles::default(),
         longest_silence: longest_silence(settings.canary_interval),
         on_history_lost: settings.on_history_lost,
         health: Arc::clone(&app.health),

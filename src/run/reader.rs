@@ -19,6 +19,7 @@ use crate::retry::Delays;
 use crate::source::cursor::{Cursor, Position, Reply, operation_time};
 use crate::source::event::Collection;
 use crate::source::primary::Primaries;
+use crate::source::undeliverable::{Stumbles, Way, behind, last_to_pass};
 
 /// The most events of one reply. The driver decodes a reply as one tree of documents: a full batch in
 /// one would cost tens of megabytes.
@@ -37,7 +38,7 @@ const STEP: u32 = 10;
 pub enum Incoming {
     /// Events, or the news that there are none.
     Reply(Reply),
-    /// The position was lost: between these times nothing was read.
+    /// The position was lost, or something was passed over: between these times nothing was read.
     Gap {
         /// The cluster time of the lost position.
         from: Timestamp,
@@ -64,6 +65,8 @@ pub struct Reader {
     pub await_time: Duration,
     /// The most events of one reply.
     pub batch_size: u32,
+    /// The events that it does not get past.
+    pub stumbles: Stumbles,
     /// After how long without any event, not even the canary's, the stream is opened anew: its server may be cut
     /// off from the others, and be the primary no more.
     pub longest_silence: Duration,
@@ -90,20 +93,27 @@ impl Reader {
                 Err(failure) => failure,
             };
             let directive = match (failure.directive(), &self.position) {
-                // There is no token that could be at fault, so giving up the position cannot help.
-                (Directive::Resync, Position::At(_)) if failure.code() != HISTORY_LOST => Directive::RetryUnready,
+                // There is no token that could be at fault.
+                (Directive::Resync, Position::At(_)) if failure.code() != HISTORY_LOST => Directive::PassOver,
+                (Directive::OpenByTime, Position::At(_)) => Directive::PassOver,
                 (directive, _) => directive,
+            };
+            let way = match directive {
+                Directive::PassOver => self.stumbles.meet(&self.position, failure.code()),
+                _ => Way::Again,
             };
             self.metrics.stream_restarts.with_label_values(&[&failure.code()]).inc();
             // Silence has lasted for long by now.
-            let at_once = directive == Directive::RetryUnready || matches!(failure, Failure::Stalled);
+            let for_long = directive == Directive::RetryUnready || way == Way::Wait;
+            let at_once = for_long || matches!(failure, Failure::Stalled);
             self.health.trouble(Part::Stream, &failure, at_once);
             warn!(error = %failure, advice = failure.advice(), "the change stream is opened again");
             match directive {
                 Directive::Retry | Directive::Reopen | Directive::RetryUnready => {}
-                Directive::OpenByTime => self.open_by_time(failure)?,
-                Directive::Resync => {
-                    let gap = self.give_up_position(failure).await?;
+                Directive::PassOver if [Way::Again, Way::Wait].contains(&way) => {}
+                Directive::OpenByTime => self.position = Position::At(self.position.time()),
+                Directive::Resync | Directive::PassOver => {
+                    let gap = self.give_up_position(failure, way).await?;
                     if outbox.send(gap).await.is_err() {
                         return Ok(());
                     }
@@ -116,13 +126,18 @@ impl Reader {
 
     /// Opens the cursor; far back, with replies of one event at first.
     async fn open(&self) -> Result<(Cursor, u32), Failure> {
-        let cursor = self.open_with(self.batch_size).await?;
-        if self.batch_size == 1 || !is_far_back(self.position.time(), cursor.opened) {
-            return Ok((cursor, self.batch_size));
+        let size = self.usual_size();
+        let cursor = self.open_with(size).await?;
+        if size == 1 || !is_far_back(self.position.time(), cursor.opened) {
+            return Ok((cursor, size));
         }
         self.health.catching_up(self.position.time(), cursor.opened);
         drop(cursor);
         Ok((self.open_with(1).await?, 1))
+    }
+
+    fn usual_size(&self) -> u32 {
+        self.stumbles.batch_size(self.batch_size)
     }
 
     async fn open_with(&self, batch_size: u32) -> Result<Cursor, Failure> {
@@ -151,6 +166,7 @@ impl Reader {
                 true => self.health.catching_up(reply.position.cluster_time(), reply.operation_time),
                 false => self.health.caught_up(reply.operation_time),
             }
+            self.stumbles.replied(reply.events.len());
             let next_size = self.next_size(size, (reply.events.len(), asked.elapsed()), far_back);
             let invalidates = reply.invalidates();
             let is_full = reply.events.len() >= EVENTS_PER_REPLY;
@@ -176,34 +192,33 @@ impl Reader {
     fn next_size(&self, size: u32, (events, took): (usize, Duration), far_back: bool) -> u32 {
         let is_full = events >= size as usize;
         match (far_back, took > SLOW_REPLY) {
-            (false, _) => self.batch_size,
+            (false, _) => self.usual_size(),
             (true, true) => (size / STEP).max(1),
-            (true, false) if is_full => size.saturating_mul(STEP).min(self.batch_size),
+            (true, false) if is_full => size.saturating_mul(STEP).min(self.usual_size()),
             (true, false) => size,
         }
     }
 
-    /// The token is refused by a changed pipeline: its time is good enough, once.
-    fn open_by_time(&mut self, failure: Failure) -> Result<(), Failure> {
-        match &self.position {
-            Position::After(token) => {
-                self.position = Position::At(token.cluster_time());
-                Ok(())
-            }
-            Position::At(_) => Err(failure),
-        }
-    }
-
-    /// The position left the oplog: goes on from now, unless the configuration says to halt.
-    async fn give_up_position(&mut self, failure: Failure) -> Result<Incoming, Failure> {
+    /// The position left the oplog, or reading does not get past it: goes on from now, or from behind what is passed over,
+    /// unless the configuration says to halt.
+    async fn give_up_position(&mut self, failure: Failure, way: Way) -> Result<Incoming, Failure> {
         if self.on_history_lost == OnHistoryLost::Halt {
             self.health.halt();
             return Err(failure);
         }
         let from = self.position.time();
-        let to = operation_time(&self.database).await?;
+        let (last, to) = match way {
+            Way::PassOne | Way::PassAll => {
+                let (last, _) = last_to_pass(&self.database, (self.watched, from), way).await?;
+                (last, behind(last))
+            }
+            Way::Again | Way::Wait => {
+                let now = operation_time(&self.database).await?;
+                (now, now)
+            }
+        };
         // Before the gap is told: what repairs it must see all that happened in it.
-        self.database.advance(to);
+        self.database.advance(last);
         self.database.interrupt();
         self.position = Position::At(to);
         Ok(Incoming::Gap { from, to, cause: failure.code() })

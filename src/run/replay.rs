@@ -128,13 +128,14 @@ async fn carry_out(app: &App, span: Span, as_json: bool) -> Result<Exit, Refusal
 fn print(details: &Document, as_json: bool) {
     let of = |field: &str| count(details, field);
     let (events, recruiters, created, changed) = (of("events"), of("recruiters"), of("created"), of("changed"));
+    let undeliverable = of(replaying::UNDELIVERABLE);
     let resync = details.get_bool(replaying::RESYNC).unwrap_or_default();
     if as_json {
         let unchanged = of("unchanged");
         println!(
             "{}",
             json!({ "events": events, "recruiters": recruiters, "created": created, "changed": changed,
-                "unchanged": unchanged, "resync": resync })
+                "unchanged": unchanged, "undeliverable": undeliverable, "resync": resync })
         );
         return;
     }
@@ -142,11 +143,16 @@ fn print(details: &Document, as_json: bool) {
         "{events} events, {recruiters} recruiters looked at: {created} offers created, {changed} changed, {} unchanged",
         of("unchanged")
     );
-    if resync {
-        println!(
-            "events did not tell everything that changed (a reference was deleted): every recruiter was looked at"
-        );
+    if undeliverable > 0 {
+        println!("{}", undeliverable_text(undeliverable));
     }
+    if resync {
+        println!("events did not tell everything that changed: every recruiter was looked at");
+    }
+}
+
+fn undeliverable_text(count: u64) -> String {
+    format!("passed over, at least {count} events that the server cannot deliver, or that nobody can read")
 }
 
 /// A bar over the time that is replayed, on a terminal only.
@@ -197,6 +203,7 @@ async fn rehearse(app: &App, span: &Span, phase: Phase, as_json: bool) -> Result
         let Some(part) = part else { continue };
         let touched = Box::pin(part_applied(&part, &mut apply)).await?;
         shown.events += part.events.len() as u64;
+        shown.undeliverable += part.passed_over;
         shown.everything |= touched.everything;
         show(&bar, (span.from, part.reached, until));
         if part.ended {
@@ -214,6 +221,7 @@ async fn rehearse(app: &App, span: &Span, phase: Phase, as_json: bool) -> Result
 struct Shown {
     span: (Timestamp, Timestamp),
     events: u64,
+    undeliverable: u64,
     everything: bool,
     looked_at: usize,
     dead_letters: BTreeMap<&'static str, u64>,
@@ -227,6 +235,7 @@ impl Shown {
         Self {
             span,
             events: 0,
+            undeliverable: 0,
             everything: false,
             looked_at: 0,
             dead_letters: BTreeMap::new(),
@@ -291,7 +300,7 @@ impl Shown {
         json!({
             "dry_run": true, "from": time_text(self.span.0), "until": time_text(self.span.1),
             "events": self.events, "created": created, "changed": changed, "unchanged": unchanged,
-            "fields": self.fields, "dead_letters": self.dead_letters, "needs_backfill": self.everything,
+            "undeliverable": self.undeliverable, "fields": self.fields, "dead_letters": self.dead_letters, "needs_backfill": self.everything,
             "offers": self.offers.iter().map(offer).collect::<Vec<Value>>(),
         })
     }
@@ -308,11 +317,12 @@ impl Shown {
         )];
         lines.extend(self.fields.iter().map(|(field, count)| format!("  {field}: {count}")));
         lines.extend(self.dead_letters.iter().map(|(reason, count)| format!("  dead letters, {reason}: {count}")));
+        if self.undeliverable > 0 {
+            lines.push(undeliverable_text(self.undeliverable));
+        }
         if self.everything {
-            lines.push(
-                "a reference was deleted in that time, and events do not tell whom that concerns: a replay".into(),
-            );
-            lines.push("also looks at every recruiter; `backfill --dry-run` counts what that would write".into());
+            lines.push("the events of that time do not tell everything that changed: a replay also looks at".into());
+            lines.push("every recruiter; `backfill --dry-run` counts what that would write".into());
         }
         // Those with something to see come first.
         let (created, changed): (Vec<_>, Vec<_>) = self.offers.iter().partition(|(_, offer, _)| offer.created);

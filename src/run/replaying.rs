@@ -25,6 +25,8 @@ use crate::write::dead_letters::Place;
 
 /// In a progress: a resync was asked for, because events do not tell what changed.
 pub const RESYNC: &str = "resync";
+/// In a progress: at least so many events of the span could not be read or delivered.
+pub const UNDELIVERABLE: &str = "undeliverable";
 /// In a progress: all parts were applied; what is still to end is the resync that they asked for.
 pub const ENDED: &str = "ended";
 const REACHED: &str = "reached";
@@ -96,6 +98,7 @@ impl Replaying {
         apply.stages.metrics.touches.with_label_values(&["replay"]).inc_by(touched.recruiters);
         request.progress.insert(REACHED, part.reached);
         add(request, "events", part.events.len() as u64);
+        add(request, UNDELIVERABLE, part.passed_over);
         add(request, "recruiters", touched.recruiters);
         add_written(request, before, &apply.stages);
         Ok(Step { ended: part.ended, everything: touched.everything })
@@ -120,7 +123,7 @@ pub async fn part_applied(part: &Part, apply: &mut Apply) -> Result<Touched, Fai
     leave_present_users(&apply.stages.database, &mut plan).await?;
     let last = part.events.last().map_or_else(clock::now, |event: &Event| event.wall_time);
     let recruiters = Box::pin(apply.plan(&plan, &Place::of_scan(last, clock::now()))).await?;
-    Ok(Touched { recruiters: recruiters as u64, everything: plan.touches_everything() })
+    Ok(Touched { recruiters: recruiters as u64, everything: plan.touches_everything() || part.passed_over > 0 })
 }
 
 /// A user who was deleted in the span and is there now keeps the contact: the stream has seen both long ago.

@@ -4,6 +4,8 @@
 use bson::{Bson, DateTime, RawBson, RawBsonRef, RawDocument, Timestamp, oid::ObjectId};
 use resume_tokens::{ResumeToken, TokenError};
 
+use super::scan::OtherId;
+
 /// So many bytes of an `_id` are shown.
 const LONGEST_KEY: usize = 200;
 
@@ -131,8 +133,9 @@ pub struct Event {
     pub cluster_time: Timestamp,
     /// `wallTime` (server 6.0), else the seconds of `cluster_time`.
     pub wall_time: DateTime,
-    /// The names of the paths that an update changed, removed or truncated.
-    pub paths: Vec<String>,
+    /// The names of the paths that an update changed, removed or truncated; `None` where they cannot be told, because one of
+    /// them is no UTF-8 or they are too long.
+    pub paths: Option<Vec<String>>,
     /// `_id`: the event's own resume token.
     pub token: ResumeToken,
 }
@@ -142,7 +145,7 @@ pub struct Event {
 pub enum Key {
     /// As it should be.
     Id(ObjectId),
-    /// Extended JSON of an `_id` of another type.
+    /// An `_id` of another type, or one that cannot be read: see [`OtherId::text`].
     Other(String),
 }
 
@@ -159,6 +162,9 @@ pub enum EventError {
     /// No `operationType` that we asked for.
     #[error("a change event of the unknown operation type `{0}`")]
     Operation(String),
+    /// A change of a document that does not tell of which.
+    #[error("a change event without a usable `{0}`")]
+    Incomplete(&'static str),
 }
 
 impl Event {
@@ -175,6 +181,10 @@ impl Event {
         let token = parts.token.ok_or(EventError::Token(TokenError::NoData))?;
         let operation = Operation::ALL.into_iter().find(|operation| operation.name() == parts.operation);
         let operation = operation.ok_or_else(|| EventError::Operation(parts.operation.to_owned()))?;
+        if matches!(operation, Operation::Insert | Operation::Update | Operation::Replace | Operation::Delete) {
+            parts.collection.ok_or(EventError::Incomplete("ns"))?;
+            parts.key.as_ref().ok_or(EventError::Incomplete("documentKey"))?;
+        }
         let cluster_time = parts.cluster_time.unwrap_or_else(|| token.cluster_time());
         let of_seconds = || DateTime::from_millis(i64::from(cluster_time.time) * 1000);
         Ok(Self {
@@ -184,7 +194,7 @@ impl Event {
             key: parts.key,
             cluster_time,
             wall_time: parts.wall_time.unwrap_or_else(of_seconds),
-            paths: parts.paths,
+            paths: (!parts.has_other_paths).then_some(parts.paths),
             token,
         })
     }
@@ -192,8 +202,9 @@ impl Event {
     /// About how many bytes the event takes in memory.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let texts = self.paths.iter().map(String::len).sum::<usize>() + self.token.data().len();
-        size_of::<Self>() + self.paths.len() * size_of::<String>() + texts
+        let paths = self.paths.as_deref().unwrap_or_default();
+        let texts = paths.iter().map(String::len).sum::<usize>() + self.token.data().len();
+        size_of::<Self>() + size_of_val(paths) + texts
     }
 
     /// The key when it is an ObjectId.
@@ -217,6 +228,8 @@ struct Parts<'a> {
     cluster_time: Option<Timestamp>,
     wall_time: Option<DateTime>,
     paths: Vec<String>,
+    /// There are paths that cannot be told.
+    has_other_paths: bool,
 }
 
 impl<'a> Parts<'a> {
@@ -226,17 +239,27 @@ impl<'a> Parts<'a> {
             ("operationType", RawBsonRef::String(operation)) => self.operation = operation,
             ("ns", RawBsonRef::Document(namespace)) => self.collection = watched(namespace),
             ("to", RawBsonRef::Document(namespace)) => self.renamed_to = watched(namespace),
-            ("documentKey", RawBsonRef::Document(key)) => self.key = key.get("_id").map_err(damaged)?.map(key_of),
+            ("documentKey", RawBsonRef::Document(key)) => self.key = key_of(key),
             ("clusterTime", RawBsonRef::Timestamp(time)) => self.cluster_time = Some(time),
             ("wallTime", RawBsonRef::DateTime(time)) => self.wall_time = Some(time),
-            ("updated" | "removed" | "truncated", RawBsonRef::Array(names)) => {
-                for name in names {
-                    self.paths.extend(name.map_err(damaged)?.as_str().map(str::to_owned));
-                }
-            }
+            ("updated" | "removed" | "truncated", names) => self.add_paths(names),
             _ => {}
         }
         Ok(())
+    }
+
+    fn add_paths(&mut self, names: RawBsonRef<'_>) {
+        let names = match names {
+            RawBsonRef::Array(names) => names,
+            RawBsonRef::Null => return,
+            _ => return self.has_other_paths = true,
+        };
+        for name in names {
+            match name.ok().and_then(RawBsonRef::as_str) {
+                Some(name) => self.paths.push(name.to_owned()),
+                None => self.has_other_paths = true,
+            }
+        }
     }
 }
 
@@ -248,19 +271,27 @@ fn watched(namespace: &RawDocument) -> Option<Collection> {
     namespace.get_str("coll").ok().and_then(Collection::from_name)
 }
 
-fn key_of(id: RawBsonRef<'_>) -> Key {
-    match id {
-        RawBsonRef::ObjectId(id) => Key::Id(id),
-        other => Key::Other(key_text(other)),
-    }
+/// Of a sharded collection, `documentKey` has other fields too.
+fn key_of(key: &RawDocument) -> Option<Key> {
+    let id = key.iter_elements().filter_map(Result::ok).find(|element| element.key() == "_id")?;
+    Some(match id.value() {
+        Ok(RawBsonRef::ObjectId(id)) => Key::Id(id),
+        Ok(other) => Key::Other(key_text(other).unwrap_or_else(|| OtherId::of(key).text())),
+        Err(_) => Key::Other(OtherId::of(key).text()),
+    })
 }
 
-/// An `_id` as the address of a dead letter has it: extended JSON, cut where it is long, with a digest of the whole.
+/// An `_id` as the address of a dead letter has it: extended JSON, cut where it is long, with a digest of the whole; `None`
+/// where it cannot be read, down to the last text in it.
 #[must_use]
-pub fn key_text(id: RawBsonRef<'_>) -> String {
-    // What cannot be shown whole is still a key of its own.
-    let text = Bson::try_from(RawBson::from(id)).map(|id| id.into_relaxed_extjson().to_string());
-    let mut text = text.unwrap_or_else(|_| format!("{id:?}"));
+pub fn key_text(id: RawBsonRef<'_>) -> Option<String> {
+    let id = Bson::try_from(RawBson::from(id)).ok()?;
+    Some(cut(id.into_relaxed_extjson().to_string()))
+}
+
+/// A text that is short enough for an address.
+#[must_use]
+pub fn cut(mut text: String) -> String {
     if text.len() > LONGEST_KEY {
         // FNV-1a, which no version of a library changes: a letter must be found again by its address.
         let digest = text
@@ -291,14 +322,14 @@ mod tests {
         .unwrap();
         assert_eq!(event.collection, Some(Collection::Recruiters));
         assert_eq!(event.id(), Some(id));
-        assert_eq!(event.paths, ["jobs.0.x", "a", "jobs"]);
+        assert_eq!(event.paths.unwrap(), ["jobs.0.x", "a", "jobs"]);
         assert_eq!(event.wall_time, DateTime::from_millis(5));
     }
 
     #[test]
     fn an_event_that_lacks_almost_everything_is_still_an_event() {
         let event = Event::read(&rawdoc! { "_id": { "_data": TOKEN }, "operationType": "dropDatabase" }).unwrap();
-        assert_eq!((event.collection, event.key.clone(), event.paths.len()), (None, None, 0));
+        assert_eq!((event.collection, event.key.clone(), event.paths.clone()), (None, None, Some(Vec::new())));
         assert_eq!(event.cluster_time, event.token.cluster_time());
     }
 
@@ -316,6 +347,40 @@ mod tests {
         assert!(matches!(Event::read(&rawdoc! { "operationType": "insert" }), Err(EventError::Token(_))));
         let unknown = rawdoc! { "_id": { "_data": TOKEN }, "operationType": "shardCollection" };
         assert!(matches!(Event::read(&unknown), Err(EventError::Operation(_))));
+    }
+
+    #[test]
+    fn names_that_are_no_text_or_no_utf8_or_too_many_are_unknown_and_none_are_none() {
+        let with = |updated: bson::RawBson| {
+            let mut bytes = rawdoc! {
+                "_id": { "_data": TOKEN }, "operationType": "update", "ns": { "coll": "recruiters" },
+                "documentKey": { "_id": "XXXX" }, "updated": updated,
+            }
+            .into_bytes();
+            for place in (0..bytes.len() - 4).filter(|place| bytes[*place..].starts_with(b"XXXX")).collect::<Vec<_>>() {
+                bytes[place..place + 2].copy_from_slice(&[0xff, 0xfe]);
+            }
+            Event::read(&bson::RawDocumentBuf::from_bytes(bytes).unwrap()).unwrap()
+        };
+        for unknown in [bson::rawbson!(["jobs.0.x", "noteXXXX"]), bson::rawbson!(["a", 1]), bson::rawbson!(true)] {
+            assert_eq!(with(unknown).paths, None);
+        }
+        for none in [bson::rawbson!([]), bson::rawbson!(null)] {
+            let event = with(none);
+            assert_eq!(event.paths, Some(Vec::new()));
+            let Some(Key::Other(key)) = event.key else { panic!("a key of its own") };
+            assert!(key.starts_with("bytes:") && key.contains("fffe5858"), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_change_that_does_not_tell_of_which_document_is_refused() {
+        for event in [
+            rawdoc! { "_id": { "_data": TOKEN }, "operationType": "insert", "documentKey": { "_id": 1 } },
+            rawdoc! { "_id": { "_data": TOKEN }, "operationType": "insert", "ns": { "coll": "cfas" } },
+        ] {
+            assert!(matches!(Event::read(&event), Err(EventError::Incomplete(_))));
+        }
     }
 
     #[test]

@@ -3,9 +3,13 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 
 use super::event::{Collection, Operation};
+
+/// An update that names more bytes of paths than this is told without them: its event stays far below the server's limit of
+/// 16 MB, and so many names would touch everything anyway.
+const LONGEST_NAMES: i32 = 64 * 1024;
 
 /// The stages after `$changeStream`.
 #[must_use]
@@ -15,7 +19,7 @@ pub fn stages(collections: &[Collection]) -> Vec<Document> {
     // Events of the whole database (`dropDatabase`, `invalidate`) name no collection.
     let of_database =
         doc! { "operationType": { "$in": [Operation::DropDatabase.name(), Operation::Invalidate.name()] } };
-    let names = |path: &str| doc! { "$map": { "input": { "$objectToArray": path }, "in": "$$this.k" } };
+    let keys = |path: &str| doc! { "$map": { "input": { "$objectToArray": path }, "in": "$$this.k" } };
     vec![
         doc! { "$match": { "$or": [
             { "ns.coll": { "$in": &collections }, "operationType": { "$in": operations } },
@@ -25,11 +29,20 @@ pub fn stages(collections: &[Collection]) -> Vec<Document> {
         ] } },
         doc! { "$project": {
             "operationType": 1, "ns": 1, "to": 1, "documentKey": 1, "clusterTime": 1, "wallTime": 1,
-            "updated": names("$updateDescription.updatedFields"),
-            "removed": "$updateDescription.removedFields",
-            "truncated": "$updateDescription.truncatedArrays.field",
+            "updated": bounded(keys("$updateDescription.updatedFields").into()),
+            "removed": bounded("$updateDescription.removedFields".into()),
+            "truncated": bounded("$updateDescription.truncatedArrays.field".into()),
         } },
     ]
+}
+
+/// These names; `true` where they are too long.
+fn bounded(names: Bson) -> Document {
+    let lengths = doc! { "$map": { "input": "$$names", "in": { "$strLenBytes": "$$this" } } };
+    doc! { "$let": {
+        "vars": { "names": { "$ifNull": [names, []] } },
+        "in": { "$cond": [{ "$lte": [{ "$sum": lengths }, LONGEST_NAMES] }, "$$names", true] },
+    } }
 }
 
 /// Tells one pipeline from another: a token of another one may be refused (error 280), so a

@@ -10,7 +10,8 @@ use bson::Timestamp;
 
 use super::cursor::{Cursor, Position, Reply};
 use super::event::{Collection, Event};
-use crate::error::Failure;
+use super::undeliverable::{Stumbles, Way, behind, last_to_pass};
+use crate::error::{Directive, Failure};
 use crate::fetch::causal::CausalDatabase;
 
 /// How long a reply may wait for an event, at the end of the span only.
@@ -25,6 +26,9 @@ pub struct Replay {
     database: CausalDatabase,
     watched: Vec<Collection>,
     until: Timestamp,
+    /// Where the next reply is read.
+    position: Position,
+    stumbles: Stumbles,
     /// The answer that is waited for; the server works on it whether or not somebody waits.
     reading: Option<Reading>,
 }
@@ -36,6 +40,8 @@ pub struct Part {
     pub events: Vec<Event>,
     /// Everything before this cluster time is in this part or one before it.
     pub reached: Timestamp,
+    /// Events of the span that cannot be read or delivered were passed over: at least so many.
+    pub passed_over: u64,
     /// Nothing is left.
     pub ended: bool,
 }
@@ -51,8 +57,11 @@ impl Replay {
     /// because a token belongs to the pipeline with which it was made.
     #[must_use]
     pub fn open(database: &CausalDatabase, watched: Vec<Collection>, (from, until): (Timestamp, Timestamp)) -> Self {
-        let reading = open(database.clone(), watched.clone(), Position::At(from));
-        Self { database: database.clone(), watched, until, reading: Some(reading) }
+        let stumbles = Stumbles::default();
+        let mut replay =
+            Self { database: database.clone(), watched, until, position: Position::At(from), stumbles, reading: None };
+        replay.open_again();
+        replay
     }
 
     /// The next part; `None` when it is not there within `patience`, and after the last one.
@@ -67,7 +76,12 @@ impl Replay {
             self.reading = Some(reading);
             return Ok(None);
         };
-        let (cursor, mut reply) = read?;
+        let (cursor, mut reply) = match read {
+            Err(failure) if failure.directive() == Directive::PassOver => return self.pass_over(&failure).await,
+            read => read?,
+        };
+        self.position = Position::After(reply.position.clone());
+        let is_past = self.stumbles.replied(reply.events.len());
         let position = reply.position.cluster_time();
         let is_idle = reply.events.is_empty();
         let invalidates = reply.invalidates();
@@ -76,19 +90,45 @@ impl Replay {
         let ended = position > self.until || (is_idle && position >= self.until);
         if ended {
             drop(cursor);
-        } else if invalidates {
-            let after = Position::After(reply.position.clone());
-            self.reading = Some(open(self.database.clone(), self.watched.clone(), after));
+        } else if invalidates || is_past {
+            self.open_again();
         } else {
             self.reading = Some(Box::pin(read_on(cursor)));
         }
-        Ok(Some(Part { events: reply.events, reached: position.min(self.until), ended }))
+        Ok(Some(Part { events: reply.events, reached: position.min(self.until), passed_over: 0, ended }))
+    }
+
+    fn open_again(&mut self) {
+        let batch_size = self.stumbles.batch_size(EVENTS);
+        self.reading = Some(open(self.database.clone(), self.watched.clone(), self.position.clone(), batch_size));
+    }
+
+    /// Reads again event by event; the second time, goes on behind the next event.
+    async fn pass_over(&mut self, failure: &Failure) -> Result<Option<Part>, Failure> {
+        let way = match self.stumbles.meet(&self.position, failure.code()) {
+            Way::Again => {
+                self.open_again();
+                return Ok(None);
+            }
+            Way::PassOne => Way::PassOne,
+            // The span ends before now.
+            Way::PassAll | Way::Wait => Way::PassAll,
+        };
+        let (last, is_one) = last_to_pass(&self.database, (&self.watched, self.position.time()), way).await?;
+        let ended = last >= self.until;
+        self.position = Position::At(behind(last));
+        if !ended {
+            self.open_again();
+        }
+        let is_outside = is_one && last > self.until;
+        let reached = behind(last).min(self.until);
+        Ok(Some(Part { events: Vec::new(), reached, passed_over: u64::from(!is_outside), ended }))
     }
 }
 
-fn open(database: CausalDatabase, watched: Vec<Collection>, position: Position) -> Reading {
+fn open(database: CausalDatabase, watched: Vec<Collection>, position: Position, batch_size: u32) -> Reading {
     Box::pin(async move {
-        let cursor = Cursor::open(&database, (&watched, &position), AWAIT, EVENTS).await?;
+        let cursor = Cursor::open(&database, (&watched, &position), AWAIT, batch_size).await?;
         read_on(cursor).await
     })
 }

@@ -7,7 +7,7 @@ use bson::spec::{BinarySubtype, ElementType};
 use bson::{Binary, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
 use futures::TryStreamExt as _;
 
-use super::event::key_text;
+use super::event::{cut, key_text};
 use crate::answer::answered;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
@@ -60,16 +60,13 @@ impl OtherId {
         Self(document.to_owned())
     }
 
-    /// As the address of a dead letter has it.
+    /// As the address of a dead letter has it: see [`key_text`]. What cannot be read is shown as its bytes.
     #[must_use]
     pub fn text(&self) -> String {
-        match self.0.get("_id") {
-            Ok(Some(id)) => key_text(id),
-            _ => key_text(RawBsonRef::Binary(bson::raw::RawBinaryRef {
-                subtype: BinarySubtype::Generic,
-                bytes: self.0.as_bytes(),
-            })),
-        }
+        let readable = self.0.get("_id").ok().flatten().and_then(key_text);
+        let bytes = || self.0.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        // Not extended JSON, so that nobody takes it for an `_id` to look for.
+        readable.unwrap_or_else(|| cut(format!("bytes:{}", bytes())))
     }
 
     /// As the place of a walk is stored.

@@ -205,6 +205,7 @@ async fn unread(app: &App, from: Option<Timestamp>, to: Timestamp) -> Result<Opt
         match source.next(std::time::Duration::from_millis(500)).await {
             Ok(Some(part)) => {
                 events += part.events.iter().filter(|event| event.cluster_time > from).count();
+                events += usize::try_from(part.passed_over).unwrap_or_default();
                 if part.ended {
                     return Ok((events > 0).then(|| events.to_string()));
                 }

@@ -1,0 +1,181 @@
+//! Positions that reading does not get past: an event that is too large for a reply, or that nobody can read. The same
+//! failure twice at one position, the second time with one event in a reply, is about the event after it, which is then
+//! passed over, so that nothing is retried for ever.
+
+use std::time::Duration;
+
+use bson::{Timestamp, doc};
+use mongodb::Database;
+
+use super::cursor::{Position, operation_time};
+use super::event::Collection;
+use super::oplog::{LOCAL, OPLOG};
+use crate::answer::answered;
+use crate::error::Failure;
+use crate::fetch::raw;
+
+/// So many events in a row are passed over one by one; then, once, everything up to now.
+const ONE_BY_ONE: u32 = 9;
+/// What fails alike at every position is not about an event: only every so many attempts everything up to now is passed
+/// over again.
+const ATTEMPTS: u32 = 100;
+/// So many events are read one by one behind a failure.
+const SINGLY: u32 = 1_000;
+/// How long the server may look for the next event in the oplog.
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// What is to be done after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Read again from the same position.
+    Again,
+    /// Pass over the next event.
+    PassOne,
+    /// Pass over everything up to now.
+    PassAll,
+    /// Read again from the same position, slowly: whatever the position is, it fails.
+    Wait,
+}
+
+/// The failures that reading meets.
+#[derive(Debug, Default)]
+pub struct Stumbles {
+    /// The last one, with the position that it happened behind.
+    last: Option<(Position, String)>,
+    /// How often something was passed over since the last reply.
+    passed: u32,
+    /// Attempts since everything was passed over.
+    attempts: u32,
+    /// Replies of one event since the last failure.
+    singly: u32,
+}
+
+impl Stumbles {
+    /// Notes that reading on from `position` failed with what [`Failure::code`] tells.
+    pub fn meet(&mut self, position: &Position, code: String) -> Way {
+        let met = (position.clone(), code);
+        if self.last.as_ref() != Some(&met) {
+            self.last = Some(met);
+            self.singly = 0;
+            return Way::Again;
+        }
+        self.attempts += 1;
+        if self.passed > ONE_BY_ONE && self.attempts < ATTEMPTS {
+            return Way::Wait;
+        }
+        self.attempts = 0;
+        self.passed += 1;
+        match self.passed <= ONE_BY_ONE {
+            true => Way::PassOne,
+            false => Way::PassAll,
+        }
+    }
+
+    /// How many events a reply may have.
+    #[must_use]
+    pub fn batch_size(&self, usual: u32) -> u32 {
+        if self.last.is_some() { 1 } else { usual }
+    }
+
+    /// Notes a reply with so many events. True when a cursor that reads one by one need not do so any longer.
+    pub fn replied(&mut self, events: usize) -> bool {
+        self.passed = 0;
+        if self.last.is_none() {
+            return false;
+        }
+        self.singly += 1;
+        let past = events == 0 || self.singly >= SINGLY;
+        if past {
+            self.last = None;
+        }
+        past
+    }
+}
+
+/// The cluster time of what is passed over, and whether that is the one next event alone: where it cannot be found,
+/// everything up to now is. Reading goes on with the first operation after that time.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn last_to_pass(
+    database: &Database,
+    (watched, from): (&[Collection], Timestamp),
+    way: Way,
+) -> Result<(Timestamp, bool), Failure> {
+    if way == Way::PassOne
+        && let Some(next) = next_event(database, watched, from).await
+    {
+        return Ok((next, true));
+    }
+    Ok((operation_time(database).await?, false))
+}
+
+/// The position behind all operations of this cluster time.
+#[must_use]
+pub fn behind(time: Timestamp) -> Timestamp {
+    Timestamp { increment: time.increment.saturating_add(1), ..time }
+}
+
+/// The time of the first operation after `from` that the stream has events of; `None` where there is none, or the oplog
+/// cannot be read, or not in time.
+async fn next_event(database: &Database, watched: &[Collection], from: Timestamp) -> Option<Timestamp> {
+    let namespaces: Vec<String> =
+        watched.iter().map(|collection| format!("{}.{}", database.name(), collection.name())).collect();
+    // The events of a transaction have the time of its last entry; that alone has `count` where there are several.
+    let of_transaction = doc! {
+        "op": "c", "o.partialTxn": { "$ne": true },
+        "$or": [{ "o.applyOps.ns": { "$in": &namespaces } }, { "o.applyOps": { "$exists": true }, "o.count": { "$exists": true } }],
+    };
+    let filter = doc! {
+        "ts": { "$gt": from },
+        "$or": [{ "op": { "$in": ["i", "u", "d"] }, "ns": { "$in": &namespaces } }, of_transaction],
+    };
+    let local = database.client().database(LOCAL);
+    let oplog = raw(&local, OPLOG);
+    let entry = oplog.find_one(filter).sort(doc! { "$natural": 1 }).projection(doc! { "ts": 1 }).max_time(LONGEST);
+    answered(entry).await.ok().flatten()?.get_timestamp("ts").ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(time: u32) -> Position {
+        Position::At(Timestamp { time, increment: 0 })
+    }
+
+    #[test]
+    fn the_same_failure_twice_at_a_position_passes_over_the_next_event_and_another_one_does_not() {
+        let mut stumbles = Stumbles::default();
+        assert_eq!(stumbles.batch_size(1_000), 1_000);
+        let mut meet = |time, code: &str| stumbles.meet(&at(time), code.to_owned());
+        assert_eq!(meet(1, "10334"), Way::Again);
+        assert_eq!(meet(2, "10334"), Way::Again, "one by one, it got further");
+        assert_eq!(meet(2, "292"), Way::Again);
+        assert_eq!(meet(2, "292"), Way::PassOne);
+        assert_eq!(stumbles.batch_size(1_000), 1);
+        assert!(!stumbles.replied(1));
+        assert!(stumbles.replied(0) && !stumbles.replied(0));
+        assert_eq!(stumbles.batch_size(1_000), 1_000);
+    }
+
+    #[test]
+    fn what_fails_alike_at_every_position_is_waited_for_and_passed_over_seldom() {
+        let mut stumbles = Stumbles::default();
+        let mut ways = Vec::new();
+        let mut time = 0;
+        for _ in 0..1_000 {
+            let way = stumbles.meet(&at(time), "292".to_owned());
+            if [Way::PassOne, Way::PassAll].contains(&way) {
+                time += 1;
+            }
+            ways.push(way);
+        }
+        let count = |way: Way| ways.iter().filter(|met| **met == way).count();
+        assert_eq!(count(Way::PassOne), 9);
+        assert!((8..=12).contains(&count(Way::PassAll)), "{}", count(Way::PassAll));
+        assert!(!stumbles.replied(3), "three events at once are no reply of one");
+        assert_eq!(stumbles.meet(&at(time + 1), "292".to_owned()), Way::Again);
+        assert_eq!(stumbles.meet(&at(time + 1), "292".to_owned()), Way::PassOne, "it is another one");
+    }
+}
