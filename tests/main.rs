@@ -32,6 +32,7 @@ mod health;
 mod heavy_documents;
 mod http_bounds;
 mod idempotence;
+mod late_records;
 mod lease;
 mod link_races;
 mod links;

@@ -7,6 +7,7 @@ use mongodb::Database;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
+use super::failpoint;
 use crate::answer::answered;
 use crate::clock;
 use crate::error::Failure;
@@ -221,7 +222,10 @@ pub async fn take_up(
     let refused = doc! { "done": false, "details": { "reasons": [reason] } };
     let aside =
         doc! { "$set": { "state": UNREADABLE, "finished_at": clock::of_server(database).await?, "result": refused } };
-    answered(commands.update_one(doc! { "_id": taken.get("_id") }, aside)).await.map_err(Failure::Write)?;
+    failpoint::passed("aside");
+    // A successor that can read it may have taken it up since.
+    let mine = doc! { "_id": taken.get("_id"), "term": term };
+    answered(commands.update_one(mine, aside)).await.map_err(Failure::Write)?;
     Ok(None)
 }
 

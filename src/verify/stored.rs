@@ -21,7 +21,8 @@ pub struct Stored {
     pub divergent_offers: BTreeMap<Kind, i64>,
 }
 
-/// Stores the result of a full verification.
+/// Stores the result of a full verification, unless that of a later one is there: who was paused before it stored its own
+/// must not undo what a step of the phase rests on. One from the future, by a clock that was ahead, is not later.
 ///
 /// # Errors
 /// [`Failure::Write`].
@@ -43,8 +44,10 @@ pub async fn store(database: &Database, report: &Report) -> Result<(), Failure> 
     if report.differences == 0 {
         fields.insert("last_success", report.ended);
     }
-    let state = raw(database, STATE);
-    state.update_one(mine(), doc! { "$set": fields }).upsert(true).await.map_err(Failure::Write)?;
+    let later = doc! { "$and": [{ "$gt": ["$ended", report.ended] }, { "$lte": ["$ended", "$$NOW"] }] };
+    let stored = doc! { "$mergeObjects": ["$$ROOT", { "$literal": fields }] };
+    let update = vec![doc! { "$replaceWith": { "$cond": [later, "$$ROOT", stored] } }];
+    raw(database, STATE).update_one(mine(), update).upsert(true).await.map_err(Failure::Write)?;
     Ok(())
 }
 

@@ -37,11 +37,11 @@ struct Held {
     duration: Duration,
 }
 
-/// How long one command may take, and when the server may begin it at the latest.
+/// How long one command may take, and between which times of the server's clock it may begin.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
     time: Duration,
-    begins_before: Option<DateTime>,
+    begins: Option<(DateTime, DateTime)>,
 }
 
 impl Writer {
@@ -80,7 +80,7 @@ impl Writer {
     /// # Errors
     /// [`Failure::LeaseLost`].
     pub async fn variables(&self) -> Result<Option<Document>, Failure> {
-        let variables = self.limit().await?.begins_before.map(fence);
+        let variables = self.limit().await?.begins.map(fence);
         // Built here of numbers and texts, so it always decodes.
         Ok(variables.and_then(|variables| Document::try_from(variables).ok()))
     }
@@ -116,7 +116,7 @@ impl Writer {
     /// Half of what the lease has left, once that is half of a fresh lease: else the next renewal is waited for.
     async fn limit(&self) -> Result<Limit, Failure> {
         let Some(Held { mut validity, duration }) = self.lease.clone() else {
-            return Ok(Limit { time: LONGEST, begins_before: None });
+            return Ok(Limit { time: LONGEST, begins: None });
         };
         loop {
             let known = *validity.borrow_and_update();
@@ -126,9 +126,10 @@ impl Writer {
             }
             if left >= duration / 2 {
                 let time = left / 2;
-                let needed = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-                let latest = known.ends_at.timestamp_millis().saturating_sub(needed);
-                return Ok(Limit { time, begins_before: Some(DateTime::from_millis(latest)) });
+                // The lease was prolonged by a clock that stood one duration before its end. By one that is further back
+                // than another, the end may be far, and a successor need not wait for it: see `Lease::acquire`.
+                let begins = Some((earlier(known.ends_at, duration * 2), earlier(known.ends_at, time)));
+                return Ok(Limit { time, begins });
             }
             // Its end, or a renewal; without anybody who renews, its end.
             let renewed = tokio::time::timeout(left, validity.changed()).await;
@@ -147,19 +148,25 @@ impl Limit {
 
     fn put_on(&self, mut command: RawDocumentBuf) -> RawDocumentBuf {
         command.append(cstr!("maxTimeMS"), i64::try_from(self.time.as_millis()).unwrap_or(i64::MAX));
-        if let Some(begins_before) = self.begins_before {
-            command.append(cstr!("let"), fence(begins_before));
+        if let Some(begins) = self.begins {
+            command.append(cstr!("let"), fence(begins));
         }
         command
     }
 }
 
-/// A variable of the command that cannot be computed from `begins_before` on, by the server's clock: each
+fn earlier(time: DateTime, duration: Duration) -> DateTime {
+    let duration = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    DateTime::from_millis(time.timestamp_millis().saturating_sub(duration))
+}
+
+/// A variable of the command that can be computed between these two times only, by the server's clock: else each
 /// statement then fails with [`FENCED`] and does nothing (MongoDB manual, "update", `let`; `$$NOW` is the time at
 /// which the command began). A filter on `$$NOW` in each statement would cost the server far more, and an
 /// upsert takes none.
-fn fence(begins_before: DateTime) -> RawDocumentBuf {
-    rawdoc! { "lease": { "$toInt": { "$cond": [{ "$lt": ["$$NOW", begins_before] }, "1", "over"] } } }
+fn fence((after, before): (DateTime, DateTime)) -> RawDocumentBuf {
+    let in_time = rawdoc! { "$and": [{ "$gt": ["$$NOW", after] }, { "$lt": ["$$NOW", before] }] };
+    rawdoc! { "lease": { "$toInt": { "$cond": [in_time, "1", "over"] } } }
 }
 
 #[cfg(test)]
@@ -188,8 +195,10 @@ mod tests {
         let (_renewed, fresh) = writer(DURATION).await;
         let limit = fresh.limit().await.unwrap();
         assert!(limit.time <= DURATION / 2 && limit.time > DURATION / 4, "{limit:?}");
-        let begins_before = limit.begins_before.unwrap().timestamp_millis();
-        assert_eq!(begins_before + i64::try_from(limit.time.as_millis()).unwrap(), 1_010_000, "it ends with the lease");
+        let (after, before) = limit.begins.unwrap();
+        let ends = before.timestamp_millis() + i64::try_from(limit.time.as_millis()).unwrap();
+        assert_eq!(ends, 1_010_000, "it ends with the lease");
+        assert_eq!(after.timestamp_millis(), 990_000, "a duration before the lease was prolonged");
         let (_renewed, lost) = writer(Duration::ZERO).await;
         assert!(matches!(lost.limit().await, Err(Failure::LeaseLost)));
         assert!(matches!(lost.send(RawDocumentBuf::new()).await, Err(Failure::LeaseLost)));
