@@ -36,10 +36,12 @@ const OTHERS_DONE: &str = "others_done";
 pub struct Background {
     /// A resync to finish.
     pub resync: Option<Resync>,
+    /// The resync must wait: a source is gone, or is being filled again.
+    pub held: bool,
     /// The command that was taken up.
     command: Option<Request>,
     /// The lease's term.
-    term: i64,
+    pub(super) term: i64,
     /// `phase.initial`
     initial: Phase,
     /// The phase as this leadership knows it.
@@ -54,13 +56,16 @@ impl Background {
     /// Works under `term`; an unfinished resync comes first.
     #[must_use]
     pub fn new(resync: Option<Resync>, term: i64, (initial, known): (Phase, Known), positions: Store) -> Self {
-        Self { resync, command: None, term, initial, known, positions, replaying: None }
+        Self { resync, held: false, command: None, term, initial, known, positions, replaying: None }
     }
 
     /// True when there is something to do.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.resync.is_some() || self.command.is_some()
+        match self.resync {
+            Some(_) => !self.held,
+            None => self.command.is_some(),
+        }
     }
 
     /// Takes up the oldest request, or the one with this `_id`, if there is none already.

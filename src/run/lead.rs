@@ -19,6 +19,7 @@ use super::pipeline::{Pipeline, Times};
 use super::portion::Stages;
 use super::reader::{EVENTS_PER_REPLY, Reader};
 use super::rehearsal::Tally;
+use super::sources;
 use super::start::{Start, prepare, start};
 use super::tasks::{Group, Task};
 use super::turn::Turn;
@@ -31,8 +32,8 @@ use crate::fetch::references::ReferenceCaches;
 use crate::observe::health::{Health, longest_silence};
 use crate::phase::Phase;
 use crate::phase::state::{self, Current};
+use crate::plan::sources::Dropped;
 use crate::source::cursor::{Position, operation_time};
-use crate::source::event::Collection;
 use crate::source::pipeline::fingerprint;
 use crate::ticker::runner::{Rights, Ticker};
 use crate::verify::continuous::Continuous;
@@ -62,6 +63,10 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     let store = store(app);
     let writer = Writer::under(&app.database, validity.clone(), settings.lease.duration);
     let start = begin_stream(app, &writer, &store, (term, phase)).await?;
+    // With the database, what was stored of them went too.
+    let before = app.health.dropped_names().into_iter().filter(|_| start.is_first);
+    let dropped = sources::load(&app.database, phase.watched(), before).await?;
+    app.health.set_dropped(dropped.names());
     let mut stages = stages(app, phase, writer.clone().of_pipeline(Arc::clone(&app.health))).await?;
     let turn = Turn::new(validity.clone(), known.subscribe(), group.stop.clone(), Arc::clone(&app.health));
     stages.turn = Some(turn);
@@ -72,11 +77,15 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     let (outbox, inbox) = mpsc::channel(batch_max.div_ceil(EVENTS_PER_REPLY));
     let reader = reader(app, phase, start.position);
     let rights = Rights::new(writer.clone(), term, validity.clone(), known.subscribe());
+    let mut background = Background::new(start.resync, term, (initial, Arc::clone(&known)), store.clone());
+    // Until the stream tells its time.
+    background.held = dropped != Dropped::default();
     let pipeline = Pipeline {
         pen: Arc::clone(&rights.pen),
         bell: Arc::clone(&rights.bell),
         apply: Apply::new(stages),
-        background: Background::new(start.resync, term, (initial, Arc::clone(&known)), store.clone()),
+        background,
+        dropped,
         phase: known.subscribe(),
         times: Times::default(),
         checkpoints: Checkpoints::new(
@@ -107,11 +116,6 @@ async fn begin_phase(app: &App) -> Result<Current, Failure> {
     let current = state::begin(&app.database, app.settings.phase.initial, clock::now()).await?;
     info!(phase = current.phase.word(), "the phase of the database");
     app.metrics.set_phase(current.phase);
-    let watched = current.phase.watched();
-    for closed in Collection::ALL.iter().filter(|collection| !watched.contains(collection)) {
-        // Its end is expected in this phase (spec 03, "Reactions").
-        app.health.source_is_back(closed.name());
-    }
     Ok(current)
 }
 
