@@ -49,7 +49,7 @@ struct State {
     role: Role,
     troubles: BTreeMap<Part, Trouble>,
     halted: bool,
-    /// Watched collections that were dropped or renamed and gave no sign of life since.
+    /// Watched collections that were dropped or renamed and are not repaired yet.
     dropped: BTreeSet<&'static str>,
     /// The server's time at the last reply, and when that was.
     server: Option<(Timestamp, Instant)>,
@@ -67,6 +67,10 @@ struct State {
 }
 
 impl State {
+    fn known_dropped(&self) -> impl Iterator<Item = &'static str> {
+        self.dropped.iter().copied().filter(|_| self.role == Role::Leader)
+    }
+
     /// How long nothing came through the stream although the canary should have; `None` while that is not long.
     fn silence(&self) -> Option<Duration> {
         if self.catching_up.is_some() {
@@ -185,14 +189,15 @@ impl Health {
         self.with(|state| state.halted = true);
     }
 
-    /// A watched collection, or the whole database, was dropped or renamed.
-    pub fn source_dropped(&self, name: &'static str) {
-        self.with(|state| state.dropped.insert(name));
+    /// These watched collections, and no others, were dropped or renamed and are not repaired yet.
+    pub fn set_dropped(&self, names: impl IntoIterator<Item = &'static str>) {
+        self.with(|state| state.dropped = names.into_iter().collect());
     }
 
-    /// A watched collection has documents again.
-    pub fn source_is_back(&self, name: &'static str) {
-        self.with(|state| state.dropped.remove(name));
+    /// Those that this process knew of when it last led.
+    #[must_use]
+    pub fn dropped_names(&self) -> BTreeSet<&'static str> {
+        self.with(|state| state.dropped.clone())
     }
 
     /// The stream is read, and its server answered at this time of its own.
@@ -279,10 +284,10 @@ impl Health {
         self.with(|state| state.halted)
     }
 
-    /// How many watched collections were dropped or renamed and gave no sign of life since.
+    /// How many watched collections were dropped or renamed and are not repaired yet; only the leader knows.
     #[must_use]
     pub fn dropped_sources(&self) -> usize {
-        self.with(|state| state.dropped.len())
+        self.with(|state| state.known_dropped().count())
     }
 
     /// What fails and is tried again, whether or not that ends readiness, each with advice.
@@ -314,9 +319,10 @@ impl Health {
                 .filter(|(_, trouble)| trouble.at_once || trouble.since.elapsed() >= self.max_retry);
             let reasons = bad.map(|(_, trouble)| format!("{}; {}", trouble.problem, trouble.advice));
             let halted = state.halted.then(|| HALTED.to_owned());
-            let dropped = state.dropped.iter().map(|name| {
+            let dropped = state.known_dropped().map(|name| {
                 format!(
-                    "source_collection_dropped: {name} was dropped or renamed; restore it, or restart if that was meant"
+                    "source_collection_dropped: {name} was dropped or renamed; restore it: once it is there again, \
+                     everything is looked at; if that was meant, create it empty and restart"
                 )
             });
             let silent = state.silence().map(|silence| {

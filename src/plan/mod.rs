@@ -2,6 +2,7 @@
 
 pub mod coalesce;
 pub mod react;
+pub mod sources;
 pub mod touch;
 
 #[cfg(test)]

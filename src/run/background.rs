@@ -37,10 +37,12 @@ const OTHERS_DONE: &str = "others_done";
 pub struct Background {
     /// A resync to finish.
     pub resync: Option<Resync>,
+    /// The resync must wait: a source is gone, or is being filled again.
+    pub held: bool,
     /// The command that was taken up.
     command: Option<Request>,
     /// Of the lease's term, and of the transaction of a step to another phase.
-    fence: Fence,
+    pub(super) fence: Fence,
     /// `phase.initial`
     initial: Phase,
     /// The phase as this leadership knows it.
@@ -55,13 +57,16 @@ impl Background {
     /// Works in the term of `fence`; an unfinished resync comes first.
     #[must_use]
     pub fn new(resync: Option<Resync>, fence: Fence, (initial, known): (Phase, Known), positions: Store) -> Self {
-        Self { resync, command: None, fence, initial, known, positions, replaying: None }
+        Self { resync, held: false, command: None, fence, initial, known, positions, replaying: None }
     }
 
     /// True when there is something to do.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.resync.is_some() || self.command.is_some()
+        match self.resync {
+            Some(_) => !self.held,
+            None => self.command.is_some(),
+        }
     }
 
     /// Takes up the oldest request, or the one with this `_id`, if there is none already.

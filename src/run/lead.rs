@@ -19,6 +19,7 @@ use super::pipeline::{Pipeline, Times};
 use super::portion::Stages;
 use super::reader::{EVENTS_PER_REPLY, Reader};
 use super::rehearsal::Tally;
+use super::sources;
 use super::start::{Start, prepare, start};
 use super::tasks::{Group, Task};
 use super::turn::Turn;
@@ -30,8 +31,8 @@ use crate::fetch::references::ReferenceCaches;
 use crate::observe::health::{Health, longest_silence};
 use crate::phase::Phase;
 use crate::phase::state::{self, Current};
+use crate::plan::sources::Dropped;
 use crate::source::cursor::{Position, operation_time};
-use crate::source::event::Collection;
 use crate::source::pipeline::fingerprint;
 use crate::source::undeliverable::Stumbles;
 use crate::ticker::runner::{Rights, Ticker};
@@ -59,15 +60,13 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     let current = begin_phase(app).await?;
     let phase = current.phase;
     let known = following::known(&current);
-    group.spawn(
-        Task::Phase,
-        following::follow(Database::clone(&app.database), initial, Arc::clone(&known), group.stop.clone()),
-    );
+    let followed = Database::clone(&app.database);
+    group.spawn(Task::Phase, following::follow(followed, initial, Arc::clone(&known), group.stop.clone()));
     let store = store(app);
     let start = begin_stream(app, &writer, &store, (term, phase)).await?;
+    let dropped = dropped_sources(app, start.is_first, phase).await?;
     let mut stages = stages(app, phase, writer.clone().of_pipeline(Arc::clone(&app.health))).await?;
-    let turn = Turn::new(validity.clone(), known.subscribe(), group.stop.clone(), Arc::clone(&app.health));
-    stages.turn = Some(turn);
+    stages.turn = Some(Turn::new(validity.clone(), known.subscribe(), group.stop.clone(), Arc::clone(&app.health)));
     let sampler = Arc::new(Sampler::new(settings.verify.sample_size));
     stages.sampler = Some(Arc::clone(&sampler));
     let batch_max = settings.stream.batch_max;
@@ -75,20 +74,22 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     let (outbox, inbox) = mpsc::channel(batch_max.div_ceil(EVENTS_PER_REPLY));
     let reader = reader(app, phase, start.position);
     let rights = Rights::new(fence, validity.clone(), known.subscribe());
+    let phases = (initial, Arc::clone(&known));
+    let mut background = Background::new(start.resync, rights.fence.clone(), phases, store.clone());
+    // Until the stream tells its time.
+    background.held = dropped != Dropped::default();
+    let of_term = (term, fingerprint(phase.watched()));
+    let (metrics, so_far) = (Arc::clone(&app.metrics), (start.history, start.events));
+    let checkpoints = Checkpoints::new((store, writer.clone()), settings.tokens.clone(), metrics, of_term, so_far);
     let pipeline = Pipeline {
         pen: Arc::clone(&rights.pen),
         bell: Arc::clone(&rights.bell),
         apply: Apply::new(stages),
-        background: Background::new(start.resync, rights.fence.clone(), (initial, Arc::clone(&known)), store.clone()),
+        background,
+        dropped,
         phase: known.subscribe(),
         times: Times::default(),
-        checkpoints: Checkpoints::new(
-            (store, writer.clone()),
-            settings.tokens.clone(),
-            Arc::clone(&app.metrics),
-            (term, fingerprint(phase.watched())),
-            (start.history, start.events),
-        ),
+        checkpoints,
         inbox,
         batch_max,
         batch_max_bytes: settings.stream.batch_max_bytes,
@@ -105,16 +106,20 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     group.join(Task::Pipeline).await
 }
 
+/// The sources that were dropped and are not repaired yet, told from here on.
+async fn dropped_sources(app: &App, is_first: bool, phase: Phase) -> Result<Dropped, Failure> {
+    // With the database, what was stored of them went too.
+    let before = app.health.dropped_names().into_iter().filter(|_| is_first);
+    let dropped = sources::load(&app.database, phase.watched(), before).await?;
+    app.health.set_dropped(dropped.names());
+    Ok(dropped)
+}
+
 /// The phase of the database, and what follows from it for those who watch.
 async fn begin_phase(app: &App) -> Result<Current, Failure> {
     let current = state::begin(&app.database, app.settings.phase.initial).await?;
     info!(phase = current.phase.word(), "the phase of the database");
     app.metrics.set_phase(current.phase);
-    let watched = current.phase.watched();
-    for closed in Collection::ALL.iter().filter(|collection| !watched.contains(collection)) {
-        // Its end is expected in this phase (spec 03, "Reactions").
-        app.health.source_is_back(closed.name());
-    }
     Ok(current)
 }
 

@@ -30,6 +30,7 @@ pub mod requests;
 pub mod resync;
 pub mod retrying;
 mod shared;
+pub mod sources;
 pub mod start;
 pub mod tasks;
 pub mod turn;

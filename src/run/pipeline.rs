@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bson::{Bson, DateTime};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 
 use super::apply::Apply;
 use super::background::Background;
@@ -21,7 +21,7 @@ use super::reader::{EVENTS_PER_REPLY, Incoming};
 use crate::clock;
 use crate::error::{Directive, Failure};
 use crate::observe::health::{Health, Part};
-use crate::plan::react::{Reaction, react};
+use crate::plan::sources::Dropped;
 use crate::plan::{Plan, plan};
 use crate::retry::Delays;
 use crate::source::cursor::Reply;
@@ -30,8 +30,6 @@ use crate::ticker::work::Pen;
 use crate::write::command;
 use crate::write::dead_letters::Place;
 
-/// What is dropped when no single collection is.
-const WHOLE_DATABASE: &str = "the database";
 /// How long the reply after a full one is waited for: reading it takes the server less, unless there is none.
 const ON_THE_WAY: Duration = Duration::from_millis(50);
 
@@ -46,6 +44,8 @@ pub struct Pipeline {
     pub inbox: mpsc::Receiver<Incoming>,
     /// What goes on beside the stream.
     pub background: Background,
+    /// Sources that were dropped and are not repaired.
+    pub dropped: Dropped,
     /// The phase as it was last read from the database.
     pub phase: watch::Receiver<Followed>,
     /// When what is done now and then was done last.
@@ -94,6 +94,7 @@ impl Pipeline {
                 Incoming::Reply(reply) => {
                     let (batch, gap) = self.merge(reply).await;
                     Box::pin(self.handle(&batch)).await?;
+                    self.tend_sources(batch.last.position.cluster_time().time).await?;
                     if let Some(gap) = gap {
                         self.open_gap(gap).await?;
                     }
@@ -192,9 +193,7 @@ impl Pipeline {
         if plan.touches_everything() {
             self.look_at_everything("what changed in a collection cannot be told from its events").await?;
         }
-        if batch.events.iter().any(|event| matches!(react(event), Reaction::Invalidated | Reaction::SourceDropped)) {
-            self.checkpoints.note_drop();
-        }
+        self.note_sources(&batch.events).await?;
         let mut delays = Delays::up_to(Duration::from_secs(5));
         while let Err(failure) = self.apply_once(&plan, &place, &applied).await {
             self.wait_after(failure, &mut delays).await?;
@@ -301,7 +300,6 @@ impl Pipeline {
         for event in events {
             let collection = event.collection.or(event.renamed_to).map_or("", Collection::name);
             metrics.events.with_label_values(&[collection, event.operation.name()]).inc();
-            self.report_source(event);
         }
         metrics.touches.with_label_values(&["stream"]).inc_by(plan.touches.len() as u64);
         metrics.batch_events.observe(events.len() as f64);
@@ -312,22 +310,6 @@ impl Pipeline {
             deleted = plan.deleted_recruiters.len(),
             "batch"
         );
-    }
-
-    /// In the order of the events: what was dropped may be there again.
-    fn report_source(&self, event: &Event) {
-        let is_there = event.collection.filter(|_| event.id().is_some());
-        for collection in is_there.into_iter().chain(event.renamed_to) {
-            self.health.source_is_back(collection.name());
-            self.health.source_is_back(WHOLE_DATABASE);
-        }
-        let dropped = match react(event) {
-            Reaction::Invalidated => WHOLE_DATABASE,
-            Reaction::SourceDropped => event.collection.map_or("", Collection::name),
-            _ => return,
-        };
-        self.health.source_dropped(dropped);
-        error!(collection = dropped, "a watched collection was dropped or renamed");
     }
 
     fn measure(&self, batch: &Batch, began: Instant) {

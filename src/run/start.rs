@@ -30,6 +30,8 @@ pub struct Start {
     pub position: Position,
     /// The history that positions are of from here on.
     pub history: History,
+    /// There was no checkpoint.
+    pub is_first: bool,
     /// How many events earlier leaderships applied.
     pub events: i64,
     /// What is to be looked at again.
@@ -75,7 +77,7 @@ pub async fn start(
             }
         };
         let resync = Resync::unfinished(database, term).await?;
-        return Ok(Start { position, history, events: checkpoint.events, resync });
+        return Ok(Start { position, history, is_first: false, events: checkpoint.events, resync });
     }
     let (time, cause) = match old_worker_time(old_worker).await? {
         Some(time) => (time, "taking over from the old worker"),
@@ -84,7 +86,7 @@ pub async fn start(
     // From its beginning, even if an earlier start left one unfinished: of the old worker's tokens, an older one may
     // have come since.
     let resync = Resync::request(writer, metrics, cause, term).await?;
-    Ok(Start { position: Position::At(time), history, events: 0, resync: Some(resync) })
+    Ok(Start { position: Position::At(time), history, is_first: true, events: 0, resync: Some(resync) })
 }
 
 /// The time of the first start, recorded before anything is done: an instance that ends before it has saved a position
@@ -132,7 +134,7 @@ async fn after_lost(
     let now = operation_time(writer.database()).await?;
     gaps::open(writer, (lost.from, now), lost.cause, clock::now()).await?;
     let resync = Resync::request(writer, metrics, lost.cause, term).await?;
-    Ok(Start { position: Position::At(now), history, events: lost.events, resync: Some(resync) })
+    Ok(Start { position: Position::At(now), history, is_first: false, events: lost.events, resync: Some(resync) })
 }
 
 /// Creates the index that finds the holders of a job. Cheap when it is there.

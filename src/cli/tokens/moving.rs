@@ -120,12 +120,7 @@ async fn moved(
 }
 
 async fn plan(app: &App, target: Target, term: i64) -> Result<Move, Refusal> {
-    let standing = match answered(store(app).load()).await {
-        Ok(standing) => standing,
-        // Whatever it was, anything is better.
-        Err(StoreError::Garbled { .. }) => None,
-        Err(error) => return Err(Failure::from(error).into()),
-    };
+    let standing = standing(app).await?;
     let now = operation_time(&app.database).await?;
     let from = standing.as_ref().map(|standing| standing.cluster_time);
     let everything = matches!(target, Target::OldWorker);
@@ -179,6 +174,15 @@ async fn plan(app: &App, target: Target, term: i64) -> Result<Move, Refusal> {
         None => {}
     }
     Ok(step)
+}
+
+/// The checkpoint, if it can be read: anything is better than one that cannot.
+async fn standing(app: &App) -> Result<Option<Checkpoint>, Refusal> {
+    match answered(store(app).load()).await {
+        Ok(standing) => Ok(standing),
+        Err(StoreError::Garbled { .. }) => Ok(None),
+        Err(error) => Err(Failure::from(error).into()),
+    }
 }
 
 /// A token that does not say under which pipeline it was made.
