@@ -208,7 +208,7 @@ impl Reader {
         let from = self.position.time();
         let (last, to) = match way {
             Way::PassOne | Way::PassAll => {
-                let (last, _) = last_to_pass(&self.database, (self.watched, from), way).await?;
+                let (last, _) = last_to_pass(&self.database, (self.watched, &self.position), way).await?;
                 (last, behind(last))
             }
             Way::Again | Way::Wait => {

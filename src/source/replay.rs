@@ -114,7 +114,7 @@ impl Replay {
             // The span ends before now.
             Way::PassAll | Way::Wait => Way::PassAll,
         };
-        let (last, is_one) = last_to_pass(&self.database, (&self.watched, self.position.time()), way).await?;
+        let (last, is_one) = last_to_pass(&self.database, (&self.watched, &self.position), way).await?;
         let ended = last >= self.until;
         self.position = Position::At(behind(last));
         if !ended {

@@ -99,11 +99,11 @@ impl Stumbles {
 /// [`Failure::Read`].
 pub async fn last_to_pass(
     database: &Database,
-    (watched, from): (&[Collection], Timestamp),
+    (watched, position): (&[Collection], &Position),
     way: Way,
 ) -> Result<(Timestamp, bool), Failure> {
     if way == Way::PassOne
-        && let Some(next) = next_event(database, watched, from).await
+        && let Some(next) = next_event(database, watched, position).await
     {
         return Ok((next, true));
     }
@@ -116,9 +116,13 @@ pub fn behind(time: Timestamp) -> Timestamp {
     Timestamp { increment: time.increment.saturating_add(1), ..time }
 }
 
-/// The time of the first operation after `from` that the stream has events of; `None` where there is none, or the oplog
+/// The time of the first operation behind `position` that the stream has events of; `None` where there is none, or the oplog
 /// cannot be read, or not in time.
-async fn next_event(database: &Database, watched: &[Collection], from: Timestamp) -> Option<Timestamp> {
+async fn next_event(database: &Database, watched: &[Collection], position: &Position) -> Option<Timestamp> {
+    let from = match position {
+        Position::After(token) => doc! { "$gt": token.cluster_time() },
+        Position::At(time) => doc! { "$gte": *time },
+    };
     let namespaces: Vec<String> =
         watched.iter().map(|collection| format!("{}.{}", database.name(), collection.name())).collect();
     // The events of a transaction have the time of its last entry; that alone has `count` where there are several.
@@ -127,7 +131,7 @@ async fn next_event(database: &Database, watched: &[Collection], from: Timestamp
         "$or": [{ "o.applyOps.ns": { "$in": &namespaces } }, { "o.applyOps": { "$exists": true }, "o.count": { "$exists": true } }],
     };
     let filter = doc! {
-        "ts": { "$gt": from },
+        "ts": from,
         "$or": [{ "op": { "$in": ["i", "u", "d"] }, "ns": { "$in": &namespaces } }, of_transaction],
     };
     let local = database.client().database(LOCAL);
