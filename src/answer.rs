@@ -8,6 +8,7 @@ use std::time::Duration;
 use bson::{Bson, Document, Timestamp, doc};
 use futures::TryStreamExt as _;
 use mongodb::error::Error as MongoError;
+use mongodb::options::ReadConcern;
 use mongodb::{Client, Database};
 
 use crate::clock;
@@ -98,7 +99,9 @@ impl Work {
             doc! { "$match": &self.which },
             doc! { "$project": { "yields": { "$toLong": "$numYields" } } },
         ];
-        let found: Option<Document> = self.admin.aggregate(stages).await?.try_next().await?;
+        // No state of documents: the server takes this stage with no other read concern.
+        let asking = self.admin.aggregate(stages).read_concern(ReadConcern::local());
+        let found: Option<Document> = asking.await?.try_next().await?;
         Ok(found.and_then(|found| found.get_i64("yields").ok()).unwrap_or_default())
     }
 }
