@@ -12,7 +12,7 @@ use crate::answer::answered;
 use crate::app::{App, Refusal};
 use crate::error::Failure;
 use crate::run::lead::store;
-use crate::source::cursor::server_clock;
+use crate::source::cursor::operation_time;
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,7 +80,7 @@ pub async fn time(app: &App, name: &str) -> Result<Option<Timestamp>, Refusal> {
         return Ok(None);
     };
     // By the server's clock: that of this machine may be another one.
-    let now = server_clock(&app.database).await?;
+    let now = operation_time(&app.database).await?;
     Ok(Some(before(now, length)))
 }
 
