@@ -23,7 +23,7 @@ use crate::support::failpoints::{mend, refuse, refuse_next};
 use crate::support::processor::Processor;
 use crate::support::recruiters::{job, recruiter, with};
 use crate::support::runs::{started_with, stopped};
-use crate::support::state::{end_lease, settled, state};
+use crate::support::state::{end_lease, settled, state, until_no_resync};
 use crate::support::ticking::{ON, Time, date, later, ledger, ran, text, time, told, until_run};
 use crate::support::waiting::{PATIENCE, eventually};
 
@@ -38,6 +38,8 @@ pub async fn ticking(test: &TestDatabase, clock: &Time, settings: &[(&str, &str)
         state(&test.database, "ticker").await?.get_document("through").ok()?.contains_key("verify").then_some(())
     })
     .await;
+    // Until then not every offer is there.
+    until_no_resync(&test.database).await;
     processor
 }
 
