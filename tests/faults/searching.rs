@@ -29,7 +29,11 @@ const YIELDS: u32 = 40;
 async fn a_search_through_much_that_nobody_watches_is_waited_for_and_told() {
     let set = ReplicaSet::start(&Options::default()).unwrap();
     let test = TestDatabase::create_on(&set.uri(), "faults_search").await;
-    stopped(started(&test).await).await;
+    let processor = started(&test).await;
+    // Else it would go on at the next start, and find what the stream has not come to yet.
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    stopped(processor).await;
     let [before, after] = [recruiter([job("Boulanger")]), recruiter([job("Vendeur")])];
     test.collection("recruiters").insert_one(&before).await.unwrap();
     let unwatched = TestDatabase::create_on(&set.uri(), "faults_noise").await;
