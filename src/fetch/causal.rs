@@ -5,7 +5,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bson::Timestamp;
+use bson::raw::cstr;
+use bson::{RawDocumentBuf, Timestamp, rawdoc};
 use mongodb::{ClientSession, Database};
 
 use crate::answer::answered;
@@ -54,6 +55,15 @@ impl CausalDatabase {
             session.advance_operation_time(floor);
         }
         Ok(session)
+    }
+
+    /// The same as a part of a command that is sent as it is.
+    pub(crate) fn read_concern(&self) -> RawDocumentBuf {
+        let mut concern = rawdoc! { "level": "majority" };
+        if let Some(floor) = self.floor() {
+            concern.append(cstr!("afterClusterTime"), floor);
+        }
+        concern
     }
 
     fn floor(&self) -> Option<Timestamp> {

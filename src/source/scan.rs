@@ -8,7 +8,7 @@ use bson::{Binary, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc,
 use futures::TryStreamExt as _;
 
 use super::event::{cut, key_text};
-use crate::answer::answered;
+use crate::answer::answered_at_last;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::{documents, raw};
@@ -34,15 +34,19 @@ pub async fn ids_after(
     let filter = doc! { "$and": [filter.clone(), { "_id": next }] };
     let mut session = database.session().await?;
     let collection = raw(database, collection);
+    // Before it has found a step of ours, it may pass over millions of other partners' offers.
+    let (client, comment) = (database.client(), Bson::from(ObjectId::new()));
     let find = collection
         .find(filter)
         .projection(doc! { "_id": 1 })
         .sort(doc! { "_id": 1 })
         .limit(i64::from(STEP))
         .batch_size(STEP)
+        .comment(comment.clone())
         .session(&mut session);
-    let mut answers = answered(find.batch()).await.map_err(Failure::Read)?;
-    let batches: Vec<_> = answered(answers.stream(&mut session).try_collect()).await.map_err(Failure::Read)?;
+    let mut answers = answered_at_last(client, &comment, find.batch()).await.map_err(Failure::Read)?;
+    let answers = answers.stream(&mut session).try_collect();
+    let batches: Vec<_> = answered_at_last(client, &comment, answers).await.map_err(Failure::Read)?;
     documents(&batches).map(|document| Ok(document?.get_object_id("_id").ok())).filter_map(Result::transpose).collect()
 }
 
@@ -119,10 +123,11 @@ pub async fn others_after(
     }
     let filter = RawDocumentBuf::try_from(filter).map_err(|error| Failure::Read(error.into()))?;
     // Not `find` of the driver: bounds must be given as the server's own bytes.
+    let comment = ObjectId::new();
     let command = || {
         rawdoc! {
             "find": collection, "filter": filter.clone(), "projection": { "_id": 1 }, "hint": { "_id": 1 },
-            "limit": i64::from(STEP) + 1, "batchSize": i64::from(STEP) + 1, "readConcern": { "level": "majority" },
+            "limit": i64::from(STEP) + 1, "batchSize": i64::from(STEP) + 1, "readConcern": database.read_concern(), "comment": comment,
         }
     };
     if after.is_none_or(|after| !after.is_above_object_ids()) {
@@ -130,7 +135,7 @@ pub async fn others_after(
         below
             .append(cstr!("min"), after.map_or_else(|| rawdoc! { "_id": RawBsonRef::MinKey }, |after| after.0.clone()));
         below.append(cstr!("max"), &rawdoc! { "_id": LOWEST });
-        let found = step(database, below, after).await?;
+        let found = step(database, (below, comment), after).await?;
         if !found.is_empty() {
             return Ok(found);
         }
@@ -138,24 +143,29 @@ pub async fn others_after(
     let last = after.filter(|after| after.is_above_object_ids());
     let mut above = command();
     above.append(cstr!("min"), last.map_or_else(|| rawdoc! { "_id": HIGHEST }, |after| after.0.clone()));
-    let found = step(database, above, last).await?;
+    let found = step(database, (above, comment), last).await?;
     if !found.is_empty() {
         return Ok(found);
     }
     // The one value that no bound includes.
     let greatest = rawdoc! { "$and": [filter.clone(), { "_id": RawBsonRef::MaxKey }] };
-    step(database, rawdoc! { "find": collection, "filter": greatest, "projection": { "_id": 1 } }, last).await
+    let mut greatest_of_all = rawdoc! { "find": collection, "filter": greatest, "projection": { "_id": 1 } };
+    greatest_of_all.append(cstr!("readConcern"), database.read_concern());
+    greatest_of_all.append(cstr!("comment"), comment);
+    step(database, (greatest_of_all, comment), last).await
 }
 
 /// What a command finds beyond `after`, which its bounds include, as far as one reply has it: ids can be long.
 async fn step(
     database: &CausalDatabase,
-    command: RawDocumentBuf,
+    (command, comment): (RawDocumentBuf, ObjectId),
     after: Option<&OtherId>,
 ) -> Result<Vec<OtherId>, Failure> {
-    let mut replies = answered(database.run_raw_cursor_command(command).batch()).await.map_err(Failure::Read)?;
+    let (client, comment) = (database.client(), Bson::from(comment));
+    let asking = database.run_raw_cursor_command(command).batch();
+    let mut replies = answered_at_last(client, &comment, asking).await.map_err(Failure::Read)?;
     let is_new = |id: &OtherId| after != Some(id) && id.element_type() != Some(ElementType::ObjectId);
-    while let Some(reply) = answered(replies.try_next()).await.map_err(Failure::Read)? {
+    while let Some(reply) = answered_at_last(client, &comment, replies.try_next()).await.map_err(Failure::Read)? {
         let batch = [reply];
         let ids = documents(&batch).map(|document| Ok(OtherId::of(document?)));
         let ids: Vec<OtherId> = ids.collect::<Result<_, Failure>>()?;

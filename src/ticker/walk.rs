@@ -1,13 +1,13 @@
 //! A walk over what a query selects: ids only, some at a time, from a cursor of the server, so that a run needs the same
 //! memory for ten documents and for a million.
 
-use bson::{Document, doc, oid::ObjectId};
+use bson::{Bson, Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 use mongodb::ClientSession;
 use mongodb::raw_batch_cursor::SessionRawBatchCursor;
 
 use super::work::Work;
-use crate::answer::answered;
+use crate::answer::answered_at_last;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::{documents, raw};
@@ -17,6 +17,7 @@ use crate::source::scan::STEP;
 pub struct Walk {
     cursor: SessionRawBatchCursor,
     session: ClientSession,
+    comment: Bson,
 }
 
 impl Walk {
@@ -27,9 +28,11 @@ impl Walk {
     pub async fn begin(database: &CausalDatabase, collection: &str, filter: Document) -> Result<Self, Failure> {
         let collection = raw(database, collection);
         let mut session = database.session().await?;
-        let find = collection.find(filter).projection(doc! { "_id": 1 }).batch_size(STEP).session(&mut session);
-        let cursor = answered(find.batch()).await.map_err(Failure::Read)?;
-        Ok(Self { cursor, session })
+        let (client, comment) = (database.client(), Bson::from(ObjectId::new()));
+        let find = collection.find(filter).projection(doc! { "_id": 1 }).batch_size(STEP).comment(comment.clone());
+        let find = find.session(&mut session).batch();
+        let cursor = answered_at_last(client, &comment, find).await.map_err(Failure::Read)?;
+        Ok(Self { cursor, session, comment })
     }
 
     /// The next ids, at most a thousand, and how many more documents have an `_id` of another type; `None` at the end.
@@ -37,8 +40,10 @@ impl Walk {
     /// # Errors
     /// [`Failure::Read`].
     async fn next(&mut self) -> Result<Option<(Vec<ObjectId>, u64)>, Failure> {
-        let Some(batch) = answered(self.cursor.stream(&mut self.session).try_next()).await.map_err(Failure::Read)?
-        else {
+        let client = self.session.client();
+        let mut batches = self.cursor.stream(&mut self.session);
+        let batch = answered_at_last(&client, &self.comment, batches.try_next()).await.map_err(Failure::Read)?;
+        let Some(batch) = batch else {
             return Ok(None);
         };
         let batch = [batch];
