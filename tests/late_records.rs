@@ -49,6 +49,33 @@ async fn a_command_that_was_prepared_by_a_clock_a_month_ahead_changes_nothing_un
     assert_eq!(test.collection("things").count_documents(doc! {}).await.unwrap(), 1);
 }
 
+/// Who stops in the middle of a command gives back a lease that ends when the server no longer executes it.
+#[tokio::test]
+async fn a_lease_is_given_back_at_once_unless_a_command_has_no_answer() {
+    let test = TestDatabase::create("late_release").await;
+    let take = async |holder: &str| Lease::acquire(&test.database, holder, SHORT).await.unwrap();
+    let lease = take("holder").await.unwrap();
+    let (_renewals, validity) = watch::channel(lease.validity);
+    let writer = lease.writer(&test.database, validity);
+    let write = || command::record(&writer, "things", doc! { "_id": 1 }, doc! { "$inc": { "written": 1 } });
+    write().await.unwrap();
+    lease.release().await.unwrap();
+    assert!(take("second").await.is_some());
+
+    let lease = eventually(PATIENCE, "it is free again", async || take("holder").await).await;
+    let (_renewals, validity) = watch::channel(lease.validity);
+    let writer = lease.writer(&test.database, validity);
+    {
+        let mut given_up =
+            Box::pin(command::record(&writer, "things", doc! { "_id": 1 }, doc! { "$set": { "late": true } }));
+        assert!(futures::poll!(given_up.as_mut()).is_pending());
+    }
+    lease.release().await.unwrap();
+    assert!(take("second").await.is_none(), "the server may still execute it");
+    let next = eventually(PATIENCE, "another one takes it", async || take("second").await).await;
+    assert!(next.validity.ends_at > lease.validity.ends_at);
+}
+
 /// A step of the phase rests on the last verification.
 #[tokio::test]
 async fn a_verification_that_is_stored_late_does_not_replace_a_later_one() {

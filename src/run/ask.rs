@@ -24,7 +24,6 @@ use crate::phase::state;
 use crate::retry::Delays;
 use crate::ticker::runner::{Rights, Ticker};
 use crate::ticker::transaction::Fence;
-use crate::write::Writer;
 
 /// How often the request is looked at.
 const POLL: Duration = Duration::from_millis(200);
@@ -108,7 +107,7 @@ async fn work(
     let (renewed, validity) = watch::channel(lease.validity);
     let renewal = lead::renew(lease.clone(), renewed, Arc::clone(&app.health), group.stop.clone());
     group.spawn(Task::Lease, renewal);
-    let done = carry_out(app, (id, order), lease.term, validity, &group.stop, show).await;
+    let done = carry_out(app, (id, order), &lease, validity, &group.stop, show).await;
     if lease.release().await.is_err() {
         warn!("the lease could not be given back; it ends by itself");
     }
@@ -124,15 +123,15 @@ async fn work(
 async fn carry_out(
     app: &App,
     (id, order): (ObjectId, &Order),
-    term: i64,
+    lease: &Lease,
     validity: watch::Receiver<Validity>,
     stop: &CancellationToken,
     show: &mut impl FnMut(&Request),
 ) -> Result<Outcome, Failure> {
     let (database, initial) = (&app.database, app.settings.phase.initial);
     super::start::prepare(database).await?;
-    let writer = Writer::under(database, validity.clone(), app.settings.lease.duration);
-    let fence = Fence::take_over(writer.clone(), term).await?;
+    let writer = lease.writer(database, validity.clone());
+    let fence = Fence::take_over(writer.clone(), lease.term).await?;
     let current = state::begin(database, initial).await?;
     let known = following::known(&current);
     let mut stages = lead::stages(app, current.phase, writer.clone()).await?;

@@ -68,7 +68,7 @@ pub async fn rehearse(
     let mut apply = Apply::new(stages);
     let (mut other, mut after, mut recruiters) = (None, None, 0);
     while !stop.is_cancelled() {
-        let place = Place::of_scan(clock::now(), clock::now());
+        let place = Place::of_scan(clock::now());
         let (last, count) = apply.note_others(Collection::Recruiters, filter, other.as_ref(), &place).await?;
         other = last;
         recruiters += count;
@@ -85,7 +85,7 @@ pub async fn rehearse(
         }
         let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
         let now = clock::now();
-        Box::pin(apply.touch(&touches, &Place::of_scan(now, now))).await?;
+        Box::pin(apply.touch(&touches, &Place::of_scan(now))).await?;
         recruiters += ids.len() as u64;
         show(recruiters);
     }

@@ -273,7 +273,7 @@ async fn backfill(
     let filter = scan::backfill_filter(recruiter, active_only);
     if !request.progress.get_bool(OTHERS_DONE).unwrap_or_default() {
         let after = OtherId::from_stored(request.progress.get(AFTER_OTHER));
-        let place = Place::of_scan(request.requested_at, clock::now());
+        let place = Place::of_scan(request.requested_at);
         let (last, noted) = apply.note_others(Collection::Recruiters, &filter, after.as_ref(), &place).await?;
         request.progress.remove(AFTER_OTHER);
         match last {
@@ -313,7 +313,7 @@ async fn backfill(
 async fn touch(ids: &[ObjectId], origin: &str, request: &Request, apply: &mut Apply) -> Result<(), Failure> {
     let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
     apply.stages.metrics.touches.with_label_values(&[origin]).inc_by(touches.len() as u64);
-    apply.touch(&touches, &Place::of_scan(request.requested_at, clock::now())).await?;
+    apply.touch(&touches, &Place::of_scan(request.requested_at)).await?;
     apply.stages.count_dead_letters();
     Ok(())
 }

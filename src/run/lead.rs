@@ -50,11 +50,11 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     let mut group = Group::new(stop);
     let term = lease.term;
     let (renewed, validity) = watch::channel(lease.validity);
+    let writer = lease.writer(&app.database, validity.clone());
     group.spawn(Task::Lease, renew(lease, renewed, Arc::clone(&app.health), group.stop.clone()));
 
     let settings = &app.settings;
     let initial = settings.phase.initial;
-    let writer = Writer::under(&app.database, validity.clone(), settings.lease.duration);
     // Before anything is looked at that a transaction of the leader before may still change.
     let fence = Fence::take_over(writer.clone(), term).await?;
     let current = begin_phase(app).await?;

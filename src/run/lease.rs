@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 
 use bson::{Bson, DateTime, Document, doc};
 use mongodb::{Collection, Database};
+use tokio::sync::watch;
 
 use crate::answer::answered;
 use crate::clock;
 use crate::error::Failure;
 use crate::fetch::raw;
+use crate::write::Writer;
+use crate::write::writer::Unanswered;
 
 /// The collection of the service's own state; the lease is its document `lease`.
 pub const STATE: &str = "stream_processor_state";
@@ -34,6 +37,8 @@ pub struct Lease {
     pub term: i64,
     /// Until when this process may write.
     pub validity: Validity,
+    /// Told by those who write under it.
+    unanswered: Unanswered,
 }
 
 /// Until when a lease allows writes, by both clocks.
@@ -113,7 +118,20 @@ impl Lease {
         let term =
             lease.get_i64("term").map_err(|_| Failure::OwnDocument { collection: STATE, field: "lease.term" })?;
         let validity = Validity { until: asked + duration, ends_at: ends_at(&lease, duration)? };
-        Ok(Some(Self { collection, holder: holder.to_owned(), duration, term, validity }))
+        Ok(Some(Self {
+            collection,
+            holder: holder.to_owned(),
+            duration,
+            term,
+            validity,
+            unanswered: Unanswered::default(),
+        }))
+    }
+
+    /// The right to write as long as `validity` tells.
+    #[must_use]
+    pub fn writer(&self, database: &Database, validity: watch::Receiver<Validity>) -> Writer {
+        Writer::under(database, validity, self.duration).telling(&self.unanswered)
     }
 
     /// Prolongs the lease, and tells the holder's lag in seconds where it is known: others read it there.
@@ -151,12 +169,15 @@ impl Lease {
         Ok(())
     }
 
-    /// Gives the lease back, so that a standby need not wait.
+    /// Gives the lease back, so that a standby need not wait: except as long as the server may still be at what it was sent
+    /// and has not answered.
     ///
     /// # Errors
     /// [`Failure::Write`]; the lease then ends by itself.
     pub async fn release(&self) -> Result<(), Failure> {
-        let update = vec![doc! { "$set": { "expires_at": "$$NOW" } }];
+        let until = DateTime::from_millis(self.unanswered.until());
+        let ends = doc! { "$min": ["$expires_at", { "$max": ["$$NOW", until] }] };
+        let update = vec![doc! { "$set": { "expires_at": ends } }];
         answered(self.collection.update_one(self.mine(), update)).await.map_err(Failure::Write)?;
         Ok(())
     }

@@ -188,7 +188,6 @@ impl Pipeline {
             token: Bson::Document(applied.token.to_document()),
             cluster_time: Bson::Timestamp(applied.token.cluster_time()),
             wall_time,
-            now: clock::now(),
         };
         if plan.touches_everything() {
             self.look_at_everything("what changed in a collection cannot be told from its events").await?;

@@ -122,7 +122,7 @@ pub async fn part_applied(part: &Part, apply: &mut Apply) -> Result<Touched, Fai
     let mut plan = plan(&part.events);
     leave_present_users(&apply.stages.database, &mut plan).await?;
     let last = part.events.last().map_or_else(clock::now, |event: &Event| event.wall_time);
-    let recruiters = Box::pin(apply.plan(&plan, &Place::of_scan(last, clock::now()))).await?;
+    let recruiters = Box::pin(apply.plan(&plan, &Place::of_scan(last))).await?;
     Ok(Touched { recruiters: recruiters as u64, everything: plan.touches_everything() || part.passed_over > 0 })
 }
 

@@ -224,7 +224,7 @@ impl Resync {
             }
             Other::Walk(after) => {
                 let filter = unusable::filter(collection, &apply.stages.settings.partner_label);
-                let place = Place::of_scan(self.began, clock::now());
+                let place = Place::of_scan(self.began);
                 let (last, _) = apply.note_others(collection, &filter, after.as_ref(), &place).await?;
                 let place = last.as_ref().map(OtherId::to_stored);
                 self.other = last.map_or(Other::Recheck(None), |last| Other::Walk(Some(last)));
@@ -266,7 +266,7 @@ impl Resync {
     }
 
     async fn handle(&self, ids: &[ObjectId], apply: &mut Apply) -> Result<(), Failure> {
-        let place = Place::of_scan(self.began, clock::now());
+        let place = Place::of_scan(self.began);
         let phase = apply.stages.phase;
         match self.stage {
             Stage::Others(_) => Ok(()),

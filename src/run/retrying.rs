@@ -10,7 +10,6 @@ use super::follow;
 use super::gone::GoneJob;
 use super::requests::{Outcome, Request, count, counted};
 use super::unusable;
-use crate::clock;
 use crate::error::Failure;
 use crate::fetch::links;
 use crate::model::dead_letter::Action;
@@ -40,7 +39,7 @@ pub async fn step(
         Some(time) => Some(dead_letters::due(&apply.stages.database, time).await?),
         None => None,
     };
-    let place = Place::of_scan(request.requested_at, clock::now());
+    let place = Place::of_scan(request.requested_at);
     let part = usize::try_from(count(&request.progress, PART)).unwrap_or_default();
     if part < 2 {
         let after = request.progress.get_object_id(AFTER).ok();

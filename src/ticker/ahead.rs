@@ -1,12 +1,12 @@
 //! What a clock that was ahead has left in the ledger is taken back. Occurrences that lie in the future would else keep
 //! the real ones from being entered, and nothing would run until their time has come.
 
-use bson::{Bson, DateTime, Document, doc};
-use mongodb::Database;
+use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use tracing::warn;
 
 use super::jobs::Job;
 use super::ledger::{self, Outcome, RUNS};
+use super::transaction::{Fence, Transaction};
 use crate::answer::answered;
 use crate::error::Failure;
 use crate::fetch::raw;
@@ -26,28 +26,27 @@ pub fn is_ahead(stored: DateTime, now: DateTime) -> bool {
 /// # Errors
 /// [`Failure::LeaseLost`], [`Failure::Read`], [`Failure::Write`]; all of it can be done again.
 pub(super) async fn take_back(
-    database: &Database,
-    term: i64,
+    fence: &Fence,
     (job, through): (Job, DateTime),
     now: DateTime,
 ) -> Result<DateTime, Failure> {
-    let runs = raw(database, RUNS);
+    let runs = raw(fence.writer.database(), RUNS);
     let later = doc! { "job": job.name(), "scheduled_for": { "$gt": now }, "by_hand": { "$ne": true } };
     let mut taken = 0_u64;
     while let Some(run) = answered(runs.find_one(later.clone())).await.map_err(Failure::Read)? {
-        let id = run.get("_id").cloned();
-        match answered(runs.insert_one(moved(run, now))).await {
-            Err(error) if !ledger::is_duplicate(&error) => return Err(Failure::Write(error)),
-            _ => {}
-        }
-        answered(runs.delete_one(doc! { "_id": id })).await.map_err(Failure::Write)?;
+        let was_entered = doc! { "_id": run.get("_id").cloned() };
+        let moved = RawDocumentBuf::try_from(&moved(run, now)).map_err(|error| Failure::Write(error.into()))?;
+        let mut transaction = Transaction::begin(fence.writer.database(), Some(fence)).await?;
+        transaction.put(RUNS, vec![moved]).await?;
+        transaction.delete(RUNS, was_entered).await?;
+        transaction.commit().await?;
         taken += 1;
     }
     let before =
         doc! { "job": job.name(), "scheduled_for": { "$lte": now }, "by_hand": { "$ne": true }, ENTERED: null };
     let last = answered(runs.find_one(before).sort(doc! { "scheduled_for": -1 })).await.map_err(Failure::Read)?;
     let back = last.and_then(|run| run.get_datetime("scheduled_for").ok().copied()).unwrap_or(now);
-    ledger::enter(database, term, job, back, &[]).await?;
+    ledger::enter(fence, job, back, &[]).await?;
     let text = |time: DateTime| time.try_to_rfc3339_string().unwrap_or_default();
     warn!(
         job = job.name(),

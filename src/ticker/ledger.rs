@@ -3,20 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
-use mongodb::error::{Error as MongoError, ErrorKind, WriteFailure};
+use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
+use mongodb::error::{Error as MongoError, ErrorKind};
 use mongodb::options::ReturnDocument;
 use mongodb::{Database, IndexModel};
 use tracing::warn;
 
 use super::jobs::Job;
 use super::report::Report;
-use super::transaction::TICKER;
+use super::transaction::{Fence, TICKER, Transaction};
 use crate::answer::answered;
 use crate::error::{Failure, describe};
 use crate::fetch::raw;
 use crate::run::lease::STATE;
 use crate::run::requests::counted;
+use crate::write::statements::Statement;
 
 /// The collection.
 pub const RUNS: &str = "stream_processor_job_runs";
@@ -152,29 +153,20 @@ async fn end_session_before(database: &Database, term: i64) -> Result<(), Failur
     Ok(())
 }
 
-/// Enters occurrences of a job, and remembers that all up to `through` are there. After a crash in between, the same
-/// are entered again, under the same `_id`.
+/// Enters occurrences of a job together with up to when they all are there.
 ///
 /// # Errors
 /// [`Failure::LeaseLost`], [`Failure::Write`].
-pub async fn enter(
-    database: &Database,
-    term: i64,
-    job: Job,
-    through: DateTime,
-    entries: &[Entry],
-) -> Result<(), Failure> {
+pub async fn enter(fence: &Fence, job: Job, through: DateTime, entries: &[Entry]) -> Result<(), Failure> {
+    let mut transaction = Transaction::begin(fence.writer.database(), Some(fence)).await?;
+    let entries: Vec<_> = entries.iter().map(|entry| entered(job, entry, through)).collect();
     if !entries.is_empty() {
-        let documents = entries.iter().map(|entry| document(job, entry, through));
-        match answered(raw(database, RUNS).insert_many(documents).ordered(false)).await {
-            Ok(_) => {}
-            Err(error) if is_duplicate(&error) => {}
-            Err(error) => return Err(Failure::Write(error)),
-        }
+        transaction.update(RUNS, entries).await?;
     }
     let mut set = Document::new();
     set.insert(format!("through.{}", job.name()), through);
-    remember(database, term, doc! { "$set": set }).await
+    transaction.update(STATE, vec![statement(doc! { "q": { "_id": TICKER }, "u": { "$set": set } })]).await?;
+    transaction.commit().await
 }
 
 /// Forgets up to when the occurrences of jobs are in the ledger: those of a job that is off are not missed.
@@ -198,16 +190,23 @@ async fn remember(database: &Database, term: i64, update: Document) -> Result<()
     }
 }
 
-fn document(job: Job, entry: &Entry, now: DateTime) -> Document {
-    match *entry {
-        Entry::Due(time) => {
-            doc! { "_id": id(job.name(), time), "job": job.name(), "scheduled_for": time, "state": DUE, "outcome": null }
+fn entered(job: Job, entry: &Entry, now: DateTime) -> Statement {
+    let (first, fields) = match *entry {
+        Entry::Due(time) => (time, doc! { "state": DUE, "outcome": null }),
+        Entry::Passed { first, count, outcome, reason } => {
+            let end = doc! { "outcome": outcome.as_str(), "error": reason, "finished": now };
+            let count = doc! { "state": ENDED, "occurrences": counted(count) };
+            (first, count.into_iter().chain(end).collect())
         }
-        Entry::Passed { first, count, outcome, reason } => doc! {
-            "_id": id(job.name(), first), "job": job.name(), "scheduled_for": first, "state": ENDED,
-            "outcome": outcome.as_str(), "occurrences": counted(count), "error": reason, "finished": now,
-        },
-    }
+    };
+    let mut run = doc! { "job": job.name(), "scheduled_for": first };
+    run.extend(fields);
+    statement(doc! { "q": { "_id": id(job.name(), first) }, "u": { "$setOnInsert": run }, "upsert": true })
+}
+
+fn statement(body: Document) -> Statement {
+    // Built here of texts, numbers and times, so it always encodes.
+    Statement { id: None, body: RawDocumentBuf::try_from(&body).unwrap_or_default() }
 }
 
 fn id(job: &str, time: DateTime) -> String {
@@ -267,7 +266,7 @@ pub struct ByHand<'a> {
 /// Enters a run by hand; gives back its `_id` and what an earlier attempt had changed.
 ///
 /// # Errors
-/// [`Failure::Write`].
+/// [`Failure::LeaseLost`] when a later term has begun it, [`Failure::Write`].
 pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(String, u64), Failure> {
     let id = format!("{}/{}", run.name, run.request.to_hex());
     let update = doc! {
@@ -279,8 +278,13 @@ pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(
         "$inc": { "attempts": 1 },
     };
     let runs = raw(database, RUNS);
-    let begun = runs.find_one_and_update(doc! { "_id": &id }, update).upsert(true);
-    let before = answered(begun).await.map_err(Failure::Write)?;
+    let filter = doc! { "_id": &id, "term": { "$not": { "$gt": term } } };
+    let before = match answered(runs.find_one_and_update(filter, update).upsert(true)).await {
+        Ok(before) => before,
+        // The filter passed over what a later term has begun, and the insert met it.
+        Err(error) if is_duplicate(&error) => return Err(Failure::LeaseLost),
+        Err(error) => return Err(Failure::Write(error)),
+    };
     Ok((id, before.map_or(0, |run| crate::run::requests::count(&run, "changed"))))
 }
 
@@ -377,14 +381,6 @@ pub async fn forget(database: &Database, now: DateTime) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn is_duplicate(error: &MongoError) -> bool {
-    match &*error.kind {
-        ErrorKind::Write(WriteFailure::WriteError(error)) => error.code == 11_000,
-        ErrorKind::Command(error) => error.code == 11_000,
-        ErrorKind::InsertMany(errors) => {
-            errors.write_concern_error.is_none()
-                && errors.write_errors.iter().flatten().all(|error| error.code == 11_000)
-        }
-        _ => false,
-    }
+fn is_duplicate(error: &MongoError) -> bool {
+    matches!(&*error.kind, ErrorKind::Command(error) if error.code == 11_000)
 }

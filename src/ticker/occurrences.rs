@@ -8,6 +8,7 @@ use bson::DateTime;
 use super::jobs::Job;
 use super::ledger::{self, Entry, Outcome};
 use super::schedule::{Schedule, zone};
+use super::transaction::Fence;
 use super::{ahead, outcome};
 use crate::app::App;
 use crate::config::TickerSettings;
@@ -58,7 +59,7 @@ impl Plans {
     pub(super) async fn enter(
         &mut self,
         app: &App,
-        term: i64,
+        fence: &Fence,
         now: DateTime,
         (passed, reason): (Outcome, &'static str),
     ) -> Result<bool, Failure> {
@@ -66,12 +67,12 @@ impl Plans {
         for (job, plan) in &mut self.0 {
             let Some(mut through) = plan.through else {
                 // From here on: what was due before the job was turned on, nobody has missed.
-                ledger::enter(database, term, *job, now, &[]).await?;
+                ledger::enter(fence, *job, now, &[]).await?;
                 plan.through = Some(now);
                 continue;
             };
             if ahead::is_ahead(through, now) {
-                through = ahead::take_back(database, term, (*job, through), now).await?;
+                through = ahead::take_back(fence, (*job, through), now).await?;
                 plan.through = Some(through);
                 let last = ledger::previous(database, job.name(), now).await?;
                 let last = last.map(outcome::seconds).unwrap_or_default();
@@ -90,7 +91,7 @@ impl Plans {
                 entries.push(Entry::Due(due.last));
                 owes = true;
             }
-            ledger::enter(database, term, *job, due.last, &entries).await?;
+            ledger::enter(fence, *job, due.last, &entries).await?;
             plan.through = Some(due.last);
         }
         Ok(owes)

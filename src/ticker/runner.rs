@@ -159,7 +159,7 @@ impl Ticker {
         if !self.begun {
             self.begin(now).await?;
         }
-        self.owes |= self.plans.enter(&self.app, self.rights.fence.term, now, OVERTAKEN).await?;
+        self.owes |= self.plans.enter(&self.app, &self.rights.fence, now, OVERTAKEN).await?;
         if let Some(request) = requests::take_up(&database, Lane::Ticker, None, self.rights.fence.term).await? {
             self.carry_out(&request).await?;
             return Ok(Duration::ZERO);
@@ -188,7 +188,7 @@ impl Ticker {
             }
         }
         // What came due before this leadership began was due while nothing was running, or is in the ledger.
-        self.owes |= self.plans.enter(&self.app, self.rights.fence.term, now, MISSED).await?;
+        self.owes |= self.plans.enter(&self.app, &self.rights.fence, now, MISSED).await?;
         self.begun = true;
         Ok(())
     }

@@ -32,15 +32,13 @@ pub struct Place {
     pub cluster_time: Bson,
     /// The wall time of the batch's last event; for a scan, when it began.
     pub wall_time: DateTime,
-    /// Now.
-    pub now: DateTime,
 }
 
 impl Place {
     /// The place of a scan: not in the stream.
     #[must_use]
-    pub fn of_scan(began: DateTime, now: DateTime) -> Self {
-        Self { token: Bson::Null, cluster_time: Bson::Null, wall_time: began, now }
+    pub fn of_scan(began: DateTime) -> Self {
+        Self { token: Bson::Null, cluster_time: Bson::Null, wall_time: began }
     }
 }
 

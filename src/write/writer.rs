@@ -4,10 +4,12 @@
 //! nothing under its successor (spec 00, guarantee 4).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bson::raw::cstr;
 use bson::{DateTime, Document, RawDocumentBuf, rawdoc};
+use mongodb::error::{Error as MongoError, ErrorKind};
 use mongodb::{ClientSession, Database};
 use tokio::sync::watch;
 
@@ -35,6 +37,33 @@ pub struct Writer {
 struct Held {
     validity: watch::Receiver<Validity>,
     duration: Duration,
+    unanswered: Unanswered,
+}
+
+/// Until when the server may still be at a command that it has not answered, by its own clock: a lease that is given back
+/// is not free before.
+#[derive(Debug, Clone, Default)]
+pub struct Unanswered(Arc<AtomicI64>);
+
+impl Unanswered {
+    /// The time, in milliseconds since 1970; 0 when every command was answered.
+    #[must_use]
+    pub fn until(&self) -> i64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A command on its way. Given up without an answer, it may still be done.
+struct Underway {
+    unanswered: Unanswered,
+    /// When the server has given it up; 0 once it is answered.
+    until: i64,
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.unanswered.0.fetch_max(self.until, Ordering::AcqRel);
+    }
 }
 
 /// How long one command may take, and between which times of the server's clock it may begin.
@@ -54,7 +83,18 @@ impl Writer {
     /// Writes as long as the lease is valid; `duration` is that of a fresh one.
     #[must_use]
     pub fn under(database: &Database, validity: watch::Receiver<Validity>, duration: Duration) -> Self {
-        Self { database: database.clone(), lease: Some(Held { validity, duration }), health: None }
+        Self {
+            database: database.clone(),
+            lease: Some(Held { validity, duration, unanswered: Unanswered::default() }),
+            health: None,
+        }
+    }
+
+    /// The same, which tells `unanswered` of each command that the server has not answered.
+    #[must_use]
+    pub fn telling(self, unanswered: &Unanswered) -> Self {
+        let unanswered = unanswered.clone();
+        Self { lease: self.lease.map(|held| Held { unanswered, ..held }), ..self }
     }
 
     /// The same for the pipeline: it gives signs of life while it finds out which document makes commands overrun.
@@ -93,11 +133,19 @@ impl Writer {
     /// [`Failure::LeaseLost`], [`Failure::Overdue`], [`Failure::Write`].
     pub async fn send(&self, command: RawDocumentBuf) -> Result<Document, Failure> {
         let limit = self.limit().await?;
+        let mut underway = self.underway(&limit);
         let reply = self.database.run_raw_command(limit.put_on(command));
-        tokio::time::timeout(limit.patience(), reply.into_future())
-            .await
-            .map_err(|_| Failure::Overdue)?
-            .map_err(Failure::Write)
+        let reply = tokio::time::timeout(limit.patience(), reply.into_future()).await.map_err(|_| Failure::Overdue)?;
+        if !reply.as_ref().is_err_and(is_unanswered) {
+            underway.iter_mut().for_each(|underway| underway.until = 0);
+        }
+        reply.map_err(Failure::Write)
+    }
+
+    fn underway(&self, limit: &Limit) -> Option<Underway> {
+        let (held, (_, before)) = (self.lease.as_ref()?, limit.begins?);
+        let until = before.timestamp_millis().saturating_add(i64::try_from(limit.time.as_millis()).unwrap_or(i64::MAX));
+        Some(Underway { unanswered: held.unanswered.clone(), until })
     }
 
     /// The same, as a part of a session's transaction.
@@ -115,7 +163,7 @@ impl Writer {
 
     /// Half of what the lease has left, once that is half of a fresh lease: else the next renewal is waited for.
     async fn limit(&self) -> Result<Limit, Failure> {
-        let Some(Held { mut validity, duration }) = self.lease.clone() else {
+        let Some(Held { mut validity, duration, .. }) = self.lease.clone() else {
             return Ok(Limit { time: LONGEST, begins: None });
         };
         loop {
@@ -153,6 +201,11 @@ impl Limit {
         }
         command
     }
+}
+
+/// Whether the server may still do, after this error, what was asked of it: it has answered only in replies.
+fn is_unanswered(error: &MongoError) -> bool {
+    !matches!(*error.kind, ErrorKind::Command(_) | ErrorKind::Write(_) | ErrorKind::ServerSelection { .. })
 }
 
 fn earlier(time: DateTime, duration: Duration) -> DateTime {

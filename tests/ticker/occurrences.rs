@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bson::{DateTime, Document, doc, rawdoc};
+use bson::{DateTime, Document, doc, oid::ObjectId, rawdoc};
 use stream_processor::error::Failure;
 use stream_processor::phase::Phase;
 use stream_processor::run::following::Followed;
 use stream_processor::run::lease::Validity;
-use stream_processor::ticker::ledger;
+use stream_processor::ticker::jobs::Job;
+use stream_processor::ticker::ledger::{self, ByHand, Entry};
 use stream_processor::ticker::transaction::{Fence, Transaction, session};
 use stream_processor::ticker::work::{Hold, Pen};
 use stream_processor::write::Writer;
@@ -196,6 +197,7 @@ async fn a_paused_leader_s_transaction_changes_nothing_under_its_successor() {
     assert!(begun.commit().await.is_err());
     assert!(matches!(Transaction::begin(&test.database, Some(&first.fence)).await, Err(Failure::LeaseLost)));
     assert!(matches!(ledger::take_over(&test.database, 1, &id).await, Err(Failure::LeaseLost)));
+    nothing_is_entered_late(&test, (&first.fence, &second.fence)).await;
     let written = doc! { "written": true };
     assert_eq!(test.collection("jobs_partners").count_documents(written.clone()).await.unwrap(), 0);
     let mut begun = Transaction::begin(&test.database, Some(&second.fence)).await.unwrap();
@@ -215,4 +217,20 @@ async fn hold(test: &TestDatabase, term: i64) -> Hold {
         run: String::new(),
         stored_at: None,
     }
+}
+
+async fn nothing_is_entered_late(test: &TestDatabase, (late, next): (&Fence, &Fence)) {
+    let now = date(BEGIN);
+    let entries = [Entry::Due(now)];
+    let run = ByHand { name: CAP, request: ObjectId::new(), now, now_is_given: false, started: now };
+    let entered = async || test.collection(ledger::RUNS).count_documents(doc! {}).await.unwrap();
+    assert!(matches!(ledger::enter(late, Job::CapOfferExpirations, now, &entries).await, Err(Failure::LeaseLost)));
+    assert_eq!(entered().await, 0);
+    ledger::enter(next, Job::CapOfferExpirations, now, &entries).await.unwrap();
+    ledger::enter(next, Job::CapOfferExpirations, now, &entries).await.unwrap();
+    assert_eq!(entered().await, 1, "after a crash they are entered again, and are the same");
+    ledger::begin(&test.database, next.term, &run).await.unwrap();
+    assert!(matches!(ledger::begin(&test.database, late.term, &run).await, Err(Failure::LeaseLost)));
+    ledger::begin(&test.database, next.term + 1, &run).await.unwrap();
+    assert_eq!(entered().await, 2);
 }

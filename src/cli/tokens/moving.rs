@@ -66,7 +66,7 @@ pub async fn run(app: &App, target: Target, override_: Override) -> Result<Exit,
     let beside = "would go on from where it is: stop all instances first; to look at a span again beside a running one, \
         use `stream-processor replay`";
     let (lease, validity) = hold(app, beside, &mut group).await?;
-    let writer = Writer::under(&app.database, validity, app.settings.lease.duration);
+    let writer = lease.writer(&app.database, validity);
     let moved = tokio::select! {
         moved = moved(app, (&writer, lease.term), target, override_) => moved,
         () = group.stop.cancelled() => Ok(Exit::Interrupted),
