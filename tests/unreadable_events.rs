@@ -110,6 +110,39 @@ async fn a_document_whose_id_is_no_utf8_is_a_dead_letter_with_its_position_until
 }
 
 /// The oplog has the long name once, and the event would have it 20,000 times.
+/// A validator refuses offers by the names of their fields, and quotes them: what the server says is no UTF-8 then.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_that_the_server_refuses_in_words_that_are_no_utf8_is_a_dead_letter_and_keeps_no_other_from_being_written()
+ {
+    let test = TestDatabase::create("unreadable_refusal").await;
+    let recruiters: Vec<Document> = (0..20).map(|_| recruiter([job("Boulanger")])).collect();
+    test.collection("recruiters").insert_many(&recruiters).await.unwrap();
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    let refused = job_ids(&recruiters[7])[0];
+    let update = doc! { "q": { "_id": refused }, "u": { "$set": { format!("note_{DAMAGED}"): 1 } } };
+    damaged::run(&test, rawdoc! { "update": "jobs_partners", "updates": list(&update) }).await;
+    let named = doc! { "patternProperties": { "^[a-z_0-9]*$": {} }, "additionalProperties": false };
+    let validator = |schema: Document| doc! { "collMod": "jobs_partners", "validator": schema };
+    test.database.run_command(validator(doc! { "$jsonSchema": named })).await.unwrap();
+
+    let touch = doc! { "$set": { "opco": "a touch" } };
+    test.collection("recruiters").update_many(doc! {}, touch).await.unwrap();
+    settled(&test.database).await;
+    let offers = test.collection("jobs_partners");
+    assert_eq!(offers.count_documents(doc! { "workplace_opco": "a touch" }).await.unwrap(), 19);
+    let letters = letters(&test).await;
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!(letters[0].get_str("reason").unwrap(), "refused_by_server");
+    assert_eq!(letters[0].get_object_id("job_id").unwrap(), refused);
+
+    test.database.run_command(validator(doc! {})).await.unwrap();
+    assert_eq!(Processor::command(&["dead-letters", "retry"], &test, &[]).await.code, 0);
+    assert_eq!(offers.count_documents(doc! { "workplace_opco": "a touch" }).await.unwrap(), 20);
+    stopped(processor).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_of_very_many_long_names_is_delivered_without_them() {
     let test = TestDatabase::create("unreadable_many").await;

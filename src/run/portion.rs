@@ -252,7 +252,7 @@ impl Stages {
     pub(super) fn unlinked(&self, refused: &[Refused]) -> BTreeMap<Address, Letter> {
         let letter = |refused: &Refused| {
             self.metrics.write_errors.with_label_values(&[&refused.code.to_string()]).inc();
-            let detail = format!("the server refused the link with code {}", refused.code);
+            let detail = refused.detail("the link");
             Some((Address::Recruiter(refused.statement.id?), Letter::of_projection(refused.reason, detail)))
         };
         refused.iter().filter_map(letter).collect()
@@ -262,7 +262,7 @@ impl Stages {
     pub(super) fn refused(&self, refused: &[Refused]) -> BTreeMap<ObjectId, Letter> {
         let letter = |refused: &Refused| {
             self.metrics.write_errors.with_label_values(&[&refused.code.to_string()]).inc();
-            let detail = format!("the server refused the offer with code {}", refused.code);
+            let detail = refused.detail("the offer");
             Some((refused.statement.id?, Letter::of_projection(refused.reason, detail)))
         };
         refused.iter().filter_map(letter).collect()

@@ -9,6 +9,7 @@ use bson::raw::{RawArrayBuf, cstr};
 use bson::{Document, RawDocumentBuf, doc, rawdoc};
 use futures::{StreamExt as _, TryStreamExt as _};
 use mongodb::ClientSession;
+use mongodb::error::ErrorKind;
 
 use super::Writer;
 use super::statements::Statement;
@@ -32,6 +33,8 @@ const PARTS: usize = 8;
 const OVERRUNS: usize = 3;
 /// `MaxTimeMSExpired`
 const OVERRAN: i32 = 50;
+/// No code of the server: its answer cannot be read.
+const UNREADABLE: i32 = 0;
 /// So few statements are one command; more are shared out evenly among the commands in flight, because the server
 /// works on one command with one thread.
 const FEW: usize = 64;
@@ -71,6 +74,19 @@ pub struct Refused {
     pub reason: Reason,
     /// The server's code.
     pub code: i32,
+}
+
+impl Refused {
+    /// In words, for a dead letter.
+    #[must_use]
+    pub fn detail(&self, what: &str) -> String {
+        match self.code {
+            UNREADABLE => {
+                format!("the server refused {what} in words that are no UTF-8: it quotes what the document holds")
+            }
+            code => format!("the server refused {what} with code {code}"),
+        }
+    }
 }
 
 /// Sends all statements; returns when a majority has acknowledged every one that was not refused.
@@ -185,27 +201,38 @@ pub(super) fn portions<T>(items: Vec<T>, weight: impl Fn(&T) -> usize) -> Vec<Ve
     portions
 }
 
-/// Sends one command. What takes longer than the lease allows would take as long the next time: it is sent again in ever
-/// smaller parts, so that a document that makes the server slow keeps nothing else from being written.
+/// Sends one command. What takes longer than the lease allows would take as long the next time, and an answer that cannot be
+/// read would be the same: it is sent again in ever smaller parts, so that one document keeps nothing else from being written.
 async fn send(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::default();
     let mut rest = vec![(statements, 0)];
     while let Some((mut statements, overruns)) = rest.pop() {
         writer.alive();
-        match send_once(writer, collection, &statements).await {
-            Ok(reply) => outcome.add(read(&reply, statements)?),
-            Err(failure) if !overran(&failure) => return Err(failure),
+        let failure = match send_once(writer, collection, &statements).await {
+            Ok(reply) => {
+                outcome.add(read(&reply, statements)?);
+                continue;
+            }
+            Err(failure) => failure,
+        };
+        let unreadable = is_unreadable(&failure);
+        match statements.len() {
+            _ if !unreadable && !overran(&failure) => return Err(failure),
             // The collection takes no other write either: it is not about these statements.
-            Err(failure) if Box::pin(confirm(writer, collection)).await.is_err() => return Err(failure),
-            Err(_) if statements.len() > 1 => {
+            _ if Box::pin(confirm(writer, collection)).await.is_err() => return Err(failure),
+            2.. => {
                 let part = statements.len().div_ceil(PARTS);
                 while !statements.is_empty() {
                     rest.push((statements.split_off(statements.len().saturating_sub(part)), 0));
                 }
             }
-            Err(_) if overruns + 1 < OVERRUNS => rest.push((statements, overruns + 1)),
-            Err(_) => {
-                let refused = |statement| Refused { statement, reason: Reason::TooSlow, code: OVERRAN };
+            _ if !unreadable && overruns + 1 < OVERRUNS => rest.push((statements, overruns + 1)),
+            _ => {
+                let (reason, code) = match unreadable {
+                    true => (Reason::RefusedByServer, UNREADABLE),
+                    false => (Reason::TooSlow, OVERRAN),
+                };
+                let refused = |statement| Refused { statement, reason, code };
                 outcome.refused.extend(statements.into_iter().map(refused));
             }
         }
@@ -220,6 +247,12 @@ pub(super) fn overran(failure: &Failure) -> bool {
         Failure::Write(error) => command_code(error) == Some(OVERRAN),
         _ => false,
     }
+}
+
+/// The answer quotes what is no UTF-8, such as a field name by which a validator refuses a document. Only refusals quote.
+pub(super) fn is_unreadable(failure: &Failure) -> bool {
+    let Failure::Write(error) = failure else { return false };
+    matches!(*error.kind, ErrorKind::Bson(_) | ErrorKind::BsonDeserialization(_))
 }
 
 async fn send_once(writer: &Writer, collection: &str, statements: &[Statement]) -> Result<Document, Failure> {

@@ -8,7 +8,7 @@ use bson::{RawDocumentBuf, rawdoc};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::Writer;
-use super::command::{IN_FLIGHT, overran, portions, unacknowledged};
+use super::command::{IN_FLIGHT, is_unreadable, overran, portions, unacknowledged};
 use super::writer::FENCED;
 use crate::error::{Failure, command_code, refusal};
 
@@ -66,7 +66,7 @@ async fn send(writer: &Writer, collection: &str, creations: Vec<Creation>) -> Re
         Ok(reply) if reply.contains_key("writeConcernError") => Err(unacknowledged(&reply)),
         Ok(_) => Ok(Created { created: ids.len() as u64, unsure: Vec::new() }),
         // Whether it is about one of them, each tells for itself.
-        Err(failure) if overran(&failure) => Ok(Created { created: 0, unsure: ids }),
+        Err(failure) if overran(&failure) || is_unreadable(&failure) => Ok(Created { created: 0, unsure: ids }),
         Err(Failure::Write(error)) => match command_code(&error) {
             Some(FENCED) => Err(Failure::Overdue),
             Some(code) if refusal(code).is_some() => Ok(Created { created: 0, unsure: ids }),
