@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use bson::{Bson, RawBsonRef, RawDocument, doc, oid::ObjectId};
 
-use super::{documents, find};
+use super::{documents, find, raw};
+use crate::answer::answered;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::model::value;
@@ -61,6 +62,18 @@ pub async fn holders(
         }
     }
     Ok(holders)
+}
+
+/// How many recruiters hold any of these jobs, told by the index alone.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn count_holders(database: &CausalDatabase, jobs: &BTreeSet<ObjectId>) -> Result<u64, Failure> {
+    let mut session = database.session().await?;
+    let jobs: Vec<Bson> = jobs.iter().copied().map(Bson::from).collect();
+    let links = raw(database, LINKS);
+    let count = links.count_documents(doc! { "jobs": { "$in": jobs } }).session(&mut session);
+    answered(count).await.map_err(Failure::Read)
 }
 
 async fn links(database: &CausalDatabase, filter: bson::Document) -> Result<HashMap<ObjectId, Link>, Failure> {

@@ -154,7 +154,7 @@ impl Stages {
             whole.clear();
             grown.extend(met_early(&touched, &chunk.offers, &changes));
             self.settle_links((&grown, shrunk), &touched, lost, (&mut done, portion.place)).await?;
-            let new = (&done.grown, &*lost);
+            let new = (&done.grown, &*lost, done.unlinked.is_empty());
             done.again.extend(self.settle_shared((&touched, portion.place), new, &mut chunk, &mut changes).await?);
             self.write_chunk(chunk, changes, &done.unlinked, portion.place).await?;
             failpoint::passed("written");

@@ -35,6 +35,12 @@ pub struct Place {
 }
 
 impl Place {
+    /// Whether it is that of a scan.
+    #[must_use]
+    pub fn is_scan(&self) -> bool {
+        self.token == Bson::Null
+    }
+
     /// The place of a scan: not in the stream.
     #[must_use]
     pub fn of_scan(began: DateTime) -> Self {
