@@ -27,7 +27,7 @@ use crate::run::lease::{self, Lease, holder};
 use crate::run::requests::Outcome;
 use crate::run::tasks::{Group, Task};
 use crate::run::{lead, preflight};
-use crate::source::primary::Primaries;
+use crate::source::primary::PrimaryChanges;
 use crate::web::routes::{Shown, router};
 use crate::web::server::serve;
 
@@ -39,7 +39,7 @@ pub struct App {
     /// The database; reads are of the primary and of what a majority has, writes wait for a majority.
     pub database: CausalDatabase,
     /// Told when the primary is another one.
-    pub primaries: Primaries,
+    pub primary_changes: PrimaryChanges,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Health.
@@ -71,7 +71,7 @@ impl Refusal {
     pub fn of(refused: &Outcome) -> Self {
         let reasons = refused.details.get_array("reasons").map(Vec::as_slice).unwrap_or_default();
         let reasons: Vec<&str> = reasons.iter().filter_map(bson::Bson::as_str).collect();
-        Self::new(Exit::Found, format!("refused: {}", reasons.join("; ")))
+        Self::new(Exit::Findings, format!("refused: {}", reasons.join("; ")))
     }
 
     /// The process's end.
@@ -83,7 +83,7 @@ impl Refusal {
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
-        Self::new(Exit::CannotConnect, format!("{failure}; {}", failure.advice()))
+        Self::new(Exit::Database, format!("{failure}; {}", failure.advice()))
     }
 }
 
@@ -115,13 +115,13 @@ impl App {
     /// # Errors
     /// A [`Refusal`] that says what is wrong with the connection string.
     pub async fn unchecked(settings: Settings) -> Result<Self, Refusal> {
-        let primaries = Primaries::default();
-        let database = connect(&settings, &primaries).await?;
+        let primary_changes = PrimaryChanges::default();
+        let database = connect(&settings, &primary_changes).await?;
         let metrics = Metrics::new().map_err(|error| Refusal::new(Exit::Usage, error.to_string()))?;
         let health = Health::new(settings.health.max_lag, settings.health.max_retry, settings.stream.await_time);
         let (settings, metrics, health) = (Arc::new(settings), Arc::new(metrics), Arc::new(health));
         let (survey, clock) = (Arc::default(), Clock::of_process());
-        Ok(Self { settings, database, primaries, metrics, health, survey, clock })
+        Ok(Self { settings, database, primary_changes, metrics, health, survey, clock })
     }
 
     /// What the projection takes from the configuration.
@@ -148,7 +148,7 @@ impl App {
         }
         let leader = lease::current(&self.database).await?;
         let leader = leader.map_or_else(|| "another process".to_owned(), |leader| leader.name);
-        Err(Refusal::new(Exit::Found, format!("an instance is running ({leader}) and {beside}")))
+        Err(Refusal::new(Exit::Findings, format!("an instance is running ({leader}) and {beside}")))
     }
 
     /// The service, until SIGTERM or Ctrl-C.
@@ -175,7 +175,7 @@ impl App {
         group.spawn(Task::Pipeline, leadership);
         match group.join(Task::Pipeline).await {
             Ok(()) => Ok(Exit::Done),
-            Err(failure) => Err(Refusal::new(Exit::Found, format!("{failure}; {}", failure.advice()))),
+            Err(failure) => Err(Refusal::new(Exit::Findings, format!("{failure}; {}", failure.advice()))),
         }
     }
 
@@ -215,7 +215,7 @@ impl App {
                 return None;
             }
             let acquired = match Lease::acquire(&self.database, holder, duration).await {
-                Ok(Some(mut lease)) => lead::outrank(self, &mut lease).await.map(|()| Some(lease)),
+                Ok(Some(mut lease)) => lead::raise_term(self, &mut lease).await.map(|()| Some(lease)),
                 other => other,
             };
             let delay = match acquired {
@@ -244,7 +244,7 @@ impl App {
 /// A client whose reads are of the primary and whose writes wait for a majority, whatever the
 /// connection string says: a stale read would be projected as if it were current. Reads show only what a majority has:
 /// a failover may undo the rest.
-async fn connect(settings: &Settings, primaries: &Primaries) -> Result<CausalDatabase, Refusal> {
+async fn connect(settings: &Settings, primary_changes: &PrimaryChanges) -> Result<CausalDatabase, Refusal> {
     let uri = settings.mongodb.uri.expose_secret();
     let mut options = ClientOptions::parse(uri).await.map_err(|error| {
         // The driver's message may quote the string, and with it a password.
@@ -261,7 +261,7 @@ async fn connect(settings: &Settings, primaries: &Primaries) -> Result<CausalDat
     options.write_concern = Some(WriteConcern::majority());
     options.server_selection_timeout.get_or_insert(Duration::from_secs(10));
     options.connect_timeout.get_or_insert(Duration::from_secs(5));
-    options.sdam_event_handler = Some(primaries.handler());
+    options.sdam_event_handler = Some(primary_changes.handler());
     let client = Client::with_options(options)
         .map_err(|error| Refusal::new(Exit::Usage, format!("mongodb.uri: {}", describe(&error))))?;
     Ok(CausalDatabase::new(client.database(&settings.mongodb.database)))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bson::{DateTime, doc};
 use mongodb::Database;
 
-use crate::answer::answered;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 
 /// The wall clock of this machine, in milliseconds since 1970, for what is only shown.
@@ -29,7 +29,7 @@ pub fn instant() -> Instant {
 /// # Errors
 /// [`Failure::Read`].
 pub async fn of_server(database: &Database) -> Result<DateTime, Failure> {
-    let hello = answered(database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read)?;
+    let hello = with_deadline(database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read)?;
     let unknown = |_| Failure::OwnDocument { collection: "hello", field: "localTime" };
     hello.get_datetime("localTime").copied().map_err(unknown)
 }

@@ -1,10 +1,10 @@
 //! The map of the service, in the order in which data flows; `main.rs` is one screen on top of it.
 
-pub mod answer;
 pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod deadline;
 pub mod directory;
 pub mod doctor;
 pub mod error;

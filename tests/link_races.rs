@@ -81,6 +81,8 @@ async fn a_job_that_is_met_before_its_event_and_gone_at_its_event_is_cancelled()
     let test = TestDatabase::create_on(&set.uri(), "races_early").await;
     let (holder, other) = (recruiter([job("Vendeur")]), recruiter([job("Boulanger")]));
     let processor = started(&test).await;
+    // It reads recruiters, too.
+    until_no_resync(&test.database).await;
     test.collection("recruiters").insert_many([&holder, &other]).await.unwrap();
     settled(&test.database).await;
     // An offer that stands already, cancelled.

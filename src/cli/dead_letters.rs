@@ -6,13 +6,13 @@ use serde_json::json;
 
 use super::Exit;
 use super::arguments::DeadLettersCommand;
-use crate::answer::answered;
 use crate::app::{App, Refusal};
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::model::dead_letter::Reason;
-use crate::run::ask::ask;
 use crate::run::requests::{Order, Outcome, count};
+use crate::run::submit::ask;
 use crate::write::dead_letters::DEAD_LETTERS;
 
 /// Runs the command; prints its result on the standard output.
@@ -44,7 +44,7 @@ async fn list(app: &App, as_json: bool) -> Result<Exit, Refusal> {
     if !as_json {
         println!("{found} dead letters");
     }
-    Ok(if found == 0 { Exit::Done } else { Exit::Found })
+    Ok(if found == 0 { Exit::Done } else { Exit::Findings })
 }
 
 fn as_value(letter: &Document) -> serde_json::Value {
@@ -72,10 +72,10 @@ fn date(letter: &Document, field: &str) -> Option<String> {
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 async fn show(app: &App, id: &str, as_json: bool) -> Result<Exit, Refusal> {
     let letter =
-        answered(raw(&app.database, DEAD_LETTERS).find_one(doc! { "_id": id })).await.map_err(Failure::Read)?;
+        with_deadline(raw(&app.database, DEAD_LETTERS).find_one(doc! { "_id": id })).await.map_err(Failure::Read)?;
     let Some(letter) = letter else {
         let message = format!("{id}: there is no such dead letter; `stream-processor dead-letters list` shows them");
-        return Err(Refusal::new(Exit::Found, message));
+        return Err(Refusal::new(Exit::Findings, message));
     };
     let advice = Reason::from_stored(text(&letter, "reason")).advice();
     let mut value = as_value(&letter);
@@ -109,7 +109,7 @@ async fn drop_letters(app: &App, ids: Vec<String>, as_json: bool) -> Result<Exit
                     println!("{dropped} dead letters dropped, {} were not there", asked.saturating_sub(dropped))
                 }
             }
-            Ok(if dropped == asked { Exit::Done } else { Exit::Found })
+            Ok(if dropped == asked { Exit::Done } else { Exit::Findings })
         }
         Some(refused) => Err(Refusal::of(&refused)),
         None => Ok(Exit::Interrupted),
@@ -125,7 +125,7 @@ async fn retry(app: &App, as_json: bool) -> Result<Exit, Refusal> {
                 true => println!("{}", json!({ "before": before, "after": after })),
                 false => println!("{before} dead letters before, {after} now"),
             }
-            Ok(if after == 0 { Exit::Done } else { Exit::Found })
+            Ok(if after == 0 { Exit::Done } else { Exit::Findings })
         }
         Some(refused) => Err(Refusal::of(&refused)),
         None => Ok(Exit::Interrupted),

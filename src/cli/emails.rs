@@ -14,8 +14,8 @@ use crate::mail::sample;
 /// A [`Refusal`] when the file cannot be written.
 pub fn run(command: &EmailsCommand, out: &mut impl Write) -> Result<Exit, Refusal> {
     let EmailsCommand::Preview { template, out: file, text } = command;
-    let composed = compose(&sample::letter(*template));
-    let composed = composed.map_err(|fault| Refusal::new(Exit::Found, fault.to_string()))?;
+    let composed = compose(&sample::email(*template));
+    let composed = composed.map_err(|fault| Refusal::new(Exit::Findings, fault.to_string()))?;
     let shown = if *text { composed.text } else { composed.html };
     let written = match file {
         Some(file) => fs::write(file, shown).map_err(|error| format!("--out {}: {error}", file.display())),

@@ -35,7 +35,7 @@ pub async fn run(arguments: &HealthArguments, listen: SocketAddr) -> Result<Exit
     let address = reachable(listen);
     let refused = |reason: &dyn std::error::Error| {
         let message = format!("no answer from {address} ({reason}); is an instance running with this http.listen?");
-        Refusal::new(Exit::Found, message)
+        Refusal::new(Exit::Findings, message)
     };
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     let uri = format!("http://{address}/{path}").parse().map_err(|error: InvalidUri| refused(&error))?;
@@ -47,7 +47,7 @@ pub async fn run(arguments: &HealthArguments, listen: SocketAddr) -> Result<Exit
     };
     let (is_well, answer) = tokio::time::timeout(PATIENCE, asking).await.map_err(|late| refused(&late))??;
     println!("{answer}");
-    Ok(if is_well { Exit::Done } else { Exit::Found })
+    Ok(if is_well { Exit::Done } else { Exit::Findings })
 }
 
 /// Where to ask an instance that listens there: every address of a machine is none to connect to.

@@ -9,15 +9,15 @@ use super::{AnonymizeCommand, Exit, JobsCommand, ObfuscateArguments, RunJobArgum
 use crate::app::{App, Refusal, signals};
 use crate::error::Failure;
 use crate::phase::state;
-use crate::run::ask::ask;
 use crate::run::requests::{Order, Outcome, count};
+use crate::run::submit::ask;
 use crate::run::tasks::{Group, Task};
-use crate::ticker::chore::Chore;
+use crate::ticker::job_order::JobOrder;
 use crate::ticker::jobs::{Job, obfuscate};
 use crate::ticker::ledger::{self, End};
 use crate::ticker::overview::{self, Overview, Run};
 use crate::ticker::report::{Line, Report};
-use crate::ticker::work::Work;
+use crate::ticker::work::JobContext;
 
 /// Runs a command about jobs; prints its result on the standard output.
 ///
@@ -39,7 +39,7 @@ pub async fn anonymize(app: App, command: AnonymizeCommand) -> Result<Exit, Refu
     let AnonymizeCommand::User { id, dry_run, json } = command;
     let form = if json { Form::Json } else { Form::Text };
     match dry_run {
-        true => Box::pin(look(&app, Chore::AnonymizeUser(id), None, form)).await,
+        true => Box::pin(look(&app, JobOrder::AnonymizeUser(id), None, form)).await,
         false => give(&app, &Order::AnonymizeUser { user: id }, form).await,
     }
 }
@@ -50,11 +50,11 @@ pub async fn anonymize(app: App, command: AnonymizeCommand) -> Result<Exit, Refu
 /// As [`run`], and in production, and on a database that is not named as a copy.
 pub async fn obfuscate(app: App, arguments: ObfuscateArguments) -> Result<Exit, Refusal> {
     if let Some(reason) = obfuscate::refusal(&app).await? {
-        return Err(Refusal::new(Exit::Found, reason));
+        return Err(Refusal::new(Exit::Findings, reason));
     }
     let form = if arguments.json { Form::Json } else { Form::Text };
     match arguments.dry_run {
-        true => Box::pin(look(&app, Chore::Obfuscate, None, form)).await,
+        true => Box::pin(look(&app, JobOrder::Obfuscate, None, form)).await,
         false => give(&app, &Order::Obfuscate, form).await,
     }
 }
@@ -76,7 +76,7 @@ async fn run_job(app: &App, arguments: &RunJobArguments) -> Result<Exit, Refusal
         _ => Form::Text,
     };
     if *dry_run || job.only_reads() {
-        return Box::pin(look(app, Chore::Job(job), *now, form)).await;
+        return Box::pin(look(app, JobOrder::Job(job), *now, form)).await;
     }
     give(app, &Order::RunJob { job: name.clone(), now: *now }, form).await
 }
@@ -89,18 +89,18 @@ fn named(name: &str) -> Result<Job, Refusal> {
 }
 
 /// What only reads is done here, beside whatever runs, and tells every line as it comes.
-async fn look(app: &App, chore: Chore, now: Option<DateTime>, form: Form) -> Result<Exit, Refusal> {
+async fn look(app: &App, job_order: JobOrder, now: Option<DateTime>, form: Form) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
     let phase = state::load(&app.database, app.settings.phase.initial).await?.phase;
     let by_clock = app.clock.now(&app.database).await?;
     let now = now.unwrap_or(by_clock);
-    let mut work = Work {
+    let mut work = JobContext {
         app: app.clone(),
         now,
         scheduled_for: now,
-        previous: ledger::previous(&app.database, chore.name(), by_clock).await?,
+        previous: ledger::previous(&app.database, job_order.name(), by_clock).await?,
         phase,
         report: Report::default(),
         stop: group.stop.clone(),
@@ -112,18 +112,18 @@ async fn look(app: &App, chore: Chore, now: Option<DateTime>, form: Form) -> Res
         }),
         stuck: 0,
     };
-    if !chore.applies_in(phase) {
-        let message = format!("{} has nothing to do in this phase; see `phase show`", chore.name());
-        return Err(Refusal::new(Exit::Found, message));
+    if !job_order.applies_in(phase) {
+        let message = format!("{} has nothing to do in this phase; see `phase show`", job_order.name());
+        return Err(Refusal::new(Exit::Findings, message));
     }
-    match chore.run(&mut work).await {
+    match job_order.run(&mut work).await {
         Err(Failure::Interrupted) => return Ok(Exit::Interrupted),
         done => done?,
     }
     let end = End::of(&work.report);
     let mut details = ledger::details(&end, &work.report);
     details.remove("lines");
-    if !matches!(chore, Chore::Job(job) if job.only_reads()) {
+    if !matches!(job_order, JobOrder::Job(job) if job.only_reads()) {
         details.insert("dry_run", true);
     }
     summarize(&details, form);
@@ -148,7 +148,7 @@ async fn give(app: &App, order: &Order, form: Form) -> Result<Exit, Refusal> {
 fn exit_of(details: &Document) -> Exit {
     match details.get_str("outcome") {
         Ok("done") if count(details, "failed") == 0 => Exit::Done,
-        _ => Exit::Found,
+        _ => Exit::Findings,
     }
 }
 

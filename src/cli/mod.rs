@@ -318,11 +318,11 @@ pub enum Exit {
     /// Done.
     Done = 0,
     /// It found something, or refused.
-    Found = 1,
+    Findings = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
     /// MongoDB cannot be reached or cannot be used.
-    CannotConnect = 3,
+    Database = 3,
     /// Interrupted before it was done.
     Interrupted = 4,
 }

@@ -18,7 +18,7 @@ pub fn completions(shell: Shell, out: &mut impl Write) -> Result<Exit, Refusal> 
     clap_complete::generate(shell, &mut Cli::command(), "stream-processor", &mut script);
     match out.write_all(&script).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Refusal::new(Exit::Found, format!("the completions cannot be printed: {error}")))
+            Err(Refusal::new(Exit::Findings, format!("the completions cannot be printed: {error}")))
         }
         _ => Ok(Exit::Done),
     }

@@ -8,8 +8,8 @@ use bson::{DateTime, Timestamp};
 use resume_tokens::{Checkpoint, ResumeToken};
 
 use super::Exit;
-use crate::answer::answered;
 use crate::app::{App, Refusal};
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::run::lead::store;
 use crate::source::cursor::operation_time;
@@ -43,10 +43,10 @@ impl Position {
 /// A [`Refusal`] that says which names there are; one of the store or the server.
 pub async fn find(app: &App, name: &str) -> Result<Position, Refusal> {
     if is_id(name) {
-        let entry = answered(store(app).find(name)).await.map_err(Failure::from)?;
+        let entry = with_deadline(store(app).find(name)).await.map_err(Failure::from)?;
         return entry.map(|entry| Position::Checkpoint(Box::new(entry.checkpoint))).ok_or_else(|| {
             let message = format!("{name}: the history has no such token; `stream-processor tokens list` shows those");
-            Refusal::new(Exit::Found, message)
+            Refusal::new(Exit::Findings, message)
         });
     }
     if let Some(time) = time(app, name).await? {

@@ -13,9 +13,9 @@ use tracing::warn;
 
 use super::Exit;
 use super::arguments::StatusArguments;
-use crate::answer::answered;
 use crate::app::{App, Refusal, signals};
 use crate::clock;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::phase::state;
@@ -123,7 +123,7 @@ impl Status {
         let phase = state::load(database, app.settings.phase.initial).await?;
         let oplog = Oplog::measure(database).await?;
         let now = operation_time(database).await?;
-        let checkpoint = answered(store(app).load()).await.ok().flatten();
+        let checkpoint = with_deadline(store(app).load()).await.ok().flatten();
         let position = checkpoint.as_ref().map(|checkpoint| {
             let time = checkpoint.cluster_time;
             Position {
@@ -134,12 +134,12 @@ impl Status {
                 events: checkpoint.events,
             }
         });
-        let history = answered(store(app).history(10)).await?;
+        let history = with_deadline(store(app).history(10)).await?;
         let leader = lease::current(database).await?;
         let state = |id: &'static str| async move {
-            answered(raw(database, STATE).find_one(doc! { "_id": id })).await.map_err(Failure::Read)
+            with_deadline(raw(database, STATE).find_one(doc! { "_id": id })).await.map_err(Failure::Read)
         };
-        let gaps = answered(raw(database, GAPS).count_documents(doc! { "state": "open" })).await;
+        let gaps = with_deadline(raw(database, GAPS).count_documents(doc! { "state": "open" })).await;
         Ok(Self {
             phase: phase.phase.word(),
             phase_since: phase.since.and_then(date),
@@ -223,8 +223,8 @@ fn rate(checkpoint: &Checkpoint, history: &[HistoryEntry]) -> Option<f64> {
 
 async fn unfinished(app: &App) -> Result<Vec<String>, Failure> {
     let filter = doc! { "state": { "$in": UNFINISHED.to_vec() } };
-    let commands = answered(raw(&app.database, COMMANDS).find(filter)).await.map_err(Failure::Read)?;
-    let commands: Vec<Document> = answered(commands.try_collect()).await.map_err(Failure::Read)?;
+    let commands = with_deadline(raw(&app.database, COMMANDS).find(filter)).await.map_err(Failure::Read)?;
+    let commands: Vec<Document> = with_deadline(commands.try_collect()).await.map_err(Failure::Read)?;
     let name = |command: &Document| {
         let name = command.get_document("order").ok()?.get_str("name").ok()?;
         let state = command.get_str("state").ok()?;
@@ -237,8 +237,8 @@ async fn unfinished(app: &App) -> Result<Vec<String>, Failure> {
 
 async fn dead_letters(app: &App) -> Result<BTreeMap<String, u64>, Failure> {
     let group = [doc! { "$group": { "_id": "$reason", "count": { "$sum": 1_i64 } } }];
-    let groups = answered(raw(&app.database, DEAD_LETTERS).aggregate(group)).await.map_err(Failure::Read)?;
-    let groups: Vec<Document> = answered(groups.try_collect()).await.map_err(Failure::Read)?;
+    let groups = with_deadline(raw(&app.database, DEAD_LETTERS).aggregate(group)).await.map_err(Failure::Read)?;
+    let groups: Vec<Document> = with_deadline(groups.try_collect()).await.map_err(Failure::Read)?;
     let count = |group: &Document| Some((group.get_str("_id").ok()?.to_owned(), group.get_i64("count").ok()?));
     Ok(groups.iter().filter_map(count).map(|(reason, count)| (reason, count.unsigned_abs())).collect())
 }
@@ -250,8 +250,8 @@ async fn jobs(app: &App) -> Result<Vec<JobRun>, Failure> {
         doc! { "$group": { "_id": "$job", "run": { "$first": "$$ROOT" } } },
         doc! { "$sort": { "_id": 1 } },
     ];
-    let runs = answered(raw(&app.database, RUNS).aggregate(last)).await.map_err(Failure::Read)?;
-    let runs: Vec<Document> = answered(runs.try_collect()).await.map_err(Failure::Read)?;
+    let runs = with_deadline(raw(&app.database, RUNS).aggregate(last)).await.map_err(Failure::Read)?;
+    let runs: Vec<Document> = with_deadline(runs.try_collect()).await.map_err(Failure::Read)?;
     let run = |group: &Document| {
         let run = group.get_document("run").ok()?;
         let number = |field: &str| run.get(field).and_then(|number| number.as_i64().or(number.as_i32().map(i64::from)));

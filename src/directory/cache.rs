@@ -7,7 +7,7 @@ use mongodb::{Collection, Database};
 
 use super::establishment::{Found, Reply};
 use super::{Directory, Trouble};
-use crate::answer::answered;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 
@@ -40,7 +40,7 @@ impl Cache {
 impl Directory for Cache {
     async fn look_up(&self, siret: &str) -> Result<Option<Found>, Trouble> {
         let find = self.collection.find_one(Self::selects(siret, self.since));
-        let entry = answered(find).await.map_err(|error| Trouble::Failed(Failure::Read(error)))?;
+        let entry = with_deadline(find).await.map_err(|error| Trouble::Failed(Failure::Read(error)))?;
         let Some(mut entry) = entry else { return Ok(None) };
         if entry.get_str("error").is_ok_and(|error| !error.is_empty()) {
             return Ok(Some(Found::Unpublished));

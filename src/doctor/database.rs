@@ -8,11 +8,11 @@ use futures::TryStreamExt as _;
 use mongodb::IndexModel;
 
 use super::Check;
-use crate::answer::answered;
 use crate::app::App;
 use crate::cli::Exit;
 use crate::clock;
 use crate::config::Environment;
+use crate::deadline::with_deadline;
 use crate::error::{Failure, command_code};
 use crate::fetch::raw;
 use crate::run::lease::STATE;
@@ -22,7 +22,7 @@ use crate::setup::inspect;
 use crate::setup::plan::{COLLECTIONS, index_name, indexes as wanted, same_keys};
 use crate::setup::validator as setup_validator;
 use crate::source::OFFERS;
-use crate::source::event::Collection;
+use crate::source::event::WatchedCollection;
 use crate::source::scan::{self, OtherId};
 use crate::ticker::ahead::is_ahead;
 use crate::ticker::transaction::TICKER;
@@ -38,7 +38,7 @@ pub(super) async fn server(app: &App) -> Check {
         Ok(Server { version, set: Some(set) }) => Check::ok("server", format!("MongoDB {version}, replica set {set}")),
         Ok(Server { version, set: None }) => Check::ok("server", format!("MongoDB {version}, sharded cluster")),
         Err(refusal) => {
-            debug_assert!(refusal.exit == Exit::CannotConnect, "nothing else is wrong with a server");
+            debug_assert!(refusal.exit == Exit::Database, "nothing else is wrong with a server");
             let (found, remedy) = refusal.message.rsplit_once("; ").unwrap_or((&refusal.message, "see the README"));
             Check::failed("server", found, remedy)
         }
@@ -72,7 +72,8 @@ pub(super) async fn privileges(app: &App) -> Vec<Check> {
 }
 
 async fn has_user(app: &App) -> Result<bool, Failure> {
-    let status = answered(app.database.run_command(doc! { "connectionStatus": 1 })).await.map_err(Failure::Read)?;
+    let status =
+        with_deadline(app.database.run_command(doc! { "connectionStatus": 1 })).await.map_err(Failure::Read)?;
     let users = status.get_document("authInfo").and_then(|info| info.get_array("authenticatedUsers"));
     Ok(users.is_ok_and(|users| !users.is_empty()))
 }
@@ -88,8 +89,14 @@ pub(super) async fn collections(app: &App) -> Vec<Check> {
         checks.push(Check::warning("collections", format!("not there yet: {}", own.join(", ")), SETUP));
     }
     // Those that begin with an anonymisation may not be there for long.
-    let sources = [Collection::Recruiters, Collection::Users, Collection::Cfas, Collection::RomeSheets];
-    let missing: Vec<&str> = sources.map(Collection::name).into_iter().filter(|name| !names.contains(*name)).collect();
+    let sources = [
+        WatchedCollection::Recruiters,
+        WatchedCollection::Users,
+        WatchedCollection::Cfas,
+        WatchedCollection::RomeSheets,
+    ];
+    let missing: Vec<&str> =
+        sources.map(WatchedCollection::name).into_iter().filter(|name| !names.contains(*name)).collect();
     if !missing.is_empty() {
         checks.push(Check::warning(
             "collections",
@@ -108,7 +115,7 @@ async fn names(app: &App) -> Result<BTreeSet<String>, Failure> {
     let command = doc! {
         "listCollections": 1, "nameOnly": true, "authorizedCollections": true, "cursor": { "batchSize": 100_000 },
     };
-    let reply = answered(app.database.run_command(command)).await.map_err(Failure::Read)?;
+    let reply = with_deadline(app.database.run_command(command)).await.map_err(Failure::Read)?;
     let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
     let batch = batch.map_err(|_| Failure::Reply("cursor.firstBatch"))?;
     let name = |collection: &Bson| Some(collection.as_document()?.get_str("name").ok()?.to_owned());
@@ -168,7 +175,7 @@ pub(super) async fn ids(app: &App) -> Vec<Check> {
 }
 
 /// How many there are, as far as they are counted, and the key of the first.
-async fn others(app: &App, collection: Collection) -> Result<(usize, String), Failure> {
+async fn others(app: &App, collection: WatchedCollection) -> Result<(usize, String), Failure> {
     let filter = unusable::filter(collection, &app.settings.target.partner_label);
     let (mut count, mut first, mut after) = (0, String::new(), None);
     while count < MANY {
@@ -187,9 +194,9 @@ async fn others(app: &App, collection: Collection) -> Result<(usize, String), Fa
 
 /// The keys of its indexes; `None` without the collection.
 async fn present(app: &App, collection: &str) -> Result<Option<Vec<Document>>, Failure> {
-    match answered(raw(&app.database, collection).list_indexes()).await {
+    match with_deadline(raw(&app.database, collection).list_indexes()).await {
         Ok(indexes) => {
-            let indexes: Vec<IndexModel> = answered(indexes.try_collect()).await.map_err(Failure::Read)?;
+            let indexes: Vec<IndexModel> = with_deadline(indexes.try_collect()).await.map_err(Failure::Read)?;
             Ok(Some(indexes.into_iter().map(|index| index.keys).collect()))
         }
         Err(error) if command_code(&error) == Some(26) => Ok(None),
@@ -216,7 +223,7 @@ pub(super) async fn validator(app: &App) -> Check {
 /// What decides something goes by the server's clock, what is only shown by this machine's.
 pub(super) async fn clock(app: &App) -> Check {
     let asked = clock::now();
-    let hello = answered(app.database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read);
+    let hello = with_deadline(app.database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read);
     let answered_at = clock::now();
     let there = match hello.map(|hello| hello.get_datetime("localTime").copied()) {
         Ok(Ok(there)) => there,
@@ -247,14 +254,16 @@ pub(super) async fn clock(app: &App) -> Check {
 /// A stored time that keeps something from happening until it comes.
 async fn stored_ahead(app: &App, now: DateTime) -> Result<Option<String>, Failure> {
     let state = raw(&app.database, STATE);
-    let ticker = answered(state.find_one(doc! { "_id": TICKER })).await.map_err(Failure::Read)?.unwrap_or_default();
+    let ticker =
+        with_deadline(state.find_one(doc! { "_id": TICKER })).await.map_err(Failure::Read)?.unwrap_or_default();
     let through = ticker.get_document("through").cloned().unwrap_or_default();
     let text = |time: DateTime| time.try_to_rfc3339_string().unwrap_or_default();
     let ahead = |time: Option<DateTime>| time.filter(|time| is_ahead(*time, now)).map(text);
     if let Some(time) = ahead(through.values().filter_map(Bson::as_datetime).copied().max()) {
         return Ok(Some(format!("occurrences of jobs are entered up to {time}, which is still to come")));
     }
-    let lease = answered(state.find_one(doc! { "_id": "lease" })).await.map_err(Failure::Read)?.unwrap_or_default();
+    let lease =
+        with_deadline(state.find_one(doc! { "_id": "lease" })).await.map_err(Failure::Read)?.unwrap_or_default();
     // It ends an hour from now at the latest.
     let hour = DateTime::from_millis(now.timestamp_millis().saturating_add(3_600_000));
     let held = lease.get_datetime("expires_at").ok().copied().filter(|time| is_ahead(*time, hour));

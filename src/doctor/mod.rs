@@ -96,9 +96,9 @@ pub async fn doctor(app: App, as_json: bool) -> Result<Exit, Refusal> {
         println!("{failed} to fix, {warnings} to know of, {} well", checks.len() - failed - warnings);
     }
     Ok(match (reachable, failed) {
-        (false, _) => Exit::CannotConnect,
+        (false, _) => Exit::Database,
         (true, 0) => Exit::Done,
-        (true, _) => Exit::Found,
+        (true, _) => Exit::Findings,
     })
 }
 

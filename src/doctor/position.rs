@@ -5,8 +5,8 @@ use std::time::Duration;
 use resume_tokens::StoreError;
 
 use super::Check;
-use crate::answer::answered;
 use crate::app::App;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::phase::state;
 use crate::run::lead::store;
@@ -95,7 +95,7 @@ fn judged(window: Duration, found: String) -> Check {
 }
 
 async fn token(app: &App, oplog: &Oplog) -> Check {
-    let checkpoint = match answered(store(app).load()).await {
+    let checkpoint = match with_deadline(store(app).load()).await {
         Ok(Some(checkpoint)) => checkpoint,
         Ok(None) => return Check::ok("position", "none yet: the first start looks at everything"),
         Err(error @ StoreError::Garbled { .. }) => {

@@ -9,7 +9,7 @@ use bson::raw::cstr;
 use bson::{RawDocumentBuf, Timestamp, rawdoc};
 use mongodb::{ClientSession, Database};
 
-use crate::answer::answered;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 
 /// A database, with the cluster time before which nothing is read. Clones share it.
@@ -50,7 +50,7 @@ impl CausalDatabase {
     /// # Errors
     /// [`Failure::Read`].
     pub(crate) async fn session(&self) -> Result<ClientSession, Failure> {
-        let mut session = answered(self.database.client().start_session()).await.map_err(Failure::Read)?;
+        let mut session = with_deadline(self.database.client().start_session()).await.map_err(Failure::Read)?;
         if let Some(floor) = self.floor() {
             session.advance_operation_time(floor);
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use bson::{Bson, RawBsonRef, RawDocument, doc, oid::ObjectId};
 
 use super::{documents, find, raw};
-use crate::answer::answered;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::model::value;
@@ -48,32 +48,32 @@ pub async fn read(database: &CausalDatabase, recruiters: &[ObjectId]) -> Result<
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn holders(
+pub async fn owners(
     database: &CausalDatabase,
     jobs: &BTreeSet<ObjectId>,
 ) -> Result<HashMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
-    let mut holders: HashMap<ObjectId, BTreeSet<ObjectId>> = HashMap::new();
+    let mut owners: HashMap<ObjectId, BTreeSet<ObjectId>> = HashMap::new();
     let ids = jobs.iter().copied().map(Bson::from).collect::<Vec<_>>();
     for ids in ids.chunks(JOBS_PER_READ) {
         for (recruiter, link) in links(database, doc! { "jobs": { "$in": ids } }).await? {
             for job in ids.iter().filter_map(Bson::as_object_id).filter(|job| link.jobs.contains(job)) {
-                holders.entry(job).or_default().insert(recruiter);
+                owners.entry(job).or_default().insert(recruiter);
             }
         }
     }
-    Ok(holders)
+    Ok(owners)
 }
 
 /// How many recruiters hold any of these jobs, told by the index alone.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn count_holders(database: &CausalDatabase, jobs: &BTreeSet<ObjectId>) -> Result<u64, Failure> {
+pub async fn count_owners(database: &CausalDatabase, jobs: &BTreeSet<ObjectId>) -> Result<u64, Failure> {
     let mut session = database.session().await?;
     let jobs: Vec<Bson> = jobs.iter().copied().map(Bson::from).collect();
     let links = raw(database, LINKS);
     let count = links.count_documents(doc! { "jobs": { "$in": jobs } }).session(&mut session);
-    answered(count).await.map_err(Failure::Read)
+    with_deadline(count).await.map_err(Failure::Read)
 }
 
 async fn links(database: &CausalDatabase, filter: bson::Document) -> Result<HashMap<ObjectId, Link>, Failure> {

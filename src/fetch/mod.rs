@@ -2,6 +2,7 @@
 //! Nothing here writes, and nothing here remembers source documents beyond the references' caches.
 
 pub mod causal;
+mod found;
 pub mod links;
 pub mod portions;
 pub mod references;
@@ -12,7 +13,7 @@ use mongodb::raw_batch_cursor::RawBatch;
 use mongodb::{Collection, Database};
 
 use self::causal::CausalDatabase;
-use crate::answer::answered_at_last;
+use crate::deadline::while_server_works;
 use crate::error::Failure;
 
 /// At most this many ids in one `$in`: the batch that spec 03 measured.
@@ -34,10 +35,10 @@ pub async fn find(
     let (client, comment) = (database.client(), Bson::from(ObjectId::new()));
     let find = collection.find(filter).projection(projection).batch_size(10_000).comment(comment.clone());
     let find = find.session(&mut session).batch();
-    let mut answers = answered_at_last(client, &comment, find).await.map_err(Failure::Read)?;
+    let mut answers = while_server_works(client, &comment, find).await.map_err(Failure::Read)?;
     let mut answers = answers.stream(&mut session);
     let mut batches = Vec::new();
-    while let Some(batch) = answered_at_last(client, &comment, answers.try_next()).await.map_err(Failure::Read)? {
+    while let Some(batch) = while_server_works(client, &comment, answers.try_next()).await.map_err(Failure::Read)? {
         batches.push(batch);
     }
     Ok(batches)

@@ -6,10 +6,10 @@ use mongodb::raw_batch_cursor::RawBatch;
 
 use super::causal::CausalDatabase;
 use super::{IDS_PER_READ, documents, raw};
-use crate::answer::answered;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::source::OFFERS;
-use crate::source::event::Collection as Watched;
+use crate::source::event::WatchedCollection;
 
 /// How many bytes of documents one portion aims at: about 260 of 8 KB. Two portions of recruiters are in memory at a
 /// time, one of them with its offers before and after, so this sets the peak.
@@ -34,7 +34,7 @@ impl Portions {
     pub fn of_recruiters(database: &CausalDatabase) -> Self {
         // Starts careful: until the first portion was weighed, documents may be of a megabyte.
         let average = PORTION_BYTES / 2;
-        let collection = Watched::Recruiters.name();
+        let collection = WatchedCollection::Recruiters.name();
         Self { database: database.clone(), collection, projection: Document::new(), average }
     }
 
@@ -84,8 +84,8 @@ impl Portions {
         let collection = raw(&self.database, self.collection);
         let find = collection.find(doc! { "_id": { "$in": ids } }).projection(self.projection.clone());
         let find = find.sort(doc! { "_id": 1 }).batch_size(batch_size).session(&mut session).batch();
-        let mut replies = answered(find).await.map_err(Failure::Read)?;
-        let reply = answered(replies.stream(&mut session).try_next()).await.map_err(Failure::Read)?;
+        let mut replies = with_deadline(find).await.map_err(Failure::Read)?;
+        let reply = with_deadline(replies.stream(&mut session).try_next()).await.map_err(Failure::Read)?;
         let cursor = reply.as_ref().map(|reply| reply.as_raw_document().get_document("cursor")).transpose();
         let cursor = cursor.map_err(|error| Failure::Read(error.into()))?;
         let is_whole = cursor.is_none_or(|cursor| cursor.get_i64("id").is_ok_and(|id| id == 0));

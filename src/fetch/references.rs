@@ -6,10 +6,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use bson::{Bson, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
+use bson::{Bson, Document, RawDocument, doc, oid::ObjectId};
 use futures::try_join;
 use quick_cache::unsync::Cache;
 
+use super::found::{Found, is_readable, name};
 use super::{documents, find};
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
@@ -18,55 +19,7 @@ use crate::model::references::is_handicap_engagement;
 use crate::model::user_id::user_id;
 use crate::model::{Cfa, References, RomeSheet, User, UserStatus, value};
 use crate::project::offer::{first_rome_code, is_delegated_to_cfa};
-use crate::source::event::{Collection as Watched, key_text};
-
-/// What is there under a key.
-#[derive(Debug, Clone)]
-enum Found<T> {
-    /// Nothing.
-    Nothing,
-    /// A document.
-    Document(Arc<T>),
-    /// A document that is not valid BSON, by its collection and `_id`.
-    Undecodable(Arc<str>),
-}
-
-impl<T> Found<T> {
-    fn read(watched: Watched, document: &RawDocument, read: impl Fn(&RawDocument) -> bson::error::Result<T>) -> Self {
-        match read(document) {
-            Ok(found) if is_readable(document) => Self::Document(Arc::new(found)),
-            _ => Self::Undecodable(name(watched, document)),
-        }
-    }
-
-    fn document(found: Option<&Self>) -> Option<Arc<T>> {
-        match found? {
-            Self::Document(document) => Some(Arc::clone(document)),
-            Self::Nothing | Self::Undecodable(_) => None,
-        }
-    }
-
-    fn undecodable(found: Option<&Self>) -> Option<Arc<str>> {
-        match found? {
-            Self::Undecodable(name) => Some(Arc::clone(name)),
-            Self::Nothing | Self::Document(_) => None,
-        }
-    }
-}
-
-/// What was asked for of a document can be read, down to the last text.
-fn is_readable(document: &RawDocument) -> bool {
-    Document::try_from(document).is_ok()
-}
-
-fn name(watched: Watched, document: &RawDocument) -> Arc<str> {
-    let id = match document.get("_id") {
-        Ok(Some(RawBsonRef::ObjectId(id))) => id.to_hex(),
-        Ok(Some(id)) => key_text(id).unwrap_or_else(|| "?".to_owned()),
-        _ => "?".to_owned(),
-    };
-    format!("{}/{id}", watched.name()).into()
-}
+use crate::source::event::WatchedCollection;
 
 /// What the engagements of an establishment say.
 #[derive(Debug, Clone, Default)]
@@ -219,13 +172,16 @@ impl ReferenceCaches {
     }
 
     /// Forgets what is cached of a collection of references, after an event on it.
-    pub fn forget(&mut self, collection: Watched) {
+    pub fn forget(&mut self, collection: WatchedCollection) {
         match collection {
-            Watched::Cfas => self.cfas.clear(),
-            Watched::RomeSheets => self.rome.clear(),
-            Watched::Engagements => self.handicap.clear(),
-            Watched::Users | Watched::AnonymizedUsers => self.users.clear(),
-            Watched::Recruiters | Watched::AnonymizedRecruiters | Watched::Canary | Watched::Offers => {}
+            WatchedCollection::Cfas => self.cfas.clear(),
+            WatchedCollection::RomeSheets => self.rome.clear(),
+            WatchedCollection::Engagements => self.handicap.clear(),
+            WatchedCollection::Users | WatchedCollection::AnonymizedUsers => self.users.clear(),
+            WatchedCollection::Recruiters
+            | WatchedCollection::AnonymizedRecruiters
+            | WatchedCollection::Canary
+            | WatchedCollection::Offers => {}
         }
     }
 }
@@ -259,7 +215,7 @@ fn keep<K: Eq + Hash + Clone, V: Clone>(found: HashMap<K, V>, cache: &mut Cache<
 /// the answer does not depend on the order in which the server finds duplicates.
 async fn read_by<T>(
     database: &CausalDatabase,
-    watched: Watched,
+    watched: WatchedCollection,
     (field, projection): (&str, Document),
     keys: Vec<String>,
     take: impl Fn(&RawDocument) -> bson::error::Result<T>,
@@ -297,12 +253,12 @@ async fn read_rome_sheets(
     codes: Vec<String>,
 ) -> Result<HashMap<String, Found<RomeSheet>>, Failure> {
     let projection = doc! { "rome.code_rome": 1, "definition": 1, "acces_metier": 1, "competences": 1 };
-    read_by(database, Watched::RomeSheets, ("rome.code_rome", projection), codes, RomeSheet::read).await
+    read_by(database, WatchedCollection::RomeSheets, ("rome.code_rome", projection), codes, RomeSheet::read).await
 }
 
 async fn read_cfas(database: &CausalDatabase, sirets: Vec<String>) -> Result<HashMap<String, Found<Cfa>>, Failure> {
     let projection = doc! { "siret": 1, "raison_sociale": 1, "address": 1 };
-    read_by(database, Watched::Cfas, ("siret", projection), sirets, Cfa::read).await
+    read_by(database, WatchedCollection::Cfas, ("siret", projection), sirets, Cfa::read).await
 }
 
 async fn read_engagements(
@@ -315,14 +271,17 @@ async fn read_engagements(
         return Ok(handicap);
     }
     let projection = doc! { "siret": 1, "engagement": 1, "sources": 1 };
-    let batches = find(database, Watched::Engagements.name(), doc! { "siret": { "$in": sirets } }, projection).await?;
+    let batches =
+        find(database, WatchedCollection::Engagements.name(), doc! { "siret": { "$in": sirets } }, projection).await?;
     for document in documents(&batches) {
         let document = document?;
         let Some(siret) = key_at(document, "siret") else { continue };
         let known = handicap.entry(siret.to_owned()).or_default();
         match is_readable(document) {
             true => known.is_handicap |= is_handicap_engagement(document),
-            false => known.undecodable = known.undecodable.take().or(Some(name(Watched::Engagements, document))),
+            false => {
+                known.undecodable = known.undecodable.take().or(Some(name(WatchedCollection::Engagements, document)))
+            }
         }
     }
     // One that says so is enough.
@@ -339,11 +298,11 @@ async fn read_users(database: &CausalDatabase, ids: Vec<ObjectId>) -> Result<Has
     let status = doc! { "status.status": 1, "status.date": 1 };
     let mut projection = doc! { "email": 1, "phone": 1 };
     projection.extend(status.clone());
-    let batches = find(database, Watched::Users.name(), by_id(&ids), projection).await?;
+    let batches = find(database, WatchedCollection::Users.name(), by_id(&ids), projection).await?;
     for document in documents(&batches) {
         let document = document?;
         let Ok(id) = document.get_object_id("_id") else { continue };
-        let known = match Found::read(Watched::Users, document, User::read) {
+        let known = match Found::read(WatchedCollection::Users, document, User::read) {
             Found::Document(user) => {
                 KnownUser { user: Some(user), status: UserStatus::read(document), ..KnownUser::default() }
             }
@@ -356,7 +315,7 @@ async fn read_users(database: &CausalDatabase, ids: Vec<ObjectId>) -> Result<Has
     if gone.is_empty() {
         return Ok(users);
     }
-    let batches = find(database, Watched::AnonymizedUsers.name(), by_id(&gone), status).await?;
+    let batches = find(database, WatchedCollection::AnonymizedUsers.name(), by_id(&gone), status).await?;
     for document in documents(&batches) {
         let document = document?;
         if let Ok(id) = document.get_object_id("_id") {

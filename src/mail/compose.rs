@@ -5,7 +5,7 @@ use askama::Template as _;
 use bson::DateTime;
 use chrono_tz::Europe::Paris;
 
-use super::letter::{IntroductionHtml, IntroductionText, ReminderHtml, ReminderText};
+use super::template_values::{IntroductionHtml, IntroductionText, ReminderHtml, ReminderText};
 
 /// The messages that there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Template {
 
 /// A message to one person about offers of theirs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter {
+pub struct Email {
     /// Which message.
     pub template: Template,
     /// First and last name.
@@ -119,21 +119,19 @@ impl Template {
 ///
 /// # Errors
 /// A [`ComposeError`], which is about this message alone.
-pub fn compose(letter: &Letter) -> Result<Composed, ComposeError> {
-    let letter = &letter.cleaned();
-    let subject = letter.template.subject();
-    let (mjml, text) = match letter.template {
-        Template::RemindJ7 | Template::RemindJ1 => {
-            (ReminderHtml { letter }.render()?, ReminderText { letter }.render()?)
-        }
-        Template::Introduction => (IntroductionHtml { letter }.render()?, IntroductionText { letter }.render()?),
+pub fn compose(email: &Email) -> Result<Composed, ComposeError> {
+    let email = &email.cleaned();
+    let subject = email.template.subject();
+    let (mjml, text) = match email.template {
+        Template::RemindJ7 | Template::RemindJ1 => (ReminderHtml { email }.render()?, ReminderText { email }.render()?),
+        Template::Introduction => (IntroductionHtml { email }.render()?, IntroductionText { email }.render()?),
     };
     let options = mrml::prelude::render::RenderOptions { disable_comments: true, ..Default::default() };
     let html = mrml::parse(mjml)?.element.render(&options)?;
     Ok(Composed { subject, html, text })
 }
 
-impl Letter {
+impl Email {
     fn cleaned(&self) -> Self {
         let establishments = self.establishments.iter().map(|establishment| Establishment {
             name: clean(&establishment.name),

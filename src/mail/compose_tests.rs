@@ -11,7 +11,7 @@ use super::*;
 fn the_messages_are_as_they_were_last_looked_at() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/mail/snapshots");
     for template in Template::ALL {
-        let Composed { html, text, subject } = compose(&sample::letter(template)).unwrap();
+        let Composed { html, text, subject } = compose(&sample::email(template)).unwrap();
         let name = template.name();
         for (file, now) in [(format!("{name}.html"), html), (format!("{name}.txt"), format!("{subject}\n\n{text}"))] {
             let path = folder.join(&file);
@@ -24,10 +24,10 @@ fn the_messages_are_as_they_were_last_looked_at() {
     }
 }
 
-fn with_title(title: &str) -> Letter {
-    let mut letter = sample::letter(Template::RemindJ1);
-    letter.establishments[0].offers[0].title = title.to_owned();
-    letter
+fn with_title(title: &str) -> Email {
+    let mut email = sample::email(Template::RemindJ1);
+    email.establishments[0].offers[0].title = title.to_owned();
+    email
 }
 
 #[test]
@@ -40,19 +40,19 @@ fn a_script_in_a_title_is_shown_as_text() {
 
 #[test]
 fn a_value_cannot_end_an_attribute_or_a_block() {
-    let mut letter = with_title("</mj-text></mj-column>{{ letter.person }}<!-- ]]> <mj-raw>");
-    letter.space = "https://example.com/\" onclick=\"x".to_owned();
-    let composed = compose(&letter).unwrap();
+    let mut email = with_title("</mj-text></mj-column>{{ letter.person }}<!-- ]]> <mj-raw>");
+    email.space = "https://example.com/\" onclick=\"x".to_owned();
+    let composed = compose(&email).unwrap();
     assert!(!composed.html.contains("\" onclick"), "{}", composed.html);
     assert!(composed.html.contains("{{ letter.person }}"), "what looks like a template stays as it is");
 }
 
 #[test]
 fn an_offer_without_occupation_and_link_leaves_their_lines_out() {
-    let mut letter = sample::letter(Template::RemindJ1);
-    let offer = &mut letter.establishments[0].offers[0];
+    let mut email = sample::email(Template::RemindJ1);
+    let offer = &mut email.establishments[0].offers[0];
     (offer.appellation, offer.url) = (None, None);
-    let Composed { html, text, .. } = compose(&letter).unwrap();
+    let Composed { html, text, .. } = compose(&email).unwrap();
     assert!(!html.contains("Métier") && !html.contains("Voir l"), "{html}");
     assert!(!text.contains("Métier") && !text.contains("\n\n\n"), "{text}");
 }
@@ -94,23 +94,23 @@ fn every_character_that_there_is_can_stand_in_every_text_of_a_message() {
 }
 
 /// The same value wherever a value stands.
-fn with_texts(value: &str, url: Option<&str>) -> Letter {
-    let mut letter = with_title(value);
-    (letter.person, letter.establishments[0].name) = (value.to_owned(), value.to_owned());
-    let offer = &mut letter.establishments[0].offers[0];
+fn with_texts(value: &str, url: Option<&str>) -> Email {
+    let mut email = with_title(value);
+    (email.person, email.establishments[0].name) = (value.to_owned(), value.to_owned());
+    let offer = &mut email.establishments[0].offers[0];
     offer.appellation = Some(value.to_owned());
     for text in [&mut offer.contracts, &mut offer.level, &mut offer.start, &mut offer.published] {
         value.clone_into(text);
     }
     offer.url = url.and_then(link);
-    letter
+    email
 }
 
 proptest! {
     #[test]
     fn no_value_keeps_a_message_from_being_written(value in any::<String>(), url in ".*") {
-        let letter = with_texts(&value, Some(&url));
-        let composed = compose(&letter).unwrap();
+        let email = with_texts(&value, Some(&url));
+        let composed = compose(&email).unwrap();
         prop_assert!(!composed.html.contains("<script"));
     }
 }

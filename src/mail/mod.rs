@@ -2,11 +2,12 @@
 //! that a crash neither loses one nor sends it three times; `transport` hands them to a mail server or writes them to files.
 
 pub mod compose;
-mod letter;
+pub mod delivery;
+pub mod mailer;
 pub mod outbox;
-pub mod post;
 pub mod reply;
 pub mod sample;
 mod smtp;
 mod standing;
+mod template_values;
 pub mod transport;

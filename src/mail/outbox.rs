@@ -12,7 +12,7 @@ use mongodb::options::IndexOptions;
 use mongodb::{Database, IndexModel};
 
 use super::reply::Reply;
-use crate::answer::answered;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::write::statements::Statement;
@@ -190,7 +190,7 @@ pub async fn prepare(database: &Database) -> Result<(), Failure> {
     let forget = IndexModel::builder().keys(doc! { "at": 1 }).options(forget).build();
     let find = IndexOptions::builder().sparse(true).build();
     let find = IndexModel::builder().keys(doc! { "user": 1 }).options(find).build();
-    answered(raw(database, OUTBOX).create_indexes([forget, find])).await.map(drop).map_err(Failure::Write)
+    with_deadline(raw(database, OUTBOX).create_indexes([forget, find])).await.map(drop).map_err(Failure::Write)
 }
 
 /// Reads what is remembered of these messages.
@@ -199,8 +199,8 @@ pub async fn prepare(database: &Database) -> Result<(), Failure> {
 /// [`Failure::Read`].
 pub async fn read(database: &Database, ids: &[String]) -> Result<HashMap<String, Entry>, Failure> {
     let outbox = raw(database, OUTBOX);
-    let found = answered(outbox.find(doc! { "_id": { "$in": ids } })).await.map_err(Failure::Read)?;
-    let found: Vec<Document> = answered(found.try_collect()).await.map_err(Failure::Read)?;
+    let found = with_deadline(outbox.find(doc! { "_id": { "$in": ids } })).await.map_err(Failure::Read)?;
+    let found: Vec<Document> = with_deadline(found.try_collect()).await.map_err(Failure::Read)?;
     let entry = |document: &Document| Some((document.get_str("_id").ok()?.to_owned(), Entry::read(document)?));
     Ok(found.iter().filter_map(entry).collect())
 }
@@ -212,8 +212,8 @@ pub async fn read(database: &Database, ids: &[String]) -> Result<HashMap<String,
 pub async fn put_off(database: &Database, users: &[ObjectId]) -> Result<HashMap<ObjectId, DateTime>, Failure> {
     let outbox = raw(database, OUTBOX);
     let found = outbox.find(of_users(users)).projection(doc! { "user": 1, "state": 1, "at": 1 });
-    let found = answered(found).await.map_err(Failure::Read)?;
-    let found: Vec<Document> = answered(found.try_collect()).await.map_err(Failure::Read)?;
+    let found = with_deadline(found).await.map_err(Failure::Read)?;
+    let found: Vec<Document> = with_deadline(found.try_collect()).await.map_err(Failure::Read)?;
     let mut last: HashMap<ObjectId, (DateTime, State)> = HashMap::new();
     for document in &found {
         let (Ok(user), Ok(at)) = (document.get_object_id("user"), document.get_datetime("at")) else { continue };

@@ -1,10 +1,10 @@
 //! Invented letters, for `emails preview` and for the tests that keep what they look like.
 
-use super::compose::{Establishment, Letter, Offer, Template};
+use super::compose::{Email, Establishment, Offer, Template};
 
 /// A letter with sample data.
 #[must_use]
-pub fn letter(template: Template) -> Letter {
+pub fn email(template: Template) -> Email {
     let baker = offer("Boulangerie : apprenti boulanger ou apprentie boulangère", Some("Boulanger / Boulangère"), "1");
     let seller = offer("Vendeur ou vendeuse", None, "2");
     let pastry = offer("CAP pâtisserie, à partir de septembre", Some("Pâtissier / Pâtissière"), "3");
@@ -15,7 +15,7 @@ pub fn letter(template: Template) -> Letter {
         Template::RemindJ1 | Template::Introduction => vec![Establishment { offers: vec![baker], ..first }],
     };
     let space = "https://labonnealternance.apprentissage.beta.gouv.fr/espace-pro".to_owned();
-    Letter { template, person: "Camille Exemple".to_owned(), establishments, space }
+    Email { template, person: "Camille Exemple".to_owned(), establishments, space }
 }
 
 fn offer(title: &str, appellation: Option<&str>, number: &str) -> Offer {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bson::oid::ObjectId;
 
 use super::compose::Template;
-use super::post::Fate;
+use super::delivery::DeliveryOutcome;
 use super::reply::{Reply, Stage};
 
 /// Messages to so many domains in a row that the server does not take mean that it takes none; so many recipients who are
@@ -39,7 +39,7 @@ pub(super) struct Standing {
     /// The domains that defer, with how many messages in a row.
     deferring: BTreeMap<String, u32>,
     /// The addresses that were answered with a no.
-    turned_away: BTreeMap<String, Fate>,
+    turned_away: BTreeMap<String, DeliveryOutcome>,
     is_down: bool,
 }
 
@@ -55,7 +55,7 @@ impl Standing {
     }
 
     /// What this address was answered in this run, if that was a no.
-    pub fn answered(&self, address: &str) -> Option<Fate> {
+    pub fn with_deadline(&self, address: &str) -> Option<DeliveryOutcome> {
         self.turned_away.get(address).copied()
     }
 
@@ -81,25 +81,25 @@ impl Standing {
     /// Keeps a refusal until it is known whom it is about. Its address is not tried again.
     pub fn hold(&mut self, held: Held) {
         self.untaken.insert(domain(&held.address).to_owned());
-        self.turned_away.insert(held.address.clone(), Fate::Deferred);
+        self.turned_away.insert(held.address.clone(), DeliveryOutcome::Deferred);
         self.held.push(held);
     }
 
     /// Notes what became of a message to this address.
-    pub fn note(&mut self, address: &str, fate: Fate) {
+    pub fn note(&mut self, address: &str, outcome: DeliveryOutcome) {
         let domain = domain(address);
-        match fate {
-            Fate::Sent => {
+        match outcome {
+            DeliveryOutcome::Sent => {
                 self.untaken.clear();
                 self.deferring.remove(domain);
             }
-            Fate::Deferred => {
+            DeliveryOutcome::Deferred => {
                 self.untaken.insert(domain.to_owned());
                 *self.deferring.entry(domain.to_owned()).or_default() += 1;
-                self.turned_away.insert(address.to_owned(), fate);
+                self.turned_away.insert(address.to_owned(), outcome);
             }
-            Fate::Refused => drop(self.turned_away.insert(address.to_owned(), fate)),
-            Fate::Unsendable | Fate::Unconfirmed | Fate::Taken => {}
+            DeliveryOutcome::Refused => drop(self.turned_away.insert(address.to_owned(), outcome)),
+            DeliveryOutcome::Unsendable | DeliveryOutcome::Unconfirmed | DeliveryOutcome::Taken => {}
         }
     }
 

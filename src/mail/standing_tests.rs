@@ -26,7 +26,7 @@ fn a_refusal_is_about_its_recipient_once_another_message_passed_the_step() {
     assert!(standing.passed(Stage::Sender).is_empty());
     assert_eq!(ids(&standing.passed(Stage::Recipient)), ["a@x"]);
     assert_eq!(ids(&standing.passed(Stage::Content)), ["b@x", "c@x"]);
-    assert_eq!(standing.answered("a@x"), Some(Fate::Deferred), "it is not asked again");
+    assert_eq!(standing.with_deadline("a@x"), Some(DeliveryOutcome::Deferred), "it is not asked again");
 }
 
 #[test]
@@ -88,19 +88,19 @@ fn a_mailbox_that_is_named_is_believed_once_the_server_took_another_one() {
 fn ten_domains_in_a_row_end_a_run_and_any_number_of_addresses_of_one_domain_do_not() {
     let mut standing = Standing::default();
     for number in 0..99 {
-        standing.note(&format!("{number}@slow.example"), Fate::Deferred);
+        standing.note(&format!("{number}@slow.example"), DeliveryOutcome::Deferred);
     }
     assert!(!standing.is_down() && !standing.is_patient("z@slow.example") && standing.is_patient("z@other.example"));
     for number in 0..8 {
-        standing.note(&format!("a@{number}.example"), Fate::Deferred);
+        standing.note(&format!("a@{number}.example"), DeliveryOutcome::Deferred);
     }
-    standing.note("a@slow.example", Fate::Sent);
+    standing.note("a@slow.example", DeliveryOutcome::Sent);
     assert!(standing.is_patient("z@slow.example"), "it takes messages again");
     for number in 0..9 {
-        standing.note(&format!("b@{number}.example"), Fate::Deferred);
+        standing.note(&format!("b@{number}.example"), DeliveryOutcome::Deferred);
         assert!(!standing.is_down());
     }
-    standing.note("b@9.example", Fate::Deferred);
+    standing.note("b@9.example", DeliveryOutcome::Deferred);
     assert!(standing.is_down());
 }
 

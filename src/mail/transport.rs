@@ -37,7 +37,7 @@ enum Way {
 
 /// A message with its addresses.
 #[derive(Debug)]
-pub struct Parcel<'a> {
+pub struct OutgoingEmail<'a> {
     /// The name of who gets it.
     pub name: &'a str,
     /// The address.
@@ -119,7 +119,7 @@ impl Transport {
     }
 
     /// Hands over one message.
-    pub async fn deliver(&self, parcel: &Parcel<'_>) -> Delivery {
+    pub async fn deliver(&self, parcel: &OutgoingEmail<'_>) -> Delivery {
         let (envelope, message) = match self.encode(parcel) {
             Ok(encoded) => encoded,
             Err(what) => return Delivery::Unsendable(what),
@@ -154,7 +154,7 @@ impl Transport {
         }
     }
 
-    fn encode(&self, parcel: &Parcel<'_>) -> Result<(Envelope, Vec<u8>), &'static str> {
+    fn encode(&self, parcel: &OutgoingEmail<'_>) -> Result<(Envelope, Vec<u8>), &'static str> {
         let Composed { subject, html, text } = parcel.composed;
         let name = Some(clean(parcel.name)).filter(|name| !name.is_empty());
         let to = Mailbox::new(name, sendable(parcel.to).ok_or("address")?);

@@ -4,7 +4,7 @@
 
 pub mod dead_letter;
 mod fields;
-pub mod holder;
+pub mod job_owner;
 pub mod offer;
 pub mod recruiter;
 pub mod references;

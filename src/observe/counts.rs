@@ -12,12 +12,12 @@ use serde::Serialize;
 
 use super::metrics::Metrics;
 use super::status::text;
-use crate::answer::answered;
 use crate::clock;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::source::OFFERS;
-use crate::source::event::Collection;
+use crate::source::event::WatchedCollection;
 
 /// A count that takes longer than anybody waits for it is ended by the server too.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -63,11 +63,11 @@ impl Counts {
 /// [`Failure::Read`].
 pub async fn count(database: &Database, partner_label: &str) -> Result<Counts, Failure> {
     let mut documents = BTreeMap::new();
-    let watched = Collection::ALL.into_iter().filter(|collection| *collection != Collection::Canary);
-    for name in watched.map(Collection::name).chain([OFFERS]) {
+    let watched = WatchedCollection::ALL.into_iter().filter(|collection| *collection != WatchedCollection::Canary);
+    for name in watched.map(WatchedCollection::name).chain([OFFERS]) {
         let collection = raw(database, name);
         let count = collection.estimated_document_count().selection_criteria(anywhere());
-        documents.insert(name, answered(count).await.map_err(Failure::Read)?);
+        documents.insert(name, with_deadline(count).await.map_err(Failure::Read)?);
     }
     Ok(Counts {
         at: text(clock::now()),
@@ -93,10 +93,10 @@ async fn source_jobs(database: &Database) -> Result<BTreeMap<&'static str, u64>,
             "_id": { "$switch": { "branches": branches.to_vec(), "default": OTHER } }, "count": { "$sum": 1_i64 },
         } },
     ];
-    let recruiters = raw(database, Collection::Recruiters.name());
+    let recruiters = raw(database, WatchedCollection::Recruiters.name());
     let counting = recruiters.aggregate(stages).max_time(LONGEST).selection_criteria(anywhere());
-    let counted = answered(counting).await.map_err(Failure::Read)?;
-    let counted: Vec<Document> = answered(counted.try_collect()).await.map_err(Failure::Read)?;
+    let counted = with_deadline(counting).await.map_err(Failure::Read)?;
+    let counted: Vec<Document> = with_deadline(counted.try_collect()).await.map_err(Failure::Read)?;
     let counted: BTreeMap<String, u64> = counted.iter().filter_map(group).collect();
     let words = JOB_STATUSES.into_iter().map(|(word, _)| word).chain([OTHER]);
     Ok(words.map(|word| (word, counted.get(word).copied().unwrap_or_default())).collect())
@@ -106,7 +106,7 @@ async fn target_offers(database: &Database, label: &str) -> Result<BTreeMap<&'st
     let offers = raw(database, OFFERS);
     let count = async |filter: Document| {
         let counting = offers.count_documents(filter);
-        answered(counting.max_time(LONGEST).selection_criteria(anywhere())).await.map_err(Failure::Read)
+        with_deadline(counting.max_time(LONGEST).selection_criteria(anywhere())).await.map_err(Failure::Read)
     };
     let mut counted = BTreeMap::new();
     for status in OFFER_STATUSES {

@@ -119,7 +119,7 @@ pub struct JobMetrics {
 impl JobMetrics {
     fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
         let emails = make.counters("emails_total", "E-mail by what became of it", &["template", "outcome"])?;
-        for labels in crate::mail::post::labels() {
+        for labels in crate::mail::delivery::labels() {
             emails.with_label_values(&labels);
         }
         let (success, help) = ("job_last_success_timestamp_seconds", "When a time-based job was last done");

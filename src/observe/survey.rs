@@ -14,9 +14,9 @@ use tracing::warn;
 
 use super::counts::{self, Counts};
 use super::history::{self, History, Sample};
-use crate::answer::answered;
 use crate::app::App;
 use crate::clock;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::phase::guards::{Condition, Verification, conditions};
@@ -207,7 +207,7 @@ async fn facts(app: &App) -> Result<Facts, Failure> {
         phase,
         leader: lease::current(database).await?,
         // One that cannot be read is told by who needs it.
-        checkpoint: answered(lead::store(app).load()).await.ok().flatten(),
+        checkpoint: with_deadline(lead::store(app).load()).await.ok().flatten(),
         server_time: operation_time(database).await?,
         oplog: Oplog::measure(database).await?,
         dead_letters: dead_letters(database).await?,
@@ -218,7 +218,7 @@ async fn facts(app: &App) -> Result<Facts, Failure> {
 
 async fn dead_letters(database: &Database) -> Result<BTreeMap<String, u64>, Failure> {
     let by_reason = [doc! { "$group": { "_id": "$reason", "count": { "$sum": 1_i64 } } }];
-    let counted = answered(raw(database, DEAD_LETTERS).aggregate(by_reason)).await.map_err(Failure::Read)?;
-    let counted: Vec<Document> = answered(counted.try_collect()).await.map_err(Failure::Read)?;
+    let counted = with_deadline(raw(database, DEAD_LETTERS).aggregate(by_reason)).await.map_err(Failure::Read)?;
+    let counted: Vec<Document> = with_deadline(counted.try_collect()).await.map_err(Failure::Read)?;
     Ok(counted.iter().filter_map(counts::group).collect())
 }

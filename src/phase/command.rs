@@ -11,8 +11,8 @@ use crate::cli::{Exit, PhaseCommand};
 use crate::clock;
 use crate::config::Choice as _;
 use crate::error::Failure;
-use crate::run::ask::ask;
 use crate::run::requests::{Order, Outcome};
+use crate::run::submit::ask;
 use crate::verify;
 
 /// Runs the command; prints its result on the standard output.
@@ -171,7 +171,7 @@ async fn say_what_differs(app: &App, to: Phase, force: bool) -> Result<(), Refus
         report.differences,
         to.word()
     );
-    Err(Refusal::new(Exit::Found, message))
+    Err(Refusal::new(Exit::Findings, message))
 }
 
 #[expect(clippy::print_stderr, reason = "what is to be known before the answer")]

@@ -1,7 +1,7 @@
 //! What each phase means (spec 04, the table), and which steps there are between phases. Pure.
 
 use super::Phase;
-use crate::source::event::Collection;
+use crate::source::event::WatchedCollection;
 
 /// What the stream does with offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,12 +62,15 @@ impl Phase {
     /// The collections whose changes are read. Reactions to anonymisation are active in every phase, and so
     /// is our own sign of life.
     #[must_use]
-    pub fn watched(self) -> &'static [Collection] {
+    pub fn watched(self) -> &'static [WatchedCollection] {
         match self.stream() {
-            StreamWrites::Closed => {
-                &[Collection::AnonymizedRecruiters, Collection::Users, Collection::AnonymizedUsers, Collection::Canary]
-            }
-            StreamWrites::Always | StreamWrites::UnlessNewer | StreamWrites::Compare => &Collection::ALL,
+            StreamWrites::Closed => &[
+                WatchedCollection::AnonymizedRecruiters,
+                WatchedCollection::Users,
+                WatchedCollection::AnonymizedUsers,
+                WatchedCollection::Canary,
+            ],
+            StreamWrites::Always | StreamWrites::UnlessNewer | StreamWrites::Compare => &WatchedCollection::ALL,
         }
     }
 
@@ -142,10 +145,12 @@ mod tests {
     #[test]
     fn anonymisation_is_watched_in_every_phase_and_recruiters_in_all_but_the_last() {
         for phase in Phase::ALL {
-            for collection in [Collection::Users, Collection::AnonymizedUsers, Collection::AnonymizedRecruiters] {
+            for collection in
+                [WatchedCollection::Users, WatchedCollection::AnonymizedUsers, WatchedCollection::AnonymizedRecruiters]
+            {
                 assert!(phase.watched().contains(&collection), "{phase:?} {collection:?}");
             }
-            assert_eq!(phase.watched().contains(&Collection::Recruiters), phase != Phase::Retired);
+            assert_eq!(phase.watched().contains(&WatchedCollection::Recruiters), phase != Phase::Retired);
         }
     }
 }

@@ -6,9 +6,9 @@ use mongodb::Database;
 
 use super::Phase;
 use super::guards::{Facts, Verification};
-use crate::answer::answered;
 use crate::clock;
 use crate::config::Choice as _;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::run::gaps::GAPS;
@@ -61,9 +61,9 @@ pub struct Change {
 /// [`Failure::Read`], [`Failure::OwnDocument`].
 pub async fn load(database: &Database, initial: Phase) -> Result<Current, Failure> {
     let states = raw(database, STATE);
-    let tombstone = answered(states.find_one(doc! { "_id": TOMBSTONE })).await.map_err(Failure::Read)?;
+    let tombstone = with_deadline(states.find_one(doc! { "_id": TOMBSTONE })).await.map_err(Failure::Read)?;
     let stored = states.find_one(doc! { "_id": PHASE }).projection(doc! { "history": 0 });
-    let current = match answered(stored).await.map_err(Failure::Read)? {
+    let current = match with_deadline(stored).await.map_err(Failure::Read)? {
         Some(stored) => {
             let word = stored.get_str("phase").unwrap_or_default();
             let phase = Phase::from_word(word);
@@ -93,7 +93,7 @@ pub async fn begin(database: &Database, initial: Phase) -> Result<Current, Failu
     let fields = doc! { "phase": initial.word(), "since": now, "revision": 1_i64, "history": [entry] };
     let state = raw(database, STATE);
     let begun = state.update_one(doc! { "_id": PHASE }, doc! { "$setOnInsert": fields }).upsert(true);
-    answered(begun).await.map_err(Failure::Write)?;
+    with_deadline(begun).await.map_err(Failure::Write)?;
     load(database, initial).await
 }
 
@@ -142,7 +142,7 @@ fn encoded(document: &Document) -> RawDocumentBuf {
 /// [`Failure::Read`].
 pub async fn was_made_by(database: &Database, command: ObjectId) -> Result<bool, Failure> {
     let made = doc! { "_id": PHASE, "history.command": command };
-    let made = answered(raw(database, STATE).count_documents(made)).await.map_err(Failure::Read)?;
+    let made = with_deadline(raw(database, STATE).count_documents(made)).await.map_err(Failure::Read)?;
     Ok(made > 0)
 }
 
@@ -151,7 +151,7 @@ pub async fn was_made_by(database: &Database, command: ObjectId) -> Result<bool,
 /// # Errors
 /// [`Failure::Read`].
 pub async fn history(database: &Database) -> Result<Vec<Document>, Failure> {
-    let stored = answered(raw(database, STATE).find_one(doc! { "_id": PHASE })).await.map_err(Failure::Read)?;
+    let stored = with_deadline(raw(database, STATE).find_one(doc! { "_id": PHASE })).await.map_err(Failure::Read)?;
     let history = stored.and_then(|stored| stored.get_array("history").cloned().ok()).unwrap_or_default();
     Ok(history.into_iter().filter_map(|entry| entry.as_document().cloned()).collect())
 }
@@ -168,10 +168,10 @@ pub async fn facts(
     now: DateTime,
 ) -> Result<Facts, Failure> {
     let count = async |collection: &str, filter: Document| {
-        answered(raw(database, collection).count_documents(filter)).await.map_err(Failure::Read)
+        with_deadline(raw(database, collection).count_documents(filter)).await.map_err(Failure::Read)
     };
     let full = doc! { "_id": "verification", "full": true };
-    let verification = answered(raw(database, STATE).find_one(full)).await.map_err(Failure::Read)?;
+    let verification = with_deadline(raw(database, STATE).find_one(full)).await.map_err(Failure::Read)?;
     let unfinished = doc! { "_id": { "$ne": asking }, "state": { "$in": requests::UNFINISHED.to_vec() } };
     Ok(Facts {
         phase: current.phase,

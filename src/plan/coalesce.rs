@@ -6,7 +6,7 @@ use bson::oid::ObjectId;
 
 use super::react::{Reaction, react};
 use super::{Plan, Touch};
-use crate::source::event::{Collection, Event, Key, Operation};
+use crate::source::event::{Event, Key, Operation, WatchedCollection};
 
 /// Plans one batch. Applying the plans of a batch split anywhere gives the same final state.
 #[must_use]
@@ -33,14 +33,14 @@ impl Plan {
             }
             _ => {}
         }
-        self.replaced_sources.extend(event.renamed_to.filter(|source| *source != Collection::Canary));
+        self.replaced_sources.extend(event.renamed_to.filter(|source| *source != WatchedCollection::Canary));
         if let Some(id) = event.id() {
             self.add_for(id, reaction, event);
         }
     }
 
     /// A document whose key cannot be worked with is of concern until it is deleted.
-    fn add_unusable(&mut self, document: (Collection, String), operation: Operation, reaction: &Reaction) {
+    fn add_unusable(&mut self, document: (WatchedCollection, String), operation: Operation, reaction: &Reaction) {
         if operation == Operation::Delete {
             self.unusable_keys.remove(&document);
             self.vanished_keys.insert(document);
@@ -107,11 +107,11 @@ impl Plan {
 
     /// Documents changed without an event that says which: see `shrunk_references`, `replaced_sources`.
     #[must_use]
-    pub fn touches_everything(&self) -> bool {
+    pub fn requires_resync(&self) -> bool {
         !self.shrunk_references.is_empty()
             || !self.replaced_sources.is_empty()
             || self.dropped_sources.iter().any(|source| {
-                use Collection::{Cfas, Engagements, Offers, RomeSheets};
+                use WatchedCollection::{Cfas, Engagements, Offers, RomeSheets};
                 matches!(source, Cfas | RomeSheets | Engagements | Offers)
             })
     }

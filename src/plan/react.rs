@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Touch;
-use crate::source::event::{Collection, Event, Operation};
+use crate::source::event::{Event, Operation, WatchedCollection};
 
 /// The paths of the keys of references.
 const KEYS: [&str; 3] = ["siret", "rome", "rome.code_rome"];
@@ -50,38 +50,41 @@ pub enum Reaction {
 pub fn react(event: &Event) -> Reaction {
     let collection = match (event.operation, event.collection) {
         (Operation::DropDatabase | Operation::Invalidate, _) => return Reaction::Invalidated,
-        (Operation::Drop | Operation::Rename, Some(Collection::Canary)) => return Reaction::Nothing,
+        (Operation::Drop | Operation::Rename, Some(WatchedCollection::Canary)) => return Reaction::Nothing,
         (_, None) => return Reaction::Nothing,
         (Operation::Drop | Operation::Rename, Some(_)) => return Reaction::SourceDropped,
         (_, Some(collection)) => collection,
     };
     match (collection, event.operation) {
-        (Collection::Recruiters, Operation::Delete) => Reaction::RecruiterDeleted,
-        (Collection::Recruiters, Operation::Update) => match &event.paths {
+        (WatchedCollection::Recruiters, Operation::Delete) => Reaction::RecruiterDeleted,
+        (WatchedCollection::Recruiters, Operation::Update) => match &event.paths {
             Some(paths) => recruiter_update(paths),
             None => Reaction::TouchRecruiter(Touch::All),
         },
-        (Collection::Recruiters, _) => Reaction::TouchRecruiter(Touch::All),
-        (Collection::AnonymizedRecruiters, Operation::Delete) => Reaction::Nothing,
-        (Collection::AnonymizedRecruiters, _) => Reaction::AnonymizeRecruiter,
-        (Collection::Users, Operation::Delete) => Reaction::AnonymizeUser,
-        (Collection::Users, Operation::Update) => match &event.paths {
+        (WatchedCollection::Recruiters, _) => Reaction::TouchRecruiter(Touch::All),
+        (WatchedCollection::AnonymizedRecruiters, Operation::Delete) => Reaction::Nothing,
+        (WatchedCollection::AnonymizedRecruiters, _) => Reaction::AnonymizeRecruiter,
+        (WatchedCollection::Users, Operation::Delete) => Reaction::AnonymizeUser,
+        (WatchedCollection::Users, Operation::Update) => match &event.paths {
             Some(paths) => user_update(paths),
             None => Reaction::UserChanged { status: true, contact: true },
         },
-        (Collection::Users, _) => Reaction::UserChanged { status: true, contact: true },
-        (Collection::AnonymizedUsers, Operation::Delete) => Reaction::Nothing,
-        (Collection::AnonymizedUsers, _) => Reaction::AnonymizeUser,
-        (Collection::Cfas | Collection::RomeSheets | Collection::Engagements, Operation::Delete) => {
-            Reaction::ReferenceDeleted
+        (WatchedCollection::Users, _) => Reaction::UserChanged { status: true, contact: true },
+        (WatchedCollection::AnonymizedUsers, Operation::Delete) => Reaction::Nothing,
+        (WatchedCollection::AnonymizedUsers, _) => Reaction::AnonymizeUser,
+        (
+            WatchedCollection::Cfas | WatchedCollection::RomeSheets | WatchedCollection::Engagements,
+            Operation::Delete,
+        ) => Reaction::ReferenceDeleted,
+        (WatchedCollection::Cfas | WatchedCollection::RomeSheets | WatchedCollection::Engagements, _) => {
+            Reaction::ReferenceChanged {
+                // The event does not tell the old key, and whoever refers to it is concerned too.
+                key: event.operation == Operation::Replace
+                    || event.paths.as_ref().is_none_or(|paths| paths.iter().any(|path| KEYS.contains(&path.as_str()))),
+            }
         }
-        (Collection::Cfas | Collection::RomeSheets | Collection::Engagements, _) => Reaction::ReferenceChanged {
-            // The event does not tell the old key, and whoever refers to it is concerned too.
-            key: event.operation == Operation::Replace
-                || event.paths.as_ref().is_none_or(|paths| paths.iter().any(|path| KEYS.contains(&path.as_str()))),
-        },
-        (Collection::Offers, _) => Reaction::OfferChanged,
-        (Collection::Canary, _) => Reaction::Canary,
+        (WatchedCollection::Offers, _) => Reaction::OfferChanged,
+        (WatchedCollection::Canary, _) => Reaction::Canary,
     }
 }
 

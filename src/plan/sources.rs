@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::react::{Reaction, react};
-use crate::source::event::{Collection, Event, Operation};
+use crate::source::event::{Event, Operation, WatchedCollection};
 
 /// What is dropped when no single collection is.
 pub const WHOLE_DATABASE: &str = "the database";
@@ -32,10 +32,12 @@ pub struct Dropped {
 
 impl Dropped {
     /// Those of an earlier leadership that are still watched.
-    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>, watched: &[Collection]) -> Self {
+    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>, watched: &[WatchedCollection]) -> Self {
         let known = |name: &str| match name {
             WHOLE_DATABASE => Some(WHOLE_DATABASE),
-            name => Collection::from_name(name).filter(|source| watched.contains(source)).map(Collection::name),
+            name => WatchedCollection::from_name(name)
+                .filter(|source| watched.contains(source))
+                .map(WatchedCollection::name),
         };
         Self { sources: names.into_iter().filter_map(known).map(|name| (name, Sign::Gone)).collect() }
     }
@@ -48,14 +50,14 @@ impl Dropped {
     /// Takes note of an event, in the order of the stream. True when it tells of a drop.
     pub fn note(&mut self, event: &Event) -> bool {
         let time = event.cluster_time.time;
-        let replaced = event.renamed_to.filter(|source| *source != Collection::Canary);
+        let replaced = event.renamed_to.filter(|source| *source != WatchedCollection::Canary);
         if let Some(source) = replaced {
             self.sources.insert(source.name(), Sign::Gone);
             self.is_there(source.name(), time);
         }
         let writes = matches!(event.operation, Operation::Insert | Operation::Update | Operation::Replace);
-        let source = event.collection.filter(|source| writes && *source != Collection::Canary);
-        for name in source.map(Collection::name).into_iter().chain(source.map(|_| WHOLE_DATABASE)) {
+        let source = event.collection.filter(|source| writes && *source != WatchedCollection::Canary);
+        for name in source.map(WatchedCollection::name).into_iter().chain(source.map(|_| WHOLE_DATABASE)) {
             match self.sources.get_mut(name) {
                 Some(Sign::Back { last, .. }) if event.operation == Operation::Insert => *last = time,
                 _ => self.is_there(name, time),
@@ -63,7 +65,7 @@ impl Dropped {
         }
         let dropped = match react(event) {
             Reaction::Invalidated => Some(WHOLE_DATABASE),
-            Reaction::SourceDropped => event.collection.map(Collection::name),
+            Reaction::SourceDropped => event.collection.map(WatchedCollection::name),
             _ => None,
         };
         self.sources.extend(dropped.map(|name| (name, Sign::Gone)));
@@ -86,7 +88,8 @@ impl Dropped {
             Sign::Back { since, last } => now < last.saturating_add(QUIET) && now < since.saturating_add(LONGEST),
             Sign::Gone | Sign::InRepair => false,
         };
-        self.sources.get(Collection::Recruiters.name()) == Some(&Sign::Gone) || self.sources.values().any(is_filled)
+        self.sources.get(WatchedCollection::Recruiters.name()) == Some(&Sign::Gone)
+            || self.sources.values().any(is_filled)
     }
 
     /// Takes those that a resync can repair now; the caller asks for it if there is one. When the database was dropped and
@@ -116,7 +119,7 @@ mod tests {
     use super::*;
 
     fn dropped(names: &[&str]) -> Dropped {
-        Dropped::of(names.iter().copied(), &Collection::ALL)
+        Dropped::of(names.iter().copied(), &WatchedCollection::ALL)
     }
 
     #[test]

@@ -9,9 +9,9 @@ use resume_tokens::ResumeToken;
 
 use super::react::{Reaction, react};
 use super::{Plan, Touch, plan};
-use crate::source::event::{Collection, Event, Key, Operation};
+use crate::source::event::{Event, Key, Operation, WatchedCollection};
 
-fn event(collection: Collection, operation: Operation, paths: &[&str]) -> Event {
+fn event(collection: WatchedCollection, operation: Operation, paths: &[&str]) -> Event {
     Event {
         collection: Some(collection),
         renamed_to: None,
@@ -25,7 +25,7 @@ fn event(collection: Collection, operation: Operation, paths: &[&str]) -> Event 
 }
 
 fn update(paths: &[&str]) -> Reaction {
-    react(&event(Collection::Recruiters, Operation::Update, paths))
+    react(&event(WatchedCollection::Recruiters, Operation::Update, paths))
 }
 
 fn positions<const N: usize>(positions: [usize; N]) -> Reaction {
@@ -60,8 +60,8 @@ fn any_other_update_asks_for_the_whole_recruiter() {
 
 #[test]
 fn the_other_rows_of_the_table_hold() {
-    use Collection as C;
     use Operation as O;
+    use WatchedCollection as C;
     let new = Reaction::UserChanged { status: true, contact: true };
     let contact = Reaction::UserChanged { status: false, contact: true };
     let status = Reaction::UserChanged { status: true, contact: false };
@@ -97,16 +97,16 @@ fn the_other_rows_of_the_table_hold() {
 #[test]
 fn events_on_one_recruiter_become_one_touch() {
     let events = [&["jobs.0.a"][..], &["jobs.2.b"], &["jobs.0.c"]];
-    let events = events.map(|paths| event(Collection::Recruiters, Operation::Update, paths));
+    let events = events.map(|paths| event(WatchedCollection::Recruiters, Operation::Update, paths));
     let planned = plan(&events);
     assert_eq!(planned.touches.into_values().collect::<Vec<_>>(), [Touch::Positions([0, 2].into())]);
 }
 
 #[test]
 fn a_document_with_another_kind_of_key_is_kept_for_a_dead_letter() {
-    let mut strange = event(Collection::Recruiters, Operation::Insert, &[]);
+    let mut strange = event(WatchedCollection::Recruiters, Operation::Insert, &[]);
     strange.key = Some(Key::Other("\"x\"".to_owned()));
-    assert_eq!(plan(&[strange]).unusable_keys, BTreeSet::from([(Collection::Recruiters, "\"x\"".to_owned())]));
+    assert_eq!(plan(&[strange]).unusable_keys, BTreeSet::from([(WatchedCollection::Recruiters, "\"x\"".to_owned())]));
 }
 
 /// What happens to one of a few recruiters.
@@ -164,15 +164,15 @@ proptest! {
         for (number, happening) in happenings {
             let id = ids[usize::from(number)];
             let (collection, operation, paths): (_, _, &[&str]) = match happening {
-                Happening::Insert if present.insert(id) => (Collection::Recruiters, Operation::Insert, &[]),
+                Happening::Insert if present.insert(id) => (WatchedCollection::Recruiters, Operation::Insert, &[]),
                 Happening::Insert => continue,
-                Happening::Edit if present.contains(&id) => (Collection::Recruiters, Operation::Update, &["status"]),
+                Happening::Edit if present.contains(&id) => (WatchedCollection::Recruiters, Operation::Update, &["status"]),
                 Happening::Edit => continue,
-                Happening::Delete if present.remove(&id) => (Collection::Recruiters, Operation::Delete, &[]),
+                Happening::Delete if present.remove(&id) => (WatchedCollection::Recruiters, Operation::Delete, &[]),
                 Happening::Delete => continue,
                 Happening::Anonymize => {
                     copied.insert(id);
-                    (Collection::AnonymizedRecruiters, Operation::Replace, &[])
+                    (WatchedCollection::AnonymizedRecruiters, Operation::Replace, &[])
                 }
             };
             events.push(Event { key: Some(Key::Id(id)), ..event(collection, operation, paths) });
@@ -193,7 +193,7 @@ proptest! {
 #[test]
 fn an_update_whose_names_are_unknown_touches_everything_of_its_document() {
     let unknown = |collection| react(&Event { paths: None, ..event(collection, Operation::Update, &[]) });
-    assert_eq!(unknown(Collection::Recruiters), Reaction::TouchRecruiter(Touch::All));
-    assert_eq!(unknown(Collection::Users), Reaction::UserChanged { status: true, contact: true });
-    assert_eq!(unknown(Collection::Cfas), Reaction::ReferenceChanged { key: true });
+    assert_eq!(unknown(WatchedCollection::Recruiters), Reaction::TouchRecruiter(Touch::All));
+    assert_eq!(unknown(WatchedCollection::Users), Reaction::UserChanged { status: true, contact: true });
+    assert_eq!(unknown(WatchedCollection::Cfas), Reaction::ReferenceChanged { key: true });
 }

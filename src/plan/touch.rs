@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{DateTime, oid::ObjectId};
 
-use crate::source::event::Collection;
+use crate::source::event::WatchedCollection;
 
 /// Which jobs of a recruiter to project again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,20 +43,20 @@ pub struct Plan {
     /// Users whose offers are to be anonymised: deleted, or copied to `anonymized_userswithaccounts`.
     pub anonymized_users: BTreeSet<ObjectId>,
     /// Reference documents that appeared or changed.
-    pub changed_references: BTreeSet<(Collection, ObjectId)>,
+    pub changed_references: BTreeSet<(WatchedCollection, ObjectId)>,
     /// Offers that were changed, by whomever; only a replay tells.
     pub changed_offers: BTreeSet<ObjectId>,
     /// Collections of references in which a key disappeared: a thin event does not tell which, so
     /// everything that may have used it is looked at again.
-    pub shrunk_references: BTreeSet<Collection>,
+    pub shrunk_references: BTreeSet<WatchedCollection>,
     /// Watched collections that were dropped or renamed.
-    pub dropped_sources: BTreeSet<Collection>,
+    pub dropped_sources: BTreeSet<WatchedCollection>,
     /// Watched collections whose name another one took: no event tells what is in it.
-    pub replaced_sources: BTreeSet<Collection>,
+    pub replaced_sources: BTreeSet<WatchedCollection>,
     /// Documents whose `_id` is no ObjectId, as `(collection, _id)`.
-    pub unusable_keys: BTreeSet<(Collection, String)>,
+    pub unusable_keys: BTreeSet<(WatchedCollection, String)>,
     /// Documents of that kind that were deleted: nothing is left to complain about.
-    pub vanished_keys: BTreeSet<(Collection, String)>,
+    pub vanished_keys: BTreeSet<(WatchedCollection, String)>,
     /// A canary came back; the newest one's time.
     pub canary: Option<DateTime>,
 }

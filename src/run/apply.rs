@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bson::{DateTime, doc, oid::ObjectId};
 
-use super::follow;
-use super::gone::GoneJob;
+use super::affected_recruiters;
 use super::portion::{GONE_AT_A_TIME, Portion, Stages};
+use super::removal::RemovedJob;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::links::Link;
@@ -18,8 +18,8 @@ use crate::model::dead_letter::Action;
 use crate::phase::StreamWrites;
 use crate::plan::{Plan, Touch};
 use crate::source::OFFERS;
-use crate::source::event::Collection as Watched;
-use crate::write::dead_letters::{Address, Place};
+use crate::source::event::WatchedCollection;
+use crate::write::dead_letters::{Address, EventPosition};
 use crate::write::links::Jobs;
 use crate::write::statements::Statement;
 use crate::write::{anonymize, command};
@@ -43,8 +43,8 @@ impl Apply {
     ///
     /// # Errors
     /// A [`Failure`] that is not about one document: the plan was applied in part or not at all.
-    pub async fn plan(&mut self, plan: &Plan, place: &Place) -> Result<usize, Failure> {
-        if self.stages.rehearsal.is_none() {
+    pub async fn plan(&mut self, plan: &Plan, place: &EventPosition) -> Result<usize, Failure> {
+        if self.stages.dry_run.is_none() {
             self.note_unusable(plan, place).await?;
         }
         self.forget_references(plan);
@@ -52,8 +52,8 @@ impl Apply {
             self.anonymize(&portion, place).await?;
         }
         let cancels = self.stages.settings.cancels_deactivated;
-        let mut concerned = follow::recruiters(&self.stages.database, plan, cancels).await?;
-        let holders = links::holders(&self.stages.database, &plan.changed_offers).await?;
+        let mut concerned = affected_recruiters::recruiters(&self.stages.database, plan, cancels).await?;
+        let holders = links::owners(&self.stages.database, &plan.changed_offers).await?;
         concerned.extend(holders.into_values().flatten());
         let touched = match concerned.is_empty() {
             true => {
@@ -82,8 +82,8 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub async fn touch(&mut self, touches: &BTreeMap<ObjectId, Touch>, place: &Place) -> Result<(), Failure> {
-        if self.stages.phase.stream() == StreamWrites::Closed && self.stages.rehearsal.is_none() {
+    pub async fn touch(&mut self, touches: &BTreeMap<ObjectId, Touch>, place: &EventPosition) -> Result<(), Failure> {
+        if self.stages.phase.stream() == StreamWrites::Closed && self.stages.dry_run.is_none() {
             return Ok(());
         }
         let mut lost = Jobs::new();
@@ -95,7 +95,7 @@ impl Apply {
         while !again.is_empty() {
             again = Box::pin(self.touch_once(&whole(again), &mut lost, place)).await?;
         }
-        if self.stages.rehearsal.is_some() {
+        if self.stages.dry_run.is_some() {
             return Ok(());
         }
         // Only now: until here a crash finds the jobs in their links, and all of this is done again.
@@ -111,7 +111,7 @@ impl Apply {
         &mut self,
         touches: &BTreeMap<ObjectId, Touch>,
         lost: &mut Jobs,
-        place: &Place,
+        place: &EventPosition,
     ) -> Result<BTreeSet<ObjectId>, Failure> {
         let mut again = BTreeSet::new();
         let ids: Vec<ObjectId> = touches.keys().copied().collect();
@@ -128,7 +128,7 @@ impl Apply {
     }
 
     /// Documents whose `_id` cannot be worked with have dead letters for as long as they are there.
-    async fn note_unusable(&mut self, plan: &Plan, place: &Place) -> Result<(), Failure> {
+    async fn note_unusable(&mut self, plan: &Plan, place: &EventPosition) -> Result<(), Failure> {
         for (collection, key) in &plan.unusable_keys {
             self.stages.dead_letters.write_unusable(*collection, [key.clone()], place).await?;
         }
@@ -157,10 +157,10 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub async fn anonymize(&mut self, recruiters: &Dated, place: &Place) -> Result<(), Failure> {
+    pub async fn anonymize(&mut self, recruiters: &Dated, place: &EventPosition) -> Result<(), Failure> {
         let database = self.stages.database.clone();
         let ids: Vec<ObjectId> = recruiters.keys().copied().collect();
-        let mut jobs = follow::anonymized_jobs(&database, &ids).await?;
+        let mut jobs = affected_recruiters::anonymized_jobs(&database, &ids).await?;
         // Of the link's jobs even when the copy is gone by now.
         for (recruiter, link) in links::read(&database, &ids).await? {
             jobs.entry(recruiter).or_default().extend(link.all());
@@ -169,8 +169,8 @@ impl Apply {
         // Whoever else holds such a job shows itself in its offer, if it can.
         let others = holders_besides(&database, &all, &ids).await?;
         self.touch(&whole(others.into_values().flatten()), place).await?;
-        let holders = links::holders(&database, &all).await?;
-        let shown = follow::shown(&database, &self.stages.settings.partner_label, &ids).await?;
+        let holders = links::owners(&database, &all).await?;
+        let shown = affected_recruiters::shown(&database, &self.stages.settings.partner_label, &ids).await?;
         let mut gone = Vec::new();
         for (recruiter, date) in recruiters {
             let held_by_another =
@@ -178,7 +178,7 @@ impl Apply {
             let jobs = jobs.get(recruiter).into_iter().flatten().filter(|job| !held_by_another(job));
             let jobs: BTreeSet<ObjectId> = jobs.chain(shown.get(recruiter).into_iter().flatten()).copied().collect();
             let (recruiter, gone_by) = (Some(*recruiter), *date);
-            gone.extend(jobs.into_iter().map(|job| GoneJob { recruiter, job, date: *date, gone_by }));
+            gone.extend(jobs.into_iter().map(|job| RemovedJob { recruiter, job, date: *date, gone_by }));
         }
         for gone in gone.chunks(GONE_AT_A_TIME) {
             self.stages.anonymize(gone, place).await?;
@@ -191,11 +191,11 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    async fn deactivate_users(&mut self, users: &BTreeSet<ObjectId>, place: &Place) -> Result<(), Failure> {
+    async fn deactivate_users(&mut self, users: &BTreeSet<ObjectId>, place: &EventPosition) -> Result<(), Failure> {
         let deactivated = deactivated_users(&self.stages.database, users.clone()).await?;
         if self.stages.settings.cancels_deactivated {
             let label = &self.stages.settings.partner_label;
-            let offers = follow::offers(&self.stages.database, label, &deactivated).await?;
+            let offers = affected_recruiters::offers(&self.stages.database, label, &deactivated).await?;
             for offers in offers.chunks(GONE_AT_A_TIME) {
                 self.stages.cancel_deactivated(offers.to_vec(), place).await?;
             }
@@ -208,18 +208,18 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub async fn anonymize_users(&mut self, users: &BTreeSet<ObjectId>, place: &Place) -> Result<(), Failure> {
+    pub async fn anonymize_users(&mut self, users: &BTreeSet<ObjectId>, place: &EventPosition) -> Result<(), Failure> {
         let database = self.stages.database.clone();
-        let offers = follow::offers(&database, &self.stages.settings.partner_label, users).await?;
+        let offers = affected_recruiters::offers(&database, &self.stages.settings.partner_label, users).await?;
         for offers in offers.chunks(GONE_AT_A_TIME) {
             self.anonymize_managed(offers.to_vec(), place).await?;
         }
-        if self.stages.rehearsal.is_none() {
+        if self.stages.dry_run.is_none() {
             self.anonymize_others(users).await?;
         }
         // What the projection says of their recruiters from now on.
         let anonymized = anonymized_users(&database, users.clone()).await?;
-        let recruiters = follow::recruiters_of_users(&database, &anonymized).await?;
+        let recruiters = affected_recruiters::recruiters_of_users(&database, &anonymized).await?;
         self.touch(&whole(recruiters), place).await
     }
 
@@ -232,7 +232,7 @@ impl Apply {
             users.chunks(IDS_PER_READ).map(|users| anonymize::user_offers_of_other_ids(users, label, email)).collect();
         let outcome = command::update(&stages.writer, OFFERS, statements).await?;
         stages.metrics.offers_anonymized.inc_by(outcome.changed);
-        stages.tally.changed += outcome.changed;
+        stages.write_counts.changed += outcome.changed;
         stages.refused(&outcome.refused);
         Ok(())
     }
@@ -241,7 +241,7 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub async fn anonymize_managed(&mut self, offers: Vec<ObjectId>, place: &Place) -> Result<(), Failure> {
+    pub async fn anonymize_managed(&mut self, offers: Vec<ObjectId>, place: &EventPosition) -> Result<(), Failure> {
         let stages = &mut self.stages;
         let (label, email) = (&stages.settings.partner_label, &stages.settings.anonymized_email);
         let statements: Vec<Statement> =
@@ -251,8 +251,8 @@ impl Apply {
         }
         let outcome = command::update(&stages.writer, OFFERS, statements).await?;
         stages.metrics.offers_anonymized.inc_by(outcome.changed);
-        stages.tally.changed += outcome.changed;
-        let gone: Vec<GoneJob> = offers.into_iter().map(|offer| GoneJob::offer(offer, place.wall_time)).collect();
+        stages.write_counts.changed += outcome.changed;
+        let gone: Vec<RemovedJob> = offers.into_iter().map(|offer| RemovedJob::offer(offer, place.wall_time)).collect();
         stages.write_refused(&outcome.refused, (&gone, Action::AnonymizeUser), place).await.map(drop)
     }
 
@@ -261,7 +261,7 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub async fn delete(&mut self, deleted: &Dated, place: &Place) -> Result<(), Failure> {
+    pub async fn delete(&mut self, deleted: &Dated, place: &EventPosition) -> Result<(), Failure> {
         let database = self.stages.database.clone();
         let ids: Vec<ObjectId> = deleted.keys().copied().collect();
         let present = self.present(&ids).await?;
@@ -275,7 +275,7 @@ impl Apply {
         let holders = holders_besides(&database, &jobs, &gone).await?;
         self.touch(&whole(holders.into_values().flatten()), place).await?;
         let holders = holders_besides(&database, &jobs, &gone).await?;
-        let shown = follow::shown(&database, &self.stages.settings.partner_label, &gone).await?;
+        let shown = affected_recruiters::shown(&database, &self.stages.settings.partner_label, &gone).await?;
 
         let (mut to_anonymize, mut to_cancel) = (Vec::new(), Vec::new());
         for (recruiter, date) in deleted.iter().filter(|(recruiter, _)| gone.contains(recruiter)) {
@@ -284,7 +284,7 @@ impl Apply {
             let jobs = jobs.filter(|job| !holders.contains_key(job));
             let jobs: BTreeSet<ObjectId> = jobs.chain(shown.get(recruiter).into_iter().flatten().copied()).collect();
             let (recruiter, gone_by) = (Some(*recruiter), *date);
-            let jobs = jobs.into_iter().map(|job| GoneJob { recruiter, job, date: *date, gone_by });
+            let jobs = jobs.into_iter().map(|job| RemovedJob { recruiter, job, date: *date, gone_by });
             match copy {
                 Some(_) => to_anonymize.extend(jobs),
                 None => to_cancel.extend(jobs),
@@ -297,7 +297,7 @@ impl Apply {
         for gone in to_cancel.chunks(GONE_AT_A_TIME) {
             refused.extend(self.stages.cancel(gone, place).await?);
         }
-        if self.stages.rehearsal.is_some() {
+        if self.stages.dry_run.is_some() {
             return Ok(());
         }
         let letters = gone.iter().flat_map(|id| self.stages.dead_letters.of_recruiter(*id));
@@ -320,7 +320,7 @@ impl Apply {
     /// The jobs of the copies of these recruiters; and those that an anonymisation could not do before, though the copy may
     /// be gone.
     async fn to_anonymize(&self, gone: &[ObjectId]) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
-        let mut anonymized = follow::anonymized_jobs(&self.stages.database, gone).await?;
+        let mut anonymized = affected_recruiters::anonymized_jobs(&self.stages.database, gone).await?;
         for recruiter in gone {
             let jobs = self.stages.dead_letters.to_anonymize(*recruiter);
             if !jobs.is_empty() {
@@ -331,7 +331,7 @@ impl Apply {
     }
 
     /// Links remember jobs whose offers could not be cancelled in this phase.
-    async fn set_aside(&mut self, jobs: &Jobs, place: &Place) -> Result<(), Failure> {
+    async fn set_aside(&mut self, jobs: &Jobs, place: &EventPosition) -> Result<(), Failure> {
         let refused = crate::write::links::set_aside(&self.stages.writer, jobs).await?;
         let letters = self.stages.unlinked(&refused);
         self.stages.dead_letters.write(letters, place).await
@@ -343,7 +343,8 @@ impl Apply {
     /// [`Failure::Read`].
     pub async fn present(&self, ids: &[ObjectId]) -> Result<BTreeSet<ObjectId>, Failure> {
         let filter = doc! { "_id": { "$in": ids } };
-        let batches = find(&self.stages.database, Watched::Recruiters.name(), filter, doc! { "_id": 1 }).await?;
+        let batches =
+            find(&self.stages.database, WatchedCollection::Recruiters.name(), filter, doc! { "_id": 1 }).await?;
         documents(&batches)
             .map(|document| Ok(document?.get_object_id("_id").ok()))
             .filter_map(Result::transpose)
@@ -365,7 +366,7 @@ async fn holders_besides(
     jobs: &BTreeSet<ObjectId>,
     gone: &[ObjectId],
 ) -> Result<HashMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
-    let mut holders = links::holders(database, jobs).await?;
+    let mut holders = links::owners(database, jobs).await?;
     holders.values_mut().for_each(|holders| holders.retain(|holder| !gone.contains(holder)));
     holders.retain(|_, holders| !holders.is_empty());
     Ok(holders)

@@ -1,5 +1,5 @@
 //! The command `backfill`: touches recruiters through the same stages as the stream. A dry run only counts
-//! what would be written; else whoever leads does the work ([`super::ask`]), and this shows its progress.
+//! what would be written; else whoever leads does the work ([`super::submit`]), and this shows its progress.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -10,10 +10,10 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::Apply;
-use super::ask::ask;
+use super::dry_run::DryRun;
 use super::lead;
-use super::rehearsal::Rehearsal;
 use super::requests::{Order, Outcome, count};
+use super::submit::ask;
 use super::tasks::{Group, Task};
 use crate::app::{App, Refusal};
 use crate::cli::{BackfillArguments, Exit};
@@ -22,10 +22,10 @@ use crate::error::Failure;
 use crate::fetch::raw;
 use crate::phase::{Phase, state};
 use crate::plan::Touch;
-use crate::source::event::Collection;
+use crate::source::event::WatchedCollection;
 use crate::source::scan;
 use crate::write::Writer;
-use crate::write::dead_letters::Place;
+use crate::write::dead_letters::EventPosition;
 
 /// Runs the command; prints its result on the standard output.
 ///
@@ -62,14 +62,14 @@ pub async fn rehearse(
     filter: &Document,
     stop: &CancellationToken,
     show: impl Fn(u64),
-) -> Result<(u64, Rehearsal), Failure> {
+) -> Result<(u64, DryRun), Failure> {
     let mut stages = lead::stages(app, phase, Writer::free(&app.database)).await?;
-    stages.rehearsal = Some(Rehearsal::default());
+    stages.dry_run = Some(DryRun::default());
     let mut apply = Apply::new(stages);
     let (mut other, mut after, mut recruiters) = (None, None, 0);
     while !stop.is_cancelled() {
-        let place = Place::of_scan(clock::now());
-        let (last, count) = apply.note_others(Collection::Recruiters, filter, other.as_ref(), &place).await?;
+        let place = EventPosition::of_scan(clock::now());
+        let (last, count) = apply.note_others(WatchedCollection::Recruiters, filter, other.as_ref(), &place).await?;
         other = last;
         recruiters += count;
         if other.is_none() {
@@ -78,18 +78,18 @@ pub async fn rehearse(
         show(recruiters);
     }
     while !stop.is_cancelled() {
-        let ids = scan::ids_after(&app.database, Collection::Recruiters.name(), filter, after).await?;
+        let ids = scan::ids_after(&app.database, WatchedCollection::Recruiters.name(), filter, after).await?;
         after = ids.last().copied();
         if after.is_none() {
             break;
         }
         let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
         let now = clock::now();
-        Box::pin(apply.touch(&touches, &Place::of_scan(now))).await?;
+        Box::pin(apply.touch(&touches, &EventPosition::of_scan(now))).await?;
         recruiters += ids.len() as u64;
         show(recruiters);
     }
-    Ok((recruiters, apply.stages.rehearsal.take().unwrap_or_default()))
+    Ok((recruiters, apply.stages.dry_run.take().unwrap_or_default()))
 }
 
 struct Backfill {
@@ -106,12 +106,12 @@ impl Backfill {
         let current = state::load(&self.app.database, self.app.settings.phase.initial).await?;
         let bar = self.bar().await?;
         let show = |recruiters| bar.set_position(recruiters);
-        let (recruiters, rehearsal) = rehearse(&self.app, current.phase, &self.filter(), &group.stop, show).await?;
+        let (recruiters, dry_run) = rehearse(&self.app, current.phase, &self.filter(), &group.stop, show).await?;
         bar.finish_and_clear();
         if group.stop.is_cancelled() {
             return Ok(Exit::Interrupted);
         }
-        self.print_rehearsal(recruiters, &rehearsal);
+        self.print_rehearsal(recruiters, &dry_run);
         Ok(Exit::Done)
     }
 
@@ -124,7 +124,7 @@ impl Backfill {
         if !std::io::stderr().is_terminal() || self.arguments.json {
             return Ok(ProgressBar::hidden());
         }
-        let recruiters = raw(&self.app.database, Collection::Recruiters.name());
+        let recruiters = raw(&self.app.database, WatchedCollection::Recruiters.name());
         let total = recruiters.count_documents(self.filter()).await.map_err(Failure::Read)?;
         let bar = ProgressBar::new(total);
         let template = "{bar:40} {pos}/{len} recruiters, {per_sec}, {eta} left";
@@ -153,23 +153,23 @@ impl Backfill {
     }
 
     #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-    fn print_rehearsal(&self, recruiters: u64, rehearsal: &Rehearsal) {
+    fn print_rehearsal(&self, recruiters: u64, dry_run: &DryRun) {
         let dead: BTreeMap<&str, u64> =
-            rehearsal.dead_letters.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
+            dry_run.dead_letters.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
         if self.arguments.json {
             let report = json!({
-                "dry_run": true, "recruiters": recruiters, "created": rehearsal.created,
-                "changed": rehearsal.changed, "unchanged": rehearsal.unchanged, "jobs_gone": rehearsal.jobs_gone,
-                "fields": rehearsal.fields, "dead_letters": dead,
+                "dry_run": true, "recruiters": recruiters, "created": dry_run.created,
+                "changed": dry_run.changed, "unchanged": dry_run.unchanged, "jobs_gone": dry_run.jobs_gone,
+                "fields": dry_run.fields, "dead_letters": dead,
             });
             println!("{report}");
             return;
         }
         println!(
             "dry run: {} recruiters; {} offers would be created, {} changed, {} stand as they are; {} jobs are gone",
-            recruiters, rehearsal.created, rehearsal.changed, rehearsal.unchanged, rehearsal.jobs_gone
+            recruiters, dry_run.created, dry_run.changed, dry_run.unchanged, dry_run.jobs_gone
         );
-        rehearsal.fields.iter().for_each(|(field, count)| println!("  {field}: {count}"));
+        dry_run.fields.iter().for_each(|(field, count)| println!("  {field}: {count}"));
         dead.iter().for_each(|(reason, count)| println!("  dead letters, {reason}: {count}"));
     }
 }

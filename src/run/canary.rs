@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::error::Failure;
 use crate::observe::health::Health;
-use crate::source::event::Collection;
+use crate::source::event::WatchedCollection;
 use crate::write::statements::Statement;
 use crate::write::{Writer, command};
 
@@ -19,7 +19,7 @@ use crate::write::{Writer, command};
 ///
 /// # Errors
 /// Never: where it cannot be written, it does not come back, and that is what is told.
-pub async fn sing(
+pub async fn write_heartbeats(
     writer: Writer,
     (term, interval): (i64, Duration),
     health: Arc<Health>,
@@ -33,7 +33,7 @@ pub async fn sing(
         let sign = vec![Statement { id: None, body }];
         tokio::select! {
             () = stop.cancelled() => {}
-            written = command::update(&writer, Collection::Canary.name(), sign) => {
+            written = command::update(&writer, WatchedCollection::Canary.name(), sign) => {
                 if let Err(failure) = written {
                     debug!(error = %failure, "the canary could not be written");
                 }

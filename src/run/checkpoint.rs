@@ -13,12 +13,12 @@ use tracing::warn;
 use super::lease::STATE;
 use super::start::BEGINNING;
 use super::{failpoint, history};
-use crate::answer::answered;
 use crate::clock;
 use crate::config::TokensSettings;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::observe::metrics::Metrics;
-use crate::source::event::{Collection, Event};
+use crate::source::event::{Event, WatchedCollection};
 use crate::write::statements::Statement;
 use crate::write::{Writer, command};
 
@@ -26,7 +26,8 @@ use crate::write::{Writer, command};
 const OLD_WORKER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The collections of which the old worker stores a token.
-pub const OLD_WORKER_COLLECTIONS: [Collection; 2] = [Collection::Recruiters, Collection::AnonymizedRecruiters];
+pub const OLD_WORKER_COLLECTIONS: [WatchedCollection; 2] =
+    [WatchedCollection::Recruiters, WatchedCollection::AnonymizedRecruiters];
 
 /// The position of the stream and where it is saved.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub struct Checkpoints {
     saved_at: Option<Instant>,
     remembered_at: Option<Instant>,
     /// Tokens of the old worker that are newer than what is stored.
-    unsaved_tokens: BTreeMap<Collection, ResumeToken>,
+    unsaved_tokens: BTreeMap<WatchedCollection, ResumeToken>,
     tokens_saved_at: Option<Instant>,
 }
 
@@ -113,7 +114,7 @@ impl Checkpoints {
         // No newer term is in the way before the successor has saved for the first time.
         self.store.set_variables(self.writer.variables().await?);
         failpoint::passed("saving");
-        answered(self.store.save(&checkpoint)).await?;
+        with_deadline(self.store.save(&checkpoint)).await?;
         if self.saved_at.is_none() {
             command::delete(&self.writer, STATE, doc! { "_id": BEGINNING }).await?;
         }
@@ -129,7 +130,7 @@ impl Checkpoints {
             // The save has taken its time.
             self.store.set_variables(self.writer.variables().await?);
             // The position is saved; a history that cannot be written must not hold up the stream.
-            match answered(self.store.remember(&checkpoint, self.settings.history_keep)).await {
+            match with_deadline(self.store.remember(&checkpoint, self.settings.history_keep)).await {
                 Ok(()) => self.remembered_at = Some(clock::instant()),
                 Err(error) => {
                     let failure = Failure::from(error);
@@ -165,7 +166,7 @@ impl Checkpoints {
         if self.unsaved_tokens.is_empty() || !(at_end || is_due(self.tokens_saved_at, OLD_WORKER_INTERVAL)) {
             return Ok(());
         }
-        let statement = |(collection, token): (&Collection, &ResumeToken)| {
+        let statement = |(collection, token): (&WatchedCollection, &ResumeToken)| {
             // As `OldWorkerTokens::save` does it, but under the lease.
             let token = bson::RawDocumentBuf::try_from(&token.to_document()).unwrap_or_default();
             let set = rawdoc! { "resumeTokenData": token, "updatedAt": clock::now() };

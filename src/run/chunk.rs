@@ -7,7 +7,7 @@ use std::iter::Peekable;
 use bson::oid::ObjectId;
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::authority::Projected;
+use super::conflict_policy::Projected;
 use super::portion::{Stages, Told, Touched};
 use crate::error::Failure;
 use crate::fetch::portions::Portions;
@@ -21,7 +21,7 @@ use crate::project::project;
 use crate::source::OFFERS;
 use crate::write::command;
 use crate::write::create::{WORTH_IT, create};
-use crate::write::dead_letters::{Address, Letter, Place};
+use crate::write::dead_letters::{Address, DeadLetter, EventPosition};
 use crate::write::statements::{self, Statement};
 
 /// At most this many jobs in a chunk.
@@ -108,7 +108,7 @@ impl Stages {
             let repeated = job.id.and_then(|id| touched.repeated.get(&id));
             if let Some([first, second]) = repeated {
                 let detail = format!("jobs.{first} and jobs.{second} have this _id");
-                chunk.told.letters.insert(address, Letter::of_projection(Reason::DuplicateJobId, detail));
+                chunk.told.letters.insert(address, DeadLetter::of_projection(Reason::DuplicateJobId, detail));
             }
             // A letter about the whole recruiter is one of the portion: several chunks may have cause for it.
             let letters = if job.id.is_some() { &mut chunk.told.letters } else { &mut told.letters };
@@ -119,11 +119,11 @@ impl Stages {
                 (Some(id), Ok(fields)) => chunk.jobs.push((touched, id, fields)),
                 (None, Ok(_)) => {
                     let detail = format!("jobs.{}._id is no ObjectId", job.position);
-                    letters.insert(address, Letter::of_projection(Reason::InvalidJobId, detail));
+                    letters.insert(address, DeadLetter::of_projection(Reason::InvalidJobId, detail));
                 }
                 (_, Err(_)) => {
                     let detail = format!("jobs.{} is not valid BSON", job.position);
-                    letters.insert(address, Letter::of_projection(Reason::Undecodable, detail));
+                    letters.insert(address, DeadLetter::of_projection(Reason::Undecodable, detail));
                 }
             }
             match job.id {
@@ -151,7 +151,7 @@ impl Stages {
                 }
                 Err(reason) => {
                     let reference = references.undecodable(self.settings.cancels_deactivated);
-                    let letter = Letter::of_projection(reason, reference.unwrap_or_default().to_owned());
+                    let letter = DeadLetter::of_projection(reason, reference.unwrap_or_default().to_owned());
                     // Of a job that is there twice, the letter says that, whichever of the two is touched.
                     chunk.told.letters.entry(Address::of(recruiter.id, Some(id))).or_insert(letter);
                 }
@@ -168,11 +168,11 @@ impl Stages {
         chunk: Chunk<'_, '_>,
         mut changes: Vec<(ObjectId, Change)>,
         unlinked: &BTreeSet<ObjectId>,
-        place: &Place,
+        place: &EventPosition,
     ) -> Result<(), Failure> {
         let Chunk { offers, mut told, .. } = chunk;
-        if self.rehearsal.is_some() {
-            self.rehearse_changes(&offers, &changes).await?;
+        if self.dry_run.is_some() {
+            self.dry_run_changes(&offers, &changes).await?;
             return self.tell(told, place).await;
         }
         if !unlinked.is_empty() {
@@ -181,7 +181,7 @@ impl Stages {
         }
         let unchanged = changes.iter().filter(|(_, change)| *change == Change::Nothing).count() as u64;
         self.metrics.offers_written.with_label_values(&["unchanged"]).inc_by(unchanged);
-        self.tally.unchanged += unchanged;
+        self.write_counts.unchanged += unchanged;
         let mut unsure = self.write(&offers, changes, &mut told.letters).await?;
         for _ in 1..COMPARISONS {
             if unsure.is_empty() {
@@ -199,7 +199,7 @@ impl Stages {
         }
         for id in unsure {
             if let Some((recruiter, _)) = offers.get(&id) {
-                let letter = Letter::of_projection(Reason::Overtaken, String::new());
+                let letter = DeadLetter::of_projection(Reason::Overtaken, String::new());
                 told.letters.insert(Address::of(*recruiter, Some(id)), letter);
             }
         }
@@ -212,7 +212,7 @@ impl Stages {
         &mut self,
         offers: &Projected,
         changes: Vec<(ObjectId, Change)>,
-        letters: &mut BTreeMap<Address, Letter>,
+        letters: &mut BTreeMap<Address, DeadLetter>,
     ) -> Result<Vec<ObjectId>, Failure> {
         let newest_wins = self.phase.stream() == StreamWrites::UnlessNewer;
         let statement = |(id, change): &(ObjectId, Change)| {
@@ -241,8 +241,8 @@ impl Stages {
         let written = &self.metrics.offers_written;
         written.with_label_values(&["created"]).inc_by(outcome.created);
         written.with_label_values(&["changed"]).inc_by(outcome.changed);
-        self.tally.created += outcome.created;
-        self.tally.changed += outcome.changed;
+        self.write_counts.created += outcome.created;
+        self.write_counts.changed += outcome.changed;
         let address = |offer: ObjectId| Some(Address::of(offers.get(&offer)?.0, Some(offer)));
         let refused = self.refused(&outcome.refused).into_iter();
         letters.extend(refused.filter_map(|(offer, letter)| Some((address(offer)?, letter))));

@@ -7,7 +7,7 @@ use mongodb::Database;
 use resume_tokens::{Checkpoint, History, Store};
 
 use super::lease::STATE;
-use crate::answer::answered;
+use crate::deadline::with_deadline;
 use crate::error::{Failure, command_code};
 use crate::fetch::raw;
 use crate::write::{Writer, command};
@@ -22,7 +22,7 @@ const UNAUTHORIZED: i32 = 13;
 /// # Errors
 /// [`Failure::Read`].
 pub async fn current(database: &Database) -> Result<History, Failure> {
-    let hello = answered(database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read)?;
+    let hello = with_deadline(database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read)?;
     let set = hello.get_str("setName").unwrap_or_default().to_owned();
     Ok(History { set, database: database.name().to_owned(), collection: uuid(database).await? })
 }
@@ -33,7 +33,7 @@ async fn uuid(database: &Database) -> Result<Option<String>, Failure> {
         let listed = database.list_collections().filter(doc! { "name": STATE }).await?;
         listed.try_collect::<Vec<_>>().await
     };
-    let listed = match answered(listing).await {
+    let listed = match with_deadline(listing).await {
         Err(error) if command_code(&error) == Some(UNAUTHORIZED) => return Ok(None),
         listed => listed.map_err(Failure::Read)?,
     };
@@ -57,7 +57,8 @@ pub async fn contradiction(
     if difference.is_some() || !matches!(store, Store::Files(_)) {
         return Ok(difference);
     }
-    let recorded = answered(raw(database, STATE).find_one(doc! { "_id": POSITION })).await.map_err(Failure::Read)?;
+    let recorded =
+        with_deadline(raw(database, STATE).find_one(doc! { "_id": POSITION })).await.map_err(Failure::Read)?;
     let recorded = recorded.as_ref().and_then(|recorded| recorded.get("cluster_time")).and_then(Bson::as_timestamp);
     let is_known = match recorded {
         // Recorded before each save: a crash in between leaves a later one on the server, never an earlier one.

@@ -10,19 +10,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::apply::Apply;
-use super::background::Background;
 use super::canary;
 use super::checkpoint::Checkpoints;
-use super::following;
+use super::dry_run::WriteCounts;
 use super::lease::{Lease, Validity};
+use super::maintenance_worker::MaintenanceWorker;
+use super::phase_watcher;
 use super::pipeline::{Pipeline, Times};
 use super::portion::Stages;
+use super::preemption::PreemptionCheck;
 use super::reader::{EVENTS_PER_REPLY, Reader};
-use super::rehearsal::Tally;
 use super::sources;
 use super::start::{Start, prepare, start};
 use super::tasks::{Group, Task};
-use super::turn::Turn;
 use crate::app::{App, Refusal};
 use crate::config::TokenStoreKind;
 use crate::error::{Directive, Failure};
@@ -35,7 +35,7 @@ use crate::plan::sources::Dropped;
 use crate::source::cursor::{Position, operation_time};
 use crate::source::pipeline::fingerprint;
 use crate::source::undeliverable::Stumbles;
-use crate::ticker::runner::{Rights, Ticker};
+use crate::ticker::runner::{LeaderHandles, Ticker};
 use crate::ticker::transaction::Fence;
 use crate::verify::continuous::Continuous;
 use crate::verify::sampler::Sampler;
@@ -59,33 +59,34 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
     let fence = Fence::take_over(writer.clone(), term).await?;
     let current = begin_phase(app).await?;
     let phase = current.phase;
-    let known = following::known(&current);
+    let known = phase_watcher::known(&current);
     let followed = Database::clone(&app.database);
-    group.spawn(Task::Phase, following::follow(followed, initial, Arc::clone(&known), group.stop.clone()));
+    group.spawn(Task::Phase, phase_watcher::follow(followed, initial, Arc::clone(&known), group.stop.clone()));
     let store = store(app);
     let start = begin_stream(app, &writer, &store, (term, phase)).await?;
     let dropped = dropped_sources(app, start.is_first, phase).await?;
     let mut stages = stages(app, phase, writer.clone().of_pipeline(Arc::clone(&app.health))).await?;
-    stages.turn = Some(Turn::new(validity.clone(), known.subscribe(), group.stop.clone(), Arc::clone(&app.health)));
+    stages.preemption =
+        Some(PreemptionCheck::new(validity.clone(), known.subscribe(), group.stop.clone(), Arc::clone(&app.health)));
     let sampler = Arc::new(Sampler::new(settings.verify.sample_size));
     stages.sampler = Some(Arc::clone(&sampler));
     let batch_max = settings.stream.batch_max;
     // One batch ahead, and no more than that.
     let (outbox, inbox) = mpsc::channel(batch_max.div_ceil(EVENTS_PER_REPLY));
     let reader = reader(app, phase, start.position);
-    let rights = Rights::new(fence, validity.clone(), known.subscribe());
+    let handles = LeaderHandles::new(fence, validity.clone(), known.subscribe());
     let phases = (initial, Arc::clone(&known));
-    let mut background = Background::new(start.resync, rights.fence.clone(), phases, store.clone());
+    let mut maintenance = MaintenanceWorker::new(start.resync, handles.fence.clone(), phases, store.clone());
     // Until the stream tells its time.
-    background.held = dropped != Dropped::default();
+    maintenance.held = dropped != Dropped::default();
     let of_term = (term, fingerprint(phase.watched()));
     let (metrics, so_far) = (Arc::clone(&app.metrics), (start.history, start.events));
     let checkpoints = Checkpoints::new((store, writer.clone()), settings.tokens.clone(), metrics, of_term, so_far);
     let pipeline = Pipeline {
-        pen: Arc::clone(&rights.pen),
-        bell: Arc::clone(&rights.bell),
+        offer_write_lock: Arc::clone(&handles.offer_write_lock),
+        wake: Arc::clone(&handles.wake),
         apply: Apply::new(stages),
-        background,
+        maintenance,
         dropped,
         phase: known.subscribe(),
         times: Times::default(),
@@ -98,10 +99,10 @@ pub async fn lead(app: &App, lease: Lease, stop: &CancellationToken) -> Result<(
         stop: group.stop.clone(),
     };
     let rhythm = (term, settings.stream.canary_interval);
-    group.spawn(Task::Canary, canary::sing(writer, rhythm, Arc::clone(&app.health), group.stop.clone()));
+    group.spawn(Task::Canary, canary::write_heartbeats(writer, rhythm, Arc::clone(&app.health), group.stop.clone()));
     group.spawn(Task::Reader, reader.run(outbox));
     group.spawn(Task::Verification, Continuous::new(app.clone(), sampler, group.stop.clone()).run());
-    group.spawn(Task::Ticker, Ticker::new(app.clone(), rights, group.stop.clone()).run());
+    group.spawn(Task::Ticker, Ticker::new(app.clone(), handles, group.stop.clone()).run());
     group.spawn(Task::Pipeline, pipeline.run());
     group.join(Task::Pipeline).await
 }
@@ -151,7 +152,7 @@ fn reader(app: &App, phase: Phase, position: Position) -> Reader {
         position,
         await_time: settings.await_time,
         batch_size: u32::try_from(settings.batch_max.min(EVENTS_PER_REPLY)).unwrap_or(u32::MAX),
-        primaries: app.primaries.clone(),
+        primary_changes: app.primary_changes.clone(),
         stumbles: Stumbles::default(),
         longest_silence: longest_silence(settings.canary_interval),
         on_history_lost: settings.on_history_lost,
@@ -176,9 +177,9 @@ pub async fn stages(app: &App, phase: Phase, writer: Writer) -> Result<Stages, F
         writer,
         metrics: Arc::clone(&app.metrics),
         phase,
-        tally: Tally::default(),
-        rehearsal: None,
-        turn: None,
+        write_counts: WriteCounts::default(),
+        dry_run: None,
+        preemption: None,
         sampler: None,
     };
     stages.count_dead_letters();
@@ -190,7 +191,7 @@ pub async fn stages(app: &App, phase: Phase, writer: Writer) -> Result<Stages, F
 ///
 /// # Errors
 /// As [`Lease::raise`].
-pub async fn outrank(app: &App, lease: &mut Lease) -> Result<(), Failure> {
+pub async fn raise_term(app: &App, lease: &mut Lease) -> Result<(), Failure> {
     match store(app).load().await {
         Ok(Some(checkpoint)) if checkpoint.term >= lease.term => lease.raise(checkpoint.term + 1).await,
         // What cannot be read is the business of the start.
@@ -211,7 +212,7 @@ pub async fn hold(app: &App, beside: &str, group: &mut Group) -> Result<(Lease, 
 }
 
 /// Gives back what [`hold`] took.
-pub async fn give_back(lease: &Lease, group: &Group) {
+pub async fn release_lease(lease: &Lease, group: &Group) {
     group.stop.cancel();
     if lease.release().await.is_err() {
         warn!("the lease could not be given back; it ends by itself");

@@ -7,8 +7,8 @@ use bson::{Bson, DateTime, Document, doc};
 use mongodb::{Collection, Database};
 use tokio::sync::watch;
 
-use crate::answer::answered;
 use crate::clock;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::write::Writer;
@@ -106,7 +106,7 @@ impl Lease {
             .find_one_and_update(doc! { "_id": "lease" }, update)
             .upsert(true)
             .return_document(mongodb::options::ReturnDocument::After);
-        let lease = match answered(lease).await {
+        let lease = match with_deadline(lease).await {
             Ok(lease) => lease.unwrap_or_default(),
             // Two first ever upserts met: the other one was faster.
             Err(error) if crate::error::command_code(&error) == Some(11000) => return Ok(None),
@@ -178,7 +178,7 @@ impl Lease {
         let until = DateTime::from_millis(self.unanswered.until());
         let ends = doc! { "$min": ["$expires_at", { "$max": ["$$NOW", until] }] };
         let update = vec![doc! { "$set": { "expires_at": ends } }];
-        answered(self.collection.update_one(self.mine(), update)).await.map_err(Failure::Write)?;
+        with_deadline(self.collection.update_one(self.mine(), update)).await.map_err(Failure::Write)?;
         Ok(())
     }
 
@@ -226,7 +226,7 @@ fn ahead(time: &Bson) -> Document {
 /// [`Failure::Read`].
 pub async fn current(database: &Database) -> Result<Option<Holder>, Failure> {
     let filter = doc! { "_id": "lease", "$expr": { "$gt": ["$expires_at", "$$NOW"] } };
-    let lease = answered(raw(database, STATE).find_one(filter)).await.map_err(Failure::Read)?;
+    let lease = with_deadline(raw(database, STATE).find_one(filter)).await.map_err(Failure::Read)?;
     Ok(lease.map(|lease| Holder {
         name: lease.get_str("holder").unwrap_or_default().to_owned(),
         term: lease.get("term").and_then(Bson::as_i64).unwrap_or_default(),

@@ -1,29 +1,29 @@
 //! Stage 6, RUN: joins the stages into one pipeline and keeps it alive: checkpoints, the lease, the
 //! tasks and their end.
 
+pub mod affected_recruiters;
 pub mod apply;
-pub mod ask;
-mod authority;
 pub mod backfill;
-pub mod background;
-mod between;
 pub mod canary;
 pub mod checkpoint;
 mod chunk;
+mod conflict_policy;
+pub mod dry_run;
 pub mod failpoint;
-pub mod follow;
-pub mod following;
 pub mod gaps;
-pub mod gone;
 pub mod history;
+mod interleave;
 pub mod lead;
 pub mod lease;
-mod linked;
+mod link_changes;
+pub mod maintenance_worker;
+pub mod phase_watcher;
 pub mod pipeline;
 pub mod portion;
+pub mod preemption;
 pub mod preflight;
 pub mod reader;
-pub mod rehearsal;
+pub mod removal;
 pub mod replay;
 pub mod replaying;
 pub mod requests;
@@ -32,6 +32,6 @@ pub mod retrying;
 mod shared;
 pub mod sources;
 pub mod start;
+pub mod submit;
 pub mod tasks;
-pub mod turn;
 pub mod unusable;

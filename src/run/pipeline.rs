@@ -11,12 +11,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::apply::Apply;
-use super::background::Background;
-use super::between::COMMANDS_INTERVAL;
 use super::checkpoint::{Applied, Checkpoints};
 use super::failpoint;
-use super::following::Followed;
+use super::interleave::COMMANDS_INTERVAL;
 use super::lease::{STATE, Validity};
+use super::maintenance_worker::MaintenanceWorker;
+use super::phase_watcher::Followed;
 use super::reader::{EVENTS_PER_REPLY, Incoming};
 use crate::clock;
 use crate::error::{Directive, Failure};
@@ -25,10 +25,10 @@ use crate::plan::sources::Dropped;
 use crate::plan::{Plan, plan};
 use crate::retry::Delays;
 use crate::source::cursor::Reply;
-use crate::source::event::{Collection, Event};
-use crate::ticker::work::Pen;
+use crate::source::event::{Event, WatchedCollection};
+use crate::ticker::work::OfferWriteLock;
 use crate::write::command;
-use crate::write::dead_letters::Place;
+use crate::write::dead_letters::EventPosition;
 
 /// How long the reply after a full one is waited for: reading it takes the server less, unless there is none.
 const ON_THE_WAY: Duration = Duration::from_millis(50);
@@ -43,7 +43,7 @@ pub struct Pipeline {
     /// What the reader hands on.
     pub inbox: mpsc::Receiver<Incoming>,
     /// What goes on beside the stream.
-    pub background: Background,
+    pub maintenance: MaintenanceWorker,
     /// Sources that were dropped and are not repaired.
     pub dropped: Dropped,
     /// The phase as it was last read from the database.
@@ -59,9 +59,9 @@ pub struct Pipeline {
     /// Told of progress and trouble.
     pub health: Arc<Health>,
     /// Held while offers are written: the ticker does so too.
-    pub pen: Pen,
+    pub offer_write_lock: OfferWriteLock,
     /// Rung when the ticker has stored a request.
-    pub bell: Arc<Notify>,
+    pub wake: Arc<Notify>,
     /// Set when the process is to end, or the lease is lost.
     pub stop: CancellationToken,
 }
@@ -119,7 +119,7 @@ impl Pipeline {
                 return Ok(None);
             }
             self.look_for_commands().await?;
-            if self.background.has_work() {
+            if self.maintenance.has_work() {
                 if self.step_is_due() {
                     Box::pin(self.background_step()).await?;
                     continue;
@@ -133,7 +133,7 @@ impl Pipeline {
                 tokio::select! {
                     () = self.stop.cancelled() => return Ok(None),
                     incoming = self.inbox.recv() => return Ok(incoming),
-                    () = self.bell.notified() => self.times.looked = None,
+                    () = self.wake.notified() => self.times.looked = None,
                     // Waiting for a stream in trouble is a sign of life too.
                     () = tokio::time::sleep(COMMANDS_INTERVAL) => {}
                 }
@@ -184,12 +184,12 @@ impl Pipeline {
         let plan = plan(&batch.events);
         self.report(&batch.events, &plan);
         let wall_time = applied.wall_time.unwrap_or_else(clock::now);
-        let place = Place {
+        let place = EventPosition {
             token: Bson::Document(applied.token.to_document()),
             cluster_time: Bson::Timestamp(applied.token.cluster_time()),
             wall_time,
         };
-        if plan.touches_everything() {
+        if plan.requires_resync() {
             self.look_at_everything("what changed in a collection cannot be told from its events").await?;
         }
         self.note_sources(&batch.events).await?;
@@ -209,12 +209,12 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn apply_once(&mut self, plan: &Plan, place: &Place, applied: &Applied) -> Result<(), Failure> {
-        let pen = Arc::clone(&self.pen);
-        let pen = pen.lock().await;
+    async fn apply_once(&mut self, plan: &Plan, place: &EventPosition, applied: &Applied) -> Result<(), Failure> {
+        let offer_write_lock = Arc::clone(&self.offer_write_lock);
+        let offer_write_lock = offer_write_lock.lock().await;
         self.may_write()?;
         Box::pin(self.apply.plan(plan, place)).await?;
-        drop(pen);
+        drop(offer_write_lock);
         failpoint::passed("applied");
         self.checkpoints.save(applied).await?;
         failpoint::passed("checkpointed");
@@ -297,7 +297,7 @@ impl Pipeline {
     fn report(&self, events: &[Event], plan: &Plan) {
         let metrics = &self.apply.stages.metrics;
         for event in events {
-            let collection = event.collection.or(event.renamed_to).map_or("", Collection::name);
+            let collection = event.collection.or(event.renamed_to).map_or("", WatchedCollection::name);
             metrics.events.with_label_values(&[collection, event.operation.name()]).inc();
         }
         metrics.touches.with_label_values(&["stream"]).inc_by(plan.touches.len() as u64);

@@ -8,20 +8,20 @@ use std::sync::Arc;
 use bson::oid::ObjectId;
 use mongodb::raw_batch_cursor::RawBatch;
 
+use super::affected_recruiters::anonymized_jobs;
 use super::chunk::Chunks;
+use super::dry_run::{DryRun, WriteCounts};
 use super::failpoint;
-use super::follow::anonymized_jobs;
-use super::gone::GoneJob;
-use super::linked::{keep_in_link, met_early, moved};
-use super::rehearsal::{Rehearsal, Tally};
-use super::turn::Turn;
+use super::link_changes::{keep_in_link, links_ahead, moved};
+use super::preemption::PreemptionCheck;
+use super::removal::RemovedJob;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::portions::Portions;
 use crate::fetch::references::ReferenceCaches;
 use crate::fetch::{documents, links};
 use crate::model::dead_letter::Reason;
-use crate::model::holder::Holder;
+use crate::model::job_owner::JobOwner;
 use crate::model::recruiter::Job;
 use crate::model::{Recruiter, value};
 use crate::observe::metrics::Metrics;
@@ -31,7 +31,7 @@ use crate::project::ProjectionSettings;
 use crate::verify::sampler::Sampler;
 use crate::write::Writer;
 use crate::write::command::Refused;
-use crate::write::dead_letters::{Address, DeadLetters, Letter, Place};
+use crate::write::dead_letters::{Address, DeadLetter, DeadLetters, EventPosition};
 use crate::write::links::Jobs;
 
 /// At most this many jobs that are gone are handled at a time: a statement that cancels or anonymises is a kilobyte or two.
@@ -57,11 +57,11 @@ pub struct Stages {
     /// What may be written (spec 04).
     pub phase: Phase,
     /// What writing came to so far.
-    pub tally: Tally,
+    pub write_counts: WriteCounts,
     /// Set in a dry run: nothing is written, and what would be is counted here.
-    pub rehearsal: Option<Rehearsal>,
+    pub dry_run: Option<DryRun>,
     /// Asked between portions whether to go on; a command without a lease to lose has none.
-    pub turn: Option<Turn>,
+    pub preemption: Option<PreemptionCheck>,
     /// Told what was written, for the continuous verification.
     pub sampler: Option<Arc<Sampler>>,
 }
@@ -74,7 +74,7 @@ pub struct Portion<'a> {
     /// The recruiters.
     pub batches: &'a [RawBatch],
     /// The position of the batch.
-    pub place: &'a Place,
+    pub place: &'a EventPosition,
 }
 
 /// A recruiter with the jobs that its touch asks for.
@@ -91,15 +91,15 @@ pub(super) struct Touched<'a> {
 }
 
 impl Touched<'_> {
-    pub(super) fn holder(&self) -> Holder {
-        Holder::new(self.recruiter.id, self.recruiter.fields.updated_at)
+    pub(super) fn owner(&self) -> JobOwner {
+        JobOwner::new(self.recruiter.id, self.recruiter.fields.updated_at)
     }
 }
 
 /// What is to be told about recruiters or jobs.
 #[derive(Default)]
 pub(super) struct Told {
-    pub(super) letters: BTreeMap<Address, Letter>,
+    pub(super) letters: BTreeMap<Address, DeadLetter>,
     /// What was looked at: a letter that stands about it is healed unless it is in `letters` again.
     pub(super) looked_at: BTreeSet<Address>,
 }
@@ -130,7 +130,7 @@ impl Stages {
         let mut next = Some(chunks.next().unwrap_or_default());
         let mut whole: Vec<ObjectId> = touched.iter().filter(|it| it.whole).map(|it| it.recruiter.id).collect();
         while let Some(chunk) = next {
-            self.check_turn()?;
+            self.check_preemption()?;
             let mut chunk = self.decode_jobs(&chunk, &mut done.told);
             let timer = self.metrics.stage_duration.with_label_values(&["fetch"]).start_timer();
             let (fetched, links) = futures::try_join!(
@@ -146,13 +146,13 @@ impl Stages {
             failpoint::passed("projected");
 
             let timer = self.metrics.stage_duration.with_label_values(&["write"]).start_timer();
-            self.check_turn()?;
+            self.check_preemption()?;
             let (mut grown, shrunk) = match whole.is_empty() {
                 false => moved(&touched, &links, self.phase.writes_offers()),
                 true => (Jobs::new(), Jobs::new()),
             };
             whole.clear();
-            grown.extend(met_early(&touched, &chunk.offers, &changes));
+            grown.extend(links_ahead(&touched, &chunk.offers, &changes));
             self.settle_links((&grown, shrunk), &touched, lost, (&mut done, portion.place)).await?;
             let new = (&done.grown, &*lost, done.unlinked.is_empty());
             done.again.extend(self.settle_shared((&touched, portion.place), new, &mut chunk, &mut changes).await?);
@@ -174,9 +174,9 @@ impl Stages {
         (grown, mut shrunk): (&Jobs, Jobs),
         touched: &[Touched<'_>],
         lost: &mut Jobs,
-        (done, place): (&mut Done, &Place),
+        (done, place): (&mut Done, &EventPosition),
     ) -> Result<(), Failure> {
-        if self.rehearsal.is_none() {
+        if self.dry_run.is_none() {
             let refused = crate::write::links::grow(&self.writer, grown).await?;
             done.unlinked.extend(refused.iter().filter_map(|refused| refused.statement.id));
             done.told.letters.extend(self.unlinked(&refused));
@@ -206,7 +206,7 @@ impl Stages {
             let Ok(recruiter) = Recruiter::read(document) else {
                 // The query found it by an ObjectId, so `_id` is readable even here.
                 if let Ok(id) = document.get_object_id("_id") {
-                    let letter = Letter::of_projection(Reason::Undecodable, "not valid BSON".to_owned());
+                    let letter = DeadLetter::of_projection(Reason::Undecodable, "not valid BSON".to_owned());
                     told.letters.insert(Address::Recruiter(id), letter);
                 }
                 continue;
@@ -218,7 +218,7 @@ impl Stages {
             }
         }
         // Of two that hold the same job, the offer is that of the one that is projected last.
-        all.sort_by_key(Touched::holder);
+        all.sort_by_key(Touched::owner);
         Ok(all)
     }
 
@@ -249,21 +249,21 @@ impl Stages {
     }
 
     /// Letters about recruiters whose links the server refused to change.
-    pub(super) fn unlinked(&self, refused: &[Refused]) -> BTreeMap<Address, Letter> {
+    pub(super) fn unlinked(&self, refused: &[Refused]) -> BTreeMap<Address, DeadLetter> {
         let letter = |refused: &Refused| {
             self.metrics.write_errors.with_label_values(&[&refused.code.to_string()]).inc();
             let detail = refused.detail("the link");
-            Some((Address::Recruiter(refused.statement.id?), Letter::of_projection(refused.reason, detail)))
+            Some((Address::Recruiter(refused.statement.id?), DeadLetter::of_projection(refused.reason, detail)))
         };
         refused.iter().filter_map(letter).collect()
     }
 
     /// Letters for statements that the server refused, by their offers.
-    pub(super) fn refused(&self, refused: &[Refused]) -> BTreeMap<ObjectId, Letter> {
+    pub(super) fn refused(&self, refused: &[Refused]) -> BTreeMap<ObjectId, DeadLetter> {
         let letter = |refused: &Refused| {
             self.metrics.write_errors.with_label_values(&[&refused.code.to_string()]).inc();
             let detail = refused.detail("the offer");
-            Some((refused.statement.id?, Letter::of_projection(refused.reason, detail)))
+            Some((refused.statement.id?, DeadLetter::of_projection(refused.reason, detail)))
         };
         refused.iter().filter_map(letter).collect()
     }
@@ -275,7 +275,7 @@ impl Stages {
         touched: &[Touched<'_>],
         removed: &Jobs,
         lost: &Jobs,
-        place: &Place,
+        place: &EventPosition,
     ) -> Result<(BTreeSet<ObjectId>, BTreeSet<Address>), Failure> {
         let (mut again, mut refused) = (BTreeSet::new(), BTreeSet::new());
         let mut gone = Vec::new();
@@ -285,7 +285,7 @@ impl Stages {
             let date = value::later_date(touched.recruiter.fields.updated_at, None).unwrap_or(place.wall_time);
             let removed = removed.get(&recruiter).into_iter().flatten();
             let gone_by = place.wall_time;
-            gone.extend(removed.map(|job| GoneJob { recruiter: Some(recruiter), job: *job, date, gone_by }));
+            gone.extend(removed.map(|job| RemovedJob { recruiter: Some(recruiter), job: *job, date, gone_by }));
         }
         if gone.is_empty() {
             return Ok((again, refused));
@@ -293,29 +293,29 @@ impl Stages {
         // A recruiter that was anonymised and is there again without the job: the job's offer is still
         // that of the person who was anonymised.
         let copies = anonymized_jobs(&self.database, &removed.keys().copied().collect::<Vec<_>>()).await?;
-        let copy = |gone: &GoneJob| copies.get(&gone.recruiter?);
-        let is_copied = |gone: &GoneJob| copy(gone).is_some_and(|jobs| jobs.contains(&gone.job));
+        let copy = |gone: &RemovedJob| copies.get(&gone.recruiter?);
+        let is_copied = |gone: &RemovedJob| copy(gone).is_some_and(|jobs| jobs.contains(&gone.job));
         for gone in gone.chunks(GONE_AT_A_TIME) {
-            self.check_turn()?;
+            self.check_preemption()?;
             let jobs: BTreeSet<ObjectId> = gone.iter().map(|gone| gone.job).collect();
-            let mut holders = links::holders(&self.database, &jobs).await?;
-            for (job, holders) in &mut holders {
+            let mut owners = links::owners(&self.database, &jobs).await?;
+            for (job, owners) in &mut owners {
                 // Those that lost it in this batch hold it no more, whatever their links still say.
-                holders.retain(|holder| lost.get(holder).is_none_or(|lost| !lost.contains(job)));
+                owners.retain(|owner| lost.get(owner).is_none_or(|lost| !lost.contains(job)));
             }
-            holders.retain(|_, holders| !holders.is_empty());
-            let unheld = gone.iter().copied().filter(|gone| !holders.contains_key(&gone.job));
-            let (copied, gone): (Vec<GoneJob>, Vec<GoneJob>) = unheld.partition(is_copied);
+            owners.retain(|_, owners| !owners.is_empty());
+            let unheld = gone.iter().copied().filter(|gone| !owners.contains_key(&gone.job));
+            let (copied, gone): (Vec<RemovedJob>, Vec<RemovedJob>) = unheld.partition(is_copied);
             refused.extend(self.anonymize(&copied, place).await?);
             refused.extend(self.cancel(&gone, place).await?);
-            again.extend(holders.into_values().flatten());
+            again.extend(owners.into_values().flatten());
         }
         Ok((again, refused))
     }
 
-    pub(super) fn check_turn(&mut self) -> Result<(), Failure> {
+    pub(super) fn check_preemption(&mut self) -> Result<(), Failure> {
         let phase = self.phase;
-        self.turn.as_mut().map_or(Ok(()), |turn| turn.check(phase))
+        self.preemption.as_mut().map_or(Ok(()), |preemption| preemption.check(phase))
     }
 
     /// Brings the number of dead letters to the metrics.
@@ -327,10 +327,10 @@ impl Stages {
     }
 
     /// Removes what is healed, and writes letters.
-    pub(super) async fn tell(&mut self, told: Told, place: &Place) -> Result<(), Failure> {
+    pub(super) async fn tell(&mut self, told: Told, place: &EventPosition) -> Result<(), Failure> {
         let Told { letters, looked_at } = told;
-        if let Some(rehearsal) = &mut self.rehearsal {
-            rehearsal.add_letters(letters);
+        if let Some(dry_run) = &mut self.dry_run {
+            dry_run.add_letters(letters);
             return Ok(());
         }
         let stands = |address: &Address| self.dead_letters.is_of_projection(address) && !letters.contains_key(address);

@@ -16,7 +16,7 @@ use crate::error::{command_code, describe};
 use crate::fetch::{links, raw};
 use crate::mail::outbox::OUTBOX;
 use crate::source::OFFERS;
-use crate::source::event::Collection as Watched;
+use crate::source::event::WatchedCollection;
 use crate::ticker::jobs::anonymize_user::ROLES;
 use crate::ticker::ledger::RUNS;
 use crate::write::dead_letters::DEAD_LETTERS;
@@ -76,7 +76,7 @@ fn is_too_old(version: &str) -> bool {
 }
 
 fn refuse(message: impl Into<String>) -> Refusal {
-    Refusal::new(Exit::CannotConnect, message)
+    Refusal::new(Exit::Database, message)
 }
 
 async fn command(database: &Database, command: Document) -> Result<Document, Refusal> {
@@ -100,11 +100,11 @@ fn connection_refusal(error: &MongoError) -> Refusal {
 #[must_use]
 pub fn needed(with_jobs: bool) -> Vec<(&'static str, Vec<&'static str>)> {
     let mut needed: Vec<(&str, Vec<&str>)> =
-        Watched::ALL.into_iter().map(|watched| (watched.name(), vec!["find"])).collect();
+        WatchedCollection::ALL.into_iter().map(|watched| (watched.name(), vec!["find"])).collect();
     needed.push((OFFERS, vec!["find", "insert", "update", "listIndexes"]));
     needed.push((links::LINKS, vec!["find", "insert", "update", "remove", "createIndex"]));
     needed.push((HISTORY_COLLECTION, vec!["find", "insert", "update", "remove", "createIndex"]));
-    needed.push((Watched::Canary.name(), vec!["insert", "update"]));
+    needed.push((WatchedCollection::Canary.name(), vec!["insert", "update"]));
     for own in [DEAD_LETTERS, STATE, COMMANDS] {
         needed.push((own, vec!["find", "insert", "update", "remove"]));
     }
@@ -125,10 +125,10 @@ fn needed_for_jobs() -> Vec<(&'static str, Vec<&'static str>)> {
         (RUNS, vec!["find", "insert", "update", "remove", "createIndex"]),
         (OUTBOX, vec!["find", "insert", "update", "createIndex"]),
         (ROLES, vec!["find", "remove"]),
-        (Watched::Recruiters.name(), vec!["update", "remove"]),
-        (Watched::Users.name(), vec!["remove"]),
-        (Watched::AnonymizedRecruiters.name(), vec!["insert", "update"]),
-        (Watched::AnonymizedUsers.name(), vec!["insert", "update"]),
+        (WatchedCollection::Recruiters.name(), vec!["update", "remove"]),
+        (WatchedCollection::Users.name(), vec!["remove"]),
+        (WatchedCollection::AnonymizedRecruiters.name(), vec!["insert", "update"]),
+        (WatchedCollection::AnonymizedUsers.name(), vec!["insert", "update"]),
     ];
     needed.extend(
         ["cache_siret", "applications", "formationcatalogues", "unsubscribedofs"].map(|asked| (asked, vec!["find"])),

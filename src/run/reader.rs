@@ -17,8 +17,8 @@ use crate::observe::health::{Health, Part};
 use crate::observe::metrics::Metrics;
 use crate::retry::Delays;
 use crate::source::cursor::{Cursor, Position, Reply, operation_time};
-use crate::source::event::Collection;
-use crate::source::primary::Primaries;
+use crate::source::event::WatchedCollection;
+use crate::source::primary::PrimaryChanges;
 use crate::source::undeliverable::{Stumbles, Way, behind, last_to_pass};
 
 /// The most events of one reply. The driver decodes a reply as one tree of documents: a full batch in
@@ -58,7 +58,7 @@ pub struct Reader {
     /// The watched database.
     pub database: CausalDatabase,
     /// Its watched collections.
-    pub watched: &'static [Collection],
+    pub watched: &'static [WatchedCollection],
     /// Where to begin, later where to go on.
     pub position: Position,
     /// `stream.await_time`
@@ -71,7 +71,7 @@ pub struct Reader {
     /// off from the others, and be the primary no more.
     pub longest_silence: Duration,
     /// Told when the primary is another one.
-    pub primaries: Primaries,
+    pub primary_changes: PrimaryChanges,
     /// `stream.on_history_lost`
     pub on_history_lost: OnHistoryLost,
     /// Told of every reply and trouble.
@@ -146,10 +146,10 @@ impl Reader {
 
     /// Reads until something fails; `Ok` when nobody listens any more.
     async fn read(&mut self, outbox: &mpsc::Sender<Incoming>, delays: &mut Delays) -> Result<(), Failure> {
-        let primary = self.primaries.found();
+        let primary = self.primary_changes.found();
         let (mut cursor, mut size) = self.open().await?;
         let mut heard = clock::instant();
-        while self.primaries.found() == primary {
+        while self.primary_changes.found() == primary {
             let (health, from) = (Arc::clone(&self.health), self.position.time());
             let asked = clock::instant();
             let reply = cursor.next(|now| health.catching_up(from, now)).await?;

@@ -1,4 +1,4 @@
-//! The command `replay`: touches what changed in a span of the past. Whoever leads carries it out ([`super::ask`]);
+//! The command `replay`: touches what changed in a span of the past. Whoever leads carries it out ([`super::submit`]);
 //! a dry run shows offer by offer what would become another value, with the contact of people masked.
 
 use std::collections::BTreeMap;
@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::Apply;
-use super::ask::ask;
+use super::dry_run::{DryRun, Rehearsed, Rewritten};
 use super::lead;
-use super::rehearsal::{Rehearsal, Rehearsed, Rewritten};
 use super::replaying::{self, part_applied, time_text, too_old, watched};
 use super::requests::{Order, Outcome, Span, count};
+use super::submit::ask;
 use super::tasks::{Group, Task};
-use crate::answer::answered;
 use crate::app::{App, Refusal};
 use crate::cli::arguments::ReplayArguments;
 use crate::cli::{Exit, position};
+use crate::deadline::with_deadline;
 use crate::error::{Directive, Failure};
 use crate::fetch::raw;
 use crate::phase::{Phase, state};
@@ -95,7 +95,7 @@ async fn span(app: &App, arguments: &ReplayArguments, phase: Phase) -> Result<Sp
         from = oplog.first;
     }
     if let Some(oplog) = oplog.filter(|oplog| !oplog.reaches(from)) {
-        return Err(Refusal::new(Exit::Found, too_old(from, Some(&oplog))));
+        return Err(Refusal::new(Exit::Findings, too_old(from, Some(&oplog))));
     }
     // After the last operation nothing is left to be read; a stream that begins later than that would wait for it.
     from = from.min(Timestamp { increment: now.increment.saturating_add(1), ..now });
@@ -177,13 +177,13 @@ async fn rehearse(app: &App, span: &Span, phase: Phase, as_json: bool) -> Result
     if !phase.writes_offers() {
         let message =
             format!("refused: in phase {} jobs_partners is the authority: a replay writes no offer", phase.word());
-        return Err(Refusal::new(Exit::Found, message));
+        return Err(Refusal::new(Exit::Findings, message));
     }
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, crate::app::signals(group.stop.clone()));
     let mut stages = lead::stages(app, phase, Writer::free(&app.database)).await?;
-    stages.rehearsal = Some(Rehearsal { offers: Some(Rehearsed::default()), ..Rehearsal::default() });
+    stages.dry_run = Some(DryRun { offers: Some(Rehearsed::default()), ..DryRun::default() });
     let mut apply = Apply::new(stages);
     let now = operation_time(&app.database).await?;
     let until = span.until.unwrap_or(now);
@@ -197,7 +197,7 @@ async fn rehearse(app: &App, span: &Span, phase: Phase, as_json: bool) -> Result
         }
         let part = source.next(std::time::Duration::from_millis(200)).await;
         let part = part.map_err(|failure| match failure.directive() {
-            Directive::Resync => Refusal::new(Exit::Found, too_old(span.from, None)),
+            Directive::Resync => Refusal::new(Exit::Findings, too_old(span.from, None)),
             _ => failure.into(),
         })?;
         let Some(part) = part else { continue };
@@ -211,8 +211,8 @@ async fn rehearse(app: &App, span: &Span, phase: Phase, as_json: bool) -> Result
         }
     }
     bar.finish_and_clear();
-    let rehearsal = apply.stages.rehearsal.take().unwrap_or_default();
-    shown.add(app, rehearsal).await?;
+    let dry_run = apply.stages.dry_run.take().unwrap_or_default();
+    shown.add(app, dry_run).await?;
     shown.print(as_json);
     Ok(Exit::Done)
 }
@@ -244,8 +244,8 @@ impl Shown {
         }
     }
 
-    async fn add(&mut self, app: &App, rehearsal: Rehearsal) -> Result<(), Failure> {
-        let Rehearsed { looked_at, written, letters } = rehearsal.offers.unwrap_or_default();
+    async fn add(&mut self, app: &App, dry_run: DryRun) -> Result<(), Failure> {
+        let Rehearsed { looked_at, written, letters } = dry_run.offers.unwrap_or_default();
         self.looked_at = looked_at.len();
         for reason in letters.into_values() {
             *self.dead_letters.entry(reason.as_str()).or_default() += 1;
@@ -253,9 +253,9 @@ impl Shown {
         let all: Vec<(ObjectId, Rewritten)> = written.into_iter().collect();
         for some in all.chunks(crate::fetch::IDS_PER_READ) {
             let ids: Vec<ObjectId> = some.iter().map(|(id, _)| *id).collect();
-            let standing = answered(raw(&app.database, OFFERS).find(doc! { "_id": { "$in": ids } })).await;
+            let standing = with_deadline(raw(&app.database, OFFERS).find(doc! { "_id": { "$in": ids } })).await;
             let standing: Vec<Document> =
-                answered(standing.map_err(Failure::Read)?.try_collect()).await.map_err(Failure::Read)?;
+                with_deadline(standing.map_err(Failure::Read)?.try_collect()).await.map_err(Failure::Read)?;
             let mut by_id: BTreeMap<ObjectId, Document> =
                 standing.into_iter().filter_map(|offer| Some((offer.get_object_id("_id").ok()?, offer))).collect();
             for (id, rewritten) in some {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use bson::{DateTime, Timestamp, doc, oid::ObjectId};
 
 use super::apply::Apply;
+use super::dry_run::WriteCounts;
 use super::portion::Stages;
-use super::rehearsal::Tally;
 use super::requests::{Request, Span, count, counted};
-use crate::answer::answered;
 use crate::clock;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::raw;
@@ -18,10 +18,10 @@ use crate::fetch::references::anonymized_users;
 use crate::phase::Phase;
 use crate::plan::{Plan, plan};
 use crate::source::cursor::operation_time;
-use crate::source::event::{Collection, Event};
+use crate::source::event::{Event, WatchedCollection};
 use crate::source::oplog::Oplog;
 use crate::source::replay::{Part, Replay};
-use crate::write::dead_letters::Place;
+use crate::write::dead_letters::EventPosition;
 
 /// In a progress: a resync was asked for, because events do not tell what changed.
 pub const RESYNC: &str = "resync";
@@ -53,12 +53,12 @@ pub struct Step {
 }
 
 /// Adds what was written since `before` to the progress of a command.
-pub fn add_written(request: &mut Request, before: Tally, stages: &Stages) {
-    let tally = stages.tally;
+pub fn add_written(request: &mut Request, before: WriteCounts, stages: &Stages) {
+    let write_counts = stages.write_counts;
     for (field, done) in [
-        ("created", tally.created - before.created),
-        ("changed", tally.changed - before.changed),
-        ("unchanged", tally.unchanged - before.unchanged),
+        ("created", write_counts.created - before.created),
+        ("changed", write_counts.changed - before.changed),
+        ("unchanged", write_counts.unchanged - before.unchanged),
     ] {
         add(request, field, done);
     }
@@ -93,7 +93,7 @@ impl Replaying {
         let Some(part) = self.source.next(PATIENCE).await? else {
             return Ok(Step::default());
         };
-        let before = apply.stages.tally;
+        let before = apply.stages.write_counts;
         let touched = part_applied(&part, apply).await?;
         apply.stages.metrics.touches.with_label_values(&["replay"]).inc_by(touched.recruiters);
         request.progress.insert(REACHED, part.reached);
@@ -122,8 +122,8 @@ pub async fn part_applied(part: &Part, apply: &mut Apply) -> Result<Touched, Fai
     let mut plan = plan(&part.events);
     leave_present_users(&apply.stages.database, &mut plan).await?;
     let last = part.events.last().map_or_else(clock::now, |event: &Event| event.wall_time);
-    let recruiters = Box::pin(apply.plan(&plan, &Place::of_scan(last))).await?;
-    Ok(Touched { recruiters: recruiters as u64, everything: plan.touches_everything() || part.passed_over > 0 })
+    let recruiters = Box::pin(apply.plan(&plan, &EventPosition::of_scan(last))).await?;
+    Ok(Touched { recruiters: recruiters as u64, everything: plan.requires_resync() || part.passed_over > 0 })
 }
 
 /// A user who was deleted in the span and is there now keeps the contact: the stream has seen both long ago.
@@ -133,8 +133,8 @@ async fn leave_present_users(database: &CausalDatabase, plan: &mut Plan) -> Resu
     }
     let anonymized = anonymized_users(database, plan.anonymized_users.clone()).await?;
     let ids: Vec<ObjectId> = plan.anonymized_users.difference(&anonymized).copied().collect();
-    let users = raw(database, Collection::Users.name());
-    let present = answered(users.distinct("_id", doc! { "_id": { "$in": ids } })).await.map_err(Failure::Read)?;
+    let users = raw(database, WatchedCollection::Users.name());
+    let present = with_deadline(users.distinct("_id", doc! { "_id": { "$in": ids } })).await.map_err(Failure::Read)?;
     for user in present.iter().filter_map(bson::Bson::as_object_id) {
         plan.anonymized_users.remove(&user);
     }
@@ -143,9 +143,10 @@ async fn leave_present_users(database: &CausalDatabase, plan: &mut Plan) -> Resu
 
 /// The collections that a replay looks at: what the phase watches and the offers themselves, or one of them.
 #[must_use]
-pub fn watched(phase: Phase, only: Option<&str>) -> Vec<Collection> {
-    let all = phase.watched().iter().copied().chain([Collection::Offers]);
-    all.filter(|collection| only.map_or(*collection != Collection::Canary, |only| collection.name() == only)).collect()
+pub fn watched(phase: Phase, only: Option<&str>) -> Vec<WatchedCollection> {
+    let all = phase.watched().iter().copied().chain([WatchedCollection::Offers]);
+    all.filter(|collection| only.map_or(*collection != WatchedCollection::Canary, |only| collection.name() == only))
+        .collect()
 }
 
 /// Up to where a request has come.

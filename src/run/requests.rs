@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use tracing::error;
 
 use super::failpoint;
-use crate::answer::answered;
 use crate::clock;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 
@@ -150,14 +150,14 @@ pub async fn submit(database: &Database, order: &Order, who: &str) -> Result<Obj
     let commands = raw(database, COMMANDS);
     let stored = encoded(order)?;
     let same = doc! { "order": &stored, "state": { "$in": UNFINISHED.to_vec() } };
-    if let Some(same) = answered(commands.find_one(same)).await.map_err(Failure::Read)? {
+    if let Some(same) = with_deadline(commands.find_one(same)).await.map_err(Failure::Read)? {
         return same.get_object_id("_id").map_err(|_| unreadable("_id"));
     }
     let id = ObjectId::new();
     let request = doc! {
         "_id": id, "order": stored, "state": REQUESTED, "who": who, "requested_at": clock::of_server(database).await?, "progress": {},
     };
-    answered(commands.insert_one(request)).await.map_err(Failure::Write)?;
+    with_deadline(commands.insert_one(request)).await.map_err(Failure::Write)?;
     Ok(id)
 }
 
@@ -167,7 +167,7 @@ pub async fn submit(database: &Database, order: &Order, who: &str) -> Result<Obj
 /// [`Failure::Write`].
 pub async fn withdraw(database: &Database, id: ObjectId) -> Result<bool, Failure> {
     let waiting = doc! { "_id": id, "state": REQUESTED };
-    let withdrawn = answered(raw(database, COMMANDS).delete_one(waiting)).await.map_err(Failure::Write)?;
+    let withdrawn = with_deadline(raw(database, COMMANDS).delete_one(waiting)).await.map_err(Failure::Write)?;
     Ok(withdrawn.deleted_count > 0)
 }
 
@@ -176,7 +176,7 @@ pub async fn withdraw(database: &Database, id: ObjectId) -> Result<bool, Failure
 /// # Errors
 /// [`Failure::Read`], [`Failure::OwnDocument`].
 pub async fn load(database: &Database, id: ObjectId) -> Result<Option<Request>, Failure> {
-    let stored = answered(raw(database, COMMANDS).find_one(doc! { "_id": id })).await.map_err(Failure::Read)?;
+    let stored = with_deadline(raw(database, COMMANDS).find_one(doc! { "_id": id })).await.map_err(Failure::Read)?;
     stored.as_ref().map(read).transpose()
 }
 
@@ -209,7 +209,7 @@ pub async fn take_up(
         .find_one_and_update(filter, update)
         .sort(doc! { "_id": 1 })
         .return_document(mongodb::options::ReturnDocument::After);
-    let Some(taken) = answered(taken).await.map_err(Failure::Write)? else {
+    let Some(taken) = with_deadline(taken).await.map_err(Failure::Write)? else {
         return Ok(None);
     };
     if let Ok(request) = read(&taken) {
@@ -225,7 +225,7 @@ pub async fn take_up(
     failpoint::passed("aside");
     // A successor that can read it may have taken it up since.
     let mine = doc! { "_id": taken.get("_id"), "term": term };
-    answered(commands.update_one(mine, aside)).await.map_err(Failure::Write)?;
+    with_deadline(commands.update_one(mine, aside)).await.map_err(Failure::Write)?;
     Ok(None)
 }
 
@@ -247,14 +247,15 @@ pub async fn finish(database: &Database, id: ObjectId, term: i64, outcome: &Outc
     update(database, id, term, doc! { "state": DONE, "result": result, "finished_at": now }).await?;
     let oldest = DateTime::from_millis(now.timestamp_millis().saturating_sub(KEPT_MILLISECONDS));
     let old = doc! { "finished_at": { "$lt": oldest } };
-    answered(raw(database, COMMANDS).delete_many(old)).await.map_err(Failure::Write)?;
+    with_deadline(raw(database, COMMANDS).delete_many(old)).await.map_err(Failure::Write)?;
     Ok(())
 }
 
 async fn update(database: &Database, id: ObjectId, term: i64, fields: Document) -> Result<(), Failure> {
     let mine = doc! { "_id": id, "term": term };
-    let updated =
-        answered(raw(database, COMMANDS).update_one(mine, doc! { "$set": fields })).await.map_err(Failure::Write)?;
+    let updated = with_deadline(raw(database, COMMANDS).update_one(mine, doc! { "$set": fields }))
+        .await
+        .map_err(Failure::Write)?;
     match updated.matched_count {
         0 => Err(Failure::LeaseLost),
         _ => Ok(()),

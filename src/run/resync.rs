@@ -7,24 +7,24 @@ use bson::{DateTime, Document, doc, oid::ObjectId};
 use mongodb::Database;
 use tracing::info;
 
+use super::affected_recruiters;
 use super::apply::{Apply, Dated};
 use super::failpoint;
-use super::follow;
 use super::gaps;
-use super::gone::GoneJob;
 use super::lease::STATE;
+use super::removal::RemovedJob;
 use super::{retrying, unusable};
-use crate::answer::answered;
 use crate::clock;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::{links, raw};
 use crate::observe::metrics::Metrics;
 use crate::phase::StreamWrites;
 use crate::plan::Touch;
-use crate::source::event::Collection as Watched;
+use crate::source::event::WatchedCollection;
 use crate::source::scan::OtherId;
 use crate::source::{OFFERS, scan};
-use crate::write::dead_letters::{DEAD_LETTERS, Place};
+use crate::write::dead_letters::{DEAD_LETTERS, EventPosition};
 use crate::write::{Writer, command};
 
 /// The document of `stream_processor_state` with the progress.
@@ -34,7 +34,7 @@ const RESYNC: &str = "resync";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Write dead letters about documents whose `_id` is no ObjectId, and forget those about what is gone.
-    Others(Watched),
+    Others(WatchedCollection),
     /// Touch every recruiter.
     Recruiters,
     /// Links without recruiter: the recruiter was deleted unseen.
@@ -71,9 +71,9 @@ impl Stage {
     fn collection(self) -> &'static str {
         match self {
             Self::Others(collection) => collection.name(),
-            Self::Recruiters => Watched::Recruiters.name(),
+            Self::Recruiters => WatchedCollection::Recruiters.name(),
             Self::Links => links::LINKS,
-            Self::Anonymized => Watched::AnonymizedRecruiters.name(),
+            Self::Anonymized => WatchedCollection::AnonymizedRecruiters.name(),
             Self::Offers => OFFERS,
             Self::LettersOfRecruiters | Self::LettersOfOffers => DEAD_LETTERS,
         }
@@ -122,7 +122,7 @@ impl Resync {
     }
 
     async fn begin(writer: &Writer, cause: &str, term: i64) -> Result<Self, Failure> {
-        let (stage, id) = (Stage::Others(Watched::Recruiters), ObjectId::new());
+        let (stage, id) = (Stage::Others(WatchedCollection::Recruiters), ObjectId::new());
         let began = clock::of_server(writer.database()).await?;
         let resync = Self { stage, after: None, other: Other::Walk(None), began, id, again: false, term };
         failpoint::passed("resync");
@@ -157,7 +157,7 @@ impl Resync {
         let filter = doc! { "_id": RESYNC, "term": { "$not": { "$gt": term } } };
         let state = raw(database, STATE);
         let taken_over = state.find_one_and_update(filter, doc! { "$set": { "term": term } });
-        let document = answered(taken_over).await.map_err(Failure::Write)?;
+        let document = with_deadline(taken_over).await.map_err(Failure::Write)?;
         Ok(document.map(|document| {
             let name = document.get_str("stage").unwrap_or_default();
             let stage = Stage::all().find(|stage| stage.name() == name);
@@ -177,7 +177,7 @@ impl Resync {
     async fn store(&self, database: &Database, fields: Document) -> Result<(), Failure> {
         let mine = doc! { "_id": RESYNC, "term": self.term };
         let state = raw(database, STATE);
-        let stored = answered(state.update_one(mine, doc! { "$set": fields })).await.map_err(Failure::Write)?;
+        let stored = with_deadline(state.update_one(mine, doc! { "$set": fields })).await.map_err(Failure::Write)?;
         match stored.matched_count {
             0 => Err(Failure::LeaseLost),
             _ => Ok(()),
@@ -216,15 +216,15 @@ impl Resync {
         Ok(false)
     }
 
-    async fn other(&mut self, collection: Watched, apply: &mut Apply) -> Result<bool, Failure> {
-        let is_read = collection == Watched::Offers || apply.stages.phase.watched().contains(&collection);
+    async fn other(&mut self, collection: WatchedCollection, apply: &mut Apply) -> Result<bool, Failure> {
+        let is_read = collection == WatchedCollection::Offers || apply.stages.phase.watched().contains(&collection);
         match &self.other {
             Other::Walk(None) if !is_read => {
                 return self.next_stage(&apply.stages.writer).await;
             }
             Other::Walk(after) => {
                 let filter = unusable::filter(collection, &apply.stages.settings.partner_label);
-                let place = Place::of_scan(self.began);
+                let place = EventPosition::of_scan(self.began);
                 let (last, _) = apply.note_others(collection, &filter, after.as_ref(), &place).await?;
                 let place = last.as_ref().map(OtherId::to_stored);
                 self.other = last.map_or(Other::Recheck(None), |last| Other::Walk(Some(last)));
@@ -258,7 +258,7 @@ impl Resync {
                     return Ok(false);
                 }
                 let finished = doc! { "_id": RESYNC, "term": self.term };
-                answered(raw(database, STATE).delete_one(finished)).await.map_err(Failure::Write)?;
+                with_deadline(raw(database, STATE).delete_one(finished)).await.map_err(Failure::Write)?;
                 info!("resync: finished");
                 Ok(true)
             }
@@ -266,7 +266,7 @@ impl Resync {
     }
 
     async fn handle(&self, ids: &[ObjectId], apply: &mut Apply) -> Result<(), Failure> {
-        let place = Place::of_scan(self.began);
+        let place = EventPosition::of_scan(self.began);
         let phase = apply.stages.phase;
         match self.stage {
             Stage::Others(_) => Ok(()),
@@ -286,7 +286,7 @@ impl Resync {
                 apply.anonymize(&self.dated(&gone), &place).await
             }
             Stage::Offers => {
-                let managed = follow::offers_of_gone_users(&apply.stages.database, ids).await?;
+                let managed = affected_recruiters::offers_of_gone_users(&apply.stages.database, ids).await?;
                 apply.anonymize_managed(managed.anonymized, &place).await?;
                 apply.stages.cancel_deactivated(managed.deactivated, &place).await?;
                 match phase.stream() {
@@ -300,11 +300,11 @@ impl Resync {
 
     /// Cancels offers that no link holds. What is younger than the resync may belong to a recruiter
     /// whose event is still to come.
-    async fn cancel_orphans(&self, ids: &[ObjectId], apply: &mut Apply, place: &Place) -> Result<(), Failure> {
+    async fn cancel_orphans(&self, ids: &[ObjectId], apply: &mut Apply, place: &EventPosition) -> Result<(), Failure> {
         let old: BTreeSet<ObjectId> = ids.iter().copied().filter(|id| id.timestamp() < self.began).collect();
-        let held = links::holders(&apply.stages.database, &old).await?;
+        let held = links::owners(&apply.stages.database, &old).await?;
         let orphans = old.into_iter().filter(|offer| !held.contains_key(offer));
-        let gone: Vec<GoneJob> = orphans.map(|offer| GoneJob::offer(offer, self.began)).collect();
+        let gone: Vec<RemovedJob> = orphans.map(|offer| RemovedJob::offer(offer, self.began)).collect();
         apply.stages.cancel(&gone, place).await.map(drop)
     }
 

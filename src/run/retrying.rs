@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{DateTime, doc, oid::ObjectId};
 
+use super::affected_recruiters;
 use super::apply::{Apply, Dated};
-use super::follow;
-use super::gone::GoneJob;
+use super::removal::RemovedJob;
 use super::requests::{Outcome, Request, count, counted};
 use super::unusable;
 use crate::error::Failure;
@@ -16,7 +16,7 @@ use crate::model::dead_letter::Action;
 use crate::phase::StreamWrites;
 use crate::plan::Touch;
 use crate::source::scan::STEP;
-use crate::write::dead_letters::{self, Address, Due, Place};
+use crate::write::dead_letters::{self, Address, Due, EventPosition};
 
 /// In the progress of a retry: which part it is in, and after which id or key of it.
 const PART: &str = "part";
@@ -39,7 +39,7 @@ pub async fn step(
         Some(time) => Some(dead_letters::due(&apply.stages.database, time).await?),
         None => None,
     };
-    let place = Place::of_scan(request.requested_at);
+    let place = EventPosition::of_scan(request.requested_at);
     let part = usize::try_from(count(&request.progress, PART)).unwrap_or_default();
     if part < 2 {
         let after = request.progress.get_object_id(AFTER).ok();
@@ -117,9 +117,9 @@ pub fn of_offers(apply: &Apply, after: Option<ObjectId>) -> Vec<ObjectId> {
 ///
 /// # Errors
 /// As [`Apply::plan`].
-pub async fn recruiters(apply: &mut Apply, ids: &[ObjectId], place: &Place) -> Result<(), Failure> {
+pub async fn recruiters(apply: &mut Apply, ids: &[ObjectId], place: &EventPosition) -> Result<(), Failure> {
     let present = apply.present(ids).await?;
-    let copies = follow::anonymized_jobs(&apply.stages.database, ids).await?;
+    let copies = affected_recruiters::anonymized_jobs(&apply.stages.database, ids).await?;
     let (mut touches, mut copied, mut gone, mut moot) = (BTreeMap::new(), Dated::new(), Dated::new(), BTreeSet::new());
     for id in ids {
         let letters = &apply.stages.dead_letters;
@@ -150,12 +150,12 @@ pub async fn recruiters(apply: &mut Apply, ids: &[ObjectId], place: &Place) -> R
 ///
 /// # Errors
 /// As [`Apply::plan`].
-pub async fn offers(apply: &mut Apply, ids: &[ObjectId], place: &Place) -> Result<(), Failure> {
-    let managed = follow::offers_of_gone_users(&apply.stages.database, ids).await?;
+pub async fn offers(apply: &mut Apply, ids: &[ObjectId], place: &EventPosition) -> Result<(), Failure> {
+    let managed = affected_recruiters::offers_of_gone_users(&apply.stages.database, ids).await?;
     let of = |offers: Vec<ObjectId>| -> BTreeSet<ObjectId> { offers.into_iter().collect() };
     let (anonymized, deactivated) = (of(managed.anonymized), of(managed.deactivated));
     let present = of(managed.present);
-    let held = links::holders(&apply.stages.database, &ids.iter().copied().collect()).await?;
+    let held = links::owners(&apply.stages.database, &ids.iter().copied().collect()).await?;
     let (mut to_anonymize, mut to_cancel, mut orphans) = (Vec::new(), Vec::new(), Vec::new());
     let mut moot = BTreeSet::new();
     for id in ids {
@@ -168,10 +168,10 @@ pub async fn offers(apply: &mut Apply, ids: &[ObjectId], place: &Place) -> Resul
             // The contact of a user who is nowhere goes too, as it did at the deletion.
             Action::AnonymizeUser if is_anonymized || !present.contains(id) => to_anonymize.push(*id),
             Action::CancelOfUser if is_deactivated => to_cancel.push(*id),
-            Action::Cancel if is_orphan => orphans.push(GoneJob::offer(*id, date)),
+            Action::Cancel if is_orphan => orphans.push(RemovedJob::offer(*id, date)),
             Action::Project if is_anonymized => to_anonymize.push(*id),
             Action::Project if is_deactivated => to_cancel.push(*id),
-            Action::Project if is_orphan => orphans.push(GoneJob::offer(*id, date)),
+            Action::Project if is_orphan => orphans.push(RemovedJob::offer(*id, date)),
             _ => drop(moot.insert(address)),
         }
     }

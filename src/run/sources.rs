@@ -9,13 +9,13 @@ use tracing::{error, info};
 
 use super::lease::STATE;
 use super::pipeline::Pipeline;
-use crate::answer::answered;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::plan::sources::Dropped;
 use crate::retry::Delays;
 use crate::source::cursor::operation_time;
-use crate::source::event::{Collection, Event};
+use crate::source::event::{Event, WatchedCollection};
 use crate::write::command;
 
 /// The document of [`STATE`] with the names of those that are not repaired.
@@ -27,18 +27,18 @@ const DROPPED: &str = "dropped_sources";
 /// [`Failure::Read`].
 pub async fn load(
     database: &Database,
-    watched: &[Collection],
+    watched: &[WatchedCollection],
     before: impl Iterator<Item = &'static str>,
 ) -> Result<Dropped, Failure> {
-    let stored = answered(raw(database, STATE).find_one(doc! { "_id": DROPPED })).await.map_err(Failure::Read)?;
+    let stored = with_deadline(raw(database, STATE).find_one(doc! { "_id": DROPPED })).await.map_err(Failure::Read)?;
     let names = stored.as_ref().and_then(|stored| stored.get_array("names").ok()).into_iter().flatten();
     let mut names: Vec<&str> = names.filter_map(Bson::as_str).collect();
     names.extend(before.map(|name| -> &str { name }));
     let mut dropped = Dropped::of(names, watched);
     if dropped != Dropped::default() {
         let now = operation_time(database).await?;
-        let present = answered(database.list_collection_names()).await.map_err(Failure::Read)?;
-        for source in watched.iter().filter(|source| **source != Collection::Canary) {
+        let present = with_deadline(database.list_collection_names()).await.map_err(Failure::Read)?;
+        for source in watched.iter().filter(|source| **source != WatchedCollection::Canary) {
             if present.iter().any(|name| name == source.name()) {
                 dropped.is_there(source.name(), now.time);
             }
@@ -54,7 +54,7 @@ impl Pipeline {
         for event in events {
             if self.dropped.note(event) {
                 is_dropped = true;
-                let collection = event.collection.or(event.renamed_to).map(Collection::name);
+                let collection = event.collection.or(event.renamed_to).map(WatchedCollection::name);
                 error!(collection, operation = event.operation.name(), "a watched collection was dropped or replaced");
             }
         }
@@ -67,8 +67,8 @@ impl Pipeline {
 
     /// Asks for what repairs them, once they are there again at the stream's time `now`, and forgets what is repaired.
     pub(super) async fn tend_sources(&mut self, now: u32) -> Result<(), Failure> {
-        self.background.held = self.dropped.is_unsettled(now);
-        if self.background.resync.is_none() && self.dropped.repaired() {
+        self.maintenance.held = self.dropped.is_unsettled(now);
+        if self.maintenance.resync.is_none() && self.dropped.repaired() {
             info!("what was dropped and is there again has been looked at");
             self.store_sources().await?;
         }
@@ -80,7 +80,7 @@ impl Pipeline {
 
     async fn store_sources(&mut self) -> Result<(), Failure> {
         let names: Vec<&str> = self.dropped.names().collect();
-        let (writer, term) = (self.apply.stages.writer.clone(), self.background.fence.term);
+        let (writer, term) = (self.apply.stages.writer.clone(), self.maintenance.fence.term);
         let filter = doc! { "_id": DROPPED, "term": { "$not": { "$gt": term } } };
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {

@@ -9,9 +9,9 @@ use tracing::{info, warn};
 use super::lease::STATE;
 use super::resync::Resync;
 use super::{failpoint, gaps, history};
-use crate::answer::answered;
 use crate::clock;
 use crate::config::OnHistoryLost;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::{links, raw};
 use crate::observe::metrics::Metrics;
@@ -53,7 +53,7 @@ pub async fn start(
     let database = writer.database();
     let history = history::current(database).await?;
     let goes_on = on_history_lost == OnHistoryLost::Resync;
-    let checkpoint = match answered(store.load()).await {
+    let checkpoint = match with_deadline(store.load()).await {
         Err(failure @ StoreError::Garbled { .. }) if goes_on => {
             let lost = Lost { from: Timestamp { time: 0, increment: 0 }, cause: "garbled checkpoint", events: 0 };
             return after_lost(writer, (Failure::from(failure), lost), metrics, (term, history)).await;
@@ -99,7 +99,8 @@ async fn beginning(writer: &Writer, term: i64) -> Result<Timestamp, Failure> {
     let update = doc! { "$set": { "term": term }, "$setOnInsert": { "cluster_time": now } };
     // Under the lease: once the successor has a checkpoint, there is no term in the way.
     command::record(writer, STATE, filter, update).await?;
-    let recorded = answered(raw(database, STATE).find_one(doc! { "_id": BEGINNING })).await.map_err(Failure::Read)?;
+    let recorded =
+        with_deadline(raw(database, STATE).find_one(doc! { "_id": BEGINNING })).await.map_err(Failure::Read)?;
     // Deleted since: by a successor that has a checkpoint.
     let recorded = recorded.ok_or(Failure::LeaseLost)?;
     recorded
@@ -110,7 +111,7 @@ async fn beginning(writer: &Writer, term: i64) -> Result<Timestamp, Failure> {
 /// The older of the old worker's tokens, so that nothing is missed at the switch. Its token belongs to
 /// another pipeline, so its time is used.
 async fn old_worker_time(old_worker: &OldWorkerTokens) -> Result<Option<Timestamp>, Failure> {
-    let tokens = answered(old_worker.load()).await?;
+    let tokens = with_deadline(old_worker.load()).await?;
     for collection in &tokens.garbled {
         warn!(collection, "a token of the old worker cannot be read; the first resync covers it");
     }

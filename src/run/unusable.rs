@@ -6,27 +6,27 @@ use bson::{Bson, doc};
 use super::apply::Apply;
 use crate::error::Failure;
 use crate::fetch::{documents, find};
-use crate::source::event::{Collection, key_text};
+use crate::source::event::{WatchedCollection, key_text};
 use crate::source::scan::{self, OtherId, STEP};
-use crate::write::dead_letters::Place;
+use crate::write::dead_letters::EventPosition;
 
 /// Where such documents are looked for: what is read, and our offers.
-pub const COLLECTIONS: [Collection; 8] = [
-    Collection::Recruiters,
-    Collection::AnonymizedRecruiters,
-    Collection::Users,
-    Collection::AnonymizedUsers,
-    Collection::Cfas,
-    Collection::RomeSheets,
-    Collection::Engagements,
-    Collection::Offers,
+pub const COLLECTIONS: [WatchedCollection; 8] = [
+    WatchedCollection::Recruiters,
+    WatchedCollection::AnonymizedRecruiters,
+    WatchedCollection::Users,
+    WatchedCollection::AnonymizedUsers,
+    WatchedCollection::Cfas,
+    WatchedCollection::RomeSheets,
+    WatchedCollection::Engagements,
+    WatchedCollection::Offers,
 ];
 
 /// Of the documents of a collection, those that are ours to care for.
 #[must_use]
-pub fn filter(collection: Collection, partner_label: &str) -> bson::Document {
+pub fn filter(collection: WatchedCollection, partner_label: &str) -> bson::Document {
     match collection {
-        Collection::Offers => doc! { "partner_label": partner_label },
+        WatchedCollection::Offers => doc! { "partner_label": partner_label },
         _ => bson::Document::new(),
     }
 }
@@ -38,14 +38,14 @@ impl Apply {
     /// [`Failure::Read`]; as [`crate::write::command::update`].
     pub async fn note_others(
         &mut self,
-        collection: Collection,
+        collection: WatchedCollection,
         filter: &bson::Document,
         after: Option<&OtherId>,
-        place: &Place,
+        place: &EventPosition,
     ) -> Result<(Option<OtherId>, u64), Failure> {
         let others = scan::others_after(&self.stages.database, collection.name(), filter, after).await?;
-        if let Some(rehearsal) = &mut self.stages.rehearsal {
-            rehearsal.add_unusable(others.len() as u64);
+        if let Some(dry_run) = &mut self.stages.dry_run {
+            dry_run.add_unusable(others.len() as u64);
         } else {
             let keys = others.iter().map(OtherId::text);
             self.stages.dead_letters.write_unusable(collection, keys, place).await?;
@@ -61,7 +61,7 @@ impl Apply {
     /// As [`Self::note_others`].
     pub async fn recheck_others(
         &mut self,
-        collection: Collection,
+        collection: WatchedCollection,
         after: Option<&str>,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Rechecked, Failure> {

@@ -50,7 +50,7 @@ pub async fn setup(app: App, arguments: SetupArguments) -> Result<Exit, Refusal>
             "setup was done here for offers of `{label}`, and target.partner_label is `{configured}`: correct it, or \
              take the earlier one back first with setup --down"
         );
-        return Err(Refusal::new(Exit::Found, message));
+        return Err(Refusal::new(Exit::Findings, message));
     }
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
@@ -79,7 +79,7 @@ pub async fn setup(app: App, arguments: SetupArguments) -> Result<Exit, Refusal>
     let (lease, validity) = lead::hold(&app, beside, &mut group).await?;
     setup.validity = Some(validity);
     let done = setup.all(true).await;
-    lead::give_back(&lease, &group).await;
+    lead::release_lease(&lease, &group).await;
     done
 }
 
@@ -119,7 +119,7 @@ impl Setup {
             self.told.say(&format!("done: {step}"));
             if self.refused > 0 {
                 return Err(Refusal::new(
-                    Exit::Found,
+                    Exit::Findings,
                     format!(
                         "{} offers were refused by the validator of {OFFERS} and stay as they are: correct them, then \
                          run setup again",
@@ -268,7 +268,7 @@ fn could_not(what: &str, error: &MongoError) -> Refusal {
         Some(85 | 86) => "an index of the same name with other options is in the way: drop or rename it",
         _ => "see the server's log, then run setup again: what is done is not done twice",
     };
-    Refusal::new(Exit::CannotConnect, format!("could not {what}: {}; {advice}", describe(error)))
+    Refusal::new(Exit::Database, format!("could not {what}: {}; {advice}", describe(error)))
 }
 
 /// How the steps are told: one by one, or all at the end as JSON.

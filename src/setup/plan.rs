@@ -16,7 +16,7 @@ use crate::run::gaps::GAPS;
 use crate::run::lease::STATE;
 use crate::run::requests::COMMANDS;
 use crate::source::OFFERS;
-use crate::source::event::Collection as Watched;
+use crate::source::event::WatchedCollection;
 use crate::ticker::jobs::analyze_closed_companies::CACHE;
 use crate::ticker::jobs::anonymize_user::ROLES;
 use crate::ticker::ledger::{self, RUNS};
@@ -28,7 +28,7 @@ pub const COLLECTIONS: [&str; 10] =
 
 /// Collections of the platform that the jobs ask and that must be indexed for it, where they exist: these are not created.
 const ASKED: [&str; 3] = [USERS, ROLES, CACHE];
-const USERS: &str = Watched::Users.name();
+const USERS: &str = WatchedCollection::Users.name();
 
 /// The indexes that there must be, by collection: those of the migration (spec 01, "Target"), and the
 /// service's own, as the service itself creates them.

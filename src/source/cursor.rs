@@ -10,10 +10,10 @@ use mongodb::raw_batch_cursor::{RawBatch, SessionRawBatchCursor};
 use mongodb::{ClientSession, Database};
 use resume_tokens::ResumeToken;
 
-use super::event::{Collection, Event, Operation};
+use super::event::{Event, Operation, WatchedCollection};
 use super::pipeline;
-use crate::answer::{Work, answered};
 use crate::clock;
+use crate::deadline::{ServerProgress, with_deadline};
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 
@@ -84,7 +84,7 @@ impl Cursor {
     /// [`Failure::Cursor`], [`Failure::Ahead`]; the directive tells whether the position is at fault.
     pub async fn open(
         database: &CausalDatabase,
-        (watched, position): (&[Collection], &Position),
+        (watched, position): (&[WatchedCollection], &Position),
         await_time: Duration,
         batch_size: u32,
     ) -> Result<Self, Failure> {
@@ -133,7 +133,7 @@ impl Cursor {
 
     async fn reply(&mut self, searching: impl Fn(Timestamp)) -> Result<RawBatch, Failure> {
         let id = self.session.id().get("id").cloned();
-        let mut work = Work::new(self.database.client(), doc! { "lsid.id": id });
+        let mut work = ServerProgress::new(self.database.client(), doc! { "lsid.id": id });
         let mut replies = self.cursor.stream(&mut self.session);
         let mut reply = replies.next();
         let mut patience = self.await_time + LOOK;
@@ -187,7 +187,7 @@ fn read(reply: &RawDocument) -> Result<Reply, Failure> {
 /// # Errors
 /// [`Failure::Read`].
 pub async fn server_clock(database: &Database) -> Result<Timestamp, Failure> {
-    let reply = answered(database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read)?;
+    let reply = with_deadline(database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read)?;
     let local = reply.get_datetime("localTime").map_err(|_| Failure::Reply("localTime"))?;
     let seconds = u32::try_from(local.timestamp_millis().div_euclid(1_000)).map_err(|_| Failure::Reply("localTime"))?;
     Ok(Timestamp { time: seconds, increment: 0 })
@@ -198,6 +198,6 @@ pub async fn server_clock(database: &Database) -> Result<Timestamp, Failure> {
 /// # Errors
 /// [`Failure::Read`].
 pub async fn operation_time(database: &Database) -> Result<Timestamp, Failure> {
-    let reply = answered(database.run_command(doc! { "ping": 1 })).await.map_err(Failure::Read)?;
+    let reply = with_deadline(database.run_command(doc! { "ping": 1 })).await.map_err(Failure::Read)?;
     reply.get_timestamp("operationTime").map_err(|_| Failure::Reply("operationTime"))
 }

@@ -11,7 +11,7 @@ const LONGEST_KEY: usize = 200;
 
 /// The collections that are watched. Every `match` on it is exhaustive, so a new one is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Collection {
+pub enum WatchedCollection {
     /// `recruiters`
     Recruiters,
     /// `anonymized_recruiters`
@@ -32,7 +32,7 @@ pub enum Collection {
     Offers,
 }
 
-impl Collection {
+impl WatchedCollection {
     /// All that the live stream watches, in the order in which the pipeline names them.
     pub const ALL: [Self; 8] = [
         Self::Recruiters,
@@ -122,9 +122,9 @@ impl Operation {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// `ns.coll`; `None` for events of the whole database.
-    pub collection: Option<Collection>,
+    pub collection: Option<WatchedCollection>,
     /// `to.coll`: a rename gave this name to another collection, with documents that no event tells of.
-    pub renamed_to: Option<Collection>,
+    pub renamed_to: Option<WatchedCollection>,
     /// `operationType`.
     pub operation: Operation,
     /// `documentKey._id`.
@@ -222,8 +222,8 @@ impl Event {
 struct Parts<'a> {
     token: Option<ResumeToken>,
     operation: &'a str,
-    collection: Option<Collection>,
-    renamed_to: Option<Collection>,
+    collection: Option<WatchedCollection>,
+    renamed_to: Option<WatchedCollection>,
     key: Option<Key>,
     cluster_time: Option<Timestamp>,
     wall_time: Option<DateTime>,
@@ -267,8 +267,8 @@ fn damaged(error: impl std::fmt::Display) -> EventError {
     EventError::Damaged(error.to_string())
 }
 
-fn watched(namespace: &RawDocument) -> Option<Collection> {
-    namespace.get_str("coll").ok().and_then(Collection::from_name)
+fn watched(namespace: &RawDocument) -> Option<WatchedCollection> {
+    namespace.get_str("coll").ok().and_then(WatchedCollection::from_name)
 }
 
 /// Of a sharded collection, `documentKey` has other fields too.
@@ -320,7 +320,7 @@ mod tests {
             "wallTime": DateTime::from_millis(5), "updated": ["jobs.0.x"], "removed": ["a"], "truncated": ["jobs"],
         })
         .unwrap();
-        assert_eq!(event.collection, Some(Collection::Recruiters));
+        assert_eq!(event.collection, Some(WatchedCollection::Recruiters));
         assert_eq!(event.id(), Some(id));
         assert_eq!(event.paths.unwrap(), ["jobs.0.x", "a", "jobs"]);
         assert_eq!(event.wall_time, DateTime::from_millis(5));

@@ -8,7 +8,7 @@ use futures::TryStreamExt as _;
 use mongodb::Database;
 use mongodb::error::Error as MongoError;
 
-use crate::answer::answered;
+use crate::deadline::with_deadline;
 use crate::error::{Failure, command_code};
 use crate::fetch::raw;
 
@@ -81,7 +81,7 @@ impl Oplog {
 async fn end(local: &Database, direction: i32) -> Result<Option<Timestamp>, Failure> {
     let oplog = raw(local, OPLOG);
     let entry = oplog.find_one(doc! {}).sort(doc! { "$natural": direction }).projection(doc! { "ts": 1 });
-    let entry = unless_unknowable(answered(entry).await)?.flatten();
+    let entry = unless_unknowable(with_deadline(entry).await)?.flatten();
     Ok(entry.and_then(|entry| entry.get_timestamp("ts").ok()))
 }
 
@@ -92,10 +92,10 @@ async fn used(local: &Database) -> Result<Option<f64>, Failure> {
             { "$toDouble": "$storageStats.size" }, { "$toDouble": "$storageStats.maxSize" },
         ] } } },
     ];
-    let Some(stats) = unless_unknowable(answered(raw(local, OPLOG).aggregate(stages)).await)? else {
+    let Some(stats) = unless_unknowable(with_deadline(raw(local, OPLOG).aggregate(stages)).await)? else {
         return Ok(None);
     };
-    let stats: Vec<Document> = answered(stats.try_collect()).await.map_err(Failure::Read)?;
+    let stats: Vec<Document> = with_deadline(stats.try_collect()).await.map_err(Failure::Read)?;
     Ok(stats.first().and_then(|stats| stats.get("used")).and_then(Bson::as_f64))
 }
 

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bson::{Bson, Document, doc};
 
-use super::event::{Collection, Operation};
+use super::event::{Operation, WatchedCollection};
 
 /// An update that names more bytes of paths than this is told without them: its event stays far below the server's limit of
 /// 16 MB, and so many names would touch everything anyway.
@@ -13,7 +13,7 @@ const LONGEST_NAMES: i32 = 64 * 1024;
 
 /// The stages after `$changeStream`.
 #[must_use]
-pub fn stages(collections: &[Collection]) -> Vec<Document> {
+pub fn stages(collections: &[WatchedCollection]) -> Vec<Document> {
     let collections: Vec<&str> = collections.iter().map(|collection| collection.name()).collect();
     let operations: Vec<&str> = Operation::ALL.iter().map(|operation| operation.name()).collect();
     // Events of the whole database (`dropDatabase`, `invalidate`) name no collection.
@@ -48,7 +48,7 @@ fn bounded(names: Bson) -> Document {
 /// Tells one pipeline from another: a token of another one may be refused (error 280), so a
 /// checkpoint with another fingerprint is opened by its time (spec 03, "Own the cursor").
 #[must_use]
-pub fn fingerprint(collections: &[Collection]) -> String {
+pub fn fingerprint(collections: &[WatchedCollection]) -> String {
     // `DefaultHasher::new()` hashes the same way in every process of one build; a difference after
     // a change of compiler costs no more than one opening by time.
     let mut hasher = DefaultHasher::new();
@@ -64,14 +64,14 @@ mod tests {
 
     #[test]
     fn another_set_of_collections_has_another_fingerprint() {
-        let all = fingerprint(&Collection::ALL);
-        assert_eq!(all, fingerprint(&Collection::ALL));
-        assert_ne!(all, fingerprint(&[Collection::Recruiters]));
+        let all = fingerprint(&WatchedCollection::ALL);
+        assert_eq!(all, fingerprint(&WatchedCollection::ALL));
+        assert_ne!(all, fingerprint(&[WatchedCollection::Recruiters]));
     }
 
     #[test]
     fn the_pipeline_asks_for_no_values() {
-        let text = format!("{:?}", stages(&Collection::ALL));
+        let text = format!("{:?}", stages(&WatchedCollection::ALL));
         for content in ["fullDocument", "$$this.v"] {
             assert!(!text.contains(content), "{content}");
         }

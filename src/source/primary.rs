@@ -10,11 +10,11 @@ use mongodb::event::sdam::SdamEvent;
 
 /// Counts how often the driver found a primary where it had seen none.
 #[derive(Debug, Clone, Default)]
-pub struct Primaries {
+pub struct PrimaryChanges {
     found: Arc<AtomicU64>,
 }
 
-impl Primaries {
+impl PrimaryChanges {
     /// What the driver tells of the members.
     #[must_use]
     pub fn handler(&self) -> EventHandler<SdamEvent> {

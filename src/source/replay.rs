@@ -9,7 +9,7 @@ use std::time::Duration;
 use bson::Timestamp;
 
 use super::cursor::{Cursor, Position, Reply};
-use super::event::{Collection, Event};
+use super::event::{Event, WatchedCollection};
 use super::undeliverable::{Stumbles, Way, behind, last_to_pass};
 use crate::error::{Directive, Failure};
 use crate::fetch::causal::CausalDatabase;
@@ -24,7 +24,7 @@ type Reading = Pin<Box<dyn Future<Output = Result<(Cursor, Reply), Failure>> + S
 /// An open replay.
 pub struct Replay {
     database: CausalDatabase,
-    watched: Vec<Collection>,
+    watched: Vec<WatchedCollection>,
     until: Timestamp,
     /// Where the next reply is read.
     position: Position,
@@ -56,7 +56,11 @@ impl Replay {
     /// From the first event at `from` or later, up to those at `until`, which must be in the past. By time,
     /// because a token belongs to the pipeline with which it was made.
     #[must_use]
-    pub fn open(database: &CausalDatabase, watched: Vec<Collection>, (from, until): (Timestamp, Timestamp)) -> Self {
+    pub fn open(
+        database: &CausalDatabase,
+        watched: Vec<WatchedCollection>,
+        (from, until): (Timestamp, Timestamp),
+    ) -> Self {
         let stumbles = Stumbles::default();
         let mut replay =
             Self { database: database.clone(), watched, until, position: Position::At(from), stumbles, reading: None };
@@ -126,7 +130,7 @@ impl Replay {
     }
 }
 
-fn open(database: CausalDatabase, watched: Vec<Collection>, position: Position, batch_size: u32) -> Reading {
+fn open(database: CausalDatabase, watched: Vec<WatchedCollection>, position: Position, batch_size: u32) -> Reading {
     Box::pin(async move {
         let cursor = Cursor::open(&database, (&watched, &position), AWAIT, batch_size).await?;
         read_on(cursor).await

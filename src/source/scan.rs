@@ -8,7 +8,7 @@ use bson::{Binary, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc,
 use futures::TryStreamExt as _;
 
 use super::event::{cut, key_text};
-use crate::answer::answered_at_last;
+use crate::deadline::while_server_works;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::{documents, raw};
@@ -44,9 +44,9 @@ pub async fn ids_after(
         .batch_size(STEP)
         .comment(comment.clone())
         .session(&mut session);
-    let mut answers = answered_at_last(client, &comment, find.batch()).await.map_err(Failure::Read)?;
+    let mut answers = while_server_works(client, &comment, find.batch()).await.map_err(Failure::Read)?;
     let answers = answers.stream(&mut session).try_collect();
-    let batches: Vec<_> = answered_at_last(client, &comment, answers).await.map_err(Failure::Read)?;
+    let batches: Vec<_> = while_server_works(client, &comment, answers).await.map_err(Failure::Read)?;
     documents(&batches).map(|document| Ok(document?.get_object_id("_id").ok())).filter_map(Result::transpose).collect()
 }
 
@@ -163,9 +163,9 @@ async fn step(
 ) -> Result<Vec<OtherId>, Failure> {
     let (client, comment) = (database.client(), Bson::from(comment));
     let asking = database.run_raw_cursor_command(command).batch();
-    let mut replies = answered_at_last(client, &comment, asking).await.map_err(Failure::Read)?;
+    let mut replies = while_server_works(client, &comment, asking).await.map_err(Failure::Read)?;
     let is_new = |id: &OtherId| after != Some(id) && id.element_type() != Some(ElementType::ObjectId);
-    while let Some(reply) = answered_at_last(client, &comment, replies.try_next()).await.map_err(Failure::Read)? {
+    while let Some(reply) = while_server_works(client, &comment, replies.try_next()).await.map_err(Failure::Read)? {
         let batch = [reply];
         let ids = documents(&batch).map(|document| Ok(OtherId::of(document?)));
         let ids: Vec<OtherId> = ids.collect::<Result<_, Failure>>()?;

@@ -8,9 +8,9 @@ use bson::{Timestamp, doc};
 use mongodb::Database;
 
 use super::cursor::{Position, operation_time};
-use super::event::Collection;
+use super::event::WatchedCollection;
 use super::oplog::{LOCAL, OPLOG};
-use crate::answer::answered;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 
@@ -99,7 +99,7 @@ impl Stumbles {
 /// [`Failure::Read`].
 pub async fn last_to_pass(
     database: &Database,
-    (watched, position): (&[Collection], &Position),
+    (watched, position): (&[WatchedCollection], &Position),
     way: Way,
 ) -> Result<(Timestamp, bool), Failure> {
     if way == Way::PassOne
@@ -118,7 +118,7 @@ pub fn behind(time: Timestamp) -> Timestamp {
 
 /// The time of the first operation behind `position` that the stream has events of; `None` where there is none, or the oplog
 /// cannot be read, or not in time.
-async fn next_event(database: &Database, watched: &[Collection], position: &Position) -> Option<Timestamp> {
+async fn next_event(database: &Database, watched: &[WatchedCollection], position: &Position) -> Option<Timestamp> {
     let from = match position {
         Position::After(token) => doc! { "$gt": token.cluster_time() },
         Position::At(time) => doc! { "$gte": *time },
@@ -137,7 +137,7 @@ async fn next_event(database: &Database, watched: &[Collection], position: &Posi
     let local = database.client().database(LOCAL);
     let oplog = raw(&local, OPLOG);
     let entry = oplog.find_one(filter).sort(doc! { "$natural": 1 }).projection(doc! { "ts": 1 }).max_time(LONGEST);
-    answered(entry).await.ok().flatten()?.get_timestamp("ts").ok()
+    with_deadline(entry).await.ok().flatten()?.get_timestamp("ts").ok()
 }
 
 #[cfg(test)]

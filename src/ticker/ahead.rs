@@ -7,7 +7,7 @@ use tracing::warn;
 use super::jobs::Job;
 use super::ledger::{self, Outcome, RUNS};
 use super::transaction::{Fence, Transaction};
-use crate::answer::answered;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 
@@ -33,7 +33,7 @@ pub(super) async fn take_back(
     let runs = raw(fence.writer.database(), RUNS);
     let later = doc! { "job": job.name(), "scheduled_for": { "$gt": now }, "by_hand": { "$ne": true } };
     let mut taken = 0_u64;
-    while let Some(run) = answered(runs.find_one(later.clone())).await.map_err(Failure::Read)? {
+    while let Some(run) = with_deadline(runs.find_one(later.clone())).await.map_err(Failure::Read)? {
         let was_entered = doc! { "_id": run.get("_id").cloned() };
         let moved = RawDocumentBuf::try_from(&moved(run, now)).map_err(|error| Failure::Write(error.into()))?;
         let mut transaction = Transaction::begin(fence.writer.database(), Some(fence)).await?;
@@ -44,7 +44,7 @@ pub(super) async fn take_back(
     }
     let before =
         doc! { "job": job.name(), "scheduled_for": { "$lte": now }, "by_hand": { "$ne": true }, ENTERED: null };
-    let last = answered(runs.find_one(before).sort(doc! { "scheduled_for": -1 })).await.map_err(Failure::Read)?;
+    let last = with_deadline(runs.find_one(before).sort(doc! { "scheduled_for": -1 })).await.map_err(Failure::Read)?;
     let back = last.and_then(|run| run.get_datetime("scheduled_for").ok().copied()).unwrap_or(now);
     ledger::enter(fence, job, back, &[]).await?;
     let text = |time: DateTime| time.try_to_rfc3339_string().unwrap_or_default();

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::jobs::Job;
 use super::report::Report;
 use super::transaction::{Fence, TICKER, Transaction};
-use crate::answer::answered;
+use crate::deadline::with_deadline;
 use crate::error::{Failure, describe};
 use crate::fetch::raw;
 use crate::run::lease::STATE;
@@ -97,7 +97,7 @@ pub enum Entry {
 
 /// A run that is to be made.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Owed {
+pub struct DueRun {
     /// Its `_id`.
     pub id: String,
     /// The name of the job; one that this version does not know is possible.
@@ -123,14 +123,14 @@ pub async fn take_over(
 ) -> Result<BTreeMap<String, DateTime>, Failure> {
     end_session_before(database, term).await?;
     let indexes = indexes().into_iter().map(|keys| IndexModel::builder().keys(keys).build());
-    answered(raw(database, RUNS).create_indexes(indexes)).await.map_err(Failure::Write)?;
+    with_deadline(raw(database, RUNS).create_indexes(indexes)).await.map_err(Failure::Write)?;
     let filter = doc! { "_id": TICKER, "term": { "$not": { "$gt": term } } };
     let state = raw(database, STATE);
     let taken = state
         .find_one_and_update(filter, doc! { "$set": { "term": term, "session": session } })
         .upsert(true)
         .return_document(ReturnDocument::After);
-    let taken = match answered(taken).await {
+    let taken = match with_deadline(taken).await {
         Ok(taken) => taken.unwrap_or_default(),
         // The filter passed over the document of a later term, and the insert met it.
         Err(error) if is_duplicate(&error) => return Err(Failure::LeaseLost),
@@ -143,10 +143,10 @@ pub async fn take_over(
 /// A leader that died may have left a transaction open, whose locks would keep others waiting for a minute.
 async fn end_session_before(database: &Database, term: i64) -> Result<(), Failure> {
     let before = doc! { "_id": TICKER, "term": { "$lt": term } };
-    let before = answered(raw(database, STATE).find_one(before)).await.map_err(Failure::Read)?;
+    let before = with_deadline(raw(database, STATE).find_one(before)).await.map_err(Failure::Read)?;
     if let Some(session) = before.and_then(|before| before.get_document("session").cloned().ok()) {
         let end = database.run_command(doc! { "killSessions": [session] });
-        if let Err(error) = answered::<_, MongoError>(end).await {
+        if let Err(error) = with_deadline::<_, MongoError>(end).await {
             warn!(error = describe(&error), "what a leader before left open could not be ended; it ends by itself");
         }
     }
@@ -183,7 +183,7 @@ pub async fn leave_out(database: &Database, term: i64, jobs: &[String]) -> Resul
 
 async fn remember(database: &Database, term: i64, update: Document) -> Result<(), Failure> {
     let mine = doc! { "_id": TICKER, "term": term };
-    let updated = answered(raw(database, STATE).update_one(mine, update)).await.map_err(Failure::Write)?;
+    let updated = with_deadline(raw(database, STATE).update_one(mine, update)).await.map_err(Failure::Write)?;
     match updated.matched_count {
         0 => Err(Failure::LeaseLost),
         _ => Ok(()),
@@ -218,14 +218,14 @@ fn id(job: &str, time: DateTime) -> String {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn next(database: &Database, now: DateTime) -> Result<Option<Owed>, Failure> {
+pub async fn next(database: &Database, now: DateTime) -> Result<Option<DueRun>, Failure> {
     let not_put_off = doc! { "$not": { "$gt": now } };
     let filter = doc! { "state": { "$in": [DUE, CLAIMED] }, "by_hand": { "$ne": true }, "put_off_until": not_put_off };
     let runs = raw(database, RUNS);
     let next = runs.find_one(filter).sort(doc! { "scheduled_for": 1 });
-    let next = answered(next).await.map_err(Failure::Read)?;
+    let next = with_deadline(next).await.map_err(Failure::Read)?;
     Ok(next.and_then(|next| {
-        Some(Owed {
+        Some(DueRun {
             id: next.get_str("_id").ok()?.to_owned(),
             job: next.get_str("job").unwrap_or_default().to_owned(),
             scheduled_for: *next.get_datetime("scheduled_for").ok()?,
@@ -244,7 +244,7 @@ pub async fn claim(database: &Database, term: i64, id: &str, now: DateTime) -> R
     };
     let runs = raw(database, RUNS);
     let claimed = runs.find_one_and_update(filter, update);
-    let claimed = answered(claimed).await.map_err(Failure::Write)?;
+    let claimed = with_deadline(claimed).await.map_err(Failure::Write)?;
     Ok(claimed.map(|run| crate::run::requests::count(&run, "changed")))
 }
 
@@ -279,7 +279,7 @@ pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(
     };
     let runs = raw(database, RUNS);
     let filter = doc! { "_id": &id, "term": { "$not": { "$gt": term } } };
-    let before = match answered(runs.find_one_and_update(filter, update).upsert(true)).await {
+    let before = match with_deadline(runs.find_one_and_update(filter, update).upsert(true)).await {
         Ok(before) => before,
         // The filter passed over what a later term has begun, and the insert met it.
         Err(error) if is_duplicate(&error) => return Err(Failure::LeaseLost),
@@ -330,7 +330,7 @@ pub async fn finish(
 
 async fn update(database: &Database, term: i64, id: &str, fields: Document) -> Result<(), Failure> {
     let mine = doc! { "_id": id, "term": term, "state": CLAIMED };
-    let updated = answered(raw(database, RUNS).update_one(mine, doc! { "$set": fields })).await;
+    let updated = with_deadline(raw(database, RUNS).update_one(mine, doc! { "$set": fields })).await;
     match updated.map_err(Failure::Write)?.matched_count {
         0 => Err(Failure::LeaseLost),
         _ => Ok(()),
@@ -366,7 +366,7 @@ pub async fn previous(database: &Database, job: &str, now: DateTime) -> Result<O
     let done = doc! { "job": job, "outcome": Outcome::Done.as_str(), "now_is_given": { "$ne": true }, "now": past };
     let runs = raw(database, RUNS);
     let last = runs.find_one(done).sort(doc! { "scheduled_for": -1 });
-    let last = answered(last).await.map_err(Failure::Read)?;
+    let last = with_deadline(last).await.map_err(Failure::Read)?;
     Ok(last.and_then(|run| run.get_datetime("now").ok().copied()))
 }
 
@@ -377,7 +377,7 @@ pub async fn previous(database: &Database, job: &str, now: DateTime) -> Result<O
 pub async fn forget(database: &Database, now: DateTime) -> Result<(), Failure> {
     let oldest = DateTime::from_millis(now.timestamp_millis().saturating_sub(KEPT_MILLISECONDS));
     let old = doc! { "scheduled_for": { "$lt": oldest }, "state": ENDED };
-    answered(raw(database, RUNS).delete_many(old)).await.map_err(Failure::Write)?;
+    with_deadline(raw(database, RUNS).delete_many(old)).await.map_err(Failure::Write)?;
     Ok(())
 }
 

@@ -1,22 +1,22 @@
-//! The ticker: the time-based jobs (spec 05). A job is a pure plan plus a thin run on what [`work::Work`] gives it;
+//! The ticker: the time-based jobs (spec 05). A job is a pure plan plus a thin run on what [`work::JobContext`] gives it;
 //! only the leader runs them, one at a time. What must be remembered is in MongoDB, so that no run is lost.
 
 pub mod ahead;
 mod attempts;
 pub mod calendar;
-pub mod chore;
+pub mod id_cursor;
+pub mod job_order;
 pub mod jobs;
 pub mod ledger;
 mod occurrences;
 mod outcome;
 pub mod overview;
 pub mod pair;
-mod postponed;
 pub mod production;
 pub mod report;
+mod retry_policy;
 pub mod runner;
 pub mod schedule;
 mod statements;
 pub mod transaction;
-pub mod walk;
 pub mod work;

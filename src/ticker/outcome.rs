@@ -5,7 +5,7 @@ use std::time::Duration;
 use bson::DateTime;
 use tracing::{info, warn};
 
-use super::chore::Chore;
+use super::job_order::JobOrder;
 use super::ledger::{End, Outcome};
 use super::report::Report;
 use crate::app::App;
@@ -14,11 +14,11 @@ use crate::notices::{Notices, line};
 /// One line in the log, the metrics, and a notice.
 pub(super) fn tell(
     (app, notices): (&App, &Notices),
-    (chore, now): (Chore, DateTime),
+    (job_order, now): (JobOrder, DateTime),
     (end, report): (&End, &Report),
     took: Duration,
 ) {
-    let (job, outcome, metrics) = (chore.name(), end.outcome.as_str(), &app.metrics);
+    let (job, outcome, metrics) = (job_order.name(), end.outcome.as_str(), &app.metrics);
     metrics.jobs.runs.with_label_values(&[job, outcome]).inc();
     metrics.jobs.duration.with_label_values(&[job]).observe(took.as_secs_f64());
     metrics.jobs.changed.with_label_values(&[job]).inc_by(report.changed);

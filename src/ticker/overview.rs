@@ -8,8 +8,8 @@ use mongodb::Database;
 use super::jobs::Job;
 use super::ledger::RUNS;
 use super::schedule::{Schedule, zone};
-use crate::answer::answered;
 use crate::config::TickerSettings;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::run::requests::count;
@@ -85,7 +85,7 @@ async fn newest(database: &Database, job: Job, outcome: Document) -> Result<Opti
     let of_job = doc! { "job": job.name(), "outcome": outcome };
     let runs = raw(database, RUNS);
     let newest = runs.find_one(of_job).sort(doc! { "scheduled_for": -1 });
-    Ok(answered(newest).await.map_err(Failure::Read)?.as_ref().map(read))
+    Ok(with_deadline(newest).await.map_err(Failure::Read)?.as_ref().map(read))
 }
 
 /// The last runs, the newest first; of one job, or of all.
@@ -95,9 +95,10 @@ async fn newest(database: &Database, job: Job, outcome: Document) -> Result<Opti
 pub async fn history(database: &Database, job: Option<&str>, limit: i64) -> Result<Vec<Run>, Failure> {
     let filter = job.map_or_else(Document::new, |job| doc! { "job": job });
     let runs = raw(database, RUNS);
-    let runs =
-        answered(runs.find(filter).sort(doc! { "scheduled_for": -1 }).limit(limit)).await.map_err(Failure::Read)?;
-    let runs: Vec<Document> = answered(runs.try_collect()).await.map_err(Failure::Read)?;
+    let runs = with_deadline(runs.find(filter).sort(doc! { "scheduled_for": -1 }).limit(limit))
+        .await
+        .map_err(Failure::Read)?;
+    let runs: Vec<Document> = with_deadline(runs.try_collect()).await.map_err(Failure::Read)?;
     Ok(runs.iter().map(read).collect())
 }
 

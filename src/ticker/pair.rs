@@ -24,14 +24,14 @@ pub struct Pair<'a> {
     /// The offer, with the fields that were asked for.
     pub offer: &'a RawDocument,
     /// Its job; `None` from phase `shadow` on, and for an offer that no recruiter holds.
-    pub held: Option<Held<'a>>,
+    pub held: Option<OwnedJob<'a>>,
     /// In `dual-write` an offer that is newer than its recruiter wins (spec 04).
     pub newest_wins: bool,
 }
 
 /// A job in its recruiter.
 #[derive(Debug, Clone, Copy)]
-pub struct Held<'a> {
+pub struct OwnedJob<'a> {
     /// The recruiter, with the fields that were asked for.
     pub recruiter: &'a RawDocument,
     /// The job, with the fields that were asked for.
@@ -121,7 +121,7 @@ impl<'a> Pair<'a> {
         same || self.newest_wins && self.is_newer(held)
     }
 
-    fn is_newer(&self, held: Held<'_>) -> bool {
+    fn is_newer(&self, held: OwnedJob<'_>) -> bool {
         let own = |document, name| value::field(document, name).and_then(RawBsonRef::as_datetime);
         let projected = own(held.job, "job_update_date").or_else(|| own(held.recruiter, "updatedAt"));
         self.date("updated_at").is_some_and(|offer| projected.is_none_or(|projected| offer > projected))

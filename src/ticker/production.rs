@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use bson::{Bson, Document, doc};
 use mongodb::Database;
 
-use crate::answer::answered;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::run::lease::STATE;
@@ -22,7 +22,7 @@ pub async fn mark(database: &Database) -> Result<(), Failure> {
     let members: Vec<Bson> = members(database).await?.into_iter().map(Bson::from).collect();
     let marked = doc! { "$addToSet": { "members": { "$each": members } } };
     let state = raw(database, STATE);
-    answered(state.update_one(doc! { "_id": MARK }, marked).upsert(true)).await.map_err(Failure::Write)?;
+    with_deadline(state.update_one(doc! { "_id": MARK }, marked).upsert(true)).await.map_err(Failure::Write)?;
     Ok(())
 }
 
@@ -31,14 +31,14 @@ pub async fn mark(database: &Database) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure::Read`].
 pub async fn is_marked(database: &Database) -> Result<bool, Failure> {
-    let mark = answered(raw(database, STATE).find_one(doc! { "_id": MARK })).await.map_err(Failure::Read)?;
+    let mark = with_deadline(raw(database, STATE).find_one(doc! { "_id": MARK })).await.map_err(Failure::Read)?;
     let Some(mark) = mark else { return Ok(false) };
     let members = members(database).await?;
     Ok(texts(&mark, "members").any(|member| members.contains(&member)))
 }
 
 async fn members(database: &Database) -> Result<BTreeSet<String>, Failure> {
-    let hello = answered(database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read)?;
+    let hello = with_deadline(database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read)?;
     let own = hello.get_str("me").ok().map(ToOwned::to_owned);
     Ok(texts(&hello, "hosts").chain(own).collect())
 }

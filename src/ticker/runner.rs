@@ -10,15 +10,15 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::chore::Chore;
+use super::job_order::JobOrder;
 use super::jobs::Job;
-use super::ledger::{self, ByHand, End, Outcome, Owed};
+use super::ledger::{self, ByHand, DueRun, End, Outcome};
 use super::occurrences::{MISSED, OVERTAKEN, Plans};
 use super::production;
 use super::report::Report;
 use super::transaction::Fence;
-use super::work::{Hold, Pen, Work};
-use super::{outcome, postponed};
+use super::work::{JobContext, OfferWriteLock, WriteAccess};
+use super::{outcome, retry_policy};
 use crate::app::App;
 use crate::clock;
 use crate::config::Environment;
@@ -26,8 +26,8 @@ use crate::error::{Directive, Failure};
 use crate::notices::{Messenger, Notices, notices};
 use crate::retry::Delays;
 use crate::run::failpoint;
-use crate::run::following::Followed;
 use crate::run::lease::Validity;
+use crate::run::phase_watcher::Followed;
 use crate::run::requests::{self, Lane, Order, Request};
 
 /// So often a run is tried before it has failed.
@@ -44,7 +44,7 @@ pub struct Ticker {
     /// The process.
     pub app: App,
     /// What the leadership gives.
-    pub rights: Rights,
+    pub handles: LeaderHandles,
     /// Set when the process is to end, or the lease is lost.
     pub stop: CancellationToken,
     plans: Plans,
@@ -61,7 +61,7 @@ pub struct Ticker {
 
 /// What a leadership gives the ticker.
 #[derive(Debug, Clone)]
-pub struct Rights {
+pub struct LeaderHandles {
     /// Of its writes and transactions.
     pub fence: Fence,
     /// Up to when the occurrences of each job were in the ledger.
@@ -70,21 +70,21 @@ pub struct Rights {
     pub validity: watch::Receiver<Validity>,
     /// The phase as it was last read from the database.
     pub phase: watch::Receiver<Followed>,
-    /// See [`Pen`].
-    pub pen: Pen,
+    /// See [`OfferWriteLock`].
+    pub offer_write_lock: OfferWriteLock,
     /// Rung when something was stored for the pipeline to do.
-    pub bell: Arc<Notify>,
+    pub wake: Arc<Notify>,
 }
 
-impl Rights {
-    /// Those of one leadership, whose pipeline takes the pen and the bell from here.
+impl LeaderHandles {
+    /// The handles of one leadership; its pipeline takes the lock on writing offers and the wake signal from here.
     #[must_use]
     pub fn new(
         (fence, through): (Fence, BTreeMap<String, DateTime>),
         validity: watch::Receiver<Validity>,
         phase: watch::Receiver<Followed>,
     ) -> Self {
-        Self { fence, through, validity, phase, pen: Pen::default(), bell: Arc::default() }
+        Self { fence, through, validity, phase, offer_write_lock: OfferWriteLock::default(), wake: Arc::default() }
     }
 }
 
@@ -100,12 +100,12 @@ struct Times {
 impl Ticker {
     /// The ticker, with the jobs that the configuration turns on.
     #[must_use]
-    pub fn new(app: App, rights: Rights, stop: CancellationToken) -> Self {
+    pub fn new(app: App, handles: LeaderHandles, stop: CancellationToken) -> Self {
         let plans = Plans::configured(&app.settings.ticker);
         let (notices, messenger) = notices(&app.settings.notices);
         Self {
             app,
-            rights,
+            handles,
             stop,
             plans,
             notices,
@@ -159,15 +159,15 @@ impl Ticker {
         if !self.begun {
             self.begin(now).await?;
         }
-        self.owes |= self.plans.enter(&self.app, &self.rights.fence, now, OVERTAKEN).await?;
-        if let Some(request) = requests::take_up(&database, Lane::Ticker, None, self.rights.fence.term).await? {
+        self.owes |= self.plans.enter(&self.app, &self.handles.fence, now, OVERTAKEN).await?;
+        if let Some(request) = requests::take_up(&database, Lane::Ticker, None, self.handles.fence.term).await? {
             self.carry_out(&request).await?;
             return Ok(Duration::ZERO);
         }
         if self.owes || self.looked_at.is_none_or(|at| at.elapsed() >= LOOK) {
             self.looked_at = Some(clock::instant());
-            if let Some(owed) = ledger::next(&database, now).await? {
-                self.make(&owed).await?;
+            if let Some(due_run) = ledger::next(&database, now).await? {
+                self.make(&due_run).await?;
                 return Ok(Duration::ZERO);
             }
             self.owes = false;
@@ -180,33 +180,33 @@ impl Ticker {
         if self.app.settings.environment == Environment::Production {
             production::mark(database).await?;
         }
-        let off = self.plans.resume(self.rights.through.clone());
-        ledger::leave_out(database, self.rights.fence.term, &off).await?;
+        let off = self.plans.resume(self.handles.through.clone());
+        ledger::leave_out(database, self.handles.fence.term, &off).await?;
         for job in Job::ALL {
             if let Some(last) = ledger::previous(database, job.name(), now).await? {
                 self.app.metrics.jobs.last_success.with_label_values(&[job.name()]).set(outcome::seconds(last));
             }
         }
         // What came due before this leadership began was due while nothing was running, or is in the ledger.
-        self.owes |= self.plans.enter(&self.app, &self.rights.fence, now, MISSED).await?;
+        self.owes |= self.plans.enter(&self.app, &self.handles.fence, now, MISSED).await?;
         self.begun = true;
         Ok(())
     }
 
     /// Makes a run that is in the ledger.
-    async fn make(&mut self, owed: &Owed) -> Result<(), Failure> {
-        let (database, term) = (self.app.database.clone(), self.rights.fence.term);
+    async fn make(&mut self, due_run: &DueRun) -> Result<(), Failure> {
+        let (database, term) = (self.app.database.clone(), self.handles.fence.term);
         let now = self.app.clock.now(&database).await?;
-        let Some(changed) = ledger::claim(&database, term, &owed.id, now).await? else {
+        let Some(changed) = ledger::claim(&database, term, &due_run.id, now).await? else {
             return Ok(());
         };
-        let Some(job) = Job::named(&owed.job) else {
+        let Some(job) = Job::named(&due_run.job) else {
             let end = End { outcome: Outcome::Skipped, error: Some("this version knows no such job".to_owned()) };
-            return ledger::finish(&database, term, &owed.id, (&end, &Report::default()), now).await;
+            return ledger::finish(&database, term, &due_run.id, (&end, &Report::default()), now).await;
         };
         let previous = ledger::previous(&database, job.name(), now).await?;
-        let times = Times { now, scheduled_for: owed.scheduled_for, previous, by_hand: false };
-        self.complete(Chore::Job(job), &owed.id, times, changed).await.map(drop)
+        let times = Times { now, scheduled_for: due_run.scheduled_for, previous, by_hand: false };
+        self.complete(JobOrder::Job(job), &due_run.id, times, changed).await.map(drop)
     }
 
     /// Carries out the request of this `_id`, if nobody has; for a command without an instance that leads.
@@ -215,7 +215,7 @@ impl Ticker {
     /// A [`Failure`] that ends the attempt; it may be made again.
     pub async fn carry_out_only(&mut self, id: ObjectId) -> Result<(), Failure> {
         let database = self.app.database.clone();
-        match requests::take_up(&database, Lane::Ticker, Some(id), self.rights.fence.term).await? {
+        match requests::take_up(&database, Lane::Ticker, Some(id), self.handles.fence.term).await? {
             Some(request) => self.carry_out(&request).await?,
             None => return Err(Failure::LeaseLost),
         }
@@ -232,9 +232,9 @@ impl Ticker {
     /// Carries out what somebody asked for.
     async fn carry_out(&mut self, request: &Request) -> Result<(), Failure> {
         info!(command = %request.id, order = ?request.order, who = request.who, "a command is taken up");
-        let (database, term) = (self.app.database.clone(), self.rights.fence.term);
-        let chore = match Chore::of(&request.order) {
-            Ok(chore) => chore,
+        let (database, term) = (self.app.database.clone(), self.handles.fence.term);
+        let job_order = match JobOrder::of(&request.order) {
+            Ok(job_order) => job_order,
             Err(reason) => {
                 let refused = requests::Outcome { done: false, details: bson::doc! { "reasons": [reason] } };
                 return requests::finish(&database, request.id, term, &refused).await;
@@ -246,24 +246,30 @@ impl Ticker {
         };
         let started = self.app.clock.now(&database).await?;
         let now = given.unwrap_or(started);
-        let run = ByHand { name: chore.name(), request: request.id, now, now_is_given: given.is_some(), started };
+        let run = ByHand { name: job_order.name(), request: request.id, now, now_is_given: given.is_some(), started };
         let (id, changed) = ledger::begin(&database, term, &run).await?;
-        let previous = ledger::previous(&database, chore.name(), started).await?;
+        let previous = ledger::previous(&database, job_order.name(), started).await?;
         let times = Times { now, scheduled_for: now, previous, by_hand: true };
-        let (end, report) = self.complete(chore, &id, times, changed).await?;
+        let (end, report) = self.complete(job_order, &id, times, changed).await?;
         let outcome = requests::Outcome { done: true, details: ledger::details(&end, &report) };
         requests::finish(&database, request.id, term, &outcome).await
     }
 
     /// Runs it to its end, and stores and tells how that was.
-    async fn complete(&mut self, chore: Chore, id: &str, times: Times, changed: u64) -> Result<(End, Report), Failure> {
+    async fn complete(
+        &mut self,
+        job_order: JobOrder,
+        id: &str,
+        times: Times,
+        changed: u64,
+    ) -> Result<(End, Report), Failure> {
         failpoint::passed("job-claimed");
         let began = clock::instant();
-        let (end, report) = self.attempt(chore, id, times, changed).await?;
+        let (end, report) = self.attempt(job_order, id, times, changed).await?;
         failpoint::passed("job-done");
-        let (database, term) = (&self.app.database, self.rights.fence.term);
+        let (database, term) = (&self.app.database, self.handles.fence.term);
         let finished = self.app.clock.now(database).await?;
-        match postponed::until(times.scheduled_for, finished, &report).filter(|_| !times.by_hand) {
+        match retry_policy::until(times.scheduled_for, finished, &report).filter(|_| !times.by_hand) {
             Some(until) => ledger::postpone(database, term, id, (&end, &report), until).await?,
             None => ledger::finish(database, term, id, (&end, &report), finished).await?,
         }
@@ -271,13 +277,13 @@ impl Ticker {
             ledger::forget(database, finished).await?;
             self.forgot_at = Some(clock::instant());
         }
-        outcome::tell((&self.app, &self.notices), (chore, times.now), (&end, &report), began.elapsed());
+        outcome::tell((&self.app, &self.notices), (job_order, times.now), (&end, &report), began.elapsed());
         Ok((end, report))
     }
 
     async fn attempt(
         &mut self,
-        chore: Chore,
+        job_order: JobOrder,
         id: &str,
         times: Times,
         mut changed: u64,
@@ -287,12 +293,12 @@ impl Ticker {
         loop {
             attempt += 1;
             let mut work = self.work(id, times);
-            if !chore.applies_in(work.phase) {
+            if !job_order.applies_in(work.phase) {
                 let end = End { outcome: Outcome::Skipped, error: Some(NOT_IN_PHASE.to_owned()) };
                 return Ok((end, work.report));
             }
             work.report.changed = changed;
-            let failure = match chore.run(&mut work).await {
+            let failure = match job_order.run(&mut work).await {
                 Ok(()) => return Ok((End::of(&work.report), work.report)),
                 Err(failure @ (Failure::Interrupted | Failure::LeaseLost)) => return Err(failure),
                 Err(failure) => failure,
@@ -303,17 +309,17 @@ impl Ticker {
                 let end = End { outcome: Outcome::Failed, error: Some(failure.to_string()) };
                 return Ok((end, work.report));
             }
-            warn!(job = chore.name(), error = %failure, advice = failure.advice(), "a job is tried again");
+            warn!(job = job_order.name(), error = %failure, advice = failure.advice(), "a job is tried again");
             let pause = tokio::time::sleep(delays.next_delay());
             tokio::select! { () = self.stop.cancelled() => return Err(Failure::Interrupted), () = pause => {} }
         }
     }
 
-    fn work(&self, id: &str, times: Times) -> Work {
-        let Rights { fence, validity, phase, pen, bell, .. } = self.rights.clone();
+    fn work(&self, id: &str, times: Times) -> JobContext {
+        let LeaderHandles { fence, validity, phase, offer_write_lock, wake, .. } = self.handles.clone();
         let known = phase.borrow().phase;
-        let hold = Hold { fence, validity, phase, pen, bell, run: id.to_owned(), stored_at: None };
-        Work {
+        let hold = WriteAccess { fence, validity, phase, offer_write_lock, wake, run: id.to_owned(), stored_at: None };
+        JobContext {
             app: self.app.clone(),
             now: times.now,
             scheduled_for: times.scheduled_for,

@@ -13,7 +13,7 @@ use mongodb::{ClientSession, Database};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::ledger;
-use crate::answer::answered;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::run::lease::STATE;
@@ -64,14 +64,14 @@ pub struct Transaction {
 #[derive(Debug)]
 enum Either {
     Own(Box<ClientSession>),
-    Held(OwnedMutexGuard<ClientSession>),
+    OwnedJob(OwnedMutexGuard<ClientSession>),
 }
 
 impl Either {
     fn get(&mut self) -> &mut ClientSession {
         match self {
             Self::Own(session) => session,
-            Self::Held(session) => session,
+            Self::OwnedJob(session) => session,
         }
     }
 }
@@ -81,7 +81,7 @@ impl Either {
 /// # Errors
 /// [`Failure::Write`].
 pub async fn session(database: &Database) -> Result<Session, Failure> {
-    let session = answered(database.client().start_session()).await.map_err(Failure::Write)?;
+    let session = with_deadline(database.client().start_session()).await.map_err(Failure::Write)?;
     Ok(Arc::new(Mutex::new(session)))
 }
 
@@ -92,14 +92,14 @@ impl Transaction {
     /// [`Failure::Write`], [`Failure::LeaseLost`] when a later term has the ticker.
     pub async fn begin(database: &Database, fence: Option<&Fence>) -> Result<Self, Failure> {
         let mut session = match fence {
-            Some(fence) => Either::Held(Arc::clone(&fence.session).lock_owned().await),
+            Some(fence) => Either::OwnedJob(Arc::clone(&fence.session).lock_owned().await),
             None => {
-                let own = answered(database.client().start_session()).await.map_err(Failure::Write)?;
+                let own = with_deadline(database.client().start_session()).await.map_err(Failure::Write)?;
                 Either::Own(Box::new(own))
             }
         };
         // Of an attempt that failed; there seldom is one, and then it may have ended already.
-        drop(answered(session.get().abort_transaction()).await);
+        drop(with_deadline(session.get().abort_transaction()).await);
         let writer = fence.map(|fence| fence.writer.clone());
         let mut transaction = Self { database: database.clone(), session, writer };
         let begin = transaction.session.get().start_transaction();
@@ -128,9 +128,9 @@ impl Transaction {
         let collection = raw(&self.database, collection);
         let find = collection.find(filter).projection(projection).limit(i64::try_from(limit).unwrap_or_default());
         let find = find.batch_size(10_000).session(self.session.get());
-        let mut cursor = answered(find.into_future()).await.map_err(Failure::Read)?;
+        let mut cursor = with_deadline(find.into_future()).await.map_err(Failure::Read)?;
         let mut documents = Vec::new();
-        while answered(cursor.advance(self.session.get())).await.map_err(Failure::Read)? {
+        while with_deadline(cursor.advance(self.session.get())).await.map_err(Failure::Read)? {
             documents.push(cursor.current().to_owned());
         }
         Ok(documents)
@@ -184,7 +184,7 @@ impl Transaction {
     /// [`Failure::Write`]: it may or may not be done, and can be done again.
     pub async fn commit(mut self) -> Result<(), Failure> {
         match self.writer {
-            Some(_) => answered(self.session.get().commit_transaction()).await.map_err(Failure::Write),
+            Some(_) => with_deadline(self.session.get().commit_transaction()).await.map_err(Failure::Write),
             None => self.abort().await,
         }
     }
@@ -194,6 +194,6 @@ impl Transaction {
     /// # Errors
     /// [`Failure::Write`]: it ends by itself.
     pub async fn abort(mut self) -> Result<(), Failure> {
-        answered(self.session.get().abort_transaction()).await.map_err(Failure::Write)
+        with_deadline(self.session.get().abort_transaction()).await.map_err(Failure::Write)
     }
 }

@@ -12,26 +12,26 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::attempts::{Attempts, Fault};
+use super::id_cursor::IdCursor;
 use super::ledger;
-use super::pair::{Fields, Held, Pair, Verdict};
+use super::pair::{Fields, OwnedJob, Pair, Verdict};
 use super::report::{Line, Report};
 use super::schedule::zone;
 use super::statements;
 use super::transaction::{Fence, Transaction};
-use super::walk::Walk;
 use crate::app::App;
 use crate::clock;
 use crate::error::Failure;
 use crate::fetch::links;
-use crate::model::holder::Holder;
+use crate::model::job_owner::JobOwner;
 use crate::model::value;
 use crate::phase::{Phase, StreamWrites};
 use crate::run::failpoint;
-use crate::run::following::Followed;
 use crate::run::lease::Validity;
+use crate::run::phase_watcher::Followed;
 use crate::run::requests::{self, Order};
 use crate::source::OFFERS;
-use crate::source::event::Collection as Watched;
+use crate::source::event::WatchedCollection;
 use crate::write::command;
 use crate::write::statements::Statement;
 
@@ -45,7 +45,7 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// One run of a job.
 #[derive(Debug)]
-pub struct Work {
+pub struct JobContext {
     /// The process: database, settings, metrics.
     pub app: App,
     /// The time of the run. All rules go by it.
@@ -54,14 +54,14 @@ pub struct Work {
     pub scheduled_for: DateTime,
     /// The `now` of the last run of this job that was done.
     pub previous: Option<DateTime>,
-    /// The phase. When it changes, [`Work::check`] ends the run, which then begins again.
+    /// The phase. When it changes, [`JobContext::check`] ends the run, which then begins again.
     pub phase: Phase,
     /// What was found and done so far.
     pub report: Report,
     /// Set when the run is to end.
     pub stop: CancellationToken,
     /// The right to write; `None` in a dry run.
-    pub hold: Option<Hold>,
+    pub hold: Option<WriteAccess>,
     /// Who else is told each line, in a run on the command line.
     pub listener: Option<fn(&Line)>,
     /// So many documents in a row failed of what may pass.
@@ -70,7 +70,7 @@ pub struct Work {
 
 /// The right to write, of who leads.
 #[derive(Debug)]
-pub struct Hold {
+pub struct WriteAccess {
     /// Of its writes and transactions.
     pub fence: Fence,
     /// Until when the lease allows writes.
@@ -78,9 +78,9 @@ pub struct Hold {
     /// The phase as it was last read from the database.
     pub phase: watch::Receiver<Followed>,
     /// Held by whoever writes offers: the pipeline and the ticker take turns.
-    pub pen: Pen,
+    pub offer_write_lock: OfferWriteLock,
     /// Rung when something was stored for the pipeline to do.
-    pub bell: Arc<Notify>,
+    pub wake: Arc<Notify>,
     /// The run in the ledger.
     pub run: String,
     /// When its progress was last stored.
@@ -88,7 +88,7 @@ pub struct Hold {
 }
 
 /// Whoever holds it may write offers. Fair: who waits longest is next.
-pub type Pen = Arc<Mutex<()>>;
+pub type OfferWriteLock = Arc<Mutex<()>>;
 
 /// What a job wants to become of each pair. Pure.
 pub type Plan<'a> = dyn Fn(&Pair<'_>) -> Verdict + Send + Sync + 'a;
@@ -103,7 +103,7 @@ struct Sum {
     recruiters: Vec<Statement>,
 }
 
-impl Work {
+impl JobContext {
     /// True when nothing may be written.
     #[must_use]
     pub fn is_dry_run(&self) -> bool {
@@ -144,10 +144,10 @@ impl Work {
     /// As [`Self::check`]; a [`Failure`] of the database.
     pub async fn order(&mut self, order: &Order) -> Result<Option<requests::Outcome>, Failure> {
         let database = self.app.database.clone();
-        let Some(bell) = self.hold.as_ref().map(|hold| Arc::clone(&hold.bell)) else { return Ok(None) };
+        let Some(wake) = self.hold.as_ref().map(|hold| Arc::clone(&hold.wake)) else { return Ok(None) };
         let id = requests::submit(&database, order, "ticker").await?;
         loop {
-            bell.notify_one();
+            wake.notify_one();
             self.check()?;
             let request = requests::load(&database, id).await?;
             let request = request.ok_or(Failure::OwnDocument { collection: requests::COMMANDS, field: "_id" })?;
@@ -185,8 +185,8 @@ impl Work {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn walk(&self, collection: &str, filter: Document) -> Result<Walk, Failure> {
-        Walk::begin(&self.app.database, collection, filter).await
+    pub async fn walk(&self, collection: &str, filter: Document) -> Result<IdCursor, Failure> {
+        IdCursor::begin(&self.app.database, collection, filter).await
     }
 
     /// Changes these offers as `plan` says and, in `sync` and `dual-write`, their jobs in the same transaction. What the
@@ -250,17 +250,17 @@ impl Work {
     }
 
     async fn chunk_once(&self, offers: &[ObjectId], fields: &Fields, plan: &Plan<'_>) -> Result<(u64, Sum), Failure> {
-        let _pen = self.pen().await;
+        let _pen = self.offer_write_lock().await;
         let asked: BTreeSet<ObjectId> = offers.iter().copied().collect();
-        let holders = match self.writes_recruiters() {
-            true => links::holders(&self.app.database, &asked).await?,
+        let owners = match self.writes_recruiters() {
+            true => links::owners(&self.app.database, &asked).await?,
             false => HashMap::new(),
         };
         let mut transaction = Transaction::begin(&self.app.database, self.fence()).await?;
         let ours = self.ours(doc! { "_id": { "$in": offers } });
         let found = transaction.read(OFFERS, (ours, projection("", &["updated_at"], fields.offer)), 0).await?;
         let recruiters = match self.phase.writes_offers() {
-            true => read_recruiters(&mut transaction, &holders, fields).await?,
+            true => read_recruiters(&mut transaction, &owners, fields).await?,
             false => Vec::new(),
         };
         let jobs = jobs_of(&recruiters);
@@ -269,7 +269,7 @@ impl Work {
             let Ok(id) = offer.get_object_id("_id") else { continue };
             let newest_wins = self.phase.stream() == StreamWrites::UnlessNewer;
             let pair = Pair { id, offer, held: jobs.get(&id).copied(), newest_wins };
-            self.add(&mut sum, &pair, plan(&pair), holders.get(&id));
+            self.add(&mut sum, &pair, plan(&pair), owners.get(&id));
         }
         let backup = match self.phase.writes_offers() {
             true => Vec::new(),
@@ -277,7 +277,7 @@ impl Work {
         };
         for (collection, statements) in [
             (OFFERS, std::mem::take(&mut sum.offers)),
-            (Watched::Recruiters.name(), std::mem::take(&mut sum.recruiters)),
+            (WatchedCollection::Recruiters.name(), std::mem::take(&mut sum.recruiters)),
         ] {
             if !statements.is_empty() {
                 transaction.update(collection, statements).await?;
@@ -289,7 +289,7 @@ impl Work {
         Ok((found.len() as u64, sum))
     }
 
-    fn add(&self, sum: &mut Sum, pair: &Pair<'_>, verdict: Verdict, holders: Option<&BTreeSet<ObjectId>>) {
+    fn add(&self, sum: &mut Sum, pair: &Pair<'_>, verdict: Verdict, owners: Option<&BTreeSet<ObjectId>>) {
         sum.lines.extend(verdict.lines);
         sum.skipped.extend(verdict.skipped);
         let Some(edit) = verdict.edit else { return };
@@ -297,13 +297,12 @@ impl Work {
         sum.lines.push(Line::new(pair.id, "changed", edit.names()));
         sum.offers.push(statements::of_offer(pair.id, &self.app.settings.target.partner_label, &edit));
         // In `shadow` nobody has looked which of them holds it: the statement finds out.
-        let holders: Vec<ObjectId> = match pair.held {
+        let owners: Vec<ObjectId> = match pair.held {
             Some(held) => held.recruiter.get_object_id("_id").into_iter().collect(),
             None if self.phase.writes_offers() => Vec::new(),
-            None => holders.into_iter().flatten().copied().collect(),
+            None => owners.into_iter().flatten().copied().collect(),
         };
-        sum.recruiters
-            .extend(holders.into_iter().filter_map(|recruiter| statements::of_job(recruiter, pair.id, &edit)));
+        sum.recruiters.extend(owners.into_iter().filter_map(|recruiter| statements::of_job(recruiter, pair.id, &edit)));
     }
 
     /// Whether a change is made in `recruiters` too (spec 04, column "ticker writes").
@@ -318,7 +317,9 @@ impl Work {
     /// The best-effort backup of `shadow`: it may fail, and nothing fails with it.
     async fn back_up(&self, statements: Vec<Statement>) {
         let Some(hold) = self.hold.as_ref().filter(|_| !statements.is_empty()) else { return };
-        if let Err(failure) = command::update(&hold.fence.writer, Watched::Recruiters.name(), statements).await {
+        if let Err(failure) =
+            command::update(&hold.fence.writer, WatchedCollection::Recruiters.name(), statements).await
+        {
             warn!(error = %failure, "the backup in recruiters could not be written; the offers are");
         }
     }
@@ -329,10 +330,10 @@ impl Work {
         self.hold.as_ref().map(|hold| &hold.fence)
     }
 
-    /// Waits for the pen; nobody needs one who only reads.
-    pub async fn pen(&self) -> Option<MutexGuard<'_, ()>> {
+    /// Waits for the lock on writing offers; a job that only reads needs none.
+    pub async fn offer_write_lock(&self) -> Option<MutexGuard<'_, ()>> {
         match &self.hold {
-            Some(hold) => Some(hold.pen.lock().await),
+            Some(hold) => Some(hold.offer_write_lock.lock().await),
             None => None,
         }
     }
@@ -340,27 +341,28 @@ impl Work {
 
 async fn read_recruiters(
     transaction: &mut Transaction,
-    holders: &HashMap<ObjectId, BTreeSet<ObjectId>>,
+    owners: &HashMap<ObjectId, BTreeSet<ObjectId>>,
     fields: &Fields,
 ) -> Result<Vec<RawDocumentBuf>, Failure> {
-    let ids: BTreeSet<ObjectId> = holders.values().flatten().copied().collect();
+    let ids: BTreeSet<ObjectId> = owners.values().flatten().copied().collect();
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let ids: Vec<Bson> = ids.into_iter().map(Bson::from).collect();
     let mut wanted = projection("", &["updatedAt"], fields.recruiter);
     wanted.extend(projection("jobs.", &["_id", "job_update_date"], fields.job));
-    transaction.read(Watched::Recruiters.name(), (doc! { "_id": { "$in": ids } }, wanted), 0).await
+    transaction.read(WatchedCollection::Recruiters.name(), (doc! { "_id": { "$in": ids } }, wanted), 0).await
 }
 
 fn projection(prefix: &str, always: &[&str], asked: &[&str]) -> Document {
     always.iter().chain(asked).map(|name| (format!("{prefix}{name}"), Bson::Int32(1))).collect()
 }
 
-fn jobs_of(recruiters: &[RawDocumentBuf]) -> HashMap<ObjectId, Held<'_>> {
+fn jobs_of(recruiters: &[RawDocumentBuf]) -> HashMap<ObjectId, OwnedJob<'_>> {
     let mut jobs = HashMap::new();
-    let holder =
-        |it: &&RawDocumentBuf| Holder::new(it.get_object_id("_id").unwrap_or_default(), value::field(it, "updatedAt"));
+    let holder = |it: &&RawDocumentBuf| {
+        JobOwner::new(it.get_object_id("_id").unwrap_or_default(), value::field(it, "updatedAt"))
+    };
     let mut recruiters: Vec<&RawDocumentBuf> = recruiters.iter().collect();
     recruiters.sort_by_key(holder);
     for recruiter in recruiters.into_iter().rev() {
@@ -368,7 +370,7 @@ fn jobs_of(recruiters: &[RawDocumentBuf]) -> HashMap<ObjectId, Held<'_>> {
             if let Some(job) = job.as_document()
                 && let Ok(id) = job.get_object_id("_id")
             {
-                jobs.entry(id).or_insert(Held { recruiter, job });
+                jobs.entry(id).or_insert(OwnedJob { recruiter, job });
             }
         }
     }

@@ -93,7 +93,7 @@ impl Continuous {
             // What is not applied yet is no difference; the lag tells of it.
             return Ok(());
         }
-        settler.looker.forget().await?;
+        settler.comparer.forget().await?;
         let mut waiting = BTreeMap::new();
         for ids in ids.chunks(scan::STEP as usize) {
             let wrong = settler.look(Side::Recruiters, ids).await?.wrong;

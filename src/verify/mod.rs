@@ -2,9 +2,9 @@
 //! whoever leads to project everything again, as a resync does, and then compares again.
 
 pub mod compare;
+pub mod compare_sides;
 pub mod continuous;
-mod holders;
-pub mod look;
+mod job_owners;
 pub mod report;
 pub mod sampler;
 pub mod scan;
@@ -19,13 +19,13 @@ use crate::cli::{Exit, VerifyArguments};
 use crate::clock;
 use crate::error::Failure;
 use crate::phase::{Phase, StreamWrites, state};
-use crate::run::ask::ask;
 use crate::run::requests::{Order, Outcome};
+use crate::run::submit::ask;
 use crate::run::tasks::{Group, Task};
-use look::Looker;
+use compare_sides::Comparer;
 use report::Report;
 use scan::Scan;
-use settle::{Behind, Settler};
+use settle::{Behind, Rechecker};
 
 /// Runs the command; prints its report on the standard output.
 ///
@@ -90,10 +90,10 @@ async fn scan(app: &App, phase: Phase, full: bool, stop: CancellationToken) -> R
 }
 
 /// What compares as `phase` wants it; `behind` is who is waited for.
-async fn settler(app: &App, phase: Phase, behind: Behind, stop: CancellationToken) -> Result<Settler, Failure> {
+async fn settler(app: &App, phase: Phase, behind: Behind, stop: CancellationToken) -> Result<Rechecker, Failure> {
     let newest_wins = phase.stream() == StreamWrites::UnlessNewer;
-    let looker = Looker::new(&app.database, app.projection_settings(), newest_wins).await?;
-    Ok(Settler { looker, database: app.database.clone(), behind, stop })
+    let comparer = Comparer::new(&app.database, app.projection_settings(), newest_wins).await?;
+    Ok(Rechecker { comparer, database: app.database.clone(), behind, stop })
 }
 
 struct Verify {
@@ -122,7 +122,7 @@ impl Verify {
             return Ok(Exit::Interrupted);
         }
         let json = serde_json::to_string_pretty(report)
-            .map_err(|error| Refusal::new(Exit::Found, format!("the report cannot be written as JSON: {error}")))?;
+            .map_err(|error| Refusal::new(Exit::Findings, format!("the report cannot be written as JSON: {error}")))?;
         match self.arguments.json {
             true => println!("{json}"),
             false => println!("{}", report.table()),
@@ -133,6 +133,6 @@ impl Verify {
                 Refusal::new(Exit::Usage, message)
             })?;
         }
-        Ok(if report.differences == 0 { Exit::Done } else { Exit::Found })
+        Ok(if report.differences == 0 { Exit::Done } else { Exit::Findings })
     }
 }

@@ -7,7 +7,7 @@ use bson::{DateTime, oid::ObjectId};
 use serde::{Serialize, Serializer};
 
 use super::compare::{Finding, Kind};
-use crate::source::event::Collection;
+use crate::source::event::WatchedCollection;
 
 /// So many ids are told of each kind and of each field.
 const IDS: usize = 20;
@@ -102,10 +102,10 @@ impl Report {
     }
 
     /// Counts a document of `collection` whose `_id` is no ObjectId, told by its key.
-    pub fn add_unusable(&mut self, collection: Collection, key: &str) {
+    pub fn add_unusable(&mut self, collection: WatchedCollection, key: &str) {
         let kind = match collection {
             // No job has such an id, so no recruiter holds it.
-            Collection::Offers => Kind::Orphan,
+            WatchedCollection::Offers => Kind::Orphan,
             _ => Kind::Undecodable,
         };
         self.differences += 1;

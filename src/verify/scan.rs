@@ -7,11 +7,11 @@ use bson::{Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 
 use super::report::Report;
-use super::settle::{Settler, Side};
+use super::settle::{Rechecker, Side};
 use crate::error::Failure;
 use crate::fetch::{documents, raw};
 use crate::run::unusable;
-use crate::source::event::Collection as Watched;
+use crate::source::event::WatchedCollection;
 use crate::source::scan::{self, OtherId};
 
 /// So many documents wait for their second look: their ids and signatures take less than a megabyte.
@@ -21,7 +21,7 @@ const WAITING: usize = 20_000;
 #[derive(Debug)]
 pub struct Scan {
     /// What looks, and looks again.
-    pub settler: Settler,
+    pub settler: Rechecker,
     /// Our offers are those with this label.
     pub partner_label: String,
     /// What was found so far.
@@ -61,7 +61,7 @@ impl Scan {
     }
 
     /// What nothing can be done with, and nobody else may pass over in silence.
-    async fn others(&mut self, collection: Watched) -> Result<(), Failure> {
+    async fn others(&mut self, collection: WatchedCollection) -> Result<(), Failure> {
         let filter = unusable::filter(collection, &self.partner_label);
         let mut after = None;
         while !self.settler.stop.is_cancelled() {
@@ -82,7 +82,7 @@ impl Scan {
     /// As [`Self::everything`].
     pub async fn sample(&mut self, count: u32) -> Result<(), Failure> {
         let pipeline = [doc! { "$sample": { "size": i64::from(count) } }, doc! { "$project": { "_id": 1 } }];
-        let recruiters = raw(&self.settler.database, Watched::Recruiters.name());
+        let recruiters = raw(&self.settler.database, WatchedCollection::Recruiters.name());
         let chosen = recruiters.aggregate(pipeline).allow_disk_use(true).batch().await.map_err(Failure::Read)?;
         let batches: Vec<_> = chosen.try_collect().await.map_err(Failure::Read)?;
         let mut ids = Vec::new();
@@ -90,7 +90,7 @@ impl Scan {
             let document = document?;
             match document.get_object_id("_id") {
                 Ok(id) => ids.push(id),
-                Err(_) => self.report.add_unusable(Watched::Recruiters, &OtherId::of(document).text()),
+                Err(_) => self.report.add_unusable(WatchedCollection::Recruiters, &OtherId::of(document).text()),
             }
         }
         let mut waiting = BTreeMap::new();

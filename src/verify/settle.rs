@@ -9,7 +9,7 @@ use bson::{Timestamp, doc, oid::ObjectId};
 use tokio_util::sync::CancellationToken;
 
 use super::compare::Finding;
-use super::look::{Look, Looker};
+use super::compare_sides::{Comparer, Comparison};
 use crate::error::{Directive, Failure};
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::raw;
@@ -18,7 +18,7 @@ use crate::retry::Delays;
 use crate::run::lease::{self, STATE};
 use crate::source::OFFERS;
 use crate::source::cursor::operation_time;
-use crate::source::event::Collection as Watched;
+use crate::source::event::WatchedCollection;
 use crate::source::scan;
 
 /// How long a difference must stand before it counts.
@@ -48,9 +48,9 @@ impl Side {
     #[must_use]
     pub fn collection(self) -> &'static str {
         match self {
-            Self::Recruiters => Watched::Recruiters.name(),
+            Self::Recruiters => WatchedCollection::Recruiters.name(),
             Self::Offers => OFFERS,
-            Self::Anonymized => Watched::AnonymizedRecruiters.name(),
+            Self::Anonymized => WatchedCollection::AnonymizedRecruiters.name(),
         }
     }
 }
@@ -66,9 +66,9 @@ pub enum Behind {
 
 /// Looks at documents once, and again.
 #[derive(Debug)]
-pub struct Settler {
+pub struct Rechecker {
     /// What reads and compares.
-    pub looker: Looker,
+    pub comparer: Comparer,
     /// Where everything is.
     pub database: CausalDatabase,
     /// Who is waited for.
@@ -77,7 +77,7 @@ pub struct Settler {
     pub stop: CancellationToken,
 }
 
-impl Settler {
+impl Rechecker {
     /// Looks again at what was wrong, known by its signatures, until it is right or stands still; `stands`
     /// gets what does. Gives back what changed each time.
     ///
@@ -98,7 +98,7 @@ impl Settler {
                 // Its own lag tells of it; others must be told what they find.
                 return Ok(waiting);
             }
-            self.looker.forget().await?;
+            self.comparer.forget().await?;
             let ids: Vec<ObjectId> = waiting.keys().copied().collect();
             let mut moving = BTreeMap::new();
             for ids in ids.chunks(scan::STEP as usize) {
@@ -148,13 +148,13 @@ impl Settler {
     ///
     /// # Errors
     /// A [`Failure`] that trying again does not mend.
-    pub async fn look(&mut self, side: Side, ids: &[ObjectId]) -> Result<Look, Failure> {
+    pub async fn look(&mut self, side: Side, ids: &[ObjectId]) -> Result<Comparison, Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {
             let look = match side {
-                Side::Recruiters => self.looker.at_recruiters(ids).await,
-                Side::Offers => self.looker.at_offers(ids).await,
-                Side::Anonymized => self.looker.at_anonymized(ids).await,
+                Side::Recruiters => self.comparer.at_recruiters(ids).await,
+                Side::Offers => self.comparer.at_offers(ids).await,
+                Side::Anonymized => self.comparer.at_anonymized(ids).await,
             };
             match look {
                 Err(failure) if failure.directive() == Directive::Retry && !self.stop.is_cancelled() => {

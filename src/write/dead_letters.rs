@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{Bson, DateTime, doc, oid::ObjectId, rawdoc};
 
-pub use super::letter::{Address, Known, Letter};
+pub use super::dead_letter::{Address, DeadLetter, Known};
 use super::statements::Statement;
 use super::{Writer, command};
 use crate::clock;
@@ -14,7 +14,7 @@ use crate::fetch::causal::CausalDatabase;
 use crate::fetch::{documents, find};
 use crate::model::dead_letter::{Action, Reason};
 use crate::model::value;
-use crate::source::event::Collection as Watched;
+use crate::source::event::WatchedCollection;
 
 /// The collection.
 pub const DEAD_LETTERS: &str = "stream_processor_dead_letters";
@@ -25,7 +25,7 @@ const LONGEST_DELAY_MILLISECONDS: i64 = (1_024 + 60) * 60_000;
 
 /// The position of the stream when a letter was written.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct EventPosition {
     /// The resume token, as `{_data}`; null for a scan.
     pub token: Bson,
     /// Its cluster time; null for a scan.
@@ -34,7 +34,7 @@ pub struct Place {
     pub wall_time: DateTime,
 }
 
-impl Place {
+impl EventPosition {
     /// Whether it is that of a scan.
     #[must_use]
     pub fn is_scan(&self) -> bool {
@@ -202,7 +202,11 @@ impl DeadLetters {
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn write(&mut self, mut letters: BTreeMap<Address, Letter>, place: &Place) -> Result<(), Failure> {
+    pub async fn write(
+        &mut self,
+        mut letters: BTreeMap<Address, DeadLetter>,
+        place: &EventPosition,
+    ) -> Result<(), Failure> {
         if letters.is_empty() {
             return Ok(());
         }
@@ -216,7 +220,7 @@ impl DeadLetters {
         let again = letters.keys().filter(|address| self.known.contains_key(*address));
         let old: Vec<String> = again.flat_map(|address| address.stored().into_iter().skip(1)).collect();
         self.delete(&old).await?;
-        let known = |Letter { reason, action, date, .. }| Known { reason, action, date };
+        let known = |DeadLetter { reason, action, date, .. }| Known { reason, action, date };
         letters.into_iter().for_each(|(address, letter)| self.know(address, known(letter)));
         Ok(())
     }
@@ -232,7 +236,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn remove_unusable(&mut self, collection: Watched, key: &str) -> Result<(), Failure> {
+    pub async fn remove_unusable(&mut self, collection: WatchedCollection, key: &str) -> Result<(), Failure> {
         let id = unusable(collection, key);
         if self.others.contains_key(&id) {
             command::delete(&self.writer, DEAD_LETTERS, doc! { "_id": &id }).await?;
@@ -247,11 +251,11 @@ impl DeadLetters {
     /// As [`command::update`].
     pub async fn write_unusable(
         &mut self,
-        collection: Watched,
+        collection: WatchedCollection,
         keys: impl IntoIterator<Item = String>,
-        place: &Place,
+        place: &EventPosition,
     ) -> Result<(), Failure> {
-        let letter = Letter::of_projection(Reason::Undecodable, "`_id` is no ObjectId".to_owned());
+        let letter = DeadLetter::of_projection(Reason::Undecodable, "`_id` is no ObjectId".to_owned());
         let ids: Vec<String> = keys.into_iter().map(|key| unusable(collection, &key)).collect();
         store(&self.writer, ids.iter().map(|id| (id.clone(), &letter)), place).await?;
         self.others.extend(ids.into_iter().map(|id| (id, letter.reason)));
@@ -261,7 +265,7 @@ impl DeadLetters {
     /// The documents of this collection without an ObjectId as `_id` that letters stand about, some after `after`:
     /// their keys, as [`crate::source::event::key_text`] tells them.
     #[must_use]
-    pub fn unusable_after(&self, collection: Watched, after: Option<&str>, limit: usize) -> Vec<String> {
+    pub fn unusable_after(&self, collection: WatchedCollection, after: Option<&str>, limit: usize) -> Vec<String> {
         let prefix = unusable(collection, "");
         let first = unusable(collection, after.unwrap_or_default());
         let letters = self.others.range(first..).map_while(|(id, _)| id.strip_prefix(&prefix));
@@ -309,7 +313,7 @@ impl DeadLetters {
 }
 
 /// The address of a document whose `_id` is no ObjectId.
-fn unusable(collection: Watched, key: &str) -> String {
+fn unusable(collection: WatchedCollection, key: &str) -> String {
     format!("{}/{key}", collection.name())
 }
 
@@ -348,8 +352,8 @@ pub async fn due(database: &CausalDatabase, time: DateTime) -> Result<Due, Failu
 
 async fn store<'a>(
     writer: &Writer,
-    letters: impl Iterator<Item = (String, &'a Letter)>,
-    place: &Place,
+    letters: impl Iterator<Item = (String, &'a DeadLetter)>,
+    place: &EventPosition,
 ) -> Result<(), Failure> {
     let statements: Vec<Statement> = letters.map(|(id, letter)| statement(&id, letter, place)).collect();
     let outcome = command::update(writer, DEAD_LETTERS, statements).await?;
@@ -359,7 +363,7 @@ async fn store<'a>(
     }
 }
 
-fn statement(id: &str, letter: &Letter, place: &Place) -> Statement {
+fn statement(id: &str, letter: &DeadLetter, place: &EventPosition) -> Statement {
     let literal = |value: &Bson| doc! { "$literal": value.clone() };
     let exponent = doc! { "$min": [{ "$subtract": ["$attempts", 1] }, LONGEST_DELAY_EXPONENT] };
     let delay = doc! { "$multiply": [60_000, { "$pow": [2, exponent] }] };

@@ -4,8 +4,8 @@
 pub mod anonymize;
 pub mod command;
 pub mod create;
+pub mod dead_letter;
 pub mod dead_letters;
-pub mod letter;
 pub mod links;
 pub mod statements;
 pub(crate) mod writer;

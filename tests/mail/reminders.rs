@@ -44,8 +44,8 @@ async fn a_user_gets_one_message_about_all_their_offers_of_the_window_and_both_s
             let test = filled("reminders_window", from_ref(&somebody), &two).await;
             let server = MailServer::start(|_, _| None).await;
             let url = server.url();
-            let rehearsal = [&run(name, now)[..], &["--dry-run"]].concat();
-            let (code, lines) = told(&rehearsal, &test, &settings(&url)).await;
+            let dry_run = [&run(name, now)[..], &["--dry-run"]].concat();
+            let (code, lines) = told(&dry_run, &test, &settings(&url)).await;
             assert_eq!((code, counts(lines.last().unwrap())), (0, [3, 3, 0]));
             assert_eq!((server.received().len(), marked(&test, field).await), (0, (1, 1)), "a rehearsal does nothing");
             assert!(outbox(&test).await.is_empty());

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use bson::{DateTime, Document, doc, oid::ObjectId, rawdoc};
 use stream_processor::error::Failure;
 use stream_processor::phase::Phase;
-use stream_processor::run::following::Followed;
 use stream_processor::run::lease::Validity;
+use stream_processor::run::phase_watcher::Followed;
 use stream_processor::ticker::jobs::Job;
 use stream_processor::ticker::ledger::{self, ByHand, Entry};
 use stream_processor::ticker::transaction::{Fence, Transaction, session};
-use stream_processor::ticker::work::{Hold, Pen};
+use stream_processor::ticker::work::{OfferWriteLock, WriteAccess};
 use stream_processor::write::Writer;
 use stream_processor::write::statements::Statement;
 use tokio::sync::watch;
@@ -206,14 +206,14 @@ async fn a_paused_leader_s_transaction_changes_nothing_under_its_successor() {
     assert_eq!(test.collection("jobs_partners").count_documents(written).await.unwrap(), 1);
 }
 
-async fn hold(test: &TestDatabase, term: i64) -> Hold {
+async fn hold(test: &TestDatabase, term: i64) -> WriteAccess {
     let until = Validity { until: Instant::now() + Duration::from_secs(60), ends_at: DateTime::MAX };
-    Hold {
+    WriteAccess {
         fence: Fence { writer: Writer::free(&test.database), term, session: session(&test.database).await.unwrap() },
         validity: watch::channel(until).1,
         phase: watch::channel(Followed { phase: Phase::Sync, revision: 1 }).1,
-        pen: Pen::default(),
-        bell: Arc::default(),
+        offer_write_lock: OfferWriteLock::default(),
+        wake: Arc::default(),
         run: String::new(),
         stored_at: None,
     }

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use super::Exit;
 use super::arguments::TokensCommand;
 use super::position::{self, Position};
-use crate::answer::answered;
 use crate::app::{App, Refusal};
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::run::lead::store;
@@ -78,8 +78,8 @@ impl Measure {
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 async fn list(app: &App, limit: usize, as_json: bool) -> Result<Exit, Refusal> {
     let measure = Measure::take(app).await?;
-    let current = answered(store(app).load()).await;
-    let all = answered(store(app).history(usize::MAX)).await.map_err(Failure::from)?;
+    let current = with_deadline(store(app).load()).await;
+    let all = with_deadline(store(app).history(usize::MAX)).await.map_err(Failure::from)?;
     let shown = all.iter().take(limit);
     if as_json {
         let current = current.as_ref().ok().and_then(Option::as_ref);
@@ -176,7 +176,7 @@ async fn show(app: &App, name: Option<&str>, as_json: bool) -> Result<Exit, Refu
             changes(app).await?.iter().filter_map(change_text).for_each(|line| println!("moved         {line}"));
         }
     }
-    Ok(if reached == Some(false) { Exit::Found } else { Exit::Done })
+    Ok(if reached == Some(false) { Exit::Findings } else { Exit::Done })
 }
 
 fn as_text(found: &Position, measure: &Measure) -> String {
@@ -209,15 +209,15 @@ fn as_text(found: &Position, measure: &Measure) -> String {
 
 /// The checkpoint, which must be there to be shown or written down.
 async fn current(app: &App) -> Result<Checkpoint, Refusal> {
-    match answered(store(app).load()).await {
+    match with_deadline(store(app).load()).await {
         Ok(Some(checkpoint)) => Ok(checkpoint),
         Ok(None) => Err(Refusal::new(
-            Exit::Found,
+            Exit::Findings,
             "there is no position yet: no instance has saved one; `stream-processor run` starts one",
         )),
         Err(error @ StoreError::Garbled { .. }) => {
             let advice = "import an earlier one (`tokens list`), or `tokens reset`; the next start looks at everything";
-            Err(Refusal::new(Exit::Found, format!("{error}; {advice}")))
+            Err(Refusal::new(Exit::Findings, format!("{error}; {advice}")))
         }
         Err(error) => Err(Failure::from(error).into()),
     }
@@ -225,7 +225,7 @@ async fn current(app: &App) -> Result<Checkpoint, Refusal> {
 
 /// The old worker's tokens, one line each.
 async fn old_tokens(app: &App, measure: &Measure) -> Result<Vec<String>, Failure> {
-    let old = answered(OldWorkerTokens::new(Database::clone(&app.database)).load()).await?;
+    let old = with_deadline(OldWorkerTokens::new(Database::clone(&app.database)).load()).await?;
     let line = |(collection, token): &(String, resume_tokens::ResumeToken)| {
         let time = token.cluster_time();
         format!("{collection}: {}, {}", time_text(time), reached_text(measure.is_reached(time)))
@@ -236,7 +236,8 @@ async fn old_tokens(app: &App, measure: &Measure) -> Result<Vec<String>, Failure
 
 /// What `import` and `reset` did, the oldest first.
 async fn changes(app: &App) -> Result<Vec<Bson>, Failure> {
-    let stored = answered(raw(&app.database, STATE).find_one(doc! { "_id": CHANGES })).await.map_err(Failure::Read)?;
+    let stored =
+        with_deadline(raw(&app.database, STATE).find_one(doc! { "_id": CHANGES })).await.map_err(Failure::Read)?;
     Ok(stored.and_then(|stored| stored.get_array("changes").cloned().ok()).unwrap_or_default())
 }
 

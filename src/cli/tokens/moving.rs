@@ -7,24 +7,24 @@ use resume_tokens::{Checkpoint, History, OldWorkerTokens, ResumeToken, StoreErro
 use tokio_util::sync::CancellationToken;
 
 use super::CHANGES;
-use crate::answer::answered;
 use crate::app::{App, Refusal, signals};
 use crate::cli::Exit;
 use crate::cli::arguments::Override;
 use crate::cli::position::Position;
 use crate::clock;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::phase::state;
-use crate::run::ask::who;
-use crate::run::lead::{give_back, hold, store};
+use crate::run::lead::{hold, release_lease, store};
 use crate::run::lease::STATE;
 use crate::run::replaying::{time_text, too_old, watched};
 use crate::run::resync::Resync;
+use crate::run::submit::who;
 use crate::run::tasks::{Group, Task};
 use crate::run::{gaps, history};
 use crate::source::cursor::operation_time;
-use crate::source::event::Collection;
+use crate::source::event::WatchedCollection;
 use crate::source::oplog::Oplog;
 use crate::source::replay::Replay;
 use crate::write::Writer;
@@ -71,7 +71,7 @@ pub async fn run(app: &App, target: Target, override_: Override) -> Result<Exit,
         moved = moved(app, (&writer, lease.term), target, override_) => moved,
         () = group.stop.cancelled() => Ok(Exit::Interrupted),
     };
-    give_back(&lease, &group).await;
+    release_lease(&lease, &group).await;
     moved
 }
 
@@ -85,7 +85,7 @@ async fn moved(
     let step = plan(app, target, term).await?;
     if !step.objections.is_empty() && !override_.force {
         let message = format!("refused: {}; --force --reason TEXT overrides", step.objections.join("; "));
-        return Err(Refusal::new(Exit::Found, message));
+        return Err(Refusal::new(Exit::Findings, message));
     }
     // Before the position moves: a crash in between leaves a resync too many, not one too few.
     if let Some((from, to)) = step.skipped {
@@ -103,11 +103,11 @@ async fn moved(
     let to = match &step.to {
         Some(to) => {
             history::record(writer, &store, to.cluster_time, term).await?;
-            answered(store.save(to)).await.map_err(Failure::from)?;
+            with_deadline(store.save(to)).await.map_err(Failure::from)?;
             format!("the next instance goes on after {}", time_text(to.cluster_time))
         }
         None => {
-            answered(store.clear()).await.map_err(Failure::from)?;
+            with_deadline(store.clear()).await.map_err(Failure::from)?;
             "the next instance starts as the first one did".to_owned()
         }
     };
@@ -145,7 +145,7 @@ async fn plan(app: &App, target: Target, term: i64) -> Result<Move, Refusal> {
     };
     if to > now {
         let message = format!("{} is later than the server's time: it is of another replica set", time_text(to));
-        return Err(Refusal::new(Exit::Found, message));
+        return Err(Refusal::new(Exit::Findings, message));
     }
     let oplog = Oplog::measure(&app.database).await?;
     if let Some(oplog) = oplog.filter(|oplog| !oplog.reaches(to)) {
@@ -178,7 +178,7 @@ async fn plan(app: &App, target: Target, term: i64) -> Result<Move, Refusal> {
 
 /// The checkpoint, if it can be read: anything is better than one that cannot.
 async fn standing(app: &App) -> Result<Option<Checkpoint>, Refusal> {
-    match answered(store(app).load()).await {
+    match with_deadline(store(app).load()).await {
         Ok(standing) => Ok(standing),
         Err(StoreError::Garbled { .. }) => Ok(None),
         Err(error) => Err(Failure::from(error).into()),
@@ -200,9 +200,11 @@ fn bare(token: ResumeToken, standing: &Option<Checkpoint>, (term, history): (i64
 }
 
 async fn old_worker_token(app: &App) -> Result<ResumeToken, Refusal> {
-    let tokens = answered(OldWorkerTokens::new(Database::clone(&app.database)).load()).await.map_err(Failure::from)?;
+    let tokens =
+        with_deadline(OldWorkerTokens::new(Database::clone(&app.database)).load()).await.map_err(Failure::from)?;
     let oldest = tokens.oldest().cloned();
-    oldest.ok_or_else(|| Refusal::new(Exit::Found, "the old worker left no token in `resumetokens` that can be read"))
+    oldest
+        .ok_or_else(|| Refusal::new(Exit::Findings, "the old worker left no token in `resumetokens` that can be read"))
 }
 
 /// How many events between the position and `to` nobody has read; `None` when there are none. Where that cannot be
@@ -212,7 +214,8 @@ async fn unread(app: &App, from: Option<Timestamp>, to: Timestamp) -> Result<Opt
         return Ok(None);
     };
     let phase = state::load(&app.database, app.settings.phase.initial).await?.phase;
-    let collections = watched(phase, None).into_iter().filter(|collection| *collection != Collection::Offers).collect();
+    let collections =
+        watched(phase, None).into_iter().filter(|collection| *collection != WatchedCollection::Offers).collect();
     let mut source = Replay::open(&app.database, collections, (from, to));
     let mut events = 0;
     loop {
@@ -236,7 +239,7 @@ async fn unread(app: &App, from: Option<Timestamp>, to: Timestamp) -> Result<Opt
 async fn remember(app: &App, record: Document) -> Result<(), Failure> {
     let push = doc! { "$push": { "changes": { "$each": [record], "$slice": -100 } } };
     let state = raw(&app.database, STATE);
-    answered(state.update_one(doc! { "_id": CHANGES }, push).upsert(true)).await.map_err(Failure::Write)?;
+    with_deadline(state.update_one(doc! { "_id": CHANGES }, push).upsert(true)).await.map_err(Failure::Write)?;
     Ok(())
 }
 

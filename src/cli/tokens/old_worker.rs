@@ -7,13 +7,13 @@ use resume_tokens::{OldWorkerTokens, ResumeToken};
 use tokio_util::sync::CancellationToken;
 
 use super::current;
-use crate::answer::answered;
 use crate::app::{App, Refusal};
 use crate::cli::Exit;
 use crate::clock;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::run::checkpoint::OLD_WORKER_COLLECTIONS;
-use crate::run::lead::{give_back, hold};
+use crate::run::lead::{hold, release_lease};
 use crate::run::replaying::time_text;
 use crate::run::tasks::Group;
 
@@ -27,7 +27,7 @@ pub async fn hand_over(app: &App) -> Result<Exit, Refusal> {
     let mut group = Group::new(&stop);
     let (lease, _) = hold(app, "writes these tokens itself: stop all instances first", &mut group).await?;
     let handed_over = tokens_left(app).await;
-    give_back(&lease, &group).await;
+    release_lease(&lease, &group).await;
     let time = handed_over?;
     println!("done: the old worker goes on with what happens after {}", time_text(time));
     Ok(Exit::Done)
@@ -38,7 +38,7 @@ async fn tokens_left(app: &App) -> Result<Timestamp, Refusal> {
     let left = OldWorkerTokens::new(Database::clone(&app.database));
     for collection in OLD_WORKER_COLLECTIONS {
         let token = token_at(app, collection.name(), time).await?;
-        answered(left.save(collection.name(), &token, clock::now())).await.map_err(Failure::from)?;
+        with_deadline(left.save(collection.name(), &token, clock::now())).await.map_err(Failure::from)?;
     }
     Ok(time)
 }
@@ -49,14 +49,14 @@ async fn token_at(app: &App, collection: &str, time: Timestamp) -> Result<Resume
         "aggregate": collection, "pipeline": [{ "$changeStream": { "startAtOperationTime": time } }],
         "cursor": { "batchSize": 0 },
     };
-    let reply = answered(app.database.run_command(command)).await.map_err(Failure::Cursor)?;
+    let reply = with_deadline(app.database.run_command(command)).await.map_err(Failure::Cursor)?;
     let cursor = reply.get_document("cursor").map_err(|_| Failure::Reply("cursor"))?;
     let token = cursor.get_document("postBatchResumeToken");
     let token = token.map_err(|_| Failure::Reply("cursor.postBatchResumeToken"))?;
     if let Ok(id) = cursor.get_i64("id") {
         // The server forgets it by itself too, later.
         let closing = doc! { "killCursors": collection, "cursors": [id] };
-        answered(app.database.run_command(closing)).await.map_err(Failure::Cursor)?;
+        with_deadline(app.database.run_command(closing)).await.map_err(Failure::Cursor)?;
     }
     ResumeToken::from_document(token).map_err(|error| Failure::Event(error.into()))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bson::{Bson, Document, doc, oid::ObjectId};
 
 use super::super::report::Line;
-use super::super::work::Work;
+use super::super::work::JobContext;
 use crate::error::Failure;
 use crate::fetch::references::key_at;
 use crate::fetch::{documents, find};
@@ -22,7 +22,7 @@ const ACTIVE: &str = "A";
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn run(work: &mut Work) -> Result<(), Failure> {
+pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let mut walk = work.walk(OFFERS, work.ours(selects())).await?;
     while let Some(offers) = work.next(&mut walk).await? {
         work.check()?;
@@ -44,7 +44,7 @@ pub fn of_sirets(sirets: &BTreeSet<&str>) -> Document {
     doc! { "siret": { "$in": sirets } }
 }
 
-async fn look(work: &mut Work, offers: &[ObjectId]) -> Result<(), Failure> {
+async fn look(work: &mut JobContext, offers: &[ObjectId]) -> Result<(), Failure> {
     let database = work.app.database.clone();
     let filter = work.ours(doc! { "_id": { "$in": offers } });
     let batches = find(&database, OFFERS, filter, doc! { "workplace_siret": 1 }).await?;

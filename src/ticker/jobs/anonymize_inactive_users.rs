@@ -3,10 +3,10 @@
 use bson::{DateTime, Document, doc};
 
 use super::super::calendar::months_ago;
-use super::super::work::Work;
+use super::super::work::JobContext;
 use super::anonymize_user;
 use crate::error::Failure;
-use crate::source::event::Collection as Watched;
+use crate::source::event::WatchedCollection;
 
 /// Two years.
 const MONTHS: u32 = 24;
@@ -15,13 +15,13 @@ const MONTHS: u32 = 24;
 ///
 /// # Errors
 /// A [`Failure`] that is not about one user; what was done stays done.
-pub async fn run(work: &mut Work) -> Result<(), Failure> {
+pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let Some(latest) = months_ago(work.now, work.zone(), MONTHS) else { return Ok(()) };
     let begun = anonymize_user::begun(work).await?;
     for user in &begun {
         anonymize_user::anonymize(work, *user, None).await?;
     }
-    let mut walk = work.walk(Watched::Users.name(), selects(latest)).await?;
+    let mut walk = work.walk(WatchedCollection::Users.name(), selects(latest)).await?;
     while let Some(users) = work.next(&mut walk).await? {
         for user in users.into_iter().filter(|user| !begun.contains(user)) {
             anonymize_user::anonymize(work, user, Some(latest)).await?;

@@ -6,11 +6,11 @@ use bson::raw::{CStr, cstr};
 use bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
 
 use super::super::attempts::{Attempts, Fault};
+use super::super::id_cursor::IdCursor;
 use super::super::report::Line;
 use super::super::transaction::{TICKER, Transaction};
-use super::super::walk::Walk;
-use super::super::work::Work;
-use crate::answer::answered;
+use super::super::work::JobContext;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::model::user_id::spellings;
@@ -18,7 +18,7 @@ use crate::model::value;
 use crate::run::failpoint;
 use crate::run::lease::STATE;
 use crate::source::OFFERS;
-use crate::source::event::Collection as Watched;
+use crate::source::event::WatchedCollection;
 use crate::write::anonymize::user_offer;
 use crate::write::statements::Statement;
 
@@ -39,11 +39,11 @@ const BEGUN: &CStr = cstr!("anonymizing");
 ///
 /// # Errors
 /// As [`anonymize`].
-pub async fn run(work: &mut Work, user: ObjectId) -> Result<(), Failure> {
+pub async fn run(work: &mut JobContext, user: ObjectId) -> Result<(), Failure> {
     anonymize(work, user, None).await?;
     if work.report.matched == 0 {
-        let copies = raw(&work.app.database, Watched::AnonymizedUsers.name());
-        let copies = crate::answer::answered(copies.count_documents(doc! { "_id": user })).await;
+        let copies = raw(&work.app.database, WatchedCollection::AnonymizedUsers.name());
+        let copies = crate::deadline::with_deadline(copies.count_documents(doc! { "_id": user })).await;
         match copies.map_err(Failure::Read)? {
             0 => work.report.gave_up = Some("there is no such user"),
             _ => work.report.skip("already_anonymized", 1),
@@ -56,10 +56,10 @@ pub async fn run(work: &mut Work, user: ObjectId) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn begun(work: &Work) -> Result<Vec<ObjectId>, Failure> {
+pub async fn begun(work: &JobContext) -> Result<Vec<ObjectId>, Failure> {
     let state = raw(&work.app.database, STATE);
     let ticker: Document =
-        answered(state.find_one(doc! { "_id": TICKER })).await.map_err(Failure::Read)?.unwrap_or_default();
+        with_deadline(state.find_one(doc! { "_id": TICKER })).await.map_err(Failure::Read)?.unwrap_or_default();
     let begun = ticker.get_array(BEGUN.as_str()).map(Vec::as_slice).unwrap_or_default();
     Ok(begun.iter().filter_map(Bson::as_object_id).collect())
 }
@@ -69,7 +69,7 @@ pub async fn begun(work: &Work) -> Result<Vec<ObjectId>, Failure> {
 ///
 /// # Errors
 /// A [`Failure`] that is not about this user; what was done stays done, and can be done again.
-pub async fn anonymize(work: &mut Work, user: ObjectId, latest: Option<DateTime>) -> Result<(), Failure> {
+pub async fn anonymize(work: &mut JobContext, user: ObjectId, latest: Option<DateTime>) -> Result<(), Failure> {
     let mut walk = Some(work.walk(OFFERS, work.ours(of_user("managed_by", user))).await?);
     let mut rest = Rest { user, latest, offers: Vec::new(), most: MOST };
     let mut attempts = Attempts::default();
@@ -119,7 +119,7 @@ struct Rest {
 
 impl Rest {
     /// Sees to it that more than one transaction's offers are known, if there are so many; `walk` has those to come.
-    async fn fill(&mut self, work: &mut Work, walk: &mut Option<Walk>) -> Result<(), Failure> {
+    async fn fill(&mut self, work: &mut JobContext, walk: &mut Option<IdCursor>) -> Result<(), Failure> {
         while let Some(more) = walk.as_mut().filter(|_| self.offers.len() <= self.most) {
             match work.next(more).await? {
                 Some(offers) => self.offers.extend(offers),
@@ -140,15 +140,15 @@ enum Step {
     Last,
 }
 
-async fn part(work: &Work, rest: &Rest) -> Result<Step, Failure> {
-    let _pen = work.pen().await;
+async fn part(work: &JobContext, rest: &Rest) -> Result<Step, Failure> {
+    let _pen = work.offer_write_lock().await;
     let user = rest.user;
     let mut transaction = Transaction::begin(&work.app.database, work.fence()).await?;
     let mut one = doc! { "_id": user };
     if let Some(latest) = rest.latest {
         one.insert("last_action_date", doc! { "$lte": latest });
     }
-    let found = transaction.read(Watched::Users.name(), (one, doc! {}), 1).await?;
+    let found = transaction.read(WatchedCollection::Users.name(), (one, doc! {}), 1).await?;
     let Some(found) = found.first().filter(|_| !work.is_dry_run()) else {
         let is_there = !found.is_empty();
         leave(transaction, rest).await?;
@@ -174,8 +174,8 @@ async fn part(work: &Work, rest: &Rest) -> Result<Step, Failure> {
     note(&mut transaction, user, if matches!(step, Step::Last) { cstr!("$pull") } else { cstr!("$addToSet") }).await?;
     if matches!(step, Step::Last) {
         let copy = only(found, |name| KEPT_OF_USER.contains(&name));
-        transaction.put(Watched::AnonymizedUsers.name(), vec![copy]).await?;
-        transaction.delete(Watched::Users.name(), doc! { "_id": user }).await?;
+        transaction.put(WatchedCollection::AnonymizedUsers.name(), vec![copy]).await?;
+        transaction.delete(WatchedCollection::Users.name(), doc! { "_id": user }).await?;
     }
     transaction.commit().await?;
     failpoint::passed("user-part");
@@ -202,7 +202,7 @@ async fn note(transaction: &mut Transaction, user: ObjectId, operator: &CStr) ->
 
 /// Copies recruiters without contact and deletes them; gives back what is left of `most`.
 async fn recruiters(transaction: &mut Transaction, user: ObjectId, most: usize) -> Result<usize, Failure> {
-    let (name, theirs) = (Watched::Recruiters.name(), of_user("managed_by", user));
+    let (name, theirs) = (WatchedCollection::Recruiters.name(), of_user("managed_by", user));
     let found = transaction.read(name, (theirs, doc! { "_id": 1 }), most).await?;
     let (mut left, mut bytes) = (most, 0);
     let mut copied: Vec<Bson> = Vec::new();
@@ -213,7 +213,7 @@ async fn recruiters(transaction: &mut Transaction, user: ObjectId, most: usize) 
         for whole in whole {
             bytes += whole.as_bytes().len();
             let copy = only(&whole, |name| !CONTACT_OF_RECRUITER.contains(&name));
-            transaction.put(Watched::AnonymizedRecruiters.name(), vec![copy]).await?;
+            transaction.put(WatchedCollection::AnonymizedRecruiters.name(), vec![copy]).await?;
         }
         copied.push(id);
         left -= 1;

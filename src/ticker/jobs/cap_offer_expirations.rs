@@ -4,7 +4,7 @@ use bson::{DateTime, Document, doc};
 
 use super::super::calendar::day_in_months;
 use super::super::pair::{Edit, Fields, Pair, Verdict};
-use super::super::work::Work;
+use super::super::work::JobContext;
 use crate::error::Failure;
 use crate::source::OFFERS;
 
@@ -15,8 +15,8 @@ const FIELDS: Fields = Fields { offer: &["offer_expiration"], job: &["job_expira
 /// Runs the job.
 ///
 /// # Errors
-/// As [`Work::change`].
-pub async fn run(work: &mut Work) -> Result<(), Failure> {
+/// As [`JobContext::change`].
+pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let Some(latest) = day_in_months(work.now, work.zone(), MONTHS) else { return Ok(()) };
     let mut walk = work.walk(OFFERS, work.ours(selects(latest))).await?;
     while let Some(offers) = work.next(&mut walk).await? {

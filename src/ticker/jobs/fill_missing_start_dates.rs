@@ -3,7 +3,7 @@
 use bson::{Document, doc};
 
 use super::super::pair::{Edit, Fields, Pair, Verdict};
-use super::super::work::Work;
+use super::super::work::JobContext;
 use crate::error::Failure;
 use crate::model::OfferStatus;
 use crate::source::OFFERS;
@@ -17,8 +17,8 @@ const FIELDS: Fields = Fields {
 /// Runs the job.
 ///
 /// # Errors
-/// As [`Work::change`].
-pub async fn run(work: &mut Work) -> Result<(), Failure> {
+/// As [`JobContext::change`].
+pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let mut walk = work.walk(OFFERS, work.ours(selects())).await?;
     while let Some(offers) = work.next(&mut walk).await? {
         work.change(&offers, &FIELDS, &plan).await?;

@@ -1,6 +1,6 @@
 //! `full-sync` (4.9): every recruiter is looked at again, by the pipeline itself.
 
-use super::super::work::Work;
+use super::super::work::JobContext;
 use crate::error::Failure;
 use crate::run::backfill::rehearse;
 use crate::run::requests::{Order, count};
@@ -9,14 +9,14 @@ use crate::source::scan::backfill_filter;
 /// Runs the job.
 ///
 /// # Errors
-/// As [`Work::order`].
-pub async fn run(work: &mut Work) -> Result<(), Failure> {
+/// As [`JobContext::order`].
+pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     if work.is_dry_run() {
         let (app, stop) = (work.app.clone(), work.stop.clone());
-        let (recruiters, rehearsal) =
+        let (recruiters, dry_run) =
             Box::pin(rehearse(&app, work.phase, &backfill_filter(None, false), &stop, |_| {})).await?;
         work.report.matched = recruiters;
-        work.report.changed = rehearsal.created + rehearsal.changed;
+        work.report.changed = dry_run.created + dry_run.changed;
         return work.check();
     }
     let order = Order::Backfill { recruiter: None, active_only: false };

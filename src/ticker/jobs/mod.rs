@@ -5,9 +5,9 @@ pub mod anonymize_inactive_users;
 pub mod anonymize_user;
 pub mod cancel_expired_offers;
 pub mod cap_offer_expirations;
+mod emails;
 pub mod fill_missing_start_dates;
 mod full_sync;
-mod letters;
 pub mod obfuscate;
 pub mod refresh_pending_establishments;
 pub mod remind_expiring_offers;
@@ -21,7 +21,7 @@ mod verify;
 use futures::future::BoxFuture;
 
 use self::remind_expiring_offers::Threshold;
-use super::work::Work;
+use super::work::JobContext;
 use crate::error::Failure;
 use crate::phase::Phase;
 
@@ -138,7 +138,7 @@ impl Job {
     ///
     /// # Errors
     /// A [`Failure`] that is not about one document. The run may be done again.
-    pub fn run(self, work: &mut Work) -> BoxFuture<'_, Result<(), Failure>> {
+    pub fn run(self, work: &mut JobContext) -> BoxFuture<'_, Result<(), Failure>> {
         match self {
             Self::RemindExpiringOffersJ7 => Box::pin(remind_expiring_offers::run(work, Threshold::J7)),
             Self::RemindExpiringOffersJ1 => Box::pin(remind_expiring_offers::run(work, Threshold::J1)),

@@ -5,7 +5,7 @@ use bson::{Bson, Document, RawBsonRef};
 
 use super::super::pair::{Edit, Fields, Pair, Verdict};
 use super::super::production;
-use super::super::work::Work;
+use super::super::work::JobContext;
 use crate::app::App;
 use crate::config::{Environment, Settings};
 use crate::error::Failure;
@@ -53,8 +53,8 @@ fn refusal_by(settings: &Settings) -> Option<String> {
 /// Runs it.
 ///
 /// # Errors
-/// As [`Work::change`], and [`Failure::Read`].
-pub async fn run(work: &mut Work) -> Result<(), Failure> {
+/// As [`JobContext::change`], and [`Failure::Read`].
+pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     if refusal(&work.app).await?.is_some() {
         work.report.gave_up = Some("refused by the configuration of who carries it out");
         return Ok(());

@@ -4,11 +4,11 @@
 use bson::{Bson, DateTime, Document, RawBsonRef, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 
-use super::super::pair::{Edit, Fields, Held, Pair, Verdict};
+use super::super::pair::{Edit, Fields, OwnedJob, Pair, Verdict};
 use super::super::report::Line;
-use super::super::work::Work;
-use crate::answer::answered;
+use super::super::work::JobContext;
 use crate::config::OnUserDeactivated;
+use crate::deadline::with_deadline;
 use crate::directory::{Companies, Company, Directory as _, Found, Trouble};
 use crate::error::Failure;
 use crate::fetch::raw;
@@ -38,8 +38,8 @@ pub fn selects() -> Document {
 /// Runs the job.
 ///
 /// # Errors
-/// As [`Work::change`]; [`Failure::Read`].
-pub async fn run(work: &mut Work) -> Result<(), Failure> {
+/// As [`JobContext::change`]; [`Failure::Read`].
+pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let companies = match Companies::new(&work.app.database, &work.app.settings.directory, work.now) {
         Ok(companies) => companies,
         Err(reason) => {
@@ -52,9 +52,9 @@ pub async fn run(work: &mut Work) -> Result<(), Failure> {
     let pipeline = [doc! { "$match": work.ours(selects()) }, group];
     let offers = raw(&work.app.database, OFFERS);
     let establishments = offers.aggregate(pipeline).allow_disk_use(true).batch_size(100);
-    let mut establishments = answered(establishments).await.map_err(Failure::Read)?;
+    let mut establishments = with_deadline(establishments).await.map_err(Failure::Read)?;
     let mut failures = 0;
-    while let Some(establishment) = answered(establishments.try_next()).await.map_err(Failure::Read)? {
+    while let Some(establishment) = with_deadline(establishments.try_next()).await.map_err(Failure::Read)? {
         work.check()?;
         let word = match Box::pin(refresh(work, &companies, &establishment)).await {
             Ok(()) => {
@@ -83,7 +83,7 @@ pub async fn run(work: &mut Work) -> Result<(), Failure> {
 }
 
 /// One establishment.
-async fn refresh(work: &mut Work, companies: &Companies, establishment: &Document) -> Result<(), Trouble> {
+async fn refresh(work: &mut JobContext, companies: &Companies, establishment: &Document) -> Result<(), Trouble> {
     let siret = establishment.get_str("siret").unwrap_or_default();
     let has_siret = siret.len() == 14 && siret.bytes().all(|digit| digit.is_ascii_digit());
     let word = if establishment.get_str("_id").unwrap_or_default().is_empty() {
@@ -110,13 +110,13 @@ async fn refresh(work: &mut Work, companies: &Companies, establishment: &Documen
 }
 
 /// Its offers that wait, whatever is in its group.
-fn waiting(work: &Work, establishment: &Document) -> Document {
+fn waiting(work: &JobContext, establishment: &Document) -> Document {
     let mut waiting = work.ours(selects());
     waiting.insert("establishment_id", establishment.get("_id").cloned().unwrap_or(Bson::Null));
     waiting
 }
 
-async fn activate(work: &mut Work, establishment: &Document, company: &Company) -> Result<(), Failure> {
+async fn activate(work: &mut JobContext, establishment: &Document, company: &Company) -> Result<(), Failure> {
     let now = work.now;
     let cancels = work.app.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;
     let mut walk = work.walk(OFFERS, waiting(work, establishment)).await?;
@@ -127,7 +127,12 @@ async fn activate(work: &mut Work, establishment: &Document, company: &Company) 
 }
 
 /// Counts and tells its offers that stay as they are.
-async fn leave(work: &mut Work, establishment: &Document, word: &'static str, failed: bool) -> Result<(), Failure> {
+async fn leave(
+    work: &mut JobContext,
+    establishment: &Document,
+    word: &'static str,
+    failed: bool,
+) -> Result<(), Failure> {
     let mut walk = work.walk(OFFERS, waiting(work, establishment)).await?;
     let mut first: Option<ObjectId> = None;
     while let Some(offers) = work.next(&mut walk).await? {
@@ -153,14 +158,15 @@ fn plan(pair: &Pair<'_>, company: &Company, now: DateTime, cancels: bool) -> Ver
         return Verdict::default();
     }
     let wanted = match pair.held {
-        Some(Held { recruiter, .. }) if !is_pending(value::field(recruiter, "status")) => {
+        Some(OwnedJob { recruiter, .. }) if !is_pending(value::field(recruiter, "status")) => {
             return Verdict::skip("not_settled");
         }
-        Some(Held { job, .. }) => match offer_status(Some(RawBsonRef::String(ACTIVE)), value::field(job, "job_status"))
-        {
-            Ok(status) => Some(status).filter(|_| !cancels),
-            Err(_) => return Verdict::skip("unknown_job_status"),
-        },
+        Some(OwnedJob { job, .. }) => {
+            match offer_status(Some(RawBsonRef::String(ACTIVE)), value::field(job, "job_status")) {
+                Ok(status) => Some(status).filter(|_| !cancels),
+                Err(_) => return Verdict::skip("unknown_job_status"),
+            }
+        }
         None => without_job(pair, now),
     };
     let stands = pair.field("offer_status").and_then(RawBsonRef::as_str);
@@ -201,7 +207,7 @@ mod tests {
         let raw = |document: Document| RawDocumentBuf::try_from(&document).unwrap();
         let offer = raw(offer);
         let held = held.map(|(recruiter, job)| (raw(recruiter), raw(job)));
-        let held = held.as_ref().map(|(recruiter, job)| Held { recruiter, job });
+        let held = held.as_ref().map(|(recruiter, job)| OwnedJob { recruiter, job });
         let pair = Pair { id: ObjectId::new(), offer: &offer, held, newest_wins: false };
         let company = Company { legal_name: Some("EXEMPLE SAS".to_owned()), address: None };
         plan(&pair, &company, NOW, false)

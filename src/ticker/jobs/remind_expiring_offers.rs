@@ -8,14 +8,14 @@ use futures::TryStreamExt as _;
 use mongodb::Cursor;
 
 use super::super::pair::{Edit, Fields, Pair, Verdict};
-use super::super::work::Work;
-use super::letters::{self, Later, Subject, leave, letter, recipients, send};
-use crate::answer::answered;
+use super::super::work::JobContext;
+use super::emails::{self, Later, Subject, email, leave, recipients, send};
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::{documents, find, raw};
 use crate::mail::compose::{Template, iso_day};
+use crate::mail::mailer::{Item, Mailer};
 use crate::mail::outbox;
-use crate::mail::post::{Item, Post};
 use crate::model::OfferStatus;
 use crate::model::user_id::spellings;
 use crate::run::failpoint;
@@ -88,20 +88,20 @@ impl Threshold {
 /// Runs the job.
 ///
 /// # Errors
-/// As [`Work::change`]; a [`Failure`] of the database while sending.
-pub async fn run(work: &mut Work, threshold: Threshold) -> Result<(), Failure> {
-    let post = letters::post(work).await;
+/// As [`JobContext::change`]; a [`Failure`] of the database while sending.
+pub async fn run(work: &mut JobContext, threshold: Threshold) -> Result<(), Failure> {
+    let mailer = emails::mailer(work).await;
     if work.report.gave_up.is_some() {
         return Ok(());
     }
-    let outcome = Box::pin(remind(work, threshold, post.as_ref())).await;
-    match post {
-        Some(post) => letters::conclude(work, &post, outcome).await,
+    let outcome = Box::pin(remind(work, threshold, mailer.as_ref())).await;
+    match mailer {
+        Some(mailer) => emails::conclude(work, &mailer, outcome).await,
         None => outcome,
     }
 }
 
-async fn remind(work: &mut Work, threshold: Threshold, post: Option<&Post>) -> Result<(), Failure> {
+async fn remind(work: &mut JobContext, threshold: Threshold, mailer: Option<&Mailer>) -> Result<(), Failure> {
     let filter = work.ours(threshold.selects(work.now, work.previous));
     let mut users = users(work, &filter).await?;
     let mut later = Later::default();
@@ -112,12 +112,12 @@ async fn remind(work: &mut Work, threshold: Threshold, post: Option<&Post>) -> R
             break;
         }
         let some = later.set_aside(work, some, named).await?;
-        if !remind_some(work, threshold, post, &filter, &some).await? {
+        if !remind_some(work, threshold, mailer, &filter, &some).await? {
             return Ok(());
         }
     }
     for some in later.in_turn().chunks(USERS) {
-        if !remind_some(work, threshold, post, &filter, some).await? {
+        if !remind_some(work, threshold, mailer, &filter, some).await? {
             return Ok(());
         }
     }
@@ -131,9 +131,9 @@ fn named(managed_by: &Bson) -> Option<ObjectId> {
 
 /// Reminds these users; false when it is of no use to go on.
 async fn remind_some(
-    work: &mut Work,
+    work: &mut JobContext,
     threshold: Threshold,
-    post: Option<&Post>,
+    mailer: Option<&Mailer>,
     filter: &Document,
     some: &[Bson],
 ) -> Result<bool, Failure> {
@@ -141,13 +141,13 @@ async fn remind_some(
     let mut filter = filter.clone();
     let spelled = |user: &Bson| named(user).map_or_else(|| vec![user.clone()], |user| spellings(&[user]));
     filter.insert("managed_by", doc! { "$in": some.iter().flat_map(spelled).collect::<Vec<Bson>>() });
-    Box::pin(remind_users(work, threshold, post, filter)).await?;
+    Box::pin(remind_users(work, threshold, mailer, filter)).await?;
     work.progress().await?;
-    Ok(!post.is_some_and(Post::is_down))
+    Ok(!mailer.is_some_and(Mailer::is_down))
 }
 
 /// Who has such offers: grouped by the server, so that a run needs the same memory for ten users and for a million.
-async fn users(work: &Work, filter: &Document) -> Result<Cursor<Document>, Failure> {
+async fn users(work: &JobContext, filter: &Document) -> Result<Cursor<Document>, Failure> {
     // Each of them once, however their offers spell their id.
     let is_hex = doc! { "$regexMatch": { "input": "$managed_by", "regex": "^[0-9a-fA-F]{24}$" } };
     let user = doc! { "$switch": { "default": "$managed_by", "branches": [
@@ -161,13 +161,13 @@ async fn users(work: &Work, filter: &Document) -> Result<Cursor<Document>, Failu
     let offers = raw(&work.app.database, OFFERS);
     // Small batches: a cursor that nobody asks for ten minutes is closed by the server.
     let users = offers.aggregate(pipeline).allow_disk_use(true).batch_size(100);
-    answered(users).await.map_err(Failure::Read)
+    with_deadline(users).await.map_err(Failure::Read)
 }
 
 async fn next(users: &mut Cursor<Document>) -> Result<Vec<Bson>, Failure> {
     let mut some = Vec::new();
     while some.len() < USERS {
-        match answered(users.try_next()).await.map_err(Failure::Read)? {
+        match with_deadline(users.try_next()).await.map_err(Failure::Read)? {
             Some(mut user) => some.push(user.remove("_id").unwrap_or(Bson::Null)),
             None => break,
         }
@@ -176,12 +176,12 @@ async fn next(users: &mut Cursor<Document>) -> Result<Vec<Bson>, Failure> {
 }
 
 async fn remind_users(
-    work: &mut Work,
+    work: &mut JobContext,
     threshold: Threshold,
-    post: Option<&Post>,
+    mailer: Option<&Mailer>,
     filter: Document,
 ) -> Result<(), Failure> {
-    let batches = find(&work.app.database, OFFERS, filter, letters::fields()).await?;
+    let batches = find(&work.app.database, OFFERS, filter, emails::fields()).await?;
     let mut by_user: BTreeMap<ObjectId, Vec<Subject>> = BTreeMap::new();
     for document in documents(&batches) {
         let Some(subject) = Subject::read(document?) else { continue };
@@ -212,12 +212,12 @@ async fn remind_users(
         share.left.into_iter().for_each(|offer| leave(work, offer, "reminded_often_enough"));
         let Some((id, offers)) = share.message else { continue };
         let about: Vec<&Subject> = subjects.iter().filter(|subject| offers.contains(&subject.id)).collect();
-        let letter = letter(work, threshold.template(), &recipient.name, &about);
+        let email = email(work, threshold.template(), &recipient.name, &about);
         let (entry, to) = (entries.remove(&id), recipient.to.clone());
-        items.push(Item { entry, id, user: *user, to, letter, offers });
+        items.push(Item { entry, id, user: *user, to, email, offers });
     }
-    match post {
-        Some(post) => marks.extend(send(work, post, items).await?),
+    match mailer {
+        Some(mailer) => marks.extend(send(work, mailer, items).await?),
         None => marks.extend(items.into_iter().flat_map(|item| item.offers)),
     }
     let now = work.now;

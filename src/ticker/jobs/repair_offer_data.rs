@@ -4,7 +4,7 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, doc};
 
 use super::super::pair::{Edit, Fields, Pair, Verdict};
 use super::super::report::Line;
-use super::super::work::Work;
+use super::super::work::JobContext;
 use crate::error::Failure;
 use crate::model::value;
 use crate::source::OFFERS;
@@ -33,8 +33,8 @@ const FIELDS: Fields = Fields {
 /// Runs the job.
 ///
 /// # Errors
-/// As [`Work::change`].
-pub async fn run(work: &mut Work) -> Result<(), Failure> {
+/// As [`JobContext::change`].
+pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let mut walk = work.walk(OFFERS, work.ours(selects())).await?;
     while let Some(offers) = work.next(&mut walk).await? {
         work.change(&offers, &FIELDS, &plan).await?;
@@ -170,7 +170,7 @@ fn delegations(document: &RawDocument) -> (Option<Vec<Bson>>, bool) {
 mod tests {
     use bson::{DateTime, RawDocumentBuf, oid::ObjectId};
 
-    use super::super::super::pair::Held;
+    use super::super::super::pair::OwnedJob;
     use super::*;
 
     fn sound() -> Document {
@@ -231,7 +231,7 @@ mod tests {
             RawDocumentBuf::try_from(&doc! { "delegations": [{ "email": "anonymised", READ_AT: "2026-03-01" }] });
         let job = RawDocumentBuf::try_from(&doc! { "delegations": [{ "email": "own", READ_AT: "2026-03-01" }] });
         let (offer, job, recruiter) = (offer.unwrap(), job.unwrap(), RawDocumentBuf::new());
-        let held = Some(Held { recruiter: &recruiter, job: &job });
+        let held = Some(OwnedJob { recruiter: &recruiter, job: &job });
         let edit = plan(&Pair { id: ObjectId::new(), offer: &offer, held, newest_wins: false }).edit.unwrap();
         let email = |fields: &Document| {
             let list = fields.get_array("delegations").unwrap();

@@ -6,12 +6,12 @@ use bson::{Document, RawDocument, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 
 use super::super::report::Line;
-use super::super::work::Work;
-use crate::answer::answered;
+use super::super::work::JobContext;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::{documents, raw};
 use crate::model::value;
-use crate::source::event::Collection as Watched;
+use crate::source::event::WatchedCollection;
 use crate::source::scan::STEP;
 
 const SIRET: &str = "establishment_siret";
@@ -20,12 +20,12 @@ const SIRET: &str = "establishment_siret";
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn run(work: &mut Work) -> Result<(), Failure> {
-    let recruiters = raw(&work.app.database, Watched::Recruiters.name());
+pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+    let recruiters = raw(&work.app.database, WatchedCollection::Recruiters.name());
     let find = recruiters.find(selects()).sort(order()).projection(doc! { SIRET: 1, "email": 1 }).batch_size(STEP);
-    let mut found = answered(find.batch()).await.map_err(Failure::Read)?;
+    let mut found = with_deadline(find.batch()).await.map_err(Failure::Read)?;
     let mut same = Same::default();
-    while let Some(batch) = answered(found.try_next()).await.map_err(Failure::Read)? {
+    while let Some(batch) = with_deadline(found.try_next()).await.map_err(Failure::Read)? {
         work.check()?;
         for recruiter in documents(&[batch]) {
             if let Some(line) = same.add(recruiter?) {

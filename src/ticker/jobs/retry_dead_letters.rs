@@ -1,7 +1,7 @@
 //! `retry-dead-letters`: what the dead letters are about that are due is looked at again, by the pipeline itself.
 
 use super::super::report::Line;
-use super::super::work::Work;
+use super::super::work::JobContext;
 use crate::error::Failure;
 use crate::run::requests::{Order, count};
 use crate::write::dead_letters::due;
@@ -9,8 +9,8 @@ use crate::write::dead_letters::due;
 /// Runs the job.
 ///
 /// # Errors
-/// As [`Work::order`].
-pub async fn run(work: &mut Work) -> Result<(), Failure> {
+/// As [`JobContext::order`].
+pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let due = due(&work.app.database, work.now).await?;
     work.report.matched = (due.recruiters.len() + due.offers.len() + due.others.len()) as u64;
     if work.is_dry_run() {

@@ -9,14 +9,14 @@ use mongodb::raw_batch_cursor::RawBatch;
 
 use super::super::pair::{Edit, Fields, Pair, Verdict};
 use super::super::report::Line;
-use super::super::work::Work;
-use super::letters::{self, Later, Subject, leave, letter, recipients, send};
-use crate::answer::answered;
+use super::super::work::JobContext;
+use super::emails::{self, Later, Subject, email, leave, recipients, send};
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::{documents, find, raw};
 use crate::mail::compose::Template;
+use crate::mail::mailer::{Item, Mailer};
 use crate::mail::outbox;
-use crate::mail::post::{Item, Post};
 use crate::model::user_id::user_id;
 use crate::model::{OfferStatus, value};
 use crate::run::failpoint;
@@ -77,33 +77,33 @@ pub fn applications(offers: &[ObjectId]) -> [Document; 2] {
 /// Runs the job.
 ///
 /// # Errors
-/// As [`Work::change`]; a [`Failure`] of the database while sending.
-pub async fn run(work: &mut Work) -> Result<(), Failure> {
-    let post = letters::post(work).await;
+/// As [`JobContext::change`]; a [`Failure`] of the database while sending.
+pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+    let mailer = emails::mailer(work).await;
     if work.report.gave_up.is_some() {
         return Ok(());
     }
-    let outcome = Box::pin(introduce(work, post.as_ref())).await;
-    match post {
-        Some(post) => letters::conclude(work, &post, outcome).await,
+    let outcome = Box::pin(introduce(work, mailer.as_ref())).await;
+    match mailer {
+        Some(mailer) => emails::conclude(work, &mailer, outcome).await,
         None => outcome,
     }
 }
 
-async fn introduce(work: &mut Work, post: Option<&Post>) -> Result<(), Failure> {
+async fn introduce(work: &mut JobContext, mailer: Option<&Mailer>) -> Result<(), Failure> {
     let unsubscribed = unsubscribed(work).await?;
     let mut walk = work.walk(OFFERS, work.ours(selects(work.now))).await?;
     let mut later = Later::default();
     while let Some(offers) = work.next(&mut walk).await? {
         for offers in offers.chunks(CHUNK) {
-            if !introduce_some(work, post, offers, &unsubscribed, Some(&mut later)).await? {
+            if !introduce_some(work, mailer, offers, &unsubscribed, Some(&mut later)).await? {
                 return Ok(());
             }
         }
     }
     let later: Vec<ObjectId> = later.in_turn().into_iter().map(|(offer, _)| offer).collect();
     for offers in later.chunks(CHUNK) {
-        if !introduce_some(work, post, offers, &unsubscribed, None).await? {
+        if !introduce_some(work, mailer, offers, &unsubscribed, None).await? {
             return Ok(());
         }
     }
@@ -115,8 +115,8 @@ type Owned = (ObjectId, Option<ObjectId>);
 
 /// Introduces these offers, but for those that are kept for later; false when it is of no use to go on.
 async fn introduce_some(
-    work: &mut Work,
-    post: Option<&Post>,
+    work: &mut JobContext,
+    mailer: Option<&Mailer>,
     offers: &[ObjectId],
     unsubscribed: &HashSet<String>,
     later: Option<&mut Later<Owned>>,
@@ -124,7 +124,7 @@ async fn introduce_some(
     work.check()?;
     let mut filter = work.ours(selects(work.now));
     filter.insert("_id", doc! { "$in": offers });
-    let mut wanted = letters::fields();
+    let mut wanted = emails::fields();
     wanted.extend(doc! { "workplace_geopoint": 1, "offer_rome_codes": 1 });
     let batches = find(&work.app.database, OFFERS, filter, wanted).await?;
     let kept = Box::pin(keep(work, &batches, later)).await?;
@@ -154,20 +154,20 @@ async fn introduce_some(
     }
     drop(batches);
     let items = items(work, near).await?;
-    match post {
-        Some(post) => marks.extend(send(work, post, items).await?),
+    match mailer {
+        Some(mailer) => marks.extend(send(work, mailer, items).await?),
         None => marks.extend(items.into_iter().flat_map(|item| item.offers)),
     }
     let now = work.now;
     work.change(&marks, &FIELDS, &|pair| plan(pair, now)).await?;
     failpoint::passed("mail_marked");
     work.progress().await?;
-    Ok(!post.is_some_and(Post::is_down))
+    Ok(!mailer.is_some_and(Mailer::is_down))
 }
 
 /// Keeps for later the offers whose user the last message did not reach; gives back which.
 async fn keep(
-    work: &Work,
+    work: &JobContext,
     batches: &[RawBatch],
     later: Option<&mut Later<Owned>>,
 ) -> Result<BTreeSet<ObjectId>, Failure> {
@@ -192,7 +192,7 @@ fn codes(offer: &RawDocument) -> Vec<&str> {
     }
 }
 
-async fn items(work: &mut Work, near: Vec<Subject>) -> Result<Vec<Item>, Failure> {
+async fn items(work: &mut JobContext, near: Vec<Subject>) -> Result<Vec<Item>, Failure> {
     let users: BTreeSet<ObjectId> = near.iter().filter_map(|subject| subject.user).collect();
     let known = recipients(work, &users).await?;
     let id = |subject: &Subject| format!("{}/{}", Template::Introduction.name(), subject.id);
@@ -206,9 +206,9 @@ async fn items(work: &mut Work, near: Vec<Subject>) -> Result<Vec<Item>, Failure
         {
             Ok((user, recipient)) => {
                 let (id, offers) = (id(&subject), vec![subject.id]);
-                let letter = letter(work, Template::Introduction, &recipient.name, &[&subject]);
+                let email = email(work, Template::Introduction, &recipient.name, &[&subject]);
                 let (entry, to) = (entries.remove(&id), recipient.to.clone());
-                items.push(Item { entry, id, user, to, letter, offers });
+                items.push(Item { entry, id, user, to, email, offers });
             }
             Err(reason) => leave(work, subject.id, reason),
         }
@@ -235,10 +235,10 @@ fn number(value: bson::RawBsonRef<'_>) -> Option<f64> {
     value.as_f64().or_else(|| value.as_i32().map(f64::from))
 }
 
-async fn count_applications(work: &Work, offers: &[ObjectId]) -> Result<BTreeMap<ObjectId, i64>, Failure> {
+async fn count_applications(work: &JobContext, offers: &[ObjectId]) -> Result<BTreeMap<ObjectId, i64>, Failure> {
     let collection = raw(&work.app.database, "applications");
-    let counts = answered(collection.aggregate(applications(offers))).await.map_err(Failure::Read)?;
-    let counts: Vec<Document> = answered(counts.try_collect()).await.map_err(Failure::Read)?;
+    let counts = with_deadline(collection.aggregate(applications(offers))).await.map_err(Failure::Read)?;
+    let counts: Vec<Document> = with_deadline(counts.try_collect()).await.map_err(Failure::Read)?;
     let mut by_offer = BTreeMap::new();
     for group in counts {
         let offer = match group.get("_id") {
@@ -255,7 +255,7 @@ async fn count_applications(work: &Work, offers: &[ObjectId]) -> Result<BTreeMap
 
 /// The centres that want no messages: a few hundred, so all of them are known at once. By their id in the catalogue, and
 /// by siret.
-async fn unsubscribed(work: &Work) -> Result<HashSet<String>, Failure> {
+async fn unsubscribed(work: &JobContext) -> Result<HashSet<String>, Failure> {
     let wanted = doc! { "catalogue_id": 1, "establishment_siret": 1 };
     let batches = find(&work.app.database, "unsubscribedofs", doc! {}, wanted).await?;
     let mut ids = HashSet::new();
@@ -266,15 +266,15 @@ async fn unsubscribed(work: &Work) -> Result<HashSet<String>, Failure> {
 }
 
 /// Whether one of these courses is of a centre that wants messages.
-async fn has_centre(work: &Work, filter: Document, unsubscribed: &HashSet<String>) -> Result<bool, Failure> {
+async fn has_centre(work: &JobContext, filter: Document, unsubscribed: &HashSet<String>) -> Result<bool, Failure> {
     const CENTRE: [&str; 3] =
         ["etablissement_formateur_id", "etablissement_formateur_siret", "etablissement_gestionnaire_siret"];
     let wanted: Document = CENTRE.iter().map(|field| ((*field).to_owned(), Bson::Int32(1))).collect();
     let courses = raw(&work.app.database, "formationcatalogues");
     let courses = courses.find(filter).projection(wanted).batch_size(100);
-    let mut courses = answered(courses.batch()).await.map_err(Failure::Read)?;
+    let mut courses = with_deadline(courses.batch()).await.map_err(Failure::Read)?;
     // Most often the first course decides.
-    while let Some(batch) = answered(courses.try_next()).await.map_err(Failure::Read)? {
+    while let Some(batch) = with_deadline(courses.try_next()).await.map_err(Failure::Read)? {
         let batch = [batch];
         for course in documents(&batch) {
             if names(course?, &CENTRE).all(|name| !unsubscribed.contains(&name)) {

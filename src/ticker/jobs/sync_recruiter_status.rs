@@ -5,14 +5,14 @@ use std::collections::HashMap;
 
 use bson::{DateTime, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
 
-use super::super::pair::{Edit, Fields, Held, Pair, Verdict};
-use super::super::work::Work;
+use super::super::pair::{Edit, Fields, OwnedJob, Pair, Verdict};
+use super::super::work::JobContext;
 use crate::config::OnUserDeactivated;
 use crate::error::Failure;
 use crate::fetch::{IDS_PER_READ, documents, find};
 use crate::model::{OfferStatus, value};
 use crate::project::offer_status;
-use crate::source::event::Collection as Watched;
+use crate::source::event::WatchedCollection;
 use crate::source::{OFFERS, scan};
 
 /// As the projection has it where a job says nothing else.
@@ -23,15 +23,16 @@ const FIELDS: Fields =
 /// Runs the job.
 ///
 /// # Errors
-/// As [`Work::change`].
-pub async fn run(work: &mut Work) -> Result<(), Failure> {
+/// As [`JobContext::change`].
+pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let database = work.app.database.clone();
     let now = work.now;
     let cancels = work.app.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;
     let mut after = None;
     loop {
         work.check()?;
-        let recruiters = scan::ids_after(&database, Watched::Recruiters.name(), &Document::new(), after).await?;
+        let recruiters =
+            scan::ids_after(&database, WatchedCollection::Recruiters.name(), &Document::new(), after).await?;
         after = recruiters.last().copied();
         if after.is_none() {
             return Ok(());
@@ -43,8 +44,8 @@ pub async fn run(work: &mut Work) -> Result<(), Failure> {
     }
 }
 
-async fn differing(work: &Work, recruiters: &[ObjectId]) -> Result<Vec<ObjectId>, Failure> {
-    let (collection, wanted) = (Watched::Recruiters.name(), doc! { "status": 1, "jobs._id": 1 });
+async fn differing(work: &JobContext, recruiters: &[ObjectId]) -> Result<Vec<ObjectId>, Failure> {
+    let (collection, wanted) = (WatchedCollection::Recruiters.name(), doc! { "status": 1, "jobs._id": 1 });
     let batches = find(&work.app.database, collection, doc! { "_id": { "$in": recruiters } }, wanted).await?;
     let mut statuses: HashMap<ObjectId, Option<RawBsonRef<'_>>> = HashMap::new();
     for recruiter in documents(&batches) {
@@ -79,7 +80,7 @@ fn is_same(status: Option<RawBsonRef<'_>>, offer: &RawDocument) -> bool {
 /// `cancels`: a deactivated user keeps offers cancelled, of which nothing is known here: what is cancelled stays so, and
 /// the stream decides.
 fn plan(pair: &Pair<'_>, now: DateTime, cancels: bool) -> Verdict {
-    let Some(Held { recruiter, job }) = pair.held else { return Verdict::default() };
+    let Some(OwnedJob { recruiter, job }) = pair.held else { return Verdict::default() };
     let status = value::field(recruiter, "status");
     if is_same(status, pair.offer) {
         return Verdict::default();
@@ -108,7 +109,7 @@ mod tests {
     fn judged(status: &str, job: &str, offer: Document, cancels: bool) -> Option<Edit> {
         let raw = |document: Document| RawDocumentBuf::try_from(&document).unwrap();
         let (recruiter, job, offer) = (raw(doc! { "status": status }), raw(doc! { "job_status": job }), raw(offer));
-        let held = Some(Held { recruiter: &recruiter, job: &job });
+        let held = Some(OwnedJob { recruiter: &recruiter, job: &job });
         let pair = Pair { id: ObjectId::new(), offer: &offer, held, newest_wins: false };
         plan(&pair, DateTime::MIN, cancels).edit
     }

@@ -1,14 +1,14 @@
 //! `verify`: the full verification, whose result the metrics and the conditions of the phases rest on.
 
 use super::super::report::Line;
-use super::super::work::Work;
+use super::super::work::JobContext;
 use crate::error::Failure;
 
 /// Runs the job. What differs counts as failed, so that somebody is told.
 ///
 /// # Errors
 /// A [`Failure`] that trying again does not mend.
-pub async fn run(work: &mut Work) -> Result<(), Failure> {
+pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let is_stored = !work.is_dry_run();
     let report = Box::pin(crate::verify::full(&work.app, work.phase, work.stop.clone(), is_stored)).await?;
     work.check()?;

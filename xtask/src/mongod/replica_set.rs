@@ -114,7 +114,7 @@ impl ReplicaSet {
     pub fn wait_until_healthy(&mut self) -> Result<(), Failure> {
         let started = Instant::now();
         loop {
-            let mut primaries = 0;
+            let mut primary_changes = 0;
             let mut ready = 0;
             let mut running = 0;
             for member in &mut self.members {
@@ -124,10 +124,10 @@ impl ReplicaSet {
                 running += 1;
                 let Ok(hello) = member.ask(doc! { "hello": 1 }) else { continue };
                 let is = |field| hello.get_bool(field).unwrap_or(false);
-                primaries += usize::from(is("isWritablePrimary"));
+                primary_changes += usize::from(is("isWritablePrimary"));
                 ready += usize::from(is("isWritablePrimary") || is("secondary"));
             }
-            if primaries == 1 && ready == running {
+            if primary_changes == 1 && ready == running {
                 return Ok(());
             }
             if started.elapsed() > PATIENCE {

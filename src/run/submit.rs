@@ -11,18 +11,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::apply::Apply;
-use super::background::Background;
-use super::following;
 use super::lead;
 use super::lease::{self, Lease, Validity, holder};
+use super::maintenance_worker::MaintenanceWorker;
+use super::phase_watcher;
+use super::preemption::PreemptionCheck;
 use super::requests::{self, Lane, Order, Outcome, Request};
 use super::tasks::{Group, Task};
-use super::turn::Turn;
 use crate::app::{App, Refusal, signals};
 use crate::error::{Directive, Failure};
 use crate::phase::state;
 use crate::retry::Delays;
-use crate::ticker::runner::{Rights, Ticker};
+use crate::ticker::runner::{LeaderHandles, Ticker};
 use crate::ticker::transaction::Fence;
 
 /// How often the request is looked at.
@@ -133,22 +133,23 @@ async fn carry_out(
     let writer = lease.writer(database, validity.clone());
     let fence = Fence::take_over(writer.clone(), lease.term).await?;
     let current = state::begin(database, initial).await?;
-    let known = following::known(&current);
+    let known = phase_watcher::known(&current);
     let mut stages = lead::stages(app, current.phase, writer.clone()).await?;
-    stages.turn = Some(Turn::new(validity.clone(), known.subscribe(), stop.clone(), Arc::clone(&app.health)));
+    stages.preemption =
+        Some(PreemptionCheck::new(validity.clone(), known.subscribe(), stop.clone(), Arc::clone(&app.health)));
     let mut apply = Apply::new(stages);
-    let rights = Rights::new(fence, validity.clone(), known.subscribe());
-    let mut background = Background::new(None, rights.fence.clone(), (initial, known), lead::store(app));
+    let handles = LeaderHandles::new(fence, validity.clone(), known.subscribe());
+    let mut maintenance = MaintenanceWorker::new(None, handles.fence.clone(), (initial, known), lead::store(app));
     if order.lane() == Lane::Ticker {
-        let ticker = Ticker::new(app.clone(), rights, stop.clone());
-        return Box::pin(run_with(ticker, id, &mut background, &mut apply)).await;
+        let ticker = Ticker::new(app.clone(), handles, stop.clone());
+        return Box::pin(run_with(ticker, id, &mut maintenance, &mut apply)).await;
     }
     let mut delays = Delays::up_to(Duration::from_secs(5));
     while !stop.is_cancelled() {
         if validity.borrow().left().is_zero() {
             return Err(Failure::LeaseLost);
         }
-        match step(&mut background, &mut apply, id).await {
+        match step(&mut maintenance, &mut apply, id).await {
             Ok(Some(request)) => match request.result {
                 Some(outcome) => return Ok(outcome),
                 None => {
@@ -172,15 +173,16 @@ async fn carry_out(
 async fn run_with(
     mut ticker: Ticker,
     id: ObjectId,
-    background: &mut Background,
+    maintenance: &mut MaintenanceWorker,
     apply: &mut Apply,
 ) -> Result<Outcome, Failure> {
-    let (database, pen, bell) = (ticker.app.database.clone(), ticker.rights.pen.clone(), ticker.rights.bell.clone());
+    let (database, offer_write_lock, wake) =
+        (ticker.app.database.clone(), ticker.handles.offer_write_lock.clone(), ticker.handles.wake.clone());
     let pipeline = async {
         loop {
-            if background.has_work() {
-                let _pen = pen.lock().await;
-                match Box::pin(background.step(apply)).await {
+            if maintenance.has_work() {
+                let _pen = offer_write_lock.lock().await;
+                match Box::pin(maintenance.step(apply)).await {
                     Err(failure) if failure.directive() == Directive::Retry => {
                         warn!(error = %failure, "tried again");
                         tokio::time::sleep(POLL).await;
@@ -188,8 +190,8 @@ async fn run_with(
                     done => done?,
                 }
             } else {
-                bell.notified().await;
-                background.take_up(&database, None).await?;
+                wake.notified().await;
+                maintenance.take_up(&database, None).await?;
             }
         }
     };
@@ -205,13 +207,17 @@ async fn run_with(
 }
 
 /// One step of the request, which is then read again.
-async fn step(background: &mut Background, apply: &mut Apply, id: ObjectId) -> Result<Option<Request>, Failure> {
+async fn step(
+    maintenance: &mut MaintenanceWorker,
+    apply: &mut Apply,
+    id: ObjectId,
+) -> Result<Option<Request>, Failure> {
     let database = apply.stages.database.clone();
-    background.take_up(&database, Some(id)).await?;
-    if !background.has_work() {
+    maintenance.take_up(&database, Some(id)).await?;
+    if !maintenance.has_work() {
         return Err(Failure::LeaseLost);
     }
-    background.step(apply).await?;
+    maintenance.step(apply).await?;
     requests::load(&database, id).await
 }
 

@@ -7,16 +7,17 @@ use bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, doc, oid::ObjectId
 use lettre::Address;
 
 use super::super::report::Line;
-use super::super::work::Work;
+use super::super::work::JobContext;
 use crate::error::Failure;
 use crate::fetch::{documents, find};
-use crate::mail::compose::{Establishment, Letter, Offer, Template, clean, day, link};
+use crate::mail::compose::{Email, Establishment, Offer, Template, clean, day, link};
+use crate::mail::delivery::DeliveryOutcome;
+use crate::mail::mailer::{Dealt, Item, Mailer};
 use crate::mail::outbox;
-use crate::mail::post::{Dealt, Fate, Item, Post};
 use crate::mail::transport::address;
 use crate::model::user_id::user_id;
 use crate::model::value;
-use crate::source::event::Collection as Watched;
+use crate::source::event::WatchedCollection;
 
 /// The page of the public site where recruiters look after their offers.
 const SPACE: &str = "espace-pro";
@@ -46,7 +47,7 @@ impl<T> Later<T> {
     /// of a run has no room for is not kept.
     pub async fn set_aside(
         &mut self,
-        work: &Work,
+        work: &JobContext,
         all: Vec<T>,
         user: impl Fn(&T) -> Option<ObjectId>,
     ) -> Result<Vec<T>, Failure> {
@@ -131,12 +132,13 @@ fn a_day(date: RawBsonRef<'_>) -> Option<String> {
 
 /// These users; those who cannot be written to with why, a word for the report.
 pub(super) async fn recipients(
-    work: &Work,
+    work: &JobContext,
     users: &BTreeSet<ObjectId>,
 ) -> Result<HashMap<ObjectId, Result<Recipient, &'static str>>, Failure> {
     let users: Vec<ObjectId> = users.iter().copied().collect();
     let wanted = doc! { "email": 1, "first_name": 1, "last_name": 1 };
-    let batches = find(&work.app.database, Watched::Users.name(), doc! { "_id": { "$in": &users } }, wanted).await?;
+    let batches =
+        find(&work.app.database, WatchedCollection::Users.name(), doc! { "_id": { "$in": &users } }, wanted).await?;
     let mut found: HashMap<ObjectId, Result<Recipient, &'static str>> =
         users.into_iter().map(|user| (user, Err("no_user"))).collect();
     for document in documents(&batches) {
@@ -155,7 +157,7 @@ fn recipient(user: &RawDocument) -> Option<Recipient> {
 }
 
 /// A message about these offers, by establishment.
-pub(super) fn letter(work: &Work, template: Template, person: &str, subjects: &[&Subject]) -> Letter {
+pub(super) fn email(work: &JobContext, template: Template, person: &str, subjects: &[&Subject]) -> Email {
     let mut establishments: Vec<Establishment> = Vec::new();
     for subject in subjects {
         let known = establishments.iter_mut().find(|known| known.name == subject.establishment);
@@ -166,18 +168,18 @@ pub(super) fn letter(work: &Work, template: Template, person: &str, subjects: &[
         }
     }
     let space = format!("{}/{SPACE}", work.app.settings.target.public_url);
-    Letter { template, person: person.to_owned(), establishments, space }
+    Email { template, person: person.to_owned(), establishments, space }
 }
 
 /// Who sends; `None` in a dry run, and where it cannot be done: then the run has given up.
-pub(super) async fn post(work: &mut Work) -> Option<Post> {
+pub(super) async fn mailer(work: &mut JobContext) -> Option<Mailer> {
     let writer = work.fence()?.writer.clone();
     if let Err(failure) = outbox::prepare(&work.app.database).await {
         // Nobody goes without e-mail for it.
         tracing::warn!(error = %failure, "old messages are not forgotten: the user may not create the indexes of the outbox");
     }
-    match Post::open(&work.app, writer, work.now, work.stop.clone()) {
-        Ok(post) => Some(post),
+    match Mailer::open(&work.app, writer, work.now, work.stop.clone()) {
+        Ok(mailer) => Some(mailer),
         Err(reason) => {
             tracing::error!(reason, "e-mail cannot be sent; correct the setting");
             work.report.gave_up = Some("mail_settings");
@@ -187,51 +189,58 @@ pub(super) async fn post(work: &mut Work) -> Option<Post> {
 }
 
 /// Sends these; gives back the offers of those that were sent, and reports on the others.
-pub(super) async fn send(work: &mut Work, post: &Post, items: Vec<Item>) -> Result<Vec<ObjectId>, Failure> {
+pub(super) async fn send(work: &mut JobContext, mailer: &Mailer, items: Vec<Item>) -> Result<Vec<ObjectId>, Failure> {
     work.check()?;
-    let dealt = post.send(items).await?;
-    Ok(report(work, post, dealt))
+    let dealt = mailer.send(items).await?;
+    Ok(report(work, mailer, dealt))
 }
 
 /// Ends a run that sent, and that ended so itself: reports on what was undecided until then, and takes leave.
-pub(super) async fn conclude(work: &mut Work, post: &Post, outcome: Result<(), Failure>) -> Result<(), Failure> {
+pub(super) async fn conclude(
+    work: &mut JobContext,
+    mailer: &Mailer,
+    outcome: Result<(), Failure>,
+) -> Result<(), Failure> {
     let concluded = match outcome {
         // Nothing that is undecided in a run that was cut short is held against anybody.
         Err(failure) => Err(failure),
-        Ok(()) => post.conclude().await.map(|dealt| drop(report(work, post, dealt))),
+        Ok(()) => mailer.conclude().await.map(|dealt| drop(report(work, mailer, dealt))),
     };
-    post.close().await;
+    mailer.close().await;
     concluded
 }
 
-fn report(work: &mut Work, post: &Post, dealt: Vec<Dealt>) -> Vec<ObjectId> {
+fn report(work: &mut JobContext, mailer: &Mailer, dealt: Vec<Dealt>) -> Vec<ObjectId> {
     let mut sent = Vec::new();
-    for Dealt { offers, fate } in dealt {
+    for Dealt { offers, outcome } in dealt {
         let count = offers.len() as u64;
-        match fate {
-            Fate::Sent => {
+        match outcome {
+            DeliveryOutcome::Sent => {
                 sent.extend(offers);
                 continue;
             }
-            Fate::Taken => work.report.skip("taken_by_another_instance", count),
-            Fate::Refused | Fate::Unsendable | Fate::Deferred | Fate::Unconfirmed => work.report.failed += count,
+            DeliveryOutcome::Taken => work.report.skip("taken_by_another_instance", count),
+            DeliveryOutcome::Refused
+            | DeliveryOutcome::Unsendable
+            | DeliveryOutcome::Deferred
+            | DeliveryOutcome::Unconfirmed => work.report.failed += count,
         }
         work.report.matched += count;
         for offer in offers {
-            work.tell(Line::new(offer, fate.name(), [""; 0]));
+            work.tell(Line::new(offer, outcome.name(), [""; 0]));
         }
-        if fate == Fate::Deferred {
+        if outcome == DeliveryOutcome::Deferred {
             work.report.gave_up = Some("mail_deferred");
         }
     }
-    if post.is_down() {
+    if mailer.is_down() {
         work.report.gave_up = Some("mail_server_down");
     }
     sent
 }
 
 /// Reports on an offer that is left as it is.
-pub(super) fn leave(work: &mut Work, offer: ObjectId, reason: &'static str) {
+pub(super) fn leave(work: &mut JobContext, offer: ObjectId, reason: &'static str) {
     work.report.matched += 1;
     work.report.skip(reason, 1);
     work.tell(Line::new(offer, reason, [""; 0]));

@@ -25,7 +25,7 @@ const LONGEST_UNSEEN: Duration = Duration::from_mins(10);
 ///
 /// # Errors
 /// Those of `asking`; a network error when there is no answer.
-pub async fn answered<T, E: From<MongoError>>(asking: impl IntoFuture<Output = Result<T, E>>) -> Result<T, E> {
+pub async fn with_deadline<T, E: From<MongoError>>(asking: impl IntoFuture<Output = Result<T, E>>) -> Result<T, E> {
     let answer = tokio::time::timeout(LONGEST, asking.into_future()).await;
     answer.unwrap_or_else(|_| Err(unanswered().into()))
 }
@@ -34,13 +34,13 @@ pub async fn answered<T, E: From<MongoError>>(asking: impl IntoFuture<Output = R
 /// gets on with it. `comment` is the command's own, and no other command's.
 ///
 /// # Errors
-/// As [`answered`].
-pub async fn answered_at_last<T, E: From<MongoError>>(
+/// As [`with_deadline`].
+pub async fn while_server_works<T, E: From<MongoError>>(
     client: &Client,
     comment: &Bson,
     asking: impl IntoFuture<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let mut work = Work::new(client, doc! { "command.comment": comment });
+    let mut work = ServerProgress::new(client, doc! { "command.comment": comment });
     let mut asking = std::pin::pin!(asking.into_future());
     loop {
         if let Ok(answer) = tokio::time::timeout(LONGEST, &mut asking).await {
@@ -59,14 +59,14 @@ fn unanswered() -> MongoError {
 /// What the server does for a command that it has not answered yet, as it tells on another connection: a slow server is
 /// told from one that is stuck by how often the command yielded to others, which it does every few milliseconds.
 #[derive(Debug)]
-pub struct Work {
+pub struct ServerProgress {
     admin: Database,
     which: Document,
     yields: i64,
     began: std::time::Instant,
 }
 
-impl Work {
+impl ServerProgress {
     /// The work on the command that `which` finds in `$currentOp`.
     #[must_use]
     pub fn new(client: &Client, which: Document) -> Self {

@@ -1,14 +1,14 @@
 //! The templates with the values that they take. HTML is escaped by the engine; text needs no escaping, its values are
 //! single lines (`compose::clean`).
 
-use super::compose::{Letter, Template};
+use super::compose::{Email, Template};
 
 macro_rules! template {
     ($name:ident, $path:literal, $escape:literal) => {
         #[derive(askama::Template)]
         #[template(path = $path, escape = $escape, config = "src/mail/templates/askama.toml")]
         pub(super) struct $name<'a> {
-            pub(super) letter: &'a Letter,
+            pub(super) email: &'a Email,
         }
     };
 }
@@ -18,7 +18,7 @@ template!(ReminderText, "reminder.txt", "none");
 template!(IntroductionHtml, "introduction.mjml", "html");
 template!(IntroductionText, "introduction.txt", "none");
 
-impl Letter {
+impl Email {
     fn is_plural(&self) -> bool {
         self.establishments.iter().map(|establishment| establishment.offers.len()).sum::<usize>() > 1
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use bson::{DateTime, oid::ObjectId};
 
 use crate::model::dead_letter::{Action, Reason};
-use crate::source::event::Collection as Watched;
+use crate::source::event::WatchedCollection;
 
 /// What a letter is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,9 +26,11 @@ pub enum Address {
 impl fmt::Display for Address {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Recruiter(recruiter) => write!(formatter, "{}/{recruiter}", Watched::Recruiters.name()),
-            Self::Job { recruiter, job } => write!(formatter, "{}/{recruiter}/{job}", Watched::Recruiters.name()),
-            Self::Offer(offer) => write!(formatter, "{}/{offer}", Watched::Offers.name()),
+            Self::Recruiter(recruiter) => write!(formatter, "{}/{recruiter}", WatchedCollection::Recruiters.name()),
+            Self::Job { recruiter, job } => {
+                write!(formatter, "{}/{recruiter}/{job}", WatchedCollection::Recruiters.name())
+            }
+            Self::Offer(offer) => write!(formatter, "{}/{offer}", WatchedCollection::Offers.name()),
         }
     }
 }
@@ -53,14 +55,14 @@ impl Address {
     #[must_use]
     pub fn from_stored(id: &str) -> Option<Self> {
         let mut parts = id.split('/');
-        let collection = Watched::from_name(parts.next()?)?;
+        let collection = WatchedCollection::from_name(parts.next()?)?;
         let first = ObjectId::parse_str(parts.next()?).ok()?;
         let second = parts.next().map(ObjectId::parse_str).transpose().ok()?;
         match (collection, second) {
             // As 1.0.0 wrote of an offer: in the place of its recruiter too.
-            (Watched::Recruiters, Some(job)) if job == first => Some(Self::Offer(job)),
-            (Watched::Recruiters, job) => Some(Self::of(first, job)),
-            (Watched::Offers, None) => Some(Self::Offer(first)),
+            (WatchedCollection::Recruiters, Some(job)) if job == first => Some(Self::Offer(job)),
+            (WatchedCollection::Recruiters, job) => Some(Self::of(first, job)),
+            (WatchedCollection::Offers, None) => Some(Self::Offer(first)),
             _ => None,
         }
     }
@@ -77,7 +79,7 @@ impl Address {
 
 /// A letter to write.
 #[derive(Debug, Clone)]
-pub struct Letter {
+pub struct DeadLetter {
     /// Why.
     pub reason: Reason,
     /// More of why, without personal data: a code, the name of a field.
@@ -88,7 +90,7 @@ pub struct Letter {
     pub date: Option<DateTime>,
 }
 
-impl Letter {
+impl DeadLetter {
     /// About a projection.
     #[must_use]
     pub fn of_projection(reason: Reason, detail: String) -> Self {
@@ -103,7 +105,7 @@ pub struct Known {
     pub reason: Reason,
     /// What failed.
     pub action: Action,
-    /// See [`Letter::date`].
+    /// See [`DeadLetter::date`].
     pub date: Option<DateTime>,
 }
 

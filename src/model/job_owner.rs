@@ -7,13 +7,13 @@ use bson::{DateTime, RawBsonRef, oid::ObjectId};
 
 /// A recruiter that holds a job, as far as that decides. The greatest one wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Holder {
+pub struct JobOwner {
     /// Its `updatedAt`; what is no date is earlier than every date.
     updated_at: Option<DateTime>,
     recruiter: Reverse<ObjectId>,
 }
 
-impl Holder {
+impl JobOwner {
     /// A recruiter with this `updatedAt`.
     #[must_use]
     pub fn new(recruiter: ObjectId, updated_at: Option<RawBsonRef<'_>>) -> Self {
@@ -36,7 +36,7 @@ mod tests {
         let [low, high] = [[1; 12], [2; 12]].map(ObjectId::from_bytes);
         let at = |millis| Some(RawBsonRef::DateTime(DateTime::from_millis(millis)));
         let winner = |a: Option<RawBsonRef<'_>>, b: Option<RawBsonRef<'_>>| {
-            Holder::new(low, a).max(Holder::new(high, b)).recruiter()
+            JobOwner::new(low, a).max(JobOwner::new(high, b)).recruiter()
         };
         assert_eq!(winner(at(2), at(1)), low);
         assert_eq!(winner(at(1), at(2)), high);

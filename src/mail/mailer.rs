@@ -13,11 +13,12 @@ use mongodb::Database;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::compose::{Composed, Letter, Template, compose};
+use super::compose::{Composed, Email, Template, compose};
+use super::delivery::DeliveryOutcome;
 use super::outbox::{COPIES, Entry, Outbox, Settled, State, Step, message_id, step};
 use super::reply::{Reply, Stage};
 use super::standing::{Held, Standing};
-use super::transport::{Delivery, Parcel, Transport};
+use super::transport::{Delivery, OutgoingEmail, Transport};
 use crate::app::App;
 use crate::error::{Directive, Failure};
 use crate::observe::metrics::Metrics;
@@ -40,26 +41,9 @@ pub struct Item {
     /// The address.
     pub to: Address,
     /// What.
-    pub letter: Letter,
+    pub email: Email,
     /// About which offers.
     pub offers: Vec<ObjectId>,
-}
-
-/// What became of a message, for the job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// The server has it.
-    Sent,
-    /// The server refused it, or its address, in this run or in earlier ones.
-    Refused,
-    /// It cannot be sent as it is: its address, or its content.
-    Unsendable,
-    /// The server does not have it; a later run tries again.
-    Deferred,
-    /// It may have been delivered, twice at most, and is not sent again.
-    Unconfirmed,
-    /// Another instance has it.
-    Taken,
 }
 
 /// A message that has been dealt with.
@@ -68,12 +52,12 @@ pub struct Dealt {
     /// The offers that it is about.
     pub offers: Vec<ObjectId>,
     /// What became of it.
-    pub fate: Fate,
+    pub outcome: DeliveryOutcome,
 }
 
 /// Sends the messages of one run.
 #[derive(Debug)]
-pub struct Post {
+pub struct Mailer {
     transport: Transport,
     outbox: Outbox,
     now: DateTime,
@@ -94,7 +78,7 @@ enum Note<'a> {
 /// What is known of a message whose dialogue has ended.
 #[derive(Debug, Clone, Copy)]
 enum End {
-    Known(Fate),
+    Known(DeliveryOutcome),
     /// Refused, and it is not known yet whom that is about.
     Open,
 }
@@ -106,22 +90,7 @@ struct Noted {
     repeated: bool,
 }
 
-impl Fate {
-    /// As a label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sent => "sent",
-            Self::Refused => "refused",
-            Self::Unsendable => "unsendable",
-            Self::Deferred => "deferred",
-            Self::Unconfirmed => "unconfirmed",
-            Self::Taken => "taken",
-        }
-    }
-}
-
-impl Post {
+impl Mailer {
     /// For one run.
     ///
     /// # Errors
@@ -162,21 +131,21 @@ impl Post {
             warn!(refusal, messages, "the mail server takes no mail from us; nothing counts against the recipients");
         }
         for held in ours {
-            self.judge(held, Fate::Deferred);
+            self.judge(held, DeliveryOutcome::Deferred);
         }
         Ok(self.judged())
     }
 
     async fn send_counted(&self, item: Item) -> Result<Option<Dealt>, Failure> {
-        let Some(fate) = self.send_one(&item).await? else { return Ok(None) };
-        if fate != Fate::Taken && step(item.entry.as_ref()) == Step::Send {
-            self.count(item.letter.template, fate);
+        let Some(outcome) = self.send_one(&item).await? else { return Ok(None) };
+        if outcome != DeliveryOutcome::Taken && step(item.entry.as_ref()) == Step::Send {
+            self.count(item.email.template, outcome);
         }
-        Ok(Some(Dealt { offers: item.offers, fate }))
+        Ok(Some(Dealt { offers: item.offers, outcome }))
     }
 
-    fn count(&self, template: Template, fate: Fate) {
-        self.metrics.jobs.emails.with_label_values(&[template.name(), fate.name()]).inc();
+    fn count(&self, template: Template, outcome: DeliveryOutcome) {
+        self.metrics.jobs.emails.with_label_values(&[template.name(), outcome.name()]).inc();
     }
 
     /// True when it is of no use to go on now: the server cannot be reached, or takes nothing from us.
@@ -191,55 +160,60 @@ impl Post {
     }
 
     /// `None` when it is not known yet.
-    async fn send_one(&self, item: &Item) -> Result<Option<Fate>, Failure> {
+    async fn send_one(&self, item: &Item) -> Result<Option<DeliveryOutcome>, Failure> {
         match step(item.entry.as_ref()) {
-            Step::Done => return Ok(Some(Fate::Sent)),
-            Step::Unconfirmed => return Ok(Some(Fate::Unconfirmed)),
-            Step::Refused => return Ok(Some(Fate::Refused)),
-            Step::Unsendable => return Ok(Some(Fate::Unsendable)),
+            Step::Done => return Ok(Some(DeliveryOutcome::Sent)),
+            Step::Unconfirmed => return Ok(Some(DeliveryOutcome::Unconfirmed)),
+            Step::Refused => return Ok(Some(DeliveryOutcome::Refused)),
+            Step::Unsendable => return Ok(Some(DeliveryOutcome::Unsendable)),
             Step::Send => {}
         }
         let address = item.to.to_string().to_lowercase();
-        if let Some(fate) = self.with(|standing| standing.answered(&address)) {
-            return Ok(Some(fate));
+        if let Some(outcome) = self.with(|standing| standing.with_deadline(&address)) {
+            return Ok(Some(outcome));
         }
         if self.is_down() || self.stop.is_cancelled() {
-            return Ok(Some(Fate::Deferred));
+            return Ok(Some(DeliveryOutcome::Deferred));
         }
-        let fate = match compose(&item.letter) {
+        let outcome = match compose(&item.email) {
             Ok(composed) => self.attempts(item, &address, &composed).await?,
             Err(fault) => {
                 error!(id = item.id, %fault, "a message cannot be written; the others are sent");
                 Some(self.unsendable(item, "content").await?)
             }
         };
-        if let Some(fate) = fate {
-            self.with(|standing| standing.note(&address, fate));
+        if let Some(outcome) = outcome {
+            self.with(|standing| standing.note(&address, outcome));
         }
-        Ok(fate)
+        Ok(outcome)
     }
 
-    async fn attempts(&self, item: &Item, address: &str, composed: &Composed) -> Result<Option<Fate>, Failure> {
+    async fn attempts(
+        &self,
+        item: &Item,
+        address: &str,
+        composed: &Composed,
+    ) -> Result<Option<DeliveryOutcome>, Failure> {
         let message_id = message_id(&item.id, self.transport.domain());
         let parcel =
-            Parcel { name: &item.letter.person, to: &item.to, composed, message_id: &message_id, date: self.now };
+            OutgoingEmail { name: &item.email.person, to: &item.to, composed, message_id: &message_id, date: self.now };
         let mut delays = Delays::up_to(Duration::from_secs(10));
         let mut entry = item.entry.clone();
         let (mut attempt, mut contents) = (0, 0);
         loop {
             attempt += 1;
             if step(entry.as_ref()) == Step::Unconfirmed {
-                return Ok(Some(Fate::Unconfirmed));
+                return Ok(Some(DeliveryOutcome::Unconfirmed));
             }
             if !self.claimed(item, entry.as_ref(), &message_id).await? {
-                return Ok(Some(Fate::Taken));
+                return Ok(Some(DeliveryOutcome::Taken));
             }
             failpoint::passed("mail_claimed");
             let delivery = self.transport.deliver(&parcel).await;
             failpoint::passed("mail_delivered");
             if let Some(end) = self.ended(item, address, delivery).await? {
                 return Ok(match end {
-                    End::Known(fate) => Some(fate),
+                    End::Known(outcome) => Some(outcome),
                     End::Open => None,
                 });
             }
@@ -283,10 +257,10 @@ impl Post {
             self.book(self.with(|standing| standing.passed(stage))).await?;
         }
         Ok(match delivery {
-            Delivery::Accepted => Some(End::Known(Fate::Sent)),
+            Delivery::Accepted => Some(End::Known(DeliveryOutcome::Sent)),
             Delivery::Unsendable(reason) => {
                 warn!(id = item.id, reason, "a message cannot be sent as it is; the others are");
-                Some(End::Known(Fate::Unsendable))
+                Some(End::Known(DeliveryOutcome::Unsendable))
             }
             Delivery::Refused(_) if about_us => Some(End::Known(self.gives_up(item, delivery))),
             Delivery::NotLetIn => Some(End::Known(self.gives_up(item, delivery))),
@@ -300,9 +274,9 @@ impl Post {
 
     fn refused(&self, item: &Item, address: &str, reply: Reply, settled: Option<Settled>) -> End {
         if matches!(settled, Some(Settled::Refused(_))) {
-            return End::Known(Fate::Refused);
+            return End::Known(DeliveryOutcome::Refused);
         }
-        let (id, template, offers) = (item.id.clone(), item.letter.template, item.offers.clone());
+        let (id, template, offers) = (item.id.clone(), item.email.template, item.offers.clone());
         let held = Held { id, template, offers, address: address.to_owned(), reply };
         self.with(|standing| standing.hold(held));
         End::Open
@@ -312,37 +286,37 @@ impl Post {
     async fn book(&self, own: Vec<Held>) -> Result<(), Failure> {
         for held in own {
             self.noted(&Note::Refuse { id: &held.id }).await?;
-            self.judge(held, Fate::Refused);
+            self.judge(held, DeliveryOutcome::Refused);
         }
         Ok(())
     }
 
-    fn judge(&self, held: Held, fate: Fate) {
-        self.count(held.template, fate);
-        self.judged.lock().unwrap_or_else(PoisonError::into_inner).push(Dealt { offers: held.offers, fate });
+    fn judge(&self, held: Held, outcome: DeliveryOutcome) {
+        self.count(held.template, outcome);
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner).push(Dealt { offers: held.offers, outcome });
     }
 
     fn judged(&self) -> Vec<Dealt> {
         std::mem::take(&mut *self.judged.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn unsendable(&self, item: &Item, reason: &'static str) -> Result<Fate, Failure> {
+    async fn unsendable(&self, item: &Item, reason: &'static str) -> Result<DeliveryOutcome, Failure> {
         let message_id = message_id(&item.id, self.transport.domain());
         if !self.claimed(item, item.entry.as_ref(), &message_id).await? {
-            return Ok(Fate::Taken);
+            return Ok(DeliveryOutcome::Taken);
         }
         self.settled(item, Settled::Unsendable(reason)).await?;
-        Ok(Fate::Unsendable)
+        Ok(DeliveryOutcome::Unsendable)
     }
 
-    fn gives_up(&self, item: &Item, delivery: Delivery) -> Fate {
+    fn gives_up(&self, item: &Item, delivery: Delivery) -> DeliveryOutcome {
         if delivery.is_about_us() {
             warn!(id = item.id, ?delivery, "the mail server takes no mail from us, or cannot be reached: the run ends");
             self.with(Standing::set_down);
         } else {
             warn!(id = item.id, ?delivery, "the mail server does not take a message now; a later run tries again");
         }
-        Fate::Deferred
+        DeliveryOutcome::Deferred
     }
 
     /// Notes the beginning. A failed attempt may have been written all the same: then the second one finds nothing to
@@ -389,10 +363,4 @@ impl Post {
     fn with<T>(&self, look: impl FnOnce(&mut Standing) -> T) -> T {
         look(&mut self.standing.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// Every message with every outcome, so that a count of nothing is there from the start.
-pub fn labels() -> impl Iterator<Item = [&'static str; 2]> {
-    let fates = [Fate::Sent, Fate::Refused, Fate::Unsendable, Fate::Deferred, Fate::Unconfirmed];
-    Template::ALL.into_iter().flat_map(move |template| fates.map(|fate| [template.name(), fate.name()]))
 }

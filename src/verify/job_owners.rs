@@ -10,11 +10,11 @@ use super::compare::CONTACT;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::{IDS_PER_READ, documents, find, links};
-use crate::model::holder::Holder;
+use crate::model::job_owner::JobOwner;
 use crate::model::value;
 use crate::project::WRITTEN;
 use crate::source::OFFERS;
-use crate::source::event::Collection as Watched;
+use crate::source::event::WatchedCollection;
 
 /// A recruiter, or the copy of one, as far as it was asked for.
 pub struct Held {
@@ -31,22 +31,23 @@ pub async fn contenders(
     database: &CausalDatabase,
     jobs: &BTreeSet<ObjectId>,
     offers: &[&RawDocument],
-) -> Result<HashMap<ObjectId, Vec<Holder>>, Failure> {
-    let mut contenders: HashMap<ObjectId, Vec<Holder>> = HashMap::new();
+) -> Result<HashMap<ObjectId, Vec<JobOwner>>, Failure> {
+    let mut contenders: HashMap<ObjectId, Vec<JobOwner>> = HashMap::new();
     if jobs.is_empty() {
         return Ok(contenders);
     }
-    let linked: BTreeSet<ObjectId> = links::holders(database, jobs).await?.into_values().flatten().collect();
+    let linked: BTreeSet<ObjectId> = links::owners(database, jobs).await?.into_values().flatten().collect();
     let linked: Vec<Bson> = linked.into_iter().map(Bson::from).collect();
     let shown = offers.iter().filter_map(|offer| value::text(value::field(offer, "establishment_id")));
     let filter = doc! { "$or": [
         { "_id": { "$in": linked } }, { "establishment_id": { "$in": shown.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>() } },
     ] };
-    let batches = find(database, Watched::Recruiters.name(), filter, doc! { "updatedAt": 1, "jobs._id": 1 }).await?;
+    let batches =
+        find(database, WatchedCollection::Recruiters.name(), filter, doc! { "updatedAt": 1, "jobs._id": 1 }).await?;
     for document in documents(&batches) {
         let document = document?;
         let Some(recruiter) = id(document) else { continue };
-        let holder = Holder::new(recruiter, value::field(document, "updatedAt"));
+        let holder = JobOwner::new(recruiter, value::field(document, "updatedAt"));
         let held = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
         let held = held.filter_map(RawBsonRef::as_document).filter_map(id).filter(|job| jobs.contains(job));
         held.for_each(|job| contenders.entry(job).or_default().push(holder));
@@ -64,7 +65,9 @@ pub async fn held_where_named(
     let mut held = BTreeSet::new();
     for establishments in establishments.chunks(IDS_PER_READ) {
         let filter = doc! { "establishment_id": { "$in": establishments } };
-        let found = jobs(database, Watched::Recruiters, filter, doc! { "establishment_id": 1, "jobs._id": 1 }).await?;
+        let found =
+            jobs(database, WatchedCollection::Recruiters, filter, doc! { "establishment_id": 1, "jobs._id": 1 })
+                .await?;
         let pair = |recruiter: Held| {
             let Held { establishment, jobs, .. } = recruiter;
             jobs.into_iter().map(move |job| (job, establishment.clone()))
@@ -83,18 +86,18 @@ pub async fn held(database: &CausalDatabase, offers: &[&RawDocument]) -> Result<
         offers.iter().filter_map(|offer| id(offer)).filter(|id| !held.contains(id)).collect()
     };
     // An offer may name another establishment than its recruiter: the links know better, if they are right.
-    let linked = links::holders(database, &rest(&held)).await?;
+    let linked = links::owners(database, &rest(&held)).await?;
     let recruiters: BTreeSet<ObjectId> = linked.into_values().flatten().collect();
     let recruiters: Vec<Bson> = recruiters.into_iter().map(Bson::from).collect();
     let filter = doc! { "_id": { "$in": recruiters } };
-    let found = jobs(database, Watched::Recruiters, filter, doc! { "jobs._id": 1 }).await?;
+    let found = jobs(database, WatchedCollection::Recruiters, filter, doc! { "jobs._id": 1 }).await?;
     held.extend(found.into_iter().flat_map(|held| held.jobs));
     let rest = rest(&held);
     if !rest.is_empty() {
         // Without an index, so only what is about to be called a difference is asked for.
         let unfound: Vec<Bson> = rest.into_iter().map(Bson::from).collect();
         let filter = doc! { "jobs._id": { "$in": unfound } };
-        let found = jobs(database, Watched::Recruiters, filter, doc! { "jobs._id": 1 }).await?;
+        let found = jobs(database, WatchedCollection::Recruiters, filter, doc! { "jobs._id": 1 }).await?;
         held.extend(found.into_iter().flat_map(|held| held.jobs));
     }
     Ok(held)
@@ -107,14 +110,14 @@ pub async fn establishments(
 ) -> Result<HashSet<String>, Failure> {
     let names = offers.iter().filter_map(|(_, offer)| value::text(value::field(offer, "establishment_id")));
     let filter = doc! { "establishment_id": { "$in": names.collect::<Vec<_>>() } };
-    let found = jobs(database, Watched::Recruiters, filter, doc! { "establishment_id": 1 }).await?;
+    let found = jobs(database, WatchedCollection::Recruiters, filter, doc! { "establishment_id": 1 }).await?;
     Ok(found.into_iter().filter_map(|held| held.establishment).collect())
 }
 
 /// The recruiters, or copies, that `filter` selects; `fields` must ask for what is looked at.
 pub async fn jobs(
     database: &CausalDatabase,
-    collection: Watched,
+    collection: WatchedCollection,
     filter: Document,
     fields: Document,
 ) -> Result<Vec<Held>, Failure> {
@@ -133,7 +136,7 @@ pub async fn jobs(
 /// Those of these ids that the collection holds.
 pub async fn present(
     database: &CausalDatabase,
-    collection: Watched,
+    collection: WatchedCollection,
     ids: &[ObjectId],
 ) -> Result<BTreeSet<ObjectId>, Failure> {
     let filter = doc! { "_id": { "$in": ids } };

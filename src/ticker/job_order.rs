@@ -3,14 +3,14 @@
 use bson::oid::ObjectId;
 
 use super::jobs::{Job, anonymize_user, obfuscate};
-use super::work::Work;
+use super::work::JobContext;
 use crate::error::Failure;
 use crate::phase::Phase;
 use crate::run::requests::Order;
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chore {
+pub enum JobOrder {
     /// A job.
     Job(Job),
     /// The anonymisation of one user (4.12).
@@ -19,7 +19,7 @@ pub enum Chore {
     Obfuscate,
 }
 
-impl Chore {
+impl JobOrder {
     /// What an order asks for, or why it cannot be done.
     pub fn of(order: &Order) -> Result<Self, String> {
         match order {
@@ -56,7 +56,7 @@ impl Chore {
     }
 
     /// Does it, see [`Job::run`].
-    pub async fn run(self, work: &mut Work) -> Result<(), Failure> {
+    pub async fn run(self, work: &mut JobContext) -> Result<(), Failure> {
         match self {
             Self::Job(job) => job.run(work).await,
             Self::AnonymizeUser(user) => Box::pin(anonymize_user::run(work, user)).await,

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use bson::oid::ObjectId;
 
-use super::authority::Projected;
+use super::conflict_policy::Projected;
 use super::portion::Touched;
 use crate::fetch::links::Link;
 use crate::model::OfferStatus;
@@ -35,7 +35,7 @@ pub(super) fn moved(touched: &[Touched<'_>], links: &HashMap<ObjectId, Link>, ca
 
 /// Jobs that a touch of single positions brings to life. It may have met them before the event that put
 /// them there; should they be gone again by then, only the link tells that their offers are to be cancelled.
-pub(super) fn met_early(touched: &[Touched<'_>], offers: &Projected, changes: &[(ObjectId, Change)]) -> Jobs {
+pub(super) fn links_ahead(touched: &[Touched<'_>], offers: &Projected, changes: &[(ObjectId, Change)]) -> Jobs {
     let lives = |id: &ObjectId| offers.get(id).is_some_and(|(_, offer)| offer.status != OfferStatus::Cancelled);
     let begins = |change: &Change| matches!(change, Change::Create | Change::Update { status_changes: true, .. });
     let begin: BTreeSet<ObjectId> =

@@ -6,21 +6,21 @@ use futures::TryStreamExt as _;
 use mongodb::ClientSession;
 use mongodb::raw_batch_cursor::SessionRawBatchCursor;
 
-use super::work::Work;
-use crate::answer::answered_at_last;
+use super::work::JobContext;
+use crate::deadline::while_server_works;
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::{documents, raw};
 use crate::source::scan::STEP;
 
 /// What is still to come.
-pub struct Walk {
+pub struct IdCursor {
     cursor: SessionRawBatchCursor,
     session: ClientSession,
     comment: Bson,
 }
 
-impl Walk {
+impl IdCursor {
     /// Begins one.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ impl Walk {
         let (client, comment) = (database.client(), Bson::from(ObjectId::new()));
         let find = collection.find(filter).projection(doc! { "_id": 1 }).batch_size(STEP).comment(comment.clone());
         let find = find.session(&mut session).batch();
-        let cursor = answered_at_last(client, &comment, find).await.map_err(Failure::Read)?;
+        let cursor = while_server_works(client, &comment, find).await.map_err(Failure::Read)?;
         Ok(Self { cursor, session, comment })
     }
 
@@ -42,7 +42,7 @@ impl Walk {
     async fn next(&mut self) -> Result<Option<(Vec<ObjectId>, u64)>, Failure> {
         let client = self.session.client();
         let mut batches = self.cursor.stream(&mut self.session);
-        let batch = answered_at_last(&client, &self.comment, batches.try_next()).await.map_err(Failure::Read)?;
+        let batch = while_server_works(&client, &self.comment, batches.try_next()).await.map_err(Failure::Read)?;
         let Some(batch) = batch else {
             return Ok(None);
         };
@@ -58,13 +58,13 @@ impl Walk {
     }
 }
 
-impl Work {
+impl JobContext {
     /// The next ids of a walk; `None` at the end. What has an `_id` of another type cannot be worked with: the report
     /// says how many there were, and each has a dead letter.
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn next(&mut self, walk: &mut Walk) -> Result<Option<Vec<ObjectId>>, Failure> {
+    pub async fn next(&mut self, walk: &mut IdCursor) -> Result<Option<Vec<ObjectId>>, Failure> {
         let Some((ids, others)) = walk.next().await? else { return Ok(None) };
         self.report.skip("no_object_id", others);
         Ok(Some(ids))

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::following::Followed;
 use super::lease::Validity;
+use super::phase_watcher::Followed;
 use crate::clock;
 use crate::error::Failure;
 use crate::observe::health::{Health, Part};
@@ -21,7 +21,7 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// The right to go on.
 #[derive(Debug)]
-pub struct Turn {
+pub struct PreemptionCheck {
     /// Until when the lease allows writes.
     validity: watch::Receiver<Validity>,
     /// The phase as it was last read from the database.
@@ -31,8 +31,8 @@ pub struct Turn {
     health: Arc<Health>,
 }
 
-impl Turn {
-    /// A turn under a lease.
+impl PreemptionCheck {
+    /// A check under a lease.
     #[must_use]
     pub fn new(
         validity: watch::Receiver<Validity>,

@@ -13,7 +13,7 @@ use crate::model::user_id::{spellings, user_id};
 use crate::model::value;
 use crate::plan::Plan;
 use crate::source::OFFERS;
-use crate::source::event::Collection as Watched;
+use crate::source::event::WatchedCollection;
 
 /// The recruiters that refer to users or references that changed; those of users with a new status where
 /// that `cancels` their offers.
@@ -28,9 +28,9 @@ pub async fn recruiters(database: &CausalDatabase, plan: &Plan, cancels: bool) -
     let users: Vec<ObjectId> = plan.changed_users.iter().copied().collect();
     for users in users.chunks(IDS_PER_READ) {
         let filter = doc! { "is_delegated": true, "managed_by": { "$in": spellings(users) } };
-        concerned.extend(ids(database, Watched::Recruiters.name(), filter).await?);
+        concerned.extend(ids(database, WatchedCollection::Recruiters.name(), filter).await?);
     }
-    let mut references: BTreeMap<Watched, Vec<ObjectId>> = BTreeMap::new();
+    let mut references: BTreeMap<WatchedCollection, Vec<ObjectId>> = BTreeMap::new();
     for (collection, id) in &plan.changed_references {
         references.entry(*collection).or_default().push(*id);
     }
@@ -41,7 +41,7 @@ pub async fn recruiters(database: &CausalDatabase, plan: &Plan, cancels: bool) -
         for changed in changed.chunks(IDS_PER_READ) {
             let keys = keys(database, collection, key, changed).await?;
             let filter = doc! { referred_by: { "$in": keys } };
-            concerned.extend(ids(database, Watched::Recruiters.name(), filter).await?);
+            concerned.extend(ids(database, WatchedCollection::Recruiters.name(), filter).await?);
         }
     }
     Ok(concerned)
@@ -96,7 +96,7 @@ pub async fn offers_of_gone_users(database: &CausalDatabase, offers: &[ObjectId]
     let anonymized = of(&anonymized_users(database, users.clone()).await?);
     let deactivated = of(&deactivated_users(database, users.clone()).await?);
     let ids_of_users: Vec<ObjectId> = users.into_iter().collect();
-    let found = ids(database, Watched::Users.name(), doc! { "_id": { "$in": ids_of_users } }).await?;
+    let found = ids(database, WatchedCollection::Users.name(), doc! { "_id": { "$in": ids_of_users } }).await?;
     let present = of(&found.into_iter().collect());
     Ok(Managed { anonymized, deactivated, present })
 }
@@ -111,7 +111,7 @@ pub async fn anonymized_jobs(
 ) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
     let batches = find(
         database,
-        Watched::AnonymizedRecruiters.name(),
+        WatchedCollection::AnonymizedRecruiters.name(),
         doc! { "_id": { "$in": recruiters } },
         doc! { "jobs._id": 1 },
     )
@@ -147,13 +147,15 @@ pub async fn shown(
     };
     let mut shown = BTreeMap::new();
     let copies =
-        with_establishment(Watched::AnonymizedRecruiters.name(), doc! { "_id": { "$in": recruiters } }).await?;
+        with_establishment(WatchedCollection::AnonymizedRecruiters.name(), doc! { "_id": { "$in": recruiters } })
+            .await?;
     if copies.is_empty() {
         return Ok(shown);
     }
     let mut recruiter_of: BTreeMap<String, ObjectId> = copies.into_iter().collect();
     let named: Vec<&String> = recruiter_of.keys().collect();
-    let others = with_establishment(Watched::Recruiters.name(), doc! { ESTABLISHMENT: { "$in": named } }).await?;
+    let others =
+        with_establishment(WatchedCollection::Recruiters.name(), doc! { ESTABLISHMENT: { "$in": named } }).await?;
     for (establishment, id) in others {
         if recruiter_of.get(&establishment).is_some_and(|recruiter| *recruiter != id) {
             recruiter_of.remove(&establishment);
@@ -181,29 +183,29 @@ pub async fn recruiters_of_users(
     let mut recruiters = BTreeSet::new();
     for users in users.chunks(IDS_PER_READ) {
         let filter = doc! { "managed_by": { "$in": spellings(users) } };
-        recruiters.extend(ids(database, Watched::Recruiters.name(), filter).await?);
+        recruiters.extend(ids(database, WatchedCollection::Recruiters.name(), filter).await?);
     }
     Ok(recruiters)
 }
 
 /// The key of a collection of references, and where recruiters hold it.
-fn join(collection: Watched) -> Option<(&'static str, &'static str)> {
+fn join(collection: WatchedCollection) -> Option<(&'static str, &'static str)> {
     match collection {
-        Watched::Cfas => Some(("siret", "cfa_delegated_siret")),
-        Watched::RomeSheets => Some(("rome.code_rome", "jobs.rome_code")),
-        Watched::Engagements => Some(("siret", "establishment_siret")),
-        Watched::Recruiters
-        | Watched::AnonymizedRecruiters
-        | Watched::Users
-        | Watched::AnonymizedUsers
-        | Watched::Canary
-        | Watched::Offers => None,
+        WatchedCollection::Cfas => Some(("siret", "cfa_delegated_siret")),
+        WatchedCollection::RomeSheets => Some(("rome.code_rome", "jobs.rome_code")),
+        WatchedCollection::Engagements => Some(("siret", "establishment_siret")),
+        WatchedCollection::Recruiters
+        | WatchedCollection::AnonymizedRecruiters
+        | WatchedCollection::Users
+        | WatchedCollection::AnonymizedUsers
+        | WatchedCollection::Canary
+        | WatchedCollection::Offers => None,
     }
 }
 
 async fn keys(
     database: &CausalDatabase,
-    collection: Watched,
+    collection: WatchedCollection,
     key: &str,
     ids: &[ObjectId],
 ) -> Result<Vec<String>, Failure> {

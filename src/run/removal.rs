@@ -11,13 +11,13 @@ use crate::model::dead_letter::Action;
 use crate::phase::StreamWrites;
 use crate::source::OFFERS;
 use crate::write::command::{self, Refused};
-use crate::write::dead_letters::{Address, Known, Place};
+use crate::write::dead_letters::{Address, EventPosition, Known};
 use crate::write::statements::Statement;
 use crate::write::{anonymize, statements};
 
 /// A job whose recruiter lost it or is gone.
 #[derive(Debug, Clone, Copy)]
-pub struct GoneJob {
+pub struct RemovedJob {
     /// The recruiter that held it, where that is known.
     pub recruiter: Option<ObjectId>,
     /// The job.
@@ -28,7 +28,7 @@ pub struct GoneJob {
     pub gone_by: DateTime,
 }
 
-impl GoneJob {
+impl RemovedJob {
     fn address(&self) -> Address {
         match self.recruiter {
             Some(recruiter) => Address::Job { recruiter, job: self.job },
@@ -49,35 +49,39 @@ impl Stages {
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn cancel(&mut self, gone: &[GoneJob], place: &Place) -> Result<BTreeSet<Address>, Failure> {
-        if let Some(rehearsal) = &mut self.rehearsal {
-            rehearsal.jobs_gone += gone.len() as u64;
+    pub async fn cancel(
+        &mut self,
+        removed: &[RemovedJob],
+        place: &EventPosition,
+    ) -> Result<BTreeSet<Address>, Failure> {
+        if let Some(dry_run) = &mut self.dry_run {
+            dry_run.jobs_gone += removed.len() as u64;
         }
         if !self.phase.writes_offers() {
             return Ok(BTreeSet::new());
         }
         let unless_newer = self.phase.stream() == StreamWrites::UnlessNewer;
         let label = &self.settings.partner_label;
-        let statement = |gone: &GoneJob| {
+        let statement = |removed: &RemovedJob| {
             // The job went no later than its event, whatever its recruiter's own date says.
-            let latest = unless_newer.then(|| gone.date.max(gone.gone_by));
-            statements::cancel_removed(gone.job, label, gone.date, latest)
+            let latest = unless_newer.then(|| removed.date.max(removed.gone_by));
+            statements::cancel_removed(removed.job, label, removed.date, latest)
         };
-        let statements: Vec<Statement> = gone.iter().map(statement).collect();
+        let statements: Vec<Statement> = removed.iter().map(statement).collect();
         if self.rehearse(&statements).await? {
             return Ok(BTreeSet::new());
         }
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
         self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
-        self.tally.changed += outcome.changed;
-        self.write_refused(&outcome.refused, (gone, Action::Cancel), place).await
+        self.write_counts.changed += outcome.changed;
+        self.write_refused(&outcome.refused, (removed, Action::Cancel), place).await
     }
 
     /// Cancels these offers of deactivated users, where the configuration says so and the phase allows it.
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn cancel_deactivated(&mut self, offers: Vec<ObjectId>, place: &Place) -> Result<(), Failure> {
+    pub async fn cancel_deactivated(&mut self, offers: Vec<ObjectId>, place: &EventPosition) -> Result<(), Failure> {
         if !self.settings.cancels_deactivated || !self.phase.writes_offers() {
             return Ok(());
         }
@@ -90,29 +94,33 @@ impl Stages {
         }
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
         self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
-        self.tally.changed += outcome.changed;
-        let gone: Vec<GoneJob> = offers.into_iter().map(|offer| GoneJob::offer(offer, date)).collect();
-        self.write_refused(&outcome.refused, (&gone, Action::CancelOfUser), place).await.map(drop)
+        self.write_counts.changed += outcome.changed;
+        let removed: Vec<RemovedJob> = offers.into_iter().map(|offer| RemovedJob::offer(offer, date)).collect();
+        self.write_refused(&outcome.refused, (&removed, Action::CancelOfUser), place).await.map(drop)
     }
 
     /// Anonymises the offers of recruiters that were (spec 03); gives back as [`Self::cancel`].
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn anonymize(&mut self, gone: &[GoneJob], place: &Place) -> Result<BTreeSet<Address>, Failure> {
-        if let Some(rehearsal) = &mut self.rehearsal {
-            rehearsal.jobs_gone += gone.len() as u64;
+    pub async fn anonymize(
+        &mut self,
+        removed: &[RemovedJob],
+        place: &EventPosition,
+    ) -> Result<BTreeSet<Address>, Failure> {
+        if let Some(dry_run) = &mut self.dry_run {
+            dry_run.jobs_gone += removed.len() as u64;
         }
         let (label, email) = (&self.settings.partner_label, &self.settings.anonymized_email);
-        let statement = |gone: &GoneJob| anonymize::recruiter_offer(gone.job, label, email, gone.date);
-        let statements: Vec<Statement> = gone.iter().map(statement).collect();
+        let statement = |removed: &RemovedJob| anonymize::recruiter_offer(removed.job, label, email, removed.date);
+        let statements: Vec<Statement> = removed.iter().map(statement).collect();
         if self.rehearse(&statements).await? {
             return Ok(BTreeSet::new());
         }
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
         self.metrics.offers_anonymized.inc_by(outcome.changed);
-        self.tally.changed += outcome.changed;
-        self.write_refused(&outcome.refused, (gone, Action::AnonymizeRecruiter), place).await
+        self.write_counts.changed += outcome.changed;
+        self.write_refused(&outcome.refused, (removed, Action::AnonymizeRecruiter), place).await
     }
 
     /// Writes letters for what the server refused about these jobs, so that a retry repeats the action; an earlier
@@ -123,15 +131,15 @@ impl Stages {
     pub async fn write_refused(
         &mut self,
         refused: &[Refused],
-        (gone, action): (&[GoneJob], Action),
-        place: &Place,
+        (removed, action): (&[RemovedJob], Action),
+        place: &EventPosition,
     ) -> Result<BTreeSet<Address>, Failure> {
-        let jobs: HashMap<ObjectId, &GoneJob> = gone.iter().map(|gone| (gone.job, gone)).collect();
+        let jobs: HashMap<ObjectId, &RemovedJob> = removed.iter().map(|removed| (removed.job, removed)).collect();
         let mut letters = BTreeMap::new();
         for (job, mut letter) in self.refused(refused) {
-            if let Some(gone) = jobs.get(&job) {
-                (letter.action, letter.date) = (action, Some(gone.date));
-                letters.insert(gone.address(), letter);
+            if let Some(removed) = jobs.get(&job) {
+                (letter.action, letter.date) = (action, Some(removed.date));
+                letters.insert(removed.address(), letter);
             }
         }
         let refused: BTreeSet<Address> = letters.keys().copied().collect();
@@ -139,7 +147,7 @@ impl Stages {
             let is_over = |known: Known| known.reason.is_refusal() && !known.action.outlives(action);
             self.dead_letters.get(address).is_some_and(is_over) && !refused.contains(address)
         };
-        let healed = jobs.values().map(|gone| gone.address()).filter(over).collect();
+        let healed = jobs.values().map(|removed| removed.address()).filter(over).collect();
         self.dead_letters.remove(&healed).await?;
         self.dead_letters.write(letters, place).await?;
         Ok(refused)

@@ -9,8 +9,8 @@ use resume_tokens::Store;
 use tracing::info;
 
 use super::apply::Apply;
-use super::following::{self, Known};
-use super::rehearsal::Tally;
+use super::dry_run::WriteCounts;
+use super::phase_watcher::{self, Known};
 use super::replaying::{self, Replaying};
 use super::requests::{self, Lane, Order, Outcome, Request, Span, count, counted};
 use super::resync::Resync;
@@ -22,11 +22,11 @@ use crate::phase::guards::conditions;
 use crate::phase::state::{self, Change};
 use crate::phase::{Phase, Way};
 use crate::plan::Touch;
-use crate::source::event::Collection;
+use crate::source::event::WatchedCollection;
 use crate::source::oplog::Oplog;
 use crate::source::scan::{self, OtherId};
 use crate::ticker::transaction::Fence;
-use crate::write::dead_letters::Place;
+use crate::write::dead_letters::EventPosition;
 
 /// In the progress of a backfill: how far the walk over documents whose `_id` is no ObjectId has come.
 const AFTER_OTHER: &str = "after_other";
@@ -34,7 +34,7 @@ const OTHERS_DONE: &str = "others_done";
 
 /// The work of one holder of the lease.
 #[derive(Debug)]
-pub struct Background {
+pub struct MaintenanceWorker {
     /// A resync to finish.
     pub resync: Option<Resync>,
     /// The resync must wait: a source is gone, or is being filled again.
@@ -53,7 +53,7 @@ pub struct Background {
     replaying: Option<Replaying>,
 }
 
-impl Background {
+impl MaintenanceWorker {
     /// Works in the term of `fence`; an unfinished resync comes first.
     #[must_use]
     pub fn new(resync: Option<Resync>, fence: Fence, (initial, known): (Phase, Known), positions: Store) -> Self {
@@ -99,7 +99,7 @@ impl Background {
     /// A [`Failure`] that is not about one document; the step may be done again.
     pub async fn step(&mut self, apply: &mut Apply) -> Result<(), Failure> {
         if let Some(resync) = &mut self.resync {
-            let before = apply.stages.tally;
+            let before = apply.stages.write_counts;
             if Box::pin(resync.step(apply)).await? {
                 self.resync = None;
             }
@@ -186,7 +186,7 @@ impl Background {
     }
 
     /// What a resync wrote that a replay asked for is of that replay.
-    async fn count_for_replay(&mut self, before: Tally, apply: &Apply) -> Result<(), Failure> {
+    async fn count_for_replay(&mut self, before: WriteCounts, apply: &Apply) -> Result<(), Failure> {
         let asked = |request: &&mut Request| request.progress.get_bool(replaying::RESYNC).unwrap_or_default();
         let Some(request) = self.command.as_mut().filter(asked) else {
             return Ok(());
@@ -213,7 +213,7 @@ impl Background {
         let database = apply.stages.database.clone();
         let current = state::load(&database, self.initial).await?;
         if state::was_made_by(&database, request.id).await? {
-            following::note(&self.known, &current);
+            phase_watcher::note(&self.known, &current);
             return Ok(Outcome { done: true, details: doc! { "phase": current.phase.word() } });
         }
         let way = Phase::from_word(asked.to).and_then(|to| Some((to, current.phase.way_to(to)?)));
@@ -250,7 +250,7 @@ impl Background {
         if !state::change(&self.fence, &change, now).await? {
             return Ok(refused(["the phase was changed by somebody else meanwhile".to_owned()]));
         }
-        following::note(&self.known, &state::load(&database, self.initial).await?);
+        phase_watcher::note(&self.known, &state::load(&database, self.initial).await?);
         Ok(Outcome { done: true, details: doc! { "phase": to.word() } })
     }
 }
@@ -273,8 +273,8 @@ async fn backfill(
     let filter = scan::backfill_filter(recruiter, active_only);
     if !request.progress.get_bool(OTHERS_DONE).unwrap_or_default() {
         let after = OtherId::from_stored(request.progress.get(AFTER_OTHER));
-        let place = Place::of_scan(request.requested_at);
-        let (last, noted) = apply.note_others(Collection::Recruiters, &filter, after.as_ref(), &place).await?;
+        let place = EventPosition::of_scan(request.requested_at);
+        let (last, noted) = apply.note_others(WatchedCollection::Recruiters, &filter, after.as_ref(), &place).await?;
         request.progress.remove(AFTER_OTHER);
         match last {
             Some(last) => request.progress.insert(AFTER_OTHER, last.to_stored()),
@@ -285,7 +285,7 @@ async fn backfill(
         return Ok(None);
     }
     let after = request.progress.get_object_id("after").ok();
-    let ids = scan::ids_after(&database, Collection::Recruiters.name(), &filter, after).await?;
+    let ids = scan::ids_after(&database, WatchedCollection::Recruiters.name(), &filter, after).await?;
     let Some(last) = ids.last() else {
         let mut details = request.progress.clone();
         for place in ["after", OTHERS_DONE] {
@@ -294,15 +294,15 @@ async fn backfill(
         details.insert("dead_letters", counted(apply.stages.dead_letters.counts().values().map(|n| *n as u64).sum()));
         return Ok(Some(Outcome { done: true, details }));
     };
-    let before = apply.stages.tally;
+    let before = apply.stages.write_counts;
     touch(&ids, "backfill", request, apply).await?;
-    let tally = apply.stages.tally;
+    let write_counts = apply.stages.write_counts;
     request.progress.insert("after", *last);
     for (field, done) in [
         ("recruiters", ids.len() as u64),
-        ("created", tally.created - before.created),
-        ("changed", tally.changed - before.changed),
-        ("unchanged", tally.unchanged - before.unchanged),
+        ("created", write_counts.created - before.created),
+        ("changed", write_counts.changed - before.changed),
+        ("unchanged", write_counts.unchanged - before.unchanged),
     ] {
         let so_far = count(&request.progress, field);
         request.progress.insert(field, counted(so_far + done));
@@ -313,7 +313,7 @@ async fn backfill(
 async fn touch(ids: &[ObjectId], origin: &str, request: &Request, apply: &mut Apply) -> Result<(), Failure> {
     let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
     apply.stages.metrics.touches.with_label_values(&[origin]).inc_by(touches.len() as u64);
-    apply.touch(&touches, &Place::of_scan(request.requested_at)).await?;
+    apply.touch(&touches, &EventPosition::of_scan(request.requested_at)).await?;
     apply.stages.count_dead_letters();
     Ok(())
 }

@@ -7,19 +7,19 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use bson::{Bson, RawBsonRef, RawDocument, doc, oid::ObjectId};
 
 use super::compare::{self, Finding, Known};
-use super::holders::{by_id, contenders, establishments, held, jobs, present, read_managed, read_offers};
+use super::job_owners::{by_id, contenders, establishments, held, jobs, present, read_managed, read_offers};
 use crate::error::Failure;
 use crate::fetch::causal::CausalDatabase;
 use crate::fetch::documents;
 use crate::fetch::portions::Portions;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches, anonymized_users};
-use crate::model::holder::Holder;
+use crate::model::job_owner::JobOwner;
 use crate::model::recruiter::{JobFields, RecruiterFields};
 use crate::model::user_id::user_id;
 use crate::model::{Recruiter, References, value};
 use crate::project::{ProjectionSettings, project};
-use crate::run::follow;
-use crate::source::event::Collection as Watched;
+use crate::run::affected_recruiters;
+use crate::source::event::WatchedCollection;
 use crate::write::Writer;
 use crate::write::dead_letters::{Address, DeadLetters};
 
@@ -29,7 +29,7 @@ const ESTABLISHMENT: &str = "establishment_id";
 /// What is wrong with one document, and what was read of it: two looks with the same signature saw the
 /// same documents.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Mismatch {
     /// What is wrong.
     pub findings: Vec<Finding>,
     /// A digest of what was expected and of what stands.
@@ -38,9 +38,9 @@ pub struct Seen {
 
 /// What a look met.
 #[derive(Debug, Default)]
-pub struct Look {
+pub struct Comparison {
     /// The documents with something wrong, by `_id`.
-    pub wrong: BTreeMap<ObjectId, Seen>,
+    pub wrong: BTreeMap<ObjectId, Mismatch>,
     /// Jobs.
     pub jobs: u64,
     /// Offers read.
@@ -53,7 +53,7 @@ pub struct Look {
 
 /// Looks at documents of one database.
 #[derive(Debug)]
-pub struct Looker {
+pub struct Comparer {
     database: CausalDatabase,
     settings: ProjectionSettings,
     /// In `dual-write` an offer that is newer than its projection is right (spec 04).
@@ -63,7 +63,7 @@ pub struct Looker {
     dead_letters: DeadLetters,
 }
 
-impl Looker {
+impl Comparer {
     /// With empty caches.
     ///
     /// # Errors
@@ -97,9 +97,9 @@ impl Looker {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn at_recruiters(&mut self, ids: &[ObjectId]) -> Result<Look, Failure> {
-        let mut look = Look::default();
-        let anonymized = present(&self.database, Watched::AnonymizedRecruiters, ids).await?;
+    pub async fn at_recruiters(&mut self, ids: &[ObjectId]) -> Result<Comparison, Failure> {
+        let mut look = Comparison::default();
+        let anonymized = present(&self.database, WatchedCollection::AnonymizedRecruiters, ids).await?;
         // A sample comes in any order.
         let ids: BTreeSet<ObjectId> = ids.iter().copied().collect();
         let ids: Vec<ObjectId> = ids.into_iter().collect();
@@ -117,7 +117,7 @@ impl Looker {
         &mut self,
         recruiters: &[Recruiter<'_>],
         anonymized: &BTreeSet<ObjectId>,
-        look: &mut Look,
+        look: &mut Comparison,
     ) -> Result<(), Failure> {
         let jobs: Vec<ObjectId> = recruiters.iter().flat_map(Recruiter::job_ids).collect();
         let batches = read_offers(&self.database, &jobs).await?;
@@ -131,9 +131,9 @@ impl Looker {
         }
         let contenders = self.contenders(&wrong, &offers).await?;
         for recruiter in recruiters {
-            let own = Holder::new(recruiter.id, recruiter.fields.updated_at);
+            let own = JobOwner::new(recruiter.id, recruiter.fields.updated_at);
             let is_outranked =
-                |job: &ObjectId| contenders.get(job).is_some_and(|holders| holders.iter().any(|holder| *holder > own));
+                |job: &ObjectId| contenders.get(job).is_some_and(|owners| owners.iter().any(|holder| *holder > own));
             if let Some(seen) = wrong.get_mut(&recruiter.id) {
                 // The offer shows another recruiter, which is compared for itself.
                 seen.findings.retain(|finding| !is_outranked(&finding.offer));
@@ -150,8 +150,8 @@ impl Looker {
         offers: &HashMap<ObjectId, &RawDocument>,
         answers: &Answers,
         recruiter_is_anonymized: bool,
-        look: &mut Look,
-    ) -> Option<Seen> {
+        look: &mut Comparison,
+    ) -> Option<Mismatch> {
         let mut findings = Vec::new();
         let mut signature = DefaultHasher::new();
         let has_address = value::non_empty(recruiter.fields.address).is_some();
@@ -188,7 +188,7 @@ impl Looker {
             standing.map(RawDocument::as_bytes).hash(&mut signature);
             findings.extend(found);
         }
-        (!findings.is_empty()).then(|| Seen { findings, signature: signature.finish() })
+        (!findings.is_empty()).then(|| Mismatch { findings, signature: signature.finish() })
     }
 
     fn known(
@@ -215,9 +215,9 @@ impl Looker {
     /// Who holds the jobs about which something was found.
     async fn contenders(
         &self,
-        wrong: &BTreeMap<ObjectId, Seen>,
+        wrong: &BTreeMap<ObjectId, Mismatch>,
         offers: &HashMap<ObjectId, &RawDocument>,
-    ) -> Result<HashMap<ObjectId, Vec<Holder>>, Failure> {
+    ) -> Result<HashMap<ObjectId, Vec<JobOwner>>, Failure> {
         let jobs: BTreeSet<ObjectId> =
             wrong.values().flat_map(|seen| seen.findings.iter().map(|finding| finding.offer)).collect();
         let standing: Vec<&RawDocument> = jobs.iter().filter_map(|job| offers.get(job).copied()).collect();
@@ -228,10 +228,10 @@ impl Looker {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn at_offers(&mut self, ids: &[ObjectId]) -> Result<Look, Failure> {
+    pub async fn at_offers(&mut self, ids: &[ObjectId]) -> Result<Comparison, Failure> {
         let batches = read_managed(&self.database, ids).await?;
         let offers = by_id(&batches)?;
-        let mut look = Look { offers: offers.len() as u64, ..Look::default() };
+        let mut look = Comparison { offers: offers.len() as u64, ..Comparison::default() };
         let user = |offer: &RawDocument| user_id(value::field(offer, "managed_by"));
         let users = offers.values().filter_map(|offer| user(offer)).collect();
         let anonymized = anonymized_users(&self.database, users).await?;
@@ -259,14 +259,14 @@ impl Looker {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn at_anonymized(&mut self, ids: &[ObjectId]) -> Result<Look, Failure> {
-        let there = present(&self.database, Watched::Recruiters, ids).await?;
+    pub async fn at_anonymized(&mut self, ids: &[ObjectId]) -> Result<Comparison, Failure> {
+        let there = present(&self.database, WatchedCollection::Recruiters, ids).await?;
         let gone: Vec<Bson> = ids.iter().copied().filter(|id| !there.contains(id)).map(Bson::from).collect();
         let filter = doc! { "_id": { "$in": gone } };
         let fields = doc! { "jobs._id": 1, ESTABLISHMENT: 1 };
-        let copies = jobs(&self.database, Watched::AnonymizedRecruiters, filter, fields).await?;
-        let shown = follow::shown(&self.database, &self.settings.partner_label, ids).await?;
-        let mut look = Look::default();
+        let copies = jobs(&self.database, WatchedCollection::AnonymizedRecruiters, filter, fields).await?;
+        let shown = affected_recruiters::shown(&self.database, &self.settings.partner_label, ids).await?;
+        let mut look = Comparison::default();
         let named = copies.iter().flat_map(|copy| copy.jobs.iter().copied());
         let all: BTreeSet<ObjectId> = named.chain(shown.values().flatten().copied()).collect();
         let batches = read_offers(&self.database, &all.into_iter().collect::<Vec<_>>()).await?;
@@ -295,11 +295,11 @@ impl Looker {
     }
 }
 
-fn insert(look: &mut Look, id: ObjectId, findings: Vec<Finding>, offer: &RawDocument) {
+fn insert(look: &mut Comparison, id: ObjectId, findings: Vec<Finding>, offer: &RawDocument) {
     if findings.is_empty() {
         return;
     }
-    let seen = look.wrong.entry(id).or_insert_with(|| Seen { findings: Vec::new(), signature: 0 });
+    let seen = look.wrong.entry(id).or_insert_with(|| Mismatch { findings: Vec::new(), signature: 0 });
     let mut signature = DefaultHasher::new();
     (seen.signature, offer.as_bytes()).hash(&mut signature);
     seen.signature = signature.finish();

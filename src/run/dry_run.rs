@@ -7,9 +7,9 @@ use bson::{Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 use mongodb::Database;
 
-use super::authority::Projected;
+use super::conflict_policy::Projected;
 use super::portion::Stages;
-use crate::answer::answered;
+use crate::deadline::with_deadline;
 use crate::error::Failure;
 use crate::fetch::raw;
 use crate::model::dead_letter::Reason;
@@ -18,12 +18,12 @@ use crate::phase::StreamWrites;
 use crate::project::ON_INSERT;
 use crate::project::diff::{self, Change};
 use crate::source::OFFERS;
-use crate::write::dead_letters::{Address, Letter};
+use crate::write::dead_letters::{Address, DeadLetter};
 use crate::write::statements::{self, Statement};
 
 /// Offers by what was done with them since the start.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Tally {
+pub struct WriteCounts {
     /// Created.
     pub created: u64,
     /// Changed.
@@ -34,7 +34,7 @@ pub struct Tally {
 
 /// Counts of a dry run.
 #[derive(Debug, Default, Clone)]
-pub struct Rehearsal {
+pub struct DryRun {
     /// Offers that would be created.
     pub created: u64,
     /// Offers that would be changed.
@@ -71,7 +71,7 @@ pub struct Rewritten {
     pub fields: Document,
 }
 
-impl Rehearsal {
+impl DryRun {
     /// Counts documents whose `_id` is no ObjectId.
     pub(super) fn add_unusable(&mut self, documents: u64) {
         if documents > 0 {
@@ -80,7 +80,7 @@ impl Rehearsal {
     }
 
     /// Counts what would be dead letters.
-    pub(super) fn add_letters(&mut self, letters: BTreeMap<Address, Letter>) {
+    pub(super) fn add_letters(&mut self, letters: BTreeMap<Address, DeadLetter>) {
         letters.values().for_each(|letter| *self.dead_letters.entry(letter.reason).or_default() += 1);
         if let Some(rehearsed) = &mut self.offers {
             rehearsed.letters.extend(letters.into_iter().map(|(address, letter)| (address, letter.reason)));
@@ -105,18 +105,18 @@ impl Rehearsal {
 impl Stages {
     /// Takes note of what projections would write. Whatever was noted of an offer before is over: a projection
     /// says what all its fields are.
-    pub(super) async fn rehearse_changes(
+    pub(super) async fn dry_run_changes(
         &mut self,
         offers: &Projected,
         changes: &[(ObjectId, Change)],
     ) -> Result<(), Failure> {
         let (database, unless_newer) = (self.database.clone(), self.phase.stream() == StreamWrites::UnlessNewer);
-        let Some(rehearsal) = &mut self.rehearsal else {
+        let Some(dry_run) = &mut self.dry_run else {
             return Ok(());
         };
         for (id, change) in changes {
-            rehearsal.add(change);
-            let (Some(rehearsed), Some((_, offer))) = (&mut rehearsal.offers, offers.get(id)) else {
+            dry_run.add(change);
+            let (Some(rehearsed), Some((_, offer))) = (&mut dry_run.offers, offers.get(id)) else {
                 continue;
             };
             let fields = match change {
@@ -142,10 +142,10 @@ impl Stages {
     /// In a dry run, takes note of what these statements would write, and says that they must not be sent.
     pub(super) async fn rehearse(&mut self, statements: &[Statement]) -> Result<bool, Failure> {
         let database = self.database.clone();
-        let Some(rehearsal) = &mut self.rehearsal else {
+        let Some(dry_run) = &mut self.dry_run else {
             return Ok(false);
         };
-        let Some(rehearsed) = &mut rehearsal.offers else {
+        let Some(rehearsed) = &mut dry_run.offers else {
             return Ok(true);
         };
         for statement in statements {
@@ -168,9 +168,9 @@ async fn would_change(database: &Database, statement: &Statement) -> Result<Docu
     let stages: Vec<Document> = stages.filter_map(RawBsonRef::as_document).map(document).collect();
     let offers = raw(database, OFFERS).clone_with_type::<bson::RawDocumentBuf>();
     let pipeline = [vec![doc! { "$match": filter.clone() }], stages].concat();
-    let (stands, becomes) = futures::try_join!(answered(offers.find_one(filter)), async {
-        let computed = answered(offers.clone_with_type::<Document>().aggregate(pipeline)).await?;
-        answered(computed.try_collect::<Vec<Document>>()).await
+    let (stands, becomes) = futures::try_join!(with_deadline(offers.find_one(filter)), async {
+        let computed = with_deadline(offers.clone_with_type::<Document>().aggregate(pipeline)).await?;
+        with_deadline(computed.try_collect::<Vec<Document>>()).await
     })
     .map_err(Failure::Read)?;
     let (Some(stands), Some(becomes)) = (stands, becomes.into_iter().next()) else {

@@ -25,7 +25,7 @@ impl Stages {
             StreamWrites::Always => {}
             StreamWrites::UnlessNewer => self.leave_newer(changes, &chunk.offers),
             // A dry run tells what differs in its own way.
-            StreamWrites::Compare | StreamWrites::Closed if self.rehearsal.is_some() => {}
+            StreamWrites::Compare | StreamWrites::Closed if self.dry_run.is_some() => {}
             StreamWrites::Compare | StreamWrites::Closed => self.only_count(std::mem::take(changes), chunk),
         }
     }

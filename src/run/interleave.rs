@@ -29,7 +29,7 @@ impl Pipeline {
         info!(from = from.word(), to = to.word(), "the phase has changed");
         self.apply.stages.phase = to;
         self.apply.stages.metrics.set_phase(to);
-        if to.writes_offers() && !from.writes_offers() && self.background.resync.is_none() {
+        if to.writes_offers() && !from.writes_offers() && self.maintenance.resync.is_none() {
             self.request_resync("the stream writes offers again").await?;
         }
         if from.watched() != to.watched() {
@@ -45,7 +45,7 @@ impl Pipeline {
         }
         self.times.looked = Some(clock::instant());
         self.may_write()?;
-        let taken_up = self.background.take_up(&self.apply.stages.database, None).await;
+        let taken_up = self.maintenance.take_up(&self.apply.stages.database, None).await;
         match taken_up {
             Ok(()) => Ok(()),
             Err(failure) => self.wait_after(failure, &mut Delays::up_to(Duration::from_secs(5))).await,
@@ -60,12 +60,12 @@ impl Pipeline {
     pub(super) async fn background_step(&mut self) -> Result<(), Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {
-            let pen = Arc::clone(&self.pen);
-            let pen = pen.lock().await;
+            let offer_write_lock = Arc::clone(&self.offer_write_lock);
+            let offer_write_lock = offer_write_lock.lock().await;
             self.may_write()?;
             let began = clock::instant();
-            let done = self.background.step(&mut self.apply).await;
-            drop(pen);
+            let done = self.maintenance.step(&mut self.apply).await;
+            drop(offer_write_lock);
             self.times.stepped = Some(clock::instant());
             self.times.step_took = began.elapsed();
             self.apply.stages.count_dead_letters();
@@ -87,7 +87,7 @@ impl Pipeline {
     pub(super) async fn look_at_everything(&mut self, cause: &str) -> Result<(), Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let database = self.apply.stages.database.clone();
-        while let Some(resync) = &mut self.background.resync {
+        while let Some(resync) = &mut self.maintenance.resync {
             match resync.ask_again(&database).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => self.wait_after(failure, &mut delays).await?,
@@ -103,7 +103,7 @@ impl Pipeline {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {
             self.may_write()?;
-            match self.background.request_resync(&self.apply, cause).await {
+            match self.maintenance.request_resync(&self.apply, cause).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => self.wait_after(failure, &mut delays).await?,
             }

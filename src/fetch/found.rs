@@ -1,0 +1,59 @@
+//! What a look-up of a reference found: a document that cannot be read is not the same as none.
+
+use std::sync::Arc;
+
+use bson::{Document, RawBsonRef, RawDocument};
+
+use crate::source::event::{WatchedCollection, key_text};
+
+/// What is there under a key.
+#[derive(Debug, Clone)]
+pub(super) enum Found<T> {
+    /// Nothing.
+    Nothing,
+    /// A document.
+    Document(Arc<T>),
+    /// A document that is not valid BSON, by its collection and `_id`.
+    Undecodable(Arc<str>),
+}
+
+impl<T> Found<T> {
+    pub(super) fn read(
+        watched: WatchedCollection,
+        document: &RawDocument,
+        read: impl Fn(&RawDocument) -> bson::error::Result<T>,
+    ) -> Self {
+        match read(document) {
+            Ok(found) if is_readable(document) => Self::Document(Arc::new(found)),
+            _ => Self::Undecodable(name(watched, document)),
+        }
+    }
+
+    pub(super) fn document(found: Option<&Self>) -> Option<Arc<T>> {
+        match found? {
+            Self::Document(document) => Some(Arc::clone(document)),
+            Self::Nothing | Self::Undecodable(_) => None,
+        }
+    }
+
+    pub(super) fn undecodable(found: Option<&Self>) -> Option<Arc<str>> {
+        match found? {
+            Self::Undecodable(name) => Some(Arc::clone(name)),
+            Self::Nothing | Self::Document(_) => None,
+        }
+    }
+}
+
+/// What was asked for of a document can be read, down to the last text.
+pub(super) fn is_readable(document: &RawDocument) -> bool {
+    Document::try_from(document).is_ok()
+}
+
+pub(super) fn name(watched: WatchedCollection, document: &RawDocument) -> Arc<str> {
+    let id = match document.get("_id") {
+        Ok(Some(RawBsonRef::ObjectId(id))) => id.to_hex(),
+        Ok(Some(id)) => key_text(id).unwrap_or_else(|| "?".to_owned()),
+        _ => "?".to_owned(),
+    };
+    format!("{}/{id}", watched.name()).into()
+}
