@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use bson::oid::ObjectId;
 use bson::raw::RawArrayBuf;
 use bson::{Bson, DateTime, Document, RawDocumentBuf, Timestamp, doc, rawdoc};
 use futures::TryStreamExt as _;
@@ -19,7 +20,9 @@ use crate::support::processor::Processor;
 use crate::support::recruiters::{id, job, recruiter, with};
 use crate::support::runs::{BRISK, started, started_with, stopped};
 use crate::support::state::{gaps, settled, until_no_resync, writes};
+use crate::support::ticking::counts;
 use crate::support::waiting::{PATIENCE, cluster_time_now, eventually};
+use crate::ticker::offer_jobs::filled;
 
 const UNDELIVERABLE: &str = r#"stream_processor_stream_restarts_total{cause="10334"}"#;
 /// Its event has it twice more, in hexadecimal digits of its token: more than the server's limit of 16 MB.
@@ -121,11 +124,7 @@ async fn an_offer_that_the_server_refuses_in_words_that_are_no_utf8_is_a_dead_le
     until_no_resync(&test.database).await;
     settled(&test.database).await;
     let refused = job_ids(&recruiters[7])[0];
-    let update = doc! { "q": { "_id": refused }, "u": { "$set": { format!("note_{DAMAGED}"): 1 } } };
-    damaged::run(&test, rawdoc! { "update": "jobs_partners", "updates": list(&update) }).await;
-    let named = doc! { "patternProperties": { "^[A-Za-z_0-9]*$": {} }, "additionalProperties": false };
-    let validator = |schema: Document| doc! { "collMod": "jobs_partners", "validator": schema };
-    test.database.run_command(validator(doc! { "$jsonSchema": named })).await.unwrap();
+    refuse_in_other_bytes(&test, refused).await;
 
     let touch = doc! { "$set": { "opco": "a touch" } };
     test.collection("recruiters").update_many(doc! {}, touch).await.unwrap();
@@ -137,10 +136,31 @@ async fn an_offer_that_the_server_refuses_in_words_that_are_no_utf8_is_a_dead_le
     assert_eq!(letters[0].get_str("reason").unwrap(), "refused_by_server");
     assert_eq!(text(&letters[0], "_id"), format!("recruiters/{}/{refused}", id(&recruiters[7])));
 
-    test.database.run_command(validator(doc! {})).await.unwrap();
+    test.database.run_command(doc! { "collMod": "jobs_partners", "validator": {} }).await.unwrap();
     assert_eq!(Processor::command(&["dead-letters", "retry"], &test, &[]).await.code, 0);
     assert_eq!(offers.count_documents(doc! { "workplace_opco": "a touch" }).await.unwrap(), 20);
     stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_goes_on_with_the_others_when_one_is_refused_in_words_that_are_no_utf8() {
+    let expired = || doc! { "job_expiration_date": DateTime::from_millis(1_700_000_000_000) };
+    let (test, ids) = filled("unreadable_job", [expired(), expired(), expired()]).await;
+    refuse_in_other_bytes(&test, ids[1]).await;
+    let told = Processor::command(&["jobs", "run", "cancel-expired-offers", "--json"], &test, &[]).await.stdout;
+    let told: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert_eq!(counts(&told), [3, 2, 1], "{told}");
+    let cancelled = doc! { "offer_status": "Cancelled" };
+    assert_eq!(test.collection("jobs_partners").count_documents(cancelled).await.unwrap(), 2);
+}
+
+/// Lets the server refuse this offer, and quote a field of it that is no UTF-8.
+async fn refuse_in_other_bytes(test: &TestDatabase, offer: ObjectId) {
+    let update = doc! { "q": { "_id": offer }, "u": { "$set": { format!("note_{DAMAGED}"): 1 } } };
+    damaged::run(test, rawdoc! { "update": "jobs_partners", "updates": list(&update) }).await;
+    let named = doc! { "patternProperties": { "^[A-Za-z_0-9]*$": {} }, "additionalProperties": false };
+    let refusing = doc! { "collMod": "jobs_partners", "validator": { "$jsonSchema": named } };
+    test.database.run_command(refusing).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

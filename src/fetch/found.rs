@@ -9,9 +9,9 @@ use crate::source::event::{WatchedCollection, key_text};
 /// What is there under a key.
 #[derive(Debug, Clone)]
 pub(super) enum Found<T> {
-    /// Nothing.
+    /// No document has the key.
     Nothing,
-    /// A document.
+    /// A document with the key, readable to its last text.
     Document(Arc<T>),
     /// A document that is not valid BSON, by its collection and `_id`.
     Undecodable(Arc<str>),

@@ -64,7 +64,7 @@ pub async fn owners(
     Ok(owners)
 }
 
-/// How many recruiters hold any of these jobs, told by the index alone.
+/// The number of recruiters that hold any of these jobs. The server reads no document for it, only the index on `jobs`.
 ///
 /// # Errors
 /// [`Failure::Read`].

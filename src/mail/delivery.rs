@@ -20,7 +20,7 @@ pub enum DeliveryOutcome {
 }
 
 impl DeliveryOutcome {
-    /// As a label.
+    /// The value of the label `outcome` of `stream_processor_emails_total`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

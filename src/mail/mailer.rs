@@ -195,7 +195,7 @@ impl Mailer {
         composed: &Composed,
     ) -> Result<Option<DeliveryOutcome>, Failure> {
         let message_id = message_id(&item.id, self.transport.domain());
-        let parcel =
+        let email =
             OutgoingEmail { name: &item.email.person, to: &item.to, composed, message_id: &message_id, date: self.now };
         let mut delays = Delays::up_to(Duration::from_secs(10));
         let mut entry = item.entry.clone();
@@ -209,7 +209,7 @@ impl Mailer {
                 return Ok(Some(DeliveryOutcome::Taken));
             }
             failpoint::passed("mail_claimed");
-            let delivery = self.transport.deliver(&parcel).await;
+            let delivery = self.transport.deliver(&email).await;
             failpoint::passed("mail_delivered");
             if let Some(end) = self.ended(item, address, delivery).await? {
                 return Ok(match end {

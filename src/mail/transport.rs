@@ -119,14 +119,14 @@ impl Transport {
     }
 
     /// Hands over one message.
-    pub async fn deliver(&self, parcel: &OutgoingEmail<'_>) -> Delivery {
-        let (envelope, message) = match self.encode(parcel) {
+    pub async fn deliver(&self, email: &OutgoingEmail<'_>) -> Delivery {
+        let (envelope, message) = match self.encode(email) {
             Ok(encoded) => encoded,
             Err(what) => return Delivery::Unsendable(what),
         };
         match &self.way {
             Way::Server(server) => server.deliver(&envelope, &message).await,
-            Way::Folder(folder) => match write(folder, parcel.message_id, &message) {
+            Way::Folder(folder) => match write(folder, email.message_id, &message) {
                 Ok(()) => Delivery::Accepted,
                 Err(error) => {
                     tracing::error!(%error, "mail.outbox_directory cannot be written to");
@@ -154,18 +154,18 @@ impl Transport {
         }
     }
 
-    fn encode(&self, parcel: &OutgoingEmail<'_>) -> Result<(Envelope, Vec<u8>), &'static str> {
-        let Composed { subject, html, text } = parcel.composed;
-        let name = Some(clean(parcel.name)).filter(|name| !name.is_empty());
-        let to = Mailbox::new(name, sendable(parcel.to).ok_or("address")?);
+    fn encode(&self, email: &OutgoingEmail<'_>) -> Result<(Envelope, Vec<u8>), &'static str> {
+        let Composed { subject, html, text } = email.composed;
+        let name = Some(clean(email.name)).filter(|name| !name.is_empty());
+        let to = Mailbox::new(name, sendable(email.to).ok_or("address")?);
         // Given, because the library would read the addresses back out of the headers, and knows fewer forms there.
         let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.email.clone()]).map_err(|_| "address")?;
         let mut message = Message::builder()
             .envelope(envelope.clone())
             .from(self.from.clone())
             .to(to.clone())
-            .date(parcel.date.to_system_time())
-            .message_id(Some(format!("<{}>", parcel.message_id)))
+            .date(email.date.to_system_time())
+            .message_id(Some(format!("<{}>", email.message_id)))
             .subject(*subject)
             .header(AutoSubmitted)
             .multipart(MultiPart::alternative_plain_html(text.clone(), html.clone()))

@@ -53,8 +53,8 @@ impl Apply {
         }
         let cancels = self.stages.settings.cancels_deactivated;
         let mut concerned = affected_recruiters::recruiters(&self.stages.database, plan, cancels).await?;
-        let holders = links::owners(&self.stages.database, &plan.changed_offers).await?;
-        concerned.extend(holders.into_values().flatten());
+        let owners = links::owners(&self.stages.database, &plan.changed_offers).await?;
+        concerned.extend(owners.into_values().flatten());
         let touched = match concerned.is_empty() {
             true => {
                 self.touch(&plan.touches, place).await?;
@@ -169,12 +169,12 @@ impl Apply {
         // Whoever else holds such a job shows itself in its offer, if it can.
         let others = holders_besides(&database, &all, &ids).await?;
         self.touch(&whole(others.into_values().flatten()), place).await?;
-        let holders = links::owners(&database, &all).await?;
+        let owners = links::owners(&database, &all).await?;
         let shown = affected_recruiters::shown(&database, &self.stages.settings.partner_label, &ids).await?;
         let mut gone = Vec::new();
         for (recruiter, date) in recruiters {
             let held_by_another =
-                |job: &ObjectId| holders.get(job).is_some_and(|holders| holders.iter().any(|id| id != recruiter));
+                |job: &ObjectId| owners.get(job).is_some_and(|owners| owners.iter().any(|id| id != recruiter));
             let jobs = jobs.get(recruiter).into_iter().flatten().filter(|job| !held_by_another(job));
             let jobs: BTreeSet<ObjectId> = jobs.chain(shown.get(recruiter).into_iter().flatten()).copied().collect();
             let (recruiter, gone_by) = (Some(*recruiter), *date);
@@ -246,7 +246,7 @@ impl Apply {
         let (label, email) = (&stages.settings.partner_label, &stages.settings.anonymized_email);
         let statements: Vec<Statement> =
             offers.iter().map(|offer| anonymize::user_offer(*offer, label, email)).collect();
-        if stages.rehearse(&statements).await? {
+        if stages.count_in_dry_run(&statements).await? {
             return Ok(());
         }
         let outcome = command::update(&stages.writer, OFFERS, statements).await?;
@@ -272,16 +272,16 @@ impl Apply {
         let jobs: BTreeSet<ObjectId> = links.values().flat_map(Link::all).chain(copied).collect();
         // Their offers may stand as the deleted recruiter had them. What they turn out to have lost
         // since is held by nobody then.
-        let holders = holders_besides(&database, &jobs, &gone).await?;
-        self.touch(&whole(holders.into_values().flatten()), place).await?;
-        let holders = holders_besides(&database, &jobs, &gone).await?;
+        let owners = holders_besides(&database, &jobs, &gone).await?;
+        self.touch(&whole(owners.into_values().flatten()), place).await?;
+        let owners = holders_besides(&database, &jobs, &gone).await?;
         let shown = affected_recruiters::shown(&database, &self.stages.settings.partner_label, &gone).await?;
 
         let (mut to_anonymize, mut to_cancel) = (Vec::new(), Vec::new());
         for (recruiter, date) in deleted.iter().filter(|(recruiter, _)| gone.contains(recruiter)) {
             let copy = anonymized.get(recruiter);
             let jobs = links.get(recruiter).into_iter().flat_map(Link::all).chain(copy.into_iter().flatten().copied());
-            let jobs = jobs.filter(|job| !holders.contains_key(job));
+            let jobs = jobs.filter(|job| !owners.contains_key(job));
             let jobs: BTreeSet<ObjectId> = jobs.chain(shown.get(recruiter).into_iter().flatten().copied()).collect();
             let (recruiter, gone_by) = (Some(*recruiter), *date);
             let jobs = jobs.into_iter().map(|job| RemovedJob { recruiter, job, date: *date, gone_by });
@@ -366,10 +366,10 @@ async fn holders_besides(
     jobs: &BTreeSet<ObjectId>,
     gone: &[ObjectId],
 ) -> Result<HashMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
-    let mut holders = links::owners(database, jobs).await?;
-    holders.values_mut().for_each(|holders| holders.retain(|holder| !gone.contains(holder)));
-    holders.retain(|_, holders| !holders.is_empty());
-    Ok(holders)
+    let mut owners = links::owners(database, jobs).await?;
+    owners.values_mut().for_each(|owners| owners.retain(|owner| !gone.contains(owner)));
+    owners.retain(|_, owners| !owners.is_empty());
+    Ok(owners)
 }
 
 fn portions(all: &Dated) -> Vec<Dated> {

@@ -34,7 +34,7 @@ use crate::write::dead_letters::EventPosition;
 pub async fn backfill(app: App, arguments: BackfillArguments) -> Result<Exit, Refusal> {
     let work = Backfill { app, arguments };
     if work.arguments.dry_run {
-        return work.rehearse().await;
+        return work.run_dry().await;
     }
     let bar = work.bar().await?;
     let BackfillArguments { recruiter, active_only, .. } = work.arguments;
@@ -56,7 +56,7 @@ pub async fn backfill(app: App, arguments: BackfillArguments) -> Result<Exit, Re
 ///
 /// # Errors
 /// A [`Failure`] that is not about one document.
-pub async fn rehearse(
+pub async fn run_dry(
     app: &App,
     phase: Phase,
     filter: &Document,
@@ -99,19 +99,19 @@ struct Backfill {
 
 impl Backfill {
     /// Counts what would be written.
-    async fn rehearse(&self) -> Result<Exit, Refusal> {
+    async fn run_dry(&self) -> Result<Exit, Refusal> {
         let stop = CancellationToken::new();
         let mut group = Group::new(&stop);
         group.spawn(Task::Signals, crate::app::signals(group.stop.clone()));
         let current = state::load(&self.app.database, self.app.settings.phase.initial).await?;
         let bar = self.bar().await?;
         let show = |recruiters| bar.set_position(recruiters);
-        let (recruiters, dry_run) = rehearse(&self.app, current.phase, &self.filter(), &group.stop, show).await?;
+        let (recruiters, dry_run) = run_dry(&self.app, current.phase, &self.filter(), &group.stop, show).await?;
         bar.finish_and_clear();
         if group.stop.is_cancelled() {
             return Ok(Exit::Interrupted);
         }
-        self.print_rehearsal(recruiters, &dry_run);
+        self.print_dry_run(recruiters, &dry_run);
         Ok(Exit::Done)
     }
 
@@ -153,7 +153,7 @@ impl Backfill {
     }
 
     #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-    fn print_rehearsal(&self, recruiters: u64, dry_run: &DryRun) {
+    fn print_dry_run(&self, recruiters: u64, dry_run: &DryRun) {
         let dead: BTreeMap<&str, u64> =
             dry_run.dead_letters.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
         if self.arguments.json {

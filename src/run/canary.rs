@@ -15,6 +15,9 @@ use crate::source::event::WatchedCollection;
 use crate::write::statements::Statement;
 use crate::write::{Writer, command};
 
+/// So long the last answer is waited for at the end: a lease is given back at once only when no command is without one.
+const LAST: Duration = Duration::from_millis(500);
+
 /// Writes it every `interval`, until `stop`.
 ///
 /// # Errors
@@ -31,13 +34,13 @@ pub async fn write_heartbeats(
         let filter = rawdoc! { "_id": "canary", "term": { "$not": { "$gt": term } } };
         let body = rawdoc! { "q": filter, "u": [{ "$set": { "term": term, "at": "$$NOW" } }], "upsert": true };
         let sign = vec![Statement { id: None, body }];
-        tokio::select! {
-            () = stop.cancelled() => {}
-            written = command::update(&writer, WatchedCollection::Canary.name(), sign) => {
-                if let Err(failure) = written {
-                    debug!(error = %failure, "the canary could not be written");
-                }
-            }
+        let mut write = std::pin::pin!(command::update(&writer, WatchedCollection::Canary.name(), sign));
+        let written = tokio::select! {
+            written = &mut write => written,
+            () = stop.cancelled() => tokio::time::timeout(LAST, write).await.unwrap_or(Err(Failure::Overdue)),
+        };
+        if let Err(failure) = written {
+            debug!(error = %failure, "the canary could not be written");
         }
         tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(interval) => {} }
     }

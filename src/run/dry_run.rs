@@ -82,8 +82,8 @@ impl DryRun {
     /// Counts what would be dead letters.
     pub(super) fn add_letters(&mut self, letters: BTreeMap<Address, DeadLetter>) {
         letters.values().for_each(|letter| *self.dead_letters.entry(letter.reason).or_default() += 1);
-        if let Some(rehearsed) = &mut self.offers {
-            rehearsed.letters.extend(letters.into_iter().map(|(address, letter)| (address, letter.reason)));
+        if let Some(foreseen) = &mut self.offers {
+            foreseen.letters.extend(letters.into_iter().map(|(address, letter)| (address, letter.reason)));
         }
     }
 
@@ -116,7 +116,7 @@ impl Stages {
         };
         for (id, change) in changes {
             dry_run.add(change);
-            let (Some(rehearsed), Some((_, offer))) = (&mut dry_run.offers, offers.get(id)) else {
+            let (Some(foreseen), Some((_, offer))) = (&mut dry_run.offers, offers.get(id)) else {
                 continue;
             };
             let fields = match change {
@@ -130,30 +130,30 @@ impl Stages {
                     }
                 }
             };
-            rehearsed.looked_at.insert(*id);
-            rehearsed.written.remove(id);
+            foreseen.looked_at.insert(*id);
+            foreseen.written.remove(id);
             if !fields.is_empty() {
-                rehearsed.written.insert(*id, Rewritten { created: *change == Change::Create, fields });
+                foreseen.written.insert(*id, Rewritten { created: *change == Change::Create, fields });
             }
         }
         Ok(())
     }
 
     /// In a dry run, takes note of what these statements would write, and says that they must not be sent.
-    pub(super) async fn rehearse(&mut self, statements: &[Statement]) -> Result<bool, Failure> {
+    pub(super) async fn count_in_dry_run(&mut self, statements: &[Statement]) -> Result<bool, Failure> {
         let database = self.database.clone();
         let Some(dry_run) = &mut self.dry_run else {
             return Ok(false);
         };
-        let Some(rehearsed) = &mut dry_run.offers else {
+        let Some(foreseen) = &mut dry_run.offers else {
             return Ok(true);
         };
         for statement in statements {
             let Some(id) = statement.id else { continue };
-            rehearsed.looked_at.insert(id);
+            foreseen.looked_at.insert(id);
             let fields = would_change(&database, statement).await?;
             if !fields.is_empty() {
-                rehearsed.written.entry(id).or_default().fields.extend(fields);
+                foreseen.written.entry(id).or_default().fields.extend(fields);
             }
         }
         Ok(true)

@@ -68,7 +68,7 @@ impl Stages {
             statements::cancel_removed(removed.job, label, removed.date, latest)
         };
         let statements: Vec<Statement> = removed.iter().map(statement).collect();
-        if self.rehearse(&statements).await? {
+        if self.count_in_dry_run(&statements).await? {
             return Ok(BTreeSet::new());
         }
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
@@ -89,7 +89,7 @@ impl Stages {
         let latest = (self.phase.stream() == StreamWrites::UnlessNewer).then_some(date);
         let statements: Vec<Statement> =
             offers.iter().map(|offer| statements::cancel_of_user(*offer, label, date, latest)).collect();
-        if self.rehearse(&statements).await? {
+        if self.count_in_dry_run(&statements).await? {
             return Ok(());
         }
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
@@ -114,7 +114,7 @@ impl Stages {
         let (label, email) = (&self.settings.partner_label, &self.settings.anonymized_email);
         let statement = |removed: &RemovedJob| anonymize::recruiter_offer(removed.job, label, email, removed.date);
         let statements: Vec<Statement> = removed.iter().map(statement).collect();
-        if self.rehearse(&statements).await? {
+        if self.count_in_dry_run(&statements).await? {
             return Ok(BTreeSet::new());
         }
         let outcome = command::update(&self.writer, OFFERS, statements).await?;

@@ -54,7 +54,7 @@ pub async fn replay(app: App, arguments: ReplayArguments) -> Result<Exit, Refusa
     let phase = state::load(&app.database, app.settings.phase.initial).await?.phase;
     let span = span(&app, &arguments, phase).await?;
     match arguments.dry_run {
-        true => rehearse(&app, &span, phase, arguments.json).await,
+        true => run_dry(&app, &span, phase, arguments.json).await,
         false => carry_out(&app, span, arguments.json).await,
     }
 }
@@ -173,7 +173,7 @@ fn show(bar: &ProgressBar, (from, reached, until): (Timestamp, Timestamp, Timest
 }
 
 /// Shows what would be written, and writes nothing.
-async fn rehearse(app: &App, span: &Span, phase: Phase, as_json: bool) -> Result<Exit, Refusal> {
+async fn run_dry(app: &App, span: &Span, phase: Phase, as_json: bool) -> Result<Exit, Refusal> {
     if !phase.writes_offers() {
         let message =
             format!("refused: in phase {} jobs_partners is the authority: a replay writes no offer", phase.word());

@@ -53,7 +53,7 @@ impl Stages {
             })
             .filter(|(_, owners)| !owners.is_empty())
             .collect();
-        for (job, owner) in self.holders_now(&others).await? {
+        for (job, owner) in self.owners_now(&others).await? {
             held.entry(job).or_default().insert(owner);
         }
         held.retain(|_, owners| owners.len() > 1);
@@ -101,7 +101,7 @@ impl Stages {
     }
 
     /// Those of these recruiters that hold the job now: links may not have shrunk yet.
-    async fn holders_now(&self, asked: &Jobs) -> Result<Vec<(ObjectId, JobOwner)>, Failure> {
+    async fn owners_now(&self, asked: &Jobs) -> Result<Vec<(ObjectId, JobOwner)>, Failure> {
         let mut jobs_of: HashMap<ObjectId, BTreeSet<ObjectId>> = HashMap::new();
         for (job, owners) in asked {
             for owner in owners {

@@ -133,7 +133,7 @@ impl Comparer {
         for recruiter in recruiters {
             let own = JobOwner::new(recruiter.id, recruiter.fields.updated_at);
             let is_outranked =
-                |job: &ObjectId| contenders.get(job).is_some_and(|owners| owners.iter().any(|holder| *holder > own));
+                |job: &ObjectId| contenders.get(job).is_some_and(|owners| owners.iter().any(|owner| *owner > own));
             if let Some(seen) = wrong.get_mut(&recruiter.id) {
                 // The offer shows another recruiter, which is compared for itself.
                 seen.findings.retain(|finding| !is_outranked(&finding.offer));

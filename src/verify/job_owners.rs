@@ -47,10 +47,10 @@ pub async fn contenders(
     for document in documents(&batches) {
         let document = document?;
         let Some(recruiter) = id(document) else { continue };
-        let holder = JobOwner::new(recruiter, value::field(document, "updatedAt"));
+        let owner = JobOwner::new(recruiter, value::field(document, "updatedAt"));
         let held = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
         let held = held.filter_map(RawBsonRef::as_document).filter_map(id).filter(|job| jobs.contains(job));
-        held.for_each(|job| contenders.entry(job).or_default().push(holder));
+        held.for_each(|job| contenders.entry(job).or_default().push(owner));
     }
     Ok(contenders)
 }

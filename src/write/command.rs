@@ -272,7 +272,10 @@ pub async fn update_in(
     collection: &str,
     statements: Vec<Statement>,
 ) -> Result<Outcome, Failure> {
-    let reply = writer.send_in(session, command_of(collection, &statements)).await?;
+    let reply = writer.send_in(session, command_of(collection, &statements)).await;
+    // About one of the statements: who made them finds out about which.
+    let reply =
+        reply.map_err(|failure| if is_unreadable(&failure) { Failure::Statement(UNREADABLE) } else { failure })?;
     read(&reply, statements)
 }
 
