@@ -108,19 +108,28 @@ async fn when_the_winner_loses_the_job_or_is_deleted_the_offer_is_that_of_the_ot
     }
 }
 
+/// In one portion of the scan, and so far apart that each is looked at without the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_that_shared_a_job_before_there_were_letters_about_it_are_found_by_a_backfill() {
-    let test = TestDatabase::create("shared_before").await;
-    let shared = job("Boulanger");
-    let twins = [(); 2].map(|()| recruiter([shared.clone()]));
-    test.collection("recruiters").insert_many(&twins).await.unwrap();
-    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
-    test.collection("stream_processor_dead_letters").delete_many(doc! {}).await.unwrap();
-    let email = doc! { "$set": { "apply_email": text(&twins[1], "email"), "establishment_id": text(&twins[1], "establishment_id") } };
-    test.collection("jobs_partners").update_one(doc! { "_id": id(&shared) }, email).await.unwrap();
-    assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 1, "the offer shows the wrong one");
-    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
-    assert_is_of(&test, &twins[0], &twins[1]).await;
+    for between in [0, 1_100] {
+        let test = TestDatabase::create("shared_before").await;
+        let shared = job("Boulanger");
+        let twin = || recruiter([shared.clone()]);
+        // Each `_id` is higher than the one before.
+        let first = twin();
+        let others: Vec<Document> = (0..between).map(|_| recruiter([job("Vendeur")])).collect();
+        let second = twin();
+        let all: Vec<&Document> = [&first].into_iter().chain(&others).chain([&second]).collect();
+        test.collection("recruiters").insert_many(all).await.unwrap();
+        assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+        test.collection("stream_processor_dead_letters").delete_many(doc! {}).await.unwrap();
+        let [email, establishment] = ["email", "establishment_id"].map(|field| text(&second, field));
+        let wrong = doc! { "$set": { "apply_email": email, "establishment_id": establishment } };
+        test.collection("jobs_partners").update_one(doc! { "_id": id(&shared) }, wrong).await.unwrap();
+        assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 1, "the offer shows the wrong one");
+        assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+        assert_is_of(&test, &first, &second).await;
+    }
 }
 
 /// The offer of their first job is the winner's, the loser has a dead letter, and `verify` agrees.
