@@ -47,8 +47,8 @@ async fn a_leader_that_was_paused_changes_nothing_once_another_one_leads() {
         .await;
         let (other, name) = (1 - paused, ["first", SECOND][paused]);
         // In the middle of its work: a batch of events on all recruiters.
-        write(&test, round).await;
         let touched = instances[paused].metric("stream_processor_jobs_projected_total").await.unwrap_or_default();
+        write(&test, round).await;
         eventually(PATIENCE, "it works on the batch", async || {
             let projected = instances[paused].metric("stream_processor_jobs_projected_total").await;
             projected.filter(|projected| *projected > touched)
