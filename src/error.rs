@@ -8,8 +8,29 @@ use mongodb::error::{
 use resume_tokens::StoreError;
 
 use crate::model::dead_letter::Reason;
-use crate::source::event::EventError;
-use crate::write::writer::FENCED;
+use resume_tokens::TokenError;
+
+/// `ConversionFailure`: the code of statements of a command that began too late. No other statement of the
+/// service converts anything.
+pub const FENCED: i32 = 241;
+
+/// Why an event could not be read. The stream was opened by us, so this means that the server sent
+/// something that the manual does not describe.
+#[derive(Debug, thiserror::Error)]
+pub enum EventError {
+    /// No usable `_id`.
+    #[error("a change event without a usable resume token: {0}")]
+    Token(#[from] TokenError),
+    /// Not valid BSON.
+    #[error("a change event that is no valid BSON: {0}")]
+    Damaged(String),
+    /// No `operationType` that we asked for.
+    #[error("a change event of the unknown operation type `{0}`")]
+    Operation(String),
+    /// A change of a document that does not tell of which.
+    #[error("a change event without a usable `{0}`")]
+    Incomplete(&'static str),
+}
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use stream_processor::app::{App, Refusal};
-use stream_processor::cli::{self, Cli, Command, Exit};
+use stream_processor::cli::{self, Cli, Command};
 use stream_processor::config::{self, Loaded};
-use stream_processor::{doctor, logging, phase, run, setup, verify};
+use stream_processor::refusal::{Exit, Refusal};
+use stream_processor::service::{self, connect};
+use stream_processor::{doctor, logging, setup};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -43,25 +44,25 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
     }
     logging::init(&settings.log).map_err(|error| usage(&error))?;
     if let Command::Doctor(arguments) = &cli.command {
-        return doctor::doctor(App::unchecked(settings).await?, arguments.json).await;
+        return doctor::doctor(connect::unchecked(settings).await?, arguments.json).await;
     }
-    let app = match cli.command.only_reads() {
-        true => App::connect_to_read(settings).await?,
-        false => App::connect(settings).await?,
+    let context = match cli.command.only_reads() {
+        true => connect::connect_to_read(settings).await?,
+        false => connect::connect(settings).await?,
     };
     match cli.command {
-        Command::Run(_) => app.run().await,
-        Command::Backfill(arguments) => run::backfill::backfill(app, arguments).await,
-        Command::Setup(arguments) => setup::setup(app, arguments).await,
-        Command::Verify(arguments) => verify::verify(app, arguments).await,
-        Command::Phase { command } => phase::command::phase(app, command).await,
-        Command::DeadLetters { command } => cli::dead_letters::run(app, command).await,
-        Command::Jobs { command } => cli::jobs::run(app, command).await,
-        Command::Anonymize { command } => cli::jobs::anonymize(app, command).await,
-        Command::Obfuscate(arguments) => cli::jobs::obfuscate(app, arguments).await,
-        Command::Status(arguments) => cli::status::status(app, arguments).await,
-        Command::Tokens { command } => cli::tokens::run(app, command).await,
-        Command::Replay(arguments) => run::replay::replay(app, arguments).await,
+        Command::Run(_) => service::run(context).await,
+        Command::Backfill(arguments) => cli::backfill::backfill(context, arguments).await,
+        Command::Setup(arguments) => setup::setup(context, arguments).await,
+        Command::Verify(arguments) => cli::verify::verify(context, arguments).await,
+        Command::Phase { command } => cli::phase::phase(context, command).await,
+        Command::DeadLetters { command } => cli::dead_letters::run(context, command).await,
+        Command::Jobs { command } => cli::jobs::run(context, command).await,
+        Command::Anonymize { command } => cli::jobs::anonymize(context, command).await,
+        Command::Obfuscate(arguments) => cli::jobs::obfuscate(context, arguments).await,
+        Command::Status(arguments) => cli::status::status(context, arguments).await,
+        Command::Tokens { command } => cli::tokens::run(context, command).await,
+        Command::Replay(arguments) => cli::replay::replay(context, arguments).await,
         Command::Emails { .. }
         | Command::Config { .. }
         | Command::Doctor(_)

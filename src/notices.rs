@@ -12,7 +12,6 @@ use tracing::{info, warn};
 use crate::config::NoticesSettings;
 use crate::outgoing::Caller;
 use crate::retry::Delays;
-use crate::ticker::report::Report;
 
 /// So many lines wait at most.
 const WAITING: usize = 100;
@@ -91,48 +90,5 @@ impl Messenger {
             tokio::time::sleep(delays.next_delay()).await;
         }
         warn!("a notice could not be sent to notices.webhook_url");
-    }
-}
-
-/// The line about a run; `None` when it changed and failed nothing. `environment` tells deployments apart, `error` is why
-/// the run was not done.
-#[must_use]
-pub fn line(environment: &str, job: &str, report: &Report, error: Option<&str>) -> Option<String> {
-    if report.changed == 0 && report.failed == 0 && error.is_none() {
-        return None;
-    }
-    let mut line = format!(
-        "[{environment}] {job}: {} matched, {} changed, {} failed",
-        report.matched, report.changed, report.failed
-    );
-    for (reason, count) in &report.skipped {
-        line.push_str(&format!(", {count} {reason}"));
-    }
-    if let Some(error) = error {
-        line.push_str(&format!("; failed: {error}"));
-    }
-    Some(line)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_that_changed_and_failed_nothing_is_not_worth_a_line() {
-        let mut report = Report { matched: 5, ..Report::default() };
-        report.skip("no_user", 5);
-        assert_eq!(line("production", "cancel-expired-offers", &report, None), None);
-    }
-
-    #[test]
-    fn a_line_has_counts_and_words_only() {
-        let mut report = Report { matched: 7, changed: 3, failed: 1, ..Report::default() };
-        report.skip("no_user", 2);
-        let told = line("staging", "remind-expiring-offers-j7", &report, None).unwrap();
-        let wanted = "[staging] remind-expiring-offers-j7: 7 matched, 3 changed, 1 failed, 2 no_user";
-        assert_eq!(told, wanted);
-        let told = line("staging", "remind-expiring-offers-j7", &report, Some("mail_server_down")).unwrap();
-        assert_eq!(told, format!("{wanted}; failed: mail_server_down"));
     }
 }

@@ -6,9 +6,9 @@ use std::time::Instant;
 use bson::oid::ObjectId;
 use bson::{Document, doc};
 use futures::TryStreamExt as _;
-use stream_processor::fetch::causal::CausalDatabase;
-use stream_processor::fetch::documents;
 use stream_processor::fetch::portions::Portions;
+use stream_processor::mongo::causal::CausalDatabase;
+use stream_processor::mongo::reads::documents;
 
 use crate::support::database::TestDatabase;
 use crate::support::end::assert_nothing_lost;

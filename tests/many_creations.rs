@@ -7,9 +7,10 @@ use bson::oid::ObjectId;
 use bson::{DateTime, Document, doc, rawdoc};
 use stream_processor::clock;
 use stream_processor::error::Failure;
-use stream_processor::run::lease::Validity;
 use stream_processor::write::Writer;
-use stream_processor::write::create::{Creation, WORTH_IT, create};
+use stream_processor::write::create::{WORTH_IT, create};
+use stream_processor::write::statements::Creation;
+use stream_processor::write::writer::Validity;
 use tokio::sync::watch;
 
 use crate::support::database::TestDatabase;

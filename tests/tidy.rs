@@ -1,8 +1,11 @@
 //! The repository's own rules, as far as a reading of its text can see them (spec 07, "Habits").
 //! All violations are reported at once. What needs a compiler is clippy's business: see `clippy.toml`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use crate::support::imports::{Imports, Module};
 
 const FILE_LINES: usize = 400;
 const FUNCTION_LINES: usize = 60;
@@ -13,12 +16,12 @@ const PURE: [&str; 12] = [
     "src/project/",
     "src/phase/rules.rs",
     "src/phase/guards.rs",
-    "src/ticker/schedule.rs",
+    "src/schedule.rs",
     "src/ticker/pair.rs",
     "src/ticker/report.rs",
     "src/ticker/statements.rs",
     "src/verify/compare.rs",
-    "src/ticker/postponed.rs",
+    "src/ticker/retry_policy.rs",
     "src/mail/compose.rs",
     "src/directory/establishment.rs",
 ];
@@ -26,13 +29,38 @@ const PURE: [&str; 12] = [
 const IMPURE_WORDS: [&str; 9] =
     ["tokio", "mongodb", "::now(", "SystemTime", "Instant", "crate::clock", "std::fs", "std::net", "std::env"];
 
+/// The modules of the library from the ground up: each one names only those of rows above its own.
+const LAYERS: [&[&str]; 21] = [
+    &["clock", "failpoint", "model", "outgoing", "retry", "schedule", "version"],
+    &["config", "error"],
+    &["logging", "notices", "observe", "refusal", "tasks"],
+    &["mongo"],
+    &["source"],
+    &["plan", "project"],
+    &["context", "fetch"],
+    &["write"],
+    &["lease"],
+    &["phase"],
+    &["apply", "directory", "mail"],
+    &["maintenance"],
+    &["verify"],
+    &["ticker"],
+    &["leader"],
+    &["status"],
+    &["web"],
+    &["service"],
+    &["setup"],
+    &["doctor"],
+    &["cli"],
+];
+
 /// A word that only one file may name in its code, and that file.
 const RESERVED_WORDS: [(&str, &str); 5] = [
     ("backoff::", "src/retry.rs"),
-    ("tokio::spawn", "src/run/tasks.rs"),
-    ("task::spawn", "src/run/tasks.rs"),
-    ("JoinSet", "src/run/tasks.rs"),
-    ("TaskTracker", "src/run/tasks.rs"),
+    ("tokio::spawn", "src/tasks.rs"),
+    ("task::spawn", "src/tasks.rs"),
+    ("JoinSet", "src/tasks.rs"),
+    ("TaskTracker", "src/tasks.rs"),
 ];
 
 /// Written apart, so that this file does not contain them.
@@ -91,6 +119,31 @@ fn the_repository_keeps_its_own_rules() {
 
     let violations: Vec<String> = texts.iter().flat_map(violations).collect();
     assert!(violations.is_empty(), "{} violations:\n  {}", violations.len(), violations.join("\n  "));
+}
+
+#[test]
+fn a_module_names_only_those_of_rows_above_its_own_and_no_modules_form_a_circle() {
+    let imports = Imports::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let modules: BTreeSet<&str> = imports.files.keys().filter_map(|module| Some(module.first()?.as_str())).collect();
+    let listed: Vec<&str> = LAYERS.iter().copied().flatten().copied().collect();
+    assert_eq!(listed.iter().copied().collect::<BTreeSet<_>>(), modules, "LAYERS names each module");
+    assert_eq!(listed.len(), modules.len(), "LAYERS names each module once");
+    let violations = upward(&imports, &LAYERS);
+    assert!(violations.is_empty(), "{} violations:\n  {}", violations.len(), violations.join("\n  "));
+}
+
+fn upward(imports: &Imports, layers: &[&[&str]]) -> Vec<String> {
+    let row = |module: &Module| layers.iter().position(|row| row.contains(&module.first().map_or("", String::as_str)));
+    let named = imports.named.iter().flat_map(|(module, named)| named.iter().map(move |named| (module, named)));
+    let upward = named.filter(|(module, named)| module.first() != named.first() && row(named) >= row(module));
+    let upward = upward.filter(|(module, _)| !module.is_empty()).map(|(module, named)| {
+        format!("{}: names {}, which is no row above it", imports.files[module], named.join("::"))
+    });
+    let circles = imports.circles().into_iter().map(|circle| {
+        let names: Vec<String> = circle.iter().map(|module| module.join("::")).collect();
+        format!("a circle: {}", names.join(", "))
+    });
+    upward.chain(circles).collect()
 }
 
 fn violations(text: &Text) -> Vec<String> {
@@ -215,8 +268,41 @@ fn the_rules_see_what_they_forbid() {
     assert_eq!(count("src/a.rs", "fn f() {}\n"), 1, "no word on top");
     assert_eq!(count("src/plan/a.rs", "//! Top.\nuse tokio::time;\n"), 1, "an impure word");
     assert_eq!(count("src/plan/a.rs", "//! Names no tokio.\n"), 0, "a comment is no code");
-    assert_eq!(count("src/run/a.rs", "//! Top.\nuse backoff::backoff::Backoff;\n"), 1, "a reserved word");
+    assert_eq!(count("src/leader/a.rs", "//! Top.\nuse backoff::backoff::Backoff;\n"), 1, "a reserved word");
     assert_eq!(count("docs/a.md", &format!("See {}a.\n", MACHINE_PATHS[0])), 1, "a path of one machine");
     assert_eq!(count("src/a/utils.rs", "//! Top.\n"), 1, "a vague name");
     assert_eq!(count("src/a.rs", &format!("//! Top.\n{}", "// line\n".repeat(FILE_LINES))), 1, "a long file");
+}
+
+#[test]
+fn upward_imports_and_circles_are_seen_wherever_they_hide() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = |files: &[(&str, &str)]| {
+        let source = folder.path().join("src");
+        for (name, text) in files {
+            let file = source.join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        let found = upward(&Imports::of(&source), &[&["low"], &["high"]]);
+        fs::remove_dir_all(source).unwrap();
+        found.len()
+    };
+    assert_eq!(found(&[("low.rs", "pub fn f() {}"), ("high.rs", "use crate::low::{self, f};")]), 0);
+    for upward in [
+        "use crate::high;",
+        "use super::high::{self, f};",
+        "use super::{high::f as g};",
+        "fn g() { crate::high::f(); }",
+        "fn g() { println!(\"{}\", crate::high::f()); }",
+        "fn g(_: super::high::T) {}",
+    ] {
+        assert_eq!(found(&[("low.rs", upward), ("high.rs", "pub struct T;")]), 1, "{upward}");
+    }
+    let of_tests = "#[cfg(test)]\nmod tests { use crate::high; }";
+    assert_eq!(found(&[("low.rs", of_tests), ("high.rs", "use crate::low;")]), 0, "tests may name what they like");
+    let (one, other) = (("low/one.rs", "use super::other;"), ("low/other.rs", "use super::third::T;"));
+    let (third, top) =
+        (("low/third.rs", "fn f() { super::one::g() }"), ("low/mod.rs", "mod one; mod other; mod third;"));
+    assert_eq!(found(&[one, other, third, top]), 1, "one circle of three files");
 }

@@ -3,8 +3,9 @@
 
 use std::io::{self, Write};
 
-use super::{ConfigCommand, Exit};
+use super::ConfigCommand;
 use crate::config::Effective;
+use crate::refusal::Exit;
 
 /// Runs the command on a configuration that was loaded, and so is valid.
 ///

@@ -4,34 +4,35 @@ use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt as _;
 use serde_json::json;
 
-use super::Exit;
 use super::arguments::DeadLettersCommand;
-use crate::app::{App, Refusal};
-use crate::deadline::with_deadline;
+use crate::context::Context;
 use crate::error::Failure;
-use crate::fetch::raw;
+use crate::leader::submit::ask;
+use crate::maintenance::queue::{Order, Outcome, count};
 use crate::model::dead_letter::Reason;
-use crate::run::requests::{Order, Outcome, count};
-use crate::run::submit::ask;
-use crate::write::dead_letters::DEAD_LETTERS;
+use crate::model::names::DEAD_LETTERS;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
 
 /// Runs the command; prints its result on the standard output.
 ///
 /// # Errors
 /// A [`Refusal`] when the database fails for good.
-pub async fn run(app: App, command: DeadLettersCommand) -> Result<Exit, Refusal> {
+pub async fn run(context: Context, command: DeadLettersCommand) -> Result<Exit, Refusal> {
     match command {
-        DeadLettersCommand::List { json } => list(&app, json).await,
-        DeadLettersCommand::Show { id, json } => show(&app, &id, json).await,
-        DeadLettersCommand::Retry { json } => retry(&app, json).await,
-        DeadLettersCommand::Drop { ids, json } => drop_letters(&app, ids, json).await,
+        DeadLettersCommand::List { json } => list(&context, json).await,
+        DeadLettersCommand::Show { id, json } => show(&context, &id, json).await,
+        DeadLettersCommand::Retry { json } => retry(&context, json).await,
+        DeadLettersCommand::Drop { ids, json } => drop_letters(&context, ids, json).await,
     }
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-async fn list(app: &App, as_json: bool) -> Result<Exit, Refusal> {
+async fn list(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     // One line per letter, so that any number of them can be told without being held.
-    let letters = raw(&app.database, DEAD_LETTERS);
+    let letters = collection(&context.database, DEAD_LETTERS);
     let mut letters = letters.find(doc! {}).sort(doc! { "_id": 1 }).await.map_err(Failure::Read)?;
     let mut found = 0_u64;
     while let Some(letter) = letters.try_next().await.map_err(Failure::Read)? {
@@ -70,9 +71,10 @@ fn date(letter: &Document, field: &str) -> Option<String> {
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-async fn show(app: &App, id: &str, as_json: bool) -> Result<Exit, Refusal> {
-    let letter =
-        with_deadline(raw(&app.database, DEAD_LETTERS).find_one(doc! { "_id": id })).await.map_err(Failure::Read)?;
+async fn show(context: &Context, id: &str, as_json: bool) -> Result<Exit, Refusal> {
+    let letter = with_deadline(collection(&context.database, DEAD_LETTERS).find_one(doc! { "_id": id }))
+        .await
+        .map_err(Failure::Read)?;
     let Some(letter) = letter else {
         let message = format!("{id}: there is no such dead letter; `stream-processor dead-letters list` shows them");
         return Err(Refusal::new(Exit::Findings, message));
@@ -97,9 +99,9 @@ async fn show(app: &App, id: &str, as_json: bool) -> Result<Exit, Refusal> {
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-async fn drop_letters(app: &App, ids: Vec<String>, as_json: bool) -> Result<Exit, Refusal> {
+async fn drop_letters(context: &Context, ids: Vec<String>, as_json: bool) -> Result<Exit, Refusal> {
     let asked = ids.iter().collect::<std::collections::BTreeSet<_>>().len() as u64;
-    match ask(app, &Order::DropDeadLetters { ids }, |_| {}).await? {
+    match ask(context, &Order::DropDeadLetters { ids }, |_| {}).await? {
         Some(Outcome { done: true, details }) => {
             let dropped = count(&details, "dropped");
             match as_json {
@@ -111,14 +113,14 @@ async fn drop_letters(app: &App, ids: Vec<String>, as_json: bool) -> Result<Exit
             }
             Ok(if dropped == asked { Exit::Done } else { Exit::Findings })
         }
-        Some(refused) => Err(Refusal::of(&refused)),
+        Some(refused) => Err(refused.refusal()),
         None => Ok(Exit::Interrupted),
     }
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-async fn retry(app: &App, as_json: bool) -> Result<Exit, Refusal> {
-    match ask(app, &Order::RetryDeadLetters { due_at: None }, |_| {}).await? {
+async fn retry(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
+    match ask(context, &Order::RetryDeadLetters { due_at: None }, |_| {}).await? {
         Some(Outcome { done: true, details }) => {
             let (before, after) = (count(&details, "before"), count(&details, "after"));
             match as_json {
@@ -127,7 +129,7 @@ async fn retry(app: &App, as_json: bool) -> Result<Exit, Refusal> {
             }
             Ok(if after == 0 { Exit::Done } else { Exit::Findings })
         }
-        Some(refused) => Err(Refusal::of(&refused)),
+        Some(refused) => Err(refused.refusal()),
         None => Ok(Exit::Interrupted),
     }
 }

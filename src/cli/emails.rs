@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::{self, Write};
 
-use super::{EmailsCommand, Exit};
-use crate::app::Refusal;
-use crate::mail::compose::{Template, compose};
+use super::job_arguments::EmailsCommand;
+use crate::mail::compose::compose;
 use crate::mail::sample;
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
 
 /// Runs the command.
 ///
@@ -26,13 +27,4 @@ pub fn run(command: &EmailsCommand, out: &mut impl Write) -> Result<Exit, Refusa
         },
     };
     written.map(|()| Exit::Done).map_err(|reason| Refusal::new(Exit::Usage, reason))
-}
-
-/// The template of this name.
-///
-/// # Errors
-/// Names those that there are.
-pub fn template(name: &str) -> Result<Template, String> {
-    let names = || Template::ALL.map(Template::name).join(", ");
-    Template::named(name).ok_or_else(|| format!("there is no such e-mail; there are {}", names()))
 }

@@ -11,8 +11,8 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
-use super::Exit;
-use crate::app::Refusal;
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
 
 /// A probe answers from memory; one that takes longer is no answer.
 const PATIENCE: Duration = Duration::from_secs(5);

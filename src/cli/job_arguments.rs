@@ -6,8 +6,8 @@ use bson::DateTime;
 use bson::oid::ObjectId;
 use clap::{Args, Subcommand};
 
-use super::{emails, time};
-use crate::mail::compose::Template;
+use super::time;
+use crate::mail::email::Template;
 
 /// The commands under `jobs`.
 #[derive(Debug, Subcommand)]
@@ -96,7 +96,7 @@ pub enum EmailsCommand {
     #[command(after_help = "Example:\n  stream-processor emails preview introduction --text")]
     Preview {
         /// Which one.
-        #[arg(value_name = "NAME", value_parser = emails::template)]
+        #[arg(value_name = "NAME", value_parser = template)]
         template: Template,
         /// Write it to this file instead of the standard output.
         #[arg(long, value_name = "FILE")]
@@ -105,4 +105,13 @@ pub enum EmailsCommand {
         #[arg(long)]
         text: bool,
     },
+}
+
+/// The template of this name.
+///
+/// # Errors
+/// Names those that there are.
+fn template(name: &str) -> Result<Template, String> {
+    let names = || Template::ALL.map(Template::name).join(", ");
+    Template::named(name).ok_or_else(|| format!("there is no such e-mail; there are {}", names()))
 }

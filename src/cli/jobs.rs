@@ -5,15 +5,19 @@ use bson::{Bson, DateTime, Document};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{AnonymizeCommand, Exit, JobsCommand, ObfuscateArguments, RunJobArguments};
-use crate::app::{App, Refusal, signals};
+use super::{AnonymizeCommand, JobsCommand, ObfuscateArguments, RunJobArguments};
+use crate::context::Context;
 use crate::error::Failure;
+use crate::leader::submit::ask;
+use crate::maintenance::queue::{Order, Outcome, count};
 use crate::phase::state;
-use crate::run::requests::{Order, Outcome, count};
-use crate::run::submit::ask;
-use crate::run::tasks::{Group, Task};
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
+use crate::tasks::signals;
+use crate::tasks::{Group, Task};
+use crate::ticker::job::Job;
 use crate::ticker::job_order::JobOrder;
-use crate::ticker::jobs::{Job, obfuscate};
+use crate::ticker::jobs::obfuscate;
 use crate::ticker::ledger::{self, End};
 use crate::ticker::overview::{self, Overview, Run};
 use crate::ticker::report::{Line, Report};
@@ -23,11 +27,11 @@ use crate::ticker::work::JobContext;
 ///
 /// # Errors
 /// A [`Refusal`] when there is no such job, or the database fails for good.
-pub async fn run(app: App, command: JobsCommand) -> Result<Exit, Refusal> {
+pub async fn run(context: Context, command: JobsCommand) -> Result<Exit, Refusal> {
     match command {
-        JobsCommand::List { json } => list(&app, json).await,
-        JobsCommand::Run(arguments) => run_job(&app, &arguments).await,
-        JobsCommand::History { job, limit, json } => history(&app, job.as_deref(), limit, json).await,
+        JobsCommand::List { json } => list(&context, json).await,
+        JobsCommand::Run(arguments) => run_job(&context, &arguments).await,
+        JobsCommand::History { job, limit, json } => history(&context, job.as_deref(), limit, json).await,
     }
 }
 
@@ -35,12 +39,12 @@ pub async fn run(app: App, command: JobsCommand) -> Result<Exit, Refusal> {
 ///
 /// # Errors
 /// As [`run`].
-pub async fn anonymize(app: App, command: AnonymizeCommand) -> Result<Exit, Refusal> {
+pub async fn anonymize(context: Context, command: AnonymizeCommand) -> Result<Exit, Refusal> {
     let AnonymizeCommand::User { id, dry_run, json } = command;
     let form = if json { Form::Json } else { Form::Text };
     match dry_run {
-        true => Box::pin(look(&app, JobOrder::AnonymizeUser(id), None, form)).await,
-        false => give(&app, &Order::AnonymizeUser { user: id }, form).await,
+        true => Box::pin(look(&context, JobOrder::AnonymizeUser(id), None, form)).await,
+        false => give(&context, &Order::AnonymizeUser { user: id }, form).await,
     }
 }
 
@@ -48,14 +52,14 @@ pub async fn anonymize(app: App, command: AnonymizeCommand) -> Result<Exit, Refu
 ///
 /// # Errors
 /// As [`run`], and in production, and on a database that is not named as a copy.
-pub async fn obfuscate(app: App, arguments: ObfuscateArguments) -> Result<Exit, Refusal> {
-    if let Some(reason) = obfuscate::refusal(&app).await? {
+pub async fn obfuscate(context: Context, arguments: ObfuscateArguments) -> Result<Exit, Refusal> {
+    if let Some(reason) = obfuscate::refusal(&context).await? {
         return Err(Refusal::new(Exit::Findings, reason));
     }
     let form = if arguments.json { Form::Json } else { Form::Text };
     match arguments.dry_run {
-        true => Box::pin(look(&app, JobOrder::Obfuscate, None, form)).await,
-        false => give(&app, &Order::Obfuscate, form).await,
+        true => Box::pin(look(&context, JobOrder::Obfuscate, None, form)).await,
+        false => give(&context, &Order::Obfuscate, form).await,
     }
 }
 
@@ -67,7 +71,7 @@ enum Form {
     Csv,
 }
 
-async fn run_job(app: &App, arguments: &RunJobArguments) -> Result<Exit, Refusal> {
+async fn run_job(context: &Context, arguments: &RunJobArguments) -> Result<Exit, Refusal> {
     let RunJobArguments { name, dry_run, now, json, csv } = arguments;
     let job = named(name)?;
     let form = match (json, csv) {
@@ -76,9 +80,9 @@ async fn run_job(app: &App, arguments: &RunJobArguments) -> Result<Exit, Refusal
         _ => Form::Text,
     };
     if *dry_run || job.only_reads() {
-        return Box::pin(look(app, JobOrder::Job(job), *now, form)).await;
+        return Box::pin(look(context, JobOrder::Job(job), *now, form)).await;
     }
-    give(app, &Order::RunJob { job: name.clone(), now: *now }, form).await
+    give(context, &Order::RunJob { job: name.clone(), now: *now }, form).await
 }
 
 fn named(name: &str) -> Result<Job, Refusal> {
@@ -89,18 +93,18 @@ fn named(name: &str) -> Result<Job, Refusal> {
 }
 
 /// What only reads is done here, beside whatever runs, and tells every line as it comes.
-async fn look(app: &App, job_order: JobOrder, now: Option<DateTime>, form: Form) -> Result<Exit, Refusal> {
+async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, form: Form) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
-    let phase = state::load(&app.database, app.settings.phase.initial).await?.phase;
-    let by_clock = app.clock.now(&app.database).await?;
+    let phase = state::load(&context.database, context.settings.phase.initial).await?.phase;
+    let by_clock = context.clock.now(&context.database).await?;
     let now = now.unwrap_or(by_clock);
     let mut work = JobContext {
-        app: app.clone(),
+        context: context.clone(),
         now,
         scheduled_for: now,
-        previous: ledger::previous(&app.database, job_order.name(), by_clock).await?,
+        previous: ledger::previous(&context.database, job_order.name(), by_clock).await?,
         phase,
         report: Report::default(),
         stop: group.stop.clone(),
@@ -131,8 +135,8 @@ async fn look(app: &App, job_order: JobOrder, now: Option<DateTime>, form: Form)
 }
 
 /// What writes is done by whoever leads.
-async fn give(app: &App, order: &Order, form: Form) -> Result<Exit, Refusal> {
-    match ask(app, order, |_| {}).await? {
+async fn give(context: &Context, order: &Order, form: Form) -> Result<Exit, Refusal> {
+    match ask(context, order, |_| {}).await? {
         Some(Outcome { done: true, mut details }) => {
             let lines = details.remove("lines");
             let lines = lines.as_ref().and_then(Bson::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -140,7 +144,7 @@ async fn give(app: &App, order: &Order, form: Form) -> Result<Exit, Refusal> {
             summarize(&details, form);
             Ok(exit_of(&details))
         }
-        Some(refused) => Err(Refusal::of(&refused)),
+        Some(refused) => Err(refused.refusal()),
         None => Ok(Exit::Interrupted),
     }
 }
@@ -210,8 +214,10 @@ fn summarize(details: &Document, form: Form) {
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-async fn list(app: &App, as_json: bool) -> Result<Exit, Refusal> {
-    let jobs = overview::overview(&app.database, &app.settings.ticker, app.clock.now(&app.database).await?).await?;
+async fn list(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
+    let jobs =
+        overview::overview(&context.database, &context.settings.ticker, context.clock.now(&context.database).await?)
+            .await?;
     if as_json {
         let jobs: Vec<Value> = jobs.iter().map(as_value).collect();
         println!("{}", Value::Array(jobs));
@@ -239,8 +245,8 @@ fn as_value(job: &Overview) -> Value {
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-async fn history(app: &App, job: Option<&str>, limit: u32, as_json: bool) -> Result<Exit, Refusal> {
-    let runs = overview::history(&app.database, job, limit.into()).await?;
+async fn history(context: &Context, job: Option<&str>, limit: u32, as_json: bool) -> Result<Exit, Refusal> {
+    let runs = overview::history(&context.database, job, limit.into()).await?;
     for run in &runs {
         match as_json {
             true => println!("{}", run_as_value(run)),

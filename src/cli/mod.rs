@@ -2,6 +2,7 @@
 //! its own file or module.
 
 pub mod arguments;
+pub mod backfill;
 pub mod config;
 pub mod dead_letters;
 pub mod emails;
@@ -9,13 +10,15 @@ pub mod health;
 mod job_arguments;
 pub mod jobs;
 pub mod pages;
+pub mod phase;
 pub mod position;
+pub mod replay;
 pub mod status;
 mod time;
 pub mod tokens;
+pub mod verify;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use bson::oid::ObjectId;
 use clap::{Args, Parser, Subcommand};
@@ -27,6 +30,7 @@ use self::arguments::{
 };
 pub use self::job_arguments::{AnonymizeCommand, EmailsCommand, JobsCommand, ObfuscateArguments, RunJobArguments};
 use crate::config::{Sources, process_environment};
+use crate::setup::SetupArguments;
 
 /// Keeps `jobs_partners` in step with `recruiters`, from MongoDB change streams, and loses nothing.
 #[derive(Debug, Parser)]
@@ -189,20 +193,6 @@ pub struct BackfillArguments {
     pub json: bool,
 }
 
-/// Arguments of `setup`.
-#[derive(Debug, Args)]
-pub struct SetupArguments {
-    /// Say what would be done and do nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Take back what `setup` did.
-    #[arg(long)]
-    pub down: bool,
-    /// Print the steps as JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArguments {
@@ -312,32 +302,12 @@ impl Cli {
     }
 }
 
-/// How a command ended (spec 06).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// Done.
-    Done = 0,
-    /// It found something, or refused.
-    Findings = 1,
-    /// The command line or the configuration is wrong.
-    Usage = 2,
-    /// MongoDB cannot be reached or cannot be used.
-    Database = 3,
-    /// Interrupted before it was done.
-    Interrupted = 4,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::refusal::Exit;
 
     fn assert_ends_with_an_example(command: &mut clap::Command) {
         let help = command.render_long_help().to_string();

@@ -6,8 +6,9 @@ use std::path::Path;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use super::{Cli, Exit};
-use crate::app::Refusal;
+use super::Cli;
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
 
 /// Prints what completes the commands in `shell`.
 ///

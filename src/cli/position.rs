@@ -7,11 +7,12 @@ use std::time::Duration;
 use bson::{DateTime, Timestamp};
 use resume_tokens::{Checkpoint, ResumeToken};
 
-use super::Exit;
-use crate::app::{App, Refusal};
-use crate::deadline::with_deadline;
+use crate::context::Context;
 use crate::error::Failure;
-use crate::run::lead::store;
+use crate::leader::lead::store;
+use crate::mongo::deadline::with_deadline;
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
 use crate::source::cursor::operation_time;
 
 /// What a name stands for.
@@ -41,15 +42,15 @@ impl Position {
 ///
 /// # Errors
 /// A [`Refusal`] that says which names there are; one of the store or the server.
-pub async fn find(app: &App, name: &str) -> Result<Position, Refusal> {
+pub async fn find(context: &Context, name: &str) -> Result<Position, Refusal> {
     if is_id(name) {
-        let entry = with_deadline(store(app).find(name)).await.map_err(Failure::from)?;
+        let entry = with_deadline(store(context).find(name)).await.map_err(Failure::from)?;
         return entry.map(|entry| Position::Checkpoint(Box::new(entry.checkpoint))).ok_or_else(|| {
             let message = format!("{name}: the history has no such token; `stream-processor tokens list` shows those");
             Refusal::new(Exit::Findings, message)
         });
     }
-    if let Some(time) = time(app, name).await? {
+    if let Some(time) = time(context, name).await? {
         return Ok(Position::Time(time));
     }
     if Path::new(name).exists() {
@@ -68,7 +69,7 @@ pub async fn find(app: &App, name: &str) -> Result<Position, Refusal> {
 ///
 /// # Errors
 /// A [`Refusal`] for a time that the server's clock cannot hold, or when it cannot be asked.
-pub async fn time(app: &App, name: &str) -> Result<Option<Timestamp>, Refusal> {
+pub async fn time(context: &Context, name: &str) -> Result<Option<Timestamp>, Refusal> {
     if let Ok(date) = DateTime::parse_rfc3339_str(name) {
         let seconds = u32::try_from(date.timestamp_millis().div_euclid(1_000));
         let seconds =
@@ -80,7 +81,7 @@ pub async fn time(app: &App, name: &str) -> Result<Option<Timestamp>, Refusal> {
         return Ok(None);
     };
     // By the server's clock: that of this machine may be another one.
-    let now = operation_time(&app.database).await?;
+    let now = operation_time(&context.database).await?;
     Ok(Some(before(now, length)))
 }
 

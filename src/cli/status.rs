@@ -11,24 +11,28 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::Exit;
 use super::arguments::StatusArguments;
-use crate::app::{App, Refusal, signals};
 use crate::clock;
-use crate::deadline::with_deadline;
+use crate::context::Context;
 use crate::error::Failure;
-use crate::fetch::raw;
+use crate::leader::lead::store;
+use crate::lease;
+use crate::maintenance::replay::{length_text, time_text};
+use crate::model::names::COMMANDS;
+use crate::model::names::DEAD_LETTERS;
+use crate::model::names::GAPS;
+use crate::model::names::JOB_RUNS;
+use crate::model::names::STATE;
+use crate::model::names::command_state::UNFINISHED;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::oplog::Oplog;
+use crate::mongo::reads::collection;
 use crate::phase::state;
-use crate::run::gaps::GAPS;
-use crate::run::lead::store;
-use crate::run::lease::{self, STATE};
-use crate::run::replaying::{length_text, time_text};
-use crate::run::requests::{COMMANDS, UNFINISHED};
-use crate::run::tasks::{Group, Task};
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
 use crate::source::cursor::operation_time;
-use crate::source::oplog::Oplog;
-use crate::ticker::ledger::RUNS;
-use crate::write::dead_letters::DEAD_LETTERS;
+use crate::tasks::signals;
+use crate::tasks::{Group, Task};
 
 /// How often `--watch` looks again.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -40,13 +44,13 @@ const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 /// # Errors
 /// A [`Refusal`] when the database fails for good.
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-pub async fn status(app: App, arguments: StatusArguments) -> Result<Exit, Refusal> {
+pub async fn status(context: Context, arguments: StatusArguments) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
     let clears = std::io::stdout().is_terminal() && !arguments.json;
     loop {
-        match Status::read(&app).await {
+        match Status::read(&context).await {
             Ok(status) => match (arguments.json, arguments.watch) {
                 (true, true) => println!("{}", serde_json::json!(status)),
                 (true, false) => println!("{:#}", serde_json::json!(status)),
@@ -118,12 +122,12 @@ struct JobRun {
 }
 
 impl Status {
-    async fn read(app: &App) -> Result<Self, Failure> {
-        let database = &app.database;
-        let phase = state::load(database, app.settings.phase.initial).await?;
+    async fn read(context: &Context) -> Result<Self, Failure> {
+        let database = &context.database;
+        let phase = state::load(database, context.settings.phase.initial).await?;
         let oplog = Oplog::measure(database).await?;
         let now = operation_time(database).await?;
-        let checkpoint = with_deadline(store(app).load()).await.ok().flatten();
+        let checkpoint = with_deadline(store(context).load()).await.ok().flatten();
         let position = checkpoint.as_ref().map(|checkpoint| {
             let time = checkpoint.cluster_time;
             Position {
@@ -134,12 +138,12 @@ impl Status {
                 events: checkpoint.events,
             }
         });
-        let history = with_deadline(store(app).history(10)).await?;
+        let history = with_deadline(store(context).history(10)).await?;
         let leader = lease::current(database).await?;
         let state = |id: &'static str| async move {
-            with_deadline(raw(database, STATE).find_one(doc! { "_id": id })).await.map_err(Failure::Read)
+            with_deadline(collection(database, STATE).find_one(doc! { "_id": id })).await.map_err(Failure::Read)
         };
-        let gaps = with_deadline(raw(database, GAPS).count_documents(doc! { "state": "open" })).await;
+        let gaps = with_deadline(collection(database, GAPS).count_documents(doc! { "state": "open" })).await;
         Ok(Self {
             phase: phase.phase.word(),
             phase_since: phase.since.and_then(date),
@@ -149,13 +153,13 @@ impl Status {
             oplog_window_seconds: oplog.map(|oplog| oplog.window().as_secs()),
             resync: state("resync").await?.map(|resync| resync.get_str("stage").unwrap_or("begun").to_owned()),
             open_gaps: gaps.map_err(Failure::Read)?,
-            unfinished_commands: unfinished(app).await?,
-            dead_letters: dead_letters(app).await?,
+            unfinished_commands: unfinished(context).await?,
+            dead_letters: dead_letters(context).await?,
             last_verification: state("verification").await?.and_then(|stored| {
                 let ended = stored.get_datetime("ended").ok().copied().and_then(date)?;
                 Some(Verification { ended, differences: stored.get_i64("differences").ok()? })
             }),
-            jobs: jobs(app).await?,
+            jobs: jobs(context).await?,
         })
     }
 
@@ -221,9 +225,9 @@ fn rate(checkpoint: &Checkpoint, history: &[HistoryEntry]) -> Option<f64> {
     (millis > 0).then(|| events as f64 * 1_000.0 / millis as f64)
 }
 
-async fn unfinished(app: &App) -> Result<Vec<String>, Failure> {
+async fn unfinished(context: &Context) -> Result<Vec<String>, Failure> {
     let filter = doc! { "state": { "$in": UNFINISHED.to_vec() } };
-    let commands = with_deadline(raw(&app.database, COMMANDS).find(filter)).await.map_err(Failure::Read)?;
+    let commands = with_deadline(collection(&context.database, COMMANDS).find(filter)).await.map_err(Failure::Read)?;
     let commands: Vec<Document> = with_deadline(commands.try_collect()).await.map_err(Failure::Read)?;
     let name = |command: &Document| {
         let name = command.get_document("order").ok()?.get_str("name").ok()?;
@@ -235,22 +239,23 @@ async fn unfinished(app: &App) -> Result<Vec<String>, Failure> {
     Ok(commands.iter().filter_map(name).collect())
 }
 
-async fn dead_letters(app: &App) -> Result<BTreeMap<String, u64>, Failure> {
+async fn dead_letters(context: &Context) -> Result<BTreeMap<String, u64>, Failure> {
     let group = [doc! { "$group": { "_id": "$reason", "count": { "$sum": 1_i64 } } }];
-    let groups = with_deadline(raw(&app.database, DEAD_LETTERS).aggregate(group)).await.map_err(Failure::Read)?;
+    let groups =
+        with_deadline(collection(&context.database, DEAD_LETTERS).aggregate(group)).await.map_err(Failure::Read)?;
     let groups: Vec<Document> = with_deadline(groups.try_collect()).await.map_err(Failure::Read)?;
     let count = |group: &Document| Some((group.get_str("_id").ok()?.to_owned(), group.get_i64("count").ok()?));
     Ok(groups.iter().filter_map(count).map(|(reason, count)| (reason, count.unsigned_abs())).collect())
 }
 
-async fn jobs(app: &App) -> Result<Vec<JobRun>, Failure> {
+async fn jobs(context: &Context) -> Result<Vec<JobRun>, Failure> {
     let last = [
         doc! { "$match": { "outcome": { "$ne": null } } },
         doc! { "$sort": { "job": 1, "scheduled_for": -1 } },
         doc! { "$group": { "_id": "$job", "run": { "$first": "$$ROOT" } } },
         doc! { "$sort": { "_id": 1 } },
     ];
-    let runs = with_deadline(raw(&app.database, RUNS).aggregate(last)).await.map_err(Failure::Read)?;
+    let runs = with_deadline(collection(&context.database, JOB_RUNS).aggregate(last)).await.map_err(Failure::Read)?;
     let runs: Vec<Document> = with_deadline(runs.try_collect()).await.map_err(Failure::Read)?;
     let run = |group: &Document| {
         let run = group.get_document("run").ok()?;

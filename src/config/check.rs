@@ -1,8 +1,6 @@
 //! Checks every key of the table against its kind and collects all faults: impossible values, missing
 //! required keys, secrets given twice. Reads the files that hold secrets; knows no setting by type.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,30 +12,8 @@ use super::effective;
 use super::fault::{Fault, Faults, Origin};
 use super::key::{Fallback, Key, Kind, Section};
 use super::layers::{Entry, Layers, Raw};
-use crate::ticker::schedule;
-
-/// A value that fits its key.
-#[derive(Debug)]
-pub enum Value {
-    Text(String),
-    Secret(SecretString),
-    Boolean(bool),
-    Count(u64),
-    Duration(Duration),
-    Address(SocketAddr),
-    List(Vec<String>),
-}
-
-/// A value that fits, how it is shown, and where it came from.
-#[derive(Debug)]
-pub struct Accepted {
-    pub value: Value,
-    pub shown: serde_json::Value,
-    pub origin: Origin,
-}
-
-/// All values, by key path; a key without a value is not there.
-pub type Checked = BTreeMap<String, Accepted>;
+use super::values::{Accepted, Checked, Value};
+use crate::schedule;
 
 /// Checks all keys, adding to the faults that were found already.
 pub fn check(mut layers: Layers, sections: &[Section], mut faults: Vec<Fault>) -> Result<Checked, Faults> {

@@ -3,9 +3,9 @@
 
 use serde::Serialize;
 
-use super::check::{Checked, Value};
 use super::key::{Key, Kind, Section, written};
 use super::layers::Raw;
+use super::values::{Checked, Value};
 
 const MASK: &str = "***";
 

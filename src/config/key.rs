@@ -192,3 +192,17 @@ impl Section {
         Self { path: path.into(), doc, keys }
     }
 }
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_mins(1);
+pub(super) const HOUR: Duration = Duration::from_hours(1);
+pub(super) const DAY: Duration = Duration::from_hours(24);
+
+pub(super) fn duration(path: &str, bounds: (Duration, Duration), default: &'static str, doc: &'static str) -> Key {
+    let (min, max) = bounds;
+    Key::new(path, Kind::Duration { min, max }, Fallback::Value(default), doc)
+}
+
+pub(super) fn secret_file(path: &str, doc: &'static str) -> Key {
+    Key::new(path, Kind::Path, Fallback::Unset("/run/secrets/name"), doc)
+}

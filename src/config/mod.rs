@@ -13,6 +13,7 @@ mod outside_settings;
 mod settings;
 mod table;
 mod ticker;
+mod values;
 
 pub use choices::{Choice, Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
 pub use effective::Effective;

@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use super::key::{Fallback, Key, Kind, Section};
-use super::table::{DAY, HOUR, MINUTE, SECOND, duration, secret_file};
+use super::key::{DAY, Fallback, HOUR, Key, Kind, MINUTE, SECOND, Section, duration, secret_file};
 
 /// `[smtp]`
 pub(super) fn smtp() -> Section {

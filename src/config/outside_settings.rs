@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::fault::Fault;
-use super::settings::Values;
+use super::values::Values;
 
 /// `[smtp]`
 #[derive(Debug, Clone)]

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::check::{Checked, Value};
-use super::choices::{Choice, Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
+use super::choices::{Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
 use super::fault::Fault;
 use super::outside_settings::{DirectorySettings, MailSettings, NoticesSettings, SmtpSettings};
 use super::ticker::{self, JobSettings, TickerSettings};
+use super::values::{Checked, Values, disagreement};
 
 /// What the service works with. Cheap to clone; secrets do not show in its `Debug`.
 #[derive(Debug, Clone)]
@@ -226,76 +226,7 @@ impl Settings {
     }
 }
 
-pub(super) struct Values<'a>(&'a Checked);
-
-impl<'a> Values<'a> {
-    fn get(&self, path: &str) -> Option<&'a Value> {
-        self.0.get(path).map(|accepted| &accepted.value)
-    }
-
-    pub(super) fn optional_text(&self, path: &str) -> Result<Option<String>, Fault> {
-        match self.get(path) {
-            Some(Value::Text(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(disagreement(path)),
-            None => Ok(None),
-        }
-    }
-
-    pub(super) fn text(&self, path: &str) -> Result<String, Fault> {
-        self.optional_text(path)?.ok_or_else(|| disagreement(path))
-    }
-
-    pub(super) fn path(&self, path: &str) -> Result<PathBuf, Fault> {
-        self.text(path).map(PathBuf::from)
-    }
-
-    fn choice<T: Choice>(&self, path: &str) -> Result<T, Fault> {
-        T::from_word(&self.text(path)?).ok_or_else(|| disagreement(path))
-    }
-
-    pub(super) fn secret(&self, path: &str) -> Result<Option<SecretString>, Fault> {
-        match self.get(path) {
-            Some(Value::Secret(secret)) => Ok(Some(secret.clone())),
-            Some(_) => Err(disagreement(path)),
-            None => Ok(None),
-        }
-    }
-
-    fn boolean(&self, path: &str) -> Result<bool, Fault> {
-        match self.get(path) {
-            Some(Value::Boolean(value)) => Ok(*value),
-            _ => Err(disagreement(path)),
-        }
-    }
-
-    pub(super) fn count(&self, path: &str) -> Result<usize, Fault> {
-        match self.get(path) {
-            Some(Value::Count(value)) => usize::try_from(*value).map_err(|_| disagreement(path)),
-            _ => Err(disagreement(path)),
-        }
-    }
-
-    pub(super) fn duration(&self, path: &str) -> Result<Duration, Fault> {
-        match self.get(path) {
-            Some(Value::Duration(value)) => Ok(*value),
-            _ => Err(disagreement(path)),
-        }
-    }
-
-    fn address(&self, path: &str) -> Result<SocketAddr, Fault> {
-        match self.get(path) {
-            Some(Value::Address(value)) => Ok(*value),
-            _ => Err(disagreement(path)),
-        }
-    }
-
-    fn list(&self, path: &str) -> Result<Vec<String>, Fault> {
-        match self.get(path) {
-            Some(Value::List(items)) => Ok(items.clone()),
-            _ => Err(disagreement(path)),
-        }
-    }
-
+impl Values<'_> {
     fn stream(&self) -> Result<StreamSettings, Fault> {
         Ok(StreamSettings {
             batch_max: self.count("stream.batch_max")?,
@@ -331,14 +262,5 @@ impl<'a> Values<'a> {
             time_zone: self.text("ticker.time_zone")?,
             jobs: ticker::job_names().map(job).collect::<Result<_, Fault>>()?,
         })
-    }
-}
-
-fn disagreement(path: &str) -> Fault {
-    Fault {
-        key: path.to_owned(),
-        origin: None,
-        reason: "the table of keys and the settings disagree on it: this is a bug".to_owned(),
-        allowed: None,
     }
 }

@@ -4,13 +4,8 @@
 use std::time::Duration;
 
 use super::choices::{Choice, Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
-use super::key::{Fallback, Key, Kind, Section};
+use super::key::{DAY, Fallback, HOUR, Key, Kind, MINUTE, SECOND, Section, duration, secret_file};
 use super::{outside, ticker};
-
-pub(super) const SECOND: Duration = Duration::from_secs(1);
-pub(super) const MINUTE: Duration = Duration::from_mins(1);
-pub(super) const HOUR: Duration = Duration::from_hours(1);
-pub(super) const DAY: Duration = Duration::from_hours(24);
 
 /// Every section with its keys, in the order of `deploy/stream-processor.toml`.
 #[must_use]
@@ -49,17 +44,8 @@ fn obfuscate() -> Section {
     )
 }
 
-pub(super) fn duration(path: &str, bounds: (Duration, Duration), default: &'static str, doc: &'static str) -> Key {
-    let (min, max) = bounds;
-    Key::new(path, Kind::Duration { min, max }, Fallback::Value(default), doc)
-}
-
 fn choice<T: Choice>(path: &str, default: &'static str, doc: &'static str) -> Key {
     Key::new(path, Kind::Choice(T::WORDS), Fallback::Value(default), doc)
-}
-
-pub(super) fn secret_file(path: &str, doc: &'static str) -> Key {
-    Key::new(path, Kind::Path, Fallback::Unset("/run/secrets/name"), doc)
 }
 
 fn top() -> Section {

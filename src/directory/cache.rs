@@ -7,12 +7,10 @@ use mongodb::{Collection, Database};
 
 use super::establishment::{Found, Reply};
 use super::{Directory, Trouble};
-use crate::deadline::with_deadline;
 use crate::error::Failure;
-use crate::fetch::raw;
-
-/// The collection.
-pub const CACHE: &str = "cache_siret";
+use crate::model::names::SIRET_CACHE;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
 
 /// What the platform found out before.
 #[derive(Debug)]
@@ -27,7 +25,7 @@ impl Cache {
     pub fn new(database: &Database, age: Duration, now: DateTime) -> Self {
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         let since = DateTime::from_millis(now.timestamp_millis().saturating_sub(age));
-        Self { collection: raw(database, CACHE), since }
+        Self { collection: collection(database, SIRET_CACHE), since }
     }
 
     /// What is asked for one establishment.

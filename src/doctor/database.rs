@@ -8,24 +8,25 @@ use futures::TryStreamExt as _;
 use mongodb::IndexModel;
 
 use super::Check;
-use crate::app::App;
-use crate::cli::Exit;
 use crate::clock;
 use crate::config::Environment;
-use crate::deadline::with_deadline;
+use crate::context::Context;
 use crate::error::{Failure, command_code};
-use crate::fetch::raw;
-use crate::run::lease::STATE;
-use crate::run::preflight::{self, Server};
-use crate::run::unusable;
+use crate::maintenance::unusable;
+use crate::model::names::OFFERS;
+use crate::model::names::STATE;
+use crate::model::names::WatchedCollection;
+use crate::model::names::state_id::TICKER;
+use crate::model::other_id::OtherId;
+use crate::model::time::is_ahead;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
+use crate::refusal::Exit;
+use crate::service::preflight::{self, Server};
 use crate::setup::inspect;
 use crate::setup::plan::{COLLECTIONS, index_name, indexes as wanted, same_keys};
 use crate::setup::validator as setup_validator;
-use crate::source::OFFERS;
-use crate::source::event::WatchedCollection;
-use crate::source::scan::{self, OtherId};
-use crate::ticker::ahead::is_ahead;
-use crate::ticker::transaction::TICKER;
+use crate::source::scan;
 
 /// So many documents that nothing can be done with are counted.
 const MANY: usize = 10_000;
@@ -33,8 +34,8 @@ const SETUP: &str = "run `stream-processor setup`; `setup --dry-run` shows what 
 /// The clocks may differ by so many milliseconds without a word, and by so many before it must be put right.
 const SKEW: [i64; 2] = [2_000, 60_000];
 
-pub(super) async fn server(app: &App) -> Check {
-    match preflight::server(&app.database).await {
+pub(super) async fn server(context: &Context) -> Check {
+    match preflight::server(&context.database).await {
         Ok(Server { version, set: Some(set) }) => Check::ok("server", format!("MongoDB {version}, replica set {set}")),
         Ok(Server { version, set: None }) => Check::ok("server", format!("MongoDB {version}, sharded cluster")),
         Err(refusal) => {
@@ -46,8 +47,8 @@ pub(super) async fn server(app: &App) -> Check {
 }
 
 /// One for each privilege that lacks.
-pub(super) async fn privileges(app: &App) -> Vec<Check> {
-    let lacking = match preflight::lacking(&app.database, app.settings.ticker.enabled).await {
+pub(super) async fn privileges(context: &Context) -> Vec<Check> {
+    let lacking = match preflight::lacking(&context.database, context.settings.ticker.enabled).await {
         Ok(lacking) => lacking,
         Err(refusal) => return vec![Check::of_refusal("privileges", &refusal)],
     };
@@ -58,10 +59,10 @@ pub(super) async fn privileges(app: &App) -> Vec<Check> {
     };
     let checks: Vec<Check> =
         lacking.iter().flat_map(|lack| lack.actions.iter().map(|action| one(lack.collection, action))).collect();
-    match (checks.is_empty(), has_user(app).await) {
+    match (checks.is_empty(), has_user(context).await) {
         (false, _) => checks,
         (true, Ok(true)) => vec![Check::ok("privileges", "all that the service needs")],
-        (true, Ok(false)) if app.settings.environment == Environment::Production => vec![Check::warning(
+        (true, Ok(false)) if context.settings.environment == Environment::Production => vec![Check::warning(
             "privileges",
             "the server asks nobody who they are: everybody who reaches it may do everything",
             "turn on access control, and give the service a user with the role of deploy/mongodb-role.js",
@@ -71,15 +72,15 @@ pub(super) async fn privileges(app: &App) -> Vec<Check> {
     }
 }
 
-async fn has_user(app: &App) -> Result<bool, Failure> {
+async fn has_user(context: &Context) -> Result<bool, Failure> {
     let status =
-        with_deadline(app.database.run_command(doc! { "connectionStatus": 1 })).await.map_err(Failure::Read)?;
+        with_deadline(context.database.run_command(doc! { "connectionStatus": 1 })).await.map_err(Failure::Read)?;
     let users = status.get_document("authInfo").and_then(|info| info.get_array("authenticatedUsers"));
     Ok(users.is_ok_and(|users| !users.is_empty()))
 }
 
-pub(super) async fn collections(app: &App) -> Vec<Check> {
-    let names = match names(app).await {
+pub(super) async fn collections(context: &Context) -> Vec<Check> {
+    let names = match names(context).await {
         Ok(names) => names,
         Err(failure) => return vec![Check::unknown("collections", &failure)],
     };
@@ -110,25 +111,25 @@ pub(super) async fn collections(app: &App) -> Vec<Check> {
     checks
 }
 
-async fn names(app: &App) -> Result<BTreeSet<String>, Failure> {
+async fn names(context: &Context) -> Result<BTreeSet<String>, Failure> {
     // Allowed to everybody, for what they may read.
     let command = doc! {
         "listCollections": 1, "nameOnly": true, "authorizedCollections": true, "cursor": { "batchSize": 100_000 },
     };
-    let reply = with_deadline(app.database.run_command(command)).await.map_err(Failure::Read)?;
+    let reply = with_deadline(context.database.run_command(command)).await.map_err(Failure::Read)?;
     let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
     let batch = batch.map_err(|_| Failure::Reply("cursor.firstBatch"))?;
     let name = |collection: &Bson| Some(collection.as_document()?.get_str("name").ok()?.to_owned());
     Ok(batch.iter().filter_map(name).collect())
 }
 
-pub(super) async fn indexes(app: &App) -> Vec<Check> {
+pub(super) async fn indexes(context: &Context) -> Vec<Check> {
     let mut checks = Vec::new();
-    if let Err(refusal) = preflight::unique_indexes(&app.database, &app.settings.target.partner_label).await {
+    if let Err(refusal) = preflight::unique_indexes(&context.database, &context.settings.target.partner_label).await {
         checks.push(Check::of_refusal("indexes", &refusal));
     }
     for (collection, wanted) in wanted() {
-        match present(app, collection).await {
+        match present(context, collection).await {
             // `setup`, or the service itself, creates it with them.
             Ok(None) => {}
             Ok(Some(present)) => {
@@ -152,10 +153,10 @@ pub(super) async fn indexes(app: &App) -> Vec<Check> {
 }
 
 /// Documents that nothing can be done with: each collection that has some is told, with how many and for example which.
-pub(super) async fn ids(app: &App) -> Vec<Check> {
+pub(super) async fn ids(context: &Context) -> Vec<Check> {
     let mut checks = Vec::new();
     for collection in unusable::COLLECTIONS {
-        match others(app, collection).await {
+        match others(context, collection).await {
             Ok((0, _)) => {}
             Ok((count, first)) => {
                 let many = if count >= MANY { "at least " } else { "" };
@@ -175,11 +176,11 @@ pub(super) async fn ids(app: &App) -> Vec<Check> {
 }
 
 /// How many there are, as far as they are counted, and the key of the first.
-async fn others(app: &App, collection: WatchedCollection) -> Result<(usize, String), Failure> {
-    let filter = unusable::filter(collection, &app.settings.target.partner_label);
+async fn others(context: &Context, collection: WatchedCollection) -> Result<(usize, String), Failure> {
+    let filter = unusable::filter(collection, &context.settings.target.partner_label);
     let (mut count, mut first, mut after) = (0, String::new(), None);
     while count < MANY {
-        let others = scan::others_after(&app.database, collection.name(), &filter, after.as_ref()).await?;
+        let others = scan::others_after(&context.database, collection.name(), &filter, after.as_ref()).await?;
         if count == 0 {
             first = others.first().map(OtherId::text).unwrap_or_default();
         }
@@ -193,8 +194,8 @@ async fn others(app: &App, collection: WatchedCollection) -> Result<(usize, Stri
 }
 
 /// The keys of its indexes; `None` without the collection.
-async fn present(app: &App, collection: &str) -> Result<Option<Vec<Document>>, Failure> {
-    match with_deadline(raw(&app.database, collection).list_indexes()).await {
+async fn present(context: &Context, name: &str) -> Result<Option<Vec<Document>>, Failure> {
+    match with_deadline(collection(&context.database, name).list_indexes()).await {
         Ok(indexes) => {
             let indexes: Vec<IndexModel> = with_deadline(indexes.try_collect()).await.map_err(Failure::Read)?;
             Ok(Some(indexes.into_iter().map(|index| index.keys).collect()))
@@ -205,8 +206,8 @@ async fn present(app: &App, collection: &str) -> Result<Option<Vec<Document>>, F
 }
 
 /// The live validator refuses fields that it does not know, and with them every offer.
-pub(super) async fn validator(app: &App) -> Check {
-    let validator = match inspect::validator(&app.database).await {
+pub(super) async fn validator(context: &Context) -> Check {
+    let validator = match inspect::validator(&context.database).await {
         Ok(validator) => validator,
         Err(_) => {
             let found = format!("unknown: the validator of {OFFERS} may not be read");
@@ -221,9 +222,9 @@ pub(super) async fn validator(app: &App) -> Check {
 }
 
 /// What decides something goes by the server's clock, what is only shown by this machine's.
-pub(super) async fn clock(app: &App) -> Check {
+pub(super) async fn clock(context: &Context) -> Check {
     let asked = clock::now();
-    let hello = with_deadline(app.database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read);
+    let hello = with_deadline(context.database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read);
     let answered_at = clock::now();
     let there = match hello.map(|hello| hello.get_datetime("localTime").copied()) {
         Ok(Ok(there)) => there,
@@ -232,7 +233,7 @@ pub(super) async fn clock(app: &App) -> Check {
         }
         Err(failure) => return Check::unknown("clock", &failure),
     };
-    match stored_ahead(app, there).await {
+    match stored_ahead(context, there).await {
         Ok(None) => {}
         Ok(Some(found)) => {
             let remedy =
@@ -252,8 +253,8 @@ pub(super) async fn clock(app: &App) -> Check {
 }
 
 /// A stored time that keeps something from happening until it comes.
-async fn stored_ahead(app: &App, now: DateTime) -> Result<Option<String>, Failure> {
-    let state = raw(&app.database, STATE);
+async fn stored_ahead(context: &Context, now: DateTime) -> Result<Option<String>, Failure> {
+    let state = collection(&context.database, STATE);
     let ticker =
         with_deadline(state.find_one(doc! { "_id": TICKER })).await.map_err(Failure::Read)?.unwrap_or_default();
     let through = ticker.get_document("through").cloned().unwrap_or_default();

@@ -9,9 +9,10 @@ use std::io::IsTerminal as _;
 
 use serde::Serialize;
 
-use crate::app::{App, Refusal};
-use crate::cli::Exit;
+use crate::context::Context;
 use crate::error::{Failure, command_code};
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
 
 /// How a thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -84,14 +85,14 @@ impl Check {
 /// # Errors
 /// Never for what it looks at: that is its result.
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-pub async fn doctor(app: App, as_json: bool) -> Result<Exit, Refusal> {
-    let (checks, reachable) = examine(&app).await;
+pub async fn doctor(context: Context, as_json: bool) -> Result<Exit, Refusal> {
+    let (checks, reachable) = examine(&context).await;
     let failed = checks.iter().filter(|check| check.verdict == Verdict::Failed).count();
     let warnings = checks.iter().filter(|check| check.verdict == Verdict::Warning).count();
     if as_json {
         println!("{:#}", serde_json::json!({ "ok": failed == 0, "checks": checks }));
     } else {
-        let colors = app.settings.log.colors && std::io::stdout().is_terminal();
+        let colors = context.settings.log.colors && std::io::stdout().is_terminal();
         checks.iter().for_each(|check| println!("{}", check.text(colors)));
         println!("{failed} to fix, {warnings} to know of, {} well", checks.len() - failed - warnings);
     }
@@ -103,22 +104,22 @@ pub async fn doctor(app: App, as_json: bool) -> Result<Exit, Refusal> {
 }
 
 /// All checks, and whether the server could be reached.
-async fn examine(app: &App) -> (Vec<Check>, bool) {
-    let server = database::server(app).await;
+async fn examine(context: &Context) -> (Vec<Check>, bool) {
+    let server = database::server(context).await;
     let reachable = server.verdict != Verdict::Failed;
     let mut checks = vec![server];
     if reachable {
-        checks.extend(database::privileges(app).await);
-        checks.extend(database::collections(app).await);
-        checks.extend(database::indexes(app).await);
-        checks.extend(database::ids(app).await);
-        checks.push(database::validator(app).await);
-        checks.push(database::clock(app).await);
-        checks.push(position::phase(app).await);
-        checks.push(position::leader(app).await);
-        checks.extend(position::oplog(app).await);
+        checks.extend(database::privileges(context).await);
+        checks.extend(database::collections(context).await);
+        checks.extend(database::indexes(context).await);
+        checks.extend(database::ids(context).await);
+        checks.push(database::validator(context).await);
+        checks.push(database::clock(context).await);
+        checks.push(position::phase(context).await);
+        checks.push(position::leader(context).await);
+        checks.extend(position::oplog(context).await);
     }
-    checks.push(reach::smtp(app).await);
-    checks.push(reach::directory(app).await);
+    checks.push(reach::smtp(context).await);
+    checks.push(reach::directory(context).await);
     (checks, reachable)
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use resume_tokens::StoreError;
 
 use super::Check;
-use crate::app::App;
-use crate::deadline::with_deadline;
+use crate::context::Context;
 use crate::error::Failure;
+use crate::leader::lead::store;
+use crate::lease;
+use crate::maintenance::replay::{length_text, time_text};
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::oplog::Oplog;
 use crate::phase::state;
-use crate::run::lead::store;
-use crate::run::lease;
-use crate::run::replaying::{length_text, time_text};
-use crate::source::oplog::Oplog;
 
 /// Below the first, somebody should know; below the second, somebody must act: the bounds of the alerts.
 const HEADROOM: [Duration; 2] = [Duration::from_hours(6), Duration::from_hours(1)];
@@ -23,8 +23,8 @@ const YOUNG: Duration = Duration::from_hours(1);
 /// An outage of a night and a morning should fit into the oplog.
 const SHORT_WINDOW: Duration = Duration::from_hours(24);
 
-pub(super) async fn phase(app: &App) -> Check {
-    match state::load(&app.database, app.settings.phase.initial).await {
+pub(super) async fn phase(context: &Context) -> Check {
+    match state::load(&context.database, context.settings.phase.initial).await {
         Ok(current) if current.contradicted => Check::failed(
             "phase",
             "its document was changed or lost, but a tombstone says that the database was retired",
@@ -38,10 +38,10 @@ pub(super) async fn phase(app: &App) -> Check {
     }
 }
 
-pub(super) async fn leader(app: &App) -> Check {
-    match lease::current(&app.database).await {
+pub(super) async fn leader(context: &Context) -> Check {
+    match lease::current(&context.database).await {
         Ok(Some(leader)) => match leader.lag {
-            Some(lag) if lag > app.settings.health.max_lag.as_secs_f64() => Check::warning(
+            Some(lag) if lag > context.settings.health.max_lag.as_secs_f64() => Check::warning(
                 "leader",
                 format!("{} leads, {lag:.0} s behind", leader.name),
                 "see `stream-processor status --watch` whether it catches up",
@@ -54,8 +54,8 @@ pub(super) async fn leader(app: &App) -> Check {
 }
 
 /// The oplog, and the position against it.
-pub(super) async fn oplog(app: &App) -> Vec<Check> {
-    let oplog = match Oplog::measure(&app.database).await {
+pub(super) async fn oplog(context: &Context) -> Vec<Check> {
+    let oplog = match Oplog::measure(&context.database).await {
         Ok(oplog) => oplog,
         Err(failure) => return vec![Check::unknown("oplog", &failure)],
     };
@@ -63,7 +63,7 @@ pub(super) async fn oplog(app: &App) -> Vec<Check> {
         let found = "unknown: the user of mongodb.uri may not read local.oplog.rs";
         return vec![Check::warning("oplog", found, "grant `find` and `collStats` on it, see deploy/mongodb-role.js")];
     };
-    vec![window(&oplog), token(app, &oplog).await]
+    vec![window(&oplog), token(context, &oplog).await]
 }
 
 fn window(oplog: &Oplog) -> Check {
@@ -94,8 +94,8 @@ fn judged(window: Duration, found: String) -> Check {
     }
 }
 
-async fn token(app: &App, oplog: &Oplog) -> Check {
-    let checkpoint = match with_deadline(store(app).load()).await {
+async fn token(context: &Context, oplog: &Oplog) -> Check {
+    let checkpoint = match with_deadline(store(context).load()).await {
         Ok(Some(checkpoint)) => checkpoint,
         Ok(None) => return Check::ok("position", "none yet: the first start looks at everything"),
         Err(error @ StoreError::Garbled { .. }) => {

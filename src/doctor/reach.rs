@@ -7,18 +7,19 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use super::Check;
-use crate::app::App;
 use crate::config::Environment;
-use crate::mail::transport::{Delivery, Transport};
+use crate::context::Context;
+use crate::mail::delivery::Delivery;
+use crate::mail::transport::Transport;
 
 /// A server that takes longer is not there.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) async fn smtp(app: &App) -> Check {
-    let Some(url) = &app.settings.smtp.url else {
-        let folder = app.settings.mail.outbox_directory.display();
+pub(super) async fn smtp(context: &Context) -> Check {
+    let Some(url) = &context.settings.smtp.url else {
+        let folder = context.settings.mail.outbox_directory.display();
         let found = format!("no server is configured: messages are written to {folder}");
-        return match app.settings.environment {
+        return match context.settings.environment {
             Environment::Production => Check::warning("smtp", found, "set smtp.url, or SMTP_URL"),
             Environment::Staging | Environment::Development => Check::ok("smtp", found),
         };
@@ -30,7 +31,7 @@ pub(super) async fn smtp(app: &App) -> Check {
         Some(format!("{}{port}", url.host_str()?))
     });
     let place = place.unwrap_or_else(|| "smtp.url".to_owned());
-    let transport = match Transport::new(&app.settings.smtp, &app.settings.mail) {
+    let transport = match Transport::new(&context.settings.smtp, &context.settings.mail) {
         Ok(transport) => transport,
         Err(reason) => return Check::failed("smtp", reason, "correct it, see deploy/stream-processor.toml"),
     };
@@ -43,8 +44,8 @@ pub(super) async fn smtp(app: &App) -> Check {
     }
 }
 
-pub(super) async fn directory(app: &App) -> Check {
-    let directory = &app.settings.directory;
+pub(super) async fn directory(context: &Context) -> Check {
+    let directory = &context.settings.directory;
     let Some(base) = &directory.base_url else {
         return Check::ok("directory", "none is configured: only the collection cache_siret is asked");
     };

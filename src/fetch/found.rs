@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bson::{Document, RawBsonRef, RawDocument};
 
-use crate::source::event::{WatchedCollection, key_text};
+use crate::model::names::WatchedCollection;
+use crate::model::other_id::key_text;
 
 /// What is there under a key.
 #[derive(Debug, Clone)]

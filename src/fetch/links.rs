@@ -5,14 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use bson::{Bson, RawBsonRef, RawDocument, doc, oid::ObjectId};
 
-use super::{documents, find, raw};
-use crate::deadline::with_deadline;
 use crate::error::Failure;
-use crate::fetch::causal::CausalDatabase;
+use crate::model::names::LINKS;
 use crate::model::value;
-
-/// The collection of links: `{_id: recruiter id, jobs: [job ids], removed: [job ids]}`, index on `jobs`.
-pub const LINKS: &str = "stream_processor_links";
+use crate::mongo::causal::CausalDatabase;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::{collection, documents, find};
 
 /// At most this many jobs in one query.
 const JOBS_PER_READ: usize = 5_000;
@@ -71,7 +69,7 @@ pub async fn owners(
 pub async fn count_owners(database: &CausalDatabase, jobs: &BTreeSet<ObjectId>) -> Result<u64, Failure> {
     let mut session = database.session().await?;
     let jobs: Vec<Bson> = jobs.iter().copied().map(Bson::from).collect();
-    let links = raw(database, LINKS);
+    let links = collection(database, LINKS);
     let count = links.count_documents(doc! { "jobs": { "$in": jobs } }).session(&mut session);
     with_deadline(count).await.map_err(Failure::Read)
 }

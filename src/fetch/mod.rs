@@ -1,69 +1,10 @@
-//! Stage 3, FETCH: the current documents, in batches with `$in`: the only reads of the hot path.
-//! Nothing here writes, and nothing here remembers source documents beyond the references' caches.
+//! FETCH: the current documents of recruiters, references and links, in batches with `$in`. Nothing here writes, and
+//! nothing here remembers source documents beyond the references' caches.
 
-pub mod causal;
 mod found;
 pub mod links;
 pub mod portions;
 pub mod references;
 
-use bson::{Bson, Document, RawDocument, oid::ObjectId};
-use futures::TryStreamExt as _;
-use mongodb::raw_batch_cursor::RawBatch;
-use mongodb::{Collection, Database};
-
-use self::causal::CausalDatabase;
-use crate::deadline::while_server_works;
-use crate::error::Failure;
-
 /// At most this many ids in one `$in`: the batch that spec 03 measured.
 pub const IDS_PER_READ: usize = 500;
-
-/// One `find`, its answer kept as the raw batches that the server sent.
-///
-/// # Errors
-/// [`Failure::Read`].
-pub async fn find(
-    database: &CausalDatabase,
-    collection: &str,
-    filter: Document,
-    projection: Document,
-) -> Result<Vec<RawBatch>, Failure> {
-    let mut session = database.session().await?;
-    let collection = raw(database, collection);
-    // Some look through the whole collection: users and references are not indexed in `recruiters`.
-    let (client, comment) = (database.client(), Bson::from(ObjectId::new()));
-    let find = collection.find(filter).projection(projection).batch_size(10_000).comment(comment.clone());
-    let find = find.session(&mut session).batch();
-    let mut answers = while_server_works(client, &comment, find).await.map_err(Failure::Read)?;
-    let mut answers = answers.stream(&mut session);
-    let mut batches = Vec::new();
-    while let Some(batch) = while_server_works(client, &comment, answers.try_next()).await.map_err(Failure::Read)? {
-        batches.push(batch);
-    }
-    Ok(batches)
-}
-
-/// The documents of the batches.
-///
-/// # Errors
-/// [`Failure::Read`] when the server's bytes are not valid BSON.
-pub fn documents(batches: &[RawBatch]) -> impl Iterator<Item = Result<&RawDocument, Failure>> {
-    batches.iter().flat_map(|batch| {
-        let (documents, unreadable) = match batch.doc_slices() {
-            Ok(documents) => (Some(documents), None),
-            Err(error) => (None, Some(Err(Failure::Read(error)))),
-        };
-        let documents = documents.into_iter().flatten().filter_map(|element| match element {
-            Ok(element) => element.as_document().map(Ok),
-            Err(error) => Some(Err(Failure::Read(error.into()))),
-        });
-        documents.chain(unreadable)
-    })
-}
-
-/// The collection called `name`, for raw reads.
-#[must_use]
-pub fn raw(database: &Database, name: &str) -> Collection<Document> {
-    database.collection(name)
-}

@@ -4,12 +4,13 @@ use bson::{Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::causal::CausalDatabase;
-use super::{IDS_PER_READ, documents, raw};
-use crate::deadline::with_deadline;
+use super::IDS_PER_READ;
 use crate::error::Failure;
-use crate::source::OFFERS;
-use crate::source::event::WatchedCollection;
+use crate::model::names::OFFERS;
+use crate::model::names::WatchedCollection;
+use crate::mongo::causal::CausalDatabase;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::{collection, documents};
 
 /// How many bytes of documents one portion aims at: about 260 of 8 KB. Two portions of recruiters are in memory at a
 /// time, one of them with its offers before and after, so this sets the peak.
@@ -81,7 +82,7 @@ impl Portions {
         // One more than there can be, so that the server closes the cursor with the last of them.
         let batch_size = u32::try_from(ids.len() + 1).unwrap_or(u32::MAX);
         let mut session = self.database.session().await?;
-        let collection = raw(&self.database, self.collection);
+        let collection = collection(&self.database, self.collection);
         let find = collection.find(doc! { "_id": { "$in": ids } }).projection(self.projection.clone());
         let find = find.sort(doc! { "_id": 1 }).batch_size(batch_size).session(&mut session).batch();
         let mut replies = with_deadline(find).await.map_err(Failure::Read)?;

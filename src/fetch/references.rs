@@ -11,15 +11,16 @@ use futures::try_join;
 use quick_cache::unsync::Cache;
 
 use super::found::{Found, is_readable, name};
-use super::{documents, find};
 use crate::error::Failure;
-use crate::fetch::causal::CausalDatabase;
+use crate::model::names::WatchedCollection;
 use crate::model::recruiter::{JobFields, RecruiterFields};
 use crate::model::references::is_handicap_engagement;
 use crate::model::user_id::user_id;
 use crate::model::{Cfa, References, RomeSheet, User, UserStatus, value};
-use crate::project::offer::{first_rome_code, is_delegated_to_cfa};
-use crate::source::event::WatchedCollection;
+use crate::mongo::causal::CausalDatabase;
+use crate::mongo::reads::{documents, find};
+use crate::project::offer::first_rome_code;
+use crate::project::settings::is_delegated_to_cfa;
 
 /// What the engagements of an establishment say.
 #[derive(Debug, Clone, Default)]

@@ -5,59 +5,8 @@ use askama::Template as _;
 use bson::DateTime;
 use chrono_tz::Europe::Paris;
 
+use super::email::{Email, Establishment, Offer, Template};
 use super::template_values::{IntroductionHtml, IntroductionText, ReminderHtml, ReminderText};
-
-/// The messages that there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Template {
-    /// Offers that expire in seven days.
-    RemindJ7,
-    /// Offers that expire tomorrow.
-    RemindJ1,
-    /// An offer that training centres nearby might want to see.
-    Introduction,
-}
-
-/// A message to one person about offers of theirs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Email {
-    /// Which message.
-    pub template: Template,
-    /// First and last name.
-    pub person: String,
-    /// The offers, by establishment.
-    pub establishments: Vec<Establishment>,
-    /// The recruiter's space.
-    pub space: String,
-}
-
-/// Offers of one establishment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Establishment {
-    /// Its name.
-    pub name: String,
-    /// At least one.
-    pub offers: Vec<Offer>,
-}
-
-/// What is said of an offer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
-    /// Its title.
-    pub title: String,
-    /// The name of the occupation.
-    pub appellation: Option<String>,
-    /// The types of contract.
-    pub contracts: String,
-    /// The level of the diploma.
-    pub level: String,
-    /// When the contract begins.
-    pub start: String,
-    /// When it was published.
-    pub published: String,
-    /// Where it is shown.
-    pub url: Option<String>,
-}
 
 /// A message that is ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,37 +31,6 @@ pub enum ComposeError {
     /// It is no MJML that can be shown.
     #[error("a template of e-mail cannot be rendered: {0}")]
     Render(#[from] mrml::prelude::render::Error),
-}
-
-impl Template {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::RemindJ7, Self::RemindJ1, Self::Introduction];
-
-    /// Its name on the command line, in metrics and in the outbox.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::RemindJ7 => "remind-J7",
-            Self::RemindJ1 => "remind-J1",
-            Self::Introduction => "introduction",
-        }
-    }
-
-    /// The one of this name, whatever the case.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|template| template.name().eq_ignore_ascii_case(name))
-    }
-
-    /// Its subject (spec 05).
-    #[must_use]
-    pub fn subject(self) -> &'static str {
-        match self {
-            Self::RemindJ7 => "Votre offre expire dans 7 jours",
-            Self::RemindJ1 => "Votre offre expire demain",
-            Self::Introduction => "Partagez votre offre aux CFA proches de votre établissement",
-        }
-    }
 }
 
 /// Writes the message, of values that are cleaned here whoever gave them.

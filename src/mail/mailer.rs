@@ -13,17 +13,19 @@ use mongodb::Database;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::compose::{Composed, Email, Template, compose};
+use super::compose::{Composed, compose};
+use super::delivery::Delivery;
 use super::delivery::DeliveryOutcome;
+use super::email::{Email, Template};
 use super::outbox::{COPIES, Entry, Outbox, Settled, State, Step, message_id, step};
 use super::reply::{Reply, Stage};
 use super::standing::{Held, Standing};
-use super::transport::{Delivery, OutgoingEmail, Transport};
-use crate::app::App;
+use super::transport::{OutgoingEmail, Transport};
+use crate::context::Context;
 use crate::error::{Directive, Failure};
+use crate::failpoint;
 use crate::observe::metrics::Metrics;
 use crate::retry::Delays;
-use crate::run::failpoint;
 use crate::write::Writer;
 
 /// So often a message is tried in one run: for about a quarter of a minute.
@@ -95,14 +97,14 @@ impl Mailer {
     ///
     /// # Errors
     /// A sentence that names the setting that cannot be used.
-    pub fn open(app: &App, writer: Writer, now: DateTime, stop: CancellationToken) -> Result<Self, String> {
+    pub fn open(context: &Context, writer: Writer, now: DateTime, stop: CancellationToken) -> Result<Self, String> {
         Ok(Self {
-            transport: Transport::new(&app.settings.smtp, &app.settings.mail)?,
-            outbox: Outbox { database: Database::clone(&app.database), writer, run: ObjectId::new() },
+            transport: Transport::new(&context.settings.smtp, &context.settings.mail)?,
+            outbox: Outbox { database: Database::clone(&context.database), writer, run: ObjectId::new() },
             now,
-            metrics: Arc::clone(&app.metrics),
+            metrics: Arc::clone(&context.metrics),
             stop,
-            at_a_time: app.settings.smtp.connections,
+            at_a_time: context.settings.smtp.connections,
             standing: Mutex::default(),
             judged: Mutex::default(),
         })

@@ -3,6 +3,7 @@
 
 pub mod compose;
 pub mod delivery;
+pub mod email;
 pub mod mailer;
 pub mod outbox;
 pub mod reply;

@@ -12,14 +12,13 @@ use mongodb::options::IndexOptions;
 use mongodb::{Database, IndexModel};
 
 use super::reply::Reply;
-use crate::deadline::with_deadline;
 use crate::error::Failure;
-use crate::fetch::raw;
+use crate::model::names::OUTBOX;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
 use crate::write::statements::Statement;
 use crate::write::{Writer, command};
 
-/// The collection.
-pub const OUTBOX: &str = "stream_processor_outbox";
 /// A message is remembered for 90 days, as the runs of the jobs are.
 const KEPT: Duration = Duration::from_hours(90 * 24);
 /// So many copies of a message may be on their way, at most (spec 05), and so often one run sends its content.
@@ -190,7 +189,7 @@ pub async fn prepare(database: &Database) -> Result<(), Failure> {
     let forget = IndexModel::builder().keys(doc! { "at": 1 }).options(forget).build();
     let find = IndexOptions::builder().sparse(true).build();
     let find = IndexModel::builder().keys(doc! { "user": 1 }).options(find).build();
-    with_deadline(raw(database, OUTBOX).create_indexes([forget, find])).await.map(drop).map_err(Failure::Write)
+    with_deadline(collection(database, OUTBOX).create_indexes([forget, find])).await.map(drop).map_err(Failure::Write)
 }
 
 /// Reads what is remembered of these messages.
@@ -198,7 +197,7 @@ pub async fn prepare(database: &Database) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure::Read`].
 pub async fn read(database: &Database, ids: &[String]) -> Result<HashMap<String, Entry>, Failure> {
-    let outbox = raw(database, OUTBOX);
+    let outbox = collection(database, OUTBOX);
     let found = with_deadline(outbox.find(doc! { "_id": { "$in": ids } })).await.map_err(Failure::Read)?;
     let found: Vec<Document> = with_deadline(found.try_collect()).await.map_err(Failure::Read)?;
     let entry = |document: &Document| Some((document.get_str("_id").ok()?.to_owned(), Entry::read(document)?));
@@ -210,7 +209,7 @@ pub async fn read(database: &Database, ids: &[String]) -> Result<HashMap<String,
 /// # Errors
 /// [`Failure::Read`].
 pub async fn put_off(database: &Database, users: &[ObjectId]) -> Result<HashMap<ObjectId, DateTime>, Failure> {
-    let outbox = raw(database, OUTBOX);
+    let outbox = collection(database, OUTBOX);
     let found = outbox.find(of_users(users)).projection(doc! { "user": 1, "state": 1, "at": 1 });
     let found = with_deadline(found).await.map_err(Failure::Read)?;
     let found: Vec<Document> = with_deadline(found.try_collect()).await.map_err(Failure::Read)?;

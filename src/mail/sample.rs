@@ -1,6 +1,6 @@
 //! Invented letters, for `emails preview` and for the tests that keep what they look like.
 
-use super::compose::{Email, Establishment, Offer, Template};
+use super::email::{Email, Establishment, Offer, Template};
 
 /// A letter with sample data.
 #[must_use]

@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use tracing::warn;
 use url::Url;
 
+use super::delivery::Delivery;
 use super::reply::{Reply, Stage};
-use super::transport::Delivery;
 use crate::config::SmtpSettings;
 use crate::outgoing::Pace;
 

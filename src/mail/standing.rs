@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::oid::ObjectId;
 
-use super::compose::Template;
 use super::delivery::DeliveryOutcome;
+use super::email::Template;
 use super::reply::{Reply, Stage};
 
 /// Messages to so many domains in a row that the server does not take mean that it takes none; so many recipients who are

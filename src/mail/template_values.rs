@@ -1,7 +1,7 @@
 //! The templates with the values that they take. HTML is escaped by the engine; text needs no escaping, its values are
 //! single lines (`compose::clean`).
 
-use super::compose::{Email, Template};
+use super::email::{Email, Template};
 
 macro_rules! template {
     ($name:ident, $path:literal, $escape:literal) => {

@@ -15,7 +15,7 @@ use lettre::message::{Mailbox, MultiPart};
 use lettre::{Address, Message};
 
 use super::compose::{Composed, clean};
-use super::reply::{Reply, Stage};
+use super::delivery::Delivery;
 use super::smtp::Smtp;
 use crate::config::{MailSettings, SmtpSettings};
 
@@ -48,52 +48,6 @@ pub struct OutgoingEmail<'a> {
     pub message_id: &'a str,
     /// When it was written.
     pub date: DateTime,
-}
-
-/// What became of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
-    /// The server has it.
-    Accepted,
-    /// The server does not want it (reply code 5xx): trying again is of no use.
-    Refused(Reply),
-    /// The server does not want it now (reply code 4xx).
-    Deferred(Reply),
-    /// The connection ended, or the server said nothing, after its recipient was named and before its content was sent.
-    Broken(Stage),
-    /// It was not handed over: there is no connection, or it ended before a recipient was named.
-    Unreachable(&'static str),
-    /// The server does not know us, or its settings are wrong: that does not pass by itself.
-    NotLetIn,
-    /// No server, or not this one, can take it as it is: a word that says because of what.
-    Unsendable(&'static str),
-    /// It is not known: the connection ended, or the server said nothing, after its content was sent.
-    Uncertain,
-}
-
-impl Delivery {
-    /// The last step that went well.
-    #[must_use]
-    pub fn passed(self) -> Option<Stage> {
-        match self {
-            Self::Accepted => Some(Stage::Content),
-            Self::Uncertain => Some(Stage::Data),
-            Self::Refused(Reply { stage, .. }) | Self::Deferred(Reply { stage, .. }) | Self::Broken(stage) => {
-                stage.before()
-            }
-            Self::Unreachable(_) | Self::NotLetIn | Self::Unsendable(_) => None,
-        }
-    }
-
-    /// True where it is about us, whoever the recipient is.
-    #[must_use]
-    pub fn is_about_us(self) -> bool {
-        match self {
-            Self::Unreachable(_) | Self::NotLetIn => true,
-            Self::Refused(reply) | Self::Deferred(reply) => reply.is_about_us(),
-            Self::Accepted | Self::Broken(_) | Self::Unsendable(_) | Self::Uncertain => false,
-        }
-    }
 }
 
 impl Transport {

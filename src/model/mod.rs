@@ -5,9 +5,12 @@
 pub mod dead_letter;
 mod fields;
 pub mod job_owner;
+pub mod names;
 pub mod offer;
+pub mod other_id;
 pub mod recruiter;
 pub mod references;
+pub mod time;
 pub mod user_id;
 pub mod value;
 

@@ -1,5 +1,5 @@
 //! The last hour of lag and throughput, kept in memory for the status page: one sample every few seconds,
-//! the oldest dropped. Told by the task of [`super::survey`], never by the hot path.
+//! the oldest dropped. Told by the task of [`crate::status::survey`], never by the hot path.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};

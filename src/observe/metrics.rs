@@ -9,8 +9,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::counts::{JOB_STATUSES, OFFER_STATUSES, OTHER};
-use crate::phase::Phase;
+use super::labels::{JOB_STATUSES, OFFER_STATUSES, OTHER};
+use crate::config::Phase;
 use crate::version;
 
 /// Seconds from a millisecond to a minute.
@@ -119,9 +119,6 @@ pub struct JobMetrics {
 impl JobMetrics {
     fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
         let emails = make.counters("emails_total", "E-mail by what became of it", &["template", "outcome"])?;
-        for labels in crate::mail::delivery::labels() {
-            emails.with_label_values(&labels);
-        }
         let (success, help) = ("job_last_success_timestamp_seconds", "When a time-based job was last done");
         Ok(Self {
             runs: make.counters("job_runs_total", "Runs of time-based jobs", &["job", "outcome"])?,
@@ -187,6 +184,11 @@ impl Metrics {
             lease_term: make.integer_gauge("lease_term", "Term of the lease")?,
             registry,
         })
+    }
+
+    /// Begins the counts of e-mails, by template and outcome, at 0: a count of nothing is there from the start.
+    pub fn begin_email_counts(&self, labels: impl Iterator<Item = [&'static str; 2]>) {
+        labels.for_each(|labels| drop(self.jobs.emails.with_label_values(&labels)));
     }
 
     /// Shows the phase.

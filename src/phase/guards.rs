@@ -7,7 +7,7 @@ use bson::DateTime;
 use serde::Serialize;
 
 use super::{Phase, Way};
-use crate::ticker::ahead::is_ahead;
+use crate::model::time::is_ahead;
 
 /// A verification is old after this.
 const VERIFICATION_AGE: Duration = Duration::from_hours(24);

@@ -1,7 +1,7 @@
 //! What each phase means (spec 04, the table), and which steps there are between phases. Pure.
 
 use super::Phase;
-use crate::source::event::WatchedCollection;
+use crate::model::names::WatchedCollection;
 
 /// What the stream does with offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

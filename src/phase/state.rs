@@ -6,17 +6,19 @@ use mongodb::Database;
 
 use super::Phase;
 use super::guards::{Facts, Verification};
-use crate::clock;
 use crate::config::Choice as _;
-use crate::deadline::with_deadline;
 use crate::error::Failure;
-use crate::fetch::raw;
-use crate::run::gaps::GAPS;
-use crate::run::lease::{self, STATE};
-use crate::run::requests::{self, COMMANDS};
-use crate::ticker::transaction::{Fence, Transaction};
-use crate::write::dead_letters::DEAD_LETTERS;
+use crate::lease;
+use crate::model::names::COMMANDS;
+use crate::model::names::DEAD_LETTERS;
+use crate::model::names::GAPS;
+use crate::model::names::STATE;
+use crate::model::names::command_state::UNFINISHED;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
+use crate::mongo::server_clock::server_time;
 use crate::write::statements::Statement;
+use crate::write::transaction::{Fence, Transaction};
 
 const PHASE: &str = "phase";
 /// Left by `retired`, removed by a step back: while it stands, no instance writes offers from recruiters,
@@ -60,7 +62,7 @@ pub struct Change {
 /// # Errors
 /// [`Failure::Read`], [`Failure::OwnDocument`].
 pub async fn load(database: &Database, initial: Phase) -> Result<Current, Failure> {
-    let states = raw(database, STATE);
+    let states = collection(database, STATE);
     let tombstone = with_deadline(states.find_one(doc! { "_id": TOMBSTONE })).await.map_err(Failure::Read)?;
     let stored = states.find_one(doc! { "_id": PHASE }).projection(doc! { "history": 0 });
     let current = match with_deadline(stored).await.map_err(Failure::Read)? {
@@ -87,11 +89,11 @@ pub async fn load(database: &Database, initial: Phase) -> Result<Current, Failur
 /// # Errors
 /// As [`load`], and [`Failure::Write`].
 pub async fn begin(database: &Database, initial: Phase) -> Result<Current, Failure> {
-    let now = clock::of_server(database).await?;
+    let now = server_time(database).await?;
     let entry =
         doc! { "at": now, "who": "configuration", "from": null, "to": initial.word(), "reason": "phase.initial" };
     let fields = doc! { "phase": initial.word(), "since": now, "revision": 1_i64, "history": [entry] };
-    let state = raw(database, STATE);
+    let state = collection(database, STATE);
     let begun = state.update_one(doc! { "_id": PHASE }, doc! { "$setOnInsert": fields }).upsert(true);
     with_deadline(begun).await.map_err(Failure::Write)?;
     load(database, initial).await
@@ -142,7 +144,7 @@ fn encoded(document: &Document) -> RawDocumentBuf {
 /// [`Failure::Read`].
 pub async fn was_made_by(database: &Database, command: ObjectId) -> Result<bool, Failure> {
     let made = doc! { "_id": PHASE, "history.command": command };
-    let made = with_deadline(raw(database, STATE).count_documents(made)).await.map_err(Failure::Read)?;
+    let made = with_deadline(collection(database, STATE).count_documents(made)).await.map_err(Failure::Read)?;
     Ok(made > 0)
 }
 
@@ -151,7 +153,8 @@ pub async fn was_made_by(database: &Database, command: ObjectId) -> Result<bool,
 /// # Errors
 /// [`Failure::Read`].
 pub async fn history(database: &Database) -> Result<Vec<Document>, Failure> {
-    let stored = with_deadline(raw(database, STATE).find_one(doc! { "_id": PHASE })).await.map_err(Failure::Read)?;
+    let stored =
+        with_deadline(collection(database, STATE).find_one(doc! { "_id": PHASE })).await.map_err(Failure::Read)?;
     let history = stored.and_then(|stored| stored.get_array("history").cloned().ok()).unwrap_or_default();
     Ok(history.into_iter().filter_map(|entry| entry.as_document().cloned()).collect())
 }
@@ -167,12 +170,12 @@ pub async fn facts(
     asking: Option<ObjectId>,
     now: DateTime,
 ) -> Result<Facts, Failure> {
-    let count = async |collection: &str, filter: Document| {
-        with_deadline(raw(database, collection).count_documents(filter)).await.map_err(Failure::Read)
+    let count = async |name: &str, filter: Document| {
+        with_deadline(collection(database, name).count_documents(filter)).await.map_err(Failure::Read)
     };
     let full = doc! { "_id": "verification", "full": true };
-    let verification = with_deadline(raw(database, STATE).find_one(full)).await.map_err(Failure::Read)?;
-    let unfinished = doc! { "_id": { "$ne": asking }, "state": { "$in": requests::UNFINISHED.to_vec() } };
+    let verification = with_deadline(collection(database, STATE).find_one(full)).await.map_err(Failure::Read)?;
+    let unfinished = doc! { "_id": { "$ne": asking }, "state": { "$in": UNFINISHED.to_vec() } };
     Ok(Facts {
         phase: current.phase,
         since: current.since,

@@ -6,7 +6,8 @@ use bson::oid::ObjectId;
 
 use super::react::{Reaction, react};
 use super::{Plan, Touch};
-use crate::source::event::{Event, Key, Operation, WatchedCollection};
+use crate::model::names::WatchedCollection;
+use crate::source::event::{Event, Key, Operation};
 
 /// Plans one batch. Applying the plans of a batch split anywhere gives the same final state.
 #[must_use]

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::Touch;
-use crate::source::event::{Event, Operation, WatchedCollection};
+use crate::model::names::WatchedCollection;
+use crate::source::event::{Event, Operation};
 
 /// The paths of the keys of references.
 const KEYS: [&str; 3] = ["siret", "rome", "rome.code_rome"];

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::react::{Reaction, react};
-use crate::source::event::{Event, Operation, WatchedCollection};
+use crate::model::names::WatchedCollection;
+use crate::source::event::{Event, Operation};
 
 /// What is dropped when no single collection is.
 pub const WHOLE_DATABASE: &str = "the database";

@@ -9,7 +9,8 @@ use resume_tokens::ResumeToken;
 
 use super::react::{Reaction, react};
 use super::{Plan, Touch, plan};
-use crate::source::event::{Event, Key, Operation, WatchedCollection};
+use crate::model::names::WatchedCollection;
+use crate::source::event::{Event, Key, Operation};
 
 fn event(collection: WatchedCollection, operation: Operation, paths: &[&str]) -> Event {
     Event {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{DateTime, oid::ObjectId};
 
-use crate::source::event::WatchedCollection;
+use crate::model::names::WatchedCollection;
 
 /// Which jobs of a recruiter to project again.
 #[derive(Debug, Clone, PartialEq, Eq)]

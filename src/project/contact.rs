@@ -2,7 +2,7 @@
 
 use bson::{RawBson, RawBsonRef};
 
-use super::offer::{ProjectionSettings, is_delegated_to_cfa};
+use super::settings::{ProjectionSettings, is_delegated_to_cfa};
 use crate::model::dead_letter::Reason;
 use crate::model::recruiter::RecruiterFields;
 use crate::model::{Cfa, References, value};

@@ -6,11 +6,13 @@ pub mod diff;
 mod diploma;
 mod fields;
 pub mod offer;
+pub mod settings;
 pub mod skills;
 mod slug;
 mod status;
 
 pub use fields::{ON_INSERT, WRITTEN};
-pub use offer::{ProjectionSettings, USER_DEACTIVATED, project};
+pub use offer::{USER_DEACTIVATED, project};
+pub use settings::ProjectionSettings;
 pub use slug::slug;
 pub use status::offer_status;

@@ -5,6 +5,7 @@ use bson::raw::{CStr, RawArrayBuf, cstr};
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
 
 use super::contact::Contact;
+use super::settings::ProjectionSettings;
 use super::{diploma, skills, slug::slug, status};
 use crate::model::dead_letter::Reason;
 use crate::model::offer::StatusChange;
@@ -13,28 +14,6 @@ use crate::model::{Cfa, Offer, OfferStatus, References, RomeSheet, value};
 
 /// The reason in the history of an offer that is cancelled because its user was deactivated.
 pub const USER_DEACTIVATED: &str = "user has been deactivated";
-
-/// What the projection takes from the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProjectionSettings {
-    /// `target.partner_label`
-    pub partner_label: String,
-    /// `target.public_url`, without a slash at its end.
-    pub public_url: String,
-    /// `target.offer_type`, a part of the public URL.
-    pub offer_type: String,
-    /// `privacy.anonymized_email`: what stands in place of an anonymised address.
-    pub anonymized_email: String,
-    /// `users.on_deactivated` is `cancel-offers`.
-    pub cancels_deactivated: bool,
-}
-
-/// True when offers of this recruiter carry the contact of a CFA (spec 02, "Delegated recruiters").
-#[must_use]
-pub fn is_delegated_to_cfa(recruiter: &RecruiterFields<'_>) -> bool {
-    recruiter.is_delegated == Some(RawBsonRef::Boolean(true))
-        && value::non_empty(recruiter.cfa_delegated_siret).is_some()
-}
 
 /// The ROME code that selects the sheet: the first of the list; a string is a list of one.
 #[must_use]

@@ -10,10 +10,10 @@ use futures::TryStreamExt as _;
 use mongodb::Database;
 use mongodb::options::Hint;
 
-use super::memory::KEPT;
 use crate::error::Failure;
-use crate::fetch::raw;
-use crate::source::OFFERS;
+use crate::model::names::OFFERS;
+use crate::model::names::SETUP;
+use crate::mongo::reads::collection;
 use crate::write::statements::Statement;
 use crate::write::{Writer, command};
 
@@ -88,7 +88,7 @@ pub async fn count(database: &Database, partner_label: &str) -> Result<Counts, F
             "filled": sum(doc! { "$in": [2, "$fields"] }),
         } },
     ];
-    let mut counts = raw(database, OFFERS).aggregate(pipeline).await.map_err(Failure::Read)?;
+    let mut counts = collection(database, OFFERS).aggregate(pipeline).await.map_err(Failure::Read)?;
     let counts = counts.try_next().await.map_err(Failure::Read)?.unwrap_or_default();
     let number = |name: &str| {
         let number = counts.get(name).and_then(|value| value.as_i64().or_else(|| value.as_i32().map(i64::from)));
@@ -132,7 +132,7 @@ pub async fn remember(
     let groups: Vec<Document> =
         groups.into_iter().map(|(names, offers)| doc! { "fields": names.to_vec(), "offers": offers }).collect();
     let update = doc! { "$set": { "kept": groups } };
-    let kept = raw(database, KEPT);
+    let kept = collection(database, SETUP);
     kept.update_one(doc! { "_id": chunk.last }, update).upsert(true).await.map_err(Failure::Write)?;
     Ok(Some(chunk))
 }
@@ -218,7 +218,7 @@ async fn next(
     let mut projection = doc! { "_id": 1 };
     projection.extend(NEW.map(|name| (name.to_owned(), Bson::Int32(1))));
     // In the order of `_id` whatever the planner thinks: sorting a million offers for each chunk is no plan.
-    let offers = raw(database, OFFERS);
+    let offers = collection(database, OFFERS);
     let find = offers.find(filter).projection(projection).sort(doc! { "_id": 1 }).limit(CHUNK);
     let cursor = find.hint(Hint::Keys(doc! { "_id": 1 })).await.map_err(Failure::Read)?;
     let offers: Vec<Document> = cursor.try_collect().await.map_err(Failure::Read)?;
@@ -240,7 +240,7 @@ async fn kept(
     last: ObjectId,
 ) -> Result<HashMap<ObjectId, BTreeSet<String>>, Failure> {
     let mut kept = HashMap::new();
-    let remembered = raw(database, KEPT);
+    let remembered = collection(database, SETUP);
     let find = remembered.find(doc! { "_id": { "$gte": first } }).sort(doc! { "_id": 1 }).batch_size(8);
     let mut documents = find.await.map_err(Failure::Read)?;
     while let Some(document) = documents.try_next().await.map_err(Failure::Read)? {

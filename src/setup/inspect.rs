@@ -5,12 +5,15 @@ use bson::{Document, doc};
 use futures::TryStreamExt as _;
 use mongodb::{Database, IndexModel};
 
+use super::fields;
 use super::memory::Memory;
 use super::plan::{Found, indexes};
-use super::{could_not, fields};
-use crate::app::Refusal;
-use crate::fetch::raw;
-use crate::source::OFFERS;
+use crate::error::{command_code, describe};
+use crate::model::names::OFFERS;
+use crate::mongo::reads::collection;
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
+use mongodb::error::Error as MongoError;
 
 /// What is there, for offers with this label.
 ///
@@ -21,11 +24,11 @@ pub async fn inspect(database: &Database, partner_label: &str) -> Result<Found, 
     let mut found = Found { memory: Memory::load(database).await?, ..Found::default() };
     found.collections = database.list_collection_names().await.map_err(unreadable)?.into_iter().collect();
     found.validator = validator(database).await?;
-    for (collection, _) in indexes() {
-        if found.collections.contains(collection) {
-            let present = raw(database, collection).list_indexes().await.map_err(unreadable)?;
+    for (name, _) in indexes() {
+        if found.collections.contains(name) {
+            let present = collection(database, name).list_indexes().await.map_err(unreadable)?;
             let present: Vec<IndexModel> = present.try_collect().await.map_err(unreadable)?;
-            found.indexes.insert(collection, present.into_iter().map(|index| index.keys).collect());
+            found.indexes.insert(name, present.into_iter().map(|index| index.keys).collect());
         }
     }
     found.counts = fields::count(database, partner_label).await?;
@@ -41,4 +44,14 @@ pub async fn validator(database: &Database) -> Result<Document, Refusal> {
     let mut target = database.list_collections().filter(doc! { "name": OFFERS }).await.map_err(unreadable)?;
     let target = target.try_next().await.map_err(unreadable)?;
     Ok(target.and_then(|target| target.options.validator).unwrap_or_default())
+}
+
+/// A step that failed, with what to do.
+pub(super) fn could_not(what: &str, error: &MongoError) -> Refusal {
+    let advice = match command_code(error) {
+        Some(13) => "the user of mongodb.uri needs the role dbAdmin on this database for setup",
+        Some(85 | 86) => "an index of the same name with other options is in the way: drop or rename it",
+        _ => "see the server's log, then run setup again: what is done is not done twice",
+    };
+    Refusal::new(Exit::Database, format!("could not {what}: {}; {advice}", describe(error)))
 }

@@ -6,11 +6,8 @@ use bson::{Bson, Document, doc};
 use mongodb::Database;
 
 use crate::error::Failure;
-use crate::fetch::raw;
-use crate::run::lease::STATE;
-
-/// Which offers had which new fields before: `{_id: last offer, kept: [{fields, offers}]}`.
-pub const KEPT: &str = "stream_processor_setup";
+use crate::model::names::STATE;
+use crate::mongo::reads::collection;
 
 /// What was done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,7 +32,7 @@ impl Memory {
     /// # Errors
     /// [`Failure::Read`].
     pub async fn load(database: &Database) -> Result<Option<Self>, Failure> {
-        let document = raw(database, STATE).find_one(mine()).await.map_err(Failure::Read)?;
+        let document = collection(database, STATE).find_one(mine()).await.map_err(Failure::Read)?;
         Ok(document.as_ref().map(Self::read))
     }
 
@@ -70,7 +67,7 @@ pub async fn store(database: &Database, partner_label: &str, lists: Document, fl
     if !flags.is_empty() {
         update.insert("$set", flags);
     }
-    raw(database, STATE).update_one(mine(), update).upsert(true).await.map_err(Failure::Write)?;
+    collection(database, STATE).update_one(mine(), update).upsert(true).await.map_err(Failure::Write)?;
     Ok(())
 }
 
@@ -79,7 +76,7 @@ pub async fn store(database: &Database, partner_label: &str, lists: Document, fl
 /// # Errors
 /// [`Failure::Write`].
 pub async fn forget(database: &Database) -> Result<(), Failure> {
-    raw(database, STATE).delete_one(mine()).await.map_err(Failure::Write)?;
+    collection(database, STATE).delete_one(mine()).await.map_err(Failure::Write)?;
     Ok(())
 }
 

@@ -12,37 +12,54 @@ pub mod validator;
 use std::time::Duration;
 
 use bson::{Bson, Document, doc};
+use clap::Args;
 use mongodb::Database;
 use mongodb::error::Error as MongoError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::inspect::inspect;
-use self::memory::{KEPT, Memory};
+use self::inspect::{could_not, inspect};
+use self::memory::Memory;
 use self::plan::Step;
 use self::progress::Progress;
-use crate::app::{App, Refusal};
-use crate::cli::{Exit, SetupArguments};
-use crate::error::{Directive, Failure, command_code, describe};
-use crate::fetch::raw;
+use crate::context::Context;
+use crate::error::{Directive, Failure, command_code};
+use crate::leader::lead;
+use crate::model::names::OFFERS;
+use crate::model::names::SETUP;
+use crate::mongo::reads::collection;
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
 use crate::retry::Delays;
-use crate::run::lead;
-use crate::run::lease::Validity;
-use crate::run::tasks::{Group, Task};
-use crate::source::OFFERS;
+use crate::tasks::{Group, Task};
+use crate::write::writer::Validity;
 
 /// `NamespaceNotFound`, `IndexNotFound`: gone already.
 const GONE: [i32; 2] = [26, 27];
 /// `NamespaceExists`: there already.
 const EXISTS: i32 = 48;
 
+/// Arguments of `setup`.
+#[derive(Debug, Args)]
+pub struct SetupArguments {
+    /// Say what would be done and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Take back what `setup` did.
+    #[arg(long)]
+    pub down: bool,
+    /// Print the steps as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Runs the command; prints its steps on the standard output.
 ///
 /// # Errors
 /// A [`Refusal`] when an instance is running (`--down`), or the server refuses a step.
-pub async fn setup(app: App, arguments: SetupArguments) -> Result<Exit, Refusal> {
-    let configured = &app.settings.target.partner_label;
-    let memory = Memory::load(&app.database).await?;
+pub async fn setup(context: Context, arguments: SetupArguments) -> Result<Exit, Refusal> {
+    let configured = &context.settings.target.partner_label;
+    let memory = Memory::load(&context.database).await?;
     let is_done = memory.is_some();
     let label = memory.map_or_else(|| configured.clone(), |memory| memory.partner_label);
     if !arguments.down && label != *configured {
@@ -55,16 +72,16 @@ pub async fn setup(app: App, arguments: SetupArguments) -> Result<Exit, Refusal>
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     if arguments.dry_run {
-        let steps = steps(&app.database, &label, arguments.down).await?;
+        let steps = steps(&context.database, &label, arguments.down).await?;
         let told = Told { json: arguments.json, dry_run: true };
         steps.iter().for_each(|step| told.say(&format!("would {step}")));
         told.at_end(&steps, Exit::Done);
         return Ok(Exit::Done);
     }
-    group.spawn(Task::Signals, crate::app::signals(group.stop.clone()));
+    group.spawn(Task::Signals, crate::tasks::signals(group.stop.clone()));
     let told = Told { json: arguments.json, dry_run: false };
     let mut setup = Setup {
-        database: Database::clone(&app.database),
+        database: Database::clone(&context.database),
         label,
         stop: group.stop.clone(),
         validity: None,
@@ -76,7 +93,7 @@ pub async fn setup(app: App, arguments: SetupArguments) -> Result<Exit, Refusal>
         return setup.all(arguments.down).await;
     }
     let beside = "would write again what setup --down takes away: stop all instances first, then try again";
-    let (lease, validity) = lead::hold(&app, beside, &mut group).await?;
+    let (lease, validity) = lead::hold(&context, beside, &mut group).await?;
     setup.validity = Some(validity);
     let done = setup.all(true).await;
     lead::release_lease(&lease, &group).await;
@@ -140,7 +157,7 @@ impl Setup {
             Step::AllowFields(names) => self.allow(names).await?,
             Step::CreateIndexes(collection, indexes) => self.create_indexes(collection, indexes).await?,
             Step::Remember(offers) => {
-                raw(&self.database, KEPT).delete_many(doc! {}).await.map_err(Failure::Write)?;
+                collection(&self.database, SETUP).delete_many(doc! {}).await.map_err(Failure::Write)?;
                 if !self.walk(Walk::Remember, *offers).await? {
                     return Ok(false);
                 }
@@ -155,12 +172,12 @@ impl Setup {
                 let current = inspect::validator(&self.database).await?;
                 self.set_validator(validator::refusing_again(current, names)).await?;
             }
-            Step::DropIndex(collection, name) => {
-                let dropped = raw(&self.database, collection).drop_index(name).await;
+            Step::DropIndex(indexed, name) => {
+                let dropped = collection(&self.database, indexed).drop_index(name).await;
                 unless(&GONE, dropped).map_err(|error| could_not(&step.to_string(), &error))?;
             }
             Step::DropCollection(name) => {
-                let dropped = raw(&self.database, name).drop().await;
+                let dropped = collection(&self.database, name).drop().await;
                 dropped.map_err(|error| could_not(&step.to_string(), &error))?;
             }
             Step::LeaveTarget => {}
@@ -260,15 +277,6 @@ fn unless(codes: &[i32], result: Result<(), MongoError>) -> Result<(), MongoErro
         Some(code) if codes.contains(&code) => Ok(()),
         _ => Err(error),
     })
-}
-
-fn could_not(what: &str, error: &MongoError) -> Refusal {
-    let advice = match command_code(error) {
-        Some(13) => "the user of mongodb.uri needs the role dbAdmin on this database for setup",
-        Some(85 | 86) => "an index of the same name with other options is in the way: drop or rename it",
-        _ => "see the server's log, then run setup again: what is done is not done twice",
-    };
-    Refusal::new(Exit::Database, format!("could not {what}: {}; {advice}", describe(error)))
 }
 
 /// How the steps are told: one by one, or all at the end as JSON.

@@ -8,26 +8,28 @@ use bson::{Bson, Document, doc};
 use resume_tokens::HISTORY_COLLECTION;
 
 use super::fields::Counts;
-use super::memory::{KEPT, Memory};
+use super::memory::Memory;
 use super::validator;
-use crate::fetch::links::LINKS;
-use crate::mail::outbox::OUTBOX;
-use crate::run::gaps::GAPS;
-use crate::run::lease::STATE;
-use crate::run::requests::COMMANDS;
-use crate::source::OFFERS;
-use crate::source::event::WatchedCollection;
-use crate::ticker::jobs::analyze_closed_companies::CACHE;
-use crate::ticker::jobs::anonymize_user::ROLES;
-use crate::ticker::ledger::{self, RUNS};
-use crate::write::dead_letters::DEAD_LETTERS;
+use crate::model::names::COMMANDS;
+use crate::model::names::DEAD_LETTERS;
+use crate::model::names::GAPS;
+use crate::model::names::JOB_RUNS;
+use crate::model::names::LINKS;
+use crate::model::names::OFFERS;
+use crate::model::names::OUTBOX;
+use crate::model::names::ROLES;
+use crate::model::names::SETUP;
+use crate::model::names::SIRET_CACHE;
+use crate::model::names::STATE;
+use crate::model::names::WatchedCollection;
+use crate::ticker::ledger;
 
 /// The collections that there must be: the target and the service's own.
 pub const COLLECTIONS: [&str; 10] =
-    [OFFERS, STATE, HISTORY_COLLECTION, LINKS, DEAD_LETTERS, GAPS, COMMANDS, RUNS, OUTBOX, KEPT];
+    [OFFERS, STATE, HISTORY_COLLECTION, LINKS, DEAD_LETTERS, GAPS, COMMANDS, JOB_RUNS, OUTBOX, SETUP];
 
 /// Collections of the platform that the jobs ask and that must be indexed for it, where they exist: these are not created.
-const ASKED: [&str; 3] = [USERS, ROLES, CACHE];
+const ASKED: [&str; 3] = [USERS, ROLES, SIRET_CACHE];
 const USERS: &str = WatchedCollection::Users.name();
 
 /// The indexes that there must be, by collection: those of the migration (spec 01, "Target"), and the
@@ -48,10 +50,10 @@ pub fn indexes() -> [(&'static str, Vec<Document>); 8] {
         (LINKS, vec![doc! { "jobs": 1 }]),
         (HISTORY_COLLECTION, history),
         (DEAD_LETTERS, vec![doc! { "next_retry": 1 }]),
-        (RUNS, ledger::indexes()),
+        (JOB_RUNS, ledger::indexes()),
         (USERS, vec![doc! { "last_action_date": 1 }]),
         (ROLES, vec![doc! { "user_id": 1 }]),
-        (CACHE, vec![doc! { "siret": 1 }]),
+        (SIRET_CACHE, vec![doc! { "siret": 1 }]),
     ]
 }
 

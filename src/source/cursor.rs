@@ -10,12 +10,13 @@ use mongodb::raw_batch_cursor::{RawBatch, SessionRawBatchCursor};
 use mongodb::{ClientSession, Database};
 use resume_tokens::ResumeToken;
 
-use super::event::{Event, Operation, WatchedCollection};
+use super::event::{Event, Operation};
 use super::pipeline;
 use crate::clock;
-use crate::deadline::{ServerProgress, with_deadline};
 use crate::error::Failure;
-use crate::fetch::causal::CausalDatabase;
+use crate::model::names::WatchedCollection;
+use crate::mongo::causal::CausalDatabase;
+use crate::mongo::deadline::{ServerProgress, with_deadline};
 
 /// How much longer than its own `maxTimeMS` a `getMore` on which the server does not get on may take before the stream
 /// counts as stalled. `maxTimeMS` bounds the wait for an event, not the search for one: far back in the oplog that may
@@ -177,7 +178,7 @@ fn read(reply: &RawDocument) -> Result<Reply, Failure> {
     }
     Ok(Reply {
         events,
-        position: ResumeToken::from_raw(position).map_err(crate::source::event::EventError::from)?,
+        position: ResumeToken::from_raw(position).map_err(crate::error::EventError::from)?,
         operation_time: reply.get_timestamp("operationTime").map_err(|_| Failure::Reply("operationTime"))?,
     })
 }

@@ -1,72 +1,13 @@
 //! A change event as the pipeline asks for it: thin, names only (spec 03). Decoding must not fail
 //! the stream: what cannot be understood is an event of its own kind, never an error.
 
-use bson::{Bson, DateTime, RawBson, RawBsonRef, RawDocument, Timestamp, oid::ObjectId};
+use bson::{DateTime, RawBsonRef, RawDocument, Timestamp, oid::ObjectId};
 use resume_tokens::{ResumeToken, TokenError};
 
-use super::scan::OtherId;
-
-/// So many bytes of an `_id` are shown.
-const LONGEST_KEY: usize = 200;
-
-/// The collections that are watched. Every `match` on it is exhaustive, so a new one is noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum WatchedCollection {
-    /// `recruiters`
-    Recruiters,
-    /// `anonymized_recruiters`
-    AnonymizedRecruiters,
-    /// `userswithaccounts`
-    Users,
-    /// `anonymized_userswithaccounts`
-    AnonymizedUsers,
-    /// `cfas`
-    Cfas,
-    /// `referentielromes`
-    RomeSheets,
-    /// `referentiel_engagement_entreprise`
-    Engagements,
-    /// `stream_processor_canary`
-    Canary,
-    /// `jobs_partners`: only a replay looks at what happened to it.
-    Offers,
-}
-
-impl WatchedCollection {
-    /// All that the live stream watches, in the order in which the pipeline names them.
-    pub const ALL: [Self; 8] = [
-        Self::Recruiters,
-        Self::AnonymizedRecruiters,
-        Self::Users,
-        Self::AnonymizedUsers,
-        Self::Cfas,
-        Self::RomeSheets,
-        Self::Engagements,
-        Self::Canary,
-    ];
-
-    /// The collection's name in the database.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Recruiters => "recruiters",
-            Self::AnonymizedRecruiters => "anonymized_recruiters",
-            Self::Users => "userswithaccounts",
-            Self::AnonymizedUsers => "anonymized_userswithaccounts",
-            Self::Cfas => "cfas",
-            Self::RomeSheets => "referentielromes",
-            Self::Engagements => "referentiel_engagement_entreprise",
-            Self::Canary => "stream_processor_canary",
-            Self::Offers => super::OFFERS,
-        }
-    }
-
-    /// The collection called `name`.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().chain([Self::Offers]).find(|collection| collection.name() == name)
-    }
-}
+use crate::error::EventError;
+use crate::model::names::WatchedCollection;
+use crate::model::other_id::OtherId;
+use crate::model::other_id::key_text;
 
 /// What happened, as `operationType` tells (MongoDB manual, "Change Events").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -147,24 +88,6 @@ pub enum Key {
     Id(ObjectId),
     /// An `_id` of another type, or one that cannot be read: see [`OtherId::text`].
     Other(String),
-}
-
-/// Why an event could not be read. The stream was opened by us, so this means that the server sent
-/// something that the manual does not describe.
-#[derive(Debug, thiserror::Error)]
-pub enum EventError {
-    /// No usable `_id`.
-    #[error("a change event without a usable resume token: {0}")]
-    Token(#[from] TokenError),
-    /// Not valid BSON.
-    #[error("a change event that is no valid BSON: {0}")]
-    Damaged(String),
-    /// No `operationType` that we asked for.
-    #[error("a change event of the unknown operation type `{0}`")]
-    Operation(String),
-    /// A change of a document that does not tell of which.
-    #[error("a change event without a usable `{0}`")]
-    Incomplete(&'static str),
 }
 
 impl Event {
@@ -279,28 +202,6 @@ fn key_of(key: &RawDocument) -> Option<Key> {
         Ok(other) => Key::Other(key_text(other).unwrap_or_else(|| OtherId::of(key).text())),
         Err(_) => Key::Other(OtherId::of(key).text()),
     })
-}
-
-/// An `_id` as the address of a dead letter has it: extended JSON, cut where it is long, with a digest of the whole; `None`
-/// where it cannot be read, down to the last text in it.
-#[must_use]
-pub fn key_text(id: RawBsonRef<'_>) -> Option<String> {
-    let id = Bson::try_from(RawBson::from(id)).ok()?;
-    Some(cut(id.into_relaxed_extjson().to_string()))
-}
-
-/// A text that is short enough for an address.
-#[must_use]
-pub fn cut(mut text: String) -> String {
-    if text.len() > LONGEST_KEY {
-        // FNV-1a, which no version of a library changes: a letter must be found again by its address.
-        let digest = text
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        text.truncate(text.floor_char_boundary(LONGEST_KEY));
-        text.push_str(&format!("… {digest:016x}"));
-    }
-    text
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bson::{Bson, Document, doc};
 
-use super::event::{Operation, WatchedCollection};
+use super::event::Operation;
+use crate::model::names::WatchedCollection;
 
 /// An update that names more bytes of paths than this is told without them: its event stays far below the server's limit of
 /// 16 MB, and so many names would touch everything anyway.

@@ -9,10 +9,11 @@ use std::time::Duration;
 use bson::Timestamp;
 
 use super::cursor::{Cursor, Position, Reply};
-use super::event::{Event, WatchedCollection};
+use super::event::Event;
 use super::undeliverable::{Stumbles, Way, behind, last_to_pass};
 use crate::error::{Directive, Failure};
-use crate::fetch::causal::CausalDatabase;
+use crate::model::names::WatchedCollection;
+use crate::mongo::causal::CausalDatabase;
 
 /// How long a reply may wait for an event, at the end of the span only.
 const AWAIT: Duration = Duration::from_millis(500);

@@ -3,15 +3,15 @@
 //! walk may pause as long as it likes and resume after a crash.
 
 use bson::raw::cstr;
-use bson::spec::{BinarySubtype, ElementType};
-use bson::{Binary, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
+use bson::spec::ElementType;
+use bson::{Binary, Bson, Document, RawBsonRef, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
 use futures::TryStreamExt as _;
 
-use super::event::{cut, key_text};
-use crate::deadline::while_server_works;
 use crate::error::Failure;
-use crate::fetch::causal::CausalDatabase;
-use crate::fetch::{documents, raw};
+use crate::model::other_id::OtherId;
+use crate::mongo::causal::CausalDatabase;
+use crate::mongo::deadline::while_server_works;
+use crate::mongo::reads::{collection, documents};
 
 /// The ids of one step.
 pub const STEP: u32 = 1_000;
@@ -25,7 +25,7 @@ const LONGEST_PLACE: usize = 16 * 1024;
 /// [`Failure::Read`].
 pub async fn ids_after(
     database: &CausalDatabase,
-    collection: &str,
+    name: &str,
     filter: &Document,
     after: Option<ObjectId>,
 ) -> Result<Vec<ObjectId>, Failure> {
@@ -33,7 +33,7 @@ pub async fn ids_after(
     let next = after.map_or_else(|| doc! { "$gte": LOWEST }, |after| doc! { "$gt": after });
     let filter = doc! { "$and": [filter.clone(), { "_id": next }] };
     let mut session = database.session().await?;
-    let collection = raw(database, collection);
+    let collection = collection(database, name);
     // Before it has found a step of ours, it may pass over millions of other partners' offers.
     let (client, comment) = (database.client(), Bson::from(ObjectId::new()));
     let find = collection
@@ -52,54 +52,6 @@ pub async fn ids_after(
 
 const LOWEST: ObjectId = ObjectId::from_bytes([0; 12]);
 const HIGHEST: ObjectId = ObjectId::from_bytes([0xff; 12]);
-
-/// An `_id` that is no ObjectId, of whatever type: `{_id: …}` as the server sent it, which need not be readable.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OtherId(RawDocumentBuf);
-
-impl OtherId {
-    /// Of a document that was asked for its `_id` alone.
-    #[must_use]
-    pub fn of(document: &RawDocument) -> Self {
-        Self(document.to_owned())
-    }
-
-    /// As the address of a dead letter has it: see [`key_text`]. What cannot be read is shown as its bytes.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let readable = self.0.get("_id").ok().flatten().and_then(key_text);
-        let bytes = || self.0.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        // Not extended JSON, so that nobody takes it for an `_id` to look for.
-        readable.unwrap_or_else(|| cut(format!("bytes:{}", bytes())))
-    }
-
-    /// As the place of a walk is stored.
-    #[must_use]
-    pub fn to_stored(&self) -> Bson {
-        Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: self.0.as_bytes().to_vec() })
-    }
-
-    /// The place of a walk that was stored.
-    #[must_use]
-    pub fn from_stored(stored: Option<&Bson>) -> Option<Self> {
-        match stored? {
-            Bson::Binary(Binary { bytes, .. }) => RawDocumentBuf::from_bytes(bytes.clone()).ok().map(Self),
-            _ => None,
-        }
-    }
-
-    fn element_type(&self) -> Option<ElementType> {
-        Some(self.0.iter_elements().next()?.ok()?.element_type())
-    }
-
-    /// Sorts behind all ObjectIds (MongoDB manual, "BSON Comparison Order").
-    fn is_above_object_ids(&self) -> bool {
-        use ElementType as Type;
-        let above = [Type::Boolean, Type::DateTime, Type::Timestamp, Type::RegularExpression, Type::DbPointer];
-        let last = [Type::JavaScriptCode, Type::JavaScriptCodeWithScope, Type::MaxKey];
-        self.element_type().is_some_and(|kind| above.contains(&kind) || last.contains(&kind))
-    }
-}
 
 /// False for a place that is so long that a walk had better begin a little earlier after a crash than store it.
 #[must_use]
@@ -132,8 +84,10 @@ pub async fn others_after(
     };
     if after.is_none_or(|after| !after.is_above_object_ids()) {
         let mut below = command();
-        below
-            .append(cstr!("min"), after.map_or_else(|| rawdoc! { "_id": RawBsonRef::MinKey }, |after| after.0.clone()));
+        below.append(
+            cstr!("min"),
+            after.map_or_else(|| rawdoc! { "_id": RawBsonRef::MinKey }, |after| after.document().to_owned()),
+        );
         below.append(cstr!("max"), &rawdoc! { "_id": LOWEST });
         let found = step(database, (below, comment), after).await?;
         if !found.is_empty() {
@@ -142,7 +96,7 @@ pub async fn others_after(
     }
     let last = after.filter(|after| after.is_above_object_ids());
     let mut above = command();
-    above.append(cstr!("min"), last.map_or_else(|| rawdoc! { "_id": HIGHEST }, |after| after.0.clone()));
+    above.append(cstr!("min"), last.map_or_else(|| rawdoc! { "_id": HIGHEST }, |after| after.document().to_owned()));
     let found = step(database, (above, comment), last).await?;
     if !found.is_empty() {
         return Ok(found);

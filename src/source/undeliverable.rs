@@ -8,11 +8,11 @@ use bson::{Timestamp, doc};
 use mongodb::Database;
 
 use super::cursor::{Position, operation_time};
-use super::event::WatchedCollection;
-use super::oplog::{LOCAL, OPLOG};
-use crate::deadline::with_deadline;
 use crate::error::Failure;
-use crate::fetch::raw;
+use crate::model::names::WatchedCollection;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::oplog::{LOCAL, OPLOG};
+use crate::mongo::reads::collection;
 
 /// So many events in a row are passed over one by one; then, once, everything up to now.
 const ONE_BY_ONE: u32 = 9;
@@ -135,7 +135,7 @@ async fn next_event(database: &Database, watched: &[WatchedCollection], position
         "$or": [{ "op": { "$in": ["i", "u", "d"] }, "ns": { "$in": &namespaces } }, of_transaction],
     };
     let local = database.client().database(LOCAL);
-    let oplog = raw(&local, OPLOG);
+    let oplog = collection(&local, OPLOG);
     let entry = oplog.find_one(filter).sort(doc! { "$natural": 1 }).projection(doc! { "ts": 1 }).max_time(LONGEST);
     with_deadline(entry).await.ok().flatten()?.get_timestamp("ts").ok()
 }

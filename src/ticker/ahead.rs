@@ -4,21 +4,14 @@
 use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use tracing::warn;
 
-use super::jobs::Job;
-use super::ledger::{self, Outcome, RUNS};
-use super::transaction::{Fence, Transaction};
-use crate::deadline::with_deadline;
+use super::job::Job;
+
+use super::ledger::{self, Outcome};
 use crate::error::Failure;
-use crate::fetch::raw;
-
-/// The clocks of a replica set's members are less than a minute apart; a step of that size is waited out.
-const TOLERANCE_MILLISECONDS: i64 = 60_000;
-
-/// Whether a stored time lies further in the future than clocks that are kept by NTP explain.
-#[must_use]
-pub fn is_ahead(stored: DateTime, now: DateTime) -> bool {
-    stored.timestamp_millis().saturating_sub(now.timestamp_millis()) > TOLERANCE_MILLISECONDS
-}
+use crate::model::names::JOB_RUNS;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
+use crate::write::transaction::{Fence, Transaction};
 
 /// Takes the occurrences of a job after `now` out of the ledger's future, and gives back up to when they are entered: the
 /// last one before `now`. What ran for them stays in the history, under the time of this.
@@ -30,15 +23,15 @@ pub(super) async fn take_back(
     (job, through): (Job, DateTime),
     now: DateTime,
 ) -> Result<DateTime, Failure> {
-    let runs = raw(fence.writer.database(), RUNS);
+    let runs = collection(fence.writer.database(), JOB_RUNS);
     let later = doc! { "job": job.name(), "scheduled_for": { "$gt": now }, "by_hand": { "$ne": true } };
     let mut taken = 0_u64;
     while let Some(run) = with_deadline(runs.find_one(later.clone())).await.map_err(Failure::Read)? {
         let was_entered = doc! { "_id": run.get("_id").cloned() };
         let moved = RawDocumentBuf::try_from(&moved(run, now)).map_err(|error| Failure::Write(error.into()))?;
         let mut transaction = Transaction::begin(fence.writer.database(), Some(fence)).await?;
-        transaction.put(RUNS, vec![moved]).await?;
-        transaction.delete(RUNS, was_entered).await?;
+        transaction.put(JOB_RUNS, vec![moved]).await?;
+        transaction.delete(JOB_RUNS, was_entered).await?;
         transaction.commit().await?;
         taken += 1;
     }
@@ -88,13 +81,6 @@ fn moved(mut run: Document, now: DateTime) -> Document {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_minute_is_no_clock_that_was_ahead() {
-        let at = DateTime::from_millis;
-        assert!(!is_ahead(at(60_000), at(0)) && !is_ahead(at(0), at(60_000)));
-        assert!(is_ahead(at(60_001), at(0)));
-    }
 
     #[test]
     fn what_ran_by_a_clock_that_was_ahead_keeps_what_it_did_but_not_its_time() {

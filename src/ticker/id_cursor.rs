@@ -6,11 +6,10 @@ use futures::TryStreamExt as _;
 use mongodb::ClientSession;
 use mongodb::raw_batch_cursor::SessionRawBatchCursor;
 
-use super::work::JobContext;
-use crate::deadline::while_server_works;
 use crate::error::Failure;
-use crate::fetch::causal::CausalDatabase;
-use crate::fetch::{documents, raw};
+use crate::mongo::causal::CausalDatabase;
+use crate::mongo::deadline::while_server_works;
+use crate::mongo::reads::{collection, documents};
 use crate::source::scan::STEP;
 
 /// What is still to come.
@@ -25,8 +24,8 @@ impl IdCursor {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn begin(database: &CausalDatabase, collection: &str, filter: Document) -> Result<Self, Failure> {
-        let collection = raw(database, collection);
+    pub async fn begin(database: &CausalDatabase, name: &str, filter: Document) -> Result<Self, Failure> {
+        let collection = collection(database, name);
         let mut session = database.session().await?;
         let (client, comment) = (database.client(), Bson::from(ObjectId::new()));
         let find = collection.find(filter).projection(doc! { "_id": 1 }).batch_size(STEP).comment(comment.clone());
@@ -39,7 +38,7 @@ impl IdCursor {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    async fn next(&mut self) -> Result<Option<(Vec<ObjectId>, u64)>, Failure> {
+    pub(super) async fn next(&mut self) -> Result<Option<(Vec<ObjectId>, u64)>, Failure> {
         let client = self.session.client();
         let mut batches = self.cursor.stream(&mut self.session);
         let batch = while_server_works(&client, &self.comment, batches.try_next()).await.map_err(Failure::Read)?;
@@ -55,18 +54,5 @@ impl IdCursor {
             }
         }
         Ok(Some((ids, others)))
-    }
-}
-
-impl JobContext {
-    /// The next ids of a walk; `None` at the end. What has an `_id` of another type cannot be worked with: the report
-    /// says how many there were, and each has a dead letter.
-    ///
-    /// # Errors
-    /// [`Failure::Read`].
-    pub async fn next(&mut self, walk: &mut IdCursor) -> Result<Option<Vec<ObjectId>>, Failure> {
-        let Some((ids, others)) = walk.next().await? else { return Ok(None) };
-        self.report.skip("no_object_id", others);
-        Ok(Some(ids))
     }
 }

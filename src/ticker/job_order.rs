@@ -2,11 +2,12 @@
 
 use bson::oid::ObjectId;
 
-use super::jobs::{Job, anonymize_user, obfuscate};
+use super::job::Job;
+use super::jobs::{anonymize_user, obfuscate};
 use super::work::JobContext;
 use crate::error::Failure;
+use crate::maintenance::queue::Order;
 use crate::phase::Phase;
-use crate::run::requests::Order;
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,10 +56,10 @@ impl JobOrder {
         }
     }
 
-    /// Does it, see [`Job::run`].
+    /// Does it, see [`super::jobs::run`].
     pub async fn run(self, work: &mut JobContext) -> Result<(), Failure> {
         match self {
-            Self::Job(job) => job.run(work).await,
+            Self::Job(job) => super::jobs::run(job, work).await,
             Self::AnonymizeUser(user) => Box::pin(anonymize_user::run(work, user)).await,
             Self::Obfuscate => Box::pin(obfuscate::run(work)).await,
         }

@@ -1,26 +1,22 @@
 //! The ledger: a document per occurrence of a job and per run by hand, from `due` over `claimed` (by a term) to its end,
 //! so that no run is lost in silence (spec 05). Every change but the first insert is on condition of the term.
 
-use std::collections::BTreeMap;
-
 use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
 use mongodb::error::{Error as MongoError, ErrorKind};
-use mongodb::options::ReturnDocument;
 use mongodb::{Database, IndexModel};
-use tracing::warn;
 
-use super::jobs::Job;
+use super::job::Job;
 use super::report::Report;
-use super::transaction::{Fence, TICKER, Transaction};
-use crate::deadline::with_deadline;
-use crate::error::{Failure, describe};
-use crate::fetch::raw;
-use crate::run::lease::STATE;
-use crate::run::requests::counted;
+use crate::error::Failure;
+use crate::maintenance::queue::counted;
+use crate::model::names::JOB_RUNS;
+use crate::model::names::STATE;
+use crate::model::names::state_id::TICKER;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
 use crate::write::statements::Statement;
+use crate::write::transaction::{Fence, Transaction};
 
-/// The collection.
-pub const RUNS: &str = "stream_processor_job_runs";
 /// Runs are kept for 90 days (spec 05).
 const KEPT_MILLISECONDS: i64 = 90 * 24 * 3_600_000;
 
@@ -112,45 +108,13 @@ pub fn indexes() -> Vec<Document> {
     vec![doc! { "job": 1, "scheduled_for": -1 }, doc! { "state": 1, "scheduled_for": 1 }, doc! { "scheduled_for": -1 }]
 }
 
-/// Makes `term` the one that may write the ledger, and gives back up to when each job's occurrences are in it.
+/// Makes sure of the ledger's indexes.
 ///
 /// # Errors
-/// [`Failure::LeaseLost`] when a later term has it, [`Failure::Write`].
-pub async fn take_over(
-    database: &Database,
-    term: i64,
-    session: &Document,
-) -> Result<BTreeMap<String, DateTime>, Failure> {
-    end_session_before(database, term).await?;
+/// [`Failure::Write`].
+pub async fn prepare(database: &Database) -> Result<(), Failure> {
     let indexes = indexes().into_iter().map(|keys| IndexModel::builder().keys(keys).build());
-    with_deadline(raw(database, RUNS).create_indexes(indexes)).await.map_err(Failure::Write)?;
-    let filter = doc! { "_id": TICKER, "term": { "$not": { "$gt": term } } };
-    let state = raw(database, STATE);
-    let taken = state
-        .find_one_and_update(filter, doc! { "$set": { "term": term, "session": session } })
-        .upsert(true)
-        .return_document(ReturnDocument::After);
-    let taken = match with_deadline(taken).await {
-        Ok(taken) => taken.unwrap_or_default(),
-        // The filter passed over the document of a later term, and the insert met it.
-        Err(error) if is_duplicate(&error) => return Err(Failure::LeaseLost),
-        Err(error) => return Err(Failure::Write(error)),
-    };
-    let through = taken.get_document("through").cloned().unwrap_or_default();
-    Ok(through.into_iter().filter_map(|(job, time)| Some((job, time.as_datetime().copied()?))).collect())
-}
-
-/// A leader that died may have left a transaction open, whose locks would keep others waiting for a minute.
-async fn end_session_before(database: &Database, term: i64) -> Result<(), Failure> {
-    let before = doc! { "_id": TICKER, "term": { "$lt": term } };
-    let before = with_deadline(raw(database, STATE).find_one(before)).await.map_err(Failure::Read)?;
-    if let Some(session) = before.and_then(|before| before.get_document("session").cloned().ok()) {
-        let end = database.run_command(doc! { "killSessions": [session] });
-        if let Err(error) = with_deadline::<_, MongoError>(end).await {
-            warn!(error = describe(&error), "what a leader before left open could not be ended; it ends by itself");
-        }
-    }
-    Ok(())
+    with_deadline(collection(database, JOB_RUNS).create_indexes(indexes)).await.map(drop).map_err(Failure::Write)
 }
 
 /// Enters occurrences of a job together with up to when they all are there.
@@ -161,7 +125,7 @@ pub async fn enter(fence: &Fence, job: Job, through: DateTime, entries: &[Entry]
     let mut transaction = Transaction::begin(fence.writer.database(), Some(fence)).await?;
     let entries: Vec<_> = entries.iter().map(|entry| entered(job, entry, through)).collect();
     if !entries.is_empty() {
-        transaction.update(RUNS, entries).await?;
+        transaction.update(JOB_RUNS, entries).await?;
     }
     let mut set = Document::new();
     set.insert(format!("through.{}", job.name()), through);
@@ -183,7 +147,7 @@ pub async fn leave_out(database: &Database, term: i64, jobs: &[String]) -> Resul
 
 async fn remember(database: &Database, term: i64, update: Document) -> Result<(), Failure> {
     let mine = doc! { "_id": TICKER, "term": term };
-    let updated = with_deadline(raw(database, STATE).update_one(mine, update)).await.map_err(Failure::Write)?;
+    let updated = with_deadline(collection(database, STATE).update_one(mine, update)).await.map_err(Failure::Write)?;
     match updated.matched_count {
         0 => Err(Failure::LeaseLost),
         _ => Ok(()),
@@ -221,7 +185,7 @@ fn id(job: &str, time: DateTime) -> String {
 pub async fn next(database: &Database, now: DateTime) -> Result<Option<DueRun>, Failure> {
     let not_put_off = doc! { "$not": { "$gt": now } };
     let filter = doc! { "state": { "$in": [DUE, CLAIMED] }, "by_hand": { "$ne": true }, "put_off_until": not_put_off };
-    let runs = raw(database, RUNS);
+    let runs = collection(database, JOB_RUNS);
     let next = runs.find_one(filter).sort(doc! { "scheduled_for": 1 });
     let next = with_deadline(next).await.map_err(Failure::Read)?;
     Ok(next.and_then(|next| {
@@ -242,10 +206,10 @@ pub async fn claim(database: &Database, term: i64, id: &str, now: DateTime) -> R
     let update = doc! {
         "$set": { "state": CLAIMED, "term": term, "now": now }, "$min": { "started": now }, "$inc": { "attempts": 1 },
     };
-    let runs = raw(database, RUNS);
+    let runs = collection(database, JOB_RUNS);
     let claimed = runs.find_one_and_update(filter, update);
     let claimed = with_deadline(claimed).await.map_err(Failure::Write)?;
-    Ok(claimed.map(|run| crate::run::requests::count(&run, "changed")))
+    Ok(claimed.map(|run| crate::maintenance::queue::count(&run, "changed")))
 }
 
 /// A run by hand.
@@ -277,7 +241,7 @@ pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(
         "$set": { "state": CLAIMED, "term": term },
         "$inc": { "attempts": 1 },
     };
-    let runs = raw(database, RUNS);
+    let runs = collection(database, JOB_RUNS);
     let filter = doc! { "_id": &id, "term": { "$not": { "$gt": term } } };
     let before = match with_deadline(runs.find_one_and_update(filter, update).upsert(true)).await {
         Ok(before) => before,
@@ -285,7 +249,7 @@ pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(
         Err(error) if is_duplicate(&error) => return Err(Failure::LeaseLost),
         Err(error) => return Err(Failure::Write(error)),
     };
-    Ok((id, before.map_or(0, |run| crate::run::requests::count(&run, "changed"))))
+    Ok((id, before.map_or(0, |run| crate::maintenance::queue::count(&run, "changed"))))
 }
 
 /// Stores how far a run has come.
@@ -330,7 +294,7 @@ pub async fn finish(
 
 async fn update(database: &Database, term: i64, id: &str, fields: Document) -> Result<(), Failure> {
     let mine = doc! { "_id": id, "term": term, "state": CLAIMED };
-    let updated = with_deadline(raw(database, RUNS).update_one(mine, doc! { "$set": fields })).await;
+    let updated = with_deadline(collection(database, JOB_RUNS).update_one(mine, doc! { "$set": fields })).await;
     match updated.map_err(Failure::Write)?.matched_count {
         0 => Err(Failure::LeaseLost),
         _ => Ok(()),
@@ -364,7 +328,7 @@ fn counts(report: &Report) -> Document {
 pub async fn previous(database: &Database, job: &str, now: DateTime) -> Result<Option<DateTime>, Failure> {
     let past = doc! { "$lte": now };
     let done = doc! { "job": job, "outcome": Outcome::Done.as_str(), "now_is_given": { "$ne": true }, "now": past };
-    let runs = raw(database, RUNS);
+    let runs = collection(database, JOB_RUNS);
     let last = runs.find_one(done).sort(doc! { "scheduled_for": -1 });
     let last = with_deadline(last).await.map_err(Failure::Read)?;
     Ok(last.and_then(|run| run.get_datetime("now").ok().copied()))
@@ -377,7 +341,7 @@ pub async fn previous(database: &Database, job: &str, now: DateTime) -> Result<O
 pub async fn forget(database: &Database, now: DateTime) -> Result<(), Failure> {
     let oldest = DateTime::from_millis(now.timestamp_millis().saturating_sub(KEPT_MILLISECONDS));
     let old = doc! { "scheduled_for": { "$lt": oldest }, "state": ENDED };
-    with_deadline(raw(database, RUNS).delete_many(old)).await.map_err(Failure::Write)?;
+    with_deadline(collection(database, JOB_RUNS).delete_many(old)).await.map_err(Failure::Write)?;
     Ok(())
 }
 

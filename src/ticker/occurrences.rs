@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use bson::DateTime;
 
-use super::jobs::Job;
+use super::job::Job;
 use super::ledger::{self, Entry, Outcome};
-use super::schedule::{Schedule, zone};
-use super::transaction::Fence;
 use super::{ahead, outcome};
-use crate::app::App;
 use crate::config::TickerSettings;
+use crate::context::Context;
 use crate::error::Failure;
+use crate::model::time::is_ahead;
+use crate::schedule::{Schedule, zone};
+use crate::write::transaction::Fence;
 
 /// A later occurrence was due already when the run before it had ended.
 pub(super) const OVERTAKEN: (Outcome, &str) = (Outcome::Skipped, "a later occurrence was due already");
@@ -58,12 +59,12 @@ impl Plans {
     /// As [`ledger::enter`].
     pub(super) async fn enter(
         &mut self,
-        app: &App,
+        context: &Context,
         fence: &Fence,
         now: DateTime,
         (passed, reason): (Outcome, &'static str),
     ) -> Result<bool, Failure> {
-        let (database, mut owes) = (&app.database, false);
+        let (database, mut owes) = (&context.database, false);
         for (job, plan) in &mut self.0 {
             let Some(mut through) = plan.through else {
                 // From here on: what was due before the job was turned on, nobody has missed.
@@ -71,12 +72,12 @@ impl Plans {
                 plan.through = Some(now);
                 continue;
             };
-            if ahead::is_ahead(through, now) {
+            if is_ahead(through, now) {
                 through = ahead::take_back(fence, (*job, through), now).await?;
                 plan.through = Some(through);
                 let last = ledger::previous(database, job.name(), now).await?;
                 let last = last.map(outcome::seconds).unwrap_or_default();
-                app.metrics.jobs.last_success.with_label_values(&[job.name()]).set(last);
+                context.metrics.jobs.last_success.with_label_values(&[job.name()]).set(last);
             }
             let Some(due) = plan.schedule.due(through, now) else { continue };
             let age = now.timestamp_millis().saturating_sub(due.last.timestamp_millis()).unsigned_abs();
@@ -85,7 +86,7 @@ impl Plans {
             let mut entries = Vec::new();
             if others > 0 {
                 entries.push(Entry::Passed { first: due.first, count: others, outcome: passed, reason });
-                app.metrics.jobs.runs.with_label_values(&[job.name(), passed.as_str()]).inc_by(others);
+                context.metrics.jobs.runs.with_label_values(&[job.name(), passed.as_str()]).inc_by(others);
             }
             if is_run {
                 entries.push(Entry::Due(due.last));

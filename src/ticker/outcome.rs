@@ -7,27 +7,27 @@ use tracing::{info, warn};
 
 use super::job_order::JobOrder;
 use super::ledger::{End, Outcome};
-use super::report::Report;
-use crate::app::App;
-use crate::notices::{Notices, line};
+use super::report::{Report, notice};
+use crate::context::Context;
+use crate::notices::Notices;
 
 /// One line in the log, the metrics, and a notice.
 pub(super) fn tell(
-    (app, notices): (&App, &Notices),
+    (context, notices): (&Context, &Notices),
     (job_order, now): (JobOrder, DateTime),
     (end, report): (&End, &Report),
     took: Duration,
 ) {
-    let (job, outcome, metrics) = (job_order.name(), end.outcome.as_str(), &app.metrics);
+    let (job, outcome, metrics) = (job_order.name(), end.outcome.as_str(), &context.metrics);
     metrics.jobs.runs.with_label_values(&[job, outcome]).inc();
     metrics.jobs.duration.with_label_values(&[job]).observe(took.as_secs_f64());
     metrics.jobs.changed.with_label_values(&[job]).inc_by(report.changed);
     if end.outcome == Outcome::Done {
         metrics.jobs.last_success.with_label_values(&[job]).set(seconds(now));
     }
-    let environment = app.settings.environment.word();
+    let environment = context.settings.environment.word();
     let error = end.error.as_deref().filter(|_| end.outcome == Outcome::Failed);
-    notices.tell(line(environment, job, report, error));
+    notices.tell(notice(environment, job, report, error));
     let Report { matched, changed, failed, .. } = *report;
     match end.outcome {
         Outcome::Failed => warn!(job, error = end.error, matched, changed, failed, "a job failed"),

@@ -5,14 +5,14 @@ use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt as _;
 use mongodb::Database;
 
-use super::jobs::Job;
-use super::ledger::RUNS;
-use super::schedule::{Schedule, zone};
+use super::job::Job;
 use crate::config::TickerSettings;
-use crate::deadline::with_deadline;
 use crate::error::Failure;
-use crate::fetch::raw;
-use crate::run::requests::count;
+use crate::maintenance::queue::count;
+use crate::model::names::JOB_RUNS;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
+use crate::schedule::{Schedule, zone};
 
 /// One job.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +83,7 @@ pub async fn overview(database: &Database, settings: &TickerSettings, now: DateT
 
 async fn newest(database: &Database, job: Job, outcome: Document) -> Result<Option<Run>, Failure> {
     let of_job = doc! { "job": job.name(), "outcome": outcome };
-    let runs = raw(database, RUNS);
+    let runs = collection(database, JOB_RUNS);
     let newest = runs.find_one(of_job).sort(doc! { "scheduled_for": -1 });
     Ok(with_deadline(newest).await.map_err(Failure::Read)?.as_ref().map(read))
 }
@@ -94,7 +94,7 @@ async fn newest(database: &Database, job: Job, outcome: Document) -> Result<Opti
 /// [`Failure::Read`].
 pub async fn history(database: &Database, job: Option<&str>, limit: i64) -> Result<Vec<Run>, Failure> {
     let filter = job.map_or_else(Document::new, |job| doc! { "job": job });
-    let runs = raw(database, RUNS);
+    let runs = collection(database, JOB_RUNS);
     let runs = with_deadline(runs.find(filter).sort(doc! { "scheduled_for": -1 }).limit(limit))
         .await
         .map_err(Failure::Read)?;

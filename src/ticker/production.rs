@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use bson::{Bson, Document, doc};
 use mongodb::Database;
 
-use crate::deadline::with_deadline;
 use crate::error::Failure;
-use crate::fetch::raw;
-use crate::run::lease::STATE;
+use crate::model::names::STATE;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
 
 const MARK: &str = "production";
 
@@ -21,7 +21,7 @@ const MARK: &str = "production";
 pub async fn mark(database: &Database) -> Result<(), Failure> {
     let members: Vec<Bson> = members(database).await?.into_iter().map(Bson::from).collect();
     let marked = doc! { "$addToSet": { "members": { "$each": members } } };
-    let state = raw(database, STATE);
+    let state = collection(database, STATE);
     with_deadline(state.update_one(doc! { "_id": MARK }, marked).upsert(true)).await.map_err(Failure::Write)?;
     Ok(())
 }
@@ -31,7 +31,8 @@ pub async fn mark(database: &Database) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure::Read`].
 pub async fn is_marked(database: &Database) -> Result<bool, Failure> {
-    let mark = with_deadline(raw(database, STATE).find_one(doc! { "_id": MARK })).await.map_err(Failure::Read)?;
+    let mark =
+        with_deadline(collection(database, STATE).find_one(doc! { "_id": MARK })).await.map_err(Failure::Read)?;
     let Some(mark) = mark else { return Ok(false) };
     let members = members(database).await?;
     Ok(texts(&mark, "members").any(|member| members.contains(&member)))

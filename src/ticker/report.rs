@@ -63,6 +63,26 @@ impl Report {
     }
 }
 
+/// The line about a run; `None` when it changed and failed nothing. `environment` tells deployments apart, `error` is why
+/// the run was not done.
+#[must_use]
+pub fn notice(environment: &str, job: &str, report: &Report, error: Option<&str>) -> Option<String> {
+    if report.changed == 0 && report.failed == 0 && error.is_none() {
+        return None;
+    }
+    let mut line = format!(
+        "[{environment}] {job}: {} matched, {} changed, {} failed",
+        report.matched, report.changed, report.failed
+    );
+    for (reason, count) in &report.skipped {
+        line.push_str(&format!(", {count} {reason}"));
+    }
+    if let Some(error) = error {
+        line.push_str(&format!("; failed: {error}"));
+    }
+    Some(line)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +94,23 @@ mod tests {
             report.keep(Line::new(ObjectId::new(), "changed", ["offer_status"]));
         }
         assert_eq!((report.lines.len(), report.told), (KEPT_LINES, 105));
+    }
+
+    #[test]
+    fn a_run_that_changed_and_failed_nothing_is_not_worth_a_line() {
+        let mut report = Report { matched: 5, ..Report::default() };
+        report.skip("no_user", 5);
+        assert_eq!(notice("production", "cancel-expired-offers", &report, None), None);
+    }
+
+    #[test]
+    fn a_line_has_counts_and_words_only() {
+        let mut report = Report { matched: 7, changed: 3, failed: 1, ..Report::default() };
+        report.skip("no_user", 2);
+        let told = notice("staging", "remind-expiring-offers-j7", &report, None).unwrap();
+        let wanted = "[staging] remind-expiring-offers-j7: 7 matched, 3 changed, 1 failed, 2 no_user";
+        assert_eq!(told, wanted);
+        let told = notice("staging", "remind-expiring-offers-j7", &report, Some("mail_server_down")).unwrap();
+        assert_eq!(told, format!("{wanted}; failed: mail_server_down"));
     }
 }

@@ -10,25 +10,25 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::job::Job;
 use super::job_order::JobOrder;
-use super::jobs::Job;
 use super::ledger::{self, ByHand, DueRun, End, Outcome};
 use super::occurrences::{MISSED, OVERTAKEN, Plans};
 use super::production;
 use super::report::Report;
-use super::transaction::Fence;
 use super::work::{JobContext, OfferWriteLock, WriteAccess};
 use super::{outcome, retry_policy};
-use crate::app::App;
 use crate::clock;
 use crate::config::Environment;
+use crate::context::Context;
 use crate::error::{Directive, Failure};
+use crate::failpoint;
+use crate::maintenance::queue::{self, Lane, Order, Request};
 use crate::notices::{Messenger, Notices, notices};
+use crate::phase::watcher::Followed;
 use crate::retry::Delays;
-use crate::run::failpoint;
-use crate::run::lease::Validity;
-use crate::run::phase_watcher::Followed;
-use crate::run::requests::{self, Lane, Order, Request};
+use crate::write::transaction::Fence;
+use crate::write::writer::Validity;
 
 /// So often a run is tried before it has failed.
 const ATTEMPTS: u32 = 5;
@@ -42,7 +42,7 @@ const NOT_IN_PHASE: &str = "the phase has no use for it";
 #[derive(Debug)]
 pub struct Ticker {
     /// The process.
-    pub app: App,
+    pub context: Context,
     /// What the leadership gives.
     pub handles: LeaderHandles,
     /// Set when the process is to end, or the lease is lost.
@@ -100,11 +100,11 @@ struct Times {
 impl Ticker {
     /// The ticker, with the jobs that the configuration turns on.
     #[must_use]
-    pub fn new(app: App, handles: LeaderHandles, stop: CancellationToken) -> Self {
-        let plans = Plans::configured(&app.settings.ticker);
-        let (notices, messenger) = notices(&app.settings.notices);
+    pub fn new(context: Context, handles: LeaderHandles, stop: CancellationToken) -> Self {
+        let plans = Plans::configured(&context.settings.ticker);
+        let (notices, messenger) = notices(&context.settings.notices);
         Self {
-            app,
+            context,
             handles,
             stop,
             plans,
@@ -154,13 +154,13 @@ impl Ticker {
 
     /// One run at most; gives back how long to rest.
     async fn round(&mut self) -> Result<Duration, Failure> {
-        let database = self.app.database.clone();
-        let now = self.app.clock.now(&database).await?;
+        let database = self.context.database.clone();
+        let now = self.context.clock.now(&database).await?;
         if !self.begun {
             self.begin(now).await?;
         }
-        self.owes |= self.plans.enter(&self.app, &self.handles.fence, now, OVERTAKEN).await?;
-        if let Some(request) = requests::take_up(&database, Lane::Ticker, None, self.handles.fence.term).await? {
+        self.owes |= self.plans.enter(&self.context, &self.handles.fence, now, OVERTAKEN).await?;
+        if let Some(request) = queue::take_up(&database, Lane::Ticker, None, self.handles.fence.term).await? {
             self.carry_out(&request).await?;
             return Ok(Duration::ZERO);
         }
@@ -172,31 +172,31 @@ impl Ticker {
             }
             self.owes = false;
         }
-        Ok(self.app.clock.rest())
+        Ok(self.context.clock.rest())
     }
 
     async fn begin(&mut self, now: DateTime) -> Result<(), Failure> {
-        let database = &self.app.database;
-        if self.app.settings.environment == Environment::Production {
+        let database = &self.context.database;
+        if self.context.settings.environment == Environment::Production {
             production::mark(database).await?;
         }
         let off = self.plans.resume(self.handles.through.clone());
         ledger::leave_out(database, self.handles.fence.term, &off).await?;
         for job in Job::ALL {
             if let Some(last) = ledger::previous(database, job.name(), now).await? {
-                self.app.metrics.jobs.last_success.with_label_values(&[job.name()]).set(outcome::seconds(last));
+                self.context.metrics.jobs.last_success.with_label_values(&[job.name()]).set(outcome::seconds(last));
             }
         }
         // What came due before this leadership began was due while nothing was running, or is in the ledger.
-        self.owes |= self.plans.enter(&self.app, &self.handles.fence, now, MISSED).await?;
+        self.owes |= self.plans.enter(&self.context, &self.handles.fence, now, MISSED).await?;
         self.begun = true;
         Ok(())
     }
 
     /// Makes a run that is in the ledger.
     async fn make(&mut self, due_run: &DueRun) -> Result<(), Failure> {
-        let (database, term) = (self.app.database.clone(), self.handles.fence.term);
-        let now = self.app.clock.now(&database).await?;
+        let (database, term) = (self.context.database.clone(), self.handles.fence.term);
+        let now = self.context.clock.now(&database).await?;
         let Some(changed) = ledger::claim(&database, term, &due_run.id, now).await? else {
             return Ok(());
         };
@@ -214,8 +214,8 @@ impl Ticker {
     /// # Errors
     /// A [`Failure`] that ends the attempt; it may be made again.
     pub async fn carry_out_only(&mut self, id: ObjectId) -> Result<(), Failure> {
-        let database = self.app.database.clone();
-        match requests::take_up(&database, Lane::Ticker, Some(id), self.handles.fence.term).await? {
+        let database = self.context.database.clone();
+        match queue::take_up(&database, Lane::Ticker, Some(id), self.handles.fence.term).await? {
             Some(request) => self.carry_out(&request).await?,
             None => return Err(Failure::LeaseLost),
         }
@@ -232,27 +232,27 @@ impl Ticker {
     /// Carries out what somebody asked for.
     async fn carry_out(&mut self, request: &Request) -> Result<(), Failure> {
         info!(command = %request.id, order = ?request.order, who = request.who, "a command is taken up");
-        let (database, term) = (self.app.database.clone(), self.handles.fence.term);
+        let (database, term) = (self.context.database.clone(), self.handles.fence.term);
         let job_order = match JobOrder::of(&request.order) {
             Ok(job_order) => job_order,
             Err(reason) => {
-                let refused = requests::Outcome { done: false, details: bson::doc! { "reasons": [reason] } };
-                return requests::finish(&database, request.id, term, &refused).await;
+                let refused = queue::Outcome { done: false, details: bson::doc! { "reasons": [reason] } };
+                return queue::finish(&database, request.id, term, &refused).await;
             }
         };
         let given = match request.order {
             Order::RunJob { now, .. } => now,
             _ => None,
         };
-        let started = self.app.clock.now(&database).await?;
+        let started = self.context.clock.now(&database).await?;
         let now = given.unwrap_or(started);
         let run = ByHand { name: job_order.name(), request: request.id, now, now_is_given: given.is_some(), started };
         let (id, changed) = ledger::begin(&database, term, &run).await?;
         let previous = ledger::previous(&database, job_order.name(), started).await?;
         let times = Times { now, scheduled_for: now, previous, by_hand: true };
         let (end, report) = self.complete(job_order, &id, times, changed).await?;
-        let outcome = requests::Outcome { done: true, details: ledger::details(&end, &report) };
-        requests::finish(&database, request.id, term, &outcome).await
+        let outcome = queue::Outcome { done: true, details: ledger::details(&end, &report) };
+        queue::finish(&database, request.id, term, &outcome).await
     }
 
     /// Runs it to its end, and stores and tells how that was.
@@ -267,8 +267,8 @@ impl Ticker {
         let began = clock::instant();
         let (end, report) = self.attempt(job_order, id, times, changed).await?;
         failpoint::passed("job-done");
-        let (database, term) = (&self.app.database, self.handles.fence.term);
-        let finished = self.app.clock.now(database).await?;
+        let (database, term) = (&self.context.database, self.handles.fence.term);
+        let finished = self.context.clock.now(database).await?;
         match retry_policy::until(times.scheduled_for, finished, &report).filter(|_| !times.by_hand) {
             Some(until) => ledger::postpone(database, term, id, (&end, &report), until).await?,
             None => ledger::finish(database, term, id, (&end, &report), finished).await?,
@@ -277,7 +277,7 @@ impl Ticker {
             ledger::forget(database, finished).await?;
             self.forgot_at = Some(clock::instant());
         }
-        outcome::tell((&self.app, &self.notices), (job_order, times.now), (&end, &report), began.elapsed());
+        outcome::tell((&self.context, &self.notices), (job_order, times.now), (&end, &report), began.elapsed());
         Ok((end, report))
     }
 
@@ -320,7 +320,7 @@ impl Ticker {
         let known = phase.borrow().phase;
         let hold = WriteAccess { fence, validity, phase, offer_write_lock, wake, run: id.to_owned(), stored_at: None };
         JobContext {
-            app: self.app.clone(),
+            context: self.context.clone(),
             now: times.now,
             scheduled_for: times.scheduled_for,
             previous: times.previous,

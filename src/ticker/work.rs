@@ -16,24 +16,25 @@ use super::id_cursor::IdCursor;
 use super::ledger;
 use super::pair::{Fields, OwnedJob, Pair, Verdict};
 use super::report::{Line, Report};
-use super::schedule::zone;
 use super::statements;
-use super::transaction::{Fence, Transaction};
-use crate::app::App;
 use crate::clock;
+use crate::context::Context;
 use crate::error::Failure;
+use crate::failpoint;
 use crate::fetch::links;
+use crate::maintenance::queue::{self, Order};
 use crate::model::job_owner::JobOwner;
+use crate::model::names::COMMANDS;
+use crate::model::names::OFFERS;
+use crate::model::names::WatchedCollection;
 use crate::model::value;
+use crate::phase::watcher::Followed;
 use crate::phase::{Phase, StreamWrites};
-use crate::run::failpoint;
-use crate::run::lease::Validity;
-use crate::run::phase_watcher::Followed;
-use crate::run::requests::{self, Order};
-use crate::source::OFFERS;
-use crate::source::event::WatchedCollection;
+use crate::schedule::zone;
 use crate::write::command;
 use crate::write::statements::Statement;
+use crate::write::transaction::{Fence, Transaction};
+use crate::write::writer::Validity;
 
 /// So many offers are changed in one transaction: few enough that it seldom meets another writer.
 pub const CHUNK: usize = 100;
@@ -47,7 +48,7 @@ const POLL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct JobContext {
     /// The process: database, settings, metrics.
-    pub app: App,
+    pub context: Context,
     /// The time of the run. All rules go by it.
     pub now: DateTime,
     /// When it was due; `now` for a run by hand.
@@ -104,6 +105,17 @@ struct Sum {
 }
 
 impl JobContext {
+    /// The next ids of a walk; `None` at the end. What has an `_id` of another type cannot be worked with: the report
+    /// says how many there were, and each has a dead letter.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn next(&mut self, walk: &mut IdCursor) -> Result<Option<Vec<ObjectId>>, Failure> {
+        let Some((ids, others)) = walk.next().await? else { return Ok(None) };
+        self.report.skip("no_object_id", others);
+        Ok(Some(ids))
+    }
+
     /// True when nothing may be written.
     #[must_use]
     pub fn is_dry_run(&self) -> bool {
@@ -135,22 +147,22 @@ impl JobContext {
             return Ok(());
         }
         hold.stored_at = Some(clock::instant());
-        ledger::progress(&self.app.database, hold.fence.term, &hold.run, &self.report).await
+        ledger::progress(&self.context.database, hold.fence.term, &hold.run, &self.report).await
     }
 
     /// Has the pipeline carry out an order, and waits for its end; `None` in a dry run.
     ///
     /// # Errors
     /// As [`Self::check`]; a [`Failure`] of the database.
-    pub async fn order(&mut self, order: &Order) -> Result<Option<requests::Outcome>, Failure> {
-        let database = self.app.database.clone();
+    pub async fn order(&mut self, order: &Order) -> Result<Option<queue::Outcome>, Failure> {
+        let database = self.context.database.clone();
         let Some(wake) = self.hold.as_ref().map(|hold| Arc::clone(&hold.wake)) else { return Ok(None) };
-        let id = requests::submit(&database, order, "ticker").await?;
+        let id = queue::submit(&database, order, "ticker").await?;
         loop {
             wake.notify_one();
             self.check()?;
-            let request = requests::load(&database, id).await?;
-            let request = request.ok_or(Failure::OwnDocument { collection: requests::COMMANDS, field: "_id" })?;
+            let request = queue::load(&database, id).await?;
+            let request = request.ok_or(Failure::OwnDocument { collection: COMMANDS, field: "_id" })?;
             if let Some(outcome) = request.result {
                 return Ok(Some(outcome));
             }
@@ -170,7 +182,7 @@ impl JobContext {
     /// Our offers among those that `filter` selects.
     #[must_use]
     pub fn ours(&self, filter: Document) -> Document {
-        let mut ours = doc! { "partner_label": &self.app.settings.target.partner_label };
+        let mut ours = doc! { "partner_label": &self.context.settings.target.partner_label };
         ours.extend(filter);
         ours
     }
@@ -178,7 +190,7 @@ impl JobContext {
     /// The time zone of the configuration, which has been checked.
     #[must_use]
     pub fn zone(&self) -> Tz {
-        zone(&self.app.settings.ticker.time_zone).unwrap_or(Tz::Europe__Paris)
+        zone(&self.context.settings.ticker.time_zone).unwrap_or(Tz::Europe__Paris)
     }
 
     /// What `filter` selects, some ids at a time.
@@ -186,7 +198,7 @@ impl JobContext {
     /// # Errors
     /// [`Failure::Read`].
     pub async fn walk(&self, collection: &str, filter: Document) -> Result<IdCursor, Failure> {
-        IdCursor::begin(&self.app.database, collection, filter).await
+        IdCursor::begin(&self.context.database, collection, filter).await
     }
 
     /// Changes these offers as `plan` says and, in `sync` and `dual-write`, their jobs in the same transaction. What the
@@ -253,10 +265,10 @@ impl JobContext {
         let _pen = self.offer_write_lock().await;
         let asked: BTreeSet<ObjectId> = offers.iter().copied().collect();
         let owners = match self.writes_recruiters() {
-            true => links::owners(&self.app.database, &asked).await?,
+            true => links::owners(&self.context.database, &asked).await?,
             false => HashMap::new(),
         };
-        let mut transaction = Transaction::begin(&self.app.database, self.fence()).await?;
+        let mut transaction = Transaction::begin(&self.context.database, self.fence()).await?;
         let ours = self.ours(doc! { "_id": { "$in": offers } });
         let found = transaction.read(OFFERS, (ours, projection("", &["updated_at"], fields.offer)), 0).await?;
         let recruiters = match self.phase.writes_offers() {
@@ -295,7 +307,7 @@ impl JobContext {
         let Some(edit) = verdict.edit else { return };
         sum.changed += 1;
         sum.lines.push(Line::new(pair.id, "changed", edit.names()));
-        sum.offers.push(statements::of_offer(pair.id, &self.app.settings.target.partner_label, &edit));
+        sum.offers.push(statements::of_offer(pair.id, &self.context.settings.target.partner_label, &edit));
         // In `shadow` nobody has looked which of them holds it: the statement finds out.
         let owners: Vec<ObjectId> = match pair.held {
             Some(held) => held.recruiter.get_object_id("_id").into_iter().collect(),
@@ -309,7 +321,7 @@ impl JobContext {
     fn writes_recruiters(&self) -> bool {
         match self.phase.stream() {
             StreamWrites::Always | StreamWrites::UnlessNewer => true,
-            StreamWrites::Compare => self.app.settings.phase.keep_recruiters_backup,
+            StreamWrites::Compare => self.context.settings.phase.keep_recruiters_backup,
             StreamWrites::Closed => false,
         }
     }

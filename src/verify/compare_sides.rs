@@ -8,18 +8,18 @@ use bson::{Bson, RawBsonRef, RawDocument, doc, oid::ObjectId};
 
 use super::compare::{self, Finding, Known};
 use super::job_owners::{by_id, contenders, establishments, held, jobs, present, read_managed, read_offers};
+use crate::apply::affected_recruiters;
 use crate::error::Failure;
-use crate::fetch::causal::CausalDatabase;
-use crate::fetch::documents;
 use crate::fetch::portions::Portions;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches, anonymized_users};
 use crate::model::job_owner::JobOwner;
+use crate::model::names::WatchedCollection;
 use crate::model::recruiter::{JobFields, RecruiterFields};
 use crate::model::user_id::user_id;
 use crate::model::{Recruiter, References, value};
+use crate::mongo::causal::CausalDatabase;
+use crate::mongo::reads::documents;
 use crate::project::{ProjectionSettings, project};
-use crate::run::affected_recruiters;
-use crate::source::event::WatchedCollection;
 use crate::write::Writer;
 use crate::write::dead_letters::{Address, DeadLetters};
 

@@ -11,10 +11,10 @@ use tracing::{info, warn};
 
 use super::compare::Kind;
 use super::report::divergent;
-use super::sampler::Sampler;
 use super::settle::{Behind, Side};
 use super::stored::{self, Stored};
-use crate::app::App;
+use crate::apply::sampler::Sampler;
+use crate::context::Context;
 use crate::error::Failure;
 use crate::phase::{Phase, StreamWrites, state};
 use crate::source::scan;
@@ -33,7 +33,7 @@ pub fn is_on(phase: Phase) -> bool {
 
 /// The verification of one leadership.
 pub struct Continuous {
-    app: App,
+    context: Context,
     sampler: Arc<Sampler>,
     stop: CancellationToken,
     /// What differed when it was last looked at, by recruiter.
@@ -45,8 +45,8 @@ pub struct Continuous {
 impl Continuous {
     /// Compares what `sampler` gives.
     #[must_use]
-    pub fn new(app: App, sampler: Arc<Sampler>, stop: CancellationToken) -> Self {
-        Self { app, sampler, stop, known: BTreeMap::new(), shown: BTreeMap::new() }
+    pub fn new(context: Context, sampler: Arc<Sampler>, stop: CancellationToken) -> Self {
+        Self { context, sampler, stop, known: BTreeMap::new(), shown: BTreeMap::new() }
     }
 
     /// Works until it is told to stop.
@@ -54,7 +54,7 @@ impl Continuous {
     /// # Errors
     /// None: what fails is tried again in the next round.
     pub async fn run(mut self) -> Result<(), Failure> {
-        let interval = self.app.settings.verify.sample_interval;
+        let interval = self.context.settings.verify.sample_interval;
         loop {
             if let Err(failure) = self.round().await {
                 warn!(error = %failure, advice = failure.advice(), "recruiters could not be compared; tried again");
@@ -62,16 +62,16 @@ impl Continuous {
             tokio::select! { () = self.stop.cancelled() => break, () = tokio::time::sleep(interval) => {} }
         }
         // Only a leader knows.
-        self.app.metrics.divergent_offers.reset();
-        self.app.metrics.verify_last_success.set(f64::NAN);
+        self.context.metrics.divergent_offers.reset();
+        self.context.metrics.verify_last_success.set(f64::NAN);
         Ok(())
     }
 
     async fn round(&mut self) -> Result<(), Failure> {
-        let stored = stored::load(&self.app.database).await?;
-        let phase = state::load(&self.app.database, self.app.settings.phase.initial).await?.phase;
+        let stored = stored::load(&self.context.database).await?;
+        let phase = state::load(&self.context.database, self.context.settings.phase.initial).await?.phase;
         let sample = self.sampler.take();
-        match self.app.settings.verify.continuous && is_on(phase) {
+        match self.context.settings.verify.continuous && is_on(phase) {
             true => self.compare(sample, phase).await?,
             false => self.known.clear(),
         }
@@ -87,8 +87,8 @@ impl Continuous {
         if ids.is_empty() {
             return Ok(());
         }
-        let behind = Behind::This(Arc::clone(&self.app.health));
-        let mut settler = super::settler(&self.app, phase, behind, self.stop.clone()).await?;
+        let behind = Behind::This(Arc::clone(&self.context.health));
+        let mut settler = super::settler(&self.context, phase, behind, self.stop.clone()).await?;
         if !settler.wait().await? {
             // What is not applied yet is no difference; the lag tells of it.
             return Ok(());
@@ -107,7 +107,7 @@ impl Continuous {
             // Of what keeps changing, nothing new is known.
             self.known.retain(|id, _| moving.contains_key(id));
             self.remember(standing);
-            self.app.metrics.verify_sampled.inc_by(sample.len() as u64);
+            self.context.metrics.verify_sampled.inc_by(sample.len() as u64);
         }
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Continuous {
 
     /// Brings to the metrics what is known, and a line to the log where it changed.
     fn show(&mut self, stored: &Stored) {
-        let metrics = &self.app.metrics;
+        let metrics = &self.context.metrics;
         let seconds = |date: bson::DateTime| date.timestamp_millis().div_euclid(1000) as f64;
         metrics.verify_last_success.set(stored.last_success.map_or(0.0, seconds));
         for kind in Kind::ALL {

@@ -8,13 +8,14 @@ use mongodb::raw_batch_cursor::RawBatch;
 
 use super::compare::CONTACT;
 use crate::error::Failure;
-use crate::fetch::causal::CausalDatabase;
-use crate::fetch::{IDS_PER_READ, documents, find, links};
+use crate::fetch::{IDS_PER_READ, links};
 use crate::model::job_owner::JobOwner;
+use crate::model::names::OFFERS;
+use crate::model::names::WatchedCollection;
 use crate::model::value;
+use crate::mongo::causal::CausalDatabase;
+use crate::mongo::reads::{documents, find};
 use crate::project::WRITTEN;
-use crate::source::OFFERS;
-use crate::source::event::WatchedCollection;
 
 /// A recruiter, or the copy of one, as far as it was asked for.
 pub struct Held {

@@ -7,7 +7,7 @@ use bson::{DateTime, oid::ObjectId};
 use serde::{Serialize, Serializer};
 
 use super::compare::{Finding, Kind};
-use crate::source::event::WatchedCollection;
+use crate::model::names::WatchedCollection;
 
 /// So many ids are told of each kind and of each field.
 const IDS: usize = 20;

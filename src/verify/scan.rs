@@ -9,10 +9,11 @@ use futures::TryStreamExt as _;
 use super::report::Report;
 use super::settle::{Rechecker, Side};
 use crate::error::Failure;
-use crate::fetch::{documents, raw};
-use crate::run::unusable;
-use crate::source::event::WatchedCollection;
-use crate::source::scan::{self, OtherId};
+use crate::maintenance::unusable;
+use crate::model::names::WatchedCollection;
+use crate::model::other_id::OtherId;
+use crate::mongo::reads::{collection, documents};
+use crate::source::scan;
 
 /// So many documents wait for their second look: their ids and signatures take less than a megabyte.
 const WAITING: usize = 20_000;
@@ -82,7 +83,7 @@ impl Scan {
     /// As [`Self::everything`].
     pub async fn sample(&mut self, count: u32) -> Result<(), Failure> {
         let pipeline = [doc! { "$sample": { "size": i64::from(count) } }, doc! { "$project": { "_id": 1 } }];
-        let recruiters = raw(&self.settler.database, WatchedCollection::Recruiters.name());
+        let recruiters = collection(&self.settler.database, WatchedCollection::Recruiters.name());
         let chosen = recruiters.aggregate(pipeline).allow_disk_use(true).batch().await.map_err(Failure::Read)?;
         let batches: Vec<_> = chosen.try_collect().await.map_err(Failure::Read)?;
         let mut ids = Vec::new();

@@ -11,14 +11,15 @@ use tokio_util::sync::CancellationToken;
 use super::compare::Finding;
 use super::compare_sides::{Comparer, Comparison};
 use crate::error::{Directive, Failure};
-use crate::fetch::causal::CausalDatabase;
-use crate::fetch::raw;
+use crate::lease;
+use crate::model::names::OFFERS;
+use crate::model::names::STATE;
+use crate::model::names::WatchedCollection;
+use crate::mongo::causal::CausalDatabase;
+use crate::mongo::reads::collection;
 use crate::observe::health::Health;
 use crate::retry::Delays;
-use crate::run::lease::{self, STATE};
-use crate::source::OFFERS;
 use crate::source::cursor::operation_time;
-use crate::source::event::WatchedCollection;
 use crate::source::scan;
 
 /// How long a difference must stand before it counts.
@@ -168,6 +169,6 @@ impl Rechecker {
 }
 
 async fn checkpoint(database: &CausalDatabase) -> Result<Option<Timestamp>, Failure> {
-    let checkpoint = raw(database, STATE).find_one(doc! { "_id": "checkpoint" }).await.map_err(Failure::Read)?;
+    let checkpoint = collection(database, STATE).find_one(doc! { "_id": "checkpoint" }).await.map_err(Failure::Read)?;
     Ok(checkpoint.and_then(|checkpoint| checkpoint.get_timestamp("cluster_time").ok()))
 }

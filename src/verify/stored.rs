@@ -9,8 +9,8 @@ use mongodb::Database;
 use super::compare::Kind;
 use super::report::Report;
 use crate::error::Failure;
-use crate::fetch::raw;
-use crate::run::lease::STATE;
+use crate::model::names::STATE;
+use crate::mongo::reads::collection;
 
 /// What the leader shows of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub async fn store(database: &Database, report: &Report) -> Result<(), Failure> 
     let later = doc! { "$and": [{ "$gt": ["$ended", report.ended] }, { "$lte": ["$ended", "$$NOW"] }] };
     let stored = doc! { "$mergeObjects": ["$$ROOT", { "$literal": fields }] };
     let update = vec![doc! { "$replaceWith": { "$cond": [later, "$$ROOT", stored] } }];
-    raw(database, STATE).update_one(mine(), update).upsert(true).await.map_err(Failure::Write)?;
+    collection(database, STATE).update_one(mine(), update).upsert(true).await.map_err(Failure::Write)?;
     Ok(())
 }
 
@@ -56,7 +56,7 @@ pub async fn store(database: &Database, report: &Report) -> Result<(), Failure> 
 /// # Errors
 /// [`Failure::Read`].
 pub async fn load(database: &Database) -> Result<Stored, Failure> {
-    let stored = raw(database, STATE).find_one(mine()).await.map_err(Failure::Read)?.unwrap_or_default();
+    let stored = collection(database, STATE).find_one(mine()).await.map_err(Failure::Read)?.unwrap_or_default();
     let offers = |kind: Kind| stored.get_document("divergent_offers").ok()?.get_i64(kind.as_str()).ok();
     Ok(Stored {
         last_success: stored.get_datetime("last_success").ok().copied(),

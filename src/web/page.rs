@@ -8,9 +8,9 @@ use askama::Template;
 
 use super::chart::{Chart, HEIGHT};
 use crate::observe::health::Role;
-use crate::observe::status::{Service, Status, Verdict};
-use crate::observe::survey::BETWEEN_COUNTS;
 use crate::phase::Phase;
+use crate::status::document::{Service, Status, Verdict};
+use crate::status::survey::BETWEEN_COUNTS;
 
 /// Under this much oplog a person should look (spec 06, the alerts).
 const LITTLE_HEADROOM: f64 = 6.0 * 3_600.0;

@@ -1,5 +1,7 @@
 //! The routes. Each answers from memory: a probe must not wait for MongoDB.
 
+use std::sync::Arc;
+
 use askama::Template as _;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -11,9 +13,10 @@ use bson::DateTime;
 use serde_json::json;
 
 use super::page::Page;
-use crate::app::App;
 use crate::clock;
-use crate::observe::status::Status;
+use crate::context::Context;
+use crate::status::document::Status;
+use crate::status::survey::Survey;
 
 /// What browsers may do with the answers: nothing comes from elsewhere, nothing goes elsewhere.
 const HEADERS: [(&str, &str); 5] = [
@@ -31,7 +34,8 @@ const HEADERS: [(&str, &str); 5] = [
 /// What the routes show.
 #[derive(Debug, Clone)]
 pub struct Shown {
-    app: App,
+    context: Context,
+    survey: Arc<Survey>,
     /// This instance, as the lease names it.
     name: String,
     started: DateTime,
@@ -40,12 +44,12 @@ pub struct Shown {
 impl Shown {
     /// Of an instance that begins now.
     #[must_use]
-    pub fn of(app: &App, name: &str) -> Self {
-        Self { app: app.clone(), name: name.to_owned(), started: clock::now() }
+    pub fn of(context: &Context, survey: &Arc<Survey>, name: &str) -> Self {
+        Self { context: context.clone(), survey: Arc::clone(survey), name: name.to_owned(), started: clock::now() }
     }
 
     fn status(&self) -> Status {
-        Status::now(&self.app, &self.name, self.started)
+        Status::now(&self.context, &self.survey, &self.name, self.started)
     }
 }
 
@@ -79,14 +83,14 @@ fn text(kind: &'static str, text: &'static str) -> impl Fn() -> std::future::Rea
 }
 
 async fn metrics(State(shown): State<Shown>) -> Response {
-    let App { metrics, health, survey, .. } = &shown.app;
+    let Context { metrics, health, .. } = &shown.context;
     // Asked here, so that they grow while nothing moves; unknown is not 0 (spec 03, "Lag").
     metrics.lag.set(health.lag().unwrap_or(f64::NAN));
     metrics.checkpoint_age.set(health.checkpoint_age().unwrap_or(f64::NAN));
     metrics.ready.set(i64::from(health.readiness().ready));
     metrics.catching_up.set(i64::from(health.is_catching_up()));
     metrics.sources_dropped.set(i64::try_from(health.dropped_sources()).unwrap_or(i64::MAX));
-    let facts = survey.fresh_facts();
+    let facts = shown.survey.fresh_facts();
     metrics.oplog_window.set(facts.as_ref().and_then(|facts| facts.oplog_window()).unwrap_or(f64::NAN));
     metrics.token_headroom.set(facts.and_then(|facts| facts.headroom()).unwrap_or(f64::NAN));
     match metrics.text() {
@@ -97,14 +101,14 @@ async fn metrics(State(shown): State<Shown>) -> Response {
 
 /// 200 while the loops of the process give signs of life.
 async fn livez(State(shown): State<Shown>) -> Response {
-    let dead = shown.app.health.dead();
+    let dead = shown.context.health.dead();
     let status = if dead.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "alive": dead.is_empty(), "dead": dead }))).into_response()
 }
 
 /// 200 while the instance does what it should; else 503 with the reasons.
 async fn readyz(State(shown): State<Shown>) -> Response {
-    let readiness = shown.app.health.readiness();
+    let readiness = shown.context.health.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
 }

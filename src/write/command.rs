@@ -13,7 +13,7 @@ use mongodb::error::ErrorKind;
 
 use super::Writer;
 use super::statements::Statement;
-use super::writer::FENCED;
+use crate::error::FENCED;
 use crate::error::{Failure, command_code, refusal};
 use crate::model::dead_letter::Reason;
 

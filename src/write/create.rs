@@ -9,20 +9,12 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::Writer;
 use super::command::{IN_FLIGHT, is_unreadable, overran, portions, unacknowledged};
-use super::writer::FENCED;
+use super::statements::Creation;
+use crate::error::FENCED;
 use crate::error::{Failure, command_code, refusal};
 
 /// Below this many, statements of their own are as good.
 pub const WORTH_IT: usize = 16;
-
-/// A document that does not stand yet.
-#[derive(Debug, Clone)]
-pub struct Creation {
-    /// Its `_id`.
-    pub id: ObjectId,
-    /// All of it.
-    pub document: RawDocumentBuf,
-}
 
 /// What became of the creations.
 #[derive(Debug, Default)]

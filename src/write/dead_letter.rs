@@ -5,7 +5,7 @@ use std::fmt;
 use bson::{DateTime, oid::ObjectId};
 
 use crate::model::dead_letter::{Action, Reason};
-use crate::source::event::WatchedCollection;
+use crate::model::names::WatchedCollection;
 
 /// What a letter is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

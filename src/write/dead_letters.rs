@@ -8,16 +8,15 @@ use bson::{Bson, DateTime, doc, oid::ObjectId, rawdoc};
 pub use super::dead_letter::{Address, DeadLetter, Known};
 use super::statements::Statement;
 use super::{Writer, command};
-use crate::clock;
 use crate::error::Failure;
-use crate::fetch::causal::CausalDatabase;
-use crate::fetch::{documents, find};
 use crate::model::dead_letter::{Action, Reason};
+use crate::model::names::DEAD_LETTERS;
+use crate::model::names::WatchedCollection;
 use crate::model::value;
-use crate::source::event::WatchedCollection;
+use crate::mongo::causal::CausalDatabase;
+use crate::mongo::reads::{documents, find};
+use crate::mongo::server_clock::server_time;
 
-/// The collection.
-pub const DEAD_LETTERS: &str = "stream_processor_dead_letters";
 /// The delay before a dead letter is tried again doubles from one minute up to 2^10 of them.
 const LONGEST_DELAY_EXPONENT: i32 = 10;
 /// The longest delay, and an hour.
@@ -263,7 +262,7 @@ impl DeadLetters {
     }
 
     /// The documents of this collection without an ObjectId as `_id` that letters stand about, some after `after`:
-    /// their keys, as [`crate::source::event::key_text`] tells them.
+    /// their keys, as [`crate::model::other_id::key_text`] tells them.
     #[must_use]
     pub fn unusable_after(&self, collection: WatchedCollection, after: Option<&str>, limit: usize) -> Vec<String> {
         let prefix = unusable(collection, "");
@@ -334,7 +333,7 @@ pub struct Due {
 /// [`Failure::Read`].
 pub async fn due(database: &CausalDatabase, time: DateTime) -> Result<Due, Failure> {
     // What seems to be due later than ever is of a clock that was ahead.
-    let now = clock::of_server(database).await?;
+    let now = server_time(database).await?;
     let latest = DateTime::from_millis(now.timestamp_millis().saturating_add(LONGEST_DELAY_MILLISECONDS));
     let filter = doc! { "$or": [{ "next_retry": { "$lte": time } }, { "next_retry": { "$gt": latest } }] };
     let batches = find(database, DEAD_LETTERS, filter, doc! { "_id": 1 }).await?;

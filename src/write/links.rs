@@ -11,7 +11,7 @@ use super::command::Refused;
 use super::statements::Statement;
 use super::{Writer, command};
 use crate::error::Failure;
-use crate::fetch::links::LINKS;
+use crate::model::names::LINKS;
 
 /// The jobs by which the links of some recruiters grow or shrink.
 pub type Jobs = BTreeMap<ObjectId, BTreeSet<ObjectId>>;

@@ -8,6 +8,7 @@ pub mod dead_letter;
 pub mod dead_letters;
 pub mod links;
 pub mod statements;
-pub(crate) mod writer;
+pub mod transaction;
+pub mod writer;
 
 pub use writer::Writer;

@@ -4,13 +4,21 @@
 use bson::raw::{CStr, RawArrayBuf, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
 
-use super::create::Creation;
 use crate::model::{Offer, OfferStatus};
 use crate::project::diff::{Change, DECIDES};
 use crate::project::{ON_INSERT, USER_DEACTIVATED};
 
 /// Who changed a status, as history entries name it (spec 02).
 pub const GRANTED_BY: &str = "stream-processor";
+
+/// A document that does not stand yet.
+#[derive(Debug, Clone)]
+pub struct Creation {
+    /// Its `_id`.
+    pub id: ObjectId,
+    /// All of it.
+    pub document: RawDocumentBuf,
+}
 
 /// One statement, and the document that it is about.
 #[derive(Debug, Clone)]

@@ -13,13 +13,10 @@ use mongodb::error::{Error as MongoError, ErrorKind};
 use mongodb::{ClientSession, Database};
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::error::Failure;
 use crate::observe::health::{Health, Part};
-use crate::run::lease::Validity;
-
-/// `ConversionFailure`: the code of statements of a command that began too late. No other statement of the
-/// service converts anything.
-pub(crate) const FENCED: i32 = 241;
+use std::time::Instant;
 
 /// The time limit of a command without a lease to lose.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -31,6 +28,24 @@ pub struct Writer {
     lease: Option<Held>,
     /// Told that the pipeline is alive while commands overrun.
     health: Option<Arc<Health>>,
+}
+
+/// Until when a lease allows writes, by both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// By this process's monotonic clock; counted from before the renewal was sent, so that it ends before the
+    /// server's time does.
+    pub until: Instant,
+    /// By the clock of the server that prolonged it; never later than what is stored, which others wait for.
+    pub ends_at: DateTime,
+}
+
+impl Validity {
+    /// What is left of it, as this process knows; nothing once it is over.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.until.saturating_duration_since(clock::instant())
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@ pub mod evaluation;
 pub mod failpoints;
 pub mod fields;
 pub mod golden;
+pub mod imports;
 pub mod mail_server;
 pub mod mails;
 pub mod offers;

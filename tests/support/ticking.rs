@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bson::{DateTime, Document, doc};
 use futures::TryStreamExt as _;
 use serde_json::Value;
-use stream_processor::ticker::schedule::{Schedule, zone};
+use stream_processor::schedule::{Schedule, zone};
 use xtask::guarded::TemporaryFolder;
 
 use super::database::TestDatabase;

@@ -1,20 +1,19 @@
 //! The ledger: no run is lost in silence, none is made twice, whoever leads (spec 05).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bson::{DateTime, Document, doc, oid::ObjectId, rawdoc};
 use stream_processor::error::Failure;
 use stream_processor::phase::Phase;
-use stream_processor::run::lease::Validity;
-use stream_processor::run::phase_watcher::Followed;
-use stream_processor::ticker::jobs::Job;
+use stream_processor::phase::watcher::Followed;
+use stream_processor::ticker::job::Job;
 use stream_processor::ticker::ledger::{self, ByHand, Entry};
-use stream_processor::ticker::transaction::{Fence, Transaction, session};
 use stream_processor::ticker::work::{OfferWriteLock, WriteAccess};
 use stream_processor::write::Writer;
 use stream_processor::write::statements::Statement;
+use stream_processor::write::transaction::{Fence, Transaction};
+use stream_processor::write::writer::Validity;
 use tokio::sync::watch;
 use xtask::mongod::{Options, ReplicaSet};
 
@@ -27,6 +26,7 @@ use crate::support::runs::{started_with, stopped};
 use crate::support::state::{end_lease, settled, state, until_no_resync};
 use crate::support::ticking::{ON, Time, date, later, ledger, ran, text, time, told, until_run};
 use crate::support::waiting::{PATIENCE, eventually};
+use stream_processor::model::names::JOB_RUNS;
 
 pub const CANCEL: (&str, &[&str]) = ("cancel-expired-offers", &["15 0 * * *", "0 * * * *"]);
 const CAP: &str = "cap-offer-expirations";
@@ -181,8 +181,6 @@ async fn a_paused_leader_s_transaction_changes_nothing_under_its_successor() {
     let test = TestDatabase::create("ticker_paused").await;
     test.collection("jobs_partners").insert_one(doc! { "_id": 1 }).await.unwrap();
     let first = hold(&test, 1).await;
-    let id = first.fence.session.lock().await.id().clone();
-    ledger::take_over(&test.database, 1, &id).await.unwrap();
     let statement = || {
         let body = rawdoc! { "q": { "_id": 1 }, "u": { "$set": { "written": true } } };
         vec![Statement { id: None, body }]
@@ -192,11 +190,9 @@ async fn a_paused_leader_s_transaction_changes_nothing_under_its_successor() {
 
     // It does not wait for the minute after which the server would end it.
     let second = hold(&test, 2).await;
-    let id = second.fence.session.lock().await.id().clone();
-    assert_eq!(ledger::take_over(&test.database, 2, &id).await.unwrap(), BTreeMap::new());
     assert!(begun.commit().await.is_err());
     assert!(matches!(Transaction::begin(&test.database, Some(&first.fence)).await, Err(Failure::LeaseLost)));
-    assert!(matches!(ledger::take_over(&test.database, 1, &id).await, Err(Failure::LeaseLost)));
+    assert!(matches!(Fence::take_over(Writer::free(&test.database), 1).await, Err(Failure::LeaseLost)));
     nothing_is_entered_late(&test, (&first.fence, &second.fence)).await;
     let written = doc! { "written": true };
     assert_eq!(test.collection("jobs_partners").count_documents(written.clone()).await.unwrap(), 0);
@@ -209,7 +205,7 @@ async fn a_paused_leader_s_transaction_changes_nothing_under_its_successor() {
 async fn hold(test: &TestDatabase, term: i64) -> WriteAccess {
     let until = Validity { until: Instant::now() + Duration::from_secs(60), ends_at: DateTime::MAX };
     WriteAccess {
-        fence: Fence { writer: Writer::free(&test.database), term, session: session(&test.database).await.unwrap() },
+        fence: Fence::take_over(Writer::free(&test.database), term).await.unwrap().0,
         validity: watch::channel(until).1,
         phase: watch::channel(Followed { phase: Phase::Sync, revision: 1 }).1,
         offer_write_lock: OfferWriteLock::default(),
@@ -223,7 +219,7 @@ async fn nothing_is_entered_late(test: &TestDatabase, (late, next): (&Fence, &Fe
     let now = date(BEGIN);
     let entries = [Entry::Due(now)];
     let run = ByHand { name: CAP, request: ObjectId::new(), now, now_is_given: false, started: now };
-    let entered = async || test.collection(ledger::RUNS).count_documents(doc! {}).await.unwrap();
+    let entered = async || test.collection(JOB_RUNS).count_documents(doc! {}).await.unwrap();
     assert!(matches!(ledger::enter(late, Job::CapOfferExpirations, now, &entries).await, Err(Failure::LeaseLost)));
     assert_eq!(entered().await, 0);
     ledger::enter(next, Job::CapOfferExpirations, now, &entries).await.unwrap();

@@ -14,6 +14,8 @@ use crate::support::database::TestDatabase;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{job, recruiter};
 use crate::support::ticking::date;
+use stream_processor::model::names::ROLES;
+use stream_processor::model::names::SIRET_CACHE;
 
 /// The stages of the plan that wins, from the outermost on, and the bounds of its index.
 fn stages(plan: &Document, into: &mut Vec<String>) {
@@ -73,8 +75,8 @@ async fn every_query_of_a_job_uses_an_index() {
         ("recruiters", anonymize_user::of_user("managed_by", user), unsorted()),
         ("recruiters", doc! { "_id": { "$gt": user } }, doc! { "_id": 1 }),
         ("userswithaccounts", anonymize_inactive_users::selects(now), unsorted()),
-        (anonymize_user::ROLES, anonymize_user::of_user("user_id", user), unsorted()),
-        (analyze_closed_companies::CACHE, analyze_closed_companies::of_sirets(&BTreeSet::from(["1"])), unsorted()),
+        (ROLES, anonymize_user::of_user("user_id", user), unsorted()),
+        (SIRET_CACHE, analyze_closed_companies::of_sirets(&BTreeSet::from(["1"])), unsorted()),
         ("stream_processor_links", doc! { "jobs": { "$in": &jobs } }, unsorted()),
         ("stream_processor_dead_letters", doc! { "next_retry": { "$lte": now } }, unsorted()),
         ("stream_processor_job_runs", doc! { "job": "verify", "outcome": "done" }, doc! { "scheduled_for": -1 }),

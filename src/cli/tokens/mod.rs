@@ -13,18 +13,19 @@ use mongodb::Database;
 use resume_tokens::{Checkpoint, OldWorkerTokens, StoreError, TokenKind};
 use serde_json::{Value, json};
 
-use super::Exit;
 use super::arguments::TokensCommand;
 use super::position::{self, Position};
-use crate::app::{App, Refusal};
-use crate::deadline::with_deadline;
+use crate::context::Context;
 use crate::error::Failure;
-use crate::fetch::raw;
-use crate::run::lead::store;
-use crate::run::lease::STATE;
-use crate::run::replaying::{length_text, time_text};
+use crate::leader::lead::store;
+use crate::maintenance::replay::{length_text, time_text};
+use crate::model::names::STATE;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::oplog::Oplog;
+use crate::mongo::reads::collection;
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
 use crate::source::cursor::operation_time;
-use crate::source::oplog::Oplog;
 
 /// The document of [`STATE`] with what `import` and `reset` did.
 const CHANGES: &str = "token_changes";
@@ -33,20 +34,20 @@ const CHANGES: &str = "token_changes";
 ///
 /// # Errors
 /// A [`Refusal`] when a position cannot be found or must not be moved, or the database fails for good.
-pub async fn run(app: App, command: TokensCommand) -> Result<Exit, Refusal> {
+pub async fn run(context: Context, command: TokensCommand) -> Result<Exit, Refusal> {
     match command {
-        TokensCommand::List { limit, json } => list(&app, limit, json).await,
-        TokensCommand::Show { position, json } => show(&app, position.as_deref(), json).await,
-        TokensCommand::Export { old_worker: true, .. } => old_worker::hand_over(&app).await,
-        TokensCommand::Export { file, id, .. } => export(&app, file.as_deref(), id.as_deref()).await,
+        TokensCommand::List { limit, json } => list(&context, limit, json).await,
+        TokensCommand::Show { position, json } => show(&context, position.as_deref(), json).await,
+        TokensCommand::Export { old_worker: true, .. } => old_worker::hand_over(&context).await,
+        TokensCommand::Export { file, id, .. } => export(&context, file.as_deref(), id.as_deref()).await,
         TokensCommand::Import { file, old_worker, override_ } => {
             let to = match (file, old_worker) {
                 (Some(file), _) => moving::Target::Position(position::in_file(&file)?),
                 (None, _) => moving::Target::OldWorker,
             };
-            moving::run(&app, to, override_).await
+            moving::run(&context, to, override_).await
         }
-        TokensCommand::Reset { override_ } => moving::run(&app, moving::Target::Nowhere, override_).await,
+        TokensCommand::Reset { override_ } => moving::run(&context, moving::Target::Nowhere, override_).await,
     }
 }
 
@@ -57,8 +58,8 @@ struct Measure {
 }
 
 impl Measure {
-    async fn take(app: &App) -> Result<Self, Failure> {
-        Ok(Self { now: operation_time(&app.database).await?, oplog: Oplog::measure(&app.database).await? })
+    async fn take(context: &Context) -> Result<Self, Failure> {
+        Ok(Self { now: operation_time(&context.database).await?, oplog: Oplog::measure(&context.database).await? })
     }
 
     fn age(&self, time: Timestamp) -> Duration {
@@ -76,10 +77,10 @@ impl Measure {
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-async fn list(app: &App, limit: usize, as_json: bool) -> Result<Exit, Refusal> {
-    let measure = Measure::take(app).await?;
-    let current = with_deadline(store(app).load()).await;
-    let all = with_deadline(store(app).history(usize::MAX)).await.map_err(Failure::from)?;
+async fn list(context: &Context, limit: usize, as_json: bool) -> Result<Exit, Refusal> {
+    let measure = Measure::take(context).await?;
+    let current = with_deadline(store(context).load()).await;
+    let all = with_deadline(store(context).history(usize::MAX)).await.map_err(Failure::from)?;
     let shown = all.iter().take(limit);
     if as_json {
         let current = current.as_ref().ok().and_then(Option::as_ref);
@@ -146,11 +147,11 @@ fn kind_word(kind: TokenKind) -> &'static str {
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-async fn show(app: &App, name: Option<&str>, as_json: bool) -> Result<Exit, Refusal> {
-    let measure = Measure::take(app).await?;
+async fn show(context: &Context, name: Option<&str>, as_json: bool) -> Result<Exit, Refusal> {
+    let measure = Measure::take(context).await?;
     let found = match name {
-        Some(name) => position::find(app, name).await?,
-        None => Position::Checkpoint(Box::new(current(app).await?)),
+        Some(name) => position::find(context, name).await?,
+        None => Position::Checkpoint(Box::new(current(context).await?)),
     };
     let time = found.time();
     let reached = measure.is_reached(time);
@@ -164,16 +165,16 @@ async fn show(app: &App, name: Option<&str>, as_json: bool) -> Result<Exit, Refu
             }),
         };
         if let (None, Some(fields)) = (name, value.as_object_mut()) {
-            let changes: Vec<Value> = changes(app).await?.into_iter().map(Bson::into_relaxed_extjson).collect();
-            fields.insert("old_worker".to_owned(), json!(old_tokens(app, &measure).await?));
+            let changes: Vec<Value> = changes(context).await?.into_iter().map(Bson::into_relaxed_extjson).collect();
+            fields.insert("old_worker".to_owned(), json!(old_tokens(context, &measure).await?));
             fields.insert("changes".to_owned(), changes.into());
         }
         println!("{value:#}");
     } else {
         println!("{}", as_text(&found, &measure));
         if name.is_none() {
-            old_tokens(app, &measure).await?.iter().for_each(|line| println!("old worker    {line}"));
-            changes(app).await?.iter().filter_map(change_text).for_each(|line| println!("moved         {line}"));
+            old_tokens(context, &measure).await?.iter().for_each(|line| println!("old worker    {line}"));
+            changes(context).await?.iter().filter_map(change_text).for_each(|line| println!("moved         {line}"));
         }
     }
     Ok(if reached == Some(false) { Exit::Findings } else { Exit::Done })
@@ -208,8 +209,8 @@ fn as_text(found: &Position, measure: &Measure) -> String {
 }
 
 /// The checkpoint, which must be there to be shown or written down.
-async fn current(app: &App) -> Result<Checkpoint, Refusal> {
-    match with_deadline(store(app).load()).await {
+async fn current(context: &Context) -> Result<Checkpoint, Refusal> {
+    match with_deadline(store(context).load()).await {
         Ok(Some(checkpoint)) => Ok(checkpoint),
         Ok(None) => Err(Refusal::new(
             Exit::Findings,
@@ -224,8 +225,8 @@ async fn current(app: &App) -> Result<Checkpoint, Refusal> {
 }
 
 /// The old worker's tokens, one line each.
-async fn old_tokens(app: &App, measure: &Measure) -> Result<Vec<String>, Failure> {
-    let old = with_deadline(OldWorkerTokens::new(Database::clone(&app.database)).load()).await?;
+async fn old_tokens(context: &Context, measure: &Measure) -> Result<Vec<String>, Failure> {
+    let old = with_deadline(OldWorkerTokens::new(Database::clone(&context.database)).load()).await?;
     let line = |(collection, token): &(String, resume_tokens::ResumeToken)| {
         let time = token.cluster_time();
         format!("{collection}: {}, {}", time_text(time), reached_text(measure.is_reached(time)))
@@ -235,9 +236,10 @@ async fn old_tokens(app: &App, measure: &Measure) -> Result<Vec<String>, Failure
 }
 
 /// What `import` and `reset` did, the oldest first.
-async fn changes(app: &App) -> Result<Vec<Bson>, Failure> {
-    let stored =
-        with_deadline(raw(&app.database, STATE).find_one(doc! { "_id": CHANGES })).await.map_err(Failure::Read)?;
+async fn changes(context: &Context) -> Result<Vec<Bson>, Failure> {
+    let stored = with_deadline(collection(&context.database, STATE).find_one(doc! { "_id": CHANGES }))
+        .await
+        .map_err(Failure::Read)?;
     Ok(stored.and_then(|stored| stored.get_array("changes").cloned().ok()).unwrap_or_default())
 }
 
@@ -249,15 +251,15 @@ fn change_text(change: &Bson) -> Option<String> {
     Some(format!("{at} by {who}: from {from} to {to}; {reason}"))
 }
 
-async fn export(app: &App, file: Option<&Path>, id: Option<&str>) -> Result<Exit, Refusal> {
+async fn export(context: &Context, file: Option<&Path>, id: Option<&str>) -> Result<Exit, Refusal> {
     let checkpoint = match id {
-        Some(id) => match position::find(app, id).await? {
+        Some(id) => match position::find(context, id).await? {
             Position::Checkpoint(checkpoint) => *checkpoint,
             Position::Token(_) | Position::Time(_) => {
                 return Err(Refusal::new(Exit::Usage, format!("--id {id}: `tokens list` shows the ids")));
             }
         },
-        None => current(app).await?,
+        None => current(context).await?,
     };
     let unwritten = |error: &dyn std::fmt::Display, advice: &str| {
         let file = file.unwrap_or_else(|| Path::new("-")).display();

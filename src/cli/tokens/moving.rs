@@ -7,26 +7,29 @@ use resume_tokens::{Checkpoint, History, OldWorkerTokens, ResumeToken, StoreErro
 use tokio_util::sync::CancellationToken;
 
 use super::CHANGES;
-use crate::app::{App, Refusal, signals};
-use crate::cli::Exit;
 use crate::cli::arguments::Override;
 use crate::cli::position::Position;
 use crate::clock;
-use crate::deadline::with_deadline;
+use crate::context::Context;
 use crate::error::Failure;
-use crate::fetch::raw;
+use crate::leader::history;
+use crate::leader::lead::{hold, release_lease, store};
+use crate::leader::submit::who;
+use crate::maintenance::gaps;
+use crate::maintenance::replay::{time_text, too_old, watched};
+use crate::maintenance::resync::Resync;
+use crate::model::names::STATE;
+use crate::model::names::WatchedCollection;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::oplog::Oplog;
+use crate::mongo::reads::collection;
 use crate::phase::state;
-use crate::run::lead::{hold, release_lease, store};
-use crate::run::lease::STATE;
-use crate::run::replaying::{time_text, too_old, watched};
-use crate::run::resync::Resync;
-use crate::run::submit::who;
-use crate::run::tasks::{Group, Task};
-use crate::run::{gaps, history};
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
 use crate::source::cursor::operation_time;
-use crate::source::event::WatchedCollection;
-use crate::source::oplog::Oplog;
 use crate::source::replay::Replay;
+use crate::tasks::signals;
+use crate::tasks::{Group, Task};
 use crate::write::Writer;
 
 /// Where the position is to go.
@@ -59,16 +62,16 @@ struct Move {
 ///
 /// # Errors
 /// A [`Refusal`] with what speaks against it, or while an instance runs.
-pub async fn run(app: &App, target: Target, override_: Override) -> Result<Exit, Refusal> {
+pub async fn run(context: &Context, target: Target, override_: Override) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
     let beside = "would go on from where it is: stop all instances first; to look at a span again beside a running one, \
         use `stream-processor replay`";
-    let (lease, validity) = hold(app, beside, &mut group).await?;
-    let writer = lease.writer(&app.database, validity);
+    let (lease, validity) = hold(context, beside, &mut group).await?;
+    let writer = lease.writer(&context.database, validity);
     let moved = tokio::select! {
-        moved = moved(app, (&writer, lease.term), target, override_) => moved,
+        moved = moved(context, (&writer, lease.term), target, override_) => moved,
         () = group.stop.cancelled() => Ok(Exit::Interrupted),
     };
     release_lease(&lease, &group).await;
@@ -77,12 +80,12 @@ pub async fn run(app: &App, target: Target, override_: Override) -> Result<Exit,
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 async fn moved(
-    app: &App,
+    context: &Context,
     (writer, term): (&Writer, i64),
     target: Target,
     override_: Override,
 ) -> Result<Exit, Refusal> {
-    let step = plan(app, target, term).await?;
+    let step = plan(context, target, term).await?;
     if !step.objections.is_empty() && !override_.force {
         let message = format!("refused: {}; --force --reason TEXT overrides", step.objections.join("; "));
         return Err(Refusal::new(Exit::Findings, message));
@@ -92,13 +95,13 @@ async fn moved(
         gaps::open(writer, (from, to), "passed over by hand", clock::now()).await?;
     }
     if step.skipped.is_some() || step.everything {
-        Resync::request(writer, &app.metrics, "the position was moved by hand", term).await?;
+        Resync::request(writer, &context.metrics, "the position was moved by hand", term).await?;
     }
     let record = doc! {
         "at": clock::now(), "who": who(), "from": step.from.map(text), "to": step.to.as_ref().map(Checkpoint::history_id),
         "reason": override_.reason, "overridden": step.objections,
     };
-    let mut store = store(app);
+    let mut store = store(context);
     store.set_variables(writer.variables().await?);
     let to = match &step.to {
         Some(to) => {
@@ -111,7 +114,7 @@ async fn moved(
             "the next instance starts as the first one did".to_owned()
         }
     };
-    remember(app, record).await?;
+    remember(context, record).await?;
     println!("done: {to}");
     if step.skipped.is_some() || step.everything {
         println!("what is passed over is not lost: the next instance looks at every recruiter again");
@@ -119,16 +122,16 @@ async fn moved(
     Ok(Exit::Done)
 }
 
-async fn plan(app: &App, target: Target, term: i64) -> Result<Move, Refusal> {
-    let standing = standing(app).await?;
-    let now = operation_time(&app.database).await?;
+async fn plan(context: &Context, target: Target, term: i64) -> Result<Move, Refusal> {
+    let standing = standing(context).await?;
+    let now = operation_time(&context.database).await?;
     let from = standing.as_ref().map(|standing| standing.cluster_time);
     let everything = matches!(target, Target::OldWorker);
-    let current = history::current(&app.database).await?;
+    let current = history::current(&context.database).await?;
     let mut foreign = None;
     let to = match target {
         Target::Nowhere => None,
-        Target::OldWorker => Some(bare(old_worker_token(app).await?, &standing, (term, current))),
+        Target::OldWorker => Some(bare(old_worker_token(context).await?, &standing, (term, current))),
         Target::Position(Position::Token(token)) => Some(bare(token, &standing, (term, current))),
         Target::Position(Position::Checkpoint(checkpoint)) => {
             let events = standing.as_ref().map_or(checkpoint.events, |standing| standing.events);
@@ -140,14 +143,15 @@ async fn plan(app: &App, target: Target, term: i64) -> Result<Move, Refusal> {
     };
     let mut step = Move { from, to, skipped: None, everything, objections: Vec::new() };
     let Some(to) = step.to.as_ref().map(|to| to.cluster_time) else {
-        step.objections.extend(unread(app, from, now).await?.map(|unread| format!("{unread} events are not read yet")));
+        step.objections
+            .extend(unread(context, from, now).await?.map(|unread| format!("{unread} events are not read yet")));
         return Ok(step);
     };
     if to > now {
         let message = format!("{} is later than the server's time: it is of another replica set", time_text(to));
         return Err(Refusal::new(Exit::Findings, message));
     }
-    let oplog = Oplog::measure(&app.database).await?;
+    let oplog = Oplog::measure(&context.database).await?;
     if let Some(oplog) = oplog.filter(|oplog| !oplog.reaches(to)) {
         step.objections.push(too_old(to, Some(&oplog)));
     }
@@ -166,7 +170,7 @@ async fn plan(app: &App, target: Target, term: i64) -> Result<Move, Refusal> {
         // The old worker has read those, and everything is looked at anyway.
         Some(_) if everything => {}
         Some(from) => {
-            if let Some(unread) = unread(app, Some(from), to).await? {
+            if let Some(unread) = unread(context, Some(from), to).await? {
                 step.objections.push(format!("{unread} events between {} and {} are not read yet", time_text(from), time_text(to)));
                 step.skipped = Some((from, to));
             }
@@ -177,8 +181,8 @@ async fn plan(app: &App, target: Target, term: i64) -> Result<Move, Refusal> {
 }
 
 /// The checkpoint, if it can be read: anything is better than one that cannot.
-async fn standing(app: &App) -> Result<Option<Checkpoint>, Refusal> {
-    match with_deadline(store(app).load()).await {
+async fn standing(context: &Context) -> Result<Option<Checkpoint>, Refusal> {
+    match with_deadline(store(context).load()).await {
         Ok(standing) => Ok(standing),
         Err(StoreError::Garbled { .. }) => Ok(None),
         Err(error) => Err(Failure::from(error).into()),
@@ -199,9 +203,9 @@ fn bare(token: ResumeToken, standing: &Option<Checkpoint>, (term, history): (i64
     }
 }
 
-async fn old_worker_token(app: &App) -> Result<ResumeToken, Refusal> {
+async fn old_worker_token(context: &Context) -> Result<ResumeToken, Refusal> {
     let tokens =
-        with_deadline(OldWorkerTokens::new(Database::clone(&app.database)).load()).await.map_err(Failure::from)?;
+        with_deadline(OldWorkerTokens::new(Database::clone(&context.database)).load()).await.map_err(Failure::from)?;
     let oldest = tokens.oldest().cloned();
     oldest
         .ok_or_else(|| Refusal::new(Exit::Findings, "the old worker left no token in `resumetokens` that can be read"))
@@ -209,14 +213,14 @@ async fn old_worker_token(app: &App) -> Result<ResumeToken, Refusal> {
 
 /// How many events between the position and `to` nobody has read; `None` when there are none. Where that cannot be
 /// known any more, it is said so.
-async fn unread(app: &App, from: Option<Timestamp>, to: Timestamp) -> Result<Option<String>, Refusal> {
+async fn unread(context: &Context, from: Option<Timestamp>, to: Timestamp) -> Result<Option<String>, Refusal> {
     let Some(from) = from else {
         return Ok(None);
     };
-    let phase = state::load(&app.database, app.settings.phase.initial).await?.phase;
+    let phase = state::load(&context.database, context.settings.phase.initial).await?.phase;
     let collections =
         watched(phase, None).into_iter().filter(|collection| *collection != WatchedCollection::Offers).collect();
-    let mut source = Replay::open(&app.database, collections, (from, to));
+    let mut source = Replay::open(&context.database, collections, (from, to));
     let mut events = 0;
     loop {
         match source.next(std::time::Duration::from_millis(500)).await {
@@ -236,9 +240,9 @@ async fn unread(app: &App, from: Option<Timestamp>, to: Timestamp) -> Result<Opt
     }
 }
 
-async fn remember(app: &App, record: Document) -> Result<(), Failure> {
+async fn remember(context: &Context, record: Document) -> Result<(), Failure> {
     let push = doc! { "$push": { "changes": { "$each": [record], "$slice": -100 } } };
-    let state = raw(&app.database, STATE);
+    let state = collection(&context.database, STATE);
     with_deadline(state.update_one(doc! { "_id": CHANGES }, push).upsert(true)).await.map_err(Failure::Write)?;
     Ok(())
 }

@@ -7,56 +7,57 @@ use resume_tokens::{OldWorkerTokens, ResumeToken};
 use tokio_util::sync::CancellationToken;
 
 use super::current;
-use crate::app::{App, Refusal};
-use crate::cli::Exit;
 use crate::clock;
-use crate::deadline::with_deadline;
+use crate::context::Context;
 use crate::error::Failure;
-use crate::run::checkpoint::OLD_WORKER_COLLECTIONS;
-use crate::run::lead::{hold, release_lease};
-use crate::run::replaying::time_text;
-use crate::run::tasks::Group;
+use crate::leader::checkpoint::OLD_WORKER_COLLECTIONS;
+use crate::leader::lead::{hold, release_lease};
+use crate::maintenance::replay::time_text;
+use crate::mongo::deadline::with_deadline;
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
+use crate::tasks::Group;
 
 /// Hands over.
 ///
 /// # Errors
 /// A [`Refusal`] while an instance runs, without a position, or when the server does not know it any more.
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-pub async fn hand_over(app: &App) -> Result<Exit, Refusal> {
+pub async fn hand_over(context: &Context) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
-    let (lease, _) = hold(app, "writes these tokens itself: stop all instances first", &mut group).await?;
-    let handed_over = tokens_left(app).await;
+    let (lease, _) = hold(context, "writes these tokens itself: stop all instances first", &mut group).await?;
+    let handed_over = tokens_left(context).await;
     release_lease(&lease, &group).await;
     let time = handed_over?;
     println!("done: the old worker goes on with what happens after {}", time_text(time));
     Ok(Exit::Done)
 }
 
-async fn tokens_left(app: &App) -> Result<Timestamp, Refusal> {
-    let time = current(app).await?.cluster_time;
-    let left = OldWorkerTokens::new(Database::clone(&app.database));
+async fn tokens_left(context: &Context) -> Result<Timestamp, Refusal> {
+    let time = current(context).await?.cluster_time;
+    let left = OldWorkerTokens::new(Database::clone(&context.database));
     for collection in OLD_WORKER_COLLECTIONS {
-        let token = token_at(app, collection.name(), time).await?;
+        let token = token_at(context, collection.name(), time).await?;
         with_deadline(left.save(collection.name(), &token, clock::now())).await.map_err(Failure::from)?;
     }
     Ok(time)
 }
 
 /// A token of a stream on one collection: that of the database's stream is of another pipeline.
-async fn token_at(app: &App, collection: &str, time: Timestamp) -> Result<ResumeToken, Failure> {
+async fn token_at(context: &Context, collection: &str, time: Timestamp) -> Result<ResumeToken, Failure> {
     let command = doc! {
         "aggregate": collection, "pipeline": [{ "$changeStream": { "startAtOperationTime": time } }],
         "cursor": { "batchSize": 0 },
     };
-    let reply = with_deadline(app.database.run_command(command)).await.map_err(Failure::Cursor)?;
+    let reply = with_deadline(context.database.run_command(command)).await.map_err(Failure::Cursor)?;
     let cursor = reply.get_document("cursor").map_err(|_| Failure::Reply("cursor"))?;
     let token = cursor.get_document("postBatchResumeToken");
     let token = token.map_err(|_| Failure::Reply("cursor.postBatchResumeToken"))?;
     if let Ok(id) = cursor.get_i64("id") {
         // The server forgets it by itself too, later.
         let closing = doc! { "killCursors": collection, "cursors": [id] };
-        with_deadline(app.database.run_command(closing)).await.map_err(Failure::Cursor)?;
+        with_deadline(context.database.run_command(closing)).await.map_err(Failure::Cursor)?;
     }
     ResumeToken::from_document(token).map_err(|error| Failure::Event(error.into()))
 }

@@ -8,12 +8,11 @@ use super::super::report::Line;
 use super::super::work::JobContext;
 use crate::error::Failure;
 use crate::fetch::references::key_at;
-use crate::fetch::{documents, find};
+use crate::model::names::OFFERS;
+use crate::model::names::SIRET_CACHE;
 use crate::model::{OfferStatus, value};
-use crate::source::OFFERS;
+use crate::mongo::reads::{documents, find};
 
-/// What is known of companies, by siret.
-pub const CACHE: &str = "cache_siret";
 const STATE: &str = "data.data.etat_administratif";
 /// `etat_administratif` of an active company.
 const ACTIVE: &str = "A";
@@ -45,14 +44,14 @@ pub fn of_sirets(sirets: &BTreeSet<&str>) -> Document {
 }
 
 async fn look(work: &mut JobContext, offers: &[ObjectId]) -> Result<(), Failure> {
-    let database = work.app.database.clone();
+    let database = work.context.database.clone();
     let filter = work.ours(doc! { "_id": { "$in": offers } });
     let batches = find(&database, OFFERS, filter, doc! { "workplace_siret": 1 }).await?;
     let mut sirets = BTreeSet::new();
     for offer in documents(&batches) {
         sirets.extend(value::text(value::field(offer?, "workplace_siret")));
     }
-    let entries = find(&database, CACHE, of_sirets(&sirets), doc! { "siret": 1, STATE: 1 }).await?;
+    let entries = find(&database, SIRET_CACHE, of_sirets(&sirets), doc! { "siret": 1, STATE: 1 }).await?;
     let (mut known, mut closed) = (BTreeSet::new(), BTreeSet::new());
     for entry in documents(&entries) {
         let entry = entry?;

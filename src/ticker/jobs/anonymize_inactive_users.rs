@@ -6,7 +6,7 @@ use super::super::calendar::months_ago;
 use super::super::work::JobContext;
 use super::anonymize_user;
 use crate::error::Failure;
-use crate::source::event::WatchedCollection;
+use crate::model::names::WatchedCollection;
 
 /// Two years.
 const MONTHS: u32 = 24;

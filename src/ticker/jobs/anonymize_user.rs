@@ -8,22 +8,22 @@ use bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc, oid::Obje
 use super::super::attempts::{Attempts, Fault};
 use super::super::id_cursor::IdCursor;
 use super::super::report::Line;
-use super::super::transaction::{TICKER, Transaction};
 use super::super::work::JobContext;
-use crate::deadline::with_deadline;
 use crate::error::Failure;
-use crate::fetch::raw;
+use crate::failpoint;
+use crate::model::names::OFFERS;
+use crate::model::names::ROLES;
+use crate::model::names::STATE;
+use crate::model::names::WatchedCollection;
+use crate::model::names::state_id::TICKER;
 use crate::model::user_id::spellings;
 use crate::model::value;
-use crate::run::failpoint;
-use crate::run::lease::STATE;
-use crate::source::OFFERS;
-use crate::source::event::WatchedCollection;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
 use crate::write::anonymize::user_offer;
 use crate::write::statements::Statement;
+use crate::write::transaction::Transaction;
 
-/// Who may do what; keyed by `user_id`.
-pub const ROLES: &str = "rolemanagements";
 /// What is kept of a user (spec 05).
 const KEPT_OF_USER: [&str; 4] = ["_id", "last_action_date", "origin", "status"];
 /// What is not kept of a recruiter (spec 01).
@@ -42,8 +42,8 @@ const BEGUN: &CStr = cstr!("anonymizing");
 pub async fn run(work: &mut JobContext, user: ObjectId) -> Result<(), Failure> {
     anonymize(work, user, None).await?;
     if work.report.matched == 0 {
-        let copies = raw(&work.app.database, WatchedCollection::AnonymizedUsers.name());
-        let copies = crate::deadline::with_deadline(copies.count_documents(doc! { "_id": user })).await;
+        let copies = collection(&work.context.database, WatchedCollection::AnonymizedUsers.name());
+        let copies = crate::mongo::deadline::with_deadline(copies.count_documents(doc! { "_id": user })).await;
         match copies.map_err(Failure::Read)? {
             0 => work.report.gave_up = Some("there is no such user"),
             _ => work.report.skip("already_anonymized", 1),
@@ -57,7 +57,7 @@ pub async fn run(work: &mut JobContext, user: ObjectId) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure::Read`].
 pub async fn begun(work: &JobContext) -> Result<Vec<ObjectId>, Failure> {
-    let state = raw(&work.app.database, STATE);
+    let state = collection(&work.context.database, STATE);
     let ticker: Document =
         with_deadline(state.find_one(doc! { "_id": TICKER })).await.map_err(Failure::Read)?.unwrap_or_default();
     let begun = ticker.get_array(BEGUN.as_str()).map(Vec::as_slice).unwrap_or_default();
@@ -143,7 +143,7 @@ enum Step {
 async fn part(work: &JobContext, rest: &Rest) -> Result<Step, Failure> {
     let _pen = work.offer_write_lock().await;
     let user = rest.user;
-    let mut transaction = Transaction::begin(&work.app.database, work.fence()).await?;
+    let mut transaction = Transaction::begin(&work.context.database, work.fence()).await?;
     let mut one = doc! { "_id": user };
     if let Some(latest) = rest.latest {
         one.insert("last_action_date", doc! { "$lte": latest });
@@ -160,7 +160,7 @@ async fn part(work: &JobContext, rest: &Rest) -> Result<Step, Failure> {
         left = recruiters(&mut transaction, user, left).await?;
     }
     left = roles(&mut transaction, user, left).await?;
-    let settings = &work.app.settings;
+    let settings = &work.context.settings;
     let (label, email) = (&settings.target.partner_label, &settings.privacy.anonymized_email);
     let offers = left.min(rest.offers.len());
     let statements: Vec<Statement> =
@@ -179,7 +179,7 @@ async fn part(work: &JobContext, rest: &Rest) -> Result<Step, Failure> {
     }
     transaction.commit().await?;
     failpoint::passed("user-part");
-    work.app.metrics.offers_anonymized.inc_by(changed);
+    work.context.metrics.offers_anonymized.inc_by(changed);
     Ok(step)
 }
 

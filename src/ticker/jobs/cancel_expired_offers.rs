@@ -6,7 +6,7 @@ use super::super::pair::{Edit, Fields, Pair, Verdict};
 use super::super::work::JobContext;
 use crate::error::Failure;
 use crate::model::OfferStatus;
-use crate::source::OFFERS;
+use crate::model::names::OFFERS;
 
 /// The reason in the history of the offer (spec 05).
 const REASON: &str = "offre expirée";

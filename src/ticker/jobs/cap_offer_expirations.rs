@@ -6,7 +6,7 @@ use super::super::calendar::day_in_months;
 use super::super::pair::{Edit, Fields, Pair, Verdict};
 use super::super::work::JobContext;
 use crate::error::Failure;
-use crate::source::OFFERS;
+use crate::model::names::OFFERS;
 
 /// Spec 05: "start of the day (Paris) two months from now".
 const MONTHS: u32 = 2;

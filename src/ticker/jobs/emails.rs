@@ -9,15 +9,16 @@ use lettre::Address;
 use super::super::report::Line;
 use super::super::work::JobContext;
 use crate::error::Failure;
-use crate::fetch::{documents, find};
-use crate::mail::compose::{Email, Establishment, Offer, Template, clean, day, link};
+use crate::mail::compose::{clean, day, link};
 use crate::mail::delivery::DeliveryOutcome;
+use crate::mail::email::{Email, Establishment, Offer, Template};
 use crate::mail::mailer::{Dealt, Item, Mailer};
 use crate::mail::outbox;
 use crate::mail::transport::address;
+use crate::model::names::WatchedCollection;
 use crate::model::user_id::user_id;
 use crate::model::value;
-use crate::source::event::WatchedCollection;
+use crate::mongo::reads::{documents, find};
 
 /// The page of the public site where recruiters look after their offers.
 const SPACE: &str = "espace-pro";
@@ -52,7 +53,7 @@ impl<T> Later<T> {
         user: impl Fn(&T) -> Option<ObjectId>,
     ) -> Result<Vec<T>, Failure> {
         let users: BTreeSet<ObjectId> = all.iter().filter_map(&user).collect();
-        let waiting = outbox::put_off(&work.app.database, &users.into_iter().collect::<Vec<_>>()).await?;
+        let waiting = outbox::put_off(&work.context.database, &users.into_iter().collect::<Vec<_>>()).await?;
         let mut now = Vec::new();
         for one in all {
             match user(&one).and_then(|user| waiting.get(&user)) {
@@ -138,7 +139,8 @@ pub(super) async fn recipients(
     let users: Vec<ObjectId> = users.iter().copied().collect();
     let wanted = doc! { "email": 1, "first_name": 1, "last_name": 1 };
     let batches =
-        find(&work.app.database, WatchedCollection::Users.name(), doc! { "_id": { "$in": &users } }, wanted).await?;
+        find(&work.context.database, WatchedCollection::Users.name(), doc! { "_id": { "$in": &users } }, wanted)
+            .await?;
     let mut found: HashMap<ObjectId, Result<Recipient, &'static str>> =
         users.into_iter().map(|user| (user, Err("no_user"))).collect();
     for document in documents(&batches) {
@@ -167,18 +169,18 @@ pub(super) fn email(work: &JobContext, template: Template, person: &str, subject
                 .push(Establishment { name: subject.establishment.clone(), offers: vec![subject.offer.clone()] }),
         }
     }
-    let space = format!("{}/{SPACE}", work.app.settings.target.public_url);
+    let space = format!("{}/{SPACE}", work.context.settings.target.public_url);
     Email { template, person: person.to_owned(), establishments, space }
 }
 
 /// Who sends; `None` in a dry run, and where it cannot be done: then the run has given up.
 pub(super) async fn mailer(work: &mut JobContext) -> Option<Mailer> {
     let writer = work.fence()?.writer.clone();
-    if let Err(failure) = outbox::prepare(&work.app.database).await {
+    if let Err(failure) = outbox::prepare(&work.context.database).await {
         // Nobody goes without e-mail for it.
         tracing::warn!(error = %failure, "old messages are not forgotten: the user may not create the indexes of the outbox");
     }
-    match Mailer::open(&work.app, writer, work.now, work.stop.clone()) {
+    match Mailer::open(&work.context, writer, work.now, work.stop.clone()) {
         Ok(mailer) => Some(mailer),
         Err(reason) => {
             tracing::error!(reason, "e-mail cannot be sent; correct the setting");

@@ -6,7 +6,7 @@ use super::super::pair::{Edit, Fields, Pair, Verdict};
 use super::super::work::JobContext;
 use crate::error::Failure;
 use crate::model::OfferStatus;
-use crate::source::OFFERS;
+use crate::model::names::OFFERS;
 
 const FIELDS: Fields = Fields {
     offer: &["offer_status", "contract_start", "offer_creation", "created_at"],

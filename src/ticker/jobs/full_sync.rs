@@ -2,8 +2,8 @@
 
 use super::super::work::JobContext;
 use crate::error::Failure;
-use crate::run::backfill::run_dry;
-use crate::run::requests::{Order, count};
+use crate::maintenance::backfill::run_dry;
+use crate::maintenance::queue::{Order, count};
 use crate::source::scan::backfill_filter;
 
 /// Runs the job.
@@ -12,9 +12,9 @@ use crate::source::scan::backfill_filter;
 /// As [`JobContext::order`].
 pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     if work.is_dry_run() {
-        let (app, stop) = (work.app.clone(), work.stop.clone());
+        let (context, stop) = (work.context.clone(), work.stop.clone());
         let (recruiters, dry_run) =
-            Box::pin(run_dry(&app, work.phase, &backfill_filter(None, false), &stop, |_| {})).await?;
+            Box::pin(run_dry(&context, work.phase, &backfill_filter(None, false), &stop, |_| {})).await?;
         work.report.matched = recruiters;
         work.report.changed = dry_run.created + dry_run.changed;
         return work.check();

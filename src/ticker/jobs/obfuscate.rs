@@ -6,11 +6,11 @@ use bson::{Bson, Document, RawBsonRef};
 use super::super::pair::{Edit, Fields, Pair, Verdict};
 use super::super::production;
 use super::super::work::JobContext;
-use crate::app::App;
 use crate::config::{Environment, Settings};
+use crate::context::Context;
 use crate::error::Failure;
+use crate::model::names::OFFERS;
 use crate::model::value;
-use crate::source::OFFERS;
 
 const PHONE: &str = "0600000000";
 const TEXT: &str = "Texte fictif.";
@@ -24,11 +24,11 @@ const FIELDS: Fields = Fields {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn refusal(app: &App) -> Result<Option<String>, Failure> {
-    if let Some(reason) = refusal_by(&app.settings) {
+pub async fn refusal(context: &Context) -> Result<Option<String>, Failure> {
+    if let Some(reason) = refusal_by(&context.settings) {
         return Ok(Some(reason));
     }
-    let is_live = production::is_marked(&app.database).await?;
+    let is_live = production::is_marked(&context.database).await?;
     Ok(is_live.then(|| {
         "obfuscate is refused: an instance has led here with `environment = \"production\"` (the document `production` of \
          stream_processor_state)"
@@ -55,7 +55,7 @@ fn refusal_by(settings: &Settings) -> Option<String> {
 /// # Errors
 /// As [`JobContext::change`], and [`Failure::Read`].
 pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
-    if refusal(&work.app).await?.is_some() {
+    if refusal(&work.context).await?.is_some() {
         work.report.gave_up = Some("refused by the configuration of who carries it out");
         return Ok(());
     }

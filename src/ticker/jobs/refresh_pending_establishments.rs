@@ -8,13 +8,13 @@ use super::super::pair::{Edit, Fields, OwnedJob, Pair, Verdict};
 use super::super::report::Line;
 use super::super::work::JobContext;
 use crate::config::OnUserDeactivated;
-use crate::deadline::with_deadline;
 use crate::directory::{Companies, Company, Directory as _, Found, Trouble};
 use crate::error::Failure;
-use crate::fetch::raw;
+use crate::model::names::OFFERS;
 use crate::model::{OfferStatus, value};
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
 use crate::project::offer_status;
-use crate::source::OFFERS;
 
 /// The label and the name of the same status (spec 02, "offer_status").
 const PENDING: [&str; 2] = ["En attente de validation", "EN_ATTENTE_VALIDATION"];
@@ -40,7 +40,7 @@ pub fn selects() -> Document {
 /// # Errors
 /// As [`JobContext::change`]; [`Failure::Read`].
 pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
-    let companies = match Companies::new(&work.app.database, &work.app.settings.directory, work.now) {
+    let companies = match Companies::new(&work.context.database, &work.context.settings.directory, work.now) {
         Ok(companies) => companies,
         Err(reason) => {
             tracing::error!(reason, "the company directory cannot be asked; correct the setting");
@@ -50,7 +50,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     };
     let group = doc! { "$group": { "_id": "$establishment_id", "siret": { "$first": "$workplace_siret" } } };
     let pipeline = [doc! { "$match": work.ours(selects()) }, group];
-    let offers = raw(&work.app.database, OFFERS);
+    let offers = collection(&work.context.database, OFFERS);
     let establishments = offers.aggregate(pipeline).allow_disk_use(true).batch_size(100);
     let mut establishments = with_deadline(establishments).await.map_err(Failure::Read)?;
     let mut failures = 0;
@@ -118,7 +118,7 @@ fn waiting(work: &JobContext, establishment: &Document) -> Document {
 
 async fn activate(work: &mut JobContext, establishment: &Document, company: &Company) -> Result<(), Failure> {
     let now = work.now;
-    let cancels = work.app.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;
+    let cancels = work.context.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;
     let mut walk = work.walk(OFFERS, waiting(work, establishment)).await?;
     while let Some(offers) = work.next(&mut walk).await? {
         work.change(&offers, &FIELDS, &|pair| plan(pair, company, now, cancels)).await?;

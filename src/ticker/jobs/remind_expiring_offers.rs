@@ -10,16 +10,17 @@ use mongodb::Cursor;
 use super::super::pair::{Edit, Fields, Pair, Verdict};
 use super::super::work::JobContext;
 use super::emails::{self, Later, Subject, email, leave, recipients, send};
-use crate::deadline::with_deadline;
 use crate::error::Failure;
-use crate::fetch::{documents, find, raw};
-use crate::mail::compose::{Template, iso_day};
+use crate::failpoint;
+use crate::mail::compose::iso_day;
+use crate::mail::email::Template;
 use crate::mail::mailer::{Item, Mailer};
 use crate::mail::outbox;
 use crate::model::OfferStatus;
+use crate::model::names::OFFERS;
 use crate::model::user_id::spellings;
-use crate::run::failpoint;
-use crate::source::OFFERS;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::{collection, documents, find};
 
 const DAY: i64 = 24 * 3_600_000;
 /// So many users at a time.
@@ -158,7 +159,7 @@ async fn users(work: &JobContext, filter: &Document) -> Result<Cursor<Document>,
     let group = doc! { "$group": { "_id": user } };
     // In order: what a run that was killed left open is what the next one begins with.
     let pipeline = [doc! { "$match": filter }, group, doc! { "$sort": { "_id": 1 } }];
-    let offers = raw(&work.app.database, OFFERS);
+    let offers = collection(&work.context.database, OFFERS);
     // Small batches: a cursor that nobody asks for ten minutes is closed by the server.
     let users = offers.aggregate(pipeline).allow_disk_use(true).batch_size(100);
     with_deadline(users).await.map_err(Failure::Read)
@@ -181,7 +182,7 @@ async fn remind_users(
     mailer: Option<&Mailer>,
     filter: Document,
 ) -> Result<(), Failure> {
-    let batches = find(&work.app.database, OFFERS, filter, emails::fields()).await?;
+    let batches = find(&work.context.database, OFFERS, filter, emails::fields()).await?;
     let mut by_user: BTreeMap<ObjectId, Vec<Subject>> = BTreeMap::new();
     for document in documents(&batches) {
         let Some(subject) = Subject::read(document?) else { continue };
@@ -195,7 +196,7 @@ async fn remind_users(
     let day = iso_day(work.scheduled_for);
     let base = |user: &ObjectId| format!("{}/{user}/{day}", threshold.template().name());
     let ids: Vec<String> = by_user.keys().flat_map(|user| outbox::ids(&base(user))).collect();
-    let mut entries = outbox::read(&work.app.database, &ids).await?;
+    let mut entries = outbox::read(&work.context.database, &ids).await?;
     let (mut items, mut marks) = (Vec::new(), Vec::new());
     for (user, subjects) in &by_user {
         let recipient = match known.get(user) {

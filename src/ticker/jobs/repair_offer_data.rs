@@ -6,8 +6,8 @@ use super::super::pair::{Edit, Fields, Pair, Verdict};
 use super::super::report::Line;
 use super::super::work::JobContext;
 use crate::error::Failure;
+use crate::model::names::OFFERS;
 use crate::model::value;
-use crate::source::OFFERS;
 
 /// Written in more than one way, and what is meant (spec 05).
 const RYTHMS: [(&str, &str); 3] =

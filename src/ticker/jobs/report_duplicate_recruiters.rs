@@ -7,11 +7,11 @@ use futures::TryStreamExt as _;
 
 use super::super::report::Line;
 use super::super::work::JobContext;
-use crate::deadline::with_deadline;
 use crate::error::Failure;
-use crate::fetch::{documents, raw};
+use crate::model::names::WatchedCollection;
 use crate::model::value;
-use crate::source::event::WatchedCollection;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::{collection, documents};
 use crate::source::scan::STEP;
 
 const SIRET: &str = "establishment_siret";
@@ -21,7 +21,7 @@ const SIRET: &str = "establishment_siret";
 /// # Errors
 /// [`Failure::Read`].
 pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
-    let recruiters = raw(&work.app.database, WatchedCollection::Recruiters.name());
+    let recruiters = collection(&work.context.database, WatchedCollection::Recruiters.name());
     let find = recruiters.find(selects()).sort(order()).projection(doc! { SIRET: 1, "email": 1 }).batch_size(STEP);
     let mut found = with_deadline(find.batch()).await.map_err(Failure::Read)?;
     let mut same = Same::default();

@@ -3,7 +3,7 @@
 use super::super::report::Line;
 use super::super::work::JobContext;
 use crate::error::Failure;
-use crate::run::requests::{Order, count};
+use crate::maintenance::queue::{Order, count};
 use crate::write::dead_letters::due;
 
 /// Runs the job.
@@ -11,7 +11,7 @@ use crate::write::dead_letters::due;
 /// # Errors
 /// As [`JobContext::order`].
 pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
-    let due = due(&work.app.database, work.now).await?;
+    let due = due(&work.context.database, work.now).await?;
     work.report.matched = (due.recruiters.len() + due.offers.len() + due.others.len()) as u64;
     if work.is_dry_run() {
         due.recruiters.into_iter().chain(due.offers).for_each(|id| work.tell(Line::new(id, "due", [""; 0])));

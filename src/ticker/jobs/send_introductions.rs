@@ -11,16 +11,16 @@ use super::super::pair::{Edit, Fields, Pair, Verdict};
 use super::super::report::Line;
 use super::super::work::JobContext;
 use super::emails::{self, Later, Subject, email, leave, recipients, send};
-use crate::deadline::with_deadline;
 use crate::error::Failure;
-use crate::fetch::{documents, find, raw};
-use crate::mail::compose::Template;
+use crate::failpoint;
+use crate::mail::email::Template;
 use crate::mail::mailer::{Item, Mailer};
 use crate::mail::outbox;
+use crate::model::names::OFFERS;
 use crate::model::user_id::user_id;
 use crate::model::{OfferStatus, value};
-use crate::run::failpoint;
-use crate::source::OFFERS;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::{collection, documents, find};
 
 const DAY: i64 = 24 * 3_600_000;
 /// So many offers at a time.
@@ -126,7 +126,7 @@ async fn introduce_some(
     filter.insert("_id", doc! { "$in": offers });
     let mut wanted = emails::fields();
     wanted.extend(doc! { "workplace_geopoint": 1, "offer_rome_codes": 1 });
-    let batches = find(&work.app.database, OFFERS, filter, wanted).await?;
+    let batches = find(&work.context.database, OFFERS, filter, wanted).await?;
     let kept = Box::pin(keep(work, &batches, later)).await?;
     let counts = count_applications(work, offers).await?;
     let (mut near, mut marks) = (Vec::new(), Vec::new());
@@ -197,7 +197,7 @@ async fn items(work: &mut JobContext, near: Vec<Subject>) -> Result<Vec<Item>, F
     let known = recipients(work, &users).await?;
     let id = |subject: &Subject| format!("{}/{}", Template::Introduction.name(), subject.id);
     let ids: Vec<String> = near.iter().map(id).collect();
-    let mut entries = outbox::read(&work.app.database, &ids).await?;
+    let mut entries = outbox::read(&work.context.database, &ids).await?;
     let mut items = Vec::new();
     for subject in near {
         let known = subject.user.and_then(|user| Some((user, known.get(&user)?)));
@@ -236,7 +236,7 @@ fn number(value: bson::RawBsonRef<'_>) -> Option<f64> {
 }
 
 async fn count_applications(work: &JobContext, offers: &[ObjectId]) -> Result<BTreeMap<ObjectId, i64>, Failure> {
-    let collection = raw(&work.app.database, "applications");
+    let collection = collection(&work.context.database, "applications");
     let counts = with_deadline(collection.aggregate(applications(offers))).await.map_err(Failure::Read)?;
     let counts: Vec<Document> = with_deadline(counts.try_collect()).await.map_err(Failure::Read)?;
     let mut by_offer = BTreeMap::new();
@@ -257,7 +257,7 @@ async fn count_applications(work: &JobContext, offers: &[ObjectId]) -> Result<BT
 /// by siret.
 async fn unsubscribed(work: &JobContext) -> Result<HashSet<String>, Failure> {
     let wanted = doc! { "catalogue_id": 1, "establishment_siret": 1 };
-    let batches = find(&work.app.database, "unsubscribedofs", doc! {}, wanted).await?;
+    let batches = find(&work.context.database, "unsubscribedofs", doc! {}, wanted).await?;
     let mut ids = HashSet::new();
     for centre in documents(&batches) {
         ids.extend(names(centre?, &["catalogue_id", "establishment_siret"]));
@@ -270,7 +270,7 @@ async fn has_centre(work: &JobContext, filter: Document, unsubscribed: &HashSet<
     const CENTRE: [&str; 3] =
         ["etablissement_formateur_id", "etablissement_formateur_siret", "etablissement_gestionnaire_siret"];
     let wanted: Document = CENTRE.iter().map(|field| ((*field).to_owned(), Bson::Int32(1))).collect();
-    let courses = raw(&work.app.database, "formationcatalogues");
+    let courses = collection(&work.context.database, "formationcatalogues");
     let courses = courses.find(filter).projection(wanted).batch_size(100);
     let mut courses = with_deadline(courses.batch()).await.map_err(Failure::Read)?;
     // Most often the first course decides.

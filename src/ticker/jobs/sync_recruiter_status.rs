@@ -9,11 +9,13 @@ use super::super::pair::{Edit, Fields, OwnedJob, Pair, Verdict};
 use super::super::work::JobContext;
 use crate::config::OnUserDeactivated;
 use crate::error::Failure;
-use crate::fetch::{IDS_PER_READ, documents, find};
+use crate::fetch::IDS_PER_READ;
+use crate::model::names::OFFERS;
+use crate::model::names::WatchedCollection;
 use crate::model::{OfferStatus, value};
+use crate::mongo::reads::{documents, find};
 use crate::project::offer_status;
-use crate::source::event::WatchedCollection;
-use crate::source::{OFFERS, scan};
+use crate::source::scan;
 
 /// As the projection has it where a job says nothing else.
 const REASON: &str = "changed in recruiter";
@@ -25,9 +27,9 @@ const FIELDS: Fields =
 /// # Errors
 /// As [`JobContext::change`].
 pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
-    let database = work.app.database.clone();
+    let database = work.context.database.clone();
     let now = work.now;
-    let cancels = work.app.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;
+    let cancels = work.context.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;
     let mut after = None;
     loop {
         work.check()?;
@@ -46,7 +48,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
 
 async fn differing(work: &JobContext, recruiters: &[ObjectId]) -> Result<Vec<ObjectId>, Failure> {
     let (collection, wanted) = (WatchedCollection::Recruiters.name(), doc! { "status": 1, "jobs._id": 1 });
-    let batches = find(&work.app.database, collection, doc! { "_id": { "$in": recruiters } }, wanted).await?;
+    let batches = find(&work.context.database, collection, doc! { "_id": { "$in": recruiters } }, wanted).await?;
     let mut statuses: HashMap<ObjectId, Option<RawBsonRef<'_>>> = HashMap::new();
     for recruiter in documents(&batches) {
         let recruiter = recruiter?;
@@ -58,7 +60,7 @@ async fn differing(work: &JobContext, recruiters: &[ObjectId]) -> Result<Vec<Obj
     let mut differing = Vec::new();
     for ids in ids.chunks(IDS_PER_READ) {
         let filter = work.ours(doc! { "_id": { "$in": ids } });
-        let offers = find(&work.app.database, OFFERS, filter, doc! { "recruiter_status": 1 }).await?;
+        let offers = find(&work.context.database, OFFERS, filter, doc! { "recruiter_status": 1 }).await?;
         for offer in documents(&offers) {
             let offer = offer?;
             let id = offer.get_object_id("_id").ok();

@@ -10,7 +10,7 @@ use crate::error::Failure;
 /// A [`Failure`] that trying again does not mend.
 pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let is_stored = !work.is_dry_run();
-    let report = Box::pin(crate::verify::full(&work.app, work.phase, work.stop.clone(), is_stored)).await?;
+    let report = Box::pin(crate::verify::full(&work.context, work.phase, work.stop.clone(), is_stored)).await?;
     work.check()?;
     work.report.matched = report.offers;
     work.report.failed = report.differences;

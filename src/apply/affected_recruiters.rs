@@ -1,0 +1,229 @@
+//! Finds whom a change elsewhere concerns: the recruiters of a user, a CFA, a ROME sheet, an
+//! engagement, and the offers of a user (spec 03, "Reactions"). Reads ids only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::{Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
+
+use crate::error::Failure;
+use crate::fetch::IDS_PER_READ;
+use crate::fetch::references::{anonymized_users, deactivated_users, key_at};
+use crate::model::names::OFFERS;
+use crate::model::names::WatchedCollection;
+use crate::model::user_id::{spellings, user_id};
+use crate::model::value;
+use crate::mongo::causal::CausalDatabase;
+use crate::mongo::reads::{documents, find};
+use crate::plan::Plan;
+
+/// The recruiters that refer to users or references that changed; those of users with a new status where
+/// that `cancels` their offers.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn recruiters(database: &CausalDatabase, plan: &Plan, cancels: bool) -> Result<BTreeSet<ObjectId>, Failure> {
+    let mut concerned = BTreeSet::new();
+    if cancels {
+        concerned.extend(recruiters_of_users(database, &plan.users_with_new_status).await?);
+    }
+    let users: Vec<ObjectId> = plan.changed_users.iter().copied().collect();
+    for users in users.chunks(IDS_PER_READ) {
+        let filter = doc! { "is_delegated": true, "managed_by": { "$in": spellings(users) } };
+        concerned.extend(ids(database, WatchedCollection::Recruiters.name(), filter).await?);
+    }
+    let mut references: BTreeMap<WatchedCollection, Vec<ObjectId>> = BTreeMap::new();
+    for (collection, id) in &plan.changed_references {
+        references.entry(*collection).or_default().push(*id);
+    }
+    for (collection, changed) in references {
+        let Some((key, referred_by)) = join(collection) else {
+            continue;
+        };
+        for changed in changed.chunks(IDS_PER_READ) {
+            let keys = keys(database, collection, key, changed).await?;
+            let filter = doc! { referred_by: { "$in": keys } };
+            concerned.extend(ids(database, WatchedCollection::Recruiters.name(), filter).await?);
+        }
+    }
+    Ok(concerned)
+}
+
+/// Our offers that these users manage, whether the offer holds the id as text or as ObjectId.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn offers(
+    database: &CausalDatabase,
+    partner_label: &str,
+    users: &BTreeSet<ObjectId>,
+) -> Result<Vec<ObjectId>, Failure> {
+    let users: Vec<ObjectId> = users.iter().copied().collect();
+    let mut offers = Vec::new();
+    for users in users.chunks(IDS_PER_READ) {
+        let filter = doc! { "partner_label": partner_label, "managed_by": { "$in": spellings(users) } };
+        offers.extend(ids(database, OFFERS, filter).await?);
+    }
+    Ok(offers)
+}
+
+/// Offers of users that went, in some way or other.
+#[derive(Debug)]
+pub struct Managed {
+    /// The offers whose managing user was anonymised.
+    pub anonymized: Vec<ObjectId>,
+    /// The offers whose managing user is deactivated.
+    pub deactivated: Vec<ObjectId>,
+    /// The offers whose managing user is there.
+    pub present: Vec<ObjectId>,
+}
+
+/// Those of these offers whose managing user is not active any more.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn offers_of_gone_users(database: &CausalDatabase, offers: &[ObjectId]) -> Result<Managed, Failure> {
+    let filter = doc! { "_id": { "$in": offers } };
+    let batches = find(database, OFFERS, filter, doc! { "managed_by": 1 }).await?;
+    let mut managed = Vec::new();
+    for offer in documents(&batches) {
+        let offer = offer?;
+        let user = user_id(value::field(offer, "managed_by"));
+        managed.extend(user.zip(offer.get_object_id("_id").ok()));
+    }
+    let users: BTreeSet<ObjectId> = managed.iter().map(|(user, _)| *user).collect();
+    let of = |users: &BTreeSet<ObjectId>| {
+        managed.iter().filter(|(user, _)| users.contains(user)).map(|(_, offer)| *offer).collect()
+    };
+    let anonymized = of(&anonymized_users(database, users.clone()).await?);
+    let deactivated = of(&deactivated_users(database, users.clone()).await?);
+    let ids_of_users: Vec<ObjectId> = users.into_iter().collect();
+    let found = ids(database, WatchedCollection::Users.name(), doc! { "_id": { "$in": ids_of_users } }).await?;
+    let present = of(&found.into_iter().collect());
+    Ok(Managed { anonymized, deactivated, present })
+}
+
+/// The jobs of those recruiters that are in `anonymized_recruiters`.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn anonymized_jobs(
+    database: &CausalDatabase,
+    recruiters: &[ObjectId],
+) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
+    let batches = find(
+        database,
+        WatchedCollection::AnonymizedRecruiters.name(),
+        doc! { "_id": { "$in": recruiters } },
+        doc! { "jobs._id": 1 },
+    )
+    .await?;
+    let mut jobs = BTreeMap::new();
+    for document in documents(&batches) {
+        let document = document?;
+        let held = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
+        let ids = held.filter_map(RawBsonRef::as_document).filter_map(|job| job.get_object_id("_id").ok());
+        if let Ok(recruiter) = document.get_object_id("_id") {
+            jobs.insert(recruiter, ids.collect());
+        }
+    }
+    Ok(jobs)
+}
+
+/// Our offers that show the establishment of recruiters in `anonymized_recruiters`, by recruiter. Among
+/// them are some that no copy names: of jobs that were removed before, and of jobs that another recruiter
+/// holds and cannot show. An establishment that is also another recruiter's is left out.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn shown(
+    database: &CausalDatabase,
+    partner_label: &str,
+    recruiters: &[ObjectId],
+) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
+    const ESTABLISHMENT: &str = "establishment_id";
+    let with_establishment = async |collection: &str, filter: Document| -> Result<Vec<(String, ObjectId)>, Failure> {
+        let batches = find(database, collection, filter, doc! { ESTABLISHMENT: 1 }).await?;
+        let pair = |document: &RawDocument| Some((key_at(document, ESTABLISHMENT)?.to_owned(), id_of(document)?));
+        documents(&batches).map(|document| Ok(pair(document?))).filter_map(Result::transpose).collect()
+    };
+    let mut shown = BTreeMap::new();
+    let copies =
+        with_establishment(WatchedCollection::AnonymizedRecruiters.name(), doc! { "_id": { "$in": recruiters } })
+            .await?;
+    if copies.is_empty() {
+        return Ok(shown);
+    }
+    let mut recruiter_of: BTreeMap<String, ObjectId> = copies.into_iter().collect();
+    let named: Vec<&String> = recruiter_of.keys().collect();
+    let others =
+        with_establishment(WatchedCollection::Recruiters.name(), doc! { ESTABLISHMENT: { "$in": named } }).await?;
+    for (establishment, id) in others {
+        if recruiter_of.get(&establishment).is_some_and(|recruiter| *recruiter != id) {
+            recruiter_of.remove(&establishment);
+        }
+    }
+    let named: Vec<&String> = recruiter_of.keys().collect();
+    let filter = doc! { "partner_label": partner_label, ESTABLISHMENT: { "$in": named } };
+    for (establishment, offer) in with_establishment(OFFERS, filter).await? {
+        if let Some(recruiter) = recruiter_of.get(&establishment) {
+            shown.entry(*recruiter).or_insert_with(BTreeSet::new).insert(offer);
+        }
+    }
+    Ok(shown)
+}
+
+/// The recruiters that these users manage.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn recruiters_of_users(
+    database: &CausalDatabase,
+    users: &BTreeSet<ObjectId>,
+) -> Result<BTreeSet<ObjectId>, Failure> {
+    let users: Vec<ObjectId> = users.iter().copied().collect();
+    let mut recruiters = BTreeSet::new();
+    for users in users.chunks(IDS_PER_READ) {
+        let filter = doc! { "managed_by": { "$in": spellings(users) } };
+        recruiters.extend(ids(database, WatchedCollection::Recruiters.name(), filter).await?);
+    }
+    Ok(recruiters)
+}
+
+/// The key of a collection of references, and where recruiters hold it.
+fn join(collection: WatchedCollection) -> Option<(&'static str, &'static str)> {
+    match collection {
+        WatchedCollection::Cfas => Some(("siret", "cfa_delegated_siret")),
+        WatchedCollection::RomeSheets => Some(("rome.code_rome", "jobs.rome_code")),
+        WatchedCollection::Engagements => Some(("siret", "establishment_siret")),
+        WatchedCollection::Recruiters
+        | WatchedCollection::AnonymizedRecruiters
+        | WatchedCollection::Users
+        | WatchedCollection::AnonymizedUsers
+        | WatchedCollection::Canary
+        | WatchedCollection::Offers => None,
+    }
+}
+
+async fn keys(
+    database: &CausalDatabase,
+    collection: WatchedCollection,
+    key: &str,
+    ids: &[ObjectId],
+) -> Result<Vec<String>, Failure> {
+    let filter = doc! { "_id": { "$in": ids } };
+    let batches = find(database, collection.name(), filter, doc! { key: 1 }).await?;
+    let mut keys = Vec::new();
+    for document in documents(&batches) {
+        keys.extend(key_at(document?, key).map(str::to_owned));
+    }
+    Ok(keys)
+}
+
+async fn ids(database: &CausalDatabase, collection: &str, filter: Document) -> Result<Vec<ObjectId>, Failure> {
+    let batches = find(database, collection, filter, doc! { "_id": 1 }).await?;
+    documents(&batches).map(|document| Ok(id_of(document?))).filter_map(Result::transpose).collect()
+}
+
+fn id_of(document: &RawDocument) -> Option<ObjectId> {
+    document.get_object_id("_id").ok()
+}

@@ -1,0 +1,93 @@
+//! Who is the authority decides what becomes of a comparison (spec 04): in `dual-write` the newest wins, in
+//! `shadow` what differs is counted and nothing is written.
+
+use std::collections::BTreeSet;
+
+use bson::{RawDocumentBuf, oid::ObjectId};
+use mongodb::raw_batch_cursor::RawBatch;
+
+use super::job_chunk::Chunk;
+use super::stages::Projected;
+use super::stages::Stages;
+use crate::error::Failure;
+use crate::mongo::reads::documents;
+use crate::phase::StreamWrites;
+use crate::project::diff::{Change, compare, only_contact};
+use crate::write::dead_letters::Address;
+
+impl Stages {
+    /// Of what differs, what the phase lets the stream write.
+    pub(crate) fn keep_what_may_be_written(&self, changes: &mut Vec<(ObjectId, Change)>, chunk: &mut Chunk<'_, '_>) {
+        match self.phase.stream() {
+            StreamWrites::Always => {}
+            StreamWrites::UnlessNewer => self.leave_newer(changes, &chunk.offers),
+            // A dry run tells what differs in its own way.
+            StreamWrites::Compare | StreamWrites::Closed if self.dry_run.is_some() => {}
+            StreamWrites::Compare | StreamWrites::Closed => self.only_count(std::mem::take(changes), chunk),
+        }
+    }
+
+    /// "Newest wins": an offer whose `updated_at` is later than the projection's is left alone and counted. But
+    /// it does not keep the contact of a user who was anonymised.
+    pub(crate) fn leave_newer(&self, changes: &mut [(ObjectId, Change)], offers: &Projected) {
+        for (id, change) in changes {
+            let Change::Update { fields, is_newer: true, .. } = change else {
+                continue;
+            };
+            self.metrics.conflicts.with_label_values(&["offer"]).inc();
+            let hides = offers.get(id).is_some_and(|(_, offer)| offer.hides_contact);
+            let contact = hides.then(|| only_contact(fields)).filter(|contact| !contact.is_empty());
+            *change = match contact {
+                Some(fields) => {
+                    Change::Update { fields, status_changes: false, is_newer: true, stood: RawDocumentBuf::new() }
+                }
+                None => Change::Nothing,
+            };
+        }
+    }
+
+    /// Counts what differs and writes none of it. A letter about a refused write stands until nothing differs.
+    fn only_count(&self, changes: Vec<(ObjectId, Change)>, chunk: &mut Chunk<'_, '_>) {
+        for (id, change) in changes {
+            let result = match &change {
+                Change::Create => "missing",
+                Change::Update { .. } => "differs",
+                Change::Nothing => "equal",
+            };
+            self.metrics.shadow_offers.with_label_values(&[result]).inc();
+            let address = chunk.offers.get(&id).map(|(recruiter, _)| Address::of(*recruiter, Some(id)));
+            if let Some(address) = address.filter(|_| change != Change::Nothing)
+                && self.dead_letters.contains_refusal(&address)
+            {
+                chunk.told.looked_at.remove(&address);
+            }
+        }
+    }
+
+    /// Every projected offer against the one that stands: of `standing`, and of what is read of `rest`.
+    pub(crate) async fn compare_all(
+        &mut self,
+        offers: &Projected,
+        mut standing: Option<Vec<RawBatch>>,
+        mut rest: &[ObjectId],
+    ) -> Result<Vec<(ObjectId, Change)>, Failure> {
+        let mut changes = Vec::with_capacity(offers.len());
+        let mut stands = BTreeSet::new();
+        while let Some(batches) = standing {
+            for document in documents(&batches) {
+                let document = document?;
+                let id = document.get_object_id("_id").ok();
+                if let Some((id, (_, offer))) = id.and_then(|id| Some((id, offers.get(&id)?))) {
+                    stands.insert(id);
+                    changes.push((id, compare(offer, Some(document))));
+                }
+            }
+            // Before the next ones are read: light recruiters may have heavy offers.
+            drop(batches);
+            standing = self.offers.read_next(&mut rest).await?;
+        }
+        let missing = offers.iter().filter(|(id, _)| !stands.contains(id));
+        changes.extend(missing.map(|(id, (_, offer))| (*id, compare(offer, None))));
+        Ok(changes)
+    }
+}

@@ -1,0 +1,155 @@
+//! Offers whose job is gone: cancelled, or anonymised with their recruiter. What the server refuses to
+//! change keeps a dead letter, and its link, so that it is tried again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bson::{DateTime, oid::ObjectId};
+
+use super::stages::Stages;
+use crate::error::Failure;
+use crate::model::dead_letter::Action;
+use crate::model::names::OFFERS;
+use crate::phase::StreamWrites;
+use crate::write::command::{self, Refused};
+use crate::write::dead_letters::{Address, EventPosition, Known};
+use crate::write::statements::Statement;
+use crate::write::{anonymize, statements};
+
+/// A job whose recruiter lost it or is gone.
+#[derive(Debug, Clone, Copy)]
+pub struct RemovedJob {
+    /// The recruiter that held it, where that is known.
+    pub recruiter: Option<ObjectId>,
+    /// The job.
+    pub job: ObjectId,
+    /// When, for the history of its offer.
+    pub date: DateTime,
+    /// It was gone by then: in `dual-write`, an offer that is newer stays.
+    pub gone_by: DateTime,
+}
+
+impl RemovedJob {
+    fn address(&self) -> Address {
+        match self.recruiter {
+            Some(recruiter) => Address::Job { recruiter, job: self.job },
+            None => Address::Offer(self.job),
+        }
+    }
+
+    /// An offer of which it is not known whose it is.
+    #[must_use]
+    pub fn offer(offer: ObjectId, date: DateTime) -> Self {
+        Self { recruiter: None, job: offer, date, gone_by: date }
+    }
+}
+
+impl Stages {
+    /// Cancels the offers of jobs that disappeared (spec 02), as far as the phase allows. Gives back those
+    /// that the server refused to change: they have a dead letter.
+    ///
+    /// # Errors
+    /// As [`command::update`].
+    pub async fn cancel(
+        &mut self,
+        removed: &[RemovedJob],
+        place: &EventPosition,
+    ) -> Result<BTreeSet<Address>, Failure> {
+        if let Some(dry_run) = &mut self.dry_run {
+            dry_run.jobs_gone += removed.len() as u64;
+        }
+        if !self.phase.writes_offers() {
+            return Ok(BTreeSet::new());
+        }
+        let unless_newer = self.phase.stream() == StreamWrites::UnlessNewer;
+        let label = &self.settings.partner_label;
+        let statement = |removed: &RemovedJob| {
+            // The job went no later than its event, whatever its recruiter's own date says.
+            let latest = unless_newer.then(|| removed.date.max(removed.gone_by));
+            statements::cancel_removed(removed.job, label, removed.date, latest)
+        };
+        let statements: Vec<Statement> = removed.iter().map(statement).collect();
+        if self.count_in_dry_run(&statements).await? {
+            return Ok(BTreeSet::new());
+        }
+        let outcome = command::update(&self.writer, OFFERS, statements).await?;
+        self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
+        self.write_counts.changed += outcome.changed;
+        self.write_refused(&outcome.refused, (removed, Action::Cancel), place).await
+    }
+
+    /// Cancels these offers of deactivated users, where the configuration says so and the phase allows it.
+    ///
+    /// # Errors
+    /// As [`command::update`].
+    pub async fn cancel_deactivated(&mut self, offers: Vec<ObjectId>, place: &EventPosition) -> Result<(), Failure> {
+        if !self.settings.cancels_deactivated || !self.phase.writes_offers() {
+            return Ok(());
+        }
+        let (label, date) = (&self.settings.partner_label, place.wall_time);
+        let latest = (self.phase.stream() == StreamWrites::UnlessNewer).then_some(date);
+        let statements: Vec<Statement> =
+            offers.iter().map(|offer| statements::cancel_of_user(*offer, label, date, latest)).collect();
+        if self.count_in_dry_run(&statements).await? {
+            return Ok(());
+        }
+        let outcome = command::update(&self.writer, OFFERS, statements).await?;
+        self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
+        self.write_counts.changed += outcome.changed;
+        let removed: Vec<RemovedJob> = offers.into_iter().map(|offer| RemovedJob::offer(offer, date)).collect();
+        self.write_refused(&outcome.refused, (&removed, Action::CancelOfUser), place).await.map(drop)
+    }
+
+    /// Anonymises the offers of recruiters that were (spec 03); gives back as [`Self::cancel`].
+    ///
+    /// # Errors
+    /// As [`command::update`].
+    pub async fn anonymize(
+        &mut self,
+        removed: &[RemovedJob],
+        place: &EventPosition,
+    ) -> Result<BTreeSet<Address>, Failure> {
+        if let Some(dry_run) = &mut self.dry_run {
+            dry_run.jobs_gone += removed.len() as u64;
+        }
+        let (label, email) = (&self.settings.partner_label, &self.settings.anonymized_email);
+        let statement = |removed: &RemovedJob| anonymize::recruiter_offer(removed.job, label, email, removed.date);
+        let statements: Vec<Statement> = removed.iter().map(statement).collect();
+        if self.count_in_dry_run(&statements).await? {
+            return Ok(BTreeSet::new());
+        }
+        let outcome = command::update(&self.writer, OFFERS, statements).await?;
+        self.metrics.offers_anonymized.inc_by(outcome.changed);
+        self.write_counts.changed += outcome.changed;
+        self.write_refused(&outcome.refused, (removed, Action::AnonymizeRecruiter), place).await
+    }
+
+    /// Writes letters for what the server refused about these jobs, so that a retry repeats the action; an earlier
+    /// refusal of the others is over.
+    ///
+    /// # Errors
+    /// As [`command::update`].
+    pub async fn write_refused(
+        &mut self,
+        refused: &[Refused],
+        (removed, action): (&[RemovedJob], Action),
+        place: &EventPosition,
+    ) -> Result<BTreeSet<Address>, Failure> {
+        let jobs: HashMap<ObjectId, &RemovedJob> = removed.iter().map(|removed| (removed.job, removed)).collect();
+        let mut letters = BTreeMap::new();
+        for (job, mut letter) in self.refused(refused) {
+            if let Some(removed) = jobs.get(&job) {
+                (letter.action, letter.date) = (action, Some(removed.date));
+                letters.insert(removed.address(), letter);
+            }
+        }
+        let refused: BTreeSet<Address> = letters.keys().copied().collect();
+        let over = |address: &Address| {
+            let is_over = |known: Known| known.reason.is_refusal() && !known.action.outlives(action);
+            self.dead_letters.get(address).is_some_and(is_over) && !refused.contains(address)
+        };
+        let healed = jobs.values().map(|removed| removed.address()).filter(over).collect();
+        self.dead_letters.remove(&healed).await?;
+        self.dead_letters.write(letters, place).await?;
+        Ok(refused)
+    }
+}

@@ -1,0 +1,144 @@
+//! Jobs that several recruiters hold: the offer is that of one of them ([`JobOwner`]), whoever was touched last. The others
+//! have a dead letter each for as long as that is so.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bson::{RawBsonRef, doc, oid::ObjectId};
+
+use super::job_chunk::Chunk;
+use super::stages::{Stages, Touched};
+use crate::error::Failure;
+use crate::fetch::{IDS_PER_READ, links};
+use crate::model::dead_letter::Reason;
+use crate::model::job_owner::JobOwner;
+use crate::model::names::WatchedCollection;
+use crate::model::value;
+use crate::mongo::reads::{documents, find};
+use crate::project::diff::Change;
+use crate::write::dead_letters::{Address, DeadLetter, EventPosition};
+use crate::write::links::Jobs;
+
+impl Stages {
+    /// Takes out of `chunk` and `changes` what another recruiter's job is, and writes letters about it. Only jobs that may be
+    /// shared are looked for: `grown` ones, those with such a letter, and in a scan all. Links must have grown. Gives back
+    /// recruiters to touch again, whose jobs were another's until now.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub(crate) async fn settle_shared(
+        &self,
+        (touched, place): (&[Touched<'_>], &EventPosition),
+        (grown, lost, all_linked): (&BTreeSet<ObjectId>, &Jobs, bool),
+        chunk: &mut Chunk<'_, '_>,
+        changes: &mut Vec<(ObjectId, Change)>,
+    ) -> Result<BTreeSet<ObjectId>, Failure> {
+        let asked = self.may_be_shared(chunk, place, grown);
+        if asked.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let mut held = owned_by_touched(touched, &asked);
+        // In a scan all links have grown, and nearly never is there one more than those of these recruiters.
+        let own: BTreeSet<ObjectId> = held.values().flatten().map(JobOwner::recruiter).collect();
+        let is_counted = place.is_scan() && self.dry_run.is_none() && all_linked;
+        let linked = match is_counted && links::count_owners(&self.database, &asked).await? == own.len() as u64 {
+            true => HashMap::new(),
+            false => links::owners(&self.database, &asked).await?,
+        };
+        let lost_it = |job: &ObjectId, owner: &ObjectId| lost.get(owner).is_some_and(|lost| lost.contains(job));
+        let here: BTreeSet<ObjectId> = touched.iter().map(|touched| touched.recruiter.id).collect();
+        let others: Jobs = linked
+            .into_iter()
+            .map(|(job, mut owners)| {
+                owners.retain(|owner| !here.contains(owner) && !lost_it(&job, owner));
+                (job, owners)
+            })
+            .filter(|(_, owners)| !owners.is_empty())
+            .collect();
+        for (job, owner) in self.owners_now(&others).await? {
+            held.entry(job).or_default().insert(owner);
+        }
+        held.retain(|_, owners| owners.len() > 1);
+        let (mut again, mut taken) = (BTreeSet::new(), BTreeSet::new());
+        for (job, owners) in held {
+            let Some(winner) = owners.last().map(JobOwner::recruiter) else { continue };
+            if chunk.offers.get(&job).is_some_and(|(recruiter, _)| *recruiter != winner) {
+                chunk.offers.remove(&job);
+                taken.insert(job);
+            }
+            for owner in owners.iter().map(JobOwner::recruiter) {
+                let address = Address::of(owner, Some(job));
+                let is_told =
+                    self.dead_letters.get(&address).is_some_and(|known| known.reason == Reason::DuplicateJobId);
+                let is_looked_at = chunk.told.looked_at.contains(&address);
+                if owner == winner {
+                    // It was another's until now, and must be projected.
+                    again.extend((is_told && !is_looked_at).then_some(winner));
+                } else if is_looked_at || !is_told {
+                    let detail = format!("recruiters/{winner} has a job with this _id");
+                    chunk.told.letters.insert(address, DeadLetter::of_projection(Reason::DuplicateJobId, detail));
+                }
+            }
+        }
+        changes.retain(|(id, _)| !taken.contains(id));
+        Ok(again)
+    }
+
+    fn may_be_shared(
+        &self,
+        chunk: &Chunk<'_, '_>,
+        place: &EventPosition,
+        grown: &BTreeSet<ObjectId>,
+    ) -> BTreeSet<ObjectId> {
+        let is_scan = place.is_scan();
+        let (mut asked, mut met) = (BTreeSet::new(), BTreeSet::new());
+        for address in &chunk.told.looked_at {
+            if let Address::Job { job, .. } = address
+                && (is_scan || grown.contains(job) || self.dead_letters.is_shared(*job) || !met.insert(*job))
+            {
+                asked.insert(*job);
+            }
+        }
+        asked
+    }
+
+    /// Those of these recruiters that hold the job now: links may not have shrunk yet.
+    async fn owners_now(&self, asked: &Jobs) -> Result<Vec<(ObjectId, JobOwner)>, Failure> {
+        let mut jobs_of: HashMap<ObjectId, BTreeSet<ObjectId>> = HashMap::new();
+        for (job, owners) in asked {
+            for owner in owners {
+                jobs_of.entry(*owner).or_default().insert(*job);
+            }
+        }
+        let ids: Vec<ObjectId> = jobs_of.keys().copied().collect();
+        let mut found = Vec::new();
+        for ids in ids.chunks(IDS_PER_READ) {
+            let wanted = doc! { "updatedAt": 1, "jobs._id": 1 };
+            let filter = doc! { "_id": { "$in": ids } };
+            let batches = find(&self.database, WatchedCollection::Recruiters.name(), filter, wanted).await?;
+            for document in documents(&batches) {
+                let document = document?;
+                let Ok(id) = document.get_object_id("_id") else { continue };
+                let owner = JobOwner::new(id, value::field(document, "updatedAt"));
+                let jobs = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
+                let jobs = jobs.filter_map(RawBsonRef::as_document).filter_map(|job| job.get_object_id("_id").ok());
+                let asked = jobs_of.get(&id);
+                found.extend(jobs.filter(|job| asked.is_some_and(|asked| asked.contains(job))).map(|job| (job, owner)));
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn owned_by_touched(touched: &[Touched<'_>], asked: &BTreeSet<ObjectId>) -> BTreeMap<ObjectId, BTreeSet<JobOwner>> {
+    let mut held: BTreeMap<ObjectId, BTreeSet<JobOwner>> = BTreeMap::new();
+    if asked.is_empty() {
+        return held;
+    }
+    for touched in touched {
+        let owner = touched.owner();
+        for job in touched.recruiter.job_ids().filter(|job| asked.contains(job)) {
+            held.entry(job).or_default().insert(owner);
+        }
+    }
+    held
+}

@@ -1,0 +1,130 @@
+//! The command `backfill`: touches recruiters through the same stages as the stream. A dry run only counts
+//! what would be written; else whoever leads does the work ([`crate::leader::submit`]), and this shows its progress.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+
+use bson::Document;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::BackfillArguments;
+use crate::apply::dry_run::DryRun;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::leader::submit::ask;
+use crate::maintenance::backfill::run_dry;
+use crate::maintenance::queue::{Order, Outcome, count};
+use crate::model::names::WatchedCollection;
+use crate::mongo::reads::collection;
+use crate::phase::state;
+use crate::refusal::{Exit, Refusal};
+use crate::source::scan;
+use crate::tasks::{Group, Task, signals};
+
+/// Runs the command; prints its result on the standard output.
+///
+/// # Errors
+/// A [`Refusal`] when the database fails for good.
+pub async fn backfill(context: Context, arguments: BackfillArguments) -> Result<Exit, Refusal> {
+    let work = Backfill { context, arguments };
+    if work.arguments.dry_run {
+        return work.run_dry().await;
+    }
+    let bar = work.bar().await?;
+    let BackfillArguments { recruiter, active_only, .. } = work.arguments;
+    let order = Order::Backfill { recruiter, active_only };
+    let outcome = ask(&work.context, &order, |request| bar.set_position(count(&request.progress, "recruiters"))).await;
+    bar.finish_and_clear();
+    match outcome? {
+        Some(Outcome { done: true, details }) => {
+            work.print(&details);
+            Ok(Exit::Done)
+        }
+        Some(refused) => Err(refused.refusal()),
+        None => Ok(Exit::Interrupted),
+    }
+}
+
+struct Backfill {
+    context: Context,
+    arguments: BackfillArguments,
+}
+
+impl Backfill {
+    /// Counts what would be written.
+    async fn run_dry(&self) -> Result<Exit, Refusal> {
+        let stop = CancellationToken::new();
+        let mut group = Group::new(&stop);
+        group.spawn(Task::Signals, signals(group.stop.clone()));
+        let current = state::load(&self.context.database, self.context.settings.phase.initial).await?;
+        let bar = self.bar().await?;
+        let show = |recruiters| bar.set_position(recruiters);
+        let (recruiters, dry_run) = run_dry(&self.context, current.phase, &self.filter(), &group.stop, show).await?;
+        bar.finish_and_clear();
+        if group.stop.is_cancelled() {
+            return Ok(Exit::Interrupted);
+        }
+        self.print_dry_run(recruiters, &dry_run);
+        Ok(Exit::Done)
+    }
+
+    fn filter(&self) -> Document {
+        scan::backfill_filter(self.arguments.recruiter, self.arguments.active_only)
+    }
+
+    /// A bar with rate and time left, on a terminal only.
+    async fn bar(&self) -> Result<ProgressBar, Failure> {
+        if !std::io::stderr().is_terminal() || self.arguments.json {
+            return Ok(ProgressBar::hidden());
+        }
+        let recruiters = collection(&self.context.database, WatchedCollection::Recruiters.name());
+        let total = recruiters.count_documents(self.filter()).await.map_err(Failure::Read)?;
+        let bar = ProgressBar::new(total);
+        let template = "{bar:40} {pos}/{len} recruiters, {per_sec}, {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Ok(bar)
+    }
+
+    #[expect(clippy::print_stdout, reason = "what the command is asked for")]
+    fn print(&self, details: &Document) {
+        let of = |field: &str| count(details, field);
+        let (recruiters, created, changed) = (of("recruiters"), of("created"), of("changed"));
+        let (unchanged, dead) = (of("unchanged"), of("dead_letters"));
+        match self.arguments.json {
+            true => println!(
+                "{}",
+                json!({ "recruiters": recruiters, "created": created, "changed": changed, "unchanged": unchanged,
+                    "dead_letters": dead })
+            ),
+            false => println!(
+                "{recruiters} recruiters: {created} offers created, {changed} changed, {unchanged} unchanged; \
+                 {dead} dead letters"
+            ),
+        }
+    }
+
+    #[expect(clippy::print_stdout, reason = "what the command is asked for")]
+    fn print_dry_run(&self, recruiters: u64, dry_run: &DryRun) {
+        let dead: BTreeMap<&str, u64> =
+            dry_run.dead_letters.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
+        if self.arguments.json {
+            let report = json!({
+                "dry_run": true, "recruiters": recruiters, "created": dry_run.created,
+                "changed": dry_run.changed, "unchanged": dry_run.unchanged, "jobs_gone": dry_run.jobs_gone,
+                "fields": dry_run.fields, "dead_letters": dead,
+            });
+            println!("{report}");
+            return;
+        }
+        println!(
+            "dry run: {} recruiters; {} offers would be created, {} changed, {} stand as they are; {} jobs are gone",
+            recruiters, dry_run.created, dry_run.changed, dry_run.unchanged, dry_run.jobs_gone
+        );
+        dry_run.fields.iter().for_each(|(field, count)| println!("  {field}: {count}"));
+        dead.iter().for_each(|(reason, count)| println!("  dead letters, {reason}: {count}"));
+    }
+}

@@ -1,0 +1,191 @@
+//! The commands `phase show`, `phase set` and `phase history`: "may we switch it off?" (spec 04).
+
+use bson::{Bson, DateTime, Document};
+use serde_json::json;
+
+use super::PhaseCommand;
+use crate::config::Choice as _;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::leader::submit::ask;
+use crate::maintenance::queue::{Order, Outcome};
+use crate::mongo::server_clock::server_time;
+use crate::phase::guards::{Condition, conditions};
+use crate::phase::state::{self, Current};
+use crate::phase::{Phase, Way};
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
+use crate::verify;
+
+/// Runs the command; prints its result on the standard output.
+///
+/// # Errors
+/// A [`Refusal`] when a step is not allowed, or the database fails for good.
+pub async fn phase(context: Context, command: PhaseCommand) -> Result<Exit, Refusal> {
+    match command {
+        PhaseCommand::Show { json } => show(&context, json).await,
+        PhaseCommand::History { json } => history(&context, json).await,
+        PhaseCommand::Set { phase, force, reason, json } => set(&context, &phase, (force, reason), json).await,
+    }
+}
+
+async fn load(context: &Context) -> Result<Current, Failure> {
+    state::load(&context.database, context.settings.phase.initial).await
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+async fn show(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
+    let current = load(context).await?;
+    let next = current.phase.next();
+    let now = server_time(&context.database).await?;
+    let facts = state::facts(&context.database, &current, None, now).await?;
+    let conditions = next.map(|next| conditions(&facts, next)).unwrap_or_default();
+    match as_json {
+        true => println!("{:#}", as_value(&current, next, &conditions)),
+        false => println!("{}", as_text(&current, next, &conditions)),
+    }
+    Ok(Exit::Done)
+}
+
+fn as_value(current: &Current, next: Option<Phase>, conditions: &[Condition]) -> serde_json::Value {
+    let row = current.phase.row();
+    json!({
+        "phase": current.phase.word(),
+        "since": current.since.map(text),
+        "authority": row.authority,
+        "stream": row.stream,
+        "ticker": row.ticker,
+        "verification": row.verification,
+        "contradicted_by_tombstone": current.contradicted,
+        "next": next.map(Phase::word),
+        "conditions": conditions,
+        "may_go_on": next.is_some() && conditions.iter().all(|condition| condition.met),
+    })
+}
+
+fn as_text(current: &Current, next: Option<Phase>, conditions: &[Condition]) -> String {
+    let row = current.phase.row();
+    let since =
+        current.since.map_or_else(|| "no instance has run yet".to_owned(), |since| format!("since {}", text(since)));
+    let mut lines = vec![
+        format!("phase         {} ({since})", current.phase.word()),
+        format!("authority     {}", row.authority),
+        format!("stream        {}", row.stream),
+        format!("ticker        {}", row.ticker),
+        format!("verification  {}", row.verification),
+    ];
+    if current.contradicted {
+        lines.push(
+            "The document of the phase was changed or lost, but a tombstone says that the database was retired: no \
+             offer is written. `phase set shadow` goes back."
+                .to_owned(),
+        );
+    }
+    match next {
+        Some(next) => lines.push(format!("\nconditions for {}", next.word())),
+        None => lines.push("\nNo phase follows: the service may be switched off.".to_owned()),
+    }
+    for Condition { condition, met, found } in conditions {
+        lines.push(format!("  {} {condition}: {found}", if *met { '✓' } else { '✗' }));
+    }
+    lines.join("\n")
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+async fn history(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
+    let steps = state::history(&context.database).await?;
+    if as_json {
+        let steps: Vec<serde_json::Value> = steps.iter().map(step_as_value).collect();
+        println!("{:#}", json!(steps));
+        return Ok(Exit::Done);
+    }
+    if steps.is_empty() {
+        println!("no step yet: the first instance that leads enters {}", context.settings.phase.initial.word());
+    }
+    steps.iter().for_each(|step| println!("{}", step_as_text(step)));
+    Ok(Exit::Done)
+}
+
+fn step_as_value(step: &Document) -> serde_json::Value {
+    let field = |name: &str| step.get_str(name).ok();
+    json!({
+        "at": step.get_datetime("at").ok().copied().map(text), "who": field("who"), "from": field("from"),
+        "to": field("to"), "reason": field("reason"), "overridden": overridden(step),
+    })
+}
+
+fn step_as_text(step: &Document) -> String {
+    let field = |name: &str| step.get_str(name).unwrap_or_default();
+    let at = step.get_datetime("at").ok().copied().map(text).unwrap_or_default();
+    let from = step.get_str("from").unwrap_or("-");
+    let mut line = format!("{at}  {from} -> {}  {}  {}", field("to"), field("who"), field("reason"));
+    for condition in overridden(step) {
+        line.push_str("\n    overridden: ");
+        line.push_str(condition);
+    }
+    line
+}
+
+fn overridden(step: &Document) -> Vec<&str> {
+    let list = step.get_array("overridden").map(Vec::as_slice).unwrap_or_default();
+    list.iter().filter_map(Bson::as_str).collect()
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+async fn set(
+    context: &Context,
+    word: &str,
+    (force, reason): (bool, Option<String>),
+    as_json: bool,
+) -> Result<Exit, Refusal> {
+    let current = load(context).await?;
+    let to = Phase::from_word(word).ok_or_else(|| {
+        let message = format!("`{word}` is no phase; there are {}", Phase::WORDS.join(", "));
+        Refusal::new(Exit::Usage, message)
+    })?;
+    if current.phase.way_to(to) == Some(Way::Back) && !current.phase.writes_offers() {
+        say_what_differs(context, to, force).await?;
+    }
+    let order = Order::SetPhase { to: to.word().to_owned(), force, reason };
+    match ask(context, &order, |_| {}).await? {
+        Some(Outcome { done: true, .. }) => {
+            match as_json {
+                true => println!("{}", json!({ "phase": to.word() })),
+                false => println!("the phase is now {}; an instance that leads follows it already", to.word()),
+            }
+            Ok(Exit::Done)
+        }
+        Some(refused) => {
+            let mut refusal = refused.refusal();
+            refusal.message.push_str("; --force --reason \"…\" overrides conditions, and is recorded");
+            Err(refusal)
+        }
+        None => Ok(Exit::Interrupted),
+    }
+}
+
+/// Back to where the stream writes offers: the other direction may hold newer data, so what differs is said
+/// before anything is overwritten, and overwritten only by `--force`.
+async fn say_what_differs(context: &Context, to: Phase, force: bool) -> Result<(), Refusal> {
+    let report = verify::compare_as_in(context, to).await?;
+    complain(&report.table());
+    if report.differences == 0 || !to.writes_offers() || force {
+        return Ok(());
+    }
+    let message = format!(
+        "{} differences between recruiters and offers (above): in phase {} the stream would write what recruiters \
+         say where the offer is not newer. Put right what is wrong, or use --force --reason \"…\"; nothing was changed",
+        report.differences,
+        to.word()
+    );
+    Err(Refusal::new(Exit::Findings, message))
+}
+
+#[expect(clippy::print_stderr, reason = "what is to be known before the answer")]
+fn complain(table: &str) {
+    eprintln!("{table}");
+}
+
+fn text(date: DateTime) -> String {
+    date.try_to_rfc3339_string().unwrap_or_default()
+}

@@ -1,0 +1,363 @@
+//! The command `replay`: touches what changed in a span of the past. Whoever leads carries it out ([`crate::leader::submit`]);
+//! a dry run shows offer by offer what would become another value, with the contact of people masked.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+
+use bson::{Bson, Document, Timestamp, doc, oid::ObjectId};
+use futures::TryStreamExt as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::position;
+use crate::apply::dry_run::{DryRun, Rehearsed, Rewritten};
+use crate::apply::executor::Apply;
+use crate::apply::stages::Stages;
+use crate::cli::arguments::ReplayArguments;
+use crate::context::Context;
+use crate::error::{Directive, Failure};
+use crate::leader::submit::ask;
+use crate::maintenance::queue::{Order, Outcome, Span, count};
+use crate::maintenance::replay::{self, part_applied, time_text, too_old, watched};
+use crate::model::names::OFFERS;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::oplog::Oplog;
+use crate::mongo::reads::collection;
+use crate::phase::{Phase, state};
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
+use crate::source::cursor::{operation_time, server_clock};
+use crate::source::replay::Replay;
+use crate::tasks::{Group, Task};
+use crate::write::Writer;
+
+/// So many offers are shown to people; `--json` has all.
+const SHOWN: usize = 40;
+/// A text is shown up to here.
+const LONGEST_VALUE: usize = 60;
+/// Fields that can carry the contact of a person or what a person wrote.
+const PERSONAL: [&str; 8] = [
+    "apply_email",
+    "apply_phone",
+    "apply_url",
+    "cfa_apply_email",
+    "cfa_apply_phone",
+    "delegations",
+    "offer_description",
+    "workplace_description",
+];
+
+/// Runs the command; prints its result on the standard output.
+///
+/// # Errors
+/// A [`Refusal`] when the span cannot be replayed, or the database fails for good.
+pub async fn replay(context: Context, arguments: ReplayArguments) -> Result<Exit, Refusal> {
+    let phase = state::load(&context.database, context.settings.phase.initial).await?.phase;
+    let span = span(&context, &arguments, phase).await?;
+    match arguments.dry_run {
+        true => run_dry(&context, &span, phase, arguments.json).await,
+        false => carry_out(&context, span, arguments.json).await,
+    }
+}
+
+/// What is asked for, if it can be done.
+async fn span(context: &Context, arguments: &ReplayArguments, phase: Phase) -> Result<Span, Refusal> {
+    let refuse = |message: String| Err(Refusal::new(Exit::Usage, message));
+    let collection = arguments.collection.as_deref();
+    if watched(phase, collection).is_empty() {
+        let names: Vec<&str> = watched(phase, None).iter().map(|collection| collection.name()).collect();
+        let asked = collection.unwrap_or_default();
+        return refuse(format!("--collection {asked}: not read in this phase; it is one of {}", names.join(", ")));
+    }
+    let mut from = position::find(context, &arguments.from).await?.time();
+    let until = match &arguments.until {
+        Some(name) => match position::time(context, name).await? {
+            // The whole second.
+            Some(time) => Some(Timestamp { time: time.time, increment: u32::MAX }),
+            None => return refuse(format!("--until {name}: no time such as 2026-01-31T08:00:00Z or `2h ago`")),
+        },
+        None => None,
+    };
+    let now = operation_time(&context.database).await?;
+    // The last operation of an idle server may be long ago.
+    let clock = server_clock(&context.database).await?.max(now);
+    for (flag, time) in [("--from", Some(from)), ("--until", until)] {
+        if let Some(time) = time.filter(|time| time.time > clock.time) {
+            let (time, now) = (time_text(time), time_text(clock));
+            return refuse(format!("{flag}: {time} is in the future; the server's time is {now}"));
+        }
+    }
+    if until.is_some_and(|until| until < from) {
+        return refuse("--until is before --from: exchange them".to_owned());
+    }
+    let oplog = Oplog::measure(&context.database).await?;
+    // A time names a whole second, of which the oplog may have the rest.
+    if let Some(oplog) = oplog.filter(|oplog| from == Timestamp { increment: 0, ..oplog.first }) {
+        from = oplog.first;
+    }
+    if let Some(oplog) = oplog.filter(|oplog| !oplog.reaches(from)) {
+        return Err(Refusal::new(Exit::Findings, too_old(from, Some(&oplog))));
+    }
+    // After the last operation nothing is left to be read; a stream that begins later than that would wait for it.
+    from = from.min(Timestamp { increment: now.increment.saturating_add(1), ..now });
+    // A time within this second has not come to its end yet.
+    let until = until.map(|until| until.min(now));
+    Ok(Span { from, until, collection: collection.map(str::to_owned) })
+}
+
+async fn carry_out(context: &Context, span: Span, as_json: bool) -> Result<Exit, Refusal> {
+    let from = span.from;
+    let bar = bar(as_json);
+    let order = Order::Replay(span);
+    let outcome = ask(context, &order, |request| {
+        let reached = request.progress.get_timestamp("reached").unwrap_or(from);
+        show(&bar, (from, reached, replay::until(request).unwrap_or(from)));
+    })
+    .await;
+    bar.finish_and_clear();
+    match outcome? {
+        Some(Outcome { done: true, details }) => {
+            print(&details, as_json);
+            Ok(Exit::Done)
+        }
+        Some(refused) => Err(refused.refusal()),
+        None => Ok(Exit::Interrupted),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+fn print(details: &Document, as_json: bool) {
+    let of = |field: &str| count(details, field);
+    let (events, recruiters, created, changed) = (of("events"), of("recruiters"), of("created"), of("changed"));
+    let undeliverable = of(replay::UNDELIVERABLE);
+    let resync = details.get_bool(replay::RESYNC).unwrap_or_default();
+    if as_json {
+        let unchanged = of("unchanged");
+        println!(
+            "{}",
+            json!({ "events": events, "recruiters": recruiters, "created": created, "changed": changed,
+                "unchanged": unchanged, "undeliverable": undeliverable, "resync": resync })
+        );
+        return;
+    }
+    println!(
+        "{events} events, {recruiters} recruiters looked at: {created} offers created, {changed} changed, {} unchanged",
+        of("unchanged")
+    );
+    if undeliverable > 0 {
+        println!("{}", undeliverable_text(undeliverable));
+    }
+    if resync {
+        println!("events did not tell everything that changed: every recruiter was looked at");
+    }
+}
+
+fn undeliverable_text(count: u64) -> String {
+    format!("passed over, at least {count} events that the server cannot deliver, or that nobody can read")
+}
+
+/// A bar over the time that is replayed, on a terminal only.
+fn bar(as_json: bool) -> ProgressBar {
+    if as_json || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent} % of the time, {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn show(bar: &ProgressBar, (from, reached, until): (Timestamp, Timestamp, Timestamp)) {
+    bar.set_length(u64::from(until.time.saturating_sub(from.time)));
+    bar.set_position(u64::from(reached.time.saturating_sub(from.time)));
+}
+
+/// Shows what would be written, and writes nothing.
+async fn run_dry(context: &Context, span: &Span, phase: Phase, as_json: bool) -> Result<Exit, Refusal> {
+    if !phase.writes_offers() {
+        let message =
+            format!("refused: in phase {} jobs_partners is the authority: a replay writes no offer", phase.word());
+        return Err(Refusal::new(Exit::Findings, message));
+    }
+    let stop = CancellationToken::new();
+    let mut group = Group::new(&stop);
+    group.spawn(Task::Signals, crate::tasks::signals(group.stop.clone()));
+    let mut stages = Stages::new(context, phase, Writer::free(&context.database)).await?;
+    stages.dry_run = Some(DryRun { offers: Some(Rehearsed::default()), ..DryRun::default() });
+    let mut apply = Apply::new(stages);
+    let now = operation_time(&context.database).await?;
+    let until = span.until.unwrap_or(now);
+    let bar = bar(as_json);
+    let watched = watched(phase, span.collection.as_deref());
+    let mut source = Replay::open(&context.database, watched, (span.from, until));
+    let mut shown = Shown::of((span.from, until));
+    loop {
+        if group.stop.is_cancelled() {
+            return Ok(Exit::Interrupted);
+        }
+        let part = source.next(std::time::Duration::from_millis(200)).await;
+        let part = part.map_err(|failure| match failure.directive() {
+            Directive::Resync => Refusal::new(Exit::Findings, too_old(span.from, None)),
+            _ => failure.into(),
+        })?;
+        let Some(part) = part else { continue };
+        let touched = Box::pin(part_applied(&part, &mut apply)).await?;
+        shown.events += part.events.len() as u64;
+        shown.undeliverable += part.passed_over;
+        shown.everything |= touched.everything;
+        show(&bar, (span.from, part.reached, until));
+        if part.ended {
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    let dry_run = apply.stages.dry_run.take().unwrap_or_default();
+    shown.add(context, dry_run).await?;
+    shown.print(as_json);
+    Ok(Exit::Done)
+}
+
+/// What a dry run found.
+struct Shown {
+    span: (Timestamp, Timestamp),
+    events: u64,
+    undeliverable: u64,
+    everything: bool,
+    looked_at: usize,
+    dead_letters: BTreeMap<&'static str, u64>,
+    fields: BTreeMap<String, u64>,
+    /// With the fields as they stand.
+    offers: Vec<(ObjectId, Rewritten, Document)>,
+}
+
+impl Shown {
+    fn of(span: (Timestamp, Timestamp)) -> Self {
+        Self {
+            span,
+            events: 0,
+            undeliverable: 0,
+            everything: false,
+            looked_at: 0,
+            dead_letters: BTreeMap::new(),
+            fields: BTreeMap::new(),
+            offers: Vec::new(),
+        }
+    }
+
+    async fn add(&mut self, context: &Context, dry_run: DryRun) -> Result<(), Failure> {
+        let Rehearsed { looked_at, written, letters } = dry_run.offers.unwrap_or_default();
+        self.looked_at = looked_at.len();
+        for reason in letters.into_values() {
+            *self.dead_letters.entry(reason.as_str()).or_default() += 1;
+        }
+        let all: Vec<(ObjectId, Rewritten)> = written.into_iter().collect();
+        for some in all.chunks(crate::fetch::IDS_PER_READ) {
+            let ids: Vec<ObjectId> = some.iter().map(|(id, _)| *id).collect();
+            let standing =
+                with_deadline(collection(&context.database, OFFERS).find(doc! { "_id": { "$in": ids } })).await;
+            let standing: Vec<Document> =
+                with_deadline(standing.map_err(Failure::Read)?.try_collect()).await.map_err(Failure::Read)?;
+            let mut by_id: BTreeMap<ObjectId, Document> =
+                standing.into_iter().filter_map(|offer| Some((offer.get_object_id("_id").ok()?, offer))).collect();
+            for (id, rewritten) in some {
+                for field in rewritten.fields.keys().filter(|_| !rewritten.created) {
+                    *self.fields.entry(field.clone()).or_default() += 1;
+                }
+                let stands = by_id.remove(id).unwrap_or_default();
+                let stands = stands.into_iter().filter(|(name, _)| rewritten.fields.contains_key(name)).collect();
+                self.offers.push((*id, rewritten.clone(), stands));
+            }
+        }
+        Ok(())
+    }
+
+    fn counts(&self) -> (usize, usize, usize) {
+        let created = self.offers.iter().filter(|(_, offer, _)| offer.created).count();
+        (created, self.offers.len() - created, self.looked_at - self.offers.len())
+    }
+
+    #[expect(clippy::print_stdout, reason = "what the command is asked for")]
+    fn print(&self, as_json: bool) {
+        match as_json {
+            true => println!("{:#}", self.as_value()),
+            false => println!("{}", self.as_text()),
+        }
+    }
+
+    fn as_value(&self) -> Value {
+        let (created, changed, unchanged) = self.counts();
+        // What does not stand at all has no `stands`; null is a value.
+        let field = |name: &String, stands: &Document, becomes: &Bson| {
+            let stands = stands.get(name).map(|value| ("stands".to_owned(), masked(name, value)));
+            let becomes = ("becomes".to_owned(), masked(name, becomes));
+            let values: serde_json::Map<String, Value> = stands.into_iter().chain([becomes]).collect();
+            (name.clone(), Value::from(values))
+        };
+        let offer = |(id, rewritten, stands): &(ObjectId, Rewritten, Document)| {
+            let fields: serde_json::Map<String, Value> =
+                rewritten.fields.iter().map(|(name, value)| field(name, stands, value)).collect();
+            json!({ "id": id.to_hex(), "created": rewritten.created, "fields": fields })
+        };
+        json!({
+            "dry_run": true, "from": time_text(self.span.0), "until": time_text(self.span.1),
+            "events": self.events, "created": created, "changed": changed, "unchanged": unchanged,
+            "undeliverable": self.undeliverable, "fields": self.fields, "dead_letters": self.dead_letters, "needs_backfill": self.everything,
+            "offers": self.offers.iter().map(offer).collect::<Vec<Value>>(),
+        })
+    }
+
+    fn as_text(&self) -> String {
+        let (created, changed, unchanged) = self.counts();
+        let (from, until) = self.span;
+        let mut lines = vec![format!(
+            "dry run, {} to {}: {} events; {created} offers would be created, {changed} changed, {unchanged} stand as \
+             they are",
+            time_text(from),
+            time_text(until),
+            self.events
+        )];
+        lines.extend(self.fields.iter().map(|(field, count)| format!("  {field}: {count}")));
+        lines.extend(self.dead_letters.iter().map(|(reason, count)| format!("  dead letters, {reason}: {count}")));
+        if self.undeliverable > 0 {
+            lines.push(undeliverable_text(self.undeliverable));
+        }
+        if self.everything {
+            lines.push("the events of that time do not tell everything that changed: a replay also looks at".into());
+            lines.push("every recruiter; `backfill --dry-run` counts what that would write".into());
+        }
+        // Those with something to see come first.
+        let (created, changed): (Vec<_>, Vec<_>) = self.offers.iter().partition(|(_, offer, _)| offer.created);
+        for (id, rewritten, stands) in changed.into_iter().chain(created).take(SHOWN) {
+            lines.push(format!("{id}{}", if rewritten.created { "  would be created" } else { "" }));
+            let fields = rewritten.fields.iter().filter(|_| !rewritten.created);
+            lines.extend(fields.map(|(name, becomes)| {
+                let stands = stands.get(name).map_or_else(|| "(missing)".to_owned(), |value| short(name, value));
+                format!("  {name}: {stands} -> {}", short(name, becomes))
+            }));
+        }
+        if self.offers.len() > SHOWN {
+            lines.push(format!("… and {} more; --json shows all", self.offers.len() - SHOWN));
+        }
+        lines.join("\n")
+    }
+}
+
+/// The value, or that there is one.
+fn masked(field: &str, value: &Bson) -> Value {
+    match value {
+        Bson::Null => Value::Null,
+        _ if PERSONAL.contains(&field) => "***".into(),
+        Bson::DateTime(date) => date.try_to_rfc3339_string().map_or(Value::Null, Value::from),
+        value => value.clone().into_relaxed_extjson(),
+    }
+}
+
+fn short(field: &str, value: &Bson) -> String {
+    let text = masked(field, value).to_string();
+    match text.char_indices().nth(LONGEST_VALUE) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}

@@ -1,0 +1,84 @@
+//! The command `verify` (spec 06). `--repair` asks whoever leads to project everything again, as a resync does, and then
+//! compares again.
+
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::VerifyArguments;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::leader::submit::ask;
+use crate::maintenance::queue::{Order, Outcome};
+use crate::phase::state;
+use crate::refusal::{Exit, Refusal};
+use crate::tasks::{Group, Task, signals};
+use crate::verify;
+use crate::verify::report::Report;
+
+/// Runs the command; prints its report on the standard output.
+///
+/// # Errors
+/// A [`Refusal`] when the database fails for good, the report cannot be written, or a repair is asked
+/// for in a phase that does not allow it.
+pub async fn verify(context: Context, arguments: VerifyArguments) -> Result<Exit, Refusal> {
+    let stop = CancellationToken::new();
+    let mut group = Group::new(&stop);
+    group.spawn(Task::Signals, signals(group.stop.clone()));
+    let work = Verify { context, arguments, stop: group.stop.clone() };
+    if !work.arguments.repair {
+        let report = work.compare().await?;
+        return work.tell(&report);
+    }
+    let before = work.compare().await?;
+    if before.differences == 0 || work.stop.is_cancelled() {
+        return work.tell(&before);
+    }
+    info!(differences = before.differences, "repairing");
+    // A resync touches every recruiter and then compares what is gone.
+    match ask(&work.context, &Order::Repair, |_| {}).await? {
+        Some(Outcome { done: true, .. }) => {}
+        Some(refused) => return Err(refused.refusal()),
+        None => return Ok(Exit::Interrupted),
+    }
+    let mut after = work.compare().await?;
+    after.before_repair = Some(before.differences);
+    work.tell(&after)
+}
+
+struct Verify {
+    context: Context,
+    arguments: VerifyArguments,
+    stop: CancellationToken,
+}
+
+impl Verify {
+    /// One verification, all or a sample.
+    async fn compare(&self) -> Result<Report, Failure> {
+        let phase = state::load(&self.context.database, self.context.settings.phase.initial).await?.phase;
+        match self.arguments.sample {
+            Some(count) => verify::sample(&self.context, phase, self.stop.clone(), count).await,
+            None => verify::full(&self.context, phase, self.stop.clone(), true).await,
+        }
+    }
+
+    /// Prints the report, and writes it to the file that was asked for.
+    #[expect(clippy::print_stdout, reason = "what the command is asked for")]
+    fn tell(&self, report: &Report) -> Result<Exit, Refusal> {
+        if self.stop.is_cancelled() {
+            return Ok(Exit::Interrupted);
+        }
+        let json = serde_json::to_string_pretty(report)
+            .map_err(|error| Refusal::new(Exit::Findings, format!("the report cannot be written as JSON: {error}")))?;
+        match self.arguments.json {
+            true => println!("{json}"),
+            false => println!("{}", report.table()),
+        }
+        if let Some(file) = &self.arguments.report {
+            std::fs::write(file, json).map_err(|error| {
+                let message = format!("{}: cannot be written: {error}; choose another file", file.display());
+                Refusal::new(Exit::Usage, message)
+            })?;
+        }
+        Ok(if report.differences == 0 { Exit::Done } else { Exit::Findings })
+    }
+}

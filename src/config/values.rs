@@ -1,0 +1,115 @@
+//! Values that were checked against the table of keys, and how settings take them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::choices::Choice;
+use super::fault::{Fault, Origin};
+
+/// A value that fits its key.
+#[derive(Debug)]
+pub enum Value {
+    Text(String),
+    Secret(SecretString),
+    Boolean(bool),
+    Count(u64),
+    Duration(Duration),
+    Address(SocketAddr),
+    List(Vec<String>),
+}
+
+/// A value that fits, how it is shown, and where it came from.
+#[derive(Debug)]
+pub struct Accepted {
+    pub value: Value,
+    pub shown: serde_json::Value,
+    pub origin: Origin,
+}
+
+/// All values, by key path; a key without a value is not there.
+pub type Checked = BTreeMap<String, Accepted>;
+
+/// The values, for the settings: a value of another type than the setting has is a fault of the table.
+pub(super) struct Values<'a>(pub(super) &'a Checked);
+
+impl<'a> Values<'a> {
+    pub(super) fn get(&self, path: &str) -> Option<&'a Value> {
+        self.0.get(path).map(|accepted| &accepted.value)
+    }
+
+    pub(super) fn optional_text(&self, path: &str) -> Result<Option<String>, Fault> {
+        match self.get(path) {
+            Some(Value::Text(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(disagreement(path)),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn text(&self, path: &str) -> Result<String, Fault> {
+        self.optional_text(path)?.ok_or_else(|| disagreement(path))
+    }
+
+    pub(super) fn path(&self, path: &str) -> Result<PathBuf, Fault> {
+        self.text(path).map(PathBuf::from)
+    }
+
+    pub(super) fn choice<T: Choice>(&self, path: &str) -> Result<T, Fault> {
+        T::from_word(&self.text(path)?).ok_or_else(|| disagreement(path))
+    }
+
+    pub(super) fn secret(&self, path: &str) -> Result<Option<SecretString>, Fault> {
+        match self.get(path) {
+            Some(Value::Secret(secret)) => Ok(Some(secret.clone())),
+            Some(_) => Err(disagreement(path)),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn boolean(&self, path: &str) -> Result<bool, Fault> {
+        match self.get(path) {
+            Some(Value::Boolean(value)) => Ok(*value),
+            _ => Err(disagreement(path)),
+        }
+    }
+
+    pub(super) fn count(&self, path: &str) -> Result<usize, Fault> {
+        match self.get(path) {
+            Some(Value::Count(value)) => usize::try_from(*value).map_err(|_| disagreement(path)),
+            _ => Err(disagreement(path)),
+        }
+    }
+
+    pub(super) fn duration(&self, path: &str) -> Result<Duration, Fault> {
+        match self.get(path) {
+            Some(Value::Duration(value)) => Ok(*value),
+            _ => Err(disagreement(path)),
+        }
+    }
+
+    pub(super) fn address(&self, path: &str) -> Result<SocketAddr, Fault> {
+        match self.get(path) {
+            Some(Value::Address(value)) => Ok(*value),
+            _ => Err(disagreement(path)),
+        }
+    }
+
+    pub(super) fn list(&self, path: &str) -> Result<Vec<String>, Fault> {
+        match self.get(path) {
+            Some(Value::List(items)) => Ok(items.clone()),
+            _ => Err(disagreement(path)),
+        }
+    }
+}
+
+pub(super) fn disagreement(path: &str) -> Fault {
+    Fault {
+        key: path.to_owned(),
+        origin: None,
+        reason: "the table of keys and the settings disagree on it: this is a bug".to_owned(),
+        allowed: None,
+    }
+}

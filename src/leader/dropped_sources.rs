@@ -1,0 +1,102 @@
+//! Dropped sources: told, remembered across restarts, and repaired by a resync once they are there again. What decides
+//! when is in [`crate::plan::sources`].
+
+use std::time::Duration;
+
+use bson::{Bson, doc};
+use mongodb::Database;
+use tracing::{error, info};
+
+use super::stream_loop::Pipeline;
+use crate::error::Failure;
+use crate::model::names::STATE;
+use crate::model::names::WatchedCollection;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
+use crate::plan::sources::Dropped;
+use crate::retry::Delays;
+use crate::source::cursor::operation_time;
+use crate::source::event::Event;
+use crate::write::command;
+
+/// The document of [`STATE`] with the names of those that are not repaired.
+const DROPPED: &str = "dropped_sources";
+
+/// What an earlier leadership left, and what this process saw `before`, as it is now.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn load(
+    database: &Database,
+    watched: &[WatchedCollection],
+    before: impl Iterator<Item = &'static str>,
+) -> Result<Dropped, Failure> {
+    let stored =
+        with_deadline(collection(database, STATE).find_one(doc! { "_id": DROPPED })).await.map_err(Failure::Read)?;
+    let names = stored.as_ref().and_then(|stored| stored.get_array("names").ok()).into_iter().flatten();
+    let mut names: Vec<&str> = names.filter_map(Bson::as_str).collect();
+    names.extend(before.map(|name| -> &str { name }));
+    let mut dropped = Dropped::of(names, watched);
+    if dropped != Dropped::default() {
+        let now = operation_time(database).await?;
+        let present = with_deadline(database.list_collection_names()).await.map_err(Failure::Read)?;
+        for source in watched.iter().filter(|source| **source != WatchedCollection::Canary) {
+            if present.iter().any(|name| name == source.name()) {
+                dropped.is_there(source.name(), now.time);
+            }
+        }
+    }
+    Ok(dropped)
+}
+
+impl Pipeline {
+    /// Takes note of what these events tell of sources; durably, before anything after them is checkpointed.
+    pub(crate) async fn note_sources(&mut self, events: &[Event]) -> Result<(), Failure> {
+        let mut is_dropped = false;
+        for event in events {
+            if self.dropped.note(event) {
+                is_dropped = true;
+                let collection = event.collection.or(event.renamed_to).map(WatchedCollection::name);
+                error!(collection, operation = event.operation.name(), "a watched collection was dropped or replaced");
+            }
+        }
+        if is_dropped {
+            self.checkpoints.note_drop();
+            self.store_sources().await?;
+        }
+        Ok(())
+    }
+
+    /// Asks for what repairs them, once they are there again at the stream's time `now`, and forgets what is repaired.
+    pub(crate) async fn tend_sources(&mut self, now: u32) -> Result<(), Failure> {
+        self.maintenance.held = self.dropped.is_unsettled(now);
+        if self.maintenance.resync.is_none() && self.dropped.repaired() {
+            info!("what was dropped and is there again has been looked at");
+            self.store_sources().await?;
+        }
+        if self.dropped.take_up(now) {
+            self.look_at_everything("a collection that was dropped is there again").await?;
+        }
+        Ok(())
+    }
+
+    async fn store_sources(&mut self) -> Result<(), Failure> {
+        let names: Vec<&str> = self.dropped.names().collect();
+        let (writer, term) = (self.apply.stages.writer.clone(), self.maintenance.fence.term);
+        let filter = doc! { "_id": DROPPED, "term": { "$not": { "$gt": term } } };
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        loop {
+            self.may_write()?;
+            let set = doc! { "$set": { "names": names.clone(), "term": term } };
+            match command::record(&writer, STATE, filter.clone(), set).await {
+                Ok(()) => break,
+                Err(failure) => self.wait_after(failure, &mut delays).await?,
+            }
+            if self.stop.is_cancelled() {
+                return Err(Failure::Interrupted);
+            }
+        }
+        self.health.set_dropped(self.dropped.names());
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! What the pipeline does between batches: follows the phase, looks for commands, goes on with what is done
+//! step by step beside the stream, records gaps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{error, info};
+
+use super::reader::Incoming;
+use super::stream_loop::{COMMANDS_INTERVAL, Pipeline};
+use crate::clock;
+use crate::error::Failure;
+use crate::maintenance::gaps;
+use crate::retry::Delays;
+
+/// So often at least a step is done beside a stream that always has something to say.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+impl Pipeline {
+    /// Works in the phase of the database from here on. Another set of watched collections needs another
+    /// change stream: this leadership ends for it, and the next one begins with it.
+    pub(crate) async fn follow_phase(&mut self) -> Result<(), Failure> {
+        let (from, to) = (self.apply.stages.phase, self.phase.borrow().phase);
+        if from == to {
+            return Ok(());
+        }
+        info!(from = from.word(), to = to.word(), "the phase has changed");
+        self.apply.stages.phase = to;
+        self.apply.stages.metrics.set_phase(to);
+        if to.writes_offers() && !from.writes_offers() && self.maintenance.resync.is_none() {
+            self.request_resync("the stream writes offers again").await?;
+        }
+        if from.watched() != to.watched() {
+            self.stop.cancel();
+        }
+        Ok(())
+    }
+
+    /// Takes up a request, now and then.
+    pub(crate) async fn look_for_commands(&mut self) -> Result<(), Failure> {
+        if self.times.looked.is_some_and(|at| at.elapsed() < COMMANDS_INTERVAL) {
+            return Ok(());
+        }
+        self.times.looked = Some(clock::instant());
+        self.may_write()?;
+        let taken_up = self.maintenance.take_up(&self.apply.stages.database, None).await;
+        match taken_up {
+            Ok(()) => Ok(()),
+            Err(failure) => self.wait_after(failure, &mut Delays::up_to(Duration::from_secs(5))).await,
+        }
+    }
+
+    /// Half of the time is the stream's while it has something to say, half is for what goes on beside it.
+    pub(crate) fn step_is_due(&self) -> bool {
+        self.times.stepped.is_none_or(|at| at.elapsed() >= self.times.step_took.min(LONGEST_PAUSE))
+    }
+
+    pub(crate) async fn background_step(&mut self) -> Result<(), Failure> {
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        loop {
+            let offer_write_lock = Arc::clone(&self.offer_write_lock);
+            let offer_write_lock = offer_write_lock.lock().await;
+            self.may_write()?;
+            let began = clock::instant();
+            let done = self.maintenance.step(&mut self.apply).await;
+            drop(offer_write_lock);
+            self.times.stepped = Some(clock::instant());
+            self.times.step_took = began.elapsed();
+            self.apply.stages.count_dead_letters();
+            match done {
+                Ok(()) => {
+                    self.health.works(crate::observe::health::Part::Pipeline);
+                    return Ok(());
+                }
+                Err(failure) => self.wait_after(failure, &mut delays).await?,
+            }
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A resync from the first recruiter; where one is under way, once more after it: restarting it with
+    /// each deletion or gap could keep it from ever ending.
+    pub(crate) async fn look_at_everything(&mut self, cause: &str) -> Result<(), Failure> {
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        let database = self.apply.stages.database.clone();
+        while let Some(resync) = &mut self.maintenance.resync {
+            match resync.ask_again(&database).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => self.wait_after(failure, &mut delays).await?,
+            }
+            if self.stop.is_cancelled() {
+                return Err(Failure::Interrupted);
+            }
+        }
+        self.request_resync(cause).await
+    }
+
+    async fn request_resync(&mut self, cause: &str) -> Result<(), Failure> {
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        loop {
+            self.may_write()?;
+            match self.maintenance.request_resync(&self.apply, cause).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => self.wait_after(failure, &mut delays).await?,
+            }
+            if self.stop.is_cancelled() {
+                return Err(Failure::Interrupted);
+            }
+        }
+    }
+
+    pub(crate) async fn open_gap(&mut self, gap: Incoming) -> Result<(), Failure> {
+        let Incoming::Gap { from, to, cause } = gap else {
+            return Ok(());
+        };
+        error!(cause, from = from.time, to = to.time, "the history of the stream is lost between these times");
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        let writer = self.apply.stages.writer.clone();
+        while let Err(failure) = gaps::open(&writer, (from, to), &cause, clock::now()).await {
+            self.wait_after(failure, &mut delays).await?;
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+        }
+        self.look_at_everything("the history of the stream was lost").await
+    }
+}

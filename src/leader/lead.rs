@@ -1,0 +1,244 @@
+//! A leadership: from the lease to its end, the tasks that renew it, read the stream and apply it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mongodb::Database;
+use resume_tokens::{FileStore, MongoStore, OldWorkerTokens, Store};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::canary;
+use super::checkpoint::Checkpoints;
+use super::dropped_sources;
+use super::reader::{EVENTS_PER_REPLY, Reader};
+use super::start::{Start, prepare, start};
+use super::stream_loop::{Pipeline, Times};
+use crate::apply::executor::Apply;
+use crate::apply::preemption::PreemptionCheck;
+use crate::apply::sampler::Sampler;
+use crate::apply::stages::Stages;
+use crate::config::TokenStoreKind;
+use crate::context::Context;
+use crate::error::{Directive, Failure};
+use crate::lease;
+use crate::lease::Lease;
+use crate::lease::holder;
+use crate::maintenance::worker::MaintenanceWorker;
+use crate::observe::health::{Health, longest_silence};
+use crate::phase::Phase;
+use crate::phase::state::{self, Current};
+use crate::phase::watcher;
+use crate::plan::sources::Dropped;
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
+use crate::source::cursor::Position;
+use crate::source::pipeline::fingerprint;
+use crate::source::undeliverable::Stumbles;
+use crate::tasks::{Group, Task};
+use crate::ticker::ledger;
+use crate::ticker::runner::{LeaderHandles, Ticker};
+use crate::verify::continuous::Continuous;
+use crate::write::Writer;
+use crate::write::transaction::Fence;
+use crate::write::writer::Validity;
+
+/// Leads until the lease is lost, something fails for good, or `stop`.
+///
+/// # Errors
+/// What ended the leadership.
+pub async fn lead(context: &Context, lease: Lease, stop: &CancellationToken) -> Result<(), Failure> {
+    let mut group = Group::new(stop);
+    let term = lease.term;
+    let (renewed, validity) = watch::channel(lease.validity);
+    let writer = lease.writer(&context.database, validity.clone());
+    group.spawn(Task::Lease, renew(lease, renewed, Arc::clone(&context.health), group.stop.clone()));
+
+    let settings = &context.settings;
+    // Before anything is looked at that a transaction of the leader before may still change.
+    let fence = Fence::take_over(writer.clone(), term).await?;
+    ledger::prepare(&context.database).await?;
+    let current = begin_phase(context).await?;
+    let phase = current.phase;
+    let known = watcher::known(&current);
+    let followed = Database::clone(&context.database);
+    group.spawn(Task::Phase, watcher::follow(followed, settings.phase.initial, Arc::clone(&known), group.stop.clone()));
+    let store = store(context);
+    let start = begin_stream(context, &writer, &store, (term, phase)).await?;
+    let dropped = dropped_sources(context, start.is_first, phase).await?;
+    let sampler = Arc::new(Sampler::new(settings.verify.sample_size));
+    let mut stages = Stages::new(context, phase, writer.clone().of_pipeline(Arc::clone(&context.health))).await?;
+    let health = Arc::clone(&context.health);
+    stages.preemption = Some(PreemptionCheck::new(validity.clone(), known.subscribe(), group.stop.clone(), health));
+    stages.sampler = Some(Arc::clone(&sampler));
+    // One batch ahead, and no more than that.
+    let (outbox, inbox) = mpsc::channel(settings.stream.batch_max.div_ceil(EVENTS_PER_REPLY));
+    let reader = reader(context, phase, start.position);
+    let handles = LeaderHandles::new(fence, validity.clone(), known.subscribe());
+    let phases = (settings.phase.initial, Arc::clone(&known));
+    let mut maintenance = MaintenanceWorker::new(start.resync, handles.fence.clone(), phases, store.clone());
+    // Until the stream tells its time.
+    maintenance.held = dropped != Dropped::default();
+    let of_term = (term, fingerprint(phase.watched()));
+    let (metrics, so_far) = (Arc::clone(&context.metrics), (start.history, start.events));
+    let checkpoints = Checkpoints::new((store, writer.clone()), settings.tokens.clone(), metrics, of_term, so_far);
+    let pipeline = Pipeline {
+        offer_write_lock: Arc::clone(&handles.offer_write_lock),
+        wake: Arc::clone(&handles.wake),
+        apply: Apply::new(stages),
+        maintenance,
+        dropped,
+        phase: known.subscribe(),
+        times: Times::default(),
+        checkpoints,
+        inbox,
+        batch_max: settings.stream.batch_max,
+        batch_max_bytes: settings.stream.batch_max_bytes,
+        validity,
+        health: Arc::clone(&context.health),
+        stop: group.stop.clone(),
+    };
+    let heartbeats = (term, settings.stream.canary_interval);
+    let heartbeats = canary::write_heartbeats(writer, heartbeats, Arc::clone(&context.health), group.stop.clone());
+    group.spawn(Task::Canary, heartbeats);
+    group.spawn(Task::Reader, reader.run(outbox));
+    group.spawn(Task::Verification, Continuous::new(context.clone(), sampler, group.stop.clone()).run());
+    group.spawn(Task::Ticker, Ticker::new(context.clone(), handles, group.stop.clone()).run());
+    group.spawn(Task::Pipeline, pipeline.run());
+    group.join(Task::Pipeline).await
+}
+
+/// The sources that were dropped and are not repaired yet, told from here on.
+async fn dropped_sources(context: &Context, is_first: bool, phase: Phase) -> Result<Dropped, Failure> {
+    // With the database, what was stored of them went too.
+    let before = context.health.dropped_names().into_iter().filter(|_| is_first);
+    let dropped = dropped_sources::load(&context.database, phase.watched(), before).await?;
+    context.health.set_dropped(dropped.names());
+    Ok(dropped)
+}
+
+/// The phase of the database, and what follows from it for those who watch.
+async fn begin_phase(context: &Context) -> Result<Current, Failure> {
+    let current = state::begin(&context.database, context.settings.phase.initial).await?;
+    info!(phase = current.phase.word(), "the phase of the database");
+    context.metrics.set_phase(current.phase);
+    Ok(current)
+}
+
+async fn begin_stream(
+    context: &Context,
+    writer: &Writer,
+    store: &Store,
+    (term, phase): (i64, Phase),
+) -> Result<Start, Failure> {
+    prepare(&context.database).await?;
+    let old_worker = OldWorkerTokens::new(Database::clone(&context.database));
+    let on_history_lost = context.settings.stream.on_history_lost;
+    let start = start(writer, (store, &old_worker), on_history_lost, &context.metrics, (term, phase)).await;
+    // It gives back a lost position only where it is told to halt then.
+    let start = start.inspect_err(|failure| {
+        if failure.directive() == Directive::Resync {
+            context.health.halt();
+        }
+    })?;
+    info!(position = ?start.position, resync = start.resync.is_some(), "the change stream begins");
+    Ok(start)
+}
+
+fn reader(context: &Context, phase: Phase, position: Position) -> Reader {
+    let settings = &context.settings.stream;
+    Reader {
+        database: context.database.clone(),
+        watched: phase.watched(),
+        position,
+        await_time: settings.await_time,
+        batch_size: u32::try_from(settings.batch_max.min(EVENTS_PER_REPLY)).unwrap_or(u32::MAX),
+        primary_changes: context.primary_changes.clone(),
+        stumbles: Stumbles::default(),
+        longest_silence: longest_silence(settings.canary_interval),
+        on_history_lost: settings.on_history_lost,
+        health: Arc::clone(&context.health),
+        metrics: Arc::clone(&context.metrics),
+    }
+}
+
+/// Gives a lease a term that no checkpoint has reached. A lease that was dropped with its database begins at
+/// term 1 again, and a checkpoint in a file, or one that was saved since, would refuse those that follow.
+///
+/// # Errors
+/// As [`Lease::raise`].
+pub async fn raise_term(context: &Context, lease: &mut Lease) -> Result<(), Failure> {
+    match store(context).load().await {
+        Ok(Some(checkpoint)) if checkpoint.term >= lease.term => lease.raise(checkpoint.term + 1).await,
+        // What cannot be read is the business of the start.
+        _ => Ok(()),
+    }
+}
+
+/// Takes the lease for a command that writes, so that no instance writes beside it, and renews it in `group` until that
+/// stops. `beside` goes on after "an instance is running and": what would go wrong, and what to do.
+///
+/// # Errors
+/// A [`Refusal`] while an instance leads, or when the database fails.
+pub async fn hold(
+    context: &Context,
+    beside: &str,
+    group: &mut Group,
+) -> Result<(Lease, watch::Receiver<Validity>), Refusal> {
+    let lease = Lease::acquire(&context.database, &holder(), context.settings.lease.duration).await?;
+    let Some(lease) = lease else {
+        let leader = lease::current(&context.database).await?;
+        let leader = leader.map_or_else(|| "another process".to_owned(), |leader| leader.name);
+        return Err(Refusal::new(Exit::Findings, format!("an instance is running ({leader}) and {beside}")));
+    };
+    let (renewed, validity) = watch::channel(lease.validity);
+    group.spawn(Task::Lease, renew(lease.clone(), renewed, Arc::clone(&context.health), group.stop.clone()));
+    Ok((lease, validity))
+}
+
+/// Gives back what [`hold`] took.
+pub async fn release_lease(lease: &Lease, group: &Group) {
+    group.stop.cancel();
+    if lease.release().await.is_err() {
+        warn!("the lease could not be given back; it ends by itself");
+    }
+}
+
+/// Where checkpoints are kept, as configured.
+#[must_use]
+pub fn store(context: &Context) -> Store {
+    let tokens = &context.settings.tokens;
+    match tokens.store {
+        TokenStoreKind::Mongodb => Store::MongoDb(MongoStore::new(Database::clone(&context.database))),
+        TokenStoreKind::Files => Store::Files(FileStore::new(tokens.directory.clone(), context.database.name())),
+    }
+}
+
+/// Prolongs the lease again and again, long before it ends.
+///
+/// # Errors
+/// [`Failure::LeaseLost`] when another instance has it, or it ran out before it could be prolonged.
+pub async fn renew(
+    mut lease: Lease,
+    renewed: watch::Sender<Validity>,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let mut pause = lease.interval();
+    loop {
+        tokio::select! { () = stop.cancelled() => return Ok(()), () = tokio::time::sleep(pause) => {} }
+        match lease.renew(health.lag()).await {
+            Ok(()) => {
+                renewed.send_replace(lease.validity);
+                pause = lease.interval();
+            }
+            Err(Failure::LeaseLost) => return Err(Failure::LeaseLost),
+            Err(_) if lease.validity.left().is_zero() => return Err(Failure::LeaseLost),
+            Err(failure) => {
+                warn!(error = %failure, "the lease could not be prolonged; tried again");
+                pause = (lease.interval() / 5).max(Duration::from_millis(50));
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! How a command that writes gets its work done: it stores a request, which the instance that leads carries
+//! out between its batches; with no instance alive it takes the lease and does the same work itself
+//! (spec 06, "Command line"). Started again after an interruption, it goes on where it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::oid::ObjectId;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::lead;
+use crate::apply::executor::Apply;
+use crate::apply::preemption::PreemptionCheck;
+use crate::apply::stages::Stages;
+use crate::context::Context;
+use crate::error::{Directive, Failure};
+use crate::lease::{self, Lease, holder};
+use crate::maintenance::queue::{self, Lane, Order, Outcome, Request};
+use crate::maintenance::worker::MaintenanceWorker;
+use crate::model::names::COMMANDS;
+use crate::phase::state;
+use crate::phase::watcher;
+use crate::refusal::Refusal;
+use crate::retry::Delays;
+use crate::tasks::signals;
+use crate::tasks::{Group, Task};
+use crate::ticker::ledger;
+use crate::ticker::runner::{LeaderHandles, Ticker};
+use crate::write::transaction::Fence;
+use crate::write::writer::Validity;
+
+/// How often the request is looked at.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Has `order` carried out; `show` is told of its progress. `None` when Ctrl-C or SIGTERM came first: what
+/// an instance has taken up, it finishes all the same; what nobody has, is withdrawn.
+///
+/// # Errors
+/// A [`Refusal`] when the database fails for good.
+pub async fn ask(context: &Context, order: &Order, mut show: impl FnMut(&Request)) -> Result<Option<Outcome>, Refusal> {
+    let stop = CancellationToken::new();
+    let mut group = Group::new(&stop);
+    group.spawn(Task::Signals, signals(group.stop.clone()));
+    let id = queue::submit(&context.database, order, &who()).await?;
+    let mut told = false;
+    let mut delays = Delays::up_to(Duration::from_secs(5));
+    while !group.stop.is_cancelled() {
+        let pause = match look(context, id).await {
+            Ok(Seen::Finished(outcome)) => return Ok(Some(outcome)),
+            Ok(Seen::Unfinished(request, Some(leader))) => {
+                if !told {
+                    info!(leader, command = %id, "the instance that leads carries it out");
+                    told = true;
+                }
+                show(&request);
+                delays.reset();
+                POLL
+            }
+            Ok(Seen::Unfinished(_, None)) => {
+                let lease = Lease::acquire(&context.database, &holder(), context.settings.lease.duration).await?;
+                match lease {
+                    Some(lease) => match work(context, (id, order), lease, &mut group, &mut show).await {
+                        // Somebody else leads now, and carries it out.
+                        Err(Failure::LeaseLost) => POLL,
+                        done => return Ok(done?),
+                    },
+                    None => POLL,
+                }
+            }
+            Err(failure) if failure.directive() == Directive::Retry => {
+                warn!(error = %failure, "tried again");
+                delays.next_delay()
+            }
+            Err(failure) => return Err(failure.into()),
+        };
+        tokio::select! { () = group.stop.cancelled() => {}, () = tokio::time::sleep(pause) => {} }
+    }
+    match queue::withdraw(&context.database, id).await? {
+        true => info!("interrupted before anybody began; nothing was done"),
+        false => info!(command = %id, "interrupted; an instance that leads finishes what was asked for"),
+    }
+    Ok(None)
+}
+
+enum Seen {
+    Finished(Outcome),
+    /// With the name of the leader, if there is one.
+    Unfinished(Box<Request>, Option<String>),
+}
+
+async fn look(context: &Context, id: ObjectId) -> Result<Seen, Failure> {
+    let request = queue::load(&context.database, id).await?;
+    let request = request.ok_or(Failure::OwnDocument { collection: COMMANDS, field: "_id" })?;
+    match &request.result {
+        Some(outcome) => Ok(Seen::Finished(outcome.clone())),
+        None => {
+            let leader = lease::current(&context.database).await?.map(|leader| leader.name);
+            Ok(Seen::Unfinished(Box::new(request), leader))
+        }
+    }
+}
+
+/// Carries the request out under a lease of its own.
+async fn work(
+    context: &Context,
+    (id, order): (ObjectId, &Order),
+    lease: Lease,
+    group: &mut Group,
+    show: &mut impl FnMut(&Request),
+) -> Result<Option<Outcome>, Failure> {
+    let (renewed, validity) = watch::channel(lease.validity);
+    let renewal = lead::renew(lease.clone(), renewed, Arc::clone(&context.health), group.stop.clone());
+    group.spawn(Task::Lease, renewal);
+    let done = carry_out(context, (id, order), &lease, validity, &group.stop, show).await;
+    if lease.release().await.is_err() {
+        warn!("the lease could not be given back; it ends by itself");
+    }
+    match done {
+        Err(Failure::Interrupted) => {
+            info!("interrupted; started again, or by an instance that leads, it goes on from here");
+            Ok(None)
+        }
+        done => done.map(Some),
+    }
+}
+
+async fn carry_out(
+    context: &Context,
+    (id, order): (ObjectId, &Order),
+    lease: &Lease,
+    validity: watch::Receiver<Validity>,
+    stop: &CancellationToken,
+    show: &mut impl FnMut(&Request),
+) -> Result<Outcome, Failure> {
+    let (database, initial) = (&context.database, context.settings.phase.initial);
+    crate::leader::start::prepare(database).await?;
+    let writer = lease.writer(database, validity.clone());
+    let fence = Fence::take_over(writer.clone(), lease.term).await?;
+    ledger::prepare(&context.database).await?;
+    let current = state::begin(database, initial).await?;
+    let known = watcher::known(&current);
+    let mut stages = Stages::new(context, current.phase, writer.clone()).await?;
+    stages.preemption =
+        Some(PreemptionCheck::new(validity.clone(), known.subscribe(), stop.clone(), Arc::clone(&context.health)));
+    let mut apply = Apply::new(stages);
+    let handles = LeaderHandles::new(fence, validity.clone(), known.subscribe());
+    let mut maintenance = MaintenanceWorker::new(None, handles.fence.clone(), (initial, known), lead::store(context));
+    if order.lane() == Lane::Ticker {
+        let ticker = Ticker::new(context.clone(), handles, stop.clone());
+        return Box::pin(run_with(ticker, id, &mut maintenance, &mut apply)).await;
+    }
+    let mut delays = Delays::up_to(Duration::from_secs(5));
+    while !stop.is_cancelled() {
+        if validity.borrow().left().is_zero() {
+            return Err(Failure::LeaseLost);
+        }
+        match step(&mut maintenance, &mut apply, id).await {
+            Ok(Some(request)) => match request.result {
+                Some(outcome) => return Ok(outcome),
+                None => {
+                    show(&request);
+                    delays.reset();
+                }
+            },
+            Ok(None) => return Err(Failure::LeaseLost),
+            Err(failure) if matches!(failure.directive(), Directive::Retry | Directive::Reopen) => {
+                warn!(error = %failure, "tried again");
+                let pause = tokio::time::sleep(delays.next_delay());
+                tokio::select! { () = stop.cancelled() => {}, () = pause => {} }
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Err(Failure::Interrupted)
+}
+
+/// Carries out a request of the ticker; what it asks of the pipeline is done beside it.
+async fn run_with(
+    mut ticker: Ticker,
+    id: ObjectId,
+    maintenance: &mut MaintenanceWorker,
+    apply: &mut Apply,
+) -> Result<Outcome, Failure> {
+    let (database, offer_write_lock, wake) =
+        (ticker.context.database.clone(), ticker.handles.offer_write_lock.clone(), ticker.handles.wake.clone());
+    let pipeline = async {
+        loop {
+            if maintenance.has_work() {
+                let _pen = offer_write_lock.lock().await;
+                match Box::pin(maintenance.step(apply)).await {
+                    Err(failure) if failure.directive() == Directive::Retry => {
+                        warn!(error = %failure, "tried again");
+                        tokio::time::sleep(POLL).await;
+                    }
+                    done => done?,
+                }
+            } else {
+                wake.notified().await;
+                maintenance.take_up(&database, None).await?;
+            }
+        }
+    };
+    tokio::select! {
+        done = ticker.carry_out_only(id) => done?,
+        failed = pipeline => {
+            let failed: Result<(), Failure> = failed;
+            failed?;
+        }
+    }
+    let request = queue::load(&database, id).await?;
+    request.and_then(|request| request.result).ok_or(Failure::LeaseLost)
+}
+
+/// One step of the request, which is then read again.
+async fn step(
+    maintenance: &mut MaintenanceWorker,
+    apply: &mut Apply,
+    id: ObjectId,
+) -> Result<Option<Request>, Failure> {
+    let database = apply.stages.database.clone();
+    maintenance.take_up(&database, Some(id)).await?;
+    if !maintenance.has_work() {
+        return Err(Failure::LeaseLost);
+    }
+    maintenance.step(apply).await?;
+    queue::load(&database, id).await
+}
+
+/// Who gives a command: user and host, as far as the system tells.
+#[must_use]
+pub fn who() -> String {
+    let environment = crate::config::process_environment();
+    let user = ["USER", "LOGNAME"].into_iter().find_map(|name| environment.get(name));
+    let user = user.map_or_else(|| "unknown".into(), |user| user.to_string_lossy());
+    format!("{user}@{}", gethostname::gethostname().to_string_lossy())
+}

@@ -1,0 +1,333 @@
+//! What a command asks of the instance that leads: documents of `stream_processor_commands` (spec 06, "A
+//! command that writes while an instance is running"). Whoever holds the lease carries them out; progress
+//! and result are stored, so that the asker can show them and a successor can go on.
+
+use bson::{Bson, DateTime, Document, Timestamp, doc, oid::ObjectId};
+use mongodb::Database;
+use serde::{Deserialize, Serialize};
+use tracing::error;
+
+use crate::error::Failure;
+use crate::failpoint;
+use crate::model::names::COMMANDS;
+use crate::model::names::command_state::{DONE, REQUESTED, RUNNING, UNFINISHED, UNREADABLE};
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
+use crate::mongo::server_clock::server_time;
+use crate::refusal::{Exit, Refusal};
+
+/// Finished commands are kept for 30 days.
+const KEPT_MILLISECONDS: i64 = 30 * 24 * 3_600_000;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "kebab-case")]
+pub enum Order {
+    /// Touch recruiters.
+    Backfill {
+        /// Only this one.
+        recruiter: Option<ObjectId>,
+        /// Only those that are active.
+        active_only: bool,
+    },
+    /// A resync, for `verify --repair`.
+    Repair,
+    /// Touch what changed in a span of time.
+    Replay(Span),
+    /// Touch what the dead letters are about.
+    RetryDeadLetters {
+        /// Only of those that are due at this time.
+        #[serde(default)]
+        due_at: Option<DateTime>,
+    },
+    /// Forget dead letters.
+    DropDeadLetters {
+        /// Their `_id`s.
+        ids: Vec<String>,
+    },
+    /// A step to another phase.
+    SetPhase {
+        /// Its word.
+        to: String,
+        /// Conditions that are not met are overridden.
+        force: bool,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// A job of the ticker, now.
+    RunJob {
+        /// Its name.
+        job: String,
+        /// The time that it goes by, where that is not the time of the run.
+        now: Option<DateTime>,
+    },
+    /// The anonymisation of one user.
+    AnonymizeUser {
+        /// The user.
+        user: ObjectId,
+    },
+    /// Fake values in place of what is personal in our offers.
+    Obfuscate,
+}
+
+/// Which part of a leadership carries an order out: each does one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// The pipeline, between its batches.
+    Pipeline,
+    /// The ticker, between the runs of its jobs.
+    Ticker,
+}
+
+/// The names of the ticker's orders, as they are stored.
+const OF_TICKER: [&str; 3] = ["run-job", "anonymize-user", "obfuscate"];
+
+impl Order {
+    /// Who carries it out.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        match self {
+            Self::Backfill { .. }
+            | Self::Repair
+            | Self::Replay(_)
+            | Self::RetryDeadLetters { .. }
+            | Self::DropDeadLetters { .. }
+            | Self::SetPhase { .. } => Lane::Pipeline,
+            Self::RunJob { .. } | Self::AnonymizeUser { .. } | Self::Obfuscate => Lane::Ticker,
+        }
+    }
+}
+
+/// What a replay looks at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Span {
+    /// From this cluster time on.
+    pub from: Timestamp,
+    /// Up to this one; up to when the replay begins where there is none.
+    pub until: Option<Timestamp>,
+    /// Only events of this collection.
+    pub collection: Option<String>,
+}
+
+/// A stored request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Its `_id`.
+    pub id: ObjectId,
+    /// What is asked for.
+    pub order: Order,
+    /// Who asks.
+    pub who: String,
+    /// When it was asked for.
+    pub requested_at: DateTime,
+    /// What was done so far; each order has fields of its own.
+    pub progress: Document,
+    /// Set when it is finished.
+    pub result: Option<Outcome>,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// False when it was refused.
+    pub done: bool,
+    /// Counts, or why it was refused; each order has fields of its own.
+    pub details: Document,
+}
+
+impl Outcome {
+    /// The refusal of whoever should have carried it out.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        let reasons = self.details.get_array("reasons").map(Vec::as_slice).unwrap_or_default();
+        let reasons: Vec<&str> = reasons.iter().filter_map(Bson::as_str).collect();
+        Refusal::new(Exit::Findings, format!("refused: {}", reasons.join("; ")))
+    }
+}
+
+/// Stores a request; one that asks for the same and is not finished is joined.
+///
+/// # Errors
+/// [`Failure::Read`], [`Failure::Write`].
+pub async fn submit(database: &Database, order: &Order, who: &str) -> Result<ObjectId, Failure> {
+    let commands = collection(database, COMMANDS);
+    let stored = encoded(order)?;
+    let same = doc! { "order": &stored, "state": { "$in": UNFINISHED.to_vec() } };
+    if let Some(same) = with_deadline(commands.find_one(same)).await.map_err(Failure::Read)? {
+        return same.get_object_id("_id").map_err(|_| unreadable("_id"));
+    }
+    let id = ObjectId::new();
+    let request = doc! {
+        "_id": id, "order": stored, "state": REQUESTED, "who": who, "requested_at": server_time(database).await?, "progress": {},
+    };
+    with_deadline(commands.insert_one(request)).await.map_err(Failure::Write)?;
+    Ok(id)
+}
+
+/// Takes a request back that nobody has taken up yet; false when somebody has.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub async fn withdraw(database: &Database, id: ObjectId) -> Result<bool, Failure> {
+    let waiting = doc! { "_id": id, "state": REQUESTED };
+    let withdrawn = with_deadline(collection(database, COMMANDS).delete_one(waiting)).await.map_err(Failure::Write)?;
+    Ok(withdrawn.deleted_count > 0)
+}
+
+/// One request.
+///
+/// # Errors
+/// [`Failure::Read`], [`Failure::OwnDocument`].
+pub async fn load(database: &Database, id: ObjectId) -> Result<Option<Request>, Failure> {
+    let stored =
+        with_deadline(collection(database, COMMANDS).find_one(doc! { "_id": id })).await.map_err(Failure::Read)?;
+    stored.as_ref().map(read).transpose()
+}
+
+/// Takes up the oldest request of a lane that is not finished, or the one with this `_id`, under `term`. One that
+/// cannot be read (a newer version may have written it) is put aside as `unreadable`.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub async fn take_up(
+    database: &Database,
+    lane: Lane,
+    only: Option<ObjectId>,
+    term: i64,
+) -> Result<Option<Request>, Failure> {
+    let names = OF_TICKER.to_vec();
+    let name = match lane {
+        Lane::Ticker => doc! { "$in": names },
+        // What nobody knows is put aside there.
+        Lane::Pipeline => doc! { "$nin": names },
+    };
+    let mut filter = doc! {
+        "state": { "$in": UNFINISHED.to_vec() }, "term": { "$not": { "$gt": term } }, "order.name": name,
+    };
+    if let Some(id) = only {
+        filter.insert("_id", id);
+    }
+    let update = doc! { "$set": { "state": RUNNING, "term": term } };
+    let commands = collection(database, COMMANDS);
+    let taken = commands
+        .find_one_and_update(filter, update)
+        .sort(doc! { "_id": 1 })
+        .return_document(mongodb::options::ReturnDocument::After);
+    let Some(taken) = with_deadline(taken).await.map_err(Failure::Write)? else {
+        return Ok(None);
+    };
+    if let Ok(request) = read(&taken) {
+        return Ok(Some(request));
+    }
+    error!(command = ?taken.get("_id"), "a request cannot be read and is put aside; see stream_processor_commands");
+    // Who asks may be of the newer version, and can read this.
+    let reason =
+        "the instance that leads cannot read what is asked for: it is of another version; bring all to the same one";
+    let refused = doc! { "done": false, "details": { "reasons": [reason] } };
+    let aside =
+        doc! { "$set": { "state": UNREADABLE, "finished_at": server_time(database).await?, "result": refused } };
+    failpoint::passed("aside");
+    // A successor that can read it may have taken it up since.
+    let mine = doc! { "_id": taken.get("_id"), "term": term };
+    with_deadline(commands.update_one(mine, aside)).await.map_err(Failure::Write)?;
+    Ok(None)
+}
+
+/// Stores how far a request has come.
+///
+/// # Errors
+/// [`Failure::LeaseLost`] when another leader has taken it up, [`Failure::Write`].
+pub async fn store_progress(database: &Database, request: &Request, term: i64) -> Result<(), Failure> {
+    update(database, request.id, term, doc! { "progress": &request.progress }).await
+}
+
+/// Stores how a request ended.
+///
+/// # Errors
+/// As [`store_progress`].
+pub async fn finish(database: &Database, id: ObjectId, term: i64, outcome: &Outcome) -> Result<(), Failure> {
+    let result = bson::serialize_to_document(outcome).map_err(|_| unreadable("result"))?;
+    let now = server_time(database).await?;
+    update(database, id, term, doc! { "state": DONE, "result": result, "finished_at": now }).await?;
+    let oldest = DateTime::from_millis(now.timestamp_millis().saturating_sub(KEPT_MILLISECONDS));
+    let old = doc! { "finished_at": { "$lt": oldest } };
+    with_deadline(collection(database, COMMANDS).delete_many(old)).await.map_err(Failure::Write)?;
+    Ok(())
+}
+
+async fn update(database: &Database, id: ObjectId, term: i64, fields: Document) -> Result<(), Failure> {
+    let mine = doc! { "_id": id, "term": term };
+    let updated = with_deadline(collection(database, COMMANDS).update_one(mine, doc! { "$set": fields }))
+        .await
+        .map_err(Failure::Write)?;
+    match updated.matched_count {
+        0 => Err(Failure::LeaseLost),
+        _ => Ok(()),
+    }
+}
+
+fn encoded(order: &Order) -> Result<Document, Failure> {
+    bson::serialize_to_document(order).map_err(|_| unreadable("order"))
+}
+
+fn read(stored: &Document) -> Result<Request, Failure> {
+    let order = stored.get_document("order").cloned().unwrap_or_default();
+    let result = stored.get_document("result").ok().cloned();
+    let outcome = |result| bson::deserialize_from_document(result).map_err(|_| unreadable("result"));
+    Ok(Request {
+        id: stored.get_object_id("_id").map_err(|_| unreadable("_id"))?,
+        order: bson::deserialize_from_document(order).map_err(|_| unreadable("order"))?,
+        who: stored.get_str("who").unwrap_or_default().to_owned(),
+        requested_at: *stored.get_datetime("requested_at").map_err(|_| unreadable("requested_at"))?,
+        progress: stored.get_document("progress").cloned().unwrap_or_default(),
+        result: result.map(outcome).transpose()?,
+    })
+}
+
+fn unreadable(field: &'static str) -> Failure {
+    Failure::OwnDocument { collection: COMMANDS, field }
+}
+
+/// A count inside a progress or a result.
+#[must_use]
+pub fn count(document: &Document, field: &str) -> u64 {
+    document.get(field).and_then(Bson::as_i64).unwrap_or_default().unsigned_abs()
+}
+
+/// A count to be stored.
+#[must_use]
+pub fn counted(count: u64) -> Bson {
+    Bson::Int64(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_order_reads_back_as_it_was_written() {
+        let orders = [
+            Order::Backfill { recruiter: Some(ObjectId::new()), active_only: true },
+            Order::Backfill { recruiter: None, active_only: false },
+            Order::Repair,
+            Order::RetryDeadLetters { due_at: Some(DateTime::from_millis(1)) },
+            Order::Replay(Span {
+                from: Timestamp { time: 1_700_000_000, increment: 3 },
+                until: Some(Timestamp { time: u32::MAX, increment: 0 }),
+                collection: Some("recruiters".to_owned()),
+            }),
+            Order::DropDeadLetters { ids: vec!["cfas/1".to_owned()] },
+            Order::SetPhase { to: "shadow".to_owned(), force: true, reason: Some("tried".to_owned()) },
+            Order::RunJob { job: "verify".to_owned(), now: Some(DateTime::from_millis(2)) },
+            Order::AnonymizeUser { user: ObjectId::new() },
+            Order::Obfuscate,
+        ];
+        for order in orders {
+            let name = encoded(&order).unwrap().get_str("name").unwrap().to_owned();
+            assert_eq!(OF_TICKER.contains(&name.as_str()), order.lane() == Lane::Ticker, "{name}");
+            let stored =
+                doc! { "_id": ObjectId::new(), "order": encoded(&order).unwrap(), "requested_at": DateTime::MIN };
+            assert_eq!(read(&stored).unwrap().order, order);
+        }
+    }
+}

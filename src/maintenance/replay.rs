@@ -1,0 +1,189 @@
+//! One replay as whoever leads carries it out: part by part beside the live stream, which it neither moves nor
+//! holds up; its progress is stored, so that a crash costs one part.
+
+use std::time::Duration;
+
+use bson::{DateTime, Timestamp, doc, oid::ObjectId};
+
+use super::queue::{Request, Span, count, counted};
+use crate::apply::dry_run::WriteCounts;
+use crate::apply::executor::Apply;
+use crate::apply::stages::Stages;
+use crate::clock;
+use crate::error::Failure;
+use crate::fetch::references::anonymized_users;
+use crate::model::names::WatchedCollection;
+use crate::mongo::causal::CausalDatabase;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::oplog::Oplog;
+use crate::mongo::reads::collection;
+use crate::phase::Phase;
+use crate::plan::{Plan, plan};
+use crate::source::cursor::operation_time;
+use crate::source::event::Event;
+use crate::source::replay::{Part, Replay};
+use crate::write::dead_letters::EventPosition;
+
+/// In a progress: a resync was asked for, because events do not tell what changed.
+pub const RESYNC: &str = "resync";
+/// In a progress: at least so many events of the span could not be read or delivered.
+pub const UNDELIVERABLE: &str = "undeliverable";
+/// In a progress: all parts were applied; what is still to end is the resync that they asked for.
+pub const ENDED: &str = "ended";
+const REACHED: &str = "reached";
+const UNTIL: &str = "until";
+
+/// So long a part is waited for, and no longer: the live stream waits meanwhile.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// A replay that is under way.
+#[derive(Debug)]
+pub struct Replaying {
+    /// The request that it belongs to.
+    pub command: ObjectId,
+    source: Replay,
+}
+
+/// What one step came to.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Nothing is left.
+    pub ended: bool,
+    /// What changed cannot be told from the events: a resync is needed.
+    pub everything: bool,
+}
+
+/// Adds what was written since `before` to the progress of a command.
+pub fn add_written(request: &mut Request, before: WriteCounts, stages: &Stages) {
+    let write_counts = stages.write_counts;
+    for (field, done) in [
+        ("created", write_counts.created - before.created),
+        ("changed", write_counts.changed - before.changed),
+        ("unchanged", write_counts.unchanged - before.unchanged),
+    ] {
+        add(request, field, done);
+    }
+}
+
+fn add(request: &mut Request, field: &str, done: u64) {
+    let so_far = count(&request.progress, field);
+    request.progress.insert(field, counted(so_far + done));
+}
+
+impl Replaying {
+    /// Opens the stream where the request's progress says, or at the beginning of its span.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn begin(request: &mut Request, span: &Span, stages: &Stages) -> Result<Self, Failure> {
+        if !request.progress.contains_key(UNTIL) {
+            let now = operation_time(&stages.database).await?;
+            request.progress.insert(UNTIL, span.until.unwrap_or(now));
+        }
+        let until = request.progress.get_timestamp(UNTIL).unwrap_or(span.from);
+        let watched = watched(stages.phase, span.collection.as_deref());
+        let source = Replay::open(&stages.database, watched, (reached(request, span), until));
+        Ok(Self { command: request.id, source })
+    }
+
+    /// The next part, if it is there.
+    ///
+    /// # Errors
+    /// As [`Replay::next`] and [`Apply::plan`]; the replay must be begun again from the stored progress then.
+    pub async fn step(&mut self, request: &mut Request, apply: &mut Apply) -> Result<Step, Failure> {
+        let Some(part) = self.source.next(PATIENCE).await? else {
+            return Ok(Step::default());
+        };
+        let before = apply.stages.write_counts;
+        let touched = part_applied(&part, apply).await?;
+        apply.stages.metrics.touches.with_label_values(&["replay"]).inc_by(touched.recruiters);
+        request.progress.insert(REACHED, part.reached);
+        add(request, "events", part.events.len() as u64);
+        add(request, UNDELIVERABLE, part.passed_over);
+        add(request, "recruiters", touched.recruiters);
+        add_written(request, before, &apply.stages);
+        Ok(Step { ended: part.ended, everything: touched.everything })
+    }
+}
+
+/// What a part asked for.
+#[derive(Debug)]
+pub struct Touched {
+    /// Recruiters that it touched.
+    pub recruiters: u64,
+    /// What changed cannot be told from its events.
+    pub everything: bool,
+}
+
+/// Plans a part and carries it out.
+///
+/// # Errors
+/// As [`Apply::plan`].
+pub async fn part_applied(part: &Part, apply: &mut Apply) -> Result<Touched, Failure> {
+    let mut plan = plan(&part.events);
+    leave_present_users(&apply.stages.database, &mut plan).await?;
+    let last = part.events.last().map_or_else(clock::now, |event: &Event| event.wall_time);
+    let recruiters = Box::pin(apply.plan(&plan, &EventPosition::of_scan(last))).await?;
+    Ok(Touched { recruiters: recruiters as u64, everything: plan.requires_resync() || part.passed_over > 0 })
+}
+
+/// A user who was deleted in the span and is there now keeps the contact: the stream has seen both long ago.
+async fn leave_present_users(database: &CausalDatabase, plan: &mut Plan) -> Result<(), Failure> {
+    if plan.anonymized_users.is_empty() {
+        return Ok(());
+    }
+    let anonymized = anonymized_users(database, plan.anonymized_users.clone()).await?;
+    let ids: Vec<ObjectId> = plan.anonymized_users.difference(&anonymized).copied().collect();
+    let users = collection(database, WatchedCollection::Users.name());
+    let present = with_deadline(users.distinct("_id", doc! { "_id": { "$in": ids } })).await.map_err(Failure::Read)?;
+    for user in present.iter().filter_map(bson::Bson::as_object_id) {
+        plan.anonymized_users.remove(&user);
+    }
+    Ok(())
+}
+
+/// The collections that a replay looks at: what the phase watches and the offers themselves, or one of them.
+#[must_use]
+pub fn watched(phase: Phase, only: Option<&str>) -> Vec<WatchedCollection> {
+    let all = phase.watched().iter().copied().chain([WatchedCollection::Offers]);
+    all.filter(|collection| only.map_or(*collection != WatchedCollection::Canary, |only| collection.name() == only))
+        .collect()
+}
+
+/// Up to where a request has come.
+#[must_use]
+pub fn reached(request: &Request, span: &Span) -> Timestamp {
+    request.progress.get_timestamp(REACHED).unwrap_or(span.from)
+}
+
+/// Up to where it will go; `None` before it has begun.
+#[must_use]
+pub fn until(request: &Request) -> Option<Timestamp> {
+    request.progress.get_timestamp(UNTIL).ok()
+}
+
+/// Why a position cannot be replayed from, and what to do instead.
+#[must_use]
+pub fn too_old(position: Timestamp, oplog: Option<&Oplog>) -> String {
+    let begins = oplog.map_or_else(
+        || "whose beginning the user of mongodb.uri may not read".to_owned(),
+        |oplog| format!("which begins at {} and is {} long", time_text(oplog.first), length_text(oplog.window())),
+    );
+    format!(
+        "{} is no longer in the oplog, {begins}: what happened in between cannot be read any more; `stream-processor \
+         backfill` looks at every recruiter instead",
+        time_text(position)
+    )
+}
+
+/// A cluster time for people.
+#[must_use]
+pub fn time_text(time: Timestamp) -> String {
+    DateTime::from_millis(i64::from(time.time) * 1000).try_to_rfc3339_string().unwrap_or_default()
+}
+
+/// A length of time for people, to the second.
+#[must_use]
+pub fn length_text(length: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(length.as_secs())).to_string()
+}

@@ -1,0 +1,319 @@
+//! The resync (spec 03): note what cannot be worked with, touch every recruiter, then compare what is gone. Done in steps through the
+//! pipeline beside the live stream; its progress is stored, so a crash costs one step. Constant memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::{DateTime, Document, doc, oid::ObjectId};
+use mongodb::Database;
+use tracing::info;
+
+use super::gaps;
+use super::{retry_dead_letters, unusable};
+use crate::apply::affected_recruiters;
+use crate::apply::executor::{Apply, Dated};
+use crate::apply::removal::RemovedJob;
+use crate::clock;
+use crate::error::Failure;
+use crate::failpoint;
+use crate::fetch::links;
+use crate::model::names::DEAD_LETTERS;
+use crate::model::names::LINKS;
+use crate::model::names::OFFERS;
+use crate::model::names::STATE;
+use crate::model::names::WatchedCollection;
+use crate::model::other_id::OtherId;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
+use crate::mongo::server_clock::server_time;
+use crate::observe::metrics::Metrics;
+use crate::phase::StreamWrites;
+use crate::plan::Touch;
+use crate::source::scan;
+use crate::write::dead_letters::EventPosition;
+use crate::write::{Writer, command};
+
+/// The document of `stream_processor_state` with the progress.
+const RESYNC: &str = "resync";
+
+/// The parts of a resync, in their order: links must be full before what no link holds is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Write dead letters about documents whose `_id` is no ObjectId, and forget those about what is gone.
+    Others(WatchedCollection),
+    /// Touch every recruiter.
+    Recruiters,
+    /// Links without recruiter: the recruiter was deleted unseen.
+    Links,
+    /// Recruiters anonymised unseen.
+    Anonymized,
+    /// Offers of ours whose user was anonymised or deactivated, or whose job no recruiter holds.
+    Offers,
+    /// What failed before of recruiters that are gone, tried again: of it, no document may tell any more.
+    LettersOfRecruiters,
+    /// The same of offers of which it is not known whose they are.
+    LettersOfOffers,
+}
+
+impl Stage {
+    fn all() -> impl Iterator<Item = Self> {
+        let others = unusable::COLLECTIONS.into_iter().map(Self::Others);
+        let rest = [Self::Recruiters, Self::Links, Self::Anonymized, Self::Offers];
+        others.chain(rest).chain([Self::LettersOfRecruiters, Self::LettersOfOffers])
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Others(collection) => format!("others/{}", collection.name()),
+            Self::Recruiters => "recruiters".to_owned(),
+            Self::Links => "links".to_owned(),
+            Self::Anonymized => "anonymized".to_owned(),
+            Self::Offers => "offers".to_owned(),
+            Self::LettersOfRecruiters => "letters/recruiters".to_owned(),
+            Self::LettersOfOffers => "letters/offers".to_owned(),
+        }
+    }
+
+    fn collection(self) -> &'static str {
+        match self {
+            Self::Others(collection) => collection.name(),
+            Self::Recruiters => WatchedCollection::Recruiters.name(),
+            Self::Links => LINKS,
+            Self::Anonymized => WatchedCollection::AnonymizedRecruiters.name(),
+            Self::Offers => OFFERS,
+            Self::LettersOfRecruiters | Self::LettersOfOffers => DEAD_LETTERS,
+        }
+    }
+
+    fn after(self) -> Option<Self> {
+        Self::all().skip_while(|stage| *stage != self).nth(1)
+    }
+}
+
+/// Where [`Stage::Others`] is.
+#[derive(Debug)]
+enum Other {
+    /// Walks the documents, after this one.
+    Walk(Option<OtherId>),
+    /// Looks at the documents of letters, after this one.
+    Recheck(Option<String>),
+}
+
+/// A resync that is not finished.
+#[derive(Debug)]
+pub struct Resync {
+    stage: Stage,
+    after: Option<ObjectId>,
+    /// The same in [`Stage::Others`].
+    other: Other,
+    began: DateTime,
+    /// What its gaps refer to.
+    id: ObjectId,
+    /// Something happened that asks for another one after this one.
+    again: bool,
+    /// The lease's term: an instance that lost the lease must not move the progress of its successor.
+    term: i64,
+}
+
+impl Resync {
+    /// Asks for a resync, durably: it begins (again) at the first recruiter.
+    ///
+    /// # Errors
+    /// As [`command::record`].
+    pub async fn request(writer: &Writer, metrics: &Metrics, cause: &str, term: i64) -> Result<Self, Failure> {
+        let resync = Self::begin(writer, cause, term).await?;
+        metrics.resyncs.inc();
+        info!(cause, "resync: every recruiter is looked at again");
+        Ok(resync)
+    }
+
+    async fn begin(writer: &Writer, cause: &str, term: i64) -> Result<Self, Failure> {
+        let (stage, id) = (Stage::Others(WatchedCollection::Recruiters), ObjectId::new());
+        let began = server_time(writer.database()).await?;
+        let resync = Self { stage, after: None, other: Other::Walk(None), began, id, again: false, term };
+        failpoint::passed("resync");
+        gaps::assign(writer, id).await?;
+        let fields = doc! {
+            "cause": cause, "stage": stage.name(), "after": null, "began": resync.began, "id": id, "again": false,
+            "term": term,
+        };
+        let filter = doc! { "_id": RESYNC, "term": { "$not": { "$gt": term } } };
+        // Under the lease: once the successor has finished its own, there is no term in the way.
+        command::record(writer, STATE, filter, doc! { "$set": fields }).await?;
+        Ok(resync)
+    }
+
+    /// Asks for another resync after this one, durably.
+    ///
+    /// # Errors
+    /// [`Failure::Write`], [`Failure::LeaseLost`].
+    pub async fn ask_again(&mut self, database: &Database) -> Result<(), Failure> {
+        if !self.again {
+            self.store(database, doc! { "again": true }).await?;
+            self.again = true;
+        }
+        Ok(())
+    }
+
+    /// The resync that an earlier leadership did not finish, taken over by `term`.
+    ///
+    /// # Errors
+    /// [`Failure::Write`].
+    pub async fn unfinished(database: &Database, term: i64) -> Result<Option<Self>, Failure> {
+        let filter = doc! { "_id": RESYNC, "term": { "$not": { "$gt": term } } };
+        let state = collection(database, STATE);
+        let taken_over = state.find_one_and_update(filter, doc! { "$set": { "term": term } });
+        let document = with_deadline(taken_over).await.map_err(Failure::Write)?;
+        Ok(document.map(|document| {
+            let name = document.get_str("stage").unwrap_or_default();
+            let stage = Stage::all().find(|stage| stage.name() == name);
+            Self {
+                stage: stage.unwrap_or(Stage::Recruiters),
+                after: document.get_object_id("after").ok(),
+                other: Other::Walk(OtherId::from_stored(document.get("after"))),
+                began: document.get_datetime("began").copied().unwrap_or_else(|_| clock::now()),
+                id: document.get_object_id("id").unwrap_or_else(|_| ObjectId::new()),
+                again: document.get_bool("again").unwrap_or_default(),
+                term,
+            }
+        }))
+    }
+
+    /// Stores progress, if no later term has taken it over.
+    async fn store(&self, database: &Database, fields: Document) -> Result<(), Failure> {
+        let mine = doc! { "_id": RESYNC, "term": self.term };
+        let state = collection(database, STATE);
+        let stored = with_deadline(state.update_one(mine, doc! { "$set": fields })).await.map_err(Failure::Write)?;
+        match stored.matched_count {
+            0 => Err(Failure::LeaseLost),
+            _ => Ok(()),
+        }
+    }
+
+    /// One step. True when the resync is finished.
+    ///
+    /// # Errors
+    /// As [`Apply::plan`]; the step may be done again.
+    pub async fn step(&mut self, apply: &mut Apply) -> Result<bool, Failure> {
+        let database = apply.stages.database.clone();
+        if let Stage::Others(collection) = self.stage {
+            return self.other(collection, apply).await;
+        }
+        let filter = match self.stage {
+            Stage::Offers => doc! { "partner_label": &apply.stages.settings.partner_label },
+            _ => Document::new(),
+        };
+        let ids = match self.stage {
+            Stage::LettersOfRecruiters => retry_dead_letters::of_recruiters_gone(apply, self.after).await?,
+            Stage::LettersOfOffers => retry_dead_letters::of_offers(apply, self.after),
+            _ => scan::ids_after(&database, self.stage.collection(), &filter, self.after).await?,
+        };
+        let Some(last) = ids.last() else {
+            return self.next_stage(&apply.stages.writer).await;
+        };
+        let last = *last;
+        if self.stage == Stage::Recruiters && self.after.is_none() {
+            // It begins because events may have been missed.
+            apply.stages.references.clear();
+        }
+        self.handle(&ids, apply).await?;
+        self.after = Some(last);
+        self.store(&database, doc! { "after": last }).await?;
+        Ok(false)
+    }
+
+    async fn other(&mut self, collection: WatchedCollection, apply: &mut Apply) -> Result<bool, Failure> {
+        let is_read = collection == WatchedCollection::Offers || apply.stages.phase.watched().contains(&collection);
+        match &self.other {
+            Other::Walk(None) if !is_read => {
+                return self.next_stage(&apply.stages.writer).await;
+            }
+            Other::Walk(after) => {
+                let filter = unusable::filter(collection, &apply.stages.settings.partner_label);
+                let place = EventPosition::of_scan(self.began);
+                let (last, _) = apply.note_others(collection, &filter, after.as_ref(), &place).await?;
+                let place = last.as_ref().map(OtherId::to_stored);
+                self.other = last.map_or(Other::Recheck(None), |last| Other::Walk(Some(last)));
+                if let Some(after) = place.filter(|place| scan::is_storable(Some(place))) {
+                    self.store(&apply.stages.database, doc! { "after": after }).await?;
+                }
+            }
+            Other::Recheck(after) => match apply.recheck_others(collection, after.as_deref(), |_| true).await?.last {
+                Some(last) => self.other = Other::Recheck(Some(last)),
+                None => return self.next_stage(&apply.stages.writer).await,
+            },
+        }
+        apply.stages.count_dead_letters();
+        Ok(false)
+    }
+
+    async fn next_stage(&mut self, writer: &Writer) -> Result<bool, Failure> {
+        let database = writer.database();
+        match self.stage.after() {
+            Some(stage) => {
+                self.stage = stage;
+                self.after = None;
+                self.other = Other::Walk(None);
+                self.store(database, doc! { "stage": stage.name(), "after": null }).await?;
+                Ok(false)
+            }
+            None => {
+                gaps::repair(writer, self.id, clock::now()).await?;
+                if self.again {
+                    *self = Self::begin(writer, "asked for while another one ran", self.term).await?;
+                    return Ok(false);
+                }
+                let finished = doc! { "_id": RESYNC, "term": self.term };
+                with_deadline(collection(database, STATE).delete_one(finished)).await.map_err(Failure::Write)?;
+                info!("resync: finished");
+                Ok(true)
+            }
+        }
+    }
+
+    async fn handle(&self, ids: &[ObjectId], apply: &mut Apply) -> Result<(), Failure> {
+        let place = EventPosition::of_scan(self.began);
+        let phase = apply.stages.phase;
+        match self.stage {
+            Stage::Others(_) => Ok(()),
+            Stage::LettersOfRecruiters => retry_dead_letters::recruiters(apply, ids, &place).await,
+            Stage::LettersOfOffers => retry_dead_letters::offers(apply, ids, &place).await,
+            // Nothing of recruiters is looked at any more; they may even be gone.
+            Stage::Recruiters | Stage::Links if phase.stream() == StreamWrites::Closed => Ok(()),
+            Stage::Recruiters => {
+                let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
+                apply.stages.metrics.touches.with_label_values(&["resync"]).inc_by(touches.len() as u64);
+                apply.touch(&touches, &place).await
+            }
+            Stage::Links => apply.delete(&self.dated(ids), &place).await,
+            Stage::Anonymized => {
+                let present = apply.present(ids).await?;
+                let gone: Vec<ObjectId> = ids.iter().copied().filter(|id| !present.contains(id)).collect();
+                apply.anonymize(&self.dated(&gone), &place).await
+            }
+            Stage::Offers => {
+                let managed = affected_recruiters::offers_of_gone_users(&apply.stages.database, ids).await?;
+                apply.anonymize_managed(managed.anonymized, &place).await?;
+                apply.stages.cancel_deactivated(managed.deactivated, &place).await?;
+                match phase.stream() {
+                    StreamWrites::Always => self.cancel_orphans(ids, apply, &place).await,
+                    // Applications write offers themselves: one that no recruiter ever held may be newer.
+                    StreamWrites::UnlessNewer | StreamWrites::Compare | StreamWrites::Closed => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Cancels offers that no link holds. What is younger than the resync may belong to a recruiter
+    /// whose event is still to come.
+    async fn cancel_orphans(&self, ids: &[ObjectId], apply: &mut Apply, place: &EventPosition) -> Result<(), Failure> {
+        let old: BTreeSet<ObjectId> = ids.iter().copied().filter(|id| id.timestamp() < self.began).collect();
+        let held = links::owners(&apply.stages.database, &old).await?;
+        let orphans = old.into_iter().filter(|offer| !held.contains_key(offer));
+        let gone: Vec<RemovedJob> = orphans.map(|offer| RemovedJob::offer(offer, self.began)).collect();
+        apply.stages.cancel(&gone, place).await.map(drop)
+    }
+
+    fn dated(&self, ids: &[ObjectId]) -> Dated {
+        ids.iter().map(|id| (*id, self.began)).collect()
+    }
+}

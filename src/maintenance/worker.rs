@@ -1,0 +1,332 @@
+//! What is done step by step beside the live stream: a resync first, then the command that was taken up
+//! ([`crate::maintenance::queue`]). A step is short, is done under the lease, and may be repeated after a crash.
+
+use std::collections::BTreeMap;
+
+use bson::{Bson, Document, doc, oid::ObjectId};
+use mongodb::Database;
+use resume_tokens::Store;
+use tracing::info;
+
+use super::queue::{self, Lane, Order, Outcome, Request, Span, count, counted};
+use super::replay::{self, Replaying};
+use super::resync::Resync;
+use super::retry_dead_letters;
+use crate::apply::dry_run::WriteCounts;
+use crate::apply::executor::Apply;
+use crate::config::Choice as _;
+use crate::error::{Directive, Failure};
+use crate::model::names::WatchedCollection;
+use crate::model::other_id::OtherId;
+use crate::mongo::oplog::Oplog;
+use crate::mongo::server_clock::server_time;
+use crate::phase::guards::conditions;
+use crate::phase::state::{self, Change};
+use crate::phase::watcher::{self, Known};
+use crate::phase::{Phase, Way};
+use crate::plan::Touch;
+use crate::source::scan;
+use crate::write::dead_letters::EventPosition;
+use crate::write::transaction::Fence;
+
+/// In the progress of a backfill: how far the walk over documents whose `_id` is no ObjectId has come.
+const AFTER_OTHER: &str = "after_other";
+const OTHERS_DONE: &str = "others_done";
+
+/// The work of one holder of the lease.
+#[derive(Debug)]
+pub struct MaintenanceWorker {
+    /// A resync to finish.
+    pub resync: Option<Resync>,
+    /// The resync must wait: a source is gone, or is being filled again.
+    pub held: bool,
+    /// The command that was taken up.
+    command: Option<Request>,
+    /// Of the lease's term, and of the transaction of a step to another phase.
+    pub(crate) fence: Fence,
+    /// `phase.initial`
+    initial: Phase,
+    /// The phase as this leadership knows it.
+    known: Known,
+    /// Where the position of the stream is.
+    positions: Store,
+    /// The stream of a replay, while one is carried out.
+    replaying: Option<Replaying>,
+}
+
+impl MaintenanceWorker {
+    /// Works in the term of `fence`; an unfinished resync comes first.
+    #[must_use]
+    pub fn new(resync: Option<Resync>, fence: Fence, (initial, known): (Phase, Known), positions: Store) -> Self {
+        Self { resync, held: false, command: None, fence, initial, known, positions, replaying: None }
+    }
+
+    /// True when there is something to do.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        match self.resync {
+            Some(_) => !self.held,
+            None => self.command.is_some(),
+        }
+    }
+
+    /// Takes up the oldest request, or the one with this `_id`, if there is none already.
+    ///
+    /// # Errors
+    /// As [`queue::take_up`].
+    pub async fn take_up(&mut self, database: &Database, only: Option<ObjectId>) -> Result<(), Failure> {
+        if self.command.is_none() {
+            self.command = queue::take_up(database, Lane::Pipeline, only, self.fence.term).await?;
+            if let Some(request) = &self.command {
+                info!(command = %request.id, order = ?request.order, who = request.who, "a command is taken up");
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for a resync from the first recruiter; one that is under way begins again.
+    ///
+    /// # Errors
+    /// As [`Resync::request`].
+    pub async fn request_resync(&mut self, apply: &Apply, cause: &str) -> Result<(), Failure> {
+        let stages = &apply.stages;
+        self.resync = Some(Resync::request(&stages.writer, &stages.metrics, cause, self.fence.term).await?);
+        Ok(())
+    }
+
+    /// One step.
+    ///
+    /// # Errors
+    /// A [`Failure`] that is not about one document; the step may be done again.
+    pub async fn step(&mut self, apply: &mut Apply) -> Result<(), Failure> {
+        if let Some(resync) = &mut self.resync {
+            let before = apply.stages.write_counts;
+            if Box::pin(resync.step(apply)).await? {
+                self.resync = None;
+            }
+            return self.count_for_replay(before, apply).await;
+        }
+        let Some(mut request) = self.command.take() else {
+            return Ok(());
+        };
+        let before = request.progress.clone();
+        let outcome = Box::pin(self.carry_out(&mut request, apply)).await;
+        let (database, id) = (&apply.stages.database, request.id);
+        // Kept until its end is stored: what is repeated after a failure finds nothing left to do.
+        let request = self.command.insert(request);
+        match outcome? {
+            Some(outcome) => {
+                queue::finish(database, id, self.fence.term, &outcome).await?;
+                self.command = None;
+                info!(command = %id, done = outcome.done, "a command is finished");
+                Ok(())
+            }
+            None if request.progress == before || !scan::is_storable(request.progress.get(AFTER_OTHER)) => Ok(()),
+            None => queue::store_progress(database, request, self.fence.term).await,
+        }
+    }
+
+    /// Does a part of what was asked for; gives back how it ended, when it has.
+    async fn carry_out(&mut self, request: &mut Request, apply: &mut Apply) -> Result<Option<Outcome>, Failure> {
+        match request.order.clone() {
+            Order::Backfill { recruiter, active_only } => backfill(request, apply, (recruiter, active_only)).await,
+            Order::Repair => self.repair(request, apply).await,
+            Order::RetryDeadLetters { due_at } => retry_dead_letters::step(request, apply, due_at).await,
+            Order::Replay(span) => self.replay(request, apply, &span).await,
+            Order::DropDeadLetters { ids } => {
+                let dropped = apply.stages.dead_letters.drop_named(&ids).await?;
+                // Added, because an answer may be lost and the step repeated.
+                let dropped = count(&request.progress, "dropped") + dropped;
+                Ok(Some(Outcome { done: true, details: doc! { "dropped": counted(dropped) } }))
+            }
+            Order::SetPhase { to, force, reason } => {
+                let asked = Asked { to: &to, force, reason };
+                self.set_phase(request, apply, asked).await.map(Some)
+            }
+            // None of this lane's: see `Order::lane`.
+            Order::RunJob { .. } | Order::AnonymizeUser { .. } | Order::Obfuscate => Ok(Some(refused([]))),
+        }
+    }
+
+    /// The next part of a replay. What fails is read again from where the stored progress says.
+    async fn replay(
+        &mut self,
+        request: &mut Request,
+        apply: &mut Apply,
+        span: &Span,
+    ) -> Result<Option<Outcome>, Failure> {
+        if let Some(refused) = refused_by(apply.stages.phase) {
+            return Ok(Some(refused));
+        }
+        // Steps come here only when no resync is under way, so the one that was asked for is finished.
+        if request.progress.get_bool(replay::ENDED).unwrap_or_default() {
+            return Ok(Some(Outcome { done: true, details: request.progress.clone() }));
+        }
+        let mut replaying = match self.replaying.take().filter(|replaying| replaying.command == request.id) {
+            Some(replaying) => replaying,
+            None => Replaying::begin(request, span, &apply.stages).await?,
+        };
+        let step = match Box::pin(replaying.step(request, apply)).await {
+            Ok(step) => step,
+            Err(failure) if failure.directive() == Directive::Resync => {
+                let oplog = Oplog::measure(&apply.stages.database).await?;
+                return Ok(Some(refused([replay::too_old(replay::reached(request, span), oplog.as_ref())])));
+            }
+            Err(failure) => return Err(failure),
+        };
+        // Before the progress is stored: a crash in between asks for it again.
+        if step.everything && !request.progress.get_bool(replay::RESYNC).unwrap_or_default() {
+            self.request_resync(apply, "what changed in a replayed span cannot be told from its events").await?;
+            request.progress.insert(replay::RESYNC, true);
+        }
+        match step.ended {
+            true => drop(request.progress.insert(replay::ENDED, true)),
+            false => self.replaying = Some(replaying),
+        }
+        Ok(None)
+    }
+
+    /// What a resync wrote that a replay asked for is of that replay.
+    async fn count_for_replay(&mut self, before: WriteCounts, apply: &Apply) -> Result<(), Failure> {
+        let asked = |request: &&mut Request| request.progress.get_bool(replay::RESYNC).unwrap_or_default();
+        let Some(request) = self.command.as_mut().filter(asked) else {
+            return Ok(());
+        };
+        replay::add_written(request, before, &apply.stages);
+        queue::store_progress(&apply.stages.database, request, self.fence.term).await
+    }
+
+    /// A resync touches every recruiter and then compares what is gone.
+    async fn repair(&mut self, request: &mut Request, apply: &Apply) -> Result<Option<Outcome>, Failure> {
+        if let Some(refused) = refused_by(apply.stages.phase) {
+            return Ok(Some(refused));
+        }
+        // Steps come here only when no resync is under way, so the one that was begun is finished.
+        if request.progress.get_bool("begun").unwrap_or_default() {
+            return Ok(Some(Outcome { done: true, details: Document::new() }));
+        }
+        self.request_resync(apply, "a repair was asked for").await?;
+        request.progress.insert("begun", true);
+        Ok(None)
+    }
+
+    async fn set_phase(&mut self, request: &Request, apply: &mut Apply, asked: Asked<'_>) -> Result<Outcome, Failure> {
+        let database = apply.stages.database.clone();
+        let current = state::load(&database, self.initial).await?;
+        if state::was_made_by(&database, request.id).await? {
+            watcher::note(&self.known, &current);
+            return Ok(Outcome { done: true, details: doc! { "phase": current.phase.word() } });
+        }
+        let way = Phase::from_word(asked.to).and_then(|to| Some((to, current.phase.way_to(to)?)));
+        let Some((to, way)) = way else {
+            let reason = format!("the phase is {}: only its neighbours can be entered", current.phase.word());
+            return Ok(refused([reason]));
+        };
+        let now = server_time(&database).await?;
+        let facts = state::facts(&database, &current, Some(request.id), now).await?;
+        let unmet: Vec<String> = conditions(&facts, to)
+            .into_iter()
+            .filter(|condition| !condition.met)
+            .map(|unmet| format!("{}: {}", unmet.condition, unmet.found))
+            .collect();
+        if !unmet.is_empty() && !asked.force {
+            return Ok(refused(unmet));
+        }
+        if way == Way::Back && to.writes_offers() && !current.phase.writes_offers() {
+            // Before the step, so that a crash in between cannot lose it: what happened while the stream
+            // wrote nothing is looked at again.
+            self.request_resync(apply, "the stream writes offers again").await?;
+        }
+        let position = self.positions.load().await?.map(|checkpoint| checkpoint.to_document()).unwrap_or_default();
+        let left = position.into_iter().filter(|(name, _)| ["token", "cluster_time"].contains(&name.as_str()));
+        let change = Change {
+            from: current,
+            to,
+            command: request.id,
+            who: request.who.clone(),
+            reason: asked.reason,
+            overridden: unmet,
+            position: left.collect(),
+        };
+        if !state::change(&self.fence, &change, now).await? {
+            return Ok(refused(["the phase was changed by somebody else meanwhile".to_owned()]));
+        }
+        watcher::note(&self.known, &state::load(&database, self.initial).await?);
+        Ok(Outcome { done: true, details: doc! { "phase": to.word() } })
+    }
+}
+
+struct Asked<'a> {
+    to: &'a str,
+    force: bool,
+    reason: Option<String>,
+}
+
+async fn backfill(
+    request: &mut Request,
+    apply: &mut Apply,
+    (recruiter, active_only): (Option<ObjectId>, bool),
+) -> Result<Option<Outcome>, Failure> {
+    if let Some(refused) = refused_by(apply.stages.phase) {
+        return Ok(Some(refused));
+    }
+    let database = apply.stages.database.clone();
+    let filter = scan::backfill_filter(recruiter, active_only);
+    if !request.progress.get_bool(OTHERS_DONE).unwrap_or_default() {
+        let after = OtherId::from_stored(request.progress.get(AFTER_OTHER));
+        let place = EventPosition::of_scan(request.requested_at);
+        let (last, noted) = apply.note_others(WatchedCollection::Recruiters, &filter, after.as_ref(), &place).await?;
+        request.progress.remove(AFTER_OTHER);
+        match last {
+            Some(last) => request.progress.insert(AFTER_OTHER, last.to_stored()),
+            None => request.progress.insert(OTHERS_DONE, true),
+        };
+        request.progress.insert("recruiters", counted(count(&request.progress, "recruiters") + noted));
+        apply.stages.count_dead_letters();
+        return Ok(None);
+    }
+    let after = request.progress.get_object_id("after").ok();
+    let ids = scan::ids_after(&database, WatchedCollection::Recruiters.name(), &filter, after).await?;
+    let Some(last) = ids.last() else {
+        let mut details = request.progress.clone();
+        for place in ["after", OTHERS_DONE] {
+            details.remove(place);
+        }
+        details.insert("dead_letters", counted(apply.stages.dead_letters.counts().values().map(|n| *n as u64).sum()));
+        return Ok(Some(Outcome { done: true, details }));
+    };
+    let before = apply.stages.write_counts;
+    touch(&ids, "backfill", request, apply).await?;
+    let write_counts = apply.stages.write_counts;
+    request.progress.insert("after", *last);
+    for (field, done) in [
+        ("recruiters", ids.len() as u64),
+        ("created", write_counts.created - before.created),
+        ("changed", write_counts.changed - before.changed),
+        ("unchanged", write_counts.unchanged - before.unchanged),
+    ] {
+        let so_far = count(&request.progress, field);
+        request.progress.insert(field, counted(so_far + done));
+    }
+    Ok(None)
+}
+
+async fn touch(ids: &[ObjectId], origin: &str, request: &Request, apply: &mut Apply) -> Result<(), Failure> {
+    let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
+    apply.stages.metrics.touches.with_label_values(&[origin]).inc_by(touches.len() as u64);
+    apply.touch(&touches, &EventPosition::of_scan(request.requested_at)).await?;
+    apply.stages.count_dead_letters();
+    Ok(())
+}
+
+/// Once `jobs_partners` is the authority, a projection would overwrite newer offers (spec 04).
+fn refused_by(phase: Phase) -> Option<Outcome> {
+    let reason =
+        || format!("in phase {} jobs_partners is the authority: no offer is written from recruiters", phase.word());
+    (!phase.writes_offers()).then(|| refused([reason()]))
+}
+
+fn refused(reasons: impl IntoIterator<Item = String>) -> Outcome {
+    let reasons: Vec<Bson> = reasons.into_iter().map(Bson::from).collect();
+    Outcome { done: false, details: doc! { "reasons": reasons } }
+}

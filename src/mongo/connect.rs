@@ -1,0 +1,39 @@
+//! The connection to MongoDB.
+
+use std::time::Duration;
+
+use mongodb::Client;
+use mongodb::options::{ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
+use secrecy::ExposeSecret as _;
+
+use super::causal::CausalDatabase;
+use super::primary_changes::PrimaryChanges;
+use crate::config::Settings;
+use crate::error::describe;
+use crate::refusal::{Exit, Refusal};
+
+/// A client whose reads are of the primary and whose writes wait for a majority, whatever the
+/// connection string says: a stale read would be projected as if it were current. Reads show only what a majority has:
+/// a failover may undo the rest.
+pub async fn connect(settings: &Settings, primary_changes: &PrimaryChanges) -> Result<CausalDatabase, Refusal> {
+    let uri = settings.mongodb.uri.expose_secret();
+    let mut options = ClientOptions::parse(uri).await.map_err(|error| {
+        // The driver's message may quote the string, and with it a password.
+        let advice = "expected mongodb://[user:password@]host:port/?options, special characters percent-encoded";
+        let reason = match &*error.kind {
+            mongodb::error::ErrorKind::DnsResolve { message, .. } => message.clone(),
+            _ => "it cannot be understood".to_owned(),
+        };
+        Refusal::new(Exit::Usage, format!("mongodb.uri: {reason}; {advice}"))
+    })?;
+    options.app_name.get_or_insert_with(|| "stream-processor".to_owned());
+    options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+    options.read_concern = Some(ReadConcern::majority());
+    options.write_concern = Some(WriteConcern::majority());
+    options.server_selection_timeout.get_or_insert(Duration::from_secs(10));
+    options.connect_timeout.get_or_insert(Duration::from_secs(5));
+    options.sdam_event_handler = Some(primary_changes.handler());
+    let client = Client::with_options(options)
+        .map_err(|error| Refusal::new(Exit::Usage, format!("mongodb.uri: {}", describe(&error))))?;
+    Ok(CausalDatabase::new(client.database(&settings.mongodb.database)))
+}

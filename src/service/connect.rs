@@ -1,0 +1,50 @@
+//! Builds the context of a command from finished settings.
+
+use std::sync::Arc;
+
+use super::preflight;
+use crate::config::Settings;
+use crate::context::Context;
+use crate::mail::delivery;
+use crate::mongo;
+use crate::mongo::primary_changes::PrimaryChanges;
+use crate::mongo::server_clock::Clock;
+use crate::observe::health::Health;
+use crate::observe::metrics::Metrics;
+use crate::refusal::{Exit, Refusal};
+
+/// Connects and checks that the database can be worked with. Writes nothing.
+///
+/// # Errors
+/// A [`Refusal`] that says what is wrong with the connection string or the database.
+pub async fn connect(settings: Settings) -> Result<Context, Refusal> {
+    let context = unchecked(settings).await?;
+    let settings = &context.settings;
+    preflight::check(&context.database, &settings.target.partner_label, settings.ticker.enabled).await?;
+    Ok(context)
+}
+
+/// The same for a command that only reads: the user need not be allowed to write, and how the target is, is not
+/// its business.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_to_read(settings: Settings) -> Result<Context, Refusal> {
+    let context = unchecked(settings).await?;
+    preflight::server(&context.database).await?;
+    Ok(context)
+}
+
+/// The same without a look at the database, which may not even be there: for `doctor`, which looks itself.
+///
+/// # Errors
+/// A [`Refusal`] that says what is wrong with the connection string.
+pub async fn unchecked(settings: Settings) -> Result<Context, Refusal> {
+    let primary_changes = PrimaryChanges::default();
+    let database = mongo::connect::connect(&settings, &primary_changes).await?;
+    let metrics = Metrics::new().map_err(|error| Refusal::new(Exit::Usage, error.to_string()))?;
+    metrics.begin_email_counts(delivery::labels());
+    let health = Health::new(settings.health.max_lag, settings.health.max_retry, settings.stream.await_time);
+    let (settings, metrics, health) = (Arc::new(settings), Arc::new(metrics), Arc::new(health));
+    Ok(Context { settings, database, primary_changes, metrics, health, clock: Clock::of_process() })
+}

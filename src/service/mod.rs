@@ -1,0 +1,48 @@
+//! The running service: serves HTTP, competes for the lease and leads while it holds it.
+
+pub mod connect;
+pub mod preflight;
+mod stand_by;
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::context::Context;
+use crate::lease::holder;
+use crate::refusal::{Exit, Refusal};
+use crate::status::survey::{self, Survey};
+use crate::tasks::{Group, Task, signals};
+use crate::web::routes::{Shown, router};
+use crate::web::server::serve;
+
+/// The service, until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// A [`Refusal`] when it cannot start, or must stop for good.
+pub async fn run(context: Context) -> Result<Exit, Refusal> {
+    let listen = context.settings.http.listen;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        let message =
+            format!("http.listen: cannot listen on {listen}: {error}; choose another port or stop what has it");
+        Refusal::new(Exit::Usage, message)
+    })?;
+    if let Ok(address) = listener.local_addr() {
+        info!(%address, "serving /metrics and the probes");
+    }
+    let stop = CancellationToken::new();
+    let mut group = Group::new(&stop);
+    let holder = holder();
+    let survey = Arc::new(Survey::default());
+    let shown = Shown::of(&context, &survey, &holder);
+    group.spawn(Task::Http, serve(listener, router(shown), group.stop.clone()));
+    group.spawn(Task::Survey, survey::watch(context.clone(), survey, group.stop.clone()));
+    group.spawn(Task::Signals, signals(group.stop.clone()));
+    group.spawn(Task::Pipeline, stand_by::lead_in_turn(context, holder, group.stop.clone()));
+    match group.join(Task::Pipeline).await {
+        Ok(()) => Ok(Exit::Done),
+        Err(failure) => Err(Refusal::new(Exit::Findings, format!("{failure}; {}", failure.advice()))),
+    }
+}

@@ -1,0 +1,245 @@
+//! What must hold of the server and the target before anything is written; each fault is one sentence
+//! with what to do. Reads only.
+
+use bson::{Bson, Document, doc};
+use futures::TryStreamExt as _;
+use mongodb::error::{Error as MongoError, ErrorKind};
+use mongodb::{Database, IndexModel};
+use resume_tokens::{HISTORY_COLLECTION, OLD_WORKER_COLLECTION};
+
+use crate::error::{command_code, describe};
+use crate::model::names::COMMANDS;
+use crate::model::names::DEAD_LETTERS;
+use crate::model::names::GAPS;
+use crate::model::names::JOB_RUNS;
+use crate::model::names::LINKS;
+use crate::model::names::OFFERS;
+use crate::model::names::OUTBOX;
+use crate::model::names::ROLES;
+use crate::model::names::STATE;
+use crate::model::names::WatchedCollection;
+use crate::mongo::reads::collection;
+use crate::refusal::Exit;
+use crate::refusal::Refusal;
+
+/// The first server version with everything that is used (wall times in events, `$$NOW` in updates…).
+const OLDEST_VERSION: i64 = 6;
+
+/// Checks the server, the privileges and the target.
+///
+/// # Errors
+/// The first fault found.
+pub async fn check(database: &Database, partner_label: &str, with_jobs: bool) -> Result<(), Refusal> {
+    server(database).await?;
+    match lacking(database, with_jobs).await? {
+        lacking if lacking.is_empty() => {}
+        lacking => return Err(refuse_lacking(database, &lacking)),
+    }
+    unique_indexes(database, partner_label).await
+}
+
+/// What the server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Its version.
+    pub version: String,
+    /// Its replica set; `None` for a router of a sharded cluster.
+    pub set: Option<String>,
+}
+
+/// Checks the server itself.
+///
+/// # Errors
+/// A [`Refusal`] when it does not answer, is no replica set, or too old.
+pub async fn server(database: &Database) -> Result<Server, Refusal> {
+    let hello = command(database, doc! { "hello": 1 }).await?;
+    // A router of a sharded cluster has no set of its own; its shards are replica sets.
+    let is_router = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
+    if !is_router && hello.get_str("setName").is_err() {
+        return Err(refuse(
+            "the server is no replica set, and change streams need one: start mongod with --replSet and run \
+             rs.initiate(), or correct mongodb.uri",
+        ));
+    }
+    let build = command(database, doc! { "buildInfo": 1 }).await?;
+    let version = build.get_str("version").unwrap_or("of an unknown version");
+    if is_too_old(version) {
+        return Err(refuse(format!(
+            "the server is MongoDB {version}; {OLDEST_VERSION}.0 or later is needed: upgrade it"
+        )));
+    }
+    Ok(Server { version: version.to_owned(), set: hello.get_str("setName").ok().map(str::to_owned) })
+}
+
+fn is_too_old(version: &str) -> bool {
+    let major = version.split('.').next().and_then(|major| major.parse::<i64>().ok());
+    major.is_none_or(|major| major < OLDEST_VERSION)
+}
+
+fn refuse(message: impl Into<String>) -> Refusal {
+    Refusal::new(Exit::Database, message)
+}
+
+async fn command(database: &Database, command: Document) -> Result<Document, Refusal> {
+    database.run_command(command).await.map_err(|error| connection_refusal(&error))
+}
+
+fn connection_refusal(error: &MongoError) -> Refusal {
+    let advice = match &*error.kind {
+        ErrorKind::Authentication { .. } => "check the user, the password and authSource in mongodb.uri",
+        _ if command_code(error) == Some(18) => "check the user, the password and authSource in mongodb.uri",
+        ErrorKind::ServerSelection { .. } | ErrorKind::Io(_) => {
+            "check that MongoDB runs, that mongodb.uri names it, and that the network and TLS options let us through"
+        }
+        _ => "check mongodb.uri and the server's log",
+    };
+    refuse(format!("cannot work with MongoDB: {}; {advice}", describe(error)))
+}
+
+/// What the service does to each collection, and to the whole database (an empty name), by the names of MongoDB's
+/// privilege actions; `with_jobs`: the ticker's jobs too.
+#[must_use]
+pub fn needed(with_jobs: bool) -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut needed: Vec<(&str, Vec<&str>)> =
+        WatchedCollection::ALL.into_iter().map(|watched| (watched.name(), vec!["find"])).collect();
+    needed.push((OFFERS, vec!["find", "insert", "update", "listIndexes"]));
+    needed.push((LINKS, vec!["find", "insert", "update", "remove", "createIndex"]));
+    needed.push((HISTORY_COLLECTION, vec!["find", "insert", "update", "remove", "createIndex"]));
+    needed.push((WatchedCollection::Canary.name(), vec!["insert", "update"]));
+    for own in [DEAD_LETTERS, STATE, COMMANDS] {
+        needed.push((own, vec!["find", "insert", "update", "remove"]));
+    }
+    for own in [GAPS, OLD_WORKER_COLLECTION] {
+        needed.push((own, vec!["find", "insert", "update"]));
+    }
+    needed.push(("", vec!["changeStream", "find"]));
+    if with_jobs {
+        needed.extend(needed_for_jobs());
+    }
+    needed
+}
+
+/// Besides what the service needs anyway (spec 05): the jobs read other collections of the platform, keep the source in
+/// step, and move users and recruiters who are anonymised.
+fn needed_for_jobs() -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut needed = vec![
+        (JOB_RUNS, vec!["find", "insert", "update", "remove", "createIndex"]),
+        (OUTBOX, vec!["find", "insert", "update", "createIndex"]),
+        (ROLES, vec!["find", "remove"]),
+        (WatchedCollection::Recruiters.name(), vec!["update", "remove"]),
+        (WatchedCollection::Users.name(), vec!["remove"]),
+        (WatchedCollection::AnonymizedRecruiters.name(), vec!["insert", "update"]),
+        (WatchedCollection::AnonymizedUsers.name(), vec!["insert", "update"]),
+    ];
+    needed.extend(
+        ["cache_siret", "applications", "formationcatalogues", "unsubscribedofs"].map(|asked| (asked, vec!["find"])),
+    );
+    needed
+}
+
+/// A privilege that the user does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lacking {
+    /// The collection; empty for the whole database.
+    pub collection: &'static str,
+    /// What may not be done to it.
+    pub actions: Vec<&'static str>,
+}
+
+impl std::fmt::Display for Lacking {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = if self.collection.is_empty() { "the whole database" } else { self.collection };
+        write!(formatter, "{} on {place}", self.actions.join(", "))
+    }
+}
+
+/// The privileges that the service needs and the user does not have; none where the server asks for no user.
+///
+/// # Errors
+/// A [`Refusal`] when the server does not answer, or wants a user and there is none.
+pub async fn lacking(database: &Database, with_jobs: bool) -> Result<Vec<Lacking>, Refusal> {
+    let status = command(database, doc! { "connectionStatus": 1, "showPrivileges": true }).await?;
+    let info = status.get_document("authInfo").cloned().unwrap_or_default();
+    let documents = |name: &str| -> Vec<Document> {
+        let list = info.get_array(name).map(Vec::as_slice).unwrap_or_default();
+        list.iter().filter_map(Bson::as_document).cloned().collect()
+    };
+    if documents("authenticatedUsers").is_empty() {
+        // Without a user there are no privileges to list: either everything is allowed, or nothing is.
+        return command(database, doc! { "listCollections": 1, "nameOnly": true })
+            .await
+            .map(|_| Vec::new())
+            .map_err(|_| refuse("the server wants a user: add user:password@ and authSource to mongodb.uri"));
+    }
+    let granted = documents("authenticatedUserPrivileges");
+    let missing = |(collection, mut actions): (&'static str, Vec<&'static str>)| {
+        actions.retain(|action| !allows(&granted, database.name(), collection, action));
+        (!actions.is_empty()).then_some(Lacking { collection, actions })
+    };
+    Ok(needed(with_jobs).into_iter().filter_map(missing).collect())
+}
+
+fn refuse_lacking(database: &Database, lacking: &[Lacking]) -> Refusal {
+    let lacking: Vec<String> = lacking.iter().map(Lacking::to_string).collect();
+    refuse(format!(
+        "the user of mongodb.uri lacks privileges in `{}`: {}; grant them to its role (deploy/mongodb-role.js)",
+        database.name(),
+        lacking.join("; ")
+    ))
+}
+
+/// MongoDB manual, "Resource Document": an empty name stands for all of them.
+fn allows(granted: &[Document], database: &str, collection: &str, action: &str) -> bool {
+    granted.iter().any(|privilege| {
+        let resource = privilege.get_document("resource").cloned().unwrap_or_default();
+        let any = resource.get_bool("anyResource").unwrap_or_default();
+        let in_database = resource.get_str("db").is_ok_and(|db| db.is_empty() || db == database);
+        let in_collection = resource.get_str("collection").is_ok_and(|name| name.is_empty() || name == collection);
+        let actions = privilege.get_array("actions").map(Vec::as_slice).unwrap_or_default();
+        let named =
+            actions.iter().any(|named| matches!(named.as_str(), Some(name) if name == action || name == "anyAction"));
+        (any || (in_database && in_collection)) && named
+    })
+}
+
+/// A unique index that two of our offers may collide in would refuse offers for ever.
+///
+/// # Errors
+/// A [`Refusal`] that names the index.
+pub async fn unique_indexes(database: &Database, partner_label: &str) -> Result<(), Refusal> {
+    let indexes = match collection(database, OFFERS).list_indexes().await {
+        Ok(indexes) => indexes.try_collect::<Vec<IndexModel>>().await,
+        // The collection does not exist yet.
+        Err(error) if command_code(&error) == Some(26) => return Ok(()),
+        Err(error) => Err(error),
+    };
+    for index in indexes.map_err(|error| connection_refusal(&error))? {
+        let options = index.options.unwrap_or_default();
+        let distinguishes = |key: &String| ["_id", "partner_job_id", "lba_url"].contains(&key.as_str());
+        let partial = options.partial_filter_expression.unwrap_or_default();
+        let is_of_others = partial.get_str("partner_label").is_ok_and(|label| label != partner_label);
+        if options.unique == Some(true) && !index.keys.keys().any(distinguishes) && !is_of_others {
+            let name = options.name.unwrap_or_else(|| index.keys.to_string());
+            return Err(refuse(format!(
+                "`{OFFERS}` has the unique index `{name}`, in which two offers of one establishment collide: drop it, or \
+                 restrict it to other partners with a partialFilterExpression on partner_label",
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_before_6_0_and_unreadable_versions_are_too_old() {
+        for version in ["5.0.31", "4.4.0", "3.6.23", "unknown", ""] {
+            assert!(is_too_old(version), "{version}");
+        }
+        for version in ["6.0.0", "6.0.5-rc1", "7.0.12", "8.2.0", "10.0.0"] {
+            assert!(!is_too_old(version), "{version}");
+        }
+    }
+}

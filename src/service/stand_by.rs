@@ -1,0 +1,74 @@
+//! Competes for the lease, and leads while it is held.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::context::Context;
+use crate::error::Failure;
+use crate::leader::lead;
+use crate::lease::Lease;
+use crate::observe::health::{Part, Role};
+use crate::retry::Delays;
+
+/// Competes for the lease; leads; competes again when it was lost.
+pub(crate) async fn lead_in_turn(context: Context, holder: String, stop: CancellationToken) -> Result<(), Failure> {
+    while let Some(lease) = wait_for_lease(&context, &holder, &stop).await {
+        info!(term = lease.term, "leading");
+        context.metrics.leader.set(1);
+        context.metrics.lease_term.set(lease.term);
+        context.health.set_role(Role::Leader);
+        let outcome = lead::lead(&context, lease.clone(), &stop).await;
+        context.metrics.leader.set(0);
+        if let Err(failure) = lease.release().await {
+            warn!(error = %failure, "the lease could not be given back; it ends by itself");
+        }
+        match outcome {
+            Ok(()) => {}
+            Err(Failure::LeaseLost) => warn!("the lease was lost; standing by"),
+            Err(failure) => {
+                tracing::error!(error = %failure, advice = failure.advice(), "the leadership ended");
+                context.health.trouble(Part::Lease, &failure, true);
+                // Long enough for another instance to try, short enough to be of use alone.
+                let pause = tokio::time::sleep(Duration::from_secs(2));
+                tokio::select! { () = stop.cancelled() => {}, () = pause => {} }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Stands by until the lease is free; `None` when the process is to end.
+async fn wait_for_lease(context: &Context, holder: &str, stop: &CancellationToken) -> Option<Lease> {
+    let duration = context.settings.lease.duration;
+    let mut delays = Delays::up_to(Duration::from_secs(5));
+    loop {
+        if stop.is_cancelled() {
+            return None;
+        }
+        let acquired = match Lease::acquire(&context.database, holder, duration).await {
+            Ok(Some(mut lease)) => lead::raise_term(context, &mut lease).await.map(|()| Some(lease)),
+            other => other,
+        };
+        let delay = match acquired {
+            Ok(Some(lease)) => return Some(lease),
+            Ok(None) => {
+                if context.health.role() != Role::Standby {
+                    info!("another instance leads; standing by");
+                    context.health.set_role(Role::Standby);
+                }
+                context.health.works(Part::Lease);
+                delays.reset();
+                // A standby follows within a second of a clean stop.
+                (duration / 5).min(Duration::from_millis(500))
+            }
+            Err(failure) => {
+                context.health.trouble(Part::Lease, &failure, false);
+                warn!(error = %failure, advice = failure.advice(), "the lease could not be asked for");
+                delays.next_delay()
+            }
+        };
+        tokio::select! { () = stop.cancelled() => return None, () = tokio::time::sleep(delay) => {} }
+    }
+}

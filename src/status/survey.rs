@@ -1,0 +1,226 @@
+//! What the database says about the whole service, asked now and then by a task of its own, for the status
+//! page and some metrics: probes and pages answer from memory. Every instance asks; nothing is written.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bson::{DateTime, Document, Timestamp, doc};
+use futures::TryStreamExt as _;
+use mongodb::Database;
+use resume_tokens::Checkpoint;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::counts::{self, Counts};
+use crate::clock;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::leader::lead;
+use crate::lease::{self, Holder};
+use crate::model::names::DEAD_LETTERS;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::oplog::Oplog;
+use crate::mongo::reads::collection;
+use crate::mongo::server_clock::server_time;
+use crate::observe::history::{self, History, Sample};
+use crate::phase::guards::{Condition, Verification, conditions};
+use crate::phase::state::{self, Current};
+use crate::source::cursor::operation_time;
+use crate::ticker::overview::{Overview, overview};
+
+/// How often the small documents are read.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// What was asked longer ago than this is not shown as a metric any more.
+const STALE: Duration = Duration::from_secs(60);
+/// The shortest time between two counts.
+pub const BETWEEN_COUNTS: Duration = Duration::from_secs(15);
+/// Counting goes through whole collections: it may take up one part in so many of the time.
+const SHARE: u32 = 100;
+
+/// What the small documents say.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// When that was, by this machine's clock.
+    pub at: DateTime,
+    asked: Instant,
+    /// The phase.
+    pub phase: Current,
+    /// The conditions of the next phase.
+    pub conditions: Vec<Condition>,
+    /// Who leads; `None` when nobody does.
+    pub leader: Option<Holder>,
+    /// The checkpoint; `None` before the first, and where this instance cannot read it.
+    pub checkpoint: Option<Checkpoint>,
+    /// The server's time.
+    pub server_time: Timestamp,
+    /// How far back the oplog reaches; `None` where the privileges do not allow to look.
+    pub oplog: Option<Oplog>,
+    /// Dead letters by reason.
+    pub dead_letters: BTreeMap<String, u64>,
+    /// The last full verification.
+    pub verification: Option<Verification>,
+    /// The time-based jobs.
+    pub jobs: Vec<Overview>,
+}
+
+/// What is known, shared between the task that asks and those who show it.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// The last hour.
+    pub history: History,
+    facts: Mutex<Option<Arc<Facts>>>,
+    counts: Mutex<Option<Arc<Counts>>>,
+    problem: Mutex<Option<String>>,
+}
+
+fn held<T: Clone>(value: &Mutex<T>) -> T {
+    value.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn put<T>(place: &Mutex<T>, value: T) {
+    *place.lock().unwrap_or_else(PoisonError::into_inner) = value;
+}
+
+impl Facts {
+    /// The server's time minus the position of the checkpoint, in seconds; it goes on while the server is not asked
+    /// or does not answer.
+    #[must_use]
+    pub fn checkpoint_age(&self) -> Option<u64> {
+        let position = self.checkpoint.as_ref()?.cluster_time;
+        let unanswered = self.asked.elapsed().saturating_sub(INTERVAL * 2);
+        Some(u64::from(self.server_time.time.saturating_sub(position.time)) + unanswered.as_secs())
+    }
+
+    /// How far back the oplog reaches, in seconds.
+    #[must_use]
+    pub fn oplog_window(&self) -> Option<f64> {
+        Some(self.oplog?.window().as_secs_f64())
+    }
+
+    /// How long until the checkpoint falls off the oplog, in seconds.
+    #[must_use]
+    pub fn headroom(&self) -> Option<f64> {
+        let position = self.checkpoint.as_ref()?.cluster_time;
+        Some(self.oplog?.headroom(position).as_secs_f64())
+    }
+}
+
+impl Survey {
+    /// What was last found; `None` before the first answer.
+    #[must_use]
+    pub fn facts(&self) -> Option<Arc<Facts>> {
+        held(&self.facts)
+    }
+
+    /// The same, unless that is so long ago that it may be wrong.
+    #[must_use]
+    pub fn fresh_facts(&self) -> Option<Arc<Facts>> {
+        self.facts().filter(|facts| facts.asked.elapsed() < STALE)
+    }
+
+    /// The last counts; `None` before the first.
+    #[must_use]
+    pub fn counts(&self) -> Option<Arc<Counts>> {
+        held(&self.counts)
+    }
+
+    /// Why the last question had no answer.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        held(&self.problem)
+    }
+}
+
+/// Asks, counts and samples until `stop`.
+///
+/// # Errors
+/// Never: what cannot be asked now is asked later.
+pub async fn watch(context: Context, survey: Arc<Survey>, stop: CancellationToken) -> Result<(), Failure> {
+    tokio::join!(sample(&context, &survey, &stop), ask(&context, &survey, &stop), count(&context, &survey, &stop));
+    Ok(())
+}
+
+/// Waits; false when it is time to end.
+async fn pause(stop: &CancellationToken, duration: Duration) -> bool {
+    tokio::select! { () = stop.cancelled() => false, () = tokio::time::sleep(duration) => true }
+}
+
+async fn sample(context: &Context, survey: &Survey, stop: &CancellationToken) {
+    loop {
+        survey.history.add(Sample {
+            at: clock::now().timestamp_millis() / 1_000,
+            lag: context.health.lag(),
+            events: context.metrics.events_read(),
+            offers: context.metrics.offers_changed(),
+        });
+        if !pause(stop, history::INTERVAL).await {
+            return;
+        }
+    }
+}
+
+async fn ask(context: &Context, survey: &Survey, stop: &CancellationToken) {
+    loop {
+        let asked = tokio::select! { () = stop.cancelled() => return, asked = Box::pin(facts(context)) => asked };
+        match asked {
+            Ok(facts) => {
+                put(&survey.facts, Some(Arc::new(facts)));
+                put(&survey.problem, None);
+            }
+            Err(failure) => put(&survey.problem, Some(format!("{failure}; {}", failure.advice()))),
+        }
+        if !pause(stop, INTERVAL).await {
+            return;
+        }
+    }
+}
+
+async fn count(context: &Context, survey: &Survey, stop: &CancellationToken) {
+    loop {
+        let began = clock::instant();
+        let label = &context.settings.target.partner_label;
+        let counting = Box::pin(counts::count(&context.database, label));
+        match tokio::select! { () = stop.cancelled() => return, counted = counting => counted } {
+            Ok(counts) => {
+                counts.show(&context.metrics);
+                put(&survey.counts, Some(Arc::new(counts)));
+            }
+            Err(failure) => warn!(error = %failure, "jobs and offers could not be counted; tried again later"),
+        }
+        if !pause(stop, (began.elapsed() * SHARE).max(BETWEEN_COUNTS)).await {
+            return;
+        }
+    }
+}
+
+async fn facts(context: &Context) -> Result<Facts, Failure> {
+    let database = &context.database;
+    let asked = clock::instant();
+    let at = server_time(database).await?;
+    let phase = state::load(database, context.settings.phase.initial).await?;
+    let known = state::facts(database, &phase, None, at).await?;
+    let next = phase.phase.next();
+    Ok(Facts {
+        at,
+        asked,
+        conditions: next.map(|next| conditions(&known, next)).unwrap_or_default(),
+        phase,
+        leader: lease::current(database).await?,
+        // One that cannot be read is told by who needs it.
+        checkpoint: with_deadline(lead::store(context).load()).await.ok().flatten(),
+        server_time: operation_time(database).await?,
+        oplog: Oplog::measure(database).await?,
+        dead_letters: dead_letters(database).await?,
+        verification: known.verification,
+        jobs: overview(database, &context.settings.ticker, at).await?,
+    })
+}
+
+async fn dead_letters(database: &Database) -> Result<BTreeMap<String, u64>, Failure> {
+    let by_reason = [doc! { "$group": { "_id": "$reason", "count": { "$sum": 1_i64 } } }];
+    let counted =
+        with_deadline(collection(database, DEAD_LETTERS).aggregate(by_reason)).await.map_err(Failure::Read)?;
+    let counted: Vec<Document> = with_deadline(counted.try_collect()).await.map_err(Failure::Read)?;
+    Ok(counted.iter().filter_map(counts::group).collect())
+}

@@ -1,0 +1,238 @@
+//! A transaction under the lease. Each one writes the document `ticker` first, on condition of its term: whoever leads
+//! later takes that document over before anything else, and the server lets only one of both go through. So not even a
+//! commit that arrives late changes anything under a successor.
+
+use std::collections::BTreeMap;
+use std::future::IntoFuture as _;
+use std::sync::Arc;
+
+use bson::raw::cstr;
+use bson::{DateTime, Document, RawDocumentBuf, doc, rawdoc};
+use mongodb::options::{ReadConcern, WriteConcern};
+use mongodb::{ClientSession, Database};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::error::Failure;
+use crate::error::{command_code, describe};
+use crate::model::names::STATE;
+use crate::model::names::state_id::TICKER;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
+use crate::write::statements::Statement;
+use crate::write::{Writer, command};
+use mongodb::error::Error as MongoError;
+use mongodb::options::ReturnDocument;
+use tracing::warn;
+
+/// `DuplicateKey`
+const DUPLICATE_KEY: i32 = 11_000;
+
+/// The session of a leadership's transactions. Its id is stored, so that a successor can end what a dead process has left
+/// open: the server itself would hold its locks for a minute, against the stream too.
+pub type Session = Arc<Mutex<ClientSession>>;
+
+/// What the transactions of a leadership rest on.
+#[derive(Debug, Clone)]
+pub struct Fence {
+    /// Writes under the lease.
+    pub writer: Writer,
+    /// The lease's term.
+    pub term: i64,
+    /// Of its transactions.
+    pub session: Session,
+}
+
+impl Fence {
+    /// Takes the transactions over from whoever led before: what is still open of theirs comes to nothing. Also gives back
+    /// up to when the ledger has the occurrences of each job.
+    ///
+    /// # Errors
+    /// [`Failure::LeaseLost`] when a later term has them, [`Failure::Write`].
+    pub async fn take_over(writer: Writer, term: i64) -> Result<(Self, BTreeMap<String, DateTime>), Failure> {
+        let session = session(writer.database()).await?;
+        let id = session.lock().await.id().clone();
+        let through = take_over(writer.database(), term, &id).await?;
+        Ok((Self { writer, term, session }, through))
+    }
+}
+
+/// Makes `term` the one that may commit, and gives back up to when each job's occurrences are in it.
+///
+/// # Errors
+/// [`Failure::LeaseLost`] when a later term has it, [`Failure::Write`].
+async fn take_over(database: &Database, term: i64, session: &Document) -> Result<BTreeMap<String, DateTime>, Failure> {
+    end_session_before(database, term).await?;
+    let filter = doc! { "_id": TICKER, "term": { "$not": { "$gt": term } } };
+    let state = collection(database, STATE);
+    let taken = state
+        .find_one_and_update(filter, doc! { "$set": { "term": term, "session": session } })
+        .upsert(true)
+        .return_document(ReturnDocument::After);
+    let taken = match with_deadline(taken).await {
+        Ok(taken) => taken.unwrap_or_default(),
+        // The filter passed over the document of a later term, and the insert met it.
+        Err(error) if command_code(&error) == Some(DUPLICATE_KEY) => return Err(Failure::LeaseLost),
+        Err(error) => return Err(Failure::Write(error)),
+    };
+    let through = taken.get_document("through").cloned().unwrap_or_default();
+    Ok(through.into_iter().filter_map(|(job, time)| Some((job, time.as_datetime().copied()?))).collect())
+}
+
+/// A leader that died may have left a transaction open, whose locks would keep others waiting for a minute.
+async fn end_session_before(database: &Database, term: i64) -> Result<(), Failure> {
+    let before = doc! { "_id": TICKER, "term": { "$lt": term } };
+    let before = with_deadline(collection(database, STATE).find_one(before)).await.map_err(Failure::Read)?;
+    if let Some(session) = before.and_then(|before| before.get_document("session").cloned().ok()) {
+        let end = database.run_command(doc! { "killSessions": [session] });
+        if let Err(error) = with_deadline::<_, MongoError>(end).await {
+            warn!(error = describe(&error), "what a leader before left open could not be ended; it ends by itself");
+        }
+    }
+    Ok(())
+}
+
+/// A transaction that has begun. Dropped, it is aborted, at the latest when the next one begins.
+#[derive(Debug)]
+pub struct Transaction {
+    database: Database,
+    session: Either,
+    writer: Option<Writer>,
+}
+
+/// One of its own for who only reads.
+#[derive(Debug)]
+enum Either {
+    Own(Box<ClientSession>),
+    OwnedJob(OwnedMutexGuard<ClientSession>),
+}
+
+impl Either {
+    fn get(&mut self) -> &mut ClientSession {
+        match self {
+            Self::Own(session) => session,
+            Self::OwnedJob(session) => session,
+        }
+    }
+}
+
+/// A session for the transactions of a leadership.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub async fn session(database: &Database) -> Result<Session, Failure> {
+    let session = with_deadline(database.client().start_session()).await.map_err(Failure::Write)?;
+    Ok(Arc::new(Mutex::new(session)))
+}
+
+impl Transaction {
+    /// Begins one; without a fence it can only read.
+    ///
+    /// # Errors
+    /// [`Failure::Write`], [`Failure::LeaseLost`] when a later term has the ticker.
+    pub async fn begin(database: &Database, fence: Option<&Fence>) -> Result<Self, Failure> {
+        let mut session = match fence {
+            Some(fence) => Either::OwnedJob(Arc::clone(&fence.session).lock_owned().await),
+            None => {
+                let own = with_deadline(database.client().start_session()).await.map_err(Failure::Write)?;
+                Either::Own(Box::new(own))
+            }
+        };
+        // Of an attempt that failed; there seldom is one, and then it may have ended already.
+        drop(with_deadline(session.get().abort_transaction()).await);
+        let writer = fence.map(|fence| fence.writer.clone());
+        let mut transaction = Self { database: database.clone(), session, writer };
+        let begin = transaction.session.get().start_transaction();
+        let begin = begin.read_concern(ReadConcern::snapshot()).write_concern(WriteConcern::majority());
+        begin.await.map_err(Failure::Write)?;
+        if let Some(fence) = fence {
+            let mine = rawdoc! { "q": { "_id": TICKER, "term": fence.term }, "u": [{ "$set": { "wrote": "$$NOW" } }] };
+            let statement = Statement { id: None, body: mine };
+            if transaction.update(STATE, vec![statement]).await?.unmatched > 0 {
+                return Err(Failure::LeaseLost);
+            }
+        }
+        Ok(transaction)
+    }
+
+    /// Documents as they were when the transaction began, so many at most; all of them for 0.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub async fn read(
+        &mut self,
+        name: &str,
+        (filter, projection): (Document, Document),
+        limit: usize,
+    ) -> Result<Vec<RawDocumentBuf>, Failure> {
+        let collection = collection(&self.database, name);
+        let find = collection.find(filter).projection(projection).limit(i64::try_from(limit).unwrap_or_default());
+        let find = find.batch_size(10_000).session(self.session.get());
+        let mut cursor = with_deadline(find.into_future()).await.map_err(Failure::Read)?;
+        let mut documents = Vec::new();
+        while with_deadline(cursor.advance(self.session.get())).await.map_err(Failure::Read)? {
+            documents.push(cursor.current().to_owned());
+        }
+        Ok(documents)
+    }
+
+    /// Sends statements.
+    ///
+    /// # Errors
+    /// As [`command::update`]; [`Failure::Statement`] for one that the server refuses: nothing of the transaction is
+    /// done then.
+    pub async fn update(&mut self, collection: &str, statements: Vec<Statement>) -> Result<command::Outcome, Failure> {
+        let Some(writer) = &self.writer else { return Ok(command::Outcome::default()) };
+        let outcome = command::update_in(writer, self.session.get(), collection, statements).await?;
+        match outcome.refused.first() {
+            Some(refused) => Err(Failure::Statement(refused.code)),
+            None => Ok(outcome),
+        }
+    }
+
+    /// Deletes what `filter` selects; gives back how many.
+    ///
+    /// # Errors
+    /// As [`command::update`].
+    pub async fn delete(&mut self, collection: &str, filter: Document) -> Result<u64, Failure> {
+        let Some(writer) = &self.writer else { return Ok(0) };
+        let deletes = doc! { "delete": collection, "deletes": [{ "q": filter, "limit": 0 }] };
+        // Built here of texts, ids and numbers, so it always encodes.
+        let command = RawDocumentBuf::try_from(&deletes).unwrap_or_default();
+        let reply = writer.send_in(self.session.get(), command).await?;
+        Ok(reply.get("n").and_then(bson::Bson::as_i32).unwrap_or_default().unsigned_abs().into())
+    }
+
+    /// Puts documents under their `_id`, in place of what is there.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub async fn put(&mut self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<(), Failure> {
+        let statement = |document: RawDocumentBuf| {
+            let mut filter = RawDocumentBuf::new();
+            if let Ok(Some(id)) = document.get("_id") {
+                filter.append(cstr!("_id"), id);
+            }
+            Statement { id: None, body: rawdoc! { "q": filter, "u": document, "upsert": true } }
+        };
+        self.update(collection, documents.into_iter().map(statement).collect()).await.map(drop)
+    }
+
+    /// Makes everything done, or nothing where nothing may be written.
+    ///
+    /// # Errors
+    /// [`Failure::Write`]: it may or may not be done, and can be done again.
+    pub async fn commit(mut self) -> Result<(), Failure> {
+        match self.writer {
+            Some(_) => with_deadline(self.session.get().commit_transaction()).await.map_err(Failure::Write),
+            None => self.abort().await,
+        }
+    }
+
+    /// Does nothing of it.
+    ///
+    /// # Errors
+    /// [`Failure::Write`]: it ends by itself.
+    pub async fn abort(mut self) -> Result<(), Failure> {
+        with_deadline(self.session.get().abort_transaction()).await.map_err(Failure::Write)
+    }
+}
