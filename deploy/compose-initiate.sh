@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the replica set of compose.yaml, its administrator, and the service's role and user. May be run again. Runs in
-# the network of mongo1: only from there may a set without users be given its first one.
+# Creates the replica set of compose.yaml, its administrator, and the service's role and user. It may run again. It runs
+# in the network of mongo1: only from there does MongoDB accept the first user of a set.
 set -euo pipefail
 
 ask() { mongosh --quiet "mongodb://127.0.0.1/${2:-}" --eval "$1"; }
@@ -16,7 +16,7 @@ until [ "$(ask 'db.hello().isWritablePrimary || (db.hello().primary ?? "") !== "
     sleep 1
 done
 
-# mongo1 has called the first election, and so is the primary when there is no user yet.
+# mongo1 called the first election. So mongo1 is the primary as long as there is no user.
 ask '
   try {
     db.getSiblingDB("admin").createUser({ user: "admin", pwd: "demo-only", roles: ["root"] })

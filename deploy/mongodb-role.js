@@ -1,16 +1,16 @@
-// The role of the service: least privilege. Run it once, as a user administrator:
+// The role of the service, with the least privileges. Run this file once, as a user administrator:
 //
 //   mongosh 'mongodb://admin@host/?authSource=admin' --file deploy/mongodb-role.js
 //
-// then give it to the service's user:
+// Then give the role to the service's user:
 //
 //   db.getSiblingDB("admin").createUser({ user: "stream-processor", pwd: passwordPrompt(),
 //       roles: [{ role: "streamProcessor", db: "admin" }] })
 //
-// Those from stream_processor_job_runs on are for the time-based jobs: without them, set ticker.enabled = false.
-// A change stream of a database needs `find` on all of it (MongoDB manual, "Change Streams", "Access Control").
-// `setup` needs the role dbAdmin besides, for as long as it runs. Where the database has another name, replace
-// "labonnealternance" below. The definition is JSON, and a test starts the service under exactly this role.
+// If the database has another name, replace "labonnealternance" below. While `setup` runs, the user also needs the role
+// dbAdmin. The privileges from stream_processor_job_runs on are for the time-based jobs: without them, set
+// ticker.enabled = false. A change stream of a database needs `find` on the whole database (MongoDB manual, "Change
+// Streams", "Access Control"). The definition is JSON, and a test starts the service under exactly this role.
 const role =
 {
     "role": "streamProcessor",

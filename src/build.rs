@@ -1,4 +1,4 @@
-//! The build script: tells the program which commit it was built from. Not a module of the service.
+//! The build script. It passes the commit of the sources to the program. This file is not a module of the service.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -9,9 +9,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// For who builds where there is no repository, such as in a container.
+/// The environment variable with the commit, for builds without a repository, such as in a container. The program reads
+/// the commit under the same name.
 const VARIABLE: &str = "STREAM_PROCESSOR_COMMIT";
-/// Filled by `git archive` (see `.gitattributes`).
+/// A file that `git archive` fills with the commit (see `.gitattributes`).
 const ARCHIVED: &str = ".commit";
 
 fn main() {
@@ -30,7 +31,8 @@ fn archived() -> Option<String> {
     Some(text.trim().to_owned()).filter(|commit| is_name(commit))
 }
 
-/// Only of what is built to be kept: a developer's build would be made anew at each commit.
+/// The commit of the repository; `development` in all profiles but `release`, because a developer's build would
+/// otherwise be rebuilt at each commit.
 fn repository() -> Option<String> {
     if std::env::var("PROFILE").is_ok_and(|profile| profile != "release") {
         return Some("development".to_owned());
@@ -39,7 +41,7 @@ fn repository() -> Option<String> {
         let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    // Grows with each commit, merge and checkout.
+    // This file changes with each commit, merge and checkout, so cargo runs the script again then.
     let log = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
     if Path::new(&log).exists() {
         println!("cargo::rerun-if-changed={log}");

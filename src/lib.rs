@@ -1,7 +1,7 @@
-//! The map of the service, from the ground up: a module imports only from those above its own line (`tests/tidy.rs`,
-//! `LAYERS`). `main.rs` is one screen on top of it.
+//! The modules of the service, grouped by subject. `LAYERS` in `tests/tidy.rs` lists the same modules in rows from the
+//! ground up: a module names only modules of rows above its own. `main.rs` stands on top of them.
 
-// The ground: no MongoDB.
+// Ground: no MongoDB.
 pub mod clock;
 pub mod failpoint;
 pub mod model;
@@ -9,21 +9,22 @@ pub mod retry;
 pub mod schedule;
 pub mod version;
 
-// How things fail, and what is configured.
+// Configuration, errors, logs and outgoing HTTP calls.
 pub mod config;
 pub mod error;
 pub mod logging;
 pub mod outgoing;
 pub mod refusal;
 
-// What every part works with.
+// Shared by the modules below: context, lease, database access, metrics and health, tasks.
 pub mod context;
 pub mod lease;
 pub mod mongo;
 pub mod observe;
 pub mod tasks;
 
-// The stages of the stream, in the order of the flow.
+// The stages of the stream: `source`, `plan`, `fetch`, `project`, `write`. `apply` runs them; `phase` says what they
+// may write.
 pub mod apply;
 pub mod fetch;
 pub mod phase;
@@ -32,7 +33,7 @@ pub mod project;
 pub mod source;
 pub mod write;
 
-// What goes on beside the stream.
+// Work beside the stream.
 pub mod directory;
 pub mod mail;
 pub mod maintenance;
@@ -40,12 +41,12 @@ pub mod notices;
 pub mod ticker;
 pub mod verify;
 
-// Who leads, and what is shown of it.
+// Leadership, and the status that HTTP shows.
 pub mod leader;
 pub mod status;
 pub mod web;
 
-// What can be typed.
+// The command line and its commands.
 pub mod cli;
 pub mod doctor;
 pub mod service;

@@ -1,5 +1,5 @@
-//! Sets up `tracing` once: JSON or text on the standard error (spec 06, "Logs"). Takes what it needs as
-//! values; reads no environment variable. Standard output stays free for what a command prints.
+//! Sets up `tracing` once: JSON or text on standard error (spec 06, "Logs"). The settings are arguments; no environment
+//! variable is read here. Standard output stays free for the output of commands.
 
 use std::io::IsTerminal;
 
@@ -8,16 +8,16 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, LogSettings};
 
-/// Libraries that talk a lot. A directive for the same name in `log.level` wins over these.
+/// Directives that silence libraries with many log lines. A directive for the same library in `log.level` wins.
 const QUIET: &str = "mongodb=warn,hickory=warn,rustls=warn,hyper=warn";
 
-/// Why logging could not be set up.
+/// The reasons for which logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// `log.level` has directives that cannot be understood.
+    /// `log.level` has directives that `EnvFilter` cannot parse.
     #[error("log.level cannot be understood: {0}")]
     Level(#[from] tracing_subscriber::filter::ParseError),
-    /// This process has a logger already.
+    /// This process already has a logger.
     #[error("logging is set up already")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
@@ -25,7 +25,7 @@ pub enum LoggingError {
 /// Sets up logging for the whole process.
 ///
 /// # Errors
-/// When the level cannot be understood, or when it is called twice.
+/// A [`LoggingError`] when the level cannot be parsed, or on a second call.
 pub fn init(settings: &LogSettings) -> Result<(), LoggingError> {
     let terminal = std::io::stderr().is_terminal();
     let json = match settings.format {

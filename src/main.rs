@@ -1,9 +1,9 @@
-//! Arguments -> configuration -> logging -> command -> exit code.
+//! The program. Reads the arguments and the configuration, sets up logging, runs the command and returns its exit code.
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use stream_processor::cli::{self, Cli, Command};
+use stream_processor::cli::{self, Cli, CliCommand};
 use stream_processor::config::{self, Loaded};
 use stream_processor::refusal::{Exit, Refusal};
 use stream_processor::service::{self, connect};
@@ -23,56 +23,60 @@ async fn main() -> ExitCode {
 }
 
 async fn execute(cli: Cli) -> Result<Exit, Refusal> {
+    // Commands that need no configuration come first, so that they work where the configuration is missing or wrong.
     match &cli.command {
-        Command::Completions(arguments) => {
+        CliCommand::Completions(arguments) => {
             return cli::pages::completions(arguments.shell, &mut std::io::stdout().lock());
         }
-        Command::Man(arguments) => return cli::pages::manual(&arguments.folder),
+        CliCommand::Man(arguments) => return cli::pages::manual(&arguments.folder),
         _ => {}
     }
     let usage = |error: &dyn std::error::Error| Refusal::new(Exit::Usage, error.to_string());
-    if let Command::Emails { command } = &cli.command {
+    if let CliCommand::Emails { command } = &cli.command {
         return cli::emails::run(command, &mut std::io::stdout().lock());
     }
     let Loaded { settings, effective } = config::load(&cli.sources()).map_err(|faults| usage(&faults))?;
-    if let Command::Config { command } = &cli.command {
+    if let CliCommand::Config { command } = &cli.command {
         let printed = cli::config::run(command, &effective, &mut std::io::stdout().lock());
         return printed.map_err(|error| usage(&error));
     }
-    if let Command::Health(arguments) = &cli.command {
+    if let CliCommand::Health(arguments) = &cli.command {
         return cli::health::run(arguments, settings.http.listen).await;
     }
     logging::init(&settings.log).map_err(|error| usage(&error))?;
-    if let Command::Doctor(arguments) = &cli.command {
+    if let CliCommand::Doctor(arguments) = &cli.command {
         return doctor::doctor(connect::unchecked(settings).await?, arguments.json).await;
     }
-    let context = match cli.command.only_reads() {
-        true => connect::connect_to_read(settings).await?,
-        false => connect::connect(settings).await?,
+    // A command that only reads must work for a user without write privileges.
+    let context = if cli.command.only_reads() {
+        connect::connect_to_read(settings).await?
+    } else {
+        connect::connect(settings).await?
     };
     match cli.command {
-        Command::Run(_) => service::run(context).await,
-        Command::Backfill(arguments) => cli::backfill::backfill(context, arguments).await,
-        Command::Setup(arguments) => setup::setup(context, arguments).await,
-        Command::Verify(arguments) => cli::verify::verify(context, arguments).await,
-        Command::Phase { command } => cli::phase::phase(context, command).await,
-        Command::DeadLetters { command } => cli::dead_letters::run(context, command).await,
-        Command::Jobs { command } => cli::jobs::run(context, command).await,
-        Command::Anonymize { command } => cli::jobs::anonymize(context, command).await,
-        Command::Obfuscate(arguments) => cli::jobs::obfuscate(context, arguments).await,
-        Command::Status(arguments) => cli::status::status(context, arguments).await,
-        Command::Tokens { command } => cli::tokens::run(context, command).await,
-        Command::Replay(arguments) => cli::replay::replay(context, arguments).await,
-        Command::Emails { .. }
-        | Command::Config { .. }
-        | Command::Doctor(_)
-        | Command::Health(_)
-        | Command::Completions(_)
-        | Command::Man(_) => Ok(Exit::Done),
+        CliCommand::Run(_) => service::run(context).await,
+        CliCommand::Backfill(arguments) => cli::backfill::backfill(context, arguments).await,
+        CliCommand::Setup(arguments) => setup::setup(context, arguments).await,
+        CliCommand::Verify(arguments) => cli::verify::verify(context, arguments).await,
+        CliCommand::Phase { command } => cli::phase::phase(context, command).await,
+        CliCommand::DeadLetters { command } => cli::dead_letters::run(context, command).await,
+        CliCommand::Jobs { command } => cli::jobs::run(context, command).await,
+        CliCommand::Anonymize { command } => cli::jobs::anonymize(context, command).await,
+        CliCommand::Obfuscate(arguments) => cli::jobs::obfuscate(context, arguments).await,
+        CliCommand::Status(arguments) => cli::status::status(context, arguments).await,
+        CliCommand::Tokens { command } => cli::tokens::run(context, command).await,
+        CliCommand::Replay(arguments) => cli::replay::replay(context, arguments).await,
+        CliCommand::Emails { .. }
+        | CliCommand::Config { .. }
+        | CliCommand::Doctor(_)
+        | CliCommand::Health(_)
+        | CliCommand::Completions(_)
+        | CliCommand::Man(_) => Ok(Exit::Done),
     }
 }
 
-/// A reader that leaves early (`| head`) is no error, but `println!` panics then.
+/// Ends the process with success when the reader of standard output leaves early (`| head`). Without this hook,
+/// `println!` panics then.
 fn end_with_the_reader() {
     let otherwise = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -25,7 +25,7 @@ pub struct Schedule {
 
 /// The occurrences of a job between two times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Due {
+pub struct DueOccurrences {
     /// The first of them.
     pub first: DateTime,
     /// The last of them.
@@ -87,9 +87,9 @@ impl Schedule {
 
     /// The occurrences after `after`, up to `until`.
     #[must_use]
-    pub fn due(&self, after: DateTime, until: DateTime) -> Option<Due> {
+    pub fn due(&self, after: DateTime, until: DateTime) -> Option<DueOccurrences> {
         let first = self.next_after(after).filter(|first| *first <= until)?;
-        let mut due = Due { first, last: first, count: 1 };
+        let mut due = DueOccurrences { first, last: first, count: 1 };
         while let Some(next) = self.next_after(due.last).filter(|next| *next <= until) {
             due.last = next;
             due.count += 1;
@@ -215,7 +215,7 @@ mod tests {
             let (from, until) = (DateTime::from_millis(from), DateTime::from_millis(from + step));
             #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "any place in between")]
             let middle = DateTime::from_millis(from.timestamp_millis() + (step as f64 * cut) as i64);
-            let count = |due: Option<Due>| due.map_or(0, |due| due.count);
+            let count = |due: Option<DueOccurrences>| due.map_or(0, |due| due.count);
             let whole = schedule.due(from, until);
             prop_assert_eq!(count(whole), count(schedule.due(from, middle)) + count(schedule.due(middle, until)));
             if let Some(due) = whole {

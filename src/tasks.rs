@@ -127,3 +127,8 @@ pub async fn signals(stop: CancellationToken) -> Result<(), Failure> {
     stop.cancel();
     Ok(())
 }
+
+/// Waits; `false` when `stop` came first.
+pub async fn pause(stop: &CancellationToken, duration: Duration) -> bool {
+    tokio::select! { () = stop.cancelled() => false, () = tokio::time::sleep(duration) => true }
+}

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use stream_processor::config::{Fallback, Key, Kind, Section, sections};
+use stream_processor::config::{ConfigKey, Fallback, Section, ValueKind, sections};
 
 const URI: &str = "mongodb://someone:hunter2@db.example.com:27017/?replicaSet=rs0";
 
@@ -213,7 +213,7 @@ fn keys(file: &mut String, section: &Section) {
     for key in &section.keys {
         assert_eq!(key.path, format!("{}.{}", section.path, key.name()).trim_start_matches('.'));
         comment(file, key.doc);
-        let evident = matches!(key.kind, Kind::Text | Kind::Path | Kind::Boolean);
+        let evident = matches!(key.kind, ValueKind::Text | ValueKind::Path | ValueKind::Boolean);
         if !evident && !key.doc.is_empty() {
             comment(file, &format!("Allowed: {}.", key.kind.allowed()));
         }
@@ -234,9 +234,9 @@ fn keys(file: &mut String, section: &Section) {
     }
 }
 
-fn scalar(key: &Key, value: &str) -> String {
+fn scalar(key: &ConfigKey, value: &str) -> String {
     match key.kind {
-        Kind::Boolean | Kind::Count { .. } => value.to_owned(),
+        ValueKind::Boolean | ValueKind::Count { .. } => value.to_owned(),
         _ => format!("{value:?}"),
     }
 }

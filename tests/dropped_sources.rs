@@ -31,9 +31,10 @@ async fn each_dropped_or_renamed_collection_is_told_by_its_name_until_it_is_repa
     for (name, is_renamed) in WATCHED.into_iter().flat_map(|name| [(name, false), (name, true)]) {
         let collection = test.collection(name);
         collection.insert_one(doc! {}).await.unwrap();
-        match is_renamed {
-            true => rename(&test, name, &format!("{name}_old_{}", ObjectId::new()), false).await,
-            false => collection.drop().await.unwrap(),
+        if is_renamed {
+            rename(&test, name, &format!("{name}_old_{}", ObjectId::new()), false).await
+        } else {
+            collection.drop().await.unwrap()
         }
         until_dropped(&processor, &[name]).await;
         let newcomer = recruiter([job("Boulanger")]);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bson::oid::ObjectId;
 use bson::{Document, doc};
 use futures::TryStreamExt as _;
-use stream_processor::fetch::portions::Portions;
+use stream_processor::fetch::chunks::ChunkReader;
 use stream_processor::mongo::causal::CausalDatabase;
 use stream_processor::mongo::reads::documents;
 
@@ -36,7 +36,7 @@ async fn heavy_recruiters_among_light_ones_are_all_read_in_portions_of_a_bounded
         test.collection("recruiters").insert_many(some).await.unwrap();
     }
 
-    let mut recruiters = Portions::of_recruiters(&CausalDatabase::new(test.database.clone()));
+    let mut recruiters = ChunkReader::of_recruiters(&CausalDatabase::new(test.database.clone()));
     let mut rest = ids.as_slice();
     let mut read = Vec::new();
     let mut weights = Vec::new();

@@ -7,7 +7,7 @@ use bson::{DateTime, doc};
 use stream_processor::clock;
 use stream_processor::error::Failure;
 use stream_processor::lease::Lease;
-use stream_processor::verify::report::Report;
+use stream_processor::verify::report::VerificationReport;
 use stream_processor::verify::stored;
 use stream_processor::write::writer::Validity;
 use stream_processor::write::{Writer, command};
@@ -83,7 +83,7 @@ async fn a_verification_that_is_stored_late_does_not_replace_a_later_one() {
     let test = TestDatabase::create("late_verification").await;
     let now = DateTime::now().timestamp_millis();
     let report = |ended: i64, differences: u64| {
-        let mut report = Report::new(DateTime::from_millis(now - 100_000), "dual-write".to_owned(), true);
+        let mut report = VerificationReport::new(DateTime::from_millis(now - 100_000), "dual-write".to_owned(), true);
         report.ended = DateTime::from_millis(now + ended);
         report.differences = differences;
         report

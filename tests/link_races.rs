@@ -153,9 +153,10 @@ async fn killed_at_random_while_jobs_come_and_go_it_leaves_no_active_offer_witho
 
 async fn add_or_remove(test: &TestDatabase, recruiters: &[Document], random: &mut StdRng) {
     let filter = doc! { "_id": id(recruiters.choose(random).unwrap()) };
-    let update = match random.random_bool(0.5) {
-        true => doc! { "$push": { "jobs": job("Vendeur") } },
-        false => doc! { "$pop": { "jobs": -1 } },
+    let update = if random.random_bool(0.5) {
+        doc! { "$push": { "jobs": job("Vendeur") } }
+    } else {
+        doc! { "$pop": { "jobs": -1 } }
     };
     test.collection("recruiters").update_one(filter, update).await.unwrap();
 }

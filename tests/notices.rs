@@ -62,9 +62,8 @@ async fn an_instance_goes_on_while_the_webhook_says_nothing() {
         filled("notices_silence", from_ref(&somebody), &[recruiter_of(&somebody, &["Boulanger", "Vendeur"])]).await;
     let silent = Arc::new(AtomicBool::new(true));
     let is_silent = Arc::clone(&silent);
-    let server = WebServer::start(move |_, _| match is_silent.load(Ordering::Relaxed) {
-        true => Answer::Stall,
-        false => Answer::Say(200, String::new()),
+    let server = WebServer::start(move |_, _| {
+        if is_silent.load(Ordering::Relaxed) { Answer::Stall } else { Answer::Say(200, String::new()) }
     })
     .await;
     let hook = server.url();

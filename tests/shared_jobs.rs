@@ -92,12 +92,11 @@ async fn when_the_winner_loses_the_job_or_is_deleted_the_offer_is_that_of_the_ot
             if id(&twins[0]) < id(&twins[1]) { (&twins[0], &twins[1]) } else { (&twins[1], &twins[0]) };
         assert_is_of(&test, winner, loser).await;
         let recruiters = test.collection("recruiters");
-        match is_deleted {
-            true => drop(recruiters.delete_one(doc! { "_id": id(winner) }).await.unwrap()),
-            false => {
-                let without = doc! { "$pull": { "jobs": { "_id": id(&shared) } } };
-                recruiters.update_one(doc! { "_id": id(winner) }, without).await.unwrap();
-            }
+        if is_deleted {
+            recruiters.delete_one(doc! { "_id": id(winner) }).await.unwrap();
+        } else {
+            let without = doc! { "$pull": { "jobs": { "_id": id(&shared) } } };
+            recruiters.update_one(doc! { "_id": id(winner) }, without).await.unwrap();
         }
         settled(&test.database).await;
         let offer = offer(&test, loser).await;

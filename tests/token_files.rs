@@ -181,9 +181,8 @@ async fn cut_off_a_write(test: &TestDatabase, passed: impl Fn() -> bool) -> bool
         let first = operations.get_array("inprog").unwrap().first()?.as_document().unwrap();
         first.get("opid").cloned()
     };
-    let operation = eventually(PATIENCE, "a write waits for a majority", async || match passed() {
-        true => Some(None),
-        false => waiting().await.map(Some),
+    let operation = eventually(PATIENCE, "a write waits for a majority", async || {
+        if passed() { Some(None) } else { waiting().await.map(Some) }
     })
     .await;
     let Some(operation) = operation else { return true };

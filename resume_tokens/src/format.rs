@@ -104,10 +104,7 @@ impl Checkpoint {
     }
 
     fn consistent(self) -> Result<Self, FormatError> {
-        match self.cluster_time == self.token.cluster_time() {
-            true => Ok(self),
-            false => Err(FormatError::Contradiction),
-        }
+        if self.cluster_time == self.token.cluster_time() { Ok(self) } else { Err(FormatError::Contradiction) }
     }
 }
 
@@ -196,10 +193,7 @@ fn read_history(stored: &Bson) -> Result<History, FormatError> {
 fn write_date(field: &'static str, date: DateTime) -> Result<String, FormatError> {
     let written = date.try_to_rfc3339_string().map_err(|_| FormatError::Date { field })?;
     // A date too far away is written as the last one that there is.
-    match read_date(field, &written)? == date {
-        true => Ok(written),
-        false => Err(FormatError::Date { field }),
-    }
+    if read_date(field, &written)? == date { Ok(written) } else { Err(FormatError::Date { field }) }
 }
 
 fn read_date(field: &'static str, date: &str) -> Result<DateTime, FormatError> {

@@ -8,10 +8,10 @@ use bson::oid::ObjectId;
 use mongodb::raw_batch_cursor::RawBatch;
 
 use super::affected_recruiters::anonymized_jobs;
-use super::job_chunk::Chunks;
+use super::job_chunk::JobChunks;
 use super::link_changes::{keep_in_link, links_ahead, moved};
 use super::removal::RemovedJob;
-use super::stages::{GONE_AT_A_TIME, Stages, Told, Touched};
+use super::stages::{Findings, REMOVALS_AT_A_TIME, Stages, TouchedRecruiter};
 use crate::error::Failure;
 use crate::failpoint;
 use crate::fetch::links;
@@ -26,19 +26,19 @@ use crate::write::links::Jobs;
 
 /// Recruiters as they were read, and what to do with them.
 #[derive(Debug, Clone, Copy)]
-pub struct Portion<'a> {
+pub struct Chunk<'a> {
     /// All touches of the batch; those of the portion are among them.
     pub touches: &'a BTreeMap<ObjectId, Touch>,
     /// The recruiters.
     pub batches: &'a [RawBatch],
     /// The position of the batch.
-    pub place: &'a EventPosition,
+    pub position: &'a EventPosition,
 }
 
 /// What the chunks of a portion come to together.
 #[derive(Default)]
 struct Done {
-    told: Told,
+    told: Findings,
     /// Recruiters to touch again.
     again: BTreeSet<ObjectId>,
     /// Recruiters whose links could not grow: none of their offers may be written.
@@ -48,21 +48,22 @@ struct Done {
 }
 
 impl Stages {
-    /// Puts one portion through the stages. Gives back recruiters to touch again: they still hold a
-    /// job that a recruiter of this portion lost.
+    /// Puts one chunk of recruiters through the stages. Gives back recruiters to touch again: they still hold a
+    /// job that a recruiter of this chunk lost.
     ///
     /// # Errors
     /// A [`Failure`] that is not about one document.
-    pub async fn portion(&mut self, portion: Portion<'_>, lost: &mut Jobs) -> Result<BTreeSet<ObjectId>, Failure> {
+    pub async fn chunk(&mut self, chunk: Chunk<'_>, lost: &mut Jobs) -> Result<BTreeSet<ObjectId>, Failure> {
         let mut done = Done::default();
-        let touched = self.decode(portion, &mut done.told)?;
-        let mut chunks = Chunks::of(&touched);
-        // Links are looked at with the first chunk; a recruiter without jobs has a link, too.
-        let mut next = Some(chunks.next().unwrap_or_default());
+        let position = chunk.position;
+        let touched = self.decode(chunk, &mut done.told)?;
+        let mut job_chunks = JobChunks::of(&touched);
+        // Links are looked at with the first jobs; a recruiter without jobs has a link, too.
+        let mut next = Some(job_chunks.next().unwrap_or_default());
         let mut whole: Vec<ObjectId> = touched.iter().filter(|it| it.whole).map(|it| it.recruiter.id).collect();
-        while let Some(chunk) = next {
+        while let Some(jobs) = next {
             self.check_preemption()?;
-            let mut chunk = self.decode_jobs(&chunk, &mut done.told);
+            let mut chunk = self.decode_jobs(&jobs, &mut done.told);
             let timer = self.metrics.stage_duration.with_label_values(&["fetch"]).start_timer();
             let (fetched, links) = futures::try_join!(
                 chunk.fetch(&mut self.offers, &mut self.references),
@@ -78,21 +79,22 @@ impl Stages {
 
             let timer = self.metrics.stage_duration.with_label_values(&["write"]).start_timer();
             self.check_preemption()?;
-            let (mut grown, shrunk) = match whole.is_empty() {
-                false => moved(&touched, &links, self.phase.writes_offers()),
-                true => (Jobs::new(), Jobs::new()),
+            let (mut grown, shrunk) = if !whole.is_empty() {
+                moved(&touched, &links, self.phase.writes_offers())
+            } else {
+                (Jobs::new(), Jobs::new())
             };
             whole.clear();
             grown.extend(links_ahead(&touched, &chunk.offers, &changes));
-            self.settle_links((&grown, shrunk), &touched, lost, (&mut done, portion.place)).await?;
+            self.settle_links((&grown, shrunk), &touched, lost, (&mut done, position)).await?;
             let new = (&done.grown, &*lost, done.unlinked.is_empty());
-            done.again.extend(self.settle_shared((&touched, portion.place), new, &mut chunk, &mut changes).await?);
-            self.write_chunk(chunk, changes, &done.unlinked, portion.place).await?;
+            done.again.extend(self.settle_shared((&touched, position), new, &mut chunk, &mut changes).await?);
+            self.write_chunk(chunk, changes, &done.unlinked, position).await?;
             failpoint::passed("written");
             timer.observe_duration();
-            next = chunks.next();
+            next = job_chunks.next();
         }
-        self.tell(done.told, portion.place).await?;
+        self.tell(done.told, position).await?;
         if let Some(sampler) = &self.sampler {
             sampler.touched(touched.iter().map(|touched| touched.recruiter.id));
         }
@@ -103,14 +105,14 @@ impl Stages {
     async fn settle_links(
         &mut self,
         (grown, mut shrunk): (&Jobs, Jobs),
-        touched: &[Touched<'_>],
+        touched: &[TouchedRecruiter<'_>],
         lost: &mut Jobs,
-        (done, place): (&mut Done, &EventPosition),
+        (done, position): (&mut Done, &EventPosition),
     ) -> Result<(), Failure> {
         if self.dry_run.is_none() {
             let refused = crate::write::links::grow(&self.writer, grown).await?;
             done.unlinked.extend(refused.iter().filter_map(|refused| refused.statement.id));
-            done.told.letters.extend(self.unlinked(&refused));
+            done.told.dead_letters.extend(self.unlinked(&refused));
         }
         done.grown.extend(grown.values().flatten());
         failpoint::passed("linked");
@@ -120,7 +122,7 @@ impl Stages {
             jobs.retain(|job| lost.get(recruiter).is_none_or(|lost| !lost.contains(job)));
         }
         shrunk.iter().for_each(|(recruiter, jobs)| lost.entry(*recruiter).or_default().extend(jobs));
-        let (again, uncancelled) = self.cancel_removed(touched, &shrunk, lost, place).await?;
+        let (again, uncancelled) = self.cancel_removed(touched, &shrunk, lost, position).await?;
         done.again.extend(again);
         for address in &uncancelled {
             keep_in_link(address, lost);
@@ -130,30 +132,36 @@ impl Stages {
         Ok(())
     }
 
-    fn decode<'a>(&self, portion: Portion<'a>, told: &mut Told) -> Result<Vec<Touched<'a>>, Failure> {
+    fn decode<'a>(&self, chunk: Chunk<'a>, told: &mut Findings) -> Result<Vec<TouchedRecruiter<'a>>, Failure> {
         let mut all = Vec::new();
-        for document in documents(portion.batches) {
+        for document in documents(chunk.batches) {
             let document = document?;
             let Ok(recruiter) = Recruiter::read(document) else {
                 // The query found it by an ObjectId, so `_id` is readable even here.
                 if let Ok(id) = document.get_object_id("_id") {
-                    let letter = DeadLetter::of_projection(Reason::Undecodable, "not valid BSON".to_owned());
-                    told.letters.insert(Address::Recruiter(id), letter);
+                    let dead_letter = DeadLetter::of_projection(Reason::Undecodable, "not valid BSON".to_owned());
+                    told.dead_letters.insert(Address::Recruiter(id), dead_letter);
                 }
                 continue;
             };
-            if let Some(touch) = portion.touches.get(&recruiter.id) {
+            if let Some(touch) = chunk.touches.get(&recruiter.id) {
                 let jobs = value::list(recruiter.fields.jobs).map_or(0, |jobs| jobs.as_bytes().len());
                 let weight = document.as_bytes().len().saturating_sub(jobs);
                 all.push(self.touched(recruiter, touch, weight, told));
             }
         }
         // Of two that hold the same job, the offer is that of the one that is projected last.
-        all.sort_by_key(Touched::owner);
+        all.sort_by_key(TouchedRecruiter::owner);
         Ok(all)
     }
 
-    fn touched<'a>(&self, recruiter: Recruiter<'a>, touch: &Touch, weight: usize, told: &mut Told) -> Touched<'a> {
+    fn touched<'a>(
+        &self,
+        recruiter: Recruiter<'a>,
+        touch: &Touch,
+        weight: usize,
+        told: &mut Findings,
+    ) -> TouchedRecruiter<'a> {
         // By position: the jobs are in their order.
         let at = |position: &usize| recruiter.jobs.binary_search_by_key(position, |job| job.position).ok();
         let jobs: Option<Vec<Job<'a>>> = match touch {
@@ -169,76 +177,77 @@ impl Stages {
                 Some(_) => recruiter.job_ids().collect(),
                 None => HashSet::new(),
             };
-            let gone = |letter: &Address| !matches!(letter, Address::Job { job, .. } if jobs.contains(job));
-            told.looked_at.extend(self.dead_letters.of_recruiter(recruiter.id).filter(gone));
+            let removals =
+                |dead_letter: &Address| !matches!(dead_letter, Address::Job { job, .. } if jobs.contains(job));
+            told.looked_at.extend(self.dead_letters.of_recruiter(recruiter.id).filter(removals));
         }
         if recruiter.jobs.is_empty() {
             self.metrics.jobs_skipped.with_label_values(&["no_jobs"]).inc();
         }
         let repeated = recruiter.repeated();
-        Touched { jobs: jobs.unwrap_or_else(|| recruiter.jobs.clone()), recruiter, whole, weight, repeated }
+        TouchedRecruiter { jobs: jobs.unwrap_or_else(|| recruiter.jobs.clone()), recruiter, whole, weight, repeated }
     }
 
     /// Letters about recruiters whose links the server refused to change.
     pub(crate) fn unlinked(&self, refused: &[Refused]) -> BTreeMap<Address, DeadLetter> {
-        let letter = |refused: &Refused| {
+        let dead_letter = |refused: &Refused| {
             self.metrics.write_errors.with_label_values(&[&refused.code.to_string()]).inc();
             let detail = refused.detail("the link");
             Some((Address::Recruiter(refused.statement.id?), DeadLetter::of_projection(refused.reason, detail)))
         };
-        refused.iter().filter_map(letter).collect()
+        refused.iter().filter_map(dead_letter).collect()
     }
 
     /// Letters for statements that the server refused, by their offers.
     pub(crate) fn refused(&self, refused: &[Refused]) -> BTreeMap<ObjectId, DeadLetter> {
-        let letter = |refused: &Refused| {
+        let dead_letter = |refused: &Refused| {
             self.metrics.write_errors.with_label_values(&[&refused.code.to_string()]).inc();
             let detail = refused.detail("the offer");
             Some((refused.statement.id?, DeadLetter::of_projection(refused.reason, detail)))
         };
-        refused.iter().filter_map(letter).collect()
+        refused.iter().filter_map(dead_letter).collect()
     }
 
     /// Cancels the offers of jobs that are in no recruiter any more; gives back the recruiters that
     /// still hold one of `removed`, and the jobs whose cancellation was refused.
     async fn cancel_removed(
         &mut self,
-        touched: &[Touched<'_>],
+        touched: &[TouchedRecruiter<'_>],
         removed: &Jobs,
         lost: &Jobs,
-        place: &EventPosition,
+        position: &EventPosition,
     ) -> Result<(BTreeSet<ObjectId>, BTreeSet<Address>), Failure> {
         let (mut again, mut refused) = (BTreeSet::new(), BTreeSet::new());
-        let mut gone = Vec::new();
+        let mut removals = Vec::new();
         for touched in touched {
             let recruiter = touched.recruiter.id;
             // From the document, so that a replay gives the same date.
-            let date = value::later_date(touched.recruiter.fields.updated_at, None).unwrap_or(place.wall_time);
+            let date = value::later_date(touched.recruiter.fields.updated_at, None).unwrap_or(position.wall_time);
             let removed = removed.get(&recruiter).into_iter().flatten();
-            let gone_by = place.wall_time;
-            gone.extend(removed.map(|job| RemovedJob { recruiter: Some(recruiter), job: *job, date, gone_by }));
+            let removed_by = position.wall_time;
+            removals.extend(removed.map(|job| RemovedJob { recruiter: Some(recruiter), job: *job, date, removed_by }));
         }
-        if gone.is_empty() {
+        if removals.is_empty() {
             return Ok((again, refused));
         }
         // A recruiter that was anonymised and is there again without the job: the job's offer is still
         // that of the person who was anonymised.
         let copies = anonymized_jobs(&self.database, &removed.keys().copied().collect::<Vec<_>>()).await?;
-        let copy = |gone: &RemovedJob| copies.get(&gone.recruiter?);
-        let is_copied = |gone: &RemovedJob| copy(gone).is_some_and(|jobs| jobs.contains(&gone.job));
-        for gone in gone.chunks(GONE_AT_A_TIME) {
+        let copy = |removals: &RemovedJob| copies.get(&removals.recruiter?);
+        let is_copied = |removals: &RemovedJob| copy(removals).is_some_and(|jobs| jobs.contains(&removals.job));
+        for removals in removals.chunks(REMOVALS_AT_A_TIME) {
             self.check_preemption()?;
-            let jobs: BTreeSet<ObjectId> = gone.iter().map(|gone| gone.job).collect();
+            let jobs: BTreeSet<ObjectId> = removals.iter().map(|removals| removals.job).collect();
             let mut owners = links::owners(&self.database, &jobs).await?;
             for (job, owners) in &mut owners {
                 // Those that lost it in this batch hold it no more, whatever their links still say.
                 owners.retain(|owner| lost.get(owner).is_none_or(|lost| !lost.contains(job)));
             }
             owners.retain(|_, owners| !owners.is_empty());
-            let unheld = gone.iter().copied().filter(|gone| !owners.contains_key(&gone.job));
-            let (copied, gone): (Vec<RemovedJob>, Vec<RemovedJob>) = unheld.partition(is_copied);
-            refused.extend(self.anonymize(&copied, place).await?);
-            refused.extend(self.cancel(&gone, place).await?);
+            let unheld = removals.iter().copied().filter(|removals| !owners.contains_key(&removals.job));
+            let (copied, removals): (Vec<RemovedJob>, Vec<RemovedJob>) = unheld.partition(is_copied);
+            refused.extend(self.anonymize(&copied, position).await?);
+            refused.extend(self.cancel(&removals, position).await?);
             again.extend(owners.into_values().flatten());
         }
         Ok((again, refused))
@@ -258,15 +267,16 @@ impl Stages {
     }
 
     /// Removes what is healed, and writes letters.
-    pub(crate) async fn tell(&mut self, told: Told, place: &EventPosition) -> Result<(), Failure> {
-        let Told { letters, looked_at } = told;
+    pub(crate) async fn tell(&mut self, told: Findings, position: &EventPosition) -> Result<(), Failure> {
+        let Findings { dead_letters, looked_at } = told;
         if let Some(dry_run) = &mut self.dry_run {
-            dry_run.add_letters(letters);
+            dry_run.add_letters(dead_letters);
             return Ok(());
         }
-        let stands = |address: &Address| self.dead_letters.is_of_projection(address) && !letters.contains_key(address);
+        let stands =
+            |address: &Address| self.dead_letters.is_of_projection(address) && !dead_letters.contains_key(address);
         let healed = looked_at.into_iter().filter(stands).collect();
         self.dead_letters.remove(&healed).await?;
-        self.dead_letters.write(letters, place).await
+        self.dead_letters.write(dead_letters, position).await
     }
 }

@@ -6,18 +6,22 @@ use std::collections::BTreeSet;
 use bson::{RawDocumentBuf, oid::ObjectId};
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::job_chunk::Chunk;
+use super::job_chunk::JobChunk;
 use super::stages::Projected;
 use super::stages::Stages;
 use crate::error::Failure;
 use crate::mongo::reads::documents;
 use crate::phase::StreamWrites;
-use crate::project::diff::{Change, compare, only_contact};
+use crate::project::diff::{OfferChange, compare, only_contact};
 use crate::write::dead_letters::Address;
 
 impl Stages {
     /// Of what differs, what the phase lets the stream write.
-    pub(crate) fn keep_what_may_be_written(&self, changes: &mut Vec<(ObjectId, Change)>, chunk: &mut Chunk<'_, '_>) {
+    pub(crate) fn keep_what_may_be_written(
+        &self,
+        changes: &mut Vec<(ObjectId, OfferChange)>,
+        chunk: &mut JobChunk<'_, '_>,
+    ) {
         match self.phase.stream() {
             StreamWrites::Always => {}
             StreamWrites::UnlessNewer => self.leave_newer(changes, &chunk.offers),
@@ -29,9 +33,9 @@ impl Stages {
 
     /// "Newest wins": an offer whose `updated_at` is later than the projection's is left alone and counted. But
     /// it does not keep the contact of a user who was anonymised.
-    pub(crate) fn leave_newer(&self, changes: &mut [(ObjectId, Change)], offers: &Projected) {
+    pub(crate) fn leave_newer(&self, changes: &mut [(ObjectId, OfferChange)], offers: &Projected) {
         for (id, change) in changes {
-            let Change::Update { fields, is_newer: true, .. } = change else {
+            let OfferChange::Update { fields, is_newer: true, .. } = change else {
                 continue;
             };
             self.metrics.conflicts.with_label_values(&["offer"]).inc();
@@ -39,24 +43,24 @@ impl Stages {
             let contact = hides.then(|| only_contact(fields)).filter(|contact| !contact.is_empty());
             *change = match contact {
                 Some(fields) => {
-                    Change::Update { fields, status_changes: false, is_newer: true, stood: RawDocumentBuf::new() }
+                    OfferChange::Update { fields, status_changes: false, is_newer: true, stood: RawDocumentBuf::new() }
                 }
-                None => Change::Nothing,
+                None => OfferChange::Nothing,
             };
         }
     }
 
     /// Counts what differs and writes none of it. A letter about a refused write stands until nothing differs.
-    fn only_count(&self, changes: Vec<(ObjectId, Change)>, chunk: &mut Chunk<'_, '_>) {
+    fn only_count(&self, changes: Vec<(ObjectId, OfferChange)>, chunk: &mut JobChunk<'_, '_>) {
         for (id, change) in changes {
             let result = match &change {
-                Change::Create => "missing",
-                Change::Update { .. } => "differs",
-                Change::Nothing => "equal",
+                OfferChange::Create => "missing",
+                OfferChange::Update { .. } => "differs",
+                OfferChange::Nothing => "equal",
             };
             self.metrics.shadow_offers.with_label_values(&[result]).inc();
             let address = chunk.offers.get(&id).map(|(recruiter, _)| Address::of(*recruiter, Some(id)));
-            if let Some(address) = address.filter(|_| change != Change::Nothing)
+            if let Some(address) = address.filter(|_| change != OfferChange::Nothing)
                 && self.dead_letters.contains_refusal(&address)
             {
                 chunk.told.looked_at.remove(&address);
@@ -70,7 +74,7 @@ impl Stages {
         offers: &Projected,
         mut standing: Option<Vec<RawBatch>>,
         mut rest: &[ObjectId],
-    ) -> Result<Vec<(ObjectId, Change)>, Failure> {
+    ) -> Result<Vec<(ObjectId, OfferChange)>, Failure> {
         let mut changes = Vec::with_capacity(offers.len());
         let mut stands = BTreeSet::new();
         while let Some(batches) = standing {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bson::{Document, oid::ObjectId};
 
 use crate::model::dead_letter::Reason;
-use crate::project::diff::{self, Change};
+use crate::project::diff::{self, OfferChange};
 use crate::write::dead_letters::{Address, DeadLetter};
 
 /// Offers by what was done with them since the start.
@@ -47,7 +47,7 @@ pub struct Rehearsed {
     /// Those of them that would be written.
     pub written: BTreeMap<ObjectId, Rewritten>,
     /// What would be dead letters.
-    pub letters: BTreeMap<Address, Reason>,
+    pub dead_letters: BTreeMap<Address, Reason>,
 }
 
 /// What one offer would get.
@@ -68,19 +68,21 @@ impl DryRun {
     }
 
     /// Counts what would be dead letters.
-    pub(crate) fn add_letters(&mut self, letters: BTreeMap<Address, DeadLetter>) {
-        letters.values().for_each(|letter| *self.dead_letters.entry(letter.reason).or_default() += 1);
+    pub(crate) fn add_letters(&mut self, dead_letters: BTreeMap<Address, DeadLetter>) {
+        dead_letters.values().for_each(|dead_letter| *self.dead_letters.entry(dead_letter.reason).or_default() += 1);
         if let Some(foreseen) = &mut self.offers {
-            foreseen.letters.extend(letters.into_iter().map(|(address, letter)| (address, letter.reason)));
+            foreseen
+                .dead_letters
+                .extend(dead_letters.into_iter().map(|(address, dead_letter)| (address, dead_letter.reason)));
         }
     }
 
     /// Counts one offer.
-    pub fn add(&mut self, change: &Change) {
+    pub fn add(&mut self, change: &OfferChange) {
         match change {
-            Change::Create => self.created += 1,
-            Change::Nothing => self.unchanged += 1,
-            Change::Update { fields, .. } => {
+            OfferChange::Create => self.created += 1,
+            OfferChange::Nothing => self.unchanged += 1,
+            OfferChange::Update { fields, .. } => {
                 self.changed += 1;
                 for name in diff::names(fields) {
                     *self.fields.entry(name.to_owned()).or_default() += 1;

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bson::{DateTime, doc, oid::ObjectId};
 
 use super::affected_recruiters;
-use super::chunk::Portion;
+use super::chunk::Chunk;
 use super::removal::RemovedJob;
-use super::stages::{GONE_AT_A_TIME, Stages};
+use super::stages::{REMOVALS_AT_A_TIME, Stages};
 use crate::error::Failure;
+use crate::fetch::chunks::ChunkReader;
 use crate::fetch::links::Link;
-use crate::fetch::portions::Portions;
 use crate::fetch::references::{anonymized_users, deactivated_users};
 use crate::fetch::{IDS_PER_READ, links};
 use crate::model::dead_letter::Action;
@@ -29,7 +29,7 @@ use crate::write::{anonymize, command};
 /// The stages after planning, with what they keep between batches.
 #[derive(Debug)]
 pub struct Apply {
-    recruiters: Portions,
+    recruiters: ChunkReader,
     /// Fetch, project and write of one portion.
     pub stages: Stages,
 }
@@ -38,42 +38,39 @@ impl Apply {
     /// Works on the database of `stages`.
     #[must_use]
     pub fn new(stages: Stages) -> Self {
-        Self { recruiters: Portions::of_recruiters(&stages.database), stages }
+        Self { recruiters: ChunkReader::of_recruiters(&stages.database), stages }
     }
 
     /// Carries out one plan; gives back how many recruiters it touched.
     ///
     /// # Errors
     /// A [`Failure`] that is not about one document: the plan was applied in part or not at all.
-    pub async fn plan(&mut self, plan: &Plan, place: &EventPosition) -> Result<usize, Failure> {
+    pub async fn plan(&mut self, plan: &Plan, position: &EventPosition) -> Result<usize, Failure> {
         if self.stages.dry_run.is_none() {
-            self.note_unusable(plan, place).await?;
+            self.note_unusable(plan, position).await?;
         }
         self.forget_references(plan);
-        for portion in portions(&plan.anonymized_recruiters) {
-            self.anonymize(&portion, place).await?;
+        for chunk in chunks_of(&plan.anonymized_recruiters) {
+            self.anonymize(&chunk, position).await?;
         }
         let cancels = self.stages.settings.cancels_deactivated;
         let mut concerned = affected_recruiters::recruiters(&self.stages.database, plan, cancels).await?;
         let owners = links::owners(&self.stages.database, &plan.changed_offers).await?;
         concerned.extend(owners.into_values().flatten());
-        let touched = match concerned.is_empty() {
-            true => {
-                self.touch(&plan.touches, place).await?;
-                plan.touches.len()
-            }
-            false => {
-                self.stages.metrics.touches.with_label_values(&["reference"]).inc_by(concerned.len() as u64);
-                let mut touches = plan.touches.clone();
-                touches.extend(concerned.into_iter().map(|recruiter| (recruiter, Touch::All)));
-                self.touch(&touches, place).await?;
-                touches.len()
-            }
+        let touched = if concerned.is_empty() {
+            self.touch(&plan.touches, position).await?;
+            plan.touches.len()
+        } else {
+            self.stages.metrics.touches.with_label_values(&["reference"]).inc_by(concerned.len() as u64);
+            let mut touches = plan.touches.clone();
+            touches.extend(concerned.into_iter().map(|recruiter| (recruiter, Touch::All)));
+            self.touch(&touches, position).await?;
+            touches.len()
         };
-        self.deactivate_users(&plan.users_with_new_status, place).await?;
-        self.anonymize_users(&plan.anonymized_users, place).await?;
-        for portion in portions(&plan.deleted_recruiters) {
-            self.delete(&portion, place).await?;
+        self.deactivate_users(&plan.users_with_new_status, position).await?;
+        self.anonymize_users(&plan.anonymized_users, position).await?;
+        for chunk in chunks_of(&plan.deleted_recruiters) {
+            self.delete(&chunk, position).await?;
         }
         self.stages.count_dead_letters();
         Ok(touched)
@@ -84,45 +81,49 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub async fn touch(&mut self, touches: &BTreeMap<ObjectId, Touch>, place: &EventPosition) -> Result<(), Failure> {
+    pub async fn touch(
+        &mut self,
+        touches: &BTreeMap<ObjectId, Touch>,
+        position: &EventPosition,
+    ) -> Result<(), Failure> {
         if self.stages.phase.stream() == StreamWrites::Closed && self.stages.dry_run.is_none() {
             return Ok(());
         }
         let mut lost = Jobs::new();
         // On the heap, here and where a step or a batch begins: futures within futures are as large as all of
         // them together, and would not fit on the stack of a thread.
-        let mut again = Box::pin(self.touch_once(touches, &mut lost, place)).await?;
+        let mut again = Box::pin(self.touch_once(touches, &mut lost, position)).await?;
         // Recruiters that still hold a job which another one lost; rarely any, and never for ever: each
         // round adds to `lost`.
         while !again.is_empty() {
-            again = Box::pin(self.touch_once(&whole(again), &mut lost, place)).await?;
+            again = Box::pin(self.touch_once(&whole(again), &mut lost, position)).await?;
         }
         if self.stages.dry_run.is_some() {
             return Ok(());
         }
         // Only now: until here a crash finds the jobs in their links, and all of this is done again.
         if !self.stages.phase.writes_offers() {
-            return self.set_aside(&lost, place).await;
+            return self.set_aside(&lost, position).await;
         }
         let refused = crate::write::links::shrink(&self.stages.writer, &lost).await?;
-        let letters = self.stages.unlinked(&refused);
-        self.stages.dead_letters.write(letters, place).await
+        let dead_letters = self.stages.unlinked(&refused);
+        self.stages.dead_letters.write(dead_letters, position).await
     }
 
     async fn touch_once(
         &mut self,
         touches: &BTreeMap<ObjectId, Touch>,
         lost: &mut Jobs,
-        place: &EventPosition,
+        position: &EventPosition,
     ) -> Result<BTreeSet<ObjectId>, Failure> {
         let mut again = BTreeSet::new();
         let ids: Vec<ObjectId> = touches.keys().copied().collect();
         let mut rest = ids.as_slice();
         let mut read = self.recruiters.read_next(&mut rest).await?;
         while let Some(batches) = read {
-            let portion = Box::pin(self.stages.portion(Portion { touches, batches: &batches, place }, lost));
+            let chunk = Box::pin(self.stages.chunk(Chunk { touches, batches: &batches, position }, lost));
             // Not `try_join`: a read that fails must not abandon writes that the server may still apply.
-            let (more, next) = futures::join!(portion, self.recruiters.read_next(&mut rest));
+            let (more, next) = futures::join!(chunk, self.recruiters.read_next(&mut rest));
             again.extend(more?);
             read = next?;
         }
@@ -130,9 +131,9 @@ impl Apply {
     }
 
     /// Documents whose `_id` cannot be worked with have dead letters for as long as they are there.
-    async fn note_unusable(&mut self, plan: &Plan, place: &EventPosition) -> Result<(), Failure> {
+    async fn note_unusable(&mut self, plan: &Plan, position: &EventPosition) -> Result<(), Failure> {
         for (collection, key) in &plan.unusable_keys {
-            self.stages.dead_letters.write_unusable(*collection, [key.clone()], place).await?;
+            self.stages.dead_letters.write_unusable(*collection, [key.clone()], position).await?;
         }
         for (collection, key) in &plan.vanished_keys {
             self.stages.dead_letters.remove_unusable(*collection, key).await?;
@@ -159,47 +160,47 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub async fn anonymize(&mut self, recruiters: &Dated, place: &EventPosition) -> Result<(), Failure> {
+    pub async fn anonymize(&mut self, recruiters: &Dated, position: &EventPosition) -> Result<(), Failure> {
         let database = self.stages.database.clone();
         let ids: Vec<ObjectId> = recruiters.keys().copied().collect();
         let mut jobs = affected_recruiters::anonymized_jobs(&database, &ids).await?;
-        // Of the link's jobs even when the copy is gone by now.
+        // Of the link's jobs even when the copy is removals by now.
         for (recruiter, link) in links::read(&database, &ids).await? {
             jobs.entry(recruiter).or_default().extend(link.all());
         }
         let all: BTreeSet<ObjectId> = jobs.values().flatten().copied().collect();
         // Whoever else holds such a job shows itself in its offer, if it can.
         let others = holders_besides(&database, &all, &ids).await?;
-        self.touch(&whole(others.into_values().flatten()), place).await?;
+        self.touch(&whole(others.into_values().flatten()), position).await?;
         let owners = links::owners(&database, &all).await?;
         let shown = affected_recruiters::shown(&database, &self.stages.settings.partner_label, &ids).await?;
-        let mut gone = Vec::new();
+        let mut removals = Vec::new();
         for (recruiter, date) in recruiters {
             let held_by_another =
                 |job: &ObjectId| owners.get(job).is_some_and(|owners| owners.iter().any(|id| id != recruiter));
             let jobs = jobs.get(recruiter).into_iter().flatten().filter(|job| !held_by_another(job));
             let jobs: BTreeSet<ObjectId> = jobs.chain(shown.get(recruiter).into_iter().flatten()).copied().collect();
-            let (recruiter, gone_by) = (Some(*recruiter), *date);
-            gone.extend(jobs.into_iter().map(|job| RemovedJob { recruiter, job, date: *date, gone_by }));
+            let (recruiter, removed_by) = (Some(*recruiter), *date);
+            removals.extend(jobs.into_iter().map(|job| RemovedJob { recruiter, job, date: *date, removed_by }));
         }
-        for gone in gone.chunks(GONE_AT_A_TIME) {
-            self.stages.anonymize(gone, place).await?;
+        for removals in removals.chunks(REMOVALS_AT_A_TIME) {
+            self.stages.anonymize(removals, position).await?;
         }
         Ok(())
     }
 
     /// Counts those of these users that are deactivated. Where that cancels their offers, the projection has
-    /// done so by now; what is left are offers whose job cannot be projected, or whose recruiter is gone.
+    /// done so by now; what is left are offers whose job cannot be projected, or whose recruiter is removals.
     ///
     /// # Errors
     /// As [`Self::plan`].
-    async fn deactivate_users(&mut self, users: &BTreeSet<ObjectId>, place: &EventPosition) -> Result<(), Failure> {
+    async fn deactivate_users(&mut self, users: &BTreeSet<ObjectId>, position: &EventPosition) -> Result<(), Failure> {
         let deactivated = deactivated_users(&self.stages.database, users.clone()).await?;
         if self.stages.settings.cancels_deactivated {
             let label = &self.stages.settings.partner_label;
             let offers = affected_recruiters::offers(&self.stages.database, label, &deactivated).await?;
-            for offers in offers.chunks(GONE_AT_A_TIME) {
-                self.stages.cancel_deactivated(offers.to_vec(), place).await?;
+            for offers in offers.chunks(REMOVALS_AT_A_TIME) {
+                self.stages.cancel_deactivated(offers.to_vec(), position).await?;
             }
         }
         self.stages.metrics.users_deactivated.inc_by(deactivated.len() as u64);
@@ -210,11 +211,15 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub async fn anonymize_users(&mut self, users: &BTreeSet<ObjectId>, place: &EventPosition) -> Result<(), Failure> {
+    pub async fn anonymize_users(
+        &mut self,
+        users: &BTreeSet<ObjectId>,
+        position: &EventPosition,
+    ) -> Result<(), Failure> {
         let database = self.stages.database.clone();
         let offers = affected_recruiters::offers(&database, &self.stages.settings.partner_label, users).await?;
-        for offers in offers.chunks(GONE_AT_A_TIME) {
-            self.anonymize_managed(offers.to_vec(), place).await?;
+        for offers in offers.chunks(REMOVALS_AT_A_TIME) {
+            self.anonymize_managed(offers.to_vec(), position).await?;
         }
         if self.stages.dry_run.is_none() {
             self.anonymize_others(users).await?;
@@ -222,7 +227,7 @@ impl Apply {
         // What the projection says of their recruiters from now on.
         let anonymized = anonymized_users(&database, users.clone()).await?;
         let recruiters = affected_recruiters::recruiters_of_users(&database, &anonymized).await?;
-        self.touch(&whole(recruiters), place).await
+        self.touch(&whole(recruiters), position).await
     }
 
     /// What is refused here is told by the letter about the offer's `_id`.
@@ -243,7 +248,7 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub async fn anonymize_managed(&mut self, offers: Vec<ObjectId>, place: &EventPosition) -> Result<(), Failure> {
+    pub async fn anonymize_managed(&mut self, offers: Vec<ObjectId>, position: &EventPosition) -> Result<(), Failure> {
         let stages = &mut self.stages;
         let (label, email) = (&stages.settings.partner_label, &stages.settings.anonymized_email);
         let statements: Vec<Statement> =
@@ -254,59 +259,60 @@ impl Apply {
         let outcome = command::update(&stages.writer, OFFERS, statements).await?;
         stages.metrics.offers_anonymized.inc_by(outcome.changed);
         stages.write_counts.changed += outcome.changed;
-        let gone: Vec<RemovedJob> = offers.into_iter().map(|offer| RemovedJob::offer(offer, place.wall_time)).collect();
-        stages.write_refused(&outcome.refused, (&gone, Action::AnonymizeUser), place).await.map(drop)
+        let removals: Vec<RemovedJob> =
+            offers.into_iter().map(|offer| RemovedJob::offer(offer, position.wall_time)).collect();
+        stages.write_refused(&outcome.refused, (&removals, Action::AnonymizeUser), position).await.map(drop)
     }
 
-    /// Recruiters that are gone: their offers are anonymised if the recruiter was, else cancelled,
+    /// Recruiters that are removals: their offers are anonymised if the recruiter was, else cancelled,
     /// unless another recruiter holds the job (spec 02, "Jobs that disappear"; spec 03).
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub async fn delete(&mut self, deleted: &Dated, place: &EventPosition) -> Result<(), Failure> {
+    pub async fn delete(&mut self, deleted: &Dated, position: &EventPosition) -> Result<(), Failure> {
         let database = self.stages.database.clone();
         let ids: Vec<ObjectId> = deleted.keys().copied().collect();
         let present = self.present(&ids).await?;
-        let gone: Vec<ObjectId> = ids.into_iter().filter(|id| !present.contains(id)).collect();
-        let links = links::read(&database, &gone).await?;
-        let anonymized = self.to_anonymize(&gone).await?;
+        let absent: Vec<ObjectId> = ids.into_iter().filter(|id| !present.contains(id)).collect();
+        let links = links::read(&database, &absent).await?;
+        let anonymized = self.to_anonymize(&absent).await?;
         let copied = anonymized.values().flatten().copied();
         let jobs: BTreeSet<ObjectId> = links.values().flat_map(Link::all).chain(copied).collect();
         // Their offers may stand as the deleted recruiter had them. What they turn out to have lost
         // since is held by nobody then.
-        let owners = holders_besides(&database, &jobs, &gone).await?;
-        self.touch(&whole(owners.into_values().flatten()), place).await?;
-        let owners = holders_besides(&database, &jobs, &gone).await?;
-        let shown = affected_recruiters::shown(&database, &self.stages.settings.partner_label, &gone).await?;
+        let owners = holders_besides(&database, &jobs, &absent).await?;
+        self.touch(&whole(owners.into_values().flatten()), position).await?;
+        let owners = holders_besides(&database, &jobs, &absent).await?;
+        let shown = affected_recruiters::shown(&database, &self.stages.settings.partner_label, &absent).await?;
 
         let (mut to_anonymize, mut to_cancel) = (Vec::new(), Vec::new());
-        for (recruiter, date) in deleted.iter().filter(|(recruiter, _)| gone.contains(recruiter)) {
+        for (recruiter, date) in deleted.iter().filter(|(recruiter, _)| absent.contains(recruiter)) {
             let copy = anonymized.get(recruiter);
             let jobs = links.get(recruiter).into_iter().flat_map(Link::all).chain(copy.into_iter().flatten().copied());
             let jobs = jobs.filter(|job| !owners.contains_key(job));
             let jobs: BTreeSet<ObjectId> = jobs.chain(shown.get(recruiter).into_iter().flatten().copied()).collect();
-            let (recruiter, gone_by) = (Some(*recruiter), *date);
-            let jobs = jobs.into_iter().map(|job| RemovedJob { recruiter, job, date: *date, gone_by });
+            let (recruiter, removed_by) = (Some(*recruiter), *date);
+            let jobs = jobs.into_iter().map(|job| RemovedJob { recruiter, job, date: *date, removed_by });
             match copy {
                 Some(_) => to_anonymize.extend(jobs),
                 None => to_cancel.extend(jobs),
             }
         }
         let mut refused = BTreeSet::new();
-        for gone in to_anonymize.chunks(GONE_AT_A_TIME) {
-            refused.extend(self.stages.anonymize(gone, place).await?);
+        for removals in to_anonymize.chunks(REMOVALS_AT_A_TIME) {
+            refused.extend(self.stages.anonymize(removals, position).await?);
         }
-        for gone in to_cancel.chunks(GONE_AT_A_TIME) {
-            refused.extend(self.stages.cancel(gone, place).await?);
+        for removals in to_cancel.chunks(REMOVALS_AT_A_TIME) {
+            refused.extend(self.stages.cancel(removals, position).await?);
         }
         if self.stages.dry_run.is_some() {
             return Ok(());
         }
-        let letters = gone.iter().flat_map(|id| self.stages.dead_letters.of_recruiter(*id));
-        let letters = letters.filter(|letter| !refused.contains(letter)).collect();
+        let dead_letters = absent.iter().flat_map(|id| self.stages.dead_letters.of_recruiter(*id));
+        let dead_letters = dead_letters.filter(|dead_letter| !refused.contains(dead_letter)).collect();
         // A link stays as long as one of its offers could not be changed: a resync finds it there.
         let refused: BTreeSet<ObjectId> = refused.iter().filter_map(Address::recruiter).collect();
-        let mut settled: Vec<ObjectId> = gone.into_iter().filter(|id| !refused.contains(id)).collect();
+        let mut settled: Vec<ObjectId> = absent.into_iter().filter(|id| !refused.contains(id)).collect();
         let mut uncancelled = Jobs::new();
         if !self.stages.phase.writes_offers() {
             // It stays, too, where nothing is cancelled: for the phase in which that is made up for.
@@ -315,15 +321,15 @@ impl Apply {
             settled.retain(|id| !uncancelled.contains_key(id));
         }
         crate::write::links::delete(&self.stages.writer, &settled).await?;
-        self.stages.dead_letters.remove(&letters).await?;
-        self.set_aside(&uncancelled, place).await
+        self.stages.dead_letters.remove(&dead_letters).await?;
+        self.set_aside(&uncancelled, position).await
     }
 
     /// The jobs of the copies of these recruiters; and those that an anonymisation could not do before, though the copy may
     /// be gone.
-    async fn to_anonymize(&self, gone: &[ObjectId]) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
-        let mut anonymized = affected_recruiters::anonymized_jobs(&self.stages.database, gone).await?;
-        for recruiter in gone {
+    async fn to_anonymize(&self, absent: &[ObjectId]) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
+        let mut anonymized = affected_recruiters::anonymized_jobs(&self.stages.database, absent).await?;
+        for recruiter in absent {
             let jobs = self.stages.dead_letters.to_anonymize(*recruiter);
             if !jobs.is_empty() {
                 anonymized.entry(*recruiter).or_default().extend(jobs);
@@ -333,10 +339,10 @@ impl Apply {
     }
 
     /// Links remember jobs whose offers could not be cancelled in this phase.
-    async fn set_aside(&mut self, jobs: &Jobs, place: &EventPosition) -> Result<(), Failure> {
+    async fn set_aside(&mut self, jobs: &Jobs, position: &EventPosition) -> Result<(), Failure> {
         let refused = crate::write::links::set_aside(&self.stages.writer, jobs).await?;
-        let letters = self.stages.unlinked(&refused);
-        self.stages.dead_letters.write(letters, place).await
+        let dead_letters = self.stages.unlinked(&refused);
+        self.stages.dead_letters.write(dead_letters, position).await
     }
 
     /// Those of `ids` that are in `recruiters` now: deleted and inserted again since.
@@ -366,15 +372,15 @@ fn whole(recruiters: impl IntoIterator<Item = ObjectId>) -> BTreeMap<ObjectId, T
 async fn holders_besides(
     database: &CausalDatabase,
     jobs: &BTreeSet<ObjectId>,
-    gone: &[ObjectId],
+    absent: &[ObjectId],
 ) -> Result<HashMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
     let mut owners = links::owners(database, jobs).await?;
-    owners.values_mut().for_each(|owners| owners.retain(|owner| !gone.contains(owner)));
+    owners.values_mut().for_each(|owners| owners.retain(|owner| !absent.contains(owner)));
     owners.retain(|_, owners| !owners.is_empty());
     Ok(owners)
 }
 
-fn portions(all: &Dated) -> Vec<Dated> {
+fn chunks_of(all: &Dated) -> Vec<Dated> {
     let all: Vec<(ObjectId, DateTime)> = all.iter().map(|(id, date)| (*id, *date)).collect();
-    all.chunks(IDS_PER_READ).map(|portion| portion.iter().copied().collect()).collect()
+    all.chunks(IDS_PER_READ).map(|chunk| chunk.iter().copied().collect()).collect()
 }

@@ -8,16 +8,16 @@ use bson::oid::ObjectId;
 use mongodb::raw_batch_cursor::RawBatch;
 
 use super::stages::Projected;
-use super::stages::{Stages, Told, Touched};
+use super::stages::{Findings, Stages, TouchedRecruiter};
 use crate::error::Failure;
-use crate::fetch::portions::Portions;
+use crate::fetch::chunks::ChunkReader;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches};
 use crate::model::dead_letter::Reason;
 use crate::model::names::OFFERS;
 use crate::model::recruiter::{Job, JobFields};
 use crate::model::value;
 use crate::phase::StreamWrites;
-use crate::project::diff::Change;
+use crate::project::diff::OfferChange;
 use crate::project::project;
 use crate::write::command;
 use crate::write::create::{WORTH_IT, create};
@@ -32,17 +32,17 @@ const BYTES: usize = 4 * 1024 * 1024;
 const COMPARISONS: usize = 4;
 
 /// The jobs of a portion, chunk by chunk.
-pub(crate) struct Chunks<I: Iterator>(Peekable<I>);
+pub(crate) struct JobChunks<I: Iterator>(Peekable<I>);
 
-impl<'a, 'b> Chunks<Box<dyn Iterator<Item = (&'b Touched<'a>, Job<'a>)> + Send + 'b>> {
-    pub(crate) fn of(touched: &'b [Touched<'a>]) -> Self {
+impl<'a, 'b> JobChunks<Box<dyn Iterator<Item = (&'b TouchedRecruiter<'a>, Job<'a>)> + Send + 'b>> {
+    pub(crate) fn of(touched: &'b [TouchedRecruiter<'a>]) -> Self {
         let jobs = touched.iter().flat_map(|touched| touched.jobs.iter().map(move |job| (touched, *job)));
         Self((Box::new(jobs) as Box<dyn Iterator<Item = _> + Send + 'b>).peekable())
     }
 }
 
-impl<'a: 'b, 'b, I: Iterator<Item = (&'b Touched<'a>, Job<'a>)>> Iterator for Chunks<I> {
-    type Item = Vec<(&'b Touched<'a>, Job<'a>)>;
+impl<'a: 'b, 'b, I: Iterator<Item = (&'b TouchedRecruiter<'a>, Job<'a>)>> Iterator for JobChunks<I> {
+    type Item = Vec<(&'b TouchedRecruiter<'a>, Job<'a>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut chunk = Vec::new();
@@ -60,10 +60,10 @@ impl<'a: 'b, 'b, I: Iterator<Item = (&'b Touched<'a>, Job<'a>)>> Iterator for Ch
 
 /// Decoded jobs, and what they come to.
 #[derive(Default)]
-pub(crate) struct Chunk<'a, 'b> {
-    jobs: Vec<(&'b Touched<'a>, ObjectId, JobFields<'a>)>,
+pub(crate) struct JobChunk<'a, 'b> {
+    jobs: Vec<(&'b TouchedRecruiter<'a>, ObjectId, JobFields<'a>)>,
     pub(crate) offers: Projected,
-    pub(crate) told: Told,
+    pub(crate) told: Findings,
 }
 
 /// What a chunk is projected from and compared with.
@@ -74,10 +74,10 @@ pub(crate) struct Fetched {
     answers: Answers,
 }
 
-impl Chunk<'_, '_> {
+impl JobChunk<'_, '_> {
     pub(crate) async fn fetch(
         &self,
-        offers: &mut Portions,
+        offers: &mut ChunkReader,
         references: &mut ReferenceCaches,
     ) -> Result<Fetched, Failure> {
         let mut keys = Keys::default();
@@ -100,18 +100,22 @@ impl Chunk<'_, '_> {
 
 impl Stages {
     /// Decodes jobs, unless their recruiter is not projected (spec 02).
-    pub(crate) fn decode_jobs<'a, 'b>(&self, jobs: &[(&'b Touched<'a>, Job<'a>)], told: &mut Told) -> Chunk<'a, 'b> {
-        let mut chunk = Chunk::default();
+    pub(crate) fn decode_jobs<'a, 'b>(
+        &self,
+        jobs: &[(&'b TouchedRecruiter<'a>, Job<'a>)],
+        told: &mut Findings,
+    ) -> JobChunk<'a, 'b> {
+        let mut chunk = JobChunk::default();
         for (touched, job) in jobs {
             let recruiter = &touched.recruiter;
             let address = Address::of(recruiter.id, job.id);
             let repeated = job.id.and_then(|id| touched.repeated.get(&id));
             if let Some([first, second]) = repeated {
                 let detail = format!("jobs.{first} and jobs.{second} have this _id");
-                chunk.told.letters.insert(address, DeadLetter::of_projection(Reason::DuplicateJobId, detail));
+                chunk.told.dead_letters.insert(address, DeadLetter::of_projection(Reason::DuplicateJobId, detail));
             }
             // A letter about the whole recruiter is one of the portion: several chunks may have cause for it.
-            let letters = if job.id.is_some() { &mut chunk.told.letters } else { &mut told.letters };
+            let dead_letters = if job.id.is_some() { &mut chunk.told.dead_letters } else { &mut told.dead_letters };
             let has_address = value::non_empty(recruiter.fields.address).is_some();
             match (job.id, job.fields()) {
                 _ if repeated.is_some_and(|[first, _]| *first != job.position) => {}
@@ -119,11 +123,11 @@ impl Stages {
                 (Some(id), Ok(fields)) => chunk.jobs.push((touched, id, fields)),
                 (None, Ok(_)) => {
                     let detail = format!("jobs.{}._id is no ObjectId", job.position);
-                    letters.insert(address, DeadLetter::of_projection(Reason::InvalidJobId, detail));
+                    dead_letters.insert(address, DeadLetter::of_projection(Reason::InvalidJobId, detail));
                 }
                 (_, Err(_)) => {
                     let detail = format!("jobs.{} is not valid BSON", job.position);
-                    letters.insert(address, DeadLetter::of_projection(Reason::Undecodable, detail));
+                    dead_letters.insert(address, DeadLetter::of_projection(Reason::Undecodable, detail));
                 }
             }
             match job.id {
@@ -137,9 +141,9 @@ impl Stages {
     /// What the phase lets be written of what differs.
     pub(crate) async fn project_and_compare(
         &mut self,
-        chunk: &mut Chunk<'_, '_>,
+        chunk: &mut JobChunk<'_, '_>,
         fetched: Fetched,
-    ) -> Result<Vec<(ObjectId, Change)>, Failure> {
+    ) -> Result<Vec<(ObjectId, OfferChange)>, Failure> {
         let Fetched { standing, rest, answers } = fetched;
         for (touched, id, job) in std::mem::take(&mut chunk.jobs) {
             let recruiter = &touched.recruiter;
@@ -151,9 +155,9 @@ impl Stages {
                 }
                 Err(reason) => {
                     let reference = references.undecodable(self.settings.cancels_deactivated);
-                    let letter = DeadLetter::of_projection(reason, reference.unwrap_or_default().to_owned());
+                    let dead_letter = DeadLetter::of_projection(reason, reference.unwrap_or_default().to_owned());
                     // Of a job that is there twice, the letter says that, whichever of the two is touched.
-                    chunk.told.letters.entry(Address::of(recruiter.id, Some(id))).or_insert(letter);
+                    chunk.told.dead_letters.entry(Address::of(recruiter.id, Some(id))).or_insert(dead_letter);
                 }
             }
         }
@@ -165,24 +169,24 @@ impl Stages {
     /// Writes what differs, but for offers of `unlinked` recruiters, and the letters about the jobs.
     pub(crate) async fn write_chunk(
         &mut self,
-        chunk: Chunk<'_, '_>,
-        mut changes: Vec<(ObjectId, Change)>,
+        chunk: JobChunk<'_, '_>,
+        mut changes: Vec<(ObjectId, OfferChange)>,
         unlinked: &BTreeSet<ObjectId>,
-        place: &EventPosition,
+        position: &EventPosition,
     ) -> Result<(), Failure> {
-        let Chunk { offers, mut told, .. } = chunk;
+        let JobChunk { offers, mut told, .. } = chunk;
         if self.dry_run.is_some() {
             self.dry_run_changes(&offers, &changes).await?;
-            return self.tell(told, place).await;
+            return self.tell(told, position).await;
         }
         if !unlinked.is_empty() {
             let linked = |id: &ObjectId| offers.get(id).is_none_or(|(recruiter, _)| !unlinked.contains(recruiter));
             changes.retain(|(id, _)| linked(id));
         }
-        let unchanged = changes.iter().filter(|(_, change)| *change == Change::Nothing).count() as u64;
+        let unchanged = changes.iter().filter(|(_, change)| *change == OfferChange::Nothing).count() as u64;
         self.metrics.offers_written.with_label_values(&["unchanged"]).inc_by(unchanged);
         self.write_counts.unchanged += unchanged;
-        let mut unsure = self.write(&offers, changes, &mut told.letters).await?;
+        let mut unsure = self.write(&offers, changes, &mut told.dead_letters).await?;
         for _ in 1..COMPARISONS {
             if unsure.is_empty() {
                 break;
@@ -195,15 +199,15 @@ impl Stages {
             if self.phase.stream() == StreamWrites::UnlessNewer {
                 self.leave_newer(&mut changes, &some);
             }
-            unsure = self.write(&some, changes, &mut told.letters).await?;
+            unsure = self.write(&some, changes, &mut told.dead_letters).await?;
         }
         for id in unsure {
             if let Some((recruiter, _)) = offers.get(&id) {
-                let letter = DeadLetter::of_projection(Reason::Overtaken, String::new());
-                told.letters.insert(Address::of(*recruiter, Some(id)), letter);
+                let dead_letter = DeadLetter::of_projection(Reason::Overtaken, String::new());
+                told.dead_letters.insert(Address::of(*recruiter, Some(id)), dead_letter);
             }
         }
-        self.tell(told, place).await
+        self.tell(told, position).await
     }
 
     /// Writes what differs, with letters for what the server refuses. Gives back offers that may have become others since
@@ -211,25 +215,24 @@ impl Stages {
     async fn write(
         &mut self,
         offers: &Projected,
-        changes: Vec<(ObjectId, Change)>,
-        letters: &mut BTreeMap<Address, DeadLetter>,
+        changes: Vec<(ObjectId, OfferChange)>,
+        dead_letters: &mut BTreeMap<Address, DeadLetter>,
     ) -> Result<Vec<ObjectId>, Failure> {
         let newest_wins = self.phase.stream() == StreamWrites::UnlessNewer;
-        let statement = |(id, change): &(ObjectId, Change)| {
+        let statement = |(id, change): &(ObjectId, OfferChange)| {
             offers.get(id).and_then(|(_, offer)| statements::of_change(offer, change, newest_wins))
         };
         let (creations, mut changes): (Vec<_>, Vec<_>) =
-            changes.into_iter().partition(|(_, change)| *change == Change::Create);
+            changes.into_iter().partition(|(_, change)| *change == OfferChange::Create);
         let mut created = 0;
-        match creations.len() < WORTH_IT {
-            true => changes.extend(creations),
-            false => {
-                let offer = |(id, _): &(ObjectId, Change)| offers.get(id).map(|(_, offer)| statements::created(offer));
-                let creations = creations.iter().filter_map(offer).collect();
-                let done = create(&self.writer, OFFERS, creations).await?;
-                created = done.created;
-                changes.extend(done.unsure.into_iter().map(|id| (id, Change::Create)));
-            }
+        if creations.len() < WORTH_IT {
+            changes.extend(creations)
+        } else {
+            let offer = |(id, _): &(ObjectId, OfferChange)| offers.get(id).map(|(_, offer)| statements::created(offer));
+            let creations = creations.iter().filter_map(offer).collect();
+            let done = create(&self.writer, OFFERS, creations).await?;
+            created = done.created;
+            changes.extend(done.unsure.into_iter().map(|id| (id, OfferChange::Create)));
         }
         let statements: Vec<Statement> = changes.iter().filter_map(statement).collect();
         drop(changes);
@@ -245,7 +248,7 @@ impl Stages {
         self.write_counts.changed += outcome.changed;
         let address = |offer: ObjectId| Some(Address::of(offers.get(&offer)?.0, Some(offer)));
         let refused = self.refused(&outcome.refused).into_iter();
-        letters.extend(refused.filter_map(|(offer, letter)| Some((address(offer)?, letter))));
+        dead_letters.extend(refused.filter_map(|(offer, dead_letter)| Some((address(offer)?, dead_letter))));
         Ok(outcome.unsure)
     }
 }

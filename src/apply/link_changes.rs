@@ -6,16 +6,16 @@ use std::collections::{BTreeSet, HashMap};
 use bson::oid::ObjectId;
 
 use super::stages::Projected;
-use super::stages::Touched;
+use super::stages::TouchedRecruiter;
 use crate::fetch::links::Link;
 use crate::model::OfferStatus;
-use crate::project::diff::Change;
+use crate::project::diff::OfferChange;
 use crate::write::dead_letters::Address;
 use crate::write::links::Jobs;
 
 /// The jobs by which links grow and shrink. Only whole touches know all jobs. What links have set aside counts as lost once
 /// offers can be cancelled.
-pub(crate) fn moved(touched: &[Touched<'_>], links: &HashMap<ObjectId, Link>, cancels: bool) -> (Jobs, Jobs) {
+pub(crate) fn moved(touched: &[TouchedRecruiter<'_>], links: &HashMap<ObjectId, Link>, cancels: bool) -> (Jobs, Jobs) {
     let (mut grown, mut shrunk) = (Jobs::new(), Jobs::new());
     let nothing = Link::default();
     for touched in touched.iter().filter(|touched| touched.whole) {
@@ -35,9 +35,14 @@ pub(crate) fn moved(touched: &[Touched<'_>], links: &HashMap<ObjectId, Link>, ca
 
 /// Jobs that a touch of single positions brings to life. It may have met them before the event that put
 /// them there; should they be gone again by then, only the link tells that their offers are to be cancelled.
-pub(crate) fn links_ahead(touched: &[Touched<'_>], offers: &Projected, changes: &[(ObjectId, Change)]) -> Jobs {
+pub(crate) fn links_ahead(
+    touched: &[TouchedRecruiter<'_>],
+    offers: &Projected,
+    changes: &[(ObjectId, OfferChange)],
+) -> Jobs {
     let lives = |id: &ObjectId| offers.get(id).is_some_and(|(_, offer)| offer.status != OfferStatus::Cancelled);
-    let begins = |change: &Change| matches!(change, Change::Create | Change::Update { status_changes: true, .. });
+    let begins =
+        |change: &OfferChange| matches!(change, OfferChange::Create | OfferChange::Update { status_changes: true, .. });
     let begin: BTreeSet<ObjectId> =
         changes.iter().filter(|(id, change)| begins(change) && lives(id)).map(|(id, _)| *id).collect();
     let mut met = Jobs::new();

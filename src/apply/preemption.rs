@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::error::Failure;
-use crate::observe::health::{Health, Part};
+use crate::observe::health::{Health, HealthPart};
 use crate::phase::Phase;
 use crate::phase::watcher::Followed;
 use crate::write::writer::Validity;
@@ -48,7 +48,7 @@ impl PreemptionCheck {
     /// # Errors
     /// [`Failure::LeaseLost`], [`Failure::Interrupted`], [`Failure::PhaseChanged`].
     pub fn check(&mut self, phase: Phase) -> Result<(), Failure> {
-        self.health.alive(Part::Pipeline);
+        self.health.alive(HealthPart::Pipeline);
         let now = clock::instant();
         if self.validity.borrow().left().is_zero() {
             return Err(Failure::LeaseLost);

@@ -11,7 +11,7 @@ use crate::model::dead_letter::Action;
 use crate::model::names::OFFERS;
 use crate::phase::StreamWrites;
 use crate::write::command::{self, Refused};
-use crate::write::dead_letters::{Address, EventPosition, Known};
+use crate::write::dead_letters::{Address, EventPosition, KnownDeadLetter};
 use crate::write::statements::Statement;
 use crate::write::{anonymize, statements};
 
@@ -25,7 +25,7 @@ pub struct RemovedJob {
     /// When, for the history of its offer.
     pub date: DateTime,
     /// It was gone by then: in `dual-write`, an offer that is newer stays.
-    pub gone_by: DateTime,
+    pub removed_by: DateTime,
 }
 
 impl RemovedJob {
@@ -39,7 +39,7 @@ impl RemovedJob {
     /// An offer of which it is not known whose it is.
     #[must_use]
     pub fn offer(offer: ObjectId, date: DateTime) -> Self {
-        Self { recruiter: None, job: offer, date, gone_by: date }
+        Self { recruiter: None, job: offer, date, removed_by: date }
     }
 }
 
@@ -52,7 +52,7 @@ impl Stages {
     pub async fn cancel(
         &mut self,
         removed: &[RemovedJob],
-        place: &EventPosition,
+        position: &EventPosition,
     ) -> Result<BTreeSet<Address>, Failure> {
         if let Some(dry_run) = &mut self.dry_run {
             dry_run.jobs_gone += removed.len() as u64;
@@ -64,7 +64,7 @@ impl Stages {
         let label = &self.settings.partner_label;
         let statement = |removed: &RemovedJob| {
             // The job went no later than its event, whatever its recruiter's own date says.
-            let latest = unless_newer.then(|| removed.date.max(removed.gone_by));
+            let latest = unless_newer.then(|| removed.date.max(removed.removed_by));
             statements::cancel_removed(removed.job, label, removed.date, latest)
         };
         let statements: Vec<Statement> = removed.iter().map(statement).collect();
@@ -74,18 +74,18 @@ impl Stages {
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
         self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
         self.write_counts.changed += outcome.changed;
-        self.write_refused(&outcome.refused, (removed, Action::Cancel), place).await
+        self.write_refused(&outcome.refused, (removed, Action::Cancel), position).await
     }
 
     /// Cancels these offers of deactivated users, where the configuration says so and the phase allows it.
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn cancel_deactivated(&mut self, offers: Vec<ObjectId>, place: &EventPosition) -> Result<(), Failure> {
+    pub async fn cancel_deactivated(&mut self, offers: Vec<ObjectId>, position: &EventPosition) -> Result<(), Failure> {
         if !self.settings.cancels_deactivated || !self.phase.writes_offers() {
             return Ok(());
         }
-        let (label, date) = (&self.settings.partner_label, place.wall_time);
+        let (label, date) = (&self.settings.partner_label, position.wall_time);
         let latest = (self.phase.stream() == StreamWrites::UnlessNewer).then_some(date);
         let statements: Vec<Statement> =
             offers.iter().map(|offer| statements::cancel_of_user(*offer, label, date, latest)).collect();
@@ -96,7 +96,7 @@ impl Stages {
         self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
         self.write_counts.changed += outcome.changed;
         let removed: Vec<RemovedJob> = offers.into_iter().map(|offer| RemovedJob::offer(offer, date)).collect();
-        self.write_refused(&outcome.refused, (&removed, Action::CancelOfUser), place).await.map(drop)
+        self.write_refused(&outcome.refused, (&removed, Action::CancelOfUser), position).await.map(drop)
     }
 
     /// Anonymises the offers of recruiters that were (spec 03); gives back as [`Self::cancel`].
@@ -106,7 +106,7 @@ impl Stages {
     pub async fn anonymize(
         &mut self,
         removed: &[RemovedJob],
-        place: &EventPosition,
+        position: &EventPosition,
     ) -> Result<BTreeSet<Address>, Failure> {
         if let Some(dry_run) = &mut self.dry_run {
             dry_run.jobs_gone += removed.len() as u64;
@@ -120,7 +120,7 @@ impl Stages {
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
         self.metrics.offers_anonymized.inc_by(outcome.changed);
         self.write_counts.changed += outcome.changed;
-        self.write_refused(&outcome.refused, (removed, Action::AnonymizeRecruiter), place).await
+        self.write_refused(&outcome.refused, (removed, Action::AnonymizeRecruiter), position).await
     }
 
     /// Writes letters for what the server refused about these jobs, so that a retry repeats the action; an earlier
@@ -132,24 +132,24 @@ impl Stages {
         &mut self,
         refused: &[Refused],
         (removed, action): (&[RemovedJob], Action),
-        place: &EventPosition,
+        position: &EventPosition,
     ) -> Result<BTreeSet<Address>, Failure> {
         let jobs: HashMap<ObjectId, &RemovedJob> = removed.iter().map(|removed| (removed.job, removed)).collect();
-        let mut letters = BTreeMap::new();
-        for (job, mut letter) in self.refused(refused) {
+        let mut dead_letters = BTreeMap::new();
+        for (job, mut dead_letter) in self.refused(refused) {
             if let Some(removed) = jobs.get(&job) {
-                (letter.action, letter.date) = (action, Some(removed.date));
-                letters.insert(removed.address(), letter);
+                (dead_letter.action, dead_letter.date) = (action, Some(removed.date));
+                dead_letters.insert(removed.address(), dead_letter);
             }
         }
-        let refused: BTreeSet<Address> = letters.keys().copied().collect();
+        let refused: BTreeSet<Address> = dead_letters.keys().copied().collect();
         let over = |address: &Address| {
-            let is_over = |known: Known| known.reason.is_refusal() && !known.action.outlives(action);
+            let is_over = |known: KnownDeadLetter| known.reason.is_refusal() && !known.action.outlives(action);
             self.dead_letters.get(address).is_some_and(is_over) && !refused.contains(address)
         };
         let healed = jobs.values().map(|removed| removed.address()).filter(over).collect();
         self.dead_letters.remove(&healed).await?;
-        self.dead_letters.write(letters, place).await?;
+        self.dead_letters.write(dead_letters, position).await?;
         Ok(refused)
     }
 }

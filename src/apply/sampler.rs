@@ -10,11 +10,11 @@ use bson::oid::ObjectId;
 #[derive(Debug)]
 pub struct Sampler {
     size: usize,
-    sample: Mutex<Sample>,
+    sample: Mutex<RecruiterSample>,
 }
 
 #[derive(Debug, Default)]
-struct Sample {
+struct RecruiterSample {
     recruiters: Vec<ObjectId>,
     /// So many recruiters the sample stands for.
     touched: usize,
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn of_many_the_sample_holds_no_more_than_its_size_and_late_ones_as_well_as_early_ones() {
         let sampler = Sampler::new(1_000);
-        (0..100).for_each(|portion| sampler.touched((portion * 1_000..(portion + 1) * 1_000).map(recruiter)));
+        (0..100).for_each(|chunk| sampler.touched((chunk * 1_000..(chunk + 1) * 1_000).map(recruiter)));
         let sample = sampler.take();
         assert_eq!(sample.len(), 1_000);
         // Half are expected on each side; chance alone gives fewer than 350 about once in 10^21 runs.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bson::{RawBsonRef, doc, oid::ObjectId};
 
-use super::job_chunk::Chunk;
-use super::stages::{Stages, Touched};
+use super::job_chunk::JobChunk;
+use super::stages::{Stages, TouchedRecruiter};
 use crate::error::Failure;
 use crate::fetch::{IDS_PER_READ, links};
 use crate::model::dead_letter::Reason;
@@ -14,7 +14,7 @@ use crate::model::job_owner::JobOwner;
 use crate::model::names::WatchedCollection;
 use crate::model::value;
 use crate::mongo::reads::{documents, find};
-use crate::project::diff::Change;
+use crate::project::diff::OfferChange;
 use crate::write::dead_letters::{Address, DeadLetter, EventPosition};
 use crate::write::links::Jobs;
 
@@ -27,22 +27,23 @@ impl Stages {
     /// [`Failure::Read`].
     pub(crate) async fn settle_shared(
         &self,
-        (touched, place): (&[Touched<'_>], &EventPosition),
+        (touched, position): (&[TouchedRecruiter<'_>], &EventPosition),
         (grown, lost, all_linked): (&BTreeSet<ObjectId>, &Jobs, bool),
-        chunk: &mut Chunk<'_, '_>,
-        changes: &mut Vec<(ObjectId, Change)>,
+        chunk: &mut JobChunk<'_, '_>,
+        changes: &mut Vec<(ObjectId, OfferChange)>,
     ) -> Result<BTreeSet<ObjectId>, Failure> {
-        let asked = self.may_be_shared(chunk, place, grown);
+        let asked = self.may_be_shared(chunk, position, grown);
         if asked.is_empty() {
             return Ok(BTreeSet::new());
         }
         let mut held = owned_by_touched(touched, &asked);
         // In a scan all links have grown, and nearly never is there one more than those of these recruiters.
         let own: BTreeSet<ObjectId> = held.values().flatten().map(JobOwner::recruiter).collect();
-        let is_counted = place.is_scan() && self.dry_run.is_none() && all_linked;
-        let linked = match is_counted && links::count_owners(&self.database, &asked).await? == own.len() as u64 {
-            true => HashMap::new(),
-            false => links::owners(&self.database, &asked).await?,
+        let is_counted = position.is_scan() && self.dry_run.is_none() && all_linked;
+        let linked = if is_counted && links::count_owners(&self.database, &asked).await? == own.len() as u64 {
+            HashMap::new()
+        } else {
+            links::owners(&self.database, &asked).await?
         };
         let lost_it = |job: &ObjectId, owner: &ObjectId| lost.get(owner).is_some_and(|lost| lost.contains(job));
         let here: BTreeSet<ObjectId> = touched.iter().map(|touched| touched.recruiter.id).collect();
@@ -75,7 +76,7 @@ impl Stages {
                     again.extend((is_told && !is_looked_at).then_some(winner));
                 } else if is_looked_at || !is_told {
                     let detail = format!("recruiters/{winner} has a job with this _id");
-                    chunk.told.letters.insert(address, DeadLetter::of_projection(Reason::DuplicateJobId, detail));
+                    chunk.told.dead_letters.insert(address, DeadLetter::of_projection(Reason::DuplicateJobId, detail));
                 }
             }
         }
@@ -85,11 +86,11 @@ impl Stages {
 
     fn may_be_shared(
         &self,
-        chunk: &Chunk<'_, '_>,
-        place: &EventPosition,
+        chunk: &JobChunk<'_, '_>,
+        position: &EventPosition,
         grown: &BTreeSet<ObjectId>,
     ) -> BTreeSet<ObjectId> {
-        let is_scan = place.is_scan();
+        let is_scan = position.is_scan();
         let (mut asked, mut met) = (BTreeSet::new(), BTreeSet::new());
         for address in &chunk.told.looked_at {
             if let Address::Job { job, .. } = address
@@ -129,7 +130,10 @@ impl Stages {
     }
 }
 
-fn owned_by_touched(touched: &[Touched<'_>], asked: &BTreeSet<ObjectId>) -> BTreeMap<ObjectId, BTreeSet<JobOwner>> {
+fn owned_by_touched(
+    touched: &[TouchedRecruiter<'_>],
+    asked: &BTreeSet<ObjectId>,
+) -> BTreeMap<ObjectId, BTreeSet<JobOwner>> {
     let mut held: BTreeMap<ObjectId, BTreeSet<JobOwner>> = BTreeMap::new();
     if asked.is_empty() {
         return held;

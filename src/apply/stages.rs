@@ -10,7 +10,7 @@ use super::preemption::PreemptionCheck;
 use super::sampler::Sampler;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::fetch::portions::Portions;
+use crate::fetch::chunks::ChunkReader;
 use crate::fetch::references::ReferenceCaches;
 use crate::model::job_owner::JobOwner;
 use crate::model::recruiter::Job;
@@ -24,7 +24,7 @@ use crate::write::Writer;
 use crate::write::dead_letters::{Address, DeadLetter, DeadLetters};
 
 /// At most this many jobs that are gone are handled at a time: a statement that cancels or anonymises is a kilobyte or two.
-pub(crate) const GONE_AT_A_TIME: usize = 1_000;
+pub(crate) const REMOVALS_AT_A_TIME: usize = 1_000;
 
 /// Projected offers by job, each with its recruiter.
 pub(crate) type Projected = BTreeMap<ObjectId, (ObjectId, Offer)>;
@@ -41,7 +41,7 @@ pub struct Stages {
     /// The caches.
     pub references: ReferenceCaches,
     /// Reader of the offers that stand.
-    pub offers: Portions,
+    pub offers: ChunkReader,
     /// The dead letters that stand.
     pub dead_letters: DeadLetters,
     /// Counters.
@@ -70,7 +70,7 @@ impl Stages {
             database: context.database.clone(),
             settings: context.projection_settings(),
             references: ReferenceCaches::new(&context.database),
-            offers: Portions::of_offers(&context.database),
+            offers: ChunkReader::of_offers(&context.database),
             dead_letters: DeadLetters::load(&context.database, &writer).await?,
             writer,
             metrics: Arc::clone(&context.metrics),
@@ -86,7 +86,7 @@ impl Stages {
 }
 
 /// A recruiter with the jobs that its touch asks for.
-pub(crate) struct Touched<'a> {
+pub(crate) struct TouchedRecruiter<'a> {
     pub(crate) recruiter: Recruiter<'a>,
     /// Not decoded: a recruiter may have very many.
     pub(crate) jobs: Vec<Job<'a>>,
@@ -98,7 +98,7 @@ pub(crate) struct Touched<'a> {
     pub(crate) repeated: BTreeMap<ObjectId, [usize; 2]>,
 }
 
-impl Touched<'_> {
+impl TouchedRecruiter<'_> {
     pub(crate) fn owner(&self) -> JobOwner {
         JobOwner::new(self.recruiter.id, self.recruiter.fields.updated_at)
     }
@@ -106,8 +106,8 @@ impl Touched<'_> {
 
 /// What is to be told about recruiters or jobs.
 #[derive(Default)]
-pub(crate) struct Told {
-    pub(crate) letters: BTreeMap<Address, DeadLetter>,
-    /// What was looked at: a letter that stands about it is healed unless it is in `letters` again.
+pub(crate) struct Findings {
+    pub(crate) dead_letters: BTreeMap<Address, DeadLetter>,
+    /// What was looked at: a letter that stands about it is healed unless it is in `dead_letters` again.
     pub(crate) looked_at: BTreeSet<Address>,
 }

@@ -10,7 +10,7 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::phase::StreamWrites;
 use crate::project::ON_INSERT;
-use crate::project::diff::Change;
+use crate::project::diff::OfferChange;
 use crate::write::statements::{self, Statement};
 use bson::{Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
@@ -22,7 +22,7 @@ impl Stages {
     pub(crate) async fn dry_run_changes(
         &mut self,
         offers: &Projected,
-        changes: &[(ObjectId, Change)],
+        changes: &[(ObjectId, OfferChange)],
     ) -> Result<(), Failure> {
         let (database, unless_newer) = (self.database.clone(), self.phase.stream() == StreamWrites::UnlessNewer);
         let Some(dry_run) = &mut self.dry_run else {
@@ -34,10 +34,10 @@ impl Stages {
                 continue;
             };
             let fields = match change {
-                Change::Nothing => Document::new(),
-                Change::Create => [document(&offer.fields), document(&ON_INSERT)].into_iter().flatten().collect(),
-                Change::Update { fields, status_changes: false, .. } => document(fields),
-                Change::Update { status_changes: true, .. } => {
+                OfferChange::Nothing => Document::new(),
+                OfferChange::Create => [document(&offer.fields), document(&ON_INSERT)].into_iter().flatten().collect(),
+                OfferChange::Update { fields, status_changes: false, .. } => document(fields),
+                OfferChange::Update { status_changes: true, .. } => {
                     match statements::of_change(offer, change, unless_newer) {
                         Some(statement) => would_change(&database, &statement).await?,
                         None => Document::new(),
@@ -47,7 +47,7 @@ impl Stages {
             foreseen.looked_at.insert(*id);
             foreseen.written.remove(id);
             if !fields.is_empty() {
-                foreseen.written.insert(*id, Rewritten { created: *change == Change::Create, fields });
+                foreseen.written.insert(*id, Rewritten { created: *change == OfferChange::Create, fields });
             }
         }
         Ok(())

@@ -13,9 +13,9 @@ use super::BackfillArguments;
 use crate::apply::dry_run::DryRun;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::leader::submit::ask;
+use crate::leader::submit::submit;
 use crate::maintenance::backfill::run_dry;
-use crate::maintenance::queue::{Order, Outcome, count};
+use crate::maintenance::queue::{Command, CommandOutcome, count};
 use crate::model::names::WatchedCollection;
 use crate::mongo::reads::collection;
 use crate::phase::state;
@@ -34,11 +34,12 @@ pub async fn backfill(context: Context, arguments: BackfillArguments) -> Result<
     }
     let bar = work.bar().await?;
     let BackfillArguments { recruiter, active_only, .. } = work.arguments;
-    let order = Order::Backfill { recruiter, active_only };
-    let outcome = ask(&work.context, &order, |request| bar.set_position(count(&request.progress, "recruiters"))).await;
+    let order = Command::Backfill { recruiter, active_only };
+    let outcome =
+        submit(&work.context, &order, |request| bar.set_position(count(&request.progress, "recruiters"))).await;
     bar.finish_and_clear();
     match outcome? {
-        Some(Outcome { done: true, details }) => {
+        Some(CommandOutcome { done: true, details }) => {
             work.print(&details);
             Ok(Exit::Done)
         }
@@ -94,16 +95,17 @@ impl Backfill {
         let of = |field: &str| count(details, field);
         let (recruiters, created, changed) = (of("recruiters"), of("created"), of("changed"));
         let (unchanged, dead) = (of("unchanged"), of("dead_letters"));
-        match self.arguments.json {
-            true => println!(
+        if self.arguments.json {
+            println!(
                 "{}",
                 json!({ "recruiters": recruiters, "created": created, "changed": changed, "unchanged": unchanged,
-                    "dead_letters": dead })
-            ),
-            false => println!(
+                "dead_letters": dead })
+            )
+        } else {
+            println!(
                 "{recruiters} recruiters: {created} offers created, {changed} changed, {unchanged} unchanged; \
-                 {dead} dead letters"
-            ),
+             {dead} dead letters"
+            )
         }
     }
 

@@ -1,4 +1,4 @@
-//! The commands `dead-letters …` (spec 06): what could not be projected or written, and another try. They show ids, reasons and codes, never values of documents.
+//! The commands `dead-dead_letters …` (spec 06): what could not be projected or written, and another try. They show ids, reasons and codes, never values of documents.
 
 use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt as _;
@@ -7,8 +7,8 @@ use serde_json::json;
 use super::arguments::DeadLettersCommand;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::leader::submit::ask;
-use crate::maintenance::queue::{Order, Outcome, count};
+use crate::leader::submit::submit;
+use crate::maintenance::queue::{Command, CommandOutcome, count};
 use crate::model::dead_letter::Reason;
 use crate::model::names::DEAD_LETTERS;
 use crate::mongo::deadline::with_deadline;
@@ -32,15 +32,12 @@ pub async fn run(context: Context, command: DeadLettersCommand) -> Result<Exit, 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 async fn list(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     // One line per letter, so that any number of them can be told without being held.
-    let letters = collection(&context.database, DEAD_LETTERS);
-    let mut letters = letters.find(doc! {}).sort(doc! { "_id": 1 }).await.map_err(Failure::Read)?;
+    let dead_letters = collection(&context.database, DEAD_LETTERS);
+    let mut dead_letters = dead_letters.find(doc! {}).sort(doc! { "_id": 1 }).await.map_err(Failure::Read)?;
     let mut found = 0_u64;
-    while let Some(letter) = letters.try_next().await.map_err(Failure::Read)? {
+    while let Some(dead_letter) = dead_letters.try_next().await.map_err(Failure::Read)? {
         found += 1;
-        match as_json {
-            true => println!("{}", as_value(&letter)),
-            false => println!("{}", as_text(&letter)),
-        }
+        if as_json { println!("{}", as_value(&dead_letter)) } else { println!("{}", as_text(&dead_letter)) }
     }
     if !as_json {
         println!("{found} dead letters");
@@ -48,39 +45,39 @@ async fn list(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     Ok(if found == 0 { Exit::Done } else { Exit::Findings })
 }
 
-fn as_value(letter: &Document) -> serde_json::Value {
+fn as_value(dead_letter: &Document) -> serde_json::Value {
     json!({
-        "id": text(letter, "_id"), "reason": text(letter, "reason"), "detail": text(letter, "detail"),
-        "attempts": letter.get("attempts").and_then(Bson::as_i64).or_else(|| letter.get_i32("attempts").ok().map(i64::from)),
-        "first_seen": date(letter, "first_seen"), "last_seen": date(letter, "last_seen"),
-        "next_retry": date(letter, "next_retry"),
+        "id": text(dead_letter, "_id"), "reason": text(dead_letter, "reason"), "detail": text(dead_letter, "detail"),
+        "attempts": dead_letter.get("attempts").and_then(Bson::as_i64).or_else(|| dead_letter.get_i32("attempts").ok().map(i64::from)),
+        "first_seen": date(dead_letter, "first_seen"), "last_seen": date(dead_letter, "last_seen"),
+        "next_retry": date(dead_letter, "next_retry"),
     })
 }
 
-fn as_text(letter: &Document) -> String {
-    let seen = date(letter, "last_seen").unwrap_or_default();
-    format!("{}  {}  {}  {seen}", text(letter, "_id"), text(letter, "reason"), text(letter, "detail"))
+fn as_text(dead_letter: &Document) -> String {
+    let seen = date(dead_letter, "last_seen").unwrap_or_default();
+    format!("{}  {}  {}  {seen}", text(dead_letter, "_id"), text(dead_letter, "reason"), text(dead_letter, "detail"))
 }
 
-fn text<'a>(letter: &'a Document, field: &str) -> &'a str {
-    letter.get_str(field).unwrap_or_default()
+fn text<'a>(dead_letter: &'a Document, field: &str) -> &'a str {
+    dead_letter.get_str(field).unwrap_or_default()
 }
 
-fn date(letter: &Document, field: &str) -> Option<String> {
-    letter.get_datetime(field).ok().and_then(|date: &DateTime| date.try_to_rfc3339_string().ok())
+fn date(dead_letter: &Document, field: &str) -> Option<String> {
+    dead_letter.get_datetime(field).ok().and_then(|date: &DateTime| date.try_to_rfc3339_string().ok())
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 async fn show(context: &Context, id: &str, as_json: bool) -> Result<Exit, Refusal> {
-    let letter = with_deadline(collection(&context.database, DEAD_LETTERS).find_one(doc! { "_id": id }))
+    let dead_letter = with_deadline(collection(&context.database, DEAD_LETTERS).find_one(doc! { "_id": id }))
         .await
         .map_err(Failure::Read)?;
-    let Some(letter) = letter else {
+    let Some(dead_letter) = dead_letter else {
         let message = format!("{id}: there is no such dead letter; `stream-processor dead-letters list` shows them");
         return Err(Refusal::new(Exit::Findings, message));
     };
-    let advice = Reason::from_stored(text(&letter, "reason")).advice();
-    let mut value = as_value(&letter);
+    let advice = Reason::from_stored(text(&dead_letter, "reason")).advice();
+    let mut value = as_value(&dead_letter);
     if as_json {
         if let Some(fields) = value.as_object_mut() {
             fields.insert("advice".to_owned(), advice.into());
@@ -101,8 +98,8 @@ async fn show(context: &Context, id: &str, as_json: bool) -> Result<Exit, Refusa
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 async fn drop_letters(context: &Context, ids: Vec<String>, as_json: bool) -> Result<Exit, Refusal> {
     let asked = ids.iter().collect::<std::collections::BTreeSet<_>>().len() as u64;
-    match ask(context, &Order::DropDeadLetters { ids }, |_| {}).await? {
-        Some(Outcome { done: true, details }) => {
+    match submit(context, &Command::DropDeadLetters { ids }, |_| {}).await? {
+        Some(CommandOutcome { done: true, details }) => {
             let dropped = count(&details, "dropped");
             match as_json {
                 true => println!("{}", json!({ "dropped": dropped, "unknown": asked.saturating_sub(dropped) })),
@@ -120,12 +117,13 @@ async fn drop_letters(context: &Context, ids: Vec<String>, as_json: bool) -> Res
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 async fn retry(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
-    match ask(context, &Order::RetryDeadLetters { due_at: None }, |_| {}).await? {
-        Some(Outcome { done: true, details }) => {
+    match submit(context, &Command::RetryDeadLetters { due_at: None }, |_| {}).await? {
+        Some(CommandOutcome { done: true, details }) => {
             let (before, after) = (count(&details, "before"), count(&details, "after"));
-            match as_json {
-                true => println!("{}", json!({ "before": before, "after": after })),
-                false => println!("{before} dead letters before, {after} now"),
+            if as_json {
+                println!("{}", json!({ "before": before, "after": after }))
+            } else {
+                println!("{before} dead letters before, {after} now")
             }
             Ok(if after == 0 { Exit::Done } else { Exit::Findings })
         }

@@ -8,20 +8,20 @@ use tokio_util::sync::CancellationToken;
 use super::{AnonymizeCommand, JobsCommand, ObfuscateArguments, RunJobArguments};
 use crate::context::Context;
 use crate::error::Failure;
-use crate::leader::submit::ask;
-use crate::maintenance::queue::{Order, Outcome, count};
+use crate::leader::submit::submit;
+use crate::maintenance::queue::{Command, CommandOutcome, count};
 use crate::phase::state;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::tasks::signals;
 use crate::tasks::{Group, Task};
-use crate::ticker::job::Job;
+use crate::ticker::job::TimedJob;
+use crate::ticker::job_context::JobContext;
 use crate::ticker::job_order::JobOrder;
 use crate::ticker::jobs::obfuscate;
-use crate::ticker::ledger::{self, End};
+use crate::ticker::ledger::{self, RunEnd};
 use crate::ticker::overview::{self, Overview, Run};
-use crate::ticker::report::{Line, Report};
-use crate::ticker::work::JobContext;
+use crate::ticker::report::{JobReport, ReportLine};
 
 /// Runs a command about jobs; prints its result on the standard output.
 ///
@@ -42,9 +42,10 @@ pub async fn run(context: Context, command: JobsCommand) -> Result<Exit, Refusal
 pub async fn anonymize(context: Context, command: AnonymizeCommand) -> Result<Exit, Refusal> {
     let AnonymizeCommand::User { id, dry_run, json } = command;
     let form = if json { Form::Json } else { Form::Text };
-    match dry_run {
-        true => Box::pin(look(&context, JobOrder::AnonymizeUser(id), None, form)).await,
-        false => give(&context, &Order::AnonymizeUser { user: id }, form).await,
+    if dry_run {
+        Box::pin(look(&context, JobOrder::AnonymizeUser(id), None, form)).await
+    } else {
+        give(&context, &Command::AnonymizeUser { user: id }, form).await
     }
 }
 
@@ -57,9 +58,10 @@ pub async fn obfuscate(context: Context, arguments: ObfuscateArguments) -> Resul
         return Err(Refusal::new(Exit::Findings, reason));
     }
     let form = if arguments.json { Form::Json } else { Form::Text };
-    match arguments.dry_run {
-        true => Box::pin(look(&context, JobOrder::Obfuscate, None, form)).await,
-        false => give(&context, &Order::Obfuscate, form).await,
+    if arguments.dry_run {
+        Box::pin(look(&context, JobOrder::Obfuscate, None, form)).await
+    } else {
+        give(&context, &Command::Obfuscate, form).await
     }
 }
 
@@ -82,12 +84,12 @@ async fn run_job(context: &Context, arguments: &RunJobArguments) -> Result<Exit,
     if *dry_run || job.only_reads() {
         return Box::pin(look(context, JobOrder::Job(job), *now, form)).await;
     }
-    give(context, &Order::RunJob { job: name.clone(), now: *now }, form).await
+    give(context, &Command::RunJob { job: name.clone(), now: *now }, form).await
 }
 
-fn named(name: &str) -> Result<Job, Refusal> {
-    Job::named(name).ok_or_else(|| {
-        let names: Vec<&str> = Job::ALL.into_iter().map(Job::name).collect();
+fn named(name: &str) -> Result<TimedJob, Refusal> {
+    TimedJob::named(name).ok_or_else(|| {
+        let names: Vec<&str> = TimedJob::ALL.into_iter().map(TimedJob::name).collect();
         Refusal::new(Exit::Usage, format!("there is no job `{name}`; there are {}", names.join(", ")))
     })
 }
@@ -106,7 +108,7 @@ async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, for
         scheduled_for: now,
         previous: ledger::previous(&context.database, job_order.name(), by_clock).await?,
         phase,
-        report: Report::default(),
+        report: JobReport::default(),
         stop: group.stop.clone(),
         hold: None,
         listener: Some(match form {
@@ -124,7 +126,7 @@ async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, for
         Err(Failure::Interrupted) => return Ok(Exit::Interrupted),
         done => done?,
     }
-    let end = End::of(&work.report);
+    let end = RunEnd::of(&work.report);
     let mut details = ledger::details(&end, &work.report);
     details.remove("lines");
     if !matches!(job_order, JobOrder::Job(job) if job.only_reads()) {
@@ -135,9 +137,9 @@ async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, for
 }
 
 /// What writes is done by whoever leads.
-async fn give(context: &Context, order: &Order, form: Form) -> Result<Exit, Refusal> {
-    match ask(context, order, |_| {}).await? {
-        Some(Outcome { done: true, mut details }) => {
+async fn give(context: &Context, order: &Command, form: Form) -> Result<Exit, Refusal> {
+    match submit(context, order, |_| {}).await? {
+        Some(CommandOutcome { done: true, mut details }) => {
             let lines = details.remove("lines");
             let lines = lines.as_ref().and_then(Bson::as_array).map(Vec::as_slice).unwrap_or_default();
             print_stored(lines, form);
@@ -157,18 +159,18 @@ fn exit_of(details: &Document) -> Exit {
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-fn print_text(line: &Line) {
+fn print_text(line: &ReportLine) {
     println!("{}  {}  {}", line.id, line.what, line.fields.join(", "));
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-fn print_json(line: &Line) {
+fn print_json(line: &ReportLine) {
     println!("{}", json!(line));
 }
 
 /// Ids, words and names of fields need no quotes.
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-fn print_csv(line: &Line) {
+fn print_csv(line: &ReportLine) {
     println!("{},{},{}", line.id, line.what, line.fields.join(" "));
 }
 
@@ -248,13 +250,12 @@ fn as_value(job: &Overview) -> Value {
 async fn history(context: &Context, job: Option<&str>, limit: u32, as_json: bool) -> Result<Exit, Refusal> {
     let runs = overview::history(&context.database, job, limit.into()).await?;
     for run in &runs {
-        match as_json {
-            true => println!("{}", run_as_value(run)),
-            false => {
-                let time = run.scheduled_for.map(written).unwrap_or_default();
-                let who = if run.by_hand { "by hand" } else { "" };
-                println!("{time}  {:28}  {}  {who}", run.job, how(run));
-            }
+        if as_json {
+            println!("{}", run_as_value(run))
+        } else {
+            let time = run.scheduled_for.map(written).unwrap_or_default();
+            let who = if run.by_hand { "by hand" } else { "" };
+            println!("{time}  {:28}  {}  {who}", run.job, how(run));
         }
     }
     if runs.is_empty() && !as_json {

@@ -53,12 +53,12 @@ pub struct Cli {
     pub database: Option<String>,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
 }
 
 /// The commands (spec 06).
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Run the service, until SIGTERM or Ctrl-C.
     #[command(after_help = "Example:\n  stream-processor run --config stream-processor.toml")]
     Run(RunArguments),
@@ -263,7 +263,7 @@ pub enum ConfigCommand {
     Check,
 }
 
-impl Command {
+impl CliCommand {
     /// True for what a user who may only read can do.
     #[must_use]
     pub fn only_reads(&self) -> bool {
@@ -286,7 +286,7 @@ impl Cli {
     #[must_use]
     pub fn sources(&self) -> Sources {
         let listen = match &self.command {
-            Command::Run(run) => run.listen.clone().map(SecretString::from),
+            CliCommand::Run(run) => run.listen.clone().map(SecretString::from),
             _ => None,
         };
         let flags = [

@@ -7,12 +7,12 @@ use super::PhaseCommand;
 use crate::config::Choice as _;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::leader::submit::ask;
-use crate::maintenance::queue::{Order, Outcome};
+use crate::leader::submit::submit;
+use crate::maintenance::queue::{Command, CommandOutcome};
 use crate::mongo::server_clock::server_time;
 use crate::phase::guards::{Condition, conditions};
 use crate::phase::state::{self, Current};
-use crate::phase::{Phase, Way};
+use crate::phase::{Phase, StepDirection};
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::verify;
@@ -40,9 +40,10 @@ async fn show(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     let now = server_time(&context.database).await?;
     let facts = state::facts(&context.database, &current, None, now).await?;
     let conditions = next.map(|next| conditions(&facts, next)).unwrap_or_default();
-    match as_json {
-        true => println!("{:#}", as_value(&current, next, &conditions)),
-        false => println!("{}", as_text(&current, next, &conditions)),
+    if as_json {
+        println!("{:#}", as_value(&current, next, &conditions))
+    } else {
+        println!("{}", as_text(&current, next, &conditions))
     }
     Ok(Exit::Done)
 }
@@ -143,15 +144,16 @@ async fn set(
         let message = format!("`{word}` is no phase; there are {}", Phase::WORDS.join(", "));
         Refusal::new(Exit::Usage, message)
     })?;
-    if current.phase.way_to(to) == Some(Way::Back) && !current.phase.writes_offers() {
+    if current.phase.way_to(to) == Some(StepDirection::Back) && !current.phase.writes_offers() {
         say_what_differs(context, to, force).await?;
     }
-    let order = Order::SetPhase { to: to.word().to_owned(), force, reason };
-    match ask(context, &order, |_| {}).await? {
-        Some(Outcome { done: true, .. }) => {
-            match as_json {
-                true => println!("{}", json!({ "phase": to.word() })),
-                false => println!("the phase is now {}; an instance that leads follows it already", to.word()),
+    let order = Command::SetPhase { to: to.word().to_owned(), force, reason };
+    match submit(context, &order, |_| {}).await? {
+        Some(CommandOutcome { done: true, .. }) => {
+            if as_json {
+                println!("{}", json!({ "phase": to.word() }))
+            } else {
+                println!("the phase is now {}; an instance that leads follows it already", to.word())
             }
             Ok(Exit::Done)
         }

@@ -17,7 +17,7 @@ use crate::source::cursor::operation_time;
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Position {
+pub enum NamedPosition {
     /// A checkpoint, from the history or a file.
     Checkpoint(Box<Checkpoint>),
     /// A token alone, from a file.
@@ -26,7 +26,7 @@ pub enum Position {
     Time(Timestamp),
 }
 
-impl Position {
+impl NamedPosition {
     /// Its cluster time.
     #[must_use]
     pub fn time(&self) -> Timestamp {
@@ -42,16 +42,16 @@ impl Position {
 ///
 /// # Errors
 /// A [`Refusal`] that says which names there are; one of the store or the server.
-pub async fn find(context: &Context, name: &str) -> Result<Position, Refusal> {
+pub async fn find(context: &Context, name: &str) -> Result<NamedPosition, Refusal> {
     if is_id(name) {
         let entry = with_deadline(store(context).find(name)).await.map_err(Failure::from)?;
-        return entry.map(|entry| Position::Checkpoint(Box::new(entry.checkpoint))).ok_or_else(|| {
+        return entry.map(|entry| NamedPosition::Checkpoint(Box::new(entry.checkpoint))).ok_or_else(|| {
             let message = format!("{name}: the history has no such token; `stream-processor tokens list` shows those");
             Refusal::new(Exit::Findings, message)
         });
     }
     if let Some(time) = time(context, name).await? {
-        return Ok(Position::Time(time));
+        return Ok(NamedPosition::Time(time));
     }
     if Path::new(name).exists() {
         return in_file(Path::new(name));
@@ -94,20 +94,20 @@ fn before(now: Timestamp, length: Duration) -> Timestamp {
 ///
 /// # Errors
 /// A [`Refusal`] when it cannot be read, or is neither.
-pub fn in_file(path: &Path) -> Result<Position, Refusal> {
+pub fn in_file(path: &Path) -> Result<NamedPosition, Refusal> {
     let unusable = |reason: &dyn std::fmt::Display| {
         let expected = "expected what `tokens export` writes, or {\"_data\": \"82…\"}";
         Refusal::new(Exit::Usage, format!("{}: {reason}; {expected}", path.display()))
     };
     let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
     let reason = match Checkpoint::from_json(&text) {
-        Ok(checkpoint) => return Ok(Position::Checkpoint(Box::new(checkpoint))),
+        Ok(checkpoint) => return Ok(NamedPosition::Checkpoint(Box::new(checkpoint))),
         Err(reason) => reason,
     };
     let bare = serde_json::from_str::<bson::Document>(&text).ok();
     let bare = bare.filter(|document| document.contains_key("_data"));
     match bare.map(|document| ResumeToken::from_document(&document)) {
-        Some(Ok(token)) => Ok(Position::Token(token)),
+        Some(Ok(token)) => Ok(NamedPosition::Token(token)),
         Some(Err(reason)) => Err(unusable(&reason)),
         None => Err(unusable(&reason)),
     }

@@ -17,8 +17,8 @@ use crate::apply::stages::Stages;
 use crate::cli::arguments::ReplayArguments;
 use crate::context::Context;
 use crate::error::{Directive, Failure};
-use crate::leader::submit::ask;
-use crate::maintenance::queue::{Order, Outcome, Span, count};
+use crate::leader::submit::submit;
+use crate::maintenance::queue::{Command, CommandOutcome, Span, count};
 use crate::maintenance::replay::{self, part_applied, time_text, too_old, watched};
 use crate::model::names::OFFERS;
 use crate::mongo::deadline::with_deadline;
@@ -55,9 +55,10 @@ const PERSONAL: [&str; 8] = [
 pub async fn replay(context: Context, arguments: ReplayArguments) -> Result<Exit, Refusal> {
     let phase = state::load(&context.database, context.settings.phase.initial).await?.phase;
     let span = span(&context, &arguments, phase).await?;
-    match arguments.dry_run {
-        true => run_dry(&context, &span, phase, arguments.json).await,
-        false => carry_out(&context, span, arguments.json).await,
+    if arguments.dry_run {
+        run_dry(&context, &span, phase, arguments.json).await
+    } else {
+        carry_out(&context, span, arguments.json).await
     }
 }
 
@@ -109,15 +110,15 @@ async fn span(context: &Context, arguments: &ReplayArguments, phase: Phase) -> R
 async fn carry_out(context: &Context, span: Span, as_json: bool) -> Result<Exit, Refusal> {
     let from = span.from;
     let bar = bar(as_json);
-    let order = Order::Replay(span);
-    let outcome = ask(context, &order, |request| {
+    let order = Command::Replay(span);
+    let outcome = submit(context, &order, |request| {
         let reached = request.progress.get_timestamp("reached").unwrap_or(from);
         show(&bar, (from, reached, replay::until(request).unwrap_or(from)));
     })
     .await;
     bar.finish_and_clear();
     match outcome? {
-        Some(Outcome { done: true, details }) => {
+        Some(CommandOutcome { done: true, details }) => {
             print(&details, as_json);
             Ok(Exit::Done)
         }
@@ -192,7 +193,7 @@ async fn run_dry(context: &Context, span: &Span, phase: Phase, as_json: bool) ->
     let bar = bar(as_json);
     let watched = watched(phase, span.collection.as_deref());
     let mut source = Replay::open(&context.database, watched, (span.from, until));
-    let mut shown = Shown::of((span.from, until));
+    let mut shown = DryRunResult::of((span.from, until));
     loop {
         if group.stop.is_cancelled() {
             return Ok(Exit::Interrupted);
@@ -220,7 +221,7 @@ async fn run_dry(context: &Context, span: &Span, phase: Phase, as_json: bool) ->
 }
 
 /// What a dry run found.
-struct Shown {
+struct DryRunResult {
     span: (Timestamp, Timestamp),
     events: u64,
     undeliverable: u64,
@@ -232,7 +233,7 @@ struct Shown {
     offers: Vec<(ObjectId, Rewritten, Document)>,
 }
 
-impl Shown {
+impl DryRunResult {
     fn of(span: (Timestamp, Timestamp)) -> Self {
         Self {
             span,
@@ -247,9 +248,9 @@ impl Shown {
     }
 
     async fn add(&mut self, context: &Context, dry_run: DryRun) -> Result<(), Failure> {
-        let Rehearsed { looked_at, written, letters } = dry_run.offers.unwrap_or_default();
+        let Rehearsed { looked_at, written, dead_letters } = dry_run.offers.unwrap_or_default();
         self.looked_at = looked_at.len();
-        for reason in letters.into_values() {
+        for reason in dead_letters.into_values() {
             *self.dead_letters.entry(reason.as_str()).or_default() += 1;
         }
         let all: Vec<(ObjectId, Rewritten)> = written.into_iter().collect();
@@ -280,10 +281,7 @@ impl Shown {
 
     #[expect(clippy::print_stdout, reason = "what the command is asked for")]
     fn print(&self, as_json: bool) {
-        match as_json {
-            true => println!("{:#}", self.as_value()),
-            false => println!("{}", self.as_text()),
-        }
+        if as_json { println!("{:#}", self.as_value()) } else { println!("{}", self.as_text()) }
     }
 
     fn as_value(&self) -> Value {

@@ -50,7 +50,7 @@ pub async fn status(context: Context, arguments: StatusArguments) -> Result<Exit
     group.spawn(Task::Signals, signals(group.stop.clone()));
     let clears = std::io::stdout().is_terminal() && !arguments.json;
     loop {
-        match Status::read(&context).await {
+        match StatusReport::read(&context).await {
             Ok(status) => match (arguments.json, arguments.watch) {
                 (true, true) => println!("{}", serde_json::json!(status)),
                 (true, false) => println!("{:#}", serde_json::json!(status)),
@@ -73,11 +73,11 @@ pub async fn status(context: Context, arguments: StatusArguments) -> Result<Exit
 }
 
 #[derive(Debug, Serialize)]
-struct Status {
+struct StatusReport {
     phase: &'static str,
     phase_since: Option<String>,
-    leader: Option<Leader>,
-    position: Option<Position>,
+    leader: Option<LeaderStatus>,
+    position: Option<PositionStatus>,
     /// Of the last minutes, from the history of the positions.
     events_per_second: Option<f64>,
     oplog_window_seconds: Option<u64>,
@@ -85,19 +85,19 @@ struct Status {
     open_gaps: u64,
     unfinished_commands: Vec<String>,
     dead_letters: BTreeMap<String, u64>,
-    last_verification: Option<Verification>,
+    last_verification: Option<VerificationStatus>,
     jobs: Vec<JobRun>,
 }
 
 #[derive(Debug, Serialize)]
-struct Leader {
+struct LeaderStatus {
     name: String,
     term: i64,
     lag_seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
-struct Position {
+struct PositionStatus {
     id: String,
     time: String,
     age_seconds: u64,
@@ -106,7 +106,7 @@ struct Position {
 }
 
 #[derive(Debug, Serialize)]
-struct Verification {
+struct VerificationStatus {
     ended: String,
     differences: i64,
 }
@@ -121,7 +121,7 @@ struct JobRun {
     failed: Option<i64>,
 }
 
-impl Status {
+impl StatusReport {
     async fn read(context: &Context) -> Result<Self, Failure> {
         let database = &context.database;
         let phase = state::load(database, context.settings.phase.initial).await?;
@@ -130,7 +130,7 @@ impl Status {
         let checkpoint = with_deadline(store(context).load()).await.ok().flatten();
         let position = checkpoint.as_ref().map(|checkpoint| {
             let time = checkpoint.cluster_time;
-            Position {
+            PositionStatus {
                 id: checkpoint.history_id(),
                 time: time_text(time),
                 age_seconds: u64::from(now.time.saturating_sub(time.time)),
@@ -147,7 +147,7 @@ impl Status {
         Ok(Self {
             phase: phase.phase.word(),
             phase_since: phase.since.and_then(date),
-            leader: leader.map(|leader| Leader { name: leader.name, term: leader.term, lag_seconds: leader.lag }),
+            leader: leader.map(|leader| LeaderStatus { name: leader.name, term: leader.term, lag_seconds: leader.lag }),
             position,
             events_per_second: checkpoint.and_then(|checkpoint| rate(&checkpoint, &history)),
             oplog_window_seconds: oplog.map(|oplog| oplog.window().as_secs()),
@@ -157,7 +157,7 @@ impl Status {
             dead_letters: dead_letters(context).await?,
             last_verification: state("verification").await?.and_then(|stored| {
                 let ended = stored.get_datetime("ended").ok().copied().and_then(date)?;
-                Some(Verification { ended, differences: stored.get_i64("differences").ok()? })
+                Some(VerificationStatus { ended, differences: stored.get_i64("differences").ok()? })
             }),
             jobs: jobs(context).await?,
         })
@@ -202,8 +202,10 @@ impl Status {
 
     fn leader_text(&self) -> String {
         match &self.leader {
-            Some(Leader { name, term, lag_seconds: Some(lag) }) => format!("{name}, term {term}, {lag:.1} s behind"),
-            Some(Leader { name, term, lag_seconds: None }) => {
+            Some(LeaderStatus { name, term, lag_seconds: Some(lag) }) => {
+                format!("{name}, term {term}, {lag:.1} s behind")
+            }
+            Some(LeaderStatus { name, term, lag_seconds: None }) => {
                 format!("{name}, term {term}, no answer of its stream yet")
             }
             None => "none: no instance runs".to_owned(),

@@ -7,13 +7,13 @@ use tracing::info;
 use super::VerifyArguments;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::leader::submit::ask;
-use crate::maintenance::queue::{Order, Outcome};
+use crate::leader::submit::submit;
+use crate::maintenance::queue::{Command, CommandOutcome};
 use crate::phase::state;
 use crate::refusal::{Exit, Refusal};
 use crate::tasks::{Group, Task, signals};
 use crate::verify;
-use crate::verify::report::Report;
+use crate::verify::report::VerificationReport;
 
 /// Runs the command; prints its report on the standard output.
 ///
@@ -35,8 +35,8 @@ pub async fn verify(context: Context, arguments: VerifyArguments) -> Result<Exit
     }
     info!(differences = before.differences, "repairing");
     // A resync touches every recruiter and then compares what is gone.
-    match ask(&work.context, &Order::Repair, |_| {}).await? {
-        Some(Outcome { done: true, .. }) => {}
+    match submit(&work.context, &Command::Repair, |_| {}).await? {
+        Some(CommandOutcome { done: true, .. }) => {}
         Some(refused) => return Err(refused.refusal()),
         None => return Ok(Exit::Interrupted),
     }
@@ -53,7 +53,7 @@ struct Verify {
 
 impl Verify {
     /// One verification, all or a sample.
-    async fn compare(&self) -> Result<Report, Failure> {
+    async fn compare(&self) -> Result<VerificationReport, Failure> {
         let phase = state::load(&self.context.database, self.context.settings.phase.initial).await?.phase;
         match self.arguments.sample {
             Some(count) => verify::sample(&self.context, phase, self.stop.clone(), count).await,
@@ -63,15 +63,16 @@ impl Verify {
 
     /// Prints the report, and writes it to the file that was asked for.
     #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-    fn tell(&self, report: &Report) -> Result<Exit, Refusal> {
+    fn tell(&self, report: &VerificationReport) -> Result<Exit, Refusal> {
         if self.stop.is_cancelled() {
             return Ok(Exit::Interrupted);
         }
         let json = serde_json::to_string_pretty(report)
             .map_err(|error| Refusal::new(Exit::Findings, format!("the report cannot be written as JSON: {error}")))?;
-        match self.arguments.json {
-            true => println!("{json}"),
-            false => println!("{}", report.table()),
+        if self.arguments.json {
+            println!("{json}")
+        } else {
+            println!("{}", report.table())
         }
         if let Some(file) = &self.arguments.report {
             std::fs::write(file, json).map_err(|error| {

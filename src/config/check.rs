@@ -9,14 +9,14 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::effective;
-use super::fault::{Fault, Faults, Origin};
-use super::key::{Fallback, Key, Kind, Section};
-use super::layers::{Entry, Layers, Raw};
-use super::values::{Accepted, Checked, Value};
+use super::fault::{ConfigFault, ConfigFaults, Origin};
+use super::key::{ConfigKey, Fallback, Section, ValueKind};
+use super::layers::{LayerEntry, Layers, Raw};
+use super::values::{Accepted, Checked, CheckedValue};
 use crate::schedule;
 
 /// Checks all keys, adding to the faults that were found already.
-pub fn check(mut layers: Layers, sections: &[Section], mut faults: Vec<Fault>) -> Result<Checked, Faults> {
+pub fn check(mut layers: Layers, sections: &[Section], mut faults: Vec<ConfigFault>) -> Result<Checked, ConfigFaults> {
     let mut checked = Checked::new();
     for key in sections.iter().flat_map(|section| &section.keys) {
         match one(key, &mut layers) {
@@ -28,10 +28,10 @@ pub fn check(mut layers: Layers, sections: &[Section], mut faults: Vec<Fault>) -
         }
     }
     faults.extend(jobs_without_cron(&checked));
-    if faults.is_empty() { Ok(checked) } else { Err(Faults(faults)) }
+    if faults.is_empty() { Ok(checked) } else { Err(ConfigFaults(faults)) }
 }
 
-fn one(key: &Key, layers: &mut Layers) -> Result<Option<Accepted>, Fault> {
+fn one(key: &ConfigKey, layers: &mut Layers) -> Result<Option<Accepted>, ConfigFault> {
     let entry = match layers.entries.remove(&key.path) {
         Some(entry) => Some(entry),
         None => fallback(key),
@@ -48,22 +48,22 @@ fn one(key: &Key, layers: &mut Layers) -> Result<Option<Accepted>, Fault> {
     }
 }
 
-fn fallback(key: &Key) -> Option<Entry> {
+fn fallback(key: &ConfigKey) -> Option<LayerEntry> {
     let raw = match key.fallback {
         Fallback::Value(text) => Raw::Word(text.to_owned()),
         Fallback::List(items) => Raw::List(items.iter().map(|item| Raw::Text((*item).to_owned())).collect()),
         Fallback::Unset(_) | Fallback::Required(_) => return None,
     };
-    Some(Entry { raw, origin: Origin::Default })
+    Some(LayerEntry { raw, origin: Origin::Default })
 }
 
-fn missing(key: &Key) -> Fault {
+fn missing(key: &ConfigKey) -> ConfigFault {
     let short = key.short.map_or_else(|| key.variable(), str::to_owned);
     let mut ways = vec![format!("`{}` in the file", key.path)];
     ways.extend(key.secret.then(|| format!("`{}`", key.file_path())));
     ways.extend(key.flag.map(|flag| format!("the flag {flag}")));
     let ways = ways.join(", ");
-    Fault {
+    ConfigFault {
         key: key.path.clone(),
         origin: None,
         reason: "is required".to_owned(),
@@ -73,9 +73,13 @@ fn missing(key: &Key) -> Fault {
 
 /// The secret of a `*_file` key. The content is trimmed: editors end a file with a newline. `None` if
 /// the path is none: then the fault is that of the `*_file` key.
-fn secret_from_file(key: &Key, direct: Option<Entry>, file: &Entry) -> Result<Option<Entry>, Fault> {
+fn secret_from_file(
+    key: &ConfigKey,
+    direct: Option<LayerEntry>,
+    file: &LayerEntry,
+) -> Result<Option<LayerEntry>, ConfigFault> {
     let fault =
-        |reason: String| Fault { key: key.file_path(), origin: Some(file.origin.clone()), reason, allowed: None };
+        |reason: String| ConfigFault { key: key.file_path(), origin: Some(file.origin.clone()), reason, allowed: None };
     if let Some(direct) = direct {
         return Err(fault(format!("`{}` is given too ({}): give one of them", key.path, direct.origin)));
     }
@@ -83,14 +87,16 @@ fn secret_from_file(key: &Key, direct: Option<Entry>, file: &Entry) -> Result<Op
         return Ok(None);
     };
     match std::fs::read_to_string(&path) {
-        Ok(content) => Ok(Some(Entry { raw: Raw::Word(content.trim().to_owned()), origin: Origin::SecretFile(path) })),
+        Ok(content) => {
+            Ok(Some(LayerEntry { raw: Raw::Word(content.trim().to_owned()), origin: Origin::SecretFile(path) }))
+        }
         Err(error) => Err(fault(format!("cannot read {}: {error}", path.display()))),
     }
 }
 
-fn accept(key: &Key, entry: Entry) -> Result<Accepted, Fault> {
-    let Entry { raw, origin } = entry;
-    let value = parse(&raw, key.kind).map_err(|reason| Fault {
+fn accept(key: &ConfigKey, entry: LayerEntry) -> Result<Accepted, ConfigFault> {
+    let LayerEntry { raw, origin } = entry;
+    let value = parse(&raw, key.kind).map_err(|reason| ConfigFault {
         key: key.path.clone(),
         origin: Some(origin.clone()),
         reason: effective::with_value(key, &raw, &reason),
@@ -98,36 +104,36 @@ fn accept(key: &Key, entry: Entry) -> Result<Accepted, Fault> {
     })?;
     let shown = effective::shown(key, &raw, &value);
     let value = match value {
-        Value::Text(text) if key.secret => Value::Secret(SecretString::from(text)),
+        CheckedValue::Text(text) if key.secret => CheckedValue::Secret(SecretString::from(text)),
         other => other,
     };
     Ok(Accepted { value, shown, origin })
 }
 
 /// The value, or what is wrong with it in words that do not repeat it.
-fn parse(raw: &Raw, kind: Kind) -> Result<Value, String> {
+fn parse(raw: &Raw, kind: ValueKind) -> Result<CheckedValue, String> {
     match kind {
-        Kind::Boolean => boolean(raw).map(Value::Boolean),
-        Kind::Count { min, max } => count(raw, min, max).map(Value::Count),
-        Kind::Crons => crons(raw).map(Value::List),
-        Kind::Databases => {
-            list(raw)?.into_iter().map(|name| database(&name)).collect::<Result<_, _>>().map(Value::List)
+        ValueKind::Boolean => boolean(raw).map(CheckedValue::Boolean),
+        ValueKind::Count { min, max } => count(raw, min, max).map(CheckedValue::Count),
+        ValueKind::Crons => crons(raw).map(CheckedValue::List),
+        ValueKind::Databases => {
+            list(raw)?.into_iter().map(|name| database(&name)).collect::<Result<_, _>>().map(CheckedValue::List)
         }
-        Kind::Duration { min, max } => duration(text(raw)?, min, max).map(Value::Duration),
-        Kind::Address => match text(raw)?.parse() {
-            Ok(address) => Ok(Value::Address(address)),
+        ValueKind::Duration { min, max } => duration(text(raw)?, min, max).map(CheckedValue::Duration),
+        ValueKind::Address => match text(raw)?.parse() {
+            Ok(address) => Ok(CheckedValue::Address(address)),
             Err(_) => Err("is not an address with a port".to_owned()),
         },
-        Kind::Text | Kind::Path => Ok(Value::Text(text(raw)?.to_owned())),
-        Kind::Choice(words) => known_word(text(raw)?, words).map(Value::Text),
-        Kind::Url(schemes) => url(text(raw)?, schemes).map(Value::Text),
-        Kind::SmtpUrl => smtp_url(text(raw)?).map(Value::Text),
-        Kind::BaseUrl => base_url(text(raw)?).map(Value::Text),
-        Kind::MongodbUri => mongodb_uri(text(raw)?).map(Value::Text),
-        Kind::Database => database(text(raw)?).map(Value::Text),
-        Kind::Email => email(text(raw)?).map(Value::Text),
-        Kind::TimeZone => time_zone(text(raw)?).map(Value::Text),
-        Kind::LogFilter => log_filter(text(raw)?).map(Value::Text),
+        ValueKind::Text | ValueKind::Path => Ok(CheckedValue::Text(text(raw)?.to_owned())),
+        ValueKind::Choice(words) => known_word(text(raw)?, words).map(CheckedValue::Text),
+        ValueKind::Url(schemes) => url(text(raw)?, schemes).map(CheckedValue::Text),
+        ValueKind::SmtpUrl => smtp_url(text(raw)?).map(CheckedValue::Text),
+        ValueKind::BaseUrl => base_url(text(raw)?).map(CheckedValue::Text),
+        ValueKind::MongodbUri => mongodb_uri(text(raw)?).map(CheckedValue::Text),
+        ValueKind::Database => database(text(raw)?).map(CheckedValue::Text),
+        ValueKind::Email => email(text(raw)?).map(CheckedValue::Text),
+        ValueKind::TimeZone => time_zone(text(raw)?).map(CheckedValue::Text),
+        ValueKind::LogFilter => log_filter(text(raw)?).map(CheckedValue::Text),
     }
 }
 
@@ -283,13 +289,13 @@ fn log_filter(text: &str) -> Result<String, String> {
     }
 }
 
-fn jobs_without_cron(checked: &Checked) -> Vec<Fault> {
+fn jobs_without_cron(checked: &Checked) -> Vec<ConfigFault> {
     let on = checked.iter().filter_map(|(path, accepted)| match accepted.value {
-        Value::Boolean(true) => path.strip_suffix(".enabled").map(|job| (job, &accepted.origin)),
+        CheckedValue::Boolean(true) => path.strip_suffix(".enabled").map(|job| (job, &accepted.origin)),
         _ => None,
     });
     on.filter_map(|(job, origin)| match checked.get(&format!("{job}.cron"))?.value {
-        Value::List(ref crons) if crons.is_empty() => Some(Fault {
+        CheckedValue::List(ref crons) if crons.is_empty() => Some(ConfigFault {
             key: format!("{job}.enabled"),
             origin: Some(origin.clone()),
             reason: "the job is enabled but has no cron expression".to_owned(),

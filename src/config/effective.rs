@@ -3,9 +3,9 @@
 
 use serde::Serialize;
 
-use super::key::{Key, Kind, Section, written};
+use super::key::{ConfigKey, Section, ValueKind, written};
 use super::layers::Raw;
-use super::values::{Checked, Value};
+use super::values::{Checked, CheckedValue};
 
 const MASK: &str = "***";
 
@@ -35,24 +35,24 @@ pub fn list(checked: &Checked, sections: &[Section]) -> Vec<Effective> {
 }
 
 /// A value that fits its key, as it may be shown. Durations stay as they were written.
-pub fn shown(key: &Key, raw: &Raw, value: &Value) -> serde_json::Value {
+pub fn shown(key: &ConfigKey, raw: &Raw, value: &CheckedValue) -> serde_json::Value {
     match (value, raw) {
-        (Value::Text(text), _) if key.kind == Kind::MongodbUri => without_credentials(text).into(),
+        (CheckedValue::Text(text), _) if key.kind == ValueKind::MongodbUri => without_credentials(text).into(),
         _ if key.secret => MASK.into(),
-        (Value::Boolean(value), _) => (*value).into(),
-        (Value::Count(value), _) => (*value).into(),
-        (Value::Address(value), _) => value.to_string().into(),
-        (Value::List(items), _) => items.clone().into(),
-        (Value::Text(text), _) => without_credentials(text).into(),
-        (Value::Duration(_), Raw::Word(text) | Raw::Text(text)) => text.trim().into(),
-        (Value::Duration(value), _) => written(*value).into(),
-        (Value::Secret(_), _) => MASK.into(),
+        (CheckedValue::Boolean(value), _) => (*value).into(),
+        (CheckedValue::Count(value), _) => (*value).into(),
+        (CheckedValue::Address(value), _) => value.to_string().into(),
+        (CheckedValue::List(items), _) => items.clone().into(),
+        (CheckedValue::Text(text), _) => without_credentials(text).into(),
+        (CheckedValue::Duration(_), Raw::Word(text) | Raw::Text(text)) => text.trim().into(),
+        (CheckedValue::Duration(value), _) => written(*value).into(),
+        (CheckedValue::Secret(_), _) => MASK.into(),
     }
 }
 
 /// A reason with the faulty value before it, unless the key is a secret. A secret may have been put
 /// under the wrong key, so what looks like credentials in a URL is masked under any key.
-pub fn with_value(key: &Key, raw: &Raw, reason: &str) -> String {
+pub fn with_value(key: &ConfigKey, raw: &Raw, reason: &str) -> String {
     if key.secret {
         return reason.to_owned();
     }

@@ -38,7 +38,7 @@ impl fmt::Display for Origin {
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigFault {
     /// The key's path, such as `stream.batch_max`; for a file that cannot be read, `--config`.
     pub key: String,
     /// Where the value came from; `None` when nothing was given.
@@ -49,7 +49,7 @@ pub struct Fault {
     pub allowed: Option<String>,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{} (", self.key)?;
         match &self.origin {
@@ -66,9 +66,9 @@ impl fmt::Display for Fault {
 
 /// Everything that is wrong with a configuration; never empty when it is returned as an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
+pub struct ConfigFaults(pub Vec<ConfigFault>);
 
-impl fmt::Display for Faults {
+impl fmt::Display for ConfigFaults {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.len() {
             1 => write!(out, "1 fault in the configuration")?,
@@ -81,4 +81,4 @@ impl fmt::Display for Faults {
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for ConfigFaults {}

@@ -8,7 +8,7 @@ pub const ENVIRONMENT_PREFIX: &str = "STREAM_PROCESSOR__";
 
 /// What a key's value may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// Any text but the empty one.
     Text,
     /// `true` or `false`.
@@ -55,7 +55,7 @@ pub enum Kind {
     LogFilter,
 }
 
-impl Kind {
+impl ValueKind {
     /// What is allowed, as the end of a sentence.
     #[must_use]
     pub fn allowed(self) -> String {
@@ -120,11 +120,11 @@ pub enum Fallback {
 
 /// One row of the table of keys.
 #[derive(Debug, Clone)]
-pub struct Key {
+pub struct ConfigKey {
     /// The path, such as `stream.batch_max`.
     pub path: String,
     /// What its value may be.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// Its default.
     pub fallback: Fallback,
     /// What it means, for the commented TOML file; empty where the section says it.
@@ -137,9 +137,9 @@ pub struct Key {
     pub flag: Option<&'static str>,
 }
 
-impl Key {
+impl ConfigKey {
     /// A row with no secret, no short variable and no flag.
-    pub(super) fn new(path: impl Into<String>, kind: Kind, fallback: Fallback, doc: &'static str) -> Self {
+    pub(super) fn new(path: impl Into<String>, kind: ValueKind, fallback: Fallback, doc: &'static str) -> Self {
         let path = path.into();
         Self { path, kind, fallback, doc, secret: false, short: None, flag: None }
     }
@@ -184,11 +184,11 @@ pub struct Section {
     /// What it is about.
     pub doc: &'static str,
     /// Its rows.
-    pub keys: Vec<Key>,
+    pub keys: Vec<ConfigKey>,
 }
 
 impl Section {
-    pub(super) fn new(path: impl Into<String>, doc: &'static str, keys: Vec<Key>) -> Self {
+    pub(super) fn new(path: impl Into<String>, doc: &'static str, keys: Vec<ConfigKey>) -> Self {
         Self { path: path.into(), doc, keys }
     }
 }
@@ -198,11 +198,16 @@ pub(super) const MINUTE: Duration = Duration::from_mins(1);
 pub(super) const HOUR: Duration = Duration::from_hours(1);
 pub(super) const DAY: Duration = Duration::from_hours(24);
 
-pub(super) fn duration(path: &str, bounds: (Duration, Duration), default: &'static str, doc: &'static str) -> Key {
+pub(super) fn duration(
+    path: &str,
+    bounds: (Duration, Duration),
+    default: &'static str,
+    doc: &'static str,
+) -> ConfigKey {
     let (min, max) = bounds;
-    Key::new(path, Kind::Duration { min, max }, Fallback::Value(default), doc)
+    ConfigKey::new(path, ValueKind::Duration { min, max }, Fallback::Value(default), doc)
 }
 
-pub(super) fn secret_file(path: &str, doc: &'static str) -> Key {
-    Key::new(path, Kind::Path, Fallback::Unset("/run/secrets/name"), doc)
+pub(super) fn secret_file(path: &str, doc: &'static str) -> ConfigKey {
+    ConfigKey::new(path, ValueKind::Path, Fallback::Unset("/run/secrets/name"), doc)
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use toml::de::{DeTable, DeValue};
 
-use super::fault::{Fault, Origin};
-use super::key::{ENVIRONMENT_PREFIX, Key, Section};
+use super::fault::{ConfigFault, Origin};
+use super::key::{ConfigKey, ENVIRONMENT_PREFIX, Section};
 
 /// What a configuration is read from. Tests give an environment of their own.
 pub struct Sources {
@@ -50,23 +50,23 @@ pub enum Raw {
 }
 
 /// A value with its origin.
-pub struct Entry {
+pub struct LayerEntry {
     pub raw: Raw,
     pub origin: Origin,
 }
 
 /// The winning entry of every key that was given.
 pub struct Layers {
-    pub entries: BTreeMap<String, Entry>,
+    pub entries: BTreeMap<String, LayerEntry>,
     /// The file could not be read whole, so a key that is not there may well have been meant.
     pub incomplete: bool,
 }
 
 /// Reads all layers, and reports what does not fit the table of keys.
-pub fn read(sources: &Sources, sections: &[Section]) -> (Layers, Vec<Fault>) {
-    let keys: Vec<&Key> = sections.iter().flat_map(|section| &section.keys).collect();
+pub fn read(sources: &Sources, sections: &[Section]) -> (Layers, Vec<ConfigFault>) {
+    let keys: Vec<&ConfigKey> = sections.iter().flat_map(|section| &section.keys).collect();
     let mut reader =
-        Reader { keys, layers: Layers { entries: BTreeMap::new(), incomplete: false }, faults: Vec::new() };
+        LayerReader { keys, layers: Layers { entries: BTreeMap::new(), incomplete: false }, faults: Vec::new() };
     if let Some(path) = &sources.file {
         reader.file(path);
     }
@@ -75,19 +75,19 @@ pub fn read(sources: &Sources, sections: &[Section]) -> (Layers, Vec<Fault>) {
     (reader.layers, reader.faults)
 }
 
-struct Reader<'a> {
-    keys: Vec<&'a Key>,
+struct LayerReader<'a> {
+    keys: Vec<&'a ConfigKey>,
     layers: Layers,
-    faults: Vec<Fault>,
+    faults: Vec<ConfigFault>,
 }
 
-impl Reader<'_> {
+impl LayerReader<'_> {
     fn set(&mut self, path: String, raw: Raw, origin: Origin) {
-        self.layers.entries.insert(path, Entry { raw, origin });
+        self.layers.entries.insert(path, LayerEntry { raw, origin });
     }
 
     fn fault(&mut self, key: impl Into<String>, origin: Origin, reason: String, allowed: Option<String>) {
-        self.faults.push(Fault { key: key.into(), origin: Some(origin), reason, allowed });
+        self.faults.push(ConfigFault { key: key.into(), origin: Some(origin), reason, allowed });
     }
 
     fn file(&mut self, path: &Path) {

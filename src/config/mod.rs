@@ -17,8 +17,8 @@ mod values;
 
 pub use choices::{Choice, Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
 pub use effective::Effective;
-pub use fault::{Fault, Faults, Origin};
-pub use key::{Fallback, Key, Kind, Section};
+pub use fault::{ConfigFault, ConfigFaults, Origin};
+pub use key::{ConfigKey, Fallback, Section, ValueKind};
 pub use layers::{Sources, process_environment};
 pub use outside_settings::{DirectorySettings, MailSettings, NoticesSettings, SmtpSettings};
 pub use settings::{
@@ -41,12 +41,12 @@ pub struct Loaded {
 ///
 /// # Errors
 /// All faults at once: unknown keys, impossible values, missing required keys, unreadable files.
-pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigFaults> {
     let sections = sections();
     let (layers, faults) = layers::read(sources, &sections);
     let checked = check::check(layers, &sections, faults)?;
     let settings =
-        Settings::from_checked(&checked, layers::colors_wanted(sources)).map_err(|fault| Faults(vec![fault]))?;
+        Settings::from_checked(&checked, layers::colors_wanted(sources)).map_err(|fault| ConfigFaults(vec![fault]))?;
     let effective = effective::list(&checked, &sections);
     Ok(Loaded { settings, effective })
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::key::{DAY, Fallback, HOUR, Key, Kind, MINUTE, SECOND, Section, duration, secret_file};
+use super::key::{ConfigKey, DAY, Fallback, HOUR, MINUTE, SECOND, Section, ValueKind, duration, secret_file};
 
 /// `[smtp]`
 pub(super) fn smtp() -> Section {
@@ -12,9 +12,9 @@ pub(super) fn smtp() -> Section {
         "smtp",
         "The mail server.",
         vec![
-            Key::new(
+            ConfigKey::new(
                 "smtp.url",
-                Kind::SmtpUrl,
+                ValueKind::SmtpUrl,
                 Fallback::Unset("smtp://user:password@host:587?tls=required"),
                 "Without it, messages are written to `mail.outbox_directory`. `smtps://` speaks TLS from the start, \
                  `tls=required` turns it on with STARTTLS, `tls=opportunistic` where the server offers that.",
@@ -22,29 +22,29 @@ pub(super) fn smtp() -> Section {
             .secret()
             .short("SMTP_URL"),
             secret_file("smtp.url_file", "A file that holds the URL."),
-            Key::new(
+            ConfigKey::new(
                 "smtp.from",
-                Kind::Email,
+                ValueKind::Email,
                 Fallback::Value("La bonne alternance <no-reply@example.com>"),
                 "The sender of every message.",
             ),
-            Key::new(
+            ConfigKey::new(
                 "smtp.ca_file",
-                Kind::Path,
+                ValueKind::Path,
                 Fallback::Unset("/etc/ssl/private-ca.pem"),
                 "Certificates (PEM) to trust beside the public ones, for a server with a private authority.",
             ),
             duration("smtp.connect_timeout", bounds, "10s", "How long connecting and logging in may take."),
             duration("smtp.send_timeout", bounds, "60s", "How long one message may take."),
-            Key::new(
+            ConfigKey::new(
                 "smtp.connections",
-                Kind::Count { min: 1, max: 50 },
+                ValueKind::Count { min: 1, max: 50 },
                 Fallback::Value("4"),
                 "So many messages are sent at a time, each on a connection that is kept.",
             ),
-            Key::new(
+            ConfigKey::new(
                 "smtp.rate",
-                Kind::Count { min: 1, max: 1_000 },
+                ValueKind::Count { min: 1, max: 1_000 },
                 Fallback::Value("20"),
                 "The most messages per second.",
             ),
@@ -54,9 +54,9 @@ pub(super) fn smtp() -> Section {
 
 /// `[mail]`
 pub(super) fn mail() -> Section {
-    let outbox = Key::new(
+    let outbox = ConfigKey::new(
         "mail.outbox_directory",
-        Kind::Path,
+        ValueKind::Path,
         Fallback::Value("outbox"),
         "Where messages are written as `.eml` files when there is no `smtp.url`.",
     );
@@ -65,14 +65,14 @@ pub(super) fn mail() -> Section {
 
 /// `[directory]`
 pub(super) fn directory() -> Section {
-    let text = |name: &str, default, doc| Key::new(format!("directory.{name}"), Kind::Text, default, doc);
+    let text = |name: &str, default, doc| ConfigKey::new(format!("directory.{name}"), ValueKind::Text, default, doc);
     Section::new(
         "directory",
         "The company directory (API Entreprise, version 3). The collection `cache_siret` is asked first.",
         vec![
-            Key::new(
+            ConfigKey::new(
                 "directory.base_url",
-                Kind::BaseUrl,
+                ValueKind::BaseUrl,
                 Fallback::Unset("https://entreprise.api.gouv.fr/v3"),
                 "The address of the API. Without it, only `cache_siret` is asked.",
             ),
@@ -82,9 +82,9 @@ pub(super) fn directory() -> Section {
             text("object", Fallback::Value("Vérification d'un établissement"), "What it is told as the reason."),
             text("recipient", Fallback::Unset("12345678901234"), "The siret of who asks, as the API wants it."),
             duration("directory.timeout", (Duration::from_millis(100), MINUTE), "10s", "How long one call may take."),
-            Key::new(
+            ConfigKey::new(
                 "directory.rate",
-                Kind::Count { min: 1, max: 100 },
+                ValueKind::Count { min: 1, max: 100 },
                 Fallback::Value("4"),
                 "The most calls per second.",
             ),
@@ -110,9 +110,9 @@ pub(super) fn notices() -> Section {
         "notices",
         "One line for people per job run that changed or failed something.",
         vec![
-            Key::new(
+            ConfigKey::new(
                 "notices.webhook_url",
-                Kind::Url(&["http", "https"]),
+                ValueKind::Url(&["http", "https"]),
                 Fallback::Unset("https://hooks.example.com/services/name"),
                 "An incoming webhook (Slack format).",
             )

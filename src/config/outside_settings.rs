@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::fault::Fault;
+use super::fault::ConfigFault;
 use super::values::Values;
 
 /// `[smtp]`
@@ -65,7 +65,7 @@ pub struct NoticesSettings {
 }
 
 impl SmtpSettings {
-    pub(super) fn read(values: &Values<'_>) -> Result<Self, Fault> {
+    pub(super) fn read(values: &Values<'_>) -> Result<Self, ConfigFault> {
         Ok(Self {
             url: values.secret("smtp.url")?,
             from: values.text("smtp.from")?,
@@ -79,7 +79,7 @@ impl SmtpSettings {
 }
 
 impl DirectorySettings {
-    pub(super) fn read(values: &Values<'_>) -> Result<Self, Fault> {
+    pub(super) fn read(values: &Values<'_>) -> Result<Self, ConfigFault> {
         Ok(Self {
             base_url: values.optional_text("directory.base_url")?,
             token: values.secret("directory.token")?,

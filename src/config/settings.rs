@@ -8,7 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::choices::{Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
-use super::fault::Fault;
+use super::fault::ConfigFault;
 use super::outside_settings::{DirectorySettings, MailSettings, NoticesSettings, SmtpSettings};
 use super::ticker::{self, JobSettings, TickerSettings};
 use super::values::{Checked, Values, disagreement};
@@ -183,7 +183,7 @@ pub struct ObfuscateSettings {
 
 impl Settings {
     /// `colors` is false when `NO_COLOR` is set, which is no key.
-    pub(super) fn from_checked(checked: &Checked, colors: bool) -> Result<Self, Fault> {
+    pub(super) fn from_checked(checked: &Checked, colors: bool) -> Result<Self, ConfigFault> {
         let values = Values(checked);
         Ok(Self {
             environment: values.choice("environment")?,
@@ -227,7 +227,7 @@ impl Settings {
 }
 
 impl Values<'_> {
-    fn stream(&self) -> Result<StreamSettings, Fault> {
+    fn stream(&self) -> Result<StreamSettings, ConfigFault> {
         Ok(StreamSettings {
             batch_max: self.count("stream.batch_max")?,
             batch_max_bytes: self.count("stream.batch_max_bytes")?,
@@ -237,7 +237,7 @@ impl Values<'_> {
         })
     }
 
-    fn tokens(&self) -> Result<TokensSettings, Fault> {
+    fn tokens(&self) -> Result<TokensSettings, ConfigFault> {
         Ok(TokensSettings {
             store: self.choice("tokens.store")?,
             directory: self.path("tokens.directory")?,
@@ -247,7 +247,7 @@ impl Values<'_> {
         })
     }
 
-    fn ticker(&self) -> Result<TickerSettings, Fault> {
+    fn ticker(&self) -> Result<TickerSettings, ConfigFault> {
         let job = |name: &'static str| {
             let path = format!("ticker.jobs.{name}");
             let settings = JobSettings {
@@ -260,7 +260,7 @@ impl Values<'_> {
         Ok(TickerSettings {
             enabled: self.boolean("ticker.enabled")?,
             time_zone: self.text("ticker.time_zone")?,
-            jobs: ticker::job_names().map(job).collect::<Result<_, Fault>>()?,
+            jobs: ticker::job_names().map(job).collect::<Result<_, ConfigFault>>()?,
         })
     }
 }

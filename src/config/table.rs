@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::choices::{Choice, Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
-use super::key::{DAY, Fallback, HOUR, Key, Kind, MINUTE, SECOND, Section, duration, secret_file};
+use super::key::{ConfigKey, DAY, Fallback, HOUR, MINUTE, SECOND, Section, ValueKind, duration, secret_file};
 use super::{outside, ticker};
 
 /// Every section with its keys, in the order of `deploy/stream-processor.toml`.
@@ -35,17 +35,17 @@ fn obfuscate() -> Section {
     Section::new(
         "obfuscate",
         "The command `obfuscate`, which replaces what is personal in our offers by fake values, for good.",
-        vec![Key::new(
+        vec![ConfigKey::new(
             "obfuscate.allowed_databases",
-            Kind::Databases,
+            ValueKind::Databases,
             Fallback::List(&[]),
             "The databases on which it may be used: copies, never the live one. It is refused in production in any case.",
         )],
     )
 }
 
-fn choice<T: Choice>(path: &str, default: &'static str, doc: &'static str) -> Key {
-    Key::new(path, Kind::Choice(T::WORDS), Fallback::Value(default), doc)
+fn choice<T: Choice>(path: &str, default: &'static str, doc: &'static str) -> ConfigKey {
+    ConfigKey::new(path, ValueKind::Choice(T::WORDS), Fallback::Value(default), doc)
 }
 
 fn top() -> Section {
@@ -58,9 +58,9 @@ fn mongodb() -> Section {
         "mongodb",
         "The database that holds `recruiters` and `jobs_partners`: a replica set, 6.0 or later.",
         vec![
-            Key::new(
+            ConfigKey::new(
                 "mongodb.uri",
-                Kind::MongodbUri,
+                ValueKind::MongodbUri,
                 Fallback::Required("mongodb://user:password@host:27017/?replicaSet=rs0"),
                 "The connection string. TLS, SCRAM and X.509 are options of it.",
             )
@@ -68,9 +68,9 @@ fn mongodb() -> Section {
             .short("MONGODB_URI")
             .flag("--mongodb-uri"),
             secret_file("mongodb.uri_file", "A file that holds the connection string."),
-            Key::new(
+            ConfigKey::new(
                 "mongodb.database",
-                Kind::Database,
+                ValueKind::Database,
                 Fallback::Required("labonnealternance"),
                 "The name of the database.",
             )
@@ -85,21 +85,21 @@ fn target() -> Section {
         "target",
         "What the offers in `jobs_partners` carry.",
         vec![
-            Key::new(
+            ConfigKey::new(
                 "target.partner_label",
-                Kind::Text,
+                ValueKind::Text,
                 Fallback::Value("RECRUTEURS_LBA"),
                 "The `partner_label` of our offers. Offers with another one are never touched.",
             ),
-            Key::new(
+            ConfigKey::new(
                 "target.public_url",
-                Kind::BaseUrl,
+                ValueKind::BaseUrl,
                 Fallback::Value("https://labonnealternance.apprentissage.beta.gouv.fr"),
                 "The public site; the offers' links begin with it.",
             ),
-            Key::new(
+            ConfigKey::new(
                 "target.offer_type",
-                Kind::Text,
+                ValueKind::Text,
                 Fallback::Value("offres_emploi_lba"),
                 "The type of offer in the links.",
             ),
@@ -112,15 +112,15 @@ fn stream() -> Section {
         "stream",
         "The change stream.",
         vec![
-            Key::new(
+            ConfigKey::new(
                 "stream.batch_max",
-                Kind::Count { min: 1, max: 50_000 },
+                ValueKind::Count { min: 1, max: 50_000 },
                 Fallback::Value("5000"),
                 "The most events in one batch.",
             ),
-            Key::new(
+            ConfigKey::new(
                 "stream.batch_max_bytes",
-                Kind::Count { min: 65_536, max: 67_108_864 },
+                ValueKind::Count { min: 65_536, max: 67_108_864 },
                 Fallback::Value("8388608"),
                 "The most bytes of events in one batch.",
             ),
@@ -156,9 +156,9 @@ fn tokens() -> Section {
                 "mongodb",
                 "Where they are kept: in the database itself, or as files outside it.",
             ),
-            Key::new(
+            ConfigKey::new(
                 "tokens.directory",
-                Kind::Path,
+                ValueKind::Path,
                 Fallback::Value("resume_tokens/data"),
                 "The folder of the store `files`.",
             ),
@@ -200,9 +200,9 @@ fn phase() -> Section {
         "sync",
         "The phase of a database that has none yet; later the database says which.",
     );
-    let backup = Key::new(
+    let backup = ConfigKey::new(
         "phase.keep_recruiters_backup",
-        Kind::Boolean,
+        ValueKind::Boolean,
         Fallback::Value("false"),
         "In phase `shadow`, the time-based jobs write their changes to `recruiters` too, as far as that works.",
     );
@@ -210,9 +210,9 @@ fn phase() -> Section {
 }
 
 fn privacy() -> Section {
-    let email = Key::new(
+    let email = ConfigKey::new(
         "privacy.anonymized_email",
-        Kind::Email,
+        ValueKind::Email,
         Fallback::Value("anonymized@example.com"),
         "What replaces the e-mail address of a person who was anonymised.",
     );
@@ -236,11 +236,16 @@ fn verify() -> Section {
         "The continuous verification: in phases `dual-write` and `shadow`, a random sample of the recruiters \
          that were touched is compared with its offers a few seconds later.",
         vec![
-            Key::new("verify.continuous", Kind::Boolean, Fallback::Value("true"), "Off: only `verify` compares."),
+            ConfigKey::new(
+                "verify.continuous",
+                ValueKind::Boolean,
+                Fallback::Value("true"),
+                "Off: only `verify` compares.",
+            ),
             duration("verify.sample_interval", (SECOND, HOUR), "10s", "How often a sample is compared."),
-            Key::new(
+            ConfigKey::new(
                 "verify.sample_size",
-                Kind::Count { min: 1, max: 1_000 },
+                ValueKind::Count { min: 1, max: 1_000 },
                 Fallback::Value("50"),
                 "The most recruiters of one sample.",
             ),
@@ -265,9 +270,9 @@ fn health() -> Section {
 }
 
 fn http() -> Section {
-    let listen = Key::new(
+    let listen = ConfigKey::new(
         "http.listen",
-        Kind::Address,
+        ValueKind::Address,
         Fallback::Value("127.0.0.1:9464"),
         "Where `/metrics`, the probes and the status page are served.",
     )
@@ -281,9 +286,9 @@ fn log() -> Section {
         "Logs, on the standard error.",
         vec![
             choice::<LogFormat>("log.format", "auto", "`auto`: pretty on a terminal, JSON elsewhere."),
-            Key::new(
+            ConfigKey::new(
                 "log.level",
-                Kind::LogFilter,
+                ValueKind::LogFilter,
                 Fallback::Value("info"),
                 "A level, or directives such as `info,stream_processor::run=debug`.",
             )

@@ -61,7 +61,7 @@ fn the_defaults_are_valid_and_every_key_of_the_table_is_shown() {
 #[test]
 fn every_secret_has_a_key_that_names_a_file() {
     let sections = sections();
-    let keys: Vec<&Key> = sections.iter().flat_map(|section| &section.keys).collect();
+    let keys: Vec<&ConfigKey> = sections.iter().flat_map(|section| &section.keys).collect();
     for secret in keys.iter().filter(|key| key.secret) {
         assert!(keys.iter().any(|key| key.path == secret.file_path()), "{}", secret.path);
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::key::{Fallback, Key, Kind, Section};
+use super::key::{ConfigKey, Fallback, Section, ValueKind};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -34,7 +34,7 @@ pub struct JobSettings {
 #[must_use]
 pub fn sections() -> Vec<Section> {
     let mut sections = vec![ticker()];
-    sections.extend(JOBS.iter().map(Job::section));
+    sections.extend(JOBS.iter().map(JobKeys::section));
     sections
 }
 
@@ -50,10 +50,15 @@ fn ticker() -> Section {
          an expression or a list of them), `catch_up` (a run that was missed while nothing was running is \
          made up for if it is younger than this).",
         vec![
-            Key::new("ticker.enabled", Kind::Boolean, Fallback::Value("true"), "Off: no job runs by itself."),
-            Key::new(
+            ConfigKey::new(
+                "ticker.enabled",
+                ValueKind::Boolean,
+                Fallback::Value("true"),
+                "Off: no job runs by itself.",
+            ),
+            ConfigKey::new(
                 "ticker.time_zone",
-                Kind::TimeZone,
+                ValueKind::TimeZone,
                 Fallback::Value("Europe/Paris"),
                 "The time zone of the cron expressions.",
             ),
@@ -62,14 +67,14 @@ fn ticker() -> Section {
 }
 
 /// The defaults of one job of the ticker (spec 05).
-struct Job {
+struct JobKeys {
     name: &'static str,
     enabled: &'static str,
     crons: &'static [&'static str],
     doc: &'static str,
 }
 
-impl Job {
+impl JobKeys {
     const fn on(name: &'static str, crons: &'static [&'static str], doc: &'static str) -> Self {
         Self { name, enabled: "true", crons, doc }
     }
@@ -82,30 +87,30 @@ impl Job {
     fn section(&self) -> Section {
         let path = format!("ticker.jobs.{}", self.name);
         let enabled = Fallback::Value(self.enabled);
-        let bounds = Kind::Duration { min: Duration::ZERO, max: DAY.saturating_mul(31) };
+        let bounds = ValueKind::Duration { min: Duration::ZERO, max: DAY.saturating_mul(31) };
         let keys = vec![
-            Key::new(format!("{path}.enabled"), Kind::Boolean, enabled, ""),
-            Key::new(format!("{path}.cron"), Kind::Crons, Fallback::List(self.crons), ""),
-            Key::new(format!("{path}.catch_up"), bounds, Fallback::Value("24h"), ""),
+            ConfigKey::new(format!("{path}.enabled"), ValueKind::Boolean, enabled, ""),
+            ConfigKey::new(format!("{path}.cron"), ValueKind::Crons, Fallback::List(self.crons), ""),
+            ConfigKey::new(format!("{path}.catch_up"), bounds, Fallback::Value("24h"), ""),
         ];
         Section::new(path, self.doc, keys)
     }
 }
 
-const JOBS: &[Job] = &[
-    Job::on("remind-expiring-offers-j7", &["20 9 * * *"], "An e-mail to each user whose offers expire in 7 days."),
-    Job::on("remind-expiring-offers-j1", &["25 9 * * *"], "An e-mail to each user whose offers expire tomorrow."),
-    Job::on("cancel-expired-offers", &["15 0 * * *", "0 * * * *"], "Cancels offers past their expiration."),
-    Job::on("cap-offer-expirations", &["30 0 * * *"], "Brings expirations back to two months from now."),
-    Job::on("fill-missing-start-dates", &["35 0 * * *"], "Gives active offers without a start date one."),
-    Job::on("repair-offer-data", &["40 0 * * *"], "Repairs what is safe to repair, reports the rest."),
-    Job::on("refresh-pending-establishments", &["10 0 * * *"], "Looks pending establishments up in the directory."),
-    Job::on("send-introductions", &["55 1 * * *"], "Introduces offers without applications to a training centre."),
-    Job::off("report-duplicate-recruiters", "Reports recruiters with the same siret and e-mail."),
-    Job::on("full-sync", &["0 3 * * *"], "Looks at every recruiter again."),
-    Job::on("anonymize-inactive-users", &["0 1 * * *"], "Anonymises users inactive for two years."),
-    Job::off("analyze-closed-companies", "Reports active offers of closed companies."),
-    Job::on("sync-recruiter-status", &["*/15 * * * *"], "Copies the status of recruiters to their offers."),
-    Job::on("retry-dead-letters", &["* * * * *"], "Looks at dead letters again when they are due."),
-    Job::on("verify", &["30 4 * * *"], "Compares all offers with their recruiters."),
+const JOBS: &[JobKeys] = &[
+    JobKeys::on("remind-expiring-offers-j7", &["20 9 * * *"], "An e-mail to each user whose offers expire in 7 days."),
+    JobKeys::on("remind-expiring-offers-j1", &["25 9 * * *"], "An e-mail to each user whose offers expire tomorrow."),
+    JobKeys::on("cancel-expired-offers", &["15 0 * * *", "0 * * * *"], "Cancels offers past their expiration."),
+    JobKeys::on("cap-offer-expirations", &["30 0 * * *"], "Brings expirations back to two months from now."),
+    JobKeys::on("fill-missing-start-dates", &["35 0 * * *"], "Gives active offers without a start date one."),
+    JobKeys::on("repair-offer-data", &["40 0 * * *"], "Repairs what is safe to repair, reports the rest."),
+    JobKeys::on("refresh-pending-establishments", &["10 0 * * *"], "Looks pending establishments up in the directory."),
+    JobKeys::on("send-introductions", &["55 1 * * *"], "Introduces offers without applications to a training centre."),
+    JobKeys::off("report-duplicate-recruiters", "Reports recruiters with the same siret and e-mail."),
+    JobKeys::on("full-sync", &["0 3 * * *"], "Looks at every recruiter again."),
+    JobKeys::on("anonymize-inactive-users", &["0 1 * * *"], "Anonymises users inactive for two years."),
+    JobKeys::off("analyze-closed-companies", "Reports active offers of closed companies."),
+    JobKeys::on("sync-recruiter-status", &["*/15 * * * *"], "Copies the status of recruiters to their offers."),
+    JobKeys::on("retry-dead-letters", &["* * * * *"], "Looks at dead letters again when they are due."),
+    JobKeys::on("verify", &["30 4 * * *"], "Compares all offers with their recruiters."),
 ];

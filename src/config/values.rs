@@ -8,11 +8,11 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::choices::Choice;
-use super::fault::{Fault, Origin};
+use super::fault::{ConfigFault, Origin};
 
 /// A value that fits its key.
 #[derive(Debug)]
-pub enum Value {
+pub enum CheckedValue {
     Text(String),
     Secret(SecretString),
     Boolean(bool),
@@ -25,7 +25,7 @@ pub enum Value {
 /// A value that fits, how it is shown, and where it came from.
 #[derive(Debug)]
 pub struct Accepted {
-    pub value: Value,
+    pub value: CheckedValue,
     pub shown: serde_json::Value,
     pub origin: Origin,
 }
@@ -37,76 +37,76 @@ pub type Checked = BTreeMap<String, Accepted>;
 pub(super) struct Values<'a>(pub(super) &'a Checked);
 
 impl<'a> Values<'a> {
-    pub(super) fn get(&self, path: &str) -> Option<&'a Value> {
+    pub(super) fn get(&self, path: &str) -> Option<&'a CheckedValue> {
         self.0.get(path).map(|accepted| &accepted.value)
     }
 
-    pub(super) fn optional_text(&self, path: &str) -> Result<Option<String>, Fault> {
+    pub(super) fn optional_text(&self, path: &str) -> Result<Option<String>, ConfigFault> {
         match self.get(path) {
-            Some(Value::Text(text)) => Ok(Some(text.clone())),
+            Some(CheckedValue::Text(text)) => Ok(Some(text.clone())),
             Some(_) => Err(disagreement(path)),
             None => Ok(None),
         }
     }
 
-    pub(super) fn text(&self, path: &str) -> Result<String, Fault> {
+    pub(super) fn text(&self, path: &str) -> Result<String, ConfigFault> {
         self.optional_text(path)?.ok_or_else(|| disagreement(path))
     }
 
-    pub(super) fn path(&self, path: &str) -> Result<PathBuf, Fault> {
+    pub(super) fn path(&self, path: &str) -> Result<PathBuf, ConfigFault> {
         self.text(path).map(PathBuf::from)
     }
 
-    pub(super) fn choice<T: Choice>(&self, path: &str) -> Result<T, Fault> {
+    pub(super) fn choice<T: Choice>(&self, path: &str) -> Result<T, ConfigFault> {
         T::from_word(&self.text(path)?).ok_or_else(|| disagreement(path))
     }
 
-    pub(super) fn secret(&self, path: &str) -> Result<Option<SecretString>, Fault> {
+    pub(super) fn secret(&self, path: &str) -> Result<Option<SecretString>, ConfigFault> {
         match self.get(path) {
-            Some(Value::Secret(secret)) => Ok(Some(secret.clone())),
+            Some(CheckedValue::Secret(secret)) => Ok(Some(secret.clone())),
             Some(_) => Err(disagreement(path)),
             None => Ok(None),
         }
     }
 
-    pub(super) fn boolean(&self, path: &str) -> Result<bool, Fault> {
+    pub(super) fn boolean(&self, path: &str) -> Result<bool, ConfigFault> {
         match self.get(path) {
-            Some(Value::Boolean(value)) => Ok(*value),
+            Some(CheckedValue::Boolean(value)) => Ok(*value),
             _ => Err(disagreement(path)),
         }
     }
 
-    pub(super) fn count(&self, path: &str) -> Result<usize, Fault> {
+    pub(super) fn count(&self, path: &str) -> Result<usize, ConfigFault> {
         match self.get(path) {
-            Some(Value::Count(value)) => usize::try_from(*value).map_err(|_| disagreement(path)),
+            Some(CheckedValue::Count(value)) => usize::try_from(*value).map_err(|_| disagreement(path)),
             _ => Err(disagreement(path)),
         }
     }
 
-    pub(super) fn duration(&self, path: &str) -> Result<Duration, Fault> {
+    pub(super) fn duration(&self, path: &str) -> Result<Duration, ConfigFault> {
         match self.get(path) {
-            Some(Value::Duration(value)) => Ok(*value),
+            Some(CheckedValue::Duration(value)) => Ok(*value),
             _ => Err(disagreement(path)),
         }
     }
 
-    pub(super) fn address(&self, path: &str) -> Result<SocketAddr, Fault> {
+    pub(super) fn address(&self, path: &str) -> Result<SocketAddr, ConfigFault> {
         match self.get(path) {
-            Some(Value::Address(value)) => Ok(*value),
+            Some(CheckedValue::Address(value)) => Ok(*value),
             _ => Err(disagreement(path)),
         }
     }
 
-    pub(super) fn list(&self, path: &str) -> Result<Vec<String>, Fault> {
+    pub(super) fn list(&self, path: &str) -> Result<Vec<String>, ConfigFault> {
         match self.get(path) {
-            Some(Value::List(items)) => Ok(items.clone()),
+            Some(CheckedValue::List(items)) => Ok(items.clone()),
             _ => Err(disagreement(path)),
         }
     }
 }
 
-pub(super) fn disagreement(path: &str) -> Fault {
-    Fault {
+pub(super) fn disagreement(path: &str) -> ConfigFault {
+    ConfigFault {
         key: path.to_owned(),
         origin: None,
         reason: "the table of keys and the settings disagree on it: this is a bug".to_owned(),

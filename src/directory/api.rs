@@ -6,8 +6,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
-use super::establishment::{Found, Reply};
-use super::{Directory, Trouble};
+use super::establishment::{DirectoryReply, EstablishmentState};
+use super::{Directory, DirectoryTrouble};
 use crate::config::DirectorySettings;
 use crate::outgoing::{Answer, Caller, NoAnswer, Pace};
 use crate::retry::Delays;
@@ -29,12 +29,12 @@ pub struct Api {
 
 /// What an answer means.
 enum Meaning {
-    Found(Found),
+    Known(EstablishmentState),
     Wait(Duration),
     /// May pass.
-    Again(Trouble),
+    Again(DirectoryTrouble),
     /// Will not.
-    Never(Trouble),
+    Never(DirectoryTrouble),
 }
 
 impl Api {
@@ -56,31 +56,31 @@ impl Api {
         Ok(Some(Self { base, token, caller, pace, longest_wait }))
     }
 
-    async fn ask(&self, siret: &str) -> Meaning {
+    async fn request(&self, siret: &str) -> Meaning {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{siret}", self.base.path()));
         self.pace.wait().await;
         match self.caller.get(url.as_str(), self.token.as_ref()).await {
             Ok(answer) => meaning(&answer),
-            Err(NoAnswer::Unreachable) => Meaning::Again(Trouble::Down("unreachable")),
-            Err(NoAnswer::Silent) => Meaning::Again(Trouble::Down("silent")),
-            Err(NoAnswer::TooLong) => Meaning::Never(Trouble::Unreadable("too_long")),
-            Err(NoAnswer::Unsendable) => Meaning::Never(Trouble::Down("unsendable")),
+            Err(NoAnswer::Unreachable) => Meaning::Again(DirectoryTrouble::Down("unreachable")),
+            Err(NoAnswer::Silent) => Meaning::Again(DirectoryTrouble::Down("silent")),
+            Err(NoAnswer::TooLong) => Meaning::Never(DirectoryTrouble::Unreadable("too_long")),
+            Err(NoAnswer::Unsendable) => Meaning::Never(DirectoryTrouble::Down("unsendable")),
         }
     }
 }
 
 impl Directory for Api {
-    async fn look_up(&self, siret: &str) -> Result<Option<Found>, Trouble> {
+    async fn look_up(&self, siret: &str) -> Result<Option<EstablishmentState>, DirectoryTrouble> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
-        let mut trouble = Trouble::Down("unreachable");
+        let mut trouble = DirectoryTrouble::Down("unreachable");
         for attempt in 1..=ATTEMPTS {
-            let wait = match self.ask(siret).await {
-                Meaning::Found(found) => return Ok(Some(found)),
+            let wait = match self.request(siret).await {
+                Meaning::Known(found) => return Ok(Some(found)),
                 Meaning::Never(trouble) => return Err(trouble),
-                Meaning::Wait(wait) if wait > self.longest_wait => return Err(Trouble::Later(wait)),
+                Meaning::Wait(wait) if wait > self.longest_wait => return Err(DirectoryTrouble::Later(wait)),
                 Meaning::Wait(wait) => {
-                    trouble = Trouble::Later(wait);
+                    trouble = DirectoryTrouble::Later(wait);
                     wait
                 }
                 Meaning::Again(why) => {
@@ -98,17 +98,17 @@ impl Directory for Api {
 
 fn meaning(answer: &Answer) -> Meaning {
     match answer.status {
-        200 => match serde_json::from_slice::<Reply>(&answer.body).ok().and_then(|reply| reply.found()) {
-            Some(found) => Meaning::Found(found),
-            None => Meaning::Again(Trouble::Unreadable("unreadable")),
+        200 => match serde_json::from_slice::<DirectoryReply>(&answer.body).ok().and_then(|reply| reply.found()) {
+            Some(found) => Meaning::Known(found),
+            None => Meaning::Again(DirectoryTrouble::Unreadable("unreadable")),
         },
         // 422: the API knows by its digits that there is no such siret.
-        404 | 422 => Meaning::Found(Found::Unknown),
-        451 => Meaning::Found(Found::Unpublished),
-        401 | 403 => Meaning::Never(Trouble::Down("not_allowed")),
+        404 | 422 => Meaning::Known(EstablishmentState::Unknown),
+        451 => Meaning::Known(EstablishmentState::Unpublished),
+        401 | 403 => Meaning::Never(DirectoryTrouble::Down("not_allowed")),
         429 => Meaning::Wait(answer.retry_after.unwrap_or(USUAL_WAIT)),
         503 if answer.retry_after.is_some() => Meaning::Wait(answer.retry_after.unwrap_or(USUAL_WAIT)),
-        500..=599 => Meaning::Again(Trouble::Unreadable("failing")),
-        _ => Meaning::Never(Trouble::Unreadable("unexpected")),
+        500..=599 => Meaning::Again(DirectoryTrouble::Unreadable("failing")),
+        _ => Meaning::Never(DirectoryTrouble::Unreadable("unexpected")),
     }
 }

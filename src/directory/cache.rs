@@ -5,8 +5,8 @@ use std::time::Duration;
 use bson::{DateTime, Document, doc};
 use mongodb::{Collection, Database};
 
-use super::establishment::{Found, Reply};
-use super::{Directory, Trouble};
+use super::establishment::{DirectoryReply, EstablishmentState};
+use super::{Directory, DirectoryTrouble};
 use crate::error::Failure;
 use crate::model::names::SIRET_CACHE;
 use crate::mongo::deadline::with_deadline;
@@ -36,15 +36,15 @@ impl Cache {
 }
 
 impl Directory for Cache {
-    async fn look_up(&self, siret: &str) -> Result<Option<Found>, Trouble> {
+    async fn look_up(&self, siret: &str) -> Result<Option<EstablishmentState>, DirectoryTrouble> {
         let find = self.collection.find_one(Self::selects(siret, self.since));
-        let entry = with_deadline(find).await.map_err(|error| Trouble::Failed(Failure::Read(error)))?;
+        let entry = with_deadline(find).await.map_err(|error| DirectoryTrouble::Failed(Failure::Read(error)))?;
         let Some(mut entry) = entry else { return Ok(None) };
         if entry.get_str("error").is_ok_and(|error| !error.is_empty()) {
-            return Ok(Some(Found::Unpublished));
+            return Ok(Some(EstablishmentState::Unpublished));
         }
         // An entry of another shape says nothing; the API is asked.
-        let reply = entry.remove("data").and_then(|data| bson::deserialize_from_bson::<Reply>(data).ok());
+        let reply = entry.remove("data").and_then(|data| bson::deserialize_from_bson::<DirectoryReply>(data).ok());
         Ok(reply.and_then(|reply| reply.found()))
     }
 }

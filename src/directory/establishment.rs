@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 /// What is officially known of an establishment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum EstablishmentState {
     /// It is active.
     Active(Company),
     /// It is closed.
@@ -26,7 +26,7 @@ pub struct Company {
 
 /// `{data: {…}}`, the document of the API.
 #[derive(Debug, Deserialize)]
-pub(super) struct Reply {
+pub(super) struct DirectoryReply {
     data: Data,
 }
 
@@ -35,7 +35,7 @@ struct Data {
     etat_administratif: String,
     status_diffusion: Option<String>,
     unite_legale: Option<LegalUnit>,
-    adresse: Option<Address>,
+    adresse: Option<PostalAddress>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -49,7 +49,7 @@ struct LegalPerson {
 }
 
 #[derive(Debug, Deserialize)]
-struct Address {
+struct PostalAddress {
     complement_adresse: Option<String>,
     numero_voie: Option<String>,
     indice_repetition_voie: Option<String>,
@@ -61,12 +61,12 @@ struct Address {
     libelle_pays_etranger: Option<String>,
 }
 
-impl Reply {
+impl DirectoryReply {
     /// What it says; `None` when it is neither active nor closed.
-    pub(super) fn found(&self) -> Option<Found> {
+    pub(super) fn found(&self) -> Option<EstablishmentState> {
         match self.data.etat_administratif.as_str() {
-            "A" => Some(Found::Active(self.data.company())),
-            "F" => Some(Found::Closed),
+            "A" => Some(EstablishmentState::Active(self.data.company())),
+            "F" => Some(EstablishmentState::Closed),
             _ => None,
         }
     }
@@ -80,11 +80,11 @@ impl Data {
         }
         let person = self.unite_legale.as_ref().and_then(|unit| unit.personne_morale_attributs.as_ref());
         let legal_name = person.and_then(|person| person.raison_sociale.as_deref()).and_then(text);
-        Company { legal_name, address: self.adresse.as_ref().and_then(Address::line) }
+        Company { legal_name, address: self.adresse.as_ref().and_then(PostalAddress::line) }
     }
 }
 
-impl Address {
+impl PostalAddress {
     fn line(&self) -> Option<String> {
         let parts = [
             &self.complement_adresse,
@@ -113,8 +113,8 @@ fn text(value: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn found(json: serde_json::Value) -> Option<Found> {
-        serde_json::from_value::<Reply>(json).unwrap().found()
+    fn found(json: serde_json::Value) -> Option<EstablishmentState> {
+        serde_json::from_value::<DirectoryReply>(json).unwrap().found()
     }
 
     #[test]
@@ -128,7 +128,10 @@ mod tests {
             },
         }, "links": {}, "meta": {} }));
         let address = Some("20 BIS AVENUE DES ESSAIS 75007 PARIS".to_owned());
-        assert_eq!(found, Some(Found::Active(Company { legal_name: Some("EXEMPLE SAS".to_owned()), address })));
+        assert_eq!(
+            found,
+            Some(EstablishmentState::Active(Company { legal_name: Some("EXEMPLE SAS".to_owned()), address }))
+        );
     }
 
     #[test]
@@ -140,14 +143,14 @@ mod tests {
                 "adresse": { "numero_voie": "[ND]", "libelle_voie": "[ND]", "libelle_commune": "PARIS" },
             } }))
         };
-        assert_eq!(partly("partiellement_diffusible", "X"), Some(Found::Active(Company::default())));
-        assert_eq!(partly("diffusible", "[ND]"), Some(Found::Active(Company::default())));
+        assert_eq!(partly("partiellement_diffusible", "X"), Some(EstablishmentState::Active(Company::default())));
+        assert_eq!(partly("diffusible", "[ND]"), Some(EstablishmentState::Active(Company::default())));
     }
 
     #[test]
     fn closed_is_closed_and_another_state_is_none() {
         let state = |state: &str| found(serde_json::json!({ "data": { "etat_administratif": state } }));
-        assert_eq!(state("F"), Some(Found::Closed));
+        assert_eq!(state("F"), Some(EstablishmentState::Closed));
         assert_eq!(state("C"), None);
     }
 }

@@ -15,17 +15,18 @@ use crate::error::Failure;
 use api::Api;
 use cache::Cache;
 
-pub use establishment::{Company, Found};
+pub use establishment::{Company, EstablishmentState};
 
 /// A place that knows establishments.
 pub trait Directory {
     /// What it knows of this one; `None` when it does not know whether it exists.
-    fn look_up(&self, siret: &str) -> impl Future<Output = Result<Option<Found>, Trouble>> + Send;
+    fn look_up(&self, siret: &str)
+    -> impl Future<Output = Result<Option<EstablishmentState>, DirectoryTrouble>> + Send;
 }
 
 /// Why nothing was found out.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum DirectoryTrouble {
     /// The directory is down, or does not let us in: others need not be asked about now. A word for reports.
     Down(&'static str),
     /// It cannot tell about this one now. A word for reports.
@@ -55,7 +56,7 @@ impl Companies {
 }
 
 impl Directory for Companies {
-    async fn look_up(&self, siret: &str) -> Result<Option<Found>, Trouble> {
+    async fn look_up(&self, siret: &str) -> Result<Option<EstablishmentState>, DirectoryTrouble> {
         if let Some(found) = self.cache.look_up(siret).await? {
             return Ok(Some(found));
         }

@@ -215,9 +215,10 @@ pub(super) async fn validator(context: &Context) -> Check {
         }
     };
     let refused = setup_validator::refused(&validator);
-    match refused.is_empty() {
-        true => Check::ok("validator", format!("{OFFERS} takes the fields that the service writes")),
-        false => Check::failed("validator", format!("{OFFERS} refuses offers with {}", refused.join(", ")), SETUP),
+    if refused.is_empty() {
+        Check::ok("validator", format!("{OFFERS} takes the fields that the service writes"))
+    } else {
+        Check::failed("validator", format!("{OFFERS} refuses offers with {}", refused.join(", ")), SETUP)
     }
 }
 

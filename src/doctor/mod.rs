@@ -17,7 +17,7 @@ use crate::refusal::Refusal;
 /// How a thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum CheckVerdict {
     /// As it should be.
     Ok,
     /// It works, but somebody should know; or it is not known.
@@ -32,7 +32,7 @@ pub struct Check {
     /// What.
     pub check: &'static str,
     /// How it is.
-    pub verdict: Verdict,
+    pub verdict: CheckVerdict,
     /// Why.
     pub found: String,
     /// What to do.
@@ -41,15 +41,15 @@ pub struct Check {
 
 impl Check {
     fn ok(check: &'static str, found: impl Into<String>) -> Self {
-        Self { check, verdict: Verdict::Ok, found: found.into(), remedy: None }
+        Self { check, verdict: CheckVerdict::Ok, found: found.into(), remedy: None }
     }
 
     fn warning(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { check, verdict: Verdict::Warning, found: found.into(), remedy: Some(remedy.into()) }
+        Self { check, verdict: CheckVerdict::Warning, found: found.into(), remedy: Some(remedy.into()) }
     }
 
     fn failed(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { check, verdict: Verdict::Failed, found: found.into(), remedy: Some(remedy.into()) }
+        Self { check, verdict: CheckVerdict::Failed, found: found.into(), remedy: Some(remedy.into()) }
     }
 
     /// What could not be looked at.
@@ -70,9 +70,9 @@ impl Check {
 
     fn text(&self, colors: bool) -> String {
         let (sign, color) = match self.verdict {
-            Verdict::Ok => ("✓", "32"),
-            Verdict::Warning => ("!", "33"),
-            Verdict::Failed => ("✗", "31"),
+            CheckVerdict::Ok => ("✓", "32"),
+            CheckVerdict::Warning => ("!", "33"),
+            CheckVerdict::Failed => ("✗", "31"),
         };
         let sign = if colors { format!("\u{1b}[{color}m{sign}\u{1b}[0m") } else { sign.to_owned() };
         let remedy = self.remedy.as_ref().map(|remedy| format!("\n{:18}-> {remedy}", "")).unwrap_or_default();
@@ -87,8 +87,8 @@ impl Check {
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 pub async fn doctor(context: Context, as_json: bool) -> Result<Exit, Refusal> {
     let (checks, reachable) = examine(&context).await;
-    let failed = checks.iter().filter(|check| check.verdict == Verdict::Failed).count();
-    let warnings = checks.iter().filter(|check| check.verdict == Verdict::Warning).count();
+    let failed = checks.iter().filter(|check| check.verdict == CheckVerdict::Failed).count();
+    let warnings = checks.iter().filter(|check| check.verdict == CheckVerdict::Warning).count();
     if as_json {
         println!("{:#}", serde_json::json!({ "ok": failed == 0, "checks": checks }));
     } else {
@@ -106,7 +106,7 @@ pub async fn doctor(context: Context, as_json: bool) -> Result<Exit, Refusal> {
 /// All checks, and whether the server could be reached.
 async fn examine(context: &Context) -> (Vec<Check>, bool) {
     let server = database::server(context).await;
-    let reachable = server.verdict != Verdict::Failed;
+    let reachable = server.verdict != CheckVerdict::Failed;
     let mut checks = vec![server];
     if reachable {
         checks.extend(database::privileges(context).await);

@@ -84,13 +84,14 @@ fn window(oplog: &Oplog) -> Check {
 }
 
 fn judged(window: Duration, found: String) -> Check {
-    match window < SHORT_WINDOW {
-        true => Check::warning(
+    if window < SHORT_WINDOW {
+        Check::warning(
             "oplog",
             found,
             "a longer outage than that costs a resync: enlarge it (replSetResizeOplog), a day at least",
-        ),
-        false => Check::ok("oplog", found),
+        )
+    } else {
+        Check::ok("oplog", found)
     }
 }
 

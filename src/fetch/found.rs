@@ -9,7 +9,7 @@ use crate::model::other_id::key_text;
 
 /// What is there under a key.
 #[derive(Debug, Clone)]
-pub(super) enum Found<T> {
+pub(super) enum FoundReference<T> {
     /// No document has the key.
     Nothing,
     /// A document with the key, readable to its last text.
@@ -18,7 +18,7 @@ pub(super) enum Found<T> {
     Undecodable(Arc<str>),
 }
 
-impl<T> Found<T> {
+impl<T> FoundReference<T> {
     pub(super) fn read(
         watched: WatchedCollection,
         document: &RawDocument,

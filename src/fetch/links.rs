@@ -36,9 +36,10 @@ impl Link {
 /// # Errors
 /// [`Failure::Read`].
 pub async fn read(database: &CausalDatabase, recruiters: &[ObjectId]) -> Result<HashMap<ObjectId, Link>, Failure> {
-    match recruiters.is_empty() {
-        true => Ok(HashMap::new()),
-        false => links(database, doc! { "_id": { "$in": recruiters } }).await,
+    if recruiters.is_empty() {
+        Ok(HashMap::new())
+    } else {
+        links(database, doc! { "_id": { "$in": recruiters } }).await
     }
 }
 

@@ -10,7 +10,7 @@ use bson::{Bson, Document, RawDocument, doc, oid::ObjectId};
 use futures::try_join;
 use quick_cache::unsync::Cache;
 
-use super::found::{Found, is_readable, name};
+use super::found::{FoundReference, is_readable, name};
 use crate::error::Failure;
 use crate::model::names::WatchedCollection;
 use crate::model::recruiter::{JobFields, RecruiterFields};
@@ -72,8 +72,8 @@ impl Keys {
 /// The answers for one portion; what is not there was looked for and not found.
 #[derive(Debug, Default)]
 pub struct Answers {
-    rome: HashMap<String, Found<RomeSheet>>,
-    cfas: HashMap<String, Found<Cfa>>,
+    rome: HashMap<String, FoundReference<RomeSheet>>,
+    cfas: HashMap<String, FoundReference<Cfa>>,
     handicap: HashMap<String, Engagement>,
     users: HashMap<ObjectId, KnownUser>,
 }
@@ -87,13 +87,13 @@ impl Answers {
         let cfa = value::text(recruiter.cfa_delegated_siret).and_then(|siret| self.cfas.get(siret));
         let rome = first_rome_code(job).and_then(|code| self.rome.get(code));
         let engagement = siret.and_then(|siret| self.handicap.get(siret));
-        let of_contact = || Found::undecodable(cfa).or_else(|| user.undecodable.clone());
-        let undecodable = Found::undecodable(rome)
+        let of_contact = || FoundReference::undecodable(cfa).or_else(|| user.undecodable.clone());
+        let undecodable = FoundReference::undecodable(rome)
             .or_else(|| engagement.and_then(|engagement| engagement.undecodable.clone()))
             .or_else(|| of_contact().filter(|_| is_delegated_to_cfa(recruiter)));
         References {
-            rome: Found::document(rome),
-            cfa: Found::document(cfa),
+            rome: FoundReference::document(rome),
+            cfa: FoundReference::document(cfa),
             user: user.user,
             user_is_anonymized: user.is_anonymized,
             user_status: user.status,
@@ -110,8 +110,8 @@ pub struct ReferenceCaches {
     database: CausalDatabase,
     /// What [`CausalDatabase::continuity`] was when the caches were empty.
     continuity: u64,
-    rome: Cache<String, Found<RomeSheet>>,
-    cfas: Cache<String, Found<Cfa>>,
+    rome: Cache<String, FoundReference<RomeSheet>>,
+    cfas: Cache<String, FoundReference<Cfa>>,
     handicap: Cache<String, Engagement>,
     users: Cache<ObjectId, KnownUser>,
 }
@@ -220,7 +220,7 @@ async fn read_by<T>(
     (field, projection): (&str, Document),
     keys: Vec<String>,
     take: impl Fn(&RawDocument) -> bson::error::Result<T>,
-) -> Result<HashMap<String, Found<T>>, Failure> {
+) -> Result<HashMap<String, FoundReference<T>>, Failure> {
     let mut found = HashMap::with_capacity(keys.len());
     if keys.is_empty() {
         return Ok(found);
@@ -231,11 +231,11 @@ async fn read_by<T>(
     read.sort_by_cached_key(|document| (document.get_object_id("_id").ok(), name(watched, document)));
     for document in read {
         if let Some(key) = key_at(document, field) {
-            found.entry(key.to_owned()).or_insert_with(|| Found::read(watched, document, &take));
+            found.entry(key.to_owned()).or_insert_with(|| FoundReference::read(watched, document, &take));
         }
     }
     for key in keys {
-        found.entry(key).or_insert(Found::Nothing);
+        found.entry(key).or_insert(FoundReference::Nothing);
     }
     Ok(found)
 }
@@ -252,12 +252,15 @@ pub fn key_at<'a>(document: &'a RawDocument, path: &str) -> Option<&'a str> {
 async fn read_rome_sheets(
     database: &CausalDatabase,
     codes: Vec<String>,
-) -> Result<HashMap<String, Found<RomeSheet>>, Failure> {
+) -> Result<HashMap<String, FoundReference<RomeSheet>>, Failure> {
     let projection = doc! { "rome.code_rome": 1, "definition": 1, "acces_metier": 1, "competences": 1 };
     read_by(database, WatchedCollection::RomeSheets, ("rome.code_rome", projection), codes, RomeSheet::read).await
 }
 
-async fn read_cfas(database: &CausalDatabase, sirets: Vec<String>) -> Result<HashMap<String, Found<Cfa>>, Failure> {
+async fn read_cfas(
+    database: &CausalDatabase,
+    sirets: Vec<String>,
+) -> Result<HashMap<String, FoundReference<Cfa>>, Failure> {
     let projection = doc! { "siret": 1, "raison_sociale": 1, "address": 1 };
     read_by(database, WatchedCollection::Cfas, ("siret", projection), sirets, Cfa::read).await
 }
@@ -278,11 +281,10 @@ async fn read_engagements(
         let document = document?;
         let Some(siret) = key_at(document, "siret") else { continue };
         let known = handicap.entry(siret.to_owned()).or_default();
-        match is_readable(document) {
-            true => known.is_handicap |= is_handicap_engagement(document),
-            false => {
-                known.undecodable = known.undecodable.take().or(Some(name(WatchedCollection::Engagements, document)))
-            }
+        if is_readable(document) {
+            known.is_handicap |= is_handicap_engagement(document)
+        } else {
+            known.undecodable = known.undecodable.take().or(Some(name(WatchedCollection::Engagements, document)))
         }
     }
     // One that says so is enough.
@@ -303,20 +305,20 @@ async fn read_users(database: &CausalDatabase, ids: Vec<ObjectId>) -> Result<Has
     for document in documents(&batches) {
         let document = document?;
         let Ok(id) = document.get_object_id("_id") else { continue };
-        let known = match Found::read(WatchedCollection::Users, document, User::read) {
-            Found::Document(user) => {
+        let known = match FoundReference::read(WatchedCollection::Users, document, User::read) {
+            FoundReference::Document(user) => {
                 KnownUser { user: Some(user), status: UserStatus::read(document), ..KnownUser::default() }
             }
-            found => KnownUser { undecodable: Found::undecodable(Some(&found)), ..KnownUser::default() },
+            found => KnownUser { undecodable: FoundReference::undecodable(Some(&found)), ..KnownUser::default() },
         };
         users.insert(id, known);
     }
     let is_there = |known: &KnownUser| known.user.is_some() || known.undecodable.is_some();
-    let gone: Vec<ObjectId> = ids.into_iter().filter(|id| !users.get(id).is_some_and(is_there)).collect();
-    if gone.is_empty() {
+    let absent: Vec<ObjectId> = ids.into_iter().filter(|id| !users.get(id).is_some_and(is_there)).collect();
+    if absent.is_empty() {
         return Ok(users);
     }
-    let batches = find(database, WatchedCollection::AnonymizedUsers.name(), by_id(&gone), status).await?;
+    let batches = find(database, WatchedCollection::AnonymizedUsers.name(), by_id(&absent), status).await?;
     for document in documents(&batches) {
         let document = document?;
         if let Ok(id) = document.get_object_id("_id") {

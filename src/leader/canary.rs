@@ -12,6 +12,7 @@ use tracing::debug;
 use crate::error::Failure;
 use crate::model::names::WatchedCollection;
 use crate::observe::health::Health;
+use crate::tasks::pause;
 use crate::write::statements::Statement;
 use crate::write::{Writer, command};
 
@@ -42,7 +43,7 @@ pub async fn write_heartbeats(
         if let Err(failure) = written {
             debug!(error = %failure, "the canary could not be written");
         }
-        tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(interval) => {} }
+        pause(&stop, interval).await;
     }
     Ok(())
 }

@@ -69,7 +69,7 @@ impl Pipeline {
             self.apply.stages.count_dead_letters();
             match done {
                 Ok(()) => {
-                    self.health.works(crate::observe::health::Part::Pipeline);
+                    self.health.works(crate::observe::health::HealthPart::Pipeline);
                     return Ok(());
                 }
                 Err(failure) => self.wait_after(failure, &mut delays).await?,

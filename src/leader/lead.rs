@@ -12,9 +12,9 @@ use tracing::{info, warn};
 use super::canary;
 use super::checkpoint::Checkpoints;
 use super::dropped_sources;
-use super::reader::{EVENTS_PER_REPLY, Reader};
+use super::reader::{EVENTS_PER_REPLY, StreamReader};
 use super::start::{Start, prepare, start};
-use super::stream_loop::{Pipeline, Times};
+use super::stream_loop::{LastTimes, Pipeline};
 use crate::apply::executor::Apply;
 use crate::apply::preemption::PreemptionCheck;
 use crate::apply::sampler::Sampler;
@@ -33,10 +33,10 @@ use crate::phase::watcher;
 use crate::plan::sources::Dropped;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
-use crate::source::cursor::Position;
+use crate::source::cursor::StreamPosition;
 use crate::source::pipeline::fingerprint;
 use crate::source::undeliverable::Stumbles;
-use crate::tasks::{Group, Task};
+use crate::tasks::{Group, Task, pause};
 use crate::ticker::ledger;
 use crate::ticker::runner::{LeaderHandles, Ticker};
 use crate::verify::continuous::Continuous;
@@ -90,7 +90,7 @@ pub async fn lead(context: &Context, lease: Lease, stop: &CancellationToken) -> 
         maintenance,
         dropped,
         phase: known.subscribe(),
-        times: Times::default(),
+        times: LastTimes::default(),
         checkpoints,
         inbox,
         batch_max: settings.stream.batch_max,
@@ -146,9 +146,9 @@ async fn begin_stream(
     Ok(start)
 }
 
-fn reader(context: &Context, phase: Phase, position: Position) -> Reader {
+fn reader(context: &Context, phase: Phase, position: StreamPosition) -> StreamReader {
     let settings = &context.settings.stream;
-    Reader {
+    StreamReader {
         database: context.database.clone(),
         watched: phase.watched(),
         position,
@@ -225,20 +225,20 @@ pub async fn renew(
     health: Arc<Health>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
-    let mut pause = lease.interval();
-    loop {
-        tokio::select! { () = stop.cancelled() => return Ok(()), () = tokio::time::sleep(pause) => {} }
+    let mut delay = lease.interval();
+    while pause(&stop, delay).await {
         match lease.renew(health.lag()).await {
             Ok(()) => {
                 renewed.send_replace(lease.validity);
-                pause = lease.interval();
+                delay = lease.interval();
             }
             Err(Failure::LeaseLost) => return Err(Failure::LeaseLost),
             Err(_) if lease.validity.left().is_zero() => return Err(Failure::LeaseLost),
             Err(failure) => {
                 warn!(error = %failure, "the lease could not be prolonged; tried again");
-                pause = (lease.interval() / 5).max(Duration::from_millis(50));
+                delay = (lease.interval() / 5).max(Duration::from_millis(50));
             }
         }
     }
+    Ok(())
 }

@@ -15,11 +15,11 @@ use crate::error::{Directive, Failure};
 use crate::model::names::WatchedCollection;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::primary_changes::PrimaryChanges;
-use crate::observe::health::{Health, Part};
+use crate::observe::health::{Health, HealthPart};
 use crate::observe::metrics::Metrics;
 use crate::retry::Delays;
-use crate::source::cursor::{Cursor, Position, Reply, operation_time};
-use crate::source::undeliverable::{Stumbles, Way, behind, last_to_pass};
+use crate::source::cursor::{Cursor, StreamPosition, StreamReply, operation_time};
+use crate::source::undeliverable::{StumbleAction, Stumbles, behind, last_to_pass};
 
 /// The most events of one reply. The driver decodes a reply as one tree of documents: a full batch in
 /// one would cost tens of megabytes.
@@ -37,7 +37,7 @@ const STEP: u32 = 10;
 #[derive(Debug)]
 pub enum Incoming {
     /// Events, or the news that there are none.
-    Reply(Reply),
+    Reply(StreamReply),
     /// The position was lost, or something was passed over: between these times nothing was read.
     Gap {
         /// The cluster time of the lost position.
@@ -54,13 +54,13 @@ const HISTORY_LOST: &str = "286";
 
 /// The reader's parameters and what it knows.
 #[derive(Debug)]
-pub struct Reader {
+pub struct StreamReader {
     /// The watched database.
     pub database: CausalDatabase,
     /// Its watched collections.
     pub watched: &'static [WatchedCollection],
     /// Where to begin, later where to go on.
-    pub position: Position,
+    pub position: StreamPosition,
     /// `stream.await_time`
     pub await_time: Duration,
     /// The most events of one reply.
@@ -80,7 +80,7 @@ pub struct Reader {
     pub metrics: Arc<Metrics>,
 }
 
-impl Reader {
+impl StreamReader {
     /// Reads until the receiver is gone.
     ///
     /// # Errors
@@ -95,22 +95,22 @@ impl Reader {
             let of_time = matches!(failure, Failure::Ahead) || failure.code() == HISTORY_LOST;
             let directive = match (failure.directive(), &self.position) {
                 // There is no token that could be at fault.
-                (Directive::Resync, Position::At(_)) if !of_time => Directive::PassOver,
+                (Directive::Resync, StreamPosition::At(_)) if !of_time => Directive::PassOver,
                 (directive, _) => directive,
             };
             let way = match directive {
                 Directive::PassOver => self.stumbles.meet(&self.position, failure.code()),
-                _ => Way::Again,
+                _ => StumbleAction::Again,
             };
             self.metrics.stream_restarts.with_label_values(&[&failure.code()]).inc();
             // Silence has lasted for long by now.
-            let for_long = directive == Directive::RetryUnready || way == Way::Wait;
+            let for_long = directive == Directive::RetryUnready || way == StumbleAction::Wait;
             let at_once = for_long || matches!(failure, Failure::Stalled);
-            self.health.trouble(Part::Stream, &failure, at_once);
+            self.health.trouble(HealthPart::Stream, &failure, at_once);
             warn!(error = %failure, advice = failure.advice(), "the change stream is opened again");
             match directive {
                 Directive::Retry | Directive::Reopen | Directive::RetryUnready => {}
-                Directive::PassOver if [Way::Again, Way::Wait].contains(&way) => {}
+                Directive::PassOver if [StumbleAction::Again, StumbleAction::Wait].contains(&way) => {}
                 Directive::Resync | Directive::PassOver => {
                     let gap = self.give_up_position(failure, way).await?;
                     if outbox.send(gap).await.is_err() {
@@ -161,15 +161,16 @@ impl Reader {
                 false => heard = clock::instant(),
             }
             delays.reset();
-            match far_back {
-                true => self.health.catching_up(reply.position.cluster_time(), reply.operation_time),
-                false => self.health.caught_up(reply.operation_time),
+            if far_back {
+                self.health.catching_up(reply.position.cluster_time(), reply.operation_time)
+            } else {
+                self.health.caught_up(reply.operation_time)
             }
             self.stumbles.replied(reply.events.len());
             let next_size = self.next_size(size, (reply.events.len(), asked.elapsed()), far_back);
             let invalidates = reply.invalidates();
             let is_full = reply.events.len() >= EVENTS_PER_REPLY;
-            self.position = Position::After(reply.position.clone());
+            self.position = StreamPosition::After(reply.position.clone());
             if outbox.send(Incoming::Reply(reply)).await.is_err() {
                 return Ok(());
             }
@@ -200,18 +201,18 @@ impl Reader {
 
     /// The position left the oplog, or reading does not get past it: goes on from now, or from behind what is passed over,
     /// unless the configuration says to halt.
-    async fn give_up_position(&mut self, failure: Failure, way: Way) -> Result<Incoming, Failure> {
+    async fn give_up_position(&mut self, failure: Failure, way: StumbleAction) -> Result<Incoming, Failure> {
         if self.on_history_lost == OnHistoryLost::Halt {
             self.health.halt();
             return Err(failure);
         }
         let from = self.position.time();
         let (last, to) = match way {
-            Way::PassOne | Way::PassAll => {
+            StumbleAction::PassOne | StumbleAction::PassAll => {
                 let (last, _) = last_to_pass(&self.database, (self.watched, &self.position), way).await?;
                 (last, behind(last))
             }
-            Way::Again | Way::Wait => {
+            StumbleAction::Again | StumbleAction::Wait => {
                 let now = operation_time(&self.database).await?;
                 (now, now)
             }
@@ -219,7 +220,7 @@ impl Reader {
         // Before the gap is told: what repairs it must see all that happened in it.
         self.database.advance(last);
         self.database.interrupt();
-        self.position = Position::At(to);
+        self.position = StreamPosition::At(to);
         Ok(Incoming::Gap { from, to, cause: failure.code() })
     }
 }

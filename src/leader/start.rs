@@ -20,7 +20,7 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::observe::metrics::Metrics;
 use crate::phase::Phase;
-use crate::source::cursor::{Position, operation_time};
+use crate::source::cursor::{StreamPosition, operation_time};
 use crate::source::pipeline::fingerprint;
 use crate::write::{Writer, command};
 
@@ -28,7 +28,7 @@ use crate::write::{Writer, command};
 #[derive(Debug)]
 pub struct Start {
     /// Where the stream is opened.
-    pub position: Position,
+    pub position: StreamPosition,
     /// The history that positions are of from here on.
     pub history: History,
     /// There was no checkpoint.
@@ -70,12 +70,11 @@ pub async fn start(
             let lost = Lost { from: checkpoint.cluster_time, cause: "another history", events: checkpoint.events };
             return after_lost(writer, (failure, lost), metrics, (term, history)).await;
         }
-        let position = match checkpoint.fingerprint == fingerprint(phase.watched()) {
-            true => Position::After(checkpoint.token),
-            false => {
-                info!("the pipeline of the change stream has changed: it is opened by the checkpoint's time");
-                Position::At(checkpoint.cluster_time)
-            }
+        let position = if checkpoint.fingerprint == fingerprint(phase.watched()) {
+            StreamPosition::After(checkpoint.token)
+        } else {
+            info!("the pipeline of the change stream has changed: it is opened by the checkpoint's time");
+            StreamPosition::At(checkpoint.cluster_time)
         };
         let resync = Resync::unfinished(database, term).await?;
         return Ok(Start { position, history, is_first: false, events: checkpoint.events, resync });
@@ -87,7 +86,7 @@ pub async fn start(
     // From its beginning, even if an earlier start left one unfinished: of the old worker's tokens, an older one may
     // have come since.
     let resync = Resync::request(writer, metrics, cause, term).await?;
-    Ok(Start { position: Position::At(time), history, is_first: true, events: 0, resync: Some(resync) })
+    Ok(Start { position: StreamPosition::At(time), history, is_first: true, events: 0, resync: Some(resync) })
 }
 
 /// The time of the first start, recorded before anything is done: an instance that ends before it has saved a position
@@ -136,7 +135,7 @@ async fn after_lost(
     let now = operation_time(writer.database()).await?;
     gaps::open(writer, (lost.from, now), lost.cause, clock::now()).await?;
     let resync = Resync::request(writer, metrics, lost.cause, term).await?;
-    Ok(Start { position: Position::At(now), history, is_first: false, events: lost.events, resync: Some(resync) })
+    Ok(Start { position: StreamPosition::At(now), history, is_first: false, events: lost.events, resync: Some(resync) })
 }
 
 /// Creates the index that finds the holders of a job. Cheap when it is there.

@@ -19,14 +19,15 @@ use crate::failpoint;
 use crate::maintenance::worker::MaintenanceWorker;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
-use crate::observe::health::{Health, Part};
+use crate::observe::health::{Health, HealthPart};
 use crate::phase::watcher::Followed;
 use crate::plan::sources::Dropped;
 use crate::plan::{Plan, plan};
 use crate::retry::Delays;
-use crate::source::cursor::Reply;
+use crate::source::cursor::StreamReply;
 use crate::source::event::Event;
-use crate::ticker::work::OfferWriteLock;
+use crate::tasks::pause;
+use crate::ticker::job_context::OfferWriteLock;
 use crate::write::command;
 use crate::write::dead_letters::EventPosition;
 use crate::write::writer::Validity;
@@ -53,7 +54,7 @@ pub struct Pipeline {
     /// The phase as it was last read from the database.
     pub phase: watch::Receiver<Followed>,
     /// When what is done now and then was done last.
-    pub times: Times,
+    pub times: LastTimes,
     /// `stream.batch_max`
     pub batch_max: usize,
     /// `stream.batch_max_bytes`
@@ -72,7 +73,7 @@ pub struct Pipeline {
 
 /// When what is done now and then was done last.
 #[derive(Debug, Default)]
-pub struct Times {
+pub struct LastTimes {
     /// Commands were looked for.
     pub(crate) looked: Option<Instant>,
     /// A step beside the stream was done.
@@ -84,7 +85,7 @@ pub struct Times {
 /// Replies merged into one unit of work.
 struct Batch {
     events: Vec<Event>,
-    last: Reply,
+    last: StreamReply,
 }
 
 impl Pipeline {
@@ -117,7 +118,7 @@ impl Pipeline {
     /// none, and now and then when there always is one.
     async fn next(&mut self) -> Result<Option<Incoming>, Failure> {
         loop {
-            self.health.alive(Part::Pipeline);
+            self.health.alive(HealthPart::Pipeline);
             self.follow_phase().await?;
             if self.stop.is_cancelled() {
                 return Ok(None);
@@ -147,7 +148,7 @@ impl Pipeline {
 
     /// Behind, replies are merged up to `batch_max`, so that a backlog on few recruiters collapses
     /// (spec 03, "Batches"). A gap ends the batch: it must be recorded between what is around it.
-    async fn merge(&mut self, first: Reply) -> (Batch, Option<Incoming>) {
+    async fn merge(&mut self, first: StreamReply) -> (Batch, Option<Incoming>) {
         let mut is_full = first.events.len() >= EVENTS_PER_REPLY;
         let mut batch = Batch { events: Vec::new(), last: first };
         batch.events.append(&mut batch.last.events);
@@ -188,7 +189,7 @@ impl Pipeline {
         let plan = plan(&batch.events);
         self.report(&batch.events, &plan);
         let wall_time = applied.wall_time.unwrap_or_else(clock::now);
-        let place = EventPosition {
+        let position = EventPosition {
             token: Bson::Document(applied.token.to_document()),
             cluster_time: Bson::Timestamp(applied.token.cluster_time()),
             wall_time,
@@ -198,13 +199,13 @@ impl Pipeline {
         }
         self.note_sources(&batch.events).await?;
         let mut delays = Delays::up_to(Duration::from_secs(5));
-        while let Err(failure) = self.apply_once(&plan, &place, &applied).await {
+        while let Err(failure) = self.apply_once(&plan, &position, &applied).await {
             self.wait_after(failure, &mut delays).await?;
             if self.stop.is_cancelled() {
                 return Ok(());
             }
         }
-        self.health.works(Part::Pipeline);
+        self.health.works(HealthPart::Pipeline);
         self.health.applied(applied.token.cluster_time());
         self.health.batch_ends();
         self.checkpoints.note(&batch.events);
@@ -213,11 +214,11 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn apply_once(&mut self, plan: &Plan, place: &EventPosition, applied: &Applied) -> Result<(), Failure> {
+    async fn apply_once(&mut self, plan: &Plan, position: &EventPosition, applied: &Applied) -> Result<(), Failure> {
         let offer_write_lock = Arc::clone(&self.offer_write_lock);
         let offer_write_lock = offer_write_lock.lock().await;
         self.may_write()?;
-        Box::pin(self.apply.plan(plan, place)).await?;
+        Box::pin(self.apply.plan(plan, position)).await?;
         drop(offer_write_lock);
         failpoint::passed("applied");
         self.checkpoints.save(applied).await?;
@@ -239,7 +240,7 @@ impl Pipeline {
                 Err(failure) => self.wait_after(failure, &mut delays).await?,
             }
         }
-        self.health.works(Part::Pipeline);
+        self.health.works(HealthPart::Pipeline);
         self.health.applied(applied.token.cluster_time());
         self.save_old_worker_tokens(false).await;
         Ok(())
@@ -280,22 +281,16 @@ impl Pipeline {
             return Err(failure);
         }
         metrics.retries.inc();
-        self.health.trouble(Part::Pipeline, &failure, directive == Directive::RetryUnready);
+        self.health.trouble(HealthPart::Pipeline, &failure, directive == Directive::RetryUnready);
         let delay = delays.next_delay();
         warn!(error = %failure, advice = failure.advice(), delay_ms = delay.as_millis(), "tried again");
-        tokio::select! {
-            () = self.stop.cancelled() => {}
-            () = tokio::time::sleep(delay) => {}
-        }
+        pause(&self.stop, delay).await;
         Ok(())
     }
 
     /// Refuses to go on when the lease ran out, for instance while the process was paused.
     pub(crate) fn may_write(&self) -> Result<(), Failure> {
-        match self.validity.borrow().left().is_zero() {
-            true => Err(Failure::LeaseLost),
-            false => Ok(()),
-        }
+        if self.validity.borrow().left().is_zero() { Err(Failure::LeaseLost) } else { Ok(()) }
     }
 
     fn report(&self, events: &[Event], plan: &Plan) {

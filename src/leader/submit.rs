@@ -17,7 +17,7 @@ use crate::apply::stages::Stages;
 use crate::context::Context;
 use crate::error::{Directive, Failure};
 use crate::lease::{self, Lease, holder};
-use crate::maintenance::queue::{self, Lane, Order, Outcome, Request};
+use crate::maintenance::queue::{self, Command, CommandOutcome, Lane, StoredCommand};
 use crate::maintenance::worker::MaintenanceWorker;
 use crate::model::names::COMMANDS;
 use crate::phase::state;
@@ -25,7 +25,7 @@ use crate::phase::watcher;
 use crate::refusal::Refusal;
 use crate::retry::Delays;
 use crate::tasks::signals;
-use crate::tasks::{Group, Task};
+use crate::tasks::{Group, Task, pause};
 use crate::ticker::ledger;
 use crate::ticker::runner::{LeaderHandles, Ticker};
 use crate::write::transaction::Fence;
@@ -39,7 +39,11 @@ const POLL: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// A [`Refusal`] when the database fails for good.
-pub async fn ask(context: &Context, order: &Order, mut show: impl FnMut(&Request)) -> Result<Option<Outcome>, Refusal> {
+pub async fn submit(
+    context: &Context,
+    order: &Command,
+    mut show: impl FnMut(&StoredCommand),
+) -> Result<Option<CommandOutcome>, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
@@ -47,9 +51,9 @@ pub async fn ask(context: &Context, order: &Order, mut show: impl FnMut(&Request
     let mut told = false;
     let mut delays = Delays::up_to(Duration::from_secs(5));
     while !group.stop.is_cancelled() {
-        let pause = match look(context, id).await {
-            Ok(Seen::Finished(outcome)) => return Ok(Some(outcome)),
-            Ok(Seen::Unfinished(request, Some(leader))) => {
+        let delay = match look(context, id).await {
+            Ok(CommandState::Finished(outcome)) => return Ok(Some(outcome)),
+            Ok(CommandState::Unfinished(request, Some(leader))) => {
                 if !told {
                     info!(leader, command = %id, "the instance that leads carries it out");
                     told = true;
@@ -58,7 +62,7 @@ pub async fn ask(context: &Context, order: &Order, mut show: impl FnMut(&Request
                 delays.reset();
                 POLL
             }
-            Ok(Seen::Unfinished(_, None)) => {
+            Ok(CommandState::Unfinished(_, None)) => {
                 let lease = Lease::acquire(&context.database, &holder(), context.settings.lease.duration).await?;
                 match lease {
                     Some(lease) => match work(context, (id, order), lease, &mut group, &mut show).await {
@@ -75,29 +79,30 @@ pub async fn ask(context: &Context, order: &Order, mut show: impl FnMut(&Request
             }
             Err(failure) => return Err(failure.into()),
         };
-        tokio::select! { () = group.stop.cancelled() => {}, () = tokio::time::sleep(pause) => {} }
+        pause(&group.stop, delay).await;
     }
-    match queue::withdraw(&context.database, id).await? {
-        true => info!("interrupted before anybody began; nothing was done"),
-        false => info!(command = %id, "interrupted; an instance that leads finishes what was asked for"),
+    if queue::withdraw(&context.database, id).await? {
+        info!("interrupted before anybody began; nothing was done")
+    } else {
+        info!(command = %id, "interrupted; an instance that leads finishes what was asked for")
     }
     Ok(None)
 }
 
-enum Seen {
-    Finished(Outcome),
+enum CommandState {
+    Finished(CommandOutcome),
     /// With the name of the leader, if there is one.
-    Unfinished(Box<Request>, Option<String>),
+    Unfinished(Box<StoredCommand>, Option<String>),
 }
 
-async fn look(context: &Context, id: ObjectId) -> Result<Seen, Failure> {
+async fn look(context: &Context, id: ObjectId) -> Result<CommandState, Failure> {
     let request = queue::load(&context.database, id).await?;
     let request = request.ok_or(Failure::OwnDocument { collection: COMMANDS, field: "_id" })?;
     match &request.result {
-        Some(outcome) => Ok(Seen::Finished(outcome.clone())),
+        Some(outcome) => Ok(CommandState::Finished(outcome.clone())),
         None => {
             let leader = lease::current(&context.database).await?.map(|leader| leader.name);
-            Ok(Seen::Unfinished(Box::new(request), leader))
+            Ok(CommandState::Unfinished(Box::new(request), leader))
         }
     }
 }
@@ -105,11 +110,11 @@ async fn look(context: &Context, id: ObjectId) -> Result<Seen, Failure> {
 /// Carries the request out under a lease of its own.
 async fn work(
     context: &Context,
-    (id, order): (ObjectId, &Order),
+    (id, order): (ObjectId, &Command),
     lease: Lease,
     group: &mut Group,
-    show: &mut impl FnMut(&Request),
-) -> Result<Option<Outcome>, Failure> {
+    show: &mut impl FnMut(&StoredCommand),
+) -> Result<Option<CommandOutcome>, Failure> {
     let (renewed, validity) = watch::channel(lease.validity);
     let renewal = lead::renew(lease.clone(), renewed, Arc::clone(&context.health), group.stop.clone());
     group.spawn(Task::Lease, renewal);
@@ -128,12 +133,12 @@ async fn work(
 
 async fn carry_out(
     context: &Context,
-    (id, order): (ObjectId, &Order),
+    (id, order): (ObjectId, &Command),
     lease: &Lease,
     validity: watch::Receiver<Validity>,
     stop: &CancellationToken,
-    show: &mut impl FnMut(&Request),
-) -> Result<Outcome, Failure> {
+    show: &mut impl FnMut(&StoredCommand),
+) -> Result<CommandOutcome, Failure> {
     let (database, initial) = (&context.database, context.settings.phase.initial);
     crate::leader::start::prepare(database).await?;
     let writer = lease.writer(database, validity.clone());
@@ -167,8 +172,7 @@ async fn carry_out(
             Ok(None) => return Err(Failure::LeaseLost),
             Err(failure) if matches!(failure.directive(), Directive::Retry | Directive::Reopen) => {
                 warn!(error = %failure, "tried again");
-                let pause = tokio::time::sleep(delays.next_delay());
-                tokio::select! { () = stop.cancelled() => {}, () = pause => {} }
+                pause(stop, delays.next_delay()).await;
             }
             Err(failure) => return Err(failure),
         }
@@ -182,7 +186,7 @@ async fn run_with(
     id: ObjectId,
     maintenance: &mut MaintenanceWorker,
     apply: &mut Apply,
-) -> Result<Outcome, Failure> {
+) -> Result<CommandOutcome, Failure> {
     let (database, offer_write_lock, wake) =
         (ticker.context.database.clone(), ticker.handles.offer_write_lock.clone(), ticker.handles.wake.clone());
     let pipeline = async {
@@ -218,7 +222,7 @@ async fn step(
     maintenance: &mut MaintenanceWorker,
     apply: &mut Apply,
     id: ObjectId,
-) -> Result<Option<Request>, Failure> {
+) -> Result<Option<StoredCommand>, Failure> {
     let database = apply.stages.database.clone();
     maintenance.take_up(&database, Some(id)).await?;
     if !maintenance.has_work() {

@@ -5,7 +5,7 @@ use askama::Template as _;
 use bson::DateTime;
 use chrono_tz::Europe::Paris;
 
-use super::email::{Email, Establishment, Offer, Template};
+use super::email::{Email, EmailOffer, Establishment, Template};
 use super::template_values::{IntroductionHtml, IntroductionText, ReminderHtml, ReminderText};
 
 /// A message that is ready to be sent.
@@ -53,7 +53,7 @@ impl Email {
     fn cleaned(&self) -> Self {
         let establishments = self.establishments.iter().map(|establishment| Establishment {
             name: clean(&establishment.name),
-            offers: establishment.offers.iter().map(Offer::cleaned).collect(),
+            offers: establishment.offers.iter().map(EmailOffer::cleaned).collect(),
         });
         Self {
             template: self.template,
@@ -64,7 +64,7 @@ impl Email {
     }
 }
 
-impl Offer {
+impl EmailOffer {
     fn cleaned(&self) -> Self {
         Self {
             title: clean(&self.title),

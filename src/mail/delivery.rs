@@ -1,7 +1,7 @@
 //! The outcome of the delivery of an e-mail.
 
 use super::email::Template;
-use super::reply::{Reply, Stage};
+use super::reply::{SmtpReply, SmtpStage};
 
 /// What became of a message, for the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +53,11 @@ pub enum Delivery {
     /// The server has it.
     Accepted,
     /// The server does not want it (reply code 5xx): trying again is of no use.
-    Refused(Reply),
+    Refused(SmtpReply),
     /// The server does not want it now (reply code 4xx).
-    Deferred(Reply),
+    Deferred(SmtpReply),
     /// The connection ended, or the server said nothing, after its recipient was named and before its content was sent.
-    Broken(Stage),
+    Broken(SmtpStage),
     /// It was not handed over: there is no connection, or it ended before a recipient was named.
     Unreachable(&'static str),
     /// The server does not know us, or its settings are wrong: that does not pass by itself.
@@ -71,11 +71,11 @@ pub enum Delivery {
 impl Delivery {
     /// The last step that went well.
     #[must_use]
-    pub fn passed(self) -> Option<Stage> {
+    pub fn passed(self) -> Option<SmtpStage> {
         match self {
-            Self::Accepted => Some(Stage::Content),
-            Self::Uncertain => Some(Stage::Data),
-            Self::Refused(Reply { stage, .. }) | Self::Deferred(Reply { stage, .. }) | Self::Broken(stage) => {
+            Self::Accepted => Some(SmtpStage::Content),
+            Self::Uncertain => Some(SmtpStage::Data),
+            Self::Refused(SmtpReply { stage, .. }) | Self::Deferred(SmtpReply { stage, .. }) | Self::Broken(stage) => {
                 stage.before()
             }
             Self::Unreachable(_) | Self::NotLetIn | Self::Unsendable(_) => None,

@@ -30,12 +30,12 @@ pub struct Establishment {
     /// Its name.
     pub name: String,
     /// At least one.
-    pub offers: Vec<Offer>,
+    pub offers: Vec<EmailOffer>,
 }
 
 /// What is said of an offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
+pub struct EmailOffer {
     /// Its title.
     pub title: String,
     /// The name of the occupation.

@@ -17,15 +17,16 @@ use super::compose::{Composed, compose};
 use super::delivery::Delivery;
 use super::delivery::DeliveryOutcome;
 use super::email::{Email, Template};
-use super::outbox::{COPIES, Entry, Outbox, Settled, State, Step, message_id, step};
-use super::reply::{Reply, Stage};
-use super::standing::{Held, Standing};
+use super::outbox::{COPIES, Outbox, OutboxAction, OutboxEntry, OutboxState, Settled, message_id, step};
+use super::reply::{SmtpReply, SmtpStage};
+use super::standing::{HeldRefusal, Standing};
 use super::transport::{OutgoingEmail, Transport};
 use crate::context::Context;
 use crate::error::{Directive, Failure};
 use crate::failpoint;
 use crate::observe::metrics::Metrics;
 use crate::retry::Delays;
+use crate::tasks::pause;
 use crate::write::Writer;
 
 /// So often a message is tried in one run: for about a quarter of a minute.
@@ -33,11 +34,11 @@ const ATTEMPTS: u32 = 8;
 
 /// A message to be sent.
 #[derive(Debug)]
-pub struct Item {
+pub struct MailItem {
     /// Under which it is remembered.
     pub id: String,
     /// What is remembered.
-    pub entry: Option<Entry>,
+    pub entry: Option<OutboxEntry>,
     /// To whom.
     pub user: ObjectId,
     /// The address.
@@ -72,14 +73,14 @@ pub struct Mailer {
 
 /// A note for the outbox.
 enum Note<'a> {
-    Begin { item: &'a Item, entry: Option<&'a Entry>, message_id: &'a str },
-    End { item: &'a Item, settled: Settled },
+    Begin { item: &'a MailItem, entry: Option<&'a OutboxEntry>, message_id: &'a str },
+    End { item: &'a MailItem, settled: Settled },
     Refuse { id: &'a str },
 }
 
 /// What is known of a message whose dialogue has ended.
 #[derive(Debug, Clone, Copy)]
-enum End {
+enum DialogueEnd {
     Known(DeliveryOutcome),
     /// Refused, and it is not known yet whom that is about.
     Open,
@@ -114,7 +115,7 @@ impl Mailer {
     ///
     /// # Errors
     /// A [`Failure`] of the database: what was sent is noted, or may be sent once more.
-    pub async fn send(&self, items: Vec<Item>) -> Result<Vec<Dealt>, Failure> {
+    pub async fn send(&self, items: Vec<MailItem>) -> Result<Vec<Dealt>, Failure> {
         let sending: Vec<BoxFuture<'_, _>> = items.into_iter().map(|item| self.send_counted(item).boxed()).collect();
         let sending = futures::stream::iter(sending).buffer_unordered(self.at_a_time);
         let dealt: Vec<Option<Dealt>> = sending.try_collect().await?;
@@ -138,9 +139,9 @@ impl Mailer {
         Ok(self.judged())
     }
 
-    async fn send_counted(&self, item: Item) -> Result<Option<Dealt>, Failure> {
+    async fn send_counted(&self, item: MailItem) -> Result<Option<Dealt>, Failure> {
         let Some(outcome) = self.send_one(&item).await? else { return Ok(None) };
-        if outcome != DeliveryOutcome::Taken && step(item.entry.as_ref()) == Step::Send {
+        if outcome != DeliveryOutcome::Taken && step(item.entry.as_ref()) == OutboxAction::Send {
             self.count(item.email.template, outcome);
         }
         Ok(Some(Dealt { offers: item.offers, outcome }))
@@ -162,13 +163,13 @@ impl Mailer {
     }
 
     /// `None` when it is not known yet.
-    async fn send_one(&self, item: &Item) -> Result<Option<DeliveryOutcome>, Failure> {
+    async fn send_one(&self, item: &MailItem) -> Result<Option<DeliveryOutcome>, Failure> {
         match step(item.entry.as_ref()) {
-            Step::Done => return Ok(Some(DeliveryOutcome::Sent)),
-            Step::Unconfirmed => return Ok(Some(DeliveryOutcome::Unconfirmed)),
-            Step::Refused => return Ok(Some(DeliveryOutcome::Refused)),
-            Step::Unsendable => return Ok(Some(DeliveryOutcome::Unsendable)),
-            Step::Send => {}
+            OutboxAction::Done => return Ok(Some(DeliveryOutcome::Sent)),
+            OutboxAction::Unconfirmed => return Ok(Some(DeliveryOutcome::Unconfirmed)),
+            OutboxAction::Refused => return Ok(Some(DeliveryOutcome::Refused)),
+            OutboxAction::Unsendable => return Ok(Some(DeliveryOutcome::Unsendable)),
+            OutboxAction::Send => {}
         }
         let address = item.to.to_string().to_lowercase();
         if let Some(outcome) = self.with(|standing| standing.with_deadline(&address)) {
@@ -192,7 +193,7 @@ impl Mailer {
 
     async fn attempts(
         &self,
-        item: &Item,
+        item: &MailItem,
         address: &str,
         composed: &Composed,
     ) -> Result<Option<DeliveryOutcome>, Failure> {
@@ -204,7 +205,7 @@ impl Mailer {
         let (mut attempt, mut contents) = (0, 0);
         loop {
             attempt += 1;
-            if step(entry.as_ref()) == Step::Unconfirmed {
+            if step(entry.as_ref()) == OutboxAction::Unconfirmed {
                 return Ok(Some(DeliveryOutcome::Unconfirmed));
             }
             if !self.claimed(item, entry.as_ref(), &message_id).await? {
@@ -215,27 +216,27 @@ impl Mailer {
             failpoint::passed("mail_delivered");
             if let Some(end) = self.ended(item, address, delivery).await? {
                 return Ok(match end {
-                    End::Known(outcome) => Some(outcome),
-                    End::Open => None,
+                    DialogueEnd::Known(outcome) => Some(outcome),
+                    DialogueEnd::Open => None,
                 });
             }
-            contents += u32::from(delivery.passed() == Some(Stage::Data));
+            contents += u32::from(delivery.passed() == Some(SmtpStage::Data));
             let patient = self.with(|standing| standing.is_patient(address)) || delivery.is_about_us();
             if attempt >= ATTEMPTS || contents >= COPIES || !patient || self.stop.is_cancelled() {
                 return Ok(Some(self.gives_up(item, delivery)));
             }
             // As the outbox has it by now.
             let uncertain = delivery == Delivery::Uncertain;
-            let state = if uncertain { State::Sending } else { State::Deferred };
+            let state = if uncertain { OutboxState::Sending } else { OutboxState::Deferred };
             let copies = entry.as_ref().map_or(0, |entry| entry.copies) + u32::from(uncertain);
             let refusals = entry.as_ref().map_or(0, |entry| entry.refusals);
-            entry = Some(Entry { state, copies, refusals, run: self.outbox.run, offers: Vec::new() });
-            self.pause(delays.next_delay()).await;
+            entry = Some(OutboxEntry { state, copies, refusals, run: self.outbox.run, offers: Vec::new() });
+            pause(&self.stop, delays.next_delay()).await;
         }
     }
 
     /// Notes how a delivery ended, and learns from it; `None` where the message may be tried again.
-    async fn ended(&self, item: &Item, address: &str, delivery: Delivery) -> Result<Option<End>, Failure> {
+    async fn ended(&self, item: &MailItem, address: &str, delivery: Delivery) -> Result<Option<DialogueEnd>, Failure> {
         let about_us = delivery.is_about_us();
         let settled = match delivery {
             Delivery::Accepted => Some(Settled::Sent),
@@ -259,13 +260,13 @@ impl Mailer {
             self.book(self.with(|standing| standing.passed(stage))).await?;
         }
         Ok(match delivery {
-            Delivery::Accepted => Some(End::Known(DeliveryOutcome::Sent)),
+            Delivery::Accepted => Some(DialogueEnd::Known(DeliveryOutcome::Sent)),
             Delivery::Unsendable(reason) => {
                 warn!(id = item.id, reason, "a message cannot be sent as it is; the others are");
-                Some(End::Known(DeliveryOutcome::Unsendable))
+                Some(DialogueEnd::Known(DeliveryOutcome::Unsendable))
             }
-            Delivery::Refused(_) if about_us => Some(End::Known(self.gives_up(item, delivery))),
-            Delivery::NotLetIn => Some(End::Known(self.gives_up(item, delivery))),
+            Delivery::Refused(_) if about_us => Some(DialogueEnd::Known(self.gives_up(item, delivery))),
+            Delivery::NotLetIn => Some(DialogueEnd::Known(self.gives_up(item, delivery))),
             Delivery::Refused(reply) => {
                 warn!(id = item.id, refusal = %reply, "the mail server refused a message");
                 Some(self.refused(item, address, reply, settled))
@@ -274,18 +275,18 @@ impl Mailer {
         })
     }
 
-    fn refused(&self, item: &Item, address: &str, reply: Reply, settled: Option<Settled>) -> End {
+    fn refused(&self, item: &MailItem, address: &str, reply: SmtpReply, settled: Option<Settled>) -> DialogueEnd {
         if matches!(settled, Some(Settled::Refused(_))) {
-            return End::Known(DeliveryOutcome::Refused);
+            return DialogueEnd::Known(DeliveryOutcome::Refused);
         }
         let (id, template, offers) = (item.id.clone(), item.email.template, item.offers.clone());
-        let held = Held { id, template, offers, address: address.to_owned(), reply };
+        let held = HeldRefusal { id, template, offers, address: address.to_owned(), reply };
         self.with(|standing| standing.hold(held));
-        End::Open
+        DialogueEnd::Open
     }
 
     /// Counts these refusals against their recipients.
-    async fn book(&self, own: Vec<Held>) -> Result<(), Failure> {
+    async fn book(&self, own: Vec<HeldRefusal>) -> Result<(), Failure> {
         for held in own {
             self.noted(&Note::Refuse { id: &held.id }).await?;
             self.judge(held, DeliveryOutcome::Refused);
@@ -293,7 +294,7 @@ impl Mailer {
         Ok(())
     }
 
-    fn judge(&self, held: Held, outcome: DeliveryOutcome) {
+    fn judge(&self, held: HeldRefusal, outcome: DeliveryOutcome) {
         self.count(held.template, outcome);
         self.judged.lock().unwrap_or_else(PoisonError::into_inner).push(Dealt { offers: held.offers, outcome });
     }
@@ -302,7 +303,7 @@ impl Mailer {
         std::mem::take(&mut *self.judged.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn unsendable(&self, item: &Item, reason: &'static str) -> Result<DeliveryOutcome, Failure> {
+    async fn unsendable(&self, item: &MailItem, reason: &'static str) -> Result<DeliveryOutcome, Failure> {
         let message_id = message_id(&item.id, self.transport.domain());
         if !self.claimed(item, item.entry.as_ref(), &message_id).await? {
             return Ok(DeliveryOutcome::Taken);
@@ -311,7 +312,7 @@ impl Mailer {
         Ok(DeliveryOutcome::Unsendable)
     }
 
-    fn gives_up(&self, item: &Item, delivery: Delivery) -> DeliveryOutcome {
+    fn gives_up(&self, item: &MailItem, delivery: Delivery) -> DeliveryOutcome {
         if delivery.is_about_us() {
             warn!(id = item.id, ?delivery, "the mail server takes no mail from us, or cannot be reached: the run ends");
             self.with(Standing::set_down);
@@ -323,7 +324,7 @@ impl Mailer {
 
     /// Notes the beginning. A failed attempt may have been written all the same: then the second one finds nothing to
     /// change, and the note is looked at.
-    async fn claimed(&self, item: &Item, entry: Option<&Entry>, message_id: &str) -> Result<bool, Failure> {
+    async fn claimed(&self, item: &MailItem, entry: Option<&OutboxEntry>, message_id: &str) -> Result<bool, Failure> {
         let noted = self.noted(&Note::Begin { item, entry, message_id }).await?;
         if noted.repeated && !noted.stands {
             return self.outbox.holds(&item.id).await;
@@ -332,7 +333,7 @@ impl Mailer {
     }
 
     /// Notes the end, unless somebody else has the message by now.
-    async fn settled(&self, item: &Item, settled: Settled) -> Result<(), Failure> {
+    async fn settled(&self, item: &MailItem, settled: Settled) -> Result<(), Failure> {
         self.noted(&Note::End { item, settled }).await.map(drop)
     }
 
@@ -353,13 +354,8 @@ impl Mailer {
                 stands => return Ok(Noted { stands: stands?, repeated: attempt > 1 }),
             }
             attempt += 1;
-            self.pause(delays.next_delay()).await;
+            pause(&self.stop, delays.next_delay()).await;
         }
-    }
-
-    async fn pause(&self, delay: Duration) {
-        let pause = tokio::time::sleep(delay);
-        tokio::select! { () = self.stop.cancelled() => {}, () = pause => {} }
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Standing) -> T) -> T {

@@ -11,7 +11,7 @@ use futures::TryStreamExt as _;
 use mongodb::options::IndexOptions;
 use mongodb::{Database, IndexModel};
 
-use super::reply::Reply;
+use super::reply::SmtpReply;
 use crate::error::Failure;
 use crate::model::names::OUTBOX;
 use crate::mongo::deadline::with_deadline;
@@ -30,7 +30,7 @@ const MESSAGES: u32 = 3;
 
 /// What is known of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum OutboxState {
     /// Its dialogue may be under way, or have ended in whatever way.
     Sending,
     /// The server has it.
@@ -45,9 +45,9 @@ pub enum State {
 
 /// A message, as it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct OutboxEntry {
     /// What is known.
-    pub state: State,
+    pub state: OutboxState,
     /// How many copies may have been delivered.
     pub copies: u32,
     /// In how many runs it was refused, or could not be sent as it is.
@@ -60,7 +60,7 @@ pub struct Entry {
 
 /// What is to be done about a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum OutboxAction {
     /// Send it.
     Send,
     /// It was sent.
@@ -79,13 +79,13 @@ pub enum Settled {
     /// The server has it.
     Sent,
     /// The server refused it, and that is about its recipient.
-    Refused(Reply),
+    Refused(SmtpReply),
     /// It cannot be sent as it is: because of its `address`, or its `content`.
     Unsendable(&'static str),
     /// The server does not have it, and that is not about its recipient: it cannot be reached, or does not want us.
-    Untried(Option<Reply>),
+    Untried(Option<SmtpReply>),
     /// The server does not have it: not now, or nobody knows yet whom its refusal is about.
-    Deferred(Option<Reply>),
+    Deferred(Option<SmtpReply>),
 }
 
 /// What is to be sent to one user about some offers.
@@ -99,7 +99,7 @@ pub struct Share {
     pub left: Vec<ObjectId>,
 }
 
-impl State {
+impl OutboxState {
     const ALL: [Self; 5] = [Self::Sending, Self::Sent, Self::Refused, Self::Unsendable, Self::Deferred];
 
     fn as_str(self) -> &'static str {
@@ -118,10 +118,10 @@ impl State {
     }
 }
 
-impl Entry {
+impl OutboxEntry {
     /// A document that nobody but this service wrote; another one counts as not there, and is then not written over.
     fn read(document: &Document) -> Option<Self> {
-        let state = State::read(document)?;
+        let state = OutboxState::read(document)?;
         let count =
             |field| document.get_i32(field).ok().and_then(|count| u32::try_from(count).ok()).unwrap_or_default();
         let offers = document.get_array("offers").map(Vec::as_slice).unwrap_or_default();
@@ -137,13 +137,17 @@ impl Entry {
 
 /// What the memory tells to do. Pure.
 #[must_use]
-pub fn step(entry: Option<&Entry>) -> Step {
+pub fn step(entry: Option<&OutboxEntry>) -> OutboxAction {
     match entry {
-        Some(Entry { state: State::Sent, .. }) => Step::Done,
-        Some(Entry { copies, .. }) if *copies >= COPIES => Step::Unconfirmed,
-        Some(Entry { state: State::Refused, refusals, .. }) if *refusals >= REFUSALS => Step::Refused,
-        Some(Entry { state: State::Unsendable, refusals, .. }) if *refusals >= REFUSALS => Step::Unsendable,
-        _ => Step::Send,
+        Some(OutboxEntry { state: OutboxState::Sent, .. }) => OutboxAction::Done,
+        Some(OutboxEntry { copies, .. }) if *copies >= COPIES => OutboxAction::Unconfirmed,
+        Some(OutboxEntry { state: OutboxState::Refused, refusals, .. }) if *refusals >= REFUSALS => {
+            OutboxAction::Refused
+        }
+        Some(OutboxEntry { state: OutboxState::Unsendable, refusals, .. }) if *refusals >= REFUSALS => {
+            OutboxAction::Unsendable
+        }
+        _ => OutboxAction::Send,
     }
 }
 
@@ -155,12 +159,12 @@ pub fn ids(base: &str) -> Vec<String> {
 
 /// Which of these offers are in messages that were sent, and what is still to be sent. Pure.
 #[must_use]
-pub fn share(base: &str, entries: &HashMap<String, Entry>, offers: &[ObjectId]) -> Share {
+pub fn share(base: &str, entries: &HashMap<String, OutboxEntry>, offers: &[ObjectId]) -> Share {
     let mut share = Share::default();
     let mut rest: BTreeSet<ObjectId> = offers.iter().copied().collect();
     for id in ids(base) {
         match entries.get(&id) {
-            Some(entry) if entry.state == State::Sent => {
+            Some(entry) if entry.state == OutboxState::Sent => {
                 share.done.extend(entry.offers.iter().filter(|offer| rest.remove(offer)));
             }
             _ if rest.is_empty() => break,
@@ -196,11 +200,11 @@ pub async fn prepare(database: &Database) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn read(database: &Database, ids: &[String]) -> Result<HashMap<String, Entry>, Failure> {
+pub async fn read(database: &Database, ids: &[String]) -> Result<HashMap<String, OutboxEntry>, Failure> {
     let outbox = collection(database, OUTBOX);
     let found = with_deadline(outbox.find(doc! { "_id": { "$in": ids } })).await.map_err(Failure::Read)?;
     let found: Vec<Document> = with_deadline(found.try_collect()).await.map_err(Failure::Read)?;
-    let entry = |document: &Document| Some((document.get_str("_id").ok()?.to_owned(), Entry::read(document)?));
+    let entry = |document: &Document| Some((document.get_str("_id").ok()?.to_owned(), OutboxEntry::read(document)?));
     Ok(found.iter().filter_map(entry).collect())
 }
 
@@ -213,16 +217,20 @@ pub async fn put_off(database: &Database, users: &[ObjectId]) -> Result<HashMap<
     let found = outbox.find(of_users(users)).projection(doc! { "user": 1, "state": 1, "at": 1 });
     let found = with_deadline(found).await.map_err(Failure::Read)?;
     let found: Vec<Document> = with_deadline(found.try_collect()).await.map_err(Failure::Read)?;
-    let mut last: HashMap<ObjectId, (DateTime, State)> = HashMap::new();
+    let mut last: HashMap<ObjectId, (DateTime, OutboxState)> = HashMap::new();
     for document in &found {
         let (Ok(user), Ok(at)) = (document.get_object_id("user"), document.get_datetime("at")) else { continue };
-        let Some(state) = State::read(document) else { continue };
+        let Some(state) = OutboxState::read(document) else { continue };
         let known = last.entry(user).or_insert((*at, state));
         if known.0 <= *at {
             *known = (*at, state);
         }
     }
-    Ok(last.into_iter().filter(|(_, (_, state))| *state == State::Deferred).map(|(user, (at, _))| (user, at)).collect())
+    Ok(last
+        .into_iter()
+        .filter(|(_, (_, state))| *state == OutboxState::Deferred)
+        .map(|(user, (at, _))| (user, at))
+        .collect())
 }
 
 /// The messages to these users.
@@ -251,7 +259,7 @@ impl Outbox {
     pub async fn claim(
         &self,
         id: &str,
-        entry: Option<&Entry>,
+        entry: Option<&OutboxEntry>,
         offers: &[ObjectId],
         message_id: &str,
     ) -> Result<bool, Failure> {
@@ -265,7 +273,7 @@ impl Outbox {
         let mut about = bson::raw::RawArrayBuf::new();
         offers.iter().for_each(|offer| about.push(*offer));
         let set = rawdoc! {
-            "state": State::Sending.as_str(), "copies": number(copies), "run": self.run,
+            "state": OutboxState::Sending.as_str(), "copies": number(copies), "run": self.run,
             "message_id": message_id, "offers": about,
         };
         self.write(
@@ -280,7 +288,7 @@ impl Outbox {
     /// [`Failure::Read`].
     pub async fn holds(&self, id: &str) -> Result<bool, Failure> {
         let entries = read(&self.database, &[id.to_owned()]).await?;
-        Ok(entries.get(id).is_some_and(|entry| entry.run == self.run && entry.state == State::Sending))
+        Ok(entries.get(id).is_some_and(|entry| entry.run == self.run && entry.state == OutboxState::Sending))
     }
 
     /// Notes how the dialogue with, or about, a user ended. False when somebody else has the message by now.
@@ -290,10 +298,10 @@ impl Outbox {
     pub async fn settle(&self, id: &str, user: ObjectId, settled: Settled) -> Result<bool, Failure> {
         // But for the first one, certainly not delivered: it does not count as a copy.
         let (state, returned, refusals) = match settled {
-            Settled::Sent => (State::Sent, 0, 0),
-            Settled::Refused(_) => (State::Refused, -1, 1),
-            Settled::Unsendable(_) => (State::Unsendable, -1, 1),
-            Settled::Untried(_) | Settled::Deferred(_) => (State::Deferred, -1, 0),
+            Settled::Sent => (OutboxState::Sent, 0, 0),
+            Settled::Refused(_) => (OutboxState::Refused, -1, 1),
+            Settled::Unsendable(_) => (OutboxState::Unsendable, -1, 1),
+            Settled::Untried(_) | Settled::Deferred(_) => (OutboxState::Deferred, -1, 0),
         };
         let mut set = rawdoc! { "state": state.as_str() };
         if !matches!(settled, Settled::Untried(_)) {
@@ -307,7 +315,7 @@ impl Outbox {
             Settled::Unsendable(reason) => set.append(cstr!("reason"), reason),
             Settled::Sent | Settled::Untried(None) | Settled::Deferred(None) => {}
         }
-        let filter = rawdoc! { "_id": id, "run": self.run, "state": State::Sending.as_str() };
+        let filter = rawdoc! { "_id": id, "run": self.run, "state": OutboxState::Sending.as_str() };
         let add = rawdoc! { "copies": returned, "refusals": refusals };
         self.write(rawdoc! { "q": filter, "u": { "$set": set, "$inc": add, "$currentDate": { "at": true } } }).await
     }
@@ -318,8 +326,8 @@ impl Outbox {
     /// # Errors
     /// As [`command::update`]; the note may stand.
     pub async fn refuse(&self, id: &str) -> Result<bool, Failure> {
-        let filter = rawdoc! { "_id": id, "run": self.run, "state": State::Deferred.as_str() };
-        let set = rawdoc! { "state": State::Refused.as_str() };
+        let filter = rawdoc! { "_id": id, "run": self.run, "state": OutboxState::Deferred.as_str() };
+        let set = rawdoc! { "state": OutboxState::Refused.as_str() };
         self.write(
             rawdoc! { "q": filter, "u": { "$set": set, "$inc": { "refusals": 1 }, "$currentDate": { "at": true } } },
         )

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The steps of a dialogue that begin when the server has let us in, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+pub enum SmtpStage {
     /// `MAIL FROM`
     Sender,
     /// `RCPT TO`
@@ -17,16 +17,16 @@ pub enum Stage {
 
 /// A reply 4xx or 5xx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reply {
+pub struct SmtpReply {
     /// What it answers.
-    pub stage: Stage,
+    pub stage: SmtpStage,
     /// The reply code.
     pub code: u16,
     /// Subject and detail of the enhanced status code (RFC 3463), where the reply has one: (1, 1) of 5.1.1.
     pub detail: Option<(u16, u16)>,
 }
 
-impl Stage {
+impl SmtpStage {
     /// A word for the log and the outbox.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -50,11 +50,11 @@ impl Stage {
     }
 }
 
-impl Reply {
+impl SmtpReply {
     /// A reply of this code, whose words may begin with an enhanced status code. RFC 2034, section 4: its class is that of
     /// the code, or it is none.
     #[must_use]
-    pub fn new(stage: Stage, code: u16, words: &str) -> Self {
+    pub fn new(stage: SmtpStage, code: u16, words: &str) -> Self {
         let numbers: Vec<Option<u16>> = words
             .split_whitespace()
             .next()
@@ -73,7 +73,7 @@ impl Reply {
     /// the address of the sender is not liked (5.1.7, 5.1.8).
     #[must_use]
     pub fn is_about_us(self) -> bool {
-        self.stage == Stage::Sender
+        self.stage == SmtpStage::Sender
             || matches!(self.code, 530 | 534 | 535 | 538)
             || matches!(self.detail, Some((1, 7 | 8)))
     }
@@ -81,20 +81,20 @@ impl Reply {
     /// True where it says in so many words that this mailbox is none, or takes nothing (RFC 3463, 3.2 and 3.3; RFC 7505).
     #[must_use]
     pub fn names_the_mailbox(self) -> bool {
-        self.stage == Stage::Recipient && matches!(self.detail, Some((1, 1 | 2 | 3 | 4 | 6 | 10) | (2, _)))
+        self.stage == SmtpStage::Recipient && matches!(self.detail, Some((1, 1 | 2 | 3 | 4 | 6 | 10) | (2, _)))
     }
 
     /// True where the only refusal of a run can be taken for one of its recipient: it names the mailbox, by the enhanced
     /// status code or, where there is none, by the reply code (RFC 5321, 4.2.3; RFC 7504).
     #[must_use]
     pub fn may_name_the_mailbox(self) -> bool {
-        let by_code = self.stage == Stage::Recipient && matches!(self.code, 550 | 551 | 553 | 556);
+        let by_code = self.stage == SmtpStage::Recipient && matches!(self.code, 550 | 551 | 553 | 556);
         self.names_the_mailbox() || (by_code && self.detail.is_none())
     }
 }
 
 /// As `550 5.1.1 at recipient`, for the log.
-impl fmt::Display for Reply {
+impl fmt::Display for SmtpReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.code)?;
         if let Some((subject, detail)) = self.detail {
@@ -108,14 +108,14 @@ impl fmt::Display for Reply {
 mod tests {
     use super::*;
 
-    fn at(stage: Stage, words: &str) -> Reply {
+    fn at(stage: SmtpStage, words: &str) -> SmtpReply {
         let (code, words) = words.split_once(' ').unwrap();
-        Reply::new(stage, code.parse().unwrap(), words)
+        SmtpReply::new(stage, code.parse().unwrap(), words)
     }
 
     #[test]
     fn an_enhanced_status_code_is_read_where_it_is_one() {
-        let detail = |words| at(Stage::Recipient, words).detail;
+        let detail = |words| at(SmtpStage::Recipient, words).detail;
         assert_eq!(detail("550 5.1.1 no such user"), Some((1, 1)));
         assert_eq!(detail("556 5.1.10"), Some((1, 10)));
         for other in
@@ -123,12 +123,12 @@ mod tests {
         {
             assert_eq!(detail(other), None, "{other}");
         }
-        assert_eq!(at(Stage::Data, "554 5.7.1 no").to_string(), "554 5.7.1 at data");
+        assert_eq!(at(SmtpStage::Data, "554 5.7.1 no").to_string(), "554 5.7.1 at data");
     }
 
     #[test]
     fn a_refusal_is_about_us_or_names_the_mailbox_or_neither() {
-        use Stage::{Content, Data, Recipient, Sender};
+        use SmtpStage::{Content, Data, Recipient, Sender};
         for (stage, words, about_us, names, may_name) in [
             (Sender, "550 5.1.1 x", true, false, false),
             (Sender, "554 x", true, false, false),

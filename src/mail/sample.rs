@@ -1,6 +1,6 @@
 //! Invented letters, for `emails preview` and for the tests that keep what they look like.
 
-use super::email::{Email, Establishment, Offer, Template};
+use super::email::{Email, EmailOffer, Establishment, Template};
 
 /// A letter with sample data.
 #[must_use]
@@ -18,9 +18,9 @@ pub fn email(template: Template) -> Email {
     Email { template, person: "Camille Exemple".to_owned(), establishments, space }
 }
 
-fn offer(title: &str, appellation: Option<&str>, number: &str) -> Offer {
+fn offer(title: &str, appellation: Option<&str>, number: &str) -> EmailOffer {
     let site = "https://labonnealternance.apprentissage.beta.gouv.fr/emploi/offres_emploi_lba";
-    Offer {
+    EmailOffer {
         title: title.to_owned(),
         appellation: appellation.map(ToOwned::to_owned),
         contracts: "Apprentissage, Professionnalisation".to_owned(),

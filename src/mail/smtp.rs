@@ -18,7 +18,7 @@ use tracing::warn;
 use url::Url;
 
 use super::delivery::Delivery;
-use super::reply::{Reply, Stage};
+use super::reply::{SmtpReply, SmtpStage};
 use crate::config::SmtpSettings;
 use crate::outgoing::Pace;
 
@@ -118,7 +118,7 @@ impl Smtp {
         let mut connection = self.connect().await?;
         let named = connection.command(Mail::new(Some(sender.clone()), Vec::new()));
         let refusal = match timeout(self.connect_timeout, named).await {
-            Ok(Err(error)) => no(Stage::Sender, &error),
+            Ok(Err(error)) => no(SmtpStage::Sender, &error),
             Ok(Ok(_)) | Err(_) => None,
         };
         drop(timeout(Duration::from_secs(1), connection.quit()).await);
@@ -168,14 +168,15 @@ impl Smtp {
         let is_ascii = |address: &Address| AsRef::<str>::as_ref(address).is_ascii();
         if !envelope.from().into_iter().chain(envelope.to()).all(is_ascii) {
             if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
-                return match envelope.to().iter().all(is_ascii) {
-                    true => Delivery::NotLetIn,
-                    false => Delivery::Unsendable("address"),
+                return if envelope.to().iter().all(is_ascii) {
+                    Delivery::NotLetIn
+                } else {
+                    Delivery::Unsendable("address")
                 };
             }
             options.push(MailParameter::SmtpUtfEight);
         }
-        let mut stage = Stage::Sender;
+        let mut stage = SmtpStage::Sender;
         match timeout(self.send_timeout, Box::pin(announce(connection, envelope, options, &mut stage))).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return no(stage, &error).unwrap_or(broken(stage, "connection")),
@@ -183,7 +184,7 @@ impl Smtp {
         }
         match timeout(self.send_timeout, Box::pin(connection.message(message))).await {
             Ok(Ok(_)) => Delivery::Accepted,
-            Ok(Err(error)) => no(Stage::Content, &error).unwrap_or(Delivery::Uncertain),
+            Ok(Err(error)) => no(SmtpStage::Content, &error).unwrap_or(Delivery::Uncertain),
             Err(_) => Delivery::Uncertain,
         }
     }
@@ -194,30 +195,30 @@ async fn announce(
     connection: &mut AsyncSmtpConnection,
     envelope: &Envelope,
     options: Vec<MailParameter>,
-    stage: &mut Stage,
+    stage: &mut SmtpStage,
 ) -> Result<(), Error> {
     connection.command(Mail::new(envelope.from().cloned(), options)).await?;
-    *stage = Stage::Recipient;
+    *stage = SmtpStage::Recipient;
     for address in envelope.to() {
         connection.command(Rcpt::new(address.clone(), Vec::new())).await?;
     }
-    *stage = Stage::Data;
+    *stage = SmtpStage::Data;
     connection.command(Data).await.map(drop)
 }
 
 /// What the server said, if it said no.
-fn no(stage: Stage, error: &Error) -> Option<Delivery> {
+fn no(stage: SmtpStage, error: &Error) -> Option<Delivery> {
     let code = u16::from(error.status()?);
     // The words stay here: they may name an address.
     let words = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    let reply = Reply::new(stage, code, &words);
+    let reply = SmtpReply::new(stage, code, &words);
     Some(if error.is_permanent() { Delivery::Refused(reply) } else { Delivery::Deferred(reply) })
 }
 
-fn broken(stage: Stage, how: &'static str) -> Delivery {
+fn broken(stage: SmtpStage, how: &'static str) -> Delivery {
     match stage {
-        Stage::Sender => Delivery::Unreachable(how),
-        Stage::Recipient | Stage::Data | Stage::Content => Delivery::Broken(stage),
+        SmtpStage::Sender => Delivery::Unreachable(how),
+        SmtpStage::Recipient | SmtpStage::Data | SmtpStage::Content => Delivery::Broken(stage),
     }
 }
 
@@ -226,7 +227,7 @@ fn broken(stage: Stage, how: &'static str) -> Delivery {
 fn is_about_the_connection(delivery: Delivery) -> bool {
     match delivery {
         Delivery::Unreachable(_) | Delivery::Broken(_) => true,
-        Delivery::Refused(reply) | Delivery::Deferred(reply) => reply.stage == Stage::Sender || reply.code == 421,
+        Delivery::Refused(reply) | Delivery::Deferred(reply) => reply.stage == SmtpStage::Sender || reply.code == 421,
         Delivery::Accepted | Delivery::NotLetIn | Delivery::Unsendable(_) | Delivery::Uncertain => false,
     }
 }

@@ -7,7 +7,7 @@ use bson::oid::ObjectId;
 
 use super::delivery::DeliveryOutcome;
 use super::email::Template;
-use super::reply::{Reply, Stage};
+use super::reply::{SmtpReply, SmtpStage};
 
 /// Messages to so many domains in a row that the server does not take mean that it takes none; so many recipients who are
 /// refused after the last one who was not mean that it does not take mail from us any more.
@@ -19,21 +19,21 @@ const PATIENCE: u32 = 3;
 
 /// A message that the server refused while it is not known whether that is about its recipient.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldRefusal {
     pub id: String,
     pub template: Template,
     pub offers: Vec<ObjectId>,
     /// The address, in lower case.
     pub address: String,
-    pub reply: Reply,
+    pub reply: SmtpReply,
 }
 
 /// What a run has learned so far.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
-    held: Vec<Held>,
+    held: Vec<HeldRefusal>,
     /// The last step to which any message came.
-    furthest: Option<Stage>,
+    furthest: Option<SmtpStage>,
     /// The domains of the messages since the last one that was taken.
     untaken: BTreeSet<String>,
     /// The domains that defer, with how many messages in a row.
@@ -65,13 +65,13 @@ impl Standing {
     }
 
     /// Whether a refusal is known at once to be about its recipient: it says so, of a server that has taken other ones.
-    pub fn vouches_for(&self, reply: Reply) -> bool {
-        reply.names_the_mailbox() && self.furthest >= Some(Stage::Recipient)
+    pub fn vouches_for(&self, reply: SmtpReply) -> bool {
+        reply.names_the_mailbox() && self.furthest >= Some(SmtpStage::Recipient)
     }
 
     /// Notes that a message passed this step; gives back those that were refused there or before: that was about their
     /// recipients.
-    pub fn passed(&mut self, stage: Stage) -> Vec<Held> {
+    pub fn passed(&mut self, stage: SmtpStage) -> Vec<HeldRefusal> {
         self.furthest = self.furthest.max(Some(stage));
         let (own, held) = std::mem::take(&mut self.held).into_iter().partition(|held| held.reply.stage <= stage);
         self.held = held;
@@ -79,7 +79,7 @@ impl Standing {
     }
 
     /// Keeps a refusal until it is known whom it is about. Its address is not tried again.
-    pub fn hold(&mut self, held: Held) {
+    pub fn hold(&mut self, held: HeldRefusal) {
         self.untaken.insert(domain(&held.address).to_owned());
         self.turned_away.insert(held.address.clone(), DeliveryOutcome::Deferred);
         self.held.push(held);
@@ -106,10 +106,10 @@ impl Standing {
     /// Judges what is still held when the run is through: first those that are about their recipients, then those that are
     /// about us. Of recipients who were refused after the last one who was not, few are refused for themselves, and many
     /// are not; where nobody ever came so far, it is about us unless there is one alone, whose mailbox is named.
-    pub fn end(&mut self) -> (Vec<Held>, Vec<Held>) {
+    pub fn end(&mut self) -> (Vec<HeldRefusal>, Vec<HeldRefusal>) {
         let (was_down, held) = (self.is_down(), std::mem::take(&mut self.held));
         let (few, alone) = (held.len() < IN_A_ROW, held.len() == 1);
-        let (own, ours): (Vec<Held>, Vec<Held>) = held.into_iter().partition(|held| {
+        let (own, ours): (Vec<HeldRefusal>, Vec<HeldRefusal>) = held.into_iter().partition(|held| {
             let others_passed = self.furthest >= Some(held.reply.stage);
             !was_down && if others_passed { few } else { alone && held.reply.may_name_the_mailbox() }
         });

@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn held(address: &str, stage: Stage, code: u16, words: &str) -> Held {
-    let reply = Reply::new(stage, code, words);
-    Held {
+fn held(address: &str, stage: SmtpStage, code: u16, words: &str) -> HeldRefusal {
+    let reply = SmtpReply::new(stage, code, words);
+    HeldRefusal {
         id: address.to_owned(),
         template: Template::RemindJ7,
         offers: Vec::new(),
@@ -13,29 +13,29 @@ fn held(address: &str, stage: Stage, code: u16, words: &str) -> Held {
     }
 }
 
-fn ids(held: &[Held]) -> Vec<&str> {
+fn ids(held: &[HeldRefusal]) -> Vec<&str> {
     held.iter().map(|held| held.id.as_str()).collect()
 }
 
 #[test]
 fn a_refusal_is_about_its_recipient_once_another_message_passed_the_step() {
     let mut standing = Standing::default();
-    standing.hold(held("a@x", Stage::Recipient, 554, ""));
-    standing.hold(held("b@x", Stage::Data, 550, ""));
-    standing.hold(held("c@x", Stage::Content, 554, ""));
-    assert!(standing.passed(Stage::Sender).is_empty());
-    assert_eq!(ids(&standing.passed(Stage::Recipient)), ["a@x"]);
-    assert_eq!(ids(&standing.passed(Stage::Content)), ["b@x", "c@x"]);
+    standing.hold(held("a@x", SmtpStage::Recipient, 554, ""));
+    standing.hold(held("b@x", SmtpStage::Data, 550, ""));
+    standing.hold(held("c@x", SmtpStage::Content, 554, ""));
+    assert!(standing.passed(SmtpStage::Sender).is_empty());
+    assert_eq!(ids(&standing.passed(SmtpStage::Recipient)), ["a@x"]);
+    assert_eq!(ids(&standing.passed(SmtpStage::Content)), ["b@x", "c@x"]);
     assert_eq!(standing.with_deadline("a@x"), Some(DeliveryOutcome::Deferred), "it is not asked again");
 }
 
 #[test]
 fn where_all_are_refused_it_is_about_us() {
     for (stage, code, words) in [
-        (Stage::Recipient, 554, ""),
-        (Stage::Recipient, 550, "5.1.1"),
-        (Stage::Data, 550, ""),
-        (Stage::Content, 554, "5.7.1"),
+        (SmtpStage::Recipient, 554, ""),
+        (SmtpStage::Recipient, 550, "5.1.1"),
+        (SmtpStage::Data, 550, ""),
+        (SmtpStage::Content, 554, "5.7.1"),
     ] {
         let mut standing = Standing::default();
         standing.hold(held("a@x", stage, code, words));
@@ -49,12 +49,12 @@ fn where_all_are_refused_it_is_about_us() {
 #[test]
 fn one_refusal_alone_is_about_its_recipient_where_it_names_the_mailbox() {
     for (stage, code, words, own) in [
-        (Stage::Recipient, 550, "5.1.1", 1),
-        (Stage::Recipient, 550, "no such user", 1),
-        (Stage::Recipient, 550, "5.7.1", 0),
-        (Stage::Recipient, 554, "", 0),
-        (Stage::Data, 550, "", 0),
-        (Stage::Content, 550, "", 0),
+        (SmtpStage::Recipient, 550, "5.1.1", 1),
+        (SmtpStage::Recipient, 550, "no such user", 1),
+        (SmtpStage::Recipient, 550, "5.7.1", 0),
+        (SmtpStage::Recipient, 554, "", 0),
+        (SmtpStage::Data, 550, "", 0),
+        (SmtpStage::Content, 550, "", 0),
     ] {
         let mut standing = Standing::default();
         standing.hold(held("a@x", stage, code, words));
@@ -67,9 +67,9 @@ fn one_refusal_alone_is_about_its_recipient_where_it_names_the_mailbox() {
 fn few_at_the_end_of_a_run_are_refused_for_themselves_and_many_are_not() {
     for (many, own) in [(IN_A_ROW - 1, IN_A_ROW - 1), (IN_A_ROW, 0)] {
         let mut standing = Standing::default();
-        standing.passed(Stage::Content);
+        standing.passed(SmtpStage::Content);
         for number in 0..many {
-            standing.hold(held(&format!("{number}@x"), Stage::Recipient, 550, ""));
+            standing.hold(held(&format!("{number}@x"), SmtpStage::Recipient, 550, ""));
         }
         assert_eq!(standing.end().0.len(), own);
     }
@@ -78,10 +78,10 @@ fn few_at_the_end_of_a_run_are_refused_for_themselves_and_many_are_not() {
 #[test]
 fn a_mailbox_that_is_named_is_believed_once_the_server_took_another_one() {
     let mut standing = Standing::default();
-    let unknown = Reply::new(Stage::Recipient, 550, "5.1.1");
+    let unknown = SmtpReply::new(SmtpStage::Recipient, 550, "5.1.1");
     assert!(!standing.vouches_for(unknown));
-    standing.passed(Stage::Recipient);
-    assert!(standing.vouches_for(unknown) && !standing.vouches_for(Reply::new(Stage::Recipient, 550, "")));
+    standing.passed(SmtpStage::Recipient);
+    assert!(standing.vouches_for(unknown) && !standing.vouches_for(SmtpReply::new(SmtpStage::Recipient, 550, "")));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_hundred_refusals_end_a_run_whatever_their_domain() {
     let mut standing = Standing::default();
     for number in 0..MOST_HELD {
         assert!(!standing.is_down(), "{number}");
-        standing.hold(held(&format!("{number}@x"), Stage::Recipient, 554, ""));
+        standing.hold(held(&format!("{number}@x"), SmtpStage::Recipient, 554, ""));
     }
     assert!(standing.is_down());
     assert_eq!(standing.end().1.len(), MOST_HELD);

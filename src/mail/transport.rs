@@ -26,11 +26,11 @@ const LONGEST_WORD: usize = 60;
 #[derive(Debug)]
 pub struct Transport {
     from: Mailbox,
-    way: Way,
+    way: MailRoute,
 }
 
 #[derive(Debug)]
-enum Way {
+enum MailRoute {
     Server(Box<Smtp>),
     Folder(PathBuf),
 }
@@ -60,8 +60,8 @@ impl Transport {
         let email = sendable(&from.email).ok_or("smtp.from: its domain is none")?;
         let from = Mailbox::new(from.name, email);
         let way = match &smtp.url {
-            Some(url) => Way::Server(Box::new(Smtp::new(url, smtp)?)),
-            None => Way::Folder(mail.outbox_directory.clone()),
+            Some(url) => MailRoute::Server(Box::new(Smtp::new(url, smtp)?)),
+            None => MailRoute::Folder(mail.outbox_directory.clone()),
         };
         Ok(Self { from, way })
     }
@@ -79,8 +79,8 @@ impl Transport {
             Err(what) => return Delivery::Unsendable(what),
         };
         match &self.way {
-            Way::Server(server) => server.deliver(&envelope, &message).await,
-            Way::Folder(folder) => match write(folder, email.message_id, &message) {
+            MailRoute::Server(server) => server.deliver(&envelope, &message).await,
+            MailRoute::Folder(folder) => match write(folder, email.message_id, &message) {
                 Ok(()) => Delivery::Accepted,
                 Err(error) => {
                     tracing::error!(%error, "mail.outbox_directory cannot be written to");
@@ -96,14 +96,14 @@ impl Transport {
     /// What keeps from it.
     pub async fn test_connection(&self) -> Result<(), Delivery> {
         match &self.way {
-            Way::Server(server) => server.test(&self.from.email).await,
-            Way::Folder(_) => Ok(()),
+            MailRoute::Server(server) => server.test(&self.from.email).await,
+            MailRoute::Folder(_) => Ok(()),
         }
     }
 
     /// Takes leave of the mail server.
     pub async fn close(&self) {
-        if let Way::Server(server) = &self.way {
+        if let MailRoute::Server(server) = &self.way {
             server.close().await;
         }
     }

@@ -35,8 +35,8 @@ pub async fn run_dry(
     let mut apply = Apply::new(stages);
     let (mut other, mut after, mut recruiters) = (None, None, 0);
     while !stop.is_cancelled() {
-        let place = EventPosition::of_scan(clock::now());
-        let (last, count) = apply.note_others(WatchedCollection::Recruiters, filter, other.as_ref(), &place).await?;
+        let position = EventPosition::of_scan(clock::now());
+        let (last, count) = apply.note_others(WatchedCollection::Recruiters, filter, other.as_ref(), &position).await?;
         other = last;
         recruiters += count;
         if other.is_none() {

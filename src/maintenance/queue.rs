@@ -22,7 +22,7 @@ const KEPT_MILLISECONDS: i64 = 30 * 24 * 3_600_000;
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "kebab-case")]
-pub enum Order {
+pub enum Command {
     /// Touch recruiters.
     Backfill {
         /// Only this one.
@@ -82,7 +82,7 @@ pub enum Lane {
 /// The names of the ticker's orders, as they are stored.
 const OF_TICKER: [&str; 3] = ["run-job", "anonymize-user", "obfuscate"];
 
-impl Order {
+impl Command {
     /// Who carries it out.
     #[must_use]
     pub fn lane(&self) -> Lane {
@@ -111,11 +111,11 @@ pub struct Span {
 
 /// A stored request.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Request {
+pub struct StoredCommand {
     /// Its `_id`.
     pub id: ObjectId,
     /// What is asked for.
-    pub order: Order,
+    pub order: Command,
     /// Who asks.
     pub who: String,
     /// When it was asked for.
@@ -123,19 +123,19 @@ pub struct Request {
     /// What was done so far; each order has fields of its own.
     pub progress: Document,
     /// Set when it is finished.
-    pub result: Option<Outcome>,
+    pub result: Option<CommandOutcome>,
 }
 
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct CommandOutcome {
     /// False when it was refused.
     pub done: bool,
     /// Counts, or why it was refused; each order has fields of its own.
     pub details: Document,
 }
 
-impl Outcome {
+impl CommandOutcome {
     /// The refusal of whoever should have carried it out.
     #[must_use]
     pub fn refusal(&self) -> Refusal {
@@ -149,7 +149,7 @@ impl Outcome {
 ///
 /// # Errors
 /// [`Failure::Read`], [`Failure::Write`].
-pub async fn submit(database: &Database, order: &Order, who: &str) -> Result<ObjectId, Failure> {
+pub async fn submit(database: &Database, order: &Command, who: &str) -> Result<ObjectId, Failure> {
     let commands = collection(database, COMMANDS);
     let stored = encoded(order)?;
     let same = doc! { "order": &stored, "state": { "$in": UNFINISHED.to_vec() } };
@@ -178,7 +178,7 @@ pub async fn withdraw(database: &Database, id: ObjectId) -> Result<bool, Failure
 ///
 /// # Errors
 /// [`Failure::Read`], [`Failure::OwnDocument`].
-pub async fn load(database: &Database, id: ObjectId) -> Result<Option<Request>, Failure> {
+pub async fn load(database: &Database, id: ObjectId) -> Result<Option<StoredCommand>, Failure> {
     let stored =
         with_deadline(collection(database, COMMANDS).find_one(doc! { "_id": id })).await.map_err(Failure::Read)?;
     stored.as_ref().map(read).transpose()
@@ -194,7 +194,7 @@ pub async fn take_up(
     lane: Lane,
     only: Option<ObjectId>,
     term: i64,
-) -> Result<Option<Request>, Failure> {
+) -> Result<Option<StoredCommand>, Failure> {
     let names = OF_TICKER.to_vec();
     let name = match lane {
         Lane::Ticker => doc! { "$in": names },
@@ -237,7 +237,7 @@ pub async fn take_up(
 ///
 /// # Errors
 /// [`Failure::LeaseLost`] when another leader has taken it up, [`Failure::Write`].
-pub async fn store_progress(database: &Database, request: &Request, term: i64) -> Result<(), Failure> {
+pub async fn store_progress(database: &Database, request: &StoredCommand, term: i64) -> Result<(), Failure> {
     update(database, request.id, term, doc! { "progress": &request.progress }).await
 }
 
@@ -245,7 +245,7 @@ pub async fn store_progress(database: &Database, request: &Request, term: i64) -
 ///
 /// # Errors
 /// As [`store_progress`].
-pub async fn finish(database: &Database, id: ObjectId, term: i64, outcome: &Outcome) -> Result<(), Failure> {
+pub async fn finish(database: &Database, id: ObjectId, term: i64, outcome: &CommandOutcome) -> Result<(), Failure> {
     let result = bson::serialize_to_document(outcome).map_err(|_| unreadable("result"))?;
     let now = server_time(database).await?;
     update(database, id, term, doc! { "state": DONE, "result": result, "finished_at": now }).await?;
@@ -266,15 +266,15 @@ async fn update(database: &Database, id: ObjectId, term: i64, fields: Document) 
     }
 }
 
-fn encoded(order: &Order) -> Result<Document, Failure> {
+fn encoded(order: &Command) -> Result<Document, Failure> {
     bson::serialize_to_document(order).map_err(|_| unreadable("order"))
 }
 
-fn read(stored: &Document) -> Result<Request, Failure> {
+fn read(stored: &Document) -> Result<StoredCommand, Failure> {
     let order = stored.get_document("order").cloned().unwrap_or_default();
     let result = stored.get_document("result").ok().cloned();
     let outcome = |result| bson::deserialize_from_document(result).map_err(|_| unreadable("result"));
-    Ok(Request {
+    Ok(StoredCommand {
         id: stored.get_object_id("_id").map_err(|_| unreadable("_id"))?,
         order: bson::deserialize_from_document(order).map_err(|_| unreadable("order"))?,
         who: stored.get_str("who").unwrap_or_default().to_owned(),
@@ -307,20 +307,20 @@ mod tests {
     #[test]
     fn every_order_reads_back_as_it_was_written() {
         let orders = [
-            Order::Backfill { recruiter: Some(ObjectId::new()), active_only: true },
-            Order::Backfill { recruiter: None, active_only: false },
-            Order::Repair,
-            Order::RetryDeadLetters { due_at: Some(DateTime::from_millis(1)) },
-            Order::Replay(Span {
+            Command::Backfill { recruiter: Some(ObjectId::new()), active_only: true },
+            Command::Backfill { recruiter: None, active_only: false },
+            Command::Repair,
+            Command::RetryDeadLetters { due_at: Some(DateTime::from_millis(1)) },
+            Command::Replay(Span {
                 from: Timestamp { time: 1_700_000_000, increment: 3 },
                 until: Some(Timestamp { time: u32::MAX, increment: 0 }),
                 collection: Some("recruiters".to_owned()),
             }),
-            Order::DropDeadLetters { ids: vec!["cfas/1".to_owned()] },
-            Order::SetPhase { to: "shadow".to_owned(), force: true, reason: Some("tried".to_owned()) },
-            Order::RunJob { job: "verify".to_owned(), now: Some(DateTime::from_millis(2)) },
-            Order::AnonymizeUser { user: ObjectId::new() },
-            Order::Obfuscate,
+            Command::DropDeadLetters { ids: vec!["cfas/1".to_owned()] },
+            Command::SetPhase { to: "shadow".to_owned(), force: true, reason: Some("tried".to_owned()) },
+            Command::RunJob { job: "verify".to_owned(), now: Some(DateTime::from_millis(2)) },
+            Command::AnonymizeUser { user: ObjectId::new() },
+            Command::Obfuscate,
         ];
         for order in orders {
             let name = encoded(&order).unwrap().get_str("name").unwrap().to_owned();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bson::{DateTime, Timestamp, doc, oid::ObjectId};
 
-use super::queue::{Request, Span, count, counted};
+use super::queue::{Span, StoredCommand, count, counted};
 use crate::apply::dry_run::WriteCounts;
 use crate::apply::executor::Apply;
 use crate::apply::stages::Stages;
@@ -21,7 +21,7 @@ use crate::phase::Phase;
 use crate::plan::{Plan, plan};
 use crate::source::cursor::operation_time;
 use crate::source::event::Event;
-use crate::source::replay::{Part, Replay};
+use crate::source::replay::{Replay, SpanPart};
 use crate::write::dead_letters::EventPosition;
 
 /// In a progress: a resync was asked for, because events do not tell what changed.
@@ -46,7 +46,7 @@ pub struct Replaying {
 
 /// What one step came to.
 #[derive(Debug, Default)]
-pub struct Step {
+pub struct ReplayStep {
     /// Nothing is left.
     pub ended: bool,
     /// What changed cannot be told from the events: a resync is needed.
@@ -54,7 +54,7 @@ pub struct Step {
 }
 
 /// Adds what was written since `before` to the progress of a command.
-pub fn add_written(request: &mut Request, before: WriteCounts, stages: &Stages) {
+pub fn add_written(request: &mut StoredCommand, before: WriteCounts, stages: &Stages) {
     let write_counts = stages.write_counts;
     for (field, done) in [
         ("created", write_counts.created - before.created),
@@ -65,7 +65,7 @@ pub fn add_written(request: &mut Request, before: WriteCounts, stages: &Stages) 
     }
 }
 
-fn add(request: &mut Request, field: &str, done: u64) {
+fn add(request: &mut StoredCommand, field: &str, done: u64) {
     let so_far = count(&request.progress, field);
     request.progress.insert(field, counted(so_far + done));
 }
@@ -75,7 +75,7 @@ impl Replaying {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn begin(request: &mut Request, span: &Span, stages: &Stages) -> Result<Self, Failure> {
+    pub async fn begin(request: &mut StoredCommand, span: &Span, stages: &Stages) -> Result<Self, Failure> {
         if !request.progress.contains_key(UNTIL) {
             let now = operation_time(&stages.database).await?;
             request.progress.insert(UNTIL, span.until.unwrap_or(now));
@@ -90,9 +90,9 @@ impl Replaying {
     ///
     /// # Errors
     /// As [`Replay::next`] and [`Apply::plan`]; the replay must be begun again from the stored progress then.
-    pub async fn step(&mut self, request: &mut Request, apply: &mut Apply) -> Result<Step, Failure> {
+    pub async fn step(&mut self, request: &mut StoredCommand, apply: &mut Apply) -> Result<ReplayStep, Failure> {
         let Some(part) = self.source.next(PATIENCE).await? else {
-            return Ok(Step::default());
+            return Ok(ReplayStep::default());
         };
         let before = apply.stages.write_counts;
         let touched = part_applied(&part, apply).await?;
@@ -102,13 +102,13 @@ impl Replaying {
         add(request, UNDELIVERABLE, part.passed_over);
         add(request, "recruiters", touched.recruiters);
         add_written(request, before, &apply.stages);
-        Ok(Step { ended: part.ended, everything: touched.everything })
+        Ok(ReplayStep { ended: part.ended, everything: touched.everything })
     }
 }
 
 /// What a part asked for.
 #[derive(Debug)]
-pub struct Touched {
+pub struct ReplayTouches {
     /// Recruiters that it touched.
     pub recruiters: u64,
     /// What changed cannot be told from its events.
@@ -119,12 +119,12 @@ pub struct Touched {
 ///
 /// # Errors
 /// As [`Apply::plan`].
-pub async fn part_applied(part: &Part, apply: &mut Apply) -> Result<Touched, Failure> {
+pub async fn part_applied(part: &SpanPart, apply: &mut Apply) -> Result<ReplayTouches, Failure> {
     let mut plan = plan(&part.events);
     leave_present_users(&apply.stages.database, &mut plan).await?;
     let last = part.events.last().map_or_else(clock::now, |event: &Event| event.wall_time);
     let recruiters = Box::pin(apply.plan(&plan, &EventPosition::of_scan(last))).await?;
-    Ok(Touched { recruiters: recruiters as u64, everything: plan.requires_resync() || part.passed_over > 0 })
+    Ok(ReplayTouches { recruiters: recruiters as u64, everything: plan.requires_resync() || part.passed_over > 0 })
 }
 
 /// A user who was deleted in the span and is there now keeps the contact: the stream has seen both long ago.
@@ -152,13 +152,13 @@ pub fn watched(phase: Phase, only: Option<&str>) -> Vec<WatchedCollection> {
 
 /// Up to where a request has come.
 #[must_use]
-pub fn reached(request: &Request, span: &Span) -> Timestamp {
+pub fn reached(request: &StoredCommand, span: &Span) -> Timestamp {
     request.progress.get_timestamp(REACHED).unwrap_or(span.from)
 }
 
 /// Up to where it will go; `None` before it has begun.
 #[must_use]
-pub fn until(request: &Request) -> Option<Timestamp> {
+pub fn until(request: &StoredCommand) -> Option<Timestamp> {
     request.progress.get_timestamp(UNTIL).ok()
 }
 

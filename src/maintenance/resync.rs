@@ -37,7 +37,7 @@ const RESYNC: &str = "resync";
 
 /// The parts of a resync, in their order: links must be full before what no link holds is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum ResyncStage {
     /// Write dead letters about documents whose `_id` is no ObjectId, and forget those about what is gone.
     Others(WatchedCollection),
     /// Touch every recruiter.
@@ -54,7 +54,7 @@ enum Stage {
     LettersOfOffers,
 }
 
-impl Stage {
+impl ResyncStage {
     fn all() -> impl Iterator<Item = Self> {
         let others = unusable::COLLECTIONS.into_iter().map(Self::Others);
         let rest = [Self::Recruiters, Self::Links, Self::Anonymized, Self::Offers];
@@ -89,7 +89,7 @@ impl Stage {
     }
 }
 
-/// Where [`Stage::Others`] is.
+/// Where [`ResyncStage::Others`] is.
 #[derive(Debug)]
 enum Other {
     /// Walks the documents, after this one.
@@ -101,9 +101,9 @@ enum Other {
 /// A resync that is not finished.
 #[derive(Debug)]
 pub struct Resync {
-    stage: Stage,
+    stage: ResyncStage,
     after: Option<ObjectId>,
-    /// The same in [`Stage::Others`].
+    /// The same in [`ResyncStage::Others`].
     other: Other,
     began: DateTime,
     /// What its gaps refer to.
@@ -127,7 +127,7 @@ impl Resync {
     }
 
     async fn begin(writer: &Writer, cause: &str, term: i64) -> Result<Self, Failure> {
-        let (stage, id) = (Stage::Others(WatchedCollection::Recruiters), ObjectId::new());
+        let (stage, id) = (ResyncStage::Others(WatchedCollection::Recruiters), ObjectId::new());
         let began = server_time(writer.database()).await?;
         let resync = Self { stage, after: None, other: Other::Walk(None), began, id, again: false, term };
         failpoint::passed("resync");
@@ -165,9 +165,9 @@ impl Resync {
         let document = with_deadline(taken_over).await.map_err(Failure::Write)?;
         Ok(document.map(|document| {
             let name = document.get_str("stage").unwrap_or_default();
-            let stage = Stage::all().find(|stage| stage.name() == name);
+            let stage = ResyncStage::all().find(|stage| stage.name() == name);
             Self {
-                stage: stage.unwrap_or(Stage::Recruiters),
+                stage: stage.unwrap_or(ResyncStage::Recruiters),
                 after: document.get_object_id("after").ok(),
                 other: Other::Walk(OtherId::from_stored(document.get("after"))),
                 began: document.get_datetime("began").copied().unwrap_or_else(|_| clock::now()),
@@ -195,23 +195,23 @@ impl Resync {
     /// As [`Apply::plan`]; the step may be done again.
     pub async fn step(&mut self, apply: &mut Apply) -> Result<bool, Failure> {
         let database = apply.stages.database.clone();
-        if let Stage::Others(collection) = self.stage {
+        if let ResyncStage::Others(collection) = self.stage {
             return self.other(collection, apply).await;
         }
         let filter = match self.stage {
-            Stage::Offers => doc! { "partner_label": &apply.stages.settings.partner_label },
+            ResyncStage::Offers => doc! { "partner_label": &apply.stages.settings.partner_label },
             _ => Document::new(),
         };
         let ids = match self.stage {
-            Stage::LettersOfRecruiters => retry_dead_letters::of_recruiters_gone(apply, self.after).await?,
-            Stage::LettersOfOffers => retry_dead_letters::of_offers(apply, self.after),
+            ResyncStage::LettersOfRecruiters => retry_dead_letters::of_recruiters_gone(apply, self.after).await?,
+            ResyncStage::LettersOfOffers => retry_dead_letters::of_offers(apply, self.after),
             _ => scan::ids_after(&database, self.stage.collection(), &filter, self.after).await?,
         };
         let Some(last) = ids.last() else {
             return self.next_stage(&apply.stages.writer).await;
         };
         let last = *last;
-        if self.stage == Stage::Recruiters && self.after.is_none() {
+        if self.stage == ResyncStage::Recruiters && self.after.is_none() {
             // It begins because events may have been missed.
             apply.stages.references.clear();
         }
@@ -229,11 +229,11 @@ impl Resync {
             }
             Other::Walk(after) => {
                 let filter = unusable::filter(collection, &apply.stages.settings.partner_label);
-                let place = EventPosition::of_scan(self.began);
-                let (last, _) = apply.note_others(collection, &filter, after.as_ref(), &place).await?;
-                let place = last.as_ref().map(OtherId::to_stored);
+                let position = EventPosition::of_scan(self.began);
+                let (last, _) = apply.note_others(collection, &filter, after.as_ref(), &position).await?;
+                let position = last.as_ref().map(OtherId::to_stored);
                 self.other = last.map_or(Other::Recheck(None), |last| Other::Walk(Some(last)));
-                if let Some(after) = place.filter(|place| scan::is_storable(Some(place))) {
+                if let Some(after) = position.filter(|position| scan::is_storable(Some(position))) {
                     self.store(&apply.stages.database, doc! { "after": after }).await?;
                 }
             }
@@ -271,31 +271,31 @@ impl Resync {
     }
 
     async fn handle(&self, ids: &[ObjectId], apply: &mut Apply) -> Result<(), Failure> {
-        let place = EventPosition::of_scan(self.began);
+        let position = EventPosition::of_scan(self.began);
         let phase = apply.stages.phase;
         match self.stage {
-            Stage::Others(_) => Ok(()),
-            Stage::LettersOfRecruiters => retry_dead_letters::recruiters(apply, ids, &place).await,
-            Stage::LettersOfOffers => retry_dead_letters::offers(apply, ids, &place).await,
+            ResyncStage::Others(_) => Ok(()),
+            ResyncStage::LettersOfRecruiters => retry_dead_letters::recruiters(apply, ids, &position).await,
+            ResyncStage::LettersOfOffers => retry_dead_letters::offers(apply, ids, &position).await,
             // Nothing of recruiters is looked at any more; they may even be gone.
-            Stage::Recruiters | Stage::Links if phase.stream() == StreamWrites::Closed => Ok(()),
-            Stage::Recruiters => {
+            ResyncStage::Recruiters | ResyncStage::Links if phase.stream() == StreamWrites::Closed => Ok(()),
+            ResyncStage::Recruiters => {
                 let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
                 apply.stages.metrics.touches.with_label_values(&["resync"]).inc_by(touches.len() as u64);
-                apply.touch(&touches, &place).await
+                apply.touch(&touches, &position).await
             }
-            Stage::Links => apply.delete(&self.dated(ids), &place).await,
-            Stage::Anonymized => {
+            ResyncStage::Links => apply.delete(&self.dated(ids), &position).await,
+            ResyncStage::Anonymized => {
                 let present = apply.present(ids).await?;
-                let gone: Vec<ObjectId> = ids.iter().copied().filter(|id| !present.contains(id)).collect();
-                apply.anonymize(&self.dated(&gone), &place).await
+                let absent: Vec<ObjectId> = ids.iter().copied().filter(|id| !present.contains(id)).collect();
+                apply.anonymize(&self.dated(&absent), &position).await
             }
-            Stage::Offers => {
+            ResyncStage::Offers => {
                 let managed = affected_recruiters::offers_of_gone_users(&apply.stages.database, ids).await?;
-                apply.anonymize_managed(managed.anonymized, &place).await?;
-                apply.stages.cancel_deactivated(managed.deactivated, &place).await?;
+                apply.anonymize_managed(managed.anonymized, &position).await?;
+                apply.stages.cancel_deactivated(managed.deactivated, &position).await?;
                 match phase.stream() {
-                    StreamWrites::Always => self.cancel_orphans(ids, apply, &place).await,
+                    StreamWrites::Always => self.cancel_orphans(ids, apply, &position).await,
                     // Applications write offers themselves: one that no recruiter ever held may be newer.
                     StreamWrites::UnlessNewer | StreamWrites::Compare | StreamWrites::Closed => Ok(()),
                 }
@@ -305,12 +305,17 @@ impl Resync {
 
     /// Cancels offers that no link holds. What is younger than the resync may belong to a recruiter
     /// whose event is still to come.
-    async fn cancel_orphans(&self, ids: &[ObjectId], apply: &mut Apply, place: &EventPosition) -> Result<(), Failure> {
+    async fn cancel_orphans(
+        &self,
+        ids: &[ObjectId],
+        apply: &mut Apply,
+        position: &EventPosition,
+    ) -> Result<(), Failure> {
         let old: BTreeSet<ObjectId> = ids.iter().copied().filter(|id| id.timestamp() < self.began).collect();
         let held = links::owners(&apply.stages.database, &old).await?;
         let orphans = old.into_iter().filter(|offer| !held.contains_key(offer));
-        let gone: Vec<RemovedJob> = orphans.map(|offer| RemovedJob::offer(offer, self.began)).collect();
-        apply.stages.cancel(&gone, place).await.map(drop)
+        let removals: Vec<RemovedJob> = orphans.map(|offer| RemovedJob::offer(offer, self.began)).collect();
+        apply.stages.cancel(&removals, position).await.map(drop)
     }
 
     fn dated(&self, ids: &[ObjectId]) -> Dated {

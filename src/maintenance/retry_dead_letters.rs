@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{DateTime, doc, oid::ObjectId};
 
-use super::queue::{Outcome, Request, count, counted};
+use super::queue::{CommandOutcome, StoredCommand, count, counted};
 use super::unusable;
 use crate::apply::affected_recruiters;
 use crate::apply::executor::{Apply, Dated};
@@ -16,7 +16,7 @@ use crate::model::dead_letter::Action;
 use crate::phase::StreamWrites;
 use crate::plan::Touch;
 use crate::source::scan::STEP;
-use crate::write::dead_letters::{self, Address, Due, EventPosition};
+use crate::write::dead_letters::{self, Address, DueDeadLetters, EventPosition};
 
 /// In the progress of a retry: which part it is in, and after which id or key of it.
 const PART: &str = "part";
@@ -27,10 +27,10 @@ const AFTER: &str = "after";
 /// # Errors
 /// As [`Apply::plan`]; the step may be done again.
 pub async fn step(
-    request: &mut Request,
+    request: &mut StoredCommand,
     apply: &mut Apply,
     due_at: Option<DateTime>,
-) -> Result<Option<Outcome>, Failure> {
+) -> Result<Option<CommandOutcome>, Failure> {
     let stand = |apply: &Apply| apply.stages.dead_letters.counts().values().map(|count| *count as u64).sum::<u64>();
     if !request.progress.contains_key("before") {
         request.progress.insert("before", counted(stand(apply)));
@@ -39,17 +39,17 @@ pub async fn step(
         Some(time) => Some(dead_letters::due(&apply.stages.database, time).await?),
         None => None,
     };
-    let place = EventPosition::of_scan(request.requested_at);
+    let position = EventPosition::of_scan(request.requested_at);
     let part = usize::try_from(count(&request.progress, PART)).unwrap_or_default();
     if part < 2 {
         let after = request.progress.get_object_id(AFTER).ok();
         let ids = match part {
             0 => {
-                let wanted = |id| due.as_ref().is_none_or(|due: &Due| due.recruiters.contains(&id));
+                let wanted = |id| due.as_ref().is_none_or(|due: &DueDeadLetters| due.recruiters.contains(&id));
                 apply.stages.dead_letters.recruiters_after(after, STEP as usize, |id, _| wanted(id))
             }
             _ => {
-                let wanted = |id| due.as_ref().is_none_or(|due: &Due| due.offers.contains(&id));
+                let wanted = |id| due.as_ref().is_none_or(|due: &DueDeadLetters| due.offers.contains(&id));
                 apply.stages.dead_letters.offers_after(after, STEP as usize, wanted)
             }
         };
@@ -59,8 +59,8 @@ pub async fn step(
         };
         let ids: Vec<ObjectId> = ids.into_iter().collect();
         match part {
-            0 => recruiters(apply, &ids, &place).await?,
-            _ => offers(apply, &ids, &place).await?,
+            0 => recruiters(apply, &ids, &position).await?,
+            _ => offers(apply, &ids, &position).await?,
         }
         apply.stages.count_dead_letters();
         request.progress.insert(AFTER, last);
@@ -68,13 +68,14 @@ pub async fn step(
     }
     let Some(collection) = unusable::COLLECTIONS.get(part - 2).copied() else {
         let details = doc! { "before": request.progress.get("before").cloned(), "after": counted(stand(apply)) };
-        return Ok(Some(Outcome { done: true, details }));
+        return Ok(Some(CommandOutcome { done: true, details }));
     };
     let after = request.progress.get_str(AFTER).ok().map(str::to_owned);
     let prefix = format!("{}/", collection.name());
-    let wanted = |key: &str| due.as_ref().is_none_or(|due: &Due| due.others.contains(&format!("{prefix}{key}")));
+    let wanted =
+        |key: &str| due.as_ref().is_none_or(|due: &DueDeadLetters| due.others.contains(&format!("{prefix}{key}")));
     let rechecked = apply.recheck_others(collection, after.as_deref(), wanted).await?;
-    apply.stages.dead_letters.write_unusable(collection, rechecked.stand, &place).await?;
+    apply.stages.dead_letters.write_unusable(collection, rechecked.stand, &position).await?;
     apply.stages.count_dead_letters();
     match rechecked.last {
         Some(last) => drop(request.progress.insert(AFTER, last)),
@@ -83,7 +84,7 @@ pub async fn step(
     Ok(None)
 }
 
-fn next_part(request: &mut Request, part: usize) {
+fn next_part(request: &mut StoredCommand, part: usize) {
     request.progress.insert(PART, counted(part as u64 + 1));
     request.progress.remove(AFTER);
 }
@@ -95,13 +96,13 @@ fn next_part(request: &mut Request, part: usize) {
 pub async fn of_recruiters_gone(apply: &Apply, after: Option<ObjectId>) -> Result<Vec<ObjectId>, Failure> {
     let mut after = after;
     loop {
-        let letters = &apply.stages.dead_letters;
-        let ids: Vec<ObjectId> = letters.recruiters_after(after, STEP as usize, |_, _| true).into_iter().collect();
+        let dead_letters = &apply.stages.dead_letters;
+        let ids: Vec<ObjectId> = dead_letters.recruiters_after(after, STEP as usize, |_, _| true).into_iter().collect();
         after = ids.last().copied();
         let present = apply.present(&ids).await?;
-        let gone: Vec<ObjectId> = ids.into_iter().filter(|id| !present.contains(id)).collect();
-        if !gone.is_empty() || after.is_none() {
-            return Ok(gone);
+        let absent: Vec<ObjectId> = ids.into_iter().filter(|id| !present.contains(id)).collect();
+        if !absent.is_empty() || after.is_none() {
+            return Ok(absent);
         }
     }
 }
@@ -117,15 +118,16 @@ pub fn of_offers(apply: &Apply, after: Option<ObjectId>) -> Vec<ObjectId> {
 ///
 /// # Errors
 /// As [`Apply::plan`].
-pub async fn recruiters(apply: &mut Apply, ids: &[ObjectId], place: &EventPosition) -> Result<(), Failure> {
+pub async fn recruiters(apply: &mut Apply, ids: &[ObjectId], position: &EventPosition) -> Result<(), Failure> {
     let present = apply.present(ids).await?;
     let copies = affected_recruiters::anonymized_jobs(&apply.stages.database, ids).await?;
-    let (mut touches, mut copied, mut gone, mut moot) = (BTreeMap::new(), Dated::new(), Dated::new(), BTreeSet::new());
+    let (mut touches, mut copied, mut absent, mut moot) =
+        (BTreeMap::new(), Dated::new(), Dated::new(), BTreeSet::new());
     for id in ids {
-        let letters = &apply.stages.dead_letters;
-        let date = letters.of_recruiter(*id).filter_map(|address| letters.get(&address)?.date).max();
-        let date = date.unwrap_or(place.wall_time);
-        let to_anonymize = letters.to_anonymize(*id);
+        let dead_letters = &apply.stages.dead_letters;
+        let date = dead_letters.of_recruiter(*id).filter_map(|address| dead_letters.get(&address)?.date).max();
+        let date = date.unwrap_or(position.wall_time);
+        let to_anonymize = dead_letters.to_anonymize(*id);
         if present.contains(id) {
             touches.insert(*id, Touch::All);
             match copies.contains_key(id) {
@@ -135,14 +137,14 @@ pub async fn recruiters(apply: &mut Apply, ids: &[ObjectId], place: &EventPositi
                 false => moot.extend(to_anonymize.into_iter().map(|job| Address::of(*id, Some(job)))),
             }
         } else if apply.stages.phase.writes_offers() || !to_anonymize.is_empty() {
-            gone.insert(*id, date);
+            absent.insert(*id, date);
         }
     }
     apply.stages.dead_letters.remove(&moot).await?;
-    apply.anonymize(&copied, place).await?;
+    apply.anonymize(&copied, position).await?;
     apply.stages.metrics.touches.with_label_values(&["retry"]).inc_by(touches.len() as u64);
-    apply.touch(&touches, place).await?;
-    apply.delete(&gone, place).await
+    apply.touch(&touches, position).await?;
+    apply.delete(&absent, position).await
 }
 
 /// Tries again what failed of these offers, of which it is not known whose they are. A letter of 1.0.0 does not tell
@@ -150,7 +152,7 @@ pub async fn recruiters(apply: &mut Apply, ids: &[ObjectId], place: &EventPositi
 ///
 /// # Errors
 /// As [`Apply::plan`].
-pub async fn offers(apply: &mut Apply, ids: &[ObjectId], place: &EventPosition) -> Result<(), Failure> {
+pub async fn offers(apply: &mut Apply, ids: &[ObjectId], position: &EventPosition) -> Result<(), Failure> {
     let managed = affected_recruiters::offers_of_gone_users(&apply.stages.database, ids).await?;
     let of = |offers: Vec<ObjectId>| -> BTreeSet<ObjectId> { offers.into_iter().collect() };
     let (anonymized, deactivated) = (of(managed.anonymized), of(managed.deactivated));
@@ -163,7 +165,7 @@ pub async fn offers(apply: &mut Apply, ids: &[ObjectId], place: &EventPosition) 
         let Some(known) = apply.stages.dead_letters.get(&address) else { continue };
         let (is_anonymized, is_deactivated) = (anonymized.contains(id), deactivated.contains(id));
         let is_orphan = !held.contains_key(id) && apply.stages.phase.stream() == StreamWrites::Always;
-        let date = known.date.unwrap_or(place.wall_time);
+        let date = known.date.unwrap_or(position.wall_time);
         match known.action {
             // The contact of a user who is nowhere goes too, as it did at the deletion.
             Action::AnonymizeUser if is_anonymized || !present.contains(id) => to_anonymize.push(*id),
@@ -176,7 +178,7 @@ pub async fn offers(apply: &mut Apply, ids: &[ObjectId], place: &EventPosition) 
         }
     }
     apply.stages.dead_letters.remove(&moot).await?;
-    apply.anonymize_managed(to_anonymize, place).await?;
-    apply.stages.cancel_deactivated(to_cancel, place).await?;
-    apply.stages.cancel(&orphans, place).await.map(drop)
+    apply.anonymize_managed(to_anonymize, position).await?;
+    apply.stages.cancel_deactivated(to_cancel, position).await?;
+    apply.stages.cancel(&orphans, position).await.map(drop)
 }

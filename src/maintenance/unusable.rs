@@ -43,14 +43,14 @@ impl Apply {
         collection: WatchedCollection,
         filter: &bson::Document,
         after: Option<&OtherId>,
-        place: &EventPosition,
+        position: &EventPosition,
     ) -> Result<(Option<OtherId>, u64), Failure> {
         let others = scan::others_after(&self.stages.database, collection.name(), filter, after).await?;
         if let Some(dry_run) = &mut self.stages.dry_run {
             dry_run.add_unusable(others.len() as u64);
         } else {
             let keys = others.iter().map(OtherId::text);
-            self.stages.dead_letters.write_unusable(collection, keys, place).await?;
+            self.stages.dead_letters.write_unusable(collection, keys, position).await?;
         }
         let count = others.len() as u64;
         Ok((others.into_iter().last(), count))
@@ -81,12 +81,12 @@ impl Apply {
         for document in documents(&batches) {
             there.extend(document?.get("_id").ok().flatten().and_then(key_text));
         }
-        let gone: Vec<String> =
+        let absent: Vec<String> =
             ids.iter().filter(|(key, _)| !there.contains(*key)).map(|(key, _)| (*key).clone()).collect();
-        for key in &gone {
+        for key in &absent {
             self.stages.dead_letters.remove_unusable(collection, key).await?;
         }
-        keys.retain(|key| !gone.contains(key));
+        keys.retain(|key| !absent.contains(key));
         Ok(Rechecked { last, stand: keys })
     }
 }

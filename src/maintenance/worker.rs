@@ -8,7 +8,7 @@ use mongodb::Database;
 use resume_tokens::Store;
 use tracing::info;
 
-use super::queue::{self, Lane, Order, Outcome, Request, Span, count, counted};
+use super::queue::{self, Command, CommandOutcome, Lane, Span, StoredCommand, count, counted};
 use super::replay::{self, Replaying};
 use super::resync::Resync;
 use super::retry_dead_letters;
@@ -21,9 +21,9 @@ use crate::model::other_id::OtherId;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::server_clock::server_time;
 use crate::phase::guards::conditions;
-use crate::phase::state::{self, Change};
-use crate::phase::watcher::{self, Known};
-use crate::phase::{Phase, Way};
+use crate::phase::state::{self, PhaseChange};
+use crate::phase::watcher::{self, KnownPhase};
+use crate::phase::{Phase, StepDirection};
 use crate::plan::Touch;
 use crate::source::scan;
 use crate::write::dead_letters::EventPosition;
@@ -41,13 +41,13 @@ pub struct MaintenanceWorker {
     /// The resync must wait: a source is gone, or is being filled again.
     pub held: bool,
     /// The command that was taken up.
-    command: Option<Request>,
+    command: Option<StoredCommand>,
     /// Of the lease's term, and of the transaction of a step to another phase.
     pub(crate) fence: Fence,
     /// `phase.initial`
     initial: Phase,
     /// The phase as this leadership knows it.
-    known: Known,
+    known: KnownPhase,
     /// Where the position of the stream is.
     positions: Store,
     /// The stream of a replay, while one is carried out.
@@ -57,7 +57,7 @@ pub struct MaintenanceWorker {
 impl MaintenanceWorker {
     /// Works in the term of `fence`; an unfinished resync comes first.
     #[must_use]
-    pub fn new(resync: Option<Resync>, fence: Fence, (initial, known): (Phase, Known), positions: Store) -> Self {
+    pub fn new(resync: Option<Resync>, fence: Fence, (initial, known): (Phase, KnownPhase), positions: Store) -> Self {
         Self { resync, held: false, command: None, fence, initial, known, positions, replaying: None }
     }
 
@@ -127,40 +127,44 @@ impl MaintenanceWorker {
     }
 
     /// Does a part of what was asked for; gives back how it ended, when it has.
-    async fn carry_out(&mut self, request: &mut Request, apply: &mut Apply) -> Result<Option<Outcome>, Failure> {
+    async fn carry_out(
+        &mut self,
+        request: &mut StoredCommand,
+        apply: &mut Apply,
+    ) -> Result<Option<CommandOutcome>, Failure> {
         match request.order.clone() {
-            Order::Backfill { recruiter, active_only } => backfill(request, apply, (recruiter, active_only)).await,
-            Order::Repair => self.repair(request, apply).await,
-            Order::RetryDeadLetters { due_at } => retry_dead_letters::step(request, apply, due_at).await,
-            Order::Replay(span) => self.replay(request, apply, &span).await,
-            Order::DropDeadLetters { ids } => {
+            Command::Backfill { recruiter, active_only } => backfill(request, apply, (recruiter, active_only)).await,
+            Command::Repair => self.repair(request, apply).await,
+            Command::RetryDeadLetters { due_at } => retry_dead_letters::step(request, apply, due_at).await,
+            Command::Replay(span) => self.replay(request, apply, &span).await,
+            Command::DropDeadLetters { ids } => {
                 let dropped = apply.stages.dead_letters.drop_named(&ids).await?;
                 // Added, because an answer may be lost and the step repeated.
                 let dropped = count(&request.progress, "dropped") + dropped;
-                Ok(Some(Outcome { done: true, details: doc! { "dropped": counted(dropped) } }))
+                Ok(Some(CommandOutcome { done: true, details: doc! { "dropped": counted(dropped) } }))
             }
-            Order::SetPhase { to, force, reason } => {
+            Command::SetPhase { to, force, reason } => {
                 let asked = Asked { to: &to, force, reason };
                 self.set_phase(request, apply, asked).await.map(Some)
             }
-            // None of this lane's: see `Order::lane`.
-            Order::RunJob { .. } | Order::AnonymizeUser { .. } | Order::Obfuscate => Ok(Some(refused([]))),
+            // None of this lane's: see `Command::lane`.
+            Command::RunJob { .. } | Command::AnonymizeUser { .. } | Command::Obfuscate => Ok(Some(refused([]))),
         }
     }
 
     /// The next part of a replay. What fails is read again from where the stored progress says.
     async fn replay(
         &mut self,
-        request: &mut Request,
+        request: &mut StoredCommand,
         apply: &mut Apply,
         span: &Span,
-    ) -> Result<Option<Outcome>, Failure> {
+    ) -> Result<Option<CommandOutcome>, Failure> {
         if let Some(refused) = refused_by(apply.stages.phase) {
             return Ok(Some(refused));
         }
         // Steps come here only when no resync is under way, so the one that was asked for is finished.
         if request.progress.get_bool(replay::ENDED).unwrap_or_default() {
-            return Ok(Some(Outcome { done: true, details: request.progress.clone() }));
+            return Ok(Some(CommandOutcome { done: true, details: request.progress.clone() }));
         }
         let mut replaying = match self.replaying.take().filter(|replaying| replaying.command == request.id) {
             Some(replaying) => replaying,
@@ -179,16 +183,17 @@ impl MaintenanceWorker {
             self.request_resync(apply, "what changed in a replayed span cannot be told from its events").await?;
             request.progress.insert(replay::RESYNC, true);
         }
-        match step.ended {
-            true => drop(request.progress.insert(replay::ENDED, true)),
-            false => self.replaying = Some(replaying),
+        if step.ended {
+            drop(request.progress.insert(replay::ENDED, true))
+        } else {
+            self.replaying = Some(replaying)
         }
         Ok(None)
     }
 
     /// What a resync wrote that a replay asked for is of that replay.
     async fn count_for_replay(&mut self, before: WriteCounts, apply: &Apply) -> Result<(), Failure> {
-        let asked = |request: &&mut Request| request.progress.get_bool(replay::RESYNC).unwrap_or_default();
+        let asked = |request: &&mut StoredCommand| request.progress.get_bool(replay::RESYNC).unwrap_or_default();
         let Some(request) = self.command.as_mut().filter(asked) else {
             return Ok(());
         };
@@ -197,25 +202,30 @@ impl MaintenanceWorker {
     }
 
     /// A resync touches every recruiter and then compares what is gone.
-    async fn repair(&mut self, request: &mut Request, apply: &Apply) -> Result<Option<Outcome>, Failure> {
+    async fn repair(&mut self, request: &mut StoredCommand, apply: &Apply) -> Result<Option<CommandOutcome>, Failure> {
         if let Some(refused) = refused_by(apply.stages.phase) {
             return Ok(Some(refused));
         }
         // Steps come here only when no resync is under way, so the one that was begun is finished.
         if request.progress.get_bool("begun").unwrap_or_default() {
-            return Ok(Some(Outcome { done: true, details: Document::new() }));
+            return Ok(Some(CommandOutcome { done: true, details: Document::new() }));
         }
         self.request_resync(apply, "a repair was asked for").await?;
         request.progress.insert("begun", true);
         Ok(None)
     }
 
-    async fn set_phase(&mut self, request: &Request, apply: &mut Apply, asked: Asked<'_>) -> Result<Outcome, Failure> {
+    async fn set_phase(
+        &mut self,
+        request: &StoredCommand,
+        apply: &mut Apply,
+        asked: Asked<'_>,
+    ) -> Result<CommandOutcome, Failure> {
         let database = apply.stages.database.clone();
         let current = state::load(&database, self.initial).await?;
         if state::was_made_by(&database, request.id).await? {
             watcher::note(&self.known, &current);
-            return Ok(Outcome { done: true, details: doc! { "phase": current.phase.word() } });
+            return Ok(CommandOutcome { done: true, details: doc! { "phase": current.phase.word() } });
         }
         let way = Phase::from_word(asked.to).and_then(|to| Some((to, current.phase.way_to(to)?)));
         let Some((to, way)) = way else {
@@ -232,14 +242,14 @@ impl MaintenanceWorker {
         if !unmet.is_empty() && !asked.force {
             return Ok(refused(unmet));
         }
-        if way == Way::Back && to.writes_offers() && !current.phase.writes_offers() {
+        if way == StepDirection::Back && to.writes_offers() && !current.phase.writes_offers() {
             // Before the step, so that a crash in between cannot lose it: what happened while the stream
             // wrote nothing is looked at again.
             self.request_resync(apply, "the stream writes offers again").await?;
         }
         let position = self.positions.load().await?.map(|checkpoint| checkpoint.to_document()).unwrap_or_default();
         let left = position.into_iter().filter(|(name, _)| ["token", "cluster_time"].contains(&name.as_str()));
-        let change = Change {
+        let change = PhaseChange {
             from: current,
             to,
             command: request.id,
@@ -252,7 +262,7 @@ impl MaintenanceWorker {
             return Ok(refused(["the phase was changed by somebody else meanwhile".to_owned()]));
         }
         watcher::note(&self.known, &state::load(&database, self.initial).await?);
-        Ok(Outcome { done: true, details: doc! { "phase": to.word() } })
+        Ok(CommandOutcome { done: true, details: doc! { "phase": to.word() } })
     }
 }
 
@@ -263,10 +273,10 @@ struct Asked<'a> {
 }
 
 async fn backfill(
-    request: &mut Request,
+    request: &mut StoredCommand,
     apply: &mut Apply,
     (recruiter, active_only): (Option<ObjectId>, bool),
-) -> Result<Option<Outcome>, Failure> {
+) -> Result<Option<CommandOutcome>, Failure> {
     if let Some(refused) = refused_by(apply.stages.phase) {
         return Ok(Some(refused));
     }
@@ -274,8 +284,9 @@ async fn backfill(
     let filter = scan::backfill_filter(recruiter, active_only);
     if !request.progress.get_bool(OTHERS_DONE).unwrap_or_default() {
         let after = OtherId::from_stored(request.progress.get(AFTER_OTHER));
-        let place = EventPosition::of_scan(request.requested_at);
-        let (last, noted) = apply.note_others(WatchedCollection::Recruiters, &filter, after.as_ref(), &place).await?;
+        let position = EventPosition::of_scan(request.requested_at);
+        let (last, noted) =
+            apply.note_others(WatchedCollection::Recruiters, &filter, after.as_ref(), &position).await?;
         request.progress.remove(AFTER_OTHER);
         match last {
             Some(last) => request.progress.insert(AFTER_OTHER, last.to_stored()),
@@ -289,11 +300,11 @@ async fn backfill(
     let ids = scan::ids_after(&database, WatchedCollection::Recruiters.name(), &filter, after).await?;
     let Some(last) = ids.last() else {
         let mut details = request.progress.clone();
-        for place in ["after", OTHERS_DONE] {
-            details.remove(place);
+        for position in ["after", OTHERS_DONE] {
+            details.remove(position);
         }
         details.insert("dead_letters", counted(apply.stages.dead_letters.counts().values().map(|n| *n as u64).sum()));
-        return Ok(Some(Outcome { done: true, details }));
+        return Ok(Some(CommandOutcome { done: true, details }));
     };
     let before = apply.stages.write_counts;
     touch(&ids, "backfill", request, apply).await?;
@@ -311,7 +322,7 @@ async fn backfill(
     Ok(None)
 }
 
-async fn touch(ids: &[ObjectId], origin: &str, request: &Request, apply: &mut Apply) -> Result<(), Failure> {
+async fn touch(ids: &[ObjectId], origin: &str, request: &StoredCommand, apply: &mut Apply) -> Result<(), Failure> {
     let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
     apply.stages.metrics.touches.with_label_values(&[origin]).inc_by(touches.len() as u64);
     apply.touch(&touches, &EventPosition::of_scan(request.requested_at)).await?;
@@ -320,13 +331,13 @@ async fn touch(ids: &[ObjectId], origin: &str, request: &Request, apply: &mut Ap
 }
 
 /// Once `jobs_partners` is the authority, a projection would overwrite newer offers (spec 04).
-fn refused_by(phase: Phase) -> Option<Outcome> {
+fn refused_by(phase: Phase) -> Option<CommandOutcome> {
     let reason =
         || format!("in phase {} jobs_partners is the authority: no offer is written from recruiters", phase.word());
     (!phase.writes_offers()).then(|| refused([reason()]))
 }
 
-fn refused(reasons: impl IntoIterator<Item = String>) -> Outcome {
+fn refused(reasons: impl IntoIterator<Item = String>) -> CommandOutcome {
     let reasons: Vec<Bson> = reasons.into_iter().map(Bson::from).collect();
-    Outcome { done: false, details: doc! { "reasons": reasons } }
+    CommandOutcome { done: false, details: doc! { "reasons": reasons } }
 }

@@ -42,9 +42,8 @@ fn mixed(user: &ObjectId) -> Vec<Bson> {
         }
         beginnings = ways;
     }
-    let either = |digit: char| match digit.is_ascii_digit() {
-        true => digit.to_string(),
-        false => format!("[{digit}{}]", digit.to_ascii_uppercase()),
+    let either = |digit: char| {
+        if digit.is_ascii_digit() { digit.to_string() } else { format!("[{digit}{}]", digit.to_ascii_uppercase()) }
     };
     let rest: String = rest.chars().map(either).collect();
     let expression = |beginning: String| {

@@ -26,7 +26,7 @@ pub enum Role {
 /// The parts that can be in trouble, each on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Part {
+pub enum HealthPart {
     /// The connection and the lease.
     Lease,
     /// Reading the change stream.
@@ -36,7 +36,7 @@ pub enum Part {
 }
 
 #[derive(Debug, Clone)]
-struct Trouble {
+struct HealthTrouble {
     since: Instant,
     problem: String,
     advice: &'static str,
@@ -45,9 +45,9 @@ struct Trouble {
 }
 
 #[derive(Debug)]
-struct State {
+struct HealthState {
     role: Role,
-    troubles: BTreeMap<Part, Trouble>,
+    troubles: BTreeMap<HealthPart, HealthTrouble>,
     halted: bool,
     /// Watched collections that were dropped or renamed and are not repaired yet.
     dropped: BTreeSet<&'static str>,
@@ -57,7 +57,7 @@ struct State {
     applied: Option<Timestamp>,
     /// When the last checkpoint was saved.
     checkpointed: Option<Instant>,
-    beats: BTreeMap<Part, Instant>,
+    beats: BTreeMap<HealthPart, Instant>,
     /// How often the canary is written; `None` while this instance writes none.
     canary_interval: Option<Duration>,
     /// When events were last applied, or the canary was begun; `None` while a batch is being applied.
@@ -66,7 +66,7 @@ struct State {
     catching_up: Option<Timestamp>,
 }
 
-impl State {
+impl HealthState {
     fn known_dropped(&self) -> impl Iterator<Item = &'static str> {
         self.dropped.iter().copied().filter(|_| self.role == Role::Leader)
     }
@@ -92,7 +92,7 @@ pub fn longest_silence(interval: Duration) -> Duration {
 /// The state of health of the process.
 #[derive(Debug)]
 pub struct Health {
-    state: Mutex<State>,
+    state: Mutex<HealthState>,
     max_lag: Duration,
     max_retry: Duration,
     /// A reply is due this often, even when nothing happens.
@@ -124,7 +124,7 @@ impl Health {
     /// `max_lag` and `max_retry` as configured under `health`; `await_time` as under `stream`.
     #[must_use]
     pub fn new(max_lag: Duration, max_retry: Duration, await_time: Duration) -> Self {
-        let state = State {
+        let state = HealthState {
             role: Role::Starting,
             troubles: BTreeMap::new(),
             halted: false,
@@ -140,7 +140,7 @@ impl Health {
         Self { state: Mutex::new(state), max_lag, max_retry, await_time }
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut HealthState) -> T) -> T {
         // A panic elsewhere leaves plain values behind: they are still the best that is known.
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -161,18 +161,18 @@ impl Health {
     }
 
     /// A part failed and tries again; `at_once` when that ends readiness before it has lasted for `health.max_retry`.
-    pub fn trouble(&self, part: Part, failure: &Failure, at_once: bool) {
+    pub fn trouble(&self, part: HealthPart, failure: &Failure, at_once: bool) {
         let trouble =
-            Trouble { since: clock::instant(), problem: failure.to_string(), advice: failure.advice(), at_once };
+            HealthTrouble { since: clock::instant(), problem: failure.to_string(), advice: failure.advice(), at_once };
         self.with(|state| {
             let since = state.troubles.get(&part).map_or(trouble.since, |standing| standing.since);
-            state.troubles.insert(part, Trouble { since, ..trouble });
+            state.troubles.insert(part, HealthTrouble { since, ..trouble });
             state.beats.insert(part, clock::instant());
         });
     }
 
     /// A part works: it gives a sign of life, and its trouble is over.
-    pub fn works(&self, part: Part) {
+    pub fn works(&self, part: HealthPart) {
         self.with(|state| {
             state.troubles.remove(&part);
             state.beats.insert(part, clock::instant());
@@ -180,7 +180,7 @@ impl Health {
     }
 
     /// A part is alive, whether it works or not.
-    pub fn alive(&self, part: Part) {
+    pub fn alive(&self, part: HealthPart) {
         self.with(|state| state.beats.insert(part, clock::instant()));
     }
 
@@ -202,7 +202,7 @@ impl Health {
 
     /// The stream is read, and its server answered at this time of its own.
     fn replied(&self, operation_time: Timestamp) {
-        self.works(Part::Stream);
+        self.works(HealthPart::Stream);
         self.with(|state| {
             state.server = Some((operation_time, clock::instant()));
             state.halted = false;
@@ -353,7 +353,7 @@ impl Health {
 
     /// Loops that gave no sign of life for too long; empty when all is well.
     #[must_use]
-    pub fn dead(&self) -> Vec<Part> {
+    pub fn dead(&self) -> Vec<HealthPart> {
         self.with(|state| {
             let dead = state.beats.iter().filter(|(_, beat)| beat.elapsed() > DEAD_AFTER);
             dead.map(|(part, _)| *part).collect()

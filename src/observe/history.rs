@@ -14,7 +14,7 @@ const KEPT: usize = 720;
 
 /// What the counters and the lag were at one time.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Sample {
+pub struct HistorySample {
     /// Seconds since 1970.
     pub at: i64,
     /// The lag in seconds; `None` while unknown.
@@ -28,7 +28,7 @@ pub struct Sample {
 /// The samples of the last hour.
 #[derive(Debug, Default)]
 pub struct History {
-    samples: Mutex<VecDeque<Sample>>,
+    samples: Mutex<VecDeque<HistorySample>>,
 }
 
 /// The last hour as series of equal length, the oldest value first.
@@ -48,7 +48,7 @@ pub struct Series {
 
 impl History {
     /// Adds a sample.
-    pub fn add(&self, sample: Sample) {
+    pub fn add(&self, sample: HistorySample) {
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         samples.push_back(sample);
         while samples.len() > KEPT + 1 {
@@ -92,9 +92,9 @@ pub fn last_minute(series: &[f64]) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn sample(index: u64) -> Sample {
+    fn sample(index: u64) -> HistorySample {
         let at = i64::try_from(index * 5).unwrap();
-        Sample { at, lag: Some(1.0), events: index * 50, offers: index * 10 }
+        HistorySample { at, lag: Some(1.0), events: index * 50, offers: index * 10 }
     }
 
     #[test]

@@ -21,9 +21,9 @@ const JOB_SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600
 const SIZES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0];
 
 /// A label and the values that it has from the start: nothing tells a count of nothing from a name that is not there.
-type Known = (&'static str, &'static [&'static str]);
-const WINNERS: Known = ("winner", &["offer", "projection"]);
-const COMPARED: Known = ("result", &["equal", "differs", "missing"]);
+type KnownLabel = (&'static str, &'static [&'static str]);
+const WINNERS: KnownLabel = ("winner", &["offer", "projection"]);
+const COMPARED: KnownLabel = ("result", &["equal", "differs", "missing"]);
 
 /// The service's metrics.
 #[derive(Debug, Clone)]
@@ -270,7 +270,12 @@ impl Make<'_> {
         self.register(IntGaugeVec::new(Self::options(name, help), labels)?)
     }
 
-    fn counters_of(&self, name: &str, help: &str, (label, values): Known) -> Result<IntCounterVec, prometheus::Error> {
+    fn counters_of(
+        &self,
+        name: &str,
+        help: &str,
+        (label, values): KnownLabel,
+    ) -> Result<IntCounterVec, prometheus::Error> {
         let counters = self.counters(name, help, &[label])?;
         for value in values {
             counters.with_label_values(&[*value]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bson::DateTime;
 use serde::Serialize;
 
-use super::{Phase, Way};
+use super::{Phase, StepDirection};
 use crate::model::time::is_ahead;
 
 /// A verification is old after this.
@@ -16,7 +16,7 @@ const LAG: f64 = 5.0;
 
 /// The last full verification, as `verify` stored it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Verification {
+pub struct LastVerification {
     /// The phase in which it ran.
     pub phase: String,
     /// When it began.
@@ -29,13 +29,13 @@ pub struct Verification {
 
 /// What is known when a step is asked for.
 #[derive(Debug, Clone)]
-pub struct Facts {
+pub struct StepFacts {
     /// The phase now.
     pub phase: Phase,
     /// Since when; `None` where nobody has entered it yet.
     pub since: Option<DateTime>,
     /// The last full verification.
-    pub verification: Option<Verification>,
+    pub verification: Option<LastVerification>,
     /// The leader's lag in seconds; `None` without a leader, or before its stream answered.
     pub lag: Option<f64>,
     /// Dead letters that stand.
@@ -61,8 +61,8 @@ pub struct Condition {
 
 /// The conditions of the step from the phase of `facts` to `to`. A step back has none of these.
 #[must_use]
-pub fn conditions(facts: &Facts, to: Phase) -> Vec<Condition> {
-    if facts.phase.way_to(to) != Some(Way::Forward) {
+pub fn conditions(facts: &StepFacts, to: Phase) -> Vec<Condition> {
+    if facts.phase.way_to(to) != Some(StepDirection::Forward) {
         return Vec::new();
     }
     let gaps = counted("no open gap", facts.open_gaps, "gaps that no resync has repaired yet");
@@ -78,7 +78,7 @@ pub fn conditions(facts: &Facts, to: Phase) -> Vec<Condition> {
     }
 }
 
-fn verified(facts: &Facts) -> Condition {
+fn verified(facts: &StepFacts) -> Condition {
     let fault = match &facts.verification {
         None => Some("there was none; run stream-processor verify".to_owned()),
         Some(last) if last.phase != facts.phase.word() || facts.since.is_some_and(|since| last.began < since) => {
@@ -136,11 +136,11 @@ mod tests {
 
     const HOUR: i64 = 3_600_000;
 
-    fn facts() -> Facts {
-        Facts {
+    fn facts() -> StepFacts {
+        StepFacts {
             phase: Phase::DualWrite,
             since: Some(DateTime::from_millis(100 * HOUR)),
-            verification: Some(Verification {
+            verification: Some(LastVerification {
                 phase: "dual-write".to_owned(),
                 began: DateTime::from_millis(110 * HOUR),
                 ended: DateTime::from_millis(111 * HOUR),
@@ -154,7 +154,7 @@ mod tests {
         }
     }
 
-    fn unmet(facts: &Facts, to: Phase) -> Vec<&'static str> {
+    fn unmet(facts: &StepFacts, to: Phase) -> Vec<&'static str> {
         conditions(facts, to).into_iter().filter(|one| !one.met).map(|one| one.condition).collect()
     }
 
@@ -167,19 +167,19 @@ mod tests {
     #[test]
     fn each_condition_that_is_not_met_is_named_alone() {
         let last = facts().verification.unwrap();
-        let verification = |last: Option<Verification>| Facts { verification: last, ..facts() };
+        let verification = |last: Option<LastVerification>| StepFacts { verification: last, ..facts() };
         let cases = [
             (verification(None), "verification"),
-            (verification(Some(Verification { phase: "sync".to_owned(), ..last.clone() })), "verification"),
-            (verification(Some(Verification { differences: 1, ..last.clone() })), "verification"),
-            (verification(Some(Verification { began: DateTime::from_millis(99 * HOUR), ..last })), "verification"),
-            (Facts { now: DateTime::from_millis(135 * HOUR), ..facts() }, "verification"),
-            (Facts { now: DateTime::from_millis(110 * HOUR), ..facts() }, "verification"),
-            (Facts { lag: Some(5.0), ..facts() }, "lag"),
-            (Facts { lag: None, ..facts() }, "lag"),
-            (Facts { dead_letters: 1, ..facts() }, "dead letters"),
-            (Facts { open_gaps: 1, ..facts() }, "gap"),
-            (Facts { running: 1, ..facts() }, "command"),
+            (verification(Some(LastVerification { phase: "sync".to_owned(), ..last.clone() })), "verification"),
+            (verification(Some(LastVerification { differences: 1, ..last.clone() })), "verification"),
+            (verification(Some(LastVerification { began: DateTime::from_millis(99 * HOUR), ..last })), "verification"),
+            (StepFacts { now: DateTime::from_millis(135 * HOUR), ..facts() }, "verification"),
+            (StepFacts { now: DateTime::from_millis(110 * HOUR), ..facts() }, "verification"),
+            (StepFacts { lag: Some(5.0), ..facts() }, "lag"),
+            (StepFacts { lag: None, ..facts() }, "lag"),
+            (StepFacts { dead_letters: 1, ..facts() }, "dead letters"),
+            (StepFacts { open_gaps: 1, ..facts() }, "gap"),
+            (StepFacts { running: 1, ..facts() }, "command"),
         ];
         for (facts, word) in cases {
             let unmet = unmet(&facts, Phase::Shadow);
@@ -189,8 +189,9 @@ mod tests {
 
     #[test]
     fn only_a_gap_keeps_from_dual_write_and_nothing_from_a_step_back() {
-        let bad = Facts { phase: Phase::Sync, verification: None, lag: None, dead_letters: 9, open_gaps: 1, ..facts() };
+        let bad =
+            StepFacts { phase: Phase::Sync, verification: None, lag: None, dead_letters: 9, open_gaps: 1, ..facts() };
         assert_eq!(unmet(&bad, Phase::DualWrite), ["no open gap"]);
-        assert!(conditions(&Facts { phase: Phase::Shadow, ..bad }, Phase::DualWrite).is_empty());
+        assert!(conditions(&StepFacts { phase: Phase::Shadow, ..bad }, Phase::DualWrite).is_empty());
     }
 }

@@ -7,4 +7,4 @@ pub mod state;
 pub mod watcher;
 
 pub use crate::config::Phase;
-pub use rules::{Row, StreamWrites, Way};
+pub use rules::{Row, StepDirection, StreamWrites};

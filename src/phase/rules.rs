@@ -31,7 +31,7 @@ pub struct Row {
 
 /// A step between neighbouring phases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum StepDirection {
     /// To the next phase of the migration.
     Forward,
     /// To the one before.
@@ -76,11 +76,11 @@ impl Phase {
 
     /// The step to `to`; `None` when it is this phase, or further than one step.
     #[must_use]
-    pub fn way_to(self, to: Self) -> Option<Way> {
+    pub fn way_to(self, to: Self) -> Option<StepDirection> {
         let place = |phase: Self| Self::ALL.iter().position(|other| *other == phase).unwrap_or_default();
         match (place(self), place(to)) {
-            (from, to) if from + 1 == to => Some(Way::Forward),
-            (from, to) if from == to + 1 => Some(Way::Back),
+            (from, to) if from + 1 == to => Some(StepDirection::Forward),
+            (from, to) if from == to + 1 => Some(StepDirection::Back),
             _ => None,
         }
     }
@@ -88,7 +88,7 @@ impl Phase {
     /// The next phase of the migration.
     #[must_use]
     pub fn next(self) -> Option<Self> {
-        Self::ALL.into_iter().find(|to| self.way_to(*to) == Some(Way::Forward))
+        Self::ALL.into_iter().find(|to| self.way_to(*to) == Some(StepDirection::Forward))
     }
 
     /// The table's row.
@@ -132,8 +132,8 @@ mod tests {
         for (place, from) in Phase::ALL.into_iter().enumerate() {
             for (other, to) in Phase::ALL.into_iter().enumerate() {
                 let expected = match other.abs_diff(place) {
-                    1 if other > place => Some(Way::Forward),
-                    1 => Some(Way::Back),
+                    1 if other > place => Some(StepDirection::Forward),
+                    1 => Some(StepDirection::Back),
                     _ => None,
                 };
                 assert_eq!(from.way_to(to), expected, "{from:?} to {to:?}");

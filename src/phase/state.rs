@@ -5,7 +5,7 @@ use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
 use mongodb::Database;
 
 use super::Phase;
-use super::guards::{Facts, Verification};
+use super::guards::{LastVerification, StepFacts};
 use crate::config::Choice as _;
 use crate::error::Failure;
 use crate::lease;
@@ -40,7 +40,7 @@ pub struct Current {
 
 /// One step, as it is recorded.
 #[derive(Debug, Clone)]
-pub struct Change {
+pub struct PhaseChange {
     /// From where.
     pub from: Current,
     /// To where.
@@ -104,7 +104,7 @@ pub async fn begin(database: &Database, initial: Phase) -> Result<Current, Failu
 ///
 /// # Errors
 /// As [`Transaction::begin`] and [`Transaction::update`].
-pub async fn change(fence: &Fence, change: &Change, now: DateTime) -> Result<bool, Failure> {
+pub async fn change(fence: &Fence, change: &PhaseChange, now: DateTime) -> Result<bool, Failure> {
     let mut transaction = Transaction::begin(fence.writer.database(), Some(fence)).await?;
     let entry = doc! {
         "at": now, "who": &change.who, "from": change.from.phase.word(), "to": change.to.word(),
@@ -169,14 +169,14 @@ pub async fn facts(
     current: &Current,
     asking: Option<ObjectId>,
     now: DateTime,
-) -> Result<Facts, Failure> {
+) -> Result<StepFacts, Failure> {
     let count = async |name: &str, filter: Document| {
         with_deadline(collection(database, name).count_documents(filter)).await.map_err(Failure::Read)
     };
     let full = doc! { "_id": "verification", "full": true };
     let verification = with_deadline(collection(database, STATE).find_one(full)).await.map_err(Failure::Read)?;
     let unfinished = doc! { "_id": { "$ne": asking }, "state": { "$in": UNFINISHED.to_vec() } };
-    Ok(Facts {
+    Ok(StepFacts {
         phase: current.phase,
         since: current.since,
         verification: verification.as_ref().and_then(verification_of),
@@ -188,8 +188,8 @@ pub async fn facts(
     })
 }
 
-fn verification_of(stored: &Document) -> Option<Verification> {
-    Some(Verification {
+fn verification_of(stored: &Document) -> Option<LastVerification> {
+    Some(LastVerification {
         phase: stored.get_str("phase").ok()?.to_owned(),
         began: *stored.get_datetime("began").ok()?,
         ended: *stored.get_datetime("ended").ok()?,

@@ -12,6 +12,7 @@ use tracing::{error, warn};
 use crate::error::Failure;
 use crate::phase::Phase;
 use crate::phase::state::{self, Current};
+use crate::tasks::pause;
 
 /// How often the phase is read.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -26,16 +27,16 @@ pub struct Followed {
 }
 
 /// The phase as the parts of a leadership know it.
-pub type Known = Arc<watch::Sender<Followed>>;
+pub type KnownPhase = Arc<watch::Sender<Followed>>;
 
 /// What is known at the beginning.
 #[must_use]
-pub fn known(current: &Current) -> Known {
+pub fn known(current: &Current) -> KnownPhase {
     Arc::new(watch::Sender::new(Followed { phase: current.phase, revision: current.revision }))
 }
 
 /// Takes note of a phase that was read or set; an older one, read before the newer was set, is passed over.
-pub fn note(known: &Known, current: &Current) {
+pub fn note(known: &KnownPhase, current: &Current) {
     let read = Followed { phase: current.phase, revision: current.revision };
     known.send_if_modified(|followed| {
         let is_newer = current.contradicted || read.revision > followed.revision;
@@ -51,10 +52,14 @@ pub fn note(known: &Known, current: &Current) {
 ///
 /// # Errors
 /// Never: while it cannot be read, the last one holds.
-pub async fn follow(database: Database, initial: Phase, known: Known, stop: CancellationToken) -> Result<(), Failure> {
+pub async fn follow(
+    database: Database,
+    initial: Phase,
+    known: KnownPhase,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
     let mut told = false;
-    loop {
-        tokio::select! { () = stop.cancelled() => return Ok(()), () = tokio::time::sleep(INTERVAL) => {} }
+    while pause(&stop, INTERVAL).await {
         match state::load(&database, initial).await {
             Ok(current) => {
                 if current.contradicted && !told {
@@ -66,4 +71,5 @@ pub async fn follow(database: Database, initial: Phase, known: Known, stop: Canc
             Err(failure) => warn!(error = %failure, advice = failure.advice(), "the phase could not be read"),
         }
     }
+    Ok(())
 }

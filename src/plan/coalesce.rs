@@ -7,7 +7,7 @@ use bson::oid::ObjectId;
 use super::react::{Reaction, react};
 use super::{Plan, Touch};
 use crate::model::names::WatchedCollection;
-use crate::source::event::{Event, Key, Operation};
+use crate::source::event::{DocumentKey, Event, Operation};
 
 /// Plans one batch. Applying the plans of a batch split anywhere gives the same final state.
 #[must_use]
@@ -22,7 +22,7 @@ pub fn plan(events: &[Event]) -> Plan {
 impl Plan {
     fn add(&mut self, event: &Event) {
         let reaction = react(event);
-        if let (Some(Key::Other(key)), Some(collection)) = (&event.key, event.collection) {
+        if let (Some(DocumentKey::Other(key)), Some(collection)) = (&event.key, event.collection) {
             self.add_unusable((collection, key.clone()), event.operation, &reaction);
         }
         match reaction {

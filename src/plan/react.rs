@@ -101,11 +101,7 @@ fn recruiter_update(paths: &[String]) -> Reaction {
             _ => return Reaction::TouchRecruiter(Touch::All),
         }
     }
-    match positions.is_empty() {
-        // Nothing but counters. An update without any path (a no-op that was logged) is the same.
-        true => Reaction::Nothing,
-        false => Reaction::TouchRecruiter(Touch::Positions(positions)),
-    }
+    if positions.is_empty() { Reaction::Nothing } else { Reaction::TouchRecruiter(Touch::Positions(positions)) }
 }
 
 /// `jobs.N.field…` as `(N, field…)`.
@@ -117,8 +113,5 @@ fn job_path(path: &str) -> Option<(usize, &str)> {
 fn user_update(paths: &[String]) -> Reaction {
     let status = paths.iter().any(|path| path == "status" || path.starts_with("status."));
     let contact = paths.iter().any(|path| path == "email" || path == "phone");
-    match status || contact {
-        true => Reaction::UserChanged { status, contact },
-        false => Reaction::Nothing,
-    }
+    if status || contact { Reaction::UserChanged { status, contact } } else { Reaction::Nothing }
 }

@@ -10,14 +10,14 @@ use resume_tokens::ResumeToken;
 use super::react::{Reaction, react};
 use super::{Plan, Touch, plan};
 use crate::model::names::WatchedCollection;
-use crate::source::event::{Event, Key, Operation};
+use crate::source::event::{DocumentKey, Event, Operation};
 
 fn event(collection: WatchedCollection, operation: Operation, paths: &[&str]) -> Event {
     Event {
         collection: Some(collection),
         renamed_to: None,
         operation,
-        key: Some(Key::Id(ObjectId::from_bytes([1; 12]))),
+        key: Some(DocumentKey::Id(ObjectId::from_bytes([1; 12]))),
         cluster_time: Timestamp { time: 1, increment: 1 },
         wall_time: DateTime::from_millis(1_000),
         paths: Some(paths.iter().map(|path| (*path).to_owned()).collect()),
@@ -106,7 +106,7 @@ fn events_on_one_recruiter_become_one_touch() {
 #[test]
 fn a_document_with_another_kind_of_key_is_kept_for_a_dead_letter() {
     let mut strange = event(WatchedCollection::Recruiters, Operation::Insert, &[]);
-    strange.key = Some(Key::Other("\"x\"".to_owned()));
+    strange.key = Some(DocumentKey::Other("\"x\"".to_owned()));
     assert_eq!(plan(&[strange]).unusable_keys, BTreeSet::from([(WatchedCollection::Recruiters, "\"x\"".to_owned())]));
 }
 
@@ -176,7 +176,7 @@ proptest! {
                     (WatchedCollection::AnonymizedRecruiters, Operation::Replace, &[])
                 }
             };
-            events.push(Event { key: Some(Key::Id(id)), ..event(collection, operation, paths) });
+            events.push(Event { key: Some(DocumentKey::Id(id)), ..event(collection, operation, paths) });
         }
         let beginning: BTreeMap<ObjectId, Offer> = ids.iter().map(|id| (*id, Offer::Projected)).collect();
         let mut at_once = beginning.clone();

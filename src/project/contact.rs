@@ -39,9 +39,10 @@ impl<'a> Contact<'a> {
         references: &'a References,
         settings: &'a ProjectionSettings,
     ) -> Result<Self, Reason> {
-        let cfa = match is_delegated_to_cfa(recruiter) {
-            true => Some(references.cfa.as_deref().ok_or(Reason::MissingCfa)?),
-            false => None,
+        let cfa = if is_delegated_to_cfa(recruiter) {
+            Some(references.cfa.as_deref().ok_or(Reason::MissingCfa)?)
+        } else {
+            None
         };
         if references.user_is_anonymized {
             let email = Some(RawBsonRef::String(&settings.anonymized_email));

@@ -9,7 +9,7 @@ use crate::model::{Offer, value};
 
 /// What has to be written for one offer.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Change {
+pub enum OfferChange {
     /// No offer stands: all fields, and those that only a creation writes.
     Create,
     /// These fields differ.
@@ -32,9 +32,9 @@ pub enum Change {
 /// Compares a projection with the offer that stands. Fields that the projection does not write are
 /// not looked at. Numbers are compared by value (spec 01: the source mixes int32, int64, double).
 #[must_use]
-pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> Change {
+pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
     let Some(standing) = standing else {
-        return Change::Create;
+        return OfferChange::Create;
     };
     let mut stored = [None; WRITTEN.len()];
     for (name, value) in standing.iter().flatten() {
@@ -55,14 +55,14 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> Change {
         }
     }
     if fields.is_empty() {
-        return Change::Nothing;
+        return OfferChange::Nothing;
     }
     let mut stood = RawDocumentBuf::new();
     for name in DECIDES {
         let value = place(name.as_str()).and_then(|place| stored.get(place).copied().flatten());
         value.into_iter().for_each(|value| stood.append(name, value));
     }
-    Change::Update { fields, status_changes, is_newer, stood }
+    OfferChange::Update { fields, status_changes, is_newer, stood }
 }
 
 /// What a write depends on besides the fields that it sets.
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn no_offer_that_stands_means_create() {
-        assert_eq!(compare(&offer(), None), Change::Create);
+        assert_eq!(compare(&offer(), None), OfferChange::Create);
     }
 
     #[test]
@@ -114,7 +114,7 @@ mod tests {
         for (number, name) in (0_i64..).zip(WRITTEN).collect::<Vec<_>>().into_iter().rev() {
             standing.append(name, number);
         }
-        assert_eq!(compare(&offer(), Some(&standing)), Change::Nothing);
+        assert_eq!(compare(&offer(), Some(&standing)), OfferChange::Nothing);
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
                 _ => standing.append(name, number),
             }
         }
-        let Change::Update { fields, status_changes, .. } = compare(&offer(), Some(&standing)) else {
+        let OfferChange::Update { fields, status_changes, .. } = compare(&offer(), Some(&standing)) else {
             panic!("two fields differ");
         };
         assert!(status_changes);
@@ -153,7 +153,7 @@ mod tests {
                 fields
             });
             let document = RawDocumentBuf::try_from(&doc! { "updated_at": &standing }).unwrap();
-            let Change::Update { is_newer, .. } = compare(&offer, Some(&document)) else { panic!("it differs") };
+            let OfferChange::Update { is_newer, .. } = compare(&offer, Some(&document)) else { panic!("it differs") };
             assert_eq!(is_newer, newer, "{projected} against {standing}");
         }
     }

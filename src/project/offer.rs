@@ -45,7 +45,7 @@ pub fn project(
     let contact = Contact::of(recruiter, references, settings)?;
     let hex = id.to_hex();
     let created_at = job.job_creation_date.unwrap_or(RawBsonRef::DateTime(id.timestamp()));
-    let mut offer = Fields(RawDocumentBuf::new());
+    let mut offer = OfferFields(RawDocumentBuf::new());
 
     offer.set(cstr!("partner_label"), settings.partner_label.as_str());
     offer.set(cstr!("partner_job_id"), hex.as_str());
@@ -83,7 +83,7 @@ pub fn project(
     Ok(Offer { id, fields: offer.0, status, status_change, hides_contact: contact.is_hidden() })
 }
 
-fn put_contract(offer: &mut Fields, job: &JobFields<'_>, references: &References) {
+fn put_contract(offer: &mut OfferFields, job: &JobFields<'_>, references: &References) {
     offer.put(cstr!("contract_start"), job.job_start_date);
     offer.put(cstr!("contract_duration"), job.job_duration);
     match job.job_type {
@@ -94,7 +94,7 @@ fn put_contract(offer: &mut Fields, job: &JobFields<'_>, references: &References
     offer.put(cstr!("contract_rythm"), job.job_rythm);
 }
 
-fn put_workplace(offer: &mut Fields, recruiter: &RecruiterFields<'_>) {
+fn put_workplace(offer: &mut OfferFields, recruiter: &RecruiterFields<'_>) {
     let legal_name = value::non_empty(recruiter.establishment_raison_sociale)
         .or_else(|| value::non_empty(recruiter.establishment_enseigne))
         .unwrap_or(RawBsonRef::String("Enseigne inconnue"));
@@ -118,7 +118,7 @@ fn put_workplace(offer: &mut Fields, recruiter: &RecruiterFields<'_>) {
 
 /// From `offer_origin` to `offer_description`; gives back the title where it is a text.
 fn put_description<'a>(
-    offer: &mut Fields,
+    offer: &mut OfferFields,
     recruiter: &RecruiterFields<'a>,
     job: &JobFields<'a>,
     references: &References,
@@ -149,7 +149,7 @@ fn put_description<'a>(
     title.as_str()
 }
 
-fn put_cfa(offer: &mut Fields, contact: &Contact<'_>) {
+fn put_cfa(offer: &mut OfferFields, contact: &Contact<'_>) {
     let of_cfa = |field: fn(&Cfa) -> &Option<RawBson>| {
         value::non_empty(contact.cfa.and_then(|cfa| field(cfa).as_ref()).map(RawBson::as_raw_bson_ref))
     };
@@ -161,7 +161,7 @@ fn put_cfa(offer: &mut Fields, contact: &Contact<'_>) {
     offer.put(cstr!("cfa_apply_phone"), of_user(contact.phone));
 }
 
-fn put_follow_up(offer: &mut Fields, recruiter: &RecruiterFields<'_>, job: &JobFields<'_>) {
+fn put_follow_up(offer: &mut OfferFields, recruiter: &RecruiterFields<'_>, job: &JobFields<'_>) {
     match recruiter.managed_by {
         Some(RawBsonRef::ObjectId(id)) => offer.set(cstr!("managed_by"), id.to_hex().as_str()),
         managed_by => offer.put(cstr!("managed_by"), managed_by),
@@ -177,7 +177,7 @@ fn put_follow_up(offer: &mut Fields, recruiter: &RecruiterFields<'_>, job: &JobF
 
 /// Each `cfa_read_company_detail_at` that is a text and parses as a date becomes a date; the address of a
 /// managing user who was anonymised does not come back with them (spec 03, "It stays anonymised").
-fn put_delegations(offer: &mut Fields, job: &JobFields<'_>, contact: &Contact<'_>) {
+fn put_delegations(offer: &mut OfferFields, job: &JobFields<'_>, contact: &Contact<'_>) {
     let Some(delegations) = value::list(job.delegations) else {
         return offer.put(cstr!("delegations"), job.delegations);
     };
@@ -224,7 +224,7 @@ fn city<'a>(recruiter: &RecruiterFields<'a>, detail: Option<&'a RawDocument>) ->
         .unwrap_or(RawBsonRef::String(""))
 }
 
-fn put_target_diploma(offer: &mut Fields, label: Option<RawBsonRef<'_>>) {
+fn put_target_diploma(offer: &mut OfferFields, label: Option<RawBsonRef<'_>>) {
     let label = value::text(label);
     let diploma = label.and_then(|label| Some(rawdoc! { "european": diploma::european_level(label)?, "label": label }));
     offer.put(cstr!("offer_target_diploma"), diploma.as_ref().map(RawBsonRef::from));
@@ -240,9 +240,9 @@ fn list<'a, T: Into<RawBsonRef<'a>>>(values: impl IntoIterator<Item = T>) -> Raw
 }
 
 /// The document under construction; the unit test below holds its names against `WRITTEN`.
-struct Fields(RawDocumentBuf);
+struct OfferFields(RawDocumentBuf);
 
-impl Fields {
+impl OfferFields {
     fn set<'v>(&mut self, name: &CStr, value: impl Into<RawBsonRef<'v>>) {
         self.0.append(name, value.into());
     }

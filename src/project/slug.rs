@@ -8,19 +8,20 @@ pub fn slug(title: &str) -> String {
     let mut slug = String::with_capacity(title.len());
     let mut word = String::new();
     let mut characters = title.chars().peekable();
-    let mut previous = Kind::Break;
+    let mut previous = CharacterKind::Break;
     while let Some(character) = characters.next() {
-        let kind = Kind::of(character);
-        let mut next_is_lower = || characters.peek().is_some_and(|next| Kind::of(*next) == Kind::Lower);
+        let kind = CharacterKind::of(character);
+        let mut next_is_lower =
+            || characters.peek().is_some_and(|next| CharacterKind::of(*next) == CharacterKind::Lower);
         let breaks_before = match (previous, kind) {
-            (Kind::Lower | Kind::Digit, Kind::Upper) => true,
-            (Kind::Upper, Kind::Upper) => next_is_lower(),
+            (CharacterKind::Lower | CharacterKind::Digit, CharacterKind::Upper) => true,
+            (CharacterKind::Upper, CharacterKind::Upper) => next_is_lower(),
             _ => false,
         };
-        if kind == Kind::Break || breaks_before {
+        if kind == CharacterKind::Break || breaks_before {
             push_word(&mut slug, &mut word);
         }
-        if kind != Kind::Break {
+        if kind != CharacterKind::Break {
             word.push(character);
         }
         previous = kind;
@@ -42,7 +43,7 @@ fn push_word(slug: &mut String, word: &mut String) {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CharacterKind {
     Lower,
     Upper,
     OtherLetter,
@@ -50,7 +51,7 @@ enum Kind {
     Break,
 }
 
-impl Kind {
+impl CharacterKind {
     fn of(character: char) -> Self {
         match character {
             'a'..='z' => Self::Lower,

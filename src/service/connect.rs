@@ -1,4 +1,4 @@
-//! Builds the context of a command from finished settings.
+//! Builds the context of a command from checked settings.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::observe::health::Health;
 use crate::observe::metrics::Metrics;
 use crate::refusal::{Exit, Refusal};
 
-/// Connects and checks that the database can be worked with. Writes nothing.
+/// Connects and checks the server, the privileges and the target. Writes nothing.
 ///
 /// # Errors
 /// A [`Refusal`] that says what is wrong with the connection string or the database.
@@ -24,8 +24,8 @@ pub async fn connect(settings: Settings) -> Result<Context, Refusal> {
     Ok(context)
 }
 
-/// The same for a command that only reads: the user need not be allowed to write, and how the target is, is not
-/// its business.
+/// Connects and checks the server only, for a command that only reads: such a command needs no privilege to write and
+/// works with any target.
 ///
 /// # Errors
 /// As [`connect`].
@@ -35,7 +35,7 @@ pub async fn connect_to_read(settings: Settings) -> Result<Context, Refusal> {
     Ok(context)
 }
 
-/// The same without a look at the database, which may not even be there: for `doctor`, which looks itself.
+/// Builds the context without any check, for `doctor`, which makes the checks itself. The database may be unreachable.
 ///
 /// # Errors
 /// A [`Refusal`] that says what is wrong with the connection string.

@@ -1,4 +1,4 @@
-//! The running service: serves HTTP, competes for the lease and leads while it holds it.
+//! The running service. It serves HTTP, competes for the lease, and leads while it holds the lease.
 
 pub mod connect;
 pub mod preflight;
@@ -15,13 +15,13 @@ use crate::lease::holder;
 use crate::refusal::{Exit, Refusal};
 use crate::status::survey::{self, Survey};
 use crate::tasks::{Group, Task, signals};
-use crate::web::routes::{Shown, router};
+use crate::web::routes::{WebState, router};
 use crate::web::server::serve;
 
-/// The service, until SIGTERM or Ctrl-C.
+/// Runs the service until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// A [`Refusal`] when it cannot start, or must stop for good.
+/// A [`Refusal`] when the service cannot listen at `http.listen`, or when a task fails for good.
 pub async fn run(context: Context) -> Result<Exit, Refusal> {
     let listen = context.settings.http.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| {
@@ -36,7 +36,7 @@ pub async fn run(context: Context) -> Result<Exit, Refusal> {
     let mut group = Group::new(&stop);
     let holder = holder();
     let survey = Arc::new(Survey::default());
-    let shown = Shown::of(&context, &survey, &holder);
+    let shown = WebState::of(&context, &survey, &holder);
     group.spawn(Task::Http, serve(listener, router(shown), group.stop.clone()));
     group.spawn(Task::Survey, survey::watch(context.clone(), survey, group.stop.clone()));
     group.spawn(Task::Signals, signals(group.stop.clone()));

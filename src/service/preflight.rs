@@ -1,5 +1,5 @@
-//! What must hold of the server and the target before anything is written; each fault is one sentence
-//! with what to do. Reads only.
+//! The checks of the server, the privileges and the target before anything is written. Each fault is one sentence with
+//! the remedy. The checks only read.
 
 use bson::{Bson, Document, doc};
 use futures::TryStreamExt as _;
@@ -22,13 +22,14 @@ use crate::mongo::reads::collection;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 
-/// The first server version with everything that is used (wall times in events, `$$NOW` in updates…).
+/// The first major version of MongoDB with all features that the service uses (wall times in events, `$$NOW` in
+/// updates…).
 const OLDEST_VERSION: i64 = 6;
 
-/// Checks the server, the privileges and the target.
+/// Checks the server, the privileges and the target. `with_jobs` adds the privileges of the time-based jobs.
 ///
 /// # Errors
-/// The first fault found.
+/// A [`Refusal`] with the first fault.
 pub async fn check(database: &Database, partner_label: &str, with_jobs: bool) -> Result<(), Refusal> {
     server(database).await?;
     match lacking(database, with_jobs).await? {
@@ -38,22 +39,22 @@ pub async fn check(database: &Database, partner_label: &str, with_jobs: bool) ->
     unique_indexes(database, partner_label).await
 }
 
-/// What the server is.
+/// The MongoDB deployment behind the connection string.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// Its version.
+    /// The version, such as `7.0.12`.
     pub version: String,
-    /// Its replica set; `None` for a router of a sharded cluster.
+    /// The name of the replica set; `None` for a router of a sharded cluster.
     pub set: Option<String>,
 }
 
-/// Checks the server itself.
+/// Checks the server only, not the privileges and not the target.
 ///
 /// # Errors
-/// A [`Refusal`] when it does not answer, is no replica set, or too old.
+/// A [`Refusal`] when the server does not answer, is no replica set, or is too old.
 pub async fn server(database: &Database) -> Result<Server, Refusal> {
     let hello = command(database, doc! { "hello": 1 }).await?;
-    // A router of a sharded cluster has no set of its own; its shards are replica sets.
+    // A router of a sharded cluster belongs to no replica set, but its shards are replica sets.
     let is_router = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
     if !is_router && hello.get_str("setName").is_err() {
         return Err(refuse(
@@ -96,8 +97,8 @@ fn connection_refusal(error: &MongoError) -> Refusal {
     refuse(format!("cannot work with MongoDB: {}; {advice}", describe(error)))
 }
 
-/// What the service does to each collection, and to the whole database (an empty name), by the names of MongoDB's
-/// privilege actions; `with_jobs`: the ticker's jobs too.
+/// The privileges that the service needs: a collection, or an empty name for the whole database, with MongoDB's names of
+/// the privilege actions. `with_jobs` adds the privileges of the time-based jobs.
 #[must_use]
 pub fn needed(with_jobs: bool) -> Vec<(&'static str, Vec<&'static str>)> {
     let mut needed: Vec<(&str, Vec<&str>)> =
@@ -119,8 +120,8 @@ pub fn needed(with_jobs: bool) -> Vec<(&'static str, Vec<&'static str>)> {
     needed
 }
 
-/// Besides what the service needs anyway (spec 05): the jobs read other collections of the platform, keep the source in
-/// step, and move users and recruiters who are anonymised.
+/// The additional privileges of the time-based jobs (spec 05). These jobs read other collections of the platform, change
+/// jobs in `recruiters` together with their offers, and move anonymised users and recruiters to other collections.
 fn needed_for_jobs() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut needed = vec![
         (JOB_RUNS, vec!["find", "insert", "update", "remove", "createIndex"]),
@@ -137,12 +138,12 @@ fn needed_for_jobs() -> Vec<(&'static str, Vec<&'static str>)> {
     needed
 }
 
-/// A privilege that the user does not have.
+/// The missing privileges on one collection, or on the whole database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lacking {
     /// The collection; empty for the whole database.
     pub collection: &'static str,
-    /// What may not be done to it.
+    /// The privilege actions that the user may not do, such as `find`.
     pub actions: Vec<&'static str>,
 }
 
@@ -153,10 +154,10 @@ impl std::fmt::Display for Lacking {
     }
 }
 
-/// The privileges that the service needs and the user does not have; none where the server asks for no user.
+/// The privileges that the service needs and the user does not have; empty where the server has no access control.
 ///
 /// # Errors
-/// A [`Refusal`] when the server does not answer, or wants a user and there is none.
+/// A [`Refusal`] when the server does not answer, or when it requires a user and the connection string names none.
 pub async fn lacking(database: &Database, with_jobs: bool) -> Result<Vec<Lacking>, Refusal> {
     let status = command(database, doc! { "connectionStatus": 1, "showPrivileges": true }).await?;
     let info = status.get_document("authInfo").cloned().unwrap_or_default();
@@ -165,7 +166,7 @@ pub async fn lacking(database: &Database, with_jobs: bool) -> Result<Vec<Lacking
         list.iter().filter_map(Bson::as_document).cloned().collect()
     };
     if documents("authenticatedUsers").is_empty() {
-        // Without a user there are no privileges to list: either everything is allowed, or nothing is.
+        // Without a user there are no privileges to list. A command tells whether everything is allowed, or nothing.
         return command(database, doc! { "listCollections": 1, "nameOnly": true })
             .await
             .map(|_| Vec::new())
@@ -188,7 +189,8 @@ fn refuse_lacking(database: &Database, lacking: &[Lacking]) -> Refusal {
     ))
 }
 
-/// MongoDB manual, "Resource Document": an empty name stands for all of them.
+/// True when one of the granted privileges covers the action. An empty name of a database or a collection covers all of
+/// them (MongoDB manual, "Resource Document").
 fn allows(granted: &[Document], database: &str, collection: &str, action: &str) -> bool {
     granted.iter().any(|privilege| {
         let resource = privilege.get_document("resource").cloned().unwrap_or_default();
@@ -202,14 +204,15 @@ fn allows(granted: &[Document], database: &str, collection: &str, action: &str) 
     })
 }
 
-/// A unique index that two of our offers may collide in would refuse offers for ever.
+/// Checks that the target has no unique index in which two of our offers may collide: such an index would refuse offers
+/// for ever.
 ///
 /// # Errors
-/// A [`Refusal`] that names the index.
+/// A [`Refusal`] that names the index, or when the indexes cannot be read.
 pub async fn unique_indexes(database: &Database, partner_label: &str) -> Result<(), Refusal> {
     let indexes = match collection(database, OFFERS).list_indexes().await {
         Ok(indexes) => indexes.try_collect::<Vec<IndexModel>>().await,
-        // The collection does not exist yet.
+        // `NamespaceNotFound`: the collection does not exist yet.
         Err(error) if command_code(&error) == Some(26) => return Ok(()),
         Err(error) => Err(error),
     };

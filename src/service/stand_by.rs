@@ -1,4 +1,4 @@
-//! Competes for the lease, and leads while it is held.
+//! Competes for the lease, and leads while this instance holds the lease.
 
 use std::time::Duration;
 
@@ -9,10 +9,11 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::leader::lead;
 use crate::lease::Lease;
-use crate::observe::health::{Part, Role};
+use crate::observe::health::{HealthPart, Role};
 use crate::retry::Delays;
+use crate::tasks::pause;
 
-/// Competes for the lease; leads; competes again when it was lost.
+/// Competes for the lease, leads, and competes again when the leadership ends, until `stop`.
 pub(crate) async fn lead_in_turn(context: Context, holder: String, stop: CancellationToken) -> Result<(), Failure> {
     while let Some(lease) = wait_for_lease(&context, &holder, &stop).await {
         info!(term = lease.term, "leading");
@@ -29,17 +30,17 @@ pub(crate) async fn lead_in_turn(context: Context, holder: String, stop: Cancell
             Err(Failure::LeaseLost) => warn!("the lease was lost; standing by"),
             Err(failure) => {
                 tracing::error!(error = %failure, advice = failure.advice(), "the leadership ended");
-                context.health.trouble(Part::Lease, &failure, true);
-                // Long enough for another instance to try, short enough to be of use alone.
-                let pause = tokio::time::sleep(Duration::from_secs(2));
-                tokio::select! { () = stop.cancelled() => {}, () = pause => {} }
+                context.health.trouble(HealthPart::Lease, &failure, true);
+                // The pause is long enough for another instance to take the lease, and short enough for a single
+                // instance.
+                pause(&stop, Duration::from_secs(2)).await;
             }
         }
     }
     Ok(())
 }
 
-/// Stands by until the lease is free; `None` when the process is to end.
+/// Stands by until this instance gets the lease; `None` when `stop` comes first.
 async fn wait_for_lease(context: &Context, holder: &str, stop: &CancellationToken) -> Option<Lease> {
     let duration = context.settings.lease.duration;
     let mut delays = Delays::up_to(Duration::from_secs(5));
@@ -58,17 +59,19 @@ async fn wait_for_lease(context: &Context, holder: &str, stop: &CancellationToke
                     info!("another instance leads; standing by");
                     context.health.set_role(Role::Standby);
                 }
-                context.health.works(Part::Lease);
+                context.health.works(HealthPart::Lease);
                 delays.reset();
-                // A standby follows within a second of a clean stop.
+                // A standby must take over within a second after a clean stop of the leader.
                 (duration / 5).min(Duration::from_millis(500))
             }
             Err(failure) => {
-                context.health.trouble(Part::Lease, &failure, false);
+                context.health.trouble(HealthPart::Lease, &failure, false);
                 warn!(error = %failure, advice = failure.advice(), "the lease could not be asked for");
                 delays.next_delay()
             }
         };
-        tokio::select! { () = stop.cancelled() => return None, () = tokio::time::sleep(delay) => {} }
+        if !pause(stop, delay).await {
+            return None;
+        }
     }
 }

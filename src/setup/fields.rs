@@ -1,6 +1,6 @@
-//! The new fields of our offers: adds them with their defaults where they are missing, and takes them
-//! away again. In chunks by `_id`, each a short read and statements for single offers, so that no writer
-//! waits for long. Never looks at what other partners own, never changes a field that is there.
+//! The new fields of our offers: `setup` adds the missing ones with their defaults, `setup --down` removes them. The
+//! work is done in chunks by `_id`. Each chunk is a short read and one statement per offer, so that no other writer waits
+//! for long. Offers of other partners are never read. The value of an existing field is never changed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,7 +17,7 @@ use crate::mongo::reads::collection;
 use crate::write::statements::Statement;
 use crate::write::{Writer, command};
 
-/// What the projection writes and the live schema does not know (spec 02; spec 01, "Target").
+/// The fields that the projection writes and the live schema does not know (spec 02; spec 01, "Target").
 pub const NEW: [&str; 9] = [
     "offer_rome_appellation",
     "managed_by",
@@ -29,47 +29,47 @@ pub const NEW: [&str; 9] = [
     "job_prolongation_count",
     "mer_sent",
 ];
-/// The offers of one chunk.
+/// The most offers in one chunk.
 const CHUNK: i64 = 1_000;
 
-/// What an old offer gets (spec 02: null, and 0 prolongations).
+/// The value of a new field in an existing offer (spec 02: null, and 0 prolongations).
 fn default_of(name: &str) -> Bson {
     if name == "job_prolongation_count" { Bson::Int32(0) } else { Bson::Null }
 }
 
-/// Our offers that lack a new field.
+/// The filter for our offers that lack at least one new field.
 #[must_use]
 pub fn lacking(partner_label: &str) -> Document {
     let missing = NEW.map(|name| doc! { name: { "$exists": false } });
     doc! { "partner_label": partner_label, "$or": missing.to_vec() }
 }
 
-/// Our offers that have a new field.
+/// The filter for our offers that have at least one new field.
 #[must_use]
 pub fn having(partner_label: &str) -> Document {
     let present = NEW.map(|name| doc! { name: { "$exists": true } });
     doc! { "partner_label": partner_label, "$or": present.to_vec() }
 }
 
-/// Our offers, counted by what they have of the new fields.
+/// Numbers of our offers by their new fields. An offer can be in several of the numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// All of them.
+pub struct FieldCounts {
+    /// All our offers.
     pub offers: u64,
-    /// Those that lack one.
+    /// Offers that lack at least one new field.
     pub lacking: u64,
-    /// Those that have one.
+    /// Offers that have at least one new field.
     pub having: u64,
-    /// Those with a value in one that is not its default.
+    /// Offers in which at least one new field has another value than its default.
     pub filled: u64,
 }
 
-/// Counts in one pass over our offers: there may be a million.
+/// Counts our offers by their new fields, in one pass on the server: there may be a million offers.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn count(database: &Database, partner_label: &str) -> Result<Counts, Failure> {
-    // 0 where the field is missing, 1 where it has its default, else 2.
+pub async fn count(database: &Database, partner_label: &str) -> Result<FieldCounts, Failure> {
+    // 0: the field is missing. 1: it has its default. 2: it has another value.
     let of_field = NEW.map(|name| {
         let path = format!("${name}");
         let is_default = doc! { "$eq": [&path, { "$literal": default_of(name) }] };
@@ -94,7 +94,7 @@ pub async fn count(database: &Database, partner_label: &str) -> Result<Counts, F
         let number = counts.get(name).and_then(|value| value.as_i64().or_else(|| value.as_i32().map(i64::from)));
         number.unwrap_or_default().unsigned_abs()
     };
-    Ok(Counts {
+    Ok(FieldCounts {
         offers: number("offers"),
         lacking: number("lacking"),
         having: number("having"),
@@ -102,18 +102,18 @@ pub async fn count(database: &Database, partner_label: &str) -> Result<Counts, F
     })
 }
 
-/// What a chunk did.
+/// The result of one chunk.
 #[derive(Debug, Clone, Copy)]
-pub struct Chunk {
-    /// Where the next one begins.
+pub struct FieldsChunk {
+    /// The last offer of this chunk. The next chunk begins after it.
     pub last: ObjectId,
-    /// Offers that were looked at.
+    /// Offers that were read.
     pub offers: u64,
     /// Offers that the server refused to change.
     pub refused: u64,
 }
 
-/// Remembers which offers have which new fields already: `--down` must leave those. `None` at the end.
+/// Remembers which new fields the next offers already have: `--down` must leave these fields. `None` at the end.
 ///
 /// # Errors
 /// [`Failure::Read`], [`Failure::Write`].
@@ -121,10 +121,10 @@ pub async fn remember(
     database: &Database,
     partner_label: &str,
     after: Option<ObjectId>,
-) -> Result<Option<Chunk>, Failure> {
+) -> Result<Option<FieldsChunk>, Failure> {
     let offers = next(database, having(partner_label), after).await?;
     let Some((last, _)) = offers.last() else { return Ok(None) };
-    let chunk = Chunk { last: *last, offers: offers.len() as u64, refused: 0 };
+    let chunk = FieldsChunk { last: *last, offers: offers.len() as u64, refused: 0 };
     let mut groups: BTreeMap<&[&str], Vec<ObjectId>> = BTreeMap::new();
     for (offer, names) in &offers {
         groups.entry(names).or_default().push(*offer);
@@ -140,11 +140,15 @@ pub async fn remember(
 /// Adds the missing fields to the next offers that lack one. `None` at the end.
 ///
 /// # Errors
-/// Those of [`command::update`].
-pub async fn add(database: &Database, partner_label: &str, after: Option<ObjectId>) -> Result<Option<Chunk>, Failure> {
+/// [`Failure::Read`]; the errors of [`command::update`].
+pub async fn add(
+    database: &Database,
+    partner_label: &str,
+    after: Option<ObjectId>,
+) -> Result<Option<FieldsChunk>, Failure> {
     let offers = next(database, lacking(partner_label), after).await?;
     let Some((last, _)) = offers.last() else { return Ok(None) };
-    let chunk = Chunk { last: *last, offers: offers.len() as u64, refused: 0 };
+    let chunk = FieldsChunk { last: *last, offers: offers.len() as u64, refused: 0 };
     let update = defaults_where_missing();
     let statement = |offer: ObjectId| {
         let filter = rawdoc! { "_id": offer, "partner_label": partner_label };
@@ -152,22 +156,22 @@ pub async fn add(database: &Database, partner_label: &str, after: Option<ObjectI
     };
     let statements = offers.iter().map(|(offer, _)| statement(*offer)).collect();
     let outcome = command::update(&Writer::free(database), OFFERS, statements).await?;
-    Ok(Some(Chunk { refused: outcome.refused.len() as u64, ..chunk }))
+    Ok(Some(FieldsChunk { refused: outcome.refused.len() as u64, ..chunk }))
 }
 
-/// Removes the new fields from the next offers that have one, but for what was remembered. `None` at the end.
+/// Removes the new fields from the next offers that have one, except the remembered fields. `None` at the end.
 ///
 /// # Errors
-/// Those of [`command::update`].
+/// [`Failure::Read`]; the errors of [`command::update`].
 pub async fn remove(
     database: &Database,
     partner_label: &str,
     after: Option<ObjectId>,
-) -> Result<Option<Chunk>, Failure> {
+) -> Result<Option<FieldsChunk>, Failure> {
     let offers = next(database, having(partner_label), after).await?;
     let (Some((first, _)), Some((last, _))) = (offers.first(), offers.last()) else { return Ok(None) };
     let kept = kept(database, *first, *last).await?;
-    let chunk = Chunk { last: *last, offers: offers.len() as u64, refused: 0 };
+    let chunk = FieldsChunk { last: *last, offers: offers.len() as u64, refused: 0 };
     let mut statements = Vec::new();
     for (offer, names) in &offers {
         let stay = kept.get(offer);
@@ -181,10 +185,11 @@ pub async fn remove(
         }
     }
     let outcome = command::update(&Writer::free(database), OFFERS, statements).await?;
-    Ok(Some(Chunk { refused: outcome.refused.len() as u64, ..chunk }))
+    Ok(Some(FieldsChunk { refused: outcome.refused.len() as u64, ..chunk }))
 }
 
-/// Decided by the server in one step with the write: a value that the service writes meanwhile stays.
+/// An update that sets each missing new field to its default. The server decides field by field within the write, so a
+/// value that the service writes meanwhile stays.
 fn defaults_where_missing() -> RawDocumentBuf {
     let mut set = RawDocumentBuf::new();
     for name in NEW {
@@ -198,14 +203,14 @@ fn defaults_where_missing() -> RawDocumentBuf {
     rawdoc! { "$set": set }
 }
 
-/// The names are [`NEW`]: none has a zero byte.
+/// Appends a field whose name is one of [`NEW`]: no such name has a zero byte, so the conversion always succeeds.
 fn append(document: &mut RawDocumentBuf, name: &str, value: RawBson) {
     if let Ok(name) = CString::try_from(name) {
         document.append(name, value);
     }
 }
 
-/// The next offers among those that `filter` selects, each with the new fields that it has.
+/// The next offers after `after` that `filter` selects, each with its new fields.
 async fn next(
     database: &Database,
     filter: Document,
@@ -217,7 +222,8 @@ async fn next(
     }
     let mut projection = doc! { "_id": 1 };
     projection.extend(NEW.map(|name| (name.to_owned(), Bson::Int32(1))));
-    // In the order of `_id` whatever the planner thinks: sorting a million offers for each chunk is no plan.
+    // The hint makes the server read in the order of `_id`. Otherwise the planner may sort a million offers for each
+    // chunk.
     let offers = collection(database, OFFERS);
     let find = offers.find(filter).projection(projection).sort(doc! { "_id": 1 }).limit(CHUNK);
     let cursor = find.hint(Hint::Keys(doc! { "_id": 1 })).await.map_err(Failure::Read)?;
@@ -226,14 +232,15 @@ async fn next(
     Ok(offers.iter().filter_map(|offer| Some((offer.get_object_id("_id").ok()?, names(offer)))).collect())
 }
 
-/// Ours have the `_id` of a job; what has another type of `_id` would end a walk early.
+/// Restricts a filter to offers whose `_id` is an ObjectId, as the `_id` of a job is. An `_id` of another type would end
+/// a pass early.
 fn of_jobs(mut filter: Document) -> Document {
     filter.insert("_id", doc! { "$gte": ObjectId::from_bytes([0; 12]) });
     filter
 }
 
-/// What [`remember`] found in the offers from `first` to `last`. The `_id` of each of its documents is the
-/// last offer that the document is about.
+/// The new fields that [`remember`] found in the offers from `first` to `last`. A document of [`SETUP`] has the `_id` of
+/// the last offer of its chunk.
 async fn kept(
     database: &Database,
     first: ObjectId,

@@ -1,5 +1,5 @@
-//! Reads what is there: collections, indexes, the validator, how many offers have the new fields, and
-//! what an earlier `setup` did. Writes nothing.
+//! Reads the state of the database for `setup`: collections, indexes, the validator, the number of offers with the new
+//! fields, and the memory of an earlier `setup`. Writes nothing.
 
 use bson::{Document, doc};
 use futures::TryStreamExt as _;
@@ -7,7 +7,7 @@ use mongodb::{Database, IndexModel};
 
 use super::fields;
 use super::memory::Memory;
-use super::plan::{Found, indexes};
+use super::plan::{DatabaseContents, indexes};
 use crate::error::{command_code, describe};
 use crate::model::names::OFFERS;
 use crate::mongo::reads::collection;
@@ -15,13 +15,13 @@ use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use mongodb::error::Error as MongoError;
 
-/// What is there, for offers with this label.
+/// Reads the contents of the database. Only offers with this `partner_label` are counted.
 ///
 /// # Errors
-/// A [`Refusal`] when something cannot be read.
-pub async fn inspect(database: &Database, partner_label: &str) -> Result<Found, Refusal> {
+/// A [`Refusal`] when a part of the database cannot be read.
+pub async fn inspect(database: &Database, partner_label: &str) -> Result<DatabaseContents, Refusal> {
     let unreadable = |error| could_not("list the collections and indexes", &error);
-    let mut found = Found { memory: Memory::load(database).await?, ..Found::default() };
+    let mut found = DatabaseContents { memory: Memory::load(database).await?, ..DatabaseContents::default() };
     found.collections = database.list_collection_names().await.map_err(unreadable)?.into_iter().collect();
     found.validator = validator(database).await?;
     for (name, _) in indexes() {
@@ -35,10 +35,10 @@ pub async fn inspect(database: &Database, partner_label: &str) -> Result<Found, 
     Ok(found)
 }
 
-/// The validator of the target; empty where there is none.
+/// The validator of `jobs_partners`; empty when the collection has none or does not exist.
 ///
 /// # Errors
-/// A [`Refusal`] when it cannot be read.
+/// A [`Refusal`] when the list of collections cannot be read.
 pub async fn validator(database: &Database) -> Result<Document, Refusal> {
     let unreadable = |error| could_not("read the validator", &error);
     let mut target = database.list_collections().filter(doc! { "name": OFFERS }).await.map_err(unreadable)?;
@@ -46,7 +46,7 @@ pub async fn validator(database: &Database) -> Result<Document, Refusal> {
     Ok(target.and_then(|target| target.options.validator).unwrap_or_default())
 }
 
-/// A step that failed, with what to do.
+/// The refusal for a step that failed, with the remedy. `what` completes the sentence "could not …".
 pub(super) fn could_not(what: &str, error: &MongoError) -> Refusal {
     let advice = match command_code(error) {
         Some(13) => "the user of mongodb.uri needs the role dbAdmin on this database for setup",

@@ -1,6 +1,6 @@
-//! What `setup` remembers of what it did, so that `--down` takes back exactly that: the document `setup`
-//! of `stream_processor_state`, and the offers that had new fields before. Written before the deed, so
-//! that a crash in between forgets nothing.
+//! The memory of `setup`: the document `setup` of `stream_processor_state` lists the changes that `setup` made, so that
+//! `--down` takes back exactly these. The offers that had new fields before are remembered in a collection of their own
+//! (see [`super::fields::remember`]). Each change is remembered before it is made, so a crash in between forgets nothing.
 
 use bson::{Bson, Document, doc};
 use mongodb::Database;
@@ -9,25 +9,25 @@ use crate::error::Failure;
 use crate::model::names::STATE;
 use crate::mongo::reads::collection;
 
-/// What was done.
+/// The changes that `setup` made, or was about to make when it was interrupted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Whose offers got the fields.
+    /// The `partner_label` of the offers that got the fields.
     pub partner_label: String,
     /// Collections that were created.
     pub collections: Vec<String>,
-    /// Indexes that were created, as collection and name.
+    /// Indexes that were created, each as the collection and the name of the index.
     pub indexes: Vec<(String, String)>,
     /// Fields that were added to the validator.
     pub allowed: Vec<String>,
-    /// Whether it is known, whole, which offers had new fields before.
+    /// True once all offers that had new fields before `setup` are remembered.
     pub remembered: bool,
-    /// Whether fields were added to offers.
+    /// True once `setup` began to add fields to offers.
     pub added: bool,
 }
 
 impl Memory {
-    /// Reads it; `None` where `setup` did nothing yet.
+    /// Reads the memory; `None` when `setup` has changed nothing yet.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -54,7 +54,7 @@ impl Memory {
     }
 }
 
-/// Remembers more: `lists` are added to, `flags` are set.
+/// Adds to the memory: the items of `lists` are added to the stored lists, `flags` are set.
 ///
 /// # Errors
 /// [`Failure::Write`].
@@ -71,7 +71,7 @@ pub async fn store(database: &Database, partner_label: &str, lists: Document, fl
     Ok(())
 }
 
-/// Forgets everything.
+/// Deletes the memory. The collection of remembered offers stays.
 ///
 /// # Errors
 /// [`Failure::Write`].

@@ -1,6 +1,6 @@
-//! The command `setup`: looks at what is there, decides what is missing, does it step by step; `--down`
-//! takes it back. Each step may be repeated after a crash. Taking back holds the lease: a running
-//! instance would write the fields again that are being removed.
+//! The command `setup`. It reads the state of the database, plans the missing steps and takes them one by one. `--down`
+//! takes back the changes of `setup`. Each step may be repeated after a crash. `--down` holds the lease, because a
+//! running instance would write again the fields that are being removed.
 
 pub mod fields;
 pub mod inspect;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::inspect::{could_not, inspect};
 use self::memory::Memory;
-use self::plan::Step;
+use self::plan::SetupStep;
 use self::progress::Progress;
 use crate::context::Context;
 use crate::error::{Directive, Failure, command_code};
@@ -34,9 +34,9 @@ use crate::retry::Delays;
 use crate::tasks::{Group, Task};
 use crate::write::writer::Validity;
 
-/// `NamespaceNotFound`, `IndexNotFound`: gone already.
-const GONE: [i32; 2] = [26, 27];
-/// `NamespaceExists`: there already.
+/// The server's codes `NamespaceNotFound` and `IndexNotFound`: the index is already gone.
+const ALREADY_GONE: [i32; 2] = [26, 27];
+/// The server's code `NamespaceExists`: the collection already exists.
 const EXISTS: i32 = 48;
 
 /// Arguments of `setup`.
@@ -53,10 +53,11 @@ pub struct SetupArguments {
     pub json: bool,
 }
 
-/// Runs the command; prints its steps on the standard output.
+/// Runs the command and prints its steps on standard output.
 ///
 /// # Errors
-/// A [`Refusal`] when an instance is running (`--down`), or the server refuses a step.
+/// A [`Refusal`] when an instance is running (`--down`), when an earlier `setup` was done for another
+/// `target.partner_label`, or when the server refuses a step or some of the offers.
 pub async fn setup(context: Context, arguments: SetupArguments) -> Result<Exit, Refusal> {
     let configured = &context.settings.target.partner_label;
     let memory = Memory::load(&context.database).await?;
@@ -73,13 +74,13 @@ pub async fn setup(context: Context, arguments: SetupArguments) -> Result<Exit, 
     let mut group = Group::new(&stop);
     if arguments.dry_run {
         let steps = steps(&context.database, &label, arguments.down).await?;
-        let told = Told { json: arguments.json, dry_run: true };
+        let told = StepReport { json: arguments.json, dry_run: true };
         steps.iter().for_each(|step| told.say(&format!("would {step}")));
         told.at_end(&steps, Exit::Done);
         return Ok(Exit::Done);
     }
     group.spawn(Task::Signals, crate::tasks::signals(group.stop.clone()));
-    let told = Told { json: arguments.json, dry_run: false };
+    let told = StepReport { json: arguments.json, dry_run: false };
     let mut setup = Setup {
         database: Database::clone(&context.database),
         label,
@@ -88,7 +89,7 @@ pub async fn setup(context: Context, arguments: SetupArguments) -> Result<Exit, 
         refused: 0,
         told,
     };
-    // Where nothing is to be taken back, the lease would only leave a trace.
+    // Without changes to take back, the lease is not needed and would only leave its document in the database.
     if !arguments.down || !is_done {
         return setup.all(arguments.down).await;
     }
@@ -100,14 +101,14 @@ pub async fn setup(context: Context, arguments: SetupArguments) -> Result<Exit, 
     done
 }
 
-async fn steps(database: &Database, label: &str, is_down: bool) -> Result<Vec<Step>, Refusal> {
+async fn steps(database: &Database, label: &str, is_down: bool) -> Result<Vec<SetupStep>, Refusal> {
     let found = inspect(database, label).await?;
     Ok(if is_down { plan::down(&found) } else { plan::up(&found) })
 }
 
-/// One way through all of our offers.
+/// The work of one pass over our offers.
 #[derive(Debug, Clone, Copy)]
-enum Walk {
+enum FieldPass {
     Remember,
     Add,
     Remove,
@@ -117,11 +118,11 @@ struct Setup {
     database: Database,
     label: String,
     stop: CancellationToken,
-    /// Until when the lease is held, where one is needed.
+    /// How long the lease is still valid; `None` when the command needs no lease.
     validity: Option<watch::Receiver<Validity>>,
     /// Offers that the server refused to change.
     refused: u64,
-    told: Told,
+    told: StepReport,
 }
 
 impl Setup {
@@ -149,39 +150,39 @@ impl Setup {
         Ok(Exit::Done)
     }
 
-    /// Takes one step; false when it was interrupted. What it does is remembered before it is done.
-    async fn take(&mut self, step: &Step) -> Result<bool, Refusal> {
+    /// Takes one step; false when it was interrupted. A change is remembered before it is made.
+    async fn take(&mut self, step: &SetupStep) -> Result<bool, Refusal> {
         self.check_lease()?;
         match step {
-            Step::CreateCollections(names) => self.create_collections(names).await?,
-            Step::AllowFields(names) => self.allow(names).await?,
-            Step::CreateIndexes(collection, indexes) => self.create_indexes(collection, indexes).await?,
-            Step::Remember(offers) => {
+            SetupStep::CreateCollections(names) => self.create_collections(names).await?,
+            SetupStep::AllowFields(names) => self.allow(names).await?,
+            SetupStep::CreateIndexes(collection, indexes) => self.create_indexes(collection, indexes).await?,
+            SetupStep::Remember(offers) => {
                 collection(&self.database, SETUP).delete_many(doc! {}).await.map_err(Failure::Write)?;
-                if !self.walk(Walk::Remember, *offers).await? {
+                if !self.pass(FieldPass::Remember, *offers).await? {
                     return Ok(false);
                 }
                 self.store(doc! {}, doc! { "remembered": true }).await?;
             }
-            Step::AddFields(offers) => {
+            SetupStep::AddFields(offers) => {
                 self.store(doc! {}, doc! { "added": true }).await?;
-                return self.walk(Walk::Add, *offers).await;
+                return self.pass(FieldPass::Add, *offers).await;
             }
-            Step::RemoveFields { offers, .. } => return self.walk(Walk::Remove, *offers).await,
-            Step::RefuseFields(names) => {
+            SetupStep::RemoveFields { offers, .. } => return self.pass(FieldPass::Remove, *offers).await,
+            SetupStep::RefuseFields(names) => {
                 let current = inspect::validator(&self.database).await?;
                 self.set_validator(validator::refusing_again(current, names)).await?;
             }
-            Step::DropIndex(indexed, name) => {
+            SetupStep::DropIndex(indexed, name) => {
                 let dropped = collection(&self.database, indexed).drop_index(name).await;
-                unless(&GONE, dropped).map_err(|error| could_not(&step.to_string(), &error))?;
+                unless(&ALREADY_GONE, dropped).map_err(|error| could_not(&step.to_string(), &error))?;
             }
-            Step::DropCollection(name) => {
+            SetupStep::DropCollection(name) => {
                 let dropped = collection(&self.database, name).drop().await;
                 dropped.map_err(|error| could_not(&step.to_string(), &error))?;
             }
-            Step::LeaveTarget => {}
-            Step::Forget => memory::forget(&self.database).await?,
+            SetupStep::LeaveTarget => {}
+            SetupStep::Forget => memory::forget(&self.database).await?,
         }
         Ok(true)
     }
@@ -189,7 +190,7 @@ impl Setup {
     async fn create_collections(&self, names: &[&str]) -> Result<(), Refusal> {
         self.store(doc! { "collections": names.to_vec() }, doc! {}).await?;
         for name in names {
-            // Remembering has created the state itself.
+            // The call of `store` above has already created the collection of the memory.
             let created = self.database.create_collection(*name).await;
             unless(&[EXISTS], created).map_err(|error| could_not(&format!("create {name}"), &error))?;
         }
@@ -197,13 +198,13 @@ impl Setup {
     }
 
     async fn create_indexes(&self, collection: &'static str, indexes: &[Document]) -> Result<(), Refusal> {
-        let step = Step::CreateIndexes(collection, indexes.to_vec());
+        let step = SetupStep::CreateIndexes(collection, indexes.to_vec());
         let named = |keys: &Document| doc! { "collection": collection, "name": plan::index_name(keys) };
         let remembered: Vec<Bson> = indexes.iter().map(|keys| named(keys).into()).collect();
         self.store(doc! { "indexes": remembered }, doc! {}).await?;
         let models: Vec<Document> =
             indexes.iter().map(|keys| doc! { "key": keys.clone(), "name": plan::index_name(keys) }).collect();
-        // One command is one pass over the collection; writers go on meanwhile (MongoDB manual,
+        // One command for all indexes is one pass over the collection. Other writers go on meanwhile (MongoDB manual,
         // "Index Builds on Populated Collections").
         let command = doc! { "createIndexes": collection, "indexes": models, "writeConcern": { "w": "majority" } };
         let created = progress::while_waiting(&step, self.database.run_command(command)).await;
@@ -217,8 +218,9 @@ impl Setup {
         self.set_validator(validator::allowing(current, names)).await
     }
 
-    /// The server keeps the validation's level and action, which the command does not name (MongoDB manual,
-    /// "collMod"). Where they were not named before either, it writes its defaults out: nothing can undo that.
+    /// Replaces the validator of `jobs_partners`. The server keeps the validation's level and action, which the command
+    /// does not name (MongoDB manual, "collMod"). Where the collection did not name them either, the server stores its
+    /// defaults, and nothing can undo that.
     async fn set_validator(&self, validator: Document) -> Result<(), Refusal> {
         let command = doc! { "collMod": OFFERS, "validator": validator, "writeConcern": { "w": "majority" } };
         let changed = self.database.run_command(command).await;
@@ -230,18 +232,19 @@ impl Setup {
         memory::store(&self.database, &self.label, lists, flags).await
     }
 
-    /// Goes through the offers in chunks; false when it was interrupted.
-    async fn walk(&mut self, walk: Walk, offers: u64) -> Result<bool, Refusal> {
+    /// Goes through the offers in chunks; false when it was interrupted. `offers` is their expected number, for the
+    /// progress only.
+    async fn pass(&mut self, pass: FieldPass, offers: u64) -> Result<bool, Refusal> {
         let (database, label) = (&self.database, &self.label);
         let mut progress = Progress::begin(offers);
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let mut after = None;
         while !self.stop.is_cancelled() {
             self.check_lease()?;
-            let chunk = match walk {
-                Walk::Remember => fields::remember(database, label, after).await,
-                Walk::Add => fields::add(database, label, after).await,
-                Walk::Remove => fields::remove(database, label, after).await,
+            let chunk = match pass {
+                FieldPass::Remember => fields::remember(database, label, after).await,
+                FieldPass::Add => fields::add(database, label, after).await,
+                FieldPass::Remove => fields::remove(database, label, after).await,
             };
             match chunk {
                 Ok(Some(chunk)) => {
@@ -271,7 +274,7 @@ impl Setup {
     }
 }
 
-/// Success where the server's code says that there is nothing left to do.
+/// Turns an error with one of these codes into success: such an error says that there is nothing left to do.
 fn unless(codes: &[i32], result: Result<(), MongoError>) -> Result<(), MongoError> {
     result.or_else(|error| match command_code(&error) {
         Some(code) if codes.contains(&code) => Ok(()),
@@ -279,14 +282,14 @@ fn unless(codes: &[i32], result: Result<(), MongoError>) -> Result<(), MongoErro
     })
 }
 
-/// How the steps are told: one by one, or all at the end as JSON.
+/// The way in which the steps are printed: one by one as text, or all at the end as JSON.
 #[derive(Debug, Clone, Copy)]
-struct Told {
+struct StepReport {
     json: bool,
     dry_run: bool,
 }
 
-impl Told {
+impl StepReport {
     #[expect(clippy::print_stdout, reason = "what the command is asked for")]
     fn say(self, line: &str) {
         if !self.json {
@@ -294,11 +297,11 @@ impl Told {
         }
     }
 
-    /// After these steps.
+    /// Prints the end of the report: as JSON all `steps` that were taken, as text only that there was nothing to do.
     #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-    fn at_end(self, steps: &[Step], exit: Exit) {
+    fn at_end(self, steps: &[SetupStep], exit: Exit) {
         if self.json {
-            let steps: Vec<String> = steps.iter().map(Step::to_string).collect();
+            let steps: Vec<String> = steps.iter().map(SetupStep::to_string).collect();
             let finished = exit == Exit::Done;
             println!("{:#}", serde_json::json!({ "dry_run": self.dry_run, "finished": finished, "steps": steps }));
         } else if steps.is_empty() && exit == Exit::Done {

@@ -1,5 +1,5 @@
-//! What `setup` has to do, decided from what is there. Pure: reads and writes nothing, so that a dry run
-//! and the real one cannot differ.
+//! Plans the steps of `setup` from the contents of the database. Pure: reads and writes nothing, so that a dry run and a
+//! real run plan the same steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,7 +7,7 @@ use std::fmt;
 use bson::{Bson, Document, doc};
 use resume_tokens::HISTORY_COLLECTION;
 
-use super::fields::Counts;
+use super::fields::FieldCounts;
 use super::memory::Memory;
 use super::validator;
 use crate::model::names::COMMANDS;
@@ -24,16 +24,17 @@ use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
 use crate::ticker::ledger;
 
-/// The collections that there must be: the target and the service's own.
+/// The required collections: the target and the service's own.
 pub const COLLECTIONS: [&str; 10] =
     [OFFERS, STATE, HISTORY_COLLECTION, LINKS, DEAD_LETTERS, GAPS, COMMANDS, JOB_RUNS, OUTBOX, SETUP];
 
-/// Collections of the platform that the jobs ask and that must be indexed for it, where they exist: these are not created.
+/// Collections of the platform that the time-based jobs query. `setup` adds indexes for these queries where such a
+/// collection exists, and never creates the collection.
 const ASKED: [&str; 3] = [USERS, ROLES, SIRET_CACHE];
 const USERS: &str = WatchedCollection::Users.name();
 
-/// The indexes that there must be, by collection: those of the migration (spec 01, "Target"), and the
-/// service's own, as the service itself creates them.
+/// The keys of the required indexes, by collection: the indexes of the migration (spec 01, "Target"), the service's own
+/// indexes, as the service itself creates them, and the indexes for the queries of the time-based jobs.
 #[must_use]
 pub fn indexes() -> [(&'static str, Vec<Document>); 8] {
     let migration = vec![
@@ -57,118 +58,121 @@ pub fn indexes() -> [(&'static str, Vec<Document>); 8] {
     ]
 }
 
-/// The name that MongoDB gives an index by itself.
+/// The default name of an index with these keys in MongoDB, such as `job_1_at_-1`.
 #[must_use]
 pub fn index_name(keys: &Document) -> String {
     keys.iter().map(|(key, direction)| format!("{key}_{direction}")).collect::<Vec<_>>().join("_")
 }
 
-/// What is there.
+/// The state of the database before a `setup`.
 #[derive(Debug, Clone, Default)]
-pub struct Found {
-    /// All collections of the database.
+pub struct DatabaseContents {
+    /// The names of all collections of the database.
     pub collections: BTreeSet<String>,
-    /// The keys of the indexes, by collection.
+    /// The keys of the existing indexes, by collection, for the collections of [`indexes`] that exist.
     pub indexes: BTreeMap<&'static str, Vec<Document>>,
-    /// The validator of the target; empty where there is none.
+    /// The validator of the target; empty when the target has none.
     pub validator: Document,
-    /// Our offers.
-    pub counts: Counts,
-    /// What an earlier `setup` did.
+    /// Our offers, counted by their new fields.
+    pub counts: FieldCounts,
+    /// The memory of an earlier `setup`; `None` when there was none.
     pub memory: Option<Memory>,
 }
 
-/// One thing to do.
+/// One step of `setup` or `setup --down`. Its `Display` is the text for the user.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Step {
-    /// Creates collections.
+pub enum SetupStep {
+    /// Creates these collections.
     CreateCollections(Vec<&'static str>),
-    /// Lets the validator know the new fields.
+    /// Adds these new fields to the validator of the target.
     AllowFields(Vec<&'static str>),
-    /// Creates indexes of a collection, in one pass over it.
+    /// Creates the indexes with these keys in a collection, in one pass over the collection.
     CreateIndexes(&'static str, Vec<Document>),
-    /// Remembers which of so many offers have which new fields already.
+    /// Remembers the new fields that offers already have. The number is the number of these offers.
     Remember(u64),
-    /// Adds the new fields to so many offers.
+    /// Adds the new fields to this number of offers.
     AddFields(u64),
-    /// Removes the new fields again.
+    /// Removes the new fields, except the remembered ones.
     RemoveFields {
-        /// From so many offers.
+        /// The number of offers with new fields.
         offers: u64,
-        /// So many of them hold more than defaults.
+        /// The number of offers in which a new field has another value than its default. These values are lost.
         filled: u64,
     },
-    /// Takes what was added to the validator out of it.
+    /// Removes these new fields from the validator of the target.
     RefuseFields(Vec<String>),
-    /// Drops an index.
+    /// Drops an index, given by the collection and the name of the index.
     DropIndex(String, String),
-    /// Drops a collection.
+    /// Drops a collection with its documents.
     DropCollection(String),
-    /// Leaves a collection that was created here, because offers are in it.
+    /// Keeps the target, which `setup` created, because it has offers.
     LeaveTarget,
-    /// Forgets what was done.
+    /// Deletes the memory of `setup`.
     Forget,
 }
 
-/// What is missing, in the order in which it must be done: fields come after the validator allows them.
+/// The missing steps of `setup`, in the order in which they must be taken: fields are added to offers only after the
+/// validator allows them.
 #[must_use]
-pub fn up(found: &Found) -> Vec<Step> {
+pub fn up(found: &DatabaseContents) -> Vec<SetupStep> {
     let mut steps = Vec::new();
     let missing: Vec<&str> = COLLECTIONS.into_iter().filter(|name| !found.collections.contains(*name)).collect();
     if !missing.is_empty() {
-        steps.push(Step::CreateCollections(missing));
+        steps.push(SetupStep::CreateCollections(missing));
     }
     if !found.memory.as_ref().is_some_and(|memory| memory.remembered) {
-        steps.push(Step::Remember(found.counts.having));
+        steps.push(SetupStep::Remember(found.counts.having));
     }
     let refused = validator::refused(&found.validator);
     if !refused.is_empty() {
-        steps.push(Step::AllowFields(refused));
+        steps.push(SetupStep::AllowFields(refused));
     }
     let is_there = |name: &str| !ASKED.contains(&name) || found.collections.contains(name);
     for (collection, mut wanted) in indexes().into_iter().filter(|(collection, _)| is_there(collection)) {
         let present = found.indexes.get(collection).map(Vec::as_slice).unwrap_or_default();
         wanted.retain(|keys| !present.iter().any(|present| same_keys(present, keys)));
         if !wanted.is_empty() {
-            steps.push(Step::CreateIndexes(collection, wanted));
+            steps.push(SetupStep::CreateIndexes(collection, wanted));
         }
     }
     if found.counts.lacking > 0 {
-        steps.push(Step::AddFields(found.counts.lacking));
+        steps.push(SetupStep::AddFields(found.counts.lacking));
     }
     steps
 }
 
-/// What takes back all that is remembered, the memory last.
+/// The steps of `setup --down`, which take back all remembered changes. The memory itself goes last.
 #[must_use]
-pub fn down(found: &Found) -> Vec<Step> {
+pub fn down(found: &DatabaseContents) -> Vec<SetupStep> {
     let Some(memory) = &found.memory else { return Vec::new() };
     let mut steps = Vec::new();
-    // A validator that refuses the fields again must not find them in any offer, whoever wrote them.
-    let Counts { offers, having, filled, .. } = found.counts;
+    // Once the validator refuses the fields again, no offer may have them, whoever wrote them.
+    let FieldCounts { offers, having, filled, .. } = found.counts;
     if having > 0 && (memory.added || !memory.allowed.is_empty()) {
-        steps.push(Step::RemoveFields { offers: having, filled });
+        steps.push(SetupStep::RemoveFields { offers: having, filled });
     }
     if !memory.allowed.is_empty() {
-        steps.push(Step::RefuseFields(memory.allowed.clone()));
+        steps.push(SetupStep::RefuseFields(memory.allowed.clone()));
     }
     let drops = memory.indexes.iter().filter(|(collection, _)| found.collections.contains(collection));
-    steps.extend(drops.map(|(collection, name)| Step::DropIndex(collection.clone(), name.clone())));
+    steps.extend(drops.map(|(collection, name)| SetupStep::DropIndex(collection.clone(), name.clone())));
     let (target, own): (Vec<&String>, Vec<&String>) = memory.collections.iter().partition(|name| *name == OFFERS);
     steps.extend(target.into_iter().map(|name| match offers {
-        0 => Step::DropCollection(name.clone()),
-        _ => Step::LeaveTarget,
+        0 => SetupStep::DropCollection(name.clone()),
+        _ => SetupStep::LeaveTarget,
     }));
-    // The memory is in the state: it goes last, so that a crash leaves it.
-    steps.extend(own.iter().filter(|name| **name != STATE).map(|name| Step::DropCollection((*name).clone())));
-    steps.push(match own.iter().any(|name| *name == STATE) {
-        true => Step::DropCollection(STATE.to_owned()),
-        false => Step::Forget,
+    // The memory is a document of `STATE`. This collection goes last, so that a crash leaves the memory.
+    steps.extend(own.iter().filter(|name| **name != STATE).map(|name| SetupStep::DropCollection((*name).clone())));
+    steps.push(if own.iter().any(|name| *name == STATE) {
+        SetupStep::DropCollection(STATE.to_owned())
+    } else {
+        SetupStep::Forget
     });
     steps
 }
 
-/// Drivers write directions as int32, int64 or double.
+/// True when two indexes have the same keys in the same order and direction. Drivers write a direction as int32, int64
+/// or double, so the numbers are compared by value.
 #[must_use]
 pub fn same_keys(one: &Document, other: &Document) -> bool {
     let direction = |value: &Bson| match value {
@@ -183,7 +187,7 @@ pub fn same_keys(one: &Document, other: &Document) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(same)
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for SetupStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CreateCollections(names) => write!(f, "create the collections {}", names.join(", ")),
@@ -237,27 +241,30 @@ mod tests {
         let as_doubles = |keys: Document| -> Document {
             keys.into_iter().map(|(key, value)| (key, Bson::from(f64::from(value.as_i32().unwrap())))).collect()
         };
-        let mut found = Found {
+        let mut found = DatabaseContents {
             collections: COLLECTIONS.map(ToOwned::to_owned).into(),
             memory: Some(Memory { remembered: true, ..Memory::default() }),
-            ..Found::default()
+            ..DatabaseContents::default()
         };
         for (collection, keys) in indexes() {
             found.indexes.insert(collection, keys.into_iter().map(as_doubles).collect());
         }
         assert_eq!(up(&found), []);
         found.indexes.insert(LINKS, vec![doc! { "jobs": -1 }]);
-        assert_eq!(up(&found), [Step::CreateIndexes(LINKS, vec![doc! { "jobs": 1 }])]);
+        assert_eq!(up(&found), [SetupStep::CreateIndexes(LINKS, vec![doc! { "jobs": 1 }])]);
     }
 
     #[test]
     fn down_without_memory_does_nothing_and_the_memory_goes_last() {
-        let mut found = Found { counts: Counts { having: 5, ..Counts::default() }, ..Found::default() };
+        let mut found = DatabaseContents {
+            counts: FieldCounts { having: 5, ..FieldCounts::default() },
+            ..DatabaseContents::default()
+        };
         assert_eq!(down(&found), []);
         let collections = vec![STATE.to_owned(), LINKS.to_owned()];
         found.memory = Some(Memory { collections, ..Memory::default() });
-        assert_eq!(down(&found).last(), Some(&Step::DropCollection(STATE.to_owned())));
+        assert_eq!(down(&found).last(), Some(&SetupStep::DropCollection(STATE.to_owned())));
         found.memory = Some(Memory::default());
-        assert_eq!(down(&found), [Step::Forget]);
+        assert_eq!(down(&found), [SetupStep::Forget]);
     }
 }

@@ -1,5 +1,4 @@
-//! How far a long step is: a bar with rate and time left on a terminal, and elsewhere a line in the log now
-//! and then.
+//! The progress of a long step: on a terminal a bar with rate and time left, elsewhere a log line every ten seconds.
 
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
@@ -7,13 +6,13 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing::info;
 
-use super::plan::Step;
+use super::plan::SetupStep;
 use crate::clock;
 
-/// How often a line is logged.
+/// The time between two log lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// A walk through offers. Dropped, it leaves nothing on the terminal.
+/// The progress of one pass over the offers. Its end clears the bar from the terminal.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
@@ -23,7 +22,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// So many are to be done.
+    /// Begins a pass over this number of offers.
     pub fn begin(offers: u64) -> Self {
         let bar = if std::io::stderr().is_terminal() { ProgressBar::new(offers) } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} offers, {per_sec}, {eta} left") {
@@ -32,7 +31,7 @@ impl Progress {
         Self { bar, offers, done: 0, told_at: clock::instant() }
     }
 
-    /// So many more are done.
+    /// Adds offers that are done, and logs a line when one is due.
     pub fn add(&mut self, offers: u64) {
         self.done += offers;
         self.bar.inc(offers);
@@ -49,8 +48,8 @@ impl Drop for Progress {
     }
 }
 
-/// Tells from time to time that a step whose progress only the server knows is still under way.
-pub async fn while_waiting<T>(step: &Step, work: impl IntoFuture<Output = T>) -> T {
+/// Waits for `work` and logs every ten seconds that the step still runs. For steps whose progress only the server knows.
+pub async fn while_waiting<T>(step: &SetupStep, work: impl IntoFuture<Output = T>) -> T {
     let began = clock::instant();
     let work = work.into_future();
     tokio::pin!(work);

@@ -1,5 +1,5 @@
-//! The `$jsonSchema` of `jobs_partners`: allows the new fields in it, and takes that back. Pure; changes
-//! nothing else of the validator, and keeps the order of its keys.
+//! Adds the new fields to the `$jsonSchema` of `jobs_partners`, and removes them again. Pure. The rest of the validator
+//! and the order of its keys stay unchanged.
 
 use bson::{Bson, Document, doc};
 
@@ -8,13 +8,13 @@ use super::fields::NEW;
 const SCHEMA: &str = "$jsonSchema";
 const PROPERTIES: &str = "properties";
 
-/// What the schema says about a new field. No type: what is copied is copied as it is, and a wrong type
-/// in dirty data must not cost an offer its sync (spec 02).
+/// The property of a new field in the schema. It has no type: values are copied as they are, and a wrong type in dirty
+/// data must not keep an offer from being written (spec 02).
 fn property() -> Bson {
     doc! { "description": "Added by stream-processor setup" }.into()
 }
 
-/// The new fields that this validator refuses.
+/// The new fields that this validator refuses. Only a schema with `additionalProperties: false` refuses any.
 #[must_use]
 pub fn refused(validator: &Document) -> Vec<&'static str> {
     let Ok(schema) = validator.get_document(SCHEMA) else { return Vec::new() };
@@ -25,7 +25,7 @@ pub fn refused(validator: &Document) -> Vec<&'static str> {
     }
 }
 
-/// The validator that knows these fields too.
+/// The validator with these fields added.
 #[must_use]
 pub fn allowing(mut validator: Document, names: &[&str]) -> Document {
     if let Some(properties) = properties(&mut validator) {
@@ -34,8 +34,8 @@ pub fn allowing(mut validator: Document, names: &[&str]) -> Document {
     validator
 }
 
-/// The validator without what [`allowing`] added for these fields. A property that somebody has written
-/// anew since then stays.
+/// The validator without the properties that [`allowing`] added for these fields. A property that was changed since then
+/// stays.
 #[must_use]
 pub fn refusing_again(mut validator: Document, names: &[String]) -> Document {
     if let Some(properties) = properties(&mut validator) {

@@ -30,14 +30,14 @@ const AHEAD: u32 = 60;
 
 /// Where a stream begins.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Position {
+pub enum StreamPosition {
     /// After an event (an `invalidate` too) or a high-water mark.
     After(ResumeToken),
     /// With the first event at this cluster time or later.
     At(Timestamp),
 }
 
-impl Position {
+impl StreamPosition {
     /// Its cluster time.
     #[must_use]
     pub fn time(&self) -> Timestamp {
@@ -50,7 +50,7 @@ impl Position {
 
 /// What one command brought.
 #[derive(Debug, Clone)]
-pub struct Reply {
+pub struct StreamReply {
     /// The events, in the one total order.
     pub events: Vec<Event>,
     /// `postBatchResumeToken`: everything up to it is in this reply or in one before.
@@ -59,7 +59,7 @@ pub struct Reply {
     pub operation_time: Timestamp,
 }
 
-impl Reply {
+impl StreamReply {
     /// True when the stream ends here and must be opened after its `invalidate` event.
     #[must_use]
     pub fn invalidates(&self) -> bool {
@@ -85,7 +85,7 @@ impl Cursor {
     /// [`Failure::Cursor`], [`Failure::Ahead`]; the directive tells whether the position is at fault.
     pub async fn open(
         database: &CausalDatabase,
-        (watched, position): (&[WatchedCollection], &Position),
+        (watched, position): (&[WatchedCollection], &StreamPosition),
         await_time: Duration,
         batch_size: u32,
     ) -> Result<Self, Failure> {
@@ -119,7 +119,7 @@ impl Cursor {
     ///
     /// # Errors
     /// [`Failure::Cursor`], [`Failure::Stalled`], or what makes a reply unreadable.
-    pub async fn next(&mut self, searching: impl Fn(Timestamp)) -> Result<Reply, Failure> {
+    pub async fn next(&mut self, searching: impl Fn(Timestamp)) -> Result<StreamReply, Failure> {
         let reply = read(self.reply(searching).await?.as_raw_document())?;
         for event in &reply.events {
             if event.cluster_time < self.last {
@@ -158,15 +158,15 @@ impl Cursor {
     }
 }
 
-fn start(position: &Position) -> Document {
+fn start(position: &StreamPosition) -> Document {
     match position {
         // Not `resumeAfter`: that refuses the token of an `invalidate`.
-        Position::After(token) => doc! { "startAfter": token.to_document() },
-        Position::At(time) => doc! { "startAtOperationTime": *time },
+        StreamPosition::After(token) => doc! { "startAfter": token.to_document() },
+        StreamPosition::At(time) => doc! { "startAtOperationTime": *time },
     }
 }
 
-fn read(reply: &RawDocument) -> Result<Reply, Failure> {
+fn read(reply: &RawDocument) -> Result<StreamReply, Failure> {
     let cursor = reply.get_document("cursor").map_err(|_| Failure::Reply("cursor"))?;
     let batch = cursor.get_array("nextBatch").map_err(|_| Failure::Reply("cursor.nextBatch"))?;
     let position = cursor.get_document("postBatchResumeToken");
@@ -176,7 +176,7 @@ fn read(reply: &RawDocument) -> Result<Reply, Failure> {
         let event = event.ok().and_then(RawBsonRef::as_document).ok_or(Failure::Reply("cursor.nextBatch"))?;
         events.push(Event::read(event)?);
     }
-    Ok(Reply {
+    Ok(StreamReply {
         events,
         position: ResumeToken::from_raw(position).map_err(crate::error::EventError::from)?,
         operation_time: reply.get_timestamp("operationTime").map_err(|_| Failure::Reply("operationTime"))?,

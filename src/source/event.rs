@@ -69,7 +69,7 @@ pub struct Event {
     /// `operationType`.
     pub operation: Operation,
     /// `documentKey._id`.
-    pub key: Option<Key>,
+    pub key: Option<DocumentKey>,
     /// `clusterTime`.
     pub cluster_time: Timestamp,
     /// `wallTime` (server 6.0), else the seconds of `cluster_time`.
@@ -83,7 +83,7 @@ pub struct Event {
 
 /// A document's `_id`: an ObjectId, as spec 01 says, or anything else as text for its dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Key {
+pub enum DocumentKey {
     /// As it should be.
     Id(ObjectId),
     /// An `_id` of another type, or one that cannot be read: see [`OtherId::text`].
@@ -134,7 +134,7 @@ impl Event {
     #[must_use]
     pub fn id(&self) -> Option<ObjectId> {
         match self.key {
-            Some(Key::Id(id)) => Some(id),
+            Some(DocumentKey::Id(id)) => Some(id),
             _ => None,
         }
     }
@@ -147,7 +147,7 @@ struct Parts<'a> {
     operation: &'a str,
     collection: Option<WatchedCollection>,
     renamed_to: Option<WatchedCollection>,
-    key: Option<Key>,
+    key: Option<DocumentKey>,
     cluster_time: Option<Timestamp>,
     wall_time: Option<DateTime>,
     paths: Vec<String>,
@@ -195,12 +195,12 @@ fn watched(namespace: &RawDocument) -> Option<WatchedCollection> {
 }
 
 /// Of a sharded collection, `documentKey` has other fields too.
-fn key_of(key: &RawDocument) -> Option<Key> {
+fn key_of(key: &RawDocument) -> Option<DocumentKey> {
     let id = key.iter_elements().filter_map(Result::ok).find(|element| element.key() == "_id")?;
     Some(match id.value() {
-        Ok(RawBsonRef::ObjectId(id)) => Key::Id(id),
-        Ok(other) => Key::Other(key_text(other).unwrap_or_else(|| OtherId::of(key).text())),
-        Err(_) => Key::Other(OtherId::of(key).text()),
+        Ok(RawBsonRef::ObjectId(id)) => DocumentKey::Id(id),
+        Ok(other) => DocumentKey::Other(key_text(other).unwrap_or_else(|| OtherId::of(key).text())),
+        Err(_) => DocumentKey::Other(OtherId::of(key).text()),
     })
 }
 
@@ -240,7 +240,7 @@ mod tests {
             "_id": { "_data": TOKEN }, "operationType": "insert", "ns": { "coll": "recruiters" },
             "documentKey": { "_id": "abc" },
         });
-        assert_eq!(event.unwrap().key, Some(Key::Other("\"abc\"".to_owned())));
+        assert_eq!(event.unwrap().key, Some(DocumentKey::Other("\"abc\"".to_owned())));
     }
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
         for none in [bson::rawbson!([]), bson::rawbson!(null)] {
             let event = with(none);
             assert_eq!(event.paths, Some(Vec::new()));
-            let Some(Key::Other(key)) = event.key else { panic!("a key of its own") };
+            let Some(DocumentKey::Other(key)) = event.key else { panic!("a key of its own") };
             assert!(key.starts_with("bytes:") && key.contains("fffe5858"), "{key}");
         }
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bson::Timestamp;
 
-use super::cursor::{Cursor, Position, Reply};
+use super::cursor::{Cursor, StreamPosition, StreamReply};
 use super::event::Event;
-use super::undeliverable::{Stumbles, Way, behind, last_to_pass};
+use super::undeliverable::{StumbleAction, Stumbles, behind, last_to_pass};
 use crate::error::{Directive, Failure};
 use crate::model::names::WatchedCollection;
 use crate::mongo::causal::CausalDatabase;
@@ -20,7 +20,7 @@ const AWAIT: Duration = Duration::from_millis(500);
 /// The most events of one reply.
 const EVENTS: u32 = 1_000;
 
-type Reading = Pin<Box<dyn Future<Output = Result<(Cursor, Reply), Failure>> + Send>>;
+type Reading = Pin<Box<dyn Future<Output = Result<(Cursor, StreamReply), Failure>> + Send>>;
 
 /// An open replay.
 pub struct Replay {
@@ -28,7 +28,7 @@ pub struct Replay {
     watched: Vec<WatchedCollection>,
     until: Timestamp,
     /// Where the next reply is read.
-    position: Position,
+    position: StreamPosition,
     stumbles: Stumbles,
     /// The answer that is waited for; the server works on it whether or not somebody waits.
     reading: Option<Reading>,
@@ -36,7 +36,7 @@ pub struct Replay {
 
 /// A part of the span.
 #[derive(Debug)]
-pub struct Part {
+pub struct SpanPart {
     /// Its events, none of them later than the span.
     pub events: Vec<Event>,
     /// Everything before this cluster time is in this part or one before it.
@@ -63,8 +63,14 @@ impl Replay {
         (from, until): (Timestamp, Timestamp),
     ) -> Self {
         let stumbles = Stumbles::default();
-        let mut replay =
-            Self { database: database.clone(), watched, until, position: Position::At(from), stumbles, reading: None };
+        let mut replay = Self {
+            database: database.clone(),
+            watched,
+            until,
+            position: StreamPosition::At(from),
+            stumbles,
+            reading: None,
+        };
         replay.open_again();
         replay
     }
@@ -73,7 +79,7 @@ impl Replay {
     ///
     /// # Errors
     /// As [`Cursor::open`] and [`Cursor::next`]; it must be opened anew then.
-    pub async fn next(&mut self, patience: Duration) -> Result<Option<Part>, Failure> {
+    pub async fn next(&mut self, patience: Duration) -> Result<Option<SpanPart>, Failure> {
         let Some(mut reading) = self.reading.take() else {
             return Ok(None);
         };
@@ -85,7 +91,7 @@ impl Replay {
             Err(failure) if failure.directive() == Directive::PassOver => return self.pass_over(&failure).await,
             read => read?,
         };
-        self.position = Position::After(reply.position.clone());
+        self.position = StreamPosition::After(reply.position.clone());
         let is_past = self.stumbles.replied(reply.events.len());
         let position = reply.position.cluster_time();
         let is_idle = reply.events.is_empty();
@@ -100,7 +106,7 @@ impl Replay {
         } else {
             self.reading = Some(Box::pin(read_on(cursor)));
         }
-        Ok(Some(Part { events: reply.events, reached: position.min(self.until), passed_over: 0, ended }))
+        Ok(Some(SpanPart { events: reply.events, reached: position.min(self.until), passed_over: 0, ended }))
     }
 
     fn open_again(&mut self) {
@@ -109,36 +115,41 @@ impl Replay {
     }
 
     /// Reads again event by event; the second time, goes on behind the next event.
-    async fn pass_over(&mut self, failure: &Failure) -> Result<Option<Part>, Failure> {
+    async fn pass_over(&mut self, failure: &Failure) -> Result<Option<SpanPart>, Failure> {
         let way = match self.stumbles.meet(&self.position, failure.code()) {
-            Way::Again => {
+            StumbleAction::Again => {
                 self.open_again();
                 return Ok(None);
             }
-            Way::PassOne => Way::PassOne,
+            StumbleAction::PassOne => StumbleAction::PassOne,
             // The span ends before now.
-            Way::PassAll | Way::Wait => Way::PassAll,
+            StumbleAction::PassAll | StumbleAction::Wait => StumbleAction::PassAll,
         };
         let (last, is_one) = last_to_pass(&self.database, (&self.watched, &self.position), way).await?;
         let ended = last >= self.until;
-        self.position = Position::At(behind(last));
+        self.position = StreamPosition::At(behind(last));
         if !ended {
             self.open_again();
         }
         let is_outside = is_one && last > self.until;
         let reached = behind(last).min(self.until);
-        Ok(Some(Part { events: Vec::new(), reached, passed_over: u64::from(!is_outside), ended }))
+        Ok(Some(SpanPart { events: Vec::new(), reached, passed_over: u64::from(!is_outside), ended }))
     }
 }
 
-fn open(database: CausalDatabase, watched: Vec<WatchedCollection>, position: Position, batch_size: u32) -> Reading {
+fn open(
+    database: CausalDatabase,
+    watched: Vec<WatchedCollection>,
+    position: StreamPosition,
+    batch_size: u32,
+) -> Reading {
     Box::pin(async move {
         let cursor = Cursor::open(&database, (&watched, &position), AWAIT, batch_size).await?;
         read_on(cursor).await
     })
 }
 
-async fn read_on(mut cursor: Cursor) -> Result<(Cursor, Reply), Failure> {
+async fn read_on(mut cursor: Cursor) -> Result<(Cursor, StreamReply), Failure> {
     let reply = cursor.next(|_| {}).await?;
     Ok((cursor, reply))
 }

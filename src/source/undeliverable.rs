@@ -7,7 +7,7 @@ use std::time::Duration;
 use bson::{Timestamp, doc};
 use mongodb::Database;
 
-use super::cursor::{Position, operation_time};
+use super::cursor::{StreamPosition, operation_time};
 use crate::error::Failure;
 use crate::model::names::WatchedCollection;
 use crate::mongo::deadline::with_deadline;
@@ -26,7 +26,7 @@ const LONGEST: Duration = Duration::from_secs(20);
 
 /// What is to be done after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum StumbleAction {
     /// Read again from the same position.
     Again,
     /// Pass over the next event.
@@ -41,7 +41,7 @@ pub enum Way {
 #[derive(Debug, Default)]
 pub struct Stumbles {
     /// The last one, with the position that it happened behind.
-    last: Option<(Position, String)>,
+    last: Option<(StreamPosition, String)>,
     /// How often something was passed over since the last reply.
     passed: u32,
     /// Attempts since everything was passed over.
@@ -52,23 +52,20 @@ pub struct Stumbles {
 
 impl Stumbles {
     /// Notes that reading on from `position` failed with what [`Failure::code`] tells.
-    pub fn meet(&mut self, position: &Position, code: String) -> Way {
+    pub fn meet(&mut self, position: &StreamPosition, code: String) -> StumbleAction {
         let met = (position.clone(), code);
         if self.last.as_ref() != Some(&met) {
             self.last = Some(met);
             self.singly = 0;
-            return Way::Again;
+            return StumbleAction::Again;
         }
         self.attempts += 1;
         if self.passed > ONE_BY_ONE && self.attempts < ATTEMPTS {
-            return Way::Wait;
+            return StumbleAction::Wait;
         }
         self.attempts = 0;
         self.passed += 1;
-        match self.passed <= ONE_BY_ONE {
-            true => Way::PassOne,
-            false => Way::PassAll,
-        }
+        if self.passed <= ONE_BY_ONE { StumbleAction::PassOne } else { StumbleAction::PassAll }
     }
 
     /// How many events a reply may have.
@@ -99,10 +96,10 @@ impl Stumbles {
 /// [`Failure::Read`].
 pub async fn last_to_pass(
     database: &Database,
-    (watched, position): (&[WatchedCollection], &Position),
-    way: Way,
+    (watched, position): (&[WatchedCollection], &StreamPosition),
+    way: StumbleAction,
 ) -> Result<(Timestamp, bool), Failure> {
-    if way == Way::PassOne
+    if way == StumbleAction::PassOne
         && let Some(next) = next_event(database, watched, position).await
     {
         return Ok((next, true));
@@ -118,10 +115,14 @@ pub fn behind(time: Timestamp) -> Timestamp {
 
 /// The time of the first operation behind `position` that the stream has events of; `None` where there is none, or the oplog
 /// cannot be read, or not in time.
-async fn next_event(database: &Database, watched: &[WatchedCollection], position: &Position) -> Option<Timestamp> {
+async fn next_event(
+    database: &Database,
+    watched: &[WatchedCollection],
+    position: &StreamPosition,
+) -> Option<Timestamp> {
     let from = match position {
-        Position::After(token) => doc! { "$gt": token.cluster_time() },
-        Position::At(time) => doc! { "$gte": *time },
+        StreamPosition::After(token) => doc! { "$gt": token.cluster_time() },
+        StreamPosition::At(time) => doc! { "$gte": *time },
     };
     let namespaces: Vec<String> =
         watched.iter().map(|collection| format!("{}.{}", database.name(), collection.name())).collect();
@@ -144,8 +145,8 @@ async fn next_event(database: &Database, watched: &[WatchedCollection], position
 mod tests {
     use super::*;
 
-    fn at(time: u32) -> Position {
-        Position::At(Timestamp { time, increment: 0 })
+    fn at(time: u32) -> StreamPosition {
+        StreamPosition::At(Timestamp { time, increment: 0 })
     }
 
     #[test]
@@ -153,10 +154,10 @@ mod tests {
         let mut stumbles = Stumbles::default();
         assert_eq!(stumbles.batch_size(1_000), 1_000);
         let mut meet = |time, code: &str| stumbles.meet(&at(time), code.to_owned());
-        assert_eq!(meet(1, "10334"), Way::Again);
-        assert_eq!(meet(2, "10334"), Way::Again, "one by one, it got further");
-        assert_eq!(meet(2, "292"), Way::Again);
-        assert_eq!(meet(2, "292"), Way::PassOne);
+        assert_eq!(meet(1, "10334"), StumbleAction::Again);
+        assert_eq!(meet(2, "10334"), StumbleAction::Again, "one by one, it got further");
+        assert_eq!(meet(2, "292"), StumbleAction::Again);
+        assert_eq!(meet(2, "292"), StumbleAction::PassOne);
         assert_eq!(stumbles.batch_size(1_000), 1);
         assert!(!stumbles.replied(1));
         assert!(stumbles.replied(0) && !stumbles.replied(0));
@@ -170,16 +171,16 @@ mod tests {
         let mut time = 0;
         for _ in 0..1_000 {
             let way = stumbles.meet(&at(time), "292".to_owned());
-            if [Way::PassOne, Way::PassAll].contains(&way) {
+            if [StumbleAction::PassOne, StumbleAction::PassAll].contains(&way) {
                 time += 1;
             }
             ways.push(way);
         }
-        let count = |way: Way| ways.iter().filter(|met| **met == way).count();
-        assert_eq!(count(Way::PassOne), 9);
-        assert!((8..=12).contains(&count(Way::PassAll)), "{}", count(Way::PassAll));
+        let count = |way: StumbleAction| ways.iter().filter(|met| **met == way).count();
+        assert_eq!(count(StumbleAction::PassOne), 9);
+        assert!((8..=12).contains(&count(StumbleAction::PassAll)), "{}", count(StumbleAction::PassAll));
         assert!(!stumbles.replied(3), "three events at once are no reply of one");
-        assert_eq!(stumbles.meet(&at(time + 1), "292".to_owned()), Way::Again);
-        assert_eq!(stumbles.meet(&at(time + 1), "292".to_owned()), Way::PassOne, "it is another one");
+        assert_eq!(stumbles.meet(&at(time + 1), "292".to_owned()), StumbleAction::Again);
+        assert_eq!(stumbles.meet(&at(time + 1), "292".to_owned()), StumbleAction::PassOne, "it is another one");
     }
 }

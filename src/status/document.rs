@@ -7,7 +7,7 @@ use bson::{DateTime, Timestamp};
 use serde::Serialize;
 
 use super::counts::Counts;
-use super::survey::Facts;
+use super::survey::ServiceFacts;
 use super::survey::Survey;
 use super::time::text;
 use crate::clock;
@@ -25,7 +25,7 @@ const BEHIND: f64 = 5.0;
 /// How things stand, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum StatusVerdict {
     /// Connecting.
     Starting,
     /// Another instance leads, and all is well.
@@ -48,7 +48,7 @@ pub struct Status {
     /// When, by this machine's clock (RFC 3339).
     pub at: String,
     /// In one word.
-    pub verdict: Verdict,
+    pub verdict: StatusVerdict,
     /// What is wrong, each with advice; empty when nothing is.
     pub problems: Vec<String>,
     /// This instance.
@@ -243,13 +243,13 @@ impl Status {
         problems.extend(context.health.troubles().into_iter().filter(|_| !serious));
         problems.extend(survey.problem().map(|problem| format!("what follows may be old: {problem}")));
         let verdict = match (readiness.role, serious) {
-            (Role::Starting, _) => Verdict::Starting,
-            (_, true) if context.health.halted() => Verdict::Halted,
-            (_, true) => Verdict::NotReady,
-            (_, false) if !problems.is_empty() => Verdict::Retrying,
-            (Role::Standby, false) => Verdict::StandingBy,
-            (Role::Leader, false) if readiness.lag_seconds.is_some_and(|lag| lag >= BEHIND) => Verdict::Behind,
-            (Role::Leader, false) => Verdict::InStep,
+            (Role::Starting, _) => StatusVerdict::Starting,
+            (_, true) if context.health.halted() => StatusVerdict::Halted,
+            (_, true) => StatusVerdict::NotReady,
+            (_, false) if !problems.is_empty() => StatusVerdict::Retrying,
+            (Role::Standby, false) => StatusVerdict::StandingBy,
+            (Role::Leader, false) if readiness.lag_seconds.is_some_and(|lag| lag >= BEHIND) => StatusVerdict::Behind,
+            (Role::Leader, false) => StatusVerdict::InStep,
         };
         Self {
             at: text(clock::now()),
@@ -288,7 +288,7 @@ fn since_start(context: &Context) -> SinceStart {
 }
 
 impl Service {
-    fn of(facts: &Facts) -> Self {
+    fn of(facts: &ServiceFacts) -> Self {
         let row = facts.phase.phase.row();
         Self {
             asked: text(facts.at),

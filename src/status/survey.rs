@@ -23,10 +23,11 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::reads::collection;
 use crate::mongo::server_clock::server_time;
-use crate::observe::history::{self, History, Sample};
-use crate::phase::guards::{Condition, Verification, conditions};
+use crate::observe::history::{self, History, HistorySample};
+use crate::phase::guards::{Condition, LastVerification, conditions};
 use crate::phase::state::{self, Current};
 use crate::source::cursor::operation_time;
+use crate::tasks::pause;
 use crate::ticker::overview::{Overview, overview};
 
 /// How often the small documents are read.
@@ -40,7 +41,7 @@ const SHARE: u32 = 100;
 
 /// What the small documents say.
 #[derive(Debug, Clone)]
-pub struct Facts {
+pub struct ServiceFacts {
     /// When that was, by this machine's clock.
     pub at: DateTime,
     asked: Instant,
@@ -59,7 +60,7 @@ pub struct Facts {
     /// Dead letters by reason.
     pub dead_letters: BTreeMap<String, u64>,
     /// The last full verification.
-    pub verification: Option<Verification>,
+    pub verification: Option<LastVerification>,
     /// The time-based jobs.
     pub jobs: Vec<Overview>,
 }
@@ -69,7 +70,7 @@ pub struct Facts {
 pub struct Survey {
     /// The last hour.
     pub history: History,
-    facts: Mutex<Option<Arc<Facts>>>,
+    facts: Mutex<Option<Arc<ServiceFacts>>>,
     counts: Mutex<Option<Arc<Counts>>>,
     problem: Mutex<Option<String>>,
 }
@@ -82,7 +83,7 @@ fn put<T>(place: &Mutex<T>, value: T) {
     *place.lock().unwrap_or_else(PoisonError::into_inner) = value;
 }
 
-impl Facts {
+impl ServiceFacts {
     /// The server's time minus the position of the checkpoint, in seconds; it goes on while the server is not asked
     /// or does not answer.
     #[must_use]
@@ -109,13 +110,13 @@ impl Facts {
 impl Survey {
     /// What was last found; `None` before the first answer.
     #[must_use]
-    pub fn facts(&self) -> Option<Arc<Facts>> {
+    pub fn facts(&self) -> Option<Arc<ServiceFacts>> {
         held(&self.facts)
     }
 
     /// The same, unless that is so long ago that it may be wrong.
     #[must_use]
-    pub fn fresh_facts(&self) -> Option<Arc<Facts>> {
+    pub fn fresh_facts(&self) -> Option<Arc<ServiceFacts>> {
         self.facts().filter(|facts| facts.asked.elapsed() < STALE)
     }
 
@@ -137,18 +138,13 @@ impl Survey {
 /// # Errors
 /// Never: what cannot be asked now is asked later.
 pub async fn watch(context: Context, survey: Arc<Survey>, stop: CancellationToken) -> Result<(), Failure> {
-    tokio::join!(sample(&context, &survey, &stop), ask(&context, &survey, &stop), count(&context, &survey, &stop));
+    tokio::join!(sample(&context, &survey, &stop), refresh(&context, &survey, &stop), count(&context, &survey, &stop));
     Ok(())
-}
-
-/// Waits; false when it is time to end.
-async fn pause(stop: &CancellationToken, duration: Duration) -> bool {
-    tokio::select! { () = stop.cancelled() => false, () = tokio::time::sleep(duration) => true }
 }
 
 async fn sample(context: &Context, survey: &Survey, stop: &CancellationToken) {
     loop {
-        survey.history.add(Sample {
+        survey.history.add(HistorySample {
             at: clock::now().timestamp_millis() / 1_000,
             lag: context.health.lag(),
             events: context.metrics.events_read(),
@@ -160,7 +156,7 @@ async fn sample(context: &Context, survey: &Survey, stop: &CancellationToken) {
     }
 }
 
-async fn ask(context: &Context, survey: &Survey, stop: &CancellationToken) {
+async fn refresh(context: &Context, survey: &Survey, stop: &CancellationToken) {
     loop {
         let asked = tokio::select! { () = stop.cancelled() => return, asked = Box::pin(facts(context)) => asked };
         match asked {
@@ -194,14 +190,14 @@ async fn count(context: &Context, survey: &Survey, stop: &CancellationToken) {
     }
 }
 
-async fn facts(context: &Context) -> Result<Facts, Failure> {
+async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
     let database = &context.database;
     let asked = clock::instant();
     let at = server_time(database).await?;
     let phase = state::load(database, context.settings.phase.initial).await?;
     let known = state::facts(database, &phase, None, at).await?;
     let next = phase.phase.next();
-    Ok(Facts {
+    Ok(ServiceFacts {
         at,
         asked,
         conditions: next.map(|next| conditions(&known, next)).unwrap_or_default(),

@@ -4,9 +4,9 @@
 use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use tracing::warn;
 
-use super::job::Job;
+use super::job::TimedJob;
 
-use super::ledger::{self, Outcome};
+use super::ledger::{self, RunOutcome};
 use crate::error::Failure;
 use crate::model::names::JOB_RUNS;
 use crate::mongo::deadline::with_deadline;
@@ -20,7 +20,7 @@ use crate::write::transaction::{Fence, Transaction};
 /// [`Failure::LeaseLost`], [`Failure::Read`], [`Failure::Write`]; all of it can be done again.
 pub(super) async fn take_back(
     fence: &Fence,
-    (job, through): (Job, DateTime),
+    (job, through): (TimedJob, DateTime),
     now: DateTime,
 ) -> Result<DateTime, Failure> {
     let runs = collection(fence.writer.database(), JOB_RUNS);
@@ -63,7 +63,7 @@ fn moved(mut run: Document, now: DateTime) -> Document {
     let told = format!("a clock was ahead: this was entered for {}", text(&entered));
     let error = run.get_str("error").map(|error| format!("{told}; {error}")).unwrap_or(told);
     if !matches!(run.get("outcome"), Some(Bson::String(_))) {
-        run.insert("outcome", Outcome::Skipped.as_str());
+        run.insert("outcome", RunOutcome::Skipped.as_str());
     }
     for field in ["now", "put_off_until"] {
         run.remove(field);

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Directive, Failure};
 use crate::model::dead_letter::Reason;
 use crate::retry::Delays;
+use crate::tasks::pause;
 
 /// So often a transaction is tried.
 const ATTEMPTS: u32 = 8;
@@ -39,20 +40,19 @@ impl Attempts {
         if self.left == 0 || !is_passing(&failure) {
             return Err(failure);
         }
-        let pause = tokio::time::sleep(self.delays.next_delay());
-        tokio::select! { () = stop.cancelled() => {}, () = pause => {} }
+        pause(stop, self.delays.next_delay()).await;
         Ok(())
     }
 }
 
 fn is_passing(failure: &Failure) -> bool {
     let is_lease = matches!(failure, Failure::LeaseLost | Failure::Interrupted | Failure::PhaseChanged);
-    !is_lease && Fault::of(failure).is_none_or(Fault::passes) && failure.directive() == Directive::Retry
+    !is_lease && DocumentFault::of(failure).is_none_or(DocumentFault::passes) && failure.directive() == Directive::Retry
 }
 
 /// What is the matter with a document, and not with the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum DocumentFault {
     /// The server refuses it for good.
     Refused(Reason),
     /// What is done to it takes longer than the lease allows.
@@ -61,7 +61,7 @@ pub(super) enum Fault {
     Contended,
 }
 
-impl Fault {
+impl DocumentFault {
     /// That of a failure; `None` where it says nothing of a document.
     pub(super) fn of(failure: &Failure) -> Option<Self> {
         let (code, is_statement) = match failure {

@@ -4,7 +4,7 @@ use crate::phase::Phase;
 
 /// The jobs of spec 05, in the order of its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Job {
+pub enum TimedJob {
     /// E-mail about offers that expire in seven days.
     RemindExpiringOffersJ7,
     /// E-mail about offers that expire tomorrow.
@@ -37,7 +37,7 @@ pub enum Job {
     Verify,
 }
 
-impl Job {
+impl TimedJob {
     /// All of them.
     pub const ALL: [Self; 15] = [
         Self::RemindExpiringOffersJ7,
@@ -120,6 +120,6 @@ mod tests {
     fn every_job_of_the_configuration_is_one_that_can_be_run() {
         let sections = crate::config::sections();
         let configured = sections.iter().filter_map(|section| section.path.strip_prefix("ticker.jobs."));
-        assert_eq!(configured.collect::<Vec<_>>(), Job::ALL.map(Job::name));
+        assert_eq!(configured.collect::<Vec<_>>(), TimedJob::ALL.map(TimedJob::name));
     }
 }

@@ -2,18 +2,18 @@
 
 use bson::oid::ObjectId;
 
-use super::job::Job;
+use super::job::TimedJob;
+use super::job_context::JobContext;
 use super::jobs::{anonymize_user, obfuscate};
-use super::work::JobContext;
 use crate::error::Failure;
-use crate::maintenance::queue::Order;
+use crate::maintenance::queue::Command;
 use crate::phase::Phase;
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobOrder {
     /// A job.
-    Job(Job),
+    Job(TimedJob),
     /// The anonymisation of one user (4.12).
     AnonymizeUser(ObjectId),
     /// Fake values in place of what is personal (4.11).
@@ -22,20 +22,20 @@ pub enum JobOrder {
 
 impl JobOrder {
     /// What an order asks for, or why it cannot be done.
-    pub fn of(order: &Order) -> Result<Self, String> {
+    pub fn of(order: &Command) -> Result<Self, String> {
         match order {
-            Order::RunJob { job, .. } => match Job::named(job) {
+            Command::RunJob { job, .. } => match TimedJob::named(job) {
                 Some(job) => Ok(Self::Job(job)),
                 None => Err(format!("the instance that leads knows no job `{job}`: it may be of another version")),
             },
-            Order::AnonymizeUser { user } => Ok(Self::AnonymizeUser(*user)),
-            Order::Obfuscate => Ok(Self::Obfuscate),
-            Order::Backfill { .. }
-            | Order::Repair
-            | Order::Replay(_)
-            | Order::RetryDeadLetters { .. }
-            | Order::DropDeadLetters { .. }
-            | Order::SetPhase { .. } => Err("not an order for the ticker".to_owned()),
+            Command::AnonymizeUser { user } => Ok(Self::AnonymizeUser(*user)),
+            Command::Obfuscate => Ok(Self::Obfuscate),
+            Command::Backfill { .. }
+            | Command::Repair
+            | Command::Replay(_)
+            | Command::RetryDeadLetters { .. }
+            | Command::DropDeadLetters { .. }
+            | Command::SetPhase { .. } => Err("not an order for the ticker".to_owned()),
         }
     }
 

@@ -5,8 +5,8 @@ use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
 use mongodb::error::{Error as MongoError, ErrorKind};
 use mongodb::{Database, IndexModel};
 
-use super::job::Job;
-use super::report::Report;
+use super::job::TimedJob;
+use super::report::JobReport;
 use crate::error::Failure;
 use crate::maintenance::queue::counted;
 use crate::model::names::JOB_RUNS;
@@ -26,7 +26,7 @@ pub(super) const ENDED: &str = "ended";
 
 /// How a run ended, or why there was none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RunOutcome {
     /// It did what there was to do.
     Done,
     /// It could not.
@@ -37,7 +37,7 @@ pub enum Outcome {
     Skipped,
 }
 
-impl Outcome {
+impl RunOutcome {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Done, Self::Failed, Self::Missed, Self::Skipped];
 
@@ -55,27 +55,27 @@ impl Outcome {
 
 /// How a run ended, with why it was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct End {
+pub struct RunEnd {
     /// How.
-    pub outcome: Outcome,
+    pub outcome: RunOutcome,
     /// Why, without personal data.
     pub error: Option<String>,
 }
 
-impl End {
+impl RunEnd {
     /// Of a run that came to its end.
     #[must_use]
-    pub fn of(report: &Report) -> Self {
+    pub fn of(report: &JobReport) -> Self {
         match report.gave_up {
-            Some(reason) => Self { outcome: Outcome::Failed, error: Some(reason.to_owned()) },
-            None => Self { outcome: Outcome::Done, error: None },
+            Some(reason) => Self { outcome: RunOutcome::Failed, error: Some(reason.to_owned()) },
+            None => Self { outcome: RunOutcome::Done, error: None },
         }
     }
 }
 
 /// What is entered before anybody runs anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
+pub enum LedgerEntry {
     /// To be run.
     Due(DateTime),
     /// Not to be run: so many occurrences from the first one on, and why.
@@ -84,8 +84,8 @@ pub enum Entry {
         first: DateTime,
         /// How many.
         count: u64,
-        /// [`Outcome::Missed`] or [`Outcome::Skipped`].
-        outcome: Outcome,
+        /// [`RunOutcome::Missed`] or [`RunOutcome::Skipped`].
+        outcome: RunOutcome,
         /// A word.
         reason: &'static str,
     },
@@ -121,7 +121,7 @@ pub async fn prepare(database: &Database) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure::LeaseLost`], [`Failure::Write`].
-pub async fn enter(fence: &Fence, job: Job, through: DateTime, entries: &[Entry]) -> Result<(), Failure> {
+pub async fn enter(fence: &Fence, job: TimedJob, through: DateTime, entries: &[LedgerEntry]) -> Result<(), Failure> {
     let mut transaction = Transaction::begin(fence.writer.database(), Some(fence)).await?;
     let entries: Vec<_> = entries.iter().map(|entry| entered(job, entry, through)).collect();
     if !entries.is_empty() {
@@ -154,10 +154,10 @@ async fn remember(database: &Database, term: i64, update: Document) -> Result<()
     }
 }
 
-fn entered(job: Job, entry: &Entry, now: DateTime) -> Statement {
+fn entered(job: TimedJob, entry: &LedgerEntry, now: DateTime) -> Statement {
     let (first, fields) = match *entry {
-        Entry::Due(time) => (time, doc! { "state": DUE, "outcome": null }),
-        Entry::Passed { first, count, outcome, reason } => {
+        LedgerEntry::Due(time) => (time, doc! { "state": DUE, "outcome": null }),
+        LedgerEntry::Passed { first, count, outcome, reason } => {
             let end = doc! { "outcome": outcome.as_str(), "error": reason, "finished": now };
             let count = doc! { "state": ENDED, "occurrences": counted(count) };
             (first, count.into_iter().chain(end).collect())
@@ -256,7 +256,7 @@ pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(
 ///
 /// # Errors
 /// [`Failure::LeaseLost`] when another term has claimed it, [`Failure::Write`].
-pub async fn progress(database: &Database, term: i64, id: &str, report: &Report) -> Result<(), Failure> {
+pub async fn progress(database: &Database, term: i64, id: &str, report: &JobReport) -> Result<(), Failure> {
     update(database, term, id, counts(report)).await
 }
 
@@ -268,7 +268,7 @@ pub async fn postpone(
     database: &Database,
     term: i64,
     id: &str,
-    (end, report): (&End, &Report),
+    (end, report): (&RunEnd, &JobReport),
     until: DateTime,
 ) -> Result<(), Failure> {
     let mut fields = details(end, report);
@@ -284,7 +284,7 @@ pub async fn finish(
     database: &Database,
     term: i64,
     id: &str,
-    (end, report): (&End, &Report),
+    (end, report): (&RunEnd, &JobReport),
     finished: DateTime,
 ) -> Result<(), Failure> {
     let mut fields = details(end, report);
@@ -303,7 +303,7 @@ async fn update(database: &Database, term: i64, id: &str, fields: Document) -> R
 
 /// What there is to say of a run that has ended, as it is stored and told.
 #[must_use]
-pub fn details(end: &End, report: &Report) -> Document {
+pub fn details(end: &RunEnd, report: &JobReport) -> Document {
     let mut fields = counts(report);
     let skipped: Document =
         report.skipped.iter().map(|(reason, count)| ((*reason).to_owned(), counted(*count))).collect();
@@ -315,7 +315,7 @@ pub fn details(end: &End, report: &Report) -> Document {
     fields
 }
 
-fn counts(report: &Report) -> Document {
+fn counts(report: &JobReport) -> Document {
     doc! {
         "matched": counted(report.matched), "changed": counted(report.changed), "failed": counted(report.failed),
     }
@@ -327,7 +327,7 @@ fn counts(report: &Report) -> Document {
 /// [`Failure::Read`].
 pub async fn previous(database: &Database, job: &str, now: DateTime) -> Result<Option<DateTime>, Failure> {
     let past = doc! { "$lte": now };
-    let done = doc! { "job": job, "outcome": Outcome::Done.as_str(), "now_is_given": { "$ne": true }, "now": past };
+    let done = doc! { "job": job, "outcome": RunOutcome::Done.as_str(), "now_is_given": { "$ne": true }, "now": past };
     let runs = collection(database, JOB_RUNS);
     let last = runs.find_one(done).sort(doc! { "scheduled_for": -1 });
     let last = with_deadline(last).await.map_err(Failure::Read)?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bson::DateTime;
 
-use super::job::Job;
-use super::ledger::{self, Entry, Outcome};
+use super::job::TimedJob;
+use super::ledger::{self, LedgerEntry, RunOutcome};
 use super::{ahead, outcome};
 use crate::config::TickerSettings;
 use crate::context::Context;
@@ -16,13 +16,13 @@ use crate::schedule::{Schedule, zone};
 use crate::write::transaction::Fence;
 
 /// A later occurrence was due already when the run before it had ended.
-pub(super) const OVERTAKEN: (Outcome, &str) = (Outcome::Skipped, "a later occurrence was due already");
+pub(super) const OVERTAKEN: (RunOutcome, &str) = (RunOutcome::Skipped, "a later occurrence was due already");
 /// What came due before a leadership began.
-pub(super) const MISSED: (Outcome, &str) = (Outcome::Missed, "nothing was running");
+pub(super) const MISSED: (RunOutcome, &str) = (RunOutcome::Missed, "nothing was running");
 
 /// When a job runs by itself.
 #[derive(Debug)]
-struct Plan {
+struct OccurrencePlan {
     schedule: Schedule,
     catch_up: Duration,
     /// Up to when its occurrences are in the ledger.
@@ -31,18 +31,18 @@ struct Plan {
 
 /// The jobs that run by themselves.
 #[derive(Debug)]
-pub(super) struct Plans(BTreeMap<Job, Plan>);
+pub(super) struct Plans(BTreeMap<TimedJob, OccurrencePlan>);
 
 impl Plans {
     /// Those that the configuration turns on.
     pub(super) fn configured(ticker: &TickerSettings) -> Self {
-        let plan = |job: Job| {
+        let plan = |job: TimedJob| {
             let settings = ticker.jobs.get(job.name()).filter(|job| ticker.enabled && job.enabled)?;
             // The configuration was checked: what it holds can be read.
             let schedule = Schedule::parse(&settings.crons, zone(&ticker.time_zone)?).ok()?;
-            Some((job, Plan { schedule, catch_up: settings.catch_up, through: None }))
+            Some((job, OccurrencePlan { schedule, catch_up: settings.catch_up, through: None }))
         };
-        Self(Job::ALL.into_iter().filter_map(plan).collect())
+        Self(TimedJob::ALL.into_iter().filter_map(plan).collect())
     }
 
     /// Goes on from what the ledger has; gives back the names of jobs in it that are off.
@@ -62,7 +62,7 @@ impl Plans {
         context: &Context,
         fence: &Fence,
         now: DateTime,
-        (passed, reason): (Outcome, &'static str),
+        (passed, reason): (RunOutcome, &'static str),
     ) -> Result<bool, Failure> {
         let (database, mut owes) = (&context.database, false);
         for (job, plan) in &mut self.0 {
@@ -81,15 +81,15 @@ impl Plans {
             }
             let Some(due) = plan.schedule.due(through, now) else { continue };
             let age = now.timestamp_millis().saturating_sub(due.last.timestamp_millis()).unsigned_abs();
-            let is_run = passed == Outcome::Skipped || Duration::from_millis(age) < plan.catch_up;
+            let is_run = passed == RunOutcome::Skipped || Duration::from_millis(age) < plan.catch_up;
             let others = due.count - u64::from(is_run);
             let mut entries = Vec::new();
             if others > 0 {
-                entries.push(Entry::Passed { first: due.first, count: others, outcome: passed, reason });
+                entries.push(LedgerEntry::Passed { first: due.first, count: others, outcome: passed, reason });
                 context.metrics.jobs.runs.with_label_values(&[job.name(), passed.as_str()]).inc_by(others);
             }
             if is_run {
-                entries.push(Entry::Due(due.last));
+                entries.push(LedgerEntry::Due(due.last));
                 owes = true;
             }
             ledger::enter(fence, *job, due.last, &entries).await?;

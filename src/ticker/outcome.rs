@@ -6,8 +6,8 @@ use bson::DateTime;
 use tracing::{info, warn};
 
 use super::job_order::JobOrder;
-use super::ledger::{End, Outcome};
-use super::report::{Report, notice};
+use super::ledger::{RunEnd, RunOutcome};
+use super::report::{JobReport, notice};
 use crate::context::Context;
 use crate::notices::Notices;
 
@@ -15,22 +15,22 @@ use crate::notices::Notices;
 pub(super) fn tell(
     (context, notices): (&Context, &Notices),
     (job_order, now): (JobOrder, DateTime),
-    (end, report): (&End, &Report),
+    (end, report): (&RunEnd, &JobReport),
     took: Duration,
 ) {
     let (job, outcome, metrics) = (job_order.name(), end.outcome.as_str(), &context.metrics);
     metrics.jobs.runs.with_label_values(&[job, outcome]).inc();
     metrics.jobs.duration.with_label_values(&[job]).observe(took.as_secs_f64());
     metrics.jobs.changed.with_label_values(&[job]).inc_by(report.changed);
-    if end.outcome == Outcome::Done {
+    if end.outcome == RunOutcome::Done {
         metrics.jobs.last_success.with_label_values(&[job]).set(seconds(now));
     }
     let environment = context.settings.environment.word();
-    let error = end.error.as_deref().filter(|_| end.outcome == Outcome::Failed);
+    let error = end.error.as_deref().filter(|_| end.outcome == RunOutcome::Failed);
     notices.tell(notice(environment, job, report, error));
-    let Report { matched, changed, failed, .. } = *report;
+    let JobReport { matched, changed, failed, .. } = *report;
     match end.outcome {
-        Outcome::Failed => warn!(job, error = end.error, matched, changed, failed, "a job failed"),
+        RunOutcome::Failed => warn!(job, error = end.error, matched, changed, failed, "a job failed"),
         _ if matched + changed + failed > 0 => info!(job, outcome, matched, changed, failed, "a job has run"),
         _ => tracing::debug!(job, outcome, "a job has run"),
     }

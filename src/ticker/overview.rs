@@ -5,7 +5,7 @@ use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt as _;
 use mongodb::Database;
 
-use super::job::Job;
+use super::job::TimedJob;
 use crate::config::TickerSettings;
 use crate::error::Failure;
 use crate::maintenance::queue::count;
@@ -68,7 +68,7 @@ pub struct Run {
 /// [`Failure::Read`].
 pub async fn overview(database: &Database, settings: &TickerSettings, now: DateTime) -> Result<Vec<Overview>, Failure> {
     let mut jobs = Vec::new();
-    for job in Job::ALL {
+    for job in TimedJob::ALL {
         let configured = settings.jobs.get(job.name());
         let enabled = settings.enabled && configured.is_some_and(|job| job.enabled);
         let crons = configured.map(|job| job.crons.clone()).unwrap_or_default();
@@ -81,7 +81,7 @@ pub async fn overview(database: &Database, settings: &TickerSettings, now: DateT
     Ok(jobs)
 }
 
-async fn newest(database: &Database, job: Job, outcome: Document) -> Result<Option<Run>, Failure> {
+async fn newest(database: &Database, job: TimedJob, outcome: Document) -> Result<Option<Run>, Failure> {
     let of_job = doc! { "job": job.name(), "outcome": outcome };
     let runs = collection(database, JOB_RUNS);
     let newest = runs.find_one(of_job).sort(doc! { "scheduled_for": -1 });

@@ -2,12 +2,12 @@
 
 use bson::{DateTime, Document, RawBsonRef, RawDocument, oid::ObjectId};
 
-use super::report::Line;
+use super::report::ReportLine;
 use crate::model::{OfferStatus, value};
 
 /// The fields that a plan looks at; `_id` and the times of the last change are always there.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Fields {
+pub struct PairFields {
     /// Of the offer.
     pub offer: &'static [&'static str],
     /// Of the job.
@@ -40,13 +40,13 @@ pub struct OwnedJob<'a> {
 
 /// What becomes of a pair.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Verdict {
+pub struct PairVerdict {
     /// What is written.
     pub edit: Option<Edit>,
     /// Why nothing is, a word; it is counted.
     pub skipped: Option<&'static str>,
     /// What else is to be told.
-    pub lines: Vec<Line>,
+    pub lines: Vec<ReportLine>,
 }
 
 /// A change of an offer and, where `recruiters` counts, of the same thing there. Both must project to the same, so that
@@ -63,7 +63,7 @@ pub struct Edit {
     pub recruiter: Document,
 }
 
-impl Verdict {
+impl PairVerdict {
     /// Writes this.
     #[must_use]
     pub fn edit(edit: Edit) -> Self {

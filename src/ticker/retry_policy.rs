@@ -3,7 +3,7 @@
 
 use bson::DateTime;
 
-use super::report::Report;
+use super::report::JobReport;
 
 const MINUTE: i64 = 60_000;
 /// How soon at the earliest; then after as long as the run is late, so ever less often.
@@ -13,7 +13,7 @@ const LATEST: i64 = 8 * 60 * MINUTE;
 
 /// Until when a run is put off that was due at `scheduled_for` and gave up at `finished`; `None` when it has ended.
 #[must_use]
-pub fn until(scheduled_for: DateTime, finished: DateTime, report: &Report) -> Option<DateTime> {
+pub fn until(scheduled_for: DateTime, finished: DateTime, report: &JobReport) -> Option<DateTime> {
     report.gave_up?;
     let late = finished.timestamp_millis().saturating_sub(scheduled_for.timestamp_millis()).max(0);
     let wait = late.max(SOONEST);
@@ -26,7 +26,7 @@ mod tests {
 
     #[test]
     fn a_run_that_gave_up_is_made_again_ever_less_often_for_some_hours() {
-        let gave_up = Report { gave_up: Some("mail_server_down"), ..Report::default() };
+        let gave_up = JobReport { gave_up: Some("mail_server_down"), ..JobReport::default() };
         let at = |minutes: i64| DateTime::from_millis(minutes * MINUTE);
         let mut finished = 0;
         let mut tries = Vec::new();
@@ -35,6 +35,6 @@ mod tests {
             tries.push(finished);
         }
         assert_eq!(tries, [15, 30, 60, 120, 240, 480]);
-        assert_eq!(until(at(0), at(0), &Report::default()), None);
+        assert_eq!(until(at(0), at(0), &JobReport::default()), None);
     }
 }

@@ -10,23 +10,24 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::job::Job;
+use super::job::TimedJob;
+use super::job_context::{JobContext, OfferWriteLock, WriteAccess};
 use super::job_order::JobOrder;
-use super::ledger::{self, ByHand, DueRun, End, Outcome};
+use super::ledger::{self, ByHand, DueRun, RunEnd, RunOutcome};
 use super::occurrences::{MISSED, OVERTAKEN, Plans};
-use super::production;
-use super::report::Report;
-use super::work::{JobContext, OfferWriteLock, WriteAccess};
+use super::production_marker;
+use super::report::JobReport;
 use super::{outcome, retry_policy};
 use crate::clock;
 use crate::config::Environment;
 use crate::context::Context;
 use crate::error::{Directive, Failure};
 use crate::failpoint;
-use crate::maintenance::queue::{self, Lane, Order, Request};
+use crate::maintenance::queue::{self, Command, Lane, StoredCommand};
 use crate::notices::{Messenger, Notices, notices};
 use crate::phase::watcher::Followed;
 use crate::retry::Delays;
+use crate::tasks::pause;
 use crate::write::transaction::Fence;
 use crate::write::writer::Validity;
 
@@ -90,7 +91,7 @@ impl LeaderHandles {
 
 /// The times of one run.
 #[derive(Debug, Clone, Copy)]
-struct Times {
+struct RunTimes {
     now: DateTime,
     scheduled_for: DateTime,
     previous: Option<DateTime>,
@@ -135,7 +136,7 @@ impl Ticker {
     async fn rounds(mut self) -> Result<(), Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         while !self.stop.is_cancelled() {
-            let pause = match Box::pin(self.round()).await {
+            let delay = match Box::pin(self.round()).await {
                 Ok(pause) => {
                     delays.reset();
                     pause
@@ -147,7 +148,7 @@ impl Ticker {
                     delays.next_delay()
                 }
             };
-            tokio::select! { () = self.stop.cancelled() => {}, () = tokio::time::sleep(pause) => {} }
+            pause(&self.stop, delay).await;
         }
         Ok(())
     }
@@ -178,11 +179,11 @@ impl Ticker {
     async fn begin(&mut self, now: DateTime) -> Result<(), Failure> {
         let database = &self.context.database;
         if self.context.settings.environment == Environment::Production {
-            production::mark(database).await?;
+            production_marker::mark(database).await?;
         }
         let off = self.plans.resume(self.handles.through.clone());
         ledger::leave_out(database, self.handles.fence.term, &off).await?;
-        for job in Job::ALL {
+        for job in TimedJob::ALL {
             if let Some(last) = ledger::previous(database, job.name(), now).await? {
                 self.context.metrics.jobs.last_success.with_label_values(&[job.name()]).set(outcome::seconds(last));
             }
@@ -200,12 +201,12 @@ impl Ticker {
         let Some(changed) = ledger::claim(&database, term, &due_run.id, now).await? else {
             return Ok(());
         };
-        let Some(job) = Job::named(&due_run.job) else {
-            let end = End { outcome: Outcome::Skipped, error: Some("this version knows no such job".to_owned()) };
-            return ledger::finish(&database, term, &due_run.id, (&end, &Report::default()), now).await;
+        let Some(job) = TimedJob::named(&due_run.job) else {
+            let end = RunEnd { outcome: RunOutcome::Skipped, error: Some("this version knows no such job".to_owned()) };
+            return ledger::finish(&database, term, &due_run.id, (&end, &JobReport::default()), now).await;
         };
         let previous = ledger::previous(&database, job.name(), now).await?;
-        let times = Times { now, scheduled_for: due_run.scheduled_for, previous, by_hand: false };
+        let times = RunTimes { now, scheduled_for: due_run.scheduled_for, previous, by_hand: false };
         self.complete(JobOrder::Job(job), &due_run.id, times, changed).await.map(drop)
     }
 
@@ -230,18 +231,18 @@ impl Ticker {
     }
 
     /// Carries out what somebody asked for.
-    async fn carry_out(&mut self, request: &Request) -> Result<(), Failure> {
+    async fn carry_out(&mut self, request: &StoredCommand) -> Result<(), Failure> {
         info!(command = %request.id, order = ?request.order, who = request.who, "a command is taken up");
         let (database, term) = (self.context.database.clone(), self.handles.fence.term);
         let job_order = match JobOrder::of(&request.order) {
             Ok(job_order) => job_order,
             Err(reason) => {
-                let refused = queue::Outcome { done: false, details: bson::doc! { "reasons": [reason] } };
+                let refused = queue::CommandOutcome { done: false, details: bson::doc! { "reasons": [reason] } };
                 return queue::finish(&database, request.id, term, &refused).await;
             }
         };
         let given = match request.order {
-            Order::RunJob { now, .. } => now,
+            Command::RunJob { now, .. } => now,
             _ => None,
         };
         let started = self.context.clock.now(&database).await?;
@@ -249,9 +250,9 @@ impl Ticker {
         let run = ByHand { name: job_order.name(), request: request.id, now, now_is_given: given.is_some(), started };
         let (id, changed) = ledger::begin(&database, term, &run).await?;
         let previous = ledger::previous(&database, job_order.name(), started).await?;
-        let times = Times { now, scheduled_for: now, previous, by_hand: true };
+        let times = RunTimes { now, scheduled_for: now, previous, by_hand: true };
         let (end, report) = self.complete(job_order, &id, times, changed).await?;
-        let outcome = queue::Outcome { done: true, details: ledger::details(&end, &report) };
+        let outcome = queue::CommandOutcome { done: true, details: ledger::details(&end, &report) };
         queue::finish(&database, request.id, term, &outcome).await
     }
 
@@ -260,9 +261,9 @@ impl Ticker {
         &mut self,
         job_order: JobOrder,
         id: &str,
-        times: Times,
+        times: RunTimes,
         changed: u64,
-    ) -> Result<(End, Report), Failure> {
+    ) -> Result<(RunEnd, JobReport), Failure> {
         failpoint::passed("job-claimed");
         let began = clock::instant();
         let (end, report) = self.attempt(job_order, id, times, changed).await?;
@@ -285,37 +286,38 @@ impl Ticker {
         &mut self,
         job_order: JobOrder,
         id: &str,
-        times: Times,
+        times: RunTimes,
         mut changed: u64,
-    ) -> Result<(End, Report), Failure> {
+    ) -> Result<(RunEnd, JobReport), Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let mut attempt = 0;
         loop {
             attempt += 1;
             let mut work = self.work(id, times);
             if !job_order.applies_in(work.phase) {
-                let end = End { outcome: Outcome::Skipped, error: Some(NOT_IN_PHASE.to_owned()) };
+                let end = RunEnd { outcome: RunOutcome::Skipped, error: Some(NOT_IN_PHASE.to_owned()) };
                 return Ok((end, work.report));
             }
             work.report.changed = changed;
             let failure = match job_order.run(&mut work).await {
-                Ok(()) => return Ok((End::of(&work.report), work.report)),
+                Ok(()) => return Ok((RunEnd::of(&work.report), work.report)),
                 Err(failure @ (Failure::Interrupted | Failure::LeaseLost)) => return Err(failure),
                 Err(failure) => failure,
             };
             changed = work.report.changed;
             let passes = matches!(failure, Failure::PhaseChanged) || failure.directive() == Directive::Retry;
             if !passes || attempt >= ATTEMPTS {
-                let end = End { outcome: Outcome::Failed, error: Some(failure.to_string()) };
+                let end = RunEnd { outcome: RunOutcome::Failed, error: Some(failure.to_string()) };
                 return Ok((end, work.report));
             }
             warn!(job = job_order.name(), error = %failure, advice = failure.advice(), "a job is tried again");
-            let pause = tokio::time::sleep(delays.next_delay());
-            tokio::select! { () = self.stop.cancelled() => return Err(Failure::Interrupted), () = pause => {} }
+            if !pause(&self.stop, delays.next_delay()).await {
+                return Err(Failure::Interrupted);
+            }
         }
     }
 
-    fn work(&self, id: &str, times: Times) -> JobContext {
+    fn work(&self, id: &str, times: RunTimes) -> JobContext {
         let LeaderHandles { fence, validity, phase, offer_write_lock, wake, .. } = self.handles.clone();
         let known = phase.borrow().phase;
         let hold = WriteAccess { fence, validity, phase, offer_write_lock, wake, run: id.to_owned(), stored_at: None };
@@ -325,7 +327,7 @@ impl Ticker {
             scheduled_for: times.scheduled_for,
             previous: times.previous,
             phase: known,
-            report: Report::default(),
+            report: JobReport::default(),
             stop: self.stop.clone(),
             hold: Some(hold),
             listener: None,

@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use crate::model::{Offer, OfferStatus, value};
 use crate::project::WRITTEN;
-use crate::project::diff::{Change, compare, names};
+use crate::project::diff::{OfferChange, compare, names};
 
 /// The kinds of difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum DifferenceKind {
     /// A job that can be projected has no offer.
     MissingOffer,
     /// A field has another value than the projection gives it.
@@ -32,7 +32,7 @@ pub enum Kind {
     Undecodable,
 }
 
-impl Kind {
+impl DifferenceKind {
     /// All of them.
     pub const ALL: [Self; 9] = [
         Self::MissingOffer,
@@ -67,7 +67,7 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Finding {
     /// What it is.
-    pub kind: Kind,
+    pub kind: DifferenceKind,
     /// The offer, or the job whose offer is missing.
     pub offer: ObjectId,
     /// The field, where it is about one.
@@ -78,7 +78,7 @@ pub struct Finding {
 
 /// What else has to be known about an offer and its recruiter.
 #[derive(Debug, Clone, Copy)]
-pub struct Known<'a> {
+pub struct ComparisonContext<'a> {
     /// What stands in place of an anonymised address.
     pub anonymized_email: &'a str,
     /// The recruiter is in `anonymized_recruiters` and not yet deleted.
@@ -98,33 +98,33 @@ pub const CONTACT: [&str; 4] = ["apply_email", "apply_phone", "cfa_apply_email",
 
 /// Compares a projection with the offer that stands.
 #[must_use]
-pub fn held(offer: &Offer, standing: Option<&RawDocument>, known: &Known<'_>) -> Vec<Finding> {
+pub fn held(offer: &Offer, standing: Option<&RawDocument>, known: &ComparisonContext<'_>) -> Vec<Finding> {
     let finding = |kind, field| Finding { kind, offer: offer.id, field, in_source: false };
     let Some(standing) = standing else {
-        return vec![finding(Kind::MissingOffer, None)];
+        return vec![finding(DifferenceKind::MissingOffer, None)];
     };
     if is_explained(offer, standing, known) {
         return Vec::new();
     }
     let point_is_invalid = !is_point_or_null(value::field(standing, "workplace_geopoint"));
     let mut findings = Vec::new();
-    if let Change::Update { fields, .. } = compare(offer, Some(standing)) {
+    if let OfferChange::Update { fields, .. } = compare(offer, Some(standing)) {
         let stays = |field: &str| anonymised_by_itself(field, offer, standing, known);
         for field in names(&fields).filter(|field| !stays(field)).filter_map(written) {
             let kind = match field {
-                _ if standing.get(field).is_ok_and(|stored| stored.is_none()) => Kind::MissingField,
-                "workplace_geopoint" if point_is_invalid => Kind::InvalidGeopoint,
-                "managed_by" if known.named_user_is_unknown => Kind::UnknownUser,
-                "delegations" if known.user_is_anonymized => Kind::PersonalData,
-                _ if known.user_is_anonymized && CONTACT.contains(&field) => Kind::PersonalData,
-                _ => Kind::DifferingField,
+                _ if standing.get(field).is_ok_and(|stored| stored.is_none()) => DifferenceKind::MissingField,
+                "workplace_geopoint" if point_is_invalid => DifferenceKind::InvalidGeopoint,
+                "managed_by" if known.named_user_is_unknown => DifferenceKind::UnknownUser,
+                "delegations" if known.user_is_anonymized => DifferenceKind::PersonalData,
+                _ if known.user_is_anonymized && CONTACT.contains(&field) => DifferenceKind::PersonalData,
+                _ => DifferenceKind::DifferingField,
             };
             findings.push(finding(kind, Some(field)));
         }
     }
     let faults = [
-        (point_is_invalid, Kind::InvalidGeopoint, "workplace_geopoint"),
-        (known.named_user_is_unknown, Kind::UnknownUser, "managed_by"),
+        (point_is_invalid, DifferenceKind::InvalidGeopoint, "workplace_geopoint"),
+        (known.named_user_is_unknown, DifferenceKind::UnknownUser, "managed_by"),
     ];
     for (is_wrong, kind, field) in faults {
         if is_wrong && !findings.iter().any(|finding| finding.field == Some(field)) {
@@ -149,14 +149,14 @@ pub fn contact_left(
     let texts = texts.filter(|field| is_of_recruiter && value::non_empty(value::field(standing, field)).is_some());
     contact
         .chain(texts)
-        .map(|field| Finding { kind: Kind::PersonalData, offer: id, field: Some(field), in_source: false })
+        .map(|field| Finding { kind: DifferenceKind::PersonalData, offer: id, field: Some(field), in_source: false })
         .collect()
 }
 
 /// What is wrong with an offer whose job no recruiter holds.
 #[must_use]
 pub fn without_job(id: ObjectId, standing: &RawDocument, recruiter_is_there: bool) -> Option<Finding> {
-    let kind = if recruiter_is_there { Kind::StillActive } else { Kind::Orphan };
+    let kind = if recruiter_is_there { DifferenceKind::StillActive } else { DifferenceKind::Orphan };
     let field = Some("offer_status");
     lives(standing).then_some(Finding { kind, offer: id, field, in_source: false })
 }
@@ -168,7 +168,7 @@ pub fn lives(standing: &RawDocument) -> bool {
 }
 
 /// A phase or an anonymisation under way says that this offer is right although it differs.
-fn is_explained(offer: &Offer, standing: &RawDocument, known: &Known<'_>) -> bool {
+fn is_explained(offer: &Offer, standing: &RawDocument, known: &ComparisonContext<'_>) -> bool {
     let updated_at = |document| value::field(document, "updated_at").and_then(RawBsonRef::as_datetime);
     let is_newer = updated_at(standing) > updated_at(&offer.fields);
     let is_anonymised = !lives(standing) && contact_left(offer.id, standing, known.anonymized_email, true).is_empty();
@@ -176,7 +176,7 @@ fn is_explained(offer: &Offer, standing: &RawDocument, known: &Known<'_>) -> boo
 }
 
 /// The user is gone and this field was anonymised with it, which a projection may not know.
-fn anonymised_by_itself(field: &str, offer: &Offer, standing: &RawDocument, known: &Known<'_>) -> bool {
+fn anonymised_by_itself(field: &str, offer: &Offer, standing: &RawDocument, known: &ComparisonContext<'_>) -> bool {
     let user_is_gone = known.user_is_anonymized || known.user_is_unknown;
     let email = value::text(value::field(standing, "apply_email"));
     let has_gone = user_is_gone && email == Some(known.anonymized_email);
@@ -301,7 +301,7 @@ mod tests {
         let id = ObjectId::new();
         let kind = |status: &str, there| without_job(id, &rawdoc! { "offer_status": status }, there).map(|it| it.kind);
         assert_eq!(kind("Cancelled", true), None);
-        assert_eq!(kind("Active", true), Some(Kind::StillActive));
-        assert_eq!(kind("Filled", false), Some(Kind::Orphan));
+        assert_eq!(kind("Active", true), Some(DifferenceKind::StillActive));
+        assert_eq!(kind("Filled", false), Some(DifferenceKind::Orphan));
     }
 }

@@ -6,11 +6,11 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use bson::{Bson, RawBsonRef, RawDocument, doc, oid::ObjectId};
 
-use super::compare::{self, Finding, Known};
+use super::compare::{self, ComparisonContext, Finding};
 use super::job_owners::{by_id, contenders, establishments, held, jobs, present, read_managed, read_offers};
 use crate::apply::affected_recruiters;
 use crate::error::Failure;
-use crate::fetch::portions::Portions;
+use crate::fetch::chunks::ChunkReader;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches, anonymized_users};
 use crate::model::job_owner::JobOwner;
 use crate::model::names::WatchedCollection;
@@ -58,7 +58,7 @@ pub struct Comparer {
     settings: ProjectionSettings,
     /// In `dual-write` an offer that is newer than its projection is right (spec 04).
     newest_wins: bool,
-    recruiters: Portions,
+    recruiters: ChunkReader,
     references: ReferenceCaches,
     dead_letters: DeadLetters,
 }
@@ -77,7 +77,7 @@ impl Comparer {
             database: database.clone(),
             settings,
             newest_wins,
-            recruiters: Portions::of_recruiters(database),
+            recruiters: ChunkReader::of_recruiters(database),
             references: ReferenceCaches::new(database),
             dead_letters: DeadLetters::load(database, &Writer::free(database)).await?,
         })
@@ -108,12 +108,12 @@ impl Comparer {
             let recruiters = documents(&batches).collect::<Result<Vec<_>, _>>()?;
             // One that cannot be read is a dead letter.
             let recruiters: Vec<_> = recruiters.into_iter().filter_map(|it| Recruiter::read(it).ok()).collect();
-            self.portion(&recruiters, &anonymized, &mut look).await?;
+            self.chunk(&recruiters, &anonymized, &mut look).await?;
         }
         Ok(look)
     }
 
-    async fn portion(
+    async fn chunk(
         &mut self,
         recruiters: &[Recruiter<'_>],
         anonymized: &BTreeSet<ObjectId>,
@@ -198,11 +198,11 @@ impl Comparer {
         standing: Option<&RawDocument>,
         answers: &Answers,
         recruiter_is_anonymized: bool,
-    ) -> Known<'_> {
+    ) -> ComparisonContext<'_> {
         let is_nobody = |references: &References| references.user.is_none() && !references.user_is_anonymized;
         // A null names nobody, and that is no fault.
         let named = standing.and_then(|offer| value::non_empty(value::field(offer, "managed_by")));
-        Known {
+        ComparisonContext {
             anonymized_email: &self.settings.anonymized_email,
             recruiter_is_anonymized,
             user_is_anonymized: references.user_is_anonymized,

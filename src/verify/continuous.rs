@@ -9,7 +9,7 @@ use bson::oid::ObjectId;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::compare::Kind;
+use super::compare::DifferenceKind;
 use super::report::divergent;
 use super::settle::{Behind, Side};
 use super::stored::{self, Stored};
@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::phase::{Phase, StreamWrites, state};
 use crate::source::scan;
+use crate::tasks::pause;
 
 /// So many offers that differ are kept in mind; more of them say nothing new.
 const KNOWN: usize = 1_000;
@@ -37,9 +38,9 @@ pub struct Continuous {
     sampler: Arc<Sampler>,
     stop: CancellationToken,
     /// What differed when it was last looked at, by recruiter.
-    known: BTreeMap<ObjectId, BTreeSet<(Kind, ObjectId)>>,
+    known: BTreeMap<ObjectId, BTreeSet<(DifferenceKind, ObjectId)>>,
     /// What the metric says.
-    shown: BTreeMap<Kind, i64>,
+    shown: BTreeMap<DifferenceKind, i64>,
 }
 
 impl Continuous {
@@ -59,7 +60,9 @@ impl Continuous {
             if let Err(failure) = self.round().await {
                 warn!(error = %failure, advice = failure.advice(), "recruiters could not be compared; tried again");
             }
-            tokio::select! { () = self.stop.cancelled() => break, () = tokio::time::sleep(interval) => {} }
+            if !pause(&self.stop, interval).await {
+                break;
+            }
         }
         // Only a leader knows.
         self.context.metrics.divergent_offers.reset();
@@ -71,9 +74,10 @@ impl Continuous {
         let stored = stored::load(&self.context.database).await?;
         let phase = state::load(&self.context.database, self.context.settings.phase.initial).await?.phase;
         let sample = self.sampler.take();
-        match self.context.settings.verify.continuous && is_on(phase) {
-            true => self.compare(sample, phase).await?,
-            false => self.known.clear(),
+        if self.context.settings.verify.continuous && is_on(phase) {
+            self.compare(sample, phase).await?
+        } else {
+            self.known.clear()
         }
         if !self.stop.is_cancelled() {
             self.show(&stored);
@@ -88,19 +92,19 @@ impl Continuous {
             return Ok(());
         }
         let behind = Behind::This(Arc::clone(&self.context.health));
-        let mut settler = super::settler(&self.context, phase, behind, self.stop.clone()).await?;
-        if !settler.wait().await? {
+        let mut rechecker = super::rechecker(&self.context, phase, behind, self.stop.clone()).await?;
+        if !rechecker.wait().await? {
             // What is not applied yet is no difference; the lag tells of it.
             return Ok(());
         }
-        settler.comparer.forget().await?;
+        rechecker.comparer.forget().await?;
         let mut waiting = BTreeMap::new();
         for ids in ids.chunks(scan::STEP as usize) {
-            let wrong = settler.look(Side::Recruiters, ids).await?.wrong;
+            let wrong = rechecker.look(Side::Recruiters, ids).await?.wrong;
             waiting.extend(wrong.into_iter().map(|(id, seen)| (id, seen.signature)));
         }
         let mut standing = BTreeMap::new();
-        let moving = settler
+        let moving = rechecker
             .settle(Side::Recruiters, waiting, |id, findings| drop(standing.insert(id, divergent(&findings))))
             .await?;
         if !self.stop.is_cancelled() {
@@ -112,7 +116,7 @@ impl Continuous {
         Ok(())
     }
 
-    fn remember(&mut self, standing: BTreeMap<ObjectId, BTreeSet<(Kind, ObjectId)>>) {
+    fn remember(&mut self, standing: BTreeMap<ObjectId, BTreeSet<(DifferenceKind, ObjectId)>>) {
         let mut offers: usize = self.known.values().map(BTreeSet::len).sum();
         for (recruiter, divergent) in standing.into_iter().filter(|(_, divergent)| !divergent.is_empty()) {
             if offers >= KNOWN {
@@ -128,7 +132,7 @@ impl Continuous {
         let metrics = &self.context.metrics;
         let seconds = |date: bson::DateTime| date.timestamp_millis().div_euclid(1000) as f64;
         metrics.verify_last_success.set(stored.last_success.map_or(0.0, seconds));
-        for kind in Kind::ALL {
+        for kind in DifferenceKind::ALL {
             let offers: Vec<ObjectId> =
                 self.known.values().flatten().filter(|(of, _)| *of == kind).map(|(_, offer)| *offer).collect();
             let in_full = stored.divergent_offers.get(&kind).copied().unwrap_or_default();

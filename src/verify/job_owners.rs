@@ -18,7 +18,7 @@ use crate::mongo::reads::{documents, find};
 use crate::project::WRITTEN;
 
 /// A recruiter, or the copy of one, as far as it was asked for.
-pub struct Held {
+pub struct OwnerRecord {
     /// Its `_id`.
     pub id: ObjectId,
     /// Its `establishment_id`.
@@ -69,8 +69,8 @@ pub async fn held_where_named(
         let found =
             jobs(database, WatchedCollection::Recruiters, filter, doc! { "establishment_id": 1, "jobs._id": 1 })
                 .await?;
-        let pair = |recruiter: Held| {
-            let Held { establishment, jobs, .. } = recruiter;
+        let pair = |recruiter: OwnerRecord| {
+            let OwnerRecord { establishment, jobs, .. } = recruiter;
             jobs.into_iter().map(move |job| (job, establishment.clone()))
         };
         let pairs: HashSet<(ObjectId, Option<String>)> = found.into_iter().flat_map(pair).collect();
@@ -121,7 +121,7 @@ pub async fn jobs(
     collection: WatchedCollection,
     filter: Document,
     fields: Document,
-) -> Result<Vec<Held>, Failure> {
+) -> Result<Vec<OwnerRecord>, Failure> {
     let batches = find(database, collection.name(), filter, fields).await?;
     let mut found = Vec::new();
     for document in documents(&batches) {
@@ -129,7 +129,7 @@ pub async fn jobs(
         let jobs = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
         let jobs = jobs.filter_map(RawBsonRef::as_document).filter_map(id).collect();
         let establishment = value::text(value::field(document, "establishment_id")).map(str::to_owned);
-        found.extend(id(document).map(|id| Held { id, establishment, jobs }));
+        found.extend(id(document).map(|id| OwnerRecord { id, establishment, jobs }));
     }
     Ok(found)
 }

@@ -12,7 +12,7 @@ pub mod stored;
 use tokio_util::sync::CancellationToken;
 
 use self::compare_sides::Comparer;
-use self::report::Report;
+use self::report::VerificationReport;
 use self::scan::Scan;
 use self::settle::{Behind, Rechecker};
 use crate::context::Context;
@@ -24,7 +24,7 @@ use crate::phase::{Phase, StreamWrites};
 ///
 /// # Errors
 /// A [`Failure`] that trying again does not mend.
-pub async fn compare_as_in(context: &Context, phase: Phase) -> Result<Report, Failure> {
+pub async fn compare_as_in(context: &Context, phase: Phase) -> Result<VerificationReport, Failure> {
     let mut scan = scan(context, phase, true, CancellationToken::new()).await?;
     scan.everything().await?;
     Ok(scan.report)
@@ -39,7 +39,7 @@ pub async fn full(
     phase: Phase,
     stop: CancellationToken,
     is_stored: bool,
-) -> Result<Report, Failure> {
+) -> Result<VerificationReport, Failure> {
     let mut scan = scan(context, phase, true, stop.clone()).await?;
     scan.everything().await?;
     scan.report.ended = server_time(&context.database).await?;
@@ -53,7 +53,12 @@ pub async fn full(
 ///
 /// # Errors
 /// As [`compare_as_in`].
-pub async fn sample(context: &Context, phase: Phase, stop: CancellationToken, count: u32) -> Result<Report, Failure> {
+pub async fn sample(
+    context: &Context,
+    phase: Phase,
+    stop: CancellationToken,
+    count: u32,
+) -> Result<VerificationReport, Failure> {
     let mut scan = scan(context, phase, false, stop).await?;
     scan.sample(count).await?;
     scan.report.ended = server_time(&context.database).await?;
@@ -62,14 +67,14 @@ pub async fn sample(context: &Context, phase: Phase, stop: CancellationToken, co
 
 async fn scan(context: &Context, phase: Phase, full: bool, stop: CancellationToken) -> Result<Scan, Failure> {
     Ok(Scan {
-        settler: settler(context, phase, Behind::Instance, stop).await?,
+        rechecker: rechecker(context, phase, Behind::Instance, stop).await?,
         partner_label: context.settings.target.partner_label.clone(),
-        report: Report::new(server_time(&context.database).await?, phase.word().to_owned(), full),
+        report: VerificationReport::new(server_time(&context.database).await?, phase.word().to_owned(), full),
     })
 }
 
 /// What compares as `phase` wants it; `behind` is who is waited for.
-async fn settler(
+async fn rechecker(
     context: &Context,
     phase: Phase,
     behind: Behind,

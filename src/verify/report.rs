@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bson::{DateTime, oid::ObjectId};
 use serde::{Serialize, Serializer};
 
-use super::compare::{Finding, Kind};
+use super::compare::{DifferenceKind, Finding};
 use crate::model::names::WatchedCollection;
 
 /// So many ids are told of each kind and of each field.
@@ -14,14 +14,14 @@ const IDS: usize = 20;
 
 /// How often, and where for example.
 #[derive(Debug, Default, Serialize)]
-pub struct Found {
+pub struct DifferenceCount {
     /// How often.
     pub count: u64,
     /// The first of the offers.
     pub ids: Vec<String>,
 }
 
-impl Found {
+impl DifferenceCount {
     fn add(&mut self, id: impl FnOnce() -> String) {
         self.count += 1;
         if self.ids.len() < IDS {
@@ -32,7 +32,7 @@ impl Found {
 
 /// The report of one verification.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct VerificationReport {
     /// When it began.
     #[serde(serialize_with = "rfc3339")]
     pub began: DateTime,
@@ -58,18 +58,18 @@ pub struct Report {
     /// Differences, one for each field.
     pub differences: u64,
     /// Offers that differ, by kind; one that differs in several ways is among several.
-    pub divergent_offers: BTreeMap<Kind, u64>,
+    pub divergent_offers: BTreeMap<DifferenceKind, u64>,
     /// Differences by kind.
-    pub kinds: BTreeMap<Kind, Found>,
+    pub kinds: BTreeMap<DifferenceKind, DifferenceCount>,
     /// Differences by field.
-    pub fields: BTreeMap<&'static str, Found>,
+    pub fields: BTreeMap<&'static str, DifferenceCount>,
     /// What is wrong in `recruiters` already, so that the offer is as it must be: no differences.
-    pub source_faults: BTreeMap<Kind, Found>,
+    pub source_faults: BTreeMap<DifferenceKind, DifferenceCount>,
     /// The differences before the repair, if there was one.
     pub before_repair: Option<u64>,
 }
 
-impl Report {
+impl VerificationReport {
     /// Nothing looked at yet.
     #[must_use]
     pub fn new(began: DateTime, phase: String, full: bool) -> Self {
@@ -105,8 +105,8 @@ impl Report {
     pub fn add_unusable(&mut self, collection: WatchedCollection, key: &str) {
         let kind = match collection {
             // No job has such an id, so no recruiter holds it.
-            WatchedCollection::Offers => Kind::Orphan,
-            _ => Kind::Undecodable,
+            WatchedCollection::Offers => DifferenceKind::Orphan,
+            _ => DifferenceKind::Undecodable,
         };
         self.differences += 1;
         *self.divergent_offers.entry(kind).or_default() += 1;
@@ -132,7 +132,7 @@ impl Report {
             "{scope}: {} recruiters, {} jobs, {} offers; {} compared, {} explained, {} still changing",
             self.recruiters, self.jobs, self.offers, self.compared, self.explained, self.unsettled
         )];
-        let row = |name: &str, found: &Found| {
+        let row = |name: &str, found: &DifferenceCount| {
             let ids = found.ids.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(" ");
             let more = if found.ids.len() > 3 { " …" } else { "" };
             format!("  {name:<34} {:>8}  {ids}{more}", found.count)
@@ -154,7 +154,7 @@ impl Report {
 
 /// The offers that differ, each once for each kind.
 #[must_use]
-pub fn divergent(findings: &[Finding]) -> BTreeSet<(Kind, ObjectId)> {
+pub fn divergent(findings: &[Finding]) -> BTreeSet<(DifferenceKind, ObjectId)> {
     findings.iter().filter(|finding| !finding.in_source).map(|finding| (finding.kind, finding.offer)).collect()
 }
 

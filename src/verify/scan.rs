@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bson::{Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 
-use super::report::Report;
+use super::report::VerificationReport;
 use super::settle::{Rechecker, Side};
 use crate::error::Failure;
 use crate::maintenance::unusable;
@@ -22,11 +22,11 @@ const WAITING: usize = 20_000;
 #[derive(Debug)]
 pub struct Scan {
     /// What looks, and looks again.
-    pub settler: Rechecker,
+    pub rechecker: Rechecker,
     /// Our offers are those with this label.
     pub partner_label: String,
     /// What was found so far.
-    pub report: Report,
+    pub report: VerificationReport,
 }
 
 impl Scan {
@@ -35,7 +35,7 @@ impl Scan {
     /// # Errors
     /// A [`Failure`] that trying again does not mend.
     pub async fn everything(&mut self) -> Result<(), Failure> {
-        let database = self.settler.database.clone();
+        let database = self.rechecker.database.clone();
         for collection in unusable::COLLECTIONS {
             self.others(collection).await?;
         }
@@ -45,7 +45,7 @@ impl Scan {
                 Side::Recruiters | Side::Anonymized => Document::new(),
             };
             let (mut after, mut waiting) = (None, BTreeMap::new());
-            while !self.settler.stop.is_cancelled() {
+            while !self.rechecker.stop.is_cancelled() {
                 let ids = scan::ids_after(&database, side.collection(), &filter, after).await?;
                 after = ids.last().copied();
                 if after.is_none() {
@@ -65,8 +65,8 @@ impl Scan {
     async fn others(&mut self, collection: WatchedCollection) -> Result<(), Failure> {
         let filter = unusable::filter(collection, &self.partner_label);
         let mut after = None;
-        while !self.settler.stop.is_cancelled() {
-            let database = &self.settler.database;
+        while !self.rechecker.stop.is_cancelled() {
+            let database = &self.rechecker.database;
             let others = scan::others_after(database, collection.name(), &filter, after.as_ref()).await?;
             others.iter().for_each(|other| self.report.add_unusable(collection, &other.text()));
             after = others.into_iter().last();
@@ -83,7 +83,7 @@ impl Scan {
     /// As [`Self::everything`].
     pub async fn sample(&mut self, count: u32) -> Result<(), Failure> {
         let pipeline = [doc! { "$sample": { "size": i64::from(count) } }, doc! { "$project": { "_id": 1 } }];
-        let recruiters = collection(&self.settler.database, WatchedCollection::Recruiters.name());
+        let recruiters = collection(&self.rechecker.database, WatchedCollection::Recruiters.name());
         let chosen = recruiters.aggregate(pipeline).allow_disk_use(true).batch().await.map_err(Failure::Read)?;
         let batches: Vec<_> = chosen.try_collect().await.map_err(Failure::Read)?;
         let mut ids = Vec::new();
@@ -107,7 +107,7 @@ impl Scan {
         ids: &[ObjectId],
         waiting: &mut BTreeMap<ObjectId, u64>,
     ) -> Result<(), Failure> {
-        let look = self.settler.look(side, ids).await?;
+        let look = self.rechecker.look(side, ids).await?;
         let report = &mut self.report;
         report.jobs += look.jobs;
         report.compared += look.compared;
@@ -126,7 +126,7 @@ impl Scan {
 
     async fn settle(&mut self, side: Side, waiting: BTreeMap<ObjectId, u64>) -> Result<(), Failure> {
         let report = &mut self.report;
-        let moving = self.settler.settle(side, waiting, |_, findings| report.add(&findings)).await?;
+        let moving = self.rechecker.settle(side, waiting, |_, findings| report.add(&findings)).await?;
         report.unsettled += moving.len() as u64;
         Ok(())
     }

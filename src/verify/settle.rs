@@ -21,6 +21,7 @@ use crate::observe::health::Health;
 use crate::retry::Delays;
 use crate::source::cursor::operation_time;
 use crate::source::scan;
+use crate::tasks::pause;
 
 /// How long a difference must stand before it counts.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -104,9 +105,10 @@ impl Rechecker {
             let mut moving = BTreeMap::new();
             for ids in ids.chunks(scan::STEP as usize) {
                 for (id, seen) in self.look(side, ids).await?.wrong {
-                    match waiting.get(&id) == Some(&seen.signature) {
-                        true => stands(id, seen.findings),
-                        false => drop(moving.insert(id, seen.signature)),
+                    if waiting.get(&id) == Some(&seen.signature) {
+                        stands(id, seen.findings)
+                    } else {
+                        moving.insert(id, seen.signature);
                     }
                 }
             }
@@ -122,12 +124,12 @@ impl Rechecker {
     /// [`Failure::Read`].
     pub async fn wait(&self) -> Result<bool, Failure> {
         let seen = operation_time(&self.database).await?;
-        self.pause(SETTLE).await;
+        pause(&self.stop, SETTLE).await;
         for _ in 0..POLLS {
             if self.stop.is_cancelled() || !self.is_behind(seen).await? {
                 return Ok(true);
             }
-            self.pause(POLL).await;
+            pause(&self.stop, POLL).await;
         }
         Ok(false)
     }
@@ -139,10 +141,6 @@ impl Rechecker {
                 && checkpoint(&self.database).await?.is_some_and(|checkpoint| checkpoint < seen)),
             Behind::This(health) => Ok(health.applied_time().is_none_or(|applied| applied < seen)),
         }
-    }
-
-    async fn pause(&self, time: Duration) {
-        tokio::select! { () = self.stop.cancelled() => {}, () = tokio::time::sleep(time) => {} }
     }
 
     /// One look, tried again when it fails in a way that passes.
@@ -160,7 +158,7 @@ impl Rechecker {
             match look {
                 Err(failure) if failure.directive() == Directive::Retry && !self.stop.is_cancelled() => {
                     tracing::warn!(error = %failure, "tried again");
-                    self.pause(delays.next_delay()).await;
+                    pause(&self.stop, delays.next_delay()).await;
                 }
                 look => return look,
             }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use bson::{Bson, DateTime, Document, doc};
 use mongodb::Database;
 
-use super::compare::Kind;
-use super::report::Report;
+use super::compare::DifferenceKind;
+use super::report::VerificationReport;
 use crate::error::Failure;
 use crate::model::names::STATE;
 use crate::mongo::reads::collection;
@@ -18,7 +18,7 @@ pub struct Stored {
     /// When the last one ended that found nothing.
     pub last_success: Option<DateTime>,
     /// The offers that the last one found to differ, by kind.
-    pub divergent_offers: BTreeMap<Kind, i64>,
+    pub divergent_offers: BTreeMap<DifferenceKind, i64>,
 }
 
 /// Stores the result of a full verification, unless that of a later one is there: who was paused before it stored its own
@@ -26,7 +26,7 @@ pub struct Stored {
 ///
 /// # Errors
 /// [`Failure::Write`].
-pub async fn store(database: &Database, report: &Report) -> Result<(), Failure> {
+pub async fn store(database: &Database, report: &VerificationReport) -> Result<(), Failure> {
     let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let divergent: Document = report
         .divergent_offers
@@ -57,10 +57,10 @@ pub async fn store(database: &Database, report: &Report) -> Result<(), Failure> 
 /// [`Failure::Read`].
 pub async fn load(database: &Database) -> Result<Stored, Failure> {
     let stored = collection(database, STATE).find_one(mine()).await.map_err(Failure::Read)?.unwrap_or_default();
-    let offers = |kind: Kind| stored.get_document("divergent_offers").ok()?.get_i64(kind.as_str()).ok();
+    let offers = |kind: DifferenceKind| stored.get_document("divergent_offers").ok()?.get_i64(kind.as_str()).ok();
     Ok(Stored {
         last_success: stored.get_datetime("last_success").ok().copied(),
-        divergent_offers: Kind::ALL.into_iter().filter_map(|kind| Some((kind, offers(kind)?))).collect(),
+        divergent_offers: DifferenceKind::ALL.into_iter().filter_map(|kind| Some((kind, offers(kind)?))).collect(),
     })
 }
 

@@ -12,7 +12,7 @@ pub const HEIGHT: f64 = 160.0;
 
 /// One line of a chart.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Line {
+pub struct ChartLine {
     /// What it shows, for the legend.
     pub label: &'static str,
     /// `a` or `b`: how it is drawn.
@@ -31,7 +31,7 @@ pub struct Line {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chart {
     /// Its lines, on one scale.
-    pub lines: Vec<Line>,
+    pub lines: Vec<ChartLine>,
     /// The value at the upper edge.
     pub top: f64,
     /// The image's width in samples.
@@ -58,7 +58,7 @@ impl Chart {
         let top = round_above(all.fold(least, f64::max));
         let longest = lines.iter().map(|(_, _, values)| values.len()).max().unwrap_or_default();
         let width = longest.clamp(NARROWEST, WIDEST);
-        let lines = lines.iter().map(|(label, class, values)| Line {
+        let lines = lines.iter().map(|(label, class, values)| ChartLine {
             label,
             class,
             path: path(values, (width, top)),

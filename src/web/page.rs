@@ -9,7 +9,7 @@ use askama::Template;
 use super::chart::{Chart, HEIGHT};
 use crate::observe::health::Role;
 use crate::phase::Phase;
-use crate::status::document::{Service, Status, Verdict};
+use crate::status::document::{Service, Status, StatusVerdict};
 use crate::status::survey::BETWEEN_COUNTS;
 
 /// Under this much oplog a person should look (spec 06, the alerts).
@@ -30,7 +30,7 @@ pub struct Page<'a> {
 
 /// One value of `/api/status` as people read it.
 #[derive(Debug)]
-struct Value {
+struct PageValue {
     /// JSON pointer.
     path: String,
     /// As JSON has it; empty for null.
@@ -42,7 +42,7 @@ struct Value {
 #[derive(Debug)]
 struct Tile {
     label: &'static str,
-    value: Value,
+    value: PageValue,
     /// `ok`, `warn`, `bad`, or `none` where the number says nothing about health.
     level: &'static str,
     about: String,
@@ -64,34 +64,34 @@ impl<'a> Page<'a> {
 
     fn level(&self) -> &'static str {
         match self.status.verdict {
-            Verdict::InStep | Verdict::StandingBy => "ok",
-            Verdict::Starting | Verdict::Behind | Verdict::Retrying => "warn",
-            Verdict::NotReady | Verdict::Halted => "bad",
+            StatusVerdict::InStep | StatusVerdict::StandingBy => "ok",
+            StatusVerdict::Starting | StatusVerdict::Behind | StatusVerdict::Retrying => "warn",
+            StatusVerdict::NotReady | StatusVerdict::Halted => "bad",
         }
     }
 
     fn headline(&self) -> &'static str {
         match self.status.verdict {
-            Verdict::Starting => "Starting",
-            Verdict::StandingBy => "Standing by",
-            Verdict::InStep => "In step",
-            Verdict::Behind => "Behind",
-            Verdict::Retrying => "Retrying",
-            Verdict::NotReady => "Not ready",
-            Verdict::Halted => "Halted",
+            StatusVerdict::Starting => "Starting",
+            StatusVerdict::StandingBy => "Standing by",
+            StatusVerdict::InStep => "In step",
+            StatusVerdict::Behind => "Behind",
+            StatusVerdict::Retrying => "Retrying",
+            StatusVerdict::NotReady => "Not ready",
+            StatusVerdict::Halted => "Halted",
         }
     }
 
     /// Without numbers: it is read aloud whenever it changes.
     fn sentence(&self) -> &'static str {
         match self.status.verdict {
-            Verdict::Starting => "It is not connected to MongoDB yet.",
-            Verdict::StandingBy => "Another instance leads; this one takes over when that one stops.",
-            Verdict::InStep => "This instance leads, and everything that was written has been handled.",
-            Verdict::Behind => "This instance leads and is catching up.",
-            Verdict::Retrying => "Something fails and is tried again; nothing is lost.",
-            Verdict::NotReady => "This instance does not do what it should.",
-            Verdict::Halted => "The position of the stream is lost, and a person must decide.",
+            StatusVerdict::Starting => "It is not connected to MongoDB yet.",
+            StatusVerdict::StandingBy => "Another instance leads; this one takes over when that one stops.",
+            StatusVerdict::InStep => "This instance leads, and everything that was written has been handled.",
+            StatusVerdict::Behind => "This instance leads and is catching up.",
+            StatusVerdict::Retrying => "Something fails and is tried again; nothing is lost.",
+            StatusVerdict::NotReady => "This instance does not do what it should.",
+            StatusVerdict::Halted => "The position of the stream is lost, and a person must decide.",
         }
     }
 
@@ -99,8 +99,8 @@ impl<'a> Page<'a> {
         let status = self.status;
         let service = status.service.as_ref();
         let lag_level = match self.status.verdict {
-            Verdict::Behind => "warn",
-            Verdict::NotReady | Verdict::Halted => "bad",
+            StatusVerdict::Behind => "warn",
+            StatusVerdict::NotReady | StatusVerdict::Halted => "bad",
             _ => "none",
         };
         let leader = service.and_then(|service| service.leader.as_ref());
@@ -143,7 +143,7 @@ impl<'a> Page<'a> {
     }
 
     /// Name, documents, events since the start.
-    fn collections(&self) -> Vec<(&'static str, Value, Value)> {
+    fn collections(&self) -> Vec<(&'static str, PageValue, PageValue)> {
         let empty = BTreeMap::new();
         let documents = self.status.counts.as_ref().map_or(&empty, |counts| &counts.documents);
         let events = &self.status.since_start.events_by_collection;
@@ -151,21 +151,21 @@ impl<'a> Page<'a> {
             let read = events.get(*name);
             let read = match read {
                 Some(read) => count(&format!("/since_start/events_by_collection/{name}"), read),
-                None => Value { path: String::new(), raw: String::new(), text: "0".to_owned() },
+                None => PageValue { path: String::new(), raw: String::new(), text: "0".to_owned() },
             };
             (*name, count(&format!("/counts/documents/{name}"), documents), read)
         });
         rows.collect()
     }
 
-    fn statuses(&self, of: &str, counted: &BTreeMap<&'static str, u64>) -> Vec<(String, Value)> {
+    fn statuses(&self, of: &str, counted: &BTreeMap<&'static str, u64>) -> Vec<(String, PageValue)> {
         let row = |(status, number): (&&'static str, &u64)| {
             ((*status).to_owned(), count(&format!("/counts/{of}/{status}"), number))
         };
         counted.iter().map(row).collect()
     }
 
-    fn reasons(&self, service: &Service) -> Vec<(String, Value)> {
+    fn reasons(&self, service: &Service) -> Vec<(String, PageValue)> {
         let row = |(reason, number): (&String, &u64)| {
             (reason.replace('_', " "), count(&format!("/service/dead_letters_by_reason/{reason}"), number))
         };
@@ -209,22 +209,22 @@ fn service_tiles(service: &Service) -> [Tile; 3] {
     ]
 }
 
-fn value(path: &str, raw: Option<impl Display>, text: impl FnOnce() -> String) -> Value {
+fn value(path: &str, raw: Option<impl Display>, text: impl FnOnce() -> String) -> PageValue {
     match raw {
-        Some(raw) => Value { path: path.to_owned(), raw: raw.to_string(), text: text() },
-        None => Value { path: path.to_owned(), raw: String::new(), text: "unknown".to_owned() },
+        Some(raw) => PageValue { path: path.to_owned(), raw: raw.to_string(), text: text() },
+        None => PageValue { path: path.to_owned(), raw: String::new(), text: "unknown".to_owned() },
     }
 }
 
-fn seconds(path: &str, seconds: &Option<f64>) -> Value {
+fn seconds(path: &str, seconds: &Option<f64>) -> PageValue {
     value(path, *seconds, || duration(seconds.unwrap_or_default()))
 }
 
-fn rate(path: &str, rate: Option<f64>) -> Value {
+fn rate(path: &str, rate: Option<f64>) -> PageValue {
     value(path, rate, || format!("{} /s", number(&rate.unwrap_or_default())))
 }
 
-fn count(path: &str, count: &u64) -> Value {
+fn count(path: &str, count: &u64) -> PageValue {
     value(path, Some(count), || grouped(*count))
 }
 

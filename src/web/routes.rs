@@ -33,7 +33,7 @@ const HEADERS: [(&str, &str); 5] = [
 
 /// What the routes show.
 #[derive(Debug, Clone)]
-pub struct Shown {
+pub struct WebState {
     context: Context,
     survey: Arc<Survey>,
     /// This instance, as the lease names it.
@@ -41,7 +41,7 @@ pub struct Shown {
     started: DateTime,
 }
 
-impl Shown {
+impl WebState {
     /// Of an instance that begins now.
     #[must_use]
     pub fn of(context: &Context, survey: &Arc<Survey>, name: &str) -> Self {
@@ -54,7 +54,7 @@ impl Shown {
 }
 
 /// All routes.
-pub fn router(shown: Shown) -> Router {
+pub fn router(shown: WebState) -> Router {
     let style = text("text/css; charset=utf-8", include_str!("style.css"));
     let script = text("text/javascript; charset=utf-8", include_str!("script.js"));
     Router::new()
@@ -82,7 +82,7 @@ fn text(kind: &'static str, text: &'static str) -> impl Fn() -> std::future::Rea
     move || std::future::ready(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
-async fn metrics(State(shown): State<Shown>) -> Response {
+async fn metrics(State(shown): State<WebState>) -> Response {
     let Context { metrics, health, .. } = &shown.context;
     // Asked here, so that they grow while nothing moves; unknown is not 0 (spec 03, "Lag").
     metrics.lag.set(health.lag().unwrap_or(f64::NAN));
@@ -100,26 +100,26 @@ async fn metrics(State(shown): State<Shown>) -> Response {
 }
 
 /// 200 while the loops of the process give signs of life.
-async fn livez(State(shown): State<Shown>) -> Response {
+async fn livez(State(shown): State<WebState>) -> Response {
     let dead = shown.context.health.dead();
     let status = if dead.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "alive": dead.is_empty(), "dead": dead }))).into_response()
 }
 
 /// 200 while the instance does what it should; else 503 with the reasons.
-async fn readyz(State(shown): State<Shown>) -> Response {
+async fn readyz(State(shown): State<WebState>) -> Response {
     let readiness = shown.context.health.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
 }
 
 /// Everything that the page shows.
-async fn status(State(shown): State<Shown>) -> Json<Status> {
+async fn status(State(shown): State<WebState>) -> Json<Status> {
     Json(shown.status())
 }
 
 /// For people.
-async fn page(State(shown): State<Shown>) -> Response {
+async fn page(State(shown): State<WebState>) -> Response {
     let status = shown.status();
     match Page::of(&status).render() {
         Ok(page) => Html(page).into_response(),

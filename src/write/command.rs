@@ -41,7 +41,7 @@ const FEW: usize = 64;
 
 /// What the server did with the statements.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct WriteOutcome {
     /// Documents created by an upsert.
     pub created: u64,
     /// Documents changed.
@@ -55,7 +55,7 @@ pub struct Outcome {
     pub refused: Vec<Refused>,
 }
 
-impl Outcome {
+impl WriteOutcome {
     fn add(&mut self, other: Self) {
         self.created += other.created;
         self.changed += other.changed;
@@ -94,7 +94,7 @@ impl Refused {
 /// # Errors
 /// [`Failure::Write`], [`Failure::WriteConcern`], [`Failure::Statement`]: some may not be written;
 /// all may be sent again.
-pub async fn update(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
+pub async fn update(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<WriteOutcome, Failure> {
     let mut outcome = update_once(writer, collection, statements).await?;
     // Two upserts of one offer may race (with another process's): the second attempt finds it.
     let (again, refused) = outcome.refused.into_iter().partition(|refused| refused.reason == Reason::DuplicateOffer);
@@ -107,16 +107,16 @@ pub async fn update(writer: &Writer, collection: &str, statements: Vec<Statement
     Ok(outcome)
 }
 
-async fn update_once(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
+async fn update_once(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<WriteOutcome, Failure> {
     // One that cannot fit into any command would make the server refuse the whole command, for ever.
     let (statements, oversized): (Vec<Statement>, Vec<Statement>) =
         statements.into_iter().partition(|statement| statement.body.as_bytes().len() <= LARGEST);
     let refused = |statement| Refused { statement, reason: Reason::TooLarge, code: OBJECT_TOO_LARGE };
     let refused = oversized.into_iter().map(refused).collect();
-    futures::stream::iter(portions(statements, |statement| statement.body.as_bytes().len()))
-        .map(|portion| send(writer, collection, portion))
+    futures::stream::iter(commands_of(statements, |statement| statement.body.as_bytes().len()))
+        .map(|command| send(writer, collection, command))
         .buffer_unordered(IN_FLIGHT)
-        .try_fold(Outcome { refused, ..Outcome::default() }, |mut all, outcome| async move {
+        .try_fold(WriteOutcome { refused, ..WriteOutcome::default() }, |mut all, outcome| async move {
             all.add(outcome);
             Ok(all)
         })
@@ -180,31 +180,31 @@ pub async fn confirm(writer: &Writer, collection: &str) -> Result<(), Failure> {
 }
 
 /// Shares `items` out to commands, evenly among those in flight, within the bounds of one command.
-pub(super) fn portions<T>(items: Vec<T>, weight: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+pub(super) fn commands_of<T>(items: Vec<T>, weight: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let even = if items.len() <= FEW { FEW } else { items.len().div_ceil(IN_FLIGHT) };
     let most = even.min(STATEMENTS);
-    let mut portions: Vec<Vec<T>> = Vec::new();
+    let mut commands_of: Vec<Vec<T>> = Vec::new();
     let mut bytes = 0;
     for item in items {
         let weight = weight(&item);
-        match portions.last_mut() {
-            Some(portion) if portion.len() < most && bytes + weight <= BYTES => {
+        match commands_of.last_mut() {
+            Some(command) if command.len() < most && bytes + weight <= BYTES => {
                 bytes += weight;
-                portion.push(item);
+                command.push(item);
             }
             _ => {
                 bytes = weight;
-                portions.push(vec![item]);
+                commands_of.push(vec![item]);
             }
         }
     }
-    portions
+    commands_of
 }
 
 /// Sends one command. What takes longer than the lease allows would take as long the next time, and an answer that cannot be
 /// read would be the same: it is sent again in ever smaller parts, so that one document keeps nothing else from being written.
-async fn send(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<Outcome, Failure> {
-    let mut outcome = Outcome::default();
+async fn send(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<WriteOutcome, Failure> {
+    let mut outcome = WriteOutcome::default();
     let mut rest = vec![(statements, 0)];
     while let Some((mut statements, overruns)) = rest.pop() {
         writer.alive();
@@ -228,10 +228,8 @@ async fn send(writer: &Writer, collection: &str, statements: Vec<Statement>) -> 
             }
             _ if !unreadable && overruns + 1 < OVERRUNS => rest.push((statements, overruns + 1)),
             _ => {
-                let (reason, code) = match unreadable {
-                    true => (Reason::RefusedByServer, UNREADABLE),
-                    false => (Reason::TooSlow, OVERRAN),
-                };
+                let (reason, code) =
+                    if unreadable { (Reason::RefusedByServer, UNREADABLE) } else { (Reason::TooSlow, OVERRAN) };
                 let refused = |statement| Refused { statement, reason, code };
                 outcome.refused.extend(statements.into_iter().map(refused));
             }
@@ -271,7 +269,7 @@ pub async fn update_in(
     session: &mut ClientSession,
     collection: &str,
     statements: Vec<Statement>,
-) -> Result<Outcome, Failure> {
+) -> Result<WriteOutcome, Failure> {
     let reply = writer.send_in(session, command_of(collection, &statements)).await;
     // About one of the statements: who made them finds out about which.
     let reply =
@@ -292,10 +290,10 @@ fn command_of(collection: &str, statements: &[Statement]) -> RawDocumentBuf {
 }
 
 /// Reads a reply whole: `Ok` from the driver says only that there was one.
-fn read(reply: &Document, statements: Vec<Statement>) -> Result<Outcome, Failure> {
+fn read(reply: &Document, statements: Vec<Statement>) -> Result<WriteOutcome, Failure> {
     let errors = reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
     let found = reply.get("n").and_then(number).unwrap_or_default().unsigned_abs();
-    let mut outcome = Outcome {
+    let mut outcome = WriteOutcome {
         unmatched: (statements.len() as u64).saturating_sub(found + errors.len() as u64),
         created: reply.get_array("upserted").map_or(0, |upserted| upserted.len() as u64),
         changed: reply.get("nModified").and_then(number).unwrap_or_default().unsigned_abs(),
@@ -320,10 +318,7 @@ fn read(reply: &Document, statements: Vec<Statement>) -> Result<Outcome, Failure
         return Err(Failure::Statement(code));
     }
     outcome.unsure = unsure(reply, &statements, outcome.unmatched);
-    match reply.contains_key("writeConcernError") {
-        true => Err(unacknowledged(reply)),
-        false => Ok(outcome),
-    }
+    if reply.contains_key("writeConcernError") { Err(unacknowledged(reply)) } else { Ok(outcome) }
 }
 
 fn unsure(reply: &Document, statements: &[Statement], unmatched: u64) -> Vec<ObjectId> {
@@ -357,8 +352,8 @@ mod tests {
     #[test]
     fn commands_stay_below_both_bounds_and_are_shared_out_evenly() {
         let counts = |count, weight| {
-            let portions = portions(statements(count, weight), |statement| statement.body.as_bytes().len());
-            portions.iter().map(Vec::len).collect::<Vec<usize>>()
+            let commands_of = commands_of(statements(count, weight), |statement| statement.body.as_bytes().len());
+            commands_of.iter().map(Vec::len).collect::<Vec<usize>>()
         };
         assert_eq!(counts(1_201, 10), [500, 500, 201]);
         assert_eq!(counts(301, 10), [151, 150]);

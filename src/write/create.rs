@@ -8,7 +8,7 @@ use bson::{RawDocumentBuf, rawdoc};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::Writer;
-use super::command::{IN_FLIGHT, is_unreadable, overran, portions, unacknowledged};
+use super::command::{IN_FLIGHT, commands_of, is_unreadable, overran, unacknowledged};
 use super::statements::Creation;
 use crate::error::FENCED;
 use crate::error::{Failure, command_code, refusal};
@@ -31,8 +31,8 @@ pub struct Created {
 /// # Errors
 /// [`Failure::Write`], [`Failure::Overdue`], [`Failure::LeaseLost`]: some may stand.
 pub async fn create(writer: &Writer, collection: &str, creations: Vec<Creation>) -> Result<Created, Failure> {
-    futures::stream::iter(portions(creations, |creation| creation.document.as_bytes().len()))
-        .map(|portion| send(writer, collection, portion))
+    futures::stream::iter(commands_of(creations, |creation| creation.document.as_bytes().len()))
+        .map(|command| send(writer, collection, command))
         .buffer_unordered(IN_FLIGHT)
         .try_fold(Created::default(), |mut all, created| async move {
             all.created += created.created;

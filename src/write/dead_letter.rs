@@ -100,7 +100,7 @@ impl DeadLetter {
 
 /// What is known of a letter that stands.
 #[derive(Debug, Clone, Copy)]
-pub struct Known {
+pub struct KnownDeadLetter {
     /// Why it was written.
     pub reason: Reason,
     /// What failed.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{Bson, DateTime, doc, oid::ObjectId, rawdoc};
 
-pub use super::dead_letter::{Address, DeadLetter, Known};
+pub use super::dead_letter::{Address, DeadLetter, KnownDeadLetter};
 use super::statements::Statement;
 use super::{Writer, command};
 use crate::error::Failure;
@@ -51,7 +51,7 @@ impl EventPosition {
 #[derive(Debug)]
 pub struct DeadLetters {
     writer: Writer,
-    known: BTreeMap<Address, Known>,
+    known: BTreeMap<Address, KnownDeadLetter>,
     /// Jobs whose `_id` others have too, with the recruiters that a letter tells so.
     shared: BTreeSet<(ObjectId, ObjectId)>,
     /// Letters about documents whose `_id` is no ObjectId.
@@ -66,7 +66,7 @@ impl DeadLetters {
     pub async fn load(database: &CausalDatabase, writer: &Writer) -> Result<Self, Failure> {
         let wanted = doc! { "reason": 1, "action": 1, "date": 1 };
         let batches = find(database, DEAD_LETTERS, doc! {}, wanted).await?;
-        let mut letters =
+        let mut dead_letters =
             Self { writer: writer.clone(), known: BTreeMap::new(), shared: BTreeSet::new(), others: BTreeMap::new() };
         for document in documents(&batches) {
             let document = document?;
@@ -75,16 +75,16 @@ impl DeadLetters {
             let date = value::field(document, "date").and_then(bson::RawBsonRef::as_datetime);
             let action = Action::from_stored(text("action"));
             match Address::from_stored(text("_id")) {
-                Some(address) => letters.know(address, Known { reason, action, date }),
+                Some(address) => dead_letters.know(address, KnownDeadLetter { reason, action, date }),
                 None => {
-                    letters.others.insert(text("_id").to_owned(), reason);
+                    dead_letters.others.insert(text("_id").to_owned(), reason);
                 }
             }
         }
-        Ok(letters)
+        Ok(dead_letters)
     }
 
-    fn know(&mut self, address: Address, known: Known) {
+    fn know(&mut self, address: Address, known: KnownDeadLetter) {
         if let Address::Job { recruiter, job } = address {
             match known.reason {
                 Reason::DuplicateJobId => self.shared.insert((job, recruiter)),
@@ -113,7 +113,7 @@ impl DeadLetters {
 
     /// The letter that stands about this document.
     #[must_use]
-    pub fn get(&self, address: &Address) -> Option<Known> {
+    pub fn get(&self, address: &Address) -> Option<KnownDeadLetter> {
         self.known.get(address).copied()
     }
 
@@ -150,7 +150,7 @@ impl DeadLetters {
         .collect()
     }
 
-    fn jobs_from(&self, recruiter: ObjectId) -> impl Iterator<Item = (&Address, &Known)> {
+    fn jobs_from(&self, recruiter: ObjectId) -> impl Iterator<Item = (&Address, &KnownDeadLetter)> {
         let first = Address::Job { recruiter, job: ObjectId::from_bytes([0; 12]) };
         self.known.range(first..).take_while(|(address, _)| matches!(address, Address::Job { .. }))
     }
@@ -160,14 +160,14 @@ impl DeadLetters {
         &self,
         after: Option<ObjectId>,
         limit: usize,
-        wanted: impl Fn(ObjectId, &Known) -> bool,
+        wanted: impl Fn(ObjectId, &KnownDeadLetter) -> bool,
     ) -> BTreeSet<ObjectId> {
         let first = after.unwrap_or(ObjectId::from_bytes([0; 12]));
         let whole = self.known.range(Address::Recruiter(first)..);
         let whole = whole.take_while(|(address, _)| matches!(address, Address::Recruiter(_)));
-        let some = |letters: &mut dyn Iterator<Item = (&Address, &Known)>| {
+        let some = |dead_letters: &mut dyn Iterator<Item = (&Address, &KnownDeadLetter)>| {
             let mut recruiters = BTreeSet::new();
-            for (address, known) in letters {
+            for (address, known) in dead_letters {
                 let recruiter = address.recruiter().filter(|recruiter| after.is_none_or(|after| *recruiter > after));
                 recruiters.extend(recruiter.filter(|recruiter| wanted(*recruiter, known)));
                 if recruiters.len() >= limit {
@@ -203,24 +203,24 @@ impl DeadLetters {
     /// As [`command::update`].
     pub async fn write(
         &mut self,
-        mut letters: BTreeMap<Address, DeadLetter>,
-        place: &EventPosition,
+        mut dead_letters: BTreeMap<Address, DeadLetter>,
+        position: &EventPosition,
     ) -> Result<(), Failure> {
-        if letters.is_empty() {
+        if dead_letters.is_empty() {
             return Ok(());
         }
-        for (address, letter) in &mut letters {
-            if let Some(standing) = self.get(address).filter(|known| known.action.outlives(letter.action)) {
-                (letter.action, letter.date) = (standing.action, standing.date);
+        for (address, dead_letter) in &mut dead_letters {
+            if let Some(standing) = self.get(address).filter(|known| known.action.outlives(dead_letter.action)) {
+                (dead_letter.action, dead_letter.date) = (standing.action, standing.date);
             }
         }
-        let addressed = letters.iter().map(|(address, letter)| (address.to_string(), letter));
-        store(&self.writer, addressed, place).await?;
-        let again = letters.keys().filter(|address| self.known.contains_key(*address));
+        let addressed = dead_letters.iter().map(|(address, dead_letter)| (address.to_string(), dead_letter));
+        store(&self.writer, addressed, position).await?;
+        let again = dead_letters.keys().filter(|address| self.known.contains_key(*address));
         let old: Vec<String> = again.flat_map(|address| address.stored().into_iter().skip(1)).collect();
         self.delete(&old).await?;
-        let known = |DeadLetter { reason, action, date, .. }| Known { reason, action, date };
-        letters.into_iter().for_each(|(address, letter)| self.know(address, known(letter)));
+        let known = |DeadLetter { reason, action, date, .. }| KnownDeadLetter { reason, action, date };
+        dead_letters.into_iter().for_each(|(address, dead_letter)| self.know(address, known(dead_letter)));
         Ok(())
     }
 
@@ -252,12 +252,12 @@ impl DeadLetters {
         &mut self,
         collection: WatchedCollection,
         keys: impl IntoIterator<Item = String>,
-        place: &EventPosition,
+        position: &EventPosition,
     ) -> Result<(), Failure> {
-        let letter = DeadLetter::of_projection(Reason::Undecodable, "`_id` is no ObjectId".to_owned());
+        let dead_letter = DeadLetter::of_projection(Reason::Undecodable, "`_id` is no ObjectId".to_owned());
         let ids: Vec<String> = keys.into_iter().map(|key| unusable(collection, &key)).collect();
-        store(&self.writer, ids.iter().map(|id| (id.clone(), &letter)), place).await?;
-        self.others.extend(ids.into_iter().map(|id| (id, letter.reason)));
+        store(&self.writer, ids.iter().map(|id| (id.clone(), &dead_letter)), position).await?;
+        self.others.extend(ids.into_iter().map(|id| (id, dead_letter.reason)));
         Ok(())
     }
 
@@ -267,8 +267,8 @@ impl DeadLetters {
     pub fn unusable_after(&self, collection: WatchedCollection, after: Option<&str>, limit: usize) -> Vec<String> {
         let prefix = unusable(collection, "");
         let first = unusable(collection, after.unwrap_or_default());
-        let letters = self.others.range(first..).map_while(|(id, _)| id.strip_prefix(&prefix));
-        letters.filter(|key| after != Some(key)).take(limit).map(str::to_owned).collect()
+        let dead_letters = self.others.range(first..).map_while(|(id, _)| id.strip_prefix(&prefix));
+        dead_letters.filter(|key| after != Some(key)).take(limit).map(str::to_owned).collect()
     }
 
     /// Removes the letters with these `_id`s, because an operator wants it; gives back how many there were.
@@ -318,7 +318,7 @@ fn unusable(collection: WatchedCollection, key: &str) -> String {
 
 /// What letters are about that are due.
 #[derive(Debug, Default)]
-pub struct Due {
+pub struct DueDeadLetters {
     /// Recruiters.
     pub recruiters: BTreeSet<ObjectId>,
     /// Offers of which it is not known whose they are.
@@ -331,13 +331,13 @@ pub struct Due {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn due(database: &CausalDatabase, time: DateTime) -> Result<Due, Failure> {
+pub async fn due(database: &CausalDatabase, time: DateTime) -> Result<DueDeadLetters, Failure> {
     // What seems to be due later than ever is of a clock that was ahead.
     let now = server_time(database).await?;
     let latest = DateTime::from_millis(now.timestamp_millis().saturating_add(LONGEST_DELAY_MILLISECONDS));
     let filter = doc! { "$or": [{ "next_retry": { "$lte": time } }, { "next_retry": { "$gt": latest } }] };
     let batches = find(database, DEAD_LETTERS, filter, doc! { "_id": 1 }).await?;
-    let mut due = Due::default();
+    let mut due = DueDeadLetters::default();
     for document in documents(&batches) {
         let Some(id) = value::text(value::field(document?, "_id")) else { continue };
         match Address::from_stored(id) {
@@ -351,10 +351,11 @@ pub async fn due(database: &CausalDatabase, time: DateTime) -> Result<Due, Failu
 
 async fn store<'a>(
     writer: &Writer,
-    letters: impl Iterator<Item = (String, &'a DeadLetter)>,
-    place: &EventPosition,
+    dead_letters: impl Iterator<Item = (String, &'a DeadLetter)>,
+    position: &EventPosition,
 ) -> Result<(), Failure> {
-    let statements: Vec<Statement> = letters.map(|(id, letter)| statement(&id, letter, place)).collect();
+    let statements: Vec<Statement> =
+        dead_letters.map(|(id, dead_letter)| statement(&id, dead_letter, position)).collect();
     let outcome = command::update(writer, DEAD_LETTERS, statements).await?;
     match outcome.refused.first() {
         Some(refused) => Err(Failure::Statement(refused.code)),
@@ -362,21 +363,21 @@ async fn store<'a>(
     }
 }
 
-fn statement(id: &str, letter: &DeadLetter, place: &EventPosition) -> Statement {
+fn statement(id: &str, dead_letter: &DeadLetter, position: &EventPosition) -> Statement {
     let literal = |value: &Bson| doc! { "$literal": value.clone() };
     let exponent = doc! { "$min": [{ "$subtract": ["$attempts", 1] }, LONGEST_DELAY_EXPONENT] };
     let delay = doc! { "$multiply": [60_000, { "$pow": [2, exponent] }] };
     let stages = [
         doc! { "$set": {
-            "reason": letter.reason.as_str(),
-            "detail": literal(&Bson::String(letter.detail.clone())),
-            "action": letter.action.as_str(),
-            "date": letter.date.map_or(Bson::Null, Bson::DateTime),
+            "reason": dead_letter.reason.as_str(),
+            "detail": literal(&Bson::String(dead_letter.detail.clone())),
+            "action": dead_letter.action.as_str(),
+            "date": dead_letter.date.map_or(Bson::Null, Bson::DateTime),
             "first_seen": { "$ifNull": ["$first_seen", "$$NOW"] },
             "last_seen": "$$NOW",
             "attempts": { "$add": [{ "$ifNull": ["$attempts", 0] }, 1] },
-            "token": literal(&place.token),
-            "cluster_time": literal(&place.cluster_time),
+            "token": literal(&position.token),
+            "cluster_time": literal(&position.cluster_time),
         } },
         doc! { "$set": { "next_retry": { "$add": ["$$NOW", delay] } } },
     ];

@@ -5,7 +5,7 @@ use bson::raw::{CStr, RawArrayBuf, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
 
 use crate::model::{Offer, OfferStatus};
-use crate::project::diff::{Change, DECIDES};
+use crate::project::diff::{DECIDES, OfferChange};
 use crate::project::{ON_INSERT, USER_DEACTIVATED};
 
 /// Who changed a status, as history entries name it (spec 02).
@@ -41,20 +41,20 @@ impl Statement {
 /// has become another one since it was compared, or newer than the projection where the newest wins: then the offer is to be
 /// compared anew.
 #[must_use]
-pub fn of_change(offer: &Offer, change: &Change, newest_wins: bool) -> Option<Statement> {
+pub fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) -> Option<Statement> {
     // By `_id` only, which comes from a job: an offer that the old worker stored under another
     // label is taken over, not duplicated.
     let mut filter = rawdoc! { "_id": offer.id };
     let (fields, status_changes, stood) = match change {
-        Change::Nothing => return None,
-        Change::Create => {
+        OfferChange::Nothing => return None,
+        OfferChange::Create => {
             let mut update = RawDocumentBuf::new();
             update.append(ON_CREATION, whole(offer, RawDocumentBuf::new()));
             return Some(Statement { id: Some(offer.id), body: rawdoc! { "q": filter, "u": update, "upsert": true } });
         }
         // The contact of somebody who was anonymised leaves a newer offer whatever else becomes of it.
-        Change::Update { fields, is_newer: true, .. } if newest_wins => (fields, false, None),
-        Change::Update { fields, status_changes, stood, .. } => (fields, *status_changes, Some(stood)),
+        OfferChange::Update { fields, is_newer: true, .. } if newest_wins => (fields, false, None),
+        OfferChange::Update { fields, status_changes, stood, .. } => (fields, *status_changes, Some(stood)),
     };
     // Where applications write offers, everything: of what one of them wrote since the comparison nothing must stay
     // beside what is ours.

@@ -180,8 +180,12 @@ impl Transaction {
     /// # Errors
     /// As [`command::update`]; [`Failure::Statement`] for one that the server refuses: nothing of the transaction is
     /// done then.
-    pub async fn update(&mut self, collection: &str, statements: Vec<Statement>) -> Result<command::Outcome, Failure> {
-        let Some(writer) = &self.writer else { return Ok(command::Outcome::default()) };
+    pub async fn update(
+        &mut self,
+        collection: &str,
+        statements: Vec<Statement>,
+    ) -> Result<command::WriteOutcome, Failure> {
+        let Some(writer) = &self.writer else { return Ok(command::WriteOutcome::default()) };
         let outcome = command::update_in(writer, self.session.get(), collection, statements).await?;
         match outcome.refused.first() {
             Some(refused) => Err(Failure::Statement(refused.code)),

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::error::Failure;
-use crate::observe::health::{Health, Part};
+use crate::observe::health::{Health, HealthPart};
 use std::time::Instant;
 
 /// The time limit of a command without a lease to lose.
@@ -25,7 +25,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Writer {
     database: Database,
-    lease: Option<Held>,
+    lease: Option<HeldLease>,
     /// Told that the pipeline is alive while commands overrun.
     health: Option<Arc<Health>>,
 }
@@ -49,7 +49,7 @@ impl Validity {
 }
 
 #[derive(Debug, Clone)]
-struct Held {
+struct HeldLease {
     validity: watch::Receiver<Validity>,
     duration: Duration,
     unanswered: Unanswered,
@@ -100,7 +100,7 @@ impl Writer {
     pub fn under(database: &Database, validity: watch::Receiver<Validity>, duration: Duration) -> Self {
         Self {
             database: database.clone(),
-            lease: Some(Held { validity, duration, unanswered: Unanswered::default() }),
+            lease: Some(HeldLease { validity, duration, unanswered: Unanswered::default() }),
             health: None,
         }
     }
@@ -109,7 +109,7 @@ impl Writer {
     #[must_use]
     pub fn telling(self, unanswered: &Unanswered) -> Self {
         let unanswered = unanswered.clone();
-        Self { lease: self.lease.map(|held| Held { unanswered, ..held }), ..self }
+        Self { lease: self.lease.map(|held| HeldLease { unanswered, ..held }), ..self }
     }
 
     /// The same for the pipeline: it gives signs of life while it finds out which document makes commands overrun.
@@ -120,7 +120,7 @@ impl Writer {
 
     /// A sign of life of the pipeline, if it is the pipeline's.
     pub(super) fn alive(&self) {
-        self.health.iter().for_each(|health| health.alive(Part::Pipeline));
+        self.health.iter().for_each(|health| health.alive(HealthPart::Pipeline));
     }
 
     /// Where it writes.
@@ -178,7 +178,7 @@ impl Writer {
 
     /// Half of what the lease has left, once that is half of a fresh lease: else the next renewal is waited for.
     async fn limit(&self) -> Result<Limit, Failure> {
-        let Some(Held { mut validity, duration, .. }) = self.lease.clone() else {
+        let Some(HeldLease { mut validity, duration, .. }) = self.lease.clone() else {
             return Ok(Limit { time: LONGEST, begins: None });
         };
         loop {

@@ -129,9 +129,10 @@ impl Applications {
                 return;
             }
         }
-        match self.random.random_bool(0.8) {
-            true => session.commit_transaction().await.unwrap(),
-            false => session.abort_transaction().await.unwrap(),
+        if self.random.random_bool(0.8) {
+            session.commit_transaction().await.unwrap()
+        } else {
+            session.abort_transaction().await.unwrap()
         }
     }
 
@@ -157,9 +158,10 @@ impl Applications {
     fn whole_recruiter(&mut self) -> Document {
         let number = self.any_recruiter();
         let document = recruiter(&mut self.random, number);
-        match self.random.random_bool(0.5) {
-            true => insert("recruiters", document),
-            false => replace("recruiters", document, true),
+        if self.random.random_bool(0.5) {
+            insert("recruiters", document)
+        } else {
+            replace("recruiters", document, true)
         }
     }
 
@@ -275,15 +277,12 @@ impl Applications {
             copy.remove(field);
         }
         let gone = delete(from, doc! { "_id": id });
-        match self.random.random_bool(0.6) {
-            true => {
-                self.begun.push_back(gone);
-                merge
-            }
-            false => {
-                self.begun.push_back(replace(to, copy, true));
-                gone
-            }
+        if self.random.random_bool(0.6) {
+            self.begun.push_back(gone);
+            merge
+        } else {
+            self.begun.push_back(replace(to, copy, true));
+            gone
         }
     }
 

@@ -92,8 +92,9 @@ async fn send(database: &Database, changes: Vec<Document>, concern: Document) ->
     let command = doc! { "update": "recruiters", "updates": changes, "writeConcern": concern };
     let reply = database.run_command(command).await?;
     // A statement may fail in an election, when the command around it does not.
-    match reply.contains_key("writeErrors") || reply.contains_key("writeConcernError") {
-        true => Err(mongodb::error::Error::custom("not written, or no majority has it")),
-        false => Ok(()),
+    if reply.contains_key("writeErrors") || reply.contains_key("writeConcernError") {
+        Err(mongodb::error::Error::custom("not written, or no majority has it"))
+    } else {
+        Ok(())
     }
 }

@@ -7,9 +7,9 @@ use bson::{DateTime, Document, doc, oid::ObjectId, rawdoc};
 use stream_processor::error::Failure;
 use stream_processor::phase::Phase;
 use stream_processor::phase::watcher::Followed;
-use stream_processor::ticker::job::Job;
-use stream_processor::ticker::ledger::{self, ByHand, Entry};
-use stream_processor::ticker::work::{OfferWriteLock, WriteAccess};
+use stream_processor::ticker::job::TimedJob;
+use stream_processor::ticker::job_context::{OfferWriteLock, WriteAccess};
+use stream_processor::ticker::ledger::{self, ByHand, LedgerEntry};
 use stream_processor::write::Writer;
 use stream_processor::write::statements::Statement;
 use stream_processor::write::transaction::{Fence, Transaction};
@@ -217,13 +217,13 @@ async fn hold(test: &TestDatabase, term: i64) -> WriteAccess {
 
 async fn nothing_is_entered_late(test: &TestDatabase, (late, next): (&Fence, &Fence)) {
     let now = date(BEGIN);
-    let entries = [Entry::Due(now)];
+    let entries = [LedgerEntry::Due(now)];
     let run = ByHand { name: CAP, request: ObjectId::new(), now, now_is_given: false, started: now };
     let entered = async || test.collection(JOB_RUNS).count_documents(doc! {}).await.unwrap();
-    assert!(matches!(ledger::enter(late, Job::CapOfferExpirations, now, &entries).await, Err(Failure::LeaseLost)));
+    assert!(matches!(ledger::enter(late, TimedJob::CapOfferExpirations, now, &entries).await, Err(Failure::LeaseLost)));
     assert_eq!(entered().await, 0);
-    ledger::enter(next, Job::CapOfferExpirations, now, &entries).await.unwrap();
-    ledger::enter(next, Job::CapOfferExpirations, now, &entries).await.unwrap();
+    ledger::enter(next, TimedJob::CapOfferExpirations, now, &entries).await.unwrap();
+    ledger::enter(next, TimedJob::CapOfferExpirations, now, &entries).await.unwrap();
     assert_eq!(entered().await, 1, "after a crash they are entered again, and are the same");
     ledger::begin(&test.database, next.term, &run).await.unwrap();
     assert!(matches!(ledger::begin(&test.database, late.term, &run).await, Err(Failure::LeaseLost)));

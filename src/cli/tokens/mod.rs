@@ -14,7 +14,7 @@ use resume_tokens::{Checkpoint, OldWorkerTokens, StoreError, TokenKind};
 use serde_json::{Value, json};
 
 use super::arguments::TokensCommand;
-use super::position::{self, Position};
+use super::position::{self, NamedPosition};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::leader::lead::store;
@@ -42,12 +42,12 @@ pub async fn run(context: Context, command: TokensCommand) -> Result<Exit, Refus
         TokensCommand::Export { file, id, .. } => export(&context, file.as_deref(), id.as_deref()).await,
         TokensCommand::Import { file, old_worker, override_ } => {
             let to = match (file, old_worker) {
-                (Some(file), _) => moving::Target::Position(position::in_file(&file)?),
-                (None, _) => moving::Target::OldWorker,
+                (Some(file), _) => moving::MoveTarget::Position(position::in_file(&file)?),
+                (None, _) => moving::MoveTarget::OldWorker,
             };
             moving::run(&context, to, override_).await
         }
-        TokensCommand::Reset { override_ } => moving::run(&context, moving::Target::Nowhere, override_).await,
+        TokensCommand::Reset { override_ } => moving::run(&context, moving::MoveTarget::Nowhere, override_).await,
     }
 }
 
@@ -151,14 +151,14 @@ async fn show(context: &Context, name: Option<&str>, as_json: bool) -> Result<Ex
     let measure = Measure::take(context).await?;
     let found = match name {
         Some(name) => position::find(context, name).await?,
-        None => Position::Checkpoint(Box::new(current(context).await?)),
+        None => NamedPosition::Checkpoint(Box::new(current(context).await?)),
     };
     let time = found.time();
     let reached = measure.is_reached(time);
     if as_json {
         let mut value = match &found {
-            Position::Checkpoint(checkpoint) => as_value(checkpoint, &measure),
-            Position::Token(_) | Position::Time(_) => json!({
+            NamedPosition::Checkpoint(checkpoint) => as_value(checkpoint, &measure),
+            NamedPosition::Token(_) | NamedPosition::Time(_) => json!({
                 "cluster_time": { "t": time.time, "i": time.increment }, "time": time_text(time),
                 "age_seconds": measure.age(time).as_secs(), "in_oplog": reached,
                 "headroom_seconds": measure.headroom(time).map(|headroom| headroom.as_secs()),
@@ -180,14 +180,14 @@ async fn show(context: &Context, name: Option<&str>, as_json: bool) -> Result<Ex
     Ok(if reached == Some(false) { Exit::Findings } else { Exit::Done })
 }
 
-fn as_text(found: &Position, measure: &Measure) -> String {
+fn as_text(found: &NamedPosition, measure: &Measure) -> String {
     let time = found.time();
     let ago = length_text(measure.age(time));
     let mut lines = vec![format!("time          {} ({ago} ago; {}, {})", time_text(time), time.time, time.increment)];
     let token = match found {
-        Position::Checkpoint(checkpoint) => Some(&checkpoint.token),
-        Position::Token(token) => Some(token),
-        Position::Time(_) => None,
+        NamedPosition::Checkpoint(checkpoint) => Some(&checkpoint.token),
+        NamedPosition::Token(token) => Some(token),
+        NamedPosition::Time(_) => None,
     };
     lines.extend(token.map(|token| {
         let kind = match token.kind() {
@@ -201,7 +201,7 @@ fn as_text(found: &Position, measure: &Measure) -> String {
     lines.extend(measure.headroom(time).map(|headroom| {
         format!("headroom      {}: so long until it falls off, if it stays where it is", length_text(headroom))
     }));
-    if let Position::Checkpoint(checkpoint) = found {
+    if let NamedPosition::Checkpoint(checkpoint) = found {
         lines.push(format!("id            {}", checkpoint.history_id()));
         lines.push(format!("events        {} applied up to here, in term {}", checkpoint.events, checkpoint.term));
     }
@@ -254,8 +254,8 @@ fn change_text(change: &Bson) -> Option<String> {
 async fn export(context: &Context, file: Option<&Path>, id: Option<&str>) -> Result<Exit, Refusal> {
     let checkpoint = match id {
         Some(id) => match position::find(context, id).await? {
-            Position::Checkpoint(checkpoint) => *checkpoint,
-            Position::Token(_) | Position::Time(_) => {
+            NamedPosition::Checkpoint(checkpoint) => *checkpoint,
+            NamedPosition::Token(_) | NamedPosition::Time(_) => {
                 return Err(Refusal::new(Exit::Usage, format!("--id {id}: `tokens list` shows the ids")));
             }
         },

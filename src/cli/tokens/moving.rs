@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::CHANGES;
 use crate::cli::arguments::Override;
-use crate::cli::position::Position;
+use crate::cli::position::NamedPosition;
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
@@ -33,9 +33,9 @@ use crate::tasks::{Group, Task};
 use crate::write::Writer;
 
 /// Where the position is to go.
-pub enum Target {
+pub enum MoveTarget {
     /// To this one.
-    Position(Position),
+    Position(NamedPosition),
     /// Where the old worker stopped.
     OldWorker,
     /// It is to be forgotten.
@@ -62,7 +62,7 @@ struct Move {
 ///
 /// # Errors
 /// A [`Refusal`] with what speaks against it, or while an instance runs.
-pub async fn run(context: &Context, target: Target, override_: Override) -> Result<Exit, Refusal> {
+pub async fn run(context: &Context, target: MoveTarget, override_: Override) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
@@ -82,7 +82,7 @@ pub async fn run(context: &Context, target: Target, override_: Override) -> Resu
 async fn moved(
     context: &Context,
     (writer, term): (&Writer, i64),
-    target: Target,
+    target: MoveTarget,
     override_: Override,
 ) -> Result<Exit, Refusal> {
     let step = plan(context, target, term).await?;
@@ -122,24 +122,24 @@ async fn moved(
     Ok(Exit::Done)
 }
 
-async fn plan(context: &Context, target: Target, term: i64) -> Result<Move, Refusal> {
+async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, Refusal> {
     let standing = standing(context).await?;
     let now = operation_time(&context.database).await?;
     let from = standing.as_ref().map(|standing| standing.cluster_time);
-    let everything = matches!(target, Target::OldWorker);
+    let everything = matches!(target, MoveTarget::OldWorker);
     let current = history::current(&context.database).await?;
     let mut foreign = None;
     let to = match target {
-        Target::Nowhere => None,
-        Target::OldWorker => Some(bare(old_worker_token(context).await?, &standing, (term, current))),
-        Target::Position(Position::Token(token)) => Some(bare(token, &standing, (term, current))),
-        Target::Position(Position::Checkpoint(checkpoint)) => {
+        MoveTarget::Nowhere => None,
+        MoveTarget::OldWorker => Some(bare(old_worker_token(context).await?, &standing, (term, current))),
+        MoveTarget::Position(NamedPosition::Token(token)) => Some(bare(token, &standing, (term, current))),
+        MoveTarget::Position(NamedPosition::Checkpoint(checkpoint)) => {
             let events = standing.as_ref().map_or(checkpoint.events, |standing| standing.events);
             foreign = checkpoint.history.as_ref().and_then(|history| history.difference(&current));
             Some(Checkpoint { term, events, updated_at: clock::now(), history: Some(current), ..*checkpoint })
         }
         // A file holds no bare time.
-        Target::Position(Position::Time(_)) => None,
+        MoveTarget::Position(NamedPosition::Time(_)) => None,
     };
     let mut step = Move { from, to, skipped: None, everything, objections: Vec::new() };
     let Some(to) = step.to.as_ref().map(|to| to.cluster_time) else {

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use bson::{Bson, Document, doc, oid::ObjectId};
 
-use super::super::report::Line;
-use super::super::work::JobContext;
+use super::super::report::ReportLine;
 use crate::error::Failure;
 use crate::fetch::references::key_at;
 use crate::model::names::OFFERS;
 use crate::model::names::SIRET_CACHE;
 use crate::model::{OfferStatus, value};
 use crate::mongo::reads::{documents, find};
+use crate::ticker::job_context::JobContext;
 
 const STATE: &str = "data.data.etat_administratif";
 /// `etat_administratif` of an active company.
@@ -68,7 +68,7 @@ async fn look(work: &mut JobContext, offers: &[ObjectId]) -> Result<(), Failure>
         let Ok(id) = offer.get_object_id("_id") else { continue };
         if closed.contains(siret) {
             work.report.matched += 1;
-            work.tell(Line::new(id, "closed_company", [siret]));
+            work.tell(ReportLine::new(id, "closed_company", [siret]));
         } else if !known.contains(siret) {
             work.report.skip("not_in_cache", 1);
         }

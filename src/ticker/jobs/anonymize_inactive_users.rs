@@ -3,10 +3,10 @@
 use bson::{DateTime, Document, doc};
 
 use super::super::calendar::months_ago;
-use super::super::work::JobContext;
 use super::anonymize_user;
 use crate::error::Failure;
 use crate::model::names::WatchedCollection;
+use crate::ticker::job_context::JobContext;
 
 /// Two years.
 const MONTHS: u32 = 24;

@@ -5,10 +5,9 @@
 use bson::raw::{CStr, cstr};
 use bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
 
-use super::super::attempts::{Attempts, Fault};
+use super::super::attempts::{Attempts, DocumentFault};
 use super::super::id_cursor::IdCursor;
-use super::super::report::Line;
-use super::super::work::JobContext;
+use super::super::report::ReportLine;
 use crate::error::Failure;
 use crate::failpoint;
 use crate::model::names::OFFERS;
@@ -20,6 +19,7 @@ use crate::model::user_id::spellings;
 use crate::model::value;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
+use crate::ticker::job_context::JobContext;
 use crate::write::anonymize::user_offer;
 use crate::write::statements::Statement;
 use crate::write::transaction::Transaction;
@@ -77,9 +77,9 @@ pub async fn anonymize(work: &mut JobContext, user: ObjectId, latest: Option<Dat
         work.check()?;
         rest.fill(work, &mut walk).await?;
         let failure = match part(work, &rest).await {
-            Ok(Step::NoUser) => return Ok(()),
-            Ok(Step::Last) => break,
-            Ok(Step::Part { offers }) => {
+            Ok(AnonymizationStep::NoUser) => return Ok(()),
+            Ok(AnonymizationStep::Last) => break,
+            Ok(AnonymizationStep::Part { offers }) => {
                 rest.offers.drain(..offers);
                 // Half an account is no use to who comes back meanwhile.
                 rest.latest = None;
@@ -89,9 +89,9 @@ pub async fn anonymize(work: &mut JobContext, user: ObjectId, latest: Option<Dat
             }
             Err(failure) => failure,
         };
-        match Fault::of(&failure) {
-            Some(Fault::TooSlow) if rest.most > 1 => rest.most = rest.most.div_ceil(4),
-            Some(fault @ Fault::Refused(_)) => return work.fail(user, fault, failure),
+        match DocumentFault::of(&failure) {
+            Some(DocumentFault::TooSlow) if rest.most > 1 => rest.most = rest.most.div_ceil(4),
+            Some(fault @ DocumentFault::Refused(_)) => return work.fail(user, fault, failure),
             Some(fault) => {
                 if let Err(failure) = attempts.wait_after(failure, &work.stop).await {
                     return work.fail(user, fault, failure);
@@ -103,7 +103,7 @@ pub async fn anonymize(work: &mut JobContext, user: ObjectId, latest: Option<Dat
     work.stuck = 0;
     work.report.matched += 1;
     work.report.changed += 1;
-    work.tell(Line::new(user, "anonymized", [""; 0]));
+    work.tell(ReportLine::new(user, "anonymized", [""; 0]));
     Ok(())
 }
 
@@ -131,7 +131,7 @@ impl Rest {
 }
 
 /// What a transaction did.
-enum Step {
+enum AnonymizationStep {
     /// There is no such user, or they did something meanwhile.
     NoUser,
     /// So many of the offers, and something else perhaps; there is more to do.
@@ -140,7 +140,7 @@ enum Step {
     Last,
 }
 
-async fn part(work: &JobContext, rest: &Rest) -> Result<Step, Failure> {
+async fn part(work: &JobContext, rest: &Rest) -> Result<AnonymizationStep, Failure> {
     let _pen = work.offer_write_lock().await;
     let user = rest.user;
     let mut transaction = Transaction::begin(&work.context.database, work.fence()).await?;
@@ -152,7 +152,7 @@ async fn part(work: &JobContext, rest: &Rest) -> Result<Step, Failure> {
     let Some(found) = found.first().filter(|_| !work.is_dry_run()) else {
         let is_there = !found.is_empty();
         leave(transaction, rest).await?;
-        return Ok(if is_there { Step::Last } else { Step::NoUser });
+        return Ok(if is_there { AnonymizationStep::Last } else { AnonymizationStep::NoUser });
     };
     let mut left = rest.most;
     // From phase `shadow` on, what is left in `recruiters` is a backup, and the team's to remove.
@@ -165,14 +165,20 @@ async fn part(work: &JobContext, rest: &Rest) -> Result<Step, Failure> {
     let offers = left.min(rest.offers.len());
     let statements: Vec<Statement> =
         rest.offers.iter().take(offers).map(|offer| user_offer(*offer, label, email)).collect();
-    let changed = match statements.is_empty() {
-        true => 0,
-        false => transaction.update(OFFERS, statements).await?.changed,
-    };
+    let changed = if statements.is_empty() { 0 } else { transaction.update(OFFERS, statements).await?.changed };
     // With nothing left over, there may be more.
-    let step = if left > offers && offers == rest.offers.len() { Step::Last } else { Step::Part { offers } };
-    note(&mut transaction, user, if matches!(step, Step::Last) { cstr!("$pull") } else { cstr!("$addToSet") }).await?;
-    if matches!(step, Step::Last) {
+    let step = if left > offers && offers == rest.offers.len() {
+        AnonymizationStep::Last
+    } else {
+        AnonymizationStep::Part { offers }
+    };
+    note(
+        &mut transaction,
+        user,
+        if matches!(step, AnonymizationStep::Last) { cstr!("$pull") } else { cstr!("$addToSet") },
+    )
+    .await?;
+    if matches!(step, AnonymizationStep::Last) {
         let copy = only(found, |name| KEPT_OF_USER.contains(&name));
         transaction.put(WatchedCollection::AnonymizedUsers.name(), vec![copy]).await?;
         transaction.delete(WatchedCollection::Users.name(), doc! { "_id": user }).await?;

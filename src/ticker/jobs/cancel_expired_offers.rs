@@ -2,15 +2,15 @@
 
 use bson::{DateTime, Document, doc};
 
-use super::super::pair::{Edit, Fields, Pair, Verdict};
-use super::super::work::JobContext;
+use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use crate::error::Failure;
 use crate::model::OfferStatus;
 use crate::model::names::OFFERS;
+use crate::ticker::job_context::JobContext;
 
 /// The reason in the history of the offer (spec 05).
 const REASON: &str = "offre expirée";
-const FIELDS: Fields = Fields {
+const FIELDS: PairFields = PairFields {
     offer: &["offer_status", "offer_expiration"],
     job: &["job_status", "job_expiration_date"],
     recruiter: &[],
@@ -37,15 +37,15 @@ pub fn selects(now: DateTime) -> Document {
 
 /// Looked at once more where both sides are read: an offer may have been prolonged since it was selected, in
 /// `recruiters` first.
-fn plan(pair: &Pair<'_>, now: DateTime) -> Verdict {
+fn plan(pair: &Pair<'_>, now: DateTime) -> PairVerdict {
     let is_active = pair.field("offer_status").and_then(|status| status.as_str()) == Some(OfferStatus::Active.as_str());
     if !is_active || pair.date("offer_expiration").is_none_or(|expires| expires >= now) {
-        return Verdict::default();
+        return PairVerdict::default();
     }
     if !pair.agrees("offer_expiration", "job_expiration_date") {
-        return Verdict::skip("not_settled");
+        return PairVerdict::skip("not_settled");
     }
-    Verdict::edit(Edit {
+    PairVerdict::edit(Edit {
         offer: doc! { "updated_at": now },
         status: Some((OfferStatus::Cancelled, REASON, now)),
         job: doc! { "job_status": "Annulée", "job_update_date": now },

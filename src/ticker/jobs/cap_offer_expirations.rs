@@ -3,14 +3,14 @@
 use bson::{DateTime, Document, doc};
 
 use super::super::calendar::day_in_months;
-use super::super::pair::{Edit, Fields, Pair, Verdict};
-use super::super::work::JobContext;
+use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use crate::error::Failure;
 use crate::model::names::OFFERS;
+use crate::ticker::job_context::JobContext;
 
 /// Spec 05: "start of the day (Paris) two months from now".
 const MONTHS: u32 = 2;
-const FIELDS: Fields = Fields { offer: &["offer_expiration"], job: &["job_expiration_date"], recruiter: &[] };
+const FIELDS: PairFields = PairFields { offer: &["offer_expiration"], job: &["job_expiration_date"], recruiter: &[] };
 
 /// Runs the job.
 ///
@@ -31,12 +31,15 @@ pub fn selects(latest: DateTime) -> Document {
     doc! { "offer_expiration": { "$gt": latest } }
 }
 
-fn plan(pair: &Pair<'_>, latest: DateTime) -> Verdict {
+fn plan(pair: &Pair<'_>, latest: DateTime) -> PairVerdict {
     match pair.date("offer_expiration") {
-        Some(expires) if expires > latest => match pair.agrees("offer_expiration", "job_expiration_date") {
-            true => Verdict::edit(Edit::both("offer_expiration", "job_expiration_date", latest)),
-            false => Verdict::skip("not_settled"),
-        },
-        _ => Verdict::default(),
+        Some(expires) if expires > latest => {
+            if pair.agrees("offer_expiration", "job_expiration_date") {
+                PairVerdict::edit(Edit::both("offer_expiration", "job_expiration_date", latest))
+            } else {
+                PairVerdict::skip("not_settled")
+            }
+        }
+        _ => PairVerdict::default(),
     }
 }

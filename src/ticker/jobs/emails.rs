@@ -6,19 +6,19 @@ use std::collections::{BTreeSet, HashMap};
 use bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
 use lettre::Address;
 
-use super::super::report::Line;
-use super::super::work::JobContext;
+use super::super::report::ReportLine;
 use crate::error::Failure;
 use crate::mail::compose::{clean, day, link};
 use crate::mail::delivery::DeliveryOutcome;
-use crate::mail::email::{Email, Establishment, Offer, Template};
-use crate::mail::mailer::{Dealt, Item, Mailer};
+use crate::mail::email::{Email, EmailOffer, Establishment, Template};
+use crate::mail::mailer::{Dealt, MailItem, Mailer};
 use crate::mail::outbox;
 use crate::mail::transport::address;
 use crate::model::names::WatchedCollection;
 use crate::model::user_id::user_id;
 use crate::model::value;
 use crate::mongo::reads::{documents, find};
+use crate::ticker::job_context::JobContext;
 
 /// The page of the public site where recruiters look after their offers.
 const SPACE: &str = "espace-pro";
@@ -77,7 +77,7 @@ pub(super) struct Subject {
     pub id: ObjectId,
     pub user: Option<ObjectId>,
     pub establishment: String,
-    pub offer: Offer,
+    pub offer: EmailOffer,
 }
 
 /// The fields of an offer that a message is made of.
@@ -112,7 +112,7 @@ impl Subject {
             id: document.get_object_id("_id").ok()?,
             user: user_id(value::field(document, "managed_by")),
             establishment: names.into_iter().find_map(text).unwrap_or_else(|| "Enseigne inconnue".to_owned()),
-            offer: Offer {
+            offer: EmailOffer {
                 title: text("offer_title").unwrap_or_else(|| "Offre".to_owned()),
                 appellation: text("offer_rome_appellation"),
                 contracts: if types.is_empty() { "Non précisé".to_owned() } else { types.join(", ") },
@@ -191,7 +191,11 @@ pub(super) async fn mailer(work: &mut JobContext) -> Option<Mailer> {
 }
 
 /// Sends these; gives back the offers of those that were sent, and reports on the others.
-pub(super) async fn send(work: &mut JobContext, mailer: &Mailer, items: Vec<Item>) -> Result<Vec<ObjectId>, Failure> {
+pub(super) async fn send(
+    work: &mut JobContext,
+    mailer: &Mailer,
+    items: Vec<MailItem>,
+) -> Result<Vec<ObjectId>, Failure> {
     work.check()?;
     let dealt = mailer.send(items).await?;
     Ok(report(work, mailer, dealt))
@@ -229,7 +233,7 @@ fn report(work: &mut JobContext, mailer: &Mailer, dealt: Vec<Dealt>) -> Vec<Obje
         }
         work.report.matched += count;
         for offer in offers {
-            work.tell(Line::new(offer, outcome.name(), [""; 0]));
+            work.tell(ReportLine::new(offer, outcome.name(), [""; 0]));
         }
         if outcome == DeliveryOutcome::Deferred {
             work.report.gave_up = Some("mail_deferred");
@@ -245,5 +249,5 @@ fn report(work: &mut JobContext, mailer: &Mailer, dealt: Vec<Dealt>) -> Vec<Obje
 pub(super) fn leave(work: &mut JobContext, offer: ObjectId, reason: &'static str) {
     work.report.matched += 1;
     work.report.skip(reason, 1);
-    work.tell(Line::new(offer, reason, [""; 0]));
+    work.tell(ReportLine::new(offer, reason, [""; 0]));
 }

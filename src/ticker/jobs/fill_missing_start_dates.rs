@@ -2,13 +2,13 @@
 
 use bson::{Document, doc};
 
-use super::super::pair::{Edit, Fields, Pair, Verdict};
-use super::super::work::JobContext;
+use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use crate::error::Failure;
 use crate::model::OfferStatus;
 use crate::model::names::OFFERS;
+use crate::ticker::job_context::JobContext;
 
-const FIELDS: Fields = Fields {
+const FIELDS: PairFields = PairFields {
     offer: &["offer_status", "contract_start", "offer_creation", "created_at"],
     job: &["job_start_date"],
     recruiter: &[],
@@ -32,17 +32,17 @@ pub fn selects() -> Document {
     doc! { "offer_status": OfferStatus::Active.as_str(), "contract_start": null }
 }
 
-fn plan(pair: &Pair<'_>) -> Verdict {
+fn plan(pair: &Pair<'_>) -> PairVerdict {
     let is_active = pair.field("offer_status").and_then(|status| status.as_str()) == Some(OfferStatus::Active.as_str());
     if !is_active || pair.field("contract_start").is_some() {
-        return Verdict::default();
+        return PairVerdict::default();
     }
     if !pair.agrees("contract_start", "job_start_date") {
-        return Verdict::skip("not_settled");
+        return PairVerdict::skip("not_settled");
     }
     match pair.date("offer_creation").or_else(|| pair.date("created_at")) {
-        Some(start) => Verdict::edit(Edit::both("contract_start", "job_start_date", start)),
-        None => Verdict::skip("no_date"),
+        Some(start) => PairVerdict::edit(Edit::both("contract_start", "job_start_date", start)),
+        None => PairVerdict::skip("no_date"),
     }
 }
 

@@ -1,10 +1,10 @@
 //! `full-sync` (4.9): every recruiter is looked at again, by the pipeline itself.
 
-use super::super::work::JobContext;
 use crate::error::Failure;
 use crate::maintenance::backfill::run_dry;
-use crate::maintenance::queue::{Order, count};
+use crate::maintenance::queue::{Command, count};
 use crate::source::scan::backfill_filter;
+use crate::ticker::job_context::JobContext;
 
 /// Runs the job.
 ///
@@ -19,7 +19,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
         work.report.changed = dry_run.created + dry_run.changed;
         return work.check();
     }
-    let order = Order::Backfill { recruiter: None, active_only: false };
+    let order = Command::Backfill { recruiter: None, active_only: false };
     let Some(outcome) = work.order(&order).await? else { return Ok(()) };
     if !outcome.done {
         // The phase changed in between.

@@ -21,30 +21,30 @@ mod verify;
 use futures::future::BoxFuture;
 
 use self::remind_expiring_offers::Threshold;
-use super::job::Job;
-use super::work::JobContext;
+use super::job::TimedJob;
+use super::job_context::JobContext;
 use crate::error::Failure;
 
 /// Runs a job. Counts and lines are in `work.report`, also of a run that fails.
 ///
 /// # Errors
 /// A [`Failure`] that is not about one document. The run may be done again.
-pub fn run(job: Job, work: &mut JobContext) -> BoxFuture<'_, Result<(), Failure>> {
+pub fn run(job: TimedJob, work: &mut JobContext) -> BoxFuture<'_, Result<(), Failure>> {
     match job {
-        Job::RemindExpiringOffersJ7 => Box::pin(remind_expiring_offers::run(work, Threshold::J7)),
-        Job::RemindExpiringOffersJ1 => Box::pin(remind_expiring_offers::run(work, Threshold::J1)),
-        Job::RefreshPendingEstablishments => Box::pin(refresh_pending_establishments::run(work)),
-        Job::SendIntroductions => Box::pin(send_introductions::run(work)),
-        Job::CancelExpiredOffers => Box::pin(cancel_expired_offers::run(work)),
-        Job::CapOfferExpirations => Box::pin(cap_offer_expirations::run(work)),
-        Job::FillMissingStartDates => Box::pin(fill_missing_start_dates::run(work)),
-        Job::RepairOfferData => Box::pin(repair_offer_data::run(work)),
-        Job::ReportDuplicateRecruiters => Box::pin(report_duplicate_recruiters::run(work)),
-        Job::FullSync => Box::pin(full_sync::run(work)),
-        Job::AnonymizeInactiveUsers => Box::pin(anonymize_inactive_users::run(work)),
-        Job::AnalyzeClosedCompanies => Box::pin(analyze_closed_companies::run(work)),
-        Job::SyncRecruiterStatus => Box::pin(sync_recruiter_status::run(work)),
-        Job::RetryDeadLetters => Box::pin(retry_dead_letters::run(work)),
-        Job::Verify => Box::pin(verify::run(work)),
+        TimedJob::RemindExpiringOffersJ7 => Box::pin(remind_expiring_offers::run(work, Threshold::J7)),
+        TimedJob::RemindExpiringOffersJ1 => Box::pin(remind_expiring_offers::run(work, Threshold::J1)),
+        TimedJob::RefreshPendingEstablishments => Box::pin(refresh_pending_establishments::run(work)),
+        TimedJob::SendIntroductions => Box::pin(send_introductions::run(work)),
+        TimedJob::CancelExpiredOffers => Box::pin(cancel_expired_offers::run(work)),
+        TimedJob::CapOfferExpirations => Box::pin(cap_offer_expirations::run(work)),
+        TimedJob::FillMissingStartDates => Box::pin(fill_missing_start_dates::run(work)),
+        TimedJob::RepairOfferData => Box::pin(repair_offer_data::run(work)),
+        TimedJob::ReportDuplicateRecruiters => Box::pin(report_duplicate_recruiters::run(work)),
+        TimedJob::FullSync => Box::pin(full_sync::run(work)),
+        TimedJob::AnonymizeInactiveUsers => Box::pin(anonymize_inactive_users::run(work)),
+        TimedJob::AnalyzeClosedCompanies => Box::pin(analyze_closed_companies::run(work)),
+        TimedJob::SyncRecruiterStatus => Box::pin(sync_recruiter_status::run(work)),
+        TimedJob::RetryDeadLetters => Box::pin(retry_dead_letters::run(work)),
+        TimedJob::Verify => Box::pin(verify::run(work)),
     }
 }

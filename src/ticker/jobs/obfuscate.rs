@@ -3,18 +3,18 @@
 
 use bson::{Bson, Document, RawBsonRef};
 
-use super::super::pair::{Edit, Fields, Pair, Verdict};
-use super::super::production;
-use super::super::work::JobContext;
+use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use crate::config::{Environment, Settings};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::model::names::OFFERS;
 use crate::model::value;
+use crate::ticker::job_context::JobContext;
+use crate::ticker::production_marker;
 
 const PHONE: &str = "0600000000";
 const TEXT: &str = "Texte fictif.";
-const FIELDS: Fields = Fields {
+const FIELDS: PairFields = PairFields {
     offer: &["apply_email", "apply_phone", "offer_description", "workplace_description", "delegations"],
     job: &[],
     recruiter: &[],
@@ -28,7 +28,7 @@ pub async fn refusal(context: &Context) -> Result<Option<String>, Failure> {
     if let Some(reason) = refusal_by(&context.settings) {
         return Ok(Some(reason));
     }
-    let is_live = production::is_marked(&context.database).await?;
+    let is_live = production_marker::is_marked(&context.database).await?;
     Ok(is_live.then(|| {
         "obfuscate is refused: an instance has led here with `environment = \"production\"` (the document `production` of \
          stream_processor_state)"
@@ -67,7 +67,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
 }
 
 /// What is null or empty stays so.
-fn plan(pair: &Pair<'_>) -> Verdict {
+fn plan(pair: &Pair<'_>) -> PairVerdict {
     let mut edit = Edit::default();
     let email = format!("offre-{}@example.com", pair.id.to_hex());
     for (name, fake) in [
@@ -85,10 +85,7 @@ fn plan(pair: &Pair<'_>) -> Verdict {
     if let Some(delegations) = delegations(pair, &email) {
         edit.offer.insert("delegations", delegations);
     }
-    match edit.offer.is_empty() {
-        true => Verdict::default(),
-        false => Verdict::edit(edit),
-    }
+    if edit.offer.is_empty() { PairVerdict::default() } else { PairVerdict::edit(edit) }
 }
 
 fn delegations(pair: &Pair<'_>, email: &str) -> Option<Vec<Bson>> {

@@ -4,17 +4,17 @@
 use bson::{Bson, DateTime, Document, RawBsonRef, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 
-use super::super::pair::{Edit, Fields, OwnedJob, Pair, Verdict};
-use super::super::report::Line;
-use super::super::work::JobContext;
+use super::super::pair::{Edit, OwnedJob, Pair, PairFields, PairVerdict};
+use super::super::report::ReportLine;
 use crate::config::OnUserDeactivated;
-use crate::directory::{Companies, Company, Directory as _, Found, Trouble};
+use crate::directory::{Companies, Company, Directory as _, DirectoryTrouble, EstablishmentState};
 use crate::error::Failure;
 use crate::model::names::OFFERS;
 use crate::model::{OfferStatus, value};
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::project::offer_status;
+use crate::ticker::job_context::JobContext;
 
 /// The label and the name of the same status (spec 02, "offer_status").
 const PENDING: [&str; 2] = ["En attente de validation", "EN_ATTENTE_VALIDATION"];
@@ -23,7 +23,7 @@ const ACTIVE: &str = "Actif";
 const REASON: &str = "établissement vérifié";
 /// After so many establishments in a row that the directory fails to tell about, it is down.
 const FAILURES: u32 = 3;
-const FIELDS: Fields = Fields {
+const FIELDS: PairFields = PairFields {
     offer: &["recruiter_status", "offer_status", "offer_expiration", "offer_status_history"],
     job: &["job_status"],
     recruiter: &["status"],
@@ -61,14 +61,14 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
                 failures = 0;
                 continue;
             }
-            Err(Trouble::Failed(failure)) => return Err(failure),
-            Err(Trouble::Unreadable(word)) => {
+            Err(DirectoryTrouble::Failed(failure)) => return Err(failure),
+            Err(DirectoryTrouble::Unreadable(word)) => {
                 failures += 1;
                 Box::pin(leave(work, &establishment, word, true)).await?;
                 if failures < FAILURES { None } else { Some(word) }
             }
-            Err(Trouble::Down(word)) => Some(word),
-            Err(Trouble::Later(wait)) => {
+            Err(DirectoryTrouble::Down(word)) => Some(word),
+            Err(DirectoryTrouble::Later(wait)) => {
                 tracing::warn!(seconds = wait.as_secs(), "the company directory asks to come back later");
                 Some("too_many_requests")
             }
@@ -83,7 +83,11 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
 }
 
 /// One establishment.
-async fn refresh(work: &mut JobContext, companies: &Companies, establishment: &Document) -> Result<(), Trouble> {
+async fn refresh(
+    work: &mut JobContext,
+    companies: &Companies,
+    establishment: &Document,
+) -> Result<(), DirectoryTrouble> {
     let siret = establishment.get_str("siret").unwrap_or_default();
     let has_siret = siret.len() == 14 && siret.bytes().all(|digit| digit.is_ascii_digit());
     let word = if establishment.get_str("_id").unwrap_or_default().is_empty() {
@@ -92,21 +96,21 @@ async fn refresh(work: &mut JobContext, companies: &Companies, establishment: &D
         let stop = work.stop.clone();
         let found = tokio::select! {
             found = companies.look_up(siret) => found?,
-            () = stop.cancelled() => return Err(Trouble::Failed(Failure::Interrupted)),
+            () = stop.cancelled() => return Err(DirectoryTrouble::Failed(Failure::Interrupted)),
         };
         match found {
-            Some(Found::Active(company)) => {
-                return activate(work, establishment, &company).await.map_err(Trouble::Failed);
+            Some(EstablishmentState::Active(company)) => {
+                return activate(work, establishment, &company).await.map_err(DirectoryTrouble::Failed);
             }
-            Some(Found::Closed) => "closed",
-            Some(Found::Unknown) => "unknown",
-            Some(Found::Unpublished) => "unpublished",
+            Some(EstablishmentState::Closed) => "closed",
+            Some(EstablishmentState::Unknown) => "unknown",
+            Some(EstablishmentState::Unpublished) => "unpublished",
             None => "not_in_cache",
         }
     } else {
         "invalid_siret"
     };
-    leave(work, establishment, word, false).await.map_err(Trouble::Failed)
+    leave(work, establishment, word, false).await.map_err(DirectoryTrouble::Failed)
 }
 
 /// Its offers that wait, whatever is in its group.
@@ -138,33 +142,34 @@ async fn leave(
     while let Some(offers) = work.next(&mut walk).await? {
         let count = offers.len() as u64;
         work.report.matched += count;
-        match failed {
-            true => work.report.failed += count,
-            false => work.report.skip(word, count),
+        if failed {
+            work.report.failed += count
+        } else {
+            work.report.skip(word, count)
         }
         first = first.or(offers.first().copied());
     }
     if let Some(offer) = first {
         // One line for an establishment, by one of its offers.
-        work.tell(Line::new(offer, word, ["recruiter_status"]));
+        work.tell(ReportLine::new(offer, word, ["recruiter_status"]));
     }
     Ok(())
 }
 
 /// `cancels`: see `sync-recruiter-status`: what a deactivated user may keep cancelled stays so, and the stream decides.
-fn plan(pair: &Pair<'_>, company: &Company, now: DateTime, cancels: bool) -> Verdict {
+fn plan(pair: &Pair<'_>, company: &Company, now: DateTime, cancels: bool) -> PairVerdict {
     let is_pending = |status: Option<RawBsonRef<'_>>| PENDING.map(Some).contains(&value::text(status));
     if !is_pending(pair.field("recruiter_status")) {
-        return Verdict::default();
+        return PairVerdict::default();
     }
     let wanted = match pair.held {
         Some(OwnedJob { recruiter, .. }) if !is_pending(value::field(recruiter, "status")) => {
-            return Verdict::skip("not_settled");
+            return PairVerdict::skip("not_settled");
         }
         Some(OwnedJob { job, .. }) => {
             match offer_status(Some(RawBsonRef::String(ACTIVE)), value::field(job, "job_status")) {
                 Ok(status) => Some(status).filter(|_| !cancels),
-                Err(_) => return Verdict::skip("unknown_job_status"),
+                Err(_) => return PairVerdict::skip("unknown_job_status"),
             }
         }
         None => without_job(pair, now),
@@ -184,7 +189,7 @@ fn plan(pair: &Pair<'_>, company: &Company, now: DateTime, cancels: bool) -> Ver
         edit.offer.insert("workplace_address_label", address);
         edit.recruiter.insert("address", address);
     }
-    Verdict::edit(edit)
+    PairVerdict::edit(edit)
 }
 
 /// Where no job tells it: an offer that was never anything but cancelled waited for its recruiter only; one that
@@ -203,7 +208,7 @@ mod tests {
 
     const NOW: DateTime = DateTime::from_millis(1_000_000);
 
-    fn planned(offer: Document, held: Option<(Document, Document)>) -> Verdict {
+    fn planned(offer: Document, held: Option<(Document, Document)>) -> PairVerdict {
         let raw = |document: Document| RawDocumentBuf::try_from(&document).unwrap();
         let offer = raw(offer);
         let held = held.map(|(recruiter, job)| (raw(recruiter), raw(job)));
@@ -244,7 +249,7 @@ mod tests {
     #[test]
     fn a_recruiter_that_is_something_else_by_now_is_left_for_its_event() {
         let held = (doc! { "status": "Archivé" }, doc! { "job_status": "Active" });
-        assert_eq!(planned(pending(), Some(held)), Verdict::skip("not_settled"));
-        assert_eq!(planned(doc! { "recruiter_status": "Actif" }, None), Verdict::default());
+        assert_eq!(planned(pending(), Some(held)), PairVerdict::skip("not_settled"));
+        assert_eq!(planned(doc! { "recruiter_status": "Actif" }, None), PairVerdict::default());
     }
 }

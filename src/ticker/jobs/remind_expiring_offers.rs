@@ -7,20 +7,20 @@ use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 use mongodb::Cursor;
 
-use super::super::pair::{Edit, Fields, Pair, Verdict};
-use super::super::work::JobContext;
+use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use super::emails::{self, Later, Subject, email, leave, recipients, send};
 use crate::error::Failure;
 use crate::failpoint;
 use crate::mail::compose::iso_day;
 use crate::mail::email::Template;
-use crate::mail::mailer::{Item, Mailer};
+use crate::mail::mailer::{MailItem, Mailer};
 use crate::mail::outbox;
 use crate::model::OfferStatus;
 use crate::model::names::OFFERS;
 use crate::model::user_id::spellings;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::{collection, documents, find};
+use crate::ticker::job_context::JobContext;
 
 const DAY: i64 = 24 * 3_600_000;
 /// So many users at a time.
@@ -52,10 +52,10 @@ impl Threshold {
         }
     }
 
-    fn fields(self) -> Fields {
+    fn fields(self) -> PairFields {
         match self {
-            Self::J7 => Fields { offer: &["relance_mail_expiration_J7"], ..Fields::default() },
-            Self::J1 => Fields { offer: &["relance_mail_expiration_J1"], ..Fields::default() },
+            Self::J7 => PairFields { offer: &["relance_mail_expiration_J7"], ..PairFields::default() },
+            Self::J1 => PairFields { offer: &["relance_mail_expiration_J1"], ..PairFields::default() },
         }
     }
 
@@ -215,7 +215,7 @@ async fn remind_users(
         let about: Vec<&Subject> = subjects.iter().filter(|subject| offers.contains(&subject.id)).collect();
         let email = email(work, threshold.template(), &recipient.name, &about);
         let (entry, to) = (entries.remove(&id), recipient.to.clone());
-        items.push(Item { entry, id, user: *user, to, email, offers });
+        items.push(MailItem { entry, id, user: *user, to, email, offers });
     }
     match mailer {
         Some(mailer) => marks.extend(send(work, mailer, items).await?),
@@ -227,11 +227,11 @@ async fn remind_users(
     Ok(())
 }
 
-fn plan(pair: &Pair<'_>, threshold: Threshold, now: DateTime) -> Verdict {
+fn plan(pair: &Pair<'_>, threshold: Threshold, now: DateTime) -> PairVerdict {
     let field = threshold.field();
     match pair.field(field) {
-        Some(_) => Verdict::default(),
-        None => Verdict::edit(Edit::both(field, field, now)),
+        Some(_) => PairVerdict::default(),
+        None => PairVerdict::edit(Edit::both(field, field, now)),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, doc};
 
-use super::super::pair::{Edit, Fields, Pair, Verdict};
-use super::super::report::Line;
-use super::super::work::JobContext;
+use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
+use super::super::report::ReportLine;
 use crate::error::Failure;
 use crate::model::names::OFFERS;
 use crate::model::value;
+use crate::ticker::job_context::JobContext;
 
 /// Written in more than one way, and what is meant (spec 05).
 const RYTHMS: [(&str, &str); 3] =
@@ -16,7 +16,7 @@ const READ_AT: &str = "cfa_read_company_detail_at";
 const CONTRACT_TYPES: [&str; 2] = ["Apprentissage", "Professionnalisation"];
 const SHORTEST_TITLE: usize = 3;
 const SIRET_DIGITS: usize = 14;
-const FIELDS: Fields = Fields {
+const FIELDS: PairFields = PairFields {
     offer: &[
         "contract_rythm",
         "delegations",
@@ -64,15 +64,16 @@ pub fn selects() -> Document {
     ] }
 }
 
-fn plan(pair: &Pair<'_>) -> Verdict {
+fn plan(pair: &Pair<'_>) -> PairVerdict {
     let mut edit = Edit::default();
     let mut broken = broken(pair.offer);
     let rythm = pair.field("contract_rythm").and_then(RawBsonRef::as_str);
     let mut unsettled = false;
     if let Some((_, right)) = RYTHMS.iter().find(|(wrong, _)| rythm == Some(wrong)) {
-        match pair.agrees("contract_rythm", "job_rythm") {
-            true => edit = Edit::both("contract_rythm", "job_rythm", *right),
-            false => unsettled = true,
+        if pair.agrees("contract_rythm", "job_rythm") {
+            edit = Edit::both("contract_rythm", "job_rythm", *right)
+        } else {
+            unsettled = true
         }
     }
     let (repaired, unreadable) = delegations(pair.offer);
@@ -86,14 +87,14 @@ fn plan(pair: &Pair<'_>) -> Verdict {
             edit.job.insert("delegations", repaired);
         }
     }
-    let lines = if broken.is_empty() { Vec::new() } else { vec![Line::new(pair.id, "broken", broken)] };
+    let lines = if broken.is_empty() { Vec::new() } else { vec![ReportLine::new(pair.id, "broken", broken)] };
     let has_edit = !edit.offer.is_empty();
     let skipped = match (has_edit, lines.is_empty(), unsettled) {
         (false, _, true) => Some("not_settled"),
         (false, false, false) => Some("no_safe_repair"),
         _ => None,
     };
-    Verdict { edit: has_edit.then_some(edit), skipped, lines }
+    PairVerdict { edit: has_edit.then_some(edit), skipped, lines }
 }
 
 /// The fields that no machine can put right.
@@ -180,7 +181,7 @@ mod tests {
         }
     }
 
-    fn judged(fields: Document) -> Verdict {
+    fn judged(fields: Document) -> PairVerdict {
         let mut offer = sound();
         offer.extend(fields);
         let offer = RawDocumentBuf::try_from(&offer).unwrap();
@@ -189,18 +190,18 @@ mod tests {
 
     #[test]
     fn what_is_safe_is_repaired_and_then_stands() {
-        assert_eq!(judged(doc! {}), Verdict::default());
+        assert_eq!(judged(doc! {}), PairVerdict::default());
         for (wrong, right) in RYTHMS {
             let edit = judged(doc! { "contract_rythm": wrong }).edit.unwrap();
             assert_eq!(edit, Edit::both("contract_rythm", "job_rythm", right));
-            assert_eq!(judged(edit.offer), Verdict::default());
+            assert_eq!(judged(edit.offer), PairVerdict::default());
         }
         let dates = doc! { "delegations": [{ "email": "a", READ_AT: "2026-03-01" }, { READ_AT: null }] };
         let edit = judged(dates).edit.unwrap();
         let date = DateTime::parse_rfc3339_str("2026-03-01T00:00:00Z").unwrap();
         let expected = doc! { "delegations": [{ "email": "a", READ_AT: date }, { READ_AT: null }] };
         assert_eq!(edit.offer, expected);
-        assert_eq!(judged(edit.offer), Verdict::default());
+        assert_eq!(judged(edit.offer), PairVerdict::default());
     }
 
     #[test]
@@ -222,7 +223,7 @@ mod tests {
             assert_eq!(verdict.lines[0].fields, [field], "{value}");
             assert_eq!(verdict.skipped, Some("no_safe_repair"));
         }
-        assert_eq!(judged(doc! { "workplace_geopoint": point(180.0) }), Verdict::default());
+        assert_eq!(judged(doc! { "workplace_geopoint": point(180.0) }), PairVerdict::default());
     }
 
     #[test]

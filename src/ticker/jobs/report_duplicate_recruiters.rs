@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use bson::{Document, RawDocument, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 
-use super::super::report::Line;
-use super::super::work::JobContext;
+use super::super::report::ReportLine;
 use crate::error::Failure;
 use crate::model::names::WatchedCollection;
 use crate::model::value;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::{collection, documents};
 use crate::source::scan::STEP;
+use crate::ticker::job_context::JobContext;
 
 const SIRET: &str = "establishment_siret";
 
@@ -58,7 +58,7 @@ struct Same {
 }
 
 impl Same {
-    fn add(&mut self, recruiter: &RawDocument) -> Option<Line> {
+    fn add(&mut self, recruiter: &RawDocument) -> Option<ReportLine> {
         let siret = value::text(value::field(recruiter, SIRET))?;
         if siret != self.siret {
             siret.clone_into(&mut self.siret);
@@ -71,7 +71,7 @@ impl Same {
             return None;
         }
         self.duplicates += 1;
-        Some(Line::new(id, "duplicate_of", [first.to_hex()]))
+        Some(ReportLine::new(id, "duplicate_of", [first.to_hex()]))
     }
 }
 
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(none, None);
         assert_eq!(add("1", "b@example.com").1, None);
         let (second, line) = add("1", "A@example.com");
-        assert_eq!(line, Some(Line::new(second, "duplicate_of", [first.to_hex()])));
+        assert_eq!(line, Some(ReportLine::new(second, "duplicate_of", [first.to_hex()])));
         assert_eq!(add("2", "a@example.com").1, None);
         assert_eq!(same.duplicates, 1);
     }

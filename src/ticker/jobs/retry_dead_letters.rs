@@ -1,9 +1,9 @@
-//! `retry-dead-letters`: what the dead letters are about that are due is looked at again, by the pipeline itself.
+//! `retry-dead-dead_letters`: what the dead letters are about that are due is looked at again, by the pipeline itself.
 
-use super::super::report::Line;
-use super::super::work::JobContext;
+use super::super::report::ReportLine;
 use crate::error::Failure;
-use crate::maintenance::queue::{Order, count};
+use crate::maintenance::queue::{Command, count};
+use crate::ticker::job_context::JobContext;
 use crate::write::dead_letters::due;
 
 /// Runs the job.
@@ -14,13 +14,13 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let due = due(&work.context.database, work.now).await?;
     work.report.matched = (due.recruiters.len() + due.offers.len() + due.others.len()) as u64;
     if work.is_dry_run() {
-        due.recruiters.into_iter().chain(due.offers).for_each(|id| work.tell(Line::new(id, "due", [""; 0])));
+        due.recruiters.into_iter().chain(due.offers).for_each(|id| work.tell(ReportLine::new(id, "due", [""; 0])));
         return Ok(());
     }
     if work.report.matched == 0 {
         return Ok(());
     }
-    if let Some(outcome) = work.order(&Order::RetryDeadLetters { due_at: Some(work.now) }).await? {
+    if let Some(outcome) = work.order(&Command::RetryDeadLetters { due_at: Some(work.now) }).await? {
         work.report.changed = count(&outcome.details, "before").saturating_sub(count(&outcome.details, "after"));
     }
     Ok(())

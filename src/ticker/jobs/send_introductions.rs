@@ -7,20 +7,20 @@ use bson::{Bson, DateTime, Document, RawDocument, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::super::pair::{Edit, Fields, Pair, Verdict};
-use super::super::report::Line;
-use super::super::work::JobContext;
+use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
+use super::super::report::ReportLine;
 use super::emails::{self, Later, Subject, email, leave, recipients, send};
 use crate::error::Failure;
 use crate::failpoint;
 use crate::mail::email::Template;
-use crate::mail::mailer::{Item, Mailer};
+use crate::mail::mailer::{MailItem, Mailer};
 use crate::mail::outbox;
 use crate::model::names::OFFERS;
 use crate::model::user_id::user_id;
 use crate::model::{OfferStatus, value};
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::{collection, documents, find};
+use crate::ticker::job_context::JobContext;
 
 const DAY: i64 = 24 * 3_600_000;
 /// So many offers at a time.
@@ -32,7 +32,7 @@ const KILOMETRES: f64 = 100.0;
 const EARTH_KILOMETRES: f64 = 6378.1;
 /// The field of the offer, and of the job, that remembers it.
 const FIELD: &str = "mer_sent";
-const FIELDS: Fields = Fields { offer: &[FIELD], job: &[], recruiter: &[] };
+const FIELDS: PairFields = PairFields { offer: &[FIELD], job: &[], recruiter: &[] };
 
 /// Which offers, beside that they are ours.
 #[must_use]
@@ -141,12 +141,11 @@ async fn introduce_some(
         } else if let Some((longitude, latitude)) = place(document) {
             let codes = codes(document);
             let filter = courses(longitude, latitude, &codes);
-            match !codes.is_empty() && has_centre(work, filter, unsubscribed).await? {
-                true => near.push(subject),
-                false => {
-                    work.tell(Line::new(subject.id, "no_centre", [""; 0]));
-                    marks.push(subject.id);
-                }
+            if !codes.is_empty() && has_centre(work, filter, unsubscribed).await? {
+                near.push(subject)
+            } else {
+                work.tell(ReportLine::new(subject.id, "no_centre", [""; 0]));
+                marks.push(subject.id);
             }
         } else {
             leave(work, subject.id, "no_geopoint");
@@ -192,7 +191,7 @@ fn codes(offer: &RawDocument) -> Vec<&str> {
     }
 }
 
-async fn items(work: &mut JobContext, near: Vec<Subject>) -> Result<Vec<Item>, Failure> {
+async fn items(work: &mut JobContext, near: Vec<Subject>) -> Result<Vec<MailItem>, Failure> {
     let users: BTreeSet<ObjectId> = near.iter().filter_map(|subject| subject.user).collect();
     let known = recipients(work, &users).await?;
     let id = |subject: &Subject| format!("{}/{}", Template::Introduction.name(), subject.id);
@@ -208,7 +207,7 @@ async fn items(work: &mut JobContext, near: Vec<Subject>) -> Result<Vec<Item>, F
                 let (id, offers) = (id(&subject), vec![subject.id]);
                 let email = email(work, Template::Introduction, &recipient.name, &[&subject]);
                 let (entry, to) = (entries.remove(&id), recipient.to.clone());
-                items.push(Item { entry, id, user, to, email, offers });
+                items.push(MailItem { entry, id, user, to, email, offers });
             }
             Err(reason) => leave(work, subject.id, reason),
         }
@@ -216,10 +215,10 @@ async fn items(work: &mut JobContext, near: Vec<Subject>) -> Result<Vec<Item>, F
     Ok(items)
 }
 
-fn plan(pair: &Pair<'_>, now: DateTime) -> Verdict {
+fn plan(pair: &Pair<'_>, now: DateTime) -> PairVerdict {
     match pair.field(FIELD) {
-        Some(_) => Verdict::default(),
-        None => Verdict::edit(Edit::both(FIELD, FIELD, now)),
+        Some(_) => PairVerdict::default(),
+        None => PairVerdict::edit(Edit::both(FIELD, FIELD, now)),
     }
 }
 

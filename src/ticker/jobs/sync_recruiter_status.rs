@@ -5,8 +5,7 @@ use std::collections::HashMap;
 
 use bson::{DateTime, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
 
-use super::super::pair::{Edit, Fields, OwnedJob, Pair, Verdict};
-use super::super::work::JobContext;
+use super::super::pair::{Edit, OwnedJob, Pair, PairFields, PairVerdict};
 use crate::config::OnUserDeactivated;
 use crate::error::Failure;
 use crate::fetch::IDS_PER_READ;
@@ -16,11 +15,12 @@ use crate::model::{OfferStatus, value};
 use crate::mongo::reads::{documents, find};
 use crate::project::offer_status;
 use crate::source::scan;
+use crate::ticker::job_context::JobContext;
 
 /// As the projection has it where a job says nothing else.
 const REASON: &str = "changed in recruiter";
-const FIELDS: Fields =
-    Fields { offer: &["offer_status", "recruiter_status"], job: &["job_status"], recruiter: &["status"] };
+const FIELDS: PairFields =
+    PairFields { offer: &["offer_status", "recruiter_status"], job: &["job_status"], recruiter: &["status"] };
 
 /// Runs the job.
 ///
@@ -81,21 +81,21 @@ fn is_same(status: Option<RawBsonRef<'_>>, offer: &RawDocument) -> bool {
 
 /// `cancels`: a deactivated user keeps offers cancelled, of which nothing is known here: what is cancelled stays so, and
 /// the stream decides.
-fn plan(pair: &Pair<'_>, now: DateTime, cancels: bool) -> Verdict {
-    let Some(OwnedJob { recruiter, job }) = pair.held else { return Verdict::default() };
+fn plan(pair: &Pair<'_>, now: DateTime, cancels: bool) -> PairVerdict {
+    let Some(OwnedJob { recruiter, job }) = pair.held else { return PairVerdict::default() };
     let status = value::field(recruiter, "status");
     if is_same(status, pair.offer) {
-        return Verdict::default();
+        return PairVerdict::default();
     }
     let Ok(projected) = offer_status(status, value::field(job, "job_status")) else {
-        return Verdict::skip("unknown_job_status");
+        return PairVerdict::skip("unknown_job_status");
     };
     let stands = pair.field("offer_status").and_then(RawBsonRef::as_str);
     let stays = cancels && stands == Some(OfferStatus::Cancelled.as_str());
     let date = value::later_date(value::field(job, "job_update_date"), value::field(recruiter, "updatedAt"));
     let changes = stands != Some(projected.as_str()) && !stays;
     let status: bson::Bson = status.and_then(|status| status.try_into().ok()).unwrap_or(bson::Bson::Null);
-    Verdict::edit(Edit {
+    PairVerdict::edit(Edit {
         offer: doc! { "recruiter_status": status },
         status: changes.then(|| (projected, REASON, date.unwrap_or(now))),
         ..Edit::default()

@@ -1,8 +1,8 @@
 //! `verify`: the full verification, whose result the metrics and the conditions of the phases rest on.
 
-use super::super::report::Line;
-use super::super::work::JobContext;
+use super::super::report::ReportLine;
 use crate::error::Failure;
+use crate::ticker::job_context::JobContext;
 
 /// Runs the job. What differs counts as failed, so that somebody is told.
 ///
@@ -16,7 +16,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     work.report.failed = report.differences;
     for (kind, found) in report.kinds {
         for id in found.ids {
-            work.tell(Line { id, what: kind.as_str(), fields: Vec::new() });
+            work.tell(ReportLine { id, what: kind.as_str(), fields: Vec::new() });
         }
     }
     Ok(())

@@ -79,9 +79,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
     if arguments.scale || arguments.soak.is_some() {
         return growth(arguments, &program);
     }
-    let (rounds, to_verify, steady) = match arguments.quick {
-        true => (1, Shape::usual(8_000), Duration::from_secs(4)),
-        false => (arguments.rounds.max(1), Shape::usual(20_000), Duration::from_secs(10)),
+    let (rounds, to_verify, steady) = if arguments.quick {
+        (1, Shape::usual(8_000), Duration::from_secs(4))
+    } else {
+        (arguments.rounds.max(1), Shape::usual(20_000), Duration::from_secs(10))
     };
     let size = Size { shape: Shape::usual(5_000), to_verify, steady };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

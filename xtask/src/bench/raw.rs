@@ -32,9 +32,10 @@ pub async fn send(
     let began = Instant::now();
     futures::stream::iter(commands)
         .map(|command| async {
-            match database.run_raw_command(command).await?.contains_key("writeErrors") {
-                true => Err(Failure::from("the server refused statements of the measurement")),
-                false => Ok(()),
+            if database.run_raw_command(command).await?.contains_key("writeErrors") {
+                Err(Failure::from("the server refused statements of the measurement"))
+            } else {
+                Ok(())
             }
         })
         .buffer_unordered(in_flight)

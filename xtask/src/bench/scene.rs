@@ -135,9 +135,10 @@ impl Scene {
         let began = Instant::now();
         let (how, well) = run.service.stop().await;
         let took = began.elapsed();
-        match well {
-            true => Ok(took),
-            false => Err(format!("the service did not end as it should ({how}); written until {written}").into()),
+        if well {
+            Ok(took)
+        } else {
+            Err(format!("the service did not end as it should ({how}); written until {written}").into())
         }
     }
 
@@ -186,9 +187,10 @@ impl Scene {
     }
 
     fn patience(&self, began: Instant, service: &Service) -> Result<(), Failure> {
-        match began.elapsed() < PATIENCE {
-            true => Ok(()),
-            false => Err(format!("nothing came of it in {} s:\n{}", PATIENCE.as_secs(), service.last_lines()).into()),
+        if began.elapsed() < PATIENCE {
+            Ok(())
+        } else {
+            Err(format!("nothing came of it in {} s:\n{}", PATIENCE.as_secs(), service.last_lines()).into())
         }
     }
 }

@@ -11,18 +11,18 @@ use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::attempts::{Attempts, Fault};
+use super::attempts::{Attempts, DocumentFault};
 use super::id_cursor::IdCursor;
 use super::ledger;
-use super::pair::{Fields, OwnedJob, Pair, Verdict};
-use super::report::{Line, Report};
+use super::pair::{OwnedJob, Pair, PairFields, PairVerdict};
+use super::report::{JobReport, ReportLine};
 use super::statements;
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::failpoint;
 use crate::fetch::links;
-use crate::maintenance::queue::{self, Order};
+use crate::maintenance::queue::{self, Command};
 use crate::model::job_owner::JobOwner;
 use crate::model::names::COMMANDS;
 use crate::model::names::OFFERS;
@@ -31,6 +31,7 @@ use crate::model::value;
 use crate::phase::watcher::Followed;
 use crate::phase::{Phase, StreamWrites};
 use crate::schedule::zone;
+use crate::tasks::pause;
 use crate::write::command;
 use crate::write::statements::Statement;
 use crate::write::transaction::{Fence, Transaction};
@@ -58,13 +59,13 @@ pub struct JobContext {
     /// The phase. When it changes, [`JobContext::check`] ends the run, which then begins again.
     pub phase: Phase,
     /// What was found and done so far.
-    pub report: Report,
+    pub report: JobReport,
     /// Set when the run is to end.
     pub stop: CancellationToken,
     /// The right to write; `None` in a dry run.
     pub hold: Option<WriteAccess>,
     /// Who else is told each line, in a run on the command line.
-    pub listener: Option<fn(&Line)>,
+    pub listener: Option<fn(&ReportLine)>,
     /// So many documents in a row failed of what may pass.
     pub stuck: u32,
 }
@@ -92,14 +93,14 @@ pub struct WriteAccess {
 pub type OfferWriteLock = Arc<Mutex<()>>;
 
 /// What a job wants to become of each pair. Pure.
-pub type Plan<'a> = dyn Fn(&Pair<'_>) -> Verdict + Send + Sync + 'a;
+pub type PairPlan<'a> = dyn Fn(&Pair<'_>) -> PairVerdict + Send + Sync + 'a;
 
 /// The sum of one chunk.
 #[derive(Debug, Default)]
 struct Sum {
     changed: u64,
     skipped: Vec<&'static str>,
-    lines: Vec<Line>,
+    lines: Vec<ReportLine>,
     offers: Vec<Statement>,
     recruiters: Vec<Statement>,
 }
@@ -154,7 +155,7 @@ impl JobContext {
     ///
     /// # Errors
     /// As [`Self::check`]; a [`Failure`] of the database.
-    pub async fn order(&mut self, order: &Order) -> Result<Option<queue::Outcome>, Failure> {
+    pub async fn order(&mut self, order: &Command) -> Result<Option<queue::CommandOutcome>, Failure> {
         let database = self.context.database.clone();
         let Some(wake) = self.hold.as_ref().map(|hold| Arc::clone(&hold.wake)) else { return Ok(None) };
         let id = queue::submit(&database, order, "ticker").await?;
@@ -166,13 +167,12 @@ impl JobContext {
             if let Some(outcome) = request.result {
                 return Ok(Some(outcome));
             }
-            let pause = tokio::time::sleep(POLL);
-            tokio::select! { () = self.stop.cancelled() => {}, () = pause => {} }
+            pause(&self.stop, POLL).await;
         }
     }
 
     /// Tells a line.
-    pub fn tell(&mut self, line: Line) {
+    pub fn tell(&mut self, line: ReportLine) {
         if let Some(listener) = self.listener {
             listener(&line);
         }
@@ -207,12 +207,17 @@ impl JobContext {
     ///
     /// # Errors
     /// A [`Failure`] that is not about one offer; what was done stays done, and can be done again.
-    pub async fn change(&mut self, offers: &[ObjectId], fields: &Fields, plan: &Plan<'_>) -> Result<(), Failure> {
+    pub async fn change(
+        &mut self,
+        offers: &[ObjectId],
+        fields: &PairFields,
+        plan: &PairPlan<'_>,
+    ) -> Result<(), Failure> {
         let mut chunks: Vec<&[ObjectId]> = offers.chunks(CHUNK).rev().collect();
         while let Some(chunk) = chunks.pop() {
             match self.chunk(chunk, fields, plan).await {
                 Ok(()) => self.stuck = 0,
-                Err(failure) => match (Fault::of(&failure), chunk) {
+                Err(failure) => match (DocumentFault::of(&failure), chunk) {
                     (None, _) => return Err(failure),
                     (Some(fault), [offer]) => self.fail(*offer, fault, failure)?,
                     (Some(_), _) => {
@@ -230,19 +235,19 @@ impl JobContext {
     ///
     /// # Errors
     /// `failure`, when too many in a row failed of what may pass.
-    pub(super) fn fail(&mut self, document: ObjectId, fault: Fault, failure: Failure) -> Result<(), Failure> {
+    pub(super) fn fail(&mut self, document: ObjectId, fault: DocumentFault, failure: Failure) -> Result<(), Failure> {
         self.stuck = if fault.passes() { self.stuck + 1 } else { 0 };
         if self.stuck >= STUCK {
             return Err(failure);
         }
         self.report.matched += 1;
         self.report.failed += 1;
-        self.tell(Line::new(document, fault.word(), [""; 0]));
+        self.tell(ReportLine::new(document, fault.word(), [""; 0]));
         Ok(())
     }
 
     /// Tries until it is done, or refused, or something else is the matter for longer.
-    async fn chunk(&mut self, offers: &[ObjectId], fields: &Fields, plan: &Plan<'_>) -> Result<(), Failure> {
+    async fn chunk(&mut self, offers: &[ObjectId], fields: &PairFields, plan: &PairPlan<'_>) -> Result<(), Failure> {
         let mut attempts = Attempts::default();
         loop {
             self.check()?;
@@ -255,25 +260,34 @@ impl JobContext {
                     return Ok(());
                 }
                 // Half of them may be done in time.
-                Err(failure) if offers.len() > 1 && Fault::of(&failure) == Some(Fault::TooSlow) => return Err(failure),
+                Err(failure) if offers.len() > 1 && DocumentFault::of(&failure) == Some(DocumentFault::TooSlow) => {
+                    return Err(failure);
+                }
                 Err(failure) => attempts.wait_after(failure, &self.stop).await?,
             }
         }
     }
 
-    async fn chunk_once(&self, offers: &[ObjectId], fields: &Fields, plan: &Plan<'_>) -> Result<(u64, Sum), Failure> {
+    async fn chunk_once(
+        &self,
+        offers: &[ObjectId],
+        fields: &PairFields,
+        plan: &PairPlan<'_>,
+    ) -> Result<(u64, Sum), Failure> {
         let _pen = self.offer_write_lock().await;
         let asked: BTreeSet<ObjectId> = offers.iter().copied().collect();
-        let owners = match self.writes_recruiters() {
-            true => links::owners(&self.context.database, &asked).await?,
-            false => HashMap::new(),
+        let owners = if self.writes_recruiters() {
+            links::owners(&self.context.database, &asked).await?
+        } else {
+            HashMap::new()
         };
         let mut transaction = Transaction::begin(&self.context.database, self.fence()).await?;
         let ours = self.ours(doc! { "_id": { "$in": offers } });
         let found = transaction.read(OFFERS, (ours, projection("", &["updated_at"], fields.offer)), 0).await?;
-        let recruiters = match self.phase.writes_offers() {
-            true => read_recruiters(&mut transaction, &owners, fields).await?,
-            false => Vec::new(),
+        let recruiters = if self.phase.writes_offers() {
+            read_recruiters(&mut transaction, &owners, fields).await?
+        } else {
+            Vec::new()
         };
         let jobs = jobs_of(&recruiters);
         let mut sum = Sum::default();
@@ -283,10 +297,7 @@ impl JobContext {
             let pair = Pair { id, offer, held: jobs.get(&id).copied(), newest_wins };
             self.add(&mut sum, &pair, plan(&pair), owners.get(&id));
         }
-        let backup = match self.phase.writes_offers() {
-            true => Vec::new(),
-            false => std::mem::take(&mut sum.recruiters),
-        };
+        let backup = if self.phase.writes_offers() { Vec::new() } else { std::mem::take(&mut sum.recruiters) };
         for (collection, statements) in [
             (OFFERS, std::mem::take(&mut sum.offers)),
             (WatchedCollection::Recruiters.name(), std::mem::take(&mut sum.recruiters)),
@@ -301,12 +312,12 @@ impl JobContext {
         Ok((found.len() as u64, sum))
     }
 
-    fn add(&self, sum: &mut Sum, pair: &Pair<'_>, verdict: Verdict, owners: Option<&BTreeSet<ObjectId>>) {
+    fn add(&self, sum: &mut Sum, pair: &Pair<'_>, verdict: PairVerdict, owners: Option<&BTreeSet<ObjectId>>) {
         sum.lines.extend(verdict.lines);
         sum.skipped.extend(verdict.skipped);
         let Some(edit) = verdict.edit else { return };
         sum.changed += 1;
-        sum.lines.push(Line::new(pair.id, "changed", edit.names()));
+        sum.lines.push(ReportLine::new(pair.id, "changed", edit.names()));
         sum.offers.push(statements::of_offer(pair.id, &self.context.settings.target.partner_label, &edit));
         // In `shadow` nobody has looked which of them holds it: the statement finds out.
         let owners: Vec<ObjectId> = match pair.held {
@@ -354,7 +365,7 @@ impl JobContext {
 async fn read_recruiters(
     transaction: &mut Transaction,
     owners: &HashMap<ObjectId, BTreeSet<ObjectId>>,
-    fields: &Fields,
+    fields: &PairFields,
 ) -> Result<Vec<RawDocumentBuf>, Failure> {
     let ids: BTreeSet<ObjectId> = owners.values().flatten().copied().collect();
     if ids.is_empty() {

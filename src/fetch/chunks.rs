@@ -14,14 +14,14 @@ use crate::mongo::reads::{collection, documents};
 
 /// How many bytes of documents one portion aims at: about 260 of 8 KB. Two portions of recruiters are in memory at a
 /// time, one of them with its offers before and after, so this sets the peak.
-const PORTION_BYTES: usize = 2 * 1024 * 1024;
+const CHUNK_BYTES: usize = 2 * 1024 * 1024;
 /// Fields of an offer that are not ours and may be long. Not reading them costs the server less than naming the
 /// 55 that are ours would; all others are short, and comparing passes over them.
 const NOT_READ: [&str; 3] = ["duplicates", "offer_status_history", "workplace_description"];
 
 /// Reader that adapts its portions to the documents' weight.
 #[derive(Debug)]
-pub struct Portions {
+pub struct ChunkReader {
     database: CausalDatabase,
     collection: &'static str,
     projection: Document,
@@ -29,12 +29,12 @@ pub struct Portions {
     average: usize,
 }
 
-impl Portions {
+impl ChunkReader {
     /// Reads from `recruiters` of this database.
     #[must_use]
     pub fn of_recruiters(database: &CausalDatabase) -> Self {
         // Starts careful: until the first portion was weighed, documents may be of a megabyte.
-        let average = PORTION_BYTES / 2;
+        let average = CHUNK_BYTES / 2;
         let collection = WatchedCollection::Recruiters.name();
         Self { database: database.clone(), collection, projection: Document::new(), average }
     }
@@ -44,7 +44,7 @@ impl Portions {
     pub fn of_offers(database: &CausalDatabase) -> Self {
         let projection = NOT_READ.iter().map(|name| ((*name).to_owned(), 0.into())).collect();
         // Starts with all: of those that do not stand yet, no portion can be weighed.
-        let average = PORTION_BYTES / IDS_PER_READ;
+        let average = CHUNK_BYTES / IDS_PER_READ;
         Self { database: database.clone(), collection: OFFERS, projection, average }
     }
 
@@ -53,8 +53,8 @@ impl Portions {
     /// # Errors
     /// [`Failure::Read`].
     pub async fn read_next(&mut self, rest: &mut &[ObjectId]) -> Result<Option<Vec<RawBatch>>, Failure> {
-        let portion = (PORTION_BYTES / self.average.max(1)).clamp(1, IDS_PER_READ).min(rest.len());
-        let (ids, later) = rest.split_at(portion);
+        let chunk = (CHUNK_BYTES / self.average.max(1)).clamp(1, IDS_PER_READ).min(rest.len());
+        let (ids, later) = rest.split_at(chunk);
         if ids.is_empty() {
             return Ok(None);
         }
