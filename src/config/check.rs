@@ -1,5 +1,5 @@
-//! Checks every key of the table against its kind and collects all faults: impossible values, missing
-//! required keys, secrets given twice. Reads the files that hold secrets; knows no setting by type.
+//! Checks every key of the table against its kind and collects all faults: impossible values, missing required keys,
+//! secrets given twice. Reads the files that hold secrets. The typed settings are made later, in `settings.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::layers::{LayerEntry, Layers, Raw};
 use super::values::{Accepted, Checked, CheckedValue};
 use crate::schedule;
 
-/// Checks all keys, adding to the faults that were found already.
+/// Checks all keys. `faults` are the faults of the layers; the faults of the check are added to them.
 pub fn check(mut layers: Layers, sections: &[Section], mut faults: Vec<ConfigFault>) -> Result<Checked, ConfigFaults> {
     let mut checked = Checked::new();
     for key in sections.iter().flat_map(|section| &section.keys) {
@@ -71,8 +71,8 @@ fn missing(key: &ConfigKey) -> ConfigFault {
     }
 }
 
-/// The secret of a `*_file` key. The content is trimmed: editors end a file with a newline. `None` if
-/// the path is none: then the fault is that of the `*_file` key.
+/// Reads a secret from the file that a `*_file` key names. The content is trimmed, because editors end a file with a
+/// newline. `None` when the value of the `*_file` key is no path: the check of that key reports the fault.
 fn secret_from_file(
     key: &ConfigKey,
     direct: Option<LayerEntry>,
@@ -110,7 +110,7 @@ fn accept(key: &ConfigKey, entry: LayerEntry) -> Result<Accepted, ConfigFault> {
     Ok(Accepted { value, shown, origin })
 }
 
-/// The value, or what is wrong with it in words that do not repeat it.
+/// Parses a value. The error is the reason of the fault and does not repeat the value, which may be a secret.
 fn parse(raw: &Raw, kind: ValueKind) -> Result<CheckedValue, String> {
     match kind {
         ValueKind::Boolean => boolean(raw).map(CheckedValue::Boolean),
@@ -193,7 +193,7 @@ fn crons(raw: &Raw) -> Result<Vec<String>, String> {
     if items.iter().any(String::is_empty) {
         return Err("has an empty cron expression".to_owned());
     }
-    // What an expression means does not depend on the zone.
+    // An expression is valid or not in every time zone alike, so any zone will do here.
     schedule::Schedule::parse(&items, chrono_tz::UTC).map_err(|error| error.to_string())?;
     Ok(items)
 }
@@ -220,7 +220,7 @@ fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// What `mail::transport` understands.
+/// Accepts the URLs that `mail::transport` understands.
 fn smtp_url(text: &str) -> Result<String, String> {
     let text = url(text, &["smtp", "smtps"])?;
     let parsed = Url::parse(&text).map_err(|error| format!("is not a URL ({error})"))?;
@@ -254,8 +254,9 @@ fn mongodb_uri(text: &str) -> Result<String, String> {
     }
 }
 
-/// <https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions>, and change streams
-/// cannot be opened on the three system databases.
+/// Accepts the database names that MongoDB allows
+/// (<https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions>), except the three system databases, on
+/// which no change stream can be opened.
 fn database(text: &str) -> Result<String, String> {
     if matches!(text, "admin" | "local" | "config") {
         return Err("cannot be watched by a change stream".to_owned());

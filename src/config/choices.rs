@@ -1,12 +1,12 @@
-//! The settings that are one of a few words. The words stand here once: the table of keys, the check
-//! and the typed settings all take them from these enums.
+//! The settings whose value is one of a few words. The words are defined only here: the table of keys, the check and
+//! the typed settings take them from these enums.
 
 /// An enum whose variants are the words of a setting.
 pub trait Choice: Sized {
-    /// The words, in the order of the documentation.
+    /// All words, in the order of the variants.
     const WORDS: &'static [&'static str];
 
-    /// The variant of a word, if it is one.
+    /// The variant of a word; `None` for any other text.
     fn from_word(word: &str) -> Option<Self>;
 }
 
@@ -19,7 +19,7 @@ macro_rules! choice {
         }
 
         impl $name {
-            /// The word of the configuration.
+            /// The word of this variant in the configuration.
             #[must_use]
             pub const fn word(self) -> &'static str {
                 match self {
@@ -42,55 +42,55 @@ macro_rules! choice {
 }
 
 choice! {
-    /// `environment`: what kind of deployment this is.
+    /// `environment`: the kind of deployment.
     Environment {
         /// A laptop or a test.
         Development = "development",
         /// A rehearsal of production.
         Staging = "staging",
-        /// The real thing; `obfuscate` is refused (spec 05).
+        /// The live service; `obfuscate` is refused (spec 05).
         Production = "production",
     }
 }
 
 choice! {
-    /// `stream.on_history_lost`: what to do when the token fell off the oplog (spec 03).
+    /// `stream.on_history_lost`: the reaction when the oplog no longer holds the resume token (spec 03).
     OnHistoryLost {
-        /// Stream on from the current cluster time and touch every recruiter.
+        /// The stream goes on from the current cluster time, and a resync touches every recruiter.
         Resync = "resync",
-        /// Stop, not ready, and wait for a person.
+        /// The stream stops; the instance is not ready and waits for a person.
         Halt = "halt",
     }
 }
 
 choice! {
-    /// `tokens.store`: where the checkpoint is kept (spec 03).
+    /// `tokens.store`: the place of the checkpoint (spec 03).
     TokenStoreKind {
-        /// In `stream_processor_state`.
+        /// The collection `stream_processor_state`.
         Mongodb = "mongodb",
-        /// As files in `tokens.directory`.
+        /// Files in `tokens.directory`.
         Files = "files",
     }
 }
 
 choice! {
-    /// `phase.initial`: who is the authority (spec 04).
+    /// `phase.initial`: the phase, which says which collection is the authority (spec 04).
     Phase {
         /// `recruiters` is the authority.
         Sync = "sync",
-        /// Both are; the newest wins.
+        /// Both collections are the authority; the newer document wins.
         DualWrite = "dual-write",
-        /// `jobs_partners` is; the stream compares and writes nothing.
+        /// `jobs_partners` is the authority; the stream compares offers and writes no projection.
         Shadow = "shadow",
-        /// `jobs_partners` is; the recruiters stream is closed.
+        /// `jobs_partners` is the authority; the stream does not read `recruiters`.
         Retired = "retired",
     }
 }
 
 choice! {
-    /// `users.on_deactivated`: what a user's last status `DESACTIVE` does (spec 03).
+    /// `users.on_deactivated`: the effect of a user's last status `DESACTIVE` on the user's offers (spec 03).
     OnUserDeactivated {
-        /// Nothing; it is only counted.
+        /// No effect; the user is only counted.
         Ignore = "ignore",
         /// The user's offers are cancelled.
         CancelOffers = "cancel-offers",
@@ -98,9 +98,9 @@ choice! {
 }
 
 choice! {
-    /// `log.format`: how log lines look.
+    /// `log.format`: the format of log lines.
     LogFormat {
-        /// Pretty on a terminal, JSON elsewhere.
+        /// `pretty` on a terminal, `json` elsewhere.
         Auto = "auto",
         /// One JSON object per line.
         Json = "json",

@@ -1,5 +1,5 @@
-//! How values are shown, in `config show` and in faults. The only place that decides what of a secret
-//! may be seen: nothing, except a connection string without its credentials.
+//! Masks the values of keys for `config show` and for faults. Only this file decides which part of a secret is shown:
+//! nothing, or, for the connection string of MongoDB, the string without its credentials.
 
 use serde::Serialize;
 
@@ -12,11 +12,11 @@ const MASK: &str = "***";
 /// One key of the effective configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Effective {
-    /// The key's path.
+    /// The path of the key, such as `stream.batch_max`.
     pub key: String,
-    /// The value, masked if it is a secret; null when it is not set.
+    /// The value, masked when the key is a secret; null when the key has no value.
     pub value: serde_json::Value,
-    /// Where it came from.
+    /// The origin of the value as text, such as `default`; `not set` when the key has no value.
     pub source: String,
 }
 
@@ -34,7 +34,7 @@ pub fn list(checked: &Checked, sections: &[Section]) -> Vec<Effective> {
     .collect()
 }
 
-/// A value that fits its key, as it may be shown. Durations stay as they were written.
+/// The form in which a valid value may be shown. A duration stays as it was written.
 pub fn shown(key: &ConfigKey, raw: &Raw, value: &CheckedValue) -> serde_json::Value {
     match (value, raw) {
         (CheckedValue::Text(text), _) if key.kind == ValueKind::MongodbUri => without_credentials(text).into(),
@@ -50,8 +50,8 @@ pub fn shown(key: &ConfigKey, raw: &Raw, value: &CheckedValue) -> serde_json::Va
     }
 }
 
-/// A reason with the faulty value before it, unless the key is a secret. A secret may have been put
-/// under the wrong key, so what looks like credentials in a URL is masked under any key.
+/// The reason of a fault with the faulty value before it; without the value when the key is a secret. A secret may stand
+/// under the wrong key, so credentials in a URL are masked under any key.
 pub fn with_value(key: &ConfigKey, raw: &Raw, reason: &str) -> String {
     if key.secret {
         return reason.to_owned();
@@ -66,13 +66,13 @@ pub fn with_value(key: &ConfigKey, raw: &Raw, reason: &str) -> String {
     }
 }
 
-/// A URI with its user info, and the options that carry secrets, replaced by `***`. What cannot be
-/// told apart for sure is masked too.
+/// A URI in which `***` replaces the user info and the values of options that carry secrets. A part that may be a secret
+/// is masked too.
 pub fn without_credentials(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
-    // A password with an unescaped `@`, `/` or `?` still ends before the last `@`.
+    // The last `@` ends the password, even when the password has an unescaped `@`, `/` or `?`.
     let (user, rest) = match rest.rsplit_once('@') {
         Some((_, rest)) => ("***@", rest),
         None => ("", rest),
@@ -90,7 +90,8 @@ pub fn without_credentials(text: &str) -> String {
     format!("{scheme}://{user}{address}{query}")
 }
 
-/// `user:password` where somebody forgot the host looks like a host whose port is no number.
+/// True for a host with or without a numeric port. `user:password` without a host looks like a host whose port is no
+/// number, so it is not a host.
 fn is_host(host: &str) -> bool {
     match host.rsplit_once(':') {
         Some((name, port)) if name.ends_with(']') || !name.contains(':') => {
@@ -101,7 +102,8 @@ fn is_host(host: &str) -> bool {
     }
 }
 
-/// Such as `tlsCertificateKeyFilePassword`, `proxyPassword`, `authMechanismProperties`.
+/// Masks the value of an option that carries a secret, such as `tlsCertificateKeyFilePassword`, `proxyPassword` or
+/// `authMechanismProperties`.
 fn without_secret_option(option: &str) -> String {
     let name = option.split_once('=').map_or(option, |(name, _)| name);
     let lower = name.to_lowercase();

@@ -1,17 +1,17 @@
-//! What can be wrong with a configuration, and where a value came from. A fault names the key, the
-//! origin, the reason and what is allowed. It must never hold the value of a secret.
+//! Faults of a configuration, and the origins of values. A fault names the key, the origin, the reason and the allowed
+//! values. A fault must never hold the value of a secret.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a value came from.
+/// The layer that gave a value, with its place in the layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The default of the table of keys.
     Default,
     /// A line of the TOML file given by `--config`.
     File {
-        /// The path as given.
+        /// The path as given on the command line.
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
@@ -36,16 +36,17 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong.
+/// One fault of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFault {
-    /// The key's path, such as `stream.batch_max`; for a file that cannot be read, `--config`.
+    /// The path of the key, such as `stream.batch_max`; `--config` for a file that cannot be read, `TOML` for a file that
+    /// cannot be parsed, the flag for a flag that sets no key.
     pub key: String,
-    /// Where the value came from; `None` when nothing was given.
+    /// The origin of the value; `None` when no layer gave a value.
     pub origin: Option<Origin>,
-    /// What is wrong, without the value of a secret.
+    /// The reason, without the value of a secret.
     pub reason: String,
-    /// What would be right, where that can be said.
+    /// The allowed values or the remedy; `None` when there is nothing to say.
     pub allowed: Option<String>,
 }
 
@@ -64,7 +65,7 @@ impl fmt::Display for ConfigFault {
     }
 }
 
-/// Everything that is wrong with a configuration; never empty when it is returned as an error.
+/// All faults of a configuration. The list is never empty when it is returned as an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFaults(pub Vec<ConfigFault>);
 

@@ -1,32 +1,22 @@
-//! What the table of keys says about one key: its kind of value, its default, its meaning, how it may
-//! be given. Knows nothing of files, variables or settings.
+//! The types of the table of keys: a key has a kind of value, a default, a meaning, and the ways in which it may be
+//! given. Reads no file and no variable.
 
 use std::time::Duration;
 
-/// Environment variables with this prefix are keys; `__` stands for the dot.
+/// The prefix of the environment variables that set keys. In their names, `__` stands for the dot of a path.
 pub const ENVIRONMENT_PREFIX: &str = "STREAM_PROCESSOR__";
 
-/// What a key's value may be.
+/// The kind of value that a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueKind {
-    /// Any text but the empty one.
+    /// Any text that is not empty.
     Text,
     /// `true` or `false`.
     Boolean,
-    /// A whole number within bounds.
-    Count {
-        /// The least.
-        min: u64,
-        /// The most.
-        max: u64,
-    },
-    /// A duration within bounds, written `10s`, `24h`.
-    Duration {
-        /// The shortest.
-        min: Duration,
-        /// The longest.
-        max: Duration,
-    },
+    /// A whole number from `min` to `max`.
+    Count { min: u64, max: u64 },
+    /// A duration from `min` to `max`, written `10s`, `24h`.
+    Duration { min: Duration, max: Duration },
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A file or folder, relative to the working directory.

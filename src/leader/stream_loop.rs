@@ -27,7 +27,7 @@ use crate::retry::Delays;
 use crate::source::cursor::StreamReply;
 use crate::source::event::Event;
 use crate::tasks::pause;
-use crate::ticker::job_context::OfferWriteLock;
+use crate::ticker::write_access::OfferWriteLock;
 use crate::write::command;
 use crate::write::dead_letters::EventPosition;
 use crate::write::writer::Validity;

@@ -97,8 +97,8 @@ fn connection_refusal(error: &MongoError) -> Refusal {
     refuse(format!("cannot work with MongoDB: {}; {advice}", describe(error)))
 }
 
-/// The privileges that the service needs: a collection, or an empty name for the whole database, with MongoDB's names of
-/// the privilege actions. `with_jobs` adds the privileges of the time-based jobs.
+/// The privileges that the service needs: a collection, or an empty name for the whole database, with MongoDB's names
+/// of the privilege actions. `with_jobs` adds the privileges of the time-based jobs.
 #[must_use]
 pub fn needed(with_jobs: bool) -> Vec<(&'static str, Vec<&'static str>)> {
     let mut needed: Vec<(&str, Vec<&str>)> =
@@ -120,8 +120,9 @@ pub fn needed(with_jobs: bool) -> Vec<(&'static str, Vec<&'static str>)> {
     needed
 }
 
-/// The additional privileges of the time-based jobs (spec 05). These jobs read other collections of the platform, change
-/// jobs in `recruiters` together with their offers, and move anonymised users and recruiters to other collections.
+/// The additional privileges of the time-based jobs (spec 05). The time-based jobs read other collections of the
+/// platform, change recruiters together with their offers, and move anonymised users and recruiters to other
+/// collections.
 fn needed_for_jobs() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut needed = vec![
         (JOB_RUNS, vec!["find", "insert", "update", "remove", "createIndex"]),

@@ -1,6 +1,6 @@
 //! The new fields of our offers: `setup` adds the missing ones with their defaults, `setup --down` removes them. The
-//! work is done in chunks by `_id`. Each chunk is a short read and one statement per offer, so that no other writer waits
-//! for long. Offers of other partners are never read. The value of an existing field is never changed.
+//! work is done in chunks by `_id`. Each chunk is a short read and one statement per offer, so that no other writer
+//! waits for long. Offers of other partners are never read. The value of an existing field is never changed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -232,15 +232,15 @@ async fn next(
     Ok(offers.iter().filter_map(|offer| Some((offer.get_object_id("_id").ok()?, names(offer)))).collect())
 }
 
-/// Restricts a filter to offers whose `_id` is an ObjectId, as the `_id` of a job is. An `_id` of another type would end
-/// a pass early.
+/// Restricts a filter to offers whose `_id` is an ObjectId, as the `_id` of a job is. An `_id` of another type would
+/// end a pass early.
 fn of_jobs(mut filter: Document) -> Document {
     filter.insert("_id", doc! { "$gte": ObjectId::from_bytes([0; 12]) });
     filter
 }
 
-/// The new fields that [`remember`] found in the offers from `first` to `last`. A document of [`SETUP`] has the `_id` of
-/// the last offer of its chunk.
+/// The new fields that [`remember`] found in the offers from `first` to `last`. A document of [`SETUP`] has the `_id`
+/// of the last offer of its chunk.
 async fn kept(
     database: &Database,
     first: ObjectId,

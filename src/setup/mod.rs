@@ -62,6 +62,7 @@ pub async fn setup(context: Context, arguments: SetupArguments) -> Result<Exit, 
     let configured = &context.settings.target.partner_label;
     let memory = Memory::load(&context.database).await?;
     let is_done = memory.is_some();
+    // `--down` takes back the changes under the label of the earlier `setup`, whatever the configuration says now.
     let label = memory.map_or_else(|| configured.clone(), |memory| memory.partner_label);
     if !arguments.down && label != *configured {
         let message = format!(

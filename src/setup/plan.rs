@@ -1,5 +1,5 @@
-//! Plans the steps of `setup` from the contents of the database. Pure: reads and writes nothing, so that a dry run and a
-//! real run plan the same steps.
+//! Plans the steps of `setup` from the contents of the database. Pure: reads and writes nothing, so that a dry run and
+//! a real run plan the same steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -48,7 +48,8 @@ impl Drop for Progress {
     }
 }
 
-/// Waits for `work` and logs every ten seconds that the step still runs. For steps whose progress only the server knows.
+/// Waits for `work` and logs every ten seconds that the step still runs, for a step whose progress only the server
+/// knows.
 pub async fn while_waiting<T>(step: &SetupStep, work: impl IntoFuture<Output = T>) -> T {
     let began = clock::instant();
     let work = work.into_future();

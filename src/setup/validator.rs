@@ -34,8 +34,8 @@ pub fn allowing(mut validator: Document, names: &[&str]) -> Document {
     validator
 }
 
-/// The validator without the properties that [`allowing`] added for these fields. A property that was changed since then
-/// stays.
+/// The validator without the properties that [`allowing`] added for these fields. A property that was changed since
+/// then stays.
 #[must_use]
 pub fn refusing_again(mut validator: Document, names: &[String]) -> Document {
     if let Some(properties) = properties(&mut validator) {

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
 use chrono_tz::Tz;
-use tokio::sync::{Mutex, MutexGuard, Notify, watch};
+use tokio::sync::MutexGuard;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -17,6 +17,7 @@ use super::ledger;
 use super::pair::{OwnedJob, Pair, PairFields, PairVerdict};
 use super::report::{JobReport, ReportLine};
 use super::statements;
+use super::write_access::WriteAccess;
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
@@ -28,14 +29,12 @@ use crate::model::names::COMMANDS;
 use crate::model::names::OFFERS;
 use crate::model::names::WatchedCollection;
 use crate::model::value;
-use crate::phase::watcher::Followed;
 use crate::phase::{Phase, StreamWrites};
 use crate::schedule::zone;
 use crate::tasks::pause;
 use crate::write::command;
 use crate::write::statements::Statement;
 use crate::write::transaction::{Fence, Transaction};
-use crate::write::writer::Validity;
 
 /// So many offers are changed in one transaction: few enough that it seldom meets another writer.
 pub const CHUNK: usize = 100;
@@ -69,28 +68,6 @@ pub struct JobContext {
     /// So many documents in a row failed of what may pass.
     pub stuck: u32,
 }
-
-/// The right to write, of who leads.
-#[derive(Debug)]
-pub struct WriteAccess {
-    /// Of its writes and transactions.
-    pub fence: Fence,
-    /// Until when the lease allows writes.
-    pub validity: watch::Receiver<Validity>,
-    /// The phase as it was last read from the database.
-    pub phase: watch::Receiver<Followed>,
-    /// Held by whoever writes offers: the pipeline and the ticker take turns.
-    pub offer_write_lock: OfferWriteLock,
-    /// Rung when something was stored for the pipeline to do.
-    pub wake: Arc<Notify>,
-    /// The run in the ledger.
-    pub run: String,
-    /// When its progress was last stored.
-    pub stored_at: Option<Instant>,
-}
-
-/// Whoever holds it may write offers. Fair: who waits longest is next.
-pub type OfferWriteLock = Arc<Mutex<()>>;
 
 /// What a job wants to become of each pair. Pure.
 pub type PairPlan<'a> = dyn Fn(&Pair<'_>) -> PairVerdict + Send + Sync + 'a;

@@ -19,3 +19,4 @@ pub mod report;
 mod retry_policy;
 pub mod runner;
 mod statements;
+pub mod write_access;

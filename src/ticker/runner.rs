@@ -11,12 +11,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::job::TimedJob;
-use super::job_context::{JobContext, OfferWriteLock, WriteAccess};
+use super::job_context::JobContext;
 use super::job_order::JobOrder;
 use super::ledger::{self, ByHand, DueRun, RunEnd, RunOutcome};
 use super::occurrences::{MISSED, OVERTAKEN, Plans};
 use super::production_marker;
 use super::report::JobReport;
+use super::write_access::{OfferWriteLock, WriteAccess};
 use super::{outcome, retry_policy};
 use crate::clock;
 use crate::config::Environment;

@@ -1,0 +1,13 @@
+//! The commands that an operator types.
+
+mod backfill;
+mod configuration;
+mod doctor;
+mod health;
+mod printed;
+mod replay;
+mod setup;
+mod status;
+mod stored;
+mod token_files;
+mod tokens;

@@ -1,0 +1,17 @@
+//! What the service promises, whatever happens (spec 00, "Guarantees").
+
+mod anonymisation;
+mod bad_input;
+mod checkpoints;
+mod crashes;
+mod faults;
+mod golden_documents;
+mod idempotence;
+mod late_records;
+mod lease;
+mod link_races;
+mod links;
+mod majority;
+mod privacy;
+mod random_operations;
+mod two_writers;

@@ -1,0 +1,6 @@
+//! The time-based jobs, their e-mail and what they ask outside.
+
+mod company_directory;
+mod mail;
+mod notices;
+pub mod ticker;

@@ -1,0 +1,232 @@
+//! The ledger: no run is lost in silence, none is made twice, whoever leads (spec 05).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bson::{DateTime, Document, doc, oid::ObjectId, rawdoc};
+use stream_processor::error::Failure;
+use stream_processor::phase::Phase;
+use stream_processor::phase::watcher::Followed;
+use stream_processor::ticker::job::TimedJob;
+use stream_processor::ticker::ledger::{self, ByHand, LedgerEntry};
+use stream_processor::ticker::write_access::{OfferWriteLock, WriteAccess};
+use stream_processor::write::Writer;
+use stream_processor::write::statements::Statement;
+use stream_processor::write::transaction::{Fence, Transaction};
+use stream_processor::write::writer::Validity;
+use tokio::sync::watch;
+use xtask::mongod::{Options, ReplicaSet};
+
+use super::offer_jobs::{filled, pair};
+use crate::support::database::TestDatabase;
+use crate::support::failpoints::{mend, refuse, refuse_next};
+use crate::support::processor::Processor;
+use crate::support::recruiters::{job, recruiter, with};
+use crate::support::runs::{started_with, stopped};
+use crate::support::state::{end_lease, settled, state, until_no_resync};
+use crate::support::ticking::{ON, Time, date, later, ledger, ran, text, time, told, until_run};
+use crate::support::waiting::{PATIENCE, eventually};
+use stream_processor::model::names::JOB_RUNS;
+
+pub const CANCEL: (&str, &[&str]) = ("cancel-expired-offers", &["15 0 * * *", "0 * * * *"]);
+const CAP: &str = "cap-offer-expirations";
+pub const BEGIN: &str = "2026-06-14T12:30:00Z";
+
+/// A service whose ticker goes by `clock` and has begun to.
+pub async fn ticking(test: &TestDatabase, clock: &Time, settings: &[(&str, &str)]) -> Processor {
+    let processor = started_with(test, &[&[ON, clock.variable()], settings].concat()).await;
+    eventually(PATIENCE, "the ticker has begun", async || {
+        state(&test.database, "ticker").await?.get_document("through").ok()?.contains_key("verify").then_some(())
+    })
+    .await;
+    // Until then not every offer is there.
+    until_no_resync(&test.database).await;
+    processor
+}
+
+pub fn outcomes(runs: &[Document]) -> Vec<(&str, DateTime, i64)> {
+    let occurrences = |run: &Document| run.get_i64("occurrences").unwrap_or(1);
+    let outcome = |run| (text(run, "outcome").unwrap(), time(run, "scheduled_for").unwrap(), occurrences(run));
+    runs.iter().map(outcome).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_due_while_nothing_ran_is_made_up_for_once_if_it_is_young_and_told_in_any_case() {
+    let test = TestDatabase::create("ticker_catch_up").await;
+    let clock = Time::at(BEGIN);
+    let young = [("STREAM_PROCESSOR__TICKER__JOBS__CAP_OFFER_EXPIRATIONS__CATCH_UP", "8h")];
+    stopped(ticking(&test, &clock, &young).await).await;
+    assert_eq!(ledger(&test, CANCEL.0).await, [], "what was due before the first start, nobody has missed");
+
+    let now = date("2026-06-16T07:30:00Z");
+    clock.set(now);
+    let processor = ticking(&test, &clock, &young).await;
+    until_run(&test, &[CANCEL], now).await;
+    let runs = ledger(&test, CANCEL.0).await;
+    // 43 full hours, and two nights at a quarter past midnight in Paris.
+    let expected = [("missed", date("2026-06-14T13:00:00Z"), 44), ("done", date("2026-06-16T07:00:00Z"), 1)];
+    assert_eq!(outcomes(&runs), expected);
+    assert_eq!((time(&runs[1], "started"), time(&runs[1], "finished")), (Some(now), Some(now)));
+    assert_eq!(outcomes(&ledger(&test, CAP).await), [("missed", date("2026-06-14T22:30:00Z"), 2)], "too old");
+
+    // An hour that passes at once is no outage: the run before took its time.
+    let later = later(now, 3 * 3_600_000);
+    clock.set(later);
+    until_run(&test, &[CANCEL], later).await;
+    let expected = [("skipped", date("2026-06-16T08:00:00Z"), 2), ("done", date("2026-06-16T10:00:00Z"), 1)];
+    assert_eq!(outcomes(&ledger(&test, CANCEL.0).await)[2..], expected);
+    let metric = processor.metric("stream_processor_job_runs_total{job=\"cancel-expired-offers\",outcome=\"done\"}");
+    assert_eq!(metric.await, Some(2.0));
+    let success = "stream_processor_job_last_success_timestamp_seconds{job=\"cancel-expired-offers\"}";
+    #[expect(clippy::cast_precision_loss, reason = "seconds of this century are exact")]
+    let expected = (later.timestamp_millis() / 1000) as f64;
+    assert_eq!(processor.metric(success).await, Some(expected));
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_dies_in_the_middle_of_a_job_leaves_it_to_the_next_one_which_finishes_it_once() {
+    for (point, times) in [("job-claimed", 1), ("job-changed", 2), ("job-done", 1)] {
+        let test = TestDatabase::create("ticker_killed").await;
+        let clock = Time::at(BEGIN);
+        let expired = doc! { "job_expiration_date": date(BEGIN) };
+        let recruiters: Vec<Document> =
+            (0..25).map(|_| recruiter((0..10).map(|_| with(job("Boulanger"), expired.clone())))).collect();
+        test.collection("recruiters").insert_many(&recruiters).await.unwrap();
+        let order = format!("{point}/{times}/KILL");
+        let mut dies = ticking(&test, &clock, &[("STREAM_PROCESSOR_FAILPOINT", &order)]).await;
+        settled(&test.database).await;
+        let now = date("2026-06-14T13:00:00Z");
+        clock.set(now);
+        assert_eq!(dies.until_ended().await.code, 137, "{point}");
+        let left = ledger(&test, CANCEL.0).await;
+        assert_eq!((left.len(), text(&left[0], "state")), (1, Some("claimed")));
+        end_lease(&test.database).await;
+
+        let processor = ticking(&test, &clock, &[]).await;
+        until_run(&test, &[CANCEL], now).await;
+        settled(&test.database).await;
+        let runs = ledger(&test, CANCEL.0).await;
+        assert_eq!(outcomes(&runs), [("done", now, 1)], "{point}");
+        assert_eq!(runs[0].get_i32("attempts").unwrap(), 2);
+        let cancelled = doc! { "offer_status": "Cancelled", "offer_status_history": { "$size": 1 } };
+        assert_eq!(test.collection("jobs_partners").count_documents(cancelled).await.unwrap(), 250, "{point}");
+        let active = doc! { "jobs.job_status": "Active" };
+        assert_eq!(test.collection("recruiters").count_documents(active).await.unwrap(), 0);
+        stopped(processor).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_by_hand_goes_through_the_leader_and_stands_in_the_history() {
+    let expired = doc! { "job_expiration_date": date(BEGIN) };
+    let (test, ids) = filled("ticker_by_hand", [expired]).await;
+    let clock = Time::at("2026-06-14T12:30:00.001Z");
+    let processor = ticking(&test, &clock, &[]).await;
+    let run = ran(CANCEL.0, &[], &test).await;
+    assert_eq!((&run["outcome"], &run["changed"]), (&"done".into(), &1.into()));
+    let (offer, _) = pair(&test, ids[0]).await;
+    assert_eq!(time(&offer, "updated_at"), Some(date("2026-06-14T12:30:00.001Z")), "the leader's time");
+    let (code, history) = told(&["jobs", "history", "--json", "--limit", "1"], &test, &[]).await;
+    assert_eq!((code, &history[0]["job"], &history[0]["by_hand"]), (0, &CANCEL.0.into(), &true.into()));
+    assert_eq!(history[0]["lines"][0]["id"], ids[0].to_hex());
+    let (code, jobs) = told(&["jobs", "list", "--json"], &test, &[ON, clock.variable()]).await;
+    let listed = jobs[0].as_array().unwrap().iter().find(|job| job["job"] == CANCEL.0).unwrap().clone();
+    assert_eq!((code, &listed["next"], &listed["last"]["changed"]), (0, &"2026-06-14T13:00:00Z".into(), &1.into()));
+    for (arguments, code) in [
+        (["jobs", "run", "no-such-job"].as_slice(), 2),
+        (&["jobs", "run", "verify", "--now", "yesterday"], 2),
+        (&["jobs", "list"], 0),
+        (&["jobs", "history"], 0),
+    ] {
+        let ended = Processor::command(arguments, &test, &[]).await;
+        assert_eq!(ended.code, code, "{arguments:?}: {}{}", ended.stdout, ended.stderr);
+    }
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_fails_is_recorded_as_failed_and_what_passes_is_waited_for() {
+    let set = ReplicaSet::start(&Options::default()).unwrap();
+    let test = TestDatabase::create_on(&set.uri(), "ticker_failed").await;
+    let expired = doc! { "job_expiration_date": date(BEGIN) };
+    let jobs = [(); 3].map(|()| with(job("Boulanger"), expired.clone()));
+    test.collection("recruiters").insert_one(recruiter(jobs)).await.unwrap();
+    let clock = Time::at(BEGIN);
+    let processor = ticking(&test, &clock, &[]).await;
+    settled(&test.database).await;
+    refuse(&test.database, "find", "jobs_partners", doc! { "errorCode": 2 }).await;
+    let now = date("2026-06-14T13:00:00Z");
+    clock.set(now);
+    until_run(&test, &[CANCEL], now).await;
+    let failed = ledger(&test, CANCEL.0).await;
+    assert_eq!(outcomes(&failed), [("failed", now, 1)]);
+    assert_eq!(text(&failed[0], "error"), Some("a read failed: BadValue (code 2)"));
+    mend(&test.database).await;
+
+    let transient = doc! { "errorCode": 112, "errorLabels": ["TransientTransactionError"] };
+    let refusals = refuse_next(&test.database, 2, &["commitTransaction"], None, transient).await;
+    let now = date("2026-06-14T14:00:00Z");
+    clock.set(now);
+    until_run(&test, &[CANCEL], now).await;
+    assert_eq!(refusals.so_far(&test.database).await, 2);
+    let runs = ledger(&test, CANCEL.0).await;
+    assert_eq!((text(&runs[1], "outcome"), runs[1].get_i64("changed").unwrap()), (Some("done"), 3));
+    stopped(processor).await;
+}
+
+/// Its transaction is ended by the successor, and no other one of it begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_leader_s_transaction_changes_nothing_under_its_successor() {
+    let test = TestDatabase::create("ticker_paused").await;
+    test.collection("jobs_partners").insert_one(doc! { "_id": 1 }).await.unwrap();
+    let first = hold(&test, 1).await;
+    let statement = || {
+        let body = rawdoc! { "q": { "_id": 1 }, "u": { "$set": { "written": true } } };
+        vec![Statement { id: None, body }]
+    };
+    let mut begun = Transaction::begin(&test.database, Some(&first.fence)).await.unwrap();
+    begun.update("jobs_partners", statement()).await.unwrap();
+
+    // It does not wait for the minute after which the server would end it.
+    let second = hold(&test, 2).await;
+    assert!(begun.commit().await.is_err());
+    assert!(matches!(Transaction::begin(&test.database, Some(&first.fence)).await, Err(Failure::LeaseLost)));
+    assert!(matches!(Fence::take_over(Writer::free(&test.database), 1).await, Err(Failure::LeaseLost)));
+    nothing_is_entered_late(&test, (&first.fence, &second.fence)).await;
+    let written = doc! { "written": true };
+    assert_eq!(test.collection("jobs_partners").count_documents(written.clone()).await.unwrap(), 0);
+    let mut begun = Transaction::begin(&test.database, Some(&second.fence)).await.unwrap();
+    begun.update("jobs_partners", statement()).await.unwrap();
+    begun.commit().await.unwrap();
+    assert_eq!(test.collection("jobs_partners").count_documents(written).await.unwrap(), 1);
+}
+
+async fn hold(test: &TestDatabase, term: i64) -> WriteAccess {
+    let until = Validity { until: Instant::now() + Duration::from_secs(60), ends_at: DateTime::MAX };
+    WriteAccess {
+        fence: Fence::take_over(Writer::free(&test.database), term).await.unwrap().0,
+        validity: watch::channel(until).1,
+        phase: watch::channel(Followed { phase: Phase::Sync, revision: 1 }).1,
+        offer_write_lock: OfferWriteLock::default(),
+        wake: Arc::default(),
+        run: String::new(),
+        stored_at: None,
+    }
+}
+
+async fn nothing_is_entered_late(test: &TestDatabase, (late, next): (&Fence, &Fence)) {
+    let now = date(BEGIN);
+    let entries = [LedgerEntry::Due(now)];
+    let run = ByHand { name: CAP, request: ObjectId::new(), now, now_is_given: false, started: now };
+    let entered = async || test.collection(JOB_RUNS).count_documents(doc! {}).await.unwrap();
+    assert!(matches!(ledger::enter(late, TimedJob::CapOfferExpirations, now, &entries).await, Err(Failure::LeaseLost)));
+    assert_eq!(entered().await, 0);
+    ledger::enter(next, TimedJob::CapOfferExpirations, now, &entries).await.unwrap();
+    ledger::enter(next, TimedJob::CapOfferExpirations, now, &entries).await.unwrap();
+    assert_eq!(entered().await, 1, "after a crash they are entered again, and are the same");
+    ledger::begin(&test.database, next.term, &run).await.unwrap();
+    assert!(matches!(ledger::begin(&test.database, late.term, &run).await, Err(Failure::LeaseLost)));
+    ledger::begin(&test.database, next.term + 1, &run).await.unwrap();
+    assert_eq!(entered().await, 2);
+}

@@ -1,0 +1,10 @@
+//! What is seen from outside: HTTP, page, alerts, verification.
+
+mod alerts;
+mod continuous_verification;
+mod evaluation;
+mod http_bounds;
+mod status_page;
+mod tls;
+mod verification;
+mod verification_beside_writes;

@@ -1,0 +1,8 @@
+//! The migration from `recruiters` to `jobs_partners`, and from the old worker.
+
+mod migration;
+mod old_worker;
+mod old_worker_leftovers;
+mod phase_races;
+mod phase_steps;
+mod rules;

@@ -1,0 +1,3 @@
+//! The repository itself: its documents.
+
+mod walkthrough;
