@@ -1,5 +1,6 @@
-//! Notices to people (spec 05): one line per job run that changed or failed something, to an incoming webhook. Nobody waits
-//! for them: what cannot be handed over at once is dropped, with a word in the log. They carry counts, never a value.
+//! Notices (spec 05): one line per job run that changed or failed something, sent to an incoming webhook. Nobody waits for
+//! a notice: a line that cannot be queued at once is dropped, with a warning in the log. A notice carries counts, never a
+//! value of a document.
 
 use std::time::Duration;
 
@@ -13,25 +14,25 @@ use crate::config::NoticesSettings;
 use crate::outgoing::Caller;
 use crate::retry::Delays;
 
-/// So many lines wait at most.
+/// The capacity of the queue, in lines.
 const WAITING: usize = 100;
-/// So long one call may take, and all that is left when the process is to end.
+/// The time limit of one call. The lines that are left when the process ends have this time together.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// So often a line is tried.
+/// The number of attempts to send one line.
 const ATTEMPTS: u32 = 4;
 
-/// Takes lines.
+/// The entrance of the queue; `None` without a webhook, and lines are then discarded.
 #[derive(Debug, Clone, Default)]
 pub struct Notices(Option<mpsc::Sender<String>>);
 
-/// Hands them over.
+/// The sender of the queued lines to the webhook.
 #[derive(Debug)]
 pub struct Messenger {
     lines: mpsc::Receiver<String>,
     url: SecretString,
 }
 
-/// Where lines are put, and who hands them over; nobody where no webhook is named.
+/// Creates both ends of the queue. Without a configured webhook there is no messenger, and lines are discarded.
 #[must_use]
 pub fn notices(settings: &NoticesSettings) -> (Notices, Option<Messenger>) {
     match &settings.webhook_url {
@@ -44,7 +45,7 @@ pub fn notices(settings: &NoticesSettings) -> (Notices, Option<Messenger>) {
 }
 
 impl Notices {
-    /// Puts a line, if there is one; never waits.
+    /// Queues a line without waiting. A line that finds the queue full is dropped.
     pub fn tell(&self, line: Option<String>) {
         if let (Some(sender), Some(line)) = (&self.0, line)
             && sender.try_send(line).is_err()
@@ -55,7 +56,7 @@ impl Notices {
 }
 
 impl Messenger {
-    /// Hands lines over until nobody can put one any more. After `stop`, what is left has a few seconds.
+    /// Sends lines until every [`Notices`] is dropped. After `stop`, the lines that are left have five seconds.
     pub async fn run(mut self, stop: CancellationToken) {
         let Ok(caller) = Caller::new(PATIENCE) else {
             warn!("notices cannot be sent: TLS cannot be set up");
@@ -79,7 +80,7 @@ impl Messenger {
         for attempt in 1..=ATTEMPTS {
             match caller.post(url.expose_secret(), body.clone()).await {
                 Ok(answer) if answer.status < 300 => return,
-                // What is wrong with it will be wrong again.
+                // Another 4xx means that the webhook will refuse the same line again.
                 Ok(answer) if answer.status < 500 && answer.status != 429 => {
                     warn!(status = answer.status, "notices.webhook_url does not take a notice");
                     return;

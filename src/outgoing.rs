@@ -1,5 +1,5 @@
-//! Calls to other services over HTTP or HTTPS: bounded in time and in size, at a given pace. Follows no redirections and
-//! shows nothing of what it sends, which may be secret.
+//! Calls to other services over HTTP or HTTPS, bounded in time and in size, at a given pace. Redirections are not followed.
+//! Errors show nothing of the sent data, which may be secret.
 
 use std::time::Duration;
 
@@ -14,46 +14,46 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
-/// More of an answer is not read.
+/// The maximal size of the body of an answer, in bytes.
 const LONGEST_ANSWER: usize = 1024 * 1024;
 
-/// Makes calls.
+/// An HTTP client with one time limit for each whole call.
 #[derive(Debug, Clone)]
 pub struct Caller {
     client: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     patience: Duration,
 }
 
-/// What came back.
+/// The answer to a call, whatever its status code.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status code.
+    /// The HTTP status code.
     pub status: u16,
-    /// The header `Retry-After`, where it is a number of seconds.
+    /// The header `Retry-After`; `None` where it is missing or is no number of seconds.
     pub retry_after: Option<Duration>,
-    /// The body.
+    /// The whole body, of at most one megabyte.
     pub body: Vec<u8>,
 }
 
-/// Why nothing came back.
+/// The reason why a call has no usable answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
-    /// No connection, or it ended.
+    /// The connection could not be opened, or ended too early.
     #[error("cannot be reached")]
     Unreachable,
-    /// Not in time.
+    /// The answer did not come within the time limit of the [`Caller`].
     #[error("does not answer in time")]
     Silent,
-    /// Too much.
+    /// The body is longer than one megabyte.
     #[error("answers with more than a megabyte")]
     TooLong,
-    /// The URL, or a header, cannot be sent.
+    /// The URL or a header has characters that HTTP does not allow.
     #[error("cannot be called: its address or token has characters that HTTP does not know")]
     Unsendable,
 }
 
 impl Caller {
-    /// `patience` is for a whole call.
+    /// Creates a client; `patience` is the time limit of a whole call.
     ///
     /// # Errors
     /// When TLS cannot be set up.
@@ -65,10 +65,10 @@ impl Caller {
         Ok(Self { client, patience })
     }
 
-    /// GET, with a token where there is one.
+    /// Sends a GET, with `token` as the bearer token where there is one.
     ///
     /// # Errors
-    /// [`NoAnswer`]; an answer that says no is an answer.
+    /// [`NoAnswer`]; an answer with an error status is an [`Answer`].
     pub async fn get(&self, url: &str, token: Option<&SecretString>) -> Result<Answer, NoAnswer> {
         let mut request = Request::builder().method(Method::GET).uri(url);
         if let Some(token) = token {
@@ -80,7 +80,7 @@ impl Caller {
         self.call(request, Bytes::new()).await
     }
 
-    /// POST of a JSON text.
+    /// Sends a POST with a JSON text as its body.
     ///
     /// # Errors
     /// As [`Self::get`].
@@ -108,12 +108,12 @@ impl Caller {
     }
 }
 
-/// Lets things happen no more often than so many times a second.
+/// A limit on how often something happens per second.
 #[derive(Debug)]
 pub struct Pace(Mutex<Interval>);
 
 impl Pace {
-    /// `rate` is at least one.
+    /// A limit of `rate` per second; zero counts as one.
     #[must_use]
     pub fn per_second(rate: usize) -> Self {
         let rate = u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
@@ -122,7 +122,7 @@ impl Pace {
         Self(Mutex::new(interval))
     }
 
-    /// Returns when it is one's turn.
+    /// Waits until the limit allows the next call. Callers wait in the order of their arrival.
     pub async fn wait(&self) {
         self.0.lock().await.tick().await;
     }

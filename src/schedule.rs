@@ -1,7 +1,7 @@
-//! When a job is due: cron expressions in a time zone. Pure: times come in and times go out.
+//! Schedules of time-based jobs: cron expressions in a time zone, and their occurrences. Pure: times come in, times go out.
 //!
-//! Daylight saving: what is due at one time of the day runs once on every day, at the end of a skipped hour where it falls
-//! into that, the first time round where it falls into a doubled one. What is due again and again goes by elapsed hours.
+//! Daylight saving: an expression with one time of the day is due once on every day. In a skipped hour it is due at the end
+//! of that hour, in a doubled hour the first time. An expression that is due again and again goes by elapsed hours.
 
 use std::str::FromStr as _;
 
@@ -11,12 +11,12 @@ use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 
-/// Occurrences are counted up to here; more of them say nothing new.
+/// The limit of [`DueOccurrences::count`]: an exact count beyond it says nothing new.
 const COUNTED: u64 = 10_000;
-/// Longer than any expression that a person writes.
+/// The maximal length of an expression in bytes: no person writes a longer one.
 const LONGEST: usize = 200;
 
-/// The expressions of one job.
+/// The cron expressions of one time-based job, in one time zone. A job may have no expression.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     crons: Vec<Cron>,
@@ -26,33 +26,32 @@ pub struct Schedule {
 /// The occurrences of a job between two times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DueOccurrences {
-    /// The first of them.
     pub first: DateTime,
-    /// The last of them.
+    /// The last occurrence; equal to `first` where there is only one.
     pub last: DateTime,
-    /// How many there are; not more than ten thousand are counted.
+    /// The number of occurrences, at most ten thousand.
     pub count: u64,
 }
 
-/// Why an expression is none.
+/// The reason why an expression is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
-    /// It cannot be read.
+    /// The text is no cron expression; the reason.
     #[error("has an expression that cannot be understood ({0})")]
     Unreadable(String),
-    /// It names no time that ever comes, such as the 30th of February.
+    /// The expression names no time that ever comes, such as the 30th of February.
     #[error("has an expression that is never due")]
     Never,
 }
 
-/// A time zone of the IANA database.
+/// The time zone of this name in the IANA database, such as `Europe/Paris`; `None` for an unknown name.
 #[must_use]
 pub fn zone(name: &str) -> Option<Tz> {
     Tz::from_str(name).ok()
 }
 
 impl Schedule {
-    /// Reads expressions of five fields, or of six with the seconds first.
+    /// Parses expressions of five fields, or of six fields with the seconds first.
     ///
     /// # Errors
     /// [`ScheduleError`].
@@ -65,12 +64,12 @@ impl Schedule {
             if expression.len() > LONGEST {
                 return Err(unreadable(format!("longer than {LONGEST} characters")));
             }
-            // The library takes an empty item for no value at all, and then searches for ages.
+            // The library takes an empty item for "no value", and then searches for a very long time.
             if expression.split_whitespace().any(|field| field.split(',').any(str::is_empty)) {
                 return Err(unreadable("an item of a list is empty".to_owned()));
             }
             let cron = parser.parse(expression).map_err(|error| unreadable(error.to_string()))?;
-            // Any time will do: what is due once is due again within a few years.
+            // The search may begin at any time: an expression that is due once is due again within a few years.
             if next(&cron, zone, DateTime::from_millis(0)).is_none() {
                 return Err(ScheduleError::Never);
             }
@@ -85,7 +84,7 @@ impl Schedule {
         self.crons.iter().filter_map(|cron| next(cron, self.zone, after)).min()
     }
 
-    /// The occurrences after `after`, up to `until`.
+    /// The occurrences after `after`, up to and including `until`; `None` where there are none.
     #[must_use]
     pub fn due(&self, after: DateTime, until: DateTime) -> Option<DueOccurrences> {
         let first = self.next_after(after).filter(|first| *first <= until)?;
@@ -112,7 +111,7 @@ fn next(cron: &Cron, zone: Tz, after: DateTime) -> Option<DateTime> {
     Some(DateTime::from_millis(next.timestamp_millis()))
 }
 
-/// The library counts in whole seconds and would take part of one along.
+/// The local time, cut to whole seconds: the library counts in seconds and would keep a fraction of a second.
 fn local(time: DateTime, zone: Tz) -> Option<chrono::DateTime<Tz>> {
     let seconds = time.timestamp_millis().div_euclid(1_000);
     chrono::DateTime::<Utc>::from_timestamp(seconds, 0).map(|time| time.with_timezone(&zone))
@@ -130,7 +129,7 @@ mod tests {
         DateTime::parse_rfc3339_str(text).unwrap()
     }
 
-    /// The occurrences of an expression within a day's UTC times, as hours and minutes of UTC.
+    /// The occurrences of an expression between two times, as hours and minutes of UTC.
     fn on(expression: &str, from: &str, until: &str) -> Vec<String> {
         let schedule = Schedule::parse(&[expression], PARIS).unwrap();
         let (mut after, until) = (time(from), time(until));
@@ -142,8 +141,9 @@ mod tests {
         times
     }
 
-    /// From midnight to midnight in Paris on the day on which 02:00 is 03:00, and on which 03:00 is 02:00 again.
+    /// From midnight to midnight in Paris, on the day on which the hour from 02:00 to 03:00 is skipped.
     const SKIPPED: [&str; 2] = ["2026-03-28T22:59:59Z", "2026-03-29T21:59:59Z"];
+    /// The same on the day on which the hour from 02:00 to 03:00 comes twice.
     const DOUBLED: [&str; 2] = ["2026-10-24T21:59:59Z", "2026-10-25T22:59:59Z"];
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever somebody writes: an answer, and one that is due again where it is no error.
+        /// Any text is refused, or becomes a schedule that has a next occurrence.
         #[test]
         fn any_text_is_an_expression_that_comes_due_or_an_error(text in "[-0-9*/,#LW?a-z@ ]{0,24}") {
             if let Ok(schedule) = Schedule::parse(&[text], PARIS) {
@@ -204,7 +204,7 @@ mod tests {
             }
         }
 
-        /// Looked at in two steps or in one, there are the same occurrences.
+        /// A span that is searched in two steps has as many occurrences as in one step.
         #[test]
         fn no_occurrence_is_lost_between_two_looks(
             from in 1_700_000_000_000_i64..1_900_000_000_000,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support::citations::Specification;
 use crate::support::imports::{Imports, Module};
 
 const FILE_LINES: usize = 400;
@@ -117,7 +118,13 @@ fn the_repository_keeps_its_own_rules() {
     collect(Path::new(env!("CARGO_MANIFEST_DIR")), "", &mut texts);
     assert!(texts.iter().any(|text| text.path == "tests/tidy.rs"), "the walk found this file");
 
-    let violations: Vec<String> = texts.iter().flat_map(violations).collect();
+    let mut violations: Vec<String> = texts.iter().flat_map(violations).collect();
+    let (pages, others): (Vec<&Text>, Vec<&Text>) = texts.iter().partition(|text| text.path.starts_with("docs/spec/"));
+    let specification = Specification::of(pages.iter().map(|page| (page.path.as_str(), page.content.as_str())));
+    for text in others {
+        let wrong = specification.wrong(&text.content).into_iter();
+        violations.extend(wrong.map(|citation| format!("{}: no page or heading: {citation}", text.path)));
+    }
     assert!(violations.is_empty(), "{} violations:\n  {}", violations.len(), violations.join("\n  "));
 }
 
@@ -305,4 +312,17 @@ fn upward_imports_and_circles_are_seen_wherever_they_hide() {
     let (third, top) =
         (("low/third.rs", "fn f() { super::one::g() }"), ("low/mod.rs", "mod one; mod other; mod third;"));
     assert_eq!(found(&[one, other, third, top]), 1, "one circle of three files");
+}
+
+#[test]
+fn a_citation_of_the_specification_names_a_page_and_a_heading_in_quotation_marks() {
+    let page = "# 03 · Events\n\n## Dead letters\n\n### Guarantee 4: one writer\n";
+    let specification = Specification::of([("docs/spec/03-events.md", page), ("docs/spec/README.md", "# None")]);
+    let spec = concat!("sp", "ec");
+    for right in ["03", "03, \"Dead letters\"", "03 \"Dead\n/// letters\"", "03, guarantee 4", "03, as it says"] {
+        assert_eq!(specification.wrong(&format!("({spec} {right})")), Vec::<String>::new(), "{right}");
+    }
+    for wrong in ["04", "03, \"Dead\"", "03, Dead letters", "03, guarantee 5", "03, `dead letters`"] {
+        assert_eq!(specification.wrong(&format!("({spec} {wrong})")).len(), 1, "{wrong}");
+    }
 }

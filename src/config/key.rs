@@ -29,24 +29,24 @@ pub enum ValueKind {
     SmtpUrl,
     /// An http(s) URL to which paths are appended: no query, no user, no trailing slash kept.
     BaseUrl,
-    /// A MongoDB connection string; the driver checks the rest of it when it connects.
+    /// A MongoDB connection string. Only its beginning is checked here; the driver checks the rest when it connects.
     MongodbUri,
-    /// The name of a MongoDB database that can be watched.
+    /// The name of a MongoDB database on which a change stream can be opened.
     Database,
-    /// An e-mail address, or a name with one in angle brackets.
+    /// An e-mail address, or a name followed by an address in angle brackets.
     Email,
-    /// A list of names of databases.
+    /// A list of database names.
     Databases,
-    /// One cron expression or a list of them.
+    /// One cron expression, or a list of cron expressions.
     Crons,
-    /// The name of a time zone.
+    /// The name of a time zone in the IANA database.
     TimeZone,
     /// Directives of `tracing-subscriber`'s `EnvFilter`.
     LogFilter,
 }
 
 impl ValueKind {
-    /// What is allowed, as the end of a sentence.
+    /// A description of the allowed values, for the end of a sentence.
     #[must_use]
     pub fn allowed(self) -> String {
         match self {
@@ -76,7 +76,7 @@ impl ValueKind {
     }
 }
 
-/// A duration as one would write it in the file.
+/// A duration as a person writes it in the TOML file, such as `90s` or `14d`.
 pub(super) fn written(duration: Duration) -> String {
     let seconds = duration.as_secs();
     if duration.subsec_nanos() != 0 {
@@ -95,16 +95,16 @@ fn quoted(words: &[&str], suffix: &str) -> String {
     words.join(", ")
 }
 
-/// What holds when nobody says anything.
+/// The value of a key that no layer sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fallback {
-    /// This value, as one would write it in a variable.
+    /// This default, in the form of an environment variable.
     Value(&'static str),
-    /// This list.
+    /// This list as the default.
     List(&'static [&'static str]),
-    /// Nothing: the key is optional. The text is an example.
+    /// No value: the key is optional. The text is an example.
     Unset(&'static str),
-    /// The key must be given. The text is an example.
+    /// No value is a fault: the key is required. The text is an example.
     Required(&'static str),
 }
 
@@ -113,22 +113,20 @@ pub enum Fallback {
 pub struct ConfigKey {
     /// The path, such as `stream.batch_max`.
     pub path: String,
-    /// What its value may be.
     pub kind: ValueKind,
-    /// Its default.
     pub fallback: Fallback,
-    /// What it means, for the commented TOML file; empty where the section says it.
+    /// The meaning, for the commented TOML file; empty when the text of the section explains the key.
     pub doc: &'static str,
-    /// The value is masked wherever it is shown, and may come from the file named by `<path>_file`.
+    /// True when the value is masked wherever it is shown, and may come from the file named by `<path>_file`.
     pub secret: bool,
-    /// A short environment variable beside the prefixed one, which wins over it.
+    /// A second environment variable with a short name, such as `MONGODB_URI`. The prefixed variable wins.
     pub short: Option<&'static str>,
-    /// The flag that sets it.
+    /// The command-line flag that sets the key, such as `--listen`.
     pub flag: Option<&'static str>,
 }
 
 impl ConfigKey {
-    /// A row with no secret, no short variable and no flag.
+    /// Makes a key that is no secret and has no short variable and no flag.
     pub(super) fn new(path: impl Into<String>, kind: ValueKind, fallback: Fallback, doc: &'static str) -> Self {
         let path = path.into();
         Self { path, kind, fallback, doc, secret: false, short: None, flag: None }
@@ -146,7 +144,7 @@ impl ConfigKey {
         Self { flag: Some(name), ..self }
     }
 
-    /// The part after the last dot.
+    /// The last part of the path, which is the name of the key within its TOML table.
     #[must_use]
     pub fn name(&self) -> &str {
         self.path.rsplit_once('.').map_or(self.path.as_str(), |(_, name)| name)
@@ -159,7 +157,7 @@ impl ConfigKey {
         format!("{ENVIRONMENT_PREFIX}{name}")
     }
 
-    /// The key that names a file with this secret.
+    /// The path of the key that names a file with this secret.
     #[must_use]
     pub fn file_path(&self) -> String {
         format!("{}_file", self.path)
@@ -169,11 +167,10 @@ impl ConfigKey {
 /// The keys of one TOML table, in the order of the documentation.
 #[derive(Debug, Clone)]
 pub struct Section {
-    /// The table's path; empty for the keys at the top.
+    /// The path of the TOML table; empty for the keys at the top of the file.
     pub path: String,
-    /// What it is about.
+    /// The subject of the section, for the commented TOML file.
     pub doc: &'static str,
-    /// Its rows.
     pub keys: Vec<ConfigKey>,
 }
 

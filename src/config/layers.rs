@@ -1,5 +1,5 @@
-//! Collects what the layers say: the TOML file, the environment, the flags; a later one wins. Finds
-//! unknown keys and unreadable files. Does not know what a value may be (`check.rs`).
+//! Reads the layers of the configuration: the TOML file, the environment, the flags. A later layer wins. Reports unknown
+//! keys and unreadable files. The values are checked in `check.rs`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,31 +11,31 @@ use toml::de::{DeTable, DeValue};
 use super::fault::{ConfigFault, Origin};
 use super::key::{ConfigKey, ENVIRONMENT_PREFIX, Section};
 
-/// What a configuration is read from. Tests give an environment of their own.
+/// The sources of a configuration. Tests give an environment of their own.
 pub struct Sources {
-    /// The TOML file, if one was named.
+    /// The TOML file; `None` without `--config`.
     pub file: Option<PathBuf>,
-    /// Environment variables by name; an empty one counts as not set.
+    /// Environment variables by name. A variable with an empty value counts as not set.
     pub environment: BTreeMap<String, OsString>,
-    /// Flags that set a key, as in the table of keys (`--listen`), with their values.
+    /// Flags that set a key, such as `--listen`, each with its value.
     pub flags: Vec<(&'static str, SecretString)>,
 }
 
-/// The environment of this process.
+/// The environment variables of this process. A name that is not UTF-8 is converted lossily.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
 pub fn process_environment() -> BTreeMap<String, OsString> {
     std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value)).collect()
 }
 
-/// False when `NO_COLOR` is set to anything (<https://no-color.org>).
+/// False when `NO_COLOR` has any value that is not empty (<https://no-color.org>).
 pub fn colors_wanted(sources: &Sources) -> bool {
     sources.environment.get("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// A value as a layer gives it. May hold a secret: not `Debug`.
+/// A value as a layer gives it. The value may be a secret, so this type is not `Debug`.
 pub enum Raw {
-    /// From a variable, a flag or a default: the key's kind decides what it is.
+    /// A value without a type, from a variable, a flag, a secret file or a default. The kind of the key decides its type.
     Word(String),
     /// A TOML string.
     Text(String),
@@ -45,24 +45,25 @@ pub enum Raw {
     Boolean(bool),
     /// A TOML array.
     List(Vec<Raw>),
-    /// Something that no key takes, by name.
+    /// A TOML value of a type that no key takes. The text names the type, such as `a date`.
     Other(&'static str),
 }
 
-/// A value with its origin.
 pub struct LayerEntry {
     pub raw: Raw,
     pub origin: Origin,
 }
 
-/// The winning entry of every key that was given.
+/// The merged layers.
 pub struct Layers {
+    /// The winning entry of every key that a layer sets, by the path of the key.
     pub entries: BTreeMap<String, LayerEntry>,
-    /// The file could not be read whole, so a key that is not there may well have been meant.
+    /// True when the file could not be read in full. A missing required key is no fault then, because it may be in the
+    /// part that could not be read.
     pub incomplete: bool,
 }
 
-/// Reads all layers, and reports what does not fit the table of keys.
+/// Reads all layers. The faults are unknown keys, unreadable files and variables that are not UTF-8.
 pub fn read(sources: &Sources, sections: &[Section]) -> (Layers, Vec<ConfigFault>) {
     let keys: Vec<&ConfigKey> = sections.iter().flat_map(|section| &section.keys).collect();
     let mut reader =
@@ -102,7 +103,7 @@ impl LayerReader<'_> {
         let (table, errors) = DeTable::parse_recoverable(&text);
         for error in errors {
             self.layers.incomplete = true;
-            // Only the parser's own words: its full display quotes the line, which may hold a secret.
+            // Only the message of the parser is used: its full display quotes the line, which may hold a secret.
             let line = error.span().map_or(1, |span| line_of(&text, span.start));
             let origin = Origin::File { path: path.to_owned(), line };
             self.fault("TOML", origin, error.message().to_owned(), None);
@@ -181,7 +182,8 @@ struct File<'a> {
     text: &'a str,
 }
 
-/// A name that TOML would quote stays quoted, so that `"mongodb.uri" = …` is not taken for a path.
+/// Appends a name to a path. A name that TOML must quote stays quoted, so that `"mongodb.uri" = …` is not taken for a
+/// path.
 fn join(prefix: &str, name: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     let name = if name.bytes().all(bare) { name.to_owned() } else { format!("{name:?}") };

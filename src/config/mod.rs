@@ -1,6 +1,6 @@
-//! Configuration (spec 06): defaults, then a TOML file, then the environment, then flags, checked as
-//! a whole and turned into the plain struct [`Settings`] before anything else happens. The only place
-//! that reads environment variables. Opens no socket and keeps nothing global.
+//! The configuration (spec 06). Defaults, a TOML file, the environment and flags are merged in this order and checked as
+//! a whole. The result is the plain struct [`Settings`], before anything else happens. Only this module reads
+//! environment variables. It opens no socket and keeps no global state.
 
 mod check;
 mod choices;
@@ -28,12 +28,11 @@ pub use settings::{
 pub use table::sections;
 pub use ticker::{JobSettings, TickerSettings};
 
-/// A configuration that was read and found right.
+/// A valid configuration.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What the service works with.
     pub settings: Settings,
-    /// Every key with its value and where it came from, secrets masked; for `config show`.
+    /// Every key with its value and the origin of the value, secrets masked, for `config show`.
     pub effective: Vec<Effective>,
 }
 

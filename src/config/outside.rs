@@ -1,11 +1,10 @@
-//! The part of the table of keys about what the service talks to beside MongoDB: the mail server, the company
-//! directory, the webhook for notices.
+//! The part of the table of keys about other servers than MongoDB: the mail server, the company directory, the webhook
+//! for notices.
 
 use std::time::Duration;
 
 use super::key::{ConfigKey, DAY, Fallback, HOUR, MINUTE, SECOND, Section, ValueKind, duration, secret_file};
 
-/// `[smtp]`
 pub(super) fn smtp() -> Section {
     let bounds = (Duration::from_millis(100), HOUR);
     Section::new(
@@ -52,7 +51,6 @@ pub(super) fn smtp() -> Section {
     )
 }
 
-/// `[mail]`
 pub(super) fn mail() -> Section {
     let outbox = ConfigKey::new(
         "mail.outbox_directory",
@@ -63,7 +61,6 @@ pub(super) fn mail() -> Section {
     Section::new("mail", "E-mail without a mail server.", vec![outbox])
 }
 
-/// `[directory]`
 pub(super) fn directory() -> Section {
     let text = |name: &str, default, doc| ConfigKey::new(format!("directory.{name}"), ValueKind::Text, default, doc);
     Section::new(
@@ -104,7 +101,6 @@ pub(super) fn directory() -> Section {
     )
 }
 
-/// `[notices]`
 pub(super) fn notices() -> Section {
     Section::new(
         "notices",

@@ -1,4 +1,4 @@
-//! The finished configuration of what the service talks to beside MongoDB.
+//! The typed settings of other servers than MongoDB: the mail server, the company directory, the webhook for notices.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,59 +8,60 @@ use secrecy::SecretString;
 use super::fault::ConfigFault;
 use super::values::Values;
 
-/// `[smtp]`
+/// The settings of `[smtp]`.
 #[derive(Debug, Clone)]
 pub struct SmtpSettings {
-    /// The server with its credentials, from `smtp.url` or the file of `smtp.url_file`.
+    /// The mail server with its credentials, from `smtp.url` or the file of `smtp.url_file`. `None`: messages go to
+    /// `mail.outbox_directory`.
     pub url: Option<SecretString>,
-    /// The sender.
+    /// The sender of every message: an address, or a name followed by an address in angle brackets.
     pub from: String,
-    /// Certificates to trust beside the public ones.
+    /// A PEM file with certificates to trust beside the public ones.
     pub ca_file: Option<PathBuf>,
-    /// How long connecting and logging in may take.
+    /// The longest time for connecting and logging in.
     pub connect_timeout: Duration,
-    /// How long one message may take.
+    /// The longest time for one message.
     pub send_timeout: Duration,
-    /// So many messages are sent at a time.
+    /// The number of messages that are sent at a time, each on a connection of its own.
     pub connections: usize,
     /// The most messages per second.
     pub rate: usize,
 }
 
-/// `[mail]`
+/// The settings of `[mail]`.
 #[derive(Debug, Clone)]
 pub struct MailSettings {
-    /// Where messages are written when there is no server.
+    /// The folder for messages as `.eml` files when no mail server is configured.
     pub outbox_directory: PathBuf,
 }
 
-/// `[directory]`
+/// The settings of `[directory]`.
 #[derive(Debug, Clone)]
 pub struct DirectorySettings {
-    /// The address of the API, without trailing slash.
+    /// The URL of the API, without trailing slash. `None`: only `cache_siret` is asked.
     pub base_url: Option<String>,
-    /// Its token, from `directory.token` or the file of `directory.token_file`.
+    /// The token of the API, from `directory.token` or the file of `directory.token_file`.
     pub token: Option<SecretString>,
-    /// The context of every call.
+    /// The context that the API wants with every call.
     pub context: String,
-    /// The reason of every call.
+    /// The reason that the API wants with every call.
     pub object: String,
-    /// The siret of who asks.
+    /// The siret of the caller, which the API wants with every call.
     pub recipient: Option<String>,
-    /// How long one call may take.
+    /// The longest time for one call.
     pub timeout: Duration,
     /// The most calls per second.
     pub rate: usize,
-    /// An entry of the cache that is younger is taken as it is.
+    /// The age below which an entry of `cache_siret` is used without a call.
     pub cache_age: Duration,
-    /// The longest that the API is waited for when it tells to come back later.
+    /// The longest wait that the API may ask for. A longer one ends the run of the job, and the next run goes on.
     pub longest_wait: Duration,
 }
 
-/// `[notices]`
+/// The settings of `[notices]`.
 #[derive(Debug, Clone)]
 pub struct NoticesSettings {
-    /// The incoming webhook, from `notices.webhook_url` or the file of `notices.webhook_url_file`.
+    /// The URL of the incoming webhook, from `notices.webhook_url` or the file of `notices.webhook_url_file`.
     pub webhook_url: Option<SecretString>,
 }
 

@@ -1,4 +1,4 @@
-//! Why a document cannot be projected or written (spec 02, spec 03 "Dead letters").
+//! Why a document cannot be projected or written (spec 02; spec 03, "Dead letters").
 //! Reasons are data: they label metrics and are stored, so they never carry values of documents.
 
 /// What failed, so that a retry can repeat it.

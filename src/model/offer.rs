@@ -41,7 +41,7 @@ pub struct Offer {
     pub hides_contact: bool,
 }
 
-/// Reason and date of a status change (spec 02, `offer_status_history`).
+/// Reason and date of a status change (spec 02, "`offer_status_history`").
 #[derive(Debug, Clone, PartialEq)]
 pub struct StatusChange {
     /// The job's `job_status_comment` where it has one, else what caused the change.

@@ -1,4 +1,4 @@
-//! A recruiter and its embedded jobs (spec 01, `recruiters`), borrowed from the raw document.
+//! A recruiter and its embedded jobs (spec 01, "`recruiters`"), borrowed from the raw document.
 //! It must not decide whether a recruiter is projected: that is the projection's business.
 
 use std::collections::hash_map::Entry;

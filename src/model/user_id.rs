@@ -1,4 +1,4 @@
-//! The id of a user as other documents refer to it (spec 01, `managed_by`): an ObjectId, or its 24 hex digits as a text,
+//! The id of a user as other documents refer to it (spec 01, "`managed_by`"): an ObjectId, or its 24 hex digits as a text,
 //! in either case. The one reading of it, and the query that finds whatever this reading accepts.
 
 use bson::raw::{CString, cstr};

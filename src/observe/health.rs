@@ -99,7 +99,7 @@ pub struct Health {
     await_time: Duration,
 }
 
-/// A loop that gave no sign of life for so long is dead (spec 06, `/livez`).
+/// A loop that gave no sign of life for so long is dead (spec 06, "`/livez`").
 const DEAD_AFTER: Duration = Duration::from_secs(90);
 /// How much longer than three times its interval a canary may take to come back.
 const SLOW: Duration = Duration::from_secs(4);

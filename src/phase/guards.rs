@@ -1,4 +1,4 @@
-//! What must hold before the next phase is entered (spec 04, "Transitions"; spec 03, open gaps). Pure:
+//! What must hold before the next phase is entered (spec 04, "Transitions"; spec 03, "Open gaps"). Pure:
 //! the facts are given, and each condition says what was found.
 
 use std::time::Duration;

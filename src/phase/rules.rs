@@ -1,4 +1,4 @@
-//! What each phase means (spec 04, the table), and which steps there are between phases. Pure.
+//! What each phase means (spec 04, "The table"), and which steps there are between phases. Pure.
 
 use super::Phase;
 use crate::model::names::WatchedCollection;

@@ -1,4 +1,4 @@
-//! `offer_target_diploma` from `job_level_label` (spec 02, table "offer_target_diploma").
+//! `offer_target_diploma` from `job_level_label` (spec 02, "offer_target_diploma").
 
 /// The European level of a diploma label; `None` for any other label.
 #[must_use]

@@ -1,4 +1,4 @@
-//! `offer_status` from the recruiter's and the job's status (spec 02, table "offer_status").
+//! `offer_status` from the recruiter's and the job's status (spec 02, "offer_status").
 
 use bson::RawBsonRef;
 

@@ -305,7 +305,7 @@ impl JobContext {
         sum.recruiters.extend(owners.into_iter().filter_map(|recruiter| statements::of_job(recruiter, pair.id, &edit)));
     }
 
-    /// Whether a change is made in `recruiters` too (spec 04, column "ticker writes").
+    /// Whether a change is made in `recruiters` too (spec 04, "The table", column "ticker writes").
     fn writes_recruiters(&self) -> bool {
         match self.phase.stream() {
             StreamWrites::Always | StreamWrites::UnlessNewer => true,

@@ -25,7 +25,7 @@ const KNOWN: usize = 1_000;
 /// So many ids are logged.
 const IDS: usize = 20;
 
-/// Whether recruiters are compared all the time (spec 04, the table): where two sides are written. Elsewhere
+/// Whether recruiters are compared all the time (spec 04, "The table"): where two sides are written. Elsewhere
 /// a verification is asked for, or done at night.
 #[must_use]
 pub fn is_on(phase: Phase) -> bool {

@@ -12,7 +12,7 @@ use crate::phase::Phase;
 use crate::status::document::{Service, Status, StatusVerdict};
 use crate::status::survey::BETWEEN_COUNTS;
 
-/// Under this much oplog a person should look (spec 06, the alerts).
+/// Under this much oplog a person should look (spec 06, "Alerts").
 const LITTLE_HEADROOM: f64 = 6.0 * 3_600.0;
 /// Under this much at once.
 const NO_HEADROOM: f64 = 3_600.0;

@@ -1,5 +1,5 @@
 //! The golden documents, through the live stream and through a backfill: both give exactly the expected
-//! offers, dead letters and anonymisations (spec 02, golden/README.md).
+//! offers, dead letters and anonymisations (spec 02; `golden/README.md`).
 
 use crate::support::database::TestDatabase;
 use crate::support::golden::{self, after_inserts, after_operations, operations};

@@ -1,4 +1,4 @@
-//! The documents of the worker that we replace (spec 03, "Checkpoints"; spec 01, `resumetokens`): kept current, so that
+//! The documents of the worker that we replace (spec 03, "Checkpoints"; spec 01, "`resumetokens`"): kept current, so that
 //! it can be put back in our place and go on exactly where we stopped. Taking over from it is in `starting.rs`.
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@
 
 pub mod browser;
 pub mod change_streams;
+pub mod citations;
 pub mod damaged;
 pub mod database;
 pub mod end;

@@ -1,4 +1,4 @@
-//! Where the jobs write in each phase (spec 04, column "ticker writes"), and that the change event which comes back
+//! Where the jobs write in each phase (spec 04, "The table", column "ticker writes"), and that the change event which comes back
 //! writes nothing.
 
 use bson::{DateTime, Document, doc};
