@@ -19,6 +19,7 @@ use crate::model::dead_letter::Reason;
 use crate::model::recruiter::Job;
 use crate::model::{Recruiter, value};
 use crate::mongo::reads::documents;
+use crate::observe::facts::{ChunkStage, SkippedJob};
 use crate::plan::Touch;
 use crate::write::command::Refused;
 use crate::write::dead_letters::{Address, DeadLetter, EventPosition};
@@ -64,7 +65,7 @@ impl Stages {
         while let Some(jobs) = next {
             self.check_preemption()?;
             let mut chunk = self.decode_jobs(&jobs, &mut done.told);
-            let timer = self.metrics.stage_duration.with_label_values(&["fetch"]).start_timer();
+            let timer = self.metrics.stage_timer(ChunkStage::Fetch);
             let (fetched, links) = futures::try_join!(
                 chunk.fetch(&mut self.offers, &mut self.references),
                 links::read(&self.database, &whole),
@@ -72,12 +73,12 @@ impl Stages {
             timer.observe_duration();
             failpoint::passed("fetched");
 
-            let timer = self.metrics.stage_duration.with_label_values(&["project"]).start_timer();
+            let timer = self.metrics.stage_timer(ChunkStage::Project);
             let mut changes = self.project_and_compare(&mut chunk, fetched).await?;
             timer.observe_duration();
             failpoint::passed("projected");
 
-            let timer = self.metrics.stage_duration.with_label_values(&["write"]).start_timer();
+            let timer = self.metrics.stage_timer(ChunkStage::Write);
             self.check_preemption()?;
             let (mut grown, shrunk) = if !whole.is_empty() {
                 moved(&touched, &links, self.phase.writes_offers())
@@ -182,7 +183,7 @@ impl Stages {
             told.looked_at.extend(self.dead_letters.of_recruiter(recruiter.id).filter(removals));
         }
         if recruiter.jobs.is_empty() {
-            self.metrics.jobs_skipped.with_label_values(&["no_jobs"]).inc();
+            self.metrics.job_skipped(SkippedJob::NoJobs);
         }
         let repeated = recruiter.repeated();
         TouchedRecruiter { jobs: jobs.unwrap_or_else(|| recruiter.jobs.clone()), recruiter, whole, weight, repeated }
@@ -191,7 +192,7 @@ impl Stages {
     /// Letters about recruiters whose links the server refused to change.
     pub(crate) fn unlinked(&self, refused: &[Refused]) -> BTreeMap<Address, DeadLetter> {
         let dead_letter = |refused: &Refused| {
-            self.metrics.write_errors.with_label_values(&[&refused.code.to_string()]).inc();
+            self.metrics.statement_refused(refused.code);
             let detail = refused.detail("the link");
             Some((Address::Recruiter(refused.statement.id?), DeadLetter::of_projection(refused.reason, detail)))
         };
@@ -201,7 +202,7 @@ impl Stages {
     /// Letters for statements that the server refused, by their offers.
     pub(crate) fn refused(&self, refused: &[Refused]) -> BTreeMap<ObjectId, DeadLetter> {
         let dead_letter = |refused: &Refused| {
-            self.metrics.write_errors.with_label_values(&[&refused.code.to_string()]).inc();
+            self.metrics.statement_refused(refused.code);
             let detail = refused.detail("the offer");
             Some((refused.statement.id?, DeadLetter::of_projection(refused.reason, detail)))
         };
@@ -261,8 +262,7 @@ impl Stages {
     /// Brings the number of dead letters to the metrics.
     pub fn count_dead_letters(&self) {
         for (reason, count) in self.dead_letters.counts() {
-            let gauge = self.metrics.dead_letters.with_label_values(&[reason.as_str()]);
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.metrics.set_dead_letters(reason, count as u64);
         }
     }
 

@@ -11,6 +11,7 @@ use super::stages::Projected;
 use super::stages::Stages;
 use crate::error::Failure;
 use crate::mongo::reads::documents;
+use crate::observe::facts::{ConflictWinner, ShadowResult};
 use crate::phase::StreamWrites;
 use crate::project::diff::{OfferChange, compare, only_contact};
 use crate::write::dead_letters::Address;
@@ -38,7 +39,7 @@ impl Stages {
             let OfferChange::Update { fields, is_newer: true, .. } = change else {
                 continue;
             };
-            self.metrics.conflicts.with_label_values(&["offer"]).inc();
+            self.metrics.conflicts(ConflictWinner::Offer, 1);
             let hides = offers.get(id).is_some_and(|(_, offer)| offer.hides_contact);
             let contact = hides.then(|| only_contact(fields)).filter(|contact| !contact.is_empty());
             *change = match contact {
@@ -54,11 +55,11 @@ impl Stages {
     fn only_count(&self, changes: Vec<(ObjectId, OfferChange)>, chunk: &mut JobChunk<'_, '_>) {
         for (id, change) in changes {
             let result = match &change {
-                OfferChange::Create => "missing",
-                OfferChange::Update { .. } => "differs",
-                OfferChange::Nothing => "equal",
+                OfferChange::Create => ShadowResult::Missing,
+                OfferChange::Update { .. } => ShadowResult::Differs,
+                OfferChange::Nothing => ShadowResult::Equal,
             };
-            self.metrics.shadow_offers.with_label_values(&[result]).inc();
+            self.metrics.compared_in_shadow(result);
             let address = chunk.offers.get(&id).map(|(recruiter, _)| Address::of(*recruiter, Some(id)));
             if let Some(address) = address.filter(|_| change != OfferChange::Nothing)
                 && self.dead_letters.contains_refusal(&address)

@@ -19,6 +19,7 @@ use crate::model::names::OFFERS;
 use crate::model::names::WatchedCollection;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::{documents, find};
+use crate::observe::facts::TouchOrigin;
 use crate::phase::StreamWrites;
 use crate::plan::{Plan, Touch};
 use crate::write::dead_letters::{Address, EventPosition};
@@ -61,7 +62,7 @@ impl Apply {
             self.touch(&plan.touches, position).await?;
             plan.touches.len()
         } else {
-            self.stages.metrics.touches.with_label_values(&["reference"]).inc_by(concerned.len() as u64);
+            self.stages.metrics.touched(TouchOrigin::Reference, concerned.len() as u64);
             let mut touches = plan.touches.clone();
             touches.extend(concerned.into_iter().map(|recruiter| (recruiter, Touch::All)));
             self.touch(&touches, position).await?;

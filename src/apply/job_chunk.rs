@@ -16,6 +16,7 @@ use crate::model::dead_letter::Reason;
 use crate::model::names::OFFERS;
 use crate::model::recruiter::{Job, JobFields};
 use crate::model::value;
+use crate::observe::facts::{ConflictWinner, SkippedJob, WriteResult};
 use crate::phase::StreamWrites;
 use crate::project::diff::OfferChange;
 use crate::project::project;
@@ -119,7 +120,7 @@ impl Stages {
             let has_address = value::non_empty(recruiter.fields.address).is_some();
             match (job.id, job.fields()) {
                 _ if repeated.is_some_and(|[first, _]| *first != job.position) => {}
-                _ if !has_address => self.metrics.jobs_skipped.with_label_values(&["no_address"]).inc(),
+                _ if !has_address => self.metrics.job_skipped(SkippedJob::NoAddress),
                 (Some(id), Ok(fields)) => chunk.jobs.push((touched, id, fields)),
                 (None, Ok(_)) => {
                     let detail = format!("jobs.{}._id is no ObjectId", job.position);
@@ -184,7 +185,7 @@ impl Stages {
             changes.retain(|(id, _)| linked(id));
         }
         let unchanged = changes.iter().filter(|(_, change)| *change == OfferChange::Nothing).count() as u64;
-        self.metrics.offers_written.with_label_values(&["unchanged"]).inc_by(unchanged);
+        self.metrics.offers_written(WriteResult::Unchanged, unchanged);
         self.write_counts.unchanged += unchanged;
         let mut unsure = self.write(&offers, changes, &mut told.dead_letters).await?;
         for _ in 1..COMPARISONS {
@@ -239,11 +240,10 @@ impl Stages {
         let mut outcome = command::update(&self.writer, OFFERS, statements).await?;
         outcome.created += created;
         if newest_wins {
-            self.metrics.conflicts.with_label_values(&["projection"]).inc_by(outcome.changed);
+            self.metrics.conflicts(ConflictWinner::Projection, outcome.changed);
         }
-        let written = &self.metrics.offers_written;
-        written.with_label_values(&["created"]).inc_by(outcome.created);
-        written.with_label_values(&["changed"]).inc_by(outcome.changed);
+        self.metrics.offers_written(WriteResult::Created, outcome.created);
+        self.metrics.offers_written(WriteResult::Changed, outcome.changed);
         self.write_counts.created += outcome.created;
         self.write_counts.changed += outcome.changed;
         let address = |offer: ObjectId| Some(Address::of(offers.get(&offer)?.0, Some(offer)));

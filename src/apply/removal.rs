@@ -9,6 +9,7 @@ use super::stages::Stages;
 use crate::error::Failure;
 use crate::model::dead_letter::Action;
 use crate::model::names::OFFERS;
+use crate::observe::facts::WriteResult;
 use crate::phase::StreamWrites;
 use crate::write::command::{self, Refused};
 use crate::write::dead_letters::{Address, EventPosition, KnownDeadLetter};
@@ -72,7 +73,7 @@ impl Stages {
             return Ok(BTreeSet::new());
         }
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
-        self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
+        self.metrics.offers_written(WriteResult::Changed, outcome.changed);
         self.write_counts.changed += outcome.changed;
         self.write_refused(&outcome.refused, (removed, Action::Cancel), position).await
     }
@@ -93,7 +94,7 @@ impl Stages {
             return Ok(());
         }
         let outcome = command::update(&self.writer, OFFERS, statements).await?;
-        self.metrics.offers_written.with_label_values(&["changed"]).inc_by(outcome.changed);
+        self.metrics.offers_written(WriteResult::Changed, outcome.changed);
         self.write_counts.changed += outcome.changed;
         let removed: Vec<RemovedJob> = offers.into_iter().map(|offer| RemovedJob::offer(offer, date)).collect();
         self.write_refused(&outcome.refused, (&removed, Action::CancelOfUser), position).await.map(drop)

@@ -1,4 +1,5 @@
-//! What can be typed after the commands that watch and repair a running service.
+//! Arguments of the commands that watch and repair a running service, and of `completions` and `man`. The doc comments
+//! are the help texts.
 
 use std::path::PathBuf;
 

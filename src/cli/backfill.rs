@@ -1,5 +1,6 @@
-//! The command `backfill`: touches recruiters through the same stages as the stream. A dry run only counts
-//! what would be written; else whoever leads does the work ([`crate::leader::submit`]), and this shows its progress.
+//! The command `backfill`, which touches recruiters through the same stages as the stream. The leader carries the
+//! command out, or this process when there is no leader ([`crate::leader::submit`]); the progress is shown here. A dry
+//! run always happens in this process and only counts the offers that would be written.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -23,10 +24,10 @@ use crate::refusal::{Exit, Refusal};
 use crate::source::scan;
 use crate::tasks::{Group, Task, signals};
 
-/// Runs the command; prints its result on the standard output.
+/// Runs the command and prints its result on standard output.
 ///
 /// # Errors
-/// A [`Refusal`] when the database fails for good.
+/// A [`Refusal`] when the phase does not allow the command, or the database fails for good.
 pub async fn backfill(context: Context, arguments: BackfillArguments) -> Result<Exit, Refusal> {
     let work = Backfill { context, arguments };
     if work.arguments.dry_run {
@@ -54,7 +55,6 @@ struct Backfill {
 }
 
 impl Backfill {
-    /// Counts what would be written.
     async fn run_dry(&self) -> Result<Exit, Refusal> {
         let stop = CancellationToken::new();
         let mut group = Group::new(&stop);
@@ -75,7 +75,7 @@ impl Backfill {
         scan::backfill_filter(self.arguments.recruiter, self.arguments.active_only)
     }
 
-    /// A bar with rate and time left, on a terminal only.
+    /// A progress bar with rate and time left; hidden with `--json` and outside a terminal.
     async fn bar(&self) -> Result<ProgressBar, Failure> {
         if !std::io::stderr().is_terminal() || self.arguments.json {
             return Ok(ProgressBar::hidden());

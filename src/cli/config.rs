@@ -1,5 +1,5 @@
-//! `config show` and `config check`. They print what loading the configuration found; faults never get
-//! here, since `main` prints them for every command.
+//! The commands `config show` and `config check`. Both print a configuration that is already loaded and valid: `main`
+//! prints the faults of a configuration for every command.
 
 use std::io::{self, Write};
 
@@ -7,10 +7,10 @@ use super::ConfigCommand;
 use crate::config::Effective;
 use crate::refusal::Exit;
 
-/// Runs the command on a configuration that was loaded, and so is valid.
+/// Runs the command. `keys` are all keys of the valid configuration.
 ///
 /// # Errors
-/// When `out` cannot be written to. A reader that left early (`| head`) is no error.
+/// An [`io::Error`] when `out` cannot be written to. A reader that leaves early (`| head`) is no error.
 pub fn run(command: &ConfigCommand, keys: &[Effective], out: &mut impl Write) -> io::Result<Exit> {
     match print(command, keys, out) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),

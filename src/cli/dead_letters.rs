@@ -1,4 +1,5 @@
-//! The commands `dead-dead_letters …` (spec 06): what could not be projected or written, and another try. They show ids, reasons and codes, never values of documents.
+//! The commands `dead-letters list`, `show`, `retry` and `drop` (spec 06). The output has ids, reasons and codes, never
+//! values of documents.
 
 use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt as _;
@@ -16,10 +17,10 @@ use crate::mongo::reads::collection;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 
-/// Runs the command; prints its result on the standard output.
+/// Runs the command and prints its result on standard output.
 ///
 /// # Errors
-/// A [`Refusal`] when the database fails for good.
+/// A [`Refusal`] when `show` finds no such dead letter, or the database fails for good.
 pub async fn run(context: Context, command: DeadLettersCommand) -> Result<Exit, Refusal> {
     match command {
         DeadLettersCommand::List { json } => list(&context, json).await,
@@ -31,7 +32,7 @@ pub async fn run(context: Context, command: DeadLettersCommand) -> Result<Exit, 
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 async fn list(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
-    // One line per letter, so that any number of them can be told without being held.
+    // Each dead letter is printed as it is read, so that memory does not limit their number.
     let dead_letters = collection(&context.database, DEAD_LETTERS);
     let mut dead_letters = dead_letters.find(doc! {}).sort(doc! { "_id": 1 }).await.map_err(Failure::Read)?;
     let mut found = 0_u64;

@@ -1,4 +1,4 @@
-//! `emails preview`: what an e-mail looks like, with sample data. Needs no configuration and no database.
+//! The command `emails preview`, which renders an e-mail with sample data. It needs no configuration and no database.
 
 use std::fs;
 use std::io::{self, Write};
@@ -9,10 +9,10 @@ use crate::mail::sample;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 
-/// Runs the command.
+/// Runs the command and writes the e-mail to `out`, or to the file of `--out`.
 ///
 /// # Errors
-/// A [`Refusal`] when the file cannot be written.
+/// A [`Refusal`] when the e-mail cannot be composed, or the output cannot be written.
 pub fn run(command: &EmailsCommand, out: &mut impl Write) -> Result<Exit, Refusal> {
     let EmailsCommand::Preview { template, out: file, text } = command;
     let composed = compose(&sample::email(*template));
@@ -21,7 +21,7 @@ pub fn run(command: &EmailsCommand, out: &mut impl Write) -> Result<Exit, Refusa
     let written = match file {
         Some(file) => fs::write(file, shown).map_err(|error| format!("--out {}: {error}", file.display())),
         None => match out.write_all(shown.as_bytes()).and_then(|()| out.flush()) {
-            // A reader that left early (`| head`) is no error.
+            // A reader that leaves early (`| head`) is no error.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),
             _ => Ok(()),
         },

@@ -1,5 +1,5 @@
-//! The command `health`: asks the instance of this machine over HTTP, so that a container without a shell
-//! can check itself.
+//! The command `health`, which asks the instance on this machine over HTTP. A container without a shell can check itself
+//! with it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use hyper_util::rt::TokioExecutor;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 
-/// A probe answers from memory; one that takes longer is no answer.
+/// The longest time for an answer. A probe answers from memory, so a later answer counts as none.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Arguments of `health`.
@@ -25,10 +25,10 @@ pub struct HealthArguments {
     pub ready: bool,
 }
 
-/// Asks; prints the answer.
+/// Asks `/livez`, or `/readyz` with `--ready`, and prints the answer on standard output.
 ///
 /// # Errors
-/// A [`Refusal`] when nobody answers.
+/// A [`Refusal`] when no instance answers in time.
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 pub async fn run(arguments: &HealthArguments, listen: SocketAddr) -> Result<Exit, Refusal> {
     let path = if arguments.ready { "readyz" } else { "livez" };
@@ -50,7 +50,8 @@ pub async fn run(arguments: &HealthArguments, listen: SocketAddr) -> Result<Exit
     Ok(if is_well { Exit::Done } else { Exit::Findings })
 }
 
-/// Where to ask an instance that listens there: every address of a machine is none to connect to.
+/// The address at which an instance can be asked. An instance that listens on all addresses (`0.0.0.0`, `[::]`) is asked
+/// on the loopback address, because nobody can connect to an unspecified address.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let address = match listen.ip() {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,5 @@
-//! What can be typed about jobs, their e-mail, and what is only ever run by hand.
+//! Arguments of the commands about time-based jobs and e-mail, and of `anonymize` and `obfuscate`, which only run by
+//! hand. The doc comments are the help texts.
 
 use std::path::PathBuf;
 
@@ -110,7 +111,7 @@ pub enum EmailsCommand {
 /// The template of this name.
 ///
 /// # Errors
-/// Names those that there are.
+/// A text with the names of all templates, when there is no such template.
 fn template(name: &str) -> Result<Template, String> {
     let names = || Template::ALL.map(Template::name).join(", ");
     Template::named(name).ok_or_else(|| format!("there is no such e-mail; there are {}", names()))

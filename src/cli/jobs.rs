@@ -1,5 +1,5 @@
-//! The commands `jobs list`, `jobs run` and `jobs history`, and what is only ever run by hand: `anonymize user` and
-//! `obfuscate` (spec 05). They show ids, names of fields and counts, never values of documents.
+//! The commands `jobs list`, `jobs run` and `jobs history`, and the commands `anonymize user` and `obfuscate`, which
+//! only run by hand (spec 05). The output has ids, names of fields and counts, never values of documents.
 
 use bson::{Bson, DateTime, Document};
 use serde_json::{Value, json};
@@ -23,10 +23,11 @@ use crate::ticker::ledger::{self, RunEnd};
 use crate::ticker::overview::{self, Overview, Run};
 use crate::ticker::report::{JobReport, ReportLine};
 
-/// Runs a command about jobs; prints its result on the standard output.
+/// Runs a command about time-based jobs and prints its result on standard output.
 ///
 /// # Errors
-/// A [`Refusal`] when there is no such job, or the database fails for good.
+/// A [`Refusal`] when there is no such job, when the phase leaves the job nothing to do, or when the database fails for
+/// good.
 pub async fn run(context: Context, command: JobsCommand) -> Result<Exit, Refusal> {
     match command {
         JobsCommand::List { json } => list(&context, json).await,
@@ -35,10 +36,10 @@ pub async fn run(context: Context, command: JobsCommand) -> Result<Exit, Refusal
     }
 }
 
-/// Anonymises by hand.
+/// Anonymises one user, whatever the date of the user's last action.
 ///
 /// # Errors
-/// As [`run`].
+/// The errors of [`run`].
 pub async fn anonymize(context: Context, command: AnonymizeCommand) -> Result<Exit, Refusal> {
     let AnonymizeCommand::User { id, dry_run, json } = command;
     let form = if json { Form::Json } else { Form::Text };
@@ -49,10 +50,11 @@ pub async fn anonymize(context: Context, command: AnonymizeCommand) -> Result<Ex
     }
 }
 
-/// Replaces what is personal in our offers by fake values.
+/// Replaces the personal data in our offers by fake values.
 ///
 /// # Errors
-/// As [`run`], and in production, and on a database that is not named as a copy.
+/// The errors of [`run`]; a [`Refusal`] in production, and on a database that `obfuscate.allowed_databases` does not
+/// name.
 pub async fn obfuscate(context: Context, arguments: ObfuscateArguments) -> Result<Exit, Refusal> {
     if let Some(reason) = obfuscate::refusal(&context).await? {
         return Err(Refusal::new(Exit::Findings, reason));
@@ -65,7 +67,7 @@ pub async fn obfuscate(context: Context, arguments: ObfuscateArguments) -> Resul
     }
 }
 
-/// How lines and counts are printed.
+/// The output format of lines and counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Text,
@@ -94,7 +96,8 @@ fn named(name: &str) -> Result<TimedJob, Refusal> {
     })
 }
 
-/// What only reads is done here, beside whatever runs, and tells every line as it comes.
+/// Runs a dry run, or a job that only reads, in this process, beside a running instance. Each line is printed as it
+/// comes.
 async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, form: Form) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
@@ -136,7 +139,8 @@ async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, for
     Ok(exit_of(&details))
 }
 
-/// What writes is done by whoever leads.
+/// Has the leader carry out a command that writes, and prints the result. Without a leader, this process takes the
+/// lease and carries the command out.
 async fn give(context: &Context, order: &Command, form: Form) -> Result<Exit, Refusal> {
     match submit(context, order, |_| {}).await? {
         Some(CommandOutcome { done: true, mut details }) => {
@@ -168,7 +172,7 @@ fn print_json(line: &ReportLine) {
     println!("{}", json!(line));
 }
 
-/// Ids, words and names of fields need no quotes.
+/// Prints a line as comma-separated values. Ids, words and names of fields need no quotes.
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 fn print_csv(line: &ReportLine) {
     println!("{},{},{}", line.id, line.what, line.fields.join(" "));

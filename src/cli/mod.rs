@@ -1,5 +1,5 @@
-//! The command line: what can be typed, and the exit codes. Parsing only; each command's work is in
-//! its own file or module.
+//! The definition of the command line. This file only parses arguments; the work of each command is in a file or module
+//! of its own. The doc comments of arguments are the help texts.
 
 pub mod arguments;
 pub mod backfill;
@@ -264,7 +264,7 @@ pub enum ConfigCommand {
 }
 
 impl CliCommand {
-    /// True for what a user who may only read can do.
+    /// True when a user without write privileges can run the command.
     #[must_use]
     pub fn only_reads(&self) -> bool {
         match self {
@@ -282,7 +282,7 @@ impl CliCommand {
 }
 
 impl Cli {
-    /// What the configuration is read from: the file, this process's environment, the flags.
+    /// The sources of the configuration: the file, the environment of this process, the flags.
     #[must_use]
     pub fn sources(&self) -> Sources {
         let listen = match &self.command {

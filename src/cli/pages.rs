@@ -1,4 +1,4 @@
-//! `completions` and `man`: what is made from the definition of the command line itself.
+//! The commands `completions` and `man`, whose output is generated from the definition of the command line.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -10,10 +10,10 @@ use super::Cli;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 
-/// Prints what completes the commands in `shell`.
+/// Prints the completion script for `shell`.
 ///
 /// # Errors
-/// A [`Refusal`] when `out` cannot be written to. A reader that left early (`| head`) is no error.
+/// A [`Refusal`] when `out` cannot be written to. A reader that leaves early (`| head`) is no error.
 pub fn completions(shell: Shell, out: &mut impl Write) -> Result<Exit, Refusal> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "stream-processor", &mut script);

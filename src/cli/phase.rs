@@ -1,4 +1,5 @@
-//! The commands `phase show`, `phase set` and `phase history`: "may we switch it off?" (spec 04).
+//! The commands `phase show`, `phase set` and `phase history`. `phase show` answers whether the next step is allowed,
+//! and at the end whether the service may be switched off (spec 04).
 
 use bson::{Bson, DateTime, Document};
 use serde_json::json;
@@ -17,10 +18,10 @@ use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::verify;
 
-/// Runs the command; prints its result on the standard output.
+/// Runs the command and prints its result on standard output.
 ///
 /// # Errors
-/// A [`Refusal`] when a step is not allowed, or the database fails for good.
+/// A [`Refusal`] when there is no such phase, when the step is not allowed, or when the database fails for good.
 pub async fn phase(context: Context, command: PhaseCommand) -> Result<Exit, Refusal> {
     match command {
         PhaseCommand::Show { json } => show(&context, json).await,
@@ -166,8 +167,9 @@ async fn set(
     }
 }
 
-/// Back to where the stream writes offers: the other direction may hold newer data, so what differs is said
-/// before anything is overwritten, and overwritten only by `--force`.
+/// Prints the differences between recruiters and offers before a step back from `shadow` or `retired`. `jobs_partners`
+/// may have newer data then. With differences, a step to a phase in which the stream writes offers is refused without
+/// `force`, and nothing is overwritten.
 async fn say_what_differs(context: &Context, to: Phase, force: bool) -> Result<(), Refusal> {
     let report = verify::compare_as_in(context, to).await?;
     complain(&report.table());

@@ -1,5 +1,5 @@
-//! How a position in the change stream is named on the command line: by its id in the history, by a file with an
-//! exported token, or by a time.
+//! Finds a position in the change stream that an argument of the command line names: by its id in the history, by a file
+//! with an exported token, or by a time.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::source::cursor::operation_time;
 
-/// What a name stands for.
+/// The position that a name stands for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NamedPosition {
     /// A checkpoint, from the history or a file.
     Checkpoint(Box<Checkpoint>),
-    /// A token alone, from a file.
+    /// A resume token without a checkpoint, from a file.
     Token(ResumeToken),
-    /// A time.
+    /// A cluster time.
     Time(Timestamp),
 }
 
 impl NamedPosition {
-    /// Its cluster time.
+    /// The cluster time of the position.
     #[must_use]
     pub fn time(&self) -> Timestamp {
         match self {
@@ -38,10 +38,10 @@ impl NamedPosition {
     }
 }
 
-/// Finds what `name` stands for.
+/// Finds the position that `name` stands for.
 ///
 /// # Errors
-/// A [`Refusal`] that says which names there are; one of the store or the server.
+/// A [`Refusal`] that explains the allowed names, when `name` is none of them; a [`Refusal`] of the store or the server.
 pub async fn find(context: &Context, name: &str) -> Result<NamedPosition, Refusal> {
     if is_id(name) {
         let entry = with_deadline(store(context).find(name)).await.map_err(Failure::from)?;
@@ -65,10 +65,10 @@ pub async fn find(context: &Context, name: &str) -> Result<NamedPosition, Refusa
     ))
 }
 
-/// A time: RFC 3339, or so long before the server's now; `None` when it is neither.
+/// Parses a time: RFC 3339, or a duration before the server's time, such as `2h ago`. `None` for any other text.
 ///
 /// # Errors
-/// A [`Refusal`] for a time that the server's clock cannot hold, or when it cannot be asked.
+/// A [`Refusal`] for a time that a MongoDB timestamp cannot hold, or when the server cannot be asked for its time.
 pub async fn time(context: &Context, name: &str) -> Result<Option<Timestamp>, Refusal> {
     if let Ok(date) = DateTime::parse_rfc3339_str(name) {
         let seconds = u32::try_from(date.timestamp_millis().div_euclid(1_000));
@@ -80,7 +80,7 @@ pub async fn time(context: &Context, name: &str) -> Result<Option<Timestamp>, Re
     else {
         return Ok(None);
     };
-    // By the server's clock: that of this machine may be another one.
+    // The server's clock counts: the clock of this machine may differ.
     let now = operation_time(&context.database).await?;
     Ok(Some(before(now, length)))
 }
@@ -90,10 +90,10 @@ fn before(now: Timestamp, length: Duration) -> Timestamp {
     Timestamp { time: now.time.saturating_sub(seconds), increment: 0 }
 }
 
-/// What `tokens export` wrote, or a bare token as MongoDB writes it.
+/// Reads a position from a file: a checkpoint that `tokens export` wrote, or a resume token as MongoDB writes it.
 ///
 /// # Errors
-/// A [`Refusal`] when it cannot be read, or is neither.
+/// A [`Refusal`] when the file cannot be read, or has neither.
 pub fn in_file(path: &Path) -> Result<NamedPosition, Refusal> {
     let unusable = |reason: &dyn std::fmt::Display| {
         let expected = "expected what `tokens export` writes, or {\"_data\": \"82…\"}";
@@ -113,7 +113,7 @@ pub fn in_file(path: &Path) -> Result<NamedPosition, Refusal> {
     }
 }
 
-/// `<seconds>-<increment>`, as the history names its entries.
+/// True for `<seconds>-<increment>`, the form of the ids in the history.
 fn is_id(name: &str) -> bool {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     name.split_once('-').is_some_and(|(seconds, increment)| is_number(seconds) && is_number(increment))

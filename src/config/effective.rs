@@ -50,8 +50,8 @@ pub fn shown(key: &ConfigKey, raw: &Raw, value: &CheckedValue) -> serde_json::Va
     }
 }
 
-/// The reason of a fault with the faulty value before it; without the value when the key is a secret. A secret may stand
-/// under the wrong key, so credentials in a URL are masked under any key.
+/// The reason of a fault with the faulty value before it; without the value when the key is a secret. A secret may
+/// stand under the wrong key, so credentials in a URL are masked under any key.
 pub fn with_value(key: &ConfigKey, raw: &Raw, reason: &str) -> String {
     if key.secret {
         return reason.to_owned();
@@ -66,8 +66,8 @@ pub fn with_value(key: &ConfigKey, raw: &Raw, reason: &str) -> String {
     }
 }
 
-/// A URI in which `***` replaces the user info and the values of options that carry secrets. A part that may be a secret
-/// is masked too.
+/// A URI in which `***` replaces the user info and the values of options that carry secrets. Hosts that may contain a
+/// secret are masked too.
 pub fn without_credentials(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();

@@ -39,8 +39,8 @@ impl fmt::Display for Origin {
 /// One fault of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFault {
-    /// The path of the key, such as `stream.batch_max`; `--config` for a file that cannot be read, `TOML` for a file that
-    /// cannot be parsed, the flag for a flag that sets no key.
+    /// The path of the key, such as `stream.batch_max`; `--config` for a file that cannot be read, `TOML` for a file
+    /// that cannot be parsed, the flag for a flag that sets no key.
     pub key: String,
     /// The origin of the value; `None` when no layer gave a value.
     pub origin: Option<Origin>,

@@ -1,5 +1,5 @@
-//! Reads the layers of the configuration: the TOML file, the environment, the flags. A later layer wins. Reports unknown
-//! keys and unreadable files. The values are checked in `check.rs`.
+//! Reads the layers of the configuration: the TOML file, the environment, the flags. A later layer wins. Reports
+//! unknown keys and unreadable files. The values are checked in `check.rs`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -35,7 +35,7 @@ pub fn colors_wanted(sources: &Sources) -> bool {
 
 /// A value as a layer gives it. The value may be a secret, so this type is not `Debug`.
 pub enum Raw {
-    /// A value without a type, from a variable, a flag, a secret file or a default. The kind of the key decides its type.
+    /// A text from a variable, a flag, a secret file or a default. The kind of the key decides its type.
     Word(String),
     /// A TOML string.
     Text(String),

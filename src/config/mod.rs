@@ -1,6 +1,6 @@
-//! The configuration (spec 06). Defaults, a TOML file, the environment and flags are merged in this order and checked as
-//! a whole. The result is the plain struct [`Settings`], before anything else happens. Only this module reads
-//! environment variables. It opens no socket and keeps no global state.
+//! The configuration (spec 06). Defaults, a TOML file, the environment and flags are merged in this order and checked
+//! as a whole. The result is the plain struct [`Settings`], before anything else happens. Only this module reads
+//! environment variables. The module opens no socket and keeps no global state.
 
 mod check;
 mod choices;

@@ -1,5 +1,5 @@
-//! The finished configuration: plain typed values, made from values that were checked. A missing or
-//! mistyped key here means that this file and the table of keys disagree, which a unit test excludes.
+//! The typed settings, made from checked values. A missing or mistyped key here means that this file and the table of
+//! keys disagree, which a unit test excludes.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,34 +13,27 @@ use super::outside_settings::{DirectorySettings, MailSettings, NoticesSettings, 
 use super::ticker::{self, JobSettings, TickerSettings};
 use super::values::{Checked, Values, disagreement};
 
-/// What the service works with. Cheap to clone; secrets do not show in its `Debug`.
+/// All settings of the service. Secrets do not show in the `Debug` output.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What kind of deployment this is.
     pub environment: Environment,
-    /// The database.
     pub mongodb: MongodbSettings,
-    /// What our offers carry.
+    /// The values that our offers in `jobs_partners` carry.
     pub target: TargetSettings,
-    /// The change stream.
     pub stream: StreamSettings,
     /// The checkpoint and its history.
     pub tokens: TokensSettings,
-    /// Which instance is active.
     pub lease: LeaseSettings,
-    /// Who is the authority.
     pub phase: PhaseSettings,
     /// Anonymisation.
     pub privacy: PrivacySettings,
-    /// Reactions to user accounts.
+    /// Reactions to changes of user accounts.
     pub users: UsersSettings,
     /// The continuous verification.
     pub verify: VerifySettings,
-    /// When `/readyz` says no.
+    /// The limits of readiness.
     pub health: HealthSettings,
-    /// The HTTP server.
     pub http: HttpSettings,
-    /// Logs.
     pub log: LogSettings,
     /// The time-based jobs.
     pub ticker: TickerSettings,
@@ -50,123 +43,119 @@ pub struct Settings {
     pub mail: MailSettings,
     /// The company directory.
     pub directory: DirectorySettings,
-    /// Notices to people.
+    /// The webhook for notices to people.
     pub notices: NoticesSettings,
-    /// Where fake values may replace what is personal.
+    /// The limits of the command `obfuscate`.
     pub obfuscate: ObfuscateSettings,
 }
 
-/// `[mongodb]`
+/// The settings of `[mongodb]`.
 #[derive(Debug, Clone)]
 pub struct MongodbSettings {
     /// The connection string, from `mongodb.uri` or the file of `mongodb.uri_file`.
     pub uri: SecretString,
-    /// The name of the database.
     pub database: String,
 }
 
-/// `[target]`
+/// The settings of `[target]`.
 #[derive(Debug, Clone)]
 pub struct TargetSettings {
-    /// The `partner_label` of our offers.
+    /// The `partner_label` of our offers. Offers with another label are never touched.
     pub partner_label: String,
-    /// The public site, without trailing slash.
+    /// The URL of the public site, without trailing slash. The links of offers begin with it.
     pub public_url: String,
-    /// The type of offer in the links.
+    /// The type of offer in the links of offers.
     pub offer_type: String,
 }
 
-/// `[stream]`
+/// The settings of `[stream]`.
 #[derive(Debug, Clone)]
 pub struct StreamSettings {
     /// The most events in one batch.
     pub batch_max: usize,
     /// The most bytes of events in one batch.
     pub batch_max_bytes: usize,
-    /// How long one `getMore` waits for events.
+    /// The time for which one `getMore` waits for events.
     pub await_time: Duration,
-    /// How often the leader writes the canary.
+    /// The time between two canaries that the leader writes.
     pub canary_interval: Duration,
-    /// What to do when the token fell off the oplog.
     pub on_history_lost: OnHistoryLost,
 }
 
-/// `[tokens]`
+/// The settings of `[tokens]`.
 #[derive(Debug, Clone)]
 pub struct TokensSettings {
-    /// Where checkpoints are kept.
+    /// The kind of store for checkpoints.
     pub store: TokenStoreKind,
     /// The folder of the file store.
     pub directory: PathBuf,
-    /// How often a checkpoint is copied to the history.
+    /// The time between two copies of the checkpoint to the history.
     pub history_interval: Duration,
-    /// How long the history is kept.
+    /// The time for which entries of the history are kept.
     pub history_keep: Duration,
-    /// How often the token of an idle stream is saved.
+    /// The time between two saves of the resume token of an idle stream.
     pub idle_interval: Duration,
 }
 
-/// `[lease]`
+/// The settings of `[lease]`.
 #[derive(Debug, Clone)]
 pub struct LeaseSettings {
-    /// How long an instance stays active without renewing.
+    /// The time for which an instance holds the lease without renewing it.
     pub duration: Duration,
 }
 
-/// `[phase]`
+/// The settings of `[phase]`.
 #[derive(Debug, Clone)]
 pub struct PhaseSettings {
     /// The phase of a database that has none yet.
     pub initial: Phase,
-    /// Whether the time-based jobs keep `recruiters` as a backup in `shadow`.
+    /// True when the time-based jobs write their changes to `recruiters` too in phase `shadow`, as a backup.
     pub keep_recruiters_backup: bool,
 }
 
-/// `[privacy]`
+/// The settings of `[privacy]`.
 #[derive(Debug, Clone)]
 pub struct PrivacySettings {
-    /// What replaces the e-mail address of an anonymised person.
+    /// The address that replaces the e-mail address of an anonymised person.
     pub anonymized_email: String,
 }
 
-/// `[users]`
+/// The settings of `[users]`.
 #[derive(Debug, Clone)]
 pub struct UsersSettings {
-    /// What a user's deactivation does to the offers.
     pub on_deactivated: OnUserDeactivated,
 }
 
-/// `[verify]`
+/// The settings of `[verify]`.
 #[derive(Debug, Clone)]
 pub struct VerifySettings {
-    /// Whether a sample of what was written is compared.
+    /// True when a random sample of the touched recruiters is compared with its offers.
     pub continuous: bool,
-    /// How often.
+    /// The time between two samples.
     pub sample_interval: Duration,
-    /// So many recruiters at a time.
+    /// The most recruiters in one sample.
     pub sample_size: usize,
 }
 
-/// `[health]`
+/// The settings of `[health]`.
 #[derive(Debug, Clone)]
 pub struct HealthSettings {
-    /// Not ready when the lag is longer.
+    /// The longest lag of a ready instance.
     pub max_lag: Duration,
-    /// Not ready when one read or write has been retried for longer.
+    /// The longest time for which a ready instance may retry one read or write.
     pub max_retry: Duration,
 }
 
-/// `[http]`
+/// The settings of `[http]`.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen at; port 0 takes a free port.
     pub listen: SocketAddr,
 }
 
-/// `[log]`
+/// The settings of `[log]`.
 #[derive(Debug, Clone)]
 pub struct LogSettings {
-    /// How log lines look.
     pub format: LogFormat,
     /// Directives of `EnvFilter`, from `log.level` or `RUST_LOG`.
     pub level: String,
@@ -174,15 +163,15 @@ pub struct LogSettings {
     pub colors: bool,
 }
 
-/// `[obfuscate]`
+/// The settings of `[obfuscate]`.
 #[derive(Debug, Clone)]
 pub struct ObfuscateSettings {
-    /// The names of the databases that hold copies.
+    /// The names of the databases on which `obfuscate` is allowed: copies of the data.
     pub allowed_databases: Vec<String>,
 }
 
 impl Settings {
-    /// `colors` is false when `NO_COLOR` is set, which is no key.
+    /// Makes the settings. `colors` is an argument because it comes from the variable `NO_COLOR`, which is not a key.
     pub(super) fn from_checked(checked: &Checked, colors: bool) -> Result<Self, ConfigFault> {
         let values = Values(checked);
         Ok(Self {

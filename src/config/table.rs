@@ -1,5 +1,5 @@
-//! The one table of keys: path, kind, default, meaning. It drives the defaults, the check for unknown
-//! keys, `config show` and `deploy/stream-processor.toml`. Nothing else may name a default.
+//! The one table of keys: path, kind, default, meaning. The defaults, the check for unknown keys, `config show` and
+//! `deploy/stream-processor.toml` come from this table. No default may stand anywhere else.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Unit tests of the configuration: layers, faults, secrets. The environment is given as a value.
+//! Unit tests of the configuration: layers, faults, secrets. Each test gives its own environment.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ fn variables(given: &[(&str, &str)]) -> BTreeMap<String, OsString> {
     given.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect()
 }
 
-/// Only the variables that a configuration needs, and these.
+/// Sources with the required variables and these variables.
 fn with_variables(given: &[(&str, &str)]) -> Sources {
     let mut environment = variables(&[("MONGODB_URI", URI), ("MONGODB_DATABASE", "lba")]);
     environment.extend(variables(given));
@@ -33,7 +33,7 @@ fn faults_of(sources: &Sources) -> Vec<String> {
     faults.0.iter().map(ToString::to_string).collect()
 }
 
-/// The value of a key as `config show` has it, and its source.
+/// The value and the source of a key, as `config show` prints them.
 fn shown(sources: &Sources, key: &str) -> (String, String) {
     let loaded = load(sources).unwrap();
     let row = loaded.effective.into_iter().find(|row| row.key == key).unwrap();

@@ -1,5 +1,5 @@
-//! The part of the table of keys that configures the ticker: one section per job of spec 05, with its
-//! default cron expressions. Cron expressions are text here; the schedule gives them a meaning.
+//! The part of the table of keys about the ticker: one section per time-based job of spec 05, with the default cron
+//! expressions of the job. Cron expressions are plain text here; `schedule` parses them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,29 +8,29 @@ use super::key::{ConfigKey, Fallback, Section, ValueKind};
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// `[ticker]`
+/// The settings of `[ticker]`.
 #[derive(Debug, Clone)]
 pub struct TickerSettings {
-    /// Whether jobs run by themselves.
+    /// False when no time-based job runs by itself, whatever the settings of the job say.
     pub enabled: bool,
-    /// The name of the time zone of the cron expressions.
+    /// The name of the time zone of the cron expressions, such as `Europe/Paris`.
     pub time_zone: String,
-    /// The jobs by name.
+    /// The settings of each time-based job, by the name of the job.
     pub jobs: BTreeMap<&'static str, JobSettings>,
 }
 
-/// `[ticker.jobs.<name>]`
+/// The settings of `[ticker.jobs.<name>]`.
 #[derive(Debug, Clone)]
 pub struct JobSettings {
-    /// Whether the job runs by itself.
+    /// True when the job runs by itself.
     pub enabled: bool,
-    /// Its cron expressions; empty for a job that only runs by hand.
+    /// The cron expressions; empty for a job that only runs by hand.
     pub crons: Vec<String>,
-    /// How old a missed run may be to be made up for.
+    /// The age below which a missed occurrence is still run.
     pub catch_up: Duration,
 }
 
-/// The ticker's own section, then one per job.
+/// The section of the ticker, then one section per time-based job.
 #[must_use]
 pub fn sections() -> Vec<Section> {
     let mut sections = vec![ticker()];
@@ -38,7 +38,7 @@ pub fn sections() -> Vec<Section> {
     sections
 }
 
-/// The names of the jobs (spec 05).
+/// The names of the time-based jobs (spec 05).
 pub fn job_names() -> impl Iterator<Item = &'static str> {
     JOBS.iter().map(|job| job.name)
 }
@@ -66,7 +66,7 @@ fn ticker() -> Section {
     )
 }
 
-/// The defaults of one job of the ticker (spec 05).
+/// The defaults of one time-based job (spec 05). The settings themselves are in [`JobSettings`].
 struct JobKeys {
     name: &'static str,
     enabled: &'static str,
@@ -79,7 +79,7 @@ impl JobKeys {
         Self { name, enabled: "true", crons, doc }
     }
 
-    /// A job that runs by hand unless somebody gives it a cron expression and enables it.
+    /// A job that only runs by hand until the configuration enables it and gives it a cron expression.
     const fn off(name: &'static str, doc: &'static str) -> Self {
         Self { name, enabled: "false", crons: &[], doc }
     }

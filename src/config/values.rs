@@ -1,4 +1,4 @@
-//! Values that were checked against the table of keys, and how settings take them.
+//! Values that were checked against the table of keys, and typed access to them for the settings.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use super::choices::Choice;
 use super::fault::{ConfigFault, Origin};
 
-/// A value that fits its key.
+/// A value that fits the kind of its key.
 #[derive(Debug)]
 pub enum CheckedValue {
     Text(String),
@@ -22,18 +22,20 @@ pub enum CheckedValue {
     List(Vec<String>),
 }
 
-/// A value that fits, how it is shown, and where it came from.
+/// A valid value with its origin.
 #[derive(Debug)]
 pub struct Accepted {
     pub value: CheckedValue,
+    /// The value for `config show`, masked when the key is a secret.
     pub shown: serde_json::Value,
     pub origin: Origin,
 }
 
-/// All values, by key path; a key without a value is not there.
+/// All values by the path of the key. A key without a value has no entry.
 pub type Checked = BTreeMap<String, Accepted>;
 
-/// The values, for the settings: a value of another type than the setting has is a fault of the table.
+/// Typed access to the values. A value of another type than the setting has is a bug in the table of keys; each method
+/// returns a fault then.
 pub(super) struct Values<'a>(pub(super) &'a Checked);
 
 impl<'a> Values<'a> {

@@ -102,7 +102,7 @@ impl StreamReader {
                 Directive::PassOver => self.stumbles.meet(&self.position, failure.code()),
                 _ => StumbleAction::Again,
             };
-            self.metrics.stream_restarts.with_label_values(&[&failure.code()]).inc();
+            self.metrics.stream_restarted(&failure);
             // Silence has lasted for long by now.
             let for_long = directive == Directive::RetryUnready || way == StumbleAction::Wait;
             let at_once = for_long || matches!(failure, Failure::Stalled);

@@ -18,7 +18,7 @@ use crate::error::{Directive, Failure};
 use crate::failpoint;
 use crate::maintenance::worker::MaintenanceWorker;
 use crate::model::names::STATE;
-use crate::model::names::WatchedCollection;
+use crate::observe::facts::TouchOrigin;
 use crate::observe::health::{Health, HealthPart};
 use crate::phase::watcher::Followed;
 use crate::plan::sources::Dropped;
@@ -276,7 +276,7 @@ impl Pipeline {
             _ => {}
         }
         let metrics = &self.apply.stages.metrics;
-        metrics.write_errors.with_label_values(&[&failure.code()]).inc();
+        metrics.write_failed(&failure);
         if directive == Directive::Stop {
             return Err(failure);
         }
@@ -296,10 +296,9 @@ impl Pipeline {
     fn report(&self, events: &[Event], plan: &Plan) {
         let metrics = &self.apply.stages.metrics;
         for event in events {
-            let collection = event.collection.or(event.renamed_to).map_or("", WatchedCollection::name);
-            metrics.events.with_label_values(&[collection, event.operation.name()]).inc();
+            metrics.event_read(event.collection.or(event.renamed_to), event.operation);
         }
-        metrics.touches.with_label_values(&["stream"]).inc_by(plan.touches.len() as u64);
+        metrics.touched(TouchOrigin::Stream, plan.touches.len() as u64);
         metrics.batch_events.observe(events.len() as f64);
         debug!(
             events = events.len(),

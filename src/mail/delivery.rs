@@ -2,6 +2,7 @@
 
 use super::email::Template;
 use super::reply::{SmtpReply, SmtpStage};
+use crate::observe::labels::LabelValue;
 
 /// What became of a message, for the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl DeliveryOutcome {
 }
 
 /// Every message with every outcome, so that a count of nothing is there from the start.
-pub fn labels() -> impl Iterator<Item = [&'static str; 2]> {
+pub fn labels() -> impl Iterator<Item = (Template, DeliveryOutcome)> {
     let outcomes = [
         DeliveryOutcome::Sent,
         DeliveryOutcome::Refused,
@@ -44,7 +45,7 @@ pub fn labels() -> impl Iterator<Item = [&'static str; 2]> {
         DeliveryOutcome::Deferred,
         DeliveryOutcome::Unconfirmed,
     ];
-    Template::ALL.into_iter().flat_map(move |template| outcomes.map(|outcome| [template.name(), outcome.name()]))
+    Template::ALL.into_iter().flat_map(move |template| outcomes.map(|outcome| (template, outcome)))
 }
 
 /// What became of a message.
@@ -90,5 +91,11 @@ impl Delivery {
             Self::Refused(reply) | Self::Deferred(reply) => reply.is_about_us(),
             Self::Accepted | Self::Broken(_) | Self::Unsendable(_) | Self::Uncertain => false,
         }
+    }
+}
+
+impl LabelValue for DeliveryOutcome {
+    fn label(self) -> &'static str {
+        self.name()
     }
 }

@@ -1,5 +1,7 @@
 //! An e-mail as values, before it is written. Pure.
 
+use crate::observe::labels::LabelValue;
+
 /// The messages that there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Template {
@@ -80,5 +82,11 @@ impl Template {
             Self::RemindJ1 => "Votre offre expire demain",
             Self::Introduction => "Partagez votre offre aux CFA proches de votre établissement",
         }
+    }
+}
+
+impl LabelValue for Template {
+    fn label(self) -> &'static str {
+        self.name()
     }
 }

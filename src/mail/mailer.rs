@@ -148,7 +148,7 @@ impl Mailer {
     }
 
     fn count(&self, template: Template, outcome: DeliveryOutcome) {
-        self.metrics.jobs.emails.with_label_values(&[template.name(), outcome.name()]).inc();
+        self.metrics.email(template, outcome);
     }
 
     /// True when it is of no use to go on now: the server cannot be reached, or takes nothing from us.

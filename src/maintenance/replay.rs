@@ -17,6 +17,7 @@ use crate::mongo::causal::CausalDatabase;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::reads::collection;
+use crate::observe::facts::TouchOrigin;
 use crate::phase::Phase;
 use crate::plan::{Plan, plan};
 use crate::source::cursor::operation_time;
@@ -96,7 +97,7 @@ impl Replaying {
         };
         let before = apply.stages.write_counts;
         let touched = part_applied(&part, apply).await?;
-        apply.stages.metrics.touches.with_label_values(&["replay"]).inc_by(touched.recruiters);
+        apply.stages.metrics.touched(TouchOrigin::Replay, touched.recruiters);
         request.progress.insert(REACHED, part.reached);
         add(request, "events", part.events.len() as u64);
         add(request, UNDELIVERABLE, part.passed_over);

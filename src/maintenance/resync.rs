@@ -25,6 +25,7 @@ use crate::model::other_id::OtherId;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::mongo::server_clock::server_time;
+use crate::observe::facts::TouchOrigin;
 use crate::observe::metrics::Metrics;
 use crate::phase::StreamWrites;
 use crate::plan::Touch;
@@ -281,7 +282,7 @@ impl Resync {
             ResyncStage::Recruiters | ResyncStage::Links if phase.stream() == StreamWrites::Closed => Ok(()),
             ResyncStage::Recruiters => {
                 let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
-                apply.stages.metrics.touches.with_label_values(&["resync"]).inc_by(touches.len() as u64);
+                apply.stages.metrics.touched(TouchOrigin::Resync, touches.len() as u64);
                 apply.touch(&touches, &position).await
             }
             ResyncStage::Links => apply.delete(&self.dated(ids), &position).await,

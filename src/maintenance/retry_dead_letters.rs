@@ -13,6 +13,7 @@ use crate::apply::removal::RemovedJob;
 use crate::error::Failure;
 use crate::fetch::links;
 use crate::model::dead_letter::Action;
+use crate::observe::facts::TouchOrigin;
 use crate::phase::StreamWrites;
 use crate::plan::Touch;
 use crate::source::scan::STEP;
@@ -142,7 +143,7 @@ pub async fn recruiters(apply: &mut Apply, ids: &[ObjectId], position: &EventPos
     }
     apply.stages.dead_letters.remove(&moot).await?;
     apply.anonymize(&copied, position).await?;
-    apply.stages.metrics.touches.with_label_values(&["retry"]).inc_by(touches.len() as u64);
+    apply.stages.metrics.touched(TouchOrigin::Retry, touches.len() as u64);
     apply.touch(&touches, position).await?;
     apply.delete(&absent, position).await
 }

@@ -20,6 +20,7 @@ use crate::model::names::WatchedCollection;
 use crate::model::other_id::OtherId;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::server_clock::server_time;
+use crate::observe::facts::TouchOrigin;
 use crate::phase::guards::conditions;
 use crate::phase::state::{self, PhaseChange};
 use crate::phase::watcher::{self, KnownPhase};
@@ -307,7 +308,7 @@ async fn backfill(
         return Ok(Some(CommandOutcome { done: true, details }));
     };
     let before = apply.stages.write_counts;
-    touch(&ids, "backfill", request, apply).await?;
+    touch(&ids, TouchOrigin::Backfill, request, apply).await?;
     let write_counts = apply.stages.write_counts;
     request.progress.insert("after", *last);
     for (field, done) in [
@@ -322,9 +323,14 @@ async fn backfill(
     Ok(None)
 }
 
-async fn touch(ids: &[ObjectId], origin: &str, request: &StoredCommand, apply: &mut Apply) -> Result<(), Failure> {
+async fn touch(
+    ids: &[ObjectId],
+    origin: TouchOrigin,
+    request: &StoredCommand,
+    apply: &mut Apply,
+) -> Result<(), Failure> {
     let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
-    apply.stages.metrics.touches.with_label_values(&[origin]).inc_by(touches.len() as u64);
+    apply.stages.metrics.touched(origin, touches.len() as u64);
     apply.touch(&touches, &EventPosition::of_scan(request.requested_at)).await?;
     apply.stages.count_dead_letters();
     Ok(())

@@ -1,7 +1,7 @@
-//! Why a document cannot be projected or written (spec 02; spec 03, "Dead letters").
-//! Reasons are data: they label metrics and are stored, so they never carry values of documents.
+//! Actions and reasons of dead letters (spec 02; spec 03, "Dead letters").
+//! Both are stored, and reasons label metrics. So they never carry values of documents.
 
-/// What failed, so that a retry can repeat it.
+/// The action that failed. A retry repeats it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Action {
     /// The projection of a recruiter or a job, and its write.
@@ -18,18 +18,18 @@ pub enum Action {
 }
 
 impl Action {
-    /// All of them.
     pub const ALL: [Self; 5] =
         [Self::Project, Self::Cancel, Self::AnonymizeRecruiter, Self::AnonymizeUser, Self::CancelOfUser];
 
-    /// True when the letter about it must outlive whatever became of the other one: the contact of a person may be left.
+    /// True when the dead letter of this action stays, whether `other` fails or succeeds on the same document.
+    /// A failed anonymisation outlives other actions, because the contact of a person may be left.
     #[must_use]
     pub fn outlives(self, other: Self) -> bool {
         let anonymizes = |action| matches!(action, Self::AnonymizeRecruiter | Self::AnonymizeUser);
         anonymizes(self) && !anonymizes(other)
     }
 
-    /// The name under which it is stored.
+    /// The name of the action in the stored dead letter.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,48 +41,47 @@ impl Action {
         }
     }
 
-    /// The action stored under `name`; letters of 1.0.0 name none, and are read as of a projection.
+    /// The action stored under `name`, else [`Action::Project`]: dead letters of 1.0.0 name no action.
     #[must_use]
     pub fn from_stored(name: &str) -> Self {
         Self::ALL.into_iter().find(|action| action.as_str() == name).unwrap_or_default()
     }
 }
 
-/// The reason of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
-    /// Delegated, and `cfas` has no document with this `cfa_delegated_siret`.
+    /// The recruiter is delegated, and `cfas` has no document with its `cfa_delegated_siret`.
     MissingCfa,
-    /// Delegated, and `managed_by` names no user.
+    /// The recruiter is delegated, and its `managed_by` names no user.
     MissingCfaUser,
-    /// A document that the projection refers to is there and is not valid BSON; the detail names it.
+    /// A document that the projection refers to is not valid BSON. The detail names the document.
     UndecodableReference,
-    /// `job_status` is missing or none of the table's (spec 02).
+    /// `job_status` is missing or not in the table (spec 02).
     UnknownJobStatus,
-    /// Another job has this `_id` too, and the offer is that one's.
+    /// Another job has the same `_id` and owns the offer.
     DuplicateJobId,
     /// A job without an ObjectId as `_id` cannot become an offer.
     InvalidJobId,
     /// The document's `_id` is no ObjectId, or its bytes are not valid BSON.
     Undecodable,
-    /// The server refused the offer: document validation (121).
+    /// The offer fails the document validation of the server (121).
     RefusedByValidation,
-    /// The server refused the offer: it cannot index the position (16755).
+    /// The geo index of the server does not take the position of the establishment (16755).
     RefusedByGeoIndex,
-    /// The server refused the offer: larger than 16 MB (10334, 17419, 17420).
+    /// The offer is larger than 16 MB (10334, 17419, 17420).
     TooLarge,
-    /// The server refused the offer: another offer has its `{partner_label, partner_job_id}` (11000).
+    /// Another offer has the same `{partner_label, partner_job_id}` (11000).
     DuplicateOffer,
-    /// The server needs longer for this one document than the lease allows, again and again.
+    /// The write of this one document repeatedly takes longer than the lease allows.
     TooSlow,
-    /// Somebody else changed the offer between its comparison and its write, again and again.
+    /// Another writer repeatedly changed the offer between its comparison and its write.
     Overtaken,
-    /// The server refused the offer for another reason; the code is in the detail.
+    /// The server refused the offer for another reason. The detail has the error code.
     RefusedByServer,
 }
 
 impl Reason {
-    /// Every reason, for metrics that must exist before the first dead letter does.
+    /// Every reason. Metrics begin with all of these labels, before there is a dead letter.
     pub const ALL: [Self; 14] = [
         Self::MissingCfa,
         Self::MissingCfaUser,
@@ -100,7 +99,7 @@ impl Reason {
         Self::RefusedByServer,
     ];
 
-    /// The name under which it is stored and counted.
+    /// The name of the reason in stored dead letters and in labels of metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -121,7 +120,7 @@ impl Reason {
         }
     }
 
-    /// What it means, and what to do about it.
+    /// A sentence for the operator: the meaning of the reason and its remedy.
     #[must_use]
     pub fn advice(self) -> &'static str {
         match self {
@@ -164,7 +163,7 @@ impl Reason {
         }
     }
 
-    /// True when the server refused a write, whatever the projection thinks of the job.
+    /// True when the write failed, not the projection.
     #[must_use]
     pub fn is_refusal(self) -> bool {
         match self {
@@ -185,7 +184,8 @@ impl Reason {
         }
     }
 
-    /// The reason stored under `name`; an unknown one (a newer version wrote it) is a refusal.
+    /// The reason stored under `name`. An unknown name comes from a newer version and counts as
+    /// [`Reason::RefusedByServer`].
     #[must_use]
     pub fn from_stored(name: &str) -> Self {
         Self::ALL.into_iter().find(|reason| reason.as_str() == name).unwrap_or(Self::RefusedByServer)

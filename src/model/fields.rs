@@ -1,8 +1,8 @@
-//! Declares a struct whose fields borrow values from one BSON document, decoded in one pass.
-//! It must not interpret values: what a value means is the projection's business.
+//! A macro for structs whose fields borrow values from one BSON document, decoded in one pass.
+//! The macro does not interpret values: the projection does.
 
-/// Declares `struct Name<'a>` with one `Option<RawBsonRef<'a>>` per listed key. `None` stands for
-/// null or missing ("nullish", spec 02). The last of two equal keys wins, as in the server.
+/// Declares `struct Name<'a>` with one `Option<RawBsonRef<'a>>` per listed key. `None` means null or missing
+/// ("nullish", spec 02). Of two equal keys the last one counts, as in the server.
 macro_rules! borrowed_fields {
     ($(#[$meta:meta])* $vis:vis struct $name:ident { $( $(#[$field_meta:meta])* $field:ident : $key:literal ),* $(,)? }) => {
         $(#[$meta])*

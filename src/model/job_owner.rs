@@ -1,26 +1,26 @@
-//! Whose offer it is where several recruiters hold a job with the same `_id`. Of the jobs of one recruiter it is the one
-//! at the lowest position; of recruiters it is the one that was updated later, then the one with the lower `_id`.
+//! The job owner: the recruiter that owns the offer where several recruiters have a job with the same `_id`.
+//! The recruiter with the later `updatedAt` wins, then the one with the lower `_id`.
+//! Within one recruiter, the job at the lowest position wins (`Recruiter::repeated`).
 
 use std::cmp::Reverse;
 
 use bson::{DateTime, RawBsonRef, oid::ObjectId};
 
-/// A recruiter that holds a job, as far as that decides. The greatest one wins.
+/// A candidate for the ownership of a job. The greatest candidate wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JobOwner {
-    /// Its `updatedAt`; what is no date is earlier than every date.
+    /// `None` when `updatedAt` is no date. `None` loses against every date.
     updated_at: Option<DateTime>,
     recruiter: Reverse<ObjectId>,
 }
 
 impl JobOwner {
-    /// A recruiter with this `updatedAt`.
     #[must_use]
     pub fn new(recruiter: ObjectId, updated_at: Option<RawBsonRef<'_>>) -> Self {
         Self { updated_at: updated_at.and_then(RawBsonRef::as_datetime), recruiter: Reverse(recruiter) }
     }
 
-    /// Its `_id`.
+    /// The recruiter's `_id`.
     #[must_use]
     pub fn recruiter(&self) -> ObjectId {
         self.recruiter.0

@@ -1,6 +1,5 @@
-//! The documents of spec 01, borrowed from the bytes that MongoDB sent: one pass per document, no
-//! generic tree. Reading is lenient: unknown fields are ignored and a wrong type is kept as it is.
-//! This module does no I/O.
+//! The documents of spec 01, borrowed from the bytes that MongoDB sent: one pass per document, no generic tree.
+//! Reading is lenient: unknown fields are ignored, and a value of a wrong type is kept as it is. The module does no I/O.
 
 pub mod dead_letter;
 mod fields;

@@ -1,34 +1,34 @@
-//! Every collection, and every document of the service's state, by its name. The names are stored data: another version
-//! finds what this one wrote by them.
+//! The names of the collections and of the documents of the service's state. The names are stored data: every version
+//! must use the same ones.
 
-/// The offers of all partners: the target.
+/// The target: the offers of all partners.
 pub const OFFERS: &str = "jobs_partners";
-/// Which users may act for which establishments.
+/// The establishments for which a user may act.
 pub const ROLES: &str = "rolemanagements";
-/// What the platform asked the company directory, by SIRET.
+/// The answers of the company directory that the platform keeps, by SIRET.
 pub const SIRET_CACHE: &str = "cache_siret";
-/// What candidates sent for an offer.
+/// The applications of candidates for offers.
 pub const APPLICATIONS: &str = "applications";
-/// Courses, and where they are held.
+/// Courses and their places.
 pub const COURSES: &str = "formationcatalogues";
 /// Training centres that want no e-mail.
 pub const UNSUBSCRIBED: &str = "unsubscribedofs";
 
 /// The service's own state: one document per subject, see [`state_id`].
 pub const STATE: &str = "stream_processor_state";
-/// The jobs of each recruiter, as far as they have offers.
+/// The jobs of each recruiter that have offers.
 pub const LINKS: &str = "stream_processor_links";
-/// What could not be projected or written.
+/// Documents that could not be projected or written.
 pub const DEAD_LETTERS: &str = "stream_processor_dead_letters";
-/// Spans of the change stream that were lost.
+/// Spans of the change stream that were not read.
 pub const GAPS: &str = "stream_processor_gaps";
-/// What was asked of the instance that leads.
+/// Stored commands for the leader.
 pub const COMMANDS: &str = "stream_processor_commands";
 /// The ledger of the time-based jobs.
 pub const JOB_RUNS: &str = "stream_processor_job_runs";
-/// The e-mails that were sent or given up.
+/// The e-mails that were sent, deferred or given up.
 pub const OUTBOX: &str = "stream_processor_outbox";
-/// What `setup` added.
+/// The changes that `setup` made, so that `setup --down` can take them back.
 pub const SETUP: &str = "stream_processor_setup";
 
 /// The `_id`s of the documents of [`STATE`].

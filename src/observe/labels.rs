@@ -1,4 +1,25 @@
-//! Values of labels that are not enums of their own.
+//! Values of the metrics' labels.
+
+use crate::model::dead_letter::Reason;
+use crate::model::names::WatchedCollection;
+
+/// A value that a label of a metric may have: one of few, none of which comes from a document.
+pub trait LabelValue: Copy {
+    /// As Prometheus shows it.
+    fn label(self) -> &'static str;
+}
+
+impl LabelValue for Reason {
+    fn label(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl LabelValue for WatchedCollection {
+    fn label(self) -> &'static str {
+        self.name()
+    }
+}
 
 /// The statuses of jobs that spec 02 knows, as they are counted, with the other spelling of each.
 pub const JOB_STATUSES: [(&str, &str); 4] =

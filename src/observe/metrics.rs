@@ -30,21 +30,21 @@ const COMPARED: KnownLabel = ("result", &["equal", "differs", "missing"]);
 pub struct Metrics {
     registry: Registry,
     /// Events read, by collection and operation.
-    pub events: IntCounterVec,
+    pub(super) events: IntCounterVec,
     /// Touches by what asked for them.
-    pub touches: IntCounterVec,
+    pub(super) touches: IntCounterVec,
     /// Jobs projected into offers.
     pub jobs_projected: IntCounter,
     /// Jobs not projected, by reason.
-    pub jobs_skipped: IntCounterVec,
+    pub(super) jobs_skipped: IntCounterVec,
     /// Offers by what writing them did.
-    pub offers_written: IntCounterVec,
+    pub(super) offers_written: IntCounterVec,
     /// Offers of `dual-write` that differed from their projection, by who was newer.
-    pub conflicts: IntCounterVec,
+    pub(super) conflicts: IntCounterVec,
     /// Comparisons in `shadow`, by result.
-    pub shadow_offers: IntCounterVec,
+    pub(super) shadow_offers: IntCounterVec,
     /// One for the phase of the database.
-    pub phase: IntGaugeVec,
+    pub(super) phase: IntGaugeVec,
     /// Offers anonymised.
     pub offers_anonymized: IntCounter,
     /// Users found deactivated after a change of their status.
@@ -54,7 +54,7 @@ pub struct Metrics {
     /// From a batch's planning to its checkpoint.
     pub batch_duration: Histogram,
     /// Time per stage.
-    pub stage_duration: HistogramVec,
+    pub(super) stage_duration: HistogramVec,
     /// Lag, by the server's clocks.
     pub lag: Gauge,
     /// From the event's wall time to its effect.
@@ -68,9 +68,9 @@ pub struct Metrics {
     /// How long until the checkpoint falls off the oplog.
     pub token_headroom: Gauge,
     /// Jobs in `recruiters`, by status.
-    pub source_jobs: GaugeVec,
+    pub(super) source_jobs: GaugeVec,
     /// Our offers, by status.
-    pub target_offers: GaugeVec,
+    pub(super) target_offers: GaugeVec,
     /// One when `/readyz` says yes.
     pub ready: IntGauge,
     /// One while the stream is read far behind the server's time.
@@ -80,15 +80,15 @@ pub struct Metrics {
     /// Resyncs begun.
     pub resyncs: IntCounter,
     /// Times the stream was opened again, by cause.
-    pub stream_restarts: IntCounterVec,
+    pub(super) stream_restarts: IntCounterVec,
     /// Failed writes, by code.
-    pub write_errors: IntCounterVec,
+    pub(super) write_errors: IntCounterVec,
     /// Attempts after a failure.
     pub retries: IntCounter,
     /// Dead letters that stand, by reason.
-    pub dead_letters: IntGaugeVec,
+    pub(super) dead_letters: IntGaugeVec,
     /// Offers that are known to differ, by kind.
-    pub divergent_offers: IntGaugeVec,
+    pub(super) divergent_offers: IntGaugeVec,
     /// When the last full verification ended that found nothing.
     pub verify_last_success: Gauge,
     /// Recruiters compared by the continuous verification.
@@ -105,15 +105,15 @@ pub struct Metrics {
 #[derive(Debug, Clone)]
 pub struct JobMetrics {
     /// Runs, by how they ended.
-    pub runs: IntCounterVec,
+    pub(super) runs: IntCounterVec,
     /// When a job was last done, in seconds.
-    pub last_success: GaugeVec,
+    pub(super) last_success: GaugeVec,
     /// How long the runs took.
-    pub duration: HistogramVec,
+    pub(super) duration: HistogramVec,
     /// Documents changed.
-    pub changed: IntCounterVec,
+    pub(super) changed: IntCounterVec,
     /// E-mail by message and by what became of it.
-    pub emails: IntCounterVec,
+    pub(super) emails: IntCounterVec,
 }
 
 impl JobMetrics {
@@ -184,11 +184,6 @@ impl Metrics {
             lease_term: make.integer_gauge("lease_term", "Term of the lease")?,
             registry,
         })
-    }
-
-    /// Begins the counts of e-mails, by template and outcome, at 0: a count of nothing is there from the start.
-    pub fn begin_email_counts(&self, labels: impl Iterator<Item = [&'static str; 2]>) {
-        labels.for_each(|labels| drop(self.jobs.emails.with_label_values(&labels)));
     }
 
     /// Shows the phase.

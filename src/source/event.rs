@@ -8,6 +8,7 @@ use crate::error::EventError;
 use crate::model::names::WatchedCollection;
 use crate::model::other_id::OtherId;
 use crate::model::other_id::key_text;
+use crate::observe::labels::LabelValue;
 
 /// What happened, as `operationType` tells (MongoDB manual, "Change Events").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -202,6 +203,12 @@ fn key_of(key: &RawDocument) -> Option<DocumentKey> {
         Ok(other) => DocumentKey::Other(key_text(other).unwrap_or_else(|| OtherId::of(key).text())),
         Err(_) => DocumentKey::Other(OtherId::of(key).text()),
     })
+}
+
+impl LabelValue for Operation {
+    fn label(self) -> &'static str {
+        self.name()
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ use crate::model::names::WatchedCollection;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::observe::labels::{JOB_STATUSES, OFFER_STATUSES, OTHER};
-use crate::observe::metrics::Metrics;
 
 /// A count that takes longer than anybody waits for it is ended by the server too.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -34,20 +33,6 @@ pub struct Counts {
     pub source_jobs: BTreeMap<&'static str, u64>,
     /// Our offers by status.
     pub target_offers: BTreeMap<&'static str, u64>,
-}
-
-impl Counts {
-    /// Sets the gauges.
-    pub fn show(&self, metrics: &Metrics) {
-        for (gauges, counted) in
-            [(&metrics.source_jobs, &self.source_jobs), (&metrics.target_offers, &self.target_offers)]
-        {
-            for (status, count) in counted {
-                #[expect(clippy::cast_precision_loss, reason = "a gauge; far below 2^53")]
-                gauges.with_label_values(&[*status]).set(*count as f64);
-            }
-        }
-    }
 }
 
 /// Counts.

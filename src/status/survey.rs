@@ -179,7 +179,7 @@ async fn count(context: &Context, survey: &Survey, stop: &CancellationToken) {
         let counting = Box::pin(counts::count(&context.database, label));
         match tokio::select! { () = stop.cancelled() => return, counted = counting => counted } {
             Ok(counts) => {
-                counts.show(&context.metrics);
+                context.metrics.counted(&counts.source_jobs, &counts.target_offers);
                 put(&survey.counts, Some(Arc::new(counts)));
             }
             Err(failure) => warn!(error = %failure, "jobs and offers could not be counted; tried again later"),

@@ -1,5 +1,5 @@
-//! What a clock that was ahead has left in the ledger is taken back. Occurrences that lie in the future would else keep
-//! the real ones from being entered, and nothing would run until their time has come.
+//! Repair of the ledger after a clock that was ahead: occurrences that were entered for future times are taken back.
+//! Otherwise no real occurrence could be entered, and the job would not run until the future times have come.
 
 use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use tracing::warn;
@@ -13,11 +13,12 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::write::transaction::{Fence, Transaction};
 
-/// Takes the occurrences of a job after `now` out of the ledger's future, and gives back up to when they are entered: the
-/// last one before `now`. What ran for them stays in the history, under the time of this.
+/// Takes back the occurrences of a job after `now`. Each one becomes a document of the history under the time `now`, with
+/// the result of its run. `through` of the job goes back to the last occurrence before `now`, or to `now` where there is
+/// none. Returns the new `through`.
 ///
 /// # Errors
-/// [`Failure::LeaseLost`], [`Failure::Read`], [`Failure::Write`]; all of it can be done again.
+/// [`Failure::LeaseLost`], [`Failure::Read`], [`Failure::Write`]; the function can be called again after each of them.
 pub(super) async fn take_back(
     fence: &Fence,
     (job, through): (TimedJob, DateTime),
@@ -26,6 +27,7 @@ pub(super) async fn take_back(
     let runs = collection(fence.writer.database(), JOB_RUNS);
     let later = doc! { "job": job.name(), "scheduled_for": { "$gt": now }, "by_hand": { "$ne": true } };
     let mut taken = 0_u64;
+    // Each document gets another `_id`: the real occurrence of the same time must still be entered.
     while let Some(run) = with_deadline(runs.find_one(later.clone())).await.map_err(Failure::Read)? {
         let was_entered = doc! { "_id": run.get("_id").cloned() };
         let moved = RawDocumentBuf::try_from(&moved(run, now)).map_err(|error| Failure::Write(error.into()))?;
@@ -52,7 +54,7 @@ pub(super) async fn take_back(
     Ok(back)
 }
 
-/// For which time an occurrence was entered that was taken back.
+/// The field with the time for which an occurrence was entered before it was taken back.
 pub(super) const ENTERED: &str = "entered_for";
 
 fn moved(mut run: Document, now: DateTime) -> Document {

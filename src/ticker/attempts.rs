@@ -1,5 +1,5 @@
-//! The attempts at one transaction, and what its failure says: of a document, which has then failed alone, or of the
-//! database, which fails the run.
+//! Attempts at one transaction, and the cause of its failure. A fault of one document fails that document alone. A fault
+//! of the database fails the run.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::model::dead_letter::Reason;
 use crate::retry::Delays;
 use crate::tasks::pause;
 
-/// So often a transaction is tried.
+/// The number of attempts at one transaction, the first one included.
 const ATTEMPTS: u32 = 8;
 /// `MaxTimeMSExpired`, `ExceededTimeLimit`, `TransactionExceededLifetimeLimitSeconds`.
 const TOO_SLOW: [i32; 3] = [50, 262, 290];
 /// `WriteConflict`
 const CONTENDED: i32 = 112;
 
-/// The attempts at one transaction.
+/// The attempts at one transaction that are left, with growing delays of up to two seconds between them.
 #[derive(Debug)]
 pub(super) struct Attempts {
     delays: Delays,
@@ -31,10 +31,10 @@ impl Default for Attempts {
 }
 
 impl Attempts {
-    /// Waits before another attempt.
+    /// Waits before the next attempt.
     ///
     /// # Errors
-    /// The failure, where another attempt would not help, or enough were made.
+    /// `failure`, where another attempt would not help, or where no attempt is left.
     pub(super) async fn wait_after(&mut self, failure: Failure, stop: &CancellationToken) -> Result<(), Failure> {
         self.left -= 1;
         if self.left == 0 || !is_passing(&failure) {
@@ -50,19 +50,19 @@ fn is_passing(failure: &Failure) -> bool {
     !is_lease && DocumentFault::of(failure).is_none_or(DocumentFault::passes) && failure.directive() == Directive::Retry
 }
 
-/// What is the matter with a document, and not with the database.
+/// A failure that is the fault of a document, not of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DocumentFault {
-    /// The server refuses it for good.
+    /// The server refuses the change for good.
     Refused(Reason),
-    /// What is done to it takes longer than the lease allows.
+    /// The change takes longer than the lease allows.
     TooSlow,
-    /// Somebody else writes it at the same time.
+    /// Another process writes the document at the same time.
     Contended,
 }
 
 impl DocumentFault {
-    /// That of a failure; `None` where it says nothing of a document.
+    /// The fault behind a failure; `None` where the failure does not come from a document.
     pub(super) fn of(failure: &Failure) -> Option<Self> {
         let (code, is_statement) = match failure {
             Failure::Overdue => return Some(Self::TooSlow),
@@ -73,7 +73,7 @@ impl DocumentFault {
         match code {
             CONTENDED => Some(Self::Contended),
             code if TOO_SLOW.contains(&code) => Some(Self::TooSlow),
-            // A command that is refused for an unknown reason may be so for every document.
+            // A whole command that is refused for an unknown reason may be refused for every document.
             code => crate::error::refusal(code)
                 .filter(|reason| is_statement || *reason != Reason::RefusedByServer)
                 .map(Self::Refused),
@@ -85,7 +85,7 @@ impl DocumentFault {
         !matches!(self, Self::Refused(_))
     }
 
-    /// A word for the report.
+    /// The label of the fault in the report.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Refused(reason) => reason.as_str(),

@@ -1,5 +1,5 @@
-//! A walk over what a query selects: ids only, some at a time, from a cursor of the server, so that a run needs the same
-//! memory for ten documents and for a million.
+//! A cursor over the ids of the documents that a query selects. The ids come in batches from a cursor of the server, so a
+//! run needs the same memory for ten documents and for a million.
 
 use bson::{Bson, Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
@@ -12,7 +12,7 @@ use crate::mongo::deadline::while_server_works;
 use crate::mongo::reads::{collection, documents};
 use crate::source::scan::STEP;
 
-/// What is still to come.
+/// A cursor over ids. The comment marks its commands on the server.
 pub struct IdCursor {
     cursor: SessionRawBatchCursor,
     session: ClientSession,
@@ -20,7 +20,7 @@ pub struct IdCursor {
 }
 
 impl IdCursor {
-    /// Begins one.
+    /// Opens a cursor over the documents of the collection `name` that `filter` selects.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -34,7 +34,8 @@ impl IdCursor {
         Ok(Self { cursor, session, comment })
     }
 
-    /// The next ids, at most a thousand, and how many more documents have an `_id` of another type; `None` at the end.
+    /// The next batch: its ids, and the number of its documents whose `_id` is no ObjectId. A batch has at most a thousand
+    /// documents. `None` at the end.
     ///
     /// # Errors
     /// [`Failure::Read`].

@@ -1,44 +1,45 @@
-//! The time-based jobs: their names, and where they apply.
+//! The time-based jobs: their names, and the phases in which they have work to do.
 
+use crate::observe::labels::LabelValue;
 use crate::phase::Phase;
 
-/// The jobs of spec 05, in the order of its table.
+/// The time-based jobs of spec 05, in the order of its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TimedJob {
-    /// E-mail about offers that expire in seven days.
+    /// Sends e-mails about offers that expire in seven days.
     RemindExpiringOffersJ7,
-    /// E-mail about offers that expire tomorrow.
+    /// Sends e-mails about offers that expire tomorrow.
     RemindExpiringOffersJ1,
     /// Cancels offers past their expiration.
     CancelExpiredOffers,
-    /// Brings expirations back to two months from now.
+    /// Moves later expirations to the day two months from now.
     CapOfferExpirations,
-    /// Gives active offers without a start date one.
+    /// Sets the start date of active offers that have none.
     FillMissingStartDates,
-    /// Repairs what is safe to repair, reports the rest.
+    /// Repairs fields that have a safe repair, and reports the other broken fields.
     RepairOfferData,
-    /// Looks pending establishments up in the company directory.
+    /// Looks up pending establishments in the company directory.
     RefreshPendingEstablishments,
-    /// Tells users of training centres near their offer.
+    /// Sends e-mails about training centres near an offer.
     SendIntroductions,
     /// Reports recruiters with the same siret and e-mail address.
     ReportDuplicateRecruiters,
-    /// Looks at every recruiter again.
+    /// Touches every recruiter, by a backfill in the pipeline.
     FullSync,
-    /// Anonymises users inactive for two years.
+    /// Anonymises users who were inactive for two years.
     AnonymizeInactiveUsers,
     /// Reports active offers of closed companies.
     AnalyzeClosedCompanies,
     /// Copies the status of recruiters to their offers.
     SyncRecruiterStatus,
-    /// Looks at dead letters again when they are due.
+    /// Retries the dead letters that are due.
     RetryDeadLetters,
     /// Compares all offers with their recruiters.
     Verify,
 }
 
 impl TimedJob {
-    /// All of them.
+    /// Every job, in the order of the variants.
     pub const ALL: [Self; 15] = [
         Self::RemindExpiringOffersJ7,
         Self::RemindExpiringOffersJ1,
@@ -57,7 +58,7 @@ impl TimedJob {
         Self::Verify,
     ];
 
-    /// Its name in the configuration, on the command line and in the history.
+    /// The name of the job in the configuration, on the command line and in the ledger.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -79,18 +80,18 @@ impl TimedJob {
         }
     }
 
-    /// The job of this name.
+    /// The job of this name; `None` for an unknown name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|job| job.name() == name)
     }
 
-    /// Whether it has anything to do in this phase (spec 04, spec 05).
+    /// True where the job has work to do in this phase (spec 04, spec 05).
     #[must_use]
     pub fn applies_in(self, phase: Phase) -> bool {
         match self {
             Self::ReportDuplicateRecruiters | Self::FullSync | Self::SyncRecruiterStatus => phase.writes_offers(),
-            // Nothing is projected or compared any more.
+            // In `retired`, nothing is projected or compared any more.
             Self::RetryDeadLetters | Self::Verify => phase != Phase::Retired,
             Self::RemindExpiringOffersJ7
             | Self::RemindExpiringOffersJ1
@@ -105,10 +106,16 @@ impl TimedJob {
         }
     }
 
-    /// Whether it writes nothing but what it has found into its history.
+    /// True for a job that only reports: it writes nothing but its report in the ledger.
     #[must_use]
     pub fn only_reads(self) -> bool {
         matches!(self, Self::ReportDuplicateRecruiters | Self::AnalyzeClosedCompanies)
+    }
+}
+
+impl LabelValue for TimedJob {
+    fn label(self) -> &'static str {
+        self.name()
     }
 }
 

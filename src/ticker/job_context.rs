@@ -1,5 +1,5 @@
-//! What a job of the ticker works with: the database, its time, the phase, and the one way to change offers, which
-//! knows what "both" means in each phase (spec 04, spec 05) and writes nothing in a dry run.
+//! The context of one run of a time-based job: the database, the time of the run and the phase. It has the one way to
+//! change offers, which knows what "both" means in each phase (spec 04, spec 05) and writes nothing in a dry run.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -36,43 +36,44 @@ use crate::write::command;
 use crate::write::statements::Statement;
 use crate::write::transaction::{Fence, Transaction};
 
-/// So many offers are changed in one transaction: few enough that it seldom meets another writer.
+/// The number of offers in one transaction: small enough that a transaction seldom meets another writer.
 pub const CHUNK: usize = 100;
-/// When so many documents in a row fail of what may pass, the database is what is the matter.
+/// After so many documents in a row with a fault that may pass, the database is at fault, and the run fails.
 const STUCK: u32 = 10;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-/// How often an order that the pipeline carries out is looked at.
+/// The interval at which a command in the pipeline is checked for its end.
 const POLL: Duration = Duration::from_millis(50);
 
-/// One run of a job.
+/// The context of one run of a time-based job.
 #[derive(Debug)]
 pub struct JobContext {
-    /// The process: database, settings, metrics.
+    /// The context of the process: database, settings, metrics.
     pub context: Context,
-    /// The time of the run. All rules go by it.
+    /// The time of the run. All rules of the job go by this time.
     pub now: DateTime,
-    /// When it was due; `now` for a run by hand.
+    /// The time at which the run was due; `now` for a run by hand.
     pub scheduled_for: DateTime,
-    /// The `now` of the last run of this job that was done.
+    /// The `now` of the last run of this job with the outcome `done`; `None` where there is none.
     pub previous: Option<DateTime>,
-    /// The phase. When it changes, [`JobContext::check`] ends the run, which then begins again.
+    /// The phase at the start of the run. When the phase changes, [`JobContext::check`] ends the run, and the run begins
+    /// again.
     pub phase: Phase,
-    /// What was found and done so far.
+    /// The counts and lines of the run so far.
     pub report: JobReport,
-    /// Set when the run is to end.
+    /// Cancelled when the run must end.
     pub stop: CancellationToken,
     /// The right to write; `None` in a dry run.
     pub hold: Option<WriteAccess>,
-    /// Who else is told each line, in a run on the command line.
+    /// Called with each line of the report; set for a run on the command line.
     pub listener: Option<fn(&ReportLine)>,
-    /// So many documents in a row failed of what may pass.
+    /// The number of documents in a row that failed with a fault that may pass.
     pub stuck: u32,
 }
 
-/// What a job wants to become of each pair. Pure.
+/// The decision of a job about one pair. Pure.
 pub type PairPlan<'a> = dyn Fn(&Pair<'_>) -> PairVerdict + Send + Sync + 'a;
 
-/// The sum of one chunk.
+/// The verdicts of one chunk: counts and lines for the report, and statements to write.
 #[derive(Debug, Default)]
 struct Sum {
     changed: u64,
@@ -83,8 +84,8 @@ struct Sum {
 }
 
 impl JobContext {
-    /// The next ids of a walk; `None` at the end. What has an `_id` of another type cannot be worked with: the report
-    /// says how many there were, and each has a dead letter.
+    /// The next ids of a cursor; `None` at the end. A document whose `_id` is no ObjectId is counted in the report and
+    /// left out: such a document already has a dead letter.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -100,7 +101,7 @@ impl JobContext {
         self.hold.is_none()
     }
 
-    /// Asks whether to go on. To be called before each chunk of work.
+    /// Checks that the run may go on. Every job calls this before each chunk.
     ///
     /// # Errors
     /// [`Failure::Interrupted`], [`Failure::LeaseLost`], [`Failure::PhaseChanged`].
@@ -115,7 +116,7 @@ impl JobContext {
         }
     }
 
-    /// Stores how far the run has come, at most once a second.
+    /// Stores the counts of the run in the ledger, at most once a second.
     ///
     /// # Errors
     /// As [`ledger::progress`].
@@ -128,7 +129,7 @@ impl JobContext {
         ledger::progress(&self.context.database, hold.fence.term, &hold.run, &self.report).await
     }
 
-    /// Has the pipeline carry out an order, and waits for its end; `None` in a dry run.
+    /// Stores a command for the pipeline and waits for its end; `None` in a dry run.
     ///
     /// # Errors
     /// As [`Self::check`]; a [`Failure`] of the database.
@@ -148,7 +149,7 @@ impl JobContext {
         }
     }
 
-    /// Tells a line.
+    /// Adds a line to the report, and passes it to the listener.
     pub fn tell(&mut self, line: ReportLine) {
         if let Some(listener) = self.listener {
             listener(&line);
@@ -156,7 +157,7 @@ impl JobContext {
         self.report.keep(line);
     }
 
-    /// Our offers among those that `filter` selects.
+    /// A filter of the offers that are ours and that `filter` selects.
     #[must_use]
     pub fn ours(&self, filter: Document) -> Document {
         let mut ours = doc! { "partner_label": &self.context.settings.target.partner_label };
@@ -164,13 +165,13 @@ impl JobContext {
         ours
     }
 
-    /// The time zone of the configuration, which has been checked.
+    /// The time zone of the configuration. The configuration was checked at the start, so the zone is known.
     #[must_use]
     pub fn zone(&self) -> Tz {
         zone(&self.context.settings.ticker.time_zone).unwrap_or(Tz::Europe__Paris)
     }
 
-    /// What `filter` selects, some ids at a time.
+    /// A cursor over the ids of the documents that `filter` selects.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -178,12 +179,12 @@ impl JobContext {
         IdCursor::begin(&self.context.database, collection, filter).await
     }
 
-    /// Changes these offers as `plan` says and, in `sync` and `dual-write`, their jobs in the same transaction. What the
-    /// server refuses, or cannot do in the time that the lease allows, is taken apart until the one that it is about is
-    /// alone: that one has failed, and the others are changed all the same. Counts and tells in the report.
+    /// Changes these offers as `plan` says and, in `sync` and `dual-write`, their jobs in the same transaction. A chunk that
+    /// the server refuses, or cannot change in the time of the lease, is halved until the faulty offer is alone. That offer
+    /// has failed, and the others are changed. Counts and lines go to the report.
     ///
     /// # Errors
-    /// A [`Failure`] that is not about one offer; what was done stays done, and can be done again.
+    /// A [`Failure`] that is not about one offer. Changes so far stay, and the function can be called again.
     pub async fn change(
         &mut self,
         offers: &[ObjectId],
@@ -208,10 +209,10 @@ impl JobContext {
         Ok(())
     }
 
-    /// Counts and tells a document that failed: those after it are dealt with all the same.
+    /// Reports a document that failed; the run goes on with the next one.
     ///
     /// # Errors
-    /// `failure`, when too many in a row failed of what may pass.
+    /// `failure`, when too many documents in a row failed with a fault that may pass.
     pub(super) fn fail(&mut self, document: ObjectId, fault: DocumentFault, failure: Failure) -> Result<(), Failure> {
         self.stuck = if fault.passes() { self.stuck + 1 } else { 0 };
         if self.stuck >= STUCK {
@@ -223,7 +224,7 @@ impl JobContext {
         Ok(())
     }
 
-    /// Tries until it is done, or refused, or something else is the matter for longer.
+    /// Changes one chunk, in several attempts where a failure may pass.
     async fn chunk(&mut self, offers: &[ObjectId], fields: &PairFields, plan: &PairPlan<'_>) -> Result<(), Failure> {
         let mut attempts = Attempts::default();
         loop {
@@ -236,7 +237,7 @@ impl JobContext {
                     sum.lines.into_iter().for_each(|line| self.tell(line));
                     return Ok(());
                 }
-                // Half of them may be done in time.
+                // No second attempt: half of the chunk may be fast enough.
                 Err(failure) if offers.len() > 1 && DocumentFault::of(&failure) == Some(DocumentFault::TooSlow) => {
                     return Err(failure);
                 }
@@ -274,6 +275,7 @@ impl JobContext {
             let pair = Pair { id, offer, held: jobs.get(&id).copied(), newest_wins };
             self.add(&mut sum, &pair, plan(&pair), owners.get(&id));
         }
+        // In `shadow`, `recruiters` is a backup: it is written after the commit, so that it cannot fail the transaction.
         let backup = if self.phase.writes_offers() { Vec::new() } else { std::mem::take(&mut sum.recruiters) };
         for (collection, statements) in [
             (OFFERS, std::mem::take(&mut sum.offers)),
@@ -296,7 +298,7 @@ impl JobContext {
         sum.changed += 1;
         sum.lines.push(ReportLine::new(pair.id, "changed", edit.names()));
         sum.offers.push(statements::of_offer(pair.id, &self.context.settings.target.partner_label, &edit));
-        // In `shadow` nobody has looked which of them holds it: the statement finds out.
+        // In `shadow` the recruiters are not read. Each one that may have the job gets a statement, whose filter decides.
         let owners: Vec<ObjectId> = match pair.held {
             Some(held) => held.recruiter.get_object_id("_id").into_iter().collect(),
             None if self.phase.writes_offers() => Vec::new(),
@@ -305,7 +307,7 @@ impl JobContext {
         sum.recruiters.extend(owners.into_iter().filter_map(|recruiter| statements::of_job(recruiter, pair.id, &edit)));
     }
 
-    /// Whether a change is made in `recruiters` too (spec 04, "The table", column "ticker writes").
+    /// True where a change of an offer is made in `recruiters` too (spec 04, "The table", column "ticker writes").
     fn writes_recruiters(&self) -> bool {
         match self.phase.stream() {
             StreamWrites::Always | StreamWrites::UnlessNewer => true,
@@ -314,7 +316,7 @@ impl JobContext {
         }
     }
 
-    /// The best-effort backup of `shadow`: it may fail, and nothing fails with it.
+    /// Writes the backup of `shadow` in `recruiters`, as a best effort: a failure is logged, and the run goes on.
     async fn back_up(&self, statements: Vec<Statement>) {
         let Some(hold) = self.hold.as_ref().filter(|_| !statements.is_empty()) else { return };
         if let Err(failure) =
@@ -324,13 +326,13 @@ impl JobContext {
         }
     }
 
-    /// What its transactions rest on; in a dry run they only read.
+    /// The fence of the transactions of this run; `None` in a dry run, whose transactions only read.
     #[must_use]
     pub fn fence(&self) -> Option<&Fence> {
         self.hold.as_ref().map(|hold| &hold.fence)
     }
 
-    /// Waits for the lock on writing offers; a job that only reads needs none.
+    /// Waits for the lock on writing offers. A dry run does not write, so it takes no lock.
     pub async fn offer_write_lock(&self) -> Option<MutexGuard<'_, ()>> {
         match &self.hold {
             Some(hold) => Some(hold.offer_write_lock.lock().await),

@@ -1,4 +1,4 @@
-//! What the ticker can be asked to do: a job, or what is only ever done by hand.
+//! The commands that the ticker carries out: a time-based job, and the two commands that run only by hand.
 
 use bson::oid::ObjectId;
 
@@ -7,21 +7,23 @@ use super::job_context::JobContext;
 use super::jobs::{anonymize_user, obfuscate};
 use crate::error::Failure;
 use crate::maintenance::queue::Command;
+use crate::observe::labels::LabelValue;
 use crate::phase::Phase;
 
-/// One of them.
+/// One run for the ticker to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobOrder {
-    /// A job.
+    /// A time-based job, by its schedule or by hand.
     Job(TimedJob),
-    /// The anonymisation of one user (4.12).
+    /// The anonymisation of the user with this `_id` (4.12).
     AnonymizeUser(ObjectId),
-    /// Fake values in place of what is personal (4.11).
+    /// The replacement of personal values in our offers by fake ones (4.11).
     Obfuscate,
 }
 
 impl JobOrder {
-    /// What an order asks for, or why it cannot be done.
+    /// The run that a command asks for. The error is a sentence for the operator: the job is unknown to this version, or
+    /// the command is one for the pipeline.
     pub fn of(order: &Command) -> Result<Self, String> {
         match order {
             Command::RunJob { job, .. } => match TimedJob::named(job) {
@@ -39,7 +41,7 @@ impl JobOrder {
         }
     }
 
-    /// Its name in the history and in metrics.
+    /// The name in the ledger and in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Job(job) => job.name(),
@@ -48,7 +50,7 @@ impl JobOrder {
         }
     }
 
-    /// Whether it has anything to do in this phase.
+    /// True where the run has work to do in this phase; the commands by hand apply in every phase.
     pub fn applies_in(self, phase: Phase) -> bool {
         match self {
             Self::Job(job) => job.applies_in(phase),
@@ -56,12 +58,18 @@ impl JobOrder {
         }
     }
 
-    /// Does it, see [`super::jobs::run`].
+    /// Makes the run; see [`super::jobs::run`].
     pub async fn run(self, work: &mut JobContext) -> Result<(), Failure> {
         match self {
             Self::Job(job) => super::jobs::run(job, work).await,
             Self::AnonymizeUser(user) => Box::pin(anonymize_user::run(work, user)).await,
             Self::Obfuscate => Box::pin(obfuscate::run(work)).await,
         }
+    }
+}
+
+impl LabelValue for JobOrder {
+    fn label(self) -> &'static str {
+        self.name()
     }
 }

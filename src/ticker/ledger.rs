@@ -1,5 +1,6 @@
-//! The ledger: a document per occurrence of a job and per run by hand, from `due` over `claimed` (by a term) to its end,
-//! so that no run is lost in silence (spec 05). Every change but the first insert is on condition of the term.
+//! The ledger: one document per occurrence of a time-based job and per run by hand, so that no run is lost in silence
+//! (spec 05). The state of a document goes from `due` to `claimed` (by a term) to `ended`. Every change but the first
+//! insert is on condition of the term.
 
 use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
 use mongodb::error::{Error as MongoError, ErrorKind};
@@ -14,6 +15,7 @@ use crate::model::names::STATE;
 use crate::model::names::state_id::TICKER;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
+use crate::observe::labels::LabelValue;
 use crate::write::statements::Statement;
 use crate::write::transaction::{Fence, Transaction};
 
@@ -24,24 +26,24 @@ const DUE: &str = "due";
 const CLAIMED: &str = "claimed";
 pub(super) const ENDED: &str = "ended";
 
-/// How a run ended, or why there was none.
+/// The outcome of an occurrence or of a run by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunOutcome {
-    /// It did what there was to do.
+    /// The run did all its work.
     Done,
-    /// It could not.
+    /// The run ended with a failure, or gave up.
     Failed,
-    /// Nothing was running when it was due, and it is too old to be made up for.
+    /// No leader was running when the occurrence was due, and it was not caught up.
     Missed,
-    /// It was not to be: the phase has no use for it, or a later occurrence was due already.
+    /// The occurrence was not run: the job does not apply in the phase, or a later occurrence was due already.
     Skipped,
 }
 
 impl RunOutcome {
-    /// All of them.
+    /// Every outcome, for the labels of metrics.
     pub const ALL: [Self; 4] = [Self::Done, Self::Failed, Self::Missed, Self::Skipped];
 
-    /// The word in the history and in metrics.
+    /// The name in the ledger and in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -347,4 +349,10 @@ pub async fn forget(database: &Database, now: DateTime) -> Result<(), Failure> {
 
 fn is_duplicate(error: &MongoError) -> bool {
     matches!(&*error.kind, ErrorKind::Command(error) if error.code == 11_000)
+}
+
+impl LabelValue for RunOutcome {
+    fn label(self) -> &'static str {
+        self.as_str()
+    }
 }

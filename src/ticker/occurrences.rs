@@ -77,7 +77,7 @@ impl Plans {
                 plan.through = Some(through);
                 let last = ledger::previous(database, job.name(), now).await?;
                 let last = last.map(outcome::seconds).unwrap_or_default();
-                context.metrics.jobs.last_success.with_label_values(&[job.name()]).set(last);
+                context.metrics.set_job_last_success(*job, last);
             }
             let Some(due) = plan.schedule.due(through, now) else { continue };
             let age = now.timestamp_millis().saturating_sub(due.last.timestamp_millis()).unsigned_abs();
@@ -86,7 +86,7 @@ impl Plans {
             let mut entries = Vec::new();
             if others > 0 {
                 entries.push(LedgerEntry::Passed { first: due.first, count: others, outcome: passed, reason });
-                context.metrics.jobs.runs.with_label_values(&[job.name(), passed.as_str()]).inc_by(others);
+                context.metrics.job_runs(*job, passed, others);
             }
             if is_run {
                 entries.push(LedgerEntry::Due(due.last));

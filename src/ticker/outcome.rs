@@ -19,11 +19,10 @@ pub(super) fn tell(
     took: Duration,
 ) {
     let (job, outcome, metrics) = (job_order.name(), end.outcome.as_str(), &context.metrics);
-    metrics.jobs.runs.with_label_values(&[job, outcome]).inc();
-    metrics.jobs.duration.with_label_values(&[job]).observe(took.as_secs_f64());
-    metrics.jobs.changed.with_label_values(&[job]).inc_by(report.changed);
+    metrics.job_runs(job_order, end.outcome, 1);
+    metrics.job_ran(job_order, took, report.changed);
     if end.outcome == RunOutcome::Done {
-        metrics.jobs.last_success.with_label_values(&[job]).set(seconds(now));
+        metrics.set_job_last_success(job_order, seconds(now));
     }
     let environment = context.settings.environment.word();
     let error = end.error.as_deref().filter(|_| end.outcome == RunOutcome::Failed);

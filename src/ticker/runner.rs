@@ -186,7 +186,7 @@ impl Ticker {
         ledger::leave_out(database, self.handles.fence.term, &off).await?;
         for job in TimedJob::ALL {
             if let Some(last) = ledger::previous(database, job.name(), now).await? {
-                self.context.metrics.jobs.last_success.with_label_values(&[job.name()]).set(outcome::seconds(last));
+                self.context.metrics.set_job_last_success(job, outcome::seconds(last));
             }
         }
         // What came due before this leadership began was due while nothing was running, or is in the ledger.

@@ -5,6 +5,7 @@ use bson::{RawBsonRef, RawDocument, oid::ObjectId};
 use serde::Serialize;
 
 use crate::model::{Offer, OfferStatus, value};
+use crate::observe::labels::LabelValue;
 use crate::project::WRITTEN;
 use crate::project::diff::{OfferChange, compare, names};
 
@@ -235,6 +236,12 @@ fn is_point_or_null(point: Option<RawBsonRef<'_>>) -> bool {
 /// The name as the projection has it, which lives as long as the program.
 fn written(field: &str) -> Option<&'static str> {
     WRITTEN.iter().map(|name| name.as_str()).find(|name| *name == field)
+}
+
+impl LabelValue for DifferenceKind {
+    fn label(self) -> &'static str {
+        self.as_str()
+    }
 }
 
 #[cfg(test)]

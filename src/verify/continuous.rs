@@ -65,8 +65,7 @@ impl Continuous {
             }
         }
         // Only a leader knows.
-        self.context.metrics.divergent_offers.reset();
-        self.context.metrics.verify_last_success.set(f64::NAN);
+        self.context.metrics.forget_divergent_offers();
         Ok(())
     }
 
@@ -137,7 +136,7 @@ impl Continuous {
                 self.known.values().flatten().filter(|(of, _)| *of == kind).map(|(_, offer)| *offer).collect();
             let in_full = stored.divergent_offers.get(&kind).copied().unwrap_or_default();
             let now = in_full.max(i64::try_from(offers.len()).unwrap_or(i64::MAX));
-            metrics.divergent_offers.with_label_values(&[kind.as_str()]).set(now);
+            metrics.set_divergent_offers(kind, now);
             let before = self.shown.insert(kind, now).unwrap_or_default();
             let kind = kind.as_str();
             match (before, now) {

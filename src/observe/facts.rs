@@ -1,0 +1,235 @@
+//! What happened, as the metrics count it: one function per fact. Values of labels come from enums, so that no text of a
+//! document can become one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use prometheus::HistogramTimer;
+
+use super::labels::LabelValue;
+use super::metrics::Metrics;
+use crate::error::Failure;
+use crate::model::dead_letter::Reason;
+
+/// What became of the offer of a projected job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteResult {
+    Created,
+    Changed,
+    /// The existing offer equals its projection.
+    Unchanged,
+}
+
+/// Why recruiters are projected again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TouchOrigin {
+    Backfill,
+    /// A document changed to which the recruiter refers.
+    Reference,
+    Replay,
+    Resync,
+    /// A retry of dead letters.
+    Retry,
+    Stream,
+}
+
+/// A stage of a chunk, as its duration is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkStage {
+    Fetch,
+    Project,
+    Write,
+}
+
+/// Why a job of a recruiter is not projected, without a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SkippedJob {
+    /// The recruiter has no address.
+    NoAddress,
+    /// The recruiter has no list of jobs.
+    NoJobs,
+}
+
+/// Which side stays, in `dual-write`, where offer and projection differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConflictWinner {
+    Offer,
+    Projection,
+}
+
+/// The result of a comparison in `shadow`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShadowResult {
+    Equal,
+    Differs,
+    Missing,
+}
+
+impl LabelValue for WriteResult {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Changed => "changed",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+impl LabelValue for TouchOrigin {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Backfill => "backfill",
+            Self::Reference => "reference",
+            Self::Replay => "replay",
+            Self::Resync => "resync",
+            Self::Retry => "retry",
+            Self::Stream => "stream",
+        }
+    }
+}
+
+impl LabelValue for ChunkStage {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Fetch => "fetch",
+            Self::Project => "project",
+            Self::Write => "write",
+        }
+    }
+}
+
+impl LabelValue for SkippedJob {
+    fn label(self) -> &'static str {
+        match self {
+            Self::NoAddress => "no_address",
+            Self::NoJobs => "no_jobs",
+        }
+    }
+}
+
+impl LabelValue for ConflictWinner {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Offer => "offer",
+            Self::Projection => "projection",
+        }
+    }
+}
+
+impl LabelValue for ShadowResult {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Equal => "equal",
+            Self::Differs => "differs",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+impl Metrics {
+    /// An event was read; the collection of an event of the whole database is `None`.
+    pub fn event_read(&self, collection: Option<impl LabelValue>, operation: impl LabelValue) {
+        let collection = collection.map_or("", LabelValue::label);
+        self.events.with_label_values(&[collection, operation.label()]).inc();
+    }
+
+    /// Recruiters are projected again.
+    pub fn touched(&self, origin: TouchOrigin, recruiters: u64) {
+        self.touches.with_label_values(&[origin.label()]).inc_by(recruiters);
+    }
+
+    /// Measures a stage until the timer is told to record it.
+    pub fn stage_timer(&self, stage: ChunkStage) -> HistogramTimer {
+        self.stage_duration.with_label_values(&[stage.label()]).start_timer()
+    }
+
+    /// Offers were created, changed or left as they are.
+    pub fn offers_written(&self, result: WriteResult, offers: u64) {
+        self.offers_written.with_label_values(&[result.label()]).inc_by(offers);
+    }
+
+    /// A job is not projected.
+    pub fn job_skipped(&self, why: SkippedJob) {
+        self.jobs_skipped.with_label_values(&[why.label()]).inc();
+    }
+
+    /// Offers differed from their projections in `dual-write`.
+    pub fn conflicts(&self, winner: ConflictWinner, offers: u64) {
+        self.conflicts.with_label_values(&[winner.label()]).inc_by(offers);
+    }
+
+    /// An offer was compared in `shadow`.
+    pub fn compared_in_shadow(&self, result: ShadowResult) {
+        self.shadow_offers.with_label_values(&[result.label()]).inc();
+    }
+
+    /// The stream was opened again.
+    pub fn stream_restarted(&self, cause: &Failure) {
+        self.stream_restarts.with_label_values(&[&cause.code()]).inc();
+    }
+
+    /// A write failed.
+    pub fn write_failed(&self, cause: &Failure) {
+        self.write_errors.with_label_values(&[&cause.code()]).inc();
+    }
+
+    /// The server refused one statement with this code.
+    pub fn statement_refused(&self, code: i32) {
+        self.write_errors.with_label_values(&[&code.to_string()]).inc();
+    }
+
+    /// So many dead letters exist.
+    pub fn set_dead_letters(&self, reason: Reason, count: u64) {
+        self.dead_letters.with_label_values(&[reason.label()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// So many offers are known to differ.
+    pub fn set_divergent_offers(&self, kind: impl LabelValue, count: i64) {
+        self.divergent_offers.with_label_values(&[kind.label()]).set(count);
+    }
+
+    /// No difference is known, because this instance does not lead.
+    pub fn forget_divergent_offers(&self) {
+        self.divergent_offers.reset();
+        self.verify_last_success.set(f64::NAN);
+    }
+
+    /// Jobs in `recruiters` and our offers were counted, each by status.
+    pub fn counted(&self, jobs: &BTreeMap<&'static str, u64>, offers: &BTreeMap<&'static str, u64>) {
+        for (gauges, counted) in [(&self.source_jobs, jobs), (&self.target_offers, offers)] {
+            for (status, count) in counted {
+                #[expect(clippy::cast_precision_loss, reason = "a gauge; far below 2^53")]
+                gauges.with_label_values(&[*status]).set(*count as f64);
+            }
+        }
+    }
+
+    /// Runs of a time-based job have ended, or were passed over.
+    pub fn job_runs(&self, job: impl LabelValue, outcome: impl LabelValue, runs: u64) {
+        self.jobs.runs.with_label_values(&[job.label(), outcome.label()]).inc_by(runs);
+    }
+
+    /// A run took so long and changed so many documents.
+    pub fn job_ran(&self, job: impl LabelValue, took: Duration, changed: u64) {
+        let job = job.label();
+        self.jobs.duration.with_label_values(&[job]).observe(took.as_secs_f64());
+        self.jobs.changed.with_label_values(&[job]).inc_by(changed);
+    }
+
+    /// A time-based job was done at this time, in seconds since 1970; 0 when it never was.
+    pub fn set_job_last_success(&self, job: impl LabelValue, seconds: f64) {
+        self.jobs.last_success.with_label_values(&[job.label()]).set(seconds);
+    }
+
+    /// An e-mail has an outcome.
+    pub fn email(&self, template: impl LabelValue, outcome: impl LabelValue) {
+        self.jobs.emails.with_label_values(&[template.label(), outcome.label()]).inc();
+    }
+
+    /// Begins the counts of e-mails at 0: a count of nothing is there from the start.
+    pub fn begin_email_counts(&self, labels: impl Iterator<Item = (impl LabelValue, impl LabelValue)>) {
+        for (template, outcome) in labels {
+            self.jobs.emails.with_label_values(&[template.label(), outcome.label()]);
+        }
+    }
+}
