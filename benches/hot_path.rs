@@ -4,12 +4,12 @@
 use bson::raw::RawDocumentBuf;
 use bson::{DateTime, Timestamp, oid::ObjectId, rawdoc};
 use divan::{Bencher, black_box};
-use stream_processor::fetch::references::Answers;
-use stream_processor::model::Recruiter;
-use stream_processor::plan::plan;
-use stream_processor::project::diff::compare;
-use stream_processor::project::{ProjectionSettings, project};
-use stream_processor::source::event::Event;
+use stream_processor::inside::Answers;
+use stream_processor::inside::Event;
+use stream_processor::inside::Recruiter;
+use stream_processor::inside::compare;
+use stream_processor::inside::plan;
+use stream_processor::inside::{ProjectionSettings, project};
 
 fn main() {
     divan::main();
@@ -39,8 +39,8 @@ fn recruiter() -> RawDocumentBuf {
 
 fn offer(
     recruiter: &Recruiter<'_>,
-    job: &stream_processor::model::recruiter::Job<'_>,
-) -> Option<stream_processor::model::Offer> {
+    job: &stream_processor::inside::Job<'_>,
+) -> Option<stream_processor::inside::Offer> {
     let fields = job.fields().ok()?;
     let references = Answers::default().of(&recruiter.fields, &fields);
     project(&recruiter.fields, job.id?, &fields, &references, &settings()).ok()

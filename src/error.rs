@@ -12,7 +12,7 @@ use resume_tokens::TokenError;
 
 /// `ConversionFailure`: the code of statements of a command that began too late. No other statement of the
 /// service converts anything.
-pub const FENCED: i32 = 241;
+pub(crate) const FENCED: i32 = 241;
 
 /// Why an event could not be read. The stream was opened by us, so this means that the server sent
 /// something that the manual does not describe.
@@ -204,7 +204,7 @@ impl Failure {
 
 /// What a refused statement means (the `code` inside `writeErrors`).
 #[must_use]
-pub fn refusal(code: i32) -> Option<Reason> {
+pub(crate) fn refusal(code: i32) -> Option<Reason> {
     match code {
         121 => Some(Reason::RefusedByValidation),
         16755 => Some(Reason::RefusedByGeoIndex),
@@ -287,7 +287,7 @@ fn passing_kind(error: &MongoError, passing: Directive) -> Directive {
 
 /// The code of a command that the server refused.
 #[must_use]
-pub fn command_code(error: &MongoError) -> Option<i32> {
+pub(crate) fn command_code(error: &MongoError) -> Option<i32> {
     match &*error.kind {
         ErrorKind::Command(command) => Some(command.code),
         _ => None,
@@ -296,7 +296,7 @@ pub fn command_code(error: &MongoError) -> Option<i32> {
 
 /// A driver error in words, without the server's message: that may quote a document.
 #[must_use]
-pub fn describe(error: &MongoError) -> String {
+pub(crate) fn describe(error: &MongoError) -> String {
     match &*error.kind {
         ErrorKind::Command(command) => format!("{} (code {})", command.code_name, command.code),
         ErrorKind::Io(error) => format!("network: {}", error.kind()),

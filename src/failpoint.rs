@@ -6,7 +6,7 @@
 /// `STREAM_PROCESSOR_FAILPOINT=written/3/KILL` sends it SIGKILL when it passes `written` for the third time.
 #[cfg(feature = "failpoints")]
 #[expect(clippy::disallowed_methods, reason = "no setting: nobody but a test of this package can give it")]
-pub fn passed(point: &str) {
+pub(crate) fn passed(point: &str) {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     static TIMES: AtomicUsize = AtomicUsize::new(0);
@@ -21,4 +21,4 @@ pub fn passed(point: &str) {
 
 /// Nothing.
 #[cfg(not(feature = "failpoints"))]
-pub fn passed(_point: &str) {}
+pub(crate) fn passed(_point: &str) {}

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::error::Failure;
 use crate::model::names::STATE;
+use crate::model::names::state_id::LEASE;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::write::Writer;
@@ -21,7 +22,7 @@ const SKEW_MILLISECONDS: i64 = 24 * 3_600_000;
 
 /// Who this process is in the lease: host, process id, and a part that no other process has.
 #[must_use]
-pub fn holder() -> String {
+pub(crate) fn holder() -> String {
     let host = gethostname::gethostname().to_string_lossy().into_owned();
     format!("{host}/{}/{:08x}", std::process::id(), rand::random::<u32>())
 }
@@ -42,7 +43,7 @@ pub struct Lease {
 
 /// Who holds the lease now.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// See [`holder`].
     pub name: String,
     /// The term.
@@ -84,7 +85,7 @@ impl Lease {
             "lag_seconds": if_free(Bson::Null, "$lag_seconds"),
         } }];
         let lease = collection
-            .find_one_and_update(doc! { "_id": "lease" }, update)
+            .find_one_and_update(doc! { "_id": LEASE }, update)
             .upsert(true)
             .return_document(mongodb::options::ReturnDocument::After);
         let lease = match with_deadline(lease).await {
@@ -171,7 +172,7 @@ impl Lease {
     }
 
     fn mine(&self) -> Document {
-        doc! { "_id": "lease", "holder": &self.holder, "term": self.term }
+        doc! { "_id": LEASE, "holder": &self.holder, "term": self.term }
     }
 }
 
@@ -205,8 +206,8 @@ fn ahead(time: &Bson) -> Document {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn current(database: &Database) -> Result<Option<Holder>, Failure> {
-    let filter = doc! { "_id": "lease", "$expr": { "$gt": ["$expires_at", "$$NOW"] } };
+pub(crate) async fn current(database: &Database) -> Result<Option<Holder>, Failure> {
+    let filter = doc! { "_id": LEASE, "$expr": { "$gt": ["$expires_at", "$$NOW"] } };
     let lease = with_deadline(collection(database, STATE).find_one(filter)).await.map_err(Failure::Read)?;
     Ok(lease.map(|lease| Holder {
         name: lease.get_str("holder").unwrap_or_default().to_owned(),

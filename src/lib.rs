@@ -3,51 +3,97 @@
 
 // Ground: no MongoDB.
 pub mod clock;
-pub mod failpoint;
-pub mod model;
-pub mod retry;
-pub mod schedule;
-pub mod version;
+mod failpoint;
+mod model;
+mod retry;
+mod schedule;
+mod version;
 
 // Configuration, errors, logs and outgoing HTTP calls.
 pub mod config;
-pub mod error;
+mod error;
 pub mod logging;
-pub mod outgoing;
+mod outgoing;
 pub mod refusal;
 
 // Shared by the modules below: context, lease, database access, metrics and health, tasks.
-pub mod context;
-pub mod lease;
-pub mod mongo;
-pub mod observe;
-pub mod tasks;
+mod context;
+mod lease;
+mod mongo;
+mod observe;
+mod tasks;
 
 // The stages of the stream: `source`, `plan`, `fetch`, `project`, `write`. `apply` runs them; `phase` says what they
 // may write.
-pub mod apply;
-pub mod fetch;
-pub mod phase;
-pub mod plan;
-pub mod project;
-pub mod source;
-pub mod write;
+mod apply;
+mod fetch;
+mod phase;
+mod plan;
+mod project;
+mod source;
+mod write;
 
 // Work beside the stream.
-pub mod directory;
-pub mod mail;
-pub mod maintenance;
-pub mod notices;
-pub mod ticker;
-pub mod verify;
+mod directory;
+mod mail;
+mod maintenance;
+mod notices;
+mod ticker;
+mod verify;
 
 // Leadership, and the status that HTTP shows.
-pub mod leader;
-pub mod status;
-pub mod web;
+mod leader;
+mod status;
+mod web;
 
 // The command line and its commands.
 pub mod cli;
 pub mod doctor;
 pub mod service;
 pub mod setup;
+
+/// Parts that tests, benches and fuzzers name; no interface for anybody else.
+pub mod inside {
+    pub use crate::directory::cache::Cache;
+    pub use crate::error::Failure;
+    pub use crate::fetch::chunks::ChunkReader;
+    pub use crate::fetch::references::Answers;
+    pub use crate::leader::start::start;
+    pub use crate::lease::Lease;
+    pub use crate::mail::outbox;
+    pub use crate::model::names::{JOB_RUNS, ROLES, SIRET_CACHE};
+    pub use crate::model::offer::Offer;
+    pub use crate::model::recruiter::{Job, Recruiter};
+    pub use crate::model::references::{Cfa, References, RomeSheet, User};
+    pub use crate::model::user_id::spellings;
+    pub use crate::mongo::causal::CausalDatabase;
+    pub use crate::mongo::reads::documents;
+    pub use crate::observe::metrics::Metrics;
+    pub use crate::phase::Phase;
+    pub use crate::phase::watcher::Followed;
+    pub use crate::plan::plan;
+    pub use crate::project::diff::compare;
+    pub use crate::project::fields::WRITTEN;
+    pub use crate::project::offer::project;
+    pub use crate::project::settings::ProjectionSettings;
+    pub use crate::schedule::{Schedule, zone};
+    pub use crate::setup::fields::NEW;
+    pub use crate::source::event::Event;
+    pub use crate::ticker::job::TimedJob;
+    pub use crate::ticker::jobs::remind_expiring_offers::Threshold;
+    pub use crate::ticker::jobs::{
+        analyze_closed_companies, anonymize_inactive_users, anonymize_user, cancel_expired_offers,
+        cap_offer_expirations, fill_missing_start_dates, refresh_pending_establishments, repair_offer_data,
+        report_duplicate_recruiters, send_introductions,
+    };
+    pub use crate::ticker::ledger;
+    pub use crate::ticker::ledger::{ByHand, LedgerEntry};
+    pub use crate::ticker::write_access::{OfferWriteLock, WriteAccess};
+    pub use crate::verify::report::VerificationReport;
+    pub use crate::verify::stored;
+    pub use crate::write::create::{WORTH_IT, create};
+    pub use crate::write::statements::{Creation, Statement};
+    pub use crate::write::transaction::{Fence, Transaction};
+    pub use crate::write::writer::Validity;
+    pub use crate::write::{Writer, command};
+}

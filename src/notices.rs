@@ -1,6 +1,6 @@
-//! Notices (spec 05): one line per job run that changed or failed something, sent to an incoming webhook. Nobody waits for
-//! a notice: a line that cannot be queued at once is dropped, with a warning in the log. A notice carries counts, never a
-//! value of a document.
+//! Notices (spec 05): one line per job run that changed or failed something, sent to an incoming webhook. Nobody waits
+//! for a notice: a line that cannot be queued at once is dropped, with a warning in the log. A notice carries counts,
+//! never a value of a document.
 
 use std::time::Duration;
 
@@ -23,18 +23,18 @@ const ATTEMPTS: u32 = 4;
 
 /// The entrance of the queue; `None` without a webhook, and lines are then discarded.
 #[derive(Debug, Clone, Default)]
-pub struct Notices(Option<mpsc::Sender<String>>);
+pub(crate) struct Notices(Option<mpsc::Sender<String>>);
 
 /// The sender of the queued lines to the webhook.
 #[derive(Debug)]
-pub struct Messenger {
+pub(crate) struct Messenger {
     lines: mpsc::Receiver<String>,
     url: SecretString,
 }
 
 /// Creates both ends of the queue. Without a configured webhook there is no messenger, and lines are discarded.
 #[must_use]
-pub fn notices(settings: &NoticesSettings) -> (Notices, Option<Messenger>) {
+pub(crate) fn notices(settings: &NoticesSettings) -> (Notices, Option<Messenger>) {
     match &settings.webhook_url {
         Some(url) => {
             let (sender, lines) = mpsc::channel(WAITING);
@@ -46,7 +46,7 @@ pub fn notices(settings: &NoticesSettings) -> (Notices, Option<Messenger>) {
 
 impl Notices {
     /// Queues a line without waiting. A line that finds the queue full is dropped.
-    pub fn tell(&self, line: Option<String>) {
+    pub(crate) fn tell(&self, line: Option<String>) {
         if let (Some(sender), Some(line)) = (&self.0, line)
             && sender.try_send(line).is_err()
         {
@@ -57,7 +57,7 @@ impl Notices {
 
 impl Messenger {
     /// Sends lines until every [`Notices`] is dropped. After `stop`, the lines that are left have five seconds.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         let Ok(caller) = Caller::new(PATIENCE) else {
             warn!("notices cannot be sent: TLS cannot be set up");
             return;

@@ -1,5 +1,5 @@
-//! Calls to other services over HTTP or HTTPS, bounded in time and in size, at a given pace. Redirections are not followed.
-//! Errors show nothing of the sent data, which may be secret.
+//! Calls to other services over HTTP or HTTPS, bounded in time, size and pace. Redirections are not followed. Errors
+//! show nothing of the sent data, which may be secret.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ const LONGEST_ANSWER: usize = 1024 * 1024;
 
 /// An HTTP client with one time limit for each whole call.
 #[derive(Debug, Clone)]
-pub struct Caller {
+pub(crate) struct Caller {
     client: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     patience: Duration,
 }
 
 /// The answer to a call, whatever its status code.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The HTTP status code.
     pub status: u16,
     /// The header `Retry-After`; `None` where it is missing or is no number of seconds.
@@ -37,7 +37,7 @@ pub struct Answer {
 
 /// The reason why a call has no usable answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoAnswer {
+pub(crate) enum NoAnswer {
     /// The connection could not be opened, or ended too early.
     #[error("cannot be reached")]
     Unreachable,
@@ -57,7 +57,7 @@ impl Caller {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(patience: Duration) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(patience: Duration) -> Result<Self, rustls::Error> {
         let provider = rustls::crypto::ring::default_provider();
         let connector = HttpsConnectorBuilder::new().with_provider_and_webpki_roots(provider)?;
         let connector = connector.https_or_http().enable_http1().build();
@@ -69,7 +69,7 @@ impl Caller {
     ///
     /// # Errors
     /// [`NoAnswer`]; an answer with an error status is an [`Answer`].
-    pub async fn get(&self, url: &str, token: Option<&SecretString>) -> Result<Answer, NoAnswer> {
+    pub(crate) async fn get(&self, url: &str, token: Option<&SecretString>) -> Result<Answer, NoAnswer> {
         let mut request = Request::builder().method(Method::GET).uri(url);
         if let Some(token) = token {
             let bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
@@ -84,7 +84,7 @@ impl Caller {
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub async fn post(&self, url: &str, json: String) -> Result<Answer, NoAnswer> {
+    pub(crate) async fn post(&self, url: &str, json: String) -> Result<Answer, NoAnswer> {
         let request = Request::builder().method(Method::POST).uri(url).header(CONTENT_TYPE, "application/json");
         self.call(request, Bytes::from(json)).await
     }
@@ -110,12 +110,12 @@ impl Caller {
 
 /// A limit on how often something happens per second.
 #[derive(Debug)]
-pub struct Pace(Mutex<Interval>);
+pub(crate) struct Pace(Mutex<Interval>);
 
 impl Pace {
     /// A limit of `rate` per second; zero counts as one.
     #[must_use]
-    pub fn per_second(rate: usize) -> Self {
+    pub(crate) fn per_second(rate: usize) -> Self {
         let rate = u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
         let mut interval = interval(Duration::from_secs(1) / rate);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -123,7 +123,7 @@ impl Pace {
     }
 
     /// Waits until the limit allows the next call. Callers wait in the order of their arrival.
-    pub async fn wait(&self) {
+    pub(crate) async fn wait(&self) {
         self.0.lock().await.tick().await;
     }
 }

@@ -9,7 +9,7 @@ use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff as
 
 /// The delays of one series of attempts.
 #[derive(Debug)]
-pub struct Delays {
+pub(crate) struct Delays {
     backoff: ExponentialBackoff,
     longest: Duration,
 }
@@ -17,7 +17,7 @@ pub struct Delays {
 impl Delays {
     /// From 50 ms, doubling, up to about `longest`.
     #[must_use]
-    pub fn up_to(longest: Duration) -> Self {
+    pub(crate) fn up_to(longest: Duration) -> Self {
         let mut builder = ExponentialBackoffBuilder::new();
         builder
             .with_initial_interval(Duration::from_millis(50))
@@ -29,13 +29,13 @@ impl Delays {
     }
 
     /// How long to wait before the next attempt.
-    pub fn next_delay(&mut self) -> Duration {
+    pub(crate) fn next_delay(&mut self) -> Duration {
         // `None` would mean "give up"; without a maximal elapsed time it is never given.
         self.backoff.next_backoff().unwrap_or(self.longest)
     }
 
     /// After a success: the next series starts small again.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.backoff.reset();
     }
 }

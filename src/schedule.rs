@@ -1,7 +1,7 @@
-//! Schedules of time-based jobs: cron expressions in a time zone, and their occurrences. Pure: times come in, times go out.
+//! Schedules of time-based jobs: cron expressions in a time zone, and their occurrences. Pure.
 //!
-//! Daylight saving: an expression with one time of the day is due once on every day. In a skipped hour it is due at the end
-//! of that hour, in a doubled hour the first time. An expression that is due again and again goes by elapsed hours.
+//! Daylight saving: an expression with one time of the day is due once on every day. In a skipped hour it is due at the
+//! end of that hour, in a doubled hour the first time. An expression that is due again and again goes by elapsed hours.
 
 use std::str::FromStr as _;
 

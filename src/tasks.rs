@@ -16,7 +16,7 @@ const GRACE: Duration = Duration::from_secs(8);
 
 /// The tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
+pub(crate) enum Task {
     /// Serves HTTP until the process ends.
     Http,
     /// Turns SIGTERM and Ctrl-C into the process's cancellation.
@@ -41,7 +41,7 @@ pub enum Task {
 
 /// Tasks that live and end together.
 #[derive(Debug)]
-pub struct Group {
+pub(crate) struct Group {
     tasks: JoinSet<(Task, Result<(), Failure>)>,
     /// Cancelled when the first task ends, or from outside.
     pub stop: CancellationToken,
@@ -50,13 +50,13 @@ pub struct Group {
 impl Group {
     /// A group that `parent` can stop.
     #[must_use]
-    pub fn new(parent: &CancellationToken) -> Self {
+    pub(crate) fn new(parent: &CancellationToken) -> Self {
         Self { tasks: JoinSet::new(), stop: parent.child_token() }
     }
 
     /// Starts a task.
     #[expect(clippy::disallowed_methods, reason = "the one place that may: see clippy.toml")]
-    pub fn spawn(&mut self, task: Task, work: impl Future<Output = Result<(), Failure>> + Send + 'static) {
+    pub(crate) fn spawn(&mut self, task: Task, work: impl Future<Output = Result<(), Failure>> + Send + 'static) {
         self.tasks.spawn(async move { (task, work.await) });
     }
 
@@ -65,7 +65,7 @@ impl Group {
     ///
     /// # Errors
     /// The first failure of a task.
-    pub async fn join(mut self, last: Task) -> Result<(), Failure> {
+    pub(crate) async fn join(mut self, last: Task) -> Result<(), Failure> {
         let mut outcome = Ok(());
         while let Some(ended) = self.next_or_grace().await {
             let (task, result) = unless_panicked(ended);
@@ -110,7 +110,7 @@ fn unless_panicked(ended: Result<(Task, Result<(), Failure>), JoinError>) -> (Ta
 }
 
 /// Turns SIGTERM and Ctrl-C into the cancellation of `stop`, and returns.
-pub async fn signals(stop: CancellationToken) -> Result<(), Failure> {
+pub(crate) async fn signals(stop: CancellationToken) -> Result<(), Failure> {
     match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
             tokio::select! {
@@ -129,6 +129,6 @@ pub async fn signals(stop: CancellationToken) -> Result<(), Failure> {
 }
 
 /// Waits; `false` when `stop` came first.
-pub async fn pause(stop: &CancellationToken, duration: Duration) -> bool {
+pub(crate) async fn pause(stop: &CancellationToken, duration: Duration) -> bool {
     tokio::select! { () = stop.cancelled() => false, () = tokio::time::sleep(duration) => true }
 }

@@ -3,10 +3,11 @@
 use std::sync::LazyLock;
 
 /// The version of the release, from `Cargo.toml`.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The commit of the sources; `development` for a debug build, `unknown` where the build script found none.
-pub const COMMIT: &str = env!("STREAM_PROCESSOR_COMMIT");
+pub(crate) const COMMIT: &str = env!("STREAM_PROCESSOR_COMMIT");
 /// The version of the IANA time zones that are built in, such as `2025b`.
-pub const TIME_ZONES: &str = chrono_tz::IANA_TZDB_VERSION;
+pub(crate) const TIME_ZONES: &str = chrono_tz::IANA_TZDB_VERSION;
 /// The text of `--version`. The time zones belong to it because the time-based jobs go by them.
-pub static LONG: LazyLock<String> = LazyLock::new(|| format!("{VERSION} (commit {COMMIT}, time zones {TIME_ZONES})"));
+pub(crate) static LONG: LazyLock<String> =
+    LazyLock::new(|| format!("{VERSION} (commit {COMMIT}, time zones {TIME_ZONES})"));

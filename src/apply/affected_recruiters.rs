@@ -1,5 +1,6 @@
-//! Finds whom a change elsewhere concerns: the recruiters of a user, a CFA, a ROME sheet, an
-//! engagement, and the offers of a user (spec 03, "Reactions"). Reads ids only.
+//! Finds the recruiters and offers that a change of another document concerns (spec 03, "Reactions").
+//! The other document is a user, a CFA, a ROME sheet, an engagement or an anonymised recruiter.
+//! The queries read ids and keys only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,12 +17,16 @@ use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::{documents, find};
 use crate::plan::Plan;
 
-/// The recruiters that refer to users or references that changed; those of users with a new status where
-/// that `cancels` their offers.
+/// Finds the recruiters that refer to a changed user or reference. Those of users with a new status are among them if a
+/// deactivation `cancels` offers.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn recruiters(database: &CausalDatabase, plan: &Plan, cancels: bool) -> Result<BTreeSet<ObjectId>, Failure> {
+pub(crate) async fn recruiters(
+    database: &CausalDatabase,
+    plan: &Plan,
+    cancels: bool,
+) -> Result<BTreeSet<ObjectId>, Failure> {
     let mut concerned = BTreeSet::new();
     if cancels {
         concerned.extend(recruiters_of_users(database, &plan.users_with_new_status).await?);
@@ -48,11 +53,11 @@ pub async fn recruiters(database: &CausalDatabase, plan: &Plan, cancels: bool) -
     Ok(concerned)
 }
 
-/// Our offers that these users manage, whether the offer holds the id as text or as ObjectId.
+/// Finds our offers that these users manage. `managed_by` of an offer may be a string or an ObjectId.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn offers(
+pub(crate) async fn offers(
     database: &CausalDatabase,
     partner_label: &str,
     users: &BTreeSet<ObjectId>,
@@ -66,22 +71,22 @@ pub async fn offers(
     Ok(offers)
 }
 
-/// Offers of users that went, in some way or other.
+/// Offers by the state of their managing user. The lists may overlap.
 #[derive(Debug)]
-pub struct Managed {
-    /// The offers whose managing user was anonymised.
+pub(crate) struct Managed {
+    /// Offers whose user has a copy in `anonymized_userswithaccounts` and is no longer in `userswithaccounts`.
     pub anonymized: Vec<ObjectId>,
-    /// The offers whose managing user is deactivated.
+    /// Offers whose user has `DESACTIVE` as last status.
     pub deactivated: Vec<ObjectId>,
-    /// The offers whose managing user is there.
+    /// Offers whose user is in `userswithaccounts`, deactivated or not.
     pub present: Vec<ObjectId>,
 }
 
-/// Those of these offers whose managing user is not active any more.
+/// Sorts these offers by the state of their managing user.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn offers_of_gone_users(database: &CausalDatabase, offers: &[ObjectId]) -> Result<Managed, Failure> {
+pub(crate) async fn offers_of_gone_users(database: &CausalDatabase, offers: &[ObjectId]) -> Result<Managed, Failure> {
     let filter = doc! { "_id": { "$in": offers } };
     let batches = find(database, OFFERS, filter, doc! { "managed_by": 1 }).await?;
     let mut managed = Vec::new();
@@ -102,11 +107,11 @@ pub async fn offers_of_gone_users(database: &CausalDatabase, offers: &[ObjectId]
     Ok(Managed { anonymized, deactivated, present })
 }
 
-/// The jobs of those recruiters that are in `anonymized_recruiters`.
+/// Reads the jobs of these recruiters in their copies in `anonymized_recruiters`. A recruiter without copy is left out.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn anonymized_jobs(
+pub(crate) async fn anonymized_jobs(
     database: &CausalDatabase,
     recruiters: &[ObjectId],
 ) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
@@ -129,13 +134,13 @@ pub async fn anonymized_jobs(
     Ok(jobs)
 }
 
-/// Our offers that show the establishment of recruiters in `anonymized_recruiters`, by recruiter. Among
-/// them are some that no copy names: of jobs that were removed before, and of jobs that another recruiter
-/// holds and cannot show. An establishment that is also another recruiter's is left out.
+/// Finds our offers that show the establishment of an anonymised recruiter, by recruiter. Some of them are not in its
+/// copy: offers of jobs that were removed before, and of jobs whose new recruiter cannot be projected. An establishment
+/// that another recruiter has too is left out.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn shown(
+pub(crate) async fn shown(
     database: &CausalDatabase,
     partner_label: &str,
     recruiters: &[ObjectId],
@@ -154,6 +159,7 @@ pub async fn shown(
         return Ok(shown);
     }
     let mut recruiter_of: BTreeMap<String, ObjectId> = copies.into_iter().collect();
+    // An offer of an establishment that another recruiter has too may show that recruiter.
     let named: Vec<&String> = recruiter_of.keys().collect();
     let others =
         with_establishment(WatchedCollection::Recruiters.name(), doc! { ESTABLISHMENT: { "$in": named } }).await?;
@@ -172,11 +178,11 @@ pub async fn shown(
     Ok(shown)
 }
 
-/// The recruiters that these users manage.
+/// Finds the recruiters that these users manage, delegated or not.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn recruiters_of_users(
+pub(crate) async fn recruiters_of_users(
     database: &CausalDatabase,
     users: &BTreeSet<ObjectId>,
 ) -> Result<BTreeSet<ObjectId>, Failure> {
@@ -189,7 +195,8 @@ pub async fn recruiters_of_users(
     Ok(recruiters)
 }
 
-/// The key of a collection of references, and where recruiters hold it.
+/// Returns the key field of a collection of references, and the field of recruiters that refers to it. `None` for other
+/// collections.
 fn join(collection: WatchedCollection) -> Option<(&'static str, &'static str)> {
     match collection {
         WatchedCollection::Cfas => Some(("siret", "cfa_delegated_siret")),

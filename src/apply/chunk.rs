@@ -1,6 +1,7 @@
-//! One portion of recruiters through the stages: look up, project, compare, write; chunk by chunk of its
-//! jobs, because one recruiter may have fifty thousand. The order of the writes keeps every crash harmless:
-//! links grow, offers, links shrink, dead letters; see [`crate::write::links`].
+//! Puts one chunk of recruiters through the stages fetch, project, compare and write.
+//! The stages take one job chunk after the other, because one recruiter may have fifty thousand jobs.
+//! The order of the writes makes every crash harmless: links grow, offers of removed jobs are cancelled, offers and
+//! dead letters are written. Links shrink at the end of all touches; [`crate::write::links`] says why.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -25,32 +26,33 @@ use crate::write::command::Refused;
 use crate::write::dead_letters::{Address, DeadLetter, EventPosition};
 use crate::write::links::Jobs;
 
-/// Recruiters as they were read, and what to do with them.
+/// Recruiters as they were read, with their touches.
 #[derive(Debug, Clone, Copy)]
 pub struct Chunk<'a> {
-    /// All touches of the batch; those of the portion are among them.
+    /// All touches of the batch, also of recruiters outside this chunk.
     pub touches: &'a BTreeMap<ObjectId, Touch>,
-    /// The recruiters.
+    /// The recruiters of this chunk, not decoded.
     pub batches: &'a [RawBatch],
-    /// The position of the batch.
+    /// The position of the batch in the stream.
     pub position: &'a EventPosition,
 }
 
-/// What the chunks of a portion come to together.
+/// Results of all job chunks of one chunk.
 #[derive(Default)]
 struct Done {
     told: Findings,
     /// Recruiters to touch again.
     again: BTreeSet<ObjectId>,
-    /// Recruiters whose links could not grow: none of their offers may be written.
+    /// Recruiters whose links could not grow. None of their offers may be written.
     unlinked: BTreeSet<ObjectId>,
-    /// Jobs by which links grew.
+    /// Jobs that were added to links.
     grown: BTreeSet<ObjectId>,
 }
 
 impl Stages {
-    /// Puts one chunk of recruiters through the stages. Gives back recruiters to touch again: they still hold a
-    /// job that a recruiter of this chunk lost.
+    /// Puts one chunk of recruiters through the stages. Returns the recruiters to touch again: those that still hold a
+    /// job that a recruiter of this chunk lost, and those that now own a shared job. `lost` collects the jobs that
+    /// recruiters of this batch lost.
     ///
     /// # Errors
     /// A [`Failure`] that is not about one document.
@@ -59,7 +61,7 @@ impl Stages {
         let position = chunk.position;
         let touched = self.decode(chunk, &mut done.told)?;
         let mut job_chunks = JobChunks::of(&touched);
-        // Links are looked at with the first jobs; a recruiter without jobs has a link, too.
+        // Links are compared with the first job chunk. There is always one: a recruiter without jobs may have a link.
         let mut next = Some(job_chunks.next().unwrap_or_default());
         let mut whole: Vec<ObjectId> = touched.iter().filter(|it| it.whole).map(|it| it.recruiter.id).collect();
         while let Some(jobs) = next {
@@ -102,7 +104,7 @@ impl Stages {
         Ok(done.again)
     }
 
-    /// Lets links grow before offers are written, and cancels what is gone.
+    /// Adds new jobs to the links, and cancels the offers of removed jobs. The links do not shrink here.
     async fn settle_links(
         &mut self,
         (grown, mut shrunk): (&Jobs, Jobs),
@@ -117,8 +119,8 @@ impl Stages {
         }
         done.grown.extend(grown.values().flatten());
         failpoint::passed("linked");
-        // Links shrink at the end of the batch: what an earlier round of it found lost must not be found
-        // anew, or two recruiters that each lost a job of the other ask for each other for ever.
+        // Links shrink at the end of the batch, so they still name jobs that an earlier round found lost. These jobs
+        // must not count again: two recruiters that each lost a job of the other would touch each other for ever.
         for (recruiter, jobs) in &mut shrunk {
             jobs.retain(|job| lost.get(recruiter).is_none_or(|lost| !lost.contains(job)));
         }
@@ -151,7 +153,7 @@ impl Stages {
                 all.push(self.touched(recruiter, touch, weight, told));
             }
         }
-        // Of two that hold the same job, the offer is that of the one that is projected last.
+        // The order matters where two recruiters hold the same job: the one projected last has the offer.
         all.sort_by_key(TouchedRecruiter::owner);
         Ok(all)
     }
@@ -163,7 +165,7 @@ impl Stages {
         weight: usize,
         told: &mut Findings,
     ) -> TouchedRecruiter<'a> {
-        // By position: the jobs are in their order.
+        // The jobs are sorted by position, so a binary search finds them.
         let at = |position: &usize| recruiter.jobs.binary_search_by_key(position, |job| job.position).ok();
         let jobs: Option<Vec<Job<'a>>> = match touch {
             Touch::Positions(positions) => {
@@ -173,7 +175,7 @@ impl Stages {
         };
         let whole = jobs.is_none();
         if whole {
-            // Those of its jobs are looked at with these.
+            // Only dead letters about other documents are noted here. Those about present jobs follow with the jobs.
             let jobs: HashSet<ObjectId> = match self.dead_letters.of_recruiter(recruiter.id).next() {
                 Some(_) => recruiter.job_ids().collect(),
                 None => HashSet::new(),
@@ -189,7 +191,7 @@ impl Stages {
         TouchedRecruiter { jobs: jobs.unwrap_or_else(|| recruiter.jobs.clone()), recruiter, whole, weight, repeated }
     }
 
-    /// Letters about recruiters whose links the server refused to change.
+    /// Makes dead letters about the recruiters whose links the server refused to change, and counts the refusals.
     pub(crate) fn unlinked(&self, refused: &[Refused]) -> BTreeMap<Address, DeadLetter> {
         let dead_letter = |refused: &Refused| {
             self.metrics.statement_refused(refused.code);
@@ -199,7 +201,7 @@ impl Stages {
         refused.iter().filter_map(dead_letter).collect()
     }
 
-    /// Letters for statements that the server refused, by their offers.
+    /// Makes dead letters about the offers whose statements the server refused, and counts the refusals.
     pub(crate) fn refused(&self, refused: &[Refused]) -> BTreeMap<ObjectId, DeadLetter> {
         let dead_letter = |refused: &Refused| {
             self.metrics.statement_refused(refused.code);
@@ -209,8 +211,8 @@ impl Stages {
         refused.iter().filter_map(dead_letter).collect()
     }
 
-    /// Cancels the offers of jobs that are in no recruiter any more; gives back the recruiters that
-    /// still hold one of `removed`, and the jobs whose cancellation was refused.
+    /// Cancels the offers of removed jobs that no other recruiter holds. Returns the recruiters that still hold one of
+    /// `removed`, and the jobs whose cancellation the server refused.
     async fn cancel_removed(
         &mut self,
         touched: &[TouchedRecruiter<'_>],
@@ -222,7 +224,7 @@ impl Stages {
         let mut removals = Vec::new();
         for touched in touched {
             let recruiter = touched.recruiter.id;
-            // From the document, so that a replay gives the same date.
+            // The date comes from the document, so that a replay writes the same one.
             let date = value::later_date(touched.recruiter.fields.updated_at, None).unwrap_or(position.wall_time);
             let removed = removed.get(&recruiter).into_iter().flatten();
             let removed_by = position.wall_time;
@@ -231,8 +233,8 @@ impl Stages {
         if removals.is_empty() {
             return Ok((again, refused));
         }
-        // A recruiter that was anonymised and is there again without the job: the job's offer is still
-        // that of the person who was anonymised.
+        // An anonymised recruiter may be inserted again without the job. The offer of the job still shows the
+        // anonymised person, so it is anonymised, not only cancelled.
         let copies = anonymized_jobs(&self.database, &removed.keys().copied().collect::<Vec<_>>()).await?;
         let copy = |removals: &RemovedJob| copies.get(&removals.recruiter?);
         let is_copied = |removals: &RemovedJob| copy(removals).is_some_and(|jobs| jobs.contains(&removals.job));
@@ -241,7 +243,7 @@ impl Stages {
             let jobs: BTreeSet<ObjectId> = removals.iter().map(|removals| removals.job).collect();
             let mut owners = links::owners(&self.database, &jobs).await?;
             for (job, owners) in &mut owners {
-                // Those that lost it in this batch hold it no more, whatever their links still say.
+                // A recruiter that lost the job in this batch does not hold it, although its link has not shrunk yet.
                 owners.retain(|owner| lost.get(owner).is_none_or(|lost| !lost.contains(job)));
             }
             owners.retain(|_, owners| !owners.is_empty());
@@ -259,14 +261,14 @@ impl Stages {
         self.preemption.as_mut().map_or(Ok(()), |preemption| preemption.check(phase))
     }
 
-    /// Brings the number of dead letters to the metrics.
+    /// Sets the metric of dead letters, one number for each reason.
     pub fn count_dead_letters(&self) {
         for (reason, count) in self.dead_letters.counts() {
             self.metrics.set_dead_letters(reason, count as u64);
         }
     }
 
-    /// Removes what is healed, and writes letters.
+    /// Removes the dead letters that are settled, and writes the new ones. A dry run only counts the new ones.
     pub(crate) async fn tell(&mut self, told: Findings, position: &EventPosition) -> Result<(), Failure> {
         let Findings { dead_letters, looked_at } = told;
         if let Some(dry_run) = &mut self.dry_run {

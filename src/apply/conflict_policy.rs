@@ -1,5 +1,5 @@
-//! Who is the authority decides what becomes of a comparison (spec 04): in `dual-write` the newest wins, in
-//! `shadow` what differs is counted and nothing is written.
+//! The conflict policy: the phase decides which changes of a comparison are written (spec 04).
+//! In `dual-write` the newest side wins. In `shadow` differences are counted and nothing is written.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::project::diff::{OfferChange, compare, only_contact};
 use crate::write::dead_letters::Address;
 
 impl Stages {
-    /// Of what differs, what the phase lets the stream write.
+    /// Reduces the changes to those that the phase lets the stream write.
     pub(crate) fn keep_what_may_be_written(
         &self,
         changes: &mut Vec<(ObjectId, OfferChange)>,
@@ -26,14 +26,14 @@ impl Stages {
         match self.phase.stream() {
             StreamWrites::Always => {}
             StreamWrites::UnlessNewer => self.leave_newer(changes, &chunk.offers),
-            // A dry run tells what differs in its own way.
+            // A dry run reports all changes itself.
             StreamWrites::Compare | StreamWrites::Closed if self.dry_run.is_some() => {}
             StreamWrites::Compare | StreamWrites::Closed => self.only_count(std::mem::take(changes), chunk),
         }
     }
 
-    /// "Newest wins": an offer whose `updated_at` is later than the projection's is left alone and counted. But
-    /// it does not keep the contact of a user who was anonymised.
+    /// Drops the changes of offers whose `updated_at` is later than the projection's, and counts them: the newest wins.
+    /// The contact of an anonymised user is removed all the same.
     pub(crate) fn leave_newer(&self, changes: &mut [(ObjectId, OfferChange)], offers: &Projected) {
         for (id, change) in changes {
             let OfferChange::Update { fields, is_newer: true, .. } = change else {
@@ -51,7 +51,7 @@ impl Stages {
         }
     }
 
-    /// Counts what differs and writes none of it. A letter about a refused write stands until nothing differs.
+    /// Counts the differences and writes nothing. A dead letter about a refused write stays while the offer differs.
     fn only_count(&self, changes: Vec<(ObjectId, OfferChange)>, chunk: &mut JobChunk<'_, '_>) {
         for (id, change) in changes {
             let result = match &change {
@@ -69,7 +69,8 @@ impl Stages {
         }
     }
 
-    /// Every projected offer against the one that stands: of `standing`, and of what is read of `rest`.
+    /// Compares every projected offer with the existing one. `standing` has the existing offers that are read already.
+    /// The existing offers of `rest` are read here.
     pub(crate) async fn compare_all(
         &mut self,
         offers: &Projected,
@@ -87,7 +88,7 @@ impl Stages {
                     changes.push((id, compare(offer, Some(document))));
                 }
             }
-            // Before the next ones are read: light recruiters may have heavy offers.
+            // Memory is freed before the next read: light recruiters may have heavy offers.
             drop(batches);
             standing = self.offers.read_next(&mut rest).await?;
         }

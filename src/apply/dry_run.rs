@@ -1,5 +1,5 @@
-//! What was written, and what a dry run would have written. A backfill counts; a replay keeps what each offer
-//! would get, as the server itself says of a statement that is not sent.
+//! Counts of written offers, and results of a dry run. A dry run of a backfill only counts. A dry run of a replay also
+//! keeps the new values of each offer, which the server computes without writing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,65 +9,65 @@ use crate::model::dead_letter::Reason;
 use crate::project::diff::{self, OfferChange};
 use crate::write::dead_letters::{Address, DeadLetter};
 
-/// Offers by what was done with them since the start.
+/// Numbers of offers written since the stages were made.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WriteCounts {
-    /// Created.
+    /// Offers that did not exist.
     pub created: u64,
-    /// Changed.
+    /// Existing offers that got other values; cancellations and anonymisations are among them.
     pub changed: u64,
-    /// Stood as projected.
+    /// Existing offers that equal their projection. Nothing was written to them.
     pub unchanged: u64,
 }
 
-/// Counts of a dry run.
+/// Results of a dry run.
 #[derive(Debug, Default, Clone)]
 pub struct DryRun {
     /// Offers that would be created.
     pub created: u64,
-    /// Offers that would be changed.
+    /// Existing offers whose projection differs.
     pub changed: u64,
-    /// Offers that stand as they should.
+    /// Existing offers that equal their projection.
     pub unchanged: u64,
-    /// Jobs that are gone: their offers would be cancelled where they are not.
+    /// Removed jobs, whose offers would be cancelled or anonymised if they are not yet.
     pub jobs_gone: u64,
-    /// How often each field would be changed.
+    /// The number of offers in which each field would change.
     pub fields: BTreeMap<String, u64>,
-    /// Jobs that would be dead letters, by reason.
+    /// The number of dead letters that would be written, by reason.
     pub dead_letters: BTreeMap<Reason, u64>,
-    /// Offer by offer, where that is asked for.
+    /// The results by offer; `None` if only counts are wanted.
     pub offers: Option<Rehearsed>,
 }
 
-/// What each offer would come to.
+/// Results of a dry run by offer.
 #[derive(Debug, Default, Clone)]
 pub struct Rehearsed {
-    /// Offers that were looked at.
+    /// All offers of the dry run, changed or not.
     pub looked_at: BTreeSet<ObjectId>,
-    /// Those of them that would be written.
+    /// The offers that would be written.
     pub written: BTreeMap<ObjectId, Rewritten>,
-    /// What would be dead letters.
+    /// The dead letters that would be written.
     pub dead_letters: BTreeMap<Address, Reason>,
 }
 
-/// What one offer would get.
+/// The change of one offer in a dry run.
 #[derive(Debug, Default, Clone)]
 pub struct Rewritten {
-    /// There is none yet.
+    /// True if the offer does not exist yet.
     pub created: bool,
-    /// The fields that would have another value, with that value.
+    /// The fields that would change, with their new values.
     pub fields: Document,
 }
 
 impl DryRun {
-    /// Counts documents whose `_id` is no ObjectId.
+    /// Counts documents whose `_id` is no ObjectId. Each of them would have a dead letter.
     pub(crate) fn add_unusable(&mut self, documents: u64) {
         if documents > 0 {
             *self.dead_letters.entry(Reason::Undecodable).or_default() += documents;
         }
     }
 
-    /// Counts what would be dead letters.
+    /// Counts dead letters that would be written.
     pub(crate) fn add_letters(&mut self, dead_letters: BTreeMap<Address, DeadLetter>) {
         dead_letters.values().for_each(|dead_letter| *self.dead_letters.entry(dead_letter.reason).or_default() += 1);
         if let Some(foreseen) = &mut self.offers {
@@ -77,7 +77,7 @@ impl DryRun {
         }
     }
 
-    /// Counts one offer.
+    /// Counts the result of one comparison.
     pub fn add(&mut self, change: &OfferChange) {
         match change {
             OfferChange::Create => self.created += 1,

@@ -1,5 +1,6 @@
-//! Carries out a plan: anonymisations, touches, deletions, in this order. Returns when everything is
-//! acknowledged by a majority or in the dead letters; until then the batch may be applied again whole.
+//! Carries out a plan in this order: anonymised recruiters, touches, offers of users, deleted recruiters.
+//! The plan is done when every write is acknowledged by a majority or has a dead letter. Until then the whole batch may
+//! be applied again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -27,25 +28,25 @@ use crate::write::links::Jobs;
 use crate::write::statements::Statement;
 use crate::write::{anonymize, command};
 
-/// The stages after planning, with what they keep between batches.
+/// The executor of plans, with the state that it keeps between batches.
 #[derive(Debug)]
 pub struct Apply {
     recruiters: ChunkReader,
-    /// Fetch, project and write of one portion.
+    /// The stages through which each chunk goes.
     pub stages: Stages,
 }
 
 impl Apply {
-    /// Works on the database of `stages`.
+    /// Makes an executor that reads recruiters from the database of `stages`.
     #[must_use]
     pub fn new(stages: Stages) -> Self {
         Self { recruiters: ChunkReader::of_recruiters(&stages.database), stages }
     }
 
-    /// Carries out one plan; gives back how many recruiters it touched.
+    /// Carries out one plan. Returns the number of touched recruiters.
     ///
     /// # Errors
-    /// A [`Failure`] that is not about one document: the plan was applied in part or not at all.
+    /// A [`Failure`] that is not about one document. The plan is then applied in part or not at all.
     pub async fn plan(&mut self, plan: &Plan, position: &EventPosition) -> Result<usize, Failure> {
         if self.stages.dry_run.is_none() {
             self.note_unusable(plan, position).await?;
@@ -77,8 +78,8 @@ impl Apply {
         Ok(touched)
     }
 
-    /// Projects recruiters again, portion by portion: while one is projected and written, the next is
-    /// already being read. Portions hold different recruiters.
+    /// Projects recruiters again, chunk by chunk. While one chunk is projected and written, the next one is read.
+    /// This is safe, because no recruiter is in two chunks.
     ///
     /// # Errors
     /// As [`Self::plan`].
@@ -91,18 +92,18 @@ impl Apply {
             return Ok(());
         }
         let mut lost = Jobs::new();
-        // On the heap, here and where a step or a batch begins: futures within futures are as large as all of
-        // them together, and would not fit on the stack of a thread.
+        // The future is on the heap, here and where a step or a batch begins. A future contains all futures that it
+        // awaits, and the sum would not fit on the stack of a thread.
         let mut again = Box::pin(self.touch_once(touches, &mut lost, position)).await?;
-        // Recruiters that still hold a job which another one lost; rarely any, and never for ever: each
-        // round adds to `lost`.
+        // Recruiters that still hold a job which another recruiter lost are touched again. They are rare.
+        // The loop ends, because each round adds to `lost`.
         while !again.is_empty() {
             again = Box::pin(self.touch_once(&whole(again), &mut lost, position)).await?;
         }
         if self.stages.dry_run.is_some() {
             return Ok(());
         }
-        // Only now: until here a crash finds the jobs in their links, and all of this is done again.
+        // Links shrink last. After an earlier crash the links still have the removed jobs, and all of this is repeated.
         if !self.stages.phase.writes_offers() {
             return self.set_aside(&lost, position).await;
         }
@@ -123,7 +124,7 @@ impl Apply {
         let mut read = self.recruiters.read_next(&mut rest).await?;
         while let Some(batches) = read {
             let chunk = Box::pin(self.stages.chunk(Chunk { touches, batches: &batches, position }, lost));
-            // Not `try_join`: a read that fails must not abandon writes that the server may still apply.
+            // `try_join` would be wrong: a failed read would abandon writes that the server may still apply.
             let (more, next) = futures::join!(chunk, self.recruiters.read_next(&mut rest));
             again.extend(more?);
             read = next?;
@@ -131,7 +132,7 @@ impl Apply {
         Ok(again)
     }
 
-    /// Documents whose `_id` cannot be worked with have dead letters for as long as they are there.
+    /// Writes dead letters for documents whose `_id` is no ObjectId, and removes those of deleted documents.
     async fn note_unusable(&mut self, plan: &Plan, position: &EventPosition) -> Result<(), Failure> {
         for (collection, key) in &plan.unusable_keys {
             self.stages.dead_letters.write_unusable(*collection, [key.clone()], position).await?;
@@ -155,9 +156,8 @@ impl Apply {
         }
     }
 
-    /// Anonymises the offers of recruiters that are in `anonymized_recruiters`: of the jobs that the
-    /// copy holds, and of those that the link remembers; not of those that another recruiter holds, but
-    /// for an offer that still shows the anonymised one.
+    /// Anonymises the offers of recruiters that are in `anonymized_recruiters`. Copy and link tell their jobs.
+    /// A job that another recruiter holds is left out, unless its offer still shows the anonymised recruiter.
     ///
     /// # Errors
     /// As [`Self::plan`].
@@ -165,12 +165,12 @@ impl Apply {
         let database = self.stages.database.clone();
         let ids: Vec<ObjectId> = recruiters.keys().copied().collect();
         let mut jobs = affected_recruiters::anonymized_jobs(&database, &ids).await?;
-        // Of the link's jobs even when the copy is removals by now.
+        // The link's jobs count even if the copy is gone by now.
         for (recruiter, link) in links::read(&database, &ids).await? {
             jobs.entry(recruiter).or_default().extend(link.all());
         }
         let all: BTreeSet<ObjectId> = jobs.values().flatten().copied().collect();
-        // Whoever else holds such a job shows itself in its offer, if it can.
+        // Another recruiter may hold such a job. A touch makes the offer show that recruiter, if it can be projected.
         let others = holders_besides(&database, &all, &ids).await?;
         self.touch(&whole(others.into_values().flatten()), position).await?;
         let owners = links::owners(&database, &all).await?;
@@ -190,8 +190,8 @@ impl Apply {
         Ok(())
     }
 
-    /// Counts those of these users that are deactivated. Where that cancels their offers, the projection has
-    /// done so by now; what is left are offers whose job cannot be projected, or whose recruiter is removals.
+    /// Counts the deactivated users, and cancels their offers if the configuration says so. The touches before have
+    /// cancelled most of these offers. The rest are offers whose job cannot be projected or whose recruiter is gone.
     ///
     /// # Errors
     /// As [`Self::plan`].
@@ -208,7 +208,8 @@ impl Apply {
         Ok(())
     }
 
-    /// Takes the contact of users that are gone or anonymised out of their offers.
+    /// Removes the contact of deleted or anonymised users from their offers, and touches the recruiters of anonymised
+    /// users.
     ///
     /// # Errors
     /// As [`Self::plan`].
@@ -225,13 +226,14 @@ impl Apply {
         if self.stages.dry_run.is_none() {
             self.anonymize_others(users).await?;
         }
-        // What the projection says of their recruiters from now on.
+        // From now on the projection hides the contact of anonymised users, so their recruiters are projected again.
         let anonymized = anonymized_users(&database, users.clone()).await?;
         let recruiters = affected_recruiters::recruiters_of_users(&database, &anonymized).await?;
         self.touch(&whole(recruiters), position).await
     }
 
-    /// What is refused here is told by the letter about the offer's `_id`.
+    /// Removes the contact of these users from offers whose `_id` is no ObjectId. Refusals are only counted: such an
+    /// offer has a dead letter about its `_id`.
     async fn anonymize_others(&mut self, users: &BTreeSet<ObjectId>) -> Result<(), Failure> {
         let stages = &mut self.stages;
         let (label, email) = (&stages.settings.partner_label, &stages.settings.anonymized_email);
@@ -245,7 +247,7 @@ impl Apply {
         Ok(())
     }
 
-    /// Takes the contact of their users, who are gone or anonymised, out of these offers.
+    /// Removes the contact of the user from these offers, whose users are deleted or anonymised.
     ///
     /// # Errors
     /// As [`Self::plan`].
@@ -265,8 +267,8 @@ impl Apply {
         stages.write_refused(&outcome.refused, (&removals, Action::AnonymizeUser), position).await.map(drop)
     }
 
-    /// Recruiters that are removals: their offers are anonymised if the recruiter was, else cancelled,
-    /// unless another recruiter holds the job (spec 02, "Jobs that disappear"; spec 03).
+    /// Handles deleted recruiters (spec 02, "Jobs that disappear"; spec 03). The offers of an anonymised recruiter are
+    /// anonymised, those of another one cancelled. Offers of jobs that another recruiter holds stay.
     ///
     /// # Errors
     /// As [`Self::plan`].
@@ -279,8 +281,8 @@ impl Apply {
         let anonymized = self.to_anonymize(&absent).await?;
         let copied = anonymized.values().flatten().copied();
         let jobs: BTreeSet<ObjectId> = links.values().flat_map(Link::all).chain(copied).collect();
-        // Their offers may stand as the deleted recruiter had them. What they turn out to have lost
-        // since is held by nobody then.
+        // Offers of shared jobs may still show the deleted recruiter, so the other recruiters are touched. The touch
+        // also updates their links. The second read then finds the jobs that another recruiter really holds.
         let owners = holders_besides(&database, &jobs, &absent).await?;
         self.touch(&whole(owners.into_values().flatten()), position).await?;
         let owners = holders_besides(&database, &jobs, &absent).await?;
@@ -311,12 +313,12 @@ impl Apply {
         }
         let dead_letters = absent.iter().flat_map(|id| self.stages.dead_letters.of_recruiter(*id));
         let dead_letters = dead_letters.filter(|dead_letter| !refused.contains(dead_letter)).collect();
-        // A link stays as long as one of its offers could not be changed: a resync finds it there.
+        // A link stays as long as the server refuses to change one of its offers, so that a resync finds the offer.
         let refused: BTreeSet<ObjectId> = refused.iter().filter_map(Address::recruiter).collect();
         let mut settled: Vec<ObjectId> = absent.into_iter().filter(|id| !refused.contains(id)).collect();
         let mut uncancelled = Jobs::new();
         if !self.stages.phase.writes_offers() {
-            // It stays, too, where nothing is cancelled: for the phase in which that is made up for.
+            // A link also stays in a phase that cancels nothing. A later phase cancels the offers.
             let not_copied = links.iter().filter(|(id, _)| !anonymized.contains_key(id));
             uncancelled.extend(not_copied.map(|(id, link)| (*id, link.all().collect())));
             settled.retain(|id| !uncancelled.contains_key(id));
@@ -326,8 +328,8 @@ impl Apply {
         self.set_aside(&uncancelled, position).await
     }
 
-    /// The jobs of the copies of these recruiters; and those that an anonymisation could not do before, though the copy may
-    /// be gone.
+    /// Finds the jobs to anonymise with these recruiters: those of their copies, and those whose anonymisation failed
+    /// before. The latter count even if the copy is gone.
     async fn to_anonymize(&self, absent: &[ObjectId]) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
         let mut anonymized = affected_recruiters::anonymized_jobs(&self.stages.database, absent).await?;
         for recruiter in absent {
@@ -339,14 +341,14 @@ impl Apply {
         Ok(anonymized)
     }
 
-    /// Links remember jobs whose offers could not be cancelled in this phase.
+    /// Sets jobs aside in their links. This phase cancels no offers, so a later phase must do it.
     async fn set_aside(&mut self, jobs: &Jobs, position: &EventPosition) -> Result<(), Failure> {
         let refused = crate::write::links::set_aside(&self.stages.writer, jobs).await?;
         let dead_letters = self.stages.unlinked(&refused);
         self.stages.dead_letters.write(dead_letters, position).await
     }
 
-    /// Those of `ids` that are in `recruiters` now: deleted and inserted again since.
+    /// Returns the ids that are in `recruiters` now. A deleted recruiter among them was inserted again.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -361,15 +363,16 @@ impl Apply {
     }
 }
 
-/// Documents with the time of the event that was about them.
-pub type Dated = BTreeMap<ObjectId, DateTime>;
+/// Ids of documents, each with the time of its event.
+pub(crate) type Dated = BTreeMap<ObjectId, DateTime>;
 
-/// Touches of all jobs.
+/// Makes a touch of all jobs for each recruiter.
 fn whole(recruiters: impl IntoIterator<Item = ObjectId>) -> BTreeMap<ObjectId, Touch> {
     recruiters.into_iter().map(|recruiter| (recruiter, Touch::All)).collect()
 }
 
-/// For each of these jobs that a recruiter besides `gone` holds: the recruiters that do.
+/// Returns the recruiters, other than the `absent` ones, that hold these jobs by their links. Jobs without such a
+/// recruiter are left out.
 async fn holders_besides(
     database: &CausalDatabase,
     jobs: &BTreeSet<ObjectId>,

@@ -1,5 +1,6 @@
-//! Some jobs of a portion through the stages: decode, look up, project, compare, write. A chunk is bounded in its jobs and
-//! in the weight of the offers that they may come to, so that memory does not grow with the jobs of a recruiter.
+//! Puts one job chunk through the stages: decode, fetch, project, compare, write. A job chunk is some jobs of a chunk
+//! of recruiters. The number of its jobs and the weight of their offers are bounded, so that memory does not grow with
+//! the jobs of a recruiter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
@@ -25,14 +26,16 @@ use crate::write::create::{WORTH_IT, create};
 use crate::write::dead_letters::{Address, DeadLetter, EventPosition};
 use crate::write::statements::{self, Statement};
 
-/// At most this many jobs in a chunk.
+/// The greatest number of jobs in a job chunk.
 const JOBS: usize = 1_000;
-/// At most this many bytes of jobs, each with all that its offer may repeat of its recruiter. A usual portion is one chunk.
+/// The greatest weight of a job chunk of several jobs, in bytes. The weight of a job includes the recruiter's own data,
+/// because the offer may repeat them. The jobs of a usual chunk of recruiters fit into one job chunk.
 const BYTES: usize = 4 * 1024 * 1024;
-/// So often an offer that somebody else changes before it is written is compared anew.
+/// The greatest number of comparisons of one offer, the first one included. The offer is compared again when another
+/// process changes it before it is written.
 const COMPARISONS: usize = 4;
 
-/// The jobs of a portion, chunk by chunk.
+/// Splits the jobs of a chunk of recruiters into job chunks.
 pub(crate) struct JobChunks<I: Iterator>(Peekable<I>);
 
 impl<'a, 'b> JobChunks<Box<dyn Iterator<Item = (&'b TouchedRecruiter<'a>, Job<'a>)> + Send + 'b>> {
@@ -59,18 +62,20 @@ impl<'a: 'b, 'b, I: Iterator<Item = (&'b TouchedRecruiter<'a>, Job<'a>)>> Iterat
     }
 }
 
-/// Decoded jobs, and what they come to.
+/// Decoded jobs, the offers that are projected from them, and dead letters about them.
 #[derive(Default)]
 pub(crate) struct JobChunk<'a, 'b> {
+    /// Empty once the jobs are projected.
     jobs: Vec<(&'b TouchedRecruiter<'a>, ObjectId, JobFields<'a>)>,
     pub(crate) offers: Projected,
     pub(crate) told: Findings,
 }
 
-/// What a chunk is projected from and compared with.
+/// Existing offers and references of a job chunk.
 pub(crate) struct Fetched {
+    /// The existing offers that were read, not decoded; `None` for a job chunk without jobs.
     standing: Option<Vec<RawBatch>>,
-    /// Jobs whose offers are still to be read.
+    /// Jobs whose offers are not read yet.
     rest: Vec<ObjectId>,
     answers: Answers,
 }
@@ -89,18 +94,18 @@ impl JobChunk<'_, '_> {
             }
             keys.add_job(job);
         }
-        // Each job once, though two recruiters may hold it.
+        // The set drops repeated ids: two recruiters may hold the same job.
         let jobs: BTreeSet<ObjectId> = self.jobs.iter().map(|(_, id, _)| *id).collect();
         let jobs: Vec<ObjectId> = jobs.into_iter().collect();
         let mut rest = jobs.as_slice();
-        // The longer one first: they are sent in this order.
+        // The reads are sent in this order, so the longer one comes first.
         let (standing, answers) = futures::try_join!(offers.read_next(&mut rest), references.look_up(keys))?;
         Ok(Fetched { standing, rest: rest.to_vec(), answers })
     }
 }
 
 impl Stages {
-    /// Decodes jobs, unless their recruiter is not projected (spec 02).
+    /// Decodes jobs. The jobs of a recruiter without address are counted and left out (spec 02).
     pub(crate) fn decode_jobs<'a, 'b>(
         &self,
         jobs: &[(&'b TouchedRecruiter<'a>, Job<'a>)],
@@ -115,7 +120,8 @@ impl Stages {
                 let detail = format!("jobs.{first} and jobs.{second} have this _id");
                 chunk.told.dead_letters.insert(address, DeadLetter::of_projection(Reason::DuplicateJobId, detail));
             }
-            // A letter about the whole recruiter is one of the portion: several chunks may have cause for it.
+            // A job without an id has the dead letter of its recruiter. Several job chunks may cause this dead letter,
+            // so it is kept for the whole chunk.
             let dead_letters = if job.id.is_some() { &mut chunk.told.dead_letters } else { &mut told.dead_letters };
             let has_address = value::non_empty(recruiter.fields.address).is_some();
             match (job.id, job.fields()) {
@@ -139,7 +145,7 @@ impl Stages {
         chunk
     }
 
-    /// What the phase lets be written of what differs.
+    /// Projects the jobs and compares the offers with the existing ones. Returns the changes that the phase allows.
     pub(crate) async fn project_and_compare(
         &mut self,
         chunk: &mut JobChunk<'_, '_>,
@@ -157,7 +163,7 @@ impl Stages {
                 Err(reason) => {
                     let reference = references.undecodable(self.settings.cancels_deactivated);
                     let dead_letter = DeadLetter::of_projection(reason, reference.unwrap_or_default().to_owned());
-                    // Of a job that is there twice, the letter says that, whichever of the two is touched.
+                    // The dead letter of a job id that occurs twice stays: it must not depend on which job is touched.
                     chunk.told.dead_letters.entry(Address::of(recruiter.id, Some(id))).or_insert(dead_letter);
                 }
             }
@@ -167,7 +173,8 @@ impl Stages {
         Ok(changes)
     }
 
-    /// Writes what differs, but for offers of `unlinked` recruiters, and the letters about the jobs.
+    /// Writes the changes, except those of `unlinked` recruiters, and the dead letters about the jobs. A dry run only
+    /// counts them.
     pub(crate) async fn write_chunk(
         &mut self,
         chunk: JobChunk<'_, '_>,
@@ -188,6 +195,7 @@ impl Stages {
         self.metrics.offers_written(WriteResult::Unchanged, unchanged);
         self.write_counts.unchanged += unchanged;
         let mut unsure = self.write(&offers, changes, &mut told.dead_letters).await?;
+        // Another process may have changed an offer since the comparison. Such an offer is read and compared again.
         for _ in 1..COMPARISONS {
             if unsure.is_empty() {
                 break;
@@ -202,6 +210,7 @@ impl Stages {
             }
             unsure = self.write(&some, changes, &mut told.dead_letters).await?;
         }
+        // The other process may go on for ever, so the rest is left to the next touch or retry.
         for id in unsure {
             if let Some((recruiter, _)) = offers.get(&id) {
                 let dead_letter = DeadLetter::of_projection(Reason::Overtaken, String::new());
@@ -211,8 +220,8 @@ impl Stages {
         self.tell(told, position).await
     }
 
-    /// Writes what differs, with letters for what the server refuses. Gives back offers that may have become others since
-    /// they were compared, and so may not have been written.
+    /// Writes the changes, and adds a dead letter for each one that the server refuses. Returns the offers that may be
+    /// unwritten, because another process may have changed them since the comparison.
     async fn write(
         &mut self,
         offers: &Projected,

@@ -1,5 +1,5 @@
-//! By which jobs the links of a portion's recruiters grow and shrink. Pure; [`crate::write::links`] says in
-//! which order that is written, and why.
+//! Computes the jobs by which the links of a chunk's recruiters grow and shrink. The code is pure.
+//! [`crate::write::links`] gives the order of the writes and its reason.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,8 +13,9 @@ use crate::project::diff::OfferChange;
 use crate::write::dead_letters::Address;
 use crate::write::links::Jobs;
 
-/// The jobs by which links grow and shrink. Only whole touches know all jobs. What links have set aside counts as lost once
-/// offers can be cancelled.
+/// Returns the jobs by which the links grow, and the jobs by which they shrink. Only touches of all jobs count, because
+/// other touches do not show which jobs are gone. Jobs that a link has set aside count as removals once the phase
+/// `cancels` offers.
 pub(crate) fn moved(touched: &[TouchedRecruiter<'_>], links: &HashMap<ObjectId, Link>, cancels: bool) -> (Jobs, Jobs) {
     let (mut grown, mut shrunk) = (Jobs::new(), Jobs::new());
     let nothing = Link::default();
@@ -33,8 +34,9 @@ pub(crate) fn moved(touched: &[TouchedRecruiter<'_>], links: &HashMap<ObjectId, 
     (grown, shrunk)
 }
 
-/// Jobs that a touch of single positions brings to life. It may have met them before the event that put
-/// them there; should they be gone again by then, only the link tells that their offers are to be cancelled.
+/// Returns the jobs whose offers are created or get another status through touches of single positions, and are not
+/// cancelled. Such a touch reads the newest document, so it may meet a job before the event that inserted the job. If
+/// the job is gone again when that event comes, only the link tells that the offer must be cancelled.
 pub(crate) fn links_ahead(
     touched: &[TouchedRecruiter<'_>],
     offers: &Projected,
@@ -59,7 +61,7 @@ pub(crate) fn links_ahead(
     met
 }
 
-/// The link keeps the job whose cancellation was refused, so that the next touch tries again.
+/// Takes a job whose cancellation was refused out of `lost`. The link then keeps the job, and the next touch retries.
 pub(crate) fn keep_in_link(refused: &Address, lost: &mut Jobs) {
     if let Address::Job { recruiter, job } = refused
         && let Some(jobs) = lost.get_mut(recruiter)

@@ -1,15 +1,15 @@
-//! APPLY: one chunk of recruiters through the stages: fetch, project, compare, write.
+//! APPLY carries out a plan: each chunk of recruiters goes through the stages fetch, project, compare and write.
 
-pub mod affected_recruiters;
-pub mod chunk;
-pub mod conflict_policy;
-pub mod dry_run;
-pub mod executor;
-pub mod job_chunk;
-pub mod link_changes;
-pub mod preemption;
-pub mod removal;
-pub mod sampler;
-pub mod shared_jobs;
-pub mod stages;
+pub(crate) mod affected_recruiters;
+pub(crate) mod chunk;
+pub(crate) mod conflict_policy;
+pub(crate) mod dry_run;
+pub(crate) mod executor;
+pub(crate) mod job_chunk;
+pub(crate) mod link_changes;
+pub(crate) mod preemption;
+pub(crate) mod removal;
+pub(crate) mod sampler;
+pub(crate) mod shared_jobs;
+pub(crate) mod stages;
 mod would_change;

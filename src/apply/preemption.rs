@@ -1,6 +1,6 @@
-//! Whether the pipeline may go on: asked between portions, so that a long batch gives signs of life, ends
-//! soon after SIGTERM, stops when the lease ran out while the process was paused, and follows a change of
-//! the phase.
+//! The check between chunks whether the pipeline may go on.
+//! Through this check a long batch reports that it is alive, ends soon after SIGTERM, stops when the lease ran out
+//! during a pause of the process, and follows a change of the phase.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,24 +15,25 @@ use crate::phase::Phase;
 use crate::phase::watcher::Followed;
 use crate::write::writer::Validity;
 
-/// A batch that is under way at SIGTERM may end within this time; after that it is left as it is, and
-/// applied again at the next start.
+/// The time that a running batch has after SIGTERM. A batch that takes longer is abandoned, and applied again at the
+/// next start.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// The right to go on.
+/// The check of lease, phase and stop signal.
 #[derive(Debug)]
 pub struct PreemptionCheck {
-    /// Until when the lease allows writes.
+    /// The time until which the lease allows writes.
     validity: watch::Receiver<Validity>,
     /// The phase as it was last read from the database.
     phase: watch::Receiver<Followed>,
     stop: CancellationToken,
+    /// The time of the first check after the stop signal.
     stopped_at: Option<Instant>,
     health: Arc<Health>,
 }
 
 impl PreemptionCheck {
-    /// A check under a lease.
+    /// Makes a check for the time of one lease.
     #[must_use]
     pub fn new(
         validity: watch::Receiver<Validity>,
@@ -43,7 +44,7 @@ impl PreemptionCheck {
         Self { validity, phase, stop, stopped_at: None, health }
     }
 
-    /// Gives a sign of life and asks whether to go on in `phase`.
+    /// Reports that the pipeline is alive, and fails if it may not go on in `phase`.
     ///
     /// # Errors
     /// [`Failure::LeaseLost`], [`Failure::Interrupted`], [`Failure::PhaseChanged`].

@@ -1,5 +1,5 @@
-//! Offers whose job is gone: cancelled, or anonymised with their recruiter. What the server refuses to
-//! change keeps a dead letter, and its link, so that it is tried again.
+//! Handles removals: the offer of a removed job is cancelled, or anonymised with its recruiter.
+//! An offer that the server refuses to change has a dead letter and stays in its link, so that it is tried again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,16 +16,16 @@ use crate::write::dead_letters::{Address, EventPosition, KnownDeadLetter};
 use crate::write::statements::Statement;
 use crate::write::{anonymize, statements};
 
-/// A job whose recruiter lost it or is gone.
+/// A job that its recruiter lost, or whose recruiter is deleted or anonymised.
 #[derive(Debug, Clone, Copy)]
 pub struct RemovedJob {
-    /// The recruiter that held it, where that is known.
+    /// The recruiter that held the job; `None` if it is unknown.
     pub recruiter: Option<ObjectId>,
-    /// The job.
+    /// The id of the job and of its offer.
     pub job: ObjectId,
-    /// When, for the history of its offer.
+    /// The date of the entry in the offer's history.
     pub date: DateTime,
-    /// It was gone by then: in `dual-write`, an offer that is newer stays.
+    /// The latest possible time of the removal. In `dual-write`, an offer that is newer stays.
     pub removed_by: DateTime,
 }
 
@@ -37,7 +37,7 @@ impl RemovedJob {
         }
     }
 
-    /// An offer of which it is not known whose it is.
+    /// Makes the removal of an offer whose recruiter is unknown.
     #[must_use]
     pub fn offer(offer: ObjectId, date: DateTime) -> Self {
         Self { recruiter: None, job: offer, date, removed_by: date }
@@ -45,8 +45,8 @@ impl RemovedJob {
 }
 
 impl Stages {
-    /// Cancels the offers of jobs that disappeared (spec 02), as far as the phase allows. Gives back those
-    /// that the server refused to change: they have a dead letter.
+    /// Cancels the offers of jobs that disappeared (spec 02), as far as the phase allows. Returns the addresses of the
+    /// offers that the server refused to change. Each of them has a dead letter.
     ///
     /// # Errors
     /// As [`command::update`].
@@ -64,7 +64,7 @@ impl Stages {
         let unless_newer = self.phase.stream() == StreamWrites::UnlessNewer;
         let label = &self.settings.partner_label;
         let statement = |removed: &RemovedJob| {
-            // The job went no later than its event, whatever its recruiter's own date says.
+            // The job went no later than its event. The recruiter's date may be older or newer than that.
             let latest = unless_newer.then(|| removed.date.max(removed.removed_by));
             statements::cancel_removed(removed.job, label, removed.date, latest)
         };
@@ -78,7 +78,7 @@ impl Stages {
         self.write_refused(&outcome.refused, (removed, Action::Cancel), position).await
     }
 
-    /// Cancels these offers of deactivated users, where the configuration says so and the phase allows it.
+    /// Cancels these offers of deactivated users, if the configuration and the phase allow it.
     ///
     /// # Errors
     /// As [`command::update`].
@@ -100,7 +100,8 @@ impl Stages {
         self.write_refused(&outcome.refused, (&removed, Action::CancelOfUser), position).await.map(drop)
     }
 
-    /// Anonymises the offers of recruiters that were (spec 03); gives back as [`Self::cancel`].
+    /// Anonymises the offers of anonymised recruiters (spec 03), in every phase. Returns the refused ones, as
+    /// [`Self::cancel`] does.
     ///
     /// # Errors
     /// As [`command::update`].
@@ -124,8 +125,8 @@ impl Stages {
         self.write_refused(&outcome.refused, (removed, Action::AnonymizeRecruiter), position).await
     }
 
-    /// Writes letters for what the server refused about these jobs, so that a retry repeats the action; an earlier
-    /// refusal of the others is over.
+    /// Writes dead letters for the offers of these jobs that the server refused to change, so that a retry repeats the
+    /// action. Dead letters about earlier refusals of the other jobs are removed.
     ///
     /// # Errors
     /// As [`command::update`].

@@ -1,14 +1,15 @@
-//! A random sample of the recruiters that were touched since it was last taken, in constant memory. Filled
-//! by the pipeline, which must not wait for it; taken by the continuous verification.
+//! A random sample of the touched recruiters, in constant memory. The continuous verification takes the sample.
+//! The pipeline fills the sample and must not wait for the verification.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use bson::oid::ObjectId;
 
-/// The sample.
+/// A random sample of the recruiters that were touched since the sample was last taken.
 #[derive(Debug)]
 pub struct Sampler {
+    /// The greatest number of recruiters in the sample.
     size: usize,
     sample: Mutex<RecruiterSample>,
 }
@@ -16,18 +17,18 @@ pub struct Sampler {
 #[derive(Debug, Default)]
 struct RecruiterSample {
     recruiters: Vec<ObjectId>,
-    /// So many recruiters the sample stands for.
+    /// The number of touches since the sample was last taken.
     touched: usize,
 }
 
 impl Sampler {
-    /// Of at most `size` recruiters.
+    /// Makes an empty sample of at most `size` recruiters.
     #[must_use]
     pub fn new(size: usize) -> Self {
         Self { size, sample: Mutex::default() }
     }
 
-    /// These recruiters were touched, and their offers written. Each one has the same chance to be in the
+    /// Adds recruiters that were touched and whose offers are written. Each recruiter has the same chance to be in the
     /// sample, whenever it came (reservoir sampling, algorithm R).
     pub fn touched(&self, recruiters: impl Iterator<Item = ObjectId>) {
         let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
@@ -44,7 +45,7 @@ impl Sampler {
         }
     }
 
-    /// Takes the sample, and begins another one.
+    /// Takes the sample and begins a new one.
     #[must_use]
     pub fn take(&self) -> BTreeSet<ObjectId> {
         let sample = std::mem::take(&mut *self.sample.lock().unwrap_or_else(PoisonError::into_inner));

@@ -1,5 +1,5 @@
-//! Jobs that several recruiters hold: the offer is that of one of them ([`JobOwner`]), whoever was touched last. The others
-//! have a dead letter each for as long as that is so.
+//! Handles shared jobs: jobs with the same `_id` in several recruiters. The job owner ([`JobOwner`]) has the offer,
+//! whichever recruiter was touched last. Each other recruiter has a dead letter as long as the job is shared.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -19,9 +19,9 @@ use crate::write::dead_letters::{Address, DeadLetter, EventPosition};
 use crate::write::links::Jobs;
 
 impl Stages {
-    /// Takes out of `chunk` and `changes` what another recruiter's job is, and writes letters about it. Only jobs that may be
-    /// shared are looked for: `grown` ones, those with such a letter, and in a scan all. Links must have grown. Gives back
-    /// recruiters to touch again, whose jobs were another's until now.
+    /// Removes offers from `chunk` and `changes` whose job owner is another recruiter, and adds dead letters.
+    /// Only jobs that may be shared are checked: `grown` jobs, jobs with such a dead letter, and all jobs of a scan.
+    /// Links must have grown before. Returns recruiters to touch again: they have become the owner of a job.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -37,7 +37,8 @@ impl Stages {
             return Ok(BTreeSet::new());
         }
         let mut held = owned_by_touched(touched, &asked);
-        // In a scan all links have grown, and nearly never is there one more than those of these recruiters.
+        // In a scan all links have grown, so counting recruiters is enough: equal numbers mean that no other recruiter
+        // has the jobs. This is nearly always so, and a count costs less than a read.
         let own: BTreeSet<ObjectId> = held.values().flatten().map(JobOwner::recruiter).collect();
         let is_counted = position.is_scan() && self.dry_run.is_none() && all_linked;
         let linked = if is_counted && links::count_owners(&self.database, &asked).await? == own.len() as u64 {
@@ -72,7 +73,7 @@ impl Stages {
                     self.dead_letters.get(&address).is_some_and(|known| known.reason == Reason::DuplicateJobId);
                 let is_looked_at = chunk.told.looked_at.contains(&address);
                 if owner == winner {
-                    // It was another's until now, and must be projected.
+                    // Another recruiter owned the job until now, so this one must be projected.
                     again.extend((is_told && !is_looked_at).then_some(winner));
                 } else if is_looked_at || !is_told {
                     let detail = format!("recruiters/{winner} has a job with this _id");
@@ -84,6 +85,7 @@ impl Stages {
         Ok(again)
     }
 
+    /// Returns the jobs of the job chunk that another recruiter may hold too.
     fn may_be_shared(
         &self,
         chunk: &JobChunk<'_, '_>,
@@ -102,7 +104,7 @@ impl Stages {
         asked
     }
 
-    /// Those of these recruiters that hold the job now: links may not have shrunk yet.
+    /// Reads which of these recruiters hold their job now. The links alone do not tell: they may not have shrunk yet.
     async fn owners_now(&self, asked: &Jobs) -> Result<Vec<(ObjectId, JobOwner)>, Failure> {
         let mut jobs_of: HashMap<ObjectId, BTreeSet<ObjectId>> = HashMap::new();
         for (job, owners) in asked {

@@ -1,4 +1,4 @@
-//! What the stages share between chunks.
+//! The state that the stages (fetch, project, compare, write) share between chunks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,48 +23,48 @@ use crate::source::cursor::operation_time;
 use crate::write::Writer;
 use crate::write::dead_letters::{Address, DeadLetter, DeadLetters};
 
-/// At most this many jobs that are gone are handled at a time: a statement that cancels or anonymises is a kilobyte or two.
+/// The greatest number of removals handled at once. The statement of one removal has one or two kilobytes.
 pub(crate) const REMOVALS_AT_A_TIME: usize = 1_000;
 
-/// Projected offers by job, each with its recruiter.
+/// Projected offers by the id of their job, each with the id of its recruiter.
 pub(crate) type Projected = BTreeMap<ObjectId, (ObjectId, Offer)>;
 
-/// What the stages share between portions.
+/// The stages with the state that they keep between chunks.
 #[derive(Debug)]
 pub struct Stages {
-    /// Where everything is.
+    /// The database of sources and offers; no read is older than the last position of the stream.
     pub database: CausalDatabase,
-    /// What may write there.
+    /// The writer of offers, links and dead letters, under the lease.
     pub writer: Writer,
-    /// What the projection takes from the configuration.
+    /// The part of the configuration that decides what is projected.
     pub settings: ProjectionSettings,
-    /// The caches.
+    /// Caches of the references that projections look up.
     pub references: ReferenceCaches,
-    /// Reader of the offers that stand.
+    /// Reader of existing offers.
     pub offers: ChunkReader,
-    /// The dead letters that stand.
+    /// All dead letters, as they are stored.
     pub dead_letters: DeadLetters,
-    /// Counters.
+    /// Counters of jobs, offers and dead letters.
     pub metrics: Arc<Metrics>,
-    /// What may be written (spec 04).
+    /// The phase decides which writes are allowed (spec 04).
     pub phase: Phase,
-    /// What writing came to so far.
+    /// Numbers of offers written since these stages were made.
     pub write_counts: WriteCounts,
-    /// Set in a dry run: nothing is written, and what would be is counted here.
+    /// Counts of a dry run; where they are set, nothing is written.
     pub dry_run: Option<DryRun>,
-    /// Asked between portions whether to go on; a command without a lease to lose has none.
+    /// The check between chunks whether work may go on; `None` in a command that holds no lease.
     pub preemption: Option<PreemptionCheck>,
-    /// Told what was written, for the continuous verification.
+    /// The sample of touched recruiters for the continuous verification.
     pub sampler: Option<Arc<Sampler>>,
 }
 
 impl Stages {
-    /// The stages after planning, with what they must know before the first portion.
+    /// Makes the stages for `phase` and loads the dead letters. No later read shows an older state than now.
     ///
     /// # Errors
     /// [`Failure::Read`].
     pub async fn new(context: &Context, phase: Phase, writer: Writer) -> Result<Self, Failure> {
-        // No read of this leadership or command may show less than what was there when it began.
+        // A read on another member may be older. This leadership or command must see all that was there at its begin.
         context.database.advance(operation_time(&context.database).await?);
         let stages = Self {
             database: context.database.clone(),
@@ -85,16 +85,16 @@ impl Stages {
     }
 }
 
-/// A recruiter with the jobs that its touch asks for.
+/// A recruiter with those of its jobs that its touch names.
 pub(crate) struct TouchedRecruiter<'a> {
     pub(crate) recruiter: Recruiter<'a>,
-    /// Not decoded: a recruiter may have very many.
+    /// The jobs to project. They are not decoded yet, because a recruiter may have very many.
     pub(crate) jobs: Vec<Job<'a>>,
-    /// All its jobs were asked for, so removed ones are looked for too.
+    /// True if the touch names all jobs. Only then removals can be found.
     pub(crate) whole: bool,
-    /// What each of its offers may repeat of it, in bytes.
+    /// The size of the recruiter without its jobs, in bytes. Each of its offers may repeat so much.
     pub(crate) weight: usize,
-    /// See [`Recruiter::repeated`].
+    /// Ids that several of its jobs have, as in [`Recruiter::repeated`].
     pub(crate) repeated: BTreeMap<ObjectId, [usize; 2]>,
 }
 
@@ -104,10 +104,12 @@ impl TouchedRecruiter<'_> {
     }
 }
 
-/// What is to be told about recruiters or jobs.
+/// Changes to the dead letters that result from a chunk.
 #[derive(Default)]
 pub(crate) struct Findings {
+    /// The dead letters to write.
     pub(crate) dead_letters: BTreeMap<Address, DeadLetter>,
-    /// What was looked at: a letter that stands about it is healed unless it is in `dead_letters` again.
+    /// The recruiters and jobs that were processed. Their stored dead letters are removed, except for the addresses in
+    /// `dead_letters`.
     pub(crate) looked_at: BTreeSet<Address>,
 }

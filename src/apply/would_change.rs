@@ -1,4 +1,4 @@
-//! Takes note in a dry run of what would be written.
+//! Records the writes that a dry run would make.
 
 use super::dry_run::Rewritten;
 use super::stages::Projected;
@@ -17,8 +17,8 @@ use futures::TryStreamExt as _;
 use mongodb::Database;
 
 impl Stages {
-    /// Takes note of what projections would write. Whatever was noted of an offer before is over: a projection
-    /// says what all its fields are.
+    /// Records the changes of projected offers. A later projection of an offer replaces its earlier record, because a
+    /// projection sets all fields.
     pub(crate) async fn dry_run_changes(
         &mut self,
         offers: &Projected,
@@ -37,6 +37,7 @@ impl Stages {
                 OfferChange::Nothing => Document::new(),
                 OfferChange::Create => [document(&offer.fields), document(&ON_INSERT)].into_iter().flatten().collect(),
                 OfferChange::Update { fields, status_changes: false, .. } => document(fields),
+                // A change of the status also extends the history. The history is not read, so the server computes it.
                 OfferChange::Update { status_changes: true, .. } => {
                     match statements::of_change(offer, change, unless_newer) {
                         Some(statement) => would_change(&database, &statement).await?,
@@ -53,7 +54,7 @@ impl Stages {
         Ok(())
     }
 
-    /// In a dry run, takes note of what these statements would write, and says that they must not be sent.
+    /// Records the changes of these statements in a dry run. Returns true in a dry run: then they must not be sent.
     pub(crate) async fn count_in_dry_run(&mut self, statements: &[Statement]) -> Result<bool, Failure> {
         let database = self.database.clone();
         let Some(dry_run) = &mut self.dry_run else {
@@ -74,8 +75,8 @@ impl Stages {
     }
 }
 
-/// The fields that an update by a pipeline would give another value: the server computes it on the offer that
-/// stands, without writing.
+/// Returns the fields that an update by a pipeline would change, with their new values. The server computes them from
+/// the existing offer and writes nothing.
 async fn would_change(database: &Database, statement: &Statement) -> Result<Document, Failure> {
     let filter = statement.body.get_document("q").map(document).unwrap_or_default();
     let stages = statement.body.get_array("u").into_iter().flatten().flatten();

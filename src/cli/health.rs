@@ -1,5 +1,5 @@
-//! The command `health`, which asks the instance on this machine over HTTP. A container without a shell can check itself
-//! with it.
+//! The command `health`, which asks the instance on this machine over HTTP, so that a container without a shell can
+//! check itself.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -50,8 +50,8 @@ pub async fn run(arguments: &HealthArguments, listen: SocketAddr) -> Result<Exit
     Ok(if is_well { Exit::Done } else { Exit::Findings })
 }
 
-/// The address at which an instance can be asked. An instance that listens on all addresses (`0.0.0.0`, `[::]`) is asked
-/// on the loopback address, because nobody can connect to an unspecified address.
+/// The address at which an instance can be asked. An instance that listens on all addresses (`0.0.0.0`, `[::]`) is
+/// asked on the loopback address, because no client can connect to an unspecified address.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let address = match listen.ip() {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,5 +1,5 @@
-//! Finds a position in the change stream that an argument of the command line names: by its id in the history, by a file
-//! with an exported token, or by a time.
+//! Finds a position in the change stream by its name on the command line: an id of the history, a file with an exported
+//! token, or a time.
 
 use std::path::Path;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl NamedPosition {
 /// Finds the position that `name` stands for.
 ///
 /// # Errors
-/// A [`Refusal`] that explains the allowed names, when `name` is none of them; a [`Refusal`] of the store or the server.
+/// A [`Refusal`] when `name` is no such name, when the history has no such id, or when the store or the server fails.
 pub async fn find(context: &Context, name: &str) -> Result<NamedPosition, Refusal> {
     if is_id(name) {
         let entry = with_deadline(store(context).find(name)).await.map_err(Failure::from)?;

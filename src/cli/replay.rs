@@ -1,5 +1,6 @@
-//! The command `replay`: touches what changed in a span of the past. Whoever leads carries it out ([`crate::leader::submit`]);
-//! a dry run shows offer by offer what would become another value, with the contact of people masked.
+//! The command `replay`, which touches everything that changed in a span of the past. The leader carries the command
+//! out, or this process when there is no leader ([`crate::leader::submit`]). A dry run always happens in this process
+//! and shows, offer by offer, the fields that would get another value, with the contact of people masked.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -32,11 +33,11 @@ use crate::source::replay::Replay;
 use crate::tasks::{Group, Task};
 use crate::write::Writer;
 
-/// So many offers are shown to people; `--json` has all.
+/// The most offers in the text output of a dry run; `--json` has all.
 const SHOWN: usize = 40;
-/// A text is shown up to here.
+/// The most characters of a value in the text output.
 const LONGEST_VALUE: usize = 60;
-/// Fields that can carry the contact of a person or what a person wrote.
+/// Fields that can have the contact of a person or a text that a person wrote. Their values are masked.
 const PERSONAL: [&str; 8] = [
     "apply_email",
     "apply_phone",
@@ -48,10 +49,11 @@ const PERSONAL: [&str; 8] = [
     "workplace_description",
 ];
 
-/// Runs the command; prints its result on the standard output.
+/// Runs the command and prints its result on standard output.
 ///
 /// # Errors
-/// A [`Refusal`] when the span cannot be replayed, or the database fails for good.
+/// A [`Refusal`] when the span cannot be replayed, when the phase does not allow a replay, or when the database fails
+/// for good.
 pub async fn replay(context: Context, arguments: ReplayArguments) -> Result<Exit, Refusal> {
     let phase = state::load(&context.database, context.settings.phase.initial).await?.phase;
     let span = span(&context, &arguments, phase).await?;
@@ -62,7 +64,8 @@ pub async fn replay(context: Context, arguments: ReplayArguments) -> Result<Exit
     }
 }
 
-/// What is asked for, if it can be done.
+/// The span that the arguments name, with its bounds moved into the oplog. A [`Refusal`] when the span cannot be
+/// replayed.
 async fn span(context: &Context, arguments: &ReplayArguments, phase: Phase) -> Result<Span, Refusal> {
     let refuse = |message: String| Err(Refusal::new(Exit::Usage, message));
     let collection = arguments.collection.as_deref();
@@ -74,14 +77,14 @@ async fn span(context: &Context, arguments: &ReplayArguments, phase: Phase) -> R
     let mut from = position::find(context, &arguments.from).await?.time();
     let until = match &arguments.until {
         Some(name) => match position::time(context, name).await? {
-            // The whole second.
+            // The last second of the span belongs to it in full.
             Some(time) => Some(Timestamp { time: time.time, increment: u32::MAX }),
             None => return refuse(format!("--until {name}: no time such as 2026-01-31T08:00:00Z or `2h ago`")),
         },
         None => None,
     };
     let now = operation_time(&context.database).await?;
-    // The last operation of an idle server may be long ago.
+    // The last operation of an idle server may be long ago, so the server's clock is asked too.
     let clock = server_clock(&context.database).await?.max(now);
     for (flag, time) in [("--from", Some(from)), ("--until", until)] {
         if let Some(time) = time.filter(|time| time.time > clock.time) {
@@ -93,16 +96,16 @@ async fn span(context: &Context, arguments: &ReplayArguments, phase: Phase) -> R
         return refuse("--until is before --from: exchange them".to_owned());
     }
     let oplog = Oplog::measure(&context.database).await?;
-    // A time names a whole second, of which the oplog may have the rest.
+    // `--from` names a whole second. The oplog may begin within this second; the span begins with the oplog then.
     if let Some(oplog) = oplog.filter(|oplog| from == Timestamp { increment: 0, ..oplog.first }) {
         from = oplog.first;
     }
     if let Some(oplog) = oplog.filter(|oplog| !oplog.reaches(from)) {
         return Err(Refusal::new(Exit::Findings, too_old(from, Some(&oplog))));
     }
-    // After the last operation nothing is left to be read; a stream that begins later than that would wait for it.
+    // No operation follows the last one yet, and a stream that begins later would wait for the next operation.
     from = from.min(Timestamp { increment: now.increment.saturating_add(1), ..now });
-    // A time within this second has not come to its end yet.
+    // The current second is not over yet, so the span ends with the last operation at the latest.
     let until = until.map(|until| until.min(now));
     Ok(Span { from, until, collection: collection.map(str::to_owned) })
 }
@@ -158,7 +161,7 @@ fn undeliverable_text(count: u64) -> String {
     format!("passed over, at least {count} events that the server cannot deliver, or that nobody can read")
 }
 
-/// A bar over the time that is replayed, on a terminal only.
+/// A progress bar over the time of the span; hidden with `--json` and outside a terminal.
 fn bar(as_json: bool) -> ProgressBar {
     if as_json || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -175,7 +178,7 @@ fn show(bar: &ProgressBar, (from, reached, until): (Timestamp, Timestamp, Timest
     bar.set_position(u64::from(reached.time.saturating_sub(from.time)));
 }
 
-/// Shows what would be written, and writes nothing.
+/// Shows the offers that would be written, and writes nothing.
 async fn run_dry(context: &Context, span: &Span, phase: Phase, as_json: bool) -> Result<Exit, Refusal> {
     if !phase.writes_offers() {
         let message =
@@ -185,6 +188,7 @@ async fn run_dry(context: &Context, span: &Span, phase: Phase, as_json: bool) ->
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, crate::tasks::signals(group.stop.clone()));
+    // A dry run writes nothing, so it needs no lease and runs beside an instance.
     let mut stages = Stages::new(context, phase, Writer::free(&context.database)).await?;
     stages.dry_run = Some(DryRun { offers: Some(Rehearsed::default()), ..DryRun::default() });
     let mut apply = Apply::new(stages);
@@ -198,6 +202,7 @@ async fn run_dry(context: &Context, span: &Span, phase: Phase, as_json: bool) ->
         if group.stop.is_cancelled() {
             return Ok(Exit::Interrupted);
         }
+        // A short wait, so that Ctrl-C is noticed while the server searches the oplog.
         let part = source.next(std::time::Duration::from_millis(200)).await;
         let part = part.map_err(|failure| match failure.directive() {
             Directive::Resync => Refusal::new(Exit::Findings, too_old(span.from, None)),
@@ -220,16 +225,18 @@ async fn run_dry(context: &Context, span: &Span, phase: Phase, as_json: bool) ->
     Ok(Exit::Done)
 }
 
-/// What a dry run found.
+/// The result of a dry run.
 struct DryRunResult {
     span: (Timestamp, Timestamp),
     events: u64,
     undeliverable: u64,
+    /// True when the events do not tell everything that changed, so that a replay would touch every recruiter.
     everything: bool,
+    /// Offers that were projected.
     looked_at: usize,
     dead_letters: BTreeMap<&'static str, u64>,
     fields: BTreeMap<String, u64>,
-    /// With the fields as they stand.
+    /// Offers that would be written. The document has the present values of the fields that would change.
     offers: Vec<(ObjectId, Rewritten, Document)>,
 }
 
@@ -286,7 +293,7 @@ impl DryRunResult {
 
     fn as_value(&self) -> Value {
         let (created, changed, unchanged) = self.counts();
-        // What does not stand at all has no `stands`; null is a value.
+        // A field that is missing in the offer has no `stands`: null would be a value.
         let field = |name: &String, stands: &Document, becomes: &Bson| {
             let stands = stands.get(name).map(|value| ("stands".to_owned(), masked(name, value)));
             let becomes = ("becomes".to_owned(), masked(name, becomes));
@@ -325,7 +332,7 @@ impl DryRunResult {
             lines.push("the events of that time do not tell everything that changed: a replay also looks at".into());
             lines.push("every recruiter; `backfill --dry-run` counts what that would write".into());
         }
-        // Those with something to see come first.
+        // Changed offers come first: a created offer has no fields to show.
         let (created, changed): (Vec<_>, Vec<_>) = self.offers.iter().partition(|(_, offer, _)| offer.created);
         for (id, rewritten, stands) in changed.into_iter().chain(created).take(SHOWN) {
             lines.push(format!("{id}{}", if rewritten.created { "  would be created" } else { "" }));
@@ -342,7 +349,7 @@ impl DryRunResult {
     }
 }
 
-/// The value, or that there is one.
+/// The value as JSON; `***` for a value of a field in [`PERSONAL`].
 fn masked(field: &str, value: &Bson) -> Value {
     match value {
         Bson::Null => Value::Null,

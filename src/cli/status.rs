@@ -1,4 +1,4 @@
-//! The command `status` (spec 06): how the service is, on one screen, from what it keeps in the database.
+//! The command `status` (spec 06). It shows the state of the whole service on one screen, read from the database.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -24,6 +24,7 @@ use crate::model::names::GAPS;
 use crate::model::names::JOB_RUNS;
 use crate::model::names::STATE;
 use crate::model::names::command_state::UNFINISHED;
+use crate::model::names::state_id;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::reads::collection;
@@ -34,15 +35,15 @@ use crate::source::cursor::operation_time;
 use crate::tasks::signals;
 use crate::tasks::{Group, Task};
 
-/// How often `--watch` looks again.
+/// The time between two reports of `--watch`.
 const PAUSE: Duration = Duration::from_secs(2);
-/// Clears a terminal and goes to its first line.
+/// The escape sequence that clears a terminal and goes to its first line.
 const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
-/// Runs the command; prints on the standard output.
+/// Runs the command and prints the report on standard output, once or with `--watch` until Ctrl-C.
 ///
 /// # Errors
-/// A [`Refusal`] when the database fails for good.
+/// A [`Refusal`] when the database cannot be read. `--watch` logs such a failure and goes on.
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 pub async fn status(context: Context, arguments: StatusArguments) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
@@ -57,7 +58,7 @@ pub async fn status(context: Context, arguments: StatusArguments) -> Result<Exit
                 (false, true) if clears => println!("{CLEAR}{}", status.text()),
                 (false, _) => println!("{}", status.text()),
             },
-            // Who watches wants to see the end of an outage too.
+            // `--watch` goes on during an outage, so that its end is seen too.
             Err(failure) if arguments.watch => warn!(error = %failure, "looked for again"),
             Err(failure) => return Err(failure.into()),
         }
@@ -65,7 +66,7 @@ pub async fn status(context: Context, arguments: StatusArguments) -> Result<Exit
             return Ok(Exit::Done);
         }
         tokio::select! {
-            // How one leaves it.
+            // Ctrl-C is the usual end of `--watch`, so the exit code says success.
             () = group.stop.cancelled() => return Ok(Exit::Done),
             () = tokio::time::sleep(PAUSE) => {}
         }
@@ -78,7 +79,7 @@ struct StatusReport {
     phase_since: Option<String>,
     leader: Option<LeaderStatus>,
     position: Option<PositionStatus>,
-    /// Of the last minutes, from the history of the positions.
+    /// The mean rate of the last minutes, from the history of checkpoints.
     events_per_second: Option<f64>,
     oplog_window_seconds: Option<u64>,
     resync: Option<String>,
@@ -111,7 +112,7 @@ struct VerificationStatus {
     differences: i64,
 }
 
-/// The last run of a job that has ended.
+/// The last ended run of one time-based job.
 #[derive(Debug, Serialize)]
 struct JobRun {
     job: String,
@@ -127,6 +128,7 @@ impl StatusReport {
         let phase = state::load(database, context.settings.phase.initial).await?;
         let oplog = Oplog::measure(database).await?;
         let now = operation_time(database).await?;
+        // A checkpoint that cannot be read counts as none here; `doctor` tells the reason.
         let checkpoint = with_deadline(store(context).load()).await.ok().flatten();
         let position = checkpoint.as_ref().map(|checkpoint| {
             let time = checkpoint.cluster_time;
@@ -151,11 +153,11 @@ impl StatusReport {
             position,
             events_per_second: checkpoint.and_then(|checkpoint| rate(&checkpoint, &history)),
             oplog_window_seconds: oplog.map(|oplog| oplog.window().as_secs()),
-            resync: state("resync").await?.map(|resync| resync.get_str("stage").unwrap_or("begun").to_owned()),
+            resync: state(state_id::RESYNC).await?.map(|resync| resync.get_str("stage").unwrap_or("begun").to_owned()),
             open_gaps: gaps.map_err(Failure::Read)?,
             unfinished_commands: unfinished(context).await?,
             dead_letters: dead_letters(context).await?,
-            last_verification: state("verification").await?.and_then(|stored| {
+            last_verification: state(state_id::VERIFICATION).await?.and_then(|stored| {
                 let ended = stored.get_datetime("ended").ok().copied().and_then(date)?;
                 Some(VerificationStatus { ended, differences: stored.get_i64("differences").ok()? })
             }),
@@ -218,7 +220,8 @@ fn row(name: &str, parts: &[&str]) -> String {
     format!("{name:<13} {}", parts.join("  "))
 }
 
-/// Events a second between the oldest of these entries and the checkpoint.
+/// The mean number of events per second between the oldest entry of `history` and the checkpoint. `None` when there is
+/// no entry, no time in between, or a lower count of events in the checkpoint than in the entry.
 #[expect(clippy::cast_precision_loss, reason = "events and milliseconds of minutes")]
 fn rate(checkpoint: &Checkpoint, history: &[HistoryEntry]) -> Option<f64> {
     let oldest = &history.last()?.checkpoint;

@@ -8,6 +8,6 @@ use crate::model::value;
 ///
 /// # Errors
 /// What is expected, when it is neither.
-pub fn parse(text: &str) -> Result<DateTime, String> {
+pub(super) fn parse(text: &str) -> Result<DateTime, String> {
     value::parse_date(text).ok_or_else(|| "expected a time such as 2026-03-01T09:20:00+01:00, or a day".to_owned())
 }

@@ -1,5 +1,5 @@
-//! The command `verify` (spec 06). `--repair` asks whoever leads to project everything again, as a resync does, and then
-//! compares again.
+//! The command `verify` (spec 06), which compares offers with their recruiters. With `--repair`, the leader carries out a
+//! resync when there are differences, and the comparison is repeated.
 
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -15,11 +15,11 @@ use crate::tasks::{Group, Task, signals};
 use crate::verify;
 use crate::verify::report::VerificationReport;
 
-/// Runs the command; prints its report on the standard output.
+/// Runs the command and prints its report on standard output.
 ///
 /// # Errors
-/// A [`Refusal`] when the database fails for good, the report cannot be written, or a repair is asked
-/// for in a phase that does not allow it.
+/// A [`Refusal`] when the database fails for good, when the report cannot be written, or when the phase does not allow a
+/// repair.
 pub async fn verify(context: Context, arguments: VerifyArguments) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
@@ -34,7 +34,7 @@ pub async fn verify(context: Context, arguments: VerifyArguments) -> Result<Exit
         return work.tell(&before);
     }
     info!(differences = before.differences, "repairing");
-    // A resync touches every recruiter and then compares what is gone.
+    // The repair is a resync: it touches every recruiter and then handles the removals.
     match submit(&work.context, &Command::Repair, |_| {}).await? {
         Some(CommandOutcome { done: true, .. }) => {}
         Some(refused) => return Err(refused.refusal()),
@@ -52,7 +52,7 @@ struct Verify {
 }
 
 impl Verify {
-    /// One verification, all or a sample.
+    /// Runs one verification: of all recruiters, or of a random sample with `--sample`.
     async fn compare(&self) -> Result<VerificationReport, Failure> {
         let phase = state::load(&self.context.database, self.context.settings.phase.initial).await?.phase;
         match self.arguments.sample {
@@ -61,7 +61,7 @@ impl Verify {
         }
     }
 
-    /// Prints the report, and writes it to the file that was asked for.
+    /// Prints the report, and writes it to the file of `--report`.
     #[expect(clippy::print_stdout, reason = "what the command is asked for")]
     fn tell(&self, report: &VerificationReport) -> Result<Exit, Refusal> {
         if self.stop.is_cancelled() {

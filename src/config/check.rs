@@ -16,7 +16,11 @@ use super::values::{Accepted, Checked, CheckedValue};
 use crate::schedule;
 
 /// Checks all keys. `faults` are the faults of the layers; the faults of the check are added to them.
-pub fn check(mut layers: Layers, sections: &[Section], mut faults: Vec<ConfigFault>) -> Result<Checked, ConfigFaults> {
+pub(super) fn check(
+    mut layers: Layers,
+    sections: &[Section],
+    mut faults: Vec<ConfigFault>,
+) -> Result<Checked, ConfigFaults> {
     let mut checked = Checked::new();
     for key in sections.iter().flat_map(|section| &section.keys) {
         match one(key, &mut layers) {

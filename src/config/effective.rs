@@ -21,7 +21,7 @@ pub struct Effective {
 }
 
 /// All keys in the order of the table.
-pub fn list(checked: &Checked, sections: &[Section]) -> Vec<Effective> {
+pub(super) fn list(checked: &Checked, sections: &[Section]) -> Vec<Effective> {
     let keys = sections.iter().flat_map(|section| &section.keys);
     keys.map(|key| {
         let accepted = checked.get(&key.path);
@@ -35,7 +35,7 @@ pub fn list(checked: &Checked, sections: &[Section]) -> Vec<Effective> {
 }
 
 /// The form in which a valid value may be shown. A duration stays as it was written.
-pub fn shown(key: &ConfigKey, raw: &Raw, value: &CheckedValue) -> serde_json::Value {
+pub(super) fn shown(key: &ConfigKey, raw: &Raw, value: &CheckedValue) -> serde_json::Value {
     match (value, raw) {
         (CheckedValue::Text(text), _) if key.kind == ValueKind::MongodbUri => without_credentials(text).into(),
         _ if key.secret => MASK.into(),
@@ -52,7 +52,7 @@ pub fn shown(key: &ConfigKey, raw: &Raw, value: &CheckedValue) -> serde_json::Va
 
 /// The reason of a fault with the faulty value before it; without the value when the key is a secret. A secret may
 /// stand under the wrong key, so credentials in a URL are masked under any key.
-pub fn with_value(key: &ConfigKey, raw: &Raw, reason: &str) -> String {
+pub(super) fn with_value(key: &ConfigKey, raw: &Raw, reason: &str) -> String {
     if key.secret {
         return reason.to_owned();
     }
@@ -68,7 +68,7 @@ pub fn with_value(key: &ConfigKey, raw: &Raw, reason: &str) -> String {
 
 /// A URI in which `***` replaces the user info and the values of options that carry secrets. Hosts that may contain a
 /// secret are masked too.
-pub fn without_credentials(text: &str) -> String {
+pub(super) fn without_credentials(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 /// The prefix of the environment variables that set keys. In their names, `__` stands for the dot of a path.
-pub const ENVIRONMENT_PREFIX: &str = "STREAM_PROCESSOR__";
+pub(super) const ENVIRONMENT_PREFIX: &str = "STREAM_PROCESSOR__";
 
 /// The kind of value that a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -29,12 +29,12 @@ pub fn process_environment() -> BTreeMap<String, OsString> {
 }
 
 /// False when `NO_COLOR` has any value that is not empty (<https://no-color.org>).
-pub fn colors_wanted(sources: &Sources) -> bool {
+pub(super) fn colors_wanted(sources: &Sources) -> bool {
     sources.environment.get("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// A value as a layer gives it. The value may be a secret, so this type is not `Debug`.
-pub enum Raw {
+pub(super) enum Raw {
     /// A text from a variable, a flag, a secret file or a default. The kind of the key decides its type.
     Word(String),
     /// A TOML string.
@@ -49,13 +49,13 @@ pub enum Raw {
     Other(&'static str),
 }
 
-pub struct LayerEntry {
+pub(super) struct LayerEntry {
     pub raw: Raw,
     pub origin: Origin,
 }
 
 /// The merged layers.
-pub struct Layers {
+pub(super) struct Layers {
     /// The winning entry of every key that a layer sets, by the path of the key.
     pub entries: BTreeMap<String, LayerEntry>,
     /// True when the file could not be read in full. A missing required key is no fault then, because it may be in the
@@ -64,7 +64,7 @@ pub struct Layers {
 }
 
 /// Reads all layers. The faults are unknown keys, unreadable files and variables that are not UTF-8.
-pub fn read(sources: &Sources, sections: &[Section]) -> (Layers, Vec<ConfigFault>) {
+pub(super) fn read(sources: &Sources, sections: &[Section]) -> (Layers, Vec<ConfigFault>) {
     let keys: Vec<&ConfigKey> = sections.iter().flat_map(|section| &section.keys).collect();
     let mut reader =
         LayerReader { keys, layers: Layers { entries: BTreeMap::new(), incomplete: false }, faults: Vec::new() };

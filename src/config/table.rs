@@ -290,7 +290,7 @@ fn log() -> Section {
                 "log.level",
                 ValueKind::LogFilter,
                 Fallback::Value("info"),
-                "A level, or directives such as `info,stream_processor::run=debug`.",
+                "A level, or directives such as `info,stream_processor::leader=debug`.",
             )
             .short("RUST_LOG"),
         ],

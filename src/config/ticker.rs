@@ -32,14 +32,14 @@ pub struct JobSettings {
 
 /// The section of the ticker, then one section per time-based job.
 #[must_use]
-pub fn sections() -> Vec<Section> {
+pub(super) fn sections() -> Vec<Section> {
     let mut sections = vec![ticker()];
     sections.extend(JOBS.iter().map(JobKeys::section));
     sections
 }
 
 /// The names of the time-based jobs (spec 05).
-pub fn job_names() -> impl Iterator<Item = &'static str> {
+pub(super) fn job_names() -> impl Iterator<Item = &'static str> {
     JOBS.iter().map(|job| job.name)
 }
 

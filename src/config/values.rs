@@ -12,7 +12,7 @@ use super::fault::{ConfigFault, Origin};
 
 /// A value that fits the kind of its key.
 #[derive(Debug)]
-pub enum CheckedValue {
+pub(super) enum CheckedValue {
     Text(String),
     Secret(SecretString),
     Boolean(bool),
@@ -24,7 +24,7 @@ pub enum CheckedValue {
 
 /// A valid value with its origin.
 #[derive(Debug)]
-pub struct Accepted {
+pub(super) struct Accepted {
     pub value: CheckedValue,
     /// The value for `config show`, masked when the key is a secret.
     pub shown: serde_json::Value,
@@ -32,7 +32,7 @@ pub struct Accepted {
 }
 
 /// All values by the path of the key. A key without a value has no entry.
-pub type Checked = BTreeMap<String, Accepted>;
+pub(super) type Checked = BTreeMap<String, Accepted>;
 
 /// Typed access to the values. A value of another type than the setting has is a bug in the table of keys; each method
 /// returns a fault then.

@@ -19,7 +19,7 @@ const USUAL_WAIT: Duration = Duration::from_secs(5);
 
 /// The API.
 #[derive(Debug)]
-pub struct Api {
+pub(crate) struct Api {
     base: Url,
     token: Option<SecretString>,
     caller: Caller,
@@ -42,7 +42,7 @@ impl Api {
     ///
     /// # Errors
     /// A sentence that names the setting that cannot be used.
-    pub fn new(settings: &DirectorySettings) -> Result<Option<Self>, String> {
+    pub(crate) fn new(settings: &DirectorySettings) -> Result<Option<Self>, String> {
         let Some(base) = &settings.base_url else { return Ok(None) };
         let base = format!("{base}/insee/sirene/etablissements/diffusibles/");
         let mut base = Url::parse(&base).map_err(|error| format!("directory.base_url: {error}"))?;

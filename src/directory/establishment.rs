@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 /// What is officially known of an establishment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EstablishmentState {
+pub(crate) enum EstablishmentState {
     /// It is active.
     Active(Company),
     /// It is closed.
@@ -17,7 +17,7 @@ pub enum EstablishmentState {
 
 /// Where and what it is, as far as it may be published.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Company {
+pub(crate) struct Company {
     /// `raison_sociale`.
     pub legal_name: Option<String>,
     /// The address, on one line.

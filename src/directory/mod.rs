@@ -1,8 +1,8 @@
 //! The company directory (spec 05, "Company directory"): what is officially known of an establishment. Two places know it,
 //! the collection `cache_siret` and the API Entreprise; the first is asked first. Nothing here writes.
 
-pub mod api;
-pub mod cache;
+pub(crate) mod api;
+pub(crate) mod cache;
 mod establishment;
 
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::error::Failure;
 use api::Api;
 use cache::Cache;
 
-pub use establishment::{Company, EstablishmentState};
+pub(crate) use establishment::{Company, EstablishmentState};
 
 /// A place that knows establishments.
-pub trait Directory {
+pub(crate) trait Directory {
     /// What it knows of this one; `None` when it does not know whether it exists.
     fn look_up(&self, siret: &str)
     -> impl Future<Output = Result<Option<EstablishmentState>, DirectoryTrouble>> + Send;
@@ -26,7 +26,7 @@ pub trait Directory {
 
 /// Why nothing was found out.
 #[derive(Debug)]
-pub enum DirectoryTrouble {
+pub(crate) enum DirectoryTrouble {
     /// The directory is down, or does not let us in: others need not be asked about now. A word for reports.
     Down(&'static str),
     /// It cannot tell about this one now. A word for reports.
@@ -39,7 +39,7 @@ pub enum DirectoryTrouble {
 
 /// Both places.
 #[derive(Debug)]
-pub struct Companies {
+pub(crate) struct Companies {
     cache: Cache,
     api: Option<Api>,
 }
@@ -49,7 +49,7 @@ impl Companies {
     ///
     /// # Errors
     /// A sentence that names the setting that cannot be used.
-    pub fn new(database: &Database, settings: &DirectorySettings, now: DateTime) -> Result<Self, String> {
+    pub(crate) fn new(database: &Database, settings: &DirectorySettings, now: DateTime) -> Result<Self, String> {
         let cache = Cache::new(database, settings.cache_age, now);
         Ok(Self { cache, api: Api::new(settings)? })
     }

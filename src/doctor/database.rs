@@ -16,6 +16,7 @@ use crate::maintenance::unusable;
 use crate::model::names::OFFERS;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
+use crate::model::names::state_id;
 use crate::model::names::state_id::TICKER;
 use crate::model::other_id::OtherId;
 use crate::model::time::is_ahead;
@@ -264,8 +265,10 @@ async fn stored_ahead(context: &Context, now: DateTime) -> Result<Option<String>
     if let Some(time) = ahead(through.values().filter_map(Bson::as_datetime).copied().max()) {
         return Ok(Some(format!("occurrences of jobs are entered up to {time}, which is still to come")));
     }
-    let lease =
-        with_deadline(state.find_one(doc! { "_id": "lease" })).await.map_err(Failure::Read)?.unwrap_or_default();
+    let lease = with_deadline(state.find_one(doc! { "_id": state_id::LEASE }))
+        .await
+        .map_err(Failure::Read)?
+        .unwrap_or_default();
     // It ends an hour from now at the latest.
     let hour = DateTime::from_millis(now.timestamp_millis().saturating_add(3_600_000));
     let held = lease.get_datetime("expires_at").ok().copied().filter(|time| is_ahead(*time, hour));

@@ -1,4 +1,4 @@
-//! Reads current documents by id, in portions that keep memory flat whatever the documents weigh.
+//! Reads current documents by id, in chunks that keep memory flat however large the documents are.
 
 use bson::{Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
@@ -12,43 +12,43 @@ use crate::mongo::causal::CausalDatabase;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::{collection, documents};
 
-/// How many bytes of documents one portion aims at: about 260 of 8 KB. Two portions of recruiters are in memory at a
-/// time, one of them with its offers before and after, so this sets the peak.
+/// The intended size of a chunk in bytes: about 260 documents of 8 KB. Two chunks of recruiters are in memory at a time,
+/// one of them with its existing and projected offers. So this size determines the peak of memory.
 const CHUNK_BYTES: usize = 2 * 1024 * 1024;
-/// Fields of an offer that are not ours and may be long. Not reading them costs the server less than naming the
-/// 55 that are ours would; all others are short, and comparing passes over them.
+/// Fields of an offer that the projection does not write and that may be long. To leave them out costs the server less
+/// than to name the 55 projected fields. The other fields are short, and the comparison ignores them.
 const NOT_READ: [&str; 3] = ["duplicates", "offer_status_history", "workplace_description"];
 
-/// Reader that adapts its portions to the documents' weight.
+/// A reader that adapts the number of documents of a chunk to their size.
 #[derive(Debug)]
 pub struct ChunkReader {
     database: CausalDatabase,
     collection: &'static str,
     projection: Document,
-    /// A running average of the documents' weight, in bytes.
+    /// A running average of the documents' sizes, in bytes.
     average: usize,
 }
 
 impl ChunkReader {
-    /// Reads from `recruiters` of this database.
     #[must_use]
     pub fn of_recruiters(database: &CausalDatabase) -> Self {
-        // Starts careful: until the first portion was weighed, documents may be of a megabyte.
+        // The first chunk is small, because the documents may have a megabyte each.
         let average = CHUNK_BYTES / 2;
         let collection = WatchedCollection::Recruiters.name();
         Self { database: database.clone(), collection, projection: Document::new(), average }
     }
 
-    /// Reads the offers that stand, as far as they are compared.
+    /// Reads existing offers, without long fields that are not compared.
     #[must_use]
     pub fn of_offers(database: &CausalDatabase) -> Self {
         let projection = NOT_READ.iter().map(|name| ((*name).to_owned(), 0.into())).collect();
-        // Starts with all: of those that do not stand yet, no portion can be weighed.
+        // The first chunk has the greatest number of ids. In a first backfill no offer exists, so nothing can be measured.
         let average = CHUNK_BYTES / IDS_PER_READ;
         Self { database: database.clone(), collection: OFFERS, projection, average }
     }
 
-    /// Reads the next portion of `rest`, ids in their order, and takes it off; `None` when nothing is left.
+    /// Reads the next chunk of `rest`, which holds sorted ids, and removes its ids from `rest`. `None` when `rest` is
+    /// empty.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -62,11 +62,11 @@ impl ChunkReader {
         let (batches, is_whole) = self.read(ids).await?;
         let read = documents(&batches).collect::<Result<Vec<_>, _>>()?;
         let bytes: usize = read.iter().map(|document| document.as_bytes().len()).sum();
-        // Where nothing was found, more is asked for: what comes then is one reply at most.
+        // Where no document was found, the next chunk has more ids. That is safe, because a chunk is one reply at most.
         self.average = (self.average + bytes.checked_div(read.len()).unwrap_or_default() * 3) / 4;
         *rest = match read.last() {
             Some(last) if !is_whole => {
-                // The average tells little of documents that are light first and heavy then.
+                // Heavy documents follow light ones, so the average is too low.
                 self.average = self.average.max(last.as_bytes().len());
                 let reached = last.get_object_id("_id").map_err(|error| Failure::Read(error.into()))?;
                 rest.split_at(rest.partition_point(|id| *id <= reached)).1
@@ -76,10 +76,10 @@ impl ChunkReader {
         Ok(Some(batches))
     }
 
-    /// One reply, and whether it is all there is. The server ends it at 16 MB: heavy documents after light ones weigh no
-    /// more than that together.
+    /// Reads one reply. The flag is true when the reply has all documents. The server cuts a reply at 16 MB, so heavy
+    /// documents after light ones need no more memory than that.
     async fn read(&self, ids: &[ObjectId]) -> Result<(Vec<RawBatch>, bool), Failure> {
-        // One more than there can be, so that the server closes the cursor with the last of them.
+        // One more than the number of ids, so that the server closes the cursor with its first reply.
         let batch_size = u32::try_from(ids.len() + 1).unwrap_or(u32::MAX);
         let mut session = self.database.session().await?;
         let collection = collection(&self.database, self.collection);

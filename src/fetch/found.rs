@@ -1,4 +1,4 @@
-//! What a look-up of a reference found: a document that cannot be read is not the same as none.
+//! The result of looking a reference up. An unreadable document is not the same as no document.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use bson::{Document, RawBsonRef, RawDocument};
 use crate::model::names::WatchedCollection;
 use crate::model::other_id::key_text;
 
-/// What is there under a key.
+/// The document under a key.
 #[derive(Debug, Clone)]
 pub(super) enum FoundReference<T> {
     /// No document has the key.
     Nothing,
-    /// A document with the key, readable to its last text.
+    /// All of the document is readable.
     Document(Arc<T>),
-    /// A document that is not valid BSON, by its collection and `_id`.
+    /// The document is not valid BSON. The text is its collection and `_id`.
     Undecodable(Arc<str>),
 }
 
@@ -45,7 +45,7 @@ impl<T> FoundReference<T> {
     }
 }
 
-/// What was asked for of a document can be read, down to the last text.
+/// True when every field that was read, and every text inside, is valid BSON.
 pub(super) fn is_readable(document: &RawDocument) -> bool {
     Document::try_from(document).is_ok()
 }

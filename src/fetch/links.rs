@@ -1,5 +1,5 @@
-//! Reads `stream_processor_links`: which jobs a recruiter held when it was last projected (spec 03,
-//! "Links"). Written by [`crate::write::links`].
+//! Reads `stream_processor_links`: the jobs that a recruiter had when it was last projected (spec 03, "Links").
+//! [`crate::write::links`] writes them.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,30 +12,34 @@ use crate::mongo::causal::CausalDatabase;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::{collection, documents, find};
 
-/// At most this many jobs in one query.
+/// The greatest number of jobs in one query.
 const JOBS_PER_READ: usize = 5_000;
 
-/// What is remembered of one recruiter.
+/// The remembered jobs of one recruiter.
 #[derive(Debug, Default, Clone)]
-pub struct Link {
-    /// The jobs that it held when it was last projected.
+pub(crate) struct Link {
+    /// The jobs of the recruiter at its last projection.
     pub jobs: BTreeSet<ObjectId>,
-    /// The jobs that it lost while the phase let no offer be cancelled: that is to be done once it does.
+    /// The jobs that disappeared while the phase allowed no cancellation. Their offers are cancelled when a phase allows
+    /// it again.
     pub removed: BTreeSet<ObjectId>,
 }
 
 impl Link {
-    /// Every job that an offer may be left of.
-    pub fn all(&self) -> impl Iterator<Item = ObjectId> + '_ {
+    /// Every job that may still have an offer.
+    pub(crate) fn all(&self) -> impl Iterator<Item = ObjectId> + '_ {
         self.jobs.union(&self.removed).copied()
     }
 }
 
-/// The links of these recruiters, as far as they have one.
+/// The links of these recruiters. A recruiter without a link is not in the result.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn read(database: &CausalDatabase, recruiters: &[ObjectId]) -> Result<HashMap<ObjectId, Link>, Failure> {
+pub(crate) async fn read(
+    database: &CausalDatabase,
+    recruiters: &[ObjectId],
+) -> Result<HashMap<ObjectId, Link>, Failure> {
     if recruiters.is_empty() {
         Ok(HashMap::new())
     } else {
@@ -43,11 +47,11 @@ pub async fn read(database: &CausalDatabase, recruiters: &[ObjectId]) -> Result<
     }
 }
 
-/// For each of these jobs that some recruiter holds: the recruiters that do.
+/// The recruiters that have each of these jobs. A job that no recruiter has is not in the result.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn owners(
+pub(crate) async fn owners(
     database: &CausalDatabase,
     jobs: &BTreeSet<ObjectId>,
 ) -> Result<HashMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
@@ -63,11 +67,11 @@ pub async fn owners(
     Ok(owners)
 }
 
-/// The number of recruiters that hold any of these jobs. The server reads no document for it, only the index on `jobs`.
+/// The number of recruiters that have any of these jobs. The server reads only the index on `jobs`, and no document.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn count_owners(database: &CausalDatabase, jobs: &BTreeSet<ObjectId>) -> Result<u64, Failure> {
+pub(crate) async fn count_owners(database: &CausalDatabase, jobs: &BTreeSet<ObjectId>) -> Result<u64, Failure> {
     let mut session = database.session().await?;
     let jobs: Vec<Bson> = jobs.iter().copied().map(Bson::from).collect();
     let links = collection(database, LINKS);

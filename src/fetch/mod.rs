@@ -1,10 +1,10 @@
-//! FETCH: the current documents of recruiters, references and links, in batches with `$in`. Nothing here writes, and
-//! nothing here remembers source documents beyond the references' caches.
+//! FETCH: reads the current documents of recruiters, offers, references and links, in batches with `$in`. The module
+//! writes nothing. It keeps no source documents except in the caches of references.
 
-pub mod chunks;
+pub(crate) mod chunks;
 mod found;
-pub mod links;
-pub mod references;
+pub(crate) mod links;
+pub(crate) mod references;
 
-/// At most this many ids in one `$in`: the batch that spec 03 measured.
-pub const IDS_PER_READ: usize = 500;
+/// The greatest number of ids in one `$in`: spec 03 measured batches of this size.
+pub(crate) const IDS_PER_READ: usize = 500;

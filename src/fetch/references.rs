@@ -1,6 +1,5 @@
-//! Looks up what projections refer to, in batches, through bounded caches. The caches stay right because every watched
-//! reference event drops its entry before the recruiters are touched, and because they are emptied where the stream of
-//! these events was interrupted.
+//! Looks up the references of projections, in batches, through bounded caches. An event of a reference empties its cache
+//! before recruiters are touched, and an interrupted stream empties all caches. So a cached value is never out of date.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
@@ -22,25 +21,25 @@ use crate::mongo::reads::{documents, find};
 use crate::project::offer::first_rome_code;
 use crate::project::settings::is_delegated_to_cfa;
 
-/// What the engagements of an establishment say.
+/// The sum of all engagement documents of one establishment.
 #[derive(Debug, Clone, Default)]
 struct Engagement {
     is_handicap: bool,
-    /// Says so perhaps: it cannot be read.
+    /// Collection and `_id` of an unreadable document, which may say `handicap`. `None` where another document says so.
     undecodable: Option<Arc<str>>,
 }
 
-/// What is known of a user: at most one of the two.
+/// At most one of `user`, `undecodable` and `is_anonymized` is set. None of them is set for an unknown user.
 #[derive(Debug, Clone, Default)]
 struct KnownUser {
     user: Option<Arc<User>>,
-    /// It is there and cannot be read.
+    /// Collection and `_id` of an unreadable document.
     undecodable: Option<Arc<str>>,
     is_anonymized: bool,
     status: UserStatus,
 }
 
-/// The keys that a portion of recruiters refers to.
+/// The keys of the references of one chunk of recruiters.
 #[derive(Debug, Default)]
 pub struct Keys {
     rome_codes: HashSet<String>,
@@ -50,7 +49,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Adds what a recruiter refers to.
+    /// Adds the keys of the recruiter's user and engagement, and of its CFA where it is delegated.
     pub fn add_recruiter(&mut self, recruiter: &RecruiterFields<'_>) {
         self.users.extend(user_id(recruiter.managed_by));
         self.sirets.extend(value::text(recruiter.establishment_siret).map(str::to_owned));
@@ -59,7 +58,7 @@ impl Keys {
         }
     }
 
-    /// Adds what a job refers to.
+    /// Adds the first ROME code of the job.
     pub fn add_job(&mut self, job: &JobFields<'_>) {
         if let Some(code) = first_rome_code(job)
             && !self.rome_codes.contains(code)
@@ -69,7 +68,7 @@ impl Keys {
     }
 }
 
-/// The answers for one portion; what is not there was looked for and not found.
+/// The references that were found for the [`Keys`] of one chunk.
 #[derive(Debug, Default)]
 pub struct Answers {
     rome: HashMap<String, FoundReference<RomeSheet>>,
@@ -79,7 +78,7 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// What one job's projection may look up.
+    /// The references of one job.
     #[must_use]
     pub fn of(&self, recruiter: &RecruiterFields<'_>, job: &JobFields<'_>) -> References {
         let user = user_id(recruiter.managed_by).and_then(|id| self.users.get(&id)).cloned().unwrap_or_default();
@@ -108,7 +107,7 @@ impl Answers {
 #[derive(Debug)]
 pub struct ReferenceCaches {
     database: CausalDatabase,
-    /// What [`CausalDatabase::continuity`] was when the caches were empty.
+    /// The value of [`CausalDatabase::continuity`] when the caches were last emptied.
     continuity: u64,
     rome: Cache<String, FoundReference<RomeSheet>>,
     cfas: Cache<String, FoundReference<Cfa>>,
@@ -117,7 +116,7 @@ pub struct ReferenceCaches {
 }
 
 impl ReferenceCaches {
-    /// Empty caches; together they hold a few megabytes at most.
+    /// The caches begin empty. Full, they hold a few megabytes together.
     #[must_use]
     pub fn new(database: &CausalDatabase) -> Self {
         Self {
@@ -130,7 +129,7 @@ impl ReferenceCaches {
         }
     }
 
-    /// Answers for all `keys`: from the caches, else with one read per collection.
+    /// Finds all `keys`, in the caches or else with one read per collection.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -159,7 +158,6 @@ impl ReferenceCaches {
         Ok(answers)
     }
 
-    /// Forgets everything.
     pub fn clear(&mut self) {
         self.rome.clear();
         self.cfas.clear();
@@ -167,12 +165,12 @@ impl ReferenceCaches {
         self.users.clear();
     }
 
-    /// Forgets a user, after an event on it.
+    /// Removes a user from the cache, after an event of this user.
     pub fn forget_user(&mut self, id: &ObjectId) {
         self.users.remove(id);
     }
 
-    /// Forgets what is cached of a collection of references, after an event on it.
+    /// Empties the cache of a collection of references, after an event of that collection.
     pub fn forget(&mut self, collection: WatchedCollection) {
         match collection {
             WatchedCollection::Cfas => self.cfas.clear(),
@@ -187,7 +185,7 @@ impl ReferenceCaches {
     }
 }
 
-/// Moves what the cache holds to the answers; gives back the keys that it does not hold.
+/// Copies cached values to the answers. Returns the keys that the cache lacks.
 fn missing<K: Eq + Hash + Clone, V: Clone>(
     keys: HashSet<K>,
     cache: &mut Cache<K, V>,
@@ -212,8 +210,8 @@ fn keep<K: Eq + Hash + Clone, V: Clone>(found: HashMap<K, V>, cache: &mut Cache<
     }
 }
 
-/// One read by `field`; `take` gets the first document of each key in the order of `_id`, so that
-/// the answer does not depend on the order in which the server finds duplicates.
+/// One read by `field`. Of several documents with the same key, the first one in the order of `_id` counts. So the result
+/// does not depend on the order in which the server finds them.
 async fn read_by<T>(
     database: &CausalDatabase,
     watched: WatchedCollection,
@@ -227,7 +225,7 @@ async fn read_by<T>(
     }
     let batches = find(database, watched.name(), doc! { field: { "$in": &keys } }, projection).await?;
     let mut read: Vec<&RawDocument> = documents(&batches).collect::<Result<_, _>>()?;
-    // Those with another `_id` come first, as in most orders of the server.
+    // An `_id` that is no ObjectId comes first, as most other types do in the server's order.
     read.sort_by_cached_key(|document| (document.get_object_id("_id").ok(), name(watched, document)));
     for document in read {
         if let Some(key) = key_at(document, field) {
@@ -240,9 +238,9 @@ async fn read_by<T>(
     Ok(found)
 }
 
-/// The text at a dotted path.
+/// The non-empty text at a dotted path.
 #[must_use]
-pub fn key_at<'a>(document: &'a RawDocument, path: &str) -> Option<&'a str> {
+pub(crate) fn key_at<'a>(document: &'a RawDocument, path: &str) -> Option<&'a str> {
     match path.split_once('.') {
         Some((first, rest)) => key_at(value::object(value::field(document, first))?, rest),
         None => value::text(value::field(document, path)),
@@ -287,12 +285,12 @@ async fn read_engagements(
             known.undecodable = known.undecodable.take().or(Some(name(WatchedCollection::Engagements, document)))
         }
     }
-    // One that says so is enough.
+    // One document that says `handicap` is enough, so an unreadable one beside it does not matter.
     handicap.values_mut().filter(|known| known.is_handicap).for_each(|known| known.undecodable = None);
     Ok(handicap)
 }
 
-/// Users, and for those that are gone whether they were anonymised (spec 03, "It stays anonymised").
+/// Reads users. A user who is gone is looked up among the anonymised users (spec 03, "It stays anonymised").
 async fn read_users(database: &CausalDatabase, ids: Vec<ObjectId>) -> Result<HashMap<ObjectId, KnownUser>, Failure> {
     let mut users: HashMap<ObjectId, KnownUser> = ids.iter().map(|id| (*id, KnownUser::default())).collect();
     if ids.is_empty() {
@@ -329,11 +327,11 @@ async fn read_users(database: &CausalDatabase, ids: Vec<ObjectId>) -> Result<Has
     Ok(users)
 }
 
-/// Those of these users that were anonymised and are gone.
+/// The users among `ids` that were anonymised and are gone.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn anonymized_users(
+pub(crate) async fn anonymized_users(
     database: &CausalDatabase,
     ids: BTreeSet<ObjectId>,
 ) -> Result<BTreeSet<ObjectId>, Failure> {
@@ -341,11 +339,11 @@ pub async fn anonymized_users(
     Ok(known.into_iter().filter(|(_, user)| user.is_anonymized).map(|(id, _)| id).collect())
 }
 
-/// Those of these users whose last status is `DESACTIVE`.
+/// The users among `ids` whose last status is `DESACTIVE`.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn deactivated_users(
+pub(crate) async fn deactivated_users(
     database: &CausalDatabase,
     ids: BTreeSet<ObjectId>,
 ) -> Result<BTreeSet<ObjectId>, Failure> {

@@ -23,7 +23,7 @@ const LAST: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// Never: where it cannot be written, it does not come back, and that is what is told.
-pub async fn write_heartbeats(
+pub(crate) async fn write_heartbeats(
     writer: Writer,
     (term, interval): (i64, Duration),
     health: Arc<Health>,

@@ -28,12 +28,12 @@ use crate::write::{Writer, command};
 const OLD_WORKER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The collections of which the old worker stores a token.
-pub const OLD_WORKER_COLLECTIONS: [WatchedCollection; 2] =
+pub(crate) const OLD_WORKER_COLLECTIONS: [WatchedCollection; 2] =
     [WatchedCollection::Recruiters, WatchedCollection::AnonymizedRecruiters];
 
 /// The position of the stream and where it is saved.
 #[derive(Debug)]
-pub struct Checkpoints {
+pub(crate) struct Checkpoints {
     store: Store,
     writer: Writer,
     settings: TokensSettings,
@@ -53,7 +53,7 @@ pub struct Checkpoints {
 
 /// Up to where everything has been applied.
 #[derive(Debug, Clone)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// The token of the position.
     pub token: ResumeToken,
     /// The wall time of the last event, if there was one.
@@ -65,7 +65,7 @@ pub struct Applied {
 impl Checkpoints {
     /// Saves under `term`, positions of this history; `events` is the count of an earlier checkpoint.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         (store, writer): (Store, Writer),
         settings: TokensSettings,
         metrics: Arc<Metrics>,
@@ -92,7 +92,7 @@ impl Checkpoints {
     /// True when an idle stream's position should be saved again, so that it does not age out of the
     /// oplog.
     #[must_use]
-    pub fn idle_save_is_due(&self) -> bool {
+    pub(crate) fn idle_save_is_due(&self) -> bool {
         is_due(self.saved_at, self.settings.idle_interval)
     }
 
@@ -101,7 +101,7 @@ impl Checkpoints {
     /// # Errors
     /// [`Failure::Store`]; a newer term refuses the save. [`Failure::LeaseLost`], [`Failure::Overdue`]: it came too late for
     /// the lease.
-    pub async fn save(&mut self, applied: &Applied) -> Result<(), Failure> {
+    pub(crate) async fn save(&mut self, applied: &Applied) -> Result<(), Failure> {
         let checkpoint = Checkpoint {
             token: applied.token.clone(),
             cluster_time: applied.token.cluster_time(),
@@ -145,13 +145,13 @@ impl Checkpoints {
 
     /// Takes note of a drop before the position after it is saved: the database may go on as another one, which this
     /// position is of all the same.
-    pub fn note_drop(&mut self) {
+    pub(crate) fn note_drop(&mut self) {
         self.history.collection = None;
         self.is_in_doubt = true;
     }
 
     /// Takes note of events for the old worker's tokens.
-    pub fn note(&mut self, events: &[Event]) {
+    pub(crate) fn note(&mut self, events: &[Event]) {
         for event in events {
             let collection = event.collection.filter(|collection| OLD_WORKER_COLLECTIONS.contains(collection));
             if let Some(collection) = collection {
@@ -164,7 +164,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn save_old_worker_tokens(&mut self, at_end: bool) -> Result<(), Failure> {
+    pub(crate) async fn save_old_worker_tokens(&mut self, at_end: bool) -> Result<(), Failure> {
         if self.unsaved_tokens.is_empty() || !(at_end || is_due(self.tokens_saved_at, OLD_WORKER_INTERVAL)) {
             return Ok(());
         }

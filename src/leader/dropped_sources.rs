@@ -11,6 +11,7 @@ use super::stream_loop::Pipeline;
 use crate::error::Failure;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
+use crate::model::names::state_id::DROPPED_SOURCES;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::plan::sources::Dropped;
@@ -19,20 +20,18 @@ use crate::source::cursor::operation_time;
 use crate::source::event::Event;
 use crate::write::command;
 
-/// The document of [`STATE`] with the names of those that are not repaired.
-const DROPPED: &str = "dropped_sources";
-
 /// What an earlier leadership left, and what this process saw `before`, as it is now.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn load(
+pub(crate) async fn load(
     database: &Database,
     watched: &[WatchedCollection],
     before: impl Iterator<Item = &'static str>,
 ) -> Result<Dropped, Failure> {
-    let stored =
-        with_deadline(collection(database, STATE).find_one(doc! { "_id": DROPPED })).await.map_err(Failure::Read)?;
+    let stored = with_deadline(collection(database, STATE).find_one(doc! { "_id": DROPPED_SOURCES }))
+        .await
+        .map_err(Failure::Read)?;
     let names = stored.as_ref().and_then(|stored| stored.get_array("names").ok()).into_iter().flatten();
     let mut names: Vec<&str> = names.filter_map(Bson::as_str).collect();
     names.extend(before.map(|name| -> &str { name }));
@@ -83,7 +82,7 @@ impl Pipeline {
     async fn store_sources(&mut self) -> Result<(), Failure> {
         let names: Vec<&str> = self.dropped.names().collect();
         let (writer, term) = (self.apply.stages.writer.clone(), self.maintenance.fence.term);
-        let filter = doc! { "_id": DROPPED, "term": { "$not": { "$gt": term } } };
+        let filter = doc! { "_id": DROPPED_SOURCES, "term": { "$not": { "$gt": term } } };
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {
             self.may_write()?;

@@ -8,12 +8,11 @@ use resume_tokens::{Checkpoint, History, Store};
 
 use crate::error::{Failure, command_code};
 use crate::model::names::STATE;
+use crate::model::names::state_id::POSITION;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::write::{Writer, command};
 
-/// The document of [`STATE`] with the position that is about to be saved in a file.
-const POSITION: &str = "position";
 /// `Unauthorized`
 const UNAUTHORIZED: i32 = 13;
 
@@ -21,7 +20,7 @@ const UNAUTHORIZED: i32 = 13;
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn current(database: &Database) -> Result<History, Failure> {
+pub(crate) async fn current(database: &Database) -> Result<History, Failure> {
     let hello = with_deadline(database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read)?;
     let set = hello.get_str("setName").unwrap_or_default().to_owned();
     Ok(History { set, database: database.name().to_owned(), collection: uuid(database).await? })
@@ -45,7 +44,7 @@ async fn uuid(database: &Database) -> Result<Option<String>, Failure> {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn contradiction(
+pub(crate) async fn contradiction(
     database: &Database,
     store: &Store,
     checkpoint: &Checkpoint,
@@ -73,7 +72,7 @@ pub async fn contradiction(
 ///
 /// # Errors
 /// As [`command::record`].
-pub async fn record(writer: &Writer, store: &Store, position: Timestamp, term: i64) -> Result<(), Failure> {
+pub(crate) async fn record(writer: &Writer, store: &Store, position: Timestamp, term: i64) -> Result<(), Failure> {
     match store {
         Store::MongoDb(_) => Ok(()),
         Store::Files(_) => {

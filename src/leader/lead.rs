@@ -48,7 +48,7 @@ use crate::write::writer::Validity;
 ///
 /// # Errors
 /// What ended the leadership.
-pub async fn lead(context: &Context, lease: Lease, stop: &CancellationToken) -> Result<(), Failure> {
+pub(crate) async fn lead(context: &Context, lease: Lease, stop: &CancellationToken) -> Result<(), Failure> {
     let mut group = Group::new(stop);
     let term = lease.term;
     let (renewed, validity) = watch::channel(lease.validity);
@@ -168,7 +168,7 @@ fn reader(context: &Context, phase: Phase, position: StreamPosition) -> StreamRe
 ///
 /// # Errors
 /// As [`Lease::raise`].
-pub async fn raise_term(context: &Context, lease: &mut Lease) -> Result<(), Failure> {
+pub(crate) async fn raise_term(context: &Context, lease: &mut Lease) -> Result<(), Failure> {
     match store(context).load().await {
         Ok(Some(checkpoint)) if checkpoint.term >= lease.term => lease.raise(checkpoint.term + 1).await,
         // What cannot be read is the business of the start.
@@ -181,7 +181,7 @@ pub async fn raise_term(context: &Context, lease: &mut Lease) -> Result<(), Fail
 ///
 /// # Errors
 /// A [`Refusal`] while an instance leads, or when the database fails.
-pub async fn hold(
+pub(crate) async fn hold(
     context: &Context,
     beside: &str,
     group: &mut Group,
@@ -198,7 +198,7 @@ pub async fn hold(
 }
 
 /// Gives back what [`hold`] took.
-pub async fn release_lease(lease: &Lease, group: &Group) {
+pub(crate) async fn release_lease(lease: &Lease, group: &Group) {
     group.stop.cancel();
     if lease.release().await.is_err() {
         warn!("the lease could not be given back; it ends by itself");
@@ -207,7 +207,7 @@ pub async fn release_lease(lease: &Lease, group: &Group) {
 
 /// Where checkpoints are kept, as configured.
 #[must_use]
-pub fn store(context: &Context) -> Store {
+pub(crate) fn store(context: &Context) -> Store {
     let tokens = &context.settings.tokens;
     match tokens.store {
         TokenStoreKind::Mongodb => Store::MongoDb(MongoStore::new(Database::clone(&context.database))),
@@ -219,7 +219,7 @@ pub fn store(context: &Context) -> Store {
 ///
 /// # Errors
 /// [`Failure::LeaseLost`] when another instance has it, or it ran out before it could be prolonged.
-pub async fn renew(
+pub(crate) async fn renew(
     mut lease: Lease,
     renewed: watch::Sender<Validity>,
     health: Arc<Health>,

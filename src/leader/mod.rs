@@ -1,12 +1,12 @@
-//! What the instance that holds the lease does: reads the stream, applies it, saves its position.
+//! The leader is the instance that holds the lease. The leader reads the stream, applies its events and saves its position.
 
-pub mod canary;
-pub mod checkpoint;
-pub mod dropped_sources;
-pub mod history;
-pub mod interleave;
-pub mod lead;
-pub mod reader;
-pub mod start;
-pub mod stream_loop;
-pub mod submit;
+pub(crate) mod canary;
+pub(crate) mod checkpoint;
+pub(crate) mod dropped_sources;
+pub(crate) mod history;
+pub(crate) mod interleave;
+pub(crate) mod lead;
+pub(crate) mod reader;
+pub(crate) mod start;
+pub(crate) mod stream_loop;
+pub(crate) mod submit;

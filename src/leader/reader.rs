@@ -23,7 +23,7 @@ use crate::source::undeliverable::{StumbleAction, Stumbles, behind, last_to_pass
 
 /// The most events of one reply. The driver decodes a reply as one tree of documents: a full batch in
 /// one would cost tens of megabytes.
-pub const EVENTS_PER_REPLY: usize = 1_000;
+pub(crate) const EVENTS_PER_REPLY: usize = 1_000;
 
 /// A position so many seconds behind the server's time is far back: there may be much to search before the next event.
 const FAR_BACK: u32 = 5;
@@ -35,7 +35,7 @@ const STEP: u32 = 10;
 
 /// What the reader hands on, in order.
 #[derive(Debug)]
-pub enum Incoming {
+pub(crate) enum Incoming {
     /// Events, or the news that there are none.
     Reply(StreamReply),
     /// The position was lost, or something was passed over: between these times nothing was read.
@@ -54,7 +54,7 @@ const HISTORY_LOST: &str = "286";
 
 /// The reader's parameters and what it knows.
 #[derive(Debug)]
-pub struct StreamReader {
+pub(crate) struct StreamReader {
     /// The watched database.
     pub database: CausalDatabase,
     /// Its watched collections.
@@ -85,7 +85,7 @@ impl StreamReader {
     ///
     /// # Errors
     /// What must stop the service, or make it lose its leadership.
-    pub async fn run(mut self, outbox: mpsc::Sender<Incoming>) -> Result<(), Failure> {
+    pub(crate) async fn run(mut self, outbox: mpsc::Sender<Incoming>) -> Result<(), Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {
             let failure = match self.read(&outbox, &mut delays).await {

@@ -142,7 +142,7 @@ async fn after_lost(
 ///
 /// # Errors
 /// [`Failure::Write`].
-pub async fn prepare(database: &Database) -> Result<(), Failure> {
+pub(crate) async fn prepare(database: &Database) -> Result<(), Failure> {
     let index = IndexModel::builder().keys(doc! { "jobs": 1 }).build();
     collection(database, LINKS).create_index(index).await.map_err(Failure::Write)?;
     Ok(())

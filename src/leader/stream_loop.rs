@@ -1,6 +1,6 @@
-//! The pipeline: takes what the reader hands on, plans, applies, checkpoints; does a step of a resync
-//! when the stream has nothing to say. One batch after another; a batch that fails is applied again
-//! whole, and the checkpoint stays where it was until it succeeds.
+//! The pipeline takes replies from the reader, plans their events, applies the plan and saves a checkpoint.
+//! Batches are applied one after another. A batch that fails is applied again as a whole, and the checkpoint does not
+//! move until the batch succeeds. Between batches the pipeline does steps of maintenance, for instance of a resync.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,68 +32,66 @@ use crate::write::command;
 use crate::write::dead_letters::EventPosition;
 use crate::write::writer::Validity;
 
-/// How long the reply after a full one is waited for: reading it takes the server less, unless there is none.
+/// The time to wait for the reply after a full one. If there is such a reply, the server needs less time to read it.
 const ON_THE_WAY: Duration = Duration::from_millis(50);
 
-/// How often a request of a command is looked for.
+/// The interval at which the pipeline looks for stored commands.
 pub(crate) const COMMANDS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What the pipeline works with.
+/// The pipeline of one leadership.
 #[derive(Debug)]
-pub struct Pipeline {
-    /// Fetch, project, write.
+pub(crate) struct Pipeline {
     pub apply: Apply,
-    /// Where positions are saved.
     pub checkpoints: Checkpoints,
-    /// What the reader hands on.
+    /// Replies and gaps from the reader, in order.
     pub inbox: mpsc::Receiver<Incoming>,
-    /// What goes on beside the stream.
+    /// Stored commands and resyncs, which are done in steps between batches.
     pub maintenance: MaintenanceWorker,
     /// Sources that were dropped and are not repaired.
     pub dropped: Dropped,
     /// The phase as it was last read from the database.
     pub phase: watch::Receiver<Followed>,
-    /// When what is done now and then was done last.
     pub times: LastTimes,
-    /// `stream.batch_max`
+    /// The setting `stream.batch_max`: the greatest number of events in a batch.
     pub batch_max: usize,
-    /// `stream.batch_max_bytes`
+    /// The setting `stream.batch_max_bytes`. Merging stops when a batch has so many bytes.
     pub batch_max_bytes: usize,
-    /// Until when the lease allows writes.
+    /// The time until which the lease allows writes.
     pub validity: watch::Receiver<Validity>,
-    /// Told of progress and trouble.
     pub health: Arc<Health>,
-    /// Held while offers are written: the ticker does so too.
+    /// The lock that pipeline and ticker hold while they write offers.
     pub offer_write_lock: OfferWriteLock,
-    /// Rung when the ticker has stored a request.
+    /// The ticker notifies it when it has stored a command for the pipeline.
     pub wake: Arc<Notify>,
-    /// Set when the process is to end, or the lease is lost.
+    /// Cancelled when the leadership must end: at the end of the process, when the lease is lost, or when the phase needs
+    /// another change stream.
     pub stop: CancellationToken,
 }
 
-/// When what is done now and then was done last.
+/// Times of recurring work. `None` means not yet.
 #[derive(Debug, Default)]
-pub struct LastTimes {
-    /// Commands were looked for.
+pub(crate) struct LastTimes {
+    /// The last look for stored commands.
     pub(crate) looked: Option<Instant>,
-    /// A step beside the stream was done.
+    /// The end of the last step of maintenance.
     pub(crate) stepped: Option<Instant>,
-    /// How long that took.
+    /// The duration of that step.
     pub(crate) step_took: Duration,
 }
 
-/// Replies merged into one unit of work.
+/// Events of one or more merged replies.
 struct Batch {
     events: Vec<Event>,
+    /// The last reply, whose position is that of the batch. Its events are moved to `events`.
     last: StreamReply,
 }
 
 impl Pipeline {
-    /// Works until it is told to stop or the reader ends; then everything applied is checkpointed.
+    /// Runs until `stop` is cancelled or the reader ends. A checkpoint is then saved for everything that was applied.
     ///
     /// # Errors
-    /// What must end the leadership of this instance.
-    pub async fn run(mut self) -> Result<(), Failure> {
+    /// A [`Failure`] that must end the leadership of this instance.
+    pub(crate) async fn run(mut self) -> Result<(), Failure> {
         while let Some(incoming) = self.next().await? {
             match incoming {
                 Incoming::Reply(reply) => {
@@ -109,13 +107,13 @@ impl Pipeline {
         }
         match self.may_write() {
             Ok(()) => self.checkpoints.save_old_worker_tokens(true).await,
-            // Another instance writes them now.
+            // The lease is over, so another instance writes these tokens now.
             Err(_) => Ok(()),
         }
     }
 
-    /// The next thing from the reader; what goes on beside the stream is done step by step while there is
-    /// none, and now and then when there always is one.
+    /// Waits for the next reply or gap. Steps of maintenance are done while nothing is there, and now and then while the
+    /// stream is busy. `None` means the end of the leadership.
     async fn next(&mut self) -> Result<Option<Incoming>, Failure> {
         loop {
             self.health.alive(HealthPart::Pipeline);
@@ -139,25 +137,25 @@ impl Pipeline {
                     () = self.stop.cancelled() => return Ok(None),
                     incoming = self.inbox.recv() => return Ok(incoming),
                     () = self.wake.notified() => self.times.looked = None,
-                    // Waiting for a stream in trouble is a sign of life too.
+                    // The wait ends so often that the pipeline also reports to be alive while the stream is in trouble.
                     () = tokio::time::sleep(COMMANDS_INTERVAL) => {}
                 }
             }
         }
     }
 
-    /// Behind, replies are merged up to `batch_max`, so that a backlog on few recruiters collapses
-    /// (spec 03, "Batches"). A gap ends the batch: it must be recorded between what is around it.
+    /// Merges the replies that wait, up to `batch_max` events. So a backlog of events on few recruiters collapses
+    /// (spec 03, "Batches"). A gap ends the batch, because it must be recorded before the events after it are applied.
     async fn merge(&mut self, first: StreamReply) -> (Batch, Option<Incoming>) {
         let mut is_full = first.events.len() >= EVENTS_PER_REPLY;
         let mut batch = Batch { events: Vec::new(), last: first };
         batch.events.append(&mut batch.last.events);
         let mut bytes: usize = batch.events.iter().map(Event::weight).sum();
-        // An empty reply closes nothing worth merging: it is the sign that the stream is idle.
+        // An empty reply means that the stream is idle, so there is nothing to merge.
         let has_room = |batch: &Batch| batch.events.len() + EVENTS_PER_REPLY <= self.batch_max;
         while !batch.events.is_empty() && has_room(&batch) && bytes < self.batch_max_bytes {
             let next = match self.inbox.try_recv() {
-                // There are more, and they are on their way.
+                // After a full reply there are probably more events, and the reader is fetching them.
                 Err(_) if is_full => tokio::time::timeout(ON_THE_WAY, self.inbox.recv()).await.ok().flatten(),
                 next => next.ok(),
             };
@@ -198,6 +196,7 @@ impl Pipeline {
             self.look_at_everything("what changed in a collection cannot be told from its events").await?;
         }
         self.note_sources(&batch.events).await?;
+        // The batch is repeated as a whole, because nothing in it depends on whether it was applied before.
         let mut delays = Delays::up_to(Duration::from_secs(5));
         while let Err(failure) = self.apply_once(&plan, &position, &applied).await {
             self.wait_after(failure, &mut delays).await?;
@@ -227,7 +226,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Nothing happened; the position moves all the same.
+    /// Saves the position of a reply without events, so that the position does not age out of the oplog.
     async fn handle_idle(&mut self, applied: &Applied) -> Result<(), Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         while self.checkpoints.idle_save_is_due() && !self.stop.is_cancelled() {
@@ -246,17 +245,18 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The old worker's tokens are a courtesy: failing to write them must not hold up the stream.
+    /// Saves the old worker's tokens. A failure is only logged, because the stream does not depend on these tokens.
     async fn save_old_worker_tokens(&mut self, at_end: bool) {
         if let Err(failure) = self.checkpoints.save_old_worker_tokens(at_end).await {
             warn!(error = %failure, "the tokens of the old worker could not be saved; tried again");
         }
     }
 
-    /// Between two attempts: counts, tells, waits, and makes sure of what the failed one wrote.
+    /// Counts and reports a failed attempt, and waits before the next one. The wait ends only when a majority has
+    /// everything that the failed attempt wrote.
     pub(crate) async fn wait_after(&mut self, mut failure: Failure, delays: &mut Delays) -> Result<(), Failure> {
         loop {
-            // Boxed, because following the phase may have to wait after a failure in its turn.
+            // The future is boxed because of a recursion: following the phase may fail and wait too.
             Box::pin(self.wait_once(failure, delays)).await?;
             if self.stop.is_cancelled() {
                 return Ok(());
@@ -288,7 +288,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Refuses to go on when the lease ran out, for instance while the process was paused.
+    /// Fails with [`Failure::LeaseLost`] if the lease ran out, for instance while the process was paused.
     pub(crate) fn may_write(&self) -> Result<(), Failure> {
         if self.validity.borrow().left().is_zero() { Err(Failure::LeaseLost) } else { Ok(()) }
     }
@@ -313,7 +313,7 @@ impl Pipeline {
         let metrics = &self.apply.stages.metrics;
         metrics.batch_duration.observe(began.elapsed().as_secs_f64());
         let now = clock::now();
-        // Its oldest and its newest event: what lies between took a time between.
+        // The oldest and the newest event are enough: the times of the others lie between them.
         for event in batch.events.first().into_iter().chain(batch.events.iter().skip(1).next_back()) {
             metrics.end_to_end.observe(seconds_between(event.wall_time, now));
         }

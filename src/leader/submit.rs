@@ -39,7 +39,7 @@ const POLL: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// A [`Refusal`] when the database fails for good.
-pub async fn submit(
+pub(crate) async fn submit(
     context: &Context,
     order: &Command,
     mut show: impl FnMut(&StoredCommand),
@@ -234,7 +234,7 @@ async fn step(
 
 /// Who gives a command: user and host, as far as the system tells.
 #[must_use]
-pub fn who() -> String {
+pub(crate) fn who() -> String {
     let environment = crate::config::process_environment();
     let user = ["USER", "LOGNAME"].into_iter().find_map(|name| environment.get(name));
     let user = user.map_or_else(|| "unknown".into(), |user| user.to_string_lossy());

@@ -10,7 +10,7 @@ use super::template_values::{IntroductionHtml, IntroductionText, ReminderHtml, R
 
 /// A message that is ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Composed {
+pub(crate) struct Composed {
     /// The subject.
     pub subject: &'static str,
     /// For programs that show HTML.
@@ -21,7 +21,7 @@ pub struct Composed {
 
 /// A message that cannot be written. No value is known that leads to one: what cannot stand in a message is taken out.
 #[derive(Debug, thiserror::Error)]
-pub enum ComposeError {
+pub(crate) enum ComposeError {
     /// The values do not go into it.
     #[error("a template of e-mail cannot be filled: {0}")]
     Fill(#[from] askama::Error),
@@ -37,7 +37,7 @@ pub enum ComposeError {
 ///
 /// # Errors
 /// A [`ComposeError`], which is about this message alone.
-pub fn compose(email: &Email) -> Result<Composed, ComposeError> {
+pub(crate) fn compose(email: &Email) -> Result<Composed, ComposeError> {
     let email = &email.cleaned();
     let subject = email.template.subject();
     let (mjml, text) = match email.template {
@@ -81,7 +81,7 @@ impl EmailOffer {
 /// A value as it may stand in a message: one line, no control characters, nothing that XML 1.0 forbids or that is no
 /// character at all (XML 1.0, 2.2; Unicode, 23.7).
 #[must_use]
-pub fn clean(value: &str) -> String {
+pub(crate) fn clean(value: &str) -> String {
     let visible = |character: char| match character {
         character if character.is_control() || is_invisible(character) => ' ',
         character => character,
@@ -108,21 +108,21 @@ fn is_noncharacter(character: char) -> bool {
 
 /// A link, if it is one of the web.
 #[must_use]
-pub fn link(value: &str) -> Option<String> {
+pub(crate) fn link(value: &str) -> Option<String> {
     let url = url::Url::parse(value.trim()).ok()?;
     matches!(url.scheme(), "http" | "https").then(|| url.to_string())
 }
 
 /// A day in Paris, as DD/MM/YYYY.
 #[must_use]
-pub fn day(date: DateTime) -> String {
+pub(crate) fn day(date: DateTime) -> String {
     let date = chrono::DateTime::from_timestamp_millis(date.timestamp_millis());
     date.map(|date| date.with_timezone(&Paris).format("%d/%m/%Y").to_string()).unwrap_or_default()
 }
 
 /// A day in Paris, as YYYY-MM-DD.
 #[must_use]
-pub fn iso_day(date: DateTime) -> String {
+pub(crate) fn iso_day(date: DateTime) -> String {
     let date = chrono::DateTime::from_timestamp_millis(date.timestamp_millis());
     date.map(|date| date.with_timezone(&Paris).format("%Y-%m-%d").to_string()).unwrap_or_default()
 }

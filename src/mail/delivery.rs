@@ -6,7 +6,7 @@ use crate::observe::labels::LabelValue;
 
 /// What became of a message, for the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeliveryOutcome {
+pub(crate) enum DeliveryOutcome {
     /// The server has it.
     Sent,
     /// The server refused it, or its address, in this run or in earlier ones.
@@ -24,7 +24,7 @@ pub enum DeliveryOutcome {
 impl DeliveryOutcome {
     /// The value of the label `outcome` of `stream_processor_emails_total`.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sent => "sent",
             Self::Refused => "refused",
@@ -37,7 +37,7 @@ impl DeliveryOutcome {
 }
 
 /// Every message with every outcome, so that a count of nothing is there from the start.
-pub fn labels() -> impl Iterator<Item = (Template, DeliveryOutcome)> {
+pub(crate) fn labels() -> impl Iterator<Item = (Template, DeliveryOutcome)> {
     let outcomes = [
         DeliveryOutcome::Sent,
         DeliveryOutcome::Refused,
@@ -50,7 +50,7 @@ pub fn labels() -> impl Iterator<Item = (Template, DeliveryOutcome)> {
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
+pub(crate) enum Delivery {
     /// The server has it.
     Accepted,
     /// The server does not want it (reply code 5xx): trying again is of no use.
@@ -72,7 +72,7 @@ pub enum Delivery {
 impl Delivery {
     /// The last step that went well.
     #[must_use]
-    pub fn passed(self) -> Option<SmtpStage> {
+    pub(crate) fn passed(self) -> Option<SmtpStage> {
         match self {
             Self::Accepted => Some(SmtpStage::Content),
             Self::Uncertain => Some(SmtpStage::Data),
@@ -85,7 +85,7 @@ impl Delivery {
 
     /// True where it is about us, whoever the recipient is.
     #[must_use]
-    pub fn is_about_us(self) -> bool {
+    pub(crate) fn is_about_us(self) -> bool {
         match self {
             Self::Unreachable(_) | Self::NotLetIn => true,
             Self::Refused(reply) | Self::Deferred(reply) => reply.is_about_us(),

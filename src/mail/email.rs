@@ -15,7 +15,7 @@ pub enum Template {
 
 /// A message to one person about offers of theirs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Email {
+pub(crate) struct Email {
     /// Which message.
     pub template: Template,
     /// First and last name.
@@ -28,7 +28,7 @@ pub struct Email {
 
 /// Offers of one establishment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Establishment {
+pub(crate) struct Establishment {
     /// Its name.
     pub name: String,
     /// At least one.
@@ -37,7 +37,7 @@ pub struct Establishment {
 
 /// What is said of an offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EmailOffer {
+pub(crate) struct EmailOffer {
     /// Its title.
     pub title: String,
     /// The name of the occupation.

@@ -34,7 +34,7 @@ const ATTEMPTS: u32 = 8;
 
 /// A message to be sent.
 #[derive(Debug)]
-pub struct MailItem {
+pub(crate) struct MailItem {
     /// Under which it is remembered.
     pub id: String,
     /// What is remembered.
@@ -51,7 +51,7 @@ pub struct MailItem {
 
 /// A message that has been dealt with.
 #[derive(Debug)]
-pub struct Dealt {
+pub(crate) struct Dealt {
     /// The offers that it is about.
     pub offers: Vec<ObjectId>,
     /// What became of it.
@@ -60,7 +60,7 @@ pub struct Dealt {
 
 /// Sends the messages of one run.
 #[derive(Debug)]
-pub struct Mailer {
+pub(crate) struct Mailer {
     transport: Transport,
     outbox: Outbox,
     now: DateTime,
@@ -98,7 +98,12 @@ impl Mailer {
     ///
     /// # Errors
     /// A sentence that names the setting that cannot be used.
-    pub fn open(context: &Context, writer: Writer, now: DateTime, stop: CancellationToken) -> Result<Self, String> {
+    pub(crate) fn open(
+        context: &Context,
+        writer: Writer,
+        now: DateTime,
+        stop: CancellationToken,
+    ) -> Result<Self, String> {
         Ok(Self {
             transport: Transport::new(&context.settings.smtp, &context.settings.mail)?,
             outbox: Outbox { database: Database::clone(&context.database), writer, run: ObjectId::new() },
@@ -115,7 +120,7 @@ impl Mailer {
     ///
     /// # Errors
     /// A [`Failure`] of the database: what was sent is noted, or may be sent once more.
-    pub async fn send(&self, items: Vec<MailItem>) -> Result<Vec<Dealt>, Failure> {
+    pub(crate) async fn send(&self, items: Vec<MailItem>) -> Result<Vec<Dealt>, Failure> {
         let sending: Vec<BoxFuture<'_, _>> = items.into_iter().map(|item| self.send_counted(item).boxed()).collect();
         let sending = futures::stream::iter(sending).buffer_unordered(self.at_a_time);
         let dealt: Vec<Option<Dealt>> = sending.try_collect().await?;
@@ -126,7 +131,7 @@ impl Mailer {
     ///
     /// # Errors
     /// As [`Self::send`].
-    pub async fn conclude(&self) -> Result<Vec<Dealt>, Failure> {
+    pub(crate) async fn conclude(&self) -> Result<Vec<Dealt>, Failure> {
         let (own, ours) = self.with(Standing::end);
         self.book(own).await?;
         if let Some(first) = ours.first() {
@@ -153,12 +158,12 @@ impl Mailer {
 
     /// True when it is of no use to go on now: the server cannot be reached, or takes nothing from us.
     #[must_use]
-    pub fn is_down(&self) -> bool {
+    pub(crate) fn is_down(&self) -> bool {
         self.with(|standing| standing.is_down())
     }
 
     /// Ends the connections.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.transport.close().await;
     }
 

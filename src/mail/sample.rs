@@ -4,7 +4,7 @@ use super::email::{Email, EmailOffer, Establishment, Template};
 
 /// A letter with sample data.
 #[must_use]
-pub fn email(template: Template) -> Email {
+pub(crate) fn email(template: Template) -> Email {
     let baker = offer("Boulangerie : apprenti boulanger ou apprentie boulangère", Some("Boulanger / Boulangère"), "1");
     let seller = offer("Vendeur ou vendeuse", None, "2");
     let pastry = offer("CAP pâtisserie, à partir de septembre", Some("Pâtissier / Pâtissière"), "3");

@@ -45,33 +45,33 @@ pub(super) struct Standing {
 
 impl Standing {
     /// True when it is of no use to go on.
-    pub fn is_down(&self) -> bool {
+    pub(super) fn is_down(&self) -> bool {
         self.is_down || self.untaken.len() >= IN_A_ROW || self.held.len() >= MOST_HELD
     }
 
     /// Notes that the server cannot be reached, or does not want us.
-    pub fn set_down(&mut self) {
+    pub(super) fn set_down(&mut self) {
         self.is_down = true;
     }
 
     /// What this address was answered in this run, if that was a no.
-    pub fn with_deadline(&self, address: &str) -> Option<DeliveryOutcome> {
+    pub(super) fn with_deadline(&self, address: &str) -> Option<DeliveryOutcome> {
         self.turned_away.get(address).copied()
     }
 
     /// False when the domain of this address defers one message after the other.
-    pub fn is_patient(&self, address: &str) -> bool {
+    pub(super) fn is_patient(&self, address: &str) -> bool {
         self.deferring.get(domain(address)).is_none_or(|messages| *messages < PATIENCE)
     }
 
     /// Whether a refusal is known at once to be about its recipient: it says so, of a server that has taken other ones.
-    pub fn vouches_for(&self, reply: SmtpReply) -> bool {
+    pub(super) fn vouches_for(&self, reply: SmtpReply) -> bool {
         reply.names_the_mailbox() && self.furthest >= Some(SmtpStage::Recipient)
     }
 
     /// Notes that a message passed this step; gives back those that were refused there or before: that was about their
     /// recipients.
-    pub fn passed(&mut self, stage: SmtpStage) -> Vec<HeldRefusal> {
+    pub(super) fn passed(&mut self, stage: SmtpStage) -> Vec<HeldRefusal> {
         self.furthest = self.furthest.max(Some(stage));
         let (own, held) = std::mem::take(&mut self.held).into_iter().partition(|held| held.reply.stage <= stage);
         self.held = held;
@@ -79,14 +79,14 @@ impl Standing {
     }
 
     /// Keeps a refusal until it is known whom it is about. Its address is not tried again.
-    pub fn hold(&mut self, held: HeldRefusal) {
+    pub(super) fn hold(&mut self, held: HeldRefusal) {
         self.untaken.insert(domain(&held.address).to_owned());
         self.turned_away.insert(held.address.clone(), DeliveryOutcome::Deferred);
         self.held.push(held);
     }
 
     /// Notes what became of a message to this address.
-    pub fn note(&mut self, address: &str, outcome: DeliveryOutcome) {
+    pub(super) fn note(&mut self, address: &str, outcome: DeliveryOutcome) {
         let domain = domain(address);
         match outcome {
             DeliveryOutcome::Sent => {
@@ -106,7 +106,7 @@ impl Standing {
     /// Judges what is still held when the run is through: first those that are about their recipients, then those that are
     /// about us. Of recipients who were refused after the last one who was not, few are refused for themselves, and many
     /// are not; where nobody ever came so far, it is about us unless there is one alone, whose mailbox is named.
-    pub fn end(&mut self) -> (Vec<HeldRefusal>, Vec<HeldRefusal>) {
+    pub(super) fn end(&mut self) -> (Vec<HeldRefusal>, Vec<HeldRefusal>) {
         let (was_down, held) = (self.is_down(), std::mem::take(&mut self.held));
         let (few, alone) = (held.len() < IN_A_ROW, held.len() == 1);
         let (own, ours): (Vec<HeldRefusal>, Vec<HeldRefusal>) = held.into_iter().partition(|held| {

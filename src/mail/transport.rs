@@ -24,7 +24,7 @@ const LONGEST_WORD: usize = 60;
 
 /// Where messages go.
 #[derive(Debug)]
-pub struct Transport {
+pub(crate) struct Transport {
     from: Mailbox,
     way: MailRoute,
 }
@@ -37,7 +37,7 @@ enum MailRoute {
 
 /// A message with its addresses.
 #[derive(Debug)]
-pub struct OutgoingEmail<'a> {
+pub(crate) struct OutgoingEmail<'a> {
     /// The name of who gets it.
     pub name: &'a str,
     /// The address.
@@ -55,7 +55,7 @@ impl Transport {
     ///
     /// # Errors
     /// A sentence that names the setting that cannot be used.
-    pub fn new(smtp: &SmtpSettings, mail: &MailSettings) -> Result<Self, String> {
+    pub(crate) fn new(smtp: &SmtpSettings, mail: &MailSettings) -> Result<Self, String> {
         let from: Mailbox = smtp.from.parse().map_err(|error| format!("smtp.from: {error}"))?;
         let email = sendable(&from.email).ok_or("smtp.from: its domain is none")?;
         let from = Mailbox::new(from.name, email);
@@ -68,12 +68,12 @@ impl Transport {
 
     /// The domain of the sender, for the `Message-ID`.
     #[must_use]
-    pub fn domain(&self) -> &str {
+    pub(crate) fn domain(&self) -> &str {
         self.from.email.domain()
     }
 
     /// Hands over one message.
-    pub async fn deliver(&self, email: &OutgoingEmail<'_>) -> Delivery {
+    pub(crate) async fn deliver(&self, email: &OutgoingEmail<'_>) -> Delivery {
         let (envelope, message) = match self.encode(email) {
             Ok(encoded) => encoded,
             Err(what) => return Delivery::Unsendable(what),
@@ -94,7 +94,7 @@ impl Transport {
     ///
     /// # Errors
     /// What keeps from it.
-    pub async fn test_connection(&self) -> Result<(), Delivery> {
+    pub(crate) async fn test_connection(&self) -> Result<(), Delivery> {
         match &self.way {
             MailRoute::Server(server) => server.test(&self.from.email).await,
             MailRoute::Folder(_) => Ok(()),
@@ -102,7 +102,7 @@ impl Transport {
     }
 
     /// Takes leave of the mail server.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         if let MailRoute::Server(server) = &self.way {
             server.close().await;
         }
@@ -135,7 +135,7 @@ impl Transport {
 
 /// The address, if it is one.
 #[must_use]
-pub fn address(text: &str) -> Option<Address> {
+pub(crate) fn address(text: &str) -> Option<Address> {
     Address::from_str(text.trim()).ok()
 }
 

@@ -23,7 +23,7 @@ use crate::write::dead_letters::EventPosition;
 ///
 /// # Errors
 /// A [`Failure`] that is not about one document.
-pub async fn run_dry(
+pub(crate) async fn run_dry(
     context: &Context,
     phase: Phase,
     filter: &Document,

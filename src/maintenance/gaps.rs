@@ -11,7 +11,7 @@ use crate::write::{Writer, command};
 ///
 /// # Errors
 /// As [`command::record`].
-pub async fn open(
+pub(crate) async fn open(
     writer: &Writer,
     (from, to): (Timestamp, Timestamp),
     cause: &str,
@@ -29,7 +29,7 @@ pub async fn open(
 ///
 /// # Errors
 /// As [`command::record`].
-pub async fn assign(writer: &Writer, resync: ObjectId) -> Result<(), Failure> {
+pub(crate) async fn assign(writer: &Writer, resync: ObjectId) -> Result<(), Failure> {
     command::change(writer, GAPS, doc! { "state": "open" }, doc! { "$set": { "resync": resync } }).await
 }
 
@@ -37,7 +37,7 @@ pub async fn assign(writer: &Writer, resync: ObjectId) -> Result<(), Failure> {
 ///
 /// # Errors
 /// As [`command::record`].
-pub async fn repair(writer: &Writer, resync: ObjectId, now: DateTime) -> Result<(), Failure> {
+pub(crate) async fn repair(writer: &Writer, resync: ObjectId, now: DateTime) -> Result<(), Failure> {
     let filter = doc! { "state": "open", "resync": resync };
     let update = doc! { "$set": { "state": "repaired", "repaired_at": now } };
     command::change(writer, GAPS, filter, update).await

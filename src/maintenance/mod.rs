@@ -1,10 +1,10 @@
 //! What goes on beside the stream: commands, resyncs, backfills, replays, gaps.
 
-pub mod backfill;
-pub mod gaps;
-pub mod queue;
-pub mod replay;
-pub mod resync;
-pub mod retry_dead_letters;
-pub mod unusable;
-pub mod worker;
+pub(crate) mod backfill;
+pub(crate) mod gaps;
+pub(crate) mod queue;
+pub(crate) mod replay;
+pub(crate) mod resync;
+pub(crate) mod retry_dead_letters;
+pub(crate) mod unusable;
+pub(crate) mod worker;

@@ -111,7 +111,7 @@ pub struct Span {
 
 /// A stored request.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StoredCommand {
+pub(crate) struct StoredCommand {
     /// Its `_id`.
     pub id: ObjectId,
     /// What is asked for.
@@ -149,7 +149,7 @@ impl CommandOutcome {
 ///
 /// # Errors
 /// [`Failure::Read`], [`Failure::Write`].
-pub async fn submit(database: &Database, order: &Command, who: &str) -> Result<ObjectId, Failure> {
+pub(crate) async fn submit(database: &Database, order: &Command, who: &str) -> Result<ObjectId, Failure> {
     let commands = collection(database, COMMANDS);
     let stored = encoded(order)?;
     let same = doc! { "order": &stored, "state": { "$in": UNFINISHED.to_vec() } };
@@ -168,7 +168,7 @@ pub async fn submit(database: &Database, order: &Command, who: &str) -> Result<O
 ///
 /// # Errors
 /// [`Failure::Write`].
-pub async fn withdraw(database: &Database, id: ObjectId) -> Result<bool, Failure> {
+pub(crate) async fn withdraw(database: &Database, id: ObjectId) -> Result<bool, Failure> {
     let waiting = doc! { "_id": id, "state": REQUESTED };
     let withdrawn = with_deadline(collection(database, COMMANDS).delete_one(waiting)).await.map_err(Failure::Write)?;
     Ok(withdrawn.deleted_count > 0)
@@ -178,7 +178,7 @@ pub async fn withdraw(database: &Database, id: ObjectId) -> Result<bool, Failure
 ///
 /// # Errors
 /// [`Failure::Read`], [`Failure::OwnDocument`].
-pub async fn load(database: &Database, id: ObjectId) -> Result<Option<StoredCommand>, Failure> {
+pub(crate) async fn load(database: &Database, id: ObjectId) -> Result<Option<StoredCommand>, Failure> {
     let stored =
         with_deadline(collection(database, COMMANDS).find_one(doc! { "_id": id })).await.map_err(Failure::Read)?;
     stored.as_ref().map(read).transpose()
@@ -189,7 +189,7 @@ pub async fn load(database: &Database, id: ObjectId) -> Result<Option<StoredComm
 ///
 /// # Errors
 /// [`Failure::Write`].
-pub async fn take_up(
+pub(crate) async fn take_up(
     database: &Database,
     lane: Lane,
     only: Option<ObjectId>,
@@ -237,7 +237,7 @@ pub async fn take_up(
 ///
 /// # Errors
 /// [`Failure::LeaseLost`] when another leader has taken it up, [`Failure::Write`].
-pub async fn store_progress(database: &Database, request: &StoredCommand, term: i64) -> Result<(), Failure> {
+pub(crate) async fn store_progress(database: &Database, request: &StoredCommand, term: i64) -> Result<(), Failure> {
     update(database, request.id, term, doc! { "progress": &request.progress }).await
 }
 
@@ -245,7 +245,12 @@ pub async fn store_progress(database: &Database, request: &StoredCommand, term: 
 ///
 /// # Errors
 /// As [`store_progress`].
-pub async fn finish(database: &Database, id: ObjectId, term: i64, outcome: &CommandOutcome) -> Result<(), Failure> {
+pub(crate) async fn finish(
+    database: &Database,
+    id: ObjectId,
+    term: i64,
+    outcome: &CommandOutcome,
+) -> Result<(), Failure> {
     let result = bson::serialize_to_document(outcome).map_err(|_| unreadable("result"))?;
     let now = server_time(database).await?;
     update(database, id, term, doc! { "state": DONE, "result": result, "finished_at": now }).await?;
@@ -290,13 +295,13 @@ fn unreadable(field: &'static str) -> Failure {
 
 /// A count inside a progress or a result.
 #[must_use]
-pub fn count(document: &Document, field: &str) -> u64 {
+pub(crate) fn count(document: &Document, field: &str) -> u64 {
     document.get(field).and_then(Bson::as_i64).unwrap_or_default().unsigned_abs()
 }
 
 /// A count to be stored.
 #[must_use]
-pub fn counted(count: u64) -> Bson {
+pub(crate) fn counted(count: u64) -> Bson {
     Bson::Int64(i64::try_from(count).unwrap_or(i64::MAX))
 }
 

@@ -26,11 +26,11 @@ use crate::source::replay::{Replay, SpanPart};
 use crate::write::dead_letters::EventPosition;
 
 /// In a progress: a resync was asked for, because events do not tell what changed.
-pub const RESYNC: &str = "resync";
+pub(crate) const RESYNC: &str = "resync";
 /// In a progress: at least so many events of the span could not be read or delivered.
-pub const UNDELIVERABLE: &str = "undeliverable";
+pub(crate) const UNDELIVERABLE: &str = "undeliverable";
 /// In a progress: all parts were applied; what is still to end is the resync that they asked for.
-pub const ENDED: &str = "ended";
+pub(crate) const ENDED: &str = "ended";
 const REACHED: &str = "reached";
 const UNTIL: &str = "until";
 
@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 
 /// A replay that is under way.
 #[derive(Debug)]
-pub struct Replaying {
+pub(crate) struct Replaying {
     /// The request that it belongs to.
     pub command: ObjectId,
     source: Replay,
@@ -47,7 +47,7 @@ pub struct Replaying {
 
 /// What one step came to.
 #[derive(Debug, Default)]
-pub struct ReplayStep {
+pub(crate) struct ReplayStep {
     /// Nothing is left.
     pub ended: bool,
     /// What changed cannot be told from the events: a resync is needed.
@@ -55,7 +55,7 @@ pub struct ReplayStep {
 }
 
 /// Adds what was written since `before` to the progress of a command.
-pub fn add_written(request: &mut StoredCommand, before: WriteCounts, stages: &Stages) {
+pub(crate) fn add_written(request: &mut StoredCommand, before: WriteCounts, stages: &Stages) {
     let write_counts = stages.write_counts;
     for (field, done) in [
         ("created", write_counts.created - before.created),
@@ -76,7 +76,7 @@ impl Replaying {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn begin(request: &mut StoredCommand, span: &Span, stages: &Stages) -> Result<Self, Failure> {
+    pub(crate) async fn begin(request: &mut StoredCommand, span: &Span, stages: &Stages) -> Result<Self, Failure> {
         if !request.progress.contains_key(UNTIL) {
             let now = operation_time(&stages.database).await?;
             request.progress.insert(UNTIL, span.until.unwrap_or(now));
@@ -91,7 +91,7 @@ impl Replaying {
     ///
     /// # Errors
     /// As [`Replay::next`] and [`Apply::plan`]; the replay must be begun again from the stored progress then.
-    pub async fn step(&mut self, request: &mut StoredCommand, apply: &mut Apply) -> Result<ReplayStep, Failure> {
+    pub(crate) async fn step(&mut self, request: &mut StoredCommand, apply: &mut Apply) -> Result<ReplayStep, Failure> {
         let Some(part) = self.source.next(PATIENCE).await? else {
             return Ok(ReplayStep::default());
         };
@@ -109,7 +109,7 @@ impl Replaying {
 
 /// What a part asked for.
 #[derive(Debug)]
-pub struct ReplayTouches {
+pub(crate) struct ReplayTouches {
     /// Recruiters that it touched.
     pub recruiters: u64,
     /// What changed cannot be told from its events.
@@ -120,7 +120,7 @@ pub struct ReplayTouches {
 ///
 /// # Errors
 /// As [`Apply::plan`].
-pub async fn part_applied(part: &SpanPart, apply: &mut Apply) -> Result<ReplayTouches, Failure> {
+pub(crate) async fn part_applied(part: &SpanPart, apply: &mut Apply) -> Result<ReplayTouches, Failure> {
     let mut plan = plan(&part.events);
     leave_present_users(&apply.stages.database, &mut plan).await?;
     let last = part.events.last().map_or_else(clock::now, |event: &Event| event.wall_time);
@@ -145,7 +145,7 @@ async fn leave_present_users(database: &CausalDatabase, plan: &mut Plan) -> Resu
 
 /// The collections that a replay looks at: what the phase watches and the offers themselves, or one of them.
 #[must_use]
-pub fn watched(phase: Phase, only: Option<&str>) -> Vec<WatchedCollection> {
+pub(crate) fn watched(phase: Phase, only: Option<&str>) -> Vec<WatchedCollection> {
     let all = phase.watched().iter().copied().chain([WatchedCollection::Offers]);
     all.filter(|collection| only.map_or(*collection != WatchedCollection::Canary, |only| collection.name() == only))
         .collect()
@@ -153,19 +153,19 @@ pub fn watched(phase: Phase, only: Option<&str>) -> Vec<WatchedCollection> {
 
 /// Up to where a request has come.
 #[must_use]
-pub fn reached(request: &StoredCommand, span: &Span) -> Timestamp {
+pub(crate) fn reached(request: &StoredCommand, span: &Span) -> Timestamp {
     request.progress.get_timestamp(REACHED).unwrap_or(span.from)
 }
 
 /// Up to where it will go; `None` before it has begun.
 #[must_use]
-pub fn until(request: &StoredCommand) -> Option<Timestamp> {
+pub(crate) fn until(request: &StoredCommand) -> Option<Timestamp> {
     request.progress.get_timestamp(UNTIL).ok()
 }
 
 /// Why a position cannot be replayed from, and what to do instead.
 #[must_use]
-pub fn too_old(position: Timestamp, oplog: Option<&Oplog>) -> String {
+pub(crate) fn too_old(position: Timestamp, oplog: Option<&Oplog>) -> String {
     let begins = oplog.map_or_else(
         || "whose beginning the user of mongodb.uri may not read".to_owned(),
         |oplog| format!("which begins at {} and is {} long", time_text(oplog.first), length_text(oplog.window())),
@@ -179,12 +179,12 @@ pub fn too_old(position: Timestamp, oplog: Option<&Oplog>) -> String {
 
 /// A cluster time for people.
 #[must_use]
-pub fn time_text(time: Timestamp) -> String {
+pub(crate) fn time_text(time: Timestamp) -> String {
     DateTime::from_millis(i64::from(time.time) * 1000).try_to_rfc3339_string().unwrap_or_default()
 }
 
 /// A length of time for people, to the second.
 #[must_use]
-pub fn length_text(length: Duration) -> String {
+pub(crate) fn length_text(length: Duration) -> String {
     humantime::format_duration(Duration::from_secs(length.as_secs())).to_string()
 }

@@ -21,6 +21,7 @@ use crate::model::names::LINKS;
 use crate::model::names::OFFERS;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
+use crate::model::names::state_id::RESYNC;
 use crate::model::other_id::OtherId;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
@@ -32,9 +33,6 @@ use crate::plan::Touch;
 use crate::source::scan;
 use crate::write::dead_letters::EventPosition;
 use crate::write::{Writer, command};
-
-/// The document of `stream_processor_state` with the progress.
-const RESYNC: &str = "resync";
 
 /// The parts of a resync, in their order: links must be full before what no link holds is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,7 +27,7 @@ const AFTER: &str = "after";
 ///
 /// # Errors
 /// As [`Apply::plan`]; the step may be done again.
-pub async fn step(
+pub(crate) async fn step(
     request: &mut StoredCommand,
     apply: &mut Apply,
     due_at: Option<DateTime>,
@@ -94,7 +94,7 @@ fn next_part(request: &mut StoredCommand, part: usize) {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn of_recruiters_gone(apply: &Apply, after: Option<ObjectId>) -> Result<Vec<ObjectId>, Failure> {
+pub(crate) async fn of_recruiters_gone(apply: &Apply, after: Option<ObjectId>) -> Result<Vec<ObjectId>, Failure> {
     let mut after = after;
     loop {
         let dead_letters = &apply.stages.dead_letters;
@@ -110,7 +110,7 @@ pub async fn of_recruiters_gone(apply: &Apply, after: Option<ObjectId>) -> Resul
 
 /// The next offers after `after` that letters stand about in their own name.
 #[must_use]
-pub fn of_offers(apply: &Apply, after: Option<ObjectId>) -> Vec<ObjectId> {
+pub(crate) fn of_offers(apply: &Apply, after: Option<ObjectId>) -> Vec<ObjectId> {
     apply.stages.dead_letters.offers_after(after, STEP as usize, |_| true).into_iter().collect()
 }
 
@@ -119,7 +119,7 @@ pub fn of_offers(apply: &Apply, after: Option<ObjectId>) -> Vec<ObjectId> {
 ///
 /// # Errors
 /// As [`Apply::plan`].
-pub async fn recruiters(apply: &mut Apply, ids: &[ObjectId], position: &EventPosition) -> Result<(), Failure> {
+pub(crate) async fn recruiters(apply: &mut Apply, ids: &[ObjectId], position: &EventPosition) -> Result<(), Failure> {
     let present = apply.present(ids).await?;
     let copies = affected_recruiters::anonymized_jobs(&apply.stages.database, ids).await?;
     let (mut touches, mut copied, mut absent, mut moot) =
@@ -153,7 +153,7 @@ pub async fn recruiters(apply: &mut Apply, ids: &[ObjectId], position: &EventPos
 ///
 /// # Errors
 /// As [`Apply::plan`].
-pub async fn offers(apply: &mut Apply, ids: &[ObjectId], position: &EventPosition) -> Result<(), Failure> {
+pub(crate) async fn offers(apply: &mut Apply, ids: &[ObjectId], position: &EventPosition) -> Result<(), Failure> {
     let managed = affected_recruiters::offers_of_gone_users(&apply.stages.database, ids).await?;
     let of = |offers: Vec<ObjectId>| -> BTreeSet<ObjectId> { offers.into_iter().collect() };
     let (anonymized, deactivated) = (of(managed.anonymized), of(managed.deactivated));

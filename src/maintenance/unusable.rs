@@ -13,7 +13,7 @@ use crate::source::scan::{self, STEP};
 use crate::write::dead_letters::EventPosition;
 
 /// Where such documents are looked for: what is read, and our offers.
-pub const COLLECTIONS: [WatchedCollection; 8] = [
+pub(crate) const COLLECTIONS: [WatchedCollection; 8] = [
     WatchedCollection::Recruiters,
     WatchedCollection::AnonymizedRecruiters,
     WatchedCollection::Users,
@@ -26,7 +26,7 @@ pub const COLLECTIONS: [WatchedCollection; 8] = [
 
 /// Of the documents of a collection, those that are ours to care for.
 #[must_use]
-pub fn filter(collection: WatchedCollection, partner_label: &str) -> bson::Document {
+pub(crate) fn filter(collection: WatchedCollection, partner_label: &str) -> bson::Document {
     match collection {
         WatchedCollection::Offers => doc! { "partner_label": partner_label },
         _ => bson::Document::new(),

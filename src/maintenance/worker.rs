@@ -36,7 +36,7 @@ const OTHERS_DONE: &str = "others_done";
 
 /// The work of one holder of the lease.
 #[derive(Debug)]
-pub struct MaintenanceWorker {
+pub(crate) struct MaintenanceWorker {
     /// A resync to finish.
     pub resync: Option<Resync>,
     /// The resync must wait: a source is gone, or is being filled again.
@@ -58,13 +58,18 @@ pub struct MaintenanceWorker {
 impl MaintenanceWorker {
     /// Works in the term of `fence`; an unfinished resync comes first.
     #[must_use]
-    pub fn new(resync: Option<Resync>, fence: Fence, (initial, known): (Phase, KnownPhase), positions: Store) -> Self {
+    pub(crate) fn new(
+        resync: Option<Resync>,
+        fence: Fence,
+        (initial, known): (Phase, KnownPhase),
+        positions: Store,
+    ) -> Self {
         Self { resync, held: false, command: None, fence, initial, known, positions, replaying: None }
     }
 
     /// True when there is something to do.
     #[must_use]
-    pub fn has_work(&self) -> bool {
+    pub(crate) fn has_work(&self) -> bool {
         match self.resync {
             Some(_) => !self.held,
             None => self.command.is_some(),
@@ -75,7 +80,7 @@ impl MaintenanceWorker {
     ///
     /// # Errors
     /// As [`queue::take_up`].
-    pub async fn take_up(&mut self, database: &Database, only: Option<ObjectId>) -> Result<(), Failure> {
+    pub(crate) async fn take_up(&mut self, database: &Database, only: Option<ObjectId>) -> Result<(), Failure> {
         if self.command.is_none() {
             self.command = queue::take_up(database, Lane::Pipeline, only, self.fence.term).await?;
             if let Some(request) = &self.command {
@@ -89,7 +94,7 @@ impl MaintenanceWorker {
     ///
     /// # Errors
     /// As [`Resync::request`].
-    pub async fn request_resync(&mut self, apply: &Apply, cause: &str) -> Result<(), Failure> {
+    pub(crate) async fn request_resync(&mut self, apply: &Apply, cause: &str) -> Result<(), Failure> {
         let stages = &apply.stages;
         self.resync = Some(Resync::request(&stages.writer, &stages.metrics, cause, self.fence.term).await?);
         Ok(())
@@ -99,7 +104,7 @@ impl MaintenanceWorker {
     ///
     /// # Errors
     /// A [`Failure`] that is not about one document; the step may be done again.
-    pub async fn step(&mut self, apply: &mut Apply) -> Result<(), Failure> {
+    pub(crate) async fn step(&mut self, apply: &mut Apply) -> Result<(), Failure> {
         if let Some(resync) = &mut self.resync {
             let before = apply.stages.write_counts;
             if Box::pin(resync.step(apply)).await? {

@@ -16,7 +16,7 @@ macro_rules! borrowed_fields {
             ///
             /// # Errors
             /// When the bytes are not valid BSON (for instance a string that is not UTF-8).
-            pub fn read(document: &'a bson::RawDocument) -> Result<Self, bson::error::Error> {
+            pub(crate) fn read(document: &'a bson::RawDocument) -> Result<Self, bson::error::Error> {
                 let mut fields = Self::default();
                 for element in document.iter_elements() {
                     let element = element?;

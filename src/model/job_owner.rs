@@ -8,7 +8,7 @@ use bson::{DateTime, RawBsonRef, oid::ObjectId};
 
 /// A candidate for the ownership of a job. The greatest candidate wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct JobOwner {
+pub(crate) struct JobOwner {
     /// `None` when `updatedAt` is no date. `None` loses against every date.
     updated_at: Option<DateTime>,
     recruiter: Reverse<ObjectId>,
@@ -16,13 +16,13 @@ pub struct JobOwner {
 
 impl JobOwner {
     #[must_use]
-    pub fn new(recruiter: ObjectId, updated_at: Option<RawBsonRef<'_>>) -> Self {
+    pub(crate) fn new(recruiter: ObjectId, updated_at: Option<RawBsonRef<'_>>) -> Self {
         Self { updated_at: updated_at.and_then(RawBsonRef::as_datetime), recruiter: Reverse(recruiter) }
     }
 
     /// The recruiter's `_id`.
     #[must_use]
-    pub fn recruiter(&self) -> ObjectId {
+    pub(crate) fn recruiter(&self) -> ObjectId {
         self.recruiter.0
     }
 }

@@ -2,96 +2,95 @@
 //! must use the same ones.
 
 /// The target: the offers of all partners.
-pub const OFFERS: &str = "jobs_partners";
+pub(crate) const OFFERS: &str = "jobs_partners";
 /// The establishments for which a user may act.
 pub const ROLES: &str = "rolemanagements";
 /// The answers of the company directory that the platform keeps, by SIRET.
 pub const SIRET_CACHE: &str = "cache_siret";
 /// The applications of candidates for offers.
-pub const APPLICATIONS: &str = "applications";
+pub(crate) const APPLICATIONS: &str = "applications";
 /// Courses and their places.
-pub const COURSES: &str = "formationcatalogues";
+pub(crate) const COURSES: &str = "formationcatalogues";
 /// Training centres that want no e-mail.
-pub const UNSUBSCRIBED: &str = "unsubscribedofs";
+pub(crate) const UNSUBSCRIBED: &str = "unsubscribedofs";
 
 /// The service's own state: one document per subject, see [`state_id`].
-pub const STATE: &str = "stream_processor_state";
-/// The jobs of each recruiter that have offers.
-pub const LINKS: &str = "stream_processor_links";
+pub(crate) const STATE: &str = "stream_processor_state";
+/// The links: the known jobs of each recruiter.
+pub(crate) const LINKS: &str = "stream_processor_links";
 /// Documents that could not be projected or written.
-pub const DEAD_LETTERS: &str = "stream_processor_dead_letters";
+pub(crate) const DEAD_LETTERS: &str = "stream_processor_dead_letters";
 /// Spans of the change stream that were not read.
-pub const GAPS: &str = "stream_processor_gaps";
+pub(crate) const GAPS: &str = "stream_processor_gaps";
 /// Stored commands for the leader.
-pub const COMMANDS: &str = "stream_processor_commands";
+pub(crate) const COMMANDS: &str = "stream_processor_commands";
 /// The ledger of the time-based jobs.
 pub const JOB_RUNS: &str = "stream_processor_job_runs";
-/// The e-mails that were sent, deferred or given up.
-pub const OUTBOX: &str = "stream_processor_outbox";
+/// The outbox: the state of each e-mail, without its address and content.
+pub(crate) const OUTBOX: &str = "stream_processor_outbox";
 /// The changes that `setup` made, so that `setup --down` can take them back.
-pub const SETUP: &str = "stream_processor_setup";
+pub(crate) const SETUP: &str = "stream_processor_setup";
 
 /// The `_id`s of the documents of [`STATE`].
-pub mod state_id {
-    /// Who leads.
-    pub const LEASE: &str = "lease";
-    /// Who is the authority.
-    pub const PHASE: &str = "phase";
-    /// The term that may commit transactions, and up to when the ledger is complete.
-    pub const TICKER: &str = "ticker";
-    /// A resync that is not done.
-    pub const RESYNC: &str = "resync";
-    /// Where the stream begins, until the first checkpoint.
-    pub const BEGINNING: &str = "beginning";
+pub(crate) mod state_id {
+    /// The leader and its term.
+    pub(crate) const LEASE: &str = "lease";
+    /// The phase: it says which collection is the authority.
+    pub(crate) const PHASE: &str = "phase";
+    /// The term that may commit transactions, and the time up to which the ledger is complete.
+    pub(crate) const TICKER: &str = "ticker";
+    /// The progress of a resync that is not done.
+    pub(crate) const RESYNC: &str = "resync";
+    /// The time of the very first start, until the first checkpoint.
+    pub(crate) const BEGINNING: &str = "beginning";
     /// Sources that were dropped and are not repaired.
-    pub const DROPPED_SOURCES: &str = "dropped_sources";
-    /// The last verification of each kind.
-    pub const VERIFICATION: &str = "verification";
+    pub(crate) const DROPPED_SOURCES: &str = "dropped_sources";
+    /// The result of the last verification of each kind.
+    pub(crate) const VERIFICATION: &str = "verification";
     /// The mark of a production database.
-    pub const PRODUCTION: &str = "production";
+    pub(crate) const PRODUCTION: &str = "production";
     /// The position that was saved last, where checkpoints are files.
-    pub const POSITION: &str = "position";
+    pub(crate) const POSITION: &str = "position";
 }
 
-/// The states of a document of [`COMMANDS`].
-pub mod command_state {
-    /// Nobody has begun it.
-    pub const REQUESTED: &str = "requested";
-    /// The instance that leads is at it.
-    pub const RUNNING: &str = "running";
-    /// It has ended, done or refused.
-    pub const DONE: &str = "done";
-    /// Another version stored it, and this one cannot read it.
-    pub const UNREADABLE: &str = "unreadable";
-    /// Those of a command that is not finished.
-    pub const UNFINISHED: [&str; 2] = [REQUESTED, RUNNING];
+/// The states of a stored command in [`COMMANDS`].
+pub(crate) mod command_state {
+    /// No leader has begun the command.
+    pub(crate) const REQUESTED: &str = "requested";
+    /// The leader carries the command out.
+    pub(crate) const RUNNING: &str = "running";
+    /// The command has ended: carried out or refused.
+    pub(crate) const DONE: &str = "done";
+    /// Another version stored the command, and this one cannot read it.
+    pub(crate) const UNREADABLE: &str = "unreadable";
+    /// The states of commands that have not ended.
+    pub(crate) const UNFINISHED: [&str; 2] = [REQUESTED, RUNNING];
 }
 
-/// The collections that are watched. Every `match` on it is exhaustive, so a new one is noticed.
+/// A collection whose changes are watched. Every `match` on this type is exhaustive, so the compiler names the places
+/// that a new collection needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WatchedCollection {
-    /// `recruiters`
     Recruiters,
-    /// `anonymized_recruiters`
+    /// The remains of anonymised recruiters, under the same `_id`s.
     AnonymizedRecruiters,
-    /// `userswithaccounts`
     Users,
-    /// `anonymized_userswithaccounts`
+    /// The remains of anonymised users, under the same `_id`s.
     AnonymizedUsers,
-    /// `cfas`
+    /// Training centres, by SIRET.
     Cfas,
-    /// `referentielromes`
+    /// Descriptions of occupations, by ROME code.
     RomeSheets,
-    /// `referentiel_engagement_entreprise`
+    /// Handicap engagements of companies, by SIRET.
     Engagements,
-    /// `stream_processor_canary`
+    /// The leader's own document, written every few seconds. Its event shows that the stream moves.
     Canary,
-    /// `jobs_partners`: only a replay looks at what happened to it.
+    /// The target. Only a replay reads its events.
     Offers,
 }
 
 impl WatchedCollection {
-    /// All that the live stream watches, in the order in which the pipeline names them.
+    /// The collections of the live stream, in the order in which the pipeline names them.
     pub const ALL: [Self; 8] = [
         Self::Recruiters,
         Self::AnonymizedRecruiters,
@@ -103,7 +102,7 @@ impl WatchedCollection {
         Self::Canary,
     ];
 
-    /// The collection's name in the database.
+    /// The name in the database.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -119,7 +118,7 @@ impl WatchedCollection {
         }
     }
 
-    /// The collection called `name`.
+    /// `None` when no watched collection has this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().chain([Self::Offers]).find(|collection| collection.name() == name)

@@ -1,16 +1,13 @@
-//! An offer as the projection gives it (spec 02), before it is compared with what stands.
-//! It must not know how it is written.
+//! An offer as the projection gives it (spec 02), before its comparison with the existing offer.
+//! The type does not know how offers are written.
 
 use bson::{DateTime, RawDocumentBuf, oid::ObjectId};
 
-/// `offer_status` (spec 02).
+/// The values of `offer_status` (spec 02).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OfferStatus {
-    /// `Active`
     Active,
-    /// `Filled`
     Filled,
-    /// `Cancelled`
     Cancelled,
 }
 
@@ -26,27 +23,27 @@ impl OfferStatus {
     }
 }
 
-/// The outcome of one projection.
+/// The result of one projection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Offer {
-    /// `_id`: the job's.
+    /// The `_id` of the job and of the offer.
     pub id: ObjectId,
-    /// Every field "written at every projection" but `_id`, in the table's order.
+    /// Every field "written at every projection" except `_id`, in the table's order.
     pub fields: RawDocumentBuf,
     /// The value of `offer_status` in `fields`.
     pub status: OfferStatus,
-    /// What a history entry says if this projection changes the status.
+    /// The history entry that is added if this projection changes the status.
     pub status_change: StatusChange,
-    /// The contact in `fields` is the anonymised one, because the managing user was (spec 03).
+    /// True when `fields` has the anonymised contact, because the managing user is anonymised (spec 03).
     pub hides_contact: bool,
 }
 
 /// Reason and date of a status change (spec 02, "`offer_status_history`").
 #[derive(Debug, Clone, PartialEq)]
 pub struct StatusChange {
-    /// The job's `job_status_comment` where it has one, else what caused the change.
+    /// The job's `job_status_comment`. A job without one has the cause of the change here.
     pub reason: String,
-    /// The later of `job_update_date` and the recruiter's `updatedAt`, else `created_at`; the date of the
-    /// user's status where that is later still and may have changed the offer's.
+    /// The later of `job_update_date` and the recruiter's `updatedAt`, else `created_at`. The date of the user's status
+    /// takes its place where that date is later and the user's status may have changed the offer's.
     pub date: DateTime,
 }

@@ -1,5 +1,5 @@
 //! A recruiter and its embedded jobs (spec 01, "`recruiters`"), borrowed from the raw document.
-//! It must not decide whether a recruiter is projected: that is the projection's business.
+//! The projection decides whether a recruiter is projected, not this file.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -71,23 +71,21 @@ borrowed_fields! {
     }
 }
 
-/// A recruiter with the places of its jobs.
+/// A recruiter and the positions of its jobs.
 #[derive(Debug, Clone)]
 pub struct Recruiter<'a> {
-    /// `_id`.
     pub id: ObjectId,
-    /// Everything but the jobs, see [`RecruiterFields`].
     pub fields: RecruiterFields<'a>,
-    /// `jobs[]` in their order; elements that are no documents are left out.
+    /// `jobs[]` in their order, without the elements that are no documents.
     pub jobs: Vec<Job<'a>>,
 }
 
-/// One element of `jobs[]`, not yet decoded: only touched jobs are worth a pass.
+/// One element of `jobs[]`, not decoded yet, because often only some jobs of a recruiter are touched.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
-    /// The index in `jobs[]`, as update paths `jobs.N.…` name it.
+    /// The index in `jobs[]`: the N of an update path `jobs.N.…`.
     pub position: usize,
-    /// `_id`, which is the offer's `_id` too; `None` when it is missing or no ObjectId.
+    /// The `_id` of the job and of its offer; `None` when it is missing or no ObjectId.
     pub id: Option<ObjectId>,
     document: &'a RawDocument,
 }
@@ -101,7 +99,7 @@ impl<'a> Job<'a> {
         JobFields::read(self.document)
     }
 
-    /// Bytes of the job.
+    /// The size of the job in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {
         self.document.as_bytes().len()
@@ -112,7 +110,7 @@ impl<'a> Recruiter<'a> {
     /// Reads a document of `recruiters`.
     ///
     /// # Errors
-    /// When the bytes are not valid BSON, or `_id` is no ObjectId (spec 01 says it always is).
+    /// When the bytes are not valid BSON, or `_id` is no ObjectId, as spec 01 wants it.
     pub fn read(document: &'a RawDocument) -> Result<Self, bson::error::Error> {
         let fields = RecruiterFields::read(document)?;
         let id = document.get_object_id("_id")?;
@@ -128,7 +126,8 @@ impl<'a> Recruiter<'a> {
         Ok(Self { id, fields, jobs })
     }
 
-    /// The `_id`s that several of its jobs have, with the first two of their positions. The offer is that of the first.
+    /// The `_id`s that several jobs of this recruiter have, with their first two positions. The job at the first
+    /// position owns the offer.
     #[must_use]
     pub fn repeated(&self) -> BTreeMap<ObjectId, [usize; 2]> {
         let (mut first, mut repeated) = (HashMap::new(), BTreeMap::new());
@@ -141,7 +140,7 @@ impl<'a> Recruiter<'a> {
         repeated
     }
 
-    /// The `_id`s of all jobs, in their order.
+    /// The `_id`s of the jobs in their order, without jobs whose `_id` is no ObjectId.
     pub fn job_ids(&self) -> impl Iterator<Item = ObjectId> + '_ {
         self.jobs.iter().filter_map(|job| job.id)
     }

@@ -1,5 +1,5 @@
-//! What a projection looks up: the ROME sheet, the CFA and its user, the handicap engagement
-//! (spec 01, "References"). Owned, because they outlive the batch in the caches.
+//! The references that a projection looks up: the ROME sheet, the CFA and its user, the handicap engagement
+//! (spec 01, "References"). Their values are owned, because the caches keep them longer than a batch lasts.
 
 use std::sync::Arc;
 
@@ -8,34 +8,27 @@ use bson::{DateTime, RawBson, RawBsonRef, RawDocument};
 use super::fields::borrowed_fields;
 use super::value;
 
-/// A ROME sheet, reduced to what the projection needs.
+/// The fields of a ROME sheet that the projection needs, as they are stored.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RomeSheet {
-    /// `definition`, as it is stored.
     pub definition: Option<RawBson>,
-    /// `acces_metier`, as it is stored.
     pub acces_metier: Option<RawBson>,
-    /// `competences`, walked like a job's `competences_rome`.
+    /// The same three lists as in a job's `competences_rome`.
     pub competences: Option<RawBson>,
 }
 
-/// A training centre.
+/// The fields of a training centre that the projection needs, as they are stored.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Cfa {
-    /// `siret`, as it is stored.
     pub siret: Option<RawBson>,
-    /// `raison_sociale`, as it is stored.
     pub raison_sociale: Option<RawBson>,
-    /// `address`, as it is stored.
     pub address: Option<RawBson>,
 }
 
-/// The contact of a user; personal data, never logged.
+/// The contact of a user, as it is stored. It is personal data and never logged.
 #[derive(Clone, PartialEq, Default)]
 pub struct User {
-    /// `email`, as it is stored.
     pub email: Option<RawBson>,
-    /// `phone`, as it is stored.
     pub phone: Option<RawBson>,
 }
 
@@ -100,17 +93,17 @@ impl User {
     }
 }
 
-/// The last entry of a user's `status`: the one that counts (spec 01).
+/// The last entry of a user's `status`. Only the last entry counts (spec 01).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UserStatus {
-    /// `DESACTIVE`
+    /// True when the entry says `DESACTIVE`.
     pub is_deactivated: bool,
-    /// Since when it holds; `None` without an entry, or one without a date.
+    /// The date of the entry; `None` when there is no entry, or it has no date.
     pub date: Option<DateTime>,
 }
 
 impl UserStatus {
-    /// Reads the status of a document of `userswithaccounts`, or of what remains of one.
+    /// Reads a document of `userswithaccounts` or `anonymized_userswithaccounts`.
     #[must_use]
     pub fn read(document: &RawDocument) -> Self {
         let entries = value::list(value::field(document, "status"));
@@ -122,10 +115,10 @@ impl UserStatus {
     }
 }
 
-/// True for an engagement document that makes an establishment disabled-eligible (spec 01):
+/// True for an engagement document that makes an establishment eligible for disabled persons (spec 01):
 /// `engagement` is `handicap` and `sources` names `france-travail`.
 #[must_use]
-pub fn is_handicap_engagement(document: &RawDocument) -> bool {
+pub(crate) fn is_handicap_engagement(document: &RawDocument) -> bool {
     let handicap = value::text(value::field(document, "engagement")) == Some("handicap");
     let sources = value::list(value::field(document, "sources"));
     handicap
@@ -134,7 +127,7 @@ pub fn is_handicap_engagement(document: &RawDocument) -> bool {
         })
 }
 
-/// What one job's projection may look up. Absent means: looked for and not there.
+/// The references of one job. `None` means that the document was looked up and does not exist.
 #[derive(Debug, Clone, Default)]
 pub struct References {
     /// The sheet of the job's first ROME code.
@@ -143,20 +136,21 @@ pub struct References {
     pub cfa: Option<Arc<Cfa>>,
     /// The user `managed_by`.
     pub user: Option<Arc<User>>,
-    /// `managed_by` is in `anonymized_userswithaccounts` and no longer in `userswithaccounts`.
+    /// True when `managed_by` is in `anonymized_userswithaccounts` and no longer in `userswithaccounts`.
     pub user_is_anonymized: bool,
-    /// The status of the user `managed_by`, of an anonymised one too.
+    /// The status of the user `managed_by`, also of an anonymised user.
     pub user_status: UserStatus,
-    /// The establishment has a handicap engagement.
+    /// True when the establishment has a handicap engagement.
     pub handicap: bool,
-    /// What the offer is made of is there and cannot be read: the document's collection and `_id`.
+    /// Collection and `_id` of a reference that the offer needs and that cannot be read.
     pub undecodable: Option<Arc<str>>,
-    /// The same of the user `managed_by`, whose status some settings ask for.
+    /// Collection and `_id` of the user `managed_by`, when that document cannot be read. It matters only where the
+    /// status of users counts.
     pub undecodable_user: Option<Arc<str>>,
 }
 
 impl References {
-    /// The document that keeps the job from being projected, because it cannot be read.
+    /// The unreadable document that keeps the job from being projected. `needs_status`: the status of users counts.
     #[must_use]
     pub fn undecodable(&self, needs_status: bool) -> Option<&str> {
         let user = self.undecodable_user.as_deref().filter(|_| needs_status);

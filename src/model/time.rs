@@ -1,13 +1,13 @@
-//! Stored times.
+//! A check of stored times: a clock that was ahead may have stored a time that lies in the future.
 
 use bson::DateTime;
 
-/// The clocks of a replica set's members are less than a minute apart; a step of that size is waited out.
+/// One minute. NTP keeps the clocks of a replica set's members closer together, so a smaller difference is waited out.
 const TOLERANCE_MILLISECONDS: i64 = 60_000;
 
-/// Whether a stored time lies further in the future than clocks that are kept by NTP explain.
+/// True when a stored time lies further in the future than clocks under NTP explain.
 #[must_use]
-pub fn is_ahead(stored: DateTime, now: DateTime) -> bool {
+pub(crate) fn is_ahead(stored: DateTime, now: DateTime) -> bool {
     stored.timestamp_millis().saturating_sub(now.timestamp_millis()) > TOLERANCE_MILLISECONDS
 }
 

@@ -1,15 +1,16 @@
-//! The id of a user as other documents refer to it (spec 01, "`managed_by`"): an ObjectId, or its 24 hex digits as a text,
-//! in either case. The one reading of it, and the query that finds whatever this reading accepts.
+//! The id of a user as other documents refer to it (spec 01, "`managed_by`"): an ObjectId, or a text of its 24 hex
+//! digits in upper or lower case. This file reads such an id, and builds the query that finds all of its spellings.
 
 use bson::raw::{CString, cstr};
 use bson::{Bson, RawBsonRef, Regex, oid::ObjectId};
 
-/// So many first digits are spelled out in each way: an index is read from there. They are the ids of four minutes.
+/// The number of first digits that are spelled out in every mix of cases. An index search begins with them: six digits
+/// are shared by the ids of about four minutes.
 const SPELLED_OUT: usize = 6;
 
-/// The user that a value names.
+/// The user that a value names; `None` when the value is no id.
 #[must_use]
-pub fn user_id(value: Option<RawBsonRef<'_>>) -> Option<ObjectId> {
+pub(crate) fn user_id(value: Option<RawBsonRef<'_>>) -> Option<ObjectId> {
     match value? {
         RawBsonRef::ObjectId(id) => Some(id),
         RawBsonRef::String(text) => ObjectId::parse_str(text).ok(),
@@ -17,8 +18,8 @@ pub fn user_id(value: Option<RawBsonRef<'_>>) -> Option<ObjectId> {
     }
 }
 
-/// Everything that names one of these users, for `$in`. The usual spellings are values; those with upper-case digits are
-/// expressions that begin with a fixed text, so that a query reads a few keys of an index and not all of them.
+/// All spellings of these users' ids, for `$in`. The usual spellings are values. Spellings with upper-case digits are
+/// regular expressions that begin with a fixed text, so that a query reads only a few keys of an index.
 #[must_use]
 pub fn spellings(users: &[ObjectId]) -> Vec<Bson> {
     users

@@ -1,14 +1,14 @@
-//! How a loosely typed BSON value is read: nullish, empty, number, date, equality. The live data is
-//! dirty (spec 01, spec 02), so every reading is total: a value that does not fit is "missing".
+//! Reading of loosely typed BSON values: nullish, empty, number, date, equality. The live data is dirty
+//! (spec 01, spec 02), so no reading fails: a value of a wrong type counts as missing.
 
 use std::cmp::Ordering;
 
 use bson::{DateTime, RawArray, RawBsonRef, RawDocument};
 use chrono::{NaiveDate, NaiveTime};
 
-/// Null and undefined count as missing (spec 02, "nullish").
+/// `None` for null and undefined (spec 02, "nullish").
 #[must_use]
-pub fn present(value: RawBsonRef<'_>) -> Option<RawBsonRef<'_>> {
+pub(crate) fn present(value: RawBsonRef<'_>) -> Option<RawBsonRef<'_>> {
     match value {
         RawBsonRef::Null | RawBsonRef::Undefined => None,
         other => Some(other),
@@ -17,37 +17,37 @@ pub fn present(value: RawBsonRef<'_>) -> Option<RawBsonRef<'_>> {
 
 /// `None` for nullish and for `""` (spec 02, "empty").
 #[must_use]
-pub fn non_empty(value: Option<RawBsonRef<'_>>) -> Option<RawBsonRef<'_>> {
+pub(crate) fn non_empty(value: Option<RawBsonRef<'_>>) -> Option<RawBsonRef<'_>> {
     value.filter(|value| value.as_str() != Some(""))
 }
 
-/// The value as a non-empty string, if it is one.
+/// `None` for everything but a non-empty string.
 #[must_use]
-pub fn text(value: Option<RawBsonRef<'_>>) -> Option<&str> {
+pub(crate) fn text(value: Option<RawBsonRef<'_>>) -> Option<&str> {
     value.and_then(RawBsonRef::as_str).filter(|text| !text.is_empty())
 }
 
-/// The value as an array, if it is one.
+/// `None` for everything but an array.
 #[must_use]
-pub fn list(value: Option<RawBsonRef<'_>>) -> Option<&RawArray> {
+pub(crate) fn list(value: Option<RawBsonRef<'_>>) -> Option<&RawArray> {
     value.and_then(RawBsonRef::as_array)
 }
 
-/// The value as an embedded document, if it is one.
+/// `None` for everything but an embedded document.
 #[must_use]
-pub fn object(value: Option<RawBsonRef<'_>>) -> Option<&RawDocument> {
+pub(crate) fn object(value: Option<RawBsonRef<'_>>) -> Option<&RawDocument> {
     value.and_then(RawBsonRef::as_document)
 }
 
-/// A field of a document, `None` when nullish, missing, or unreadable.
+/// A field of a document; `None` when it is nullish or cannot be read.
 #[must_use]
-pub fn field<'a>(document: &'a RawDocument, key: &str) -> Option<RawBsonRef<'a>> {
+pub(crate) fn field<'a>(document: &'a RawDocument, key: &str) -> Option<RawBsonRef<'a>> {
     document.get(key).ok().flatten().and_then(present)
 }
 
 /// Reads an RFC 3339 time or a `YYYY-MM-DD` day (midnight UTC); other texts are no dates (spec 02).
 #[must_use]
-pub fn parse_date(text: &str) -> Option<DateTime> {
+pub(crate) fn parse_date(text: &str) -> Option<DateTime> {
     if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
         return Some(DateTime::from_millis(time.timestamp_millis()));
     }
@@ -58,22 +58,21 @@ pub fn parse_date(text: &str) -> Option<DateTime> {
 
 /// The later of two optional dates; a value that is no date counts as missing.
 #[must_use]
-pub fn later_date(left: Option<RawBsonRef<'_>>, right: Option<RawBsonRef<'_>>) -> Option<DateTime> {
+pub(crate) fn later_date(left: Option<RawBsonRef<'_>>, right: Option<RawBsonRef<'_>>) -> Option<DateTime> {
     let date = |value: Option<RawBsonRef<'_>>| value.and_then(RawBsonRef::as_datetime);
     date(left).max(date(right))
 }
 
 /// True for a number of any BSON type that equals zero.
 #[must_use]
-pub fn is_zero(value: RawBsonRef<'_>) -> bool {
+pub(crate) fn is_zero(value: RawBsonRef<'_>) -> bool {
     numeric_order(value, RawBsonRef::Int32(0)) == Some(Ordering::Equal)
 }
 
-/// Equality as spec 02 and the golden documents define it: numbers by value whatever their type
-/// (the source holds int32, int64 and double alike), everything else byte for byte, embedded
-/// documents in their order of fields.
+/// Equality as spec 02 and the golden documents define it. Numbers are equal by value, because the source mixes int32,
+/// int64 and double. Embedded documents have equal fields in the same order. Other values have the same type and bytes.
 #[must_use]
-pub fn same(left: RawBsonRef<'_>, right: RawBsonRef<'_>) -> bool {
+pub(crate) fn same(left: RawBsonRef<'_>, right: RawBsonRef<'_>) -> bool {
     match (left, right) {
         (RawBsonRef::Document(left), RawBsonRef::Document(right)) => same_documents(left, right),
         (RawBsonRef::Array(left), RawBsonRef::Array(right)) => {
@@ -108,13 +107,13 @@ fn same_elements(left: &RawArray, right: &RawArray) -> bool {
     right.next().is_none()
 }
 
-/// Compares two numbers of any of the types int32, int64, double; `None` if one is no number.
+/// Compares two numbers of the types int32, int64 and double; `None` if one value is no number.
 fn numeric_order(left: RawBsonRef<'_>, right: RawBsonRef<'_>) -> Option<Ordering> {
     match (integer(left), integer(right)) {
         (Some(left), Some(right)) => Some(left.cmp(&right)),
         (None, Some(right)) => double_with_integer(left.as_f64()?, right),
         (Some(left), None) => double_with_integer(right.as_f64()?, left).map(Ordering::reverse),
-        // Bit equality for two doubles: NaN must equal NaN here, or it would be written for ever.
+        // `total_cmp`, because NaN must equal NaN here: otherwise each projection would write it again.
         (None, None) => Some(left.as_f64()?.total_cmp(&right.as_f64()?)),
     }
 }
@@ -123,7 +122,7 @@ fn integer(value: RawBsonRef<'_>) -> Option<i64> {
     value.as_i64().or_else(|| value.as_i32().map(i64::from))
 }
 
-/// Exact: above 2^53 a double and an integer are compared as integers.
+/// The exact order. A whole double is compared as an integer, because above 2^53 a double does not hold every integer.
 fn double_with_integer(double: f64, integer: i64) -> Option<Ordering> {
     #[expect(
         clippy::cast_possible_truncation,

@@ -1,5 +1,5 @@
-//! A database whose reads a majority has, and are never older than what the change stream has told: after a failover the
-//! driver repeats a read on the new primary in silence, whose majority may be behind for a moment.
+//! A database whose reads show what a majority has, and no state older than the last reply of the change stream.
+//! After a failover the driver silently repeats a read on the new primary, whose majority may be behind for a moment.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use mongodb::{ClientSession, Database};
 use super::deadline::with_deadline;
 use crate::error::Failure;
 
-/// A database, with the cluster time before which nothing is read. Clones share it.
+/// A database and its floor: the cluster time before which no state is read. Clones share the floor.
 #[derive(Debug, Clone)]
 pub struct CausalDatabase {
     database: Database,
@@ -21,31 +21,32 @@ pub struct CausalDatabase {
 }
 
 impl CausalDatabase {
-    /// Reads of `database` may be of any time until the first call of [`Self::advance`].
+    /// Until the first call of [`Self::advance`] there is no floor: reads may show a state of any time.
     #[must_use]
     pub fn new(database: Database) -> Self {
         Self { database, floor: Arc::default(), continuity: Arc::default() }
     }
 
-    /// No later read shows a state before `time`, a cluster time that a majority has reached.
+    /// Raises the floor to `time`, a cluster time that a majority has reached. The floor never falls.
     pub fn advance(&self, time: Timestamp) {
         let time = (u64::from(time.time) << 32) | u64::from(time.increment);
         self.floor.fetch_max(time, Ordering::Relaxed);
     }
 
-    /// Ends the continuity of the change stream: whatever was remembered until now rests on events that may never come.
+    /// Ends the continuity of the change stream. Cached values of before are no longer valid, because events about them
+    /// may be missed.
     pub fn interrupt(&self) {
         self.continuity.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The number of interruptions so far. A cache is good only as long as this stays what it was when it was filled.
+    /// The number of interruptions so far. A cache is valid only while this number is the same as when it was filled.
     #[must_use]
     pub fn continuity(&self) -> u64 {
         self.continuity.load(Ordering::Relaxed)
     }
 
-    /// A session for one read: the server answers with what a majority has at the floor or later (MongoDB manual,
-    /// "Causal Consistency").
+    /// A session for one read. The server answers with a state that a majority has, at the floor or later
+    /// (MongoDB manual, "Causal Consistency").
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -57,7 +58,7 @@ impl CausalDatabase {
         Ok(session)
     }
 
-    /// The same as a part of a command that is sent as it is.
+    /// The same read concern with the floor, for a raw command, which takes none from the session.
     pub(crate) fn read_concern(&self) -> RawDocumentBuf {
         let mut concern = rawdoc! { "level": "majority" };
         if let Some(floor) = self.floor() {
@@ -89,7 +90,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_floor_only_rises_and_clones_share_it() {
-        // Connects to nobody until something is sent.
+        // The client connects only when something is sent.
         let client = Client::with_uri_str("mongodb://127.0.0.1:9/").await.unwrap();
         let database = CausalDatabase::new(client.database("x"));
         assert_eq!(database.floor(), None);

@@ -12,13 +12,13 @@ use crate::config::Settings;
 use crate::error::describe;
 use crate::refusal::{Exit, Refusal};
 
-/// A client whose reads are of the primary and whose writes wait for a majority, whatever the
-/// connection string says: a stale read would be projected as if it were current. Reads show only what a majority has:
-/// a failover may undo the rest.
-pub async fn connect(settings: &Settings, primary_changes: &PrimaryChanges) -> Result<CausalDatabase, Refusal> {
+/// Builds the client. Whatever the connection string says, it reads from the primary what a majority has, and its writes
+/// wait for a majority. A stale read would be projected as if it were current, and a failover may undo a read that no
+/// majority has.
+pub(crate) async fn connect(settings: &Settings, primary_changes: &PrimaryChanges) -> Result<CausalDatabase, Refusal> {
     let uri = settings.mongodb.uri.expose_secret();
     let mut options = ClientOptions::parse(uri).await.map_err(|error| {
-        // The driver's message may quote the string, and with it a password.
+        // The driver's message is not shown: it may quote the connection string, and so a password.
         let advice = "expected mongodb://[user:password@]host:port/?options, special characters percent-encoded";
         let reason = match &*error.kind {
             mongodb::error::ErrorKind::DnsResolve { message, .. } => message.clone(),

@@ -1,5 +1,5 @@
-//! Waits for an answer of the server, but not for ever. The driver has no such limit: it notices that a whole server is
-//! silent, not that one command is, on a connection whose other side is gone or in a server that hangs.
+//! Time limits for answers of the server. The driver has no such limit: it notices a silent server, but not one silent
+//! command on a dead connection or in a server that hangs.
 
 use std::future::IntoFuture;
 use std::io;
@@ -14,28 +14,30 @@ use mongodb::{Client, Database};
 use crate::clock;
 use crate::error::command_code;
 
-/// The longest that one command may take whose work is bounded: some ids, one document. One that takes longer than this
-/// would be given up at every attempt.
+/// The limit for a command whose work is bounded, such as a read of some ids or of one document. A command that takes
+/// longer would be given up at every attempt.
 const LONGEST: Duration = Duration::from_secs(30);
-/// How long the server may work on a command without that it can be seen to get on: it does not tell every user.
+/// The limit for a command whose progress the server does not tell: not every user may see it.
 const LONGEST_UNSEEN: Duration = Duration::from_mins(10);
 
-/// The answer. What is given up may still be done by the server: like a command whose connection was cut, it is one that
-/// can be sent again.
+/// Waits at most 30 s for the answer of a command. The server may still carry out a command that was given up. So the
+/// command must be one that can be sent again, as after a broken connection.
 ///
 /// # Errors
-/// Those of `asking`; a network error when there is no answer.
-pub async fn with_deadline<T, E: From<MongoError>>(asking: impl IntoFuture<Output = Result<T, E>>) -> Result<T, E> {
+/// The errors of `asking`, and a network error when no answer comes.
+pub(crate) async fn with_deadline<T, E: From<MongoError>>(
+    asking: impl IntoFuture<Output = Result<T, E>>,
+) -> Result<T, E> {
     let answer = tokio::time::timeout(LONGEST, asking.into_future()).await;
     answer.unwrap_or_else(|_| Err(unanswered().into()))
 }
 
-/// The answer of a command whose work has no bound, such as a search without an index: waited for as long as the server
-/// gets on with it. `comment` is the command's own, and no other command's.
+/// Waits for the answer of a command whose work has no bound, such as a search without an index. The wait goes on as long
+/// as the server makes progress. `comment` must be unique: the server's work is found by it.
 ///
 /// # Errors
 /// As [`with_deadline`].
-pub async fn while_server_works<T, E: From<MongoError>>(
+pub(crate) async fn while_server_works<T, E: From<MongoError>>(
     client: &Client,
     comment: &Bson,
     asking: impl IntoFuture<Output = Result<T, E>>,
@@ -56,10 +58,10 @@ fn unanswered() -> MongoError {
     MongoError::from(io::Error::from(io::ErrorKind::TimedOut))
 }
 
-/// What the server does for a command that it has not answered yet, as it tells on another connection: a slow server is
-/// told from one that is stuck by how often the command yielded to others, which it does every few milliseconds.
+/// The progress of a command that the server has not answered yet, asked on another connection. A running command yields
+/// to others every few milliseconds. So a growing number of yields tells a slow server from a stuck one.
 #[derive(Debug)]
-pub struct ServerProgress {
+pub(crate) struct ServerProgress {
     admin: Database,
     which: Document,
     yields: i64,
@@ -67,15 +69,15 @@ pub struct ServerProgress {
 }
 
 impl ServerProgress {
-    /// The work on the command that `which` finds in `$currentOp`.
+    /// `which` is the filter that finds the command in `$currentOp`.
     #[must_use]
-    pub fn new(client: &Client, which: Document) -> Self {
+    pub(crate) fn new(client: &Client, which: Document) -> Self {
         Self { admin: client.database("admin"), which, yields: 0, began: clock::instant() }
     }
 
-    /// The server's time, when it got on with the command since it was last asked; `None` when it did not, or does not
-    /// answer `within` this time.
-    pub async fn goes_on(&mut self, within: Duration) -> Option<Timestamp> {
+    /// The server's cluster time, if the command made progress since the last call. `None` without progress, or when the
+    /// server does not answer `within` this time.
+    pub(crate) async fn goes_on(&mut self, within: Duration) -> Option<Timestamp> {
         tokio::time::timeout(within, self.look()).await.ok().flatten()
     }
 
@@ -85,21 +87,21 @@ impl ServerProgress {
         match self.yields().await {
             Ok(yields) if yields > self.yields => self.yields = yields,
             Ok(_) => return None,
-            // Where it is not told, an answer to the ping must do.
+            // The server refuses to tell the progress. The answer to the ping must do, for a limited time.
             Err(error) if command_code(&error).is_some() && self.began.elapsed() < LONGEST_UNSEEN => {}
             Err(_) => return None,
         }
         Some(time)
     }
 
-    /// How often the command has yielded; 0 when the server has no such command.
+    /// The number of yields of the command so far; 0 when no such command runs.
     async fn yields(&self) -> Result<i64, MongoError> {
         let stages = [
             doc! { "$currentOp": { "allUsers": false } },
             doc! { "$match": &self.which },
             doc! { "$project": { "yields": { "$toLong": "$numYields" } } },
         ];
-        // No state of documents: the server takes this stage with no other read concern.
+        // The server takes `$currentOp` with no other read concern.
         let asking = self.admin.aggregate(stages).read_concern(ReadConcern::local());
         let found: Option<Document> = asking.await?.try_next().await?;
         Ok(found.and_then(|found| found.get_i64("yields").ok()).unwrap_or_default())

@@ -1,10 +1,10 @@
-//! MongoDB as it is reached: the connection, reads and their deadlines, the server's clock and oplog. The only folder that
-//! knows the corners of the driver.
+//! The access to MongoDB: the connection, reads and their time limits, the server's clock and oplog. Peculiarities of the
+//! driver belong into this folder.
 
-pub mod causal;
-pub mod connect;
-pub mod deadline;
-pub mod oplog;
-pub mod primary_changes;
-pub mod reads;
-pub mod server_clock;
+pub(crate) mod causal;
+pub(crate) mod connect;
+pub(crate) mod deadline;
+pub(crate) mod oplog;
+pub(crate) mod primary_changes;
+pub(crate) mod reads;
+pub(crate) mod server_clock;

@@ -1,5 +1,5 @@
-//! How far back the oplog reaches: what a saved position must not fall out of. Reading it needs privileges
-//! on `local.oplog.rs` that the service can do without; then it stays unknown.
+//! The reach of the oplog. A saved position that is older than the oplog's first entry is lost.
+//! Reading the oplog needs privileges on `local.oplog.rs`. Without them its reach stays unknown, and the service works on.
 
 use std::time::Duration;
 
@@ -13,31 +13,31 @@ use super::reads::collection;
 use crate::error::{Failure, command_code};
 
 /// The database of the oplog.
-pub const LOCAL: &str = "local";
+pub(crate) const LOCAL: &str = "local";
 /// The collection of the oplog.
-pub const OPLOG: &str = "oplog.rs";
+pub(crate) const OPLOG: &str = "oplog.rs";
 
-/// `Unauthorized`; `NamespaceNotFound`, as a router of a sharded cluster answers.
+/// The codes `Unauthorized` and `NamespaceNotFound`. A router of a sharded cluster answers with the second one.
 const UNKNOWABLE: [i32; 2] = [13, 26];
 
-/// What the primary's oplog holds.
+/// The primary's oplog.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Oplog {
-    /// The time of its oldest entry.
+pub(crate) struct Oplog {
+    /// The time of the oldest entry.
     pub first: Timestamp,
-    /// The time of its newest entry.
+    /// The time of the newest entry.
     pub last: Timestamp,
-    /// How much of its size is in use, up to 1; `None` without the privilege `collStats` on it. What is not
-    /// full loses nothing yet.
+    /// The share of the oplog's size that is in use, up to 1. `None` without the privilege `collStats` on the oplog.
+    /// An oplog that is not full loses no entry.
     pub used: Option<f64>,
 }
 
 impl Oplog {
-    /// Looks at it; `None` where the privileges do not allow that, or the server has none.
+    /// Reads the oplog; `None` where the privileges do not allow it, or the server has no oplog.
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn measure(database: &Database) -> Result<Option<Self>, Failure> {
+    pub(crate) async fn measure(database: &Database) -> Result<Option<Self>, Failure> {
         let local = database.client().database(LOCAL);
         let (Some(first), Some(last)) = (end(&local, 1).await?, end(&local, -1).await?) else {
             return Ok(None);
@@ -45,30 +45,29 @@ impl Oplog {
         Ok(Some(Self { first, last, used: used(&local).await? }))
     }
 
-    /// The time between the oldest and the newest entry; once the oplog is full, what is older is lost.
+    /// The time between the oldest and the newest entry.
     #[must_use]
-    pub fn window(&self) -> Duration {
+    pub(crate) fn window(&self) -> Duration {
         Duration::from_secs(u64::from(self.last.time.saturating_sub(self.first.time)))
     }
 
-    /// The window that it will have when it is full, if as much is written as was so far; as it is where that
-    /// is not known.
+    /// The window of the full oplog, estimated from the rate of writes so far. An unknown `used` counts as full.
     #[must_use]
-    pub fn window_when_full(&self) -> Duration {
+    pub(crate) fn window_when_full(&self) -> Duration {
         let share = self.used.unwrap_or(1.0).clamp(0.000_1, 1.0);
         self.window().div_f64(share)
     }
 
-    /// Whether a stream can be opened at this time.
+    /// True when a stream can be opened at this position.
     #[must_use]
-    pub fn reaches(&self, position: Timestamp) -> bool {
+    pub(crate) fn reaches(&self, position: Timestamp) -> bool {
         position >= self.first
     }
 
-    /// How long until this position falls off, if it stays where it is and as much is written as was so far;
-    /// nothing when it has.
+    /// The time until a position that does not move falls off the oplog, at the rate of writes so far. Zero for a lost
+    /// position.
     #[must_use]
-    pub fn headroom(&self, position: Timestamp) -> Duration {
+    pub(crate) fn headroom(&self, position: Timestamp) -> Duration {
         if !self.reaches(position) {
             return Duration::ZERO;
         }
@@ -77,7 +76,7 @@ impl Oplog {
     }
 }
 
-/// The time of one end: 1 for the oldest entry, -1 for the newest.
+/// The time of the first or last entry. `direction` is 1 for the oldest entry and -1 for the newest.
 async fn end(local: &Database, direction: i32) -> Result<Option<Timestamp>, Failure> {
     let oplog = collection(local, OPLOG);
     let entry = oplog.find_one(doc! {}).sort(doc! { "$natural": direction }).projection(doc! { "ts": 1 });

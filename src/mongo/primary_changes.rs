@@ -1,5 +1,5 @@
-//! Notices that another member of the replica set became the primary. The cursor of a change stream goes on at the
-//! member where it was opened, also when that steps down: it would then read a secondary, which may be behind.
+//! Detects changes of the primary. The cursor of a change stream stays at the member where it was opened. When that
+//! member steps down, the cursor would go on reading from a secondary, which may be behind.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,14 +8,14 @@ use mongodb::ServerType;
 use mongodb::event::EventHandler;
 use mongodb::event::sdam::SdamEvent;
 
-/// Counts how often the driver found a primary where it had seen none.
+/// Counts how often the driver saw a member become the primary.
 #[derive(Debug, Clone, Default)]
 pub struct PrimaryChanges {
     found: Arc<AtomicU64>,
 }
 
 impl PrimaryChanges {
-    /// What the driver tells of the members.
+    /// The callback for the driver's events about the members of the replica set.
     #[must_use]
     pub fn handler(&self) -> EventHandler<SdamEvent> {
         let found = Arc::clone(&self.found);
@@ -33,7 +33,7 @@ impl PrimaryChanges {
         })
     }
 
-    /// Differs from what it was when a primary was found since.
+    /// The number of primaries found so far. A higher number than before means that the primary may have changed.
     #[must_use]
     pub fn found(&self) -> u64 {
         self.found.load(Ordering::Relaxed)

@@ -9,11 +9,11 @@ use super::causal::CausalDatabase;
 use super::deadline::while_server_works;
 use crate::error::Failure;
 
-/// One `find`, its answer kept as the raw batches that the server sent.
+/// Runs one `find` and keeps the raw batches that the server sent.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn find(
+pub(crate) async fn find(
     database: &CausalDatabase,
     name: &str,
     filter: Document,
@@ -21,7 +21,7 @@ pub async fn find(
 ) -> Result<Vec<RawBatch>, Failure> {
     let mut session = database.session().await?;
     let collection = self::collection(database, name);
-    // Some look through the whole collection: users and references are not indexed in `recruiters`.
+    // There is no fixed time limit, because a search without an index goes through the whole collection.
     let (client, comment) = (database.client(), Bson::from(ObjectId::new()));
     let find = collection.find(filter).projection(projection).batch_size(10_000).comment(comment.clone());
     let find = find.session(&mut session).batch();
@@ -34,7 +34,7 @@ pub async fn find(
     Ok(batches)
 }
 
-/// The documents of the batches.
+/// The documents of the batches, as raw bytes.
 ///
 /// # Errors
 /// [`Failure::Read`] when the server's bytes are not valid BSON.
@@ -52,8 +52,7 @@ pub fn documents(batches: &[RawBatch]) -> impl Iterator<Item = Result<&RawDocume
     })
 }
 
-/// The collection called `name`, for raw reads.
 #[must_use]
-pub fn collection(database: &Database, name: &str) -> Collection<Document> {
+pub(crate) fn collection(database: &Database, name: &str) -> Collection<Document> {
     database.collection(name)
 }

@@ -1,5 +1,5 @@
-//! The clock of the server. What decides something goes by it: a stored time must not depend on the machine that
-//! stored it.
+//! The clock of the server. Decisions by a stored time go by this clock, because a stored time must not depend on the
+//! machine that stored it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,34 +11,31 @@ use super::deadline::with_deadline;
 use crate::clock::{self, now};
 use crate::error::Failure;
 
-/// The clock of the primary, for what is decided by a time that is stored.
+/// The time of the primary, for decisions by a stored time.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn server_time(database: &Database) -> Result<DateTime, Failure> {
+pub(crate) async fn server_time(database: &Database) -> Result<DateTime, Failure> {
     let hello = with_deadline(database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read)?;
     let unknown = |_| Failure::OwnDocument { collection: "hello", field: "localTime" };
     hello.get_datetime("localTime").copied().map_err(unknown)
 }
 
-/// The clock by which the ticker goes.
+/// The clock of the ticker.
 #[derive(Debug, Clone)]
 pub enum Clock {
-    /// The server's.
     Server,
-    /// One that a test sets: a file with a time, RFC 3339. Exists only with the feature `failpoints`.
+    /// A clock that a test sets: the file holds a time in RFC 3339. Exists only with the feature `failpoints`.
     Manual(PathBuf),
 }
 
 impl Clock {
-    /// The clock of this process.
+    /// The manual clock if a test gives one, else the server's.
     #[must_use]
     pub fn of_process() -> Self {
         clock::manual().map_or(Self::Server, Self::Manual)
     }
 
-    /// Its time.
-    ///
     /// # Errors
     /// [`Failure::Read`].
     pub async fn now(&self, database: &Database) -> Result<DateTime, Failure> {
@@ -48,7 +45,8 @@ impl Clock {
         }
     }
 
-    /// How long to rest before looking at it again: its time may jump, forwards and backwards.
+    /// The time between two looks at the clock. One wait until a due time is not enough, because the clock may jump
+    /// forwards and backwards.
     #[must_use]
     pub fn rest(&self) -> Duration {
         match self {

@@ -85,7 +85,7 @@ impl HealthState {
 /// How long a stream may be silent, not even bringing the canary that is written every `interval`, before it
 /// counts as stuck.
 #[must_use]
-pub fn longest_silence(interval: Duration) -> Duration {
+pub(crate) fn longest_silence(interval: Duration) -> Duration {
     interval * 3 + SLOW
 }
 

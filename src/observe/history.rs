@@ -8,13 +8,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 /// How often a sample is taken.
-pub const INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 /// One hour.
 const KEPT: usize = 720;
 
 /// What the counters and the lag were at one time.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct HistorySample {
+pub(crate) struct HistorySample {
     /// Seconds since 1970.
     pub at: i64,
     /// The lag in seconds; `None` while unknown.
@@ -27,13 +27,13 @@ pub struct HistorySample {
 
 /// The samples of the last hour.
 #[derive(Debug, Default)]
-pub struct History {
+pub(crate) struct History {
     samples: Mutex<VecDeque<HistorySample>>,
 }
 
 /// The last hour as series of equal length, the oldest value first.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Series {
+pub(crate) struct Series {
     /// Seconds between two values.
     pub interval_seconds: u64,
     /// When the last value was taken, in seconds since 1970; 0 while there is none.
@@ -48,7 +48,7 @@ pub struct Series {
 
 impl History {
     /// Adds a sample.
-    pub fn add(&self, sample: HistorySample) {
+    pub(crate) fn add(&self, sample: HistorySample) {
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         samples.push_back(sample);
         while samples.len() > KEPT + 1 {
@@ -58,7 +58,7 @@ impl History {
 
     /// What is kept, as rates.
     #[must_use]
-    pub fn series(&self) -> Series {
+    pub(crate) fn series(&self) -> Series {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let mut series = Series { interval_seconds: INTERVAL.as_secs(), ..Series::default() };
         for (before, sample) in samples.iter().zip(samples.iter().skip(1)) {
@@ -80,7 +80,7 @@ fn rate(count: u64, seconds: i64) -> f64 {
 
 /// The mean of the last minute of a series; `None` while there is none.
 #[must_use]
-pub fn last_minute(series: &[f64]) -> Option<f64> {
+pub(crate) fn last_minute(series: &[f64]) -> Option<f64> {
     let minute = usize::try_from(60 / INTERVAL.as_secs()).unwrap_or(1);
     let last = series.get(series.len().saturating_sub(minute)..).filter(|last| !last.is_empty())?;
     #[expect(clippy::cast_precision_loss, reason = "a dozen")]

@@ -1,8 +1,8 @@
 //! What the outside sees of the service: metrics, facts in the log, health. Logs and metrics of one
 //! fact are written together; neither ever carries a value of a document.
 
-pub mod facts;
-pub mod health;
-pub mod history;
-pub mod labels;
-pub mod metrics;
+pub(crate) mod facts;
+pub(crate) mod health;
+pub(crate) mod history;
+pub(crate) mod labels;
+pub(crate) mod metrics;

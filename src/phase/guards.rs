@@ -16,7 +16,7 @@ const LAG: f64 = 5.0;
 
 /// The last full verification, as `verify` stored it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LastVerification {
+pub(crate) struct LastVerification {
     /// The phase in which it ran.
     pub phase: String,
     /// When it began.
@@ -29,7 +29,7 @@ pub struct LastVerification {
 
 /// What is known when a step is asked for.
 #[derive(Debug, Clone)]
-pub struct StepFacts {
+pub(crate) struct StepFacts {
     /// The phase now.
     pub phase: Phase,
     /// Since when; `None` where nobody has entered it yet.
@@ -50,7 +50,7 @@ pub struct StepFacts {
 
 /// One condition.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Condition {
+pub(crate) struct Condition {
     /// What must hold.
     pub condition: &'static str,
     /// Whether it does.
@@ -61,7 +61,7 @@ pub struct Condition {
 
 /// The conditions of the step from the phase of `facts` to `to`. A step back has none of these.
 #[must_use]
-pub fn conditions(facts: &StepFacts, to: Phase) -> Vec<Condition> {
+pub(crate) fn conditions(facts: &StepFacts, to: Phase) -> Vec<Condition> {
     if facts.phase.way_to(to) != Some(StepDirection::Forward) {
         return Vec::new();
     }

@@ -14,20 +14,21 @@ use crate::model::names::DEAD_LETTERS;
 use crate::model::names::GAPS;
 use crate::model::names::STATE;
 use crate::model::names::command_state::UNFINISHED;
+use crate::model::names::state_id::PHASE;
+use crate::model::names::state_id::{RESYNC, VERIFICATION};
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::mongo::server_clock::server_time;
 use crate::write::statements::Statement;
 use crate::write::transaction::{Fence, Transaction};
 
-const PHASE: &str = "phase";
 /// Left by `retired`, removed by a step back: while it stands, no instance writes offers from recruiters,
 /// whatever its configuration says and whatever became of the document `phase`.
 const TOMBSTONE: &str = "tombstone";
 
 /// The phase of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Current {
+pub(crate) struct Current {
     /// The phase.
     pub phase: Phase,
     /// Since when; `None` where no instance has run yet.
@@ -40,7 +41,7 @@ pub struct Current {
 
 /// One step, as it is recorded.
 #[derive(Debug, Clone)]
-pub struct PhaseChange {
+pub(crate) struct PhaseChange {
     /// From where.
     pub from: Current,
     /// To where.
@@ -61,7 +62,7 @@ pub struct PhaseChange {
 ///
 /// # Errors
 /// [`Failure::Read`], [`Failure::OwnDocument`].
-pub async fn load(database: &Database, initial: Phase) -> Result<Current, Failure> {
+pub(crate) async fn load(database: &Database, initial: Phase) -> Result<Current, Failure> {
     let states = collection(database, STATE);
     let tombstone = with_deadline(states.find_one(doc! { "_id": TOMBSTONE })).await.map_err(Failure::Read)?;
     let stored = states.find_one(doc! { "_id": PHASE }).projection(doc! { "history": 0 });
@@ -88,7 +89,7 @@ pub async fn load(database: &Database, initial: Phase) -> Result<Current, Failur
 ///
 /// # Errors
 /// As [`load`], and [`Failure::Write`].
-pub async fn begin(database: &Database, initial: Phase) -> Result<Current, Failure> {
+pub(crate) async fn begin(database: &Database, initial: Phase) -> Result<Current, Failure> {
     let now = server_time(database).await?;
     let entry =
         doc! { "at": now, "who": "configuration", "from": null, "to": initial.word(), "reason": "phase.initial" };
@@ -104,7 +105,7 @@ pub async fn begin(database: &Database, initial: Phase) -> Result<Current, Failu
 ///
 /// # Errors
 /// As [`Transaction::begin`] and [`Transaction::update`].
-pub async fn change(fence: &Fence, change: &PhaseChange, now: DateTime) -> Result<bool, Failure> {
+pub(crate) async fn change(fence: &Fence, change: &PhaseChange, now: DateTime) -> Result<bool, Failure> {
     let mut transaction = Transaction::begin(fence.writer.database(), Some(fence)).await?;
     let entry = doc! {
         "at": now, "who": &change.who, "from": change.from.phase.word(), "to": change.to.word(),
@@ -142,7 +143,7 @@ fn encoded(document: &Document) -> RawDocumentBuf {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn was_made_by(database: &Database, command: ObjectId) -> Result<bool, Failure> {
+pub(crate) async fn was_made_by(database: &Database, command: ObjectId) -> Result<bool, Failure> {
     let made = doc! { "_id": PHASE, "history.command": command };
     let made = with_deadline(collection(database, STATE).count_documents(made)).await.map_err(Failure::Read)?;
     Ok(made > 0)
@@ -152,7 +153,7 @@ pub async fn was_made_by(database: &Database, command: ObjectId) -> Result<bool,
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn history(database: &Database) -> Result<Vec<Document>, Failure> {
+pub(crate) async fn history(database: &Database) -> Result<Vec<Document>, Failure> {
     let stored =
         with_deadline(collection(database, STATE).find_one(doc! { "_id": PHASE })).await.map_err(Failure::Read)?;
     let history = stored.and_then(|stored| stored.get_array("history").cloned().ok()).unwrap_or_default();
@@ -164,7 +165,7 @@ pub async fn history(database: &Database) -> Result<Vec<Document>, Failure> {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn facts(
+pub(crate) async fn facts(
     database: &Database,
     current: &Current,
     asking: Option<ObjectId>,
@@ -173,7 +174,7 @@ pub async fn facts(
     let count = async |name: &str, filter: Document| {
         with_deadline(collection(database, name).count_documents(filter)).await.map_err(Failure::Read)
     };
-    let full = doc! { "_id": "verification", "full": true };
+    let full = doc! { "_id": VERIFICATION, "full": true };
     let verification = with_deadline(collection(database, STATE).find_one(full)).await.map_err(Failure::Read)?;
     let unfinished = doc! { "_id": { "$ne": asking }, "state": { "$in": UNFINISHED.to_vec() } };
     Ok(StepFacts {
@@ -183,7 +184,7 @@ pub async fn facts(
         lag: lease::current(database).await?.and_then(|leader| leader.lag),
         dead_letters: count(DEAD_LETTERS, doc! {}).await?,
         open_gaps: count(GAPS, doc! { "state": "open" }).await?,
-        running: count(COMMANDS, unfinished).await? + count(STATE, doc! { "_id": "resync" }).await?,
+        running: count(COMMANDS, unfinished).await? + count(STATE, doc! { "_id": RESYNC }).await?,
         now,
     })
 }

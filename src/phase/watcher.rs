@@ -27,16 +27,16 @@ pub struct Followed {
 }
 
 /// The phase as the parts of a leadership know it.
-pub type KnownPhase = Arc<watch::Sender<Followed>>;
+pub(crate) type KnownPhase = Arc<watch::Sender<Followed>>;
 
 /// What is known at the beginning.
 #[must_use]
-pub fn known(current: &Current) -> KnownPhase {
+pub(crate) fn known(current: &Current) -> KnownPhase {
     Arc::new(watch::Sender::new(Followed { phase: current.phase, revision: current.revision }))
 }
 
 /// Takes note of a phase that was read or set; an older one, read before the newer was set, is passed over.
-pub fn note(known: &KnownPhase, current: &Current) {
+pub(crate) fn note(known: &KnownPhase, current: &Current) {
     let read = Followed { phase: current.phase, revision: current.revision };
     known.send_if_modified(|followed| {
         let is_newer = current.contradicted || read.revision > followed.revision;
@@ -52,7 +52,7 @@ pub fn note(known: &KnownPhase, current: &Current) {
 ///
 /// # Errors
 /// Never: while it cannot be read, the last one holds.
-pub async fn follow(
+pub(crate) async fn follow(
     database: Database,
     initial: Phase,
     known: KnownPhase,

@@ -11,7 +11,7 @@ const KEYS: [&str; 3] = ["siret", "rome", "rome.code_rome"];
 
 /// What one event asks for, before it is coalesced with its neighbours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reaction {
+pub(crate) enum Reaction {
     /// Nothing to do.
     Nothing,
     /// Project the recruiter again.
@@ -48,7 +48,7 @@ pub enum Reaction {
 
 /// Looks one event up in the table.
 #[must_use]
-pub fn react(event: &Event) -> Reaction {
+pub(crate) fn react(event: &Event) -> Reaction {
     let collection = match (event.operation, event.collection) {
         (Operation::DropDatabase | Operation::Invalidate, _) => return Reaction::Invalidated,
         (Operation::Drop | Operation::Rename, Some(WatchedCollection::Canary)) => return Reaction::Nothing,

@@ -8,7 +8,7 @@ use crate::model::names::WatchedCollection;
 use crate::source::event::{Event, Operation};
 
 /// What is dropped when no single collection is.
-pub const WHOLE_DATABASE: &str = "the database";
+pub(crate) const WHOLE_DATABASE: &str = "the database";
 /// So many seconds of the stream's time after the last insert, a collection counts as filled again.
 const QUIET: u32 = 5;
 /// So many seconds after the first sign of it at the latest: a busy collection is never quiet.
@@ -27,13 +27,13 @@ enum Sign {
 
 /// The sources that were dropped and are not repaired yet, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Dropped {
+pub(crate) struct Dropped {
     sources: BTreeMap<&'static str, Sign>,
 }
 
 impl Dropped {
     /// Those of an earlier leadership that are still watched.
-    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>, watched: &[WatchedCollection]) -> Self {
+    pub(crate) fn of<'a>(names: impl IntoIterator<Item = &'a str>, watched: &[WatchedCollection]) -> Self {
         let known = |name: &str| match name {
             WHOLE_DATABASE => Some(WHOLE_DATABASE),
             name => WatchedCollection::from_name(name)
@@ -44,12 +44,12 @@ impl Dropped {
     }
 
     /// Their names.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.sources.keys().copied()
     }
 
     /// Takes note of an event, in the order of the stream. True when it tells of a drop.
-    pub fn note(&mut self, event: &Event) -> bool {
+    pub(crate) fn note(&mut self, event: &Event) -> bool {
         let time = event.cluster_time.time;
         let replaced = event.renamed_to.filter(|source| *source != WatchedCollection::Canary);
         if let Some(source) = replaced {
@@ -74,7 +74,7 @@ impl Dropped {
     }
 
     /// A collection is there at this time.
-    pub fn is_there(&mut self, name: &str, time: u32) {
+    pub(crate) fn is_there(&mut self, name: &str, time: u32) {
         for name in [name, WHOLE_DATABASE] {
             if let Some(sign @ Sign::Gone) = self.sources.get_mut(name) {
                 *sign = Sign::Back { since: time, last: time };
@@ -84,7 +84,7 @@ impl Dropped {
 
     /// True while a resync would take for gone what is about to come back.
     #[must_use]
-    pub fn is_unsettled(&self, now: u32) -> bool {
+    pub(crate) fn is_unsettled(&self, now: u32) -> bool {
         let is_filled = |sign: &Sign| match sign {
             Sign::Back { since, last } => now < last.saturating_add(QUIET) && now < since.saturating_add(LONGEST),
             Sign::Gone | Sign::InRepair => false,
@@ -95,7 +95,7 @@ impl Dropped {
 
     /// Takes those that a resync can repair now; the caller asks for it if there is one. When the database was dropped and
     /// is there again, what is absent then was left out on purpose.
-    pub fn take_up(&mut self, now: u32) -> bool {
+    pub(crate) fn take_up(&mut self, now: u32) -> bool {
         let is_back = |sign: &Sign| matches!(sign, Sign::Back { .. });
         if self.is_unsettled(now) || !self.sources.values().any(is_back) {
             return false;
@@ -108,7 +108,7 @@ impl Dropped {
     }
 
     /// The resync is finished: forgets what it was for. True when there was something.
-    pub fn repaired(&mut self) -> bool {
+    pub(crate) fn repaired(&mut self) -> bool {
         let before = self.sources.len();
         self.sources.retain(|_, sign| *sign != Sign::InRepair);
         self.sources.len() < before

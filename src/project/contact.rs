@@ -9,7 +9,7 @@ use crate::model::{Cfa, References, value};
 
 /// Whom an applicant writes to: the recruiter, the CFA's user, nobody, or an anonymised person.
 #[derive(Clone, Copy, Default)]
-pub struct Contact<'a> {
+pub(super) struct Contact<'a> {
     /// `apply_email`
     pub email: Option<RawBsonRef<'a>>,
     /// `apply_phone`
@@ -34,7 +34,7 @@ impl<'a> Contact<'a> {
     ///
     /// # Errors
     /// [`Reason::MissingCfa`], [`Reason::MissingCfaUser`].
-    pub fn of(
+    pub(super) fn of(
         recruiter: &RecruiterFields<'a>,
         references: &'a References,
         settings: &'a ProjectionSettings,
@@ -63,13 +63,13 @@ impl<'a> Contact<'a> {
 
     /// True when the managing user was anonymised.
     #[must_use]
-    pub fn is_hidden(&self) -> bool {
+    pub(super) fn is_hidden(&self) -> bool {
         self.hidden.is_some()
     }
 
     /// True for an address that must not show any more.
     #[must_use]
-    pub fn hides(&self, email: &str) -> bool {
+    pub(super) fn hides(&self, email: &str) -> bool {
         match self.hidden {
             Some(Hidden::Address(address)) => address == Some(email),
             Some(Hidden::Unknown) => true,

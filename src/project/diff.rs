@@ -66,11 +66,11 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
 }
 
 /// What a write depends on besides the fields that it sets.
-pub const DECIDES: [&CStr; 2] = [cstr!("updated_at"), cstr!("offer_status")];
+pub(crate) const DECIDES: [&CStr; 2] = [cstr!("updated_at"), cstr!("offer_status")];
 
 /// Those of these fields that carry the contact of a person.
 #[must_use]
-pub fn only_contact(fields: &RawDocument) -> RawDocumentBuf {
+pub(crate) fn only_contact(fields: &RawDocument) -> RawDocumentBuf {
     let mut contact = RawDocumentBuf::new();
     for (name, value) in fields.iter().flatten().filter(|(name, _)| CONTACT.contains(&name.as_str())) {
         contact.append(name, value);
@@ -82,7 +82,7 @@ pub fn only_contact(fields: &RawDocument) -> RawDocumentBuf {
 const CONTACT: [&str; 5] = ["apply_email", "apply_phone", "cfa_apply_email", "cfa_apply_phone", "delegations"];
 
 /// The names of the fields that differ, for reports that must not show values.
-pub fn names(fields: &RawDocument) -> impl Iterator<Item = &str> {
+pub(crate) fn names(fields: &RawDocument) -> impl Iterator<Item = &str> {
     fields.iter().flatten().map(|(name, _): (_, RawBsonRef<'_>)| name.as_str())
 }
 

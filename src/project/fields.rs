@@ -76,7 +76,7 @@ pub(super) fn place(name: &str) -> Option<usize> {
 
 /// Fields written only when the offer is created; other processes enrich them later, so they are
 /// never overwritten (spec 02).
-pub static ON_INSERT: LazyLock<RawDocumentBuf> = LazyLock::new(|| {
+pub(crate) static ON_INSERT: LazyLock<RawDocumentBuf> = LazyLock::new(|| {
     let mut fields = RawDocumentBuf::new();
     for counter in [cstr!("stats_detail_view"), cstr!("stats_search_view"), cstr!("stats_postuler")] {
         fields.append(counter, 0_i32);

@@ -2,17 +2,16 @@
 //! Pure: no clock, no I/O, no randomness; the same documents give the same offer (spec 02).
 
 mod contact;
-pub mod diff;
+pub(crate) mod diff;
 mod diploma;
-mod fields;
-pub mod offer;
-pub mod settings;
-pub mod skills;
+pub(crate) mod fields;
+pub(crate) mod offer;
+pub(crate) mod settings;
+pub(crate) mod skills;
 mod slug;
 mod status;
 
-pub use fields::{ON_INSERT, WRITTEN};
-pub use offer::{USER_DEACTIVATED, project};
-pub use settings::ProjectionSettings;
-pub use slug::slug;
-pub use status::offer_status;
+pub(crate) use fields::{ON_INSERT, WRITTEN};
+pub(crate) use offer::{USER_DEACTIVATED, project};
+pub(crate) use settings::ProjectionSettings;
+pub(crate) use status::offer_status;

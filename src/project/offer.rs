@@ -13,11 +13,11 @@ use crate::model::recruiter::{JobFields, RecruiterFields};
 use crate::model::{Cfa, Offer, OfferStatus, References, RomeSheet, value};
 
 /// The reason in the history of an offer that is cancelled because its user was deactivated.
-pub const USER_DEACTIVATED: &str = "user has been deactivated";
+pub(crate) const USER_DEACTIVATED: &str = "user has been deactivated";
 
 /// The ROME code that selects the sheet: the first of the list; a string is a list of one.
 #[must_use]
-pub fn first_rome_code<'a>(job: &JobFields<'a>) -> Option<&'a str> {
+pub(crate) fn first_rome_code<'a>(job: &JobFields<'a>) -> Option<&'a str> {
     match job.rome_code? {
         RawBsonRef::String(code) => Some(code),
         RawBsonRef::Array(codes) => codes.into_iter().next()?.ok()?.as_str(),

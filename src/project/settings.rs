@@ -22,7 +22,7 @@ pub struct ProjectionSettings {
 
 /// True when offers of this recruiter carry the contact of a CFA (spec 02, "Delegated recruiters").
 #[must_use]
-pub fn is_delegated_to_cfa(recruiter: &RecruiterFields<'_>) -> bool {
+pub(crate) fn is_delegated_to_cfa(recruiter: &RecruiterFields<'_>) -> bool {
     recruiter.is_delegated == Some(RawBsonRef::Boolean(true))
         && value::non_empty(recruiter.cfa_delegated_siret).is_some()
 }

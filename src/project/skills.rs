@@ -8,7 +8,7 @@ use crate::model::value;
 
 /// `libelle` of each `savoir_etre_professionnel`.
 #[must_use]
-pub fn desired(job: Option<&RawDocument>, rome: Option<&RawDocument>) -> RawArrayBuf {
+pub(crate) fn desired(job: Option<&RawDocument>, rome: Option<&RawDocument>) -> RawArrayBuf {
     let mut labels = RawArrayBuf::new();
     for element in elements("savoir_etre_professionnel", job, rome) {
         if let Some(label) = value::field(element, "libelle") {
@@ -21,7 +21,7 @@ pub fn desired(job: Option<&RawDocument>, rome: Option<&RawDocument>) -> RawArra
 /// `category.libelle + "\t" + item.libelle` of each item of each category of `list`
 /// (`savoir_faire` or `savoirs`).
 #[must_use]
-pub fn by_category(list: &str, job: Option<&RawDocument>, rome: Option<&RawDocument>) -> RawArrayBuf {
+pub(crate) fn by_category(list: &str, job: Option<&RawDocument>, rome: Option<&RawDocument>) -> RawArrayBuf {
     let mut labels = RawArrayBuf::new();
     let mut line = String::new();
     for category in elements(list, job, rome) {

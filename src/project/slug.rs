@@ -4,7 +4,7 @@ use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCa
 
 /// Kebab case of a title, accents kept; empty when the title has neither letters nor digits.
 #[must_use]
-pub fn slug(title: &str) -> String {
+pub(crate) fn slug(title: &str) -> String {
     let mut slug = String::with_capacity(title.len());
     let mut word = String::new();
     let mut characters = title.chars().peekable();

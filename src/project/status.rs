@@ -10,7 +10,10 @@ use crate::model::{OfferStatus, value};
 ///
 /// # Errors
 /// [`Reason::UnknownJobStatus`].
-pub fn offer_status(recruiter: Option<RawBsonRef<'_>>, job: Option<RawBsonRef<'_>>) -> Result<OfferStatus, Reason> {
+pub(crate) fn offer_status(
+    recruiter: Option<RawBsonRef<'_>>,
+    job: Option<RawBsonRef<'_>>,
+) -> Result<OfferStatus, Reason> {
     // The enumeration names mean the same as the labels.
     if !matches!(value::text(recruiter), Some("Actif" | "ACTIF")) {
         return Ok(OfferStatus::Cancelled);

@@ -18,6 +18,7 @@ use crate::model::names::OUTBOX;
 use crate::model::names::ROLES;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
+use crate::model::names::{APPLICATIONS, COURSES, SIRET_CACHE, UNSUBSCRIBED};
 use crate::mongo::reads::collection;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
@@ -133,9 +134,7 @@ fn needed_for_jobs() -> Vec<(&'static str, Vec<&'static str>)> {
         (WatchedCollection::AnonymizedRecruiters.name(), vec!["insert", "update"]),
         (WatchedCollection::AnonymizedUsers.name(), vec!["insert", "update"]),
     ];
-    needed.extend(
-        ["cache_siret", "applications", "formationcatalogues", "unsubscribedofs"].map(|asked| (asked, vec!["find"])),
-    );
+    needed.extend([SIRET_CACHE, APPLICATIONS, COURSES, UNSUBSCRIBED].map(|asked| (asked, vec!["find"])));
     needed
 }
 

@@ -59,7 +59,12 @@ impl Memory {
 ///
 /// # Errors
 /// [`Failure::Write`].
-pub async fn store(database: &Database, partner_label: &str, lists: Document, flags: Document) -> Result<(), Failure> {
+pub(super) async fn store(
+    database: &Database,
+    partner_label: &str,
+    lists: Document,
+    flags: Document,
+) -> Result<(), Failure> {
     let mut update = doc! { "$setOnInsert": { "partner_label": partner_label } };
     if !lists.is_empty() {
         let each = lists.into_iter().map(|(key, list)| (key, Bson::from(doc! { "$each": list })));
@@ -76,7 +81,7 @@ pub async fn store(database: &Database, partner_label: &str, lists: Document, fl
 ///
 /// # Errors
 /// [`Failure::Write`].
-pub async fn forget(database: &Database) -> Result<(), Failure> {
+pub(super) async fn forget(database: &Database) -> Result<(), Failure> {
     collection(database, STATE).delete_one(mine()).await.map_err(Failure::Write)?;
     Ok(())
 }

@@ -14,7 +14,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// The progress of one pass over the offers. Its end clears the bar from the terminal.
 #[derive(Debug)]
-pub struct Progress {
+pub(super) struct Progress {
     bar: ProgressBar,
     offers: u64,
     done: u64,
@@ -23,7 +23,7 @@ pub struct Progress {
 
 impl Progress {
     /// Begins a pass over this number of offers.
-    pub fn begin(offers: u64) -> Self {
+    pub(super) fn begin(offers: u64) -> Self {
         let bar = if std::io::stderr().is_terminal() { ProgressBar::new(offers) } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} offers, {per_sec}, {eta} left") {
             bar.set_style(style);
@@ -32,7 +32,7 @@ impl Progress {
     }
 
     /// Adds offers that are done, and logs a line when one is due.
-    pub fn add(&mut self, offers: u64) {
+    pub(super) fn add(&mut self, offers: u64) {
         self.done += offers;
         self.bar.inc(offers);
         if self.bar.is_hidden() && self.told_at.elapsed() >= INTERVAL {
@@ -50,7 +50,7 @@ impl Drop for Progress {
 
 /// Waits for `work` and logs every ten seconds that the step still runs, for a step whose progress only the server
 /// knows.
-pub async fn while_waiting<T>(step: &SetupStep, work: impl IntoFuture<Output = T>) -> T {
+pub(super) async fn while_waiting<T>(step: &SetupStep, work: impl IntoFuture<Output = T>) -> T {
     let began = clock::instant();
     let work = work.into_future();
     tokio::pin!(work);

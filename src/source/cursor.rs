@@ -1,6 +1,6 @@
-//! The change stream's cursor, owned: one `aggregate`, then a `getMore` for each call, in one explicit
-//! session, always from an explicit position (spec 03, "Own the cursor"). It never resumes by itself:
-//! every error goes to its caller, who knows the last position. Replies stay the bytes that the server sent.
+//! The cursor of the change stream: one `aggregate`, then one `getMore` per call, in one explicit session and from an
+//! explicit position (spec 03, "Own the cursor"). The cursor never resumes by itself. Every error goes to the caller,
+//! who knows the last position. Replies are read from the bytes that the server sent.
 
 use std::time::Duration;
 
@@ -18,27 +18,27 @@ use crate::model::names::WatchedCollection;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::deadline::{ServerProgress, with_deadline};
 
-/// How much longer than its own `maxTimeMS` a `getMore` on which the server does not get on may take before the stream
-/// counts as stalled. `maxTimeMS` bounds the wait for an event, not the search for one: far back in the oplog that may
-/// take minutes, and is waited for as long as the server gets on.
+/// The time without progress, beyond `maxTimeMS`, after which a stream counts as stalled. `maxTimeMS` bounds the wait for
+/// an event, not the search for one. Far back in the oplog a search may take minutes, so it may go on as long as the
+/// server makes progress.
 const MARGIN: Duration = Duration::from_secs(10);
-/// How often the server is asked whether it gets on with a `getMore` that is late.
+/// The interval at which the server is asked for the progress of a late `getMore`.
 const LOOK: Duration = Duration::from_secs(2);
-/// How many seconds a position may be ahead of the server's time: after an election, the new primary may
-/// not have seen yet what the old one told.
+/// The number of seconds that a position may be ahead of the server's time. After an election, the new primary may not
+/// have seen yet all that the old primary sent.
 const AHEAD: u32 = 60;
 
-/// Where a stream begins.
+/// The beginning of a stream.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StreamPosition {
-    /// After an event (an `invalidate` too) or a high-water mark.
+    /// After an event, also an `invalidate`, or after a high-water mark.
     After(ResumeToken),
     /// With the first event at this cluster time or later.
     At(Timestamp),
 }
 
 impl StreamPosition {
-    /// Its cluster time.
+    /// The cluster time of the position.
     #[must_use]
     pub fn time(&self) -> Timestamp {
         match self {
@@ -48,33 +48,33 @@ impl StreamPosition {
     }
 }
 
-/// What one command brought.
+/// The reply to one `getMore`.
 #[derive(Debug, Clone)]
-pub struct StreamReply {
-    /// The events, in the one total order.
+pub(crate) struct StreamReply {
+    /// The events in their total order.
     pub events: Vec<Event>,
-    /// `postBatchResumeToken`: everything up to it is in this reply or in one before.
+    /// `postBatchResumeToken`: all events up to it are in this reply or in earlier ones.
     pub position: ResumeToken,
-    /// The server's time when it answered.
+    /// The server's cluster time at the reply.
     pub operation_time: Timestamp,
 }
 
 impl StreamReply {
-    /// True when the stream ends here and must be opened after its `invalidate` event.
+    /// True when the stream ends with an `invalidate` event. The caller then opens it anew after that event.
     #[must_use]
-    pub fn invalidates(&self) -> bool {
+    pub(crate) fn invalidates(&self) -> bool {
         self.events.iter().any(|event| event.operation == Operation::Invalidate)
     }
 }
 
-/// An open cursor; the server is told when it is dropped.
-pub struct Cursor {
+/// An open cursor. Dropping it closes it on the server too.
+pub(crate) struct Cursor {
     database: CausalDatabase,
     session: ClientSession,
     cursor: SessionRawBatchCursor,
     await_time: Duration,
     last: Timestamp,
-    /// The server's time when it was opened.
+    /// The server's cluster time when the cursor was opened.
     pub opened: Timestamp,
 }
 
@@ -82,14 +82,16 @@ impl Cursor {
     /// Opens the stream of these collections at `position`.
     ///
     /// # Errors
-    /// [`Failure::Cursor`], [`Failure::Ahead`]; the directive tells whether the position is at fault.
-    pub async fn open(
+    /// [`Failure::Cursor`], [`Failure::Stalled`], [`Failure::Ahead`]. The directive of the failure says whether the
+    /// position is at fault.
+    pub(crate) async fn open(
         database: &CausalDatabase,
         (watched, position): (&[WatchedCollection], &StreamPosition),
         await_time: Duration,
         batch_size: u32,
     ) -> Result<Self, Failure> {
-        // Whoever opens a stream may have missed events; here, so that no opening can forget it.
+        // Events may have been missed before each opening, so caches must be emptied. This stands here so that no caller
+        // can forget it.
         database.interrupt();
         let mut session = database.client().start_session().await.map_err(Failure::Cursor)?;
         let mut stages = vec![doc! { "$changeStream": start(position) }];
@@ -98,7 +100,7 @@ impl Cursor {
             "aggregate": 1, "pipeline": stages, "cursor": { "batchSize": 0 },
             "readConcern": { "level": "majority" },
         };
-        // Not `watch`, which resumes: this sends what it is told to, once, and each `getMore` once.
+        // `watch` of the driver would resume by itself. This cursor sends each command once.
         let opening = database.run_cursor_command(command).batch_size(batch_size).max_time(await_time);
         let opening = tokio::time::timeout(await_time + MARGIN, opening.session(&mut session).batch()).await;
         let cursor = opening.map_err(|_| Failure::Stalled)?.map_err(Failure::Cursor)?;
@@ -107,19 +109,19 @@ impl Cursor {
         let opened = cursor.reply(|_| {}).await?;
         let opened = opened.as_raw_document().get_timestamp("operationTime");
         cursor.opened = opened.map_err(|_| Failure::Reply("operationTime"))?;
-        // The server takes such a position, and is silent until that time has come.
+        // The server accepts a position in the future, and sends nothing until that time has come.
         if position.time().time > cursor.opened.time.saturating_add(AHEAD) {
             return Err(Failure::Ahead);
         }
         Ok(cursor)
     }
 
-    /// Waits for the next reply: at once when there are events, else empty when the server has searched all of the
-    /// oplog and `await_time` has passed. While that takes longer, `searching` is told the server's time now and then.
+    /// Waits for the next reply. Events come at once. Without events, an empty reply comes when the server has searched the
+    /// whole oplog and `await_time` has passed. During a long search, `searching` gets the server's time now and then.
     ///
     /// # Errors
-    /// [`Failure::Cursor`], [`Failure::Stalled`], or what makes a reply unreadable.
-    pub async fn next(&mut self, searching: impl Fn(Timestamp)) -> Result<StreamReply, Failure> {
+    /// [`Failure::Cursor`], [`Failure::Stalled`], [`Failure::Backwards`], or the failure of an unreadable reply.
+    pub(crate) async fn next(&mut self, searching: impl Fn(Timestamp)) -> Result<StreamReply, Failure> {
         let reply = read(self.reply(searching).await?.as_raw_document())?;
         for event in &reply.events {
             if event.cluster_time < self.last {
@@ -127,7 +129,7 @@ impl Cursor {
             }
             self.last = event.cluster_time;
         }
-        // Whoever looks at a document because of this reply must not see it as it was before.
+        // Later reads must not show a document as it was before these events.
         self.database.advance(reply.position.cluster_time());
         Ok(reply)
     }
@@ -153,14 +155,14 @@ impl Cursor {
             }
             patience = LOOK;
         };
-        // The server ends a cursor after an `invalidate`, and says so before in an event.
+        // A cursor ends only after an `invalidate`, and the caller has that event by then. Any other end is a failure.
         reply.ok_or(Failure::Reply("cursor.id"))?.map_err(Failure::Cursor)
     }
 }
 
 fn start(position: &StreamPosition) -> Document {
     match position {
-        // Not `resumeAfter`: that refuses the token of an `invalidate`.
+        // `resumeAfter` would refuse the token of an `invalidate`.
         StreamPosition::After(token) => doc! { "startAfter": token.to_document() },
         StreamPosition::At(time) => doc! { "startAtOperationTime": *time },
     }
@@ -183,11 +185,11 @@ fn read(reply: &RawDocument) -> Result<StreamReply, Failure> {
     })
 }
 
-/// The server's wall clock, in whole seconds; on an idle server the cluster time stays behind it.
+/// The server's wall clock in whole seconds. On an idle server the cluster time stays behind this clock.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn server_clock(database: &Database) -> Result<Timestamp, Failure> {
+pub(crate) async fn server_clock(database: &Database) -> Result<Timestamp, Failure> {
     let reply = with_deadline(database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read)?;
     let local = reply.get_datetime("localTime").map_err(|_| Failure::Reply("localTime"))?;
     let seconds = u32::try_from(local.timestamp_millis().div_euclid(1_000)).map_err(|_| Failure::Reply("localTime"))?;
@@ -198,7 +200,7 @@ pub async fn server_clock(database: &Database) -> Result<Timestamp, Failure> {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn operation_time(database: &Database) -> Result<Timestamp, Failure> {
+pub(crate) async fn operation_time(database: &Database) -> Result<Timestamp, Failure> {
     let reply = with_deadline(database.run_command(doc! { "ping": 1 })).await.map_err(Failure::Read)?;
     reply.get_timestamp("operationTime").map_err(|_| Failure::Reply("operationTime"))
 }

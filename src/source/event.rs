@@ -1,5 +1,5 @@
-//! A change event as the pipeline asks for it: thin, names only (spec 03). Decoding must not fail
-//! the stream: what cannot be understood is an event of its own kind, never an error.
+//! A thin change event, as the pipeline asks for it: names of paths and no values (spec 03). Decoding is lenient:
+//! unreadable keys and paths become values of their own kind. Only an event without its basic fields is an error.
 
 use bson::{DateTime, RawBsonRef, RawDocument, Timestamp, oid::ObjectId};
 use resume_tokens::{ResumeToken, TokenError};
@@ -10,29 +10,24 @@ use crate::model::other_id::OtherId;
 use crate::model::other_id::key_text;
 use crate::observe::labels::LabelValue;
 
-/// What happened, as `operationType` tells (MongoDB manual, "Change Events").
+/// The values of `operationType` (MongoDB manual, "Change Events").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// `insert`
     Insert,
-    /// `update`
     Update,
-    /// `replace`
     Replace,
-    /// `delete`
     Delete,
-    /// `drop` of a watched collection
+    /// A watched collection was dropped.
     Drop,
-    /// `rename` of a watched collection
+    /// A watched collection was renamed, or another collection took its name.
     Rename,
-    /// `dropDatabase`
     DropDatabase,
-    /// `invalidate`: the cursor ends here
+    /// The server ends the cursor after this event.
     Invalidate,
 }
 
 impl Operation {
-    /// All of them, as the pipeline asks for them.
+    /// The operations that the pipeline selects.
     pub const ALL: [Self; 8] = [
         Self::Insert,
         Self::Update,
@@ -60,34 +55,32 @@ impl Operation {
     }
 }
 
-/// One change.
+/// One event of the change stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// `ns.coll`; `None` for events of the whole database.
     pub collection: Option<WatchedCollection>,
-    /// `to.coll`: a rename gave this name to another collection, with documents that no event tells of.
+    /// `to.coll`, where a rename gave this watched name to another collection. No event tells of the documents in it.
     pub renamed_to: Option<WatchedCollection>,
-    /// `operationType`.
     pub operation: Operation,
-    /// `documentKey._id`.
+    /// `documentKey._id`; `None` for events that concern no single document.
     pub key: Option<DocumentKey>,
-    /// `clusterTime`.
+    /// `clusterTime`, else the time in the token.
     pub cluster_time: Timestamp,
     /// `wallTime` (server 6.0), else the seconds of `cluster_time`.
     pub wall_time: DateTime,
-    /// The names of the paths that an update changed, removed or truncated; `None` where they cannot be told, because one of
-    /// them is no UTF-8 or they are too long.
+    /// The names of the paths that an update changed, removed or truncated. `None` where they are unknown, because one of
+    /// them is no UTF-8 or they are too long together.
     pub paths: Option<Vec<String>>,
-    /// `_id`: the event's own resume token.
+    /// `_id`: the resume token of this event.
     pub token: ResumeToken,
 }
 
-/// A document's `_id`: an ObjectId, as spec 01 says, or anything else as text for its dead letter.
+/// The `_id` of a document. Spec 01 wants an ObjectId.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum DocumentKey {
-    /// As it should be.
     Id(ObjectId),
-    /// An `_id` of another type, or one that cannot be read: see [`OtherId::text`].
+    /// The text of an `_id` of another type, or of an unreadable one, for its dead letter: see [`OtherId::text`].
     Other(String),
 }
 
@@ -123,7 +116,7 @@ impl Event {
         })
     }
 
-    /// About how many bytes the event takes in memory.
+    /// The approximate size of the event in memory, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {
         let paths = self.paths.as_deref().unwrap_or_default();
@@ -131,7 +124,7 @@ impl Event {
         size_of::<Self>() + size_of_val(paths) + texts
     }
 
-    /// The key when it is an ObjectId.
+    /// The key; `None` when it is no ObjectId.
     #[must_use]
     pub fn id(&self) -> Option<ObjectId> {
         match self.key {
@@ -141,7 +134,7 @@ impl Event {
     }
 }
 
-/// What was found of an event so far.
+/// The fields of an event that were read so far.
 #[derive(Default)]
 struct Parts<'a> {
     token: Option<ResumeToken>,
@@ -152,7 +145,7 @@ struct Parts<'a> {
     cluster_time: Option<Timestamp>,
     wall_time: Option<DateTime>,
     paths: Vec<String>,
-    /// There are paths that cannot be told.
+    /// True when some path names are unknown.
     has_other_paths: bool,
 }
 
@@ -195,7 +188,7 @@ fn watched(namespace: &RawDocument) -> Option<WatchedCollection> {
     namespace.get_str("coll").ok().and_then(WatchedCollection::from_name)
 }
 
-/// Of a sharded collection, `documentKey` has other fields too.
+/// Finds `_id` among the fields of `documentKey`. In a sharded collection, `documentKey` has other fields too.
 fn key_of(key: &RawDocument) -> Option<DocumentKey> {
     let id = key.iter_elements().filter_map(Result::ok).find(|element| element.key() == "_id")?;
     Some(match id.value() {

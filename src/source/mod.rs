@@ -1,9 +1,9 @@
-//! Stage 1, READ: where touches come from: the change stream and the scans. Every source closes its
-//! batches with a position; none of them writes documents.
+//! READ, the first stage: the change stream and the scans, from which touches come. Every source closes its batches with
+//! a position. No source writes documents.
 
-pub mod cursor;
-pub mod event;
-pub mod pipeline;
-pub mod replay;
-pub mod scan;
-pub mod undeliverable;
+pub(crate) mod cursor;
+pub(crate) mod event;
+pub(crate) mod pipeline;
+pub(crate) mod replay;
+pub(crate) mod scan;
+pub(crate) mod undeliverable;

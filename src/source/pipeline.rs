@@ -1,5 +1,5 @@
-//! The aggregation pipeline of the change stream: which events, and how little of them (spec 03).
-//! It matches on names only: a match on content can make a token unfindable.
+//! The aggregation pipeline of the change stream: it selects the events and thins them out (spec 03).
+//! It matches on names only, because a match on content can make a token unfindable.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -8,13 +8,13 @@ use bson::{Bson, Document, doc};
 use super::event::Operation;
 use crate::model::names::WatchedCollection;
 
-/// An update that names more bytes of paths than this is told without them: its event stays far below the server's limit of
-/// 16 MB, and so many names would touch everything anyway.
+/// The greatest sum of the lengths of path names, in bytes. Beyond it an event carries no names. So events stay far below
+/// the server's limit of 16 MB, and so many names would touch everything anyway.
 const LONGEST_NAMES: i32 = 64 * 1024;
 
 /// The stages after `$changeStream`.
 #[must_use]
-pub fn stages(collections: &[WatchedCollection]) -> Vec<Document> {
+pub(crate) fn stages(collections: &[WatchedCollection]) -> Vec<Document> {
     let collections: Vec<&str> = collections.iter().map(|collection| collection.name()).collect();
     let operations: Vec<&str> = Operation::ALL.iter().map(|operation| operation.name()).collect();
     // Events of the whole database (`dropDatabase`, `invalidate`) name no collection.
@@ -24,7 +24,7 @@ pub fn stages(collections: &[WatchedCollection]) -> Vec<Document> {
     vec![
         doc! { "$match": { "$or": [
             { "ns.coll": { "$in": &collections }, "operationType": { "$in": operations } },
-            // Something else took the name of a watched collection.
+            // Another collection took the name of a watched one.
             { "to.coll": { "$in": &collections }, "operationType": Operation::Rename.name() },
             of_database,
         ] } },
@@ -37,7 +37,7 @@ pub fn stages(collections: &[WatchedCollection]) -> Vec<Document> {
     ]
 }
 
-/// These names; `true` where they are too long.
+/// An expression that gives these names, or `true` where they are longer than [`LONGEST_NAMES`].
 fn bounded(names: Bson) -> Document {
     let lengths = doc! { "$map": { "input": "$$names", "in": { "$strLenBytes": "$$this" } } };
     doc! { "$let": {
@@ -46,12 +46,12 @@ fn bounded(names: Bson) -> Document {
     } }
 }
 
-/// Tells one pipeline from another: a token of another one may be refused (error 280), so a
-/// checkpoint with another fingerprint is opened by its time (spec 03, "Own the cursor").
+/// A text that differs from one pipeline to another. The server may refuse a token of another pipeline (error 280). So a
+/// stream is opened by time after a checkpoint with another fingerprint (spec 03, "Own the cursor").
 #[must_use]
-pub fn fingerprint(collections: &[WatchedCollection]) -> String {
-    // `DefaultHasher::new()` hashes the same way in every process of one build; a difference after
-    // a change of compiler costs no more than one opening by time.
+pub(crate) fn fingerprint(collections: &[WatchedCollection]) -> String {
+    // `DefaultHasher::new()` gives the same hash in every process of one build. Another compiler may give another hash:
+    // that costs one opening by time.
     let mut hasher = DefaultHasher::new();
     for stage in stages(collections) {
         stage.to_string().hash(&mut hasher);

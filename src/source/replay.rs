@@ -1,6 +1,5 @@
-//! The change stream of a span of the past: what a replay looks at again (spec 06, "replay"). It reads the
-//! offers' collection too, so that what somebody did to an offer is found. Its position is never saved as the
-//! stream's own.
+//! The change stream of a past span of time, for a replay (spec 06, "replay"). It also has the events of offers, so that
+//! changes by other programs are found. Its position is never saved as the position of the live stream.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,35 +14,35 @@ use crate::error::{Directive, Failure};
 use crate::model::names::WatchedCollection;
 use crate::mongo::causal::CausalDatabase;
 
-/// How long a reply may wait for an event, at the end of the span only.
+/// The time that a reply may wait for an event. Only at the end of the span may events be missing.
 const AWAIT: Duration = Duration::from_millis(500);
-/// The most events of one reply.
+/// The greatest number of events in one reply.
 const EVENTS: u32 = 1_000;
 
 type Reading = Pin<Box<dyn Future<Output = Result<(Cursor, StreamReply), Failure>> + Send>>;
 
-/// An open replay.
-pub struct Replay {
+/// The open change stream of a replay.
+pub(crate) struct Replay {
     database: CausalDatabase,
     watched: Vec<WatchedCollection>,
     until: Timestamp,
-    /// Where the next reply is read.
+    /// The position after the last reply.
     position: StreamPosition,
     stumbles: Stumbles,
-    /// The answer that is waited for; the server works on it whether or not somebody waits.
+    /// The pending reply. The server works on it also between two calls of [`Self::next`]. `None` after the last part.
     reading: Option<Reading>,
 }
 
-/// A part of the span.
+/// The events of a part of the span.
 #[derive(Debug)]
-pub struct SpanPart {
-    /// Its events, none of them later than the span.
+pub(crate) struct SpanPart {
+    /// No event is later than the span.
     pub events: Vec<Event>,
-    /// Everything before this cluster time is in this part or one before it.
+    /// All events before this cluster time are in this part or in earlier ones.
     pub reached: Timestamp,
-    /// Events of the span that cannot be read or delivered were passed over: at least so many.
+    /// The least number of undeliverable events that were passed over.
     pub passed_over: u64,
-    /// Nothing is left.
+    /// True in the last part of the span.
     pub ended: bool,
 }
 
@@ -54,10 +53,10 @@ impl fmt::Debug for Replay {
 }
 
 impl Replay {
-    /// From the first event at `from` or later, up to those at `until`, which must be in the past. By time,
-    /// because a token belongs to the pipeline with which it was made.
+    /// Opens the span from the first event at `from` to the last event at `until`, which must be in the past. The stream is
+    /// opened by time, because a token belongs to the pipeline that made it.
     #[must_use]
-    pub fn open(
+    pub(crate) fn open(
         database: &CausalDatabase,
         watched: Vec<WatchedCollection>,
         (from, until): (Timestamp, Timestamp),
@@ -75,11 +74,11 @@ impl Replay {
         replay
     }
 
-    /// The next part; `None` when it is not there within `patience`, and after the last one.
+    /// The next part. `None` when no part comes within `patience`, and after the last part.
     ///
     /// # Errors
-    /// As [`Cursor::open`] and [`Cursor::next`]; it must be opened anew then.
-    pub async fn next(&mut self, patience: Duration) -> Result<Option<SpanPart>, Failure> {
+    /// As [`Cursor::open`] and [`Cursor::next`]. After an error the caller must open a new replay.
+    pub(crate) async fn next(&mut self, patience: Duration) -> Result<Option<SpanPart>, Failure> {
         let Some(mut reading) = self.reading.take() else {
             return Ok(None);
         };
@@ -97,7 +96,8 @@ impl Replay {
         let is_idle = reply.events.is_empty();
         let invalidates = reply.invalidates();
         reply.events.retain(|event| event.cluster_time <= self.until);
-        // At the very end of the span, events of one transaction have the same time, in several replies.
+        // Several replies may have events of one time, such as those of a transaction. So a reply that only reaches
+        // `until` does not end the span, unless it is empty.
         let ended = position > self.until || (is_idle && position >= self.until);
         if ended {
             drop(cursor);
@@ -114,7 +114,7 @@ impl Replay {
         self.reading = Some(open(self.database.clone(), self.watched.clone(), self.position.clone(), batch_size));
     }
 
-    /// Reads again event by event; the second time, goes on behind the next event.
+    /// Reads again with one event per reply. The same failure again passes over the next event.
     async fn pass_over(&mut self, failure: &Failure) -> Result<Option<SpanPart>, Failure> {
         let way = match self.stumbles.meet(&self.position, failure.code()) {
             StumbleAction::Again => {
@@ -122,7 +122,7 @@ impl Replay {
                 return Ok(None);
             }
             StumbleAction::PassOne => StumbleAction::PassOne,
-            // The span ends before now.
+            // A replay does not wait: passing over everything up to now ends the span.
             StumbleAction::PassAll | StumbleAction::Wait => StumbleAction::PassAll,
         };
         let (last, is_one) = last_to_pass(&self.database, (&self.watched, &self.position), way).await?;

@@ -1,6 +1,6 @@
-//! Walks a collection by `_id`, some ids at a time: the source of touches for backfills and resyncs. ObjectIds have
-//! a walk of their own, and so has everything else that can be an `_id`. No cursor is held between two steps, so a
-//! walk may pause as long as it likes and resume after a crash.
+//! Scans a collection by `_id` in steps, for the touches of backfills and resyncs. ObjectIds have one scan, and `_id`s
+//! of all other types have a second one. No server cursor stays open between two steps. So a scan may pause for any
+//! time and go on after a crash.
 
 use bson::raw::cstr;
 use bson::spec::ElementType;
@@ -13,28 +13,28 @@ use crate::mongo::causal::CausalDatabase;
 use crate::mongo::deadline::while_server_works;
 use crate::mongo::reads::{collection, documents};
 
-/// The ids of one step.
-pub const STEP: u32 = 1_000;
-/// The longest `_id` that is remembered as the place of a walk, in bytes.
+/// The greatest number of ids of one step.
+pub(crate) const STEP: u32 = 1_000;
+/// The longest `_id` that is stored as the place of a scan, in bytes.
 const LONGEST_PLACE: usize = 16 * 1024;
 
-/// The next ObjectIds after `after` among the documents that `filter` selects, in their order. What has another `_id`
-/// is found by [`others_after`].
+/// The next ObjectIds after `after` among the documents that `filter` selects, in their order. [`others_after`] finds
+/// documents with an `_id` of another type.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn ids_after(
+pub(crate) async fn ids_after(
     database: &CausalDatabase,
     name: &str,
     filter: &Document,
     after: Option<ObjectId>,
 ) -> Result<Vec<ObjectId>, Failure> {
-    // Compares with ObjectIds only, so ids of other types cannot fill a step and end the walk.
+    // The comparison selects ObjectIds only. Otherwise ids of other types could fill a step and end the scan.
     let next = after.map_or_else(|| doc! { "$gte": LOWEST }, |after| doc! { "$gt": after });
     let filter = doc! { "$and": [filter.clone(), { "_id": next }] };
     let mut session = database.session().await?;
     let collection = collection(database, name);
-    // Before it has found a step of ours, it may pass over millions of other partners' offers.
+    // There is no fixed time limit, because a step may pass over millions of other partners' offers.
     let (client, comment) = (database.client(), Bson::from(ObjectId::new()));
     let find = collection
         .find(filter)
@@ -53,18 +53,18 @@ pub async fn ids_after(
 const LOWEST: ObjectId = ObjectId::from_bytes([0; 12]);
 const HIGHEST: ObjectId = ObjectId::from_bytes([0xff; 12]);
 
-/// False for a place that is so long that a walk had better begin a little earlier after a crash than store it.
+/// False for a place that is too long to be stored. After a crash the scan then begins at an earlier place.
 #[must_use]
-pub fn is_storable(place: Option<&Bson>) -> bool {
+pub(crate) fn is_storable(place: Option<&Bson>) -> bool {
     !matches!(place, Some(Bson::Binary(Binary { bytes, .. })) if bytes.len() > LONGEST_PLACE)
 }
 
-/// The next documents after `after` whose `_id` is no ObjectId, among those that `filter` selects. By bounds of the
-/// index of `_id`, because a comparison in a query sees only values of one type.
+/// The next `_id`s after `after` that are no ObjectIds, among the documents that `filter` selects. The scan goes by bounds
+/// of the index of `_id`, because a comparison in a query sees values of one type only.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn others_after(
+pub(crate) async fn others_after(
     database: &CausalDatabase,
     collection: &str,
     filter: &Document,
@@ -74,7 +74,7 @@ pub async fn others_after(
         return Ok(Vec::new());
     }
     let filter = RawDocumentBuf::try_from(filter).map_err(|error| Failure::Read(error.into()))?;
-    // Not `find` of the driver: bounds must be given as the server's own bytes.
+    // A raw command instead of the driver's `find`, because a bound may be an `_id` that is not valid BSON.
     let comment = ObjectId::new();
     let command = || {
         rawdoc! {
@@ -101,7 +101,7 @@ pub async fn others_after(
     if !found.is_empty() {
         return Ok(found);
     }
-    // The one value that no bound includes.
+    // `MaxKey` is the one value that no bound includes.
     let greatest = rawdoc! { "$and": [filter.clone(), { "_id": RawBsonRef::MaxKey }] };
     let mut greatest_of_all = rawdoc! { "find": collection, "filter": greatest, "projection": { "_id": 1 } };
     greatest_of_all.append(cstr!("readConcern"), database.read_concern());
@@ -109,7 +109,8 @@ pub async fn others_after(
     step(database, (greatest_of_all, comment), last).await
 }
 
-/// What a command finds beyond `after`, which its bounds include, as far as one reply has it: ids can be long.
+/// The first reply of a command that has other `_id`s than `after`, which the bounds include. It is one reply only,
+/// because `_id`s can be long.
 async fn step(
     database: &CausalDatabase,
     (command, comment): (RawDocumentBuf, ObjectId),
@@ -131,9 +132,9 @@ async fn step(
     Ok(Vec::new())
 }
 
-/// Which recruiters a backfill touches.
+/// The filter for the recruiters that a backfill touches.
 #[must_use]
-pub fn backfill_filter(recruiter: Option<ObjectId>, active_only: bool) -> Document {
+pub(crate) fn backfill_filter(recruiter: Option<ObjectId>, active_only: bool) -> Document {
     let mut filter = Document::new();
     if let Some(recruiter) = recruiter {
         filter.insert("_id", Bson::ObjectId(recruiter));

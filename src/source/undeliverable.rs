@@ -1,6 +1,6 @@
-//! Positions that reading does not get past: an event that is too large for a reply, or that nobody can read. The same
-//! failure twice at one position, the second time with one event in a reply, is about the event after it, which is then
-//! passed over, so that nothing is retried for ever.
+//! Undeliverable events: an event that is too large for a reply, or that cannot be read. After a failure, replies have
+//! one event. The same failure again at the same position is about the next event. That event is passed over, so that
+//! nothing is retried for ever.
 
 use std::time::Duration;
 
@@ -14,45 +14,44 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::{LOCAL, OPLOG};
 use crate::mongo::reads::collection;
 
-/// So many events in a row are passed over one by one; then, once, everything up to now.
+/// The number of events in a row that are passed over one by one. After them, everything up to now is passed over.
 const ONE_BY_ONE: u32 = 9;
-/// What fails alike at every position is not about an event: only every so many attempts everything up to now is passed
-/// over again.
+/// A failure at every position is not about events. Then only one of so many attempts passes over everything up to now.
 const ATTEMPTS: u32 = 100;
-/// So many events are read one by one behind a failure.
+/// The number of replies with one event after a failure.
 const SINGLY: u32 = 1_000;
-/// How long the server may look for the next event in the oplog.
+/// The time limit for the server's search of the next event in the oplog.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// What is to be done after a failure.
+/// The next step after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StumbleAction {
+pub(crate) enum StumbleAction {
     /// Read again from the same position.
     Again,
     /// Pass over the next event.
     PassOne,
     /// Pass over everything up to now.
     PassAll,
-    /// Read again from the same position, slowly: whatever the position is, it fails.
+    /// Read again from the same position after a pause, because reading fails at every position.
     Wait,
 }
 
-/// The failures that reading meets.
+/// The recent failures of reading the stream.
 #[derive(Debug, Default)]
-pub struct Stumbles {
-    /// The last one, with the position that it happened behind.
+pub(crate) struct Stumbles {
+    /// The last failure: the position after which it happened, and its code.
     last: Option<(StreamPosition, String)>,
-    /// How often something was passed over since the last reply.
+    /// The number of times that events were passed over since the last reply.
     passed: u32,
-    /// Attempts since everything was passed over.
+    /// The number of attempts since events were last passed over.
     attempts: u32,
-    /// Replies of one event since the last failure.
+    /// The number of replies since the last failure.
     singly: u32,
 }
 
 impl Stumbles {
-    /// Notes that reading on from `position` failed with what [`Failure::code`] tells.
-    pub fn meet(&mut self, position: &StreamPosition, code: String) -> StumbleAction {
+    /// Records that reading after `position` failed. `code` comes from [`Failure::code`].
+    pub(crate) fn meet(&mut self, position: &StreamPosition, code: String) -> StumbleAction {
         let met = (position.clone(), code);
         if self.last.as_ref() != Some(&met) {
             self.last = Some(met);
@@ -68,14 +67,14 @@ impl Stumbles {
         if self.passed <= ONE_BY_ONE { StumbleAction::PassOne } else { StumbleAction::PassAll }
     }
 
-    /// How many events a reply may have.
+    /// The greatest number of events in a reply: 1 after a failure, else `usual`.
     #[must_use]
-    pub fn batch_size(&self, usual: u32) -> u32 {
+    pub(crate) fn batch_size(&self, usual: u32) -> u32 {
         if self.last.is_some() { 1 } else { usual }
     }
 
-    /// Notes a reply with so many events. True when a cursor that reads one by one need not do so any longer.
-    pub fn replied(&mut self, events: usize) -> bool {
+    /// Records a reply with so many events. True when replies may have many events again.
+    pub(crate) fn replied(&mut self, events: usize) -> bool {
         self.passed = 0;
         if self.last.is_none() {
             return false;
@@ -89,12 +88,12 @@ impl Stumbles {
     }
 }
 
-/// The cluster time of what is passed over, and whether that is the one next event alone: where it cannot be found,
-/// everything up to now is. Reading goes on with the first operation after that time.
+/// The cluster time up to which events are passed over. Reading goes on with the first operation after it. The flag is
+/// true when only the next event is passed over. Where that event cannot be found, everything up to now is passed over.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn last_to_pass(
+pub(crate) async fn last_to_pass(
     database: &Database,
     (watched, position): (&[WatchedCollection], &StreamPosition),
     way: StumbleAction,
@@ -109,12 +108,12 @@ pub async fn last_to_pass(
 
 /// The position behind all operations of this cluster time.
 #[must_use]
-pub fn behind(time: Timestamp) -> Timestamp {
+pub(crate) fn behind(time: Timestamp) -> Timestamp {
     Timestamp { increment: time.increment.saturating_add(1), ..time }
 }
 
-/// The time of the first operation behind `position` that the stream has events of; `None` where there is none, or the oplog
-/// cannot be read, or not in time.
+/// The time of the first operation after `position` that gives events. `None` where there is no such operation, or the
+/// oplog cannot be read in time.
 async fn next_event(
     database: &Database,
     watched: &[WatchedCollection],
@@ -126,7 +125,8 @@ async fn next_event(
     };
     let namespaces: Vec<String> =
         watched.iter().map(|collection| format!("{}.{}", database.name(), collection.name())).collect();
-    // The events of a transaction have the time of its last entry; that alone has `count` where there are several.
+    // All events of a transaction have the time of its last oplog entry. Where a transaction has several entries, only
+    // the last one has `count`.
     let of_transaction = doc! {
         "op": "c", "o.partialTxn": { "$ne": true },
         "$or": [{ "o.applyOps.ns": { "$in": &namespaces } }, { "o.applyOps": { "$exists": true }, "o.count": { "$exists": true } }],

@@ -24,7 +24,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// What was counted.
 #[derive(Debug, Clone, Serialize)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// When (RFC 3339).
     pub at: String,
     /// Documents by collection, as the server's own statistics have it.
@@ -39,7 +39,7 @@ pub struct Counts {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn count(database: &Database, partner_label: &str) -> Result<Counts, Failure> {
+pub(crate) async fn count(database: &Database, partner_label: &str) -> Result<Counts, Failure> {
     let mut documents = BTreeMap::new();
     let watched = WatchedCollection::ALL.into_iter().filter(|collection| *collection != WatchedCollection::Canary);
     for name in watched.map(WatchedCollection::name).chain([OFFERS]) {

@@ -25,7 +25,7 @@ const BEHIND: f64 = 5.0;
 /// How things stand, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum StatusVerdict {
+pub(crate) enum StatusVerdict {
     /// Connecting.
     Starting,
     /// Another instance leads, and all is well.
@@ -44,7 +44,7 @@ pub enum StatusVerdict {
 
 /// The picture.
 #[derive(Debug, Clone, Serialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// When, by this machine's clock (RFC 3339).
     pub at: String,
     /// In one word.
@@ -70,7 +70,7 @@ pub struct Status {
 
 /// This process.
 #[derive(Debug, Clone, Serialize)]
-pub struct Instance {
+pub(crate) struct Instance {
     /// As the lease names it.
     pub name: String,
     /// What it is doing.
@@ -89,7 +89,7 @@ pub struct Instance {
 
 /// Per second.
 #[derive(Debug, Clone, Serialize)]
-pub struct Rates {
+pub(crate) struct Rates {
     /// Events read; null before the first sample.
     pub events: Option<f64>,
     /// Offers created or changed.
@@ -98,7 +98,7 @@ pub struct Rates {
 
 /// Counters of this process.
 #[derive(Debug, Clone, Serialize)]
-pub struct SinceStart {
+pub(crate) struct SinceStart {
     /// Events read.
     pub events: u64,
     /// The same, by collection.
@@ -113,7 +113,7 @@ pub struct SinceStart {
 
 /// What the database says.
 #[derive(Debug, Clone, Serialize)]
-pub struct Service {
+pub(crate) struct Service {
     /// When it was asked (RFC 3339).
     pub asked: String,
     /// The phase.
@@ -138,7 +138,7 @@ pub struct Service {
 
 /// The phase.
 #[derive(Debug, Clone, Serialize)]
-pub struct PhaseStatus {
+pub(crate) struct PhaseStatus {
     /// Its name.
     pub name: &'static str,
     /// Since when (RFC 3339); null where nobody has entered one yet.
@@ -155,7 +155,7 @@ pub struct PhaseStatus {
 
 /// Who leads.
 #[derive(Debug, Clone, Serialize)]
-pub struct Leader {
+pub(crate) struct Leader {
     /// As the lease names it.
     pub name: String,
     /// The term of the lease.
@@ -166,7 +166,7 @@ pub struct Leader {
 
 /// The checkpoint.
 #[derive(Debug, Clone, Serialize)]
-pub struct CheckpointStatus {
+pub(crate) struct CheckpointStatus {
     /// The position as a time (RFC 3339).
     pub cluster_time: String,
     /// The server's time minus that.
@@ -177,7 +177,7 @@ pub struct CheckpointStatus {
 
 /// A full verification.
 #[derive(Debug, Clone, Serialize)]
-pub struct VerificationStatus {
+pub(crate) struct VerificationStatus {
     /// When it ended (RFC 3339).
     pub ended: String,
     /// In which phase.
@@ -188,7 +188,7 @@ pub struct VerificationStatus {
 
 /// A time-based job.
 #[derive(Debug, Clone, Serialize)]
-pub struct JobStatus {
+pub(crate) struct JobStatus {
     /// Its name.
     pub name: &'static str,
     /// Whether it runs by itself.
@@ -203,7 +203,7 @@ pub struct JobStatus {
 
 /// A run of a job.
 #[derive(Debug, Clone, Serialize)]
-pub struct RunStatus {
+pub(crate) struct RunStatus {
     /// `done`, `failed`, `missed` or `skipped`.
     pub outcome: String,
     /// When it ended, or was due where it never began (RFC 3339).
@@ -234,7 +234,7 @@ impl From<&Overview> for JobStatus {
 impl Status {
     /// How things stand now. `name` is this instance's, `started` its beginning.
     #[must_use]
-    pub fn now(context: &Context, survey: &Survey, name: &str, started: DateTime) -> Self {
+    pub(crate) fn now(context: &Context, survey: &Survey, name: &str, started: DateTime) -> Self {
         let readiness = context.health.readiness();
         let history = survey.history.series();
         let facts = survey.facts();

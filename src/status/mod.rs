@@ -1,6 +1,6 @@
 //! What the service says of itself: facts from the database and from this process, put together.
 
-pub mod counts;
-pub mod document;
-pub mod survey;
+pub(crate) mod counts;
+pub(crate) mod document;
+pub(crate) mod survey;
 mod time;

@@ -35,13 +35,13 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// What was asked longer ago than this is not shown as a metric any more.
 const STALE: Duration = Duration::from_secs(60);
 /// The shortest time between two counts.
-pub const BETWEEN_COUNTS: Duration = Duration::from_secs(15);
+pub(crate) const BETWEEN_COUNTS: Duration = Duration::from_secs(15);
 /// Counting goes through whole collections: it may take up one part in so many of the time.
 const SHARE: u32 = 100;
 
 /// What the small documents say.
 #[derive(Debug, Clone)]
-pub struct ServiceFacts {
+pub(crate) struct ServiceFacts {
     /// When that was, by this machine's clock.
     pub at: DateTime,
     asked: Instant,
@@ -67,7 +67,7 @@ pub struct ServiceFacts {
 
 /// What is known, shared between the task that asks and those who show it.
 #[derive(Debug, Default)]
-pub struct Survey {
+pub(crate) struct Survey {
     /// The last hour.
     pub history: History,
     facts: Mutex<Option<Arc<ServiceFacts>>>,
@@ -87,7 +87,7 @@ impl ServiceFacts {
     /// The server's time minus the position of the checkpoint, in seconds; it goes on while the server is not asked
     /// or does not answer.
     #[must_use]
-    pub fn checkpoint_age(&self) -> Option<u64> {
+    pub(crate) fn checkpoint_age(&self) -> Option<u64> {
         let position = self.checkpoint.as_ref()?.cluster_time;
         let unanswered = self.asked.elapsed().saturating_sub(INTERVAL * 2);
         Some(u64::from(self.server_time.time.saturating_sub(position.time)) + unanswered.as_secs())
@@ -95,13 +95,13 @@ impl ServiceFacts {
 
     /// How far back the oplog reaches, in seconds.
     #[must_use]
-    pub fn oplog_window(&self) -> Option<f64> {
+    pub(crate) fn oplog_window(&self) -> Option<f64> {
         Some(self.oplog?.window().as_secs_f64())
     }
 
     /// How long until the checkpoint falls off the oplog, in seconds.
     #[must_use]
-    pub fn headroom(&self) -> Option<f64> {
+    pub(crate) fn headroom(&self) -> Option<f64> {
         let position = self.checkpoint.as_ref()?.cluster_time;
         Some(self.oplog?.headroom(position).as_secs_f64())
     }
@@ -110,25 +110,25 @@ impl ServiceFacts {
 impl Survey {
     /// What was last found; `None` before the first answer.
     #[must_use]
-    pub fn facts(&self) -> Option<Arc<ServiceFacts>> {
+    pub(crate) fn facts(&self) -> Option<Arc<ServiceFacts>> {
         held(&self.facts)
     }
 
     /// The same, unless that is so long ago that it may be wrong.
     #[must_use]
-    pub fn fresh_facts(&self) -> Option<Arc<ServiceFacts>> {
+    pub(crate) fn fresh_facts(&self) -> Option<Arc<ServiceFacts>> {
         self.facts().filter(|facts| facts.asked.elapsed() < STALE)
     }
 
     /// The last counts; `None` before the first.
     #[must_use]
-    pub fn counts(&self) -> Option<Arc<Counts>> {
+    pub(crate) fn counts(&self) -> Option<Arc<Counts>> {
         held(&self.counts)
     }
 
     /// Why the last question had no answer.
     #[must_use]
-    pub fn problem(&self) -> Option<String> {
+    pub(crate) fn problem(&self) -> Option<String> {
         held(&self.problem)
     }
 }
@@ -137,7 +137,7 @@ impl Survey {
 ///
 /// # Errors
 /// Never: what cannot be asked now is asked later.
-pub async fn watch(context: Context, survey: Arc<Survey>, stop: CancellationToken) -> Result<(), Failure> {
+pub(crate) async fn watch(context: Context, survey: Arc<Survey>, stop: CancellationToken) -> Result<(), Failure> {
     tokio::join!(sample(&context, &survey, &stop), refresh(&context, &survey, &stop), count(&context, &survey, &stop));
     Ok(())
 }

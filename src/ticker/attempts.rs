@@ -1,5 +1,5 @@
-//! Attempts at one transaction, and the cause of its failure. A fault of one document fails that document alone. A fault
-//! of the database fails the run.
+//! Attempts at one transaction, and the cause of its failure. A fault of one document fails that document alone. A
+//! fault of the database fails the run.
 
 use std::time::Duration;
 

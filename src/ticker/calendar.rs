@@ -7,15 +7,15 @@ use chrono_tz::Tz;
 /// The beginning of the local day that is `months` months after `now`; the last day of the month where the month is
 /// shorter. `None` where the calendar ends.
 #[must_use]
-pub fn day_in_months(now: DateTime, zone: Tz, months: u32) -> Option<DateTime> {
+pub(crate) fn day_in_months(now: DateTime, zone: Tz, months: u32) -> Option<DateTime> {
     let day = local_day(now, zone)?.checked_add_months(Months::new(months))?;
     start_of(day, zone)
 }
 
-/// The same local time of the day, `months` months before `now`; on the last day of the month where the month is shorter.
-/// `None` where the calendar begins.
+/// The same local time of the day, `months` months before `now`; on the last day of the month where the month is
+/// shorter. `None` where the calendar begins.
 #[must_use]
-pub fn months_ago(now: DateTime, zone: Tz, months: u32) -> Option<DateTime> {
+pub(crate) fn months_ago(now: DateTime, zone: Tz, months: u32) -> Option<DateTime> {
     let now = chrono::DateTime::<Utc>::from_timestamp_millis(now.timestamp_millis())?.with_timezone(&zone);
     let then = now.naive_local().checked_sub_months(Months::new(months))?;
     let then = match zone.from_local_datetime(&then) {
@@ -31,7 +31,7 @@ fn local_day(now: DateTime, zone: Tz) -> Option<NaiveDate> {
     Some(now.with_timezone(&zone).date_naive())
 }
 
-/// The first moment of a local day. In some zones the clocks go forward at midnight, and such a day begins at one o'clock.
+/// The first moment of a local day. Where the clocks go forward at midnight, the day begins at one o'clock.
 fn start_of(day: NaiveDate, zone: Tz) -> Option<DateTime> {
     let midnight = day.and_time(NaiveTime::MIN);
     let hours = (0..24).map(|hour| midnight + chrono::Duration::hours(hour));

@@ -1,5 +1,5 @@
-//! A cursor over the ids of the documents that a query selects. The ids come in batches from a cursor of the server, so a
-//! run needs the same memory for ten documents and for a million.
+//! A cursor over the ids of the documents that a query selects. The ids come in batches from a cursor of the server, so
+//! a run needs the same memory for ten documents and for a million.
 
 use bson::{Bson, Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
@@ -34,8 +34,8 @@ impl IdCursor {
         Ok(Self { cursor, session, comment })
     }
 
-    /// The next batch: its ids, and the number of its documents whose `_id` is no ObjectId. A batch has at most a thousand
-    /// documents. `None` at the end.
+    /// The next batch of at most a thousand documents: its ids, and the number of documents whose `_id` is no ObjectId.
+    /// `None` at the end.
     ///
     /// # Errors
     /// [`Failure::Read`].

@@ -37,7 +37,7 @@ use crate::write::statements::Statement;
 use crate::write::transaction::{Fence, Transaction};
 
 /// The number of offers in one transaction: small enough that a transaction seldom meets another writer.
-pub const CHUNK: usize = 100;
+pub(crate) const CHUNK: usize = 100;
 /// After so many documents in a row with a fault that may pass, the database is at fault, and the run fails.
 const STUCK: u32 = 10;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -55,8 +55,8 @@ pub struct JobContext {
     pub scheduled_for: DateTime,
     /// The `now` of the last run of this job with the outcome `done`; `None` where there is none.
     pub previous: Option<DateTime>,
-    /// The phase at the start of the run. When the phase changes, [`JobContext::check`] ends the run, and the run begins
-    /// again.
+    /// The phase at the start of the run. When the phase changes, [`JobContext::check`] ends the run, and the run is
+    /// made again.
     pub phase: Phase,
     /// The counts and lines of the run so far.
     pub report: JobReport,
@@ -71,7 +71,7 @@ pub struct JobContext {
 }
 
 /// The decision of a job about one pair. Pure.
-pub type PairPlan<'a> = dyn Fn(&Pair<'_>) -> PairVerdict + Send + Sync + 'a;
+pub(crate) type PairPlan<'a> = dyn Fn(&Pair<'_>) -> PairVerdict + Send + Sync + 'a;
 
 /// The verdicts of one chunk: counts and lines for the report, and statements to write.
 #[derive(Debug, Default)]
@@ -179,9 +179,9 @@ impl JobContext {
         IdCursor::begin(&self.context.database, collection, filter).await
     }
 
-    /// Changes these offers as `plan` says and, in `sync` and `dual-write`, their jobs in the same transaction. A chunk that
-    /// the server refuses, or cannot change in the time of the lease, is halved until the faulty offer is alone. That offer
-    /// has failed, and the others are changed. Counts and lines go to the report.
+    /// Changes these offers as `plan` says and, in `sync` and `dual-write`, their jobs in the same transaction. A chunk
+    /// that the server refuses, or cannot change in the time of the lease, is halved until the faulty offer is alone.
+    /// That offer has failed, and the others are changed. Counts and lines go to the report.
     ///
     /// # Errors
     /// A [`Failure`] that is not about one offer. Changes so far stay, and the function can be called again.
@@ -275,7 +275,7 @@ impl JobContext {
             let pair = Pair { id, offer, held: jobs.get(&id).copied(), newest_wins };
             self.add(&mut sum, &pair, plan(&pair), owners.get(&id));
         }
-        // In `shadow`, `recruiters` is a backup: it is written after the commit, so that it cannot fail the transaction.
+        // In `shadow`, `recruiters` is a backup. A write after the commit cannot fail the transaction.
         let backup = if self.phase.writes_offers() { Vec::new() } else { std::mem::take(&mut sum.recruiters) };
         for (collection, statements) in [
             (OFFERS, std::mem::take(&mut sum.offers)),
@@ -298,7 +298,7 @@ impl JobContext {
         sum.changed += 1;
         sum.lines.push(ReportLine::new(pair.id, "changed", edit.names()));
         sum.offers.push(statements::of_offer(pair.id, &self.context.settings.target.partner_label, &edit));
-        // In `shadow` the recruiters are not read. Each one that may have the job gets a statement, whose filter decides.
+        // In `shadow` the recruiters are not read: each one in the links gets a statement, and its filter decides.
         let owners: Vec<ObjectId> = match pair.held {
             Some(held) => held.recruiter.get_object_id("_id").into_iter().collect(),
             None if self.phase.writes_offers() => Vec::new(),

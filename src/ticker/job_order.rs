@@ -12,7 +12,7 @@ use crate::phase::Phase;
 
 /// One run for the ticker to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JobOrder {
+pub(crate) enum JobOrder {
     /// A time-based job, by its schedule or by hand.
     Job(TimedJob),
     /// The anonymisation of the user with this `_id` (4.12).
@@ -22,9 +22,9 @@ pub enum JobOrder {
 }
 
 impl JobOrder {
-    /// The run that a command asks for. The error is a sentence for the operator: the job is unknown to this version, or
-    /// the command is one for the pipeline.
-    pub fn of(order: &Command) -> Result<Self, String> {
+    /// The run that a command asks for. The error is a sentence for the operator: this version does not know the job,
+    /// or the command is for the pipeline.
+    pub(crate) fn of(order: &Command) -> Result<Self, String> {
         match order {
             Command::RunJob { job, .. } => match TimedJob::named(job) {
                 Some(job) => Ok(Self::Job(job)),
@@ -42,7 +42,7 @@ impl JobOrder {
     }
 
     /// The name in the ledger and in metrics.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Job(job) => job.name(),
             Self::AnonymizeUser(_) => "anonymize-user",
@@ -51,7 +51,7 @@ impl JobOrder {
     }
 
     /// True where the run has work to do in this phase; the commands by hand apply in every phase.
-    pub fn applies_in(self, phase: Phase) -> bool {
+    pub(crate) fn applies_in(self, phase: Phase) -> bool {
         match self {
             Self::Job(job) => job.applies_in(phase),
             Self::AnonymizeUser(_) | Self::Obfuscate => true,
@@ -59,7 +59,7 @@ impl JobOrder {
     }
 
     /// Makes the run; see [`super::jobs::run`].
-    pub async fn run(self, work: &mut JobContext) -> Result<(), Failure> {
+    pub(crate) async fn run(self, work: &mut JobContext) -> Result<(), Failure> {
         match self {
             Self::Job(job) => super::jobs::run(job, work).await,
             Self::AnonymizeUser(user) => Box::pin(anonymize_user::run(work, user)).await,

@@ -35,12 +35,12 @@ pub enum RunOutcome {
     Failed,
     /// No leader was running when the occurrence was due, and it was not caught up.
     Missed,
-    /// The occurrence was not run: the job does not apply in the phase, or a later occurrence was due already.
+    /// The occurrence was not run: the job does not apply in the phase, a later occurrence was due already, this
+    /// version does not know the job, or a clock was ahead.
     Skipped,
 }
 
 impl RunOutcome {
-    /// Every outcome, for the labels of metrics.
     pub const ALL: [Self; 4] = [Self::Done, Self::Failed, Self::Missed, Self::Skipped];
 
     /// The name in the ledger and in metrics.
@@ -55,17 +55,16 @@ impl RunOutcome {
     }
 }
 
-/// How a run ended, with why it was not done.
+/// The end of a run, as the ledger stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunEnd {
-    /// How.
     pub outcome: RunOutcome,
-    /// Why, without personal data.
+    /// The reason for an outcome other than [`RunOutcome::Done`], without personal data.
     pub error: Option<String>,
 }
 
 impl RunEnd {
-    /// Of a run that came to its end.
+    /// The end of a run that returned no failure: `done`, or `failed` where the run gave up.
     #[must_use]
     pub fn of(report: &JobReport) -> Self {
         match report.gave_up {
@@ -75,42 +74,42 @@ impl RunEnd {
     }
 }
 
-/// What is entered before anybody runs anything.
+/// An entry that is made when occurrences come due, before any run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LedgerEntry {
-    /// To be run.
+    /// An occurrence at this time, which is to be run.
     Due(DateTime),
-    /// Not to be run: so many occurrences from the first one on, and why.
+    /// Several occurrences in a row that are not run; one document of the ledger stands for all of them.
     Passed {
-        /// The first.
+        /// The time of the first occurrence.
         first: DateTime,
-        /// How many.
+        /// The number of occurrences.
         count: u64,
         /// [`RunOutcome::Missed`] or [`RunOutcome::Skipped`].
         outcome: RunOutcome,
-        /// A word.
+        /// The reason, stored as the `error` of the document.
         reason: &'static str,
     },
 }
 
-/// A run that is to be made.
+/// A run in the ledger that has not ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DueRun {
-    /// Its `_id`.
+    /// The `_id` of the document in the ledger.
     pub id: String,
-    /// The name of the job; one that this version does not know is possible.
+    /// The name of the job. Another version may have entered the run, so the name may be unknown.
     pub job: String,
-    /// When it was due.
+    /// The time of the occurrence.
     pub scheduled_for: DateTime,
 }
 
-/// The indexes of the collection.
+/// The keys of the indexes of the ledger.
 #[must_use]
 pub fn indexes() -> Vec<Document> {
     vec![doc! { "job": 1, "scheduled_for": -1 }, doc! { "state": 1, "scheduled_for": 1 }, doc! { "scheduled_for": -1 }]
 }
 
-/// Makes sure of the ledger's indexes.
+/// Creates the indexes of the ledger where they are missing.
 ///
 /// # Errors
 /// [`Failure::Write`].
@@ -119,7 +118,8 @@ pub async fn prepare(database: &Database) -> Result<(), Failure> {
     with_deadline(collection(database, JOB_RUNS).create_indexes(indexes)).await.map(drop).map_err(Failure::Write)
 }
 
-/// Enters occurrences of a job together with up to when they all are there.
+/// Enters occurrences of a job, and sets `through`: the time up to which the ledger has all occurrences of the job.
+/// Both happen in one transaction, so that no occurrence is lost in between.
 ///
 /// # Errors
 /// [`Failure::LeaseLost`], [`Failure::Write`].
@@ -135,7 +135,7 @@ pub async fn enter(fence: &Fence, job: TimedJob, through: DateTime, entries: &[L
     transaction.commit().await
 }
 
-/// Forgets up to when the occurrences of jobs are in the ledger: those of a job that is off are not missed.
+/// Removes `through` of jobs that are off. The occurrences of such a job do not count as missed when it is on again.
 ///
 /// # Errors
 /// [`Failure::LeaseLost`], [`Failure::Write`].
@@ -171,7 +171,7 @@ fn entered(job: TimedJob, entry: &LedgerEntry, now: DateTime) -> Statement {
 }
 
 fn statement(body: Document) -> Statement {
-    // Built here of texts, numbers and times, so it always encodes.
+    // The document is built in this file from texts, numbers and times, so it always encodes.
     Statement { id: None, body: RawDocumentBuf::try_from(&body).unwrap_or_default() }
 }
 
@@ -180,7 +180,7 @@ fn id(job: &str, time: DateTime) -> String {
     format!("{job}/{text}")
 }
 
-/// The oldest run that is to be made: one that is due, or that an earlier leader left behind.
+/// The oldest scheduled run that has not ended and is not put off: due, or claimed by a leader that did not end it.
 ///
 /// # Errors
 /// [`Failure::Read`].
@@ -199,7 +199,8 @@ pub async fn next(database: &Database, now: DateTime) -> Result<Option<DueRun>, 
     }))
 }
 
-/// Claims a run for `term`; gives back how many documents an earlier attempt had changed, or `None` when it has ended.
+/// Claims a run for `term`. Returns the number of documents that earlier attempts changed. `None` when the run has
+/// ended, or when a later term has claimed it.
 ///
 /// # Errors
 /// [`Failure::Write`].
@@ -214,25 +215,25 @@ pub async fn claim(database: &Database, term: i64, id: &str, now: DateTime) -> R
     Ok(claimed.map(|run| crate::maintenance::queue::count(&run, "changed")))
 }
 
-/// A run by hand.
+/// A run by hand: an operator gave the command for it.
 #[derive(Debug, Clone)]
 pub struct ByHand<'a> {
-    /// What is run.
+    /// The name of the job, `anonymize-user` or `obfuscate`.
     pub name: &'a str,
-    /// The request, which a successor takes up again.
+    /// The `_id` of the stored command. The next leader takes the same command up again.
     pub request: ObjectId,
-    /// Its time.
+    /// The time of the run, by which its rules go.
     pub now: DateTime,
-    /// Somebody has given that time, so that it says nothing of when the job last ran.
+    /// True where the operator gave `now`. Such a run does not count as the last run of the job.
     pub now_is_given: bool,
-    /// When it began.
+    /// The server's time at the beginning of the run.
     pub started: DateTime,
 }
 
-/// Enters a run by hand; gives back its `_id` and what an earlier attempt had changed.
+/// Enters a run by hand, already claimed. Returns its `_id` and the number of documents that earlier attempts changed.
 ///
 /// # Errors
-/// [`Failure::LeaseLost`] when a later term has begun it, [`Failure::Write`].
+/// [`Failure::LeaseLost`] when a later term has begun the run, [`Failure::Write`].
 pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(String, u64), Failure> {
     let id = format!("{}/{}", run.name, run.request.to_hex());
     let update = doc! {
@@ -247,22 +248,22 @@ pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(
     let filter = doc! { "_id": &id, "term": { "$not": { "$gt": term } } };
     let before = match with_deadline(runs.find_one_and_update(filter, update).upsert(true)).await {
         Ok(before) => before,
-        // The filter passed over what a later term has begun, and the insert met it.
+        // The filter leaves out the document of a later term, so the upsert tried to insert it a second time.
         Err(error) if is_duplicate(&error) => return Err(Failure::LeaseLost),
         Err(error) => return Err(Failure::Write(error)),
     };
     Ok((id, before.map_or(0, |run| crate::maintenance::queue::count(&run, "changed"))))
 }
 
-/// Stores how far a run has come.
+/// Stores the counts of a run that is under way.
 ///
 /// # Errors
-/// [`Failure::LeaseLost`] when another term has claimed it, [`Failure::Write`].
+/// [`Failure::LeaseLost`] when another term has claimed the run, [`Failure::Write`].
 pub async fn progress(database: &Database, term: i64, id: &str, report: &JobReport) -> Result<(), Failure> {
     update(database, term, id, counts(report)).await
 }
 
-/// Puts a run off that gave up: it is to be made again, and what it has done so far counts.
+/// Puts off a run that gave up. The run is due again at `until`, and its counts so far are kept.
 ///
 /// # Errors
 /// As [`finish`].
@@ -278,7 +279,7 @@ pub async fn postpone(
     update(database, term, id, fields).await
 }
 
-/// Stores how a run ended.
+/// Stores the end of a run, at the time `finished`.
 ///
 /// # Errors
 /// As [`progress`].
@@ -303,7 +304,7 @@ async fn update(database: &Database, term: i64, id: &str, fields: Document) -> R
     }
 }
 
-/// What there is to say of a run that has ended, as it is stored and told.
+/// The outcome, counts and lines of a run that has ended, for the ledger and for the result of a stored command.
 #[must_use]
 pub fn details(end: &RunEnd, report: &JobReport) -> Document {
     let mut fields = counts(report);
@@ -323,7 +324,8 @@ fn counts(report: &JobReport) -> Document {
     }
 }
 
-/// The `now` of the last run of a job that was done, not after this one: a clock may have been ahead.
+/// The `now` of the last run of a job with the outcome `done`. Runs after `now` are left out: their clock was ahead.
+/// Runs whose time an operator gave are left out too.
 ///
 /// # Errors
 /// [`Failure::Read`].
@@ -336,7 +338,7 @@ pub async fn previous(database: &Database, job: &str, now: DateTime) -> Result<O
     Ok(last.and_then(|run| run.get_datetime("now").ok().copied()))
 }
 
-/// Deletes runs that are older than is kept.
+/// Deletes ended runs that were due more than 90 days before `now`.
 ///
 /// # Errors
 /// [`Failure::Write`].

@@ -1,22 +1,22 @@
-//! The ticker: the time-based jobs (spec 05). A job is a pure plan plus a thin run on what [`work::JobContext`] gives it;
-//! only the leader runs them, one at a time. What must be remembered is in MongoDB, so that no run is lost.
+//! The ticker: it runs the time-based jobs (spec 05). A job is a pure plan and a short run on a
+//! [`job_context::JobContext`]. Only the leader runs jobs, one at a time. The ledger is in MongoDB, so no run is lost.
 
-pub mod ahead;
+pub(crate) mod ahead;
 mod attempts;
-pub mod calendar;
-pub mod id_cursor;
-pub mod job;
-pub mod job_context;
-pub mod job_order;
-pub mod jobs;
+pub(crate) mod calendar;
+pub(crate) mod id_cursor;
+pub(crate) mod job;
+pub(crate) mod job_context;
+pub(crate) mod job_order;
+pub(crate) mod jobs;
 pub mod ledger;
 mod occurrences;
 mod outcome;
-pub mod overview;
-pub mod pair;
-pub mod production_marker;
-pub mod report;
+pub(crate) mod overview;
+pub(crate) mod pair;
+pub(crate) mod production_marker;
+pub(crate) mod report;
 mod retry_policy;
-pub mod runner;
+pub(crate) mod runner;
 mod statements;
-pub mod write_access;
+pub(crate) mod write_access;

@@ -1,4 +1,5 @@
-//! When the jobs that are on come due, and the ledger's entries for it: of several occurrences only the last one is run.
+//! The occurrences of the jobs that are on, and their entries in the ledger. Of several occurrences at once, only the
+//! last one is run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,37 +16,38 @@ use crate::model::time::is_ahead;
 use crate::schedule::{Schedule, zone};
 use crate::write::transaction::Fence;
 
-/// A later occurrence was due already when the run before it had ended.
+/// The outcome and reason of occurrences that a later one has overtaken, while another run was under way.
 pub(super) const OVERTAKEN: (RunOutcome, &str) = (RunOutcome::Skipped, "a later occurrence was due already");
-/// What came due before a leadership began.
+/// The outcome and reason of occurrences that came due before this leadership began.
 pub(super) const MISSED: (RunOutcome, &str) = (RunOutcome::Missed, "nothing was running");
 
-/// When a job runs by itself.
+/// The schedule of one job, and the state of its entries.
 #[derive(Debug)]
 struct OccurrencePlan {
     schedule: Schedule,
+    /// The age up to which a missed occurrence is run after all.
     catch_up: Duration,
-    /// Up to when its occurrences are in the ledger.
+    /// The time up to which all occurrences are in the ledger; `None` for a job that was off.
     through: Option<DateTime>,
 }
 
-/// The jobs that run by themselves.
+/// The plans of the jobs that run by their schedules.
 #[derive(Debug)]
 pub(super) struct Plans(BTreeMap<TimedJob, OccurrencePlan>);
 
 impl Plans {
-    /// Those that the configuration turns on.
+    /// Plans for the jobs that the configuration turns on.
     pub(super) fn configured(ticker: &TickerSettings) -> Self {
         let plan = |job: TimedJob| {
             let settings = ticker.jobs.get(job.name()).filter(|job| ticker.enabled && job.enabled)?;
-            // The configuration was checked: what it holds can be read.
+            // The configuration was checked at the start, so neither the zone nor an expression fails here.
             let schedule = Schedule::parse(&settings.crons, zone(&ticker.time_zone)?).ok()?;
             Some((job, OccurrencePlan { schedule, catch_up: settings.catch_up, through: None }))
         };
         Self(TimedJob::ALL.into_iter().filter_map(plan).collect())
     }
 
-    /// Goes on from what the ledger has; gives back the names of jobs in it that are off.
+    /// Takes over `through` of each job as it is stored. Returns the names of the jobs in `through` that are off now.
     pub(super) fn resume(&mut self, mut through: BTreeMap<String, DateTime>) -> Vec<String> {
         for (job, plan) in &mut self.0 {
             plan.through = through.remove(job.name());
@@ -53,7 +55,8 @@ impl Plans {
         through.into_keys().collect()
     }
 
-    /// Enters what has come due by `now`; what is not run has the outcome `passed`. True when something is to be run.
+    /// Enters the occurrences that have come due by `now`. Occurrences that are not run get the outcome `passed`. True
+    /// when one occurrence is to be run.
     ///
     /// # Errors
     /// As [`ledger::enter`].
@@ -67,7 +70,7 @@ impl Plans {
         let (database, mut owes) = (&context.database, false);
         for (job, plan) in &mut self.0 {
             let Some(mut through) = plan.through else {
-                // From here on: what was due before the job was turned on, nobody has missed.
+                // The job was just turned on: its occurrences count from now, and earlier ones are not missed.
                 ledger::enter(fence, *job, now, &[]).await?;
                 plan.through = Some(now);
                 continue;
@@ -75,12 +78,14 @@ impl Plans {
             if is_ahead(through, now) {
                 through = ahead::take_back(fence, (*job, through), now).await?;
                 plan.through = Some(through);
+                // The metric may show a success at a time that has not come yet.
                 let last = ledger::previous(database, job.name(), now).await?;
                 let last = last.map(outcome::seconds).unwrap_or_default();
                 context.metrics.set_job_last_success(*job, last);
             }
             let Some(due) = plan.schedule.due(through, now) else { continue };
             let age = now.timestamp_millis().saturating_sub(due.last.timestamp_millis()).unsigned_abs();
+            // Under a leader, the last occurrence is always run. If nothing was running, only a young one is caught up.
             let is_run = passed == RunOutcome::Skipped || Duration::from_millis(age) < plan.catch_up;
             let others = due.count - u64::from(is_run);
             let mut entries = Vec::new();

@@ -1,4 +1,4 @@
-//! How a run ended, for those who watch: the log, the metrics, the notices. Counts and words, never a value.
+//! Reports the end of a run to the log, the metrics and the notices: counts and labels, never a value of a document.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use super::report::{JobReport, notice};
 use crate::context::Context;
 use crate::notices::Notices;
 
-/// One line in the log, the metrics, and a notice.
+/// Writes one line to the log, updates the metrics, and sends a notice if the run changed or failed something. `took`
+/// is the duration of the run.
 pub(super) fn tell(
     (context, notices): (&Context, &Notices),
     (job_order, now): (JobOrder, DateTime),

@@ -1,5 +1,5 @@
-//! What there is to see of the jobs: whether they are on, how the last run went, when the next one is due. For the
-//! command line and the status page.
+//! The overview of the time-based jobs for the command line and the status page: whether a job is on, how its last run
+//! went, and when the next run is due.
 
 use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt as _;
@@ -14,59 +14,63 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::schedule::{Schedule, zone};
 
-/// One job.
+/// The settings and the last runs of one time-based job.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Overview {
-    /// Its name.
+pub(crate) struct Overview {
+    /// The name of the job, see [`TimedJob::name`].
     pub job: &'static str,
-    /// Whether it runs by itself.
+    /// True where the job runs by its schedule: the ticker and the job are both enabled.
     pub enabled: bool,
-    /// Its expressions.
+    /// The configured cron expressions.
     pub crons: Vec<String>,
-    /// When it is due next; `None` for one that does not run by itself.
+    /// The next occurrence; `None` for a job that is off.
     pub next: Option<DateTime>,
-    /// Its last run that has ended.
+    /// The last run that has ended, was missed or was skipped.
     pub last: Option<Run>,
-    /// A run that is under way.
+    /// The newest run that began and has not ended: it is under way, or put off.
     pub running: Option<Run>,
 }
 
-/// One run, as the history holds it.
+/// One document of the ledger.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Run {
-    /// The job, or what else was run by hand.
+pub(crate) struct Run {
+    /// The name of the job, `anonymize-user` or `obfuscate`.
     pub job: String,
-    /// When it was due.
+    /// The time at which the run was due; the time of the run for a run by hand.
     pub scheduled_for: Option<DateTime>,
-    /// Whether somebody asked for it.
+    /// True where an operator gave the command for the run.
     pub by_hand: bool,
-    /// When it began; `None` for one that never did.
+    /// The time at which the run began; `None` for an occurrence that was not run.
     pub started: Option<DateTime>,
-    /// When it ended.
+    /// The time at which the run ended.
     pub finished: Option<DateTime>,
-    /// `done`, `failed`, `missed`, `skipped`; `None` while it has not ended.
+    /// `done`, `failed`, `missed` or `skipped`; `None` while the run has not ended.
     pub outcome: Option<String>,
-    /// Documents that were selected.
+    /// The number of selected documents.
     pub matched: u64,
-    /// Documents that were changed.
+    /// The number of changed documents.
     pub changed: u64,
-    /// Documents that could not be.
+    /// The number of documents that could not be changed.
     pub failed: u64,
-    /// Documents that were left as they are, by reason.
+    /// The numbers of documents that were left unchanged, by reason.
     pub skipped: Document,
-    /// Why it was not done, without personal data.
+    /// The reason why the run was not done, without personal data.
     pub error: Option<String>,
-    /// For what was missed or skipped, how many occurrences it stands for.
+    /// The number of occurrences that a missed or skipped document stands for; one for a run.
     pub occurrences: u64,
-    /// Its first lines, as they are stored.
+    /// The first lines of the report, as they are stored.
     pub lines: Vec<Bson>,
 }
 
-/// Every job.
+/// The overview of every job, in the order of [`TimedJob::ALL`].
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn overview(database: &Database, settings: &TickerSettings, now: DateTime) -> Result<Vec<Overview>, Failure> {
+pub(crate) async fn overview(
+    database: &Database,
+    settings: &TickerSettings,
+    now: DateTime,
+) -> Result<Vec<Overview>, Failure> {
     let mut jobs = Vec::new();
     for job in TimedJob::ALL {
         let configured = settings.jobs.get(job.name());
@@ -88,11 +92,11 @@ async fn newest(database: &Database, job: TimedJob, outcome: Document) -> Result
     Ok(with_deadline(newest).await.map_err(Failure::Read)?.as_ref().map(read))
 }
 
-/// The last runs, the newest first; of one job, or of all.
+/// The last `limit` runs of one job, or of all jobs, with the newest run first.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn history(database: &Database, job: Option<&str>, limit: i64) -> Result<Vec<Run>, Failure> {
+pub(crate) async fn history(database: &Database, job: Option<&str>, limit: i64) -> Result<Vec<Run>, Failure> {
     let filter = job.map_or_else(Document::new, |job| doc! { "job": job });
     let runs = collection(database, JOB_RUNS);
     let runs = with_deadline(runs.find(filter).sort(doc! { "scheduled_for": -1 }).limit(limit))

@@ -1,76 +1,74 @@
-//! An offer beside the job that it was projected from, and what a job of the ticker wants to become of both. Pure.
+//! The pair of an offer and the job from which it was projected, and the decision of a time-based job about both. Pure.
 
 use bson::{DateTime, Document, RawBsonRef, RawDocument, oid::ObjectId};
 
 use super::report::ReportLine;
 use crate::model::{OfferStatus, value};
 
-/// The fields that a plan looks at; `_id` and the times of the last change are always there.
+/// The fields that a plan reads. `_id` and the times of the last change are always read and need not be named.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PairFields {
-    /// Of the offer.
     pub offer: &'static [&'static str],
-    /// Of the job.
     pub job: &'static [&'static str],
-    /// Of the recruiter.
+    /// Fields of the recruiter itself, outside `jobs`.
     pub recruiter: &'static [&'static str],
 }
 
-/// An offer, and its job where a recruiter holds it.
+/// An offer, and its job where a recruiter has it.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair<'a> {
-    /// Its `_id`, which is the job's too.
+    /// The `_id` of the offer, and of its job.
     pub id: ObjectId,
-    /// The offer, with the fields that were asked for.
+    /// The offer, with the fields that [`PairFields`] names.
     pub offer: &'a RawDocument,
-    /// Its job; `None` from phase `shadow` on, and for an offer that no recruiter holds.
+    /// The job; `None` from phase `shadow` on, and for an offer whose job no recruiter has.
     pub held: Option<OwnedJob<'a>>,
-    /// In `dual-write` an offer that is newer than its recruiter wins (spec 04).
+    /// True in `dual-write`, where an offer that is newer than its recruiter wins (spec 04).
     pub newest_wins: bool,
 }
 
-/// A job in its recruiter.
+/// A job and its job owner.
 #[derive(Debug, Clone, Copy)]
 pub struct OwnedJob<'a> {
-    /// The recruiter, with the fields that were asked for.
+    /// The job owner, with the fields that [`PairFields`] names.
     pub recruiter: &'a RawDocument,
-    /// The job, with the fields that were asked for.
+    /// The job, with the fields that [`PairFields`] names.
     pub job: &'a RawDocument,
 }
 
-/// What becomes of a pair.
+/// The decision about a pair. The default changes and reports nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PairVerdict {
-    /// What is written.
+    /// The change to write; `None` where both sides stay as they are.
     pub edit: Option<Edit>,
-    /// Why nothing is, a word; it is counted.
+    /// The reason why the pair is not changed, a label such as `not_settled`. The report counts it.
     pub skipped: Option<&'static str>,
-    /// What else is to be told.
+    /// More lines for the report.
     pub lines: Vec<ReportLine>,
 }
 
-/// A change of an offer and, where `recruiters` counts, of the same thing there. Both must project to the same, so that
-/// the change event that comes back writes nothing.
+/// A change of an offer and, in the phases that write `recruiters`, the same change of its job and recruiter. The
+/// changed job must project to the changed offer, so that the event that comes back writes nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Edit {
     /// Fields of the offer, with their new values.
     pub offer: Document,
     /// A new `offer_status`, with the reason and the date of its history entry.
     pub status: Option<(OfferStatus, &'static str, DateTime)>,
-    /// Fields of the job.
+    /// Fields of the job, with their new values.
     pub job: Document,
-    /// Fields of the recruiter itself.
+    /// Fields of the recruiter itself, with their new values.
     pub recruiter: Document,
 }
 
 impl PairVerdict {
-    /// Writes this.
+    /// A verdict that writes this change.
     #[must_use]
     pub fn edit(edit: Edit) -> Self {
         Self { edit: Some(edit), ..Self::default() }
     }
 
-    /// Writes nothing, for this reason.
+    /// A verdict that writes nothing, for this reason.
     #[must_use]
     pub fn skip(reason: &'static str) -> Self {
         Self { skipped: Some(reason), ..Self::default() }
@@ -78,7 +76,7 @@ impl PairVerdict {
 }
 
 impl Edit {
-    /// The same value under two names: of a field of the offer, and of one of the job.
+    /// A change that sets a field of the offer and a field of the job to the same value.
     #[must_use]
     pub fn both(offer_field: &str, job_field: &str, value: impl Into<bson::Bson>) -> Self {
         let value = value.into();
@@ -88,7 +86,7 @@ impl Edit {
         Self { offer, job, ..Self::default() }
     }
 
-    /// The names of the offer's fields that it changes.
+    /// The names of the changed fields of the offer.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let status = self.status.map(|_| "offer_status");
         self.offer.keys().map(String::as_str).chain(status)
@@ -96,20 +94,20 @@ impl Edit {
 }
 
 impl<'a> Pair<'a> {
-    /// A field of the offer; `None` for null and missing.
+    /// The value of a field of the offer; `None` where the field is null or missing.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<RawBsonRef<'a>> {
         value::field(self.offer, name)
     }
 
-    /// A date of the offer.
+    /// The date in a field of the offer; `None` where the field has another type.
     #[must_use]
     pub fn date(&self, name: &str) -> Option<DateTime> {
         self.field(name).and_then(RawBsonRef::as_datetime)
     }
 
-    /// False where the job says something else than the offer and may be right: an event that is still to come will
-    /// settle it, and the next run goes by that.
+    /// False where the job has another value than the offer and may be right. Then the event of the job is still to
+    /// come: it brings the offer up to date, and the next run decides again.
     #[must_use]
     pub fn agrees(&self, offer_field: &str, job_field: &str) -> bool {
         let Some(held) = self.held else { return true };

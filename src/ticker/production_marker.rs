@@ -1,6 +1,6 @@
-//! The mark of the live database: an instance that leads in production leaves it, so that `obfuscate` is refused there
-//! whatever the configuration of who asks. A copy that was restored elsewhere brings the mark along; it names the
-//! members of the replica set on which it was made.
+//! The mark of the live database. A leader with `environment = "production"` sets it, so that `obfuscate` is refused in
+//! this database, whatever the configuration of the process that gives the command. The mark names the members of its
+//! replica set, because a copy of the database on another replica set has the mark too.
 
 use std::collections::BTreeSet;
 
@@ -9,30 +9,29 @@ use mongodb::Database;
 
 use crate::error::Failure;
 use crate::model::names::STATE;
+use crate::model::names::state_id::PRODUCTION;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 
-const MARK: &str = "production";
-
-/// Marks the database.
+/// Marks the database with the current members of its replica set.
 ///
 /// # Errors
 /// [`Failure::Read`], [`Failure::Write`].
-pub async fn mark(database: &Database) -> Result<(), Failure> {
+pub(crate) async fn mark(database: &Database) -> Result<(), Failure> {
     let members: Vec<Bson> = members(database).await?.into_iter().map(Bson::from).collect();
     let marked = doc! { "$addToSet": { "members": { "$each": members } } };
     let state = collection(database, STATE);
-    with_deadline(state.update_one(doc! { "_id": MARK }, marked).upsert(true)).await.map_err(Failure::Write)?;
+    with_deadline(state.update_one(doc! { "_id": PRODUCTION }, marked).upsert(true)).await.map_err(Failure::Write)?;
     Ok(())
 }
 
-/// True when an instance has ever led here in production.
+/// True when an instance in production has ever been the leader on this replica set.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn is_marked(database: &Database) -> Result<bool, Failure> {
+pub(crate) async fn is_marked(database: &Database) -> Result<bool, Failure> {
     let mark =
-        with_deadline(collection(database, STATE).find_one(doc! { "_id": MARK })).await.map_err(Failure::Read)?;
+        with_deadline(collection(database, STATE).find_one(doc! { "_id": PRODUCTION })).await.map_err(Failure::Read)?;
     let Some(mark) = mark else { return Ok(false) };
     let members = members(database).await?;
     Ok(texts(&mark, "members").any(|member| members.contains(&member)))

@@ -1,60 +1,58 @@
-//! What a run of a job found and did: counts, and lines that name documents by id and fields by name. Pure.
+//! The report of a run: counts, and lines that name documents by id and fields by name. Pure.
 
 use std::collections::BTreeMap;
 
 use bson::oid::ObjectId;
 use serde::Serialize;
 
-/// So many lines of a run are kept in its history.
+/// The number of lines of a run that the ledger keeps.
 const KEPT_LINES: usize = 100;
 
-/// The result of a run, so far.
+/// The result of a run so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobReport {
-    /// Documents that were selected: offers, recruiters or users, whatever the job is about.
+    /// The number of selected documents: offers, recruiters or users, according to the job.
     pub matched: u64,
-    /// Those that were changed; in a dry run, that would be.
+    /// The number of changed documents; in a dry run, of documents that would be changed.
     pub changed: u64,
-    /// Those that should have been and could not: the server, or a mail server, refused.
+    /// The number of documents that could not be changed, because MongoDB or the mail server refused.
     pub failed: u64,
-    /// Those that were left as they are, by reason: a word such as `no_user`.
+    /// The numbers of documents that were left unchanged, by reason: a label such as `no_user`.
     pub skipped: BTreeMap<&'static str, u64>,
-    /// Why the run ended before it was through, a word such as `directory_down`: it counts as failed, and what it did
-    /// stays done.
+    /// The reason why the run ended early, a label such as `directory_down`. Such a run has failed; its changes stay.
     pub gave_up: Option<&'static str>,
-    /// The first lines.
+    /// The first hundred lines.
     pub lines: Vec<ReportLine>,
-    /// How many lines there were in all.
+    /// The number of all lines, the dropped ones included.
     pub told: u64,
 }
 
-/// One thing that a run has to tell about a document. Without personal data: ids, names of fields, words.
+/// One line about a document. The line has no personal data: only ids, names of fields, labels and sirets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ReportLine {
-    /// The document.
+    /// The `_id` of the document, as text.
     pub id: String,
-    /// What is the matter with it, a word such as `changed`, `no_user`, `invalid`.
+    /// The finding, a label such as `changed`, `no_user` or `broken`.
     pub what: &'static str,
-    /// The fields that it is about.
+    /// The names of the fields; for some labels, the id of another document or a siret.
     pub fields: Vec<String>,
 }
 
 impl ReportLine {
-    /// A line about a document and some of its fields.
     pub fn new<F: Into<String>>(id: ObjectId, what: &'static str, fields: impl IntoIterator<Item = F>) -> Self {
         Self { id: id.to_hex(), what, fields: fields.into_iter().map(Into::into).collect() }
     }
 }
 
 impl JobReport {
-    /// Counts some that were left as they are.
+    /// Counts documents that were left unchanged for this reason.
     pub fn skip(&mut self, reason: &'static str, count: u64) {
         if count > 0 {
             *self.skipped.entry(reason).or_default() += count;
         }
     }
 
-    /// Keeps a line, if there are not too many of them yet.
+    /// Counts a line, and keeps it if it is one of the first hundred.
     pub fn keep(&mut self, line: ReportLine) {
         self.told += 1;
         if self.lines.len() < KEPT_LINES {
@@ -63,10 +61,10 @@ impl JobReport {
     }
 }
 
-/// The line about a run; `None` when it changed and failed nothing. `environment` tells deployments apart, `error` is why
-/// the run was not done.
+/// The text of the notice about a run; `None` when the run changed and failed nothing. `environment` tells deployments
+/// apart. `error` is the reason why the run failed.
 #[must_use]
-pub fn notice(environment: &str, job: &str, report: &JobReport, error: Option<&str>) -> Option<String> {
+pub(crate) fn notice(environment: &str, job: &str, report: &JobReport, error: Option<&str>) -> Option<String> {
     if report.changed == 0 && report.failed == 0 && error.is_none() {
         return None;
     }

@@ -1,19 +1,20 @@
-//! When a run that gave up is made again: a mail server or a directory that is down for an hour must not cost a day, and
-//! what is reminded of a day before its end has no other day. Pure.
+//! The delay before a run that gave up is made again. A mail server or a directory that is down for an hour must not
+//! cost a whole day: an offer that expires tomorrow has no other day for its reminder. Pure.
 
 use bson::DateTime;
 
 use super::report::JobReport;
 
 const MINUTE: i64 = 60_000;
-/// How soon at the earliest; then after as long as the run is late, so ever less often.
+/// The shortest delay, in milliseconds. Later delays are as long as the run is late, so they double.
 const SOONEST: i64 = 15 * MINUTE;
-/// Later than this a run is not made any more: the next one is near.
+/// The time after `scheduled_for` until which a run is made again, in milliseconds. Then the next occurrence is near.
 const LATEST: i64 = 8 * 60 * MINUTE;
 
-/// Until when a run is put off that was due at `scheduled_for` and gave up at `finished`; `None` when it has ended.
+/// The time until which a run is put off. The run was due at `scheduled_for` and ended at `finished`. `None` when the
+/// run did not give up, or is too late to be made again.
 #[must_use]
-pub fn until(scheduled_for: DateTime, finished: DateTime, report: &JobReport) -> Option<DateTime> {
+pub(super) fn until(scheduled_for: DateTime, finished: DateTime, report: &JobReport) -> Option<DateTime> {
     report.gave_up?;
     let late = finished.timestamp_millis().saturating_sub(scheduled_for.timestamp_millis()).max(0);
     let wait = late.max(SOONEST);

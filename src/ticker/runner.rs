@@ -1,5 +1,5 @@
-//! Runs what is due and what was asked for, one after another, as long as this process holds the lease. What a run of an
-//! earlier leader left behind is run again, from its beginning: a job that was done finds nothing left to do.
+//! The runner: makes due runs and runs by hand, one after another, as long as this process has the lease. A run that an
+//! earlier leader did not end is made again from its beginning, and finds only the work that is left.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,56 +32,55 @@ use crate::tasks::pause;
 use crate::write::transaction::Fence;
 use crate::write::writer::Validity;
 
-/// So often a run is tried before it has failed.
+/// The number of attempts at a run before it has failed.
 const ATTEMPTS: u32 = 5;
-/// So often runs that were put off are looked for, by a clock that goes on whatever the server's does.
+/// The interval at which the ledger is searched for runs that were put off. The interval goes by the monotonic clock of
+/// this machine, so a jump of the server's clock does not stop the search.
 const LOOK: Duration = Duration::from_secs(60);
-/// So often old runs are forgotten.
+/// The interval at which old runs are deleted from the ledger.
 const FORGET: Duration = Duration::from_hours(1);
 const NOT_IN_PHASE: &str = "the phase has no use for it";
 
 /// The ticker of one leadership.
 #[derive(Debug)]
-pub struct Ticker {
-    /// The process.
+pub(crate) struct Ticker {
     pub context: Context,
-    /// What the leadership gives.
     pub handles: LeaderHandles,
-    /// Set when the process is to end, or the lease is lost.
+    /// Cancelled when the process must end, or when the lease is lost.
     pub stop: CancellationToken,
     plans: Plans,
     notices: Notices,
+    /// The sender of the notices; `None` without a webhook, and after [`Ticker::run`] has started it.
     messenger: Option<Messenger>,
-    /// What came due before is in the ledger.
+    /// True once the occurrences before this leadership are in the ledger.
     begun: bool,
-    /// The ledger may hold runs that are to be made.
+    /// True where the ledger may have runs to make.
     owes: bool,
-    /// When runs that were put off were last looked for.
+    /// The time of the last search for due runs, on the monotonic clock.
     looked_at: Option<Instant>,
     forgot_at: Option<Instant>,
 }
 
-/// What a leadership gives the ticker.
+/// The rights and signals that a leadership gives to its ticker.
 #[derive(Debug, Clone)]
-pub struct LeaderHandles {
-    /// Of its writes and transactions.
+pub(crate) struct LeaderHandles {
+    /// The fence of the writes and transactions of the leadership.
     pub fence: Fence,
-    /// Up to when the occurrences of each job were in the ledger.
+    /// For each job by name, the time up to which its occurrences were in the ledger when the leadership began.
     pub through: BTreeMap<String, DateTime>,
-    /// Until when it allows writes.
+    /// The time that the lease still allows for writes.
     pub validity: watch::Receiver<Validity>,
     /// The phase as it was last read from the database.
     pub phase: watch::Receiver<Followed>,
-    /// See [`OfferWriteLock`].
     pub offer_write_lock: OfferWriteLock,
-    /// Rung when something was stored for the pipeline to do.
+    /// The signal that wakes the pipeline when a command is stored for it.
     pub wake: Arc<Notify>,
 }
 
 impl LeaderHandles {
-    /// The handles of one leadership; its pipeline takes the lock on writing offers and the wake signal from here.
+    /// The handles of one leadership. Its pipeline takes the lock on writing offers and the wake signal from them.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         (fence, through): (Fence, BTreeMap<String, DateTime>),
         validity: watch::Receiver<Validity>,
         phase: watch::Receiver<Followed>,
@@ -90,7 +89,7 @@ impl LeaderHandles {
     }
 }
 
-/// The times of one run.
+/// The times of one run, as [`JobContext`] explains them.
 #[derive(Debug, Clone, Copy)]
 struct RunTimes {
     now: DateTime,
@@ -100,9 +99,9 @@ struct RunTimes {
 }
 
 impl Ticker {
-    /// The ticker, with the jobs that the configuration turns on.
+    /// A ticker for the jobs that the configuration turns on.
     #[must_use]
-    pub fn new(context: Context, handles: LeaderHandles, stop: CancellationToken) -> Self {
+    pub(crate) fn new(context: Context, handles: LeaderHandles, stop: CancellationToken) -> Self {
         let plans = Plans::configured(&context.settings.ticker);
         let (notices, messenger) = notices(&context.settings.notices);
         Self {
@@ -119,13 +118,13 @@ impl Ticker {
         }
     }
 
-    /// Works until it is told to stop. No failure of a job ends a leadership.
+    /// Makes runs until `stop` is cancelled. A failure of a job does not end the leadership.
     ///
     /// # Errors
     /// [`Failure::LeaseLost`].
-    pub async fn run(mut self) -> Result<(), Failure> {
+    pub(crate) async fn run(mut self) -> Result<(), Failure> {
         let (messenger, stop) = (self.messenger.take(), self.stop.clone());
-        // Its end is that of who puts lines.
+        // `rounds` drops the queue of the notices at its end, and that ends the messenger.
         let notices = async {
             if let Some(messenger) = messenger {
                 messenger.run(stop).await;
@@ -154,7 +153,7 @@ impl Ticker {
         Ok(())
     }
 
-    /// One run at most; gives back how long to rest.
+    /// Makes one run at most: a stored command first, then the oldest due run. Returns the pause before the next round.
     async fn round(&mut self) -> Result<Duration, Failure> {
         let database = self.context.database.clone();
         let now = self.context.clock.now(&database).await?;
@@ -189,13 +188,13 @@ impl Ticker {
                 self.context.metrics.set_job_last_success(job, outcome::seconds(last));
             }
         }
-        // What came due before this leadership began was due while nothing was running, or is in the ledger.
+        // An earlier occurrence is in the ledger already, or came due while nothing was running.
         self.owes |= self.plans.enter(&self.context, &self.handles.fence, now, MISSED).await?;
         self.begun = true;
         Ok(())
     }
 
-    /// Makes a run that is in the ledger.
+    /// Claims a due run and makes it. Nothing happens where the run has ended meanwhile.
     async fn make(&mut self, due_run: &DueRun) -> Result<(), Failure> {
         let (database, term) = (self.context.database.clone(), self.handles.fence.term);
         let now = self.context.clock.now(&database).await?;
@@ -211,11 +210,12 @@ impl Ticker {
         self.complete(JobOrder::Job(job), &due_run.id, times, changed).await.map(drop)
     }
 
-    /// Carries out the request of this `_id`, if nobody has; for a command without an instance that leads.
+    /// Carries out the stored command with this `_id`, for a process of the command line that has the lease itself.
     ///
     /// # Errors
-    /// A [`Failure`] that ends the attempt; it may be made again.
-    pub async fn carry_out_only(&mut self, id: ObjectId) -> Result<(), Failure> {
+    /// [`Failure::LeaseLost`] when the command cannot be taken up any more; another [`Failure`] that ends the attempt,
+    /// which can be repeated.
+    pub(crate) async fn carry_out_only(&mut self, id: ObjectId) -> Result<(), Failure> {
         let database = self.context.database.clone();
         match queue::take_up(&database, Lane::Ticker, Some(id), self.handles.fence.term).await? {
             Some(request) => self.carry_out(&request).await?,
@@ -223,7 +223,7 @@ impl Ticker {
         }
         self.notices = Notices::default();
         if let Some(messenger) = self.messenger.take() {
-            // Whoever gave the command waits for its notice no longer than for the end of a process.
+            // The operator waits for the notice for five seconds at most, as at the end of a process.
             let ending = CancellationToken::new();
             ending.cancel();
             messenger.run(ending).await;
@@ -231,7 +231,7 @@ impl Ticker {
         Ok(())
     }
 
-    /// Carries out what somebody asked for.
+    /// Carries out a stored command, and stores its result.
     async fn carry_out(&mut self, request: &StoredCommand) -> Result<(), Failure> {
         info!(command = %request.id, order = ?request.order, who = request.who, "a command is taken up");
         let (database, term) = (self.context.database.clone(), self.handles.fence.term);
@@ -257,7 +257,8 @@ impl Ticker {
         queue::finish(&database, request.id, term, &outcome).await
     }
 
-    /// Runs it to its end, and stores and tells how that was.
+    /// Makes a claimed run, stores its end in the ledger, and reports it. `changed` is the number of documents that
+    /// earlier attempts changed.
     async fn complete(
         &mut self,
         job_order: JobOrder,
@@ -299,6 +300,7 @@ impl Ticker {
                 let end = RunEnd { outcome: RunOutcome::Skipped, error: Some(NOT_IN_PHASE.to_owned()) };
                 return Ok((end, work.report));
             }
+            // Changes of earlier attempts stay, so they count for the run.
             work.report.changed = changed;
             let failure = match job_order.run(&mut work).await {
                 Ok(()) => return Ok((RunEnd::of(&work.report), work.report)),

@@ -1,4 +1,5 @@
-//! The statements that an edit comes to: one for the offer, one for its job. Each says what the result is. Pure.
+//! The write statements of an edit: one for the offer, one for its job. Each one sets final values, so it can be sent
+//! twice. Pure.
 
 use bson::raw::{CString, RawArrayBuf, cstr};
 use bson::{Document, RawDocumentBuf, oid::ObjectId, rawdoc};
@@ -6,9 +7,9 @@ use bson::{Document, RawDocumentBuf, oid::ObjectId, rawdoc};
 use super::pair::Edit;
 use crate::write::statements::{Statement, history, literals};
 
-/// Brings an offer to what `edit` says.
+/// The statement that writes `edit` to an offer. The filter has our label, so offers of other partners stay untouched.
 #[must_use]
-pub fn of_offer(offer: ObjectId, partner_label: &str, edit: &Edit) -> Statement {
+pub(super) fn of_offer(offer: ObjectId, partner_label: &str, edit: &Edit) -> Statement {
     let mut set = literals(&encoded(&edit.offer));
     if let Some((status, reason, date)) = edit.status {
         set.append(cstr!("offer_status"), status.as_str());
@@ -18,12 +19,12 @@ pub fn of_offer(offer: ObjectId, partner_label: &str, edit: &Edit) -> Statement 
     Statement { id: Some(offer), body: rawdoc! { "q": filter, "u": [{ "$set": set }] } }
 }
 
-/// Brings a job and its recruiter to what `edit` says; `None` where it says nothing of them.
+/// The statement that writes `edit` to a job and its recruiter; `None` where `edit` changes neither of them.
 #[must_use]
-pub fn of_job(recruiter: ObjectId, job: ObjectId, edit: &Edit) -> Option<Statement> {
+pub(super) fn of_job(recruiter: ObjectId, job: ObjectId, edit: &Edit) -> Option<Statement> {
     let mut set = encoded(&edit.recruiter);
     for (name, value) in encoded(&edit.job).iter().flatten() {
-        // Names of fields are written in the code, without a zero byte.
+        // This never fails: the names of fields come from the code and have no zero byte.
         if let Ok(path) = CString::try_from(format!("jobs.$[job].{name}")) {
             set.append(&path, value);
         }
@@ -40,7 +41,7 @@ pub fn of_job(recruiter: ObjectId, job: ObjectId, edit: &Edit) -> Option<Stateme
     Some(Statement { id: Some(job), body })
 }
 
-/// Values built in the code, or read from BSON: they always encode.
+/// The raw form of `fields`. Its values are built in the code or were read from BSON, so they always encode.
 fn encoded(fields: &Document) -> RawDocumentBuf {
     RawDocumentBuf::try_from(fields).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The right of a run to write, and the lock that it shares with the stream.
+//! The right of a run to write, and the lock that the ticker shares with the pipeline.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,24 +9,24 @@ use crate::phase::watcher::Followed;
 use crate::write::transaction::Fence;
 use crate::write::writer::Validity;
 
-/// The right to write, of who leads.
+/// The right of one run to write, which only a leader has.
 #[derive(Debug)]
 pub struct WriteAccess {
-    /// Of its writes and transactions.
+    /// The fence of the writes and transactions of the leadership.
     pub fence: Fence,
-    /// Until when the lease allows writes.
+    /// The time that the lease still allows for writes.
     pub validity: watch::Receiver<Validity>,
     /// The phase as it was last read from the database.
     pub phase: watch::Receiver<Followed>,
-    /// Held by whoever writes offers: the pipeline and the ticker take turns.
     pub offer_write_lock: OfferWriteLock,
-    /// Rung when something was stored for the pipeline to do.
+    /// The signal that wakes the pipeline when a command is stored for it.
     pub wake: Arc<Notify>,
-    /// The run in the ledger.
+    /// The `_id` of the run in the ledger.
     pub run: String,
-    /// When its progress was last stored.
+    /// The time at which the progress of the run was last stored.
     pub stored_at: Option<Instant>,
 }
 
-/// Whoever holds it may write offers. Fair: who waits longest is next.
+/// The lock on writing offers: the pipeline and the ticker take turns with it. The lock is fair, so the task that has
+/// waited longest gets it next.
 pub type OfferWriteLock = Arc<Mutex<()>>;

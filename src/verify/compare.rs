@@ -79,7 +79,7 @@ pub struct Finding {
 
 /// What else has to be known about an offer and its recruiter.
 #[derive(Debug, Clone, Copy)]
-pub struct ComparisonContext<'a> {
+pub(crate) struct ComparisonContext<'a> {
     /// What stands in place of an anonymised address.
     pub anonymized_email: &'a str,
     /// The recruiter is in `anonymized_recruiters` and not yet deleted.
@@ -95,11 +95,11 @@ pub struct ComparisonContext<'a> {
 }
 
 /// The contact of a person.
-pub const CONTACT: [&str; 4] = ["apply_email", "apply_phone", "cfa_apply_email", "cfa_apply_phone"];
+pub(crate) const CONTACT: [&str; 4] = ["apply_email", "apply_phone", "cfa_apply_email", "cfa_apply_phone"];
 
 /// Compares a projection with the offer that stands.
 #[must_use]
-pub fn held(offer: &Offer, standing: Option<&RawDocument>, known: &ComparisonContext<'_>) -> Vec<Finding> {
+pub(crate) fn held(offer: &Offer, standing: Option<&RawDocument>, known: &ComparisonContext<'_>) -> Vec<Finding> {
     let finding = |kind, field| Finding { kind, offer: offer.id, field, in_source: false };
     let Some(standing) = standing else {
         return vec![finding(DifferenceKind::MissingOffer, None)];
@@ -138,7 +138,7 @@ pub fn held(offer: &Offer, standing: Option<&RawDocument>, known: &ComparisonCon
 /// What the offer of an anonymised person still carries. Those of a recruiter lose more than those of
 /// a user (spec 03).
 #[must_use]
-pub fn contact_left(
+pub(crate) fn contact_left(
     id: ObjectId,
     standing: &RawDocument,
     anonymized_email: &str,
@@ -156,7 +156,7 @@ pub fn contact_left(
 
 /// What is wrong with an offer whose job no recruiter holds.
 #[must_use]
-pub fn without_job(id: ObjectId, standing: &RawDocument, recruiter_is_there: bool) -> Option<Finding> {
+pub(crate) fn without_job(id: ObjectId, standing: &RawDocument, recruiter_is_there: bool) -> Option<Finding> {
     let kind = if recruiter_is_there { DifferenceKind::StillActive } else { DifferenceKind::Orphan };
     let field = Some("offer_status");
     lives(standing).then_some(Finding { kind, offer: id, field, in_source: false })
@@ -164,7 +164,7 @@ pub fn without_job(id: ObjectId, standing: &RawDocument, recruiter_is_there: boo
 
 /// Not `Cancelled`.
 #[must_use]
-pub fn lives(standing: &RawDocument) -> bool {
+pub(crate) fn lives(standing: &RawDocument) -> bool {
     value::text(value::field(standing, "offer_status")) != Some(OfferStatus::Cancelled.as_str())
 }
 

@@ -29,7 +29,7 @@ const ESTABLISHMENT: &str = "establishment_id";
 /// What is wrong with one document, and what was read of it: two looks with the same signature saw the
 /// same documents.
 #[derive(Debug)]
-pub struct Mismatch {
+pub(crate) struct Mismatch {
     /// What is wrong.
     pub findings: Vec<Finding>,
     /// A digest of what was expected and of what stands.
@@ -38,7 +38,7 @@ pub struct Mismatch {
 
 /// What a look met.
 #[derive(Debug, Default)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// The documents with something wrong, by `_id`.
     pub wrong: BTreeMap<ObjectId, Mismatch>,
     /// Jobs.
@@ -53,7 +53,7 @@ pub struct Comparison {
 
 /// Looks at documents of one database.
 #[derive(Debug)]
-pub struct Comparer {
+pub(crate) struct Comparer {
     database: CausalDatabase,
     settings: ProjectionSettings,
     /// In `dual-write` an offer that is newer than its projection is right (spec 04).
@@ -68,7 +68,7 @@ impl Comparer {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn new(
+    pub(crate) async fn new(
         database: &CausalDatabase,
         settings: ProjectionSettings,
         newest_wins: bool,
@@ -87,7 +87,7 @@ impl Comparer {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn forget(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn forget(&mut self) -> Result<(), Failure> {
         self.references = ReferenceCaches::new(&self.database);
         self.dead_letters = DeadLetters::load(&self.database, &Writer::free(&self.database)).await?;
         Ok(())
@@ -97,7 +97,7 @@ impl Comparer {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn at_recruiters(&mut self, ids: &[ObjectId]) -> Result<Comparison, Failure> {
+    pub(crate) async fn at_recruiters(&mut self, ids: &[ObjectId]) -> Result<Comparison, Failure> {
         let mut look = Comparison::default();
         let anonymized = present(&self.database, WatchedCollection::AnonymizedRecruiters, ids).await?;
         // A sample comes in any order.
@@ -228,7 +228,7 @@ impl Comparer {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn at_offers(&mut self, ids: &[ObjectId]) -> Result<Comparison, Failure> {
+    pub(crate) async fn at_offers(&mut self, ids: &[ObjectId]) -> Result<Comparison, Failure> {
         let batches = read_managed(&self.database, ids).await?;
         let offers = by_id(&batches)?;
         let mut look = Comparison { offers: offers.len() as u64, ..Comparison::default() };
@@ -259,7 +259,7 @@ impl Comparer {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn at_anonymized(&mut self, ids: &[ObjectId]) -> Result<Comparison, Failure> {
+    pub(crate) async fn at_anonymized(&mut self, ids: &[ObjectId]) -> Result<Comparison, Failure> {
         let there = present(&self.database, WatchedCollection::Recruiters, ids).await?;
         let gone: Vec<Bson> = ids.iter().copied().filter(|id| !there.contains(id)).map(Bson::from).collect();
         let filter = doc! { "_id": { "$in": gone } };

@@ -28,12 +28,12 @@ const IDS: usize = 20;
 /// Whether recruiters are compared all the time (spec 04, "The table"): where two sides are written. Elsewhere
 /// a verification is asked for, or done at night.
 #[must_use]
-pub fn is_on(phase: Phase) -> bool {
+pub(crate) fn is_on(phase: Phase) -> bool {
     matches!(phase.stream(), StreamWrites::UnlessNewer | StreamWrites::Compare)
 }
 
 /// The verification of one leadership.
-pub struct Continuous {
+pub(crate) struct Continuous {
     context: Context,
     sampler: Arc<Sampler>,
     stop: CancellationToken,
@@ -46,7 +46,7 @@ pub struct Continuous {
 impl Continuous {
     /// Compares what `sampler` gives.
     #[must_use]
-    pub fn new(context: Context, sampler: Arc<Sampler>, stop: CancellationToken) -> Self {
+    pub(crate) fn new(context: Context, sampler: Arc<Sampler>, stop: CancellationToken) -> Self {
         Self { context, sampler, stop, known: BTreeMap::new(), shown: BTreeMap::new() }
     }
 
@@ -54,7 +54,7 @@ impl Continuous {
     ///
     /// # Errors
     /// None: what fails is tried again in the next round.
-    pub async fn run(mut self) -> Result<(), Failure> {
+    pub(crate) async fn run(mut self) -> Result<(), Failure> {
         let interval = self.context.settings.verify.sample_interval;
         loop {
             if let Err(failure) = self.round().await {

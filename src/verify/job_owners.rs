@@ -18,7 +18,7 @@ use crate::mongo::reads::{documents, find};
 use crate::project::WRITTEN;
 
 /// A recruiter, or the copy of one, as far as it was asked for.
-pub struct OwnerRecord {
+pub(super) struct OwnerRecord {
     /// Its `_id`.
     pub id: ObjectId,
     /// Its `establishment_id`.
@@ -28,7 +28,7 @@ pub struct OwnerRecord {
 }
 
 /// Who holds these jobs now, among those of whom the links tell, or whose establishment one of these offers shows.
-pub async fn contenders(
+pub(super) async fn contenders(
     database: &CausalDatabase,
     jobs: &BTreeSet<ObjectId>,
     offers: &[&RawDocument],
@@ -57,7 +57,7 @@ pub async fn contenders(
 }
 
 /// Those of these offers whose job is held by a recruiter of their `establishment_id`.
-pub async fn held_where_named(
+pub(super) async fn held_where_named(
     database: &CausalDatabase,
     offers: &[&RawDocument],
 ) -> Result<BTreeSet<ObjectId>, Failure> {
@@ -81,7 +81,7 @@ pub async fn held_where_named(
 }
 
 /// Those of these offers whose job a recruiter holds.
-pub async fn held(database: &CausalDatabase, offers: &[&RawDocument]) -> Result<BTreeSet<ObjectId>, Failure> {
+pub(super) async fn held(database: &CausalDatabase, offers: &[&RawDocument]) -> Result<BTreeSet<ObjectId>, Failure> {
     let mut held = held_where_named(database, offers).await?;
     let rest = |held: &BTreeSet<ObjectId>| -> BTreeSet<ObjectId> {
         offers.iter().filter_map(|offer| id(offer)).filter(|id| !held.contains(id)).collect()
@@ -105,7 +105,7 @@ pub async fn held(database: &CausalDatabase, offers: &[&RawDocument]) -> Result<
 }
 
 /// The establishments of these offers that some recruiter still has.
-pub async fn establishments(
+pub(super) async fn establishments(
     database: &CausalDatabase,
     offers: &[(&ObjectId, &&RawDocument)],
 ) -> Result<HashSet<String>, Failure> {
@@ -116,7 +116,7 @@ pub async fn establishments(
 }
 
 /// The recruiters, or copies, that `filter` selects; `fields` must ask for what is looked at.
-pub async fn jobs(
+pub(super) async fn jobs(
     database: &CausalDatabase,
     collection: WatchedCollection,
     filter: Document,
@@ -135,7 +135,7 @@ pub async fn jobs(
 }
 
 /// Those of these ids that the collection holds.
-pub async fn present(
+pub(super) async fn present(
     database: &CausalDatabase,
     collection: WatchedCollection,
     ids: &[ObjectId],
@@ -147,13 +147,13 @@ pub async fn present(
 
 /// All that an offer is judged by: the fields that the projection writes, and what an anonymisation empties
 /// besides. What other processes add changes by itself.
-pub async fn read_offers(database: &CausalDatabase, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
+pub(super) async fn read_offers(database: &CausalDatabase, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
     let more = ["apply_url", "workplace_description"];
     read_fields(database, ids, WRITTEN.iter().map(|name| name.as_str()).chain(more)).await
 }
 
 /// What an offer without a job is judged by.
-pub async fn read_managed(database: &CausalDatabase, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
+pub(super) async fn read_managed(database: &CausalDatabase, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
     let names = ["managed_by", "establishment_id", "offer_status"];
     read_fields(database, ids, names.into_iter().chain(CONTACT)).await
 }
@@ -172,12 +172,12 @@ async fn read_fields(
 }
 
 /// The documents by their `_id`.
-pub fn by_id(batches: &[RawBatch]) -> Result<HashMap<ObjectId, &RawDocument>, Failure> {
+pub(super) fn by_id(batches: &[RawBatch]) -> Result<HashMap<ObjectId, &RawDocument>, Failure> {
     let with_id = |document: Result<_, Failure>| document.map(|document| Some((id(document)?, document)));
     documents(batches).map(with_id).filter_map(Result::transpose).collect()
 }
 
 /// Its `_id`, where that is an ObjectId.
-pub fn id(document: &RawDocument) -> Option<ObjectId> {
+pub(super) fn id(document: &RawDocument) -> Option<ObjectId> {
     document.get_object_id("_id").ok()
 }

@@ -1,12 +1,12 @@
 //! Verification (spec 06): both sides are compared through the projection itself.
 
-pub mod compare;
-pub mod compare_sides;
-pub mod continuous;
+pub(crate) mod compare;
+pub(crate) mod compare_sides;
+pub(crate) mod continuous;
 mod job_owners;
-pub mod report;
-pub mod scan;
-pub mod settle;
+pub(crate) mod report;
+pub(crate) mod scan;
+pub(crate) mod settle;
 pub mod stored;
 
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use crate::phase::{Phase, StreamWrites};
 ///
 /// # Errors
 /// A [`Failure`] that trying again does not mend.
-pub async fn compare_as_in(context: &Context, phase: Phase) -> Result<VerificationReport, Failure> {
+pub(crate) async fn compare_as_in(context: &Context, phase: Phase) -> Result<VerificationReport, Failure> {
     let mut scan = scan(context, phase, true, CancellationToken::new()).await?;
     scan.everything().await?;
     Ok(scan.report)
@@ -34,7 +34,7 @@ pub async fn compare_as_in(context: &Context, phase: Phase) -> Result<Verificati
 ///
 /// # Errors
 /// As [`compare_as_in`].
-pub async fn full(
+pub(crate) async fn full(
     context: &Context,
     phase: Phase,
     stop: CancellationToken,
@@ -53,7 +53,7 @@ pub async fn full(
 ///
 /// # Errors
 /// As [`compare_as_in`].
-pub async fn sample(
+pub(crate) async fn sample(
     context: &Context,
     phase: Phase,
     stop: CancellationToken,

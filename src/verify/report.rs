@@ -154,7 +154,7 @@ impl VerificationReport {
 
 /// The offers that differ, each once for each kind.
 #[must_use]
-pub fn divergent(findings: &[Finding]) -> BTreeSet<(DifferenceKind, ObjectId)> {
+pub(crate) fn divergent(findings: &[Finding]) -> BTreeSet<(DifferenceKind, ObjectId)> {
     findings.iter().filter(|finding| !finding.in_source).map(|finding| (finding.kind, finding.offer)).collect()
 }
 

@@ -20,7 +20,7 @@ const WAITING: usize = 20_000;
 
 /// One walk, filling a report.
 #[derive(Debug)]
-pub struct Scan {
+pub(crate) struct Scan {
     /// What looks, and looks again.
     pub rechecker: Rechecker,
     /// Our offers are those with this label.
@@ -34,7 +34,7 @@ impl Scan {
     ///
     /// # Errors
     /// A [`Failure`] that trying again does not mend.
-    pub async fn everything(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn everything(&mut self) -> Result<(), Failure> {
         let database = self.rechecker.database.clone();
         for collection in unusable::COLLECTIONS {
             self.others(collection).await?;
@@ -81,7 +81,7 @@ impl Scan {
     ///
     /// # Errors
     /// As [`Self::everything`].
-    pub async fn sample(&mut self, count: u32) -> Result<(), Failure> {
+    pub(crate) async fn sample(&mut self, count: u32) -> Result<(), Failure> {
         let pipeline = [doc! { "$sample": { "size": i64::from(count) } }, doc! { "$project": { "_id": 1 } }];
         let recruiters = collection(&self.rechecker.database, WatchedCollection::Recruiters.name());
         let chosen = recruiters.aggregate(pipeline).allow_disk_use(true).batch().await.map_err(Failure::Read)?;

@@ -33,7 +33,7 @@ const LOOKS: u32 = 5;
 
 /// A side that is walked by its `_id`s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     /// `recruiters`
     Recruiters,
     /// Our offers.
@@ -44,11 +44,11 @@ pub enum Side {
 
 impl Side {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Recruiters, Self::Offers, Self::Anonymized];
+    pub(crate) const ALL: [Self; 3] = [Self::Recruiters, Self::Offers, Self::Anonymized];
 
     /// The collection.
     #[must_use]
-    pub fn collection(self) -> &'static str {
+    pub(crate) fn collection(self) -> &'static str {
         match self {
             Self::Recruiters => WatchedCollection::Recruiters.name(),
             Self::Offers => OFFERS,
@@ -59,7 +59,7 @@ impl Side {
 
 /// Who may still have to apply what happened.
 #[derive(Debug, Clone)]
-pub enum Behind {
+pub(crate) enum Behind {
     /// An instance, whose checkpoint tells how far it is.
     Instance,
     /// This process, which knows how far it is.
@@ -68,7 +68,7 @@ pub enum Behind {
 
 /// Looks at documents once, and again.
 #[derive(Debug)]
-pub struct Rechecker {
+pub(crate) struct Rechecker {
     /// What reads and compares.
     pub comparer: Comparer,
     /// Where everything is.
@@ -85,7 +85,7 @@ impl Rechecker {
     ///
     /// # Errors
     /// A [`Failure`] that trying again does not mend.
-    pub async fn settle(
+    pub(crate) async fn settle(
         &mut self,
         side: Side,
         mut waiting: BTreeMap<ObjectId, u64>,
@@ -122,7 +122,7 @@ impl Rechecker {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn wait(&self) -> Result<bool, Failure> {
+    pub(crate) async fn wait(&self) -> Result<bool, Failure> {
         let seen = operation_time(&self.database).await?;
         pause(&self.stop, SETTLE).await;
         for _ in 0..POLLS {
@@ -147,7 +147,7 @@ impl Rechecker {
     ///
     /// # Errors
     /// A [`Failure`] that trying again does not mend.
-    pub async fn look(&mut self, side: Side, ids: &[ObjectId]) -> Result<Comparison, Failure> {
+    pub(crate) async fn look(&mut self, side: Side, ids: &[ObjectId]) -> Result<Comparison, Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {
             let look = match side {

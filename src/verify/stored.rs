@@ -10,6 +10,7 @@ use super::compare::DifferenceKind;
 use super::report::VerificationReport;
 use crate::error::Failure;
 use crate::model::names::STATE;
+use crate::model::names::state_id::VERIFICATION;
 use crate::mongo::reads::collection;
 
 /// What the leader shows of it.
@@ -65,5 +66,5 @@ pub async fn load(database: &Database) -> Result<Stored, Failure> {
 }
 
 fn mine() -> Document {
-    doc! { "_id": "verification" }
+    doc! { "_id": VERIFICATION }
 }

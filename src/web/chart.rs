@@ -8,11 +8,11 @@ const WIDEST: usize = 720;
 /// Five minutes: what a young process shows.
 const NARROWEST: usize = 60;
 /// The image's height.
-pub const HEIGHT: f64 = 160.0;
+pub(super) const HEIGHT: f64 = 160.0;
 
 /// One line of a chart.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ChartLine {
+pub(super) struct ChartLine {
     /// What it shows, for the legend.
     pub label: &'static str,
     /// `a` or `b`: how it is drawn.
@@ -29,7 +29,7 @@ pub struct ChartLine {
 
 /// A chart.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Chart {
+pub(super) struct Chart {
     /// Its lines, on one scale.
     pub lines: Vec<ChartLine>,
     /// The value at the upper edge.
@@ -39,12 +39,12 @@ pub struct Chart {
 }
 
 /// A line to draw: label, class, values with the oldest first.
-pub type Drawn<'a> = (&'static str, &'static str, &'a [Option<f64>]);
+pub(super) type Drawn<'a> = (&'static str, &'static str, &'a [Option<f64>]);
 
 impl Chart {
     /// How far back it reaches, as a share of it, in words.
     #[must_use]
-    pub fn minutes(&self, share: f64, interval_seconds: &u64) -> String {
+    pub(super) fn minutes(&self, share: f64, interval_seconds: &u64) -> String {
         let samples = u32::try_from(self.width).unwrap_or_default();
         let seconds = u32::try_from(*interval_seconds).unwrap_or_default();
         let minutes = f64::from(samples) * f64::from(seconds) / 60.0 * share;
@@ -53,7 +53,7 @@ impl Chart {
 
     /// Draws lines on one scale that ends at a round value of `least` or more.
     #[must_use]
-    pub fn of(lines: &[Drawn<'_>], least: f64) -> Self {
+    pub(super) fn of(lines: &[Drawn<'_>], least: f64) -> Self {
         let all = lines.iter().flat_map(|(_, _, values)| values.iter().flatten().copied());
         let top = round_above(all.fold(least, f64::max));
         let longest = lines.iter().map(|(_, _, values)| values.len()).max().unwrap_or_default();

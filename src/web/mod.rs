@@ -2,5 +2,5 @@
 
 mod chart;
 mod page;
-pub mod routes;
-pub mod server;
+pub(crate) mod routes;
+pub(crate) mod server;

@@ -22,7 +22,7 @@ const COUNTED_EVERY: u64 = BETWEEN_COUNTS.as_secs();
 /// The page.
 #[derive(Debug, Template)]
 #[template(path = "web/page.html", config = ".askama.toml")]
-pub struct Page<'a> {
+pub(super) struct Page<'a> {
     status: &'a Status,
     lag: Chart,
     throughput: Chart,
@@ -51,7 +51,7 @@ struct Tile {
 impl<'a> Page<'a> {
     /// Of how things stand.
     #[must_use]
-    pub fn of(status: &'a Status) -> Self {
+    pub(super) fn of(status: &'a Status) -> Self {
         let series = &status.history;
         let known = |rates: &[f64]| rates.iter().copied().map(Some).collect::<Vec<_>>();
         let (events, offers) = (known(&series.events_per_second), known(&series.offers_per_second));

@@ -33,7 +33,7 @@ const HEADERS: [(&str, &str); 5] = [
 
 /// What the routes show.
 #[derive(Debug, Clone)]
-pub struct WebState {
+pub(crate) struct WebState {
     context: Context,
     survey: Arc<Survey>,
     /// This instance, as the lease names it.
@@ -44,7 +44,7 @@ pub struct WebState {
 impl WebState {
     /// Of an instance that begins now.
     #[must_use]
-    pub fn of(context: &Context, survey: &Arc<Survey>, name: &str) -> Self {
+    pub(crate) fn of(context: &Context, survey: &Arc<Survey>, name: &str) -> Self {
         Self { context: context.clone(), survey: Arc::clone(survey), name: name.to_owned(), started: clock::now() }
     }
 
@@ -54,7 +54,7 @@ impl WebState {
 }
 
 /// All routes.
-pub fn router(shown: WebState) -> Router {
+pub(crate) fn router(shown: WebState) -> Router {
     let style = text("text/css; charset=utf-8", include_str!("style.css"));
     let script = text("text/javascript; charset=utf-8", include_str!("script.js"));
     Router::new()

@@ -33,7 +33,7 @@ const BREATH: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// Never: a server that cannot accept goes on trying.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> Result<(), Failure> {
+pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> Result<(), Failure> {
     let mut connections = FuturesUnordered::new();
     let mut open: BTreeMap<u64, AbortHandle> = BTreeMap::new();
     let mut accepted = 0_u64;

@@ -10,7 +10,7 @@ use crate::model::user_id::spellings;
 
 /// How the offers of a recruiter look once it is anonymised.
 #[must_use]
-pub fn recruiter_offer(offer: ObjectId, partner_label: &str, email: &str, date: DateTime) -> Statement {
+pub(crate) fn recruiter_offer(offer: ObjectId, partner_label: &str, email: &str, date: DateTime) -> Statement {
     let cancelled = OfferStatus::Cancelled;
     let mut set = contact(email);
     set.append(cstr!("apply_url"), RawBsonRef::Null);
@@ -35,14 +35,14 @@ pub fn recruiter_offer(offer: ObjectId, partner_label: &str, email: &str, date: 
 
 /// How the offers of a user look once the user is anonymised: no contact, all else as it is.
 #[must_use]
-pub fn user_offer(offer: ObjectId, partner_label: &str, email: &str) -> Statement {
+pub(crate) fn user_offer(offer: ObjectId, partner_label: &str, email: &str) -> Statement {
     let filter = rawdoc! { "_id": offer, "partner_label": partner_label };
     Statement { id: Some(offer), body: rawdoc! { "q": filter, "u": [{ "$set": contact(email) }] } }
 }
 
 /// The same of all offers of these users whose `_id` is no ObjectId: no statement for one offer reaches them.
 #[must_use]
-pub fn user_offers_of_other_ids(users: &[ObjectId], partner_label: &str, email: &str) -> Statement {
+pub(crate) fn user_offers_of_other_ids(users: &[ObjectId], partner_label: &str, email: &str) -> Statement {
     let managers: RawArrayBuf = spellings(users).into_iter().filter_map(|user| RawBson::try_from(user).ok()).collect();
     let filter = rawdoc! {
         "managed_by": { "$in": managers }, "partner_label": partner_label, "_id": { "$not": { "$type": "objectId" } },

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{Bson, DateTime, doc, oid::ObjectId, rawdoc};
 
-pub use super::dead_letter::{Address, DeadLetter, KnownDeadLetter};
+pub(crate) use super::dead_letter::{Address, DeadLetter, KnownDeadLetter};
 use super::statements::Statement;
 use super::{Writer, command};
 use crate::error::Failure;
@@ -318,7 +318,7 @@ fn unusable(collection: WatchedCollection, key: &str) -> String {
 
 /// What letters are about that are due.
 #[derive(Debug, Default)]
-pub struct DueDeadLetters {
+pub(crate) struct DueDeadLetters {
     /// Recruiters.
     pub recruiters: BTreeSet<ObjectId>,
     /// Offers of which it is not known whose they are.
@@ -331,7 +331,7 @@ pub struct DueDeadLetters {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn due(database: &CausalDatabase, time: DateTime) -> Result<DueDeadLetters, Failure> {
+pub(crate) async fn due(database: &CausalDatabase, time: DateTime) -> Result<DueDeadLetters, Failure> {
     // What seems to be due later than ever is of a clock that was ahead.
     let now = server_time(database).await?;
     let latest = DateTime::from_millis(now.timestamp_millis().saturating_add(LONGEST_DELAY_MILLISECONDS));

@@ -14,7 +14,7 @@ use crate::error::Failure;
 use crate::model::names::LINKS;
 
 /// The jobs by which the links of some recruiters grow or shrink.
-pub type Jobs = BTreeMap<ObjectId, BTreeSet<ObjectId>>;
+pub(crate) type Jobs = BTreeMap<ObjectId, BTreeSet<ObjectId>>;
 
 /// At most this many jobs in one statement.
 const PIECE: usize = 10_000;
@@ -26,7 +26,7 @@ const FEW: usize = 16;
 ///
 /// # Errors
 /// As [`command::update`].
-pub async fn grow(writer: &Writer, added: &Jobs) -> Result<Vec<Refused>, Failure> {
+pub(crate) async fn grow(writer: &Writer, added: &Jobs) -> Result<Vec<Refused>, Failure> {
     update(writer, added, |recruiter, jobs| {
         if jobs.len() <= FEW {
             let add = rawdoc! { "$addToSet": { "jobs": { "$each": array(jobs) } } };
@@ -43,7 +43,7 @@ pub async fn grow(writer: &Writer, added: &Jobs) -> Result<Vec<Refused>, Failure
 ///
 /// # Errors
 /// As [`command::update`].
-pub async fn shrink(writer: &Writer, removed: &Jobs) -> Result<Vec<Refused>, Failure> {
+pub(crate) async fn shrink(writer: &Writer, removed: &Jobs) -> Result<Vec<Refused>, Failure> {
     update(writer, removed, |recruiter, jobs| {
         let jobs = array(jobs);
         let pull = rawdoc! { "jobs": { "$in": jobs.clone() }, "removed": { "$in": jobs } };
@@ -57,7 +57,7 @@ pub async fn shrink(writer: &Writer, removed: &Jobs) -> Result<Vec<Refused>, Fai
 ///
 /// # Errors
 /// As [`command::update`].
-pub async fn set_aside(writer: &Writer, removed: &Jobs) -> Result<Vec<Refused>, Failure> {
+pub(crate) async fn set_aside(writer: &Writer, removed: &Jobs) -> Result<Vec<Refused>, Failure> {
     update(writer, removed, |recruiter, jobs| {
         let jobs = rawdoc! { "$literal": array(jobs) };
         let set = rawdoc! {
@@ -97,7 +97,7 @@ fn list(name: &str) -> RawDocumentBuf {
 ///
 /// # Errors
 /// As [`command::update`].
-pub async fn delete(writer: &Writer, recruiters: &[ObjectId]) -> Result<(), Failure> {
+pub(crate) async fn delete(writer: &Writer, recruiters: &[ObjectId]) -> Result<(), Failure> {
     if recruiters.is_empty() {
         return Ok(());
     }

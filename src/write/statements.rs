@@ -9,7 +9,7 @@ use crate::project::diff::{DECIDES, OfferChange};
 use crate::project::{ON_INSERT, USER_DEACTIVATED};
 
 /// Who changed a status, as history entries name it (spec 02).
-pub const GRANTED_BY: &str = "stream-processor";
+pub(crate) const GRANTED_BY: &str = "stream-processor";
 
 /// A document that does not stand yet.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ impl Statement {
 /// has become another one since it was compared, or newer than the projection where the newest wins: then the offer is to be
 /// compared anew.
 #[must_use]
-pub fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) -> Option<Statement> {
+pub(crate) fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) -> Option<Statement> {
     // By `_id` only, which comes from a job: an offer that the old worker stored under another
     // label is taken over, not duplicated.
     let mut filter = rawdoc! { "_id": offer.id };
@@ -86,7 +86,7 @@ const ON_CREATION: &CStr = cstr!("$setOnInsert");
 
 /// An offer as it is created, whole.
 #[must_use]
-pub fn created(offer: &Offer) -> Creation {
+pub(crate) fn created(offer: &Offer) -> Creation {
     Creation { id: offer.id, document: whole(offer, rawdoc! { "_id": offer.id }) }
 }
 
@@ -126,7 +126,7 @@ fn not_later_than(date: DateTime) -> RawDocumentBuf {
 /// A job is gone: its offer becomes `Cancelled` (spec 02, "Jobs that disappear"); in `dual-write` unless the
 /// offer is later than `unless_later_than` (spec 04).
 #[must_use]
-pub fn cancel_removed(
+pub(crate) fn cancel_removed(
     offer: ObjectId,
     partner_label: &str,
     date: DateTime,
@@ -138,7 +138,7 @@ pub fn cancel_removed(
 /// The user who manages the offer is deactivated, and that cancels it (spec 03, "Reactions"); in `dual-write`
 /// unless the offer is later.
 #[must_use]
-pub fn cancel_of_user(
+pub(crate) fn cancel_of_user(
     offer: ObjectId,
     partner_label: &str,
     date: DateTime,
@@ -168,7 +168,7 @@ fn cancel(
 
 /// The history with one more entry, unless its last entry has this status already.
 #[must_use]
-pub fn history(status: OfferStatus, reason: &str, date: DateTime) -> RawDocumentBuf {
+pub(crate) fn history(status: OfferStatus, reason: &str, date: DateTime) -> RawDocumentBuf {
     let entry = rawdoc! { "$literal": {
         "status": status.as_str(), "reason": reason, "date": date, "granted_by": GRANTED_BY,
     } };
@@ -190,7 +190,7 @@ pub fn history(status: OfferStatus, reason: &str, date: DateTime) -> RawDocument
 
 /// The fields as values of an aggregation stage, where a bare text could be read as an expression.
 #[must_use]
-pub fn literals(fields: &RawDocument) -> RawDocumentBuf {
+pub(crate) fn literals(fields: &RawDocument) -> RawDocumentBuf {
     let mut literals = RawDocumentBuf::new();
     for (name, value) in fields.iter().flatten() {
         let mut literal = RawDocumentBuf::new();

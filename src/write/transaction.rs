@@ -29,7 +29,7 @@ const DUPLICATE_KEY: i32 = 11_000;
 
 /// The session of a leadership's transactions. Its id is stored, so that a successor can end what a dead process has left
 /// open: the server itself would hold its locks for a minute, against the stream too.
-pub type Session = Arc<Mutex<ClientSession>>;
+pub(crate) type Session = Arc<Mutex<ClientSession>>;
 
 /// What the transactions of a leadership rest on.
 #[derive(Debug, Clone)]
@@ -119,7 +119,7 @@ impl Either {
 ///
 /// # Errors
 /// [`Failure::Write`].
-pub async fn session(database: &Database) -> Result<Session, Failure> {
+pub(crate) async fn session(database: &Database) -> Result<Session, Failure> {
     let session = with_deadline(database.client().start_session()).await.map_err(Failure::Write)?;
     Ok(Arc::new(Mutex::new(session)))
 }

@@ -229,7 +229,7 @@ fn earlier(time: DateTime, duration: Duration) -> DateTime {
 }
 
 /// A variable of the command that can be computed between these two times only, by the server's clock: else each
-/// statement then fails with [`FENCED`] and does nothing (MongoDB manual, "update", `let`; `$$NOW` is the time at
+/// statement then fails with [`crate::error::FENCED`] and does nothing (MongoDB manual, "update", `let`; `$$NOW` is the time at
 /// which the command began). A filter on `$$NOW` in each statement would cost the server far more, and an
 /// upsert takes none.
 fn fence((after, before): (DateTime, DateTime)) -> RawDocumentBuf {

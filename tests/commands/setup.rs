@@ -7,7 +7,7 @@ use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures::TryStreamExt as _;
 use mongodb::Database;
 use mongodb::options::{ValidationAction, ValidationLevel};
-use stream_processor::setup::fields::NEW;
+use stream_processor::inside::NEW;
 
 use crate::support::database::TestDatabase;
 use crate::support::processor::{Ended, Processor};

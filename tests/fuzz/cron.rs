@@ -4,7 +4,7 @@
 
 use bson::DateTime;
 use libfuzzer_sys::fuzz_target;
-use stream_processor::schedule::{Schedule, zone};
+use stream_processor::inside::{Schedule, zone};
 
 fuzz_target!(|bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);

@@ -4,8 +4,8 @@
 
 use bson::RawDocument;
 use libfuzzer_sys::fuzz_target;
-use stream_processor::plan::plan;
-use stream_processor::source::event::Event;
+use stream_processor::inside::plan;
+use stream_processor::inside::Event;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(document) = RawDocument::from_bytes(bytes) else { return };

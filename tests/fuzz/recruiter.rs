@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use bson::RawDocument;
 use libfuzzer_sys::fuzz_target;
-use stream_processor::model::Recruiter;
-use stream_processor::model::references::{Cfa, References, RomeSheet, User};
-use stream_processor::project::diff::compare;
-use stream_processor::project::{ProjectionSettings, project};
+use stream_processor::inside::Recruiter;
+use stream_processor::inside::{Cfa, References, RomeSheet, User};
+use stream_processor::inside::compare;
+use stream_processor::inside::{ProjectionSettings, project};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(document) = RawDocument::from_bytes(bytes) else { return };

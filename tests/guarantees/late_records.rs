@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bson::{DateTime, doc};
 use stream_processor::clock;
-use stream_processor::error::Failure;
-use stream_processor::lease::Lease;
-use stream_processor::verify::report::VerificationReport;
-use stream_processor::verify::stored;
-use stream_processor::write::writer::Validity;
-use stream_processor::write::{Writer, command};
+use stream_processor::inside::Failure;
+use stream_processor::inside::Lease;
+use stream_processor::inside::Validity;
+use stream_processor::inside::VerificationReport;
+use stream_processor::inside::stored;
+use stream_processor::inside::{Writer, command};
 use tokio::sync::watch;
 use xtask::guarded::Signal;
 

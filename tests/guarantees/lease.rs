@@ -5,11 +5,11 @@ use bson::{DateTime, Document, doc};
 use futures::TryStreamExt as _;
 use resume_tokens::{MongoStore, OldWorkerTokens, Store};
 use stream_processor::config::OnHistoryLost;
-use stream_processor::error::Failure;
-use stream_processor::leader::start::start;
-use stream_processor::observe::metrics::Metrics;
-use stream_processor::phase::Phase;
-use stream_processor::write::Writer;
+use stream_processor::inside::Failure;
+use stream_processor::inside::Metrics;
+use stream_processor::inside::Phase;
+use stream_processor::inside::Writer;
+use stream_processor::inside::start;
 use xtask::guarded::Signal;
 use xtask::mongod::{Options, ReplicaSet};
 

@@ -7,7 +7,7 @@ use std::fs;
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt as _;
-use stream_processor::project::WRITTEN;
+use stream_processor::inside::WRITTEN;
 use xtask::guarded::Signal;
 use xtask::mongod::{Options, ReplicaSet};
 

@@ -3,4 +3,4 @@
 mod company_directory;
 mod mail;
 mod notices;
-pub mod ticker;
+pub(crate) mod ticker;

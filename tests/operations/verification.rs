@@ -4,7 +4,7 @@
 use bson::oid::ObjectId;
 use bson::{DateTime, Document, doc};
 use serde_json::Value;
-use stream_processor::setup::fields::NEW;
+use stream_processor::inside::NEW;
 
 use crate::support::database::TestDatabase;
 use crate::support::fields::{first_job, text};

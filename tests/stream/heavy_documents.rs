@@ -6,9 +6,9 @@ use std::time::Instant;
 use bson::oid::ObjectId;
 use bson::{Document, doc};
 use futures::TryStreamExt as _;
-use stream_processor::fetch::chunks::ChunkReader;
-use stream_processor::mongo::causal::CausalDatabase;
-use stream_processor::mongo::reads::documents;
+use stream_processor::inside::CausalDatabase;
+use stream_processor::inside::ChunkReader;
+use stream_processor::inside::documents;
 
 use crate::support::database::TestDatabase;
 use crate::support::end::assert_nothing_lost;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use bson::oid::ObjectId;
 use bson::{DateTime, Document, doc, rawdoc};
 use stream_processor::clock;
-use stream_processor::error::Failure;
-use stream_processor::write::Writer;
-use stream_processor::write::create::{WORTH_IT, create};
-use stream_processor::write::statements::Creation;
-use stream_processor::write::writer::Validity;
+use stream_processor::inside::Creation;
+use stream_processor::inside::Failure;
+use stream_processor::inside::Validity;
+use stream_processor::inside::Writer;
+use stream_processor::inside::{WORTH_IT, create};
 use tokio::sync::watch;
 
 use crate::support::database::TestDatabase;

@@ -3,7 +3,7 @@
 
 use bson::oid::ObjectId;
 use bson::{Bson, Document, doc};
-use stream_processor::model::user_id::spellings;
+use stream_processor::inside::spellings;
 
 use crate::support::database::TestDatabase;
 use crate::support::fields::{first_job, text};

@@ -11,7 +11,7 @@ use xtask::guarded::TemporaryFolder;
 /// The browser reads commands from its descriptor 3 and writes answers to 4.
 const PIPES: &str = r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#;
 
-pub struct Browser {
+pub(crate) struct Browser {
     process: Child,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -25,7 +25,7 @@ pub struct Browser {
 
 impl Browser {
     /// Starts it and loads a page.
-    pub fn open(url: &str, with_scripts: bool) -> Self {
+    pub(crate) fn open(url: &str, with_scripts: bool) -> Self {
         let profile = TemporaryFolder::create("stream-processor-browser-").unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", PIPES]).arg(find_browser().unwrap());
@@ -51,26 +51,26 @@ impl Browser {
     }
 
     /// Loads a page and waits until it is there.
-    pub fn load(&mut self, url: &str) {
+    pub(crate) fn load(&mut self, url: &str) {
         self.call("Page.navigate", json!({ "url": url }));
         self.until_event("Page.loadEventFired");
     }
 
     /// The page as it is now, as text.
-    pub fn html(&mut self) -> String {
+    pub(crate) fn html(&mut self) -> String {
         let root = self.call("DOM.getDocument", json!({}))["root"]["nodeId"].clone();
         self.call("DOM.getOuterHTML", json!({ "nodeId": root }))["outerHTML"].as_str().unwrap().to_owned()
     }
 
     /// The value of an expression in the page.
-    pub fn evaluate(&mut self, expression: &str) -> Value {
+    pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
         let answer = self.call("Runtime.evaluate", json!({ "expression": expression, "returnByValue": true }));
         assert!(answer.get("exceptionDetails").is_none(), "{expression}: {answer}");
         answer["result"]["value"].clone()
     }
 
     /// Shows the page in so many CSS pixels, bright or dark.
-    pub fn resize(&mut self, width: u32, is_dark: bool) {
+    pub(crate) fn resize(&mut self, width: u32, is_dark: bool) {
         let metrics = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.call("Emulation.setDeviceMetricsOverride", metrics);
         let scheme = if is_dark { "dark" } else { "light" };
@@ -79,13 +79,13 @@ impl Browser {
     }
 
     /// The value of an expression in the dark or in the light.
-    pub fn resize_and_evaluate(&mut self, is_dark: bool, expression: &str) -> Value {
+    pub(crate) fn resize_and_evaluate(&mut self, is_dark: bool, expression: &str) -> Value {
         self.resize(1200, is_dark);
         self.evaluate(expression)
     }
 
     /// A command of the protocol, and its result.
-    pub fn call(&mut self, method: &str, parameters: Value) -> Value {
+    pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.last += 1;
         let id = self.last;
         let mut message = json!({ "id": id, "method": method, "params": parameters });

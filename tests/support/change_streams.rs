@@ -8,7 +8,7 @@ use mongodb::Collection;
 use mongodb::change_stream::event::{ChangeStreamEvent, ResumeToken};
 
 /// The event of one document.
-pub struct Seen {
+pub(crate) struct Seen {
     /// The document's `_id`.
     pub id: ObjectId,
     /// The event's resume token, `{_data}`.
@@ -16,13 +16,13 @@ pub struct Seen {
 }
 
 /// The events of `collection` from `time` on, up to the first one of the document `last`.
-pub async fn events_since(collection: &Collection<Document>, time: Timestamp, last: ObjectId) -> Vec<Seen> {
+pub(crate) async fn events_since(collection: &Collection<Document>, time: Timestamp, last: ObjectId) -> Vec<Seen> {
     let stream = collection.watch().start_at_operation_time(time).await.unwrap();
     until(stream, last).await
 }
 
 /// The events of `collection` after this token, up to the first one of the document `last`.
-pub async fn events_after(collection: &Collection<Document>, token: &Document, last: ObjectId) -> Vec<Seen> {
+pub(crate) async fn events_after(collection: &Collection<Document>, token: &Document, last: ObjectId) -> Vec<Seen> {
     let token: ResumeToken = bson::deserialize_from_document(token.clone()).unwrap();
     let stream = collection.watch().resume_after(token).await.expect("the server takes the token");
     until(stream, last).await

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use regex::Regex;
 
 /// The headings of each page, by the page's number.
-pub struct Specification(BTreeMap<String, BTreeSet<String>>);
+pub(crate) struct Specification(BTreeMap<String, BTreeSet<String>>);
 
 impl Specification {
     /// Of pages by their path.
-    pub fn of<'a>(pages: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+    pub(crate) fn of<'a>(pages: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let numbered = pages.into_iter().filter_map(|(path, text)| {
             let number = path.rsplit('/').next()?.get(..2).filter(|number| number.parse::<u8>().is_ok())?;
             let headings =
@@ -20,7 +20,7 @@ impl Specification {
     }
 
     /// Citations in a text that name no page, or no heading of their page.
-    pub fn wrong(&self, text: &str) -> Vec<String> {
+    pub(crate) fn wrong(&self, text: &str) -> Vec<String> {
         let comment = Regex::new(r"\n\s*(?://[/!]?|[-*#>])?\s*").unwrap();
         let text = comment.replace_all(text, " ");
         let citation =

@@ -7,17 +7,17 @@ use bson::rawdoc;
 use super::database::TestDatabase;
 
 /// What stands in a document for bytes that are no UTF-8.
-pub const DAMAGED: &str = "XXXX";
+pub(crate) const DAMAGED: &str = "XXXX";
 
 /// Inserts the document with such bytes in each place of [`DAMAGED`].
-pub async fn insert(test: &TestDatabase, collection: &str, document: RawDocumentBuf) {
+pub(crate) async fn insert(test: &TestDatabase, collection: &str, document: RawDocumentBuf) {
     let mut documents = RawArrayBuf::new();
     documents.push(document);
     run(test, rawdoc! { "insert": collection, "documents": documents }).await;
 }
 
 /// Runs a command that changes one document, with such bytes in each place of [`DAMAGED`].
-pub async fn run(test: &TestDatabase, command: RawDocumentBuf) {
+pub(crate) async fn run(test: &TestDatabase, command: RawDocumentBuf) {
     let mut bytes = command.into_bytes();
     let places = bytes.windows(4).enumerate().filter(|(_, four)| *four == DAMAGED.as_bytes());
     for place in places.map(|(place, _)| place).collect::<Vec<_>>() {

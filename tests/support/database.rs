@@ -5,37 +5,37 @@ use mongodb::{Client, Collection, Database};
 use xtask::mongod::{TestServer, unique_database_name};
 
 /// A new database, and the connection string of its server.
-pub struct TestDatabase {
+pub(crate) struct TestDatabase {
     pub uri: String,
     pub database: Database,
 }
 
 impl TestDatabase {
     /// An empty database whose name begins with `prefix`.
-    pub async fn create(prefix: &str) -> Self {
+    pub(crate) async fn create(prefix: &str) -> Self {
         let server = TestServer::obtain();
         Self::create_on(server.uri(), prefix).await
     }
 
     /// The same on another server, for instance a replica set that the test may break.
-    pub async fn create_on(uri: &str, prefix: &str) -> Self {
+    pub(crate) async fn create_on(uri: &str, prefix: &str) -> Self {
         let client = Client::with_uri_str(uri).await.expect("the connection string is ours");
         let database = client.database(&unique_database_name(prefix));
         Self { uri: uri.to_owned(), database }
     }
 
     /// With the collections, validators and indexes of the live database.
-    pub async fn with_live_schema(prefix: &str) -> Self {
+    pub(crate) async fn with_live_schema(prefix: &str) -> Self {
         let test = Self::create(prefix).await;
         xtask::golden::create_collections(&test.database).await.expect("the schema is MongoDB's own language");
         test
     }
 
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.database.name()
     }
 
-    pub fn collection(&self, name: &str) -> Collection<Document> {
+    pub(crate) fn collection(&self, name: &str) -> Collection<Document> {
         self.database.collection(name)
     }
 }

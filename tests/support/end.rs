@@ -14,13 +14,13 @@ use super::recruiters::PERSONAL;
 use super::state::{gaps, jobs, links, settled, until_no_resync};
 
 /// Waits until everything is handled, ends the service, and checks.
-pub async fn assert_nothing_lost(test: TestDatabase, processor: Processor) {
+pub(crate) async fn assert_nothing_lost(test: TestDatabase, processor: Processor) {
     settled(&test.database).await;
     assert_nothing_lost_up_to_here(test, processor).await;
 }
 
 /// The same of a service whose checkpoint is known to be at the end of the stream, wherever it is kept.
-pub async fn assert_nothing_lost_up_to_here(test: TestDatabase, mut processor: Processor) {
+pub(crate) async fn assert_nothing_lost_up_to_here(test: TestDatabase, mut processor: Processor) {
     processor.until_ready().await;
     until_no_resync(&test.database).await;
     for gap in gaps(&test.database).await {
@@ -38,7 +38,7 @@ pub async fn assert_nothing_lost_up_to_here(test: TestDatabase, mut processor: P
 
 /// Compares all offers with those of a database that holds the same recruiters and was filled at once.
 /// What a fresh backfill cannot know is compared apart: cancelled offers of removed jobs, and histories.
-pub async fn assert_equal_to_a_fresh_backfill(test: &TestDatabase) {
+pub(crate) async fn assert_equal_to_a_fresh_backfill(test: &TestDatabase) {
     let fresh = TestDatabase::create("fresh").await;
     copy(test, &fresh).await;
     assert_eq!(Processor::command(&["backfill"], &fresh, &[]).await.code, 0);

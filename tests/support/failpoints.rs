@@ -9,22 +9,22 @@ use mongodb::Database;
 use super::waiting::PATIENCE;
 
 /// An error that passes by itself: a write conflict.
-pub fn passing() -> Document {
+pub(crate) fn passing() -> Document {
     doc! { "errorCode": 112 }
 }
 
 /// Lets this command on this collection fail in the given way, for the service alone, until [`mend`].
-pub async fn refuse(database: &Database, command: &str, collection: &str, how: Document) {
+pub(crate) async fn refuse(database: &Database, command: &str, collection: &str, how: Document) {
     set(database, "alwaysOn", command, collection, how).await;
 }
 
 /// The same, but for the first `count` of them.
-pub async fn refuse_after(database: &Database, count: i32, command: &str, collection: &str, how: Document) {
+pub(crate) async fn refuse_after(database: &Database, count: i32, command: &str, collection: &str, how: Document) {
     set(database, doc! { "skip": count }, command, collection, how).await;
 }
 
 /// Lets every one of these commands wait for so long before it is executed, for the service alone, until [`mend`].
-pub async fn freeze(database: &Database, commands: &[&str], milliseconds: i32) {
+pub(crate) async fn freeze(database: &Database, commands: &[&str], milliseconds: i32) {
     let data = doc! {
         "failCommands": commands, "appName": "stream-processor", "blockConnection": true, "blockTimeMS": milliseconds,
     };
@@ -33,7 +33,7 @@ pub async fn freeze(database: &Database, commands: &[&str], milliseconds: i32) {
 
 /// Lets the next `count` of these commands fail in the given way, for the service alone, where no collection is named on
 /// any.
-pub async fn refuse_next(
+pub(crate) async fn refuse_next(
     database: &Database,
     count: i32,
     commands: &[&str],
@@ -49,7 +49,7 @@ pub async fn refuse_next(
 }
 
 /// Refusals to come.
-pub struct Refusals {
+pub(crate) struct Refusals {
     before: i64,
     expected: i64,
 }
@@ -59,7 +59,7 @@ impl Refusals {
     ///
     /// # Panics
     /// When the service does not send so many of these commands.
-    pub async fn happened(self, database: &Database, what: &str) {
+    pub(crate) async fn happened(self, database: &Database, what: &str) {
         self.have_happened(self.expected, database, what).await;
     }
 
@@ -67,7 +67,7 @@ impl Refusals {
     ///
     /// # Panics
     /// As [`Self::happened`].
-    pub async fn have_happened(&self, times: i64, database: &Database, what: &str) {
+    pub(crate) async fn have_happened(&self, times: i64, database: &Database, what: &str) {
         let patience = i64::try_from(PATIENCE.as_millis()).unwrap();
         let all = self.before + times;
         let wait = doc! { "waitForFailPoint": "failCommand", "timesEntered": all, "maxTimeMS": patience };
@@ -76,13 +76,13 @@ impl Refusals {
     }
 
     /// How many there were. Nothing is refused any more.
-    pub async fn so_far(self, database: &Database) -> i64 {
+    pub(crate) async fn so_far(self, database: &Database) -> i64 {
         counted(&mend(database).await) - self.before
     }
 }
 
 /// Lets everything through again.
-pub async fn mend(database: &Database) -> Document {
+pub(crate) async fn mend(database: &Database) -> Document {
     configure(database, doc! { "configureFailPoint": "failCommand", "mode": "off" }).await
 }
 
@@ -108,13 +108,13 @@ fn counted(reply: &Document) -> i64 {
 
 /// Lets every search through this collection wait for so long each time that it yields to others, until [`mend_scans`]: as
 /// if there were much more to search.
-pub async fn slow_scans(database: &Database, namespace: &str, wait: Duration) {
+pub(crate) async fn slow_scans(database: &Database, namespace: &str, wait: Duration) {
     let data = doc! { "namespace": namespace, "waitForMillis": i32::try_from(wait.as_millis()).unwrap() };
     let slow = doc! { "configureFailPoint": "setYieldAllLocksWait", "mode": "alwaysOn", "data": data };
     configure(database, slow).await;
 }
 
 /// Searches are as fast as they are again.
-pub async fn mend_scans(database: &Database) {
+pub(crate) async fn mend_scans(database: &Database) {
     configure(database, doc! { "configureFailPoint": "setYieldAllLocksWait", "mode": "off" }).await;
 }

@@ -10,7 +10,7 @@ use mongodb::Database;
 use xtask::golden;
 
 /// One write of `ops.ejson.gz`.
-pub struct Operation {
+pub(crate) struct Operation {
     pub sequence: i64,
     /// What it stands for, such as `push_job`.
     pub kind: String,
@@ -18,7 +18,7 @@ pub struct Operation {
     pub write: Write,
 }
 
-pub enum Write {
+pub(crate) enum Write {
     Insert(Document),
     Update { filter: Document, update: Document },
     Replace { filter: Document, document: Document },
@@ -26,7 +26,7 @@ pub enum Write {
 }
 
 /// What must stand after the inserts, or after the operations.
-pub struct Expectation {
+pub(crate) struct Expectation {
     /// Every offer whose job has a source that can be projected.
     pub offers: Vec<Document>,
     /// Reasons by job.
@@ -40,30 +40,30 @@ pub struct Expectation {
 }
 
 /// Inserts the references into an empty database.
-pub async fn load_references(database: &Database) {
+pub(crate) async fn load_references(database: &Database) {
     golden::insert_references(database).await.expect("references go into an empty database");
 }
 
 /// Inserts the recruiters.
-pub async fn load_recruiters(database: &Database) {
+pub(crate) async fn load_recruiters(database: &Database) {
     let recruiters = golden::recruiters().expect("golden documents are readable");
     database.collection("recruiters").insert_many(recruiters).await.expect("recruiters go into an empty collection");
 }
 
 /// The operations, in order.
-pub fn operations() -> Vec<Operation> {
+pub(crate) fn operations() -> Vec<Operation> {
     let mut operations: Vec<Operation> = compressed("ops.ejson.gz").into_iter().map(Operation::read).collect();
     operations.sort_by_key(|operation| operation.sequence);
     operations
 }
 
 /// What stands after [`load_recruiters`].
-pub fn after_inserts() -> Expectation {
+pub(crate) fn after_inserts() -> Expectation {
     Expectation::read("expected_after_inserts")
 }
 
 /// What stands after [`load_recruiters`] and all [`operations`].
-pub fn after_operations() -> Expectation {
+pub(crate) fn after_operations() -> Expectation {
     Expectation::read("expected_after_ops")
 }
 
@@ -90,7 +90,7 @@ impl Operation {
     }
 
     /// Writes it.
-    pub async fn apply(&self, database: &Database) {
+    pub(crate) async fn apply(&self, database: &Database) {
         let collection = database.collection::<Document>(&self.collection);
         let outcome = match &self.write {
             Write::Insert(document) => collection.insert_one(document).await.map(drop),
@@ -125,7 +125,7 @@ impl Expectation {
 }
 
 /// Checks that the dead letters are exactly those expected, with their reasons.
-pub async fn assert_dead_letters(database: &Database, expected: &BTreeMap<ObjectId, String>) {
+pub(crate) async fn assert_dead_letters(database: &Database, expected: &BTreeMap<ObjectId, String>) {
     let letters = database.collection::<Document>("stream_processor_dead_letters");
     let mut cursor = letters.find(doc! {}).await.unwrap();
     let mut found = BTreeMap::new();

@@ -8,17 +8,17 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, Macro, UseTree};
 
 /// A module by its path from the root of the library.
-pub type Module = Vec<String>;
+pub(crate) type Module = Vec<String>;
 
 /// What each module names, and in which file it is.
-pub struct Imports {
+pub(crate) struct Imports {
     pub files: BTreeMap<Module, String>,
     pub named: BTreeMap<Module, BTreeSet<Module>>,
 }
 
 impl Imports {
     /// Of the library whose `lib.rs` is in this folder.
-    pub fn of(folder: &Path) -> Self {
+    pub(crate) fn of(folder: &Path) -> Self {
         let mut files = BTreeMap::new();
         collect(folder, &[], &mut files);
         let known: BTreeSet<Module> = files.keys().cloned().collect();
@@ -27,7 +27,7 @@ impl Imports {
     }
 
     /// Circles, each as the modules that reach one another.
-    pub fn circles(&self) -> BTreeSet<BTreeSet<Module>> {
+    pub(crate) fn circles(&self) -> BTreeSet<BTreeSet<Module>> {
         let reached: BTreeMap<&Module, BTreeSet<&Module>> =
             self.named.keys().map(|module| (module, self.reached(module))).collect();
         let both = |one: &Module, other: &Module| reached[one].contains(other) && reached[other].contains(one);

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Where in the dialogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// The server's first word.
     Greeting,
     /// `EHLO`
@@ -29,7 +29,7 @@ pub enum Step {
 
 /// What the server does instead of going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Says this.
     Say(&'static str),
     /// Says nothing any more.
@@ -42,14 +42,14 @@ pub enum Fault {
 
 /// A message that was taken.
 #[derive(Debug, Clone)]
-pub struct Received {
+pub(crate) struct Received {
     pub to: String,
     pub message: String,
 }
 
 impl Received {
     /// The value of a header, unfolded.
-    pub fn header(&self, name: &str) -> Option<String> {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
         let head = self.message.split("\r\n\r\n").next()?.replace("\r\n ", " ");
         let prefix = format!("{name}: ");
         head.lines().find_map(|line| Some(line.strip_prefix(&prefix)?.to_owned()))
@@ -59,7 +59,7 @@ impl Received {
 type Script = dyn Fn(Step, &str) -> Option<Fault> + Send + Sync;
 
 /// The server; it ends with the test.
-pub struct MailServer {
+pub(crate) struct MailServer {
     port: u16,
     received: Arc<Mutex<Vec<Received>>>,
     connections: Arc<AtomicUsize>,
@@ -67,12 +67,12 @@ pub struct MailServer {
 
 impl MailServer {
     /// One that follows a script: asked at each step, with the address where it is known.
-    pub async fn start(script: impl Fn(Step, &str) -> Option<Fault> + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(script: impl Fn(Step, &str) -> Option<Fault> + Send + Sync + 'static) -> Self {
         Self::offering("250 test", script).await
     }
 
     /// One that answers `EHLO` with these words.
-    pub async fn offering(
+    pub(crate) async fn offering(
         hello: &'static str,
         script: impl Fn(Step, &str) -> Option<Fault> + Send + Sync + 'static,
     ) -> Self {
@@ -95,15 +95,15 @@ impl MailServer {
     }
 
     /// `smtp.url`
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("smtp://127.0.0.1:{}", self.port)
     }
 
-    pub fn received(&self) -> Vec<Received> {
+    pub(crate) fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 }

@@ -16,14 +16,14 @@ const SHOWN: usize = 40;
 const ANONYMISED_EMAIL: &str = "anonymized@example.com";
 
 /// All offers of the database, by id.
-pub async fn read(database: &Database) -> BTreeMap<ObjectId, Document> {
+pub(crate) async fn read(database: &Database) -> BTreeMap<ObjectId, Document> {
     let offers = database.collection::<Document>("jobs_partners").find(doc! {}).await.unwrap();
     let offers: Vec<Document> = offers.try_collect().await.unwrap();
     offers.into_iter().map(|offer| (offer.get_object_id("_id").unwrap(), offer)).collect()
 }
 
 /// Checks every offer of the database against the golden expectation.
-pub async fn assert_as_expected(database: &Database, expectation: &Expectation) {
+pub(crate) async fn assert_as_expected(database: &Database, expectation: &Expectation) {
     let mut actual = read(database).await;
     let mut faults = Vec::new();
     let anonymised = expectation.anonymised_if_present.iter().filter_map(|id| actual.remove_entry(id));
@@ -51,12 +51,15 @@ pub async fn assert_as_expected(database: &Database, expectation: &Expectation) 
 }
 
 /// Checks that two sets of offers are the same.
-pub fn assert_same(expected: &BTreeMap<ObjectId, Document>, actual: &BTreeMap<ObjectId, Document>) {
+pub(crate) fn assert_same(expected: &BTreeMap<ObjectId, Document>, actual: &BTreeMap<ObjectId, Document>) {
     assert_none(&differences(expected, actual));
 }
 
 /// One line per offer that is only on one side, and per field that differs.
-pub fn differences(expected: &BTreeMap<ObjectId, Document>, actual: &BTreeMap<ObjectId, Document>) -> Vec<String> {
+pub(crate) fn differences(
+    expected: &BTreeMap<ObjectId, Document>,
+    actual: &BTreeMap<ObjectId, Document>,
+) -> Vec<String> {
     let ids: BTreeSet<&ObjectId> = expected.keys().chain(actual.keys()).collect();
     let mut lines = Vec::new();
     for id in ids {
@@ -77,7 +80,7 @@ pub fn differences(expected: &BTreeMap<ObjectId, Document>, actual: &BTreeMap<Ob
 }
 
 /// In what way two values of a field differ; `None` where they do not.
-pub fn difference(expected: Option<&Bson>, actual: Option<&Bson>) -> Option<&'static str> {
+pub(crate) fn difference(expected: Option<&Bson>, actual: Option<&Bson>) -> Option<&'static str> {
     match (expected, actual) {
         (Some(_), None) => Some("is missing"),
         (None, Some(_)) => Some("should not be there"),
@@ -122,7 +125,7 @@ fn number(value: &Bson) -> Option<f64> {
 }
 
 /// `[]` if the status never changed; else the last entry tells it, and no two neighbours are equal.
-pub fn history_faults(id: ObjectId, offer: &Document) -> Vec<String> {
+pub(crate) fn history_faults(id: ObjectId, offer: &Document) -> Vec<String> {
     let Ok(history) = offer.get_array("offer_status_history") else {
         return vec![format!("{id}: offer_status_history is no list")];
     };
@@ -138,7 +141,7 @@ pub fn history_faults(id: ObjectId, offer: &Document) -> Vec<String> {
 }
 
 /// What is wrong with an offer whose job is gone.
-pub fn cancellation_faults(id: ObjectId, offer: &Document) -> Vec<String> {
+pub(crate) fn cancellation_faults(id: ObjectId, offer: &Document) -> Vec<String> {
     let mut faults = history_faults(id, offer);
     if offer.get_str("offer_status").ok() != Some("Cancelled") {
         faults.push(format!("{id}: its job is gone but it is not cancelled"));
@@ -147,7 +150,7 @@ pub fn cancellation_faults(id: ObjectId, offer: &Document) -> Vec<String> {
 }
 
 /// What is wrong with an offer whose recruiter is anonymised.
-pub fn anonymisation_faults(id: ObjectId, offer: &Document) -> Vec<String> {
+pub(crate) fn anonymisation_faults(id: ObjectId, offer: &Document) -> Vec<String> {
     let mut faults = cancellation_faults(id, offer);
     let replaced: [(&str, Bson); 5] = [
         ("apply_email", ANONYMISED_EMAIL.into()),

@@ -13,7 +13,7 @@ use super::database::TestDatabase;
 use super::waiting::{PATIENCE, eventually};
 
 /// A started program. Dropping it kills it, and so does the end of the test process.
-pub struct Processor {
+pub(crate) struct Processor {
     process: GuardedProcess,
     address: String,
     http: reqwest::Client,
@@ -23,7 +23,7 @@ pub struct Processor {
 
 /// How a command ended.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
@@ -31,24 +31,24 @@ pub struct Ended {
 
 impl Processor {
     /// Starts `run` on the database with further environment variables, and does not wait.
-    pub fn start(test: &TestDatabase, environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(test: &TestDatabase, environment: &[(&str, &str)]) -> Self {
         Self::spawn(&["run"], test, environment)
     }
 
     /// Starts `run` and waits until `/readyz` answers 200.
-    pub async fn start_ready(test: &TestDatabase, environment: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start_ready(test: &TestDatabase, environment: &[(&str, &str)]) -> Self {
         let mut processor = Self::start(test, environment);
         processor.until_ready().await;
         processor
     }
 
     /// Runs a command on the database to its end.
-    pub async fn command(arguments: &[&str], test: &TestDatabase, environment: &[(&str, &str)]) -> Ended {
+    pub(crate) async fn command(arguments: &[&str], test: &TestDatabase, environment: &[(&str, &str)]) -> Ended {
         Self::spawn(arguments, test, environment).until_ended().await
     }
 
     /// Starts any command on the database, in an empty folder, with further environment variables.
-    pub fn spawn(arguments: &[&str], test: &TestDatabase, environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn spawn(arguments: &[&str], test: &TestDatabase, environment: &[(&str, &str)]) -> Self {
         let folder = TemporaryFolder::create("stream-processor-test-").unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -76,35 +76,35 @@ impl Processor {
         Self { process: process.unwrap(), address, http, folder }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    pub fn sigterm(&mut self) {
+    pub(crate) fn sigterm(&mut self) {
         self.process.signal(Signal::Terminate);
     }
 
     /// SIGKILL; returns when the process is gone.
-    pub fn sigkill(&mut self) {
+    pub(crate) fn sigkill(&mut self) {
         self.process.kill();
     }
 
-    pub fn signal(&mut self, signal: Signal) {
+    pub(crate) fn signal(&mut self, signal: Signal) {
         self.process.signal(signal);
     }
 
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.process.is_running()
     }
 
     /// Waits for its end, however long that takes within reason.
-    pub async fn until_ended(&mut self) -> Ended {
+    pub(crate) async fn until_ended(&mut self) -> Ended {
         let code = eventually(PATIENCE, "the program ends", async || self.process.wait(Duration::ZERO)).await;
         Ended { code, stdout: self.stdout(), stderr: self.stderr() }
     }
 
     /// Waits until `/readyz` answers 200; fails at once when the program ends before.
-    pub async fn until_ready(&mut self) {
+    pub(crate) async fn until_ready(&mut self) {
         eventually(PATIENCE, "the service is ready", async || {
             assert!(self.is_running(), "the service ended before it was ready:\n{}", self.last_lines());
             self.try_get("/readyz").await.filter(|(status, _)| *status == 200)
@@ -113,44 +113,44 @@ impl Processor {
     }
 
     /// The address of a page.
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// Where it listens.
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
     /// Status and body of a page.
-    pub async fn http_get(&self, path: &str) -> (u16, String) {
+    pub(crate) async fn http_get(&self, path: &str) -> (u16, String) {
         self.try_get(path).await.unwrap_or_else(|| panic!("no answer for {path}:\n{}", self.last_lines()))
     }
 
     /// The same, `None` while nobody answers.
-    pub async fn try_get(&self, path: &str) -> Option<(u16, String)> {
+    pub(crate) async fn try_get(&self, path: &str) -> Option<(u16, String)> {
         let answer = self.http.get(self.url(path)).send().await.ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 
     /// The value of one series of `/metrics`, as it is written there, such as `stream_processor_leader`
     /// or `stream_processor_offers_written_total{result="created"}`.
-    pub async fn metric(&self, series: &str) -> Option<f64> {
+    pub(crate) async fn metric(&self, series: &str) -> Option<f64> {
         let (_, text) = self.http_get("/metrics").await;
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
         value.trim().parse().ok()
     }
 
-    pub fn stdout(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         self.read("stdout")
     }
 
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         self.read("stderr")
     }
 
     /// The end of all that it printed, for the message of a failed test.
-    pub fn last_lines(&self) -> String {
+    pub(crate) fn last_lines(&self) -> String {
         ["stdout", "stderr"].map(|name| last_lines(&self.path(name), 15)).join("\n")
     }
 

@@ -13,7 +13,7 @@ use super::waiting::{PATIENCE, eventually};
 
 /// What the proxy does with bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Line {
+pub(crate) enum Line {
     /// Passes everything on.
     Passes,
     /// Closes every connection, and each new one at once.
@@ -26,7 +26,7 @@ pub enum Line {
 }
 
 /// A proxy in front of one server.
-pub struct Proxy {
+pub(crate) struct Proxy {
     address: SocketAddr,
     line: watch::Sender<Line>,
     count: Arc<Count>,
@@ -40,7 +40,7 @@ struct Count {
 
 impl Proxy {
     /// A proxy to the server at `host` (`address:port`), which passes.
-    pub async fn start(host: &str) -> Self {
+    pub(crate) async fn start(host: &str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (line, state) = watch::channel(Line::Passes);
@@ -61,17 +61,17 @@ impl Proxy {
     }
 
     /// The connection string of the server behind it: this one alone, whatever set it is in.
-    pub fn uri(&self) -> String {
+    pub(crate) fn uri(&self) -> String {
         format!("mongodb://{}/?directConnection=true", self.address)
     }
 
     /// From now on the line is so, for the connections that stand as well.
-    pub fn set(&self, line: Line) {
+    pub(crate) fn set(&self, line: Line) {
         self.line.send_replace(line);
     }
 
     /// Closes every connection; new ones are let through.
-    pub async fn cut(&self) {
+    pub(crate) async fn cut(&self) {
         self.set(Line::IsCut);
         eventually(PATIENCE, "all connections are closed", async || {
             (self.count.open.load(Ordering::Relaxed) == 0).then_some(())
@@ -81,7 +81,7 @@ impl Proxy {
     }
 
     /// How many connections were ever opened.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.count.ever.load(Ordering::Relaxed)
     }
 }

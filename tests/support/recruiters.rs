@@ -5,10 +5,10 @@ use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
 
 /// In every contact field of a recruiter: must not appear in logs, metrics or dead letters.
-pub const PERSONAL: &str = "Quetzalcoatl";
+pub(crate) const PERSONAL: &str = "Quetzalcoatl";
 
 /// An active recruiter, not delegated, with these jobs.
-pub fn recruiter(jobs: impl IntoIterator<Item = Document>) -> Document {
+pub(crate) fn recruiter(jobs: impl IntoIterator<Item = Document>) -> Document {
     let id = ObjectId::new();
     let jobs: Vec<Bson> = jobs.into_iter().map(Bson::from).collect();
     doc! {
@@ -33,7 +33,7 @@ pub fn recruiter(jobs: impl IntoIterator<Item = Document>) -> Document {
 }
 
 /// An active job with this title.
-pub fn job(title: &str) -> Document {
+pub(crate) fn job(title: &str) -> Document {
     doc! {
         "_id": ObjectId::new(),
         "rome_code": ["D1102"],
@@ -47,13 +47,13 @@ pub fn job(title: &str) -> Document {
 }
 
 /// The document with other values for these fields.
-pub fn with(mut document: Document, fields: Document) -> Document {
+pub(crate) fn with(mut document: Document, fields: Document) -> Document {
     document.extend(fields);
     document
 }
 
 /// The document's `_id`, which is an ObjectId.
-pub fn id(document: &Document) -> ObjectId {
+pub(crate) fn id(document: &Document) -> ObjectId {
     document.get_object_id("_id").unwrap()
 }
 

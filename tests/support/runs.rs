@@ -8,21 +8,21 @@ use super::database::TestDatabase;
 use super::processor::{Ended, Processor};
 
 /// A checkpoint every second and ten replies, even where nothing happens.
-pub const BRISK: [(&str, &str); 2] =
+pub(crate) const BRISK: [(&str, &str); 2] =
     [("STREAM_PROCESSOR__STREAM__AWAIT_TIME", "100ms"), ("STREAM_PROCESSOR__TOKENS__IDLE_INTERVAL", "1s")];
 
 /// A service that is ready.
-pub async fn started(test: &TestDatabase) -> Processor {
+pub(crate) async fn started(test: &TestDatabase) -> Processor {
     started_with(test, &[]).await
 }
 
 /// The same with further settings.
-pub async fn started_with(test: &TestDatabase, settings: &[(&str, &str)]) -> Processor {
+pub(crate) async fn started_with(test: &TestDatabase, settings: &[(&str, &str)]) -> Processor {
     Processor::start_ready(test, &[&BRISK, settings].concat()).await
 }
 
 /// Ends the service with SIGTERM.
-pub async fn stopped(mut processor: Processor) -> Ended {
+pub(crate) async fn stopped(mut processor: Processor) -> Ended {
     processor.sigterm();
     let ended = processor.until_ended().await;
     assert_eq!(ended.code, 0, "SIGTERM ends it well:\n{}", processor.last_lines());
@@ -30,7 +30,7 @@ pub async fn stopped(mut processor: Processor) -> Ended {
 }
 
 /// What `LD_PRELOAD` must name so that the wall clock of a service is so many seconds ahead; compiled into `folder`.
-pub fn shifted_clock(folder: &Path, shift: i64) -> String {
+pub(crate) fn shifted_clock(folder: &Path, shift: i64) -> String {
     let library = folder.join(format!("shifted{shift}.so"));
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/shifted_clock.c");
     let mut compiler = Command::new("cc");

@@ -12,30 +12,30 @@ use super::waiting::{PATIENCE, caught_up_to, cluster_time_now, eventually};
 
 /// Waits until everything that was written before has been handled. Unlike [`super::waiting::caught_up`] it writes
 /// an event of its own, so that the checkpoint moves at once.
-pub async fn settled(database: &Database) {
+pub(crate) async fn settled(database: &Database) {
     let written = cluster_time_now(database).await;
     database.collection("stream_processor_canary").insert_one(doc! {}).await.unwrap();
     caught_up_to(database, written).await;
 }
 
 /// The whole document of the checkpoint.
-pub async fn checkpoint(database: &Database) -> Document {
+pub(crate) async fn checkpoint(database: &Database) -> Document {
     state(database, "checkpoint").await.expect("there is a checkpoint")
 }
 
 /// A document of `stream_processor_state`.
-pub async fn state(database: &Database, id: &str) -> Option<Document> {
+pub(crate) async fn state(database: &Database, id: &str) -> Option<Document> {
     states(database).find_one(doc! { "_id": id }).await.unwrap()
 }
 
 /// Changes fields of the stored checkpoint.
-pub async fn change_checkpoint(database: &Database, fields: Document) {
+pub(crate) async fn change_checkpoint(database: &Database, fields: Document) {
     let changed = states(database).update_one(doc! { "_id": "checkpoint" }, doc! { "$set": fields }).await.unwrap();
     assert_eq!(changed.matched_count, 1, "there is a checkpoint");
 }
 
 /// Puts an earlier copy of the checkpoint back. Its term stays: it belongs to the lease, not to the position.
-pub async fn put_back(database: &Database, mut checkpoint: Document) {
+pub(crate) async fn put_back(database: &Database, mut checkpoint: Document) {
     for field in ["_id", "term"] {
         checkpoint.remove(field);
     }
@@ -43,31 +43,31 @@ pub async fn put_back(database: &Database, mut checkpoint: Document) {
 }
 
 /// Ends the lease of a service that was killed: what time would do, without the wait for it.
-pub async fn end_lease(database: &Database) {
+pub(crate) async fn end_lease(database: &Database) {
     let ended = doc! { "$set": { "expires_at": DateTime::from_millis(0) } };
     states(database).update_one(doc! { "_id": "lease" }, ended).await.unwrap();
 }
 
 /// The fields of a checkpoint after this token.
-pub fn position(token: &Document) -> Document {
+pub(crate) fn position(token: &Document) -> Document {
     let time = resume_tokens::ResumeToken::from_document(token).unwrap().cluster_time();
     doc! { "token": token, "cluster_time": time }
 }
 
 /// Waits until no resync is under way. Ask when the service is ready: its start has then asked for the one that it needs.
-pub async fn until_no_resync(database: &Database) {
+pub(crate) async fn until_no_resync(database: &Database) {
     eventually(PATIENCE, "the resync is finished", async || state(database, "resync").await.is_none().then_some(()))
         .await;
 }
 
 /// Every recorded gap, in the order of their beginnings.
-pub async fn gaps(database: &Database) -> Vec<Document> {
+pub(crate) async fn gaps(database: &Database) -> Vec<Document> {
     let gaps = database.collection::<Document>("stream_processor_gaps");
     gaps.find(doc! {}).sort(doc! { "from": 1 }).await.unwrap().try_collect().await.unwrap()
 }
 
 /// The jobs by recruiter, as the links remember them; a link without jobs is like none.
-pub async fn links(database: &Database) -> BTreeMap<ObjectId, BTreeSet<ObjectId>> {
+pub(crate) async fn links(database: &Database) -> BTreeMap<ObjectId, BTreeSet<ObjectId>> {
     let links = database.collection::<Document>("stream_processor_links").find(doc! {}).await.unwrap();
     let mut links = jobs_by_id(links.try_collect().await.unwrap(), |job| job.as_object_id());
     links.retain(|_, jobs| !jobs.is_empty());
@@ -75,7 +75,7 @@ pub async fn links(database: &Database) -> BTreeMap<ObjectId, BTreeSet<ObjectId>
 }
 
 /// The jobs by recruiter, as `recruiters` holds them; a recruiter without jobs is left out.
-pub async fn jobs(database: &Database) -> BTreeMap<ObjectId, BTreeSet<ObjectId>> {
+pub(crate) async fn jobs(database: &Database) -> BTreeMap<ObjectId, BTreeSet<ObjectId>> {
     let recruiters = database.collection::<Document>("recruiters").find(doc! {}).await.unwrap();
     let id = |job: &Bson| job.as_document()?.get_object_id("_id").ok();
     let mut jobs = jobs_by_id(recruiters.try_collect().await.unwrap(), id);
@@ -84,7 +84,7 @@ pub async fn jobs(database: &Database) -> BTreeMap<ObjectId, BTreeSet<ObjectId>>
 }
 
 /// The entries of the oplog about writes to a collection after this time, in order.
-pub async fn writes(database: &Database, collection: &str, after: Timestamp) -> Vec<Document> {
+pub(crate) async fn writes(database: &Database, collection: &str, after: Timestamp) -> Vec<Document> {
     let namespace = format!("{}.{collection}", database.name());
     // Inside a transaction's entry, or a group of writes, the namespace is one level deeper.
     let about = doc! { "$or": [{ "ns": &namespace }, { "o.applyOps.ns": &namespace }] };

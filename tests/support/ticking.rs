@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bson::{DateTime, Document, doc};
 use futures::TryStreamExt as _;
 use serde_json::Value;
-use stream_processor::schedule::{Schedule, zone};
+use stream_processor::inside::{Schedule, zone};
 use xtask::guarded::TemporaryFolder;
 
 use super::database::TestDatabase;
@@ -14,10 +14,10 @@ use super::processor::Processor;
 use super::waiting::{PATIENCE, eventually};
 
 /// Turns the ticker on, which tests that are about something else leave off.
-pub const ON: (&str, &str) = ("STREAM_PROCESSOR__TICKER__ENABLED", "true");
+pub(crate) const ON: (&str, &str) = ("STREAM_PROCESSOR__TICKER__ENABLED", "true");
 
 /// The clock of the ticker of all processes that are given its [`Time::variable`].
-pub struct Time {
+pub(crate) struct Time {
     file: PathBuf,
     path: String,
     _folder: TemporaryFolder,
@@ -25,7 +25,7 @@ pub struct Time {
 
 impl Time {
     /// A clock that stands at this time.
-    pub fn at(text: &str) -> Self {
+    pub(crate) fn at(text: &str) -> Self {
         let folder = TemporaryFolder::create("stream-processor-clock-").unwrap();
         let file = folder.path().join("now");
         let time = Self { path: file.to_str().unwrap().to_owned(), file, _folder: folder };
@@ -34,46 +34,46 @@ impl Time {
     }
 
     /// Puts it forward, or back.
-    pub fn set(&self, time: DateTime) {
+    pub(crate) fn set(&self, time: DateTime) {
         let next = self.file.with_extension("next");
         fs::write(&next, time.try_to_rfc3339_string().unwrap()).unwrap();
         fs::rename(next, &self.file).unwrap();
     }
 
-    pub fn variable(&self) -> (&str, &str) {
+    pub(crate) fn variable(&self) -> (&str, &str) {
         ("STREAM_PROCESSOR_CLOCK", &self.path)
     }
 }
 
 /// A time as RFC 3339.
-pub fn date(text: &str) -> DateTime {
+pub(crate) fn date(text: &str) -> DateTime {
     DateTime::parse_rfc3339_str(text).unwrap()
 }
 
 /// So many milliseconds later.
-pub fn later(time: DateTime, milliseconds: i64) -> DateTime {
+pub(crate) fn later(time: DateTime, milliseconds: i64) -> DateTime {
     DateTime::from_millis(time.timestamp_millis() + milliseconds)
 }
 
 /// A field that is a text.
-pub fn text<'a>(document: &'a Document, field: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(document: &'a Document, field: &str) -> Option<&'a str> {
     document.get_str(field).ok()
 }
 
 /// A field that is a time.
-pub fn time(document: &Document, field: &str) -> Option<DateTime> {
+pub(crate) fn time(document: &Document, field: &str) -> Option<DateTime> {
     document.get_datetime(field).ok().copied()
 }
 
 /// Runs a command to its end; gives back its code and the JSON that it printed, line by line.
-pub async fn told(arguments: &[&str], test: &TestDatabase, settings: &[(&str, &str)]) -> (i32, Vec<Value>) {
+pub(crate) async fn told(arguments: &[&str], test: &TestDatabase, settings: &[(&str, &str)]) -> (i32, Vec<Value>) {
     let ended = Processor::command(arguments, test, settings).await;
     let line = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}\n{}", ended.stderr));
     (ended.code, ended.stdout.lines().map(line).collect())
 }
 
 /// Runs a job to its good end, as a command; gives back its counts.
-pub async fn ran(job: &str, arguments: &[&str], test: &TestDatabase) -> Value {
+pub(crate) async fn ran(job: &str, arguments: &[&str], test: &TestDatabase) -> Value {
     let arguments = [&["jobs", "run", job, "--json"], arguments].concat();
     let (code, mut lines) = told(&arguments, test, &[]).await;
     assert_eq!(code, 0, "{job}: {lines:?}");
@@ -81,19 +81,19 @@ pub async fn ran(job: &str, arguments: &[&str], test: &TestDatabase) -> Value {
 }
 
 /// The counts that every run has: found, changed, failed.
-pub fn counts(run: &Value) -> [u64; 3] {
+pub(crate) fn counts(run: &Value) -> [u64; 3] {
     ["matched", "changed", "failed"].map(|field| run[field].as_u64().unwrap())
 }
 
 /// Everything in the ledger about a job, by the time for which it was scheduled.
-pub async fn ledger(test: &TestDatabase, job: &str) -> Vec<Document> {
+pub(crate) async fn ledger(test: &TestDatabase, job: &str) -> Vec<Document> {
     let runs = test.collection("stream_processor_job_runs");
     runs.find(doc! { "job": job }).sort(doc! { "scheduled_for": 1 }).await.unwrap().try_collect().await.unwrap()
 }
 
 /// Waits until the last occurrence of each of these jobs (a name with its expressions) at or before `now` has an outcome,
 /// and no other one is open.
-pub async fn until_run(test: &TestDatabase, jobs: &[(&str, &[&str])], now: DateTime) {
+pub(crate) async fn until_run(test: &TestDatabase, jobs: &[(&str, &[&str])], now: DateTime) {
     let runs = test.collection("stream_processor_job_runs");
     let last = |(job, crons): &(&str, &[&str])| {
         let schedule = Schedule::parse(crons, zone("Europe/Paris").unwrap()).unwrap();

@@ -13,19 +13,19 @@ use super::runs::started_with;
 use super::waiting::{PATIENCE, cluster_time_now, eventually};
 
 /// Where one test keeps its checkpoints.
-pub struct Files {
+pub(crate) struct Files {
     pub folder: TemporaryFolder,
     name: String,
 }
 
 impl Files {
     /// An empty place.
-    pub fn of(test: &TestDatabase) -> Self {
+    pub(crate) fn of(test: &TestDatabase) -> Self {
         Self { folder: TemporaryFolder::create("stream-processor-tokens-").unwrap(), name: test.name().to_owned() }
     }
 
     /// A service that is ready and keeps them there.
-    pub async fn started(&self, test: &TestDatabase) -> Processor {
+    pub(crate) async fn started(&self, test: &TestDatabase) -> Processor {
         let folder = self.folder.path().join("tokens");
         let settings = [
             ("STREAM_PROCESSOR__TOKENS__STORE", "files"),
@@ -37,25 +37,25 @@ impl Files {
     }
 
     /// The file of the checkpoint (`json`), of the history (`history.jsonl`), and what stands beside them.
-    pub fn path(&self, extension: &str) -> PathBuf {
+    pub(crate) fn path(&self, extension: &str) -> PathBuf {
         self.folder.path().join("tokens").join(format!("{}.{extension}", self.name))
     }
 
     /// The checkpoint; `None` before the first.
-    pub fn checkpoint(&self) -> Option<Value> {
+    pub(crate) fn checkpoint(&self) -> Option<Value> {
         // A reader never finds half a file.
         Some(serde_json::from_slice(&fs::read(self.path("json")).ok()?).unwrap())
     }
 
     /// Its cluster time.
-    pub fn time(&self) -> Option<Timestamp> {
+    pub(crate) fn time(&self) -> Option<Timestamp> {
         let checkpoint = self.checkpoint()?;
         let part = |name| u32::try_from(checkpoint["cluster_time"][name].as_u64()?).ok();
         Some(Timestamp { time: part("t")?, increment: part("i")? })
     }
 
     /// Waits until everything that was written before has been handled.
-    pub async fn settled(&self, test: &TestDatabase) {
+    pub(crate) async fn settled(&self, test: &TestDatabase) {
         let written = cluster_time_now(&test.database).await;
         test.collection("stream_processor_canary").insert_one(doc! {}).await.unwrap();
         eventually(PATIENCE, "the checkpoint reaches the last write", async || {

@@ -6,14 +6,14 @@ use bson::{Document, Timestamp, doc};
 use mongodb::Database;
 
 /// Far more than a busy machine needs; only a fault reaches it.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Asks until the answer is `Some`, and returns it.
 ///
 /// # Panics
 /// With `what` when there is none within `patience`.
-pub async fn eventually<T>(patience: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(patience: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(answer) = ask().await {
@@ -25,19 +25,19 @@ pub async fn eventually<T>(patience: Duration, what: &str, mut ask: impl AsyncFn
 }
 
 /// The server's time of the last write: everything that was written before is at or before it.
-pub async fn cluster_time_now(database: &Database) -> Timestamp {
+pub(crate) async fn cluster_time_now(database: &Database) -> Timestamp {
     let reply = database.run_command(doc! { "ping": 1 }).await.expect("the server answers");
     reply.get_timestamp("operationTime").expect("a replica set tells its time")
 }
 
 /// Waits until everything that was written to the database before this call has been handled. Writes nothing.
-pub async fn caught_up(database: &Database) {
+pub(crate) async fn caught_up(database: &Database) {
     let written = cluster_time_now(database).await;
     caught_up_to(database, written).await;
 }
 
 /// Waits until the checkpoint has reached `time`.
-pub async fn caught_up_to(database: &Database, time: Timestamp) {
+pub(crate) async fn caught_up_to(database: &Database, time: Timestamp) {
     eventually(PATIENCE, "the checkpoint reaches the last write", async || {
         checkpoint(database).await.filter(|checkpoint| *checkpoint >= time)
     })
@@ -45,7 +45,7 @@ pub async fn caught_up_to(database: &Database, time: Timestamp) {
 }
 
 /// The cluster time of the checkpoint (spec 03, "Checkpoints"); `None` before the first.
-pub async fn checkpoint(database: &Database) -> Option<Timestamp> {
+pub(crate) async fn checkpoint(database: &Database) -> Option<Timestamp> {
     let states = database.collection::<Document>("stream_processor_state");
     let checkpoint = states.find_one(doc! { "_id": "checkpoint" }).await.expect("the server answers")?;
     checkpoint.get_timestamp("cluster_time").ok()

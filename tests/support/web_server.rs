@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub(crate) struct Asked {
     pub path: String,
     pub query: String,
     pub authorization: Option<String>,
@@ -19,7 +19,7 @@ pub struct Asked {
 
 /// What is answered.
 #[derive(Debug, Clone)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// A status and a body.
     Say(u16, String),
     /// The same with `Retry-After` in seconds.
@@ -31,7 +31,7 @@ pub enum Answer {
 type Script = dyn Fn(&Asked, usize) -> Answer + Send + Sync;
 
 /// The server; it ends with the test.
-pub struct WebServer {
+pub(crate) struct WebServer {
     port: u16,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
@@ -44,7 +44,7 @@ struct Shared {
 
 impl WebServer {
     /// One that follows a script: given a request, and how often its path was asked for before.
-    pub async fn start(script: impl Fn(&Asked, usize) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(script: impl Fn(&Asked, usize) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
@@ -54,11 +54,11 @@ impl WebServer {
         Self { port, asked }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    pub fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 }

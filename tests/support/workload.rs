@@ -15,7 +15,7 @@ const TOGETHER: usize = 500;
 const BEGIN: i64 = 1_700_000_000_000;
 
 /// Recruiters, and what comes next for them.
-pub struct Workload {
+pub(crate) struct Workload {
     random: StdRng,
     /// Each recruiter, and how many jobs it began with.
     recruiters: Vec<(ObjectId, usize)>,
@@ -24,7 +24,7 @@ pub struct Workload {
 
 impl Workload {
     /// Inserts so many recruiters with one to six jobs.
-    pub async fn insert(database: &Database, seed: u64, count: usize) -> Self {
+    pub(crate) async fn insert(database: &Database, seed: u64, count: usize) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let mut recruiters = Vec::new();
         let mut documents = Vec::new();
@@ -40,7 +40,7 @@ impl Workload {
 
     /// One change of one recruiter: a field of a job, its status, the contact, the recruiter's status, a job more or
     /// fewer. As a statement of the command `update`.
-    pub fn change(&mut self) -> Document {
+    pub(crate) fn change(&mut self) -> Document {
         self.sent += 1;
         let number = self.sent;
         let updated = DateTime::from_millis(BEGIN + number);
@@ -67,20 +67,20 @@ impl Workload {
     }
 
     /// Sends one change.
-    pub async fn update(&mut self, database: &Database) {
+    pub(crate) async fn update(&mut self, database: &Database) {
         let change = self.change();
         send(database, vec![change], doc! {}).await.unwrap();
     }
 
     /// Sends one change again and again until a majority has it: through elections and dead servers.
-    pub async fn update_through_faults(&mut self, database: &Database) {
+    pub(crate) async fn update_through_faults(&mut self, database: &Database) {
         let change = self.change();
         let majority = doc! { "w": "majority", "wtimeout": 10_000 };
         while send(database, vec![change.clone()], majority.clone()).await.is_err() {}
     }
 
     /// Sends so many changes, many in one command.
-    pub async fn backlog(&mut self, database: &Database, count: usize) {
+    pub(crate) async fn backlog(&mut self, database: &Database, count: usize) {
         let changes: Vec<Document> = (0..count).map(|_| self.change()).collect();
         for changes in changes.chunks(TOGETHER) {
             send(database, changes.to_vec(), doc! {}).await.unwrap();

@@ -6,7 +6,7 @@ use crate::{Outcome, test};
 
 /// What to do.
 #[derive(clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// For how long the load and the faults go on.
     #[arg(long, default_value_t = 10, value_name = "N")]
     minutes: u32,
@@ -15,7 +15,7 @@ pub struct Arguments {
     seed: u64,
 }
 
-pub fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let variables = [
         ("STREAM_PROCESSOR_TEST_MINUTES", arguments.minutes.to_string()),
         ("STREAM_PROCESSOR_TEST_SEED", arguments.seed.to_string()),

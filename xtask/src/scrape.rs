@@ -3,10 +3,11 @@
 use std::fmt::{self, Display};
 
 /// The heading over the lines of [`Figures`], after the seconds and the written operations.
-pub const HEADER: &str = "   time   written   events  created  changed  unchanged  anonymised  dead letters      lag";
+pub(crate) const HEADER: &str =
+    "   time   written   events  created  changed  unchanged  anonymised  dead letters      lag";
 
 /// Sums over all label values except where a label is named.
-pub struct Figures {
+pub(crate) struct Figures {
     events: f64,
     created: f64,
     changed: f64,
@@ -17,7 +18,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub fn read(text: &str) -> Self {
+    pub(crate) fn read(text: &str) -> Self {
         let sum = |name: &str, label: &str| sum(text, name, label);
         Self {
             events: sum("stream_processor_events_total", ""),
@@ -47,7 +48,7 @@ impl Display for Figures {
 }
 
 /// The sum of the series called `name` whose labels contain `label`.
-pub fn sum(text: &str, name: &str, label: &str) -> f64 {
+pub(crate) fn sum(text: &str, name: &str, label: &str) -> f64 {
     let samples = text.lines().filter_map(Sample::read);
     let named = samples.filter(|sample| sample.name == name && sample.labels.contains(label));
     // Not `sum`: of nothing that is -0.

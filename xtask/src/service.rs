@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 
 /// Builds the service with cargo and returns the path of its program.
-pub fn build(release: bool) -> Result<PathBuf, Failure> {
+pub(crate) fn build(release: bool) -> Result<PathBuf, Failure> {
     // The whole workspace, so that dependencies have the features, and are those, of the tests.
     let mut cargo = cargo(&["build", "--workspace", "--bin", "stream-processor"]);
     cargo.arg("--message-format=json-render-diagnostics");
@@ -36,7 +36,7 @@ pub fn build(release: bool) -> Result<PathBuf, Failure> {
 }
 
 /// A command of the service on `database` of the MongoDB at `uri`, in `folder`, without its arguments yet.
-pub fn command(program: &Path, (uri, database): (&str, &str), folder: &Path) -> Command {
+pub(crate) fn command(program: &Path, (uri, database): (&str, &str), folder: &Path) -> Command {
     let mut command = Command::new(program);
     // Nothing of the user's own settings: it must not write anywhere else.
     for (name, _) in std::env::vars_os() {
@@ -53,7 +53,7 @@ pub fn command(program: &Path, (uri, database): (&str, &str), folder: &Path) -> 
 }
 
 /// A running service.
-pub struct Service {
+pub(crate) struct Service {
     process: GuardedProcess,
     log: PathBuf,
     address: String,
@@ -62,7 +62,7 @@ pub struct Service {
 
 impl Service {
     /// Starts it on `database` of the MongoDB at `uri`, with `settings` in its environment; it works and logs in `folder`.
-    pub fn start(
+    pub(crate) fn start(
         program: &Path,
         (uri, database): (&str, &str),
         folder: &Path,
@@ -79,12 +79,12 @@ impl Service {
         Ok(Self { process, log, address, http })
     }
 
-    pub fn base_url(&self) -> String {
+    pub(crate) fn base_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Waits until `/readyz` answers 200.
-    pub async fn until_ready(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn until_ready(&mut self) -> Result<(), Failure> {
         let started = Instant::now();
         let url = format!("{}/readyz", self.base_url());
         loop {
@@ -106,7 +106,7 @@ impl Service {
     }
 
     /// An error with the end of its log when it has ended.
-    pub fn must_be_running(&mut self) -> Result<(), Failure> {
+    pub(crate) fn must_be_running(&mut self) -> Result<(), Failure> {
         if self.process.is_running() {
             return Ok(());
         }
@@ -116,18 +116,18 @@ impl Service {
     }
 
     /// What `/metrics` says now.
-    pub async fn metrics(&self) -> Result<String, Failure> {
+    pub(crate) async fn metrics(&self) -> Result<String, Failure> {
         let answer = self.http.get(format!("{}/metrics", self.base_url())).send().await?;
         Ok(answer.error_for_status()?.text().await?)
     }
 
     /// Its process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
 
     /// SIGTERM, then SIGKILL when it does not end. How it ended in words, and whether that was as it should be.
-    pub async fn stop(&mut self) -> (String, bool) {
+    pub(crate) async fn stop(&mut self) -> (String, bool) {
         self.process.signal(Signal::Terminate);
         let started = Instant::now();
         while self.process.is_running() {
@@ -141,7 +141,7 @@ impl Service {
         (format!("exit code {code}"), code == 0)
     }
 
-    pub fn last_lines(&self) -> String {
+    pub(crate) fn last_lines(&self) -> String {
         last_lines(&self.log, 20)
     }
 }

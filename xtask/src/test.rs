@@ -7,7 +7,7 @@ use xtask::mongod::{TEST_URI_VARIABLE, TestServer};
 use crate::Outcome;
 use crate::cargo::cargo;
 
-pub fn run(arguments: &[String]) -> Outcome {
+pub(crate) fn run(arguments: &[String]) -> Outcome {
     let server = TestServer::start()?;
     let has_nextest = cargo(&["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success();
     let runner: &[&str] = if has_nextest { &["nextest", "run", "--workspace"] } else { &["test", "--workspace"] };
@@ -20,7 +20,7 @@ pub fn run(arguments: &[String]) -> Outcome {
 }
 
 /// One test of the service, by its name, for as long as it takes and with its output; variables are set for it.
-pub fn one(name: &str, variables: &[(&str, String)]) -> Result<u8, Box<dyn std::error::Error>> {
+pub(crate) fn one(name: &str, variables: &[(&str, String)]) -> Result<u8, Box<dyn std::error::Error>> {
     let server = TestServer::start()?;
     // Not by nextest, which ends what takes long.
     let mut command = cargo(&["test", "--package", "stream-processor", "--test", "main", name, "--", "--nocapture"]);

@@ -10,17 +10,17 @@ use tempfile::TempDir;
 use xtask::mongod::{TestServer, unique_database_name};
 
 /// A database for one test; dropped when the value is.
-pub struct TestDatabase {
+pub(crate) struct TestDatabase {
     pub database: Database,
 }
 
 impl TestDatabase {
-    pub async fn create() -> Self {
+    pub(crate) async fn create() -> Self {
         Self::connect(TestServer::obtain().uri()).await
     }
 
     /// With a name of its own for its connections, so that a failpoint can be for them alone.
-    pub async fn create_named(app_name: &str) -> Self {
+    pub(crate) async fn create_named(app_name: &str) -> Self {
         let uri = TestServer::obtain().uri();
         let separator = if uri.contains('?') { '&' } else { '?' };
         Self::connect(&format!("{uri}{separator}appName={app_name}")).await
@@ -30,11 +30,11 @@ impl TestDatabase {
         Self::with_client(&Client::with_uri_str(uri).await.expect("the connection string is ours"))
     }
 
-    pub fn with_client(client: &Client) -> Self {
+    pub(crate) fn with_client(client: &Client) -> Self {
         Self { database: client.database(&unique_database_name("resume_tokens")) }
     }
 
-    pub fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         Store::MongoDb(MongoStore::new(self.database.clone()))
     }
 }
@@ -53,25 +53,25 @@ impl Drop for TestDatabase {
 }
 
 /// A folder for one test, with a store in it.
-pub struct TestFolder {
+pub(crate) struct TestFolder {
     pub folder: TempDir,
     pub store: Store,
 }
 
 impl TestFolder {
-    pub fn create() -> Self {
+    pub(crate) fn create() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::Files(FileStore::new(folder.path().to_owned(), "test"));
         Self { folder, store }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }
 
 /// A checkpoint at this second of the stream, saved at the same second of the clock.
-pub fn checkpoint(second: u32, term: i64) -> Checkpoint {
+pub(crate) fn checkpoint(second: u32, term: i64) -> Checkpoint {
     let token = ResumeToken::parse(format!("82{second:08X}000000012B0229296E04")).unwrap();
     Checkpoint {
         cluster_time: token.cluster_time(),
@@ -86,7 +86,7 @@ pub fn checkpoint(second: u32, term: i64) -> Checkpoint {
 }
 
 /// A change stream read by `aggregate` and `getMore`.
-pub struct Stream {
+pub(crate) struct Stream {
     database: Database,
     session: ClientSession,
     cursor: i64,
@@ -98,12 +98,12 @@ pub struct Stream {
 
 impl Stream {
     /// On the whole database.
-    pub async fn open(database: &Database, options: Document) -> Self {
+    pub(crate) async fn open(database: &Database, options: Document) -> Self {
         Self::open_on(database, Bson::Int32(1), "$cmd.aggregate", options).await
     }
 
     /// On one collection, as the old worker does.
-    pub async fn open_on_collection(database: &Database, collection: &str, options: Document) -> Self {
+    pub(crate) async fn open_on_collection(database: &Database, collection: &str, options: Document) -> Self {
         Self::open_on(database, Bson::from(collection), collection, options).await
     }
 
@@ -126,7 +126,7 @@ impl Stream {
     }
 
     /// The events that have come when the first one is there.
-    pub async fn events(&mut self) -> Vec<Document> {
+    pub(crate) async fn events(&mut self) -> Vec<Document> {
         loop {
             let command = doc! { "getMore": self.cursor, "collection": &self.collection, "maxTimeMS": 1000 };
             let reply = self.database.run_command(command).session(&mut self.session).await.unwrap();
@@ -138,7 +138,7 @@ impl Stream {
     }
 
     /// All events up to `count` of them.
-    pub async fn take(&mut self, count: usize) -> Vec<Document> {
+    pub(crate) async fn take(&mut self, count: usize) -> Vec<Document> {
         let mut events = Vec::new();
         while events.len() < count {
             events.extend(self.events().await);
@@ -152,12 +152,12 @@ fn position(cursor: &Document) -> ResumeToken {
 }
 
 /// An event's own token.
-pub fn token_of(event: &Document) -> ResumeToken {
+pub(crate) fn token_of(event: &Document) -> ResumeToken {
     ResumeToken::from_document(event.get_document("_id").unwrap()).unwrap()
 }
 
 /// The time at which the server is.
-pub async fn operation_time(database: &Database) -> Timestamp {
+pub(crate) async fn operation_time(database: &Database) -> Timestamp {
     let reply = database.run_command(doc! { "ping": 1 }).await.unwrap();
     reply.get_timestamp("operationTime").unwrap()
 }

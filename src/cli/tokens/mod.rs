@@ -1,5 +1,5 @@
-//! The commands `tokens …` (spec 06): what the position in the change stream is, what it was, whether the
-//! stream can go on from it; how it leaves the service and comes back.
+//! The commands `tokens list`, `show`, `export`, `import` and `reset` (spec 06). `list` and `show` print the position in
+//! the change stream, its history, and whether the stream can go on from there. The others export and move the position.
 
 mod moving;
 mod old_worker;
@@ -27,13 +27,13 @@ use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::source::cursor::operation_time;
 
-/// The document of [`STATE`] with what `import` and `reset` did.
+/// The document of [`STATE`] with the record of each `import` and `reset`.
 const CHANGES: &str = "token_changes";
 
-/// Runs the command; prints its result on the standard output.
+/// Runs the command and prints its result on standard output.
 ///
 /// # Errors
-/// A [`Refusal`] when a position cannot be found or must not be moved, or the database fails for good.
+/// A [`Refusal`] when a position cannot be found or must not be moved, or when the database fails for good.
 pub async fn run(context: Context, command: TokensCommand) -> Result<Exit, Refusal> {
     match command {
         TokensCommand::List { limit, json } => list(&context, limit, json).await,
@@ -51,9 +51,10 @@ pub async fn run(context: Context, command: TokensCommand) -> Result<Exit, Refus
     }
 }
 
-/// What positions are measured against.
+/// The present state of the server, against which positions are measured.
 struct Measure {
     now: Timestamp,
+    /// `None` where the oplog may not be read.
     oplog: Option<Oplog>,
 }
 
@@ -66,7 +67,8 @@ impl Measure {
         Duration::from_secs(u64::from(self.now.time.saturating_sub(time.time)))
     }
 
-    /// Whether the stream can go on from there; `None` where the oplog may not be read.
+    /// True when the oplog still holds this time, so that the stream can go on from it; `None` where the oplog may not
+    /// be read.
     fn is_reached(&self, time: Timestamp) -> Option<bool> {
         self.oplog.map(|oplog| oplog.reaches(time))
     }
@@ -208,7 +210,7 @@ fn as_text(found: &NamedPosition, measure: &Measure) -> String {
     lines.join("\n")
 }
 
-/// The checkpoint, which must be there to be shown or written down.
+/// The present checkpoint. A [`Refusal`] when there is none, or when it cannot be read.
 async fn current(context: &Context) -> Result<Checkpoint, Refusal> {
     match with_deadline(store(context).load()).await {
         Ok(Some(checkpoint)) => Ok(checkpoint),
@@ -224,7 +226,7 @@ async fn current(context: &Context) -> Result<Checkpoint, Refusal> {
     }
 }
 
-/// The old worker's tokens, one line each.
+/// The old worker's tokens as text, one line per collection.
 async fn old_tokens(context: &Context, measure: &Measure) -> Result<Vec<String>, Failure> {
     let old = with_deadline(OldWorkerTokens::new(Database::clone(&context.database)).load()).await?;
     let line = |(collection, token): &(String, resume_tokens::ResumeToken)| {
@@ -235,7 +237,7 @@ async fn old_tokens(context: &Context, measure: &Measure) -> Result<Vec<String>,
     Ok(old.tokens.iter().map(line).chain(garbled).collect())
 }
 
-/// What `import` and `reset` did, the oldest first.
+/// The stored records of `import` and `reset`, the oldest first.
 async fn changes(context: &Context) -> Result<Vec<Bson>, Failure> {
     let stored = with_deadline(collection(&context.database, STATE).find_one(doc! { "_id": CHANGES }))
         .await
@@ -267,7 +269,7 @@ async fn export(context: &Context, file: Option<&Path>, id: Option<&str>) -> Res
     };
     let json = checkpoint.to_json().map_err(|error| unwritten(&error, "choose another entry of the history"))?;
     let written = match file.filter(|file| *file != Path::new("-")) {
-        // A new one only: an export may be the last copy of a position.
+        // An existing file is never overwritten: an export may be the last copy of a position.
         Some(file) => std::fs::File::create_new(file).and_then(|mut file| {
             file.write_all(json.as_bytes())?;
             file.sync_all()

@@ -33,7 +33,7 @@ use crate::tasks::{Group, Task};
 use crate::write::Writer;
 
 /// Where the position is to go.
-pub enum MoveTarget {
+pub(super) enum MoveTarget {
     /// To this one.
     Position(NamedPosition),
     /// Where the old worker stopped.
@@ -62,7 +62,7 @@ struct Move {
 ///
 /// # Errors
 /// A [`Refusal`] with what speaks against it, or while an instance runs.
-pub async fn run(context: &Context, target: MoveTarget, override_: Override) -> Result<Exit, Refusal> {
+pub(super) async fn run(context: &Context, target: MoveTarget, override_: Override) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));

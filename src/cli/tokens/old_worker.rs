@@ -23,7 +23,7 @@ use crate::tasks::Group;
 /// # Errors
 /// A [`Refusal`] while an instance runs, without a position, or when the server does not know it any more.
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
-pub async fn hand_over(context: &Context) -> Result<Exit, Refusal> {
+pub(super) async fn hand_over(context: &Context) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     let (lease, _) = hold(context, "writes these tokens itself: stop all instances first", &mut group).await?;

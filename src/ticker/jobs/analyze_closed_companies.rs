@@ -1,4 +1,5 @@
-//! `analyze-closed-companies` (4.14): active offers of companies that `cache_siret` knows to be closed. Reads only.
+//! The job `analyze-closed-companies` (4.14): reports active offers of companies that are closed according to
+//! `cache_siret`. The job only reads.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +15,10 @@ use crate::mongo::reads::{documents, find};
 use crate::ticker::job_context::JobContext;
 
 const STATE: &str = "data.data.etat_administratif";
-/// `etat_administratif` of an active company.
+/// The value of `etat_administratif` for an active company.
 const ACTIVE: &str = "A";
 
-/// Runs the job.
+/// Reports the selected offers whose company is closed, with the label `closed_company` and the siret.
 ///
 /// # Errors
 /// [`Failure::Read`].
@@ -30,13 +31,13 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Which offers, beside that they are ours.
+/// The selection of the job among our offers: active offers.
 #[must_use]
 pub fn selects() -> Document {
     doc! { "offer_status": OfferStatus::Active.as_str() }
 }
 
-/// Which entries of the cache.
+/// A filter of the entries of `cache_siret` for these sirets.
 #[must_use]
 pub fn of_sirets(sirets: &BTreeSet<&str>) -> Document {
     let sirets: Vec<Bson> = sirets.iter().map(|siret| Bson::from(*siret)).collect();
@@ -70,6 +71,7 @@ async fn look(work: &mut JobContext, offers: &[ObjectId]) -> Result<(), Failure>
             work.report.matched += 1;
             work.tell(ReportLine::new(id, "closed_company", [siret]));
         } else if !known.contains(siret) {
+            // Without an entry, nobody knows whether the company is closed.
             work.report.skip("not_in_cache", 1);
         }
     }

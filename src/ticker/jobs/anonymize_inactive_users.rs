@@ -1,4 +1,4 @@
-//! `anonymize-inactive-users` (4.13): users who have done nothing for two years.
+//! The job `anonymize-inactive-users` (4.13): anonymises users whose last action is two years old.
 
 use bson::{DateTime, Document, doc};
 
@@ -8,13 +8,13 @@ use crate::error::Failure;
 use crate::model::names::WatchedCollection;
 use crate::ticker::job_context::JobContext;
 
-/// Two years.
+/// The age of the last action from which a user is inactive, in months.
 const MONTHS: u32 = 24;
 
-/// Runs the job.
+/// Anonymises the users whom an earlier run has begun, then the selected users.
 ///
 /// # Errors
-/// A [`Failure`] that is not about one user; what was done stays done.
+/// A [`Failure`] that is not about one user. Users anonymised so far stay anonymised.
 pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let Some(latest) = months_ago(work.now, work.zone(), MONTHS) else { return Ok(()) };
     let begun = anonymize_user::begun(work).await?;
@@ -31,7 +31,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Which users.
+/// The selection of the job among the users: those with a last action at `latest` or before.
 #[must_use]
 pub fn selects(latest: DateTime) -> Document {
     doc! { "last_action_date": { "$lte": latest } }

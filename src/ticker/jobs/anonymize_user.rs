@@ -1,6 +1,7 @@
-//! The anonymisation of one user (4.12, 4.13): copies without contact, then the originals go; in one transaction, or in
-//! several for who has much. Then recruiters go first, so that nothing projects their contact again, and the user last, so
-//! that a run that was broken off finds them again. What the copies lead to beyond that is the stream's (spec 03).
+//! The anonymisation of one user (4.12, 4.13): stores copies without contact, and deletes the originals. A user with
+//! few documents takes one transaction, a user with many takes several. Recruiters go first, so that nothing projects
+//! their contact again. The user goes last, so that the next run finds the user of an interrupted run. The stream does
+//! the rest when it sees the copies (spec 03).
 
 use bson::raw::{CStr, cstr};
 use bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
@@ -24,18 +25,19 @@ use crate::write::anonymize::user_offer;
 use crate::write::statements::Statement;
 use crate::write::transaction::Transaction;
 
-/// What is kept of a user (spec 05).
+/// The fields of a user that the copy keeps (spec 05).
 const KEPT_OF_USER: [&str; 4] = ["_id", "last_action_date", "origin", "status"];
-/// What is not kept of a recruiter (spec 01).
+/// The fields of a recruiter that the copy leaves out (spec 01).
 const CONTACT_OF_RECRUITER: [&str; 5] = ["first_name", "last_name", "phone", "email", "managed_by"];
-/// So many documents at most are dealt with in one transaction; fewer where that takes longer than the lease allows.
+/// The maximal number of documents in one transaction. A transaction that takes longer than the lease allows is
+/// repeated with fewer documents.
 const MOST: usize = 500;
-/// Recruiters are copied in one transaction up to so many bytes, and the one that passes them.
+/// The size of the recruiters, in bytes, after which a transaction copies no further recruiter.
 const BYTES: usize = 8 * 1024 * 1024;
-/// The users, in the ticker's own document, of whom a part is done.
+/// The field of the document `ticker` with the users whose anonymisation has begun and has not ended.
 const BEGUN: &CStr = cstr!("anonymizing");
 
-/// Anonymises a user by hand, whatever the date of their last action.
+/// Anonymises a user by hand, whatever the date of the last action. A user who does not exist is a run that gave up.
 ///
 /// # Errors
 /// As [`anonymize`].
@@ -52,7 +54,7 @@ pub async fn run(work: &mut JobContext, user: ObjectId) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Users of whom a part is done: whatever they did since, it is brought to its end.
+/// The users whose anonymisation has begun. Each of them is anonymised to the end, whatever they did since.
 ///
 /// # Errors
 /// [`Failure::Read`].
@@ -64,11 +66,11 @@ pub async fn begun(work: &JobContext) -> Result<Vec<ObjectId>, Failure> {
     Ok(begun.iter().filter_map(Bson::as_object_id).collect())
 }
 
-/// Anonymises a user, unless they did something after `latest`. Where the server refuses that, or cannot do it, the user
-/// has failed.
+/// Anonymises a user, unless the last action is later than `latest`. Where the server refuses a change of this user, or
+/// has no time for it, the user is reported as failed.
 ///
 /// # Errors
-/// A [`Failure`] that is not about this user; what was done stays done, and can be done again.
+/// A [`Failure`] that is not about this user. Changes so far stay, and the function can be called again.
 pub async fn anonymize(work: &mut JobContext, user: ObjectId, latest: Option<DateTime>) -> Result<(), Failure> {
     let mut walk = Some(work.walk(OFFERS, work.ours(of_user("managed_by", user))).await?);
     let mut rest = Rest { user, latest, offers: Vec::new(), most: MOST };
@@ -81,7 +83,7 @@ pub async fn anonymize(work: &mut JobContext, user: ObjectId, latest: Option<Dat
             Ok(AnonymizationStep::Last) => break,
             Ok(AnonymizationStep::Part { offers }) => {
                 rest.offers.drain(..offers);
-                // Half an account is no use to who comes back meanwhile.
+                // A user who comes back meanwhile has no use for half an account, so the rest goes too.
                 rest.latest = None;
                 attempts = Attempts::default();
                 work.progress().await?;
@@ -107,18 +109,19 @@ pub async fn anonymize(work: &mut JobContext, user: ObjectId, latest: Option<Dat
     Ok(())
 }
 
-/// What is still to be done about a user.
+/// The remaining work on a user.
 struct Rest {
     user: ObjectId,
+    /// The latest last action of an inactive user; `None` where the user is anonymised in any case.
     latest: Option<DateTime>,
-    /// The next ones of their offers.
+    /// The next offers of the user, in order.
     offers: Vec<ObjectId>,
-    /// So many documents in the next transaction.
+    /// The maximal number of documents in the next transaction.
     most: usize,
 }
 
 impl Rest {
-    /// Sees to it that more than one transaction's offers are known, if there are so many; `walk` has those to come.
+    /// Reads offers until one more is known than a transaction takes, or until the cursor ends.
     async fn fill(&mut self, work: &mut JobContext, walk: &mut Option<IdCursor>) -> Result<(), Failure> {
         while let Some(more) = walk.as_mut().filter(|_| self.offers.len() <= self.most) {
             match work.next(more).await? {
@@ -130,13 +133,13 @@ impl Rest {
     }
 }
 
-/// What a transaction did.
+/// The result of one transaction.
 enum AnonymizationStep {
-    /// There is no such user, or they did something meanwhile.
+    /// The user does not exist, or did something meanwhile.
     NoUser,
-    /// So many of the offers, and something else perhaps; there is more to do.
+    /// The transaction anonymised this number of offers, and perhaps other documents. More work is left.
     Part { offers: usize },
-    /// All that was left; nothing yet in a dry run.
+    /// The transaction did all the remaining work. In a dry run, the user exists and nothing was changed.
     Last,
 }
 
@@ -155,7 +158,7 @@ async fn part(work: &JobContext, rest: &Rest) -> Result<AnonymizationStep, Failu
         return Ok(if is_there { AnonymizationStep::Last } else { AnonymizationStep::NoUser });
     };
     let mut left = rest.most;
-    // From phase `shadow` on, what is left in `recruiters` is a backup, and the team's to remove.
+    // From phase `shadow` on, `recruiters` is a backup, which the team removes itself.
     if work.phase.writes_offers() {
         left = recruiters(&mut transaction, user, left).await?;
     }
@@ -166,7 +169,7 @@ async fn part(work: &JobContext, rest: &Rest) -> Result<AnonymizationStep, Failu
     let statements: Vec<Statement> =
         rest.offers.iter().take(offers).map(|offer| user_offer(*offer, label, email)).collect();
     let changed = if statements.is_empty() { 0 } else { transaction.update(OFFERS, statements).await?.changed };
-    // With nothing left over, there may be more.
+    // A transaction that used its whole number of documents may have left some, so it is not the last one.
     let step = if left > offers && offers == rest.offers.len() {
         AnonymizationStep::Last
     } else {
@@ -189,16 +192,17 @@ async fn part(work: &JobContext, rest: &Rest) -> Result<AnonymizationStep, Failu
     Ok(step)
 }
 
-/// Somebody else may have deleted a user of whom a part was done: the rest of their offers is the stream's.
+/// Ends a transaction that changes nothing of the user. A user whose anonymisation had begun is taken off the list:
+/// another process has deleted the user, and the stream anonymises the remaining offers.
 async fn leave(mut transaction: Transaction, rest: &Rest) -> Result<(), Failure> {
     if rest.latest.is_none() {
         note(&mut transaction, rest.user, cstr!("$pull")).await?;
     }
-    // Left open, it would keep its locks for a minute.
+    // An open transaction would keep its locks for a minute.
     transaction.commit().await
 }
 
-/// Notes in the ticker's own document that a part of a user is done, or takes that note away.
+/// Adds the user to the list of begun users (`$addToSet`), or removes the user from the list (`$pull`).
 async fn note(transaction: &mut Transaction, user: ObjectId, operator: &CStr) -> Result<(), Failure> {
     let mut update = RawDocumentBuf::new();
     update.append(operator, &rawdoc! { BEGUN: user });
@@ -206,7 +210,8 @@ async fn note(transaction: &mut Transaction, user: ObjectId, operator: &CStr) ->
     transaction.update(STATE, vec![Statement { id: None, body }]).await.map(drop)
 }
 
-/// Copies recruiters without contact and deletes them; gives back what is left of `most`.
+/// Copies the user's recruiters without contact, and deletes them. Returns the number of documents that the transaction
+/// may still change; zero once the size limit is reached.
 async fn recruiters(transaction: &mut Transaction, user: ObjectId, most: usize) -> Result<usize, Failure> {
     let (name, theirs) = (WatchedCollection::Recruiters.name(), of_user("managed_by", user));
     let found = transaction.read(name, (theirs, doc! { "_id": 1 }), most).await?;
@@ -214,7 +219,7 @@ async fn recruiters(transaction: &mut Transaction, user: ObjectId, most: usize) 
     let mut copied: Vec<Bson> = Vec::new();
     for recruiter in &found {
         let Some(id) = value::field(recruiter, "_id").and_then(|id| Bson::try_from(id).ok()) else { continue };
-        // One by one: together they may be larger than a command, and than what may be in memory.
+        // One recruiter at a time: all together may be too large for one command, and for the memory.
         let whole = transaction.read(name, (doc! { "_id": id.clone() }, doc! {}), 1).await?;
         for whole in whole {
             bytes += whole.as_bytes().len();
@@ -234,7 +239,7 @@ async fn recruiters(transaction: &mut Transaction, user: ObjectId, most: usize) 
     Ok(left)
 }
 
-/// Deletes roles; gives back what is left of `most`.
+/// Deletes the user's roles. Returns the number of documents that the transaction may still change.
 async fn roles(transaction: &mut Transaction, user: ObjectId, most: usize) -> Result<usize, Failure> {
     if most == 0 {
         return Ok(0);
@@ -248,7 +253,7 @@ async fn roles(transaction: &mut Transaction, user: ObjectId, most: usize) -> Re
     Ok(left)
 }
 
-/// By the id of a user, however documents spell it.
+/// A filter of the documents whose `field` is the id of this user, in every spelling: an ObjectId or hex digits.
 #[must_use]
 pub fn of_user(field: &str, user: ObjectId) -> Document {
     doc! { field: { "$in": spellings(&[user]) } }

@@ -1,4 +1,4 @@
-//! `cancel-expired-offers` (4.2): an active offer past its expiration is cancelled, and its job with it.
+//! The job `cancel-expired-offers` (4.2): cancels active offers past their expiration, and their jobs.
 
 use bson::{DateTime, Document, doc};
 
@@ -16,7 +16,7 @@ const FIELDS: PairFields = PairFields {
     recruiter: &[],
 };
 
-/// Runs the job.
+/// Cancels the selected offers that are still active and expired when both sides are read.
 ///
 /// # Errors
 /// As [`JobContext::change`].
@@ -29,14 +29,14 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Which offers, beside that they are ours.
+/// The selection of the job among our offers: active offers that expired before `now`.
 #[must_use]
 pub fn selects(now: DateTime) -> Document {
     doc! { "offer_status": OfferStatus::Active.as_str(), "offer_expiration": { "$lt": now } }
 }
 
-/// Looked at once more where both sides are read: an offer may have been prolonged since it was selected, in
-/// `recruiters` first.
+/// Checks the selection once more on both sides: an offer may have been prolonged since it was selected, perhaps only
+/// in `recruiters` so far.
 fn plan(pair: &Pair<'_>, now: DateTime) -> PairVerdict {
     let is_active = pair.field("offer_status").and_then(|status| status.as_str()) == Some(OfferStatus::Active.as_str());
     if !is_active || pair.date("offer_expiration").is_none_or(|expires| expires >= now) {

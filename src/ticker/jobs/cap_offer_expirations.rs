@@ -1,4 +1,4 @@
-//! `cap-offer-expirations` (4.3): no offer is valid for longer than two months from the beginning of today.
+//! The job `cap-offer-expirations` (4.3): shortens the validity of offers to the day two months from today.
 
 use bson::{DateTime, Document, doc};
 
@@ -12,7 +12,7 @@ use crate::ticker::job_context::JobContext;
 const MONTHS: u32 = 2;
 const FIELDS: PairFields = PairFields { offer: &["offer_expiration"], job: &["job_expiration_date"], recruiter: &[] };
 
-/// Runs the job.
+/// Sets later expirations of offers and jobs to the beginning of the day two months from now.
 ///
 /// # Errors
 /// As [`JobContext::change`].
@@ -25,7 +25,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Which offers, beside that they are ours.
+/// The selection of the job among our offers: offers that expire after `latest`.
 #[must_use]
 pub fn selects(latest: DateTime) -> Document {
     doc! { "offer_expiration": { "$gt": latest } }

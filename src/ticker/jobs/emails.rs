@@ -1,5 +1,5 @@
-//! What the jobs that send e-mail share: to whom, and what is said of an offer. Reads users and offers; their values go
-//! nowhere but into the message.
+//! The common part of the jobs that send e-mail: recipients, contents and the report. The values of users and offers go
+//! into the messages and nowhere else.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -20,20 +20,20 @@ use crate::model::value;
 use crate::mongo::reads::{documents, find};
 use crate::ticker::job_context::JobContext;
 
-/// The page of the public site where recruiters look after their offers.
+/// The path of the recruiter's space on the public site.
 const SPACE: &str = "espace-pro";
-/// So many are kept for the end of a run at most.
+/// The maximal number of items in [`Later`], so that the memory of a run is bounded.
 const LATER: usize = 10_000;
 
-/// A user who can be written to.
+/// A user with a valid address.
 #[derive(Debug, Clone)]
 pub(super) struct Recipient {
     pub name: String,
     pub to: Address,
 }
 
-/// Those whom the last message did not reach, offers or users: they are written to after all others, so that nobody waits
-/// behind an address that takes nothing.
+/// Offers or users whose last message was deferred, with the time of that message. They come after all others in a run,
+/// so that nobody waits behind an address that takes no mail.
 #[derive(Debug)]
 pub(super) struct Later<T>(Vec<(DateTime, T)>);
 
@@ -44,9 +44,9 @@ impl<T> Default for Later<T> {
 }
 
 impl<T> Later<T> {
-    /// Keeps for later those of these whose user the last message did not reach; gives back the others. What the memory
-    /// of a run has no room for is not kept.
-    pub async fn set_aside(
+    /// Keeps the items whose user has a deferred last message, and returns the others. Once [`LATER`] items are kept,
+    /// every further item is returned.
+    pub(super) async fn set_aside(
         &mut self,
         work: &JobContext,
         all: Vec<T>,
@@ -64,14 +64,14 @@ impl<T> Later<T> {
         Ok(now)
     }
 
-    /// All of them; who was tried longest ago comes first, so that everybody has a turn.
-    pub fn in_turn(mut self) -> Vec<T> {
+    /// The kept items, the one with the oldest last message first, so that every user has a turn.
+    pub(super) fn in_turn(mut self) -> Vec<T> {
         self.0.sort_by_key(|(since, _)| *since);
         self.0.into_iter().map(|(_, one)| one).collect()
     }
 }
 
-/// An offer, as far as e-mail is concerned.
+/// The values of one offer that its message needs. `user` is `None` where the offer names no user.
 #[derive(Debug)]
 pub(super) struct Subject {
     pub id: ObjectId,
@@ -80,7 +80,7 @@ pub(super) struct Subject {
     pub offer: EmailOffer,
 }
 
-/// The fields of an offer that a message is made of.
+/// The projection of a query: the fields of an offer that [`Subject::read`] reads.
 pub(super) fn fields() -> Document {
     let fields = [
         "managed_by",
@@ -99,7 +99,7 @@ pub(super) fn fields() -> Document {
 }
 
 impl Subject {
-    /// `None` for a document without an ObjectId, which no job has.
+    /// The values of an offer; `None` where its `_id` is no ObjectId. Such an offer belongs to no job.
     pub(super) fn read(document: &RawDocument) -> Option<Self> {
         let text = |name| value::text(value::field(document, name)).map(clean).filter(|text| !text.is_empty());
         let date = |name| value::field(document, name).and_then(a_day);
@@ -125,13 +125,14 @@ impl Subject {
     }
 }
 
-/// The live data holds some dates as texts.
+/// A date as a day for a message. The live data has some dates as text.
 fn a_day(date: RawBsonRef<'_>) -> Option<String> {
     let date = date.as_datetime().or_else(|| value::parse_date(date.as_str()?))?;
     Some(day(date))
 }
 
-/// These users; those who cannot be written to with why, a word for the report.
+/// The recipients for these users. A user without a valid address has a label for the report instead: `no_user` or
+/// `no_address`.
 pub(super) async fn recipients(
     work: &JobContext,
     users: &BTreeSet<ObjectId>,
@@ -158,7 +159,7 @@ fn recipient(user: &RawDocument) -> Option<Recipient> {
     Some(Recipient { name: names.join(" "), to: address(value::text(value::field(user, "email"))?)? })
 }
 
-/// A message about these offers, by establishment.
+/// A message to `person` about these offers, grouped by establishment.
 pub(super) fn email(work: &JobContext, template: Template, person: &str, subjects: &[&Subject]) -> Email {
     let mut establishments: Vec<Establishment> = Vec::new();
     for subject in subjects {
@@ -173,11 +174,11 @@ pub(super) fn email(work: &JobContext, template: Template, person: &str, subject
     Email { template, person: person.to_owned(), establishments, space }
 }
 
-/// Who sends; `None` in a dry run, and where it cannot be done: then the run has given up.
+/// The mailer of a run. `None` in a dry run. `None` also where a setting is wrong, and then the run has given up.
 pub(super) async fn mailer(work: &mut JobContext) -> Option<Mailer> {
     let writer = work.fence()?.writer.clone();
     if let Err(failure) = outbox::prepare(&work.context.database).await {
-        // Nobody goes without e-mail for it.
+        // Without the indexes, messages are sent all the same.
         tracing::warn!(error = %failure, "old messages are not forgotten: the user may not create the indexes of the outbox");
     }
     match Mailer::open(&work.context, writer, work.now, work.stop.clone()) {
@@ -190,7 +191,7 @@ pub(super) async fn mailer(work: &mut JobContext) -> Option<Mailer> {
     }
 }
 
-/// Sends these; gives back the offers of those that were sent, and reports on the others.
+/// Sends messages. Returns the offers of the sent messages, and reports the other offers.
 pub(super) async fn send(
     work: &mut JobContext,
     mailer: &Mailer,
@@ -201,14 +202,15 @@ pub(super) async fn send(
     Ok(report(work, mailer, dealt))
 }
 
-/// Ends a run that sent, and that ended so itself: reports on what was undecided until then, and takes leave.
+/// Ends the sending of a run whose job returned `outcome`: decides and reports the refusals that are still undecided,
+/// and closes the connections.
 pub(super) async fn conclude(
     work: &mut JobContext,
     mailer: &Mailer,
     outcome: Result<(), Failure>,
 ) -> Result<(), Failure> {
     let concluded = match outcome {
-        // Nothing that is undecided in a run that was cut short is held against anybody.
+        // An interrupted run decides nothing: its open refusals count against no recipient.
         Err(failure) => Err(failure),
         Ok(()) => mailer.conclude().await.map(|dealt| drop(report(work, mailer, dealt))),
     };
@@ -245,7 +247,7 @@ fn report(work: &mut JobContext, mailer: &Mailer, dealt: Vec<Dealt>) -> Vec<Obje
     sent
 }
 
-/// Reports on an offer that is left as it is.
+/// Reports an offer that is left unchanged for this reason.
 pub(super) fn leave(work: &mut JobContext, offer: ObjectId, reason: &'static str) {
     work.report.matched += 1;
     work.report.skip(reason, 1);

@@ -1,4 +1,4 @@
-//! `fill-missing-start-dates` (4.4): an active offer without a start begins when it was written.
+//! The job `fill-missing-start-dates` (4.4): sets the missing start date of an active offer to its creation date.
 
 use bson::{Document, doc};
 
@@ -14,7 +14,7 @@ const FIELDS: PairFields = PairFields {
     recruiter: &[],
 };
 
-/// Runs the job.
+/// Sets the start date of the selected offers and their jobs: `offer_creation`, else `created_at`.
 ///
 /// # Errors
 /// As [`JobContext::change`].
@@ -26,7 +26,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Which offers, beside that they are ours.
+/// The selection of the job among our offers: active offers without a start date.
 #[must_use]
 pub fn selects() -> Document {
     doc! { "offer_status": OfferStatus::Active.as_str(), "contract_start": null }

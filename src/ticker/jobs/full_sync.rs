@@ -1,4 +1,4 @@
-//! `full-sync` (4.9): every recruiter is looked at again, by the pipeline itself.
+//! The job `full-sync` (4.9): stores a command for the pipeline that touches every recruiter.
 
 use crate::error::Failure;
 use crate::maintenance::backfill::run_dry;
@@ -6,11 +6,11 @@ use crate::maintenance::queue::{Command, count};
 use crate::source::scan::backfill_filter;
 use crate::ticker::job_context::JobContext;
 
-/// Runs the job.
+/// Waits for a backfill of all recruiters. A dry run projects all recruiters itself and writes nothing.
 ///
 /// # Errors
 /// As [`JobContext::order`].
-pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+pub(super) async fn run(work: &mut JobContext) -> Result<(), Failure> {
     if work.is_dry_run() {
         let (context, stop) = (work.context.clone(), work.stop.clone());
         let (recruiters, dry_run) =
@@ -22,7 +22,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let order = Command::Backfill { recruiter: None, active_only: false };
     let Some(outcome) = work.order(&order).await? else { return Ok(()) };
     if !outcome.done {
-        // The phase changed in between.
+        // The pipeline refuses a backfill only because the phase changed meanwhile.
         return Err(Failure::PhaseChanged);
     }
     work.report.matched = count(&outcome.details, "recruiters");

@@ -1,4 +1,4 @@
-//! The jobs, one file each: a pure plan plus a thin run. Here: which file runs which.
+//! The time-based jobs, one file each: a pure plan and a short run. This file maps each job to its run.
 
 pub mod analyze_closed_companies;
 pub mod anonymize_inactive_users;
@@ -8,9 +8,9 @@ pub mod cap_offer_expirations;
 mod emails;
 pub mod fill_missing_start_dates;
 mod full_sync;
-pub mod obfuscate;
+pub(crate) mod obfuscate;
 pub mod refresh_pending_establishments;
-pub mod remind_expiring_offers;
+pub(crate) mod remind_expiring_offers;
 pub mod repair_offer_data;
 pub mod report_duplicate_recruiters;
 mod retry_dead_letters;
@@ -25,11 +25,11 @@ use super::job::TimedJob;
 use super::job_context::JobContext;
 use crate::error::Failure;
 
-/// Runs a job. Counts and lines are in `work.report`, also of a run that fails.
+/// Runs a job. Counts and lines go to `work.report`, also when the run fails.
 ///
 /// # Errors
-/// A [`Failure`] that is not about one document. The run may be done again.
-pub fn run(job: TimedJob, work: &mut JobContext) -> BoxFuture<'_, Result<(), Failure>> {
+/// A [`Failure`] that is not about one document. The run can be made again.
+pub(crate) fn run(job: TimedJob, work: &mut JobContext) -> BoxFuture<'_, Result<(), Failure>> {
     match job {
         TimedJob::RemindExpiringOffersJ7 => Box::pin(remind_expiring_offers::run(work, Threshold::J7)),
         TimedJob::RemindExpiringOffersJ1 => Box::pin(remind_expiring_offers::run(work, Threshold::J1)),

@@ -1,5 +1,5 @@
-//! `obfuscate` (4.11): fake values in place of what is personal in our offers, on a copy of the live data. Refused in
-//! production, by who asks and by who carries it out.
+//! The command `obfuscate` (4.11): replaces personal values in our offers by fake ones, on a copy of the live data. In
+//! production, both the process that gives the command and the leader that carries it out refuse it.
 
 use bson::{Bson, Document, RawBsonRef};
 
@@ -20,11 +20,11 @@ const FIELDS: PairFields = PairFields {
     recruiter: &[],
 };
 
-/// Why it may not be done here; `None` where it may.
+/// The reason why the command is refused here, a sentence for the operator; `None` where the command is allowed.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn refusal(context: &Context) -> Result<Option<String>, Failure> {
+pub(crate) async fn refusal(context: &Context) -> Result<Option<String>, Failure> {
     if let Some(reason) = refusal_by(&context.settings) {
         return Ok(Some(reason));
     }
@@ -50,11 +50,11 @@ fn refusal_by(settings: &Settings) -> Option<String> {
     None
 }
 
-/// Runs it.
+/// Replaces the values in all our offers. A process whose own settings refuse the command gives up.
 ///
 /// # Errors
 /// As [`JobContext::change`], and [`Failure::Read`].
-pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+pub(crate) async fn run(work: &mut JobContext) -> Result<(), Failure> {
     if refusal(&work.context).await?.is_some() {
         work.report.gave_up = Some("refused by the configuration of who carries it out");
         return Ok(());
@@ -66,7 +66,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is null or empty stays so.
+/// Replaces every value that is not fake yet. A null, missing or empty value stays.
 fn plan(pair: &Pair<'_>) -> PairVerdict {
     let mut edit = Edit::default();
     let email = format!("offre-{}@example.com", pair.id.to_hex());

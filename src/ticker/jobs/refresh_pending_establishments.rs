@@ -1,5 +1,6 @@
-//! `refresh-pending-establishments` (4.6): an establishment that waits for its validation is looked up in the company
-//! directory; if it is active, its offers and its recruiter become so. A directory that is down ends the run.
+//! The job `refresh-pending-establishments` (4.6): looks up establishments that wait for validation in the company
+//! directory. Where an establishment is active, its offers and its recruiter become active too. A directory that is down
+//! ends the run.
 
 use bson::{Bson, DateTime, Document, RawBsonRef, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
@@ -16,12 +17,12 @@ use crate::mongo::reads::collection;
 use crate::project::offer_status;
 use crate::ticker::job_context::JobContext;
 
-/// The label and the name of the same status (spec 02, "offer_status").
+/// The two spellings of the status, its label and its name (spec 02, "offer_status").
 const PENDING: [&str; 2] = ["En attente de validation", "EN_ATTENTE_VALIDATION"];
 const ACTIVE: &str = "Actif";
-/// The reason in the history of the offer.
+/// The reason of the entry in the history of the offer.
 const REASON: &str = "établissement vérifié";
-/// After so many establishments in a row that the directory fails to tell about, it is down.
+/// The number of establishments in a row for which the directory fails until it counts as down.
 const FAILURES: u32 = 3;
 const FIELDS: PairFields = PairFields {
     offer: &["recruiter_status", "offer_status", "offer_expiration", "offer_status_history"],
@@ -29,13 +30,14 @@ const FIELDS: PairFields = PairFields {
     recruiter: &["status"],
 };
 
-/// Which offers, beside that they are ours.
+/// The selection of the job among our offers: offers whose recruiter waits for validation.
 #[must_use]
 pub fn selects() -> Document {
     doc! { "recruiter_status": { "$in": PENDING.to_vec() } }
 }
 
-/// Runs the job.
+/// Looks up each pending establishment once, whatever the number of its offers. The run gives up when the directory is
+/// down or its settings are wrong.
 ///
 /// # Errors
 /// As [`JobContext::change`]; [`Failure::Read`].
@@ -62,6 +64,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
                 continue;
             }
             Err(DirectoryTrouble::Failed(failure)) => return Err(failure),
+            // One siret for which the directory fails must not keep the others from being looked up.
             Err(DirectoryTrouble::Unreadable(word)) => {
                 failures += 1;
                 Box::pin(leave(work, &establishment, word, true)).await?;
@@ -82,7 +85,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One establishment.
+/// Looks up one establishment. Activates its offers, or reports the reason why they stay pending.
 async fn refresh(
     work: &mut JobContext,
     companies: &Companies,
@@ -113,7 +116,7 @@ async fn refresh(
     leave(work, establishment, word, false).await.map_err(DirectoryTrouble::Failed)
 }
 
-/// Its offers that wait, whatever is in its group.
+/// A filter of the pending offers of an establishment, whatever siret they have.
 fn waiting(work: &JobContext, establishment: &Document) -> Document {
     let mut waiting = work.ours(selects());
     waiting.insert("establishment_id", establishment.get("_id").cloned().unwrap_or(Bson::Null));
@@ -130,7 +133,7 @@ async fn activate(work: &mut JobContext, establishment: &Document, company: &Com
     Ok(())
 }
 
-/// Counts and tells its offers that stay as they are.
+/// Reports the offers of an establishment that stay pending, as failed or as skipped.
 async fn leave(
     work: &mut JobContext,
     establishment: &Document,
@@ -150,13 +153,14 @@ async fn leave(
         first = first.or(offers.first().copied());
     }
     if let Some(offer) = first {
-        // One line for an establishment, by one of its offers.
+        // The report has one line per establishment, with the id of one of its offers.
         work.tell(ReportLine::new(offer, word, ["recruiter_status"]));
     }
     Ok(())
 }
 
-/// `cancels`: see `sync-recruiter-status`: what a deactivated user may keep cancelled stays so, and the stream decides.
+/// Plans the change of one pending offer. `cancels` is true where offers of deactivated users are cancelled. This job does
+/// not know whether the user is deactivated: then an offer with a job keeps its status, and the stream decides.
 fn plan(pair: &Pair<'_>, company: &Company, now: DateTime, cancels: bool) -> PairVerdict {
     let is_pending = |status: Option<RawBsonRef<'_>>| PENDING.map(Some).contains(&value::text(status));
     if !is_pending(pair.field("recruiter_status")) {
@@ -192,8 +196,8 @@ fn plan(pair: &Pair<'_>, company: &Company, now: DateTime, cancels: bool) -> Pai
     PairVerdict::edit(edit)
 }
 
-/// Where no job tells it: an offer that was never anything but cancelled waited for its recruiter only; one that
-/// somebody cancelled stays so, and one past its expiration too.
+/// The new status of an offer without a job. An offer with an empty history waited only for its recruiter, and becomes
+/// active. An offer that somebody cancelled, or that has expired, keeps its status.
 fn without_job(pair: &Pair<'_>, now: DateTime) -> Option<OfferStatus> {
     let changed = value::list(pair.field("offer_status_history")).is_some_and(|history| !history.is_empty());
     let expired = pair.date("offer_expiration").is_some_and(|expires| expires < now);

@@ -1,5 +1,5 @@
-//! `remind-expiring-offers-j7` and `-j1` (4.1): one e-mail to each user about all their offers that expire soon; then the
-//! offers remember it. What the outbox knows of a message decides whether it is sent (spec 05, "E-mail").
+//! The jobs `remind-expiring-offers-j7` and `-j1` (4.1): send one e-mail to each user about all their offers that expire
+//! soon, and mark these offers. The entry in the outbox decides whether a message is sent (spec 05, "E-mail").
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,10 +23,10 @@ use crate::mongo::reads::{collection, documents, find};
 use crate::ticker::job_context::JobContext;
 
 const DAY: i64 = 24 * 3_600_000;
-/// So many users at a time.
+/// The number of users whose offers are in memory at once.
 const USERS: usize = 50;
 
-/// How long before the end.
+/// The time between a reminder and the expiration of the offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threshold {
     /// Seven days.
@@ -36,7 +36,7 @@ pub enum Threshold {
 }
 
 impl Threshold {
-    /// The field of the offer, and of the job, that remembers the e-mail.
+    /// The field that marks the offer, and its job, with the time of the e-mail.
     #[must_use]
     pub fn field(self) -> &'static str {
         match self {
@@ -59,9 +59,9 @@ impl Threshold {
         }
     }
 
-    /// The first and the last expiration that are reminded of. What the run before this one could not see yet is added
-    /// below, as far as the message would still be right: at least a day is left where it says seven, and the end has
-    /// not come where it says tomorrow.
+    /// The first and the last expiration in the window of this run. A late run moves the first one down by the time that
+    /// the runs missed, as far as the message is still right: for J7 at least one day is left, and for J1 the offer has
+    /// not expired.
     #[must_use]
     pub fn window(self, now: DateTime, previous: Option<DateTime>) -> (DateTime, DateTime) {
         let now = now.timestamp_millis();
@@ -74,7 +74,7 @@ impl Threshold {
         (DateTime::from_millis(usual.min(seen).max(earliest)), DateTime::from_millis(now + last))
     }
 
-    /// Which offers, beside that they are ours.
+    /// The selection of the job among our offers: active offers that expire in the window and have no mark.
     #[must_use]
     pub fn selects(self, now: DateTime, previous: Option<DateTime>) -> Document {
         let (first, last) = self.window(now, previous);
@@ -86,11 +86,11 @@ impl Threshold {
     }
 }
 
-/// Runs the job.
+/// Sends the reminders of one threshold. The run gives up where the mailer cannot be opened.
 ///
 /// # Errors
 /// As [`JobContext::change`]; a [`Failure`] of the database while sending.
-pub async fn run(work: &mut JobContext, threshold: Threshold) -> Result<(), Failure> {
+pub(crate) async fn run(work: &mut JobContext, threshold: Threshold) -> Result<(), Failure> {
     let mailer = emails::mailer(work).await;
     if work.report.gave_up.is_some() {
         return Ok(());
@@ -125,12 +125,12 @@ async fn remind(work: &mut JobContext, threshold: Threshold, mailer: Option<&Mai
     Ok(())
 }
 
-/// The user whom an offer names.
+/// The id of the user in `managed_by`, an ObjectId or hex digits; `None` for any other value.
 fn named(managed_by: &Bson) -> Option<ObjectId> {
     managed_by.as_object_id().or_else(|| ObjectId::parse_str(managed_by.as_str()?).ok())
 }
 
-/// Reminds these users; false when it is of no use to go on.
+/// Sends the reminders to these users. False when the mail server is down, and the run must end.
 async fn remind_some(
     work: &mut JobContext,
     threshold: Threshold,
@@ -147,9 +147,10 @@ async fn remind_some(
     Ok(!mailer.is_some_and(Mailer::is_down))
 }
 
-/// Who has such offers: grouped by the server, so that a run needs the same memory for ten users and for a million.
+/// A cursor over the users of the selected offers. The server groups the offers, so that a run needs the same memory for
+/// ten users and for a million.
 async fn users(work: &JobContext, filter: &Document) -> Result<Cursor<Document>, Failure> {
-    // Each of them once, however their offers spell their id.
+    // Each user must come once, although offers spell the same id in different ways.
     let is_hex = doc! { "$regexMatch": { "input": "$managed_by", "regex": "^[0-9a-fA-F]{24}$" } };
     let user = doc! { "$switch": { "default": "$managed_by", "branches": [
         { "case": { "$eq": [{ "$type": "$managed_by" }, "objectId"] }, "then": { "$toString": "$managed_by" } },
@@ -157,10 +158,10 @@ async fn users(work: &JobContext, filter: &Document) -> Result<Cursor<Document>,
         { "case": is_hex, "then": { "$toLower": "$managed_by" } },
     ] } };
     let group = doc! { "$group": { "_id": user } };
-    // In order: what a run that was killed left open is what the next one begins with.
+    // The order is stable, so the next run begins with the users whom a killed run left open.
     let pipeline = [doc! { "$match": filter }, group, doc! { "$sort": { "_id": 1 } }];
     let offers = collection(&work.context.database, OFFERS);
-    // Small batches: a cursor that nobody asks for ten minutes is closed by the server.
+    // The batches are small: the server closes a cursor that nobody reads for ten minutes.
     let users = offers.aggregate(pipeline).allow_disk_use(true).batch_size(100);
     with_deadline(users).await.map_err(Failure::Read)
 }
@@ -243,7 +244,7 @@ mod tests {
         DateTime::parse_rfc3339_str(text).unwrap()
     }
 
-    /// Whether an offer that expires so many milliseconds after `day` days is reminded of.
+    /// True where an offer that expires `days` days and `milliseconds` after `now` is in the window.
     fn takes(threshold: Threshold, now: DateTime, previous: Option<DateTime>, days: i64, milliseconds: i64) -> bool {
         let (first, last) = threshold.window(now, previous);
         let expires = DateTime::from_millis(now.timestamp_millis() + days * DAY + milliseconds);

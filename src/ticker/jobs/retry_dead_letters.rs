@@ -10,7 +10,7 @@ use crate::write::dead_letters::due;
 ///
 /// # Errors
 /// As [`JobContext::order`].
-pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+pub(super) async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let due = due(&work.context.database, work.now).await?;
     work.report.matched = (due.recruiters.len() + due.offers.len() + due.others.len()) as u64;
     if work.is_dry_run() {

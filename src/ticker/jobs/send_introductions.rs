@@ -16,6 +16,7 @@ use crate::mail::email::Template;
 use crate::mail::mailer::{MailItem, Mailer};
 use crate::mail::outbox;
 use crate::model::names::OFFERS;
+use crate::model::names::{APPLICATIONS, COURSES, UNSUBSCRIBED};
 use crate::model::user_id::user_id;
 use crate::model::{OfferStatus, value};
 use crate::mongo::deadline::with_deadline;
@@ -235,7 +236,7 @@ fn number(value: bson::RawBsonRef<'_>) -> Option<f64> {
 }
 
 async fn count_applications(work: &JobContext, offers: &[ObjectId]) -> Result<BTreeMap<ObjectId, i64>, Failure> {
-    let collection = collection(&work.context.database, "applications");
+    let collection = collection(&work.context.database, APPLICATIONS);
     let counts = with_deadline(collection.aggregate(applications(offers))).await.map_err(Failure::Read)?;
     let counts: Vec<Document> = with_deadline(counts.try_collect()).await.map_err(Failure::Read)?;
     let mut by_offer = BTreeMap::new();
@@ -256,7 +257,7 @@ async fn count_applications(work: &JobContext, offers: &[ObjectId]) -> Result<BT
 /// by siret.
 async fn unsubscribed(work: &JobContext) -> Result<HashSet<String>, Failure> {
     let wanted = doc! { "catalogue_id": 1, "establishment_siret": 1 };
-    let batches = find(&work.context.database, "unsubscribedofs", doc! {}, wanted).await?;
+    let batches = find(&work.context.database, UNSUBSCRIBED, doc! {}, wanted).await?;
     let mut ids = HashSet::new();
     for centre in documents(&batches) {
         ids.extend(names(centre?, &["catalogue_id", "establishment_siret"]));
@@ -269,7 +270,7 @@ async fn has_centre(work: &JobContext, filter: Document, unsubscribed: &HashSet<
     const CENTRE: [&str; 3] =
         ["etablissement_formateur_id", "etablissement_formateur_siret", "etablissement_gestionnaire_siret"];
     let wanted: Document = CENTRE.iter().map(|field| ((*field).to_owned(), Bson::Int32(1))).collect();
-    let courses = collection(&work.context.database, "formationcatalogues");
+    let courses = collection(&work.context.database, COURSES);
     let courses = courses.find(filter).projection(wanted).batch_size(100);
     let mut courses = with_deadline(courses.batch()).await.map_err(Failure::Read)?;
     // Most often the first course decides.

@@ -26,7 +26,7 @@ const FIELDS: PairFields =
 ///
 /// # Errors
 /// As [`JobContext::change`].
-pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+pub(super) async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let database = work.context.database.clone();
     let now = work.now;
     let cancels = work.context.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;

@@ -8,7 +8,7 @@ use crate::ticker::job_context::JobContext;
 ///
 /// # Errors
 /// A [`Failure`] that trying again does not mend.
-pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+pub(super) async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let is_stored = !work.is_dry_run();
     let report = Box::pin(crate::verify::full(&work.context, work.phase, work.stop.clone(), is_stored)).await?;
     work.check()?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bson::{DateTime, Document, doc};
 use mongodb::Client;
-use stream_processor::lease::Lease;
+use stream_processor::inside::Lease;
 use xtask::guarded::{Signal, TemporaryFolder};
 use xtask::mongod::{Options, ReplicaSet};
 

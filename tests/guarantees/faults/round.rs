@@ -10,7 +10,7 @@ use crate::support::recruiters::{id, job, recruiter, with};
 use crate::support::state::settled;
 
 /// What happens to the recruiters in one round, each thing to one of its own.
-pub struct Round {
+pub(super) struct Round {
     newcomer: Document,
     changes: Document,
     loses_job: Document,
@@ -20,7 +20,7 @@ pub struct Round {
 
 impl Round {
     /// Inserts those who are there before, and waits until they are handled.
-    pub async fn begin(test: &TestDatabase) -> Self {
+    pub(super) async fn begin(test: &TestDatabase) -> Self {
         let two_jobs = || recruiter([job("Boulanger"), job("Pâtissier")]);
         let broken = with(job("Vendeur"), doc! { "job_status": "Statut inconnu" });
         let round = Self {
@@ -37,7 +37,7 @@ impl Round {
     }
 
     /// Lets it happen.
-    pub async fn play(&self, test: &TestDatabase) {
+    pub(super) async fn play(&self, test: &TestDatabase) {
         let recruiters = test.collection("recruiters");
         let by_id = |recruiter: &Document| doc! { "_id": id(recruiter) };
         recruiters.insert_one(&self.newcomer).await.unwrap();
@@ -51,7 +51,7 @@ impl Round {
     }
 
     /// Checks each thing: a later resync would hide that one of them was missed.
-    pub async fn assert_applied(&self, test: &TestDatabase, what: &str) {
+    pub(super) async fn assert_applied(&self, test: &TestDatabase, what: &str) {
         let offers = offers::read(&test.database).await;
         let field = |job: ObjectId, field| offers.get(&job).map(|offer| text(offer, field)).unwrap_or_default();
         let [lost, kept] = job_ids(&self.loses_job)[..] else { panic!("two jobs") };

@@ -18,7 +18,7 @@ const CONTACT: [&str; 4] = ["apply_email", "apply_phone", "cfa_apply_email", "cf
 
 /// When the comparison is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Moment {
+pub(super) enum Moment {
     /// The stream has applied everything; users may be deleted whose copy is still to come.
     Midway,
     /// The same, and every anonymisation that has begun is done.
@@ -28,7 +28,7 @@ pub enum Moment {
 }
 
 /// Both sides, and who is there.
-pub struct Sides {
+pub(super) struct Sides {
     evaluation: Evaluation,
     moment: Moment,
     /// An offer that is newer than its projection is left alone (spec 04).
@@ -47,7 +47,7 @@ pub struct Sides {
 
 impl Sides {
     /// `newest_wins`: the rule of `dual-write`.
-    pub async fn read(
+    pub(super) async fn read(
         database: &Database,
         moment: Moment,
         enriched: &BTreeMap<ObjectId, Document>,
@@ -74,7 +74,7 @@ impl Sides {
     }
 
     /// One line per difference: ids and fields, no values.
-    pub fn faults(&self) -> Vec<String> {
+    pub(super) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         for (id, offer) in &self.target {
             faults.extend(history_faults(*id, offer));

@@ -7,14 +7,14 @@ use rand::Rng as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 
-pub const RECRUITERS: u8 = 8;
-pub const JOBS: u8 = 20;
-pub const USERS: u8 = 6;
+pub(super) const RECRUITERS: u8 = 8;
+pub(super) const JOBS: u8 = 20;
+pub(super) const USERS: u8 = 6;
 /// The last user is deleted without a copy in `anonymized_userswithaccounts`, the others never are.
-pub const FORGOTTEN_USER: u8 = USERS - 1;
-pub const CFAS: u8 = 4;
-pub const SHEETS: u8 = 5;
-pub const ENGAGEMENTS: u8 = 4;
+pub(super) const FORGOTTEN_USER: u8 = USERS - 1;
+pub(super) const CFAS: u8 = 4;
+pub(super) const SHEETS: u8 = 5;
+pub(super) const ENGAGEMENTS: u8 = 4;
 
 /// Kinds of documents, as their ids tell them.
 const RECRUITER: u8 = 1;
@@ -22,29 +22,29 @@ const JOB: u8 = 2;
 const USER: u8 = 3;
 const REFERENCE: u8 = 4;
 
-pub fn recruiter_id(number: u8) -> ObjectId {
+pub(super) fn recruiter_id(number: u8) -> ObjectId {
     id(RECRUITER, number)
 }
 
-pub fn job_id(number: u8) -> ObjectId {
+pub(super) fn job_id(number: u8) -> ObjectId {
     id(JOB, number)
 }
 
-pub fn user_id(number: u8) -> ObjectId {
+pub(super) fn user_id(number: u8) -> ObjectId {
     id(USER, number)
 }
 
-pub fn reference_id(number: u8) -> ObjectId {
+pub(super) fn reference_id(number: u8) -> ObjectId {
     id(REFERENCE, number)
 }
 
 /// In every contact of this recruiter.
-pub fn contact_of_recruiter(id: ObjectId) -> String {
+pub(super) fn contact_of_recruiter(id: ObjectId) -> String {
     format!("recruiter-{}-", id.to_hex())
 }
 
 /// In every contact of this user.
-pub fn contact_of_user(id: &str) -> String {
+pub(super) fn contact_of_user(id: &str) -> String {
     format!("user-{id}-")
 }
 
@@ -53,7 +53,7 @@ fn id(kind: u8, number: u8) -> ObjectId {
     ObjectId::from_bytes([0x65, kind, number, 0, 0, 0, 0, 0, 0, 0, kind, number])
 }
 
-pub fn recruiter(random: &mut StdRng, number: u8) -> Document {
+pub(super) fn recruiter(random: &mut StdRng, number: u8) -> Document {
     let id = recruiter_id(number);
     let mut recruiter = doc! { "_id": id, "establishment_id": id.to_hex(), "status": "Actif", "address": "1 rue" };
     for field in RECRUITER_FIELDS {
@@ -65,12 +65,12 @@ pub fn recruiter(random: &mut StdRng, number: u8) -> Document {
     recruiter
 }
 
-pub fn any_job(random: &mut StdRng, recruiter: u8) -> Document {
+pub(super) fn any_job(random: &mut StdRng, recruiter: u8) -> Document {
     let number = random.random_range(0..JOBS);
     job(random, recruiter, number)
 }
 
-pub fn job(random: &mut StdRng, recruiter: u8, number: u8) -> Document {
+pub(super) fn job(random: &mut StdRng, recruiter: u8, number: u8) -> Document {
     let mut job = doc! { "_id": job_id(number) };
     for field in JOB_FIELDS {
         set(&mut job, field, job_field(random, recruiter, field));
@@ -78,7 +78,7 @@ pub fn job(random: &mut StdRng, recruiter: u8, number: u8) -> Document {
     job
 }
 
-pub const RECRUITER_FIELDS: [&str; 19] = [
+pub(super) const RECRUITER_FIELDS: [&str; 19] = [
     "establishment_siret",
     "establishment_raison_sociale",
     "establishment_enseigne",
@@ -101,7 +101,7 @@ pub const RECRUITER_FIELDS: [&str; 19] = [
 ];
 
 /// A value for a field of a recruiter; `None`: it is missing.
-pub fn recruiter_field(random: &mut StdRng, number: u8, field: &str) -> Option<Bson> {
+pub(super) fn recruiter_field(random: &mut StdRng, number: u8, field: &str) -> Option<Bson> {
     let contact = contact_of_recruiter(recruiter_id(number));
     let version = random.random_range(0..3);
     let own = match field {
@@ -125,7 +125,7 @@ pub fn recruiter_field(random: &mut StdRng, number: u8, field: &str) -> Option<B
     dirty(random, own, field != "geopoint")
 }
 
-pub const JOB_FIELDS: [&str; 23] = [
+pub(super) const JOB_FIELDS: [&str; 23] = [
     "rome_code",
     "rome_label",
     "rome_appellation_label",
@@ -152,7 +152,7 @@ pub const JOB_FIELDS: [&str; 23] = [
 ];
 
 /// A value for a field of a job; `None`: it is missing.
-pub fn job_field(random: &mut StdRng, recruiter: u8, field: &str) -> Option<Bson> {
+pub(super) fn job_field(random: &mut StdRng, recruiter: u8, field: &str) -> Option<Bson> {
     let own = match field {
         "rome_code" => rome_codes(random),
         "job_level_label" => pick(random, ["BTS, DEUST, autres formations (Bac+2)", "Indifférent", "Autre"]),
@@ -172,7 +172,7 @@ pub fn job_field(random: &mut StdRng, recruiter: u8, field: &str) -> Option<Bson
     dirty(random, own, true)
 }
 
-pub fn user(random: &mut StdRng, number: u8) -> Document {
+pub(super) fn user(random: &mut StdRng, number: u8) -> Document {
     let mut user = doc! { "_id": user_id(number), "first_name": "Prénom", "last_name": "Nom" };
     for field in ["email", "phone", "status"] {
         user.insert(field, user_field(random, number, field));
@@ -180,7 +180,7 @@ pub fn user(random: &mut StdRng, number: u8) -> Document {
     user
 }
 
-pub fn user_field(random: &mut StdRng, number: u8, field: &str) -> Bson {
+pub(super) fn user_field(random: &mut StdRng, number: u8, field: &str) -> Bson {
     let contact = contact_of_user(&user_id(number).to_hex());
     let version = random.random_range(0..4);
     match field {
@@ -191,7 +191,7 @@ pub fn user_field(random: &mut StdRng, number: u8, field: &str) -> Bson {
     }
 }
 
-pub fn cfa(random: &mut StdRng, number: u8) -> Document {
+pub(super) fn cfa(random: &mut StdRng, number: u8) -> Document {
     let mut cfa = doc! { "_id": reference_id(number), "siret": siret(1, number % 3) };
     for field in ["raison_sociale", "address"] {
         let value = word(random);
@@ -201,7 +201,7 @@ pub fn cfa(random: &mut StdRng, number: u8) -> Document {
 }
 
 /// Two sheets may have one code: then the one with the lower `_id` is taken, here and there.
-pub fn sheet(random: &mut StdRng, number: u8) -> Document {
+pub(super) fn sheet(random: &mut StdRng, number: u8) -> Document {
     let mut sheet = doc! { "_id": reference_id(number), "rome": { "code_rome": code(number % 4) } };
     for field in ["definition", "acces_metier"] {
         let value = word(random);
@@ -212,7 +212,7 @@ pub fn sheet(random: &mut StdRng, number: u8) -> Document {
     sheet
 }
 
-pub fn engagement(random: &mut StdRng, number: u8) -> Document {
+pub(super) fn engagement(random: &mut StdRng, number: u8) -> Document {
     doc! {
         "_id": reference_id(number), "siret": siret(2, number),
         "engagement": pick(random, ["handicap", "handicap", "autre"]),
@@ -220,25 +220,25 @@ pub fn engagement(random: &mut StdRng, number: u8) -> Document {
     }
 }
 
-pub fn cfa_siret(random: &mut StdRng) -> Bson {
+pub(super) fn cfa_siret(random: &mut StdRng) -> Bson {
     let number = random.random_range(0..7);
     if number == 6 { "".into() } else { siret(1, number / 2).into() }
 }
 
-pub fn establishment_siret(random: &mut StdRng) -> Bson {
+pub(super) fn establishment_siret(random: &mut StdRng) -> Bson {
     siret(2, random.random_range(0..ENGAGEMENTS)).into()
 }
 
-pub fn rome_code(random: &mut StdRng) -> Bson {
+pub(super) fn rome_code(random: &mut StdRng) -> Bson {
     code(random.random_range(0..4)).into()
 }
 
-pub fn date(random: &mut StdRng) -> Bson {
+pub(super) fn date(random: &mut StdRng) -> Bson {
     DateTime::from_millis(1_700_000_000_000 + random.random_range(0..100) * 86_400_000).into()
 }
 
 /// One of these, by chance.
-pub fn pick<T: Into<Bson> + Clone, const N: usize>(random: &mut StdRng, values: [T; N]) -> Bson {
+pub(super) fn pick<T: Into<Bson> + Clone, const N: usize>(random: &mut StdRng, values: [T; N]) -> Bson {
     values.choose(random).cloned().unwrap().into()
 }
 

@@ -22,7 +22,7 @@ const CONTACT: [&str; 5] = ["email", "phone", "first_name", "last_name", "manage
 
 /// The applications: they write one operation after another. What they do depends on the seed alone, for nobody else
 /// writes these collections.
-pub struct Applications {
+pub(super) struct Applications {
     pub random: StdRng,
     database: Database,
     /// Later steps of what has begun.
@@ -33,13 +33,13 @@ pub struct Applications {
 }
 
 impl Applications {
-    pub fn new(database: &Database, seed: u64) -> Self {
+    pub(super) fn new(database: &Database, seed: u64) -> Self {
         let (random, begun) = (StdRng::seed_from_u64(seed), VecDeque::new());
         Self { random, database: database.clone(), begun, loses_references: seed.is_multiple_of(2) }
     }
 
     /// Most of what can be there is.
-    pub async fn begin(&mut self) {
+    pub(super) async fn begin(&mut self) {
         for number in 0..RECRUITERS.max(USERS) {
             let random = &mut self.random;
             let documents = [
@@ -56,7 +56,7 @@ impl Applications {
     }
 
     /// One operation, or the next step of one.
-    pub async fn act(&mut self) {
+    pub(super) async fn act(&mut self) {
         match self.random.random_range(0..20) {
             0 => self.in_one_transaction().await,
             1..6 if !self.begun.is_empty() => {
@@ -71,14 +71,14 @@ impl Applications {
     }
 
     /// Everything that has begun comes to its end.
-    pub async fn finish_steps(&mut self) {
+    pub(super) async fn finish_steps(&mut self) {
         while let Some(step) = self.begun.pop_front() {
             self.write(step).await;
         }
     }
 
     /// Whoever is anonymised is deleted, and every job has one place: nothing is left that may look one way or another.
-    pub async fn tidy(&mut self) {
+    pub(super) async fn tidy(&mut self) {
         for (copies, originals) in
             [("anonymized_recruiters", "recruiters"), ("anonymized_userswithaccounts", "userswithaccounts")]
         {

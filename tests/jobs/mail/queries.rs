@@ -3,10 +3,10 @@
 
 use bson::oid::ObjectId;
 use bson::{Document, doc};
-use stream_processor::directory::cache::Cache;
-use stream_processor::mail::outbox;
-use stream_processor::ticker::jobs::remind_expiring_offers::Threshold;
-use stream_processor::ticker::jobs::{refresh_pending_establishments, send_introductions};
+use stream_processor::inside::Cache;
+use stream_processor::inside::Threshold;
+use stream_processor::inside::outbox;
+use stream_processor::inside::{refresh_pending_establishments, send_introductions};
 
 use crate::jobs::ticker::queries::explained;
 use crate::support::database::TestDatabase;

@@ -135,7 +135,7 @@ async fn an_offer_that_no_recruiter_holds_is_changed_all_the_same() {
 }
 
 /// Puts a database without an instance into a phase.
-pub async fn enter(test: &TestDatabase, phase: &str) {
+pub(crate) async fn enter(test: &TestDatabase, phase: &str) {
     let step = doc! { "$set": { "phase": phase, "since": DateTime::MIN }, "$inc": { "revision": 1_i64 } };
     let state = test.collection("stream_processor_state");
     state.update_one(doc! { "_id": "phase" }, step).upsert(true).await.unwrap();

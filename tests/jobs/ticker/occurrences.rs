@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bson::{DateTime, Document, doc, oid::ObjectId, rawdoc};
-use stream_processor::error::Failure;
-use stream_processor::phase::Phase;
-use stream_processor::phase::watcher::Followed;
-use stream_processor::ticker::job::TimedJob;
-use stream_processor::ticker::ledger::{self, ByHand, LedgerEntry};
-use stream_processor::ticker::write_access::{OfferWriteLock, WriteAccess};
-use stream_processor::write::Writer;
-use stream_processor::write::statements::Statement;
-use stream_processor::write::transaction::{Fence, Transaction};
-use stream_processor::write::writer::Validity;
+use stream_processor::inside::Failure;
+use stream_processor::inside::Followed;
+use stream_processor::inside::Phase;
+use stream_processor::inside::Statement;
+use stream_processor::inside::TimedJob;
+use stream_processor::inside::Validity;
+use stream_processor::inside::Writer;
+use stream_processor::inside::{ByHand, LedgerEntry, ledger};
+use stream_processor::inside::{Fence, Transaction};
+use stream_processor::inside::{OfferWriteLock, WriteAccess};
 use tokio::sync::watch;
 use xtask::mongod::{Options, ReplicaSet};
 
@@ -26,14 +26,14 @@ use crate::support::runs::{started_with, stopped};
 use crate::support::state::{end_lease, settled, state, until_no_resync};
 use crate::support::ticking::{ON, Time, date, later, ledger, ran, text, time, told, until_run};
 use crate::support::waiting::{PATIENCE, eventually};
-use stream_processor::model::names::JOB_RUNS;
+use stream_processor::inside::JOB_RUNS;
 
-pub const CANCEL: (&str, &[&str]) = ("cancel-expired-offers", &["15 0 * * *", "0 * * * *"]);
+pub(crate) const CANCEL: (&str, &[&str]) = ("cancel-expired-offers", &["15 0 * * *", "0 * * * *"]);
 const CAP: &str = "cap-offer-expirations";
-pub const BEGIN: &str = "2026-06-14T12:30:00Z";
+pub(crate) const BEGIN: &str = "2026-06-14T12:30:00Z";
 
 /// A service whose ticker goes by `clock` and has begun to.
-pub async fn ticking(test: &TestDatabase, clock: &Time, settings: &[(&str, &str)]) -> Processor {
+pub(crate) async fn ticking(test: &TestDatabase, clock: &Time, settings: &[(&str, &str)]) -> Processor {
     let processor = started_with(test, &[&[ON, clock.variable()], settings].concat()).await;
     eventually(PATIENCE, "the ticker has begun", async || {
         state(&test.database, "ticker").await?.get_document("through").ok()?.contains_key("verify").then_some(())
@@ -44,7 +44,7 @@ pub async fn ticking(test: &TestDatabase, clock: &Time, settings: &[(&str, &str)
     processor
 }
 
-pub fn outcomes(runs: &[Document]) -> Vec<(&str, DateTime, i64)> {
+pub(crate) fn outcomes(runs: &[Document]) -> Vec<(&str, DateTime, i64)> {
     let occurrences = |run: &Document| run.get_i64("occurrences").unwrap_or(1);
     let outcome = |run| (text(run, "outcome").unwrap(), time(run, "scheduled_for").unwrap(), occurrences(run));
     runs.iter().map(outcome).collect()

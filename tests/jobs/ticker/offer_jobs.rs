@@ -19,7 +19,7 @@ const MIDNIGHTS: [(&str, &str); 4] = [
 ];
 
 /// A database with one recruiter, whose jobs have these fields, and their offers.
-pub async fn filled(name: &str, jobs: impl IntoIterator<Item = Document>) -> (TestDatabase, Vec<ObjectId>) {
+pub(crate) async fn filled(name: &str, jobs: impl IntoIterator<Item = Document>) -> (TestDatabase, Vec<ObjectId>) {
     let test = TestDatabase::create(name).await;
     let jobs: Vec<Document> = jobs.into_iter().map(|fields| with(job("Boulanger"), fields)).collect();
     let ids = jobs.iter().map(id).collect();
@@ -29,7 +29,7 @@ pub async fn filled(name: &str, jobs: impl IntoIterator<Item = Document>) -> (Te
 }
 
 /// An offer, and its job.
-pub async fn pair(test: &TestDatabase, id: ObjectId) -> (Document, Document) {
+pub(crate) async fn pair(test: &TestDatabase, id: ObjectId) -> (Document, Document) {
     let offer = test.collection("jobs_partners").find_one(doc! { "_id": id }).await.unwrap().unwrap();
     let recruiter = test.collection("recruiters").find_one(doc! { "jobs._id": id }).await.unwrap().unwrap();
     let jobs = recruiter.get_array("jobs").unwrap();
@@ -38,7 +38,7 @@ pub async fn pair(test: &TestDatabase, id: ObjectId) -> (Document, Document) {
 }
 
 /// Both collections agree: another backfill changes nothing.
-pub async fn assert_settled(test: &TestDatabase) {
+pub(crate) async fn assert_settled(test: &TestDatabase) {
     let ended = Processor::command(&["backfill", "--json"], test, &[]).await;
     let told: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!((&told["created"], &told["changed"]), (&0.into(), &0.into()), "{told}");

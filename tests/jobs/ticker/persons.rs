@@ -13,11 +13,11 @@ use crate::support::state::settled;
 use crate::support::ticking::{counts, date, later, ran, text, told};
 use crate::support::waiting::{PATIENCE, eventually};
 
-pub const ANONYMISED: &str = "anonymized@example.com";
-pub const NOW: &str = "2026-06-14T12:00:00Z";
-pub const TWO_YEARS_BEFORE: &str = "2024-06-14T12:00:00Z";
+pub(super) const ANONYMISED: &str = "anonymized@example.com";
+pub(super) const NOW: &str = "2026-06-14T12:00:00Z";
+pub(super) const TWO_YEARS_BEFORE: &str = "2024-06-14T12:00:00Z";
 
-pub fn user(last_action: DateTime) -> Document {
+pub(super) fn user(last_action: DateTime) -> Document {
     doc! {
         "_id": ObjectId::new(), "email": format!("{PERSONAL}@example.com"), "first_name": PERSONAL, "last_name": PERSONAL,
         "phone": PERSONAL, "origin": "lba", "status": [{ "status": "ACTIF" }], "last_action_date": last_action,
@@ -30,7 +30,7 @@ async fn filled(name: &str, users: &[Document]) -> TestDatabase {
 }
 
 /// The same in a database that is there.
-pub async fn filled_on(test: TestDatabase, users: &[Document]) -> TestDatabase {
+pub(super) async fn filled_on(test: TestDatabase, users: &[Document]) -> TestDatabase {
     test.collection("userswithaccounts").insert_many(users).await.unwrap();
     for (place, user) in users.iter().enumerate() {
         // Documents hold it as either.
@@ -46,7 +46,7 @@ pub async fn filled_on(test: TestDatabase, users: &[Document]) -> TestDatabase {
     test
 }
 
-pub async fn count(test: &TestDatabase, collection: &str, filter: Document) -> u64 {
+pub(super) async fn count(test: &TestDatabase, collection: &str, filter: Document) -> u64 {
     test.collection(collection).count_documents(filter).await.unwrap()
 }
 

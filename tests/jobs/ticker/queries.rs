@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
-use stream_processor::ticker::jobs::{
+use stream_processor::inside::{
     analyze_closed_companies, anonymize_inactive_users, anonymize_user, cancel_expired_offers, cap_offer_expirations,
     fill_missing_start_dates, repair_offer_data, report_duplicate_recruiters,
 };
@@ -14,8 +14,8 @@ use crate::support::database::TestDatabase;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{job, recruiter};
 use crate::support::ticking::date;
-use stream_processor::model::names::ROLES;
-use stream_processor::model::names::SIRET_CACHE;
+use stream_processor::inside::ROLES;
+use stream_processor::inside::SIRET_CACHE;
 
 /// The stages of the plan that wins, from the outermost on, and the bounds of its index.
 fn stages(plan: &Document, into: &mut Vec<String>) {
@@ -31,7 +31,7 @@ fn stages(plan: &Document, into: &mut Vec<String>) {
     }
 }
 
-pub async fn explained(test: &TestDatabase, collection: &str, filter: Document, sort: Document) -> Vec<String> {
+pub(crate) async fn explained(test: &TestDatabase, collection: &str, filter: Document, sort: Document) -> Vec<String> {
     let find = doc! { "find": collection, "filter": filter, "sort": sort };
     let explain = doc! { "explain": find, "verbosity": "queryPlanner" };
     let explained = test.database.run_command(explain).await.unwrap();

@@ -14,13 +14,13 @@ use futures::TryStreamExt as _;
 use mongodb::Database;
 
 use offer::Projection;
-pub use offer::at_creation;
+pub(crate) use offer::at_creation;
 use references::References;
 use values::{documents, non_empty};
-pub use values::{id_text, value};
+pub(crate) use values::{id_text, value};
 
 /// The settings that offers depend on; those of the golden expectations by default.
-pub struct Rules {
+pub(crate) struct Rules {
     pub partner_label: String,
     pub public_url: String,
     pub offer_type: String,
@@ -28,7 +28,7 @@ pub struct Rules {
 }
 
 /// All documents of the source collections.
-pub struct Source {
+pub(crate) struct Source {
     pub recruiters: Vec<Document>,
     pub users: Vec<Document>,
     pub anonymized_recruiters: Vec<Document>,
@@ -40,7 +40,7 @@ pub struct Source {
 
 /// What the target must be.
 #[derive(Debug, Default)]
-pub struct Evaluation {
+pub(crate) struct Evaluation {
     /// Every job that a recruiter holds, with the one whose the offer is; the offer of any other job is cancelled.
     pub held: BTreeMap<ObjectId, Vec<Holder>>,
     /// Reasons by `_id` of the dead letter.
@@ -55,7 +55,7 @@ pub struct Evaluation {
 
 /// One place in one recruiter where a job is.
 #[derive(Debug)]
-pub struct Holder {
+pub(crate) struct Holder {
     pub recruiter: ObjectId,
     pub updated_at: Option<bson::DateTime>,
     /// Every field of the offer; `None` while the job is a dead letter or skipped.
@@ -75,7 +75,7 @@ impl Default for Rules {
 
 impl Source {
     /// The documents as they stand. Nobody should be writing.
-    pub async fn read(database: &Database) -> Self {
+    pub(crate) async fn read(database: &Database) -> Self {
         let all = async |name: &str| -> Vec<Document> {
             let documents = database.collection(name).find(doc! {}).sort(doc! { "_id": 1 }).await.unwrap();
             documents.try_collect().await.unwrap()
@@ -93,7 +93,7 @@ impl Source {
 }
 
 /// What must stand for these documents.
-pub fn evaluate(source: &Source, rules: &Rules) -> Evaluation {
+pub(crate) fn evaluate(source: &Source, rules: &Rules) -> Evaluation {
     let references = References::of(source);
     let mut evaluation = Evaluation::default();
     for recruiter in &source.recruiters {

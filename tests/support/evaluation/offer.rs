@@ -8,7 +8,7 @@ use super::values::{date, documents, empty_to_null, id_text, non_empty, non_null
 use super::{Rules, is_active};
 
 /// What is projected, and with what.
-pub struct Projection<'a> {
+pub(super) struct Projection<'a> {
     pub rules: &'a Rules,
     pub references: &'a References,
     pub recruiter: &'a Document,
@@ -36,7 +36,7 @@ enum Anonymised {
 
 impl Projection<'_> {
     /// Every field that a projection sets, or the reason of the dead letter.
-    pub fn fields(&self) -> Result<Document, &'static str> {
+    pub(super) fn fields(&self) -> Result<Document, &'static str> {
         let status = self.status()?;
         let contact = self.contact()?;
         let mut offer = doc! { "_id": self.id, "offer_status": status };
@@ -265,7 +265,7 @@ impl Projection<'_> {
 }
 
 /// What a created offer gets besides (spec 02, "Written only when the offer is created"), but for its history.
-pub fn at_creation() -> Document {
+pub(crate) fn at_creation() -> Document {
     doc! {
         "stats_detail_view": 0, "stats_search_view": 0, "stats_postuler": 0, "offer_multicast": true,
         "contract_remote": null, "workplace_address_street_label": null, "workplace_description": null,

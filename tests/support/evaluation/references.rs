@@ -7,7 +7,7 @@ use super::Source;
 use super::values::id_text;
 
 /// The documents that offers refer to.
-pub struct References {
+pub(super) struct References {
     cfas: Vec<Document>,
     romes: Vec<Document>,
     engagements: Vec<Document>,
@@ -16,7 +16,7 @@ pub struct References {
 }
 
 impl References {
-    pub fn of(source: &Source) -> Self {
+    pub(super) fn of(source: &Source) -> Self {
         Self {
             cfas: source.cfas.clone(),
             romes: source.romes.clone(),
@@ -26,18 +26,18 @@ impl References {
         }
     }
 
-    pub fn cfa(&self, siret: &Bson) -> Option<&Document> {
+    pub(super) fn cfa(&self, siret: &Bson) -> Option<&Document> {
         self.cfas.iter().find(|cfa| cfa.get("siret") == Some(siret))
     }
 
-    pub fn rome(&self, code: &str) -> Option<&Document> {
+    pub(super) fn rome(&self, code: &str) -> Option<&Document> {
         self.romes.iter().find(|sheet| {
             let rome = sheet.get_document("rome");
             rome.is_ok_and(|rome| rome.get_str("code_rome").ok() == Some(code))
         })
     }
 
-    pub fn has_handicap_engagement(&self, siret: &Bson) -> bool {
+    pub(super) fn has_handicap_engagement(&self, siret: &Bson) -> bool {
         self.engagements.iter().any(|engagement| {
             let source = |source: &Bson| source.as_str() == Some("france-travail");
             engagement.get("siret") == Some(siret)
@@ -46,12 +46,12 @@ impl References {
         })
     }
 
-    pub fn user(&self, id: &str) -> Option<&Document> {
+    pub(super) fn user(&self, id: &str) -> Option<&Document> {
         with_id(&self.users, id)
     }
 
     /// In `anonymized_userswithaccounts` and no longer in `userswithaccounts`.
-    pub fn is_anonymised(&self, user: &str) -> bool {
+    pub(super) fn is_anonymised(&self, user: &str) -> bool {
         with_id(&self.anonymized_users, user).is_some() && self.user(user).is_none()
     }
 }

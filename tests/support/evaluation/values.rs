@@ -6,27 +6,27 @@ use chrono::NaiveDate;
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory as _};
 
 /// The field's value; null when it is missing.
-pub fn value(document: &Document, field: &str) -> Bson {
+pub(crate) fn value(document: &Document, field: &str) -> Bson {
     document.get(field).cloned().unwrap_or(Bson::Null)
 }
 
 /// "Empty" is null, missing or `""`.
-pub fn non_empty(value: Bson) -> Option<Bson> {
+pub(super) fn non_empty(value: Bson) -> Option<Bson> {
     (value != Bson::Null && value != Bson::from("")).then_some(value)
 }
 
 /// What is not null.
-pub fn non_nullish(value: Bson) -> Option<Bson> {
+pub(super) fn non_nullish(value: Bson) -> Option<Bson> {
     (value != Bson::Null).then_some(value)
 }
 
 /// The field's value, null when it is empty.
-pub fn empty_to_null(document: &Document, field: &str) -> Bson {
+pub(super) fn empty_to_null(document: &Document, field: &str) -> Bson {
     non_empty(value(document, field)).unwrap_or(Bson::Null)
 }
 
 /// A hex id or an ObjectId, as a string.
-pub fn id_text(value: &Bson) -> Option<String> {
+pub(crate) fn id_text(value: &Bson) -> Option<String> {
     match value {
         Bson::ObjectId(id) => Some(id.to_hex()),
         Bson::String(text) => Some(text.clone()),
@@ -35,12 +35,12 @@ pub fn id_text(value: &Bson) -> Option<String> {
 }
 
 /// The documents of a list; anything else is none.
-pub fn documents(value: Option<&Bson>) -> Vec<&Document> {
+pub(super) fn documents(value: Option<&Bson>) -> Vec<&Document> {
     value.and_then(Bson::as_array).into_iter().flatten().filter_map(Bson::as_document).collect()
 }
 
 /// RFC 3339, or `YYYY-MM-DD` (midnight UTC).
-pub fn date(text: &str) -> Option<DateTime> {
+pub(super) fn date(text: &str) -> Option<DateTime> {
     let instant = chrono::DateTime::parse_from_rfc3339(text).map(|instant| instant.timestamp_millis());
     let midnight = || {
         let shaped = text.len() == 10 && text.as_bytes()[4] == b'-' && text.as_bytes()[7] == b'-';
@@ -51,7 +51,7 @@ pub fn date(text: &str) -> Option<DateTime> {
 }
 
 /// `"lat,lon"` as a GeoJSON point, when it is two numbers in range.
-pub fn point(text: &str) -> Option<Document> {
+pub(super) fn point(text: &str) -> Option<Document> {
     let (latitude, longitude) = text.split_once(',')?;
     let latitude: f64 = latitude.trim().parse().ok()?;
     let longitude: f64 = longitude.trim().parse().ok()?;
@@ -60,7 +60,7 @@ pub fn point(text: &str) -> Option<Document> {
 }
 
 /// The title in kebab case, by the three sentences of spec 02, "slug".
-pub fn slug(title: &str) -> String {
+pub(super) fn slug(title: &str) -> String {
     let characters: Vec<char> = title.chars().collect();
     let mut broken = String::new();
     for (index, character) in characters.iter().enumerate() {

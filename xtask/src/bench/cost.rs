@@ -12,7 +12,7 @@ const TIMES: std::ops::Range<usize> = 11..13;
 
 /// The client and the server at one instant.
 #[derive(Debug, Clone, Copy)]
-pub struct Mark {
+pub(super) struct Mark {
     at: Instant,
     client: Duration,
     server: Duration,
@@ -20,7 +20,7 @@ pub struct Mark {
 
 /// What lies between two marks.
 #[derive(Debug, Clone, Copy)]
-pub struct Spent {
+pub(super) struct Spent {
     pub wall: Duration,
     /// Of the service.
     pub client: Duration,
@@ -30,12 +30,12 @@ pub struct Spent {
 
 impl Mark {
     /// Now; a client that has not begun has spent nothing.
-    pub fn now(client: Option<u32>, server: u32) -> Result<Self, Failure> {
+    pub(super) fn now(client: Option<u32>, server: u32) -> Result<Self, Failure> {
         let client = client.map_or(Ok(Duration::ZERO), processor_time)?;
         Ok(Self { at: Instant::now(), client, server: processor_time(server)? })
     }
 
-    pub fn until(&self, later: &Self) -> Spent {
+    pub(super) fn until(&self, later: &Self) -> Spent {
         Spent {
             wall: later.at - self.at,
             client: later.client.saturating_sub(self.client),
@@ -45,7 +45,7 @@ impl Mark {
 }
 
 /// User and system time of a process.
-pub fn processor_time(pid: u32) -> Result<Duration, Failure> {
+pub(super) fn processor_time(pid: u32) -> Result<Duration, Failure> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name, in parentheses, may hold anything.
     let (_, fields) = stat.rsplit_once(')').ok_or("a /proc/*/stat without a name")?;
@@ -55,12 +55,12 @@ pub fn processor_time(pid: u32) -> Result<Duration, Failure> {
 }
 
 /// The peak of a process's resident memory so far, in bytes.
-pub fn peak_memory(pid: u32) -> Result<u64, Failure> {
+pub(super) fn peak_memory(pid: u32) -> Result<u64, Failure> {
     memory(pid, "VmHWM:")
 }
 
 /// A process's resident memory now, in bytes.
-pub fn resident_memory(pid: u32) -> Result<u64, Failure> {
+pub(super) fn resident_memory(pid: u32) -> Result<u64, Failure> {
     memory(pid, "VmRSS:")
 }
 
@@ -72,7 +72,7 @@ fn memory(pid: u32, field: &str) -> Result<u64, Failure> {
 }
 
 /// The machine in words, for whoever reads the numbers.
-pub fn machine() -> String {
+pub(super) fn machine() -> String {
     let first = |file: &str, field: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix(field).map(str::to_owned));

@@ -31,7 +31,7 @@ const MARKS: u64 = 1_000_000;
 
 /// What to measure.
 #[derive(clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// How often each scenario is measured; the table shows medians.
     #[arg(long, default_value_t = 5, value_name = "N")]
     rounds: usize,
@@ -60,7 +60,7 @@ pub struct Arguments {
 
 /// What can be measured by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Part {
+pub(crate) enum Part {
     /// First fill and full sync.
     Fill,
     /// Start, latency of a steady load, end.
@@ -71,7 +71,7 @@ pub enum Part {
     Verification,
 }
 
-pub fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let program = match &arguments.program {
         Some(program) => program.canonicalize()?,
         None => service::build(true)?,

@@ -35,7 +35,7 @@ macro_rules! series {
 }
 
 /// Writes all files into `folder`.
-pub fn draw(points: &[Point], folder: &Path) -> Result<(), Failure> {
+pub(super) fn draw(points: &[Point], folder: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(folder)?;
     let quantities: [(&str, &str, Quantity); 2] = [
         ("time", "µs per event or offer", |point| point.microseconds),

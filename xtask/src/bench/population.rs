@@ -18,7 +18,7 @@ const PER_INSERT: usize = 4_000_000;
 
 /// How many recruiters there are and what they are like.
 #[derive(Debug, Clone, Copy)]
-pub struct Shape {
+pub(super) struct Shape {
     pub recruiters: usize,
     /// Jobs of each.
     pub jobs: usize,
@@ -28,24 +28,24 @@ pub struct Shape {
 
 impl Shape {
     /// As spec 07 describes them.
-    pub const fn usual(recruiters: usize) -> Self {
+    pub(super) const fn usual(recruiters: usize) -> Self {
         Self { recruiters, jobs: 3, weight: 8_000 }
     }
 
     /// How many jobs they have together.
-    pub const fn offers(&self) -> usize {
+    pub(super) const fn offers(&self) -> usize {
         self.recruiters * self.jobs
     }
 }
 
 /// The recruiters that are in the database.
-pub struct Population {
+pub(super) struct Population {
     residents: Vec<(ObjectId, Vec<ObjectId>)>,
 }
 
 /// One event to come: the description of one job of one recruiter changes. It is projected, and in no index.
 #[derive(Debug, Clone, Copy)]
-pub struct Edit {
+pub(super) struct Edit {
     pub recruiter: ObjectId,
     pub position: usize,
     pub job: ObjectId,
@@ -53,7 +53,7 @@ pub struct Edit {
 
 impl Population {
     /// Inserts recruiters into an empty collection.
-    pub async fn settle(database: &Database, shape: Shape, random: &mut StdRng) -> Result<Self, Failure> {
+    pub(super) async fn settle(database: &Database, shape: Shape, random: &mut StdRng) -> Result<Self, Failure> {
         let known = known(database).await?;
         let is_known = |recruiter: &Document| {
             let refers = |field: &str| recruiter.get_str(field).is_ok_and(|key| known.contains(key));
@@ -76,7 +76,7 @@ impl Population {
     }
 
     /// `count` random edits on the first `recruiters` of them.
-    pub fn edits(&self, count: usize, recruiters: usize, random: &mut StdRng) -> Vec<Edit> {
+    pub(super) fn edits(&self, count: usize, recruiters: usize, random: &mut StdRng) -> Vec<Edit> {
         let among = self.residents.get(..recruiters).unwrap_or(&self.residents);
         let edit = |_| {
             let (recruiter, jobs) = among.choose(random)?;
@@ -153,13 +153,13 @@ fn resident(recruiter: &Document) -> Option<(ObjectId, Vec<ObjectId>)> {
 
 impl Edit {
     /// The statement on `recruiters` that causes the event; `mark` makes it a change.
-    pub fn of_recruiter(&self, mark: u64) -> Document {
+    pub(super) fn of_recruiter(&self, mark: u64) -> Document {
         let field = format!("jobs.{}.job_description", self.position);
         doc! { "q": { "_id": self.recruiter }, "u": { "$set": { field: description(mark) } } }
     }
 
     /// The same change written to the offer as such: what the raw limit is measured with.
-    pub fn of_offer(&self, mark: u64) -> Document {
+    pub(super) fn of_offer(&self, mark: u64) -> Document {
         doc! { "q": { "_id": self.job }, "u": { "$set": {
             "offer_description": description(mark), "updated_at": DateTime::from_millis(1_700_000_000_000),
         } } }
@@ -167,6 +167,6 @@ impl Edit {
 }
 
 /// A description of the usual length that is different for each mark.
-pub fn description(mark: u64) -> String {
+pub(super) fn description(mark: u64) -> String {
     format!("Description {mark:08} : vous accueillez les clients, tenez le rayon et apprenez le métier. ").repeat(4)
 }

@@ -16,7 +16,7 @@ const STATEMENTS: usize = 500;
 const IN_FLIGHT: usize = 2;
 
 /// Sends statements in commands of 500, `in_flight` at a time, acknowledged by a majority.
-pub async fn send(
+pub(super) async fn send(
     database: &Database,
     collection: &str,
     statements: Vec<Document>,
@@ -45,7 +45,7 @@ pub async fn send(
 }
 
 /// The same changes written to the offers as such, each offer once as the service would at best.
-pub async fn update(database: &Database, edits: &[Edit], mark: u64) -> Result<(usize, Duration), Failure> {
+pub(super) async fn update(database: &Database, edits: &[Edit], mark: u64) -> Result<(usize, Duration), Failure> {
     let distinct: BTreeMap<ObjectId, &Edit> = edits.iter().map(|edit| (edit.job, edit)).collect();
     let statements: Vec<Document> = distinct.values().map(|edit| edit.of_offer(mark)).collect();
     let count = statements.len();
@@ -53,7 +53,7 @@ pub async fn update(database: &Database, edits: &[Edit], mark: u64) -> Result<(u
 }
 
 /// Reads `events` events from `from` on, one reply after another, undecoded.
-pub async fn drain(database: &Database, from: Timestamp, events: usize) -> Result<Duration, Failure> {
+pub(super) async fn drain(database: &Database, from: Timestamp, events: usize) -> Result<Duration, Failure> {
     let stages = vec![
         doc! { "$changeStream": { "startAtOperationTime": from } },
         doc! { "$match": { "ns.coll": "recruiters" } },
@@ -70,7 +70,7 @@ pub async fn drain(database: &Database, from: Timestamp, events: usize) -> Resul
 }
 
 /// Reads whole collections, undecoded.
-pub async fn scan(database: &Database, collections: &[&str]) -> Result<Duration, Failure> {
+pub(super) async fn scan(database: &Database, collections: &[&str]) -> Result<Duration, Failure> {
     let began = Instant::now();
     for collection in collections {
         let mut batches = database.collection::<Document>(collection).find(doc! {}).batch().await?;
@@ -80,7 +80,7 @@ pub async fn scan(database: &Database, collections: &[&str]) -> Result<Duration,
 }
 
 /// Inserts the offers that stand into an empty collection with the same validator and indexes.
-pub async fn fill(database: &Database, empty: &Database) -> Result<(usize, Duration), Failure> {
+pub(super) async fn fill(database: &Database, empty: &Database) -> Result<(usize, Duration), Failure> {
     let offers: Vec<Document> =
         database.collection::<Document>("jobs_partners").find(doc! {}).await?.try_collect().await?;
     let upsert = |mut offer: Document| {
@@ -93,6 +93,6 @@ pub async fn fill(database: &Database, empty: &Database) -> Result<(usize, Durat
 }
 
 /// The server's time now.
-pub async fn cluster_time(database: &Database) -> Result<Timestamp, Failure> {
+pub(super) async fn cluster_time(database: &Database) -> Result<Timestamp, Failure> {
     Ok(database.run_command(doc! { "ping": 1 }).await?.get_timestamp("operationTime")?)
 }

@@ -9,7 +9,7 @@ use super::scene::Measured;
 
 /// One number of one round.
 #[derive(Debug, Clone, Copy)]
-pub struct Sample {
+pub(super) struct Sample {
     value: f64,
     /// The raw limit of the machine, in the same unit.
     limit: Option<f64>,
@@ -22,17 +22,17 @@ pub struct Sample {
 }
 
 impl Sample {
-    pub fn of(value: f64) -> Self {
+    pub(super) fn of(value: f64) -> Self {
         Self { value, limit: None, client: None, server: None, peak: None, written: None }
     }
 
     /// Items per second.
-    pub fn rate(items: usize, measured: Measured) -> Self {
+    pub(super) fn rate(items: usize, measured: Measured) -> Self {
         Self { value: items as f64 / measured.spent.wall.as_secs_f64(), ..Self::duration(items, measured) }
     }
 
     /// Seconds for all items.
-    pub fn duration(items: usize, measured: Measured) -> Self {
+    pub(super) fn duration(items: usize, measured: Measured) -> Self {
         let each = |time: std::time::Duration| Some(time.as_secs_f64() * 1e6 / items as f64);
         Self {
             value: measured.spent.wall.as_secs_f64(),
@@ -44,11 +44,11 @@ impl Sample {
         }
     }
 
-    pub fn limit(self, limit: f64) -> Self {
+    pub(super) fn limit(self, limit: f64) -> Self {
         Self { limit: Some(limit), ..self }
     }
 
-    pub fn written(self, offers: usize) -> Self {
+    pub(super) fn written(self, offers: usize) -> Self {
         Self { written: Some(offers as f64), ..self }
     }
 }
@@ -92,13 +92,13 @@ const ROWS: [Row; 14] = [
 
 /// All numbers of all rounds.
 #[derive(Debug, Default)]
-pub struct Figures {
+pub(super) struct Figures {
     samples: BTreeMap<&'static str, Vec<Sample>>,
 }
 
 impl Figures {
     /// Adds a number to the row of this name.
-    pub fn add(&mut self, name: &str, sample: Sample) {
+    pub(super) fn add(&mut self, name: &str, sample: Sample) {
         if let Some(row) = ROWS.iter().find(|row| row.name == name) {
             self.samples.entry(row.name).or_default().push(sample);
         }
@@ -108,7 +108,7 @@ impl Figures {
     }
 
     /// The rows that do not hold what spec 07 asks for.
-    pub fn missed(&self) -> Vec<&'static str> {
+    pub(super) fn missed(&self) -> Vec<&'static str> {
         self.rows().filter(|(row, samples)| row.misses(samples)).map(|(row, _)| row.name).collect()
     }
 
@@ -117,7 +117,7 @@ impl Figures {
     }
 
     /// Everything, for a program.
-    pub fn json(&self, machine: &str, size: Value) -> Value {
+    pub(super) fn json(&self, machine: &str, size: Value) -> Value {
         let rows = self.rows().map(|(row, samples)| {
             let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
             let of = |take: fn(&Sample) -> Option<f64>| median(samples.iter().filter_map(take));

@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// One measured point of one curve.
 #[derive(Debug, Clone, Serialize)]
-pub struct Point {
+pub(super) struct Point {
     /// What varies; the curves of one plot.
     pub varies: &'static str,
     /// Which work.
@@ -63,7 +63,7 @@ impl Point {
 }
 
 /// All curves.
-pub async fn scale(program: &Path) -> Result<Vec<Point>, Failure> {
+pub(super) async fn scale(program: &Path) -> Result<Vec<Point>, Failure> {
     let mut points = Vec::new();
     for recruiters in [1_000, 10_000, 100_000] {
         let shape = Shape::usual(recruiters);
@@ -129,7 +129,7 @@ async fn write(scene: &Scene, edits: &[Edit], mark: &mut u64) -> Result<(), Fail
 }
 
 /// A steady load, and the service's memory meanwhile.
-pub async fn soak(program: &Path, duration: Duration) -> Result<Vec<Point>, Failure> {
+pub(super) async fn soak(program: &Path, duration: Duration) -> Result<Vec<Point>, Failure> {
     let mut random = StdRng::seed_from_u64(SEED);
     let shape = Shape::usual(5_000);
     let scene = Scene::prepare(program, "bench").await?;

@@ -12,7 +12,7 @@ use super::scene::{Measured, Run, Scene};
 use crate::Failure;
 
 /// How many events a backlog has.
-pub const EVENTS: usize = 20_000;
+pub(super) const EVENTS: usize = 20_000;
 /// On how many recruiters in the hot one (spec 07).
 const HOT: usize = 500;
 /// Writes per second of the steady load.
@@ -23,14 +23,14 @@ const LOOK: Duration = Duration::from_micros(200);
 
 /// How large a round is.
 #[derive(Debug, Clone, Copy)]
-pub struct Size {
+pub(super) struct Size {
     pub shape: Shape,
     pub to_verify: Shape,
     pub steady: Duration,
 }
 
 /// What a round works on.
-pub struct Round<'a> {
+pub(super) struct Round<'a> {
     pub scene: &'a Scene,
     pub population: &'a Population,
     pub random: &'a mut StdRng,
@@ -42,7 +42,7 @@ pub struct Round<'a> {
 
 impl Round<'_> {
     /// Both kinds of backlog.
-    pub async fn backlogs(&mut self) -> Result<(), Failure> {
+    pub(super) async fn backlogs(&mut self) -> Result<(), Failure> {
         for (name, replay, recruiters) in
             [("uniform backlog", "replay, uniform", self.size.shape.recruiters), ("hot backlog", "replay, hot", HOT)]
         {
@@ -53,7 +53,7 @@ impl Round<'_> {
     }
 
     /// First fill, then a full sync of what is right.
-    pub async fn fill(&mut self) -> Result<(), Failure> {
+    pub(super) async fn fill(&mut self) -> Result<(), Failure> {
         let database = &self.scene.database;
         let offers = self.size.shape.offers();
         let measured = self.scene.run(&["backfill"]).await?;
@@ -76,14 +76,14 @@ impl Round<'_> {
     }
 
     /// The first start, which looks at everything, and the end.
-    pub async fn first_start(&mut self) -> Result<(), Failure> {
+    pub(super) async fn first_start(&mut self) -> Result<(), Failure> {
         let run = self.scene.start().await?;
         self.scene.until_synced(&run).await?;
         self.stop(run).await
     }
 
     /// Start until the first effect, the latency of a steady load, and the end.
-    pub async fn steady(&mut self) -> Result<(), Failure> {
+    pub(super) async fn steady(&mut self) -> Result<(), Failure> {
         let edits = self.population.edits(
             1 + usize::try_from(STEADY * self.size.steady.as_secs())?,
             self.size.shape.recruiters,
@@ -197,7 +197,7 @@ impl Round<'_> {
 }
 
 /// Full verification of a database with more offers.
-pub async fn verify(scene: &Scene, offers: usize, figures: &mut Figures, rounds: usize) -> Result<(), Failure> {
+pub(super) async fn verify(scene: &Scene, offers: usize, figures: &mut Figures, rounds: usize) -> Result<(), Failure> {
     let filled: Measured = scene.run(&["backfill"]).await?;
     figures.add("first fill, larger", Sample::rate(offers, filled).written(offers));
     for _ in 0..rounds {

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(10);
 
 /// What a scenario needs.
-pub struct Scene {
+pub(super) struct Scene {
     pub database: Database,
     name: String,
     set: ReplicaSet,
@@ -31,7 +31,7 @@ pub struct Scene {
 }
 
 /// A running service and what it had cost when it began to lead.
-pub struct Run {
+pub(super) struct Run {
     pub service: Service,
     started: Mark,
     led: Mark,
@@ -39,7 +39,7 @@ pub struct Run {
 
 /// What a run of the service or of one of its commands came to.
 #[derive(Debug, Clone, Copy)]
-pub struct Measured {
+pub(super) struct Measured {
     pub spent: Spent,
     /// The peak of its resident memory, in bytes.
     pub peak: u64,
@@ -49,7 +49,7 @@ pub struct Measured {
 
 impl Scene {
     /// Starts a server, creates the live collections in `database` and fills in the references.
-    pub async fn prepare(program: &Path, name: &str) -> Result<Self, Failure> {
+    pub(super) async fn prepare(program: &Path, name: &str) -> Result<Self, Failure> {
         let mut set = ReplicaSet::start(&Options::default())?;
         let server = set.member(0).pid().ok_or("mongod is gone")?;
         let database = Client::with_uri_str(set.uri()).await?.database(name);
@@ -62,7 +62,7 @@ impl Scene {
     }
 
     /// Another database on the same server, with the live collections and nothing in them.
-    pub async fn empty(&self, name: &str) -> Result<Database, Failure> {
+    pub(super) async fn empty(&self, name: &str) -> Result<Database, Failure> {
         let database = self.database.client().database(name);
         golden::create_collections(&database).await?;
         Ok(database)
@@ -73,7 +73,7 @@ impl Scene {
     }
 
     /// Starts the service and waits until it leads.
-    pub async fn start(&self) -> Result<Run, Failure> {
+    pub(super) async fn start(&self) -> Result<Run, Failure> {
         let (uri, name) = self.place();
         let started = Mark::now(None, self.server)?;
         // What is due by the clock would be done in the middle of a measurement.
@@ -94,7 +94,7 @@ impl Scene {
     }
 
     /// Waits until everything up to `time` is applied and checkpointed; what that took since it led.
-    pub async fn until_applied(&self, run: &mut Run, time: Timestamp) -> Result<Measured, Failure> {
+    pub(super) async fn until_applied(&self, run: &mut Run, time: Timestamp) -> Result<Measured, Failure> {
         let began = Instant::now();
         while self.checkpoint().await? < Some(time) {
             run.service.must_be_running()?;
@@ -119,7 +119,7 @@ impl Scene {
     }
 
     /// Waits until the resync of a first start is over.
-    pub async fn until_synced(&self, run: &Run) -> Result<(), Failure> {
+    pub(super) async fn until_synced(&self, run: &Run) -> Result<(), Failure> {
         let began = Instant::now();
         let state = self.database.collection::<Document>("stream_processor_state");
         while self.checkpoint().await?.is_none() || state.find_one(doc! { "_id": "resync" }).await?.is_some() {
@@ -130,7 +130,7 @@ impl Scene {
     }
 
     /// Ends the service with SIGTERM; how long that took.
-    pub async fn stop(&self, mut run: Run) -> Result<Duration, Failure> {
+    pub(super) async fn stop(&self, mut run: Run) -> Result<Duration, Failure> {
         let written = raw::cluster_time(&self.database).await?;
         let began = Instant::now();
         let (how, well) = run.service.stop().await;
@@ -143,7 +143,7 @@ impl Scene {
     }
 
     /// Runs a command of the service to its end. The peak of its memory is the last that was seen.
-    pub async fn run(&self, arguments: &[&str]) -> Result<Measured, Failure> {
+    pub(super) async fn run(&self, arguments: &[&str]) -> Result<Measured, Failure> {
         let (uri, name) = self.place();
         let before = Mark::now(None, self.server)?;
         let mut command = tokio::process::Command::from(command(&self.program, (&uri, name), self.folder.path()));
@@ -175,12 +175,12 @@ impl Scene {
     }
 
     /// The stored checkpoint, to go back to it later.
-    pub async fn saved_checkpoint(&self) -> Result<Option<Document>, Failure> {
+    pub(super) async fn saved_checkpoint(&self) -> Result<Option<Document>, Failure> {
         Ok(self.database.collection("stream_processor_state").find_one(doc! { "_id": "checkpoint" }).await?)
     }
 
     /// Puts an earlier checkpoint in place; nothing may run.
-    pub async fn go_back(&self, checkpoint: &Document) -> Result<(), Failure> {
+    pub(super) async fn go_back(&self, checkpoint: &Document) -> Result<(), Failure> {
         let state = self.database.collection::<Document>("stream_processor_state");
         state.replace_one(doc! { "_id": "checkpoint" }, checkpoint).await?;
         Ok(())
@@ -197,7 +197,7 @@ impl Scene {
 
 impl Run {
     /// From the start of the process until it led.
-    pub fn start_took(&self) -> Duration {
+    pub(super) fn start_took(&self) -> Duration {
         self.started.until(&self.led).wall
     }
 }

@@ -62,7 +62,7 @@ impl Operation {
 }
 
 /// The writer and what it has written.
-pub struct Load {
+pub(super) struct Load {
     recruiters: Collection<Document>,
     anonymized: Collection<Document>,
     population: Population,
@@ -71,7 +71,7 @@ pub struct Load {
 }
 
 impl Load {
-    pub fn new(database: &Database, population: Population, random: StdRng) -> Self {
+    pub(super) fn new(database: &Database, population: Population, random: StdRng) -> Self {
         Self {
             recruiters: database.collection("recruiters"),
             anonymized: database.collection("anonymized_recruiters"),
@@ -82,18 +82,18 @@ impl Load {
     }
 
     /// How many operations have been written.
-    pub fn written(&self) -> u64 {
+    pub(super) fn written(&self) -> u64 {
         self.written.values().sum()
     }
 
     /// `101: 27 statistics, 24 job edits, …`.
-    pub fn summary(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         let parts = self.written.iter().map(|(operation, count)| format!("{count} {}", operation.plural()));
         format!("{} operations: {}", self.written(), parts.collect::<Vec<_>>().join(", "))
     }
 
     /// Writes one random operation.
-    pub async fn operation(&mut self) -> Result<(), Failure> {
+    pub(super) async fn operation(&mut self) -> Result<(), Failure> {
         for _ in 0..ATTEMPTS {
             if self.attempt().await? {
                 return Ok(());

@@ -33,7 +33,7 @@ const BETWEEN_OPERATIONS: Duration = Duration::from_millis(100);
 const SETTLING: Duration = Duration::from_secs(40);
 
 #[derive(clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// End after this many seconds of load, with a summary; without it, Ctrl-C ends the demo.
     #[arg(long)]
     seconds: Option<u64>,
@@ -42,7 +42,7 @@ pub struct Arguments {
     release: bool,
 }
 
-pub fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
     // Before signals are handled: until then Ctrl-C simply ends the process, and guards clean up behind it.
     let program = service::build(arguments.release)?;
     let server = DemoServer::obtain()?;

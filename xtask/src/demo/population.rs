@@ -11,20 +11,20 @@ use xtask::golden;
 use crate::Failure;
 
 /// A recruiter that is in the database, with the ids of its jobs in their order there.
-pub struct Resident {
+pub(super) struct Resident {
     pub id: ObjectId,
     pub jobs: Vec<ObjectId>,
 }
 
 /// All recruiters that are in the database, and the documents that new ones are made from.
-pub struct Population {
+pub(super) struct Population {
     pub residents: Vec<Resident>,
     templates: Vec<Document>,
 }
 
 impl Population {
     /// Inserts the first `count` golden recruiters.
-    pub async fn settle(database: &Database, count: usize) -> Result<Self, Failure> {
+    pub(super) async fn settle(database: &Database, count: usize) -> Result<Self, Failure> {
         let mut recruiters = golden::recruiters()?;
         recruiters.retain(|recruiter| Resident::of(recruiter).is_some());
         let newcomers: Vec<Document> = recruiters.iter().take(count).cloned().collect();
@@ -34,12 +34,12 @@ impl Population {
     }
 
     /// How many jobs they have together.
-    pub fn jobs(&self) -> usize {
+    pub(super) fn jobs(&self) -> usize {
         self.residents.iter().map(|resident| resident.jobs.len()).sum()
     }
 
     /// A recruiter that is like a golden one but for its ids.
-    pub fn newcomer(&self, random: &mut StdRng) -> Option<Document> {
+    pub(super) fn newcomer(&self, random: &mut StdRng) -> Option<Document> {
         let mut recruiter = self.templates.choose(random)?.clone();
         recruiter.insert("_id", object_id(random));
         recruiter.insert("establishment_siret", format!("{:014}", random.random_range(10_u64.pow(13)..10_u64.pow(14))));
@@ -50,7 +50,7 @@ impl Population {
     }
 
     /// A job that is like a golden one but for its id.
-    pub fn new_job(&self, random: &mut StdRng) -> Option<Document> {
+    pub(super) fn new_job(&self, random: &mut StdRng) -> Option<Document> {
         let recruiter = self.templates.choose(random)?;
         let mut job = recruiter.get_array("jobs").ok()?.choose(random)?.as_document()?.clone();
         job.insert("_id", object_id(random));
@@ -61,7 +61,7 @@ impl Population {
 
 impl Resident {
     /// `None` for a recruiter without a list of jobs, each with an id.
-    pub fn of(recruiter: &Document) -> Option<Self> {
+    pub(super) fn of(recruiter: &Document) -> Option<Self> {
         let id_of = |job: &Bson| job.as_document()?.get_object_id("_id").ok();
         let jobs = recruiter.get_array("jobs").ok()?;
         let jobs = jobs.iter().map(id_of).collect::<Option<Vec<ObjectId>>>()?;

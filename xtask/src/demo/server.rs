@@ -3,7 +3,7 @@
 use xtask::mongod::{self, ReplicaSet};
 
 /// Where the demo plays.
-pub struct DemoServer {
+pub(super) struct DemoServer {
     uri: String,
     database: String,
     /// Held until the end of the demo; `None` when the server is the user's.
@@ -11,7 +11,7 @@ pub struct DemoServer {
 }
 
 impl DemoServer {
-    pub fn obtain() -> Result<Self, mongod::Failure> {
+    pub(super) fn obtain() -> Result<Self, mongod::Failure> {
         if let Some(uri) = std::env::var("MONGODB_URI").ok().filter(|uri| !uri.is_empty()) {
             let database = mongod::unique_database_name("stream_processor_demo");
             println!("using the MongoDB of MONGODB_URI, database {database} (dropped at the end)");
@@ -22,16 +22,16 @@ impl DemoServer {
         Ok(Self { uri: set.uri(), database: "demo".to_owned(), started: Some(set) })
     }
 
-    pub fn uri(&self) -> &str {
+    pub(super) fn uri(&self) -> &str {
         &self.uri
     }
 
-    pub fn database(&self) -> &str {
+    pub(super) fn database(&self) -> &str {
         &self.database
     }
 
     /// True when the server belongs to the user: what the demo created there must be removed.
-    pub fn is_theirs(&self) -> bool {
+    pub(super) fn is_theirs(&self) -> bool {
         self.started.is_none()
     }
 }

@@ -14,7 +14,7 @@ use crate::Failure;
 const ANONYMISED_EMAIL: &str = "anonymized@example.com";
 
 /// The state of the database.
-pub struct Verdict {
+pub(super) struct Verdict {
     offers: BTreeMap<String, u64>,
     anonymised_recruiters: u64,
     anonymised_offers: u64,
@@ -26,7 +26,7 @@ pub struct Verdict {
 
 impl Verdict {
     /// Looks at every recruiter, offer and dead letter.
-    pub async fn of(database: &Database) -> Result<Self, Failure> {
+    pub(super) async fn of(database: &Database) -> Result<Self, Failure> {
         let mut offers = BTreeMap::new();
         let mut offer_ids = HashSet::new();
         let mut cursor = find(database, "jobs_partners", doc! { "offer_status": 1 }).await?;
@@ -60,7 +60,7 @@ impl Verdict {
     }
 
     /// Each promise, and whether it holds.
-    pub fn checks(&self) -> Vec<(String, bool)> {
+    pub(super) fn checks(&self) -> Vec<(String, bool)> {
         let Self { jobs, missing, anonymised_offers, with_contact, .. } = self;
         vec![
             (
