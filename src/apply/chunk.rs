@@ -28,7 +28,7 @@ use crate::write::links::Jobs;
 
 /// Recruiters as they were read, with their touches.
 #[derive(Debug, Clone, Copy)]
-pub struct Chunk<'a> {
+pub(crate) struct Chunk<'a> {
     /// All touches of the batch, also of recruiters outside this chunk.
     pub touches: &'a BTreeMap<ObjectId, Touch>,
     /// The recruiters of this chunk, not decoded.
@@ -56,7 +56,7 @@ impl Stages {
     ///
     /// # Errors
     /// A [`Failure`] that is not about one document.
-    pub async fn chunk(&mut self, chunk: Chunk<'_>, lost: &mut Jobs) -> Result<BTreeSet<ObjectId>, Failure> {
+    pub(crate) async fn chunk(&mut self, chunk: Chunk<'_>, lost: &mut Jobs) -> Result<BTreeSet<ObjectId>, Failure> {
         let mut done = Done::default();
         let position = chunk.position;
         let touched = self.decode(chunk, &mut done.told)?;
@@ -112,11 +112,9 @@ impl Stages {
         lost: &mut Jobs,
         (done, position): (&mut Done, &EventPosition),
     ) -> Result<(), Failure> {
-        if self.dry_run.is_none() {
-            let refused = crate::write::links::grow(&self.writer, grown).await?;
-            done.unlinked.extend(refused.iter().filter_map(|refused| refused.statement.id));
-            done.told.dead_letters.extend(self.unlinked(&refused));
-        }
+        let refused = self.output.grow_links(grown).await?;
+        done.unlinked.extend(refused.iter().filter_map(|refused| refused.statement.id));
+        done.told.dead_letters.extend(self.unlinked(&refused));
         done.grown.extend(grown.values().flatten());
         failpoint::passed("linked");
         // Links shrink at the end of the batch, so they still name jobs that an earlier round found lost. These jobs
@@ -262,7 +260,7 @@ impl Stages {
     }
 
     /// Sets the metric of dead letters, one number for each reason.
-    pub fn count_dead_letters(&self) {
+    pub(crate) fn count_dead_letters(&self) {
         for (reason, count) in self.dead_letters.counts() {
             self.metrics.set_dead_letters(reason, count as u64);
         }
@@ -271,10 +269,7 @@ impl Stages {
     /// Removes the dead letters that are settled, and writes the new ones. A dry run only counts the new ones.
     pub(crate) async fn tell(&mut self, told: Findings, position: &EventPosition) -> Result<(), Failure> {
         let Findings { dead_letters, looked_at } = told;
-        if let Some(dry_run) = &mut self.dry_run {
-            dry_run.add_letters(dead_letters);
-            return Ok(());
-        }
+        self.output.note_dead_letters(&dead_letters);
         let stands =
             |address: &Address| self.dead_letters.is_of_projection(address) && !dead_letters.contains_key(address);
         let healed = looked_at.into_iter().filter(stands).collect();

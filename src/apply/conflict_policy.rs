@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use bson::{RawDocumentBuf, oid::ObjectId};
 use mongodb::raw_batch_cursor::RawBatch;
 
+use super::dry_run::Projected;
 use super::job_chunk::JobChunk;
-use super::stages::Projected;
 use super::stages::Stages;
 use crate::error::Failure;
 use crate::mongo::reads::documents;
@@ -27,7 +27,7 @@ impl Stages {
             StreamWrites::Always => {}
             StreamWrites::UnlessNewer => self.leave_newer(changes, &chunk.offers),
             // A dry run reports all changes itself.
-            StreamWrites::Compare | StreamWrites::Closed if self.dry_run.is_some() => {}
+            StreamWrites::Compare | StreamWrites::Closed if self.output.is_dry_run() => {}
             StreamWrites::Compare | StreamWrites::Closed => self.only_count(std::mem::take(changes), chunk),
         }
     }

@@ -5,13 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{Document, oid::ObjectId};
 
+use crate::model::Offer;
 use crate::model::dead_letter::Reason;
 use crate::project::diff::{self, OfferChange};
 use crate::write::dead_letters::{Address, DeadLetter};
 
+/// Projected offers by the id of their job, each with the id of its recruiter.
+pub(crate) type Projected = BTreeMap<ObjectId, (ObjectId, Offer)>;
+
 /// Numbers of offers written since the stages were made.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct WriteCounts {
+pub(crate) struct WriteCounts {
     /// Offers that did not exist.
     pub created: u64,
     /// Existing offers that got other values; cancellations and anonymisations are among them.
@@ -22,7 +26,7 @@ pub struct WriteCounts {
 
 /// Results of a dry run.
 #[derive(Debug, Default, Clone)]
-pub struct DryRun {
+pub(crate) struct DryRun {
     /// Offers that would be created.
     pub created: u64,
     /// Existing offers whose projection differs.
@@ -36,12 +40,12 @@ pub struct DryRun {
     /// The number of dead letters that would be written, by reason.
     pub dead_letters: BTreeMap<Reason, u64>,
     /// The results by offer; `None` if only counts are wanted.
-    pub offers: Option<Rehearsed>,
+    pub offers: Option<DryRunOffers>,
 }
 
 /// Results of a dry run by offer.
 #[derive(Debug, Default, Clone)]
-pub struct Rehearsed {
+pub(crate) struct DryRunOffers {
     /// All offers of the dry run, changed or not.
     pub looked_at: BTreeSet<ObjectId>,
     /// The offers that would be written.
@@ -52,7 +56,7 @@ pub struct Rehearsed {
 
 /// The change of one offer in a dry run.
 #[derive(Debug, Default, Clone)]
-pub struct Rewritten {
+pub(crate) struct Rewritten {
     /// True if the offer does not exist yet.
     pub created: bool,
     /// The fields that would change, with their new values.
@@ -68,17 +72,17 @@ impl DryRun {
     }
 
     /// Counts dead letters that would be written.
-    pub(crate) fn add_letters(&mut self, dead_letters: BTreeMap<Address, DeadLetter>) {
-        dead_letters.values().for_each(|dead_letter| *self.dead_letters.entry(dead_letter.reason).or_default() += 1);
-        if let Some(foreseen) = &mut self.offers {
-            foreseen
-                .dead_letters
-                .extend(dead_letters.into_iter().map(|(address, dead_letter)| (address, dead_letter.reason)));
+    pub(crate) fn add_dead_letters(&mut self, dead_letters: &BTreeMap<Address, DeadLetter>) {
+        for (address, dead_letter) in dead_letters {
+            *self.dead_letters.entry(dead_letter.reason).or_default() += 1;
+            if let Some(foreseen) = &mut self.offers {
+                foreseen.dead_letters.insert(*address, dead_letter.reason);
+            }
         }
     }
 
     /// Counts the result of one comparison.
-    pub fn add(&mut self, change: &OfferChange) {
+    pub(crate) fn add(&mut self, change: &OfferChange) {
         match change {
             OfferChange::Create => self.created += 1,
             OfferChange::Nothing => self.unchanged += 1,

@@ -16,21 +16,20 @@ use crate::fetch::links::Link;
 use crate::fetch::references::{anonymized_users, deactivated_users};
 use crate::fetch::{IDS_PER_READ, links};
 use crate::model::dead_letter::Action;
-use crate::model::names::OFFERS;
 use crate::model::names::WatchedCollection;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::{documents, find};
 use crate::observe::facts::TouchOrigin;
 use crate::phase::StreamWrites;
 use crate::plan::{Plan, Touch};
+use crate::write::anonymize;
 use crate::write::dead_letters::{Address, EventPosition};
 use crate::write::links::Jobs;
 use crate::write::statements::Statement;
-use crate::write::{anonymize, command};
 
 /// The executor of plans, with the state that it keeps between batches.
 #[derive(Debug)]
-pub struct Apply {
+pub(crate) struct Apply {
     recruiters: ChunkReader,
     /// The stages through which each chunk goes.
     pub stages: Stages,
@@ -39,7 +38,7 @@ pub struct Apply {
 impl Apply {
     /// Makes an executor that reads recruiters from the database of `stages`.
     #[must_use]
-    pub fn new(stages: Stages) -> Self {
+    pub(crate) fn new(stages: Stages) -> Self {
         Self { recruiters: ChunkReader::of_recruiters(&stages.database), stages }
     }
 
@@ -47,8 +46,8 @@ impl Apply {
     ///
     /// # Errors
     /// A [`Failure`] that is not about one document. The plan is then applied in part or not at all.
-    pub async fn plan(&mut self, plan: &Plan, position: &EventPosition) -> Result<usize, Failure> {
-        if self.stages.dry_run.is_none() {
+    pub(crate) async fn plan(&mut self, plan: &Plan, position: &EventPosition) -> Result<usize, Failure> {
+        if !self.stages.output.is_dry_run() {
             self.note_unusable(plan, position).await?;
         }
         self.forget_references(plan);
@@ -83,12 +82,12 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub async fn touch(
+    pub(crate) async fn touch(
         &mut self,
         touches: &BTreeMap<ObjectId, Touch>,
         position: &EventPosition,
     ) -> Result<(), Failure> {
-        if self.stages.phase.stream() == StreamWrites::Closed && self.stages.dry_run.is_none() {
+        if self.stages.phase.stream() == StreamWrites::Closed && !self.stages.output.is_dry_run() {
             return Ok(());
         }
         let mut lost = Jobs::new();
@@ -100,14 +99,11 @@ impl Apply {
         while !again.is_empty() {
             again = Box::pin(self.touch_once(&whole(again), &mut lost, position)).await?;
         }
-        if self.stages.dry_run.is_some() {
-            return Ok(());
-        }
         // Links shrink last. After an earlier crash the links still have the removed jobs, and all of this is repeated.
         if !self.stages.phase.writes_offers() {
             return self.set_aside(&lost, position).await;
         }
-        let refused = crate::write::links::shrink(&self.stages.writer, &lost).await?;
+        let refused = self.stages.output.shrink_links(&lost).await?;
         let dead_letters = self.stages.unlinked(&refused);
         self.stages.dead_letters.write(dead_letters, position).await
     }
@@ -161,7 +157,7 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub async fn anonymize(&mut self, recruiters: &Dated, position: &EventPosition) -> Result<(), Failure> {
+    pub(crate) async fn anonymize(&mut self, recruiters: &Dated, position: &EventPosition) -> Result<(), Failure> {
         let database = self.stages.database.clone();
         let ids: Vec<ObjectId> = recruiters.keys().copied().collect();
         let mut jobs = affected_recruiters::anonymized_jobs(&database, &ids).await?;
@@ -213,7 +209,7 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub async fn anonymize_users(
+    pub(crate) async fn anonymize_users(
         &mut self,
         users: &BTreeSet<ObjectId>,
         position: &EventPosition,
@@ -223,9 +219,7 @@ impl Apply {
         for offers in offers.chunks(REMOVALS_AT_A_TIME) {
             self.anonymize_managed(offers.to_vec(), position).await?;
         }
-        if self.stages.dry_run.is_none() {
-            self.anonymize_others(users).await?;
-        }
+        self.anonymize_others(users).await?;
         // From now on the projection hides the contact of anonymised users, so their recruiters are projected again.
         let anonymized = anonymized_users(&database, users.clone()).await?;
         let recruiters = affected_recruiters::recruiters_of_users(&database, &anonymized).await?;
@@ -240,7 +234,7 @@ impl Apply {
         let users: Vec<ObjectId> = users.iter().copied().collect();
         let statements =
             users.chunks(IDS_PER_READ).map(|users| anonymize::user_offers_of_other_ids(users, label, email)).collect();
-        let outcome = command::update(&stages.writer, OFFERS, statements).await?;
+        let outcome = stages.output.update_offers(&stages.database, statements).await?;
         stages.metrics.offers_anonymized.inc_by(outcome.changed);
         stages.write_counts.changed += outcome.changed;
         stages.refused(&outcome.refused);
@@ -251,15 +245,16 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub async fn anonymize_managed(&mut self, offers: Vec<ObjectId>, position: &EventPosition) -> Result<(), Failure> {
+    pub(crate) async fn anonymize_managed(
+        &mut self,
+        offers: Vec<ObjectId>,
+        position: &EventPosition,
+    ) -> Result<(), Failure> {
         let stages = &mut self.stages;
         let (label, email) = (&stages.settings.partner_label, &stages.settings.anonymized_email);
         let statements: Vec<Statement> =
             offers.iter().map(|offer| anonymize::user_offer(*offer, label, email)).collect();
-        if stages.count_in_dry_run(&statements).await? {
-            return Ok(());
-        }
-        let outcome = command::update(&stages.writer, OFFERS, statements).await?;
+        let outcome = stages.output.update_offers(&stages.database, statements).await?;
         stages.metrics.offers_anonymized.inc_by(outcome.changed);
         stages.write_counts.changed += outcome.changed;
         let removals: Vec<RemovedJob> =
@@ -272,7 +267,7 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub async fn delete(&mut self, deleted: &Dated, position: &EventPosition) -> Result<(), Failure> {
+    pub(crate) async fn delete(&mut self, deleted: &Dated, position: &EventPosition) -> Result<(), Failure> {
         let database = self.stages.database.clone();
         let ids: Vec<ObjectId> = deleted.keys().copied().collect();
         let present = self.present(&ids).await?;
@@ -308,9 +303,6 @@ impl Apply {
         for removals in to_cancel.chunks(REMOVALS_AT_A_TIME) {
             refused.extend(self.stages.cancel(removals, position).await?);
         }
-        if self.stages.dry_run.is_some() {
-            return Ok(());
-        }
         let dead_letters = absent.iter().flat_map(|id| self.stages.dead_letters.of_recruiter(*id));
         let dead_letters = dead_letters.filter(|dead_letter| !refused.contains(dead_letter)).collect();
         // A link stays as long as the server refuses to change one of its offers, so that a resync finds the offer.
@@ -323,7 +315,7 @@ impl Apply {
             uncancelled.extend(not_copied.map(|(id, link)| (*id, link.all().collect())));
             settled.retain(|id| !uncancelled.contains_key(id));
         }
-        crate::write::links::delete(&self.stages.writer, &settled).await?;
+        self.stages.output.delete_links(&settled).await?;
         self.stages.dead_letters.remove(&dead_letters).await?;
         self.set_aside(&uncancelled, position).await
     }
@@ -343,7 +335,7 @@ impl Apply {
 
     /// Sets jobs aside in their links. This phase cancels no offers, so a later phase must do it.
     async fn set_aside(&mut self, jobs: &Jobs, position: &EventPosition) -> Result<(), Failure> {
-        let refused = crate::write::links::set_aside(&self.stages.writer, jobs).await?;
+        let refused = self.stages.output.set_aside_in_links(jobs).await?;
         let dead_letters = self.stages.unlinked(&refused);
         self.stages.dead_letters.write(dead_letters, position).await
     }
@@ -352,7 +344,7 @@ impl Apply {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn present(&self, ids: &[ObjectId]) -> Result<BTreeSet<ObjectId>, Failure> {
+    pub(crate) async fn present(&self, ids: &[ObjectId]) -> Result<BTreeSet<ObjectId>, Failure> {
         let filter = doc! { "_id": { "$in": ids } };
         let batches =
             find(&self.stages.database, WatchedCollection::Recruiters.name(), filter, doc! { "_id": 1 }).await?;

@@ -8,21 +8,20 @@ use std::iter::Peekable;
 use bson::oid::ObjectId;
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::stages::Projected;
+use super::dry_run::Projected;
+use super::output::{Output, note_changes};
 use super::stages::{Findings, Stages, TouchedRecruiter};
 use crate::error::Failure;
 use crate::fetch::chunks::ChunkReader;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches};
 use crate::model::dead_letter::Reason;
-use crate::model::names::OFFERS;
 use crate::model::recruiter::{Job, JobFields};
 use crate::model::value;
 use crate::observe::facts::{ConflictWinner, SkippedJob, WriteResult};
 use crate::phase::StreamWrites;
 use crate::project::diff::OfferChange;
 use crate::project::project;
-use crate::write::command;
-use crate::write::create::{WORTH_IT, create};
+use crate::write::create::WORTH_IT;
 use crate::write::dead_letters::{Address, DeadLetter, EventPosition};
 use crate::write::statements::{self, Statement};
 
@@ -183,8 +182,9 @@ impl Stages {
         position: &EventPosition,
     ) -> Result<(), Failure> {
         let JobChunk { offers, mut told, .. } = chunk;
-        if self.dry_run.is_some() {
-            self.dry_run_changes(&offers, &changes).await?;
+        if let Output::DryRun(dry_run) = &mut self.output {
+            let newest_wins = self.phase.stream() == StreamWrites::UnlessNewer;
+            note_changes(dry_run, &self.database, &offers, &changes, newest_wins).await?;
             return self.tell(told, position).await;
         }
         if !unlinked.is_empty() {
@@ -240,13 +240,13 @@ impl Stages {
         } else {
             let offer = |(id, _): &(ObjectId, OfferChange)| offers.get(id).map(|(_, offer)| statements::created(offer));
             let creations = creations.iter().filter_map(offer).collect();
-            let done = create(&self.writer, OFFERS, creations).await?;
+            let done = self.output.create_offers(creations).await?;
             created = done.created;
             changes.extend(done.unsure.into_iter().map(|id| (id, OfferChange::Create)));
         }
         let statements: Vec<Statement> = changes.iter().filter_map(statement).collect();
         drop(changes);
-        let mut outcome = command::update(&self.writer, OFFERS, statements).await?;
+        let mut outcome = self.output.update_offers(&self.database, statements).await?;
         outcome.created += created;
         if newest_wins {
             self.metrics.conflicts(ConflictWinner::Projection, outcome.changed);

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use bson::oid::ObjectId;
 
-use super::stages::Projected;
+use super::dry_run::Projected;
 use super::stages::TouchedRecruiter;
 use crate::fetch::links::Link;
 use crate::model::OfferStatus;

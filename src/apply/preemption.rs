@@ -21,7 +21,7 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// The check of lease, phase and stop signal.
 #[derive(Debug)]
-pub struct PreemptionCheck {
+pub(crate) struct PreemptionCheck {
     /// The time until which the lease allows writes.
     validity: watch::Receiver<Validity>,
     /// The phase as it was last read from the database.
@@ -35,7 +35,7 @@ pub struct PreemptionCheck {
 impl PreemptionCheck {
     /// Makes a check for the time of one lease.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         validity: watch::Receiver<Validity>,
         phase: watch::Receiver<Followed>,
         stop: CancellationToken,
@@ -48,7 +48,7 @@ impl PreemptionCheck {
     ///
     /// # Errors
     /// [`Failure::LeaseLost`], [`Failure::Interrupted`], [`Failure::PhaseChanged`].
-    pub fn check(&mut self, phase: Phase) -> Result<(), Failure> {
+    pub(crate) fn check(&mut self, phase: Phase) -> Result<(), Failure> {
         self.health.alive(HealthPart::Pipeline);
         let now = clock::instant();
         if self.validity.borrow().left().is_zero() {

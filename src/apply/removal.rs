@@ -8,17 +8,16 @@ use bson::{DateTime, oid::ObjectId};
 use super::stages::Stages;
 use crate::error::Failure;
 use crate::model::dead_letter::Action;
-use crate::model::names::OFFERS;
 use crate::observe::facts::WriteResult;
 use crate::phase::StreamWrites;
-use crate::write::command::{self, Refused};
+use crate::write::command::Refused;
 use crate::write::dead_letters::{Address, EventPosition, KnownDeadLetter};
 use crate::write::statements::Statement;
 use crate::write::{anonymize, statements};
 
 /// A job that its recruiter lost, or whose recruiter is deleted or anonymised.
 #[derive(Debug, Clone, Copy)]
-pub struct RemovedJob {
+pub(crate) struct RemovedJob {
     /// The recruiter that held the job; `None` if it is unknown.
     pub recruiter: Option<ObjectId>,
     /// The id of the job and of its offer.
@@ -39,7 +38,7 @@ impl RemovedJob {
 
     /// Makes the removal of an offer whose recruiter is unknown.
     #[must_use]
-    pub fn offer(offer: ObjectId, date: DateTime) -> Self {
+    pub(crate) fn offer(offer: ObjectId, date: DateTime) -> Self {
         Self { recruiter: None, job: offer, date, removed_by: date }
     }
 }
@@ -49,15 +48,13 @@ impl Stages {
     /// offers that the server refused to change. Each of them has a dead letter.
     ///
     /// # Errors
-    /// As [`command::update`].
-    pub async fn cancel(
+    /// As [`crate::write::command::update`].
+    pub(crate) async fn cancel(
         &mut self,
         removed: &[RemovedJob],
         position: &EventPosition,
     ) -> Result<BTreeSet<Address>, Failure> {
-        if let Some(dry_run) = &mut self.dry_run {
-            dry_run.jobs_gone += removed.len() as u64;
-        }
+        self.output.note_removals(removed.len());
         if !self.phase.writes_offers() {
             return Ok(BTreeSet::new());
         }
@@ -69,10 +66,7 @@ impl Stages {
             statements::cancel_removed(removed.job, label, removed.date, latest)
         };
         let statements: Vec<Statement> = removed.iter().map(statement).collect();
-        if self.count_in_dry_run(&statements).await? {
-            return Ok(BTreeSet::new());
-        }
-        let outcome = command::update(&self.writer, OFFERS, statements).await?;
+        let outcome = self.output.update_offers(&self.database, statements).await?;
         self.metrics.offers_written(WriteResult::Changed, outcome.changed);
         self.write_counts.changed += outcome.changed;
         self.write_refused(&outcome.refused, (removed, Action::Cancel), position).await
@@ -81,8 +75,12 @@ impl Stages {
     /// Cancels these offers of deactivated users, if the configuration and the phase allow it.
     ///
     /// # Errors
-    /// As [`command::update`].
-    pub async fn cancel_deactivated(&mut self, offers: Vec<ObjectId>, position: &EventPosition) -> Result<(), Failure> {
+    /// As [`crate::write::command::update`].
+    pub(crate) async fn cancel_deactivated(
+        &mut self,
+        offers: Vec<ObjectId>,
+        position: &EventPosition,
+    ) -> Result<(), Failure> {
         if !self.settings.cancels_deactivated || !self.phase.writes_offers() {
             return Ok(());
         }
@@ -90,10 +88,7 @@ impl Stages {
         let latest = (self.phase.stream() == StreamWrites::UnlessNewer).then_some(date);
         let statements: Vec<Statement> =
             offers.iter().map(|offer| statements::cancel_of_user(*offer, label, date, latest)).collect();
-        if self.count_in_dry_run(&statements).await? {
-            return Ok(());
-        }
-        let outcome = command::update(&self.writer, OFFERS, statements).await?;
+        let outcome = self.output.update_offers(&self.database, statements).await?;
         self.metrics.offers_written(WriteResult::Changed, outcome.changed);
         self.write_counts.changed += outcome.changed;
         let removed: Vec<RemovedJob> = offers.into_iter().map(|offer| RemovedJob::offer(offer, date)).collect();
@@ -104,22 +99,17 @@ impl Stages {
     /// [`Self::cancel`] does.
     ///
     /// # Errors
-    /// As [`command::update`].
-    pub async fn anonymize(
+    /// As [`crate::write::command::update`].
+    pub(crate) async fn anonymize(
         &mut self,
         removed: &[RemovedJob],
         position: &EventPosition,
     ) -> Result<BTreeSet<Address>, Failure> {
-        if let Some(dry_run) = &mut self.dry_run {
-            dry_run.jobs_gone += removed.len() as u64;
-        }
+        self.output.note_removals(removed.len());
         let (label, email) = (&self.settings.partner_label, &self.settings.anonymized_email);
         let statement = |removed: &RemovedJob| anonymize::recruiter_offer(removed.job, label, email, removed.date);
         let statements: Vec<Statement> = removed.iter().map(statement).collect();
-        if self.count_in_dry_run(&statements).await? {
-            return Ok(BTreeSet::new());
-        }
-        let outcome = command::update(&self.writer, OFFERS, statements).await?;
+        let outcome = self.output.update_offers(&self.database, statements).await?;
         self.metrics.offers_anonymized.inc_by(outcome.changed);
         self.write_counts.changed += outcome.changed;
         self.write_refused(&outcome.refused, (removed, Action::AnonymizeRecruiter), position).await
@@ -129,8 +119,8 @@ impl Stages {
     /// action. Dead letters about earlier refusals of the other jobs are removed.
     ///
     /// # Errors
-    /// As [`command::update`].
-    pub async fn write_refused(
+    /// As [`crate::write::command::update`].
+    pub(crate) async fn write_refused(
         &mut self,
         refused: &[Refused],
         (removed, action): (&[RemovedJob], Action),

@@ -8,7 +8,7 @@ use bson::oid::ObjectId;
 
 /// A random sample of the recruiters that were touched since the sample was last taken.
 #[derive(Debug)]
-pub struct Sampler {
+pub(crate) struct Sampler {
     /// The greatest number of recruiters in the sample.
     size: usize,
     sample: Mutex<RecruiterSample>,
@@ -24,13 +24,13 @@ struct RecruiterSample {
 impl Sampler {
     /// Makes an empty sample of at most `size` recruiters.
     #[must_use]
-    pub fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize) -> Self {
         Self { size, sample: Mutex::default() }
     }
 
     /// Adds recruiters that were touched and whose offers are written. Each recruiter has the same chance to be in the
     /// sample, whenever it came (reservoir sampling, algorithm R).
-    pub fn touched(&self, recruiters: impl Iterator<Item = ObjectId>) {
+    pub(crate) fn touched(&self, recruiters: impl Iterator<Item = ObjectId>) {
         let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
         for recruiter in recruiters {
             sample.touched += 1;
@@ -47,7 +47,7 @@ impl Sampler {
 
     /// Takes the sample and begins a new one.
     #[must_use]
-    pub fn take(&self) -> BTreeSet<ObjectId> {
+    pub(crate) fn take(&self) -> BTreeSet<ObjectId> {
         let sample = std::mem::take(&mut *self.sample.lock().unwrap_or_else(PoisonError::into_inner));
         sample.recruiters.into_iter().collect()
     }

@@ -40,7 +40,7 @@ impl Stages {
         // In a scan all links have grown, so counting recruiters is enough: equal numbers mean that no other recruiter
         // has the jobs. This is nearly always so, and a count costs less than a read.
         let own: BTreeSet<ObjectId> = held.values().flatten().map(JobOwner::recruiter).collect();
-        let is_counted = position.is_scan() && self.dry_run.is_none() && all_linked;
+        let is_counted = position.is_scan() && !self.output.is_dry_run() && all_linked;
         let linked = if is_counted && links::count_owners(&self.database, &asked).await? == own.len() as u64 {
             HashMap::new()
         } else {

@@ -5,37 +5,34 @@ use std::sync::Arc;
 
 use bson::oid::ObjectId;
 
-use super::dry_run::{DryRun, WriteCounts};
+use super::dry_run::WriteCounts;
+use super::output::Output;
 use super::preemption::PreemptionCheck;
 use super::sampler::Sampler;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::fetch::chunks::ChunkReader;
 use crate::fetch::references::ReferenceCaches;
+use crate::model::Recruiter;
 use crate::model::job_owner::JobOwner;
 use crate::model::recruiter::Job;
-use crate::model::{Offer, Recruiter};
 use crate::mongo::causal::CausalDatabase;
 use crate::observe::metrics::Metrics;
 use crate::phase::Phase;
 use crate::project::ProjectionSettings;
 use crate::source::cursor::operation_time;
-use crate::write::Writer;
 use crate::write::dead_letters::{Address, DeadLetter, DeadLetters};
 
 /// The greatest number of removals handled at once. The statement of one removal has one or two kilobytes.
 pub(crate) const REMOVALS_AT_A_TIME: usize = 1_000;
 
-/// Projected offers by the id of their job, each with the id of its recruiter.
-pub(crate) type Projected = BTreeMap<ObjectId, (ObjectId, Offer)>;
-
 /// The stages with the state that they keep between chunks.
 #[derive(Debug)]
-pub struct Stages {
+pub(crate) struct Stages {
     /// The database of sources and offers; no read is older than the last position of the stream.
     pub database: CausalDatabase,
-    /// The writer of offers, links and dead letters, under the lease.
-    pub writer: Writer,
+    /// Where all writes go: into the database, or into the results of a dry run.
+    pub output: Output,
     /// The part of the configuration that decides what is projected.
     pub settings: ProjectionSettings,
     /// Caches of the references that projections look up.
@@ -50,8 +47,6 @@ pub struct Stages {
     pub phase: Phase,
     /// Numbers of offers written since these stages were made.
     pub write_counts: WriteCounts,
-    /// Counts of a dry run; where they are set, nothing is written.
-    pub dry_run: Option<DryRun>,
     /// The check between chunks whether work may go on; `None` in a command that holds no lease.
     pub preemption: Option<PreemptionCheck>,
     /// The sample of touched recruiters for the continuous verification.
@@ -63,7 +58,7 @@ impl Stages {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn new(context: &Context, phase: Phase, writer: Writer) -> Result<Self, Failure> {
+    pub(crate) async fn new(context: &Context, phase: Phase, output: Output) -> Result<Self, Failure> {
         // A read on another member may be older. This leadership or command must see all that was there at its begin.
         context.database.advance(operation_time(&context.database).await?);
         let stages = Self {
@@ -71,12 +66,11 @@ impl Stages {
             settings: context.projection_settings(),
             references: ReferenceCaches::new(&context.database),
             offers: ChunkReader::of_offers(&context.database),
-            dead_letters: DeadLetters::load(&context.database, &writer).await?,
-            writer,
+            dead_letters: DeadLetters::load(&context.database, output.writer()).await?,
+            output,
             metrics: Arc::clone(&context.metrics),
             phase,
             write_counts: WriteCounts::default(),
-            dry_run: None,
             preemption: None,
             sampler: None,
         };

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::position;
-use crate::apply::dry_run::{DryRun, Rehearsed, Rewritten};
+use crate::apply::dry_run::{DryRun, DryRunOffers, Rewritten};
 use crate::apply::executor::Apply;
+use crate::apply::output::Output;
 use crate::apply::stages::Stages;
 use crate::cli::arguments::ReplayArguments;
 use crate::context::Context;
@@ -31,7 +32,6 @@ use crate::refusal::Refusal;
 use crate::source::cursor::{operation_time, server_clock};
 use crate::source::replay::Replay;
 use crate::tasks::{Group, Task};
-use crate::write::Writer;
 
 /// The most offers in the text output of a dry run; `--json` has all.
 const SHOWN: usize = 40;
@@ -189,8 +189,8 @@ async fn run_dry(context: &Context, span: &Span, phase: Phase, as_json: bool) ->
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, crate::tasks::signals(group.stop.clone()));
     // A dry run writes nothing, so it needs no lease and runs beside an instance.
-    let mut stages = Stages::new(context, phase, Writer::free(&context.database)).await?;
-    stages.dry_run = Some(DryRun { offers: Some(Rehearsed::default()), ..DryRun::default() });
+    let results = DryRun { offers: Some(DryRunOffers::default()), ..DryRun::default() };
+    let stages = Stages::new(context, phase, Output::DryRun(Box::new(results))).await?;
     let mut apply = Apply::new(stages);
     let now = operation_time(&context.database).await?;
     let until = span.until.unwrap_or(now);
@@ -219,7 +219,7 @@ async fn run_dry(context: &Context, span: &Span, phase: Phase, as_json: bool) ->
         }
     }
     bar.finish_and_clear();
-    let dry_run = apply.stages.dry_run.take().unwrap_or_default();
+    let dry_run = apply.stages.output.into_dry_run();
     shown.add(context, dry_run).await?;
     shown.print(as_json);
     Ok(Exit::Done)
@@ -255,7 +255,7 @@ impl DryRunResult {
     }
 
     async fn add(&mut self, context: &Context, dry_run: DryRun) -> Result<(), Failure> {
-        let Rehearsed { looked_at, written, dead_letters } = dry_run.offers.unwrap_or_default();
+        let DryRunOffers { looked_at, written, dead_letters } = dry_run.offers.unwrap_or_default();
         self.looked_at = looked_at.len();
         for reason in dead_letters.into_values() {
             *self.dead_letters.entry(reason.as_str()).or_default() += 1;

@@ -1,13 +1,13 @@
-//! How a time is written on the command line.
+//! Parses the times of the command line.
 
 use bson::DateTime;
 
 use crate::model::value;
 
-/// RFC 3339, or a day: its beginning in UTC.
+/// Parses a time in RFC 3339, or a day, which stands for its beginning in UTC.
 ///
 /// # Errors
-/// What is expected, when it is neither.
+/// A text that describes the expected form.
 pub(super) fn parse(text: &str) -> Result<DateTime, String> {
     value::parse_date(text).ok_or_else(|| "expected a time such as 2026-03-01T09:20:00+01:00, or a day".to_owned())
 }

@@ -1,5 +1,5 @@
-//! The command `verify` (spec 06), which compares offers with their recruiters. With `--repair`, the leader carries out a
-//! resync when there are differences, and the comparison is repeated.
+//! The command `verify` (spec 06), which compares offers with their recruiters. With `--repair`, the leader carries out
+//! a resync when there are differences, and the comparison is repeated.
 
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -18,8 +18,8 @@ use crate::verify::report::VerificationReport;
 /// Runs the command and prints its report on standard output.
 ///
 /// # Errors
-/// A [`Refusal`] when the database fails for good, when the report cannot be written, or when the phase does not allow a
-/// repair.
+/// A [`Refusal`] when the database fails for good, when the report cannot be written, or when the phase does not allow
+/// a repair.
 pub async fn verify(context: Context, arguments: VerifyArguments) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);

@@ -1,5 +1,5 @@
-//! The API Entreprise, version 3: `insee/sirene/etablissements/diffusibles/{siret}`. At a pace; comes back when it is told
-//! to (429, `Retry-After`); tries again what may pass; tells what will not.
+//! A client of the API Entreprise, version 3: `insee/sirene/etablissements/diffusibles/{siret}`. The client keeps to a
+//! pace, and waits as long as the API asks for (429, `Retry-After`). Failures that may pass are retried.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::config::DirectorySettings;
 use crate::outgoing::{Answer, Caller, NoAnswer, Pace};
 use crate::retry::Delays;
 
-/// So often one establishment is asked about.
+/// The number of attempts to look up one establishment.
 const ATTEMPTS: u32 = 4;
-/// What is waited when the API does not tell how long.
+/// The delay after a reply that asks to wait and gives no `Retry-After`.
 const USUAL_WAIT: Duration = Duration::from_secs(5);
 
-/// The API.
+/// A client of the API, with its settings.
 #[derive(Debug)]
 pub(crate) struct Api {
     base: Url,
@@ -27,21 +27,22 @@ pub(crate) struct Api {
     longest_wait: Duration,
 }
 
-/// What an answer means.
+/// The meaning of one answer of the API.
 enum Meaning {
     Known(EstablishmentState),
+    /// The API asks to wait for this time.
     Wait(Duration),
-    /// May pass.
+    /// A failure that may pass: another attempt is made.
     Again(DirectoryTrouble),
-    /// Will not.
+    /// A failure that another attempt does not cure.
     Never(DirectoryTrouble),
 }
 
 impl Api {
-    /// `None` where the settings name none.
+    /// A client; `None` without `directory.base_url`.
     ///
     /// # Errors
-    /// A sentence that names the setting that cannot be used.
+    /// A sentence that names the faulty setting.
     pub(crate) fn new(settings: &DirectorySettings) -> Result<Option<Self>, String> {
         let Some(base) = &settings.base_url else { return Ok(None) };
         let base = format!("{base}/insee/sirene/etablissements/diffusibles/");
@@ -102,7 +103,7 @@ fn meaning(answer: &Answer) -> Meaning {
             Some(found) => Meaning::Known(found),
             None => Meaning::Again(DirectoryTrouble::Unreadable("unreadable")),
         },
-        // 422: the API knows by its digits that there is no such siret.
+        // 422: the digits of the siret show that no such siret exists.
         404 | 422 => Meaning::Known(EstablishmentState::Unknown),
         451 => Meaning::Known(EstablishmentState::Unpublished),
         401 | 403 => Meaning::Never(DirectoryTrouble::Down("not_allowed")),

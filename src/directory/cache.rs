@@ -1,4 +1,5 @@
-//! The collection `cache_siret`, which the platform fills with answers of the API: `{siret, updatedAt, error?, data?}`.
+//! The reader of the collection `cache_siret`. The platform fills this collection with answers of the API:
+//! `{siret, updatedAt, error?, data?}`.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::model::names::SIRET_CACHE;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 
-/// What the platform found out before.
+/// The entries of `cache_siret` that are younger than `since`.
 #[derive(Debug)]
 pub struct Cache {
     collection: Collection<Document>,
@@ -20,7 +21,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Entries older than `age` at `now` count as not there.
+    /// The cache as of `now`. Entries older than `age` are ignored.
     #[must_use]
     pub fn new(database: &Database, age: Duration, now: DateTime) -> Self {
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
@@ -28,7 +29,7 @@ impl Cache {
         Self { collection: collection(database, SIRET_CACHE), since }
     }
 
-    /// What is asked for one establishment.
+    /// A filter of the entries for one siret that are younger than `since`.
     #[must_use]
     pub fn selects(siret: &str, since: DateTime) -> Document {
         doc! { "siret": siret, "updatedAt": { "$gt": since } }
@@ -43,7 +44,7 @@ impl Directory for Cache {
         if entry.get_str("error").is_ok_and(|error| !error.is_empty()) {
             return Ok(Some(EstablishmentState::Unpublished));
         }
-        // An entry of another shape says nothing; the API is asked.
+        // An entry of another shape counts as missing, so the API is asked.
         let reply = entry.remove("data").and_then(|data| bson::deserialize_from_bson::<DirectoryReply>(data).ok());
         Ok(reply.and_then(|reply| reply.found()))
     }

@@ -1,30 +1,29 @@
-//! An answer of the directory, read leniently: the API's JSON and the cache's copy of it have the same shape. Pure.
+//! The answer of the company directory, read leniently. The JSON of the API and its copy in the cache have the same
+//! shape. Pure.
 
 use serde::Deserialize;
 
-/// What is officially known of an establishment.
+/// The official state of an establishment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EstablishmentState {
-    /// It is active.
     Active(Company),
-    /// It is closed.
     Closed,
-    /// There is none.
+    /// No establishment has this siret.
     Unknown,
-    /// What is known may not be published.
+    /// The directory may not publish its data about the establishment.
     Unpublished,
 }
 
-/// Where and what it is, as far as it may be published.
+/// The name and the address of an establishment, as far as they may be published.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Company {
-    /// `raison_sociale`.
+    /// `raison_sociale`; `None` where it is missing or masked.
     pub legal_name: Option<String>,
-    /// The address, on one line.
+    /// The address on one line; `None` where fewer than two parts of it are known.
     pub address: Option<String>,
 }
 
-/// `{data: {…}}`, the document of the API.
+/// The document of the API, `{data: {…}}`.
 #[derive(Debug, Deserialize)]
 pub(super) struct DirectoryReply {
     data: Data,
@@ -62,7 +61,7 @@ struct PostalAddress {
 }
 
 impl DirectoryReply {
-    /// What it says; `None` when it is neither active nor closed.
+    /// The state in the answer; `None` when the establishment is neither active (`A`) nor closed (`F`).
     pub(super) fn found(&self) -> Option<EstablishmentState> {
         match self.data.etat_administratif.as_str() {
             "A" => Some(EstablishmentState::Active(self.data.company())),
@@ -73,7 +72,8 @@ impl DirectoryReply {
 }
 
 impl Data {
-    /// Names and addresses of who does not want to be published are masked there, in whole or in part.
+    /// The name and the address. An establishment that does not want to be published has masked values, in whole or in
+    /// part: then both are left out.
     fn company(&self) -> Company {
         if self.status_diffusion.as_deref().is_some_and(|status| status != "diffusible") {
             return Company::default();
@@ -98,12 +98,12 @@ impl PostalAddress {
             &self.libelle_pays_etranger,
         ];
         let parts: Vec<String> = parts.into_iter().filter_map(|part| text(part.as_deref()?)).collect();
-        // A country alone, or a town alone, is no address to show.
+        // A country alone or a town alone is no useful address.
         (parts.len() > 1).then(|| parts.join(" "))
     }
 }
 
-/// Without what is masked.
+/// The trimmed value; `None` where the value is empty or masked (`[ND]`).
 fn text(value: &str) -> Option<String> {
     let value = value.trim();
     (!value.is_empty() && value != "[ND]").then(|| value.to_owned())

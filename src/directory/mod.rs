@@ -1,5 +1,5 @@
-//! The company directory (spec 05, "Company directory"): what is officially known of an establishment. Two places know it,
-//! the collection `cache_siret` and the API Entreprise; the first is asked first. Nothing here writes.
+//! The company directory (spec 05, "Company directory"): the official state of establishments. It has two sources. The
+//! collection `cache_siret` is asked first, then the API Entreprise. Nothing here writes.
 
 pub(crate) mod api;
 pub(crate) mod cache;
@@ -17,27 +17,27 @@ use cache::Cache;
 
 pub(crate) use establishment::{Company, EstablishmentState};
 
-/// A place that knows establishments.
+/// A source of the states of establishments.
 pub(crate) trait Directory {
-    /// What it knows of this one; `None` when it does not know whether it exists.
+    /// The state of the establishment with this siret; `None` when the source has no answer.
     fn look_up(&self, siret: &str)
     -> impl Future<Output = Result<Option<EstablishmentState>, DirectoryTrouble>> + Send;
 }
 
-/// Why nothing was found out.
+/// The reason why a lookup failed.
 #[derive(Debug)]
 pub(crate) enum DirectoryTrouble {
-    /// The directory is down, or does not let us in: others need not be asked about now. A word for reports.
+    /// The directory is down or refuses our login, so no other siret can be looked up now; a label for reports.
     Down(&'static str),
-    /// It cannot tell about this one now. A word for reports.
+    /// The directory fails for this siret now; a label for reports.
     Unreadable(&'static str),
-    /// It asks to be left alone for so long.
+    /// The directory asks to wait for this time, and the client does not wait any longer.
     Later(Duration),
-    /// The database failed.
+    /// A read from `cache_siret` failed, or the run must end.
     Failed(Failure),
 }
 
-/// Both places.
+/// The two sources: the cache, then the API.
 #[derive(Debug)]
 pub(crate) struct Companies {
     cache: Cache,
@@ -45,10 +45,10 @@ pub(crate) struct Companies {
 }
 
 impl Companies {
-    /// As the settings say; `now` decides how old an entry of the cache is.
+    /// The sources that the settings name. The age of an entry in the cache is its age at `now`.
     ///
     /// # Errors
-    /// A sentence that names the setting that cannot be used.
+    /// A sentence that names the faulty setting.
     pub(crate) fn new(database: &Database, settings: &DirectorySettings, now: DateTime) -> Result<Self, String> {
         let cache = Cache::new(database, settings.cache_age, now);
         Ok(Self { cache, api: Api::new(settings)? })

@@ -1,5 +1,5 @@
-//! What `doctor` looks at in the database: the server, the user's privileges, collections, indexes, the validator,
-//! the clock.
+//! The checks of `doctor` in the database: the server, the user's privileges, collections, indexes, types of `_id`, the
+//! validator, the clocks.
 
 use std::collections::BTreeSet;
 
@@ -29,10 +29,10 @@ use crate::setup::plan::{COLLECTIONS, index_name, indexes as wanted, same_keys};
 use crate::setup::validator as setup_validator;
 use crate::source::scan;
 
-/// So many documents that nothing can be done with are counted.
+/// The number of unusable documents in one collection at which counting ends.
 const MANY: usize = 10_000;
 const SETUP: &str = "run `stream-processor setup`; `setup --dry-run` shows what it would do";
-/// The clocks may differ by so many milliseconds without a word, and by so many before it must be put right.
+/// The differences between the clocks, in milliseconds, from which the check is a warning and from which it fails.
 const SKEW: [i64; 2] = [2_000, 60_000];
 
 pub(super) async fn server(context: &Context) -> Check {
@@ -47,7 +47,7 @@ pub(super) async fn server(context: &Context) -> Check {
     }
 }
 
-/// One for each privilege that lacks.
+/// One check for each missing privilege; a single check when none is missing.
 pub(super) async fn privileges(context: &Context) -> Vec<Check> {
     let lacking = match preflight::lacking(&context.database, context.settings.ticker.enabled).await {
         Ok(lacking) => lacking,
@@ -90,7 +90,7 @@ pub(super) async fn collections(context: &Context) -> Vec<Check> {
     if !own.is_empty() {
         checks.push(Check::warning("collections", format!("not there yet: {}", own.join(", ")), SETUP));
     }
-    // Those that begin with an anonymisation may not be there for long.
+    // The collections of anonymised documents are left out: they do not exist before the first anonymisation.
     let sources = [
         WatchedCollection::Recruiters,
         WatchedCollection::Users,
@@ -113,7 +113,7 @@ pub(super) async fn collections(context: &Context) -> Vec<Check> {
 }
 
 async fn names(context: &Context) -> Result<BTreeSet<String>, Failure> {
-    // Allowed to everybody, for what they may read.
+    // With `authorizedCollections`, every user may list the collections that the user may read.
     let command = doc! {
         "listCollections": 1, "nameOnly": true, "authorizedCollections": true, "cursor": { "batchSize": 100_000 },
     };
@@ -131,7 +131,7 @@ pub(super) async fn indexes(context: &Context) -> Vec<Check> {
     }
     for (collection, wanted) in wanted() {
         match present(context, collection).await {
-            // `setup`, or the service itself, creates it with them.
+            // `setup` or the service itself will create this collection with its indexes.
             Ok(None) => {}
             Ok(Some(present)) => {
                 let missing: Vec<String> = wanted
@@ -153,7 +153,8 @@ pub(super) async fn indexes(context: &Context) -> Vec<Check> {
     checks
 }
 
-/// Documents that nothing can be done with: each collection that has some is told, with how many and for example which.
+/// One check for each collection with unusable documents, whose `_id` is no ObjectId. The check tells their number and
+/// an example.
 pub(super) async fn ids(context: &Context) -> Vec<Check> {
     let mut checks = Vec::new();
     for collection in unusable::COLLECTIONS {
@@ -176,7 +177,7 @@ pub(super) async fn ids(context: &Context) -> Vec<Check> {
     checks
 }
 
-/// How many there are, as far as they are counted, and the key of the first.
+/// The number of unusable documents of a collection, counted up to [`MANY`], and the `_id` of the first as text.
 async fn others(context: &Context, collection: WatchedCollection) -> Result<(usize, String), Failure> {
     let filter = unusable::filter(collection, &context.settings.target.partner_label);
     let (mut count, mut first, mut after) = (0, String::new(), None);
@@ -194,7 +195,7 @@ async fn others(context: &Context, collection: WatchedCollection) -> Result<(usi
     Ok((count, first))
 }
 
-/// The keys of its indexes; `None` without the collection.
+/// The keys of the indexes of a collection; `None` when the collection does not exist.
 async fn present(context: &Context, name: &str) -> Result<Option<Vec<Document>>, Failure> {
     match with_deadline(collection(&context.database, name).list_indexes()).await {
         Ok(indexes) => {
@@ -206,7 +207,8 @@ async fn present(context: &Context, name: &str) -> Result<Option<Vec<Document>>,
     }
 }
 
-/// The live validator refuses fields that it does not know, and with them every offer.
+/// Checks that the validator of the target allows the new fields. The live validator refuses unknown fields, and so
+/// every offer with new fields.
 pub(super) async fn validator(context: &Context) -> Check {
     let validator = match inspect::validator(&context.database).await {
         Ok(validator) => validator,
@@ -223,7 +225,8 @@ pub(super) async fn validator(context: &Context) -> Check {
     }
 }
 
-/// What decides something goes by the server's clock, what is only shown by this machine's.
+/// Checks the stored times and the difference between the clocks. Decisions go by the server's clock; the clock of this
+/// machine is only for times that are shown.
 pub(super) async fn clock(context: &Context) -> Check {
     let asked = clock::now();
     let hello = with_deadline(context.database.run_command(doc! { "hello": 1 })).await.map_err(Failure::Read);
@@ -254,7 +257,8 @@ pub(super) async fn clock(context: &Context) -> Check {
     }
 }
 
-/// A stored time that keeps something from happening until it comes.
+/// A sentence about a stored time that lies too far ahead. Until such a time comes, the time-based jobs would not run,
+/// or nobody could take the lease. `None` when all is well.
 async fn stored_ahead(context: &Context, now: DateTime) -> Result<Option<String>, Failure> {
     let state = collection(&context.database, STATE);
     let ticker =
@@ -269,13 +273,14 @@ async fn stored_ahead(context: &Context, now: DateTime) -> Result<Option<String>
         .await
         .map_err(Failure::Read)?
         .unwrap_or_default();
-    // It ends an hour from now at the latest.
+    // The longest lease is one hour, so a lease ends an hour from now at the latest.
     let hour = DateTime::from_millis(now.timestamp_millis().saturating_add(3_600_000));
     let held = lease.get_datetime("expires_at").ok().copied().filter(|time| is_ahead(*time, hour));
     Ok(held.map(|time| format!("the lease is held until {}, longer than any lease", text(time))))
 }
 
-/// Milliseconds that cannot be explained by the time that the answer took.
+/// The difference between the clocks in milliseconds, without the part that the time of the answer explains. `there` is
+/// the server's time.
 fn skew(asked: DateTime, there: DateTime, answered_at: DateTime) -> i64 {
     let [asked, there, answered_at] = [asked, there, answered_at].map(DateTime::timestamp_millis);
     (asked - there).max(there - answered_at).max(0)

@@ -1,5 +1,5 @@
-//! The command `doctor` (spec 06): looks at everything that the service rests on, and says of each thing whether it
-//! is well, why, and what to do. Writes nothing. What may not be read stays unknown.
+//! The command `doctor` (spec 06). It checks everything that the service needs, and prints a verdict, the reason and the
+//! remedy for each check. It writes nothing. A check that needs a missing privilege reports "unknown".
 
 mod database;
 mod position;
@@ -14,28 +14,27 @@ use crate::error::{Failure, command_code};
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 
-/// How a thing is.
+/// The verdict of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckVerdict {
-    /// As it should be.
+    /// Nothing to do.
     Ok,
-    /// It works, but somebody should know; or it is not known.
+    /// The service works, but a person should know of the finding; or the user may not read what the check needs.
     Warning,
-    /// It must be put right.
+    /// A person must correct the finding.
     Failed,
 }
 
-/// One thing that was looked at.
+/// One check with its finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What.
+    /// The name of the check, such as `oplog`. Several checks may have the same name.
     pub check: &'static str,
-    /// How it is.
     pub verdict: CheckVerdict,
-    /// Why.
+    /// The finding, which is the reason of the verdict.
     pub found: String,
-    /// What to do.
+    /// The remedy; `None` when there is nothing to do.
     pub remedy: Option<String>,
 }
 
@@ -52,7 +51,8 @@ impl Check {
         Self { check, verdict: CheckVerdict::Failed, found: found.into(), remedy: Some(remedy.into()) }
     }
 
-    /// What could not be looked at.
+    /// A check that could not be made. A missing privilege is only a warning, because the privileges have a check of
+    /// their own.
     fn unknown(check: &'static str, failure: &Failure) -> Self {
         match failure {
             Failure::Read(error) if command_code(error) == Some(13) => {
@@ -80,10 +80,10 @@ impl Check {
     }
 }
 
-/// Runs the command; prints what it found on the standard output.
+/// Runs the command and prints all checks on standard output.
 ///
 /// # Errors
-/// Never for what it looks at: that is its result.
+/// None: a failure of a check is a finding of that check.
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 pub async fn doctor(context: Context, as_json: bool) -> Result<Exit, Refusal> {
     let (checks, reachable) = examine(&context).await;
@@ -103,7 +103,8 @@ pub async fn doctor(context: Context, as_json: bool) -> Result<Exit, Refusal> {
     })
 }
 
-/// All checks, and whether the server could be reached.
+/// All checks, and whether the check of the server passed. When that check fails, the other checks of the database are
+/// left out.
 async fn examine(context: &Context) -> (Vec<Check>, bool) {
     let server = database::server(context).await;
     let reachable = server.verdict != CheckVerdict::Failed;

@@ -1,4 +1,5 @@
-//! What `doctor` looks at in the service's own state: phase, leader, and whether the oplog still holds the position.
+//! The checks of `doctor` in the service's own state: phase, leader, the oplog, and whether the oplog still holds the
+//! position.
 
 use std::time::Duration;
 
@@ -14,13 +15,14 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::phase::state;
 
-/// Below the first, somebody should know; below the second, somebody must act: the bounds of the alerts.
+/// The headroom below which the check is a warning, and the headroom below which it fails. The alerts have the same
+/// bounds.
 const HEADROOM: [Duration; 2] = [Duration::from_hours(6), Duration::from_hours(1)];
-/// An oplog that is fuller than this loses its oldest entries soon, or does already.
+/// The used share of the oplog above which it loses its oldest entries soon, or already does.
 const NEARLY_FULL: f64 = 0.9;
-/// An oplog that is younger than this tells nothing of the days to come.
+/// The window below which an oplog that is not full says nothing about the days to come.
 const YOUNG: Duration = Duration::from_hours(1);
-/// An outage of a night and a morning should fit into the oplog.
+/// The window below which an oplog is too short: an outage of a night and a morning must fit into the oplog.
 const SHORT_WINDOW: Duration = Duration::from_hours(24);
 
 pub(super) async fn phase(context: &Context) -> Check {
@@ -53,7 +55,7 @@ pub(super) async fn leader(context: &Context) -> Check {
     }
 }
 
-/// The oplog, and the position against it.
+/// The checks of the oplog's window, and of the position in the oplog.
 pub(super) async fn oplog(context: &Context) -> Vec<Check> {
     let oplog = match Oplog::measure(&context.database).await {
         Ok(oplog) => oplog,
@@ -70,7 +72,7 @@ fn window(oplog: &Oplog) -> Check {
     let found = format!("reaches back {}", length_text(oplog.window()));
     let when_full = oplog.window_when_full();
     match oplog.used {
-        // What was written in so short a time says nothing of the next days.
+        // The writes of so short a time say nothing about the next days.
         Some(used) if used < NEARLY_FULL && oplog.window() < YOUNG => {
             Check::ok("oplog", format!("{found}, {:.0} % full: too young to tell more", used * 100.0))
         }
@@ -120,7 +122,7 @@ async fn token(context: &Context, oplog: &Oplog) -> Check {
     let found = format!("{}; it falls off the oplog in {}", time_text(time), length_text(headroom));
     let remedy = "see that an instance runs and catches up: `stream-processor status`";
     match HEADROOM {
-        // Else nothing is lost yet, and how fast it fills is a guess from what it holds.
+        // An oplog that is not nearly full loses nothing yet, and the time until it is full is only a guess.
         [_, few] if headroom < few && oplog.used.is_some_and(|used| used > NEARLY_FULL) => {
             Check::failed("position", found, remedy)
         }

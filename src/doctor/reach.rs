@@ -1,4 +1,4 @@
-//! What `doctor` tries to reach over the network besides MongoDB: the mail server, the company directory.
+//! The checks of `doctor` that connect to other servers than MongoDB: the mail server, the company directory.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::mail::delivery::Delivery;
 use crate::mail::transport::Transport;
 
-/// A server that takes longer is not there.
+/// The longest time for connecting to the company directory.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn smtp(context: &Context) -> Check {
@@ -25,7 +25,7 @@ pub(super) async fn smtp(context: &Context) -> Check {
         };
     };
     let remedy = "check smtp.url and its credentials, and that the network lets us through";
-    // Host and port alone: there is a password in it.
+    // Only host and port are printed: the URL has a password.
     let place = Url::parse(url.expose_secret()).ok().and_then(|url| {
         let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
         Some(format!("{}{port}", url.host_str()?))
@@ -66,7 +66,7 @@ pub(super) async fn directory(context: &Context) -> Check {
     }
 }
 
-/// Host and port of a URL, with the port of its scheme where it names none.
+/// Host and port of a URL. A URL without a port has the default port of its scheme. `None` for any other text.
 fn address(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
     Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))

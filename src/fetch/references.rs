@@ -41,7 +41,7 @@ struct KnownUser {
 
 /// The keys of the references of one chunk of recruiters.
 #[derive(Debug, Default)]
-pub struct Keys {
+pub(crate) struct Keys {
     rome_codes: HashSet<String>,
     cfa_sirets: HashSet<String>,
     sirets: HashSet<String>,
@@ -50,7 +50,7 @@ pub struct Keys {
 
 impl Keys {
     /// Adds the keys of the recruiter's user and engagement, and of its CFA where it is delegated.
-    pub fn add_recruiter(&mut self, recruiter: &RecruiterFields<'_>) {
+    pub(crate) fn add_recruiter(&mut self, recruiter: &RecruiterFields<'_>) {
         self.users.extend(user_id(recruiter.managed_by));
         self.sirets.extend(value::text(recruiter.establishment_siret).map(str::to_owned));
         if is_delegated_to_cfa(recruiter) {
@@ -59,7 +59,7 @@ impl Keys {
     }
 
     /// Adds the first ROME code of the job.
-    pub fn add_job(&mut self, job: &JobFields<'_>) {
+    pub(crate) fn add_job(&mut self, job: &JobFields<'_>) {
         if let Some(code) = first_rome_code(job)
             && !self.rome_codes.contains(code)
         {
@@ -105,7 +105,7 @@ impl Answers {
 
 /// The caches in front of the reference collections.
 #[derive(Debug)]
-pub struct ReferenceCaches {
+pub(crate) struct ReferenceCaches {
     database: CausalDatabase,
     /// The value of [`CausalDatabase::continuity`] when the caches were last emptied.
     continuity: u64,
@@ -118,7 +118,7 @@ pub struct ReferenceCaches {
 impl ReferenceCaches {
     /// The caches begin empty. Full, they hold a few megabytes together.
     #[must_use]
-    pub fn new(database: &CausalDatabase) -> Self {
+    pub(crate) fn new(database: &CausalDatabase) -> Self {
         Self {
             database: database.clone(),
             continuity: database.continuity(),
@@ -133,7 +133,7 @@ impl ReferenceCaches {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn look_up(&mut self, keys: Keys) -> Result<Answers, Failure> {
+    pub(crate) async fn look_up(&mut self, keys: Keys) -> Result<Answers, Failure> {
         let continuity = self.database.continuity();
         if self.continuity != continuity {
             self.clear();
@@ -158,7 +158,7 @@ impl ReferenceCaches {
         Ok(answers)
     }
 
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.rome.clear();
         self.cfas.clear();
         self.handicap.clear();
@@ -166,12 +166,12 @@ impl ReferenceCaches {
     }
 
     /// Removes a user from the cache, after an event of this user.
-    pub fn forget_user(&mut self, id: &ObjectId) {
+    pub(crate) fn forget_user(&mut self, id: &ObjectId) {
         self.users.remove(id);
     }
 
     /// Empties the cache of a collection of references, after an event of that collection.
-    pub fn forget(&mut self, collection: WatchedCollection) {
+    pub(crate) fn forget(&mut self, collection: WatchedCollection) {
         match collection {
             WatchedCollection::Cfas => self.cfas.clear(),
             WatchedCollection::RomeSheets => self.rome.clear(),

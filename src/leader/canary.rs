@@ -1,6 +1,6 @@
-//! The leader's own sign of life: a document that it writes every few seconds to a watched collection and that
-//! must come back through the pipeline (spec 03, "Lag"). So a stream that is stuck is noticed even when nothing
-//! else happens, and an idle one has a position that does not age.
+//! The canary: a document that the leader writes every few seconds to a watched collection (spec 03, "Lag").
+//! Its event must come back through the pipeline. So a stuck stream is noticed even when nothing else happens, and the
+//! position of an idle stream does not age.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,14 @@ use crate::tasks::pause;
 use crate::write::statements::Statement;
 use crate::write::{Writer, command};
 
-/// So long the last answer is waited for at the end: a lease is given back at once only when no command is without one.
+/// The time to wait for the last answer at the end. The lease can be given back at once only if no command is
+/// unanswered.
 const LAST: Duration = Duration::from_millis(500);
 
-/// Writes it every `interval`, until `stop`.
+/// Writes the canary every `interval` until `stop` is cancelled.
 ///
 /// # Errors
-/// Never: where it cannot be written, it does not come back, and that is what is told.
+/// Never. A canary that cannot be written does not come back, and the health reports that.
 pub(crate) async fn write_heartbeats(
     writer: Writer,
     (term, interval): (i64, Duration),
@@ -31,7 +32,7 @@ pub(crate) async fn write_heartbeats(
 ) -> Result<(), Failure> {
     health.canary_every(interval);
     while !stop.is_cancelled() {
-        // Not over that of a later term: the upsert then meets its document and changes nothing.
+        // The canary of a later term is not overwritten: the upsert collides with it and changes nothing.
         let filter = rawdoc! { "_id": "canary", "term": { "$not": { "$gt": term } } };
         let body = rawdoc! { "q": filter, "u": [{ "$set": { "term": term, "at": "$$NOW" } }], "upsert": true };
         let sign = vec![Statement { id: None, body }];

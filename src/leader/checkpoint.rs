@@ -1,6 +1,7 @@
-//! Saves the position of the stream after its writes are acknowledged, never before (spec 00,
-//! guarantee 1): after each batch, from time to time when nothing happens, and into the history. Keeps
-//! the tokens of the worker that we replace current too (spec 03, "Checkpoints").
+//! Saves checkpoints (spec 03, "Checkpoints").
+//! A checkpoint is saved after the writes of its batch are acknowledged, never before (spec 00, guarantee 1). When the
+//! stream is idle, one is saved from time to time. Some checkpoints are also copied to the history.
+//! The tokens of the old worker, which this service replaces, are kept current too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,14 +25,14 @@ use crate::source::event::Event;
 use crate::write::statements::Statement;
 use crate::write::{Writer, command};
 
-/// The old worker's documents are written at most this often (spec 03).
+/// The shortest interval between two writes of the old worker's tokens (spec 03).
 const OLD_WORKER_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The collections of which the old worker stores a token.
+/// The collections for which the old worker stores a token.
 pub(crate) const OLD_WORKER_COLLECTIONS: [WatchedCollection; 2] =
     [WatchedCollection::Recruiters, WatchedCollection::AnonymizedRecruiters];
 
-/// The position of the stream and where it is saved.
+/// The checkpoints of one leadership.
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
     store: Store,
@@ -41,29 +42,30 @@ pub(crate) struct Checkpoints {
     term: i64,
     fingerprint: String,
     history: History,
-    /// Something was dropped, and the history may begin anew with it.
+    /// True after a drop, until the next save: the database may have begun a new history.
     is_in_doubt: bool,
+    /// The number of events that were applied up to the last checkpoint, in all terms.
     events: i64,
     saved_at: Option<Instant>,
+    /// The time of the last copy to the history.
     remembered_at: Option<Instant>,
-    /// Tokens of the old worker that are newer than what is stored.
+    /// Tokens for the old worker that are not stored yet.
     unsaved_tokens: BTreeMap<WatchedCollection, ResumeToken>,
     tokens_saved_at: Option<Instant>,
 }
 
-/// Up to where everything has been applied.
+/// The position up to which everything is applied.
 #[derive(Debug, Clone)]
 pub(crate) struct Applied {
-    /// The token of the position.
     pub token: ResumeToken,
-    /// The wall time of the last event, if there was one.
+    /// The wall time of the last event; `None` for a position without an event.
     pub wall_time: Option<DateTime>,
-    /// How many events were applied since the last save.
+    /// The number of events that were applied since the last save.
     pub events: usize,
 }
 
 impl Checkpoints {
-    /// Saves under `term`, positions of this history; `events` is the count of an earlier checkpoint.
+    /// Makes the checkpoints of `term` in this history. `events` is the count of the checkpoint before.
     #[must_use]
     pub(crate) fn new(
         (store, writer): (Store, Writer),
@@ -89,18 +91,17 @@ impl Checkpoints {
         }
     }
 
-    /// True when an idle stream's position should be saved again, so that it does not age out of the
-    /// oplog.
+    /// True if the position of an idle stream must be saved again, so that it does not age out of the oplog.
     #[must_use]
     pub(crate) fn idle_save_is_due(&self) -> bool {
         is_due(self.saved_at, self.settings.idle_interval)
     }
 
-    /// Saves the position; every `tokens.history_interval` it is copied to the history.
+    /// Saves a checkpoint. Every `tokens.history_interval` the checkpoint is also copied to the history.
     ///
     /// # Errors
-    /// [`Failure::Store`]; a newer term refuses the save. [`Failure::LeaseLost`], [`Failure::Overdue`]: it came too late for
-    /// the lease.
+    /// [`Failure::Store`], for instance when a newer term has saved a checkpoint. [`Failure::LeaseLost`] or
+    /// [`Failure::Overdue`] when the save comes too late for the lease.
     pub(crate) async fn save(&mut self, applied: &Applied) -> Result<(), Failure> {
         let checkpoint = Checkpoint {
             token: applied.token.clone(),
@@ -113,7 +114,7 @@ impl Checkpoints {
             history: Some(self.history.clone()),
         };
         history::record(&self.writer, &self.store, checkpoint.cluster_time, self.term).await?;
-        // No newer term is in the way before the successor has saved for the first time.
+        // The stored term is not enough as a fence: a successor stores its term only with its first checkpoint.
         self.store.set_variables(self.writer.variables().await?);
         failpoint::passed("saving");
         with_deadline(self.store.save(&checkpoint)).await?;
@@ -121,7 +122,7 @@ impl Checkpoints {
             command::delete(&self.writer, STATE, doc! { "_id": BEGINNING }).await?;
         }
         if self.is_in_doubt {
-            // The save has created the collection again, if it was gone.
+            // If the collection was dropped, the save has created it again with a new UUID.
             self.history = history::current(self.writer.database()).await?;
             self.is_in_doubt = false;
         }
@@ -129,9 +130,9 @@ impl Checkpoints {
         self.saved_at = Some(clock::instant());
         self.metrics.checkpoint_timestamp.set(f64::from(checkpoint.cluster_time.time));
         if is_due(self.remembered_at, self.settings.history_interval) {
-            // The save has taken its time.
+            // The save took time, so the lease is checked again.
             self.store.set_variables(self.writer.variables().await?);
-            // The position is saved; a history that cannot be written must not hold up the stream.
+            // The checkpoint is saved already. A failure to write the history must not hold up the stream.
             match with_deadline(self.store.remember(&checkpoint, self.settings.history_keep)).await {
                 Ok(()) => self.remembered_at = Some(clock::instant()),
                 Err(error) => {
@@ -143,14 +144,14 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Takes note of a drop before the position after it is saved: the database may go on as another one, which this
-    /// position is of all the same.
+    /// Records a drop, before a checkpoint moves past it. The collection may get a new UUID then, although the position
+    /// is still good. So the next checkpoint names no UUID.
     pub(crate) fn note_drop(&mut self) {
         self.history.collection = None;
         self.is_in_doubt = true;
     }
 
-    /// Takes note of events for the old worker's tokens.
+    /// Keeps the tokens of applied events for the old worker.
     pub(crate) fn note(&mut self, events: &[Event]) {
         for event in events {
             let collection = event.collection.filter(|collection| OLD_WORKER_COLLECTIONS.contains(collection));
@@ -160,7 +161,7 @@ impl Checkpoints {
         }
     }
 
-    /// Writes the old worker's tokens if they are due, or in any case `at_end`.
+    /// Writes the old worker's tokens if they are due, and always `at_end`.
     ///
     /// # Errors
     /// As [`command::update`].
@@ -169,7 +170,7 @@ impl Checkpoints {
             return Ok(());
         }
         let statement = |(collection, token): (&WatchedCollection, &ResumeToken)| {
-            // As `OldWorkerTokens::save` does it, but under the lease.
+            // This is the write of `OldWorkerTokens::save`, but fenced by the lease.
             let token = bson::RawDocumentBuf::try_from(&token.to_document()).unwrap_or_default();
             let set = rawdoc! { "resumeTokenData": token, "updatedAt": clock::now() };
             let body = rawdoc! { "q": { "collection": collection.name() }, "u": { "$set": set }, "upsert": true };

@@ -1,5 +1,5 @@
-//! Dropped sources: told, remembered across restarts, and repaired by a resync once they are there again. What decides
-//! when is in [`crate::plan::sources`].
+//! Handles dropped sources: reports them, stores them across restarts, and requests a resync when they exist again.
+//! [`crate::plan::sources`] decides when the resync may run.
 
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use crate::source::cursor::operation_time;
 use crate::source::event::Event;
 use crate::write::command;
 
-/// What an earlier leadership left, and what this process saw `before`, as it is now.
+/// Loads the dropped sources that an earlier leadership stored, adds those of `before`, which this process knows, and
+/// checks which of them exist now.
 ///
 /// # Errors
 /// [`Failure::Read`].
@@ -49,7 +50,7 @@ pub(crate) async fn load(
 }
 
 impl Pipeline {
-    /// Takes note of what these events tell of sources; durably, before anything after them is checkpointed.
+    /// Records the drops and insertions that these events tell of. Drops are stored before a checkpoint passes them.
     pub(crate) async fn note_sources(&mut self, events: &[Event]) -> Result<(), Failure> {
         let mut is_dropped = false;
         for event in events {
@@ -66,7 +67,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Asks for what repairs them, once they are there again at the stream's time `now`, and forgets what is repaired.
+    /// Requests a resync for dropped sources that exist again, and forgets repaired ones. `now` is the stream's time in
+    /// seconds.
     pub(crate) async fn tend_sources(&mut self, now: u32) -> Result<(), Failure> {
         self.maintenance.held = self.dropped.is_unsettled(now);
         if self.maintenance.resync.is_none() && self.dropped.repaired() {
@@ -81,7 +83,7 @@ impl Pipeline {
 
     async fn store_sources(&mut self) -> Result<(), Failure> {
         let names: Vec<&str> = self.dropped.names().collect();
-        let (writer, term) = (self.apply.stages.writer.clone(), self.maintenance.fence.term);
+        let (writer, term) = (self.maintenance.fence.writer.clone(), self.maintenance.fence.term);
         let filter = doc! { "_id": DROPPED_SOURCES, "term": { "$not": { "$gt": term } } };
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {

@@ -1,5 +1,6 @@
-//! Which history of the database a checkpoint is of. A token is resumed by any server whose oplog holds its time: whether
-//! that is the history that was read up to there, only what is stored with the checkpoint and on the server can tell.
+//! Checks that a checkpoint belongs to the history of the present database.
+//! Any server whose oplog reaches back to the time of a resume token accepts the token, also a server with another
+//! history. So the checkpoint names its history, and the server keeps a record of its own.
 
 use bson::{Bson, Timestamp, doc};
 use futures::TryStreamExt as _;
@@ -13,10 +14,10 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::write::{Writer, command};
 
-/// `Unauthorized`
+/// The server's code `Unauthorized`.
 const UNAUTHORIZED: i32 = 13;
 
-/// The history of the database as it is now.
+/// Reads the names of replica set and database and the UUID of [`STATE`], which together name a history.
 ///
 /// # Errors
 /// [`Failure::Read`].
@@ -26,7 +27,7 @@ pub(crate) async fn current(database: &Database) -> Result<History, Failure> {
     Ok(History { set, database: database.name().to_owned(), collection: uuid(database).await? })
 }
 
-/// The UUID of [`STATE`], whose document the lease is; `None` where it may not be read.
+/// Reads the UUID of [`STATE`]; `None` without the collection, or without the privilege to list collections.
 async fn uuid(database: &Database) -> Result<Option<String>, Failure> {
     let listing = async {
         let listed = database.list_collections().filter(doc! { "name": STATE }).await?;
@@ -40,7 +41,8 @@ async fn uuid(database: &Database) -> Result<Option<String>, Failure> {
     Ok(uuid.map(|uuid| uuid.bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
 }
 
-/// Why the checkpoint is not of the current history; `None` when it is, or is one of 1.0.0, which does not tell.
+/// Returns the reason why a checkpoint does not belong to the current history; `None` when it does. A checkpoint of
+/// version 1.0.0 names no history and counts as belonging to the current one.
 ///
 /// # Errors
 /// [`Failure::Read`].
@@ -60,15 +62,17 @@ pub(crate) async fn contradiction(
         with_deadline(collection(database, STATE).find_one(doc! { "_id": POSITION })).await.map_err(Failure::Read)?;
     let recorded = recorded.as_ref().and_then(|recorded| recorded.get("cluster_time")).and_then(Bson::as_timestamp);
     let is_known = match recorded {
-        // Recorded before each save: a crash in between leaves a later one on the server, never an earlier one.
+        // The position is recorded before each save. A crash in between leaves a later one on the server, never an
+        // earlier one.
         Some(recorded) => checkpoint.cluster_time <= recorded,
-        // Dropped with its database, which the stream told of: see `Checkpoints::note_drop`.
+        // The record was dropped with its database. If the stream told of the drop, the checkpoint names no UUID (see
+        // `Checkpoints::note_drop`).
         None => history.collection.is_none(),
     };
     Ok((!is_known).then_some("later than what the server knows to be saved: the server was restored since"))
 }
 
-/// Records on the server that the position is about to be saved in a file; in MongoDB, the checkpoint says so itself.
+/// Records a position on the server before it is saved in a file. A checkpoint in MongoDB needs no such record.
 ///
 /// # Errors
 /// As [`command::record`].

@@ -1,5 +1,5 @@
-//! What the pipeline does between batches: follows the phase, looks for commands, goes on with what is done
-//! step by step beside the stream, records gaps.
+//! The pipeline's work between batches: it follows the phase, looks for stored commands, does steps of maintenance and
+//! records gaps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::error::Failure;
 use crate::maintenance::gaps;
 use crate::retry::Delays;
 
-/// So often at least a step is done beside a stream that always has something to say.
+/// The longest time between two steps of maintenance while the stream is busy.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Pipeline {
-    /// Works in the phase of the database from here on. Another set of watched collections needs another
-    /// change stream: this leadership ends for it, and the next one begins with it.
+    /// Takes over the phase of the database. A phase with other watched collections needs another change stream. This
+    /// leadership then ends, and the next one opens that stream.
     pub(crate) async fn follow_phase(&mut self) -> Result<(), Failure> {
         let (from, to) = (self.apply.stages.phase, self.phase.borrow().phase);
         if from == to {
@@ -36,7 +36,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Takes up a request, now and then.
+    /// Takes up a stored command if the last look is [`COMMANDS_INTERVAL`] ago.
     pub(crate) async fn look_for_commands(&mut self) -> Result<(), Failure> {
         if self.times.looked.is_some_and(|at| at.elapsed() < COMMANDS_INTERVAL) {
             return Ok(());
@@ -50,7 +50,8 @@ impl Pipeline {
         }
     }
 
-    /// Half of the time is the stream's while it has something to say, half is for what goes on beside it.
+    /// True if a step of maintenance is due although the stream may have events. A step waits as long as the last step
+    /// took, so a busy stream gets half of the time.
     pub(crate) fn step_is_due(&self) -> bool {
         self.times.stepped.is_none_or(|at| at.elapsed() >= self.times.step_took.min(LONGEST_PAUSE))
     }
@@ -80,8 +81,8 @@ impl Pipeline {
         }
     }
 
-    /// A resync from the first recruiter; where one is under way, once more after it: restarting it with
-    /// each deletion or gap could keep it from ever ending.
+    /// Requests a resync of everything. If a resync is running, the new one follows it: a restart with each deletion or
+    /// gap could keep it from ever ending.
     pub(crate) async fn look_at_everything(&mut self, cause: &str) -> Result<(), Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let database = self.apply.stages.database.clone();
@@ -117,7 +118,7 @@ impl Pipeline {
         };
         error!(cause, from = from.time, to = to.time, "the history of the stream is lost between these times");
         let mut delays = Delays::up_to(Duration::from_secs(5));
-        let writer = self.apply.stages.writer.clone();
+        let writer = self.maintenance.fence.writer.clone();
         while let Err(failure) = gaps::open(&writer, (from, to), &cause, clock::now()).await {
             self.wait_after(failure, &mut delays).await?;
             if self.stop.is_cancelled() {

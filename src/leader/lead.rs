@@ -1,4 +1,5 @@
-//! A leadership: from the lease to its end, the tasks that renew it, read the stream and apply it.
+//! Runs a leadership from the lease to its end: the tasks that renew the lease, read the stream and apply its events.
+//! Commands that hold the lease themselves find their part here too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::reader::{EVENTS_PER_REPLY, StreamReader};
 use super::start::{Start, prepare, start};
 use super::stream_loop::{LastTimes, Pipeline};
 use crate::apply::executor::Apply;
+use crate::apply::output::Output;
 use crate::apply::preemption::PreemptionCheck;
 use crate::apply::sampler::Sampler;
 use crate::apply::stages::Stages;
@@ -44,10 +46,10 @@ use crate::write::Writer;
 use crate::write::transaction::Fence;
 use crate::write::writer::Validity;
 
-/// Leads until the lease is lost, something fails for good, or `stop`.
+/// Leads until the lease is lost, a task fails for good, or `stop` is cancelled.
 ///
 /// # Errors
-/// What ended the leadership.
+/// The [`Failure`] that ended the leadership.
 pub(crate) async fn lead(context: &Context, lease: Lease, stop: &CancellationToken) -> Result<(), Failure> {
     let mut group = Group::new(stop);
     let term = lease.term;
@@ -56,7 +58,7 @@ pub(crate) async fn lead(context: &Context, lease: Lease, stop: &CancellationTok
     group.spawn(Task::Lease, renew(lease, renewed, Arc::clone(&context.health), group.stop.clone()));
 
     let settings = &context.settings;
-    // Before anything is looked at that a transaction of the leader before may still change.
+    // The fence comes before all reads: until then a transaction of the previous leader may still change documents.
     let fence = Fence::take_over(writer.clone(), term).await?;
     ledger::prepare(&context.database).await?;
     let current = begin_phase(context).await?;
@@ -68,17 +70,17 @@ pub(crate) async fn lead(context: &Context, lease: Lease, stop: &CancellationTok
     let start = begin_stream(context, &writer, &store, (term, phase)).await?;
     let dropped = dropped_sources(context, start.is_first, phase).await?;
     let sampler = Arc::new(Sampler::new(settings.verify.sample_size));
-    let mut stages = Stages::new(context, phase, writer.clone().of_pipeline(Arc::clone(&context.health))).await?;
     let health = Arc::clone(&context.health);
+    let output = Output::Live(writer.clone().of_pipeline(Arc::clone(&health)));
+    let mut stages = Stages::new(context, phase, output).await?;
     stages.preemption = Some(PreemptionCheck::new(validity.clone(), known.subscribe(), group.stop.clone(), health));
     stages.sampler = Some(Arc::clone(&sampler));
-    // One batch ahead, and no more than that.
+    // The reader may be one batch ahead of the pipeline, not more: memory is bounded.
     let (outbox, inbox) = mpsc::channel(settings.stream.batch_max.div_ceil(EVENTS_PER_REPLY));
-    let reader = reader(context, phase, start.position);
     let handles = LeaderHandles::new(fence, validity.clone(), known.subscribe());
     let phases = (settings.phase.initial, Arc::clone(&known));
     let mut maintenance = MaintenanceWorker::new(start.resync, handles.fence.clone(), phases, store.clone());
-    // Until the stream tells its time.
+    // A resync waits for dropped sources until the pipeline knows the stream's time and decides anew.
     maintenance.held = dropped != Dropped::default();
     let of_term = (term, fingerprint(phase.watched()));
     let (metrics, so_far) = (Arc::clone(&context.metrics), (start.history, start.events));
@@ -102,23 +104,24 @@ pub(crate) async fn lead(context: &Context, lease: Lease, stop: &CancellationTok
     let heartbeats = (term, settings.stream.canary_interval);
     let heartbeats = canary::write_heartbeats(writer, heartbeats, Arc::clone(&context.health), group.stop.clone());
     group.spawn(Task::Canary, heartbeats);
-    group.spawn(Task::Reader, reader.run(outbox));
+    group.spawn(Task::Reader, reader(context, phase, start.position).run(outbox));
     group.spawn(Task::Verification, Continuous::new(context.clone(), sampler, group.stop.clone()).run());
     group.spawn(Task::Ticker, Ticker::new(context.clone(), handles, group.stop.clone()).run());
     group.spawn(Task::Pipeline, pipeline.run());
     group.join(Task::Pipeline).await
 }
 
-/// The sources that were dropped and are not repaired yet, told from here on.
+/// Loads the sources that were dropped and are not repaired yet, and reports them.
 async fn dropped_sources(context: &Context, is_first: bool, phase: Phase) -> Result<Dropped, Failure> {
-    // With the database, what was stored of them went too.
+    // Without a checkpoint the database may have been dropped, and the stored names with it. If this process led before
+    // that, it still knows them.
     let before = context.health.dropped_names().into_iter().filter(|_| is_first);
     let dropped = dropped_sources::load(&context.database, phase.watched(), before).await?;
     context.health.set_dropped(dropped.names());
     Ok(dropped)
 }
 
-/// The phase of the database, and what follows from it for those who watch.
+/// Reads the phase from the database, or stores the initial one, and reports it.
 async fn begin_phase(context: &Context) -> Result<Current, Failure> {
     let current = state::begin(&context.database, context.settings.phase.initial).await?;
     info!(phase = current.phase.word(), "the phase of the database");
@@ -136,7 +139,7 @@ async fn begin_stream(
     let old_worker = OldWorkerTokens::new(Database::clone(&context.database));
     let on_history_lost = context.settings.stream.on_history_lost;
     let start = start(writer, (store, &old_worker), on_history_lost, &context.metrics, (term, phase)).await;
-    // It gives back a lost position only where it is told to halt then.
+    // A lost position is a failure only if the configuration says to halt then.
     let start = start.inspect_err(|failure| {
         if failure.directive() == Directive::Resync {
             context.health.halt();
@@ -163,21 +166,21 @@ fn reader(context: &Context, phase: Phase, position: StreamPosition) -> StreamRe
     }
 }
 
-/// Gives a lease a term that no checkpoint has reached. A lease that was dropped with its database begins at
-/// term 1 again, and a checkpoint in a file, or one that was saved since, would refuse those that follow.
+/// Raises the term of a lease above that of the checkpoint. A lease that was dropped with its database begins at term 1
+/// again. An older checkpoint with a higher term would refuse all checkpoints after it.
 ///
 /// # Errors
 /// As [`Lease::raise`].
 pub(crate) async fn raise_term(context: &Context, lease: &mut Lease) -> Result<(), Failure> {
     match store(context).load().await {
         Ok(Some(checkpoint)) if checkpoint.term >= lease.term => lease.raise(checkpoint.term + 1).await,
-        // What cannot be read is the business of the start.
+        // An unreadable checkpoint is handled at the start of the leadership.
         _ => Ok(()),
     }
 }
 
-/// Takes the lease for a command that writes, so that no instance writes beside it, and renews it in `group` until that
-/// stops. `beside` goes on after "an instance is running and": what would go wrong, and what to do.
+/// Takes the lease for a command that writes, so that no instance writes at the same time. A task of `group` renews the
+/// lease until the group stops. `beside` completes the refusal "an instance is running and ...".
 ///
 /// # Errors
 /// A [`Refusal`] while an instance leads, or when the database fails.
@@ -197,7 +200,7 @@ pub(crate) async fn hold(
     Ok((lease, validity))
 }
 
-/// Gives back what [`hold`] took.
+/// Gives back the lease that [`hold`] took. A failure is only logged, because the lease also ends by itself.
 pub(crate) async fn release_lease(lease: &Lease, group: &Group) {
     group.stop.cancel();
     if lease.release().await.is_err() {
@@ -205,7 +208,7 @@ pub(crate) async fn release_lease(lease: &Lease, group: &Group) {
     }
 }
 
-/// Where checkpoints are kept, as configured.
+/// Makes the store of checkpoints that the configuration names.
 #[must_use]
 pub(crate) fn store(context: &Context) -> Store {
     let tokens = &context.settings.tokens;
@@ -215,10 +218,10 @@ pub(crate) fn store(context: &Context) -> Store {
     }
 }
 
-/// Prolongs the lease again and again, long before it ends.
+/// Renews the lease regularly, long before it ends, until `stop` is cancelled.
 ///
 /// # Errors
-/// [`Failure::LeaseLost`] when another instance has it, or it ran out before it could be prolonged.
+/// [`Failure::LeaseLost`] when another instance has the lease, or when the lease ran out before it could be renewed.
 pub(crate) async fn renew(
     mut lease: Lease,
     renewed: watch::Sender<Validity>,

@@ -1,4 +1,4 @@
-//! The leader is the instance that holds the lease. The leader reads the stream, applies its events and saves its position.
+//! The leader is the instance that holds the lease. It reads the stream, applies the events and saves the position.
 
 pub(crate) mod canary;
 pub(crate) mod checkpoint;

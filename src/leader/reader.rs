@@ -1,6 +1,7 @@
-//! The task that reads the change stream: opens the cursor, hands replies on one ahead, and after any
-//! error opens it anew after the last reply that it handed on. It never skips: what it cannot read
-//! again becomes a gap, which the pipeline records and repairs.
+//! The reader is the task that reads the change stream. It opens the cursor and hands replies to the pipeline.
+//! While the pipeline works on a reply, the reader fetches the next ones. After any error it opens the cursor again
+//! behind the last reply that it handed on. Events that cannot be read become a gap, which the pipeline records and
+//! repairs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,30 +22,31 @@ use crate::retry::Delays;
 use crate::source::cursor::{Cursor, StreamPosition, StreamReply, operation_time};
 use crate::source::undeliverable::{StumbleAction, Stumbles, behind, last_to_pass};
 
-/// The most events of one reply. The driver decodes a reply as one tree of documents: a full batch in
-/// one would cost tens of megabytes.
+/// The greatest number of events in one reply. The driver decodes a reply as one tree of documents, so a reply with a
+/// whole batch would need tens of megabytes.
 pub(crate) const EVENTS_PER_REPLY: usize = 1_000;
 
-/// A position so many seconds behind the server's time is far back: there may be much to search before the next event.
+/// The age from which a position is far back, in seconds of the server's time. From there the server may have to search
+/// long for the next event.
 const FAR_BACK: u32 = 5;
-/// Far back, a full reply that took longer than this is followed by smaller ones: what the server has found is told, and
-/// the position moves, only when a reply is full or the whole oplog is searched.
+/// The duration from which a reply counts as slow. Far back, smaller replies follow a slow one: the server sends its
+/// events, and the position moves, only when a reply is full or the whole oplog is searched.
 const SLOW_REPLY: Duration = Duration::from_secs(5);
-/// By how much replies become larger and smaller then.
+/// The factor by which replies grow and shrink far back.
 const STEP: u32 = 10;
 
-/// What the reader hands on, in order.
+/// A message of the reader to the pipeline.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    /// Events, or the news that there are none.
+    /// A reply of the cursor; without events if the stream is idle.
     Reply(StreamReply),
-    /// The position was lost, or something was passed over: between these times nothing was read.
+    /// A span of the stream that was not read, because the position was lost or events were passed over.
     Gap {
-        /// The cluster time of the lost position.
+        /// The cluster time of the last position.
         from: Timestamp,
-        /// Where reading goes on.
+        /// The cluster time from which the stream is read again.
         to: Timestamp,
-        /// The server's code, or what was wrong with the token.
+        /// The server's code, or the fault of the token.
         cause: String,
     },
 }
@@ -52,39 +54,34 @@ pub(crate) enum Incoming {
 /// The code of `ChangeStreamHistoryLost`.
 const HISTORY_LOST: &str = "286";
 
-/// The reader's parameters and what it knows.
+/// The reader's settings and state.
 #[derive(Debug)]
 pub(crate) struct StreamReader {
-    /// The watched database.
     pub database: CausalDatabase,
-    /// Its watched collections.
     pub watched: &'static [WatchedCollection],
-    /// Where to begin, later where to go on.
+    /// The position after the last reply that was handed on.
     pub position: StreamPosition,
-    /// `stream.await_time`
+    /// The setting `stream.await_time`.
     pub await_time: Duration,
-    /// The most events of one reply.
+    /// The usual number of events in a full reply.
     pub batch_size: u32,
-    /// The events that it does not get past.
+    /// Failures at positions that the reader does not get past.
     pub stumbles: Stumbles,
-    /// After how long without any event, not even the canary's, the stream is opened anew: its server may be cut
-    /// off from the others, and be the primary no more.
+    /// The longest time without any event, not even the canary's. After it the cursor is opened again, because its
+    /// server may be cut off from the others and no longer be the primary.
     pub longest_silence: Duration,
-    /// Told when the primary is another one.
     pub primary_changes: PrimaryChanges,
-    /// `stream.on_history_lost`
+    /// The setting `stream.on_history_lost`.
     pub on_history_lost: OnHistoryLost,
-    /// Told of every reply and trouble.
     pub health: Arc<Health>,
-    /// Counters.
     pub metrics: Arc<Metrics>,
 }
 
 impl StreamReader {
-    /// Reads until the receiver is gone.
+    /// Reads until the pipeline is gone.
     ///
     /// # Errors
-    /// What must stop the service, or make it lose its leadership.
+    /// A [`Failure`] that must end the service or this leadership.
     pub(crate) async fn run(mut self, outbox: mpsc::Sender<Incoming>) -> Result<(), Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {
@@ -94,7 +91,7 @@ impl StreamReader {
             };
             let of_time = matches!(failure, Failure::Ahead) || failure.code() == HISTORY_LOST;
             let directive = match (failure.directive(), &self.position) {
-                // There is no token that could be at fault.
+                // A stream that was opened by time has no token that could be at fault, so the next event is.
                 (Directive::Resync, StreamPosition::At(_)) if !of_time => Directive::PassOver,
                 (directive, _) => directive,
             };
@@ -103,7 +100,7 @@ impl StreamReader {
                 _ => StumbleAction::Again,
             };
             self.metrics.stream_restarted(&failure);
-            // Silence has lasted for long by now.
+            // These failures end readiness at once. A stalled stream, for instance, has been silent for long already.
             let for_long = directive == Directive::RetryUnready || way == StumbleAction::Wait;
             let at_once = for_long || matches!(failure, Failure::Stalled);
             self.health.trouble(HealthPart::Stream, &failure, at_once);
@@ -123,7 +120,7 @@ impl StreamReader {
         }
     }
 
-    /// Opens the cursor; far back, with replies of one event at first.
+    /// Opens the cursor and returns the number of events in its replies. Far back, replies have one event at first.
     async fn open(&self) -> Result<(Cursor, u32), Failure> {
         let size = self.usual_size();
         let cursor = self.open_with(size).await?;
@@ -144,7 +141,7 @@ impl StreamReader {
         Cursor::open(&self.database, what, self.await_time, batch_size).await
     }
 
-    /// Reads until something fails; `Ok` when nobody listens any more.
+    /// Reads with one cursor until something fails. `Ok` means that the pipeline is gone.
     async fn read(&mut self, outbox: &mpsc::Sender<Incoming>, delays: &mut Delays) -> Result<(), Failure> {
         let primary = self.primary_changes.found();
         let (mut cursor, mut size) = self.open().await?;
@@ -157,7 +154,7 @@ impl StreamReader {
             match reply.events.is_empty() && !far_back {
                 true if heard.elapsed() > self.longest_silence => return Err(Failure::Stalled),
                 true => {}
-                // A canary that was written meanwhile lies ahead.
+                // Far back, an empty reply is no silence: the canary's events lie ahead.
                 false => heard = clock::instant(),
             }
             delays.reset();
@@ -175,7 +172,8 @@ impl StreamReader {
                 return Ok(());
             }
             if !is_full {
-                // What was handed on goes first. Behind a full reply are more, which the server may read meanwhile.
+                // The pipeline runs first, so that the reply is applied at once. After a full reply the next read is sent
+                // first, so that the server works meanwhile.
                 tokio::task::yield_now().await;
             }
             if invalidates {
@@ -188,7 +186,7 @@ impl StreamReader {
         Err(Failure::NewPrimary)
     }
 
-    /// How many events the next reply is asked for.
+    /// Computes the greatest number of events for the next reply.
     fn next_size(&self, size: u32, (events, took): (usize, Duration), far_back: bool) -> u32 {
         let is_full = events >= size as usize;
         match (far_back, took > SLOW_REPLY) {
@@ -199,8 +197,8 @@ impl StreamReader {
         }
     }
 
-    /// The position left the oplog, or reading does not get past it: goes on from now, or from behind what is passed over,
-    /// unless the configuration says to halt.
+    /// Gives up a position that is lost or that the reader does not get past, and returns the gap. Reading goes on from
+    /// now, or behind the events that are passed over. Fails if `stream.on_history_lost` says to halt.
     async fn give_up_position(&mut self, failure: Failure, way: StumbleAction) -> Result<Incoming, Failure> {
         if self.on_history_lost == OnHistoryLost::Halt {
             self.health.halt();
@@ -217,7 +215,7 @@ impl StreamReader {
                 (now, now)
             }
         };
-        // Before the gap is told: what repairs it must see all that happened in it.
+        // This comes before the gap is handed on: the resync that repairs it must see everything that happened in it.
         self.database.advance(last);
         self.database.interrupt();
         self.position = StreamPosition::At(to);

@@ -1,5 +1,6 @@
-//! Where a leadership begins (spec 03, "Starting"): after our checkpoint, else where the old worker
-//! stopped, else now; in the latter two cases with a resync.
+//! Finds the position at which a leadership begins (spec 03, "Starting").
+//! This is the position of our checkpoint. Without a checkpoint it is the old worker's position, or else now, and a
+//! resync follows.
 
 use bson::{Timestamp, doc};
 use mongodb::{Database, IndexModel};
@@ -27,22 +28,22 @@ use crate::write::{Writer, command};
 /// The beginning of a leadership.
 #[derive(Debug)]
 pub struct Start {
-    /// Where the stream is opened.
+    /// The position at which the stream is opened.
     pub position: StreamPosition,
-    /// The history that positions are of from here on.
+    /// The history to which new checkpoints belong.
     pub history: History,
-    /// There was no checkpoint.
+    /// True if there was no checkpoint, not even an unusable one.
     pub is_first: bool,
-    /// How many events earlier leaderships applied.
+    /// The number of events that earlier leaderships applied; 0 if it is unknown.
     pub events: i64,
-    /// What is to be looked at again.
+    /// The resync to begin or to continue.
     pub resync: Option<Resync>,
 }
 
-/// Finds the beginning.
+/// Finds the beginning of a leadership. After a lost position, opens a gap and requests a resync.
 ///
 /// # Errors
-/// A [`Failure`] of the stores or the server; a checkpoint that is garbled, or of another history, is one only when the
+/// A [`Failure`] of the stores or the server. A garbled checkpoint, or one of another history, is a failure only if the
 /// configuration says to halt on a lost history.
 pub async fn start(
     writer: &Writer,
@@ -83,33 +84,34 @@ pub async fn start(
         Some(time) => (time, "taking over from the old worker"),
         None => (beginning(writer, term).await?, "first start"),
     };
-    // From its beginning, even if an earlier start left one unfinished: of the old worker's tokens, an older one may
-    // have come since.
+    // The resync starts from its beginning, even if an earlier start left one unfinished: the old worker may have
+    // stored an older token since.
     let resync = Resync::request(writer, metrics, cause, term).await?;
     Ok(Start { position: StreamPosition::At(time), history, is_first: true, events: 0, resync: Some(resync) })
 }
 
-/// The time of the first start, recorded before anything is done: an instance that ends before it has saved a position
-/// has written offers by then, and what happened to them since must be read.
+/// Returns the time of the very first start, which is recorded before anything else is done. An instance may write
+/// offers and end before it saves a checkpoint. The next start must read all changes since the first one.
 async fn beginning(writer: &Writer, term: i64) -> Result<Timestamp, Failure> {
     let database = writer.database();
     let now = operation_time(database).await?;
     failpoint::passed("beginning");
     let filter = doc! { "_id": BEGINNING, "term": { "$not": { "$gt": term } } };
     let update = doc! { "$set": { "term": term }, "$setOnInsert": { "cluster_time": now } };
-    // Under the lease: once the successor has a checkpoint, there is no term in the way.
+    // The lease fences this write. The term in the filter is not enough: a successor's first checkpoint deletes the
+    // document, and then no term is stored.
     command::record(writer, STATE, filter, update).await?;
     let recorded =
         with_deadline(collection(database, STATE).find_one(doc! { "_id": BEGINNING })).await.map_err(Failure::Read)?;
-    // Deleted since: by a successor that has a checkpoint.
+    // Only a successor that has saved a checkpoint deletes the document.
     let recorded = recorded.ok_or(Failure::LeaseLost)?;
     recorded
         .get_timestamp("cluster_time")
         .map_err(|_| Failure::OwnDocument { collection: STATE, field: "cluster_time" })
 }
 
-/// The older of the old worker's tokens, so that nothing is missed at the switch. Its token belongs to
-/// another pipeline, so its time is used.
+/// Returns the time of the older of the old worker's tokens, so that no event is missed at the switch. The token itself
+/// belongs to another pipeline of the change stream and cannot be used.
 async fn old_worker_time(old_worker: &OldWorkerTokens) -> Result<Option<Timestamp>, Failure> {
     let tokens = with_deadline(old_worker.load()).await?;
     for collection in &tokens.garbled {
@@ -118,7 +120,7 @@ async fn old_worker_time(old_worker: &OldWorkerTokens) -> Result<Option<Timestam
     Ok(tokens.oldest().map(resume_tokens::ResumeToken::cluster_time))
 }
 
-/// A position from which the stream cannot go on.
+/// A checkpoint from which the stream cannot go on.
 struct Lost {
     from: Timestamp,
     cause: &'static str,
@@ -138,7 +140,7 @@ async fn after_lost(
     Ok(Start { position: StreamPosition::At(now), history, is_first: false, events: lost.events, resync: Some(resync) })
 }
 
-/// Creates the index that finds the holders of a job. Cheap when it is there.
+/// Creates the index of links by which the recruiters of a job are found. This is cheap when the index exists.
 ///
 /// # Errors
 /// [`Failure::Write`].

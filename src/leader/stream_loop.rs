@@ -32,7 +32,7 @@ use crate::write::command;
 use crate::write::dead_letters::EventPosition;
 use crate::write::writer::Validity;
 
-/// The time to wait for the reply after a full one. If there is such a reply, the server needs less time to read it.
+/// The time to wait for the reply after a full one. The server reads a reply in less time, if there is one.
 const ON_THE_WAY: Duration = Duration::from_millis(50);
 
 /// The interval at which the pipeline looks for stored commands.
@@ -47,7 +47,7 @@ pub(crate) struct Pipeline {
     pub inbox: mpsc::Receiver<Incoming>,
     /// Stored commands and resyncs, which are done in steps between batches.
     pub maintenance: MaintenanceWorker,
-    /// Sources that were dropped and are not repaired.
+    /// Sources that were dropped and that no resync has repaired yet.
     pub dropped: Dropped,
     /// The phase as it was last read from the database.
     pub phase: watch::Receiver<Followed>,
@@ -63,8 +63,8 @@ pub(crate) struct Pipeline {
     pub offer_write_lock: OfferWriteLock,
     /// The ticker notifies it when it has stored a command for the pipeline.
     pub wake: Arc<Notify>,
-    /// Cancelled when the leadership must end: at the end of the process, when the lease is lost, or when the phase needs
-    /// another change stream.
+    /// Cancelled when the leadership must end: when the process ends, the lease is lost, or the phase needs another
+    /// change stream.
     pub stop: CancellationToken,
 }
 
@@ -87,7 +87,7 @@ struct Batch {
 }
 
 impl Pipeline {
-    /// Runs until `stop` is cancelled or the reader ends. A checkpoint is then saved for everything that was applied.
+    /// Runs until `stop` is cancelled or the reader ends. Every applied batch then has its checkpoint.
     ///
     /// # Errors
     /// A [`Failure`] that must end the leadership of this instance.
@@ -112,7 +112,7 @@ impl Pipeline {
         }
     }
 
-    /// Waits for the next reply or gap. Steps of maintenance are done while nothing is there, and now and then while the
+    /// Waits for the next reply or gap. Steps of maintenance are done while there is none, and now and then while the
     /// stream is busy. `None` means the end of the leadership.
     async fn next(&mut self) -> Result<Option<Incoming>, Failure> {
         loop {
@@ -261,7 +261,7 @@ impl Pipeline {
             if self.stop.is_cancelled() {
                 return Ok(());
             }
-            match command::confirm(&self.apply.stages.writer, STATE).await {
+            match command::confirm(&self.maintenance.fence.writer, STATE).await {
                 Ok(()) => return Ok(()),
                 Err(unconfirmed) => failure = unconfirmed,
             }

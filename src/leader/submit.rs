@@ -1,6 +1,6 @@
-//! How a command that writes gets its work done: it stores a request, which the instance that leads carries
-//! out between its batches; with no instance alive it takes the lease and does the same work itself
-//! (spec 06, "Command line"). Started again after an interruption, it goes on where it was.
+//! Carries out a command that writes (spec 06, "Command line").
+//! The command is stored, and the leader carries it out between its batches. Without a leader, this process takes the
+//! lease and does the same work itself. The same command, given again after an interruption, goes on where it was.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::lead;
 use crate::apply::executor::Apply;
+use crate::apply::output::Output;
 use crate::apply::preemption::PreemptionCheck;
 use crate::apply::stages::Stages;
 use crate::context::Context;
@@ -31,11 +32,11 @@ use crate::ticker::runner::{LeaderHandles, Ticker};
 use crate::write::transaction::Fence;
 use crate::write::writer::Validity;
 
-/// How often the request is looked at.
+/// The interval at which the stored command is read again.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Has `order` carried out; `show` is told of its progress. `None` when Ctrl-C or SIGTERM came first: what
-/// an instance has taken up, it finishes all the same; what nobody has, is withdrawn.
+/// Stores a command and waits for its result. `show` is called with its progress. `None` means that Ctrl-C or SIGTERM
+/// came first. Then a command that nobody has taken up is withdrawn. Another one is finished by its instance.
 ///
 /// # Errors
 /// A [`Refusal`] when the database fails for good.
@@ -66,7 +67,7 @@ pub(crate) async fn submit(
                 let lease = Lease::acquire(&context.database, &holder(), context.settings.lease.duration).await?;
                 match lease {
                     Some(lease) => match work(context, (id, order), lease, &mut group, &mut show).await {
-                        // Somebody else leads now, and carries it out.
+                        // Another instance leads now and carries the command out.
                         Err(Failure::LeaseLost) => POLL,
                         done => return Ok(done?),
                     },
@@ -91,7 +92,7 @@ pub(crate) async fn submit(
 
 enum CommandState {
     Finished(CommandOutcome),
-    /// With the name of the leader, if there is one.
+    /// The stored command, with the name of the leader if there is one.
     Unfinished(Box<StoredCommand>, Option<String>),
 }
 
@@ -107,7 +108,7 @@ async fn look(context: &Context, id: ObjectId) -> Result<CommandState, Failure> 
     }
 }
 
-/// Carries the request out under a lease of its own.
+/// Carries a stored command out in this process, under `lease`. `None` means that it was interrupted.
 async fn work(
     context: &Context,
     (id, order): (ObjectId, &Command),
@@ -146,7 +147,7 @@ async fn carry_out(
     ledger::prepare(&context.database).await?;
     let current = state::begin(database, initial).await?;
     let known = watcher::known(&current);
-    let mut stages = Stages::new(context, current.phase, writer.clone()).await?;
+    let mut stages = Stages::new(context, current.phase, Output::Live(writer.clone())).await?;
     stages.preemption =
         Some(PreemptionCheck::new(validity.clone(), known.subscribe(), stop.clone(), Arc::clone(&context.health)));
     let mut apply = Apply::new(stages);
@@ -180,7 +181,7 @@ async fn carry_out(
     Err(Failure::Interrupted)
 }
 
-/// Carries out a request of the ticker; what it asks of the pipeline is done beside it.
+/// Carries out a command of the ticker's lane. Commands that it stores for the pipeline are carried out at the same time.
 async fn run_with(
     mut ticker: Ticker,
     id: ObjectId,
@@ -217,7 +218,7 @@ async fn run_with(
     request.and_then(|request| request.result).ok_or(Failure::LeaseLost)
 }
 
-/// One step of the request, which is then read again.
+/// Does one step of the stored command, and reads the command again.
 async fn step(
     maintenance: &mut MaintenanceWorker,
     apply: &mut Apply,
@@ -232,7 +233,7 @@ async fn step(
     queue::load(&database, id).await
 }
 
-/// Who gives a command: user and host, as far as the system tells.
+/// Returns the name of the person who gives a command: user and host, as far as the system tells.
 #[must_use]
 pub(crate) fn who() -> String {
     let environment = crate::config::process_environment();

@@ -1,5 +1,5 @@
-//! What the messages say: subject, HTML and text, from plain values. Every value is escaped where it stands, control
-//! characters and line breaks are taken out of it, and links that are not of the web are left out. Pure.
+//! The contents of messages: subject, HTML and text, made from plain values. Control characters and line breaks are
+//! removed from every value, and every value is escaped. Only links to the web are kept. Pure.
 
 use askama::Template as _;
 use bson::DateTime;
@@ -11,32 +11,31 @@ use super::template_values::{IntroductionHtml, IntroductionText, ReminderHtml, R
 /// A message that is ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Composed {
-    /// The subject.
     pub subject: &'static str,
-    /// For programs that show HTML.
+    /// The part for mail programs that show HTML.
     pub html: String,
-    /// For those that do not.
+    /// The part for other mail programs.
     pub text: String,
 }
 
-/// A message that cannot be written. No value is known that leads to one: what cannot stand in a message is taken out.
+/// The reason why a message cannot be composed. No value is known to cause one, because forbidden characters are removed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ComposeError {
-    /// The values do not go into it.
+    /// The template engine fails with these values.
     #[error("a template of e-mail cannot be filled: {0}")]
     Fill(#[from] askama::Error),
-    /// It is no MJML.
+    /// The filled template is no MJML.
     #[error("a template of e-mail is no MJML: {0}")]
     Parse(#[from] mrml::prelude::parser::Error),
-    /// It is no MJML that can be shown.
+    /// The MJML cannot be turned into HTML.
     #[error("a template of e-mail cannot be rendered: {0}")]
     Render(#[from] mrml::prelude::render::Error),
 }
 
-/// Writes the message, of values that are cleaned here whoever gave them.
+/// Composes a message. The function cleans all values itself, so that no caller can forget to do so.
 ///
 /// # Errors
-/// A [`ComposeError`], which is about this message alone.
+/// A [`ComposeError`], which concerns this message alone.
 pub(crate) fn compose(email: &Email) -> Result<Composed, ComposeError> {
     let email = &email.cleaned();
     let subject = email.template.subject();
@@ -78,8 +77,8 @@ impl EmailOffer {
     }
 }
 
-/// A value as it may stand in a message: one line, no control characters, nothing that XML 1.0 forbids or that is no
-/// character at all (XML 1.0, 2.2; Unicode, 23.7).
+/// A value as a message may contain it: one line, without control characters, without characters that XML 1.0 forbids,
+/// and without noncharacters (XML 1.0, 2.2; Unicode, 23.7).
 #[must_use]
 pub(crate) fn clean(value: &str) -> String {
     let visible = |character: char| match character {
@@ -96,31 +95,31 @@ pub(crate) fn clean(value: &str) -> String {
         .join(" ")
 }
 
-/// Separators of lines, marks that turn the direction of what follows, and the mark of the order of bytes.
+/// True for line and paragraph separators, marks that change the direction of text, and the byte order mark.
 fn is_invisible(character: char) -> bool {
     matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// U+FDD0 to U+FDEF, and the last two of each plane, such as U+FFFE and U+FFFF.
+/// True for U+FDD0 to U+FDEF, and for the last two code points of each plane, such as U+FFFE and U+FFFF.
 fn is_noncharacter(character: char) -> bool {
     matches!(u32::from(character), 0xfdd0..=0xfdef) || u32::from(character) & 0xfffe == 0xfffe
 }
 
-/// A link, if it is one of the web.
+/// The text as a link; `None` where the text is no URL of `http` or `https`.
 #[must_use]
 pub(crate) fn link(value: &str) -> Option<String> {
     let url = url::Url::parse(value.trim()).ok()?;
     matches!(url.scheme(), "http" | "https").then(|| url.to_string())
 }
 
-/// A day in Paris, as DD/MM/YYYY.
+/// The day in Paris, as DD/MM/YYYY.
 #[must_use]
 pub(crate) fn day(date: DateTime) -> String {
     let date = chrono::DateTime::from_timestamp_millis(date.timestamp_millis());
     date.map(|date| date.with_timezone(&Paris).format("%d/%m/%Y").to_string()).unwrap_or_default()
 }
 
-/// A day in Paris, as YYYY-MM-DD.
+/// The day in Paris, as YYYY-MM-DD, for ids in the outbox.
 #[must_use]
 pub(crate) fn iso_day(date: DateTime) -> String {
     let date = chrono::DateTime::from_timestamp_millis(date.timestamp_millis());

@@ -1,5 +1,5 @@
-//! What the messages look like is kept in `snapshots/`: after a change that is meant, look at
-//! `emails preview`, then write them anew with `UPDATE_SNAPSHOTS=1 cargo xtask test -- the_messages_are`.
+//! Tests of `compose`. The folder `snapshots/` has the messages as they last looked. After an intended change, look at
+//! `emails preview`, then write the snapshots again with `UPDATE_SNAPSHOTS=1 cargo xtask test -- the_messages_are`.
 
 use proptest::prelude::*;
 
@@ -93,7 +93,7 @@ fn every_character_that_there_is_can_stand_in_every_text_of_a_message() {
     assert_eq!(clean("Bou\u{fffe}langer \u{ffff}"), "Boulanger");
 }
 
-/// The same value wherever a value stands.
+/// A message with the same value in every text.
 fn with_texts(value: &str, url: Option<&str>) -> Email {
     let mut email = with_title(value);
     (email.person, email.establishments[0].name) = (value.to_owned(), value.to_owned());

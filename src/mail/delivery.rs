@@ -1,23 +1,23 @@
-//! The outcome of the delivery of an e-mail.
+//! The results of one delivery of an e-mail, and of all deliveries of a message in a run.
 
 use super::email::Template;
 use super::reply::{SmtpReply, SmtpStage};
 use crate::observe::labels::LabelValue;
 
-/// What became of a message, for the job.
+/// The outcome of a message in a run, for the report of the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeliveryOutcome {
-    /// The server has it.
+    /// The mail server accepted the message, in this run or in an earlier one.
     Sent,
-    /// The server refused it, or its address, in this run or in earlier ones.
+    /// The mail server refused the message or its address, in this run or in earlier ones.
     Refused,
-    /// It cannot be sent as it is: its address, or its content.
+    /// The address or the content of the message is not valid for sending.
     Unsendable,
-    /// The server does not have it; a later run tries again.
+    /// The mail server does not have the message. A later run tries again.
     Deferred,
-    /// It may have been delivered, twice at most, and is not sent again.
+    /// The message may have been delivered, twice at most, and is not sent again.
     Unconfirmed,
-    /// Another instance has it.
+    /// Another instance sends the message.
     Taken,
 }
 
@@ -36,7 +36,7 @@ impl DeliveryOutcome {
     }
 }
 
-/// Every message with every outcome, so that a count of nothing is there from the start.
+/// Every template with every counted outcome, so that the metric has a zero for each pair from the start.
 pub(crate) fn labels() -> impl Iterator<Item = (Template, DeliveryOutcome)> {
     let outcomes = [
         DeliveryOutcome::Sent,
@@ -48,29 +48,30 @@ pub(crate) fn labels() -> impl Iterator<Item = (Template, DeliveryOutcome)> {
     Template::ALL.into_iter().flat_map(move |template| outcomes.map(|outcome| (template, outcome)))
 }
 
-/// What became of a message.
+/// The result of one attempt to deliver a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// The server has it.
+    /// The mail server has the message.
     Accepted,
-    /// The server does not want it (reply code 5xx): trying again is of no use.
+    /// The mail server refused the message for good (reply code 5xx).
     Refused(SmtpReply),
-    /// The server does not want it now (reply code 4xx).
+    /// The mail server does not take the message now (reply code 4xx).
     Deferred(SmtpReply),
-    /// The connection ended, or the server said nothing, after its recipient was named and before its content was sent.
+    /// The connection ended, or the server was silent, after the recipient was named and before the content was sent.
     Broken(SmtpStage),
-    /// It was not handed over: there is no connection, or it ended before a recipient was named.
+    /// There is no connection, or it ended before the recipient was named; a label with the cause.
     Unreachable(&'static str),
-    /// The server does not know us, or its settings are wrong: that does not pass by itself.
+    /// The mail server refuses our login, or a setting is wrong. This does not pass by itself.
     NotLetIn,
-    /// No server, or not this one, can take it as it is: a word that says because of what.
+    /// The message cannot be sent as it is; the faulty part is `address` or `content`.
     Unsendable(&'static str),
-    /// It is not known: the connection ended, or the server said nothing, after its content was sent.
+    /// The connection ended, or the server was silent, after the content was sent. Nobody knows whether the server has
+    /// the message.
     Uncertain,
 }
 
 impl Delivery {
-    /// The last step that went well.
+    /// The last step of the dialogue that succeeded; `None` where no step did.
     #[must_use]
     pub(crate) fn passed(self) -> Option<SmtpStage> {
         match self {
@@ -83,7 +84,7 @@ impl Delivery {
         }
     }
 
-    /// True where it is about us, whoever the recipient is.
+    /// True where the failure concerns us, whoever the recipient is.
     #[must_use]
     pub(crate) fn is_about_us(self) -> bool {
         match self {

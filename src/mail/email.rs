@@ -1,64 +1,60 @@
-//! An e-mail as values, before it is written. Pure.
+//! The values of an e-mail, from which `compose` makes the message. Pure.
 
 use crate::observe::labels::LabelValue;
 
-/// The messages that there are.
+/// The kinds of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Template {
-    /// Offers that expire in seven days.
+    /// A reminder of offers that expire in seven days.
     RemindJ7,
-    /// Offers that expire tomorrow.
+    /// A reminder of offers that expire tomorrow.
     RemindJ1,
-    /// An offer that training centres nearby might want to see.
+    /// A message about training centres near an offer.
     Introduction,
 }
 
-/// A message to one person about offers of theirs.
+/// A message to one user about that user's offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Email {
-    /// Which message.
     pub template: Template,
-    /// First and last name.
+    /// The first and last name of the user.
     pub person: String,
-    /// The offers, by establishment.
+    /// The offers of the message, grouped by establishment.
     pub establishments: Vec<Establishment>,
-    /// The recruiter's space.
+    /// The URL of the recruiter's space.
     pub space: String,
 }
 
-/// Offers of one establishment.
+/// An establishment and its offers in a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Establishment {
-    /// Its name.
     pub name: String,
-    /// At least one.
+    /// The offers, at least one.
     pub offers: Vec<EmailOffer>,
 }
 
-/// What is said of an offer.
+/// The texts about one offer in a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EmailOffer {
-    /// Its title.
     pub title: String,
-    /// The name of the occupation.
+    /// The name of the occupation; `None` where the offer has none.
     pub appellation: Option<String>,
-    /// The types of contract.
+    /// The types of contract, separated by commas.
     pub contracts: String,
     /// The level of the diploma.
     pub level: String,
-    /// When the contract begins.
+    /// The start of the contract, as DD/MM/YYYY or `Non précisé`.
     pub start: String,
-    /// When it was published.
+    /// The day of publication, as DD/MM/YYYY; empty where it is unknown.
     pub published: String,
-    /// Where it is shown.
+    /// The link to the offer; `None` where the offer has no valid link.
     pub url: Option<String>,
 }
 
 impl Template {
-    /// All of them.
     pub const ALL: [Self; 3] = [Self::RemindJ7, Self::RemindJ1, Self::Introduction];
 
-    /// Its name on the command line, in metrics and in the outbox.
+    /// The name on the command line, in metrics and in the outbox.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -68,13 +64,13 @@ impl Template {
         }
     }
 
-    /// The one of this name, whatever the case.
+    /// The template of this name, in upper or lower case; `None` for an unknown name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|template| template.name().eq_ignore_ascii_case(name))
     }
 
-    /// Its subject (spec 05).
+    /// The subject of the message, in French (spec 05).
     #[must_use]
     pub fn subject(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
-//! Sends messages, several at a time: asks the outbox, notes, hands over, notes again; tries again after a while what the
-//! server does not want now. A message that cannot be sent does not keep the others from being sent; a server that cannot
-//! be reached, or takes no mail from us (`standing`), does.
+//! The mailer: sends the messages of one run, several at a time. Each message is looked up in the outbox, noted there,
+//! delivered, and noted again. A deferred message is retried after a delay. A message that cannot be sent does not stop
+//! the others. A mail server that cannot be reached, or that takes no mail from us (`standing`), ends the run.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,36 +29,35 @@ use crate::retry::Delays;
 use crate::tasks::pause;
 use crate::write::Writer;
 
-/// So often a message is tried in one run: for about a quarter of a minute.
+/// The number of attempts at one message in a run, and at one note in the outbox. The delays between them grow, so all
+/// attempts together take several seconds.
 const ATTEMPTS: u32 = 8;
 
-/// A message to be sent.
+/// A message to send.
 #[derive(Debug)]
 pub(crate) struct MailItem {
-    /// Under which it is remembered.
+    /// The `_id` of the message in the outbox.
     pub id: String,
-    /// What is remembered.
+    /// The entry of the outbox before this run; `None` for a new message.
     pub entry: Option<OutboxEntry>,
-    /// To whom.
+    /// The user who gets the message.
     pub user: ObjectId,
-    /// The address.
+    /// The address of the user.
     pub to: Address,
-    /// What.
     pub email: Email,
-    /// About which offers.
+    /// The offers that the message is about.
     pub offers: Vec<ObjectId>,
 }
 
-/// A message that has been dealt with.
+/// A message whose outcome in this run is known.
 #[derive(Debug)]
 pub(crate) struct Dealt {
-    /// The offers that it is about.
+    /// The offers that the message is about.
     pub offers: Vec<ObjectId>,
-    /// What became of it.
     pub outcome: DeliveryOutcome,
 }
 
-/// Sends the messages of one run.
+/// The sender of the messages of one run. `judged` has the messages whose refusal was decided later.
 #[derive(Debug)]
 pub(crate) struct Mailer {
     transport: Transport,
@@ -78,26 +77,28 @@ enum Note<'a> {
     Refuse { id: &'a str },
 }
 
-/// What is known of a message whose dialogue has ended.
+/// The state of a message whose dialogue has ended.
 #[derive(Debug, Clone, Copy)]
 enum DialogueEnd {
     Known(DeliveryOutcome),
-    /// Refused, and it is not known yet whom that is about.
+    /// The message was refused, and it is not known yet whether the refusal is about us or the recipient.
     Open,
 }
 
-/// What came of writing a note.
+/// The result of writing a note.
 #[derive(Debug, Clone, Copy)]
 struct Noted {
+    /// True where this call wrote the note; false where its condition did not hold.
     stands: bool,
+    /// True where an earlier attempt failed, so it may have written the note.
     repeated: bool,
 }
 
 impl Mailer {
-    /// For one run.
+    /// A mailer for one run; `now` is the date of its messages.
     ///
     /// # Errors
-    /// A sentence that names the setting that cannot be used.
+    /// A sentence that names the faulty setting.
     pub(crate) fn open(
         context: &Context,
         writer: Writer,
@@ -116,10 +117,11 @@ impl Mailer {
         })
     }
 
-    /// Sends these; gives back what became of each, and of earlier ones of which that was not known yet, in no order.
+    /// Sends messages. Returns the outcomes that are known now, in no order: of these messages, and of earlier messages
+    /// whose refusal was undecided.
     ///
     /// # Errors
-    /// A [`Failure`] of the database: what was sent is noted, or may be sent once more.
+    /// A [`Failure`] of the database. A message that was sent is noted, or may be sent once more.
     pub(crate) async fn send(&self, items: Vec<MailItem>) -> Result<Vec<Dealt>, Failure> {
         let sending: Vec<BoxFuture<'_, _>> = items.into_iter().map(|item| self.send_counted(item).boxed()).collect();
         let sending = futures::stream::iter(sending).buffer_unordered(self.at_a_time);
@@ -127,7 +129,7 @@ impl Mailer {
         Ok(dealt.into_iter().flatten().chain(self.judged()).collect())
     }
 
-    /// Judges what is still undecided when all was sent.
+    /// Decides the refusals that are undecided at the end of the run, and returns their outcomes.
     ///
     /// # Errors
     /// As [`Self::send`].
@@ -156,18 +158,18 @@ impl Mailer {
         self.metrics.email(template, outcome);
     }
 
-    /// True when it is of no use to go on now: the server cannot be reached, or takes nothing from us.
+    /// True when the run must end: the mail server cannot be reached, or takes no mail from us.
     #[must_use]
     pub(crate) fn is_down(&self) -> bool {
         self.with(|standing| standing.is_down())
     }
 
-    /// Ends the connections.
+    /// Closes the connections to the mail server.
     pub(crate) async fn close(&self) {
         self.transport.close().await;
     }
 
-    /// `None` when it is not known yet.
+    /// Sends one message. `None` when its refusal is undecided so far.
     async fn send_one(&self, item: &MailItem) -> Result<Option<DeliveryOutcome>, Failure> {
         match step(item.entry.as_ref()) {
             OutboxAction::Done => return Ok(Some(DeliveryOutcome::Sent)),
@@ -225,12 +227,13 @@ impl Mailer {
                     DialogueEnd::Open => None,
                 });
             }
+            // A failure after `DATA` counts as a sent content: one run sends it `COPIES` times at most.
             contents += u32::from(delivery.passed() == Some(SmtpStage::Data));
             let patient = self.with(|standing| standing.is_patient(address)) || delivery.is_about_us();
             if attempt >= ATTEMPTS || contents >= COPIES || !patient || self.stop.is_cancelled() {
                 return Ok(Some(self.gives_up(item, delivery)));
             }
-            // As the outbox has it by now.
+            // The entry as the outbox has it now: the next claim is on condition of its values.
             let uncertain = delivery == Delivery::Uncertain;
             let state = if uncertain { OutboxState::Sending } else { OutboxState::Deferred };
             let copies = entry.as_ref().map_or(0, |entry| entry.copies) + u32::from(uncertain);
@@ -240,7 +243,7 @@ impl Mailer {
         }
     }
 
-    /// Notes how a delivery ended, and learns from it; `None` where the message may be tried again.
+    /// Notes the end of a delivery in the outbox and in the standing. `None` where the message may be tried again.
     async fn ended(&self, item: &MailItem, address: &str, delivery: Delivery) -> Result<Option<DialogueEnd>, Failure> {
         let about_us = delivery.is_about_us();
         let settled = match delivery {
@@ -253,6 +256,7 @@ impl Mailer {
             Delivery::Refused(reply) | Delivery::Deferred(reply) => Some(Settled::Deferred(Some(reply))),
             Delivery::Broken(_) => Some(Settled::Deferred(None)),
             Delivery::Unreachable(_) | Delivery::NotLetIn => Some(Settled::Untried(None)),
+            // The entry stays `sending`, with its copy: the message may have been delivered.
             Delivery::Uncertain => None,
         };
         if let Some(settled) = settled {
@@ -290,7 +294,7 @@ impl Mailer {
         DialogueEnd::Open
     }
 
-    /// Counts these refusals against their recipients.
+    /// Notes that these refusals are about their recipients.
     async fn book(&self, own: Vec<HeldRefusal>) -> Result<(), Failure> {
         for held in own {
             self.noted(&Note::Refuse { id: &held.id }).await?;
@@ -327,8 +331,8 @@ impl Mailer {
         DeliveryOutcome::Deferred
     }
 
-    /// Notes the beginning. A failed attempt may have been written all the same: then the second one finds nothing to
-    /// change, and the note is looked at.
+    /// Notes the beginning of a dialogue. False when another instance has the message. A failed attempt may have written
+    /// the note: then the next attempt changes nothing, and the note itself is read.
     async fn claimed(&self, item: &MailItem, entry: Option<&OutboxEntry>, message_id: &str) -> Result<bool, Failure> {
         let noted = self.noted(&Note::Begin { item, entry, message_id }).await?;
         if noted.repeated && !noted.stands {
@@ -337,12 +341,12 @@ impl Mailer {
         Ok(noted.stands)
     }
 
-    /// Notes the end, unless somebody else has the message by now.
+    /// Notes the end of a dialogue, unless another instance has the message now.
     async fn settled(&self, item: &MailItem, settled: Settled) -> Result<(), Failure> {
         self.noted(&Note::End { item, settled }).await.map(drop)
     }
 
-    /// Writes a note, and again while the database is in trouble that passes.
+    /// Writes a note, in several attempts where a failure of the database may pass.
     async fn noted(&self, note: &Note<'_>) -> Result<Noted, Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(2));
         let mut attempt = 1;

@@ -1,5 +1,6 @@
-//! E-mail (spec 05): what a message says is decided in `compose`, which is pure; `outbox` remembers which ones were sent, so
-//! that a crash neither loses one nor sends it three times; `transport` hands them to a mail server or writes them to files.
+//! E-mail (spec 05). `compose` makes the contents of a message, and is pure. `outbox` stores which messages were sent, so
+//! that a crash neither loses a message nor sends it three times. `transport` hands messages to a mail server, or writes
+//! them to files. `mailer` sends the messages of one run.
 
 pub(crate) mod compose;
 pub(crate) mod delivery;

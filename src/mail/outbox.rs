@@ -1,6 +1,6 @@
-//! What is remembered of each message, in `stream_processor_outbox` (spec 05, "E-mail"): stored before the dialogue with the
-//! mail server and after it, so that a crash neither loses one nor sends it three times. Holds ids and times, never an
-//! address, a name or a content.
+//! The outbox: one entry per message in `stream_processor_outbox` (spec 05, "E-mail"). An entry is written before the
+//! dialogue with the mail server and after it, so that a crash neither loses a message nor sends it three times. Entries
+//! have ids and times, never an address, a name or a content.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -19,83 +19,83 @@ use crate::mongo::reads::collection;
 use crate::write::statements::Statement;
 use crate::write::{Writer, command};
 
-/// A message is remembered for 90 days, as the runs of the jobs are.
+/// The time for which an entry is kept, the same as for runs in the ledger.
 const KEPT: Duration = Duration::from_hours(90 * 24);
-/// So many copies of a message may be on their way, at most (spec 05), and so often one run sends its content.
+/// The maximal number of copies of a message that may be delivered (spec 05). One run also sends a content this often at
+/// most.
 pub(super) const COPIES: u32 = 2;
-/// So many runs try a message that the server refuses.
+/// The number of runs that try a message which the mail server refuses.
 const REFUSALS: u32 = 3;
-/// So many messages to one user about one threshold in a day: the second one is about offers that came later.
+/// The maximal number of messages to one user about one threshold in a day. Later messages are about later offers.
 const MESSAGES: u32 = 3;
 
-/// What is known of a message.
+/// The state of a message in the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutboxState {
-    /// Its dialogue may be under way, or have ended in whatever way.
+    /// The dialogue is under way, or its end is unknown.
     Sending,
-    /// The server has it.
+    /// The mail server has the message.
     Sent,
-    /// The server refused it.
+    /// The mail server refused the message, and the refusal is about the recipient.
     Refused,
-    /// It cannot be sent as it is.
+    /// The address or the content is not valid for sending.
     Unsendable,
-    /// The server does not have it.
+    /// The mail server does not have the message. A later run sends it.
     Deferred,
 }
 
-/// A message, as it is remembered.
+/// The entry of one message in the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxEntry {
-    /// What is known.
     pub state: OutboxState,
-    /// How many copies may have been delivered.
+    /// The number of copies that may have been delivered.
     pub copies: u32,
-    /// In how many runs it was refused, or could not be sent as it is.
+    /// The number of runs in which the message was refused or unsendable.
     pub refusals: u32,
-    /// The run that had it last.
+    /// The run that claimed the message last.
     pub run: ObjectId,
-    /// The offers that it is about.
+    /// The offers that the message is about.
     pub offers: Vec<ObjectId>,
 }
 
-/// What is to be done about a message.
+/// The next action for a message, according to its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutboxAction {
-    /// Send it.
+    /// The message is to be sent.
     Send,
-    /// It was sent.
+    /// The message was sent before.
     Done,
-    /// Two copies may have been delivered; nobody knows.
+    /// Two copies may have been delivered, so the message is not sent again.
     Unconfirmed,
-    /// It was refused often enough.
+    /// The message was refused in enough runs.
     Refused,
-    /// It could not be sent as it is often enough.
+    /// The message was unsendable in enough runs.
     Unsendable,
 }
 
-/// How a dialogue ended, for the memory.
+/// The end of a dialogue, as it is noted in the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
-    /// The server has it.
+    /// The mail server has the message.
     Sent,
-    /// The server refused it, and that is about its recipient.
+    /// The mail server refused the message, and the refusal is about the recipient.
     Refused(SmtpReply),
-    /// It cannot be sent as it is: because of its `address`, or its `content`.
+    /// The message cannot be sent as it is; the faulty part is `address` or `content`.
     Unsendable(&'static str),
-    /// The server does not have it, and that is not about its recipient: it cannot be reached, or does not want us.
+    /// The mail server cannot be reached, or takes no mail from us. The recipient has nothing to do with it.
     Untried(Option<SmtpReply>),
-    /// The server does not have it: not now, or nobody knows yet whom its refusal is about.
+    /// The mail server does not take the message now, or it is undecided whom its refusal is about.
     Deferred(Option<SmtpReply>),
 }
 
-/// What is to be sent to one user about some offers.
+/// A division of the offers of one user: sent before, to be sent now, or left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Share {
-    /// These were in a message that was sent.
+    /// The offers of messages that were sent.
     pub done: Vec<ObjectId>,
-    /// This message is to be sent, about these.
+    /// The `_id` of the next message, and its offers; `None` where no message is to be sent.
     pub message: Option<(String, Vec<ObjectId>)>,
-    /// These are left out: the user got enough messages.
+    /// The offers that are left out, because the user got enough messages in this day.
     pub left: Vec<ObjectId>,
 }
 
@@ -119,7 +119,8 @@ impl OutboxState {
 }
 
 impl OutboxEntry {
-    /// A document that nobody but this service wrote; another one counts as not there, and is then not written over.
+    /// The entry in a document. A document of another shape was not written by this service: it counts as missing, and a
+    /// claim does not overwrite it.
     fn read(document: &Document) -> Option<Self> {
         let state = OutboxState::read(document)?;
         let count =
@@ -135,7 +136,7 @@ impl OutboxEntry {
     }
 }
 
-/// What the memory tells to do. Pure.
+/// The next action for the message of this entry; a message without an entry is to be sent. Pure.
 #[must_use]
 pub fn step(entry: Option<&OutboxEntry>) -> OutboxAction {
     match entry {
@@ -151,13 +152,13 @@ pub fn step(entry: Option<&OutboxEntry>) -> OutboxAction {
     }
 }
 
-/// The ids under which messages to one user on one day are remembered, the first one first.
+/// The ids in the outbox of the messages to one user about one threshold in a day, in the order of sending.
 #[must_use]
 pub fn ids(base: &str) -> Vec<String> {
     (1..=MESSAGES).map(|number| if number == 1 { base.to_owned() } else { format!("{base}/{number}") }).collect()
 }
 
-/// Which of these offers are in messages that were sent, and what is still to be sent. Pure.
+/// Divides these offers by the entries of the messages to their user. `base` is the first id, see [`ids`]. Pure.
 #[must_use]
 pub fn share(base: &str, entries: &HashMap<String, OutboxEntry>, offers: &[ObjectId]) -> Share {
     let mut share = Share::default();
@@ -178,13 +179,13 @@ pub fn share(base: &str, entries: &HashMap<String, OutboxEntry>, offers: &[Objec
     share
 }
 
-/// The `Message-ID` that belongs to an `_id`, without the brackets: every copy has the same one.
+/// The `Message-ID` for an `_id` of the outbox, without the angle brackets. Every copy of the message has the same one.
 #[must_use]
 pub fn message_id(id: &str, domain: &str) -> String {
     format!("{}@{domain}", id.replace('/', "."))
 }
 
-/// Lets the server forget what is old, and find the messages of a user.
+/// Creates the indexes of the outbox: one by which the server deletes old entries, and one by user.
 ///
 /// # Errors
 /// [`Failure::Write`].
@@ -196,7 +197,7 @@ pub async fn prepare(database: &Database) -> Result<(), Failure> {
     with_deadline(collection(database, OUTBOX).create_indexes([forget, find])).await.map(drop).map_err(Failure::Write)
 }
 
-/// Reads what is remembered of these messages.
+/// The entries of these messages, by `_id`. A message without an entry is not in the result.
 ///
 /// # Errors
 /// [`Failure::Read`].
@@ -208,7 +209,7 @@ pub async fn read(database: &Database, ids: &[String]) -> Result<HashMap<String,
     Ok(found.iter().filter_map(entry).collect())
 }
 
-/// Which of these users the last message did not reach, with when that was.
+/// The users, of these, whose last message was deferred, each with the time of that message.
 ///
 /// # Errors
 /// [`Failure::Read`].
@@ -233,7 +234,7 @@ pub async fn put_off(database: &Database, users: &[ObjectId]) -> Result<HashMap<
         .collect())
 }
 
-/// The messages to these users.
+/// A filter of the entries of messages to these users.
 #[must_use]
 pub fn of_users(users: &[ObjectId]) -> Document {
     doc! { "user": { "$in": users } }

@@ -1,8 +1,8 @@
-//! Invented letters, for `emails preview` and for the tests that keep what they look like.
+//! Messages with sample data, for `emails preview` and for the snapshot tests.
 
 use super::email::{Email, EmailOffer, Establishment, Template};
 
-/// A letter with sample data.
+/// A message with invented names and offers: several offers for [`Template::RemindJ7`], one offer for the others.
 #[must_use]
 pub(crate) fn email(template: Template) -> Email {
     let baker = offer("Boulangerie : apprenti boulanger ou apprentie boulangère", Some("Boulanger / Boulangère"), "1");

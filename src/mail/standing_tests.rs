@@ -1,4 +1,4 @@
-//! Every rule of `standing`, without a server.
+//! Tests of every rule in `standing`, without a mail server.
 
 use super::*;
 

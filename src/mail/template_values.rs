@@ -1,5 +1,5 @@
-//! The templates with the values that they take. HTML is escaped by the engine; text needs no escaping, its values are
-//! single lines (`compose::clean`).
+//! The templates and the values that they take. The engine escapes values in HTML. Text needs no escaping, because its
+//! values are single lines (`compose::clean`).
 
 use super::email::{Email, Template};
 

@@ -1,4 +1,4 @@
-//! The dry run of a backfill: counts what touching recruiters would write.
+//! The dry run of a backfill: it counts the writes that touches of recruiters would cause.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::dry_run::DryRun;
 use crate::apply::executor::Apply;
+use crate::apply::output::Output;
 use crate::apply::stages::Stages;
 use crate::clock;
 use crate::context::Context;
@@ -15,11 +16,10 @@ use crate::model::names::WatchedCollection;
 use crate::phase::Phase;
 use crate::plan::Touch;
 use crate::source::scan;
-use crate::write::Writer;
 use crate::write::dead_letters::EventPosition;
 
-/// Counts what touching the recruiters that `filter` selects would write: how many they are, and what of their offers.
-/// `show` is told how many were looked at.
+/// Counts the recruiters that `filter` selects, and the writes that touches of them would cause. `show` is called with
+/// the number of recruiters so far.
 ///
 /// # Errors
 /// A [`Failure`] that is not about one document.
@@ -30,8 +30,7 @@ pub(crate) async fn run_dry(
     stop: &CancellationToken,
     show: impl Fn(u64),
 ) -> Result<(u64, DryRun), Failure> {
-    let mut stages = Stages::new(context, phase, Writer::free(&context.database)).await?;
-    stages.dry_run = Some(DryRun::default());
+    let stages = Stages::new(context, phase, Output::DryRun(Box::default())).await?;
     let mut apply = Apply::new(stages);
     let (mut other, mut after, mut recruiters) = (None, None, 0);
     while !stop.is_cancelled() {
@@ -44,6 +43,7 @@ pub(crate) async fn run_dry(
         }
         show(recruiters);
     }
+    // The first scan found `_id`s of other types. A second one finds the ObjectIds.
     while !stop.is_cancelled() {
         let ids = scan::ids_after(&context.database, WatchedCollection::Recruiters.name(), filter, after).await?;
         after = ids.last().copied();
@@ -56,5 +56,5 @@ pub(crate) async fn run_dry(
         recruiters += ids.len() as u64;
         show(recruiters);
     }
-    Ok((recruiters, apply.stages.dry_run.take().unwrap_or_default()))
+    Ok((recruiters, apply.stages.output.into_dry_run()))
 }

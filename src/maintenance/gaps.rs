@@ -1,5 +1,5 @@
-//! The gap ledger (spec 03, "When the token is gone"): each span of the stream that was not read, open
-//! until a resync has repaired it. Durable before anything after the gap is checkpointed.
+//! The gap ledger (spec 03, "When the token is gone") records each span of the stream that was not read. A gap is open
+//! until a resync has repaired it. A gap is stored before a checkpoint passes it.
 
 use bson::{DateTime, Timestamp, doc, oid::ObjectId};
 
@@ -7,7 +7,7 @@ use crate::error::Failure;
 use crate::model::names::GAPS;
 use crate::write::{Writer, command};
 
-/// Writes an open gap.
+/// Stores an open gap between two cluster times.
 ///
 /// # Errors
 /// As [`command::record`].
@@ -17,7 +17,7 @@ pub(crate) async fn open(
     cause: &str,
     now: DateTime,
 ) -> Result<(), Failure> {
-    // Keyed by its span: the same gap, met again after a crash, is one gap.
+    // The span is the key, so that a gap that is met again after a crash is stored once.
     let filter = doc! { "from": from, "to": to };
     let update = doc! { "$setOnInsert": {
         "_id": ObjectId::new(), "cause": cause, "state": "open", "opened_at": now,
@@ -25,7 +25,7 @@ pub(crate) async fn open(
     command::record(writer, GAPS, filter, update).await
 }
 
-/// Gives the gaps that are open to a resync that begins now.
+/// Assigns all open gaps to a resync that begins now. Later gaps need another resync.
 ///
 /// # Errors
 /// As [`command::record`].
@@ -33,7 +33,7 @@ pub(crate) async fn assign(writer: &Writer, resync: ObjectId) -> Result<(), Fail
     command::change(writer, GAPS, doc! { "state": "open" }, doc! { "$set": { "resync": resync } }).await
 }
 
-/// Marks the gaps of a resync as repaired.
+/// Marks the gaps that are assigned to a finished resync as repaired.
 ///
 /// # Errors
 /// As [`command::record`].

@@ -1,4 +1,4 @@
-//! What goes on beside the stream: commands, resyncs, backfills, replays, gaps.
+//! The work beside the stream: stored commands, resyncs, backfills, replays, retries of dead letters, gaps.
 
 pub(crate) mod backfill;
 pub(crate) mod gaps;

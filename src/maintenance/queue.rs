@@ -1,6 +1,6 @@
-//! What a command asks of the instance that leads: documents of `stream_processor_commands` (spec 06, "A
-//! command that writes while an instance is running"). Whoever holds the lease carries them out; progress
-//! and result are stored, so that the asker can show them and a successor can go on.
+//! The queue of stored commands: documents of `stream_processor_commands`
+//! (spec 06, "A command that writes while an instance is running"). The process that holds the lease carries them out.
+//! Progress and result are stored, so that the command line can show them and a new leader can go on.
 
 use bson::{Bson, DateTime, Document, Timestamp, doc, oid::ObjectId};
 use mongodb::Database;
@@ -16,61 +16,61 @@ use crate::mongo::reads::collection;
 use crate::mongo::server_clock::server_time;
 use crate::refusal::{Exit, Refusal};
 
-/// Finished commands are kept for 30 days.
+/// The time for which finished commands are kept, in milliseconds: 30 days.
 const KEPT_MILLISECONDS: i64 = 30 * 24 * 3_600_000;
 
-/// What is asked for.
+/// A command that an operator, or the ticker, gives to the leader.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "kebab-case")]
 pub enum Command {
-    /// Touch recruiters.
+    /// Touches recruiters.
     Backfill {
-        /// Only this one.
+        /// The only recruiter to touch; `None` for all.
         recruiter: Option<ObjectId>,
-        /// Only those that are active.
+        /// True to touch active recruiters only.
         active_only: bool,
     },
-    /// A resync, for `verify --repair`.
+    /// Runs a resync, for `verify --repair`.
     Repair,
-    /// Touch what changed in a span of time.
+    /// Touches everything that changed in a span of time.
     Replay(Span),
-    /// Touch what the dead letters are about.
+    /// Retries dead letters.
     RetryDeadLetters {
-        /// Only of those that are due at this time.
+        /// Limits the retry to dead letters that are due at this time; `None` for all.
         #[serde(default)]
         due_at: Option<DateTime>,
     },
-    /// Forget dead letters.
+    /// Drops dead letters without a retry.
     DropDeadLetters {
-        /// Their `_id`s.
+        /// The `_id`s of the dead letters.
         ids: Vec<String>,
     },
-    /// A step to another phase.
+    /// Goes to another phase.
     SetPhase {
-        /// Its word.
+        /// The word of the phase, as in the configuration.
         to: String,
-        /// Conditions that are not met are overridden.
+        /// True to override unmet conditions.
         force: bool,
-        /// Why.
+        /// The operator's reason, which is stored with the step.
         reason: Option<String>,
     },
-    /// A job of the ticker, now.
+    /// Runs a time-based job now.
     RunJob {
-        /// Its name.
+        /// The name of the job.
         job: String,
-        /// The time that it goes by, where that is not the time of the run.
+        /// The time that the job takes for now; `None` for the time of the run.
         now: Option<DateTime>,
     },
-    /// The anonymisation of one user.
+    /// Anonymises one user.
     AnonymizeUser {
-        /// The user.
+        /// The `_id` of the user.
         user: ObjectId,
     },
-    /// Fake values in place of what is personal in our offers.
+    /// Replaces personal values in our offers by fake ones.
     Obfuscate,
 }
 
-/// Which part of a leadership carries an order out: each does one at a time.
+/// The part of a leadership that carries a command out. Each part carries out one command at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     /// The pipeline, between its batches.
@@ -79,11 +79,11 @@ pub enum Lane {
     Ticker,
 }
 
-/// The names of the ticker's orders, as they are stored.
+/// The stored names of the commands in the ticker's lane.
 const OF_TICKER: [&str; 3] = ["run-job", "anonymize-user", "obfuscate"];
 
 impl Command {
-    /// Who carries it out.
+    /// Returns the part of the leadership that carries this command out.
     #[must_use]
     pub fn lane(&self) -> Lane {
         match self {
@@ -98,14 +98,14 @@ impl Command {
     }
 }
 
-/// What a replay looks at.
+/// The span of the stream that a replay reads again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Span {
-    /// From this cluster time on.
+    /// The cluster time of the begin.
     pub from: Timestamp,
-    /// Up to this one; up to when the replay begins where there is none.
+    /// The cluster time of the end; `None` for the time at which the replay begins.
     pub until: Option<Timestamp>,
-    /// Only events of this collection.
+    /// The only collection whose events count; `None` for all.
     pub collection: Option<String>,
 }
 

@@ -1,5 +1,6 @@
-//! The resync (spec 03): note what cannot be worked with, touch every recruiter, then compare what is gone. Done in steps through the
-//! pipeline beside the live stream; its progress is stored, so a crash costs one step. Constant memory.
+//! The resync (spec 03) notes documents whose `_id` is no ObjectId, touches every recruiter, and then handles removals.
+//! A resync runs in steps beside the live stream, through the same pipeline, and needs constant memory. Its progress is
+//! stored, so a crash costs one step.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,22 +35,22 @@ use crate::source::scan;
 use crate::write::dead_letters::EventPosition;
 use crate::write::{Writer, command};
 
-/// The parts of a resync, in their order: links must be full before what no link holds is gone.
+/// The stages of a resync, in their order. Links must be complete before a job without a link counts as removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ResyncStage {
-    /// Write dead letters about documents whose `_id` is no ObjectId, and forget those about what is gone.
+    /// Writes dead letters about documents whose `_id` is no ObjectId, and removes those of deleted documents.
     Others(WatchedCollection),
-    /// Touch every recruiter.
+    /// Touches every recruiter.
     Recruiters,
-    /// Links without recruiter: the recruiter was deleted unseen.
+    /// Handles recruiters whose deletion was not seen: those that have a link and no document.
     Links,
-    /// Recruiters anonymised unseen.
+    /// Handles recruiters whose anonymisation was not seen.
     Anonymized,
-    /// Offers of ours whose user was anonymised or deactivated, or whose job no recruiter holds.
+    /// Handles our offers whose user is anonymised or deactivated, or whose job no recruiter holds.
     Offers,
-    /// What failed before of recruiters that are gone, tried again: of it, no document may tell any more.
+    /// Retries the dead letters of deleted recruiters. No document may tell any more what failed.
     LettersOfRecruiters,
-    /// The same of offers of which it is not known whose they are.
+    /// Retries the dead letters of offers whose recruiter is unknown.
     LettersOfOffers,
 }
 
@@ -88,12 +89,12 @@ impl ResyncStage {
     }
 }
 
-/// Where [`ResyncStage::Others`] is.
+/// The position inside [`ResyncStage::Others`].
 #[derive(Debug)]
 enum Other {
-    /// Walks the documents, after this one.
+    /// Scans the documents after this `_id`.
     Walk(Option<OtherId>),
-    /// Looks at the documents of letters, after this one.
+    /// Rechecks the documents of dead letters after this key.
     Recheck(Option<String>),
 }
 
@@ -101,24 +102,26 @@ enum Other {
 #[derive(Debug)]
 pub struct Resync {
     stage: ResyncStage,
+    /// The last id that is done in this stage; `None` at its begin.
     after: Option<ObjectId>,
-    /// The same in [`ResyncStage::Others`].
+    /// The position in [`ResyncStage::Others`], which goes by other ids.
     other: Other,
+    /// The begin by the server's clock.
     began: DateTime,
-    /// What its gaps refer to.
+    /// The id by which gaps name the resync that repairs them.
     id: ObjectId,
-    /// Something happened that asks for another one after this one.
+    /// True if another resync must follow this one.
     again: bool,
-    /// The lease's term: an instance that lost the lease must not move the progress of its successor.
+    /// The term of the lease. An instance that lost the lease must not move the progress of its successor.
     term: i64,
 }
 
 impl Resync {
-    /// Asks for a resync, durably: it begins (again) at the first recruiter.
+    /// Stores a new resync. A resync that is running is replaced, so it begins again.
     ///
     /// # Errors
     /// As [`command::record`].
-    pub async fn request(writer: &Writer, metrics: &Metrics, cause: &str, term: i64) -> Result<Self, Failure> {
+    pub(crate) async fn request(writer: &Writer, metrics: &Metrics, cause: &str, term: i64) -> Result<Self, Failure> {
         let resync = Self::begin(writer, cause, term).await?;
         metrics.resyncs.inc();
         info!(cause, "resync: every recruiter is looked at again");
@@ -136,16 +139,17 @@ impl Resync {
             "term": term,
         };
         let filter = doc! { "_id": RESYNC, "term": { "$not": { "$gt": term } } };
-        // Under the lease: once the successor has finished its own, there is no term in the way.
+        // The lease fences this write. The term in the filter is not enough: when a successor finishes its resync, it
+        // deletes the document, and then no term is stored.
         command::record(writer, STATE, filter, doc! { "$set": fields }).await?;
         Ok(resync)
     }
 
-    /// Asks for another resync after this one, durably.
+    /// Stores that another resync must follow this one.
     ///
     /// # Errors
     /// [`Failure::Write`], [`Failure::LeaseLost`].
-    pub async fn ask_again(&mut self, database: &Database) -> Result<(), Failure> {
+    pub(crate) async fn ask_again(&mut self, database: &Database) -> Result<(), Failure> {
         if !self.again {
             self.store(database, doc! { "again": true }).await?;
             self.again = true;
@@ -153,11 +157,11 @@ impl Resync {
         Ok(())
     }
 
-    /// The resync that an earlier leadership did not finish, taken over by `term`.
+    /// Takes over the resync that an earlier leadership did not finish, if there is one.
     ///
     /// # Errors
     /// [`Failure::Write`].
-    pub async fn unfinished(database: &Database, term: i64) -> Result<Option<Self>, Failure> {
+    pub(crate) async fn unfinished(database: &Database, term: i64) -> Result<Option<Self>, Failure> {
         let filter = doc! { "_id": RESYNC, "term": { "$not": { "$gt": term } } };
         let state = collection(database, STATE);
         let taken_over = state.find_one_and_update(filter, doc! { "$set": { "term": term } });
@@ -177,7 +181,7 @@ impl Resync {
         }))
     }
 
-    /// Stores progress, if no later term has taken it over.
+    /// Stores progress. Fails with [`Failure::LeaseLost`] if a later term has taken the resync over.
     async fn store(&self, database: &Database, fields: Document) -> Result<(), Failure> {
         let mine = doc! { "_id": RESYNC, "term": self.term };
         let state = collection(database, STATE);
@@ -188,14 +192,14 @@ impl Resync {
         }
     }
 
-    /// One step. True when the resync is finished.
+    /// Does one step. Returns true when the resync is finished.
     ///
     /// # Errors
-    /// As [`Apply::plan`]; the step may be done again.
-    pub async fn step(&mut self, apply: &mut Apply) -> Result<bool, Failure> {
+    /// As [`Apply::plan`]. The step can be repeated.
+    pub(crate) async fn step(&mut self, apply: &mut Apply, writer: &Writer) -> Result<bool, Failure> {
         let database = apply.stages.database.clone();
         if let ResyncStage::Others(collection) = self.stage {
-            return self.other(collection, apply).await;
+            return self.other(collection, apply, writer).await;
         }
         let filter = match self.stage {
             ResyncStage::Offers => doc! { "partner_label": &apply.stages.settings.partner_label },
@@ -207,11 +211,11 @@ impl Resync {
             _ => scan::ids_after(&database, self.stage.collection(), &filter, self.after).await?,
         };
         let Some(last) = ids.last() else {
-            return self.next_stage(&apply.stages.writer).await;
+            return self.next_stage(writer).await;
         };
         let last = *last;
         if self.stage == ResyncStage::Recruiters && self.after.is_none() {
-            // It begins because events may have been missed.
+            // A resync follows missed events, so cached references may be outdated.
             apply.stages.references.clear();
         }
         self.handle(&ids, apply).await?;
@@ -220,11 +224,16 @@ impl Resync {
         Ok(false)
     }
 
-    async fn other(&mut self, collection: WatchedCollection, apply: &mut Apply) -> Result<bool, Failure> {
+    async fn other(
+        &mut self,
+        collection: WatchedCollection,
+        apply: &mut Apply,
+        writer: &Writer,
+    ) -> Result<bool, Failure> {
         let is_read = collection == WatchedCollection::Offers || apply.stages.phase.watched().contains(&collection);
         match &self.other {
             Other::Walk(None) if !is_read => {
-                return self.next_stage(&apply.stages.writer).await;
+                return self.next_stage(writer).await;
             }
             Other::Walk(after) => {
                 let filter = unusable::filter(collection, &apply.stages.settings.partner_label);
@@ -238,7 +247,7 @@ impl Resync {
             }
             Other::Recheck(after) => match apply.recheck_others(collection, after.as_deref(), |_| true).await?.last {
                 Some(last) => self.other = Other::Recheck(Some(last)),
-                None => return self.next_stage(&apply.stages.writer).await,
+                None => return self.next_stage(writer).await,
             },
         }
         apply.stages.count_dead_letters();
@@ -276,7 +285,7 @@ impl Resync {
             ResyncStage::Others(_) => Ok(()),
             ResyncStage::LettersOfRecruiters => retry_dead_letters::recruiters(apply, ids, &position).await,
             ResyncStage::LettersOfOffers => retry_dead_letters::offers(apply, ids, &position).await,
-            // Nothing of recruiters is looked at any more; they may even be gone.
+            // In `retired` recruiters are not read any more, and the collection may be gone.
             ResyncStage::Recruiters | ResyncStage::Links if phase.stream() == StreamWrites::Closed => Ok(()),
             ResyncStage::Recruiters => {
                 let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
@@ -295,15 +304,15 @@ impl Resync {
                 apply.stages.cancel_deactivated(managed.deactivated, &position).await?;
                 match phase.stream() {
                     StreamWrites::Always => self.cancel_orphans(ids, apply, &position).await,
-                    // Applications write offers themselves: one that no recruiter ever held may be newer.
+                    // Applications write offers themselves in these phases, so an offer may exist without a recruiter.
                     StreamWrites::UnlessNewer | StreamWrites::Compare | StreamWrites::Closed => Ok(()),
                 }
             }
         }
     }
 
-    /// Cancels offers that no link holds. What is younger than the resync may belong to a recruiter
-    /// whose event is still to come.
+    /// Cancels offers that are in no link. An offer that is younger than the resync is left alone: the event of its
+    /// recruiter may still come.
     async fn cancel_orphans(
         &self,
         ids: &[ObjectId],

@@ -1,5 +1,6 @@
-//! What dead letters are about, tried again: each repeats the action that failed, as far as it is still called for.
-//! What is there says more than a letter: a recruiter is projected as it is now, an offer that is held is not cancelled.
+//! Retries dead letters. Each retry repeats the action that failed, as far as it is still needed.
+//! The present documents decide that: a recruiter is projected as it is now, and an offer that a recruiter holds is not
+//! cancelled.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,14 +20,16 @@ use crate::plan::Touch;
 use crate::source::scan::STEP;
 use crate::write::dead_letters::{self, Address, DueDeadLetters, EventPosition};
 
-/// In the progress of a retry: which part it is in, and after which id or key of it.
+/// The field of the progress with the present part: 0 for recruiters, 1 for offers, then one part for each collection.
 const PART: &str = "part";
+/// The field of the progress with the last id or key that is done in this part.
 const AFTER: &str = "after";
 
-/// The next part of a retry of all letters; of those that are due, where a time is given.
+/// Does the next step of a retry of all dead letters. With a time, only the dead letters that are due then are retried.
+/// Returns the outcome when the retry is finished.
 ///
 /// # Errors
-/// As [`Apply::plan`]; the step may be done again.
+/// As [`Apply::plan`]. The step can be repeated.
 pub(crate) async fn step(
     request: &mut StoredCommand,
     apply: &mut Apply,
@@ -90,7 +93,7 @@ fn next_part(request: &mut StoredCommand, part: usize) {
     request.progress.remove(AFTER);
 }
 
-/// The next recruiters after `after` that are gone and of which something failed.
+/// Finds the next recruiters after `after` that have dead letters and are deleted.
 ///
 /// # Errors
 /// [`Failure::Read`].
@@ -108,14 +111,14 @@ pub(crate) async fn of_recruiters_gone(apply: &Apply, after: Option<ObjectId>) -
     }
 }
 
-/// The next offers after `after` that letters stand about in their own name.
+/// Returns the next offers after `after` that have a dead letter without a recruiter.
 #[must_use]
 pub(crate) fn of_offers(apply: &Apply, after: Option<ObjectId>) -> Vec<ObjectId> {
     apply.stages.dead_letters.offers_after(after, STEP as usize, |_| true).into_iter().collect()
 }
 
-/// Tries again what failed of these recruiters: those that are there are touched, and anonymised where a copy still says
-/// so. Of those that are gone the offers are anonymised where a letter or a copy says so, else cancelled.
+/// Retries the dead letters of these recruiters. Present recruiters are touched; failed anonymisations are repeated if the
+/// copy still exists. The offers of deleted recruiters are anonymised if a dead letter or a copy says so, else cancelled.
 ///
 /// # Errors
 /// As [`Apply::plan`].
@@ -134,7 +137,7 @@ pub(crate) async fn recruiters(apply: &mut Apply, ids: &[ObjectId], position: &E
             match copies.contains_key(id) {
                 true if !to_anonymize.is_empty() => drop(copied.insert(*id, date)),
                 true => {}
-                // Nobody is anonymised who is there again, and of whom no copy is left.
+                // A recruiter that is present again, and has no copy any more, is not anonymised.
                 false => moot.extend(to_anonymize.into_iter().map(|job| Address::of(*id, Some(job)))),
             }
         } else if apply.stages.phase.writes_offers() || !to_anonymize.is_empty() {
@@ -148,8 +151,8 @@ pub(crate) async fn recruiters(apply: &mut Apply, ids: &[ObjectId], position: &E
     apply.delete(&absent, position).await
 }
 
-/// Tries again what failed of these offers, of which it is not known whose they are. A letter of 1.0.0 does not tell
-/// what it was: what the offer's user asks for is done.
+/// Retries the dead letters of these offers, whose recruiters are unknown. A dead letter of version 1.0.0 names no action.
+/// The state of the offer's user and the links then decide what is done.
 ///
 /// # Errors
 /// As [`Apply::plan`].
@@ -168,7 +171,7 @@ pub(crate) async fn offers(apply: &mut Apply, ids: &[ObjectId], position: &Event
         let is_orphan = !held.contains_key(id) && apply.stages.phase.stream() == StreamWrites::Always;
         let date = known.date.unwrap_or(position.wall_time);
         match known.action {
-            // The contact of a user who is nowhere goes too, as it did at the deletion.
+            // A user without account and without copy was deleted, and a deletion removes the contact too.
             Action::AnonymizeUser if is_anonymized || !present.contains(id) => to_anonymize.push(*id),
             Action::CancelOfUser if is_deactivated => to_cancel.push(*id),
             Action::Cancel if is_orphan => orphans.push(RemovedJob::offer(*id, date)),

@@ -1,5 +1,5 @@
-//! Documents whose `_id` is no ObjectId: they cannot be worked with, so each has a dead letter for as long as it is
-//! there, whoever comes across it. The stream tells of those that change, the walks here of all the others.
+//! Dead letters about documents whose `_id` is no ObjectId. The service cannot project such a document, so it has a dead
+//! letter as long as it exists. The stream finds such documents when they change. The scans in this file find all of them.
 
 use bson::{Bson, doc};
 
@@ -12,7 +12,7 @@ use crate::mongo::reads::{documents, find};
 use crate::source::scan::{self, STEP};
 use crate::write::dead_letters::EventPosition;
 
-/// Where such documents are looked for: what is read, and our offers.
+/// The collections that are scanned for such documents: all sources, and the offers.
 pub(crate) const COLLECTIONS: [WatchedCollection; 8] = [
     WatchedCollection::Recruiters,
     WatchedCollection::AnonymizedRecruiters,
@@ -24,7 +24,7 @@ pub(crate) const COLLECTIONS: [WatchedCollection; 8] = [
     WatchedCollection::Offers,
 ];
 
-/// Of the documents of a collection, those that are ours to care for.
+/// Returns the filter for the documents that are scanned: our offers only, and all documents of other collections.
 #[must_use]
 pub(crate) fn filter(collection: WatchedCollection, partner_label: &str) -> bson::Document {
     match collection {
@@ -34,11 +34,12 @@ pub(crate) fn filter(collection: WatchedCollection, partner_label: &str) -> bson
 }
 
 impl Apply {
-    /// Writes letters about the next of these documents after `after`; gives back where that ended, `None` at the end.
+    /// Writes dead letters about the next of these documents after `after`. Returns the last `_id`, or `None` at the end of
+    /// the scan, and the number of documents.
     ///
     /// # Errors
     /// [`Failure::Read`]; as [`crate::write::command::update`].
-    pub async fn note_others(
+    pub(crate) async fn note_others(
         &mut self,
         collection: WatchedCollection,
         filter: &bson::Document,
@@ -46,22 +47,19 @@ impl Apply {
         position: &EventPosition,
     ) -> Result<(Option<OtherId>, u64), Failure> {
         let others = scan::others_after(&self.stages.database, collection.name(), filter, after).await?;
-        if let Some(dry_run) = &mut self.stages.dry_run {
-            dry_run.add_unusable(others.len() as u64);
-        } else {
-            let keys = others.iter().map(OtherId::text);
-            self.stages.dead_letters.write_unusable(collection, keys, position).await?;
-        }
+        self.stages.output.note_unusable(others.len());
+        let keys = others.iter().map(OtherId::text);
+        self.stages.dead_letters.write_unusable(collection, keys, position).await?;
         let count = others.len() as u64;
         Ok((others.into_iter().last(), count))
     }
 
-    /// Looks at the next documents that such letters stand about, after `after`, where `wanted` selects them: the letters
-    /// of those that are gone go too. Gives back the keys that were looked at and those of them that stand, none at the end.
+    /// Rechecks the next of these dead letters after the key `after`, as far as `wanted` selects them. The dead letters of
+    /// deleted documents are removed.
     ///
     /// # Errors
     /// As [`Self::note_others`].
-    pub async fn recheck_others(
+    pub(crate) async fn recheck_others(
         &mut self,
         collection: WatchedCollection,
         after: Option<&str>,
@@ -91,20 +89,21 @@ impl Apply {
     }
 }
 
-/// What became of some letters.
+/// The result of a recheck of some dead letters.
 #[derive(Debug)]
-pub struct Rechecked {
-    /// The last one that was looked at; `None` at the end.
+pub(crate) struct Rechecked {
+    /// The key of the last dead letter, selected or not; `None` when there is none left.
     pub last: Option<String>,
-    /// Those that stand.
+    /// The keys of the selected dead letters that remain.
     pub stand: Vec<String>,
 }
 
-/// The `_id` of a key; `None` where the text does not tell all of it: then its deletion, or an operator, ends the letter.
+/// Reads the `_id` back from a key; `None` if the key does not hold the whole `_id`. Such a dead letter ends only with the
+/// event of the deletion, or when an operator drops it.
 fn id_of(key: &str) -> Option<Bson> {
     let value: serde_json::Value = serde_json::from_str(key).ok()?;
     let id = Bson::try_from(value).ok()?;
-    // Of the fields of a document the text does not keep the order.
+    // A document as `_id` is left out: the text does not keep the order of its fields.
     let told = id.clone().into_relaxed_extjson().to_string();
     (!matches!(id, Bson::Document(_)) && told == key).then_some(id)
 }

@@ -96,7 +96,7 @@ impl MaintenanceWorker {
     /// As [`Resync::request`].
     pub(crate) async fn request_resync(&mut self, apply: &Apply, cause: &str) -> Result<(), Failure> {
         let stages = &apply.stages;
-        self.resync = Some(Resync::request(&stages.writer, &stages.metrics, cause, self.fence.term).await?);
+        self.resync = Some(Resync::request(&self.fence.writer, &stages.metrics, cause, self.fence.term).await?);
         Ok(())
     }
 
@@ -107,7 +107,7 @@ impl MaintenanceWorker {
     pub(crate) async fn step(&mut self, apply: &mut Apply) -> Result<(), Failure> {
         if let Some(resync) = &mut self.resync {
             let before = apply.stages.write_counts;
-            if Box::pin(resync.step(apply)).await? {
+            if Box::pin(resync.step(apply, &self.fence.writer)).await? {
                 self.resync = None;
             }
             return self.count_for_replay(before, apply).await;

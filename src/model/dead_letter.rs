@@ -3,7 +3,7 @@
 
 /// The action that failed. A retry repeats it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Action {
+pub(crate) enum Action {
     /// The projection of a recruiter or a job, and its write.
     #[default]
     Project,
@@ -18,20 +18,20 @@ pub enum Action {
 }
 
 impl Action {
-    pub const ALL: [Self; 5] =
+    pub(crate) const ALL: [Self; 5] =
         [Self::Project, Self::Cancel, Self::AnonymizeRecruiter, Self::AnonymizeUser, Self::CancelOfUser];
 
     /// True when the dead letter of this action stays, whether `other` fails or succeeds on the same document.
     /// A failed anonymisation outlives other actions, because the contact of a person may be left.
     #[must_use]
-    pub fn outlives(self, other: Self) -> bool {
+    pub(crate) fn outlives(self, other: Self) -> bool {
         let anonymizes = |action| matches!(action, Self::AnonymizeRecruiter | Self::AnonymizeUser);
         anonymizes(self) && !anonymizes(other)
     }
 
     /// The name of the action in the stored dead letter.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Project => "project",
             Self::Cancel => "cancel",
@@ -43,7 +43,7 @@ impl Action {
 
     /// The action stored under `name`, else [`Action::Project`]: dead letters of 1.0.0 name no action.
     #[must_use]
-    pub fn from_stored(name: &str) -> Self {
+    pub(crate) fn from_stored(name: &str) -> Self {
         Self::ALL.into_iter().find(|action| action.as_str() == name).unwrap_or_default()
     }
 }

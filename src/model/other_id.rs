@@ -9,18 +9,18 @@ const LONGEST_KEY: usize = 200;
 
 /// An `_id` of any type but ObjectId: the document `{_id: …}` as the server sent it. Its bytes may be invalid BSON.
 #[derive(Debug, Clone, PartialEq)]
-pub struct OtherId(RawDocumentBuf);
+pub(crate) struct OtherId(RawDocumentBuf);
 
 impl OtherId {
     /// `document` has the field `_id` alone.
     #[must_use]
-    pub fn of(document: &RawDocument) -> Self {
+    pub(crate) fn of(document: &RawDocument) -> Self {
         Self(document.to_owned())
     }
 
     /// The text in the address of a dead letter (see [`key_text`]). An unreadable `_id` is shown as its bytes.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let readable = self.0.get("_id").ok().flatten().and_then(key_text);
         let bytes = || self.0.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         // This is not extended JSON, so that nobody looks for a document with it.
@@ -30,13 +30,13 @@ impl OtherId {
     /// The stored form, by which an interrupted cursor goes on. The bytes are stored as they are, because the server
     /// would refuse a value that is not valid BSON.
     #[must_use]
-    pub fn to_stored(&self) -> Bson {
+    pub(crate) fn to_stored(&self) -> Bson {
         Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: self.0.as_bytes().to_vec() })
     }
 
     /// `None` when nothing is stored, or when [`Self::to_stored`] did not make the value.
     #[must_use]
-    pub fn from_stored(stored: Option<&Bson>) -> Option<Self> {
+    pub(crate) fn from_stored(stored: Option<&Bson>) -> Option<Self> {
         match stored? {
             Bson::Binary(Binary { bytes, .. }) => RawDocumentBuf::from_bytes(bytes.clone()).ok().map(Self),
             _ => None,
@@ -45,19 +45,19 @@ impl OtherId {
 
     /// The type of the `_id`; `None` when the bytes cannot be read.
     #[must_use]
-    pub fn element_type(&self) -> Option<ElementType> {
+    pub(crate) fn element_type(&self) -> Option<ElementType> {
         Some(self.0.iter_elements().next()?.ok()?.element_type())
     }
 
     /// The document `{_id: …}`.
     #[must_use]
-    pub fn document(&self) -> &RawDocument {
+    pub(crate) fn document(&self) -> &RawDocument {
         &self.0
     }
 
     /// True when the `_id` sorts behind all ObjectIds (MongoDB manual, "BSON Comparison Order").
     #[must_use]
-    pub fn is_above_object_ids(&self) -> bool {
+    pub(crate) fn is_above_object_ids(&self) -> bool {
         use ElementType as Type;
         let above = [Type::Boolean, Type::DateTime, Type::Timestamp, Type::RegularExpression, Type::DbPointer];
         let last = [Type::JavaScriptCode, Type::JavaScriptCodeWithScope, Type::MaxKey];

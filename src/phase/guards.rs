@@ -1,5 +1,5 @@
-//! What must hold before the next phase is entered (spec 04, "Transitions"; spec 03, "Open gaps"). Pure:
-//! the facts are given, and each condition says what was found.
+//! The conditions for a step to the next phase (spec 04, "Transitions"; spec 03, "Open gaps"). Pure code: the facts are
+//! arguments, and each condition says what was found.
 
 use std::time::Duration;
 
@@ -9,57 +9,53 @@ use serde::Serialize;
 use super::{Phase, StepDirection};
 use crate::model::time::is_ahead;
 
-/// A verification is old after this.
+/// The age from which on a verification does not count.
 const VERIFICATION_AGE: Duration = Duration::from_hours(24);
-/// The most lag, in seconds.
+/// The lag must be under this number of seconds.
 const LAG: f64 = 5.0;
 
 /// The last full verification, as `verify` stored it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LastVerification {
-    /// The phase in which it ran.
+    /// The phase during the verification.
     pub phase: String,
-    /// When it began.
     pub began: DateTime,
-    /// When it ended.
     pub ended: DateTime,
-    /// How many differences it found.
+    /// The number of differences that it found.
     pub differences: i64,
 }
 
-/// What is known when a step is asked for.
+/// The facts on which the conditions of a step rest.
 #[derive(Debug, Clone)]
 pub(crate) struct StepFacts {
-    /// The phase now.
+    /// The current phase.
     pub phase: Phase,
-    /// Since when; `None` where nobody has entered it yet.
+    /// The time of the step to the current phase; `None` before the first start of an instance.
     pub since: Option<DateTime>,
-    /// The last full verification.
+    /// The last full verification; `None` when there was none.
     pub verification: Option<LastVerification>,
-    /// The leader's lag in seconds; `None` without a leader, or before its stream answered.
+    /// The leader's lag in seconds; `None` without a leader, or before the first reply of its stream.
     pub lag: Option<f64>,
-    /// Dead letters that stand.
     pub dead_letters: u64,
     /// Gaps that no resync has repaired yet.
     pub open_gaps: u64,
-    /// Commands and resyncs that are not finished, besides the one that asks.
+    /// Unfinished commands and resyncs, without the command that asks for the step.
     pub running: u64,
-    /// Now.
+    /// The server's time.
     pub now: DateTime,
 }
 
-/// One condition.
+/// One condition of a step, and what was found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Condition {
-    /// What must hold.
+    /// The text of the condition.
     pub condition: &'static str,
-    /// Whether it does.
     pub met: bool,
-    /// What was found, and where it helps, what to do.
+    /// The fact that was found, and the remedy where there is one.
     pub found: String,
 }
 
-/// The conditions of the step from the phase of `facts` to `to`. A step back has none of these.
+/// The conditions of the step from the phase of `facts` to `to`. A step back has no conditions.
 #[must_use]
 pub(crate) fn conditions(facts: &StepFacts, to: Phase) -> Vec<Condition> {
     if facts.phase.way_to(to) != Some(StepDirection::Forward) {

@@ -1,5 +1,5 @@
-//! Who is the authority, `recruiters` or `jobs_partners` (spec 04): the rules of each phase, its state in
-//! MongoDB, the way from one to the next. Everything that writes asks the phase first.
+//! The phase: it says whether `recruiters` or `jobs_partners` is the authority (spec 04). The module has the rules of each
+//! phase, the stored phase, and the conditions of a step. Everything that writes asks the phase first.
 
 pub(crate) mod guards;
 mod rules;

@@ -1,31 +1,31 @@
-//! What each phase means (spec 04, "The table"), and which steps there are between phases. Pure.
+//! The meaning of each phase (spec 04, "The table"), and the possible steps between phases. Pure code.
 
 use super::Phase;
 use crate::model::names::WatchedCollection;
 
-/// What the stream does with offers.
+/// The use of projections in a phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamWrites {
-    /// Writes what differs.
+    /// Differing fields are written.
     Always,
-    /// Writes what differs unless the offer is newer ("newest wins").
+    /// Differing fields are written unless the offer is newer ("newest wins").
     UnlessNewer,
-    /// Projects, compares and counts.
+    /// Differences are counted, and nothing is written.
     Compare,
-    /// The streams of `recruiters` and of what its projection looks up are closed.
+    /// The stream does not watch `recruiters` and its references.
     Closed,
 }
 
-/// The table's row, in words for people.
+/// The row of a phase in the table of spec 04, as texts for the operator.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
-    /// Who the applications write to.
+    /// The collections to which applications write.
     pub authority: &'static str,
-    /// What the stream does with offers.
+    /// The writes of the stream.
     pub stream: &'static str,
-    /// Where the time-based jobs write.
+    /// The writes of the time-based jobs.
     pub ticker: &'static str,
-    /// When both sides are compared.
+    /// The times of verifications.
     pub verification: &'static str,
 }
 
@@ -34,15 +34,14 @@ pub struct Row {
 pub enum StepDirection {
     /// To the next phase of the migration.
     Forward,
-    /// To the one before.
+    /// To the previous phase.
     Back,
 }
 
 impl Phase {
-    /// All of them, in the order of the migration.
+    /// The phases in the order of the migration.
     pub const ALL: [Self; 4] = [Self::Sync, Self::DualWrite, Self::Shadow, Self::Retired];
 
-    /// What the stream does with offers.
     #[must_use]
     pub fn stream(self) -> StreamWrites {
         match self {
@@ -59,8 +58,7 @@ impl Phase {
         matches!(self.stream(), StreamWrites::Always | StreamWrites::UnlessNewer)
     }
 
-    /// The collections whose changes are read. Reactions to anonymisation are active in every phase, and so
-    /// is our own sign of life.
+    /// The collections that the stream watches. Every phase watches anonymisations and the canary.
     #[must_use]
     pub fn watched(self) -> &'static [WatchedCollection] {
         match self.stream() {
@@ -74,7 +72,7 @@ impl Phase {
         }
     }
 
-    /// The step to `to`; `None` when it is this phase, or further than one step.
+    /// The direction of the step to `to`. `None` when `to` is this phase, or more than one step away.
     #[must_use]
     pub fn way_to(self, to: Self) -> Option<StepDirection> {
         let place = |phase: Self| Self::ALL.iter().position(|other| *other == phase).unwrap_or_default();
@@ -85,13 +83,12 @@ impl Phase {
         }
     }
 
-    /// The next phase of the migration.
+    /// The next phase of the migration; `None` for the last one.
     #[must_use]
     pub fn next(self) -> Option<Self> {
         Self::ALL.into_iter().find(|to| self.way_to(*to) == Some(StepDirection::Forward))
     }
 
-    /// The table's row.
     #[must_use]
     pub fn row(self) -> Row {
         match self {

@@ -1,5 +1,5 @@
-//! The phase as MongoDB holds it: the document `phase` of `stream_processor_state` with its history, and
-//! the tombstone that `retired` leaves. The configuration gives only the phase of a database without one.
+//! The phase in MongoDB: the document `phase` of `stream_processor_state` with its history, and the tombstone of
+//! `retired`. The configuration gives only the initial phase of a database.
 
 use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
 use mongodb::Database;
@@ -22,43 +22,40 @@ use crate::mongo::server_clock::server_time;
 use crate::write::statements::Statement;
 use crate::write::transaction::{Fence, Transaction};
 
-/// Left by `retired`, removed by a step back: while it stands, no instance writes offers from recruiters,
-/// whatever its configuration says and whatever became of the document `phase`.
+/// The `_id` of the tombstone. The step to `retired` writes it, and the step back removes it. While it exists, no instance
+/// writes offers from recruiters, whatever the configuration and the document `phase` say.
 const TOMBSTONE: &str = "tombstone";
 
 /// The phase of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Current {
-    /// The phase.
     pub phase: Phase,
-    /// Since when; `None` where no instance has run yet.
+    /// The time of the step to this phase; `None` before the first start of an instance.
     pub since: Option<DateTime>,
-    /// Grows by one with each step.
+    /// The number of steps so far.
     pub revision: i64,
-    /// A tombstone says `retired` and the document `phase` does not.
+    /// True when there is a tombstone, and the document `phase` does not say `retired`.
     pub contradicted: bool,
 }
 
-/// One step, as it is recorded.
+/// One step to another phase, as the history records it.
 #[derive(Debug, Clone)]
 pub(crate) struct PhaseChange {
-    /// From where.
     pub from: Current,
-    /// To where.
     pub to: Phase,
-    /// The command that asked for it.
+    /// The `_id` of the stored command that asks for the step.
     pub command: ObjectId,
-    /// Who gave that command.
+    /// The person who gave the command.
     pub who: String,
-    /// Why, where somebody said so.
+    /// The text of `--reason`; `None` when the option was not given.
     pub reason: Option<String>,
-    /// The conditions that were not met and overridden.
+    /// The unmet conditions that `--force` overrides.
     pub overridden: Vec<String>,
     /// The position of the stream, for the tombstone: `{token, cluster_time}`.
     pub position: Document,
 }
 
-/// Reads the phase; `initial` is that of a database without one.
+/// Reads the phase. A database without a stored phase has the phase `initial`.
 ///
 /// # Errors
 /// [`Failure::Read`], [`Failure::OwnDocument`].
@@ -85,7 +82,7 @@ pub(crate) async fn load(database: &Database, initial: Phase) -> Result<Current,
     })
 }
 
-/// Writes the initial phase where there is none.
+/// Stores the initial phase where no phase is stored, and reads the phase.
 ///
 /// # Errors
 /// As [`load`], and [`Failure::Write`].
@@ -100,8 +97,8 @@ pub(crate) async fn begin(database: &Database, initial: Phase) -> Result<Current
     load(database, initial).await
 }
 
-/// Makes a step, if the phase is still the one that it starts from; false when it is not. The tombstone
-/// comes and goes with the phase, in one transaction, which comes to nothing once another one leads.
+/// Makes a step. False when the phase is no longer the one that the step starts from. One transaction changes the phase
+/// and the tombstone. The transaction fails once another instance leads.
 ///
 /// # Errors
 /// As [`Transaction::begin`] and [`Transaction::update`].
@@ -133,13 +130,13 @@ pub(crate) async fn change(fence: &Fence, change: &PhaseChange, now: DateTime) -
     Ok(true)
 }
 
-/// Built of texts, ids and dates, and of a position that came from BSON: it always encodes.
+/// Encodes a document of texts, ids, dates and a position that came from BSON. Such a document can always be encoded.
 fn encoded(document: &Document) -> RawDocumentBuf {
     RawDocumentBuf::try_from(document).unwrap_or_default()
 }
 
-/// True when the step that this command asked for has been made: an answer may be lost, and the command is
-/// then taken up again.
+/// True when the step of this command was made. The answer of the server may be lost, and then the command is taken up
+/// again.
 ///
 /// # Errors
 /// [`Failure::Read`].
@@ -149,7 +146,7 @@ pub(crate) async fn was_made_by(database: &Database, command: ObjectId) -> Resul
     Ok(made > 0)
 }
 
-/// The steps so far, the oldest first, as they are stored.
+/// The stored steps, the oldest first.
 ///
 /// # Errors
 /// [`Failure::Read`].
@@ -160,8 +157,8 @@ pub(crate) async fn history(database: &Database) -> Result<Vec<Document>, Failur
     Ok(history.into_iter().filter_map(|entry| entry.as_document().cloned()).collect())
 }
 
-/// What the conditions of a step rest on. `asking` is the command that asks, which does not count as one
-/// that is running.
+/// Reads the facts on which the conditions of a step rest. `asking` is the command that asks for the step: it does not
+/// count as a running command.
 ///
 /// # Errors
 /// [`Failure::Read`].

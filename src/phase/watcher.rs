@@ -14,28 +14,26 @@ use crate::phase::Phase;
 use crate::phase::state::{self, Current};
 use crate::tasks::pause;
 
-/// How often the phase is read.
+/// The interval at which the phase is read.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// The phase, and which step led to it.
+/// The phase and its revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Followed {
-    /// The phase.
     pub phase: Phase,
     /// See [`Current::revision`].
     pub revision: i64,
 }
 
-/// The phase as the parts of a leadership know it.
+/// The phase that the parts of the leader share.
 pub(crate) type KnownPhase = Arc<watch::Sender<Followed>>;
 
-/// What is known at the beginning.
 #[must_use]
 pub(crate) fn known(current: &Current) -> KnownPhase {
     Arc::new(watch::Sender::new(Followed { phase: current.phase, revision: current.revision }))
 }
 
-/// Takes note of a phase that was read or set; an older one, read before the newer was set, is passed over.
+/// Records a phase that was read or set. An older phase is ignored: it was read before the newer phase was set.
 pub(crate) fn note(known: &KnownPhase, current: &Current) {
     let read = Followed { phase: current.phase, revision: current.revision };
     known.send_if_modified(|followed| {
@@ -48,10 +46,10 @@ pub(crate) fn note(known: &KnownPhase, current: &Current) {
     });
 }
 
-/// Reads the phase again and again, until `stop`.
+/// Reads the phase at intervals, until `stop`.
 ///
 /// # Errors
-/// Never: while it cannot be read, the last one holds.
+/// None. While the phase cannot be read, the last known phase stays.
 pub(crate) async fn follow(
     database: Database,
     initial: Phase,

@@ -1,6 +1,6 @@
-//! Merges the reactions of one batch by key, so that n events on one recruiter cost one read and one
-//! projection. Deletions and anonymisations win over earlier touches of the same key (spec 03,
-//! "Batches"); a touch after them stands, because the document is there again.
+//! Merges the reactions of one batch by key. So n events on one recruiter cost one read and one projection.
+//! Deletions and anonymisations win over earlier touches of the same key (spec 03, "Batches"). A touch after them stays,
+//! because the document exists again.
 
 use bson::oid::ObjectId;
 
@@ -9,7 +9,7 @@ use super::{Plan, Touch};
 use crate::model::names::WatchedCollection;
 use crate::source::event::{DocumentKey, Event, Operation};
 
-/// Plans one batch. Applying the plans of a batch split anywhere gives the same final state.
+/// Plans one batch. A batch may be split anywhere: the plans of its parts lead to the same final state.
 #[must_use]
 pub fn plan(events: &[Event]) -> Plan {
     let mut plan = Plan::default();
@@ -40,7 +40,7 @@ impl Plan {
         }
     }
 
-    /// A document whose key cannot be worked with is of concern until it is deleted.
+    /// Records a document whose `_id` is no ObjectId, until its deletion.
     fn add_unusable(&mut self, document: (WatchedCollection, String), operation: Operation, reaction: &Reaction) {
         if operation == Operation::Delete {
             self.unusable_keys.remove(&document);
@@ -67,7 +67,7 @@ impl Plan {
                     self.changed_users.insert(id);
                 }
                 if event.operation == Operation::Insert {
-                    // There again: only a later event may anonymise its offers.
+                    // The user exists again, so only a later event may anonymise the user's offers.
                     self.anonymized_users.remove(&id);
                 }
                 if status {
@@ -93,8 +93,8 @@ impl Plan {
 
     fn touch(&mut self, id: ObjectId, touch: Touch) {
         let touch = match self.deleted_recruiters.remove(&id) {
-            // Deleted and inserted again: what the old document held and the new one does not must
-            // be found as removed.
+            // The recruiter was deleted and inserted again. A touch of all jobs finds the jobs that only the old document
+            // had.
             Some(_) => Touch::All,
             None => touch,
         };
@@ -106,7 +106,7 @@ impl Plan {
         }
     }
 
-    /// Documents changed without an event that says which: see `shrunk_references`, `replaced_sources`.
+    /// True when documents changed, and no event tells which ones: see `shrunk_references` and `replaced_sources`.
     #[must_use]
     pub fn requires_resync(&self) -> bool {
         !self.shrunk_references.is_empty()

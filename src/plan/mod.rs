@@ -1,4 +1,4 @@
-//! Stage 2, PLAN: events -> touches. Pure: it decides what to look at, never reads it.
+//! PLAN, the second stage: events -> touches. Pure code: it decides which documents to look at, and reads none.
 
 pub(crate) mod coalesce;
 pub(crate) mod react;

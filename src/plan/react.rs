@@ -1,4 +1,4 @@
-//! The table of reactions (spec 03, "Reactions"): what one event asks for.
+//! The table of reactions to single events (spec 03, "Reactions").
 
 use std::collections::BTreeSet;
 
@@ -6,43 +6,42 @@ use super::Touch;
 use crate::model::names::WatchedCollection;
 use crate::source::event::{Event, Operation};
 
-/// The paths of the keys of references.
+/// The paths whose change can change the key of a reference.
 const KEYS: [&str; 3] = ["siret", "rome", "rome.code_rome"];
 
-/// What one event asks for, before it is coalesced with its neighbours.
+/// The reaction to one event, before the reactions of a batch are merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reaction {
-    /// Nothing to do.
     Nothing,
     /// Project the recruiter again.
     TouchRecruiter(Touch),
-    /// The recruiter is gone.
+    /// Cancel the offers that no other recruiter has.
     RecruiterDeleted,
     /// Anonymise the offers of the recruiter.
     AnonymizeRecruiter,
-    /// Touch the delegated recruiters of the user.
+    /// Touch recruiters of the user.
     UserChanged {
-        /// `status` is among the changes, or the whole document is new.
+        /// True when `status` changed, or the whole document is new.
         status: bool,
-        /// `email` or `phone` is among them, or the whole document is new.
+        /// True when `email` or `phone` changed, or the whole document is new.
         contact: bool,
     },
     /// Anonymise the offers of the user.
     AnonymizeUser,
-    /// Refresh the cache, touch the recruiters concerned.
+    /// Refresh the cache, and touch the recruiters concerned.
     ReferenceChanged {
-        /// The key itself is among the changes.
+        /// True when the key may have changed.
         key: bool,
     },
-    /// The same, but the key is no longer there to be read.
+    /// The deleted document cannot tell its key any more, so nothing tells which recruiters are concerned.
     ReferenceDeleted,
-    /// A watched collection is gone, or has another name.
+    /// A watched collection was dropped or renamed.
     SourceDropped,
-    /// The database is gone, or the cursor ends here.
+    /// The database was dropped, or the cursor ends with this event.
     Invalidated,
-    /// Somebody changed an offer, or we did: touch the recruiters that hold its job.
+    /// Touch the recruiters that have the job of the offer. Another program or the service itself changed the offer.
     OfferChanged,
-    /// Our own sign of life came back.
+    /// Measure the time since the canary was written.
     Canary,
 }
 
@@ -79,7 +78,7 @@ pub(crate) fn react(event: &Event) -> Reaction {
         ) => Reaction::ReferenceDeleted,
         (WatchedCollection::Cfas | WatchedCollection::RomeSheets | WatchedCollection::Engagements, _) => {
             Reaction::ReferenceChanged {
-                // The event does not tell the old key, and whoever refers to it is concerned too.
+                // A changed key concerns the recruiters of the old key too, and the event does not tell the old key.
                 key: event.operation == Operation::Replace
                     || event.paths.as_ref().is_none_or(|paths| paths.iter().any(|path| KEYS.contains(&path.as_str()))),
             }
@@ -94,7 +93,7 @@ fn recruiter_update(paths: &[String]) -> Reaction {
     for path in paths {
         match job_path(path) {
             Some((_, field)) if field.starts_with("stats_") => {}
-            // A new `_id` changes which jobs there are, so removed ones must be looked for.
+            // A changed `_id` makes a new job of the element, so the old job must be looked for as a removal.
             Some((position, field)) if field != "_id" => {
                 positions.insert(position);
             }
@@ -104,7 +103,7 @@ fn recruiter_update(paths: &[String]) -> Reaction {
     if positions.is_empty() { Reaction::Nothing } else { Reaction::TouchRecruiter(Touch::Positions(positions)) }
 }
 
-/// `jobs.N.field…` as `(N, field…)`.
+/// Splits `jobs.N.field…` into `(N, field…)`; `None` for any other path.
 fn job_path(path: &str) -> Option<(usize, &str)> {
     let (position, field) = path.strip_prefix("jobs.")?.split_once('.')?;
     Some((position.parse().ok()?, field))

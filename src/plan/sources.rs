@@ -1,5 +1,5 @@
-//! Watched collections that were dropped or renamed away, and when a resync may look at what is there instead: not while
-//! they are filled again, for what is not back yet would count as gone.
+//! Watched collections that were dropped or renamed away, and the time at which a resync may look at their new content.
+//! A resync waits while they are filled again, because documents that are not back yet would count as gone.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,22 @@ use super::react::{Reaction, react};
 use crate::model::names::WatchedCollection;
 use crate::source::event::{Event, Operation};
 
-/// What is dropped when no single collection is.
+/// The name of the source when the whole database was dropped, or the stream ended.
 pub(crate) const WHOLE_DATABASE: &str = "the database";
-/// So many seconds of the stream's time after the last insert, a collection counts as filled again.
+/// The seconds of the stream's time after the last insert, after which a collection counts as filled again.
 const QUIET: u32 = 5;
-/// So many seconds after the first sign of it at the latest: a busy collection is never quiet.
+/// The greatest number of seconds that a resync waits after the first sign of a collection. A busy collection is never
+/// quiet.
 const LONGEST: u32 = 600;
 
-/// How things stand with one of them; times are the seconds of cluster times.
+/// The state of a dropped source. Times are the seconds of cluster times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sign {
-    /// Nothing is known of it since.
+    /// No event or look has shown the source since its drop.
     Gone,
-    /// It is there again since then; the last insert.
+    /// The source exists again since `since`. `last` is the time of its last insert.
     Back { since: u32, last: u32 },
-    /// The resync that is asked for looks at it.
+    /// The resync that was asked for looks at the new content.
     InRepair,
 }
 
@@ -32,7 +33,7 @@ pub(crate) struct Dropped {
 }
 
 impl Dropped {
-    /// Those of an earlier leadership that are still watched.
+    /// The dropped sources that an earlier leader stored under these names, without those that are not watched now.
     pub(crate) fn of<'a>(names: impl IntoIterator<Item = &'a str>, watched: &[WatchedCollection]) -> Self {
         let known = |name: &str| match name {
             WHOLE_DATABASE => Some(WHOLE_DATABASE),
@@ -43,12 +44,11 @@ impl Dropped {
         Self { sources: names.into_iter().filter_map(known).map(|name| (name, Sign::Gone)).collect() }
     }
 
-    /// Their names.
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.sources.keys().copied()
     }
 
-    /// Takes note of an event, in the order of the stream. True when it tells of a drop.
+    /// Records an event. The caller gives the events in the order of the stream. True when the event is a drop.
     pub(crate) fn note(&mut self, event: &Event) -> bool {
         let time = event.cluster_time.time;
         let replaced = event.renamed_to.filter(|source| *source != WatchedCollection::Canary);
@@ -73,7 +73,7 @@ impl Dropped {
         dropped.is_some() || replaced.is_some()
     }
 
-    /// A collection is there at this time.
+    /// Records that a collection exists at this time.
     pub(crate) fn is_there(&mut self, name: &str, time: u32) {
         for name in [name, WHOLE_DATABASE] {
             if let Some(sign @ Sign::Gone) = self.sources.get_mut(name) {
@@ -82,7 +82,7 @@ impl Dropped {
         }
     }
 
-    /// True while a resync would take for gone what is about to come back.
+    /// True while a resync must wait: it would count documents as gone that are still coming back.
     #[must_use]
     pub(crate) fn is_unsettled(&self, now: u32) -> bool {
         let is_filled = |sign: &Sign| match sign {
@@ -93,8 +93,8 @@ impl Dropped {
             || self.sources.values().any(is_filled)
     }
 
-    /// Takes those that a resync can repair now; the caller asks for it if there is one. When the database was dropped and
-    /// is there again, what is absent then was left out on purpose.
+    /// Marks the sources that a resync can repair now. True when there are some: the caller then asks for a resync. When
+    /// a dropped database exists again, sources that are still absent were left out on purpose and are marked too.
     pub(crate) fn take_up(&mut self, now: u32) -> bool {
         let is_back = |sign: &Sign| matches!(sign, Sign::Back { .. });
         if self.is_unsettled(now) || !self.sources.values().any(is_back) {
@@ -107,7 +107,7 @@ impl Dropped {
         true
     }
 
-    /// The resync is finished: forgets what it was for. True when there was something.
+    /// Forgets the sources that the finished resync repaired. True when there were some.
     pub(crate) fn repaired(&mut self) -> bool {
         let before = self.sources.len();
         self.sources.retain(|_, sign| *sign != Sign::InRepair);

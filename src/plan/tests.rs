@@ -1,5 +1,5 @@
-//! The table of reactions row by row, and coalescing against a model: splitting a batch anywhere gives
-//! the same final state.
+//! Tests of the table of reactions, row by row, and of merging: a model checks that a batch may be split anywhere and
+//! gives the same final state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,7 +110,7 @@ fn a_document_with_another_kind_of_key_is_kept_for_a_dead_letter() {
     assert_eq!(plan(&[strange]).unusable_keys, BTreeSet::from([(WatchedCollection::Recruiters, "\"x\"".to_owned())]));
 }
 
-/// What happens to one of a few recruiters.
+/// A change of one of a few recruiters.
 #[derive(Debug, Clone, Copy)]
 enum Happening {
     Insert,
@@ -119,8 +119,8 @@ enum Happening {
     Anonymize,
 }
 
-/// The offer of a recruiter in the model. An offer that was never written counts as anonymised: whether
-/// one is written between an insert and an anonymisation depends on how the batch is cut (spec 03).
+/// The offer of a recruiter in the model. An offer that was never written counts as anonymised, because the cut of the
+/// batch decides whether it is written between an insert and an anonymisation (spec 03).
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Offer {
     AnonymizedOrAbsent,
@@ -157,7 +157,7 @@ proptest! {
             vec![Happening::Insert, Happening::Edit, Happening::Delete, Happening::Anonymize])), 0..24),
         cuts in prop::collection::btree_set(0_usize..24, 0..6),
     ) {
-        // The recruiters are there at the beginning, with their offers.
+        // At the beginning the recruiters exist with their offers.
         let ids: Vec<ObjectId> = (0..3).map(|number| ObjectId::from_bytes([number; 12])).collect();
         let mut present: BTreeSet<ObjectId> = ids.iter().copied().collect();
         let mut copied = BTreeSet::new();

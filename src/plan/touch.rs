@@ -6,18 +6,17 @@ use bson::{DateTime, oid::ObjectId};
 
 use crate::model::names::WatchedCollection;
 
-/// Which jobs of a recruiter to project again.
+/// The jobs of a recruiter that must be projected again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Touch {
-    /// All of them, and look for removed ones.
+    /// All jobs, and a search for jobs that disappeared.
     All,
-    /// Those at these positions of the current document; a position that no longer exists stands
-    /// for all (spec 03).
+    /// The jobs at these positions of the current document. A position that no longer exists means all jobs (spec 03).
     Positions(BTreeSet<usize>),
 }
 
 impl Touch {
-    /// Both touches in one.
+    /// Extends this touch by the jobs of `other`.
     pub fn merge(&mut self, other: Self) {
         match (&mut *self, other) {
             (Self::Positions(positions), Self::Positions(more)) => positions.extend(more),
@@ -26,8 +25,8 @@ impl Touch {
     }
 }
 
-/// Everything that one batch of events asks for, coalesced by key. Applied in this order:
-/// anonymisations, touches, deletions; see [`super::coalesce`] for why.
+/// The merged reactions to one batch of events. They are applied in this order: anonymisations, touches, deletions. See
+/// [`super::coalesce`] for the reason.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Recruiters to project again.
@@ -36,27 +35,27 @@ pub struct Plan {
     pub anonymized_recruiters: BTreeMap<ObjectId, DateTime>,
     /// Recruiters that were deleted, with the time of the event.
     pub deleted_recruiters: BTreeMap<ObjectId, DateTime>,
-    /// Users that appeared or whose contact changed: their delegated recruiters are touched.
+    /// New users, and users whose contact changed. Their delegated recruiters are touched.
     pub changed_users: BTreeSet<ObjectId>,
-    /// Users that appeared or whose `status` changed.
+    /// New users, and users whose `status` changed.
     pub users_with_new_status: BTreeSet<ObjectId>,
-    /// Users whose offers are to be anonymised: deleted, or copied to `anonymized_userswithaccounts`.
+    /// Users whose offers are to be anonymised. They were deleted, or copied to `anonymized_userswithaccounts`.
     pub anonymized_users: BTreeSet<ObjectId>,
-    /// Reference documents that appeared or changed.
+    /// New and changed reference documents.
     pub changed_references: BTreeSet<(WatchedCollection, ObjectId)>,
-    /// Offers that were changed, by whomever; only a replay tells.
+    /// Offers that any program changed. Only a replay reads such events.
     pub changed_offers: BTreeSet<ObjectId>,
-    /// Collections of references in which a key disappeared: a thin event does not tell which, so
-    /// everything that may have used it is looked at again.
+    /// Collections of references in which a key may have disappeared. A thin event does not tell which key, so a resync
+    /// follows.
     pub shrunk_references: BTreeSet<WatchedCollection>,
     /// Watched collections that were dropped or renamed.
     pub dropped_sources: BTreeSet<WatchedCollection>,
-    /// Watched collections whose name another one took: no event tells what is in it.
+    /// Watched collections whose name another collection took. No event tells of the documents in it.
     pub replaced_sources: BTreeSet<WatchedCollection>,
     /// Documents whose `_id` is no ObjectId, as `(collection, _id)`.
     pub unusable_keys: BTreeSet<(WatchedCollection, String)>,
-    /// Documents of that kind that were deleted: nothing is left to complain about.
+    /// Deleted documents whose `_id` is no ObjectId. Their dead letters are removed.
     pub vanished_keys: BTreeSet<(WatchedCollection, String)>,
-    /// A canary came back; the newest one's time.
+    /// The time of the newest canary of the batch.
     pub canary: Option<DateTime>,
 }

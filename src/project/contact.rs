@@ -1,4 +1,4 @@
-//! Whose contact an offer carries. Pure.
+//! The contact of an offer (spec 02, "Delegated recruiters"). Pure code.
 
 use bson::{RawBson, RawBsonRef};
 
@@ -7,25 +7,25 @@ use crate::model::dead_letter::Reason;
 use crate::model::recruiter::RecruiterFields;
 use crate::model::{Cfa, References, value};
 
-/// Whom an applicant writes to: the recruiter, the CFA's user, nobody, or an anonymised person.
+/// The contact for applicants: the recruiter, the user of the CFA, nobody, or the anonymised values.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Contact<'a> {
-    /// `apply_email`
+    /// The value of `apply_email`.
     pub email: Option<RawBsonRef<'a>>,
-    /// `apply_phone`
+    /// The value of `apply_phone`.
     pub phone: Option<RawBsonRef<'a>>,
-    /// Set when the contact is a CFA's.
+    /// `None` when the recruiter is not delegated to a CFA.
     pub cfa: Option<&'a Cfa>,
-    /// Set when the managing user was anonymised.
+    /// `None` when the managing user is not anonymised.
     hidden: Option<Hidden<'a>>,
 }
 
-/// Whose address must not show any more.
+/// The e-mail addresses that must not show any more.
 #[derive(Clone, Copy)]
 enum Hidden<'a> {
-    /// The recruiter's own.
+    /// The recruiter's own address.
     Address(Option<&'a str>),
-    /// A CFA user's, which nobody knows any more: so none may show.
+    /// All addresses. The address of the CFA's user must not show, and it is not known any more.
     Unknown,
 }
 
@@ -61,7 +61,7 @@ impl<'a> Contact<'a> {
         Ok(Self { email: recruiter.email, phone: recruiter.phone, cfa: None, hidden: None })
     }
 
-    /// True when the managing user was anonymised.
+    /// True when the managing user is anonymised.
     #[must_use]
     pub(super) fn is_hidden(&self) -> bool {
         self.hidden.is_some()

@@ -1,5 +1,5 @@
-//! What differs between a projected offer and the one that stands: only that is written (spec 03,
-//! "Comparing before writing"). Pure.
+//! Compares a projected offer with the existing offer. Only differing fields are written (spec 03,
+//! "Comparing before writing"). Pure code.
 
 use bson::raw::{CStr, cstr};
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
@@ -7,30 +7,29 @@ use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 use super::fields::{WRITTEN, place};
 use crate::model::{Offer, value};
 
-/// What has to be written for one offer.
+/// The necessary write for one offer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OfferChange {
-    /// No offer stands: all fields, and those that only a creation writes.
+    /// There is no offer: all fields are written, also those that only a creation writes.
     Create,
-    /// These fields differ.
     Update {
-        /// The fields to set, as a document.
+        /// The differing fields with their new values.
         fields: RawDocumentBuf,
-        /// `offer_status` is among them, so the history gets an entry.
+        /// True when `fields` has `offer_status`. The history then gets an entry.
         status_changes: bool,
-        /// The offer's `updated_at` is later than the projection's (spec 04, "Newest wins"); a missing one
-        /// is not.
+        /// True when `updated_at` of the existing offer is later than that of the projection (spec 04, "Newest wins").
+        /// A missing date is not later.
         is_newer: bool,
-        /// `offer_status` and `updated_at` of the offer that was compared, as far as it has them: who else writes
-        /// offers changes one of them.
+        /// `offer_status` and `updated_at` of the existing offer, if it has them. Any other writer of offers changes one
+        /// of the two.
         stood: RawDocumentBuf,
     },
-    /// Nothing differs: nothing is written.
+    /// No field differs.
     Nothing,
 }
 
-/// Compares a projection with the offer that stands. Fields that the projection does not write are
-/// not looked at. Numbers are compared by value (spec 01: the source mixes int32, int64, double).
+/// Compares a projection with the existing offer. Fields that the projection does not write are ignored. Numbers are
+/// compared by value (spec 01: the source mixes int32, int64, double).
 #[must_use]
 pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
     let Some(standing) = standing else {
@@ -65,10 +64,10 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
     OfferChange::Update { fields, status_changes, is_newer, stood }
 }
 
-/// What a write depends on besides the fields that it sets.
+/// The fields of the existing offer on which the decision about a write rests.
 pub(crate) const DECIDES: [&CStr; 2] = [cstr!("updated_at"), cstr!("offer_status")];
 
-/// Those of these fields that carry the contact of a person.
+/// Keeps the fields that can hold the contact of a person.
 #[must_use]
 pub(crate) fn only_contact(fields: &RawDocument) -> RawDocumentBuf {
     let mut contact = RawDocumentBuf::new();
@@ -78,10 +77,10 @@ pub(crate) fn only_contact(fields: &RawDocument) -> RawDocumentBuf {
     contact
 }
 
-/// Where an offer carries the contact of a person.
+/// The fields of an offer that can hold the contact of a person.
 const CONTACT: [&str; 5] = ["apply_email", "apply_phone", "cfa_apply_email", "cfa_apply_phone", "delegations"];
 
-/// The names of the fields that differ, for reports that must not show values.
+/// The names of the fields, for reports that must not show values.
 pub(crate) fn names(fields: &RawDocument) -> impl Iterator<Item = &str> {
     fields.iter().flatten().map(|(name, _): (_, RawBsonRef<'_>)| name.as_str())
 }

@@ -1,4 +1,4 @@
-//! The names of the offer's fields (spec 02), each written once here. The live schema refuses any other.
+//! The names of the offer's fields (spec 02). The live schema refuses any other field.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use bson::raw::{CStr, RawArrayBuf, RawDocumentBuf, cstr};
 use bson::{RawBson, RawBsonRef};
 
-/// Fields written at every projection, in the order of the table of spec 02.
+/// The fields that every projection writes, in the order of the table of spec 02.
 pub const WRITTEN: [&CStr; 55] = [
     cstr!("partner_label"),
     cstr!("partner_job_id"),
@@ -65,17 +65,16 @@ pub const WRITTEN: [&CStr; 55] = [
     cstr!("mer_sent"),
 ];
 
-/// The place of each written field in [`WRITTEN`].
 static PLACES: LazyLock<HashMap<&'static str, usize>> =
     LazyLock::new(|| WRITTEN.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect());
 
-/// The place of `name` in [`WRITTEN`]; `None` for fields that other processes own.
+/// The index of `name` in [`WRITTEN`]; `None` for a field that the projection does not write.
 pub(super) fn place(name: &str) -> Option<usize> {
     PLACES.get(name).copied()
 }
 
-/// Fields written only when the offer is created; other processes enrich them later, so they are
-/// never overwritten (spec 02).
+/// The fields that are written only when the offer is created. Other processes enrich them later, so they are never
+/// overwritten (spec 02).
 pub(crate) static ON_INSERT: LazyLock<RawDocumentBuf> = LazyLock::new(|| {
     let mut fields = RawDocumentBuf::new();
     for counter in [cstr!("stats_detail_view"), cstr!("stats_search_view"), cstr!("stats_postuler")] {

@@ -1,5 +1,5 @@
-//! Stage 4, PROJECT: (recruiter, job, references) -> offer, and offer against what stands.
-//! Pure: no clock, no I/O, no randomness; the same documents give the same offer (spec 02).
+//! PROJECT, the fourth stage: (recruiter, job, references) -> offer, and its comparison with the existing offer.
+//! Pure code without clock, I/O and randomness: the same documents give the same offer (spec 02).
 
 mod contact;
 pub(crate) mod diff;

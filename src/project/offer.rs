@@ -1,5 +1,5 @@
-//! The projection: one job of a recruiter, with what it refers to, becomes an offer.
-//! Follows the table of spec 02 row by row; the order of the rows is the order of the fields.
+//! The projection: one job of a recruiter and its references become an offer.
+//! The code follows the table of spec 02 row by row. The order of the rows is the order of the fields.
 
 use bson::raw::{CStr, RawArrayBuf, cstr};
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
@@ -12,10 +12,10 @@ use crate::model::offer::StatusChange;
 use crate::model::recruiter::{JobFields, RecruiterFields};
 use crate::model::{Cfa, Offer, OfferStatus, References, RomeSheet, value};
 
-/// The reason in the history of an offer that is cancelled because its user was deactivated.
+/// The reason in the history of an offer that is cancelled because its managing user was deactivated.
 pub(crate) const USER_DEACTIVATED: &str = "user has been deactivated";
 
-/// The ROME code that selects the sheet: the first of the list; a string is a list of one.
+/// The ROME code that selects the sheet: the first code of the list. A string counts as a list of one code.
 #[must_use]
 pub(crate) fn first_rome_code<'a>(job: &JobFields<'a>) -> Option<&'a str> {
     match job.rome_code? {
@@ -28,7 +28,7 @@ pub(crate) fn first_rome_code<'a>(job: &JobFields<'a>) -> Option<&'a str> {
 /// Projects one job (spec 02).
 ///
 /// # Errors
-/// The reason for which the job is a dead letter.
+/// The reason of the dead letter of a job that cannot be projected.
 pub fn project(
     recruiter: &RecruiterFields<'_>,
     id: ObjectId,
@@ -69,6 +69,7 @@ pub fn project(
     put_cfa(&mut offer, &contact);
     put_follow_up(&mut offer, recruiter, job);
 
+    // The deactivated user is the reason only where the job itself would have another status.
     let reason = match own_status {
         Ok(own) if own == status => value::text(job.job_status_comment).unwrap_or("changed in recruiter"),
         _ => USER_DEACTIVATED,
@@ -116,7 +117,7 @@ fn put_workplace(offer: &mut OfferFields, recruiter: &RecruiterFields<'_>) {
     offer.put(cstr!("workplace_size"), recruiter.establishment_size);
 }
 
-/// From `offer_origin` to `offer_description`; gives back the title where it is a text.
+/// Writes the fields from `offer_origin` to `offer_description`. Returns the title, or `None` when it is no text.
 fn put_description<'a>(
     offer: &mut OfferFields,
     recruiter: &RecruiterFields<'a>,
@@ -175,8 +176,8 @@ fn put_follow_up(offer: &mut OfferFields, recruiter: &RecruiterFields<'_>, job: 
     offer.put(cstr!("mer_sent"), job.mer_sent);
 }
 
-/// Each `cfa_read_company_detail_at` that is a text and parses as a date becomes a date; the address of a
-/// managing user who was anonymised does not come back with them (spec 03, "It stays anonymised").
+/// Turns each `cfa_read_company_detail_at` that is the text of a date into a date. Hides the address of an anonymised
+/// managing user, which would come back with the delegations (spec 03, "It stays anonymised").
 fn put_delegations(offer: &mut OfferFields, job: &JobFields<'_>, contact: &Contact<'_>) {
     let Some(delegations) = value::list(job.delegations) else {
         return offer.put(cstr!("delegations"), job.delegations);
@@ -206,7 +207,7 @@ fn with_read_date(delegation: &RawDocument, contact: &Contact<'_>) -> RawDocumen
     read
 }
 
-/// `"lat,lon"` as a GeoJSON point, when both are numbers in range.
+/// The GeoJSON point of `"lat,lon"`; `None` unless both are numbers in range.
 fn point(coordinates: &str) -> Option<RawDocumentBuf> {
     let (latitude, longitude) = coordinates.split_once(',')?;
     let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
@@ -216,7 +217,7 @@ fn point(coordinates: &str) -> Option<RawDocumentBuf> {
 }
 
 fn city<'a>(recruiter: &RecruiterFields<'a>, detail: Option<&'a RawDocument>) -> RawBsonRef<'a> {
-    // Here null and missing differ: a key that is there decides, even with null (spec 02).
+    // Null and missing differ here: a key that exists decides, even with null (spec 02).
     let at = |key: &str| detail.and_then(|detail| detail.get(key).ok().flatten());
     value::non_empty(recruiter.establishment_location)
         .or_else(|| at("localite"))
@@ -239,7 +240,7 @@ fn list<'a, T: Into<RawBsonRef<'a>>>(values: impl IntoIterator<Item = T>) -> Raw
     values.into_iter().map(Into::into).collect()
 }
 
-/// The document under construction; the unit test below holds its names against `WRITTEN`.
+/// The offer document under construction. A unit test below compares its names with `WRITTEN`.
 struct OfferFields(RawDocumentBuf);
 
 impl OfferFields {
@@ -247,7 +248,7 @@ impl OfferFields {
         self.0.append(name, value.into());
     }
 
-    /// A missing value is written as null: the live schema wants the field present (spec 02).
+    /// Writes a missing value as null, because the live schema wants the field present (spec 02).
     fn put(&mut self, name: &CStr, value: Option<RawBsonRef<'_>>) {
         self.0.append(name, value.unwrap_or(RawBsonRef::Null));
     }

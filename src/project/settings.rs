@@ -1,26 +1,26 @@
-//! What the projection takes from the configuration, and what it tells of a recruiter first.
+//! The settings of the projection, and the test for a recruiter that is delegated to a CFA.
 
 use bson::RawBsonRef;
 
 use crate::model::recruiter::RecruiterFields;
 use crate::model::value;
 
-/// What the projection takes from the configuration.
+/// The values of the configuration that the projection needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectionSettings {
-    /// `target.partner_label`
+    /// `target.partner_label`: the label of our offers.
     pub partner_label: String,
     /// `target.public_url`, without a slash at its end.
     pub public_url: String,
     /// `target.offer_type`, a part of the public URL.
     pub offer_type: String,
-    /// `privacy.anonymized_email`: what stands in place of an anonymised address.
+    /// `privacy.anonymized_email`: the replacement of an anonymised address.
     pub anonymized_email: String,
-    /// `users.on_deactivated` is `cancel-offers`.
+    /// True when `users.on_deactivated` is `cancel-offers`.
     pub cancels_deactivated: bool,
 }
 
-/// True when offers of this recruiter carry the contact of a CFA (spec 02, "Delegated recruiters").
+/// True when the offers of this recruiter have the contact of a CFA (spec 02, "Delegated recruiters").
 #[must_use]
 pub(crate) fn is_delegated_to_cfa(recruiter: &RecruiterFields<'_>) -> bool {
     recruiter.is_delegated == Some(RawBsonRef::Boolean(true))

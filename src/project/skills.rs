@@ -1,12 +1,12 @@
 //! The three skill lists of an offer, from a job's `competences_rome` or the ROME sheet (spec 02).
-//! An element without a label in a usable shape is left out; it must not cost the offer its sync.
+//! An element without a usable label is left out, so that it does not cost the offer its sync.
 
 use bson::raw::RawArrayBuf;
 use bson::{RawBsonRef, RawDocument};
 
 use crate::model::value;
 
-/// `libelle` of each `savoir_etre_professionnel`.
+/// The `libelle` of each `savoir_etre_professionnel`.
 #[must_use]
 pub(crate) fn desired(job: Option<&RawDocument>, rome: Option<&RawDocument>) -> RawArrayBuf {
     let mut labels = RawArrayBuf::new();
@@ -18,8 +18,8 @@ pub(crate) fn desired(job: Option<&RawDocument>, rome: Option<&RawDocument>) -> 
     labels
 }
 
-/// `category.libelle + "\t" + item.libelle` of each item of each category of `list`
-/// (`savoir_faire` or `savoirs`).
+/// The text `category.libelle + "\t" + item.libelle` for each item of each category. `list` is `savoir_faire` or
+/// `savoirs`.
 #[must_use]
 pub(crate) fn by_category(list: &str, job: Option<&RawDocument>, rome: Option<&RawDocument>) -> RawArrayBuf {
     let mut labels = RawArrayBuf::new();
@@ -39,7 +39,7 @@ pub(crate) fn by_category(list: &str, job: Option<&RawDocument>, rome: Option<&R
     labels
 }
 
-/// The elements of the job's list; where that is nullish or no list, of the ROME sheet's.
+/// The elements of the job's list. Where the job has no such list, the elements of the ROME sheet's list.
 fn elements<'a>(
     list: &str,
     job: Option<&'a RawDocument>,

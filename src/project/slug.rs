@@ -1,8 +1,8 @@
-//! The last part of an offer's public URL (spec 02, "slug"). URLs already out there depend on it.
+//! The slug: the last part of an offer's public URL (spec 02, "slug"). Published URLs depend on it.
 
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory as _};
 
-/// Kebab case of a title, accents kept; empty when the title has neither letters nor digits.
+/// The kebab case of a title, with its accents. Empty when the title has neither letters nor digits.
 #[must_use]
 pub(crate) fn slug(title: &str) -> String {
     let mut slug = String::with_capacity(title.len());
@@ -30,7 +30,8 @@ pub(crate) fn slug(title: &str) -> String {
     slug
 }
 
-/// Word by word, because lower-casing looks at the end of the word (the final sigma).
+/// Appends one word in lower case. Whole words are converted, because the last letter of a word may have another lower
+/// case (the Greek final sigma).
 fn push_word(slug: &mut String, word: &mut String) {
     if word.is_empty() {
         return;

@@ -5,8 +5,8 @@ use bson::RawBsonRef;
 use crate::model::dead_letter::Reason;
 use crate::model::{OfferStatus, value};
 
-/// Reads the table of spec 02 from top to bottom: a recruiter that is not active cancels all its
-/// offers, whatever the status of the job; only then an unknown job status is a dead letter.
+/// Reads the table of spec 02 from top to bottom. A recruiter that is not active cancels all its offers, whatever the
+/// status of the job. An unknown job status is a dead letter only for an active recruiter.
 ///
 /// # Errors
 /// [`Reason::UnknownJobStatus`].
@@ -14,7 +14,7 @@ pub(crate) fn offer_status(
     recruiter: Option<RawBsonRef<'_>>,
     job: Option<RawBsonRef<'_>>,
 ) -> Result<OfferStatus, Reason> {
-    // The enumeration names mean the same as the labels.
+    // The names of the enumeration, in upper case, mean the same as the labels.
     if !matches!(value::text(recruiter), Some("Actif" | "ACTIF")) {
         return Ok(OfferStatus::Cancelled);
     }

@@ -1,5 +1,5 @@
-//! How many documents, jobs and offers there are. Counting reads whole collections, from a secondary where
-//! there is one; how often is the business of [`crate::status::survey`].
+//! Counts documents, jobs and offers. A count reads whole collections, from a secondary where there is one.
+//! [`crate::status::survey`] decides how often.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,23 +19,23 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::observe::labels::{JOB_STATUSES, OFFER_STATUSES, OTHER};
 
-/// A count that takes longer than anybody waits for it is ended by the server too.
+/// The time after which the server itself ends a count, because nobody waits for it any longer.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// What was counted.
+/// Numbers of documents, jobs and offers at one time.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Counts {
-    /// When (RFC 3339).
+    /// The time of the count, by the clock of this machine (RFC 3339).
     pub at: String,
-    /// Documents by collection, as the server's own statistics have it.
+    /// Documents by collection, from the server's statistics, which are estimates.
     pub documents: BTreeMap<&'static str, u64>,
-    /// Jobs in `recruiters` by status.
+    /// Jobs in `recruiters` by status. An unknown status counts as `other`.
     pub source_jobs: BTreeMap<&'static str, u64>,
-    /// Our offers by status.
+    /// Our offers by status. An unknown status counts as `other`.
     pub target_offers: BTreeMap<&'static str, u64>,
 }
 
-/// Counts.
+/// Counts documents, jobs and offers, on a secondary where there is one.
 ///
 /// # Errors
 /// [`Failure::Read`].

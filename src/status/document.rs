@@ -1,5 +1,5 @@
-//! What `/api/status` and the status page show (spec 06, "HTTP"): one picture of the instance and of the whole
-//! service, put together from memory. No personal data: ids, counts and times only.
+//! The status document of `/api/status` and the status page (spec 06, "HTTP"): the state of this instance and of the
+//! whole service, built from memory. It has ids, counts and times, and no personal data.
 
 use std::collections::BTreeMap;
 
@@ -19,50 +19,48 @@ use crate::phase::guards::Condition;
 use crate::ticker::overview::Overview;
 use crate::version;
 
-/// From here on the stream counts as behind; the conditions of the phases have the same bound (spec 04).
+/// The lag in seconds from which the stream counts as behind. The conditions of the phases have the same bound
+/// (spec 04).
 const BEHIND: f64 = 5.0;
 
-/// How things stand, in one word.
+/// The state of this instance in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum StatusVerdict {
-    /// Connecting.
+    /// The instance connects and checks the database.
     Starting,
-    /// Another instance leads, and all is well.
+    /// Another instance leads, and this one has no problem.
     StandingBy,
-    /// It leads and is up to date.
+    /// The instance leads and is up to date.
     InStep,
-    /// It leads and has a lag.
+    /// The instance leads, and its lag is [`BEHIND`] or more.
     Behind,
-    /// Something fails and is tried again.
+    /// The instance is ready, but a part of it fails and is retried, or the database does not answer the survey.
     Retrying,
-    /// It does not do what it should.
+    /// `/readyz` gives reasons why the instance is not ready.
     NotReady,
-    /// It waits for a person.
+    /// The position of the stream is lost, and the instance waits for a person.
     Halted,
 }
 
-/// The picture.
+/// The status document.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Status {
-    /// When, by this machine's clock (RFC 3339).
+    /// The present time, by the clock of this machine (RFC 3339).
     pub at: String,
-    /// In one word.
     pub verdict: StatusVerdict,
-    /// What is wrong, each with advice; empty when nothing is.
+    /// The problems, each with advice; empty when there are none.
     pub problems: Vec<String>,
-    /// This instance.
     pub instance: Instance,
-    /// The server's time minus the cluster time of the last applied position, in seconds; null while unknown
-    /// and on a standby.
+    /// The server's time minus the cluster time of the last applied position, in seconds; null while unknown and on a
+    /// standby.
     pub lag_seconds: Option<f64>,
-    /// Means of the last minute.
+    /// The mean rates of the last minute.
     pub last_minute: Rates,
-    /// Counted by this instance since it began.
     pub since_start: SinceStart,
-    /// The whole service, as the database has it; null before the first answer.
+    /// The state of the whole service, read from the database; null before the first answer.
     pub service: Option<Service>,
-    /// Documents, jobs and offers; null before the first count.
+    /// Numbers of documents, jobs and offers; null before the first count.
     pub counts: Option<Counts>,
     /// The last hour of this instance.
     pub history: Series,
@@ -71,64 +69,60 @@ pub(crate) struct Status {
 /// This process.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Instance {
-    /// As the lease names it.
+    /// The name under which the instance holds the lease.
     pub name: String,
-    /// What it is doing.
     pub role: Role,
-    /// As `/readyz` says.
+    /// True when `/readyz` answers with success.
     pub ready: bool,
-    /// Since when it runs (RFC 3339).
+    /// The start of the process (RFC 3339).
     pub started: String,
-    /// Its version.
     pub version: &'static str,
-    /// The commit that it was built from.
     pub commit: &'static str,
-    /// The version of the time zones that it has.
+    /// The version of the IANA time zones that are built in.
     pub time_zones: &'static str,
 }
 
-/// Per second.
+/// Rates per second.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Rates {
     /// Events read; null before the first sample.
     pub events: Option<f64>,
-    /// Offers created or changed.
+    /// Offers created or changed; null before the first sample.
     pub offers: Option<f64>,
 }
 
-/// Counters of this process.
+/// Counters of this process since its start.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct SinceStart {
     /// Events read.
     pub events: u64,
-    /// The same, by collection.
+    /// Events read, by collection. The name of events of the whole database is empty.
     pub events_by_collection: BTreeMap<String, u64>,
     /// Offers created or changed.
     pub offers: u64,
     /// Attempts that followed a failure.
     pub retries: u64,
-    /// Resyncs asked for.
+    /// Resyncs begun.
     pub resyncs: u64,
 }
 
-/// What the database says.
+/// The state of the whole service, read from the database.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Service {
-    /// When it was asked (RFC 3339).
+    /// The time of the read, by the server's clock (RFC 3339).
     pub asked: String,
-    /// The phase.
     pub phase: PhaseStatus,
-    /// Who leads; null when nobody does.
+    /// The leader; null when no instance leads.
     pub leader: Option<Leader>,
-    /// The checkpoint; null before the first, and where this instance cannot read it.
+    /// The checkpoint; null before the first one, and where this instance cannot read it.
     pub checkpoint: Option<CheckpointStatus>,
-    /// How far back the oplog reaches, in seconds; null where the privileges do not allow to look.
+    /// The time that the oplog holds, in seconds; null where the oplog may not be read.
     pub oplog_window_seconds: Option<f64>,
-    /// How long until the checkpoint falls off the oplog.
+    /// The time until the checkpoint falls off the oplog, in seconds; null without a checkpoint, and where the oplog
+    /// may not be read.
     pub token_headroom_seconds: Option<f64>,
-    /// Dead letters that stand.
+    /// The number of stored dead letters.
     pub dead_letters: u64,
-    /// The same, by reason.
     pub dead_letters_by_reason: BTreeMap<String, u64>,
     /// The last full verification; null when there was none.
     pub verification: Option<VerificationStatus>,
@@ -136,31 +130,30 @@ pub(crate) struct Service {
     pub jobs: Vec<JobStatus>,
 }
 
-/// The phase.
+/// The phase of the database.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct PhaseStatus {
-    /// Its name.
     pub name: &'static str,
-    /// Since when (RFC 3339); null where nobody has entered one yet.
+    /// The time at which the phase was entered (RFC 3339); null when no phase has been entered yet.
     pub since: Option<String>,
-    /// Who is the authority.
+    /// The collection or collections that are the authority.
     pub authority: &'static str,
-    /// What the stream does with offers.
+    /// A description of what the stream does with offers.
     pub stream: &'static str,
     /// The next phase; null after the last.
     pub next: Option<&'static str>,
-    /// What must hold for it.
+    /// The conditions for the step to the next phase.
     pub conditions: Vec<Condition>,
 }
 
-/// Who leads.
+/// The leader.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Leader {
-    /// As the lease names it.
+    /// The name under which the leader holds the lease.
     pub name: String,
     /// The term of the lease.
     pub term: i64,
-    /// Its lag, as it told when it last renewed the lease.
+    /// The lag of the leader at its last renewal of the lease; null while unknown.
     pub lag_seconds: Option<f64>,
 }
 
@@ -169,48 +162,47 @@ pub(crate) struct Leader {
 pub(crate) struct CheckpointStatus {
     /// The position as a time (RFC 3339).
     pub cluster_time: String,
-    /// The server's time minus that.
+    /// The server's time minus `cluster_time`.
     pub age_seconds: u64,
-    /// Events applied up to here, by all instances.
+    /// Events applied up to the position, by all instances.
     pub events: u64,
 }
 
 /// A full verification.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct VerificationStatus {
-    /// When it ended (RFC 3339).
+    /// The end of the verification (RFC 3339).
     pub ended: String,
-    /// In which phase.
+    /// The phase in which the verification ran.
     pub phase: String,
-    /// What it found.
+    /// The number of differences.
     pub differences: i64,
 }
 
 /// A time-based job.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct JobStatus {
-    /// Its name.
     pub name: &'static str,
-    /// Whether it runs by itself.
+    /// True when the job runs by itself.
     pub enabled: bool,
-    /// When it is due next (RFC 3339); null for one that does not run by itself.
+    /// The next occurrence (RFC 3339); null for a job that does not run by itself.
     pub next: Option<String>,
-    /// Since when a run is under way.
+    /// The start of the present run (RFC 3339); null when the job is not running.
     pub running_since: Option<String>,
-    /// Its last run that has ended.
+    /// The last run that has ended; null when there was none.
     pub last: Option<RunStatus>,
 }
 
-/// A run of a job.
+/// An ended run of a time-based job.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct RunStatus {
     /// `done`, `failed`, `missed` or `skipped`.
     pub outcome: String,
-    /// When it ended, or was due where it never began (RFC 3339).
+    /// The end of the run, or the time of the occurrence when the run never began (RFC 3339).
     pub at: Option<String>,
-    /// Documents that it changed.
+    /// Documents that the run changed.
     pub changed: u64,
-    /// Documents that it could not change.
+    /// Documents that the run could not change.
     pub failed: u64,
 }
 
@@ -232,7 +224,8 @@ impl From<&Overview> for JobStatus {
 }
 
 impl Status {
-    /// How things stand now. `name` is this instance's, `started` its beginning.
+    /// Builds the status document of this moment. `name` is the name of this instance, `started` the start of the
+    /// process.
     #[must_use]
     pub(crate) fn now(context: &Context, survey: &Survey, name: &str, started: DateTime) -> Self {
         let readiness = context.health.readiness();
@@ -240,6 +233,7 @@ impl Status {
         let facts = survey.facts();
         let mut problems = readiness.reasons;
         let serious = !problems.is_empty();
+        // The reasons of `/readyz` already name the lasting troubles, so troubles are added only without such reasons.
         problems.extend(context.health.troubles().into_iter().filter(|_| !serious));
         problems.extend(survey.problem().map(|problem| format!("what follows may be old: {problem}")));
         let verdict = match (readiness.role, serious) {
@@ -324,7 +318,7 @@ impl Service {
     }
 }
 
-/// More says nothing about a lag.
+/// Rounds to a tenth of a second; more digits say nothing about a lag.
 fn tenth(seconds: f64) -> f64 {
     (seconds * 10.0).round() / 10.0
 }

@@ -1,4 +1,4 @@
-//! What the service says of itself: facts from the database and from this process, put together.
+//! The status of the service, built from facts of the database and of this process.
 
 pub(crate) mod counts;
 pub(crate) mod document;

@@ -1,5 +1,5 @@
-//! What the database says about the whole service, asked now and then by a task of its own, for the status
-//! page and some metrics: probes and pages answer from memory. Every instance asks; nothing is written.
+//! The survey: a task that regularly reads the state of the whole service from the database, for the status page and
+//! some metrics. Probes and pages then answer from memory. Every instance has its own survey. It writes nothing.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,48 +30,52 @@ use crate::source::cursor::operation_time;
 use crate::tasks::pause;
 use crate::ticker::overview::{Overview, overview};
 
-/// How often the small documents are read.
+/// The time between two reads of the small documents.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// What was asked longer ago than this is not shown as a metric any more.
+/// The age from which the facts are too old for metrics.
 const STALE: Duration = Duration::from_secs(60);
 /// The shortest time between two counts.
 pub(crate) const BETWEEN_COUNTS: Duration = Duration::from_secs(15);
-/// Counting goes through whole collections: it may take up one part in so many of the time.
+/// The ratio of the pause after a count to the duration of the count. A count reads whole collections, so counting may
+/// take at most one per cent of the time.
 const SHARE: u32 = 100;
 
-/// What the small documents say.
+/// The state of the whole service, read from small documents of the database.
 #[derive(Debug, Clone)]
 pub(crate) struct ServiceFacts {
-    /// When that was, by this machine's clock.
+    /// The beginning of the read, by the server's clock.
     pub at: DateTime,
+    /// The beginning of the read, by the monotonic clock of this process.
     asked: Instant,
-    /// The phase.
     pub phase: Current,
-    /// The conditions of the next phase.
+    /// The conditions for the step to the next phase.
     pub conditions: Vec<Condition>,
-    /// Who leads; `None` when nobody does.
+    /// The leader; `None` when no instance leads.
     pub leader: Option<Holder>,
-    /// The checkpoint; `None` before the first, and where this instance cannot read it.
+    /// The checkpoint; `None` before the first one, and where this instance cannot read it.
     pub checkpoint: Option<Checkpoint>,
-    /// The server's time.
+    /// The server's operation time.
     pub server_time: Timestamp,
-    /// How far back the oplog reaches; `None` where the privileges do not allow to look.
+    /// The bounds of the oplog; `None` where the oplog may not be read.
     pub oplog: Option<Oplog>,
-    /// Dead letters by reason.
+    /// The number of dead letters by reason.
     pub dead_letters: BTreeMap<String, u64>,
-    /// The last full verification.
+    /// The last full verification; `None` when there was none.
     pub verification: Option<LastVerification>,
     /// The time-based jobs.
     pub jobs: Vec<Overview>,
 }
 
-/// What is known, shared between the task that asks and those who show it.
+/// The last results of the survey, shared between the task of the survey and the HTTP routes.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
-    /// The last hour.
+    /// The last hour of lag and throughput of this instance.
     pub history: History,
+    /// `None` before the first answer.
     facts: Mutex<Option<Arc<ServiceFacts>>>,
+    /// `None` before the first count.
     counts: Mutex<Option<Arc<Counts>>>,
+    /// The reason why the last read failed; `None` after a read that succeeded.
     problem: Mutex<Option<String>>,
 }
 
@@ -84,8 +88,8 @@ fn put<T>(place: &Mutex<T>, value: T) {
 }
 
 impl ServiceFacts {
-    /// The server's time minus the position of the checkpoint, in seconds; it goes on while the server is not asked
-    /// or does not answer.
+    /// The server's time minus the position of the checkpoint, in seconds. The age grows on while the server does not
+    /// answer. `None` without a checkpoint.
     #[must_use]
     pub(crate) fn checkpoint_age(&self) -> Option<u64> {
         let position = self.checkpoint.as_ref()?.cluster_time;
@@ -93,13 +97,14 @@ impl ServiceFacts {
         Some(u64::from(self.server_time.time.saturating_sub(position.time)) + unanswered.as_secs())
     }
 
-    /// How far back the oplog reaches, in seconds.
+    /// The time that the oplog holds, in seconds; `None` where the oplog may not be read.
     #[must_use]
     pub(crate) fn oplog_window(&self) -> Option<f64> {
         Some(self.oplog?.window().as_secs_f64())
     }
 
-    /// How long until the checkpoint falls off the oplog, in seconds.
+    /// The time until the checkpoint falls off the oplog, in seconds; `None` without a checkpoint, and where the oplog
+    /// may not be read.
     #[must_use]
     pub(crate) fn headroom(&self) -> Option<f64> {
         let position = self.checkpoint.as_ref()?.cluster_time;
@@ -108,35 +113,35 @@ impl ServiceFacts {
 }
 
 impl Survey {
-    /// What was last found; `None` before the first answer.
+    /// The last facts; `None` before the first answer.
     #[must_use]
     pub(crate) fn facts(&self) -> Option<Arc<ServiceFacts>> {
         held(&self.facts)
     }
 
-    /// The same, unless that is so long ago that it may be wrong.
+    /// The last facts; `None` also when they are older than [`STALE`], so that a metric never shows an old value.
     #[must_use]
     pub(crate) fn fresh_facts(&self) -> Option<Arc<ServiceFacts>> {
         self.facts().filter(|facts| facts.asked.elapsed() < STALE)
     }
 
-    /// The last counts; `None` before the first.
+    /// The last counts; `None` before the first count.
     #[must_use]
     pub(crate) fn counts(&self) -> Option<Arc<Counts>> {
         held(&self.counts)
     }
 
-    /// Why the last question had no answer.
+    /// The reason why the last read failed, with advice; `None` when it succeeded.
     #[must_use]
     pub(crate) fn problem(&self) -> Option<String> {
         held(&self.problem)
     }
 }
 
-/// Asks, counts and samples until `stop`.
+/// Runs the survey until `stop`: reads the small documents, counts, and samples lag and throughput.
 ///
 /// # Errors
-/// Never: what cannot be asked now is asked later.
+/// None: a failed read or count is repeated later.
 pub(crate) async fn watch(context: Context, survey: Arc<Survey>, stop: CancellationToken) -> Result<(), Failure> {
     tokio::join!(sample(&context, &survey, &stop), refresh(&context, &survey, &stop), count(&context, &survey, &stop));
     Ok(())
@@ -203,7 +208,7 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
         conditions: next.map(|next| conditions(&known, next)).unwrap_or_default(),
         phase,
         leader: lease::current(database).await?,
-        // One that cannot be read is told by who needs it.
+        // A checkpoint that cannot be read counts as none here; the leader, which needs it, reports the failure.
         checkpoint: with_deadline(lead::store(context).load()).await.ok().flatten(),
         server_time: operation_time(database).await?,
         oplog: Oplog::measure(database).await?,

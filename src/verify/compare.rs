@@ -1,5 +1,5 @@
-//! What is wrong with an offer, by kind and by name of field (spec 06, "Verification"). Pure: it is
-//! given the documents, and it gives back names and ids, never values.
+//! The comparison of one offer: findings by kind and by name of field (spec 06, "Verification"). Pure code: it gets the
+//! documents as arguments, and returns names and ids, never values.
 
 use bson::{RawBsonRef, RawDocument, oid::ObjectId};
 use serde::Serialize;
@@ -9,32 +9,30 @@ use crate::observe::labels::LabelValue;
 use crate::project::WRITTEN;
 use crate::project::diff::{OfferChange, compare, names};
 
-/// The kinds of difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DifferenceKind {
     /// A job that can be projected has no offer.
     MissingOffer,
-    /// A field has another value than the projection gives it.
+    /// A field has another value than the projection.
     DifferingField,
-    /// A field that every offer has is not there: the offer is older than the field.
+    /// A projected field does not exist in the offer: the offer is older than the field.
     MissingField,
-    /// The recruiter is there, its job is gone, and the offer is not cancelled.
+    /// The recruiter exists, its job disappeared, and the offer is not cancelled.
     StillActive,
-    /// An offer of ours that is not cancelled, of a recruiter that is not there.
+    /// The recruiter does not exist, and our offer is not cancelled.
     Orphan,
-    /// `managed_by` names nobody, neither a user nor one that was anonymised.
+    /// `managed_by` names neither a user nor an anonymised user.
     UnknownUser,
     /// `workplace_geopoint` is neither null nor a point in range.
     InvalidGeopoint,
-    /// An offer of an anonymised recruiter or user still carries a contact.
+    /// The offer of an anonymised recruiter or user still has a contact.
     PersonalData,
-    /// A document of the sources whose `_id` is no ObjectId: nothing that it says reaches an offer.
+    /// The `_id` of a source document is no ObjectId, so the document cannot reach an offer.
     Undecodable,
 }
 
 impl DifferenceKind {
-    /// All of them.
     pub const ALL: [Self; 9] = [
         Self::MissingOffer,
         Self::DifferingField,
@@ -47,7 +45,7 @@ impl DifferenceKind {
         Self::Undecodable,
     ];
 
-    /// The name under which it is reported.
+    /// The name in reports, in stored results and in labels of metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -64,40 +62,39 @@ impl DifferenceKind {
     }
 }
 
-/// One thing that is wrong with one offer.
+/// One fault of one offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Finding {
-    /// What it is.
     pub kind: DifferenceKind,
-    /// The offer, or the job whose offer is missing.
+    /// The `_id` of the offer, or of the job whose offer is missing.
     pub offer: ObjectId,
-    /// The field, where it is about one.
+    /// The field of the offer; `None` when the fault is about no single field.
     pub field: Option<&'static str>,
-    /// The offer is as its recruiter is: no projection can repair it, so it is no difference.
+    /// True when the fault comes from the recruiter. The offer equals its projection, so the fault is no difference.
     pub in_source: bool,
 }
 
-/// What else has to be known about an offer and its recruiter.
+/// Further facts about an offer and its recruiter.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ComparisonContext<'a> {
-    /// What stands in place of an anonymised address.
+    /// The replacement of an anonymised address.
     pub anonymized_email: &'a str,
-    /// The recruiter is in `anonymized_recruiters` and not yet deleted.
+    /// True when the recruiter is in `anonymized_recruiters` and not deleted yet.
     pub recruiter_is_anonymized: bool,
-    /// The recruiter's user was anonymised and is gone.
+    /// True when the recruiter's user was anonymised and is gone.
     pub user_is_anonymized: bool,
-    /// The recruiter's user is nowhere.
+    /// True when the recruiter's user exists neither as a user nor as an anonymised user.
     pub user_is_unknown: bool,
-    /// The user that the offer names is nowhere.
+    /// True when `managed_by` of the offer names neither a user nor an anonymised user.
     pub named_user_is_unknown: bool,
-    /// An offer that is newer than its projection is left alone (spec 04, "Newest wins").
+    /// True when an offer may be newer than its projection (spec 04, "Newest wins").
     pub newest_wins: bool,
 }
 
-/// The contact of a person.
+/// The fields with the contact of a person.
 pub(crate) const CONTACT: [&str; 4] = ["apply_email", "apply_phone", "cfa_apply_email", "cfa_apply_phone"];
 
-/// Compares a projection with the offer that stands.
+/// Compares a projection with the existing offer.
 #[must_use]
 pub(crate) fn held(offer: &Offer, standing: Option<&RawDocument>, known: &ComparisonContext<'_>) -> Vec<Finding> {
     let finding = |kind, field| Finding { kind, offer: offer.id, field, in_source: false };
@@ -123,6 +120,7 @@ pub(crate) fn held(offer: &Offer, standing: Option<&RawDocument>, known: &Compar
             findings.push(finding(kind, Some(field)));
         }
     }
+    // These faults are reported also where the offer equals its projection: then the recruiter has the fault too.
     let faults = [
         (point_is_invalid, DifferenceKind::InvalidGeopoint, "workplace_geopoint"),
         (known.named_user_is_unknown, DifferenceKind::UnknownUser, "managed_by"),
@@ -135,8 +133,8 @@ pub(crate) fn held(offer: &Offer, standing: Option<&RawDocument>, known: &Compar
     findings
 }
 
-/// What the offer of an anonymised person still carries. Those of a recruiter lose more than those of
-/// a user (spec 03).
+/// The personal data that the offer of an anonymised person still has. The offer of a recruiter loses more fields than
+/// the offer of a user (spec 03).
 #[must_use]
 pub(crate) fn contact_left(
     id: ObjectId,
@@ -154,7 +152,7 @@ pub(crate) fn contact_left(
         .collect()
 }
 
-/// What is wrong with an offer whose job no recruiter holds.
+/// The fault of an offer whose job no recruiter has; `None` when the offer is cancelled.
 #[must_use]
 pub(crate) fn without_job(id: ObjectId, standing: &RawDocument, recruiter_is_there: bool) -> Option<Finding> {
     let kind = if recruiter_is_there { DifferenceKind::StillActive } else { DifferenceKind::Orphan };
@@ -162,13 +160,14 @@ pub(crate) fn without_job(id: ObjectId, standing: &RawDocument, recruiter_is_the
     lives(standing).then_some(Finding { kind, offer: id, field, in_source: false })
 }
 
-/// Not `Cancelled`.
+/// True when the offer is not `Cancelled`.
 #[must_use]
 pub(crate) fn lives(standing: &RawDocument) -> bool {
     value::text(value::field(standing, "offer_status")) != Some(OfferStatus::Cancelled.as_str())
 }
 
-/// A phase or an anonymisation under way says that this offer is right although it differs.
+/// True when the offer may differ from its projection: the phase lets a newer offer stay, or the recruiter is being
+/// anonymised.
 fn is_explained(offer: &Offer, standing: &RawDocument, known: &ComparisonContext<'_>) -> bool {
     let updated_at = |document| value::field(document, "updated_at").and_then(RawBsonRef::as_datetime);
     let is_newer = updated_at(standing) > updated_at(&offer.fields);
@@ -176,13 +175,14 @@ fn is_explained(offer: &Offer, standing: &RawDocument, known: &ComparisonContext
     (known.newest_wins && is_newer) || (known.recruiter_is_anonymized && is_anonymised)
 }
 
-/// The user is gone and this field was anonymised with it, which a projection may not know.
+/// True when the user is gone and this field of the offer was anonymised with the user. The projection may not know it.
 fn anonymised_by_itself(field: &str, offer: &Offer, standing: &RawDocument, known: &ComparisonContext<'_>) -> bool {
     let user_is_gone = known.user_is_anonymized || known.user_is_unknown;
     let email = value::text(value::field(standing, "apply_email"));
     let has_gone = user_is_gone && email == Some(known.anonymized_email);
     match field {
-        // A CFA's user: the projection hides every address there is, for it does not know whose is whose.
+        // The contact was that of a CFA's user. The projection hides every address, because it does not know which one
+        // was the user's.
         "delegations" if known.user_is_anonymized => {
             has_gone && value::field(&offer.fields, "cfa_apply_email").is_some()
         }
@@ -191,7 +191,7 @@ fn anonymised_by_itself(field: &str, offer: &Offer, standing: &RawDocument, know
     }
 }
 
-/// The delegations are those of the projection, but for addresses that were anonymised.
+/// True when the delegations equal those of the projection, except for anonymised addresses.
 fn differ_by_anonymised_only(projected: &RawDocument, standing: &RawDocument, anonymized_email: &str) -> bool {
     let delegations = |document| value::list(value::field(document, "delegations")).into_iter().flatten().flatten();
     let same = |(projected, standing): (RawBsonRef<'_>, RawBsonRef<'_>)| {
@@ -233,7 +233,7 @@ fn is_point_or_null(point: Option<RawBsonRef<'_>>) -> bool {
     value::text(value::field(point, "type")) == Some("Point") && in_range
 }
 
-/// The name as the projection has it, which lives as long as the program.
+/// The same name from [`WRITTEN`], which lives as long as the program.
 fn written(field: &str) -> Option<&'static str> {
     WRITTEN.iter().map(|name| name.as_str()).find(|name| *name == field)
 }

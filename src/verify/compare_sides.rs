@@ -1,5 +1,5 @@
-//! One look at some documents of one side: reads them with what belongs to them and says what is wrong.
-//! It must not write, nor decide whether a difference counts: that takes a second look.
+//! One comparison of some documents of one side: it reads them with their references and offers, and finds mismatches.
+//! It writes nothing. The recheck (`settle`) decides whether a mismatch is a difference.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -20,43 +20,40 @@ use crate::model::{Recruiter, References, value};
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::documents;
 use crate::project::{ProjectionSettings, project};
-use crate::write::Writer;
 use crate::write::dead_letters::{Address, DeadLetters};
 
-/// What offers and recruiters have in common.
+/// A field that recruiters, their anonymised copies and offers have.
 const ESTABLISHMENT: &str = "establishment_id";
 
-/// What is wrong with one document, and what was read of it: two looks with the same signature saw the
-/// same documents.
+/// The findings about one document and its offers. Two comparisons with the same signature read the same documents.
 #[derive(Debug)]
 pub(crate) struct Mismatch {
-    /// What is wrong.
     pub findings: Vec<Finding>,
-    /// A digest of what was expected and of what stands.
+    /// A digest of the projections and of the existing offers.
     pub signature: u64,
 }
 
-/// What a look met.
+/// The result of one comparison.
 #[derive(Debug, Default)]
 pub(crate) struct Comparison {
-    /// The documents with something wrong, by `_id`.
+    /// The mismatches, by the `_id` of the compared document.
     pub wrong: BTreeMap<ObjectId, Mismatch>,
-    /// Jobs.
+    /// The number of jobs that were read.
     pub jobs: u64,
-    /// Offers read.
+    /// The number of offers that were read.
     pub offers: u64,
-    /// Jobs that were compared.
+    /// The number of jobs that were compared.
     pub compared: u64,
-    /// Jobs that a dead letter or the recruiter's lack of an address explains.
+    /// The number of jobs that were not compared: see `VerificationReport::explained`.
     pub explained: u64,
 }
 
-/// Looks at documents of one database.
+/// Compares documents of one database.
 #[derive(Debug)]
 pub(crate) struct Comparer {
     database: CausalDatabase,
     settings: ProjectionSettings,
-    /// In `dual-write` an offer that is newer than its projection is right (spec 04).
+    /// True in `dual-write`, where an offer may be newer than its projection (spec 04).
     newest_wins: bool,
     recruiters: ChunkReader,
     references: ReferenceCaches,
@@ -64,7 +61,7 @@ pub(crate) struct Comparer {
 }
 
 impl Comparer {
-    /// With empty caches.
+    /// Reads the dead letters. The caches begin empty.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -79,34 +76,34 @@ impl Comparer {
             newest_wins,
             recruiters: ChunkReader::of_recruiters(database),
             references: ReferenceCaches::new(database),
-            dead_letters: DeadLetters::load(database, &Writer::free(database)).await?,
+            dead_letters: DeadLetters::load(database, None).await?,
         })
     }
 
-    /// Forgets what was read: references and dead letters may have changed since.
+    /// Empties the caches and reads the dead letters again, because both may have changed.
     ///
     /// # Errors
     /// [`Failure::Read`].
     pub(crate) async fn forget(&mut self) -> Result<(), Failure> {
         self.references = ReferenceCaches::new(&self.database);
-        self.dead_letters = DeadLetters::load(&self.database, &Writer::free(&self.database)).await?;
+        self.dead_letters = DeadLetters::load(&self.database, None).await?;
         Ok(())
     }
 
-    /// Recruiters, against the offers of their jobs.
+    /// Compares recruiters with the offers of their jobs.
     ///
     /// # Errors
     /// [`Failure::Read`].
     pub(crate) async fn at_recruiters(&mut self, ids: &[ObjectId]) -> Result<Comparison, Failure> {
         let mut look = Comparison::default();
         let anonymized = present(&self.database, WatchedCollection::AnonymizedRecruiters, ids).await?;
-        // A sample comes in any order.
+        // A sample comes in any order, and the reader of chunks wants sorted ids.
         let ids: BTreeSet<ObjectId> = ids.iter().copied().collect();
         let ids: Vec<ObjectId> = ids.into_iter().collect();
         let mut rest = ids.as_slice();
         while let Some(batches) = self.recruiters.read_next(&mut rest).await? {
             let recruiters = documents(&batches).collect::<Result<Vec<_>, _>>()?;
-            // One that cannot be read is a dead letter.
+            // An unreadable recruiter has a dead letter, so it is no difference.
             let recruiters: Vec<_> = recruiters.into_iter().filter_map(|it| Recruiter::read(it).ok()).collect();
             self.chunk(&recruiters, &anonymized, &mut look).await?;
         }
@@ -135,7 +132,7 @@ impl Comparer {
             let is_outranked =
                 |job: &ObjectId| contenders.get(job).is_some_and(|owners| owners.iter().any(|owner| *owner > own));
             if let Some(seen) = wrong.get_mut(&recruiter.id) {
-                // The offer shows another recruiter, which is compared for itself.
+                // The offer belongs to another recruiter, which is compared by itself.
                 seen.findings.retain(|finding| !is_outranked(&finding.offer));
             }
         }
@@ -177,7 +174,8 @@ impl Comparer {
                 _ => {
                     look.explained += 1;
                     let email = &self.settings.anonymized_email;
-                    // It may still show another recruiter, which held the job before.
+                    // The offer may still show another recruiter, which had the job before. So the user that the offer
+                    // names decides whether its contact must be gone.
                     let standing = standing.filter(|offer| {
                         let named = naming(value::field(offer, "managed_by"));
                         answers.of(&named, &JobFields::default()).user_is_anonymized
@@ -200,7 +198,7 @@ impl Comparer {
         recruiter_is_anonymized: bool,
     ) -> ComparisonContext<'_> {
         let is_nobody = |references: &References| references.user.is_none() && !references.user_is_anonymized;
-        // A null names nobody, and that is no fault.
+        // An offer whose `managed_by` is null names no user, and that is no fault.
         let named = standing.and_then(|offer| value::non_empty(value::field(offer, "managed_by")));
         ComparisonContext {
             anonymized_email: &self.settings.anonymized_email,
@@ -212,7 +210,7 @@ impl Comparer {
         }
     }
 
-    /// Who holds the jobs about which something was found.
+    /// The candidates for the ownership of the jobs with findings.
     async fn contenders(
         &self,
         wrong: &BTreeMap<ObjectId, Mismatch>,
@@ -224,7 +222,7 @@ impl Comparer {
         contenders(&self.database, &jobs, &standing).await
     }
 
-    /// Our offers, for those without a job.
+    /// Checks our offers and finds faults of offers whose job no recruiter has.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -244,7 +242,7 @@ impl Comparer {
             let establishment = value::text(value::field(offer, "establishment_id")).unwrap_or_default();
             let mut findings: Vec<Finding> =
                 compare::without_job(*id, offer, there.contains(establishment)).into_iter().collect();
-            // The server refused to change it: it has a dead letter, in its own name.
+            // The server refused to change this offer, so the offer itself has a dead letter.
             let refused = Address::Offer(*id);
             findings.retain(|_| !self.dead_letters.contains_refusal(&refused));
             if is_anonymized(offer) {
@@ -255,7 +253,7 @@ impl Comparer {
         Ok(look)
     }
 
-    /// Anonymised recruiters, whose offers must carry no contact.
+    /// Checks anonymised recruiters: their offers must have no contact.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -277,7 +275,7 @@ impl Comparer {
         offers.retain(|id, offer| !left(*id, offer).is_empty());
         let held = held(&self.database, &offers.values().copied().collect::<Vec<_>>()).await?;
         for copy in copies {
-            // A job that went on to another recruiter and was lost there shows that one.
+            // A job may have moved to another recruiter and disappeared there. Its offer then shows that recruiter.
             let shows_another = |job: &ObjectId| {
                 let shown = offers.get(job).and_then(|offer| value::text(value::field(offer, ESTABLISHMENT)));
                 shown.zip(copy.establishment.as_deref()).is_some_and(|(shown, own)| shown != own)
@@ -318,7 +316,7 @@ fn keys(recruiters: &[Recruiter<'_>], offers: &HashMap<ObjectId, &RawDocument>) 
     keys
 }
 
-/// Nothing but the name of a user, to look that one up.
+/// Fields of a recruiter with `managed_by` alone, to look that user up.
 fn naming(managed_by: Option<RawBsonRef<'_>>) -> RecruiterFields<'_> {
     RecruiterFields { managed_by, ..RecruiterFields::default() }
 }

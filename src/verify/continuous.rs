@@ -1,6 +1,6 @@
-//! The continuous verification (spec 06): while an instance leads, a sample of the recruiters that were
-//! touched is compared a few seconds later, as `verify` does it. It is a task of its own at a bounded rate
-//! in constant memory: it must not slow the pipeline down, and no failure of it ends a leadership.
+//! The continuous verification (spec 06): while an instance leads, a sample of the touched recruiters is compared a few
+//! seconds later. It is a task of its own with a bounded rate and constant memory, so that it does not slow the pipeline
+//! down. Its failures do not end the leadership.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,40 +20,40 @@ use crate::phase::{Phase, StreamWrites, state};
 use crate::source::scan;
 use crate::tasks::pause;
 
-/// So many offers that differ are kept in mind; more of them say nothing new.
+/// The greatest number of differing offers that are remembered. More of them tell nothing new.
 const KNOWN: usize = 1_000;
-/// So many ids are logged.
+/// The greatest number of ids in a line of the log.
 const IDS: usize = 20;
 
-/// Whether recruiters are compared all the time (spec 04, "The table"): where two sides are written. Elsewhere
-/// a verification is asked for, or done at night.
+/// True in phases with the continuous verification (spec 04, "The table"): both sides are written there. In other phases
+/// a verification runs on demand or at night.
 #[must_use]
 pub(crate) fn is_on(phase: Phase) -> bool {
     matches!(phase.stream(), StreamWrites::UnlessNewer | StreamWrites::Compare)
 }
 
-/// The verification of one leadership.
+/// The continuous verification of one leader.
 pub(crate) struct Continuous {
     context: Context,
     sampler: Arc<Sampler>,
     stop: CancellationToken,
-    /// What differed when it was last looked at, by recruiter.
+    /// The offers that differed in the last round, by recruiter.
     known: BTreeMap<ObjectId, BTreeSet<(DifferenceKind, ObjectId)>>,
-    /// What the metric says.
+    /// The last values of the metric.
     shown: BTreeMap<DifferenceKind, i64>,
 }
 
 impl Continuous {
-    /// Compares what `sampler` gives.
+    /// `sampler` chooses the recruiters to compare.
     #[must_use]
     pub(crate) fn new(context: Context, sampler: Arc<Sampler>, stop: CancellationToken) -> Self {
         Self { context, sampler, stop, known: BTreeMap::new(), shown: BTreeMap::new() }
     }
 
-    /// Works until it is told to stop.
+    /// Compares in rounds until `stop`.
     ///
     /// # Errors
-    /// None: what fails is tried again in the next round.
+    /// None. After a failure, the next round tries again.
     pub(crate) async fn run(mut self) -> Result<(), Failure> {
         let interval = self.context.settings.verify.sample_interval;
         loop {
@@ -64,7 +64,7 @@ impl Continuous {
                 break;
             }
         }
-        // Only a leader knows.
+        // Only the leader compares, so a former leader must not show old values.
         self.context.metrics.forget_divergent_offers();
         Ok(())
     }
@@ -84,7 +84,7 @@ impl Continuous {
         Ok(())
     }
 
-    /// Looks at the sample, and once more at what differed.
+    /// Compares the sample, and again the recruiters that differed before.
     async fn compare(&mut self, sample: BTreeSet<ObjectId>, phase: Phase) -> Result<(), Failure> {
         let ids: Vec<ObjectId> = sample.iter().chain(self.known.keys()).copied().collect();
         if ids.is_empty() {
@@ -93,7 +93,7 @@ impl Continuous {
         let behind = Behind::This(Arc::clone(&self.context.health));
         let mut rechecker = super::rechecker(&self.context, phase, behind, self.stop.clone()).await?;
         if !rechecker.wait().await? {
-            // What is not applied yet is no difference; the lag tells of it.
+            // A change that is not applied yet is no difference. The lag shows it.
             return Ok(());
         }
         rechecker.comparer.forget().await?;
@@ -107,7 +107,7 @@ impl Continuous {
             .settle(Side::Recruiters, waiting, |id, findings| drop(standing.insert(id, divergent(&findings))))
             .await?;
         if !self.stop.is_cancelled() {
-            // Of what keeps changing, nothing new is known.
+            // Recruiters that keep changing cannot be judged now, so their last known differences stay.
             self.known.retain(|id, _| moving.contains_key(id));
             self.remember(standing);
             self.context.metrics.verify_sampled.inc_by(sample.len() as u64);
@@ -126,7 +126,7 @@ impl Continuous {
         }
     }
 
-    /// Brings to the metrics what is known, and a line to the log where it changed.
+    /// Sets the metrics, and logs a line where differences appeared or ended.
     fn show(&mut self, stored: &Stored) {
         let metrics = &self.context.metrics;
         let seconds = |date: bson::DateTime| date.timestamp_millis().div_euclid(1000) as f64;

@@ -1,5 +1,5 @@
-//! Reads which recruiters hold the jobs of some offers, and the offers of some jobs. There is no index on
-//! `jobs._id`: it asks by what is indexed first. It must not judge.
+//! Reads the recruiters of jobs, and the offers of jobs, for a comparison. There is no index on `jobs._id`, so recruiters
+//! are searched by indexed fields first. The file does not decide whether an offer is right.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -17,17 +17,17 @@ use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::{documents, find};
 use crate::project::WRITTEN;
 
-/// A recruiter, or the copy of one, as far as it was asked for.
+/// A recruiter, or its anonymised copy. A field that the query did not ask for is empty.
 pub(super) struct OwnerRecord {
-    /// Its `_id`.
     pub id: ObjectId,
-    /// Its `establishment_id`.
+    /// The `establishment_id`.
     pub establishment: Option<String>,
-    /// The `_id`s of its jobs.
+    /// The `_id`s of the jobs.
     pub jobs: Vec<ObjectId>,
 }
 
-/// Who holds these jobs now, among those of whom the links tell, or whose establishment one of these offers shows.
+/// The candidates for the ownership of these jobs: the recruiters that have the job now. Only recruiters are searched
+/// that a link names, or whose establishment one of these offers shows.
 pub(super) async fn contenders(
     database: &CausalDatabase,
     jobs: &BTreeSet<ObjectId>,
@@ -56,7 +56,7 @@ pub(super) async fn contenders(
     Ok(contenders)
 }
 
-/// Those of these offers whose job is held by a recruiter of their `establishment_id`.
+/// The offers whose job belongs to a recruiter with the `establishment_id` of the offer.
 pub(super) async fn held_where_named(
     database: &CausalDatabase,
     offers: &[&RawDocument],
@@ -80,13 +80,13 @@ pub(super) async fn held_where_named(
     Ok(held)
 }
 
-/// Those of these offers whose job a recruiter holds.
+/// The offers whose job belongs to any recruiter.
 pub(super) async fn held(database: &CausalDatabase, offers: &[&RawDocument]) -> Result<BTreeSet<ObjectId>, Failure> {
     let mut held = held_where_named(database, offers).await?;
     let rest = |held: &BTreeSet<ObjectId>| -> BTreeSet<ObjectId> {
         offers.iter().filter_map(|offer| id(offer)).filter(|id| !held.contains(id)).collect()
     };
-    // An offer may name another establishment than its recruiter: the links know better, if they are right.
+    // An offer may name another establishment than its recruiter. The links name the recruiter, if they are right.
     let linked = links::owners(database, &rest(&held)).await?;
     let recruiters: BTreeSet<ObjectId> = linked.into_values().flatten().collect();
     let recruiters: Vec<Bson> = recruiters.into_iter().map(Bson::from).collect();
@@ -95,7 +95,7 @@ pub(super) async fn held(database: &CausalDatabase, offers: &[&RawDocument]) -> 
     held.extend(found.into_iter().flat_map(|held| held.jobs));
     let rest = rest(&held);
     if !rest.is_empty() {
-        // Without an index, so only what is about to be called a difference is asked for.
+        // This search has no index, so it is only for offers that would otherwise count as differences.
         let unfound: Vec<Bson> = rest.into_iter().map(Bson::from).collect();
         let filter = doc! { "jobs._id": { "$in": unfound } };
         let found = jobs(database, WatchedCollection::Recruiters, filter, doc! { "jobs._id": 1 }).await?;
@@ -104,7 +104,7 @@ pub(super) async fn held(database: &CausalDatabase, offers: &[&RawDocument]) -> 
     Ok(held)
 }
 
-/// The establishments of these offers that some recruiter still has.
+/// The establishments of these offers for which there is still a recruiter.
 pub(super) async fn establishments(
     database: &CausalDatabase,
     offers: &[(&ObjectId, &&RawDocument)],
@@ -115,7 +115,7 @@ pub(super) async fn establishments(
     Ok(found.into_iter().filter_map(|held| held.establishment).collect())
 }
 
-/// The recruiters, or copies, that `filter` selects; `fields` must ask for what is looked at.
+/// The recruiters, or their anonymised copies, that `filter` selects. `fields` is the projection of the query.
 pub(super) async fn jobs(
     database: &CausalDatabase,
     collection: WatchedCollection,
@@ -134,7 +134,7 @@ pub(super) async fn jobs(
     Ok(found)
 }
 
-/// Those of these ids that the collection holds.
+/// The ids whose documents exist in the collection.
 pub(super) async fn present(
     database: &CausalDatabase,
     collection: WatchedCollection,
@@ -145,14 +145,14 @@ pub(super) async fn present(
     documents(&batches).map(|document| Ok(id(document?))).filter_map(Result::transpose).collect()
 }
 
-/// All that an offer is judged by: the fields that the projection writes, and what an anonymisation empties
-/// besides. What other processes add changes by itself.
+/// Reads the fields of offers that are compared: the projected fields, and two more fields that an anonymisation empties.
+/// Other fields belong to other processes, and their changes are no differences.
 pub(super) async fn read_offers(database: &CausalDatabase, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
     let more = ["apply_url", "workplace_description"];
     read_fields(database, ids, WRITTEN.iter().map(|name| name.as_str()).chain(more)).await
 }
 
-/// What an offer without a job is judged by.
+/// Reads the fields by which an offer without a job is checked.
 pub(super) async fn read_managed(database: &CausalDatabase, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
     let names = ["managed_by", "establishment_id", "offer_status"];
     read_fields(database, ids, names.into_iter().chain(CONTACT)).await
@@ -171,13 +171,13 @@ async fn read_fields(
     Ok(offers)
 }
 
-/// The documents by their `_id`.
+/// The documents by `_id`, without documents whose `_id` is no ObjectId.
 pub(super) fn by_id(batches: &[RawBatch]) -> Result<HashMap<ObjectId, &RawDocument>, Failure> {
     let with_id = |document: Result<_, Failure>| document.map(|document| Some((id(document)?, document)));
     documents(batches).map(with_id).filter_map(Result::transpose).collect()
 }
 
-/// Its `_id`, where that is an ObjectId.
+/// The `_id`; `None` when it is no ObjectId.
 pub(super) fn id(document: &RawDocument) -> Option<ObjectId> {
     document.get_object_id("_id").ok()
 }

@@ -1,4 +1,4 @@
-//! Verification (spec 06): both sides are compared through the projection itself.
+//! Verification (spec 06): it projects recruiters with the code of the pipeline and compares the result with the offers.
 
 pub(crate) mod compare;
 pub(crate) mod compare_sides;
@@ -20,17 +20,17 @@ use crate::error::Failure;
 use crate::mongo::server_clock::server_time;
 use crate::phase::{Phase, StreamWrites};
 
-/// Compares everything as a full verification in `phase` would, without storing the result.
+/// A full verification by the rules of `phase`. Its result is not stored.
 ///
 /// # Errors
-/// A [`Failure`] that trying again does not mend.
+/// A [`Failure`] that a retry does not cure.
 pub(crate) async fn compare_as_in(context: &Context, phase: Phase) -> Result<VerificationReport, Failure> {
     let mut scan = scan(context, phase, true, CancellationToken::new()).await?;
     scan.everything().await?;
     Ok(scan.report)
 }
 
-/// A full verification, whose result is stored where that is wanted and it was not stopped.
+/// A full verification. Its result is stored if `is_stored` is true and `stop` did not end it early.
 ///
 /// # Errors
 /// As [`compare_as_in`].
@@ -73,7 +73,7 @@ async fn scan(context: &Context, phase: Phase, full: bool, stop: CancellationTok
     })
 }
 
-/// What compares as `phase` wants it; `behind` is who is waited for.
+/// A rechecker by the rules of `phase`. It waits for the instance that `behind` names.
 async fn rechecker(
     context: &Context,
     phase: Phase,

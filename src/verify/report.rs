@@ -1,5 +1,5 @@
-//! What a verification found: counts, kinds, fields and ids, never values of documents. Its size does
-//! not grow with the number of differences.
+//! The report of a verification: counts, kinds, fields and ids, never values of documents. Its size does not grow with
+//! the number of differences.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,15 +9,14 @@ use serde::{Serialize, Serializer};
 use super::compare::{DifferenceKind, Finding};
 use crate::model::names::WatchedCollection;
 
-/// So many ids are told of each kind and of each field.
+/// The greatest number of example ids of each kind and of each field.
 const IDS: usize = 20;
 
-/// How often, and where for example.
+/// The number of differences of one kind or field, with examples.
 #[derive(Debug, Default, Serialize)]
 pub struct DifferenceCount {
-    /// How often.
     pub count: u64,
-    /// The first of the offers.
+    /// The ids of the first offers, 20 at most.
     pub ids: Vec<String>,
 }
 
@@ -30,47 +29,47 @@ impl DifferenceCount {
     }
 }
 
-/// The report of one verification.
 #[derive(Debug, Serialize)]
 pub struct VerificationReport {
-    /// When it began.
+    /// The server's time at the beginning.
     #[serde(serialize_with = "rfc3339")]
     pub began: DateTime,
-    /// When it ended.
+    /// The server's time at the end.
     #[serde(serialize_with = "rfc3339")]
     pub ended: DateTime,
-    /// The phase in which it ran (spec 04).
+    /// The phase by whose rules offers were compared (spec 04).
     pub phase: String,
-    /// All recruiters and all our offers were looked at, not a sample.
+    /// True when all recruiters and all our offers were compared; false for a sample.
     pub full: bool,
-    /// Recruiters looked at.
+    /// The number of recruiters that were read.
     pub recruiters: u64,
-    /// Their jobs.
+    /// The number of jobs of these recruiters.
     pub jobs: u64,
-    /// Offers looked at: all of ours, or those of the sample.
+    /// The number of offers that were read: all our offers, or the offers of the sample.
     pub offers: u64,
-    /// Jobs compared with their offers.
+    /// The number of jobs that were compared with their offers.
     pub compared: u64,
-    /// Jobs not compared: dead letters, or their recruiter has no address.
+    /// The number of jobs that were not compared, because they cannot be projected or written (dead letters), or because
+    /// their recruiter has no address.
     pub explained: u64,
-    /// Recruiters and offers that changed each time they were looked at again: no differences.
+    /// The number of recruiters and offers that changed at every recheck. They are no differences.
     pub unsettled: u64,
-    /// Differences, one for each field.
+    /// The number of differences. Each differing field counts as one.
     pub differences: u64,
-    /// Offers that differ, by kind; one that differs in several ways is among several.
+    /// The number of differing offers by kind. An offer with differences of several kinds counts for each kind.
     pub divergent_offers: BTreeMap<DifferenceKind, u64>,
-    /// Differences by kind.
+    /// The differences by kind.
     pub kinds: BTreeMap<DifferenceKind, DifferenceCount>,
-    /// Differences by field.
+    /// The differences by field of the offer.
     pub fields: BTreeMap<&'static str, DifferenceCount>,
-    /// What is wrong in `recruiters` already, so that the offer is as it must be: no differences.
+    /// Faults of the documents in `recruiters`. The offers equal their projections, so these are no differences.
     pub source_faults: BTreeMap<DifferenceKind, DifferenceCount>,
-    /// The differences before the repair, if there was one.
+    /// The number of differences before the repair; `None` without a repair.
     pub before_repair: Option<u64>,
 }
 
 impl VerificationReport {
-    /// Nothing looked at yet.
+    /// An empty report.
     #[must_use]
     pub fn new(began: DateTime, phase: String, full: bool) -> Self {
         Self {
@@ -93,7 +92,7 @@ impl VerificationReport {
         }
     }
 
-    /// Counts what was found about one document: a recruiter with its offers, or an offer.
+    /// Counts the findings about one recruiter with its offers, or about one offer.
     pub fn add(&mut self, findings: &[Finding]) {
         findings.iter().for_each(|finding| self.add_one(finding));
         for (kind, _) in divergent(findings) {
@@ -101,10 +100,10 @@ impl VerificationReport {
         }
     }
 
-    /// Counts a document of `collection` whose `_id` is no ObjectId, told by its key.
+    /// Counts a document of `collection` whose `_id` is no ObjectId. `key` is the text of that `_id`.
     pub fn add_unusable(&mut self, collection: WatchedCollection, key: &str) {
         let kind = match collection {
-            // No job has such an id, so no recruiter holds it.
+            // No job with such an `_id` becomes an offer, so no recruiter has the job of this offer.
             WatchedCollection::Offers => DifferenceKind::Orphan,
             _ => DifferenceKind::Undecodable,
         };
@@ -124,7 +123,7 @@ impl VerificationReport {
         }
     }
 
-    /// For a terminal.
+    /// The report as text for a terminal.
     #[must_use]
     pub fn table(&self) -> String {
         let scope = if self.full { "all" } else { "a sample" };
@@ -152,7 +151,7 @@ impl VerificationReport {
     }
 }
 
-/// The offers that differ, each once for each kind.
+/// The differing offers. Each offer occurs once for each kind of its differences.
 #[must_use]
 pub(crate) fn divergent(findings: &[Finding]) -> BTreeSet<(DifferenceKind, ObjectId)> {
     findings.iter().filter(|finding| !finding.in_source).map(|finding| (finding.kind, finding.offer)).collect()

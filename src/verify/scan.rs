@@ -1,5 +1,5 @@
-//! Walks both sides by `_id` in constant memory, and fills a report with what settled as a difference.
-//! Reads only.
+//! The scan of both sides by `_id`, in constant memory. It fills a report with the differences that stayed after rechecks,
+//! and only reads.
 
 use std::collections::BTreeMap;
 
@@ -15,25 +15,23 @@ use crate::model::other_id::OtherId;
 use crate::mongo::reads::{collection, documents};
 use crate::source::scan;
 
-/// So many documents wait for their second look: their ids and signatures take less than a megabyte.
+/// The number of mismatches that wait for a recheck. Their ids and signatures take less than a megabyte.
 const WAITING: usize = 20_000;
 
-/// One walk, filling a report.
+/// One scan, and the report that it fills.
 #[derive(Debug)]
 pub(crate) struct Scan {
-    /// What looks, and looks again.
     pub rechecker: Rechecker,
-    /// Our offers are those with this label.
+    /// The label of our offers.
     pub partner_label: String,
-    /// What was found so far.
     pub report: VerificationReport,
 }
 
 impl Scan {
-    /// All recruiters, all our offers, all anonymised recruiters.
+    /// Compares all recruiters, all our offers and all anonymised recruiters.
     ///
     /// # Errors
-    /// A [`Failure`] that trying again does not mend.
+    /// A [`Failure`] that a retry does not cure.
     pub(crate) async fn everything(&mut self) -> Result<(), Failure> {
         let database = self.rechecker.database.clone();
         for collection in unusable::COLLECTIONS {
@@ -61,7 +59,7 @@ impl Scan {
         Ok(())
     }
 
-    /// What nothing can be done with, and nobody else may pass over in silence.
+    /// Counts the documents whose `_id` is no ObjectId. They cannot be compared, and they must not go unnoticed.
     async fn others(&mut self, collection: WatchedCollection) -> Result<(), Failure> {
         let filter = unusable::filter(collection, &self.partner_label);
         let mut after = None;
@@ -77,7 +75,7 @@ impl Scan {
         Ok(())
     }
 
-    /// So many recruiters, chosen at random by the server, with their offers.
+    /// Compares `count` recruiters with their offers. The server chooses the recruiters at random.
     ///
     /// # Errors
     /// As [`Self::everything`].
@@ -116,7 +114,7 @@ impl Scan {
             Side::Recruiters => report.recruiters += ids.len() as u64,
             Side::Offers | Side::Anonymized => {}
         }
-        // In a full verification all offers are walked; those of recruiters are among them.
+        // A full verification scans all offers. The offers of recruiters are among them and must not count twice.
         if report.full == (side == Side::Offers) {
             report.offers += look.offers;
         }

@@ -1,5 +1,5 @@
-//! Looks at what was wrong again until it is right or stands still: only what stands still and still
-//! differs counts. It waits for an instance that is behind. Reads only.
+//! The recheck of mismatches. A mismatch is compared again until it is gone or no longer changes. Only a mismatch that no
+//! longer changes counts as a difference. The recheck waits for an instance that is behind, and only reads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,30 +23,27 @@ use crate::source::cursor::operation_time;
 use crate::source::scan;
 use crate::tasks::pause;
 
-/// How long a difference must stand before it counts.
+/// The settle delay: the least time between two comparisons of a document.
 const SETTLE: Duration = Duration::from_secs(2);
-/// A running instance that is behind is waited for, so many times [`POLL`].
+/// The number of waits of [`POLL`] for an instance that is behind: one minute in all.
 const POLLS: u32 = 240;
 const POLL: Duration = Duration::from_millis(250);
-/// What changes this often while it is looked at is not called a difference.
+/// The greatest number of rechecks. A document that changes each time is not called a difference.
 const LOOKS: u32 = 5;
 
-/// A side that is walked by its `_id`s.
+/// A collection that a verification scans by `_id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// `recruiters`
     Recruiters,
     /// Our offers.
     Offers,
-    /// `anonymized_recruiters`
+    /// The anonymised recruiters.
     Anonymized,
 }
 
 impl Side {
-    /// All of them.
     pub(crate) const ALL: [Self; 3] = [Self::Recruiters, Self::Offers, Self::Anonymized];
 
-    /// The collection.
     #[must_use]
     pub(crate) fn collection(self) -> &'static str {
         match self {
@@ -57,34 +54,31 @@ impl Side {
     }
 }
 
-/// Who may still have to apply what happened.
+/// The instance for which the recheck waits until it has applied recent events.
 #[derive(Debug, Clone)]
 pub(crate) enum Behind {
-    /// An instance, whose checkpoint tells how far it is.
+    /// The leader. Its checkpoint in MongoDB tells its position.
     Instance,
-    /// This process, which knows how far it is.
+    /// This process, which leads. Its health tells its position.
     This(Arc<Health>),
 }
 
-/// Looks at documents once, and again.
+/// Compares documents, and compares mismatches again.
 #[derive(Debug)]
 pub(crate) struct Rechecker {
-    /// What reads and compares.
     pub comparer: Comparer,
-    /// Where everything is.
     pub database: CausalDatabase,
-    /// Who is waited for.
     pub behind: Behind,
-    /// Ends it early.
+    /// Ends waits and rechecks early.
     pub stop: CancellationToken,
 }
 
 impl Rechecker {
-    /// Looks again at what was wrong, known by its signatures, until it is right or stands still; `stands`
-    /// gets what does. Gives back what changed each time.
+    /// Rechecks the mismatches of `waiting`, which has their signatures. `stands` gets each mismatch whose signature is
+    /// the same at two comparisons: it is a difference. Returns the mismatches that changed at every comparison.
     ///
     /// # Errors
-    /// A [`Failure`] that trying again does not mend.
+    /// A [`Failure`] that a retry does not cure.
     pub(crate) async fn settle(
         &mut self,
         side: Side,
@@ -97,7 +91,8 @@ impl Rechecker {
             }
             let caught_up = self.wait().await?;
             if !caught_up && matches!(self.behind, Behind::This(_)) {
-                // Its own lag tells of it; others must be told what they find.
+                // The lag of this process shows that it is behind. A verification of another process reports what it
+                // finds, because its caller wants an answer.
                 return Ok(waiting);
             }
             self.comparer.forget().await?;
@@ -117,8 +112,8 @@ impl Rechecker {
         Ok(waiting)
     }
 
-    /// The settle delay, and then until what happened before it has been applied; false when it was not in
-    /// a minute.
+    /// Waits for the settle delay, and then until the instance has applied all events from before the delay. False when
+    /// that takes longer than a minute.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -136,17 +131,17 @@ impl Rechecker {
 
     async fn is_behind(&self, seen: Timestamp) -> Result<bool, Failure> {
         match &self.behind {
-            // Without one in the database, checkpoints are in files: the delay has to do.
+            // Without a checkpoint in the database, checkpoints are in files. Then the settle delay must do.
             Behind::Instance => Ok(lease::current(&self.database).await?.is_some()
                 && checkpoint(&self.database).await?.is_some_and(|checkpoint| checkpoint < seen)),
             Behind::This(health) => Ok(health.applied_time().is_none_or(|applied| applied < seen)),
         }
     }
 
-    /// One look, tried again when it fails in a way that passes.
+    /// Compares documents once. Passing failures are retried.
     ///
     /// # Errors
-    /// A [`Failure`] that trying again does not mend.
+    /// A [`Failure`] that a retry does not cure.
     pub(crate) async fn look(&mut self, side: Side, ids: &[ObjectId]) -> Result<Comparison, Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {

@@ -1,5 +1,5 @@
-//! The result of the last full verification: the document `verification` of `stream_processor_state`, for
-//! the conditions of the phases (spec 04) and for the leader's metrics.
+//! The stored result of the last full verification: the document `verification` of `stream_processor_state`. The
+//! conditions of the phases (spec 04) and the leader's metrics use it.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,18 @@ use crate::model::names::STATE;
 use crate::model::names::state_id::VERIFICATION;
 use crate::mongo::reads::collection;
 
-/// What the leader shows of it.
+/// The part of the stored result that the leader shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stored {
-    /// When the last one ended that found nothing.
+    /// The end of the last full verification without differences; `None` when there was none.
     pub last_success: Option<DateTime>,
-    /// The offers that the last one found to differ, by kind.
+    /// The number of differing offers of the last full verification, by kind.
     pub divergent_offers: BTreeMap<DifferenceKind, i64>,
 }
 
-/// Stores the result of a full verification, unless that of a later one is there: who was paused before it stored its own
-/// must not undo what a step of the phase rests on. One from the future, by a clock that was ahead, is not later.
+/// Stores the result of a full verification, unless a later result is stored. A process that was paused before storing
+/// must not overwrite the result on which a step of the phase rests. A stored result from the future does not count as
+/// later, because a clock was ahead.
 ///
 /// # Errors
 /// [`Failure::Write`].
@@ -52,7 +53,7 @@ pub async fn store(database: &Database, report: &VerificationReport) -> Result<(
     Ok(())
 }
 
-/// Reads it; nothing is known before the first.
+/// Reads the stored result. It is empty before the first full verification.
 ///
 /// # Errors
 /// [`Failure::Read`].

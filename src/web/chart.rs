@@ -1,48 +1,48 @@
-//! Lines over the last hour, as paths of an SVG image that the page contains: they are there without scripts.
-//! Pure: values in, texts out.
+//! Draws charts of the last hour as paths of an SVG image in the status page, so that a chart needs no script. Pure:
+//! values in, texts out.
 
 use std::fmt::Write as _;
 
-/// One unit of the image per sample: an hour is this wide.
+/// The greatest width of the image: one hour, at one unit per sample.
 const WIDEST: usize = 720;
-/// Five minutes: what a young process shows.
+/// The smallest width of the image: five minutes, for a process that has just started.
 const NARROWEST: usize = 60;
-/// The image's height.
+/// The height of the image, in units of the SVG image.
 pub(super) const HEIGHT: f64 = 160.0;
 
-/// One line of a chart.
+/// One drawn line of a chart.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ChartLine {
-    /// What it shows, for the legend.
+    /// The name in the legend.
     pub label: &'static str,
-    /// `a` or `b`: how it is drawn.
+    /// The style class of the line: `a` or `b`.
     pub class: &'static str,
-    /// The `d` of an SVG path; empty without values.
+    /// The attribute `d` of the SVG path; empty without values.
     pub path: String,
-    /// The values as a JSON array, the oldest first: what the script reads out under the pointer.
+    /// The values as a JSON array, the oldest first. The script of the page shows the value under the pointer.
     pub values: String,
-    /// The last value.
+    /// The last value; `None` while unknown.
     pub now: Option<f64>,
-    /// The greatest value.
+    /// The greatest value; `None` without values.
     pub most: Option<f64>,
 }
 
-/// A chart.
+/// A chart with several lines on one scale.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Chart {
-    /// Its lines, on one scale.
     pub lines: Vec<ChartLine>,
     /// The value at the upper edge.
     pub top: f64,
-    /// The image's width in samples.
+    /// The width of the image, in samples.
     pub width: usize,
 }
 
-/// A line to draw: label, class, values with the oldest first.
+/// The input of one line: label, class, and values with the oldest first.
 pub(super) type Drawn<'a> = (&'static str, &'static str, &'a [Option<f64>]);
 
 impl Chart {
-    /// How far back it reaches, as a share of it, in words.
+    /// The minutes that a share of the width covers, as text, for the labels of the time axis. `share` is 1 for the
+    /// whole width.
     #[must_use]
     pub(super) fn minutes(&self, share: f64, interval_seconds: &u64) -> String {
         let samples = u32::try_from(self.width).unwrap_or_default();
@@ -51,7 +51,7 @@ impl Chart {
         format!("{:.1}", minutes).trim_end_matches(".0").to_owned()
     }
 
-    /// Draws lines on one scale that ends at a round value of `least` or more.
+    /// Draws lines on one scale. The scale ends at a round value, which is `least` or more.
     #[must_use]
     pub(super) fn of(lines: &[Drawn<'_>], least: f64) -> Self {
         let all = lines.iter().flat_map(|(_, _, values)| values.iter().flatten().copied());
@@ -70,13 +70,13 @@ impl Chart {
     }
 }
 
-/// 1, 2 or 5 times a power of ten.
+/// The next round value, not below `value`: 1, 2 or 5 times a power of ten.
 fn round_above(value: f64) -> f64 {
     let power = 10_f64.powf(value.log10().floor());
     [1.0, 2.0, 5.0].into_iter().map(|step| step * power).find(|round| *round >= value).unwrap_or(10.0 * power)
 }
 
-/// The newest value is at the right edge; a gap where a value is unknown.
+/// The SVG path of values. The newest value is at the right edge. An unknown value interrupts the line.
 fn path(values: &[Option<f64>], (width, top): (usize, f64)) -> String {
     let values = values.get(values.len().saturating_sub(width)..).unwrap_or_default();
     let first = width - values.len();
@@ -89,7 +89,7 @@ fn path(values: &[Option<f64>], (width, top): (usize, f64)) -> String {
         };
         let letter = if pen_is_down { 'L' } else { 'M' };
         let height = HEIGHT - value / top * HEIGHT;
-        // Into a String it cannot fail. A lone point is a line of no length, which round ends make visible.
+        // Writing into a String cannot fail. A single point is a line of length 0, which its round ends make visible.
         let _ = write!(path, "{letter}{} {height:.1}", first + index + 1);
         if !pen_is_down {
             path.push_str("h0");

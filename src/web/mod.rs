@@ -1,4 +1,4 @@
-//! The HTTP side: metrics and probes, read-only (spec 06, "HTTP"). No action, no personal data.
+//! The HTTP server: metrics, probes and the status page (spec 06, "HTTP"). It is read-only and shows no personal data.
 
 mod chart;
 mod page;

@@ -1,5 +1,5 @@
-//! The status page for people: [`Status`] put into the template `page.html`, complete without scripts. What is
-//! shown as a value carries its path in `/api/status`, so that the two can be compared.
+//! The status page for people: the template `page.html`, filled from [`Status`]. The page is complete without scripts.
+//! Each shown value carries its path in `/api/status`, so that the page and the JSON can be compared.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

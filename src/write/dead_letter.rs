@@ -9,7 +9,7 @@ use crate::model::names::WatchedCollection;
 
 /// What a letter is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Address {
+pub(crate) enum Address {
     /// A whole recruiter.
     Recruiter(ObjectId),
     /// One of its jobs.
@@ -38,13 +38,13 @@ impl fmt::Display for Address {
 impl Address {
     /// Of a job; of its recruiter where the job has no usable `_id`.
     #[must_use]
-    pub fn of(recruiter: ObjectId, job: Option<ObjectId>) -> Self {
+    pub(crate) fn of(recruiter: ObjectId, job: Option<ObjectId>) -> Self {
         job.map_or(Self::Recruiter(recruiter), |job| Self::Job { recruiter, job })
     }
 
     /// The recruiter, where it is known.
     #[must_use]
-    pub fn recruiter(&self) -> Option<ObjectId> {
+    pub(crate) fn recruiter(&self) -> Option<ObjectId> {
         match self {
             Self::Recruiter(recruiter) | Self::Job { recruiter, .. } => Some(*recruiter),
             Self::Offer(_) => None,
@@ -53,7 +53,7 @@ impl Address {
 
     /// The address that a stored `_id` tells; `None` for that of a document whose `_id` is no ObjectId.
     #[must_use]
-    pub fn from_stored(id: &str) -> Option<Self> {
+    pub(crate) fn from_stored(id: &str) -> Option<Self> {
         let mut parts = id.split('/');
         let collection = WatchedCollection::from_name(parts.next()?)?;
         let first = ObjectId::parse_str(parts.next()?).ok()?;
@@ -69,7 +69,7 @@ impl Address {
 
     /// Under which `_id`s such a letter may stand.
     #[must_use]
-    pub fn stored(&self) -> Vec<String> {
+    pub(crate) fn stored(&self) -> Vec<String> {
         match self {
             Self::Offer(offer) => vec![self.to_string(), Self::Job { recruiter: *offer, job: *offer }.to_string()],
             address => vec![address.to_string()],
@@ -79,7 +79,7 @@ impl Address {
 
 /// A letter to write.
 #[derive(Debug, Clone)]
-pub struct DeadLetter {
+pub(crate) struct DeadLetter {
     /// Why.
     pub reason: Reason,
     /// More of why, without personal data: a code, the name of a field.
@@ -93,14 +93,14 @@ pub struct DeadLetter {
 impl DeadLetter {
     /// About a projection.
     #[must_use]
-    pub fn of_projection(reason: Reason, detail: String) -> Self {
+    pub(crate) fn of_projection(reason: Reason, detail: String) -> Self {
         Self { reason, detail, action: Action::Project, date: None }
     }
 }
 
 /// What is known of a letter that stands.
 #[derive(Debug, Clone, Copy)]
-pub struct KnownDeadLetter {
+pub(crate) struct KnownDeadLetter {
     /// Why it was written.
     pub reason: Reason,
     /// What failed.

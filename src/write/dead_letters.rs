@@ -24,7 +24,7 @@ const LONGEST_DELAY_MILLISECONDS: i64 = (1_024 + 60) * 60_000;
 
 /// The position of the stream when a letter was written.
 #[derive(Debug, Clone)]
-pub struct EventPosition {
+pub(crate) struct EventPosition {
     /// The resume token, as `{_data}`; null for a scan.
     pub token: Bson,
     /// Its cluster time; null for a scan.
@@ -36,21 +36,22 @@ pub struct EventPosition {
 impl EventPosition {
     /// Whether it is that of a scan.
     #[must_use]
-    pub fn is_scan(&self) -> bool {
+    pub(crate) fn is_scan(&self) -> bool {
         self.token == Bson::Null
     }
 
     /// The place of a scan: not in the stream.
     #[must_use]
-    pub fn of_scan(began: DateTime) -> Self {
+    pub(crate) fn of_scan(began: DateTime) -> Self {
         Self { token: Bson::Null, cluster_time: Bson::Null, wall_time: began }
     }
 }
 
 /// The letters that stand, known in memory so that a success costs no look-up (some ids each).
 #[derive(Debug)]
-pub struct DeadLetters {
-    writer: Writer,
+pub(crate) struct DeadLetters {
+    /// `None` in a dry run: nothing is written or removed.
+    writer: Option<Writer>,
     known: BTreeMap<Address, KnownDeadLetter>,
     /// Jobs whose `_id` others have too, with the recruiters that a letter tells so.
     shared: BTreeSet<(ObjectId, ObjectId)>,
@@ -59,15 +60,15 @@ pub struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// Reads which letters stand; `writer` will change them.
+    /// Reads which dead letters exist. `writer` changes them; without one, none is changed.
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn load(database: &CausalDatabase, writer: &Writer) -> Result<Self, Failure> {
+    pub(crate) async fn load(database: &CausalDatabase, writer: Option<&Writer>) -> Result<Self, Failure> {
         let wanted = doc! { "reason": 1, "action": 1, "date": 1 };
         let batches = find(database, DEAD_LETTERS, doc! {}, wanted).await?;
         let mut dead_letters =
-            Self { writer: writer.clone(), known: BTreeMap::new(), shared: BTreeSet::new(), others: BTreeMap::new() };
+            Self { writer: writer.cloned(), known: BTreeMap::new(), shared: BTreeSet::new(), others: BTreeMap::new() };
         for document in documents(&batches) {
             let document = document?;
             let text = |name| value::text(value::field(document, name)).unwrap_or_default();
@@ -96,14 +97,14 @@ impl DeadLetters {
 
     /// True when a letter says of some recruiter that another job has the `_id` of this one.
     #[must_use]
-    pub fn is_shared(&self, job: ObjectId) -> bool {
+    pub(crate) fn is_shared(&self, job: ObjectId) -> bool {
         let first = (job, ObjectId::from_bytes([0; 12]));
         self.shared.range(first..).next().is_some_and(|(shared, _)| *shared == job)
     }
 
     /// How many letters stand, by reason.
     #[must_use]
-    pub fn counts(&self) -> BTreeMap<Reason, usize> {
+    pub(crate) fn counts(&self) -> BTreeMap<Reason, usize> {
         let mut counts: BTreeMap<Reason, usize> = Reason::ALL.into_iter().map(|reason| (reason, 0)).collect();
         for reason in self.known.values().map(|known| &known.reason).chain(self.others.values()) {
             *counts.entry(*reason).or_default() += 1;
@@ -113,25 +114,25 @@ impl DeadLetters {
 
     /// The letter that stands about this document.
     #[must_use]
-    pub fn get(&self, address: &Address) -> Option<KnownDeadLetter> {
+    pub(crate) fn get(&self, address: &Address) -> Option<KnownDeadLetter> {
         self.known.get(address).copied()
     }
 
     /// True when a letter stands about this document that another projection ends. That of an anonymisation waits for
     /// the anonymisation.
     #[must_use]
-    pub fn is_of_projection(&self, address: &Address) -> bool {
+    pub(crate) fn is_of_projection(&self, address: &Address) -> bool {
         self.get(address).is_some_and(|known| !known.action.outlives(Action::Project))
     }
 
     /// True when a letter stands about this document because the server refused a write.
     #[must_use]
-    pub fn contains_refusal(&self, address: &Address) -> bool {
+    pub(crate) fn contains_refusal(&self, address: &Address) -> bool {
         self.get(address).is_some_and(|known| known.reason.is_refusal())
     }
 
     /// The letters that stand about this recruiter and its jobs.
-    pub fn of_recruiter(&self, recruiter: ObjectId) -> impl Iterator<Item = Address> + '_ {
+    pub(crate) fn of_recruiter(&self, recruiter: ObjectId) -> impl Iterator<Item = Address> + '_ {
         let whole = Address::Recruiter(recruiter);
         let whole = self.known.contains_key(&whole).then_some(whole);
         let jobs = self.jobs_from(recruiter).take_while(move |(address, _)| address.recruiter() == Some(recruiter));
@@ -140,7 +141,7 @@ impl DeadLetters {
 
     /// The jobs of this recruiter whose offers could not be anonymised with it.
     #[must_use]
-    pub fn to_anonymize(&self, recruiter: ObjectId) -> BTreeSet<ObjectId> {
+    pub(crate) fn to_anonymize(&self, recruiter: ObjectId) -> BTreeSet<ObjectId> {
         let jobs = self.jobs_from(recruiter).take_while(|(address, _)| address.recruiter() == Some(recruiter));
         let jobs = jobs.filter(|(_, known)| known.action == Action::AnonymizeRecruiter);
         jobs.filter_map(|(address, _)| match address {
@@ -156,7 +157,7 @@ impl DeadLetters {
     }
 
     /// The recruiters that letters stand about which `wanted` selects: the first `limit` after `after`, in their order.
-    pub fn recruiters_after(
+    pub(crate) fn recruiters_after(
         &self,
         after: Option<ObjectId>,
         limit: usize,
@@ -182,7 +183,7 @@ impl DeadLetters {
     }
 
     /// The offers that letters stand about in their own name which `wanted` selects, likewise.
-    pub fn offers_after(
+    pub(crate) fn offers_after(
         &self,
         after: Option<ObjectId>,
         limit: usize,
@@ -201,21 +202,19 @@ impl DeadLetters {
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn write(
+    pub(crate) async fn write(
         &mut self,
         mut dead_letters: BTreeMap<Address, DeadLetter>,
         position: &EventPosition,
     ) -> Result<(), Failure> {
-        if dead_letters.is_empty() {
-            return Ok(());
-        }
+        let Some(writer) = self.writer.clone().filter(|_| !dead_letters.is_empty()) else { return Ok(()) };
         for (address, dead_letter) in &mut dead_letters {
             if let Some(standing) = self.get(address).filter(|known| known.action.outlives(dead_letter.action)) {
                 (dead_letter.action, dead_letter.date) = (standing.action, standing.date);
             }
         }
         let addressed = dead_letters.iter().map(|(address, dead_letter)| (address.to_string(), dead_letter));
-        store(&self.writer, addressed, position).await?;
+        store(&writer, addressed, position).await?;
         let again = dead_letters.keys().filter(|address| self.known.contains_key(*address));
         let old: Vec<String> = again.flat_map(|address| address.stored().into_iter().skip(1)).collect();
         self.delete(&old).await?;
@@ -225,8 +224,9 @@ impl DeadLetters {
     }
 
     async fn delete(&self, ids: &[String]) -> Result<(), Failure> {
+        let Some(writer) = &self.writer else { return Ok(()) };
         for ids in ids.chunks(1_000) {
-            command::delete(&self.writer, DEAD_LETTERS, doc! { "_id": { "$in": ids } }).await?;
+            command::delete(writer, DEAD_LETTERS, doc! { "_id": { "$in": ids } }).await?;
         }
         Ok(())
     }
@@ -235,10 +235,10 @@ impl DeadLetters {
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn remove_unusable(&mut self, collection: WatchedCollection, key: &str) -> Result<(), Failure> {
+    pub(crate) async fn remove_unusable(&mut self, collection: WatchedCollection, key: &str) -> Result<(), Failure> {
         let id = unusable(collection, key);
         if self.others.contains_key(&id) {
-            command::delete(&self.writer, DEAD_LETTERS, doc! { "_id": &id }).await?;
+            self.delete(std::slice::from_ref(&id)).await?;
             self.others.remove(&id);
         }
         Ok(())
@@ -248,7 +248,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn write_unusable(
+    pub(crate) async fn write_unusable(
         &mut self,
         collection: WatchedCollection,
         keys: impl IntoIterator<Item = String>,
@@ -256,7 +256,8 @@ impl DeadLetters {
     ) -> Result<(), Failure> {
         let dead_letter = DeadLetter::of_projection(Reason::Undecodable, "`_id` is no ObjectId".to_owned());
         let ids: Vec<String> = keys.into_iter().map(|key| unusable(collection, &key)).collect();
-        store(&self.writer, ids.iter().map(|id| (id.clone(), &dead_letter)), position).await?;
+        let Some(writer) = &self.writer else { return Ok(()) };
+        store(writer, ids.iter().map(|id| (id.clone(), &dead_letter)), position).await?;
         self.others.extend(ids.into_iter().map(|id| (id, dead_letter.reason)));
         Ok(())
     }
@@ -264,7 +265,12 @@ impl DeadLetters {
     /// The documents of this collection without an ObjectId as `_id` that letters stand about, some after `after`:
     /// their keys, as [`crate::model::other_id::key_text`] tells them.
     #[must_use]
-    pub fn unusable_after(&self, collection: WatchedCollection, after: Option<&str>, limit: usize) -> Vec<String> {
+    pub(crate) fn unusable_after(
+        &self,
+        collection: WatchedCollection,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<String> {
         let prefix = unusable(collection, "");
         let first = unusable(collection, after.unwrap_or_default());
         let dead_letters = self.others.range(first..).map_while(|(id, _)| id.strip_prefix(&prefix));
@@ -275,7 +281,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn drop_named(&mut self, ids: &[String]) -> Result<u64, Failure> {
+    pub(crate) async fn drop_named(&mut self, ids: &[String]) -> Result<u64, Failure> {
         let known = |id: &&String| match Address::from_stored(id) {
             Some(address) => self.known.contains_key(&address),
             None => self.others.contains_key(*id),
@@ -298,7 +304,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// As [`command::update`].
-    pub async fn remove(&mut self, healed: &BTreeSet<Address>) -> Result<(), Failure> {
+    pub(crate) async fn remove(&mut self, healed: &BTreeSet<Address>) -> Result<(), Failure> {
         let ids: Vec<String> = healed.iter().flat_map(Address::stored).collect();
         self.delete(&ids).await?;
         for address in healed {

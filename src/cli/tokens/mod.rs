@@ -1,5 +1,5 @@
-//! The commands `tokens list`, `show`, `export`, `import` and `reset` (spec 06). `list` and `show` print the position in
-//! the change stream, its history, and whether the stream can go on from there. The others export and move the position.
+//! The commands `tokens list`, `show`, `export`, `import` and `reset` (spec 06). `list` and `show` print the position
+//! in the change stream, its history, and whether the stream can go on from there. The others export and move it.
 
 mod moving;
 mod old_worker;

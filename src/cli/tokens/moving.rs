@@ -1,5 +1,6 @@
-//! Moves the position of the stream: `tokens import` and `tokens reset`. Only without an instance, which knows its
-//! position and would save it again. Nothing is skipped unseen: what is passed over becomes a gap, and a resync.
+//! Moves the position of the stream: `tokens import` and `tokens reset`. Both are refused while an instance runs,
+//! because the instance would save its own position again. Skipped events are not lost: their span becomes a gap, and a
+//! resync follows.
 
 use bson::{Document, Timestamp, doc};
 use mongodb::Database;
@@ -32,36 +33,39 @@ use crate::tasks::signals;
 use crate::tasks::{Group, Task};
 use crate::write::Writer;
 
-/// Where the position is to go.
+/// The position after a move.
 pub(super) enum MoveTarget {
-    /// To this one.
+    /// This position, from a file.
     Position(NamedPosition),
-    /// Where the old worker stopped.
+    /// The position at which the old worker stopped.
     OldWorker,
-    /// It is to be forgotten.
+    /// No position: the next start is like the first one.
     Nowhere,
 }
 
-/// What a token that no checkpoint of ours carried has instead: the stream is opened by its time.
+/// The fingerprint in a checkpoint whose token was made by an unknown pipeline. The stream is opened by the time of
+/// such a checkpoint, not by its token.
 const FOREIGN: &str = "imported";
 
-/// What a move does.
+/// The plan of a move.
 struct Move {
+    /// The present position; `None` when there is none, or when it cannot be read.
     from: Option<Timestamp>,
-    /// `None` forgets the position.
+    /// The new checkpoint; `None` deletes the checkpoint.
     to: Option<Checkpoint>,
-    /// A span that nobody reads.
+    /// The span of events that are never read because of the move.
     skipped: Option<(Timestamp, Timestamp)>,
-    /// The next instance looks at everything, whatever was skipped.
+    /// True when a resync must follow, even without a skipped span.
     everything: bool,
-    /// What speaks against it.
+    /// The reasons against the move, which only `--force` overrides.
     objections: Vec<String>,
 }
 
-/// Moves the position, if nothing speaks against it or that is overridden.
+/// Moves the position.
 ///
 /// # Errors
-/// A [`Refusal`] with what speaks against it, or while an instance runs.
+/// A [`Refusal`] with the objections when there are any and `--force` is not given; a [`Refusal`] while an instance
+/// runs.
 pub(super) async fn run(context: &Context, target: MoveTarget, override_: Override) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
@@ -90,7 +94,8 @@ async fn moved(
         let message = format!("refused: {}; --force --reason TEXT overrides", step.objections.join("; "));
         return Err(Refusal::new(Exit::Findings, message));
     }
-    // Before the position moves: a crash in between leaves a resync too many, not one too few.
+    // The gap and the resync are stored before the position moves. A crash in between costs a needless resync; in the
+    // other order it would lose the resync.
     if let Some((from, to)) = step.skipped {
         gaps::open(writer, (from, to), "passed over by hand", clock::now()).await?;
     }
@@ -138,7 +143,7 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
             foreign = checkpoint.history.as_ref().and_then(|history| history.difference(&current));
             Some(Checkpoint { term, events, updated_at: clock::now(), history: Some(current), ..*checkpoint })
         }
-        // A file holds no bare time.
+        // `position::in_file` never returns a time.
         MoveTarget::Position(NamedPosition::Time(_)) => None,
     };
     let mut step = Move { from, to, skipped: None, everything, objections: Vec::new() };
@@ -155,6 +160,7 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
     if let Some(oplog) = oplog.filter(|oplog| !oplog.reaches(to)) {
         step.objections.push(too_old(to, Some(&oplog)));
     }
+    // A position of another history tells nothing about the events up to now, so this whole span becomes a gap.
     if let Some(difference) = foreign {
         step.objections.push(format!("it is {difference}"));
         step.skipped = Some((to, now));
@@ -167,7 +173,7 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
             time_text(to),
             time_text(from)
         )),
-        // The old worker has read those, and everything is looked at anyway.
+        // The old worker has read the events in between, and a resync follows anyway.
         Some(_) if everything => {}
         Some(from) => {
             if let Some(unread) = unread(context, Some(from), to).await? {
@@ -180,7 +186,7 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
     Ok(step)
 }
 
-/// The checkpoint, if it can be read: anything is better than one that cannot.
+/// The present checkpoint. `None` also when it cannot be read: any other position is better than that one.
 async fn standing(context: &Context) -> Result<Option<Checkpoint>, Refusal> {
     match with_deadline(store(context).load()).await {
         Ok(standing) => Ok(standing),
@@ -189,7 +195,7 @@ async fn standing(context: &Context) -> Result<Option<Checkpoint>, Refusal> {
     }
 }
 
-/// A token that does not say under which pipeline it was made.
+/// A checkpoint for a token that came without one. The pipeline that made the token is unknown.
 fn bare(token: ResumeToken, standing: &Option<Checkpoint>, (term, history): (i64, History)) -> Checkpoint {
     Checkpoint {
         cluster_time: token.cluster_time(),
@@ -211,8 +217,8 @@ async fn old_worker_token(context: &Context) -> Result<ResumeToken, Refusal> {
         .ok_or_else(|| Refusal::new(Exit::Findings, "the old worker left no token in `resumetokens` that can be read"))
 }
 
-/// How many events between the position and `to` nobody has read; `None` when there are none. Where that cannot be
-/// known any more, it is said so.
+/// The number of events between the position and `to` that are not read yet, as text; `None` when there are none. When
+/// the position fell off the oplog, the text says that the number is unknown.
 async fn unread(context: &Context, from: Option<Timestamp>, to: Timestamp) -> Result<Option<String>, Refusal> {
     let Some(from) = from else {
         return Ok(None);

@@ -1,5 +1,5 @@
-//! `tokens export --old-worker`: leaves the old worker tokens of its own two streams at our position. The service keeps
-//! them current while it runs, but a collection in which nothing happens has an old one.
+//! The command `tokens export --old-worker`, which stores tokens for the old worker's two streams at the present
+//! position. A running service keeps these tokens current, but the token of a collection without events stays old.
 
 use bson::{Timestamp, doc};
 use mongodb::Database;
@@ -18,10 +18,10 @@ use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::tasks::Group;
 
-/// Hands over.
+/// Stores the tokens for the old worker, and holds the lease meanwhile.
 ///
 /// # Errors
-/// A [`Refusal`] while an instance runs, without a position, or when the server does not know it any more.
+/// A [`Refusal`] while an instance runs, when there is no position, or when the oplog no longer holds the position.
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 pub(super) async fn hand_over(context: &Context) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
@@ -44,7 +44,8 @@ async fn tokens_left(context: &Context) -> Result<Timestamp, Refusal> {
     Ok(time)
 }
 
-/// A token of a stream on one collection: that of the database's stream is of another pipeline.
+/// The resume token of a new stream on one collection. The token of our stream, which is on the database, belongs to
+/// another pipeline.
 async fn token_at(context: &Context, collection: &str, time: Timestamp) -> Result<ResumeToken, Failure> {
     let command = doc! {
         "aggregate": collection, "pipeline": [{ "$changeStream": { "startAtOperationTime": time } }],
@@ -55,7 +56,7 @@ async fn token_at(context: &Context, collection: &str, time: Timestamp) -> Resul
     let token = cursor.get_document("postBatchResumeToken");
     let token = token.map_err(|_| Failure::Reply("cursor.postBatchResumeToken"))?;
     if let Ok(id) = cursor.get_i64("id") {
-        // The server forgets it by itself too, later.
+        // The cursor is not needed any more. The server would also close it by itself, but later.
         let closing = doc! { "killCursors": collection, "cursors": [id] };
         with_deadline(context.database.run_command(closing)).await.map_err(Failure::Cursor)?;
     }

@@ -1,6 +1,6 @@
 //! The job `refresh-pending-establishments` (4.6): looks up establishments that wait for validation in the company
-//! directory. Where an establishment is active, its offers and its recruiter become active too. A directory that is down
-//! ends the run.
+//! directory. Where an establishment is active, its offers and its recruiter become active too. A directory that is
+//! down ends the run.
 
 use bson::{Bson, DateTime, Document, RawBsonRef, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
@@ -159,8 +159,8 @@ async fn leave(
     Ok(())
 }
 
-/// Plans the change of one pending offer. `cancels` is true where offers of deactivated users are cancelled. This job does
-/// not know whether the user is deactivated: then an offer with a job keeps its status, and the stream decides.
+/// Plans the change of one pending offer. `cancels` is true where offers of deactivated users are cancelled. This job
+/// does not know whether the user is deactivated: then an offer with a job keeps its status, and the stream decides.
 fn plan(pair: &Pair<'_>, company: &Company, now: DateTime, cancels: bool) -> PairVerdict {
     let is_pending = |status: Option<RawBsonRef<'_>>| PENDING.map(Some).contains(&value::text(status));
     if !is_pending(pair.field("recruiter_status")) {

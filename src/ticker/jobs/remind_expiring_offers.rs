@@ -1,5 +1,5 @@
-//! The jobs `remind-expiring-offers-j7` and `-j1` (4.1): send one e-mail to each user about all their offers that expire
-//! soon, and mark these offers. The entry in the outbox decides whether a message is sent (spec 05, "E-mail").
+//! The jobs `remind-expiring-offers-j7` and `-j1` (4.1): send one e-mail to each user about all their offers that
+//! expire soon, and mark these offers. The entry in the outbox decides whether a message is sent (spec 05, "E-mail").
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,9 +59,9 @@ impl Threshold {
         }
     }
 
-    /// The first and the last expiration in the window of this run. A late run moves the first one down by the time that
-    /// the runs missed, as far as the message is still right: for J7 at least one day is left, and for J1 the offer has
-    /// not expired.
+    /// The first and the last expiration in the window of this run. After a late run, the window begins where that of
+    /// `previous` ended, as far as the message is still right: for J7 at least one day is left, and for J1 the offer
+    /// has not expired.
     #[must_use]
     pub fn window(self, now: DateTime, previous: Option<DateTime>) -> (DateTime, DateTime) {
         let now = now.timestamp_millis();
@@ -147,8 +147,8 @@ async fn remind_some(
     Ok(!mailer.is_some_and(Mailer::is_down))
 }
 
-/// A cursor over the users of the selected offers. The server groups the offers, so that a run needs the same memory for
-/// ten users and for a million.
+/// A cursor over the users of the selected offers. The server groups the offers, so that a run needs the same memory
+/// for ten users and for a million.
 async fn users(work: &JobContext, filter: &Document) -> Result<Cursor<Document>, Failure> {
     // Each user must come once, although offers spell the same id in different ways.
     let is_hex = doc! { "$regexMatch": { "input": "$managed_by", "regex": "^[0-9a-fA-F]{24}$" } };
@@ -194,6 +194,7 @@ async fn remind_users(
     }
     drop(batches);
     let known = recipients(work, &by_user.keys().copied().collect::<BTreeSet<_>>()).await?;
+    // The day at which the run was due, not the current one: a repeated run must find its messages in the outbox.
     let day = iso_day(work.scheduled_for);
     let base = |user: &ObjectId| format!("{}/{user}/{day}", threshold.template().name());
     let ids: Vec<String> = by_user.keys().flat_map(|user| outbox::ids(&base(user))).collect();
@@ -210,6 +211,7 @@ async fn remind_users(
         };
         let offers: Vec<ObjectId> = subjects.iter().map(|subject| subject.id).collect();
         let share = outbox::share(&base(user), &entries, &offers);
+        // An interrupted run sent a message about these offers, but did not mark them.
         marks.extend(share.done);
         share.left.into_iter().for_each(|offer| leave(work, offer, "reminded_often_enough"));
         let Some((id, offers)) = share.message else { continue };

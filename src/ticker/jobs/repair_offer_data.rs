@@ -1,4 +1,5 @@
-//! `repair-offer-data` (4.5): what is safe to repair is repaired; what is not is reported by id and field, never changed.
+//! The job `repair-offer-data` (4.5): repairs fields that have a safe repair. Other broken fields are reported by id
+//! and name, and never changed.
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, doc};
 
@@ -9,7 +10,7 @@ use crate::model::names::OFFERS;
 use crate::model::value;
 use crate::ticker::job_context::JobContext;
 
-/// Written in more than one way, and what is meant (spec 05).
+/// Wrong spellings of `contract_rythm`, with the right ones (spec 05).
 const RYTHMS: [(&str, &str); 3] =
     [("1 jours / 4 jours", "1 jour / 4 jours"), ("", "Indifférent"), ("Non renseigné", "Indifférent")];
 const READ_AT: &str = "cfa_read_company_detail_at";
@@ -30,7 +31,7 @@ const FIELDS: PairFields = PairFields {
     recruiter: &[],
 };
 
-/// Runs the job.
+/// Repairs the selected offers and their jobs, and reports fields without a safe repair.
 ///
 /// # Errors
 /// As [`JobContext::change`].
@@ -42,7 +43,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Which offers, beside that they are ours: those that `plan` may have something to say about.
+/// The selection of the job among our offers: offers with a field that may be broken. `plan` then looks more closely.
 #[must_use]
 pub fn selects() -> Document {
     let rythms: Vec<&str> = RYTHMS.iter().map(|(wrong, _)| *wrong).collect();
@@ -82,7 +83,7 @@ fn plan(pair: &Pair<'_>) -> PairVerdict {
     }
     if let Some(repaired) = repaired {
         edit.offer.insert("delegations", repaired);
-        // The job's own: its e-mail addresses may be others.
+        // The job keeps its own delegations: their e-mail addresses may differ from those of the offer.
         if let Some(repaired) = pair.held.and_then(|held| delegations(held.job).0) {
             edit.job.insert("delegations", repaired);
         }
@@ -97,7 +98,7 @@ fn plan(pair: &Pair<'_>) -> PairVerdict {
     PairVerdict { edit: has_edit.then_some(edit), skipped, lines }
 }
 
-/// The fields that no machine can put right.
+/// The names of the fields of an offer that are broken and have no safe repair.
 fn broken(offer: &RawDocument) -> Vec<&'static str> {
     let field = |name: &str| value::field(offer, name);
     let mut broken = Vec::new();
@@ -122,7 +123,7 @@ fn broken(offer: &RawDocument) -> Vec<&'static str> {
     broken
 }
 
-/// One `@` between two parts, a dot inside the second one, no blanks.
+/// True for a text with one `@` between two parts, a dot inside the second part, and no white space.
 fn is_address(text: &str) -> bool {
     let Some((name, domain)) = text.split_once('@') else { return false };
     let has_dot = domain.rsplit_once('.').is_some_and(|(host, end)| !host.is_empty() && !end.is_empty());
@@ -144,7 +145,8 @@ fn is_out_of_range(point: RawBsonRef<'_>) -> bool {
     beyond(numbers.next().flatten(), 180.0) || beyond(numbers.next().flatten(), 90.0)
 }
 
-/// The delegations with dates in place of texts, where that changes any; and whether one cannot be read.
+/// The delegations with dates in place of text dates; `None` where nothing changes. The second value is true where a
+/// delegation cannot be read.
 fn delegations(document: &RawDocument) -> (Option<Vec<Bson>>, bool) {
     let (mut changes, mut unreadable) = (false, false);
     let mut repaired = Vec::new();

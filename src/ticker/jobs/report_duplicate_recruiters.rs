@@ -1,4 +1,5 @@
-//! `report-duplicate-recruiters` (4.8): recruiters with the same siret and e-mail address, by id. Reads only.
+//! The job `report-duplicate-recruiters` (4.8): reports recruiters with the same siret and e-mail address, by id. The
+//! job only reads.
 
 use std::collections::HashMap;
 
@@ -16,7 +17,7 @@ use crate::ticker::job_context::JobContext;
 
 const SIRET: &str = "establishment_siret";
 
-/// Runs the job: in the order of sirets, so that only those of one siret are in memory.
+/// Reads the recruiters in the order of their sirets, so that only the recruiters of one siret are in memory.
 ///
 /// # Errors
 /// [`Failure::Read`].
@@ -37,19 +38,19 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Which recruiters.
+/// The selection of the job among the recruiters: those whose siret is a text and not empty.
 #[must_use]
 pub fn selects() -> Document {
     doc! { SIRET: { "$gt": "" } }
 }
 
-/// In which order.
+/// The order in which the recruiters are read: by siret, along an index.
 #[must_use]
 pub fn order() -> Document {
     doc! { SIRET: 1 }
 }
 
-/// The recruiters of one siret so far, by e-mail address.
+/// The first recruiter of each e-mail address, among the recruiters of one siret so far.
 #[derive(Debug, Default)]
 struct Same {
     siret: String,

@@ -1,4 +1,4 @@
-//! `retry-dead-dead_letters`: what the dead letters are about that are due is looked at again, by the pipeline itself.
+//! The job `retry-dead-letters`: stores a command for the pipeline that retries the dead letters that are due.
 
 use super::super::report::ReportLine;
 use crate::error::Failure;
@@ -6,7 +6,8 @@ use crate::maintenance::queue::{Command, count};
 use crate::ticker::job_context::JobContext;
 use crate::write::dead_letters::due;
 
-/// Runs the job.
+/// Waits for the retry of the dead letters that are due. The report counts the dead letters that are gone as changed. A
+/// dry run only reports the documents of due dead letters.
 ///
 /// # Errors
 /// As [`JobContext::order`].

@@ -1,5 +1,5 @@
-//! `send-introductions` (4.7): the user of an offer that few candidates have found is told that a training centre nearby
-//! prepares for its occupation. Sent or no centre near, the offer remembers it.
+//! The job `send-introductions` (4.7): tells the user of an offer with few applications that a training centre nearby
+//! prepares for the offer's occupation. The offer is marked when the message is sent, and also when no centre is near.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -24,18 +24,19 @@ use crate::mongo::reads::{collection, documents, find};
 use crate::ticker::job_context::JobContext;
 
 const DAY: i64 = 24 * 3_600_000;
-/// So many offers at a time.
+/// The number of offers that are in memory at once.
 const CHUNK: usize = 50;
-/// An offer with so many applications needs no introduction (spec 05).
+/// The number of applications from which an offer needs no introduction (spec 05).
 const ENOUGH: i64 = 15;
-/// How near a centre must be (spec 05), and the radius of the earth as MongoDB has it (manual, "$centerSphere").
+/// The maximal distance between an offer and a centre (spec 05).
 const KILOMETRES: f64 = 100.0;
+/// The radius of the earth, as MongoDB has it (manual, "$centerSphere").
 const EARTH_KILOMETRES: f64 = 6378.1;
-/// The field of the offer, and of the job, that remembers it.
+/// The field that marks the offer, and its job, with the time of the run.
 const FIELD: &str = "mer_sent";
 const FIELDS: PairFields = PairFields { offer: &[FIELD], job: &[], recruiter: &[] };
 
-/// Which offers, beside that they are ours.
+/// The selection of the job among our offers: active offers without a mark, not delegated, created 5 to 45 days ago.
 #[must_use]
 pub fn selects(now: DateTime) -> Document {
     let ago = |days: i64| DateTime::from_millis(now.timestamp_millis().saturating_sub(days * DAY));
@@ -48,7 +49,7 @@ pub fn selects(now: DateTime) -> Document {
     selects
 }
 
-/// Which courses are near and for one of these occupations, by a centre that can be written to.
+/// A filter of the courses near this point, for one of these ROME codes, with at least one contact address.
 #[must_use]
 pub fn courses(longitude: f64, latitude: f64, codes: &[&str]) -> Document {
     let circle = doc! { "$centerSphere": [[longitude, latitude], KILOMETRES / EARTH_KILOMETRES] };
@@ -57,16 +58,16 @@ pub fn courses(longitude: f64, latitude: f64, codes: &[&str]) -> Document {
     doc! {
         "lieu_formation_geopoint": { "$geoWithin": circle },
         "rome_codes": { "$in": codes },
-        // What the catalogue shows no more is no course.
+        // A course that the catalogue does not show any more does not count.
         "catalogue_published": { "$ne": false },
         "$or": contacts.map(contact).to_vec(),
     }
 }
 
-/// How many applications these offers have, where they have any.
+/// The aggregation that counts the applications of these offers. An offer without applications is not in the result.
 #[must_use]
 pub fn applications(offers: &[ObjectId]) -> [Document; 2] {
-    // The id is a text in old applications.
+    // Old applications have the id of the offer as text.
     let ids = offers.iter().flat_map(|offer| [Bson::from(*offer), Bson::from(offer.to_hex())]);
     let ids: Vec<Bson> = ids.collect();
     [
@@ -75,7 +76,7 @@ pub fn applications(offers: &[ObjectId]) -> [Document; 2] {
     ]
 }
 
-/// Runs the job.
+/// Sends the introductions. The run gives up where the mailer cannot be opened.
 ///
 /// # Errors
 /// As [`JobContext::change`]; a [`Failure`] of the database while sending.
@@ -111,10 +112,11 @@ async fn introduce(work: &mut JobContext, mailer: Option<&Mailer>) -> Result<(),
     Ok(())
 }
 
-/// An offer and its user.
+/// The `_id` of an offer, and the `_id` of its user where the offer names one.
 type Owned = (ObjectId, Option<ObjectId>);
 
-/// Introduces these offers, but for those that are kept for later; false when it is of no use to go on.
+/// Sends the introductions of these offers, except offers that go into `later`. False when the mail server is down, and
+/// the run must end.
 async fn introduce_some(
     work: &mut JobContext,
     mailer: Option<&Mailer>,
@@ -149,6 +151,7 @@ async fn introduce_some(
                 marks.push(subject.id);
             }
         } else {
+            // The offer gets no mark: it may get a point later.
             leave(work, subject.id, "no_geopoint");
         }
     }
@@ -165,7 +168,7 @@ async fn introduce_some(
     Ok(!mailer.is_some_and(Mailer::is_down))
 }
 
-/// Keeps for later the offers whose user the last message did not reach; gives back which.
+/// Moves the offers whose user has a deferred last message into `later`. Returns the ids of the moved offers.
 async fn keep(
     work: &JobContext,
     batches: &[RawBatch],
@@ -223,7 +226,7 @@ fn plan(pair: &Pair<'_>, now: DateTime) -> PairVerdict {
     }
 }
 
-/// Longitude and latitude.
+/// The longitude and latitude of an offer; `None` where they are missing or out of range.
 fn place(offer: &RawDocument) -> Option<(f64, f64)> {
     let point = value::object(value::field(offer, "workplace_geopoint"))?;
     let mut coordinates = value::list(value::field(point, "coordinates"))?.into_iter().flatten().map(number);
@@ -253,8 +256,8 @@ async fn count_applications(work: &JobContext, offers: &[ObjectId]) -> Result<BT
     Ok(by_offer)
 }
 
-/// The centres that want no messages: a few hundred, so all of them are known at once. By their id in the catalogue, and
-/// by siret.
+/// The ids in the catalogue, and the sirets, of the centres that want no messages. There are a few hundred, so all of
+/// them are in memory.
 async fn unsubscribed(work: &JobContext) -> Result<HashSet<String>, Failure> {
     let wanted = doc! { "catalogue_id": 1, "establishment_siret": 1 };
     let batches = find(&work.context.database, UNSUBSCRIBED, doc! {}, wanted).await?;
@@ -265,7 +268,7 @@ async fn unsubscribed(work: &JobContext) -> Result<HashSet<String>, Failure> {
     Ok(ids)
 }
 
-/// Whether one of these courses is of a centre that wants messages.
+/// True where at least one of the courses belongs to a centre that wants messages.
 async fn has_centre(work: &JobContext, filter: Document, unsubscribed: &HashSet<String>) -> Result<bool, Failure> {
     const CENTRE: [&str; 3] =
         ["etablissement_formateur_id", "etablissement_formateur_siret", "etablissement_gestionnaire_siret"];
@@ -273,7 +276,7 @@ async fn has_centre(work: &JobContext, filter: Document, unsubscribed: &HashSet<
     let courses = collection(&work.context.database, COURSES);
     let courses = courses.find(filter).projection(wanted).batch_size(100);
     let mut courses = with_deadline(courses.batch()).await.map_err(Failure::Read)?;
-    // Most often the first course decides.
+    // The courses are read in batches, because usually the first course decides.
     while let Some(batch) = with_deadline(courses.try_next()).await.map_err(Failure::Read)? {
         let batch = [batch];
         for course in documents(&batch) {

@@ -1,5 +1,5 @@
-//! `sync-recruiter-status` (4.15): an offer whose `recruiter_status` is not its recruiter's gets it, and with it the
-//! `offer_status` that follows.
+//! The job `sync-recruiter-status` (4.15): copies the status of recruiters to the `recruiter_status` of their offers,
+//! and sets the `offer_status` that follows from it.
 
 use std::collections::HashMap;
 
@@ -17,12 +17,12 @@ use crate::project::offer_status;
 use crate::source::scan;
 use crate::ticker::job_context::JobContext;
 
-/// As the projection has it where a job says nothing else.
+/// The reason of the entry in the history: the one that the projection writes where a job gives no other.
 const REASON: &str = "changed in recruiter";
 const FIELDS: PairFields =
     PairFields { offer: &["offer_status", "recruiter_status"], job: &["job_status"], recruiter: &["status"] };
 
-/// Runs the job.
+/// Goes through all recruiters, and changes the offers whose status differs.
 ///
 /// # Errors
 /// As [`JobContext::change`].
@@ -79,8 +79,8 @@ fn is_same(status: Option<RawBsonRef<'_>>, offer: &RawDocument) -> bool {
     }
 }
 
-/// `cancels`: a deactivated user keeps offers cancelled, of which nothing is known here: what is cancelled stays so, and
-/// the stream decides.
+/// Plans the change of one offer. `cancels` is true where offers of deactivated users are cancelled. This job does not
+/// know whether the user is deactivated: then a cancelled offer stays cancelled, and the stream decides.
 fn plan(pair: &Pair<'_>, now: DateTime, cancels: bool) -> PairVerdict {
     let Some(OwnedJob { recruiter, job }) = pair.held else { return PairVerdict::default() };
     let status = value::field(recruiter, "status");

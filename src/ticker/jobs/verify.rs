@@ -1,13 +1,13 @@
-//! `verify`: the full verification, whose result the metrics and the conditions of the phases rest on.
+//! The job `verify`: makes a full verification. Metrics show its result, and the conditions of the phases depend on it.
 
 use super::super::report::ReportLine;
 use crate::error::Failure;
 use crate::ticker::job_context::JobContext;
 
-/// Runs the job. What differs counts as failed, so that somebody is told.
+/// Compares all offers with their recruiters. Differences count as failed, so that a notice tells about them.
 ///
 /// # Errors
-/// A [`Failure`] that trying again does not mend.
+/// A [`Failure`] that further attempts do not cure.
 pub(super) async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let is_stored = !work.is_dry_run();
     let report = Box::pin(crate::verify::full(&work.context, work.phase, work.stop.clone(), is_stored)).await?;
