@@ -122,7 +122,9 @@ fn the_repository_keeps_its_own_rules() {
     let mut violations: Vec<String> = texts.iter().flat_map(violations).collect();
     let (pages, others): (Vec<&Text>, Vec<&Text>) = texts.iter().partition(|text| text.path.starts_with("docs/spec/"));
     let specification = Specification::of(pages.iter().map(|page| (page.path.as_str(), page.content.as_str())));
+    let present: BTreeSet<&str> = texts.iter().map(|text| text.path.as_str()).collect();
     for text in others {
+        violations.extend(missing_files(text, &present));
         let wrong = specification.wrong(&text.content).into_iter();
         violations.extend(wrong.map(|citation| format!("{}: no page or heading: {citation}", text.path)));
     }
@@ -152,6 +154,18 @@ fn upward(imports: &Imports, layers: &[&[&str]]) -> Vec<String> {
         format!("a circle: {}", names.join(", "))
     });
     upward.chain(circles).collect()
+}
+
+/// Files of the repository that a text names and that are not there; `NAME` stands for a name to choose.
+fn missing_files(text: &Text, present: &BTreeSet<&str>) -> Vec<String> {
+    let is_ours = |path: &&str| {
+        ["src/", "tests/", "docs/", "xtask/", "benches/"].iter().any(|folder| path.starts_with(folder))
+            && [".rs", ".md"].iter().any(|extension| path.ends_with(extension))
+            && !path.contains("NAME")
+    };
+    let named = text.content.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).filter(is_ours);
+    let missing = named.filter(|path| !present.contains(path) && !text.path.ends_with("tidy.rs"));
+    missing.map(|path| format!("{}: no such file: {path}", text.path)).collect()
 }
 
 fn violations(text: &Text) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! The process ends at every named point between the stages (`src/run/failpoint.rs`), in the middle of a batch in which
+//! The process ends at every named point between the stages (`src/failpoint.rs`), in the middle of a batch in which
 //! everything happens; what the next one makes of it must equal a fresh backfill.
 
 use xtask::mongod::{Options, ReplicaSet};
