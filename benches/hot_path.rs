@@ -1,4 +1,4 @@
-//! The pure parts of the hot path by themselves: `cargo bench`. How they weigh in the whole: `cargo xtask bench`.
+//! Benchmarks of the pure code on the hot path (`cargo bench`). `cargo xtask bench` measures the whole service.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "the golden documents are what they are")]
 
 use bson::raw::RawDocumentBuf;
@@ -24,7 +24,7 @@ fn event(recruiter: ObjectId) -> RawDocumentBuf {
     }
 }
 
-/// The first golden recruiter of which all jobs can be projected without references.
+/// The first golden recruiter with three jobs or more that can all be projected without references.
 fn recruiter() -> RawDocumentBuf {
     let recruiters = xtask::golden::recruiters().unwrap();
     let raw = recruiters.iter().map(|recruiter| RawDocumentBuf::try_from(recruiter).unwrap());

@@ -1,4 +1,4 @@
-//! What every part of a running process works with.
+//! The context that all parts of a process share: settings, database, metrics, health and clock.
 
 use std::sync::Arc;
 
@@ -10,25 +10,21 @@ use crate::observe::health::Health;
 use crate::observe::metrics::Metrics;
 use crate::project::ProjectionSettings;
 
-/// Settings, database, metrics, health and clock of this process.
+/// The shared parts of one process. Clones share them too.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// The configuration.
     pub settings: Arc<Settings>,
-    /// The database; reads are of the primary and of what a majority has, writes wait for a majority.
+    /// The database. Reads go to the primary and return data that a majority has. Writes wait for a majority.
     pub database: CausalDatabase,
-    /// Told when the primary is another one.
     pub primary_changes: PrimaryChanges,
-    /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Health.
     pub health: Arc<Health>,
-    /// The clock of the time-based jobs.
+    /// The clock by which time-based jobs run. A test can set it.
     pub clock: Clock,
 }
 
 impl Context {
-    /// What the projection takes from the configuration.
+    /// Returns the part of the settings that decides what is projected.
     #[must_use]
     pub fn projection_settings(&self) -> ProjectionSettings {
         ProjectionSettings {

@@ -1,6 +1,6 @@
-//! The one table of errors: every failure is mapped to what is done about it, with a sentence of
-//! advice for the operator (spec 03, "One table of errors"). Classification is data; acting on it is
-//! the business of `run`. Nothing here shows values of documents: server messages may quote them.
+//! The one table of errors (spec 03, "One table of errors"): every failure has a directive and a sentence of advice for
+//! the operator. This file only classifies failures. The code that meets a failure carries its directive out.
+//! Nothing here shows values of documents, which messages of the server may quote.
 
 use mongodb::error::{
     Error as MongoError, ErrorKind, RESUMABLE_CHANGE_STREAM_ERROR, RETRYABLE_WRITE_ERROR, WriteFailure,
@@ -10,107 +10,109 @@ use resume_tokens::StoreError;
 use crate::model::dead_letter::Reason;
 use resume_tokens::TokenError;
 
-/// `ConversionFailure`: the code of statements of a command that began too late. No other statement of the
-/// service converts anything.
+/// The server's code `ConversionFailure`. The fence makes a command fail with it that begins too late or too early. No
+/// other statement of the service converts anything.
 pub(crate) const FENCED: i32 = 241;
 
-/// Why an event could not be read. The stream was opened by us, so this means that the server sent
-/// something that the manual does not describe.
+/// The reason why an event cannot be read. The service opened the stream itself, so the server has sent an event that
+/// the manual does not describe.
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
-    /// No usable `_id`.
+    /// The event has no usable `_id`, which is its resume token.
     #[error("a change event without a usable resume token: {0}")]
     Token(#[from] TokenError),
-    /// Not valid BSON.
+    /// The event is not valid BSON.
     #[error("a change event that is no valid BSON: {0}")]
     Damaged(String),
-    /// No `operationType` that we asked for.
+    /// The event has an `operationType` that the pipeline of the stream does not select.
     #[error("a change event of the unknown operation type `{0}`")]
     Operation(String),
-    /// A change of a document that does not tell of which.
+    /// The event lacks a field that every such event has, for instance the key of the changed document.
     #[error("a change event without a usable `{0}`")]
     Incomplete(&'static str),
 }
 
-/// What went wrong.
+/// A failure of a read, a write or the stream. A document that cannot be projected or written is a dead letter instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Opening or reading the change stream.
+    /// The change stream could not be opened or read.
     #[error("the change stream failed: {}", describe(.0))]
     Cursor(#[source] MongoError),
-    /// A read of documents.
+    /// A read of documents failed.
     #[error("a read failed: {}", describe(.0))]
     Read(#[source] MongoError),
-    /// A write of documents.
+    /// A write of documents failed as a whole.
     #[error("a write failed: {}", describe(.0))]
     Write(#[source] MongoError),
-    /// A write that the server applied, or tried to, without telling that a majority has it.
+    /// The server did not confirm that a majority has a write. The write may be applied or not.
     #[error("a write was not acknowledged by a majority (code {0})")]
     WriteConcern(i32),
-    /// A statement inside a write command failed in a way that passes.
+    /// A statement inside a write command failed for the time being. Or the server refused a statement that can have no
+    /// dead letter: one of a transaction, or on a document of the service's own.
     #[error("a statement of a write failed for now (code {0})")]
     Statement(i32),
-    /// A write was not answered within what the lease allows; it may or may not be done.
+    /// A write was not answered in the time that the lease allows, and may be done or not. Or the server refused a
+    /// write that began too late for the lease.
     #[error("a write was not answered in time")]
     Overdue,
-    /// Saving or loading a checkpoint.
+    /// A checkpoint could not be saved or loaded.
     #[error(transparent)]
     Store(StoreError),
-    /// An event that the manual does not describe.
+    /// The change stream has an event that the manual does not describe.
     #[error(transparent)]
     Event(#[from] EventError),
-    /// A reply of the change stream lacks what every reply has.
+    /// A reply of the change stream lacks a field that every reply has.
     #[error("a reply of the change stream has no `{0}`")]
     Reply(&'static str),
-    /// The server did not answer a `getMore` in its own time limit and a margin.
+    /// The server did not answer in the time limit of the change stream and a margin. Or no event came for so long, not
+    /// even the canary's, that the server may be cut off.
     #[error("the change stream did not answer in time")]
     Stalled,
     /// Another member of the replica set is the primary now.
     #[error("the replica set has a new primary")]
     NewPrimary,
-    /// Cluster times went backwards.
+    /// The cluster times of the change stream went backwards, which must not happen.
     #[error("the cluster times of the change stream went backwards")]
     Backwards,
     /// A document of the service's own collections cannot be read.
     #[error("a document of `{collection}` has no usable `{field}`")]
     OwnDocument {
-        /// The collection.
         collection: &'static str,
-        /// The field.
+        /// The missing or unreadable field.
         field: &'static str,
     },
-    /// The position is later than the server's own time: it comes from another replica set.
+    /// The position is later than the server's own time: the server is another one, or was restored from a backup.
     #[error("the position of the change stream is ahead of the server's time")]
     Ahead,
-    /// The checkpoint is of another history than that of the database; the reason.
+    /// The checkpoint belongs to another history than that of the database. The text is the reason.
     #[error("the checkpoint is {0}")]
     OtherHistory(&'static str),
-    /// The process is to end and the batch was not done in time; it is applied again at the next start.
+    /// The process must end and the batch was not done in time. The batch is applied again at the next start.
     #[error("interrupted in the middle of a batch, which is applied again at the next start")]
     Interrupted,
-    /// The phase was changed while a batch was under way; the batch is applied again under the new one.
+    /// The phase changed during a batch. The batch is applied again in the new phase.
     #[error("the phase was changed in the middle of a batch, which is applied again")]
     PhaseChanged,
-    /// Another instance took the lease.
+    /// Another instance took the lease, or the lease ran out.
     #[error("the lease was lost to another instance")]
     LeaseLost,
 }
 
-/// What is done about a failure.
+/// The reaction to a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Directive {
-    /// Do the same again after a growing delay; the checkpoint stays where it is.
+    /// Repeat the same after a growing delay. The checkpoint does not move.
     Retry,
-    /// Stop being ready, and retry slowly: only an operator can help.
+    /// Stop being ready and retry slowly, because only an operator can help.
     RetryUnready,
-    /// Open the cursor anew after the last processed token.
+    /// Open the cursor again after the last processed token.
     Reopen,
-    /// Read again from the same position, event by event; what fails alike there is about the next event, which is passed
-    /// over: a gap, and a look at every recruiter.
+    /// Read again from the same position, event by event. If that fails the same way, the next event is at fault and is
+    /// passed over. This leaves a gap, and a resync follows.
     PassOver,
-    /// The position is lost: go on from now, and look at every recruiter again.
+    /// Give up the lost position, go on from now, and run a resync.
     Resync,
-    /// End the process, or at least its leadership.
+    /// End the process, or at least this leadership.
     Stop,
 }
 
@@ -123,13 +125,13 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// Whether the server refused a write because it began too late for the lease.
+/// True if the server refused a write because it began too late for the lease.
 fn is_fenced(error: &MongoError) -> bool {
     matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(error)) if error.code == FENCED)
 }
 
 impl Failure {
-    /// The table.
+    /// Returns the reaction to this failure. This is the one table of errors.
     #[must_use]
     pub fn directive(&self) -> Directive {
         match self {
@@ -147,7 +149,7 @@ impl Failure {
         }
     }
 
-    /// One sentence for the operator.
+    /// Returns one sentence for the operator: the thing to do, or that there is nothing to do.
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match (self, self.directive()) {
@@ -178,7 +180,7 @@ impl Failure {
         }
     }
 
-    /// The server's code, or a name for what has none; a metric label with few values.
+    /// Returns the server's code, or a name if there is no code. Metrics use it as a label, so it has few values.
     #[must_use]
     pub fn code(&self) -> String {
         match self {
@@ -202,7 +204,8 @@ impl Failure {
     }
 }
 
-/// What a refused statement means (the `code` inside `writeErrors`).
+/// Returns the reason for the dead letter of a refused statement, by its `code` inside `writeErrors`; `None` if the
+/// statement can be tried again.
 #[must_use]
 pub(crate) fn refusal(code: i32) -> Option<Reason> {
     match code {
@@ -215,16 +218,18 @@ pub(crate) fn refusal(code: i32) -> Option<Reason> {
     }
 }
 
-/// Network errors, elections, shutdowns, interruptions: tried again, they pass (server source,
+/// Codes of failures that pass: network errors, elections, shutdowns and interruptions (server source,
 /// `error_codes.yml`, the categories `RetriableError`, `NotPrimaryError`, `Interruption`).
 const PASSING: [i32; 38] = [
     6, 7, 24, 43, 46, 50, 63, 64, 79, 89, 91, 100, 112, 133, 134, 150, 175, 189, 202, 225, 237, 246, 251, 262, 290,
     317, 365, 462, 9001, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031, 50915,
 ];
-/// The history is gone (spec 03): `ChangeStreamHistoryLost`, `CappedPositionLost`, `InvalidResumeToken`; or the token is
-/// of another one, `ChangeStreamFatalError`: a token is only used with the pipeline that it came from.
+/// Codes of a lost position (spec 03). The history is gone: `ChangeStreamHistoryLost`, `CappedPositionLost`,
+/// `InvalidResumeToken`. Or the token belongs to another history: `ChangeStreamFatalError`, because the service uses a
+/// token only with the pipeline that it came from.
 const POSITION_LOST: [i32; 4] = [286, 136, 260, 280];
-/// `Unauthorized`, `AuthenticationFailed`, `ReauthenticationRequired`, `AtlasError` (of its proxy: a login or a quota).
+/// Codes about logins and privileges: `Unauthorized`, `AuthenticationFailed`, `ReauthenticationRequired`, and
+/// `AtlasError` (the proxy of Atlas complains about a login or a quota).
 const UNAUTHORIZED: [i32; 4] = [13, 18, 391, 8_000];
 
 fn cursor_directive(error: &MongoError) -> Directive {
@@ -233,7 +238,7 @@ fn cursor_directive(error: &MongoError) -> Directive {
         _ if error.contains_label(RESUMABLE_CHANGE_STREAM_ERROR) => Directive::Reopen,
         Some(code) if UNAUTHORIZED.contains(&code) => Directive::RetryUnready,
         Some(code) if PASSING.contains(&code) => Directive::Reopen,
-        // `BSONObjectTooLarge` (10334) for one: about the next event, until it fails alike behind that too.
+        // The next event is probably at fault, for instance with `BSONObjectTooLarge` (10334).
         Some(_) => Directive::PassOver,
         None if is_unreadable_reply(error) => Directive::PassOver,
         None => passing_kind(error, Directive::Reopen),
@@ -245,8 +250,8 @@ fn is_unreadable_reply(error: &MongoError) -> bool {
     matches!(&*error.kind, InvalidResponse { .. } | Bson(_) | BsonDeserialization(_))
 }
 
-/// The server's many ways to say that a token is garbled (server source, `resume_token.cpp`,
-/// `key_string.cpp`; those up to 51057 were met on a MongoDB 6.0 that was sent random ones).
+/// True for the codes by which the server says that a token is garbled (server source, `resume_token.cpp`,
+/// `key_string.cpp`; a MongoDB 6.0 answered random tokens with the codes up to 51057).
 fn is_garbled_token(code: i32) -> bool {
     matches!(
         code,
@@ -277,7 +282,8 @@ fn command_directive(error: &MongoError) -> Directive {
     }
 }
 
-/// Errors without a server code: the network passes, a refused login needs an operator.
+/// Returns the directive of an error without a server code. A refused login needs an operator. Other errors pass, for
+/// instance those of the network.
 fn passing_kind(error: &MongoError, passing: Directive) -> Directive {
     match &*error.kind {
         ErrorKind::Authentication { .. } | ErrorKind::InvalidTlsConfig { .. } => Directive::RetryUnready,
@@ -285,7 +291,7 @@ fn passing_kind(error: &MongoError, passing: Directive) -> Directive {
     }
 }
 
-/// The code of a command that the server refused.
+/// Returns the server's code of a refused command; `None` for other errors.
 #[must_use]
 pub(crate) fn command_code(error: &MongoError) -> Option<i32> {
     match &*error.kind {
@@ -294,7 +300,7 @@ pub(crate) fn command_code(error: &MongoError) -> Option<i32> {
     }
 }
 
-/// A driver error in words, without the server's message: that may quote a document.
+/// Describes a driver error without the server's message, because the message may quote a document.
 #[must_use]
 pub(crate) fn describe(error: &MongoError) -> String {
     match &*error.kind {
@@ -308,7 +314,8 @@ pub(crate) fn describe(error: &MongoError) -> String {
     }
 }
 
-/// The driver's message dumps its view of the topology; a person wants to know who did not answer and why.
+/// Shortens the driver's message about servers that did not answer to their addresses and the reason. The message
+/// itself is a dump of the topology.
 fn no_server(message: &str) -> String {
     let until = |rest: &str, end: &str| rest.split(end).next().unwrap_or(rest).to_owned();
     let addresses: Vec<String> = message.split("Address: ").skip(1).map(|rest| until(rest, ",")).collect();
@@ -319,7 +326,7 @@ fn no_server(message: &str) -> String {
     format!("no server answered{place}{reason}")
 }
 
-/// What is wrong with the server's certificate, where that is the reason (the words of rustls).
+/// Returns the fault of the server's certificate, by the words of rustls; `None` if the certificate is not the reason.
 fn certificate(message: &str) -> Option<&'static str> {
     let (_, reason) = message.split_once("invalid peer certificate: ")?;
     let begins = |words: &[&str]| words.iter().any(|word| reason.starts_with(word));

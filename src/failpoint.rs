@@ -1,9 +1,9 @@
-//! Named points between the stages at which a test ends the process. They exist only with the feature `failpoints`, which
-//! the tests of this package ask for and no other build does.
+//! Failpoints: named points in the code at which a test ends or stops the process.
+//! They exist only with the feature `failpoints`, which only the tests of this package enable.
 
-/// The process passes the point of this name.
+/// Marks a failpoint, at which the process may send itself a signal.
 ///
-/// `STREAM_PROCESSOR_FAILPOINT=written/3/KILL` sends it SIGKILL when it passes `written` for the third time.
+/// `STREAM_PROCESSOR_FAILPOINT=written/3/KILL` sends SIGKILL when the process passes `written` for the third time.
 #[cfg(feature = "failpoints")]
 #[expect(clippy::disallowed_methods, reason = "no setting: nobody but a test of this package can give it")]
 pub(crate) fn passed(point: &str) {
@@ -19,6 +19,6 @@ pub(crate) fn passed(point: &str) {
     }
 }
 
-/// Nothing.
+/// Does nothing in builds without the feature `failpoints`.
 #[cfg(not(feature = "failpoints"))]
 pub(crate) fn passed(_point: &str) {}

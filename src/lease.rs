@@ -1,5 +1,5 @@
-//! The lease: one instance is active, elected with a term, by the server's clock (spec 00, guarantee
-//! 4; spec 03). Whoever cannot renew in time stops writing before another one may start.
+//! The lease elects one active instance, with a term and by the server's clock (spec 00, guarantee 4; spec 03).
+//! An instance that cannot renew its lease in time stops writing before another one may start.
 
 use std::time::Duration;
 
@@ -17,43 +17,42 @@ use crate::write::Writer;
 use crate::write::writer::Unanswered;
 use crate::write::writer::Validity;
 
-/// The clocks of two members are never further apart than a day.
+/// The greatest usual difference between the clocks of two members: a day. A greater one means that a clock was wrong.
 const SKEW_MILLISECONDS: i64 = 24 * 3_600_000;
 
-/// Who this process is in the lease: host, process id, and a part that no other process has.
+/// Makes the name of this process in the lease: host, process id, and a random part that makes the name unique.
 #[must_use]
 pub(crate) fn holder() -> String {
     let host = gethostname::gethostname().to_string_lossy().into_owned();
     format!("{host}/{}/{:08x}", std::process::id(), rand::random::<u32>())
 }
 
-/// A held lease.
+/// A lease that this process holds.
 #[derive(Debug, Clone)]
 pub struct Lease {
     collection: Collection<Document>,
     holder: String,
     duration: Duration,
-    /// Grows by one with every change of holder.
+    /// The term, which grows whenever the lease is taken. It also grows by [`Self::raise`].
     pub term: i64,
-    /// Until when this process may write.
+    /// The time until which this process may write.
     pub validity: Validity,
-    /// Told by those who write under it.
+    /// The unanswered commands of all writers under this lease.
     unanswered: Unanswered,
 }
 
-/// Who holds the lease now.
+/// The process that holds the lease.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Holder {
-    /// See [`holder`].
+    /// The name that [`holder`] made.
     pub name: String,
-    /// The term.
     pub term: i64,
-    /// Its lag in seconds when it last renewed; `None` while it does not know.
+    /// The lag of the leader at its last renewal, in seconds; `None` if the lag was unknown.
     pub lag: Option<f64>,
 }
 
 impl Lease {
-    /// Takes the lease if nobody holds it.
+    /// Takes the lease if it is free. Returns `None` if another process holds it.
     ///
     /// # Errors
     /// [`Failure::Write`].
@@ -66,11 +65,12 @@ impl Lease {
             { "$eq": ["$holder", { "$literal": holder }] },
         ] };
         let renewed = Bson::from(doc! { "$ifNull": ["$renewed_at", "$$NOW"] });
-        // A version that does not tell for how long it takes the lease is given an hour, the longest one.
+        // A lease whose end is too far ahead counts as abandoned after one duration without a renewal. An older version
+        // does not store its duration, which then counts as an hour, the longest one.
         let silent = doc! { "$add": [&renewed, { "$ifNull": ["$milliseconds", 3_600_000_i64] }] };
         let abandoned = doc! { "$and": [ahead(&"$expires_at".into()), { "$lte": [silent, "$$NOW"] }] };
         let free = doc! { "$or": [free, abandoned.clone()] };
-        // Before that, one whose renewal seems to come is watched from now on.
+        // A renewal far in the future was stored by a wrong clock. It is set to now, so that this wait begins now.
         let watched = doc! { "$cond": [ahead(&renewed), "$$NOW", renewed.clone()] };
         let if_free = |value: Bson, field: &str| doc! { "$cond": [free.clone(), value, field] };
         let until = doc! { "$cond": [abandoned, expiry(duration), never_sooner(duration)] };
@@ -90,7 +90,7 @@ impl Lease {
             .return_document(mongodb::options::ReturnDocument::After);
         let lease = match with_deadline(lease).await {
             Ok(lease) => lease.unwrap_or_default(),
-            // Two first ever upserts met: the other one was faster.
+            // Two instances inserted the very first lease at the same moment, and the other one was faster.
             Err(error) if crate::error::command_code(&error) == Some(11000) => return Ok(None),
             Err(error) => return Err(Failure::Write(error)),
         };
@@ -110,16 +110,16 @@ impl Lease {
         }))
     }
 
-    /// The right to write as long as `validity` tells.
+    /// Makes a writer that writes as long as `validity` allows.
     #[must_use]
     pub fn writer(&self, database: &Database, validity: watch::Receiver<Validity>) -> Writer {
         Writer::under(database, validity, self.duration).telling(&self.unanswered)
     }
 
-    /// Prolongs the lease, and tells the holder's lag in seconds where it is known: others read it there.
+    /// Renews the lease, and stores the lag of the leader in seconds for other processes to read.
     ///
     /// # Errors
-    /// [`Failure::LeaseLost`] when another instance took it, [`Failure::Overdue`], [`Failure::Write`].
+    /// [`Failure::LeaseLost`] when another instance took the lease, [`Failure::Overdue`], [`Failure::Write`].
     pub async fn renew(&mut self, lag: Option<f64>) -> Result<(), Failure> {
         let asked = clock::instant();
         let update = vec![doc! { "$set": {
@@ -130,14 +130,14 @@ impl Lease {
             .collection
             .find_one_and_update(self.mine(), update)
             .return_document(mongodb::options::ReturnDocument::After);
-        // One that hangs must not cost the lease: there is time for another one.
+        // A renewal that hangs must not cost the lease. After a third of the duration there is time for another one.
         let renewed = tokio::time::timeout(self.duration / 3, renewed).await.map_err(|_| Failure::Overdue)?;
         let renewed = renewed.map_err(Failure::Write)?.ok_or(Failure::LeaseLost)?;
         self.validity = Validity { until: asked + self.duration, ends_at: ends_at(&renewed, self.duration)? };
         Ok(())
     }
 
-    /// Takes a later term than the next one.
+    /// Sets a higher term.
     ///
     /// # Errors
     /// As [`Self::renew`].
@@ -151,11 +151,11 @@ impl Lease {
         Ok(())
     }
 
-    /// Gives the lease back, so that a standby need not wait: except as long as the server may still be at what it was sent
-    /// and has not answered.
+    /// Gives the lease back, so that a standby need not wait for its end. The standby still waits as long as the server
+    /// may work on an unanswered command.
     ///
     /// # Errors
-    /// [`Failure::Write`]; the lease then ends by itself.
+    /// [`Failure::Write`]. Then the lease ends by itself.
     pub async fn release(&self) -> Result<(), Failure> {
         let until = DateTime::from_millis(self.unanswered.until());
         let ends = doc! { "$min": ["$expires_at", { "$max": ["$$NOW", until] }] };
@@ -164,8 +164,8 @@ impl Lease {
         Ok(())
     }
 
-    /// How often to renew: so often that what is left of the lease nearly always allows a write, see
-    /// [`crate::write::Writer`].
+    /// Returns the interval between renewals. It is so short that the lease nearly always has enough time left for a
+    /// write, see [`crate::write::Writer`].
     #[must_use]
     pub fn interval(&self) -> Duration {
         self.duration / 6
@@ -190,19 +190,19 @@ fn expiry(duration: Duration) -> Document {
     doc! { "$add": ["$$NOW", milliseconds(duration)] }
 }
 
-/// The end of a lease that is prolonged now. The primary may be another one, whose clock is behind: a command that was
-/// given the end that is stored may still begin until then.
+/// Makes the end of a lease that is renewed now. The end never moves back: the clock of a new primary may be behind,
+/// and a command that carries the stored end may still begin until that end.
 fn never_sooner(duration: Duration) -> Document {
     doc! { "$max": ["$expires_at", expiry(duration)] }
 }
 
-/// True for a time that no skew between members explains: a server's clock was ahead when it was stored. Who waited for it
-/// would wait for days.
+/// Makes the condition that a time is further ahead than clocks of members usually differ. A wrong clock stored such a
+/// time, and a standby would wait for days.
 fn ahead(time: &Bson) -> Document {
     doc! { "$gt": [time, { "$add": ["$$NOW", SKEW_MILLISECONDS] }] }
 }
 
-/// Who holds the lease now; `None` when nobody does.
+/// Reads the process that holds the lease; `None` if the lease is free.
 ///
 /// # Errors
 /// [`Failure::Read`].

@@ -23,15 +23,24 @@ mod mongo;
 mod observe;
 mod tasks;
 
-// The stages of the stream: `source`, `plan`, `fetch`, `project`, `write`. `apply` runs them; `phase` says what they
-// may write.
-mod apply;
-mod fetch;
-mod phase;
-mod plan;
-mod project;
+// The stages of the stream, in the order of the flow. READ:
 mod source;
+
+// PLAN, pure: events become touches.
+mod plan;
+
+// FETCH: the current documents.
+mod fetch;
+
+// PROJECT, pure: a recruiter and a job become an offer.
+mod project;
+
+// WRITE, with the acknowledgement of a majority.
 mod write;
+
+// `phase` says what the stages may write; `apply` puts one chunk through all of them.
+mod apply;
+mod phase;
 
 // Work beside the stream.
 mod directory;
@@ -52,7 +61,7 @@ pub mod doctor;
 pub mod service;
 pub mod setup;
 
-/// Parts that tests, benches and fuzzers name; no interface for anybody else.
+/// The items that tests, benches and fuzzers use. They are not an interface for anyone else.
 pub mod inside {
     pub use crate::directory::cache::Cache;
     pub use crate::error::Failure;
@@ -61,6 +70,7 @@ pub mod inside {
     pub use crate::leader::start::start;
     pub use crate::lease::Lease;
     pub use crate::mail::outbox;
+    pub use crate::model::ids::{JobId, UserId};
     pub use crate::model::names::{JOB_RUNS, ROLES, SIRET_CACHE};
     pub use crate::model::offer::Offer;
     pub use crate::model::recruiter::{Job, Recruiter};

@@ -1,6 +1,6 @@
-//! Notices (spec 05): one line per job run that changed or failed something, sent to an incoming webhook. Nobody waits
-//! for a notice: a line that cannot be queued at once is dropped, with a warning in the log. A notice carries counts,
-//! never a value of a document.
+//! Notices (spec 05): one line per run of a time-based job that changed or failed something, sent to an incoming
+//! webhook. Nobody waits for a notice: a line that cannot be queued at once is dropped, with a warning in the log. A
+//! notice carries counts, never a value of a document.
 
 use std::time::Duration;
 

@@ -1,21 +1,21 @@
-//! How a command ends: its exit code, and why it could not be done.
+//! The end of a command: its exit code, and the message of a command that could not be done.
 
 use std::process::ExitCode;
 
 use crate::error::Failure;
 
-/// How a command ended (spec 06).
+/// The exit code of a command (spec 06).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Done.
+    /// The command was done.
     Done = 0,
-    /// It found something, or refused.
+    /// The command found something, or was refused.
     Findings = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
     /// MongoDB cannot be reached or cannot be used.
     Database = 3,
-    /// Interrupted before it was done.
+    /// The command was interrupted before it was done.
     Interrupted = 4,
 }
 
@@ -25,23 +25,20 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command could not be done, in a sentence with what to do, and how the process ends.
+/// The reason why a command could not be done, for the user, with the exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
-    /// The exit code.
     pub exit: Exit,
-    /// What failed, on what, and what to do.
+    /// One sentence that says what failed, on what, and what to do.
     pub message: String,
 }
 
 impl Refusal {
-    /// A refusal.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into() }
     }
 
-    /// The process's end.
     #[must_use]
     pub fn code(&self) -> ExitCode {
         self.exit.into()

@@ -1,5 +1,5 @@
-//! Delays between attempts: exponential, with jitter, without limit (spec 03, "Writing"). The only
-//! user of the crate `backoff`, as a calculator; nothing here waits.
+//! Computes the delays between attempts: exponential, with jitter, for any number of attempts (spec 03, "Writing").
+//! This is the only file that uses the crate `backoff`. Nothing here waits.
 
 #![expect(clippy::disallowed_types, reason = "the one file that may: see clippy.toml")]
 
@@ -15,7 +15,7 @@ pub(crate) struct Delays {
 }
 
 impl Delays {
-    /// From 50 ms, doubling, up to about `longest`.
+    /// Makes delays that begin with 50 ms and double up to `longest`. Jitter makes each up to half longer or shorter.
     #[must_use]
     pub(crate) fn up_to(longest: Duration) -> Self {
         let mut builder = ExponentialBackoffBuilder::new();
@@ -28,13 +28,13 @@ impl Delays {
         Self { backoff: builder.build(), longest }
     }
 
-    /// How long to wait before the next attempt.
+    /// Returns the delay before the next attempt.
     pub(crate) fn next_delay(&mut self) -> Duration {
-        // `None` would mean "give up"; without a maximal elapsed time it is never given.
+        // `None` would mean "give up". Without a maximal elapsed time it never comes.
         self.backoff.next_backoff().unwrap_or(self.longest)
     }
 
-    /// After a success: the next series starts small again.
+    /// Begins a new series after a success. Its first delay is small again.
     pub(crate) fn reset(&mut self) {
         self.backoff.reset();
     }

@@ -1,5 +1,5 @@
-//! Every task of the service is spawned here, under a name, and what its end means is said here: the
-//! first one that ends, ends all of its group (spec 07, "Every task is spawned in one place").
+//! Spawns every task of the process, under a name (spec 07, "Every task is spawned in one place").
+//! Tasks form groups. When the first task of a group ends, all others are stopped.
 
 use std::future::Future;
 use std::time::Duration;
@@ -11,57 +11,57 @@ use tracing::{debug, info, warn};
 
 use crate::error::Failure;
 
-/// How long a task that was told to stop may take.
+/// The time that tasks have to end after they are told to stop.
 const GRACE: Duration = Duration::from_secs(8);
 
-/// The tasks.
+/// The name of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Task {
     /// Serves HTTP until the process ends.
     Http,
-    /// Turns SIGTERM and Ctrl-C into the process's cancellation.
+    /// Waits for SIGTERM or Ctrl-C and then stops the group.
     Signals,
-    /// Asks the database what the status page shows, until the process ends.
+    /// Reads the state of the service for the status page, until the process ends.
     Survey,
     /// Follows the phase of the database.
     Phase,
     /// Writes the canary.
     Canary,
-    /// Renews the lease; its end is the end of the leadership.
+    /// Renews the lease. When this task ends, the leadership ends.
     Lease,
-    /// Reads the change stream; its end ends the pipeline.
+    /// Reads the change stream. When this task ends, the pipeline ends.
     Reader,
-    /// Runs the time-based jobs, until the leadership ends.
+    /// Runs time-based jobs until the leadership ends.
     Ticker,
-    /// Compares a sample of what was written, until the leadership ends.
+    /// Verifies a sample of the touched recruiters until the leadership ends.
     Verification,
-    /// Applies what the reader hands on; its end is the end of the leadership.
+    /// Applies the replies of the reader. When this task ends, the leadership ends. In the group of the whole service,
+    /// this is the name of the task that competes for the lease and leads.
     Pipeline,
 }
 
-/// Tasks that live and end together.
+/// A group of tasks that run and end together.
 #[derive(Debug)]
 pub(crate) struct Group {
     tasks: JoinSet<(Task, Result<(), Failure>)>,
-    /// Cancelled when the first task ends, or from outside.
+    /// Cancelled when the first task ends, by a task of the group, or by the parent.
     pub stop: CancellationToken,
 }
 
 impl Group {
-    /// A group that `parent` can stop.
+    /// Makes an empty group that `parent` can stop.
     #[must_use]
     pub(crate) fn new(parent: &CancellationToken) -> Self {
         Self { tasks: JoinSet::new(), stop: parent.child_token() }
     }
 
-    /// Starts a task.
     #[expect(clippy::disallowed_methods, reason = "the one place that may: see clippy.toml")]
     pub(crate) fn spawn(&mut self, task: Task, work: impl Future<Output = Result<(), Failure>> + Send + 'static) {
         self.tasks.spawn(async move { (task, work.await) });
     }
 
-    /// Waits for the first task to end, stops the others, and waits for `last`: the one whose orderly
-    /// end matters. The rest is dropped. Gives back the first failure.
+    /// Waits until the first task ends, stops the others, and waits for the end of `last`, whose orderly end matters.
+    /// Tasks that still run then are dropped.
     ///
     /// # Errors
     /// The first failure of a task.
@@ -82,8 +82,8 @@ impl Group {
 }
 
 impl Group {
-    /// The next task that ends; `None` when there is none, or when one hangs although it was told to
-    /// stop: what it had not finished is done again at the next start.
+    /// Waits for the next task that ends. `None` means that no task is left, or that a task hangs after it was told to
+    /// stop. Its unfinished work is done again at the next start.
     async fn next_or_grace(&mut self) -> Option<Result<(Task, Result<(), Failure>), JoinError>> {
         let stop = self.stop.clone();
         let grace = async {
@@ -104,12 +104,12 @@ fn unless_panicked(ended: Result<(Task, Result<(), Failure>), JoinError>) -> (Ta
     match ended {
         Ok(ended) => ended,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        // Only `shutdown` cancels tasks, and it is called after the last join.
+        // This is no failure: only `shutdown` cancels tasks, and it is called after the last join.
         Err(_) => (Task::Pipeline, Ok(())),
     }
 }
 
-/// Turns SIGTERM and Ctrl-C into the cancellation of `stop`, and returns.
+/// Waits for SIGTERM, Ctrl-C or `stop`, and cancels `stop`.
 pub(crate) async fn signals(stop: CancellationToken) -> Result<(), Failure> {
     match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
@@ -128,7 +128,7 @@ pub(crate) async fn signals(stop: CancellationToken) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits; `false` when `stop` came first.
+/// Waits for a duration. Returns false if `stop` was cancelled first.
 pub(crate) async fn pause(stop: &CancellationToken, duration: Duration) -> bool {
     tokio::select! { () = stop.cancelled() => false, () = tokio::time::sleep(duration) => true }
 }

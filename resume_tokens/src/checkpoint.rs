@@ -1,4 +1,4 @@
-//! What a checkpoint is. Only values: how they are written is in `format.rs`, where in the stores.
+//! The values of a checkpoint. `format.rs` writes and reads them, and the stores keep them.
 
 use std::time::Duration;
 
@@ -7,48 +7,48 @@ use serde::{Deserialize, Serialize};
 
 use crate::ResumeToken;
 
-/// Up to where every event has been applied, with every write of it acknowledged by a majority
+/// A saved position in the stream. All events up to it are applied, and a majority has acknowledged all their writes
 /// (spec 00, guarantee 1; spec 03, "Checkpoints").
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
-    /// The position to resume after.
+    /// The stream resumes after this token.
     pub token: ResumeToken,
-    /// The position as a time: [`ResumeToken::cluster_time`] of `token`, and nothing else. A stored
-    /// checkpoint in which the two differ is garbled.
+    /// Always [`ResumeToken::cluster_time`] of `token`. A stored checkpoint in which the two differ is garbled.
     pub cluster_time: Timestamp,
-    /// When the last event happened by the server's clock; `None` for a position without an event.
+    /// The server's time of the last event; `None` for a position without an event.
     pub wall_time: Option<DateTime>,
-    /// The term of the lease under which it was saved. An older term never overwrites a newer one.
+    /// The term of the lease of the instance that saved it. An older term never overwrites a newer one.
     pub term: i64,
     /// The fingerprint of the pipeline with which the stream was opened (spec 03, "Own the cursor").
     pub fingerprint: String,
-    /// How many events have been applied up to here, in all terms.
+    /// The number of events that were applied up to this position, in all terms.
     pub events: i64,
-    /// When it was saved, by the caller's clock.
+    /// The time of the save by the caller's clock.
     pub updated_at: DateTime,
-    /// The history that the position is of; `None` where that was not known, as in what 1.0.0 stored.
+    /// The history of the database to which the position belongs. `None` where it was unknown, and in checkpoints of
+    /// 1.0.0.
     pub history: Option<History>,
 }
 
-/// What tells one history of a database from another: a position means nothing in another one.
+/// The identity of one history of a database. A position has no meaning in another history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
-    /// The name of the replica set; empty where there is none.
+    /// The name of the replica set; empty where there is no replica set.
     pub set: String,
     /// The name of the database.
     pub database: String,
-    /// The UUID of a collection of the database, in hexadecimal: the server makes a new one for a collection that is
-    /// restored, copied, or in another cluster. `None` where it is not known.
+    /// The UUID of a collection of the database, in hexadecimal. The server makes a new UUID for a collection that is
+    /// restored, copied, or in another cluster. `None` where the UUID is not known.
     pub collection: Option<String>,
 }
 
 impl History {
-    /// In what the two are not one history, in words.
+    /// A text that says how the other history differs; `None` when nothing shows a difference.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Option<&'static str> {
         let restored = match (&self.collection, &other.collection) {
             (Some(one), Some(other)) => one != other,
-            // Nothing speaks against it.
+            // An unknown UUID shows no difference.
             _ => false,
         };
         if self.set != other.set {
@@ -66,10 +66,9 @@ impl History {
 /// A checkpoint that was copied to the history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HistoryEntry {
-    /// Its name for people: the cluster time as `<seconds>-<increment>`. A position that is copied again
-    /// replaces its earlier entry.
+    /// The cluster time as `<seconds>-<increment>`: a name for the operator. A position that is copied again replaces
+    /// its earlier entry.
     pub id: String,
-    /// The checkpoint as it was.
     pub checkpoint: Checkpoint,
 }
 
@@ -80,13 +79,13 @@ impl HistoryEntry {
 }
 
 impl Checkpoint {
-    /// The id that this checkpoint has in the history.
+    /// The value of [`HistoryEntry::id`] for this checkpoint.
     #[must_use]
     pub fn history_id(&self) -> String {
         format!("{}-{}", self.cluster_time.time, self.cluster_time.increment)
     }
 
-    /// Entries of the history that were updated before this are older than `keep`.
+    /// The least `updated_at` of the entries that stay in the history.
     pub(crate) fn oldest_to_keep(&self, keep: Duration) -> DateTime {
         let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
         DateTime::from_millis(self.updated_at.timestamp_millis().saturating_sub(keep))

@@ -1,4 +1,4 @@
-//! The file of one checkpoint. Blocking; who calls `save` holds the lock.
+//! The file of one checkpoint. The functions block the thread. The caller of `save` must hold the lock.
 
 use std::path::Path;
 use std::{fs, io};
@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::{Checkpoint, StoreError, durable};
 
-/// The checkpoint, `None` without the file.
+/// Reads the checkpoint; `None` when there is no file.
 pub(crate) fn load(path: &Path) -> Result<Option<Checkpoint>, StoreError> {
     let Some(bytes) = read(path)? else { return Ok(None) };
     let checkpoint = Checkpoint::from_json(&String::from_utf8_lossy(&bytes));
@@ -28,7 +28,7 @@ pub(crate) fn save(path: &Path, checkpoint: &Checkpoint) -> Result<(), StoreErro
     durable::replace(path, |file| file.write_all(json.as_bytes()))
 }
 
-/// The term alone: it guards the file even where the rest is garbled.
+/// Reads the term alone, because the term protects the file also when other fields are garbled.
 fn stored_term(path: &Path) -> Result<Option<i64>, StoreError> {
     let Some(bytes) = read(path)? else { return Ok(None) };
     let stored = serde_json::from_slice::<Value>(&bytes);

@@ -1,5 +1,5 @@
-//! Files that survive a crash: replaced whole or not at all, on the disk when a function returns, one
-//! writer at a time. Blocking: never call it on an async thread.
+//! Files that survive a crash. A file is replaced as a whole or not at all, and is on the disk when a function returns.
+//! A lock allows one writer at a time. The functions block: an async thread must not call them.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -10,12 +10,12 @@ use std::time::Duration;
 use crate::StoreError;
 
 const LOCK_POLL: Duration = Duration::from_millis(10);
-/// Two seconds: a writer holds the lock for the time of a few `fsync`s. Longer means that its process is
-/// suspended, or its disk stuck.
+/// Two seconds in all. A writer keeps the lock for the time of a few `fsync`s. A longer time means that its process is
+/// suspended or its disk does not answer.
 const LOCK_ATTEMPTS: usize = 200;
 
-/// Gives `path` these contents, or leaves it as it is: written beside it under another name, synced,
-/// renamed, and the folder synced. What an earlier attempt left there is overwritten.
+/// Replaces the file at `path`, or leaves it as it is. The new content is written to a second file, which is synced and
+/// renamed to `path`. Then the folder is synced. A second file of an earlier attempt is overwritten.
 pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), StoreError> {
     let aside = with_suffix(path, ".aside");
     let mut file = File::create(&aside).map_err(StoreError::io("create", &aside))?;
@@ -25,7 +25,7 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Res
     sync_folder(folder_of(path))
 }
 
-/// Removes a file if it is there.
+/// Removes a file if it exists.
 pub(crate) fn remove(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -36,12 +36,12 @@ pub(crate) fn remove(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Makes a new or removed name in a folder durable.
+/// Makes the creation or removal of a file in this folder durable.
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::io("sync", folder))
 }
 
-/// Creates a folder and those above it, each one durable.
+/// Creates a folder and its missing parents, and makes each of them durable.
 pub(crate) fn create_folder(folder: &Path) -> Result<(), StoreError> {
     if folder.is_dir() {
         return Ok(());
@@ -59,8 +59,8 @@ pub(crate) fn create_folder(folder: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Waits until no other writer has `path` locked. The lock ends with the returned file, or with the
-/// process, whatever ends it.
+/// Locks `path`, and waits while another writer has the lock. The lock ends when the returned file is closed, or when
+/// the process ends.
 pub(crate) fn lock(path: &Path) -> Result<File, StoreError> {
     let opened = OpenOptions::new().create(true).write(true).truncate(false).open(path);
     let file = opened.map_err(StoreError::io("create", path))?;
@@ -75,14 +75,14 @@ pub(crate) fn lock(path: &Path) -> Result<File, StoreError> {
     Err(StoreError::io("lock", path)(held))
 }
 
-/// `path` with something after its extension.
+/// Appends `suffix` to the name of the file, after its extension.
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-/// The folder of a relative path without one is the current one.
+/// The folder of a file. A path without a folder is in the current one.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder.as_os_str().is_empty() => Path::new("."),

@@ -1,18 +1,17 @@
-//! The store in files, for those who want the token outside the database that it describes. Everything
-//! that touches the disk runs off the async threads; the files themselves are in `checkpoint_file.rs`
-//! and `history_file.rs`.
+//! The store in files. It keeps the token outside the database that the token describes. All work on the disk runs on
+//! threads for blocking work. `checkpoint_file.rs` and `history_file.rs` have the formats of the files.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::{Checkpoint, HistoryEntry, StoreError, checkpoint_file, durable, history_file};
 
-/// Keeps the checkpoint in `<name>.json` of a folder, the history in `<name>.history.jsonl`; the methods
-/// are described at [`crate::Store`].
+/// Keeps the checkpoint in the file `<name>.json` of a folder, and the history in `<name>.history.jsonl`.
+/// [`crate::Store`] describes the methods.
 ///
-/// The folder is created by the first write. Beside the two files stand `<name>.lock`, which keeps two
-/// processes from writing at once, and sometimes `….aside`, a new version that is not complete yet. The
-/// history is shortened when its beginning is older than `keep` and a sixteenth.
+/// The first write creates the folder. The file `<name>.lock` prevents two processes from writing at once. A file
+/// `….aside` is a new version that is not complete yet. The history is shortened when its first entry is older than
+/// `keep` and a sixteenth of it.
 #[derive(Debug, Clone)]
 pub struct FileStore {
     folder: PathBuf,
@@ -22,8 +21,8 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// Does not touch the disk yet. `name` tells processors that share a folder apart; what is not a
-    /// letter, digit, `-` or `_` of ASCII is written as `%` and its code.
+    /// Does not touch the disk. `name` distinguishes processors that share a folder. In the names of the files, every
+    /// byte of `name` that is not a letter, a digit, `-` or `_` of ASCII becomes `%` and its hexadecimal code.
     #[must_use]
     pub fn new(directory: PathBuf, name: &str) -> Self {
         let file = directory.join(file_name(name));
@@ -35,7 +34,7 @@ impl FileStore {
         }
     }
 
-    /// Where the checkpoint is, for messages to people.
+    /// The path of the checkpoint, for messages.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.checkpoint
@@ -72,7 +71,7 @@ impl FileStore {
         self.writing(|store| durable::remove(&store.checkpoint)).await
     }
 
-    /// Runs `write` under the lock.
+    /// Creates the folder if it is missing, and runs `write` under the lock.
     async fn writing(
         &self,
         write: impl FnOnce(&Self) -> Result<(), StoreError> + Send + 'static,
@@ -85,7 +84,7 @@ impl FileStore {
         .await
     }
 
-    /// Runs blocking work to its end, even if nobody waits for it any more.
+    /// Runs blocking work to its end, also when the caller stops waiting.
     async fn off_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,

@@ -1,37 +1,33 @@
-//! How a checkpoint is written: as a document of MongoDB, and as JSON that a person can read.
-//! Reading is strict: what does not say everything is an error, never a checkpoint with gaps.
+//! The two formats of a checkpoint: a document of MongoDB, and JSON that a person can read.
+//! Reading is strict: a stored checkpoint with a missing field is an error.
 
 use bson::{Bson, DateTime, Document, Timestamp, doc};
 use serde::{Deserialize, Serialize};
 
 use crate::{Checkpoint, History, ResumeToken, TokenError};
 
-/// Why a stored checkpoint cannot be read, or one cannot be written.
+/// The reason why a checkpoint cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
-    /// A field is missing or of another type.
+    /// A field is missing or has a wrong type.
     #[error("`{field}` is missing or not {expected}")]
     Field {
-        /// Its name.
         field: &'static str,
-        /// What it should be.
+        /// The expected type, with its article.
         expected: &'static str,
     },
-    /// The token is none.
+    /// The token cannot be decoded.
     #[error("`token` cannot be decoded: {0}")]
     Token(#[from] TokenError),
     /// Token and time contradict each other: one of them was changed.
     #[error("`cluster_time` is not the time of `token`")]
     Contradiction,
-    /// Not the JSON that was expected.
+    /// The text is not the JSON of a checkpoint.
     #[error("not the JSON of a checkpoint: {0}")]
     Json(#[from] serde_json::Error),
-    /// Not a date with a time zone, or one outside the years 0 to 9999.
+    /// A date has no time zone, or is outside the years 0 to 9999.
     #[error("`{field}` is no date in the form of RFC 3339")]
-    Date {
-        /// The field's name.
-        field: &'static str,
-    },
+    Date { field: &'static str },
 }
 
 impl Checkpoint {
@@ -53,7 +49,7 @@ impl Checkpoint {
         document
     }
 
-    /// Reads what [`Checkpoint::to_document`] wrote; other fields are ignored.
+    /// Reads a document of [`Checkpoint::to_document`]. Other fields are ignored.
     ///
     /// # Errors
     /// See [`FormatError`].
@@ -81,7 +77,7 @@ impl Checkpoint {
         .consistent()
     }
 
-    /// One JSON object, for `tokens export` and the file store: see the crate's README.
+    /// A JSON object for `tokens export` and the file store. The crate's README describes it.
     ///
     /// # Errors
     /// [`FormatError::Date`] for a date outside the years 0 to 9999.
@@ -89,7 +85,7 @@ impl Checkpoint {
         Ok(serde_json::to_string_pretty(&Json::of(self)?)? + "\n")
     }
 
-    /// Reads what [`Checkpoint::to_json`] wrote; other fields are ignored.
+    /// Reads the JSON of [`Checkpoint::to_json`]. Other fields are ignored.
     ///
     /// # Errors
     /// See [`FormatError`].
@@ -108,7 +104,7 @@ impl Checkpoint {
     }
 }
 
-/// A whole number, whatever its type: a shell writes `1` as a double.
+/// A whole number of any numeric type, because a MongoDB shell writes `1` as a double.
 pub(crate) fn integer(number: &Bson) -> Option<i64> {
     match number {
         Bson::Int32(number) => Some(i64::from(*number)),
@@ -120,7 +116,7 @@ pub(crate) fn integer(number: &Bson) -> Option<i64> {
 
 #[derive(Serialize, Deserialize)]
 struct Json {
-    /// Relaxed Extended JSON, which is plain JSON unless the token has type bits.
+    /// Relaxed Extended JSON. Without type bits in the token it is plain JSON.
     token: serde_json::Value,
     cluster_time: JsonTimestamp,
     wall_time: Option<String>,
@@ -192,7 +188,7 @@ fn read_history(stored: &Bson) -> Result<History, FormatError> {
 
 fn write_date(field: &'static str, date: DateTime) -> Result<String, FormatError> {
     let written = date.try_to_rfc3339_string().map_err(|_| FormatError::Date { field })?;
-    // A date too far away is written as the last one that there is.
+    // `bson` writes a date out of range as the last possible date, so the text is read again and compared.
     if read_date(field, &written)? == date { Ok(written) } else { Err(FormatError::Date { field }) }
 }
 

@@ -1,5 +1,6 @@
-//! The history as one file of JSON lines, the oldest first. Only its end is ever written to, except when
-//! its beginning is dropped. Blocking; who calls `append` or `prune` holds the lock.
+//! The history of checkpoints as one file of JSON lines, the oldest first. Entries are appended. The whole file is
+//! rewritten only to drop old entries. The functions block the thread. The caller of `append` and `prune` must hold the
+//! lock.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -12,11 +13,11 @@ use tracing::warn;
 
 use crate::{Checkpoint, FormatError, HistoryEntry, StoreError, durable};
 
-/// The file is rewritten when its beginning is a sixteenth of `keep` too old, so 16 times in that
-/// time, not once a minute.
+/// The number of rewrites of the file in the time `keep`. The file is rewritten when its first entry is too old by a
+/// sixteenth of `keep`, and not at every append.
 const REWRITES: u32 = 16;
 
-/// Adds an entry at the end; it is durable when this returns.
+/// Appends an entry. The entry is durable when the function returns.
 pub(crate) fn append(path: &Path, checkpoint: &Checkpoint) -> Result<(), StoreError> {
     let line = checkpoint.to_history_line().map_err(io::Error::other).map_err(StoreError::io("write", path))?;
     let is_new = !path.exists();
@@ -28,7 +29,8 @@ pub(crate) fn append(path: &Path, checkpoint: &Checkpoint) -> Result<(), StoreEr
     if is_new { durable::sync_folder(durable::folder_of(path)) } else { Ok(()) }
 }
 
-/// Cuts off the torn line that a crash left at the end; the new one would be glued to it.
+/// Repairs a last line without line feed, as a crash leaves it. Otherwise the next line would continue it. A complete
+/// line gets its line feed, and a torn line is removed.
 fn mend_end(file: &mut File, path: &Path) -> io::Result<()> {
     if file.seek(SeekFrom::End(0))? == 0 {
         return Ok(());
@@ -50,8 +52,8 @@ fn mend_end(file: &mut File, path: &Path) -> io::Result<()> {
     file.set_len(end as u64)
 }
 
-/// Drops the entries that are older than `keep` before `checkpoint`, once there are enough of them, and
-/// with them the lines that cannot be read.
+/// Drops the entries that are older than `checkpoint` by more than `keep`, and unreadable lines. Does nothing while the
+/// first entry is not old enough (see [`REWRITES`]).
 pub(crate) fn prune(path: &Path, checkpoint: &Checkpoint, keep: Duration) -> Result<(), StoreError> {
     let far_too_old = checkpoint.oldest_to_keep(keep.saturating_add(keep / REWRITES));
     let first = lines(path)?.next().transpose().map_err(StoreError::io("read", path))?;
@@ -84,7 +86,7 @@ fn is_kept(line: &[u8], oldest: DateTime, path: &Path) -> bool {
     }
 }
 
-/// The last entries, newest first; of several with one id only the last.
+/// The last `limit` entries, the newest first. Of several entries with the same id only the last one counts.
 pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<HistoryEntry>, StoreError> {
     let mut by_id = HashMap::new();
     for (index, line) in lines(path)?.enumerate() {
@@ -122,7 +124,7 @@ pub(crate) fn find(path: &Path, id: &str) -> Result<Option<HistoryEntry>, StoreE
     found.transpose()
 }
 
-/// The lines without their line feeds; none without the file.
+/// The lines without their line feeds. Without a file there are no lines.
 fn lines(path: &Path) -> Result<impl Iterator<Item = io::Result<Vec<u8>>>, StoreError> {
     let file = match File::open(path) {
         Ok(file) => Some(file),

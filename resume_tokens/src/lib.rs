@@ -1,6 +1,6 @@
-//! What a checkpoint of a change stream is, where it is kept, and its history.
-//! Knows nothing of what the events mean, reads no clock and no configuration: the caller decides
-//! when to save, what to do about an error, and what time it is. See `README.md` for the formats.
+//! Checkpoints of a change stream, their history, and the stores that keep them. The crate does not know the meaning of
+//! events, and reads no clock and no configuration. The caller decides when to save and what to do about an error, and
+//! gives the time. `README.md` has the formats.
 
 mod checkpoint;
 mod checkpoint_file;

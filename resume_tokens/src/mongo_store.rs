@@ -1,6 +1,6 @@
-//! The store in MongoDB: one document in `stream_processor_state`, the history in
-//! `stream_processor_checkpoints`. Reads and writes go to the primary whatever the client's options
-//! say; writes are acknowledged by a majority.
+//! The store in MongoDB: the checkpoint is one document of `stream_processor_state`, the history is
+//! `stream_processor_checkpoints`. Whatever the client's options say, reads and writes go to the primary, and writes
+//! wait for a majority.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ use tracing::warn;
 use crate::format::integer;
 use crate::{Checkpoint, HistoryEntry, StoreError};
 
-/// Holds the checkpoint, under the `_id` `checkpoint`, and other documents of the service.
+/// The collection of the checkpoint, whose `_id` is `checkpoint`, and of other documents of the service.
 pub const STATE_COLLECTION: &str = "stream_processor_state";
-/// Holds the history; `_id` is [`HistoryEntry::id`].
+/// The collection of the history. The `_id` of an entry is [`HistoryEntry::id`].
 pub const HISTORY_COLLECTION: &str = "stream_processor_checkpoints";
 
 const CHECKPOINT: &str = "checkpoint";
-/// Server error: an insert, here that of an upsert, found the `_id` taken.
+/// The server's error code for an insert whose `_id` exists already. Here an upsert makes the insert.
 const DUPLICATE_KEY: i32 = 11000;
 
-/// Keeps the checkpoint in a database; the methods are described at [`crate::Store`].
+/// Keeps checkpoints in a database. [`crate::Store`] describes the methods.
 #[derive(Debug, Clone)]
 pub struct MongoStore {
     state: Collection<Document>,
@@ -35,7 +35,7 @@ pub struct MongoStore {
 }
 
 impl MongoStore {
-    /// Does not talk to the server yet.
+    /// Sends nothing to the server.
     #[must_use]
     pub fn new(database: Database) -> Self {
         Self {
@@ -67,15 +67,14 @@ impl MongoStore {
                     return Err(StoreError::NewerTerm { found, ours: checkpoint.term });
                 }
                 _ if tried_before => return Err(error.into()),
-                // Another save of no newer term inserted the document at the same moment.
+                // Another save, whose term is not newer, inserted the document at the same time.
                 _ => tried_before = true,
             }
         }
     }
 
-    /// One command. Where a newer term is stored, the filter matches nothing and the upsert's insert
-    /// collides with the stored document. `$gt` compares numbers only, so a garbled term does not
-    /// block.
+    /// Saves with one command. Where a newer term is stored, the filter matches nothing, and the insert of the upsert
+    /// fails on the stored document. `$gt` compares numbers only, so a garbled term does not block a save.
     async fn replace_unless_newer(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let filter = doc! { "_id": CHECKPOINT, "term": { "$not": { "$gt": checkpoint.term } } };
         self.replace(&self.state, filter, checkpoint).await
@@ -106,7 +105,8 @@ impl MongoStore {
         Ok(())
     }
 
-    /// For the order of the history and for dropping its end; a no-op when it is there.
+    /// Creates the index for reading the history in order and for deleting old entries. Does nothing when the index
+    /// exists.
     async fn create_history_index(&self) -> Result<(), Error> {
         self.history.create_index(IndexModel::builder().keys(newest_first()).build()).await?;
         Ok(())
@@ -140,7 +140,7 @@ fn newest_first() -> Document {
     doc! { "updated_at": -1, "cluster_time": -1 }
 }
 
-/// A collection of ours, read on the primary and written with `w: majority`.
+/// A collection that is read from the primary and written with `w: majority`.
 pub(crate) fn collection(database: &Database, name: &str) -> Collection<Document> {
     let options = CollectionOptions::builder()
         .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))

@@ -1,5 +1,5 @@
-//! The documents in which the worker that we replace keeps its resume tokens, one per collection
-//! (spec 01, "`resumetokens`"): read to take over from it, written so that it can take over again.
+//! The resume tokens of the old worker: one document per watched collection (spec 01, "`resumetokens`"). They are read
+//! to take over from the old worker, and written so that the old worker can take over again.
 
 use bson::{DateTime, Document, doc};
 use futures::TryStreamExt;
@@ -8,28 +8,27 @@ use mongodb::{Collection, Database};
 use crate::mongo_store::collection;
 use crate::{ResumeToken, StoreError};
 
-/// The old worker's collection; its documents keep its field names.
+/// The collection of the old worker. Its documents have the field names of the old worker.
 pub const OLD_WORKER_COLLECTION: &str = "resumetokens";
 
-/// Access to the old worker's documents.
+/// Reads and writes the tokens of the old worker.
 #[derive(Debug, Clone)]
 pub struct OldWorkerTokens {
     documents: Collection<Document>,
 }
 
-/// What the old worker left.
+/// The stored tokens of the old worker.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct OldTokens {
-    /// The watched collection and the token after which the old worker would go on.
+    /// Each watched collection with the token after which the old worker would resume.
     pub tokens: Vec<(String, ResumeToken)>,
-    /// The watched collections whose token cannot be decoded; the `_id` of a document that does not say
-    /// its collection.
+    /// The watched collections whose token cannot be decoded. A document that names no collection has its `_id` here.
     pub garbled: Vec<String>,
 }
 
 impl OldTokens {
-    /// The token with the earliest cluster time: whoever goes on from there misses nothing (spec 03,
-    /// "Starting"). Garbled ones have no time, so they are not considered.
+    /// The token with the earliest cluster time. A stream that resumes after it misses no event (spec 03, "Starting").
+    /// Garbled tokens have no time and are ignored.
     #[must_use]
     pub fn oldest(&self) -> Option<&ResumeToken> {
         self.tokens.iter().map(|(_, token)| token).min_by_key(|token| token.cluster_time())
@@ -37,16 +36,16 @@ impl OldTokens {
 }
 
 impl OldWorkerTokens {
-    /// Does not talk to the server yet.
+    /// Sends nothing to the server.
     #[must_use]
     pub fn new(database: Database) -> Self {
         Self { documents: collection(&database, OLD_WORKER_COLLECTION) }
     }
 
-    /// Everything that is there, in the order of the collections' names.
+    /// Reads all tokens, in the order of the collections' names.
     ///
     /// # Errors
-    /// [`StoreError::Mongo`] only: what is garbled is part of the result.
+    /// [`StoreError::Mongo`] only: garbled tokens are part of the result.
     pub async fn load(&self) -> Result<OldTokens, StoreError> {
         let mut old = OldTokens::default();
         let mut documents = self.documents.find(doc! {}).sort(doc! { "collection": 1 }).await?;

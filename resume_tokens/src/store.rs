@@ -1,5 +1,5 @@
-//! The two places where checkpoints are kept, behind one set of methods, and what can go wrong there.
-//! Retries nothing: the caller's table of errors decides.
+//! The two stores of checkpoints behind one set of methods, and their errors. Nothing is retried here: the caller
+//! decides by its table of errors.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,52 +10,52 @@ use mongodb::error::{ErrorKind, WriteFailure};
 
 use crate::{Checkpoint, FileStore, FormatError, HistoryEntry, MongoStore};
 
-/// Where the checkpoint and its history are kept.
+/// The store of the checkpoint and its history.
 #[derive(Debug, Clone)]
 pub enum Store {
-    /// In the database that the stream is about (the default).
+    /// The default: the database of the stream.
     MongoDb(MongoStore),
-    /// In files, for those who want the token outside the database that it describes.
+    /// Files keep the token outside the database that it describes.
     Files(FileStore),
 }
 
-/// Why a store could not do what it was asked for.
+/// The failure of a store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// MongoDB refused, or did not answer; the driver's error, to be classified by the caller. Its text
-    /// may name hosts and tokens, no person's data: these collections hold none.
+    /// MongoDB refused a command or did not answer. The caller classifies the driver's error. Its text may name hosts
+    /// and tokens, but no personal data, because these collections have none.
     #[error("MongoDB failed on a checkpoint: {}", describe(&.0.kind))]
     Mongo(#[from] mongodb::error::Error),
-    /// A file or folder refused.
+    /// The operating system refused an action on a file or folder.
     #[error("cannot {action} `{}`: {source}", path.display())]
     Io {
-        /// What was tried, such as `write`.
+        /// A verb, such as `write`.
         action: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// What is stored cannot be read. It is there, so this is not a first start.
+    /// The stored checkpoint cannot be read. A checkpoint exists, so this is not a first start.
     #[error("the checkpoint stored in {place} cannot be read: {reason}")]
     Garbled {
-        /// Where it is: a file, or a document of a collection.
+        /// The file, or the document and its collection.
         place: String,
-        /// What is wrong with it.
+        /// The fault of the stored checkpoint.
         reason: FormatError,
     },
-    /// Another instance was elected since and has saved a checkpoint: this one must stop writing.
+    /// Another instance leads since then and has saved a checkpoint. This instance must stop writing.
     #[error("a checkpoint of the newer term {found} is stored; that of term {ours} is refused")]
     NewerTerm {
         /// The term of the stored checkpoint.
         found: i64,
-        /// The term of the refused one.
+        /// The term of the refused checkpoint.
         ours: i64,
     },
 }
 
 impl StoreError {
-    /// For `map_err` on what the operating system answers.
+    /// Makes a function for `map_err` on errors of the operating system.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
@@ -63,9 +63,9 @@ impl StoreError {
 }
 
 impl Store {
-    /// Sends these variables with every later command that writes (MongoDB manual, "update", `let`); files
-    /// have no use for them. One that the server cannot compute makes it refuse the command: so a caller keeps a save
-    /// that was held up on the way from being carried out when it is too late.
+    /// Sets the variables of every later command that writes (MongoDB manual, "update", `let`). The server refuses a
+    /// command whose variables it cannot compute. So a caller can prevent that a delayed save is carried out too late.
+    /// Files do not use the variables.
     pub fn set_variables(&mut self, variables: Option<Document>) {
         match self {
             Self::MongoDb(store) => store.set_variables(variables),
@@ -73,11 +73,11 @@ impl Store {
         }
     }
 
-    /// The checkpoint; `None` when none was ever saved or it was cleared.
+    /// Reads the checkpoint; `None` when none was saved, or it was cleared.
     ///
     /// # Errors
-    /// [`StoreError::Garbled`] when there is one that cannot be read; [`StoreError::Mongo`] or
-    /// [`StoreError::Io`] when the store cannot be.
+    /// [`StoreError::Garbled`] when the stored checkpoint cannot be read; [`StoreError::Mongo`] or [`StoreError::Io`]
+    /// when the store cannot be read.
     pub async fn load(&self) -> Result<Option<Checkpoint>, StoreError> {
         match self {
             Self::MongoDb(store) => store.load().await,
@@ -85,11 +85,11 @@ impl Store {
         }
     }
 
-    /// Replaces the checkpoint, garbled or not; when this returns, the new one is durable.
+    /// Replaces the checkpoint, also a garbled one. The new checkpoint is durable when the method returns.
     ///
     /// # Errors
-    /// [`StoreError::NewerTerm`]; [`StoreError::Mongo`] or [`StoreError::Io`], after which the stored
-    /// checkpoint is the old one or the new one, whole.
+    /// [`StoreError::NewerTerm`]; [`StoreError::Mongo`] or [`StoreError::Io`], after which the old or the new
+    /// checkpoint is stored as a whole.
     pub async fn save(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
         match self {
             Self::MongoDb(store) => store.save(checkpoint).await,
@@ -97,8 +97,8 @@ impl Store {
         }
     }
 
-    /// Copies a checkpoint to the history and drops the entries that are older than `keep` before its
-    /// `updated_at` (files: some stay a sixteenth of `keep` longer, see [`FileStore`]).
+    /// Copies a checkpoint to the history, and deletes the entries that are older than its `updated_at` by more than
+    /// `keep`. In files some entries stay longer, by a sixteenth of `keep` (see [`FileStore`]).
     ///
     /// # Errors
     /// [`StoreError::Mongo`] or [`StoreError::Io`].
@@ -109,8 +109,8 @@ impl Store {
         }
     }
 
-    /// The `limit` last entries of the history, newest `updated_at` first. Those that cannot be read are
-    /// left out with a warning in the log: the others matter after an incident.
+    /// The last `limit` entries of the history, the newest `updated_at` first. Unreadable entries are left out with a
+    /// warning in the log, because the other entries are needed after an incident.
     ///
     /// # Errors
     /// [`StoreError::Mongo`] or [`StoreError::Io`].
@@ -124,8 +124,7 @@ impl Store {
     /// The entry of the history with this id.
     ///
     /// # Errors
-    /// [`StoreError::Garbled`] when it is there and cannot be read; [`StoreError::Mongo`] or
-    /// [`StoreError::Io`].
+    /// [`StoreError::Garbled`] when the entry cannot be read; [`StoreError::Mongo`] or [`StoreError::Io`].
     pub async fn find(&self, id: &str) -> Result<Option<HistoryEntry>, StoreError> {
         match self {
             Self::MongoDb(store) => store.find(id).await,
@@ -133,7 +132,7 @@ impl Store {
         }
     }
 
-    /// Forgets the checkpoint, and with it the term that it guards; the history stays.
+    /// Deletes the checkpoint, and with it the protection by its term. The history stays.
     ///
     /// # Errors
     /// [`StoreError::Mongo`] or [`StoreError::Io`].
@@ -145,7 +144,7 @@ impl Store {
     }
 }
 
-/// The driver prints its own types for a failed write.
+/// A readable text of the error. For a failed write, the text of the driver would show its internal types.
 fn describe(kind: &ErrorKind) -> String {
     match kind {
         ErrorKind::Write(WriteFailure::WriteError(error)) => format!("{} (code {})", error.message, error.code),

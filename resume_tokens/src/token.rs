@@ -1,5 +1,5 @@
-//! A resume token, and what can be read in it without asking the server: its cluster time and whether
-//! it stands for an event. Never changes a token: the server gets back what it gave.
+//! A resume token, and the values that can be decoded from it: its cluster time and its kind. A token is never changed:
+//! the server gets back the same bytes.
 
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, Document, RawBinaryRef, RawBsonRef, RawDocument, Timestamp, doc};
@@ -7,22 +7,22 @@ use bson::{Binary, Bson, Document, RawBinaryRef, RawBsonRef, RawDocument, Timest
 const DATA: &str = "_data";
 const TYPE_BITS: &str = "_typeBits";
 
-// A token is a KeyString, in hexadecimal: one type byte and a value for each field, in the order
-// cluster time, version, token type, … (server source, `resume_token.cpp` and `key_string.cpp`).
+// A token is a KeyString in hexadecimal. It has a type byte and a value for each field, in this order: cluster time,
+// version, token type, … (server source, `resume_token.cpp` and `key_string.cpp`).
 const TIMESTAMP: u8 = 0x82;
 const TIMESTAMP_BYTES: usize = 9;
-/// An int of one byte, stored twice as large as it is.
+/// The type byte of an int of one byte. A KeyString stores twice the value of an int.
 const SMALL_INT: u8 = 0x2B;
 const ZERO: u8 = 0x29;
-/// The token type 128 (an event), an int of two bytes, stored twice as large as it is.
+/// The token type 128 (an event): the type byte of an int of two bytes, and twice the value.
 const EVENT: [u8; 3] = [0x2C, 0x01, 0x00];
-/// The versions that carry a token type, 1 and 2, stored twice as large as they are.
+/// The versions with a token type, 1 and 2, as twice the value.
 const TYPED_VERSIONS: [u8; 2] = [2, 4];
 
-/// A position in a change stream, as the server made it: `{_data: "<hex>"}`.
+/// A position in a change stream as the server made it: `{_data: "<hex>"}`.
 ///
-/// The server adds `_typeBits` where the `_id` of the event's document is a number. It is kept: without it
-/// the server refuses to resume after the event of a document with the `_id` 1.5 (error 50810).
+/// The server adds `_typeBits` where the `_id` of the event's document is a number. This field is kept. Without it the
+/// server refuses to resume after the event of a document with the `_id` 1.5 (error 50810).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ResumeToken {
     data: String,
@@ -30,42 +30,42 @@ pub struct ResumeToken {
     cluster_time: Timestamp,
 }
 
-/// What a token stands for.
+/// The kind of position that a token names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TokenKind {
-    /// One event: the stream goes on after it.
+    /// The position of one event. The stream goes on after this event.
     Event,
-    /// A time before which there is nothing more to come, without an event (a `postBatchResumeToken`).
+    /// A time without an event (a `postBatchResumeToken`). All earlier events have been sent.
     HighWaterMark,
-    /// The token does not tell: it comes from a server before 4.2, or after those that are known here.
+    /// The token does not tell its kind. It comes from a server before 4.2, or from one that is newer than this code.
     Unknown,
 }
 
-/// Why something is not a resume token. Says nothing about whether the server still has its position.
+/// The reason why a value is no resume token. The error does not say whether the server still has a position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// A document without a string `_data`.
+    /// The document has no string `_data`.
     #[error("a resume token has a string `_data`; this document has none")]
     NoData,
-    /// A document whose `_typeBits` is not what the server writes.
+    /// `_typeBits` is not binary data, as the server writes it.
     #[error("`_typeBits` of a resume token is general binary data; here it is something else")]
     TypeBits,
-    /// An odd number of digits: a part is missing.
+    /// The number of digits is odd, so a part is missing.
     #[error("a resume token has an even number of hexadecimal digits; this one has {0} characters")]
     OddLength(usize),
-    /// A character that is no hexadecimal digit.
+    /// A character is no hexadecimal digit. The number is its position, from 0.
     #[error("a resume token consists of hexadecimal digits; the character at position {0} is none")]
     NotHexadecimal(usize),
-    /// Not even room for a cluster time.
+    /// The token is too short for a cluster time. The number is its length in bytes.
     #[error("a resume token has at least {TIMESTAMP_BYTES} bytes; this one has {0}")]
     TooShort(usize),
-    /// Something else in hexadecimal.
+    /// The first field is no timestamp. The number is its type byte.
     #[error("a resume token begins with a timestamp (82); this one begins with {0:02X}")]
     NoTimestamp(u8),
 }
 
 impl ResumeToken {
-    /// Checks that `data` can be decoded and keeps it as it is.
+    /// Checks that `data` can be decoded, and keeps it unchanged.
     ///
     /// # Errors
     /// See [`TokenError`].
@@ -75,7 +75,7 @@ impl ResumeToken {
         Ok(Self { data, type_bits: None, cluster_time })
     }
 
-    /// Takes the `_id` of a change event, or a `postBatchResumeToken`.
+    /// Reads the `_id` of a change event, or a `postBatchResumeToken`.
     ///
     /// # Errors
     /// See [`TokenError`].
@@ -89,7 +89,7 @@ impl ResumeToken {
         Ok(token)
     }
 
-    /// As [`Self::from_document`], of a document as the server sent it.
+    /// As [`Self::from_document`], for a raw document.
     ///
     /// # Errors
     /// See [`TokenError`].
@@ -105,13 +105,13 @@ impl ResumeToken {
         Ok(token)
     }
 
-    /// The value of `_data`, hexadecimal.
+    /// The value of `_data` in hexadecimal.
     #[must_use]
     pub fn data(&self) -> &str {
         &self.data
     }
 
-    /// What `resumeAfter` and `startAfter` take.
+    /// The document for `resumeAfter` and `startAfter`.
     #[must_use]
     pub fn to_document(&self) -> Document {
         let mut document = doc! { DATA: &self.data };
@@ -121,13 +121,12 @@ impl ResumeToken {
         document
     }
 
-    /// The cluster time of the position: for an event's token, that event's `clusterTime`.
+    /// The cluster time of the position. For the token of an event it is the event's `clusterTime`.
     #[must_use]
     pub fn cluster_time(&self) -> Timestamp {
         self.cluster_time
     }
 
-    /// Whether the token stands for an event.
     #[must_use]
     pub fn kind(&self) -> TokenKind {
         let mut bytes = bytes(&self.data).skip(TIMESTAMP_BYTES);
@@ -145,7 +144,7 @@ impl ResumeToken {
 
 fn decode_cluster_time(data: &str) -> Result<Timestamp, TokenError> {
     if let Some(other) = data.bytes().position(|byte| !byte.is_ascii_hexdigit()) {
-        // Counted in characters, as an editor shows them.
+        // The position is counted in characters, as an editor shows it.
         let position = data.char_indices().take_while(|(byte, _)| *byte < other).count();
         return Err(TokenError::NotHexadecimal(position));
     }
@@ -164,7 +163,7 @@ fn decode_cluster_time(data: &str) -> Result<Timestamp, TokenError> {
     Ok(Timestamp { time: number(), increment: number() })
 }
 
-/// The bytes of a hexadecimal string, up to its first other character.
+/// The bytes of a hexadecimal string, up to the first character that is no hexadecimal digit.
 fn bytes(data: &str) -> impl Iterator<Item = u8> + '_ {
     let digit = |digit: &u8| char::from(*digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     data.as_bytes().chunks_exact(2).map_while(move |pair| match pair {
@@ -179,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    /// Recorded from a MongoDB 6.0.5.
+    /// This token and the next five were recorded from a MongoDB 6.0.5.
     const INSERT: &str = "826B056CD5000000072B022C0100296E5A10041FD09DA7C56C438BA463CBA3ADFE9CF946645F696400646B056CD53B18412DA3D953A80004";
     const SECOND_OF_TRANSACTION: &str =
         "826B056B9B000000032B022C01002B026E5A10041CCF7774407E42EE8001F4E5B9DB877E463C5F6964003C616263000004";
@@ -187,7 +186,7 @@ mod tests {
     const DROP_DATABASE: &str = "826B056B9B000000062B022C0100296E04";
     const INVALIDATE: &str = "826B056B9B000000062B022C0100296F04";
     const HIGH_WATER_MARK: &str = "826B056CD5000000032B0229296E04";
-    /// The same server, asked for tokens of version 2, which later ones write.
+    /// The same server was asked for tokens of version 2, which later servers write.
     const INSERT_OF_VERSION_2: &str = "826B056CD60000000C2B042C0100296E5A10041FD09DA7C56C438BA463CBA3ADFE9CF9463C6F7065726174696F6E54797065003C696E736572740046646F63756D656E744B65790046645F696400646B056CD63B18412DA3D953A9000004";
     const HIGH_WATER_MARK_OF_VERSION_2: &str = "826B056CD6000000082B0429296E1404";
 

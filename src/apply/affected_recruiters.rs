@@ -9,6 +9,7 @@ use bson::{Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
 use crate::error::Failure;
 use crate::fetch::IDS_PER_READ;
 use crate::fetch::references::{anonymized_users, deactivated_users, key_at};
+use crate::model::ids::{JobId, RecruiterId, UserId};
 use crate::model::names::OFFERS;
 use crate::model::names::WatchedCollection;
 use crate::model::user_id::{spellings, user_id};
@@ -16,6 +17,8 @@ use crate::model::value;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::{documents, find};
 use crate::plan::Plan;
+
+const ESTABLISHMENT: &str = "establishment_id";
 
 /// Finds the recruiters that refer to a changed user or reference. Those of users with a new status are among them if a
 /// deactivation `cancels` offers.
@@ -26,15 +29,15 @@ pub(crate) async fn recruiters(
     database: &CausalDatabase,
     plan: &Plan,
     cancels: bool,
-) -> Result<BTreeSet<ObjectId>, Failure> {
+) -> Result<BTreeSet<RecruiterId>, Failure> {
     let mut concerned = BTreeSet::new();
     if cancels {
         concerned.extend(recruiters_of_users(database, &plan.users_with_new_status).await?);
     }
-    let users: Vec<ObjectId> = plan.changed_users.iter().copied().collect();
+    let users: Vec<UserId> = plan.changed_users.iter().copied().collect();
     for users in users.chunks(IDS_PER_READ) {
         let filter = doc! { "is_delegated": true, "managed_by": { "$in": spellings(users) } };
-        concerned.extend(ids(database, WatchedCollection::Recruiters.name(), filter).await?);
+        concerned.extend(ids::<RecruiterId>(database, WatchedCollection::Recruiters.name(), filter).await?);
     }
     let mut references: BTreeMap<WatchedCollection, Vec<ObjectId>> = BTreeMap::new();
     for (collection, id) in &plan.changed_references {
@@ -47,7 +50,7 @@ pub(crate) async fn recruiters(
         for changed in changed.chunks(IDS_PER_READ) {
             let keys = keys(database, collection, key, changed).await?;
             let filter = doc! { referred_by: { "$in": keys } };
-            concerned.extend(ids(database, WatchedCollection::Recruiters.name(), filter).await?);
+            concerned.extend(ids::<RecruiterId>(database, WatchedCollection::Recruiters.name(), filter).await?);
         }
     }
     Ok(concerned)
@@ -60,13 +63,13 @@ pub(crate) async fn recruiters(
 pub(crate) async fn offers(
     database: &CausalDatabase,
     partner_label: &str,
-    users: &BTreeSet<ObjectId>,
-) -> Result<Vec<ObjectId>, Failure> {
-    let users: Vec<ObjectId> = users.iter().copied().collect();
+    users: &BTreeSet<UserId>,
+) -> Result<Vec<JobId>, Failure> {
+    let users: Vec<UserId> = users.iter().copied().collect();
     let mut offers = Vec::new();
     for users in users.chunks(IDS_PER_READ) {
         let filter = doc! { "partner_label": partner_label, "managed_by": { "$in": spellings(users) } };
-        offers.extend(ids(database, OFFERS, filter).await?);
+        offers.extend(ids::<JobId>(database, OFFERS, filter).await?);
     }
     Ok(offers)
 }
@@ -75,33 +78,33 @@ pub(crate) async fn offers(
 #[derive(Debug)]
 pub(crate) struct Managed {
     /// Offers whose user has a copy in `anonymized_userswithaccounts` and is no longer in `userswithaccounts`.
-    pub anonymized: Vec<ObjectId>,
+    pub anonymized: Vec<JobId>,
     /// Offers whose user has `DESACTIVE` as last status.
-    pub deactivated: Vec<ObjectId>,
+    pub deactivated: Vec<JobId>,
     /// Offers whose user is in `userswithaccounts`, deactivated or not.
-    pub present: Vec<ObjectId>,
+    pub present: Vec<JobId>,
 }
 
 /// Sorts these offers by the state of their managing user.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub(crate) async fn offers_of_gone_users(database: &CausalDatabase, offers: &[ObjectId]) -> Result<Managed, Failure> {
+pub(crate) async fn offers_of_gone_users(database: &CausalDatabase, offers: &[JobId]) -> Result<Managed, Failure> {
     let filter = doc! { "_id": { "$in": offers } };
     let batches = find(database, OFFERS, filter, doc! { "managed_by": 1 }).await?;
     let mut managed = Vec::new();
     for offer in documents(&batches) {
         let offer = offer?;
         let user = user_id(value::field(offer, "managed_by"));
-        managed.extend(user.zip(offer.get_object_id("_id").ok()));
+        managed.extend(user.zip(id_of::<JobId>(offer)));
     }
-    let users: BTreeSet<ObjectId> = managed.iter().map(|(user, _)| *user).collect();
-    let of = |users: &BTreeSet<ObjectId>| {
+    let users: BTreeSet<UserId> = managed.iter().map(|(user, _)| *user).collect();
+    let of = |users: &BTreeSet<UserId>| {
         managed.iter().filter(|(user, _)| users.contains(user)).map(|(_, offer)| *offer).collect()
     };
     let anonymized = of(&anonymized_users(database, users.clone()).await?);
     let deactivated = of(&deactivated_users(database, users.clone()).await?);
-    let ids_of_users: Vec<ObjectId> = users.into_iter().collect();
+    let ids_of_users: Vec<UserId> = users.into_iter().collect();
     let found = ids(database, WatchedCollection::Users.name(), doc! { "_id": { "$in": ids_of_users } }).await?;
     let present = of(&found.into_iter().collect());
     Ok(Managed { anonymized, deactivated, present })
@@ -113,8 +116,8 @@ pub(crate) async fn offers_of_gone_users(database: &CausalDatabase, offers: &[Ob
 /// [`Failure::Read`].
 pub(crate) async fn anonymized_jobs(
     database: &CausalDatabase,
-    recruiters: &[ObjectId],
-) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
+    recruiters: &[RecruiterId],
+) -> Result<BTreeMap<RecruiterId, BTreeSet<JobId>>, Failure> {
     let batches = find(
         database,
         WatchedCollection::AnonymizedRecruiters.name(),
@@ -126,8 +129,8 @@ pub(crate) async fn anonymized_jobs(
     for document in documents(&batches) {
         let document = document?;
         let held = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
-        let ids = held.filter_map(RawBsonRef::as_document).filter_map(|job| job.get_object_id("_id").ok());
-        if let Ok(recruiter) = document.get_object_id("_id") {
+        let ids = held.filter_map(RawBsonRef::as_document).filter_map(id_of::<JobId>);
+        if let Some(recruiter) = id_of(document) {
             jobs.insert(recruiter, ids.collect());
         }
     }
@@ -143,26 +146,24 @@ pub(crate) async fn anonymized_jobs(
 pub(crate) async fn shown(
     database: &CausalDatabase,
     partner_label: &str,
-    recruiters: &[ObjectId],
-) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
-    const ESTABLISHMENT: &str = "establishment_id";
-    let with_establishment = async |collection: &str, filter: Document| -> Result<Vec<(String, ObjectId)>, Failure> {
-        let batches = find(database, collection, filter, doc! { ESTABLISHMENT: 1 }).await?;
-        let pair = |document: &RawDocument| Some((key_at(document, ESTABLISHMENT)?.to_owned(), id_of(document)?));
-        documents(&batches).map(|document| Ok(pair(document?))).filter_map(Result::transpose).collect()
-    };
+    recruiters: &[RecruiterId],
+) -> Result<BTreeMap<RecruiterId, BTreeSet<JobId>>, Failure> {
     let mut shown = BTreeMap::new();
-    let copies =
-        with_establishment(WatchedCollection::AnonymizedRecruiters.name(), doc! { "_id": { "$in": recruiters } })
-            .await?;
+    let copies = with_establishment(
+        database,
+        WatchedCollection::AnonymizedRecruiters.name(),
+        doc! { "_id": { "$in": recruiters } },
+    )
+    .await?;
     if copies.is_empty() {
         return Ok(shown);
     }
-    let mut recruiter_of: BTreeMap<String, ObjectId> = copies.into_iter().collect();
+    let mut recruiter_of: BTreeMap<String, RecruiterId> = copies.into_iter().collect();
     // An offer of an establishment that another recruiter has too may show that recruiter.
     let named: Vec<&String> = recruiter_of.keys().collect();
     let others =
-        with_establishment(WatchedCollection::Recruiters.name(), doc! { ESTABLISHMENT: { "$in": named } }).await?;
+        with_establishment(database, WatchedCollection::Recruiters.name(), doc! { ESTABLISHMENT: { "$in": named } })
+            .await?;
     for (establishment, id) in others {
         if recruiter_of.get(&establishment).is_some_and(|recruiter| *recruiter != id) {
             recruiter_of.remove(&establishment);
@@ -170,12 +171,23 @@ pub(crate) async fn shown(
     }
     let named: Vec<&String> = recruiter_of.keys().collect();
     let filter = doc! { "partner_label": partner_label, ESTABLISHMENT: { "$in": named } };
-    for (establishment, offer) in with_establishment(OFFERS, filter).await? {
+    for (establishment, offer) in with_establishment(database, OFFERS, filter).await? {
         if let Some(recruiter) = recruiter_of.get(&establishment) {
             shown.entry(*recruiter).or_insert_with(BTreeSet::new).insert(offer);
         }
     }
     Ok(shown)
+}
+
+/// Reads the establishment of each document that has one, with the `_id` of the document.
+async fn with_establishment<I: From<ObjectId>>(
+    database: &CausalDatabase,
+    collection: &str,
+    filter: Document,
+) -> Result<Vec<(String, I)>, Failure> {
+    let batches = find(database, collection, filter, doc! { ESTABLISHMENT: 1 }).await?;
+    let pair = |document: &RawDocument| Some((key_at(document, ESTABLISHMENT)?.to_owned(), id_of(document)?));
+    documents(&batches).map(|document| Ok(pair(document?))).filter_map(Result::transpose).collect()
 }
 
 /// Finds the recruiters that these users manage, delegated or not.
@@ -184,13 +196,13 @@ pub(crate) async fn shown(
 /// [`Failure::Read`].
 pub(crate) async fn recruiters_of_users(
     database: &CausalDatabase,
-    users: &BTreeSet<ObjectId>,
-) -> Result<BTreeSet<ObjectId>, Failure> {
-    let users: Vec<ObjectId> = users.iter().copied().collect();
+    users: &BTreeSet<UserId>,
+) -> Result<BTreeSet<RecruiterId>, Failure> {
+    let users: Vec<UserId> = users.iter().copied().collect();
     let mut recruiters = BTreeSet::new();
     for users in users.chunks(IDS_PER_READ) {
         let filter = doc! { "managed_by": { "$in": spellings(users) } };
-        recruiters.extend(ids(database, WatchedCollection::Recruiters.name(), filter).await?);
+        recruiters.extend(ids::<RecruiterId>(database, WatchedCollection::Recruiters.name(), filter).await?);
     }
     Ok(recruiters)
 }
@@ -226,11 +238,15 @@ async fn keys(
     Ok(keys)
 }
 
-async fn ids(database: &CausalDatabase, collection: &str, filter: Document) -> Result<Vec<ObjectId>, Failure> {
+async fn ids<I: From<ObjectId>>(
+    database: &CausalDatabase,
+    collection: &str,
+    filter: Document,
+) -> Result<Vec<I>, Failure> {
     let batches = find(database, collection, filter, doc! { "_id": 1 }).await?;
     documents(&batches).map(|document| Ok(id_of(document?))).filter_map(Result::transpose).collect()
 }
 
-fn id_of(document: &RawDocument) -> Option<ObjectId> {
-    document.get_object_id("_id").ok()
+fn id_of<I: From<ObjectId>>(document: &RawDocument) -> Option<I> {
+    document.get_object_id("_id").ok().map(I::from)
 }

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use bson::oid::ObjectId;
 use mongodb::raw_batch_cursor::RawBatch;
 
 use super::affected_recruiters::anonymized_jobs;
@@ -17,6 +16,7 @@ use crate::error::Failure;
 use crate::failpoint;
 use crate::fetch::links;
 use crate::model::dead_letter::Reason;
+use crate::model::ids::{JobId, RecruiterId};
 use crate::model::recruiter::Job;
 use crate::model::{Recruiter, value};
 use crate::mongo::reads::documents;
@@ -30,7 +30,7 @@ use crate::write::links::Jobs;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Chunk<'a> {
     /// All touches of the batch, also of recruiters outside this chunk.
-    pub touches: &'a BTreeMap<ObjectId, Touch>,
+    pub touches: &'a BTreeMap<RecruiterId, Touch>,
     /// The recruiters of this chunk, not decoded.
     pub batches: &'a [RawBatch],
     /// The position of the batch in the stream.
@@ -42,11 +42,11 @@ pub(crate) struct Chunk<'a> {
 struct Done {
     told: Findings,
     /// Recruiters to touch again.
-    again: BTreeSet<ObjectId>,
+    again: BTreeSet<RecruiterId>,
     /// Recruiters whose links could not grow. None of their offers may be written.
-    unlinked: BTreeSet<ObjectId>,
+    unlinked: BTreeSet<RecruiterId>,
     /// Jobs that were added to links.
-    grown: BTreeSet<ObjectId>,
+    grown: BTreeSet<JobId>,
 }
 
 impl Stages {
@@ -56,14 +56,14 @@ impl Stages {
     ///
     /// # Errors
     /// A [`Failure`] that is not about one document.
-    pub(crate) async fn chunk(&mut self, chunk: Chunk<'_>, lost: &mut Jobs) -> Result<BTreeSet<ObjectId>, Failure> {
+    pub(crate) async fn chunk(&mut self, chunk: Chunk<'_>, lost: &mut Jobs) -> Result<BTreeSet<RecruiterId>, Failure> {
         let mut done = Done::default();
         let position = chunk.position;
         let touched = self.decode(chunk, &mut done.told)?;
         let mut job_chunks = JobChunks::of(&touched);
         // Links are compared with the first job chunk. There is always one: a recruiter without jobs may have a link.
         let mut next = Some(job_chunks.next().unwrap_or_default());
-        let mut whole: Vec<ObjectId> = touched.iter().filter(|it| it.whole).map(|it| it.recruiter.id).collect();
+        let mut whole: Vec<RecruiterId> = touched.iter().filter(|it| it.whole).map(|it| it.recruiter.id).collect();
         while let Some(jobs) = next {
             self.check_preemption()?;
             let mut chunk = self.decode_jobs(&jobs, &mut done.told);
@@ -113,7 +113,7 @@ impl Stages {
         (done, position): (&mut Done, &EventPosition),
     ) -> Result<(), Failure> {
         let refused = self.output.grow_links(grown).await?;
-        done.unlinked.extend(refused.iter().filter_map(|refused| refused.statement.id));
+        done.unlinked.extend(refused.iter().filter_map(|refused| refused.statement.id.map(RecruiterId)));
         done.told.dead_letters.extend(self.unlinked(&refused));
         done.grown.extend(grown.values().flatten());
         failpoint::passed("linked");
@@ -141,7 +141,7 @@ impl Stages {
                 // The query found it by an ObjectId, so `_id` is readable even here.
                 if let Ok(id) = document.get_object_id("_id") {
                     let dead_letter = DeadLetter::of_projection(Reason::Undecodable, "not valid BSON".to_owned());
-                    told.dead_letters.insert(Address::Recruiter(id), dead_letter);
+                    told.dead_letters.insert(Address::Recruiter(RecruiterId(id)), dead_letter);
                 }
                 continue;
             };
@@ -174,7 +174,7 @@ impl Stages {
         let whole = jobs.is_none();
         if whole {
             // Only dead letters about other documents are noted here. Those about present jobs follow with the jobs.
-            let jobs: HashSet<ObjectId> = match self.dead_letters.of_recruiter(recruiter.id).next() {
+            let jobs: HashSet<JobId> = match self.dead_letters.of_recruiter(recruiter.id).next() {
                 Some(_) => recruiter.job_ids().collect(),
                 None => HashSet::new(),
             };
@@ -194,17 +194,20 @@ impl Stages {
         let dead_letter = |refused: &Refused| {
             self.metrics.statement_refused(refused.code);
             let detail = refused.detail("the link");
-            Some((Address::Recruiter(refused.statement.id?), DeadLetter::of_projection(refused.reason, detail)))
+            Some((
+                Address::Recruiter(RecruiterId(refused.statement.id?)),
+                DeadLetter::of_projection(refused.reason, detail),
+            ))
         };
         refused.iter().filter_map(dead_letter).collect()
     }
 
     /// Makes dead letters about the offers whose statements the server refused, and counts the refusals.
-    pub(crate) fn refused(&self, refused: &[Refused]) -> BTreeMap<ObjectId, DeadLetter> {
+    pub(crate) fn refused(&self, refused: &[Refused]) -> BTreeMap<JobId, DeadLetter> {
         let dead_letter = |refused: &Refused| {
             self.metrics.statement_refused(refused.code);
             let detail = refused.detail("the offer");
-            Some((refused.statement.id?, DeadLetter::of_projection(refused.reason, detail)))
+            Some((JobId(refused.statement.id?), DeadLetter::of_projection(refused.reason, detail)))
         };
         refused.iter().filter_map(dead_letter).collect()
     }
@@ -217,7 +220,7 @@ impl Stages {
         removed: &Jobs,
         lost: &Jobs,
         position: &EventPosition,
-    ) -> Result<(BTreeSet<ObjectId>, BTreeSet<Address>), Failure> {
+    ) -> Result<(BTreeSet<RecruiterId>, BTreeSet<Address>), Failure> {
         let (mut again, mut refused) = (BTreeSet::new(), BTreeSet::new());
         let mut removals = Vec::new();
         for touched in touched {
@@ -238,7 +241,7 @@ impl Stages {
         let is_copied = |removals: &RemovedJob| copy(removals).is_some_and(|jobs| jobs.contains(&removals.job));
         for removals in removals.chunks(REMOVALS_AT_A_TIME) {
             self.check_preemption()?;
-            let jobs: BTreeSet<ObjectId> = removals.iter().map(|removals| removals.job).collect();
+            let jobs: BTreeSet<JobId> = removals.iter().map(|removals| removals.job).collect();
             let mut owners = links::owners(&self.database, &jobs).await?;
             for (job, owners) in &mut owners {
                 // A recruiter that lost the job in this batch does not hold it, although its link has not shrunk yet.

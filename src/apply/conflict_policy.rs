@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use bson::{RawDocumentBuf, oid::ObjectId};
+use bson::RawDocumentBuf;
 use mongodb::raw_batch_cursor::RawBatch;
 
 use super::dry_run::Projected;
 use super::job_chunk::JobChunk;
 use super::stages::Stages;
 use crate::error::Failure;
+use crate::model::ids::JobId;
 use crate::mongo::reads::documents;
 use crate::observe::facts::{ConflictWinner, ShadowResult};
 use crate::phase::StreamWrites;
@@ -20,7 +21,7 @@ impl Stages {
     /// Reduces the changes to those that the phase lets the stream write.
     pub(crate) fn keep_what_may_be_written(
         &self,
-        changes: &mut Vec<(ObjectId, OfferChange)>,
+        changes: &mut Vec<(JobId, OfferChange)>,
         chunk: &mut JobChunk<'_, '_>,
     ) {
         match self.phase.stream() {
@@ -34,7 +35,7 @@ impl Stages {
 
     /// Drops the changes of offers whose `updated_at` is later than the projection's, and counts them: the newest wins.
     /// The contact of an anonymised user is removed all the same.
-    pub(crate) fn leave_newer(&self, changes: &mut [(ObjectId, OfferChange)], offers: &Projected) {
+    pub(crate) fn leave_newer(&self, changes: &mut [(JobId, OfferChange)], offers: &Projected) {
         for (id, change) in changes {
             let OfferChange::Update { fields, is_newer: true, .. } = change else {
                 continue;
@@ -52,7 +53,7 @@ impl Stages {
     }
 
     /// Counts the differences and writes nothing. A dead letter about a refused write stays while the offer differs.
-    fn only_count(&self, changes: Vec<(ObjectId, OfferChange)>, chunk: &mut JobChunk<'_, '_>) {
+    fn only_count(&self, changes: Vec<(JobId, OfferChange)>, chunk: &mut JobChunk<'_, '_>) {
         for (id, change) in changes {
             let result = match &change {
                 OfferChange::Create => ShadowResult::Missing,
@@ -75,14 +76,14 @@ impl Stages {
         &mut self,
         offers: &Projected,
         mut standing: Option<Vec<RawBatch>>,
-        mut rest: &[ObjectId],
-    ) -> Result<Vec<(ObjectId, OfferChange)>, Failure> {
+        mut rest: &[JobId],
+    ) -> Result<Vec<(JobId, OfferChange)>, Failure> {
         let mut changes = Vec::with_capacity(offers.len());
         let mut stands = BTreeSet::new();
         while let Some(batches) = standing {
             for document in documents(&batches) {
                 let document = document?;
-                let id = document.get_object_id("_id").ok();
+                let id = document.get_object_id("_id").ok().map(JobId);
                 if let Some((id, (_, offer))) = id.and_then(|id| Some((id, offers.get(&id)?))) {
                     stands.insert(id);
                     changes.push((id, compare(offer, Some(document))));

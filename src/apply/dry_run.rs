@@ -3,15 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bson::{Document, oid::ObjectId};
+use bson::Document;
 
 use crate::model::Offer;
 use crate::model::dead_letter::Reason;
+use crate::model::ids::{JobId, RecruiterId};
 use crate::project::diff::{self, OfferChange};
 use crate::write::dead_letters::{Address, DeadLetter};
 
 /// Projected offers by the id of their job, each with the id of its recruiter.
-pub(crate) type Projected = BTreeMap<ObjectId, (ObjectId, Offer)>;
+pub(crate) type Projected = BTreeMap<JobId, (RecruiterId, Offer)>;
 
 /// Numbers of offers written since the stages were made.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,9 +48,9 @@ pub(crate) struct DryRun {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct DryRunOffers {
     /// All offers of the dry run, changed or not.
-    pub looked_at: BTreeSet<ObjectId>,
+    pub looked_at: BTreeSet<JobId>,
     /// The offers that would be written.
-    pub written: BTreeMap<ObjectId, Rewritten>,
+    pub written: BTreeMap<JobId, Rewritten>,
     /// The dead letters that would be written.
     pub dead_letters: BTreeMap<Address, Reason>,
 }

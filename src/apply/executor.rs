@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bson::{DateTime, doc, oid::ObjectId};
+use bson::{DateTime, doc};
 
 use super::affected_recruiters;
 use super::chunk::Chunk;
@@ -16,6 +16,7 @@ use crate::fetch::links::Link;
 use crate::fetch::references::{anonymized_users, deactivated_users};
 use crate::fetch::{IDS_PER_READ, links};
 use crate::model::dead_letter::Action;
+use crate::model::ids::{JobId, RecruiterId, UserId};
 use crate::model::names::WatchedCollection;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::{documents, find};
@@ -84,7 +85,7 @@ impl Apply {
     /// As [`Self::plan`].
     pub(crate) async fn touch(
         &mut self,
-        touches: &BTreeMap<ObjectId, Touch>,
+        touches: &BTreeMap<RecruiterId, Touch>,
         position: &EventPosition,
     ) -> Result<(), Failure> {
         if self.stages.phase.stream() == StreamWrites::Closed && !self.stages.output.is_dry_run() {
@@ -110,12 +111,12 @@ impl Apply {
 
     async fn touch_once(
         &mut self,
-        touches: &BTreeMap<ObjectId, Touch>,
+        touches: &BTreeMap<RecruiterId, Touch>,
         lost: &mut Jobs,
         position: &EventPosition,
-    ) -> Result<BTreeSet<ObjectId>, Failure> {
+    ) -> Result<BTreeSet<RecruiterId>, Failure> {
         let mut again = BTreeSet::new();
-        let ids: Vec<ObjectId> = touches.keys().copied().collect();
+        let ids: Vec<RecruiterId> = touches.keys().copied().collect();
         let mut rest = ids.as_slice();
         let mut read = self.recruiters.read_next(&mut rest).await?;
         while let Some(batches) = read {
@@ -152,20 +153,20 @@ impl Apply {
         }
     }
 
-    /// Anonymises the offers of recruiters that are in `anonymized_recruiters`. Copy and link tell their jobs.
+    /// Anonymises the offers of recruiters that are in `anonymized_recruiters`. Their jobs are in the copy or the link.
     /// A job that another recruiter holds is left out, unless its offer still shows the anonymised recruiter.
     ///
     /// # Errors
     /// As [`Self::plan`].
     pub(crate) async fn anonymize(&mut self, recruiters: &Dated, position: &EventPosition) -> Result<(), Failure> {
         let database = self.stages.database.clone();
-        let ids: Vec<ObjectId> = recruiters.keys().copied().collect();
+        let ids: Vec<RecruiterId> = recruiters.keys().copied().collect();
         let mut jobs = affected_recruiters::anonymized_jobs(&database, &ids).await?;
         // The link's jobs count even if the copy is gone by now.
         for (recruiter, link) in links::read(&database, &ids).await? {
             jobs.entry(recruiter).or_default().extend(link.all());
         }
-        let all: BTreeSet<ObjectId> = jobs.values().flatten().copied().collect();
+        let all: BTreeSet<JobId> = jobs.values().flatten().copied().collect();
         // Another recruiter may hold such a job. A touch makes the offer show that recruiter, if it can be projected.
         let others = holders_besides(&database, &all, &ids).await?;
         self.touch(&whole(others.into_values().flatten()), position).await?;
@@ -174,9 +175,9 @@ impl Apply {
         let mut removals = Vec::new();
         for (recruiter, date) in recruiters {
             let held_by_another =
-                |job: &ObjectId| owners.get(job).is_some_and(|owners| owners.iter().any(|id| id != recruiter));
+                |job: &JobId| owners.get(job).is_some_and(|owners| owners.iter().any(|id| id != recruiter));
             let jobs = jobs.get(recruiter).into_iter().flatten().filter(|job| !held_by_another(job));
-            let jobs: BTreeSet<ObjectId> = jobs.chain(shown.get(recruiter).into_iter().flatten()).copied().collect();
+            let jobs: BTreeSet<JobId> = jobs.chain(shown.get(recruiter).into_iter().flatten()).copied().collect();
             let (recruiter, removed_by) = (Some(*recruiter), *date);
             removals.extend(jobs.into_iter().map(|job| RemovedJob { recruiter, job, date: *date, removed_by }));
         }
@@ -191,7 +192,7 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    async fn deactivate_users(&mut self, users: &BTreeSet<ObjectId>, position: &EventPosition) -> Result<(), Failure> {
+    async fn deactivate_users(&mut self, users: &BTreeSet<UserId>, position: &EventPosition) -> Result<(), Failure> {
         let deactivated = deactivated_users(&self.stages.database, users.clone()).await?;
         if self.stages.settings.cancels_deactivated {
             let label = &self.stages.settings.partner_label;
@@ -211,7 +212,7 @@ impl Apply {
     /// As [`Self::plan`].
     pub(crate) async fn anonymize_users(
         &mut self,
-        users: &BTreeSet<ObjectId>,
+        users: &BTreeSet<UserId>,
         position: &EventPosition,
     ) -> Result<(), Failure> {
         let database = self.stages.database.clone();
@@ -228,10 +229,10 @@ impl Apply {
 
     /// Removes the contact of these users from offers whose `_id` is no ObjectId. Refusals are only counted: such an
     /// offer has a dead letter about its `_id`.
-    async fn anonymize_others(&mut self, users: &BTreeSet<ObjectId>) -> Result<(), Failure> {
+    async fn anonymize_others(&mut self, users: &BTreeSet<UserId>) -> Result<(), Failure> {
         let stages = &mut self.stages;
         let (label, email) = (&stages.settings.partner_label, &stages.settings.anonymized_email);
-        let users: Vec<ObjectId> = users.iter().copied().collect();
+        let users: Vec<UserId> = users.iter().copied().collect();
         let statements =
             users.chunks(IDS_PER_READ).map(|users| anonymize::user_offers_of_other_ids(users, label, email)).collect();
         let outcome = stages.output.update_offers(&stages.database, statements).await?;
@@ -247,7 +248,7 @@ impl Apply {
     /// As [`Self::plan`].
     pub(crate) async fn anonymize_managed(
         &mut self,
-        offers: Vec<ObjectId>,
+        offers: Vec<JobId>,
         position: &EventPosition,
     ) -> Result<(), Failure> {
         let stages = &mut self.stages;
@@ -263,19 +264,19 @@ impl Apply {
     }
 
     /// Handles deleted recruiters (spec 02, "Jobs that disappear"; spec 03). The offers of an anonymised recruiter are
-    /// anonymised, those of another one cancelled. Offers of jobs that another recruiter holds stay.
+    /// anonymised, and all others are cancelled. Offers of jobs that another recruiter holds stay.
     ///
     /// # Errors
     /// As [`Self::plan`].
     pub(crate) async fn delete(&mut self, deleted: &Dated, position: &EventPosition) -> Result<(), Failure> {
         let database = self.stages.database.clone();
-        let ids: Vec<ObjectId> = deleted.keys().copied().collect();
+        let ids: Vec<RecruiterId> = deleted.keys().copied().collect();
         let present = self.present(&ids).await?;
-        let absent: Vec<ObjectId> = ids.into_iter().filter(|id| !present.contains(id)).collect();
+        let absent: Vec<RecruiterId> = ids.into_iter().filter(|id| !present.contains(id)).collect();
         let links = links::read(&database, &absent).await?;
         let anonymized = self.to_anonymize(&absent).await?;
         let copied = anonymized.values().flatten().copied();
-        let jobs: BTreeSet<ObjectId> = links.values().flat_map(Link::all).chain(copied).collect();
+        let jobs: BTreeSet<JobId> = links.values().flat_map(Link::all).chain(copied).collect();
         // Offers of shared jobs may still show the deleted recruiter, so the other recruiters are touched. The touch
         // also updates their links. The second read then finds the jobs that another recruiter really holds.
         let owners = holders_besides(&database, &jobs, &absent).await?;
@@ -288,7 +289,7 @@ impl Apply {
             let copy = anonymized.get(recruiter);
             let jobs = links.get(recruiter).into_iter().flat_map(Link::all).chain(copy.into_iter().flatten().copied());
             let jobs = jobs.filter(|job| !owners.contains_key(job));
-            let jobs: BTreeSet<ObjectId> = jobs.chain(shown.get(recruiter).into_iter().flatten().copied()).collect();
+            let jobs: BTreeSet<JobId> = jobs.chain(shown.get(recruiter).into_iter().flatten().copied()).collect();
             let (recruiter, removed_by) = (Some(*recruiter), *date);
             let jobs = jobs.into_iter().map(|job| RemovedJob { recruiter, job, date: *date, removed_by });
             match copy {
@@ -306,8 +307,8 @@ impl Apply {
         let dead_letters = absent.iter().flat_map(|id| self.stages.dead_letters.of_recruiter(*id));
         let dead_letters = dead_letters.filter(|dead_letter| !refused.contains(dead_letter)).collect();
         // A link stays as long as the server refuses to change one of its offers, so that a resync finds the offer.
-        let refused: BTreeSet<ObjectId> = refused.iter().filter_map(Address::recruiter).collect();
-        let mut settled: Vec<ObjectId> = absent.into_iter().filter(|id| !refused.contains(id)).collect();
+        let refused: BTreeSet<RecruiterId> = refused.iter().filter_map(Address::recruiter).collect();
+        let mut settled: Vec<RecruiterId> = absent.into_iter().filter(|id| !refused.contains(id)).collect();
         let mut uncancelled = Jobs::new();
         if !self.stages.phase.writes_offers() {
             // A link also stays in a phase that cancels nothing. A later phase cancels the offers.
@@ -322,7 +323,7 @@ impl Apply {
 
     /// Finds the jobs to anonymise with these recruiters: those of their copies, and those whose anonymisation failed
     /// before. The latter count even if the copy is gone.
-    async fn to_anonymize(&self, absent: &[ObjectId]) -> Result<BTreeMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
+    async fn to_anonymize(&self, absent: &[RecruiterId]) -> Result<BTreeMap<RecruiterId, BTreeSet<JobId>>, Failure> {
         let mut anonymized = affected_recruiters::anonymized_jobs(&self.stages.database, absent).await?;
         for recruiter in absent {
             let jobs = self.stages.dead_letters.to_anonymize(*recruiter);
@@ -344,22 +345,22 @@ impl Apply {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub(crate) async fn present(&self, ids: &[ObjectId]) -> Result<BTreeSet<ObjectId>, Failure> {
+    pub(crate) async fn present(&self, ids: &[RecruiterId]) -> Result<BTreeSet<RecruiterId>, Failure> {
         let filter = doc! { "_id": { "$in": ids } };
         let batches =
             find(&self.stages.database, WatchedCollection::Recruiters.name(), filter, doc! { "_id": 1 }).await?;
         documents(&batches)
-            .map(|document| Ok(document?.get_object_id("_id").ok()))
+            .map(|document| Ok(document?.get_object_id("_id").ok().map(RecruiterId)))
             .filter_map(Result::transpose)
             .collect()
     }
 }
 
-/// Ids of documents, each with the time of its event.
-pub(crate) type Dated = BTreeMap<ObjectId, DateTime>;
+/// Ids of recruiters, each with the time of its event.
+pub(crate) type Dated = BTreeMap<RecruiterId, DateTime>;
 
 /// Makes a touch of all jobs for each recruiter.
-fn whole(recruiters: impl IntoIterator<Item = ObjectId>) -> BTreeMap<ObjectId, Touch> {
+fn whole(recruiters: impl IntoIterator<Item = RecruiterId>) -> BTreeMap<RecruiterId, Touch> {
     recruiters.into_iter().map(|recruiter| (recruiter, Touch::All)).collect()
 }
 
@@ -367,9 +368,9 @@ fn whole(recruiters: impl IntoIterator<Item = ObjectId>) -> BTreeMap<ObjectId, T
 /// recruiter are left out.
 async fn holders_besides(
     database: &CausalDatabase,
-    jobs: &BTreeSet<ObjectId>,
-    absent: &[ObjectId],
-) -> Result<HashMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
+    jobs: &BTreeSet<JobId>,
+    absent: &[RecruiterId],
+) -> Result<HashMap<JobId, BTreeSet<RecruiterId>>, Failure> {
     let mut owners = links::owners(database, jobs).await?;
     owners.values_mut().for_each(|owners| owners.retain(|owner| !absent.contains(owner)));
     owners.retain(|_, owners| !owners.is_empty());
@@ -377,6 +378,6 @@ async fn holders_besides(
 }
 
 fn chunks_of(all: &Dated) -> Vec<Dated> {
-    let all: Vec<(ObjectId, DateTime)> = all.iter().map(|(id, date)| (*id, *date)).collect();
+    let all: Vec<(RecruiterId, DateTime)> = all.iter().map(|(id, date)| (*id, *date)).collect();
     all.chunks(IDS_PER_READ).map(|chunk| chunk.iter().copied().collect()).collect()
 }

@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 
-use bson::oid::ObjectId;
 use mongodb::raw_batch_cursor::RawBatch;
 
 use super::dry_run::Projected;
@@ -15,6 +14,7 @@ use crate::error::Failure;
 use crate::fetch::chunks::ChunkReader;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches};
 use crate::model::dead_letter::Reason;
+use crate::model::ids::{JobId, RecruiterId};
 use crate::model::recruiter::{Job, JobFields};
 use crate::model::value;
 use crate::observe::facts::{ConflictWinner, SkippedJob, WriteResult};
@@ -65,7 +65,7 @@ impl<'a: 'b, 'b, I: Iterator<Item = (&'b TouchedRecruiter<'a>, Job<'a>)>> Iterat
 #[derive(Default)]
 pub(crate) struct JobChunk<'a, 'b> {
     /// Empty once the jobs are projected.
-    jobs: Vec<(&'b TouchedRecruiter<'a>, ObjectId, JobFields<'a>)>,
+    jobs: Vec<(&'b TouchedRecruiter<'a>, JobId, JobFields<'a>)>,
     pub(crate) offers: Projected,
     pub(crate) told: Findings,
 }
@@ -75,7 +75,7 @@ pub(crate) struct Fetched {
     /// The existing offers that were read, not decoded; `None` for a job chunk without jobs.
     standing: Option<Vec<RawBatch>>,
     /// Jobs whose offers are not read yet.
-    rest: Vec<ObjectId>,
+    rest: Vec<JobId>,
     answers: Answers,
 }
 
@@ -94,8 +94,8 @@ impl JobChunk<'_, '_> {
             keys.add_job(job);
         }
         // The set drops repeated ids: two recruiters may hold the same job.
-        let jobs: BTreeSet<ObjectId> = self.jobs.iter().map(|(_, id, _)| *id).collect();
-        let jobs: Vec<ObjectId> = jobs.into_iter().collect();
+        let jobs: BTreeSet<JobId> = self.jobs.iter().map(|(_, id, _)| *id).collect();
+        let jobs: Vec<JobId> = jobs.into_iter().collect();
         let mut rest = jobs.as_slice();
         // The reads are sent in this order, so the longer one comes first.
         let (standing, answers) = futures::try_join!(offers.read_next(&mut rest), references.look_up(keys))?;
@@ -149,7 +149,7 @@ impl Stages {
         &mut self,
         chunk: &mut JobChunk<'_, '_>,
         fetched: Fetched,
-    ) -> Result<Vec<(ObjectId, OfferChange)>, Failure> {
+    ) -> Result<Vec<(JobId, OfferChange)>, Failure> {
         let Fetched { standing, rest, answers } = fetched;
         for (touched, id, job) in std::mem::take(&mut chunk.jobs) {
             let recruiter = &touched.recruiter;
@@ -177,8 +177,8 @@ impl Stages {
     pub(crate) async fn write_chunk(
         &mut self,
         chunk: JobChunk<'_, '_>,
-        mut changes: Vec<(ObjectId, OfferChange)>,
-        unlinked: &BTreeSet<ObjectId>,
+        mut changes: Vec<(JobId, OfferChange)>,
+        unlinked: &BTreeSet<RecruiterId>,
         position: &EventPosition,
     ) -> Result<(), Failure> {
         let JobChunk { offers, mut told, .. } = chunk;
@@ -188,7 +188,7 @@ impl Stages {
             return self.tell(told, position).await;
         }
         if !unlinked.is_empty() {
-            let linked = |id: &ObjectId| offers.get(id).is_none_or(|(recruiter, _)| !unlinked.contains(recruiter));
+            let linked = |id: &JobId| offers.get(id).is_none_or(|(recruiter, _)| !unlinked.contains(recruiter));
             changes.retain(|(id, _)| linked(id));
         }
         let unchanged = changes.iter().filter(|(_, change)| *change == OfferChange::Nothing).count() as u64;
@@ -201,7 +201,7 @@ impl Stages {
                 break;
             }
             let some: Projected = unsure.iter().filter_map(|id| Some((*id, offers.get(id)?.clone()))).collect();
-            let ids: Vec<ObjectId> = some.keys().copied().collect();
+            let ids: Vec<JobId> = some.keys().copied().collect();
             let mut rest = ids.as_slice();
             let standing = self.offers.read_next(&mut rest).await?;
             let mut changes = self.compare_all(&some, standing, rest).await?;
@@ -225,24 +225,25 @@ impl Stages {
     async fn write(
         &mut self,
         offers: &Projected,
-        changes: Vec<(ObjectId, OfferChange)>,
+        changes: Vec<(JobId, OfferChange)>,
         dead_letters: &mut BTreeMap<Address, DeadLetter>,
-    ) -> Result<Vec<ObjectId>, Failure> {
+    ) -> Result<Vec<JobId>, Failure> {
         let newest_wins = self.phase.stream() == StreamWrites::UnlessNewer;
-        let statement = |(id, change): &(ObjectId, OfferChange)| {
+        let statement = |(id, change): &(JobId, OfferChange)| {
             offers.get(id).and_then(|(_, offer)| statements::of_change(offer, change, newest_wins))
         };
         let (creations, mut changes): (Vec<_>, Vec<_>) =
             changes.into_iter().partition(|(_, change)| *change == OfferChange::Create);
         let mut created = 0;
+        // Many creations go in commands of their own, because single upserts cost the server about twice as much.
         if creations.len() < WORTH_IT {
             changes.extend(creations)
         } else {
-            let offer = |(id, _): &(ObjectId, OfferChange)| offers.get(id).map(|(_, offer)| statements::created(offer));
+            let offer = |(id, _): &(JobId, OfferChange)| offers.get(id).map(|(_, offer)| statements::created(offer));
             let creations = creations.iter().filter_map(offer).collect();
             let done = self.output.create_offers(creations).await?;
             created = done.created;
-            changes.extend(done.unsure.into_iter().map(|id| (id, OfferChange::Create)));
+            changes.extend(done.unsure.into_iter().map(|id| (JobId(id), OfferChange::Create)));
         }
         let statements: Vec<Statement> = changes.iter().filter_map(statement).collect();
         drop(changes);
@@ -255,9 +256,9 @@ impl Stages {
         self.metrics.offers_written(WriteResult::Changed, outcome.changed);
         self.write_counts.created += outcome.created;
         self.write_counts.changed += outcome.changed;
-        let address = |offer: ObjectId| Some(Address::of(offers.get(&offer)?.0, Some(offer)));
+        let address = |offer: JobId| Some(Address::of(offers.get(&offer)?.0, Some(offer)));
         let refused = self.refused(&outcome.refused).into_iter();
         dead_letters.extend(refused.filter_map(|(offer, dead_letter)| Some((address(offer)?, dead_letter))));
-        Ok(outcome.unsure)
+        Ok(outcome.unsure.into_iter().map(JobId).collect())
     }
 }

@@ -3,12 +3,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use bson::oid::ObjectId;
-
 use super::dry_run::Projected;
 use super::stages::TouchedRecruiter;
 use crate::fetch::links::Link;
 use crate::model::OfferStatus;
+use crate::model::ids::{JobId, RecruiterId};
 use crate::project::diff::OfferChange;
 use crate::write::dead_letters::Address;
 use crate::write::links::Jobs;
@@ -16,13 +15,17 @@ use crate::write::links::Jobs;
 /// Returns the jobs by which the links grow, and the jobs by which they shrink. Only touches of all jobs count, because
 /// other touches do not show which jobs are gone. Jobs that a link has set aside count as removals once the phase
 /// `cancels` offers.
-pub(crate) fn moved(touched: &[TouchedRecruiter<'_>], links: &HashMap<ObjectId, Link>, cancels: bool) -> (Jobs, Jobs) {
+pub(crate) fn moved(
+    touched: &[TouchedRecruiter<'_>],
+    links: &HashMap<RecruiterId, Link>,
+    cancels: bool,
+) -> (Jobs, Jobs) {
     let (mut grown, mut shrunk) = (Jobs::new(), Jobs::new());
     let nothing = Link::default();
     for touched in touched.iter().filter(|touched| touched.whole) {
         let link = links.get(&touched.recruiter.id).unwrap_or(&nothing);
-        let now: BTreeSet<ObjectId> = touched.recruiter.job_ids().collect();
-        let add = |jobs: &mut Jobs, difference: BTreeSet<ObjectId>| {
+        let now: BTreeSet<JobId> = touched.recruiter.job_ids().collect();
+        let add = |jobs: &mut Jobs, difference: BTreeSet<JobId>| {
             if !difference.is_empty() {
                 jobs.insert(touched.recruiter.id, difference);
             }
@@ -40,19 +43,19 @@ pub(crate) fn moved(touched: &[TouchedRecruiter<'_>], links: &HashMap<ObjectId, 
 pub(crate) fn links_ahead(
     touched: &[TouchedRecruiter<'_>],
     offers: &Projected,
-    changes: &[(ObjectId, OfferChange)],
+    changes: &[(JobId, OfferChange)],
 ) -> Jobs {
-    let lives = |id: &ObjectId| offers.get(id).is_some_and(|(_, offer)| offer.status != OfferStatus::Cancelled);
+    let lives = |id: &JobId| offers.get(id).is_some_and(|(_, offer)| offer.status != OfferStatus::Cancelled);
     let begins =
         |change: &OfferChange| matches!(change, OfferChange::Create | OfferChange::Update { status_changes: true, .. });
-    let begin: BTreeSet<ObjectId> =
+    let begin: BTreeSet<JobId> =
         changes.iter().filter(|(id, change)| begins(change) && lives(id)).map(|(id, _)| *id).collect();
     let mut met = Jobs::new();
     if begin.is_empty() {
         return met;
     }
     for touched in touched.iter().filter(|touched| !touched.whole) {
-        let jobs: BTreeSet<ObjectId> =
+        let jobs: BTreeSet<JobId> =
             touched.jobs.iter().filter_map(|job| job.id).filter(|id| begin.contains(id)).collect();
         if !jobs.is_empty() {
             met.insert(touched.recruiter.id, jobs);

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use bson::{Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
+use bson::{Document, RawBsonRef, RawDocument, doc};
 use futures::TryStreamExt as _;
 use mongodb::Database;
 
 use super::dry_run::Projected;
 use super::dry_run::{DryRun, Rewritten};
 use crate::error::Failure;
+use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::OFFERS;
 use crate::model::value;
 use crate::mongo::deadline::with_deadline;
@@ -111,7 +112,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`links::delete`].
-    pub(crate) async fn delete_links(&self, recruiters: &[ObjectId]) -> Result<(), Failure> {
+    pub(crate) async fn delete_links(&self, recruiters: &[RecruiterId]) -> Result<(), Failure> {
         match self {
             Self::Live(writer) => links::delete(writer, recruiters).await,
             Self::DryRun(_) => Ok(()),
@@ -157,7 +158,7 @@ pub(crate) async fn note_changes(
     dry_run: &mut DryRun,
     database: &Database,
     offers: &Projected,
-    changes: &[(ObjectId, OfferChange)],
+    changes: &[(JobId, OfferChange)],
     newest_wins: bool,
 ) -> Result<(), Failure> {
     for (id, change) in changes {
@@ -189,7 +190,7 @@ pub(crate) async fn note_changes(
 async fn note_statements(dry_run: &mut DryRun, database: &Database, statements: &[Statement]) -> Result<(), Failure> {
     let Some(foreseen) = &mut dry_run.offers else { return Ok(()) };
     for statement in statements {
-        let Some(id) = statement.id else { continue };
+        let Some(id) = statement.id.map(JobId) else { continue };
         foreseen.looked_at.insert(id);
         let fields = would_change(database, statement).await?;
         if !fields.is_empty() {

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bson::{DateTime, oid::ObjectId};
+use bson::DateTime;
 
 use super::stages::Stages;
 use crate::error::Failure;
 use crate::model::dead_letter::Action;
+use crate::model::ids::{JobId, RecruiterId};
 use crate::observe::facts::WriteResult;
 use crate::phase::StreamWrites;
 use crate::write::command::Refused;
@@ -19,9 +20,9 @@ use crate::write::{anonymize, statements};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RemovedJob {
     /// The recruiter that held the job; `None` if it is unknown.
-    pub recruiter: Option<ObjectId>,
+    pub recruiter: Option<RecruiterId>,
     /// The id of the job and of its offer.
-    pub job: ObjectId,
+    pub job: JobId,
     /// The date of the entry in the offer's history.
     pub date: DateTime,
     /// The latest possible time of the removal. In `dual-write`, an offer that is newer stays.
@@ -38,7 +39,7 @@ impl RemovedJob {
 
     /// Makes the removal of an offer whose recruiter is unknown.
     #[must_use]
-    pub(crate) fn offer(offer: ObjectId, date: DateTime) -> Self {
+    pub(crate) fn offer(offer: JobId, date: DateTime) -> Self {
         Self { recruiter: None, job: offer, date, removed_by: date }
     }
 }
@@ -78,7 +79,7 @@ impl Stages {
     /// As [`crate::write::command::update`].
     pub(crate) async fn cancel_deactivated(
         &mut self,
-        offers: Vec<ObjectId>,
+        offers: Vec<JobId>,
         position: &EventPosition,
     ) -> Result<(), Failure> {
         if !self.settings.cancels_deactivated || !self.phase.writes_offers() {
@@ -126,7 +127,7 @@ impl Stages {
         (removed, action): (&[RemovedJob], Action),
         position: &EventPosition,
     ) -> Result<BTreeSet<Address>, Failure> {
-        let jobs: HashMap<ObjectId, &RemovedJob> = removed.iter().map(|removed| (removed.job, removed)).collect();
+        let jobs: HashMap<JobId, &RemovedJob> = removed.iter().map(|removed| (removed.job, removed)).collect();
         let mut dead_letters = BTreeMap::new();
         for (job, mut dead_letter) in self.refused(refused) {
             if let Some(removed) = jobs.get(&job) {

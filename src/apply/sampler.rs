@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use bson::oid::ObjectId;
+use crate::model::ids::RecruiterId;
 
 /// A random sample of the recruiters that were touched since the sample was last taken.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(crate) struct Sampler {
 
 #[derive(Debug, Default)]
 struct RecruiterSample {
-    recruiters: Vec<ObjectId>,
+    recruiters: Vec<RecruiterId>,
     /// The number of touches since the sample was last taken.
     touched: usize,
 }
@@ -30,7 +30,7 @@ impl Sampler {
 
     /// Adds recruiters that were touched and whose offers are written. Each recruiter has the same chance to be in the
     /// sample, whenever it came (reservoir sampling, algorithm R).
-    pub(crate) fn touched(&self, recruiters: impl Iterator<Item = ObjectId>) {
+    pub(crate) fn touched(&self, recruiters: impl Iterator<Item = RecruiterId>) {
         let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
         for recruiter in recruiters {
             sample.touched += 1;
@@ -47,7 +47,7 @@ impl Sampler {
 
     /// Takes the sample and begins a new one.
     #[must_use]
-    pub(crate) fn take(&self) -> BTreeSet<ObjectId> {
+    pub(crate) fn take(&self) -> BTreeSet<RecruiterId> {
         let sample = std::mem::take(&mut *self.sample.lock().unwrap_or_else(PoisonError::into_inner));
         sample.recruiters.into_iter().collect()
     }
@@ -55,12 +55,14 @@ impl Sampler {
 
 #[cfg(test)]
 mod tests {
+    use bson::oid::ObjectId;
+
     use super::*;
 
-    fn recruiter(number: u32) -> ObjectId {
+    fn recruiter(number: u32) -> RecruiterId {
         let mut bytes = [0; 12];
         bytes[..4].copy_from_slice(&number.to_be_bytes());
-        ObjectId::from_bytes(bytes)
+        RecruiterId(ObjectId::from_bytes(bytes))
     }
 
     #[test]

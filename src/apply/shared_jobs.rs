@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bson::{RawBsonRef, doc, oid::ObjectId};
+use bson::{RawBsonRef, doc};
 
 use super::job_chunk::JobChunk;
 use super::stages::{Stages, TouchedRecruiter};
 use crate::error::Failure;
 use crate::fetch::{IDS_PER_READ, links};
 use crate::model::dead_letter::Reason;
+use crate::model::ids::{JobId, RecruiterId};
 use crate::model::job_owner::JobOwner;
 use crate::model::names::WatchedCollection;
 use crate::model::value;
@@ -28,10 +29,10 @@ impl Stages {
     pub(crate) async fn settle_shared(
         &self,
         (touched, position): (&[TouchedRecruiter<'_>], &EventPosition),
-        (grown, lost, all_linked): (&BTreeSet<ObjectId>, &Jobs, bool),
+        (grown, lost, all_linked): (&BTreeSet<JobId>, &Jobs, bool),
         chunk: &mut JobChunk<'_, '_>,
-        changes: &mut Vec<(ObjectId, OfferChange)>,
-    ) -> Result<BTreeSet<ObjectId>, Failure> {
+        changes: &mut Vec<(JobId, OfferChange)>,
+    ) -> Result<BTreeSet<RecruiterId>, Failure> {
         let asked = self.may_be_shared(chunk, position, grown);
         if asked.is_empty() {
             return Ok(BTreeSet::new());
@@ -39,16 +40,16 @@ impl Stages {
         let mut held = owned_by_touched(touched, &asked);
         // In a scan all links have grown, so counting recruiters is enough: equal numbers mean that no other recruiter
         // has the jobs. This is nearly always so, and a count costs less than a read.
-        let own: BTreeSet<ObjectId> = held.values().flatten().map(JobOwner::recruiter).collect();
+        let own: BTreeSet<RecruiterId> = held.values().flatten().map(JobOwner::recruiter).collect();
         let is_counted = position.is_scan() && !self.output.is_dry_run() && all_linked;
         let linked = if is_counted && links::count_owners(&self.database, &asked).await? == own.len() as u64 {
             HashMap::new()
         } else {
             links::owners(&self.database, &asked).await?
         };
-        let lost_it = |job: &ObjectId, owner: &ObjectId| lost.get(owner).is_some_and(|lost| lost.contains(job));
-        let here: BTreeSet<ObjectId> = touched.iter().map(|touched| touched.recruiter.id).collect();
-        let others: Jobs = linked
+        let lost_it = |job: &JobId, owner: &RecruiterId| lost.get(owner).is_some_and(|lost| lost.contains(job));
+        let here: BTreeSet<RecruiterId> = touched.iter().map(|touched| touched.recruiter.id).collect();
+        let others: BTreeMap<JobId, BTreeSet<RecruiterId>> = linked
             .into_iter()
             .map(|(job, mut owners)| {
                 owners.retain(|owner| !here.contains(owner) && !lost_it(&job, owner));
@@ -90,8 +91,8 @@ impl Stages {
         &self,
         chunk: &JobChunk<'_, '_>,
         position: &EventPosition,
-        grown: &BTreeSet<ObjectId>,
-    ) -> BTreeSet<ObjectId> {
+        grown: &BTreeSet<JobId>,
+    ) -> BTreeSet<JobId> {
         let is_scan = position.is_scan();
         let (mut asked, mut met) = (BTreeSet::new(), BTreeSet::new());
         for address in &chunk.told.looked_at {
@@ -105,14 +106,17 @@ impl Stages {
     }
 
     /// Reads which of these recruiters hold their job now. The links alone do not tell: they may not have shrunk yet.
-    async fn owners_now(&self, asked: &Jobs) -> Result<Vec<(ObjectId, JobOwner)>, Failure> {
-        let mut jobs_of: HashMap<ObjectId, BTreeSet<ObjectId>> = HashMap::new();
+    async fn owners_now(
+        &self,
+        asked: &BTreeMap<JobId, BTreeSet<RecruiterId>>,
+    ) -> Result<Vec<(JobId, JobOwner)>, Failure> {
+        let mut jobs_of: HashMap<RecruiterId, BTreeSet<JobId>> = HashMap::new();
         for (job, owners) in asked {
             for owner in owners {
                 jobs_of.entry(*owner).or_default().insert(*job);
             }
         }
-        let ids: Vec<ObjectId> = jobs_of.keys().copied().collect();
+        let ids: Vec<RecruiterId> = jobs_of.keys().copied().collect();
         let mut found = Vec::new();
         for ids in ids.chunks(IDS_PER_READ) {
             let wanted = doc! { "updatedAt": 1, "jobs._id": 1 };
@@ -120,10 +124,11 @@ impl Stages {
             let batches = find(&self.database, WatchedCollection::Recruiters.name(), filter, wanted).await?;
             for document in documents(&batches) {
                 let document = document?;
-                let Ok(id) = document.get_object_id("_id") else { continue };
+                let Ok(id) = document.get_object_id("_id").map(RecruiterId) else { continue };
                 let owner = JobOwner::new(id, value::field(document, "updatedAt"));
                 let jobs = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
-                let jobs = jobs.filter_map(RawBsonRef::as_document).filter_map(|job| job.get_object_id("_id").ok());
+                let jobs =
+                    jobs.filter_map(RawBsonRef::as_document).filter_map(|job| job.get_object_id("_id").ok().map(JobId));
                 let asked = jobs_of.get(&id);
                 found.extend(jobs.filter(|job| asked.is_some_and(|asked| asked.contains(job))).map(|job| (job, owner)));
             }
@@ -132,11 +137,8 @@ impl Stages {
     }
 }
 
-fn owned_by_touched(
-    touched: &[TouchedRecruiter<'_>],
-    asked: &BTreeSet<ObjectId>,
-) -> BTreeMap<ObjectId, BTreeSet<JobOwner>> {
-    let mut held: BTreeMap<ObjectId, BTreeSet<JobOwner>> = BTreeMap::new();
+fn owned_by_touched(touched: &[TouchedRecruiter<'_>], asked: &BTreeSet<JobId>) -> BTreeMap<JobId, BTreeSet<JobOwner>> {
+    let mut held: BTreeMap<JobId, BTreeSet<JobOwner>> = BTreeMap::new();
     if asked.is_empty() {
         return held;
     }

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bson::oid::ObjectId;
-
 use super::dry_run::WriteCounts;
 use super::output::Output;
 use super::preemption::PreemptionCheck;
@@ -14,6 +12,7 @@ use crate::error::Failure;
 use crate::fetch::chunks::ChunkReader;
 use crate::fetch::references::ReferenceCaches;
 use crate::model::Recruiter;
+use crate::model::ids::JobId;
 use crate::model::job_owner::JobOwner;
 use crate::model::recruiter::Job;
 use crate::mongo::causal::CausalDatabase;
@@ -59,7 +58,7 @@ impl Stages {
     /// # Errors
     /// [`Failure::Read`].
     pub(crate) async fn new(context: &Context, phase: Phase, output: Output) -> Result<Self, Failure> {
-        // A read on another member may be older. This leadership or command must see all that was there at its begin.
+        // A read on another member may be older. But this leadership or command must see everything written before now.
         context.database.advance(operation_time(&context.database).await?);
         let stages = Self {
             database: context.database.clone(),
@@ -89,7 +88,7 @@ pub(crate) struct TouchedRecruiter<'a> {
     /// The size of the recruiter without its jobs, in bytes. Each of its offers may repeat so much.
     pub(crate) weight: usize,
     /// Ids that several of its jobs have, as in [`Recruiter::repeated`].
-    pub(crate) repeated: BTreeMap<ObjectId, [usize; 2]>,
+    pub(crate) repeated: BTreeMap<JobId, [usize; 2]>,
 }
 
 impl TouchedRecruiter<'_> {

@@ -122,7 +122,7 @@ pub struct Override {
     pub reason: Option<String>,
 }
 
-/// The commands under `dead-dead_letters`.
+/// The commands under `dead-letters`.
 #[derive(Debug, Subcommand)]
 pub enum DeadLettersCommand {
     /// Print every dead letter: what it is about, why, since when. Ends with 1 when there are any.

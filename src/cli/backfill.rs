@@ -17,6 +17,7 @@ use crate::error::Failure;
 use crate::leader::submit::submit;
 use crate::maintenance::backfill::run_dry;
 use crate::maintenance::queue::{Command, CommandOutcome, count};
+use crate::model::ids::RecruiterId;
 use crate::model::names::WatchedCollection;
 use crate::mongo::reads::collection;
 use crate::phase::state;
@@ -35,7 +36,7 @@ pub async fn backfill(context: Context, arguments: BackfillArguments) -> Result<
     }
     let bar = work.bar().await?;
     let BackfillArguments { recruiter, active_only, .. } = work.arguments;
-    let order = Command::Backfill { recruiter, active_only };
+    let order = Command::Backfill { recruiter: recruiter.map(RecruiterId), active_only };
     let outcome =
         submit(&work.context, &order, |request| bar.set_position(count(&request.progress, "recruiters"))).await;
     bar.finish_and_clear();
@@ -72,7 +73,7 @@ impl Backfill {
     }
 
     fn filter(&self) -> Document {
-        scan::backfill_filter(self.arguments.recruiter, self.arguments.active_only)
+        scan::backfill_filter(self.arguments.recruiter.map(RecruiterId), self.arguments.active_only)
     }
 
     /// A progress bar with rate and time left; hidden with `--json` and outside a terminal.

@@ -32,7 +32,7 @@ pub async fn run(context: Context, command: DeadLettersCommand) -> Result<Exit, 
 
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 async fn list(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
-    // Each dead letter is printed as it is read, so that memory does not limit their number.
+    // Each dead letter is printed as it is read: there may be more of them than fit into memory.
     let dead_letters = collection(&context.database, DEAD_LETTERS);
     let mut dead_letters = dead_letters.find(doc! {}).sort(doc! { "_id": 1 }).await.map_err(Failure::Read)?;
     let mut found = 0_u64;

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::leader::submit::submit;
 use crate::maintenance::queue::{Command, CommandOutcome, count};
+use crate::model::ids::UserId;
 use crate::phase::state;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
@@ -42,11 +43,11 @@ pub async fn run(context: Context, command: JobsCommand) -> Result<Exit, Refusal
 /// The errors of [`run`].
 pub async fn anonymize(context: Context, command: AnonymizeCommand) -> Result<Exit, Refusal> {
     let AnonymizeCommand::User { id, dry_run, json } = command;
-    let form = if json { Form::Json } else { Form::Text };
+    let (user, form) = (UserId(id), if json { Form::Json } else { Form::Text });
     if dry_run {
-        Box::pin(look(&context, JobOrder::AnonymizeUser(id), None, form)).await
+        Box::pin(look(&context, JobOrder::AnonymizeUser(user), None, form)).await
     } else {
-        give(&context, &Command::AnonymizeUser { user: id }, form).await
+        give(&context, &Command::AnonymizeUser { user }, form).await
     }
 }
 
@@ -131,6 +132,7 @@ async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, for
     }
     let end = RunEnd::of(&work.report);
     let mut details = ledger::details(&end, &work.report);
+    // The listener has already printed every line.
     details.remove("lines");
     if !matches!(job_order, JobOrder::Job(job) if job.only_reads()) {
         details.insert("dry_run", true);

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 
-use bson::{Bson, Document, Timestamp, doc, oid::ObjectId};
+use bson::{Bson, Document, Timestamp, doc};
 use futures::TryStreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ use crate::error::{Directive, Failure};
 use crate::leader::submit::submit;
 use crate::maintenance::queue::{Command, CommandOutcome, Span, count};
 use crate::maintenance::replay::{self, part_applied, time_text, too_old, watched};
+use crate::model::ids::JobId;
 use crate::model::names::OFFERS;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
@@ -237,7 +238,7 @@ struct DryRunResult {
     dead_letters: BTreeMap<&'static str, u64>,
     fields: BTreeMap<String, u64>,
     /// Offers that would be written. The document has the present values of the fields that would change.
-    offers: Vec<(ObjectId, Rewritten, Document)>,
+    offers: Vec<(JobId, Rewritten, Document)>,
 }
 
 impl DryRunResult {
@@ -260,15 +261,17 @@ impl DryRunResult {
         for reason in dead_letters.into_values() {
             *self.dead_letters.entry(reason.as_str()).or_default() += 1;
         }
-        let all: Vec<(ObjectId, Rewritten)> = written.into_iter().collect();
+        let all: Vec<(JobId, Rewritten)> = written.into_iter().collect();
         for some in all.chunks(crate::fetch::IDS_PER_READ) {
-            let ids: Vec<ObjectId> = some.iter().map(|(id, _)| *id).collect();
+            let ids: Vec<JobId> = some.iter().map(|(id, _)| *id).collect();
             let standing =
                 with_deadline(collection(&context.database, OFFERS).find(doc! { "_id": { "$in": ids } })).await;
             let standing: Vec<Document> =
                 with_deadline(standing.map_err(Failure::Read)?.try_collect()).await.map_err(Failure::Read)?;
-            let mut by_id: BTreeMap<ObjectId, Document> =
-                standing.into_iter().filter_map(|offer| Some((offer.get_object_id("_id").ok()?, offer))).collect();
+            let mut by_id: BTreeMap<JobId, Document> = standing
+                .into_iter()
+                .filter_map(|offer| Some((JobId(offer.get_object_id("_id").ok()?), offer)))
+                .collect();
             for (id, rewritten) in some {
                 for field in rewritten.fields.keys().filter(|_| !rewritten.created) {
                     *self.fields.entry(field.clone()).or_default() += 1;
@@ -300,10 +303,10 @@ impl DryRunResult {
             let values: serde_json::Map<String, Value> = stands.into_iter().chain([becomes]).collect();
             (name.clone(), Value::from(values))
         };
-        let offer = |(id, rewritten, stands): &(ObjectId, Rewritten, Document)| {
+        let offer = |(id, rewritten, stands): &(JobId, Rewritten, Document)| {
             let fields: serde_json::Map<String, Value> =
                 rewritten.fields.iter().map(|(name, value)| field(name, stands, value)).collect();
-            json!({ "id": id.to_hex(), "created": rewritten.created, "fields": fields })
+            json!({ "id": id.to_string(), "created": rewritten.created, "fields": fields })
         };
         json!({
             "dry_run": true, "from": time_text(self.span.0), "until": time_text(self.span.1),

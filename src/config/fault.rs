@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// The layer that gave a value, with its place in the layer.
+/// The origin of a value: its layer and its place in the layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The default of the table of keys.

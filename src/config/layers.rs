@@ -21,7 +21,7 @@ pub struct Sources {
     pub flags: Vec<(&'static str, SecretString)>,
 }
 
-/// The environment variables of this process. A name that is not UTF-8 is converted lossily.
+/// The environment variables of this process. In a name that is not UTF-8, invalid bytes are replaced.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
 pub fn process_environment() -> BTreeMap<String, OsString> {

@@ -131,7 +131,7 @@ pub(super) async fn indexes(context: &Context) -> Vec<Check> {
     }
     for (collection, wanted) in wanted() {
         match present(context, collection).await {
-            // `setup` or the service itself will create this collection with its indexes.
+            // A missing collection lacks no index. `setup` or the service creates its own collections with indexes.
             Ok(None) => {}
             Ok(Some(present)) => {
                 let missing: Vec<String> = wanted
@@ -238,6 +238,7 @@ pub(super) async fn clock(context: &Context) -> Check {
         }
         Err(failure) => return Check::unknown("clock", &failure),
     };
+    // A clock that was ahead may be right by now, but the times that it stored still do harm.
     match stored_ahead(context, there).await {
         Ok(None) => {}
         Ok(Some(found)) => {
@@ -258,7 +259,7 @@ pub(super) async fn clock(context: &Context) -> Check {
 }
 
 /// A sentence about a stored time that lies too far ahead. Until such a time comes, the time-based jobs would not run,
-/// or nobody could take the lease. `None` when all is well.
+/// or no instance could take the lease. `None` when all is well.
 async fn stored_ahead(context: &Context, now: DateTime) -> Result<Option<String>, Failure> {
     let state = collection(&context.database, STATE);
     let ticker =

@@ -1,5 +1,5 @@
-//! The command `doctor` (spec 06). It checks everything that the service needs, and prints a verdict, the reason and the
-//! remedy for each check. It writes nothing. A check that needs a missing privilege reports "unknown".
+//! The command `doctor` (spec 06). It checks everything that the service needs, and prints a verdict, the reason and
+//! the remedy for each check. It writes nothing. A check that needs a missing privilege reports "unknown".
 
 mod database;
 mod position;
@@ -20,7 +20,7 @@ use crate::refusal::Refusal;
 pub enum CheckVerdict {
     /// Nothing to do.
     Ok,
-    /// The service works, but a person should know of the finding; or the user may not read what the check needs.
+    /// The service works, but a person should know of the finding; or the check lacks a privilege.
     Warning,
     /// A person must correct the finding.
     Failed,

@@ -1,6 +1,6 @@
 //! Reads current documents by id, in chunks that keep memory flat however large the documents are.
 
-use bson::{Document, doc, oid::ObjectId};
+use bson::{Bson, Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 use mongodb::raw_batch_cursor::RawBatch;
 
@@ -12,8 +12,8 @@ use crate::mongo::causal::CausalDatabase;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::{collection, documents};
 
-/// The intended size of a chunk in bytes: about 260 documents of 8 KB. Two chunks of recruiters are in memory at a time,
-/// one of them with its existing and projected offers. So this size determines the peak of memory.
+/// The intended size of a chunk in bytes: about 260 documents of 8 KB. Two chunks of recruiters are in memory at the
+/// same time, one of them with its existing and projected offers. So this size determines the peak of memory.
 const CHUNK_BYTES: usize = 2 * 1024 * 1024;
 /// Fields of an offer that the projection does not write and that may be long. To leave them out costs the server less
 /// than to name the 55 projected fields. The other fields are short, and the comparison ignores them.
@@ -42,7 +42,7 @@ impl ChunkReader {
     #[must_use]
     pub fn of_offers(database: &CausalDatabase) -> Self {
         let projection = NOT_READ.iter().map(|name| ((*name).to_owned(), 0.into())).collect();
-        // The first chunk has the greatest number of ids. In a first backfill no offer exists, so nothing can be measured.
+        // The first chunk has the greatest number of ids, because before a first backfill no offer can be measured.
         let average = CHUNK_BYTES / IDS_PER_READ;
         Self { database: database.clone(), collection: OFFERS, projection, average }
     }
@@ -52,7 +52,10 @@ impl ChunkReader {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn read_next(&mut self, rest: &mut &[ObjectId]) -> Result<Option<Vec<RawBatch>>, Failure> {
+    pub async fn read_next<I>(&mut self, rest: &mut &[I]) -> Result<Option<Vec<RawBatch>>, Failure>
+    where
+        I: From<ObjectId> + Into<Bson> + Copy + Ord + Sync,
+    {
         let chunk = (CHUNK_BYTES / self.average.max(1)).clamp(1, IDS_PER_READ).min(rest.len());
         let (ids, later) = rest.split_at(chunk);
         if ids.is_empty() {
@@ -68,7 +71,7 @@ impl ChunkReader {
             Some(last) if !is_whole => {
                 // Heavy documents follow light ones, so the average is too low.
                 self.average = self.average.max(last.as_bytes().len());
-                let reached = last.get_object_id("_id").map_err(|error| Failure::Read(error.into()))?;
+                let reached = last.get_object_id("_id").map(I::from).map_err(|error| Failure::Read(error.into()))?;
                 rest.split_at(rest.partition_point(|id| *id <= reached)).1
             }
             _ => later,
@@ -78,7 +81,7 @@ impl ChunkReader {
 
     /// Reads one reply. The flag is true when the reply has all documents. The server cuts a reply at 16 MB, so heavy
     /// documents after light ones need no more memory than that.
-    async fn read(&self, ids: &[ObjectId]) -> Result<(Vec<RawBatch>, bool), Failure> {
+    async fn read<I: Into<Bson> + Copy>(&self, ids: &[I]) -> Result<(Vec<RawBatch>, bool), Failure> {
         // One more than the number of ids, so that the server closes the cursor with its first reply.
         let batch_size = u32::try_from(ids.len() + 1).unwrap_or(u32::MAX);
         let mut session = self.database.session().await?;

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use bson::{Bson, RawBsonRef, RawDocument, doc, oid::ObjectId};
+use bson::{Bson, RawBsonRef, RawDocument, doc};
 
 use crate::error::Failure;
+use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::LINKS;
 use crate::model::value;
 use crate::mongo::causal::CausalDatabase;
@@ -19,15 +20,15 @@ const JOBS_PER_READ: usize = 5_000;
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Link {
     /// The jobs of the recruiter at its last projection.
-    pub jobs: BTreeSet<ObjectId>,
-    /// The jobs that disappeared while the phase allowed no cancellation. Their offers are cancelled when a phase allows
-    /// it again.
-    pub removed: BTreeSet<ObjectId>,
+    pub jobs: BTreeSet<JobId>,
+    /// The jobs that disappeared while the phase allowed no cancellation. Their offers are cancelled when a phase
+    /// allows it again.
+    pub removed: BTreeSet<JobId>,
 }
 
 impl Link {
     /// Every job that may still have an offer.
-    pub(crate) fn all(&self) -> impl Iterator<Item = ObjectId> + '_ {
+    pub(crate) fn all(&self) -> impl Iterator<Item = JobId> + '_ {
         self.jobs.union(&self.removed).copied()
     }
 }
@@ -38,8 +39,8 @@ impl Link {
 /// [`Failure::Read`].
 pub(crate) async fn read(
     database: &CausalDatabase,
-    recruiters: &[ObjectId],
-) -> Result<HashMap<ObjectId, Link>, Failure> {
+    recruiters: &[RecruiterId],
+) -> Result<HashMap<RecruiterId, Link>, Failure> {
     if recruiters.is_empty() {
         Ok(HashMap::new())
     } else {
@@ -53,13 +54,13 @@ pub(crate) async fn read(
 /// [`Failure::Read`].
 pub(crate) async fn owners(
     database: &CausalDatabase,
-    jobs: &BTreeSet<ObjectId>,
-) -> Result<HashMap<ObjectId, BTreeSet<ObjectId>>, Failure> {
-    let mut owners: HashMap<ObjectId, BTreeSet<ObjectId>> = HashMap::new();
+    jobs: &BTreeSet<JobId>,
+) -> Result<HashMap<JobId, BTreeSet<RecruiterId>>, Failure> {
+    let mut owners: HashMap<JobId, BTreeSet<RecruiterId>> = HashMap::new();
     let ids = jobs.iter().copied().map(Bson::from).collect::<Vec<_>>();
     for ids in ids.chunks(JOBS_PER_READ) {
         for (recruiter, link) in links(database, doc! { "jobs": { "$in": ids } }).await? {
-            for job in ids.iter().filter_map(Bson::as_object_id).filter(|job| link.jobs.contains(job)) {
+            for job in ids.iter().filter_map(Bson::as_object_id).map(JobId).filter(|job| link.jobs.contains(job)) {
                 owners.entry(job).or_default().insert(recruiter);
             }
         }
@@ -71,7 +72,7 @@ pub(crate) async fn owners(
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub(crate) async fn count_owners(database: &CausalDatabase, jobs: &BTreeSet<ObjectId>) -> Result<u64, Failure> {
+pub(crate) async fn count_owners(database: &CausalDatabase, jobs: &BTreeSet<JobId>) -> Result<u64, Failure> {
     let mut session = database.session().await?;
     let jobs: Vec<Bson> = jobs.iter().copied().map(Bson::from).collect();
     let links = collection(database, LINKS);
@@ -79,7 +80,7 @@ pub(crate) async fn count_owners(database: &CausalDatabase, jobs: &BTreeSet<Obje
     with_deadline(count).await.map_err(Failure::Read)
 }
 
-async fn links(database: &CausalDatabase, filter: bson::Document) -> Result<HashMap<ObjectId, Link>, Failure> {
+async fn links(database: &CausalDatabase, filter: bson::Document) -> Result<HashMap<RecruiterId, Link>, Failure> {
     let batches = find(database, LINKS, filter, doc! {}).await?;
     let mut links = HashMap::new();
     for document in documents(&batches) {
@@ -88,11 +89,11 @@ async fn links(database: &CausalDatabase, filter: bson::Document) -> Result<Hash
     Ok(links)
 }
 
-fn link(document: &RawDocument) -> Option<(ObjectId, Link)> {
-    let recruiter = document.get_object_id("_id").ok()?;
+fn link(document: &RawDocument) -> Option<(RecruiterId, Link)> {
+    let recruiter = RecruiterId(document.get_object_id("_id").ok()?);
     let jobs = |field| {
         let jobs = value::list(value::field(document, field)).into_iter().flatten().flatten();
-        jobs.filter_map(RawBsonRef::as_object_id).collect()
+        jobs.filter_map(RawBsonRef::as_object_id).map(JobId).collect()
     };
     Some((recruiter, Link { jobs: jobs("jobs"), removed: jobs("removed") }))
 }

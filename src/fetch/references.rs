@@ -1,16 +1,17 @@
-//! Looks up the references of projections, in batches, through bounded caches. An event of a reference empties its cache
-//! before recruiters are touched, and an interrupted stream empties all caches. So a cached value is never out of date.
+//! Looks up the references of projections, in batches, through bounded caches. An event of a reference removes its
+//! cached value before recruiters are touched. An interrupted stream empties all caches. So cached values stay right.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use bson::{Bson, Document, RawDocument, doc, oid::ObjectId};
+use bson::{Document, RawDocument, doc};
 use futures::try_join;
 use quick_cache::unsync::Cache;
 
 use super::found::{FoundReference, is_readable, name};
 use crate::error::Failure;
+use crate::model::ids::UserId;
 use crate::model::names::WatchedCollection;
 use crate::model::recruiter::{JobFields, RecruiterFields};
 use crate::model::references::is_handicap_engagement;
@@ -45,7 +46,7 @@ pub(crate) struct Keys {
     rome_codes: HashSet<String>,
     cfa_sirets: HashSet<String>,
     sirets: HashSet<String>,
-    users: HashSet<ObjectId>,
+    users: HashSet<UserId>,
 }
 
 impl Keys {
@@ -74,7 +75,7 @@ pub struct Answers {
     rome: HashMap<String, FoundReference<RomeSheet>>,
     cfas: HashMap<String, FoundReference<Cfa>>,
     handicap: HashMap<String, Engagement>,
-    users: HashMap<ObjectId, KnownUser>,
+    users: HashMap<UserId, KnownUser>,
 }
 
 impl Answers {
@@ -112,7 +113,7 @@ pub(crate) struct ReferenceCaches {
     rome: Cache<String, FoundReference<RomeSheet>>,
     cfas: Cache<String, FoundReference<Cfa>>,
     handicap: Cache<String, Engagement>,
-    users: Cache<ObjectId, KnownUser>,
+    users: Cache<UserId, KnownUser>,
 }
 
 impl ReferenceCaches {
@@ -166,7 +167,7 @@ impl ReferenceCaches {
     }
 
     /// Removes a user from the cache, after an event of this user.
-    pub(crate) fn forget_user(&mut self, id: &ObjectId) {
+    pub(crate) fn forget_user(&mut self, id: &UserId) {
         self.users.remove(id);
     }
 
@@ -210,8 +211,8 @@ fn keep<K: Eq + Hash + Clone, V: Clone>(found: HashMap<K, V>, cache: &mut Cache<
     }
 }
 
-/// One read by `field`. Of several documents with the same key, the first one in the order of `_id` counts. So the result
-/// does not depend on the order in which the server finds them.
+/// One read by `field`. Of several documents with the same key, the first one in the order of `_id` counts. So the
+/// result does not depend on the order in which the server finds them.
 async fn read_by<T>(
     database: &CausalDatabase,
     watched: WatchedCollection,
@@ -291,8 +292,8 @@ async fn read_engagements(
 }
 
 /// Reads users. A user who is gone is looked up among the anonymised users (spec 03, "It stays anonymised").
-async fn read_users(database: &CausalDatabase, ids: Vec<ObjectId>) -> Result<HashMap<ObjectId, KnownUser>, Failure> {
-    let mut users: HashMap<ObjectId, KnownUser> = ids.iter().map(|id| (*id, KnownUser::default())).collect();
+async fn read_users(database: &CausalDatabase, ids: Vec<UserId>) -> Result<HashMap<UserId, KnownUser>, Failure> {
+    let mut users: HashMap<UserId, KnownUser> = ids.iter().map(|id| (*id, KnownUser::default())).collect();
     if ids.is_empty() {
         return Ok(users);
     }
@@ -302,7 +303,7 @@ async fn read_users(database: &CausalDatabase, ids: Vec<ObjectId>) -> Result<Has
     let batches = find(database, WatchedCollection::Users.name(), by_id(&ids), projection).await?;
     for document in documents(&batches) {
         let document = document?;
-        let Ok(id) = document.get_object_id("_id") else { continue };
+        let Ok(id) = document.get_object_id("_id").map(UserId) else { continue };
         let known = match FoundReference::read(WatchedCollection::Users, document, User::read) {
             FoundReference::Document(user) => {
                 KnownUser { user: Some(user), status: UserStatus::read(document), ..KnownUser::default() }
@@ -311,15 +312,16 @@ async fn read_users(database: &CausalDatabase, ids: Vec<ObjectId>) -> Result<Has
         };
         users.insert(id, known);
     }
+    // The platform inserts the anonymised copy before it deletes the user. So only a user who is gone is anonymised.
     let is_there = |known: &KnownUser| known.user.is_some() || known.undecodable.is_some();
-    let absent: Vec<ObjectId> = ids.into_iter().filter(|id| !users.get(id).is_some_and(is_there)).collect();
+    let absent: Vec<UserId> = ids.into_iter().filter(|id| !users.get(id).is_some_and(is_there)).collect();
     if absent.is_empty() {
         return Ok(users);
     }
     let batches = find(database, WatchedCollection::AnonymizedUsers.name(), by_id(&absent), status).await?;
     for document in documents(&batches) {
         let document = document?;
-        if let Ok(id) = document.get_object_id("_id") {
+        if let Ok(id) = document.get_object_id("_id").map(UserId) {
             let status = UserStatus::read(document);
             users.insert(id, KnownUser { is_anonymized: true, status, ..KnownUser::default() });
         }
@@ -333,8 +335,8 @@ async fn read_users(database: &CausalDatabase, ids: Vec<ObjectId>) -> Result<Has
 /// [`Failure::Read`].
 pub(crate) async fn anonymized_users(
     database: &CausalDatabase,
-    ids: BTreeSet<ObjectId>,
-) -> Result<BTreeSet<ObjectId>, Failure> {
+    ids: BTreeSet<UserId>,
+) -> Result<BTreeSet<UserId>, Failure> {
     let known = read_users(database, ids.into_iter().collect()).await?;
     Ok(known.into_iter().filter(|(_, user)| user.is_anonymized).map(|(id, _)| id).collect())
 }
@@ -345,12 +347,12 @@ pub(crate) async fn anonymized_users(
 /// [`Failure::Read`].
 pub(crate) async fn deactivated_users(
     database: &CausalDatabase,
-    ids: BTreeSet<ObjectId>,
-) -> Result<BTreeSet<ObjectId>, Failure> {
+    ids: BTreeSet<UserId>,
+) -> Result<BTreeSet<UserId>, Failure> {
     let known = read_users(database, ids.into_iter().collect()).await?;
     Ok(known.into_iter().filter(|(_, user)| user.status.is_deactivated).map(|(id, _)| id).collect())
 }
 
-fn by_id(ids: &[ObjectId]) -> Document {
-    doc! { "_id": { "$in": ids.iter().copied().map(Bson::from).collect::<Vec<_>>() } }
+fn by_id(ids: &[UserId]) -> Document {
+    doc! { "_id": { "$in": ids } }
 }

@@ -1,5 +1,5 @@
 //! Runs a leadership from the lease to its end: the tasks that renew the lease, read the stream and apply its events.
-//! Commands that hold the lease themselves find their part here too.
+//! The functions for commands that hold the lease themselves are here too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +80,7 @@ pub(crate) async fn lead(context: &Context, lease: Lease, stop: &CancellationTok
     let handles = LeaderHandles::new(fence, validity.clone(), known.subscribe());
     let phases = (settings.phase.initial, Arc::clone(&known));
     let mut maintenance = MaintenanceWorker::new(start.resync, handles.fence.clone(), phases, store.clone());
-    // A resync waits for dropped sources until the pipeline knows the stream's time and decides anew.
+    // A resync waits if sources are dropped. The pipeline decides again as soon as it knows the stream's time.
     maintenance.held = dropped != Dropped::default();
     let of_term = (term, fingerprint(phase.watched()));
     let (metrics, so_far) = (Arc::clone(&context.metrics), (start.history, start.events));

@@ -172,8 +172,8 @@ impl StreamReader {
                 return Ok(());
             }
             if !is_full {
-                // The pipeline runs first, so that the reply is applied at once. After a full reply the next read is sent
-                // first, so that the server works meanwhile.
+                // The pipeline runs first, so that the reply is applied at once. After a full reply the next read is
+                // sent first, so that the server works meanwhile.
                 tokio::task::yield_now().await;
             }
             if invalidates {

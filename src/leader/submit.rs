@@ -36,7 +36,7 @@ use crate::write::writer::Validity;
 const POLL: Duration = Duration::from_millis(200);
 
 /// Stores a command and waits for its result. `show` is called with its progress. `None` means that Ctrl-C or SIGTERM
-/// came first. Then a command that nobody has taken up is withdrawn. Another one is finished by its instance.
+/// came first. Then the command is withdrawn, unless an instance has taken it up. That instance finishes it.
 ///
 /// # Errors
 /// A [`Refusal`] when the database fails for good.
@@ -143,6 +143,7 @@ async fn carry_out(
     let (database, initial) = (&context.database, context.settings.phase.initial);
     crate::leader::start::prepare(database).await?;
     let writer = lease.writer(database, validity.clone());
+    // As in a leadership, the fence comes before all reads: a transaction of the previous leader may still be open.
     let fence = Fence::take_over(writer.clone(), lease.term).await?;
     ledger::prepare(&context.database).await?;
     let current = state::begin(database, initial).await?;
@@ -181,7 +182,7 @@ async fn carry_out(
     Err(Failure::Interrupted)
 }
 
-/// Carries out a command of the ticker's lane. Commands that it stores for the pipeline are carried out at the same time.
+/// Carries out a command of the ticker's lane. Commands that it stores for the pipeline are carried out meanwhile.
 async fn run_with(
     mut ticker: Ticker,
     id: ObjectId,
@@ -190,6 +191,7 @@ async fn run_with(
 ) -> Result<CommandOutcome, Failure> {
     let (database, offer_write_lock, wake) =
         (ticker.context.database.clone(), ticker.handles.offer_write_lock.clone(), ticker.handles.wake.clone());
+    // There is no leader, so this loop does the pipeline's part: a time-based job may store a command and wait for it.
     let pipeline = async {
         loop {
             if maintenance.has_work() {

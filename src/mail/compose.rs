@@ -18,7 +18,7 @@ pub(crate) struct Composed {
     pub text: String,
 }
 
-/// The reason why a message cannot be composed. No value is known to cause one, because forbidden characters are removed.
+/// The reason why a message cannot be composed. No known value causes one, because forbidden characters are removed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ComposeError {
     /// The template engine fails with these values.

@@ -24,6 +24,7 @@ use super::transport::{OutgoingEmail, Transport};
 use crate::context::Context;
 use crate::error::{Directive, Failure};
 use crate::failpoint;
+use crate::model::ids::{JobId, UserId};
 use crate::observe::metrics::Metrics;
 use crate::retry::Delays;
 use crate::tasks::pause;
@@ -41,23 +42,23 @@ pub(crate) struct MailItem {
     /// The entry of the outbox before this run; `None` for a new message.
     pub entry: Option<OutboxEntry>,
     /// The user who gets the message.
-    pub user: ObjectId,
+    pub user: UserId,
     /// The address of the user.
     pub to: Address,
     pub email: Email,
     /// The offers that the message is about.
-    pub offers: Vec<ObjectId>,
+    pub offers: Vec<JobId>,
 }
 
 /// A message whose outcome in this run is known.
 #[derive(Debug)]
 pub(crate) struct Dealt {
     /// The offers that the message is about.
-    pub offers: Vec<ObjectId>,
+    pub offers: Vec<JobId>,
     pub outcome: DeliveryOutcome,
 }
 
-/// The sender of the messages of one run. `judged` has the messages whose refusal was decided later.
+/// The mailer of one run. `judged` collects messages whose refusal was undecided at first and is decided now.
 #[derive(Debug)]
 pub(crate) struct Mailer {
     transport: Transport,
@@ -179,7 +180,7 @@ impl Mailer {
             OutboxAction::Send => {}
         }
         let address = item.to.to_string().to_lowercase();
-        if let Some(outcome) = self.with(|standing| standing.with_deadline(&address)) {
+        if let Some(outcome) = self.with(|standing| standing.earlier_outcome(&address)) {
             return Ok(Some(outcome));
         }
         if self.is_down() || self.stop.is_cancelled() {
@@ -331,8 +332,8 @@ impl Mailer {
         DeliveryOutcome::Deferred
     }
 
-    /// Notes the beginning of a dialogue. False when another instance has the message. A failed attempt may have written
-    /// the note: then the next attempt changes nothing, and the note itself is read.
+    /// Notes the beginning of a dialogue. False when another instance has the message. A failed attempt may have
+    /// written the note: then the next attempt changes nothing, and the note itself is read.
     async fn claimed(&self, item: &MailItem, entry: Option<&OutboxEntry>, message_id: &str) -> Result<bool, Failure> {
         let noted = self.noted(&Note::Begin { item, entry, message_id }).await?;
         if noted.repeated && !noted.stands {

@@ -1,6 +1,6 @@
-//! E-mail (spec 05). `compose` makes the contents of a message, and is pure. `outbox` stores which messages were sent, so
-//! that a crash neither loses a message nor sends it three times. `transport` hands messages to a mail server, or writes
-//! them to files. `mailer` sends the messages of one run.
+//! E-mail (spec 05). `compose` makes the contents of a message, and is pure. `outbox` stores which messages were sent,
+//! so that a crash neither loses a message nor sends it three times. `transport` hands messages to a mail server, or
+//! writes them to files. `mailer` sends the messages of one run.
 
 pub(crate) mod compose;
 pub(crate) mod delivery;

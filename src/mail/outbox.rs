@@ -1,6 +1,6 @@
 //! The outbox: one entry per message in `stream_processor_outbox` (spec 05, "E-mail"). An entry is written before the
-//! dialogue with the mail server and after it, so that a crash neither loses a message nor sends it three times. Entries
-//! have ids and times, never an address, a name or a content.
+//! dialogue with the mail server and after it, so that a crash neither loses a message nor sends it three times. An
+//! entry has ids and times, never an address, a name or a content.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use mongodb::{Database, IndexModel};
 
 use super::reply::SmtpReply;
 use crate::error::Failure;
+use crate::model::ids::{JobId, UserId};
 use crate::model::names::OUTBOX;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
@@ -21,8 +22,8 @@ use crate::write::{Writer, command};
 
 /// The time for which an entry is kept, the same as for runs in the ledger.
 const KEPT: Duration = Duration::from_hours(90 * 24);
-/// The maximal number of copies of a message that may be delivered (spec 05). One run also sends a content this often at
-/// most.
+/// The maximal number of copies of a message that may be delivered (spec 05), and of times that one run sends its
+/// content.
 pub(super) const COPIES: u32 = 2;
 /// The number of runs that try a message which the mail server refuses.
 const REFUSALS: u32 = 3;
@@ -55,7 +56,7 @@ pub struct OutboxEntry {
     /// The run that claimed the message last.
     pub run: ObjectId,
     /// The offers that the message is about.
-    pub offers: Vec<ObjectId>,
+    pub offers: Vec<JobId>,
 }
 
 /// The next action for a message, according to its entry.
@@ -92,11 +93,11 @@ pub enum Settled {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Share {
     /// The offers of messages that were sent.
-    pub done: Vec<ObjectId>,
+    pub done: Vec<JobId>,
     /// The `_id` of the next message, and its offers; `None` where no message is to be sent.
-    pub message: Option<(String, Vec<ObjectId>)>,
-    /// The offers that are left out, because the user got enough messages in this day.
-    pub left: Vec<ObjectId>,
+    pub message: Option<(String, Vec<JobId>)>,
+    /// The offers that are left out, because the user got enough messages on this day.
+    pub left: Vec<JobId>,
 }
 
 impl OutboxState {
@@ -119,8 +120,8 @@ impl OutboxState {
 }
 
 impl OutboxEntry {
-    /// The entry in a document. A document of another shape was not written by this service: it counts as missing, and a
-    /// claim does not overwrite it.
+    /// The entry in a document. A document of another shape was not written by this service: it counts as missing, and
+    /// a claim does not overwrite it.
     fn read(document: &Document) -> Option<Self> {
         let state = OutboxState::read(document)?;
         let count =
@@ -131,7 +132,7 @@ impl OutboxEntry {
             copies: count("copies"),
             refusals: count("refusals"),
             run: document.get_object_id("run").ok()?,
-            offers: offers.iter().filter_map(Bson::as_object_id).collect(),
+            offers: offers.iter().filter_map(Bson::as_object_id).map(JobId).collect(),
         })
     }
 }
@@ -160,9 +161,9 @@ pub fn ids(base: &str) -> Vec<String> {
 
 /// Divides these offers by the entries of the messages to their user. `base` is the first id, see [`ids`]. Pure.
 #[must_use]
-pub fn share(base: &str, entries: &HashMap<String, OutboxEntry>, offers: &[ObjectId]) -> Share {
+pub fn share(base: &str, entries: &HashMap<String, OutboxEntry>, offers: &[JobId]) -> Share {
     let mut share = Share::default();
-    let mut rest: BTreeSet<ObjectId> = offers.iter().copied().collect();
+    let mut rest: BTreeSet<JobId> = offers.iter().copied().collect();
     for id in ids(base) {
         match entries.get(&id) {
             Some(entry) if entry.state == OutboxState::Sent => {
@@ -213,14 +214,16 @@ pub async fn read(database: &Database, ids: &[String]) -> Result<HashMap<String,
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn put_off(database: &Database, users: &[ObjectId]) -> Result<HashMap<ObjectId, DateTime>, Failure> {
+pub async fn put_off(database: &Database, users: &[UserId]) -> Result<HashMap<UserId, DateTime>, Failure> {
     let outbox = collection(database, OUTBOX);
     let found = outbox.find(of_users(users)).projection(doc! { "user": 1, "state": 1, "at": 1 });
     let found = with_deadline(found).await.map_err(Failure::Read)?;
     let found: Vec<Document> = with_deadline(found.try_collect()).await.map_err(Failure::Read)?;
-    let mut last: HashMap<ObjectId, (DateTime, OutboxState)> = HashMap::new();
+    let mut last: HashMap<UserId, (DateTime, OutboxState)> = HashMap::new();
     for document in &found {
-        let (Ok(user), Ok(at)) = (document.get_object_id("user"), document.get_datetime("at")) else { continue };
+        let (Ok(user), Ok(at)) = (document.get_object_id("user").map(UserId), document.get_datetime("at")) else {
+            continue;
+        };
         let Some(state) = OutboxState::read(document) else { continue };
         let known = last.entry(user).or_insert((*at, state));
         if known.0 <= *at {
@@ -236,32 +239,30 @@ pub async fn put_off(database: &Database, users: &[ObjectId]) -> Result<HashMap<
 
 /// A filter of the entries of messages to these users.
 #[must_use]
-pub fn of_users(users: &[ObjectId]) -> Document {
+pub fn of_users(users: &[UserId]) -> Document {
     doc! { "user": { "$in": users } }
 }
 
-/// Writes under the lease, for one run of a job.
+/// The outbox for one run of a job, with writes under the lease.
 #[derive(Debug, Clone)]
 pub struct Outbox {
-    /// Where it is.
     pub database: Database,
-    /// The right to write.
     pub writer: Writer,
-    /// Names the run.
+    /// The id of this run, made for the outbox.
     pub run: ObjectId,
 }
 
 impl Outbox {
-    /// Notes that a dialogue begins: one more copy may be delivered from now on. False when somebody else has the
-    /// message, which then goes on with it.
+    /// Notes that a dialogue begins: from now on, one more copy may be delivered. False when another run has claimed
+    /// the message.
     ///
     /// # Errors
-    /// As [`command::update`]; the note may stand.
+    /// As [`command::update`]; the note may have been written.
     pub async fn claim(
         &self,
         id: &str,
         entry: Option<&OutboxEntry>,
-        offers: &[ObjectId],
+        offers: &[JobId],
         message_id: &str,
     ) -> Result<bool, Failure> {
         let copies = entry.map_or(0, |entry| entry.copies) + 1;
@@ -283,7 +284,7 @@ impl Outbox {
         .await
     }
 
-    /// Whether this run has the message.
+    /// True when this run has claimed the message and has not settled it.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -292,12 +293,12 @@ impl Outbox {
         Ok(entries.get(id).is_some_and(|entry| entry.run == self.run && entry.state == OutboxState::Sending))
     }
 
-    /// Notes how the dialogue with, or about, a user ended. False when somebody else has the message by now.
+    /// Notes the end of the dialogue about a message to `user`. False when another run has claimed the message.
     ///
     /// # Errors
-    /// As [`command::update`]; the note may stand.
-    pub async fn settle(&self, id: &str, user: ObjectId, settled: Settled) -> Result<bool, Failure> {
-        // But for the first one, certainly not delivered: it does not count as a copy.
+    /// As [`command::update`]; the note may have been written.
+    pub async fn settle(&self, id: &str, user: UserId, settled: Settled) -> Result<bool, Failure> {
+        // Every end but `Sent` means that nothing was delivered, so the copy of the claim is taken back.
         let (state, returned, refusals) = match settled {
             Settled::Sent => (OutboxState::Sent, 0, 0),
             Settled::Refused(_) => (OutboxState::Refused, -1, 1),
@@ -305,6 +306,7 @@ impl Outbox {
             Settled::Untried(_) | Settled::Deferred(_) => (OutboxState::Deferred, -1, 0),
         };
         let mut set = rawdoc! { "state": state.as_str() };
+        // Without the user, a message that was not even tried does not put the user off in the next run.
         if !matches!(settled, Settled::Untried(_)) {
             set.append(cstr!("user"), user);
         }
@@ -321,11 +323,11 @@ impl Outbox {
         self.write(rawdoc! { "q": filter, "u": { "$set": set, "$inc": add, "$currentDate": { "at": true } } }).await
     }
 
-    /// Notes that a refusal of this run, noted as deferred so far, is about its recipient. False when somebody else has the
-    /// message by now.
+    /// Notes that a refusal of this run is about its recipient; until now it was noted as deferred. False when another
+    /// run has claimed the message.
     ///
     /// # Errors
-    /// As [`command::update`]; the note may stand.
+    /// As [`command::update`]; the note may have been written.
     pub async fn refuse(&self, id: &str) -> Result<bool, Failure> {
         let filter = rawdoc! { "_id": id, "run": self.run, "state": OutboxState::Deferred.as_str() };
         let set = rawdoc! { "state": OutboxState::Refused.as_str() };

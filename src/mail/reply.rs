@@ -1,8 +1,9 @@
-//! What a mail server says no with, at which step of the dialogue, and whom the no is about: us, or one recipient. Pure.
+//! Negative replies of a mail server: the step of the dialogue, the codes, and whom the reply is about: us, or one
+//! recipient. Pure.
 
 use std::fmt;
 
-/// The steps of a dialogue that begin when the server has let us in, in their order.
+/// The steps of the dialogue after the login, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SmtpStage {
     /// `MAIL FROM`
@@ -15,19 +16,19 @@ pub enum SmtpStage {
     Content,
 }
 
-/// A reply 4xx or 5xx.
+/// A negative reply of the mail server: 4xx or 5xx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SmtpReply {
-    /// What it answers.
+    /// The step that the reply answers.
     pub stage: SmtpStage,
-    /// The reply code.
+    /// The reply code, such as 550.
     pub code: u16,
-    /// Subject and detail of the enhanced status code (RFC 3463), where the reply has one: (1, 1) of 5.1.1.
+    /// Subject and detail of the enhanced status code (RFC 3463), such as (1, 1) for 5.1.1; `None` without such a code.
     pub detail: Option<(u16, u16)>,
 }
 
 impl SmtpStage {
-    /// A word for the log and the outbox.
+    /// The name in the log and in the outbox.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -38,7 +39,7 @@ impl SmtpStage {
         }
     }
 
-    /// The step before it.
+    /// The step before this one; `None` for the first step.
     #[must_use]
     pub fn before(self) -> Option<Self> {
         match self {
@@ -51,8 +52,8 @@ impl SmtpStage {
 }
 
 impl SmtpReply {
-    /// A reply of this code, whose words may begin with an enhanced status code. RFC 2034, section 4: its class is that of
-    /// the code, or it is none.
+    /// A reply with this code, whose text may begin with an enhanced status code. The class of an enhanced status code
+    /// equals the first digit of the reply code (RFC 2034, section 4); other numbers are no such code.
     #[must_use]
     pub fn new(stage: SmtpStage, code: u16, words: &str) -> Self {
         let numbers: Vec<Option<u16>> = words
@@ -69,8 +70,8 @@ impl SmtpReply {
         Self { stage, code, detail }
     }
 
-    /// True where it is about us whoever the recipient is: no recipient was named yet, a login is asked for or refused, or
-    /// the address of the sender is not liked (5.1.7, 5.1.8).
+    /// True where the reply is about us, whoever the recipient is: no recipient was named yet, the server asks for a
+    /// login or refuses it, or the server refuses the address of the sender (5.1.7, 5.1.8).
     #[must_use]
     pub fn is_about_us(self) -> bool {
         self.stage == SmtpStage::Sender
@@ -78,14 +79,15 @@ impl SmtpReply {
             || matches!(self.detail, Some((1, 7 | 8)))
     }
 
-    /// True where it says in so many words that this mailbox is none, or takes nothing (RFC 3463, 3.2 and 3.3; RFC 7505).
+    /// True where the enhanced status code says that the mailbox does not exist, or takes no mail (RFC 3463, 3.2 and
+    /// 3.3; RFC 7505).
     #[must_use]
     pub fn names_the_mailbox(self) -> bool {
         self.stage == SmtpStage::Recipient && matches!(self.detail, Some((1, 1 | 2 | 3 | 4 | 6 | 10) | (2, _)))
     }
 
-    /// True where the only refusal of a run can be taken for one of its recipient: it names the mailbox, by the enhanced
-    /// status code or, where there is none, by the reply code (RFC 5321, 4.2.3; RFC 7504).
+    /// True where the only refusal of a run counts as one of the recipient: the reply names the mailbox, by the
+    /// enhanced status code or, without such a code, by the reply code (RFC 5321, 4.2.3; RFC 7504).
     #[must_use]
     pub fn may_name_the_mailbox(self) -> bool {
         let by_code = self.stage == SmtpStage::Recipient && matches!(self.code, 550 | 551 | 553 | 556);
@@ -93,7 +95,7 @@ impl SmtpReply {
     }
 }
 
-/// As `550 5.1.1 at recipient`, for the log.
+/// The form for the log, such as `550 5.1.1 at recipient`.
 impl fmt::Display for SmtpReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.code)?;

@@ -1,6 +1,7 @@
-//! SMTP: connections that are kept between messages, STARTTLS or TLS from the start, a login, time-outs, a rate. Each step of
-//! the dialogue is its own command, because only a failure after the content leaves open whether it was delivered. The
-//! pool of the library is not used: it keeps a connection whose dialogue was broken off, and takes late replies for others.
+//! SMTP: connections that are kept between messages, STARTTLS or TLS from the start, login, time-outs and a rate. Each
+//! step of the dialogue is a command of its own: a failure before the content means that the message was not delivered,
+//! and a failure at the content leaves that open. The pool of the library is not used. It keeps a connection whose
+//! dialogue was broken off, and takes a late reply for the next one.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use super::reply::{SmtpReply, SmtpStage};
 use crate::config::SmtpSettings;
 use crate::outgoing::Pace;
 
-/// A mail server.
+/// A client of one mail server. `idle` has the connections that no message uses now.
 pub(super) struct Smtp {
     host: String,
     port: u16,
@@ -37,10 +38,11 @@ pub(super) struct Smtp {
 
 enum Encryption {
     None,
-    /// STARTTLS, where the server offers it.
+    /// STARTTLS where the server offers it, no encryption otherwise.
     Opportunistic(TlsParameters),
-    /// STARTTLS, or no message.
+    /// STARTTLS. Without it, no message is sent.
     Required(TlsParameters),
+    /// TLS before the dialogue (`smtps://`).
     FromTheStart(TlsParameters),
 }
 
@@ -51,10 +53,11 @@ impl std::fmt::Debug for Smtp {
 }
 
 impl Smtp {
-    /// Reads the URL, whose form the configuration has checked.
+    /// A client for `smtp.url`; the configuration has checked the form of the URL. Opens no connection. The error is a
+    /// sentence that names the faulty setting.
     pub(super) fn new(url: &SecretString, settings: &SmtpSettings) -> Result<Self, String> {
         let url = Url::parse(url.expose_secret()).map_err(|error| format!("smtp.url: {error}"))?;
-        // An IPv6 address is written in brackets there.
+        // A URL has an IPv6 address in brackets.
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let asked = url.query_pairs().find(|(option, _)| option == "tls").map(|(_, value)| value.into_owned());
         let (encryption, usual_port) = match (url.scheme(), asked.as_deref()) {
@@ -98,13 +101,13 @@ impl Smtp {
 
     pub(super) async fn close(&self) {
         for mut connection in std::mem::take(&mut *self.idle.lock().await) {
-            // Whoever does not answer is left.
+            // A server that does not answer is not waited for.
             drop(timeout(Duration::from_secs(1), connection.quit()).await);
         }
     }
 
-    /// Only a connection on which all went well, or nothing was said, is kept: on another one, a late reply would be taken
-    /// for the next one.
+    /// Keeps a connection for the next message if the dialogue succeeded, or never began. On any other connection, a
+    /// late reply would be taken for the next one.
     async fn keep(&self, connection: AsyncSmtpConnection, delivery: Delivery) -> Delivery {
         if matches!(delivery, Delivery::Accepted | Delivery::Unsendable(_)) {
             self.idle.lock().await.push(connection);
@@ -112,8 +115,8 @@ impl Smtp {
         delivery
     }
 
-    /// Connects, encrypts, logs in and names the sender as for a message, and takes leave. Of the sender, only a reply
-    /// that refuses it counts.
+    /// Connects, encrypts, logs in and names the sender, as for a message, and closes the connection. At the step of
+    /// the sender, only a negative reply counts as a failure.
     pub(super) async fn test(&self, sender: &Address) -> Result<(), Delivery> {
         let mut connection = self.connect().await?;
         let named = connection.command(Mail::new(Some(sender.clone()), Vec::new()));
@@ -129,7 +132,7 @@ impl Smtp {
         match timeout(self.connect_timeout, Box::pin(self.begin())).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => {
-                // The words of the server may name an address; its code does not.
+                // Only the code is logged: the text of the reply may have an address in it.
                 let code = error.status().map(|code| code.to_string());
                 warn!(code, tls = error.is_tls(), stage = "connect", "the mail server at smtp.url does not let us in");
                 let passes = !error.is_permanent() && !error.is_client();
@@ -168,6 +171,7 @@ impl Smtp {
         let is_ascii = |address: &Address| AsRef::<str>::as_ref(address).is_ascii();
         if !envelope.from().into_iter().chain(envelope.to()).all(is_ascii) {
             if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
+                // With an ASCII recipient, the sender is at fault: a setting, not this message.
                 return if envelope.to().iter().all(is_ascii) {
                     Delivery::NotLetIn
                 } else {
@@ -190,7 +194,7 @@ impl Smtp {
     }
 }
 
-/// Everything before the content; `stage` is where it is.
+/// Makes the steps before the content. `stage` is the step that is under way, also after an error.
 async fn announce(
     connection: &mut AsyncSmtpConnection,
     envelope: &Envelope,
@@ -206,10 +210,10 @@ async fn announce(
     connection.command(Data).await.map(drop)
 }
 
-/// What the server said, if it said no.
+/// The negative reply in an error; `None` for an error without a reply.
 fn no(stage: SmtpStage, error: &Error) -> Option<Delivery> {
     let code = u16::from(error.status()?);
-    // The words stay here: they may name an address.
+    // The text of the reply is not passed on: it may have an address in it.
     let words = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     let reply = SmtpReply::new(stage, code, &words);
     Some(if error.is_permanent() { Delivery::Refused(reply) } else { Delivery::Deferred(reply) })
@@ -222,8 +226,8 @@ fn broken(stage: SmtpStage, how: &'static str) -> Delivery {
     }
 }
 
-/// True of what a connection that was kept may be answered for its age, or for what it was used for before: a new one is
-/// asked, too.
+/// True for a failure that may come from the age or the earlier use of a kept connection. Then the message is tried
+/// again on a new connection.
 fn is_about_the_connection(delivery: Delivery) -> bool {
     match delivery {
         Delivery::Unreachable(_) | Delivery::Broken(_) => true,

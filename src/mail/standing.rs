@@ -1,75 +1,74 @@
-//! How we stand with the mail server in one run: whether it takes mail from us at all, which refusals are about their
-//! recipients, whom it does not serve now (docs/jobs.md, "E-mail"). Pure.
+//! Our standing with the mail server in one run: whether the server takes mail from us at all, which refusals are about
+//! their recipients, and which domains defer (docs/jobs.md, "E-mail"). Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-
-use bson::oid::ObjectId;
 
 use super::delivery::DeliveryOutcome;
 use super::email::Template;
 use super::reply::{SmtpReply, SmtpStage};
+use crate::model::ids::JobId;
 
-/// Messages to so many domains in a row that the server does not take mean that it takes none; so many recipients who are
-/// refused after the last one who was not mean that it does not take mail from us any more.
+/// The number of domains in a row, without a sent message in between, after which the server takes no mail at all. Also
+/// the number of held refusals from which, at the end of a run, they are about us and not about their recipients.
 const IN_A_ROW: usize = 10;
-/// So many refusals without a message that is taken mean the same, whatever the domains.
+/// The number of held refusals after which the server takes no mail at all, whatever their domains.
 const MOST_HELD: usize = 100;
-/// After so many messages in a row that a domain defers, each further one to it is tried once.
+/// The number of messages in a row that a domain defers, after which each further message to it is tried once.
 const PATIENCE: u32 = 3;
 
-/// A message that the server refused while it is not known whether that is about its recipient.
+/// A refused message of which it is not known yet whether the refusal is about us or the recipient.
 #[derive(Debug)]
 pub(super) struct HeldRefusal {
     pub id: String,
     pub template: Template,
-    pub offers: Vec<ObjectId>,
-    /// The address, in lower case.
+    pub offers: Vec<JobId>,
+    /// The address of the recipient, in lower case.
     pub address: String,
     pub reply: SmtpReply,
 }
 
-/// What a run has learned so far.
+/// The replies of the mail server in one run so far.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     held: Vec<HeldRefusal>,
-    /// The last step to which any message came.
+    /// The furthest step that any message passed.
     furthest: Option<SmtpStage>,
-    /// The domains of the messages since the last one that was taken.
+    /// The domains that refused or deferred a message since the last sent message.
     untaken: BTreeSet<String>,
-    /// The domains that defer, with how many messages in a row.
+    /// The domains that defer, with the number of messages in a row.
     deferring: BTreeMap<String, u32>,
-    /// The addresses that were answered with a no.
+    /// The addresses with a negative reply, and the outcome of their message. Their further messages are not tried.
     turned_away: BTreeMap<String, DeliveryOutcome>,
     is_down: bool,
 }
 
 impl Standing {
-    /// True when it is of no use to go on.
+    /// True when the run must end: the server cannot be reached, or takes no mail from us.
     pub(super) fn is_down(&self) -> bool {
         self.is_down || self.untaken.len() >= IN_A_ROW || self.held.len() >= MOST_HELD
     }
 
-    /// Notes that the server cannot be reached, or does not want us.
+    /// Notes that the server cannot be reached, or takes no mail from us.
     pub(super) fn set_down(&mut self) {
         self.is_down = true;
     }
 
-    /// What this address was answered in this run, if that was a no.
-    pub(super) fn with_deadline(&self, address: &str) -> Option<DeliveryOutcome> {
+    /// The outcome of an earlier message to this address; `None` where the address had no negative reply in this run.
+    pub(super) fn earlier_outcome(&self, address: &str) -> Option<DeliveryOutcome> {
         self.turned_away.get(address).copied()
     }
 
-    /// False when the domain of this address defers one message after the other.
+    /// False when the domain of this address has deferred three messages in a row. Then each message is tried once.
     pub(super) fn is_patient(&self, address: &str) -> bool {
         self.deferring.get(domain(address)).is_none_or(|messages| *messages < PATIENCE)
     }
 
-    /// Whether a refusal is known at once to be about its recipient: it says so, of a server that has taken other ones.
+    /// True where a refusal is certainly about its recipient: the reply says so, and the server took another recipient.
     pub(super) fn vouches_for(&self, reply: SmtpReply) -> bool {
         reply.names_the_mailbox() && self.furthest >= Some(SmtpStage::Recipient)
     }
 
-    /// Notes that a message passed this step; gives back those that were refused there or before: that was about their
+    /// Notes that a message passed this step. Returns the held refusals at this step or before: they are about their
     /// recipients.
     pub(super) fn passed(&mut self, stage: SmtpStage) -> Vec<HeldRefusal> {
         self.furthest = self.furthest.max(Some(stage));
@@ -78,14 +77,14 @@ impl Standing {
         own
     }
 
-    /// Keeps a refusal until it is known whom it is about. Its address is not tried again.
+    /// Holds a refusal until it is known whom it is about. The address is not tried again in this run.
     pub(super) fn hold(&mut self, held: HeldRefusal) {
         self.untaken.insert(domain(&held.address).to_owned());
         self.turned_away.insert(held.address.clone(), DeliveryOutcome::Deferred);
         self.held.push(held);
     }
 
-    /// Notes what became of a message to this address.
+    /// Notes the outcome of a message to this address.
     pub(super) fn note(&mut self, address: &str, outcome: DeliveryOutcome) {
         let domain = domain(address);
         match outcome {
@@ -103,9 +102,10 @@ impl Standing {
         }
     }
 
-    /// Judges what is still held when the run is through: first those that are about their recipients, then those that are
-    /// about us. Of recipients who were refused after the last one who was not, few are refused for themselves, and many
-    /// are not; where nobody ever came so far, it is about us unless there is one alone, whose mailbox is named.
+    /// Decides the refusals that are held at the end of a run. Returns the refusals about their recipients, then the
+    /// refusals about us. Where another message passed the step, fewer than ten held refusals are about their
+    /// recipients, and ten or more are about us. Where no message passed the step, they are about us. The exception is
+    /// a single refusal that names the mailbox.
     pub(super) fn end(&mut self) -> (Vec<HeldRefusal>, Vec<HeldRefusal>) {
         let (was_down, held) = (self.is_down(), std::mem::take(&mut self.held));
         let (few, alone) = (held.len() < IN_A_ROW, held.len() == 1);
@@ -118,7 +118,7 @@ impl Standing {
     }
 }
 
-/// What follows the last `@`; an address has one.
+/// The part of an address after its last `@`.
 fn domain(address: &str) -> &str {
     address.rsplit_once('@').map_or(address, |(_, domain)| domain)
 }

@@ -26,7 +26,7 @@ fn a_refusal_is_about_its_recipient_once_another_message_passed_the_step() {
     assert!(standing.passed(SmtpStage::Sender).is_empty());
     assert_eq!(ids(&standing.passed(SmtpStage::Recipient)), ["a@x"]);
     assert_eq!(ids(&standing.passed(SmtpStage::Content)), ["b@x", "c@x"]);
-    assert_eq!(standing.with_deadline("a@x"), Some(DeliveryOutcome::Deferred), "it is not asked again");
+    assert_eq!(standing.earlier_outcome("a@x"), Some(DeliveryOutcome::Deferred), "it is not asked again");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Hands messages over: to a mail server, on connections that are kept (`smtp`), or into a folder as `.eml` files. Says what
-//! became of each one so exactly that nobody has to guess whether it may be sent again. Decides nothing itself.
+//! The transport of messages: to a mail server (`smtp`), or into a folder as `.eml` files. The result of a delivery
+//! says exactly whether the message may be sent again. The transport itself decides nothing.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -19,10 +19,10 @@ use super::delivery::Delivery;
 use super::smtp::Smtp;
 use crate::config::{MailSettings, SmtpSettings};
 
-/// A longer word of a name is encoded.
+/// The maximal length of a word in a name, in octets. A name with a longer word is encoded.
 const LONGEST_WORD: usize = 60;
 
-/// Where messages go.
+/// The sender address, and the route of all messages.
 #[derive(Debug)]
 pub(crate) struct Transport {
     from: Mailbox,
@@ -35,26 +35,25 @@ enum MailRoute {
     Folder(PathBuf),
 }
 
-/// A message with its addresses.
+/// A message with its recipient and its headers.
 #[derive(Debug)]
 pub(crate) struct OutgoingEmail<'a> {
-    /// The name of who gets it.
+    /// The name of the recipient.
     pub name: &'a str,
-    /// The address.
+    /// The address of the recipient.
     pub to: &'a Address,
-    /// What it says.
     pub composed: &'a Composed,
-    /// Without the angle brackets: every copy has the same one.
+    /// The `Message-ID` without the angle brackets. Every copy of a message has the same one.
     pub message_id: &'a str,
-    /// When it was written.
+    /// The header `Date`: the time of the run.
     pub date: DateTime,
 }
 
 impl Transport {
-    /// The one that the settings ask for. Connects to nobody yet.
+    /// The transport that the settings ask for. Opens no connection.
     ///
     /// # Errors
-    /// A sentence that names the setting that cannot be used.
+    /// A sentence that names the faulty setting.
     pub(crate) fn new(smtp: &SmtpSettings, mail: &MailSettings) -> Result<Self, String> {
         let from: Mailbox = smtp.from.parse().map_err(|error| format!("smtp.from: {error}"))?;
         let email = sendable(&from.email).ok_or("smtp.from: its domain is none")?;
@@ -72,7 +71,7 @@ impl Transport {
         self.from.email.domain()
     }
 
-    /// Hands over one message.
+    /// Makes one attempt to deliver a message.
     pub(crate) async fn deliver(&self, email: &OutgoingEmail<'_>) -> Delivery {
         let (envelope, message) = match self.encode(email) {
             Ok(encoded) => encoded,
@@ -90,10 +89,11 @@ impl Transport {
         }
     }
 
-    /// Connects to the mail server, logs in and names the sender, as for a message; nothing where messages go to a folder.
+    /// Connects to the mail server, logs in and names the sender, as for a message. Nothing happens where messages go
+    /// to a folder.
     ///
     /// # Errors
-    /// What keeps from it.
+    /// The [`Delivery`] that a message would have.
     pub(crate) async fn test_connection(&self) -> Result<(), Delivery> {
         match &self.way {
             MailRoute::Server(server) => server.test(&self.from.email).await,
@@ -101,7 +101,7 @@ impl Transport {
         }
     }
 
-    /// Takes leave of the mail server.
+    /// Closes the connections to the mail server.
     pub(crate) async fn close(&self) {
         if let MailRoute::Server(server) = &self.way {
             server.close().await;
@@ -112,7 +112,7 @@ impl Transport {
         let Composed { subject, html, text } = email.composed;
         let name = Some(clean(email.name)).filter(|name| !name.is_empty());
         let to = Mailbox::new(name, sendable(email.to).ok_or("address")?);
-        // Given, because the library would read the addresses back out of the headers, and knows fewer forms there.
+        // Without an envelope, the library would parse the headers, and it knows fewer forms of addresses there.
         let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.email.clone()]).map_err(|_| "address")?;
         let mut message = Message::builder()
             .envelope(envelope.clone())
@@ -133,13 +133,13 @@ impl Transport {
     }
 }
 
-/// The address, if it is one.
+/// The text as an address; `None` where the text is not a valid address.
 #[must_use]
 pub(crate) fn address(text: &str) -> Option<Address> {
     Address::from_str(text.trim()).ok()
 }
 
-/// The address with its domain in ASCII (RFC 5891), which every server takes; `None` where the domain is none.
+/// The address with its domain in ASCII (RFC 5891), which every mail server takes; `None` for an invalid domain.
 fn sendable(address: &Address) -> Option<Address> {
     if address.domain().is_ascii() {
         return Some(address.clone());
@@ -150,8 +150,8 @@ fn sendable(address: &Address) -> Option<Address> {
     }
 }
 
-/// The header with its name encoded, where a word of it is so long that the library would not fold it: a line has 998
-/// octets at most (RFC 5322, 2.1.1).
+/// The header with an encoded name; `None` where every word of the name is short. The library does not fold a long
+/// word, and a line may have 998 octets at most (RFC 5322, 2.1.1).
 fn folded(header: &'static str, mailbox: &Mailbox) -> Option<HeaderValue> {
     let name = mailbox.name.as_deref()?;
     if name.split(' ').all(|word| word.len() <= LONGEST_WORD) {
@@ -166,7 +166,8 @@ fn folded(header: &'static str, mailbox: &Mailbox) -> Option<HeaderValue> {
     Some(HeaderValue::dangerous_new_pre_encoded(HeaderName::new_from_ascii_str(header), mailbox.to_string(), folded))
 }
 
-/// Under the name of its `Message-ID`, in one step: a second copy replaces the first.
+/// Writes a message to a file with the name of its `Message-ID`. The file appears in one step, and a second copy
+/// replaces the first.
 fn write(folder: &PathBuf, message_id: &str, message: &[u8]) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;
     let unfinished = folder.join(format!(".{message_id}"));
@@ -175,7 +176,7 @@ fn write(folder: &PathBuf, message_id: &str, message: &[u8]) -> std::io::Result<
     fs::rename(unfinished, folder.join(format!("{message_id}.eml")))
 }
 
-/// `Auto-Submitted: auto-generated`, so that no absence notice answers (RFC 3834, section 5).
+/// The header `Auto-Submitted: auto-generated`, so that no absence notice is sent back (RFC 3834, section 5).
 #[derive(Clone)]
 struct AutoSubmitted;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bson::{Document, oid::ObjectId};
+use bson::Document;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::dry_run::DryRun;
@@ -12,6 +12,7 @@ use crate::apply::stages::Stages;
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::model::ids::RecruiterId;
 use crate::model::names::WatchedCollection;
 use crate::phase::Phase;
 use crate::plan::Touch;
@@ -50,7 +51,7 @@ pub(crate) async fn run_dry(
         if after.is_none() {
             break;
         }
-        let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
+        let touches: BTreeMap<RecruiterId, Touch> = ids.iter().map(|id| (RecruiterId(*id), Touch::All)).collect();
         let now = clock::now();
         Box::pin(apply.touch(&touches, &EventPosition::of_scan(now))).await?;
         recruiters += ids.len() as u64;

@@ -9,6 +9,7 @@ use tracing::error;
 
 use crate::error::Failure;
 use crate::failpoint;
+use crate::model::ids::{RecruiterId, UserId};
 use crate::model::names::COMMANDS;
 use crate::model::names::command_state::{DONE, REQUESTED, RUNNING, UNFINISHED, UNREADABLE};
 use crate::mongo::deadline::with_deadline;
@@ -26,7 +27,7 @@ pub enum Command {
     /// Touches recruiters.
     Backfill {
         /// The only recruiter to touch; `None` for all.
-        recruiter: Option<ObjectId>,
+        recruiter: Option<RecruiterId>,
         /// True to touch active recruiters only.
         active_only: bool,
     },
@@ -64,7 +65,7 @@ pub enum Command {
     /// Anonymises one user.
     AnonymizeUser {
         /// The `_id` of the user.
-        user: ObjectId,
+        user: UserId,
     },
     /// Replaces personal values in our offers by fake ones.
     Obfuscate,
@@ -101,7 +102,7 @@ impl Command {
 /// The span of the stream that a replay reads again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Span {
-    /// The cluster time of the begin.
+    /// The cluster time of the start.
     pub from: Timestamp,
     /// The cluster time of the end; `None` for the time at which the replay begins.
     pub until: Option<Timestamp>,
@@ -109,34 +110,32 @@ pub struct Span {
     pub collection: Option<String>,
 }
 
-/// A stored request.
+/// A command as it is stored in the database.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StoredCommand {
-    /// Its `_id`.
     pub id: ObjectId,
-    /// What is asked for.
     pub order: Command,
-    /// Who asks.
+    /// User and host that gave the command, or `ticker` for a command of a time-based job.
     pub who: String,
-    /// When it was asked for.
+    /// The time of the server at which the command was stored.
     pub requested_at: DateTime,
-    /// What was done so far; each order has fields of its own.
+    /// The progress so far. Each kind of command has fields of its own.
     pub progress: Document,
-    /// Set when it is finished.
+    /// The outcome; `None` until the command is finished.
     pub result: Option<CommandOutcome>,
 }
 
-/// How a request ended.
+/// The outcome of a stored command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CommandOutcome {
-    /// False when it was refused.
+    /// False if the command was refused.
     pub done: bool,
-    /// Counts, or why it was refused; each order has fields of its own.
+    /// Counts, or the reasons of the refusal. Each kind of command has fields of its own.
     pub details: Document,
 }
 
 impl CommandOutcome {
-    /// The refusal of whoever should have carried it out.
+    /// Makes the refusal that the command line prints, from the stored reasons.
     #[must_use]
     pub fn refusal(&self) -> Refusal {
         let reasons = self.details.get_array("reasons").map(Vec::as_slice).unwrap_or_default();
@@ -145,7 +144,7 @@ impl CommandOutcome {
     }
 }
 
-/// Stores a request; one that asks for the same and is not finished is joined.
+/// Stores a command and returns its id. If an equal command is not finished, its id is returned and nothing is stored.
 ///
 /// # Errors
 /// [`Failure::Read`], [`Failure::Write`].
@@ -164,7 +163,7 @@ pub(crate) async fn submit(database: &Database, order: &Command, who: &str) -> R
     Ok(id)
 }
 
-/// Takes a request back that nobody has taken up yet; false when somebody has.
+/// Removes a stored command that nobody has taken up yet. Returns false if it is taken up.
 ///
 /// # Errors
 /// [`Failure::Write`].
@@ -174,7 +173,7 @@ pub(crate) async fn withdraw(database: &Database, id: ObjectId) -> Result<bool, 
     Ok(withdrawn.deleted_count > 0)
 }
 
-/// One request.
+/// Reads one stored command.
 ///
 /// # Errors
 /// [`Failure::Read`], [`Failure::OwnDocument`].
@@ -184,8 +183,8 @@ pub(crate) async fn load(database: &Database, id: ObjectId) -> Result<Option<Sto
     stored.as_ref().map(read).transpose()
 }
 
-/// Takes up the oldest request of a lane that is not finished, or the one with this `_id`, under `term`. One that
-/// cannot be read (a newer version may have written it) is put aside as `unreadable`.
+/// Takes up the oldest unfinished command of a lane, or only the one with the id `only`, under `term`. A command that
+/// cannot be read is put aside as `unreadable`: a newer version may have written it.
 ///
 /// # Errors
 /// [`Failure::Write`].
@@ -198,7 +197,7 @@ pub(crate) async fn take_up(
     let names = OF_TICKER.to_vec();
     let name = match lane {
         Lane::Ticker => doc! { "$in": names },
-        // What nobody knows is put aside there.
+        // Commands with unknown names belong to the pipeline, which puts them aside.
         Lane::Pipeline => doc! { "$nin": names },
     };
     let mut filter = doc! {
@@ -220,28 +219,28 @@ pub(crate) async fn take_up(
         return Ok(Some(request));
     }
     error!(command = ?taken.get("_id"), "a request cannot be read and is put aside; see stream_processor_commands");
-    // Who asks may be of the newer version, and can read this.
+    // The process that stored the command can still read this refusal.
     let reason =
         "the instance that leads cannot read what is asked for: it is of another version; bring all to the same one";
     let refused = doc! { "done": false, "details": { "reasons": [reason] } };
     let aside =
         doc! { "$set": { "state": UNREADABLE, "finished_at": server_time(database).await?, "result": refused } };
     failpoint::passed("aside");
-    // A successor that can read it may have taken it up since.
+    // The term is a condition, because a successor that can read the command may have taken it up since.
     let mine = doc! { "_id": taken.get("_id"), "term": term };
     with_deadline(commands.update_one(mine, aside)).await.map_err(Failure::Write)?;
     Ok(None)
 }
 
-/// Stores how far a request has come.
+/// Stores the progress of a command.
 ///
 /// # Errors
-/// [`Failure::LeaseLost`] when another leader has taken it up, [`Failure::Write`].
+/// [`Failure::LeaseLost`] when another leader has taken the command up, [`Failure::Write`].
 pub(crate) async fn store_progress(database: &Database, request: &StoredCommand, term: i64) -> Result<(), Failure> {
     update(database, request.id, term, doc! { "progress": &request.progress }).await
 }
 
-/// Stores how a request ended.
+/// Stores the outcome of a command, and deletes commands that finished long ago.
 ///
 /// # Errors
 /// As [`store_progress`].
@@ -293,13 +292,13 @@ fn unreadable(field: &'static str) -> Failure {
     Failure::OwnDocument { collection: COMMANDS, field }
 }
 
-/// A count inside a progress or a result.
+/// Reads a count from a progress or an outcome. A missing count is 0.
 #[must_use]
 pub(crate) fn count(document: &Document, field: &str) -> u64 {
     document.get(field).and_then(Bson::as_i64).unwrap_or_default().unsigned_abs()
 }
 
-/// A count to be stored.
+/// Makes the stored form of a count.
 #[must_use]
 pub(crate) fn counted(count: u64) -> Bson {
     Bson::Int64(i64::try_from(count).unwrap_or(i64::MAX))
@@ -310,9 +309,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_id_in_an_order_is_stored_and_logged_as_an_object_id() {
+        let id = ObjectId::new();
+        let order = Command::Backfill { recruiter: Some(RecruiterId(id)), active_only: true };
+        let stored = doc! { "name": "backfill", "recruiter": id, "active_only": true };
+        assert_eq!(encoded(&order).unwrap(), stored);
+        assert!(format!("{order:?}").contains(&format!("Some({id:?})")), "{order:?}");
+        let order = Command::AnonymizeUser { user: UserId(id) };
+        assert_eq!(encoded(&order).unwrap(), doc! { "name": "anonymize-user", "user": id });
+    }
+
+    #[test]
     fn every_order_reads_back_as_it_was_written() {
         let orders = [
-            Command::Backfill { recruiter: Some(ObjectId::new()), active_only: true },
+            Command::Backfill { recruiter: Some(RecruiterId(ObjectId::new())), active_only: true },
             Command::Backfill { recruiter: None, active_only: false },
             Command::Repair,
             Command::RetryDeadLetters { due_at: Some(DateTime::from_millis(1)) },
@@ -324,7 +334,7 @@ mod tests {
             Command::DropDeadLetters { ids: vec!["cfas/1".to_owned()] },
             Command::SetPhase { to: "shadow".to_owned(), force: true, reason: Some("tried".to_owned()) },
             Command::RunJob { job: "verify".to_owned(), now: Some(DateTime::from_millis(2)) },
-            Command::AnonymizeUser { user: ObjectId::new() },
+            Command::AnonymizeUser { user: UserId(ObjectId::new()) },
             Command::Obfuscate,
         ];
         for order in orders {

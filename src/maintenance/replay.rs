@@ -1,5 +1,5 @@
-//! One replay as whoever leads carries it out: part by part beside the live stream, which it neither moves nor
-//! holds up; its progress is stored, so that a crash costs one part.
+//! Carries out one replay, part by part beside the live stream. A replay does not hold the live stream up, and does not
+//! move its position. The progress is stored, so that a crash costs one part.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use crate::apply::stages::Stages;
 use crate::clock;
 use crate::error::Failure;
 use crate::fetch::references::anonymized_users;
+use crate::model::ids::UserId;
 use crate::model::names::WatchedCollection;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::deadline::with_deadline;
@@ -25,36 +26,38 @@ use crate::source::event::Event;
 use crate::source::replay::{Replay, SpanPart};
 use crate::write::dead_letters::EventPosition;
 
-/// In a progress: a resync was asked for, because events do not tell what changed.
+/// The field of the progress that is true when a resync was requested, because events do not tell what changed.
 pub(crate) const RESYNC: &str = "resync";
-/// In a progress: at least so many events of the span could not be read or delivered.
+/// The field of the progress with the least number of events that could not be read or delivered.
 pub(crate) const UNDELIVERABLE: &str = "undeliverable";
-/// In a progress: all parts were applied; what is still to end is the resync that they asked for.
+/// The field of the progress that is true when all parts are applied. A requested resync may still run.
 pub(crate) const ENDED: &str = "ended";
+/// The field of the progress with the cluster time up to which the replay has come.
 const REACHED: &str = "reached";
+/// The field of the progress with the cluster time at which the replay ends.
 const UNTIL: &str = "until";
 
-/// So long a part is waited for, and no longer: the live stream waits meanwhile.
+/// The longest wait for a part. The live stream waits meanwhile.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// A replay that is under way.
+/// A running replay.
 #[derive(Debug)]
 pub(crate) struct Replaying {
-    /// The request that it belongs to.
+    /// The id of its stored command.
     pub command: ObjectId,
     source: Replay,
 }
 
-/// What one step came to.
+/// The result of one step of a replay.
 #[derive(Debug, Default)]
 pub(crate) struct ReplayStep {
-    /// Nothing is left.
+    /// True if the whole span is read and applied.
     pub ended: bool,
-    /// What changed cannot be told from the events: a resync is needed.
+    /// True if a resync is needed, because the events do not tell what changed.
     pub everything: bool,
 }
 
-/// Adds what was written since `before` to the progress of a command.
+/// Adds the offers that were written since `before` to the counts in a command's progress.
 pub(crate) fn add_written(request: &mut StoredCommand, before: WriteCounts, stages: &Stages) {
     let write_counts = stages.write_counts;
     for (field, done) in [
@@ -72,7 +75,7 @@ fn add(request: &mut StoredCommand, field: &str, done: u64) {
 }
 
 impl Replaying {
-    /// Opens the stream where the request's progress says, or at the beginning of its span.
+    /// Opens the stream at the stored progress, or at the start of the span.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -87,10 +90,10 @@ impl Replaying {
         Ok(Self { command: request.id, source })
     }
 
-    /// The next part, if it is there.
+    /// Applies the next part if it is there.
     ///
     /// # Errors
-    /// As [`Replay::next`] and [`Apply::plan`]; the replay must be begun again from the stored progress then.
+    /// As [`Replay::next`] and [`Apply::plan`]. The replay must then begin again at the stored progress.
     pub(crate) async fn step(&mut self, request: &mut StoredCommand, apply: &mut Apply) -> Result<ReplayStep, Failure> {
         let Some(part) = self.source.next(PATIENCE).await? else {
             return Ok(ReplayStep::default());
@@ -107,12 +110,12 @@ impl Replaying {
     }
 }
 
-/// What a part asked for.
+/// The touches of one part.
 #[derive(Debug)]
 pub(crate) struct ReplayTouches {
-    /// Recruiters that it touched.
+    /// The number of touched recruiters.
     pub recruiters: u64,
-    /// What changed cannot be told from its events.
+    /// True if a resync is needed, because the events do not tell what changed.
     pub everything: bool,
 }
 
@@ -128,22 +131,23 @@ pub(crate) async fn part_applied(part: &SpanPart, apply: &mut Apply) -> Result<R
     Ok(ReplayTouches { recruiters: recruiters as u64, everything: plan.requires_resync() || part.passed_over > 0 })
 }
 
-/// A user who was deleted in the span and is there now keeps the contact: the stream has seen both long ago.
+/// Takes users who exist now out of the anonymised users of a plan. Such a user was deleted in the span and inserted
+/// again later, and the live stream has seen both events.
 async fn leave_present_users(database: &CausalDatabase, plan: &mut Plan) -> Result<(), Failure> {
     if plan.anonymized_users.is_empty() {
         return Ok(());
     }
     let anonymized = anonymized_users(database, plan.anonymized_users.clone()).await?;
-    let ids: Vec<ObjectId> = plan.anonymized_users.difference(&anonymized).copied().collect();
+    let ids: Vec<UserId> = plan.anonymized_users.difference(&anonymized).copied().collect();
     let users = collection(database, WatchedCollection::Users.name());
     let present = with_deadline(users.distinct("_id", doc! { "_id": { "$in": ids } })).await.map_err(Failure::Read)?;
-    for user in present.iter().filter_map(bson::Bson::as_object_id) {
+    for user in present.iter().filter_map(bson::Bson::as_object_id).map(UserId) {
         plan.anonymized_users.remove(&user);
     }
     Ok(())
 }
 
-/// The collections that a replay looks at: what the phase watches and the offers themselves, or one of them.
+/// Returns the collections whose events a replay reads: those that the phase watches and the offers, or one of them.
 #[must_use]
 pub(crate) fn watched(phase: Phase, only: Option<&str>) -> Vec<WatchedCollection> {
     let all = phase.watched().iter().copied().chain([WatchedCollection::Offers]);
@@ -151,19 +155,19 @@ pub(crate) fn watched(phase: Phase, only: Option<&str>) -> Vec<WatchedCollection
         .collect()
 }
 
-/// Up to where a request has come.
+/// Returns the cluster time up to which a replay has come.
 #[must_use]
 pub(crate) fn reached(request: &StoredCommand, span: &Span) -> Timestamp {
     request.progress.get_timestamp(REACHED).unwrap_or(span.from)
 }
 
-/// Up to where it will go; `None` before it has begun.
+/// Returns the cluster time at which a replay ends; `None` before it begins.
 #[must_use]
 pub(crate) fn until(request: &StoredCommand) -> Option<Timestamp> {
     request.progress.get_timestamp(UNTIL).ok()
 }
 
-/// Why a position cannot be replayed from, and what to do instead.
+/// Writes the reason why a replay from this position is impossible, and what to do instead.
 #[must_use]
 pub(crate) fn too_old(position: Timestamp, oplog: Option<&Oplog>) -> String {
     let begins = oplog.map_or_else(
@@ -177,13 +181,13 @@ pub(crate) fn too_old(position: Timestamp, oplog: Option<&Oplog>) -> String {
     )
 }
 
-/// A cluster time for people.
+/// Writes a cluster time for people, in RFC 3339.
 #[must_use]
 pub(crate) fn time_text(time: Timestamp) -> String {
     DateTime::from_millis(i64::from(time.time) * 1000).try_to_rfc3339_string().unwrap_or_default()
 }
 
-/// A length of time for people, to the second.
+/// Writes a duration for people, in whole seconds.
 #[must_use]
 pub(crate) fn length_text(length: Duration) -> String {
     humantime::format_duration(Duration::from_secs(length.as_secs())).to_string()

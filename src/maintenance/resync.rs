@@ -17,6 +17,7 @@ use crate::clock;
 use crate::error::Failure;
 use crate::failpoint;
 use crate::fetch::links;
+use crate::model::ids::{JobId, RecruiterId, typed};
 use crate::model::names::DEAD_LETTERS;
 use crate::model::names::LINKS;
 use crate::model::names::OFFERS;
@@ -102,11 +103,11 @@ enum Other {
 #[derive(Debug)]
 pub struct Resync {
     stage: ResyncStage,
-    /// The last id that is done in this stage; `None` at its begin.
+    /// The last id that is done in this stage; `None` at the start of a stage.
     after: Option<ObjectId>,
     /// The position in [`ResyncStage::Others`], which goes by other ids.
     other: Other,
-    /// The begin by the server's clock.
+    /// The time of the start by the server's clock.
     began: DateTime,
     /// The id by which gaps name the resync that repairs them.
     id: ObjectId,
@@ -206,8 +207,14 @@ impl Resync {
             _ => Document::new(),
         };
         let ids = match self.stage {
-            ResyncStage::LettersOfRecruiters => retry_dead_letters::of_recruiters_gone(apply, self.after).await?,
-            ResyncStage::LettersOfOffers => retry_dead_letters::of_offers(apply, self.after),
+            ResyncStage::LettersOfRecruiters => {
+                let gone = retry_dead_letters::of_recruiters_gone(apply, self.after.map(RecruiterId)).await?;
+                gone.into_iter().map(ObjectId::from).collect()
+            }
+            ResyncStage::LettersOfOffers => {
+                let offers = retry_dead_letters::of_offers(apply, self.after.map(JobId));
+                offers.into_iter().map(ObjectId::from).collect()
+            }
             _ => scan::ids_after(&database, self.stage.collection(), &filter, self.after).await?,
         };
         let Some(last) = ids.last() else {
@@ -283,27 +290,30 @@ impl Resync {
         let phase = apply.stages.phase;
         match self.stage {
             ResyncStage::Others(_) => Ok(()),
-            ResyncStage::LettersOfRecruiters => retry_dead_letters::recruiters(apply, ids, &position).await,
-            ResyncStage::LettersOfOffers => retry_dead_letters::offers(apply, ids, &position).await,
+            ResyncStage::LettersOfRecruiters => retry_dead_letters::recruiters(apply, &typed(ids), &position).await,
+            ResyncStage::LettersOfOffers => retry_dead_letters::offers(apply, &typed(ids), &position).await,
             // In `retired` recruiters are not read any more, and the collection may be gone.
             ResyncStage::Recruiters | ResyncStage::Links if phase.stream() == StreamWrites::Closed => Ok(()),
             ResyncStage::Recruiters => {
-                let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
+                let touches: BTreeMap<RecruiterId, Touch> =
+                    ids.iter().map(|id| (RecruiterId(*id), Touch::All)).collect();
                 apply.stages.metrics.touched(TouchOrigin::Resync, touches.len() as u64);
                 apply.touch(&touches, &position).await
             }
-            ResyncStage::Links => apply.delete(&self.dated(ids), &position).await,
+            ResyncStage::Links => apply.delete(&self.dated(typed(ids)), &position).await,
             ResyncStage::Anonymized => {
-                let present = apply.present(ids).await?;
-                let absent: Vec<ObjectId> = ids.iter().copied().filter(|id| !present.contains(id)).collect();
-                apply.anonymize(&self.dated(&absent), &position).await
+                let mut ids: Vec<RecruiterId> = typed(ids);
+                let present = apply.present(&ids).await?;
+                ids.retain(|id| !present.contains(id));
+                apply.anonymize(&self.dated(ids), &position).await
             }
             ResyncStage::Offers => {
-                let managed = affected_recruiters::offers_of_gone_users(&apply.stages.database, ids).await?;
+                let ids: Vec<JobId> = typed(ids);
+                let managed = affected_recruiters::offers_of_gone_users(&apply.stages.database, &ids).await?;
                 apply.anonymize_managed(managed.anonymized, &position).await?;
                 apply.stages.cancel_deactivated(managed.deactivated, &position).await?;
                 match phase.stream() {
-                    StreamWrites::Always => self.cancel_orphans(ids, apply, &position).await,
+                    StreamWrites::Always => self.cancel_orphans(&ids, apply, &position).await,
                     // Applications write offers themselves in these phases, so an offer may exist without a recruiter.
                     StreamWrites::UnlessNewer | StreamWrites::Compare | StreamWrites::Closed => Ok(()),
                 }
@@ -313,20 +323,15 @@ impl Resync {
 
     /// Cancels offers that are in no link. An offer that is younger than the resync is left alone: the event of its
     /// recruiter may still come.
-    async fn cancel_orphans(
-        &self,
-        ids: &[ObjectId],
-        apply: &mut Apply,
-        position: &EventPosition,
-    ) -> Result<(), Failure> {
-        let old: BTreeSet<ObjectId> = ids.iter().copied().filter(|id| id.timestamp() < self.began).collect();
+    async fn cancel_orphans(&self, ids: &[JobId], apply: &mut Apply, position: &EventPosition) -> Result<(), Failure> {
+        let old: BTreeSet<JobId> = ids.iter().copied().filter(|id| id.0.timestamp() < self.began).collect();
         let held = links::owners(&apply.stages.database, &old).await?;
         let orphans = old.into_iter().filter(|offer| !held.contains_key(offer));
         let removals: Vec<RemovedJob> = orphans.map(|offer| RemovedJob::offer(offer, self.began)).collect();
         apply.stages.cancel(&removals, position).await.map(drop)
     }
 
-    fn dated(&self, ids: &[ObjectId]) -> Dated {
-        ids.iter().map(|id| (*id, self.began)).collect()
+    fn dated(&self, ids: Vec<RecruiterId>) -> Dated {
+        ids.into_iter().map(|id| (id, self.began)).collect()
     }
 }

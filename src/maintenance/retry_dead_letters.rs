@@ -14,6 +14,7 @@ use crate::apply::removal::RemovedJob;
 use crate::error::Failure;
 use crate::fetch::links;
 use crate::model::dead_letter::Action;
+use crate::model::ids::{JobId, RecruiterId};
 use crate::observe::facts::TouchOrigin;
 use crate::phase::StreamWrites;
 use crate::plan::Touch;
@@ -47,25 +48,14 @@ pub(crate) async fn step(
     let part = usize::try_from(count(&request.progress, PART)).unwrap_or_default();
     if part < 2 {
         let after = request.progress.get_object_id(AFTER).ok();
-        let ids = match part {
-            0 => {
-                let wanted = |id| due.as_ref().is_none_or(|due: &DueDeadLetters| due.recruiters.contains(&id));
-                apply.stages.dead_letters.recruiters_after(after, STEP as usize, |id, _| wanted(id))
-            }
-            _ => {
-                let wanted = |id| due.as_ref().is_none_or(|due: &DueDeadLetters| due.offers.contains(&id));
-                apply.stages.dead_letters.offers_after(after, STEP as usize, wanted)
-            }
+        let last = match part {
+            0 => recruiters_step(apply, due.as_ref(), after.map(RecruiterId), &position).await?.map(ObjectId::from),
+            _ => offers_step(apply, due.as_ref(), after.map(JobId), &position).await?.map(ObjectId::from),
         };
-        let Some(last) = ids.last().copied() else {
+        let Some(last) = last else {
             next_part(request, part);
             return Ok(None);
         };
-        let ids: Vec<ObjectId> = ids.into_iter().collect();
-        match part {
-            0 => recruiters(apply, &ids, &position).await?,
-            _ => offers(apply, &ids, &position).await?,
-        }
         apply.stages.count_dead_letters();
         request.progress.insert(AFTER, last);
         return Ok(None);
@@ -78,6 +68,7 @@ pub(crate) async fn step(
     let prefix = format!("{}/", collection.name());
     let wanted =
         |key: &str| due.as_ref().is_none_or(|due: &DueDeadLetters| due.others.contains(&format!("{prefix}{key}")));
+    // Such a document cannot be projected, so its dead letter ends only with the document. Until then it is renewed.
     let rechecked = apply.recheck_others(collection, after.as_deref(), wanted).await?;
     apply.stages.dead_letters.write_unusable(collection, rechecked.stand, &position).await?;
     apply.stages.count_dead_letters();
@@ -86,6 +77,38 @@ pub(crate) async fn step(
         None => next_part(request, part),
     }
     Ok(None)
+}
+
+/// Retries the next dead letters of recruiters after `after`. If `due` is given, only these are retried. Returns the
+/// last recruiter; `None` when there are no more.
+async fn recruiters_step(
+    apply: &mut Apply,
+    due: Option<&DueDeadLetters>,
+    after: Option<RecruiterId>,
+    position: &EventPosition,
+) -> Result<Option<RecruiterId>, Failure> {
+    let wanted = |id| due.is_none_or(|due| due.recruiters.contains(&id));
+    let ids = apply.stages.dead_letters.recruiters_after(after, STEP as usize, |id, _| wanted(id));
+    let ids: Vec<RecruiterId> = ids.into_iter().collect();
+    if !ids.is_empty() {
+        recruiters(apply, &ids, position).await?;
+    }
+    Ok(ids.last().copied())
+}
+
+/// Retries the next dead letters of offers without a recruiter, otherwise as [`recruiters_step`].
+async fn offers_step(
+    apply: &mut Apply,
+    due: Option<&DueDeadLetters>,
+    after: Option<JobId>,
+    position: &EventPosition,
+) -> Result<Option<JobId>, Failure> {
+    let wanted = |id| due.is_none_or(|due| due.offers.contains(&id));
+    let ids: Vec<JobId> = apply.stages.dead_letters.offers_after(after, STEP as usize, wanted).into_iter().collect();
+    if !ids.is_empty() {
+        offers(apply, &ids, position).await?;
+    }
+    Ok(ids.last().copied())
 }
 
 fn next_part(request: &mut StoredCommand, part: usize) {
@@ -97,14 +120,15 @@ fn next_part(request: &mut StoredCommand, part: usize) {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub(crate) async fn of_recruiters_gone(apply: &Apply, after: Option<ObjectId>) -> Result<Vec<ObjectId>, Failure> {
+pub(crate) async fn of_recruiters_gone(apply: &Apply, after: Option<RecruiterId>) -> Result<Vec<RecruiterId>, Failure> {
     let mut after = after;
     loop {
         let dead_letters = &apply.stages.dead_letters;
-        let ids: Vec<ObjectId> = dead_letters.recruiters_after(after, STEP as usize, |_, _| true).into_iter().collect();
+        let ids: Vec<RecruiterId> =
+            dead_letters.recruiters_after(after, STEP as usize, |_, _| true).into_iter().collect();
         after = ids.last().copied();
         let present = apply.present(&ids).await?;
-        let absent: Vec<ObjectId> = ids.into_iter().filter(|id| !present.contains(id)).collect();
+        let absent: Vec<RecruiterId> = ids.into_iter().filter(|id| !present.contains(id)).collect();
         if !absent.is_empty() || after.is_none() {
             return Ok(absent);
         }
@@ -113,16 +137,21 @@ pub(crate) async fn of_recruiters_gone(apply: &Apply, after: Option<ObjectId>) -
 
 /// Returns the next offers after `after` that have a dead letter without a recruiter.
 #[must_use]
-pub(crate) fn of_offers(apply: &Apply, after: Option<ObjectId>) -> Vec<ObjectId> {
+pub(crate) fn of_offers(apply: &Apply, after: Option<JobId>) -> Vec<JobId> {
     apply.stages.dead_letters.offers_after(after, STEP as usize, |_| true).into_iter().collect()
 }
 
-/// Retries the dead letters of these recruiters. Present recruiters are touched; failed anonymisations are repeated if the
-/// copy still exists. The offers of deleted recruiters are anonymised if a dead letter or a copy says so, else cancelled.
+/// Retries the dead letters of these recruiters. A present recruiter is touched, and its failed anonymisations are
+/// repeated if its copy still exists. The offers of a deleted recruiter are anonymised if a dead letter or a copy says
+/// so, else cancelled.
 ///
 /// # Errors
 /// As [`Apply::plan`].
-pub(crate) async fn recruiters(apply: &mut Apply, ids: &[ObjectId], position: &EventPosition) -> Result<(), Failure> {
+pub(crate) async fn recruiters(
+    apply: &mut Apply,
+    ids: &[RecruiterId],
+    position: &EventPosition,
+) -> Result<(), Failure> {
     let present = apply.present(ids).await?;
     let copies = affected_recruiters::anonymized_jobs(&apply.stages.database, ids).await?;
     let (mut touches, mut copied, mut absent, mut moot) =
@@ -151,14 +180,14 @@ pub(crate) async fn recruiters(apply: &mut Apply, ids: &[ObjectId], position: &E
     apply.delete(&absent, position).await
 }
 
-/// Retries the dead letters of these offers, whose recruiters are unknown. A dead letter of version 1.0.0 names no action.
-/// The state of the offer's user and the links then decide what is done.
+/// Retries the dead letters of these offers, whose recruiters are unknown. A dead letter of version 1.0.0 names no
+/// action. The state of the offer's user and the links then decide what is done.
 ///
 /// # Errors
 /// As [`Apply::plan`].
-pub(crate) async fn offers(apply: &mut Apply, ids: &[ObjectId], position: &EventPosition) -> Result<(), Failure> {
+pub(crate) async fn offers(apply: &mut Apply, ids: &[JobId], position: &EventPosition) -> Result<(), Failure> {
     let managed = affected_recruiters::offers_of_gone_users(&apply.stages.database, ids).await?;
-    let of = |offers: Vec<ObjectId>| -> BTreeSet<ObjectId> { offers.into_iter().collect() };
+    let of = |offers: Vec<JobId>| -> BTreeSet<JobId> { offers.into_iter().collect() };
     let (anonymized, deactivated) = (of(managed.anonymized), of(managed.deactivated));
     let present = of(managed.present);
     let held = links::owners(&apply.stages.database, &ids.iter().copied().collect()).await?;

@@ -1,5 +1,5 @@
-//! Dead letters about documents whose `_id` is no ObjectId. The service cannot project such a document, so it has a dead
-//! letter as long as it exists. The stream finds such documents when they change. The scans in this file find all of them.
+//! Dead letters about documents whose `_id` is no ObjectId. The service cannot work with such a document, so it has a
+//! dead letter as long as it exists. The stream finds such documents when they change. The scans here find all of them.
 
 use bson::{Bson, doc};
 
@@ -34,8 +34,8 @@ pub(crate) fn filter(collection: WatchedCollection, partner_label: &str) -> bson
 }
 
 impl Apply {
-    /// Writes dead letters about the next of these documents after `after`. Returns the last `_id`, or `None` at the end of
-    /// the scan, and the number of documents.
+    /// Writes dead letters about the next of these documents after `after`. Returns the last `_id`, or `None` at the
+    /// end of the scan, and the number of documents.
     ///
     /// # Errors
     /// [`Failure::Read`]; as [`crate::write::command::update`].
@@ -54,8 +54,8 @@ impl Apply {
         Ok((others.into_iter().last(), count))
     }
 
-    /// Rechecks the next of these dead letters after the key `after`, as far as `wanted` selects them. The dead letters of
-    /// deleted documents are removed.
+    /// Rechecks the next of these dead letters after the key `after`, as far as `wanted` selects them. The dead letters
+    /// of deleted documents are removed.
     ///
     /// # Errors
     /// As [`Self::note_others`].
@@ -98,8 +98,8 @@ pub(crate) struct Rechecked {
     pub stand: Vec<String>,
 }
 
-/// Reads the `_id` back from a key; `None` if the key does not hold the whole `_id`. Such a dead letter ends only with the
-/// event of the deletion, or when an operator drops it.
+/// Reads the `_id` back from a key; `None` if the key does not hold the whole `_id`. Such a dead letter ends only with
+/// the event of the deletion, or when an operator drops it.
 fn id_of(key: &str) -> Option<Bson> {
     let value: serde_json::Value = serde_json::from_str(key).ok()?;
     let id = Bson::try_from(value).ok()?;

@@ -1,5 +1,5 @@
-//! What is done step by step beside the live stream: a resync first, then the command that was taken up
-//! ([`crate::maintenance::queue`]). A step is short, is done under the lease, and may be repeated after a crash.
+//! The maintenance worker does the work beside the live stream in steps: a resync first, then the stored command that
+//! is taken up ([`crate::maintenance::queue`]). A step is short, needs the lease, and can be repeated after a crash.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +16,7 @@ use crate::apply::dry_run::WriteCounts;
 use crate::apply::executor::Apply;
 use crate::config::Choice as _;
 use crate::error::{Directive, Failure};
+use crate::model::ids::{RecruiterId, typed};
 use crate::model::names::WatchedCollection;
 use crate::model::other_id::OtherId;
 use crate::mongo::oplog::Oplog;
@@ -30,33 +31,34 @@ use crate::source::scan;
 use crate::write::dead_letters::EventPosition;
 use crate::write::transaction::Fence;
 
-/// In the progress of a backfill: how far the walk over documents whose `_id` is no ObjectId has come.
+/// The field of a backfill's progress with the last `_id` of the scan over documents whose `_id` is no ObjectId.
 const AFTER_OTHER: &str = "after_other";
+/// The field of a backfill's progress that is true when this scan is done.
 const OTHERS_DONE: &str = "others_done";
 
-/// The work of one holder of the lease.
+/// The maintenance worker of one term of the lease.
 #[derive(Debug)]
 pub(crate) struct MaintenanceWorker {
-    /// A resync to finish.
+    /// The resync that is not finished. Commands wait for it.
     pub resync: Option<Resync>,
-    /// The resync must wait: a source is gone, or is being filled again.
+    /// True if the resync must wait, because a source is gone or is being filled again.
     pub held: bool,
-    /// The command that was taken up.
+    /// The command that is taken up and not finished.
     command: Option<StoredCommand>,
-    /// Of the lease's term, and of the transaction of a step to another phase.
+    /// The fence of this term. The transaction of a step to another phase needs it.
     pub(crate) fence: Fence,
-    /// `phase.initial`
+    /// The setting `phase.initial`.
     initial: Phase,
     /// The phase as this leadership knows it.
     known: KnownPhase,
-    /// Where the position of the stream is.
+    /// The store of checkpoints. A step to another phase records the position at which it happens.
     positions: Store,
-    /// The stream of a replay, while one is carried out.
+    /// The replay that is carried out; `None` if there is none, or after a failure.
     replaying: Option<Replaying>,
 }
 
 impl MaintenanceWorker {
-    /// Works in the term of `fence`; an unfinished resync comes first.
+    /// Makes the worker for the term of `fence`. `resync` is new, or left unfinished by an earlier leadership.
     #[must_use]
     pub(crate) fn new(
         resync: Option<Resync>,
@@ -67,7 +69,7 @@ impl MaintenanceWorker {
         Self { resync, held: false, command: None, fence, initial, known, positions, replaying: None }
     }
 
-    /// True when there is something to do.
+    /// True if a step can be done now.
     #[must_use]
     pub(crate) fn has_work(&self) -> bool {
         match self.resync {
@@ -76,7 +78,7 @@ impl MaintenanceWorker {
         }
     }
 
-    /// Takes up the oldest request, or the one with this `_id`, if there is none already.
+    /// Takes up the oldest stored command, or only the one with the id `only`, unless one is taken up already.
     ///
     /// # Errors
     /// As [`queue::take_up`].
@@ -90,7 +92,7 @@ impl MaintenanceWorker {
         Ok(())
     }
 
-    /// Asks for a resync from the first recruiter; one that is under way begins again.
+    /// Requests a resync. A running resync begins again.
     ///
     /// # Errors
     /// As [`Resync::request`].
@@ -100,10 +102,10 @@ impl MaintenanceWorker {
         Ok(())
     }
 
-    /// One step.
+    /// Does one step of the resync, or else of the command.
     ///
     /// # Errors
-    /// A [`Failure`] that is not about one document; the step may be done again.
+    /// A [`Failure`] that is not about one document. The step can be repeated.
     pub(crate) async fn step(&mut self, apply: &mut Apply) -> Result<(), Failure> {
         if let Some(resync) = &mut self.resync {
             let before = apply.stages.write_counts;
@@ -118,7 +120,7 @@ impl MaintenanceWorker {
         let before = request.progress.clone();
         let outcome = Box::pin(self.carry_out(&mut request, apply)).await;
         let (database, id) = (&apply.stages.database, request.id);
-        // Kept until its end is stored: what is repeated after a failure finds nothing left to do.
+        // The command is kept until its outcome is stored. After a failure the step is repeated and changes nothing.
         let request = self.command.insert(request);
         match outcome? {
             Some(outcome) => {
@@ -132,7 +134,7 @@ impl MaintenanceWorker {
         }
     }
 
-    /// Does a part of what was asked for; gives back how it ended, when it has.
+    /// Does one step of a command. Returns the outcome when the command is finished.
     async fn carry_out(
         &mut self,
         request: &mut StoredCommand,
@@ -145,7 +147,7 @@ impl MaintenanceWorker {
             Command::Replay(span) => self.replay(request, apply, &span).await,
             Command::DropDeadLetters { ids } => {
                 let dropped = apply.stages.dead_letters.drop_named(&ids).await?;
-                // Added, because an answer may be lost and the step repeated.
+                // The count is added to the progress, because the step may be repeated after a lost answer.
                 let dropped = count(&request.progress, "dropped") + dropped;
                 Ok(Some(CommandOutcome { done: true, details: doc! { "dropped": counted(dropped) } }))
             }
@@ -153,12 +155,12 @@ impl MaintenanceWorker {
                 let asked = Asked { to: &to, force, reason };
                 self.set_phase(request, apply, asked).await.map(Some)
             }
-            // None of this lane's: see `Command::lane`.
+            // These commands belong to the other lane, see `Command::lane`.
             Command::RunJob { .. } | Command::AnonymizeUser { .. } | Command::Obfuscate => Ok(Some(refused([]))),
         }
     }
 
-    /// The next part of a replay. What fails is read again from where the stored progress says.
+    /// Does the next part of a replay. After a failure the replay begins again at the stored progress.
     async fn replay(
         &mut self,
         request: &mut StoredCommand,
@@ -168,7 +170,7 @@ impl MaintenanceWorker {
         if let Some(refused) = refused_by(apply.stages.phase) {
             return Ok(Some(refused));
         }
-        // Steps come here only when no resync is under way, so the one that was asked for is finished.
+        // A command gets a step only when no resync is running, so the requested resync is finished.
         if request.progress.get_bool(replay::ENDED).unwrap_or_default() {
             return Ok(Some(CommandOutcome { done: true, details: request.progress.clone() }));
         }
@@ -184,7 +186,7 @@ impl MaintenanceWorker {
             }
             Err(failure) => return Err(failure),
         };
-        // Before the progress is stored: a crash in between asks for it again.
+        // The resync is requested before the progress is stored. After a crash in between it is requested again.
         if step.everything && !request.progress.get_bool(replay::RESYNC).unwrap_or_default() {
             self.request_resync(apply, "what changed in a replayed span cannot be told from its events").await?;
             request.progress.insert(replay::RESYNC, true);
@@ -197,7 +199,7 @@ impl MaintenanceWorker {
         Ok(None)
     }
 
-    /// What a resync wrote that a replay asked for is of that replay.
+    /// Adds the writes of a resync to the counts of the replay that requested it.
     async fn count_for_replay(&mut self, before: WriteCounts, apply: &Apply) -> Result<(), Failure> {
         let asked = |request: &&mut StoredCommand| request.progress.get_bool(replay::RESYNC).unwrap_or_default();
         let Some(request) = self.command.as_mut().filter(asked) else {
@@ -207,12 +209,12 @@ impl MaintenanceWorker {
         queue::store_progress(&apply.stages.database, request, self.fence.term).await
     }
 
-    /// A resync touches every recruiter and then compares what is gone.
+    /// Repairs all offers by a resync, which touches every recruiter and then handles removals.
     async fn repair(&mut self, request: &mut StoredCommand, apply: &Apply) -> Result<Option<CommandOutcome>, Failure> {
         if let Some(refused) = refused_by(apply.stages.phase) {
             return Ok(Some(refused));
         }
-        // Steps come here only when no resync is under way, so the one that was begun is finished.
+        // A command gets a step only when no resync is running, so the resync that was begun is finished.
         if request.progress.get_bool("begun").unwrap_or_default() {
             return Ok(Some(CommandOutcome { done: true, details: Document::new() }));
         }
@@ -249,8 +251,8 @@ impl MaintenanceWorker {
             return Ok(refused(unmet));
         }
         if way == StepDirection::Back && to.writes_offers() && !current.phase.writes_offers() {
-            // Before the step, so that a crash in between cannot lose it: what happened while the stream
-            // wrote nothing is looked at again.
+            // The stream wrote nothing until now, so a resync must follow. It is requested before the step, so that a
+            // crash in between cannot lose it.
             self.request_resync(apply, "the stream writes offers again").await?;
         }
         let position = self.positions.load().await?.map(|checkpoint| checkpoint.to_document()).unwrap_or_default();
@@ -281,13 +283,14 @@ struct Asked<'a> {
 async fn backfill(
     request: &mut StoredCommand,
     apply: &mut Apply,
-    (recruiter, active_only): (Option<ObjectId>, bool),
+    (recruiter, active_only): (Option<RecruiterId>, bool),
 ) -> Result<Option<CommandOutcome>, Failure> {
     if let Some(refused) = refused_by(apply.stages.phase) {
         return Ok(Some(refused));
     }
     let database = apply.stages.database.clone();
     let filter = scan::backfill_filter(recruiter, active_only);
+    // Documents whose `_id` is no ObjectId come first. The scan for touches does not find them.
     if !request.progress.get_bool(OTHERS_DONE).unwrap_or_default() {
         let after = OtherId::from_stored(request.progress.get(AFTER_OTHER));
         let position = EventPosition::of_scan(request.requested_at);
@@ -313,7 +316,7 @@ async fn backfill(
         return Ok(Some(CommandOutcome { done: true, details }));
     };
     let before = apply.stages.write_counts;
-    touch(&ids, TouchOrigin::Backfill, request, apply).await?;
+    touch(&typed(&ids), TouchOrigin::Backfill, request, apply).await?;
     let write_counts = apply.stages.write_counts;
     request.progress.insert("after", *last);
     for (field, done) in [
@@ -329,19 +332,20 @@ async fn backfill(
 }
 
 async fn touch(
-    ids: &[ObjectId],
+    ids: &[RecruiterId],
     origin: TouchOrigin,
     request: &StoredCommand,
     apply: &mut Apply,
 ) -> Result<(), Failure> {
-    let touches: BTreeMap<ObjectId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
+    let touches: BTreeMap<RecruiterId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
     apply.stages.metrics.touched(origin, touches.len() as u64);
     apply.touch(&touches, &EventPosition::of_scan(request.requested_at)).await?;
     apply.stages.count_dead_letters();
     Ok(())
 }
 
-/// Once `jobs_partners` is the authority, a projection would overwrite newer offers (spec 04).
+/// Makes the refusal of a command that projects, in a phase with `jobs_partners` as the authority (spec 04). There a
+/// projection would overwrite newer offers.
 fn refused_by(phase: Phase) -> Option<CommandOutcome> {
     let reason =
         || format!("in phase {} jobs_partners is the authority: no offer is written from recruiters", phase.word());

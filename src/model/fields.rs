@@ -1,5 +1,5 @@
 //! A macro for structs whose fields borrow values from one BSON document, decoded in one pass.
-//! The macro does not interpret values: the projection does.
+//! The macro does not interpret values. The projection does that.
 
 /// Declares `struct Name<'a>` with one `Option<RawBsonRef<'a>>` per listed key. `None` means null or missing
 /// ("nullish", spec 02). Of two equal keys the last one counts, as in the server.

@@ -4,36 +4,40 @@
 
 use std::cmp::Reverse;
 
-use bson::{DateTime, RawBsonRef, oid::ObjectId};
+use bson::{DateTime, RawBsonRef};
+
+use super::ids::RecruiterId;
 
 /// A candidate for the ownership of a job. The greatest candidate wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct JobOwner {
     /// `None` when `updatedAt` is no date. `None` loses against every date.
     updated_at: Option<DateTime>,
-    recruiter: Reverse<ObjectId>,
+    recruiter: Reverse<RecruiterId>,
 }
 
 impl JobOwner {
     #[must_use]
-    pub(crate) fn new(recruiter: ObjectId, updated_at: Option<RawBsonRef<'_>>) -> Self {
+    pub(crate) fn new(recruiter: RecruiterId, updated_at: Option<RawBsonRef<'_>>) -> Self {
         Self { updated_at: updated_at.and_then(RawBsonRef::as_datetime), recruiter: Reverse(recruiter) }
     }
 
     /// The recruiter's `_id`.
     #[must_use]
-    pub(crate) fn recruiter(&self) -> ObjectId {
+    pub(crate) fn recruiter(&self) -> RecruiterId {
         self.recruiter.0
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bson::oid::ObjectId;
+
     use super::*;
 
     #[test]
     fn the_later_one_wins_then_the_lower_id_and_a_date_wins_over_none() {
-        let [low, high] = [[1; 12], [2; 12]].map(ObjectId::from_bytes);
+        let [low, high] = [[1; 12], [2; 12]].map(|bytes| RecruiterId(ObjectId::from_bytes(bytes)));
         let at = |millis| Some(RawBsonRef::DateTime(DateTime::from_millis(millis)));
         let winner = |a: Option<RawBsonRef<'_>>, b: Option<RawBsonRef<'_>>| {
             JobOwner::new(low, a).max(JobOwner::new(high, b)).recruiter()

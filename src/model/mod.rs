@@ -4,6 +4,7 @@
 
 pub(crate) mod dead_letter;
 mod fields;
+pub(crate) mod ids;
 pub(crate) mod job_owner;
 pub(crate) mod names;
 pub(crate) mod offer;

@@ -1,7 +1,9 @@
 //! An offer as the projection gives it (spec 02), before its comparison with the existing offer.
 //! The type does not know how offers are written.
 
-use bson::{DateTime, RawDocumentBuf, oid::ObjectId};
+use bson::{DateTime, RawDocumentBuf};
+
+use super::ids::JobId;
 
 /// The values of `offer_status` (spec 02).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,7 +29,7 @@ impl OfferStatus {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Offer {
     /// The `_id` of the job and of the offer.
-    pub id: ObjectId,
+    pub id: JobId,
     /// Every field "written at every projection" except `_id`, in the table's order.
     pub fields: RawDocumentBuf,
     /// The value of `offer_status` in `fields`.

@@ -27,8 +27,8 @@ impl OtherId {
         readable.unwrap_or_else(|| cut(format!("bytes:{}", bytes())))
     }
 
-    /// The stored form, by which an interrupted cursor goes on. The bytes are stored as they are, because the server
-    /// would refuse a value that is not valid BSON.
+    /// The stored form, from which an interrupted scan goes on. It has the bytes as binary data, because they may be no
+    /// valid BSON.
     #[must_use]
     pub(crate) fn to_stored(&self) -> Bson {
         Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: self.0.as_bytes().to_vec() })

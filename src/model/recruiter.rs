@@ -4,9 +4,10 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
-use bson::{RawBsonRef, RawDocument, oid::ObjectId};
+use bson::{RawBsonRef, RawDocument};
 
 use super::fields::borrowed_fields;
+use super::ids::{JobId, RecruiterId};
 use super::value;
 
 borrowed_fields! {
@@ -74,7 +75,7 @@ borrowed_fields! {
 /// A recruiter and the positions of its jobs.
 #[derive(Debug, Clone)]
 pub struct Recruiter<'a> {
-    pub id: ObjectId,
+    pub id: RecruiterId,
     pub fields: RecruiterFields<'a>,
     /// `jobs[]` in their order, without the elements that are no documents.
     pub jobs: Vec<Job<'a>>,
@@ -86,7 +87,7 @@ pub struct Job<'a> {
     /// The index in `jobs[]`: the N of an update path `jobs.N.…`.
     pub position: usize,
     /// The `_id` of the job and of its offer; `None` when it is missing or no ObjectId.
-    pub id: Option<ObjectId>,
+    pub id: Option<JobId>,
     document: &'a RawDocument,
 }
 
@@ -113,12 +114,12 @@ impl<'a> Recruiter<'a> {
     /// When the bytes are not valid BSON, or `_id` is no ObjectId, as spec 01 wants it.
     pub fn read(document: &'a RawDocument) -> Result<Self, bson::error::Error> {
         let fields = RecruiterFields::read(document)?;
-        let id = document.get_object_id("_id")?;
+        let id = RecruiterId(document.get_object_id("_id")?);
         let mut jobs = Vec::new();
         if let Some(array) = value::list(fields.jobs) {
             for (position, element) in array.into_iter().enumerate() {
                 if let RawBsonRef::Document(document) = element? {
-                    let id = value::field(document, "_id").and_then(RawBsonRef::as_object_id);
+                    let id = value::field(document, "_id").and_then(RawBsonRef::as_object_id).map(JobId);
                     jobs.push(Job { position, id, document });
                 }
             }
@@ -129,7 +130,7 @@ impl<'a> Recruiter<'a> {
     /// The `_id`s that several jobs of this recruiter have, with their first two positions. The job at the first
     /// position owns the offer.
     #[must_use]
-    pub fn repeated(&self) -> BTreeMap<ObjectId, [usize; 2]> {
+    pub fn repeated(&self) -> BTreeMap<JobId, [usize; 2]> {
         let (mut first, mut repeated) = (HashMap::new(), BTreeMap::new());
         for (position, id) in self.jobs.iter().filter_map(|job| Some((job.position, job.id?))) {
             match first.entry(id) {
@@ -141,7 +142,7 @@ impl<'a> Recruiter<'a> {
     }
 
     /// The `_id`s of the jobs in their order, without jobs whose `_id` is no ObjectId.
-    pub fn job_ids(&self) -> impl Iterator<Item = ObjectId> + '_ {
+    pub fn job_ids(&self) -> impl Iterator<Item = JobId> + '_ {
         self.jobs.iter().filter_map(|job| job.id)
     }
 }

@@ -4,16 +4,18 @@
 use bson::raw::{CString, cstr};
 use bson::{Bson, RawBsonRef, Regex, oid::ObjectId};
 
+use super::ids::UserId;
+
 /// The number of first digits that are spelled out in every mix of cases. An index search begins with them: six digits
 /// are shared by the ids of about four minutes.
 const SPELLED_OUT: usize = 6;
 
 /// The user that a value names; `None` when the value is no id.
 #[must_use]
-pub(crate) fn user_id(value: Option<RawBsonRef<'_>>) -> Option<ObjectId> {
+pub(crate) fn user_id(value: Option<RawBsonRef<'_>>) -> Option<UserId> {
     match value? {
-        RawBsonRef::ObjectId(id) => Some(id),
-        RawBsonRef::String(text) => ObjectId::parse_str(text).ok(),
+        RawBsonRef::ObjectId(id) => Some(UserId(id)),
+        RawBsonRef::String(text) => ObjectId::parse_str(text).ok().map(UserId),
         _ => None,
     }
 }
@@ -21,15 +23,15 @@ pub(crate) fn user_id(value: Option<RawBsonRef<'_>>) -> Option<ObjectId> {
 /// All spellings of these users' ids, for `$in`. The usual spellings are values. Spellings with upper-case digits are
 /// regular expressions that begin with a fixed text, so that a query reads only a few keys of an index.
 #[must_use]
-pub fn spellings(users: &[ObjectId]) -> Vec<Bson> {
+pub fn spellings(users: &[UserId]) -> Vec<Bson> {
     users
         .iter()
-        .flat_map(|user| [Bson::String(user.to_hex()), Bson::ObjectId(*user)].into_iter().chain(mixed(user)))
+        .flat_map(|user| [Bson::String(user.to_string()), Bson::from(user)].into_iter().chain(mixed(user)))
         .collect()
 }
 
-fn mixed(user: &ObjectId) -> Vec<Bson> {
-    let hex = user.to_hex();
+fn mixed(user: &UserId) -> Vec<Bson> {
+    let hex = user.to_string();
     if hex.bytes().all(|digit| digit.is_ascii_digit()) {
         return Vec::new();
     }
@@ -70,10 +72,10 @@ mod tests {
 
     #[test]
     fn whatever_is_read_as_a_user_is_found_and_nothing_else() {
-        let id = ObjectId::parse_str("65a2bf7347a6ef7545b05ef0").unwrap();
+        let id = UserId(ObjectId::parse_str("65a2bf7347a6ef7545b05ef0").unwrap());
         let spellings = spellings(&[id]);
         let mixed = "65A2bF7347a6EF7545b05eF0";
-        for text in [id.to_hex(), id.to_hex().to_uppercase(), mixed.to_owned()] {
+        for text in [id.to_string(), id.to_string().to_uppercase(), mixed.to_owned()] {
             assert_eq!(user_id(Some(RawBsonRef::String(&text))), Some(id), "{text}");
             assert!(finds(&spellings, &text), "{text}");
         }
@@ -81,8 +83,8 @@ mod tests {
             assert_ne!(user_id(Some(RawBsonRef::String(text))), Some(id), "{text}");
             assert!(!finds(&spellings, text), "{text}");
         }
-        assert!(spellings.contains(&Bson::ObjectId(id)));
-        let digits = ObjectId::parse_str("650000000000000000000001").unwrap();
+        assert!(spellings.contains(&Bson::from(id)));
+        let digits = UserId(ObjectId::parse_str("650000000000000000000001").unwrap());
         assert_eq!(super::spellings(&[digits]).len(), 2, "nothing to spell in another way");
     }
 }

@@ -12,8 +12,8 @@ use crate::config::Settings;
 use crate::error::describe;
 use crate::refusal::{Exit, Refusal};
 
-/// Builds the client. Whatever the connection string says, it reads from the primary what a majority has, and its writes
-/// wait for a majority. A stale read would be projected as if it were current, and a failover may undo a read that no
+/// Builds the client. Whatever the connection string says, reads go to the primary and show what a majority has, and
+/// writes wait for a majority. A stale read would be projected as if it were current. A failover may undo what no
 /// majority has.
 pub(crate) async fn connect(settings: &Settings, primary_changes: &PrimaryChanges) -> Result<CausalDatabase, Refusal> {
     let uri = settings.mongodb.uri.expose_secret();

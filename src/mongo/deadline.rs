@@ -32,8 +32,8 @@ pub(crate) async fn with_deadline<T, E: From<MongoError>>(
     answer.unwrap_or_else(|_| Err(unanswered().into()))
 }
 
-/// Waits for the answer of a command whose work has no bound, such as a search without an index. The wait goes on as long
-/// as the server makes progress. `comment` must be unique: the server's work is found by it.
+/// Waits for the answer of a command whose work has no bound, such as a search without an index. The wait lasts as long
+/// as the server makes progress. `comment` must be unique, because the work on the command is found by it.
 ///
 /// # Errors
 /// As [`with_deadline`].
@@ -58,8 +58,8 @@ fn unanswered() -> MongoError {
     MongoError::from(io::Error::from(io::ErrorKind::TimedOut))
 }
 
-/// The progress of a command that the server has not answered yet, asked on another connection. A running command yields
-/// to others every few milliseconds. So a growing number of yields tells a slow server from a stuck one.
+/// The progress of a command that the server has not answered yet, read on another connection. A running command yields
+/// to others every few milliseconds. So the number of yields grows on a slow server, and stays on a stuck one.
 #[derive(Debug)]
 pub(crate) struct ServerProgress {
     admin: Database,
@@ -75,8 +75,8 @@ impl ServerProgress {
         Self { admin: client.database("admin"), which, yields: 0, began: clock::instant() }
     }
 
-    /// The server's cluster time, if the command made progress since the last call. `None` without progress, or when the
-    /// server does not answer `within` this time.
+    /// The server's cluster time, if the command made progress since the last call. `None` without progress, or when
+    /// the server does not answer `within` this time.
     pub(crate) async fn goes_on(&mut self, within: Duration) -> Option<Timestamp> {
         tokio::time::timeout(within, self.look()).await.ok().flatten()
     }

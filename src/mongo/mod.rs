@@ -1,5 +1,5 @@
-//! The access to MongoDB: the connection, reads and their time limits, the server's clock and oplog. Peculiarities of the
-//! driver belong into this folder.
+//! The access to MongoDB: the connection, reads and their time limits, the server's clock and oplog. Peculiarities of
+//! the driver are handled in this folder.
 
 pub(crate) mod causal;
 pub(crate) mod connect;

@@ -1,5 +1,5 @@
-//! The reach of the oplog. A saved position that is older than the oplog's first entry is lost.
-//! Reading the oplog needs privileges on `local.oplog.rs`. Without them its reach stays unknown, and the service works on.
+//! The reach of the oplog. A saved position that is older than the oplog's first entry is lost. Reading the oplog needs
+//! privileges on `local.oplog.rs`. The service works without them, but then the reach is unknown.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What happened, as the metrics count it: one function per fact. Values of labels come from enums, so that no text of a
-//! document can become one.
+//! Records facts in the metrics, with one function per fact. Values of labels come from enums, so that no text of a
+//! document can become a label.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::metrics::Metrics;
 use crate::error::Failure;
 use crate::model::dead_letter::Reason;
 
-/// What became of the offer of a projected job.
+/// The result of the write of a projected job's offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteResult {
     Created,
@@ -20,11 +20,11 @@ pub enum WriteResult {
     Unchanged,
 }
 
-/// Why recruiters are projected again.
+/// The origin of touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TouchOrigin {
     Backfill,
-    /// A document changed to which the recruiter refers.
+    /// A change of a reference document of the recruiter.
     Reference,
     Replay,
     Resync,
@@ -33,7 +33,7 @@ pub enum TouchOrigin {
     Stream,
 }
 
-/// A stage of a chunk, as its duration is measured.
+/// A stage of a chunk whose duration is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChunkStage {
     Fetch,
@@ -41,7 +41,7 @@ pub enum ChunkStage {
     Write,
 }
 
-/// Why a job of a recruiter is not projected, without a dead letter.
+/// The reason why a job of a recruiter is not projected and has no dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SkippedJob {
     /// The recruiter has no address.
@@ -50,7 +50,7 @@ pub enum SkippedJob {
     NoJobs,
 }
 
-/// Which side stays, in `dual-write`, where offer and projection differ.
+/// The side that wins in `dual-write` when an offer and its projection differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConflictWinner {
     Offer,
@@ -127,74 +127,74 @@ impl LabelValue for ShadowResult {
 }
 
 impl Metrics {
-    /// An event was read; the collection of an event of the whole database is `None`.
+    /// Counts an event that was read. `collection` is `None` for an event of the whole database.
     pub fn event_read(&self, collection: Option<impl LabelValue>, operation: impl LabelValue) {
         let collection = collection.map_or("", LabelValue::label);
         self.events.with_label_values(&[collection, operation.label()]).inc();
     }
 
-    /// Recruiters are projected again.
+    /// Counts touches of recruiters.
     pub fn touched(&self, origin: TouchOrigin, recruiters: u64) {
         self.touches.with_label_values(&[origin.label()]).inc_by(recruiters);
     }
 
-    /// Measures a stage until the timer is told to record it.
+    /// Starts the timer of a stage. The timer records the duration when it is told to, or when it is dropped.
     pub fn stage_timer(&self, stage: ChunkStage) -> HistogramTimer {
         self.stage_duration.with_label_values(&[stage.label()]).start_timer()
     }
 
-    /// Offers were created, changed or left as they are.
+    /// Counts offers that were created, changed or left as they are.
     pub fn offers_written(&self, result: WriteResult, offers: u64) {
         self.offers_written.with_label_values(&[result.label()]).inc_by(offers);
     }
 
-    /// A job is not projected.
+    /// Counts a job that is not projected.
     pub fn job_skipped(&self, why: SkippedJob) {
         self.jobs_skipped.with_label_values(&[why.label()]).inc();
     }
 
-    /// Offers differed from their projections in `dual-write`.
+    /// Counts offers that differed from their projections in `dual-write`.
     pub fn conflicts(&self, winner: ConflictWinner, offers: u64) {
         self.conflicts.with_label_values(&[winner.label()]).inc_by(offers);
     }
 
-    /// An offer was compared in `shadow`.
+    /// Counts an offer that was compared in `shadow`.
     pub fn compared_in_shadow(&self, result: ShadowResult) {
         self.shadow_offers.with_label_values(&[result.label()]).inc();
     }
 
-    /// The stream was opened again.
+    /// Counts a repeated opening of the stream, by the code of the failure before.
     pub fn stream_restarted(&self, cause: &Failure) {
         self.stream_restarts.with_label_values(&[&cause.code()]).inc();
     }
 
-    /// A write failed.
+    /// Counts a failed write, by the code of the failure.
     pub fn write_failed(&self, cause: &Failure) {
         self.write_errors.with_label_values(&[&cause.code()]).inc();
     }
 
-    /// The server refused one statement with this code.
+    /// Counts a statement that the server refused, by the code of the server.
     pub fn statement_refused(&self, code: i32) {
         self.write_errors.with_label_values(&[&code.to_string()]).inc();
     }
 
-    /// So many dead letters exist.
+    /// Sets the number of stored dead letters with this reason.
     pub fn set_dead_letters(&self, reason: Reason, count: u64) {
         self.dead_letters.with_label_values(&[reason.label()]).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// So many offers are known to differ.
+    /// Sets the number of offers with a known difference of this kind.
     pub fn set_divergent_offers(&self, kind: impl LabelValue, count: i64) {
         self.divergent_offers.with_label_values(&[kind.label()]).set(count);
     }
 
-    /// No difference is known, because this instance does not lead.
+    /// Removes all results of verifications, for an instance that does not lead any more.
     pub fn forget_divergent_offers(&self) {
         self.divergent_offers.reset();
         self.verify_last_success.set(f64::NAN);
     }
 
-    /// Jobs in `recruiters` and our offers were counted, each by status.
+    /// Sets the numbers of jobs in `recruiters` and of our offers, each by status.
     pub fn counted(&self, jobs: &BTreeMap<&'static str, u64>, offers: &BTreeMap<&'static str, u64>) {
         for (gauges, counted) in [(&self.source_jobs, jobs), (&self.target_offers, offers)] {
             for (status, count) in counted {
@@ -204,29 +204,29 @@ impl Metrics {
         }
     }
 
-    /// Runs of a time-based job have ended, or were passed over.
+    /// Counts runs of a time-based job, by outcome. A missed or skipped occurrence counts as a run too.
     pub fn job_runs(&self, job: impl LabelValue, outcome: impl LabelValue, runs: u64) {
         self.jobs.runs.with_label_values(&[job.label(), outcome.label()]).inc_by(runs);
     }
 
-    /// A run took so long and changed so many documents.
+    /// Records the duration of a run and the number of documents that it changed.
     pub fn job_ran(&self, job: impl LabelValue, took: Duration, changed: u64) {
         let job = job.label();
         self.jobs.duration.with_label_values(&[job]).observe(took.as_secs_f64());
         self.jobs.changed.with_label_values(&[job]).inc_by(changed);
     }
 
-    /// A time-based job was done at this time, in seconds since 1970; 0 when it never was.
+    /// Sets the time at which a time-based job was last done, in seconds since 1970; 0 when it never was.
     pub fn set_job_last_success(&self, job: impl LabelValue, seconds: f64) {
         self.jobs.last_success.with_label_values(&[job.label()]).set(seconds);
     }
 
-    /// An e-mail has an outcome.
+    /// Counts an e-mail, by template and outcome.
     pub fn email(&self, template: impl LabelValue, outcome: impl LabelValue) {
         self.jobs.emails.with_label_values(&[template.label(), outcome.label()]).inc();
     }
 
-    /// Begins the counts of e-mails at 0: a count of nothing is there from the start.
+    /// Begins the counters of e-mails at 0, so that every counter exists from the start.
     pub fn begin_email_counts(&self, labels: impl Iterator<Item = (impl LabelValue, impl LabelValue)>) {
         for (template, outcome) in labels {
             self.jobs.emails.with_label_values(&[template.label(), outcome.label()]);

@@ -1,5 +1,5 @@
-//! What readiness and liveness rest on: role, lag, troubles, signs of life of the loops. Kept in
-//! memory, told by those who know, asked by the probes (spec 06, "HTTP").
+//! The health of this instance: role, lag, troubles, signs of life of the loops. It is kept in memory. The loops report
+//! to it, and the probes for readiness and liveness read it (spec 06, "HTTP").
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -11,27 +11,27 @@ use serde::Serialize;
 use crate::clock;
 use crate::error::Failure;
 
-/// What the instance is doing.
+/// The role of this instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Connecting and checking the database.
+    /// This instance has not got an answer about the lease yet.
     Starting,
-    /// Another instance leads; this one would take over.
+    /// Another instance leads; this one takes over when the lease is free.
     Standby,
     /// This instance reads the stream and writes.
     Leader,
 }
 
-/// The parts that can be in trouble, each on its own.
+/// The parts of an instance. Each has its own trouble and its own sign of life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthPart {
     /// The connection and the lease.
     Lease,
-    /// Reading the change stream.
+    /// The reader of the change stream.
     Stream,
-    /// Applying batches and saving checkpoints.
+    /// The task that applies batches and saves checkpoints.
     Pipeline,
 }
 
@@ -40,7 +40,8 @@ struct HealthTrouble {
     since: Instant,
     problem: String,
     advice: &'static str,
-    /// Ends readiness at once, not only when it lasts: it does not pass by itself, or has lasted already.
+    /// True when the trouble ends readiness at once, because it does not pass by itself or has already lasted for long.
+    /// Any other trouble ends readiness after `health.max_retry`.
     at_once: bool,
 }
 
@@ -51,18 +52,20 @@ struct HealthState {
     halted: bool,
     /// Watched collections that were dropped or renamed and are not repaired yet.
     dropped: BTreeSet<&'static str>,
-    /// The server's time at the last reply, and when that was.
+    /// The server's time in the last reply of the stream, and the time of the reply by the clock of this process.
     server: Option<(Timestamp, Instant)>,
     /// The cluster time of the last applied position.
     applied: Option<Timestamp>,
-    /// When the last checkpoint was saved.
+    /// The time at which the last checkpoint was saved.
     checkpointed: Option<Instant>,
+    /// The last sign of life of each part.
     beats: BTreeMap<HealthPart, Instant>,
-    /// How often the canary is written; `None` while this instance writes none.
+    /// The time between two canaries; `None` while this instance writes none.
     canary_interval: Option<Duration>,
-    /// When events were last applied, or the canary was begun; `None` while a batch is being applied.
+    /// The time at which a batch was last applied, the canary was started, or the stream had caught up. `None` while a
+    /// batch is being applied.
     moved: Option<Instant>,
-    /// Where the stream is, while it is far back in the oplog.
+    /// The position of the stream while it is far back in the oplog; otherwise `None`.
     catching_up: Option<Timestamp>,
 }
 
@@ -71,10 +74,10 @@ impl HealthState {
         self.dropped.iter().copied().filter(|_| self.role == Role::Leader)
     }
 
-    /// How long nothing came through the stream although the canary should have; `None` while that is not long.
+    /// The time since the last event, when it is longer than the canary explains; otherwise `None`.
     fn silence(&self) -> Option<Duration> {
         if self.catching_up.is_some() {
-            // The canary lies ahead.
+            // The canary is later than the position of the stream, so it cannot come yet.
             return None;
         }
         let silence = self.moved?.elapsed();
@@ -82,46 +85,45 @@ impl HealthState {
     }
 }
 
-/// How long a stream may be silent, not even bringing the canary that is written every `interval`, before it
-/// counts as stuck.
+/// The time after which a stream without any event counts as stuck. `interval` is the time between two canaries.
 #[must_use]
 pub(crate) fn longest_silence(interval: Duration) -> Duration {
     interval * 3 + SLOW
 }
 
-/// The state of health of the process.
+/// The health of this instance, shared between its tasks.
 #[derive(Debug)]
 pub struct Health {
     state: Mutex<HealthState>,
     max_lag: Duration,
     max_retry: Duration,
-    /// A reply is due this often, even when nothing happens.
+    /// The longest time between two replies of the stream, even without events.
     await_time: Duration,
 }
 
-/// A loop that gave no sign of life for so long is dead (spec 06, "`/livez`").
+/// The time without a sign of life after which a loop counts as dead (spec 06, "`/livez`").
 const DEAD_AFTER: Duration = Duration::from_secs(90);
-/// How much longer than three times its interval a canary may take to come back.
+/// The time that a canary may take to come back, beyond three times its interval.
 const SLOW: Duration = Duration::from_secs(4);
-/// Why the service halted, and what to do.
+/// The reason of a halt, with the remedy.
 const HALTED: &str = "the position of the change stream is lost and stream.on_history_lost = \"halt\": start with \
     \"resync\" to go on from now and look at everything again";
 
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Readiness {
-    /// Whether the instance does what it should.
+    /// True when there is no reason against readiness.
     pub ready: bool,
-    /// What the instance is doing.
     pub role: Role,
-    /// Lag in seconds; null while unknown.
+    /// The lag in seconds; null while unknown.
     pub lag_seconds: Option<f64>,
-    /// Why it is not ready, each with advice.
+    /// The reasons why the instance is not ready, each with advice.
     pub reasons: Vec<String>,
 }
 
 impl Health {
-    /// `max_lag` and `max_retry` as configured under `health`; `await_time` as under `stream`.
+    /// The health of an instance that starts. `max_lag` and `max_retry` are settings of `health`, `await_time` is a
+    /// setting of `stream`.
     #[must_use]
     pub fn new(max_lag: Duration, max_retry: Duration, await_time: Duration) -> Self {
         let state = HealthState {
@@ -141,11 +143,12 @@ impl Health {
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut HealthState) -> T) -> T {
-        // A panic elsewhere leaves plain values behind: they are still the best that is known.
+        // A panic in another task poisons the lock, but the plain values behind it are still valid.
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The role changed; what was known of the stream belongs to the old one.
+    /// Sets a new role and forgets everything about the stream, which belongs to the old role. A halt and the dropped
+    /// collections stay.
     pub fn set_role(&self, role: Role) {
         self.with(|state| {
             state.role = role;
@@ -160,7 +163,8 @@ impl Health {
         });
     }
 
-    /// A part failed and tries again; `at_once` when that ends readiness before it has lasted for `health.max_retry`.
+    /// Reports that a part failed and retries. `at_once` ends readiness now, not only after `health.max_retry`. The
+    /// report is a sign of life too. A repeated trouble keeps the time of its beginning.
     pub fn trouble(&self, part: HealthPart, failure: &Failure, at_once: bool) {
         let trouble =
             HealthTrouble { since: clock::instant(), problem: failure.to_string(), advice: failure.advice(), at_once };
@@ -171,7 +175,7 @@ impl Health {
         });
     }
 
-    /// A part works: it gives a sign of life, and its trouble is over.
+    /// Reports that a part works: this is a sign of life and ends the trouble of the part.
     pub fn works(&self, part: HealthPart) {
         self.with(|state| {
             state.troubles.remove(&part);
@@ -179,28 +183,28 @@ impl Health {
         });
     }
 
-    /// A part is alive, whether it works or not.
+    /// Reports a sign of life of a part. A trouble of the part stays.
     pub fn alive(&self, part: HealthPart) {
         self.with(|state| state.beats.insert(part, clock::instant()));
     }
 
-    /// The position is lost, and the service is told to wait for an operator then.
+    /// Reports a halt: the position is lost, and the configuration says to wait for a person then.
     pub fn halt(&self) {
         self.with(|state| state.halted = true);
     }
 
-    /// These watched collections, and no others, were dropped or renamed and are not repaired yet.
+    /// Sets the names of all watched collections that were dropped or renamed and are not repaired yet.
     pub fn set_dropped(&self, names: impl IntoIterator<Item = &'static str>) {
         self.with(|state| state.dropped = names.into_iter().collect());
     }
 
-    /// Those that this process knew of when it last led.
+    /// The names of dropped collections that this process last reported, even when it does not lead any more.
     #[must_use]
     pub fn dropped_names(&self) -> BTreeSet<&'static str> {
         self.with(|state| state.dropped.clone())
     }
 
-    /// The stream is read, and its server answered at this time of its own.
+    /// Reports a reply of the stream at this time of the server. A reply ends a halt.
     fn replied(&self, operation_time: Timestamp) {
         self.works(HealthPart::Stream);
         self.with(|state| {
@@ -209,13 +213,14 @@ impl Health {
         });
     }
 
-    /// The stream is at `position`, far behind the server's time, or the server is searching the oplog from there on.
+    /// Reports that the stream is at `position`, far behind the server's time, or that the server searches the oplog
+    /// from `position` on.
     pub fn catching_up(&self, position: Timestamp, operation_time: Timestamp) {
         self.replied(operation_time);
         self.with(|state| state.catching_up = Some(position));
     }
 
-    /// The stream was read to near the server's time.
+    /// Reports that the stream is not far behind the server's time.
     pub fn caught_up(&self, operation_time: Timestamp) {
         self.replied(operation_time);
         self.with(|state| {
@@ -231,12 +236,12 @@ impl Health {
         self.with(|state| state.catching_up.is_some())
     }
 
-    /// Everything up to this cluster time has been applied.
+    /// Reports that everything up to this cluster time has been applied.
     pub fn applied(&self, cluster_time: Timestamp) {
         self.with(|state| state.applied = state.applied.max(Some(cluster_time)));
     }
 
-    /// The canary is written this often from now on: the stream is not silent any longer.
+    /// Reports that the canary is written at this interval from now on, so that silence of the stream means trouble.
     pub fn canary_every(&self, interval: Duration) {
         self.with(|state| {
             state.canary_interval = Some(interval);
@@ -244,23 +249,24 @@ impl Health {
         });
     }
 
-    /// A batch of events is being applied, however long that takes.
+    /// Reports that a batch begins. While it is being applied, however long that takes, the stream does not count as
+    /// silent.
     pub fn batch_begins(&self) {
         self.with(|state| state.moved = None);
     }
 
-    /// It is applied.
+    /// Reports that the batch is applied.
     pub fn batch_ends(&self) {
         self.with(|state| state.moved = Some(clock::instant()));
     }
 
-    /// Up to which cluster time everything has been applied; `None` before the first batch and on a standby.
+    /// The cluster time up to which everything has been applied; `None` before the first batch and on a standby.
     #[must_use]
     pub fn applied_time(&self) -> Option<Timestamp> {
         self.with(|state| state.applied)
     }
 
-    /// A checkpoint was saved.
+    /// Reports that a checkpoint was saved just now.
     pub fn checkpointed(&self) {
         self.with(|state| state.checkpointed = Some(clock::instant()));
     }
@@ -272,7 +278,6 @@ impl Health {
         Some(saved.elapsed().as_secs_f64())
     }
 
-    /// What the instance is doing.
     #[must_use]
     pub fn role(&self) -> Role {
         self.with(|state| state.role)
@@ -284,13 +289,14 @@ impl Health {
         self.with(|state| state.halted)
     }
 
-    /// How many watched collections were dropped or renamed and are not repaired yet; only the leader knows.
+    /// The number of watched collections that were dropped or renamed and are not repaired yet; 0 unless this instance
+    /// leads.
     #[must_use]
     pub fn dropped_sources(&self) -> usize {
         self.with(|state| state.known_dropped().count())
     }
 
-    /// What fails and is tried again, whether or not that ends readiness, each with advice.
+    /// The troubles of all parts, each with advice, whether or not they end readiness.
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
         self.with(|state| {
@@ -298,8 +304,9 @@ impl Health {
         })
     }
 
-    /// Seconds between the server's time and the last applied position, from server clocks; while
-    /// replies are missing, their age is added. `None` before the first (spec 03, "Lag").
+    /// The lag in seconds: the server's time minus the last applied position, both from server clocks. Before the first
+    /// batch, the position of the stream counts while it catches up. The delay of an overdue reply is added. `None`
+    /// while unknown (spec 03, "Lag").
     #[must_use]
     pub fn lag(&self) -> Option<f64> {
         let (server, applied) = self.with(|state| Some((state.server?, state.applied.or(state.catching_up)?)))?;
@@ -337,6 +344,7 @@ impl Health {
         match (role, lag) {
             (Role::Starting, _) => reasons.push("starting: not connected to MongoDB yet".to_owned()),
             (Role::Leader, None) => reasons.push("the change stream has not answered yet".to_owned()),
+            // The lag shrinks by itself while the stream catches up, so this reason asks for nothing.
             (Role::Leader, Some(lag)) if lag > self.max_lag.as_secs_f64() && self.is_catching_up() => {
                 reasons.push(format!(
                     "catching up: {lag:.0} s behind, more than {} s; nothing to do, the oplog is read from there on",
@@ -351,7 +359,7 @@ impl Health {
         Readiness { ready: reasons.is_empty(), role, lag_seconds: lag, reasons }
     }
 
-    /// Loops that gave no sign of life for too long; empty when all is well.
+    /// The parts without a sign of life for too long; empty when all are alive.
     #[must_use]
     pub fn dead(&self) -> Vec<HealthPart> {
         self.with(|state| {

@@ -1,5 +1,5 @@
-//! The last hour of lag and throughput, kept in memory for the status page: one sample every few seconds,
-//! the oldest dropped. Told by the task of [`crate::status::survey`], never by the hot path.
+//! The last hour of lag and throughput of this instance, kept in memory for the status page. The task of
+//! [`crate::status::survey`] adds a sample every few seconds; the hot path has nothing to do with it.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// How often a sample is taken.
+/// The time between two samples.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
-/// One hour.
+/// The number of values in a series: one hour.
 const KEPT: usize = 720;
 
-/// What the counters and the lag were at one time.
+/// The lag and the counters at one time.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct HistorySample {
-    /// Seconds since 1970.
+    /// The time of the sample, in seconds since 1970.
     pub at: i64,
     /// The lag in seconds; `None` while unknown.
     pub lag: Option<f64>,
@@ -36,9 +36,9 @@ pub(crate) struct History {
 pub(crate) struct Series {
     /// Seconds between two values.
     pub interval_seconds: u64,
-    /// When the last value was taken, in seconds since 1970; 0 while there is none.
+    /// The time of the last value, in seconds since 1970; 0 while there is none.
     pub ends_at: i64,
-    /// Seconds; null while unknown.
+    /// The lag; null while unknown.
     pub lag_seconds: Vec<Option<f64>>,
     /// Events read per second.
     pub events_per_second: Vec<f64>,
@@ -47,7 +47,7 @@ pub(crate) struct Series {
 }
 
 impl History {
-    /// Adds a sample.
+    /// Adds a sample and drops samples that are too old.
     pub(crate) fn add(&self, sample: HistorySample) {
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         samples.push_back(sample);
@@ -56,7 +56,7 @@ impl History {
         }
     }
 
-    /// What is kept, as rates.
+    /// The kept samples as series. A counter becomes a rate between two samples.
     #[must_use]
     pub(crate) fn series(&self) -> Series {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,13 +72,13 @@ impl History {
     }
 }
 
-/// Per second, to a tenth.
+/// A rate per second, rounded to a tenth.
 #[expect(clippy::cast_precision_loss, reason = "counts within a few seconds")]
 fn rate(count: u64, seconds: i64) -> f64 {
     (count as f64 / seconds.max(1) as f64 * 10.0).round() / 10.0
 }
 
-/// The mean of the last minute of a series; `None` while there is none.
+/// The mean of the last minute of a series; `None` for an empty series.
 #[must_use]
 pub(crate) fn last_minute(series: &[f64]) -> Option<f64> {
     let minute = usize::try_from(60 / INTERVAL.as_secs()).unwrap_or(1);

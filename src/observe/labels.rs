@@ -3,9 +3,9 @@
 use crate::model::dead_letter::Reason;
 use crate::model::names::WatchedCollection;
 
-/// A value that a label of a metric may have: one of few, none of which comes from a document.
+/// A value of a metric's label. It is one of few values and never comes from a document.
 pub trait LabelValue: Copy {
-    /// As Prometheus shows it.
+    /// The text of the value in Prometheus.
     fn label(self) -> &'static str;
 }
 
@@ -21,10 +21,9 @@ impl LabelValue for WatchedCollection {
     }
 }
 
-/// The statuses of jobs that spec 02 knows, as they are counted, with the other spelling of each.
+/// The statuses of jobs in spec 02. Each has the spelling of the label and a second spelling in the documents.
 pub(crate) const JOB_STATUSES: [(&str, &str); 4] =
     [("Active", "ACTIVE"), ("Pourvue", "POURVUE"), ("Annulée", "ANNULEE"), ("En attente", "EN_ATTENTE")];
-/// The statuses of offers.
 pub(crate) const OFFER_STATUSES: [&str; 3] = ["Active", "Filled", "Cancelled"];
-/// Any other: what documents say is not a label.
+/// The label for any other status, because a text of a document never becomes a label.
 pub(crate) const OTHER: &str = "other";

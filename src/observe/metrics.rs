@@ -1,4 +1,4 @@
-//! Every metric, each name once (spec 06, "Metrics"). A registry of its own, no global one.
+//! The definition of every metric (spec 06, "Metrics"). Each name stands here once. The registry is not global.
 
 use prometheus::process_collector::ProcessCollector;
 use std::collections::BTreeMap;
@@ -13,14 +13,15 @@ use super::labels::{JOB_STATUSES, OFFER_STATUSES, OTHER};
 use crate::config::Phase;
 use crate::version;
 
-/// Seconds from a millisecond to a minute.
+/// Buckets in seconds, from a millisecond to a minute.
 const SECONDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0];
-/// Seconds from a hundredth to an hour.
+/// Buckets in seconds for runs of time-based jobs, from a hundredth of a second to an hour.
 const JOB_SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0];
-/// Events in a batch.
+/// Buckets in events, for the size of a batch.
 const SIZES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0];
 
-/// A label and the values that it has from the start: nothing tells a count of nothing from a name that is not there.
+/// A label with all its values. Each value has a counter at 0 from the start, because a missing counter could also mean
+/// a wrong name.
 type KnownLabel = (&'static str, &'static [&'static str]);
 const WINNERS: KnownLabel = ("winner", &["offer", "projection"]);
 const COMPARED: KnownLabel = ("result", &["equal", "differs", "missing"]);
@@ -31,19 +32,19 @@ pub struct Metrics {
     registry: Registry,
     /// Events read, by collection and operation.
     pub(super) events: IntCounterVec,
-    /// Touches by what asked for them.
+    /// Touches, by origin.
     pub(super) touches: IntCounterVec,
     /// Jobs projected into offers.
     pub jobs_projected: IntCounter,
-    /// Jobs not projected, by reason.
+    /// Jobs that were not projected and have no dead letter, by reason.
     pub(super) jobs_skipped: IntCounterVec,
-    /// Offers by what writing them did.
+    /// Offers, by the result of the write: created, changed or unchanged.
     pub(super) offers_written: IntCounterVec,
-    /// Offers of `dual-write` that differed from their projection, by who was newer.
+    /// Offers that differed from their projection in `dual-write`, by the side that won.
     pub(super) conflicts: IntCounterVec,
-    /// Comparisons in `shadow`, by result.
+    /// Offers compared in `shadow`, by result.
     pub(super) shadow_offers: IntCounterVec,
-    /// One for the phase of the database.
+    /// 1 for the phase of the database, 0 for the other phases.
     pub(super) phase: IntGaugeVec,
     /// Offers anonymised.
     pub offers_anonymized: IntCounter,
@@ -51,68 +52,68 @@ pub struct Metrics {
     pub users_deactivated: IntCounter,
     /// Events per batch.
     pub batch_events: Histogram,
-    /// From a batch's planning to its checkpoint.
+    /// The time from the planning of a batch to its checkpoint, in seconds.
     pub batch_duration: Histogram,
-    /// Time per stage.
+    /// The duration of a stage for one chunk, in seconds.
     pub(super) stage_duration: HistogramVec,
-    /// Lag, by the server's clocks.
+    /// The lag in seconds, by the server's clocks; NaN while unknown.
     pub lag: Gauge,
-    /// From the event's wall time to its effect.
+    /// The time from the wall time of an event to its effect, in seconds, for the first and the last event of a batch.
     pub end_to_end: Histogram,
-    /// Age of the checkpoint.
+    /// The time since the last checkpoint was saved, in seconds; NaN while unknown.
     pub checkpoint_age: Gauge,
-    /// Cluster time of the checkpoint.
+    /// The cluster time of the checkpoint, in seconds since 1970.
     pub checkpoint_timestamp: Gauge,
-    /// How far back the oplog reaches.
+    /// The time that the oplog holds, in seconds; NaN while unknown.
     pub oplog_window: Gauge,
-    /// How long until the checkpoint falls off the oplog.
+    /// The time until the checkpoint falls off the oplog, in seconds; NaN while unknown.
     pub token_headroom: Gauge,
     /// Jobs in `recruiters`, by status.
     pub(super) source_jobs: GaugeVec,
     /// Our offers, by status.
     pub(super) target_offers: GaugeVec,
-    /// One when `/readyz` says yes.
+    /// 1 while `/readyz` answers with success.
     pub ready: IntGauge,
-    /// One while the stream is read far behind the server's time.
+    /// 1 while the stream is read far behind the server's time.
     pub catching_up: IntGauge,
-    /// Watched collections that are gone.
+    /// Watched collections that were dropped or renamed and are not repaired yet.
     pub sources_dropped: IntGauge,
     /// Resyncs begun.
     pub resyncs: IntCounter,
-    /// Times the stream was opened again, by cause.
+    /// Repeated openings of the stream, by the code of the failure before.
     pub(super) stream_restarts: IntCounterVec,
     /// Failed writes, by code.
     pub(super) write_errors: IntCounterVec,
     /// Attempts after a failure.
     pub retries: IntCounter,
-    /// Dead letters that stand, by reason.
+    /// Stored dead letters, by reason.
     pub(super) dead_letters: IntGaugeVec,
-    /// Offers that are known to differ, by kind.
+    /// Offers with a known difference, by kind of difference.
     pub(super) divergent_offers: IntGaugeVec,
-    /// When the last full verification ended that found nothing.
+    /// The end of the last full verification without differences, in seconds since 1970; 0 when there was none, NaN
+    /// while unknown.
     pub verify_last_success: Gauge,
     /// Recruiters compared by the continuous verification.
     pub verify_sampled: IntCounter,
-    /// The time-based jobs.
     pub jobs: JobMetrics,
-    /// One when this instance leads.
+    /// 1 while this instance leads.
     pub leader: IntGauge,
-    /// The term of the lease as this instance knows it.
+    /// The term of the lease that this instance last held.
     pub lease_term: IntGauge,
 }
 
 /// Metrics of the time-based jobs.
 #[derive(Debug, Clone)]
 pub struct JobMetrics {
-    /// Runs, by how they ended.
+    /// Runs, by job and outcome.
     pub(super) runs: IntCounterVec,
-    /// When a job was last done, in seconds.
+    /// The time at which a job was last done, in seconds since 1970; 0 when it never was.
     pub(super) last_success: GaugeVec,
-    /// How long the runs took.
+    /// The duration of a run, in seconds.
     pub(super) duration: HistogramVec,
-    /// Documents changed.
+    /// Documents that runs changed.
     pub(super) changed: IntCounterVec,
-    /// E-mail by message and by what became of it.
+    /// E-mails, by template and outcome.
     pub(super) emails: IntCounterVec,
 }
 
@@ -134,10 +135,11 @@ impl Metrics {
     /// Registers every metric.
     ///
     /// # Errors
-    /// When two metrics have one name: a fault of this file that the first start shows.
+    /// A [`prometheus::Error`] when two metrics have the same name: a bug in this file, which every start shows.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let make = Make(&registry);
+        // As usual for such a metric, the labels carry the information and the value is always 1.
         let build = make.gauges("build_info", "1, with what it was built from as labels", &["version", "commit"])?;
         build.with_label_values(&[version::VERSION, version::COMMIT]).set(1);
         #[cfg(target_os = "linux")]
@@ -186,14 +188,14 @@ impl Metrics {
         })
     }
 
-    /// Shows the phase.
+    /// Sets the gauge of this phase to 1, and those of the other phases to 0.
     pub fn set_phase(&self, phase: Phase) {
         for one in Phase::ALL {
             self.phase.with_label_values(&[one.word()]).set(i64::from(one == phase));
         }
     }
 
-    /// Events read since the process began, by collection; that of events of the whole database is empty.
+    /// Events read since the process began, by collection. The name of events of the whole database is empty.
     #[must_use]
     pub fn events_by_collection(&self) -> BTreeMap<String, u64> {
         let mut read = BTreeMap::new();
@@ -221,10 +223,10 @@ impl Metrics {
         ["created", "changed"].iter().map(|result| self.offers_written.with_label_values(&[*result]).get()).sum()
     }
 
-    /// The text that Prometheus reads.
+    /// All metrics in the text format of Prometheus.
     ///
     /// # Errors
-    /// When a metric cannot be written as text.
+    /// A [`prometheus::Error`] when a metric cannot be written as text.
     pub fn text(&self) -> Result<String, prometheus::Error> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
@@ -232,7 +234,7 @@ impl Metrics {
     }
 }
 
-/// Makes and registers metrics under the service's prefix.
+/// Makes and registers metrics with the prefix `stream_processor_`.
 struct Make<'a>(&'a Registry);
 
 impl Make<'_> {
@@ -278,14 +280,14 @@ impl Make<'_> {
         Ok(counters)
     }
 
-    /// Not 0 but unknown, until somebody knows.
+    /// A gauge that is NaN until it is set, because an unknown value is not 0.
     fn unknown_gauge(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
         let gauge = self.gauge(name, help)?;
         gauge.set(f64::NAN);
         Ok(gauge)
     }
 
-    /// As [`Self::unknown_gauge`].
+    /// Gauges that are NaN until they are set, one for each value of the label.
     fn unknown(&self, name: &str, help: &str, (label, values): (&str, &[&str])) -> Result<GaugeVec, prometheus::Error> {
         let gauges = self.register(GaugeVec::new(Self::options(name, help), &[label])?)?;
         for value in values {

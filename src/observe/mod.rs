@@ -1,5 +1,5 @@
-//! What the outside sees of the service: metrics, facts in the log, health. Logs and metrics of one
-//! fact are written together; neither ever carries a value of a document.
+//! Metrics, health and history of this instance, for observers of the service. The log and the metric of one fact are
+//! written together. Neither ever has a value of a document.
 
 pub(crate) mod facts;
 pub(crate) mod health;

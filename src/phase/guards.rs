@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Phase, StepDirection};
 use crate::model::time::is_ahead;
 
-/// The age from which on a verification does not count.
+/// A verification of this age or older does not count.
 const VERIFICATION_AGE: Duration = Duration::from_hours(24);
 /// The lag must be under this number of seconds.
 const LAG: f64 = 5.0;

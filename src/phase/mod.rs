@@ -1,5 +1,5 @@
-//! The phase: it says whether `recruiters` or `jobs_partners` is the authority (spec 04). The module has the rules of each
-//! phase, the stored phase, and the conditions of a step. Everything that writes asks the phase first.
+//! The phase, which says whether `recruiters` or `jobs_partners` is the authority (spec 04): the rules of each phase,
+//! the stored phase, and the conditions of a step. Everything that writes asks the phase first.
 
 pub(crate) mod guards;
 mod rules;

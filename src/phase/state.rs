@@ -22,8 +22,8 @@ use crate::mongo::server_clock::server_time;
 use crate::write::statements::Statement;
 use crate::write::transaction::{Fence, Transaction};
 
-/// The `_id` of the tombstone. The step to `retired` writes it, and the step back removes it. While it exists, no instance
-/// writes offers from recruiters, whatever the configuration and the document `phase` say.
+/// The `_id` of the tombstone. The step to `retired` writes the tombstone, and the step back removes it. While it
+/// exists, no instance writes offers from recruiters, whatever the configuration and the document `phase` say.
 const TOMBSTONE: &str = "tombstone";
 
 /// The phase of the database.

@@ -1,5 +1,5 @@
-//! Follows the phase of the database while this instance leads (spec 04: "a running instance follows a
-//! change within seconds without a restart").
+//! Follows the phase of the database while this instance leads (spec 04: "a running instance follows a change within
+//! seconds without a restart").
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,11 +1,12 @@
 //! Merges the reactions of one batch by key. So n events on one recruiter cost one read and one projection.
-//! Deletions and anonymisations win over earlier touches of the same key (spec 03, "Batches"). A touch after them stays,
-//! because the document exists again.
+//! Deletions and anonymisations win over earlier touches of the same key (spec 03, "Batches"). A touch after them
+//! stays, because the document exists again.
 
 use bson::oid::ObjectId;
 
 use super::react::{Reaction, react};
 use super::{Plan, Touch};
+use crate::model::ids::{JobId, RecruiterId, UserId};
 use crate::model::names::WatchedCollection;
 use crate::source::event::{DocumentKey, Event, Operation};
 
@@ -53,16 +54,17 @@ impl Plan {
 
     fn add_for(&mut self, id: ObjectId, reaction: Reaction, event: &Event) {
         match reaction {
-            Reaction::TouchRecruiter(touch) => self.touch(id, touch),
+            Reaction::TouchRecruiter(touch) => self.touch(RecruiterId(id), touch),
             Reaction::RecruiterDeleted => {
-                self.touches.remove(&id);
-                self.deleted_recruiters.insert(id, event.wall_time);
+                self.touches.remove(&RecruiterId(id));
+                self.deleted_recruiters.insert(RecruiterId(id), event.wall_time);
             }
             Reaction::AnonymizeRecruiter => {
-                self.touches.remove(&id);
-                self.anonymized_recruiters.insert(id, event.wall_time);
+                self.touches.remove(&RecruiterId(id));
+                self.anonymized_recruiters.insert(RecruiterId(id), event.wall_time);
             }
             Reaction::UserChanged { status, contact } => {
+                let id = UserId(id);
                 if contact {
                     self.changed_users.insert(id);
                 }
@@ -75,13 +77,13 @@ impl Plan {
                 }
             }
             Reaction::AnonymizeUser => {
-                self.anonymized_users.insert(id);
+                self.anonymized_users.insert(UserId(id));
             }
             Reaction::ReferenceChanged { .. } => {
                 self.changed_references.extend(event.collection.map(|collection| (collection, id)));
             }
             Reaction::OfferChanged => {
-                self.changed_offers.insert(id);
+                self.changed_offers.insert(JobId(id));
             }
             Reaction::Nothing
             | Reaction::ReferenceDeleted
@@ -91,10 +93,10 @@ impl Plan {
         }
     }
 
-    fn touch(&mut self, id: ObjectId, touch: Touch) {
+    fn touch(&mut self, id: RecruiterId, touch: Touch) {
         let touch = match self.deleted_recruiters.remove(&id) {
-            // The recruiter was deleted and inserted again. A touch of all jobs finds the jobs that only the old document
-            // had.
+            // The recruiter was deleted and inserted again. A touch of all jobs finds the jobs that only the old
+            // document had.
             Some(_) => Touch::All,
             None => touch,
         };

@@ -18,7 +18,7 @@ const LONGEST: u32 = 600;
 /// The state of a dropped source. Times are the seconds of cluster times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sign {
-    /// No event or look has shown the source since its drop.
+    /// The source was not seen again since its drop.
     Gone,
     /// The source exists again since `since`. `last` is the time of its last insert.
     Back { since: u32, last: u32 },
@@ -93,8 +93,8 @@ impl Dropped {
             || self.sources.values().any(is_filled)
     }
 
-    /// Marks the sources that a resync can repair now. True when there are some: the caller then asks for a resync. When
-    /// a dropped database exists again, sources that are still absent were left out on purpose and are marked too.
+    /// Marks the sources that a resync can repair now. True when there are some: the caller then asks for a resync.
+    /// When a dropped database exists again, sources that are still absent were left out on purpose and are marked too.
     pub(crate) fn take_up(&mut self, now: u32) -> bool {
         let is_back = |sign: &Sign| matches!(sign, Sign::Back { .. });
         if self.is_unsettled(now) || !self.sources.values().any(is_back) {

@@ -9,6 +9,7 @@ use resume_tokens::ResumeToken;
 
 use super::react::{Reaction, react};
 use super::{Plan, Touch, plan};
+use crate::model::ids::RecruiterId;
 use crate::model::names::WatchedCollection;
 use crate::source::event::{DocumentKey, Event, Operation};
 
@@ -130,11 +131,11 @@ enum Offer {
 
 fn apply(
     plan: &Plan,
-    present: &BTreeSet<ObjectId>,
-    copied: &BTreeSet<ObjectId>,
-    offers: &mut BTreeMap<ObjectId, Offer>,
+    present: &BTreeSet<RecruiterId>,
+    copied: &BTreeSet<RecruiterId>,
+    offers: &mut BTreeMap<RecruiterId, Offer>,
 ) {
-    let written = |offers: &BTreeMap<ObjectId, Offer>, id| offers.contains_key(id);
+    let written = |offers: &BTreeMap<RecruiterId, Offer>, id| offers.contains_key(id);
     for id in plan.anonymized_recruiters.keys().filter(|id| copied.contains(*id)) {
         if written(offers, id) {
             offers.insert(*id, Offer::AnonymizedOrAbsent);
@@ -158,8 +159,8 @@ proptest! {
         cuts in prop::collection::btree_set(0_usize..24, 0..6),
     ) {
         // At the beginning the recruiters exist with their offers.
-        let ids: Vec<ObjectId> = (0..3).map(|number| ObjectId::from_bytes([number; 12])).collect();
-        let mut present: BTreeSet<ObjectId> = ids.iter().copied().collect();
+        let ids: Vec<RecruiterId> = (0..3).map(|number| RecruiterId(ObjectId::from_bytes([number; 12]))).collect();
+        let mut present: BTreeSet<RecruiterId> = ids.iter().copied().collect();
         let mut copied = BTreeSet::new();
         let mut events = Vec::new();
         for (number, happening) in happenings {
@@ -176,9 +177,9 @@ proptest! {
                     (WatchedCollection::AnonymizedRecruiters, Operation::Replace, &[])
                 }
             };
-            events.push(Event { key: Some(DocumentKey::Id(id)), ..event(collection, operation, paths) });
+            events.push(Event { key: Some(DocumentKey::Id(id.0)), ..event(collection, operation, paths) });
         }
-        let beginning: BTreeMap<ObjectId, Offer> = ids.iter().map(|id| (*id, Offer::Projected)).collect();
+        let beginning: BTreeMap<RecruiterId, Offer> = ids.iter().map(|id| (*id, Offer::Projected)).collect();
         let mut at_once = beginning.clone();
         apply(&plan(&events), &present, &copied, &mut at_once);
         let mut in_parts = beginning;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{DateTime, oid::ObjectId};
 
+use crate::model::ids::{JobId, RecruiterId, UserId};
 use crate::model::names::WatchedCollection;
 
 /// The jobs of a recruiter that must be projected again.
@@ -30,21 +31,21 @@ impl Touch {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Recruiters to project again.
-    pub touches: BTreeMap<ObjectId, Touch>,
+    pub touches: BTreeMap<RecruiterId, Touch>,
     /// Recruiters whose offers are to be anonymised, with the time of the event.
-    pub anonymized_recruiters: BTreeMap<ObjectId, DateTime>,
+    pub anonymized_recruiters: BTreeMap<RecruiterId, DateTime>,
     /// Recruiters that were deleted, with the time of the event.
-    pub deleted_recruiters: BTreeMap<ObjectId, DateTime>,
+    pub deleted_recruiters: BTreeMap<RecruiterId, DateTime>,
     /// New users, and users whose contact changed. Their delegated recruiters are touched.
-    pub changed_users: BTreeSet<ObjectId>,
+    pub changed_users: BTreeSet<UserId>,
     /// New users, and users whose `status` changed.
-    pub users_with_new_status: BTreeSet<ObjectId>,
+    pub users_with_new_status: BTreeSet<UserId>,
     /// Users whose offers are to be anonymised. They were deleted, or copied to `anonymized_userswithaccounts`.
-    pub anonymized_users: BTreeSet<ObjectId>,
+    pub anonymized_users: BTreeSet<UserId>,
     /// New and changed reference documents.
     pub changed_references: BTreeSet<(WatchedCollection, ObjectId)>,
     /// Offers that any program changed. Only a replay reads such events.
-    pub changed_offers: BTreeSet<ObjectId>,
+    pub changed_offers: BTreeSet<JobId>,
     /// Collections of references in which a key may have disappeared. A thin event does not tell which key, so a resync
     /// follows.
     pub shrunk_references: BTreeSet<WatchedCollection>,

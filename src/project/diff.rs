@@ -20,8 +20,8 @@ pub enum OfferChange {
         /// True when `updated_at` of the existing offer is later than that of the projection (spec 04, "Newest wins").
         /// A missing date is not later.
         is_newer: bool,
-        /// `offer_status` and `updated_at` of the existing offer, if it has them. Any other writer of offers changes one
-        /// of the two.
+        /// `offer_status` and `updated_at` of the existing offer, if it has them. Any other writer of offers changes
+        /// one of the two.
         stood: RawDocumentBuf,
     },
     /// No field differs.
@@ -35,6 +35,7 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
     let Some(standing) = standing else {
         return OfferChange::Create;
     };
+    // The order of stored fields is arbitrary, so their values are put into the order of the projection first.
     let mut stored = [None; WRITTEN.len()];
     for (name, value) in standing.iter().flatten() {
         if let Some(slot) = place(name.as_str()).and_then(|place| stored.get_mut(place)) {
@@ -91,6 +92,7 @@ mod tests {
 
     use super::*;
     use crate::model::OfferStatus;
+    use crate::model::ids::JobId;
     use crate::model::offer::StatusChange;
 
     fn offer() -> Offer {
@@ -99,7 +101,7 @@ mod tests {
             fields.append(name, number);
         }
         let status_change = StatusChange { reason: String::new(), date: DateTime::from_millis(0) };
-        Offer { id: ObjectId::new(), fields, status: OfferStatus::Active, status_change, hides_contact: false }
+        Offer { id: JobId(ObjectId::new()), fields, status: OfferStatus::Active, status_change, hides_contact: false }
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //! The code follows the table of spec 02 row by row. The order of the rows is the order of the fields.
 
 use bson::raw::{CStr, RawArrayBuf, cstr};
-use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
+use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
 use super::contact::Contact;
 use super::settings::ProjectionSettings;
 use super::{diploma, skills, slug::slug, status};
 use crate::model::dead_letter::Reason;
+use crate::model::ids::JobId;
 use crate::model::offer::StatusChange;
 use crate::model::recruiter::{JobFields, RecruiterFields};
 use crate::model::{Cfa, Offer, OfferStatus, References, RomeSheet, value};
@@ -31,7 +32,7 @@ pub(crate) fn first_rome_code<'a>(job: &JobFields<'a>) -> Option<&'a str> {
 /// The reason of the dead letter of a job that cannot be projected.
 pub fn project(
     recruiter: &RecruiterFields<'_>,
-    id: ObjectId,
+    id: JobId,
     job: &JobFields<'_>,
     references: &References,
     settings: &ProjectionSettings,
@@ -43,8 +44,8 @@ pub fn project(
     let own_status = status::offer_status(recruiter.status, job.job_status);
     let status = if deactivated { OfferStatus::Cancelled } else { own_status? };
     let contact = Contact::of(recruiter, references, settings)?;
-    let hex = id.to_hex();
-    let created_at = job.job_creation_date.unwrap_or(RawBsonRef::DateTime(id.timestamp()));
+    let hex = id.to_string();
+    let created_at = job.job_creation_date.unwrap_or(RawBsonRef::DateTime(id.0.timestamp()));
     let mut offer = OfferFields(RawDocumentBuf::new());
 
     offer.set(cstr!("partner_label"), settings.partner_label.as_str());
@@ -79,7 +80,7 @@ pub fn project(
     let date = value::later_date(job.job_update_date, recruiter.updated_at)
         .max(of_user)
         .or(created_at.as_datetime())
-        .unwrap_or_else(|| id.timestamp());
+        .unwrap_or_else(|| id.0.timestamp());
     let status_change = StatusChange { reason, date };
     Ok(Offer { id, fields: offer.0, status, status_change, hides_contact: contact.is_hidden() })
 }
@@ -256,7 +257,7 @@ impl OfferFields {
 
 #[cfg(test)]
 mod tests {
-    use bson::DateTime;
+    use bson::{DateTime, oid::ObjectId};
 
     use super::*;
     use crate::model::UserStatus;
@@ -273,7 +274,7 @@ mod tests {
     }
 
     fn projected(recruiter: &RawDocument, references: &References) -> Result<RawDocumentBuf, Reason> {
-        let id = ObjectId::parse_str("65102a7347a6ef7545b05ef0").unwrap();
+        let id = JobId(ObjectId::parse_str("65102a7347a6ef7545b05ef0").unwrap());
         let job = rawdoc! { "job_status": "Active", "job_description": "x" };
         let recruiter = RecruiterFields::read(recruiter).unwrap();
         let offer = project(&recruiter, id, &JobFields::read(&job).unwrap(), references, &settings());
@@ -328,7 +329,7 @@ mod tests {
             let cfa = Some(Cfa::default().into());
             let references = References { user_is_anonymized: true, cfa, ..References::default() };
             let (recruiter, job) = (RecruiterFields::read(&recruiter).unwrap(), JobFields::read(&job).unwrap());
-            let offer = project(&recruiter, ObjectId::new(), &job, &references, &settings()).unwrap();
+            let offer = project(&recruiter, JobId(ObjectId::new()), &job, &references, &settings()).unwrap();
             let delegations = offer.fields.get_array("delegations").unwrap().into_iter();
             let email =
                 |delegation: RawBsonRef<'_>| delegation.as_document().unwrap().get_str("email").unwrap().to_owned();
@@ -348,7 +349,7 @@ mod tests {
             let references = References { user_status, ..References::default() };
             let (recruiter, job) = (RecruiterFields::read(&recruiter).unwrap(), JobFields::read(&job).unwrap());
             let settings = ProjectionSettings { cancels_deactivated, ..settings() };
-            let offer = super::project(&recruiter, ObjectId::new(), &job, &references, &settings)?;
+            let offer = super::project(&recruiter, JobId(ObjectId::new()), &job, &references, &settings)?;
             Ok((offer.status, offer.status_change.reason, offer.status_change.date.timestamp_millis()))
         };
         let own = |status, date| Ok((status, "changed in recruiter".to_owned(), date));

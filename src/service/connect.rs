@@ -28,7 +28,7 @@ pub async fn connect(settings: Settings) -> Result<Context, Refusal> {
 /// works with any target.
 ///
 /// # Errors
-/// As [`connect`].
+/// A [`Refusal`] that says what is wrong with the connection string or the server.
 pub async fn connect_to_read(settings: Settings) -> Result<Context, Refusal> {
     let context = unchecked(settings).await?;
     preflight::server(&context.database).await?;

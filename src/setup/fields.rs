@@ -1,6 +1,6 @@
 //! The new fields of our offers: `setup` adds the missing ones with their defaults, `setup --down` removes them. The
 //! work is done in chunks by `_id`. Each chunk is a short read and one statement per offer, so that no other writer
-//! waits for long. Offers of other partners are never read. The value of an existing field is never changed.
+//! waits for long. Offers of other partners are never read. An existing value is never overwritten.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,6 +11,7 @@ use mongodb::Database;
 use mongodb::options::Hint;
 
 use crate::error::Failure;
+use crate::model::ids::JobId;
 use crate::model::names::OFFERS;
 use crate::model::names::SETUP;
 use crate::mongo::reads::collection;
@@ -106,7 +107,7 @@ pub async fn count(database: &Database, partner_label: &str) -> Result<FieldCoun
 #[derive(Debug, Clone, Copy)]
 pub struct FieldsChunk {
     /// The last offer of this chunk. The next chunk begins after it.
-    pub last: ObjectId,
+    pub last: JobId,
     /// Offers that were read.
     pub offers: u64,
     /// Offers that the server refused to change.
@@ -120,12 +121,12 @@ pub struct FieldsChunk {
 pub async fn remember(
     database: &Database,
     partner_label: &str,
-    after: Option<ObjectId>,
+    after: Option<JobId>,
 ) -> Result<Option<FieldsChunk>, Failure> {
     let offers = next(database, having(partner_label), after).await?;
     let Some((last, _)) = offers.last() else { return Ok(None) };
     let chunk = FieldsChunk { last: *last, offers: offers.len() as u64, refused: 0 };
-    let mut groups: BTreeMap<&[&str], Vec<ObjectId>> = BTreeMap::new();
+    let mut groups: BTreeMap<&[&str], Vec<JobId>> = BTreeMap::new();
     for (offer, names) in &offers {
         groups.entry(names).or_default().push(*offer);
     }
@@ -144,15 +145,15 @@ pub async fn remember(
 pub async fn add(
     database: &Database,
     partner_label: &str,
-    after: Option<ObjectId>,
+    after: Option<JobId>,
 ) -> Result<Option<FieldsChunk>, Failure> {
     let offers = next(database, lacking(partner_label), after).await?;
     let Some((last, _)) = offers.last() else { return Ok(None) };
     let chunk = FieldsChunk { last: *last, offers: offers.len() as u64, refused: 0 };
     let update = defaults_where_missing();
-    let statement = |offer: ObjectId| {
+    let statement = |offer: JobId| {
         let filter = rawdoc! { "_id": offer, "partner_label": partner_label };
-        Statement { id: Some(offer), body: rawdoc! { "q": filter, "u": [update.clone()] } }
+        Statement { id: Some(offer.0), body: rawdoc! { "q": filter, "u": [update.clone()] } }
     };
     let statements = offers.iter().map(|(offer, _)| statement(*offer)).collect();
     let outcome = command::update(&Writer::free(database), OFFERS, statements).await?;
@@ -166,7 +167,7 @@ pub async fn add(
 pub async fn remove(
     database: &Database,
     partner_label: &str,
-    after: Option<ObjectId>,
+    after: Option<JobId>,
 ) -> Result<Option<FieldsChunk>, Failure> {
     let offers = next(database, having(partner_label), after).await?;
     let (Some((first, _)), Some((last, _))) = (offers.first(), offers.last()) else { return Ok(None) };
@@ -181,7 +182,7 @@ pub async fn remove(
         }
         if !unset.is_empty() {
             let filter = rawdoc! { "_id": *offer, "partner_label": partner_label };
-            statements.push(Statement { id: Some(*offer), body: rawdoc! { "q": filter, "u": { "$unset": unset } } });
+            statements.push(Statement { id: Some(offer.0), body: rawdoc! { "q": filter, "u": { "$unset": unset } } });
         }
     }
     let outcome = command::update(&Writer::free(database), OFFERS, statements).await?;
@@ -214,8 +215,8 @@ fn append(document: &mut RawDocumentBuf, name: &str, value: RawBson) {
 async fn next(
     database: &Database,
     filter: Document,
-    after: Option<ObjectId>,
-) -> Result<Vec<(ObjectId, Vec<&'static str>)>, Failure> {
+    after: Option<JobId>,
+) -> Result<Vec<(JobId, Vec<&'static str>)>, Failure> {
     let mut filter = of_jobs(filter);
     if let Some(after) = after {
         filter.insert("_id", doc! { "$gt": after });
@@ -229,7 +230,7 @@ async fn next(
     let cursor = find.hint(Hint::Keys(doc! { "_id": 1 })).await.map_err(Failure::Read)?;
     let offers: Vec<Document> = cursor.try_collect().await.map_err(Failure::Read)?;
     let names = |offer: &Document| NEW.into_iter().filter(|name| offer.contains_key(*name)).collect();
-    Ok(offers.iter().filter_map(|offer| Some((offer.get_object_id("_id").ok()?, names(offer)))).collect())
+    Ok(offers.iter().filter_map(|offer| Some((JobId(offer.get_object_id("_id").ok()?), names(offer)))).collect())
 }
 
 /// Restricts a filter to offers whose `_id` is an ObjectId, as the `_id` of a job is. An `_id` of another type would
@@ -241,11 +242,7 @@ fn of_jobs(mut filter: Document) -> Document {
 
 /// The new fields that [`remember`] found in the offers from `first` to `last`. A document of [`SETUP`] has the `_id`
 /// of the last offer of its chunk.
-async fn kept(
-    database: &Database,
-    first: ObjectId,
-    last: ObjectId,
-) -> Result<HashMap<ObjectId, BTreeSet<String>>, Failure> {
+async fn kept(database: &Database, first: JobId, last: JobId) -> Result<HashMap<JobId, BTreeSet<String>>, Failure> {
     let mut kept = HashMap::new();
     let remembered = collection(database, SETUP);
     let find = remembered.find(doc! { "_id": { "$gte": first } }).sort(doc! { "_id": 1 }).batch_size(8);
@@ -256,9 +253,11 @@ async fn kept(
             let list = |key: &str| group.get_array(key).map(Vec::as_slice).unwrap_or_default();
             let names: BTreeSet<String> =
                 list("fields").iter().filter_map(Bson::as_str).map(ToOwned::to_owned).collect();
-            kept.extend(list("offers").iter().filter_map(Bson::as_object_id).map(|offer| (offer, names.clone())));
+            kept.extend(
+                list("offers").iter().filter_map(Bson::as_object_id).map(|offer| (JobId(offer), names.clone())),
+            );
         }
-        if document.get_object_id("_id").is_ok_and(|until| until >= last) {
+        if document.get_object_id("_id").is_ok_and(|until| JobId(until) >= last) {
             break;
         }
     }

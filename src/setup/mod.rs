@@ -159,6 +159,7 @@ impl Setup {
             SetupStep::AllowFields(names) => self.allow(names).await?,
             SetupStep::CreateIndexes(collection, indexes) => self.create_indexes(collection, indexes).await?,
             SetupStep::Remember(offers) => {
+                // The documents of an interrupted pass are useless: the pass begins again with the first offer.
                 collection(&self.database, SETUP).delete_many(doc! {}).await.map_err(Failure::Write)?;
                 if !self.pass(FieldPass::Remember, *offers).await? {
                     return Ok(false);
@@ -257,6 +258,7 @@ impl Setup {
                 Ok(None) => {
                     return Ok(true);
                 }
+                // `after` still names the chunk before, so the failed chunk is repeated.
                 Err(failure) if failure.directive() == Directive::Retry => {
                     tracing::warn!(error = %failure, "tried again");
                     tokio::time::sleep(delays.next_delay()).await;

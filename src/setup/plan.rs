@@ -146,7 +146,7 @@ pub fn up(found: &DatabaseContents) -> Vec<SetupStep> {
 pub fn down(found: &DatabaseContents) -> Vec<SetupStep> {
     let Some(memory) = &found.memory else { return Vec::new() };
     let mut steps = Vec::new();
-    // Once the validator refuses the fields again, no offer may have them, whoever wrote them.
+    // Once the validator refuses the fields again, no offer may have them, not even from another writer than `setup`.
     let FieldCounts { offers, having, filled, .. } = found.counts;
     if having > 0 && (memory.added || !memory.allowed.is_empty()) {
         steps.push(SetupStep::RemoveFields { offers: having, filled });

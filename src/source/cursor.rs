@@ -18,9 +18,9 @@ use crate::model::names::WatchedCollection;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::deadline::{ServerProgress, with_deadline};
 
-/// The time without progress, beyond `maxTimeMS`, after which a stream counts as stalled. `maxTimeMS` bounds the wait for
-/// an event, not the search for one. Far back in the oplog a search may take minutes, so it may go on as long as the
-/// server makes progress.
+/// The time without progress, beyond `maxTimeMS`, after which a stream counts as stalled. `maxTimeMS` bounds the wait
+/// for an event, not the search for one. Far back in the oplog a search may take minutes, so it may go on as long as
+/// the server makes progress.
 const MARGIN: Duration = Duration::from_secs(10);
 /// The interval at which the server is asked for the progress of a late `getMore`.
 const LOOK: Duration = Duration::from_secs(2);
@@ -90,8 +90,8 @@ impl Cursor {
         await_time: Duration,
         batch_size: u32,
     ) -> Result<Self, Failure> {
-        // Events may have been missed before each opening, so caches must be emptied. This stands here so that no caller
-        // can forget it.
+        // Events may have been missed before each opening, so caches must be emptied. This call is here so that no
+        // caller can forget it.
         database.interrupt();
         let mut session = database.client().start_session().await.map_err(Failure::Cursor)?;
         let mut stages = vec![doc! { "$changeStream": start(position) }];
@@ -116,8 +116,9 @@ impl Cursor {
         Ok(cursor)
     }
 
-    /// Waits for the next reply. Events come at once. Without events, an empty reply comes when the server has searched the
-    /// whole oplog and `await_time` has passed. During a long search, `searching` gets the server's time now and then.
+    /// Waits for the next reply. Events come at once. Without events, an empty reply comes when the server has searched
+    /// the whole oplog and `await_time` has passed. During a longer search, `searching` gets the server's time every
+    /// few seconds.
     ///
     /// # Errors
     /// [`Failure::Cursor`], [`Failure::Stalled`], [`Failure::Backwards`], or the failure of an unreadable reply.

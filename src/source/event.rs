@@ -69,8 +69,8 @@ pub struct Event {
     pub cluster_time: Timestamp,
     /// `wallTime` (server 6.0), else the seconds of `cluster_time`.
     pub wall_time: DateTime,
-    /// The names of the paths that an update changed, removed or truncated. `None` where they are unknown, because one of
-    /// them is no UTF-8 or they are too long together.
+    /// The names of the paths that an update changed, removed or truncated. `None` where the names are unknown: one of
+    /// them is no UTF-8, or they are too long together.
     pub paths: Option<Vec<String>>,
     /// `_id`: the resume token of this event.
     pub token: ResumeToken,

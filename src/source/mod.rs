@@ -1,5 +1,5 @@
-//! READ, the first stage: the change stream and the scans, from which touches come. Every source closes its batches with
-//! a position. No source writes documents.
+//! READ, the first stage: the change stream and the scans, from which touches come. Every source closes its batches
+//! with a position. No source writes documents.
 
 pub(crate) mod cursor;
 pub(crate) mod event;

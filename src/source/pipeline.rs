@@ -8,8 +8,8 @@ use bson::{Bson, Document, doc};
 use super::event::Operation;
 use crate::model::names::WatchedCollection;
 
-/// The greatest sum of the lengths of path names, in bytes. Beyond it an event carries no names. So events stay far below
-/// the server's limit of 16 MB, and so many names would touch everything anyway.
+/// The greatest sum of the lengths of path names, in bytes. Beyond it an event has no names. So events stay far below
+/// the server's limit of 16 MB. An update with more names would touch everything anyway.
 const LONGEST_NAMES: i32 = 64 * 1024;
 
 /// The stages after `$changeStream`.
@@ -46,7 +46,7 @@ fn bounded(names: Bson) -> Document {
     } }
 }
 
-/// A text that differs from one pipeline to another. The server may refuse a token of another pipeline (error 280). So a
+/// A text that is different for each pipeline. The server may refuse a token of another pipeline (error 280). So a
 /// stream is opened by time after a checkpoint with another fingerprint (spec 03, "Own the cursor").
 #[must_use]
 pub(crate) fn fingerprint(collections: &[WatchedCollection]) -> String {

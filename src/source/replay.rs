@@ -1,5 +1,5 @@
-//! The change stream of a past span of time, for a replay (spec 06, "replay"). It also has the events of offers, so that
-//! changes by other programs are found. Its position is never saved as the position of the live stream.
+//! The change stream of a past span of time, for a replay (spec 06, "replay"). It also has the events of offers, so
+//! that changes by other programs are found. Its position is never saved as the position of the live stream.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use crate::error::{Directive, Failure};
 use crate::model::names::WatchedCollection;
 use crate::mongo::causal::CausalDatabase;
 
-/// The time that a reply may wait for an event. Only at the end of the span may events be missing.
+/// The longest wait of the server for an event. It waits only at the end of the span.
 const AWAIT: Duration = Duration::from_millis(500);
 /// The greatest number of events in one reply.
 const EVENTS: u32 = 1_000;
@@ -53,8 +53,8 @@ impl fmt::Debug for Replay {
 }
 
 impl Replay {
-    /// Opens the span from the first event at `from` to the last event at `until`, which must be in the past. The stream is
-    /// opened by time, because a token belongs to the pipeline that made it.
+    /// Opens the span from the first event at `from` to the last event at `until`, which must be in the past. The
+    /// stream is opened by time, because a token belongs to the pipeline that made it.
     #[must_use]
     pub(crate) fn open(
         database: &CausalDatabase,

@@ -8,6 +8,7 @@ use bson::{Binary, Bson, Document, RawBsonRef, RawDocumentBuf, doc, oid::ObjectI
 use futures::TryStreamExt as _;
 
 use crate::error::Failure;
+use crate::model::ids::RecruiterId;
 use crate::model::other_id::OtherId;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::deadline::while_server_works;
@@ -59,8 +60,8 @@ pub(crate) fn is_storable(place: Option<&Bson>) -> bool {
     !matches!(place, Some(Bson::Binary(Binary { bytes, .. })) if bytes.len() > LONGEST_PLACE)
 }
 
-/// The next `_id`s after `after` that are no ObjectIds, among the documents that `filter` selects. The scan goes by bounds
-/// of the index of `_id`, because a comparison in a query sees values of one type only.
+/// The next `_id`s after `after` that are no ObjectIds, among the documents that `filter` selects. The scan goes by
+/// bounds of the index of `_id`, because a comparison in a query sees values of one type only.
 ///
 /// # Errors
 /// [`Failure::Read`].
@@ -109,7 +110,7 @@ pub(crate) async fn others_after(
     step(database, (greatest_of_all, comment), last).await
 }
 
-/// The first reply of a command that has other `_id`s than `after`, which the bounds include. It is one reply only,
+/// The `_id`s of the first reply that has others than `after`, which the bounds include. A step ends with this reply,
 /// because `_id`s can be long.
 async fn step(
     database: &CausalDatabase,
@@ -134,10 +135,10 @@ async fn step(
 
 /// The filter for the recruiters that a backfill touches.
 #[must_use]
-pub(crate) fn backfill_filter(recruiter: Option<ObjectId>, active_only: bool) -> Document {
+pub(crate) fn backfill_filter(recruiter: Option<RecruiterId>, active_only: bool) -> Document {
     let mut filter = Document::new();
     if let Some(recruiter) = recruiter {
-        filter.insert("_id", Bson::ObjectId(recruiter));
+        filter.insert("_id", recruiter);
     }
     if active_only {
         filter.insert("status", doc! { "$in": ["Actif", "ACTIF"] });

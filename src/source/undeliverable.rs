@@ -16,7 +16,7 @@ use crate::mongo::reads::collection;
 
 /// The number of events in a row that are passed over one by one. After them, everything up to now is passed over.
 const ONE_BY_ONE: u32 = 9;
-/// A failure at every position is not about events. Then only one of so many attempts passes over everything up to now.
+/// A failure at every position is not about events. Then only every hundredth attempt passes over everything up to now.
 const ATTEMPTS: u32 = 100;
 /// The number of replies with one event after a failure.
 const SINGLY: u32 = 1_000;
@@ -73,7 +73,7 @@ impl Stumbles {
         if self.last.is_some() { 1 } else { usual }
     }
 
-    /// Records a reply with so many events. True when replies may have many events again.
+    /// Records a reply with this number of events. True when replies may have many events again.
     pub(crate) fn replied(&mut self, events: usize) -> bool {
         self.passed = 0;
         if self.last.is_none() {

@@ -19,7 +19,7 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::observe::labels::{JOB_STATUSES, OFFER_STATUSES, OTHER};
 
-/// The time after which the server itself ends a count, because nobody waits for it any longer.
+/// The time after which the server itself ends a count, because this process does not wait any longer.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Numbers of documents, jobs and offers at one time.

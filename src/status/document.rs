@@ -27,7 +27,7 @@ const BEHIND: f64 = 5.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum StatusVerdict {
-    /// The instance connects and checks the database.
+    /// The instance has not got an answer about the lease yet.
     Starting,
     /// Another instance leads, and this one has no problem.
     StandingBy,
@@ -138,7 +138,7 @@ pub(crate) struct PhaseStatus {
     pub since: Option<String>,
     /// The collection or collections that are the authority.
     pub authority: &'static str,
-    /// A description of what the stream does with offers.
+    /// A description of the stream's writes in this phase.
     pub stream: &'static str,
     /// The next phase; null after the last.
     pub next: Option<&'static str>,

@@ -88,7 +88,7 @@ fn put<T>(place: &Mutex<T>, value: T) {
 }
 
 impl ServiceFacts {
-    /// The server's time minus the position of the checkpoint, in seconds. The age grows on while the server does not
+    /// The server's time minus the position of the checkpoint, in seconds. The age also grows while the server does not
     /// answer. `None` without a checkpoint.
     #[must_use]
     pub(crate) fn checkpoint_age(&self) -> Option<u64> {

@@ -13,9 +13,9 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::write::transaction::{Fence, Transaction};
 
-/// Takes back the occurrences of a job after `now`. Each one becomes a document of the history under the time `now`,
-/// with the result of its run. `through` of the job goes back to the last occurrence before `now`, or to `now` where
-/// there is none. Returns the new `through`.
+/// Takes back the occurrences of a job after `now`. Each one becomes an ended document of the ledger under the time
+/// `now`, and keeps the result of its run. `through` of the job goes back to the last occurrence before `now`, or to
+/// `now` where there is none. Returns the new `through`.
 ///
 /// # Errors
 /// [`Failure::LeaseLost`], [`Failure::Read`], [`Failure::Write`]; the function can be called again after each of them.

@@ -80,7 +80,7 @@ impl DocumentFault {
         }
     }
 
-    /// Whether another attempt may help.
+    /// True where another attempt may help.
     pub(super) fn passes(self) -> bool {
         !matches!(self, Self::Refused(_))
     }

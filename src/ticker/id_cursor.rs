@@ -12,7 +12,7 @@ use crate::mongo::deadline::while_server_works;
 use crate::mongo::reads::{collection, documents};
 use crate::source::scan::STEP;
 
-/// A cursor over ids. The comment marks its commands on the server.
+/// A cursor over ids. `comment` marks its commands, so that the server can be asked whether it still works on them.
 pub struct IdCursor {
     cursor: SessionRawBatchCursor,
     session: ClientSession,

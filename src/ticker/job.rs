@@ -12,7 +12,7 @@ pub enum TimedJob {
     RemindExpiringOffersJ1,
     /// Cancels offers past their expiration.
     CancelExpiredOffers,
-    /// Moves later expirations to the day two months from now.
+    /// Limits expirations to the day two months from now.
     CapOfferExpirations,
     /// Sets the start date of active offers that have none.
     FillMissingStartDates,

@@ -24,6 +24,7 @@ use crate::error::Failure;
 use crate::failpoint;
 use crate::fetch::links;
 use crate::maintenance::queue::{self, Command};
+use crate::model::ids::{JobId, RecruiterId, typed};
 use crate::model::job_owner::JobOwner;
 use crate::model::names::COMMANDS;
 use crate::model::names::OFFERS;
@@ -89,13 +90,13 @@ impl JobContext {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn next(&mut self, walk: &mut IdCursor) -> Result<Option<Vec<ObjectId>>, Failure> {
+    pub async fn next<I: From<ObjectId>>(&mut self, walk: &mut IdCursor) -> Result<Option<Vec<I>>, Failure> {
         let Some((ids, others)) = walk.next().await? else { return Ok(None) };
         self.report.skip("no_object_id", others);
-        Ok(Some(ids))
+        Ok(Some(typed(&ids)))
     }
 
-    /// True when nothing may be written.
+    /// True where the run has no right to write, and only reports what it would change.
     #[must_use]
     pub fn is_dry_run(&self) -> bool {
         self.hold.is_none()
@@ -185,19 +186,14 @@ impl JobContext {
     ///
     /// # Errors
     /// A [`Failure`] that is not about one offer. Changes so far stay, and the function can be called again.
-    pub async fn change(
-        &mut self,
-        offers: &[ObjectId],
-        fields: &PairFields,
-        plan: &PairPlan<'_>,
-    ) -> Result<(), Failure> {
-        let mut chunks: Vec<&[ObjectId]> = offers.chunks(CHUNK).rev().collect();
+    pub async fn change(&mut self, offers: &[JobId], fields: &PairFields, plan: &PairPlan<'_>) -> Result<(), Failure> {
+        let mut chunks: Vec<&[JobId]> = offers.chunks(CHUNK).rev().collect();
         while let Some(chunk) = chunks.pop() {
             match self.chunk(chunk, fields, plan).await {
                 Ok(()) => self.stuck = 0,
                 Err(failure) => match (DocumentFault::of(&failure), chunk) {
                     (None, _) => return Err(failure),
-                    (Some(fault), [offer]) => self.fail(*offer, fault, failure)?,
+                    (Some(fault), [offer]) => self.fail(offer.0, fault, failure)?,
                     (Some(_), _) => {
                         let (first, second) = chunk.split_at(chunk.len() / 2);
                         chunks.extend([second, first]);
@@ -225,7 +221,7 @@ impl JobContext {
     }
 
     /// Changes one chunk, in several attempts where a failure may pass.
-    async fn chunk(&mut self, offers: &[ObjectId], fields: &PairFields, plan: &PairPlan<'_>) -> Result<(), Failure> {
+    async fn chunk(&mut self, offers: &[JobId], fields: &PairFields, plan: &PairPlan<'_>) -> Result<(), Failure> {
         let mut attempts = Attempts::default();
         loop {
             self.check()?;
@@ -248,12 +244,13 @@ impl JobContext {
 
     async fn chunk_once(
         &self,
-        offers: &[ObjectId],
+        offers: &[JobId],
         fields: &PairFields,
         plan: &PairPlan<'_>,
     ) -> Result<(u64, Sum), Failure> {
+        // The pipeline writes no offer until this transaction has ended.
         let _pen = self.offer_write_lock().await;
-        let asked: BTreeSet<ObjectId> = offers.iter().copied().collect();
+        let asked: BTreeSet<JobId> = offers.iter().copied().collect();
         let owners = if self.writes_recruiters() {
             links::owners(&self.context.database, &asked).await?
         } else {
@@ -270,7 +267,7 @@ impl JobContext {
         let jobs = jobs_of(&recruiters);
         let mut sum = Sum::default();
         for offer in &found {
-            let Ok(id) = offer.get_object_id("_id") else { continue };
+            let Ok(id) = offer.get_object_id("_id").map(JobId) else { continue };
             let newest_wins = self.phase.stream() == StreamWrites::UnlessNewer;
             let pair = Pair { id, offer, held: jobs.get(&id).copied(), newest_wins };
             self.add(&mut sum, &pair, plan(&pair), owners.get(&id));
@@ -291,7 +288,7 @@ impl JobContext {
         Ok((found.len() as u64, sum))
     }
 
-    fn add(&self, sum: &mut Sum, pair: &Pair<'_>, verdict: PairVerdict, owners: Option<&BTreeSet<ObjectId>>) {
+    fn add(&self, sum: &mut Sum, pair: &Pair<'_>, verdict: PairVerdict, owners: Option<&BTreeSet<RecruiterId>>) {
         sum.lines.extend(verdict.lines);
         sum.skipped.extend(verdict.skipped);
         let Some(edit) = verdict.edit else { return };
@@ -299,8 +296,8 @@ impl JobContext {
         sum.lines.push(ReportLine::new(pair.id, "changed", edit.names()));
         sum.offers.push(statements::of_offer(pair.id, &self.context.settings.target.partner_label, &edit));
         // In `shadow` the recruiters are not read: each one in the links gets a statement, and its filter decides.
-        let owners: Vec<ObjectId> = match pair.held {
-            Some(held) => held.recruiter.get_object_id("_id").into_iter().collect(),
+        let owners: Vec<RecruiterId> = match pair.held {
+            Some(held) => held.recruiter.get_object_id("_id").map(RecruiterId).into_iter().collect(),
             None if self.phase.writes_offers() => Vec::new(),
             None => owners.into_iter().flatten().copied().collect(),
         };
@@ -343,10 +340,10 @@ impl JobContext {
 
 async fn read_recruiters(
     transaction: &mut Transaction,
-    owners: &HashMap<ObjectId, BTreeSet<ObjectId>>,
+    owners: &HashMap<JobId, BTreeSet<RecruiterId>>,
     fields: &PairFields,
 ) -> Result<Vec<RawDocumentBuf>, Failure> {
-    let ids: BTreeSet<ObjectId> = owners.values().flatten().copied().collect();
+    let ids: BTreeSet<RecruiterId> = owners.values().flatten().copied().collect();
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -360,17 +357,18 @@ fn projection(prefix: &str, always: &[&str], asked: &[&str]) -> Document {
     always.iter().chain(asked).map(|name| (format!("{prefix}{name}"), Bson::Int32(1))).collect()
 }
 
-fn jobs_of(recruiters: &[RawDocumentBuf]) -> HashMap<ObjectId, OwnedJob<'_>> {
+/// The jobs of these recruiters by `_id`. Where several recruiters have the same job, the job owner's is taken.
+fn jobs_of(recruiters: &[RawDocumentBuf]) -> HashMap<JobId, OwnedJob<'_>> {
     let mut jobs = HashMap::new();
     let holder = |it: &&RawDocumentBuf| {
-        JobOwner::new(it.get_object_id("_id").unwrap_or_default(), value::field(it, "updatedAt"))
+        JobOwner::new(RecruiterId(it.get_object_id("_id").unwrap_or_default()), value::field(it, "updatedAt"))
     };
     let mut recruiters: Vec<&RawDocumentBuf> = recruiters.iter().collect();
     recruiters.sort_by_key(holder);
     for recruiter in recruiters.into_iter().rev() {
         for job in value::list(value::field(recruiter, "jobs")).into_iter().flatten().flatten() {
             if let Some(job) = job.as_document()
-                && let Ok(id) = job.get_object_id("_id")
+                && let Ok(id) = job.get_object_id("_id").map(JobId)
             {
                 jobs.entry(id).or_insert(OwnedJob { recruiter, job });
             }

@@ -1,12 +1,11 @@
 //! The commands that the ticker carries out: a time-based job, and the two commands that run only by hand.
 
-use bson::oid::ObjectId;
-
 use super::job::TimedJob;
 use super::job_context::JobContext;
 use super::jobs::{anonymize_user, obfuscate};
 use crate::error::Failure;
 use crate::maintenance::queue::Command;
+use crate::model::ids::UserId;
 use crate::observe::labels::LabelValue;
 use crate::phase::Phase;
 
@@ -16,7 +15,7 @@ pub(crate) enum JobOrder {
     /// A time-based job, by its schedule or by hand.
     Job(TimedJob),
     /// The anonymisation of the user with this `_id` (4.12).
-    AnonymizeUser(ObjectId),
+    AnonymizeUser(UserId),
     /// The replacement of personal values in our offers by fake ones (4.11).
     Obfuscate,
 }

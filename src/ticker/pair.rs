@@ -1,8 +1,9 @@
 //! The pair of an offer and the job from which it was projected, and the decision of a time-based job about both. Pure.
 
-use bson::{DateTime, Document, RawBsonRef, RawDocument, oid::ObjectId};
+use bson::{DateTime, Document, RawBsonRef, RawDocument};
 
 use super::report::ReportLine;
+use crate::model::ids::JobId;
 use crate::model::{OfferStatus, value};
 
 /// The fields that a plan reads. `_id` and the times of the last change are always read and need not be named.
@@ -18,7 +19,7 @@ pub struct PairFields {
 #[derive(Debug, Clone, Copy)]
 pub struct Pair<'a> {
     /// The `_id` of the offer, and of its job.
-    pub id: ObjectId,
+    pub id: JobId,
     /// The offer, with the fields that [`PairFields`] names.
     pub offer: &'a RawDocument,
     /// The job; `None` from phase `shadow` on, and for an offer whose job no recruiter has.

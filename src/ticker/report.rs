@@ -39,8 +39,12 @@ pub struct ReportLine {
 }
 
 impl ReportLine {
-    pub fn new<F: Into<String>>(id: ObjectId, what: &'static str, fields: impl IntoIterator<Item = F>) -> Self {
-        Self { id: id.to_hex(), what, fields: fields.into_iter().map(Into::into).collect() }
+    pub fn new<F: Into<String>>(
+        id: impl Into<ObjectId>,
+        what: &'static str,
+        fields: impl IntoIterator<Item = F>,
+    ) -> Self {
+        Self { id: id.into().to_hex(), what, fields: fields.into_iter().map(Into::into).collect() }
     }
 }
 
@@ -61,8 +65,8 @@ impl JobReport {
     }
 }
 
-/// The text of the notice about a run; `None` when the run changed and failed nothing. `environment` tells deployments
-/// apart. `error` is the reason why the run failed.
+/// The text of the notice about a run; `None` when the run changed nothing, failed nothing and has no error.
+/// `environment` tells deployments apart. `error` is the reason why the run failed.
 #[must_use]
 pub(crate) fn notice(environment: &str, job: &str, report: &JobReport, error: Option<&str>) -> Option<String> {
     if report.changed == 0 && report.failed == 0 && error.is_none() {

@@ -2,26 +2,27 @@
 //! twice. Pure.
 
 use bson::raw::{CString, RawArrayBuf, cstr};
-use bson::{Document, RawDocumentBuf, oid::ObjectId, rawdoc};
+use bson::{Document, RawDocumentBuf, rawdoc};
 
 use super::pair::Edit;
+use crate::model::ids::{JobId, RecruiterId};
 use crate::write::statements::{Statement, history, literals};
 
 /// The statement that writes `edit` to an offer. The filter has our label, so offers of other partners stay untouched.
 #[must_use]
-pub(super) fn of_offer(offer: ObjectId, partner_label: &str, edit: &Edit) -> Statement {
+pub(super) fn of_offer(offer: JobId, partner_label: &str, edit: &Edit) -> Statement {
     let mut set = literals(&encoded(&edit.offer));
     if let Some((status, reason, date)) = edit.status {
         set.append(cstr!("offer_status"), status.as_str());
         set.append(cstr!("offer_status_history"), history(status, reason, date));
     }
     let filter = rawdoc! { "_id": offer, "partner_label": partner_label };
-    Statement { id: Some(offer), body: rawdoc! { "q": filter, "u": [{ "$set": set }] } }
+    Statement { id: Some(offer.0), body: rawdoc! { "q": filter, "u": [{ "$set": set }] } }
 }
 
 /// The statement that writes `edit` to a job and its recruiter; `None` where `edit` changes neither of them.
 #[must_use]
-pub(super) fn of_job(recruiter: ObjectId, job: ObjectId, edit: &Edit) -> Option<Statement> {
+pub(super) fn of_job(recruiter: RecruiterId, job: JobId, edit: &Edit) -> Option<Statement> {
     let mut set = encoded(&edit.recruiter);
     for (name, value) in encoded(&edit.job).iter().flatten() {
         // This never fails: the names of fields come from the code and have no zero byte.
@@ -38,7 +39,7 @@ pub(super) fn of_job(recruiter: ObjectId, job: ObjectId, edit: &Edit) -> Option<
     }
     let filter = rawdoc! { "_id": recruiter, "jobs._id": job };
     let body = rawdoc! { "q": filter, "u": { "$set": set }, "arrayFilters": filters };
-    Some(Statement { id: Some(job), body })
+    Some(Statement { id: Some(job.0), body })
 }
 
 /// The raw form of `fields`. Its values are built in the code or were read from BSON, so they always encode.
@@ -48,16 +49,17 @@ fn encoded(fields: &Document) -> RawDocumentBuf {
 
 #[cfg(test)]
 mod tests {
-    use bson::doc;
+    use bson::{doc, oid::ObjectId};
 
     use super::*;
 
     #[test]
     fn an_edit_without_a_job_leaves_recruiters_alone() {
         let edit = Edit { offer: doc! { "a": 1 }, ..Edit::default() };
-        assert!(of_job(ObjectId::new(), ObjectId::new(), &edit).is_none());
+        let (recruiter, job) = (RecruiterId(ObjectId::new()), JobId(ObjectId::new()));
+        assert!(of_job(recruiter, job, &edit).is_none());
         let edit = Edit { recruiter: doc! { "status": "Actif" }, ..edit };
-        let statement = of_job(ObjectId::new(), ObjectId::new(), &edit).unwrap();
+        let statement = of_job(recruiter, job, &edit).unwrap();
         let update: Document = statement.body.try_into().unwrap();
         // The server refuses a filter that no path uses.
         assert_eq!(update.get_array("arrayFilters").unwrap().len(), 0);

@@ -1,9 +1,10 @@
 //! The comparison of one offer: findings by kind and by name of field (spec 06, "Verification"). Pure code: it gets the
 //! documents as arguments, and returns names and ids, never values.
 
-use bson::{RawBsonRef, RawDocument, oid::ObjectId};
+use bson::{RawBsonRef, RawDocument};
 use serde::Serialize;
 
+use crate::model::ids::JobId;
 use crate::model::{Offer, OfferStatus, value};
 use crate::observe::labels::LabelValue;
 use crate::project::WRITTEN;
@@ -67,7 +68,7 @@ impl DifferenceKind {
 pub struct Finding {
     pub kind: DifferenceKind,
     /// The `_id` of the offer, or of the job whose offer is missing.
-    pub offer: ObjectId,
+    pub offer: JobId,
     /// The field of the offer; `None` when the fault is about no single field.
     pub field: Option<&'static str>,
     /// True when the fault comes from the recruiter. The offer equals its projection, so the fault is no difference.
@@ -137,7 +138,7 @@ pub(crate) fn held(offer: &Offer, standing: Option<&RawDocument>, known: &Compar
 /// the offer of a user (spec 03).
 #[must_use]
 pub(crate) fn contact_left(
-    id: ObjectId,
+    id: JobId,
     standing: &RawDocument,
     anonymized_email: &str,
     is_of_recruiter: bool,
@@ -154,7 +155,7 @@ pub(crate) fn contact_left(
 
 /// The fault of an offer whose job no recruiter has; `None` when the offer is cancelled.
 #[must_use]
-pub(crate) fn without_job(id: ObjectId, standing: &RawDocument, recruiter_is_there: bool) -> Option<Finding> {
+pub(crate) fn without_job(id: JobId, standing: &RawDocument, recruiter_is_there: bool) -> Option<Finding> {
     let kind = if recruiter_is_there { DifferenceKind::StillActive } else { DifferenceKind::Orphan };
     let field = Some("offer_status");
     lives(standing).then_some(Finding { kind, offer: id, field, in_source: false })
@@ -246,7 +247,7 @@ impl LabelValue for DifferenceKind {
 
 #[cfg(test)]
 mod tests {
-    use bson::{RawDocumentBuf, rawdoc};
+    use bson::{RawDocumentBuf, oid::ObjectId, rawdoc};
 
     use super::*;
 
@@ -291,7 +292,7 @@ mod tests {
 
     #[test]
     fn an_anonymised_contact_is_none_and_that_of_a_recruiter_includes_its_texts() {
-        let id = ObjectId::new();
+        let id = JobId(ObjectId::new());
         let clean = rawdoc! { "apply_email": "gone", "apply_phone": null, "offer_description": "" };
         assert!(contact_left(id, &clean, "gone", true).is_empty());
         let left = rawdoc! { "apply_email": "a@b", "apply_url": "x", "cfa_apply_phone": "1" };
@@ -305,7 +306,7 @@ mod tests {
 
     #[test]
     fn an_offer_without_job_is_right_once_it_is_cancelled() {
-        let id = ObjectId::new();
+        let id = JobId(ObjectId::new());
         let kind = |status: &str, there| without_job(id, &rawdoc! { "offer_status": status }, there).map(|it| it.kind);
         assert_eq!(kind("Cancelled", true), None);
         assert_eq!(kind("Active", true), Some(DifferenceKind::StillActive));

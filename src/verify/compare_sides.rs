@@ -12,6 +12,7 @@ use crate::apply::affected_recruiters;
 use crate::error::Failure;
 use crate::fetch::chunks::ChunkReader;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches, anonymized_users};
+use crate::model::ids::{JobId, RecruiterId};
 use crate::model::job_owner::JobOwner;
 use crate::model::names::WatchedCollection;
 use crate::model::recruiter::{JobFields, RecruiterFields};
@@ -94,12 +95,12 @@ impl Comparer {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub(crate) async fn at_recruiters(&mut self, ids: &[ObjectId]) -> Result<Comparison, Failure> {
+    pub(crate) async fn at_recruiters(&mut self, ids: &[RecruiterId]) -> Result<Comparison, Failure> {
         let mut look = Comparison::default();
         let anonymized = present(&self.database, WatchedCollection::AnonymizedRecruiters, ids).await?;
         // A sample comes in any order, and the reader of chunks wants sorted ids.
-        let ids: BTreeSet<ObjectId> = ids.iter().copied().collect();
-        let ids: Vec<ObjectId> = ids.into_iter().collect();
+        let ids: BTreeSet<RecruiterId> = ids.iter().copied().collect();
+        let ids: Vec<RecruiterId> = ids.into_iter().collect();
         let mut rest = ids.as_slice();
         while let Some(batches) = self.recruiters.read_next(&mut rest).await? {
             let recruiters = documents(&batches).collect::<Result<Vec<_>, _>>()?;
@@ -113,10 +114,10 @@ impl Comparer {
     async fn chunk(
         &mut self,
         recruiters: &[Recruiter<'_>],
-        anonymized: &BTreeSet<ObjectId>,
+        anonymized: &BTreeSet<RecruiterId>,
         look: &mut Comparison,
     ) -> Result<(), Failure> {
-        let jobs: Vec<ObjectId> = recruiters.iter().flat_map(Recruiter::job_ids).collect();
+        let jobs: Vec<JobId> = recruiters.iter().flat_map(Recruiter::job_ids).collect();
         let batches = read_offers(&self.database, &jobs).await?;
         let offers = by_id(&batches)?;
         look.offers += offers.len() as u64;
@@ -130,21 +131,21 @@ impl Comparer {
         for recruiter in recruiters {
             let own = JobOwner::new(recruiter.id, recruiter.fields.updated_at);
             let is_outranked =
-                |job: &ObjectId| contenders.get(job).is_some_and(|owners| owners.iter().any(|owner| *owner > own));
+                |job: &JobId| contenders.get(job).is_some_and(|owners| owners.iter().any(|owner| *owner > own));
             if let Some(seen) = wrong.get_mut(&recruiter.id) {
                 // The offer belongs to another recruiter, which is compared by itself.
                 seen.findings.retain(|finding| !is_outranked(&finding.offer));
             }
         }
         wrong.retain(|_, seen| !seen.findings.is_empty());
-        look.wrong.extend(wrong);
+        look.wrong.extend(wrong.into_iter().map(|(recruiter, seen)| (recruiter.0, seen)));
         Ok(())
     }
 
     fn recruiter(
         &self,
         recruiter: &Recruiter<'_>,
-        offers: &HashMap<ObjectId, &RawDocument>,
+        offers: &HashMap<JobId, &RawDocument>,
         answers: &Answers,
         recruiter_is_anonymized: bool,
         look: &mut Comparison,
@@ -155,7 +156,7 @@ impl Comparer {
         let repeated = recruiter.repeated();
         for job in &recruiter.jobs {
             look.jobs += 1;
-            let is_first = |id: &ObjectId| repeated.get(id).is_none_or(|[first, _]| *first == job.position);
+            let is_first = |id: &JobId| repeated.get(id).is_none_or(|[first, _]| *first == job.position);
             let (Some(id), Ok(fields)) = (job.id.filter(is_first), job.fields()) else {
                 look.explained += 1;
                 continue;
@@ -213,10 +214,10 @@ impl Comparer {
     /// The candidates for the ownership of the jobs with findings.
     async fn contenders(
         &self,
-        wrong: &BTreeMap<ObjectId, Mismatch>,
-        offers: &HashMap<ObjectId, &RawDocument>,
-    ) -> Result<HashMap<ObjectId, Vec<JobOwner>>, Failure> {
-        let jobs: BTreeSet<ObjectId> =
+        wrong: &BTreeMap<RecruiterId, Mismatch>,
+        offers: &HashMap<JobId, &RawDocument>,
+    ) -> Result<HashMap<JobId, Vec<JobOwner>>, Failure> {
+        let jobs: BTreeSet<JobId> =
             wrong.values().flat_map(|seen| seen.findings.iter().map(|finding| finding.offer)).collect();
         let standing: Vec<&RawDocument> = jobs.iter().filter_map(|job| offers.get(job).copied()).collect();
         contenders(&self.database, &jobs, &standing).await
@@ -226,7 +227,7 @@ impl Comparer {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub(crate) async fn at_offers(&mut self, ids: &[ObjectId]) -> Result<Comparison, Failure> {
+    pub(crate) async fn at_offers(&mut self, ids: &[JobId]) -> Result<Comparison, Failure> {
         let batches = read_managed(&self.database, ids).await?;
         let offers = by_id(&batches)?;
         let mut look = Comparison { offers: offers.len() as u64, ..Comparison::default() };
@@ -248,7 +249,7 @@ impl Comparer {
             if is_anonymized(offer) {
                 findings.extend(compare::contact_left(*id, offer, &self.settings.anonymized_email, false));
             }
-            insert(&mut look, *id, findings, offer);
+            insert(&mut look, id.0, findings, offer);
         }
         Ok(look)
     }
@@ -257,7 +258,7 @@ impl Comparer {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub(crate) async fn at_anonymized(&mut self, ids: &[ObjectId]) -> Result<Comparison, Failure> {
+    pub(crate) async fn at_anonymized(&mut self, ids: &[RecruiterId]) -> Result<Comparison, Failure> {
         let there = present(&self.database, WatchedCollection::Recruiters, ids).await?;
         let gone: Vec<Bson> = ids.iter().copied().filter(|id| !there.contains(id)).map(Bson::from).collect();
         let filter = doc! { "_id": { "$in": gone } };
@@ -266,26 +267,26 @@ impl Comparer {
         let shown = affected_recruiters::shown(&self.database, &self.settings.partner_label, ids).await?;
         let mut look = Comparison::default();
         let named = copies.iter().flat_map(|copy| copy.jobs.iter().copied());
-        let all: BTreeSet<ObjectId> = named.chain(shown.values().flatten().copied()).collect();
+        let all: BTreeSet<JobId> = named.chain(shown.values().flatten().copied()).collect();
         let batches = read_offers(&self.database, &all.into_iter().collect::<Vec<_>>()).await?;
         let mut offers = by_id(&batches)?;
         let label = self.settings.partner_label.as_str();
         offers.retain(|_, offer| value::text(value::field(offer, "partner_label")) == Some(label));
-        let left = |id: ObjectId, offer| compare::contact_left(id, offer, &self.settings.anonymized_email, true);
+        let left = |id: JobId, offer| compare::contact_left(id, offer, &self.settings.anonymized_email, true);
         offers.retain(|id, offer| !left(*id, offer).is_empty());
         let held = held(&self.database, &offers.values().copied().collect::<Vec<_>>()).await?;
         for copy in copies {
             // A job may have moved to another recruiter and disappeared there. Its offer then shows that recruiter.
-            let shows_another = |job: &ObjectId| {
+            let shows_another = |job: &JobId| {
                 let shown = offers.get(job).and_then(|offer| value::text(value::field(offer, ESTABLISHMENT)));
                 shown.zip(copy.establishment.as_deref()).is_some_and(|(shown, own)| shown != own)
             };
             let jobs = copy.jobs.iter().filter(|job| !held.contains(job) && !shows_another(job));
-            let jobs: BTreeSet<ObjectId> = jobs.chain(shown.get(&copy.id).into_iter().flatten()).copied().collect();
+            let jobs: BTreeSet<JobId> = jobs.chain(shown.get(&copy.id).into_iter().flatten()).copied().collect();
             for job in jobs {
                 let refused = Address::of(copy.id, Some(job));
                 if let Some(offer) = offers.get(&job).filter(|_| !self.dead_letters.contains_refusal(&refused)) {
-                    insert(&mut look, copy.id, left(job, offer), offer);
+                    insert(&mut look, copy.id.0, left(job, offer), offer);
                 }
             }
         }
@@ -304,7 +305,7 @@ fn insert(look: &mut Comparison, id: ObjectId, findings: Vec<Finding>, offer: &R
     seen.findings.extend(findings);
 }
 
-fn keys(recruiters: &[Recruiter<'_>], offers: &HashMap<ObjectId, &RawDocument>) -> Keys {
+fn keys(recruiters: &[Recruiter<'_>], offers: &HashMap<JobId, &RawDocument>) -> Keys {
     let mut keys = Keys::default();
     for recruiter in recruiters {
         keys.add_recruiter(&recruiter.fields);

@@ -1,6 +1,6 @@
 //! The continuous verification (spec 06): while an instance leads, a sample of the touched recruiters is compared a few
-//! seconds later. It is a task of its own with a bounded rate and constant memory, so that it does not slow the pipeline
-//! down. Its failures do not end the leadership.
+//! seconds later. The verification is a separate task with a bounded rate and constant memory, so that it does not slow
+//! the pipeline down. Its failures do not end the leadership.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use super::stored::{self, Stored};
 use crate::apply::sampler::Sampler;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::model::ids::{JobId, RecruiterId};
 use crate::phase::{Phase, StreamWrites, state};
 use crate::source::scan;
 use crate::tasks::pause;
@@ -25,8 +26,8 @@ const KNOWN: usize = 1_000;
 /// The greatest number of ids in a line of the log.
 const IDS: usize = 20;
 
-/// True in phases with the continuous verification (spec 04, "The table"): both sides are written there. In other phases
-/// a verification runs on demand or at night.
+/// True in phases with the continuous verification (spec 04, "The table"): both sides are written there. In the other
+/// phases a verification runs on demand or at night, or not at all.
 #[must_use]
 pub(crate) fn is_on(phase: Phase) -> bool {
     matches!(phase.stream(), StreamWrites::UnlessNewer | StreamWrites::Compare)
@@ -38,7 +39,7 @@ pub(crate) struct Continuous {
     sampler: Arc<Sampler>,
     stop: CancellationToken,
     /// The offers that differed in the last round, by recruiter.
-    known: BTreeMap<ObjectId, BTreeSet<(DifferenceKind, ObjectId)>>,
+    known: BTreeMap<RecruiterId, BTreeSet<(DifferenceKind, JobId)>>,
     /// The last values of the metric.
     shown: BTreeMap<DifferenceKind, i64>,
 }
@@ -85,8 +86,8 @@ impl Continuous {
     }
 
     /// Compares the sample, and again the recruiters that differed before.
-    async fn compare(&mut self, sample: BTreeSet<ObjectId>, phase: Phase) -> Result<(), Failure> {
-        let ids: Vec<ObjectId> = sample.iter().chain(self.known.keys()).copied().collect();
+    async fn compare(&mut self, sample: BTreeSet<RecruiterId>, phase: Phase) -> Result<(), Failure> {
+        let ids: Vec<ObjectId> = sample.iter().chain(self.known.keys()).map(|recruiter| recruiter.0).collect();
         if ids.is_empty() {
             return Ok(());
         }
@@ -104,18 +105,20 @@ impl Continuous {
         }
         let mut standing = BTreeMap::new();
         let moving = rechecker
-            .settle(Side::Recruiters, waiting, |id, findings| drop(standing.insert(id, divergent(&findings))))
+            .settle(Side::Recruiters, waiting, |id, findings| {
+                drop(standing.insert(RecruiterId(id), divergent(&findings)))
+            })
             .await?;
         if !self.stop.is_cancelled() {
             // Recruiters that keep changing cannot be judged now, so their last known differences stay.
-            self.known.retain(|id, _| moving.contains_key(id));
+            self.known.retain(|id, _| moving.contains_key(&id.0));
             self.remember(standing);
             self.context.metrics.verify_sampled.inc_by(sample.len() as u64);
         }
         Ok(())
     }
 
-    fn remember(&mut self, standing: BTreeMap<ObjectId, BTreeSet<(DifferenceKind, ObjectId)>>) {
+    fn remember(&mut self, standing: BTreeMap<RecruiterId, BTreeSet<(DifferenceKind, JobId)>>) {
         let mut offers: usize = self.known.values().map(BTreeSet::len).sum();
         for (recruiter, divergent) in standing.into_iter().filter(|(_, divergent)| !divergent.is_empty()) {
             if offers >= KNOWN {
@@ -132,7 +135,7 @@ impl Continuous {
         let seconds = |date: bson::DateTime| date.timestamp_millis().div_euclid(1000) as f64;
         metrics.verify_last_success.set(stored.last_success.map_or(0.0, seconds));
         for kind in DifferenceKind::ALL {
-            let offers: Vec<ObjectId> =
+            let offers: Vec<JobId> =
                 self.known.values().flatten().filter(|(of, _)| *of == kind).map(|(_, offer)| *offer).collect();
             let in_full = stored.divergent_offers.get(&kind).copied().unwrap_or_default();
             let now = in_full.max(i64::try_from(offers.len()).unwrap_or(i64::MAX));
@@ -141,7 +144,7 @@ impl Continuous {
             let kind = kind.as_str();
             match (before, now) {
                 (0, 1..) => {
-                    let ids: Vec<String> = offers.iter().take(IDS).map(|offer| offer.to_hex()).collect();
+                    let ids: Vec<String> = offers.iter().take(IDS).map(JobId::to_string).collect();
                     warn!(kind, offers = now, ids = ids.join(" "), "offers differ from their recruiters");
                 }
                 (1.., 0) => info!(kind, "no offer is known to differ from its recruiter any more"),

@@ -1,5 +1,5 @@
-//! Reads the recruiters of jobs, and the offers of jobs, for a comparison. There is no index on `jobs._id`, so recruiters
-//! are searched by indexed fields first. The file does not decide whether an offer is right.
+//! Reads the recruiters of jobs, and the offers of jobs, for a comparison. There is no index on `jobs._id`, so
+//! recruiters are searched by indexed fields first. The file does not decide whether an offer is right.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -9,6 +9,7 @@ use mongodb::raw_batch_cursor::RawBatch;
 use super::compare::CONTACT;
 use crate::error::Failure;
 use crate::fetch::{IDS_PER_READ, links};
+use crate::model::ids::{JobId, RecruiterId};
 use crate::model::job_owner::JobOwner;
 use crate::model::names::OFFERS;
 use crate::model::names::WatchedCollection;
@@ -19,25 +20,25 @@ use crate::project::WRITTEN;
 
 /// A recruiter, or its anonymised copy. A field that the query did not ask for is empty.
 pub(super) struct OwnerRecord {
-    pub id: ObjectId,
+    pub id: RecruiterId,
     /// The `establishment_id`.
     pub establishment: Option<String>,
     /// The `_id`s of the jobs.
-    pub jobs: Vec<ObjectId>,
+    pub jobs: Vec<JobId>,
 }
 
 /// The candidates for the ownership of these jobs: the recruiters that have the job now. Only recruiters are searched
 /// that a link names, or whose establishment one of these offers shows.
 pub(super) async fn contenders(
     database: &CausalDatabase,
-    jobs: &BTreeSet<ObjectId>,
+    jobs: &BTreeSet<JobId>,
     offers: &[&RawDocument],
-) -> Result<HashMap<ObjectId, Vec<JobOwner>>, Failure> {
-    let mut contenders: HashMap<ObjectId, Vec<JobOwner>> = HashMap::new();
+) -> Result<HashMap<JobId, Vec<JobOwner>>, Failure> {
+    let mut contenders: HashMap<JobId, Vec<JobOwner>> = HashMap::new();
     if jobs.is_empty() {
         return Ok(contenders);
     }
-    let linked: BTreeSet<ObjectId> = links::owners(database, jobs).await?.into_values().flatten().collect();
+    let linked: BTreeSet<RecruiterId> = links::owners(database, jobs).await?.into_values().flatten().collect();
     let linked: Vec<Bson> = linked.into_iter().map(Bson::from).collect();
     let shown = offers.iter().filter_map(|offer| value::text(value::field(offer, "establishment_id")));
     let filter = doc! { "$or": [
@@ -60,7 +61,7 @@ pub(super) async fn contenders(
 pub(super) async fn held_where_named(
     database: &CausalDatabase,
     offers: &[&RawDocument],
-) -> Result<BTreeSet<ObjectId>, Failure> {
+) -> Result<BTreeSet<JobId>, Failure> {
     let establishment = |offer: &RawDocument| value::text(value::field(offer, "establishment_id")).map(str::to_owned);
     let establishments: Vec<String> = offers.iter().filter_map(|offer| establishment(offer)).collect();
     let mut held = BTreeSet::new();
@@ -73,7 +74,7 @@ pub(super) async fn held_where_named(
             let OwnerRecord { establishment, jobs, .. } = recruiter;
             jobs.into_iter().map(move |job| (job, establishment.clone()))
         };
-        let pairs: HashSet<(ObjectId, Option<String>)> = found.into_iter().flat_map(pair).collect();
+        let pairs: HashSet<(JobId, Option<String>)> = found.into_iter().flat_map(pair).collect();
         let named = |offer: &&RawDocument| id(offer).filter(|id| pairs.contains(&(*id, establishment(offer))));
         held.extend(offers.iter().filter_map(named));
     }
@@ -81,14 +82,14 @@ pub(super) async fn held_where_named(
 }
 
 /// The offers whose job belongs to any recruiter.
-pub(super) async fn held(database: &CausalDatabase, offers: &[&RawDocument]) -> Result<BTreeSet<ObjectId>, Failure> {
+pub(super) async fn held(database: &CausalDatabase, offers: &[&RawDocument]) -> Result<BTreeSet<JobId>, Failure> {
     let mut held = held_where_named(database, offers).await?;
-    let rest = |held: &BTreeSet<ObjectId>| -> BTreeSet<ObjectId> {
+    let rest = |held: &BTreeSet<JobId>| -> BTreeSet<JobId> {
         offers.iter().filter_map(|offer| id(offer)).filter(|id| !held.contains(id)).collect()
     };
     // An offer may name another establishment than its recruiter. The links name the recruiter, if they are right.
     let linked = links::owners(database, &rest(&held)).await?;
-    let recruiters: BTreeSet<ObjectId> = linked.into_values().flatten().collect();
+    let recruiters: BTreeSet<RecruiterId> = linked.into_values().flatten().collect();
     let recruiters: Vec<Bson> = recruiters.into_iter().map(Bson::from).collect();
     let filter = doc! { "_id": { "$in": recruiters } };
     let found = jobs(database, WatchedCollection::Recruiters, filter, doc! { "jobs._id": 1 }).await?;
@@ -107,7 +108,7 @@ pub(super) async fn held(database: &CausalDatabase, offers: &[&RawDocument]) -> 
 /// The establishments of these offers for which there is still a recruiter.
 pub(super) async fn establishments(
     database: &CausalDatabase,
-    offers: &[(&ObjectId, &&RawDocument)],
+    offers: &[(&JobId, &&RawDocument)],
 ) -> Result<HashSet<String>, Failure> {
     let names = offers.iter().filter_map(|(_, offer)| value::text(value::field(offer, "establishment_id")));
     let filter = doc! { "establishment_id": { "$in": names.collect::<Vec<_>>() } };
@@ -134,33 +135,33 @@ pub(super) async fn jobs(
     Ok(found)
 }
 
-/// The ids whose documents exist in the collection.
+/// The recruiters among `ids` whose documents exist in the collection.
 pub(super) async fn present(
     database: &CausalDatabase,
     collection: WatchedCollection,
-    ids: &[ObjectId],
-) -> Result<BTreeSet<ObjectId>, Failure> {
+    ids: &[RecruiterId],
+) -> Result<BTreeSet<RecruiterId>, Failure> {
     let filter = doc! { "_id": { "$in": ids } };
     let batches = find(database, collection.name(), filter, doc! { "_id": 1 }).await?;
     documents(&batches).map(|document| Ok(id(document?))).filter_map(Result::transpose).collect()
 }
 
-/// Reads the fields of offers that are compared: the projected fields, and two more fields that an anonymisation empties.
-/// Other fields belong to other processes, and their changes are no differences.
-pub(super) async fn read_offers(database: &CausalDatabase, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
+/// Reads the fields of offers that are compared: the projected fields, and two more fields that an anonymisation
+/// empties. Other fields belong to other processes, and their changes are no differences.
+pub(super) async fn read_offers(database: &CausalDatabase, ids: &[JobId]) -> Result<Vec<RawBatch>, Failure> {
     let more = ["apply_url", "workplace_description"];
     read_fields(database, ids, WRITTEN.iter().map(|name| name.as_str()).chain(more)).await
 }
 
 /// Reads the fields by which an offer without a job is checked.
-pub(super) async fn read_managed(database: &CausalDatabase, ids: &[ObjectId]) -> Result<Vec<RawBatch>, Failure> {
+pub(super) async fn read_managed(database: &CausalDatabase, ids: &[JobId]) -> Result<Vec<RawBatch>, Failure> {
     let names = ["managed_by", "establishment_id", "offer_status"];
     read_fields(database, ids, names.into_iter().chain(CONTACT)).await
 }
 
 async fn read_fields(
     database: &CausalDatabase,
-    ids: &[ObjectId],
+    ids: &[JobId],
     names: impl Iterator<Item = &str>,
 ) -> Result<Vec<RawBatch>, Failure> {
     let fields: Document = names.map(|name| (name.to_owned(), Bson::Int32(1))).collect();
@@ -171,13 +172,13 @@ async fn read_fields(
     Ok(offers)
 }
 
-/// The documents by `_id`, without documents whose `_id` is no ObjectId.
-pub(super) fn by_id(batches: &[RawBatch]) -> Result<HashMap<ObjectId, &RawDocument>, Failure> {
+/// The offers by `_id`, without documents whose `_id` is no ObjectId.
+pub(super) fn by_id(batches: &[RawBatch]) -> Result<HashMap<JobId, &RawDocument>, Failure> {
     let with_id = |document: Result<_, Failure>| document.map(|document| Some((id(document)?, document)));
     documents(batches).map(with_id).filter_map(Result::transpose).collect()
 }
 
 /// The `_id`; `None` when it is no ObjectId.
-pub(super) fn id(document: &RawDocument) -> Option<ObjectId> {
-    document.get_object_id("_id").ok()
+fn id<I: From<ObjectId>>(document: &RawDocument) -> Option<I> {
+    document.get_object_id("_id").ok().map(I::from)
 }

@@ -1,4 +1,4 @@
-//! Verification (spec 06): it projects recruiters with the code of the pipeline and compares the result with the offers.
+//! Verification (spec 06): recruiters are projected with the code of the pipeline, and compared with the offers.
 
 pub(crate) mod compare;
 pub(crate) mod compare_sides;

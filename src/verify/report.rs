@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bson::{DateTime, oid::ObjectId};
+use bson::DateTime;
 use serde::{Serialize, Serializer};
 
 use super::compare::{DifferenceKind, Finding};
+use crate::model::ids::JobId;
 use crate::model::names::WatchedCollection;
 
 /// The greatest number of example ids of each kind and of each field.
@@ -49,8 +50,8 @@ pub struct VerificationReport {
     pub offers: u64,
     /// The number of jobs that were compared with their offers.
     pub compared: u64,
-    /// The number of jobs that were not compared, because they cannot be projected or written (dead letters), or because
-    /// their recruiter has no address.
+    /// The number of jobs that were not compared: they cannot be projected or written (dead letters), or their
+    /// recruiter has no address.
     pub explained: u64,
     /// The number of recruiters and offers that changed at every recheck. They are no differences.
     pub unsettled: u64,
@@ -114,12 +115,12 @@ impl VerificationReport {
 
     fn add_one(&mut self, finding: &Finding) {
         if finding.in_source {
-            return self.source_faults.entry(finding.kind).or_default().add(|| finding.offer.to_hex());
+            return self.source_faults.entry(finding.kind).or_default().add(|| finding.offer.to_string());
         }
         self.differences += 1;
-        self.kinds.entry(finding.kind).or_default().add(|| finding.offer.to_hex());
+        self.kinds.entry(finding.kind).or_default().add(|| finding.offer.to_string());
         if let Some(field) = finding.field {
-            self.fields.entry(field).or_default().add(|| finding.offer.to_hex());
+            self.fields.entry(field).or_default().add(|| finding.offer.to_string());
         }
     }
 
@@ -153,7 +154,7 @@ impl VerificationReport {
 
 /// The differing offers. Each offer occurs once for each kind of its differences.
 #[must_use]
-pub(crate) fn divergent(findings: &[Finding]) -> BTreeSet<(DifferenceKind, ObjectId)> {
+pub(crate) fn divergent(findings: &[Finding]) -> BTreeSet<(DifferenceKind, JobId)> {
     findings.iter().filter(|finding| !finding.in_source).map(|finding| (finding.kind, finding.offer)).collect()
 }
 

@@ -1,5 +1,5 @@
-//! The scan of both sides by `_id`, in constant memory. It fills a report with the differences that stayed after rechecks,
-//! and only reads.
+//! The scan of both sides by `_id`, in constant memory. It fills a report with the differences that stayed after
+//! rechecks. It only reads.
 
 use std::collections::BTreeMap;
 

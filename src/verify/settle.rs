@@ -1,5 +1,5 @@
-//! The recheck of mismatches. A mismatch is compared again until it is gone or no longer changes. Only a mismatch that no
-//! longer changes counts as a difference. The recheck waits for an instance that is behind, and only reads.
+//! The recheck of mismatches. A mismatch is compared again until it is gone or no longer changes. Only a mismatch that
+//! no longer changes counts as a difference. The recheck waits for an instance that is behind, and only reads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use super::compare::Finding;
 use super::compare_sides::{Comparer, Comparison};
 use crate::error::{Directive, Failure};
 use crate::lease;
+use crate::model::ids::typed;
 use crate::model::names::OFFERS;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
@@ -146,9 +147,9 @@ impl Rechecker {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {
             let look = match side {
-                Side::Recruiters => self.comparer.at_recruiters(ids).await,
-                Side::Offers => self.comparer.at_offers(ids).await,
-                Side::Anonymized => self.comparer.at_anonymized(ids).await,
+                Side::Recruiters => self.comparer.at_recruiters(&typed(ids)).await,
+                Side::Offers => self.comparer.at_offers(&typed(ids)).await,
+                Side::Anonymized => self.comparer.at_anonymized(&typed(ids)).await,
             };
             match look {
                 Err(failure) if failure.directive() == Directive::Retry && !self.stop.is_cancelled() => {

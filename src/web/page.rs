@@ -12,14 +12,14 @@ use crate::phase::Phase;
 use crate::status::document::{Service, Status, StatusVerdict};
 use crate::status::survey::BETWEEN_COUNTS;
 
-/// Under this much oplog a person should look (spec 06, "Alerts").
+/// The headroom in seconds below which a person should look (spec 06, "Alerts").
 const LITTLE_HEADROOM: f64 = 6.0 * 3_600.0;
-/// Under this much at once.
+/// The headroom in seconds below which a person must look at once.
 const NO_HEADROOM: f64 = 3_600.0;
 
 const COUNTED_EVERY: u64 = BETWEEN_COUNTS.as_secs();
 
-/// The page.
+/// The data of the template.
 #[derive(Debug, Template)]
 #[template(path = "web/page.html", config = ".askama.toml")]
 pub(super) struct Page<'a> {
@@ -28,28 +28,29 @@ pub(super) struct Page<'a> {
     throughput: Chart,
 }
 
-/// One value of `/api/status` as people read it.
+/// One value of `/api/status`, formatted for people.
 #[derive(Debug)]
 struct PageValue {
-    /// JSON pointer.
+    /// The JSON pointer of the value in `/api/status`; empty for a value that is not there.
     path: String,
-    /// As JSON has it; empty for null.
+    /// The value as in the JSON; empty for null.
     raw: String,
     text: String,
 }
 
-/// One of the large numbers.
+/// One of the large numbers at the top of the page.
 #[derive(Debug)]
 struct Tile {
     label: &'static str,
     value: PageValue,
-    /// `ok`, `warn`, `bad`, or `none` where the number says nothing about health.
+    /// `ok`, `warn` or `bad`; `none` when the number says nothing about health.
     level: &'static str,
+    /// A short explanation below the number.
     about: String,
 }
 
 impl<'a> Page<'a> {
-    /// Of how things stand.
+    /// The page of a status, with its charts.
     #[must_use]
     pub(super) fn of(status: &'a Status) -> Self {
         let series = &status.history;
@@ -82,7 +83,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Without numbers: it is read aloud whenever it changes.
+    /// The state as a sentence. It has no numbers, because a screen reader reads it aloud whenever it changes.
     fn sentence(&self) -> &'static str {
         match self.status.verdict {
             StatusVerdict::Starting => "It is not connected to MongoDB yet.",
@@ -104,6 +105,7 @@ impl<'a> Page<'a> {
             _ => "none",
         };
         let leader = service.and_then(|service| service.leader.as_ref());
+        // A standby has no lag of its own, so its page shows the lag of the leader.
         let lag = match (status.instance.role, leader) {
             (Role::Standby, Some(leader)) => Tile {
                 label: "Lag",
@@ -142,7 +144,7 @@ impl<'a> Page<'a> {
         Phase::ALL.into_iter().map(move |phase| (phase.word(), Some(phase.word()) == current))
     }
 
-    /// Name, documents, events since the start.
+    /// Each collection with its documents and its events since the start.
     fn collections(&self) -> Vec<(&'static str, PageValue, PageValue)> {
         let empty = BTreeMap::new();
         let documents = self.status.counts.as_ref().map_or(&empty, |counts| &counts.documents);
@@ -228,7 +230,7 @@ fn count(path: &str, count: &u64) -> PageValue {
     value(path, Some(count), || grouped(*count))
 }
 
-/// `0.4 s`, `42 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`.
+/// A duration for people, such as `0.4 s`, `42 s`, `3 min 5 s`, `2 h 10 min` or `3 d 4 h`.
 fn duration(seconds: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "cut off at 0, and a whole number")]
     let whole = seconds.max(0.0).round() as u64;
@@ -245,14 +247,14 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// With a decimal where there is one below a hundred.
+/// A number for people. A fraction below 100 gets one decimal; all other numbers are rounded to whole numbers.
 fn number(number: &f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate: neither negative nor huge")]
     let whole = number.max(0.0).round() as u64;
     if *number >= 100.0 || number.fract() == 0.0 { grouped(whole) } else { format!("{number:.1}") }
 }
 
-/// `12,345`
+/// A whole number with separators, such as `12,345`.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -265,7 +267,7 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// `2026-11-25 14:03:22 UTC`
+/// A time for people, such as `2026-11-25 14:03:22 UTC`.
 fn moment(rfc3339: &str) -> String {
     rfc3339.replacen('T', " ", 1).replacen('Z', " UTC", 1)
 }

@@ -1,4 +1,4 @@
-//! The routes. Each answers from memory: a probe must not wait for MongoDB.
+//! The HTTP routes. Each route answers from memory, because a probe must not wait for MongoDB.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::status::document::Status;
 use crate::status::survey::Survey;
 
-/// What browsers may do with the answers: nothing comes from elsewhere, nothing goes elsewhere.
+/// The headers of every answer. A browser may load nothing from elsewhere, send nothing elsewhere and store nothing.
 const HEADERS: [(&str, &str); 5] = [
     (
         "content-security-policy",
@@ -31,18 +31,18 @@ const HEADERS: [(&str, &str); 5] = [
     ("cache-control", "no-store"),
 ];
 
-/// What the routes show.
+/// The sources of the answers.
 #[derive(Debug, Clone)]
 pub(crate) struct WebState {
     context: Context,
     survey: Arc<Survey>,
-    /// This instance, as the lease names it.
+    /// The name under which this instance holds the lease.
     name: String,
     started: DateTime,
 }
 
 impl WebState {
-    /// Of an instance that begins now.
+    /// The state of an instance that starts now. `name` is the name under which it holds the lease.
     #[must_use]
     pub(crate) fn of(context: &Context, survey: &Arc<Survey>, name: &str) -> Self {
         Self { context: context.clone(), survey: Arc::clone(survey), name: name.to_owned(), started: clock::now() }
@@ -53,7 +53,6 @@ impl WebState {
     }
 }
 
-/// All routes.
 pub(crate) fn router(shown: WebState) -> Router {
     let style = text("text/css; charset=utf-8", include_str!("style.css"));
     let script = text("text/javascript; charset=utf-8", include_str!("script.js"));
@@ -84,7 +83,8 @@ fn text(kind: &'static str, text: &'static str) -> impl Fn() -> std::future::Rea
 
 async fn metrics(State(shown): State<WebState>) -> Response {
     let Context { metrics, health, .. } = &shown.context;
-    // Asked here, so that they grow while nothing moves; unknown is not 0 (spec 03, "Lag").
+    // These gauges are set at each scrape, so that lag and age grow while nothing moves. An unknown value is NaN, not 0
+    // (spec 03, "Lag").
     metrics.lag.set(health.lag().unwrap_or(f64::NAN));
     metrics.checkpoint_age.set(health.checkpoint_age().unwrap_or(f64::NAN));
     metrics.ready.set(i64::from(health.readiness().ready));
@@ -99,26 +99,26 @@ async fn metrics(State(shown): State<WebState>) -> Response {
     }
 }
 
-/// 200 while the loops of the process give signs of life.
+/// 200 while all loops of the process give signs of life; otherwise 503 with the dead ones.
 async fn livez(State(shown): State<WebState>) -> Response {
     let dead = shown.context.health.dead();
     let status = if dead.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "alive": dead.is_empty(), "dead": dead }))).into_response()
 }
 
-/// 200 while the instance does what it should; else 503 with the reasons.
+/// 200 while the instance is ready; otherwise 503 with the reasons.
 async fn readyz(State(shown): State<WebState>) -> Response {
     let readiness = shown.context.health.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
 }
 
-/// Everything that the page shows.
+/// The status document, with everything that the page shows.
 async fn status(State(shown): State<WebState>) -> Json<Status> {
     Json(shown.status())
 }
 
-/// For people.
+/// The status page for people.
 async fn page(State(shown): State<WebState>) -> Response {
     let status = shown.status();
     match Page::of(&status).render() {
@@ -127,7 +127,7 @@ async fn page(State(shown): State<WebState>) -> Response {
     }
 }
 
-/// The page's sign in a row of tabs.
+/// The icon of the page in a browser tab, in the colour of the level.
 async fn icon(Path(level): Path<String>) -> Response {
     let colour = match level.as_str() {
         "ok.svg" => "#0b8a4a",

@@ -1,5 +1,6 @@
-//! Serves HTTP on the one listening socket, with bounds on everything that a client decides: how many
-//! connections, how slowly, how long, how much. What is over them is cut off; probes go on being answered.
+//! Serves HTTP on the one listening socket. Everything that a client decides has a bound: the number of connections,
+//! their duration, the time for a request and its size. A connection over a bound is cut off, so that probes are always
+//! answered.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,22 +18,22 @@ use tracing::{debug, warn};
 
 use crate::error::Failure;
 
-/// Connections at one time; one more cuts off the oldest, so that a probe is always answered.
+/// The most connections at one time. One more cuts off the oldest connection, so that a probe is always answered.
 const CONNECTIONS: usize = 64;
-/// From the first byte of a request, or the end of the one before, to the end of its headers. Longer than the
-/// usual interval of a scraper, so that its connection stays.
+/// The longest time until the headers of a request are complete, counted from its first byte or from the end of the
+/// request before. It is longer than the usual interval of a scraper, so that the scraper keeps its connection.
 const HEADERS: Duration = Duration::from_secs(20);
-/// The most bytes that are kept of what a client sends: a request line with its headers.
+/// The most bytes of a request that are buffered: the request line with its headers.
 const BUFFER: usize = 16 * 1024;
-/// The longest that one connection may live, whatever it does.
+/// The longest life of one connection, even of a busy one.
 const CONNECTION: Duration = Duration::from_secs(300);
-/// After a failed accept, which is mostly a lack of file descriptors.
+/// The pause after a failed accept, whose cause is mostly a lack of file descriptors.
 const BREATH: Duration = Duration::from_millis(200);
 
-/// Serves until `stop`.
+/// Serves the routes until `stop`.
 ///
 /// # Errors
-/// Never: a server that cannot accept goes on trying.
+/// None: after a failed accept, the server goes on.
 pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> Result<(), Failure> {
     let mut connections = FuturesUnordered::new();
     let mut open: BTreeMap<u64, AbortHandle> = BTreeMap::new();
@@ -63,7 +64,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
         let (connection, handle) = abortable(connection(stream, router.clone()));
         open.insert(number, handle);
         connections.push(async move {
-            // Cut off or not, it is over.
+            // The result only tells whether the connection was cut off; it has ended in both cases.
             let _ = connection.await;
             number
         });

@@ -1,16 +1,17 @@
-//! The statements that take a person's contact out of offers (spec 03, "Anonymising"). They say what
-//! the result is, so that applying them twice changes nothing the second time.
+//! Makes the statements that remove the contact of a person from offers (spec 03, "Anonymising"). Each statement sets
+//! final values, so that sending it twice changes nothing more.
 
 use bson::raw::{CStr, RawArrayBuf, cstr};
-use bson::{DateTime, RawBson, RawBsonRef, RawDocumentBuf, oid::ObjectId, rawdoc};
+use bson::{DateTime, RawBson, RawBsonRef, RawDocumentBuf, rawdoc};
 
 use super::statements::{Statement, history};
 use crate::model::OfferStatus;
+use crate::model::ids::{JobId, UserId};
 use crate::model::user_id::spellings;
 
-/// How the offers of a recruiter look once it is anonymised.
+/// Makes the statement that anonymises an offer of an anonymised recruiter and cancels it.
 #[must_use]
-pub(crate) fn recruiter_offer(offer: ObjectId, partner_label: &str, email: &str, date: DateTime) -> Statement {
+pub(crate) fn recruiter_offer(offer: JobId, partner_label: &str, email: &str, date: DateTime) -> Statement {
     let cancelled = OfferStatus::Cancelled;
     let mut set = contact(email);
     set.append(cstr!("apply_url"), RawBsonRef::Null);
@@ -18,7 +19,7 @@ pub(crate) fn recruiter_offer(offer: ObjectId, partner_label: &str, email: &str,
     set.append(cstr!("workplace_description"), RawBsonRef::Null);
     set.append(cstr!("offer_status"), cancelled.as_str());
     set.append(cstr!("offer_status_history"), history(cancelled, "recruiter has been anonymized", date));
-    // The time moves only when something else does: a replay must change nothing.
+    // `updated_at` moves only if another field changes, because a replay must change nothing.
     let stands = rawdoc! { "$and": [
         { "$eq": ["$apply_email", literal(email)] },
         { "$eq": [nullable("$apply_phone"), null] },
@@ -30,19 +31,20 @@ pub(crate) fn recruiter_offer(offer: ObjectId, partner_label: &str, email: &str,
     ] };
     set.append(cstr!("updated_at"), &rawdoc! { "$cond": [stands, "$updated_at", literal(date)] });
     let filter = rawdoc! { "_id": offer, "partner_label": partner_label };
-    Statement { id: Some(offer), body: rawdoc! { "q": filter, "u": [{ "$set": set }] } }
+    Statement { id: Some(offer.0), body: rawdoc! { "q": filter, "u": [{ "$set": set }] } }
 }
 
-/// How the offers of a user look once the user is anonymised: no contact, all else as it is.
+/// Makes the statement that removes the contact of an anonymised user from an offer. All other fields stay.
 #[must_use]
-pub(crate) fn user_offer(offer: ObjectId, partner_label: &str, email: &str) -> Statement {
+pub(crate) fn user_offer(offer: JobId, partner_label: &str, email: &str) -> Statement {
     let filter = rawdoc! { "_id": offer, "partner_label": partner_label };
-    Statement { id: Some(offer), body: rawdoc! { "q": filter, "u": [{ "$set": contact(email) }] } }
+    Statement { id: Some(offer.0), body: rawdoc! { "q": filter, "u": [{ "$set": contact(email) }] } }
 }
 
-/// The same of all offers of these users whose `_id` is no ObjectId: no statement for one offer reaches them.
+/// Makes the same statement for all offers of these users whose `_id` is no ObjectId. Other statements go by `_id` and
+/// do not reach them.
 #[must_use]
-pub(crate) fn user_offers_of_other_ids(users: &[ObjectId], partner_label: &str, email: &str) -> Statement {
+pub(crate) fn user_offers_of_other_ids(users: &[UserId], partner_label: &str, email: &str) -> Statement {
     let managers: RawArrayBuf = spellings(users).into_iter().filter_map(|user| RawBson::try_from(user).ok()).collect();
     let filter = rawdoc! {
         "managed_by": { "$in": managers }, "partner_label": partner_label, "_id": { "$not": { "$type": "objectId" } },
@@ -50,12 +52,13 @@ pub(crate) fn user_offers_of_other_ids(users: &[ObjectId], partner_label: &str, 
     Statement { id: None, body: rawdoc! { "q": filter, "u": [{ "$set": contact(email) }], "multi": true } }
 }
 
-/// `apply_*` and, where they carry the same person's contact, `cfa_apply_*` and `delegations[].email`.
+/// Makes the fields without contact: `apply_*`, and also `cfa_apply_*` and `delegations[].email` if they carry the
+/// contact of the same person.
 fn contact(email: &str) -> RawDocumentBuf {
     let mut set = RawDocumentBuf::new();
     set.append(cstr!("apply_email"), literal(email));
     set.append(cstr!("apply_phone"), RawBsonRef::Null);
-    // Only delegated offers carry an address here, and it is always the managing user's.
+    // Only delegated offers have an address here, and it is always that of the managing user.
     let of_cfa = rawdoc! { "$cond": [{ "$gt": ["$cfa_apply_email", null] }, literal(email), null] };
     set.append(cstr!("cfa_apply_email"), &of_cfa);
     set.append(cstr!("cfa_apply_phone"), RawBsonRef::Null);
@@ -84,7 +87,7 @@ fn literal<'a>(value: impl Into<RawBsonRef<'a>>) -> RawDocumentBuf {
     literal
 }
 
-/// Missing and null alike.
+/// Makes the expression of a field that is null when the field is missing.
 fn nullable(path: &str) -> RawDocumentBuf {
     let mut operands = RawArrayBuf::new();
     operands.push(path);

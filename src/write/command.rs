@@ -1,6 +1,6 @@
-//! Sends statements with the `update` command: `ordered: false`, `w: "majority"`, in commands of at
-//! most 500 statements and 8 MB, two in flight, and reads every error inside the reply: the driver
-//! neither retries such a command nor fails on `writeErrors` (spec 03, "Writing").
+//! Sends statements with the `update` command (spec 03, "Writing"): `ordered: false`, `w: "majority"`, at most 500
+//! statements and 8 MB in a command, two commands in flight.
+//! The driver does not retry such a command and does not fail on `writeErrors`, so the reply is read here.
 
 use std::collections::HashSet;
 
@@ -17,41 +17,42 @@ use crate::error::FENCED;
 use crate::error::{Failure, command_code, refusal};
 use crate::model::dead_letter::Reason;
 
-/// At most this many statements in one command (spec 03).
+/// The greatest number of statements in one command (spec 03).
 const STATEMENTS: usize = 500;
-/// At most this many bytes of statements in one command (spec 03).
+/// The greatest size of the statements of one command, in bytes (spec 03). A larger statement is sent alone.
 const BYTES: usize = 8 * 1024 * 1024;
-/// The most bytes of one statement: a command may not pass 16.79 MB (spec 03).
+/// The greatest size of one statement, in bytes. A command may not pass 16.79 MB (spec 03).
 const LARGEST: usize = 16 * 1024 * 1024;
-/// `BSONObjectTooLarge`
+/// The server's code `BSONObjectTooLarge`.
 const OBJECT_TOO_LARGE: i32 = 10334;
-/// Commands that are sent at the same time (spec 03).
+/// The number of commands that are sent at the same time (spec 03).
 pub(super) const IN_FLIGHT: usize = 2;
-/// A command that overruns is sent again in so many parts, until the statement that takes so long is alone.
+/// The number of parts in which a command that overruns is sent again, until the slow statement is alone.
 const PARTS: usize = 8;
-/// So often a statement overruns alone, while the server takes others, before it is refused.
+/// The number of times that a statement overruns alone, while the server accepts other writes, before it counts as
+/// refused.
 const OVERRUNS: usize = 3;
-/// `MaxTimeMSExpired`
+/// The server's code `MaxTimeMSExpired`.
 const OVERRAN: i32 = 50;
-/// No code of the server: its answer cannot be read.
+/// The code for an answer that cannot be read. The server has no such code.
 const UNREADABLE: i32 = 0;
-/// So few statements are one command; more are shared out evenly among the commands in flight, because the server
-/// works on one command with one thread.
+/// The greatest number of statements that go in one command. More statements are divided evenly among the commands in
+/// flight, because the server works on one command with one thread.
 const FEW: usize = 64;
 
-/// What the server did with the statements.
+/// The results of statements.
 #[derive(Debug, Default)]
 pub struct WriteOutcome {
-    /// Documents created by an upsert.
+    /// The number of documents that upserts created.
     pub created: u64,
-    /// Documents changed.
+    /// The number of changed documents.
     pub changed: u64,
-    /// Statements that found no document.
+    /// The number of statements that found no document.
     pub unmatched: u64,
-    /// What those statements are about that may have found another document than they were made for, or none: all of a
-    /// command of which some found nothing, and creations of what was there already.
+    /// The documents whose write is uncertain, because they may have changed after the statement was made. These are
+    /// all documents of a command in which some statement found nothing, and creations of existing documents.
     pub unsure: Vec<ObjectId>,
-    /// Statements that the server refused for good, with why.
+    /// The statements that the server refused for good.
     pub refused: Vec<Refused>,
 }
 
@@ -65,19 +66,18 @@ impl WriteOutcome {
     }
 }
 
-/// One refused statement.
+/// A statement that the server refused for good.
 #[derive(Debug, Clone)]
 pub struct Refused {
-    /// The statement.
     pub statement: Statement,
-    /// What the refusal means.
+    /// The reason for the dead letter.
     pub reason: Reason,
-    /// The server's code.
+    /// The server's code; 0 if its answer cannot be read.
     pub code: i32,
 }
 
 impl Refused {
-    /// In words, for a dead letter.
+    /// Writes the detail of a dead letter. `what` names the document, for instance "the offer".
     #[must_use]
     pub fn detail(&self, what: &str) -> String {
         match self.code {
@@ -89,14 +89,14 @@ impl Refused {
     }
 }
 
-/// Sends all statements; returns when a majority has acknowledged every one that was not refused.
+/// Sends all statements, and returns when a majority has acknowledged every statement that is not refused.
 ///
 /// # Errors
-/// [`Failure::Write`], [`Failure::WriteConcern`], [`Failure::Statement`]: some may not be written;
-/// all may be sent again.
+/// [`Failure::Write`], [`Failure::WriteConcern`], [`Failure::Statement`]: some writes may be missing. All statements
+/// can be sent again.
 pub async fn update(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<WriteOutcome, Failure> {
     let mut outcome = update_once(writer, collection, statements).await?;
-    // Two upserts of one offer may race (with another process's): the second attempt finds it.
+    // Another process may insert the same offer at the same moment. The second attempt then finds the offer.
     let (again, refused) = outcome.refused.into_iter().partition(|refused| refused.reason == Reason::DuplicateOffer);
     outcome.refused = refused;
     let again: Vec<Refused> = again;
@@ -108,7 +108,7 @@ pub async fn update(writer: &Writer, collection: &str, statements: Vec<Statement
 }
 
 async fn update_once(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<WriteOutcome, Failure> {
-    // One that cannot fit into any command would make the server refuse the whole command, for ever.
+    // A statement that fits into no command is never sent: the server would refuse the whole command each time.
     let (statements, oversized): (Vec<Statement>, Vec<Statement>) =
         statements.into_iter().partition(|statement| statement.body.as_bytes().len() <= LARGEST);
     let refused = |statement| Refused { statement, reason: Reason::TooLarge, code: OBJECT_TOO_LARGE };
@@ -123,18 +123,18 @@ async fn update_once(writer: &Writer, collection: &str, statements: Vec<Statemen
         .await
 }
 
-/// Records a document of the service's own. A `filter` that names the term passes over the document of a newer one, and
-/// the upsert then meets that.
+/// Writes a document of the service's own, or inserts it. A `filter` may exclude the document of a newer term. Then the
+/// upsert collides with that document.
 ///
 /// # Errors
-/// As [`fn@update`]; [`Failure::LeaseLost`] when a newer term has recorded it.
+/// As [`fn@update`]; [`Failure::LeaseLost`] when a newer term has written the document.
 pub async fn record(writer: &Writer, collection: &str, filter: Document, set: Document) -> Result<(), Failure> {
     own(writer, collection, doc! { "q": filter, "u": set, "upsert": true }).await
 }
 
-/// One statement on a document of the service's own.
+/// Sends one statement on a document of the service's own.
 async fn own(writer: &Writer, collection: &str, statement: Document) -> Result<(), Failure> {
-    // Built of texts, ids and numbers, so it always encodes.
+    // The statement has only texts, ids and numbers, so encoding cannot fail.
     let body = RawDocumentBuf::try_from(&statement).unwrap_or_default();
     let outcome = update(writer, collection, vec![Statement { id: None, body }]).await?;
     match outcome.refused.first() {
@@ -144,7 +144,7 @@ async fn own(writer: &Writer, collection: &str, statement: Document) -> Result<(
     }
 }
 
-/// Changes every document that `filter` selects, if there is one.
+/// Changes every document that `filter` selects. There may be none.
 ///
 /// # Errors
 /// As [`fn@update`].
@@ -152,7 +152,7 @@ pub async fn change(writer: &Writer, collection: &str, filter: Document, update:
     own(writer, collection, doc! { "q": filter, "u": update, "multi": true }).await
 }
 
-/// Deletes what `filter` selects; returns when a majority has acknowledged it.
+/// Deletes the documents that `filter` selects, and returns when a majority has acknowledged that.
 ///
 /// # Errors
 /// As [`update`].
@@ -161,15 +161,15 @@ pub async fn delete(writer: &Writer, collection: &str, filter: Document) -> Resu
         "delete": collection, "deletes": [{ "q": filter, "limit": 0 }], "ordered": false,
         "writeConcern": { "w": "majority" },
     };
-    // Built here of texts, ids and numbers, so it always encodes.
+    // The command has only texts, ids and numbers, so encoding cannot fail.
     let command = RawDocumentBuf::try_from(&command).unwrap_or_default();
     let reply = writer.send(command).await?;
     read(&reply, Vec::new()).map(drop)
 }
 
-/// Returns when a majority has everything that the primary wrote before: even a write that changes nothing
-/// waits for that. Needed between two attempts: the second one compares with what the first one may have
-/// written on this primary alone, finds nothing to write, and so has nothing acknowledged.
+/// Waits until a majority has everything that the primary wrote before. Even a write that changes nothing waits for
+/// that. This is necessary between two attempts. The first attempt may have written on this primary alone. The second
+/// one then compares, finds nothing to write, and so waits for no acknowledgement.
 ///
 /// # Errors
 /// As [`update`].
@@ -179,7 +179,7 @@ pub async fn confirm(writer: &Writer, collection: &str) -> Result<(), Failure> {
     read(&send_once(writer, collection, std::slice::from_ref(&nothing)).await?, vec![nothing]).map(drop)
 }
 
-/// Shares `items` out to commands, evenly among those in flight, within the bounds of one command.
+/// Divides `items` evenly among the commands in flight, within the limits of one command.
 pub(super) fn commands_of<T>(items: Vec<T>, weight: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let even = if items.len() <= FEW { FEW } else { items.len().div_ceil(IN_FLIGHT) };
     let most = even.min(STATEMENTS);
@@ -201,8 +201,9 @@ pub(super) fn commands_of<T>(items: Vec<T>, weight: impl Fn(&T) -> usize) -> Vec
     commands_of
 }
 
-/// Sends one command. What takes longer than the lease allows would take as long the next time, and an answer that cannot be
-/// read would be the same: it is sent again in ever smaller parts, so that one document keeps nothing else from being written.
+/// Sends the statements of one command. A command that takes longer than the lease allows, or whose answer cannot be
+/// read, would fail the same way again. So it is sent again in ever smaller parts. Then one document does not keep the
+/// others from being written.
 async fn send(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<WriteOutcome, Failure> {
     let mut outcome = WriteOutcome::default();
     let mut rest = vec![(statements, 0)];
@@ -218,7 +219,7 @@ async fn send(writer: &Writer, collection: &str, statements: Vec<Statement>) -> 
         let unreadable = is_unreadable(&failure);
         match statements.len() {
             _ if !unreadable && !overran(&failure) => return Err(failure),
-            // The collection takes no other write either: it is not about these statements.
+            // The collection accepts no other write either, so these statements are not at fault.
             _ if Box::pin(confirm(writer, collection)).await.is_err() => return Err(failure),
             2.. => {
                 let part = statements.len().div_ceil(PARTS);
@@ -238,7 +239,7 @@ async fn send(writer: &Writer, collection: &str, statements: Vec<Statement>) -> 
     Ok(outcome)
 }
 
-/// The server says so, or says nothing for longer than it may take.
+/// True if a command overran: the server says so, or does not answer in time.
 pub(super) fn overran(failure: &Failure) -> bool {
     match failure {
         Failure::Overdue => true,
@@ -247,7 +248,8 @@ pub(super) fn overran(failure: &Failure) -> bool {
     }
 }
 
-/// The answer quotes what is no UTF-8, such as a field name by which a validator refuses a document. Only refusals quote.
+/// True if the answer cannot be read, because it quotes a text that is no UTF-8. Only refusals quote texts: for
+/// instance the field name by which a validator refuses a document.
 pub(super) fn is_unreadable(failure: &Failure) -> bool {
     let Failure::Write(error) = failure else { return false };
     matches!(*error.kind, ErrorKind::Bson(_) | ErrorKind::BsonDeserialization(_))
@@ -259,8 +261,8 @@ async fn send_once(writer: &Writer, collection: &str, statements: &[Statement]) 
     writer.send(command).await
 }
 
-/// Sends statements as a part of a session's transaction, whose commit is what a majority acknowledges. They must fit
-/// into one command. After one that is refused, nothing of the transaction is done.
+/// Sends statements as a part of a session's transaction. They must fit into one command. A majority acknowledges the
+/// commit, not each command. After a refused statement nothing of the transaction is done.
 ///
 /// # Errors
 /// As [`update`].
@@ -271,7 +273,7 @@ pub async fn update_in(
     statements: Vec<Statement>,
 ) -> Result<WriteOutcome, Failure> {
     let reply = writer.send_in(session, command_of(collection, &statements)).await;
-    // About one of the statements: who made them finds out about which.
+    // An unreadable answer is about one of the statements. The caller finds out which one.
     let reply =
         reply.map_err(|failure| if is_unreadable(&failure) { Failure::Statement(UNREADABLE) } else { failure })?;
     read(&reply, statements)
@@ -289,7 +291,7 @@ fn command_of(collection: &str, statements: &[Statement]) -> RawDocumentBuf {
     command
 }
 
-/// Reads a reply whole: `Ok` from the driver says only that there was one.
+/// Reads the errors and counts inside a reply. `Ok` from the driver means only that a reply came.
 fn read(reply: &Document, statements: Vec<Statement>) -> Result<WriteOutcome, Failure> {
     let errors = reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
     let found = reply.get("n").and_then(number).unwrap_or_default().unsigned_abs();
@@ -330,7 +332,7 @@ fn unsure(reply: &Document, statements: &[Statement], unmatched: u64) -> Vec<Obj
     unsure.filter_map(|(_, statement)| statement.id).collect()
 }
 
-/// What a reply with a `writeConcernError` means.
+/// Makes the failure of a reply with a `writeConcernError`.
 pub(super) fn unacknowledged(reply: &Document) -> Failure {
     let error = reply.get_document("writeConcernError");
     Failure::WriteConcern(error.and_then(|error| error.get_i32("code")).unwrap_or_default())

@@ -1,6 +1,6 @@
-//! Creates many offers at once. An upsert of each costs the server about twice as much as inserting them together
-//! (docs/performance.md), but `insert` takes no `let`, so that nothing would refuse it under another leader's lease;
-//! an aggregation that ends in `$merge` inserts, and takes one.
+//! Creates many offers in one command. Single upserts cost the server about twice as much (docs/performance.md).
+//! `insert` takes no `let`, so the server could not refuse it after the lease is lost. An aggregation that ends in
+//! `$merge` inserts too, and takes a `let`.
 
 use bson::oid::ObjectId;
 use bson::raw::{RawArrayBuf, cstr};
@@ -13,23 +13,23 @@ use super::statements::Creation;
 use crate::error::FENCED;
 use crate::error::{Failure, command_code, refusal};
 
-/// Below this many, statements of their own are as good.
+/// The number of creations from which such a command is worth it. Fewer ones are written by single statements.
 pub const WORTH_IT: usize = 16;
 
-/// What became of the creations.
+/// The results of creations.
 #[derive(Debug, Default)]
 pub struct Created {
-    /// Documents created.
+    /// The number of created documents.
     pub created: u64,
-    /// Of commands in which the server refused one, or which took too long: each may stand now or not, and is to be
-    /// written by a statement of its own, which tells which one it is.
+    /// All documents of a command that took too long or in which the server refused a document. Each of them may exist
+    /// now or not. A single statement for each one then shows which one is at fault.
     pub unsure: Vec<ObjectId>,
 }
 
-/// Inserts all; returns when a majority has acknowledged those that are not `unsure`.
+/// Inserts documents, and returns when a majority has acknowledged all that are not `unsure`.
 ///
 /// # Errors
-/// [`Failure::Write`], [`Failure::Overdue`], [`Failure::LeaseLost`]: some may stand.
+/// [`Failure::Write`], [`Failure::Overdue`], [`Failure::LeaseLost`]: some documents may exist then.
 pub async fn create(writer: &Writer, collection: &str, creations: Vec<Creation>) -> Result<Created, Failure> {
     futures::stream::iter(commands_of(creations, |creation| creation.document.as_bytes().len()))
         .map(|command| send(writer, collection, command))
@@ -57,7 +57,7 @@ async fn send(writer: &Writer, collection: &str, creations: Vec<Creation>) -> Re
     match writer.send(command).await {
         Ok(reply) if reply.contains_key("writeConcernError") => Err(unacknowledged(&reply)),
         Ok(_) => Ok(Created { created: ids.len() as u64, unsure: Vec::new() }),
-        // Whether it is about one of them, each tells for itself.
+        // One of the documents may be at fault. Single statements find out.
         Err(failure) if overran(&failure) || is_unreadable(&failure) => Ok(Created { created: 0, unsure: ids }),
         Err(Failure::Write(error)) => match command_code(&error) {
             Some(FENCED) => Err(Failure::Overdue),
@@ -70,7 +70,7 @@ async fn send(writer: &Writer, collection: &str, creations: Vec<Creation>) -> Re
 
 fn stages(collection: &str, documents: &RawArrayBuf) -> RawArrayBuf {
     let mut stages = RawArrayBuf::new();
-    // Literally: a text that begins with a dollar is no expression.
+    // Without `$literal`, a text that begins with a dollar would be an expression.
     let mut literal = RawDocumentBuf::new();
     literal.append(cstr!("$literal"), documents);
     stages.push(rawdoc! { "$documents": literal });

@@ -1,26 +1,22 @@
-//! One dead letter: what it is about, why it was written, and what failed, so that a retry can repeat it.
+//! One dead letter: the address of its document, its reason, and the failed action, so that a retry can repeat it.
 
 use std::fmt;
 
 use bson::{DateTime, oid::ObjectId};
 
 use crate::model::dead_letter::{Action, Reason};
+use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::WatchedCollection;
 
-/// What a letter is about.
+/// The address of a dead letter: the recruiter, job or offer that it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Address {
-    /// A whole recruiter.
-    Recruiter(ObjectId),
-    /// One of its jobs.
-    Job {
-        /// The recruiter.
-        recruiter: ObjectId,
-        /// The job.
-        job: ObjectId,
-    },
-    /// An offer of which it is not known whose it is.
-    Offer(ObjectId),
+    /// A recruiter as a whole.
+    Recruiter(RecruiterId),
+    /// One job of a recruiter.
+    Job { recruiter: RecruiterId, job: JobId },
+    /// An offer whose recruiter is unknown.
+    Offer(JobId),
 }
 
 impl fmt::Display for Address {
@@ -36,22 +32,22 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// Of a job; of its recruiter where the job has no usable `_id`.
+    /// Makes the address of a job, or of its recruiter if the job has no usable `_id`.
     #[must_use]
-    pub(crate) fn of(recruiter: ObjectId, job: Option<ObjectId>) -> Self {
+    pub(crate) fn of(recruiter: RecruiterId, job: Option<JobId>) -> Self {
         job.map_or(Self::Recruiter(recruiter), |job| Self::Job { recruiter, job })
     }
 
-    /// The recruiter, where it is known.
+    /// Returns the recruiter; `None` if it is unknown.
     #[must_use]
-    pub(crate) fn recruiter(&self) -> Option<ObjectId> {
+    pub(crate) fn recruiter(&self) -> Option<RecruiterId> {
         match self {
             Self::Recruiter(recruiter) | Self::Job { recruiter, .. } => Some(*recruiter),
             Self::Offer(_) => None,
         }
     }
 
-    /// The address that a stored `_id` tells; `None` for that of a document whose `_id` is no ObjectId.
+    /// Reads the address from the `_id` of a stored dead letter; `None` if the `_id` of its document is no ObjectId.
     #[must_use]
     pub(crate) fn from_stored(id: &str) -> Option<Self> {
         let mut parts = id.split('/');
@@ -59,53 +55,53 @@ impl Address {
         let first = ObjectId::parse_str(parts.next()?).ok()?;
         let second = parts.next().map(ObjectId::parse_str).transpose().ok()?;
         match (collection, second) {
-            // As 1.0.0 wrote of an offer: in the place of its recruiter too.
-            (WatchedCollection::Recruiters, Some(job)) if job == first => Some(Self::Offer(job)),
-            (WatchedCollection::Recruiters, job) => Some(Self::of(first, job)),
-            (WatchedCollection::Offers, None) => Some(Self::Offer(first)),
+            // Version 1.0.0 wrote the id of an offer in both places.
+            (WatchedCollection::Recruiters, Some(job)) if job == first => Some(Self::Offer(JobId(job))),
+            (WatchedCollection::Recruiters, job) => Some(Self::of(RecruiterId(first), job.map(JobId))),
+            (WatchedCollection::Offers, None) => Some(Self::Offer(JobId(first))),
             _ => None,
         }
     }
 
-    /// Under which `_id`s such a letter may stand.
+    /// Returns the `_id`s that the stored dead letter may have: the present one, and that of version 1.0.0.
     #[must_use]
     pub(crate) fn stored(&self) -> Vec<String> {
         match self {
-            Self::Offer(offer) => vec![self.to_string(), Self::Job { recruiter: *offer, job: *offer }.to_string()],
+            Self::Offer(offer) => {
+                vec![self.to_string(), Self::Job { recruiter: RecruiterId(offer.0), job: *offer }.to_string()]
+            }
             address => vec![address.to_string()],
         }
     }
 }
 
-/// A letter to write.
+/// A dead letter to write.
 #[derive(Debug, Clone)]
 pub(crate) struct DeadLetter {
-    /// Why.
     pub reason: Reason,
-    /// More of why, without personal data: a code, the name of a field.
+    /// A detail of the reason without personal data, for instance a code or the name of a field. It may be empty.
     pub detail: String,
-    /// What failed.
+    /// The action that failed.
     pub action: Action,
-    /// The date that the action gives to a history entry, where it does.
+    /// The date for the entry in the offer's history; `None` if the action knows none.
     pub date: Option<DateTime>,
 }
 
 impl DeadLetter {
-    /// About a projection.
+    /// Makes the dead letter of a failed projection.
     #[must_use]
     pub(crate) fn of_projection(reason: Reason, detail: String) -> Self {
         Self { reason, detail, action: Action::Project, date: None }
     }
 }
 
-/// What is known of a letter that stands.
+/// The part of a stored dead letter that is kept in memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KnownDeadLetter {
-    /// Why it was written.
     pub reason: Reason,
-    /// What failed.
+    /// The action that failed.
     pub action: Action,
-    /// See [`DeadLetter::date`].
+    /// The date of the history entry, see [`DeadLetter::date`].
     pub date: Option<DateTime>,
 }
 
@@ -115,8 +111,8 @@ mod tests {
 
     #[test]
     fn an_address_reads_back_from_its_text() {
-        let recruiter = ObjectId::new();
-        let job = ObjectId::new();
+        let recruiter = RecruiterId(ObjectId::new());
+        let job = JobId(ObjectId::new());
         for address in [Address::Recruiter(recruiter), Address::Job { recruiter, job }, Address::Offer(job)] {
             for id in address.stored() {
                 assert_eq!(Address::from_stored(&id), Some(address), "{id}");

@@ -1,5 +1,5 @@
-//! The dead letters: what could not be projected or written, with its reason, never blocking the
-//! stream (spec 03, "Dead letters"). They carry ids, codes and field names, never values.
+//! Stores dead letters (spec 03, "Dead letters"): records of documents that could not be projected or written.
+//! A dead letter never blocks the stream. It carries ids, codes and field names, never values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +10,7 @@ use super::statements::Statement;
 use super::{Writer, command};
 use crate::error::Failure;
 use crate::model::dead_letter::{Action, Reason};
+use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::DEAD_LETTERS;
 use crate::model::names::WatchedCollection;
 use crate::model::value;
@@ -17,50 +18,51 @@ use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::{documents, find};
 use crate::mongo::server_clock::server_time;
 
-/// The delay before a dead letter is tried again doubles from one minute up to 2^10 of them.
+/// The exponent of the longest delay before a retry. The delay begins with one minute and doubles up to 2^10 minutes.
 const LONGEST_DELAY_EXPONENT: i32 = 10;
-/// The longest delay, and an hour.
+/// The longest delay, plus an hour for clocks that differ.
 const LONGEST_DELAY_MILLISECONDS: i64 = (1_024 + 60) * 60_000;
+const LOWEST: ObjectId = ObjectId::from_bytes([0; 12]);
 
-/// The position of the stream when a letter was written.
+/// The position at which a batch or a scan is applied. A dead letter stores it.
 #[derive(Debug, Clone)]
 pub(crate) struct EventPosition {
     /// The resume token, as `{_data}`; null for a scan.
     pub token: Bson,
-    /// Its cluster time; null for a scan.
+    /// The cluster time of the token; null for a scan.
     pub cluster_time: Bson,
-    /// The wall time of the batch's last event; for a scan, when it began.
+    /// The wall time of the batch's last event; for a scan, the time of its start.
     pub wall_time: DateTime,
 }
 
 impl EventPosition {
-    /// Whether it is that of a scan.
+    /// True for the position of a scan: a backfill, a resync, a retry or a replay.
     #[must_use]
     pub(crate) fn is_scan(&self) -> bool {
         self.token == Bson::Null
     }
 
-    /// The place of a scan: not in the stream.
+    /// Makes the position of a scan, which has no place in the stream.
     #[must_use]
     pub(crate) fn of_scan(began: DateTime) -> Self {
         Self { token: Bson::Null, cluster_time: Bson::Null, wall_time: began }
     }
 }
 
-/// The letters that stand, known in memory so that a success costs no look-up (some ids each).
+/// All dead letters. Their addresses are kept in memory, so that a success costs no query.
 #[derive(Debug)]
 pub(crate) struct DeadLetters {
-    /// `None` in a dry run: nothing is written or removed.
+    /// `None` in a dry run. Then nothing is written or removed.
     writer: Option<Writer>,
     known: BTreeMap<Address, KnownDeadLetter>,
-    /// Jobs whose `_id` others have too, with the recruiters that a letter tells so.
-    shared: BTreeSet<(ObjectId, ObjectId)>,
-    /// Letters about documents whose `_id` is no ObjectId.
+    /// Pairs of job and recruiter with a dead letter that says: another job has the same `_id`.
+    shared: BTreeSet<(JobId, RecruiterId)>,
+    /// Dead letters about documents whose `_id` is no ObjectId, by the `_id` of the dead letter.
     others: BTreeMap<String, Reason>,
 }
 
 impl DeadLetters {
-    /// Reads which dead letters exist. `writer` changes them; without one, none is changed.
+    /// Reads all stored dead letters. `writer` changes them; without a writer none is changed.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -95,14 +97,14 @@ impl DeadLetters {
         self.known.insert(address, known);
     }
 
-    /// True when a letter says of some recruiter that another job has the `_id` of this one.
+    /// True if some recruiter has a dead letter that says: another job has the `_id` of this one.
     #[must_use]
-    pub(crate) fn is_shared(&self, job: ObjectId) -> bool {
-        let first = (job, ObjectId::from_bytes([0; 12]));
+    pub(crate) fn is_shared(&self, job: JobId) -> bool {
+        let first = (job, RecruiterId(LOWEST));
         self.shared.range(first..).next().is_some_and(|(shared, _)| *shared == job)
     }
 
-    /// How many letters stand, by reason.
+    /// Counts the dead letters by reason. Each reason is in the result, also with 0.
     #[must_use]
     pub(crate) fn counts(&self) -> BTreeMap<Reason, usize> {
         let mut counts: BTreeMap<Reason, usize> = Reason::ALL.into_iter().map(|reason| (reason, 0)).collect();
@@ -112,36 +114,34 @@ impl DeadLetters {
         counts
     }
 
-    /// The letter that stands about this document.
     #[must_use]
     pub(crate) fn get(&self, address: &Address) -> Option<KnownDeadLetter> {
         self.known.get(address).copied()
     }
 
-    /// True when a letter stands about this document that another projection ends. That of an anonymisation waits for
-    /// the anonymisation.
+    /// True if a successful projection ends the dead letter of this address. One of an anonymisation stays.
     #[must_use]
     pub(crate) fn is_of_projection(&self, address: &Address) -> bool {
         self.get(address).is_some_and(|known| !known.action.outlives(Action::Project))
     }
 
-    /// True when a letter stands about this document because the server refused a write.
+    /// True if this address has a dead letter because the server refused a write.
     #[must_use]
     pub(crate) fn contains_refusal(&self, address: &Address) -> bool {
         self.get(address).is_some_and(|known| known.reason.is_refusal())
     }
 
-    /// The letters that stand about this recruiter and its jobs.
-    pub(crate) fn of_recruiter(&self, recruiter: ObjectId) -> impl Iterator<Item = Address> + '_ {
+    /// Returns the addresses of this recruiter and its jobs that have a dead letter.
+    pub(crate) fn of_recruiter(&self, recruiter: RecruiterId) -> impl Iterator<Item = Address> + '_ {
         let whole = Address::Recruiter(recruiter);
         let whole = self.known.contains_key(&whole).then_some(whole);
         let jobs = self.jobs_from(recruiter).take_while(move |(address, _)| address.recruiter() == Some(recruiter));
         whole.into_iter().chain(jobs.map(|(address, _)| *address))
     }
 
-    /// The jobs of this recruiter whose offers could not be anonymised with it.
+    /// Returns the jobs of this recruiter whose offers could not be anonymised with the recruiter.
     #[must_use]
-    pub(crate) fn to_anonymize(&self, recruiter: ObjectId) -> BTreeSet<ObjectId> {
+    pub(crate) fn to_anonymize(&self, recruiter: RecruiterId) -> BTreeSet<JobId> {
         let jobs = self.jobs_from(recruiter).take_while(|(address, _)| address.recruiter() == Some(recruiter));
         let jobs = jobs.filter(|(_, known)| known.action == Action::AnonymizeRecruiter);
         jobs.filter_map(|(address, _)| match address {
@@ -151,19 +151,19 @@ impl DeadLetters {
         .collect()
     }
 
-    fn jobs_from(&self, recruiter: ObjectId) -> impl Iterator<Item = (&Address, &KnownDeadLetter)> {
-        let first = Address::Job { recruiter, job: ObjectId::from_bytes([0; 12]) };
+    fn jobs_from(&self, recruiter: RecruiterId) -> impl Iterator<Item = (&Address, &KnownDeadLetter)> {
+        let first = Address::Job { recruiter, job: JobId(LOWEST) };
         self.known.range(first..).take_while(|(address, _)| matches!(address, Address::Job { .. }))
     }
 
-    /// The recruiters that letters stand about which `wanted` selects: the first `limit` after `after`, in their order.
+    /// Returns the first `limit` recruiters after `after` with a dead letter that `wanted` selects, also for a job.
     pub(crate) fn recruiters_after(
         &self,
-        after: Option<ObjectId>,
+        after: Option<RecruiterId>,
         limit: usize,
-        wanted: impl Fn(ObjectId, &KnownDeadLetter) -> bool,
-    ) -> BTreeSet<ObjectId> {
-        let first = after.unwrap_or(ObjectId::from_bytes([0; 12]));
+        wanted: impl Fn(RecruiterId, &KnownDeadLetter) -> bool,
+    ) -> BTreeSet<RecruiterId> {
+        let first = after.unwrap_or(RecruiterId(LOWEST));
         let whole = self.known.range(Address::Recruiter(first)..);
         let whole = whole.take_while(|(address, _)| matches!(address, Address::Recruiter(_)));
         let some = |dead_letters: &mut dyn Iterator<Item = (&Address, &KnownDeadLetter)>| {
@@ -182,14 +182,14 @@ impl DeadLetters {
         recruiters.into_iter().take(limit).collect()
     }
 
-    /// The offers that letters stand about in their own name which `wanted` selects, likewise.
+    /// Returns the first `limit` offers after `after` that `wanted` selects and that have a dead letter of their own.
     pub(crate) fn offers_after(
         &self,
-        after: Option<ObjectId>,
+        after: Option<JobId>,
         limit: usize,
-        wanted: impl Fn(ObjectId) -> bool,
-    ) -> BTreeSet<ObjectId> {
-        let first = Address::Offer(after.unwrap_or(ObjectId::from_bytes([0; 12])));
+        wanted: impl Fn(JobId) -> bool,
+    ) -> BTreeSet<JobId> {
+        let first = Address::Offer(after.unwrap_or(JobId(LOWEST)));
         let offers = self.known.range(first..).filter_map(|(address, _)| match address {
             Address::Offer(offer) => Some(*offer),
             _ => None,
@@ -197,8 +197,8 @@ impl DeadLetters {
         offers.filter(|offer| after.is_none_or(|after| *offer > after) && wanted(*offer)).take(limit).collect()
     }
 
-    /// Writes letters; one that stands is overwritten by its next failure. But what an anonymisation failed to do is
-    /// not forgotten for what a projection fails to do.
+    /// Writes dead letters. The next failure of a document overwrites its dead letter. But the action and the date of a
+    /// failed anonymisation stay when a projection fails later.
     ///
     /// # Errors
     /// As [`command::update`].
@@ -231,7 +231,7 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// Removes the letter about a document whose `_id` is no ObjectId, after its deletion.
+    /// Removes the dead letter about a deleted document whose `_id` is no ObjectId.
     ///
     /// # Errors
     /// As [`command::update`].
@@ -244,7 +244,7 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// Writes letters about documents whose `_id` is no ObjectId.
+    /// Writes dead letters about documents whose `_id` is no ObjectId.
     ///
     /// # Errors
     /// As [`command::update`].
@@ -262,8 +262,8 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// The documents of this collection without an ObjectId as `_id` that letters stand about, some after `after`:
-    /// their keys, as [`crate::model::other_id::key_text`] tells them.
+    /// Returns the first `limit` keys after `after` of documents of this collection whose `_id` is no ObjectId and that
+    /// have a dead letter. [`crate::model::other_id::key_text`] makes these keys.
     #[must_use]
     pub(crate) fn unusable_after(
         &self,
@@ -277,7 +277,7 @@ impl DeadLetters {
         dead_letters.filter(|key| after != Some(key)).take(limit).map(str::to_owned).collect()
     }
 
-    /// Removes the letters with these `_id`s, because an operator wants it; gives back how many there were.
+    /// Removes the dead letters with these `_id`s, because an operator drops them. Returns the number of removed ones.
     ///
     /// # Errors
     /// As [`command::update`].
@@ -300,7 +300,7 @@ impl DeadLetters {
         Ok(dropped)
     }
 
-    /// Removes letters after a success, or because their document is gone.
+    /// Removes the dead letters of these addresses, after a success or because the document is gone.
     ///
     /// # Errors
     /// As [`command::update`].
@@ -317,28 +317,28 @@ impl DeadLetters {
     }
 }
 
-/// The address of a document whose `_id` is no ObjectId.
+/// Makes the `_id` of the dead letter about a document whose `_id` is no ObjectId.
 fn unusable(collection: WatchedCollection, key: &str) -> String {
     format!("{}/{key}", collection.name())
 }
 
-/// What letters are about that are due.
+/// The documents whose dead letters are due for a retry.
 #[derive(Debug, Default)]
 pub(crate) struct DueDeadLetters {
-    /// Recruiters.
-    pub recruiters: BTreeSet<ObjectId>,
-    /// Offers of which it is not known whose they are.
-    pub offers: BTreeSet<ObjectId>,
-    /// The addresses of documents whose `_id` is no ObjectId.
+    /// Recruiters with a due dead letter of their own or of one of their jobs.
+    pub recruiters: BTreeSet<RecruiterId>,
+    /// Offers whose recruiters are unknown.
+    pub offers: BTreeSet<JobId>,
+    /// The `_id`s of dead letters about documents whose `_id` is no ObjectId.
     pub others: BTreeSet<String>,
 }
 
-/// What letters are about that are due at this time.
+/// Reads the dead letters that are due at this time.
 ///
 /// # Errors
 /// [`Failure::Read`].
 pub(crate) async fn due(database: &CausalDatabase, time: DateTime) -> Result<DueDeadLetters, Failure> {
-    // What seems to be due later than ever is of a clock that was ahead.
+    // A time beyond the longest delay was stored by a clock that was ahead, so it counts as due.
     let now = server_time(database).await?;
     let latest = DateTime::from_millis(now.timestamp_millis().saturating_add(LONGEST_DELAY_MILLISECONDS));
     let filter = doc! { "$or": [{ "next_retry": { "$lte": time } }, { "next_retry": { "$gt": latest } }] };
@@ -389,7 +389,7 @@ fn statement(id: &str, dead_letter: &DeadLetter, position: &EventPosition) -> St
     ];
     let stages: bson::raw::RawArrayBuf = stages
         .iter()
-        // A document built here of texts, dates and numbers always encodes.
+        // The stages have only texts, dates and numbers, so encoding cannot fail.
         .filter_map(|stage| bson::RawDocumentBuf::try_from(stage).ok())
         .collect();
     let body = rawdoc! { "q": { "_id": id }, "u": stages, "upsert": true };

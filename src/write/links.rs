@@ -1,28 +1,28 @@
-//! Writes `stream_processor_links`. A link grows before the offers of its new jobs are written and
-//! shrinks after those of its removed jobs are cancelled: whatever instant a crash chooses, a job that
-//! ever had an offer is in some link until that offer is cancelled.
+//! Writes the links, documents of `stream_processor_links`. A link grows before the offers of its new jobs are written,
+//! and shrinks after the offers of its removed jobs are cancelled. So, whenever a crash happens, a job that ever had an
+//! offer is in some link until that offer is cancelled.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bson::raw::RawArrayBuf;
-use bson::{Bson, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
+use bson::{RawDocumentBuf, doc, rawdoc};
 
 use super::command::Refused;
 use super::statements::Statement;
 use super::{Writer, command};
 use crate::error::Failure;
+use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::LINKS;
 
-/// The jobs by which the links of some recruiters grow or shrink.
-pub(crate) type Jobs = BTreeMap<ObjectId, BTreeSet<ObjectId>>;
+/// Jobs by recruiter, by which links grow or shrink.
+pub(crate) type Jobs = BTreeMap<RecruiterId, BTreeSet<JobId>>;
 
-/// At most this many jobs in one statement.
+/// The greatest number of jobs in one statement.
 const PIECE: usize = 10_000;
-/// Up to so many jobs are looked for one by one in what the link holds; more would take the server the product of both.
+/// The greatest number of jobs for `$addToSet`, which compares each new job with each job of the link.
 const FEW: usize = 16;
 
-/// Adds these jobs to the links of their recruiters. Gives back the statements that the server refused, each named by its
-/// recruiter.
+/// Adds these jobs to the links of their recruiters. Returns the refused statements; `id` of each is the recruiter.
 ///
 /// # Errors
 /// As [`command::update`].
@@ -38,8 +38,8 @@ pub(crate) async fn grow(writer: &Writer, added: &Jobs) -> Result<Vec<Refused>, 
     .await
 }
 
-/// Takes these jobs, whose offers are cancelled or not the recruiters' any more, out of the links; gives back as
-/// [`grow`].
+/// Takes these jobs out of the links. Their offers are cancelled or belong to another recruiter by now. Returns the
+/// refused statements, as [`grow`] does.
 ///
 /// # Errors
 /// As [`command::update`].
@@ -52,8 +52,8 @@ pub(crate) async fn shrink(writer: &Writer, removed: &Jobs) -> Result<Vec<Refuse
     .await
 }
 
-/// The recruiters hold these jobs no more, and their offers could not be cancelled in this phase: the links remember them
-/// for the one that lets them be. Gives back as [`grow`].
+/// Moves these jobs from `jobs` to `removed` of the links. The recruiters have lost the jobs, but this phase cancels no
+/// offers. A later phase cancels them. Returns the refused statements, as [`grow`] does.
 ///
 /// # Errors
 /// As [`command::update`].
@@ -72,35 +72,34 @@ pub(crate) async fn set_aside(writer: &Writer, removed: &Jobs) -> Result<Vec<Ref
 async fn update(
     writer: &Writer,
     links: &Jobs,
-    body: impl Fn(ObjectId, &[ObjectId]) -> RawDocumentBuf,
+    body: impl Fn(RecruiterId, &[JobId]) -> RawDocumentBuf,
 ) -> Result<Vec<Refused>, Failure> {
     let mut statements = Vec::new();
     for (recruiter, jobs) in links {
-        let jobs: Vec<ObjectId> = jobs.iter().copied().collect();
-        let pieces = jobs.chunks(PIECE).map(|jobs| Statement { id: Some(*recruiter), body: body(*recruiter, jobs) });
+        let jobs: Vec<JobId> = jobs.iter().copied().collect();
+        let pieces = jobs.chunks(PIECE).map(|jobs| Statement { id: Some(recruiter.0), body: body(*recruiter, jobs) });
         statements.extend(pieces);
     }
     Ok(command::update(writer, LINKS, statements).await?.refused)
 }
 
-fn array(jobs: &[ObjectId]) -> RawArrayBuf {
+fn array(jobs: &[JobId]) -> RawArrayBuf {
     jobs.iter().copied().collect()
 }
 
-/// A list of the link; empty where it has none.
+/// Makes the expression of a list of the link, which is empty if the link has no such list.
 fn list(name: &str) -> RawDocumentBuf {
     let path = format!("${name}");
     rawdoc! { "$cond": [{ "$isArray": path.as_str() }, path.as_str(), []] }
 }
 
-/// Removes the links of recruiters that are gone.
+/// Deletes the links of deleted recruiters.
 ///
 /// # Errors
 /// As [`command::update`].
-pub(crate) async fn delete(writer: &Writer, recruiters: &[ObjectId]) -> Result<(), Failure> {
+pub(crate) async fn delete(writer: &Writer, recruiters: &[RecruiterId]) -> Result<(), Failure> {
     if recruiters.is_empty() {
         return Ok(());
     }
-    let ids: Vec<Bson> = recruiters.iter().copied().map(Bson::from).collect();
-    command::delete(writer, LINKS, doc! { "_id": { "$in": ids } }).await
+    command::delete(writer, LINKS, doc! { "_id": { "$in": recruiters } }).await
 }

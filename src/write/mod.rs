@@ -1,5 +1,5 @@
-//! Stage 5, WRITE: offers, links and dead letters, in commands whose acknowledgement by a majority is
-//! asked for and checked. It must not decide what to write: that is the plan's and the projection's.
+//! Stage 5, WRITE: writes offers, links and dead letters, and checks that a majority acknowledges each write.
+//! This stage does not decide what to write. The plan and the projection do that.
 
 pub(crate) mod anonymize;
 pub mod command;

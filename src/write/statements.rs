@@ -1,63 +1,66 @@
-//! The statements of an `update` command. Each is idempotent, so that a command that may or
-//! may not have been applied is sent again as it is (spec 03, "Writing").
+//! Makes the statements of an `update` command. Each statement is idempotent, so that a command can be sent again when
+//! nobody knows whether it was applied (spec 03, "Writing").
 
 use bson::raw::{CStr, RawArrayBuf, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
 
+use crate::model::ids::JobId;
 use crate::model::{Offer, OfferStatus};
 use crate::project::diff::{DECIDES, OfferChange};
 use crate::project::{ON_INSERT, USER_DEACTIVATED};
 
-/// Who changed a status, as history entries name it (spec 02).
+/// The name of this service in history entries (spec 02).
 pub(crate) const GRANTED_BY: &str = "stream-processor";
 
-/// A document that does not stand yet.
+/// A document to insert.
 #[derive(Debug, Clone)]
 pub struct Creation {
-    /// Its `_id`.
     pub id: ObjectId,
-    /// All of it.
+    /// The whole document, with its `_id`.
     pub document: RawDocumentBuf,
 }
 
-/// One statement, and the document that it is about.
+/// One statement of an `update` command.
 #[derive(Debug, Clone)]
 pub struct Statement {
-    /// The document, where its `_id` is an ObjectId.
+    /// The `_id` of the document, by which results name the statement; `None` if it is no ObjectId or is not needed.
     pub id: Option<ObjectId>,
     /// `{q, u, upsert?, multi?}`, see the MongoDB manual, "update (database command)".
     pub body: RawDocumentBuf,
 }
 
 impl Statement {
-    /// It changes nothing where its document is there already.
+    /// True if the statement changes nothing when its document exists already.
     pub(super) fn only_creates(&self) -> bool {
         let update = self.body.get_document("u").ok();
         update.and_then(|update| update.iter().next()?.ok()).is_some_and(|(name, _)| name == ON_CREATION)
     }
 }
 
-/// The statement that brings an offer to its projection; `None` when it stands already. It does nothing to an offer that
-/// has become another one since it was compared, or newer than the projection where the newest wins: then the offer is to be
-/// compared anew.
+/// Makes the statement that changes an offer to its projection; `None` if nothing differs. The statement does nothing
+/// if the offer has changed since the comparison, or if the newest wins and the offer is newer. Then the offer must be
+/// compared again.
 #[must_use]
 pub(crate) fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) -> Option<Statement> {
-    // By `_id` only, which comes from a job: an offer that the old worker stored under another
-    // label is taken over, not duplicated.
+    // The filter has the `_id` only, which comes from a job. So an offer that the old worker stored under another label
+    // is taken over, not duplicated.
     let mut filter = rawdoc! { "_id": offer.id };
     let (fields, status_changes, stood) = match change {
         OfferChange::Nothing => return None,
         OfferChange::Create => {
             let mut update = RawDocumentBuf::new();
             update.append(ON_CREATION, whole(offer, RawDocumentBuf::new()));
-            return Some(Statement { id: Some(offer.id), body: rawdoc! { "q": filter, "u": update, "upsert": true } });
+            return Some(Statement {
+                id: Some(offer.id.0),
+                body: rawdoc! { "q": filter, "u": update, "upsert": true },
+            });
         }
-        // The contact of somebody who was anonymised leaves a newer offer whatever else becomes of it.
+        // Such a change only removes the contact of an anonymised user, so it needs no condition.
         OfferChange::Update { fields, is_newer: true, .. } if newest_wins => (fields, false, None),
         OfferChange::Update { fields, status_changes, stood, .. } => (fields, *status_changes, Some(stood)),
     };
-    // Where applications write offers, everything: of what one of them wrote since the comparison nothing must stay
-    // beside what is ours.
+    // In `dual-write` all fields are set. An application may have written some of them since the comparison, and the
+    // offer must not be a mixture.
     let all = newest_wins && stood.is_some();
     if let Some(stood) = stood.filter(|_| all || decides(fields)) {
         let latest = offer.fields.get_datetime("updated_at").ok().filter(|_| newest_wins);
@@ -78,16 +81,16 @@ pub(crate) fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) 
     } else {
         rawdoc! { "q": filter, "u": { "$set": fields.clone() } }
     };
-    Some(Statement { id: Some(offer.id), body })
+    Some(Statement { id: Some(offer.id.0), body })
 }
 
 /// The operator of a statement that [only creates](Statement::only_creates).
 const ON_CREATION: &CStr = cstr!("$setOnInsert");
 
-/// An offer as it is created, whole.
+/// Makes the creation of an offer, with the fields that are written only then.
 #[must_use]
 pub(crate) fn created(offer: &Offer) -> Creation {
-    Creation { id: offer.id, document: whole(offer, rawdoc! { "_id": offer.id }) }
+    Creation { id: offer.id.0, document: whole(offer, rawdoc! { "_id": offer.id }) }
 }
 
 fn whole(offer: &Offer, mut document: RawDocumentBuf) -> RawDocumentBuf {
@@ -97,37 +100,38 @@ fn whole(offer: &Offer, mut document: RawDocumentBuf) -> RawDocumentBuf {
     document
 }
 
-/// True where the comparison of what is written has decided about more than these fields themselves.
+/// True if one of these fields is the status or the date. Other processes write them too, so such a change needs a
+/// condition.
 fn decides(fields: &RawDocument) -> bool {
     fields.iter().flatten().any(|(name, _)| DECIDES.contains(&name))
 }
 
-/// A condition that the field has this value, or is missing.
+/// Makes the condition that a field still has this value; `None` means that it is still missing.
 fn still(value: Option<RawBsonRef<'_>>) -> RawDocumentBuf {
     let mut condition = RawDocumentBuf::new();
     match value {
         None => condition.append(cstr!("$exists"), false),
-        // No query may compare with it.
+        // The server refuses comparisons with undefined, so the condition goes by the type.
         Some(RawBsonRef::Undefined) => condition.append(cstr!("$type"), 6),
         Some(value) => {
             condition.append(cstr!("$eq"), value);
-            // Null is equal to missing.
+            // For `$eq`, null equals a missing field.
             condition.append(cstr!("$exists"), true);
         }
     }
     condition
 }
 
-/// Null and missing are not later, nor is what is no date.
+/// Makes the condition that a field is not later than `date`. A missing field, null and other types are not later.
 fn not_later_than(date: DateTime) -> RawDocumentBuf {
     rawdoc! { "$not": { "$gt": date } }
 }
 
-/// A job is gone: its offer becomes `Cancelled` (spec 02, "Jobs that disappear"); in `dual-write` unless the
-/// offer is later than `unless_later_than` (spec 04).
+/// Makes the statement that cancels the offer of a removed job (spec 02, "Jobs that disappear"). With a time, an offer
+/// that is newer stays; that is for `dual-write` (spec 04).
 #[must_use]
 pub(crate) fn cancel_removed(
-    offer: ObjectId,
+    offer: JobId,
     partner_label: &str,
     date: DateTime,
     unless_later_than: Option<DateTime>,
@@ -135,11 +139,11 @@ pub(crate) fn cancel_removed(
     cancel(offer, partner_label, ("removed from recruiter", date), unless_later_than)
 }
 
-/// The user who manages the offer is deactivated, and that cancels it (spec 03, "Reactions"); in `dual-write`
-/// unless the offer is later.
+/// Makes the statement that cancels the offer of a deactivated user (spec 03, "Reactions"). With a time, an offer that
+/// is newer stays; that is for `dual-write`.
 #[must_use]
 pub(crate) fn cancel_of_user(
-    offer: ObjectId,
+    offer: JobId,
     partner_label: &str,
     date: DateTime,
     unless_later_than: Option<DateTime>,
@@ -148,7 +152,7 @@ pub(crate) fn cancel_of_user(
 }
 
 fn cancel(
-    offer: ObjectId,
+    offer: JobId,
     partner_label: &str,
     (reason, date): (&str, DateTime),
     unless_later_than: Option<DateTime>,
@@ -163,10 +167,10 @@ fn cancel(
     if let Some(latest) = unless_later_than {
         filter.append(cstr!("updated_at"), not_later_than(latest));
     }
-    Statement { id: Some(offer), body: rawdoc! { "q": filter, "u": [{ "$set": set }] } }
+    Statement { id: Some(offer.0), body: rawdoc! { "q": filter, "u": [{ "$set": set }] } }
 }
 
-/// The history with one more entry, unless its last entry has this status already.
+/// Makes the expression of a history with one more entry, unless its last entry has this status already.
 #[must_use]
 pub(crate) fn history(status: OfferStatus, reason: &str, date: DateTime) -> RawDocumentBuf {
     let entry = rawdoc! { "$literal": {
@@ -188,7 +192,7 @@ pub(crate) fn history(status: OfferStatus, reason: &str, date: DateTime) -> RawD
     } }
 }
 
-/// The fields as values of an aggregation stage, where a bare text could be read as an expression.
+/// Wraps the fields for an aggregation stage. There a text could otherwise be read as an expression.
 #[must_use]
 pub(crate) fn literals(fields: &RawDocument) -> RawDocumentBuf {
     let mut literals = RawDocumentBuf::new();

@@ -1,6 +1,6 @@
-//! A transaction under the lease. Each one writes the document `ticker` first, on condition of its term: whoever leads
-//! later takes that document over before anything else, and the server lets only one of both go through. So not even a
-//! commit that arrives late changes anything under a successor.
+//! Transactions under the lease. Each transaction first writes the document `ticker`, on condition of its term.
+//! A later leader takes that document over before anything else, and the server accepts only one of these two writes.
+//! So even a commit that arrives late changes nothing under a successor.
 
 use std::collections::BTreeMap;
 use std::future::IntoFuture as _;
@@ -24,30 +24,30 @@ use mongodb::error::Error as MongoError;
 use mongodb::options::ReturnDocument;
 use tracing::warn;
 
-/// `DuplicateKey`
+/// The server's code `DuplicateKey`.
 const DUPLICATE_KEY: i32 = 11_000;
 
-/// The session of a leadership's transactions. Its id is stored, so that a successor can end what a dead process has left
-/// open: the server itself would hold its locks for a minute, against the stream too.
+/// The session of a leadership's transactions. Its id is stored, so that a successor can end a transaction that a dead
+/// process left open. Otherwise the server would hold the locks for a minute, against the stream too.
 pub(crate) type Session = Arc<Mutex<ClientSession>>;
 
-/// What the transactions of a leadership rest on.
+/// The fence of a leadership's transactions.
 #[derive(Debug, Clone)]
 pub struct Fence {
-    /// Writes under the lease.
+    /// The writer under the lease.
     pub writer: Writer,
-    /// The lease's term.
+    /// The term of the lease, which each transaction checks.
     pub term: i64,
-    /// Of its transactions.
+    /// The session of all transactions of this term, one after another.
     pub session: Session,
 }
 
 impl Fence {
-    /// Takes the transactions over from whoever led before: what is still open of theirs comes to nothing. Also gives back
-    /// up to when the ledger has the occurrences of each job.
+    /// Takes the fence over from the leader before, whose open transactions then fail. Also returns `through` of each
+    /// time-based job: the time up to which the ledger has its occurrences.
     ///
     /// # Errors
-    /// [`Failure::LeaseLost`] when a later term has them, [`Failure::Write`].
+    /// [`Failure::LeaseLost`] when a later term has the fence, [`Failure::Write`].
     pub async fn take_over(writer: Writer, term: i64) -> Result<(Self, BTreeMap<String, DateTime>), Failure> {
         let session = session(writer.database()).await?;
         let id = session.lock().await.id().clone();
@@ -56,10 +56,10 @@ impl Fence {
     }
 }
 
-/// Makes `term` the one that may commit, and gives back up to when each job's occurrences are in it.
+/// Stores `term` and its session in the document `ticker`, and returns `through` of each time-based job.
 ///
 /// # Errors
-/// [`Failure::LeaseLost`] when a later term has it, [`Failure::Write`].
+/// [`Failure::LeaseLost`] when a later term has the document, [`Failure::Write`].
 async fn take_over(database: &Database, term: i64, session: &Document) -> Result<BTreeMap<String, DateTime>, Failure> {
     end_session_before(database, term).await?;
     let filter = doc! { "_id": TICKER, "term": { "$not": { "$gt": term } } };
@@ -70,7 +70,7 @@ async fn take_over(database: &Database, term: i64, session: &Document) -> Result
         .return_document(ReturnDocument::After);
     let taken = match with_deadline(taken).await {
         Ok(taken) => taken.unwrap_or_default(),
-        // The filter passed over the document of a later term, and the insert met it.
+        // The filter excludes the document of a later term, so the insert collides with it.
         Err(error) if command_code(&error) == Some(DUPLICATE_KEY) => return Err(Failure::LeaseLost),
         Err(error) => return Err(Failure::Write(error)),
     };
@@ -78,7 +78,8 @@ async fn take_over(database: &Database, term: i64, session: &Document) -> Result
     Ok(through.into_iter().filter_map(|(job, time)| Some((job, time.as_datetime().copied()?))).collect())
 }
 
-/// A leader that died may have left a transaction open, whose locks would keep others waiting for a minute.
+/// Ends the session of the leader before. A leader that died may have left a transaction open, whose locks would make
+/// others wait for a minute.
 async fn end_session_before(database: &Database, term: i64) -> Result<(), Failure> {
     let before = doc! { "_id": TICKER, "term": { "$lt": term } };
     let before = with_deadline(collection(database, STATE).find_one(before)).await.map_err(Failure::Read)?;
@@ -91,7 +92,7 @@ async fn end_session_before(database: &Database, term: i64) -> Result<(), Failur
     Ok(())
 }
 
-/// A transaction that has begun. Dropped, it is aborted, at the latest when the next one begins.
+/// An open transaction. When it is dropped, it is aborted, at the latest when the next one begins.
 #[derive(Debug)]
 pub struct Transaction {
     database: Database,
@@ -99,7 +100,7 @@ pub struct Transaction {
     writer: Option<Writer>,
 }
 
-/// One of its own for who only reads.
+/// The session of a transaction: that of the fence, or a new one for a transaction that only reads.
 #[derive(Debug)]
 enum Either {
     Own(Box<ClientSession>),
@@ -115,7 +116,7 @@ impl Either {
     }
 }
 
-/// A session for the transactions of a leadership.
+/// Starts a session for the transactions of a leadership.
 ///
 /// # Errors
 /// [`Failure::Write`].
@@ -125,10 +126,10 @@ pub(crate) async fn session(database: &Database) -> Result<Session, Failure> {
 }
 
 impl Transaction {
-    /// Begins one; without a fence it can only read.
+    /// Begins a transaction. Without a fence it can only read.
     ///
     /// # Errors
-    /// [`Failure::Write`], [`Failure::LeaseLost`] when a later term has the ticker.
+    /// [`Failure::Write`], [`Failure::LeaseLost`] when a later term has the fence.
     pub async fn begin(database: &Database, fence: Option<&Fence>) -> Result<Self, Failure> {
         let mut session = match fence {
             Some(fence) => Either::OwnedJob(Arc::clone(&fence.session).lock_owned().await),
@@ -137,7 +138,7 @@ impl Transaction {
                 Either::Own(Box::new(own))
             }
         };
-        // Of an attempt that failed; there seldom is one, and then it may have ended already.
+        // An earlier attempt that failed may still be open. This is rare, and a failure to abort does not matter.
         drop(with_deadline(session.get().abort_transaction()).await);
         let writer = fence.map(|fence| fence.writer.clone());
         let mut transaction = Self { database: database.clone(), session, writer };
@@ -154,7 +155,7 @@ impl Transaction {
         Ok(transaction)
     }
 
-    /// Documents as they were when the transaction began, so many at most; all of them for 0.
+    /// Reads at most `limit` documents as they were when the transaction began. A limit of 0 means all.
     ///
     /// # Errors
     /// [`Failure::Read`].
@@ -175,11 +176,11 @@ impl Transaction {
         Ok(documents)
     }
 
-    /// Sends statements.
+    /// Sends statements. Without a fence nothing is sent.
     ///
     /// # Errors
-    /// As [`command::update`]; [`Failure::Statement`] for one that the server refuses: nothing of the transaction is
-    /// done then.
+    /// As [`command::update`]; [`Failure::Statement`] when the server refuses a statement. Then nothing of the
+    /// transaction is done.
     pub async fn update(
         &mut self,
         collection: &str,
@@ -193,20 +194,20 @@ impl Transaction {
         }
     }
 
-    /// Deletes what `filter` selects; gives back how many.
+    /// Deletes the documents that `filter` selects, and returns their number. Without a fence nothing is deleted.
     ///
     /// # Errors
     /// As [`command::update`].
     pub async fn delete(&mut self, collection: &str, filter: Document) -> Result<u64, Failure> {
         let Some(writer) = &self.writer else { return Ok(0) };
         let deletes = doc! { "delete": collection, "deletes": [{ "q": filter, "limit": 0 }] };
-        // Built here of texts, ids and numbers, so it always encodes.
+        // The command has only texts, ids and numbers, so encoding cannot fail.
         let command = RawDocumentBuf::try_from(&deletes).unwrap_or_default();
         let reply = writer.send_in(self.session.get(), command).await?;
         Ok(reply.get("n").and_then(bson::Bson::as_i32).unwrap_or_default().unsigned_abs().into())
     }
 
-    /// Puts documents under their `_id`, in place of what is there.
+    /// Inserts documents, or replaces the documents with the same `_id`.
     ///
     /// # Errors
     /// As [`Self::update`].
@@ -221,10 +222,10 @@ impl Transaction {
         self.update(collection, documents.into_iter().map(statement).collect()).await.map(drop)
     }
 
-    /// Makes everything done, or nothing where nothing may be written.
+    /// Commits the transaction. Without a fence the transaction is aborted.
     ///
     /// # Errors
-    /// [`Failure::Write`]: it may or may not be done, and can be done again.
+    /// [`Failure::Write`]: the transaction may be done or not, and can be repeated.
     pub async fn commit(mut self) -> Result<(), Failure> {
         match self.writer {
             Some(_) => with_deadline(self.session.get().commit_transaction()).await.map_err(Failure::Write),
@@ -232,10 +233,10 @@ impl Transaction {
         }
     }
 
-    /// Does nothing of it.
+    /// Aborts the transaction.
     ///
     /// # Errors
-    /// [`Failure::Write`]: it ends by itself.
+    /// [`Failure::Write`]: the transaction ends by itself later.
     pub async fn abort(mut self) -> Result<(), Failure> {
         with_deadline(self.session.get().abort_transaction()).await.map_err(Failure::Write)
     }

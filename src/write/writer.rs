@@ -1,7 +1,7 @@
-//! The right to write documents: the database and, for who leads, the lease. A command is sent only while the
-//! lease has long enough to run, carries a time limit within it, and is refused by the server when it begins
-//! too late: an instance that was paused, at whatever instant, or whose command was held up on the way, changes
-//! nothing under its successor (spec 00, guarantee 4).
+//! The writer sends write commands, for the leader under its lease.
+//! A command is sent only while the lease has enough time left. It has a time limit within the lease, and the server
+//! refuses it when it begins too late. So a paused instance, or a command that was held up on its way, changes nothing
+//! under a successor (spec 00, guarantee 4).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -18,30 +18,31 @@ use crate::error::Failure;
 use crate::observe::health::{Health, HealthPart};
 use std::time::Instant;
 
-/// The time limit of a command without a lease to lose.
+/// The time limit of a command without a lease.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Sends write commands.
+/// The sender of write commands. Clones share the lease.
 #[derive(Debug, Clone)]
 pub struct Writer {
     database: Database,
     lease: Option<HeldLease>,
-    /// Told that the pipeline is alive while commands overrun.
+    /// The health to which the pipeline reports that it is alive; `None` for other writers.
     health: Option<Arc<Health>>,
 }
 
-/// Until when a lease allows writes, by both clocks.
+/// The time until which a lease allows writes, by two clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    /// By this process's monotonic clock; counted from before the renewal was sent, so that it ends before the
-    /// server's time does.
+    /// The end by this process's monotonic clock. It counts from before the renewal was sent, so it comes before the
+    /// end by the server's clock.
     pub until: Instant,
-    /// By the clock of the server that prolonged it; never later than what is stored, which others wait for.
+    /// The end by the clock of the server that renewed the lease. It is never later than the stored end, for which
+    /// other instances wait.
     pub ends_at: DateTime,
 }
 
 impl Validity {
-    /// What is left of it, as this process knows; nothing once it is over.
+    /// Returns the time that is left by this process's clock. It is zero when the lease is over.
     #[must_use]
     pub fn left(&self) -> Duration {
         self.until.saturating_duration_since(clock::instant())
@@ -55,23 +56,23 @@ struct HeldLease {
     unanswered: Unanswered,
 }
 
-/// Until when the server may still be at a command that it has not answered, by its own clock: a lease that is given back
-/// is not free before.
+/// The time, by the server's clock, until which the server may still work on an unanswered command. A lease that is
+/// given back is not free before that time.
 #[derive(Debug, Clone, Default)]
 pub struct Unanswered(Arc<AtomicI64>);
 
 impl Unanswered {
-    /// The time, in milliseconds since 1970; 0 when every command was answered.
+    /// Returns the time in milliseconds since 1970; 0 if every command is answered.
     #[must_use]
     pub fn until(&self) -> i64 {
         self.0.load(Ordering::Acquire)
     }
 }
 
-/// A command on its way. Given up without an answer, it may still be done.
+/// A command that is sent. If it is dropped without an answer, the server may still carry it out.
 struct Underway {
     unanswered: Unanswered,
-    /// When the server has given it up; 0 once it is answered.
+    /// The time at which the server gives the command up, in milliseconds since 1970; 0 when it is answered.
     until: i64,
 }
 
@@ -81,7 +82,7 @@ impl Drop for Underway {
     }
 }
 
-/// How long one command may take, and between which times of the server's clock it may begin.
+/// The limits of one command: its duration, and the two times of the server's clock between which it may begin.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
     time: Duration,
@@ -89,13 +90,13 @@ struct Limit {
 }
 
 impl Writer {
-    /// Writes without a lease: for commands beside which an instance may write, or that write nothing.
+    /// Makes a writer without a lease, for commands that write nothing or beside which an instance may write.
     #[must_use]
     pub fn free(database: &Database) -> Self {
         Self { database: database.clone(), lease: None, health: None }
     }
 
-    /// Writes as long as the lease is valid; `duration` is that of a fresh one.
+    /// Makes a writer that writes as long as the lease is valid. `duration` is the time that a renewal gives.
     #[must_use]
     pub fn under(database: &Database, validity: watch::Receiver<Validity>, duration: Duration) -> Self {
         Self {
@@ -105,44 +106,45 @@ impl Writer {
         }
     }
 
-    /// The same, which tells `unanswered` of each command that the server has not answered.
+    /// Changes the writer to record unanswered commands in `unanswered`.
     #[must_use]
     pub fn telling(self, unanswered: &Unanswered) -> Self {
         let unanswered = unanswered.clone();
         Self { lease: self.lease.map(|held| HeldLease { unanswered, ..held }), ..self }
     }
 
-    /// The same for the pipeline: it gives signs of life while it finds out which document makes commands overrun.
+    /// Changes the writer to report that the pipeline is alive, also while it searches for the document that makes
+    /// commands overrun.
     #[must_use]
     pub fn of_pipeline(self, health: Arc<Health>) -> Self {
         Self { health: Some(health), ..self }
     }
 
-    /// A sign of life of the pipeline, if it is the pipeline's.
+    /// Reports that the pipeline is alive, if this is the pipeline's writer.
     pub(super) fn alive(&self) {
         self.health.iter().for_each(|health| health.alive(HealthPart::Pipeline));
     }
 
-    /// Where it writes.
     #[must_use]
     pub fn database(&self) -> &Database {
         &self.database
     }
 
-    /// The variables with which the server refuses a command once the lease has too little time left; none without a
-    /// lease.
+    /// Makes the variables (`let`) of a command by which the server refuses it when the lease has too little time left;
+    /// `None` without a lease.
     ///
     /// # Errors
     /// [`Failure::LeaseLost`].
     pub async fn variables(&self) -> Result<Option<Document>, Failure> {
         let variables = self.limit().await?.begins.map(fence);
-        // Built here of numbers and texts, so it always decodes.
+        // The variables have only numbers and texts, so decoding cannot fail.
         Ok(variables.and_then(|variables| Document::try_from(variables).ok()))
     }
 
-    /// Sends one command with `maxTimeMS`, and waits no longer than the lease allows. Half of what the lease has
-    /// left is for the way to the server, half for what the server does: `maxTimeMS` counts from when it begins
-    /// (MongoDB manual, "maxTimeMS"). A server that took too long is waited for a little more, to hear it say so.
+    /// Sends one command with `maxTimeMS`, and waits no longer than the lease allows. Half of the lease's time is for
+    /// the way to the server and half for the work of the server, because `maxTimeMS` counts from the start of the work
+    /// (MongoDB manual, "maxTimeMS"). The wait is a little longer than `maxTimeMS`, so that the server can report an
+    /// overrun.
     ///
     /// # Errors
     /// [`Failure::LeaseLost`], [`Failure::Overdue`], [`Failure::Write`].
@@ -163,7 +165,7 @@ impl Writer {
         Some(Underway { unanswered: held.unanswered.clone(), until })
     }
 
-    /// The same, as a part of a session's transaction.
+    /// Sends one command as a part of a session's transaction, otherwise as [`Self::send`].
     ///
     /// # Errors
     /// As [`Self::send`].
@@ -176,7 +178,8 @@ impl Writer {
             .map_err(Failure::Write)
     }
 
-    /// Half of what the lease has left, once that is half of a fresh lease: else the next renewal is waited for.
+    /// Computes the limits of a command: half of the time that the lease has left. If less than half of a full duration
+    /// is left, this waits for the next renewal.
     async fn limit(&self) -> Result<Limit, Failure> {
         let Some(HeldLease { mut validity, duration, .. }) = self.lease.clone() else {
             return Ok(Limit { time: LONGEST, begins: None });
@@ -189,12 +192,13 @@ impl Writer {
             }
             if left >= duration / 2 {
                 let time = left / 2;
-                // The lease was prolonged by a clock that stood one duration before its end. By one that is further back
-                // than another, the end may be far, and a successor need not wait for it: see `Lease::acquire`.
+                // By the clock that renewed the lease, the end is one duration away. By the clock of another member the
+                // end may be days away. A successor need not wait so long (see `Lease::acquire`), so a command must not
+                // begin too early either.
                 let begins = Some((earlier(known.ends_at, duration * 2), earlier(known.ends_at, time)));
                 return Ok(Limit { time, begins });
             }
-            // Its end, or a renewal; without anybody who renews, its end.
+            // The wait ends with a renewal or with the lease. If the renewing task is gone, the lease counts as lost.
             let renewed = tokio::time::timeout(left, validity.changed()).await;
             if matches!(renewed, Ok(Err(_))) {
                 return Err(Failure::LeaseLost);
@@ -204,7 +208,7 @@ impl Writer {
 }
 
 impl Limit {
-    /// Less than the lease has left, and more than the server may take.
+    /// Returns the longest wait for an answer: more than the server may take, and less than the lease has left.
     fn patience(&self) -> Duration {
         self.time + self.time / 4
     }
@@ -218,7 +222,7 @@ impl Limit {
     }
 }
 
-/// Whether the server may still do, after this error, what was asked of it: it has answered only in replies.
+/// True if the server may still carry the command out after this error, because the error is no answer of the server.
 fn is_unanswered(error: &MongoError) -> bool {
     !matches!(*error.kind, ErrorKind::Command(_) | ErrorKind::Write(_) | ErrorKind::ServerSelection { .. })
 }
@@ -228,10 +232,10 @@ fn earlier(time: DateTime, duration: Duration) -> DateTime {
     DateTime::from_millis(time.timestamp_millis().saturating_sub(duration))
 }
 
-/// A variable of the command that can be computed between these two times only, by the server's clock: else each
-/// statement then fails with [`crate::error::FENCED`] and does nothing (MongoDB manual, "update", `let`; `$$NOW` is the time at
-/// which the command began). A filter on `$$NOW` in each statement would cost the server far more, and an
-/// upsert takes none.
+/// Makes a variable of the command that the server can compute only between these two times of its clock. At another
+/// time each statement fails with [`crate::error::FENCED`] and does nothing
+/// (MongoDB manual, "update", `let`; `$$NOW` is the time at which the command began). A filter on `$$NOW` in each
+/// statement would cost the server far more, and an upsert takes none.
 fn fence((after, before): (DateTime, DateTime)) -> RawDocumentBuf {
     let in_time = rawdoc! { "$and": [{ "$gt": ["$$NOW", after] }, { "$lt": ["$$NOW", before] }] };
     rawdoc! { "lease": { "$toInt": { "$cond": [in_time, "1", "over"] } } }
@@ -247,7 +251,7 @@ mod tests {
     const DURATION: Duration = Duration::from_secs(10);
 
     async fn writer(ends_in: Duration) -> (watch::Sender<Validity>, Writer) {
-        // Connects to nobody until something is sent.
+        // The client connects only when something is sent.
         let client = Client::with_uri_str("mongodb://127.0.0.1:9/").await.unwrap();
         let (renewed, validity) = watch::channel(validity(ends_in));
         (renewed, Writer::under(&client.database("x"), validity, DURATION))

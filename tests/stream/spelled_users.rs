@@ -3,7 +3,7 @@
 
 use bson::oid::ObjectId;
 use bson::{Bson, Document, doc};
-use stream_processor::inside::spellings;
+use stream_processor::inside::{UserId, spellings};
 
 use crate::support::database::TestDatabase;
 use crate::support::fields::{first_job, text};
@@ -125,7 +125,7 @@ async fn the_query_for_all_spellings_reads_a_few_keys_of_an_index() {
     let hex = user.to_hex();
     let spelled: [Bson; 4] = [hex.clone().into(), hex.to_uppercase().into(), mixed(user).into(), user.into()];
     offers.insert_many(spelled.map(|managed_by| doc! { "managed_by": managed_by })).await.unwrap();
-    let find = doc! { "find": "jobs_partners", "filter": { "managed_by": { "$in": spellings(&[user]) } } };
+    let find = doc! { "find": "jobs_partners", "filter": { "managed_by": { "$in": spellings(&[UserId(user)]) } } };
     let explain = doc! { "explain": find, "verbosity": "executionStats" };
     let explained = test.database.run_command(explain).await.unwrap();
     let stats = explained.get_document("executionStats").unwrap();

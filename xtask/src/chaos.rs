@@ -1,4 +1,4 @@
-//! `cargo xtask chaos`: the stress test for as long as wanted, on a MongoDB of its own.
+//! `cargo xtask chaos`: runs the stress test for a given time on a MongoDB of its own.
 
 use std::process::ExitCode;
 

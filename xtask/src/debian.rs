@@ -1,5 +1,5 @@
-//! Programs that some tests need and Debian packages: Prometheus, which is only unpacked into the cache folder,
-//! and Chromium, which needs its libraries and is installed. Several processes may look at once.
+//! Programs from Debian packages that some tests need. Prometheus is only unpacked into the cache folder. Chromium
+//! needs libraries, so it is installed. Several processes may look for the programs at the same time.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::mongod::cache_folder;
 const CACHED_AS: &str = "stream-processor/prometheus";
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
 
-/// Why a program could not be had; every text says what to do.
+/// The reason why a program cannot be used. Every text has the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error("neither XDG_CACHE_HOME nor HOME is set: no folder to keep Prometheus in; set one of them")]
@@ -26,16 +26,16 @@ pub enum Failure {
 /// The two programs of the package `prometheus`.
 #[derive(Debug, Clone)]
 pub struct Prometheus {
-    /// The server.
+    /// The path of the server `prometheus`.
     pub server: PathBuf,
-    /// `promtool`, which checks and tests rules.
+    /// The path of `promtool`, which checks and tests rules.
     pub tool: PathBuf,
 }
 
-/// Prometheus: on the PATH, in the cache, or fetched into it with `apt-get download`.
+/// Finds Prometheus on the PATH or in the cache, or fetches it into the cache with `apt-get download`.
 ///
 /// # Errors
-/// When there is none and it cannot be fetched.
+/// When there is no Prometheus and it cannot be fetched.
 pub fn find_prometheus() -> Result<Prometheus, Failure> {
     if let (Some(server), Some(tool)) = (on_path("prometheus"), on_path("promtool")) {
         return Ok(Prometheus { server, tool });
@@ -52,10 +52,10 @@ pub fn find_prometheus() -> Result<Prometheus, Failure> {
     Ok(found)
 }
 
-/// Chromium: on the PATH, or installed with `apt-get`, which only root may do.
+/// Finds Chromium on the PATH, or installs it with `apt-get`, which only root may do.
 ///
 /// # Errors
-/// When there is none and it cannot be installed.
+/// When there is no Chromium and it cannot be installed.
 pub fn find_browser() -> Result<PathBuf, Failure> {
     let find = || BROWSERS.into_iter().find_map(on_path);
     if let Some(program) = find() {
@@ -69,7 +69,7 @@ pub fn find_browser() -> Result<PathBuf, Failure> {
     let _lock = lock(&folder)?;
     if find().is_none() {
         tell("no Chromium on the PATH: installing the Debian package `chromium`, for the tests of the status page");
-        // A mirror forgets old versions: the lists must be of today.
+        // Mirrors delete old versions, so the package lists must be current.
         apt(&folder, &["update"])
             .and_then(|()| apt(&folder, &["install", "-y", "--no-install-recommends", "chromium"]))
             .map_err(missing)?;
@@ -81,7 +81,7 @@ fn unpack(folder: &Path, unpacked: &Path) -> Result<(), Failure> {
     let missing = |detail| Failure::Missing { program: "prometheus", package: "prometheus", detail };
     tell("no Prometheus on the PATH: fetching the Debian package `prometheus`, for the tests of alerts and dashboard");
     let workplace = folder.join("fetch");
-    // What a fetch that was killed left behind.
+    // A fetch that was killed may have left files.
     let _ = fs::remove_dir_all(&workplace);
     fs::create_dir_all(&workplace).map_err(file("cannot create a folder in the cache"))?;
     let download = || apt(&workplace, &["download", "prometheus"]);
@@ -110,11 +110,11 @@ fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
-/// Several test processes may begin at once.
+/// Keeps several test processes from fetching at the same time.
 fn lock(folder: &Path) -> Result<File, Failure> {
     fs::create_dir_all(folder).map_err(file("cannot create the cache folder"))?;
     let file = File::create(folder.join("lock")).map_err(self::file("cannot create a lock file"))?;
-    // Only saves a second download.
+    // A failed lock is no failure: the lock only saves a second download.
     let _ = file.lock();
     Ok(file)
 }

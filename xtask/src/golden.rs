@@ -1,5 +1,6 @@
-//! The invented documents of `tests/golden`, as values, and the live collections' validators and indexes.
-//! Compiled in, so that the demo works from any folder. Operations and expectations are for the tests alone.
+//! The invented documents of `tests/golden`, and the validators and indexes of the live collections. The files are
+//! compiled in, so that the demo works from any folder. The golden operations and expected offers are not in here: only
+//! the tests use them.
 
 use std::io::Read as _;
 
@@ -22,7 +23,7 @@ const REFERENCES: [(&str, &[u8]); 4] = [
     ("userswithaccounts", golden!("references/userswithaccounts.ejson.gz")),
 ];
 
-/// Why golden documents could not be read or loaded.
+/// The reason why golden documents could not be read or inserted.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error("the golden documents are damaged: {0}")]
@@ -31,17 +32,17 @@ pub enum Failure {
     Driver(#[from] mongodb::error::Error),
 }
 
-/// The documents of a compressed file of canonical Extended JSON v2, one per line.
+/// The documents of a compressed file of canonical Extended JSON v2, one document per line.
 ///
 /// # Errors
-/// [`Failure::Damaged`] when it is anything else.
+/// [`Failure::Damaged`] when the bytes are no such file.
 pub fn read(compressed: &[u8]) -> Result<Vec<Document>, Failure> {
     let mut text = String::new();
     GzDecoder::new(compressed).read_to_string(&mut text).map_err(damaged)?;
     text.lines().map(|line| parse(line.as_bytes())).collect()
 }
 
-/// The recruiters (366), in the order of their ids.
+/// The 366 golden recruiters in the order of their ids.
 ///
 /// # Errors
 /// [`Failure::Damaged`].
@@ -52,7 +53,7 @@ pub fn recruiters() -> Result<Vec<Document>, Failure> {
 /// Creates the collections of the live database, with their validators and indexes.
 ///
 /// # Errors
-/// When one of them exists already, or MongoDB refuses.
+/// When a collection exists already, or MongoDB refuses a command.
 pub async fn create_collections(database: &Database) -> Result<(), Failure> {
     for (collection, entry) in &parse(SCHEMA)? {
         let entry = entry.as_document().ok_or_else(|| damaged("a collection without a description"))?;
@@ -72,7 +73,7 @@ pub async fn create_collections(database: &Database) -> Result<(), Failure> {
 /// Inserts the references into the collections of the same names.
 ///
 /// # Errors
-/// When MongoDB refuses, for instance because they are there already.
+/// When MongoDB refuses an insert, for instance because the document exists already.
 pub async fn insert_references(database: &Database) -> Result<(), Failure> {
     for (collection, compressed) in REFERENCES {
         database.collection::<Document>(collection).insert_many(read(compressed)?).await?;
@@ -80,7 +81,7 @@ pub async fn insert_references(database: &Database) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `{key: [[name, kind], …], unique}` as the `createIndexes` command wants it.
+/// Turns `{key: [[name, kind], …], unique}` into an index of the `createIndexes` command.
 fn index(entry: &Bson) -> Result<Document, Failure> {
     let entry = entry.as_document().ok_or_else(|| damaged("an index that is no document"))?;
     let mut key = Document::new();
@@ -99,7 +100,7 @@ fn index(entry: &Bson) -> Result<Document, Failure> {
 }
 
 fn parse(json: &[u8]) -> Result<Document, Failure> {
-    // Not by way of `serde_json::Value`: it would sort the fields, and their order is part of a value.
+    // `serde_json::Value` is avoided: it sorts the fields, and their order is part of a BSON value.
     serde_json::from_slice(json).map_err(damaged)
 }
 

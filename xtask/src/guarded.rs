@@ -1,6 +1,6 @@
-//! Child processes that are killed when this process is gone, however it went: a small shell between
-//! the two reads from a pipe whose other end only this process holds, and the kernel closes it.
-//! The pipe also carries signals, so no signal can reach a stranger that was given the same process id.
+//! Child processes that are killed when this process ends, in whatever way. A small shell starts the program and reads
+//! from a pipe. Only this process has the other end, and the kernel closes it at the end of the process.
+//! The pipe also carries signals, so no signal can reach another process that got the same process id.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Arguments: file for the output, file for the errors, then the program and its arguments. Prints the
-/// program's process id. A line on its input is the name of a signal; the end of its input means SIGKILL.
-/// Ends when the program has ended, with the program's exit code (128 + n after signal n).
+/// The shell script that watches over a program. Its arguments are the file for the output, the file for the errors,
+/// the program and the program's arguments. The script prints the program's process id. A line of its input is the name
+/// of a signal for the program. The end of its input means SIGKILL. The script ends with the program, and with the same
+/// exit code (128 + n after signal n).
 const WATCHDOG: &str = r#"
 exec 3<&0 </dev/null
 output=$1 errors=$2
@@ -29,7 +30,8 @@ kill -s KILL "$watch" 2>/dev/null
 exit "$status"
 "#;
 
-/// Removes a folder at the end of input. Repeats: a process killed at the same instant may still write.
+/// The shell script that removes a folder at the end of its input. It tries several times, because a process that is
+/// killed at the same time may still write.
 const SWEEPER: &str = r#"
 read -r _
 tries=0
@@ -38,18 +40,18 @@ until rm -rf -- "$1" 2>/dev/null || [ "$tries" -ge 50 ]; do tries=$((tries + 1))
 
 const POLL: Duration = Duration::from_millis(5);
 
-/// What can be sent to a process.
+/// A signal to a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM: please end.
+    /// SIGTERM asks the process to end.
     Terminate,
-    /// SIGINT: what Ctrl-C sends.
+    /// SIGINT, as Ctrl-C sends it.
     Interrupt,
-    /// SIGKILL: ends at once, nothing is flushed.
+    /// SIGKILL ends the process at once, without flushing.
     Kill,
-    /// SIGSTOP: pauses, as a frozen machine.
+    /// SIGSTOP pauses the process, like a frozen machine.
     Stop,
-    /// SIGCONT: goes on after a pause.
+    /// SIGCONT ends a pause.
     Continue,
 }
 
@@ -65,7 +67,7 @@ impl Signal {
     }
 }
 
-/// A running program. Dropping it kills it with SIGKILL; so does the end of this process.
+/// A running program. Dropping the value kills the program with SIGKILL, and the end of this process does the same.
 #[derive(Debug)]
 pub struct GuardedProcess {
     shell: Child,
@@ -73,10 +75,11 @@ pub struct GuardedProcess {
 }
 
 impl GuardedProcess {
-    /// Starts what `command` says: its program, arguments, environment and folder (other settings are not looked at).
-    /// What it prints is added to the files `output` and `errors`, which may be the same. Its input is empty.
+    /// Starts the program of `command` with its arguments, environment and folder. Other settings are ignored. The
+    /// output of the program is appended to the files `output` and `errors`, which may be the same. Its input is empty.
     ///
-    /// It is in a process group of its own: Ctrl-C in the terminal is for this process, which then stops what it started.
+    /// The program is in a process group of its own. So Ctrl-C in the terminal reaches only this process, which then
+    /// stops the programs that it started.
     ///
     /// # Errors
     /// When `sh` cannot be started. A program that cannot be started ends with exit code 126 or 127, as in a shell.
@@ -103,13 +106,13 @@ impl GuardedProcess {
         Ok(Self { shell, pid })
     }
 
-    /// The program's process id (not the shell's).
+    /// The process id of the program, not that of the shell.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Sends a signal; does nothing once the program has ended.
+    /// Sends a signal. Does nothing once the program has ended.
     pub fn signal(&mut self, signal: Signal) {
         if let Some(pipe) = &mut self.shell.stdin {
             // A closed pipe means that the program has ended.
@@ -122,7 +125,7 @@ impl GuardedProcess {
         matches!(self.shell.try_wait(), Ok(None))
     }
 
-    /// Waits for the end of the program; its exit code, or `None` when it is still running after `patience`.
+    /// Waits for the end of the program and returns its exit code. `None` when it still runs after `patience`.
     pub fn wait(&mut self, patience: Duration) -> Option<i32> {
         let started = Instant::now();
         loop {
@@ -136,10 +139,10 @@ impl GuardedProcess {
         }
     }
 
-    /// Kills it with SIGKILL and waits until it is gone.
+    /// Kills the program with SIGKILL and waits for its end.
     pub fn kill(&mut self) {
         drop(self.shell.stdin.take());
-        // Cannot fail: a child of ours, waited for in no other place.
+        // This cannot fail: the shell is a child of this process, and only this method waits for its end.
         let _ = self.shell.wait();
     }
 }
@@ -151,11 +154,11 @@ impl Drop for GuardedProcess {
 }
 
 fn code(status: ExitStatus) -> i32 {
-    // The shell itself ends by a signal only when somebody sends it one.
+    // There is no code when a signal ended the shell. Nothing here sends a signal to the shell.
     status.code().unwrap_or(-1)
 }
 
-/// A temporary folder that is removed when this value is dropped, or when this process is gone.
+/// A temporary folder. It is removed when this value is dropped, or when this process ends.
 #[derive(Debug)]
 pub struct TemporaryFolder {
     path: PathBuf,
@@ -175,7 +178,6 @@ impl TemporaryFolder {
         Ok(Self { sweeper: sweeper.spawn()?, path })
     }
 
-    /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

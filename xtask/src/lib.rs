@@ -1,6 +1,5 @@
-//! The project's own tools as a library: the MongoDB that the demo and the tests need, processes that
-//! do not outlive their parent, and the golden documents.
-//! For developers and CI only; nothing of it is in the service.
+//! The library of the project's tools: a MongoDB for the demo and the tests, processes that do not outlive their
+//! parent, and the golden documents. Only developers and CI use it. The service has nothing of it.
 #![allow(
     clippy::disallowed_methods,
     reason = "a developer's tool: it reads the environment and the clock of the machine that it runs on"

@@ -1,4 +1,4 @@
-//! `cargo xtask`: the commands that a developer and CI use on this repository.
+//! `cargo xtask`: the commands of this repository for developers and CI.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -18,9 +18,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Whatever ends a command, to be printed.
+/// An error that ends a command and is printed.
 type Failure = Box<dyn std::error::Error>;
-/// What a command ends with: its exit code, or a failure to print.
+/// The exit code of a command, or the failure that ended it.
 type Outcome = Result<ExitCode, Failure>;
 
 /// Commands for working on stream-processor.

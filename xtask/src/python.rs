@@ -1,15 +1,16 @@
-//! Packages of PyPI for the tests, installed with pip into a folder of the caller's, once. Several processes may ask at
-//! once: a folder moves into its place in one step.
+//! Packages of PyPI for the tests. pip installs each package once, into a folder that the caller names. Several
+//! processes may ask at the same time, so the finished folder is renamed into its place in one step.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A folder for `PYTHONPATH` with this package and what it needs; `requirement` is exact, such as `aiosmtpd==1.4.6`.
+/// A folder for `PYTHONPATH` with this package and its dependencies. `requirement` has an exact version, such as
+/// `aiosmtpd==1.4.6`.
 ///
 /// # Errors
-/// When there is no Python with pip, or the package cannot be had: says so, and what to do.
+/// When there is no Python with pip, or the package cannot be fetched. The text has the remedy.
 pub fn installed(requirement: &str, below: &Path) -> io::Result<PathBuf> {
     let folder = below.join(format!("python-{requirement}"));
     if folder.is_dir() {
@@ -17,7 +18,7 @@ pub fn installed(requirement: &str, below: &Path) -> io::Result<PathBuf> {
     }
     fs::create_dir_all(below)?;
     let lock = File::create(below.join("python-lock"))?;
-    // Only saves a second download: the rename at the end is enough.
+    // The lock only saves a second download. The rename at the end is enough for correctness.
     let _ = lock.lock();
     if folder.is_dir() {
         return Ok(folder);

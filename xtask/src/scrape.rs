@@ -2,11 +2,11 @@
 
 use std::fmt::{self, Display};
 
-/// The heading over the lines of [`Figures`], after the seconds and the written operations.
+/// The heading of the demo's table. The columns of [`Figures`] follow the seconds and the written operations.
 pub(crate) const HEADER: &str =
     "   time   written   events  created  changed  unchanged  anonymised  dead letters      lag";
 
-/// Sums over all label values except where a label is named.
+/// The figures of the demo's table: sums over all values of the labels. The lag is `None` while it is unknown.
 pub(crate) struct Figures {
     events: f64,
     created: f64,
@@ -51,11 +51,11 @@ impl Display for Figures {
 pub(crate) fn sum(text: &str, name: &str, label: &str) -> f64 {
     let samples = text.lines().filter_map(Sample::read);
     let named = samples.filter(|sample| sample.name == name && sample.labels.contains(label));
-    // Not `sum`: of nothing that is -0.
+    // The method `sum` would give -0 for no samples.
     named.fold(0.0, |total, sample| total + sample.value)
 }
 
-/// One line: `name{label="value",…} 12`.
+/// One line of the text format: `name{label="value",…} 12`.
 struct Sample<'a> {
     name: &'a str,
     labels: &'a str,

@@ -1,4 +1,4 @@
-//! The service itself as a child process: built, started, watched and stopped.
+//! The service as a child process: it is built, started, watched and stopped here.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use xtask::guarded::{GuardedProcess, Signal, last_lines};
 use crate::Failure;
 use crate::cargo::cargo;
 
-/// The port of the documentation; another one when it is taken.
+/// The port that the documentation names. When it is taken, the service gets another port.
 const USUAL_PORT: u16 = 9464;
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 
 /// Builds the service with cargo and returns the path of its program.
 pub(crate) fn build(release: bool) -> Result<PathBuf, Failure> {
-    // The whole workspace, so that dependencies have the features, and are those, of the tests.
+    // The whole workspace is built, so that dependencies have the same features as for the tests and are shared.
     let mut cargo = cargo(&["build", "--workspace", "--bin", "stream-processor"]);
     cargo.arg("--message-format=json-render-diagnostics");
     if release {
@@ -35,10 +35,10 @@ pub(crate) fn build(release: bool) -> Result<PathBuf, Failure> {
         .ok_or_else(|| "cargo built no program".into())
 }
 
-/// A command of the service on `database` of the MongoDB at `uri`, in `folder`, without its arguments yet.
+/// A command of the service in `folder`, for `database` of the MongoDB at `uri`. The caller adds the arguments.
 pub(crate) fn command(program: &Path, (uri, database): (&str, &str), folder: &Path) -> Command {
     let mut command = Command::new(program);
-    // Nothing of the user's own settings: it must not write anywhere else.
+    // The user's own settings are removed, so that the service cannot write to another database.
     for (name, _) in std::env::vars_os() {
         if ["STREAM_PROCESSOR_", "MONGODB_", "SMTP_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
@@ -52,7 +52,6 @@ pub(crate) fn command(program: &Path, (uri, database): (&str, &str), folder: &Pa
     command
 }
 
-/// A running service.
 pub(crate) struct Service {
     process: GuardedProcess,
     log: PathBuf,
@@ -61,7 +60,8 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts it on `database` of the MongoDB at `uri`, with `settings` in its environment; it works and logs in `folder`.
+    /// Starts the command `run` for `database` of the MongoDB at `uri`. `settings` are added to its environment.
+    /// `folder` is its working folder and has its log.
     pub(crate) fn start(
         program: &Path,
         (uri, database): (&str, &str),
@@ -105,7 +105,7 @@ impl Service {
         }
     }
 
-    /// An error with the end of its log when it has ended.
+    /// An error when the service has ended. The error has the end of the log.
     pub(crate) fn must_be_running(&mut self) -> Result<(), Failure> {
         if self.process.is_running() {
             return Ok(());
@@ -115,18 +115,18 @@ impl Service {
             .into())
     }
 
-    /// What `/metrics` says now.
+    /// The text of `/metrics`.
     pub(crate) async fn metrics(&self) -> Result<String, Failure> {
         let answer = self.http.get(format!("{}/metrics", self.base_url())).send().await?;
         Ok(answer.error_for_status()?.text().await?)
     }
 
-    /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// SIGTERM, then SIGKILL when it does not end. How it ended in words, and whether that was as it should be.
+    /// Sends SIGTERM, and SIGKILL when the service does not end. Returns a text about the end, and true for exit code
+    /// 0.
     pub(crate) async fn stop(&mut self) -> (String, bool) {
         self.process.signal(Signal::Terminate);
         let started = Instant::now();

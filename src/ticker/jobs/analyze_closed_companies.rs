@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use bson::{Bson, Document, doc, oid::ObjectId};
+use bson::{Bson, Document, doc};
 
 use super::super::report::ReportLine;
 use crate::error::Failure;
 use crate::fetch::references::key_at;
+use crate::model::ids::JobId;
 use crate::model::names::OFFERS;
 use crate::model::names::SIRET_CACHE;
 use crate::model::{OfferStatus, value};
@@ -44,7 +45,7 @@ pub fn of_sirets(sirets: &BTreeSet<&str>) -> Document {
     doc! { "siret": { "$in": sirets } }
 }
 
-async fn look(work: &mut JobContext, offers: &[ObjectId]) -> Result<(), Failure> {
+async fn look(work: &mut JobContext, offers: &[JobId]) -> Result<(), Failure> {
     let database = work.context.database.clone();
     let filter = work.ours(doc! { "_id": { "$in": offers } });
     let batches = find(&database, OFFERS, filter, doc! { "workplace_siret": 1 }).await?;
@@ -66,7 +67,7 @@ async fn look(work: &mut JobContext, offers: &[ObjectId]) -> Result<(), Failure>
     for offer in documents(&batches) {
         let offer = offer?;
         let siret = value::text(value::field(offer, "workplace_siret")).unwrap_or_default();
-        let Ok(id) = offer.get_object_id("_id") else { continue };
+        let Ok(id) = offer.get_object_id("_id").map(JobId) else { continue };
         if closed.contains(siret) {
             work.report.matched += 1;
             work.tell(ReportLine::new(id, "closed_company", [siret]));

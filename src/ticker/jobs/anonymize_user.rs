@@ -4,13 +4,14 @@
 //! the rest when it sees the copies (spec 03).
 
 use bson::raw::{CStr, cstr};
-use bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
+use bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc, rawdoc};
 
 use super::super::attempts::{Attempts, DocumentFault};
 use super::super::id_cursor::IdCursor;
 use super::super::report::ReportLine;
 use crate::error::Failure;
 use crate::failpoint;
+use crate::model::ids::{JobId, UserId};
 use crate::model::names::OFFERS;
 use crate::model::names::ROLES;
 use crate::model::names::STATE;
@@ -37,11 +38,11 @@ const BYTES: usize = 8 * 1024 * 1024;
 /// The field of the document `ticker` with the users whose anonymisation has begun and has not ended.
 const BEGUN: &CStr = cstr!("anonymizing");
 
-/// Anonymises a user by hand, whatever the date of the last action. A user who does not exist is a run that gave up.
+/// Anonymises a user by hand, whatever the date of the last action. The run gives up where the user does not exist.
 ///
 /// # Errors
 /// As [`anonymize`].
-pub async fn run(work: &mut JobContext, user: ObjectId) -> Result<(), Failure> {
+pub async fn run(work: &mut JobContext, user: UserId) -> Result<(), Failure> {
     anonymize(work, user, None).await?;
     if work.report.matched == 0 {
         let copies = collection(&work.context.database, WatchedCollection::AnonymizedUsers.name());
@@ -58,12 +59,12 @@ pub async fn run(work: &mut JobContext, user: ObjectId) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn begun(work: &JobContext) -> Result<Vec<ObjectId>, Failure> {
+pub async fn begun(work: &JobContext) -> Result<Vec<UserId>, Failure> {
     let state = collection(&work.context.database, STATE);
     let ticker: Document =
         with_deadline(state.find_one(doc! { "_id": TICKER })).await.map_err(Failure::Read)?.unwrap_or_default();
     let begun = ticker.get_array(BEGUN.as_str()).map(Vec::as_slice).unwrap_or_default();
-    Ok(begun.iter().filter_map(Bson::as_object_id).collect())
+    Ok(begun.iter().filter_map(Bson::as_object_id).map(UserId).collect())
 }
 
 /// Anonymises a user, unless the last action is later than `latest`. Where the server refuses a change of this user, or
@@ -71,7 +72,7 @@ pub async fn begun(work: &JobContext) -> Result<Vec<ObjectId>, Failure> {
 ///
 /// # Errors
 /// A [`Failure`] that is not about this user. Changes so far stay, and the function can be called again.
-pub async fn anonymize(work: &mut JobContext, user: ObjectId, latest: Option<DateTime>) -> Result<(), Failure> {
+pub async fn anonymize(work: &mut JobContext, user: UserId, latest: Option<DateTime>) -> Result<(), Failure> {
     let mut walk = Some(work.walk(OFFERS, work.ours(of_user("managed_by", user))).await?);
     let mut rest = Rest { user, latest, offers: Vec::new(), most: MOST };
     let mut attempts = Attempts::default();
@@ -93,10 +94,10 @@ pub async fn anonymize(work: &mut JobContext, user: ObjectId, latest: Option<Dat
         };
         match DocumentFault::of(&failure) {
             Some(DocumentFault::TooSlow) if rest.most > 1 => rest.most = rest.most.div_ceil(4),
-            Some(fault @ DocumentFault::Refused(_)) => return work.fail(user, fault, failure),
+            Some(fault @ DocumentFault::Refused(_)) => return work.fail(user.0, fault, failure),
             Some(fault) => {
                 if let Err(failure) = attempts.wait_after(failure, &work.stop).await {
-                    return work.fail(user, fault, failure);
+                    return work.fail(user.0, fault, failure);
                 }
             }
             None => attempts.wait_after(failure, &work.stop).await?,
@@ -111,11 +112,11 @@ pub async fn anonymize(work: &mut JobContext, user: ObjectId, latest: Option<Dat
 
 /// The remaining work on a user.
 struct Rest {
-    user: ObjectId,
+    user: UserId,
     /// The latest last action of an inactive user; `None` where the user is anonymised in any case.
     latest: Option<DateTime>,
     /// The next offers of the user, in order.
-    offers: Vec<ObjectId>,
+    offers: Vec<JobId>,
     /// The maximal number of documents in the next transaction.
     most: usize,
 }
@@ -124,7 +125,7 @@ impl Rest {
     /// Reads offers until one more is known than a transaction takes, or until the cursor ends.
     async fn fill(&mut self, work: &mut JobContext, walk: &mut Option<IdCursor>) -> Result<(), Failure> {
         while let Some(more) = walk.as_mut().filter(|_| self.offers.len() <= self.most) {
-            match work.next(more).await? {
+            match work.next::<JobId>(more).await? {
                 Some(offers) => self.offers.extend(offers),
                 None => *walk = None,
             }
@@ -203,7 +204,7 @@ async fn leave(mut transaction: Transaction, rest: &Rest) -> Result<(), Failure>
 }
 
 /// Adds the user to the list of begun users (`$addToSet`), or removes the user from the list (`$pull`).
-async fn note(transaction: &mut Transaction, user: ObjectId, operator: &CStr) -> Result<(), Failure> {
+async fn note(transaction: &mut Transaction, user: UserId, operator: &CStr) -> Result<(), Failure> {
     let mut update = RawDocumentBuf::new();
     update.append(operator, &rawdoc! { BEGUN: user });
     let body = rawdoc! { "q": { "_id": TICKER }, "u": update };
@@ -212,7 +213,7 @@ async fn note(transaction: &mut Transaction, user: ObjectId, operator: &CStr) ->
 
 /// Copies the user's recruiters without contact, and deletes them. Returns the number of documents that the transaction
 /// may still change; zero once the size limit is reached.
-async fn recruiters(transaction: &mut Transaction, user: ObjectId, most: usize) -> Result<usize, Failure> {
+async fn recruiters(transaction: &mut Transaction, user: UserId, most: usize) -> Result<usize, Failure> {
     let (name, theirs) = (WatchedCollection::Recruiters.name(), of_user("managed_by", user));
     let found = transaction.read(name, (theirs, doc! { "_id": 1 }), most).await?;
     let (mut left, mut bytes) = (most, 0);
@@ -240,7 +241,7 @@ async fn recruiters(transaction: &mut Transaction, user: ObjectId, most: usize) 
 }
 
 /// Deletes the user's roles. Returns the number of documents that the transaction may still change.
-async fn roles(transaction: &mut Transaction, user: ObjectId, most: usize) -> Result<usize, Failure> {
+async fn roles(transaction: &mut Transaction, user: UserId, most: usize) -> Result<usize, Failure> {
     if most == 0 {
         return Ok(0);
     }
@@ -255,7 +256,7 @@ async fn roles(transaction: &mut Transaction, user: ObjectId, most: usize) -> Re
 
 /// A filter of the documents whose `field` is the id of this user, in every spelling: an ObjectId or hex digits.
 #[must_use]
-pub fn of_user(field: &str, user: ObjectId) -> Document {
+pub fn of_user(field: &str, user: UserId) -> Document {
     doc! { field: { "$in": spellings(&[user]) } }
 }
 
@@ -269,6 +270,8 @@ fn only(document: &RawDocument, keeps: impl Fn(&str) -> bool) -> RawDocumentBuf 
 
 #[cfg(test)]
 mod tests {
+    use bson::oid::ObjectId;
+
     use super::*;
 
     #[test]

@@ -8,7 +8,7 @@ use crate::error::Failure;
 use crate::model::names::OFFERS;
 use crate::ticker::job_context::JobContext;
 
-/// Spec 05: "start of the day (Paris) two months from now".
+/// The longest validity of an offer, in months (spec 05: "start of the day (Paris) two months from now").
 const MONTHS: u32 = 2;
 const FIELDS: PairFields = PairFields { offer: &["offer_expiration"], job: &["job_expiration_date"], recruiter: &[] };
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
+use bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, doc};
 use lettre::Address;
 
 use super::super::report::ReportLine;
@@ -14,6 +14,7 @@ use crate::mail::email::{Email, EmailOffer, Establishment, Template};
 use crate::mail::mailer::{Dealt, MailItem, Mailer};
 use crate::mail::outbox;
 use crate::mail::transport::address;
+use crate::model::ids::{JobId, UserId};
 use crate::model::names::WatchedCollection;
 use crate::model::user_id::user_id;
 use crate::model::value;
@@ -50,9 +51,9 @@ impl<T> Later<T> {
         &mut self,
         work: &JobContext,
         all: Vec<T>,
-        user: impl Fn(&T) -> Option<ObjectId>,
+        user: impl Fn(&T) -> Option<UserId>,
     ) -> Result<Vec<T>, Failure> {
-        let users: BTreeSet<ObjectId> = all.iter().filter_map(&user).collect();
+        let users: BTreeSet<UserId> = all.iter().filter_map(&user).collect();
         let waiting = outbox::put_off(&work.context.database, &users.into_iter().collect::<Vec<_>>()).await?;
         let mut now = Vec::new();
         for one in all {
@@ -74,8 +75,8 @@ impl<T> Later<T> {
 /// The values of one offer that its message needs. `user` is `None` where the offer names no user.
 #[derive(Debug)]
 pub(super) struct Subject {
-    pub id: ObjectId,
-    pub user: Option<ObjectId>,
+    pub id: JobId,
+    pub user: Option<UserId>,
     pub establishment: String,
     pub offer: EmailOffer,
 }
@@ -109,7 +110,7 @@ impl Subject {
         let level = diploma.and_then(|diploma| value::text(value::field(diploma, "label"))).map(clean);
         let names = ["workplace_name", "workplace_brand", "workplace_legal_name"];
         Some(Self {
-            id: document.get_object_id("_id").ok()?,
+            id: JobId(document.get_object_id("_id").ok()?),
             user: user_id(value::field(document, "managed_by")),
             establishment: names.into_iter().find_map(text).unwrap_or_else(|| "Enseigne inconnue".to_owned()),
             offer: EmailOffer {
@@ -135,18 +136,18 @@ fn a_day(date: RawBsonRef<'_>) -> Option<String> {
 /// `no_address`.
 pub(super) async fn recipients(
     work: &JobContext,
-    users: &BTreeSet<ObjectId>,
-) -> Result<HashMap<ObjectId, Result<Recipient, &'static str>>, Failure> {
-    let users: Vec<ObjectId> = users.iter().copied().collect();
+    users: &BTreeSet<UserId>,
+) -> Result<HashMap<UserId, Result<Recipient, &'static str>>, Failure> {
+    let users: Vec<UserId> = users.iter().copied().collect();
     let wanted = doc! { "email": 1, "first_name": 1, "last_name": 1 };
     let batches =
         find(&work.context.database, WatchedCollection::Users.name(), doc! { "_id": { "$in": &users } }, wanted)
             .await?;
-    let mut found: HashMap<ObjectId, Result<Recipient, &'static str>> =
+    let mut found: HashMap<UserId, Result<Recipient, &'static str>> =
         users.into_iter().map(|user| (user, Err("no_user"))).collect();
     for document in documents(&batches) {
         let document = document?;
-        if let Ok(id) = document.get_object_id("_id") {
+        if let Ok(id) = document.get_object_id("_id").map(UserId) {
             found.insert(id, recipient(document).ok_or("no_address"));
         }
     }
@@ -192,11 +193,7 @@ pub(super) async fn mailer(work: &mut JobContext) -> Option<Mailer> {
 }
 
 /// Sends messages. Returns the offers of the sent messages, and reports the other offers.
-pub(super) async fn send(
-    work: &mut JobContext,
-    mailer: &Mailer,
-    items: Vec<MailItem>,
-) -> Result<Vec<ObjectId>, Failure> {
+pub(super) async fn send(work: &mut JobContext, mailer: &Mailer, items: Vec<MailItem>) -> Result<Vec<JobId>, Failure> {
     work.check()?;
     let dealt = mailer.send(items).await?;
     Ok(report(work, mailer, dealt))
@@ -218,7 +215,7 @@ pub(super) async fn conclude(
     concluded
 }
 
-fn report(work: &mut JobContext, mailer: &Mailer, dealt: Vec<Dealt>) -> Vec<ObjectId> {
+fn report(work: &mut JobContext, mailer: &Mailer, dealt: Vec<Dealt>) -> Vec<JobId> {
     let mut sent = Vec::new();
     for Dealt { offers, outcome } in dealt {
         let count = offers.len() as u64;
@@ -248,7 +245,7 @@ fn report(work: &mut JobContext, mailer: &Mailer, dealt: Vec<Dealt>) -> Vec<Obje
 }
 
 /// Reports an offer that is left unchanged for this reason.
-pub(super) fn leave(work: &mut JobContext, offer: ObjectId, reason: &'static str) {
+pub(super) fn leave(work: &mut JobContext, offer: JobId, reason: &'static str) {
     work.report.matched += 1;
     work.report.skip(reason, 1);
     work.tell(ReportLine::new(offer, reason, [""; 0]));

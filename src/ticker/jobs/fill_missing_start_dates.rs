@@ -51,10 +51,11 @@ mod tests {
     use bson::{DateTime, RawDocumentBuf, oid::ObjectId};
 
     use super::*;
+    use crate::model::ids::JobId;
 
     fn started(offer: Document) -> Option<DateTime> {
         let offer = RawDocumentBuf::try_from(&offer).unwrap();
-        let pair = Pair { id: ObjectId::new(), offer: &offer, held: None, newest_wins: false };
+        let pair = Pair { id: JobId(ObjectId::new()), offer: &offer, held: None, newest_wins: false };
         plan(&pair).edit.map(|edit| {
             assert_eq!(edit.offer.get("contract_start"), edit.job.get("job_start_date"));
             *edit.offer.get_datetime("contract_start").unwrap()

@@ -50,7 +50,7 @@ fn refusal_by(settings: &Settings) -> Option<String> {
     None
 }
 
-/// Replaces the values in all our offers. A process whose own settings refuse the command gives up.
+/// Replaces the values in all our offers. The run gives up where [`refusal`] has a reason in this process.
 ///
 /// # Errors
 /// As [`JobContext::change`], and [`Failure::Read`].
@@ -69,7 +69,7 @@ pub(crate) async fn run(work: &mut JobContext) -> Result<(), Failure> {
 /// Replaces every value that is not fake yet. A null, missing or empty value stays.
 fn plan(pair: &Pair<'_>) -> PairVerdict {
     let mut edit = Edit::default();
-    let email = format!("offre-{}@example.com", pair.id.to_hex());
+    let email = format!("offre-{}@example.com", pair.id);
     for (name, fake) in [
         ("apply_email", email.as_str()),
         ("apply_phone", PHONE),
@@ -109,10 +109,11 @@ mod tests {
     use bson::{RawDocumentBuf, doc, oid::ObjectId};
 
     use super::*;
+    use crate::model::ids::JobId;
 
     #[test]
     fn what_is_fake_stays_and_what_is_missing_stays_missing() {
-        let id = ObjectId::new();
+        let id = JobId(ObjectId::new());
         let judged = |offer: &Document| {
             let offer = RawDocumentBuf::try_from(offer).unwrap();
             plan(&Pair { id, offer: &offer, held: None, newest_wins: false }).edit

@@ -2,7 +2,7 @@
 //! directory. Where an establishment is active, its offers and its recruiter become active too. A directory that is
 //! down ends the run.
 
-use bson::{Bson, DateTime, Document, RawBsonRef, doc, oid::ObjectId};
+use bson::{Bson, DateTime, Document, RawBsonRef, doc};
 use futures::TryStreamExt as _;
 
 use super::super::pair::{Edit, OwnedJob, Pair, PairFields, PairVerdict};
@@ -10,6 +10,7 @@ use super::super::report::ReportLine;
 use crate::config::OnUserDeactivated;
 use crate::directory::{Companies, Company, Directory as _, DirectoryTrouble, EstablishmentState};
 use crate::error::Failure;
+use crate::model::ids::JobId;
 use crate::model::names::OFFERS;
 use crate::model::{OfferStatus, value};
 use crate::mongo::deadline::with_deadline;
@@ -141,8 +142,8 @@ async fn leave(
     failed: bool,
 ) -> Result<(), Failure> {
     let mut walk = work.walk(OFFERS, waiting(work, establishment)).await?;
-    let mut first: Option<ObjectId> = None;
-    while let Some(offers) = work.next(&mut walk).await? {
+    let mut first: Option<JobId> = None;
+    while let Some(offers) = work.next::<JobId>(&mut walk).await? {
         let count = offers.len() as u64;
         work.report.matched += count;
         if failed {
@@ -206,7 +207,7 @@ fn without_job(pair: &Pair<'_>, now: DateTime) -> Option<OfferStatus> {
 
 #[cfg(test)]
 mod tests {
-    use bson::RawDocumentBuf;
+    use bson::{RawDocumentBuf, oid::ObjectId};
 
     use super::*;
 
@@ -217,7 +218,7 @@ mod tests {
         let offer = raw(offer);
         let held = held.map(|(recruiter, job)| (raw(recruiter), raw(job)));
         let held = held.as_ref().map(|(recruiter, job)| OwnedJob { recruiter, job });
-        let pair = Pair { id: ObjectId::new(), offer: &offer, held, newest_wins: false };
+        let pair = Pair { id: JobId(ObjectId::new()), offer: &offer, held, newest_wins: false };
         let company = Company { legal_name: Some("EXEMPLE SAS".to_owned()), address: None };
         plan(&pair, &company, NOW, false)
     }

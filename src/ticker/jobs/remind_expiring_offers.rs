@@ -16,6 +16,7 @@ use crate::mail::email::Template;
 use crate::mail::mailer::{MailItem, Mailer};
 use crate::mail::outbox;
 use crate::model::OfferStatus;
+use crate::model::ids::{JobId, UserId};
 use crate::model::names::OFFERS;
 use crate::model::user_id::spellings;
 use crate::mongo::deadline::with_deadline;
@@ -126,8 +127,8 @@ async fn remind(work: &mut JobContext, threshold: Threshold, mailer: Option<&Mai
 }
 
 /// The id of the user in `managed_by`, an ObjectId or hex digits; `None` for any other value.
-fn named(managed_by: &Bson) -> Option<ObjectId> {
-    managed_by.as_object_id().or_else(|| ObjectId::parse_str(managed_by.as_str()?).ok())
+fn named(managed_by: &Bson) -> Option<UserId> {
+    managed_by.as_object_id().or_else(|| ObjectId::parse_str(managed_by.as_str()?).ok()).map(UserId)
 }
 
 /// Sends the reminders to these users. False when the mail server is down, and the run must end.
@@ -184,7 +185,7 @@ async fn remind_users(
     filter: Document,
 ) -> Result<(), Failure> {
     let batches = find(&work.context.database, OFFERS, filter, emails::fields()).await?;
-    let mut by_user: BTreeMap<ObjectId, Vec<Subject>> = BTreeMap::new();
+    let mut by_user: BTreeMap<UserId, Vec<Subject>> = BTreeMap::new();
     for document in documents(&batches) {
         let Some(subject) = Subject::read(document?) else { continue };
         match subject.user {
@@ -196,7 +197,7 @@ async fn remind_users(
     let known = recipients(work, &by_user.keys().copied().collect::<BTreeSet<_>>()).await?;
     // The day at which the run was due, not the current one: a repeated run must find its messages in the outbox.
     let day = iso_day(work.scheduled_for);
-    let base = |user: &ObjectId| format!("{}/{user}/{day}", threshold.template().name());
+    let base = |user: &UserId| format!("{}/{user}/{day}", threshold.template().name());
     let ids: Vec<String> = by_user.keys().flat_map(|user| outbox::ids(&base(user))).collect();
     let mut entries = outbox::read(&work.context.database, &ids).await?;
     let (mut items, mut marks) = (Vec::new(), Vec::new());
@@ -209,7 +210,7 @@ async fn remind_users(
             }
             None => continue,
         };
-        let offers: Vec<ObjectId> = subjects.iter().map(|subject| subject.id).collect();
+        let offers: Vec<JobId> = subjects.iter().map(|subject| subject.id).collect();
         let share = outbox::share(&base(user), &entries, &offers);
         // An interrupted run sent a message about these offers, but did not mark them.
         marks.extend(share.done);
@@ -283,7 +284,7 @@ mod tests {
         assert!(takes(Threshold::J7, ago(3), 4, 0) && !takes(Threshold::J7, ago(3), 4, -1));
         assert!(takes(Threshold::J7, ago(30), 1, 0) && !takes(Threshold::J7, ago(30), 1, -1), "not below a day");
         assert!(takes(Threshold::J1, ago(3), 0, 0) && !takes(Threshold::J1, ago(3), 0, -1), "not what has ended");
-        // A run that was early, or by hand a moment ago, takes nothing away.
+        // An early run, or a run by hand a moment ago, does not make the window smaller.
         assert!(takes(Threshold::J7, ago(0), 6, 0) && !takes(Threshold::J7, ago(0), 6, -1));
     }
 }

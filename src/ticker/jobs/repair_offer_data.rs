@@ -175,6 +175,7 @@ mod tests {
 
     use super::super::super::pair::OwnedJob;
     use super::*;
+    use crate::model::ids::JobId;
 
     fn sound() -> Document {
         doc! {
@@ -187,7 +188,7 @@ mod tests {
         let mut offer = sound();
         offer.extend(fields);
         let offer = RawDocumentBuf::try_from(&offer).unwrap();
-        plan(&Pair { id: ObjectId::new(), offer: &offer, held: None, newest_wins: false })
+        plan(&Pair { id: JobId(ObjectId::new()), offer: &offer, held: None, newest_wins: false })
     }
 
     #[test]
@@ -235,7 +236,7 @@ mod tests {
         let job = RawDocumentBuf::try_from(&doc! { "delegations": [{ "email": "own", READ_AT: "2026-03-01" }] });
         let (offer, job, recruiter) = (offer.unwrap(), job.unwrap(), RawDocumentBuf::new());
         let held = Some(OwnedJob { recruiter: &recruiter, job: &job });
-        let edit = plan(&Pair { id: ObjectId::new(), offer: &offer, held, newest_wins: false }).edit.unwrap();
+        let edit = plan(&Pair { id: JobId(ObjectId::new()), offer: &offer, held, newest_wins: false }).edit.unwrap();
         let email = |fields: &Document| {
             let list = fields.get_array("delegations").unwrap();
             list[0].as_document().unwrap().get_str("email").unwrap().to_owned()

@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 
-use bson::{Document, RawDocument, doc, oid::ObjectId};
+use bson::{Document, RawDocument, doc};
 use futures::TryStreamExt as _;
 
 use super::super::report::ReportLine;
 use crate::error::Failure;
+use crate::model::ids::RecruiterId;
 use crate::model::names::WatchedCollection;
 use crate::model::value;
 use crate::mongo::deadline::with_deadline;
@@ -54,7 +55,7 @@ pub fn order() -> Document {
 #[derive(Debug, Default)]
 struct Same {
     siret: String,
-    first: HashMap<String, ObjectId>,
+    first: HashMap<String, RecruiterId>,
     duplicates: u64,
 }
 
@@ -66,19 +67,19 @@ impl Same {
             self.first.clear();
         }
         let email = value::text(value::field(recruiter, "email"))?.to_lowercase();
-        let id = recruiter.get_object_id("_id").ok()?;
+        let id = RecruiterId(recruiter.get_object_id("_id").ok()?);
         let first = *self.first.entry(email).or_insert(id);
         if first == id {
             return None;
         }
         self.duplicates += 1;
-        Some(ReportLine::new(id, "duplicate_of", [first.to_hex()]))
+        Some(ReportLine::new(id, "duplicate_of", [first.to_string()]))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bson::RawDocumentBuf;
+    use bson::{RawDocumentBuf, oid::ObjectId};
 
     use super::*;
 

@@ -15,7 +15,8 @@ pub(super) async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let due = due(&work.context.database, work.now).await?;
     work.report.matched = (due.recruiters.len() + due.offers.len() + due.others.len()) as u64;
     if work.is_dry_run() {
-        due.recruiters.into_iter().chain(due.offers).for_each(|id| work.tell(ReportLine::new(id, "due", [""; 0])));
+        due.recruiters.into_iter().for_each(|id| work.tell(ReportLine::new(id, "due", [""; 0])));
+        due.offers.into_iter().for_each(|id| work.tell(ReportLine::new(id, "due", [""; 0])));
         return Ok(());
     }
     if work.report.matched == 0 {

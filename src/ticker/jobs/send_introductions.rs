@@ -15,6 +15,7 @@ use crate::failpoint;
 use crate::mail::email::Template;
 use crate::mail::mailer::{MailItem, Mailer};
 use crate::mail::outbox;
+use crate::model::ids::{JobId, UserId};
 use crate::model::names::OFFERS;
 use crate::model::names::{APPLICATIONS, COURSES, UNSUBSCRIBED};
 use crate::model::user_id::user_id;
@@ -66,9 +67,9 @@ pub fn courses(longitude: f64, latitude: f64, codes: &[&str]) -> Document {
 
 /// The aggregation that counts the applications of these offers. An offer without applications is not in the result.
 #[must_use]
-pub fn applications(offers: &[ObjectId]) -> [Document; 2] {
+pub fn applications(offers: &[JobId]) -> [Document; 2] {
     // Old applications have the id of the offer as text.
-    let ids = offers.iter().flat_map(|offer| [Bson::from(*offer), Bson::from(offer.to_hex())]);
+    let ids = offers.iter().flat_map(|offer| [Bson::from(*offer), Bson::from(offer.to_string())]);
     let ids: Vec<Bson> = ids.collect();
     [
         doc! { "$match": { "job_id": { "$in": ids } } },
@@ -96,14 +97,14 @@ async fn introduce(work: &mut JobContext, mailer: Option<&Mailer>) -> Result<(),
     let unsubscribed = unsubscribed(work).await?;
     let mut walk = work.walk(OFFERS, work.ours(selects(work.now))).await?;
     let mut later = Later::default();
-    while let Some(offers) = work.next(&mut walk).await? {
+    while let Some(offers) = work.next::<JobId>(&mut walk).await? {
         for offers in offers.chunks(CHUNK) {
             if !introduce_some(work, mailer, offers, &unsubscribed, Some(&mut later)).await? {
                 return Ok(());
             }
         }
     }
-    let later: Vec<ObjectId> = later.in_turn().into_iter().map(|(offer, _)| offer).collect();
+    let later: Vec<JobId> = later.in_turn().into_iter().map(|(offer, _)| offer).collect();
     for offers in later.chunks(CHUNK) {
         if !introduce_some(work, mailer, offers, &unsubscribed, None).await? {
             return Ok(());
@@ -113,14 +114,14 @@ async fn introduce(work: &mut JobContext, mailer: Option<&Mailer>) -> Result<(),
 }
 
 /// The `_id` of an offer, and the `_id` of its user where the offer names one.
-type Owned = (ObjectId, Option<ObjectId>);
+type Owned = (JobId, Option<UserId>);
 
 /// Sends the introductions of these offers, except offers that go into `later`. False when the mail server is down, and
 /// the run must end.
 async fn introduce_some(
     work: &mut JobContext,
     mailer: Option<&Mailer>,
-    offers: &[ObjectId],
+    offers: &[JobId],
     unsubscribed: &HashSet<String>,
     later: Option<&mut Later<Owned>>,
 ) -> Result<bool, Failure> {
@@ -173,15 +174,15 @@ async fn keep(
     work: &JobContext,
     batches: &[RawBatch],
     later: Option<&mut Later<Owned>>,
-) -> Result<BTreeSet<ObjectId>, Failure> {
+) -> Result<BTreeSet<JobId>, Failure> {
     let Some(later) = later else { return Ok(BTreeSet::new()) };
     let mut owned: Vec<Owned> = Vec::new();
     for document in documents(batches) {
         let document = document?;
-        let Ok(offer) = document.get_object_id("_id") else { continue };
+        let Ok(offer) = document.get_object_id("_id").map(JobId) else { continue };
         owned.push((offer, user_id(value::field(document, "managed_by"))));
     }
-    let mut kept: BTreeSet<ObjectId> = owned.iter().map(|(offer, _)| *offer).collect();
+    let mut kept: BTreeSet<JobId> = owned.iter().map(|(offer, _)| *offer).collect();
     for (now, _) in later.set_aside(work, owned, |(_, user)| *user).await? {
         kept.remove(&now);
     }
@@ -196,7 +197,7 @@ fn codes(offer: &RawDocument) -> Vec<&str> {
 }
 
 async fn items(work: &mut JobContext, near: Vec<Subject>) -> Result<Vec<MailItem>, Failure> {
-    let users: BTreeSet<ObjectId> = near.iter().filter_map(|subject| subject.user).collect();
+    let users: BTreeSet<UserId> = near.iter().filter_map(|subject| subject.user).collect();
     let known = recipients(work, &users).await?;
     let id = |subject: &Subject| format!("{}/{}", Template::Introduction.name(), subject.id);
     let ids: Vec<String> = near.iter().map(id).collect();
@@ -238,7 +239,7 @@ fn number(value: bson::RawBsonRef<'_>) -> Option<f64> {
     value.as_f64().or_else(|| value.as_i32().map(f64::from))
 }
 
-async fn count_applications(work: &JobContext, offers: &[ObjectId]) -> Result<BTreeMap<ObjectId, i64>, Failure> {
+async fn count_applications(work: &JobContext, offers: &[JobId]) -> Result<BTreeMap<JobId, i64>, Failure> {
     let collection = collection(&work.context.database, APPLICATIONS);
     let counts = with_deadline(collection.aggregate(applications(offers))).await.map_err(Failure::Read)?;
     let counts: Vec<Document> = with_deadline(counts.try_collect()).await.map_err(Failure::Read)?;
@@ -249,7 +250,7 @@ async fn count_applications(work: &JobContext, offers: &[ObjectId]) -> Result<BT
             Some(Bson::String(offer)) => ObjectId::parse_str(offer).ok(),
             _ => None,
         };
-        if let (Some(offer), Ok(count)) = (offer, group.get_i64("count")) {
+        if let (Some(offer), Ok(count)) = (offer.map(JobId), group.get_i64("count")) {
             *by_offer.entry(offer).or_default() += count;
         }
     }

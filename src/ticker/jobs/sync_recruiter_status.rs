@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 
-use bson::{DateTime, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
+use bson::{DateTime, Document, RawBsonRef, RawDocument, doc};
 
 use super::super::pair::{Edit, OwnedJob, Pair, PairFields, PairVerdict};
 use crate::config::OnUserDeactivated;
 use crate::error::Failure;
 use crate::fetch::IDS_PER_READ;
+use crate::model::ids::{JobId, RecruiterId, typed};
 use crate::model::names::OFFERS;
 use crate::model::names::WatchedCollection;
 use crate::model::{OfferStatus, value};
@@ -33,38 +34,37 @@ pub(super) async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let mut after = None;
     loop {
         work.check()?;
-        let recruiters =
-            scan::ids_after(&database, WatchedCollection::Recruiters.name(), &Document::new(), after).await?;
-        after = recruiters.last().copied();
+        let ids = scan::ids_after(&database, WatchedCollection::Recruiters.name(), &Document::new(), after).await?;
+        after = ids.last().copied();
         if after.is_none() {
             return Ok(());
         }
-        for recruiters in recruiters.chunks(IDS_PER_READ) {
+        for recruiters in typed(&ids).chunks(IDS_PER_READ) {
             let differing = differing(work, recruiters).await?;
             work.change(&differing, &FIELDS, &|pair| plan(pair, now, cancels)).await?;
         }
     }
 }
 
-async fn differing(work: &JobContext, recruiters: &[ObjectId]) -> Result<Vec<ObjectId>, Failure> {
+async fn differing(work: &JobContext, recruiters: &[RecruiterId]) -> Result<Vec<JobId>, Failure> {
     let (collection, wanted) = (WatchedCollection::Recruiters.name(), doc! { "status": 1, "jobs._id": 1 });
     let batches = find(&work.context.database, collection, doc! { "_id": { "$in": recruiters } }, wanted).await?;
-    let mut statuses: HashMap<ObjectId, Option<RawBsonRef<'_>>> = HashMap::new();
+    let mut statuses: HashMap<JobId, Option<RawBsonRef<'_>>> = HashMap::new();
     for recruiter in documents(&batches) {
         let recruiter = recruiter?;
         let jobs = value::list(value::field(recruiter, "jobs")).into_iter().flatten().flatten();
-        let jobs = jobs.filter_map(RawBsonRef::as_document).filter_map(|job| job.get_object_id("_id").ok());
+        let jobs = jobs.filter_map(RawBsonRef::as_document).filter_map(|job| job.get_object_id("_id").ok().map(JobId));
         statuses.extend(jobs.map(|job| (job, value::field(recruiter, "status"))));
     }
-    let ids: Vec<ObjectId> = statuses.keys().copied().collect();
+    let ids: Vec<JobId> = statuses.keys().copied().collect();
     let mut differing = Vec::new();
     for ids in ids.chunks(IDS_PER_READ) {
         let filter = work.ours(doc! { "_id": { "$in": ids } });
         let offers = find(&work.context.database, OFFERS, filter, doc! { "recruiter_status": 1 }).await?;
         for offer in documents(&offers) {
             let offer = offer?;
-            let id = offer.get_object_id("_id").ok();
-            let differs = |id: &ObjectId| statuses.get(id).is_some_and(|status| !is_same(*status, offer));
+            let id = offer.get_object_id("_id").ok().map(JobId);
+            let differs = |id: &JobId| statuses.get(id).is_some_and(|status| !is_same(*status, offer));
             differing.extend(id.filter(differs));
         }
     }
@@ -104,7 +104,7 @@ fn plan(pair: &Pair<'_>, now: DateTime, cancels: bool) -> PairVerdict {
 
 #[cfg(test)]
 mod tests {
-    use bson::RawDocumentBuf;
+    use bson::{RawDocumentBuf, oid::ObjectId};
 
     use super::*;
 
@@ -112,7 +112,7 @@ mod tests {
         let raw = |document: Document| RawDocumentBuf::try_from(&document).unwrap();
         let (recruiter, job, offer) = (raw(doc! { "status": status }), raw(doc! { "job_status": job }), raw(offer));
         let held = Some(OwnedJob { recruiter: &recruiter, job: &job });
-        let pair = Pair { id: ObjectId::new(), offer: &offer, held, newest_wins: false };
+        let pair = Pair { id: JobId(ObjectId::new()), offer: &offer, held, newest_wins: false };
         plan(&pair, DateTime::MIN, cancels).edit
     }
 

@@ -6,6 +6,7 @@ use bson::{Document, doc};
 use stream_processor::inside::Cache;
 use stream_processor::inside::Threshold;
 use stream_processor::inside::outbox;
+use stream_processor::inside::{JobId, UserId};
 use stream_processor::inside::{refresh_pending_establishments, send_introductions};
 
 use crate::jobs::ticker::queries::explained;
@@ -44,7 +45,7 @@ async fn every_query_of_the_jobs_that_write_to_people_uses_an_index() {
         filter.insert("managed_by", doc! { "$in": [ObjectId::new().to_hex(), ObjectId::new().to_hex()] });
         filter
     };
-    let [applications, _] = send_introductions::applications(&[ObjectId::new()]);
+    let [applications, _] = send_introductions::applications(&[JobId(ObjectId::new())]);
     let applications = applications.get_document("$match").unwrap().clone();
     let of_establishment = doc! { "establishment_id": "x", "recruiter_status": { "$in": ["x", "y"] } };
     for (collection, filter) in [
@@ -60,7 +61,7 @@ async fn every_query_of_the_jobs_that_write_to_people_uses_an_index() {
         ("cache_siret", Cache::selects("11111111111111", now)),
         ("userswithaccounts", doc! { "_id": { "$in": [ObjectId::new()] } }),
         ("stream_processor_outbox", doc! { "_id": { "$in": ["x"] } }),
-        ("stream_processor_outbox", outbox::of_users(&[ObjectId::new(), ObjectId::new()])),
+        ("stream_processor_outbox", outbox::of_users(&[UserId(ObjectId::new()), UserId(ObjectId::new())])),
     ] {
         let plan = explained(&test, collection, filter.clone(), Document::new()).await;
         let is_served = plan.iter().any(|stage| ["IXSCAN", "IDHACK", "EXPRESS_IXSCAN"].contains(&stage.as_str()));

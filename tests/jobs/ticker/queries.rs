@@ -16,6 +16,7 @@ use crate::support::recruiters::{job, recruiter};
 use crate::support::ticking::date;
 use stream_processor::inside::ROLES;
 use stream_processor::inside::SIRET_CACHE;
+use stream_processor::inside::UserId;
 
 /// The stages of the plan that wins, from the outermost on, and the bounds of its index.
 fn stages(plan: &Document, into: &mut Vec<String>) {
@@ -59,8 +60,8 @@ async fn every_query_of_a_job_uses_an_index() {
         ours.extend(filter);
         ours
     };
-    let user = ObjectId::new();
-    let jobs = vec![Bson::ObjectId(user)];
+    let user = UserId(ObjectId::new());
+    let jobs = vec![Bson::from(user)];
     let unsorted = Document::new;
     for (collection, filter, sort) in [
         ("jobs_partners", ours(cancel_expired_offers::selects(now)), unsorted()),

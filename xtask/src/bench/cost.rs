@@ -1,4 +1,4 @@
-//! What processes cost, from `/proc` (Linux manual, proc(5)).
+//! The processor time and memory of processes, from `/proc` (Linux manual, proc(5)).
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use crate::Failure;
 
 /// Ticks per second of the times in `/proc/*/stat`: `USER_HZ`, 100 on every Linux that Rust supports.
 const TICKS: u64 = 100;
-/// Fields after the name, counted from the state: user and system time (proc_pid_stat(5): 14 and 15).
+/// The places of user and system time among the fields after the name (fields 14 and 15 of proc_pid_stat(5)).
 const TIMES: std::ops::Range<usize> = 11..13;
 
-/// The client and the server at one instant.
+/// The processor times of the service and of `mongod` at one instant.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mark {
     at: Instant,
@@ -18,18 +18,18 @@ pub(super) struct Mark {
     server: Duration,
 }
 
-/// What lies between two marks.
+/// The times between two marks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spent {
     pub wall: Duration,
-    /// Of the service.
+    /// The processor time of the service.
     pub client: Duration,
-    /// Of `mongod`.
+    /// The processor time of `mongod`.
     pub server: Duration,
 }
 
 impl Mark {
-    /// Now; a client that has not begun has spent nothing.
+    /// `client` and `server` are process ids. A client that is not started yet is `None` and has no processor time.
     pub(super) fn now(client: Option<u32>, server: u32) -> Result<Self, Failure> {
         let client = client.map_or(Ok(Duration::ZERO), processor_time)?;
         Ok(Self { at: Instant::now(), client, server: processor_time(server)? })
@@ -44,22 +44,22 @@ impl Mark {
     }
 }
 
-/// User and system time of a process.
+/// The sum of user and system time of a process.
 pub(super) fn processor_time(pid: u32) -> Result<Duration, Failure> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in parentheses, may hold anything.
+    // The name is in parentheses and may have any characters, so the last parenthesis counts.
     let (_, fields) = stat.rsplit_once(')').ok_or("a /proc/*/stat without a name")?;
     let times = fields.split_whitespace().skip(TIMES.start).take(TIMES.len());
     let ticks = times.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
     Ok(Duration::from_millis(ticks * 1000 / TICKS))
 }
 
-/// The peak of a process's resident memory so far, in bytes.
+/// The peak of the resident memory so far, in bytes.
 pub(super) fn peak_memory(pid: u32) -> Result<u64, Failure> {
     memory(pid, "VmHWM:")
 }
 
-/// A process's resident memory now, in bytes.
+/// The current resident memory, in bytes.
 pub(super) fn resident_memory(pid: u32) -> Result<u64, Failure> {
     memory(pid, "VmRSS:")
 }
@@ -71,7 +71,7 @@ fn memory(pid: u32, field: &str) -> Result<u64, Failure> {
     Ok(kilobytes * 1024)
 }
 
-/// The machine in words, for whoever reads the numbers.
+/// A text about the machine, for the readers of the results: cores, processor and memory.
 pub(super) fn machine() -> String {
     let first = |file: &str, field: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: the scenarios of spec 07, "Speed", and the raw limits of the machine in the same run, on one
-//! `mongod` with the live indexes.
+//! `cargo xtask bench`: measures the scenarios of spec 07, "Speed", and in the same run the raw limits of the machine.
+//! Both use one `mongod` with the live indexes.
 
 mod cost;
 mod plot;
@@ -24,9 +24,9 @@ use self::scenarios::{EVENTS, Round, Size};
 use self::scene::Scene;
 use crate::{Failure, Outcome, service};
 
-/// The same documents and the same edits at each run.
+/// The seed of the random generator. With the same seed, each run has the same documents and edits.
 const SEED: u64 = 20_240_229;
-/// Marks of one round: what it writes differs from what any other wrote.
+/// The number of marks of one round. Each write has its own mark, so that it changes its document.
 const MARKS: u64 = 1_000_000;
 
 /// What to measure.
@@ -102,7 +102,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::FAILURE)
 }
 
-/// The measurements that are drawn rather than tabled.
+/// The measurements whose results are curves (`--scale`, `--soak`).
 fn growth(arguments: &Arguments, program: &Path) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let points = match arguments.soak {
@@ -124,7 +124,7 @@ async fn measure(program: &Path, rounds: usize, size: Size, only: Option<Part>) 
     let mut figures = Figures::default();
     for number in 1..=rounds {
         println!("round {number} of {rounds}");
-        // A server of its own: what one round deleted would slow the next one down.
+        // Each round has its own server, because data that a round deleted would slow the next round down.
         let scene = Scene::prepare(program, "bench").await?;
         let population = Population::settle(&scene.database, size.shape, &mut random).await?;
         let mark = MARKS * u64::try_from(number)?;

@@ -1,4 +1,4 @@
-//! Draws the curves of [`super::scale`] as SVG, one file for each thing that varies and each quantity.
+//! Draws the curves of [`super::scale`] as SVG. There is one file for each varied parameter and each measured quantity.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::scale::Point;
 use crate::Failure;
 
 const SIZE: (u32, u32) = (640, 400);
-/// Distinct for people who see colours otherwise (Okabe and Ito).
+/// Colours that colour-blind people can distinguish (Okabe and Ito).
 const COLOURS: [RGBColor; 4] =
     [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
 
@@ -20,7 +20,8 @@ type Quantity = fn(&Point) -> Option<f64>;
 type Curve = Vec<(f64, f64)>;
 type Curves<'a> = BTreeMap<&'a str, Curve>;
 
-/// The same for both kinds of axes, which are types of their own.
+/// Draws the curves and the legend. A function cannot do it, because charts with linear and with logarithmic axes have
+/// different types.
 macro_rules! series {
     ($chart:ident, $curves:ident) => {
         for ((work, curve), colour) in $curves.iter().zip(COLOURS.iter().cycle()) {
@@ -34,7 +35,7 @@ macro_rules! series {
     };
 }
 
-/// Writes all files into `folder`.
+/// Draws all plots into `folder`, which is created if it is missing.
 pub(super) fn draw(points: &[Point], folder: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(folder)?;
     let quantities: [(&str, &str, Quantity); 2] = [
@@ -65,7 +66,7 @@ fn one(file: &Path, (varies, unit): (&str, &str), curves: &Curves<'_>) -> Result
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area);
     chart.margin(12).x_label_area_size(40).y_label_area_size(60);
-    // What spans a factor of ten or more is shown by factors.
+    // A range of a factor of ten or more has a logarithmic axis.
     if last / first >= 10.0 {
         let mut chart = chart.build_cartesian_2d((first..last).log_scale(), 0.0..highest)?;
         chart.configure_mesh().x_desc(varies).y_desc(unit).light_line_style(WHITE).draw()?;

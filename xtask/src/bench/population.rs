@@ -1,5 +1,5 @@
-//! The recruiters of the measurement: like the golden ones, each of about 8 KB with 3 jobs that can be projected,
-//! and the events on them.
+//! The recruiters of a measurement, and the events on them. The recruiters are like the golden ones. Usually each has
+//! about 8 KB and 3 jobs that can be projected.
 
 use std::collections::HashSet;
 
@@ -13,37 +13,37 @@ use xtask::golden;
 
 use crate::Failure;
 
-/// Bytes of recruiters per `insert`.
+/// The size of the recruiters of one `insert`, in bytes.
 const PER_INSERT: usize = 4_000_000;
 
-/// How many recruiters there are and what they are like.
+/// The number and the size of the recruiters.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub recruiters: usize,
-    /// Jobs of each.
+    /// The number of jobs of each recruiter.
     pub jobs: usize,
-    /// What each weighs, in bytes of BSON; more where its jobs need more.
+    /// The size of each recruiter in bytes of BSON. A recruiter is larger where its jobs need more.
     pub weight: usize,
 }
 
 impl Shape {
-    /// As spec 07 describes them.
+    /// Recruiters as spec 07 describes them.
     pub(super) const fn usual(recruiters: usize) -> Self {
         Self { recruiters, jobs: 3, weight: 8_000 }
     }
 
-    /// How many jobs they have together.
+    /// The number of jobs of all recruiters, and so of offers.
     pub(super) const fn offers(&self) -> usize {
         self.recruiters * self.jobs
     }
 }
 
-/// The recruiters that are in the database.
+/// The ids of the recruiters in the database and of their jobs.
 pub(super) struct Population {
     residents: Vec<(ObjectId, Vec<ObjectId>)>,
 }
 
-/// One event to come: the description of one job of one recruiter changes. It is projected, and in no index.
+/// A change of the description of one job, which causes one event. The description is projected and is in no index.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Edit {
     pub recruiter: ObjectId,
@@ -75,7 +75,7 @@ impl Population {
         Ok(Self { residents })
     }
 
-    /// `count` random edits on the first `recruiters` of them.
+    /// `count` random edits of jobs of the first `recruiters` recruiters.
     pub(super) fn edits(&self, count: usize, recruiters: usize, random: &mut StdRng) -> Vec<Edit> {
         let among = self.residents.get(..recruiters).unwrap_or(&self.residents);
         let edit = |_| {
@@ -87,7 +87,7 @@ impl Population {
     }
 }
 
-/// The ids of the users and the sirets of the training centres that there are.
+/// The ids of the existing users and the SIRETs of the existing training centres.
 async fn known(database: &Database) -> Result<HashSet<String>, Failure> {
     let users = database.collection::<Document>("userswithaccounts").distinct("_id", doc! {}).await?;
     let cfas = database.collection::<Document>("cfas").distinct("siret", doc! {}).await?;
@@ -99,7 +99,7 @@ async fn known(database: &Database) -> Result<HashSet<String>, Failure> {
     Ok(users.into_iter().chain(cfas).filter_map(key).collect())
 }
 
-/// Those of the golden recruiters that have nothing faulty about them.
+/// True for a golden recruiter without faults.
 fn is_plain(recruiter: &Document) -> bool {
     let text = |document: &Document, field: &str| document.get_str(field).is_ok_and(|text| text.len() >= 3);
     let jobs = recruiter.get_array("jobs").map(Vec::as_slice).unwrap_or_default();
@@ -118,7 +118,7 @@ fn is_titled(job: &Bson) -> bool {
     text("job_status") == "Active" && text("offer_title_custom").len() >= 3
 }
 
-/// Brings a golden recruiter to its weight and its number of jobs.
+/// Gives a golden recruiter the size and the number of jobs of `shape`.
 fn prepare(recruiter: &mut Document, shape: Shape) -> Result<(), Failure> {
     let jobs = recruiter.get_array("jobs")?.clone();
     let titled: Vec<Bson> = jobs.into_iter().filter(is_titled).collect();
@@ -136,7 +136,7 @@ fn recruiter(templates: &[Document], number: usize, random: &mut StdRng) -> Opti
     let mut recruiter = templates.choose(random)?.clone();
     recruiter.insert("_id", ObjectId::from_bytes(random.random()));
     recruiter.insert("email", format!("recruteur{number}@example.com"));
-    // One of its own, as the platform gives them: offers are looked up by it.
+    // Each recruiter has its own establishment, as on the platform, because offers are searched by it.
     recruiter.insert("establishment_id", format!("{number:08x}-0000-4000-8000-{:012x}", random.random::<u64>() >> 16));
     recruiter.insert("establishment_siret", format!("{:014}", random.random_range(10_u64.pow(13)..10_u64.pow(14))));
     for job in recruiter.get_array_mut("jobs").ok()?.iter_mut().filter_map(Bson::as_document_mut) {
@@ -152,13 +152,13 @@ fn resident(recruiter: &Document) -> Option<(ObjectId, Vec<ObjectId>)> {
 }
 
 impl Edit {
-    /// The statement on `recruiters` that causes the event; `mark` makes it a change.
+    /// The statement on `recruiters` that causes the event. A new `mark` makes sure that it changes the document.
     pub(super) fn of_recruiter(&self, mark: u64) -> Document {
         let field = format!("jobs.{}.job_description", self.position);
         doc! { "q": { "_id": self.recruiter }, "u": { "$set": { field: description(mark) } } }
     }
 
-    /// The same change written to the offer as such: what the raw limit is measured with.
+    /// The statement that writes the same change directly to the offer, for the raw limit.
     pub(super) fn of_offer(&self, mark: u64) -> Document {
         doc! { "q": { "_id": self.job }, "u": { "$set": {
             "offer_description": description(mark), "updated_at": DateTime::from_millis(1_700_000_000_000),

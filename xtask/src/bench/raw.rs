@@ -1,4 +1,4 @@
-//! The raw limits of the machine: what the same work costs with nothing but the driver and the server.
+//! The raw limits of the machine: the same work with only the driver and the server.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use mongodb::Database;
 use super::population::Edit;
 use crate::Failure;
 
-/// Statements per command, and commands in flight (spec 03, "Writing").
+/// The numbers of statements per command and of commands in flight (spec 03, "Writing").
 const STATEMENTS: usize = 500;
 const IN_FLIGHT: usize = 2;
 
-/// Sends statements in commands of 500, `in_flight` at a time, acknowledged by a majority.
+/// Sends statements in commands of 500, with `in_flight` commands at a time. A majority acknowledges the writes.
 pub(super) async fn send(
     database: &Database,
     collection: &str,
@@ -27,7 +27,7 @@ pub(super) async fn send(
             "update": collection, "updates": chunk, "ordered": false, "writeConcern": { "w": "majority" },
         })
     };
-    // Encoded before: what is measured is the server and the way to it.
+    // The commands are encoded before the clock starts, because only the server and the network are measured.
     let commands: Vec<RawDocumentBuf> = statements.chunks(STATEMENTS).map(command).collect::<Result<_, _>>()?;
     let began = Instant::now();
     futures::stream::iter(commands)
@@ -44,7 +44,8 @@ pub(super) async fn send(
     Ok(began.elapsed())
 }
 
-/// The same changes written to the offers as such, each offer once as the service would at best.
+/// Writes the changes of `edits` directly to the offers, each offer once, as the service does at best. Returns the
+/// number of offers and the time.
 pub(super) async fn update(database: &Database, edits: &[Edit], mark: u64) -> Result<(usize, Duration), Failure> {
     let distinct: BTreeMap<ObjectId, &Edit> = edits.iter().map(|edit| (edit.job, edit)).collect();
     let statements: Vec<Document> = distinct.values().map(|edit| edit.of_offer(mark)).collect();
@@ -52,7 +53,7 @@ pub(super) async fn update(database: &Database, edits: &[Edit], mark: u64) -> Re
     Ok((count, send(database, "jobs_partners", statements, IN_FLIGHT).await?))
 }
 
-/// Reads `events` events from `from` on, one reply after another, undecoded.
+/// Reads `events` events from the time `from` on, without decoding them.
 pub(super) async fn drain(database: &Database, from: Timestamp, events: usize) -> Result<Duration, Failure> {
     let stages = vec![
         doc! { "$changeStream": { "startAtOperationTime": from } },
@@ -69,7 +70,7 @@ pub(super) async fn drain(database: &Database, from: Timestamp, events: usize) -
     Ok(began.elapsed())
 }
 
-/// Reads whole collections, undecoded.
+/// Reads whole collections without decoding the documents.
 pub(super) async fn scan(database: &Database, collections: &[&str]) -> Result<Duration, Failure> {
     let began = Instant::now();
     for collection in collections {
@@ -79,7 +80,8 @@ pub(super) async fn scan(database: &Database, collections: &[&str]) -> Result<Du
     Ok(began.elapsed())
 }
 
-/// Inserts the offers that stand into an empty collection with the same validator and indexes.
+/// Inserts the existing offers into an empty collection with the same validator and indexes. Returns their number and
+/// the time.
 pub(super) async fn fill(database: &Database, empty: &Database) -> Result<(usize, Duration), Failure> {
     let offers: Vec<Document> =
         database.collection::<Document>("jobs_partners").find(doc! {}).await?.try_collect().await?;
@@ -92,7 +94,7 @@ pub(super) async fn fill(database: &Database, empty: &Database) -> Result<(usize
     Ok((count, send(empty, "jobs_partners", statements, IN_FLIGHT).await?))
 }
 
-/// The server's time now.
+/// The cluster time of the server's last operation.
 pub(super) async fn cluster_time(database: &Database) -> Result<Timestamp, Failure> {
     Ok(database.run_command(doc! { "ping": 1 }).await?.get_timestamp("operationTime")?)
 }

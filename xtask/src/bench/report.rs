@@ -1,4 +1,4 @@
-//! What was measured, against what spec 07 asks for: as a table and as JSON.
+//! The report of a measurement, as a table and as JSON. It compares the results with the demands of spec 07.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::scene::Measured;
 
-/// One number of one round.
+/// One result of one round.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
     value: f64,
@@ -15,8 +15,9 @@ pub(super) struct Sample {
     limit: Option<f64>,
     /// Microseconds of the service's processor time per item.
     client: Option<f64>,
-    /// Microseconds of the server's.
+    /// Microseconds of the server's processor time per item.
     server: Option<f64>,
+    /// The peak of the service's memory, in bytes.
     peak: Option<u64>,
     written: Option<f64>,
 }
@@ -26,12 +27,12 @@ impl Sample {
         Self { value, limit: None, client: None, server: None, peak: None, written: None }
     }
 
-    /// Items per second.
+    /// A sample whose value is in items per second.
     pub(super) fn rate(items: usize, measured: Measured) -> Self {
         Self { value: items as f64 / measured.spent.wall.as_secs_f64(), ..Self::duration(items, measured) }
     }
 
-    /// Seconds for all items.
+    /// A sample whose value is the time for all items, in seconds.
     pub(super) fn duration(items: usize, measured: Measured) -> Self {
         let each = |time: std::time::Duration| Some(time.as_secs_f64() * 1e6 / items as f64);
         Self {
@@ -53,15 +54,15 @@ impl Sample {
     }
 }
 
-/// What one row is about.
+/// One row of the table.
 struct Row {
     name: &'static str,
     unit: &'static str,
-    /// What spec 07 asks for.
+    /// The demand of spec 07; `None` where it has none.
     bar: Option<f64>,
-    /// The worker that is replaced, on the same kind of machine (spec 07).
+    /// The result of the old worker on the same kind of machine (spec 07).
     old: Option<f64>,
-    /// More is better.
+    /// True when a higher value is better.
     is_rate: bool,
 }
 
@@ -90,14 +91,14 @@ const ROWS: [Row; 14] = [
     time("memory", "MB", Some(64.0), Some(1_000.0)),
 ];
 
-/// All numbers of all rounds.
+/// The samples of all rounds, by row.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     samples: BTreeMap<&'static str, Vec<Sample>>,
 }
 
 impl Figures {
-    /// Adds a number to the row of this name.
+    /// Adds a sample to the row of this name, and its peak of memory to the row `memory`.
     pub(super) fn add(&mut self, name: &str, sample: Sample) {
         if let Some(row) = ROWS.iter().find(|row| row.name == name) {
             self.samples.entry(row.name).or_default().push(sample);
@@ -107,7 +108,7 @@ impl Figures {
         }
     }
 
-    /// The rows that do not hold what spec 07 asks for.
+    /// The names of the rows that miss the demand of spec 07.
     pub(super) fn missed(&self) -> Vec<&'static str> {
         self.rows().filter(|(row, samples)| row.misses(samples)).map(|(row, _)| row.name).collect()
     }
@@ -116,7 +117,7 @@ impl Figures {
         ROWS.iter().filter_map(|row| Some((row, self.samples.get(row.name)?.as_slice())))
     }
 
-    /// Everything, for a program.
+    /// The whole report as JSON, with the values of all rounds.
     pub(super) fn json(&self, machine: &str, size: Value) -> Value {
         let rows = self.rows().map(|(row, samples)| {
             let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
@@ -136,7 +137,7 @@ impl Figures {
 }
 
 impl Row {
-    /// Memory must hold in every scenario, all else in the median.
+    /// The value that is compared with the demand: the maximum for memory, and the median for all other rows.
     fn result(&self, samples: &[Sample]) -> f64 {
         let values = samples.iter().map(|sample| sample.value);
         match self.name {
@@ -158,7 +159,7 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 impl Display for Figures {
-    /// A table that is also Markdown.
+    /// A table in Markdown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,

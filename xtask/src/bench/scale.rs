@@ -1,4 +1,4 @@
-//! How the cost grows, each time with one thing that varies, and how memory behaves over time.
+//! Measures the growth of the cost with one varied parameter at a time, and the memory over time.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,29 +15,29 @@ use super::raw;
 use super::scene::{Measured, Scene};
 use crate::Failure;
 
-/// Events of a backlog where something else varies.
+/// The number of events of a backlog, unless the backlog is the varied parameter.
 const EVENTS: usize = 5_000;
-/// Statements that are made and sent at a time: a million would not fit into memory.
+/// The number of statements that are built and sent together. A million statements would not fit into memory.
 const AT_A_TIME: usize = 20_000;
 /// Writes per second of the steady load.
 const STEADY: u64 = 50;
-/// Between two looks at the memory.
+/// The interval at which the memory is measured.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// One measured point of one curve.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Point {
-    /// What varies; the curves of one plot.
+    /// The varied parameter. Its curves are in one plot.
     pub varies: &'static str,
-    /// Which work.
+    /// The measured work, such as `first fill`: the name of the curve.
     pub work: &'static str,
-    /// How many of what varies.
+    /// The value of the varied parameter.
     pub at: f64,
-    /// Microseconds of time that went by per event or offer.
+    /// Microseconds of wall time per event or offer.
     pub microseconds: Option<f64>,
     /// Microseconds of the service's processor time per event or offer.
     pub client_microseconds: Option<f64>,
-    /// Megabytes: the peak of the service's resident memory, or that memory at the time.
+    /// The service's resident memory in megabytes: its peak, or under a steady load its current value.
     pub megabytes: f64,
 }
 
@@ -62,7 +62,7 @@ impl Point {
     }
 }
 
-/// All curves.
+/// Measures all curves of `--scale`.
 pub(super) async fn scale(program: &Path) -> Result<Vec<Point>, Failure> {
     let mut points = Vec::new();
     for recruiters in [1_000, 10_000, 100_000] {
@@ -84,7 +84,7 @@ pub(super) async fn scale(program: &Path) -> Result<Vec<Point>, Failure> {
     Ok(points)
 }
 
-/// First fill, full sync, a backlog and its replay, on a server of their own.
+/// Measures a first fill, a full sync, a backlog and its replay on a new server.
 async fn one(
     program: &Path,
     (varies, at): (&'static str, usize),
@@ -109,6 +109,7 @@ async fn one(
         write(&scene, edits, &mut mark).await?;
     }
     let until = raw::cluster_time(&scene.database).await?;
+    // After the first run the old checkpoint is stored again, so that the second run reads the same events.
     for work in ["backlog", "replay"] {
         let mut run = scene.start().await?;
         let measured = scene.until_applied(&mut run, until).await?;
@@ -128,7 +129,7 @@ async fn write(scene: &Scene, edits: &[Edit], mark: &mut u64) -> Result<(), Fail
     raw::send(&scene.database, "recruiters", statements, 1).await.map(drop)
 }
 
-/// A steady load, and the service's memory meanwhile.
+/// Measures the service's memory under a steady load.
 pub(super) async fn soak(program: &Path, duration: Duration) -> Result<Vec<Point>, Failure> {
     let mut random = StdRng::seed_from_u64(SEED);
     let shape = Shape::usual(5_000);

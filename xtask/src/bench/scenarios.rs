@@ -1,4 +1,4 @@
-//! The scenarios of spec 07, "Speed": one round goes through all of them on one database.
+//! The scenarios of spec 07, "Speed". One round measures all of them on one database.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,17 @@ use super::report::{Figures, Sample};
 use super::scene::{Measured, Run, Scene};
 use crate::Failure;
 
-/// How many events a backlog has.
+/// The number of events of a backlog.
 pub(super) const EVENTS: usize = 20_000;
-/// On how many recruiters in the hot one (spec 07).
+/// The number of recruiters with events in the hot backlog (spec 07).
 const HOT: usize = 500;
 /// Writes per second of the steady load.
 const STEADY: u64 = 50;
 
-/// Between two looks at whether a write is visible.
+/// The interval at which a write is searched in the offers.
 const LOOK: Duration = Duration::from_micros(200);
 
-/// How large a round is.
+/// The amount of data and of load in a round.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size {
     pub shape: Shape,
@@ -29,19 +29,18 @@ pub(super) struct Size {
     pub steady: Duration,
 }
 
-/// What a round works on.
 pub(super) struct Round<'a> {
     pub scene: &'a Scene,
     pub population: &'a Population,
     pub random: &'a mut StdRng,
     pub figures: &'a mut Figures,
     pub size: Size,
-    /// Different in each round, so that each writes something new.
+    /// The first mark of the round. Marks differ from round to round, so that each write changes its document.
     pub mark: u64,
 }
 
 impl Round<'_> {
-    /// Both kinds of backlog.
+    /// The uniform and the hot backlog, each with its replay.
     pub(super) async fn backlogs(&mut self) -> Result<(), Failure> {
         for (name, replay, recruiters) in
             [("uniform backlog", "replay, uniform", self.size.shape.recruiters), ("hot backlog", "replay, hot", HOT)]
@@ -52,7 +51,7 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// First fill, then a full sync of what is right.
+    /// The first fill, and then a full sync that finds nothing to write.
     pub(super) async fn fill(&mut self) -> Result<(), Failure> {
         let database = &self.scene.database;
         let offers = self.size.shape.offers();
@@ -75,14 +74,14 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// The first start, which looks at everything, and the end.
+    /// The first start with its resync, and the stop.
     pub(super) async fn first_start(&mut self) -> Result<(), Failure> {
         let run = self.scene.start().await?;
         self.scene.until_synced(&run).await?;
         self.stop(run).await
     }
 
-    /// Start until the first effect, the latency of a steady load, and the end.
+    /// The start until the first write is visible, the latency of a steady load, and the stop.
     pub(super) async fn steady(&mut self) -> Result<(), Failure> {
         let edits = self.population.edits(
             1 + usize::try_from(STEADY * self.size.steady.as_secs())?,
@@ -99,7 +98,7 @@ impl Round<'_> {
 
         let visible = self.latencies(edits, true).await?;
         run.service.must_be_running()?;
-        // What the write itself takes, acknowledged by a majority as the platform's are: the limit.
+        // The raw limit is the time of the write itself, acknowledged by a majority like the platform's writes.
         let written = self.latencies(edits, false).await?;
         for (name, percent) in [("steady, p50", 50), ("steady, p99", 99)] {
             let limit = quantile(&written, percent);
@@ -108,7 +107,8 @@ impl Round<'_> {
         self.stop(run).await
     }
 
-    /// How long each write took at a steady pace, until it was acknowledged or until it was visible; sorted.
+    /// The sorted latencies of writes at a steady pace: until the write is visible in its offer, or else until it is
+    /// acknowledged.
     async fn latencies(&mut self, edits: &[Edit], until_visible: bool) -> Result<Vec<Duration>, Failure> {
         let mut latencies = Vec::with_capacity(edits.len());
         let mut ticks = tokio::time::interval(Duration::from_millis(1000 / STEADY));
@@ -127,7 +127,7 @@ impl Round<'_> {
         Ok(latencies)
     }
 
-    /// A backlog while nothing runs, then the same again with nothing to write.
+    /// A backlog that grows while the service does not run, and then its replay, which writes nothing.
     async fn backlog(&mut self, (name, replay): (&str, &str), edits: &[Edit]) -> Result<(), Failure> {
         let database = &self.scene.database;
         let checkpoint = self.scene.saved_checkpoint().await?.ok_or("there is no checkpoint")?;
@@ -136,14 +136,14 @@ impl Round<'_> {
         let from = raw::cluster_time(database).await?;
         let statements: Vec<Document> =
             (self.mark + 200_000..).zip(edits).map(|(mark, edit)| edit.of_recruiter(mark)).collect();
-        // One at a time: the last edit of a job is the one that stands.
+        // One command at a time, so that the last edit of a job stays.
         raw::send(database, "recruiters", statements, 1).await?;
         let until = raw::cluster_time(database).await?;
         let drained = raw::drain(database, from, edits.len()).await?.as_secs_f64();
 
         let mut run = self.scene.start().await?;
         let measured = self.scene.until_applied(&mut run, until).await?;
-        // The limit: draining, then writing what the service wrote.
+        // The raw limit is the time for reading the events and for writing as many offers as the service wrote.
         let limit = edits.len() as f64 / (drained + writing * measured.written);
         self.figures.add(name, Sample::rate(edits.len(), measured).limit(limit));
         self.check(edits).await?;
@@ -160,7 +160,7 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Each offer shows the last edit of its job.
+    /// An error unless the last edit of the backlog is visible in its offer.
     async fn check(&self, edits: &[Edit]) -> Result<(), Failure> {
         let Some((mark, edit)) = (self.mark + 200_000..).zip(edits).last() else { return Ok(()) };
         let shown = doc! { "_id": edit.job, "offer_description": description(mark) };
@@ -188,15 +188,15 @@ impl Round<'_> {
             if began.elapsed() > Duration::from_secs(60) {
                 return Err("a write did not become visible in 60 s".into());
             }
-            // Looking without a pause would take the processor from those that are measured. The runtime's own
-            // timer is too coarse.
+            // Without a pause, the searches would take processor time from the measured processes. The timer of the
+            // runtime is too coarse for this pause.
             std::thread::sleep(LOOK);
         }
         Ok(())
     }
 }
 
-/// Full verification of a database with more offers.
+/// The full verification of a larger database, after its first fill.
 pub(super) async fn verify(scene: &Scene, offers: usize, figures: &mut Figures, rounds: usize) -> Result<(), Failure> {
     let filled: Measured = scene.run(&["backfill"]).await?;
     figures.add("first fill, larger", Sample::rate(offers, filled).written(offers));
@@ -208,7 +208,7 @@ pub(super) async fn verify(scene: &Scene, offers: usize, figures: &mut Figures, 
     Ok(())
 }
 
-/// Milliseconds.
+/// The quantile in milliseconds.
 fn quantile(sorted: &[Duration], percent: usize) -> f64 {
     sorted.get(sorted.len() * percent / 100).copied().unwrap_or_default().as_secs_f64() * 1000.0
 }

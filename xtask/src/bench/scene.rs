@@ -1,4 +1,4 @@
-//! One database with its server and the built service, and the few things that every scenario does with them.
+//! The scene of a measurement: one database with its server, the built service, and the actions that scenarios share.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,12 +15,11 @@ use super::raw;
 use crate::Failure;
 use crate::service::{Service, command};
 
-/// Far longer than any scenario may take.
+/// The time limit of each wait. Every scenario takes far less.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Between two looks at a checkpoint: each costs the server a little.
+/// The interval at which the checkpoint is read. Each read costs the server a little.
 const POLL: Duration = Duration::from_millis(10);
 
-/// What a scenario needs.
 pub(super) struct Scene {
     pub database: Database,
     name: String,
@@ -30,25 +29,25 @@ pub(super) struct Scene {
     folder: TemporaryFolder,
 }
 
-/// A running service and what it had cost when it began to lead.
+/// A running service, with the marks of its start and of the moment when it began to lead.
 pub(super) struct Run {
     pub service: Service,
     started: Mark,
     led: Mark,
 }
 
-/// What a run of the service or of one of its commands came to.
+/// The cost of a run of the service, or of one of its commands.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Measured {
     pub spent: Spent,
-    /// The peak of its resident memory, in bytes.
+    /// The peak of the resident memory, in bytes.
     pub peak: u64,
-    /// Offers that were written.
+    /// The number of offers that were written. It is 0 for a command.
     pub written: f64,
 }
 
 impl Scene {
-    /// Starts a server, creates the live collections in `database` and fills in the references.
+    /// Starts a server, creates the live collections in the database `name`, inserts the references and runs `setup`.
     pub(super) async fn prepare(program: &Path, name: &str) -> Result<Self, Failure> {
         let mut set = ReplicaSet::start(&Options::default())?;
         let server = set.member(0).pid().ok_or("mongod is gone")?;
@@ -61,7 +60,7 @@ impl Scene {
         Ok(scene)
     }
 
-    /// Another database on the same server, with the live collections and nothing in them.
+    /// Creates another database on the same server. Its live collections are empty.
     pub(super) async fn empty(&self, name: &str) -> Result<Database, Failure> {
         let database = self.database.client().database(name);
         golden::create_collections(&database).await?;
@@ -76,7 +75,7 @@ impl Scene {
     pub(super) async fn start(&self) -> Result<Run, Failure> {
         let (uri, name) = self.place();
         let started = Mark::now(None, self.server)?;
-        // What is due by the clock would be done in the middle of a measurement.
+        // The ticker is off, because a due time-based job would disturb the measurement.
         let settings = [("STREAM_PROCESSOR__TICKER__ENABLED", "false")];
         let mut service = Service::start(&self.program, (&uri, name), self.folder.path(), &settings)?;
         let began = Instant::now();
@@ -93,7 +92,7 @@ impl Scene {
         Ok(Run { service, started, led })
     }
 
-    /// Waits until everything up to `time` is applied and checkpointed; what that took since it led.
+    /// Waits until a checkpoint covers all events up to `time`. Returns the cost since the service began to lead.
     pub(super) async fn until_applied(&self, run: &mut Run, time: Timestamp) -> Result<Measured, Failure> {
         let began = Instant::now();
         while self.checkpoint().await? < Some(time) {
@@ -129,7 +128,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Ends the service with SIGTERM; how long that took.
+    /// Ends the service with SIGTERM and returns the time that it took.
     pub(super) async fn stop(&self, mut run: Run) -> Result<Duration, Failure> {
         let written = raw::cluster_time(&self.database).await?;
         let began = Instant::now();
@@ -142,7 +141,7 @@ impl Scene {
         }
     }
 
-    /// Runs a command of the service to its end. The peak of its memory is the last that was seen.
+    /// Runs a command of the service to its end. Its memory and processor time are the last values before its end.
     pub(super) async fn run(&self, arguments: &[&str]) -> Result<Measured, Failure> {
         let (uri, name) = self.place();
         let before = Mark::now(None, self.server)?;
@@ -168,18 +167,18 @@ impl Scene {
         Ok(Measured { spent, peak, written: 0.0 })
     }
 
-    /// The cluster time up to which everything is applied (spec 03, "Checkpoints").
+    /// The cluster time up to which all events are applied (spec 03, "Checkpoints").
     async fn checkpoint(&self) -> Result<Option<Timestamp>, Failure> {
         let checkpoint = self.saved_checkpoint().await?;
         Ok(checkpoint.and_then(|checkpoint| checkpoint.get_timestamp("cluster_time").ok()))
     }
 
-    /// The stored checkpoint, to go back to it later.
+    /// The stored checkpoint, for [`Scene::go_back`].
     pub(super) async fn saved_checkpoint(&self) -> Result<Option<Document>, Failure> {
         Ok(self.database.collection("stream_processor_state").find_one(doc! { "_id": "checkpoint" }).await?)
     }
 
-    /// Puts an earlier checkpoint in place; nothing may run.
+    /// Stores an earlier checkpoint again. The service must not run.
     pub(super) async fn go_back(&self, checkpoint: &Document) -> Result<(), Failure> {
         let state = self.database.collection::<Document>("stream_processor_state");
         state.replace_one(doc! { "_id": "checkpoint" }, checkpoint).await?;
@@ -196,7 +195,7 @@ impl Scene {
 }
 
 impl Run {
-    /// From the start of the process until it led.
+    /// The time from the start of the process until it began to lead.
     pub(super) fn start_took(&self) -> Duration {
         self.started.until(&self.led).wall
     }

@@ -1,5 +1,5 @@
-//! A gentle random load of the kind that the platform's users cause: one write per call.
-//! The only writer of `recruiters` in the demo: it knows at which position each job stands.
+//! A gentle random load, as the platform's users cause it. Each call makes one write. The load is the only writer of
+//! `recruiters` in the demo, so it knows the position of each job.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ use rand::seq::IndexedRandom as _;
 use super::population::{Population, Resident};
 use crate::Failure;
 
-/// Enough of them must stay for the rest of the load.
+/// The number of recruiters that must stay for the other operations.
 const FEWEST_RECRUITERS: usize = 50;
-/// Draws for one operation; one in five does not fit what it meets.
+/// The number of random draws for one operation. One draw in five gives an operation that its recruiter does not allow.
 const ATTEMPTS: usize = 10;
-/// What identifies a person, removed when a recruiter is anonymised (spec 01).
+/// The fields that identify a person. They are removed when a recruiter is anonymised (spec 01).
 const CONTACT_FIELDS: [&str; 5] = ["email", "phone", "first_name", "last_name", "managed_by"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +34,7 @@ enum Operation {
     Anonymisation,
 }
 
-/// How often each happens, in percent; statistics are the most frequent write of the platform.
+/// The share of each operation in percent. Statistics are the most frequent write of the platform.
 const OPERATIONS: [(Operation, u32); 8] = [
     (Operation::Statistics, 27),
     (Operation::JobEdit, 24),
@@ -61,7 +61,7 @@ impl Operation {
     }
 }
 
-/// The writer and what it has written.
+/// The writer, and the number of its writes by operation.
 pub(super) struct Load {
     recruiters: Collection<Document>,
     anonymized: Collection<Document>,
@@ -81,12 +81,12 @@ impl Load {
         }
     }
 
-    /// How many operations have been written.
+    /// The number of operations so far.
     pub(super) fn written(&self) -> u64 {
         self.written.values().sum()
     }
 
-    /// `101: 27 statistics, 24 job edits, …`.
+    /// A text such as `101 operations: 27 statistics, 24 job edits, …`.
     pub(super) fn summary(&self) -> String {
         let parts = self.written.iter().map(|(operation, count)| format!("{count} {}", operation.plural()));
         format!("{} operations: {}", self.written(), parts.collect::<Vec<_>>().join(", "))
@@ -102,7 +102,7 @@ impl Load {
         Ok(())
     }
 
-    /// False when the recruiter or the job that was drawn does not allow the operation that was drawn (no jobs, say).
+    /// Draws an operation and a recruiter or job. False when the two do not fit, for instance without a job to edit.
     async fn attempt(&mut self) -> Result<bool, Failure> {
         let weights = WeightedIndex::new(OPERATIONS.map(|(_, weight)| weight))?;
         let Some((operation, _)) = OPERATIONS.get(weights.sample(&mut self.random)) else { return Ok(false) };
@@ -128,7 +128,7 @@ impl Load {
         };
         let counter = format!("{job}.stats_detail_view");
         let views: i32 = self.random.random_range(1..4);
-        // Some golden jobs hold a null there, which the server does not add to.
+        // Some golden jobs have null in this field, and the server cannot increment null.
         let filter = doc! { "_id": id, &counter: { "$type": "number" } };
         let result = self.recruiters.update_one(filter, doc! { "$inc": { counter: views } }).await?;
         Ok(result.matched_count == 1)
@@ -207,7 +207,7 @@ impl Load {
         Ok(true)
     }
 
-    /// The copy without contact first, then the delete, as the platform does it.
+    /// Inserts the copy without contact first, and then deletes the recruiter, as the platform does.
     async fn anonymisation(&mut self) -> Result<bool, Failure> {
         if self.population.residents.len() <= FEWEST_RECRUITERS {
             return Ok(false);

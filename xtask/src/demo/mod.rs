@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the whole service at work in front of a newcomer, from nothing, leaving nothing.
+//! `cargo xtask demo`: shows the whole service at work. It needs no preparation and leaves nothing behind.
 
 mod load;
 mod population;
@@ -26,10 +26,10 @@ use crate::service::{self, Service};
 use crate::{Failure, Outcome};
 
 const RECRUITERS: usize = 300;
-/// The same documents and the same operations at each run.
+/// The seed of the random generator. With the same seed, each run has the same documents and operations.
 const SEED: u64 = 20_240_229;
 const BETWEEN_OPERATIONS: Duration = Duration::from_millis(100);
-/// How long the service may take to handle what was written last; a healthy one takes a few seconds.
+/// The time limit for handling the last writes. A healthy service takes a few seconds.
 const SETTLING: Duration = Duration::from_secs(40);
 
 #[derive(clap::Args)]
@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    // Before signals are handled: until then Ctrl-C simply ends the process, and guards clean up behind it.
+    // These steps come before signals are handled. Until then Ctrl-C ends the process, and the guards clean up.
     let program = service::build(arguments.release)?;
     let server = DemoServer::obtain()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     })
 }
 
-/// Ctrl-C, or SIGTERM from whoever runs this.
+/// Waits for Ctrl-C or SIGTERM.
 struct Stop {
     interrupt: Signal,
     terminate: Signal,
@@ -88,12 +88,12 @@ impl Stop {
     }
 }
 
-/// Everything that is on stage: the database, the load on it, and the service.
+/// The parts of the demo: the database, the load on it, and the service.
 struct Scene<'a> {
     database: &'a Database,
     load: Load,
     service: Service,
-    // Last: the service's log is in it.
+    // Fields are dropped in their order. The log of the service is in the folder, so the service must end first.
     _folder: TemporaryFolder,
 }
 
@@ -146,7 +146,7 @@ impl<'a> Scene<'a> {
         Ok(ExitCode::FAILURE)
     }
 
-    /// The load and a line every second, until the time is over or a stop is wished.
+    /// Runs the load and prints a line every second, until `duration` is over or the user stops the demo.
     async fn perform(&mut self, duration: Option<Duration>, stop: &mut Stop) -> Result<(), Failure> {
         let started = Instant::now();
         let end = duration.map(|duration| started + duration);
@@ -168,7 +168,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Waits until the service has handled all that was written; false when it takes too long.
+    /// Waits until the service has handled all writes. False when that takes longer than [`SETTLING`].
     async fn settle(&mut self) -> Result<bool, Failure> {
         let reply = self.database.run_command(doc! { "ping": 1 }).await?;
         let written = reply.get_timestamp("operationTime")?;
@@ -185,7 +185,7 @@ impl<'a> Scene<'a> {
         Ok(false)
     }
 
-    /// The cluster time up to which everything is handled (spec 03, "Checkpoints").
+    /// The cluster time up to which all events are handled (spec 03, "Checkpoints").
     async fn checkpoint(&self) -> Result<Option<Timestamp>, Failure> {
         let states = self.database.collection::<Document>("stream_processor_state");
         let checkpoint = states.find_one(doc! { "_id": "checkpoint" }).await?;

@@ -1,4 +1,4 @@
-//! The recruiters of the demo: where each job stands in its document, and new ones made from the golden documents.
+//! The recruiters of the demo with the positions of their jobs. New recruiters and jobs are copies of golden documents.
 
 use bson::oid::ObjectId;
 use bson::{Bson, Document};
@@ -10,13 +10,13 @@ use xtask::golden;
 
 use crate::Failure;
 
-/// A recruiter that is in the database, with the ids of its jobs in their order there.
+/// A recruiter of the database, with the ids of its jobs in their order.
 pub(super) struct Resident {
     pub id: ObjectId,
     pub jobs: Vec<ObjectId>,
 }
 
-/// All recruiters that are in the database, and the documents that new ones are made from.
+/// All recruiters of the database, and the golden documents from which new ones are made.
 pub(super) struct Population {
     pub residents: Vec<Resident>,
     templates: Vec<Document>,
@@ -33,12 +33,12 @@ impl Population {
         Ok(Self { residents, templates: recruiters })
     }
 
-    /// How many jobs they have together.
+    /// The number of jobs of all recruiters.
     pub(super) fn jobs(&self) -> usize {
         self.residents.iter().map(|resident| resident.jobs.len()).sum()
     }
 
-    /// A recruiter that is like a golden one but for its ids.
+    /// A copy of a random golden recruiter with new ids and a new SIRET.
     pub(super) fn newcomer(&self, random: &mut StdRng) -> Option<Document> {
         let mut recruiter = self.templates.choose(random)?.clone();
         recruiter.insert("_id", object_id(random));
@@ -49,7 +49,7 @@ impl Population {
         Some(recruiter)
     }
 
-    /// A job that is like a golden one but for its id.
+    /// A copy of a random golden job with a new id and the status `Active`.
     pub(super) fn new_job(&self, random: &mut StdRng) -> Option<Document> {
         let recruiter = self.templates.choose(random)?;
         let mut job = recruiter.get_array("jobs").ok()?.choose(random)?.as_document()?.clone();
@@ -60,7 +60,7 @@ impl Population {
 }
 
 impl Resident {
-    /// `None` for a recruiter without a list of jobs, each with an id.
+    /// `None` for a recruiter without a list of jobs, or with a job whose `_id` is no ObjectId.
     pub(super) fn of(recruiter: &Document) -> Option<Self> {
         let id_of = |job: &Bson| job.as_document()?.get_object_id("_id").ok();
         let jobs = recruiter.get_array("jobs").ok()?;
@@ -69,7 +69,7 @@ impl Resident {
     }
 }
 
-/// The seeded generator's, so that each demo has the same ids.
+/// An id from the seeded generator, so that each demo has the same ids.
 fn object_id(random: &mut StdRng) -> ObjectId {
     ObjectId::from_bytes(random.random())
 }

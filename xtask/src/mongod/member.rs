@@ -1,5 +1,5 @@
-//! One `mongod` on a free port of 127.0.0.1, with its data in a folder.
-//! Blocking, and callable from inside an async runtime: what must be awaited runs on a thread of its own.
+//! One `mongod` on a free port of 127.0.0.1, with its data in a folder. The methods block the thread. They may be
+//! called inside an async runtime, because async work runs on a thread of its own.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,10 +14,10 @@ use mongodb::options::ClientOptions;
 use super::Failure;
 use crate::guarded::{GuardedProcess, Signal, last_lines};
 
-/// Far more than a busy machine needs; only a fault reaches it.
+/// The time limit of a start or an election. A busy machine needs far less, so only a fault reaches it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 pub(super) const POLL: Duration = Duration::from_millis(20);
-/// Another process may take a port between our choice and `mongod`'s start.
+/// The number of ports that are tried. Another process may take a port before `mongod` opens it.
 const PORT_ATTEMPTS: usize = 5;
 
 /// One `mongod`. Dropping it kills it with SIGKILL.
@@ -33,7 +33,8 @@ pub struct Member {
 }
 
 impl Member {
-    /// Starts `program` with data in `folder`, which is created, and waits until it accepts connections.
+    /// Creates `folder` for the data, starts `program`, and waits until it accepts connections. `preload` is the value
+    /// of `LD_PRELOAD`.
     pub(super) fn start(
         (program, preload): (&Path, Option<String>),
         folder: PathBuf,
@@ -57,13 +58,13 @@ impl Member {
         }
     }
 
-    /// `127.0.0.1:port`.
+    /// The address `127.0.0.1:port`.
     #[must_use]
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// False after [`Member::kill`], or when it has ended by itself.
+    /// False after [`Member::kill`], or when the process has ended by itself.
     pub fn is_running(&mut self) -> bool {
         self.process.as_mut().is_some_and(GuardedProcess::is_running)
     }
@@ -74,21 +75,22 @@ impl Member {
         self.process.as_ref().map(GuardedProcess::pid)
     }
 
-    /// Kills the process with SIGKILL; its data stay.
+    /// Kills the process with SIGKILL. Its data stay.
     pub fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Starts it again after [`Member::kill`], on the same port with the same data, and waits until it accepts connections.
+    /// Starts the member again after [`Member::kill`], on the same port with the same data, and waits until it accepts
+    /// connections.
     ///
     /// # Errors
-    /// When it does not start, for instance because its port was taken meanwhile.
+    /// When `mongod` does not start, for instance because another process took the port.
     pub fn restart(&mut self) -> Result<(), Failure> {
         self.kill();
         self.launch()
     }
 
-    /// Sends a signal to the process, for instance [`Signal::Stop`] to freeze it; nothing when it was killed.
+    /// Sends a signal to the process, for instance [`Signal::Stop`] to freeze it. Does nothing after [`Member::kill`].
     pub fn signal(&mut self, signal: Signal) {
         if let Some(process) = &mut self.process {
             process.signal(signal);
@@ -104,7 +106,7 @@ impl Member {
         })
     }
 
-    /// The end of its log, for an error message.
+    /// The end of the log, for an error message.
     pub(super) fn last_lines(&self) -> String {
         last_lines(&self.log(), 8)
     }
@@ -123,7 +125,7 @@ impl Member {
             .map_err(Failure::file("cannot start sh, which watches over mongod"))?;
         self.process = Some(process);
         let started = Instant::now();
-        // By its own word: asking the port could reach another server.
+        // The log tells that the server is ready. A connection to the port could reach another server.
         while !self.logged("Waiting for connections") {
             if !self.is_running() {
                 return Err(Failure::EndedAtStart { last_lines: self.last_lines() });
@@ -140,13 +142,13 @@ impl Member {
         fs::read_to_string(self.log()).is_ok_and(|text| text.contains(words))
     }
 
-    /// One for each start, beside the data.
+    /// The log of the last start. Each start has its own log, beside the data.
     fn log(&self) -> PathBuf {
         self.folder.with_extension(format!("{}.log", self.starts))
     }
 }
 
-/// A port that was free an instant ago.
+/// A port that was free just now. Another process may take it.
 fn free_port() -> Result<u16, Failure> {
     TcpListener::bind(("127.0.0.1", 0))
         .and_then(|listener| listener.local_addr())
@@ -154,7 +156,7 @@ fn free_port() -> Result<u16, Failure> {
         .map_err(Failure::file("no free port on 127.0.0.1"))
 }
 
-/// Runs a future to its end on a thread with its own runtime: a caller inside a runtime may not block on it there.
+/// Runs a future to its end on a thread with its own runtime, because a caller inside a runtime may not block on it.
 fn on_own_thread<T: Send>(future: impl Future<Output = Result<T, Failure>> + Send) -> Result<T, Failure> {
     let run = || {
         tokio::runtime::Builder::new_current_thread()

@@ -1,6 +1,5 @@
-//! A real MongoDB for the demo and the tests: finds the program, starts replica sets in a temporary
-//! folder, and takes care that no `mongod` outlives the process that started it.
-//! Not for data that somebody wants to keep.
+//! A real MongoDB for the demo and the tests. The module finds the program and starts replica sets in a temporary
+//! folder. No `mongod` outlives the process that started it, and no data are kept.
 
 mod binary;
 mod member;
@@ -16,7 +15,7 @@ pub use member::Member;
 pub use replica_set::{Options, ReplicaSet, Standalone};
 pub use test_server::{TEST_URI_VARIABLE, TestServer, unique_database_name};
 
-/// Why no MongoDB could be found or started; every text says what to do.
+/// The reason why no MongoDB could be found or started. The text has the remedy where there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error(
@@ -54,7 +53,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// For `map_err` on file operations.
+    /// Makes a function for `map_err` on file operations.
     fn file(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::File { what, source }

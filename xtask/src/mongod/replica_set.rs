@@ -1,4 +1,4 @@
-//! A replica set of one or more members, or a single server that is none, for as long as its value lives.
+//! A replica set of one or more members, or a standalone server. It runs until its value is dropped.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,22 +11,22 @@ use super::member::{Member, PATIENCE, POLL};
 use super::{Failure, find_binary};
 use crate::guarded::TemporaryFolder;
 
-/// The first user of a set with access control; it may do everything.
+/// The first user of a set with access control. This user has all privileges.
 const ROOT_USER: &str = "root";
 const ROOT_PASSWORD: &str = "password-of-a-test";
 
-/// What kind of replica set to start.
+/// The options of a replica set.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Members, all with data and a vote; 1 by default.
+    /// The number of members. All have data and a vote. The default is 1.
     pub members: usize,
-    /// Size of the oplog in MB; MongoDB's own default when `None`.
+    /// The size of the oplog in MB; `None` for MongoDB's default.
     pub oplog_megabytes: Option<u32>,
-    /// Whether clients must log in; the connection string then carries a user who may do everything. False by default.
+    /// True when clients must log in. The connection string then has a user with all privileges. The default is false.
     pub access_control: bool,
-    /// What `LD_PRELOAD` is for each member, in their order; a member beyond them has none.
+    /// The value of `LD_PRELOAD` for each member, in their order. Members without a value have no `LD_PRELOAD`.
     pub preload: Vec<String>,
-    /// A PEM file with a certificate and its key: the members then take TLS beside plain connections.
+    /// A PEM file with a certificate and its key. With it, the members accept TLS and plain connections.
     pub certificate: Option<PathBuf>,
 }
 
@@ -36,30 +36,31 @@ impl Default for Options {
     }
 }
 
-/// A running replica set; dropping it stops every member and removes the data.
+/// A running replica set. Dropping it stops every member and removes the data.
 #[derive(Debug)]
 pub struct ReplicaSet {
     name: String,
     access_control: bool,
-    // Before the folder: members must be gone when their files go.
+    // Fields are dropped in their order: members must end before their files are removed.
     members: Vec<Member>,
     _folder: TemporaryFolder,
 }
 
 impl ReplicaSet {
-    /// Starts the members, initiates the set, and returns once it has a primary and every other member is a secondary.
+    /// Starts the members and initiates the set. Returns when there is a primary and all other members are secondaries.
     ///
     /// # Errors
-    /// When no `mongod` is found (see [`find_binary`]), or it does not start.
+    /// When no `mongod` is found (see [`find_binary`]), or `mongod` does not start.
     pub fn start(options: &Options) -> Result<Self, Failure> {
         let program = find_binary()?;
         let folder = temporary_folder()?;
-        // A name of its own: a client with an old URI must not take another set on the same port for this one.
+        // Each set has a random name, so that a client with an old URI does not accept another set on the same port.
         let name = format!("rs{:08x}", rand::random::<u32>());
         let mut arguments = vec!["--replSet".to_owned(), name.clone()];
         if let Some(megabytes) = options.oplog_megabytes {
             arguments.extend(["--oplogSize".to_owned(), megabytes.to_string()]);
-            // The oplog keeps what the storage engine's last checkpoint needs; one a minute is MongoDB's default.
+            // The oplog keeps all entries since the last checkpoint of the storage engine. MongoDB's default of one
+            // checkpoint a minute would keep the oplog larger than its size.
             arguments.extend(["--syncdelay".to_owned(), "1".to_owned()]);
         }
         if options.access_control {
@@ -86,13 +87,14 @@ impl ReplicaSet {
         Ok(set)
     }
 
-    /// The connection string: all members, the name of the set, and where it asks for one, the user.
+    /// The connection string: all members, the name of the set, and with access control the user.
     #[must_use]
     pub fn uri(&self) -> String {
         if self.access_control { self.uri_for(ROOT_USER, ROOT_PASSWORD) } else { self.uri_with("", "") }
     }
 
-    /// The connection string for another user of the `admin` database. Name and password are of letters, digits and `-`.
+    /// The connection string for another user of the `admin` database. Name and password are not encoded, so they may
+    /// have only letters, digits and `-`.
     #[must_use]
     pub fn uri_for(&self, user: &str, password: &str) -> String {
         self.uri_with(&format!("{user}:{password}@"), "&authSource=admin")
@@ -107,10 +109,10 @@ impl ReplicaSet {
         &mut self.members[index]
     }
 
-    /// Waits for a primary, and until every other running member is a secondary.
+    /// Waits until there is one primary and all other running members are secondaries.
     ///
     /// # Errors
-    /// When that takes longer than any healthy set needs.
+    /// When that takes longer than 90 s. A healthy set needs far less.
     pub fn wait_until_healthy(&mut self) -> Result<(), Failure> {
         let started = Instant::now();
         loop {
@@ -141,18 +143,19 @@ impl ReplicaSet {
     fn initiate(&self) -> Result<(), Failure> {
         let hosts = self.members.iter().map(Member::host);
         let members: Vec<Document> = (0_i32..).zip(hosts).map(|(id, host)| doc! { "_id": id, "host": host }).collect();
-        // Shorter than MongoDB's 2 s and 10 s: everything is on one machine, and tests kill primaries.
+        // MongoDB's defaults are 2 s and 10 s. Here all members are on one machine, and tests that kill primaries would
+        // wait for elections.
         let settings = doc! { "heartbeatIntervalMillis": 500, "electionTimeoutMillis": 3000 };
         let configuration = doc! { "_id": &self.name, "members": members, "settings": settings };
         self.ask_first(doc! { "replSetInitiate": configuration })
     }
 
-    /// MongoDB lets a client of the same machine create the first user without a login ("localhost exception").
+    /// Creates the first user. A client of the same machine may do that without a login ("localhost exception").
     fn create_root(&self) -> Result<(), Failure> {
         self.ask_first(doc! { "createUser": ROOT_USER, "pwd": ROOT_PASSWORD, "roles": ["root"] })
     }
 
-    /// The first member is the primary of a set that has just been initiated: it calls the first election.
+    /// Sends a command to the first member. It calls the first election, so it is the primary of a newly initiated set.
     fn ask_first(&self, command: Document) -> Result<(), Failure> {
         self.members.first().map_or(Ok(()), |first| first.ask(command).map(drop))
     }
@@ -163,7 +166,7 @@ impl ReplicaSet {
     }
 }
 
-/// A running server that belongs to no replica set: without an oplog, so without change streams.
+/// A running server that belongs to no replica set. It has no oplog, and so no change streams.
 #[derive(Debug)]
 pub struct Standalone {
     member: Member,
@@ -171,8 +174,6 @@ pub struct Standalone {
 }
 
 impl Standalone {
-    /// Starts it.
-    ///
     /// # Errors
     /// As [`ReplicaSet::start`].
     pub fn start() -> Result<Self, Failure> {
@@ -193,7 +194,8 @@ fn temporary_folder() -> Result<TemporaryFolder, Failure> {
     TemporaryFolder::create("stream-processor-mongodb-").map_err(Failure::file("cannot create a temporary folder"))
 }
 
-/// What the members of a set with access control know each other by; only the owner may be able to read it.
+/// Writes the key file by which the members of a set with access control trust each other. `mongod` refuses a key file
+/// that others than its owner can read.
 fn write_key(folder: &Path) -> Result<String, Failure> {
     let path = folder.join("key");
     let key: String = (0..8).map(|_| format!("{:016x}", rand::random::<u64>())).collect();
@@ -259,7 +261,7 @@ mod tests {
         assert!(client.list_database_names().await.is_ok());
     }
 
-    /// Runs itself in a second process, which starts a set and is then killed as the kernel would.
+    /// Runs itself in a second process, which starts a set and is then killed with SIGKILL.
     #[test]
     fn no_mongod_outlives_a_process_that_was_killed() {
         if std::env::var_os(HOLD).is_some() {
