@@ -67,7 +67,7 @@ pub mod inside {
     pub use crate::error::Failure;
     pub use crate::fetch::chunks::ChunkReader;
     pub use crate::fetch::references::Answers;
-    pub use crate::leader::start::start;
+    pub use crate::leader::start::{PositionStores, start};
     pub use crate::lease::Lease;
     pub use crate::mail::outbox;
     pub use crate::model::ids::{JobId, UserId};

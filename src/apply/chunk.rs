@@ -9,8 +9,9 @@ use mongodb::raw_batch_cursor::RawBatch;
 
 use super::affected_recruiters::anonymized_jobs;
 use super::job_chunk::JobChunks;
-use super::link_changes::{keep_in_link, links_ahead, moved};
+use super::link_changes::{LinkChanges, keep_in_link, links_ahead, moved};
 use super::removal::RemovedJob;
+use super::shared_jobs::LinkProgress;
 use super::stages::{Findings, REMOVALS_AT_A_TIME, Stages, TouchedRecruiter};
 use crate::error::Failure;
 use crate::failpoint;
@@ -82,16 +83,17 @@ impl Stages {
 
             let timer = self.metrics.stage_timer(ChunkStage::Write);
             self.check_preemption()?;
-            let (mut grown, shrunk) = if !whole.is_empty() {
+            let mut link_changes = if !whole.is_empty() {
                 moved(&touched, &links, self.phase.writes_offers())
             } else {
-                (Jobs::new(), Jobs::new())
+                LinkChanges::default()
             };
             whole.clear();
-            grown.extend(links_ahead(&touched, &chunk.offers, &changes));
-            self.settle_links((&grown, shrunk), &touched, lost, (&mut done, position)).await?;
-            let new = (&done.grown, &*lost, done.unlinked.is_empty());
-            done.again.extend(self.settle_shared((&touched, position), new, &mut chunk, &mut changes).await?);
+            link_changes.grown.extend(links_ahead(&touched, &chunk.offers, &changes));
+            self.settle_links(link_changes, &touched, lost, &mut done, position).await?;
+            let progress = LinkProgress { grown: &done.grown, lost, all_linked: done.unlinked.is_empty() };
+            let again = self.settle_shared(&touched, position, progress, &mut chunk, &mut changes).await?;
+            done.again.extend(again);
             self.write_chunk(chunk, changes, &done.unlinked, position).await?;
             failpoint::passed("written");
             timer.observe_duration();
@@ -107,12 +109,14 @@ impl Stages {
     /// Adds new jobs to the links, and cancels the offers of removed jobs. The links do not shrink here.
     async fn settle_links(
         &mut self,
-        (grown, mut shrunk): (&Jobs, Jobs),
+        changes: LinkChanges,
         touched: &[TouchedRecruiter<'_>],
         lost: &mut Jobs,
-        (done, position): (&mut Done, &EventPosition),
+        done: &mut Done,
+        position: &EventPosition,
     ) -> Result<(), Failure> {
-        let refused = self.output.grow_links(grown).await?;
+        let LinkChanges { grown, mut shrunk } = changes;
+        let refused = self.output.grow_links(&grown).await?;
         done.unlinked.extend(refused.iter().filter_map(|refused| refused.statement.id.map(RecruiterId)));
         done.told.dead_letters.extend(self.unlinked(&refused));
         done.grown.extend(grown.values().flatten());

@@ -260,7 +260,7 @@ impl Apply {
         stages.write_counts.changed += outcome.changed;
         let removals: Vec<RemovedJob> =
             offers.into_iter().map(|offer| RemovedJob::offer(offer, position.wall_time)).collect();
-        stages.write_refused(&outcome.refused, (&removals, Action::AnonymizeUser), position).await.map(drop)
+        stages.write_refused(&outcome.refused, &removals, Action::AnonymizeUser, position).await.map(drop)
     }
 
     /// Handles deleted recruiters (spec 02, "Jobs that disappear"; spec 03). The offers of an anonymised recruiter are

@@ -12,6 +12,13 @@ use crate::project::diff::OfferChange;
 use crate::write::dead_letters::Address;
 use crate::write::links::Jobs;
 
+/// The jobs by which the links of recruiters grow and shrink.
+#[derive(Default)]
+pub(crate) struct LinkChanges {
+    pub grown: Jobs,
+    pub shrunk: Jobs,
+}
+
 /// Returns the jobs by which the links grow, and the jobs by which they shrink. Only touches of all jobs count, because
 /// other touches do not show which jobs are gone. Jobs that a link has set aside count as removals once the phase
 /// `cancels` offers.
@@ -19,8 +26,8 @@ pub(crate) fn moved(
     touched: &[TouchedRecruiter<'_>],
     links: &HashMap<RecruiterId, Link>,
     cancels: bool,
-) -> (Jobs, Jobs) {
-    let (mut grown, mut shrunk) = (Jobs::new(), Jobs::new());
+) -> LinkChanges {
+    let mut changes = LinkChanges::default();
     let nothing = Link::default();
     for touched in touched.iter().filter(|touched| touched.whole) {
         let link = links.get(&touched.recruiter.id).unwrap_or(&nothing);
@@ -30,11 +37,11 @@ pub(crate) fn moved(
                 jobs.insert(touched.recruiter.id, difference);
             }
         };
-        add(&mut grown, now.difference(&link.jobs).copied().collect());
+        add(&mut changes.grown, now.difference(&link.jobs).copied().collect());
         let set_aside = link.removed.iter().filter(|_| cancels);
-        add(&mut shrunk, link.jobs.iter().chain(set_aside).filter(|job| !now.contains(job)).copied().collect());
+        add(&mut changes.shrunk, link.jobs.iter().chain(set_aside).filter(|job| !now.contains(job)).copied().collect());
     }
-    (grown, shrunk)
+    changes
 }
 
 /// Returns the jobs whose offers are created or get another status through touches of single positions, and are not

@@ -70,7 +70,7 @@ impl Stages {
         let outcome = self.output.update_offers(&self.database, statements).await?;
         self.metrics.offers_written(WriteResult::Changed, outcome.changed);
         self.write_counts.changed += outcome.changed;
-        self.write_refused(&outcome.refused, (removed, Action::Cancel), position).await
+        self.write_refused(&outcome.refused, removed, Action::Cancel, position).await
     }
 
     /// Cancels these offers of deactivated users, if the configuration and the phase allow it.
@@ -93,7 +93,7 @@ impl Stages {
         self.metrics.offers_written(WriteResult::Changed, outcome.changed);
         self.write_counts.changed += outcome.changed;
         let removed: Vec<RemovedJob> = offers.into_iter().map(|offer| RemovedJob::offer(offer, date)).collect();
-        self.write_refused(&outcome.refused, (&removed, Action::CancelOfUser), position).await.map(drop)
+        self.write_refused(&outcome.refused, &removed, Action::CancelOfUser, position).await.map(drop)
     }
 
     /// Anonymises the offers of anonymised recruiters (spec 03), in every phase. Returns the refused ones, as
@@ -113,7 +113,7 @@ impl Stages {
         let outcome = self.output.update_offers(&self.database, statements).await?;
         self.metrics.offers_anonymized.inc_by(outcome.changed);
         self.write_counts.changed += outcome.changed;
-        self.write_refused(&outcome.refused, (removed, Action::AnonymizeRecruiter), position).await
+        self.write_refused(&outcome.refused, removed, Action::AnonymizeRecruiter, position).await
     }
 
     /// Writes dead letters for the offers of these jobs that the server refused to change, so that a retry repeats the
@@ -124,7 +124,8 @@ impl Stages {
     pub(crate) async fn write_refused(
         &mut self,
         refused: &[Refused],
-        (removed, action): (&[RemovedJob], Action),
+        removed: &[RemovedJob],
+        action: Action,
         position: &EventPosition,
     ) -> Result<BTreeSet<Address>, Failure> {
         let jobs: HashMap<JobId, &RemovedJob> = removed.iter().map(|removed| (removed.job, removed)).collect();

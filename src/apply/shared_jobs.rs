@@ -19,6 +19,17 @@ use crate::project::diff::OfferChange;
 use crate::write::dead_letters::{Address, DeadLetter, EventPosition};
 use crate::write::links::Jobs;
 
+/// The progress of the links in one chunk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LinkProgress<'a> {
+    /// The jobs that were added to links.
+    pub grown: &'a BTreeSet<JobId>,
+    /// The jobs that recruiters of this batch lost.
+    pub lost: &'a Jobs,
+    /// True if the links of all recruiters could grow.
+    pub all_linked: bool,
+}
+
 impl Stages {
     /// Removes offers from `chunk` and `changes` whose job owner is another recruiter, and adds dead letters.
     /// Only jobs that may be shared are checked: `grown` jobs, jobs with such a dead letter, and all jobs of a scan.
@@ -28,8 +39,9 @@ impl Stages {
     /// [`Failure::Read`].
     pub(crate) async fn settle_shared(
         &self,
-        (touched, position): (&[TouchedRecruiter<'_>], &EventPosition),
-        (grown, lost, all_linked): (&BTreeSet<JobId>, &Jobs, bool),
+        touched: &[TouchedRecruiter<'_>],
+        position: &EventPosition,
+        LinkProgress { grown, lost, all_linked }: LinkProgress<'_>,
         chunk: &mut JobChunk<'_, '_>,
         changes: &mut Vec<(JobId, OfferChange)>,
     ) -> Result<BTreeSet<RecruiterId>, Failure> {

@@ -17,7 +17,7 @@ pub struct DoctorArguments {
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArguments {
-    /// Show it again every two seconds, until Ctrl-C.
+    /// Refresh every two seconds, until Ctrl-C.
     #[arg(long)]
     pub watch: bool,
     /// Print JSON; with --watch one object per line.
@@ -28,13 +28,13 @@ pub struct StatusArguments {
 /// Arguments of `replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArguments {
-    /// Where to begin: an id of the history, a file with an exported token, or a time (RFC 3339, or `2h ago`).
+    /// The beginning: an id of the history, a file with an exported token, or a time (RFC 3339, or `2h ago`).
     #[arg(long, value_name = "TOKEN_ID|FILE|TIME")]
     pub from: String,
-    /// Where to end (RFC 3339, or `1h ago`); now where it is not given.
+    /// The end (RFC 3339, or `1h ago`); the default is now.
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
-    /// Only what happened in this collection.
+    /// Only changes of this collection.
     #[arg(long, value_name = "NAME")]
     pub collection: Option<String>,
     /// Show what would be written, offer by offer, and write nothing; contacts of people are masked.
@@ -51,7 +51,7 @@ pub enum TokensCommand {
     /// Print the position and its history, newest first, and whether the oplog still holds each.
     #[command(after_help = "Example:\n  stream-processor tokens list --limit 50")]
     List {
-        /// So many entries of the history.
+        /// The number of entries of the history.
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: usize,
         /// Print JSON.
@@ -60,7 +60,7 @@ pub enum TokensCommand {
     },
     /// Decode a position: time, kind, age, whether the oplog still holds it, and for how long.
     ///
-    /// Ends with 1 when the stream cannot go on from it any more.
+    /// The exit code is 1 if the stream cannot continue from it any more.
     #[command(after_help = "Example:\n  stream-processor tokens show 1764000000-1")]
     Show {
         /// An id of the history, a file with an exported token, or a time; else the position of the stream.
@@ -72,7 +72,7 @@ pub enum TokensCommand {
     },
     /// Write the position, or one of the history, into a file.
     ///
-    /// With --old-worker, into `resumetokens` instead: the old worker then goes on where the service stopped.
+    /// With --old-worker, the command writes it into `resumetokens`: the old worker continues where the service stopped.
     #[command(after_help = "Example:\n  stream-processor tokens export before-the-incident.json")]
     Export {
         /// A new file; `-` is the standard output.
@@ -85,17 +85,17 @@ pub enum TokensCommand {
         #[arg(long, conflicts_with_all = ["file", "id"])]
         old_worker: bool,
     },
-    /// Make the service go on from an exported position. Refused while an instance runs.
+    /// Let the service continue from an exported position. Refused while an instance runs.
     ///
-    /// Needs --force over events that nobody has read (everything is looked at again then), and back.
+    /// Needs --force to pass over unread events (a resync then follows), and to go back.
     #[command(
         after_help = "Example:\n  stream-processor tokens import before-the-incident.json --force --reason \"restored backup\""
     )]
     Import {
-        /// What `tokens export` wrote, or a bare token.
+        /// A file that `tokens export` wrote, or a bare token.
         #[arg(value_name = "FILE", required_unless_present = "old_worker")]
         file: Option<PathBuf>,
-        /// Take over where the old worker stopped; everything is looked at again.
+        /// Take over where the old worker stopped; a resync follows.
         #[arg(long, conflicts_with = "file")]
         old_worker: bool,
         #[command(flatten)]
@@ -114,10 +114,10 @@ pub enum TokensCommand {
 /// Overrides what speaks against a step.
 #[derive(Debug, Args)]
 pub struct Override {
-    /// Override what speaks against it; recorded.
+    /// Override the objections; the record names them.
     #[arg(long, requires = "reason")]
     pub force: bool,
-    /// Why, for the record.
+    /// The reason, for the record.
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
 }
@@ -125,14 +125,14 @@ pub struct Override {
 /// The commands under `dead-letters`.
 #[derive(Debug, Subcommand)]
 pub enum DeadLettersCommand {
-    /// Print every dead letter: what it is about, why, since when. Ends with 1 when there are any.
+    /// Print every dead letter: its document, its reason, its age. The exit code is 1 if there are any.
     #[command(after_help = "Example:\n  stream-processor dead-letters list --json")]
     List {
         /// Print one JSON object per line.
         #[arg(long)]
         json: bool,
     },
-    /// Print one dead letter with what its reason means and what to do about it.
+    /// Print one dead letter with the meaning of its reason and the remedy.
     #[command(after_help = "Example:\n  stream-processor dead-letters show recruiters/65102a7347a6ef7545b05ef0")]
     Show {
         /// As `list` prints it.
@@ -142,14 +142,14 @@ pub enum DeadLettersCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Project what they are about again, now. Ends with 1 when some stay.
+    /// Retry all dead letters now. The exit code is 1 if some stay.
     #[command(after_help = "Example:\n  stream-processor dead-letters retry")]
     Retry {
         /// Print the result as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Forget dead letters whose documents are to stay as they are; a later touch that fails writes them again.
+    /// Forget dead letters whose documents may stay as they are; a later touch that fails writes them again.
     #[command(after_help = "Example:\n  stream-processor dead-letters drop recruiters/65102a7347a6ef7545b05ef0")]
     Drop {
         /// As `list` prints them.
@@ -172,7 +172,7 @@ pub struct CompletionsArguments {
 /// Arguments of `man`.
 #[derive(Debug, Args)]
 pub struct ManArguments {
-    /// Where to; created where it is missing.
+    /// The folder; created if it is missing.
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
 }

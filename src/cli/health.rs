@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Arguments of `health`.
 #[derive(Debug, Args)]
 pub struct HealthArguments {
-    /// Ask /readyz instead: whether it does what it should. A restart does not help then.
+    /// Ask /readyz instead. If an instance is not ready, a restart does not help.
     #[arg(long)]
     pub ready: bool,
 }

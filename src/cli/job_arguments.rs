@@ -13,17 +13,17 @@ use crate::mail::email::Template;
 /// The commands under `jobs`.
 #[derive(Debug, Subcommand)]
 pub enum JobsCommand {
-    /// Print every job: when it is due, how its last run went.
+    /// Print every job with its next and its last run.
     #[command(after_help = "Example:\n  stream-processor jobs list --json")]
     List {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Run a job now. Ends with 1 when something failed.
+    /// Run a job now. The exit code is 1 if something failed.
     ///
-    /// An instance that runs does it; without one, the command does it itself. What only reads is done here and tells
-    /// every line.
+    /// The leader runs the job. Without an instance, the command runs it itself. A job that only reads runs here and
+    /// prints every line.
     #[command(after_help = "Example:\n  stream-processor jobs run cancel-expired-offers --dry-run")]
     Run(RunJobArguments),
     /// Print the last runs, the newest first.
@@ -32,7 +32,7 @@ pub enum JobsCommand {
         /// Only of this job.
         #[arg(long, value_name = "NAME")]
         job: Option<String>,
-        /// At most so many.
+        /// The greatest number of runs.
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: u32,
         /// Print one JSON object per line.
@@ -47,7 +47,7 @@ pub struct RunJobArguments {
     /// The job.
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Say what would be changed and change nothing.
+    /// Count the changes, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
     /// Go by this time instead of now, such as 2026-03-01T09:20:00+01:00.
@@ -64,13 +64,13 @@ pub struct RunJobArguments {
 /// The commands under `anonymize`.
 #[derive(Debug, Subcommand)]
 pub enum AnonymizeCommand {
-    /// Anonymise a user: copies without contact are kept, the originals and the contact in the offers go.
+    /// Anonymise a user: keep copies without contact, remove the originals and the contact in the offers.
     #[command(after_help = "Example:\n  stream-processor anonymize user 65102a7347a6ef7545b05ef0 --dry-run")]
     User {
         /// The user's `_id`.
         #[arg(value_name = "ID")]
         id: ObjectId,
-        /// Say what would be done and do nothing.
+        /// Print the steps, and do nothing.
         #[arg(long)]
         dry_run: bool,
         /// Print the result as JSON.
@@ -82,7 +82,7 @@ pub enum AnonymizeCommand {
 /// Arguments of `obfuscate`.
 #[derive(Debug, Args)]
 pub struct ObfuscateArguments {
-    /// Say what would be changed and change nothing.
+    /// Count the changes, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
     /// Print the result as JSON.
@@ -93,7 +93,7 @@ pub struct ObfuscateArguments {
 /// The commands under `emails`.
 #[derive(Debug, Subcommand)]
 pub enum EmailsCommand {
-    /// Render one with sample data: remind-J7, remind-J1 or introduction.
+    /// Render an e-mail with sample data: remind-J7, remind-J1 or introduction.
     #[command(after_help = "Example:\n  stream-processor emails preview introduction --text")]
     Preview {
         /// Which one.

@@ -62,12 +62,12 @@ pub enum CliCommand {
     /// Run the service, until SIGTERM or Ctrl-C.
     #[command(after_help = "Example:\n  stream-processor run --config stream-processor.toml")]
     Run(RunArguments),
-    /// Say what must be put right before or while the service runs: server, privileges, collections, oplog, mail.
+    /// Check what the service rests on, and name each remedy: server, privileges, collections, oplog, mail.
     ///
-    /// Ends with 1 when something must be fixed.
+    /// The exit code is 1 if something must be fixed.
     #[command(after_help = "Example:\n  stream-processor doctor --json")]
     Doctor(DoctorArguments),
-    /// Show on one screen how the service is: phase, leader, lag, position, dead letters, jobs.
+    /// Show the state of the service on one screen: phase, leader, lag, position, dead letters, jobs.
     #[command(after_help = "Example:\n  stream-processor status --watch")]
     Status(StatusArguments),
     /// Show, save and move the position in the change stream.
@@ -77,16 +77,16 @@ pub enum CliCommand {
         #[command(subcommand)]
         command: TokensCommand,
     },
-    /// Look at everything again that changed in a span of time, offers too.
+    /// Project again everything that changed in a span of time, offers too.
     ///
-    /// An instance that runs does it beside its stream; without one, the command does it itself. What stands as it should
-    /// is not written.
+    /// The leader does the work beside its stream. Without an instance, the command does it itself. An offer that
+    /// equals its projection is not written.
     #[command(after_help = "Example:\n  stream-processor replay --from '2h ago' --dry-run")]
     Replay(ReplayArguments),
     /// Project recruiters again and write the offers that differ.
     ///
-    /// An instance that runs does it beside its stream; without one, the command does it itself. Goes on
-    /// where it was when it was interrupted.
+    /// The leader does the work beside its stream. Without an instance, the command does it itself. An interrupted
+    /// backfill continues where it stopped.
     #[command(after_help = "Example:\n  stream-processor backfill --active-only --dry-run")]
     Backfill(BackfillArguments),
     /// Prepare the database: indexes, the service's own collections, the new fields of our offers.
@@ -94,19 +94,19 @@ pub enum CliCommand {
     /// Does only what is missing; safe to repeat and beside a running instance.
     #[command(after_help = "Example:\n  stream-processor setup --dry-run")]
     Setup(SetupArguments),
-    /// Compare all offers with what their recruiters say, field by field.
+    /// Compare all offers with the projection of their recruiters, field by field.
     ///
-    /// A difference is looked at again after a while before it counts. Ends with 1 when there are any.
+    /// A difference counts only if a second look, a while later, still finds it. The exit code is then 1.
     #[command(after_help = "Example:\n  stream-processor verify --sample 1000 --json")]
     Verify(VerifyArguments),
-    /// Say who is the authority, `recruiters` or `jobs_partners`, and go from one phase to the next.
+    /// Show which collection is the authority, and make a step to another phase.
     #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor phase show")]
     Phase {
         /// What about it.
         #[command(subcommand)]
         command: PhaseCommand,
     },
-    /// List what could not be projected or written, try it again, or drop it.
+    /// List the dead letters, retry them, or drop them.
     #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor dead-letters list")]
     DeadLetters {
         /// What about them.
@@ -135,12 +135,12 @@ pub enum CliCommand {
         #[command(subcommand)]
         command: AnonymizeCommand,
     },
-    /// Replace what is personal in our offers by fake values, for good; on a copy of the data only.
+    /// Replace personal data in our offers by fake values, for good; on a copy of the data only.
     ///
     /// Refused in production, and where the database is not in `obfuscate.allowed_databases`.
     #[command(after_help = "Example:\n  stream-processor obfuscate --dry-run")]
     Obfuscate(ObfuscateArguments),
-    /// Look at the e-mail that the time-based jobs send.
+    /// Preview the e-mails of the time-based jobs.
     #[command(
         disable_help_subcommand = true,
         after_help = "Example:\n  stream-processor emails preview remind-J7 --out remind-J7.html"
@@ -160,7 +160,7 @@ pub enum CliCommand {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Print what lets a shell complete the commands.
+    /// Print the completion script of a shell.
     #[command(after_help = "Example:\n  stream-processor completions bash")]
     Completions(CompletionsArguments),
     /// Write the manual pages into a folder.
@@ -185,7 +185,7 @@ pub struct BackfillArguments {
     /// Only recruiters that are active.
     #[arg(long)]
     pub active_only: bool,
-    /// Say what would be written and write nothing.
+    /// Count the writes, and write nothing.
     #[arg(long)]
     pub dry_run: bool,
     /// Print the result as JSON.
@@ -196,10 +196,10 @@ pub struct BackfillArguments {
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArguments {
-    /// Only so many recruiters, chosen at random.
+    /// Compare only this number of recruiters, chosen at random.
     #[arg(long, value_name = "N")]
     pub sample: Option<u32>,
-    /// Project what differs again.
+    /// Repair the differences with a resync, and compare again.
     #[arg(long)]
     pub repair: bool,
     /// Write the report as JSON to this file too.
@@ -220,19 +220,19 @@ pub enum PhaseCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Go one step forward or back: sync, dual-write, shadow, retired.
+    /// Make one step forward or back: sync, dual-write, shadow, retired.
     ///
-    /// Refused while a condition is not met; each one is named. Back from shadow or retired, everything is
-    /// compared first.
+    /// The step is refused while a condition is not met; the answer names each condition. A step back from shadow or
+    /// retired compares everything first.
     #[command(after_help = "Example:\n  stream-processor phase set dual-write")]
     Set {
         /// The phase to enter.
         #[arg(value_name = "PHASE")]
         phase: String,
-        /// Override what speaks against it; recorded in the history.
+        /// Override unmet conditions; the history records them.
         #[arg(long, requires = "reason")]
         force: bool,
-        /// Why, for the history.
+        /// The reason, for the history.
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
         /// Print the result as JSON.
@@ -258,7 +258,7 @@ pub enum ConfigCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Say whether the configuration is valid, or everything that is wrong with it.
+    /// Check the configuration, and print every fault.
     #[command(after_help = "Example:\n  stream-processor config check --config stream-processor.toml")]
     Check,
 }

@@ -26,7 +26,7 @@ pub async fn phase(context: Context, command: PhaseCommand) -> Result<Exit, Refu
     match command {
         PhaseCommand::Show { json } => show(&context, json).await,
         PhaseCommand::History { json } => history(&context, json).await,
-        PhaseCommand::Set { phase, force, reason, json } => set(&context, &phase, (force, reason), json).await,
+        PhaseCommand::Set { phase, force, reason, json } => set(&context, &phase, force, reason, json).await,
     }
 }
 
@@ -137,7 +137,8 @@ fn overridden(step: &Document) -> Vec<&str> {
 async fn set(
     context: &Context,
     word: &str,
-    (force, reason): (bool, Option<String>),
+    force: bool,
+    reason: Option<String>,
     as_json: bool,
 ) -> Result<Exit, Refusal> {
     let current = load(context).await?;

@@ -117,7 +117,7 @@ async fn carry_out(context: &Context, span: Span, as_json: bool) -> Result<Exit,
     let order = Command::Replay(span);
     let outcome = submit(context, &order, |request| {
         let reached = request.progress.get_timestamp("reached").unwrap_or(from);
-        show(&bar, (from, reached, replay::until(request).unwrap_or(from)));
+        show(&bar, from, reached, replay::until(request).unwrap_or(from));
     })
     .await;
     bar.finish_and_clear();
@@ -174,7 +174,7 @@ fn bar(as_json: bool) -> ProgressBar {
     bar
 }
 
-fn show(bar: &ProgressBar, (from, reached, until): (Timestamp, Timestamp, Timestamp)) {
+fn show(bar: &ProgressBar, from: Timestamp, reached: Timestamp, until: Timestamp) {
     bar.set_length(u64::from(until.time.saturating_sub(from.time)));
     bar.set_position(u64::from(reached.time.saturating_sub(from.time)));
 }
@@ -197,8 +197,8 @@ async fn run_dry(context: &Context, span: &Span, phase: Phase, as_json: bool) ->
     let until = span.until.unwrap_or(now);
     let bar = bar(as_json);
     let watched = watched(phase, span.collection.as_deref());
-    let mut source = Replay::open(&context.database, watched, (span.from, until));
-    let mut shown = DryRunResult::of((span.from, until));
+    let mut source = Replay::open(&context.database, watched, span.from, until);
+    let mut shown = DryRunResult::of(span.from, until);
     loop {
         if group.stop.is_cancelled() {
             return Ok(Exit::Interrupted);
@@ -214,7 +214,7 @@ async fn run_dry(context: &Context, span: &Span, phase: Phase, as_json: bool) ->
         shown.events += part.events.len() as u64;
         shown.undeliverable += part.passed_over;
         shown.everything |= touched.everything;
-        show(&bar, (span.from, part.reached, until));
+        show(&bar, span.from, part.reached, until);
         if part.ended {
             break;
         }
@@ -228,7 +228,8 @@ async fn run_dry(context: &Context, span: &Span, phase: Phase, as_json: bool) ->
 
 /// The result of a dry run.
 struct DryRunResult {
-    span: (Timestamp, Timestamp),
+    from: Timestamp,
+    until: Timestamp,
     events: u64,
     undeliverable: u64,
     /// True when the events do not tell everything that changed, so that a replay would touch every recruiter.
@@ -241,10 +242,18 @@ struct DryRunResult {
     offers: Vec<(JobId, Rewritten, Document)>,
 }
 
+/// The numbers of offers that would be created, would change, and stay as they are.
+struct OfferCounts {
+    created: usize,
+    changed: usize,
+    unchanged: usize,
+}
+
 impl DryRunResult {
-    fn of(span: (Timestamp, Timestamp)) -> Self {
+    fn of(from: Timestamp, until: Timestamp) -> Self {
         Self {
-            span,
+            from,
+            until,
             events: 0,
             undeliverable: 0,
             everything: false,
@@ -284,9 +293,10 @@ impl DryRunResult {
         Ok(())
     }
 
-    fn counts(&self) -> (usize, usize, usize) {
+    fn counts(&self) -> OfferCounts {
         let created = self.offers.iter().filter(|(_, offer, _)| offer.created).count();
-        (created, self.offers.len() - created, self.looked_at - self.offers.len())
+        let (changed, unchanged) = (self.offers.len() - created, self.looked_at - self.offers.len());
+        OfferCounts { created, changed, unchanged }
     }
 
     #[expect(clippy::print_stdout, reason = "what the command is asked for")]
@@ -295,7 +305,7 @@ impl DryRunResult {
     }
 
     fn as_value(&self) -> Value {
-        let (created, changed, unchanged) = self.counts();
+        let OfferCounts { created, changed, unchanged } = self.counts();
         // A field that is missing in the offer has no `stands`: null would be a value.
         let field = |name: &String, stands: &Document, becomes: &Bson| {
             let stands = stands.get(name).map(|value| ("stands".to_owned(), masked(name, value)));
@@ -309,7 +319,7 @@ impl DryRunResult {
             json!({ "id": id.to_string(), "created": rewritten.created, "fields": fields })
         };
         json!({
-            "dry_run": true, "from": time_text(self.span.0), "until": time_text(self.span.1),
+            "dry_run": true, "from": time_text(self.from), "until": time_text(self.until),
             "events": self.events, "created": created, "changed": changed, "unchanged": unchanged,
             "undeliverable": self.undeliverable, "fields": self.fields, "dead_letters": self.dead_letters, "needs_backfill": self.everything,
             "offers": self.offers.iter().map(offer).collect::<Vec<Value>>(),
@@ -317,13 +327,12 @@ impl DryRunResult {
     }
 
     fn as_text(&self) -> String {
-        let (created, changed, unchanged) = self.counts();
-        let (from, until) = self.span;
+        let OfferCounts { created, changed, unchanged } = self.counts();
         let mut lines = vec![format!(
             "dry run, {} to {}: {} events; {created} offers would be created, {changed} changed, {unchanged} stand as \
              they are",
-            time_text(from),
-            time_text(until),
+            time_text(self.from),
+            time_text(self.until),
             self.events
         )];
         lines.extend(self.fields.iter().map(|(field, count)| format!("  {field}: {count}")));

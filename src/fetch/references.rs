@@ -216,7 +216,8 @@ fn keep<K: Eq + Hash + Clone, V: Clone>(found: HashMap<K, V>, cache: &mut Cache<
 async fn read_by<T>(
     database: &CausalDatabase,
     watched: WatchedCollection,
-    (field, projection): (&str, Document),
+    field: &str,
+    projection: Document,
     keys: Vec<String>,
     take: impl Fn(&RawDocument) -> bson::error::Result<T>,
 ) -> Result<HashMap<String, FoundReference<T>>, Failure> {
@@ -253,7 +254,7 @@ async fn read_rome_sheets(
     codes: Vec<String>,
 ) -> Result<HashMap<String, FoundReference<RomeSheet>>, Failure> {
     let projection = doc! { "rome.code_rome": 1, "definition": 1, "acces_metier": 1, "competences": 1 };
-    read_by(database, WatchedCollection::RomeSheets, ("rome.code_rome", projection), codes, RomeSheet::read).await
+    read_by(database, WatchedCollection::RomeSheets, "rome.code_rome", projection, codes, RomeSheet::read).await
 }
 
 async fn read_cfas(
@@ -261,7 +262,7 @@ async fn read_cfas(
     sirets: Vec<String>,
 ) -> Result<HashMap<String, FoundReference<Cfa>>, Failure> {
     let projection = doc! { "siret": 1, "raison_sociale": 1, "address": 1 };
-    read_by(database, WatchedCollection::Cfas, ("siret", projection), sirets, Cfa::read).await
+    read_by(database, WatchedCollection::Cfas, "siret", projection, sirets, Cfa::read).await
 }
 
 async fn read_engagements(

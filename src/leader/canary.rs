@@ -26,7 +26,8 @@ const LAST: Duration = Duration::from_millis(500);
 /// Never. A canary that cannot be written does not come back, and the health reports that.
 pub(crate) async fn write_heartbeats(
     writer: Writer,
-    (term, interval): (i64, Duration),
+    term: i64,
+    interval: Duration,
     health: Arc<Health>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {

@@ -54,6 +54,17 @@ pub(crate) struct Checkpoints {
     tokens_saved_at: Option<Instant>,
 }
 
+/// The term, pipeline and history of new checkpoints.
+#[derive(Debug)]
+pub(crate) struct CheckpointTerm {
+    pub term: i64,
+    /// The fingerprint of the pipeline.
+    pub fingerprint: String,
+    pub history: History,
+    /// The number of events in the checkpoint before.
+    pub events: i64,
+}
+
 /// The position up to which everything is applied.
 #[derive(Debug, Clone)]
 pub(crate) struct Applied {
@@ -65,14 +76,14 @@ pub(crate) struct Applied {
 }
 
 impl Checkpoints {
-    /// Makes the checkpoints of `term` in this history. `events` is the count of the checkpoint before.
+    /// Makes the checkpoints of one term.
     #[must_use]
     pub(crate) fn new(
-        (store, writer): (Store, Writer),
+        store: Store,
+        writer: Writer,
         settings: TokensSettings,
         metrics: Arc<Metrics>,
-        (term, fingerprint): (i64, String),
-        (history, events): (History, i64),
+        CheckpointTerm { term, fingerprint, history, events }: CheckpointTerm,
     ) -> Self {
         Self {
             store,

@@ -119,7 +119,7 @@ impl Pipeline {
         error!(cause, from = from.time, to = to.time, "the history of the stream is lost between these times");
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let writer = self.maintenance.fence.writer.clone();
-        while let Err(failure) = gaps::open(&writer, (from, to), &cause, clock::now()).await {
+        while let Err(failure) = gaps::open(&writer, from, to, &cause, clock::now()).await {
             self.wait_after(failure, &mut delays).await?;
             if self.stop.is_cancelled() {
                 return Ok(());

@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::canary;
-use super::checkpoint::Checkpoints;
+use super::checkpoint::{CheckpointTerm, Checkpoints};
 use super::dropped_sources;
 use super::reader::{EVENTS_PER_REPLY, StreamReader};
-use super::start::{Start, prepare, start};
+use super::start::{PositionStores, Start, prepare, start};
 use super::stream_loop::{LastTimes, Pipeline};
 use crate::apply::executor::Apply;
 use crate::apply::output::Output;
@@ -59,7 +59,7 @@ pub(crate) async fn lead(context: &Context, lease: Lease, stop: &CancellationTok
 
     let settings = &context.settings;
     // The fence comes before all reads: until then a transaction of the previous leader may still change documents.
-    let fence = Fence::take_over(writer.clone(), term).await?;
+    let (fence, through) = Fence::take_over(writer.clone(), term).await?;
     ledger::prepare(&context.database).await?;
     let current = begin_phase(context).await?;
     let phase = current.phase;
@@ -67,7 +67,7 @@ pub(crate) async fn lead(context: &Context, lease: Lease, stop: &CancellationTok
     let followed = Database::clone(&context.database);
     group.spawn(Task::Phase, watcher::follow(followed, settings.phase.initial, Arc::clone(&known), group.stop.clone()));
     let store = store(context);
-    let start = begin_stream(context, &writer, &store, (term, phase)).await?;
+    let start = begin_stream(context, &writer, &store, term, phase).await?;
     let dropped = dropped_sources(context, start.is_first, phase).await?;
     let sampler = Arc::new(Sampler::new(settings.verify.sample_size));
     let health = Arc::clone(&context.health);
@@ -77,14 +77,15 @@ pub(crate) async fn lead(context: &Context, lease: Lease, stop: &CancellationTok
     stages.sampler = Some(Arc::clone(&sampler));
     // The reader may be one batch ahead of the pipeline, not more: memory is bounded.
     let (outbox, inbox) = mpsc::channel(settings.stream.batch_max.div_ceil(EVENTS_PER_REPLY));
-    let handles = LeaderHandles::new(fence, validity.clone(), known.subscribe());
-    let phases = (settings.phase.initial, Arc::clone(&known));
-    let mut maintenance = MaintenanceWorker::new(start.resync, handles.fence.clone(), phases, store.clone());
+    let handles = LeaderHandles::new(fence, through, validity.clone(), known.subscribe());
+    let (initial, positions) = (settings.phase.initial, store.clone());
+    let mut maintenance =
+        MaintenanceWorker::new(start.resync, handles.fence.clone(), initial, Arc::clone(&known), positions);
     // A resync waits if sources are dropped. The pipeline decides again as soon as it knows the stream's time.
     maintenance.held = dropped != Dropped::default();
-    let of_term = (term, fingerprint(phase.watched()));
-    let (metrics, so_far) = (Arc::clone(&context.metrics), (start.history, start.events));
-    let checkpoints = Checkpoints::new((store, writer.clone()), settings.tokens.clone(), metrics, of_term, so_far);
+    let (metrics, fingerprint) = (Arc::clone(&context.metrics), fingerprint(phase.watched()));
+    let of_term = CheckpointTerm { term, fingerprint, history: start.history, events: start.events };
+    let checkpoints = Checkpoints::new(store, writer.clone(), settings.tokens.clone(), metrics, of_term);
     let pipeline = Pipeline {
         offer_write_lock: Arc::clone(&handles.offer_write_lock),
         wake: Arc::clone(&handles.wake),
@@ -101,9 +102,8 @@ pub(crate) async fn lead(context: &Context, lease: Lease, stop: &CancellationTok
         health: Arc::clone(&context.health),
         stop: group.stop.clone(),
     };
-    let heartbeats = (term, settings.stream.canary_interval);
-    let heartbeats = canary::write_heartbeats(writer, heartbeats, Arc::clone(&context.health), group.stop.clone());
-    group.spawn(Task::Canary, heartbeats);
+    let (interval, health) = (settings.stream.canary_interval, Arc::clone(&context.health));
+    group.spawn(Task::Canary, canary::write_heartbeats(writer, term, interval, health, group.stop.clone()));
     group.spawn(Task::Reader, reader(context, phase, start.position).run(outbox));
     group.spawn(Task::Verification, Continuous::new(context.clone(), sampler, group.stop.clone()).run());
     group.spawn(Task::Ticker, Ticker::new(context.clone(), handles, group.stop.clone()).run());
@@ -133,12 +133,14 @@ async fn begin_stream(
     context: &Context,
     writer: &Writer,
     store: &Store,
-    (term, phase): (i64, Phase),
+    term: i64,
+    phase: Phase,
 ) -> Result<Start, Failure> {
     prepare(&context.database).await?;
     let old_worker = OldWorkerTokens::new(Database::clone(&context.database));
     let on_history_lost = context.settings.stream.on_history_lost;
-    let start = start(writer, (store, &old_worker), on_history_lost, &context.metrics, (term, phase)).await;
+    let stores = PositionStores { store, old_worker: &old_worker };
+    let start = start(writer, stores, on_history_lost, &context.metrics, term, phase).await;
     // A lost position is a failure only if the configuration says to halt then.
     let start = start.inspect_err(|failure| {
         if failure.directive() == Directive::Resync {

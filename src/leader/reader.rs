@@ -137,8 +137,7 @@ impl StreamReader {
     }
 
     async fn open_with(&self, batch_size: u32) -> Result<Cursor, Failure> {
-        let what = (self.watched, &self.position);
-        Cursor::open(&self.database, what, self.await_time, batch_size).await
+        Cursor::open(&self.database, self.watched, &self.position, self.await_time, batch_size).await
     }
 
     /// Reads with one cursor until something fails. `Ok` means that the pipeline is gone.
@@ -164,7 +163,7 @@ impl StreamReader {
                 self.health.caught_up(reply.operation_time)
             }
             self.stumbles.replied(reply.events.len());
-            let next_size = self.next_size(size, (reply.events.len(), asked.elapsed()), far_back);
+            let next_size = self.next_size(size, reply.events.len(), asked.elapsed(), far_back);
             let invalidates = reply.invalidates();
             let is_full = reply.events.len() >= EVENTS_PER_REPLY;
             self.position = StreamPosition::After(reply.position.clone());
@@ -187,7 +186,7 @@ impl StreamReader {
     }
 
     /// Computes the greatest number of events for the next reply.
-    fn next_size(&self, size: u32, (events, took): (usize, Duration), far_back: bool) -> u32 {
+    fn next_size(&self, size: u32, events: usize, took: Duration, far_back: bool) -> u32 {
         let is_full = events >= size as usize;
         match (far_back, took > SLOW_REPLY) {
             (false, _) => self.usual_size(),
@@ -207,7 +206,7 @@ impl StreamReader {
         let from = self.position.time();
         let (last, to) = match way {
             StumbleAction::PassOne | StumbleAction::PassAll => {
-                let (last, _) = last_to_pass(&self.database, (self.watched, &self.position), way).await?;
+                let (last, _) = last_to_pass(&self.database, self.watched, &self.position, way).await?;
                 (last, behind(last))
             }
             StumbleAction::Again | StumbleAction::Wait => {

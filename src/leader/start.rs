@@ -40,6 +40,13 @@ pub struct Start {
     pub resync: Option<Resync>,
 }
 
+/// The stores that may have a position: the one of our checkpoint and the one of the old worker.
+#[derive(Debug, Clone, Copy)]
+pub struct PositionStores<'a> {
+    pub store: &'a Store,
+    pub old_worker: &'a OldWorkerTokens,
+}
+
 /// Finds the beginning of a leadership. After a lost position, opens a gap and requests a resync.
 ///
 /// # Errors
@@ -47,10 +54,11 @@ pub struct Start {
 /// configuration says to halt on a lost history.
 pub async fn start(
     writer: &Writer,
-    (store, old_worker): (&Store, &OldWorkerTokens),
+    PositionStores { store, old_worker }: PositionStores<'_>,
     on_history_lost: OnHistoryLost,
     metrics: &Metrics,
-    (term, phase): (i64, Phase),
+    term: i64,
+    phase: Phase,
 ) -> Result<Start, Failure> {
     let database = writer.database();
     let history = history::current(database).await?;
@@ -58,7 +66,7 @@ pub async fn start(
     let checkpoint = match with_deadline(store.load()).await {
         Err(failure @ StoreError::Garbled { .. }) if goes_on => {
             let lost = Lost { from: Timestamp { time: 0, increment: 0 }, cause: "garbled checkpoint", events: 0 };
-            return after_lost(writer, (Failure::from(failure), lost), metrics, (term, history)).await;
+            return after_lost(writer, Failure::from(failure), lost, metrics, term, history).await;
         }
         loaded => loaded?,
     };
@@ -69,7 +77,7 @@ pub async fn start(
                 return Err(failure);
             }
             let lost = Lost { from: checkpoint.cluster_time, cause: "another history", events: checkpoint.events };
-            return after_lost(writer, (failure, lost), metrics, (term, history)).await;
+            return after_lost(writer, failure, lost, metrics, term, history).await;
         }
         let position = if checkpoint.fingerprint == fingerprint(phase.watched()) {
             StreamPosition::After(checkpoint.token)
@@ -129,13 +137,15 @@ struct Lost {
 
 async fn after_lost(
     writer: &Writer,
-    (failure, lost): (Failure, Lost),
+    failure: Failure,
+    lost: Lost,
     metrics: &Metrics,
-    (term, history): (i64, History),
+    term: i64,
+    history: History,
 ) -> Result<Start, Failure> {
     warn!(error = %failure, advice = failure.advice(), "the checkpoint is of no use");
     let now = operation_time(writer.database()).await?;
-    gaps::open(writer, (lost.from, now), lost.cause, clock::now()).await?;
+    gaps::open(writer, lost.from, now, lost.cause, clock::now()).await?;
     let resync = Resync::request(writer, metrics, lost.cause, term).await?;
     Ok(Start { position: StreamPosition::At(now), history, is_first: false, events: lost.events, resync: Some(resync) })
 }

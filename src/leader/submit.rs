@@ -66,11 +66,13 @@ pub(crate) async fn submit(
             Ok(CommandState::Unfinished(_, None)) => {
                 let lease = Lease::acquire(&context.database, &holder(), context.settings.lease.duration).await?;
                 match lease {
-                    Some(lease) => match work(context, (id, order), lease, &mut group, &mut show).await {
-                        // Another instance leads now and carries the command out.
-                        Err(Failure::LeaseLost) => POLL,
-                        done => return Ok(done?),
-                    },
+                    Some(lease) => {
+                        match work(context, SubmittedCommand { id, order }, lease, &mut group, &mut show).await {
+                            // Another instance leads now and carries the command out.
+                            Err(Failure::LeaseLost) => POLL,
+                            done => return Ok(done?),
+                        }
+                    }
                     None => POLL,
                 }
             }
@@ -88,6 +90,13 @@ pub(crate) async fn submit(
         info!(command = %id, "interrupted; an instance that leads finishes what was asked for")
     }
     Ok(None)
+}
+
+/// A command with the id under which it is stored.
+#[derive(Debug, Clone, Copy)]
+struct SubmittedCommand<'a> {
+    id: ObjectId,
+    order: &'a Command,
 }
 
 enum CommandState {
@@ -111,7 +120,7 @@ async fn look(context: &Context, id: ObjectId) -> Result<CommandState, Failure> 
 /// Carries a stored command out in this process, under `lease`. `None` means that it was interrupted.
 async fn work(
     context: &Context,
-    (id, order): (ObjectId, &Command),
+    submitted: SubmittedCommand<'_>,
     lease: Lease,
     group: &mut Group,
     show: &mut impl FnMut(&StoredCommand),
@@ -119,7 +128,7 @@ async fn work(
     let (renewed, validity) = watch::channel(lease.validity);
     let renewal = lead::renew(lease.clone(), renewed, Arc::clone(&context.health), group.stop.clone());
     group.spawn(Task::Lease, renewal);
-    let done = carry_out(context, (id, order), &lease, validity, &group.stop, show).await;
+    let done = carry_out(context, submitted, &lease, validity, &group.stop, show).await;
     if lease.release().await.is_err() {
         warn!("the lease could not be given back; it ends by itself");
     }
@@ -134,7 +143,7 @@ async fn work(
 
 async fn carry_out(
     context: &Context,
-    (id, order): (ObjectId, &Command),
+    SubmittedCommand { id, order }: SubmittedCommand<'_>,
     lease: &Lease,
     validity: watch::Receiver<Validity>,
     stop: &CancellationToken,
@@ -144,7 +153,7 @@ async fn carry_out(
     crate::leader::start::prepare(database).await?;
     let writer = lease.writer(database, validity.clone());
     // As in a leadership, the fence comes before all reads: a transaction of the previous leader may still be open.
-    let fence = Fence::take_over(writer.clone(), lease.term).await?;
+    let (fence, through) = Fence::take_over(writer.clone(), lease.term).await?;
     ledger::prepare(&context.database).await?;
     let current = state::begin(database, initial).await?;
     let known = watcher::known(&current);
@@ -152,8 +161,8 @@ async fn carry_out(
     stages.preemption =
         Some(PreemptionCheck::new(validity.clone(), known.subscribe(), stop.clone(), Arc::clone(&context.health)));
     let mut apply = Apply::new(stages);
-    let handles = LeaderHandles::new(fence, validity.clone(), known.subscribe());
-    let mut maintenance = MaintenanceWorker::new(None, handles.fence.clone(), (initial, known), lead::store(context));
+    let handles = LeaderHandles::new(fence, through, validity.clone(), known.subscribe());
+    let mut maintenance = MaintenanceWorker::new(None, handles.fence.clone(), initial, known, lead::store(context));
     if order.lane() == Lane::Ticker {
         let ticker = Ticker::new(context.clone(), handles, stop.clone());
         return Box::pin(run_with(ticker, id, &mut maintenance, &mut apply)).await;

@@ -13,7 +13,8 @@ use crate::write::{Writer, command};
 /// As [`command::record`].
 pub(crate) async fn open(
     writer: &Writer,
-    (from, to): (Timestamp, Timestamp),
+    from: Timestamp,
+    to: Timestamp,
     cause: &str,
     now: DateTime,
 ) -> Result<(), Failure> {

@@ -86,7 +86,7 @@ impl Replaying {
         }
         let until = request.progress.get_timestamp(UNTIL).unwrap_or(span.from);
         let watched = watched(stages.phase, span.collection.as_deref());
-        let source = Replay::open(&stages.database, watched, (reached(request, span), until));
+        let source = Replay::open(&stages.database, watched, reached(request, span), until);
         Ok(Self { command: request.id, source })
     }
 

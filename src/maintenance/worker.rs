@@ -63,7 +63,8 @@ impl MaintenanceWorker {
     pub(crate) fn new(
         resync: Option<Resync>,
         fence: Fence,
-        (initial, known): (Phase, KnownPhase),
+        initial: Phase,
+        known: KnownPhase,
         positions: Store,
     ) -> Self {
         Self { resync, held: false, command: None, fence, initial, known, positions, replaying: None }
@@ -141,7 +142,7 @@ impl MaintenanceWorker {
         apply: &mut Apply,
     ) -> Result<Option<CommandOutcome>, Failure> {
         match request.order.clone() {
-            Command::Backfill { recruiter, active_only } => backfill(request, apply, (recruiter, active_only)).await,
+            Command::Backfill { recruiter, active_only } => backfill(request, apply, recruiter, active_only).await,
             Command::Repair => self.repair(request, apply).await,
             Command::RetryDeadLetters { due_at } => retry_dead_letters::step(request, apply, due_at).await,
             Command::Replay(span) => self.replay(request, apply, &span).await,
@@ -283,7 +284,8 @@ struct Asked<'a> {
 async fn backfill(
     request: &mut StoredCommand,
     apply: &mut Apply,
-    (recruiter, active_only): (Option<RecruiterId>, bool),
+    recruiter: Option<RecruiterId>,
+    active_only: bool,
 ) -> Result<Option<CommandOutcome>, Failure> {
     if let Some(refused) = refused_by(apply.stages.phase) {
         return Ok(Some(refused));

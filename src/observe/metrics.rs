@@ -22,9 +22,13 @@ const SIZES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_50
 
 /// A label with all its values. Each value has a counter at 0 from the start, because a missing counter could also mean
 /// a wrong name.
-type KnownLabel = (&'static str, &'static [&'static str]);
-const WINNERS: KnownLabel = ("winner", &["offer", "projection"]);
-const COMPARED: KnownLabel = ("result", &["equal", "differs", "missing"]);
+struct KnownLabel {
+    name: &'static str,
+    values: &'static [&'static str],
+}
+
+const WINNERS: KnownLabel = KnownLabel { name: "winner", values: &["offer", "projection"] };
+const COMPARED: KnownLabel = KnownLabel { name: "result", values: &["equal", "differs", "missing"] };
 
 /// The service's metrics.
 #[derive(Debug, Clone)]
@@ -166,8 +170,8 @@ impl Metrics {
             checkpoint_timestamp: make.gauge("checkpoint_timestamp_seconds", "Cluster time of the checkpoint")?,
             oplog_window: make.gauge("oplog_window_seconds", "How far back the oplog reaches")?,
             token_headroom: make.gauge("token_headroom_seconds", "Until the checkpoint falls off the oplog")?,
-            source_jobs: make.unknown("source_jobs", "Jobs in recruiters", ("status", &jobs))?,
-            target_offers: make.unknown("target_offers", "Our offers in jobs_partners", ("status", &offers))?,
+            source_jobs: make.unknown("source_jobs", "Jobs in recruiters", "status", &jobs)?,
+            target_offers: make.unknown("target_offers", "Our offers in jobs_partners", "status", &offers)?,
             ready: make.integer_gauge("ready", "1 when this instance does what it should")?,
             catching_up: make
                 .integer_gauge("catching_up", "1 while the stream is read far behind the server's time")?,
@@ -267,14 +271,9 @@ impl Make<'_> {
         self.register(IntGaugeVec::new(Self::options(name, help), labels)?)
     }
 
-    fn counters_of(
-        &self,
-        name: &str,
-        help: &str,
-        (label, values): KnownLabel,
-    ) -> Result<IntCounterVec, prometheus::Error> {
-        let counters = self.counters(name, help, &[label])?;
-        for value in values {
+    fn counters_of(&self, name: &str, help: &str, label: KnownLabel) -> Result<IntCounterVec, prometheus::Error> {
+        let counters = self.counters(name, help, &[label.name])?;
+        for value in label.values {
             counters.with_label_values(&[*value]);
         }
         Ok(counters)
@@ -288,7 +287,7 @@ impl Make<'_> {
     }
 
     /// Gauges that are NaN until they are set, one for each value of the label.
-    fn unknown(&self, name: &str, help: &str, (label, values): (&str, &[&str])) -> Result<GaugeVec, prometheus::Error> {
+    fn unknown(&self, name: &str, help: &str, label: &str, values: &[&str]) -> Result<GaugeVec, prometheus::Error> {
         let gauges = self.register(GaugeVec::new(Self::options(name, help), &[label])?)?;
         for value in values {
             gauges.with_label_values(&[*value]).set(f64::NAN);

@@ -24,7 +24,7 @@ impl Plan {
     fn add(&mut self, event: &Event) {
         let reaction = react(event);
         if let (Some(DocumentKey::Other(key)), Some(collection)) = (&event.key, event.collection) {
-            self.add_unusable((collection, key.clone()), event.operation, &reaction);
+            self.add_unusable(collection, key.clone(), event.operation, &reaction);
         }
         match reaction {
             Reaction::Nothing if event.renamed_to.is_none() => return,
@@ -42,7 +42,8 @@ impl Plan {
     }
 
     /// Records a document whose `_id` is no ObjectId, until its deletion.
-    fn add_unusable(&mut self, document: (WatchedCollection, String), operation: Operation, reaction: &Reaction) {
+    fn add_unusable(&mut self, collection: WatchedCollection, key: String, operation: Operation, reaction: &Reaction) {
+        let document = (collection, key);
         if operation == Operation::Delete {
             self.unusable_keys.remove(&document);
             self.vanished_keys.insert(document);

@@ -42,10 +42,10 @@ const EXISTS: i32 = 48;
 /// Arguments of `setup`.
 #[derive(Debug, Args)]
 pub struct SetupArguments {
-    /// Say what would be done and do nothing.
+    /// Print the steps, and do nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Take back what `setup` did.
+    /// Remove what `setup` added.
     #[arg(long)]
     pub down: bool,
     /// Print the steps as JSON.

@@ -86,7 +86,8 @@ impl Cursor {
     /// position is at fault.
     pub(crate) async fn open(
         database: &CausalDatabase,
-        (watched, position): (&[WatchedCollection], &StreamPosition),
+        watched: &[WatchedCollection],
+        position: &StreamPosition,
         await_time: Duration,
         batch_size: u32,
     ) -> Result<Self, Failure> {

@@ -59,7 +59,8 @@ impl Replay {
     pub(crate) fn open(
         database: &CausalDatabase,
         watched: Vec<WatchedCollection>,
-        (from, until): (Timestamp, Timestamp),
+        from: Timestamp,
+        until: Timestamp,
     ) -> Self {
         let stumbles = Stumbles::default();
         let mut replay = Self {
@@ -125,7 +126,7 @@ impl Replay {
             // A replay does not wait: passing over everything up to now ends the span.
             StumbleAction::PassAll | StumbleAction::Wait => StumbleAction::PassAll,
         };
-        let (last, is_one) = last_to_pass(&self.database, (&self.watched, &self.position), way).await?;
+        let (last, is_one) = last_to_pass(&self.database, &self.watched, &self.position, way).await?;
         let ended = last >= self.until;
         self.position = StreamPosition::At(behind(last));
         if !ended {
@@ -144,7 +145,7 @@ fn open(
     batch_size: u32,
 ) -> Reading {
     Box::pin(async move {
-        let cursor = Cursor::open(&database, (&watched, &position), AWAIT, batch_size).await?;
+        let cursor = Cursor::open(&database, &watched, &position, AWAIT, batch_size).await?;
         read_on(cursor).await
     })
 }

@@ -90,7 +90,7 @@ pub(crate) async fn others_after(
             after.map_or_else(|| rawdoc! { "_id": RawBsonRef::MinKey }, |after| after.document().to_owned()),
         );
         below.append(cstr!("max"), &rawdoc! { "_id": LOWEST });
-        let found = step(database, (below, comment), after).await?;
+        let found = step(database, below, comment, after).await?;
         if !found.is_empty() {
             return Ok(found);
         }
@@ -98,7 +98,7 @@ pub(crate) async fn others_after(
     let last = after.filter(|after| after.is_above_object_ids());
     let mut above = command();
     above.append(cstr!("min"), last.map_or_else(|| rawdoc! { "_id": HIGHEST }, |after| after.document().to_owned()));
-    let found = step(database, (above, comment), last).await?;
+    let found = step(database, above, comment, last).await?;
     if !found.is_empty() {
         return Ok(found);
     }
@@ -107,14 +107,15 @@ pub(crate) async fn others_after(
     let mut greatest_of_all = rawdoc! { "find": collection, "filter": greatest, "projection": { "_id": 1 } };
     greatest_of_all.append(cstr!("readConcern"), database.read_concern());
     greatest_of_all.append(cstr!("comment"), comment);
-    step(database, (greatest_of_all, comment), last).await
+    step(database, greatest_of_all, comment, last).await
 }
 
 /// The `_id`s of the first reply that has others than `after`, which the bounds include. A step ends with this reply,
 /// because `_id`s can be long.
 async fn step(
     database: &CausalDatabase,
-    (command, comment): (RawDocumentBuf, ObjectId),
+    command: RawDocumentBuf,
+    comment: ObjectId,
     after: Option<&OtherId>,
 ) -> Result<Vec<OtherId>, Failure> {
     let (client, comment) = (database.client(), Bson::from(comment));

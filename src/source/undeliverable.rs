@@ -95,7 +95,8 @@ impl Stumbles {
 /// [`Failure::Read`].
 pub(crate) async fn last_to_pass(
     database: &Database,
-    (watched, position): (&[WatchedCollection], &StreamPosition),
+    watched: &[WatchedCollection],
+    position: &StreamPosition,
     way: StumbleAction,
 ) -> Result<(Timestamp, bool), Failure> {
     if way == StumbleAction::PassOne

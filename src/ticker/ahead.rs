@@ -21,7 +21,8 @@ use crate::write::transaction::{Fence, Transaction};
 /// [`Failure::LeaseLost`], [`Failure::Read`], [`Failure::Write`]; the function can be called again after each of them.
 pub(super) async fn take_back(
     fence: &Fence,
-    (job, through): (TimedJob, DateTime),
+    job: TimedJob,
+    through: DateTime,
     now: DateTime,
 ) -> Result<DateTime, Failure> {
     let runs = collection(fence.writer.database(), JOB_RUNS);

@@ -258,7 +258,7 @@ impl JobContext {
         };
         let mut transaction = Transaction::begin(&self.context.database, self.fence()).await?;
         let ours = self.ours(doc! { "_id": { "$in": offers } });
-        let found = transaction.read(OFFERS, (ours, projection("", &["updated_at"], fields.offer)), 0).await?;
+        let found = transaction.read(OFFERS, ours, projection("", &["updated_at"], fields.offer), 0).await?;
         let recruiters = if self.phase.writes_offers() {
             read_recruiters(&mut transaction, &owners, fields).await?
         } else {
@@ -350,7 +350,7 @@ async fn read_recruiters(
     let ids: Vec<Bson> = ids.into_iter().map(Bson::from).collect();
     let mut wanted = projection("", &["updatedAt"], fields.recruiter);
     wanted.extend(projection("jobs.", &["_id", "job_update_date"], fields.job));
-    transaction.read(WatchedCollection::Recruiters.name(), (doc! { "_id": { "$in": ids } }, wanted), 0).await
+    transaction.read(WatchedCollection::Recruiters.name(), doc! { "_id": { "$in": ids } }, wanted, 0).await
 }
 
 fn projection(prefix: &str, always: &[&str], asked: &[&str]) -> Document {

@@ -271,7 +271,8 @@ pub async fn postpone(
     database: &Database,
     term: i64,
     id: &str,
-    (end, report): (&RunEnd, &JobReport),
+    end: &RunEnd,
+    report: &JobReport,
     until: DateTime,
 ) -> Result<(), Failure> {
     let mut fields = details(end, report);
@@ -287,7 +288,8 @@ pub async fn finish(
     database: &Database,
     term: i64,
     id: &str,
-    (end, report): (&RunEnd, &JobReport),
+    end: &RunEnd,
+    report: &JobReport,
     finished: DateTime,
 ) -> Result<(), Failure> {
     let mut fields = details(end, report);

@@ -16,10 +16,18 @@ use crate::model::time::is_ahead;
 use crate::schedule::{Schedule, zone};
 use crate::write::transaction::Fence;
 
+/// The outcome and reason of occurrences that are not run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PassedOutcome {
+    outcome: RunOutcome,
+    reason: &'static str,
+}
+
 /// The outcome and reason of occurrences that a later one has overtaken, while another run was under way.
-pub(super) const OVERTAKEN: (RunOutcome, &str) = (RunOutcome::Skipped, "a later occurrence was due already");
+pub(super) const OVERTAKEN: PassedOutcome =
+    PassedOutcome { outcome: RunOutcome::Skipped, reason: "a later occurrence was due already" };
 /// The outcome and reason of occurrences that came due before this leadership began.
-pub(super) const MISSED: (RunOutcome, &str) = (RunOutcome::Missed, "nothing was running");
+pub(super) const MISSED: PassedOutcome = PassedOutcome { outcome: RunOutcome::Missed, reason: "nothing was running" };
 
 /// The schedule of one job, and the state of its entries.
 #[derive(Debug)]
@@ -65,7 +73,7 @@ impl Plans {
         context: &Context,
         fence: &Fence,
         now: DateTime,
-        (passed, reason): (RunOutcome, &'static str),
+        PassedOutcome { outcome: passed, reason }: PassedOutcome,
     ) -> Result<bool, Failure> {
         let (database, mut owes) = (&context.database, false);
         for (job, plan) in &mut self.0 {
@@ -76,7 +84,7 @@ impl Plans {
                 continue;
             };
             if is_ahead(through, now) {
-                through = ahead::take_back(fence, (*job, through), now).await?;
+                through = ahead::take_back(fence, *job, through, now).await?;
                 plan.through = Some(through);
                 // The metric may show a success at a time that has not come yet.
                 let last = ledger::previous(database, job.name(), now).await?;

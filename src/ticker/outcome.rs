@@ -11,14 +11,20 @@ use super::report::{JobReport, notice};
 use crate::context::Context;
 use crate::notices::Notices;
 
-/// Writes one line to the log, updates the metrics, and sends a notice if the run changed or failed something. `took`
-/// is the duration of the run.
-pub(super) fn tell(
-    (context, notices): (&Context, &Notices),
-    (job_order, now): (JobOrder, DateTime),
-    (end, report): (&RunEnd, &JobReport),
-    took: Duration,
-) {
+/// A run that has ended.
+pub(super) struct EndedRun<'a> {
+    pub job_order: JobOrder,
+    /// The time by which the run's rules went.
+    pub now: DateTime,
+    pub end: &'a RunEnd,
+    pub report: &'a JobReport,
+    /// The duration of the run.
+    pub took: Duration,
+}
+
+/// Writes one line to the log, updates the metrics, and sends a notice if the run changed or failed something.
+pub(super) fn tell(context: &Context, notices: &Notices, run: &EndedRun<'_>) {
+    let EndedRun { job_order, now, end, report, took } = *run;
     let (job, outcome, metrics) = (job_order.name(), end.outcome.as_str(), &context.metrics);
     metrics.job_runs(job_order, end.outcome, 1);
     metrics.job_ran(job_order, took, report.changed);

@@ -15,10 +15,11 @@ use super::job_context::JobContext;
 use super::job_order::JobOrder;
 use super::ledger::{self, ByHand, DueRun, RunEnd, RunOutcome};
 use super::occurrences::{MISSED, OVERTAKEN, Plans};
+use super::outcome::{self, EndedRun};
 use super::production_marker;
 use super::report::JobReport;
+use super::retry_policy;
 use super::write_access::{OfferWriteLock, WriteAccess};
-use super::{outcome, retry_policy};
 use crate::clock;
 use crate::config::Environment;
 use crate::context::Context;
@@ -81,7 +82,8 @@ impl LeaderHandles {
     /// The handles of one leadership. Its pipeline takes the lock on writing offers and the wake signal from them.
     #[must_use]
     pub(crate) fn new(
-        (fence, through): (Fence, BTreeMap<String, DateTime>),
+        fence: Fence,
+        through: BTreeMap<String, DateTime>,
         validity: watch::Receiver<Validity>,
         phase: watch::Receiver<Followed>,
     ) -> Self {
@@ -203,7 +205,7 @@ impl Ticker {
         };
         let Some(job) = TimedJob::named(&due_run.job) else {
             let end = RunEnd { outcome: RunOutcome::Skipped, error: Some("this version knows no such job".to_owned()) };
-            return ledger::finish(&database, term, &due_run.id, (&end, &JobReport::default()), now).await;
+            return ledger::finish(&database, term, &due_run.id, &end, &JobReport::default(), now).await;
         };
         let previous = ledger::previous(&database, job.name(), now).await?;
         let times = RunTimes { now, scheduled_for: due_run.scheduled_for, previous, by_hand: false };
@@ -273,14 +275,15 @@ impl Ticker {
         let (database, term) = (&self.context.database, self.handles.fence.term);
         let finished = self.context.clock.now(database).await?;
         match retry_policy::until(times.scheduled_for, finished, &report).filter(|_| !times.by_hand) {
-            Some(until) => ledger::postpone(database, term, id, (&end, &report), until).await?,
-            None => ledger::finish(database, term, id, (&end, &report), finished).await?,
+            Some(until) => ledger::postpone(database, term, id, &end, &report, until).await?,
+            None => ledger::finish(database, term, id, &end, &report, finished).await?,
         }
         if self.forgot_at.is_none_or(|at| at.elapsed() >= FORGET) {
             ledger::forget(database, finished).await?;
             self.forgot_at = Some(clock::instant());
         }
-        outcome::tell((&self.context, &self.notices), (job_order, times.now), (&end, &report), began.elapsed());
+        let run = EndedRun { job_order, now: times.now, end: &end, report: &report, took: began.elapsed() };
+        outcome::tell(&self.context, &self.notices, &run);
         Ok((end, report))
     }
 

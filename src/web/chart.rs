@@ -37,8 +37,16 @@ pub(super) struct Chart {
     pub width: usize,
 }
 
-/// The input of one line: label, class, and values with the oldest first.
-pub(super) type Drawn<'a> = (&'static str, &'static str, &'a [Option<f64>]);
+/// The input of one line.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Drawn<'a> {
+    /// The name in the legend.
+    pub label: &'static str,
+    /// The style class of the line.
+    pub class: &'static str,
+    /// The values, the oldest first.
+    pub values: &'a [Option<f64>],
+}
 
 impl Chart {
     /// The minutes that a share of the width covers, as text, for the labels of the time axis. `share` is 1 for the
@@ -54,14 +62,14 @@ impl Chart {
     /// Draws lines on one scale. The scale ends at a round value, which is `least` or more.
     #[must_use]
     pub(super) fn of(lines: &[Drawn<'_>], least: f64) -> Self {
-        let all = lines.iter().flat_map(|(_, _, values)| values.iter().flatten().copied());
+        let all = lines.iter().flat_map(|line| line.values.iter().flatten().copied());
         let top = round_above(all.fold(least, f64::max));
-        let longest = lines.iter().map(|(_, _, values)| values.len()).max().unwrap_or_default();
+        let longest = lines.iter().map(|line| line.values.len()).max().unwrap_or_default();
         let width = longest.clamp(NARROWEST, WIDEST);
-        let lines = lines.iter().map(|(label, class, values)| ChartLine {
+        let lines = lines.iter().map(|&Drawn { label, class, values }| ChartLine {
             label,
             class,
-            path: path(values, (width, top)),
+            path: path(values, width, top),
             values: json(values),
             now: values.last().copied().flatten(),
             most: values.iter().flatten().copied().reduce(f64::max),
@@ -77,7 +85,7 @@ fn round_above(value: f64) -> f64 {
 }
 
 /// The SVG path of values. The newest value is at the right edge. An unknown value interrupts the line.
-fn path(values: &[Option<f64>], (width, top): (usize, f64)) -> String {
+fn path(values: &[Option<f64>], width: usize, top: f64) -> String {
     let values = values.get(values.len().saturating_sub(width)..).unwrap_or_default();
     let first = width - values.len();
     let mut path = String::new();
@@ -109,10 +117,14 @@ fn json(values: &[Option<f64>]) -> String {
 mod tests {
     use super::*;
 
+    fn lag(values: &[Option<f64>]) -> Drawn<'_> {
+        Drawn { label: "lag", class: "a", values }
+    }
+
     #[test]
     fn the_newest_value_is_at_the_right_edge_and_what_is_unknown_is_a_gap() {
         let values = [Some(0.0), None, Some(5.0), Some(10.0)];
-        let chart = Chart::of(&[("lag", "a", &values)], 10.0);
+        let chart = Chart::of(&[lag(&values)], 10.0);
         assert_eq!(chart.top, 10.0);
         let line = &chart.lines[0];
         assert_eq!(line.path, "M57 160.0h0M59 80.0h0L60 0.0");
@@ -120,7 +132,7 @@ mod tests {
         assert_eq!((line.now, line.most), (Some(10.0), Some(10.0)));
         assert_eq!((chart.minutes(1.0, &5), chart.minutes(0.5, &5)), ("5".to_owned(), "2.5".to_owned()));
         let day = vec![Some(1.0); 17_280];
-        assert_eq!(Chart::of(&[("lag", "a", &day)], 5.0).minutes(1.0, &5), "60", "no more than an hour");
+        assert_eq!(Chart::of(&[lag(&day)], 5.0).minutes(1.0, &5), "60", "no more than an hour");
     }
 
     #[test]
@@ -128,6 +140,6 @@ mod tests {
         for (value, top) in [(1.0, 1.0), (1.1, 2.0), (4.0, 5.0), (6.0, 10.0), (37.0, 50.0), (600.0, 1_000.0)] {
             assert_eq!(round_above(value), top, "{value}");
         }
-        assert_eq!(Chart::of(&[("lag", "a", &[])], 5.0).top, 5.0, "an empty one has a scale too");
+        assert_eq!(Chart::of(&[lag(&[])], 5.0).top, 5.0, "an empty one has a scale too");
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Display;
 
 use askama::Template;
 
-use super::chart::{Chart, HEIGHT};
+use super::chart::{Chart, Drawn, HEIGHT};
 use crate::observe::health::Role;
 use crate::phase::Phase;
 use crate::status::document::{Service, Status, StatusVerdict};
@@ -38,6 +38,15 @@ struct PageValue {
     text: String,
 }
 
+/// One row of the table of collections.
+#[derive(Debug)]
+struct CollectionRow {
+    name: &'static str,
+    documents: PageValue,
+    /// The events since the start.
+    events: PageValue,
+}
+
 /// One of the large numbers at the top of the page.
 #[derive(Debug)]
 struct Tile {
@@ -56,11 +65,10 @@ impl<'a> Page<'a> {
         let series = &status.history;
         let known = |rates: &[f64]| rates.iter().copied().map(Some).collect::<Vec<_>>();
         let (events, offers) = (known(&series.events_per_second), known(&series.offers_per_second));
-        Self {
-            status,
-            lag: Chart::of(&[("lag", "a", &series.lag_seconds)], 5.0),
-            throughput: Chart::of(&[("events read", "a", &events), ("offers written", "b", &offers)], 5.0),
-        }
+        let lag = Drawn { label: "lag", class: "a", values: &series.lag_seconds };
+        let events = Drawn { label: "events read", class: "a", values: &events };
+        let offers = Drawn { label: "offers written", class: "b", values: &offers };
+        Self { status, lag: Chart::of(&[lag], 5.0), throughput: Chart::of(&[events, offers], 5.0) }
     }
 
     fn level(&self) -> &'static str {
@@ -145,17 +153,16 @@ impl<'a> Page<'a> {
     }
 
     /// Each collection with its documents and its events since the start.
-    fn collections(&self) -> Vec<(&'static str, PageValue, PageValue)> {
+    fn collections(&self) -> Vec<CollectionRow> {
         let empty = BTreeMap::new();
         let documents = self.status.counts.as_ref().map_or(&empty, |counts| &counts.documents);
         let events = &self.status.since_start.events_by_collection;
         let rows = documents.iter().map(|(name, documents)| {
-            let read = events.get(*name);
-            let read = match read {
+            let events = match events.get(*name) {
                 Some(read) => count(&format!("/since_start/events_by_collection/{name}"), read),
                 None => PageValue { path: String::new(), raw: String::new(), text: "0".to_owned() },
             };
-            (*name, count(&format!("/counts/documents/{name}"), documents), read)
+            CollectionRow { name, documents: count(&format!("/counts/documents/{name}"), documents), events }
         });
         rows.collect()
     }

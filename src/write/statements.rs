@@ -136,7 +136,7 @@ pub(crate) fn cancel_removed(
     date: DateTime,
     unless_later_than: Option<DateTime>,
 ) -> Statement {
-    cancel(offer, partner_label, ("removed from recruiter", date), unless_later_than)
+    cancel(offer, partner_label, "removed from recruiter", date, unless_later_than)
 }
 
 /// Makes the statement that cancels the offer of a deactivated user (spec 03, "Reactions"). With a time, an offer that
@@ -148,13 +148,14 @@ pub(crate) fn cancel_of_user(
     date: DateTime,
     unless_later_than: Option<DateTime>,
 ) -> Statement {
-    cancel(offer, partner_label, (USER_DEACTIVATED, date), unless_later_than)
+    cancel(offer, partner_label, USER_DEACTIVATED, date, unless_later_than)
 }
 
 fn cancel(
     offer: JobId,
     partner_label: &str,
-    (reason, date): (&str, DateTime),
+    reason: &str,
+    date: DateTime,
     unless_later_than: Option<DateTime>,
 ) -> Statement {
     let cancelled = OfferStatus::Cancelled;

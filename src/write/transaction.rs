@@ -162,7 +162,8 @@ impl Transaction {
     pub async fn read(
         &mut self,
         name: &str,
-        (filter, projection): (Document, Document),
+        filter: Document,
+        projection: Document,
         limit: usize,
     ) -> Result<Vec<RawDocumentBuf>, Failure> {
         let collection = collection(&self.database, name);

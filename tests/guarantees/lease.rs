@@ -9,7 +9,7 @@ use stream_processor::inside::Failure;
 use stream_processor::inside::Metrics;
 use stream_processor::inside::Phase;
 use stream_processor::inside::Writer;
-use stream_processor::inside::start;
+use stream_processor::inside::{PositionStores, start};
 use xtask::guarded::Signal;
 use xtask::mongod::{Options, ReplicaSet};
 
@@ -146,9 +146,10 @@ async fn the_start_of_a_newer_term_is_not_recorded_over() {
     let newer = doc! { "_id": "beginning", "term": 2_i64, "cluster_time": bson::Timestamp { time: 1, increment: 1 } };
     test.collection("stream_processor_state").insert_one(&newer).await.unwrap();
     let writer = Writer::free(&test.database);
-    let stores = (Store::MongoDb(MongoStore::new(test.database.clone())), OldWorkerTokens::new(test.database.clone()));
+    let store = Store::MongoDb(MongoStore::new(test.database.clone()));
+    let stores = PositionStores { store: &store, old_worker: &OldWorkerTokens::new(test.database.clone()) };
     let metrics = Metrics::new().unwrap();
-    let begun = start(&writer, (&stores.0, &stores.1), OnHistoryLost::Halt, &metrics, (1, Phase::Sync)).await;
+    let begun = start(&writer, stores, OnHistoryLost::Halt, &metrics, 1, Phase::Sync).await;
     assert!(matches!(begun, Err(Failure::LeaseLost)), "{begun:?}");
     assert_eq!(state(&test.database, "beginning").await, Some(newer));
 }

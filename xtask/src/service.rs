@@ -36,7 +36,7 @@ pub(crate) fn build(release: bool) -> Result<PathBuf, Failure> {
 }
 
 /// A command of the service in `folder`, for `database` of the MongoDB at `uri`. The caller adds the arguments.
-pub(crate) fn command(program: &Path, (uri, database): (&str, &str), folder: &Path) -> Command {
+pub(crate) fn command(program: &Path, uri: &str, database: &str, folder: &Path) -> Command {
     let mut command = Command::new(program);
     // The user's own settings are removed, so that the service cannot write to another database.
     for (name, _) in std::env::vars_os() {
@@ -64,7 +64,8 @@ impl Service {
     /// `folder` is its working folder and has its log.
     pub(crate) fn start(
         program: &Path,
-        (uri, database): (&str, &str),
+        uri: &str,
+        database: &str,
         folder: &Path,
         settings: &[(&str, &str)],
     ) -> Result<Self, Failure> {
@@ -72,7 +73,7 @@ impl Service {
         let address = listener.local_addr()?.to_string();
         drop(listener);
         let log = folder.join("stream-processor.log");
-        let mut command = command(program, (uri, database), folder);
+        let mut command = command(program, uri, database, folder);
         command.arg("run").env("STREAM_PROCESSOR__HTTP__LISTEN", &address).envs(settings.iter().copied());
         let process = GuardedProcess::start(&command, &log, &log)?;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build()?;

@@ -75,7 +75,7 @@ pub(super) async fn run(context: &Context, target: MoveTarget, override_: Overri
     let (lease, validity) = hold(context, beside, &mut group).await?;
     let writer = lease.writer(&context.database, validity);
     let moved = tokio::select! {
-        moved = moved(context, (&writer, lease.term), target, override_) => moved,
+        moved = moved(context, &writer, lease.term, target, override_) => moved,
         () = group.stop.cancelled() => Ok(Exit::Interrupted),
     };
     release_lease(&lease, &group).await;
@@ -85,7 +85,8 @@ pub(super) async fn run(context: &Context, target: MoveTarget, override_: Overri
 #[expect(clippy::print_stdout, reason = "what the command is asked for")]
 async fn moved(
     context: &Context,
-    (writer, term): (&Writer, i64),
+    writer: &Writer,
+    term: i64,
     target: MoveTarget,
     override_: Override,
 ) -> Result<Exit, Refusal> {
@@ -97,7 +98,7 @@ async fn moved(
     // The gap and the resync are stored before the position moves. A crash in between costs a needless resync; in the
     // other order it would lose the resync.
     if let Some((from, to)) = step.skipped {
-        gaps::open(writer, (from, to), "passed over by hand", clock::now()).await?;
+        gaps::open(writer, from, to, "passed over by hand", clock::now()).await?;
     }
     if step.skipped.is_some() || step.everything {
         Resync::request(writer, &context.metrics, "the position was moved by hand", term).await?;
@@ -136,8 +137,8 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
     let mut foreign = None;
     let to = match target {
         MoveTarget::Nowhere => None,
-        MoveTarget::OldWorker => Some(bare(old_worker_token(context).await?, &standing, (term, current))),
-        MoveTarget::Position(NamedPosition::Token(token)) => Some(bare(token, &standing, (term, current))),
+        MoveTarget::OldWorker => Some(bare(old_worker_token(context).await?, &standing, term, current)),
+        MoveTarget::Position(NamedPosition::Token(token)) => Some(bare(token, &standing, term, current)),
         MoveTarget::Position(NamedPosition::Checkpoint(checkpoint)) => {
             let events = standing.as_ref().map_or(checkpoint.events, |standing| standing.events);
             foreign = checkpoint.history.as_ref().and_then(|history| history.difference(&current));
@@ -196,7 +197,7 @@ async fn standing(context: &Context) -> Result<Option<Checkpoint>, Refusal> {
 }
 
 /// A checkpoint for a token that came without one. The pipeline that made the token is unknown.
-fn bare(token: ResumeToken, standing: &Option<Checkpoint>, (term, history): (i64, History)) -> Checkpoint {
+fn bare(token: ResumeToken, standing: &Option<Checkpoint>, term: i64, history: History) -> Checkpoint {
     Checkpoint {
         cluster_time: token.cluster_time(),
         token,
@@ -226,7 +227,7 @@ async fn unread(context: &Context, from: Option<Timestamp>, to: Timestamp) -> Re
     let phase = state::load(&context.database, context.settings.phase.initial).await?.phase;
     let collections =
         watched(phase, None).into_iter().filter(|collection| *collection != WatchedCollection::Offers).collect();
-    let mut source = Replay::open(&context.database, collections, (from, to));
+    let mut source = Replay::open(&context.database, collections, from, to);
     let mut events = 0;
     loop {
         match source.next(std::time::Duration::from_millis(500)).await {

@@ -152,7 +152,7 @@ async fn part(work: &JobContext, rest: &Rest) -> Result<AnonymizationStep, Failu
     if let Some(latest) = rest.latest {
         one.insert("last_action_date", doc! { "$lte": latest });
     }
-    let found = transaction.read(WatchedCollection::Users.name(), (one, doc! {}), 1).await?;
+    let found = transaction.read(WatchedCollection::Users.name(), one, doc! {}, 1).await?;
     let Some(found) = found.first().filter(|_| !work.is_dry_run()) else {
         let is_there = !found.is_empty();
         leave(transaction, rest).await?;
@@ -215,13 +215,13 @@ async fn note(transaction: &mut Transaction, user: UserId, operator: &CStr) -> R
 /// may still change; zero once the size limit is reached.
 async fn recruiters(transaction: &mut Transaction, user: UserId, most: usize) -> Result<usize, Failure> {
     let (name, theirs) = (WatchedCollection::Recruiters.name(), of_user("managed_by", user));
-    let found = transaction.read(name, (theirs, doc! { "_id": 1 }), most).await?;
+    let found = transaction.read(name, theirs, doc! { "_id": 1 }, most).await?;
     let (mut left, mut bytes) = (most, 0);
     let mut copied: Vec<Bson> = Vec::new();
     for recruiter in &found {
         let Some(id) = value::field(recruiter, "_id").and_then(|id| Bson::try_from(id).ok()) else { continue };
         // One recruiter at a time: all together may be too large for one command, and for the memory.
-        let whole = transaction.read(name, (doc! { "_id": id.clone() }, doc! {}), 1).await?;
+        let whole = transaction.read(name, doc! { "_id": id.clone() }, doc! {}, 1).await?;
         for whole in whole {
             bytes += whole.as_bytes().len();
             let copy = only(&whole, |name| !CONTACT_OF_RECRUITER.contains(&name));
@@ -245,7 +245,7 @@ async fn roles(transaction: &mut Transaction, user: UserId, most: usize) -> Resu
     if most == 0 {
         return Ok(0);
     }
-    let found = transaction.read(ROLES, (of_user("user_id", user), doc! { "_id": 1 }), most).await?;
+    let found = transaction.read(ROLES, of_user("user_id", user), doc! { "_id": 1 }, most).await?;
     let ids: Vec<Bson> = found.iter().filter_map(|role| value::field(role, "_id")?.try_into().ok()).collect();
     let left = most - found.len();
     if !ids.is_empty() {

@@ -51,13 +51,13 @@ pub(super) fn draw(points: &[Point], folder: &Path) -> Result<(), Failure> {
         }
         for (varies, curves) in plots {
             let file = folder.join(format!("{}-{quantity}.svg", varies.replace(' ', "-")));
-            one(&file, (varies, unit), &curves).map_err(|error| format!("{}: {error}", file.display()))?;
+            one(&file, varies, unit, &curves).map_err(|error| format!("{}: {error}", file.display()))?;
         }
     }
     Ok(())
 }
 
-fn one(file: &Path, (varies, unit): (&str, &str), curves: &Curves<'_>) -> Result<(), Failure> {
+fn one(file: &Path, varies: &str, unit: &str, curves: &Curves<'_>) -> Result<(), Failure> {
     let points = || curves.values().flatten();
     let first = points().map(|(at, _)| *at).fold(f64::INFINITY, f64::min);
     let last = points().map(|(at, _)| *at).fold(0.0, f64::max);

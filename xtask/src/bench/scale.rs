@@ -42,7 +42,7 @@ pub(super) struct Point {
 }
 
 impl Point {
-    fn of((varies, work): (&'static str, &'static str), at: usize, items: usize, measured: Measured) -> Self {
+    fn of(varies: &'static str, work: &'static str, at: usize, items: usize, measured: Measured) -> Self {
         let each = |time: Duration| Some(time.as_secs_f64() * 1e6 / items as f64);
         let point = Self {
             varies,
@@ -67,19 +67,19 @@ pub(super) async fn scale(program: &Path) -> Result<Vec<Point>, Failure> {
     let mut points = Vec::new();
     for recruiters in [1_000, 10_000, 100_000] {
         let shape = Shape::usual(recruiters);
-        Box::pin(one(program, ("recruiters", recruiters), shape, EVENTS, &mut points)).await?;
+        Box::pin(one(program, "recruiters", recruiters, shape, EVENTS, &mut points)).await?;
     }
     for jobs in [1, 10, 100] {
         let shape = Shape { recruiters: 500, jobs, weight: 8_000 };
-        Box::pin(one(program, ("jobs per recruiter", jobs), shape, EVENTS, &mut points)).await?;
+        Box::pin(one(program, "jobs per recruiter", jobs, shape, EVENTS, &mut points)).await?;
     }
     for kilobytes in [8, 100, 1_000] {
         let shape = Shape { recruiters: 200, jobs: 3, weight: 1_000 * kilobytes };
-        Box::pin(one(program, ("kilobytes per recruiter", kilobytes), shape, 1_000, &mut points)).await?;
+        Box::pin(one(program, "kilobytes per recruiter", kilobytes, shape, 1_000, &mut points)).await?;
     }
     for events in [1_000, 10_000, 100_000, 1_000_000] {
         let shape = Shape::usual(5_000);
-        Box::pin(one(program, ("events of the backlog", events), shape, events, &mut points)).await?;
+        Box::pin(one(program, "events of the backlog", events, shape, events, &mut points)).await?;
     }
     Ok(points)
 }
@@ -87,7 +87,8 @@ pub(super) async fn scale(program: &Path) -> Result<Vec<Point>, Failure> {
 /// Measures a first fill, a full sync, a backlog and its replay on a new server.
 async fn one(
     program: &Path,
-    (varies, at): (&'static str, usize),
+    varies: &'static str,
+    at: usize,
     shape: Shape,
     events: usize,
     points: &mut Vec<Point>,
@@ -97,7 +98,7 @@ async fn one(
     let population = Population::settle(&scene.database, shape, &mut random).await?;
     for work in ["first fill", "full sync"] {
         let measured = scene.run(&["backfill"]).await?;
-        points.push(Point::of((varies, work), at, shape.offers(), measured));
+        points.push(Point::of(varies, work, at, shape.offers(), measured));
     }
     let run = scene.start().await?;
     scene.until_synced(&run).await?;
@@ -113,7 +114,7 @@ async fn one(
     for work in ["backlog", "replay"] {
         let mut run = scene.start().await?;
         let measured = scene.until_applied(&mut run, until).await?;
-        points.push(Point::of((varies, work), at, events, measured));
+        points.push(Point::of(varies, work, at, events, measured));
         scene.stop(run).await?;
         scene.go_back(&checkpoint).await?;
     }

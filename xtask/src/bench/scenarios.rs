@@ -46,7 +46,7 @@ impl Round<'_> {
             [("uniform backlog", "replay, uniform", self.size.shape.recruiters), ("hot backlog", "replay, hot", HOT)]
         {
             let edits = self.population.edits(EVENTS, recruiters, self.random);
-            self.backlog((name, replay), &edits).await?;
+            self.backlog(name, replay, &edits).await?;
         }
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Round<'_> {
     }
 
     /// A backlog that grows while the service does not run, and then its replay, which writes nothing.
-    async fn backlog(&mut self, (name, replay): (&str, &str), edits: &[Edit]) -> Result<(), Failure> {
+    async fn backlog(&mut self, name: &str, replay: &str, edits: &[Edit]) -> Result<(), Failure> {
         let database = &self.scene.database;
         let checkpoint = self.scene.saved_checkpoint().await?.ok_or("there is no checkpoint")?;
         let (offers, took) = raw::update(database, edits, self.mark + 100_000).await?;

@@ -77,7 +77,7 @@ impl Scene {
         let started = Mark::now(None, self.server)?;
         // The ticker is off, because a due time-based job would disturb the measurement.
         let settings = [("STREAM_PROCESSOR__TICKER__ENABLED", "false")];
-        let mut service = Service::start(&self.program, (&uri, name), self.folder.path(), &settings)?;
+        let mut service = Service::start(&self.program, &uri, name, self.folder.path(), &settings)?;
         let began = Instant::now();
         loop {
             service.must_be_running()?;
@@ -145,7 +145,7 @@ impl Scene {
     pub(super) async fn run(&self, arguments: &[&str]) -> Result<Measured, Failure> {
         let (uri, name) = self.place();
         let before = Mark::now(None, self.server)?;
-        let mut command = tokio::process::Command::from(command(&self.program, (&uri, name), self.folder.path()));
+        let mut command = tokio::process::Command::from(command(&self.program, &uri, name, self.folder.path()));
         let mut child =
             command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
         let pid = child.id().ok_or("the command ended at once")?;

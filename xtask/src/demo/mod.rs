@@ -108,7 +108,7 @@ impl<'a> Scene<'a> {
             population.jobs()
         );
 
-        let mut service = Service::start(program, (server.uri(), server.database()), folder.path(), &[])?;
+        let mut service = Service::start(program, server.uri(), server.database(), folder.path(), &[])?;
         service.until_ready().await?;
         println!("the service is ready");
         println!("  status page  {}/", service.base_url());

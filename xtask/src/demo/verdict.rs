@@ -16,12 +16,17 @@ const ANONYMISED_EMAIL: &str = "anonymized@example.com";
 /// Counts of the documents in the database.
 pub(super) struct Verdict {
     offers: BTreeMap<String, u64>,
-    anonymised_recruiters: u64,
-    anonymised_offers: u64,
-    with_contact: u64,
+    anonymised: AnonymisedCounts,
     dead_letters: u64,
     jobs: u64,
     missing: u64,
+}
+
+/// The numbers of anonymised recruiters, of their offers, and of their offers that still have a contact.
+struct AnonymisedCounts {
+    recruiters: u64,
+    offers: u64,
+    with_contact: u64,
 }
 
 impl Verdict {
@@ -54,23 +59,20 @@ impl Verdict {
                 missing += u64::from(!offer_ids.contains(&job) && !dead_jobs.contains(job.to_hex().as_str()));
             }
         }
-        let (anonymised_recruiters, anonymised_offers, with_contact) = anonymised(database).await?;
+        let anonymised = anonymised(database).await?;
         let dead_letters = u64::try_from(dead.len())?;
-        Ok(Self { offers, anonymised_recruiters, anonymised_offers, with_contact, dead_letters, jobs, missing })
+        Ok(Self { offers, anonymised, dead_letters, jobs, missing })
     }
 
     /// The promises as texts. The flag is true when the promise holds.
     pub(super) fn checks(&self) -> Vec<(String, bool)> {
-        let Self { jobs, missing, anonymised_offers, with_contact, .. } = self;
+        let Self { jobs, missing, anonymised: AnonymisedCounts { offers, with_contact, .. }, .. } = self;
         vec![
             (
                 format!("each of {jobs} jobs has an offer, or a dead letter that says why not ({missing} without)"),
                 *missing == 0,
             ),
-            (
-                format!("{with_contact} of {anonymised_offers} offers of anonymised recruiters carry a contact"),
-                *with_contact == 0,
-            ),
+            (format!("{with_contact} of {offers} offers of anonymised recruiters carry a contact"), *with_contact == 0),
         ]
     }
 }
@@ -79,13 +81,13 @@ impl Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let offers: Vec<String> = self.offers.iter().map(|(status, count)| format!("{count} {status}")).collect();
         writeln!(f, "offers       {}", offers.join(", "))?;
-        writeln!(f, "anonymised   {} recruiters with {} offers", self.anonymised_recruiters, self.anonymised_offers)?;
+        writeln!(f, "anonymised   {} recruiters with {} offers", self.anonymised.recruiters, self.anonymised.offers)?;
         writeln!(f, "dead letters {}", self.dead_letters)
     }
 }
 
-/// The numbers of anonymised recruiters, of their offers, and of their offers that still have a contact.
-async fn anonymised(database: &Database) -> Result<(u64, u64, u64), Failure> {
+/// Counts the anonymised recruiters, their offers, and their offers that still have a contact.
+async fn anonymised(database: &Database) -> Result<AnonymisedCounts, Failure> {
     let recruiters: Vec<Document> =
         find(database, "anonymized_recruiters", doc! { "jobs._id": 1 }).await?.try_collect().await?;
     let jobs: Vec<ObjectId> = recruiters.iter().flat_map(job_ids).collect();
@@ -100,11 +102,11 @@ async fn anonymised(database: &Database) -> Result<(u64, u64, u64), Failure> {
             doc! { "apply_url": { "$ne": null } },
         ],
     );
-    Ok((
-        u64::try_from(recruiters.len())?,
-        offers.count_documents(theirs).await?,
-        offers.count_documents(with_contact).await?,
-    ))
+    Ok(AnonymisedCounts {
+        recruiters: u64::try_from(recruiters.len())?,
+        offers: offers.count_documents(theirs).await?,
+        with_contact: offers.count_documents(with_contact).await?,
+    })
 }
 
 fn job_ids(recruiter: &Document) -> Vec<ObjectId> {

@@ -36,7 +36,8 @@ impl Member {
     /// Creates `folder` for the data, starts `program`, and waits until it accepts connections. `preload` is the value
     /// of `LD_PRELOAD`.
     pub(super) fn start(
-        (program, preload): (&Path, Option<String>),
+        program: &Path,
+        preload: Option<String>,
         folder: PathBuf,
         arguments: Vec<String>,
     ) -> Result<Self, Failure> {

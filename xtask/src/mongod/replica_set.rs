@@ -75,7 +75,7 @@ impl ReplicaSet {
             .map(|index| {
                 let data = folder.path().join(format!("member-{index}"));
                 let preload = options.preload.get(index).filter(|preload| !preload.is_empty());
-                Member::start((&program, preload.cloned()), data, arguments.clone())
+                Member::start(&program, preload.cloned(), data, arguments.clone())
             })
             .collect::<Result<Vec<Member>, Failure>>()?;
         let mut set = Self { name, access_control: options.access_control, members, _folder: folder };
@@ -179,7 +179,7 @@ impl Standalone {
     pub fn start() -> Result<Self, Failure> {
         let program = find_binary()?;
         let folder = temporary_folder()?;
-        let member = Member::start((&program, None), folder.path().join("data"), Vec::new())?;
+        let member = Member::start(&program, None, folder.path().join("data"), Vec::new())?;
         Ok(Self { member, _folder: folder })
     }
 
