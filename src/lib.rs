@@ -83,11 +83,11 @@ pub mod inside {
     pub use crate::phase::watcher::Followed;
     pub use crate::plan::plan;
     pub use crate::project::diff::compare;
-    pub use crate::project::fields::WRITTEN;
     pub use crate::project::offer::project;
     pub use crate::project::settings::ProjectionSettings;
+    pub use crate::project::written_fields::WRITTEN;
     pub use crate::schedule::{Schedule, zone};
-    pub use crate::setup::fields::NEW;
+    pub use crate::setup::new_fields::NEW;
     pub use crate::source::event::Event;
     pub use crate::ticker::job::TimedJob;
     pub use crate::ticker::jobs::remind_expiring_offers::Threshold;
@@ -102,8 +102,8 @@ pub mod inside {
     pub use crate::verify::report::VerificationReport;
     pub use crate::verify::stored;
     pub use crate::write::create::{WORTH_IT, create};
+    pub use crate::write::fenced_writer::Validity;
     pub use crate::write::statements::{Creation, Statement};
     pub use crate::write::transaction::{Fence, Transaction};
-    pub use crate::write::writer::Validity;
-    pub use crate::write::{Writer, command};
+    pub use crate::write::{Writer, update_command};
 }

@@ -16,7 +16,7 @@ const PURE: [&str; 12] = [
     "src/plan/",
     "src/project/",
     "src/phase/rules.rs",
-    "src/phase/guards.rs",
+    "src/phase/step_conditions.rs",
     "src/schedule.rs",
     "src/ticker/pair.rs",
     "src/ticker/report.rs",

@@ -23,9 +23,9 @@ use crate::model::{Recruiter, value};
 use crate::mongo::reads::documents;
 use crate::observe::facts::{ChunkStage, SkippedJob};
 use crate::plan::Touch;
-use crate::write::command::Refused;
 use crate::write::dead_letters::{Address, DeadLetter, EventPosition};
 use crate::write::links::Jobs;
+use crate::write::update_command::Refused;
 
 /// Recruiters as they were read, with their touches.
 #[derive(Debug, Clone, Copy)]

@@ -18,11 +18,11 @@ use crate::mongo::reads::collection;
 use crate::project::ON_INSERT;
 use crate::project::diff::OfferChange;
 use crate::write::Writer;
-use crate::write::command::{self, Refused, WriteOutcome};
 use crate::write::create::{self, Created};
 use crate::write::dead_letters::{Address, DeadLetter};
 use crate::write::links::{self, Jobs};
 use crate::write::statements::{self, Creation, Statement};
+use crate::write::update_command::{self, Refused, WriteOutcome};
 
 /// The destination of all writes.
 #[derive(Debug)]
@@ -49,14 +49,14 @@ impl Output {
     /// Sends statements about offers. A dry run records which fields each one would change; its outcome is empty.
     ///
     /// # Errors
-    /// As [`command::update`]; [`Failure::Read`] in a dry run.
+    /// As [`update_command::update`]; [`Failure::Read`] in a dry run.
     pub(crate) async fn update_offers(
         &mut self,
         database: &Database,
         statements: Vec<Statement>,
     ) -> Result<WriteOutcome, Failure> {
         match self {
-            Self::Live(writer) => command::update(writer, OFFERS, statements).await,
+            Self::Live(writer) => update_command::update(writer, OFFERS, statements).await,
             Self::DryRun(dry_run) => {
                 note_statements(dry_run, database, &statements).await?;
                 Ok(WriteOutcome::default())

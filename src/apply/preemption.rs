@@ -13,7 +13,7 @@ use crate::error::Failure;
 use crate::observe::health::{Health, HealthPart};
 use crate::phase::Phase;
 use crate::phase::watcher::Followed;
-use crate::write::writer::Validity;
+use crate::write::fenced_writer::Validity;
 
 /// The time that a running batch has after SIGTERM. A batch that takes longer is abandoned, and applied again at the
 /// next start.

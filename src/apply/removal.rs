@@ -11,9 +11,9 @@ use crate::model::dead_letter::Action;
 use crate::model::ids::{JobId, RecruiterId};
 use crate::observe::facts::WriteResult;
 use crate::phase::StreamWrites;
-use crate::write::command::Refused;
 use crate::write::dead_letters::{Address, EventPosition, KnownDeadLetter};
 use crate::write::statements::Statement;
+use crate::write::update_command::Refused;
 use crate::write::{anonymize, statements};
 
 /// A job that its recruiter lost, or whose recruiter is deleted or anonymised.
@@ -49,7 +49,7 @@ impl Stages {
     /// offers that the server refused to change. Each of them has a dead letter.
     ///
     /// # Errors
-    /// As [`crate::write::command::update`].
+    /// As [`crate::write::update_command::update`].
     pub(crate) async fn cancel(
         &mut self,
         removed: &[RemovedJob],
@@ -76,7 +76,7 @@ impl Stages {
     /// Cancels these offers of deactivated users, if the configuration and the phase allow it.
     ///
     /// # Errors
-    /// As [`crate::write::command::update`].
+    /// As [`crate::write::update_command::update`].
     pub(crate) async fn cancel_deactivated(
         &mut self,
         offers: Vec<JobId>,
@@ -100,7 +100,7 @@ impl Stages {
     /// [`Self::cancel`] does.
     ///
     /// # Errors
-    /// As [`crate::write::command::update`].
+    /// As [`crate::write::update_command::update`].
     pub(crate) async fn anonymize(
         &mut self,
         removed: &[RemovedJob],
@@ -120,7 +120,7 @@ impl Stages {
     /// action. Dead letters about earlier refusals of the other jobs are removed.
     ///
     /// # Errors
-    /// As [`crate::write::command::update`].
+    /// As [`crate::write::update_command::update`].
     pub(crate) async fn write_refused(
         &mut self,
         refused: &[Refused],

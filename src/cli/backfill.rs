@@ -1,5 +1,5 @@
 //! The command `backfill`, which touches recruiters through the same stages as the stream. The leader carries the
-//! command out, or this process when there is no leader ([`crate::leader::submit`]); the progress is shown here. A dry
+//! command out, or this process when there is no leader ([`crate::service::submit`]); the progress is shown here. A dry
 //! run always happens in this process and only counts the offers that would be written.
 
 use std::collections::BTreeMap;
@@ -14,14 +14,14 @@ use super::BackfillArguments;
 use crate::apply::dry_run::DryRun;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::leader::submit::submit;
 use crate::maintenance::backfill::run_dry;
-use crate::maintenance::queue::{Command, CommandOutcome, count};
+use crate::maintenance::stored_commands::{Command, CommandOutcome, count};
 use crate::model::ids::RecruiterId;
 use crate::model::names::WatchedCollection;
 use crate::mongo::reads::collection;
 use crate::phase::state;
 use crate::refusal::{Exit, Refusal};
+use crate::service::submit::submit;
 use crate::source::scan;
 use crate::tasks::{Group, Task, signals};
 

@@ -8,14 +8,14 @@ use serde_json::json;
 use super::arguments::DeadLettersCommand;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::leader::submit::submit;
-use crate::maintenance::queue::{Command, CommandOutcome, count};
+use crate::maintenance::stored_commands::{Command, CommandOutcome, count};
 use crate::model::dead_letter::Reason;
 use crate::model::names::DEAD_LETTERS;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
+use crate::service::submit::submit;
 
 /// Runs the command and prints its result on standard output.
 ///

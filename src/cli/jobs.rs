@@ -8,21 +8,21 @@ use tokio_util::sync::CancellationToken;
 use super::{AnonymizeCommand, JobsCommand, ObfuscateArguments, RunJobArguments};
 use crate::context::Context;
 use crate::error::Failure;
-use crate::leader::submit::submit;
-use crate::maintenance::queue::{Command, CommandOutcome, count};
+use crate::maintenance::stored_commands::{Command, CommandOutcome, count};
 use crate::model::ids::UserId;
 use crate::phase::state;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
+use crate::service::submit::submit;
 use crate::tasks::signals;
 use crate::tasks::{Group, Task};
 use crate::ticker::job::TimedJob;
 use crate::ticker::job_context::JobContext;
-use crate::ticker::job_order::JobOrder;
 use crate::ticker::jobs::obfuscate;
 use crate::ticker::ledger::{self, RunEnd};
 use crate::ticker::overview::{self, Overview, Run};
 use crate::ticker::report::{JobReport, ReportLine};
+use crate::ticker::ticker_command::JobOrder;
 
 /// Runs a command about time-based jobs and prints its result on standard output.
 ///

@@ -8,14 +8,14 @@ use super::PhaseCommand;
 use crate::config::Choice as _;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::leader::submit::submit;
-use crate::maintenance::queue::{Command, CommandOutcome};
+use crate::maintenance::stored_commands::{Command, CommandOutcome};
 use crate::mongo::server_clock::server_time;
-use crate::phase::guards::{Condition, conditions};
 use crate::phase::state::{self, Current};
+use crate::phase::step_conditions::{Condition, conditions};
 use crate::phase::{Phase, StepDirection};
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
+use crate::service::submit::submit;
 use crate::verify;
 
 /// Runs the command and prints its result on standard output.

@@ -1,5 +1,5 @@
 //! The command `replay`, which touches everything that changed in a span of the past. The leader carries the command
-//! out, or this process when there is no leader ([`crate::leader::submit`]). A dry run always happens in this process
+//! out, or this process when there is no leader ([`crate::service::submit`]). A dry run always happens in this process
 //! and shows, offer by offer, the fields that would get another value, with the contact of people masked.
 
 use std::collections::BTreeMap;
@@ -19,9 +19,8 @@ use crate::apply::stages::Stages;
 use crate::cli::arguments::ReplayArguments;
 use crate::context::Context;
 use crate::error::{Directive, Failure};
-use crate::leader::submit::submit;
-use crate::maintenance::queue::{Command, CommandOutcome, Span, count};
 use crate::maintenance::replay::{self, part_applied, time_text, too_old, watched};
+use crate::maintenance::stored_commands::{Command, CommandOutcome, Span, count};
 use crate::model::ids::JobId;
 use crate::model::names::OFFERS;
 use crate::mongo::deadline::with_deadline;
@@ -30,6 +29,7 @@ use crate::mongo::reads::collection;
 use crate::phase::{Phase, state};
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
+use crate::service::submit::submit;
 use crate::source::cursor::{operation_time, server_clock};
 use crate::source::replay::Replay;
 use crate::tasks::{Group, Task};

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::config::Environment;
 use crate::context::Context;
 use crate::error::{Failure, command_code};
-use crate::maintenance::unusable;
+use crate::maintenance::other_ids;
 use crate::model::names::OFFERS;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
@@ -157,7 +157,7 @@ pub(super) async fn indexes(context: &Context) -> Vec<Check> {
 /// an example.
 pub(super) async fn ids(context: &Context) -> Vec<Check> {
     let mut checks = Vec::new();
-    for collection in unusable::COLLECTIONS {
+    for collection in other_ids::COLLECTIONS {
         match others(context, collection).await {
             Ok((0, _)) => {}
             Ok((count, first)) => {
@@ -179,7 +179,7 @@ pub(super) async fn ids(context: &Context) -> Vec<Check> {
 
 /// The number of unusable documents of a collection, counted up to [`MANY`], and the `_id` of the first as text.
 async fn others(context: &Context, collection: WatchedCollection) -> Result<(usize, String), Failure> {
-    let filter = unusable::filter(collection, &context.settings.target.partner_label);
+    let filter = other_ids::filter(collection, &context.settings.target.partner_label);
     let (mut count, mut first, mut after) = (0, String::new(), None);
     while count < MANY {
         let others = scan::others_after(&context.database, collection.name(), &filter, after.as_ref()).await?;

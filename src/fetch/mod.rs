@@ -2,7 +2,7 @@
 //! writes nothing. It keeps no source documents except in the caches of references.
 
 pub(crate) mod chunks;
-mod found;
+pub(crate) mod found_reference;
 pub(crate) mod links;
 pub(crate) mod references;
 

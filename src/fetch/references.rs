@@ -9,7 +9,7 @@ use bson::{Document, RawDocument, doc};
 use futures::try_join;
 use quick_cache::unsync::Cache;
 
-use super::found::{FoundReference, is_readable, name};
+use super::found_reference::{FoundReference, is_readable, name};
 use crate::error::Failure;
 use crate::model::ids::UserId;
 use crate::model::names::WatchedCollection;

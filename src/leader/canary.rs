@@ -14,7 +14,7 @@ use crate::model::names::WatchedCollection;
 use crate::observe::health::Health;
 use crate::tasks::pause;
 use crate::write::statements::Statement;
-use crate::write::{Writer, command};
+use crate::write::{Writer, update_command};
 
 /// The time to wait for the last answer at the end. The lease can be given back at once only if no command is
 /// unanswered.
@@ -37,7 +37,7 @@ pub(crate) async fn write_heartbeats(
         let filter = rawdoc! { "_id": "canary", "term": { "$not": { "$gt": term } } };
         let body = rawdoc! { "q": filter, "u": [{ "$set": { "term": term, "at": "$$NOW" } }], "upsert": true };
         let sign = vec![Statement { id: None, body }];
-        let mut write = std::pin::pin!(command::update(&writer, WatchedCollection::Canary.name(), sign));
+        let mut write = std::pin::pin!(update_command::update(&writer, WatchedCollection::Canary.name(), sign));
         let written = tokio::select! {
             written = &mut write => written,
             () = stop.cancelled() => tokio::time::timeout(LAST, write).await.unwrap_or(Err(Failure::Overdue)),

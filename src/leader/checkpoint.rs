@@ -11,7 +11,7 @@ use bson::{DateTime, doc, rawdoc};
 use resume_tokens::{Checkpoint, History, OLD_WORKER_COLLECTION, ResumeToken, Store};
 use tracing::warn;
 
-use super::history;
+use super::database_history;
 use crate::clock;
 use crate::config::TokensSettings;
 use crate::error::Failure;
@@ -23,7 +23,7 @@ use crate::mongo::deadline::with_deadline;
 use crate::observe::metrics::Metrics;
 use crate::source::event::Event;
 use crate::write::statements::Statement;
-use crate::write::{Writer, command};
+use crate::write::{Writer, update_command};
 
 /// The shortest interval between two writes of the old worker's tokens (spec 03).
 const OLD_WORKER_INTERVAL: Duration = Duration::from_secs(1);
@@ -124,17 +124,17 @@ impl Checkpoints {
             updated_at: clock::now(),
             history: Some(self.history.clone()),
         };
-        history::record(&self.writer, &self.store, checkpoint.cluster_time, self.term).await?;
+        database_history::record(&self.writer, &self.store, checkpoint.cluster_time, self.term).await?;
         // The stored term is not enough as a fence: a successor stores its term only with its first checkpoint.
         self.store.set_variables(self.writer.variables().await?);
         failpoint::passed("saving");
         with_deadline(self.store.save(&checkpoint)).await?;
         if self.saved_at.is_none() {
-            command::delete(&self.writer, STATE, doc! { "_id": BEGINNING }).await?;
+            update_command::delete(&self.writer, STATE, doc! { "_id": BEGINNING }).await?;
         }
         if self.is_in_doubt {
             // If the collection was dropped, the save has created it again with a new UUID.
-            self.history = history::current(self.writer.database()).await?;
+            self.history = database_history::current(self.writer.database()).await?;
             self.is_in_doubt = false;
         }
         self.events = checkpoint.events;
@@ -175,7 +175,7 @@ impl Checkpoints {
     /// Writes the old worker's tokens if they are due, and always `at_end`.
     ///
     /// # Errors
-    /// As [`command::update`].
+    /// As [`update_command::update`].
     pub(crate) async fn save_old_worker_tokens(&mut self, at_end: bool) -> Result<(), Failure> {
         if self.unsaved_tokens.is_empty() || !(at_end || is_due(self.tokens_saved_at, OLD_WORKER_INTERVAL)) {
             return Ok(());
@@ -188,7 +188,7 @@ impl Checkpoints {
             Statement { id: None, body }
         };
         let statements = self.unsaved_tokens.iter().map(statement).collect();
-        command::update(&self.writer, OLD_WORKER_COLLECTION, statements).await?;
+        update_command::update(&self.writer, OLD_WORKER_COLLECTION, statements).await?;
         self.unsaved_tokens.clear();
         self.tokens_saved_at = Some(clock::instant());
         Ok(())

@@ -18,7 +18,7 @@ use crate::plan::sources::Dropped;
 use crate::retry::Delays;
 use crate::source::cursor::operation_time;
 use crate::source::event::Event;
-use crate::write::command;
+use crate::write::update_command;
 
 /// Loads the dropped sources that an earlier leadership stored, adds those of `before`, which this process knows, and
 /// checks which of them exist now.
@@ -89,7 +89,7 @@ impl Pipeline {
         loop {
             self.may_write()?;
             let set = doc! { "$set": { "names": names.clone(), "term": term } };
-            match command::record(&writer, STATE, filter.clone(), set).await {
+            match update_command::record(&writer, STATE, filter.clone(), set).await {
                 Ok(()) => break,
                 Err(failure) => self.wait_after(failure, &mut delays).await?,
             }

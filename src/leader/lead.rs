@@ -43,8 +43,8 @@ use crate::ticker::ledger;
 use crate::ticker::runner::{LeaderHandles, Ticker};
 use crate::verify::continuous::Continuous;
 use crate::write::Writer;
+use crate::write::fenced_writer::Validity;
 use crate::write::transaction::Fence;
-use crate::write::writer::Validity;
 
 /// Leads until the lease is lost, a task fails for good, or `stop` is cancelled.
 ///

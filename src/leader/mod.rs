@@ -2,11 +2,10 @@
 
 pub(crate) mod canary;
 pub(crate) mod checkpoint;
+pub(crate) mod database_history;
 pub(crate) mod dropped_sources;
-pub(crate) mod history;
-pub(crate) mod interleave;
 pub(crate) mod lead;
+pub(crate) mod maintenance_steps;
 pub(crate) mod reader;
 pub(crate) mod start;
 pub(crate) mod stream_loop;
-pub(crate) mod submit;

@@ -7,7 +7,7 @@ use mongodb::{Database, IndexModel};
 use resume_tokens::{History, OldWorkerTokens, Store, StoreError};
 use tracing::{info, warn};
 
-use super::history;
+use super::database_history;
 use crate::clock;
 use crate::config::OnHistoryLost;
 use crate::error::Failure;
@@ -23,7 +23,7 @@ use crate::observe::metrics::Metrics;
 use crate::phase::Phase;
 use crate::source::cursor::{StreamPosition, operation_time};
 use crate::source::pipeline::fingerprint;
-use crate::write::{Writer, command};
+use crate::write::{Writer, update_command};
 
 /// The beginning of a leadership.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub async fn start(
     phase: Phase,
 ) -> Result<Start, Failure> {
     let database = writer.database();
-    let history = history::current(database).await?;
+    let history = database_history::current(database).await?;
     let goes_on = on_history_lost == OnHistoryLost::Resync;
     let checkpoint = match with_deadline(store.load()).await {
         Err(failure @ StoreError::Garbled { .. }) if goes_on => {
@@ -71,7 +71,7 @@ pub async fn start(
         loaded => loaded?,
     };
     if let Some(checkpoint) = checkpoint {
-        if let Some(cause) = history::contradiction(database, store, &checkpoint).await? {
+        if let Some(cause) = database_history::contradiction(database, store, &checkpoint).await? {
             let failure = Failure::OtherHistory(cause);
             if !goes_on {
                 return Err(failure);
@@ -108,7 +108,7 @@ async fn beginning(writer: &Writer, term: i64) -> Result<Timestamp, Failure> {
     let update = doc! { "$set": { "term": term }, "$setOnInsert": { "cluster_time": now } };
     // The lease fences this write. The term in the filter is not enough: a successor's first checkpoint deletes the
     // document, and then no term is stored.
-    command::record(writer, STATE, filter, update).await?;
+    update_command::record(writer, STATE, filter, update).await?;
     let recorded =
         with_deadline(collection(database, STATE).find_one(doc! { "_id": BEGINNING })).await.map_err(Failure::Read)?;
     // Only a successor that has saved a checkpoint deletes the document.

@@ -28,9 +28,9 @@ use crate::source::cursor::StreamReply;
 use crate::source::event::Event;
 use crate::tasks::pause;
 use crate::ticker::write_access::OfferWriteLock;
-use crate::write::command;
 use crate::write::dead_letters::EventPosition;
-use crate::write::writer::Validity;
+use crate::write::fenced_writer::Validity;
+use crate::write::update_command;
 
 /// The time to wait for the reply after a full one. The server reads a reply in less time, if there is one.
 const ON_THE_WAY: Duration = Duration::from_millis(50);
@@ -261,7 +261,7 @@ impl Pipeline {
             if self.stop.is_cancelled() {
                 return Ok(());
             }
-            match command::confirm(&self.maintenance.fence.writer, STATE).await {
+            match update_command::confirm(&self.maintenance.fence.writer, STATE).await {
                 Ok(()) => return Ok(()),
                 Err(unconfirmed) => failure = unconfirmed,
             }

@@ -19,7 +19,7 @@ use super::delivery::DeliveryOutcome;
 use super::email::{Email, Template};
 use super::outbox::{COPIES, Outbox, OutboxAction, OutboxEntry, OutboxState, Settled, message_id, step};
 use super::reply::{SmtpReply, SmtpStage};
-use super::standing::{HeldRefusal, Standing};
+use super::server_standing::{HeldRefusal, Standing};
 use super::transport::{OutgoingEmail, Transport};
 use crate::context::Context;
 use crate::error::{Directive, Failure};

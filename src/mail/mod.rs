@@ -9,7 +9,7 @@ pub(crate) mod mailer;
 pub mod outbox;
 pub(crate) mod reply;
 pub(crate) mod sample;
+pub(crate) mod server_standing;
 mod smtp;
-mod standing;
 mod template_values;
 pub(crate) mod transport;

@@ -18,7 +18,7 @@ use crate::model::names::OUTBOX;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::write::statements::Statement;
-use crate::write::{Writer, command};
+use crate::write::{Writer, update_command};
 
 /// The time for which an entry is kept, the same as for runs in the ledger.
 const KEPT: Duration = Duration::from_hours(90 * 24);
@@ -257,7 +257,7 @@ impl Outbox {
     /// the message.
     ///
     /// # Errors
-    /// As [`command::update`]; the note may have been written.
+    /// As [`update_command::update`]; the note may have been written.
     pub async fn claim(
         &self,
         id: &str,
@@ -296,7 +296,7 @@ impl Outbox {
     /// Notes the end of the dialogue about a message to `user`. False when another run has claimed the message.
     ///
     /// # Errors
-    /// As [`command::update`]; the note may have been written.
+    /// As [`update_command::update`]; the note may have been written.
     pub async fn settle(&self, id: &str, user: UserId, settled: Settled) -> Result<bool, Failure> {
         // Every end but `Sent` means that nothing was delivered, so the copy of the claim is taken back.
         let (state, returned, refusals) = match settled {
@@ -327,7 +327,7 @@ impl Outbox {
     /// run has claimed the message.
     ///
     /// # Errors
-    /// As [`command::update`]; the note may have been written.
+    /// As [`update_command::update`]; the note may have been written.
     pub async fn refuse(&self, id: &str) -> Result<bool, Failure> {
         let filter = rawdoc! { "_id": id, "run": self.run, "state": OutboxState::Deferred.as_str() };
         let set = rawdoc! { "state": OutboxState::Refused.as_str() };
@@ -338,7 +338,7 @@ impl Outbox {
     }
 
     async fn write(&self, body: RawDocumentBuf) -> Result<bool, Failure> {
-        let outcome = command::update(&self.writer, OUTBOX, vec![Statement { id: None, body }]).await?;
+        let outcome = update_command::update(&self.writer, OUTBOX, vec![Statement { id: None, body }]).await?;
         Ok(outcome.created + outcome.changed > 0)
     }
 }

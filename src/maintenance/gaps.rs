@@ -5,12 +5,12 @@ use bson::{DateTime, Timestamp, doc, oid::ObjectId};
 
 use crate::error::Failure;
 use crate::model::names::GAPS;
-use crate::write::{Writer, command};
+use crate::write::{Writer, update_command};
 
 /// Stores an open gap between two cluster times.
 ///
 /// # Errors
-/// As [`command::record`].
+/// As [`update_command::record`].
 pub(crate) async fn open(
     writer: &Writer,
     from: Timestamp,
@@ -23,23 +23,23 @@ pub(crate) async fn open(
     let update = doc! { "$setOnInsert": {
         "_id": ObjectId::new(), "cause": cause, "state": "open", "opened_at": now,
     } };
-    command::record(writer, GAPS, filter, update).await
+    update_command::record(writer, GAPS, filter, update).await
 }
 
 /// Assigns all open gaps to a resync that begins now. Later gaps need another resync.
 ///
 /// # Errors
-/// As [`command::record`].
+/// As [`update_command::record`].
 pub(crate) async fn assign(writer: &Writer, resync: ObjectId) -> Result<(), Failure> {
-    command::change(writer, GAPS, doc! { "state": "open" }, doc! { "$set": { "resync": resync } }).await
+    update_command::change(writer, GAPS, doc! { "state": "open" }, doc! { "$set": { "resync": resync } }).await
 }
 
 /// Marks the gaps that are assigned to a finished resync as repaired.
 ///
 /// # Errors
-/// As [`command::record`].
+/// As [`update_command::record`].
 pub(crate) async fn repair(writer: &Writer, resync: ObjectId, now: DateTime) -> Result<(), Failure> {
     let filter = doc! { "state": "open", "resync": resync };
     let update = doc! { "$set": { "state": "repaired", "repaired_at": now } };
-    command::change(writer, GAPS, filter, update).await
+    update_command::change(writer, GAPS, filter, update).await
 }

@@ -2,9 +2,9 @@
 
 pub(crate) mod backfill;
 pub(crate) mod gaps;
-pub(crate) mod queue;
+pub(crate) mod other_ids;
 pub(crate) mod replay;
 pub(crate) mod resync;
 pub(crate) mod retry_dead_letters;
-pub(crate) mod unusable;
+pub(crate) mod stored_commands;
 pub(crate) mod worker;

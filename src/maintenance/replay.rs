@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bson::{DateTime, Timestamp, doc, oid::ObjectId};
 
-use super::queue::{Span, StoredCommand, count, counted};
+use super::stored_commands::{Span, StoredCommand, count, counted};
 use crate::apply::dry_run::WriteCounts;
 use crate::apply::executor::Apply;
 use crate::apply::stages::Stages;

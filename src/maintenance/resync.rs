@@ -9,7 +9,7 @@ use mongodb::Database;
 use tracing::info;
 
 use super::gaps;
-use super::{retry_dead_letters, unusable};
+use super::{other_ids, retry_dead_letters};
 use crate::apply::affected_recruiters;
 use crate::apply::executor::{Apply, Dated};
 use crate::apply::removal::RemovedJob;
@@ -34,7 +34,7 @@ use crate::phase::StreamWrites;
 use crate::plan::Touch;
 use crate::source::scan;
 use crate::write::dead_letters::EventPosition;
-use crate::write::{Writer, command};
+use crate::write::{Writer, update_command};
 
 /// The stages of a resync, in their order. Links must be complete before a job without a link counts as removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ enum ResyncStage {
 
 impl ResyncStage {
     fn all() -> impl Iterator<Item = Self> {
-        let others = unusable::COLLECTIONS.into_iter().map(Self::Others);
+        let others = other_ids::COLLECTIONS.into_iter().map(Self::Others);
         let rest = [Self::Recruiters, Self::Links, Self::Anonymized, Self::Offers];
         others.chain(rest).chain([Self::LettersOfRecruiters, Self::LettersOfOffers])
     }
@@ -121,7 +121,7 @@ impl Resync {
     /// Stores a new resync. A resync that is running is replaced, so it begins again.
     ///
     /// # Errors
-    /// As [`command::record`].
+    /// As [`update_command::record`].
     pub(crate) async fn request(writer: &Writer, metrics: &Metrics, cause: &str, term: i64) -> Result<Self, Failure> {
         let resync = Self::begin(writer, cause, term).await?;
         metrics.resyncs.inc();
@@ -142,7 +142,7 @@ impl Resync {
         let filter = doc! { "_id": RESYNC, "term": { "$not": { "$gt": term } } };
         // The lease fences this write. The term in the filter is not enough: when a successor finishes its resync, it
         // deletes the document, and then no term is stored.
-        command::record(writer, STATE, filter, doc! { "$set": fields }).await?;
+        update_command::record(writer, STATE, filter, doc! { "$set": fields }).await?;
         Ok(resync)
     }
 
@@ -243,7 +243,7 @@ impl Resync {
                 return self.next_stage(writer).await;
             }
             Other::Walk(after) => {
-                let filter = unusable::filter(collection, &apply.stages.settings.partner_label);
+                let filter = other_ids::filter(collection, &apply.stages.settings.partner_label);
                 let position = EventPosition::of_scan(self.began);
                 let (last, _) = apply.note_others(collection, &filter, after.as_ref(), &position).await?;
                 let position = last.as_ref().map(OtherId::to_stored);

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{DateTime, doc, oid::ObjectId};
 
-use super::queue::{CommandOutcome, StoredCommand, count, counted};
-use super::unusable;
+use super::other_ids;
+use super::stored_commands::{CommandOutcome, StoredCommand, count, counted};
 use crate::apply::affected_recruiters;
 use crate::apply::executor::{Apply, Dated};
 use crate::apply::removal::RemovedJob;
@@ -60,7 +60,7 @@ pub(crate) async fn step(
         request.progress.insert(AFTER, last);
         return Ok(None);
     }
-    let Some(collection) = unusable::COLLECTIONS.get(part - 2).copied() else {
+    let Some(collection) = other_ids::COLLECTIONS.get(part - 2).copied() else {
         let details = doc! { "before": request.progress.get("before").cloned(), "after": counted(stand(apply)) };
         return Ok(Some(CommandOutcome { done: true, details }));
     };

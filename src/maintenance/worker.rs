@@ -1,5 +1,5 @@
 //! The maintenance worker does the work beside the live stream in steps: a resync first, then the stored command that
-//! is taken up ([`crate::maintenance::queue`]). A step is short, needs the lease, and can be repeated after a crash.
+//! is taken up ([`crate::maintenance::stored_commands`]). A step is short, needs the lease, and can be repeated after a crash.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use mongodb::Database;
 use resume_tokens::Store;
 use tracing::info;
 
-use super::queue::{self, Command, CommandOutcome, Lane, Span, StoredCommand, count, counted};
 use super::replay::{self, Replaying};
 use super::resync::Resync;
 use super::retry_dead_letters;
+use super::stored_commands::{self, Command, CommandOutcome, Lane, Span, StoredCommand, count, counted};
 use crate::apply::dry_run::WriteCounts;
 use crate::apply::executor::Apply;
 use crate::config::Choice as _;
@@ -22,8 +22,8 @@ use crate::model::other_id::OtherId;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::server_clock::server_time;
 use crate::observe::facts::TouchOrigin;
-use crate::phase::guards::conditions;
 use crate::phase::state::{self, PhaseChange};
+use crate::phase::step_conditions::conditions;
 use crate::phase::watcher::{self, KnownPhase};
 use crate::phase::{Phase, StepDirection};
 use crate::plan::Touch;
@@ -82,10 +82,10 @@ impl MaintenanceWorker {
     /// Takes up the oldest stored command, or only the one with the id `only`, unless one is taken up already.
     ///
     /// # Errors
-    /// As [`queue::take_up`].
+    /// As [`stored_commands::take_up`].
     pub(crate) async fn take_up(&mut self, database: &Database, only: Option<ObjectId>) -> Result<(), Failure> {
         if self.command.is_none() {
-            self.command = queue::take_up(database, Lane::Pipeline, only, self.fence.term).await?;
+            self.command = stored_commands::take_up(database, Lane::Pipeline, only, self.fence.term).await?;
             if let Some(request) = &self.command {
                 info!(command = %request.id, order = ?request.order, who = request.who, "a command is taken up");
             }
@@ -125,13 +125,13 @@ impl MaintenanceWorker {
         let request = self.command.insert(request);
         match outcome? {
             Some(outcome) => {
-                queue::finish(database, id, self.fence.term, &outcome).await?;
+                stored_commands::finish(database, id, self.fence.term, &outcome).await?;
                 self.command = None;
                 info!(command = %id, done = outcome.done, "a command is finished");
                 Ok(())
             }
             None if request.progress == before || !scan::is_storable(request.progress.get(AFTER_OTHER)) => Ok(()),
-            None => queue::store_progress(database, request, self.fence.term).await,
+            None => stored_commands::store_progress(database, request, self.fence.term).await,
         }
     }
 
@@ -207,7 +207,7 @@ impl MaintenanceWorker {
             return Ok(());
         };
         replay::add_written(request, before, &apply.stages);
-        queue::store_progress(&apply.stages.database, request, self.fence.term).await
+        stored_commands::store_progress(&apply.stages.database, request, self.fence.term).await
     }
 
     /// Repairs all offers by a resync, which touches every recruiter and then handles removals.

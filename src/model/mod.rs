@@ -3,7 +3,7 @@
 //! no I/O.
 
 pub(crate) mod dead_letter;
-mod fields;
+pub(crate) mod decode;
 pub(crate) mod ids;
 pub(crate) mod job_owner;
 pub(crate) mod names;

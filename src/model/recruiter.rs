@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bson::{RawBsonRef, RawDocument};
 
-use super::fields::borrowed_fields;
+use super::decode::borrowed_fields;
 use super::ids::{JobId, RecruiterId};
 use super::value;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bson::{DateTime, RawBson, RawBsonRef, RawDocument};
 
-use super::fields::borrowed_fields;
+use super::decode::borrowed_fields;
 use super::value;
 
 /// The fields of a ROME sheet that the projection needs, as they are stored.

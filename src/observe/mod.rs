@@ -3,6 +3,6 @@
 
 pub(crate) mod facts;
 pub(crate) mod health;
-pub(crate) mod history;
 pub(crate) mod labels;
 pub(crate) mod metrics;
+pub(crate) mod recent_history;

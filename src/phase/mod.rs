@@ -1,9 +1,9 @@
 //! The phase, which says whether `recruiters` or `jobs_partners` is the authority (spec 04): the rules of each phase,
 //! the stored phase, and the conditions of a step. Everything that writes asks the phase first.
 
-pub(crate) mod guards;
 mod rules;
 pub(crate) mod state;
+pub(crate) mod step_conditions;
 pub(crate) mod watcher;
 
 pub use crate::config::Phase;

@@ -5,7 +5,7 @@ use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
 use mongodb::Database;
 
 use super::Phase;
-use super::guards::{LastVerification, StepFacts};
+use super::step_conditions::{LastVerification, StepFacts};
 use crate::config::Choice as _;
 use crate::error::Failure;
 use crate::lease;

@@ -4,7 +4,7 @@
 use bson::raw::{CStr, cstr};
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 
-use super::fields::{WRITTEN, place};
+use super::written_fields::{WRITTEN, place};
 use crate::model::{Offer, value};
 
 /// The necessary write for one offer.

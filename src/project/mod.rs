@@ -4,14 +4,14 @@
 mod contact;
 pub(crate) mod diff;
 mod diploma;
-pub(crate) mod fields;
 pub(crate) mod offer;
 pub(crate) mod settings;
 pub(crate) mod skills;
 mod slug;
 mod status;
+pub(crate) mod written_fields;
 
-pub(crate) use fields::{ON_INSERT, WRITTEN};
 pub(crate) use offer::{USER_DEACTIVATED, project};
 pub(crate) use settings::ProjectionSettings;
 pub(crate) use status::offer_status;
+pub(crate) use written_fields::{ON_INSERT, WRITTEN};

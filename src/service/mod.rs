@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod preflight;
 mod stand_by;
+pub mod submit;
 
 use std::sync::Arc;
 

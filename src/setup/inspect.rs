@@ -5,8 +5,8 @@ use bson::{Document, doc};
 use futures::TryStreamExt as _;
 use mongodb::{Database, IndexModel};
 
-use super::fields;
 use super::memory::Memory;
+use super::new_fields;
 use super::plan::{DatabaseContents, indexes};
 use crate::error::{command_code, describe};
 use crate::model::names::OFFERS;
@@ -31,7 +31,7 @@ pub async fn inspect(database: &Database, partner_label: &str) -> Result<Databas
             found.indexes.insert(name, present.into_iter().map(|index| index.keys).collect());
         }
     }
-    found.counts = fields::count(database, partner_label).await?;
+    found.counts = new_fields::count(database, partner_label).await?;
     Ok(found)
 }
 

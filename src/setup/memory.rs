@@ -1,6 +1,6 @@
 //! The memory of `setup`: the document `setup` of `stream_processor_state` lists the changes that `setup` made, so that
 //! `--down` takes back exactly these. The offers that had new fields before are remembered in a collection of their own
-//! (see [`super::fields::remember`]). Each change is remembered before it is made, so a crash in between forgets
+//! (see [`crate::setup::new_fields::remember`]). Each change is remembered before it is made, so a crash in between forgets
 //! nothing.
 
 use bson::{Bson, Document, doc};

@@ -2,9 +2,9 @@
 //! takes back the changes of `setup`. Each step may be repeated after a crash. `--down` holds the lease, because a
 //! running instance would write again the fields that are being removed.
 
-pub mod fields;
 pub mod inspect;
 mod memory;
+pub mod new_fields;
 pub mod plan;
 mod progress;
 pub mod validator;
@@ -32,7 +32,7 @@ use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::retry::Delays;
 use crate::tasks::{Group, Task};
-use crate::write::writer::Validity;
+use crate::write::fenced_writer::Validity;
 
 /// The server's codes `NamespaceNotFound` and `IndexNotFound`: the index is already gone.
 const ALREADY_GONE: [i32; 2] = [26, 27];
@@ -244,9 +244,9 @@ impl Setup {
         while !self.stop.is_cancelled() {
             self.check_lease()?;
             let chunk = match pass {
-                FieldPass::Remember => fields::remember(database, label, after).await,
-                FieldPass::Add => fields::add(database, label, after).await,
-                FieldPass::Remove => fields::remove(database, label, after).await,
+                FieldPass::Remember => new_fields::remember(database, label, after).await,
+                FieldPass::Add => new_fields::add(database, label, after).await,
+                FieldPass::Remove => new_fields::remove(database, label, after).await,
             };
             match chunk {
                 Ok(Some(chunk)) => {

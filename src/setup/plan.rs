@@ -7,8 +7,8 @@ use std::fmt;
 use bson::{Bson, Document, doc};
 use resume_tokens::HISTORY_COLLECTION;
 
-use super::fields::FieldCounts;
 use super::memory::Memory;
+use super::new_fields::FieldCounts;
 use super::validator;
 use crate::model::names::COMMANDS;
 use crate::model::names::DEAD_LETTERS;
@@ -224,7 +224,7 @@ impl fmt::Display for SetupStep {
 mod tests {
     use super::*;
     use crate::project::{ON_INSERT, WRITTEN};
-    use crate::setup::fields::NEW;
+    use crate::setup::new_fields::NEW;
 
     #[test]
     fn the_new_fields_are_those_that_the_live_schema_does_not_know() {

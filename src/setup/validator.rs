@@ -3,7 +3,7 @@
 
 use bson::{Bson, Document, doc};
 
-use super::fields::NEW;
+use super::new_fields::NEW;
 
 const SCHEMA: &str = "$jsonSchema";
 const PROPERTIES: &str = "properties";

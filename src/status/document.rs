@@ -13,9 +13,9 @@ use super::time::text;
 use crate::clock;
 use crate::context::Context;
 use crate::observe::health::Role;
-use crate::observe::history::{Series, last_minute};
+use crate::observe::recent_history::{Series, last_minute};
 use crate::phase::Phase;
-use crate::phase::guards::Condition;
+use crate::phase::step_conditions::Condition;
 use crate::ticker::overview::Overview;
 use crate::version;
 

@@ -23,9 +23,9 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::reads::collection;
 use crate::mongo::server_clock::server_time;
-use crate::observe::history::{self, History, HistorySample};
-use crate::phase::guards::{Condition, LastVerification, conditions};
+use crate::observe::recent_history::{self, History, HistorySample};
 use crate::phase::state::{self, Current};
+use crate::phase::step_conditions::{Condition, LastVerification, conditions};
 use crate::source::cursor::operation_time;
 use crate::tasks::pause;
 use crate::ticker::overview::{Overview, overview};
@@ -155,7 +155,7 @@ async fn sample(context: &Context, survey: &Survey, stop: &CancellationToken) {
             events: context.metrics.events_read(),
             offers: context.metrics.offers_changed(),
         });
-        if !pause(stop, history::INTERVAL).await {
+        if !pause(stop, recent_history::INTERVAL).await {
             return;
         }
     }

@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::failpoint;
 use crate::fetch::links;
-use crate::maintenance::queue::{self, Command};
+use crate::maintenance::stored_commands::{self, Command};
 use crate::model::ids::{JobId, RecruiterId, typed};
 use crate::model::job_owner::JobOwner;
 use crate::model::names::COMMANDS;
@@ -33,9 +33,9 @@ use crate::model::value;
 use crate::phase::{Phase, StreamWrites};
 use crate::schedule::zone;
 use crate::tasks::pause;
-use crate::write::command;
 use crate::write::statements::Statement;
 use crate::write::transaction::{Fence, Transaction};
+use crate::write::update_command;
 
 /// The number of offers in one transaction: small enough that a transaction seldom meets another writer.
 pub(crate) const CHUNK: usize = 100;
@@ -134,14 +134,14 @@ impl JobContext {
     ///
     /// # Errors
     /// As [`Self::check`]; a [`Failure`] of the database.
-    pub async fn order(&mut self, order: &Command) -> Result<Option<queue::CommandOutcome>, Failure> {
+    pub async fn order(&mut self, order: &Command) -> Result<Option<stored_commands::CommandOutcome>, Failure> {
         let database = self.context.database.clone();
         let Some(wake) = self.hold.as_ref().map(|hold| Arc::clone(&hold.wake)) else { return Ok(None) };
-        let id = queue::submit(&database, order, "ticker").await?;
+        let id = stored_commands::submit(&database, order, "ticker").await?;
         loop {
             wake.notify_one();
             self.check()?;
-            let request = queue::load(&database, id).await?;
+            let request = stored_commands::load(&database, id).await?;
             let request = request.ok_or(Failure::OwnDocument { collection: COMMANDS, field: "_id" })?;
             if let Some(outcome) = request.result {
                 return Ok(Some(outcome));
@@ -317,7 +317,7 @@ impl JobContext {
     async fn back_up(&self, statements: Vec<Statement>) {
         let Some(hold) = self.hold.as_ref().filter(|_| !statements.is_empty()) else { return };
         if let Err(failure) =
-            command::update(&hold.fence.writer, WatchedCollection::Recruiters.name(), statements).await
+            update_command::update(&hold.fence.writer, WatchedCollection::Recruiters.name(), statements).await
         {
             warn!(error = %failure, "the backup in recruiters could not be written; the offers are");
         }

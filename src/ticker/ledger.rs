@@ -9,7 +9,7 @@ use mongodb::{Database, IndexModel};
 use super::job::TimedJob;
 use super::report::JobReport;
 use crate::error::Failure;
-use crate::maintenance::queue::counted;
+use crate::maintenance::stored_commands::counted;
 use crate::model::names::JOB_RUNS;
 use crate::model::names::STATE;
 use crate::model::names::state_id::TICKER;
@@ -212,7 +212,7 @@ pub async fn claim(database: &Database, term: i64, id: &str, now: DateTime) -> R
     let runs = collection(database, JOB_RUNS);
     let claimed = runs.find_one_and_update(filter, update);
     let claimed = with_deadline(claimed).await.map_err(Failure::Write)?;
-    Ok(claimed.map(|run| crate::maintenance::queue::count(&run, "changed")))
+    Ok(claimed.map(|run| crate::maintenance::stored_commands::count(&run, "changed")))
 }
 
 /// A run by hand: an operator gave the command for it.
@@ -252,7 +252,7 @@ pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(
         Err(error) if is_duplicate(&error) => return Err(Failure::LeaseLost),
         Err(error) => return Err(Failure::Write(error)),
     };
-    Ok((id, before.map_or(0, |run| crate::maintenance::queue::count(&run, "changed"))))
+    Ok((id, before.map_or(0, |run| crate::maintenance::stored_commands::count(&run, "changed"))))
 }
 
 /// Stores the counts of a run that is under way.

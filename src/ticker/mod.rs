@@ -1,13 +1,12 @@
 //! The ticker: it runs the time-based jobs (spec 05). A job is a pure plan and a short run on a
 //! [`job_context::JobContext`]. Only the leader runs jobs, one at a time. The ledger is in MongoDB, so no run is lost.
 
-pub(crate) mod ahead;
 mod attempts;
 pub(crate) mod calendar;
+pub(crate) mod clock_ahead;
 pub(crate) mod id_cursor;
 pub(crate) mod job;
 pub(crate) mod job_context;
-pub(crate) mod job_order;
 pub(crate) mod jobs;
 pub mod ledger;
 mod occurrences;
@@ -19,4 +18,5 @@ pub(crate) mod report;
 mod retry_policy;
 pub(crate) mod runner;
 mod statements;
+pub(crate) mod ticker_command;
 pub(crate) mod write_access;

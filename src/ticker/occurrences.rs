@@ -8,7 +8,7 @@ use bson::DateTime;
 
 use super::job::TimedJob;
 use super::ledger::{self, LedgerEntry, RunOutcome};
-use super::{ahead, outcome};
+use super::{clock_ahead, outcome};
 use crate::config::TickerSettings;
 use crate::context::Context;
 use crate::error::Failure;
@@ -84,7 +84,7 @@ impl Plans {
                 continue;
             };
             if is_ahead(through, now) {
-                through = ahead::take_back(fence, *job, through, now).await?;
+                through = clock_ahead::take_back(fence, *job, through, now).await?;
                 plan.through = Some(through);
                 // The metric may show a success at a time that has not come yet.
                 let last = ledger::previous(database, job.name(), now).await?;

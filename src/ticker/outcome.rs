@@ -5,9 +5,9 @@ use std::time::Duration;
 use bson::DateTime;
 use tracing::{info, warn};
 
-use super::job_order::JobOrder;
 use super::ledger::{RunEnd, RunOutcome};
 use super::report::{JobReport, notice};
+use super::ticker_command::JobOrder;
 use crate::context::Context;
 use crate::notices::Notices;
 

@@ -8,7 +8,7 @@ use mongodb::Database;
 use super::job::TimedJob;
 use crate::config::TickerSettings;
 use crate::error::Failure;
-use crate::maintenance::queue::count;
+use crate::maintenance::stored_commands::count;
 use crate::model::names::JOB_RUNS;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;

@@ -12,26 +12,26 @@ use tracing::{info, warn};
 
 use super::job::TimedJob;
 use super::job_context::JobContext;
-use super::job_order::JobOrder;
 use super::ledger::{self, ByHand, DueRun, RunEnd, RunOutcome};
 use super::occurrences::{MISSED, OVERTAKEN, Plans};
 use super::outcome::{self, EndedRun};
 use super::production_marker;
 use super::report::JobReport;
 use super::retry_policy;
+use super::ticker_command::JobOrder;
 use super::write_access::{OfferWriteLock, WriteAccess};
 use crate::clock;
 use crate::config::Environment;
 use crate::context::Context;
 use crate::error::{Directive, Failure};
 use crate::failpoint;
-use crate::maintenance::queue::{self, Command, Lane, StoredCommand};
+use crate::maintenance::stored_commands::{self, Command, Lane, StoredCommand};
 use crate::notices::{Messenger, Notices, notices};
 use crate::phase::watcher::Followed;
 use crate::retry::Delays;
 use crate::tasks::pause;
+use crate::write::fenced_writer::Validity;
 use crate::write::transaction::Fence;
-use crate::write::writer::Validity;
 
 /// The number of attempts at a run before it has failed.
 const ATTEMPTS: u32 = 5;
@@ -163,7 +163,7 @@ impl Ticker {
             self.begin(now).await?;
         }
         self.owes |= self.plans.enter(&self.context, &self.handles.fence, now, OVERTAKEN).await?;
-        if let Some(request) = queue::take_up(&database, Lane::Ticker, None, self.handles.fence.term).await? {
+        if let Some(request) = stored_commands::take_up(&database, Lane::Ticker, None, self.handles.fence.term).await? {
             self.carry_out(&request).await?;
             return Ok(Duration::ZERO);
         }
@@ -219,7 +219,7 @@ impl Ticker {
     /// which can be repeated.
     pub(crate) async fn carry_out_only(&mut self, id: ObjectId) -> Result<(), Failure> {
         let database = self.context.database.clone();
-        match queue::take_up(&database, Lane::Ticker, Some(id), self.handles.fence.term).await? {
+        match stored_commands::take_up(&database, Lane::Ticker, Some(id), self.handles.fence.term).await? {
             Some(request) => self.carry_out(&request).await?,
             None => return Err(Failure::LeaseLost),
         }
@@ -240,8 +240,9 @@ impl Ticker {
         let job_order = match JobOrder::of(&request.order) {
             Ok(job_order) => job_order,
             Err(reason) => {
-                let refused = queue::CommandOutcome { done: false, details: bson::doc! { "reasons": [reason] } };
-                return queue::finish(&database, request.id, term, &refused).await;
+                let refused =
+                    stored_commands::CommandOutcome { done: false, details: bson::doc! { "reasons": [reason] } };
+                return stored_commands::finish(&database, request.id, term, &refused).await;
             }
         };
         let given = match request.order {
@@ -255,8 +256,8 @@ impl Ticker {
         let previous = ledger::previous(&database, job_order.name(), started).await?;
         let times = RunTimes { now, scheduled_for: now, previous, by_hand: true };
         let (end, report) = self.complete(job_order, &id, times, changed).await?;
-        let outcome = queue::CommandOutcome { done: true, details: ledger::details(&end, &report) };
-        queue::finish(&database, request.id, term, &outcome).await
+        let outcome = stored_commands::CommandOutcome { done: true, details: ledger::details(&end, &report) };
+        stored_commands::finish(&database, request.id, term, &outcome).await
     }
 
     /// Makes a claimed run, stores its end in the ledger, and reports it. `changed` is the number of documents that

@@ -6,8 +6,8 @@ use std::time::Instant;
 use tokio::sync::{Mutex, Notify, watch};
 
 use crate::phase::watcher::Followed;
+use crate::write::fenced_writer::Validity;
 use crate::write::transaction::Fence;
-use crate::write::writer::Validity;
 
 /// The right of one run to write, which only a leader has.
 #[derive(Debug)]

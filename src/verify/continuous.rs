@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::compare::DifferenceKind;
+use super::recheck::{Behind, Side};
 use super::report::divergent;
-use super::settle::{Behind, Side};
 use super::stored::{self, Stored};
 use crate::apply::sampler::Sampler;
 use crate::context::Context;

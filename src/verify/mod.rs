@@ -4,17 +4,17 @@ pub(crate) mod compare;
 pub(crate) mod compare_sides;
 pub(crate) mod continuous;
 mod job_owners;
+pub(crate) mod recheck;
 pub(crate) mod report;
 pub(crate) mod scan;
-pub(crate) mod settle;
 pub mod stored;
 
 use tokio_util::sync::CancellationToken;
 
 use self::compare_sides::Comparer;
+use self::recheck::{Behind, Rechecker};
 use self::report::VerificationReport;
 use self::scan::Scan;
-use self::settle::{Behind, Rechecker};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::mongo::server_clock::server_time;

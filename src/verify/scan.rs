@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use bson::{Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 
+use super::recheck::{Rechecker, Side};
 use super::report::VerificationReport;
-use super::settle::{Rechecker, Side};
 use crate::error::Failure;
-use crate::maintenance::unusable;
+use crate::maintenance::other_ids;
 use crate::model::names::WatchedCollection;
 use crate::model::other_id::OtherId;
 use crate::mongo::reads::{collection, documents};
@@ -34,7 +34,7 @@ impl Scan {
     /// A [`Failure`] that a retry does not cure.
     pub(crate) async fn everything(&mut self) -> Result<(), Failure> {
         let database = self.rechecker.database.clone();
-        for collection in unusable::COLLECTIONS {
+        for collection in other_ids::COLLECTIONS {
             self.others(collection).await?;
         }
         for side in Side::ALL {
@@ -61,7 +61,7 @@ impl Scan {
 
     /// Counts the documents whose `_id` is no ObjectId. They cannot be compared, and they must not go unnoticed.
     async fn others(&mut self, collection: WatchedCollection) -> Result<(), Failure> {
-        let filter = unusable::filter(collection, &self.partner_label);
+        let filter = other_ids::filter(collection, &self.partner_label);
         let mut after = None;
         while !self.rechecker.stop.is_cancelled() {
             let database = &self.rechecker.database;

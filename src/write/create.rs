@@ -8,8 +8,8 @@ use bson::{RawDocumentBuf, rawdoc};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::Writer;
-use super::command::{IN_FLIGHT, commands_of, is_unreadable, overran, unacknowledged};
 use super::statements::Creation;
+use super::update_command::{IN_FLIGHT, commands_of, is_unreadable, overran, unacknowledged};
 use crate::error::FENCED;
 use crate::error::{Failure, command_code, refusal};
 

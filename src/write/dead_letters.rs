@@ -7,7 +7,7 @@ use bson::{Bson, DateTime, doc, oid::ObjectId, rawdoc};
 
 pub(crate) use super::dead_letter::{Address, DeadLetter, KnownDeadLetter};
 use super::statements::Statement;
-use super::{Writer, command};
+use super::{Writer, update_command};
 use crate::error::Failure;
 use crate::model::dead_letter::{Action, Reason};
 use crate::model::ids::{JobId, RecruiterId};
@@ -201,7 +201,7 @@ impl DeadLetters {
     /// failed anonymisation stay when a projection fails later.
     ///
     /// # Errors
-    /// As [`command::update`].
+    /// As [`update_command::update`].
     pub(crate) async fn write(
         &mut self,
         mut dead_letters: BTreeMap<Address, DeadLetter>,
@@ -226,7 +226,7 @@ impl DeadLetters {
     async fn delete(&self, ids: &[String]) -> Result<(), Failure> {
         let Some(writer) = &self.writer else { return Ok(()) };
         for ids in ids.chunks(1_000) {
-            command::delete(writer, DEAD_LETTERS, doc! { "_id": { "$in": ids } }).await?;
+            update_command::delete(writer, DEAD_LETTERS, doc! { "_id": { "$in": ids } }).await?;
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ impl DeadLetters {
     /// Removes the dead letter about a deleted document whose `_id` is no ObjectId.
     ///
     /// # Errors
-    /// As [`command::update`].
+    /// As [`update_command::update`].
     pub(crate) async fn remove_unusable(&mut self, collection: WatchedCollection, key: &str) -> Result<(), Failure> {
         let id = unusable(collection, key);
         if self.others.contains_key(&id) {
@@ -247,7 +247,7 @@ impl DeadLetters {
     /// Writes dead letters about documents whose `_id` is no ObjectId.
     ///
     /// # Errors
-    /// As [`command::update`].
+    /// As [`update_command::update`].
     pub(crate) async fn write_unusable(
         &mut self,
         collection: WatchedCollection,
@@ -280,7 +280,7 @@ impl DeadLetters {
     /// Removes the dead letters with these `_id`s, because an operator drops them. Returns the number of removed ones.
     ///
     /// # Errors
-    /// As [`command::update`].
+    /// As [`update_command::update`].
     pub(crate) async fn drop_named(&mut self, ids: &[String]) -> Result<u64, Failure> {
         let known = |id: &&String| match Address::from_stored(id) {
             Some(address) => self.known.contains_key(&address),
@@ -303,7 +303,7 @@ impl DeadLetters {
     /// Removes the dead letters of these addresses, after a success or because the document is gone.
     ///
     /// # Errors
-    /// As [`command::update`].
+    /// As [`update_command::update`].
     pub(crate) async fn remove(&mut self, healed: &BTreeSet<Address>) -> Result<(), Failure> {
         let ids: Vec<String> = healed.iter().flat_map(Address::stored).collect();
         self.delete(&ids).await?;
@@ -362,7 +362,7 @@ async fn store<'a>(
 ) -> Result<(), Failure> {
     let statements: Vec<Statement> =
         dead_letters.map(|(id, dead_letter)| statement(&id, dead_letter, position)).collect();
-    let outcome = command::update(writer, DEAD_LETTERS, statements).await?;
+    let outcome = update_command::update(writer, DEAD_LETTERS, statements).await?;
     match outcome.refused.first() {
         Some(refused) => Err(Failure::Statement(refused.code)),
         None => Ok(()),

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bson::raw::RawArrayBuf;
 use bson::{RawDocumentBuf, doc, rawdoc};
 
-use super::command::Refused;
 use super::statements::Statement;
-use super::{Writer, command};
+use super::update_command::Refused;
+use super::{Writer, update_command};
 use crate::error::Failure;
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::LINKS;
@@ -25,7 +25,7 @@ const FEW: usize = 16;
 /// Adds these jobs to the links of their recruiters. Returns the refused statements; `id` of each is the recruiter.
 ///
 /// # Errors
-/// As [`command::update`].
+/// As [`update_command::update`].
 pub(crate) async fn grow(writer: &Writer, added: &Jobs) -> Result<Vec<Refused>, Failure> {
     update(writer, added, |recruiter, jobs| {
         if jobs.len() <= FEW {
@@ -42,7 +42,7 @@ pub(crate) async fn grow(writer: &Writer, added: &Jobs) -> Result<Vec<Refused>, 
 /// refused statements, as [`grow`] does.
 ///
 /// # Errors
-/// As [`command::update`].
+/// As [`update_command::update`].
 pub(crate) async fn shrink(writer: &Writer, removed: &Jobs) -> Result<Vec<Refused>, Failure> {
     update(writer, removed, |recruiter, jobs| {
         let jobs = array(jobs);
@@ -56,7 +56,7 @@ pub(crate) async fn shrink(writer: &Writer, removed: &Jobs) -> Result<Vec<Refuse
 /// offers. A later phase cancels them. Returns the refused statements, as [`grow`] does.
 ///
 /// # Errors
-/// As [`command::update`].
+/// As [`update_command::update`].
 pub(crate) async fn set_aside(writer: &Writer, removed: &Jobs) -> Result<Vec<Refused>, Failure> {
     update(writer, removed, |recruiter, jobs| {
         let jobs = rawdoc! { "$literal": array(jobs) };
@@ -80,7 +80,7 @@ async fn update(
         let pieces = jobs.chunks(PIECE).map(|jobs| Statement { id: Some(recruiter.0), body: body(*recruiter, jobs) });
         statements.extend(pieces);
     }
-    Ok(command::update(writer, LINKS, statements).await?.refused)
+    Ok(update_command::update(writer, LINKS, statements).await?.refused)
 }
 
 fn array(jobs: &[JobId]) -> RawArrayBuf {
@@ -96,10 +96,10 @@ fn list(name: &str) -> RawDocumentBuf {
 /// Deletes the links of deleted recruiters.
 ///
 /// # Errors
-/// As [`command::update`].
+/// As [`update_command::update`].
 pub(crate) async fn delete(writer: &Writer, recruiters: &[RecruiterId]) -> Result<(), Failure> {
     if recruiters.is_empty() {
         return Ok(());
     }
-    command::delete(writer, LINKS, doc! { "_id": { "$in": recruiters } }).await
+    update_command::delete(writer, LINKS, doc! { "_id": { "$in": recruiters } }).await
 }

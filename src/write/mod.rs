@@ -2,13 +2,13 @@
 //! This stage does not decide what to write. The plan and the projection do that.
 
 pub(crate) mod anonymize;
-pub mod command;
 pub(crate) mod create;
 pub(crate) mod dead_letter;
 pub(crate) mod dead_letters;
+pub(crate) mod fenced_writer;
 pub(crate) mod links;
 pub(crate) mod statements;
 pub(crate) mod transaction;
-pub(crate) mod writer;
+pub mod update_command;
 
-pub use writer::Writer;
+pub use fenced_writer::Writer;

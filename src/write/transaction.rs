@@ -12,6 +12,7 @@ use mongodb::options::{ReadConcern, WriteConcern};
 use mongodb::{ClientSession, Database};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::{Writer, update_command};
 use crate::error::Failure;
 use crate::error::{command_code, describe};
 use crate::model::names::STATE;
@@ -19,7 +20,6 @@ use crate::model::names::state_id::TICKER;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::write::statements::Statement;
-use crate::write::{Writer, command};
 use mongodb::error::Error as MongoError;
 use mongodb::options::ReturnDocument;
 use tracing::warn;
@@ -180,15 +180,15 @@ impl Transaction {
     /// Sends statements. Without a fence nothing is sent.
     ///
     /// # Errors
-    /// As [`command::update`]; [`Failure::Statement`] when the server refuses a statement. Then nothing of the
+    /// As [`update_command::update`]; [`Failure::Statement`] when the server refuses a statement. Then nothing of the
     /// transaction is done.
     pub async fn update(
         &mut self,
         collection: &str,
         statements: Vec<Statement>,
-    ) -> Result<command::WriteOutcome, Failure> {
-        let Some(writer) = &self.writer else { return Ok(command::WriteOutcome::default()) };
-        let outcome = command::update_in(writer, self.session.get(), collection, statements).await?;
+    ) -> Result<update_command::WriteOutcome, Failure> {
+        let Some(writer) = &self.writer else { return Ok(update_command::WriteOutcome::default()) };
+        let outcome = update_command::update_in(writer, self.session.get(), collection, statements).await?;
         match outcome.refused.first() {
             Some(refused) => Err(Failure::Statement(refused.code)),
             None => Ok(outcome),
@@ -198,7 +198,7 @@ impl Transaction {
     /// Deletes the documents that `filter` selects, and returns their number. Without a fence nothing is deleted.
     ///
     /// # Errors
-    /// As [`command::update`].
+    /// As [`update_command::update`].
     pub async fn delete(&mut self, collection: &str, filter: Document) -> Result<u64, Failure> {
         let Some(writer) = &self.writer else { return Ok(0) };
         let deletes = doc! { "delete": collection, "deletes": [{ "q": filter, "limit": 0 }] };

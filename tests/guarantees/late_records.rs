@@ -10,7 +10,7 @@ use stream_processor::inside::Lease;
 use stream_processor::inside::Validity;
 use stream_processor::inside::VerificationReport;
 use stream_processor::inside::stored;
-use stream_processor::inside::{Writer, command};
+use stream_processor::inside::{Writer, update_command};
 use tokio::sync::watch;
 use xtask::guarded::Signal;
 
@@ -37,7 +37,7 @@ async fn a_command_that_was_prepared_by_a_clock_a_month_ahead_changes_nothing_un
         // What the holder knows when it is paused between this and the sending.
         let (_renewals, validity) = watch::channel(Validity { until: clock::instant() + SHORT, ends_at });
         let writer = Writer::under(&test.database, validity, SHORT);
-        command::record(&writer, "things", doc! { "_id": 1 }, doc! { "$set": { "at": ends_at } }).await
+        update_command::record(&writer, "things", doc! { "_id": 1 }, doc! { "$set": { "at": ends_at } }).await
     };
     let successor = eventually(PATIENCE, "another one takes the lease", async || {
         Lease::acquire(&test.database, "another", SHORT).await.unwrap()
@@ -58,7 +58,7 @@ async fn a_lease_is_given_back_at_once_unless_a_command_has_no_answer() {
     let lease = take("holder").await.unwrap();
     let (_renewals, validity) = watch::channel(lease.validity);
     let writer = lease.writer(&test.database, validity);
-    let write = || command::record(&writer, "things", doc! { "_id": 1 }, doc! { "$inc": { "written": 1 } });
+    let write = || update_command::record(&writer, "things", doc! { "_id": 1 }, doc! { "$inc": { "written": 1 } });
     write().await.unwrap();
     lease.release().await.unwrap();
     assert!(take("second").await.is_some());
@@ -68,7 +68,7 @@ async fn a_lease_is_given_back_at_once_unless_a_command_has_no_answer() {
     let writer = lease.writer(&test.database, validity);
     {
         let mut given_up =
-            Box::pin(command::record(&writer, "things", doc! { "_id": 1 }, doc! { "$set": { "late": true } }));
+            Box::pin(update_command::record(&writer, "things", doc! { "_id": 1 }, doc! { "$set": { "late": true } }));
         assert!(futures::poll!(given_up.as_mut()).is_pending());
     }
     lease.release().await.unwrap();

@@ -13,9 +13,8 @@ use crate::cli::position::NamedPosition;
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::leader::history;
+use crate::leader::database_history;
 use crate::leader::lead::{hold, release_lease, store};
-use crate::leader::submit::who;
 use crate::maintenance::gaps;
 use crate::maintenance::replay::{time_text, too_old, watched};
 use crate::maintenance::resync::Resync;
@@ -27,6 +26,7 @@ use crate::mongo::reads::collection;
 use crate::phase::state;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
+use crate::service::submit::who;
 use crate::source::cursor::operation_time;
 use crate::source::replay::Replay;
 use crate::tasks::signals;
@@ -111,7 +111,7 @@ async fn moved(
     store.set_variables(writer.variables().await?);
     let to = match &step.to {
         Some(to) => {
-            history::record(writer, &store, to.cluster_time, term).await?;
+            database_history::record(writer, &store, to.cluster_time, term).await?;
             with_deadline(store.save(to)).await.map_err(Failure::from)?;
             format!("the next instance goes on after {}", time_text(to.cluster_time))
         }
@@ -133,7 +133,7 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
     let now = operation_time(&context.database).await?;
     let from = standing.as_ref().map(|standing| standing.cluster_time);
     let everything = matches!(target, MoveTarget::OldWorker);
-    let current = history::current(&context.database).await?;
+    let current = database_history::current(&context.database).await?;
     let mut foreign = None;
     let to = match target {
         MoveTarget::Nowhere => None,

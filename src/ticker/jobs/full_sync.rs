@@ -2,7 +2,7 @@
 
 use crate::error::Failure;
 use crate::maintenance::backfill::run_dry;
-use crate::maintenance::queue::{Command, count};
+use crate::maintenance::stored_commands::{Command, count};
 use crate::source::scan::backfill_filter;
 use crate::ticker::job_context::JobContext;
 

@@ -2,7 +2,7 @@
 
 use super::super::report::ReportLine;
 use crate::error::Failure;
-use crate::maintenance::queue::{Command, count};
+use crate::maintenance::stored_commands::{Command, count};
 use crate::ticker::job_context::JobContext;
 use crate::write::dead_letters::due;
 

@@ -124,5 +124,5 @@ fn domain(address: &str) -> &str {
 }
 
 #[cfg(test)]
-#[path = "standing_tests.rs"]
+#[path = "server_standing_tests.rs"]
 mod tests;

@@ -12,7 +12,7 @@ use crate::model::names::STATE;
 use crate::model::names::state_id::POSITION;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
-use crate::write::{Writer, command};
+use crate::write::{Writer, update_command};
 
 /// The server's code `Unauthorized`.
 const UNAUTHORIZED: i32 = 13;
@@ -75,14 +75,14 @@ pub(crate) async fn contradiction(
 /// Records a position on the server before it is saved in a file. A checkpoint in MongoDB needs no such record.
 ///
 /// # Errors
-/// As [`command::record`].
+/// As [`update_command::record`].
 pub(crate) async fn record(writer: &Writer, store: &Store, position: Timestamp, term: i64) -> Result<(), Failure> {
     match store {
         Store::MongoDb(_) => Ok(()),
         Store::Files(_) => {
             let filter = doc! { "_id": POSITION, "term": { "$not": { "$gt": term } } };
             let set = doc! { "$set": { "cluster_time": position, "term": term } };
-            command::record(writer, STATE, filter, set).await
+            update_command::record(writer, STATE, filter, set).await
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of every rule in `standing`, without a mail server.
+//! Tests of every rule in `server_standing`, without a mail server.
 
 use super::*;
 

@@ -38,7 +38,7 @@ impl Apply {
     /// end of the scan, and the number of documents.
     ///
     /// # Errors
-    /// [`Failure::Read`]; as [`crate::write::command::update`].
+    /// [`Failure::Read`]; as [`crate::write::update_command::update`].
     pub(crate) async fn note_others(
         &mut self,
         collection: WatchedCollection,

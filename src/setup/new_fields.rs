@@ -16,7 +16,7 @@ use crate::model::names::OFFERS;
 use crate::model::names::SETUP;
 use crate::mongo::reads::collection;
 use crate::write::statements::Statement;
-use crate::write::{Writer, command};
+use crate::write::{Writer, update_command};
 
 /// The fields that the projection writes and the live schema does not know (spec 02; spec 01, "Target").
 pub const NEW: [&str; 9] = [
@@ -141,7 +141,7 @@ pub async fn remember(
 /// Adds the missing fields to the next offers that lack one. `None` at the end.
 ///
 /// # Errors
-/// [`Failure::Read`]; the errors of [`command::update`].
+/// [`Failure::Read`]; the errors of [`update_command::update`].
 pub async fn add(
     database: &Database,
     partner_label: &str,
@@ -156,14 +156,14 @@ pub async fn add(
         Statement { id: Some(offer.0), body: rawdoc! { "q": filter, "u": [update.clone()] } }
     };
     let statements = offers.iter().map(|(offer, _)| statement(*offer)).collect();
-    let outcome = command::update(&Writer::free(database), OFFERS, statements).await?;
+    let outcome = update_command::update(&Writer::free(database), OFFERS, statements).await?;
     Ok(Some(FieldsChunk { refused: outcome.refused.len() as u64, ..chunk }))
 }
 
 /// Removes the new fields from the next offers that have one, except the remembered fields. `None` at the end.
 ///
 /// # Errors
-/// [`Failure::Read`]; the errors of [`command::update`].
+/// [`Failure::Read`]; the errors of [`update_command::update`].
 pub async fn remove(
     database: &Database,
     partner_label: &str,
@@ -185,7 +185,7 @@ pub async fn remove(
             statements.push(Statement { id: Some(offer.0), body: rawdoc! { "q": filter, "u": { "$unset": unset } } });
         }
     }
-    let outcome = command::update(&Writer::free(database), OFFERS, statements).await?;
+    let outcome = update_command::update(&Writer::free(database), OFFERS, statements).await?;
     Ok(Some(FieldsChunk { refused: outcome.refused.len() as u64, ..chunk }))
 }
 

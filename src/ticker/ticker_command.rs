@@ -4,7 +4,7 @@ use super::job::TimedJob;
 use super::job_context::JobContext;
 use super::jobs::{anonymize_user, obfuscate};
 use crate::error::Failure;
-use crate::maintenance::queue::Command;
+use crate::maintenance::stored_commands::Command;
 use crate::model::ids::UserId;
 use crate::observe::labels::LabelValue;
 use crate::phase::Phase;
@@ -57,10 +57,10 @@ impl JobOrder {
         }
     }
 
-    /// Makes the run; see [`super::jobs::run`].
+    /// Makes the run; see [`crate::ticker::jobs::run`].
     pub(crate) async fn run(self, work: &mut JobContext) -> Result<(), Failure> {
         match self {
-            Self::Job(job) => super::jobs::run(job, work).await,
+            Self::Job(job) => crate::ticker::jobs::run(job, work).await,
             Self::AnonymizeUser(user) => Box::pin(anonymize_user::run(work, user)).await,
             Self::Obfuscate => Box::pin(obfuscate::run(work)).await,
         }

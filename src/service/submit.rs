@@ -10,15 +10,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::lead;
 use crate::apply::executor::Apply;
 use crate::apply::output::Output;
 use crate::apply::preemption::PreemptionCheck;
 use crate::apply::stages::Stages;
 use crate::context::Context;
 use crate::error::{Directive, Failure};
+use crate::leader::lead;
 use crate::lease::{self, Lease, holder};
-use crate::maintenance::queue::{self, Command, CommandOutcome, Lane, StoredCommand};
+use crate::maintenance::stored_commands::{self, Command, CommandOutcome, Lane, StoredCommand};
 use crate::maintenance::worker::MaintenanceWorker;
 use crate::model::names::COMMANDS;
 use crate::phase::state;
@@ -29,8 +29,8 @@ use crate::tasks::signals;
 use crate::tasks::{Group, Task, pause};
 use crate::ticker::ledger;
 use crate::ticker::runner::{LeaderHandles, Ticker};
+use crate::write::fenced_writer::Validity;
 use crate::write::transaction::Fence;
-use crate::write::writer::Validity;
 
 /// The interval at which the stored command is read again.
 const POLL: Duration = Duration::from_millis(200);
@@ -48,7 +48,7 @@ pub(crate) async fn submit(
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
-    let id = queue::submit(&context.database, order, &who()).await?;
+    let id = stored_commands::submit(&context.database, order, &who()).await?;
     let mut told = false;
     let mut delays = Delays::up_to(Duration::from_secs(5));
     while !group.stop.is_cancelled() {
@@ -84,7 +84,7 @@ pub(crate) async fn submit(
         };
         pause(&group.stop, delay).await;
     }
-    if queue::withdraw(&context.database, id).await? {
+    if stored_commands::withdraw(&context.database, id).await? {
         info!("interrupted before anybody began; nothing was done")
     } else {
         info!(command = %id, "interrupted; an instance that leads finishes what was asked for")
@@ -106,7 +106,7 @@ enum CommandState {
 }
 
 async fn look(context: &Context, id: ObjectId) -> Result<CommandState, Failure> {
-    let request = queue::load(&context.database, id).await?;
+    let request = stored_commands::load(&context.database, id).await?;
     let request = request.ok_or(Failure::OwnDocument { collection: COMMANDS, field: "_id" })?;
     match &request.result {
         Some(outcome) => Ok(CommandState::Finished(outcome.clone())),
@@ -225,7 +225,7 @@ async fn run_with(
             failed?;
         }
     }
-    let request = queue::load(&database, id).await?;
+    let request = stored_commands::load(&database, id).await?;
     request.and_then(|request| request.result).ok_or(Failure::LeaseLost)
 }
 
@@ -241,7 +241,7 @@ async fn step(
         return Err(Failure::LeaseLost);
     }
     maintenance.step(apply).await?;
-    queue::load(&database, id).await
+    stored_commands::load(&database, id).await
 }
 
 /// Returns the name of the person who gives a command: user and host, as far as the system tells.
