@@ -46,7 +46,7 @@ choice! {
     Environment {
         /// A laptop or a test.
         Development = "development",
-        /// A rehearsal of production.
+        /// A copy of production for trials.
         Staging = "staging",
         /// The live service; `obfuscate` is refused (spec 05).
         Production = "production",

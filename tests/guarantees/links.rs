@@ -201,20 +201,20 @@ async fn after_random_edits_the_links_are_the_jobs_and_every_offer_is_that_of_a_
 
     let held = jobs(&test.database).await;
     assert_eq!(links(&test.database).await, held);
-    let mut holders: BTreeMap<ObjectId, Vec<String>> = BTreeMap::new();
+    let mut owners: BTreeMap<ObjectId, Vec<String>> = BTreeMap::new();
     for (recruiter, jobs) in &held {
-        jobs.iter().for_each(|job| holders.entry(*job).or_default().push(recruiter.to_hex()));
+        jobs.iter().for_each(|job| owners.entry(*job).or_default().push(recruiter.to_hex()));
     }
     let offers = offers::read(&test.database).await;
-    for job in holders.keys() {
+    for job in owners.keys() {
         assert!(offers.contains_key(job), "{job} has no offer");
     }
     for (job, offer) in &offers {
-        match holders.get(job) {
-            Some(holders) => {
+        match owners.get(job) {
+            Some(owners) => {
                 assert_active(offer);
                 let holder = text(offer, "establishment_id").to_owned();
-                assert!(holders.contains(&holder), "{job} stands as {holder} had it, not as {holders:?}");
+                assert!(owners.contains(&holder), "{job} stands as {holder} had it, not as {owners:?}");
             }
             None => assert_eq!(text(offer, "offer_status"), "Cancelled", "{job} is in no recruiter"),
         }

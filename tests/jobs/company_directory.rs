@@ -90,7 +90,7 @@ async fn what_the_directory_says_decides_about_an_establishment_and_both_sides_a
     .await;
     let (code, rehearsed) = run(&test, &server, &["--dry-run"]).await;
     assert_eq!((code, counts(&rehearsed)), (1, [16, 6, 2]));
-    assert_eq!(with_status(&test, PENDING).await, (8, 16), "a rehearsal changes nothing");
+    assert_eq!(with_status(&test, PENDING).await, (8, 16), "a dry run changes nothing");
 
     let (code, done) = run(&test, &server, &[]).await;
     assert_eq!((code, counts(&done)), (1, [16, 6, 2]), "{done}");

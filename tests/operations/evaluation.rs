@@ -37,9 +37,9 @@ fn assert_equal(evaluation: &Evaluation, expectation: &Expectation) {
         (offer.get_object_id("_id").unwrap(), offer)
     });
     let expected: BTreeMap<ObjectId, Document> = expected.collect();
-    let evaluated = evaluation.held.iter().filter_map(|(id, holders)| {
-        assert_eq!(holders.len(), 1, "{id} is held by one recruiter");
-        let mut offer = holders[0].offer.clone()?;
+    let evaluated = evaluation.held.iter().filter_map(|(id, owners)| {
+        assert_eq!(owners.len(), 1, "{id} is held by one recruiter");
+        let mut offer = owners[0].offer.clone()?;
         offer.extend(at_creation());
         Some((*id, offer))
     });

@@ -78,7 +78,7 @@ async fn through_all_phases_forth_and_back_the_newest_write_of_every_offer_is_wh
         // The application goes on while the step is made: as before it where the step is forward, as after it where the
         // step is back, so that at every instant it writes at least where the phase reads.
         let meanwhile = if place < 3 { before } else { after };
-        let step = ["phase", "set", to, "--force", "--reason", "a rehearsal"];
+        let step = ["phase", "set", to, "--force", "--reason", "a trial"];
         let mut step = Processor::spawn(&step, &test, &lease);
         for _ in 0..30 {
             application.work(meanwhile, 1).await;

@@ -1,4 +1,4 @@
-//! Memory stays flat whatever documents weigh (spec 07, "Performance"): reads are cut into portions by weight, and a cut
+//! Memory stays flat whatever documents weigh (spec 07, "Performance"): reads are cut into chunks by weight, and a cut
 //! reply loses nothing.
 
 use std::time::Instant;
@@ -41,9 +41,9 @@ async fn heavy_recruiters_among_light_ones_are_all_read_in_portions_of_a_bounded
     let mut read = Vec::new();
     let mut weights = Vec::new();
     while let Some(batches) = recruiters.read_next(&mut rest).await.unwrap() {
-        let portion: Vec<_> = documents(&batches).map(Result::unwrap).collect();
-        weights.push(portion.iter().map(|document| document.as_bytes().len()).sum::<usize>());
-        read.extend(portion.iter().map(|document| document.get_object_id("_id").unwrap()));
+        let chunk: Vec<_> = documents(&batches).map(Result::unwrap).collect();
+        weights.push(chunk.iter().map(|document| document.as_bytes().len()).sum::<usize>());
+        read.extend(chunk.iter().map(|document| document.get_object_id("_id").unwrap()));
     }
     assert_eq!(read, present.iter().map(|number| ids[*number]).collect::<Vec<_>>());
     assert!(weights.iter().any(|weight| *weight > 10 * MEGABYTE), "no reply was cut: {weights:?}");

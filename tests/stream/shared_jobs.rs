@@ -107,7 +107,7 @@ async fn when_the_winner_loses_the_job_or_is_deleted_the_offer_is_that_of_the_ot
     }
 }
 
-/// In one portion of the scan, and so far apart that each is looked at without the other.
+/// In one chunk of the scan, and so far apart that each is looked at without the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_that_shared_a_job_before_there_were_letters_about_it_are_found_by_a_backfill() {
     for between in [0, 1_100] {

@@ -16,7 +16,7 @@ use crate::support::workload::Workload;
 
 /// In the order in which a batch passes them.
 const POINTS: [&str; 7] = ["fetched", "projected", "linked", "cancelled", "written", "applied", "checkpointed"];
-/// The second portion and, with `BATCHES`, the second batch of the backlog: something is done already, something is not.
+/// The second chunk and, with `BATCHES`, the second batch of the backlog: something is done already, something is not.
 const TIMES: usize = 2;
 const BATCHES: (&str, &str) = ("STREAM_PROCESSOR__STREAM__BATCH_MAX", "40");
 

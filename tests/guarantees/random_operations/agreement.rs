@@ -80,14 +80,14 @@ impl Sides {
             faults.extend(history_faults(*id, offer));
             faults.extend(self.persons_left(*id, offer));
             faults.extend(match self.evaluation.held.get(id) {
-                Some(holders) => self.held(*id, offer, holders),
+                Some(owners) => self.held(*id, offer, owners),
                 None => self.gone(*id, offer),
             });
         }
-        let missing = self.evaluation.held.iter().filter(|(id, holders)| {
+        let missing = self.evaluation.held.iter().filter(|(id, owners)| {
             // The copy of a recruiter that is not deleted yet wins over a touch in the same batch (spec 03, "Batches").
             let is_projectable = |holder: &Holder| holder.offer.is_some() && !self.may_be_anonymised(holder);
-            !self.target.contains_key(*id) && holders.iter().any(is_projectable)
+            !self.target.contains_key(*id) && owners.iter().any(is_projectable)
         });
         faults.extend(missing.map(|(id, _)| format!("{id}: the offer is missing")));
         faults.extend(self.letter_faults());
@@ -95,12 +95,12 @@ impl Sides {
     }
 
     /// An offer whose job at least one recruiter holds.
-    fn held(&self, id: ObjectId, offer: &Document, holders: &[Holder]) -> Vec<String> {
-        if holders.iter().any(|holder| self.may_be_anonymised(holder)) && anonymisation_faults(id, offer).is_empty() {
+    fn held(&self, id: ObjectId, offer: &Document, owners: &[Holder]) -> Vec<String> {
+        if owners.iter().any(|holder| self.may_be_anonymised(holder)) && anonymisation_faults(id, offer).is_empty() {
             return Vec::new();
         }
         // It stays as it was while its job is a dead letter or its recruiter has no address.
-        let expected: Option<Vec<&Document>> = holders.iter().map(|holder| holder.offer.as_ref()).collect();
+        let expected: Option<Vec<&Document>> = owners.iter().map(|holder| holder.offer.as_ref()).collect();
         let Some(expected) = expected else {
             return self.contact_left(id, offer);
         };

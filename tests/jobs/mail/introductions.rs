@@ -131,7 +131,7 @@ async fn only_offers_of_the_right_age_with_few_applications_are_introduced() {
     catalogue(&test, &[course(1.0, doc! {})]).await;
     let before = marked(&test, "mer_sent").await;
     assert_eq!(run_with(&test, &server, &["--dry-run"]).await, [4, 3, 0]);
-    assert_eq!((server.received().len(), marked(&test, "mer_sent").await), (0, before), "a rehearsal does nothing");
+    assert_eq!((server.received().len(), marked(&test, "mer_sent").await), (0, before), "a dry run does nothing");
     assert_eq!(test.collection("stream_processor_outbox").count_documents(doc! {}).await.unwrap(), 0);
 
     assert_eq!(run(&test, &server).await, [4, 3, 0]);

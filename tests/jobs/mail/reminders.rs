@@ -47,7 +47,7 @@ async fn a_user_gets_one_message_about_all_their_offers_of_the_window_and_both_s
             let dry_run = [&run(name, now)[..], &["--dry-run"]].concat();
             let (code, lines) = told(&dry_run, &test, &settings(&url)).await;
             assert_eq!((code, counts(lines.last().unwrap())), (0, [3, 3, 0]));
-            assert_eq!((server.received().len(), marked(&test, field).await), (0, (1, 1)), "a rehearsal does nothing");
+            assert_eq!((server.received().len(), marked(&test, field).await), (0, (1, 1)), "a dry run does nothing");
             assert!(outbox(&test).await.is_empty());
 
             let (code, lines) = told(&run(name, now), &test, &settings(&url)).await;

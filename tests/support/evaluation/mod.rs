@@ -119,10 +119,10 @@ pub(crate) fn evaluate(source: &Source, rules: &Rules) -> Evaluation {
             evaluation.held.entry(id).or_default().push(holder);
         }
     }
-    for (job, holders) in &mut evaluation.held {
+    for (job, owners) in &mut evaluation.held {
         // The later one, then the one with the lower `_id`; in one recruiter the first.
-        holders.sort_by_key(|holder| (std::cmp::Reverse(holder.updated_at), holder.recruiter));
-        for loser in holders.split_off(1) {
+        owners.sort_by_key(|holder| (std::cmp::Reverse(holder.updated_at), holder.recruiter));
+        for loser in owners.split_off(1) {
             let letter = format!("recruiters/{}/{job}", loser.recruiter);
             evaluation.dead_letters.insert(letter, "duplicate_job_id".to_owned());
         }
