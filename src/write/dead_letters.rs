@@ -207,7 +207,10 @@ impl DeadLetters {
         mut dead_letters: BTreeMap<Address, DeadLetter>,
         position: &EventPosition,
     ) -> Result<(), Failure> {
-        let Some(writer) = self.writer.clone().filter(|_| !dead_letters.is_empty()) else { return Ok(()) };
+        if dead_letters.is_empty() {
+            return Ok(());
+        }
+        let Some(writer) = self.writer.clone() else { return Ok(()) };
         for (address, dead_letter) in &mut dead_letters {
             if let Some(standing) = self.get(address).filter(|known| known.action.outlives(dead_letter.action)) {
                 (dead_letter.action, dead_letter.date) = (standing.action, standing.date);

@@ -75,6 +75,24 @@ async fn a_dry_run_says_what_would_be_written_and_writes_nothing() {
     assert_eq!(printed["fields"], serde_json::json!({ "offer_title": 1, "contract_rythm": 1 }));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_neither_writes_nor_removes_a_dead_letter() {
+    let test = TestDatabase::create("backfill_dry_letters").await;
+    let unknown = with(job("Boulanger"), doc! { "job_status": "?" });
+    test.collection("recruiters").insert_one(recruiter([unknown])).await.unwrap();
+    let printed = backfill(&["backfill", "--dry-run", "--json"], &test).await;
+    assert_eq!(printed["dead_letters"], serde_json::json!({ "unknown_job_status": 1 }));
+    let dead_letters = test.collection("stream_processor_dead_letters");
+    assert_eq!(dead_letters.count_documents(doc! {}).await.unwrap(), 0);
+
+    backfill(&["backfill", "--json"], &test).await;
+    let known = doc! { "$set": { "jobs.0.job_status": "Active" } };
+    test.collection("recruiters").update_one(doc! {}, known).await.unwrap();
+    let printed = backfill(&["backfill", "--dry-run", "--json"], &test).await;
+    assert_eq!((&printed["created"], &printed["dead_letters"]), (&1.into(), &serde_json::json!({})));
+    assert_eq!(dead_letters.count_documents(doc! {}).await.unwrap(), 1);
+}
+
 async fn backfill(arguments: &[&str], test: &TestDatabase) -> serde_json::Value {
     let ended = Processor::command(arguments, test, &[]).await;
     assert_eq!(ended.code, 0, "{}", ended.stderr);
