@@ -39,7 +39,7 @@ pub(super) fn of_job(recruiter: RecruiterId, job: JobId, edit: &Edit) -> Option<
     }
     let filter = rawdoc! { "_id": recruiter, "jobs._id": job };
     let body = rawdoc! { "q": filter, "u": { "$set": set }, "arrayFilters": filters };
-    Some(Statement { id: Some(job.0), body })
+    Some(Statement { id: Some(recruiter.0), body })
 }
 
 /// The raw form of `fields`. Its values are built in the code or were read from BSON, so they always encode.
