@@ -27,6 +27,9 @@ async fn a_checkpoint_has_the_fields_that_others_read_and_no_more() {
     let test = TestDatabase::create("checkpoint_fields").await;
     let began = cluster_time_now(&test.database).await;
     let mut processor = started_with(&test, &[RARE_CANARY]).await;
+    // The stream may open before the first canary is written, or after.
+    settled(&test.database).await;
+    let before = checkpoint(&test.database).await.get_i64("events").unwrap();
     let recruiters = [recruiter([job("Boulanger")]), recruiter([job("Pâtissier")])];
     for recruiter in &recruiters {
         test.collection("recruiters").insert_one(recruiter).await.unwrap();
@@ -45,8 +48,8 @@ async fn a_checkpoint_has_the_fields_that_others_read_and_no_more() {
     let lease = state(&test.database, "lease").await.unwrap();
     assert_eq!(checkpoint.get("term"), lease.get("term"));
     assert_eq!(checkpoint.get("term"), Some(&Bson::Int64(1)));
-    // Two recruiters, the first canary, and the event by which `settled` knows.
-    assert_eq!(checkpoint.get("events"), Some(&Bson::Int64(4)));
+    // Two recruiters, and the event by which `settled` knows.
+    assert_eq!(checkpoint.get_i64("events").unwrap() - before, 3);
     assert!(!checkpoint.get_str("fingerprint").unwrap().is_empty());
     assert!(checkpoint.get_datetime("updated_at").is_ok());
     let history = checkpoint.get_document("history").unwrap();
