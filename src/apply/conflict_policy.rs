@@ -14,6 +14,7 @@ use crate::model::ids::JobId;
 use crate::mongo::reads::documents;
 use crate::observe::facts::{ConflictWinner, ShadowResult};
 use crate::phase::StreamWrites;
+use crate::project::closing::closing_stands;
 use crate::project::diff::{OfferChange, compare, only_contact};
 use crate::write::dead_letters::Address;
 
@@ -86,6 +87,7 @@ impl Stages {
                 let id = document.get_object_id("_id").ok().map(JobId);
                 if let Some((id, (_, offer))) = id.and_then(|id| Some((id, offers.get(&id)?))) {
                     stands.insert(id);
+                    self.metrics.conflicts(ConflictWinner::Closing, closing_stands(offer, document).into());
                     changes.push((id, compare(offer, Some(document))));
                 }
             }

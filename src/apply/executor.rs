@@ -23,7 +23,6 @@ use crate::mongo::reads::{documents, find};
 use crate::observe::facts::TouchOrigin;
 use crate::phase::StreamWrites;
 use crate::plan::{Plan, Touch};
-use crate::write::anonymize;
 use crate::write::dead_letters::{Address, EventPosition};
 use crate::write::links::Jobs;
 use crate::write::statements::Statement;
@@ -220,7 +219,7 @@ impl Apply {
         for offers in offers.chunks(REMOVALS_AT_A_TIME) {
             self.anonymize_managed(offers.to_vec(), position).await?;
         }
-        self.anonymize_others(users).await?;
+        self.anonymize_others(users, position).await?;
         // From now on the projection hides the contact of anonymised users, so their recruiters are projected again.
         let anonymized = anonymized_users(&database, users.clone()).await?;
         let recruiters = affected_recruiters::recruiters_of_users(&database, &anonymized).await?;
@@ -229,12 +228,11 @@ impl Apply {
 
     /// Removes the contact of these users from offers whose `_id` is no ObjectId. Refusals are only counted: such an
     /// offer has a dead letter about its `_id`.
-    async fn anonymize_others(&mut self, users: &BTreeSet<UserId>) -> Result<(), Failure> {
+    async fn anonymize_others(&mut self, users: &BTreeSet<UserId>, position: &EventPosition) -> Result<(), Failure> {
         let stages = &mut self.stages;
-        let (label, email) = (&stages.settings.partner_label, &stages.settings.anonymized_email);
         let users: Vec<UserId> = users.iter().copied().collect();
-        let statements =
-            users.chunks(IDS_PER_READ).map(|users| anonymize::user_offers_of_other_ids(users, label, email)).collect();
+        let user = stages.anonymized_user(position.wall_time);
+        let statements = users.chunks(IDS_PER_READ).map(|users| user.offers_of_other_ids(users)).collect();
         let outcome = stages.output.update_offers(&stages.database, statements).await?;
         stages.metrics.offers_anonymized.inc_by(outcome.changed);
         stages.write_counts.changed += outcome.changed;
@@ -242,7 +240,7 @@ impl Apply {
         Ok(())
     }
 
-    /// Removes the contact of the user from these offers, whose users are deleted or anonymised.
+    /// Removes the contact of the user from these offers, whose users are deleted or anonymised, and cancels them.
     ///
     /// # Errors
     /// As [`Self::plan`].
@@ -252,9 +250,8 @@ impl Apply {
         position: &EventPosition,
     ) -> Result<(), Failure> {
         let stages = &mut self.stages;
-        let (label, email) = (&stages.settings.partner_label, &stages.settings.anonymized_email);
-        let statements: Vec<Statement> =
-            offers.iter().map(|offer| anonymize::user_offer(*offer, label, email)).collect();
+        let user = stages.anonymized_user(position.wall_time);
+        let statements: Vec<Statement> = offers.iter().map(|offer| user.offer(*offer)).collect();
         let outcome = stages.output.update_offers(&stages.database, statements).await?;
         stages.metrics.offers_anonymized.inc_by(outcome.changed);
         stages.write_counts.changed += outcome.changed;

@@ -15,8 +15,8 @@ use crate::model::names::OFFERS;
 use crate::model::value;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
-use crate::project::ON_INSERT;
 use crate::project::diff::OfferChange;
+use crate::project::on_insert;
 use crate::write::Writer;
 use crate::write::create::{self, Created};
 use crate::write::dead_letters::{Address, DeadLetter};
@@ -168,7 +168,9 @@ pub(crate) async fn note_changes(
         };
         let fields = match change {
             OfferChange::Nothing => Document::new(),
-            OfferChange::Create => [document(&offer.fields), document(&ON_INSERT)].into_iter().flatten().collect(),
+            OfferChange::Create => {
+                [document(&offer.fields), document(&on_insert(offer))].into_iter().flatten().collect()
+            }
             OfferChange::Update { fields, status_changes: false, .. } => document(fields),
             // A change of the status also extends the history. The history is not read, so the server computes it.
             OfferChange::Update { status_changes: true, .. } => {

@@ -11,10 +11,11 @@ use crate::model::dead_letter::Action;
 use crate::model::ids::{JobId, RecruiterId};
 use crate::observe::facts::WriteResult;
 use crate::phase::StreamWrites;
+use crate::write::anonymize::{self, AnonymizedUser};
 use crate::write::dead_letters::{Address, EventPosition, KnownDeadLetter};
+use crate::write::statements;
 use crate::write::statements::Statement;
 use crate::write::update_command::Refused;
-use crate::write::{anonymize, statements};
 
 /// A job that its recruiter lost, or whose recruiter is deleted or anonymised.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +95,16 @@ impl Stages {
         self.write_counts.changed += outcome.changed;
         let removed: Vec<RemovedJob> = offers.into_iter().map(|offer| RemovedJob::offer(offer, date)).collect();
         self.write_refused(&outcome.refused, &removed, Action::CancelOfUser, position).await.map(drop)
+    }
+
+    /// The rules for the offers of a user who was anonymised at `date`.
+    pub(crate) fn anonymized_user(&self, date: DateTime) -> AnonymizedUser<'_> {
+        AnonymizedUser {
+            partner_label: &self.settings.partner_label,
+            email: &self.settings.anonymized_email,
+            date,
+            clears_manager: !self.phase.writes_offers(),
+        }
     }
 
     /// Anonymises the offers of anonymised recruiters (spec 03), in every phase. Returns the refused ones, as

@@ -11,13 +11,14 @@ use crate::model::names::WatchedCollection;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::{collection, documents};
+use crate::project::closing::HISTORY;
 
 /// The intended size of a chunk in bytes: about 260 documents of 8 KB. Two chunks of recruiters are in memory at the
 /// same time, one of them with its existing and projected offers. So this size determines the peak of memory.
 const CHUNK_BYTES: usize = 2 * 1024 * 1024;
 /// Fields of an offer that the projection does not write and that may be long. To leave them out costs the server less
 /// than to name the 55 projected fields. The other fields are short, and the comparison ignores them.
-const NOT_READ: [&str; 3] = ["duplicates", "offer_status_history", "workplace_description"];
+const NOT_READ: [&str; 2] = ["duplicates", "workplace_description"];
 
 /// A reader that adapts the number of documents of a chunk to their size.
 #[derive(Debug)]
@@ -41,7 +42,9 @@ impl ChunkReader {
     /// Reads existing offers, without long fields that are not compared.
     #[must_use]
     pub fn of_offers(database: &CausalDatabase) -> Self {
-        let projection = NOT_READ.iter().map(|name| ((*name).to_owned(), 0.into())).collect();
+        let mut projection: Document = NOT_READ.iter().map(|name| ((*name).to_owned(), 0.into())).collect();
+        // The last entry says whether somebody else has closed the offer.
+        projection.insert(HISTORY.as_str(), doc! { "$slice": -1 });
         // The first chunk has the greatest number of ids, because before a first backfill no offer can be measured.
         let average = CHUNK_BYTES / IDS_PER_READ;
         Self { database: database.clone(), collection: OFFERS, projection, average }

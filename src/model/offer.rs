@@ -1,9 +1,12 @@
 //! An offer as the projection gives it (spec 02), before its comparison with the existing offer.
 //! The type does not know how offers are written.
 
-use bson::{DateTime, RawDocumentBuf};
+use bson::{DateTime, RawBson, RawDocumentBuf};
 
 use super::ids::JobId;
+
+/// The name of this service in history entries (spec 02).
+pub(crate) const GRANTED_BY: &str = "stream-processor";
 
 /// The values of `offer_status` (spec 02).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +26,18 @@ impl OfferStatus {
             Self::Cancelled => "Cancelled",
         }
     }
+
+    /// Reads a stored value; `None` for any other text.
+    #[must_use]
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        [Self::Active, Self::Filled, Self::Cancelled].into_iter().find(|status| status.as_str() == text)
+    }
+
+    /// True when people can apply, or could after a confirmation.
+    #[must_use]
+    pub(crate) fn is_open(self) -> bool {
+        self == Self::Active
+    }
 }
 
 /// The result of one projection.
@@ -32,10 +47,15 @@ pub struct Offer {
     pub id: JobId,
     /// Every field "written at every projection" except `_id`, in the table's order.
     pub fields: RawDocumentBuf,
+    /// `workplace_description` of a new offer: the job's `job_employer_description`, or null. An existing offer keeps
+    /// its own, because other processes write it too.
+    pub workplace_description: RawBson,
     /// The value of `offer_status` in `fields`.
     pub status: OfferStatus,
     /// The history entry that is added if this projection changes the status.
     pub status_change: StatusChange,
+    /// The job's `job_update_date`: the last change of this very job.
+    pub job_updated: Option<DateTime>,
     /// True when `fields` has the anonymised contact, because the managing user is anonymised (spec 03).
     pub hides_contact: bool,
 }

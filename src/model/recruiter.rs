@@ -52,6 +52,7 @@ borrowed_fields! {
         job_level_label: "job_level_label",
         job_start_date: "job_start_date",
         job_description: "job_description",
+        job_employer_description: "job_employer_description",
         job_creation_date: "job_creation_date",
         job_expiration_date: "job_expiration_date",
         job_update_date: "job_update_date",

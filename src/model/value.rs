@@ -56,6 +56,12 @@ pub(crate) fn parse_date(text: &str) -> Option<DateTime> {
     is_ten_characters.then(|| DateTime::from_millis(day.and_time(NaiveTime::MIN).and_utc().timestamp_millis()))
 }
 
+/// A date, or a text that [`parse_date`] reads.
+#[must_use]
+pub(crate) fn date(value: RawBsonRef<'_>) -> Option<DateTime> {
+    value.as_datetime().or_else(|| value.as_str().and_then(parse_date))
+}
+
 /// The later of two optional dates; a value that is no date counts as missing.
 #[must_use]
 pub(crate) fn later_date(left: Option<RawBsonRef<'_>>, right: Option<RawBsonRef<'_>>) -> Option<DateTime> {

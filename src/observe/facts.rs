@@ -50,11 +50,13 @@ pub enum SkippedJob {
     NoJobs,
 }
 
-/// The side that wins in `dual-write` when an offer and its projection differ.
+/// The side that wins when an offer and its projection differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConflictWinner {
     Offer,
     Projection,
+    /// In every phase: a closing by somebody else, which the projection leaves (spec 09).
+    Closing,
 }
 
 /// The result of a comparison in `shadow`.
@@ -112,6 +114,7 @@ impl LabelValue for ConflictWinner {
         match self {
             Self::Offer => "offer",
             Self::Projection => "projection",
+            Self::Closing => "closing",
         }
     }
 }

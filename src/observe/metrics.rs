@@ -27,7 +27,7 @@ struct KnownLabel {
     values: &'static [&'static str],
 }
 
-const WINNERS: KnownLabel = KnownLabel { name: "winner", values: &["offer", "projection"] };
+const WINNERS: KnownLabel = KnownLabel { name: "winner", values: &["offer", "projection", "closing"] };
 const COMPARED: KnownLabel = KnownLabel { name: "result", values: &["equal", "differs", "missing"] };
 
 /// The service's metrics.

@@ -2,8 +2,9 @@
 //! "Comparing before writing"). Pure code.
 
 use bson::raw::{CStr, cstr};
-use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf};
 
+use super::closing::{HISTORY, closing_stands, is_own_date};
 use super::written_fields::{WRITTEN, place};
 use crate::model::{Offer, value};
 
@@ -18,10 +19,11 @@ pub enum OfferChange {
         /// True when `fields` has `offer_status`. The history then gets an entry.
         status_changes: bool,
         /// True when `updated_at` of the existing offer is later than that of the projection (spec 04, "Newest wins").
-        /// A missing date is not later.
+        /// A missing date is not later, nor is the date of our own last change of the status.
         is_newer: bool,
         /// `offer_status` and `updated_at` of the existing offer, if it has them. Any other writer of offers changes
-        /// one of the two.
+        /// one of the two, or adds an entry to the history. For a change that reopens the offer, the last entry is here
+        /// too, as [`HISTORY`].
         stood: RawDocumentBuf,
     },
     /// No field differs.
@@ -29,29 +31,23 @@ pub enum OfferChange {
 }
 
 /// Compares a projection with the existing offer. Fields that the projection does not write are ignored. Numbers are
-/// compared by value (spec 01: the source mixes int32, int64, double).
+/// compared by value (spec 01: the source mixes int32, int64, double). A closing by somebody else may stand.
 #[must_use]
 pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
     let Some(standing) = standing else {
         return OfferChange::Create;
     };
-    // The order of stored fields is arbitrary, so their values are put into the order of the projection first.
-    let mut stored = [None; WRITTEN.len()];
-    for (name, value) in standing.iter().flatten() {
-        if let Some(slot) = place(name.as_str()).and_then(|place| stored.get_mut(place)) {
-            *slot = Some(value);
-        }
-    }
+    let existing = Existing::read(standing);
+    let expected = Expected::of(offer, &existing);
     let mut fields = RawDocumentBuf::new();
-    let (mut status_changes, mut is_newer) = (false, false);
-    for ((name, projected), stored) in offer.fields.iter().flatten().zip(stored) {
+    for ((name, projected), stored) in offer.fields.iter().flatten().zip(existing.stored) {
+        let projected = match name.as_str() {
+            "offer_status" if !expected.status_changes => continue,
+            "updated_at" => expected.updated_at.map_or(projected, RawBsonRef::DateTime),
+            _ => projected,
+        };
         if !stored.is_some_and(|stored| value::same(stored, projected)) {
             fields.append(name, projected);
-            status_changes |= name == "offer_status";
-            if name == "updated_at" {
-                let stored = stored.and_then(RawBsonRef::as_datetime);
-                is_newer = projected.as_datetime().is_some_and(|projected| stored > Some(projected));
-            }
         }
     }
     if fields.is_empty() {
@@ -59,10 +55,64 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
     }
     let mut stood = RawDocumentBuf::new();
     for name in DECIDES {
-        let value = place(name.as_str()).and_then(|place| stored.get(place).copied().flatten());
-        value.into_iter().for_each(|value| stood.append(name, value));
+        existing.get(name).into_iter().for_each(|value| stood.append(name, value));
     }
-    OfferChange::Update { fields, status_changes, is_newer, stood }
+    if expected.status_changes && offer.status.is_open() {
+        let last = value::list(existing.history).and_then(|history| history.into_iter().flatten().last());
+        stood.append(HISTORY, last.unwrap_or(RawBsonRef::Null));
+    }
+    OfferChange::Update { fields, status_changes: expected.status_changes, is_newer: expected.is_newer, stood }
+}
+
+/// An existing offer. The order of stored fields is arbitrary, so they are put into the order of the projection.
+struct Existing<'a> {
+    document: &'a RawDocument,
+    stored: [Option<RawBsonRef<'a>>; WRITTEN.len()],
+    history: Option<RawBsonRef<'a>>,
+}
+
+impl<'a> Existing<'a> {
+    fn read(document: &'a RawDocument) -> Self {
+        let (mut stored, mut history) = ([None; WRITTEN.len()], None);
+        for (name, value) in document.iter().flatten() {
+            match place(name.as_str()).and_then(|place| stored.get_mut(place)) {
+                Some(slot) => *slot = Some(value),
+                None if name == HISTORY => history = Some(value),
+                None => {}
+            }
+        }
+        Self { document, stored, history }
+    }
+
+    fn get(&self, name: &CStr) -> Option<RawBsonRef<'a>> {
+        place(name.as_str()).and_then(|place| self.stored.get(place).copied().flatten())
+    }
+}
+
+/// The values that depend on the existing offer.
+struct Expected {
+    status_changes: bool,
+    is_newer: bool,
+    /// The later `updated_at` that stays: that of a closing, or that of our own change of the status. `None` for the
+    /// date of the projection.
+    updated_at: Option<DateTime>,
+}
+
+impl Expected {
+    fn of(offer: &Offer, existing: &Existing<'_>) -> Self {
+        let status = existing.get(cstr!("offer_status"));
+        let differs = !status.is_some_and(|status| value::same(status, offer.status.as_str().into()));
+        let stays = differs && closing_stands(offer, existing.document);
+        let status_changes = differs && !stays;
+        let stands = existing.get(cstr!("updated_at")).and_then(RawBsonRef::as_datetime);
+        let projected = offer.fields.get_datetime("updated_at").ok();
+        let is_later = projected.is_some() && stands > projected;
+        let is_own = is_own_date(existing.history, stands);
+        // A closed offer has the date of its documents again. Where a user is anonymised, these have no date of that.
+        let keeps_own = is_own && !status_changes && (offer.status.is_open() || offer.hides_contact);
+        let keeps_date = is_later && (stays || keeps_own);
+        Self { status_changes, is_newer: is_later && !is_own, updated_at: stands.filter(|_| keeps_date) }
+    }
 }
 
 /// The fields of the existing offer on which the decision about a write rests.
@@ -98,10 +148,20 @@ mod tests {
     fn offer() -> Offer {
         let mut fields = RawDocumentBuf::new();
         for (number, name) in (0_i32..).zip(WRITTEN) {
-            fields.append(name, number);
+            match name.as_str() {
+                "offer_status" => fields.append(name, "Active"),
+                _ => fields.append(name, number),
+            }
         }
-        let status_change = StatusChange { reason: String::new(), date: DateTime::from_millis(0) };
-        Offer { id: JobId(ObjectId::new()), fields, status: OfferStatus::Active, status_change, hides_contact: false }
+        Offer {
+            id: JobId(ObjectId::new()),
+            fields,
+            workplace_description: RawBson::Null,
+            status: OfferStatus::Active,
+            status_change: StatusChange { reason: String::new(), date: DateTime::from_millis(0) },
+            job_updated: None,
+            hides_contact: false,
+        }
     }
 
     #[test]
@@ -113,7 +173,10 @@ mod tests {
     fn the_same_values_in_another_order_with_other_number_types_and_foreign_fields_change_nothing() {
         let mut standing = rawdoc! { "rank": 3, "_id": ObjectId::new() };
         for (number, name) in (0_i64..).zip(WRITTEN).collect::<Vec<_>>().into_iter().rev() {
-            standing.append(name, number);
+            match name.as_str() {
+                "offer_status" => standing.append(name, "Active"),
+                _ => standing.append(name, number),
+            }
         }
         assert_eq!(compare(&offer(), Some(&standing)), OfferChange::Nothing);
     }
@@ -124,7 +187,7 @@ mod tests {
         for (number, name) in (0_i32..).zip(WRITTEN) {
             match name.as_str() {
                 "mer_sent" => {}
-                "offer_status" => standing.append(name, "Active"),
+                "offer_status" => standing.append(name, "Filled"),
                 _ => standing.append(name, number),
             }
         }

@@ -1,6 +1,7 @@
 //! PROJECT, the fourth stage: (recruiter, job, references) -> offer, and its comparison with the existing offer.
 //! Pure code without clock, I/O and randomness: the same documents give the same offer (spec 02).
 
+pub(crate) mod closing;
 mod contact;
 pub(crate) mod diff;
 mod diploma;
@@ -11,7 +12,7 @@ mod slug;
 mod status;
 pub(crate) mod written_fields;
 
-pub(crate) use offer::{USER_DEACTIVATED, project};
+pub(crate) use offer::{USER_ANONYMIZED, USER_DEACTIVATED, project};
 pub(crate) use settings::ProjectionSettings;
 pub(crate) use status::offer_status;
-pub(crate) use written_fields::{ON_INSERT, WRITTEN};
+pub(crate) use written_fields::{WRITTEN, on_insert};

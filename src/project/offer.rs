@@ -15,6 +15,9 @@ use crate::model::{Cfa, Offer, OfferStatus, References, RomeSheet, value};
 
 /// The reason in the history of an offer that is cancelled because its managing user was deactivated.
 pub(crate) const USER_DEACTIVATED: &str = "user has been deactivated";
+/// The reason in the history of an offer that is cancelled because its managing user was anonymised (spec 09, "Jobs, as
+/// they ran before").
+pub(crate) const USER_ANONYMIZED: &str = "user has been anonymized";
 
 /// The ROME code that selects the sheet: the first code of the list. A string counts as a list of one code.
 #[must_use]
@@ -42,7 +45,8 @@ pub fn project(
     }
     let deactivated = settings.cancels_deactivated && references.user_status.is_deactivated;
     let own_status = status::offer_status(recruiter.status, job.job_status);
-    let status = if deactivated { OfferStatus::Cancelled } else { own_status? };
+    let is_gone = deactivated || references.user_is_anonymized;
+    let status = if is_gone { OfferStatus::Cancelled } else { own_status? };
     let contact = Contact::of(recruiter, references, settings)?;
     let hex = id.to_string();
     let created_at = job.job_creation_date.unwrap_or(RawBsonRef::DateTime(id.0.timestamp()));
@@ -51,7 +55,7 @@ pub fn project(
     offer.set(cstr!("partner_label"), settings.partner_label.as_str());
     offer.set(cstr!("partner_job_id"), hex.as_str());
     offer.set(cstr!("created_at"), created_at);
-    offer.set(cstr!("updated_at"), job.job_update_date.or(recruiter.updated_at).unwrap_or(created_at));
+    offer.set(cstr!("updated_at"), updated_at(recruiter, job).unwrap_or(created_at));
     offer.set(cstr!("is_delegated"), recruiter.is_delegated.unwrap_or(RawBsonRef::Boolean(false)));
     offer.put(cstr!("job_status_comment"), value::non_empty(job.job_status_comment));
     let delegation_count = job.job_delegation_count.filter(|count| !value::is_zero(*count));
@@ -70,9 +74,10 @@ pub fn project(
     put_cfa(&mut offer, &contact);
     put_follow_up(&mut offer, recruiter, job);
 
-    // The deactivated user is the reason only where the job itself would have another status.
+    // The user is the reason only where the job itself would have another status.
     let reason = match own_status {
         Ok(own) if own == status => value::text(job.job_status_comment).unwrap_or("changed in recruiter"),
+        _ if references.user_is_anonymized => USER_ANONYMIZED,
         _ => USER_DEACTIVATED,
     };
     let reason = reason.to_owned();
@@ -82,7 +87,19 @@ pub fn project(
         .or(created_at.as_datetime())
         .unwrap_or_else(|| id.0.timestamp());
     let status_change = StatusChange { reason, date };
-    Ok(Offer { id, fields: offer.0, status, status_change, hides_contact: contact.is_hidden() })
+    let workplace_description = job.job_employer_description.unwrap_or(RawBsonRef::Null).into();
+    let hides_contact = contact.is_hidden();
+    let job_updated = job.job_update_date.and_then(value::date);
+    Ok(Offer { id, fields: offer.0, workplace_description, status, status_change, job_updated, hides_contact })
+}
+
+/// `updated_at` of the offer (spec 09, "Dates"). Archiving moves only the recruiter's `updatedAt`, so both dates count
+/// for a recruiter that is not active. They do not for an active one: each edit of one job moves `updatedAt`, and the
+/// offers of the other jobs would look newer than they are.
+fn updated_at<'a>(recruiter: &RecruiterFields<'a>, job: &JobFields<'a>) -> Option<RawBsonRef<'a>> {
+    let later =
+        value::later_date(job.job_update_date, recruiter.updated_at).filter(|_| !status::is_active(recruiter.status));
+    later.map(RawBsonRef::DateTime).or(job.job_update_date).or(recruiter.updated_at)
 }
 
 fn put_contract(offer: &mut OfferFields, job: &JobFields<'_>, references: &References) {

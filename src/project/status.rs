@@ -14,8 +14,7 @@ pub(crate) fn offer_status(
     recruiter: Option<RawBsonRef<'_>>,
     job: Option<RawBsonRef<'_>>,
 ) -> Result<OfferStatus, Reason> {
-    // The names of the enumeration, in upper case, mean the same as the labels.
-    if !matches!(value::text(recruiter), Some("Actif" | "ACTIF")) {
+    if !is_active(recruiter) {
         return Ok(OfferStatus::Cancelled);
     }
     match value::text(job) {
@@ -24,6 +23,12 @@ pub(crate) fn offer_status(
         Some("Annulée" | "ANNULEE" | "En attente" | "EN_ATTENTE") => Ok(OfferStatus::Cancelled),
         _ => Err(Reason::UnknownJobStatus),
     }
+}
+
+/// True for the status of a recruiter whose offers can be active. The names of the enumeration, in upper case, mean the
+/// same as the labels.
+pub(super) fn is_active(recruiter: Option<RawBsonRef<'_>>) -> bool {
+    matches!(value::text(recruiter), Some("Actif" | "ACTIF"))
 }
 
 #[cfg(test)]

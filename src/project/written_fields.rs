@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 use bson::raw::{CStr, RawArrayBuf, RawDocumentBuf, cstr};
 use bson::{RawBson, RawBsonRef};
 
+use crate::model::Offer;
+
 /// The fields that every projection writes, in the order of the table of spec 02.
 pub const WRITTEN: [&CStr; 55] = [
     cstr!("partner_label"),
@@ -75,17 +77,18 @@ pub(super) fn place(name: &str) -> Option<usize> {
 
 /// The fields that are written only when the offer is created. Other processes enrich them later, so they are never
 /// overwritten (spec 02).
-pub(crate) static ON_INSERT: LazyLock<RawDocumentBuf> = LazyLock::new(|| {
+#[must_use]
+pub(crate) fn on_insert(offer: &Offer) -> RawDocumentBuf {
     let mut fields = RawDocumentBuf::new();
     for counter in [cstr!("stats_detail_view"), cstr!("stats_search_view"), cstr!("stats_postuler")] {
         fields.append(counter, 0_i32);
     }
     fields.append(cstr!("offer_status_history"), RawBson::Array(RawArrayBuf::new()));
     fields.append(cstr!("offer_multicast"), true);
+    fields.append(cstr!("workplace_description"), offer.workplace_description.as_raw_bson_ref());
     for missing in [
         cstr!("contract_remote"),
         cstr!("workplace_address_street_label"),
-        cstr!("workplace_description"),
         cstr!("workplace_name"),
         cstr!("workplace_website"),
         cstr!("apply_url"),
@@ -93,4 +96,4 @@ pub(crate) static ON_INSERT: LazyLock<RawDocumentBuf> = LazyLock::new(|| {
         fields.append(missing, RawBsonRef::Null);
     }
     fields
-});
+}

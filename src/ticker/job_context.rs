@@ -258,7 +258,8 @@ impl JobContext {
         };
         let mut transaction = Transaction::begin(&self.context.database, self.fence()).await?;
         let ours = self.ours(doc! { "_id": { "$in": offers } });
-        let found = transaction.read(OFFERS, ours, projection("", &["updated_at"], fields.offer), 0).await?;
+        let found =
+            transaction.read(OFFERS, ours, projection("", &["updated_at", "offer_status"], fields.offer), 0).await?;
         let recruiters = if self.phase.writes_offers() {
             read_recruiters(&mut transaction, &owners, fields).await?
         } else {
@@ -291,7 +292,8 @@ impl JobContext {
     fn add(&self, sum: &mut Sum, pair: &Pair<'_>, verdict: PairVerdict, owners: Option<&BTreeSet<RecruiterId>>) {
         sum.lines.extend(verdict.lines);
         sum.skipped.extend(verdict.skipped);
-        let Some(edit) = verdict.edit else { return };
+        let Some(mut edit) = verdict.edit else { return };
+        edit.moved = edit.moved.filter(|_| pair.is_open());
         sum.changed += 1;
         sum.lines.push(ReportLine::new(pair.id, "changed", edit.names()));
         sum.offers.push(statements::of_offer(pair.id, &self.context.settings.target.partner_label, &edit));

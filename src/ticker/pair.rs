@@ -5,6 +5,7 @@ use bson::{DateTime, Document, RawBsonRef, RawDocument};
 use super::report::ReportLine;
 use crate::model::ids::JobId;
 use crate::model::{OfferStatus, value};
+use crate::project::closing;
 
 /// The fields that a plan reads. `_id` and the times of the last change are always read and need not be named.
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,6 +57,10 @@ pub struct Edit {
     pub offer: Document,
     /// A new `offer_status`, with the reason and the date of its history entry.
     pub status: Option<(OfferStatus, &'static str, DateTime)>,
+    /// The date of a change that people can search by; `None` for marks of the service, such as that of a reminder.
+    /// Where the offer is open, `updated_at` of both sides moves to this date (spec 09, "Dates"). The date of a closed
+    /// offer's job stays: the projection would take it for an edit, and reopen an offer that somebody else has closed.
+    pub moved: Option<DateTime>,
     /// Fields of the job, with their new values.
     pub job: Document,
     /// Fields of the recruiter itself, with their new values.
@@ -87,6 +92,12 @@ impl Edit {
         Self { offer, job, ..Self::default() }
     }
 
+    /// The same change, made at `date`, of something that people can search by.
+    #[must_use]
+    pub fn moving(self, date: DateTime) -> Self {
+        Self { moved: Some(date), ..self }
+    }
+
     /// The names of the changed fields of the offer.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let status = self.status.map(|_| "offer_status");
@@ -99,6 +110,20 @@ impl<'a> Pair<'a> {
     #[must_use]
     pub fn field(&self, name: &str) -> Option<RawBsonRef<'a>> {
         value::field(self.offer, name)
+    }
+
+    /// True where the offer is open to applications.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        value::text(self.field("offer_status")).and_then(OfferStatus::read).is_some_and(OfferStatus::is_open)
+    }
+
+    /// True where the offer stays closed whatever the job says, because somebody else closed it after the last change
+    /// of the job (spec 09). Needs the status and the history of the offer, and both dates of the job.
+    #[must_use]
+    pub fn closing_stands(&self) -> bool {
+        let of_job = |name| self.held.and_then(|held| value::field(held.job, name)).and_then(value::date);
+        closing::stands(self.offer, of_job("job_update_date"), of_job("job_expiration_date"))
     }
 
     /// The date in a field of the offer; `None` where the field has another type.

@@ -6,7 +6,7 @@ use bson::{Document, RawDocumentBuf, rawdoc};
 
 use super::pair::Edit;
 use crate::model::ids::{JobId, RecruiterId};
-use crate::write::statements::{Statement, history, literals};
+use crate::write::statements::{Statement, history, later_update, literals};
 
 /// The statement that writes `edit` to an offer. The filter has our label, so offers of other partners stay untouched.
 #[must_use]
@@ -15,6 +15,9 @@ pub(super) fn of_offer(offer: JobId, partner_label: &str, edit: &Edit) -> Statem
     if let Some((status, reason, date)) = edit.status {
         set.append(cstr!("offer_status"), status.as_str());
         set.append(cstr!("offer_status_history"), history(status, reason, date));
+    }
+    if let Some(date) = edit.status.map(|(_, _, date)| date).max(edit.moved) {
+        set.append(cstr!("updated_at"), later_update(date));
     }
     let filter = rawdoc! { "_id": offer, "partner_label": partner_label };
     Statement { id: Some(offer.0), body: rawdoc! { "q": filter, "u": [{ "$set": set }] } }
@@ -33,12 +36,17 @@ pub(super) fn of_job(recruiter: RecruiterId, job: JobId, edit: &Edit) -> Option<
     if set.is_empty() {
         return None;
     }
+    let mut update = RawDocumentBuf::new();
+    update.append(cstr!("$set"), set);
+    if let Some(date) = edit.moved {
+        update.append(cstr!("$max"), rawdoc! { "jobs.$[job].job_update_date": date, "updatedAt": date });
+    }
     let mut filters = RawArrayBuf::new();
-    if !edit.job.is_empty() {
+    if !edit.job.is_empty() || edit.moved.is_some() {
         filters.push(rawdoc! { "job._id": job });
     }
     let filter = rawdoc! { "_id": recruiter, "jobs._id": job };
-    let body = rawdoc! { "q": filter, "u": { "$set": set }, "arrayFilters": filters };
+    let body = rawdoc! { "q": filter, "u": update, "arrayFilters": filters };
     Some(Statement { id: Some(recruiter.0), body })
 }
 

@@ -102,12 +102,16 @@ pub(crate) fn held(offer: &Offer, standing: Option<&RawDocument>, known: &Compar
     let Some(standing) = standing else {
         return vec![finding(DifferenceKind::MissingOffer, None)];
     };
-    if is_explained(offer, standing, known) {
+    if is_anonymised(offer, standing, known) {
+        return Vec::new();
+    }
+    let change = compare(offer, Some(standing));
+    if known.newest_wins && matches!(change, OfferChange::Update { is_newer: true, .. }) {
         return Vec::new();
     }
     let point_is_invalid = !is_point_or_null(value::field(standing, "workplace_geopoint"));
     let mut findings = Vec::new();
-    if let OfferChange::Update { fields, .. } = compare(offer, Some(standing)) {
+    if let OfferChange::Update { fields, .. } = change {
         let stays = |field: &str| anonymised_by_itself(field, offer, standing, known);
         for field in names(&fields).filter(|field| !stays(field)).filter_map(written) {
             let kind = match field {
@@ -167,13 +171,11 @@ pub(crate) fn lives(standing: &RawDocument) -> bool {
     value::text(value::field(standing, "offer_status")) != Some(OfferStatus::Cancelled.as_str())
 }
 
-/// True when the offer may differ from its projection: the phase lets a newer offer stay, or the recruiter is being
-/// anonymised.
-fn is_explained(offer: &Offer, standing: &RawDocument, known: &ComparisonContext<'_>) -> bool {
-    let updated_at = |document| value::field(document, "updated_at").and_then(RawBsonRef::as_datetime);
-    let is_newer = updated_at(standing) > updated_at(&offer.fields);
-    let is_anonymised = !lives(standing) && contact_left(offer.id, standing, known.anonymized_email, true).is_empty();
-    (known.newest_wins && is_newer) || (known.recruiter_is_anonymized && is_anonymised)
+/// True when the offer may differ from its projection, because the recruiter is being anonymised and the offer already is.
+fn is_anonymised(offer: &Offer, standing: &RawDocument, known: &ComparisonContext<'_>) -> bool {
+    let is_anonymised =
+        || !lives(standing) && contact_left(offer.id, standing, known.anonymized_email, true).is_empty();
+    known.recruiter_is_anonymized && is_anonymised()
 }
 
 /// True when the user is gone and this field of the offer was anonymised with the user. The projection may not know it.
@@ -188,6 +190,8 @@ fn anonymised_by_itself(field: &str, offer: &Offer, standing: &RawDocument, know
             has_gone && value::field(&offer.fields, "cfa_apply_email").is_some()
         }
         "delegations" => has_gone && differ_by_anonymised_only(&offer.fields, standing, known.anonymized_email),
+        // The offer of a user who is gone was cancelled.
+        "offer_status" | "updated_at" | "managed_by" => has_gone && !lives(standing),
         _ => has_gone && CONTACT.contains(&field) && is_clean(value::field(standing, field), known.anonymized_email),
     }
 }

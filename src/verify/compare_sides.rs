@@ -8,6 +8,7 @@ use bson::{Bson, RawBsonRef, RawDocument, doc, oid::ObjectId};
 
 use super::compare::{self, ComparisonContext, Finding};
 use super::job_owners::{by_id, contenders, establishments, held, jobs, present, read_managed, read_offers};
+use super::report::DifferenceCount;
 use crate::apply::affected_recruiters;
 use crate::error::Failure;
 use crate::fetch::chunks::ChunkReader;
@@ -20,6 +21,7 @@ use crate::model::user_id::user_id;
 use crate::model::{Recruiter, References, value};
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::documents;
+use crate::project::closing::closing_stands;
 use crate::project::{ProjectionSettings, project};
 use crate::write::dead_letters::{Address, DeadLetters};
 
@@ -47,6 +49,8 @@ pub(crate) struct Comparison {
     pub compared: u64,
     /// The number of jobs that were not compared: see `VerificationReport::explained`.
     pub explained: u64,
+    /// Offers that a closing by somebody else keeps closed.
+    pub closed_elsewhere: DifferenceCount,
 }
 
 /// Compares documents of one database.
@@ -170,6 +174,9 @@ impl Comparer {
                     look.compared += 1;
                     offer.fields.as_bytes().hash(&mut signature);
                     let known = self.known(&recruiter.fields, &references, standing, answers, recruiter_is_anonymized);
+                    if standing.is_some_and(|standing| closing_stands(&offer, standing)) {
+                        look.closed_elsewhere.add(|| id.to_string());
+                    }
                     compare::held(&offer, standing, &known)
                 }
                 _ => {

@@ -22,11 +22,18 @@ pub struct DifferenceCount {
 }
 
 impl DifferenceCount {
-    fn add(&mut self, id: impl FnOnce() -> String) {
+    pub(super) fn add(&mut self, id: impl FnOnce() -> String) {
         self.count += 1;
         if self.ids.len() < IDS {
             self.ids.push(id());
         }
+    }
+
+    /// Adds the offers of another count.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.count += other.count;
+        let room = IDS.saturating_sub(self.ids.len());
+        self.ids.extend(other.ids.into_iter().take(room));
     }
 }
 
@@ -53,6 +60,9 @@ pub struct VerificationReport {
     /// The number of jobs that were not compared: they cannot be projected or written (dead letters), or their
     /// recruiter has no address.
     pub explained: u64,
+    /// The offers that stay closed although their job is active, because somebody else closed them after the last
+    /// change of the job (spec 09). They are no differences.
+    pub closed_elsewhere: DifferenceCount,
     /// The number of recruiters and offers that changed at every recheck. They are no differences.
     pub unsettled: u64,
     /// The number of differences. Each differing field counts as one.
@@ -83,6 +93,7 @@ impl VerificationReport {
             offers: 0,
             compared: 0,
             explained: 0,
+            closed_elsewhere: DifferenceCount::default(),
             unsettled: 0,
             differences: 0,
             divergent_offers: BTreeMap::new(),
@@ -143,6 +154,10 @@ impl VerificationReport {
         if !self.fields.is_empty() {
             lines.push("by field".to_owned());
             lines.extend(self.fields.iter().map(|(field, found)| row(field, found)));
+        }
+        if self.closed_elsewhere.count > 0 {
+            lines.push("explained, no difference".to_owned());
+            lines.push(row("closed_elsewhere", &self.closed_elsewhere));
         }
         if !self.source_faults.is_empty() {
             lines.push("wrong in recruiters already, to be put right there".to_owned());

@@ -110,6 +110,7 @@ impl Scan {
         report.jobs += look.jobs;
         report.compared += look.compared;
         report.explained += look.explained;
+        report.closed_elsewhere.extend(look.closed_elsewhere);
         match side {
             Side::Recruiters => report.recruiters += ids.len() as u64,
             Side::Offers | Side::Anonymized => {}

@@ -5,12 +5,11 @@ use bson::raw::{CStr, RawArrayBuf, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
 
 use crate::model::ids::JobId;
+use crate::model::offer::GRANTED_BY;
 use crate::model::{Offer, OfferStatus};
+use crate::project::closing::HISTORY;
 use crate::project::diff::{DECIDES, OfferChange};
-use crate::project::{ON_INSERT, USER_DEACTIVATED};
-
-/// The name of this service in history entries (spec 02).
-pub(crate) const GRANTED_BY: &str = "stream-processor";
+use crate::project::{USER_DEACTIVATED, on_insert};
 
 /// A document to insert.
 #[derive(Debug, Clone)]
@@ -63,7 +62,7 @@ pub(crate) fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) 
     // offer must not be a mixture.
     let all = newest_wins && stood.is_some();
     if let Some(stood) = stood.filter(|_| all || decides(fields)) {
-        let latest = offer.fields.get_datetime("updated_at").ok().filter(|_| newest_wins);
+        let latest = latest(fields, stood).filter(|_| newest_wins);
         for name in DECIDES {
             match latest {
                 Some(latest) if name == cstr!("updated_at") => filter.append(name, not_later_than(latest)),
@@ -71,8 +70,12 @@ pub(crate) fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) 
                 _ => filter.append(name, still(stood.get(name).ok().flatten())),
             }
         }
+        if let Some(last) = stood.get(HISTORY).ok().flatten() {
+            filter.append(cstr!("$expr"), last_entry_is(last));
+        }
     }
-    let fields = if all { &offer.fields } else { fields };
+    let complete = stood.filter(|_| all).map(|stood| complete(offer, fields, stood));
+    let fields = complete.as_ref().unwrap_or(fields);
     let body = if status_changes {
         let change = &offer.status_change;
         let mut set = literals(fields);
@@ -94,10 +97,41 @@ pub(crate) fn created(offer: &Offer) -> Creation {
 }
 
 fn whole(offer: &Offer, mut document: RawDocumentBuf) -> RawDocumentBuf {
-    for (name, value) in offer.fields.iter().chain(ON_INSERT.iter()).flatten() {
+    for (name, value) in offer.fields.iter().chain(on_insert(offer).iter()).flatten() {
         document.append(name, value);
     }
     document
+}
+
+/// All fields of the projection, for `dual-write`. The status is that of the comparison: the new one, or where it does
+/// not differ, the one that stands. The date never goes back (spec 09, "Dates").
+fn complete(offer: &Offer, fields: &RawDocument, stood: &RawDocument) -> RawDocumentBuf {
+    let decided = |name| fields.get(name).ok().flatten().or(stood.get(name).ok().flatten());
+    let mut complete = RawDocumentBuf::new();
+    for (name, projected) in offer.fields.iter().flatten() {
+        let value = match name.as_str() {
+            "offer_status" => decided(name),
+            "updated_at" => latest(fields, stood).map(RawBsonRef::DateTime).or_else(|| decided(name)),
+            _ => None,
+        };
+        complete.append(name, value.unwrap_or(projected));
+    }
+    complete
+}
+
+/// The later `updated_at` of the new one and the one that stands.
+fn latest(fields: &RawDocument, stood: &RawDocument) -> Option<DateTime> {
+    fields.get_datetime("updated_at").ok().max(stood.get_datetime("updated_at").ok())
+}
+
+/// Makes the expression that the history still ends with this entry; null means that the history is empty. Some writers
+/// add an entry and change neither the status nor the date.
+fn last_entry_is(entry: RawBsonRef<'_>) -> RawDocumentBuf {
+    let mut literal = RawDocumentBuf::new();
+    literal.append(cstr!("$literal"), entry);
+    let is_list = rawdoc! { "$isArray": "$offer_status_history" };
+    let last = rawdoc! { "$cond": [is_list, { "$ifNull": [{ "$last": "$offer_status_history" }, null] }, null] };
+    rawdoc! { "$eq": [last, literal] }
 }
 
 /// True if one of these fields is the status or the date. Other processes write them too, so such a change needs a
@@ -162,6 +196,7 @@ fn cancel(
     let set = rawdoc! {
         "offer_status": cancelled.as_str(),
         "offer_status_history": history(cancelled, reason, date),
+        "updated_at": later_update(date),
     };
     let mut filter =
         rawdoc! { "_id": offer, "partner_label": partner_label, "offer_status": { "$ne": cancelled.as_str() } };
@@ -191,6 +226,13 @@ pub(crate) fn history(status: OfferStatus, reason: &str, date: DateTime) -> RawD
             { "$concatArrays": longer },
         ] },
     } }
+}
+
+/// Makes the expression of `updated_at` after a change at this date (spec 09, "Dates"). A later date stays. A value
+/// that is no date gives way to one, as all types that occur are lower in the server's order.
+#[must_use]
+pub(crate) fn later_update(date: DateTime) -> RawDocumentBuf {
+    rawdoc! { "$max": ["$updated_at", { "$literal": date }] }
 }
 
 /// Wraps the fields for an aggregation stage. There a text could otherwise be read as an expression.

@@ -3,6 +3,7 @@
 mod anonymisation;
 mod bad_input;
 mod checkpoints;
+mod closings;
 mod crashes;
 mod faults;
 mod golden_documents;

@@ -131,7 +131,7 @@ async fn the_contact_of_an_anonymised_user_leaves_the_offers_and_does_not_come_b
         assert_eq!(text(&offer, "apply_email"), Some(ANONYMIZED));
         assert_eq!(text(&offer, "apply_phone"), None);
         assert_ne!(text(&offer, "cfa_apply_email"), Some("personne@example.fr"));
-        assert_eq!(text(&offer, "offer_status"), Some("Active"));
+        assert_eq!(text(&offer, "offer_status"), Some("Cancelled"));
     }
     let kept = test.collection("jobs_partners").find_one(doc! { "_id": other.get_object_id("_id").unwrap() }).await;
     assert_eq!(kept.unwrap(), Some(other), "another partner's offer is not ours");

@@ -16,6 +16,7 @@ pub(crate) mod imports;
 pub(crate) mod mail_server;
 pub(crate) mod mails;
 pub(crate) mod offers;
+pub(crate) mod platform;
 pub(crate) mod processor;
 pub(crate) mod proxy;
 pub(crate) mod recruiters;

@@ -12,6 +12,8 @@ use super::golden::Expectation;
 
 /// So many differences are printed; more say nothing new.
 const SHOWN: usize = 40;
+/// What only the creation of an offer writes, from a field of the job (spec 09, "Jobs, as they ran before").
+const CREATED_ONLY: &str = "workplace_description";
 /// What stands in place of an anonymised person's address (spec 03).
 const ANONYMISED_EMAIL: &str = "anonymized@example.com";
 
@@ -43,6 +45,13 @@ pub(crate) async fn assert_as_expected(database: &Database, expectation: &Expect
         offer.remove("offer_status_history");
         offer
     };
+    // An expectation may leave out what only a creation writes.
+    for offer in &expectation.offers {
+        let actual = offer.get_object_id("_id").ok().and_then(|id| actual.get_mut(&id));
+        if let Some(actual) = actual.filter(|_| !offer.contains_key(CREATED_ONLY)) {
+            actual.remove(CREATED_ONLY);
+        }
+    }
     let expected = expectation.offers.iter().cloned().map(without_history);
     let expected = expected.map(|offer| (offer.get_object_id("_id").unwrap(), offer)).collect();
     let actual = actual.into_iter().map(|(id, offer)| (id, without_history(offer))).collect();

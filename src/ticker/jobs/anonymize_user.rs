@@ -22,7 +22,7 @@ use crate::model::value;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::ticker::job_context::JobContext;
-use crate::write::anonymize::user_offer;
+use crate::write::anonymize::AnonymizedUser;
 use crate::write::statements::Statement;
 use crate::write::transaction::Transaction;
 
@@ -165,10 +165,14 @@ async fn part(work: &JobContext, rest: &Rest) -> Result<AnonymizationStep, Failu
     }
     left = roles(&mut transaction, user, left).await?;
     let settings = &work.context.settings;
-    let (label, email) = (&settings.target.partner_label, &settings.privacy.anonymized_email);
+    let anonymized = AnonymizedUser {
+        partner_label: &settings.target.partner_label,
+        email: &settings.privacy.anonymized_email,
+        date: work.now,
+        clears_manager: !work.phase.writes_offers(),
+    };
     let offers = left.min(rest.offers.len());
-    let statements: Vec<Statement> =
-        rest.offers.iter().take(offers).map(|offer| user_offer(*offer, label, email)).collect();
+    let statements: Vec<Statement> = rest.offers.iter().take(offers).map(|offer| anonymized.offer(*offer)).collect();
     let changed = if statements.is_empty() { 0 } else { transaction.update(OFFERS, statements).await?.changed };
     // A transaction that used its whole number of documents may have left some, so it is not the last one.
     let step = if left > offers && offers == rest.offers.len() {

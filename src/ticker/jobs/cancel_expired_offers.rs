@@ -46,9 +46,9 @@ fn plan(pair: &Pair<'_>, now: DateTime) -> PairVerdict {
         return PairVerdict::skip("not_settled");
     }
     PairVerdict::edit(Edit {
-        offer: doc! { "updated_at": now },
         status: Some((OfferStatus::Cancelled, REASON, now)),
         job: doc! { "job_status": "Annulée", "job_update_date": now },
         recruiter: doc! { "updatedAt": now },
+        ..Edit::default()
     })
 }

@@ -18,9 +18,10 @@ const FIELDS: PairFields = PairFields { offer: &["offer_expiration"], job: &["jo
 /// As [`JobContext::change`].
 pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let Some(latest) = day_in_months(work.now, work.zone(), MONTHS) else { return Ok(()) };
+    let now = work.now;
     let mut walk = work.walk(OFFERS, work.ours(selects(latest))).await?;
     while let Some(offers) = work.next(&mut walk).await? {
-        work.change(&offers, &FIELDS, &|pair| plan(pair, latest)).await?;
+        work.change(&offers, &FIELDS, &|pair| plan(pair, latest, now)).await?;
     }
     Ok(())
 }
@@ -31,11 +32,11 @@ pub fn selects(latest: DateTime) -> Document {
     doc! { "offer_expiration": { "$gt": latest } }
 }
 
-fn plan(pair: &Pair<'_>, latest: DateTime) -> PairVerdict {
+fn plan(pair: &Pair<'_>, latest: DateTime, now: DateTime) -> PairVerdict {
     match pair.date("offer_expiration") {
         Some(expires) if expires > latest => {
             if pair.agrees("offer_expiration", "job_expiration_date") {
-                PairVerdict::edit(Edit::both("offer_expiration", "job_expiration_date", latest))
+                PairVerdict::edit(Edit::both("offer_expiration", "job_expiration_date", latest).moving(now))
             } else {
                 PairVerdict::skip("not_settled")
             }

@@ -1,6 +1,6 @@
 //! The job `fill-missing-start-dates` (4.4): sets the missing start date of an active offer to its creation date.
 
-use bson::{Document, doc};
+use bson::{DateTime, Document, doc};
 
 use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use crate::error::Failure;
@@ -19,9 +19,10 @@ const FIELDS: PairFields = PairFields {
 /// # Errors
 /// As [`JobContext::change`].
 pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+    let now = work.now;
     let mut walk = work.walk(OFFERS, work.ours(selects())).await?;
     while let Some(offers) = work.next(&mut walk).await? {
-        work.change(&offers, &FIELDS, &plan).await?;
+        work.change(&offers, &FIELDS, &|pair| plan(pair, now)).await?;
     }
     Ok(())
 }
@@ -32,7 +33,7 @@ pub fn selects() -> Document {
     doc! { "offer_status": OfferStatus::Active.as_str(), "contract_start": null }
 }
 
-fn plan(pair: &Pair<'_>) -> PairVerdict {
+fn plan(pair: &Pair<'_>, now: DateTime) -> PairVerdict {
     let is_active = pair.field("offer_status").and_then(|status| status.as_str()) == Some(OfferStatus::Active.as_str());
     if !is_active || pair.field("contract_start").is_some() {
         return PairVerdict::default();
@@ -41,7 +42,7 @@ fn plan(pair: &Pair<'_>) -> PairVerdict {
         return PairVerdict::skip("not_settled");
     }
     match pair.date("offer_creation").or_else(|| pair.date("created_at")) {
-        Some(start) => PairVerdict::edit(Edit::both("contract_start", "job_start_date", start)),
+        Some(start) => PairVerdict::edit(Edit::both("contract_start", "job_start_date", start).moving(now)),
         None => PairVerdict::skip("no_date"),
     }
 }
@@ -56,7 +57,7 @@ mod tests {
     fn started(offer: Document) -> Option<DateTime> {
         let offer = RawDocumentBuf::try_from(&offer).unwrap();
         let pair = Pair { id: JobId(ObjectId::new()), offer: &offer, held: None, newest_wins: false };
-        plan(&pair).edit.map(|edit| {
+        plan(&pair, DateTime::MIN).edit.map(|edit| {
             assert_eq!(edit.offer.get("contract_start"), edit.job.get("job_start_date"));
             *edit.offer.get_datetime("contract_start").unwrap()
         })

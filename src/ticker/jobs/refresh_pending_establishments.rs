@@ -27,7 +27,7 @@ const REASON: &str = "établissement vérifié";
 const FAILURES: u32 = 3;
 const FIELDS: PairFields = PairFields {
     offer: &["recruiter_status", "offer_status", "offer_expiration", "offer_status_history"],
-    job: &["job_status"],
+    job: &["job_status", "job_update_date", "job_expiration_date"],
     recruiter: &["status"],
 };
 
@@ -180,6 +180,7 @@ fn plan(pair: &Pair<'_>, company: &Company, now: DateTime, cancels: bool) -> Pai
         None => without_job(pair, now),
     };
     let stands = pair.field("offer_status").and_then(RawBsonRef::as_str);
+    let wanted = wanted.filter(|status| !status.is_open() || !pair.closing_stands());
     let mut edit = Edit {
         offer: doc! { "recruiter_status": ACTIVE },
         recruiter: doc! { "status": ACTIVE },
@@ -194,7 +195,7 @@ fn plan(pair: &Pair<'_>, company: &Company, now: DateTime, cancels: bool) -> Pai
         edit.offer.insert("workplace_address_label", address);
         edit.recruiter.insert("address", address);
     }
-    PairVerdict::edit(edit)
+    PairVerdict::edit(edit.moving(now))
 }
 
 /// The new status of an offer without a job. An offer with an empty history waited only for its recruiter, and becomes

@@ -1,7 +1,7 @@
 //! The job `repair-offer-data` (4.5): repairs fields that have a safe repair. Other broken fields are reported by id
 //! and name, and never changed.
 
-use bson::{Bson, Document, RawBsonRef, RawDocument, doc};
+use bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, doc};
 
 use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use super::super::report::ReportLine;
@@ -36,9 +36,10 @@ const FIELDS: PairFields = PairFields {
 /// # Errors
 /// As [`JobContext::change`].
 pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+    let now = work.now;
     let mut walk = work.walk(OFFERS, work.ours(selects())).await?;
     while let Some(offers) = work.next(&mut walk).await? {
-        work.change(&offers, &FIELDS, &plan).await?;
+        work.change(&offers, &FIELDS, &|pair| plan(pair, now)).await?;
     }
     Ok(())
 }
@@ -65,7 +66,7 @@ pub fn selects() -> Document {
     ] }
 }
 
-fn plan(pair: &Pair<'_>) -> PairVerdict {
+fn plan(pair: &Pair<'_>, now: DateTime) -> PairVerdict {
     let mut edit = Edit::default();
     let mut broken = broken(pair.offer);
     let rythm = pair.field("contract_rythm").and_then(RawBsonRef::as_str);
@@ -95,7 +96,7 @@ fn plan(pair: &Pair<'_>) -> PairVerdict {
         (false, false, false) => Some("no_safe_repair"),
         _ => None,
     };
-    PairVerdict { edit: has_edit.then_some(edit), skipped, lines }
+    PairVerdict { edit: has_edit.then(|| edit.moving(now)), skipped, lines }
 }
 
 /// The names of the fields of an offer that are broken and have no safe repair.
@@ -177,6 +178,8 @@ mod tests {
     use super::*;
     use crate::model::ids::JobId;
 
+    const NOW: DateTime = DateTime::from_millis(1_000_000);
+
     fn sound() -> Document {
         doc! {
             "offer_title": "Été", "apply_email": null, "contract_type": ["Apprentissage"],
@@ -188,7 +191,7 @@ mod tests {
         let mut offer = sound();
         offer.extend(fields);
         let offer = RawDocumentBuf::try_from(&offer).unwrap();
-        plan(&Pair { id: JobId(ObjectId::new()), offer: &offer, held: None, newest_wins: false })
+        plan(&Pair { id: JobId(ObjectId::new()), offer: &offer, held: None, newest_wins: false }, NOW)
     }
 
     #[test]
@@ -196,7 +199,7 @@ mod tests {
         assert_eq!(judged(doc! {}), PairVerdict::default());
         for (wrong, right) in RYTHMS {
             let edit = judged(doc! { "contract_rythm": wrong }).edit.unwrap();
-            assert_eq!(edit, Edit::both("contract_rythm", "job_rythm", right));
+            assert_eq!(edit, Edit::both("contract_rythm", "job_rythm", right).moving(NOW));
             assert_eq!(judged(edit.offer), PairVerdict::default());
         }
         let dates = doc! { "delegations": [{ "email": "a", READ_AT: "2026-03-01" }, { READ_AT: null }] };
@@ -236,7 +239,8 @@ mod tests {
         let job = RawDocumentBuf::try_from(&doc! { "delegations": [{ "email": "own", READ_AT: "2026-03-01" }] });
         let (offer, job, recruiter) = (offer.unwrap(), job.unwrap(), RawDocumentBuf::new());
         let held = Some(OwnedJob { recruiter: &recruiter, job: &job });
-        let edit = plan(&Pair { id: JobId(ObjectId::new()), offer: &offer, held, newest_wins: false }).edit.unwrap();
+        let edit =
+            plan(&Pair { id: JobId(ObjectId::new()), offer: &offer, held, newest_wins: false }, NOW).edit.unwrap();
         let email = |fields: &Document| {
             let list = fields.get_array("delegations").unwrap();
             list[0].as_document().unwrap().get_str("email").unwrap().to_owned()

@@ -20,8 +20,11 @@ use crate::ticker::job_context::JobContext;
 
 /// The reason of the entry in the history: the one that the projection writes where a job gives no other.
 const REASON: &str = "changed in recruiter";
-const FIELDS: PairFields =
-    PairFields { offer: &["offer_status", "recruiter_status"], job: &["job_status"], recruiter: &["status"] };
+const FIELDS: PairFields = PairFields {
+    offer: &["offer_status", "offer_status_history", "recruiter_status"],
+    job: &["job_status", "job_update_date", "job_expiration_date"],
+    recruiter: &["status"],
+};
 
 /// Goes through all recruiters, and changes the offers whose status differs.
 ///
@@ -91,7 +94,8 @@ fn plan(pair: &Pair<'_>, now: DateTime, cancels: bool) -> PairVerdict {
         return PairVerdict::skip("unknown_job_status");
     };
     let stands = pair.field("offer_status").and_then(RawBsonRef::as_str);
-    let stays = cancels && stands == Some(OfferStatus::Cancelled.as_str());
+    let is_deactivated = cancels && stands == Some(OfferStatus::Cancelled.as_str());
+    let stays = is_deactivated || projected.is_open() && pair.closing_stands();
     let date = value::later_date(value::field(job, "job_update_date"), value::field(recruiter, "updatedAt"));
     let changes = stands != Some(projected.as_str()) && !stays;
     let status: bson::Bson = status.and_then(|status| status.try_into().ok()).unwrap_or(bson::Bson::Null);

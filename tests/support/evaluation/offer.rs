@@ -44,7 +44,10 @@ impl Projection<'_> {
         offer.extend(self.of_workplace());
         offer.extend(self.of_content());
         let created = non_nullish(self.job("job_creation_date")).unwrap_or_else(|| self.id.timestamp().into());
-        let updated = non_nullish(self.job("job_update_date")).or_else(|| non_nullish(self.recruiter("updatedAt")));
+        let dates = [self.job("job_update_date"), self.recruiter("updatedAt")];
+        let later = dates.iter().filter_map(Bson::as_datetime).max().filter(|_| !is_active(self.recruiter));
+        let first = || dates.iter().find_map(|date| non_nullish(date.clone()));
+        let updated = later.map(|later| Bson::from(*later)).or_else(first);
         offer.insert("updated_at", updated.unwrap_or_else(|| created.clone()));
         offer.insert("created_at", created);
         offer.extend(doc! {
@@ -68,7 +71,9 @@ impl Projection<'_> {
     }
 
     fn status(&self) -> Result<&'static str, &'static str> {
-        if !is_active(self.recruiter) {
+        let manager = id_text(&self.recruiter("managed_by"));
+        let is_gone = manager.is_some_and(|manager| self.references.is_anonymised(&manager));
+        if is_gone || !is_active(self.recruiter) {
             return Ok("Cancelled");
         }
         match self.job("job_status").as_str() {
@@ -264,11 +269,12 @@ impl Projection<'_> {
     }
 }
 
-/// What a created offer gets besides (spec 02, "Written only when the offer is created"), but for its history.
+/// What a created offer gets besides (spec 02, "Written only when the offer is created"), but for its history
+/// and for `workplace_description`, which the job decides at that moment.
 pub(crate) fn at_creation() -> Document {
     doc! {
         "stats_detail_view": 0, "stats_search_view": 0, "stats_postuler": 0, "offer_multicast": true,
-        "contract_remote": null, "workplace_address_street_label": null, "workplace_description": null,
+        "contract_remote": null, "workplace_address_street_label": null,
         "workplace_name": null, "workplace_website": null, "apply_url": null,
     }
 }

@@ -1,0 +1,163 @@
+//! A closing stands (spec 09, "Who else writes `jobs_partners` today"): the projection does not reopen an offer that
+//! somebody else has closed after the last change of its job. Pure code.
+
+use bson::raw::{CStr, cstr};
+use bson::{DateTime, RawBsonRef, RawDocument};
+
+use crate::model::offer::GRANTED_BY;
+use crate::model::{Offer, OfferStatus, value};
+
+/// The field of an offer with one entry for each change of its status.
+pub(crate) const HISTORY: &CStr = cstr!("offer_status_history");
+/// The name that the platform's expiry job has in history entries, and the beginning of the reason in them.
+const EXPIRY: (&str, &str) = ("expireJobsPartners", "offre expirée");
+
+/// The last entry in the history of an existing offer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LastEntry<'a> {
+    status: Option<&'a str>,
+    reason: Option<&'a str>,
+    /// The writer of the entry; `None` when the entry does not name one.
+    granted_by: Option<RawBsonRef<'a>>,
+    date: Option<DateTime>,
+}
+
+impl<'a> LastEntry<'a> {
+    /// Reads the last entry of a history; `None` when there is none, or when it is no document.
+    pub(crate) fn of(history: Option<RawBsonRef<'a>>) -> Option<Self> {
+        let entry = value::object(value::list(history)?.into_iter().flatten().last())?;
+        Some(Self {
+            status: value::text(value::field(entry, "status")),
+            reason: value::text(value::field(entry, "reason")),
+            granted_by: value::field(entry, "granted_by"),
+            date: value::field(entry, "date").and_then(value::date),
+        })
+    }
+
+    fn is_ours(self) -> bool {
+        self.granted_by.and_then(RawBsonRef::as_str) == Some(GRANTED_BY)
+    }
+
+    /// True when somebody else has closed the offer. An entry without a writer is one of the old worker.
+    fn is_closing_elsewhere(self) -> bool {
+        let closed = [OfferStatus::Cancelled.as_str(), OfferStatus::Filled.as_str()];
+        self.status.is_some_and(|status| closed.contains(&status)) && self.granted_by.is_some() && !self.is_ours()
+    }
+
+    fn is_expiry(self) -> bool {
+        self.granted_by.and_then(RawBsonRef::as_str) == Some(EXPIRY.0)
+            || self.reason.is_some_and(|reason| reason.starts_with(EXPIRY.1))
+    }
+}
+
+/// True when the existing offer stays closed although its job is open, because somebody else closed the offer and the
+/// job was not changed since.
+#[must_use]
+pub(crate) fn closing_stands(offer: &Offer, standing: &RawDocument) -> bool {
+    let expiration = value::field(&offer.fields, "offer_expiration").and_then(value::date);
+    offer.status.is_open() && stands(standing, offer.job_updated, expiration)
+}
+
+/// True when somebody else closed the existing offer after the last change of its job. A closing for expiry ends with a
+/// later expiration of the job.
+#[must_use]
+pub(crate) fn stands(standing: &RawDocument, job_updated: Option<DateTime>, expiration: Option<DateTime>) -> bool {
+    let status = value::text(value::field(standing, "offer_status"));
+    let is_closed = status.and_then(OfferStatus::read).is_some_and(|status| !status.is_open());
+    let Some(last) = LastEntry::of(value::field(standing, HISTORY.as_str())) else { return false };
+    if !is_closed || !last.is_closing_elsewhere() {
+        return false;
+    }
+    // Some writers give no usable date, but move the offer's own.
+    let closed = last.date.or_else(|| value::field(standing, "updated_at").and_then(value::date));
+    let is_edited = closed.zip(job_updated).is_some_and(|(closed, edited)| edited >= closed);
+    let is_prolonged = last.is_expiry() && closed.zip(expiration).is_some_and(|(closed, end)| end > closed);
+    !is_edited && !is_prolonged
+}
+
+/// True when `updated_at` of the existing offer is the date of our own last change of its status. Cancelling and the
+/// time-based jobs move the date there (spec 09, "Dates"), so no other writer made the offer newer.
+pub(super) fn is_own_date(history: Option<RawBsonRef<'_>>, updated_at: Option<DateTime>) -> bool {
+    let own = LastEntry::of(history).filter(|last| last.is_ours()).and_then(|last| last.date);
+    own.is_some() && own == updated_at
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::oid::ObjectId;
+    use bson::{Bson, RawBson, RawDocumentBuf, doc, rawdoc};
+
+    use super::*;
+    use crate::model::ids::JobId;
+    use crate::model::offer::StatusChange;
+
+    fn day(day: i64) -> DateTime {
+        DateTime::from_millis(day * 86_400_000)
+    }
+
+    fn offer(status: OfferStatus, job_updated: Option<DateTime>, expiration: DateTime) -> Offer {
+        Offer {
+            id: JobId(ObjectId::new()),
+            fields: rawdoc! { "offer_expiration": expiration },
+            workplace_description: RawBson::Null,
+            status,
+            status_change: StatusChange { reason: String::new(), date: day(0) },
+            job_updated,
+            hides_contact: false,
+        }
+    }
+
+    fn stands(offer: &Offer, status: &str, entry: bson::Document) -> bool {
+        let standing =
+            doc! { "offer_status": status, "updated_at": day(5), HISTORY.as_str(): [{ "status": "Active" }, entry] };
+        closing_stands(offer, &RawDocumentBuf::try_from(&standing).unwrap())
+    }
+
+    #[test]
+    fn a_closing_by_somebody_else_after_the_last_change_of_the_job_stands() {
+        let open = offer(OfferStatus::Active, Some(day(3)), day(4));
+        let by = |who: &str, date: Bson| doc! { "status": "Filled", "granted_by": who, "date": date };
+        assert!(stands(&open, "Filled", by("jobs.controller.v2", day(4).into())));
+        assert!(stands(&open, "Filled", by("", day(4).into())), "an empty name is not ours");
+        assert!(!stands(&open, "Filled", by("jobs.controller.v2", day(3).into())), "the job changed at that moment");
+        assert!(!stands(&open, "Filled", by("jobs.controller.v2", day(2).into())), "the job changed later");
+        assert!(!stands(&open, "Filled", by(GRANTED_BY, day(4).into())));
+        assert!(!stands(&open, "Filled", doc! { "status": "Filled", "date": day(4) }), "an entry of the old worker");
+        assert!(!stands(&open, "Active", by("jobs.controller.v2", day(4).into())), "it is open again already");
+        assert!(!stands(&open, "Filled", doc! { "status": "Active", "granted_by": "x", "date": day(4) }));
+        let text = Bson::from(day(4).try_to_rfc3339_string().unwrap());
+        assert!(stands(&open, "Filled", by("jobs.controller.v2", text)));
+        assert!(stands(&open, "Filled", by("jobs.controller.v2", Bson::Null)), "the offer's own date is later");
+        let closed = offer(OfferStatus::Cancelled, Some(day(3)), day(4));
+        assert!(!stands(&closed, "Filled", by("jobs.controller.v2", day(4).into())), "nothing would be reopened");
+        let undated = offer(OfferStatus::Active, None, day(4));
+        assert!(stands(&undated, "Filled", by("jobs.controller.v2", day(4).into())));
+    }
+
+    #[test]
+    fn a_closing_for_expiry_ends_with_a_later_end_of_the_job() {
+        let by = |who: &str, reason: &str| doc! { "status": "Cancelled", "granted_by": who, "reason": reason, "date": day(4) };
+        let ends = |end| offer(OfferStatus::Active, Some(day(3)), day(end));
+        for (who, reason, is_expiry) in [
+            ("expireJobsPartners", "?", true),
+            ("x", "offre expirée (date dépassée)", true),
+            ("application.service", "nombre maximum de candidatures atteint (80)", false),
+        ] {
+            assert!(stands(&ends(4), "Cancelled", by(who, reason)), "{who}");
+            assert_eq!(stands(&ends(5), "Cancelled", by(who, reason)), !is_expiry, "{who}");
+        }
+    }
+
+    #[test]
+    fn the_date_of_an_offer_is_ours_when_our_last_entry_has_it() {
+        let is_own = |who: &str, date: DateTime| {
+            let entry = doc! { "status": "Cancelled", "granted_by": who, "date": date };
+            let history = RawDocumentBuf::try_from(&doc! { HISTORY.as_str(): [entry] }).unwrap();
+            is_own_date(value::field(&history, HISTORY.as_str()), Some(day(7)))
+        };
+        assert!(is_own(GRANTED_BY, day(7)));
+        assert!(!is_own(GRANTED_BY, day(6)));
+        assert!(!is_own("application.service", day(7)));
+        assert!(!is_own_date(None, None));
+    }
+}

@@ -1,0 +1,173 @@
+//! A closing stands (spec 09, "Who else writes `jobs_partners` today"): whatever is projected again, no offer that the
+//! platform or its people closed is open again before its own job is changed.
+
+use bson::oid::ObjectId;
+use bson::{Bson, DateTime, Document, doc};
+use serde_json::Value;
+
+use crate::support::database::TestDatabase;
+use crate::support::fields::{job_ids, text};
+use crate::support::offers;
+use crate::support::platform::{Closing, close, edit_job};
+use crate::support::processor::Processor;
+use crate::support::recruiters::{id, job, recruiter, with};
+use crate::support::runs::{started, started_with, stopped};
+use crate::support::state::{checkpoint, put_back, settled, until_no_resync};
+
+const DAY: i64 = 86_400_000;
+const DUAL_WRITE: (&str, &str) = ("STREAM_PROCESSOR__PHASE__INITIAL", "dual-write");
+
+/// So many days after the last edit of the jobs. It is in the past, as every history is.
+fn day(days: i64) -> DateTime {
+    DateTime::from_millis(1_760_000_000_000 + days * DAY)
+}
+
+/// A recruiter with one job per way to close its offer, and one that stays open.
+fn with_siblings() -> Document {
+    let jobs = [("Expirée", 1), ("Limitée", 900), ("Pourvue", 900), ("Fermée", 900), ("Ouverte", 900)];
+    let jobs = jobs.map(|(title, end)| {
+        let dates = doc! { "job_creation_date": day(-9), "job_update_date": day(0), "job_expiration_date": day(end) };
+        with(job(title), dates)
+    });
+    with(recruiter(jobs), doc! { "updatedAt": day(0) })
+}
+
+async fn statuses(test: &TestDatabase, recruiter: &Document) -> Vec<String> {
+    let offers = offers::read(&test.database).await;
+    job_ids(recruiter).iter().map(|job| text(&offers[job], "offer_status").to_owned()).collect()
+}
+
+fn closed() -> Vec<String> {
+    Closing::ALL.iter().map(|closing| closing.status()).chain(["Active"]).map(ToOwned::to_owned).collect()
+}
+
+async fn command(test: &TestDatabase, arguments: &[&str], settings: &[(&str, &str)]) -> String {
+    let ended = Processor::command(arguments, test, settings).await;
+    assert_eq!(ended.code, 0, "{arguments:?}\n{}\n{}", ended.stdout, ended.stderr);
+    ended.stdout
+}
+
+async fn touch(test: &TestDatabase, recruiter: &Document, fields: Document) {
+    let update = doc! { "$set": fields };
+    test.collection("recruiters").update_one(doc! { "_id": id(recruiter) }, update).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closing_stands_in_every_path_and_ends_with_an_edit_of_its_own_job() {
+    for settings in [&[][..], &[DUAL_WRITE][..]] {
+        let test = TestDatabase::create("closing_paths").await;
+        let began = DateTime::now().try_to_rfc3339_string().unwrap();
+        let processor = started_with(&test, settings).await;
+        let recruiter = with_siblings();
+        let jobs = job_ids(&recruiter);
+        test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+        settled(&test.database).await;
+        let before = checkpoint(&test.database).await;
+        for (offer, closing) in jobs.iter().zip(Closing::ALL) {
+            close(&test, *offer, closing, day(2)).await;
+        }
+        // Each edit of a sibling moves the date of the recruiter.
+        edit_job(&test, jobs[4], doc! { "job_description": "plus longue" }, day(3)).await;
+        touch(&test, &recruiter, doc! { "establishment_raison_sociale": "NOUVELLE RAISON" }).await;
+        settled(&test.database).await;
+        assert_eq!(statuses(&test, &recruiter).await, closed(), "the stream");
+        let changed = offers::read(&test.database).await;
+        let names = jobs.iter().map(|job| text(&changed[job], "workplace_legal_name"));
+        // The offer that was capped is newer than its job: in `dual-write` nothing of it is written.
+        let newer =
+            if settings.is_empty() { "NOUVELLE RAISON" } else { text(&changed[&jobs[1]], "workplace_legal_name") };
+        assert_eq!(
+            names.collect::<Vec<_>>(),
+            ["NOUVELLE RAISON", newer, "NOUVELLE RAISON", "NOUVELLE RAISON", "NOUVELLE RAISON"]
+        );
+        assert_eq!(changed[&jobs[1]].get_datetime("updated_at").unwrap(), &day(2), "the date of the closing stays");
+        let counted = processor.metric("stream_processor_conflicts_total{winner=\"closing\"}").await;
+        assert!(counted >= Some(4.0), "{counted:?}");
+
+        for job in ["full-sync", "sync-recruiter-status", "retry-dead-letters", "repair-offer-data"] {
+            command(&test, &["jobs", "run", job], settings).await;
+        }
+        let foreseen = command(&test, &["backfill", "--dry-run", "--json"], settings).await;
+        assert!(!foreseen.contains("offer_status"), "{foreseen}");
+        command(&test, &["replay", "--from", &began], settings).await;
+        assert_eq!(statuses(&test, &recruiter).await, closed(), "jobs and a replay");
+        stopped(processor).await;
+        command(&test, &["backfill", "--json"], settings).await;
+        put_back(&test.database, before).await;
+        let processor = started_with(&test, settings).await;
+        settled(&test.database).await;
+        until_no_resync(&test.database).await;
+        let report: Value = serde_json::from_str(&command(&test, &["verify", "--json"], settings).await).unwrap();
+        assert_eq!(statuses(&test, &recruiter).await, closed(), "a backfill and the stream once more");
+        assert_eq!(
+            (&report["differences"], &report["closed_elsewhere"]["count"]),
+            (&0.into(), &4.into()),
+            "{report:#}"
+        );
+
+        // The last change of the job itself decides.
+        for (number, job) in jobs.iter().take(4).enumerate() {
+            edit_job(&test, *job, doc! { "job_description": "encore là" }, day(5)).await;
+            settled(&test.database).await;
+            let mut expected = closed();
+            expected[..=number].fill("Active".to_owned());
+            assert_eq!(statuses(&test, &recruiter).await, expected);
+        }
+        for offer in offers::read(&test.database).await.values() {
+            let history = offer.get_array("offer_status_history").unwrap();
+            let last = history.last().and_then(Bson::as_document);
+            assert!(last.is_none_or(|last| text(last, "granted_by") == "stream-processor"), "{history:?}");
+            assert_eq!(offers::history_faults(id(offer), offer), [""; 0]);
+        }
+        stopped(processor).await;
+    }
+}
+
+/// The expiry closes what has ended. With a later end, it has not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closing_for_expiry_ends_with_a_prolongation_and_no_other_one_does() {
+    let test = TestDatabase::create("closing_expiry").await;
+    let processor = started(&test).await;
+    let recruiter = with_siblings();
+    let jobs = job_ids(&recruiter);
+    test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+    settled(&test.database).await;
+    for (offer, closing) in jobs.iter().zip(Closing::ALL) {
+        close(&test, *offer, closing, day(2)).await;
+    }
+    // A prolongation by a script: no date of the job moves but its end.
+    let prolonged = doc! { "jobs.$[].job_expiration_date": day(901) };
+    touch(&test, &recruiter, prolonged).await;
+    settled(&test.database).await;
+    let mut expected = closed();
+    expected[0] = "Active".to_owned();
+    assert_eq!(statuses(&test, &recruiter).await, expected);
+    stopped(processor).await;
+}
+
+/// A writer that adds an entry and changes neither status nor date, between our comparison and our write.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closing_that_comes_between_the_comparison_and_the_write_stands() {
+    let test = TestDatabase::create("closing_race").await;
+    let recruiters: Vec<Document> = (0..30).map(|_| with_siblings()).collect();
+    test.collection("recruiters").insert_many(&recruiters).await.unwrap();
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    let jobs: Vec<ObjectId> = recruiters.iter().flat_map(|recruiter| job_ids(recruiter)).collect();
+    for round in 1..=6_i64 {
+        // Our own cancelling, so that the next touch reopens.
+        for (status, at) in [("Annulée", 10 * round), ("Active", 10 * round + 1)] {
+            let all = doc! { "$set": { "jobs.$[].job_status": status, "jobs.$[].job_update_date": day(at) } };
+            test.collection("recruiters").update_many(doc! {}, all).await.unwrap();
+        }
+        for job in &jobs {
+            close(&test, *job, Closing::Script, day(10 * round + 2)).await;
+        }
+        settled(&test.database).await;
+        for (id, offer) in offers::read(&test.database).await {
+            assert_eq!(text(&offer, "offer_status"), "Cancelled", "{id} in round {round}");
+        }
+    }
+    stopped(processor).await;
+}

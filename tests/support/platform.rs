@@ -1,0 +1,59 @@
+//! The platform's own writers of `jobs_partners`, with the statements of spec 09, "Who else writes `jobs_partners`
+//! today". They are sent by a client of the test, not by the service.
+
+use bson::oid::ObjectId;
+use bson::{DateTime, Document, doc};
+
+use super::database::TestDatabase;
+
+/// A way in which the platform closes an offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// `expireJobsPartners`, every 30 minutes. It does not move `updated_at`.
+    Expired,
+    /// The 80th application.
+    Capped,
+    /// The link "filled" in an e-mail.
+    Provided,
+    /// A one-off script.
+    Script,
+}
+
+impl Closing {
+    pub(crate) const ALL: [Self; 4] = [Self::Expired, Self::Capped, Self::Provided, Self::Script];
+
+    pub(crate) fn status(self) -> &'static str {
+        match self {
+            Self::Provided => "Filled",
+            Self::Expired | Self::Capped | Self::Script => "Cancelled",
+        }
+    }
+
+    fn entry(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Expired => ("offre expirée (date dépassée)", "expireJobsPartners"),
+            Self::Capped => ("nombre maximum de candidatures atteint (80)", "application.service"),
+            Self::Provided => ("offre pourvue", "jobs.controller.v2"),
+            Self::Script => ("entreprise fermée", "SERVEUR"),
+        }
+    }
+}
+
+/// Closes an offer as the platform does, at this time. An offer that does not exist stays so.
+pub(crate) async fn close(test: &TestDatabase, offer: ObjectId, closing: Closing, at: DateTime) {
+    let (reason, granted_by) = closing.entry();
+    let mut set = doc! { "offer_status": closing.status() };
+    if closing == Closing::Capped {
+        set.insert("updated_at", at);
+    }
+    let entry = doc! { "date": at, "status": closing.status(), "reason": reason, "granted_by": granted_by };
+    let update = doc! { "$set": set, "$push": { "offer_status_history": entry } };
+    test.collection("jobs_partners").update_one(doc! { "_id": offer }, update).await.unwrap();
+}
+
+/// Edits one job as the platform's form does: the job's own date moves, and that of the recruiter.
+pub(crate) async fn edit_job(test: &TestDatabase, job: ObjectId, fields: Document, at: DateTime) {
+    let mut set = doc! { "updatedAt": at, "jobs.$.job_update_date": at };
+    set.extend(fields.into_iter().map(|(name, value)| (format!("jobs.$.{name}"), value)));
+    test.collection("recruiters").update_one(doc! { "jobs._id": job }, doc! { "$set": set }).await.unwrap();
+}
