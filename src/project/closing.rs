@@ -12,22 +12,25 @@ pub(crate) const HISTORY: &CStr = cstr!("offer_status_history");
 /// The name that the platform's expiry job has in history entries, and the beginning of the reason in them.
 const EXPIRY: (&str, &str) = ("expireJobsPartners", "offre expirée");
 
-/// The last entry in the history of an existing offer.
+/// The number of entries of the history that are read, from its end. Only our own closings can follow a closing that
+/// stands, and two neighbours never have the same status.
+pub(crate) const READ_ENTRIES: i32 = 8;
+
+/// One entry in the history of an existing offer.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LastEntry<'a> {
-    status: Option<&'a str>,
+struct Entry<'a> {
+    status: Option<OfferStatus>,
     reason: Option<&'a str>,
     /// The writer of the entry; `None` when the entry does not name one.
     granted_by: Option<RawBsonRef<'a>>,
     date: Option<DateTime>,
 }
 
-impl<'a> LastEntry<'a> {
-    /// Reads the last entry of a history; `None` when there is none, or when it is no document.
-    pub(crate) fn of(history: Option<RawBsonRef<'a>>) -> Option<Self> {
-        let entry = value::object(value::list(history)?.into_iter().flatten().last())?;
+impl<'a> Entry<'a> {
+    fn read(entry: RawBsonRef<'a>) -> Option<Self> {
+        let entry = value::object(Some(entry))?;
         Some(Self {
-            status: value::text(value::field(entry, "status")),
+            status: value::text(value::field(entry, "status")).and_then(OfferStatus::read),
             reason: value::text(value::field(entry, "reason")),
             granted_by: value::field(entry, "granted_by"),
             date: value::field(entry, "date").and_then(value::date),
@@ -38,16 +41,32 @@ impl<'a> LastEntry<'a> {
         self.granted_by.and_then(RawBsonRef::as_str) == Some(GRANTED_BY)
     }
 
-    /// True when somebody else has closed the offer. An entry without a writer is one of the old worker.
-    fn is_closing_elsewhere(self) -> bool {
-        let closed = [OfferStatus::Cancelled.as_str(), OfferStatus::Filled.as_str()];
-        self.status.is_some_and(|status| closed.contains(&status)) && self.granted_by.is_some() && !self.is_ours()
+    fn closes(self) -> bool {
+        self.status.is_some_and(|status| !status.is_open())
+    }
+
+    /// An entry without a writer is one of the old worker.
+    fn is_of_somebody_else(self) -> bool {
+        self.granted_by.is_some() && !self.is_ours()
     }
 
     fn is_expiry(self) -> bool {
         self.granted_by.and_then(RawBsonRef::as_str) == Some(EXPIRY.0)
             || self.reason.is_some_and(|reason| reason.starts_with(EXPIRY.1))
     }
+}
+
+/// The entries of a history, the last one first.
+fn from_end(history: Option<RawBsonRef<'_>>) -> impl Iterator<Item = Option<Entry<'_>>> {
+    let entries: Vec<RawBsonRef<'_>> = value::list(history).into_iter().flatten().flatten().collect();
+    entries.into_iter().rev().map(Entry::read)
+}
+
+/// The closing by somebody else that no opening follows. A closing of our own may follow, for instance that of an
+/// archived recruiter: when its cause is gone, the offer is not open again.
+fn closing_elsewhere(history: Option<RawBsonRef<'_>>) -> Option<Entry<'_>> {
+    let last = from_end(history).find(|entry| entry.is_none_or(|entry| !entry.closes() || entry.is_of_somebody_else()));
+    last.flatten().filter(|entry| entry.closes())
 }
 
 /// True when the existing offer stays closed although its job is open, because somebody else closed the offer and the
@@ -64,21 +83,20 @@ pub(crate) fn closing_stands(offer: &Offer, standing: &RawDocument) -> bool {
 pub(crate) fn stands(standing: &RawDocument, job_updated: Option<DateTime>, expiration: Option<DateTime>) -> bool {
     let status = value::text(value::field(standing, "offer_status"));
     let is_closed = status.and_then(OfferStatus::read).is_some_and(|status| !status.is_open());
-    let Some(last) = LastEntry::of(value::field(standing, HISTORY.as_str())) else { return false };
-    if !is_closed || !last.is_closing_elsewhere() {
+    let Some(closing) = closing_elsewhere(value::field(standing, HISTORY.as_str())).filter(|_| is_closed) else {
         return false;
-    }
+    };
     // Some writers give no usable date, but move the offer's own.
-    let closed = last.date.or_else(|| value::field(standing, "updated_at").and_then(value::date));
+    let closed = closing.date.or_else(|| value::field(standing, "updated_at").and_then(value::date));
     let is_edited = closed.zip(job_updated).is_some_and(|(closed, edited)| edited >= closed);
-    let is_prolonged = last.is_expiry() && closed.zip(expiration).is_some_and(|(closed, end)| end > closed);
+    let is_prolonged = closing.is_expiry() && closed.zip(expiration).is_some_and(|(closed, end)| end > closed);
     !is_edited && !is_prolonged
 }
 
 /// True when `updated_at` of the existing offer is the date of our own last change of its status. Cancelling and the
 /// time-based jobs move the date there (spec 09, "Dates"), so no other writer made the offer newer.
 pub(super) fn is_own_date(history: Option<RawBsonRef<'_>>, updated_at: Option<DateTime>) -> bool {
-    let own = LastEntry::of(history).filter(|last| last.is_ours()).and_then(|last| last.date);
+    let own = from_end(history).next().flatten().filter(|last| last.is_ours()).and_then(|last| last.date);
     own.is_some() && own == updated_at
 }
 
@@ -128,6 +146,16 @@ mod tests {
         let text = Bson::from(day(4).try_to_rfc3339_string().unwrap());
         assert!(stands(&open, "Filled", by("jobs.controller.v2", text)));
         assert!(stands(&open, "Filled", by("jobs.controller.v2", Bson::Null)), "the offer's own date is later");
+        let ours = doc! { "status": "Cancelled", "granted_by": GRANTED_BY, "date": day(6) };
+        let after = |status: &str, entries: Vec<bson::Document>| {
+            let standing = doc! { "offer_status": status, HISTORY.as_str(): entries };
+            closing_stands(&open, &RawDocumentBuf::try_from(&standing).unwrap())
+        };
+        let filled = by("jobs.controller.v2", day(4).into());
+        assert!(after("Cancelled", vec![filled.clone(), ours.clone()]), "our own closing came after");
+        let opened = doc! { "status": "Active", "granted_by": GRANTED_BY, "date": day(5) };
+        assert!(!after("Cancelled", vec![filled, opened, ours.clone()]), "it was open again");
+        assert!(!after("Cancelled", vec![ours]), "only ours");
         let closed = offer(OfferStatus::Cancelled, Some(day(3)), day(4));
         assert!(!stands(&closed, "Filled", by("jobs.controller.v2", day(4).into())), "nothing would be reopened");
         let undated = offer(OfferStatus::Active, None, day(4));

@@ -3,6 +3,8 @@
 
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
 
 use crate::support::database::TestDatabase;
@@ -14,6 +16,8 @@ use crate::support::recruiters::{id, job, recruiter, with};
 use crate::support::runs::{started, started_with, stopped};
 use crate::support::state::{checkpoint, put_back, settled, until_no_resync};
 
+/// The jobs of each recruiter.
+const JOBS: usize = 5;
 const DAY: i64 = 86_400_000;
 const DUAL_WRITE: (&str, &str) = ("STREAM_PROCESSOR__PHASE__INITIAL", "dual-write");
 
@@ -170,4 +174,86 @@ async fn a_closing_that_comes_between_the_comparison_and_the_write_stands() {
         }
     }
     stopped(processor).await;
+}
+
+/// What is known of one job: when it was last edited, and when the platform last closed its offer.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    edited: i64,
+    closed: Option<i64>,
+}
+
+/// The platform's writers, events, resyncs, backfills, replays and jobs in any order. Time is a counter, so that no two
+/// changes have the same date.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_any_order_no_closing_is_undone_without_a_later_change_of_its_job() {
+    for seed in 0..4_u64 {
+        let settings: &[(&str, &str)] = if seed % 2 == 0 { &[] } else { &[DUAL_WRITE] };
+        let test = TestDatabase::create("closing_random").await;
+        let began = DateTime::now().try_to_rfc3339_string().unwrap();
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut processor = started_with(&test, settings).await;
+        let recruiters: Vec<Document> = (0..4).map(|_| with_siblings()).collect();
+        test.collection("recruiters").insert_many(&recruiters).await.unwrap();
+        settled(&test.database).await;
+        let jobs: Vec<ObjectId> = recruiters.iter().flat_map(|recruiter| job_ids(recruiter)).collect();
+        let mut known = vec![Known { edited: 0, closed: None }; jobs.len()];
+        for now in 2..140_i64 {
+            let number = random.random_range(0..jobs.len());
+            let recruiter = &recruiters[random.random_range(0..recruiters.len())];
+            match random.random_range(0..100) {
+                0..30 => {
+                    let closing = Closing::ALL[random.random_range(0..Closing::ALL.len())];
+                    // Only the first job of each recruiter has come to its end.
+                    let is_over = number % JOBS == 0;
+                    let closing = if closing == Closing::Expired && !is_over { Closing::Capped } else { closing };
+                    close(&test, jobs[number], closing, day(now)).await;
+                    known[number].closed = Some(now);
+                }
+                30..60 => {
+                    let text = format!("{now}");
+                    edit_job(&test, jobs[number], doc! { "job_description": text }, day(now)).await;
+                    known[number].edited = now;
+                }
+                60..80 => touch(&test, recruiter, doc! { "opco": now.to_string(), "updatedAt": day(now) }).await,
+                80..84 => {
+                    touch(&test, recruiter, doc! { "status": "Archivé", "updatedAt": day(now) }).await;
+                    settled(&test.database).await;
+                    touch(&test, recruiter, doc! { "status": "Actif", "updatedAt": day(now) }).await;
+                }
+                84..87 => drop(command(&test, &["backfill"], settings).await),
+                87..89 => drop(command(&test, &["replay", "--from", &began], settings).await),
+                89..91 => {
+                    let job = ["full-sync", "sync-recruiter-status"][random.random_range(0..2)];
+                    command(&test, &["jobs", "run", job], settings).await;
+                }
+                91..93 => {
+                    stopped(processor).await;
+                    processor = started_with(&test, settings).await;
+                }
+                _ => {
+                    settled(&test.database).await;
+                    assert_no_closing_is_undone(&test, seed, &jobs, &known).await;
+                }
+            }
+        }
+        settled(&test.database).await;
+        assert_no_closing_is_undone(&test, seed, &jobs, &known).await;
+        command(&test, &["verify"], settings).await;
+        stopped(processor).await;
+    }
+}
+
+async fn assert_no_closing_is_undone(test: &TestDatabase, seed: u64, jobs: &[ObjectId], known: &[Known]) {
+    let offers = offers::read(&test.database).await;
+    for (job, known) in jobs.iter().zip(known) {
+        let is_open = text(&offers[job], "offer_status") == "Active";
+        let must_be_closed = known.closed.is_some_and(|closed| closed > known.edited);
+        assert_eq!(
+            is_open,
+            !must_be_closed,
+            "seed {seed}: {job} with {known:?}: {:?}",
+            offers[job].get("offer_status_history")
+        );
+    }
 }
