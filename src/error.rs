@@ -87,15 +87,6 @@ pub enum Failure {
     /// The checkpoint belongs to another history than that of the database. The text is the reason.
     #[error("the checkpoint is {0}")]
     OtherHistory(&'static str),
-    /// The process must end and the batch was not done in time. The batch is applied again at the next start.
-    #[error("interrupted in the middle of a batch, which is applied again at the next start")]
-    Interrupted,
-    /// The phase changed during a batch. The batch is applied again in the new phase.
-    #[error("the phase was changed in the middle of a batch, which is applied again")]
-    PhaseChanged,
-    /// Another instance took the lease, or the lease ran out.
-    #[error("the lease was lost to another instance")]
-    LeaseLost,
 }
 
 /// The reaction to a failure.
@@ -137,12 +128,10 @@ impl Failure {
         match self {
             Self::Cursor(error) => cursor_directive(error),
             Self::Read(error) | Self::Write(error) => command_directive(error),
-            Self::WriteConcern(_) | Self::Statement(_) | Self::Overdue | Self::PhaseChanged => Directive::Retry,
+            Self::WriteConcern(_) | Self::Statement(_) | Self::Overdue => Directive::Retry,
             Self::Event(_) | Self::Reply(_) => Directive::PassOver,
             Self::Stalled | Self::NewPrimary => Directive::Reopen,
-            Self::Store(StoreError::NewerTerm { .. }) | Self::LeaseLost | Self::Interrupted | Self::Backwards => {
-                Directive::Stop
-            }
+            Self::Store(StoreError::NewerTerm { .. }) | Self::Backwards => Directive::Stop,
             Self::Store(StoreError::Garbled { .. }) | Self::Ahead | Self::OtherHistory(_) => Directive::Resync,
             Self::Store(StoreError::Mongo(error)) => command_directive(error),
             Self::Store(_) | Self::OwnDocument { .. } => Directive::RetryUnready,
@@ -156,7 +145,7 @@ impl Failure {
             (Self::Store(StoreError::Garbled { .. }), _) => {
                 "the stored checkpoint cannot be read; everything is looked at again"
             }
-            (Self::Store(StoreError::NewerTerm { .. }) | Self::LeaseLost, _) => {
+            (Self::Store(StoreError::NewerTerm { .. }), _) => {
                 "another instance leads; this one stands by, nothing to do"
             }
             (Self::Store(StoreError::Io { .. }), _) => "check that tokens.directory exists, is writable and has space",
@@ -197,9 +186,6 @@ impl Failure {
             Self::Ahead => "ahead".to_owned(),
             Self::OtherHistory(_) => "history".to_owned(),
             Self::OwnDocument { .. } => "own_document".to_owned(),
-            Self::LeaseLost => "lease".to_owned(),
-            Self::Interrupted => "interrupted".to_owned(),
-            Self::PhaseChanged => "phase".to_owned(),
         }
     }
 }
@@ -379,8 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_lease_stops_and_a_stalled_stream_is_opened_again() {
-        assert_eq!(Failure::LeaseLost.directive(), Directive::Stop);
+    fn a_stalled_stream_is_opened_again_and_an_unacknowledged_write_is_retried() {
         assert_eq!(Failure::Stalled.directive(), Directive::Reopen);
         assert_eq!(Failure::WriteConcern(64).directive(), Directive::Retry);
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bson::DateTime;
 
 use super::stages::Stages;
-use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::dead_letter::Action;
 use crate::model::ids::{JobId, RecruiterId};
 use crate::observe::facts::WriteResult;
@@ -54,7 +54,7 @@ impl Stages {
         &mut self,
         removed: &[RemovedJob],
         position: &EventPosition,
-    ) -> Result<BTreeSet<Address>, Failure> {
+    ) -> Result<BTreeSet<Address>, Unfinished> {
         self.output.note_removals(removed.len());
         if !self.phase.writes_offers() {
             return Ok(BTreeSet::new());
@@ -81,7 +81,7 @@ impl Stages {
         &mut self,
         offers: Vec<JobId>,
         position: &EventPosition,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Unfinished> {
         if !self.settings.cancels_deactivated || !self.phase.writes_offers() {
             return Ok(());
         }
@@ -105,7 +105,7 @@ impl Stages {
         &mut self,
         removed: &[RemovedJob],
         position: &EventPosition,
-    ) -> Result<BTreeSet<Address>, Failure> {
+    ) -> Result<BTreeSet<Address>, Unfinished> {
         self.output.note_removals(removed.len());
         let (label, email) = (&self.settings.partner_label, &self.settings.anonymized_email);
         let statement = |removed: &RemovedJob| anonymize::recruiter_offer(removed.job, label, email, removed.date);
@@ -127,7 +127,7 @@ impl Stages {
         removed: &[RemovedJob],
         action: Action,
         position: &EventPosition,
-    ) -> Result<BTreeSet<Address>, Failure> {
+    ) -> Result<BTreeSet<Address>, Unfinished> {
         let jobs: HashMap<JobId, &RemovedJob> = removed.iter().map(|removed| (removed.job, removed)).collect();
         let mut dead_letters = BTreeMap::new();
         for (job, mut dead_letter) in self.refused(refused) {

@@ -1,0 +1,81 @@
+//! The ends of work that are no failures: the work was told to end, or it may not go on. [`Unfinished`] is the error of
+//! everything that can end so. Code that meets it decides about the interruption first. Only a [`Failure`] has a
+//! directive.
+
+use resume_tokens::StoreError;
+
+use crate::error::Failure;
+
+/// The reason why work ended before it was done, although nothing failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Interruption {
+    /// The process must end and the batch was not done in time. The batch is applied again at the next start.
+    #[error("interrupted in the middle of a batch, which is applied again at the next start")]
+    Stopping,
+    /// The phase changed during a batch or a run. The work is done again in the new phase.
+    #[error("the phase was changed in the middle of a batch, which is applied again")]
+    PhaseChanged,
+    /// Another instance took the lease, or the lease ran out. This process may not write any more.
+    #[error("the lease was lost to another instance")]
+    LeaseLost,
+}
+
+/// The reason why work is not done: a failure, or an interruption.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfinished {
+    /// A read, a write or the stream failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// Nothing failed, but the work may not go on.
+    #[error(transparent)]
+    Interrupted(#[from] Interruption),
+}
+
+impl From<StoreError> for Unfinished {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Interruption {
+    /// Returns one sentence for the operator, as [`Failure::advice`] does.
+    #[must_use]
+    pub(crate) fn advice(self) -> &'static str {
+        match self {
+            Self::Stopping => "look at the log before this line, then start the service again",
+            Self::PhaseChanged => "nothing to do: it is tried again until it succeeds",
+            Self::LeaseLost => "another instance leads; this one stands by, nothing to do",
+        }
+    }
+}
+
+impl Unfinished {
+    /// Returns the failure; `None` for an interruption.
+    #[must_use]
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Failed(failure) => Some(failure),
+            Self::Interrupted(_) => None,
+        }
+    }
+
+    /// Returns one sentence for the operator: the advice of the failure or of the interruption.
+    #[must_use]
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Failed(failure) => failure.advice(),
+            Self::Interrupted(interruption) => interruption.advice(),
+        }
+    }
+
+    /// Returns a label for metrics: the code of the failure, or a name for the interruption.
+    #[must_use]
+    pub(crate) fn code(&self) -> String {
+        match self {
+            Self::Failed(failure) => failure.code(),
+            Self::Interrupted(Interruption::Stopping) => "interrupted".to_owned(),
+            Self::Interrupted(Interruption::PhaseChanged) => "phase".to_owned(),
+            Self::Interrupted(Interruption::LeaseLost) => "lease".to_owned(),
+        }
+    }
+}
