@@ -1,6 +1,6 @@
-//! The ends of work that are no failures: the work was told to end, or it may not go on. [`Unfinished`] is the error of
-//! everything that can end so. Code that meets it decides about the interruption first. Only a [`Failure`] has a
-//! directive.
+//! The ends of work that are no failures: the process stops, the phase changed, or the lease is lost.
+//! Everything that can end so returns [`Unfinished`]. Its caller decides about the interruption first, and asks only a
+//! [`Failure`] for its directive.
 
 use resume_tokens::StoreError;
 
@@ -9,11 +9,11 @@ use crate::error::Failure;
 /// The reason why work ended before it was done, although nothing failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Interruption {
-    /// The process must end and the batch was not done in time. The batch is applied again at the next start.
-    #[error("interrupted in the middle of a batch, which is applied again at the next start")]
+    /// The process must end, and the batch or run was not done in time. It is done again at the next start.
+    #[error("the process is stopping; unfinished work is done again at the next start")]
     Stopping,
     /// The phase changed during a batch or a run. The work is done again in the new phase.
-    #[error("the phase was changed in the middle of a batch, which is applied again")]
+    #[error("the phase was changed; unfinished work is done again in the new phase")]
     PhaseChanged,
     /// Another instance took the lease, or the lease ran out. This process may not write any more.
     #[error("the lease was lost to another instance")]
@@ -42,9 +42,9 @@ impl Interruption {
     #[must_use]
     pub(crate) fn advice(self) -> &'static str {
         match self {
-            Self::Stopping => "look at the log before this line, then start the service again",
-            Self::PhaseChanged => "nothing to do: it is tried again until it succeeds",
-            Self::LeaseLost => "another instance leads; this one stands by, nothing to do",
+            Self::Stopping => "read the log before this line, then restart the service",
+            Self::PhaseChanged => "nothing to do: this is retried until it succeeds",
+            Self::LeaseLost => "nothing to do: another instance leads, and this one stands by",
         }
     }
 }
@@ -77,5 +77,20 @@ impl Unfinished {
             Self::Interrupted(Interruption::PhaseChanged) => "phase".to_owned(),
             Self::Interrupted(Interruption::LeaseLost) => "lease".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interruption_has_a_label_and_no_failure() {
+        let label = |interruption: Interruption| Unfinished::from(interruption).code();
+        assert_eq!(label(Interruption::Stopping), "interrupted");
+        assert_eq!(label(Interruption::PhaseChanged), "phase");
+        assert_eq!(label(Interruption::LeaseLost), "lease");
+        assert!(Unfinished::from(Interruption::LeaseLost).failure().is_none());
+        assert_eq!(Unfinished::from(Failure::Stalled).code(), "stalled");
     }
 }
