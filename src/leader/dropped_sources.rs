@@ -92,7 +92,7 @@ impl Pipeline {
             let set = doc! { "$set": { "names": names.clone(), "term": term } };
             match update_command::record(&writer, STATE, filter.clone(), set).await {
                 Ok(()) => break,
-                Err(failure) => self.wait_after(failure, &mut delays).await?,
+                Err(cause) => self.wait_after(cause, &mut delays).await?,
             }
             if self.stop.is_cancelled() {
                 return Err(Interruption::Stopping.into());

@@ -73,7 +73,7 @@ impl Pipeline {
                     self.health.works(crate::observe::health::HealthPart::Pipeline);
                     return Ok(());
                 }
-                Err(failure) => self.wait_after(failure, &mut delays).await?,
+                Err(cause) => self.wait_after(cause, &mut delays).await?,
             }
             if self.stop.is_cancelled() {
                 return Ok(());
@@ -89,7 +89,7 @@ impl Pipeline {
         while let Some(resync) = &mut self.maintenance.resync {
             match resync.ask_again(&database).await {
                 Ok(()) => return Ok(()),
-                Err(failure) => self.wait_after(failure, &mut delays).await?,
+                Err(cause) => self.wait_after(cause, &mut delays).await?,
             }
             if self.stop.is_cancelled() {
                 return Err(Interruption::Stopping.into());
@@ -104,7 +104,7 @@ impl Pipeline {
             self.may_write()?;
             match self.maintenance.request_resync(&self.apply, cause).await {
                 Ok(()) => return Ok(()),
-                Err(failure) => self.wait_after(failure, &mut delays).await?,
+                Err(cause) => self.wait_after(cause, &mut delays).await?,
             }
             if self.stop.is_cancelled() {
                 return Err(Interruption::Stopping.into());
@@ -119,8 +119,8 @@ impl Pipeline {
         error!(cause, from = from.time, to = to.time, "the history of the stream is lost between these times");
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let writer = self.maintenance.fence.writer.clone();
-        while let Err(failure) = gaps::open(&writer, from, to, &cause, clock::now()).await {
-            self.wait_after(failure, &mut delays).await?;
+        while let Err(cause) = gaps::open(&writer, from, to, &cause, clock::now()).await {
+            self.wait_after(cause, &mut delays).await?;
             if self.stop.is_cancelled() {
                 return Ok(());
             }

@@ -199,8 +199,8 @@ impl Pipeline {
         self.note_sources(&batch.events).await?;
         // The batch is repeated as a whole, because nothing in it depends on whether it was applied before.
         let mut delays = Delays::up_to(Duration::from_secs(5));
-        while let Err(failure) = self.apply_once(&plan, &position, &applied).await {
-            self.wait_after(failure, &mut delays).await?;
+        while let Err(cause) = self.apply_once(&plan, &position, &applied).await {
+            self.wait_after(cause, &mut delays).await?;
             if self.stop.is_cancelled() {
                 return Ok(());
             }
@@ -237,7 +237,7 @@ impl Pipeline {
                     self.health.checkpointed();
                     break;
                 }
-                Err(failure) => self.wait_after(failure, &mut delays).await?,
+                Err(cause) => self.wait_after(cause, &mut delays).await?,
             }
         }
         self.health.works(HealthPart::Pipeline);
@@ -248,8 +248,8 @@ impl Pipeline {
 
     /// Saves the old worker's tokens. A failure is only logged, because the stream does not depend on these tokens.
     async fn save_old_worker_tokens(&mut self, at_end: bool) {
-        if let Err(failure) = self.checkpoints.save_old_worker_tokens(at_end).await {
-            warn!(error = %failure, "the tokens of the old worker could not be saved; tried again");
+        if let Err(cause) = self.checkpoints.save_old_worker_tokens(at_end).await {
+            warn!(error = %cause, "the tokens of the old worker could not be saved; tried again");
         }
     }
 

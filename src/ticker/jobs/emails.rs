@@ -213,7 +213,7 @@ pub(super) async fn conclude(
 ) -> Result<(), Unfinished> {
     let concluded = match outcome {
         // An interrupted run decides nothing: its open refusals count against no recipient.
-        Err(failure) => Err(failure),
+        Err(cause) => Err(cause),
         Ok(()) => mailer.conclude().await.map(|dealt| drop(report(work, mailer, dealt))),
     };
     mailer.close().await;

@@ -65,7 +65,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
                 failures = 0;
                 continue;
             }
-            Err(DirectoryTrouble::Failed(failure)) => return Err(failure),
+            Err(DirectoryTrouble::Failed(cause)) => return Err(cause),
             // One siret for which the directory fails must not keep the others from being looked up.
             Err(DirectoryTrouble::Unreadable(word)) => {
                 failures += 1;
