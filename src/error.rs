@@ -19,16 +19,16 @@ pub(crate) const FENCED: i32 = 241;
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
     /// The event has no usable `_id`, which is its resume token.
-    #[error("a change event without a usable resume token: {0}")]
+    #[error("a change event has no usable resume token: {0}")]
     Token(#[from] TokenError),
     /// The event is not valid BSON.
-    #[error("a change event that is no valid BSON: {0}")]
+    #[error("a change event is not valid BSON: {0}")]
     Damaged(String),
     /// The event has an `operationType` that the pipeline of the stream does not select.
-    #[error("a change event of the unknown operation type `{0}`")]
+    #[error("a change event has the unknown operation type `{0}`")]
     Operation(String),
     /// The event lacks a field that every such event has, for instance the key of the changed document.
-    #[error("a change event without a usable `{0}`")]
+    #[error("a change event has no usable `{0}`")]
     Incomplete(&'static str),
 }
 
@@ -45,15 +45,15 @@ pub enum Failure {
     #[error("a write failed: {}", describe(.0))]
     Write(#[source] MongoError),
     /// The server did not confirm that a majority has a write. The write may be applied or not.
-    #[error("a write was not acknowledged by a majority (code {0})")]
+    #[error("no majority acknowledged a write (code {0})")]
     WriteConcern(i32),
     /// A statement inside a write command failed for the time being. Or the server refused a statement that can have no
     /// dead letter: one of a transaction, or on a document of the service's own.
-    #[error("a statement of a write failed for now (code {0})")]
+    #[error("a statement of a write failed (code {0})")]
     Statement(i32),
     /// A write was not answered in the time that the lease allows, and may be done or not. Or the server refused a
     /// write that began too late for the lease.
-    #[error("a write was not answered in time")]
+    #[error("the server did not answer a write in time")]
     Overdue,
     /// A checkpoint could not be saved or loaded.
     #[error(transparent)]
@@ -87,15 +87,6 @@ pub enum Failure {
     /// The checkpoint belongs to another history than that of the database. The text is the reason.
     #[error("the checkpoint is {0}")]
     OtherHistory(&'static str),
-    /// The process must end and the batch was not done in time. The batch is applied again at the next start.
-    #[error("interrupted in the middle of a batch, which is applied again at the next start")]
-    Interrupted,
-    /// The phase changed during a batch. The batch is applied again in the new phase.
-    #[error("the phase was changed in the middle of a batch, which is applied again")]
-    PhaseChanged,
-    /// Another instance took the lease, or the lease ran out.
-    #[error("the lease was lost to another instance")]
-    LeaseLost,
 }
 
 /// The reaction to a failure.
@@ -137,12 +128,10 @@ impl Failure {
         match self {
             Self::Cursor(error) => cursor_directive(error),
             Self::Read(error) | Self::Write(error) => command_directive(error),
-            Self::WriteConcern(_) | Self::Statement(_) | Self::Overdue | Self::PhaseChanged => Directive::Retry,
+            Self::WriteConcern(_) | Self::Statement(_) | Self::Overdue => Directive::Retry,
             Self::Event(_) | Self::Reply(_) => Directive::PassOver,
             Self::Stalled | Self::NewPrimary => Directive::Reopen,
-            Self::Store(StoreError::NewerTerm { .. }) | Self::LeaseLost | Self::Interrupted | Self::Backwards => {
-                Directive::Stop
-            }
+            Self::Store(StoreError::NewerTerm { .. }) | Self::Backwards => Directive::Stop,
             Self::Store(StoreError::Garbled { .. }) | Self::Ahead | Self::OtherHistory(_) => Directive::Resync,
             Self::Store(StoreError::Mongo(error)) => command_directive(error),
             Self::Store(_) | Self::OwnDocument { .. } => Directive::RetryUnready,
@@ -154,29 +143,29 @@ impl Failure {
     pub fn advice(&self) -> &'static str {
         match (self, self.directive()) {
             (Self::Store(StoreError::Garbled { .. }), _) => {
-                "the stored checkpoint cannot be read; everything is looked at again"
+                "the service cannot read the stored checkpoint, so a resync follows"
             }
-            (Self::Store(StoreError::NewerTerm { .. }) | Self::LeaseLost, _) => {
-                "another instance leads; this one stands by, nothing to do"
+            (Self::Store(StoreError::NewerTerm { .. }), _) => {
+                "nothing to do: another instance leads, and this one stands by"
             }
             (Self::Store(StoreError::Io { .. }), _) => "check that tokens.directory exists, is writable and has space",
             (Self::Ahead | Self::OtherHistory(_), _) => {
-                "the server is another one, or was restored from a backup; everything is looked at again"
+                "this is another server, or it was restored from a backup, so a resync follows"
             }
-            (Self::OwnDocument { .. }, _) => "look at the document and correct or remove it",
-            (_, Directive::Retry) => "nothing to do: it is tried again until it succeeds",
+            (Self::OwnDocument { .. }, _) => "correct the document or remove it",
+            (_, Directive::Retry) => "nothing to do: this is retried until it succeeds",
             (_, Directive::RetryUnready) => {
-                "check the user's privileges and credentials in MongoDB; it is tried again every few seconds"
+                "check the privileges and credentials of the MongoDB user; this is retried every few seconds"
             }
             (_, Directive::Reopen) => "nothing to do: the stream is opened again after the last processed event",
             (_, Directive::PassOver) => {
-                "nothing to do: an event that cannot be delivered or read is passed over, and everything is looked at again; if \
-                 every attempt fails alike, look up the code in MongoDB's manual"
+                "nothing to do: an event that cannot be read is passed over, and a resync follows; if the failure \
+                 stays, look up its code in MongoDB's manual"
             }
             (_, Directive::Resync) => {
-                "the position left the oplog, or is of another one: consider a larger oplog; everything is looked at again"
+                "the oplog does not have the position, so a resync follows; consider a larger oplog"
             }
-            (_, Directive::Stop) => "look at the log before this line, then start the service again",
+            (_, Directive::Stop) => "read the log before this line, then restart the service",
         }
     }
 
@@ -197,9 +186,6 @@ impl Failure {
             Self::Ahead => "ahead".to_owned(),
             Self::OtherHistory(_) => "history".to_owned(),
             Self::OwnDocument { .. } => "own_document".to_owned(),
-            Self::LeaseLost => "lease".to_owned(),
-            Self::Interrupted => "interrupted".to_owned(),
-            Self::PhaseChanged => "phase".to_owned(),
         }
     }
 }
@@ -379,8 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_lease_stops_and_a_stalled_stream_is_opened_again() {
-        assert_eq!(Failure::LeaseLost.directive(), Directive::Stop);
+    fn a_stalled_stream_is_opened_again_and_an_unacknowledged_write_is_retried() {
         assert_eq!(Failure::Stalled.directive(), Directive::Reopen);
         assert_eq!(Failure::WriteConcern(64).directive(), Directive::Retry);
     }

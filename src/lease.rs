@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::error::Failure;
+use crate::interruption::{Interruption, Unfinished};
 use crate::model::names::STATE;
 use crate::model::names::state_id::LEASE;
 use crate::mongo::deadline::with_deadline;
@@ -119,8 +120,8 @@ impl Lease {
     /// Renews the lease, and stores the lag of the leader in seconds for other processes to read.
     ///
     /// # Errors
-    /// [`Failure::LeaseLost`] when another instance took the lease, [`Failure::Overdue`], [`Failure::Write`].
-    pub async fn renew(&mut self, lag: Option<f64>) -> Result<(), Failure> {
+    /// [`Interruption::LeaseLost`] when another instance took the lease, [`Failure::Overdue`], [`Failure::Write`].
+    pub async fn renew(&mut self, lag: Option<f64>) -> Result<(), Unfinished> {
         let asked = clock::instant();
         let update = vec![doc! { "$set": {
             "expires_at": never_sooner(self.duration), "renewed_at": "$$NOW",
@@ -132,7 +133,7 @@ impl Lease {
             .return_document(mongodb::options::ReturnDocument::After);
         // A renewal that hangs must not cost the lease. After a third of the duration there is time for another one.
         let renewed = tokio::time::timeout(self.duration / 3, renewed).await.map_err(|_| Failure::Overdue)?;
-        let renewed = renewed.map_err(Failure::Write)?.ok_or(Failure::LeaseLost)?;
+        let renewed = renewed.map_err(Failure::Write)?.ok_or(Interruption::LeaseLost)?;
         self.validity = Validity { until: asked + self.duration, ends_at: ends_at(&renewed, self.duration)? };
         Ok(())
     }
@@ -141,11 +142,11 @@ impl Lease {
     ///
     /// # Errors
     /// As [`Self::renew`].
-    pub async fn raise(&mut self, term: i64) -> Result<(), Failure> {
+    pub async fn raise(&mut self, term: i64) -> Result<(), Unfinished> {
         let update = doc! { "$set": { "term": term } };
         let result = self.collection.update_one(self.mine(), update).await.map_err(Failure::Write)?;
         if result.matched_count == 0 {
-            return Err(Failure::LeaseLost);
+            return Err(Interruption::LeaseLost.into());
         }
         self.term = term;
         Ok(())

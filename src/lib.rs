@@ -9,9 +9,10 @@ mod retry;
 mod schedule;
 mod version;
 
-// Configuration, errors, logs and outgoing HTTP calls.
+// Configuration, errors, interruptions, logs and outgoing HTTP calls.
 pub mod config;
 mod error;
+mod interruption;
 pub mod logging;
 mod outgoing;
 pub mod refusal;
@@ -67,6 +68,7 @@ pub mod inside {
     pub use crate::error::Failure;
     pub use crate::fetch::chunks::ChunkReader;
     pub use crate::fetch::references::Answers;
+    pub use crate::interruption::{Interruption, Unfinished};
     pub use crate::leader::start::{PositionStores, start};
     pub use crate::lease::Lease;
     pub use crate::mail::outbox;

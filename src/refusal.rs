@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::error::Failure;
+use crate::interruption::Unfinished;
 
 /// The exit code of a command (spec 06).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,12 @@ impl Refusal {
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
-        Self::new(Exit::Database, format!("{failure}; {}", failure.advice()))
+        Unfinished::from(failure).into()
+    }
+}
+
+impl From<Unfinished> for Refusal {
+    fn from(unfinished: Unfinished) -> Self {
+        Self::new(Exit::Database, format!("{unfinished}; {}", unfinished.advice()))
     }
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::error::Failure;
+use crate::interruption::Unfinished;
 
 /// The time that tasks have to end after they are told to stop.
 const GRACE: Duration = Duration::from_secs(8);
@@ -43,7 +44,7 @@ pub(crate) enum Task {
 /// A group of tasks that run and end together.
 #[derive(Debug)]
 pub(crate) struct Group {
-    tasks: JoinSet<(Task, Result<(), Failure>)>,
+    tasks: JoinSet<(Task, Result<(), Unfinished>)>,
     /// Cancelled when the first task ends, by a task of the group, or by the parent.
     pub stop: CancellationToken,
 }
@@ -56,16 +57,20 @@ impl Group {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that may: see clippy.toml")]
-    pub(crate) fn spawn(&mut self, task: Task, work: impl Future<Output = Result<(), Failure>> + Send + 'static) {
-        self.tasks.spawn(async move { (task, work.await) });
+    pub(crate) fn spawn<E: Into<Unfinished>>(
+        &mut self,
+        task: Task,
+        work: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        self.tasks.spawn(async move { (task, work.await.map_err(E::into)) });
     }
 
     /// Waits until the first task ends, stops the others, and waits for the end of `last`, whose orderly end matters.
     /// Tasks that still run then are dropped.
     ///
     /// # Errors
-    /// The first failure of a task.
-    pub(crate) async fn join(mut self, last: Task) -> Result<(), Failure> {
+    /// The first error of a task.
+    pub(crate) async fn join(mut self, last: Task) -> Result<(), Unfinished> {
         let mut outcome = Ok(());
         while let Some(ended) = self.next_or_grace().await {
             let (task, result) = unless_panicked(ended);
@@ -84,7 +89,7 @@ impl Group {
 impl Group {
     /// Waits for the next task that ends. `None` means that no task is left, or that a task hangs after it was told to
     /// stop. Its unfinished work is done again at the next start.
-    async fn next_or_grace(&mut self) -> Option<Result<(Task, Result<(), Failure>), JoinError>> {
+    async fn next_or_grace(&mut self) -> Option<Result<(Task, Result<(), Unfinished>), JoinError>> {
         let stop = self.stop.clone();
         let grace = async {
             stop.cancelled().await;
@@ -100,7 +105,7 @@ impl Group {
     }
 }
 
-fn unless_panicked(ended: Result<(Task, Result<(), Failure>), JoinError>) -> (Task, Result<(), Failure>) {
+fn unless_panicked(ended: Result<(Task, Result<(), Unfinished>), JoinError>) -> (Task, Result<(), Unfinished>) {
     match ended {
         Ok(ended) => ended,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

@@ -31,9 +31,10 @@ const IMPURE_WORDS: [&str; 9] =
     ["tokio", "mongodb", "::now(", "SystemTime", "Instant", "crate::clock", "std::fs", "std::net", "std::env"];
 
 /// The modules of the library from the ground up: each one names only those of rows above its own.
-const LAYERS: [&[&str]; 21] = [
+const LAYERS: [&[&str]; 22] = [
     &["clock", "failpoint", "model", "outgoing", "retry", "schedule", "version"],
     &["config", "error"],
+    &["interruption"],
     &["logging", "notices", "observe", "refusal", "tasks"],
     &["mongo"],
     &["source"],

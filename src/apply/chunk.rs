@@ -16,6 +16,7 @@ use super::stages::{Findings, REMOVALS_AT_A_TIME, Stages, TouchedRecruiter};
 use crate::error::Failure;
 use crate::failpoint;
 use crate::fetch::links;
+use crate::interruption::Unfinished;
 use crate::model::dead_letter::Reason;
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::recruiter::Job;
@@ -56,8 +57,12 @@ impl Stages {
     /// recruiters of this batch lost.
     ///
     /// # Errors
-    /// A [`Failure`] that is not about one document.
-    pub(crate) async fn chunk(&mut self, chunk: Chunk<'_>, lost: &mut Jobs) -> Result<BTreeSet<RecruiterId>, Failure> {
+    /// [`Unfinished`]: an interruption, or a failure that is not about one document.
+    pub(crate) async fn chunk(
+        &mut self,
+        chunk: Chunk<'_>,
+        lost: &mut Jobs,
+    ) -> Result<BTreeSet<RecruiterId>, Unfinished> {
         let mut done = Done::default();
         let position = chunk.position;
         let touched = self.decode(chunk, &mut done.told)?;
@@ -114,7 +119,7 @@ impl Stages {
         lost: &mut Jobs,
         done: &mut Done,
         position: &EventPosition,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Unfinished> {
         let LinkChanges { grown, mut shrunk } = changes;
         let refused = self.output.grow_links(&grown).await?;
         done.unlinked.extend(refused.iter().filter_map(|refused| refused.statement.id.map(RecruiterId)));
@@ -224,7 +229,7 @@ impl Stages {
         removed: &Jobs,
         lost: &Jobs,
         position: &EventPosition,
-    ) -> Result<(BTreeSet<RecruiterId>, BTreeSet<Address>), Failure> {
+    ) -> Result<(BTreeSet<RecruiterId>, BTreeSet<Address>), Unfinished> {
         let (mut again, mut refused) = (BTreeSet::new(), BTreeSet::new());
         let mut removals = Vec::new();
         for touched in touched {
@@ -261,7 +266,7 @@ impl Stages {
         Ok((again, refused))
     }
 
-    pub(crate) fn check_preemption(&mut self) -> Result<(), Failure> {
+    pub(crate) fn check_preemption(&mut self) -> Result<(), Unfinished> {
         let phase = self.phase;
         self.preemption.as_mut().map_or(Ok(()), |preemption| preemption.check(phase))
     }
@@ -274,7 +279,7 @@ impl Stages {
     }
 
     /// Removes the dead letters that are settled, and writes the new ones. A dry run only counts the new ones.
-    pub(crate) async fn tell(&mut self, told: Findings, position: &EventPosition) -> Result<(), Failure> {
+    pub(crate) async fn tell(&mut self, told: Findings, position: &EventPosition) -> Result<(), Unfinished> {
         let Findings { dead_letters, looked_at } = told;
         self.output.note_dead_letters(&dead_letters);
         let stands =

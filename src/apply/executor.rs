@@ -15,6 +15,7 @@ use crate::fetch::chunks::ChunkReader;
 use crate::fetch::links::Link;
 use crate::fetch::references::{anonymized_users, deactivated_users};
 use crate::fetch::{IDS_PER_READ, links};
+use crate::interruption::Unfinished;
 use crate::model::dead_letter::Action;
 use crate::model::ids::{JobId, RecruiterId, UserId};
 use crate::model::names::WatchedCollection;
@@ -45,8 +46,9 @@ impl Apply {
     /// Carries out one plan. Returns the number of touched recruiters.
     ///
     /// # Errors
-    /// A [`Failure`] that is not about one document. The plan is then applied in part or not at all.
-    pub(crate) async fn plan(&mut self, plan: &Plan, position: &EventPosition) -> Result<usize, Failure> {
+    /// [`Unfinished`]: an interruption, or a failure that is not about one document. The plan is then applied in part
+    /// or not at all.
+    pub(crate) async fn plan(&mut self, plan: &Plan, position: &EventPosition) -> Result<usize, Unfinished> {
         if !self.stages.output.is_dry_run() {
             self.note_unusable(plan, position).await?;
         }
@@ -86,7 +88,7 @@ impl Apply {
         &mut self,
         touches: &BTreeMap<RecruiterId, Touch>,
         position: &EventPosition,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Unfinished> {
         if self.stages.phase.stream() == StreamWrites::Closed && !self.stages.output.is_dry_run() {
             return Ok(());
         }
@@ -113,7 +115,7 @@ impl Apply {
         touches: &BTreeMap<RecruiterId, Touch>,
         lost: &mut Jobs,
         position: &EventPosition,
-    ) -> Result<BTreeSet<RecruiterId>, Failure> {
+    ) -> Result<BTreeSet<RecruiterId>, Unfinished> {
         let mut again = BTreeSet::new();
         let ids: Vec<RecruiterId> = touches.keys().copied().collect();
         let mut rest = ids.as_slice();
@@ -129,7 +131,7 @@ impl Apply {
     }
 
     /// Writes dead letters for documents whose `_id` is no ObjectId, and removes those of deleted documents.
-    async fn note_unusable(&mut self, plan: &Plan, position: &EventPosition) -> Result<(), Failure> {
+    async fn note_unusable(&mut self, plan: &Plan, position: &EventPosition) -> Result<(), Unfinished> {
         for (collection, key) in &plan.unusable_keys {
             self.stages.dead_letters.write_unusable(*collection, [key.clone()], position).await?;
         }
@@ -157,7 +159,7 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub(crate) async fn anonymize(&mut self, recruiters: &Dated, position: &EventPosition) -> Result<(), Failure> {
+    pub(crate) async fn anonymize(&mut self, recruiters: &Dated, position: &EventPosition) -> Result<(), Unfinished> {
         let database = self.stages.database.clone();
         let ids: Vec<RecruiterId> = recruiters.keys().copied().collect();
         let mut jobs = affected_recruiters::anonymized_jobs(&database, &ids).await?;
@@ -191,7 +193,7 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    async fn deactivate_users(&mut self, users: &BTreeSet<UserId>, position: &EventPosition) -> Result<(), Failure> {
+    async fn deactivate_users(&mut self, users: &BTreeSet<UserId>, position: &EventPosition) -> Result<(), Unfinished> {
         let deactivated = deactivated_users(&self.stages.database, users.clone()).await?;
         if self.stages.settings.cancels_deactivated {
             let label = &self.stages.settings.partner_label;
@@ -213,7 +215,7 @@ impl Apply {
         &mut self,
         users: &BTreeSet<UserId>,
         position: &EventPosition,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Unfinished> {
         let database = self.stages.database.clone();
         let offers = affected_recruiters::offers(&database, &self.stages.settings.partner_label, users).await?;
         for offers in offers.chunks(REMOVALS_AT_A_TIME) {
@@ -228,7 +230,7 @@ impl Apply {
 
     /// Removes the contact of these users from offers whose `_id` is no ObjectId. Refusals are only counted: such an
     /// offer has a dead letter about its `_id`.
-    async fn anonymize_others(&mut self, users: &BTreeSet<UserId>, position: &EventPosition) -> Result<(), Failure> {
+    async fn anonymize_others(&mut self, users: &BTreeSet<UserId>, position: &EventPosition) -> Result<(), Unfinished> {
         let stages = &mut self.stages;
         let users: Vec<UserId> = users.iter().copied().collect();
         let user = stages.anonymized_user(position.wall_time);
@@ -248,7 +250,7 @@ impl Apply {
         &mut self,
         offers: Vec<JobId>,
         position: &EventPosition,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Unfinished> {
         let stages = &mut self.stages;
         let user = stages.anonymized_user(position.wall_time);
         let statements: Vec<Statement> = offers.iter().map(|offer| user.offer(*offer)).collect();
@@ -265,7 +267,7 @@ impl Apply {
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub(crate) async fn delete(&mut self, deleted: &Dated, position: &EventPosition) -> Result<(), Failure> {
+    pub(crate) async fn delete(&mut self, deleted: &Dated, position: &EventPosition) -> Result<(), Unfinished> {
         let database = self.stages.database.clone();
         let ids: Vec<RecruiterId> = deleted.keys().copied().collect();
         let present = self.present(&ids).await?;
@@ -332,7 +334,7 @@ impl Apply {
     }
 
     /// Sets jobs aside in their links. This phase cancels no offers, so a later phase must do it.
-    async fn set_aside(&mut self, jobs: &Jobs, position: &EventPosition) -> Result<(), Failure> {
+    async fn set_aside(&mut self, jobs: &Jobs, position: &EventPosition) -> Result<(), Unfinished> {
         let refused = self.stages.output.set_aside_in_links(jobs).await?;
         let dead_letters = self.stages.unlinked(&refused);
         self.stages.dead_letters.write(dead_letters, position).await

@@ -13,6 +13,7 @@ use super::stages::{Findings, Stages, TouchedRecruiter};
 use crate::error::Failure;
 use crate::fetch::chunks::ChunkReader;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches};
+use crate::interruption::Unfinished;
 use crate::model::dead_letter::Reason;
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::recruiter::{Job, JobFields};
@@ -180,7 +181,7 @@ impl Stages {
         mut changes: Vec<(JobId, OfferChange)>,
         unlinked: &BTreeSet<RecruiterId>,
         position: &EventPosition,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Unfinished> {
         let JobChunk { offers, mut told, .. } = chunk;
         if let Output::DryRun(dry_run) = &mut self.output {
             let newest_wins = self.phase.stream() == StreamWrites::UnlessNewer;
@@ -227,7 +228,7 @@ impl Stages {
         offers: &Projected,
         changes: Vec<(JobId, OfferChange)>,
         dead_letters: &mut BTreeMap<Address, DeadLetter>,
-    ) -> Result<Vec<JobId>, Failure> {
+    ) -> Result<Vec<JobId>, Unfinished> {
         let newest_wins = self.phase.stream() == StreamWrites::UnlessNewer;
         let statement = |(id, change): &(JobId, OfferChange)| {
             offers.get(id).and_then(|(_, offer)| statements::of_change(offer, change, newest_wins))

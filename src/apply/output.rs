@@ -10,6 +10,7 @@ use mongodb::Database;
 use super::dry_run::Projected;
 use super::dry_run::{DryRun, Rewritten};
 use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::OFFERS;
 use crate::model::value;
@@ -54,7 +55,7 @@ impl Output {
         &mut self,
         database: &Database,
         statements: Vec<Statement>,
-    ) -> Result<WriteOutcome, Failure> {
+    ) -> Result<WriteOutcome, Unfinished> {
         match self {
             Self::Live(writer) => update_command::update(writer, OFFERS, statements).await,
             Self::DryRun(dry_run) => {
@@ -68,7 +69,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`create::create`].
-    pub(crate) async fn create_offers(&self, creations: Vec<Creation>) -> Result<Created, Failure> {
+    pub(crate) async fn create_offers(&self, creations: Vec<Creation>) -> Result<Created, Unfinished> {
         match self {
             Self::Live(writer) => create::create(writer, OFFERS, creations).await,
             Self::DryRun(_) => Ok(Created::default()),
@@ -79,7 +80,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`links::grow`].
-    pub(crate) async fn grow_links(&self, jobs: &Jobs) -> Result<Vec<Refused>, Failure> {
+    pub(crate) async fn grow_links(&self, jobs: &Jobs) -> Result<Vec<Refused>, Unfinished> {
         match self {
             Self::Live(writer) => links::grow(writer, jobs).await,
             Self::DryRun(_) => Ok(Vec::new()),
@@ -90,7 +91,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`links::shrink`].
-    pub(crate) async fn shrink_links(&self, jobs: &Jobs) -> Result<Vec<Refused>, Failure> {
+    pub(crate) async fn shrink_links(&self, jobs: &Jobs) -> Result<Vec<Refused>, Unfinished> {
         match self {
             Self::Live(writer) => links::shrink(writer, jobs).await,
             Self::DryRun(_) => Ok(Vec::new()),
@@ -101,7 +102,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`links::set_aside`].
-    pub(crate) async fn set_aside_in_links(&self, jobs: &Jobs) -> Result<Vec<Refused>, Failure> {
+    pub(crate) async fn set_aside_in_links(&self, jobs: &Jobs) -> Result<Vec<Refused>, Unfinished> {
         match self {
             Self::Live(writer) => links::set_aside(writer, jobs).await,
             Self::DryRun(_) => Ok(Vec::new()),
@@ -112,7 +113,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`links::delete`].
-    pub(crate) async fn delete_links(&self, recruiters: &[RecruiterId]) -> Result<(), Failure> {
+    pub(crate) async fn delete_links(&self, recruiters: &[RecruiterId]) -> Result<(), Unfinished> {
         match self {
             Self::Live(writer) => links::delete(writer, recruiters).await,
             Self::DryRun(_) => Ok(()),

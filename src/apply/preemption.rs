@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::error::Failure;
+use crate::interruption::{Interruption, Unfinished};
 use crate::observe::health::{Health, HealthPart};
 use crate::phase::Phase;
 use crate::phase::watcher::Followed;
@@ -47,20 +47,20 @@ impl PreemptionCheck {
     /// Reports that the pipeline is alive, and fails if it may not go on in `phase`.
     ///
     /// # Errors
-    /// [`Failure::LeaseLost`], [`Failure::Interrupted`], [`Failure::PhaseChanged`].
-    pub(crate) fn check(&mut self, phase: Phase) -> Result<(), Failure> {
+    /// [`Interruption::LeaseLost`], [`Interruption::Stopping`], [`Interruption::PhaseChanged`].
+    pub(crate) fn check(&mut self, phase: Phase) -> Result<(), Unfinished> {
         self.health.alive(HealthPart::Pipeline);
         let now = clock::instant();
         if self.validity.borrow().left().is_zero() {
-            return Err(Failure::LeaseLost);
+            return Err(Interruption::LeaseLost.into());
         }
         if self.phase.borrow().phase != phase {
-            return Err(Failure::PhaseChanged);
+            return Err(Interruption::PhaseChanged.into());
         }
         if self.stop.is_cancelled() {
             let stopped_at = *self.stopped_at.get_or_insert(now);
             if now.duration_since(stopped_at) >= GRACE {
-                return Err(Failure::Interrupted);
+                return Err(Interruption::Stopping.into());
             }
         }
         Ok(())

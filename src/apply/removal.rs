@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bson::DateTime;
 
 use super::stages::Stages;
-use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::dead_letter::Action;
 use crate::model::ids::{JobId, RecruiterId};
 use crate::observe::facts::WriteResult;
@@ -55,7 +55,7 @@ impl Stages {
         &mut self,
         removed: &[RemovedJob],
         position: &EventPosition,
-    ) -> Result<BTreeSet<Address>, Failure> {
+    ) -> Result<BTreeSet<Address>, Unfinished> {
         self.output.note_removals(removed.len());
         if !self.phase.writes_offers() {
             return Ok(BTreeSet::new());
@@ -82,7 +82,7 @@ impl Stages {
         &mut self,
         offers: Vec<JobId>,
         position: &EventPosition,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Unfinished> {
         if !self.settings.cancels_deactivated || !self.phase.writes_offers() {
             return Ok(());
         }
@@ -116,7 +116,7 @@ impl Stages {
         &mut self,
         removed: &[RemovedJob],
         position: &EventPosition,
-    ) -> Result<BTreeSet<Address>, Failure> {
+    ) -> Result<BTreeSet<Address>, Unfinished> {
         self.output.note_removals(removed.len());
         let (label, email) = (&self.settings.partner_label, &self.settings.anonymized_email);
         let statement = |removed: &RemovedJob| anonymize::recruiter_offer(removed.job, label, email, removed.date);
@@ -138,7 +138,7 @@ impl Stages {
         removed: &[RemovedJob],
         action: Action,
         position: &EventPosition,
-    ) -> Result<BTreeSet<Address>, Failure> {
+    ) -> Result<BTreeSet<Address>, Unfinished> {
         let jobs: HashMap<JobId, &RemovedJob> = removed.iter().map(|removed| (removed.job, removed)).collect();
         let mut dead_letters = BTreeMap::new();
         for (job, mut dead_letter) in self.refused(refused) {

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{AnonymizeCommand, JobsCommand, ObfuscateArguments, RunJobArguments};
 use crate::context::Context;
-use crate::error::Failure;
+use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::stored_commands::{Command, CommandOutcome, count};
 use crate::model::ids::UserId;
 use crate::phase::state;
@@ -127,7 +127,7 @@ async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, for
         return Err(Refusal::new(Exit::Findings, message));
     }
     match job_order.run(&mut work).await {
-        Err(Failure::Interrupted) => return Ok(Exit::Interrupted),
+        Err(Unfinished::Interrupted(Interruption::Stopping)) => return Ok(Exit::Interrupted),
         done => done?,
     }
     let end = RunEnd::of(&work.report);

@@ -39,7 +39,7 @@ impl Cache {
 impl Directory for Cache {
     async fn look_up(&self, siret: &str) -> Result<Option<EstablishmentState>, DirectoryTrouble> {
         let find = self.collection.find_one(Self::selects(siret, self.since));
-        let entry = with_deadline(find).await.map_err(|error| DirectoryTrouble::Failed(Failure::Read(error)))?;
+        let entry = with_deadline(find).await.map_err(|error| DirectoryTrouble::Failed(Failure::Read(error).into()))?;
         let Some(mut entry) = entry else { return Ok(None) };
         if entry.get_str("error").is_ok_and(|error| !error.is_empty()) {
             return Ok(Some(EstablishmentState::Unpublished));

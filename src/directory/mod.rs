@@ -11,7 +11,7 @@ use bson::DateTime;
 use mongodb::Database;
 
 use crate::config::DirectorySettings;
-use crate::error::Failure;
+use crate::interruption::Unfinished;
 use api::Api;
 use cache::Cache;
 
@@ -34,7 +34,7 @@ pub(crate) enum DirectoryTrouble {
     /// The directory asks to wait for this time, and the client does not wait any longer.
     Later(Duration),
     /// A read from `cache_siret` failed, or the run must end.
-    Failed(Failure),
+    Failed(Unfinished),
 }
 
 /// The two sources: the cache, then the API.

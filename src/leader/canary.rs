@@ -40,10 +40,10 @@ pub(crate) async fn write_heartbeats(
         let mut write = std::pin::pin!(update_command::update(&writer, WatchedCollection::Canary.name(), sign));
         let written = tokio::select! {
             written = &mut write => written,
-            () = stop.cancelled() => tokio::time::timeout(LAST, write).await.unwrap_or(Err(Failure::Overdue)),
+            () = stop.cancelled() => tokio::time::timeout(LAST, write).await.unwrap_or(Err(Failure::Overdue.into())),
         };
-        if let Err(failure) = written {
-            debug!(error = %failure, "the canary could not be written");
+        if let Err(cause) = written {
+            debug!(error = %cause, "the canary could not be written");
         }
         pause(&stop, interval).await;
     }

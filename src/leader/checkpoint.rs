@@ -16,6 +16,7 @@ use crate::clock;
 use crate::config::TokensSettings;
 use crate::error::Failure;
 use crate::failpoint;
+use crate::interruption::Unfinished;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
 use crate::model::names::state_id::BEGINNING;
@@ -111,9 +112,9 @@ impl Checkpoints {
     /// Saves a checkpoint. Every `tokens.history_interval` the checkpoint is also copied to the history.
     ///
     /// # Errors
-    /// [`Failure::Store`], for instance when a newer term has saved a checkpoint. [`Failure::LeaseLost`] or
-    /// [`Failure::Overdue`] when the save comes too late for the lease.
-    pub(crate) async fn save(&mut self, applied: &Applied) -> Result<(), Failure> {
+    /// [`Failure::Store`], for instance when a newer term has saved a checkpoint. A lost lease, or [`Failure::Overdue`]
+    /// when the save comes too late for the lease.
+    pub(crate) async fn save(&mut self, applied: &Applied) -> Result<(), Unfinished> {
         let checkpoint = Checkpoint {
             token: applied.token.clone(),
             cluster_time: applied.token.cluster_time(),
@@ -176,7 +177,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// As [`update_command::update`].
-    pub(crate) async fn save_old_worker_tokens(&mut self, at_end: bool) -> Result<(), Failure> {
+    pub(crate) async fn save_old_worker_tokens(&mut self, at_end: bool) -> Result<(), Unfinished> {
         if self.unsaved_tokens.is_empty() || !(at_end || is_due(self.tokens_saved_at, OLD_WORKER_INTERVAL)) {
             return Ok(());
         }

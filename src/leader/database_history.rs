@@ -8,6 +8,7 @@ use mongodb::Database;
 use resume_tokens::{Checkpoint, History, Store};
 
 use crate::error::{Failure, command_code};
+use crate::interruption::Unfinished;
 use crate::model::names::STATE;
 use crate::model::names::state_id::POSITION;
 use crate::mongo::deadline::with_deadline;
@@ -76,7 +77,7 @@ pub(crate) async fn contradiction(
 ///
 /// # Errors
 /// As [`update_command::record`].
-pub(crate) async fn record(writer: &Writer, store: &Store, position: Timestamp, term: i64) -> Result<(), Failure> {
+pub(crate) async fn record(writer: &Writer, store: &Store, position: Timestamp, term: i64) -> Result<(), Unfinished> {
     match store {
         Store::MongoDb(_) => Ok(()),
         Store::Files(_) => {

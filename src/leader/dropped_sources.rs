@@ -9,6 +9,7 @@ use tracing::{error, info};
 
 use super::stream_loop::Pipeline;
 use crate::error::Failure;
+use crate::interruption::{Interruption, Unfinished};
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
 use crate::model::names::state_id::DROPPED_SOURCES;
@@ -51,7 +52,7 @@ pub(crate) async fn load(
 
 impl Pipeline {
     /// Records the drops and insertions that these events tell of. Drops are stored before a checkpoint passes them.
-    pub(crate) async fn note_sources(&mut self, events: &[Event]) -> Result<(), Failure> {
+    pub(crate) async fn note_sources(&mut self, events: &[Event]) -> Result<(), Unfinished> {
         let mut is_dropped = false;
         for event in events {
             if self.dropped.note(event) {
@@ -69,7 +70,7 @@ impl Pipeline {
 
     /// Requests a resync for dropped sources that exist again, and forgets repaired ones. `now` is the stream's time in
     /// seconds.
-    pub(crate) async fn tend_sources(&mut self, now: u32) -> Result<(), Failure> {
+    pub(crate) async fn tend_sources(&mut self, now: u32) -> Result<(), Unfinished> {
         self.maintenance.held = self.dropped.is_unsettled(now);
         if self.maintenance.resync.is_none() && self.dropped.repaired() {
             info!("what was dropped and is there again has been looked at");
@@ -81,7 +82,7 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn store_sources(&mut self) -> Result<(), Failure> {
+    async fn store_sources(&mut self) -> Result<(), Unfinished> {
         let names: Vec<&str> = self.dropped.names().collect();
         let (writer, term) = (self.maintenance.fence.writer.clone(), self.maintenance.fence.term);
         let filter = doc! { "_id": DROPPED_SOURCES, "term": { "$not": { "$gt": term } } };
@@ -91,10 +92,10 @@ impl Pipeline {
             let set = doc! { "$set": { "names": names.clone(), "term": term } };
             match update_command::record(&writer, STATE, filter.clone(), set).await {
                 Ok(()) => break,
-                Err(failure) => self.wait_after(failure, &mut delays).await?,
+                Err(cause) => self.wait_after(cause, &mut delays).await?,
             }
             if self.stop.is_cancelled() {
-                return Err(Failure::Interrupted);
+                return Err(Interruption::Stopping.into());
             }
         }
         self.health.set_dropped(self.dropped.names());

@@ -24,6 +24,7 @@ use crate::apply::stages::Stages;
 use crate::config::TokenStoreKind;
 use crate::context::Context;
 use crate::error::{Directive, Failure};
+use crate::interruption::{Interruption, Unfinished};
 use crate::lease;
 use crate::lease::Lease;
 use crate::lease::holder;
@@ -49,8 +50,8 @@ use crate::write::transaction::Fence;
 /// Leads until the lease is lost, a task fails for good, or `stop` is cancelled.
 ///
 /// # Errors
-/// The [`Failure`] that ended the leadership.
-pub(crate) async fn lead(context: &Context, lease: Lease, stop: &CancellationToken) -> Result<(), Failure> {
+/// The failure or the interruption that ended the leadership.
+pub(crate) async fn lead(context: &Context, lease: Lease, stop: &CancellationToken) -> Result<(), Unfinished> {
     let mut group = Group::new(stop);
     let term = lease.term;
     let (renewed, validity) = watch::channel(lease.validity);
@@ -135,15 +136,15 @@ async fn begin_stream(
     store: &Store,
     term: i64,
     phase: Phase,
-) -> Result<Start, Failure> {
+) -> Result<Start, Unfinished> {
     prepare(&context.database).await?;
     let old_worker = OldWorkerTokens::new(Database::clone(&context.database));
     let on_history_lost = context.settings.stream.on_history_lost;
     let stores = PositionStores { store, old_worker: &old_worker };
     let start = start(writer, stores, on_history_lost, &context.metrics, term, phase).await;
     // A lost position is a failure only if the configuration says to halt then.
-    let start = start.inspect_err(|failure| {
-        if failure.directive() == Directive::Resync {
+    let start = start.inspect_err(|unfinished| {
+        if unfinished.failure().is_some_and(|failure| failure.directive() == Directive::Resync) {
             context.health.halt();
         }
     })?;
@@ -173,7 +174,7 @@ fn reader(context: &Context, phase: Phase, position: StreamPosition) -> StreamRe
 ///
 /// # Errors
 /// As [`Lease::raise`].
-pub(crate) async fn raise_term(context: &Context, lease: &mut Lease) -> Result<(), Failure> {
+pub(crate) async fn raise_term(context: &Context, lease: &mut Lease) -> Result<(), Unfinished> {
     match store(context).load().await {
         Ok(Some(checkpoint)) if checkpoint.term >= lease.term => lease.raise(checkpoint.term + 1).await,
         // An unreadable checkpoint is handled at the start of the leadership.
@@ -223,13 +224,14 @@ pub(crate) fn store(context: &Context) -> Store {
 /// Renews the lease regularly, long before it ends, until `stop` is cancelled.
 ///
 /// # Errors
-/// [`Failure::LeaseLost`] when another instance has the lease, or when the lease ran out before it could be renewed.
+/// [`Interruption::LeaseLost`] when another instance has the lease, or when the lease ran out before it could be
+/// renewed.
 pub(crate) async fn renew(
     mut lease: Lease,
     renewed: watch::Sender<Validity>,
     health: Arc<Health>,
     stop: CancellationToken,
-) -> Result<(), Failure> {
+) -> Result<(), Unfinished> {
     let mut delay = lease.interval();
     while pause(&stop, delay).await {
         match lease.renew(health.lag()).await {
@@ -237,9 +239,9 @@ pub(crate) async fn renew(
                 renewed.send_replace(lease.validity);
                 delay = lease.interval();
             }
-            Err(Failure::LeaseLost) => return Err(Failure::LeaseLost),
-            Err(_) if lease.validity.left().is_zero() => return Err(Failure::LeaseLost),
-            Err(failure) => {
+            Err(Unfinished::Interrupted(interruption)) => return Err(interruption.into()),
+            Err(_) if lease.validity.left().is_zero() => return Err(Interruption::LeaseLost.into()),
+            Err(Unfinished::Failed(failure)) => {
                 warn!(error = %failure, "the lease could not be prolonged; tried again");
                 delay = (lease.interval() / 5).max(Duration::from_millis(50));
             }

@@ -9,7 +9,7 @@ use tracing::{error, info};
 use super::reader::Incoming;
 use super::stream_loop::{COMMANDS_INTERVAL, Pipeline};
 use crate::clock;
-use crate::error::Failure;
+use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::gaps;
 use crate::retry::Delays;
 
@@ -19,7 +19,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 impl Pipeline {
     /// Takes over the phase of the database. A phase with other watched collections needs another change stream. This
     /// leadership then ends, and the next one opens that stream.
-    pub(crate) async fn follow_phase(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn follow_phase(&mut self) -> Result<(), Unfinished> {
         let (from, to) = (self.apply.stages.phase, self.phase.borrow().phase);
         if from == to {
             return Ok(());
@@ -37,7 +37,7 @@ impl Pipeline {
     }
 
     /// Takes up a stored command if the last look is [`COMMANDS_INTERVAL`] ago.
-    pub(crate) async fn look_for_commands(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn look_for_commands(&mut self) -> Result<(), Unfinished> {
         if self.times.looked.is_some_and(|at| at.elapsed() < COMMANDS_INTERVAL) {
             return Ok(());
         }
@@ -46,7 +46,7 @@ impl Pipeline {
         let taken_up = self.maintenance.take_up(&self.apply.stages.database, None).await;
         match taken_up {
             Ok(()) => Ok(()),
-            Err(failure) => self.wait_after(failure, &mut Delays::up_to(Duration::from_secs(5))).await,
+            Err(failure) => self.wait_after(failure.into(), &mut Delays::up_to(Duration::from_secs(5))).await,
         }
     }
 
@@ -56,7 +56,7 @@ impl Pipeline {
         self.times.stepped.is_none_or(|at| at.elapsed() >= self.times.step_took.min(LONGEST_PAUSE))
     }
 
-    pub(crate) async fn background_step(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn background_step(&mut self) -> Result<(), Unfinished> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {
             let offer_write_lock = Arc::clone(&self.offer_write_lock);
@@ -73,7 +73,7 @@ impl Pipeline {
                     self.health.works(crate::observe::health::HealthPart::Pipeline);
                     return Ok(());
                 }
-                Err(failure) => self.wait_after(failure, &mut delays).await?,
+                Err(cause) => self.wait_after(cause, &mut delays).await?,
             }
             if self.stop.is_cancelled() {
                 return Ok(());
@@ -83,44 +83,44 @@ impl Pipeline {
 
     /// Requests a resync of everything. If a resync is running, the new one follows it: a restart with each deletion or
     /// gap could keep it from ever ending.
-    pub(crate) async fn look_at_everything(&mut self, cause: &str) -> Result<(), Failure> {
+    pub(crate) async fn look_at_everything(&mut self, cause: &str) -> Result<(), Unfinished> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let database = self.apply.stages.database.clone();
         while let Some(resync) = &mut self.maintenance.resync {
             match resync.ask_again(&database).await {
                 Ok(()) => return Ok(()),
-                Err(failure) => self.wait_after(failure, &mut delays).await?,
+                Err(cause) => self.wait_after(cause, &mut delays).await?,
             }
             if self.stop.is_cancelled() {
-                return Err(Failure::Interrupted);
+                return Err(Interruption::Stopping.into());
             }
         }
         self.request_resync(cause).await
     }
 
-    async fn request_resync(&mut self, cause: &str) -> Result<(), Failure> {
+    async fn request_resync(&mut self, cause: &str) -> Result<(), Unfinished> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         loop {
             self.may_write()?;
             match self.maintenance.request_resync(&self.apply, cause).await {
                 Ok(()) => return Ok(()),
-                Err(failure) => self.wait_after(failure, &mut delays).await?,
+                Err(cause) => self.wait_after(cause, &mut delays).await?,
             }
             if self.stop.is_cancelled() {
-                return Err(Failure::Interrupted);
+                return Err(Interruption::Stopping.into());
             }
         }
     }
 
-    pub(crate) async fn open_gap(&mut self, gap: Incoming) -> Result<(), Failure> {
+    pub(crate) async fn open_gap(&mut self, gap: Incoming) -> Result<(), Unfinished> {
         let Incoming::Gap { from, to, cause } = gap else {
             return Ok(());
         };
         error!(cause, from = from.time, to = to.time, "the history of the stream is lost between these times");
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let writer = self.maintenance.fence.writer.clone();
-        while let Err(failure) = gaps::open(&writer, from, to, &cause, clock::now()).await {
-            self.wait_after(failure, &mut delays).await?;
+        while let Err(cause) = gaps::open(&writer, from, to, &cause, clock::now()).await {
+            self.wait_after(cause, &mut delays).await?;
             if self.stop.is_cancelled() {
                 return Ok(());
             }

@@ -103,7 +103,7 @@ impl StreamReader {
             // These failures end readiness at once. A stalled stream, for instance, has been silent for long already.
             let for_long = directive == Directive::RetryUnready || way == StumbleAction::Wait;
             let at_once = for_long || matches!(failure, Failure::Stalled);
-            self.health.trouble(HealthPart::Stream, &failure, at_once);
+            self.health.trouble(HealthPart::Stream, &failure, failure.advice(), at_once);
             warn!(error = %failure, advice = failure.advice(), "the change stream is opened again");
             match directive {
                 Directive::Retry | Directive::Reopen | Directive::RetryUnready => {}

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::config::OnHistoryLost;
 use crate::error::Failure;
 use crate::failpoint;
+use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::gaps;
 use crate::maintenance::resync::Resync;
 use crate::model::names::LINKS;
@@ -50,8 +51,8 @@ pub struct PositionStores<'a> {
 /// Finds the beginning of a leadership. After a lost position, opens a gap and requests a resync.
 ///
 /// # Errors
-/// A [`Failure`] of the stores or the server. A garbled checkpoint, or one of another history, is a failure only if the
-/// configuration says to halt on a lost history.
+/// A [`Failure`] of the stores or the server, or [`Interruption::LeaseLost`]. A garbled checkpoint, or one of another
+/// history, is a failure only if the configuration says to halt on a lost history.
 pub async fn start(
     writer: &Writer,
     PositionStores { store, old_worker }: PositionStores<'_>,
@@ -59,7 +60,7 @@ pub async fn start(
     metrics: &Metrics,
     term: i64,
     phase: Phase,
-) -> Result<Start, Failure> {
+) -> Result<Start, Unfinished> {
     let database = writer.database();
     let history = database_history::current(database).await?;
     let goes_on = on_history_lost == OnHistoryLost::Resync;
@@ -74,7 +75,7 @@ pub async fn start(
         if let Some(cause) = database_history::contradiction(database, store, &checkpoint).await? {
             let failure = Failure::OtherHistory(cause);
             if !goes_on {
-                return Err(failure);
+                return Err(failure.into());
             }
             let lost = Lost { from: checkpoint.cluster_time, cause: "another history", events: checkpoint.events };
             return after_lost(writer, failure, lost, metrics, term, history).await;
@@ -100,7 +101,7 @@ pub async fn start(
 
 /// Returns the time of the very first start, which is recorded before anything else is done. An instance may write
 /// offers and end before it saves a checkpoint. The next start must read all changes since the first one.
-async fn beginning(writer: &Writer, term: i64) -> Result<Timestamp, Failure> {
+async fn beginning(writer: &Writer, term: i64) -> Result<Timestamp, Unfinished> {
     let database = writer.database();
     let now = operation_time(database).await?;
     failpoint::passed("beginning");
@@ -112,10 +113,10 @@ async fn beginning(writer: &Writer, term: i64) -> Result<Timestamp, Failure> {
     let recorded =
         with_deadline(collection(database, STATE).find_one(doc! { "_id": BEGINNING })).await.map_err(Failure::Read)?;
     // Only a successor that has saved a checkpoint deletes the document.
-    let recorded = recorded.ok_or(Failure::LeaseLost)?;
-    recorded
+    let recorded = recorded.ok_or(Interruption::LeaseLost)?;
+    Ok(recorded
         .get_timestamp("cluster_time")
-        .map_err(|_| Failure::OwnDocument { collection: STATE, field: "cluster_time" })
+        .map_err(|_| Failure::OwnDocument { collection: STATE, field: "cluster_time" })?)
 }
 
 /// Returns the time of the older of the old worker's tokens, so that no event is missed at the switch. The token itself
@@ -142,7 +143,7 @@ async fn after_lost(
     metrics: &Metrics,
     term: i64,
     history: History,
-) -> Result<Start, Failure> {
+) -> Result<Start, Unfinished> {
     warn!(error = %failure, advice = failure.advice(), "the checkpoint is of no use");
     let now = operation_time(writer.database()).await?;
     gaps::open(writer, lost.from, now, lost.cause, clock::now()).await?;

@@ -14,8 +14,9 @@ use super::checkpoint::{Applied, Checkpoints};
 use super::reader::{EVENTS_PER_REPLY, Incoming};
 use crate::apply::executor::Apply;
 use crate::clock;
-use crate::error::{Directive, Failure};
+use crate::error::Directive;
 use crate::failpoint;
+use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::worker::MaintenanceWorker;
 use crate::model::names::STATE;
 use crate::observe::facts::TouchOrigin;
@@ -90,8 +91,8 @@ impl Pipeline {
     /// Runs until `stop` is cancelled or the reader ends. Every applied batch then has its checkpoint.
     ///
     /// # Errors
-    /// A [`Failure`] that must end the leadership of this instance.
-    pub(crate) async fn run(mut self) -> Result<(), Failure> {
+    /// A failure or an interruption that must end the leadership of this instance.
+    pub(crate) async fn run(mut self) -> Result<(), Unfinished> {
         while let Some(incoming) = self.next().await? {
             match incoming {
                 Incoming::Reply(reply) => {
@@ -114,7 +115,7 @@ impl Pipeline {
 
     /// Waits for the next reply or gap. Steps of maintenance are done while there is none, and now and then while the
     /// stream is busy. `None` means the end of the leadership.
-    async fn next(&mut self) -> Result<Option<Incoming>, Failure> {
+    async fn next(&mut self) -> Result<Option<Incoming>, Unfinished> {
         loop {
             self.health.alive(HealthPart::Pipeline);
             self.follow_phase().await?;
@@ -173,7 +174,7 @@ impl Pipeline {
         (batch, None)
     }
 
-    async fn handle(&mut self, batch: &Batch) -> Result<(), Failure> {
+    async fn handle(&mut self, batch: &Batch) -> Result<(), Unfinished> {
         let applied = Applied {
             token: batch.last.position.clone(),
             wall_time: batch.events.last().map(|event| event.wall_time),
@@ -198,8 +199,8 @@ impl Pipeline {
         self.note_sources(&batch.events).await?;
         // The batch is repeated as a whole, because nothing in it depends on whether it was applied before.
         let mut delays = Delays::up_to(Duration::from_secs(5));
-        while let Err(failure) = self.apply_once(&plan, &position, &applied).await {
-            self.wait_after(failure, &mut delays).await?;
+        while let Err(cause) = self.apply_once(&plan, &position, &applied).await {
+            self.wait_after(cause, &mut delays).await?;
             if self.stop.is_cancelled() {
                 return Ok(());
             }
@@ -213,7 +214,7 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn apply_once(&mut self, plan: &Plan, position: &EventPosition, applied: &Applied) -> Result<(), Failure> {
+    async fn apply_once(&mut self, plan: &Plan, position: &EventPosition, applied: &Applied) -> Result<(), Unfinished> {
         let offer_write_lock = Arc::clone(&self.offer_write_lock);
         let offer_write_lock = offer_write_lock.lock().await;
         self.may_write()?;
@@ -227,7 +228,7 @@ impl Pipeline {
     }
 
     /// Saves the position of a reply without events, so that the position does not age out of the oplog.
-    async fn handle_idle(&mut self, applied: &Applied) -> Result<(), Failure> {
+    async fn handle_idle(&mut self, applied: &Applied) -> Result<(), Unfinished> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         while self.checkpoints.idle_save_is_due() && !self.stop.is_cancelled() {
             self.may_write()?;
@@ -236,7 +237,7 @@ impl Pipeline {
                     self.health.checkpointed();
                     break;
                 }
-                Err(failure) => self.wait_after(failure, &mut delays).await?,
+                Err(cause) => self.wait_after(cause, &mut delays).await?,
             }
         }
         self.health.works(HealthPart::Pipeline);
@@ -247,50 +248,51 @@ impl Pipeline {
 
     /// Saves the old worker's tokens. A failure is only logged, because the stream does not depend on these tokens.
     async fn save_old_worker_tokens(&mut self, at_end: bool) {
-        if let Err(failure) = self.checkpoints.save_old_worker_tokens(at_end).await {
-            warn!(error = %failure, "the tokens of the old worker could not be saved; tried again");
+        if let Err(cause) = self.checkpoints.save_old_worker_tokens(at_end).await {
+            warn!(error = %cause, "the tokens of the old worker could not be saved; tried again");
         }
     }
 
     /// Counts and reports a failed attempt, and waits before the next one. The wait ends only when a majority has
     /// everything that the failed attempt wrote.
-    pub(crate) async fn wait_after(&mut self, mut failure: Failure, delays: &mut Delays) -> Result<(), Failure> {
+    pub(crate) async fn wait_after(&mut self, mut cause: Unfinished, delays: &mut Delays) -> Result<(), Unfinished> {
         loop {
             // The future is boxed because of a recursion: following the phase may fail and wait too.
-            Box::pin(self.wait_once(failure, delays)).await?;
+            Box::pin(self.wait_once(cause, delays)).await?;
             if self.stop.is_cancelled() {
                 return Ok(());
             }
             match update_command::confirm(&self.maintenance.fence.writer, STATE).await {
                 Ok(()) => return Ok(()),
-                Err(unconfirmed) => failure = unconfirmed,
+                Err(unconfirmed) => cause = unconfirmed,
             }
         }
     }
 
-    async fn wait_once(&mut self, failure: Failure, delays: &mut Delays) -> Result<(), Failure> {
-        let directive = failure.directive();
-        match failure {
-            Failure::Interrupted => return Ok(()),
-            Failure::PhaseChanged => return self.follow_phase().await,
+    async fn wait_once(&mut self, cause: Unfinished, delays: &mut Delays) -> Result<(), Unfinished> {
+        match cause {
+            Unfinished::Interrupted(Interruption::Stopping) => return Ok(()),
+            Unfinished::Interrupted(Interruption::PhaseChanged) => return self.follow_phase().await,
             _ => {}
         }
         let metrics = &self.apply.stages.metrics;
-        metrics.write_failed(&failure);
-        if directive == Directive::Stop {
-            return Err(failure);
-        }
+        metrics.write_failed(&cause);
+        let failure = match cause {
+            Unfinished::Failed(failure) if failure.directive() != Directive::Stop => failure,
+            lost_or_stop => return Err(lost_or_stop),
+        };
         metrics.retries.inc();
-        self.health.trouble(HealthPart::Pipeline, &failure, directive == Directive::RetryUnready);
+        let at_once = failure.directive() == Directive::RetryUnready;
+        self.health.trouble(HealthPart::Pipeline, &failure, failure.advice(), at_once);
         let delay = delays.next_delay();
         warn!(error = %failure, advice = failure.advice(), delay_ms = delay.as_millis(), "tried again");
         pause(&self.stop, delay).await;
         Ok(())
     }
 
-    /// Fails with [`Failure::LeaseLost`] if the lease ran out, for instance while the process was paused.
-    pub(crate) fn may_write(&self) -> Result<(), Failure> {
-        if self.validity.borrow().left().is_zero() { Err(Failure::LeaseLost) } else { Ok(()) }
+    /// Fails with [`Interruption::LeaseLost`] if the lease ran out, for instance while the process was paused.
+    pub(crate) fn may_write(&self) -> Result<(), Unfinished> {
+        if self.validity.borrow().left().is_zero() { Err(Interruption::LeaseLost.into()) } else { Ok(()) }
     }
 
     fn report(&self, events: &[Event], plan: &Plan) {

@@ -22,8 +22,9 @@ use super::reply::{SmtpReply, SmtpStage};
 use super::server_standing::{HeldRefusal, Standing};
 use super::transport::{OutgoingEmail, Transport};
 use crate::context::Context;
-use crate::error::{Directive, Failure};
+use crate::error::Directive;
 use crate::failpoint;
+use crate::interruption::Unfinished;
 use crate::model::ids::{JobId, UserId};
 use crate::observe::metrics::Metrics;
 use crate::retry::Delays;
@@ -122,8 +123,8 @@ impl Mailer {
     /// whose refusal was undecided.
     ///
     /// # Errors
-    /// A [`Failure`] of the database. A message that was sent is noted, or may be sent once more.
-    pub(crate) async fn send(&self, items: Vec<MailItem>) -> Result<Vec<Dealt>, Failure> {
+    /// A failure of the database, or a lost lease. A message that was sent is noted, or may be sent once more.
+    pub(crate) async fn send(&self, items: Vec<MailItem>) -> Result<Vec<Dealt>, Unfinished> {
         let sending: Vec<BoxFuture<'_, _>> = items.into_iter().map(|item| self.send_counted(item).boxed()).collect();
         let sending = futures::stream::iter(sending).buffer_unordered(self.at_a_time);
         let dealt: Vec<Option<Dealt>> = sending.try_collect().await?;
@@ -134,7 +135,7 @@ impl Mailer {
     ///
     /// # Errors
     /// As [`Self::send`].
-    pub(crate) async fn conclude(&self) -> Result<Vec<Dealt>, Failure> {
+    pub(crate) async fn conclude(&self) -> Result<Vec<Dealt>, Unfinished> {
         let (own, ours) = self.with(Standing::end);
         self.book(own).await?;
         if let Some(first) = ours.first() {
@@ -147,7 +148,7 @@ impl Mailer {
         Ok(self.judged())
     }
 
-    async fn send_counted(&self, item: MailItem) -> Result<Option<Dealt>, Failure> {
+    async fn send_counted(&self, item: MailItem) -> Result<Option<Dealt>, Unfinished> {
         let Some(outcome) = self.send_one(&item).await? else { return Ok(None) };
         if outcome != DeliveryOutcome::Taken && step(item.entry.as_ref()) == OutboxAction::Send {
             self.count(item.email.template, outcome);
@@ -171,7 +172,7 @@ impl Mailer {
     }
 
     /// Sends one message. `None` when its refusal is undecided so far.
-    async fn send_one(&self, item: &MailItem) -> Result<Option<DeliveryOutcome>, Failure> {
+    async fn send_one(&self, item: &MailItem) -> Result<Option<DeliveryOutcome>, Unfinished> {
         match step(item.entry.as_ref()) {
             OutboxAction::Done => return Ok(Some(DeliveryOutcome::Sent)),
             OutboxAction::Unconfirmed => return Ok(Some(DeliveryOutcome::Unconfirmed)),
@@ -204,7 +205,7 @@ impl Mailer {
         item: &MailItem,
         address: &str,
         composed: &Composed,
-    ) -> Result<Option<DeliveryOutcome>, Failure> {
+    ) -> Result<Option<DeliveryOutcome>, Unfinished> {
         let message_id = message_id(&item.id, self.transport.domain());
         let email =
             OutgoingEmail { name: &item.email.person, to: &item.to, composed, message_id: &message_id, date: self.now };
@@ -245,7 +246,12 @@ impl Mailer {
     }
 
     /// Notes the end of a delivery in the outbox and in the standing. `None` where the message may be tried again.
-    async fn ended(&self, item: &MailItem, address: &str, delivery: Delivery) -> Result<Option<DialogueEnd>, Failure> {
+    async fn ended(
+        &self,
+        item: &MailItem,
+        address: &str,
+        delivery: Delivery,
+    ) -> Result<Option<DialogueEnd>, Unfinished> {
         let about_us = delivery.is_about_us();
         let settled = match delivery {
             Delivery::Accepted => Some(Settled::Sent),
@@ -296,7 +302,7 @@ impl Mailer {
     }
 
     /// Notes that these refusals are about their recipients.
-    async fn book(&self, own: Vec<HeldRefusal>) -> Result<(), Failure> {
+    async fn book(&self, own: Vec<HeldRefusal>) -> Result<(), Unfinished> {
         for held in own {
             self.noted(&Note::Refuse { id: &held.id }).await?;
             self.judge(held, DeliveryOutcome::Refused);
@@ -313,7 +319,7 @@ impl Mailer {
         std::mem::take(&mut *self.judged.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn unsendable(&self, item: &MailItem, reason: &'static str) -> Result<DeliveryOutcome, Failure> {
+    async fn unsendable(&self, item: &MailItem, reason: &'static str) -> Result<DeliveryOutcome, Unfinished> {
         let message_id = message_id(&item.id, self.transport.domain());
         if !self.claimed(item, item.entry.as_ref(), &message_id).await? {
             return Ok(DeliveryOutcome::Taken);
@@ -334,21 +340,26 @@ impl Mailer {
 
     /// Notes the beginning of a dialogue. False when another instance has the message. A failed attempt may have
     /// written the note: then the next attempt changes nothing, and the note itself is read.
-    async fn claimed(&self, item: &MailItem, entry: Option<&OutboxEntry>, message_id: &str) -> Result<bool, Failure> {
+    async fn claimed(
+        &self,
+        item: &MailItem,
+        entry: Option<&OutboxEntry>,
+        message_id: &str,
+    ) -> Result<bool, Unfinished> {
         let noted = self.noted(&Note::Begin { item, entry, message_id }).await?;
         if noted.repeated && !noted.stands {
-            return self.outbox.holds(&item.id).await;
+            return Ok(self.outbox.holds(&item.id).await?);
         }
         Ok(noted.stands)
     }
 
     /// Notes the end of a dialogue, unless another instance has the message now.
-    async fn settled(&self, item: &MailItem, settled: Settled) -> Result<(), Failure> {
+    async fn settled(&self, item: &MailItem, settled: Settled) -> Result<(), Unfinished> {
         self.noted(&Note::End { item, settled }).await.map(drop)
     }
 
     /// Writes a note, in several attempts where a failure of the database may pass.
-    async fn noted(&self, note: &Note<'_>) -> Result<Noted, Failure> {
+    async fn noted(&self, note: &Note<'_>) -> Result<Noted, Unfinished> {
         let mut delays = Delays::up_to(Duration::from_secs(2));
         let mut attempt = 1;
         loop {
@@ -360,7 +371,7 @@ impl Mailer {
                 Note::Refuse { id } => self.outbox.refuse(id).await,
             };
             match written {
-                Err(failure) if attempt < ATTEMPTS && failure.directive() == Directive::Retry => {}
+                Err(Unfinished::Failed(failure)) if attempt < ATTEMPTS && failure.directive() == Directive::Retry => {}
                 stands => return Ok(Noted { stands: stands?, repeated: attempt > 1 }),
             }
             attempt += 1;

@@ -13,6 +13,7 @@ use mongodb::{Database, IndexModel};
 
 use super::reply::SmtpReply;
 use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::ids::{JobId, UserId};
 use crate::model::names::OUTBOX;
 use crate::mongo::deadline::with_deadline;
@@ -264,7 +265,7 @@ impl Outbox {
         entry: Option<&OutboxEntry>,
         offers: &[JobId],
         message_id: &str,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, Unfinished> {
         let copies = entry.map_or(0, |entry| entry.copies) + 1;
         let filter = match entry {
             Some(entry) => {
@@ -297,7 +298,7 @@ impl Outbox {
     ///
     /// # Errors
     /// As [`update_command::update`]; the note may have been written.
-    pub async fn settle(&self, id: &str, user: UserId, settled: Settled) -> Result<bool, Failure> {
+    pub async fn settle(&self, id: &str, user: UserId, settled: Settled) -> Result<bool, Unfinished> {
         // Every end but `Sent` means that nothing was delivered, so the copy of the claim is taken back.
         let (state, returned, refusals) = match settled {
             Settled::Sent => (OutboxState::Sent, 0, 0),
@@ -328,7 +329,7 @@ impl Outbox {
     ///
     /// # Errors
     /// As [`update_command::update`]; the note may have been written.
-    pub async fn refuse(&self, id: &str) -> Result<bool, Failure> {
+    pub async fn refuse(&self, id: &str) -> Result<bool, Unfinished> {
         let filter = rawdoc! { "_id": id, "run": self.run, "state": OutboxState::Deferred.as_str() };
         let set = rawdoc! { "state": OutboxState::Refused.as_str() };
         self.write(
@@ -337,7 +338,7 @@ impl Outbox {
         .await
     }
 
-    async fn write(&self, body: RawDocumentBuf) -> Result<bool, Failure> {
+    async fn write(&self, body: RawDocumentBuf) -> Result<bool, Unfinished> {
         let outcome = update_command::update(&self.writer, OUTBOX, vec![Statement { id: None, body }]).await?;
         Ok(outcome.created + outcome.changed > 0)
     }

@@ -11,7 +11,7 @@ use crate::apply::output::Output;
 use crate::apply::stages::Stages;
 use crate::clock;
 use crate::context::Context;
-use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::ids::RecruiterId;
 use crate::model::names::WatchedCollection;
 use crate::phase::Phase;
@@ -23,14 +23,14 @@ use crate::write::dead_letters::EventPosition;
 /// the number of recruiters so far.
 ///
 /// # Errors
-/// A [`Failure`] that is not about one document.
+/// [`Unfinished`]: an interruption, or a failure that is not about one document.
 pub(crate) async fn run_dry(
     context: &Context,
     phase: Phase,
     filter: &Document,
     stop: &CancellationToken,
     show: impl Fn(u64),
-) -> Result<(u64, DryRun), Failure> {
+) -> Result<(u64, DryRun), Unfinished> {
     let stages = Stages::new(context, phase, Output::DryRun(Box::default())).await?;
     let mut apply = Apply::new(stages);
     let (mut other, mut after, mut recruiters) = (None, None, 0);

@@ -3,7 +3,7 @@
 
 use bson::{DateTime, Timestamp, doc, oid::ObjectId};
 
-use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::names::GAPS;
 use crate::write::{Writer, update_command};
 
@@ -17,7 +17,7 @@ pub(crate) async fn open(
     to: Timestamp,
     cause: &str,
     now: DateTime,
-) -> Result<(), Failure> {
+) -> Result<(), Unfinished> {
     // The span is the key, so that a gap that is met again after a crash is stored once.
     let filter = doc! { "from": from, "to": to };
     let update = doc! { "$setOnInsert": {
@@ -30,7 +30,7 @@ pub(crate) async fn open(
 ///
 /// # Errors
 /// As [`update_command::record`].
-pub(crate) async fn assign(writer: &Writer, resync: ObjectId) -> Result<(), Failure> {
+pub(crate) async fn assign(writer: &Writer, resync: ObjectId) -> Result<(), Unfinished> {
     update_command::change(writer, GAPS, doc! { "state": "open" }, doc! { "$set": { "resync": resync } }).await
 }
 
@@ -38,7 +38,7 @@ pub(crate) async fn assign(writer: &Writer, resync: ObjectId) -> Result<(), Fail
 ///
 /// # Errors
 /// As [`update_command::record`].
-pub(crate) async fn repair(writer: &Writer, resync: ObjectId, now: DateTime) -> Result<(), Failure> {
+pub(crate) async fn repair(writer: &Writer, resync: ObjectId, now: DateTime) -> Result<(), Unfinished> {
     let filter = doc! { "state": "open", "resync": resync };
     let update = doc! { "$set": { "state": "repaired", "repaired_at": now } };
     update_command::change(writer, GAPS, filter, update).await

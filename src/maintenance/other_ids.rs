@@ -4,7 +4,7 @@
 use bson::{Bson, doc};
 
 use crate::apply::executor::Apply;
-use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::names::WatchedCollection;
 use crate::model::other_id::OtherId;
 use crate::model::other_id::key_text;
@@ -38,14 +38,14 @@ impl Apply {
     /// end of the scan, and the number of documents.
     ///
     /// # Errors
-    /// [`Failure::Read`]; as [`crate::write::update_command::update`].
+    /// A failed read; as [`crate::write::update_command::update`].
     pub(crate) async fn note_others(
         &mut self,
         collection: WatchedCollection,
         filter: &bson::Document,
         after: Option<&OtherId>,
         position: &EventPosition,
-    ) -> Result<(Option<OtherId>, u64), Failure> {
+    ) -> Result<(Option<OtherId>, u64), Unfinished> {
         let others = scan::others_after(&self.stages.database, collection.name(), filter, after).await?;
         self.stages.output.note_unusable(others.len());
         let keys = others.iter().map(OtherId::text);
@@ -64,7 +64,7 @@ impl Apply {
         collection: WatchedCollection,
         after: Option<&str>,
         wanted: impl Fn(&str) -> bool,
-    ) -> Result<Rechecked, Failure> {
+    ) -> Result<Rechecked, Unfinished> {
         let mut keys = self.stages.dead_letters.unusable_after(collection, after, STEP as usize);
         let last = keys.last().cloned();
         keys.retain(|key| wanted(key));

@@ -12,6 +12,7 @@ use crate::apply::stages::Stages;
 use crate::clock;
 use crate::error::Failure;
 use crate::fetch::references::anonymized_users;
+use crate::interruption::Unfinished;
 use crate::model::ids::UserId;
 use crate::model::names::WatchedCollection;
 use crate::mongo::causal::CausalDatabase;
@@ -94,7 +95,11 @@ impl Replaying {
     ///
     /// # Errors
     /// As [`Replay::next`] and [`Apply::plan`]. The replay must then begin again at the stored progress.
-    pub(crate) async fn step(&mut self, request: &mut StoredCommand, apply: &mut Apply) -> Result<ReplayStep, Failure> {
+    pub(crate) async fn step(
+        &mut self,
+        request: &mut StoredCommand,
+        apply: &mut Apply,
+    ) -> Result<ReplayStep, Unfinished> {
         let Some(part) = self.source.next(PATIENCE).await? else {
             return Ok(ReplayStep::default());
         };
@@ -123,7 +128,7 @@ pub(crate) struct ReplayTouches {
 ///
 /// # Errors
 /// As [`Apply::plan`].
-pub(crate) async fn part_applied(part: &SpanPart, apply: &mut Apply) -> Result<ReplayTouches, Failure> {
+pub(crate) async fn part_applied(part: &SpanPart, apply: &mut Apply) -> Result<ReplayTouches, Unfinished> {
     let mut plan = plan(&part.events);
     leave_present_users(&apply.stages.database, &mut plan).await?;
     let last = part.events.last().map_or_else(clock::now, |event: &Event| event.wall_time);

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::error::Failure;
 use crate::failpoint;
 use crate::fetch::links;
+use crate::interruption::{Interruption, Unfinished};
 use crate::model::ids::{JobId, RecruiterId, typed};
 use crate::model::names::DEAD_LETTERS;
 use crate::model::names::LINKS;
@@ -122,14 +123,19 @@ impl Resync {
     ///
     /// # Errors
     /// As [`update_command::record`].
-    pub(crate) async fn request(writer: &Writer, metrics: &Metrics, cause: &str, term: i64) -> Result<Self, Failure> {
+    pub(crate) async fn request(
+        writer: &Writer,
+        metrics: &Metrics,
+        cause: &str,
+        term: i64,
+    ) -> Result<Self, Unfinished> {
         let resync = Self::begin(writer, cause, term).await?;
         metrics.resyncs.inc();
         info!(cause, "resync: every recruiter is looked at again");
         Ok(resync)
     }
 
-    async fn begin(writer: &Writer, cause: &str, term: i64) -> Result<Self, Failure> {
+    async fn begin(writer: &Writer, cause: &str, term: i64) -> Result<Self, Unfinished> {
         let (stage, id) = (ResyncStage::Others(WatchedCollection::Recruiters), ObjectId::new());
         let began = server_time(writer.database()).await?;
         let resync = Self { stage, after: None, other: Other::Walk(None), began, id, again: false, term };
@@ -149,8 +155,8 @@ impl Resync {
     /// Stores that another resync must follow this one.
     ///
     /// # Errors
-    /// [`Failure::Write`], [`Failure::LeaseLost`].
-    pub(crate) async fn ask_again(&mut self, database: &Database) -> Result<(), Failure> {
+    /// [`Failure::Write`], [`Interruption::LeaseLost`].
+    pub(crate) async fn ask_again(&mut self, database: &Database) -> Result<(), Unfinished> {
         if !self.again {
             self.store(database, doc! { "again": true }).await?;
             self.again = true;
@@ -182,13 +188,13 @@ impl Resync {
         }))
     }
 
-    /// Stores progress. Fails with [`Failure::LeaseLost`] if a later term has taken the resync over.
-    async fn store(&self, database: &Database, fields: Document) -> Result<(), Failure> {
+    /// Stores progress. Fails with [`Interruption::LeaseLost`] if a later term has taken the resync over.
+    async fn store(&self, database: &Database, fields: Document) -> Result<(), Unfinished> {
         let mine = doc! { "_id": RESYNC, "term": self.term };
         let state = collection(database, STATE);
         let stored = with_deadline(state.update_one(mine, doc! { "$set": fields })).await.map_err(Failure::Write)?;
         match stored.matched_count {
-            0 => Err(Failure::LeaseLost),
+            0 => Err(Interruption::LeaseLost.into()),
             _ => Ok(()),
         }
     }
@@ -197,7 +203,7 @@ impl Resync {
     ///
     /// # Errors
     /// As [`Apply::plan`]. The step can be repeated.
-    pub(crate) async fn step(&mut self, apply: &mut Apply, writer: &Writer) -> Result<bool, Failure> {
+    pub(crate) async fn step(&mut self, apply: &mut Apply, writer: &Writer) -> Result<bool, Unfinished> {
         let database = apply.stages.database.clone();
         if let ResyncStage::Others(collection) = self.stage {
             return self.other(collection, apply, writer).await;
@@ -236,7 +242,7 @@ impl Resync {
         collection: WatchedCollection,
         apply: &mut Apply,
         writer: &Writer,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, Unfinished> {
         let is_read = collection == WatchedCollection::Offers || apply.stages.phase.watched().contains(&collection);
         match &self.other {
             Other::Walk(None) if !is_read => {
@@ -261,7 +267,7 @@ impl Resync {
         Ok(false)
     }
 
-    async fn next_stage(&mut self, writer: &Writer) -> Result<bool, Failure> {
+    async fn next_stage(&mut self, writer: &Writer) -> Result<bool, Unfinished> {
         let database = writer.database();
         match self.stage.after() {
             Some(stage) => {
@@ -285,7 +291,7 @@ impl Resync {
         }
     }
 
-    async fn handle(&self, ids: &[ObjectId], apply: &mut Apply) -> Result<(), Failure> {
+    async fn handle(&self, ids: &[ObjectId], apply: &mut Apply) -> Result<(), Unfinished> {
         let position = EventPosition::of_scan(self.began);
         let phase = apply.stages.phase;
         match self.stage {
@@ -323,7 +329,12 @@ impl Resync {
 
     /// Cancels offers that are in no link. An offer that is younger than the resync is left alone: the event of its
     /// recruiter may still come.
-    async fn cancel_orphans(&self, ids: &[JobId], apply: &mut Apply, position: &EventPosition) -> Result<(), Failure> {
+    async fn cancel_orphans(
+        &self,
+        ids: &[JobId],
+        apply: &mut Apply,
+        position: &EventPosition,
+    ) -> Result<(), Unfinished> {
         let old: BTreeSet<JobId> = ids.iter().copied().filter(|id| id.0.timestamp() < self.began).collect();
         let held = links::owners(&apply.stages.database, &old).await?;
         let orphans = old.into_iter().filter(|offer| !held.contains_key(offer));

@@ -13,6 +13,7 @@ use crate::apply::executor::{Apply, Dated};
 use crate::apply::removal::RemovedJob;
 use crate::error::Failure;
 use crate::fetch::links;
+use crate::interruption::Unfinished;
 use crate::model::dead_letter::Action;
 use crate::model::ids::{JobId, RecruiterId};
 use crate::observe::facts::TouchOrigin;
@@ -35,7 +36,7 @@ pub(crate) async fn step(
     request: &mut StoredCommand,
     apply: &mut Apply,
     due_at: Option<DateTime>,
-) -> Result<Option<CommandOutcome>, Failure> {
+) -> Result<Option<CommandOutcome>, Unfinished> {
     let stand = |apply: &Apply| apply.stages.dead_letters.counts().values().map(|count| *count as u64).sum::<u64>();
     if !request.progress.contains_key("before") {
         request.progress.insert("before", counted(stand(apply)));
@@ -86,7 +87,7 @@ async fn recruiters_step(
     due: Option<&DueDeadLetters>,
     after: Option<RecruiterId>,
     position: &EventPosition,
-) -> Result<Option<RecruiterId>, Failure> {
+) -> Result<Option<RecruiterId>, Unfinished> {
     let wanted = |id| due.is_none_or(|due| due.recruiters.contains(&id));
     let ids = apply.stages.dead_letters.recruiters_after(after, STEP as usize, |id, _| wanted(id));
     let ids: Vec<RecruiterId> = ids.into_iter().collect();
@@ -102,7 +103,7 @@ async fn offers_step(
     due: Option<&DueDeadLetters>,
     after: Option<JobId>,
     position: &EventPosition,
-) -> Result<Option<JobId>, Failure> {
+) -> Result<Option<JobId>, Unfinished> {
     let wanted = |id| due.is_none_or(|due| due.offers.contains(&id));
     let ids: Vec<JobId> = apply.stages.dead_letters.offers_after(after, STEP as usize, wanted).into_iter().collect();
     if !ids.is_empty() {
@@ -151,7 +152,7 @@ pub(crate) async fn recruiters(
     apply: &mut Apply,
     ids: &[RecruiterId],
     position: &EventPosition,
-) -> Result<(), Failure> {
+) -> Result<(), Unfinished> {
     let present = apply.present(ids).await?;
     let copies = affected_recruiters::anonymized_jobs(&apply.stages.database, ids).await?;
     let (mut touches, mut copied, mut absent, mut moot) =
@@ -185,7 +186,7 @@ pub(crate) async fn recruiters(
 ///
 /// # Errors
 /// As [`Apply::plan`].
-pub(crate) async fn offers(apply: &mut Apply, ids: &[JobId], position: &EventPosition) -> Result<(), Failure> {
+pub(crate) async fn offers(apply: &mut Apply, ids: &[JobId], position: &EventPosition) -> Result<(), Unfinished> {
     let managed = affected_recruiters::offers_of_gone_users(&apply.stages.database, ids).await?;
     let of = |offers: Vec<JobId>| -> BTreeSet<JobId> { offers.into_iter().collect() };
     let (anonymized, deactivated) = (of(managed.anonymized), of(managed.deactivated));

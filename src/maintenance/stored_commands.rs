@@ -9,6 +9,7 @@ use tracing::error;
 
 use crate::error::Failure;
 use crate::failpoint;
+use crate::interruption::{Interruption, Unfinished};
 use crate::model::ids::{RecruiterId, UserId};
 use crate::model::names::COMMANDS;
 use crate::model::names::command_state::{DONE, REQUESTED, RUNNING, UNFINISHED, UNREADABLE};
@@ -235,8 +236,8 @@ pub(crate) async fn take_up(
 /// Stores the progress of a command.
 ///
 /// # Errors
-/// [`Failure::LeaseLost`] when another leader has taken the command up, [`Failure::Write`].
-pub(crate) async fn store_progress(database: &Database, request: &StoredCommand, term: i64) -> Result<(), Failure> {
+/// [`Interruption::LeaseLost`] when another leader has taken the command up, [`Failure::Write`].
+pub(crate) async fn store_progress(database: &Database, request: &StoredCommand, term: i64) -> Result<(), Unfinished> {
     update(database, request.id, term, doc! { "progress": &request.progress }).await
 }
 
@@ -249,7 +250,7 @@ pub(crate) async fn finish(
     id: ObjectId,
     term: i64,
     outcome: &CommandOutcome,
-) -> Result<(), Failure> {
+) -> Result<(), Unfinished> {
     let result = bson::serialize_to_document(outcome).map_err(|_| unreadable("result"))?;
     let now = server_time(database).await?;
     update(database, id, term, doc! { "state": DONE, "result": result, "finished_at": now }).await?;
@@ -259,13 +260,13 @@ pub(crate) async fn finish(
     Ok(())
 }
 
-async fn update(database: &Database, id: ObjectId, term: i64, fields: Document) -> Result<(), Failure> {
+async fn update(database: &Database, id: ObjectId, term: i64, fields: Document) -> Result<(), Unfinished> {
     let mine = doc! { "_id": id, "term": term };
     let updated = with_deadline(collection(database, COMMANDS).update_one(mine, doc! { "$set": fields }))
         .await
         .map_err(Failure::Write)?;
     match updated.matched_count {
-        0 => Err(Failure::LeaseLost),
+        0 => Err(Interruption::LeaseLost.into()),
         _ => Ok(()),
     }
 }

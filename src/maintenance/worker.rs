@@ -16,6 +16,7 @@ use crate::apply::dry_run::WriteCounts;
 use crate::apply::executor::Apply;
 use crate::config::Choice as _;
 use crate::error::{Directive, Failure};
+use crate::interruption::Unfinished;
 use crate::model::ids::{RecruiterId, typed};
 use crate::model::names::WatchedCollection;
 use crate::model::other_id::OtherId;
@@ -97,7 +98,7 @@ impl MaintenanceWorker {
     ///
     /// # Errors
     /// As [`Resync::request`].
-    pub(crate) async fn request_resync(&mut self, apply: &Apply, cause: &str) -> Result<(), Failure> {
+    pub(crate) async fn request_resync(&mut self, apply: &Apply, cause: &str) -> Result<(), Unfinished> {
         let stages = &apply.stages;
         self.resync = Some(Resync::request(&self.fence.writer, &stages.metrics, cause, self.fence.term).await?);
         Ok(())
@@ -106,8 +107,8 @@ impl MaintenanceWorker {
     /// Does one step of the resync, or else of the command.
     ///
     /// # Errors
-    /// A [`Failure`] that is not about one document. The step can be repeated.
-    pub(crate) async fn step(&mut self, apply: &mut Apply) -> Result<(), Failure> {
+    /// [`Unfinished`]: an interruption, or a failure that is not about one document. The step can be repeated.
+    pub(crate) async fn step(&mut self, apply: &mut Apply) -> Result<(), Unfinished> {
         if let Some(resync) = &mut self.resync {
             let before = apply.stages.write_counts;
             if Box::pin(resync.step(apply, &self.fence.writer)).await? {
@@ -140,7 +141,7 @@ impl MaintenanceWorker {
         &mut self,
         request: &mut StoredCommand,
         apply: &mut Apply,
-    ) -> Result<Option<CommandOutcome>, Failure> {
+    ) -> Result<Option<CommandOutcome>, Unfinished> {
         match request.order.clone() {
             Command::Backfill { recruiter, active_only } => backfill(request, apply, recruiter, active_only).await,
             Command::Repair => self.repair(request, apply).await,
@@ -167,7 +168,7 @@ impl MaintenanceWorker {
         request: &mut StoredCommand,
         apply: &mut Apply,
         span: &Span,
-    ) -> Result<Option<CommandOutcome>, Failure> {
+    ) -> Result<Option<CommandOutcome>, Unfinished> {
         if let Some(refused) = refused_by(apply.stages.phase) {
             return Ok(Some(refused));
         }
@@ -181,11 +182,11 @@ impl MaintenanceWorker {
         };
         let step = match Box::pin(replaying.step(request, apply)).await {
             Ok(step) => step,
-            Err(failure) if failure.directive() == Directive::Resync => {
+            Err(Unfinished::Failed(failure)) if failure.directive() == Directive::Resync => {
                 let oplog = Oplog::measure(&apply.stages.database).await?;
                 return Ok(Some(refused([replay::too_old(replay::reached(request, span), oplog.as_ref())])));
             }
-            Err(failure) => return Err(failure),
+            Err(unfinished) => return Err(unfinished),
         };
         // The resync is requested before the progress is stored. After a crash in between it is requested again.
         if step.everything && !request.progress.get_bool(replay::RESYNC).unwrap_or_default() {
@@ -201,7 +202,7 @@ impl MaintenanceWorker {
     }
 
     /// Adds the writes of a resync to the counts of the replay that requested it.
-    async fn count_for_replay(&mut self, before: WriteCounts, apply: &Apply) -> Result<(), Failure> {
+    async fn count_for_replay(&mut self, before: WriteCounts, apply: &Apply) -> Result<(), Unfinished> {
         let asked = |request: &&mut StoredCommand| request.progress.get_bool(replay::RESYNC).unwrap_or_default();
         let Some(request) = self.command.as_mut().filter(asked) else {
             return Ok(());
@@ -211,7 +212,11 @@ impl MaintenanceWorker {
     }
 
     /// Repairs all offers by a resync, which touches every recruiter and then handles removals.
-    async fn repair(&mut self, request: &mut StoredCommand, apply: &Apply) -> Result<Option<CommandOutcome>, Failure> {
+    async fn repair(
+        &mut self,
+        request: &mut StoredCommand,
+        apply: &Apply,
+    ) -> Result<Option<CommandOutcome>, Unfinished> {
         if let Some(refused) = refused_by(apply.stages.phase) {
             return Ok(Some(refused));
         }
@@ -229,7 +234,7 @@ impl MaintenanceWorker {
         request: &StoredCommand,
         apply: &mut Apply,
         asked: Asked<'_>,
-    ) -> Result<CommandOutcome, Failure> {
+    ) -> Result<CommandOutcome, Unfinished> {
         let database = apply.stages.database.clone();
         let current = state::load(&database, self.initial).await?;
         if state::was_made_by(&database, request.id).await? {
@@ -286,7 +291,7 @@ async fn backfill(
     apply: &mut Apply,
     recruiter: Option<RecruiterId>,
     active_only: bool,
-) -> Result<Option<CommandOutcome>, Failure> {
+) -> Result<Option<CommandOutcome>, Unfinished> {
     if let Some(refused) = refused_by(apply.stages.phase) {
         return Ok(Some(refused));
     }
@@ -338,7 +343,7 @@ async fn touch(
     origin: TouchOrigin,
     request: &StoredCommand,
     apply: &mut Apply,
-) -> Result<(), Failure> {
+) -> Result<(), Unfinished> {
     let touches: BTreeMap<RecruiterId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
     apply.stages.metrics.touched(origin, touches.len() as u64);
     apply.touch(&touches, &EventPosition::of_scan(request.requested_at)).await?;

@@ -9,6 +9,7 @@ use prometheus::HistogramTimer;
 use super::labels::LabelValue;
 use super::metrics::Metrics;
 use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::dead_letter::Reason;
 
 /// The result of the write of a projected job's offer.
@@ -171,8 +172,8 @@ impl Metrics {
         self.stream_restarts.with_label_values(&[&cause.code()]).inc();
     }
 
-    /// Counts a failed write, by the code of the failure.
-    pub fn write_failed(&self, cause: &Failure) {
+    /// Counts a failed write, by the code of its cause.
+    pub fn write_failed(&self, cause: &Unfinished) {
         self.write_errors.with_label_values(&[&cause.code()]).inc();
     }
 

@@ -2,6 +2,7 @@
 //! to it, and the probes for readiness and liveness read it (spec 06, "HTTP").
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,6 @@ use bson::Timestamp;
 use serde::Serialize;
 
 use crate::clock;
-use crate::error::Failure;
 
 /// The role of this instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -163,11 +163,11 @@ impl Health {
         });
     }
 
-    /// Reports that a part failed and retries. `at_once` ends readiness now, not only after `health.max_retry`. The
-    /// report is a sign of life too. A repeated trouble keeps the time of its beginning.
-    pub fn trouble(&self, part: HealthPart, failure: &Failure, at_once: bool) {
-        let trouble =
-            HealthTrouble { since: clock::instant(), problem: failure.to_string(), advice: failure.advice(), at_once };
+    /// Reports that a part failed and retries. `advice` is a sentence for the operator. `at_once` ends readiness now,
+    /// not only after `health.max_retry`. The report is a sign of life too. A repeated trouble keeps the time of its
+    /// beginning.
+    pub fn trouble(&self, part: HealthPart, problem: &impl Display, advice: &'static str, at_once: bool) {
+        let trouble = HealthTrouble { since: clock::instant(), problem: problem.to_string(), advice, at_once };
         self.with(|state| {
             let since = state.troubles.get(&part).map_or(trouble.since, |standing| standing.since);
             state.troubles.insert(part, HealthTrouble { since, ..trouble });

@@ -8,6 +8,7 @@ use super::Phase;
 use super::step_conditions::{LastVerification, StepFacts};
 use crate::config::Choice as _;
 use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::lease;
 use crate::model::names::COMMANDS;
 use crate::model::names::DEAD_LETTERS;
@@ -102,7 +103,7 @@ pub(crate) async fn begin(database: &Database, initial: Phase) -> Result<Current
 ///
 /// # Errors
 /// As [`Transaction::begin`] and [`Transaction::update`].
-pub(crate) async fn change(fence: &Fence, change: &PhaseChange, now: DateTime) -> Result<bool, Failure> {
+pub(crate) async fn change(fence: &Fence, change: &PhaseChange, now: DateTime) -> Result<bool, Unfinished> {
     let mut transaction = Transaction::begin(fence.writer.database(), Some(fence)).await?;
     let entry = doc! {
         "at": now, "who": &change.who, "from": change.from.phase.word(), "to": change.to.word(),

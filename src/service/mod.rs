@@ -44,6 +44,6 @@ pub async fn run(context: Context) -> Result<Exit, Refusal> {
     group.spawn(Task::Pipeline, stand_by::lead_in_turn(context, holder, group.stop.clone()));
     match group.join(Task::Pipeline).await {
         Ok(()) => Ok(Exit::Done),
-        Err(failure) => Err(Refusal::new(Exit::Findings, format!("{failure}; {}", failure.advice()))),
+        Err(cause) => Err(Refusal::new(Exit::Findings, format!("{cause}; {}", cause.advice()))),
     }
 }

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::context::Context;
-use crate::error::Failure;
+use crate::interruption::{Interruption, Unfinished};
 use crate::leader::lead;
 use crate::lease::Lease;
 use crate::observe::health::{HealthPart, Role};
@@ -14,7 +14,7 @@ use crate::retry::Delays;
 use crate::tasks::pause;
 
 /// Competes for the lease, leads, and competes again when the leadership ends, until `stop`.
-pub(crate) async fn lead_in_turn(context: Context, holder: String, stop: CancellationToken) -> Result<(), Failure> {
+pub(crate) async fn lead_in_turn(context: Context, holder: String, stop: CancellationToken) -> Result<(), Unfinished> {
     while let Some(lease) = wait_for_lease(&context, &holder, &stop).await {
         info!(term = lease.term, "leading");
         context.metrics.leader.set(1);
@@ -27,10 +27,10 @@ pub(crate) async fn lead_in_turn(context: Context, holder: String, stop: Cancell
         }
         match outcome {
             Ok(()) => {}
-            Err(Failure::LeaseLost) => warn!("the lease was lost; standing by"),
-            Err(failure) => {
-                tracing::error!(error = %failure, advice = failure.advice(), "the leadership ended");
-                context.health.trouble(HealthPart::Lease, &failure, true);
+            Err(Unfinished::Interrupted(Interruption::LeaseLost)) => warn!("the lease was lost; standing by"),
+            Err(unfinished) => {
+                tracing::error!(error = %unfinished, advice = unfinished.advice(), "the leadership ended");
+                context.health.trouble(HealthPart::Lease, &unfinished, unfinished.advice(), true);
                 // The pause is long enough for another instance to take the lease, and short enough for a single
                 // instance.
                 pause(&stop, Duration::from_secs(2)).await;
@@ -50,7 +50,7 @@ async fn wait_for_lease(context: &Context, holder: &str, stop: &CancellationToke
         }
         let acquired = match Lease::acquire(&context.database, holder, duration).await {
             Ok(Some(mut lease)) => lead::raise_term(context, &mut lease).await.map(|()| Some(lease)),
-            other => other,
+            other => other.map_err(Unfinished::from),
         };
         let delay = match acquired {
             Ok(Some(lease)) => return Some(lease),
@@ -64,9 +64,9 @@ async fn wait_for_lease(context: &Context, holder: &str, stop: &CancellationToke
                 // A standby must take over within a second after a clean stop of the leader.
                 (duration / 5).min(Duration::from_millis(500))
             }
-            Err(failure) => {
-                context.health.trouble(HealthPart::Lease, &failure, false);
-                warn!(error = %failure, advice = failure.advice(), "the lease could not be asked for");
+            Err(unfinished) => {
+                context.health.trouble(HealthPart::Lease, &unfinished, unfinished.advice(), false);
+                warn!(error = %unfinished, advice = unfinished.advice(), "the lease could not be asked for");
                 delays.next_delay()
             }
         };

@@ -16,6 +16,7 @@ use crate::apply::preemption::PreemptionCheck;
 use crate::apply::stages::Stages;
 use crate::context::Context;
 use crate::error::{Directive, Failure};
+use crate::interruption::{Interruption, Unfinished};
 use crate::leader::lead;
 use crate::lease::{self, Lease, holder};
 use crate::maintenance::stored_commands::{self, Command, CommandOutcome, Lane, StoredCommand};
@@ -69,7 +70,7 @@ pub(crate) async fn submit(
                     Some(lease) => {
                         match work(context, SubmittedCommand { id, order }, lease, &mut group, &mut show).await {
                             // Another instance leads now and carries the command out.
-                            Err(Failure::LeaseLost) => POLL,
+                            Err(Unfinished::Interrupted(Interruption::LeaseLost)) => POLL,
                             done => return Ok(done?),
                         }
                     }
@@ -124,7 +125,7 @@ async fn work(
     lease: Lease,
     group: &mut Group,
     show: &mut impl FnMut(&StoredCommand),
-) -> Result<Option<CommandOutcome>, Failure> {
+) -> Result<Option<CommandOutcome>, Unfinished> {
     let (renewed, validity) = watch::channel(lease.validity);
     let renewal = lead::renew(lease.clone(), renewed, Arc::clone(&context.health), group.stop.clone());
     group.spawn(Task::Lease, renewal);
@@ -133,7 +134,7 @@ async fn work(
         warn!("the lease could not be given back; it ends by itself");
     }
     match done {
-        Err(Failure::Interrupted) => {
+        Err(Unfinished::Interrupted(Interruption::Stopping)) => {
             info!("interrupted; started again, or by an instance that leads, it goes on from here");
             Ok(None)
         }
@@ -148,7 +149,7 @@ async fn carry_out(
     validity: watch::Receiver<Validity>,
     stop: &CancellationToken,
     show: &mut impl FnMut(&StoredCommand),
-) -> Result<CommandOutcome, Failure> {
+) -> Result<CommandOutcome, Unfinished> {
     let (database, initial) = (&context.database, context.settings.phase.initial);
     crate::leader::start::prepare(database).await?;
     let writer = lease.writer(database, validity.clone());
@@ -170,7 +171,7 @@ async fn carry_out(
     let mut delays = Delays::up_to(Duration::from_secs(5));
     while !stop.is_cancelled() {
         if validity.borrow().left().is_zero() {
-            return Err(Failure::LeaseLost);
+            return Err(Interruption::LeaseLost.into());
         }
         match step(&mut maintenance, &mut apply, id).await {
             Ok(Some(request)) => match request.result {
@@ -180,15 +181,15 @@ async fn carry_out(
                     delays.reset();
                 }
             },
-            Ok(None) => return Err(Failure::LeaseLost),
-            Err(failure) if matches!(failure.directive(), Directive::Retry | Directive::Reopen) => {
-                warn!(error = %failure, "tried again");
+            Ok(None) => return Err(Interruption::LeaseLost.into()),
+            Err(unfinished) if passes(&unfinished, &[Directive::Retry, Directive::Reopen]) => {
+                warn!(error = %unfinished, "tried again");
                 pause(stop, delays.next_delay()).await;
             }
-            Err(failure) => return Err(failure),
+            Err(unfinished) => return Err(unfinished),
         }
     }
-    Err(Failure::Interrupted)
+    Err(Interruption::Stopping.into())
 }
 
 /// Carries out a command of the ticker's lane. Commands that it stores for the pipeline are carried out meanwhile.
@@ -197,7 +198,7 @@ async fn run_with(
     id: ObjectId,
     maintenance: &mut MaintenanceWorker,
     apply: &mut Apply,
-) -> Result<CommandOutcome, Failure> {
+) -> Result<CommandOutcome, Unfinished> {
     let (database, offer_write_lock, wake) =
         (ticker.context.database.clone(), ticker.handles.offer_write_lock.clone(), ticker.handles.wake.clone());
     // There is no leader, so this loop does the pipeline's part: a time-based job may store a command and wait for it.
@@ -206,8 +207,8 @@ async fn run_with(
             if maintenance.has_work() {
                 let _pen = offer_write_lock.lock().await;
                 match Box::pin(maintenance.step(apply)).await {
-                    Err(failure) if failure.directive() == Directive::Retry => {
-                        warn!(error = %failure, "tried again");
+                    Err(unfinished) if passes(&unfinished, &[Directive::Retry]) => {
+                        warn!(error = %unfinished, "tried again");
                         tokio::time::sleep(POLL).await;
                     }
                     done => done?,
@@ -221,12 +222,21 @@ async fn run_with(
     tokio::select! {
         done = ticker.carry_out_only(id) => done?,
         failed = pipeline => {
-            let failed: Result<(), Failure> = failed;
+            let failed: Result<(), Unfinished> = failed;
             failed?;
         }
     }
     let request = stored_commands::load(&database, id).await?;
-    request.and_then(|request| request.result).ok_or(Failure::LeaseLost)
+    Ok(request.and_then(|request| request.result).ok_or(Interruption::LeaseLost)?)
+}
+
+/// True if the step of a command can be tried again: after a change of the phase, or a failure with one of these
+/// directives.
+fn passes(unfinished: &Unfinished, directives: &[Directive]) -> bool {
+    match unfinished {
+        Unfinished::Interrupted(interruption) => *interruption == Interruption::PhaseChanged,
+        Unfinished::Failed(failure) => directives.contains(&failure.directive()),
+    }
 }
 
 /// Does one step of the stored command, and reads the command again.
@@ -234,14 +244,14 @@ async fn step(
     maintenance: &mut MaintenanceWorker,
     apply: &mut Apply,
     id: ObjectId,
-) -> Result<Option<StoredCommand>, Failure> {
+) -> Result<Option<StoredCommand>, Unfinished> {
     let database = apply.stages.database.clone();
     maintenance.take_up(&database, Some(id)).await?;
     if !maintenance.has_work() {
-        return Err(Failure::LeaseLost);
+        return Err(Interruption::LeaseLost.into());
     }
     maintenance.step(apply).await?;
-    stored_commands::load(&database, id).await
+    Ok(stored_commands::load(&database, id).await?)
 }
 
 /// Returns the name of the person who gives a command: user and host, as far as the system tells.

@@ -24,6 +24,7 @@ use self::plan::SetupStep;
 use self::progress::Progress;
 use crate::context::Context;
 use crate::error::{Directive, Failure, command_code};
+use crate::interruption::{Interruption, Unfinished};
 use crate::leader::lead;
 use crate::model::names::OFFERS;
 use crate::model::names::SETUP;
@@ -244,7 +245,7 @@ impl Setup {
         while !self.stop.is_cancelled() {
             self.check_lease()?;
             let chunk = match pass {
-                FieldPass::Remember => new_fields::remember(database, label, after).await,
+                FieldPass::Remember => new_fields::remember(database, label, after).await.map_err(Unfinished::from),
                 FieldPass::Add => new_fields::add(database, label, after).await,
                 FieldPass::Remove => new_fields::remove(database, label, after).await,
             };
@@ -259,19 +260,19 @@ impl Setup {
                     return Ok(true);
                 }
                 // `after` still names the chunk before, so the failed chunk is repeated.
-                Err(failure) if failure.directive() == Directive::Retry => {
+                Err(Unfinished::Failed(failure)) if failure.directive() == Directive::Retry => {
                     tracing::warn!(error = %failure, "tried again");
                     tokio::time::sleep(delays.next_delay()).await;
                 }
-                Err(failure) => return Err(failure.into()),
+                Err(unfinished) => return Err(unfinished.into()),
             }
         }
         Ok(false)
     }
 
-    fn check_lease(&self) -> Result<(), Failure> {
+    fn check_lease(&self) -> Result<(), Unfinished> {
         match &self.validity {
-            Some(validity) if validity.borrow().left().is_zero() => Err(Failure::LeaseLost),
+            Some(validity) if validity.borrow().left().is_zero() => Err(Interruption::LeaseLost.into()),
             _ => Ok(()),
         }
     }

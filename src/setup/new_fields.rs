@@ -11,6 +11,7 @@ use mongodb::Database;
 use mongodb::options::Hint;
 
 use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::ids::JobId;
 use crate::model::names::OFFERS;
 use crate::model::names::SETUP;
@@ -146,7 +147,7 @@ pub async fn add(
     database: &Database,
     partner_label: &str,
     after: Option<JobId>,
-) -> Result<Option<FieldsChunk>, Failure> {
+) -> Result<Option<FieldsChunk>, Unfinished> {
     let offers = next(database, lacking(partner_label), after).await?;
     let Some((last, _)) = offers.last() else { return Ok(None) };
     let chunk = FieldsChunk { last: *last, offers: offers.len() as u64, refused: 0 };
@@ -168,7 +169,7 @@ pub async fn remove(
     database: &Database,
     partner_label: &str,
     after: Option<JobId>,
-) -> Result<Option<FieldsChunk>, Failure> {
+) -> Result<Option<FieldsChunk>, Unfinished> {
     let offers = next(database, having(partner_label), after).await?;
     let (Some((first, _)), Some((last, _))) = (offers.first(), offers.last()) else { return Ok(None) };
     let kept = kept(database, *first, *last).await?;

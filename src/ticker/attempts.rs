@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Directive, Failure};
+use crate::interruption::Unfinished;
 use crate::model::dead_letter::Reason;
 use crate::retry::Delays;
 use crate::tasks::pause;
@@ -34,11 +35,11 @@ impl Attempts {
     /// Waits before the next attempt.
     ///
     /// # Errors
-    /// `failure`, where another attempt would not help, or where no attempt is left.
-    pub(super) async fn wait_after(&mut self, failure: Failure, stop: &CancellationToken) -> Result<(), Failure> {
+    /// `cause`, where it is an interruption, where another attempt would not help, or where no attempt is left.
+    pub(super) async fn wait_after(&mut self, cause: Unfinished, stop: &CancellationToken) -> Result<(), Unfinished> {
         self.left -= 1;
-        if self.left == 0 || !is_passing(&failure) {
-            return Err(failure);
+        if self.left == 0 || !cause.failure().is_some_and(is_passing) {
+            return Err(cause);
         }
         pause(stop, self.delays.next_delay()).await;
         Ok(())
@@ -46,8 +47,7 @@ impl Attempts {
 }
 
 fn is_passing(failure: &Failure) -> bool {
-    let is_lease = matches!(failure, Failure::LeaseLost | Failure::Interrupted | Failure::PhaseChanged);
-    !is_lease && DocumentFault::of(failure).is_none_or(DocumentFault::passes) && failure.directive() == Directive::Retry
+    DocumentFault::of(failure).is_none_or(DocumentFault::passes) && failure.directive() == Directive::Retry
 }
 
 /// A failure that is the fault of a document, not of the database.

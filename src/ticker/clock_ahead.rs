@@ -8,6 +8,7 @@ use super::job::TimedJob;
 
 use super::ledger::{self, RunOutcome};
 use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::names::JOB_RUNS;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
@@ -18,13 +19,13 @@ use crate::write::transaction::{Fence, Transaction};
 /// `now` where there is none. Returns the new `through`.
 ///
 /// # Errors
-/// [`Failure::LeaseLost`], [`Failure::Read`], [`Failure::Write`]; the function can be called again after each of them.
+/// A lost lease, [`Failure::Read`], [`Failure::Write`]; the function can be called again after each of them.
 pub(super) async fn take_back(
     fence: &Fence,
     job: TimedJob,
     through: DateTime,
     now: DateTime,
-) -> Result<DateTime, Failure> {
+) -> Result<DateTime, Unfinished> {
     let runs = collection(fence.writer.database(), JOB_RUNS);
     let later = doc! { "job": job.name(), "scheduled_for": { "$gt": now }, "by_hand": { "$ne": true } };
     let mut taken = 0_u64;

@@ -23,6 +23,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::failpoint;
 use crate::fetch::links;
+use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::stored_commands::{self, Command};
 use crate::model::ids::{JobId, RecruiterId, typed};
 use crate::model::job_owner::JobOwner;
@@ -105,14 +106,14 @@ impl JobContext {
     /// Checks that the run may go on. Every job calls this before each chunk.
     ///
     /// # Errors
-    /// [`Failure::Interrupted`], [`Failure::LeaseLost`], [`Failure::PhaseChanged`].
-    pub fn check(&mut self) -> Result<(), Failure> {
+    /// [`Interruption::Stopping`], [`Interruption::LeaseLost`], [`Interruption::PhaseChanged`].
+    pub fn check(&mut self) -> Result<(), Unfinished> {
         if self.stop.is_cancelled() {
-            return Err(Failure::Interrupted);
+            return Err(Interruption::Stopping.into());
         }
         match &self.hold {
-            Some(hold) if hold.validity.borrow().left().is_zero() => Err(Failure::LeaseLost),
-            Some(hold) if hold.phase.borrow().phase != self.phase => Err(Failure::PhaseChanged),
+            Some(hold) if hold.validity.borrow().left().is_zero() => Err(Interruption::LeaseLost.into()),
+            Some(hold) if hold.phase.borrow().phase != self.phase => Err(Interruption::PhaseChanged.into()),
             _ => Ok(()),
         }
     }
@@ -121,7 +122,7 @@ impl JobContext {
     ///
     /// # Errors
     /// As [`ledger::progress`].
-    pub async fn progress(&mut self) -> Result<(), Failure> {
+    pub async fn progress(&mut self) -> Result<(), Unfinished> {
         let Some(hold) = &mut self.hold else { return Ok(()) };
         if hold.stored_at.is_some_and(|at| at.elapsed() < PROGRESS_INTERVAL) {
             return Ok(());
@@ -133,8 +134,8 @@ impl JobContext {
     /// Stores a command for the pipeline and waits for its end; `None` in a dry run.
     ///
     /// # Errors
-    /// As [`Self::check`]; a [`Failure`] of the database.
-    pub async fn order(&mut self, order: &Command) -> Result<Option<stored_commands::CommandOutcome>, Failure> {
+    /// As [`Self::check`]; a failure of the database.
+    pub async fn order(&mut self, order: &Command) -> Result<Option<stored_commands::CommandOutcome>, Unfinished> {
         let database = self.context.database.clone();
         let Some(wake) = self.hold.as_ref().map(|hold| Arc::clone(&hold.wake)) else { return Ok(None) };
         let id = stored_commands::submit(&database, order, "ticker").await?;
@@ -185,15 +186,21 @@ impl JobContext {
     /// That offer has failed, and the others are changed. Counts and lines go to the report.
     ///
     /// # Errors
-    /// A [`Failure`] that is not about one offer. Changes so far stay, and the function can be called again.
-    pub async fn change(&mut self, offers: &[JobId], fields: &PairFields, plan: &PairPlan<'_>) -> Result<(), Failure> {
+    /// As [`Self::check`]; a failure that is not about one offer. Changes so far stay, and the function can be called
+    /// again.
+    pub async fn change(
+        &mut self,
+        offers: &[JobId],
+        fields: &PairFields,
+        plan: &PairPlan<'_>,
+    ) -> Result<(), Unfinished> {
         let mut chunks: Vec<&[JobId]> = offers.chunks(CHUNK).rev().collect();
         while let Some(chunk) = chunks.pop() {
             match self.chunk(chunk, fields, plan).await {
                 Ok(()) => self.stuck = 0,
-                Err(failure) => match (DocumentFault::of(&failure), chunk) {
-                    (None, _) => return Err(failure),
-                    (Some(fault), [offer]) => self.fail(offer.0, fault, failure)?,
+                Err(cause) => match (cause.failure().and_then(DocumentFault::of), chunk) {
+                    (None, _) => return Err(cause),
+                    (Some(fault), [offer]) => self.fail(offer.0, fault, cause)?,
                     (Some(_), _) => {
                         let (first, second) = chunk.split_at(chunk.len() / 2);
                         chunks.extend([second, first]);
@@ -208,11 +215,16 @@ impl JobContext {
     /// Reports a document that failed; the run goes on with the next one.
     ///
     /// # Errors
-    /// `failure`, when too many documents in a row failed with a fault that may pass.
-    pub(super) fn fail(&mut self, document: ObjectId, fault: DocumentFault, failure: Failure) -> Result<(), Failure> {
+    /// `cause`, when too many documents in a row failed with a fault that may pass.
+    pub(super) fn fail(
+        &mut self,
+        document: ObjectId,
+        fault: DocumentFault,
+        cause: Unfinished,
+    ) -> Result<(), Unfinished> {
         self.stuck = if fault.passes() { self.stuck + 1 } else { 0 };
         if self.stuck >= STUCK {
-            return Err(failure);
+            return Err(cause);
         }
         self.report.matched += 1;
         self.report.failed += 1;
@@ -221,7 +233,7 @@ impl JobContext {
     }
 
     /// Changes one chunk, in several attempts where a failure may pass.
-    async fn chunk(&mut self, offers: &[JobId], fields: &PairFields, plan: &PairPlan<'_>) -> Result<(), Failure> {
+    async fn chunk(&mut self, offers: &[JobId], fields: &PairFields, plan: &PairPlan<'_>) -> Result<(), Unfinished> {
         let mut attempts = Attempts::default();
         loop {
             self.check()?;
@@ -234,10 +246,8 @@ impl JobContext {
                     return Ok(());
                 }
                 // No second attempt: half of the chunk may be fast enough.
-                Err(failure) if offers.len() > 1 && DocumentFault::of(&failure) == Some(DocumentFault::TooSlow) => {
-                    return Err(failure);
-                }
-                Err(failure) => attempts.wait_after(failure, &self.stop).await?,
+                Err(cause) if offers.len() > 1 && is_too_slow(&cause) => return Err(cause),
+                Err(cause) => attempts.wait_after(cause, &self.stop).await?,
             }
         }
     }
@@ -247,7 +257,7 @@ impl JobContext {
         offers: &[JobId],
         fields: &PairFields,
         plan: &PairPlan<'_>,
-    ) -> Result<(u64, Sum), Failure> {
+    ) -> Result<(u64, Sum), Unfinished> {
         // The pipeline writes no offer until this transaction has ended.
         let _pen = self.offer_write_lock().await;
         let asked: BTreeSet<JobId> = offers.iter().copied().collect();
@@ -338,6 +348,10 @@ impl JobContext {
             None => None,
         }
     }
+}
+
+fn is_too_slow(cause: &Unfinished) -> bool {
+    cause.failure().and_then(DocumentFault::of) == Some(DocumentFault::TooSlow)
 }
 
 async fn read_recruiters(

@@ -9,6 +9,7 @@ use mongodb::{Database, IndexModel};
 use super::job::TimedJob;
 use super::report::JobReport;
 use crate::error::Failure;
+use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::stored_commands::counted;
 use crate::model::names::JOB_RUNS;
 use crate::model::names::STATE;
@@ -122,8 +123,8 @@ pub async fn prepare(database: &Database) -> Result<(), Failure> {
 /// Both happen in one transaction, so that no occurrence is lost in between.
 ///
 /// # Errors
-/// [`Failure::LeaseLost`], [`Failure::Write`].
-pub async fn enter(fence: &Fence, job: TimedJob, through: DateTime, entries: &[LedgerEntry]) -> Result<(), Failure> {
+/// [`Interruption::LeaseLost`], [`Failure::Write`].
+pub async fn enter(fence: &Fence, job: TimedJob, through: DateTime, entries: &[LedgerEntry]) -> Result<(), Unfinished> {
     let mut transaction = Transaction::begin(fence.writer.database(), Some(fence)).await?;
     let entries: Vec<_> = entries.iter().map(|entry| entered(job, entry, through)).collect();
     if !entries.is_empty() {
@@ -132,14 +133,14 @@ pub async fn enter(fence: &Fence, job: TimedJob, through: DateTime, entries: &[L
     let mut set = Document::new();
     set.insert(format!("through.{}", job.name()), through);
     transaction.update(STATE, vec![statement(doc! { "q": { "_id": TICKER }, "u": { "$set": set } })]).await?;
-    transaction.commit().await
+    Ok(transaction.commit().await?)
 }
 
 /// Removes `through` of jobs that are off. The occurrences of such a job do not count as missed when it is on again.
 ///
 /// # Errors
-/// [`Failure::LeaseLost`], [`Failure::Write`].
-pub async fn leave_out(database: &Database, term: i64, jobs: &[String]) -> Result<(), Failure> {
+/// [`Interruption::LeaseLost`], [`Failure::Write`].
+pub async fn leave_out(database: &Database, term: i64, jobs: &[String]) -> Result<(), Unfinished> {
     if jobs.is_empty() {
         return Ok(());
     }
@@ -147,11 +148,11 @@ pub async fn leave_out(database: &Database, term: i64, jobs: &[String]) -> Resul
     remember(database, term, doc! { "$unset": unset }).await
 }
 
-async fn remember(database: &Database, term: i64, update: Document) -> Result<(), Failure> {
+async fn remember(database: &Database, term: i64, update: Document) -> Result<(), Unfinished> {
     let mine = doc! { "_id": TICKER, "term": term };
     let updated = with_deadline(collection(database, STATE).update_one(mine, update)).await.map_err(Failure::Write)?;
     match updated.matched_count {
-        0 => Err(Failure::LeaseLost),
+        0 => Err(Interruption::LeaseLost.into()),
         _ => Ok(()),
     }
 }
@@ -233,8 +234,8 @@ pub struct ByHand<'a> {
 /// Enters a run by hand, already claimed. Returns its `_id` and the number of documents that earlier attempts changed.
 ///
 /// # Errors
-/// [`Failure::LeaseLost`] when a later term has begun the run, [`Failure::Write`].
-pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(String, u64), Failure> {
+/// [`Interruption::LeaseLost`] when a later term has begun the run, [`Failure::Write`].
+pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(String, u64), Unfinished> {
     let id = format!("{}/{}", run.name, run.request.to_hex());
     let update = doc! {
         "$setOnInsert": {
@@ -249,8 +250,8 @@ pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(
     let before = match with_deadline(runs.find_one_and_update(filter, update).upsert(true)).await {
         Ok(before) => before,
         // The filter leaves out the document of a later term, so the upsert tried to insert it a second time.
-        Err(error) if is_duplicate(&error) => return Err(Failure::LeaseLost),
-        Err(error) => return Err(Failure::Write(error)),
+        Err(error) if is_duplicate(&error) => return Err(Interruption::LeaseLost.into()),
+        Err(error) => return Err(Failure::Write(error).into()),
     };
     Ok((id, before.map_or(0, |run| crate::maintenance::stored_commands::count(&run, "changed"))))
 }
@@ -258,8 +259,8 @@ pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(
 /// Stores the counts of a run that is under way.
 ///
 /// # Errors
-/// [`Failure::LeaseLost`] when another term has claimed the run, [`Failure::Write`].
-pub async fn progress(database: &Database, term: i64, id: &str, report: &JobReport) -> Result<(), Failure> {
+/// [`Interruption::LeaseLost`] when another term has claimed the run, [`Failure::Write`].
+pub async fn progress(database: &Database, term: i64, id: &str, report: &JobReport) -> Result<(), Unfinished> {
     update(database, term, id, counts(report)).await
 }
 
@@ -274,7 +275,7 @@ pub async fn postpone(
     end: &RunEnd,
     report: &JobReport,
     until: DateTime,
-) -> Result<(), Failure> {
+) -> Result<(), Unfinished> {
     let mut fields = details(end, report);
     fields.extend(doc! { "state": DUE, "outcome": null, "put_off_until": until });
     update(database, term, id, fields).await
@@ -291,17 +292,17 @@ pub async fn finish(
     end: &RunEnd,
     report: &JobReport,
     finished: DateTime,
-) -> Result<(), Failure> {
+) -> Result<(), Unfinished> {
     let mut fields = details(end, report);
     fields.extend(doc! { "state": ENDED, "finished": finished });
     update(database, term, id, fields).await
 }
 
-async fn update(database: &Database, term: i64, id: &str, fields: Document) -> Result<(), Failure> {
+async fn update(database: &Database, term: i64, id: &str, fields: Document) -> Result<(), Unfinished> {
     let mine = doc! { "_id": id, "term": term, "state": CLAIMED };
     let updated = with_deadline(collection(database, JOB_RUNS).update_one(mine, doc! { "$set": fields })).await;
     match updated.map_err(Failure::Write)?.matched_count {
-        0 => Err(Failure::LeaseLost),
+        0 => Err(Interruption::LeaseLost.into()),
         _ => Ok(()),
     }
 }

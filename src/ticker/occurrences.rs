@@ -11,7 +11,7 @@ use super::ledger::{self, LedgerEntry, RunOutcome};
 use super::{clock_ahead, outcome};
 use crate::config::TickerSettings;
 use crate::context::Context;
-use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::time::is_ahead;
 use crate::schedule::{Schedule, zone};
 use crate::write::transaction::Fence;
@@ -74,7 +74,7 @@ impl Plans {
         fence: &Fence,
         now: DateTime,
         PassedOutcome { outcome: passed, reason }: PassedOutcome,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, Unfinished> {
         let (database, mut owes) = (&context.database, false);
         for (job, plan) in &mut self.0 {
             let Some(mut through) = plan.through else {

@@ -23,8 +23,9 @@ use super::write_access::{OfferWriteLock, WriteAccess};
 use crate::clock;
 use crate::config::Environment;
 use crate::context::Context;
-use crate::error::{Directive, Failure};
+use crate::error::Directive;
 use crate::failpoint;
+use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::stored_commands::{self, Command, Lane, StoredCommand};
 use crate::notices::{Messenger, Notices, notices};
 use crate::phase::watcher::Followed;
@@ -123,8 +124,8 @@ impl Ticker {
     /// Makes runs until `stop` is cancelled. A failure of a job does not end the leadership.
     ///
     /// # Errors
-    /// [`Failure::LeaseLost`].
-    pub(crate) async fn run(mut self) -> Result<(), Failure> {
+    /// [`Interruption::LeaseLost`].
+    pub(crate) async fn run(mut self) -> Result<(), Unfinished> {
         let (messenger, stop) = (self.messenger.take(), self.stop.clone());
         // `rounds` drops the queue of the notices at its end, and that ends the messenger.
         let notices = async {
@@ -135,7 +136,7 @@ impl Ticker {
         tokio::join!(self.rounds(), notices).0
     }
 
-    async fn rounds(mut self) -> Result<(), Failure> {
+    async fn rounds(mut self) -> Result<(), Unfinished> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         while !self.stop.is_cancelled() {
             let delay = match Box::pin(self.round()).await {
@@ -143,10 +144,10 @@ impl Ticker {
                     delays.reset();
                     pause
                 }
-                Err(Failure::Interrupted) => break,
-                Err(Failure::LeaseLost) => return Err(Failure::LeaseLost),
-                Err(failure) => {
-                    warn!(error = %failure, advice = failure.advice(), "the ticker could not go on; tried again");
+                Err(Unfinished::Interrupted(Interruption::Stopping)) => break,
+                Err(lost @ Unfinished::Interrupted(Interruption::LeaseLost)) => return Err(lost),
+                Err(unfinished) => {
+                    warn!(error = %unfinished, advice = unfinished.advice(), "the ticker could not go on; tried again");
                     delays.next_delay()
                 }
             };
@@ -156,7 +157,7 @@ impl Ticker {
     }
 
     /// Makes one run at most: a stored command first, then the oldest due run. Returns the pause before the next round.
-    async fn round(&mut self) -> Result<Duration, Failure> {
+    async fn round(&mut self) -> Result<Duration, Unfinished> {
         let database = self.context.database.clone();
         let now = self.context.clock.now(&database).await?;
         if !self.begun {
@@ -178,7 +179,7 @@ impl Ticker {
         Ok(self.context.clock.rest())
     }
 
-    async fn begin(&mut self, now: DateTime) -> Result<(), Failure> {
+    async fn begin(&mut self, now: DateTime) -> Result<(), Unfinished> {
         let database = &self.context.database;
         if self.context.settings.environment == Environment::Production {
             production_marker::mark(database).await?;
@@ -197,7 +198,7 @@ impl Ticker {
     }
 
     /// Claims a due run and makes it. Nothing happens where the run has ended meanwhile.
-    async fn make(&mut self, due_run: &DueRun) -> Result<(), Failure> {
+    async fn make(&mut self, due_run: &DueRun) -> Result<(), Unfinished> {
         let (database, term) = (self.context.database.clone(), self.handles.fence.term);
         let now = self.context.clock.now(&database).await?;
         let Some(changed) = ledger::claim(&database, term, &due_run.id, now).await? else {
@@ -215,13 +216,13 @@ impl Ticker {
     /// Carries out the stored command with this `_id`, for a process of the command line that has the lease itself.
     ///
     /// # Errors
-    /// [`Failure::LeaseLost`] when the command cannot be taken up any more; another [`Failure`] that ends the attempt,
-    /// which can be repeated.
-    pub(crate) async fn carry_out_only(&mut self, id: ObjectId) -> Result<(), Failure> {
+    /// [`Interruption::LeaseLost`] when the command cannot be taken up any more; another interruption or a failure that
+    /// ends the attempt, which can be repeated.
+    pub(crate) async fn carry_out_only(&mut self, id: ObjectId) -> Result<(), Unfinished> {
         let database = self.context.database.clone();
         match stored_commands::take_up(&database, Lane::Ticker, Some(id), self.handles.fence.term).await? {
             Some(request) => self.carry_out(&request).await?,
-            None => return Err(Failure::LeaseLost),
+            None => return Err(Interruption::LeaseLost.into()),
         }
         self.notices = Notices::default();
         if let Some(messenger) = self.messenger.take() {
@@ -234,7 +235,7 @@ impl Ticker {
     }
 
     /// Carries out a stored command, and stores its result.
-    async fn carry_out(&mut self, request: &StoredCommand) -> Result<(), Failure> {
+    async fn carry_out(&mut self, request: &StoredCommand) -> Result<(), Unfinished> {
         info!(command = %request.id, order = ?request.order, who = request.who, "a command is taken up");
         let (database, term) = (self.context.database.clone(), self.handles.fence.term);
         let job_order = match JobOrder::of(&request.order) {
@@ -268,7 +269,7 @@ impl Ticker {
         id: &str,
         times: RunTimes,
         changed: u64,
-    ) -> Result<(RunEnd, JobReport), Failure> {
+    ) -> Result<(RunEnd, JobReport), Unfinished> {
         failpoint::passed("job-claimed");
         let began = clock::instant();
         let (end, report) = self.attempt(job_order, id, times, changed).await?;
@@ -294,7 +295,7 @@ impl Ticker {
         id: &str,
         times: RunTimes,
         mut changed: u64,
-    ) -> Result<(RunEnd, JobReport), Failure> {
+    ) -> Result<(RunEnd, JobReport), Unfinished> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let mut attempt = 0;
         loop {
@@ -306,20 +307,22 @@ impl Ticker {
             }
             // Changes of earlier attempts stay, so they count for the run.
             work.report.changed = changed;
-            let failure = match job_order.run(&mut work).await {
-                Ok(()) => return Ok((RunEnd::of(&work.report), work.report)),
-                Err(failure @ (Failure::Interrupted | Failure::LeaseLost)) => return Err(failure),
-                Err(failure) => failure,
+            let Err(unfinished) = job_order.run(&mut work).await else {
+                return Ok((RunEnd::of(&work.report), work.report));
+            };
+            let passes = match &unfinished {
+                Unfinished::Interrupted(Interruption::Stopping | Interruption::LeaseLost) => return Err(unfinished),
+                Unfinished::Interrupted(Interruption::PhaseChanged) => true,
+                Unfinished::Failed(failure) => failure.directive() == Directive::Retry,
             };
             changed = work.report.changed;
-            let passes = matches!(failure, Failure::PhaseChanged) || failure.directive() == Directive::Retry;
             if !passes || attempt >= ATTEMPTS {
-                let end = RunEnd { outcome: RunOutcome::Failed, error: Some(failure.to_string()) };
+                let end = RunEnd { outcome: RunOutcome::Failed, error: Some(unfinished.to_string()) };
                 return Ok((end, work.report));
             }
-            warn!(job = job_order.name(), error = %failure, advice = failure.advice(), "a job is tried again");
+            warn!(job = job_order.name(), error = %unfinished, advice = unfinished.advice(), "a job is tried again");
             if !pause(&self.stop, delays.next_delay()).await {
-                return Err(Failure::Interrupted);
+                return Err(Interruption::Stopping.into());
             }
         }
     }

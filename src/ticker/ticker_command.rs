@@ -3,7 +3,7 @@
 use super::job::TimedJob;
 use super::job_context::JobContext;
 use super::jobs::{anonymize_user, obfuscate};
-use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::maintenance::stored_commands::Command;
 use crate::model::ids::UserId;
 use crate::observe::labels::LabelValue;
@@ -58,7 +58,7 @@ impl JobOrder {
     }
 
     /// Makes the run; see [`crate::ticker::jobs::run`].
-    pub(crate) async fn run(self, work: &mut JobContext) -> Result<(), Failure> {
+    pub(crate) async fn run(self, work: &mut JobContext) -> Result<(), Unfinished> {
         match self {
             Self::Job(job) => crate::ticker::jobs::run(job, work).await,
             Self::AnonymizeUser(user) => Box::pin(anonymize_user::run(work, user)).await,

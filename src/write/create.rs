@@ -12,6 +12,7 @@ use super::statements::Creation;
 use super::update_command::{IN_FLIGHT, commands_of, is_unreadable, overran, unacknowledged};
 use crate::error::FENCED;
 use crate::error::{Failure, command_code, refusal};
+use crate::interruption::Unfinished;
 
 /// The number of creations from which such a command is worth it. Fewer ones are written by single statements.
 pub const WORTH_IT: usize = 16;
@@ -29,8 +30,8 @@ pub struct Created {
 /// Inserts documents, and returns when a majority has acknowledged all that are not `unsure`.
 ///
 /// # Errors
-/// [`Failure::Write`], [`Failure::Overdue`], [`Failure::LeaseLost`]: some documents may exist then.
-pub async fn create(writer: &Writer, collection: &str, creations: Vec<Creation>) -> Result<Created, Failure> {
+/// [`Failure::Write`], [`Failure::Overdue`], or a lost lease: some documents may exist then.
+pub async fn create(writer: &Writer, collection: &str, creations: Vec<Creation>) -> Result<Created, Unfinished> {
     futures::stream::iter(commands_of(creations, |creation| creation.document.as_bytes().len()))
         .map(|command| send(writer, collection, command))
         .buffer_unordered(IN_FLIGHT)
@@ -42,7 +43,7 @@ pub async fn create(writer: &Writer, collection: &str, creations: Vec<Creation>)
         .await
 }
 
-async fn send(writer: &Writer, collection: &str, creations: Vec<Creation>) -> Result<Created, Failure> {
+async fn send(writer: &Writer, collection: &str, creations: Vec<Creation>) -> Result<Created, Unfinished> {
     let mut documents = RawArrayBuf::new();
     let mut ids = Vec::with_capacity(creations.len());
     for creation in creations {
@@ -55,16 +56,18 @@ async fn send(writer: &Writer, collection: &str, creations: Vec<Creation>) -> Re
     command.append(cstr!("cursor"), rawdoc! {});
     command.append(cstr!("writeConcern"), rawdoc! { "w": "majority" });
     match writer.send(command).await {
-        Ok(reply) if reply.contains_key("writeConcernError") => Err(unacknowledged(&reply)),
+        Ok(reply) if reply.contains_key("writeConcernError") => Err(unacknowledged(&reply).into()),
         Ok(_) => Ok(Created { created: ids.len() as u64, unsure: Vec::new() }),
         // One of the documents may be at fault. Single statements find out.
-        Err(failure) if overran(&failure) || is_unreadable(&failure) => Ok(Created { created: 0, unsure: ids }),
-        Err(Failure::Write(error)) => match command_code(&error) {
-            Some(FENCED) => Err(Failure::Overdue),
+        Err(Unfinished::Failed(failure)) if overran(&failure) || is_unreadable(&failure) => {
+            Ok(Created { created: 0, unsure: ids })
+        }
+        Err(Unfinished::Failed(Failure::Write(error))) => match command_code(&error) {
+            Some(FENCED) => Err(Failure::Overdue.into()),
             Some(code) if refusal(code).is_some() => Ok(Created { created: 0, unsure: ids }),
-            _ => Err(Failure::Write(error)),
+            _ => Err(Failure::Write(error).into()),
         },
-        Err(failure) => Err(failure),
+        Err(unfinished) => Err(unfinished),
     }
 }
 

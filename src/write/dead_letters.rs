@@ -9,6 +9,7 @@ pub(crate) use super::dead_letter::{Address, DeadLetter, KnownDeadLetter};
 use super::statements::Statement;
 use super::{Writer, update_command};
 use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::dead_letter::{Action, Reason};
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::DEAD_LETTERS;
@@ -206,7 +207,7 @@ impl DeadLetters {
         &mut self,
         mut dead_letters: BTreeMap<Address, DeadLetter>,
         position: &EventPosition,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Unfinished> {
         if dead_letters.is_empty() {
             return Ok(());
         }
@@ -226,7 +227,7 @@ impl DeadLetters {
         Ok(())
     }
 
-    async fn delete(&self, ids: &[String]) -> Result<(), Failure> {
+    async fn delete(&self, ids: &[String]) -> Result<(), Unfinished> {
         let Some(writer) = &self.writer else { return Ok(()) };
         for ids in ids.chunks(1_000) {
             update_command::delete(writer, DEAD_LETTERS, doc! { "_id": { "$in": ids } }).await?;
@@ -238,7 +239,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// As [`update_command::update`].
-    pub(crate) async fn remove_unusable(&mut self, collection: WatchedCollection, key: &str) -> Result<(), Failure> {
+    pub(crate) async fn remove_unusable(&mut self, collection: WatchedCollection, key: &str) -> Result<(), Unfinished> {
         let id = unusable(collection, key);
         if self.others.contains_key(&id) {
             self.delete(std::slice::from_ref(&id)).await?;
@@ -256,7 +257,7 @@ impl DeadLetters {
         collection: WatchedCollection,
         keys: impl IntoIterator<Item = String>,
         position: &EventPosition,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Unfinished> {
         let dead_letter = DeadLetter::of_projection(Reason::Undecodable, "`_id` is no ObjectId".to_owned());
         let ids: Vec<String> = keys.into_iter().map(|key| unusable(collection, &key)).collect();
         let Some(writer) = &self.writer else { return Ok(()) };
@@ -284,7 +285,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// As [`update_command::update`].
-    pub(crate) async fn drop_named(&mut self, ids: &[String]) -> Result<u64, Failure> {
+    pub(crate) async fn drop_named(&mut self, ids: &[String]) -> Result<u64, Unfinished> {
         let known = |id: &&String| match Address::from_stored(id) {
             Some(address) => self.known.contains_key(&address),
             None => self.others.contains_key(*id),
@@ -307,7 +308,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// As [`update_command::update`].
-    pub(crate) async fn remove(&mut self, healed: &BTreeSet<Address>) -> Result<(), Failure> {
+    pub(crate) async fn remove(&mut self, healed: &BTreeSet<Address>) -> Result<(), Unfinished> {
         let ids: Vec<String> = healed.iter().flat_map(Address::stored).collect();
         self.delete(&ids).await?;
         for address in healed {
@@ -362,12 +363,11 @@ async fn store<'a>(
     writer: &Writer,
     dead_letters: impl Iterator<Item = (String, &'a DeadLetter)>,
     position: &EventPosition,
-) -> Result<(), Failure> {
-    let statements: Vec<Statement> =
-        dead_letters.map(|(id, dead_letter)| statement(&id, dead_letter, position)).collect();
+) -> Result<(), Unfinished> {
+    let statements = dead_letters.map(|(id, dead_letter)| statement(&id, dead_letter, position)).collect();
     let outcome = update_command::update(writer, DEAD_LETTERS, statements).await?;
     match outcome.refused.first() {
-        Some(refused) => Err(Failure::Statement(refused.code)),
+        Some(refused) => Err(Failure::Statement(refused.code).into()),
         None => Ok(()),
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::error::Failure;
+use crate::interruption::{Interruption, Unfinished};
 use crate::observe::health::{Health, HealthPart};
 use std::time::Instant;
 
@@ -134,8 +135,8 @@ impl Writer {
     /// `None` without a lease.
     ///
     /// # Errors
-    /// [`Failure::LeaseLost`].
-    pub async fn variables(&self) -> Result<Option<Document>, Failure> {
+    /// [`Interruption::LeaseLost`].
+    pub async fn variables(&self) -> Result<Option<Document>, Unfinished> {
         let variables = self.limit().await?.begins.map(fence);
         // The variables have only numbers and texts, so decoding cannot fail.
         Ok(variables.and_then(|variables| Document::try_from(variables).ok()))
@@ -147,8 +148,8 @@ impl Writer {
     /// overrun.
     ///
     /// # Errors
-    /// [`Failure::LeaseLost`], [`Failure::Overdue`], [`Failure::Write`].
-    pub async fn send(&self, command: RawDocumentBuf) -> Result<Document, Failure> {
+    /// [`Interruption::LeaseLost`], [`Failure::Overdue`], [`Failure::Write`].
+    pub async fn send(&self, command: RawDocumentBuf) -> Result<Document, Unfinished> {
         let limit = self.limit().await?;
         let mut underway = self.underway(&limit);
         let reply = self.database.run_raw_command(limit.put_on(command));
@@ -156,7 +157,7 @@ impl Writer {
         if !reply.as_ref().is_err_and(is_unanswered) {
             underway.iter_mut().for_each(|underway| underway.until = 0);
         }
-        reply.map_err(Failure::Write)
+        Ok(reply.map_err(Failure::Write)?)
     }
 
     fn underway(&self, limit: &Limit) -> Option<Underway> {
@@ -169,18 +170,16 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Self::send`].
-    pub async fn send_in(&self, session: &mut ClientSession, command: RawDocumentBuf) -> Result<Document, Failure> {
+    pub async fn send_in(&self, session: &mut ClientSession, command: RawDocumentBuf) -> Result<Document, Unfinished> {
         let limit = self.limit().await?;
         let reply = self.database.run_raw_command(limit.put_on(command)).session(session);
-        tokio::time::timeout(limit.patience(), reply.into_future())
-            .await
-            .map_err(|_| Failure::Overdue)?
-            .map_err(Failure::Write)
+        let reply = tokio::time::timeout(limit.patience(), reply.into_future()).await.map_err(|_| Failure::Overdue)?;
+        Ok(reply.map_err(Failure::Write)?)
     }
 
     /// Computes the limits of a command: half of the time that the lease has left. If less than half of a full duration
     /// is left, this waits for the next renewal.
-    async fn limit(&self) -> Result<Limit, Failure> {
+    async fn limit(&self) -> Result<Limit, Unfinished> {
         let Some(HeldLease { mut validity, duration, .. }) = self.lease.clone() else {
             return Ok(Limit { time: LONGEST, begins: None });
         };
@@ -188,7 +187,7 @@ impl Writer {
             let known = *validity.borrow_and_update();
             let left = known.left();
             if left.is_zero() {
-                return Err(Failure::LeaseLost);
+                return Err(Interruption::LeaseLost.into());
             }
             if left >= duration / 2 {
                 let time = left / 2;
@@ -201,7 +200,7 @@ impl Writer {
             // The wait ends with a renewal or with the lease. If the renewing task is gone, the lease counts as lost.
             let renewed = tokio::time::timeout(left, validity.changed()).await;
             if matches!(renewed, Ok(Err(_))) {
-                return Err(Failure::LeaseLost);
+                return Err(Interruption::LeaseLost.into());
             }
         }
     }
@@ -272,8 +271,11 @@ mod tests {
         assert_eq!(ends, 1_010_000, "it ends with the lease");
         assert_eq!(after.timestamp_millis(), 990_000, "a duration before the lease was prolonged");
         let (_renewed, lost) = writer(Duration::ZERO).await;
-        assert!(matches!(lost.limit().await, Err(Failure::LeaseLost)));
-        assert!(matches!(lost.send(RawDocumentBuf::new()).await, Err(Failure::LeaseLost)));
+        assert!(matches!(lost.limit().await, Err(Unfinished::Interrupted(Interruption::LeaseLost))));
+        assert!(matches!(
+            lost.send(RawDocumentBuf::new()).await,
+            Err(Unfinished::Interrupted(Interruption::LeaseLost))
+        ));
     }
 
     #[tokio::test]
@@ -286,6 +288,6 @@ mod tests {
         drop(renewed);
         let (renewed, ended) = writer(DURATION / 4).await;
         drop(renewed);
-        assert!(matches!(ended.limit().await, Err(Failure::LeaseLost)));
+        assert!(matches!(ended.limit().await, Err(Unfinished::Interrupted(Interruption::LeaseLost))));
     }
 }

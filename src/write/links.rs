@@ -10,7 +10,7 @@ use bson::{RawDocumentBuf, doc, rawdoc};
 use super::statements::Statement;
 use super::update_command::Refused;
 use super::{Writer, update_command};
-use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::LINKS;
 
@@ -26,7 +26,7 @@ const FEW: usize = 16;
 ///
 /// # Errors
 /// As [`update_command::update`].
-pub(crate) async fn grow(writer: &Writer, added: &Jobs) -> Result<Vec<Refused>, Failure> {
+pub(crate) async fn grow(writer: &Writer, added: &Jobs) -> Result<Vec<Refused>, Unfinished> {
     update(writer, added, |recruiter, jobs| {
         if jobs.len() <= FEW {
             let add = rawdoc! { "$addToSet": { "jobs": { "$each": array(jobs) } } };
@@ -43,7 +43,7 @@ pub(crate) async fn grow(writer: &Writer, added: &Jobs) -> Result<Vec<Refused>, 
 ///
 /// # Errors
 /// As [`update_command::update`].
-pub(crate) async fn shrink(writer: &Writer, removed: &Jobs) -> Result<Vec<Refused>, Failure> {
+pub(crate) async fn shrink(writer: &Writer, removed: &Jobs) -> Result<Vec<Refused>, Unfinished> {
     update(writer, removed, |recruiter, jobs| {
         let jobs = array(jobs);
         let pull = rawdoc! { "jobs": { "$in": jobs.clone() }, "removed": { "$in": jobs } };
@@ -57,7 +57,7 @@ pub(crate) async fn shrink(writer: &Writer, removed: &Jobs) -> Result<Vec<Refuse
 ///
 /// # Errors
 /// As [`update_command::update`].
-pub(crate) async fn set_aside(writer: &Writer, removed: &Jobs) -> Result<Vec<Refused>, Failure> {
+pub(crate) async fn set_aside(writer: &Writer, removed: &Jobs) -> Result<Vec<Refused>, Unfinished> {
     update(writer, removed, |recruiter, jobs| {
         let jobs = rawdoc! { "$literal": array(jobs) };
         let set = rawdoc! {
@@ -73,7 +73,7 @@ async fn update(
     writer: &Writer,
     links: &Jobs,
     body: impl Fn(RecruiterId, &[JobId]) -> RawDocumentBuf,
-) -> Result<Vec<Refused>, Failure> {
+) -> Result<Vec<Refused>, Unfinished> {
     let mut statements = Vec::new();
     for (recruiter, jobs) in links {
         let jobs: Vec<JobId> = jobs.iter().copied().collect();
@@ -97,7 +97,7 @@ fn list(name: &str) -> RawDocumentBuf {
 ///
 /// # Errors
 /// As [`update_command::update`].
-pub(crate) async fn delete(writer: &Writer, recruiters: &[RecruiterId]) -> Result<(), Failure> {
+pub(crate) async fn delete(writer: &Writer, recruiters: &[RecruiterId]) -> Result<(), Unfinished> {
     if recruiters.is_empty() {
         return Ok(());
     }

@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::{Writer, update_command};
 use crate::error::Failure;
 use crate::error::{command_code, describe};
+use crate::interruption::{Interruption, Unfinished};
 use crate::model::names::STATE;
 use crate::model::names::state_id::TICKER;
 use crate::mongo::deadline::with_deadline;
@@ -47,8 +48,8 @@ impl Fence {
     /// time-based job: the time up to which the ledger has its occurrences.
     ///
     /// # Errors
-    /// [`Failure::LeaseLost`] when a later term has the fence, [`Failure::Write`].
-    pub async fn take_over(writer: Writer, term: i64) -> Result<(Self, BTreeMap<String, DateTime>), Failure> {
+    /// [`Interruption::LeaseLost`] when a later term has the fence, [`Failure::Write`].
+    pub async fn take_over(writer: Writer, term: i64) -> Result<(Self, BTreeMap<String, DateTime>), Unfinished> {
         let session = session(writer.database()).await?;
         let id = session.lock().await.id().clone();
         let through = take_over(writer.database(), term, &id).await?;
@@ -59,8 +60,12 @@ impl Fence {
 /// Stores `term` and its session in the document `ticker`, and returns `through` of each time-based job.
 ///
 /// # Errors
-/// [`Failure::LeaseLost`] when a later term has the document, [`Failure::Write`].
-async fn take_over(database: &Database, term: i64, session: &Document) -> Result<BTreeMap<String, DateTime>, Failure> {
+/// [`Interruption::LeaseLost`] when a later term has the document, [`Failure::Write`].
+async fn take_over(
+    database: &Database,
+    term: i64,
+    session: &Document,
+) -> Result<BTreeMap<String, DateTime>, Unfinished> {
     end_session_before(database, term).await?;
     let filter = doc! { "_id": TICKER, "term": { "$not": { "$gt": term } } };
     let state = collection(database, STATE);
@@ -71,8 +76,8 @@ async fn take_over(database: &Database, term: i64, session: &Document) -> Result
     let taken = match with_deadline(taken).await {
         Ok(taken) => taken.unwrap_or_default(),
         // The filter excludes the document of a later term, so the insert collides with it.
-        Err(error) if command_code(&error) == Some(DUPLICATE_KEY) => return Err(Failure::LeaseLost),
-        Err(error) => return Err(Failure::Write(error)),
+        Err(error) if command_code(&error) == Some(DUPLICATE_KEY) => return Err(Interruption::LeaseLost.into()),
+        Err(error) => return Err(Failure::Write(error).into()),
     };
     let through = taken.get_document("through").cloned().unwrap_or_default();
     Ok(through.into_iter().filter_map(|(job, time)| Some((job, time.as_datetime().copied()?))).collect())
@@ -129,8 +134,8 @@ impl Transaction {
     /// Begins a transaction. Without a fence it can only read.
     ///
     /// # Errors
-    /// [`Failure::Write`], [`Failure::LeaseLost`] when a later term has the fence.
-    pub async fn begin(database: &Database, fence: Option<&Fence>) -> Result<Self, Failure> {
+    /// [`Failure::Write`], [`Interruption::LeaseLost`] when a later term has the fence.
+    pub async fn begin(database: &Database, fence: Option<&Fence>) -> Result<Self, Unfinished> {
         let mut session = match fence {
             Some(fence) => Either::OwnedJob(Arc::clone(&fence.session).lock_owned().await),
             None => {
@@ -149,7 +154,7 @@ impl Transaction {
             let mine = rawdoc! { "q": { "_id": TICKER, "term": fence.term }, "u": [{ "$set": { "wrote": "$$NOW" } }] };
             let statement = Statement { id: None, body: mine };
             if transaction.update(STATE, vec![statement]).await?.unmatched > 0 {
-                return Err(Failure::LeaseLost);
+                return Err(Interruption::LeaseLost.into());
             }
         }
         Ok(transaction)
@@ -186,11 +191,11 @@ impl Transaction {
         &mut self,
         collection: &str,
         statements: Vec<Statement>,
-    ) -> Result<update_command::WriteOutcome, Failure> {
+    ) -> Result<update_command::WriteOutcome, Unfinished> {
         let Some(writer) = &self.writer else { return Ok(update_command::WriteOutcome::default()) };
         let outcome = update_command::update_in(writer, self.session.get(), collection, statements).await?;
         match outcome.refused.first() {
-            Some(refused) => Err(Failure::Statement(refused.code)),
+            Some(refused) => Err(Failure::Statement(refused.code).into()),
             None => Ok(outcome),
         }
     }
@@ -199,7 +204,7 @@ impl Transaction {
     ///
     /// # Errors
     /// As [`update_command::update`].
-    pub async fn delete(&mut self, collection: &str, filter: Document) -> Result<u64, Failure> {
+    pub async fn delete(&mut self, collection: &str, filter: Document) -> Result<u64, Unfinished> {
         let Some(writer) = &self.writer else { return Ok(0) };
         let deletes = doc! { "delete": collection, "deletes": [{ "q": filter, "limit": 0 }] };
         // The command has only texts, ids and numbers, so encoding cannot fail.
@@ -212,7 +217,7 @@ impl Transaction {
     ///
     /// # Errors
     /// As [`Self::update`].
-    pub async fn put(&mut self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<(), Failure> {
+    pub async fn put(&mut self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<(), Unfinished> {
         let statement = |document: RawDocumentBuf| {
             let mut filter = RawDocumentBuf::new();
             if let Ok(Some(id)) = document.get("_id") {

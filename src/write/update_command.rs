@@ -15,6 +15,7 @@ use super::Writer;
 use super::statements::Statement;
 use crate::error::FENCED;
 use crate::error::{Failure, command_code, refusal};
+use crate::interruption::{Interruption, Unfinished};
 use crate::model::dead_letter::Reason;
 
 /// The greatest number of statements in one command (spec 03).
@@ -94,7 +95,7 @@ impl Refused {
 /// # Errors
 /// [`Failure::Write`], [`Failure::WriteConcern`], [`Failure::Statement`]: some writes may be missing. All statements
 /// can be sent again.
-pub async fn update(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<WriteOutcome, Failure> {
+pub async fn update(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<WriteOutcome, Unfinished> {
     let mut outcome = update_once(writer, collection, statements).await?;
     // Another process may insert the same offer at the same moment. The second attempt then finds the offer.
     let (again, refused) = outcome.refused.into_iter().partition(|refused| refused.reason == Reason::DuplicateOffer);
@@ -107,7 +108,11 @@ pub async fn update(writer: &Writer, collection: &str, statements: Vec<Statement
     Ok(outcome)
 }
 
-async fn update_once(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<WriteOutcome, Failure> {
+async fn update_once(
+    writer: &Writer,
+    collection: &str,
+    statements: Vec<Statement>,
+) -> Result<WriteOutcome, Unfinished> {
     // A statement that fits into no command is never sent: the server would refuse the whole command each time.
     let (statements, oversized): (Vec<Statement>, Vec<Statement>) =
         statements.into_iter().partition(|statement| statement.body.as_bytes().len() <= LARGEST);
@@ -127,20 +132,20 @@ async fn update_once(writer: &Writer, collection: &str, statements: Vec<Statemen
 /// upsert collides with that document.
 ///
 /// # Errors
-/// As [`fn@update`]; [`Failure::LeaseLost`] when a newer term has written the document.
-pub async fn record(writer: &Writer, collection: &str, filter: Document, set: Document) -> Result<(), Failure> {
+/// As [`fn@update`]; [`Interruption::LeaseLost`] when a newer term has written the document.
+pub async fn record(writer: &Writer, collection: &str, filter: Document, set: Document) -> Result<(), Unfinished> {
     own(writer, collection, doc! { "q": filter, "u": set, "upsert": true }).await
 }
 
 /// Sends one statement on a document of the service's own.
-async fn own(writer: &Writer, collection: &str, statement: Document) -> Result<(), Failure> {
+async fn own(writer: &Writer, collection: &str, statement: Document) -> Result<(), Unfinished> {
     // The statement has only texts, ids and numbers, so encoding cannot fail.
     let body = RawDocumentBuf::try_from(&statement).unwrap_or_default();
     let outcome = update(writer, collection, vec![Statement { id: None, body }]).await?;
     match outcome.refused.first() {
         None => Ok(()),
-        Some(refused) if refused.reason == Reason::DuplicateOffer => Err(Failure::LeaseLost),
-        Some(refused) => Err(Failure::Statement(refused.code)),
+        Some(refused) if refused.reason == Reason::DuplicateOffer => Err(Interruption::LeaseLost.into()),
+        Some(refused) => Err(Failure::Statement(refused.code).into()),
     }
 }
 
@@ -148,7 +153,7 @@ async fn own(writer: &Writer, collection: &str, statement: Document) -> Result<(
 ///
 /// # Errors
 /// As [`fn@update`].
-pub async fn change(writer: &Writer, collection: &str, filter: Document, update: Document) -> Result<(), Failure> {
+pub async fn change(writer: &Writer, collection: &str, filter: Document, update: Document) -> Result<(), Unfinished> {
     own(writer, collection, doc! { "q": filter, "u": update, "multi": true }).await
 }
 
@@ -156,7 +161,7 @@ pub async fn change(writer: &Writer, collection: &str, filter: Document, update:
 ///
 /// # Errors
 /// As [`update`].
-pub async fn delete(writer: &Writer, collection: &str, filter: Document) -> Result<(), Failure> {
+pub async fn delete(writer: &Writer, collection: &str, filter: Document) -> Result<(), Unfinished> {
     let command = doc! {
         "delete": collection, "deletes": [{ "q": filter, "limit": 0 }], "ordered": false,
         "writeConcern": { "w": "majority" },
@@ -164,7 +169,8 @@ pub async fn delete(writer: &Writer, collection: &str, filter: Document) -> Resu
     // The command has only texts, ids and numbers, so encoding cannot fail.
     let command = RawDocumentBuf::try_from(&command).unwrap_or_default();
     let reply = writer.send(command).await?;
-    read(&reply, Vec::new()).map(drop)
+    read(&reply, Vec::new())?;
+    Ok(())
 }
 
 /// Waits until a majority has everything that the primary wrote before. Even a write that changes nothing waits for
@@ -173,10 +179,11 @@ pub async fn delete(writer: &Writer, collection: &str, filter: Document) -> Resu
 ///
 /// # Errors
 /// As [`update`].
-pub async fn confirm(writer: &Writer, collection: &str) -> Result<(), Failure> {
+pub async fn confirm(writer: &Writer, collection: &str) -> Result<(), Unfinished> {
     let body = rawdoc! { "q": { "_id": "nothing" }, "u": { "$set": { "at": null } } };
     let nothing = Statement { id: None, body };
-    read(&send_once(writer, collection, std::slice::from_ref(&nothing)).await?, vec![nothing]).map(drop)
+    read(&send_once(writer, collection, std::slice::from_ref(&nothing)).await?, vec![nothing])?;
+    Ok(())
 }
 
 /// Divides `items` evenly among the commands in flight, within the limits of one command.
@@ -204,7 +211,7 @@ pub(super) fn commands_of<T>(items: Vec<T>, weight: impl Fn(&T) -> usize) -> Vec
 /// Sends the statements of one command. A command that takes longer than the lease allows, or whose answer cannot be
 /// read, would fail the same way again. So it is sent again in ever smaller parts. Then one document does not keep the
 /// others from being written.
-async fn send(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<WriteOutcome, Failure> {
+async fn send(writer: &Writer, collection: &str, statements: Vec<Statement>) -> Result<WriteOutcome, Unfinished> {
     let mut outcome = WriteOutcome::default();
     let mut rest = vec![(statements, 0)];
     while let Some((mut statements, overruns)) = rest.pop() {
@@ -214,13 +221,14 @@ async fn send(writer: &Writer, collection: &str, statements: Vec<Statement>) -> 
                 outcome.add(read(&reply, statements)?);
                 continue;
             }
-            Err(failure) => failure,
+            Err(Unfinished::Failed(failure)) => failure,
+            Err(interrupted) => return Err(interrupted),
         };
         let unreadable = is_unreadable(&failure);
         match statements.len() {
-            _ if !unreadable && !overran(&failure) => return Err(failure),
+            _ if !unreadable && !overran(&failure) => return Err(failure.into()),
             // The collection accepts no other write either, so these statements are not at fault.
-            _ if Box::pin(confirm(writer, collection)).await.is_err() => return Err(failure),
+            _ if Box::pin(confirm(writer, collection)).await.is_err() => return Err(failure.into()),
             2.. => {
                 let part = statements.len().div_ceil(PARTS);
                 while !statements.is_empty() {
@@ -255,7 +263,7 @@ pub(super) fn is_unreadable(failure: &Failure) -> bool {
     matches!(*error.kind, ErrorKind::Bson(_) | ErrorKind::BsonDeserialization(_))
 }
 
-async fn send_once(writer: &Writer, collection: &str, statements: &[Statement]) -> Result<Document, Failure> {
+async fn send_once(writer: &Writer, collection: &str, statements: &[Statement]) -> Result<Document, Unfinished> {
     let mut command = command_of(collection, statements);
     command.append(cstr!("writeConcern"), &rawdoc! { "w": "majority" });
     writer.send(command).await
@@ -271,12 +279,13 @@ pub async fn update_in(
     session: &mut ClientSession,
     collection: &str,
     statements: Vec<Statement>,
-) -> Result<WriteOutcome, Failure> {
-    let reply = writer.send_in(session, command_of(collection, &statements)).await;
-    // An unreadable answer is about one of the statements. The caller finds out which one.
-    let reply =
-        reply.map_err(|failure| if is_unreadable(&failure) { Failure::Statement(UNREADABLE) } else { failure })?;
-    read(&reply, statements)
+) -> Result<WriteOutcome, Unfinished> {
+    match writer.send_in(session, command_of(collection, &statements)).await {
+        Ok(reply) => Ok(read(&reply, statements)?),
+        // An unreadable answer is about one of the statements. The caller finds out which one.
+        Err(Unfinished::Failed(failure)) if is_unreadable(&failure) => Err(Failure::Statement(UNREADABLE).into()),
+        Err(unfinished) => Err(unfinished),
+    }
 }
 
 fn command_of(collection: &str, statements: &[Statement]) -> RawDocumentBuf {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bson::{DateTime, doc};
 use stream_processor::clock;
-use stream_processor::inside::Failure;
 use stream_processor::inside::Lease;
 use stream_processor::inside::Validity;
 use stream_processor::inside::VerificationReport;
 use stream_processor::inside::stored;
+use stream_processor::inside::{Failure, Unfinished};
 use stream_processor::inside::{Writer, update_command};
 use tokio::sync::watch;
 use xtask::guarded::Signal;
@@ -44,7 +44,7 @@ async fn a_command_that_was_prepared_by_a_clock_a_month_ahead_changes_nothing_un
     })
     .await;
     let late = write(month).await;
-    assert!(matches!(late, Err(Failure::Overdue)), "{late:?}");
+    assert!(matches!(late, Err(Unfinished::Failed(Failure::Overdue))), "{late:?}");
     assert_eq!(test.collection("things").count_documents(doc! {}).await.unwrap(), 0);
     write(successor.validity.ends_at).await.unwrap();
     assert_eq!(test.collection("things").count_documents(doc! {}).await.unwrap(), 1);

@@ -5,10 +5,10 @@ use bson::{DateTime, Document, doc};
 use futures::TryStreamExt as _;
 use resume_tokens::{MongoStore, OldWorkerTokens, Store};
 use stream_processor::config::OnHistoryLost;
-use stream_processor::inside::Failure;
 use stream_processor::inside::Metrics;
 use stream_processor::inside::Phase;
 use stream_processor::inside::Writer;
+use stream_processor::inside::{Interruption, Unfinished};
 use stream_processor::inside::{PositionStores, start};
 use xtask::guarded::Signal;
 use xtask::mongod::{Options, ReplicaSet};
@@ -150,7 +150,7 @@ async fn the_start_of_a_newer_term_is_not_recorded_over() {
     let stores = PositionStores { store: &store, old_worker: &OldWorkerTokens::new(test.database.clone()) };
     let metrics = Metrics::new().unwrap();
     let begun = start(&writer, stores, OnHistoryLost::Halt, &metrics, 1, Phase::Sync).await;
-    assert!(matches!(begun, Err(Failure::LeaseLost)), "{begun:?}");
+    assert!(matches!(begun, Err(Unfinished::Interrupted(Interruption::LeaseLost))), "{begun:?}");
     assert_eq!(state(&test.database, "beginning").await, Some(newer));
 }
 

@@ -7,9 +7,9 @@ use bson::oid::ObjectId;
 use bson::{DateTime, Document, doc, rawdoc};
 use stream_processor::clock;
 use stream_processor::inside::Creation;
-use stream_processor::inside::Failure;
 use stream_processor::inside::Validity;
 use stream_processor::inside::Writer;
+use stream_processor::inside::{Failure, Unfinished};
 use stream_processor::inside::{WORTH_IT, create};
 use tokio::sync::watch;
 
@@ -65,7 +65,7 @@ async fn creations_that_the_server_begins_after_the_lease_are_none() {
     let in_time = |seconds: i64| DateTime::from_millis(DateTime::now().timestamp_millis() + seconds * 1_000);
 
     let late = create_under(in_time(-1)).await;
-    assert!(matches!(late, Err(Failure::Overdue)), "{late:?}");
+    assert!(matches!(late, Err(Unfinished::Failed(Failure::Overdue))), "{late:?}");
     assert_eq!(test.collection("things").count_documents(doc! {}).await.unwrap(), 0);
     let timely = create_under(in_time(10)).await.unwrap();
     assert_eq!((timely.created, timely.unsure.len()), (WORTH_IT as u64, 0));

@@ -8,6 +8,7 @@ use bson::{Bson, Document, doc};
 use super::super::report::ReportLine;
 use crate::error::Failure;
 use crate::fetch::references::key_at;
+use crate::interruption::Unfinished;
 use crate::model::ids::JobId;
 use crate::model::names::OFFERS;
 use crate::model::names::SIRET_CACHE;
@@ -23,7 +24,7 @@ const ACTIVE: &str = "A";
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
     let mut walk = work.walk(OFFERS, work.ours(selects())).await?;
     while let Some(offers) = work.next(&mut walk).await? {
         work.check()?;

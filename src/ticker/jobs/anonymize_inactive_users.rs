@@ -4,7 +4,7 @@ use bson::{DateTime, Document, doc};
 
 use super::super::calendar::months_ago;
 use super::anonymize_user;
-use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::names::WatchedCollection;
 use crate::ticker::job_context::JobContext;
 
@@ -14,8 +14,8 @@ const MONTHS: u32 = 24;
 /// Anonymises the users whom an earlier run has begun, then the selected users.
 ///
 /// # Errors
-/// A [`Failure`] that is not about one user. Users anonymised so far stay anonymised.
-pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+/// [`Unfinished`]: an interruption, or a failure that is not about one user. Users anonymised so far stay anonymised.
+pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
     let Some(latest) = months_ago(work.now, work.zone(), MONTHS) else { return Ok(()) };
     let begun = anonymize_user::begun(work).await?;
     for user in &begun {

@@ -11,6 +11,7 @@ use super::super::id_cursor::IdCursor;
 use super::super::report::ReportLine;
 use crate::error::Failure;
 use crate::failpoint;
+use crate::interruption::Unfinished;
 use crate::model::ids::{JobId, UserId};
 use crate::model::names::OFFERS;
 use crate::model::names::ROLES;
@@ -42,7 +43,7 @@ const BEGUN: &CStr = cstr!("anonymizing");
 ///
 /// # Errors
 /// As [`anonymize`].
-pub async fn run(work: &mut JobContext, user: UserId) -> Result<(), Failure> {
+pub async fn run(work: &mut JobContext, user: UserId) -> Result<(), Unfinished> {
     anonymize(work, user, None).await?;
     if work.report.matched == 0 {
         let copies = collection(&work.context.database, WatchedCollection::AnonymizedUsers.name());
@@ -71,15 +72,16 @@ pub async fn begun(work: &JobContext) -> Result<Vec<UserId>, Failure> {
 /// has no time for it, the user is reported as failed.
 ///
 /// # Errors
-/// A [`Failure`] that is not about this user. Changes so far stay, and the function can be called again.
-pub async fn anonymize(work: &mut JobContext, user: UserId, latest: Option<DateTime>) -> Result<(), Failure> {
+/// [`Unfinished`]: an interruption, or a failure that is not about this user. Changes so far stay, and the function can
+/// be called again.
+pub async fn anonymize(work: &mut JobContext, user: UserId, latest: Option<DateTime>) -> Result<(), Unfinished> {
     let mut walk = Some(work.walk(OFFERS, work.ours(of_user("managed_by", user))).await?);
     let mut rest = Rest { user, latest, offers: Vec::new(), most: MOST };
     let mut attempts = Attempts::default();
     loop {
         work.check()?;
         rest.fill(work, &mut walk).await?;
-        let failure = match part(work, &rest).await {
+        let cause = match part(work, &rest).await {
             Ok(AnonymizationStep::NoUser) => return Ok(()),
             Ok(AnonymizationStep::Last) => break,
             Ok(AnonymizationStep::Part { offers }) => {
@@ -90,17 +92,17 @@ pub async fn anonymize(work: &mut JobContext, user: UserId, latest: Option<DateT
                 work.progress().await?;
                 continue;
             }
-            Err(failure) => failure,
+            Err(cause) => cause,
         };
-        match DocumentFault::of(&failure) {
+        match cause.failure().and_then(DocumentFault::of) {
             Some(DocumentFault::TooSlow) if rest.most > 1 => rest.most = rest.most.div_ceil(4),
-            Some(fault @ DocumentFault::Refused(_)) => return work.fail(user.0, fault, failure),
+            Some(fault @ DocumentFault::Refused(_)) => return work.fail(user.0, fault, cause),
             Some(fault) => {
-                if let Err(failure) = attempts.wait_after(failure, &work.stop).await {
-                    return work.fail(user.0, fault, failure);
+                if let Err(cause) = attempts.wait_after(cause, &work.stop).await {
+                    return work.fail(user.0, fault, cause);
                 }
             }
-            None => attempts.wait_after(failure, &work.stop).await?,
+            None => attempts.wait_after(cause, &work.stop).await?,
         }
     }
     work.stuck = 0;
@@ -144,7 +146,7 @@ enum AnonymizationStep {
     Last,
 }
 
-async fn part(work: &JobContext, rest: &Rest) -> Result<AnonymizationStep, Failure> {
+async fn part(work: &JobContext, rest: &Rest) -> Result<AnonymizationStep, Unfinished> {
     let _pen = work.offer_write_lock().await;
     let user = rest.user;
     let mut transaction = Transaction::begin(&work.context.database, work.fence()).await?;
@@ -199,16 +201,16 @@ async fn part(work: &JobContext, rest: &Rest) -> Result<AnonymizationStep, Failu
 
 /// Ends a transaction that changes nothing of the user. A user whose anonymisation had begun is taken off the list:
 /// another process has deleted the user, and the stream anonymises the remaining offers.
-async fn leave(mut transaction: Transaction, rest: &Rest) -> Result<(), Failure> {
+async fn leave(mut transaction: Transaction, rest: &Rest) -> Result<(), Unfinished> {
     if rest.latest.is_none() {
         note(&mut transaction, rest.user, cstr!("$pull")).await?;
     }
     // An open transaction would keep its locks for a minute.
-    transaction.commit().await
+    Ok(transaction.commit().await?)
 }
 
 /// Adds the user to the list of begun users (`$addToSet`), or removes the user from the list (`$pull`).
-async fn note(transaction: &mut Transaction, user: UserId, operator: &CStr) -> Result<(), Failure> {
+async fn note(transaction: &mut Transaction, user: UserId, operator: &CStr) -> Result<(), Unfinished> {
     let mut update = RawDocumentBuf::new();
     update.append(operator, &rawdoc! { BEGUN: user });
     let body = rawdoc! { "q": { "_id": TICKER }, "u": update };
@@ -217,7 +219,7 @@ async fn note(transaction: &mut Transaction, user: UserId, operator: &CStr) -> R
 
 /// Copies the user's recruiters without contact, and deletes them. Returns the number of documents that the transaction
 /// may still change; zero once the size limit is reached.
-async fn recruiters(transaction: &mut Transaction, user: UserId, most: usize) -> Result<usize, Failure> {
+async fn recruiters(transaction: &mut Transaction, user: UserId, most: usize) -> Result<usize, Unfinished> {
     let (name, theirs) = (WatchedCollection::Recruiters.name(), of_user("managed_by", user));
     let found = transaction.read(name, theirs, doc! { "_id": 1 }, most).await?;
     let (mut left, mut bytes) = (most, 0);
@@ -245,7 +247,7 @@ async fn recruiters(transaction: &mut Transaction, user: UserId, most: usize) ->
 }
 
 /// Deletes the user's roles. Returns the number of documents that the transaction may still change.
-async fn roles(transaction: &mut Transaction, user: UserId, most: usize) -> Result<usize, Failure> {
+async fn roles(transaction: &mut Transaction, user: UserId, most: usize) -> Result<usize, Unfinished> {
     if most == 0 {
         return Ok(0);
     }

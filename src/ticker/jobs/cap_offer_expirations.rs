@@ -4,7 +4,7 @@ use bson::{DateTime, Document, doc};
 
 use super::super::calendar::day_in_months;
 use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
-use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::names::OFFERS;
 use crate::ticker::job_context::JobContext;
 
@@ -16,7 +16,7 @@ const FIELDS: PairFields = PairFields { offer: &["offer_expiration"], job: &["jo
 ///
 /// # Errors
 /// As [`JobContext::change`].
-pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
     let Some(latest) = day_in_months(work.now, work.zone(), MONTHS) else { return Ok(()) };
     let now = work.now;
     let mut walk = work.walk(OFFERS, work.ours(selects(latest))).await?;

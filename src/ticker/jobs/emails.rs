@@ -8,6 +8,7 @@ use lettre::Address;
 
 use super::super::report::ReportLine;
 use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::mail::compose::{clean, day, link};
 use crate::mail::delivery::DeliveryOutcome;
 use crate::mail::email::{Email, EmailOffer, Establishment, Template};
@@ -193,7 +194,11 @@ pub(super) async fn mailer(work: &mut JobContext) -> Option<Mailer> {
 }
 
 /// Sends messages. Returns the offers of the sent messages, and reports the other offers.
-pub(super) async fn send(work: &mut JobContext, mailer: &Mailer, items: Vec<MailItem>) -> Result<Vec<JobId>, Failure> {
+pub(super) async fn send(
+    work: &mut JobContext,
+    mailer: &Mailer,
+    items: Vec<MailItem>,
+) -> Result<Vec<JobId>, Unfinished> {
     work.check()?;
     let dealt = mailer.send(items).await?;
     Ok(report(work, mailer, dealt))
@@ -204,11 +209,11 @@ pub(super) async fn send(work: &mut JobContext, mailer: &Mailer, items: Vec<Mail
 pub(super) async fn conclude(
     work: &mut JobContext,
     mailer: &Mailer,
-    outcome: Result<(), Failure>,
-) -> Result<(), Failure> {
+    outcome: Result<(), Unfinished>,
+) -> Result<(), Unfinished> {
     let concluded = match outcome {
         // An interrupted run decides nothing: its open refusals count against no recipient.
-        Err(failure) => Err(failure),
+        Err(cause) => Err(cause),
         Ok(()) => mailer.conclude().await.map(|dealt| drop(report(work, mailer, dealt))),
     };
     mailer.close().await;

@@ -3,7 +3,7 @@
 use bson::{DateTime, Document, doc};
 
 use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
-use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::OfferStatus;
 use crate::model::names::OFFERS;
 use crate::ticker::job_context::JobContext;
@@ -18,7 +18,7 @@ const FIELDS: PairFields = PairFields {
 ///
 /// # Errors
 /// As [`JobContext::change`].
-pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
     let now = work.now;
     let mut walk = work.walk(OFFERS, work.ours(selects())).await?;
     while let Some(offers) = work.next(&mut walk).await? {

@@ -1,6 +1,6 @@
 //! The job `full-sync` (4.9): stores a command for the pipeline that touches every recruiter.
 
-use crate::error::Failure;
+use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::backfill::run_dry;
 use crate::maintenance::stored_commands::{Command, count};
 use crate::source::scan::backfill_filter;
@@ -10,7 +10,7 @@ use crate::ticker::job_context::JobContext;
 ///
 /// # Errors
 /// As [`JobContext::order`].
-pub(super) async fn run(work: &mut JobContext) -> Result<(), Failure> {
+pub(super) async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
     if work.is_dry_run() {
         let (context, stop) = (work.context.clone(), work.stop.clone());
         let (recruiters, dry_run) =
@@ -23,7 +23,7 @@ pub(super) async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let Some(outcome) = work.order(&order).await? else { return Ok(()) };
     if !outcome.done {
         // The pipeline refuses a backfill only because the phase changed meanwhile.
-        return Err(Failure::PhaseChanged);
+        return Err(Interruption::PhaseChanged.into());
     }
     work.report.matched = count(&outcome.details, "recruiters");
     work.report.changed = count(&outcome.details, "created") + count(&outcome.details, "changed");

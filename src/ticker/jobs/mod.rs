@@ -23,13 +23,13 @@ use futures::future::BoxFuture;
 use self::remind_expiring_offers::Threshold;
 use super::job::TimedJob;
 use super::job_context::JobContext;
-use crate::error::Failure;
+use crate::interruption::Unfinished;
 
 /// Runs a job. Counts and lines go to `work.report`, also when the run fails.
 ///
 /// # Errors
-/// A [`Failure`] that is not about one document. The run can be made again.
-pub(crate) fn run(job: TimedJob, work: &mut JobContext) -> BoxFuture<'_, Result<(), Failure>> {
+/// [`Unfinished`]: an interruption, or a failure that is not about one document. The run can be made again.
+pub(crate) fn run(job: TimedJob, work: &mut JobContext) -> BoxFuture<'_, Result<(), Unfinished>> {
     match job {
         TimedJob::RemindExpiringOffersJ7 => Box::pin(remind_expiring_offers::run(work, Threshold::J7)),
         TimedJob::RemindExpiringOffersJ1 => Box::pin(remind_expiring_offers::run(work, Threshold::J1)),

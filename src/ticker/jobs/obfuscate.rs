@@ -7,6 +7,7 @@ use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use crate::config::{Environment, Settings};
 use crate::context::Context;
 use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::names::OFFERS;
 use crate::model::value;
 use crate::ticker::job_context::JobContext;
@@ -54,7 +55,7 @@ fn refusal_by(settings: &Settings) -> Option<String> {
 ///
 /// # Errors
 /// As [`JobContext::change`], and [`Failure::Read`].
-pub(crate) async fn run(work: &mut JobContext) -> Result<(), Failure> {
+pub(crate) async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
     if refusal(&work.context).await?.is_some() {
         work.report.gave_up = Some("refused by the configuration of who carries it out");
         return Ok(());

@@ -10,6 +10,7 @@ use super::super::report::ReportLine;
 use crate::config::OnUserDeactivated;
 use crate::directory::{Companies, Company, Directory as _, DirectoryTrouble, EstablishmentState};
 use crate::error::Failure;
+use crate::interruption::{Interruption, Unfinished};
 use crate::model::ids::JobId;
 use crate::model::names::OFFERS;
 use crate::model::{OfferStatus, value};
@@ -42,7 +43,7 @@ pub fn selects() -> Document {
 ///
 /// # Errors
 /// As [`JobContext::change`]; [`Failure::Read`].
-pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
     let companies = match Companies::new(&work.context.database, &work.context.settings.directory, work.now) {
         Ok(companies) => companies,
         Err(reason) => {
@@ -64,7 +65,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
                 failures = 0;
                 continue;
             }
-            Err(DirectoryTrouble::Failed(failure)) => return Err(failure),
+            Err(DirectoryTrouble::Failed(cause)) => return Err(cause),
             // One siret for which the directory fails must not keep the others from being looked up.
             Err(DirectoryTrouble::Unreadable(word)) => {
                 failures += 1;
@@ -100,7 +101,7 @@ async fn refresh(
         let stop = work.stop.clone();
         let found = tokio::select! {
             found = companies.look_up(siret) => found?,
-            () = stop.cancelled() => return Err(DirectoryTrouble::Failed(Failure::Interrupted)),
+            () = stop.cancelled() => return Err(DirectoryTrouble::Failed(Interruption::Stopping.into())),
         };
         match found {
             Some(EstablishmentState::Active(company)) => {
@@ -114,7 +115,7 @@ async fn refresh(
     } else {
         "invalid_siret"
     };
-    leave(work, establishment, word, false).await.map_err(DirectoryTrouble::Failed)
+    leave(work, establishment, word, false).await.map_err(|failure| DirectoryTrouble::Failed(failure.into()))
 }
 
 /// A filter of the pending offers of an establishment, whatever siret they have.
@@ -124,7 +125,7 @@ fn waiting(work: &JobContext, establishment: &Document) -> Document {
     waiting
 }
 
-async fn activate(work: &mut JobContext, establishment: &Document, company: &Company) -> Result<(), Failure> {
+async fn activate(work: &mut JobContext, establishment: &Document, company: &Company) -> Result<(), Unfinished> {
     let now = work.now;
     let cancels = work.context.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;
     let mut walk = work.walk(OFFERS, waiting(work, establishment)).await?;

@@ -11,6 +11,7 @@ use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use super::emails::{self, Later, Subject, email, leave, recipients, send};
 use crate::error::Failure;
 use crate::failpoint;
+use crate::interruption::Unfinished;
 use crate::mail::compose::iso_day;
 use crate::mail::email::Template;
 use crate::mail::mailer::{MailItem, Mailer};
@@ -90,8 +91,8 @@ impl Threshold {
 /// Sends the reminders of one threshold. The run gives up where the mailer cannot be opened.
 ///
 /// # Errors
-/// As [`JobContext::change`]; a [`Failure`] of the database while sending.
-pub(crate) async fn run(work: &mut JobContext, threshold: Threshold) -> Result<(), Failure> {
+/// As [`JobContext::change`]; a failure of the database while sending.
+pub(crate) async fn run(work: &mut JobContext, threshold: Threshold) -> Result<(), Unfinished> {
     let mailer = emails::mailer(work).await;
     if work.report.gave_up.is_some() {
         return Ok(());
@@ -103,7 +104,7 @@ pub(crate) async fn run(work: &mut JobContext, threshold: Threshold) -> Result<(
     }
 }
 
-async fn remind(work: &mut JobContext, threshold: Threshold, mailer: Option<&Mailer>) -> Result<(), Failure> {
+async fn remind(work: &mut JobContext, threshold: Threshold, mailer: Option<&Mailer>) -> Result<(), Unfinished> {
     let filter = work.ours(threshold.selects(work.now, work.previous));
     let mut users = users(work, &filter).await?;
     let mut later = Later::default();
@@ -138,7 +139,7 @@ async fn remind_some(
     mailer: Option<&Mailer>,
     filter: &Document,
     some: &[Bson],
-) -> Result<bool, Failure> {
+) -> Result<bool, Unfinished> {
     work.check()?;
     let mut filter = filter.clone();
     let spelled = |user: &Bson| named(user).map_or_else(|| vec![user.clone()], |user| spellings(&[user]));
@@ -183,7 +184,7 @@ async fn remind_users(
     threshold: Threshold,
     mailer: Option<&Mailer>,
     filter: Document,
-) -> Result<(), Failure> {
+) -> Result<(), Unfinished> {
     let batches = find(&work.context.database, OFFERS, filter, emails::fields()).await?;
     let mut by_user: BTreeMap<UserId, Vec<Subject>> = BTreeMap::new();
     for document in documents(&batches) {

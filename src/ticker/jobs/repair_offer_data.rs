@@ -5,7 +5,7 @@ use bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, doc};
 
 use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use super::super::report::ReportLine;
-use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::names::OFFERS;
 use crate::model::value;
 use crate::ticker::job_context::JobContext;
@@ -35,7 +35,7 @@ const FIELDS: PairFields = PairFields {
 ///
 /// # Errors
 /// As [`JobContext::change`].
-pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
     let now = work.now;
     let mut walk = work.walk(OFFERS, work.ours(selects())).await?;
     while let Some(offers) = work.next(&mut walk).await? {

@@ -8,6 +8,7 @@ use futures::TryStreamExt as _;
 
 use super::super::report::ReportLine;
 use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::model::ids::RecruiterId;
 use crate::model::names::WatchedCollection;
 use crate::model::value;
@@ -22,7 +23,7 @@ const SIRET: &str = "establishment_siret";
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
     let recruiters = collection(&work.context.database, WatchedCollection::Recruiters.name());
     let find = recruiters.find(selects()).sort(order()).projection(doc! { SIRET: 1, "email": 1 }).batch_size(STEP);
     let mut found = with_deadline(find.batch()).await.map_err(Failure::Read)?;

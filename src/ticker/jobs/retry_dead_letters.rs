@@ -1,7 +1,7 @@
 //! The job `retry-dead-letters`: stores a command for the pipeline that retries the dead letters that are due.
 
 use super::super::report::ReportLine;
-use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::maintenance::stored_commands::{Command, count};
 use crate::ticker::job_context::JobContext;
 use crate::write::dead_letters::due;
@@ -11,7 +11,7 @@ use crate::write::dead_letters::due;
 ///
 /// # Errors
 /// As [`JobContext::order`].
-pub(super) async fn run(work: &mut JobContext) -> Result<(), Failure> {
+pub(super) async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
     let due = due(&work.context.database, work.now).await?;
     work.report.matched = (due.recruiters.len() + due.offers.len() + due.others.len()) as u64;
     if work.is_dry_run() {

@@ -12,6 +12,7 @@ use super::super::report::ReportLine;
 use super::emails::{self, Later, Subject, email, leave, recipients, send};
 use crate::error::Failure;
 use crate::failpoint;
+use crate::interruption::Unfinished;
 use crate::mail::email::Template;
 use crate::mail::mailer::{MailItem, Mailer};
 use crate::mail::outbox;
@@ -80,8 +81,8 @@ pub fn applications(offers: &[JobId]) -> [Document; 2] {
 /// Sends the introductions. The run gives up where the mailer cannot be opened.
 ///
 /// # Errors
-/// As [`JobContext::change`]; a [`Failure`] of the database while sending.
-pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
+/// As [`JobContext::change`]; a failure of the database while sending.
+pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
     let mailer = emails::mailer(work).await;
     if work.report.gave_up.is_some() {
         return Ok(());
@@ -93,7 +94,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     }
 }
 
-async fn introduce(work: &mut JobContext, mailer: Option<&Mailer>) -> Result<(), Failure> {
+async fn introduce(work: &mut JobContext, mailer: Option<&Mailer>) -> Result<(), Unfinished> {
     let unsubscribed = unsubscribed(work).await?;
     let mut walk = work.walk(OFFERS, work.ours(selects(work.now))).await?;
     let mut later = Later::default();
@@ -124,7 +125,7 @@ async fn introduce_some(
     offers: &[JobId],
     unsubscribed: &HashSet<String>,
     later: Option<&mut Later<Owned>>,
-) -> Result<bool, Failure> {
+) -> Result<bool, Unfinished> {
     work.check()?;
     let mut filter = work.ours(selects(work.now));
     filter.insert("_id", doc! { "$in": offers });

@@ -9,6 +9,7 @@ use super::super::pair::{Edit, OwnedJob, Pair, PairFields, PairVerdict};
 use crate::config::OnUserDeactivated;
 use crate::error::Failure;
 use crate::fetch::IDS_PER_READ;
+use crate::interruption::Unfinished;
 use crate::model::ids::{JobId, RecruiterId, typed};
 use crate::model::names::OFFERS;
 use crate::model::names::WatchedCollection;
@@ -30,7 +31,7 @@ const FIELDS: PairFields = PairFields {
 ///
 /// # Errors
 /// As [`JobContext::change`].
-pub(super) async fn run(work: &mut JobContext) -> Result<(), Failure> {
+pub(super) async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
     let database = work.context.database.clone();
     let now = work.now;
     let cancels = work.context.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;

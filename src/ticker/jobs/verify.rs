@@ -1,14 +1,14 @@
 //! The job `verify`: makes a full verification. Metrics show its result, and the conditions of the phases depend on it.
 
 use super::super::report::ReportLine;
-use crate::error::Failure;
+use crate::interruption::Unfinished;
 use crate::ticker::job_context::JobContext;
 
 /// Compares all offers with their recruiters. Differences count as failed, so that a notice tells about them.
 ///
 /// # Errors
-/// A [`Failure`] that further attempts do not cure.
-pub(super) async fn run(work: &mut JobContext) -> Result<(), Failure> {
+/// [`Unfinished`]: an interruption, or a failure that further attempts do not cure.
+pub(super) async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
     let is_stored = !work.is_dry_run();
     let report = Box::pin(crate::verify::full(&work.context, work.phase, work.stop.clone(), is_stored)).await?;
     work.check()?;
