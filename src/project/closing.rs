@@ -1,4 +1,4 @@
-//! A closing stands (spec 09, "Who else writes `jobs_partners` today"): the projection does not reopen an offer that
+//! A closing stands (spec 09, "A closing stands"): the projection does not reopen an offer that
 //! somebody else has closed after the last change of its job. Pure code.
 
 use bson::raw::{CStr, cstr};

@@ -1,4 +1,4 @@
-//! A closing stands (spec 09, "Who else writes `jobs_partners` today"): whatever is projected again, no offer that the
+//! A closing stands (spec 09, "A closing stands"): whatever is projected again, no offer that the
 //! platform or its people closed is open again before its own job is changed.
 
 use bson::oid::ObjectId;
@@ -75,16 +75,7 @@ async fn a_closing_stands_in_every_path_and_ends_with_an_edit_of_its_own_job() {
         touch(&test, &recruiter, doc! { "establishment_raison_sociale": "NOUVELLE RAISON" }).await;
         settled(&test.database).await;
         assert_eq!(statuses(&test, &recruiter).await, closed(), "the stream");
-        let changed = offers::read(&test.database).await;
-        let names = jobs.iter().map(|job| text(&changed[job], "workplace_legal_name"));
-        // The offer that was capped is newer than its job: in `dual-write` nothing of it is written.
-        let newer =
-            if settings.is_empty() { "NOUVELLE RAISON" } else { text(&changed[&jobs[1]], "workplace_legal_name") };
-        assert_eq!(
-            names.collect::<Vec<_>>(),
-            ["NOUVELLE RAISON", newer, "NOUVELLE RAISON", "NOUVELLE RAISON", "NOUVELLE RAISON"]
-        );
-        assert_eq!(changed[&jobs[1]].get_datetime("updated_at").unwrap(), &day(2), "the date of the closing stays");
+        assert_other_fields_are_projected(&test, &jobs, settings.is_empty()).await;
         let counted = processor.metric("stream_processor_conflicts_total{winner=\"closing\"}").await;
         assert!(counted >= Some(4.0), "{counted:?}");
 
@@ -109,22 +100,64 @@ async fn a_closing_stands_in_every_path_and_ends_with_an_edit_of_its_own_job() {
             "{report:#}"
         );
 
-        // The last change of the job itself decides.
-        for (number, job) in jobs.iter().take(4).enumerate() {
-            edit_job(&test, *job, doc! { "job_description": "encore là" }, day(5)).await;
-            settled(&test.database).await;
-            let mut expected = closed();
-            expected[..=number].fill("Active".to_owned());
-            assert_eq!(statuses(&test, &recruiter).await, expected);
-        }
-        for offer in offers::read(&test.database).await.values() {
-            let history = offer.get_array("offer_status_history").unwrap();
-            let last = history.last().and_then(Bson::as_document);
-            assert!(last.is_none_or(|last| text(last, "granted_by") == "stream-processor"), "{history:?}");
-            assert_eq!(offers::history_faults(id(offer), offer), [""; 0]);
-        }
+        assert_an_edit_opens(&test, &recruiter).await;
         stopped(processor).await;
     }
+}
+
+async fn assert_other_fields_are_projected(test: &TestDatabase, jobs: &[ObjectId], in_sync: bool) {
+    let offers = offers::read(&test.database).await;
+    for (number, job) in jobs.iter().enumerate() {
+        // The offer that was capped is newer than its job: in `dual-write` nothing of it is written.
+        let is_newer = !in_sync && number == 1;
+        let is_projected = text(&offers[job], "workplace_legal_name") == "NOUVELLE RAISON";
+        assert_eq!(is_projected, !is_newer, "job {number}");
+    }
+    let capped = offers[&jobs[1]].get_datetime("updated_at").unwrap();
+    assert_eq!(capped, &day(2), "the date of the closing stays");
+}
+
+/// The last change of the job itself decides.
+async fn assert_an_edit_opens(test: &TestDatabase, recruiter: &Document) {
+    for (number, job) in job_ids(recruiter).iter().take(4).enumerate() {
+        edit_job(test, *job, doc! { "job_description": "encore là" }, day(5)).await;
+        settled(&test.database).await;
+        let mut expected = closed();
+        expected[..=number].fill("Active".to_owned());
+        assert_eq!(statuses(test, recruiter).await, expected);
+    }
+    for offer in offers::read(&test.database).await.values() {
+        let history = offer.get_array("offer_status_history").unwrap();
+        let last = history.last().and_then(Bson::as_document);
+        assert!(last.is_none_or(|last| text(last, "granted_by") == "stream-processor"), "{history:?}");
+        assert_eq!(offers::history_faults(id(offer), offer), [""; 0]);
+    }
+}
+
+/// An expired job whose offer the platform has closed is closed too: the next touch would publish it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_job_that_is_active_behind_a_closed_offer_is_closed_too() {
+    let test = TestDatabase::create("closing_behind").await;
+    let recruiter = with_siblings();
+    let jobs = job_ids(&recruiter);
+    test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+    let all = doc! { "$set": { "jobs.$[].job_expiration_date": day(1) } };
+    test.collection("recruiters").update_many(doc! {}, all).await.unwrap();
+    command(&test, &["backfill"], &[]).await;
+    for (offer, closing) in jobs.iter().zip(Closing::ALL) {
+        close(&test, *offer, closing, day(2)).await;
+    }
+    for _ in 0..2 {
+        command(&test, &["jobs", "run", "cancel-expired-offers"], &[]).await;
+        let recruiter = test.collection("recruiters").find_one(doc! {}).await.unwrap().unwrap();
+        let of_job = recruiter.get_array("jobs").unwrap().iter().filter_map(Bson::as_document);
+        let statuses: Vec<&str> = of_job.map(|job| text(job, "job_status")).collect();
+        assert_eq!(statuses, ["Annulée", "Annulée", "Pourvue", "Annulée", "Annulée"]);
+    }
+    command(&test, &["backfill"], &[]).await;
+    let mut expected = closed();
+    expected[4] = "Cancelled".to_owned();
+    assert_eq!(statuses(&test, &recruiter).await, expected);
 }
 
 /// The expiry closes what has ended. With a later end, it has not.

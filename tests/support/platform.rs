@@ -1,5 +1,5 @@
-//! The platform's own writers of `jobs_partners`, with the statements of spec 09, "Who else writes `jobs_partners`
-//! today". They are sent by a client of the test, not by the service.
+//! The platform's own writers of `jobs_partners` (spec 09, "A closing stands"), with the statements that the platform
+//! sends. They are sent by a client of the test, not by the service.
 
 use bson::oid::ObjectId;
 use bson::{DateTime, Document, doc};

@@ -65,6 +65,7 @@ async fn every_query_of_a_job_uses_an_index() {
     let unsorted = Document::new;
     for (collection, filter, sort) in [
         ("jobs_partners", ours(cancel_expired_offers::selects(now)), unsorted()),
+        ("jobs_partners", ours(cancel_expired_offers::selects_closed(now, Some(now))), unsorted()),
         ("jobs_partners", ours(cap_offer_expirations::selects(now)), unsorted()),
         ("jobs_partners", ours(fill_missing_start_dates::selects()), unsorted()),
         ("jobs_partners", ours(repair_offer_data::selects()), unsorted()),
