@@ -93,7 +93,7 @@ async fn run_job(context: &Context, arguments: &RunJobArguments) -> Result<Exit,
 fn named(name: &str) -> Result<TimedJob, Refusal> {
     TimedJob::named(name).ok_or_else(|| {
         let names: Vec<&str> = TimedJob::ALL.into_iter().map(TimedJob::name).collect();
-        Refusal::new(Exit::Usage, format!("there is no job `{name}`; there are {}", names.join(", ")))
+        Refusal::new(Exit::Usage, format!("there is no job `{name}`; the jobs are {}", names.join(", ")))
     })
 }
 
@@ -164,23 +164,23 @@ fn exit_of(details: &Document) -> Exit {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 fn print_text(line: &ReportLine) {
     println!("{}  {}  {}", line.id, line.what, line.fields.join(", "));
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 fn print_json(line: &ReportLine) {
     println!("{}", json!(line));
 }
 
 /// Prints a line as comma-separated values. Ids, words and names of fields need no quotes.
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 fn print_csv(line: &ReportLine) {
     println!("{},{},{}", line.id, line.what, line.fields.join(" "));
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 fn print_stored(lines: &[Bson], form: Form) {
     for line in lines.iter().filter_map(Bson::as_document) {
         let text = |field: &str| line.get_str(field).unwrap_or_default();
@@ -194,7 +194,7 @@ fn print_stored(lines: &[Bson], form: Form) {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 fn summarize(details: &Document, form: Form) {
     let skipped = details.get_document("skipped").cloned().unwrap_or_default();
     let of = |field: &str| count(details, field);
@@ -212,16 +212,14 @@ fn summarize(details: &Document, form: Form) {
         Form::Csv => {}
         Form::Text => {
             let would = if is_dry_run { "would be " } else { "" };
-            println!("{outcome}: {} found, {} {would}changed, {} failed", of("matched"), of("changed"), of("failed"));
-            skipped
-                .iter()
-                .for_each(|(reason, _)| println!("  left as they are, {reason}: {}", count(&skipped, reason)));
+            println!("{outcome}: {} matched, {} {would}changed, {} failed", of("matched"), of("changed"), of("failed"));
+            skipped.iter().for_each(|(reason, _)| println!("  skipped, {reason}: {}", count(&skipped, reason)));
             details.get_str("error").iter().for_each(|error| println!("  {error}"));
         }
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn list(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     let jobs =
         overview::overview(&context.database, &context.settings.ticker, context.clock.now(&context.database).await?)
@@ -252,7 +250,7 @@ fn as_value(job: &Overview) -> Value {
     })
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn history(context: &Context, job: Option<&str>, limit: u32, as_json: bool) -> Result<Exit, Refusal> {
     let runs = overview::history(&context.database, job, limit.into()).await?;
     for run in &runs {
@@ -274,7 +272,9 @@ fn how(run: &Run) -> String {
     let outcome = run.outcome.as_deref().unwrap_or("not ended");
     let error = run.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
     match run.started {
-        Some(_) => format!("{outcome} ({} found, {} changed, {} failed){error}", run.matched, run.changed, run.failed),
+        Some(_) => {
+            format!("{outcome} ({} matched, {} changed, {} failed){error}", run.matched, run.changed, run.failed)
+        }
         None if run.occurrences > 1 => format!("{outcome} {} times{error}", run.occurrences),
         None => format!("{outcome}{error}"),
     }

@@ -139,8 +139,8 @@ fn stream() -> Section {
             choice::<OnHistoryLost>(
                 "stream.on_history_lost",
                 "resync",
-                "What to do when the resume token fell off the oplog: `resync` streams on and looks at \
-                 every recruiter again; `halt` stops and waits for a person.",
+                "What to do when the resume token fell off the oplog: `resync` continues from now and \
+                 projects every recruiter again; `halt` stops and waits for an operator.",
             ),
         ],
     )

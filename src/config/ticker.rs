@@ -107,7 +107,7 @@ const JOBS: &[JobKeys] = &[
     JobKeys::on("refresh-pending-establishments", &["10 0 * * *"], "Looks pending establishments up in the directory."),
     JobKeys::on("send-introductions", &["55 1 * * *"], "Introduces offers without applications to a training centre."),
     JobKeys::off("report-duplicate-recruiters", "Reports recruiters with the same siret and e-mail."),
-    JobKeys::on("full-sync", &["0 3 * * *"], "Looks at every recruiter again."),
+    JobKeys::on("full-sync", &["0 3 * * *"], "Projects every recruiter again."),
     JobKeys::on("anonymize-inactive-users", &["0 1 * * *"], "Anonymises users inactive for two years."),
     JobKeys::off("analyze-closed-companies", "Reports active offers of closed companies."),
     JobKeys::on("sync-recruiter-status", &["*/15 * * * *"], "Copies the status of recruiters to their offers."),

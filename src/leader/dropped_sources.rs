@@ -72,7 +72,7 @@ impl Pipeline {
     pub(crate) async fn tend_sources(&mut self, now: u32) -> Result<(), Failure> {
         self.maintenance.held = self.dropped.is_unsettled(now);
         if self.maintenance.resync.is_none() && self.dropped.repaired() {
-            info!("what was dropped and is there again has been looked at");
+            info!("the resync of the dropped collections is finished");
             self.store_sources().await?;
         }
         if self.dropped.take_up(now) {

@@ -206,7 +206,7 @@ pub(crate) async fn hold(
 pub(crate) async fn release_lease(lease: &Lease, group: &Group) {
     group.stop.cancel();
     if lease.release().await.is_err() {
-        warn!("the lease could not be given back; it ends by itself");
+        warn!("the lease could not be released; it expires by itself");
     }
 }
 
@@ -240,7 +240,7 @@ pub(crate) async fn renew(
             Err(Failure::LeaseLost) => return Err(Failure::LeaseLost),
             Err(_) if lease.validity.left().is_zero() => return Err(Failure::LeaseLost),
             Err(failure) => {
-                warn!(error = %failure, "the lease could not be prolonged; tried again");
+                warn!(error = %failure, "the lease could not be renewed; retrying");
                 delay = (lease.interval() / 5).max(Duration::from_millis(50));
             }
         }

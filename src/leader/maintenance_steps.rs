@@ -116,7 +116,7 @@ impl Pipeline {
         let Incoming::Gap { from, to, cause } = gap else {
             return Ok(());
         };
-        error!(cause, from = from.time, to = to.time, "the history of the stream is lost between these times");
+        error!(cause, from = from.time, to = to.time, "events between these times were not read; a resync follows");
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let writer = self.maintenance.fence.writer.clone();
         while let Err(failure) = gaps::open(&writer, from, to, &cause, clock::now()).await {

@@ -248,7 +248,7 @@ impl Pipeline {
     /// Saves the old worker's tokens. A failure is only logged, because the stream does not depend on these tokens.
     async fn save_old_worker_tokens(&mut self, at_end: bool) {
         if let Err(failure) = self.checkpoints.save_old_worker_tokens(at_end).await {
-            warn!(error = %failure, "the tokens of the old worker could not be saved; tried again");
+            warn!(error = %failure, "the tokens of the old worker could not be saved; retrying");
         }
     }
 
@@ -283,7 +283,7 @@ impl Pipeline {
         metrics.retries.inc();
         self.health.trouble(HealthPart::Pipeline, &failure, directive == Directive::RetryUnready);
         let delay = delays.next_delay();
-        warn!(error = %failure, advice = failure.advice(), delay_ms = delay.as_millis(), "tried again");
+        warn!(error = %failure, advice = failure.advice(), delay_ms = delay.as_millis(), "an attempt failed; retrying");
         pause(&self.stop, delay).await;
         Ok(())
     }

@@ -175,8 +175,8 @@ pub(crate) fn too_old(position: Timestamp, oplog: Option<&Oplog>) -> String {
         |oplog| format!("which begins at {} and is {} long", time_text(oplog.first), length_text(oplog.window())),
     );
     format!(
-        "{} is no longer in the oplog, {begins}: what happened in between cannot be read any more; `stream-processor \
-         backfill` looks at every recruiter instead",
+        "{} is no longer in the oplog, {begins}: the events in between are lost; `stream-processor backfill` \
+         projects every recruiter instead",
         time_text(position)
     )
 }

@@ -125,7 +125,7 @@ impl Resync {
     pub(crate) async fn request(writer: &Writer, metrics: &Metrics, cause: &str, term: i64) -> Result<Self, Failure> {
         let resync = Self::begin(writer, cause, term).await?;
         metrics.resyncs.inc();
-        info!(cause, "resync: every recruiter is looked at again");
+        info!(cause, "the resync starts: every recruiter is projected again");
         Ok(resync)
     }
 
@@ -279,7 +279,7 @@ impl Resync {
                 }
                 let finished = doc! { "_id": RESYNC, "term": self.term };
                 with_deadline(collection(database, STATE).delete_one(finished)).await.map_err(Failure::Write)?;
-                info!("resync: finished");
+                info!("the resync is finished");
                 Ok(true)
             }
         }

@@ -218,10 +218,9 @@ pub(crate) async fn take_up(
     if let Ok(request) = read(&taken) {
         return Ok(Some(request));
     }
-    error!(command = ?taken.get("_id"), "a request cannot be read and is put aside; see stream_processor_commands");
+    error!(command = ?taken.get("_id"), "a command cannot be read; it is marked `unreadable` in stream_processor_commands");
     // The process that stored the command can still read this refusal.
-    let reason =
-        "the instance that leads cannot read what is asked for: it is of another version; bring all to the same one";
+    let reason = "the leader cannot read this command, because it has another version: run one version everywhere";
     let refused = doc! { "done": false, "details": { "reasons": [reason] } };
     let aside =
         doc! { "$set": { "state": UNREADABLE, "finished_at": server_time(database).await?, "result": refused } };

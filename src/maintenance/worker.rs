@@ -87,7 +87,7 @@ impl MaintenanceWorker {
         if self.command.is_none() {
             self.command = stored_commands::take_up(database, Lane::Pipeline, only, self.fence.term).await?;
             if let Some(request) = &self.command {
-                info!(command = %request.id, order = ?request.order, who = request.who, "a command is taken up");
+                info!(command = %request.id, order = ?request.order, who = request.who, "a command starts");
             }
         }
         Ok(())
@@ -238,7 +238,8 @@ impl MaintenanceWorker {
         }
         let way = Phase::from_word(asked.to).and_then(|to| Some((to, current.phase.way_to(to)?)));
         let Some((to, way)) = way else {
-            let reason = format!("the phase is {}: only its neighbours can be entered", current.phase.word());
+            let reason =
+                format!("the phase is {}: only the phase before it or after it can be entered", current.phase.word());
             return Ok(refused([reason]));
         };
         let now = server_time(&database).await?;
@@ -268,7 +269,7 @@ impl MaintenanceWorker {
             position: left.collect(),
         };
         if !state::change(&self.fence, &change, now).await? {
-            return Ok(refused(["the phase was changed by somebody else meanwhile".to_owned()]));
+            return Ok(refused(["another process changed the phase meanwhile".to_owned()]));
         }
         watcher::note(&self.known, &state::load(&database, self.initial).await?);
         Ok(CommandOutcome { done: true, details: doc! { "phase": to.word() } })

@@ -81,7 +81,7 @@ fn verified(facts: &StepFacts) -> Condition {
             Some(format!("the last one was before this phase, in {}; run stream-processor verify", last.phase))
         }
         Some(last) if is_ahead(last.ended, facts.now) => Some(format!(
-            "the last one ended at {}, which is still to come: a clock was ahead; run stream-processor verify",
+            "the last one ended at {}, which is in the future: a clock was ahead; run stream-processor verify",
             text(last.ended)
         )),
         Some(last) if is_old(last.ended, facts.now) => {

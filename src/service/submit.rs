@@ -56,7 +56,7 @@ pub(crate) async fn submit(
             Ok(CommandState::Finished(outcome)) => return Ok(Some(outcome)),
             Ok(CommandState::Unfinished(request, Some(leader))) => {
                 if !told {
-                    info!(leader, command = %id, "the instance that leads carries it out");
+                    info!(leader, command = %id, "the leader carries out the command");
                     told = true;
                 }
                 show(&request);
@@ -77,7 +77,7 @@ pub(crate) async fn submit(
                 }
             }
             Err(failure) if failure.directive() == Directive::Retry => {
-                warn!(error = %failure, "tried again");
+                warn!(error = %failure, "an attempt failed; retrying");
                 delays.next_delay()
             }
             Err(failure) => return Err(failure.into()),
@@ -85,9 +85,9 @@ pub(crate) async fn submit(
         pause(&group.stop, delay).await;
     }
     if stored_commands::withdraw(&context.database, id).await? {
-        info!("interrupted before anybody began; nothing was done")
+        info!("interrupted: the command is withdrawn; nothing was done")
     } else {
-        info!(command = %id, "interrupted; an instance that leads finishes what was asked for")
+        info!(command = %id, "interrupted: the leader finishes the command")
     }
     Ok(None)
 }
@@ -130,11 +130,13 @@ async fn work(
     group.spawn(Task::Lease, renewal);
     let done = carry_out(context, submitted, &lease, validity, &group.stop, show).await;
     if lease.release().await.is_err() {
-        warn!("the lease could not be given back; it ends by itself");
+        warn!("the lease could not be released; it expires by itself");
     }
     match done {
         Err(Failure::Interrupted) => {
-            info!("interrupted; started again, or by an instance that leads, it goes on from here");
+            info!(
+                "interrupted: run the command again to continue; an instance that becomes the leader also continues it"
+            );
             Ok(None)
         }
         done => done.map(Some),
@@ -182,7 +184,7 @@ async fn carry_out(
             },
             Ok(None) => return Err(Failure::LeaseLost),
             Err(failure) if matches!(failure.directive(), Directive::Retry | Directive::Reopen) => {
-                warn!(error = %failure, "tried again");
+                warn!(error = %failure, "an attempt failed; retrying");
                 pause(stop, delays.next_delay()).await;
             }
             Err(failure) => return Err(failure),
@@ -207,7 +209,7 @@ async fn run_with(
                 let _pen = offer_write_lock.lock().await;
                 match Box::pin(maintenance.step(apply)).await {
                     Err(failure) if failure.directive() == Directive::Retry => {
-                        warn!(error = %failure, "tried again");
+                        warn!(error = %failure, "an attempt failed; retrying");
                         tokio::time::sleep(POLL).await;
                     }
                     done => done?,

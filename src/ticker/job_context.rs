@@ -319,7 +319,7 @@ impl JobContext {
         if let Err(failure) =
             update_command::update(&hold.fence.writer, WatchedCollection::Recruiters.name(), statements).await
         {
-            warn!(error = %failure, "the backup in recruiters could not be written; the offers are");
+            warn!(error = %failure, "the backup in recruiters could not be written; the offers are written");
         }
     }
 

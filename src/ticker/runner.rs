@@ -146,7 +146,7 @@ impl Ticker {
                 Err(Failure::Interrupted) => break,
                 Err(Failure::LeaseLost) => return Err(Failure::LeaseLost),
                 Err(failure) => {
-                    warn!(error = %failure, advice = failure.advice(), "the ticker could not go on; tried again");
+                    warn!(error = %failure, advice = failure.advice(), "the ticker failed; retrying");
                     delays.next_delay()
                 }
             };
@@ -235,7 +235,7 @@ impl Ticker {
 
     /// Carries out a stored command, and stores its result.
     async fn carry_out(&mut self, request: &StoredCommand) -> Result<(), Failure> {
-        info!(command = %request.id, order = ?request.order, who = request.who, "a command is taken up");
+        info!(command = %request.id, order = ?request.order, who = request.who, "a command starts");
         let (database, term) = (self.context.database.clone(), self.handles.fence.term);
         let job_order = match JobOrder::of(&request.order) {
             Ok(job_order) => job_order,
@@ -317,7 +317,7 @@ impl Ticker {
                 let end = RunEnd { outcome: RunOutcome::Failed, error: Some(failure.to_string()) };
                 return Ok((end, work.report));
             }
-            warn!(job = job_order.name(), error = %failure, advice = failure.advice(), "a job is tried again");
+            warn!(job = job_order.name(), error = %failure, advice = failure.advice(), "a job failed; retrying");
             if !pause(&self.stop, delays.next_delay()).await {
                 return Err(Failure::Interrupted);
             }

@@ -27,7 +27,7 @@ impl JobOrder {
         match order {
             Command::RunJob { job, .. } => match TimedJob::named(job) {
                 Some(job) => Ok(Self::Job(job)),
-                None => Err(format!("the instance that leads knows no job `{job}`: it may be of another version")),
+                None => Err(format!("the leader knows no job `{job}`: it may have another version")),
             },
             Command::AnonymizeUser { user } => Ok(Self::AnonymizeUser(*user)),
             Command::Obfuscate => Ok(Self::Obfuscate),

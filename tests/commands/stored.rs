@@ -110,7 +110,7 @@ async fn a_request_that_cannot_be_read_holds_up_neither_the_stream_nor_other_com
         commands.find_one(doc! { "state": "unreadable" }).await.unwrap()
     })
     .await;
-    assert!(told.to_string().contains("it is of another version"), "{told}");
+    assert!(told.to_string().contains("because it has another version"), "{told}");
     stopped(processor).await;
 }
 

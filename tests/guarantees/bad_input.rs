@@ -52,7 +52,7 @@ async fn a_server_without_a_replica_set_is_refused_with_what_to_do() {
     let server = Standalone::start().unwrap();
     let test = TestDatabase::create_on(&server.uri(), "no_replica_set").await;
     let ended = Processor::command(&["run"], &test, &[]).await;
-    assert_refused(&ended, CANNOT_CONNECT, &["no replica set", "--replSet"]);
+    assert_refused(&ended, CANNOT_CONNECT, &["not a replica set", "--replSet"]);
     assert_untouched(&test.database).await;
 }
 

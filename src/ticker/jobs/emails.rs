@@ -180,7 +180,7 @@ pub(super) async fn mailer(work: &mut JobContext) -> Option<Mailer> {
     let writer = work.fence()?.writer.clone();
     if let Err(failure) = outbox::prepare(&work.context.database).await {
         // Without the indexes, messages are sent all the same.
-        tracing::warn!(error = %failure, "old messages are not forgotten: the user may not create the indexes of the outbox");
+        tracing::warn!(error = %failure, "old messages are not deleted: the user may not create the indexes of the outbox");
     }
     match Mailer::open(&work.context, writer, work.now, work.stop.clone()) {
         Ok(mailer) => Some(mailer),

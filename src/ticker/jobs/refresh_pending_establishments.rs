@@ -46,7 +46,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
     let companies = match Companies::new(&work.context.database, &work.context.settings.directory, work.now) {
         Ok(companies) => companies,
         Err(reason) => {
-            tracing::error!(reason, "the company directory cannot be asked; correct the setting");
+            tracing::error!(reason, "the company directory cannot be called; correct the setting");
             work.report.gave_up = Some("directory_settings");
             return Ok(());
         }
@@ -73,12 +73,15 @@ pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
             }
             Err(DirectoryTrouble::Down(word)) => Some(word),
             Err(DirectoryTrouble::Later(wait)) => {
-                tracing::warn!(seconds = wait.as_secs(), "the company directory asks to come back later");
+                tracing::warn!(
+                    seconds = wait.as_secs(),
+                    "the company directory limits our calls; it accepts none for this time"
+                );
                 Some("too_many_requests")
             }
         };
         if let Some(word) = word {
-            tracing::warn!(word, "the company directory is down; the next run goes on");
+            tracing::warn!(word, "the company directory is down; the next run continues");
             work.report.gave_up = Some("directory_down");
             return Ok(());
         }

@@ -118,7 +118,7 @@ async fn what_a_clock_that_was_ahead_left_behind_is_told_by_doctor_and_taken_bac
     let left = doc! { "_id": "ticker", "term": 1_i64, "through": { CANCEL.0: ahead, "verify": ahead } };
     test.collection("stream_processor_state").insert_one(left).await.unwrap();
     let found = Processor::command(&["doctor"], &test, &[]).await.stdout;
-    assert!(found.contains("which is still to come"), "{found}");
+    assert!(found.contains("which is in the future"), "{found}");
     let often = ("STREAM_PROCESSOR__TICKER__JOBS__CANCEL_EXPIRED_OFFERS__CRON", "* * * * * *");
     let processor = started_with(&test, &[ON, often]).await;
     eventually(PATIENCE, "it runs", async || {

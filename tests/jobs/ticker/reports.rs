@@ -45,7 +45,7 @@ async fn active_offers_of_closed_companies_are_reported_as_table_json_and_csv() 
     let csv = Processor::command(&["jobs", "run", job, "--csv"], &test, &[]).await.stdout;
     assert_eq!(csv, format!("{},closed_company,{siret}\n", ids[0].to_hex()));
     let table = Processor::command(&["jobs", "run", job], &test, &[]).await.stdout;
-    assert!(table.contains(&ids[0].to_hex()) && table.contains("1 found"), "{table}");
+    assert!(table.contains(&ids[0].to_hex()) && table.contains("1 matched"), "{table}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
