@@ -36,9 +36,9 @@ pub async fn backfill(context: Context, arguments: BackfillArguments) -> Result<
     }
     let bar = work.bar().await?;
     let BackfillArguments { recruiter, active_only, .. } = work.arguments;
-    let order = Command::Backfill { recruiter: recruiter.map(RecruiterId), active_only };
+    let command = Command::Backfill { recruiter: recruiter.map(RecruiterId), active_only };
     let outcome =
-        submit(&work.context, &order, |request| bar.set_position(count(&request.progress, "recruiters"))).await;
+        submit(&work.context, &command, |stored| bar.set_position(count(&stored.progress, "recruiters"))).await;
     bar.finish_and_clear();
     match outcome? {
         Some(CommandOutcome { done: true, details }) => {

@@ -106,7 +106,7 @@ async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, for
     let phase = state::load(&context.database, context.settings.phase.initial).await?.phase;
     let by_clock = context.clock.now(&context.database).await?;
     let now = now.unwrap_or(by_clock);
-    let mut work = JobContext {
+    let mut job = JobContext {
         context: context.clone(),
         now,
         scheduled_for: now,
@@ -114,7 +114,7 @@ async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, for
         phase,
         report: JobReport::default(),
         stop: group.stop.clone(),
-        hold: None,
+        write_access: None,
         listener: Some(match form {
             Form::Text => print_text,
             Form::Json => print_json,
@@ -126,12 +126,12 @@ async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, for
         let message = format!("{} has nothing to do in this phase; see `phase show`", job_order.name());
         return Err(Refusal::new(Exit::Findings, message));
     }
-    match job_order.run(&mut work).await {
+    match job_order.run(&mut job).await {
         Err(Failure::Interrupted) => return Ok(Exit::Interrupted),
         done => done?,
     }
-    let end = RunEnd::of(&work.report);
-    let mut details = ledger::details(&end, &work.report);
+    let end = RunEnd::of(&job.report);
+    let mut details = ledger::details(&end, &job.report);
     // The listener has already printed every line.
     details.remove("lines");
     if !matches!(job_order, JobOrder::Job(job) if job.only_reads()) {
@@ -143,8 +143,8 @@ async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, for
 
 /// Has the leader carry out a command that writes, and prints the result. Without a leader, this process takes the
 /// lease and carries the command out.
-async fn give(context: &Context, order: &Command, form: Form) -> Result<Exit, Refusal> {
-    match submit(context, order, |_| {}).await? {
+async fn give(context: &Context, command: &Command, form: Form) -> Result<Exit, Refusal> {
+    match submit(context, command, |_| {}).await? {
         Some(CommandOutcome { done: true, mut details }) => {
             let lines = details.remove("lines");
             let lines = lines.as_ref().and_then(Bson::as_array).map(Vec::as_slice).unwrap_or_default();

@@ -149,8 +149,8 @@ async fn set(
     if current.phase.way_to(to) == Some(StepDirection::Back) && !current.phase.writes_offers() {
         say_what_differs(context, to, force).await?;
     }
-    let order = Command::SetPhase { to: to.word().to_owned(), force, reason };
-    match submit(context, &order, |_| {}).await? {
+    let command = Command::SetPhase { to: to.word().to_owned(), force, reason };
+    match submit(context, &command, |_| {}).await? {
         Some(CommandOutcome { done: true, .. }) => {
             if as_json {
                 println!("{}", json!({ "phase": to.word() }))

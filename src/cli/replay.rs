@@ -117,10 +117,10 @@ async fn span(context: &Context, arguments: &ReplayArguments, phase: Phase) -> R
 async fn carry_out(context: &Context, span: Span, as_json: bool) -> Result<Exit, Refusal> {
     let from = span.from;
     let bar = bar(as_json);
-    let order = Command::Replay(span);
-    let outcome = submit(context, &order, |request| {
-        let reached = request.progress.get_timestamp("reached").unwrap_or(from);
-        show(&bar, from, reached, replay::until(request).unwrap_or(from));
+    let command = Command::Replay(span);
+    let outcome = submit(context, &command, |stored| {
+        let reached = stored.progress.get_timestamp("reached").unwrap_or(from);
+        show(&bar, from, reached, replay::until(stored).unwrap_or(from));
     })
     .await;
     bar.finish_and_clear();

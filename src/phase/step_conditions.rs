@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_well_with_a_verification_no_lag_no_letters_no_command_and_no_gap() {
+    fn all_is_well_with_a_verification_no_lag_no_dead_letters_no_command_and_no_gap() {
         assert_eq!(conditions(&facts(), Phase::Shadow).len(), 5);
         assert!(unmet(&facts(), Phase::Shadow).is_empty());
     }

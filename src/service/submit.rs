@@ -42,24 +42,24 @@ const POLL: Duration = Duration::from_millis(200);
 /// A [`Refusal`] when the database fails for good.
 pub(crate) async fn submit(
     context: &Context,
-    order: &Command,
+    command: &Command,
     mut show: impl FnMut(&StoredCommand),
 ) -> Result<Option<CommandOutcome>, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
-    let id = stored_commands::submit(&context.database, order, &who()).await?;
+    let id = stored_commands::submit(&context.database, command, &who()).await?;
     let mut told = false;
     let mut delays = Delays::up_to(Duration::from_secs(5));
     while !group.stop.is_cancelled() {
         let delay = match look(context, id).await {
             Ok(CommandState::Finished(outcome)) => return Ok(Some(outcome)),
-            Ok(CommandState::Unfinished(request, Some(leader))) => {
+            Ok(CommandState::Unfinished(stored, Some(leader))) => {
                 if !told {
                     info!(leader, command = %id, "the leader carries out the command");
                     told = true;
                 }
-                show(&request);
+                show(&stored);
                 delays.reset();
                 POLL
             }
@@ -67,7 +67,7 @@ pub(crate) async fn submit(
                 let lease = Lease::acquire(&context.database, &holder(), context.settings.lease.duration).await?;
                 match lease {
                     Some(lease) => {
-                        match work(context, SubmittedCommand { id, order }, lease, &mut group, &mut show).await {
+                        match work(context, SubmittedCommand { id, command }, lease, &mut group, &mut show).await {
                             // Another instance leads now and carries the command out.
                             Err(Failure::LeaseLost) => POLL,
                             done => return Ok(done?),
@@ -96,7 +96,7 @@ pub(crate) async fn submit(
 #[derive(Debug, Clone, Copy)]
 struct SubmittedCommand<'a> {
     id: ObjectId,
-    order: &'a Command,
+    command: &'a Command,
 }
 
 enum CommandState {
@@ -106,13 +106,13 @@ enum CommandState {
 }
 
 async fn look(context: &Context, id: ObjectId) -> Result<CommandState, Failure> {
-    let request = stored_commands::load(&context.database, id).await?;
-    let request = request.ok_or(Failure::OwnDocument { collection: COMMANDS, field: "_id" })?;
-    match &request.result {
+    let stored = stored_commands::load(&context.database, id).await?;
+    let stored = stored.ok_or(Failure::OwnDocument { collection: COMMANDS, field: "_id" })?;
+    match &stored.result {
         Some(outcome) => Ok(CommandState::Finished(outcome.clone())),
         None => {
             let leader = lease::current(&context.database).await?.map(|leader| leader.name);
-            Ok(CommandState::Unfinished(Box::new(request), leader))
+            Ok(CommandState::Unfinished(Box::new(stored), leader))
         }
     }
 }
@@ -145,7 +145,7 @@ async fn work(
 
 async fn carry_out(
     context: &Context,
-    SubmittedCommand { id, order }: SubmittedCommand<'_>,
+    SubmittedCommand { id, command }: SubmittedCommand<'_>,
     lease: &Lease,
     validity: watch::Receiver<Validity>,
     stop: &CancellationToken,
@@ -165,7 +165,7 @@ async fn carry_out(
     let mut apply = Apply::new(stages);
     let handles = LeaderHandles::new(fence, through, validity.clone(), known.subscribe());
     let mut maintenance = MaintenanceWorker::new(None, handles.fence.clone(), initial, known, lead::store(context));
-    if order.lane() == Lane::Ticker {
+    if command.lane() == Lane::Ticker {
         let ticker = Ticker::new(context.clone(), handles, stop.clone());
         return Box::pin(run_with(ticker, id, &mut maintenance, &mut apply)).await;
     }
@@ -175,10 +175,10 @@ async fn carry_out(
             return Err(Failure::LeaseLost);
         }
         match step(&mut maintenance, &mut apply, id).await {
-            Ok(Some(request)) => match request.result {
+            Ok(Some(stored)) => match stored.result {
                 Some(outcome) => return Ok(outcome),
                 None => {
-                    show(&request);
+                    show(&stored);
                     delays.reset();
                 }
             },
@@ -206,7 +206,7 @@ async fn run_with(
     let pipeline = async {
         loop {
             if maintenance.has_work() {
-                let _pen = offer_write_lock.lock().await;
+                let _guard = offer_write_lock.lock().await;
                 match Box::pin(maintenance.step(apply)).await {
                     Err(failure) if failure.directive() == Directive::Retry => {
                         warn!(error = %failure, "an attempt failed; retrying");
@@ -227,8 +227,8 @@ async fn run_with(
             failed?;
         }
     }
-    let request = stored_commands::load(&database, id).await?;
-    request.and_then(|request| request.result).ok_or(Failure::LeaseLost)
+    let stored = stored_commands::load(&database, id).await?;
+    stored.and_then(|stored| stored.result).ok_or(Failure::LeaseLost)
 }
 
 /// Does one step of the stored command, and reads the command again.

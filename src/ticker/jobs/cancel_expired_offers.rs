@@ -20,11 +20,11 @@ const FIELDS: PairFields = PairFields {
 ///
 /// # Errors
 /// As [`JobContext::change`].
-pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
-    let now = work.now;
-    let mut walk = work.walk(OFFERS, work.ours(selects(now))).await?;
-    while let Some(offers) = work.next(&mut walk).await? {
-        work.change(&offers, &FIELDS, &|pair| plan(pair, now)).await?;
+pub async fn run(job: &mut JobContext) -> Result<(), Failure> {
+    let now = job.now;
+    let mut cursor = job.cursor(OFFERS, job.ours(selects(now))).await?;
+    while let Some(offers) = job.next(&mut cursor).await? {
+        job.change(&offers, &FIELDS, &|pair| plan(pair, now)).await?;
     }
     Ok(())
 }

@@ -16,11 +16,11 @@ const FIELDS: PairFields = PairFields { offer: &["offer_expiration"], job: &["jo
 ///
 /// # Errors
 /// As [`JobContext::change`].
-pub async fn run(work: &mut JobContext) -> Result<(), Failure> {
-    let Some(latest) = day_in_months(work.now, work.zone(), MONTHS) else { return Ok(()) };
-    let mut walk = work.walk(OFFERS, work.ours(selects(latest))).await?;
-    while let Some(offers) = work.next(&mut walk).await? {
-        work.change(&offers, &FIELDS, &|pair| plan(pair, latest)).await?;
+pub async fn run(job: &mut JobContext) -> Result<(), Failure> {
+    let Some(latest) = day_in_months(job.now, job.zone(), MONTHS) else { return Ok(()) };
+    let mut cursor = job.cursor(OFFERS, job.ours(selects(latest))).await?;
+    while let Some(offers) = job.next(&mut cursor).await? {
+        job.change(&offers, &FIELDS, &|pair| plan(pair, latest)).await?;
     }
     Ok(())
 }

@@ -218,7 +218,7 @@ async fn hold(test: &TestDatabase, term: i64) -> WriteAccess {
 async fn nothing_is_entered_late(test: &TestDatabase, (late, next): (&Fence, &Fence)) {
     let now = date(BEGIN);
     let entries = [LedgerEntry::Due(now)];
-    let run = ByHand { name: CAP, request: ObjectId::new(), now, now_is_given: false, started: now };
+    let run = ByHand { name: CAP, command: ObjectId::new(), now, now_is_given: false, started: now };
     let entered = async || test.collection(JOB_RUNS).count_documents(doc! {}).await.unwrap();
     assert!(matches!(ledger::enter(late, TimedJob::CapOfferExpirations, now, &entries).await, Err(Failure::LeaseLost)));
     assert_eq!(entered().await, 0);

@@ -73,7 +73,7 @@ async fn dead_letters_are_tried_again_when_they_are_due_and_not_before() {
     let refused = doc! { "offer_title": { "$ne": "Boulanger" } };
     test.database.create_collection("jobs_partners").validator(refused).await.unwrap();
     let processor = started(&test).await;
-    // It would heal the letter as well.
+    // It would heal the dead letter as well.
     until_no_resync(&test.database).await;
     test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
     settled(&test.database).await;
