@@ -45,9 +45,9 @@ pub async fn anonymize(context: Context, command: AnonymizeCommand) -> Result<Ex
     let AnonymizeCommand::User { id, dry_run, json } = command;
     let (user, form) = (UserId(id), if json { Form::Json } else { Form::Text });
     if dry_run {
-        Box::pin(look(&context, JobOrder::AnonymizeUser(user), None, form)).await
+        Box::pin(run_here(&context, JobOrder::AnonymizeUser(user), None, form)).await
     } else {
-        give(&context, &Command::AnonymizeUser { user }, form).await
+        submit_and_print(&context, &Command::AnonymizeUser { user }, form).await
     }
 }
 
@@ -62,9 +62,9 @@ pub async fn obfuscate(context: Context, arguments: ObfuscateArguments) -> Resul
     }
     let form = if arguments.json { Form::Json } else { Form::Text };
     if arguments.dry_run {
-        Box::pin(look(&context, JobOrder::Obfuscate, None, form)).await
+        Box::pin(run_here(&context, JobOrder::Obfuscate, None, form)).await
     } else {
-        give(&context, &Command::Obfuscate, form).await
+        submit_and_print(&context, &Command::Obfuscate, form).await
     }
 }
 
@@ -85,9 +85,9 @@ async fn run_job(context: &Context, arguments: &RunJobArguments) -> Result<Exit,
         _ => Form::Text,
     };
     if *dry_run || job.only_reads() {
-        return Box::pin(look(context, JobOrder::Job(job), *now, form)).await;
+        return Box::pin(run_here(context, JobOrder::Job(job), *now, form)).await;
     }
-    give(context, &Command::RunJob { job: name.clone(), now: *now }, form).await
+    submit_and_print(context, &Command::RunJob { job: name.clone(), now: *now }, form).await
 }
 
 fn named(name: &str) -> Result<TimedJob, Refusal> {
@@ -99,7 +99,7 @@ fn named(name: &str) -> Result<TimedJob, Refusal> {
 
 /// Runs a dry run, or a job that only reads, in this process, beside a running instance. Each line is printed as it
 /// comes.
-async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, form: Form) -> Result<Exit, Refusal> {
+async fn run_here(context: &Context, job_order: JobOrder, now: Option<DateTime>, form: Form) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
@@ -143,7 +143,7 @@ async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, for
 
 /// Has the leader carry out a command that writes, and prints the result. Without a leader, this process takes the
 /// lease and carries the command out.
-async fn give(context: &Context, command: &Command, form: Form) -> Result<Exit, Refusal> {
+async fn submit_and_print(context: &Context, command: &Command, form: Form) -> Result<Exit, Refusal> {
     match submit(context, command, |_| {}).await? {
         Some(CommandOutcome { done: true, mut details }) => {
             let lines = details.remove("lines");

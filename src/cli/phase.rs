@@ -155,7 +155,7 @@ async fn set(
             if as_json {
                 println!("{}", json!({ "phase": to.word() }))
             } else {
-                println!("the phase is now {}; the leader already follows it", to.word())
+                println!("the phase is now {}; a running leader already follows it", to.word())
             }
             Ok(Exit::Done)
         }

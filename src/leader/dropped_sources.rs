@@ -76,7 +76,7 @@ impl Pipeline {
             self.store_sources().await?;
         }
         if self.dropped.take_up(now) {
-            self.look_at_everything("a collection that was dropped is there again").await?;
+            self.resync_everything("a collection that was dropped is there again").await?;
         }
         Ok(())
     }

@@ -83,7 +83,7 @@ impl Pipeline {
 
     /// Requests a resync of everything. If a resync is running, the new one follows it: a restart with each deletion or
     /// gap could keep it from ever ending.
-    pub(crate) async fn look_at_everything(&mut self, cause: &str) -> Result<(), Failure> {
+    pub(crate) async fn resync_everything(&mut self, cause: &str) -> Result<(), Failure> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let database = self.apply.stages.database.clone();
         while let Some(resync) = &mut self.maintenance.resync {
@@ -125,6 +125,6 @@ impl Pipeline {
                 return Ok(());
             }
         }
-        self.look_at_everything("the history of the stream was lost").await
+        self.resync_everything("the history of the stream was lost").await
     }
 }

@@ -193,7 +193,7 @@ impl Pipeline {
             wall_time,
         };
         if plan.requires_resync() {
-            self.look_at_everything("what changed in a collection cannot be told from its events").await?;
+            self.resync_everything("what changed in a collection cannot be told from its events").await?;
         }
         self.note_sources(&batch.events).await?;
         // The batch is repeated as a whole, because nothing in it depends on whether it was applied before.

@@ -208,7 +208,7 @@ impl Resync {
         };
         let ids = match self.stage {
             ResyncStage::DeadLettersOfRecruiters => {
-                let gone = retry_dead_letters::of_recruiters_gone(apply, self.after.map(RecruiterId)).await?;
+                let gone = retry_dead_letters::of_removed_recruiters(apply, self.after.map(RecruiterId)).await?;
                 gone.into_iter().map(ObjectId::from).collect()
             }
             ResyncStage::DeadLettersOfOffers => {

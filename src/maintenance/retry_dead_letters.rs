@@ -120,7 +120,10 @@ fn next_part(stored: &mut StoredCommand, part: usize) {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub(crate) async fn of_recruiters_gone(apply: &Apply, after: Option<RecruiterId>) -> Result<Vec<RecruiterId>, Failure> {
+pub(crate) async fn of_removed_recruiters(
+    apply: &Apply,
+    after: Option<RecruiterId>,
+) -> Result<Vec<RecruiterId>, Failure> {
     let mut after = after;
     loop {
         let dead_letters = &apply.stages.dead_letters;

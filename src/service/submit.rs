@@ -52,7 +52,7 @@ pub(crate) async fn submit(
     let mut told = false;
     let mut delays = Delays::up_to(Duration::from_secs(5));
     while !group.stop.is_cancelled() {
-        let delay = match look(context, id).await {
+        let delay = match command_state(context, id).await {
             Ok(CommandState::Finished(outcome)) => return Ok(Some(outcome)),
             Ok(CommandState::Unfinished(stored, Some(leader))) => {
                 if !told {
@@ -67,7 +67,15 @@ pub(crate) async fn submit(
                 let lease = Lease::acquire(&context.database, &holder(), context.settings.lease.duration).await?;
                 match lease {
                     Some(lease) => {
-                        match work(context, SubmittedCommand { id, command }, lease, &mut group, &mut show).await {
+                        match lead_for_one_command(
+                            context,
+                            SubmittedCommand { id, command },
+                            lease,
+                            &mut group,
+                            &mut show,
+                        )
+                        .await
+                        {
                             // Another instance leads now and carries the command out.
                             Err(Failure::LeaseLost) => POLL,
                             done => return Ok(done?),
@@ -105,7 +113,7 @@ enum CommandState {
     Unfinished(Box<StoredCommand>, Option<String>),
 }
 
-async fn look(context: &Context, id: ObjectId) -> Result<CommandState, Failure> {
+async fn command_state(context: &Context, id: ObjectId) -> Result<CommandState, Failure> {
     let stored = stored_commands::load(&context.database, id).await?;
     let stored = stored.ok_or(Failure::OwnDocument { collection: COMMANDS, field: "_id" })?;
     match &stored.result {
@@ -118,7 +126,7 @@ async fn look(context: &Context, id: ObjectId) -> Result<CommandState, Failure> 
 }
 
 /// Carries a stored command out in this process, under `lease`. `None` means that it was interrupted.
-async fn work(
+async fn lead_for_one_command(
     context: &Context,
     submitted: SubmittedCommand<'_>,
     lease: Lease,
