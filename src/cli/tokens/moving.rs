@@ -178,11 +178,8 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
         Some(_) if everything => {}
         Some(from) => {
             if let Some(unread) = unread(context, Some(from), to).await? {
-                step.objections.push(format!(
-                    "{unread} events between {} and {} are not read yet",
-                    time_text(from),
-                    time_text(to)
-                ));
+                let span = format!("between {} and {}", time_text(from), time_text(to));
+                step.objections.push(format!("{unread} events {span} are not read yet"));
                 step.skipped = Some((from, to));
             }
         }
