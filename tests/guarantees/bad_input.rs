@@ -99,7 +99,7 @@ async fn a_user_needs_the_documented_privileges_and_no_others() {
 
     let uri = set.uri();
     let anonymous = format!("mongodb://{}", uri.split_once('@').unwrap().1.replace("&authSource=admin", ""));
-    assert_refused(&refused(&["run"], &test, &anonymous).await, CANNOT_CONNECT, &["wants a user"]);
+    assert_refused(&refused(&["run"], &test, &anonymous).await, CANNOT_CONNECT, &["requires a user"]);
     create_user(&admin, "complete", privileges(name, |_, _| true)).await;
     let ended = refused(&["run"], &test, &set.uri_for("complete", "hunter2-wrong")).await;
     assert_refused(&ended, CANNOT_CONNECT, &["check the user, the password and authSource"]);

@@ -177,7 +177,7 @@ async fn a_refusal_that_is_about_us_is_told_and_the_run_is_made_again() {
         |outcome: &str| format!("stream_processor_emails_total{{outcome=\"{outcome}\",template=\"remind-J7\"}}");
     let told = (processor.metric(&metric("deferred")).await, processor.metric(&metric("refused")).await);
     assert_eq!(told, (Some(3.0), Some(0.0)));
-    assert!(processor.stderr().contains("refuses our messages or cannot be reached"), "it is in the log");
+    assert!(processor.stderr().contains("refuses all our messages"), "it is in the log");
 }
 
 #[tokio::test(flavor = "multi_thread")]
