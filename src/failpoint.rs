@@ -10,8 +10,8 @@ pub(crate) fn passed(point: &str) {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     static TIMES: AtomicUsize = AtomicUsize::new(0);
-    let order = std::env::var("STREAM_PROCESSOR_FAILPOINT").unwrap_or_default();
-    let [name, times, signal] = order.split('/').collect::<Vec<_>>()[..] else { return };
+    let setting = std::env::var("STREAM_PROCESSOR_FAILPOINT").unwrap_or_default();
+    let [name, times, signal] = setting.split('/').collect::<Vec<_>>()[..] else { return };
     if name == point && times.parse() == Ok(TIMES.fetch_add(1, Ordering::Relaxed) + 1) {
         // SIGKILL arrives while this waits; after another signal the process goes on.
         let kill = format!("kill -s {signal} $PPID");

@@ -15,7 +15,7 @@ const QUIET: &str = "mongodb=warn,hickory=warn,rustls=warn,hyper=warn";
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// `log.level` has directives that `EnvFilter` cannot parse.
-    #[error("log.level cannot be understood: {0}")]
+    #[error("log.level cannot be parsed: {0}")]
     Level(#[from] tracing_subscriber::filter::ParseError),
     /// This process already has a logger.
     #[error("logging is set up already")]

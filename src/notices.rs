@@ -50,7 +50,7 @@ impl Notices {
         if let (Some(sender), Some(line)) = (&self.0, line)
             && sender.try_send(line).is_err()
         {
-            warn!("a notice is dropped: too many wait for notices.webhook_url");
+            warn!("a notice is dropped: the queue for notices.webhook_url is full");
         }
     }
 }
@@ -71,7 +71,7 @@ impl Messenger {
             stop.cancelled().await;
             tokio::time::sleep(PATIENCE).await;
         };
-        tokio::select! { () = all => {}, () = too_late => warn!("the last notices are not sent any more") }
+        tokio::select! { () = all => {}, () = too_late => warn!("the process ends; the last notices are not sent") }
     }
 
     async fn hand_over(url: &SecretString, caller: &Caller, line: String) {
@@ -82,14 +82,14 @@ impl Messenger {
                 Ok(answer) if answer.status < 300 => return,
                 // Another 4xx means that the webhook will refuse the same line again.
                 Ok(answer) if answer.status < 500 && answer.status != 429 => {
-                    warn!(status = answer.status, "notices.webhook_url does not take a notice");
+                    warn!(status = answer.status, "notices.webhook_url refused a notice; it is dropped");
                     return;
                 }
-                Ok(answer) => info!(status = answer.status, attempt, "notices.webhook_url fails"),
-                Err(error) => info!(%error, attempt, "notices.webhook_url fails"),
+                Ok(answer) => info!(status = answer.status, attempt, "notices.webhook_url did not accept a notice"),
+                Err(error) => info!(%error, attempt, "notices.webhook_url did not accept a notice"),
             }
             tokio::time::sleep(delays.next_delay()).await;
         }
-        warn!("a notice could not be sent to notices.webhook_url");
+        warn!("every attempt to send a notice failed; it is dropped");
     }
 }

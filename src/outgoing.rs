@@ -45,10 +45,10 @@ pub(crate) enum NoAnswer {
     #[error("does not answer in time")]
     Silent,
     /// The body is longer than one megabyte.
-    #[error("answers with more than a megabyte")]
+    #[error("answers with more than one megabyte")]
     TooLong,
     /// The URL or a header has characters that HTTP does not allow.
-    #[error("cannot be called: its address or token has characters that HTTP does not know")]
+    #[error("cannot be called: its address or token has characters that HTTP does not allow")]
     Unsendable,
 }
 

@@ -37,7 +37,7 @@ pub struct DueOccurrences {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
     /// The text is no cron expression; the reason.
-    #[error("has an expression that cannot be understood ({0})")]
+    #[error("has an expression that cannot be parsed ({0})")]
     Unreadable(String),
     /// The expression names no time that ever comes, such as the 30th of February.
     #[error("has an expression that is never due")]

@@ -125,7 +125,7 @@ pub(crate) async fn signals(stop: CancellationToken) -> Result<(), Failure> {
             }
         }
         _ => {
-            warn!("signals cannot be caught: the process can only be killed, which loses nothing");
+            warn!("signals cannot be caught: only SIGKILL ends this process, and that loses nothing");
             stop.cancelled().await;
         }
     }

@@ -26,7 +26,7 @@ pub enum FormatError {
     #[error("not the JSON of a checkpoint: {0}")]
     Json(#[from] serde_json::Error),
     /// A date has no time zone, or is outside the years 0 to 9999.
-    #[error("`{field}` is no date in the form of RFC 3339")]
+    #[error("`{field}` is not a date in the form of RFC 3339")]
     Date { field: &'static str },
 }
 

@@ -48,7 +48,7 @@ fn mend_end(file: &mut File, path: &Path) -> io::Result<()> {
     if contents.get(end..).is_some_and(|line| read_line(line).is_ok()) {
         return file.write_all(b"\n");
     }
-    warn!(path = %path.display(), "the torn last line of the history is removed");
+    warn!(path = %path.display(), "the last line of the history is incomplete; it is removed");
     file.set_len(end as u64)
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<HistoryEntry>, Store
             }
             Err(error) => {
                 let number = index + 1;
-                warn!(path = %path.display(), line = number, %error, "a line of the history is left out");
+                warn!(path = %path.display(), line = number, %error, "a line of the history cannot be read; it is skipped");
             }
         }
     }

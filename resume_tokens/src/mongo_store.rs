@@ -119,7 +119,7 @@ impl MongoStore {
             let Some(document) = documents.try_next().await? else { break };
             match read(&self.history, document.get_str("_id").unwrap_or("?"), &document) {
                 Ok(checkpoint) => entries.push(HistoryEntry::of(checkpoint)),
-                Err(error) => warn!(%error, "an entry of the history is left out"),
+                Err(error) => warn!(%error, "an entry of the history cannot be read; it is skipped"),
             }
         }
         Ok(entries)

@@ -24,7 +24,7 @@ pub enum Store {
 pub enum StoreError {
     /// MongoDB refused a command or did not answer. The caller classifies the driver's error. Its text may name hosts
     /// and tokens, but no personal data, because these collections have none.
-    #[error("MongoDB failed on a checkpoint: {}", describe(&.0.kind))]
+    #[error("MongoDB could not read or write a checkpoint: {}", describe(&.0.kind))]
     Mongo(#[from] mongodb::error::Error),
     /// The operating system refused an action on a file or folder.
     #[error("cannot {action} `{}`: {source}", path.display())]
@@ -45,7 +45,7 @@ pub enum StoreError {
         reason: FormatError,
     },
     /// Another instance leads since then and has saved a checkpoint. This instance must stop writing.
-    #[error("a checkpoint of the newer term {found} is stored; that of term {ours} is refused")]
+    #[error("a checkpoint of the newer term {found} is stored; the checkpoint of term {ours} is refused")]
     NewerTerm {
         /// The term of the stored checkpoint.
         found: i64,

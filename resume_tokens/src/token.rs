@@ -48,13 +48,13 @@ pub enum TokenError {
     #[error("a resume token has a string `_data`; this document has none")]
     NoData,
     /// `_typeBits` is not binary data, as the server writes it.
-    #[error("`_typeBits` of a resume token is general binary data; here it is something else")]
+    #[error("`_typeBits` of a resume token must be general binary data; this one is not")]
     TypeBits,
     /// The number of digits is odd, so a part is missing.
     #[error("a resume token has an even number of hexadecimal digits; this one has {0} characters")]
     OddLength(usize),
     /// A character is no hexadecimal digit. The number is its position, from 0.
-    #[error("a resume token consists of hexadecimal digits; the character at position {0} is none")]
+    #[error("a resume token consists of hexadecimal digits; the character at position {0} is not one")]
     NotHexadecimal(usize),
     /// The token is too short for a cluster time. The number is its length in bytes.
     #[error("a resume token has at least {TIMESTAMP_BYTES} bytes; this one has {0}")]

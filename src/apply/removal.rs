@@ -1,5 +1,5 @@
 //! Handles removals: the offer of a removed job is cancelled, or anonymised with its recruiter.
-//! An offer that the server refuses to change has a dead letter and stays in its link, so that it is tried again.
+//! An offer that the server refuses to change has a dead letter and stays in its link, so that it is retried.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -87,12 +87,12 @@ pub enum TokensCommand {
     },
     /// Let the service continue from an exported position. Refused while an instance runs.
     ///
-    /// Needs --force to pass over unread events (a resync then follows), and to go back.
+    /// Needs --force to pass over unread events (a resync follows), and to go back.
     #[command(
         after_help = "Example:\n  stream-processor tokens import before-the-incident.json --force --reason \"restored backup\""
     )]
     Import {
-        /// A file that `tokens export` wrote, or a bare token.
+        /// A file from `tokens export`, or a bare token.
         #[arg(value_name = "FILE", required_unless_present = "old_worker")]
         file: Option<PathBuf>,
         /// Take over where the old worker stopped; a resync follows.
@@ -135,7 +135,7 @@ pub enum DeadLettersCommand {
     /// Print one dead letter with the meaning of its reason and the remedy.
     #[command(after_help = "Example:\n  stream-processor dead-letters show recruiters/65102a7347a6ef7545b05ef0")]
     Show {
-        /// As `list` prints it.
+        /// The id, as `list` prints it.
         #[arg(value_name = "ID")]
         id: String,
         /// Print JSON.
@@ -149,10 +149,10 @@ pub enum DeadLettersCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Forget dead letters whose documents may stay as they are; a later touch that fails writes them again.
+    /// Delete dead letters whose documents need no correction. A later failure stores them again.
     #[command(after_help = "Example:\n  stream-processor dead-letters drop recruiters/65102a7347a6ef7545b05ef0")]
     Drop {
-        /// As `list` prints them.
+        /// The ids, as `list` prints them.
         #[arg(value_name = "ID", required = true)]
         ids: Vec<String>,
         /// Print the result as JSON.

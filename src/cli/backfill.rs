@@ -36,9 +36,9 @@ pub async fn backfill(context: Context, arguments: BackfillArguments) -> Result<
     }
     let bar = work.bar().await?;
     let BackfillArguments { recruiter, active_only, .. } = work.arguments;
-    let order = Command::Backfill { recruiter: recruiter.map(RecruiterId), active_only };
+    let command = Command::Backfill { recruiter: recruiter.map(RecruiterId), active_only };
     let outcome =
-        submit(&work.context, &order, |request| bar.set_position(count(&request.progress, "recruiters"))).await;
+        submit(&work.context, &command, |stored| bar.set_position(count(&stored.progress, "recruiters"))).await;
     bar.finish_and_clear();
     match outcome? {
         Some(CommandOutcome { done: true, details }) => {
@@ -91,7 +91,7 @@ impl Backfill {
         Ok(bar)
     }
 
-    #[expect(clippy::print_stdout, reason = "what the command is asked for")]
+    #[expect(clippy::print_stdout, reason = "the output of the command")]
     fn print(&self, details: &Document) {
         let of = |field: &str| count(details, field);
         let (recruiters, created, changed) = (of("recruiters"), of("created"), of("changed"));
@@ -110,7 +110,7 @@ impl Backfill {
         }
     }
 
-    #[expect(clippy::print_stdout, reason = "what the command is asked for")]
+    #[expect(clippy::print_stdout, reason = "the output of the command")]
     fn print_dry_run(&self, recruiters: u64, dry_run: &DryRun) {
         let dead: BTreeMap<&str, u64> =
             dry_run.dead_letters.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
@@ -124,7 +124,7 @@ impl Backfill {
             return;
         }
         println!(
-            "dry run: {} recruiters; {} offers would be created, {} changed, {} stand as they are; {} jobs are gone",
+            "dry run: {} recruiters; {} offers would be created, {} changed, {} unchanged; {} jobs removed",
             recruiters, dry_run.created, dry_run.changed, dry_run.unchanged, dry_run.jobs_gone
         );
         dry_run.fields.iter().for_each(|(field, count)| println!("  {field}: {count}"));

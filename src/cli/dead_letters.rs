@@ -30,7 +30,7 @@ pub async fn run(context: Context, command: DeadLettersCommand) -> Result<Exit, 
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn list(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     // Each dead letter is printed as it is read: there may be more of them than fit into memory.
     let dead_letters = collection(&context.database, DEAD_LETTERS);
@@ -68,7 +68,7 @@ fn date(dead_letter: &Document, field: &str) -> Option<String> {
     dead_letter.get_datetime(field).ok().and_then(|date: &DateTime| date.try_to_rfc3339_string().ok())
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn show(context: &Context, id: &str, as_json: bool) -> Result<Exit, Refusal> {
     let dead_letter = with_deadline(collection(&context.database, DEAD_LETTERS).find_one(doc! { "_id": id }))
         .await
@@ -96,7 +96,7 @@ async fn show(context: &Context, id: &str, as_json: bool) -> Result<Exit, Refusa
     Ok(Exit::Done)
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn drop_letters(context: &Context, ids: Vec<String>, as_json: bool) -> Result<Exit, Refusal> {
     let asked = ids.iter().collect::<std::collections::BTreeSet<_>>().len() as u64;
     match submit(context, &Command::DropDeadLetters { ids }, |_| {}).await? {
@@ -106,7 +106,7 @@ async fn drop_letters(context: &Context, ids: Vec<String>, as_json: bool) -> Res
                 true => println!("{}", json!({ "dropped": dropped, "unknown": asked.saturating_sub(dropped) })),
                 false if dropped == asked => println!("{dropped} dead letters dropped"),
                 false => {
-                    println!("{dropped} dead letters dropped, {} were not there", asked.saturating_sub(dropped))
+                    println!("{dropped} dead letters dropped, {} not found", asked.saturating_sub(dropped))
                 }
             }
             Ok(if dropped == asked { Exit::Done } else { Exit::Findings })
@@ -116,7 +116,7 @@ async fn drop_letters(context: &Context, ids: Vec<String>, as_json: bool) -> Res
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn retry(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     match submit(context, &Command::RetryDeadLetters { due_at: None }, |_| {}).await? {
         Some(CommandOutcome { done: true, details }) => {

@@ -29,7 +29,7 @@ pub struct HealthArguments {
 ///
 /// # Errors
 /// A [`Refusal`] when no instance answers in time.
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 pub async fn run(arguments: &HealthArguments, listen: SocketAddr) -> Result<Exit, Refusal> {
     let path = if arguments.ready { "readyz" } else { "livez" };
     let address = reachable(listen);

@@ -50,7 +50,7 @@ pub struct RunJobArguments {
     /// Count the changes, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Go by this time instead of now, such as 2026-03-01T09:20:00+01:00.
+    /// Use this time instead of now, such as 2026-03-01T09:20:00+01:00.
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     pub now: Option<DateTime>,
     /// Print JSON: one object per line, the last one with the counts.
@@ -96,13 +96,13 @@ pub enum EmailsCommand {
     /// Render an e-mail with sample data: remind-J7, remind-J1 or introduction.
     #[command(after_help = "Example:\n  stream-processor emails preview introduction --text")]
     Preview {
-        /// Which one.
+        /// The name of the e-mail.
         #[arg(value_name = "NAME", value_parser = template)]
         template: Template,
         /// Write it to this file instead of the standard output.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
-        /// The text part instead of the HTML.
+        /// Render the text part instead of the HTML.
         #[arg(long)]
         text: bool,
     },
@@ -114,5 +114,5 @@ pub enum EmailsCommand {
 /// A text with the names of all templates, when there is no such template.
 fn template(name: &str) -> Result<Template, String> {
     let names = || Template::ALL.map(Template::name).join(", ");
-    Template::named(name).ok_or_else(|| format!("there is no such e-mail; there are {}", names()))
+    Template::named(name).ok_or_else(|| format!("there is no such e-mail; the e-mails are {}", names()))
 }

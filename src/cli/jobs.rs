@@ -45,9 +45,9 @@ pub async fn anonymize(context: Context, command: AnonymizeCommand) -> Result<Ex
     let AnonymizeCommand::User { id, dry_run, json } = command;
     let (user, form) = (UserId(id), if json { Form::Json } else { Form::Text });
     if dry_run {
-        Box::pin(look(&context, JobOrder::AnonymizeUser(user), None, form)).await
+        Box::pin(run_here(&context, JobOrder::AnonymizeUser(user), None, form)).await
     } else {
-        give(&context, &Command::AnonymizeUser { user }, form).await
+        submit_and_print(&context, &Command::AnonymizeUser { user }, form).await
     }
 }
 
@@ -62,9 +62,9 @@ pub async fn obfuscate(context: Context, arguments: ObfuscateArguments) -> Resul
     }
     let form = if arguments.json { Form::Json } else { Form::Text };
     if arguments.dry_run {
-        Box::pin(look(&context, JobOrder::Obfuscate, None, form)).await
+        Box::pin(run_here(&context, JobOrder::Obfuscate, None, form)).await
     } else {
-        give(&context, &Command::Obfuscate, form).await
+        submit_and_print(&context, &Command::Obfuscate, form).await
     }
 }
 
@@ -85,28 +85,28 @@ async fn run_job(context: &Context, arguments: &RunJobArguments) -> Result<Exit,
         _ => Form::Text,
     };
     if *dry_run || job.only_reads() {
-        return Box::pin(look(context, JobOrder::Job(job), *now, form)).await;
+        return Box::pin(run_here(context, JobOrder::Job(job), *now, form)).await;
     }
-    give(context, &Command::RunJob { job: name.clone(), now: *now }, form).await
+    submit_and_print(context, &Command::RunJob { job: name.clone(), now: *now }, form).await
 }
 
 fn named(name: &str) -> Result<TimedJob, Refusal> {
     TimedJob::named(name).ok_or_else(|| {
         let names: Vec<&str> = TimedJob::ALL.into_iter().map(TimedJob::name).collect();
-        Refusal::new(Exit::Usage, format!("there is no job `{name}`; there are {}", names.join(", ")))
+        Refusal::new(Exit::Usage, format!("there is no job `{name}`; the jobs are {}", names.join(", ")))
     })
 }
 
 /// Runs a dry run, or a job that only reads, in this process, beside a running instance. Each line is printed as it
 /// comes.
-async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, form: Form) -> Result<Exit, Refusal> {
+async fn run_here(context: &Context, job_order: JobOrder, now: Option<DateTime>, form: Form) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
     let phase = state::load(&context.database, context.settings.phase.initial).await?.phase;
     let by_clock = context.clock.now(&context.database).await?;
     let now = now.unwrap_or(by_clock);
-    let mut work = JobContext {
+    let mut job = JobContext {
         context: context.clone(),
         now,
         scheduled_for: now,
@@ -114,7 +114,7 @@ async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, for
         phase,
         report: JobReport::default(),
         stop: group.stop.clone(),
-        hold: None,
+        write_access: None,
         listener: Some(match form {
             Form::Text => print_text,
             Form::Json => print_json,
@@ -126,12 +126,12 @@ async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, for
         let message = format!("{} has nothing to do in this phase; see `phase show`", job_order.name());
         return Err(Refusal::new(Exit::Findings, message));
     }
-    match job_order.run(&mut work).await {
+    match job_order.run(&mut job).await {
         Err(Unfinished::Interrupted(Interruption::Stopping)) => return Ok(Exit::Interrupted),
         done => done?,
     }
-    let end = RunEnd::of(&work.report);
-    let mut details = ledger::details(&end, &work.report);
+    let end = RunEnd::of(&job.report);
+    let mut details = ledger::details(&end, &job.report);
     // The listener has already printed every line.
     details.remove("lines");
     if !matches!(job_order, JobOrder::Job(job) if job.only_reads()) {
@@ -143,8 +143,8 @@ async fn look(context: &Context, job_order: JobOrder, now: Option<DateTime>, for
 
 /// Has the leader carry out a command that writes, and prints the result. Without a leader, this process takes the
 /// lease and carries the command out.
-async fn give(context: &Context, order: &Command, form: Form) -> Result<Exit, Refusal> {
-    match submit(context, order, |_| {}).await? {
+async fn submit_and_print(context: &Context, command: &Command, form: Form) -> Result<Exit, Refusal> {
+    match submit(context, command, |_| {}).await? {
         Some(CommandOutcome { done: true, mut details }) => {
             let lines = details.remove("lines");
             let lines = lines.as_ref().and_then(Bson::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -164,23 +164,23 @@ fn exit_of(details: &Document) -> Exit {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 fn print_text(line: &ReportLine) {
     println!("{}  {}  {}", line.id, line.what, line.fields.join(", "));
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 fn print_json(line: &ReportLine) {
     println!("{}", json!(line));
 }
 
 /// Prints a line as comma-separated values. Ids, words and names of fields need no quotes.
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 fn print_csv(line: &ReportLine) {
     println!("{},{},{}", line.id, line.what, line.fields.join(" "));
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 fn print_stored(lines: &[Bson], form: Form) {
     for line in lines.iter().filter_map(Bson::as_document) {
         let text = |field: &str| line.get_str(field).unwrap_or_default();
@@ -194,7 +194,7 @@ fn print_stored(lines: &[Bson], form: Form) {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 fn summarize(details: &Document, form: Form) {
     let skipped = details.get_document("skipped").cloned().unwrap_or_default();
     let of = |field: &str| count(details, field);
@@ -212,16 +212,14 @@ fn summarize(details: &Document, form: Form) {
         Form::Csv => {}
         Form::Text => {
             let would = if is_dry_run { "would be " } else { "" };
-            println!("{outcome}: {} found, {} {would}changed, {} failed", of("matched"), of("changed"), of("failed"));
-            skipped
-                .iter()
-                .for_each(|(reason, _)| println!("  left as they are, {reason}: {}", count(&skipped, reason)));
+            println!("{outcome}: {} matched, {} {would}changed, {} failed", of("matched"), of("changed"), of("failed"));
+            skipped.iter().for_each(|(reason, _)| println!("  skipped, {reason}: {}", count(&skipped, reason)));
             details.get_str("error").iter().for_each(|error| println!("  {error}"));
         }
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn list(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     let jobs =
         overview::overview(&context.database, &context.settings.ticker, context.clock.now(&context.database).await?)
@@ -252,7 +250,7 @@ fn as_value(job: &Overview) -> Value {
     })
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn history(context: &Context, job: Option<&str>, limit: u32, as_json: bool) -> Result<Exit, Refusal> {
     let runs = overview::history(&context.database, job, limit.into()).await?;
     for run in &runs {
@@ -274,7 +272,9 @@ fn how(run: &Run) -> String {
     let outcome = run.outcome.as_deref().unwrap_or("not ended");
     let error = run.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
     match run.started {
-        Some(_) => format!("{outcome} ({} found, {} changed, {} failed){error}", run.matched, run.changed, run.failed),
+        Some(_) => {
+            format!("{outcome} ({} matched, {} changed, {} failed){error}", run.matched, run.changed, run.failed)
+        }
         None if run.occurrences > 1 => format!("{outcome} {} times{error}", run.occurrences),
         None => format!("{outcome}{error}"),
     }

@@ -62,9 +62,9 @@ pub enum CliCommand {
     /// Run the service, until SIGTERM or Ctrl-C.
     #[command(after_help = "Example:\n  stream-processor run --config stream-processor.toml")]
     Run(RunArguments),
-    /// Check what the service rests on, and name each remedy: server, privileges, collections, oplog, mail.
+    /// Check everything the service needs: server, privileges, collections, oplog, mail.
     ///
-    /// The exit code is 1 if something must be fixed.
+    /// Each fault has a remedy. The exit code is 1 if there is a fault.
     #[command(after_help = "Example:\n  stream-processor doctor --json")]
     Doctor(DoctorArguments),
     /// Show the state of the service on one screen: phase, leader, lag, position, dead letters, jobs.
@@ -91,12 +91,13 @@ pub enum CliCommand {
     Backfill(BackfillArguments),
     /// Prepare the database: indexes, the service's own collections, the new fields of our offers.
     ///
-    /// Does only what is missing; safe to repeat and beside a running instance.
+    /// Takes only the missing steps. It can be repeated, and it can run beside an instance.
     #[command(after_help = "Example:\n  stream-processor setup --dry-run")]
     Setup(SetupArguments),
     /// Compare all offers with the projection of their recruiters, field by field.
     ///
-    /// A difference counts only if a second look, a while later, still finds it. The exit code is then 1.
+    /// A difference counts only if a second comparison, some time later, still finds it. The exit code is
+    /// then 1.
     #[command(after_help = "Example:\n  stream-processor verify --sample 1000 --json")]
     Verify(VerifyArguments),
     /// Show which collection is the authority, and make a step to another phase.
@@ -115,7 +116,7 @@ pub enum CliCommand {
     },
     /// Ask the instance of this machine whether it is alive; for a container's health check.
     ///
-    /// Asks /livez at `http.listen`; ends with 1 when the answer is no or there is none.
+    /// Asks /livez at `http.listen`. The exit code is 1 if the answer is negative or missing.
     #[command(after_help = "Example:\n  stream-processor health --ready")]
     Health(health::HealthArguments),
     /// List the time-based jobs, run one now, or print their history.

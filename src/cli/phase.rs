@@ -34,7 +34,7 @@ async fn load(context: &Context) -> Result<Current, Failure> {
     state::load(&context.database, context.settings.phase.initial).await
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn show(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     let current = load(context).await?;
     let next = current.phase.next();
@@ -93,7 +93,7 @@ fn as_text(current: &Current, next: Option<Phase>, conditions: &[Condition]) -> 
     lines.join("\n")
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn history(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     let steps = state::history(&context.database).await?;
     if as_json {
@@ -102,7 +102,7 @@ async fn history(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
         return Ok(Exit::Done);
     }
     if steps.is_empty() {
-        println!("no step yet: the first instance that leads enters {}", context.settings.phase.initial.word());
+        println!("no step yet: the first leader enters {}", context.settings.phase.initial.word());
     }
     steps.iter().for_each(|step| println!("{}", step_as_text(step)));
     Ok(Exit::Done)
@@ -133,7 +133,7 @@ fn overridden(step: &Document) -> Vec<&str> {
     list.iter().filter_map(Bson::as_str).collect()
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn set(
     context: &Context,
     word: &str,
@@ -143,25 +143,25 @@ async fn set(
 ) -> Result<Exit, Refusal> {
     let current = load(context).await?;
     let to = Phase::from_word(word).ok_or_else(|| {
-        let message = format!("`{word}` is no phase; there are {}", Phase::WORDS.join(", "));
+        let message = format!("`{word}` is not a phase; the phases are {}", Phase::WORDS.join(", "));
         Refusal::new(Exit::Usage, message)
     })?;
     if current.phase.way_to(to) == Some(StepDirection::Back) && !current.phase.writes_offers() {
         say_what_differs(context, to, force).await?;
     }
-    let order = Command::SetPhase { to: to.word().to_owned(), force, reason };
-    match submit(context, &order, |_| {}).await? {
+    let command = Command::SetPhase { to: to.word().to_owned(), force, reason };
+    match submit(context, &command, |_| {}).await? {
         Some(CommandOutcome { done: true, .. }) => {
             if as_json {
                 println!("{}", json!({ "phase": to.word() }))
             } else {
-                println!("the phase is now {}; an instance that leads follows it already", to.word())
+                println!("the phase is now {}; a running leader already follows it", to.word())
             }
             Ok(Exit::Done)
         }
         Some(refused) => {
             let mut refusal = refused.refusal();
-            refusal.message.push_str("; --force --reason \"…\" overrides conditions, and is recorded");
+            refusal.message.push_str("; --force --reason \"…\" overrides conditions; the history records it");
             Err(refusal)
         }
         None => Ok(Exit::Interrupted),
@@ -178,15 +178,15 @@ async fn say_what_differs(context: &Context, to: Phase, force: bool) -> Result<(
         return Ok(());
     }
     let message = format!(
-        "{} differences between recruiters and offers (above): in phase {} the stream would write what recruiters \
-         say where the offer is not newer. Put right what is wrong, or use --force --reason \"…\"; nothing was changed",
+        "{} differences between recruiters and offers (see above). In phase {} the stream would write the values of \
+         recruiters where the offer is not newer. Correct them, or use --force --reason \"…\". Nothing was changed",
         report.differences,
         to.word()
     );
     Err(Refusal::new(Exit::Findings, message))
 }
 
-#[expect(clippy::print_stderr, reason = "what is to be known before the answer")]
+#[expect(clippy::print_stderr, reason = "the differences come before the answer")]
 fn complain(table: &str) {
     eprintln!("{table}");
 }

@@ -46,7 +46,7 @@ pub async fn find(context: &Context, name: &str) -> Result<NamedPosition, Refusa
     if is_id(name) {
         let entry = with_deadline(store(context).find(name)).await.map_err(Failure::from)?;
         return entry.map(|entry| NamedPosition::Checkpoint(Box::new(entry.checkpoint))).ok_or_else(|| {
-            let message = format!("{name}: the history has no such token; `stream-processor tokens list` shows those");
+            let message = format!("{name}: the history has no such token; `stream-processor tokens list` shows all");
             Refusal::new(Exit::Findings, message)
         });
     }
@@ -59,7 +59,7 @@ pub async fn find(context: &Context, name: &str) -> Result<NamedPosition, Refusa
     Err(Refusal::new(
         Exit::Usage,
         format!(
-            "`{name}` is no id of the history such as 1764000000-1, no file, and no time such as 2026-01-31T08:00:00Z \
+            "`{name}` is not an id of the history such as 1764000000-1, not a file, and not a time such as 2026-01-31T08:00:00Z \
              or `2h ago`"
         ),
     ))
@@ -73,7 +73,7 @@ pub async fn time(context: &Context, name: &str) -> Result<Option<Timestamp>, Re
     if let Ok(date) = DateTime::parse_rfc3339_str(name) {
         let seconds = u32::try_from(date.timestamp_millis().div_euclid(1_000));
         let seconds =
-            seconds.map_err(|_| Refusal::new(Exit::Usage, format!("`{name}`: no server runs at that time")))?;
+            seconds.map_err(|_| Refusal::new(Exit::Usage, format!("`{name}`: a position cannot have this time")))?;
         return Ok(Some(Timestamp { time: seconds, increment: 0 }));
     }
     let Some(length) = name.strip_suffix(" ago").and_then(|length| humantime::parse_duration(length.trim()).ok())
@@ -96,7 +96,7 @@ fn before(now: Timestamp, length: Duration) -> Timestamp {
 /// A [`Refusal`] when the file cannot be read, or has neither.
 pub fn in_file(path: &Path) -> Result<NamedPosition, Refusal> {
     let unusable = |reason: &dyn std::fmt::Display| {
-        let expected = "expected what `tokens export` writes, or {\"_data\": \"82…\"}";
+        let expected = "expected a file from `tokens export`, or {\"_data\": \"82…\"}";
         Refusal::new(Exit::Usage, format!("{}: {reason}; {expected}", path.display()))
     };
     let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;

@@ -73,14 +73,17 @@ async fn span(context: &Context, arguments: &ReplayArguments, phase: Phase) -> R
     if watched(phase, collection).is_empty() {
         let names: Vec<&str> = watched(phase, None).iter().map(|collection| collection.name()).collect();
         let asked = collection.unwrap_or_default();
-        return refuse(format!("--collection {asked}: not read in this phase; it is one of {}", names.join(", ")));
+        return refuse(format!(
+            "--collection {asked}: this phase does not read it; choose one of {}",
+            names.join(", ")
+        ));
     }
     let mut from = position::find(context, &arguments.from).await?.time();
     let until = match &arguments.until {
         Some(name) => match position::time(context, name).await? {
             // The last second of the span belongs to it in full.
             Some(time) => Some(Timestamp { time: time.time, increment: u32::MAX }),
-            None => return refuse(format!("--until {name}: no time such as 2026-01-31T08:00:00Z or `2h ago`")),
+            None => return refuse(format!("--until {name}: not a time such as 2026-01-31T08:00:00Z or `2h ago`")),
         },
         None => None,
     };
@@ -114,10 +117,10 @@ async fn span(context: &Context, arguments: &ReplayArguments, phase: Phase) -> R
 async fn carry_out(context: &Context, span: Span, as_json: bool) -> Result<Exit, Refusal> {
     let from = span.from;
     let bar = bar(as_json);
-    let order = Command::Replay(span);
-    let outcome = submit(context, &order, |request| {
-        let reached = request.progress.get_timestamp("reached").unwrap_or(from);
-        show(&bar, from, reached, replay::until(request).unwrap_or(from));
+    let command = Command::Replay(span);
+    let outcome = submit(context, &command, |stored| {
+        let reached = stored.progress.get_timestamp("reached").unwrap_or(from);
+        show(&bar, from, reached, replay::until(stored).unwrap_or(from));
     })
     .await;
     bar.finish_and_clear();
@@ -131,7 +134,7 @@ async fn carry_out(context: &Context, span: Span, as_json: bool) -> Result<Exit,
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 fn print(details: &Document, as_json: bool) {
     let of = |field: &str| count(details, field);
     let (events, recruiters, created, changed) = (of("events"), of("recruiters"), of("created"), of("changed"));
@@ -147,19 +150,19 @@ fn print(details: &Document, as_json: bool) {
         return;
     }
     println!(
-        "{events} events, {recruiters} recruiters looked at: {created} offers created, {changed} changed, {} unchanged",
+        "{events} events, {recruiters} recruiters projected: {created} offers created, {changed} changed, {} unchanged",
         of("unchanged")
     );
     if undeliverable > 0 {
         println!("{}", undeliverable_text(undeliverable));
     }
     if resync {
-        println!("events did not tell everything that changed: every recruiter was looked at");
+        println!("the events did not show every change: a resync projected every recruiter");
     }
 }
 
 fn undeliverable_text(count: u64) -> String {
-    format!("passed over, at least {count} events that the server cannot deliver, or that nobody can read")
+    format!("at least {count} events were passed over: the server cannot deliver them, or they cannot be read")
 }
 
 /// A progress bar over the time of the span; hidden with `--json` and outside a terminal.
@@ -299,7 +302,7 @@ impl DryRunResult {
         OfferCounts { created, changed, unchanged }
     }
 
-    #[expect(clippy::print_stdout, reason = "what the command is asked for")]
+    #[expect(clippy::print_stdout, reason = "the output of the command")]
     fn print(&self, as_json: bool) {
         if as_json { println!("{:#}", self.as_value()) } else { println!("{}", self.as_text()) }
     }
@@ -329,8 +332,8 @@ impl DryRunResult {
     fn as_text(&self) -> String {
         let OfferCounts { created, changed, unchanged } = self.counts();
         let mut lines = vec![format!(
-            "dry run, {} to {}: {} events; {created} offers would be created, {changed} changed, {unchanged} stand as \
-             they are",
+            "dry run, {} to {}: {} events; {created} offers would be created, {changed} changed, {unchanged} \
+             unchanged",
             time_text(self.from),
             time_text(self.until),
             self.events
@@ -341,8 +344,8 @@ impl DryRunResult {
             lines.push(undeliverable_text(self.undeliverable));
         }
         if self.everything {
-            lines.push("the events of that time do not tell everything that changed: a replay also looks at".into());
-            lines.push("every recruiter; `backfill --dry-run` counts what that would write".into());
+            lines.push("these events do not show every change: a replay also runs a resync;".into());
+            lines.push("`backfill --dry-run` counts what the resync would write".into());
         }
         // Changed offers come first: a created offer has no fields to show.
         let (created, changed): (Vec<_>, Vec<_>) = self.offers.iter().partition(|(_, offer, _)| offer.created);

@@ -44,7 +44,7 @@ const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 ///
 /// # Errors
 /// A [`Refusal`] when the database cannot be read. `--watch` logs such a failure and goes on.
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 pub async fn status(context: Context, arguments: StatusArguments) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
@@ -59,7 +59,7 @@ pub async fn status(context: Context, arguments: StatusArguments) -> Result<Exit
                 (false, _) => println!("{}", status.text()),
             },
             // `--watch` goes on during an outage, so that its end is seen too.
-            Err(failure) if arguments.watch => warn!(error = %failure, "looked for again"),
+            Err(failure) if arguments.watch => warn!(error = %failure, "the status could not be read; retrying"),
             Err(failure) => return Err(failure.into()),
         }
         if !arguments.watch {
@@ -175,15 +175,15 @@ impl StatusReport {
                 let age = length_text(Duration::from_secs(position.age_seconds));
                 lines.push(row("position", &[&position.time, &format!("{age} old, {} events", position.events)]));
                 let headroom = position.headroom_seconds.map_or_else(
-                    || "unknown: the oplog may not be read".to_owned(),
+                    || "unknown: the user may not read the oplog".to_owned(),
                     |seconds| format!("{} until it falls off the oplog", length_text(Duration::from_secs(seconds))),
                 );
                 lines.push(row("headroom", &[&headroom]));
             }
             None => lines.push(row("position", &["none yet"])),
         }
-        lines.extend(self.events_per_second.map(|rate| row("rate", &[&format!("{rate:.1} events/s of late")])));
-        lines.extend(self.resync.as_ref().map(|stage| row("resync", &["under way:", stage])));
+        lines.extend(self.events_per_second.map(|rate| row("rate", &[&format!("{rate:.1} events/s lately")])));
+        lines.extend(self.resync.as_ref().map(|stage| row("resync", &["running:", stage])));
         lines.extend((self.open_gaps > 0).then(|| row("gaps", &[&self.open_gaps.to_string(), "not repaired yet"])));
         lines.extend(self.unfinished_commands.iter().map(|command| row("command", &[command])));
         let all: u64 = self.dead_letters.values().sum();
@@ -208,7 +208,7 @@ impl StatusReport {
                 format!("{name}, term {term}, {lag:.1} s behind")
             }
             Some(LeaderStatus { name, term, lag_seconds: None }) => {
-                format!("{name}, term {term}, no answer of its stream yet")
+                format!("{name}, term {term}, no answer from its stream yet")
             }
             None => "none: no instance runs".to_owned(),
         }
@@ -239,7 +239,7 @@ async fn unfinished(context: &Context) -> Result<Vec<String>, Failure> {
         let state = command.get_str("state").ok()?;
         let asked = command.get_datetime("requested_at").ok()?.timestamp_millis();
         let seconds = u64::try_from(clock::now().timestamp_millis() - asked).unwrap_or_default() / 1_000;
-        Some(format!("{name}  {state}, asked for {} ago", length_text(Duration::from_secs(seconds))))
+        Some(format!("{name}  {state}, submitted {} ago", length_text(Duration::from_secs(seconds))))
     };
     Ok(commands.iter().filter_map(name).collect())
 }

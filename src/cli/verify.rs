@@ -33,7 +33,7 @@ pub async fn verify(context: Context, arguments: VerifyArguments) -> Result<Exit
     if before.differences == 0 || work.stop.is_cancelled() {
         return work.tell(&before);
     }
-    info!(differences = before.differences, "repairing");
+    info!(differences = before.differences, "the repair starts");
     // The repair is a resync: it touches every recruiter and then handles the removals.
     match submit(&work.context, &Command::Repair, |_| {}).await? {
         Some(CommandOutcome { done: true, .. }) => {}
@@ -62,7 +62,7 @@ impl Verify {
     }
 
     /// Prints the report, and writes it to the file of `--report`.
-    #[expect(clippy::print_stdout, reason = "what the command is asked for")]
+    #[expect(clippy::print_stdout, reason = "the output of the command")]
     fn tell(&self, report: &VerificationReport) -> Result<Exit, Refusal> {
         if self.stop.is_cancelled() {
             return Ok(Exit::Interrupted);

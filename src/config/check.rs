@@ -210,13 +210,13 @@ fn time_zone(text: &str) -> Result<String, String> {
 }
 
 fn known_word(text: &str, words: &[&str]) -> Result<String, String> {
-    if words.contains(&text) { Ok(text.to_owned()) } else { Err("is not one of them".to_owned()) }
+    if words.contains(&text) { Ok(text.to_owned()) } else { Err("is not an allowed value".to_owned()) }
 }
 
 fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
     let url = Url::parse(text).map_err(|error| format!("is not a URL ({error})"))?;
     if !schemes.contains(&url.scheme()) {
-        return Err("does not begin as it must".to_owned());
+        return Err("has a wrong scheme".to_owned());
     }
     if url.host_str().is_none_or(str::is_empty) {
         return Err("names no host".to_owned());
@@ -231,12 +231,12 @@ fn smtp_url(text: &str) -> Result<String, String> {
     for (option, value) in parsed.query_pairs() {
         match (parsed.scheme(), &*option, &*value) {
             ("smtp", "tls", "required" | "opportunistic") | ("smtps", "tls", "required") => {}
-            (_, "tls", _) => return Err("has a `tls` that is none of its words".to_owned()),
+            (_, "tls", _) => return Err("has an unknown value of `tls`".to_owned()),
             _ => return Err("has an option that is not `tls`".to_owned()),
         }
     }
     if parsed.username().is_empty() != parsed.password().is_none() {
-        return Err("has a user without a password, or the other way round".to_owned());
+        return Err("has a user without a password, or a password without a user".to_owned());
     }
     Ok(text)
 }
@@ -252,7 +252,7 @@ fn base_url(text: &str) -> Result<String, String> {
 fn mongodb_uri(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("mongodb://").or_else(|| text.strip_prefix("mongodb+srv://"));
     match rest {
-        None => Err("does not begin as it must".to_owned()),
+        None => Err("has a wrong scheme".to_owned()),
         Some("") => Err("names no host".to_owned()),
         Some(_) => Ok(text.to_owned()),
     }
@@ -290,7 +290,7 @@ fn email(text: &str) -> Result<String, String> {
 fn log_filter(text: &str) -> Result<String, String> {
     match EnvFilter::builder().parse(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("cannot be understood ({error})")),
+        Err(error) => Err(format!("cannot be parsed ({error})")),
     }
 }
 

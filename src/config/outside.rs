@@ -31,7 +31,7 @@ pub(super) fn smtp() -> Section {
                 "smtp.ca_file",
                 ValueKind::Path,
                 Fallback::Unset("/etc/ssl/private-ca.pem"),
-                "Certificates (PEM) to trust beside the public ones, for a server with a private authority.",
+                "Certificates (PEM) to trust in addition to the public ones, for a server with a private authority.",
             ),
             duration("smtp.connect_timeout", bounds, "10s", "How long connecting and logging in may take."),
             duration("smtp.send_timeout", bounds, "60s", "How long one message may take."),
@@ -39,7 +39,7 @@ pub(super) fn smtp() -> Section {
                 "smtp.connections",
                 ValueKind::Count { min: 1, max: 50 },
                 Fallback::Value("4"),
-                "So many messages are sent at a time, each on a connection that is kept.",
+                "The number of messages sent at the same time, each on a connection that stays open.",
             ),
             ConfigKey::new(
                 "smtp.rate",
@@ -65,19 +65,19 @@ pub(super) fn directory() -> Section {
     let text = |name: &str, default, doc| ConfigKey::new(format!("directory.{name}"), ValueKind::Text, default, doc);
     Section::new(
         "directory",
-        "The company directory (API Entreprise, version 3). The collection `cache_siret` is asked first.",
+        "The company directory (API Entreprise, version 3). The collection `cache_siret` is read first.",
         vec![
             ConfigKey::new(
                 "directory.base_url",
                 ValueKind::BaseUrl,
                 Fallback::Unset("https://entreprise.api.gouv.fr/v3"),
-                "The address of the API. Without it, only `cache_siret` is asked.",
+                "The address of the API. Without it, only `cache_siret` is read.",
             ),
             text("token", Fallback::Unset("token"), "The token of the API.").secret(),
             secret_file("directory.token_file", "A file that holds the token."),
-            text("context", Fallback::Value("La bonne alternance"), "What the API is told as the context of a call."),
-            text("object", Fallback::Value("Vérification d'un établissement"), "What it is told as the reason."),
-            text("recipient", Fallback::Unset("12345678901234"), "The siret of who asks, as the API wants it."),
+            text("context", Fallback::Value("La bonne alternance"), "The context of a call, for the API."),
+            text("object", Fallback::Value("Vérification d'un établissement"), "The reason of a call, for the API."),
+            text("recipient", Fallback::Unset("12345678901234"), "The siret of the caller, for the API."),
             duration("directory.timeout", (Duration::from_millis(100), MINUTE), "10s", "How long one call may take."),
             ConfigKey::new(
                 "directory.rate",
@@ -89,13 +89,13 @@ pub(super) fn directory() -> Section {
                 "directory.cache_age",
                 (Duration::ZERO, DAY.saturating_mul(3650)),
                 "30d",
-                "An entry of `cache_siret` that is younger is taken as it is.",
+                "A younger entry of `cache_siret` is used without a call.",
             ),
             duration(
                 "directory.longest_wait",
                 (SECOND, HOUR),
                 "1m",
-                "When the API tells to come back later than this, the run stops and the next one goes on.",
+                "If the API asks for a longer pause than this, the run stops and the next run continues.",
             ),
         ],
     )
@@ -104,7 +104,7 @@ pub(super) fn directory() -> Section {
 pub(super) fn notices() -> Section {
     Section::new(
         "notices",
-        "One line for people per job run that changed or failed something.",
+        "One line per job run with changes or failures.",
         vec![
             ConfigKey::new(
                 "notices.webhook_url",

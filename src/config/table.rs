@@ -34,12 +34,12 @@ pub fn sections() -> Vec<Section> {
 fn obfuscate() -> Section {
     Section::new(
         "obfuscate",
-        "The command `obfuscate`, which replaces what is personal in our offers by fake values, for good.",
+        "The command `obfuscate`, which replaces personal data in our offers by fake values, for good.",
         vec![ConfigKey::new(
             "obfuscate.allowed_databases",
             ValueKind::Databases,
             Fallback::List(&[]),
-            "The databases on which it may be used: copies, never the live one. It is refused in production in any case.",
+            "The databases on which it may run: copies, never the live database. Production always refuses it.",
         )],
     )
 }
@@ -62,7 +62,7 @@ fn mongodb() -> Section {
                 "mongodb.uri",
                 ValueKind::MongodbUri,
                 Fallback::Required("mongodb://user:password@host:27017/?replicaSet=rs0"),
-                "The connection string. TLS, SCRAM and X.509 are options of it.",
+                "The connection string, with the options for TLS, SCRAM and X.509.",
             )
             .secret()
             .short("MONGODB_URI")
@@ -83,7 +83,7 @@ fn mongodb() -> Section {
 fn target() -> Section {
     Section::new(
         "target",
-        "What the offers in `jobs_partners` carry.",
+        "The values of the offers in `jobs_partners`.",
         vec![
             ConfigKey::new(
                 "target.partner_label",
@@ -134,13 +134,13 @@ fn stream() -> Section {
                 "stream.canary_interval",
                 (Duration::from_millis(100), HOUR),
                 "2s",
-                "How often the leader writes a sign of life that must come back through the stream.",
+                "How often the leader writes the canary, which must come back through the stream.",
             ),
             choice::<OnHistoryLost>(
                 "stream.on_history_lost",
                 "resync",
-                "What to do when the resume token fell off the oplog: `resync` streams on and looks at \
-                 every recruiter again; `halt` stops and waits for a person.",
+                "What to do when the resume token fell off the oplog: `resync` continues from now and \
+                 projects every recruiter again; `halt` stops and waits for an operator.",
             ),
         ],
     )
@@ -154,7 +154,7 @@ fn tokens() -> Section {
             choice::<TokenStoreKind>(
                 "tokens.store",
                 "mongodb",
-                "Where they are kept: in the database itself, or as files outside it.",
+                "Where the checkpoint and its history are kept: in the database, or as files outside it.",
             ),
             ConfigKey::new(
                 "tokens.directory",
@@ -178,7 +178,7 @@ fn tokens() -> Section {
                 "tokens.idle_interval",
                 (SECOND, HOUR),
                 "5s",
-                "How often the token of a stream without events is saved, so that it does not age.",
+                "How often the token is saved while no event comes, so that it does not age.",
             ),
         ],
     )
@@ -189,24 +189,24 @@ fn lease() -> Section {
         "lease.duration",
         (SECOND, HOUR),
         "10s",
-        "How long an instance stays the active one without renewing; a standby waits this long.",
+        "How long a lease lasts without renewal. A standby waits this long.",
     );
-    Section::new("lease", "Which instance is the active one.", vec![term])
+    Section::new("lease", "Which instance leads.", vec![term])
 }
 
 fn phase() -> Section {
     let initial = choice::<Phase>(
         "phase.initial",
         "sync",
-        "The phase of a database that has none yet; later the database says which.",
+        "The phase of a database without a phase. Later the database stores the phase.",
     );
     let backup = ConfigKey::new(
         "phase.keep_recruiters_backup",
         ValueKind::Boolean,
         Fallback::Value("false"),
-        "In phase `shadow`, the time-based jobs write their changes to `recruiters` too, as far as that works.",
+        "In phase `shadow`, the time-based jobs also write their changes to `recruiters`, where possible.",
     );
-    Section::new("phase", "Who is the authority, `recruiters` or `jobs_partners`.", vec![initial, backup])
+    Section::new("phase", "The authority: `recruiters` or `jobs_partners`.", vec![initial, backup])
 }
 
 fn privacy() -> Section {
@@ -214,7 +214,7 @@ fn privacy() -> Section {
         "privacy.anonymized_email",
         ValueKind::Email,
         Fallback::Value("anonymized@example.com"),
-        "What replaces the e-mail address of a person who was anonymised.",
+        "The replacement for the e-mail address of an anonymised person.",
     );
     Section::new("privacy", "Anonymisation.", vec![email])
 }

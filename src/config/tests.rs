@@ -133,7 +133,7 @@ fn all_faults_of_all_layers_are_reported_at_once() {
         "mongodb.uri (not set): is required; set `mongodb.uri` in the file, `mongodb.uri_file`, \
          the flag --mongodb-uri or the variable MONGODB_URI; allowed: a connection string",
         "mongodb.database (flag --database): `admin` cannot be watched by a change stream",
-        "settings.toml, line 7): `xml` is not one of them; allowed: one of `auto`, `json`, `pretty`",
+        "settings.toml, line 7): `xml` is not an allowed value; allowed: one of `auto`, `json`, `pretty`",
     ] {
         assert!(faults.contains(expected), "missing: {expected}\nin:\n{faults}");
     }

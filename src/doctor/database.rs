@@ -62,10 +62,10 @@ pub(super) async fn privileges(context: &Context) -> Vec<Check> {
         lacking.iter().flat_map(|lack| lack.actions.iter().map(|action| one(lack.collection, action))).collect();
     match (checks.is_empty(), has_user(context).await) {
         (false, _) => checks,
-        (true, Ok(true)) => vec![Check::ok("privileges", "all that the service needs")],
+        (true, Ok(true)) => vec![Check::ok("privileges", "all present")],
         (true, Ok(false)) if context.settings.environment == Environment::Production => vec![Check::warning(
             "privileges",
-            "the server asks nobody who they are: everybody who reaches it may do everything",
+            "the server has no access control: every client may do everything",
             "turn on access control, and give the service a user with the role of deploy/mongodb-role.js",
         )],
         (true, Ok(false)) => vec![Check::ok("privileges", "the server has no access control")],
@@ -88,7 +88,7 @@ pub(super) async fn collections(context: &Context) -> Vec<Check> {
     let mut checks = Vec::new();
     let own: Vec<&str> = COLLECTIONS.into_iter().filter(|name| !names.contains(*name)).collect();
     if !own.is_empty() {
-        checks.push(Check::warning("collections", format!("not there yet: {}", own.join(", ")), SETUP));
+        checks.push(Check::warning("collections", format!("missing: {}", own.join(", ")), SETUP));
     }
     // The collections of anonymised documents are left out: they do not exist before the first anonymisation.
     let sources = [
@@ -102,12 +102,12 @@ pub(super) async fn collections(context: &Context) -> Vec<Check> {
     if !missing.is_empty() {
         checks.push(Check::warning(
             "collections",
-            format!("the applications' collections {} are not there", missing.join(", ")),
+            format!("the applications' collections {} are missing", missing.join(", ")),
             "check that mongodb.database is the right one",
         ));
     }
     if checks.is_empty() {
-        checks.push(Check::ok("collections", "all there"));
+        checks.push(Check::ok("collections", "all present"));
     }
     checks
 }
@@ -148,7 +148,7 @@ pub(super) async fn indexes(context: &Context) -> Vec<Check> {
         }
     }
     if checks.is_empty() {
-        checks.push(Check::ok("indexes", "all there, and none in which offers collide"));
+        checks.push(Check::ok("indexes", "all present, and none in which offers collide"));
     }
     checks
 }
@@ -165,7 +165,7 @@ pub(super) async fn ids(context: &Context) -> Vec<Check> {
                 let name = collection.name();
                 let found =
                     format!("{many}{count} documents of {name} have an `_id` that is no ObjectId, such as {first}");
-                let remedy = "insert them anew with an ObjectId: until then, nothing that they say reaches an offer";
+                let remedy = "insert them again with an ObjectId: until then the service cannot project them";
                 checks.push(Check::failed("ids", found, remedy));
             }
             Err(failure) => checks.push(Check::unknown("ids", &failure)),
@@ -213,13 +213,13 @@ pub(super) async fn validator(context: &Context) -> Check {
     let validator = match inspect::validator(&context.database).await {
         Ok(validator) => validator,
         Err(_) => {
-            let found = format!("unknown: the validator of {OFFERS} may not be read");
+            let found = format!("unknown: the user may not read the validator of {OFFERS}");
             return Check::warning("validator", found, "grant `listCollections` on the database to see it");
         }
     };
     let refused = setup_validator::refused(&validator);
     if refused.is_empty() {
-        Check::ok("validator", format!("{OFFERS} takes the fields that the service writes"))
+        Check::ok("validator", format!("{OFFERS} accepts the fields that the service writes"))
     } else {
         Check::failed("validator", format!("{OFFERS} refuses offers with {}", refused.join(", ")), SETUP)
     }
@@ -234,7 +234,7 @@ pub(super) async fn clock(context: &Context) -> Check {
     let there = match hello.map(|hello| hello.get_datetime("localTime").copied()) {
         Ok(Ok(there)) => there,
         Ok(Err(_)) => {
-            return Check::warning("clock", "unknown: the server does not tell its time", "look at its clock");
+            return Check::warning("clock", "unknown: the server did not return its time", "check its clock");
         }
         Err(failure) => return Check::unknown("clock", &failure),
     };
@@ -242,15 +242,14 @@ pub(super) async fn clock(context: &Context) -> Check {
     match stored_ahead(context, there).await {
         Ok(None) => {}
         Ok(Some(found)) => {
-            let remedy =
-                "a clock was ahead: set the clocks by NTP; the instance that leads, or the next one, puts it right";
+            let remedy = "a clock was ahead: synchronise the clocks with NTP; the leader corrects the stored time";
             return Check::failed("clock", found, remedy);
         }
         Err(failure) => return Check::unknown("clock", &failure),
     }
     let skew = skew(asked, there, answered_at);
     let found = format!("this machine and the server are {:.1} s apart", skew as f64 / 1_000.0);
-    let remedy = "set the clocks by NTP, on this machine and on the servers";
+    let remedy = "synchronise the clocks of this machine and of the servers with NTP";
     match SKEW {
         [_, most] if skew >= most => Check::failed("clock", found, remedy),
         [some, _] if skew >= some => Check::warning("clock", found, remedy),
@@ -268,7 +267,7 @@ async fn stored_ahead(context: &Context, now: DateTime) -> Result<Option<String>
     let text = |time: DateTime| time.try_to_rfc3339_string().unwrap_or_default();
     let ahead = |time: Option<DateTime>| time.filter(|time| is_ahead(*time, now)).map(text);
     if let Some(time) = ahead(through.values().filter_map(Bson::as_datetime).copied().max()) {
-        return Ok(Some(format!("occurrences of jobs are entered up to {time}, which is still to come")));
+        return Ok(Some(format!("occurrences of jobs are recorded up to {time}, which is in the future")));
     }
     let lease = with_deadline(state.find_one(doc! { "_id": state_id::LEASE }))
         .await
@@ -277,7 +276,7 @@ async fn stored_ahead(context: &Context, now: DateTime) -> Result<Option<String>
     // The longest lease is one hour, so a lease ends an hour from now at the latest.
     let hour = DateTime::from_millis(now.timestamp_millis().saturating_add(3_600_000));
     let held = lease.get_datetime("expires_at").ok().copied().filter(|time| is_ahead(*time, hour));
-    Ok(held.map(|time| format!("the lease is held until {}, longer than any lease", text(time))))
+    Ok(held.map(|time| format!("the lease expires at {}, later than any lease can", text(time))))
 }
 
 /// The difference between the clocks in milliseconds, without the part that the time of the answer explains. `there` is

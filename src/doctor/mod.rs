@@ -84,7 +84,7 @@ impl Check {
 ///
 /// # Errors
 /// None: a failure of a check is a finding of that check.
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 pub async fn doctor(context: Context, as_json: bool) -> Result<Exit, Refusal> {
     let (checks, reachable) = examine(&context).await;
     let failed = checks.iter().filter(|check| check.verdict == CheckVerdict::Failed).count();
@@ -94,7 +94,7 @@ pub async fn doctor(context: Context, as_json: bool) -> Result<Exit, Refusal> {
     } else {
         let colors = context.settings.log.colors && std::io::stdout().is_terminal();
         checks.iter().for_each(|check| println!("{}", check.text(colors)));
-        println!("{failed} to fix, {warnings} to know of, {} well", checks.len() - failed - warnings);
+        println!("{failed} failed, {warnings} warnings, {} ok", checks.len() - failed - warnings);
     }
     Ok(match (reachable, failed) {
         (false, _) => Exit::Database,

@@ -46,7 +46,7 @@ pub(super) async fn leader(context: &Context) -> Check {
             Some(lag) if lag > context.settings.health.max_lag.as_secs_f64() => Check::warning(
                 "leader",
                 format!("{} leads, {lag:.0} s behind", leader.name),
-                "see `stream-processor status --watch` whether it catches up",
+                "check with `stream-processor status --watch` that it catches up",
             ),
             _ => Check::ok("leader", format!("{} leads", leader.name)),
         },
@@ -74,7 +74,7 @@ fn window(oplog: &Oplog) -> Check {
     match oplog.used {
         // The writes of so short a time say nothing about the next days.
         Some(used) if used < NEARLY_FULL && oplog.window() < YOUNG => {
-            Check::ok("oplog", format!("{found}, {:.0} % full: too young to tell more", used * 100.0))
+            Check::ok("oplog", format!("{found}, {:.0} % full: too young for an estimate", used * 100.0))
         }
         Some(used) if used < 1.0 => {
             let found =
@@ -90,7 +90,7 @@ fn judged(window: Duration, found: String) -> Check {
         Check::warning(
             "oplog",
             found,
-            "a longer outage than that costs a resync: enlarge it (replSetResizeOplog), a day at least",
+            "a longer outage causes a resync: enlarge the oplog to at least a day (replSetResizeOplog)",
         )
     } else {
         Check::ok("oplog", found)
@@ -100,7 +100,7 @@ fn judged(window: Duration, found: String) -> Check {
 async fn token(context: &Context, oplog: &Oplog) -> Check {
     let checkpoint = match with_deadline(store(context).load()).await {
         Ok(Some(checkpoint)) => checkpoint,
-        Ok(None) => return Check::ok("position", "none yet: the first start looks at everything"),
+        Ok(None) => return Check::ok("position", "none yet: the first start runs a resync"),
         Err(error @ StoreError::Garbled { .. }) => {
             return Check::failed(
                 "position",
@@ -115,12 +115,12 @@ async fn token(context: &Context, oplog: &Oplog) -> Check {
         return Check::failed(
             "position",
             format!("{} is no longer in the oplog", time_text(time)),
-            "start an instance: it looks at everything again (stream.on_history_lost = \"resync\"); enlarge the oplog",
+            "start an instance: it runs a resync (stream.on_history_lost = \"resync\"); enlarge the oplog",
         );
     }
     let headroom = oplog.headroom(time);
     let found = format!("{}; it falls off the oplog in {}", time_text(time), length_text(headroom));
-    let remedy = "see that an instance runs and catches up: `stream-processor status`";
+    let remedy = "check that an instance runs and catches up: `stream-processor status`";
     match HEADROOM {
         // An oplog that is not nearly full loses nothing yet, and the time until it is full is only a guess.
         [_, few] if headroom < few && oplog.used.is_some_and(|used| used > NEARLY_FULL) => {

@@ -24,7 +24,7 @@ pub(super) async fn smtp(context: &Context) -> Check {
             Environment::Staging | Environment::Development => Check::ok("smtp", found),
         };
     };
-    let remedy = "check smtp.url and its credentials, and that the network lets us through";
+    let remedy = "check smtp.url, its credentials and the network";
     // Only host and port are printed: the URL has a password.
     let place = Url::parse(url.expose_secret()).ok().and_then(|url| {
         let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
@@ -33,12 +33,12 @@ pub(super) async fn smtp(context: &Context) -> Check {
     let place = place.unwrap_or_else(|| "smtp.url".to_owned());
     let transport = match Transport::new(&context.settings.smtp, &context.settings.mail) {
         Ok(transport) => transport,
-        Err(reason) => return Check::failed("smtp", reason, "correct it, see deploy/stream-processor.toml"),
+        Err(reason) => return Check::failed("smtp", reason, "correct the setting, see deploy/stream-processor.toml"),
     };
     match transport.test_connection().await {
-        Ok(()) => Check::ok("smtp", format!("{place} lets us in")),
+        Ok(()) => Check::ok("smtp", format!("{place} accepts the connection")),
         Err(Delivery::NotLetIn | Delivery::Refused(_)) => {
-            Check::failed("smtp", format!("{place} does not let us in"), remedy)
+            Check::failed("smtp", format!("{place} refuses the connection or the login"), remedy)
         }
         Err(_) => Check::failed("smtp", format!("{place} does not answer"), remedy),
     }
@@ -47,10 +47,10 @@ pub(super) async fn smtp(context: &Context) -> Check {
 pub(super) async fn directory(context: &Context) -> Check {
     let directory = &context.settings.directory;
     let Some(base) = &directory.base_url else {
-        return Check::ok("directory", "none is configured: only the collection cache_siret is asked");
+        return Check::ok("directory", "none is configured: only the collection cache_siret is read");
     };
     let Some(address) = address(base) else {
-        return Check::failed("directory", "directory.base_url is no address", "write https://host/path");
+        return Check::failed("directory", "directory.base_url is not a URL", "write https://host/path");
     };
     let connected = tokio::time::timeout(PATIENCE, TcpStream::connect(&address)).await;
     match connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
@@ -58,11 +58,9 @@ pub(super) async fn directory(context: &Context) -> Check {
             Check::failed("directory", format!("{address} answers, but there is no token"), "set directory.token_file")
         }
         Ok(_) => Check::ok("directory", format!("{address} answers")),
-        Err(error) => Check::failed(
-            "directory",
-            format!("{address}: {error}"),
-            "check directory.base_url, and that the network lets us through",
-        ),
+        Err(error) => {
+            Check::failed("directory", format!("{address}: {error}"), "check directory.base_url and the network")
+        }
     }
 }
 

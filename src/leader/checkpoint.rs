@@ -149,7 +149,7 @@ impl Checkpoints {
                 Ok(()) => self.remembered_at = Some(clock::instant()),
                 Err(error) => {
                     let failure = Failure::from(error);
-                    warn!(error = %failure, "the history of checkpoints could not be written; tried again");
+                    warn!(error = %failure, "the history of checkpoints could not be written; retrying");
                 }
             }
         }

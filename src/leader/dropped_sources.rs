@@ -73,11 +73,11 @@ impl Pipeline {
     pub(crate) async fn tend_sources(&mut self, now: u32) -> Result<(), Unfinished> {
         self.maintenance.held = self.dropped.is_unsettled(now);
         if self.maintenance.resync.is_none() && self.dropped.repaired() {
-            info!("what was dropped and is there again has been looked at");
+            info!("the resync of the dropped collections is finished");
             self.store_sources().await?;
         }
         if self.dropped.take_up(now) {
-            self.look_at_everything("a collection that was dropped is there again").await?;
+            self.resync_everything("a collection that was dropped is there again").await?;
         }
         Ok(())
     }

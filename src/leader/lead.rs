@@ -207,7 +207,7 @@ pub(crate) async fn hold(
 pub(crate) async fn release_lease(lease: &Lease, group: &Group) {
     group.stop.cancel();
     if lease.release().await.is_err() {
-        warn!("the lease could not be given back; it ends by itself");
+        warn!("the lease could not be released; it expires by itself");
     }
 }
 
@@ -242,7 +242,7 @@ pub(crate) async fn renew(
             Err(Unfinished::Interrupted(interruption)) => return Err(interruption.into()),
             Err(_) if lease.validity.left().is_zero() => return Err(Interruption::LeaseLost.into()),
             Err(Unfinished::Failed(failure)) => {
-                warn!(error = %failure, "the lease could not be prolonged; tried again");
+                warn!(error = %failure, "the lease could not be renewed; retrying");
                 delay = (lease.interval() / 5).max(Duration::from_millis(50));
             }
         }

@@ -83,7 +83,7 @@ impl Pipeline {
 
     /// Requests a resync of everything. If a resync is running, the new one follows it: a restart with each deletion or
     /// gap could keep it from ever ending.
-    pub(crate) async fn look_at_everything(&mut self, cause: &str) -> Result<(), Unfinished> {
+    pub(crate) async fn resync_everything(&mut self, cause: &str) -> Result<(), Unfinished> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let database = self.apply.stages.database.clone();
         while let Some(resync) = &mut self.maintenance.resync {
@@ -116,7 +116,7 @@ impl Pipeline {
         let Incoming::Gap { from, to, cause } = gap else {
             return Ok(());
         };
-        error!(cause, from = from.time, to = to.time, "the history of the stream is lost between these times");
+        error!(cause, from = from.time, to = to.time, "events between these times were not read; a resync follows");
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let writer = self.maintenance.fence.writer.clone();
         while let Err(cause) = gaps::open(&writer, from, to, &cause, clock::now()).await {
@@ -125,6 +125,6 @@ impl Pipeline {
                 return Ok(());
             }
         }
-        self.look_at_everything("the history of the stream was lost").await
+        self.resync_everything("the history of the stream was lost").await
     }
 }

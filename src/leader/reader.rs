@@ -104,7 +104,7 @@ impl StreamReader {
             let for_long = directive == Directive::RetryUnready || way == StumbleAction::Wait;
             let at_once = for_long || matches!(failure, Failure::Stalled);
             self.health.trouble(HealthPart::Stream, &failure, failure.advice(), at_once);
-            warn!(error = %failure, advice = failure.advice(), "the change stream is opened again");
+            warn!(error = %failure, advice = failure.advice(), "the change stream failed; it is reopened");
             match directive {
                 Directive::Retry | Directive::Reopen | Directive::RetryUnready => {}
                 Directive::PassOver if [StumbleAction::Again, StumbleAction::Wait].contains(&way) => {}
@@ -176,7 +176,7 @@ impl StreamReader {
                 tokio::task::yield_now().await;
             }
             if invalidates {
-                info!("the database was dropped; the change stream is opened after that");
+                info!("the database was dropped; the change stream is reopened after the drop");
                 (cursor, size) = self.open().await?;
             } else if next_size != size {
                 (cursor, size) = (self.open_with(next_size).await?, next_size);

@@ -83,7 +83,7 @@ pub async fn start(
         let position = if checkpoint.fingerprint == fingerprint(phase.watched()) {
             StreamPosition::After(checkpoint.token)
         } else {
-            info!("the pipeline of the change stream has changed: it is opened by the checkpoint's time");
+            info!("the pipeline of the change stream has changed; the stream starts at the time of the checkpoint");
             StreamPosition::At(checkpoint.cluster_time)
         };
         let resync = Resync::unfinished(database, term).await?;
@@ -144,7 +144,7 @@ async fn after_lost(
     term: i64,
     history: History,
 ) -> Result<Start, Unfinished> {
-    warn!(error = %failure, advice = failure.advice(), "the checkpoint is of no use");
+    warn!(error = %failure, advice = failure.advice(), "the checkpoint cannot be used; a resync follows");
     let now = operation_time(writer.database()).await?;
     gaps::open(writer, lost.from, now, lost.cause, clock::now()).await?;
     let resync = Resync::request(writer, metrics, lost.cause, term).await?;

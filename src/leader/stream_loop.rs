@@ -194,7 +194,7 @@ impl Pipeline {
             wall_time,
         };
         if plan.requires_resync() {
-            self.look_at_everything("what changed in a collection cannot be told from its events").await?;
+            self.resync_everything("what changed in a collection cannot be told from its events").await?;
         }
         self.note_sources(&batch.events).await?;
         // The batch is repeated as a whole, because nothing in it depends on whether it was applied before.
@@ -249,7 +249,7 @@ impl Pipeline {
     /// Saves the old worker's tokens. A failure is only logged, because the stream does not depend on these tokens.
     async fn save_old_worker_tokens(&mut self, at_end: bool) {
         if let Err(cause) = self.checkpoints.save_old_worker_tokens(at_end).await {
-            warn!(error = %cause, "the tokens of the old worker could not be saved; tried again");
+            warn!(error = %cause, "the tokens of the old worker could not be saved; retrying");
         }
     }
 
@@ -285,7 +285,7 @@ impl Pipeline {
         let at_once = failure.directive() == Directive::RetryUnready;
         self.health.trouble(HealthPart::Pipeline, &failure, failure.advice(), at_once);
         let delay = delays.next_delay();
-        warn!(error = %failure, advice = failure.advice(), delay_ms = delay.as_millis(), "tried again");
+        warn!(error = %failure, advice = failure.advice(), delay_ms = delay.as_millis(), "an attempt failed; retrying");
         pause(&self.stop, delay).await;
         Ok(())
     }

@@ -25,7 +25,7 @@ pub(crate) enum ComposeError {
     #[error("a template of e-mail cannot be filled: {0}")]
     Fill(#[from] askama::Error),
     /// The filled template is no MJML.
-    #[error("a template of e-mail is no MJML: {0}")]
+    #[error("a template of e-mail is not MJML: {0}")]
     Parse(#[from] mrml::prelude::parser::Error),
     /// The MJML cannot be turned into HTML.
     #[error("a template of e-mail cannot be rendered: {0}")]

@@ -40,11 +40,11 @@ fn a_script_in_a_title_is_shown_as_text() {
 
 #[test]
 fn a_value_cannot_end_an_attribute_or_a_block() {
-    let mut email = with_title("</mj-text></mj-column>{{ letter.person }}<!-- ]]> <mj-raw>");
+    let mut email = with_title("</mj-text></mj-column>{{ email.person }}<!-- ]]> <mj-raw>");
     email.space = "https://example.com/\" onclick=\"x".to_owned();
     let composed = compose(&email).unwrap();
     assert!(!composed.html.contains("\" onclick"), "{}", composed.html);
-    assert!(composed.html.contains("{{ letter.person }}"), "what looks like a template stays as it is");
+    assert!(composed.html.contains("{{ email.person }}"), "what looks like a template stays as it is");
 }
 
 #[test]

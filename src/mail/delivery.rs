@@ -13,7 +13,7 @@ pub(crate) enum DeliveryOutcome {
     Refused,
     /// The address or the content of the message is not valid for sending.
     Unsendable,
-    /// The mail server does not have the message. A later run tries again.
+    /// The mail server does not have the message. A later run retries it.
     Deferred,
     /// The message may have been delivered, twice at most, and is not sent again.
     Unconfirmed,

@@ -140,7 +140,10 @@ impl Mailer {
         self.book(own).await?;
         if let Some(first) = ours.first() {
             let (refusal, messages) = (first.reply.to_string(), ours.len());
-            warn!(refusal, messages, "the mail server takes no mail from us; nothing counts against the recipients");
+            warn!(
+                refusal,
+                messages, "the mail server refuses all our messages; this does not count against the recipients"
+            );
         }
         for held in ours {
             self.judge(held, DeliveryOutcome::Deferred);
@@ -190,7 +193,7 @@ impl Mailer {
         let outcome = match compose(&item.email) {
             Ok(composed) => self.attempts(item, &address, &composed).await?,
             Err(fault) => {
-                error!(id = item.id, %fault, "a message cannot be written; the others are sent");
+                error!(id = item.id, %fault, "a message cannot be composed; the other messages are sent");
                 Some(self.unsendable(item, "content").await?)
             }
         };
@@ -278,7 +281,7 @@ impl Mailer {
         Ok(match delivery {
             Delivery::Accepted => Some(DialogueEnd::Known(DeliveryOutcome::Sent)),
             Delivery::Unsendable(reason) => {
-                warn!(id = item.id, reason, "a message cannot be sent as it is; the others are");
+                warn!(id = item.id, reason, "a message cannot be sent; the other messages are sent");
                 Some(DialogueEnd::Known(DeliveryOutcome::Unsendable))
             }
             Delivery::Refused(_) if about_us => Some(DialogueEnd::Known(self.gives_up(item, delivery))),
@@ -330,10 +333,10 @@ impl Mailer {
 
     fn gives_up(&self, item: &MailItem, delivery: Delivery) -> DeliveryOutcome {
         if delivery.is_about_us() {
-            warn!(id = item.id, ?delivery, "the mail server takes no mail from us, or cannot be reached: the run ends");
+            warn!(id = item.id, ?delivery, "the mail server refuses our messages or cannot be reached; the run ends");
             self.with(Standing::set_down);
         } else {
-            warn!(id = item.id, ?delivery, "the mail server does not take a message now; a later run tries again");
+            warn!(id = item.id, ?delivery, "the mail server deferred a message; a later run retries it");
         }
         DeliveryOutcome::Deferred
     }

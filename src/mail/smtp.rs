@@ -134,12 +134,17 @@ impl Smtp {
             Ok(Err(error)) => {
                 // Only the code is logged: the text of the reply may have an address in it.
                 let code = error.status().map(|code| code.to_string());
-                warn!(code, tls = error.is_tls(), stage = "connect", "the mail server at smtp.url does not let us in");
+                warn!(
+                    code,
+                    tls = error.is_tls(),
+                    stage = "connect",
+                    "the mail server at smtp.url refuses the connection or the login"
+                );
                 let passes = !error.is_permanent() && !error.is_client();
                 Err(if passes { Delivery::Unreachable("connection") } else { Delivery::NotLetIn })
             }
             Err(_) => {
-                warn!("the mail server at smtp.url does not answer within smtp.connect_timeout");
+                warn!("the mail server at smtp.url did not answer within smtp.connect_timeout");
                 Err(Delivery::Unreachable("silent"))
             }
         }

@@ -56,7 +56,7 @@ impl Transport {
     /// A sentence that names the faulty setting.
     pub(crate) fn new(smtp: &SmtpSettings, mail: &MailSettings) -> Result<Self, String> {
         let from: Mailbox = smtp.from.parse().map_err(|error| format!("smtp.from: {error}"))?;
-        let email = sendable(&from.email).ok_or("smtp.from: its domain is none")?;
+        let email = sendable(&from.email).ok_or("smtp.from: its domain is not valid")?;
         let from = Mailbox::new(from.name, email);
         let way = match &smtp.url {
             Some(url) => MailRoute::Server(Box::new(Smtp::new(url, smtp)?)),

@@ -59,20 +59,20 @@ pub(crate) struct ReplayStep {
 }
 
 /// Adds the offers that were written since `before` to the counts in a command's progress.
-pub(crate) fn add_written(request: &mut StoredCommand, before: WriteCounts, stages: &Stages) {
+pub(crate) fn add_written(stored: &mut StoredCommand, before: WriteCounts, stages: &Stages) {
     let write_counts = stages.write_counts;
     for (field, done) in [
         ("created", write_counts.created - before.created),
         ("changed", write_counts.changed - before.changed),
         ("unchanged", write_counts.unchanged - before.unchanged),
     ] {
-        add(request, field, done);
+        add(stored, field, done);
     }
 }
 
-fn add(request: &mut StoredCommand, field: &str, done: u64) {
-    let so_far = count(&request.progress, field);
-    request.progress.insert(field, counted(so_far + done));
+fn add(stored: &mut StoredCommand, field: &str, done: u64) {
+    let so_far = count(&stored.progress, field);
+    stored.progress.insert(field, counted(so_far + done));
 }
 
 impl Replaying {
@@ -80,15 +80,15 @@ impl Replaying {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub(crate) async fn begin(request: &mut StoredCommand, span: &Span, stages: &Stages) -> Result<Self, Failure> {
-        if !request.progress.contains_key(UNTIL) {
+    pub(crate) async fn begin(stored: &mut StoredCommand, span: &Span, stages: &Stages) -> Result<Self, Failure> {
+        if !stored.progress.contains_key(UNTIL) {
             let now = operation_time(&stages.database).await?;
-            request.progress.insert(UNTIL, span.until.unwrap_or(now));
+            stored.progress.insert(UNTIL, span.until.unwrap_or(now));
         }
-        let until = request.progress.get_timestamp(UNTIL).unwrap_or(span.from);
+        let until = stored.progress.get_timestamp(UNTIL).unwrap_or(span.from);
         let watched = watched(stages.phase, span.collection.as_deref());
-        let source = Replay::open(&stages.database, watched, reached(request, span), until);
-        Ok(Self { command: request.id, source })
+        let source = Replay::open(&stages.database, watched, reached(stored, span), until);
+        Ok(Self { command: stored.id, source })
     }
 
     /// Applies the next part if it is there.
@@ -97,7 +97,7 @@ impl Replaying {
     /// As [`Replay::next`] and [`Apply::plan`]. The replay must then begin again at the stored progress.
     pub(crate) async fn step(
         &mut self,
-        request: &mut StoredCommand,
+        stored: &mut StoredCommand,
         apply: &mut Apply,
     ) -> Result<ReplayStep, Unfinished> {
         let Some(part) = self.source.next(PATIENCE).await? else {
@@ -106,11 +106,11 @@ impl Replaying {
         let before = apply.stages.write_counts;
         let touched = part_applied(&part, apply).await?;
         apply.stages.metrics.touched(TouchOrigin::Replay, touched.recruiters);
-        request.progress.insert(REACHED, part.reached);
-        add(request, "events", part.events.len() as u64);
-        add(request, UNDELIVERABLE, part.passed_over);
-        add(request, "recruiters", touched.recruiters);
-        add_written(request, before, &apply.stages);
+        stored.progress.insert(REACHED, part.reached);
+        add(stored, "events", part.events.len() as u64);
+        add(stored, UNDELIVERABLE, part.passed_over);
+        add(stored, "recruiters", touched.recruiters);
+        add_written(stored, before, &apply.stages);
         Ok(ReplayStep { ended: part.ended, everything: touched.everything })
     }
 }
@@ -162,14 +162,14 @@ pub(crate) fn watched(phase: Phase, only: Option<&str>) -> Vec<WatchedCollection
 
 /// Returns the cluster time up to which a replay has come.
 #[must_use]
-pub(crate) fn reached(request: &StoredCommand, span: &Span) -> Timestamp {
-    request.progress.get_timestamp(REACHED).unwrap_or(span.from)
+pub(crate) fn reached(stored: &StoredCommand, span: &Span) -> Timestamp {
+    stored.progress.get_timestamp(REACHED).unwrap_or(span.from)
 }
 
 /// Returns the cluster time at which a replay ends; `None` before it begins.
 #[must_use]
-pub(crate) fn until(request: &StoredCommand) -> Option<Timestamp> {
-    request.progress.get_timestamp(UNTIL).ok()
+pub(crate) fn until(stored: &StoredCommand) -> Option<Timestamp> {
+    stored.progress.get_timestamp(UNTIL).ok()
 }
 
 /// Writes the reason why a replay from this position is impossible, and what to do instead.
@@ -180,8 +180,8 @@ pub(crate) fn too_old(position: Timestamp, oplog: Option<&Oplog>) -> String {
         |oplog| format!("which begins at {} and is {} long", time_text(oplog.first), length_text(oplog.window())),
     );
     format!(
-        "{} is no longer in the oplog, {begins}: what happened in between cannot be read any more; `stream-processor \
-         backfill` looks at every recruiter instead",
+        "{} is no longer in the oplog, {begins}: the events in between are lost; `stream-processor backfill` \
+         projects every recruiter instead",
         time_text(position)
     )
 }

@@ -51,16 +51,16 @@ enum ResyncStage {
     /// Handles our offers whose user is anonymised or deactivated, or whose job no recruiter holds.
     Offers,
     /// Retries the dead letters of deleted recruiters. No document may tell any more what failed.
-    LettersOfRecruiters,
+    DeadLettersOfRecruiters,
     /// Retries the dead letters of offers whose recruiter is unknown.
-    LettersOfOffers,
+    DeadLettersOfOffers,
 }
 
 impl ResyncStage {
     fn all() -> impl Iterator<Item = Self> {
         let others = other_ids::COLLECTIONS.into_iter().map(Self::Others);
         let rest = [Self::Recruiters, Self::Links, Self::Anonymized, Self::Offers];
-        others.chain(rest).chain([Self::LettersOfRecruiters, Self::LettersOfOffers])
+        others.chain(rest).chain([Self::DeadLettersOfRecruiters, Self::DeadLettersOfOffers])
     }
 
     fn name(self) -> String {
@@ -70,8 +70,8 @@ impl ResyncStage {
             Self::Links => "links".to_owned(),
             Self::Anonymized => "anonymized".to_owned(),
             Self::Offers => "offers".to_owned(),
-            Self::LettersOfRecruiters => "letters/recruiters".to_owned(),
-            Self::LettersOfOffers => "letters/offers".to_owned(),
+            Self::DeadLettersOfRecruiters => "dead letters/recruiters".to_owned(),
+            Self::DeadLettersOfOffers => "dead letters/offers".to_owned(),
         }
     }
 
@@ -82,7 +82,7 @@ impl ResyncStage {
             Self::Links => LINKS,
             Self::Anonymized => WatchedCollection::AnonymizedRecruiters.name(),
             Self::Offers => OFFERS,
-            Self::LettersOfRecruiters | Self::LettersOfOffers => DEAD_LETTERS,
+            Self::DeadLettersOfRecruiters | Self::DeadLettersOfOffers => DEAD_LETTERS,
         }
     }
 
@@ -95,7 +95,7 @@ impl ResyncStage {
 #[derive(Debug)]
 enum Other {
     /// Scans the documents after this `_id`.
-    Walk(Option<OtherId>),
+    Scan(Option<OtherId>),
     /// Rechecks the documents of dead letters after this key.
     Recheck(Option<String>),
 }
@@ -131,14 +131,14 @@ impl Resync {
     ) -> Result<Self, Unfinished> {
         let resync = Self::begin(writer, cause, term).await?;
         metrics.resyncs.inc();
-        info!(cause, "resync: every recruiter is looked at again");
+        info!(cause, "the resync starts: every recruiter is projected again");
         Ok(resync)
     }
 
     async fn begin(writer: &Writer, cause: &str, term: i64) -> Result<Self, Unfinished> {
         let (stage, id) = (ResyncStage::Others(WatchedCollection::Recruiters), ObjectId::new());
         let began = server_time(writer.database()).await?;
-        let resync = Self { stage, after: None, other: Other::Walk(None), began, id, again: false, term };
+        let resync = Self { stage, after: None, other: Other::Scan(None), began, id, again: false, term };
         failpoint::passed("resync");
         gaps::assign(writer, id).await?;
         let fields = doc! {
@@ -179,7 +179,7 @@ impl Resync {
             Self {
                 stage: stage.unwrap_or(ResyncStage::Recruiters),
                 after: document.get_object_id("after").ok(),
-                other: Other::Walk(OtherId::from_stored(document.get("after"))),
+                other: Other::Scan(OtherId::from_stored(document.get("after"))),
                 began: document.get_datetime("began").copied().unwrap_or_else(|_| clock::now()),
                 id: document.get_object_id("id").unwrap_or_else(|_| ObjectId::new()),
                 again: document.get_bool("again").unwrap_or_default(),
@@ -213,11 +213,11 @@ impl Resync {
             _ => Document::new(),
         };
         let ids = match self.stage {
-            ResyncStage::LettersOfRecruiters => {
-                let gone = retry_dead_letters::of_recruiters_gone(apply, self.after.map(RecruiterId)).await?;
+            ResyncStage::DeadLettersOfRecruiters => {
+                let gone = retry_dead_letters::of_removed_recruiters(apply, self.after.map(RecruiterId)).await?;
                 gone.into_iter().map(ObjectId::from).collect()
             }
-            ResyncStage::LettersOfOffers => {
+            ResyncStage::DeadLettersOfOffers => {
                 let offers = retry_dead_letters::of_offers(apply, self.after.map(JobId));
                 offers.into_iter().map(ObjectId::from).collect()
             }
@@ -245,15 +245,15 @@ impl Resync {
     ) -> Result<bool, Unfinished> {
         let is_read = collection == WatchedCollection::Offers || apply.stages.phase.watched().contains(&collection);
         match &self.other {
-            Other::Walk(None) if !is_read => {
+            Other::Scan(None) if !is_read => {
                 return self.next_stage(writer).await;
             }
-            Other::Walk(after) => {
+            Other::Scan(after) => {
                 let filter = other_ids::filter(collection, &apply.stages.settings.partner_label);
                 let position = EventPosition::of_scan(self.began);
                 let (last, _) = apply.note_others(collection, &filter, after.as_ref(), &position).await?;
                 let position = last.as_ref().map(OtherId::to_stored);
-                self.other = last.map_or(Other::Recheck(None), |last| Other::Walk(Some(last)));
+                self.other = last.map_or(Other::Recheck(None), |last| Other::Scan(Some(last)));
                 if let Some(after) = position.filter(|position| scan::is_storable(Some(position))) {
                     self.store(&apply.stages.database, doc! { "after": after }).await?;
                 }
@@ -273,7 +273,7 @@ impl Resync {
             Some(stage) => {
                 self.stage = stage;
                 self.after = None;
-                self.other = Other::Walk(None);
+                self.other = Other::Scan(None);
                 self.store(database, doc! { "stage": stage.name(), "after": null }).await?;
                 Ok(false)
             }
@@ -285,7 +285,7 @@ impl Resync {
                 }
                 let finished = doc! { "_id": RESYNC, "term": self.term };
                 with_deadline(collection(database, STATE).delete_one(finished)).await.map_err(Failure::Write)?;
-                info!("resync: finished");
+                info!("the resync is finished");
                 Ok(true)
             }
         }
@@ -296,8 +296,8 @@ impl Resync {
         let phase = apply.stages.phase;
         match self.stage {
             ResyncStage::Others(_) => Ok(()),
-            ResyncStage::LettersOfRecruiters => retry_dead_letters::recruiters(apply, &typed(ids), &position).await,
-            ResyncStage::LettersOfOffers => retry_dead_letters::offers(apply, &typed(ids), &position).await,
+            ResyncStage::DeadLettersOfRecruiters => retry_dead_letters::recruiters(apply, &typed(ids), &position).await,
+            ResyncStage::DeadLettersOfOffers => retry_dead_letters::offers(apply, &typed(ids), &position).await,
             // In `retired` recruiters are not read any more, and the collection may be gone.
             ResyncStage::Recruiters | ResyncStage::Links if phase.stream() == StreamWrites::Closed => Ok(()),
             ResyncStage::Recruiters => {

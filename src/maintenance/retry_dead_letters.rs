@@ -33,39 +33,39 @@ const AFTER: &str = "after";
 /// # Errors
 /// As [`Apply::plan`]. The step can be repeated.
 pub(crate) async fn step(
-    request: &mut StoredCommand,
+    stored: &mut StoredCommand,
     apply: &mut Apply,
     due_at: Option<DateTime>,
 ) -> Result<Option<CommandOutcome>, Unfinished> {
     let stand = |apply: &Apply| apply.stages.dead_letters.counts().values().map(|count| *count as u64).sum::<u64>();
-    if !request.progress.contains_key("before") {
-        request.progress.insert("before", counted(stand(apply)));
+    if !stored.progress.contains_key("before") {
+        stored.progress.insert("before", counted(stand(apply)));
     }
     let due = match due_at {
         Some(time) => Some(dead_letters::due(&apply.stages.database, time).await?),
         None => None,
     };
-    let position = EventPosition::of_scan(request.requested_at);
-    let part = usize::try_from(count(&request.progress, PART)).unwrap_or_default();
+    let position = EventPosition::of_scan(stored.requested_at);
+    let part = usize::try_from(count(&stored.progress, PART)).unwrap_or_default();
     if part < 2 {
-        let after = request.progress.get_object_id(AFTER).ok();
+        let after = stored.progress.get_object_id(AFTER).ok();
         let last = match part {
             0 => recruiters_step(apply, due.as_ref(), after.map(RecruiterId), &position).await?.map(ObjectId::from),
             _ => offers_step(apply, due.as_ref(), after.map(JobId), &position).await?.map(ObjectId::from),
         };
         let Some(last) = last else {
-            next_part(request, part);
+            next_part(stored, part);
             return Ok(None);
         };
         apply.stages.count_dead_letters();
-        request.progress.insert(AFTER, last);
+        stored.progress.insert(AFTER, last);
         return Ok(None);
     }
     let Some(collection) = other_ids::COLLECTIONS.get(part - 2).copied() else {
-        let details = doc! { "before": request.progress.get("before").cloned(), "after": counted(stand(apply)) };
+        let details = doc! { "before": stored.progress.get("before").cloned(), "after": counted(stand(apply)) };
         return Ok(Some(CommandOutcome { done: true, details }));
     };
-    let after = request.progress.get_str(AFTER).ok().map(str::to_owned);
+    let after = stored.progress.get_str(AFTER).ok().map(str::to_owned);
     let prefix = format!("{}/", collection.name());
     let wanted =
         |key: &str| due.as_ref().is_none_or(|due: &DueDeadLetters| due.others.contains(&format!("{prefix}{key}")));
@@ -74,8 +74,8 @@ pub(crate) async fn step(
     apply.stages.dead_letters.write_unusable(collection, rechecked.stand, &position).await?;
     apply.stages.count_dead_letters();
     match rechecked.last {
-        Some(last) => drop(request.progress.insert(AFTER, last)),
-        None => next_part(request, part),
+        Some(last) => drop(stored.progress.insert(AFTER, last)),
+        None => next_part(stored, part),
     }
     Ok(None)
 }
@@ -112,16 +112,19 @@ async fn offers_step(
     Ok(ids.last().copied())
 }
 
-fn next_part(request: &mut StoredCommand, part: usize) {
-    request.progress.insert(PART, counted(part as u64 + 1));
-    request.progress.remove(AFTER);
+fn next_part(stored: &mut StoredCommand, part: usize) {
+    stored.progress.insert(PART, counted(part as u64 + 1));
+    stored.progress.remove(AFTER);
 }
 
 /// Finds the next recruiters after `after` that have dead letters and are deleted.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub(crate) async fn of_recruiters_gone(apply: &Apply, after: Option<RecruiterId>) -> Result<Vec<RecruiterId>, Failure> {
+pub(crate) async fn of_removed_recruiters(
+    apply: &Apply,
+    after: Option<RecruiterId>,
+) -> Result<Vec<RecruiterId>, Failure> {
     let mut after = after;
     loop {
         let dead_letters = &apply.stages.dead_letters;

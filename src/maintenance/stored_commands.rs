@@ -115,7 +115,7 @@ pub struct Span {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StoredCommand {
     pub id: ObjectId,
-    pub order: Command,
+    pub command: Command,
     /// User and host that gave the command, or `ticker` for a command of a time-based job.
     pub who: String,
     /// The time of the server at which the command was stored.
@@ -149,18 +149,18 @@ impl CommandOutcome {
 ///
 /// # Errors
 /// [`Failure::Read`], [`Failure::Write`].
-pub(crate) async fn submit(database: &Database, order: &Command, who: &str) -> Result<ObjectId, Failure> {
+pub(crate) async fn submit(database: &Database, command: &Command, who: &str) -> Result<ObjectId, Failure> {
     let commands = collection(database, COMMANDS);
-    let stored = encoded(order)?;
+    let stored = encoded(command)?;
     let same = doc! { "order": &stored, "state": { "$in": UNFINISHED.to_vec() } };
     if let Some(same) = with_deadline(commands.find_one(same)).await.map_err(Failure::Read)? {
         return same.get_object_id("_id").map_err(|_| unreadable("_id"));
     }
     let id = ObjectId::new();
-    let request = doc! {
+    let document = doc! {
         "_id": id, "order": stored, "state": REQUESTED, "who": who, "requested_at": server_time(database).await?, "progress": {},
     };
-    with_deadline(commands.insert_one(request)).await.map_err(Failure::Write)?;
+    with_deadline(commands.insert_one(document)).await.map_err(Failure::Write)?;
     Ok(id)
 }
 
@@ -216,13 +216,12 @@ pub(crate) async fn take_up(
     let Some(taken) = with_deadline(taken).await.map_err(Failure::Write)? else {
         return Ok(None);
     };
-    if let Ok(request) = read(&taken) {
-        return Ok(Some(request));
+    if let Ok(stored) = read(&taken) {
+        return Ok(Some(stored));
     }
-    error!(command = ?taken.get("_id"), "a request cannot be read and is put aside; see stream_processor_commands");
+    error!(command = ?taken.get("_id"), "a command cannot be read; it is marked `unreadable` in stream_processor_commands");
     // The process that stored the command can still read this refusal.
-    let reason =
-        "the instance that leads cannot read what is asked for: it is of another version; bring all to the same one";
+    let reason = "the leader cannot read this command, because it has another version: run one version everywhere";
     let refused = doc! { "done": false, "details": { "reasons": [reason] } };
     let aside =
         doc! { "$set": { "state": UNREADABLE, "finished_at": server_time(database).await?, "result": refused } };
@@ -237,8 +236,8 @@ pub(crate) async fn take_up(
 ///
 /// # Errors
 /// [`Interruption::LeaseLost`] when another leader has taken the command up, [`Failure::Write`].
-pub(crate) async fn store_progress(database: &Database, request: &StoredCommand, term: i64) -> Result<(), Unfinished> {
-    update(database, request.id, term, doc! { "progress": &request.progress }).await
+pub(crate) async fn store_progress(database: &Database, stored: &StoredCommand, term: i64) -> Result<(), Unfinished> {
+    update(database, stored.id, term, doc! { "progress": &stored.progress }).await
 }
 
 /// Stores the outcome of a command, and deletes commands that finished long ago.
@@ -271,8 +270,8 @@ async fn update(database: &Database, id: ObjectId, term: i64, fields: Document) 
     }
 }
 
-fn encoded(order: &Command) -> Result<Document, Failure> {
-    bson::serialize_to_document(order).map_err(|_| unreadable("order"))
+fn encoded(command: &Command) -> Result<Document, Failure> {
+    bson::serialize_to_document(command).map_err(|_| unreadable("order"))
 }
 
 fn read(stored: &Document) -> Result<StoredCommand, Failure> {
@@ -281,7 +280,7 @@ fn read(stored: &Document) -> Result<StoredCommand, Failure> {
     let outcome = |result| bson::deserialize_from_document(result).map_err(|_| unreadable("result"));
     Ok(StoredCommand {
         id: stored.get_object_id("_id").map_err(|_| unreadable("_id"))?,
-        order: bson::deserialize_from_document(order).map_err(|_| unreadable("order"))?,
+        command: bson::deserialize_from_document(order).map_err(|_| unreadable("order"))?,
         who: stored.get_str("who").unwrap_or_default().to_owned(),
         requested_at: *stored.get_datetime("requested_at").map_err(|_| unreadable("requested_at"))?,
         progress: stored.get_document("progress").cloned().unwrap_or_default(),
@@ -310,19 +309,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_in_an_order_is_stored_and_logged_as_an_object_id() {
+    fn an_id_in_a_command_is_stored_and_logged_as_an_object_id() {
         let id = ObjectId::new();
-        let order = Command::Backfill { recruiter: Some(RecruiterId(id)), active_only: true };
+        let command = Command::Backfill { recruiter: Some(RecruiterId(id)), active_only: true };
         let stored = doc! { "name": "backfill", "recruiter": id, "active_only": true };
-        assert_eq!(encoded(&order).unwrap(), stored);
-        assert!(format!("{order:?}").contains(&format!("Some({id:?})")), "{order:?}");
-        let order = Command::AnonymizeUser { user: UserId(id) };
-        assert_eq!(encoded(&order).unwrap(), doc! { "name": "anonymize-user", "user": id });
+        assert_eq!(encoded(&command).unwrap(), stored);
+        assert!(format!("{command:?}").contains(&format!("Some({id:?})")), "{command:?}");
+        let command = Command::AnonymizeUser { user: UserId(id) };
+        assert_eq!(encoded(&command).unwrap(), doc! { "name": "anonymize-user", "user": id });
     }
 
     #[test]
-    fn every_order_reads_back_as_it_was_written() {
-        let orders = [
+    fn every_command_reads_back_as_it_was_written() {
+        let commands = [
             Command::Backfill { recruiter: Some(RecruiterId(ObjectId::new())), active_only: true },
             Command::Backfill { recruiter: None, active_only: false },
             Command::Repair,
@@ -338,12 +337,12 @@ mod tests {
             Command::AnonymizeUser { user: UserId(ObjectId::new()) },
             Command::Obfuscate,
         ];
-        for order in orders {
-            let name = encoded(&order).unwrap().get_str("name").unwrap().to_owned();
-            assert_eq!(OF_TICKER.contains(&name.as_str()), order.lane() == Lane::Ticker, "{name}");
+        for command in commands {
+            let name = encoded(&command).unwrap().get_str("name").unwrap().to_owned();
+            assert_eq!(OF_TICKER.contains(&name.as_str()), command.lane() == Lane::Ticker, "{name}");
             let stored =
-                doc! { "_id": ObjectId::new(), "order": encoded(&order).unwrap(), "requested_at": DateTime::MIN };
-            assert_eq!(read(&stored).unwrap().order, order);
+                doc! { "_id": ObjectId::new(), "order": encoded(&command).unwrap(), "requested_at": DateTime::MIN };
+            assert_eq!(read(&stored).unwrap().command, command);
         }
     }
 }

@@ -87,8 +87,8 @@ impl MaintenanceWorker {
     pub(crate) async fn take_up(&mut self, database: &Database, only: Option<ObjectId>) -> Result<(), Failure> {
         if self.command.is_none() {
             self.command = stored_commands::take_up(database, Lane::Pipeline, only, self.fence.term).await?;
-            if let Some(request) = &self.command {
-                info!(command = %request.id, order = ?request.order, who = request.who, "a command is taken up");
+            if let Some(stored) = &self.command {
+                info!(command = %stored.id, order = ?stored.command, who = stored.who, "a command starts");
             }
         }
         Ok(())
@@ -116,14 +116,14 @@ impl MaintenanceWorker {
             }
             return self.count_for_replay(before, apply).await;
         }
-        let Some(mut request) = self.command.take() else {
+        let Some(mut stored) = self.command.take() else {
             return Ok(());
         };
-        let before = request.progress.clone();
-        let outcome = Box::pin(self.carry_out(&mut request, apply)).await;
-        let (database, id) = (&apply.stages.database, request.id);
+        let before = stored.progress.clone();
+        let outcome = Box::pin(self.carry_out(&mut stored, apply)).await;
+        let (database, id) = (&apply.stages.database, stored.id);
         // The command is kept until its outcome is stored. After a failure the step is repeated and changes nothing.
-        let request = self.command.insert(request);
+        let stored = self.command.insert(stored);
         match outcome? {
             Some(outcome) => {
                 stored_commands::finish(database, id, self.fence.term, &outcome).await?;
@@ -131,31 +131,31 @@ impl MaintenanceWorker {
                 info!(command = %id, done = outcome.done, "a command is finished");
                 Ok(())
             }
-            None if request.progress == before || !scan::is_storable(request.progress.get(AFTER_OTHER)) => Ok(()),
-            None => stored_commands::store_progress(database, request, self.fence.term).await,
+            None if stored.progress == before || !scan::is_storable(stored.progress.get(AFTER_OTHER)) => Ok(()),
+            None => stored_commands::store_progress(database, stored, self.fence.term).await,
         }
     }
 
     /// Does one step of a command. Returns the outcome when the command is finished.
     async fn carry_out(
         &mut self,
-        request: &mut StoredCommand,
+        stored: &mut StoredCommand,
         apply: &mut Apply,
     ) -> Result<Option<CommandOutcome>, Unfinished> {
-        match request.order.clone() {
-            Command::Backfill { recruiter, active_only } => backfill(request, apply, recruiter, active_only).await,
-            Command::Repair => self.repair(request, apply).await,
-            Command::RetryDeadLetters { due_at } => retry_dead_letters::step(request, apply, due_at).await,
-            Command::Replay(span) => self.replay(request, apply, &span).await,
+        match stored.command.clone() {
+            Command::Backfill { recruiter, active_only } => backfill(stored, apply, recruiter, active_only).await,
+            Command::Repair => self.repair(stored, apply).await,
+            Command::RetryDeadLetters { due_at } => retry_dead_letters::step(stored, apply, due_at).await,
+            Command::Replay(span) => self.replay(stored, apply, &span).await,
             Command::DropDeadLetters { ids } => {
                 let dropped = apply.stages.dead_letters.drop_named(&ids).await?;
                 // The count is added to the progress, because the step may be repeated after a lost answer.
-                let dropped = count(&request.progress, "dropped") + dropped;
+                let dropped = count(&stored.progress, "dropped") + dropped;
                 Ok(Some(CommandOutcome { done: true, details: doc! { "dropped": counted(dropped) } }))
             }
             Command::SetPhase { to, force, reason } => {
                 let asked = Asked { to: &to, force, reason };
-                self.set_phase(request, apply, asked).await.map(Some)
+                self.set_phase(stored, apply, asked).await.map(Some)
             }
             // These commands belong to the other lane, see `Command::lane`.
             Command::RunJob { .. } | Command::AnonymizeUser { .. } | Command::Obfuscate => Ok(Some(refused([]))),
@@ -165,7 +165,7 @@ impl MaintenanceWorker {
     /// Does the next part of a replay. After a failure the replay begins again at the stored progress.
     async fn replay(
         &mut self,
-        request: &mut StoredCommand,
+        stored: &mut StoredCommand,
         apply: &mut Apply,
         span: &Span,
     ) -> Result<Option<CommandOutcome>, Unfinished> {
@@ -173,28 +173,28 @@ impl MaintenanceWorker {
             return Ok(Some(refused));
         }
         // A command gets a step only when no resync is running, so the requested resync is finished.
-        if request.progress.get_bool(replay::ENDED).unwrap_or_default() {
-            return Ok(Some(CommandOutcome { done: true, details: request.progress.clone() }));
+        if stored.progress.get_bool(replay::ENDED).unwrap_or_default() {
+            return Ok(Some(CommandOutcome { done: true, details: stored.progress.clone() }));
         }
-        let mut replaying = match self.replaying.take().filter(|replaying| replaying.command == request.id) {
+        let mut replaying = match self.replaying.take().filter(|replaying| replaying.command == stored.id) {
             Some(replaying) => replaying,
-            None => Replaying::begin(request, span, &apply.stages).await?,
+            None => Replaying::begin(stored, span, &apply.stages).await?,
         };
-        let step = match Box::pin(replaying.step(request, apply)).await {
+        let step = match Box::pin(replaying.step(stored, apply)).await {
             Ok(step) => step,
             Err(Unfinished::Failed(failure)) if failure.directive() == Directive::Resync => {
                 let oplog = Oplog::measure(&apply.stages.database).await?;
-                return Ok(Some(refused([replay::too_old(replay::reached(request, span), oplog.as_ref())])));
+                return Ok(Some(refused([replay::too_old(replay::reached(stored, span), oplog.as_ref())])));
             }
             Err(unfinished) => return Err(unfinished),
         };
         // The resync is requested before the progress is stored. After a crash in between it is requested again.
-        if step.everything && !request.progress.get_bool(replay::RESYNC).unwrap_or_default() {
+        if step.everything && !stored.progress.get_bool(replay::RESYNC).unwrap_or_default() {
             self.request_resync(apply, "what changed in a replayed span cannot be told from its events").await?;
-            request.progress.insert(replay::RESYNC, true);
+            stored.progress.insert(replay::RESYNC, true);
         }
         if step.ended {
-            drop(request.progress.insert(replay::ENDED, true))
+            drop(stored.progress.insert(replay::ENDED, true))
         } else {
             self.replaying = Some(replaying)
         }
@@ -203,51 +203,52 @@ impl MaintenanceWorker {
 
     /// Adds the writes of a resync to the counts of the replay that requested it.
     async fn count_for_replay(&mut self, before: WriteCounts, apply: &Apply) -> Result<(), Unfinished> {
-        let asked = |request: &&mut StoredCommand| request.progress.get_bool(replay::RESYNC).unwrap_or_default();
-        let Some(request) = self.command.as_mut().filter(asked) else {
+        let asked = |stored: &&mut StoredCommand| stored.progress.get_bool(replay::RESYNC).unwrap_or_default();
+        let Some(stored) = self.command.as_mut().filter(asked) else {
             return Ok(());
         };
-        replay::add_written(request, before, &apply.stages);
-        stored_commands::store_progress(&apply.stages.database, request, self.fence.term).await
+        replay::add_written(stored, before, &apply.stages);
+        stored_commands::store_progress(&apply.stages.database, stored, self.fence.term).await
     }
 
     /// Repairs all offers by a resync, which touches every recruiter and then handles removals.
     async fn repair(
         &mut self,
-        request: &mut StoredCommand,
+        stored: &mut StoredCommand,
         apply: &Apply,
     ) -> Result<Option<CommandOutcome>, Unfinished> {
         if let Some(refused) = refused_by(apply.stages.phase) {
             return Ok(Some(refused));
         }
         // A command gets a step only when no resync is running, so the resync that was begun is finished.
-        if request.progress.get_bool("begun").unwrap_or_default() {
+        if stored.progress.get_bool("begun").unwrap_or_default() {
             return Ok(Some(CommandOutcome { done: true, details: Document::new() }));
         }
         self.request_resync(apply, "a repair was asked for").await?;
-        request.progress.insert("begun", true);
+        stored.progress.insert("begun", true);
         Ok(None)
     }
 
     async fn set_phase(
         &mut self,
-        request: &StoredCommand,
+        stored: &StoredCommand,
         apply: &mut Apply,
         asked: Asked<'_>,
     ) -> Result<CommandOutcome, Unfinished> {
         let database = apply.stages.database.clone();
         let current = state::load(&database, self.initial).await?;
-        if state::was_made_by(&database, request.id).await? {
+        if state::was_made_by(&database, stored.id).await? {
             watcher::note(&self.known, &current);
             return Ok(CommandOutcome { done: true, details: doc! { "phase": current.phase.word() } });
         }
         let way = Phase::from_word(asked.to).and_then(|to| Some((to, current.phase.way_to(to)?)));
         let Some((to, way)) = way else {
-            let reason = format!("the phase is {}: only its neighbours can be entered", current.phase.word());
+            let reason =
+                format!("the phase is {}: only the phase before it or after it can be entered", current.phase.word());
             return Ok(refused([reason]));
         };
         let now = server_time(&database).await?;
-        let facts = state::facts(&database, &current, Some(request.id), now).await?;
+        let facts = state::facts(&database, &current, Some(stored.id), now).await?;
         let unmet: Vec<String> = conditions(&facts, to)
             .into_iter()
             .filter(|condition| !condition.met)
@@ -266,14 +267,14 @@ impl MaintenanceWorker {
         let change = PhaseChange {
             from: current,
             to,
-            command: request.id,
-            who: request.who.clone(),
+            command: stored.id,
+            who: stored.who.clone(),
             reason: asked.reason,
             overridden: unmet,
             position: left.collect(),
         };
         if !state::change(&self.fence, &change, now).await? {
-            return Ok(refused(["the phase was changed by somebody else meanwhile".to_owned()]));
+            return Ok(refused(["another process changed the phase meanwhile".to_owned()]));
         }
         watcher::note(&self.known, &state::load(&database, self.initial).await?);
         Ok(CommandOutcome { done: true, details: doc! { "phase": to.word() } })
@@ -287,7 +288,7 @@ struct Asked<'a> {
 }
 
 async fn backfill(
-    request: &mut StoredCommand,
+    stored: &mut StoredCommand,
     apply: &mut Apply,
     recruiter: Option<RecruiterId>,
     active_only: bool,
@@ -298,24 +299,24 @@ async fn backfill(
     let database = apply.stages.database.clone();
     let filter = scan::backfill_filter(recruiter, active_only);
     // Documents whose `_id` is no ObjectId come first. The scan for touches does not find them.
-    if !request.progress.get_bool(OTHERS_DONE).unwrap_or_default() {
-        let after = OtherId::from_stored(request.progress.get(AFTER_OTHER));
-        let position = EventPosition::of_scan(request.requested_at);
+    if !stored.progress.get_bool(OTHERS_DONE).unwrap_or_default() {
+        let after = OtherId::from_stored(stored.progress.get(AFTER_OTHER));
+        let position = EventPosition::of_scan(stored.requested_at);
         let (last, noted) =
             apply.note_others(WatchedCollection::Recruiters, &filter, after.as_ref(), &position).await?;
-        request.progress.remove(AFTER_OTHER);
+        stored.progress.remove(AFTER_OTHER);
         match last {
-            Some(last) => request.progress.insert(AFTER_OTHER, last.to_stored()),
-            None => request.progress.insert(OTHERS_DONE, true),
+            Some(last) => stored.progress.insert(AFTER_OTHER, last.to_stored()),
+            None => stored.progress.insert(OTHERS_DONE, true),
         };
-        request.progress.insert("recruiters", counted(count(&request.progress, "recruiters") + noted));
+        stored.progress.insert("recruiters", counted(count(&stored.progress, "recruiters") + noted));
         apply.stages.count_dead_letters();
         return Ok(None);
     }
-    let after = request.progress.get_object_id("after").ok();
+    let after = stored.progress.get_object_id("after").ok();
     let ids = scan::ids_after(&database, WatchedCollection::Recruiters.name(), &filter, after).await?;
     let Some(last) = ids.last() else {
-        let mut details = request.progress.clone();
+        let mut details = stored.progress.clone();
         for position in ["after", OTHERS_DONE] {
             details.remove(position);
         }
@@ -323,17 +324,17 @@ async fn backfill(
         return Ok(Some(CommandOutcome { done: true, details }));
     };
     let before = apply.stages.write_counts;
-    touch(&typed(&ids), TouchOrigin::Backfill, request, apply).await?;
+    touch(&typed(&ids), TouchOrigin::Backfill, stored, apply).await?;
     let write_counts = apply.stages.write_counts;
-    request.progress.insert("after", *last);
+    stored.progress.insert("after", *last);
     for (field, done) in [
         ("recruiters", ids.len() as u64),
         ("created", write_counts.created - before.created),
         ("changed", write_counts.changed - before.changed),
         ("unchanged", write_counts.unchanged - before.unchanged),
     ] {
-        let so_far = count(&request.progress, field);
-        request.progress.insert(field, counted(so_far + done));
+        let so_far = count(&stored.progress, field);
+        stored.progress.insert(field, counted(so_far + done));
     }
     Ok(None)
 }
@@ -341,12 +342,12 @@ async fn backfill(
 async fn touch(
     ids: &[RecruiterId],
     origin: TouchOrigin,
-    request: &StoredCommand,
+    stored: &StoredCommand,
     apply: &mut Apply,
 ) -> Result<(), Unfinished> {
     let touches: BTreeMap<RecruiterId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
     apply.stages.metrics.touched(origin, touches.len() as u64);
-    apply.touch(&touches, &EventPosition::of_scan(request.requested_at)).await?;
+    apply.touch(&touches, &EventPosition::of_scan(stored.requested_at)).await?;
     apply.stages.count_dead_letters();
     Ok(())
 }

@@ -126,38 +126,38 @@ impl Reason {
         match self {
             Self::MissingCfa => {
                 "the recruiter is delegated, and cfas has no document with its cfa_delegated_siret: add it, or correct the \
-                 recruiter; the change itself tries again"
+                 recruiter; the change triggers a retry"
             }
             Self::MissingCfaUser => {
-                "the recruiter is delegated, and its managed_by names no user: correct it; the change itself tries again"
+                "the recruiter is delegated, and its managed_by names no user: correct it; the change triggers a retry"
             }
             Self::UndecodableReference => {
-                "the document that the detail names is not valid BSON: insert it anew; the change itself tries again"
+                "the document that the detail names is not valid BSON: insert it again; the change triggers a retry"
             }
             Self::DuplicateJobId => {
-                "another job has the same _id, and the offer shows that one: give this one an _id of its own in recruiters"
+                "another job has the same _id, and the offer shows that job: give this job a new _id in recruiters"
             }
             Self::UnknownJobStatus => "the job's job_status is missing or unknown: correct it in recruiters",
             Self::InvalidJobId => {
                 "the job's _id is no ObjectId, so it cannot become an offer: give it one in recruiters"
             }
-            Self::Undecodable => "the document's _id is no ObjectId, or its bytes are not valid BSON: insert it anew",
+            Self::Undecodable => "the document's _id is no ObjectId, or its bytes are not valid BSON: insert it again",
             Self::RefusedByValidation => {
                 "the validator of jobs_partners refuses the offer: run `stream-processor setup` (new fields), else correct \
                  the recruiter, then `dead-letters retry`"
             }
-            Self::RefusedByGeoIndex => "the position of the establishment is none on Earth: correct it in recruiters",
+            Self::RefusedByGeoIndex => "the establishment has no valid geographic position: correct it in recruiters",
             Self::TooLarge => "the offer is larger than 16 MB: shorten the job in recruiters",
             Self::DuplicateOffer => {
-                "another offer has its partner_label and partner_job_id: remove that one, then `dead-letters retry`"
+                "another offer has the same partner_label and partner_job_id: remove that offer, then `dead-letters retry`"
             }
             Self::TooSlow => {
-                "the server could not change this one document in time, while it took others: look for a transaction that \
-                 holds it (`currentOp`), or for a very large document; it is tried again by itself"
+                "the server could not change this one document in time: look for a transaction that locks it \
+                 (`currentOp`), or for a very large document; the service retries it"
             }
             Self::Overtaken => {
-                "somebody else changed the offer each time between its comparison and its write: nothing to do, it is \
-                 tried again by itself"
+                "another writer changed the offer each time between its comparison and its write: nothing to do, the \
+                 service retries it"
             }
             Self::RefusedByServer => "the server refused the offer; its code is in the detail: see the server's log",
         }

@@ -22,7 +22,7 @@ pub(crate) async fn connect(settings: &Settings, primary_changes: &PrimaryChange
         let advice = "expected mongodb://[user:password@]host:port/?options, special characters percent-encoded";
         let reason = match &*error.kind {
             mongodb::error::ErrorKind::DnsResolve { message, .. } => message.clone(),
-            _ => "it cannot be understood".to_owned(),
+            _ => "it cannot be parsed".to_owned(),
         };
         Refusal::new(Exit::Usage, format!("mongodb.uri: {reason}; {advice}"))
     })?;

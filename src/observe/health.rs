@@ -107,7 +107,7 @@ const DEAD_AFTER: Duration = Duration::from_secs(90);
 const SLOW: Duration = Duration::from_secs(4);
 /// The reason of a halt, with the remedy.
 const HALTED: &str = "the position of the change stream is lost and stream.on_history_lost = \"halt\": start with \
-    \"resync\" to go on from now and look at everything again";
+    \"resync\" to continue from now and run a resync";
 
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, Serialize)]
@@ -328,14 +328,14 @@ impl Health {
             let halted = state.halted.then(|| HALTED.to_owned());
             let dropped = state.known_dropped().map(|name| {
                 format!(
-                    "source_collection_dropped: {name} was dropped or renamed; restore it: once it is there again, \
-                     everything is looked at; if that was meant, create it empty and restart"
+                    "source_collection_dropped: {name} was dropped or renamed; restore it: a resync \
+                     follows when it is there again; if the drop was intended, create it empty and restart"
                 )
             });
             let silent = state.silence().map(|silence| {
                 format!(
-                    "no event came through the stream for {} s, not even the canary: the stream is stuck; look at the \
-                     log, and restart if it stays so",
+                    "the stream delivered no event for {} s, not even the canary: it is stuck; read the log, and \
+                     restart if this does not end",
                     silence.as_secs()
                 )
             });
@@ -347,7 +347,7 @@ impl Health {
             // The lag shrinks by itself while the stream catches up, so this reason asks for nothing.
             (Role::Leader, Some(lag)) if lag > self.max_lag.as_secs_f64() && self.is_catching_up() => {
                 reasons.push(format!(
-                    "catching up: {lag:.0} s behind, more than {} s; nothing to do, the oplog is read from there on",
+                    "catching up: {lag:.0} s behind, more than {} s; nothing to do, the stream reads the oplog",
                     self.max_lag.as_secs()
                 ));
             }

@@ -123,12 +123,12 @@ pub struct JobMetrics {
 
 impl JobMetrics {
     fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
-        let emails = make.counters("emails_total", "E-mail by what became of it", &["template", "outcome"])?;
-        let (success, help) = ("job_last_success_timestamp_seconds", "When a time-based job was last done");
+        let emails = make.counters("emails_total", "E-mails by outcome", &["template", "outcome"])?;
+        let (success, help) = ("job_last_success_timestamp_seconds", "Last time a time-based job was done");
         Ok(Self {
             runs: make.counters("job_runs_total", "Runs of time-based jobs", &["job", "outcome"])?,
             last_success: make.floats(success, help, &["job"])?,
-            duration: make.histograms("job_duration_seconds", "How long a run took", &["job"], &JOB_SECONDS)?,
+            duration: make.histograms("job_duration_seconds", "Duration of a run", &["job"], &JOB_SECONDS)?,
             changed: make.counters("job_changed_total", "Documents changed by time-based jobs", &["job"])?,
             emails,
         })
@@ -144,7 +144,7 @@ impl Metrics {
         let registry = Registry::new();
         let make = Make(&registry);
         // As usual for such a metric, the labels carry the information and the value is always 1.
-        let build = make.gauges("build_info", "1, with what it was built from as labels", &["version", "commit"])?;
+        let build = make.gauges("build_info", "1, with version and commit as labels", &["version", "commit"])?;
         build.with_label_values(&[version::VERSION, version::COMMIT]).set(1);
         #[cfg(target_os = "linux")]
         registry.register(Box::new(ProcessCollector::for_self()))?;
@@ -155,11 +155,11 @@ impl Metrics {
             touches: make.counters("touches_total", "Recruiters to project again", &["origin"])?,
             jobs_projected: make.counter("jobs_projected_total", "Jobs projected into offers")?,
             jobs_skipped: make.counters("jobs_skipped_total", "Jobs not projected", &["reason"])?,
-            offers_written: make.counters("offers_written_total", "Offers by what was written", &["result"])?,
+            offers_written: make.counters("offers_written_total", "Offers by result of the write", &["result"])?,
             conflicts: make.counters_of("conflicts_total", "Offers that differed in dual-write", WINNERS)?,
             shadow_offers: make.counters_of("shadow_offers_total", "Offers compared in shadow", COMPARED)?,
             phase: make.gauges("phase", "1 for the phase of the database", &["phase"])?,
-            offers_anonymized: make.counter("offers_anonymized_total", "Offers that lost a contact for good")?,
+            offers_anonymized: make.counter("offers_anonymized_total", "Anonymised offers")?,
             users_deactivated: make.counter("users_deactivated_total", "Users that were deactivated")?,
             batch_events: make.histogram("batch_events", "Events per batch", &SIZES)?,
             batch_duration: make.histogram("batch_duration_seconds", "From planning to checkpoint", &SECONDS)?,
@@ -172,18 +172,20 @@ impl Metrics {
             token_headroom: make.gauge("token_headroom_seconds", "Until the checkpoint falls off the oplog")?,
             source_jobs: make.unknown("source_jobs", "Jobs in recruiters", "status", &jobs)?,
             target_offers: make.unknown("target_offers", "Our offers in jobs_partners", "status", &offers)?,
-            ready: make.integer_gauge("ready", "1 when this instance does what it should")?,
+            ready: make.integer_gauge("ready", "1 while this instance is ready")?,
             catching_up: make
                 .integer_gauge("catching_up", "1 while the stream is read far behind the server's time")?,
-            sources_dropped: make.integer_gauge("sources_dropped", "Watched collections that are gone")?,
+            sources_dropped: make.integer_gauge("sources_dropped", "Watched collections that were dropped")?,
             resyncs: make.counter("resyncs_total", "Resyncs begun")?,
             stream_restarts: make.counters("stream_restarts_total", "Times the stream was opened again", &["cause"])?,
             write_errors: make.counters("write_errors_total", "Failed writes", &["code"])?,
             retries: make.counter("retries_total", "Attempts after a failure")?,
-            dead_letters: make.gauges("dead_letters", "Dead letters that stand", &["reason"])?,
-            divergent_offers: make.gauges("divergent_offers", "Offers that are known to differ", &["kind"])?,
-            verify_last_success: make
-                .unknown_gauge("verify_last_success_timestamp_seconds", "Last time all was right")?,
+            dead_letters: make.gauges("dead_letters", "Stored dead letters", &["reason"])?,
+            divergent_offers: make.gauges("divergent_offers", "Offers with a known difference", &["kind"])?,
+            verify_last_success: make.unknown_gauge(
+                "verify_last_success_timestamp_seconds",
+                "End of the last verification without differences",
+            )?,
             verify_sampled: make.counter("verify_sampled_recruiters_total", "Recruiters compared continuously")?,
             jobs: JobMetrics::new(&make)?,
             leader: make.integer_gauge("leader", "1 when this instance leads")?,

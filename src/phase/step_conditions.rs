@@ -81,7 +81,7 @@ fn verified(facts: &StepFacts) -> Condition {
             Some(format!("the last one was before this phase, in {}; run stream-processor verify", last.phase))
         }
         Some(last) if is_ahead(last.ended, facts.now) => Some(format!(
-            "the last one ended at {}, which is still to come: a clock was ahead; run stream-processor verify",
+            "the last one ended at {}, which is in the future: a clock was ahead; run stream-processor verify",
             text(last.ended)
         )),
         Some(last) if is_old(last.ended, facts.now) => {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_well_with_a_verification_no_lag_no_letters_no_command_and_no_gap() {
+    fn all_is_well_with_a_verification_no_lag_no_dead_letters_no_command_and_no_gap() {
         assert_eq!(conditions(&facts(), Phase::Shadow).len(), 5);
         assert!(unmet(&facts(), Phase::Shadow).is_empty());
     }

@@ -26,8 +26,9 @@ use crate::web::server::serve;
 pub async fn run(context: Context) -> Result<Exit, Refusal> {
     let listen = context.settings.http.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| {
-        let message =
-            format!("http.listen: cannot listen on {listen}: {error}; choose another port or stop what has it");
+        let message = format!(
+            "http.listen: cannot listen on {listen}: {error}; choose another port, or stop the process that uses it"
+        );
         Refusal::new(Exit::Usage, message)
     })?;
     if let Ok(address) = listener.local_addr() {

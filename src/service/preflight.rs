@@ -59,7 +59,7 @@ pub async fn server(database: &Database) -> Result<Server, Refusal> {
     let is_router = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
     if !is_router && hello.get_str("setName").is_err() {
         return Err(refuse(
-            "the server is no replica set, and change streams need one: start mongod with --replSet and run \
+            "the server is not a replica set, and change streams need one: start mongod with --replSet and run \
              rs.initiate(), or correct mongodb.uri",
         ));
     }
@@ -91,11 +91,11 @@ fn connection_refusal(error: &MongoError) -> Refusal {
         ErrorKind::Authentication { .. } => "check the user, the password and authSource in mongodb.uri",
         _ if command_code(error) == Some(18) => "check the user, the password and authSource in mongodb.uri",
         ErrorKind::ServerSelection { .. } | ErrorKind::Io(_) => {
-            "check that MongoDB runs, that mongodb.uri names it, and that the network and TLS options let us through"
+            "check that MongoDB runs, and check mongodb.uri, the network and the TLS options"
         }
         _ => "check mongodb.uri and the server's log",
     };
-    refuse(format!("cannot work with MongoDB: {}; {advice}", describe(error)))
+    refuse(format!("MongoDB cannot be used: {}; {advice}", describe(error)))
 }
 
 /// The privileges that the service needs: a collection, or an empty name for the whole database, with MongoDB's names
@@ -170,7 +170,7 @@ pub async fn lacking(database: &Database, with_jobs: bool) -> Result<Vec<Lacking
         return command(database, doc! { "listCollections": 1, "nameOnly": true })
             .await
             .map(|_| Vec::new())
-            .map_err(|_| refuse("the server wants a user: add user:password@ and authSource to mongodb.uri"));
+            .map_err(|_| refuse("the server requires a user: add user:password@ and authSource to mongodb.uri"));
     }
     let granted = documents("authenticatedUserPrivileges");
     let missing = |(collection, mut actions): (&'static str, Vec<&'static str>)| {

@@ -16,14 +16,14 @@ use crate::tasks::pause;
 /// Competes for the lease, leads, and competes again when the leadership ends, until `stop`.
 pub(crate) async fn lead_in_turn(context: Context, holder: String, stop: CancellationToken) -> Result<(), Unfinished> {
     while let Some(lease) = wait_for_lease(&context, &holder, &stop).await {
-        info!(term = lease.term, "leading");
+        info!(term = lease.term, "this instance leads");
         context.metrics.leader.set(1);
         context.metrics.lease_term.set(lease.term);
         context.health.set_role(Role::Leader);
         let outcome = lead::lead(&context, lease.clone(), &stop).await;
         context.metrics.leader.set(0);
         if let Err(failure) = lease.release().await {
-            warn!(error = %failure, "the lease could not be given back; it ends by itself");
+            warn!(error = %failure, "the lease could not be released; it expires by itself");
         }
         match outcome {
             Ok(()) => {}
@@ -66,7 +66,7 @@ async fn wait_for_lease(context: &Context, holder: &str, stop: &CancellationToke
             }
             Err(unfinished) => {
                 context.health.trouble(HealthPart::Lease, &unfinished, unfinished.advice(), false);
-                warn!(error = %unfinished, advice = unfinished.advice(), "the lease could not be asked for");
+                warn!(error = %unfinished, advice = unfinished.advice(), "the lease could not be requested; retrying");
                 delays.next_delay()
             }
         };

@@ -43,24 +43,24 @@ const POLL: Duration = Duration::from_millis(200);
 /// A [`Refusal`] when the database fails for good.
 pub(crate) async fn submit(
     context: &Context,
-    order: &Command,
+    command: &Command,
     mut show: impl FnMut(&StoredCommand),
 ) -> Result<Option<CommandOutcome>, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
-    let id = stored_commands::submit(&context.database, order, &who()).await?;
+    let id = stored_commands::submit(&context.database, command, &who()).await?;
     let mut told = false;
     let mut delays = Delays::up_to(Duration::from_secs(5));
     while !group.stop.is_cancelled() {
-        let delay = match look(context, id).await {
+        let delay = match command_state(context, id).await {
             Ok(CommandState::Finished(outcome)) => return Ok(Some(outcome)),
-            Ok(CommandState::Unfinished(request, Some(leader))) => {
+            Ok(CommandState::Unfinished(stored, Some(leader))) => {
                 if !told {
-                    info!(leader, command = %id, "the instance that leads carries it out");
+                    info!(leader, command = %id, "the leader carries out the command");
                     told = true;
                 }
-                show(&request);
+                show(&stored);
                 delays.reset();
                 POLL
             }
@@ -68,7 +68,15 @@ pub(crate) async fn submit(
                 let lease = Lease::acquire(&context.database, &holder(), context.settings.lease.duration).await?;
                 match lease {
                     Some(lease) => {
-                        match work(context, SubmittedCommand { id, order }, lease, &mut group, &mut show).await {
+                        match lead_for_one_command(
+                            context,
+                            SubmittedCommand { id, command },
+                            lease,
+                            &mut group,
+                            &mut show,
+                        )
+                        .await
+                        {
                             // Another instance leads now and carries the command out.
                             Err(Unfinished::Interrupted(Interruption::LeaseLost)) => POLL,
                             done => return Ok(done?),
@@ -78,7 +86,7 @@ pub(crate) async fn submit(
                 }
             }
             Err(failure) if failure.directive() == Directive::Retry => {
-                warn!(error = %failure, "tried again");
+                warn!(error = %failure, "an attempt failed; retrying");
                 delays.next_delay()
             }
             Err(failure) => return Err(failure.into()),
@@ -86,9 +94,9 @@ pub(crate) async fn submit(
         pause(&group.stop, delay).await;
     }
     if stored_commands::withdraw(&context.database, id).await? {
-        info!("interrupted before anybody began; nothing was done")
+        info!("interrupted: the command is withdrawn; nothing was done")
     } else {
-        info!(command = %id, "interrupted; an instance that leads finishes what was asked for")
+        info!(command = %id, "interrupted: the leader finishes the command")
     }
     Ok(None)
 }
@@ -97,7 +105,7 @@ pub(crate) async fn submit(
 #[derive(Debug, Clone, Copy)]
 struct SubmittedCommand<'a> {
     id: ObjectId,
-    order: &'a Command,
+    command: &'a Command,
 }
 
 enum CommandState {
@@ -106,20 +114,20 @@ enum CommandState {
     Unfinished(Box<StoredCommand>, Option<String>),
 }
 
-async fn look(context: &Context, id: ObjectId) -> Result<CommandState, Failure> {
-    let request = stored_commands::load(&context.database, id).await?;
-    let request = request.ok_or(Failure::OwnDocument { collection: COMMANDS, field: "_id" })?;
-    match &request.result {
+async fn command_state(context: &Context, id: ObjectId) -> Result<CommandState, Failure> {
+    let stored = stored_commands::load(&context.database, id).await?;
+    let stored = stored.ok_or(Failure::OwnDocument { collection: COMMANDS, field: "_id" })?;
+    match &stored.result {
         Some(outcome) => Ok(CommandState::Finished(outcome.clone())),
         None => {
             let leader = lease::current(&context.database).await?.map(|leader| leader.name);
-            Ok(CommandState::Unfinished(Box::new(request), leader))
+            Ok(CommandState::Unfinished(Box::new(stored), leader))
         }
     }
 }
 
 /// Carries a stored command out in this process, under `lease`. `None` means that it was interrupted.
-async fn work(
+async fn lead_for_one_command(
     context: &Context,
     submitted: SubmittedCommand<'_>,
     lease: Lease,
@@ -131,11 +139,13 @@ async fn work(
     group.spawn(Task::Lease, renewal);
     let done = carry_out(context, submitted, &lease, validity, &group.stop, show).await;
     if lease.release().await.is_err() {
-        warn!("the lease could not be given back; it ends by itself");
+        warn!("the lease could not be released; it expires by itself");
     }
     match done {
         Err(Unfinished::Interrupted(Interruption::Stopping)) => {
-            info!("interrupted; started again, or by an instance that leads, it goes on from here");
+            info!(
+                "interrupted: run the command again to continue; an instance that becomes the leader also continues it"
+            );
             Ok(None)
         }
         done => done.map(Some),
@@ -144,7 +154,7 @@ async fn work(
 
 async fn carry_out(
     context: &Context,
-    SubmittedCommand { id, order }: SubmittedCommand<'_>,
+    SubmittedCommand { id, command }: SubmittedCommand<'_>,
     lease: &Lease,
     validity: watch::Receiver<Validity>,
     stop: &CancellationToken,
@@ -164,7 +174,7 @@ async fn carry_out(
     let mut apply = Apply::new(stages);
     let handles = LeaderHandles::new(fence, through, validity.clone(), known.subscribe());
     let mut maintenance = MaintenanceWorker::new(None, handles.fence.clone(), initial, known, lead::store(context));
-    if order.lane() == Lane::Ticker {
+    if command.lane() == Lane::Ticker {
         let ticker = Ticker::new(context.clone(), handles, stop.clone());
         return Box::pin(run_with(ticker, id, &mut maintenance, &mut apply)).await;
     }
@@ -174,16 +184,16 @@ async fn carry_out(
             return Err(Interruption::LeaseLost.into());
         }
         match step(&mut maintenance, &mut apply, id).await {
-            Ok(Some(request)) => match request.result {
+            Ok(Some(stored)) => match stored.result {
                 Some(outcome) => return Ok(outcome),
                 None => {
-                    show(&request);
+                    show(&stored);
                     delays.reset();
                 }
             },
             Ok(None) => return Err(Interruption::LeaseLost.into()),
             Err(unfinished) if passes(&unfinished, &[Directive::Retry, Directive::Reopen]) => {
-                warn!(error = %unfinished, "tried again");
+                warn!(error = %unfinished, "an attempt failed; retrying");
                 pause(stop, delays.next_delay()).await;
             }
             Err(unfinished) => return Err(unfinished),
@@ -205,10 +215,10 @@ async fn run_with(
     let pipeline = async {
         loop {
             if maintenance.has_work() {
-                let _pen = offer_write_lock.lock().await;
+                let _guard = offer_write_lock.lock().await;
                 match Box::pin(maintenance.step(apply)).await {
                     Err(unfinished) if passes(&unfinished, &[Directive::Retry]) => {
-                        warn!(error = %unfinished, "tried again");
+                        warn!(error = %unfinished, "an attempt failed; retrying");
                         tokio::time::sleep(POLL).await;
                     }
                     done => done?,
@@ -226,8 +236,8 @@ async fn run_with(
             failed?;
         }
     }
-    let request = stored_commands::load(&database, id).await?;
-    Ok(request.and_then(|request| request.result).ok_or(Interruption::LeaseLost)?)
+    let stored = stored_commands::load(&database, id).await?;
+    Ok(stored.and_then(|stored| stored.result).ok_or(Interruption::LeaseLost)?)
 }
 
 /// True if the step of a command can be tried again: after a change of the phase, or a failure with one of these

@@ -50,8 +50,8 @@ pub async fn validator(database: &Database) -> Result<Document, Refusal> {
 pub(super) fn could_not(what: &str, error: &MongoError) -> Refusal {
     let advice = match command_code(error) {
         Some(13) => "the user of mongodb.uri needs the role dbAdmin on this database for setup",
-        Some(85 | 86) => "an index of the same name with other options is in the way: drop or rename it",
-        _ => "see the server's log, then run setup again: what is done is not done twice",
+        Some(85 | 86) => "an index of the same name has other options: drop or rename it",
+        _ => "see the server's log, then run setup again: it repeats no finished step",
     };
     Refusal::new(Exit::Database, format!("could not {what}: {}; {advice}", describe(error)))
 }

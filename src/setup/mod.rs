@@ -67,8 +67,8 @@ pub async fn setup(context: Context, arguments: SetupArguments) -> Result<Exit, 
     let label = memory.map_or_else(|| configured.clone(), |memory| memory.partner_label);
     if !arguments.down && label != *configured {
         let message = format!(
-            "setup was done here for offers of `{label}`, and target.partner_label is `{configured}`: correct it, or \
-             take the earlier one back first with setup --down"
+            "an earlier setup was for offers of `{label}`, but target.partner_label is `{configured}`: correct it, or \
+             undo the earlier setup with setup --down"
         );
         return Err(Refusal::new(Exit::Findings, message));
     }
@@ -95,7 +95,7 @@ pub async fn setup(context: Context, arguments: SetupArguments) -> Result<Exit, 
     if !arguments.down || !is_done {
         return setup.all(arguments.down).await;
     }
-    let beside = "would write again what setup --down takes away: stop all instances first, then try again";
+    let beside = "would write the removed fields again: stop all instances first";
     let (lease, validity) = lead::hold(&context, beside, &mut group).await?;
     setup.validity = Some(validity);
     let done = setup.all(true).await;
@@ -132,7 +132,7 @@ impl Setup {
         let steps = steps(&self.database, &self.label, is_down).await?;
         for (done, step) in steps.iter().enumerate() {
             if self.stop.is_cancelled() || !self.take(step).await? {
-                self.told.say("interrupted; started again, it goes on from here");
+                self.told.say("interrupted: run the command again to continue");
                 self.told.at_end(steps.get(..done).unwrap_or_default(), Exit::Interrupted);
                 return Ok(Exit::Interrupted);
             }
@@ -141,8 +141,8 @@ impl Setup {
                 return Err(Refusal::new(
                     Exit::Findings,
                     format!(
-                        "{} offers were refused by the validator of {OFFERS} and stay as they are: correct them, then \
-                         run setup again",
+                        "the validator of {OFFERS} refused to change {} offers: correct them, then run setup \
+                         again",
                         self.refused
                     ),
                 ));
@@ -261,7 +261,7 @@ impl Setup {
                 }
                 // `after` still names the chunk before, so the failed chunk is repeated.
                 Err(Unfinished::Failed(failure)) if failure.directive() == Directive::Retry => {
-                    tracing::warn!(error = %failure, "tried again");
+                    tracing::warn!(error = %failure, "an attempt failed; retrying");
                     tokio::time::sleep(delays.next_delay()).await;
                 }
                 Err(unfinished) => return Err(unfinished.into()),
@@ -294,7 +294,7 @@ struct StepReport {
 }
 
 impl StepReport {
-    #[expect(clippy::print_stdout, reason = "what the command is asked for")]
+    #[expect(clippy::print_stdout, reason = "the output of the command")]
     fn say(self, line: &str) {
         if !self.json {
             println!("{line}");
@@ -302,7 +302,7 @@ impl StepReport {
     }
 
     /// Prints the end of the report: as JSON all `steps` that were taken, as text only that there was nothing to do.
-    #[expect(clippy::print_stdout, reason = "what the command is asked for")]
+    #[expect(clippy::print_stdout, reason = "the output of the command")]
     fn at_end(self, steps: &[SetupStep], exit: Exit) {
         if self.json {
             let steps: Vec<String> = steps.iter().map(SetupStep::to_string).collect();

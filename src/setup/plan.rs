@@ -197,25 +197,25 @@ impl fmt::Display for SetupStep {
                 write!(f, "create indexes of {collection}: {}", names.join(", "))
             }
             Self::Remember(offers) => {
-                write!(f, "remember which new fields are there already, in {offers} offers, for --down")
+                write!(f, "record the new fields that {offers} offers already have, for --down")
             }
             Self::AddFields(offers) => write!(f, "add the new fields with their defaults to {offers} offers"),
             Self::RemoveFields { offers, filled } => {
-                write!(f, "remove the new fields from {offers} offers, but not what was there before setup")?;
+                write!(f, "remove the new fields from {offers} offers, except the values from before setup")?;
                 match filled {
                     0 => Ok(()),
                     _ => write!(
                         f,
-                        "; {filled} of them hold more than defaults, which is lost here and comes back only by setup \
-                         and a backfill from recruiters"
+                        "; {filled} of them have values other than the defaults: these are lost, and only setup and a \
+                         backfill restore them"
                     ),
                 }
             }
-            Self::RefuseFields(names) => write!(f, "take out of the validator of {OFFERS}: {}", names.join(", ")),
+            Self::RefuseFields(names) => write!(f, "remove from the validator of {OFFERS}: {}", names.join(", ")),
             Self::DropIndex(collection, name) => write!(f, "drop the index {name} of {collection}"),
-            Self::DropCollection(name) => write!(f, "drop the collection {name} with all that is in it"),
-            Self::LeaveTarget => write!(f, "leave the collection {OFFERS}, created by setup: offers are in it"),
-            Self::Forget => write!(f, "forget what setup did"),
+            Self::DropCollection(name) => write!(f, "drop the collection {name} with all its documents"),
+            Self::LeaveTarget => write!(f, "keep the collection {OFFERS}, which setup created: it has offers"),
+            Self::Forget => write!(f, "delete the record of setup"),
         }
     }
 }

@@ -36,7 +36,7 @@ impl Progress {
         self.done += offers;
         self.bar.inc(offers);
         if self.bar.is_hidden() && self.told_at.elapsed() >= INTERVAL {
-            info!(done = self.done, of = self.offers, "offers gone through");
+            info!(done = self.done, of = self.offers, "offers processed");
             self.told_at = clock::instant();
         }
     }
@@ -58,7 +58,7 @@ pub(super) async fn while_waiting<T>(step: &SetupStep, work: impl IntoFuture<Out
         tokio::select! {
             done = &mut work => return done,
             () = tokio::time::sleep(INTERVAL) => {
-                info!(seconds = began.elapsed().as_secs(), "still at it, writers go on meanwhile: {step}");
+                info!(seconds = began.elapsed().as_secs(), "still running, other writers are not blocked: {step}");
             }
         }
     }

@@ -235,7 +235,7 @@ impl Status {
         let serious = !problems.is_empty();
         // The reasons of `/readyz` already name the lasting troubles, so troubles are added only without such reasons.
         problems.extend(context.health.troubles().into_iter().filter(|_| !serious));
-        problems.extend(survey.problem().map(|problem| format!("what follows may be old: {problem}")));
+        problems.extend(survey.problem().map(|problem| format!("the values below may be old: {problem}")));
         let verdict = match (readiness.role, serious) {
             (Role::Starting, _) => StatusVerdict::Starting,
             (_, true) if context.health.halted() => StatusVerdict::Halted,

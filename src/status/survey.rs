@@ -187,7 +187,7 @@ async fn count(context: &Context, survey: &Survey, stop: &CancellationToken) {
                 context.metrics.counted(&counts.source_jobs, &counts.target_offers);
                 put(&survey.counts, Some(Arc::new(counts)));
             }
-            Err(failure) => warn!(error = %failure, "jobs and offers could not be counted; tried again later"),
+            Err(failure) => warn!(error = %failure, "jobs and offers could not be counted; retrying later"),
         }
         if !pause(stop, (began.elapsed() * SHARE).max(BETWEEN_COUNTS)).await {
             return;

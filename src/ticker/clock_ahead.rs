@@ -51,7 +51,7 @@ pub(super) async fn take_back(
         now = text(now),
         from = text(back),
         taken,
-        "a clock was ahead: occurrences of this job were entered for times to come, and are taken back"
+        "a clock was ahead: occurrences of this job were recorded for the future; they are taken back"
     );
     Ok(back)
 }

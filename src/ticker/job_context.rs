@@ -65,7 +65,7 @@ pub struct JobContext {
     /// Cancelled when the run must end.
     pub stop: CancellationToken,
     /// The right to write; `None` in a dry run.
-    pub hold: Option<WriteAccess>,
+    pub write_access: Option<WriteAccess>,
     /// Called with each line of the report; set for a run on the command line.
     pub listener: Option<fn(&ReportLine)>,
     /// The number of documents in a row that failed with a fault that may pass.
@@ -91,8 +91,8 @@ impl JobContext {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn next<I: From<ObjectId>>(&mut self, walk: &mut IdCursor) -> Result<Option<Vec<I>>, Failure> {
-        let Some((ids, others)) = walk.next().await? else { return Ok(None) };
+    pub async fn next<I: From<ObjectId>>(&mut self, cursor: &mut IdCursor) -> Result<Option<Vec<I>>, Failure> {
+        let Some((ids, others)) = cursor.next().await? else { return Ok(None) };
         self.report.skip("no_object_id", others);
         Ok(Some(typed(&ids)))
     }
@@ -100,7 +100,7 @@ impl JobContext {
     /// True where the run has no right to write, and only reports what it would change.
     #[must_use]
     pub fn is_dry_run(&self) -> bool {
-        self.hold.is_none()
+        self.write_access.is_none()
     }
 
     /// Checks that the run may go on. Every job calls this before each chunk.
@@ -111,9 +111,9 @@ impl JobContext {
         if self.stop.is_cancelled() {
             return Err(Interruption::Stopping.into());
         }
-        match &self.hold {
-            Some(hold) if hold.validity.borrow().left().is_zero() => Err(Interruption::LeaseLost.into()),
-            Some(hold) if hold.phase.borrow().phase != self.phase => Err(Interruption::PhaseChanged.into()),
+        match &self.write_access {
+            Some(access) if access.validity.borrow().left().is_zero() => Err(Interruption::LeaseLost.into()),
+            Some(access) if access.phase.borrow().phase != self.phase => Err(Interruption::PhaseChanged.into()),
             _ => Ok(()),
         }
     }
@@ -123,28 +123,28 @@ impl JobContext {
     /// # Errors
     /// As [`ledger::progress`].
     pub async fn progress(&mut self) -> Result<(), Unfinished> {
-        let Some(hold) = &mut self.hold else { return Ok(()) };
-        if hold.stored_at.is_some_and(|at| at.elapsed() < PROGRESS_INTERVAL) {
+        let Some(access) = &mut self.write_access else { return Ok(()) };
+        if access.stored_at.is_some_and(|at| at.elapsed() < PROGRESS_INTERVAL) {
             return Ok(());
         }
-        hold.stored_at = Some(clock::instant());
-        ledger::progress(&self.context.database, hold.fence.term, &hold.run, &self.report).await
+        access.stored_at = Some(clock::instant());
+        ledger::progress(&self.context.database, access.fence.term, &access.run, &self.report).await
     }
 
     /// Stores a command for the pipeline and waits for its end; `None` in a dry run.
     ///
     /// # Errors
     /// As [`Self::check`]; a failure of the database.
-    pub async fn order(&mut self, order: &Command) -> Result<Option<stored_commands::CommandOutcome>, Unfinished> {
+    pub async fn submit(&mut self, command: &Command) -> Result<Option<stored_commands::CommandOutcome>, Unfinished> {
         let database = self.context.database.clone();
-        let Some(wake) = self.hold.as_ref().map(|hold| Arc::clone(&hold.wake)) else { return Ok(None) };
-        let id = stored_commands::submit(&database, order, "ticker").await?;
+        let Some(wake) = self.write_access.as_ref().map(|access| Arc::clone(&access.wake)) else { return Ok(None) };
+        let id = stored_commands::submit(&database, command, "ticker").await?;
         loop {
             wake.notify_one();
             self.check()?;
-            let request = stored_commands::load(&database, id).await?;
-            let request = request.ok_or(Failure::OwnDocument { collection: COMMANDS, field: "_id" })?;
-            if let Some(outcome) = request.result {
+            let stored = stored_commands::load(&database, id).await?;
+            let stored = stored.ok_or(Failure::OwnDocument { collection: COMMANDS, field: "_id" })?;
+            if let Some(outcome) = stored.result {
                 return Ok(Some(outcome));
             }
             pause(&self.stop, POLL).await;
@@ -177,7 +177,7 @@ impl JobContext {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub async fn walk(&self, collection: &str, filter: Document) -> Result<IdCursor, Failure> {
+    pub async fn cursor(&self, collection: &str, filter: Document) -> Result<IdCursor, Failure> {
         IdCursor::begin(&self.context.database, collection, filter).await
     }
 
@@ -259,7 +259,7 @@ impl JobContext {
         plan: &PairPlan<'_>,
     ) -> Result<(u64, Sum), Unfinished> {
         // The pipeline writes no offer until this transaction has ended.
-        let _pen = self.offer_write_lock().await;
+        let _guard = self.offer_write_lock().await;
         let asked: BTreeSet<JobId> = offers.iter().copied().collect();
         let owners = if self.writes_recruiters() {
             links::owners(&self.context.database, &asked).await?
@@ -280,7 +280,7 @@ impl JobContext {
         for offer in &found {
             let Ok(id) = offer.get_object_id("_id").map(JobId) else { continue };
             let newest_wins = self.phase.stream() == StreamWrites::UnlessNewer;
-            let pair = Pair { id, offer, held: jobs.get(&id).copied(), newest_wins };
+            let pair = Pair { id, offer, owned_job: jobs.get(&id).copied(), newest_wins };
             self.add(&mut sum, &pair, plan(&pair), owners.get(&id));
         }
         // In `shadow`, `recruiters` is a backup. A write after the commit cannot fail the transaction.
@@ -308,8 +308,8 @@ impl JobContext {
         sum.lines.push(ReportLine::new(pair.id, "changed", edit.names()));
         sum.offers.push(statements::of_offer(pair.id, &self.context.settings.target.partner_label, &edit));
         // In `shadow` the recruiters are not read: each one in the links gets a statement, and its filter decides.
-        let owners: Vec<RecruiterId> = match pair.held {
-            Some(held) => held.recruiter.get_object_id("_id").map(RecruiterId).into_iter().collect(),
+        let owners: Vec<RecruiterId> = match pair.owned_job {
+            Some(owned_job) => owned_job.recruiter.get_object_id("_id").map(RecruiterId).into_iter().collect(),
             None if self.phase.writes_offers() => Vec::new(),
             None => owners.into_iter().flatten().copied().collect(),
         };
@@ -327,24 +327,24 @@ impl JobContext {
 
     /// Writes the backup of `shadow` in `recruiters`, as a best effort: a failure is logged, and the run goes on.
     async fn back_up(&self, statements: Vec<Statement>) {
-        let Some(hold) = self.hold.as_ref().filter(|_| !statements.is_empty()) else { return };
+        let Some(access) = self.write_access.as_ref().filter(|_| !statements.is_empty()) else { return };
         if let Err(failure) =
-            update_command::update(&hold.fence.writer, WatchedCollection::Recruiters.name(), statements).await
+            update_command::update(&access.fence.writer, WatchedCollection::Recruiters.name(), statements).await
         {
-            warn!(error = %failure, "the backup in recruiters could not be written; the offers are");
+            warn!(error = %failure, "the backup in recruiters could not be written; the offers are written");
         }
     }
 
     /// The fence of the transactions of this run; `None` in a dry run, whose transactions only read.
     #[must_use]
     pub fn fence(&self) -> Option<&Fence> {
-        self.hold.as_ref().map(|hold| &hold.fence)
+        self.write_access.as_ref().map(|access| &access.fence)
     }
 
     /// Waits for the lock on writing offers. A dry run does not write, so it takes no lock.
     pub async fn offer_write_lock(&self) -> Option<MutexGuard<'_, ()>> {
-        match &self.hold {
-            Some(hold) => Some(hold.offer_write_lock.lock().await),
+        match &self.write_access {
+            Some(access) => Some(access.offer_write_lock.lock().await),
             None => None,
         }
     }
@@ -376,11 +376,11 @@ fn projection(prefix: &str, always: &[&str], asked: &[&str]) -> Document {
 /// The jobs of these recruiters by `_id`. Where several recruiters have the same job, the job owner's is taken.
 fn jobs_of(recruiters: &[RawDocumentBuf]) -> HashMap<JobId, OwnedJob<'_>> {
     let mut jobs = HashMap::new();
-    let holder = |it: &&RawDocumentBuf| {
+    let owner = |it: &&RawDocumentBuf| {
         JobOwner::new(RecruiterId(it.get_object_id("_id").unwrap_or_default()), value::field(it, "updatedAt"))
     };
     let mut recruiters: Vec<&RawDocumentBuf> = recruiters.iter().collect();
-    recruiters.sort_by_key(holder);
+    recruiters.sort_by_key(owner);
     for recruiter in recruiters.into_iter().rev() {
         for job in value::list(value::field(recruiter, "jobs")).into_iter().flatten().flatten() {
             if let Some(job) = job.as_document()

@@ -222,7 +222,7 @@ pub struct ByHand<'a> {
     /// The name of the job, `anonymize-user` or `obfuscate`.
     pub name: &'a str,
     /// The `_id` of the stored command. The next leader takes the same command up again.
-    pub request: ObjectId,
+    pub command: ObjectId,
     /// The time of the run, by which its rules go.
     pub now: DateTime,
     /// True where the operator gave `now`. Such a run does not count as the last run of the job.
@@ -236,7 +236,7 @@ pub struct ByHand<'a> {
 /// # Errors
 /// [`Interruption::LeaseLost`] when a later term has begun the run, [`Failure::Write`].
 pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(String, u64), Unfinished> {
-    let id = format!("{}/{}", run.name, run.request.to_hex());
+    let id = format!("{}/{}", run.name, run.command.to_hex());
     let update = doc! {
         "$setOnInsert": {
             "job": run.name, "scheduled_for": run.now, "by_hand": true, "now_is_given": run.now_is_given,

@@ -24,7 +24,7 @@ pub struct Pair<'a> {
     /// The offer, with the fields that [`PairFields`] names.
     pub offer: &'a RawDocument,
     /// The job; `None` from phase `shadow` on, and for an offer whose job no recruiter has.
-    pub held: Option<OwnedJob<'a>>,
+    pub owned_job: Option<OwnedJob<'a>>,
     /// True in `dual-write`, where an offer that is newer than its recruiter wins (spec 04).
     pub newest_wins: bool,
 }
@@ -122,7 +122,7 @@ impl<'a> Pair<'a> {
     /// of the job (spec 09). Needs the status and the history of the offer, and both dates of the job.
     #[must_use]
     pub fn closing_stands(&self) -> bool {
-        let of_job = |name| self.held.and_then(|held| value::field(held.job, name)).and_then(value::date);
+        let of_job = |name| self.owned_job.and_then(|owned| value::field(owned.job, name)).and_then(value::date);
         closing::stands(self.offer, of_job("job_update_date"), of_job("job_expiration_date"))
     }
 
@@ -136,18 +136,18 @@ impl<'a> Pair<'a> {
     /// come: it brings the offer up to date, and the next run decides again.
     #[must_use]
     pub fn agrees(&self, offer_field: &str, job_field: &str) -> bool {
-        let Some(held) = self.held else { return true };
-        let same = match (self.field(offer_field), value::field(held.job, job_field)) {
+        let Some(owned_job) = self.owned_job else { return true };
+        let same = match (self.field(offer_field), value::field(owned_job.job, job_field)) {
             (Some(offer), Some(job)) => value::same(offer, job),
             (None, None) => true,
             _ => false,
         };
-        same || self.newest_wins && self.is_newer(held)
+        same || self.newest_wins && self.is_newer(owned_job)
     }
 
-    fn is_newer(&self, held: OwnedJob<'_>) -> bool {
+    fn is_newer(&self, owned_job: OwnedJob<'_>) -> bool {
         let own = |document, name| value::field(document, name).and_then(RawBsonRef::as_datetime);
-        let projected = own(held.job, "job_update_date").or_else(|| own(held.recruiter, "updatedAt"));
+        let projected = own(owned_job.job, "job_update_date").or_else(|| own(owned_job.recruiter, "updatedAt"));
         self.date("updated_at").is_some_and(|offer| projected.is_none_or(|projected| offer > projected))
     }
 }

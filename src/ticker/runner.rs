@@ -147,7 +147,7 @@ impl Ticker {
                 Err(Unfinished::Interrupted(Interruption::Stopping)) => break,
                 Err(lost @ Unfinished::Interrupted(Interruption::LeaseLost)) => return Err(lost),
                 Err(unfinished) => {
-                    warn!(error = %unfinished, advice = unfinished.advice(), "the ticker could not go on; tried again");
+                    warn!(error = %unfinished, advice = unfinished.advice(), "the ticker failed; retrying");
                     delays.next_delay()
                 }
             };
@@ -164,8 +164,8 @@ impl Ticker {
             self.begin(now).await?;
         }
         self.owes |= self.plans.enter(&self.context, &self.handles.fence, now, OVERTAKEN).await?;
-        if let Some(request) = stored_commands::take_up(&database, Lane::Ticker, None, self.handles.fence.term).await? {
-            self.carry_out(&request).await?;
+        if let Some(stored) = stored_commands::take_up(&database, Lane::Ticker, None, self.handles.fence.term).await? {
+            self.carry_out(&stored).await?;
             return Ok(Duration::ZERO);
         }
         if self.owes || self.looked_at.is_none_or(|at| at.elapsed() >= LOOK) {
@@ -221,7 +221,7 @@ impl Ticker {
     pub(crate) async fn carry_out_only(&mut self, id: ObjectId) -> Result<(), Unfinished> {
         let database = self.context.database.clone();
         match stored_commands::take_up(&database, Lane::Ticker, Some(id), self.handles.fence.term).await? {
-            Some(request) => self.carry_out(&request).await?,
+            Some(stored) => self.carry_out(&stored).await?,
             None => return Err(Interruption::LeaseLost.into()),
         }
         self.notices = Notices::default();
@@ -235,30 +235,30 @@ impl Ticker {
     }
 
     /// Carries out a stored command, and stores its result.
-    async fn carry_out(&mut self, request: &StoredCommand) -> Result<(), Unfinished> {
-        info!(command = %request.id, order = ?request.order, who = request.who, "a command is taken up");
+    async fn carry_out(&mut self, stored: &StoredCommand) -> Result<(), Unfinished> {
+        info!(command = %stored.id, order = ?stored.command, who = stored.who, "a command starts");
         let (database, term) = (self.context.database.clone(), self.handles.fence.term);
-        let job_order = match JobOrder::of(&request.order) {
+        let job_order = match JobOrder::of(&stored.command) {
             Ok(job_order) => job_order,
             Err(reason) => {
                 let refused =
                     stored_commands::CommandOutcome { done: false, details: bson::doc! { "reasons": [reason] } };
-                return stored_commands::finish(&database, request.id, term, &refused).await;
+                return stored_commands::finish(&database, stored.id, term, &refused).await;
             }
         };
-        let given = match request.order {
+        let given = match stored.command {
             Command::RunJob { now, .. } => now,
             _ => None,
         };
         let started = self.context.clock.now(&database).await?;
         let now = given.unwrap_or(started);
-        let run = ByHand { name: job_order.name(), request: request.id, now, now_is_given: given.is_some(), started };
+        let run = ByHand { name: job_order.name(), command: stored.id, now, now_is_given: given.is_some(), started };
         let (id, changed) = ledger::begin(&database, term, &run).await?;
         let previous = ledger::previous(&database, job_order.name(), started).await?;
         let times = RunTimes { now, scheduled_for: now, previous, by_hand: true };
         let (end, report) = self.complete(job_order, &id, times, changed).await?;
         let outcome = stored_commands::CommandOutcome { done: true, details: ledger::details(&end, &report) };
-        stored_commands::finish(&database, request.id, term, &outcome).await
+        stored_commands::finish(&database, stored.id, term, &outcome).await
     }
 
     /// Makes a claimed run, stores its end in the ledger, and reports it. `changed` is the number of documents that
@@ -300,37 +300,38 @@ impl Ticker {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let mut work = self.work(id, times);
-            if !job_order.applies_in(work.phase) {
+            let mut job = self.job_context(id, times);
+            if !job_order.applies_in(job.phase) {
                 let end = RunEnd { outcome: RunOutcome::Skipped, error: Some(NOT_IN_PHASE.to_owned()) };
-                return Ok((end, work.report));
+                return Ok((end, job.report));
             }
             // Changes of earlier attempts stay, so they count for the run.
-            work.report.changed = changed;
-            let Err(unfinished) = job_order.run(&mut work).await else {
-                return Ok((RunEnd::of(&work.report), work.report));
+            job.report.changed = changed;
+            let Err(unfinished) = job_order.run(&mut job).await else {
+                return Ok((RunEnd::of(&job.report), job.report));
             };
             let passes = match &unfinished {
                 Unfinished::Interrupted(Interruption::Stopping | Interruption::LeaseLost) => return Err(unfinished),
                 Unfinished::Interrupted(Interruption::PhaseChanged) => true,
                 Unfinished::Failed(failure) => failure.directive() == Directive::Retry,
             };
-            changed = work.report.changed;
+            changed = job.report.changed;
             if !passes || attempt >= ATTEMPTS {
                 let end = RunEnd { outcome: RunOutcome::Failed, error: Some(unfinished.to_string()) };
-                return Ok((end, work.report));
+                return Ok((end, job.report));
             }
-            warn!(job = job_order.name(), error = %unfinished, advice = unfinished.advice(), "a job is tried again");
+            warn!(job = job_order.name(), error = %unfinished, advice = unfinished.advice(), "a job failed; retrying");
             if !pause(&self.stop, delays.next_delay()).await {
                 return Err(Interruption::Stopping.into());
             }
         }
     }
 
-    fn work(&self, id: &str, times: RunTimes) -> JobContext {
+    fn job_context(&self, id: &str, times: RunTimes) -> JobContext {
         let LeaderHandles { fence, validity, phase, offer_write_lock, wake, .. } = self.handles.clone();
         let known = phase.borrow().phase;
-        let hold = WriteAccess { fence, validity, phase, offer_write_lock, wake, run: id.to_owned(), stored_at: None };
+        let access =
+            WriteAccess { fence, validity, phase, offer_write_lock, wake, run: id.to_owned(), stored_at: None };
         JobContext {
             context: self.context.clone(),
             now: times.now,
@@ -339,7 +340,7 @@ impl Ticker {
             phase: known,
             report: JobReport::default(),
             stop: self.stop.clone(),
-            hold: Some(hold),
+            write_access: Some(access),
             listener: None,
             stuck: 0,
         }

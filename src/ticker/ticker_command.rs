@@ -23,11 +23,11 @@ pub(crate) enum JobOrder {
 impl JobOrder {
     /// The run that a command asks for. The error is a sentence for the operator: this version does not know the job,
     /// or the command is for the pipeline.
-    pub(crate) fn of(order: &Command) -> Result<Self, String> {
-        match order {
+    pub(crate) fn of(command: &Command) -> Result<Self, String> {
+        match command {
             Command::RunJob { job, .. } => match TimedJob::named(job) {
                 Some(job) => Ok(Self::Job(job)),
-                None => Err(format!("the instance that leads knows no job `{job}`: it may be of another version")),
+                None => Err(format!("the leader knows no job `{job}`: it may have another version")),
             },
             Command::AnonymizeUser { user } => Ok(Self::AnonymizeUser(*user)),
             Command::Obfuscate => Ok(Self::Obfuscate),
@@ -36,7 +36,7 @@ impl JobOrder {
             | Command::Replay(_)
             | Command::RetryDeadLetters { .. }
             | Command::DropDeadLetters { .. }
-            | Command::SetPhase { .. } => Err("not an order for the ticker".to_owned()),
+            | Command::SetPhase { .. } => Err("not a command for the ticker".to_owned()),
         }
     }
 
@@ -58,11 +58,11 @@ impl JobOrder {
     }
 
     /// Makes the run; see [`crate::ticker::jobs::run`].
-    pub(crate) async fn run(self, work: &mut JobContext) -> Result<(), Unfinished> {
+    pub(crate) async fn run(self, job: &mut JobContext) -> Result<(), Unfinished> {
         match self {
-            Self::Job(job) => crate::ticker::jobs::run(job, work).await,
-            Self::AnonymizeUser(user) => Box::pin(anonymize_user::run(work, user)).await,
-            Self::Obfuscate => Box::pin(obfuscate::run(work)).await,
+            Self::Job(timed_job) => crate::ticker::jobs::run(timed_job, job).await,
+            Self::AnonymizeUser(user) => Box::pin(anonymize_user::run(job, user)).await,
+            Self::Obfuscate => Box::pin(obfuscate::run(job)).await,
         }
     }
 }

@@ -54,12 +54,12 @@ impl Continuous {
     /// Compares in rounds until `stop`.
     ///
     /// # Errors
-    /// None. After a failure, the next round tries again.
+    /// None. After a failure, the next round retries.
     pub(crate) async fn run(mut self) -> Result<(), Failure> {
         let interval = self.context.settings.verify.sample_interval;
         loop {
             if let Err(failure) = self.round().await {
-                warn!(error = %failure, advice = failure.advice(), "recruiters could not be compared; tried again");
+                warn!(error = %failure, advice = failure.advice(), "recruiters could not be compared; retrying");
             }
             if !pause(&self.stop, interval).await {
                 break;
@@ -147,7 +147,7 @@ impl Continuous {
                     let ids: Vec<String> = offers.iter().take(IDS).map(JobId::to_string).collect();
                     warn!(kind, offers = now, ids = ids.join(" "), "offers differ from their recruiters");
                 }
-                (1.., 0) => info!(kind, "no offer is known to differ from its recruiter any more"),
+                (1.., 0) => info!(kind, "all known differences of this kind are resolved"),
                 _ => {}
             }
         }

@@ -153,7 +153,7 @@ impl Rechecker {
             };
             match look {
                 Err(failure) if failure.directive() == Directive::Retry && !self.stop.is_cancelled() => {
-                    tracing::warn!(error = %failure, "tried again");
+                    tracing::warn!(error = %failure, "an attempt failed; retrying");
                     pause(&self.stop, delays.next_delay()).await;
                 }
                 look => return look,

@@ -160,7 +160,7 @@ impl VerificationReport {
             lines.push(row("closed_elsewhere", &self.closed_elsewhere));
         }
         if !self.source_faults.is_empty() {
-            lines.push("wrong in recruiters already, to be put right there".to_owned());
+            lines.push("faults in recruiters, to correct there".to_owned());
             lines.extend(self.source_faults.iter().map(|(kind, found)| row(kind.as_str(), found)));
         }
         lines.join("\n")

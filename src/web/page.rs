@@ -94,13 +94,13 @@ impl<'a> Page<'a> {
     /// The state as a sentence. It has no numbers, because a screen reader reads it aloud whenever it changes.
     fn sentence(&self) -> &'static str {
         match self.status.verdict {
-            StatusVerdict::Starting => "It is not connected to MongoDB yet.",
-            StatusVerdict::StandingBy => "Another instance leads; this one takes over when that one stops.",
-            StatusVerdict::InStep => "This instance leads, and everything that was written has been handled.",
+            StatusVerdict::Starting => "This instance is not connected to MongoDB yet.",
+            StatusVerdict::StandingBy => "Another instance leads. This instance takes over when the leader stops.",
+            StatusVerdict::InStep => "This instance leads and has applied every event.",
             StatusVerdict::Behind => "This instance leads and is catching up.",
-            StatusVerdict::Retrying => "Something fails and is tried again; nothing is lost.",
-            StatusVerdict::NotReady => "This instance does not do what it should.",
-            StatusVerdict::Halted => "The position of the stream is lost, and a person must decide.",
+            StatusVerdict::Retrying => "Something fails and is retried. Nothing is lost.",
+            StatusVerdict::NotReady => "This instance is not ready. The reasons are below.",
+            StatusVerdict::Halted => "The position of the stream is lost. An operator must decide.",
         }
     }
 

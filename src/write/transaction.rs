@@ -91,7 +91,10 @@ async fn end_session_before(database: &Database, term: i64) -> Result<(), Failur
     if let Some(session) = before.and_then(|before| before.get_document("session").cloned().ok()) {
         let end = database.run_command(doc! { "killSessions": [session] });
         if let Err(error) = with_deadline::<_, MongoError>(end).await {
-            warn!(error = describe(&error), "what a leader before left open could not be ended; it ends by itself");
+            warn!(
+                error = describe(&error),
+                "the session of the previous leader could not be ended; it expires by itself"
+            );
         }
     }
     Ok(())

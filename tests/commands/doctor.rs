@@ -40,7 +40,7 @@ async fn where_all_is_well_nothing_is_to_be_fixed() {
         assert_eq!(verdicts(&found, check), ["ok"], "{check} in {found:#}");
     }
     let text = Processor::command(&["doctor"], &test, &[]).await.stdout;
-    assert!(text.contains("✓ server") && text.contains("0 to fix"), "{text}");
+    assert!(text.contains("✓ server") && text.contains("0 failed"), "{text}");
     assert!(!text.contains('\u{1b}'), "no colours but on a terminal");
     stopped(processor).await;
 }

@@ -216,13 +216,13 @@ async fn a_replay_begins_at_an_entry_of_the_history_at_an_exported_token_or_at_a
 async fn a_replay_that_cannot_be_is_refused_with_what_to_do() {
     let test = TestDatabase::create("replay_refused").await;
     let cases: [(&[&str], i32, &str); 7] = [
-        (&["--from", "yesterday"], 2, "no id of the history such as"),
+        (&["--from", "yesterday"], 2, "not an id of the history such as"),
         (&["--from", "1-1"], 1, "tokens list"),
-        (&["--from", "2999-01-01T00:00:00Z"], 2, "no server runs at that time"),
+        (&["--from", "2999-01-01T00:00:00Z"], 2, "a position cannot have this time"),
         (&["--from", "2099-01-01T00:00:00Z"], 2, "in the future"),
         (&["--from", "1m ago", "--until", "2m ago"], 2, "exchange them"),
         (&["--from", "1m ago", "--collection", "cache_siret"], 2, "one of recruiters"),
-        (&["--from", "2001-01-01T00:00:00Z"], 1, "`stream-processor backfill` looks at every recruiter"),
+        (&["--from", "2001-01-01T00:00:00Z"], 1, "`stream-processor backfill` projects every recruiter"),
     ];
     for (arguments, code, words) in cases {
         let ended = replay(&test, arguments).await;

@@ -144,7 +144,7 @@ async fn down_is_refused_beside_an_instance_and_says_which_values_go_that_came_s
 
     let done = setup(&test, &["--down"]).await;
     assert_eq!(done.code, 0, "{}", done.stderr);
-    assert!(done.stdout.contains("which is lost here"), "{}", done.stdout);
+    assert!(done.stdout.contains("these are lost"), "{}", done.stdout);
     let left = read_all(&test.database).await;
     let written_since: Vec<&Document> = left.iter().filter(|offer| offer.contains_key("lba_url")).collect();
     assert_eq!(written_since.len(), 2);

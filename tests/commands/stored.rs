@@ -110,7 +110,7 @@ async fn a_request_that_cannot_be_read_holds_up_neither_the_stream_nor_other_com
         commands.find_one(doc! { "state": "unreadable" }).await.unwrap()
     })
     .await;
-    assert!(told.to_string().contains("it is of another version"), "{told}");
+    assert!(told.to_string().contains("because it has another version"), "{told}");
     stopped(processor).await;
 }
 
@@ -147,9 +147,9 @@ async fn dead_letters_are_listed_and_tried_again_beside_an_instance() {
     settled(&test.database).await;
     let listed = Processor::command(&["dead-letters", "list", "--json"], &test, &[]).await;
     assert_eq!(listed.code, 1, "{}", listed.stderr);
-    let letter: Value = serde_json::from_str(listed.stdout.lines().next().unwrap()).unwrap();
-    assert_eq!((&letter["reason"], &letter["attempts"]), (&"refused_by_validation".into(), &1.into()));
-    assert!(letter["id"].as_str().unwrap().contains(&id(&recruiter).to_hex()));
+    let dead_letter: Value = serde_json::from_str(listed.stdout.lines().next().unwrap()).unwrap();
+    assert_eq!((&dead_letter["reason"], &dead_letter["attempts"]), (&"refused_by_validation".into(), &1.into()));
+    assert!(dead_letter["id"].as_str().unwrap().contains(&id(&recruiter).to_hex()));
     let retried = Processor::command(&["dead-letters", "retry", "--json"], &test, &[]).await;
     assert_eq!((retried.code, retried.stdout.trim()), (1, r#"{"after":1,"before":1}"#));
 

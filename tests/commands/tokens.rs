@@ -70,7 +70,7 @@ async fn a_position_moves_forward_over_unread_events_by_force_only_and_loses_not
 
     let forced = tokens(&test, &["import", &later.file(), "--force", "--reason", "the disk was full"]).await;
     assert_eq!(forced.code, 0, "{}", forced.stderr);
-    assert!(forced.stdout.contains("every recruiter"), "{}", forced.stdout);
+    assert!(forced.stdout.contains("runs a resync"), "{}", forced.stdout);
     assert_eq!(gaps(&test.database).await.len(), 1, "what is passed over is written down");
     let shown = json(&tokens(&test, &["show", "--json"]).await);
     assert_eq!(shown["changes"][0]["reason"], "the disk was full");
@@ -116,12 +116,12 @@ async fn a_position_moves_back_by_force_only_and_never_beside_an_instance() {
     let refused = tokens(&test, &["import", file]).await;
     assert!(refused.code == 1 && refused.stderr.contains("of another replica set"), "{}", refused.stderr);
     let forced = tokens(&test, &["import", file, "--force", "--reason", "it was renamed"]).await;
-    assert!(forced.code == 0 && forced.stdout.contains("every recruiter"), "{}", forced.stderr);
+    assert!(forced.code == 0 && forced.stdout.contains("runs a resync"), "{}", forced.stderr);
     assert_eq!(gaps(&test.database).await.len(), 1);
 
     std::fs::write(file, "{\"_data\": \"82zz\"}").unwrap();
     let garbled = tokens(&test, &["import", file]).await;
-    assert!(garbled.code == 2 && garbled.stderr.contains("expected what `tokens export` writes"), "{}", garbled.stderr);
+    assert!(garbled.code == 2 && garbled.stderr.contains("expected a file from `tokens export`"), "{}", garbled.stderr);
     let processor = started(&test).await;
     assert_nothing_lost(test, processor).await;
 }

@@ -52,7 +52,7 @@ async fn a_server_without_a_replica_set_is_refused_with_what_to_do() {
     let server = Standalone::start().unwrap();
     let test = TestDatabase::create_on(&server.uri(), "no_replica_set").await;
     let ended = Processor::command(&["run"], &test, &[]).await;
-    assert_refused(&ended, CANNOT_CONNECT, &["no replica set", "--replSet"]);
+    assert_refused(&ended, CANNOT_CONNECT, &["not a replica set", "--replSet"]);
     assert_untouched(&test.database).await;
 }
 
@@ -99,7 +99,7 @@ async fn a_user_needs_the_documented_privileges_and_no_others() {
 
     let uri = set.uri();
     let anonymous = format!("mongodb://{}", uri.split_once('@').unwrap().1.replace("&authSource=admin", ""));
-    assert_refused(&refused(&["run"], &test, &anonymous).await, CANNOT_CONNECT, &["wants a user"]);
+    assert_refused(&refused(&["run"], &test, &anonymous).await, CANNOT_CONNECT, &["requires a user"]);
     create_user(&admin, "complete", privileges(name, |_, _| true)).await;
     let ended = refused(&["run"], &test, &set.uri_for("complete", "hunter2-wrong")).await;
     assert_refused(&ended, CANNOT_CONNECT, &["check the user, the password and authSource"]);

@@ -98,9 +98,9 @@ async fn a_verification_that_is_stored_late_does_not_replace_a_later_one() {
     assert!(stored::load(&test.database).await.unwrap().last_success.is_some());
 }
 
-/// A request that only the successor can read, because it is of a newer version.
+/// A command that only the successor can read, because it is of a newer version.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_a_successor_has_carried_out_is_not_put_aside_late() {
+async fn a_command_that_a_successor_has_carried_out_is_not_put_aside_late() {
     let test = TestDatabase::create("late_aside").await;
     let mut paused = started_with(&test, &[("STREAM_PROCESSOR_FAILPOINT", "aside/1/STOP")]).await;
     until_no_resync(&test.database).await;

@@ -79,11 +79,11 @@ async fn no_link_forgets_a_job_before_its_offer_is_cancelled() {
 async fn a_job_that_is_met_before_its_event_and_gone_at_its_event_is_cancelled() {
     let set = ReplicaSet::start(&Options::default()).unwrap();
     let test = TestDatabase::create_on(&set.uri(), "races_early").await;
-    let (holder, other) = (recruiter([job("Vendeur")]), recruiter([job("Boulanger")]));
+    let (owner, other) = (recruiter([job("Vendeur")]), recruiter([job("Boulanger")]));
     let processor = started(&test).await;
     // It reads recruiters, too.
     until_no_resync(&test.database).await;
-    test.collection("recruiters").insert_many([&holder, &other]).await.unwrap();
+    test.collection("recruiters").insert_many([&owner, &other]).await.unwrap();
     settled(&test.database).await;
     // An offer that stands already, cancelled.
     let revived = other.get_array("jobs").unwrap()[0].as_document().unwrap();
@@ -93,7 +93,7 @@ async fn a_job_that_is_met_before_its_event_and_gone_at_its_event_is_cancelled()
 
     let recruiters = test.collection("recruiters");
     for passing_by in [&job("Pâtissier"), revived] {
-        let write = async |update: Document| recruiters.update_one(doc! { "_id": id(&holder) }, update).await.unwrap();
+        let write = async |update: Document| recruiters.update_one(doc! { "_id": id(&owner) }, update).await.unwrap();
         write(doc! { "$inc": { "jobs.0.job_count": 1 } }).await;
         write(doc! { "$set": { "jobs.0": passing_by } }).await;
         // One event a batch; nothing is read after the first.
@@ -103,7 +103,7 @@ async fn a_job_that_is_met_before_its_event_and_gone_at_its_event_is_cancelled()
             (status(&test, id(passing_by)).await == "Active").then_some(())
         })
         .await;
-        write(doc! { "$set": { "jobs.0": holder.get_array("jobs").unwrap()[0].clone() } }).await;
+        write(doc! { "$set": { "jobs.0": owner.get_array("jobs").unwrap()[0].clone() } }).await;
         mend(&test.database).await;
         settled(&test.database).await;
         assert_eq!(status(&test, id(passing_by)).await, "Cancelled");

@@ -78,7 +78,7 @@ async fn the_offer_of_a_job_that_moves_follows_it_whichever_recruiter_is_written
             }
             settled(&test.database).await;
             let offers = offers::read(&test.database).await;
-            assert_held(&offers[&first_job(&giver)], &taker);
+            assert_owned(&offers[&first_job(&giver)], &taker);
             assert_active(&offers[&first_job(&taker)]);
             assert_eq!(links(&test.database).await, jobs(&test.database).await);
             stopped(processor).await;
@@ -99,19 +99,19 @@ async fn a_job_that_two_recruiters_hold_falls_back_to_the_one_that_keeps_it() {
         settled(&test.database).await;
     }
     let offers = offers::read(&test.database).await;
-    shared.iter().for_each(|job| assert_held(&offers[&id(job)], &loses));
+    shared.iter().for_each(|job| assert_owned(&offers[&id(job)], &loses));
 
     let remove = (&loses, doc! { "$pull": { "jobs": { "_id": id(&shared[0]) } } });
     write(&test, &[remove]).await;
     settled(&test.database).await;
     let offers = offers::read(&test.database).await;
-    assert_held(&offers[&id(&shared[0])], &keeps);
+    assert_owned(&offers[&id(&shared[0])], &keeps);
     assert_active(&offers[&id(&shared[1])]);
 
     test.collection("recruiters").delete_one(of(&loses)).await.unwrap();
     settled(&test.database).await;
     let offers = offers::read(&test.database).await;
-    shared.iter().for_each(|job| assert_held(&offers[&id(job)], &keeps));
+    shared.iter().for_each(|job| assert_owned(&offers[&id(job)], &keeps));
     assert_eq!(links(&test.database).await, jobs(&test.database).await);
 }
 
@@ -137,7 +137,7 @@ async fn a_deleted_recruiter_s_offers_are_cancelled_but_for_those_that_it_gave_a
         }
         let offers = offers::read(&test.database).await;
         let [given, lost] = job_ids(&gone).try_into().unwrap();
-        assert_held(&offers[&given], &twin);
+        assert_owned(&offers[&given], &twin);
         let history = offers[&lost].get_array("offer_status_history").unwrap();
         let date = history[0].as_document().unwrap().get_datetime("date").unwrap();
         assert_cancelled(&offers[&lost], *date);
@@ -187,7 +187,7 @@ async fn offers_of_other_partners_are_never_touched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_random_edits_the_links_are_the_jobs_and_every_offer_is_that_of_a_holder() {
+async fn after_random_edits_the_links_are_the_jobs_and_every_offer_is_that_of_an_owner() {
     let test = TestDatabase::create("links_random").await;
     let mut random = StdRng::seed_from_u64(2);
     let recruiters: Vec<Document> = (0..12).map(|_| recruiter([job("Boulanger"), job("Pâtissier")])).collect();
@@ -213,8 +213,8 @@ async fn after_random_edits_the_links_are_the_jobs_and_every_offer_is_that_of_a_
         match owners.get(job) {
             Some(owners) => {
                 assert_active(offer);
-                let holder = text(offer, "establishment_id").to_owned();
-                assert!(owners.contains(&holder), "{job} stands as {holder} had it, not as {owners:?}");
+                let owner = text(offer, "establishment_id").to_owned();
+                assert!(owners.contains(&owner), "{job} stands as {owner} had it, not as {owners:?}");
             }
             None => assert_eq!(text(offer, "offer_status"), "Cancelled", "{job} is in no recruiter"),
         }
@@ -262,12 +262,12 @@ fn assert_active(offer: &Document) {
 }
 
 /// Active, and as this recruiter has it.
-fn assert_held(offer: &Document, holder: &Document) {
+fn assert_owned(offer: &Document, owner: &Document) {
     assert_active(offer);
     for field in ["establishment_id", "managed_by"] {
-        assert_eq!(text(offer, field), text(holder, field), "{field} of {}", id(offer));
+        assert_eq!(text(offer, field), text(owner, field), "{field} of {}", id(offer));
     }
-    assert_eq!(text(offer, "workplace_siret"), text(holder, "establishment_siret"));
+    assert_eq!(text(offer, "workplace_siret"), text(owner, "establishment_siret"));
     let last = offer.get_array("offer_status_history").unwrap().last().and_then(Bson::as_document);
     assert!(last.is_none_or(|entry| text(entry, "status") == "Active"), "the history ends otherwise");
 }

@@ -86,9 +86,9 @@ async fn an_offer_that_changes_again_and_again_before_it_is_written_is_a_dead_le
         test.collection("jobs_partners").update_one(doc! { "_id": offer }, written).await.unwrap();
     }
     settled(&test.database).await;
-    let letters = test.collection("stream_processor_dead_letters");
-    let letters: Vec<Document> = letters.find(doc! {}).await.unwrap().try_collect().await.unwrap();
-    assert_eq!(letters.iter().map(|letter| text(letter, "reason")).collect::<Vec<_>>(), ["overtaken"]);
+    let dead_letters = test.collection("stream_processor_dead_letters");
+    let dead_letters: Vec<Document> = dead_letters.find(doc! {}).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(dead_letters.iter().map(|dead_letter| text(dead_letter, "reason")).collect::<Vec<_>>(), ["overtaken"]);
     assert_eq!(text(&offers::read(&test.database).await[&offer], "workplace_opco"), "", "nothing of it is written");
 
     assert_eq!(Processor::command(&["dead-letters", "retry"], &test, &[]).await.code, 0);
@@ -103,8 +103,8 @@ type Written = BTreeMap<ObjectId, Document>;
 /// A recruiter's jobs change in this field and get `new` others; when the service has compared them, an application writes
 /// some of their offers, and creates some of the new ones. Gives back what it wrote.
 async fn overtaken(test: &TestDatabase, phase: (&str, &str), new: usize, field: &str) -> (Written, Written) {
-    let holder = recruiter((0..9).map(|_| job("Boulanger")));
-    test.collection("recruiters").insert_one(&holder).await.unwrap();
+    let owner = recruiter((0..9).map(|_| job("Boulanger")));
+    test.collection("recruiters").insert_one(&owner).await.unwrap();
     let processor = started_with(test, &[phase]).await;
     until_no_resync(&test.database).await;
     settled(&test.database).await;
@@ -127,7 +127,7 @@ async fn overtaken(test: &TestDatabase, phase: (&str, &str), new: usize, field: 
     let stops = ("STREAM_PROCESSOR_FAILPOINT", "cancelled/1/STOP");
     let mut processor = Processor::start(test, &[&BRISK[..], &[phase, stops]].concat());
     eventually(PATIENCE, "it has compared", async || is_stopped(processor.pid()).then_some(())).await;
-    let (changed, created) = write(test, &holder, &more).await;
+    let (changed, created) = write(test, &owner, &more).await;
     eventually(PATIENCE, "it goes on", async || {
         processor.signal(Signal::Continue);
         processor.try_get("/readyz").await.filter(|(status, _)| *status == 200)
@@ -139,7 +139,7 @@ async fn overtaken(test: &TestDatabase, phase: (&str, &str), new: usize, field: 
 }
 
 /// What the application writes.
-async fn write(test: &TestDatabase, holder: &Document, more: &[Document]) -> (Written, Written) {
+async fn write(test: &TestDatabase, owner: &Document, more: &[Document]) -> (Written, Written) {
     let partners = test.collection("jobs_partners");
     let write = async |offer: ObjectId, fields: Document| {
         partners.update_one(doc! { "_id": offer }, doc! { "$set": &fields }).upsert(true).await.unwrap();
@@ -154,7 +154,7 @@ async fn write(test: &TestDatabase, holder: &Document, more: &[Document]) -> (Wr
     let written = |date: &Bson, status: &str| {
         doc! { "offer_title": "of an application", "workplace_naf_label": "of an application", "offer_status": status, "updated_at": date }
     };
-    let jobs = job_ids(holder);
+    let jobs = job_ids(owner);
     let mut changed = Written::new();
     for (place, (date, status)) in [
         (0, (&dates[0], "Active")),

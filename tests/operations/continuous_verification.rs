@@ -15,7 +15,7 @@ use crate::support::waiting::{PATIENCE, eventually};
 const SAMPLED: &str = "stream_processor_verify_sampled_recruiters_total";
 const LAST_SUCCESS: &str = "stream_processor_verify_last_success_timestamp_seconds";
 const DIFFER: &str = "offers differ from their recruiters";
-const AGREE: &str = "no offer is known to differ from its recruiter any more";
+const AGREE: &str = "all known differences of this kind are resolved";
 const EVERY_SECOND: (&str, &str) = ("STREAM_PROCESSOR__VERIFY__SAMPLE_INTERVAL", "1s");
 const LARGE: (&str, &str) = ("STREAM_PROCESSOR__VERIFY__SAMPLE_SIZE", "1000");
 const DUAL_WRITE: (&str, &str) = ("STREAM_PROCESSOR__PHASE__INITIAL", "dual-write");

@@ -27,7 +27,7 @@ async fn the_independent_evaluation_gives_exactly_the_golden_expectations() {
     assert_eq!(after.anonymised, after_operations().anonymised_if_present);
     // The golden list names only those whose offer was surely written and whose recruiter stayed.
     let cancelled = after_operations().cancelled_if_present;
-    assert!(cancelled.iter().all(|job| !after.held.contains_key(job) && !after.anonymised.contains(job)));
+    assert!(cancelled.iter().all(|job| !after.job_owners.contains_key(job) && !after.anonymised.contains(job)));
 }
 
 fn assert_equal(evaluation: &Evaluation, expectation: &Expectation) {
@@ -39,7 +39,7 @@ fn assert_equal(evaluation: &Evaluation, expectation: &Expectation) {
         (offer.get_object_id("_id").unwrap(), offer)
     });
     let expected: BTreeMap<ObjectId, Document> = expected.collect();
-    let evaluated = evaluation.held.iter().filter_map(|(id, owners)| {
+    let evaluated = evaluation.job_owners.iter().filter_map(|(id, owners)| {
         assert_eq!(owners.len(), 1, "{id} is held by one recruiter");
         let mut offer = owners[0].offer.clone()?;
         offer.extend(at_creation());
@@ -47,11 +47,11 @@ fn assert_equal(evaluation: &Evaluation, expectation: &Expectation) {
     });
     offers::assert_same(&expected, &evaluated.collect());
 
-    let by_job = |(letter, reason): (&String, &String)| {
-        let job = ObjectId::parse_str(letter.rsplit('/').next().unwrap()).unwrap();
+    let by_job = |(dead_letter, reason): (&String, &String)| {
+        let job = ObjectId::parse_str(dead_letter.rsplit('/').next().unwrap()).unwrap();
         (job, reason.clone())
     };
-    let letters: BTreeMap<ObjectId, String> = evaluation.dead_letters.iter().map(by_job).collect();
-    assert_eq!(letters, expectation.dead_letters);
+    let dead_letters: BTreeMap<ObjectId, String> = evaluation.dead_letters.iter().map(by_job).collect();
+    assert_eq!(dead_letters, expectation.dead_letters);
     assert_eq!(evaluation.skipped, expectation.skipped);
 }

@@ -39,8 +39,8 @@ async fn a_step_whose_commit_is_held_up_does_not_land_under_a_successor_that_ref
     commit.happened(&test.database, "the commit is held up").await;
     first.signal(Signal::Stop);
     // What the step rested on does not hold any more.
-    let letter = doc! { "_id": "recruiters/x", "reason": "missing_cfa" };
-    test.collection("stream_processor_dead_letters").insert_one(letter).await.unwrap();
+    let dead_letter = doc! { "_id": "recruiters/x", "reason": "missing_cfa" };
+    test.collection("stream_processor_dead_letters").insert_one(dead_letter).await.unwrap();
     let second = Processor::start_ready(&test, &[&BRISK[..], &[LEASE, INITIAL]].concat()).await;
     let told = asks.until_ended().await;
     assert_eq!(told.code, 1, "{}{}", told.stdout, told.stderr);

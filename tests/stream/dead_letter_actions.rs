@@ -97,9 +97,12 @@ async fn validate(test: &TestDatabase, properties: Document) {
 }
 
 async fn actions(test: &TestDatabase) -> BTreeMap<String, String> {
-    let letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
-    let letters: Vec<Document> = letters.try_collect().await.unwrap();
-    letters.iter().map(|letter| (text(letter, "_id").to_owned(), text(letter, "action").to_owned())).collect()
+    let dead_letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
+    let dead_letters: Vec<Document> = dead_letters.try_collect().await.unwrap();
+    dead_letters
+        .iter()
+        .map(|dead_letter| (text(dead_letter, "_id").to_owned(), text(dead_letter, "action").to_owned()))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,7 +153,7 @@ async fn a_resync_and_the_job_repeat_them_too_and_letters_of_an_earlier_version_
             assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
         }
         until_no_resync(&test.database).await;
-        eventually(PATIENCE, "no letter stands", async || actions(&test).await.is_empty().then_some(())).await;
+        eventually(PATIENCE, "no dead letter stands", async || actions(&test).await.is_empty().then_some(())).await;
         gone.assert_made_good(&test).await;
         stopped(processor).await;
     }
@@ -158,11 +161,11 @@ async fn a_resync_and_the_job_repeat_them_too_and_letters_of_an_earlier_version_
 
 /// Without an action, and with the offer in the place of its recruiter.
 async fn as_1_0_0(test: &TestDatabase, gone: &Gone) {
-    let letters = test.collection("stream_processor_dead_letters");
-    letters.update_many(doc! {}, doc! { "$unset": { "action": 1, "date": 1 } }).await.unwrap();
+    let dead_letters = test.collection("stream_processor_dead_letters");
+    dead_letters.update_many(doc! {}, doc! { "$unset": { "action": 1, "date": 1 } }).await.unwrap();
     let offer = first_job(&gone.of_user);
     let now = doc! { "_id": format!("jobs_partners/{offer}") };
-    let mut letter = letters.find_one_and_delete(now).await.unwrap().unwrap();
-    letter.insert("_id", format!("recruiters/{offer}/{offer}"));
-    letters.insert_one(letter).await.unwrap();
+    let mut dead_letter = dead_letters.find_one_and_delete(now).await.unwrap().unwrap();
+    dead_letter.insert("_id", format!("recruiters/{offer}/{offer}"));
+    dead_letters.insert_one(dead_letter).await.unwrap();
 }

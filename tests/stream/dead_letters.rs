@@ -1,5 +1,5 @@
 //! Guarantee 5: what cannot be projected or written becomes a dead letter with its reason, the stream goes on, and
-//! the letter goes when the document is corrected or gone (spec 03, "Dead letters").
+//! the dead letter goes when the document is corrected or gone (spec 03, "Dead letters").
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,17 +25,17 @@ async fn what_cannot_be_projected_is_a_dead_letter_until_it_is_corrected() {
 
     test.collection("recruiters").insert_many(recruiters.all()).await.unwrap();
     caught_up(&test.database).await;
-    let first = letters(&test).await;
+    let first = dead_letters(&test).await;
     assert_eq!(reasons(&first), recruiters.reasons());
     assert_counted(&processor, &first).await;
-    for letter in first.values() {
-        assert_first_letter(&test, letter).await;
+    for dead_letter in first.values() {
+        assert_first_dead_letter(&test, dead_letter).await;
     }
     // One sound job of four recruiters: broken siblings and neighbours did not hold them up.
     assert_eq!(offers::read(&test.database).await.len(), 3);
 
     touch(&test, &recruiters.unknown_status).await;
-    let again = letters(&test).await;
+    let again = dead_letters(&test).await;
     let address = address(&recruiters.unknown_status, Some(1));
     assert_failed_again(&first[&address], &again[&address]);
 
@@ -45,7 +45,7 @@ async fn what_cannot_be_projected_is_a_dead_letter_until_it_is_corrected() {
     assert_counted(&processor, &again).await;
 
     recruiters.correct(&test).await;
-    assert_eq!(reasons(&letters(&test).await), BTreeMap::new());
+    assert_eq!(reasons(&dead_letters(&test).await), BTreeMap::new());
     assert_counted(&processor, &BTreeMap::new()).await;
     assert_eq!(offers::read(&test.database).await.len(), 7);
     assert!(!processor.stderr().contains(PERSONAL), "personal data in the log");
@@ -72,11 +72,11 @@ async fn an_offer_that_the_server_refuses_is_a_dead_letter_until_it_is_corrected
         (address(&place, Some(0)), "refused_by_geo_index".to_owned()),
         (address(&twin, Some(0)), "duplicate_offer".to_owned()),
     ];
-    let found = letters(&test).await;
+    let found = dead_letters(&test).await;
     assert_eq!(reasons(&found), BTreeMap::from(expected));
     assert_counted(&processor, &found).await;
-    for letter in found.values() {
-        assert_first_letter(&test, letter).await;
+    for dead_letter in found.values() {
+        assert_first_dead_letter(&test, dead_letter).await;
     }
     let written = BTreeSet::from([job_id(&title, 0), job_id(&twin, 1), job_id(&neighbour, 0), id(&other)]);
     assert_eq!(offer_ids(&test).await, written);
@@ -90,7 +90,7 @@ async fn an_offer_that_the_server_refuses_is_a_dead_letter_until_it_is_corrected
     set(&test, &place, doc! { "geopoint": somewhere }).await;
     test.collection("jobs_partners").delete_one(doc! { "_id": id(&other) }).await.unwrap();
     touch(&test, &twin).await;
-    assert_eq!(reasons(&letters(&test).await), BTreeMap::new());
+    assert_eq!(reasons(&dead_letters(&test).await), BTreeMap::new());
     assert_counted(&processor, &BTreeMap::new()).await;
     let jobs = all.into_iter().flat_map(|recruiter| (0..jobs(recruiter)).map(|position| job_id(recruiter, position)));
     assert_eq!(offer_ids(&test).await, jobs.collect());
@@ -108,7 +108,7 @@ async fn a_dead_letter_goes_with_its_job_and_with_its_recruiter() {
     let recruiters = test.collection("recruiters");
     recruiters.insert_many([&loses_job, &loses_nameless_job, &deleted, &nameless]).await.unwrap();
     caught_up(&test.database).await;
-    assert_eq!(letters(&test).await.len(), 4);
+    assert_eq!(dead_letters(&test).await.len(), 4);
 
     for recruiter in [&loses_job, &loses_nameless_job] {
         let second = recruiter.get_array("jobs").unwrap()[1].as_document().unwrap().get("_id").unwrap();
@@ -118,7 +118,7 @@ async fn a_dead_letter_goes_with_its_job_and_with_its_recruiter() {
     recruiters.delete_one(doc! { "_id": id(&deleted) }).await.unwrap();
     recruiters.delete_one(doc! { "_id": "no-object-id" }).await.unwrap();
     caught_up(&test.database).await;
-    assert_eq!(reasons(&letters(&test).await), BTreeMap::new());
+    assert_eq!(reasons(&dead_letters(&test).await), BTreeMap::new());
     assert_counted(&processor, &BTreeMap::new()).await;
 }
 
@@ -143,13 +143,13 @@ async fn a_refused_cancellation_or_anonymisation_is_not_forgotten() {
     }
     caught_up(&test.database).await;
     let refused = [address(&shrinks, Some(1)), address(&deleted, Some(0)), address(&anonymised, Some(0))];
-    let found = letters(&test).await;
+    let found = dead_letters(&test).await;
     assert_eq!(reasons(&found), refused.map(|address| (address, "refused_by_validation".to_owned())).into());
     assert_counted(&processor, &found).await;
 
     refuse(&test, "offer_status", "nothing").await;
     touch(&test, &shrinks).await;
-    assert_eq!(letters(&test).await.len(), 2, "the recruiter that is there is looked at again");
+    assert_eq!(dead_letters(&test).await.len(), 2, "the recruiter that is there is looked at again");
     assert_eq!(status(&test, job_id(&shrinks, 1)).await, "Cancelled");
     // Of those that are gone nobody speaks any more: they are found by a resync, here that of a lost checkpoint.
     processor.sigterm();
@@ -157,7 +157,7 @@ async fn a_refused_cancellation_or_anonymisation_is_not_forgotten() {
     test.collection("stream_processor_state").delete_one(doc! { "_id": "checkpoint" }).await.unwrap();
     test.collection("resumetokens").delete_many(doc! {}).await.unwrap();
     let processor = start(&test).await;
-    assert_eq!(reasons(&letters(&test).await), BTreeMap::new());
+    assert_eq!(reasons(&dead_letters(&test).await), BTreeMap::new());
     assert_counted(&processor, &BTreeMap::new()).await;
     for gone in [job_id(&deleted, 0), job_id(&anonymised, 0)] {
         assert_eq!(status(&test, gone).await, "Cancelled");
@@ -176,7 +176,7 @@ async fn a_backfill_writes_dead_letters_too_and_counts_them() {
     let printed: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!((&printed["created"], &printed["dead_letters"]), (&1.into(), &1.into()));
     let expected = [(address(&broken, Some(1)), "unknown_job_status".to_owned())];
-    assert_eq!(reasons(&letters(&test).await), expected.into());
+    assert_eq!(reasons(&dead_letters(&test).await), expected.into());
 }
 
 /// A recruiter for each reason for which a projection fails, and what makes it succeed.
@@ -318,44 +318,44 @@ async fn status(test: &TestDatabase, offer: ObjectId) -> String {
 }
 
 /// All dead letters, by `_id`.
-async fn letters(test: &TestDatabase) -> BTreeMap<String, Document> {
-    let letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
-    let letters: Vec<Document> = letters.try_collect().await.unwrap();
-    letters.into_iter().map(|letter| (letter.get_str("_id").unwrap().to_owned(), letter)).collect()
+async fn dead_letters(test: &TestDatabase) -> BTreeMap<String, Document> {
+    let dead_letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
+    let dead_letters: Vec<Document> = dead_letters.try_collect().await.unwrap();
+    dead_letters.into_iter().map(|dead_letter| (dead_letter.get_str("_id").unwrap().to_owned(), dead_letter)).collect()
 }
 
-fn reasons(letters: &BTreeMap<String, Document>) -> BTreeMap<String, String> {
-    let reason = |letter: &Document| letter.get_str("reason").unwrap().to_owned();
-    letters.iter().map(|(id, letter)| (id.clone(), reason(letter))).collect()
+fn reasons(dead_letters: &BTreeMap<String, Document>) -> BTreeMap<String, String> {
+    let reason = |dead_letter: &Document| dead_letter.get_str("reason").unwrap().to_owned();
+    dead_letters.iter().map(|(id, dead_letter)| (id.clone(), reason(dead_letter))).collect()
 }
 
-/// `stream_processor_dead_letters{reason}` says how many letters stand, for every reason.
-async fn assert_counted(processor: &Processor, letters: &BTreeMap<String, Document>) {
+/// `stream_processor_dead_letters{reason}` says how many dead letters stand, for every reason.
+async fn assert_counted(processor: &Processor, dead_letters: &BTreeMap<String, Document>) {
     let (_, text) = processor.http_get("/metrics").await;
     let series = text.lines().filter_map(|line| line.strip_prefix("stream_processor_dead_letters{reason=\""));
     let counted = series.map(|series| series.split_once("\"} ").unwrap());
     let counted: BTreeMap<String, f64> =
         counted.map(|(reason, count)| (reason.to_owned(), count.parse().unwrap())).collect();
     let mut expected: BTreeMap<String, f64> = counted.keys().map(|reason| (reason.clone(), 0.0)).collect();
-    for reason in reasons(letters).into_values() {
+    for reason in reasons(dead_letters).into_values() {
         *expected.entry(reason).or_default() += 1.0;
     }
-    assert!(!counted.is_empty(), "reasons are there before the first letter");
+    assert!(!counted.is_empty(), "reasons are there before the first dead letter");
     assert_eq!(counted, expected);
 }
 
-/// A letter after one failure has everything that spec 03 lists, and no personal data.
-async fn assert_first_letter(test: &TestDatabase, letter: &Document) {
-    let date = |field: &str| *letter.get_datetime(field).unwrap();
+/// A dead letter after one failure has everything that spec 03 lists, and no personal data.
+async fn assert_first_dead_letter(test: &TestDatabase, dead_letter: &Document) {
+    let date = |field: &str| *dead_letter.get_datetime(field).unwrap();
     let fields = "_id reason detail action date first_seen last_seen attempts token cluster_time next_retry";
-    let present: BTreeSet<&str> = letter.keys().map(String::as_str).collect();
+    let present: BTreeSet<&str> = dead_letter.keys().map(String::as_str).collect();
     assert_eq!(present, fields.split(' ').collect());
-    assert_eq!(letter.get_i32("attempts").unwrap(), 1);
+    assert_eq!(dead_letter.get_i32("attempts").unwrap(), 1);
     assert_eq!(date("first_seen"), date("last_seen"));
     assert!(date("next_retry") > date("last_seen"));
-    assert!(!letter.get_document("token").unwrap().get_str("_data").unwrap().is_empty());
-    assert!(letter.get_timestamp("cluster_time").unwrap() <= checkpoint(&test.database).await.unwrap());
-    let text = letter.to_string();
+    assert!(!dead_letter.get_document("token").unwrap().get_str("_data").unwrap().is_empty());
+    assert!(dead_letter.get_timestamp("cluster_time").unwrap() <= checkpoint(&test.database).await.unwrap());
+    let text = dead_letter.to_string();
     for word in [PERSONAL, REFUSED_TITLE, "Boulang", "example.com"] {
         assert!(!text.contains(word), "a value of a document is in a dead letter");
     }
@@ -363,8 +363,8 @@ async fn assert_first_letter(test: &TestDatabase, letter: &Document) {
 
 /// The same failure a second time: counted, remembered since when, and tried again after a longer delay.
 fn assert_failed_again(first: &Document, again: &Document) {
-    let delay = |letter: &Document| {
-        let millis = |field: &str| letter.get_datetime(field).unwrap().timestamp_millis();
+    let delay = |dead_letter: &Document| {
+        let millis = |field: &str| dead_letter.get_datetime(field).unwrap().timestamp_millis();
         millis("next_retry") - millis("last_seen")
     };
     assert_eq!(again.get_i32("attempts").unwrap(), 2);

@@ -76,8 +76,8 @@ async fn a_recruiter_all_of_whose_very_many_jobs_are_replaced_is_followed_in_bou
     let tiny = || -> Vec<Document> {
         (0..jobs).map(|_| doc! { "_id": ObjectId::new(), "job_status": "Active", "offer_title_custom": "x" }).collect()
     };
-    let holder = recruiter([]);
-    test.collection("recruiters").insert_one(&holder).await.unwrap();
+    let owner = recruiter([]);
+    test.collection("recruiters").insert_one(&owner).await.unwrap();
     let processor = started(&test).await;
     until_no_resync(&test.database).await;
     let mut before = Vec::new();
@@ -156,13 +156,13 @@ async fn a_document_that_the_server_cannot_write_in_time_is_a_dead_letter_and_ke
             all.update_one(doc! { "_id": id(recruiter) }, more).await.unwrap();
         }
         settled(&test.database).await;
-        let letters: Vec<Document> =
+        let dead_letters: Vec<Document> =
             test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap().try_collect().await.unwrap();
         let address = match collection {
             "jobs_partners" => format!("recruiters/{}/{document}", id(held)),
             _ => format!("recruiters/{document}"),
         };
-        let told: Vec<(&str, &str)> = letters.iter().map(|it| (text(it, "_id"), text(it, "reason"))).collect();
+        let told: Vec<(&str, &str)> = dead_letters.iter().map(|it| (text(it, "_id"), text(it, "reason"))).collect();
         assert_eq!(told, [(address.as_str(), "too_slow")]);
         let offers = test.collection("jobs_partners");
         let right = offers.count_documents(doc! { "workplace_opco": collection }).await.unwrap();

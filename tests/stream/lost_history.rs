@@ -233,7 +233,7 @@ async fn assert_commands_tell_that_it_is_lost(test: &TestDatabase, lost: Timesta
             &["no longer in the oplog, which begins at", " long", "`stream-processor backfill`"],
         ),
         (&["replay", "--from", &at, "--dry-run"], &["no longer in the oplog", "`stream-processor backfill`"]),
-        (&["doctor"], &["✗ position", "no longer in the oplog", "looks at everything again"]),
+        (&["doctor"], &["✗ position", "no longer in the oplog", "runs a resync"]),
     ];
     for (arguments, words) in cases {
         let ended = Processor::command(arguments, test, &[]).await;

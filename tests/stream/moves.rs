@@ -78,9 +78,9 @@ async fn two_recruiters_that_share_two_jobs_and_each_lose_one_of_them_leave_both
     let _processor = started(&test).await;
     settled(&test.database).await;
     let offers = offers::read(&test.database).await;
-    for (job, holder) in shared.iter().zip(twins.iter().rev()) {
+    for (job, owner) in shared.iter().zip(twins.iter().rev()) {
         assert_eq!(text(&offers[&id(job)], "offer_status"), "Active");
-        assert_eq!(text(&offers[&id(job)], "apply_email"), text(holder, "email"));
+        assert_eq!(text(&offers[&id(job)], "apply_email"), text(owner, "email"));
     }
     assert_eq!(links(&test.database).await, jobs(&test.database).await);
 }

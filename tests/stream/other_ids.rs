@@ -68,19 +68,19 @@ async fn what_has_another_id_is_a_dead_letter_after_a_resync_until_it_is_gone() 
     let odd = fill(&test).await;
     let processor = started(&test).await;
     until_no_resync(&test.database).await;
-    assert_eq!(letters(&test, "recruiters/").await.len() as u64, odd);
+    assert_eq!(dead_letters(&test, "recruiters/").await.len() as u64, odd);
     for source in SOURCES {
         let expected = [format!("{source}/\"odd\""), format!("{source}/true")];
-        assert_eq!(letters(&test, source).await, expected.into(), "{source}");
+        assert_eq!(dead_letters(&test, source).await, expected.into(), "{source}");
     }
-    assert_eq!(letters(&test, "jobs_partners/").await, ["jobs_partners/\"ours\"".to_owned()].into());
+    assert_eq!(dead_letters(&test, "jobs_partners/").await, ["jobs_partners/\"ours\"".to_owned()].into());
     let ours = doc! { "partner_label": "RECRUTEURS_LBA", "_id": { "$type": "objectId" } };
     let offers = test.collection("jobs_partners").count_documents(ours).await.unwrap();
     assert_eq!(offers, 1, "the recruiter among them was looked at");
     settled(&test.database).await;
     stopped(processor).await;
 
-    // Gone while nobody looked, but for those of which a letter does not tell the whole `_id`.
+    // Gone while nobody looked, but for those of which a dead letter does not tell the whole `_id`.
     let all = doc! { "_id": { "$not": { "$type": ["objectId", "object"] } } };
     for collection in SOURCES.into_iter().chain(["recruiters", "jobs_partners"]) {
         test.collection(collection).delete_many(all.clone()).await.unwrap();
@@ -88,7 +88,7 @@ async fn what_has_another_id_is_a_dead_letter_after_a_resync_until_it_is_gone() 
     lose_the_checkpoint(&test).await;
     let _processor = started(&test).await;
     until_no_resync(&test.database).await;
-    assert_eq!(letters(&test, "").await.len(), 1, "of the document that is there");
+    assert_eq!(dead_letters(&test, "").await.len(), 1, "of the document that is there");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +102,7 @@ async fn what_has_another_id_is_found_by_a_backfill_and_named_by_verify_and_doct
     let printed = command(&test, &["backfill", "--json"], 0).await;
     assert_eq!((&printed["dead_letters"], &printed["recruiters"]), (&odd.into(), &(odd + 1).into()));
     assert_eq!(printed["created"], 1);
-    assert_eq!(letters(&test, "recruiters/").await.len() as u64, odd);
+    assert_eq!(dead_letters(&test, "recruiters/").await.len() as u64, odd);
 
     let report = command(&test, &["verify", "--json"], 1).await;
     assert_eq!(report["kinds"]["undecodable"]["count"], odd + 2 * SOURCES.len() as u64, "{report:#}");
@@ -123,10 +123,10 @@ async fn lose_the_checkpoint(test: &TestDatabase) {
 }
 
 /// The addresses that begin so.
-async fn letters(test: &TestDatabase, prefix: &str) -> BTreeSet<String> {
-    let letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
-    let letters: Vec<Document> = letters.try_collect().await.unwrap();
-    let ids = letters.iter().map(|letter| letter.get_str("_id").unwrap().to_owned());
+async fn dead_letters(test: &TestDatabase, prefix: &str) -> BTreeSet<String> {
+    let dead_letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
+    let dead_letters: Vec<Document> = dead_letters.try_collect().await.unwrap();
+    let ids = dead_letters.iter().map(|dead_letter| dead_letter.get_str("_id").unwrap().to_owned());
     ids.filter(|id| id.starts_with(prefix)).collect()
 }
 

@@ -22,11 +22,11 @@ async fn of_two_jobs_of_one_recruiter_the_offer_is_that_of_the_first_whichever_i
     until_no_resync(&test.database).await;
     test.collection("recruiters").insert_one(&twice).await.unwrap();
     settled(&test.database).await;
-    let letter = (format!("recruiters/{}/{}", id(&twice), first_job(&twice)), "duplicate_job_id".to_owned());
+    let dead_letter = (format!("recruiters/{}/{}", id(&twice), first_job(&twice)), "duplicate_job_id".to_owned());
     let expect = async |title: &str, comment: Option<&str>| {
         let offer = offer(&test, &twice).await;
         assert_eq!((text(&offer, "offer_title"), offer.get_str("job_status_comment").ok()), (title, comment));
-        assert_eq!(letters(&test).await, [letter.clone()].into());
+        assert_eq!(dead_letters(&test).await, [dead_letter.clone()].into());
         assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0, "it is a dead letter, no difference");
     };
     expect("Boulanger", None).await;
@@ -40,7 +40,7 @@ async fn of_two_jobs_of_one_recruiter_the_offer_is_that_of_the_first_whichever_i
     let without_last = doc! { "$pop": { "jobs": 1 } };
     test.collection("recruiters").update_one(doc! { "_id": id(&twice) }, without_last).await.unwrap();
     settled(&test.database).await;
-    assert_eq!(letters(&test).await, BTreeMap::new());
+    assert_eq!(dead_letters(&test).await, BTreeMap::new());
     stopped(processor).await;
 }
 
@@ -101,7 +101,7 @@ async fn when_the_winner_loses_the_job_or_is_deleted_the_offer_is_that_of_the_ot
         settled(&test.database).await;
         let offer = offer(&test, loser).await;
         assert_eq!((text(&offer, "apply_email"), text(&offer, "offer_status")), (text(loser, "email"), "Active"));
-        assert_eq!(letters(&test).await, BTreeMap::new());
+        assert_eq!(dead_letters(&test).await, BTreeMap::new());
         assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
         stopped(processor).await;
     }
@@ -134,8 +134,8 @@ async fn two_that_shared_a_job_before_there_were_letters_about_it_are_found_by_a
 /// The offer of their first job is the winner's, the loser has a dead letter, and `verify` agrees.
 async fn assert_is_of(test: &TestDatabase, winner: &Document, loser: &Document) {
     assert_eq!(text(&offer(test, winner).await, "apply_email"), text(winner, "email"));
-    let letter = (format!("recruiters/{}/{}", id(loser), first_job(loser)), "duplicate_job_id".to_owned());
-    assert_eq!(letters(test).await, [letter].into());
+    let dead_letter = (format!("recruiters/{}/{}", id(loser), first_job(loser)), "duplicate_job_id".to_owned());
+    assert_eq!(dead_letters(test).await, [dead_letter].into());
     assert_eq!(Processor::command(&["verify"], test, &[]).await.code, 0);
 }
 
@@ -152,9 +152,12 @@ async fn offer(test: &TestDatabase, recruiter: &Document) -> Document {
     test.collection("jobs_partners").find_one(doc! { "_id": first_job(recruiter) }).await.unwrap().unwrap()
 }
 
-/// The reason of each letter, by its address.
-async fn letters(test: &TestDatabase) -> BTreeMap<String, String> {
-    let letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
-    let letters: Vec<Document> = letters.try_collect().await.unwrap();
-    letters.iter().map(|letter| (text(letter, "_id").to_owned(), text(letter, "reason").to_owned())).collect()
+/// The reason of each dead letter, by its address.
+async fn dead_letters(test: &TestDatabase) -> BTreeMap<String, String> {
+    let dead_letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
+    let dead_letters: Vec<Document> = dead_letters.try_collect().await.unwrap();
+    dead_letters
+        .iter()
+        .map(|dead_letter| (text(dead_letter, "_id").to_owned(), text(dead_letter, "reason").to_owned()))
+        .collect()
 }

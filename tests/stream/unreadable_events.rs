@@ -57,11 +57,14 @@ async fn an_update_of_a_field_whose_name_is_no_utf8_touches_everything_of_its_do
             until_no_resync(&test.database).await;
             if (collection, change) == ("recruiters", "$set") {
                 // A recruiter is read whole: while it has such a name, it is a dead letter.
-                let letters = letters(&test).await;
-                assert_eq!(letters.iter().map(|letter| text(letter, "reason")).collect::<Vec<_>>(), ["undecodable"]);
+                let dead_letters = dead_letters(&test).await;
+                assert_eq!(
+                    dead_letters.iter().map(|dead_letter| text(dead_letter, "reason")).collect::<Vec<_>>(),
+                    ["undecodable"]
+                );
                 continue;
             }
-            assert_eq!(letters(&test).await, []);
+            assert_eq!(dead_letters(&test).await, []);
             let offers = offers::read(&test.database).await;
             let titles: Vec<&str> = job_ids(&of_all).iter().map(|job| text(&offers[job], "offer_title")).collect();
             assert_eq!(titles, ["Boulanger", "Vendeur"], "{change} in {collection}");
@@ -88,17 +91,20 @@ async fn a_document_whose_id_is_no_utf8_is_a_dead_letter_with_its_position_until
     }
     damaged::insert(&test, "userswithaccounts", ids[0].clone()).await;
     settled(&test.database).await;
-    let found = letters(&test).await;
-    assert_eq!(found.iter().filter(|letter| text(letter, "_id").starts_with("recruiters/")).count(), 3);
-    assert_eq!(found.iter().map(|letter| text(letter, "_id")).collect::<BTreeSet<_>>().len(), 4, "{found:?}");
-    for letter in &found {
-        assert_eq!(text(letter, "reason"), "undecodable");
-        assert!(letter.get_document("token").is_ok() && letter.get_timestamp("cluster_time").is_ok(), "{letter}");
+    let found = dead_letters(&test).await;
+    assert_eq!(found.iter().filter(|dead_letter| text(dead_letter, "_id").starts_with("recruiters/")).count(), 3);
+    assert_eq!(found.iter().map(|dead_letter| text(dead_letter, "_id")).collect::<BTreeSet<_>>().len(), 4, "{found:?}");
+    for dead_letter in &found {
+        assert_eq!(text(dead_letter, "reason"), "undecodable");
+        assert!(
+            dead_letter.get_document("token").is_ok() && dead_letter.get_timestamp("cluster_time").is_ok(),
+            "{dead_letter}"
+        );
     }
 
     let retried = Processor::command(&["dead-letters", "retry", "--json"], &test, &[]).await;
     assert!([0, 1].contains(&retried.code), "{retried:?}");
-    assert_eq!(letters(&test).await.len(), 4, "they are there");
+    assert_eq!(dead_letters(&test).await.len(), 4, "they are there");
     for (collection, id) in
         [("recruiters", &ids[0]), ("recruiters", &ids[1]), ("recruiters", &ids[2]), ("userswithaccounts", &ids[0])]
     {
@@ -107,7 +113,7 @@ async fn a_document_whose_id_is_no_utf8_is_a_dead_letter_with_its_position_until
         damaged::run(&test, rawdoc! { "delete": collection, "deletes": deletes }).await;
     }
     settled(&test.database).await;
-    assert_eq!(letters(&test).await, []);
+    assert_eq!(dead_letters(&test).await, []);
     assert!(gaps(&test.database).await.is_empty());
     assert_nothing_lost(test, processor).await;
 }
@@ -130,11 +136,11 @@ async fn an_offer_that_the_server_refuses_in_words_that_are_no_utf8_is_a_dead_le
     test.collection("recruiters").update_many(doc! {}, touch).await.unwrap();
     settled(&test.database).await;
     let offers = test.collection("jobs_partners");
-    let letters = letters(&test).await;
-    assert_eq!(offers.count_documents(doc! { "workplace_opco": "a touch" }).await.unwrap(), 19, "{letters:?}");
-    assert_eq!(letters.len(), 1, "{letters:?}");
-    assert_eq!(letters[0].get_str("reason").unwrap(), "refused_by_server");
-    assert_eq!(text(&letters[0], "_id"), format!("recruiters/{}/{refused}", id(&recruiters[7])));
+    let dead_letters = dead_letters(&test).await;
+    assert_eq!(offers.count_documents(doc! { "workplace_opco": "a touch" }).await.unwrap(), 19, "{dead_letters:?}");
+    assert_eq!(dead_letters.len(), 1, "{dead_letters:?}");
+    assert_eq!(dead_letters[0].get_str("reason").unwrap(), "refused_by_server");
+    assert_eq!(text(&dead_letters[0], "_id"), format!("recruiters/{}/{refused}", id(&recruiters[7])));
 
     test.database.run_command(doc! { "collMod": "jobs_partners", "validator": {} }).await.unwrap();
     assert_eq!(Processor::command(&["dead-letters", "retry"], &test, &[]).await.code, 0);
@@ -222,9 +228,9 @@ async fn an_event_that_the_server_cannot_deliver_is_passed_over_and_found_by_a_r
     }
     let offers = offers::read(&test.database).await;
     assert_eq!(offers.len(), 3);
-    let letters = letters(&test).await;
-    assert_eq!(letters.len(), 1, "of the document with a long `_id` that is there");
-    assert!(text(&letters[0], "_id").starts_with("recruiters/\"yyy"), "found by the resync");
+    let dead_letters = dead_letters(&test).await;
+    assert_eq!(dead_letters.len(), 1, "of the document with a long `_id` that is there");
+    assert!(text(&dead_letters[0], "_id").starts_with("recruiters/\"yyy"), "found by the resync");
     let (status, answer) = processor.http_get("/readyz").await;
     assert_eq!(status, 200, "{answer}");
     recruiters.delete_many(doc! { "_id": { "$type": "string" } }).await.unwrap();
@@ -283,7 +289,7 @@ async fn a_replay_and_the_commands_of_the_position_get_past_an_event_that_the_se
     let dry = json(&test, &[&from[..], &["--dry-run"]].concat()).await;
     assert_eq!((&dry["created"], &dry["undeliverable"], &dry["needs_backfill"]), (&2.into(), &2.into(), &true.into()));
     let text = Processor::command(&["replay", "--from", &begins, "--dry-run"], &test, &[]).await;
-    assert!(text.stdout.contains("2 events that the server cannot deliver"), "{text:?}");
+    assert!(text.stdout.contains("2 events were passed over"), "{text:?}");
     let done = json(&test, &from).await;
     assert_eq!((&done["created"], &done["undeliverable"], &done["resync"]), (&2.into(), &2.into(), &true.into()));
     assert_eq!(offers::read(&test.database).await.len(), 2);
@@ -337,9 +343,9 @@ fn list(only: &Document) -> RawArrayBuf {
     list
 }
 
-async fn letters(test: &TestDatabase) -> Vec<Document> {
-    let letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
-    letters.try_collect().await.unwrap()
+async fn dead_letters(test: &TestDatabase) -> Vec<Document> {
+    let dead_letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
+    dead_letters.try_collect().await.unwrap()
 }
 
 async fn json(test: &TestDatabase, arguments: &[&str]) -> Value {

@@ -54,7 +54,7 @@ async fn a_reference_that_cannot_be_read_is_named_by_dead_letters_until_it_is_re
         (address(&of_user), format!("userswithaccounts/{user}")),
         (address(&of_engagement), format!("referentiel_engagement_entreprise/{engagement}")),
     ];
-    assert_eq!(letters(&test).await, expected.into());
+    assert_eq!(dead_letters(&test).await, expected.into());
     assert_eq!(offers::read(&test.database).await.len(), 2, "siblings and neighbours are projected");
     assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0, "a dead letter explains it");
 
@@ -66,17 +66,23 @@ async fn a_reference_that_cannot_be_read_is_named_by_dead_letters_until_it_is_re
     repair("cfas", cfa, doc! { "address": "2 rue du CFA" }).await;
     repair("userswithaccounts", user, doc! { "email": "b@example.com" }).await;
     repair("referentiel_engagement_entreprise", engagement, doc! { "sources": ["france-travail"] }).await;
-    assert_eq!(letters(&test).await, BTreeMap::new());
+    assert_eq!(dead_letters(&test).await, BTreeMap::new());
     let offers = offers::read(&test.database).await;
     assert_eq!(offers.len(), 6);
     assert_eq!(text(&offers[&first_job(&of_user)], "apply_email"), "b@example.com");
     assert!(offers[&first_job(&of_engagement)].get_bool("contract_is_disabled_elligible").unwrap());
 }
 
-/// What each letter names, by its address.
-async fn letters(test: &TestDatabase) -> BTreeMap<String, String> {
-    let letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
-    let letters: Vec<Document> = letters.try_collect().await.unwrap();
-    assert!(letters.iter().all(|letter| text(letter, "reason") == "undecodable_reference"), "{letters:?}");
-    letters.iter().map(|letter| (text(letter, "_id").to_owned(), text(letter, "detail").to_owned())).collect()
+/// What each dead letter names, by its address.
+async fn dead_letters(test: &TestDatabase) -> BTreeMap<String, String> {
+    let dead_letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
+    let dead_letters: Vec<Document> = dead_letters.try_collect().await.unwrap();
+    assert!(
+        dead_letters.iter().all(|dead_letter| text(dead_letter, "reason") == "undecodable_reference"),
+        "{dead_letters:?}"
+    );
+    dead_letters
+        .iter()
+        .map(|dead_letter| (text(dead_letter, "_id").to_owned(), text(dead_letter, "detail").to_owned()))
+        .collect()
 }

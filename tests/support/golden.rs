@@ -126,14 +126,14 @@ impl Expectation {
 
 /// Checks that the dead letters are exactly those expected, with their reasons.
 pub(crate) async fn assert_dead_letters(database: &Database, expected: &BTreeMap<ObjectId, String>) {
-    let letters = database.collection::<Document>("stream_processor_dead_letters");
-    let mut cursor = letters.find(doc! {}).await.unwrap();
+    let dead_letters = database.collection::<Document>("stream_processor_dead_letters");
+    let mut cursor = dead_letters.find(doc! {}).await.unwrap();
     let mut found = BTreeMap::new();
     while cursor.advance().await.unwrap() {
-        let letter = cursor.deserialize_current().unwrap();
-        let job = letter.get_str("_id").unwrap().rsplit('/').next().unwrap().to_owned();
+        let dead_letter = cursor.deserialize_current().unwrap();
+        let job = dead_letter.get_str("_id").unwrap().rsplit('/').next().unwrap().to_owned();
         let job = ObjectId::parse_str(&job).unwrap_or_else(|_| panic!("a dead letter is about no job: {job}"));
-        found.insert(job, letter.get_str("reason").unwrap().to_owned());
+        found.insert(job, dead_letter.get_str("reason").unwrap().to_owned());
     }
     assert_eq!(&found, expected, "dead letters by job");
 }

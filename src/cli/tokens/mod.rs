@@ -78,7 +78,7 @@ impl Measure {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn list(context: &Context, limit: usize, as_json: bool) -> Result<Exit, Refusal> {
     let measure = Measure::take(context).await?;
     let current = with_deadline(store(context).load()).await;
@@ -119,7 +119,7 @@ fn reached_text(reached: Option<bool>) -> &'static str {
     match reached {
         Some(true) => "in the oplog",
         Some(false) => "no longer in the oplog",
-        None => "unknown: the oplog may not be read",
+        None => "unknown: the user may not read the oplog",
     }
 }
 
@@ -148,7 +148,7 @@ fn kind_word(kind: TokenKind) -> &'static str {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn show(context: &Context, name: Option<&str>, as_json: bool) -> Result<Exit, Refusal> {
     let measure = Measure::take(context).await?;
     let found = match name {
@@ -193,16 +193,18 @@ fn as_text(found: &NamedPosition, measure: &Measure) -> String {
     };
     lines.extend(token.map(|token| {
         let kind = match token.kind() {
-            TokenKind::Event => "an event: the stream goes on after it",
-            TokenKind::HighWaterMark => "a time before which nothing is left to come, without an event",
-            TokenKind::Unknown => "not known to this version",
+            TokenKind::Event => "an event: the stream continues after it",
+            TokenKind::HighWaterMark => "a time without an event: every earlier event was delivered",
+            TokenKind::Unknown => "unknown to this version",
         };
         format!("kind          {kind}")
     }));
     lines.push(format!("oplog         {}", reached_text(measure.is_reached(time))));
-    lines.extend(measure.headroom(time).map(|headroom| {
-        format!("headroom      {}: so long until it falls off, if it stays where it is", length_text(headroom))
-    }));
+    lines.extend(
+        measure
+            .headroom(time)
+            .map(|headroom| format!("headroom      {} until it falls off the oplog", length_text(headroom))),
+    );
     if let NamedPosition::Checkpoint(checkpoint) = found {
         lines.push(format!("id            {}", checkpoint.history_id()));
         lines.push(format!("events        {} applied up to here, in term {}", checkpoint.events, checkpoint.term));
@@ -219,7 +221,7 @@ async fn current(context: &Context) -> Result<Checkpoint, Refusal> {
             "there is no position yet: no instance has saved one; `stream-processor run` starts one",
         )),
         Err(error @ StoreError::Garbled { .. }) => {
-            let advice = "import an earlier one (`tokens list`), or `tokens reset`; the next start looks at everything";
+            let advice = "import an earlier position (`tokens list`), or run `tokens reset`; a resync follows";
             Err(Refusal::new(Exit::Findings, format!("{error}; {advice}")))
         }
         Err(error) => Err(Failure::from(error).into()),

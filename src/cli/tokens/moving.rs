@@ -70,8 +70,8 @@ pub(super) async fn run(context: &Context, target: MoveTarget, override_: Overri
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
-    let beside = "would go on from where it is: stop all instances first; to look at a span again beside a running one, \
-        use `stream-processor replay`";
+    let beside = "would continue from its own position: stop all instances first; `stream-processor replay` processes \
+        a span again while an instance runs";
     let (lease, validity) = hold(context, beside, &mut group).await?;
     let writer = lease.writer(&context.database, validity);
     let moved = tokio::select! {
@@ -82,7 +82,7 @@ pub(super) async fn run(context: &Context, target: MoveTarget, override_: Overri
     moved
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn moved(
     context: &Context,
     writer: &Writer,
@@ -113,17 +113,17 @@ async fn moved(
         Some(to) => {
             database_history::record(writer, &store, to.cluster_time, term).await?;
             with_deadline(store.save(to)).await.map_err(Failure::from)?;
-            format!("the next instance goes on after {}", time_text(to.cluster_time))
+            format!("the next instance continues after {}", time_text(to.cluster_time))
         }
         None => {
             with_deadline(store.clear()).await.map_err(Failure::from)?;
-            "the next instance starts as the first one did".to_owned()
+            "the next start is like the first one".to_owned()
         }
     };
     remember(context, record).await?;
     println!("done: {to}");
     if step.skipped.is_some() || step.everything {
-        println!("what is passed over is not lost: the next instance looks at every recruiter again");
+        println!("the skipped events are not lost: the next instance runs a resync");
     }
     Ok(Exit::Done)
 }
@@ -154,7 +154,7 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
         return Ok(step);
     };
     if to > now {
-        let message = format!("{} is later than the server's time: it is of another replica set", time_text(to));
+        let message = format!("{} is later than the server's time: it belongs to another replica set", time_text(to));
         return Err(Refusal::new(Exit::Findings, message));
     }
     let oplog = Oplog::measure(&context.database).await?;
@@ -169,8 +169,8 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
     }
     match from {
         Some(from) if to < from => step.objections.push(format!(
-            "{} is before the position, {}: what happened since would be applied again, which `stream-processor replay` \
-             does beside a running instance",
+            "{} is before the position, {}: later events would be applied again; `stream-processor replay` does that \
+             while an instance runs",
             time_text(to),
             time_text(from)
         )),
@@ -178,7 +178,8 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
         Some(_) if everything => {}
         Some(from) => {
             if let Some(unread) = unread(context, Some(from), to).await? {
-                step.objections.push(format!("{unread} events between {} and {} are not read yet", time_text(from), time_text(to)));
+                let span = format!("between {} and {}", time_text(from), time_text(to));
+                step.objections.push(format!("{unread} events {span} are not read yet"));
                 step.skipped = Some((from, to));
             }
         }

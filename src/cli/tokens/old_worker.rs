@@ -22,15 +22,15 @@ use crate::tasks::Group;
 ///
 /// # Errors
 /// A [`Refusal`] while an instance runs, when there is no position, or when the oplog no longer holds the position.
-#[expect(clippy::print_stdout, reason = "what the command is asked for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 pub(super) async fn hand_over(context: &Context) -> Result<Exit, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
-    let (lease, _) = hold(context, "writes these tokens itself: stop all instances first", &mut group).await?;
+    let (lease, _) = hold(context, "writes these tokens by itself: stop all instances first", &mut group).await?;
     let handed_over = tokens_left(context).await;
     release_lease(&lease, &group).await;
     let time = handed_over?;
-    println!("done: the old worker goes on with what happens after {}", time_text(time));
+    println!("done: the old worker continues after {}", time_text(time));
     Ok(Exit::Done)
 }
 

@@ -24,11 +24,11 @@ const ACTIVE: &str = "A";
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
-    let mut walk = work.walk(OFFERS, work.ours(selects())).await?;
-    while let Some(offers) = work.next(&mut walk).await? {
-        work.check()?;
-        look(work, &offers).await?;
+pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
+    let mut cursor = job.cursor(OFFERS, job.ours(selects())).await?;
+    while let Some(offers) = job.next(&mut cursor).await? {
+        job.check()?;
+        look(job, &offers).await?;
     }
     Ok(())
 }
@@ -46,9 +46,9 @@ pub fn of_sirets(sirets: &BTreeSet<&str>) -> Document {
     doc! { "siret": { "$in": sirets } }
 }
 
-async fn look(work: &mut JobContext, offers: &[JobId]) -> Result<(), Failure> {
-    let database = work.context.database.clone();
-    let filter = work.ours(doc! { "_id": { "$in": offers } });
+async fn look(job: &mut JobContext, offers: &[JobId]) -> Result<(), Failure> {
+    let database = job.context.database.clone();
+    let filter = job.ours(doc! { "_id": { "$in": offers } });
     let batches = find(&database, OFFERS, filter, doc! { "workplace_siret": 1 }).await?;
     let mut sirets = BTreeSet::new();
     for offer in documents(&batches) {
@@ -70,11 +70,11 @@ async fn look(work: &mut JobContext, offers: &[JobId]) -> Result<(), Failure> {
         let siret = value::text(value::field(offer, "workplace_siret")).unwrap_or_default();
         let Ok(id) = offer.get_object_id("_id").map(JobId) else { continue };
         if closed.contains(siret) {
-            work.report.matched += 1;
-            work.tell(ReportLine::new(id, "closed_company", [siret]));
+            job.report.matched += 1;
+            job.tell(ReportLine::new(id, "closed_company", [siret]));
         } else if !known.contains(siret) {
             // Without an entry, nobody knows whether the company is closed.
-            work.report.skip("not_in_cache", 1);
+            job.report.skip("not_in_cache", 1);
         }
     }
     Ok(())

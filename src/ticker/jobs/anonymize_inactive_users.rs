@@ -15,17 +15,17 @@ const MONTHS: u32 = 24;
 ///
 /// # Errors
 /// [`Unfinished`]: an interruption, or a failure that is not about one user. Users anonymised so far stay anonymised.
-pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
-    let Some(latest) = months_ago(work.now, work.zone(), MONTHS) else { return Ok(()) };
-    let begun = anonymize_user::begun(work).await?;
+pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
+    let Some(latest) = months_ago(job.now, job.zone(), MONTHS) else { return Ok(()) };
+    let begun = anonymize_user::begun(job).await?;
     for user in &begun {
-        anonymize_user::anonymize(work, *user, None).await?;
+        anonymize_user::anonymize(job, *user, None).await?;
     }
-    let mut walk = work.walk(WatchedCollection::Users.name(), selects(latest)).await?;
-    while let Some(users) = work.next(&mut walk).await? {
+    let mut cursor = job.cursor(WatchedCollection::Users.name(), selects(latest)).await?;
+    while let Some(users) = job.next(&mut cursor).await? {
         for user in users.into_iter().filter(|user| !begun.contains(user)) {
-            anonymize_user::anonymize(work, user, Some(latest)).await?;
-            work.progress().await?;
+            anonymize_user::anonymize(job, user, Some(latest)).await?;
+            job.progress().await?;
         }
     }
     Ok(())

@@ -43,14 +43,14 @@ const BEGUN: &CStr = cstr!("anonymizing");
 ///
 /// # Errors
 /// As [`anonymize`].
-pub async fn run(work: &mut JobContext, user: UserId) -> Result<(), Unfinished> {
-    anonymize(work, user, None).await?;
-    if work.report.matched == 0 {
-        let copies = collection(&work.context.database, WatchedCollection::AnonymizedUsers.name());
+pub async fn run(job: &mut JobContext, user: UserId) -> Result<(), Unfinished> {
+    anonymize(job, user, None).await?;
+    if job.report.matched == 0 {
+        let copies = collection(&job.context.database, WatchedCollection::AnonymizedUsers.name());
         let copies = crate::mongo::deadline::with_deadline(copies.count_documents(doc! { "_id": user })).await;
         match copies.map_err(Failure::Read)? {
-            0 => work.report.gave_up = Some("there is no such user"),
-            _ => work.report.skip("already_anonymized", 1),
+            0 => job.report.gave_up = Some("there is no such user"),
+            _ => job.report.skip("already_anonymized", 1),
         }
     }
     Ok(())
@@ -60,8 +60,8 @@ pub async fn run(work: &mut JobContext, user: UserId) -> Result<(), Unfinished> 
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn begun(work: &JobContext) -> Result<Vec<UserId>, Failure> {
-    let state = collection(&work.context.database, STATE);
+pub async fn begun(job: &JobContext) -> Result<Vec<UserId>, Failure> {
+    let state = collection(&job.context.database, STATE);
     let ticker: Document =
         with_deadline(state.find_one(doc! { "_id": TICKER })).await.map_err(Failure::Read)?.unwrap_or_default();
     let begun = ticker.get_array(BEGUN.as_str()).map(Vec::as_slice).unwrap_or_default();
@@ -74,14 +74,14 @@ pub async fn begun(work: &JobContext) -> Result<Vec<UserId>, Failure> {
 /// # Errors
 /// [`Unfinished`]: an interruption, or a failure that is not about this user. Changes so far stay, and the function can
 /// be called again.
-pub async fn anonymize(work: &mut JobContext, user: UserId, latest: Option<DateTime>) -> Result<(), Unfinished> {
-    let mut walk = Some(work.walk(OFFERS, work.ours(of_user("managed_by", user))).await?);
+pub async fn anonymize(job: &mut JobContext, user: UserId, latest: Option<DateTime>) -> Result<(), Unfinished> {
+    let mut cursor = Some(job.cursor(OFFERS, job.ours(of_user("managed_by", user))).await?);
     let mut rest = Rest { user, latest, offers: Vec::new(), most: MOST };
     let mut attempts = Attempts::default();
     loop {
-        work.check()?;
-        rest.fill(work, &mut walk).await?;
-        let cause = match part(work, &rest).await {
+        job.check()?;
+        rest.fill(job, &mut cursor).await?;
+        let cause = match part(job, &rest).await {
             Ok(AnonymizationStep::NoUser) => return Ok(()),
             Ok(AnonymizationStep::Last) => break,
             Ok(AnonymizationStep::Part { offers }) => {
@@ -89,26 +89,26 @@ pub async fn anonymize(work: &mut JobContext, user: UserId, latest: Option<DateT
                 // A user who comes back meanwhile has no use for half an account, so the rest goes too.
                 rest.latest = None;
                 attempts = Attempts::default();
-                work.progress().await?;
+                job.progress().await?;
                 continue;
             }
             Err(cause) => cause,
         };
         match cause.failure().and_then(DocumentFault::of) {
             Some(DocumentFault::TooSlow) if rest.most > 1 => rest.most = rest.most.div_ceil(4),
-            Some(fault @ DocumentFault::Refused(_)) => return work.fail(user.0, fault, cause),
+            Some(fault @ DocumentFault::Refused(_)) => return job.fail(user.0, fault, cause),
             Some(fault) => {
-                if let Err(cause) = attempts.wait_after(cause, &work.stop).await {
-                    return work.fail(user.0, fault, cause);
+                if let Err(cause) = attempts.wait_after(cause, &job.stop).await {
+                    return job.fail(user.0, fault, cause);
                 }
             }
-            None => attempts.wait_after(cause, &work.stop).await?,
+            None => attempts.wait_after(cause, &job.stop).await?,
         }
     }
-    work.stuck = 0;
-    work.report.matched += 1;
-    work.report.changed += 1;
-    work.tell(ReportLine::new(user, "anonymized", [""; 0]));
+    job.stuck = 0;
+    job.report.matched += 1;
+    job.report.changed += 1;
+    job.tell(ReportLine::new(user, "anonymized", [""; 0]));
     Ok(())
 }
 
@@ -125,11 +125,11 @@ struct Rest {
 
 impl Rest {
     /// Reads offers until one more is known than a transaction takes, or until the cursor ends.
-    async fn fill(&mut self, work: &mut JobContext, walk: &mut Option<IdCursor>) -> Result<(), Failure> {
-        while let Some(more) = walk.as_mut().filter(|_| self.offers.len() <= self.most) {
-            match work.next::<JobId>(more).await? {
+    async fn fill(&mut self, job: &mut JobContext, cursor: &mut Option<IdCursor>) -> Result<(), Failure> {
+        while let Some(more) = cursor.as_mut().filter(|_| self.offers.len() <= self.most) {
+            match job.next::<JobId>(more).await? {
                 Some(offers) => self.offers.extend(offers),
-                None => *walk = None,
+                None => *cursor = None,
             }
         }
         Ok(())
@@ -142,36 +142,36 @@ enum AnonymizationStep {
     NoUser,
     /// The transaction anonymised this number of offers, and perhaps other documents. More work is left.
     Part { offers: usize },
-    /// The transaction did all the remaining work. In a dry run, the user exists and nothing was changed.
+    /// The transaction did all the remaining job. In a dry run, the user exists and nothing was changed.
     Last,
 }
 
-async fn part(work: &JobContext, rest: &Rest) -> Result<AnonymizationStep, Unfinished> {
-    let _pen = work.offer_write_lock().await;
+async fn part(job: &JobContext, rest: &Rest) -> Result<AnonymizationStep, Unfinished> {
+    let _guard = job.offer_write_lock().await;
     let user = rest.user;
-    let mut transaction = Transaction::begin(&work.context.database, work.fence()).await?;
+    let mut transaction = Transaction::begin(&job.context.database, job.fence()).await?;
     let mut one = doc! { "_id": user };
     if let Some(latest) = rest.latest {
         one.insert("last_action_date", doc! { "$lte": latest });
     }
     let found = transaction.read(WatchedCollection::Users.name(), one, doc! {}, 1).await?;
-    let Some(found) = found.first().filter(|_| !work.is_dry_run()) else {
+    let Some(found) = found.first().filter(|_| !job.is_dry_run()) else {
         let is_there = !found.is_empty();
         leave(transaction, rest).await?;
         return Ok(if is_there { AnonymizationStep::Last } else { AnonymizationStep::NoUser });
     };
     let mut left = rest.most;
     // From phase `shadow` on, `recruiters` is a backup, which the team removes itself.
-    if work.phase.writes_offers() {
+    if job.phase.writes_offers() {
         left = recruiters(&mut transaction, user, left).await?;
     }
     left = roles(&mut transaction, user, left).await?;
-    let settings = &work.context.settings;
+    let settings = &job.context.settings;
     let anonymized = AnonymizedUser {
         partner_label: &settings.target.partner_label,
         email: &settings.privacy.anonymized_email,
-        date: work.now,
-        clears_manager: !work.phase.writes_offers(),
+        date: job.now,
+        clears_manager: !job.phase.writes_offers(),
     };
     let offers = left.min(rest.offers.len());
     let statements: Vec<Statement> = rest.offers.iter().take(offers).map(|offer| anonymized.offer(*offer)).collect();
@@ -195,7 +195,7 @@ async fn part(work: &JobContext, rest: &Rest) -> Result<AnonymizationStep, Unfin
     }
     transaction.commit().await?;
     failpoint::passed("user-part");
-    work.context.metrics.offers_anonymized.inc_by(changed);
+    job.context.metrics.offers_anonymized.inc_by(changed);
     Ok(step)
 }
 

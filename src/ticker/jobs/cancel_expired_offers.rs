@@ -22,17 +22,17 @@ const FIELDS: PairFields = PairFields {
 ///
 /// # Errors
 /// As [`JobContext::change`].
-pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
-    let now = work.now;
-    let mut walk = work.walk(OFFERS, work.ours(selects(now))).await?;
-    while let Some(offers) = work.next(&mut walk).await? {
-        work.change(&offers, &FIELDS, &|pair| plan(pair, now)).await?;
+pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
+    let now = job.now;
+    let mut cursor = job.cursor(OFFERS, job.ours(selects(now))).await?;
+    while let Some(offers) = job.next(&mut cursor).await? {
+        job.change(&offers, &FIELDS, &|pair| plan(pair, now)).await?;
     }
-    if work.phase.writes_offers() {
-        let since = work.previous.map(|previous| previous.saturating_add_millis(-MARGIN));
-        let mut walk = work.walk(OFFERS, work.ours(selects_closed(now, since))).await?;
-        while let Some(offers) = work.next(&mut walk).await? {
-            work.change(&offers, &FIELDS, &|pair| plan_closed(pair, now)).await?;
+    if job.phase.writes_offers() {
+        let since = job.previous.map(|previous| previous.saturating_add_millis(-MARGIN));
+        let mut cursor = job.cursor(OFFERS, job.ours(selects_closed(now, since))).await?;
+        while let Some(offers) = job.next(&mut cursor).await? {
+            job.change(&offers, &FIELDS, &|pair| plan_closed(pair, now)).await?;
         }
     }
     Ok(())
@@ -51,11 +51,11 @@ pub fn selects_closed(now: DateTime, since: Option<DateTime>) -> Document {
 /// the status of the offer, and keeps its date: it was not edited, so a closing by somebody else still stands.
 fn plan_closed(pair: &Pair<'_>, now: DateTime) -> PairVerdict {
     let has_ended = |end: Option<DateTime>| end.is_some_and(|end| end < now);
-    let Some(held) = pair.held.filter(|_| !pair.is_open() && has_ended(pair.date("offer_expiration"))) else {
+    let Some(owned) = pair.owned_job.filter(|_| !pair.is_open() && has_ended(pair.date("offer_expiration"))) else {
         return PairVerdict::default();
     };
-    let job_end = value::field(held.job, "job_expiration_date").and_then(value::date);
-    let is_active = matches!(value::text(value::field(held.job, "job_status")), Some("Active" | "ACTIVE"));
+    let job_end = value::field(owned.job, "job_expiration_date").and_then(value::date);
+    let is_active = matches!(value::text(value::field(owned.job, "job_status")), Some("Active" | "ACTIVE"));
     if !is_active || !has_ended(job_end) {
         return PairVerdict::default();
     }

@@ -16,12 +16,12 @@ const FIELDS: PairFields = PairFields { offer: &["offer_expiration"], job: &["jo
 ///
 /// # Errors
 /// As [`JobContext::change`].
-pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
-    let Some(latest) = day_in_months(work.now, work.zone(), MONTHS) else { return Ok(()) };
-    let now = work.now;
-    let mut walk = work.walk(OFFERS, work.ours(selects(latest))).await?;
-    while let Some(offers) = work.next(&mut walk).await? {
-        work.change(&offers, &FIELDS, &|pair| plan(pair, latest, now)).await?;
+pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
+    let Some(latest) = day_in_months(job.now, job.zone(), MONTHS) else { return Ok(()) };
+    let now = job.now;
+    let mut cursor = job.cursor(OFFERS, job.ours(selects(latest))).await?;
+    while let Some(offers) = job.next(&mut cursor).await? {
+        job.change(&offers, &FIELDS, &|pair| plan(pair, latest, now)).await?;
     }
     Ok(())
 }

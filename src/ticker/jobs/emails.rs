@@ -50,12 +50,12 @@ impl<T> Later<T> {
     /// every further item is returned.
     pub(super) async fn set_aside(
         &mut self,
-        work: &JobContext,
+        job: &JobContext,
         all: Vec<T>,
         user: impl Fn(&T) -> Option<UserId>,
     ) -> Result<Vec<T>, Failure> {
         let users: BTreeSet<UserId> = all.iter().filter_map(&user).collect();
-        let waiting = outbox::put_off(&work.context.database, &users.into_iter().collect::<Vec<_>>()).await?;
+        let waiting = outbox::put_off(&job.context.database, &users.into_iter().collect::<Vec<_>>()).await?;
         let mut now = Vec::new();
         for one in all {
             match user(&one).and_then(|user| waiting.get(&user)) {
@@ -136,14 +136,13 @@ fn a_day(date: RawBsonRef<'_>) -> Option<String> {
 /// The recipients for these users. A user without a valid address has a label for the report instead: `no_user` or
 /// `no_address`.
 pub(super) async fn recipients(
-    work: &JobContext,
+    job: &JobContext,
     users: &BTreeSet<UserId>,
 ) -> Result<HashMap<UserId, Result<Recipient, &'static str>>, Failure> {
     let users: Vec<UserId> = users.iter().copied().collect();
     let wanted = doc! { "email": 1, "first_name": 1, "last_name": 1 };
     let batches =
-        find(&work.context.database, WatchedCollection::Users.name(), doc! { "_id": { "$in": &users } }, wanted)
-            .await?;
+        find(&job.context.database, WatchedCollection::Users.name(), doc! { "_id": { "$in": &users } }, wanted).await?;
     let mut found: HashMap<UserId, Result<Recipient, &'static str>> =
         users.into_iter().map(|user| (user, Err("no_user"))).collect();
     for document in documents(&batches) {
@@ -162,7 +161,7 @@ fn recipient(user: &RawDocument) -> Option<Recipient> {
 }
 
 /// A message to `person` about these offers, grouped by establishment.
-pub(super) fn email(work: &JobContext, template: Template, person: &str, subjects: &[&Subject]) -> Email {
+pub(super) fn email(job: &JobContext, template: Template, person: &str, subjects: &[&Subject]) -> Email {
     let mut establishments: Vec<Establishment> = Vec::new();
     for subject in subjects {
         let known = establishments.iter_mut().find(|known| known.name == subject.establishment);
@@ -172,22 +171,22 @@ pub(super) fn email(work: &JobContext, template: Template, person: &str, subject
                 .push(Establishment { name: subject.establishment.clone(), offers: vec![subject.offer.clone()] }),
         }
     }
-    let space = format!("{}/{SPACE}", work.context.settings.target.public_url);
+    let space = format!("{}/{SPACE}", job.context.settings.target.public_url);
     Email { template, person: person.to_owned(), establishments, space }
 }
 
 /// The mailer of a run. `None` in a dry run. `None` also where a setting is wrong, and then the run has given up.
-pub(super) async fn mailer(work: &mut JobContext) -> Option<Mailer> {
-    let writer = work.fence()?.writer.clone();
-    if let Err(failure) = outbox::prepare(&work.context.database).await {
+pub(super) async fn mailer(job: &mut JobContext) -> Option<Mailer> {
+    let writer = job.fence()?.writer.clone();
+    if let Err(failure) = outbox::prepare(&job.context.database).await {
         // Without the indexes, messages are sent all the same.
-        tracing::warn!(error = %failure, "old messages are not forgotten: the user may not create the indexes of the outbox");
+        tracing::warn!(error = %failure, "old messages are not deleted: the user may not create the indexes of the outbox");
     }
-    match Mailer::open(&work.context, writer, work.now, work.stop.clone()) {
+    match Mailer::open(&job.context, writer, job.now, job.stop.clone()) {
         Ok(mailer) => Some(mailer),
         Err(reason) => {
             tracing::error!(reason, "e-mail cannot be sent; correct the setting");
-            work.report.gave_up = Some("mail_settings");
+            job.report.gave_up = Some("mail_settings");
             None
         }
     }
@@ -195,32 +194,32 @@ pub(super) async fn mailer(work: &mut JobContext) -> Option<Mailer> {
 
 /// Sends messages. Returns the offers of the sent messages, and reports the other offers.
 pub(super) async fn send(
-    work: &mut JobContext,
+    job: &mut JobContext,
     mailer: &Mailer,
     items: Vec<MailItem>,
 ) -> Result<Vec<JobId>, Unfinished> {
-    work.check()?;
+    job.check()?;
     let dealt = mailer.send(items).await?;
-    Ok(report(work, mailer, dealt))
+    Ok(report(job, mailer, dealt))
 }
 
 /// Ends the sending of a run whose job returned `outcome`: decides and reports the refusals that are still undecided,
 /// and closes the connections.
 pub(super) async fn conclude(
-    work: &mut JobContext,
+    job: &mut JobContext,
     mailer: &Mailer,
     outcome: Result<(), Unfinished>,
 ) -> Result<(), Unfinished> {
     let concluded = match outcome {
         // An interrupted run decides nothing: its open refusals count against no recipient.
         Err(cause) => Err(cause),
-        Ok(()) => mailer.conclude().await.map(|dealt| drop(report(work, mailer, dealt))),
+        Ok(()) => mailer.conclude().await.map(|dealt| drop(report(job, mailer, dealt))),
     };
     mailer.close().await;
     concluded
 }
 
-fn report(work: &mut JobContext, mailer: &Mailer, dealt: Vec<Dealt>) -> Vec<JobId> {
+fn report(job: &mut JobContext, mailer: &Mailer, dealt: Vec<Dealt>) -> Vec<JobId> {
     let mut sent = Vec::new();
     for Dealt { offers, outcome } in dealt {
         let count = offers.len() as u64;
@@ -229,29 +228,29 @@ fn report(work: &mut JobContext, mailer: &Mailer, dealt: Vec<Dealt>) -> Vec<JobI
                 sent.extend(offers);
                 continue;
             }
-            DeliveryOutcome::Taken => work.report.skip("taken_by_another_instance", count),
+            DeliveryOutcome::Taken => job.report.skip("taken_by_another_instance", count),
             DeliveryOutcome::Refused
             | DeliveryOutcome::Unsendable
             | DeliveryOutcome::Deferred
-            | DeliveryOutcome::Unconfirmed => work.report.failed += count,
+            | DeliveryOutcome::Unconfirmed => job.report.failed += count,
         }
-        work.report.matched += count;
+        job.report.matched += count;
         for offer in offers {
-            work.tell(ReportLine::new(offer, outcome.name(), [""; 0]));
+            job.tell(ReportLine::new(offer, outcome.name(), [""; 0]));
         }
         if outcome == DeliveryOutcome::Deferred {
-            work.report.gave_up = Some("mail_deferred");
+            job.report.gave_up = Some("mail_deferred");
         }
     }
     if mailer.is_down() {
-        work.report.gave_up = Some("mail_server_down");
+        job.report.gave_up = Some("mail_server_down");
     }
     sent
 }
 
 /// Reports an offer that is left unchanged for this reason.
-pub(super) fn leave(work: &mut JobContext, offer: JobId, reason: &'static str) {
-    work.report.matched += 1;
-    work.report.skip(reason, 1);
-    work.tell(ReportLine::new(offer, reason, [""; 0]));
+pub(super) fn leave(job: &mut JobContext, offer: JobId, reason: &'static str) {
+    job.report.matched += 1;
+    job.report.skip(reason, 1);
+    job.tell(ReportLine::new(offer, reason, [""; 0]));
 }

@@ -18,11 +18,11 @@ const FIELDS: PairFields = PairFields {
 ///
 /// # Errors
 /// As [`JobContext::change`].
-pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
-    let now = work.now;
-    let mut walk = work.walk(OFFERS, work.ours(selects())).await?;
-    while let Some(offers) = work.next(&mut walk).await? {
-        work.change(&offers, &FIELDS, &|pair| plan(pair, now)).await?;
+pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
+    let now = job.now;
+    let mut cursor = job.cursor(OFFERS, job.ours(selects())).await?;
+    while let Some(offers) = job.next(&mut cursor).await? {
+        job.change(&offers, &FIELDS, &|pair| plan(pair, now)).await?;
     }
     Ok(())
 }
@@ -56,7 +56,7 @@ mod tests {
 
     fn started(offer: Document) -> Option<DateTime> {
         let offer = RawDocumentBuf::try_from(&offer).unwrap();
-        let pair = Pair { id: JobId(ObjectId::new()), offer: &offer, held: None, newest_wins: false };
+        let pair = Pair { id: JobId(ObjectId::new()), offer: &offer, owned_job: None, newest_wins: false };
         plan(&pair, DateTime::MIN).edit.map(|edit| {
             assert_eq!(edit.offer.get("contract_start"), edit.job.get("job_start_date"));
             *edit.offer.get_datetime("contract_start").unwrap()

@@ -9,23 +9,23 @@ use crate::ticker::job_context::JobContext;
 /// Waits for a backfill of all recruiters. A dry run projects all recruiters itself and writes nothing.
 ///
 /// # Errors
-/// As [`JobContext::order`].
-pub(super) async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
-    if work.is_dry_run() {
-        let (context, stop) = (work.context.clone(), work.stop.clone());
+/// As [`JobContext::submit`].
+pub(super) async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
+    if job.is_dry_run() {
+        let (context, stop) = (job.context.clone(), job.stop.clone());
         let (recruiters, dry_run) =
-            Box::pin(run_dry(&context, work.phase, &backfill_filter(None, false), &stop, |_| {})).await?;
-        work.report.matched = recruiters;
-        work.report.changed = dry_run.created + dry_run.changed;
-        return work.check();
+            Box::pin(run_dry(&context, job.phase, &backfill_filter(None, false), &stop, |_| {})).await?;
+        job.report.matched = recruiters;
+        job.report.changed = dry_run.created + dry_run.changed;
+        return job.check();
     }
-    let order = Command::Backfill { recruiter: None, active_only: false };
-    let Some(outcome) = work.order(&order).await? else { return Ok(()) };
+    let command = Command::Backfill { recruiter: None, active_only: false };
+    let Some(outcome) = job.submit(&command).await? else { return Ok(()) };
     if !outcome.done {
         // The pipeline refuses a backfill only because the phase changed meanwhile.
         return Err(Interruption::PhaseChanged.into());
     }
-    work.report.matched = count(&outcome.details, "recruiters");
-    work.report.changed = count(&outcome.details, "created") + count(&outcome.details, "changed");
+    job.report.matched = count(&outcome.details, "recruiters");
+    job.report.changed = count(&outcome.details, "created") + count(&outcome.details, "changed");
     Ok(())
 }

@@ -25,26 +25,26 @@ use super::job::TimedJob;
 use super::job_context::JobContext;
 use crate::interruption::Unfinished;
 
-/// Runs a job. Counts and lines go to `work.report`, also when the run fails.
+/// Runs a job. Counts and lines go to `job.report`, also when the run fails.
 ///
 /// # Errors
 /// [`Unfinished`]: an interruption, or a failure that is not about one document. The run can be made again.
-pub(crate) fn run(job: TimedJob, work: &mut JobContext) -> BoxFuture<'_, Result<(), Unfinished>> {
-    match job {
-        TimedJob::RemindExpiringOffersJ7 => Box::pin(remind_expiring_offers::run(work, Threshold::J7)),
-        TimedJob::RemindExpiringOffersJ1 => Box::pin(remind_expiring_offers::run(work, Threshold::J1)),
-        TimedJob::RefreshPendingEstablishments => Box::pin(refresh_pending_establishments::run(work)),
-        TimedJob::SendIntroductions => Box::pin(send_introductions::run(work)),
-        TimedJob::CancelExpiredOffers => Box::pin(cancel_expired_offers::run(work)),
-        TimedJob::CapOfferExpirations => Box::pin(cap_offer_expirations::run(work)),
-        TimedJob::FillMissingStartDates => Box::pin(fill_missing_start_dates::run(work)),
-        TimedJob::RepairOfferData => Box::pin(repair_offer_data::run(work)),
-        TimedJob::ReportDuplicateRecruiters => Box::pin(report_duplicate_recruiters::run(work)),
-        TimedJob::FullSync => Box::pin(full_sync::run(work)),
-        TimedJob::AnonymizeInactiveUsers => Box::pin(anonymize_inactive_users::run(work)),
-        TimedJob::AnalyzeClosedCompanies => Box::pin(analyze_closed_companies::run(work)),
-        TimedJob::SyncRecruiterStatus => Box::pin(sync_recruiter_status::run(work)),
-        TimedJob::RetryDeadLetters => Box::pin(retry_dead_letters::run(work)),
-        TimedJob::Verify => Box::pin(verify::run(work)),
+pub(crate) fn run(timed_job: TimedJob, job: &mut JobContext) -> BoxFuture<'_, Result<(), Unfinished>> {
+    match timed_job {
+        TimedJob::RemindExpiringOffersJ7 => Box::pin(remind_expiring_offers::run(job, Threshold::J7)),
+        TimedJob::RemindExpiringOffersJ1 => Box::pin(remind_expiring_offers::run(job, Threshold::J1)),
+        TimedJob::RefreshPendingEstablishments => Box::pin(refresh_pending_establishments::run(job)),
+        TimedJob::SendIntroductions => Box::pin(send_introductions::run(job)),
+        TimedJob::CancelExpiredOffers => Box::pin(cancel_expired_offers::run(job)),
+        TimedJob::CapOfferExpirations => Box::pin(cap_offer_expirations::run(job)),
+        TimedJob::FillMissingStartDates => Box::pin(fill_missing_start_dates::run(job)),
+        TimedJob::RepairOfferData => Box::pin(repair_offer_data::run(job)),
+        TimedJob::ReportDuplicateRecruiters => Box::pin(report_duplicate_recruiters::run(job)),
+        TimedJob::FullSync => Box::pin(full_sync::run(job)),
+        TimedJob::AnonymizeInactiveUsers => Box::pin(anonymize_inactive_users::run(job)),
+        TimedJob::AnalyzeClosedCompanies => Box::pin(analyze_closed_companies::run(job)),
+        TimedJob::SyncRecruiterStatus => Box::pin(sync_recruiter_status::run(job)),
+        TimedJob::RetryDeadLetters => Box::pin(retry_dead_letters::run(job)),
+        TimedJob::Verify => Box::pin(verify::run(job)),
     }
 }

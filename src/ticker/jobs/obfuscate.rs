@@ -55,14 +55,14 @@ fn refusal_by(settings: &Settings) -> Option<String> {
 ///
 /// # Errors
 /// As [`JobContext::change`], and [`Failure::Read`].
-pub(crate) async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
-    if refusal(&work.context).await?.is_some() {
-        work.report.gave_up = Some("refused by the configuration of who carries it out");
+pub(crate) async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
+    if refusal(&job.context).await?.is_some() {
+        job.report.gave_up = Some("refused by the configuration of who carries it out");
         return Ok(());
     }
-    let mut walk = work.walk(OFFERS, work.ours(Document::new())).await?;
-    while let Some(offers) = work.next(&mut walk).await? {
-        work.change(&offers, &FIELDS, &plan).await?;
+    let mut cursor = job.cursor(OFFERS, job.ours(Document::new())).await?;
+    while let Some(offers) = job.next(&mut cursor).await? {
+        job.change(&offers, &FIELDS, &plan).await?;
     }
     Ok(())
 }
@@ -117,7 +117,7 @@ mod tests {
         let id = JobId(ObjectId::new());
         let judged = |offer: &Document| {
             let offer = RawDocumentBuf::try_from(offer).unwrap();
-            plan(&Pair { id, offer: &offer, held: None, newest_wins: false }).edit
+            plan(&Pair { id, offer: &offer, owned_job: None, newest_wins: false }).edit
         };
         let mut offer = doc! {
             "apply_email": "a@b.example", "apply_phone": null, "offer_description": "", "workplace_description": "x",

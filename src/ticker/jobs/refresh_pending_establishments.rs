@@ -43,24 +43,24 @@ pub fn selects() -> Document {
 ///
 /// # Errors
 /// As [`JobContext::change`]; [`Failure::Read`].
-pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
-    let companies = match Companies::new(&work.context.database, &work.context.settings.directory, work.now) {
+pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
+    let companies = match Companies::new(&job.context.database, &job.context.settings.directory, job.now) {
         Ok(companies) => companies,
         Err(reason) => {
-            tracing::error!(reason, "the company directory cannot be asked; correct the setting");
-            work.report.gave_up = Some("directory_settings");
+            tracing::error!(reason, "the company directory cannot be called; correct the setting");
+            job.report.gave_up = Some("directory_settings");
             return Ok(());
         }
     };
     let group = doc! { "$group": { "_id": "$establishment_id", "siret": { "$first": "$workplace_siret" } } };
-    let pipeline = [doc! { "$match": work.ours(selects()) }, group];
-    let offers = collection(&work.context.database, OFFERS);
+    let pipeline = [doc! { "$match": job.ours(selects()) }, group];
+    let offers = collection(&job.context.database, OFFERS);
     let establishments = offers.aggregate(pipeline).allow_disk_use(true).batch_size(100);
     let mut establishments = with_deadline(establishments).await.map_err(Failure::Read)?;
     let mut failures = 0;
     while let Some(establishment) = with_deadline(establishments.try_next()).await.map_err(Failure::Read)? {
-        work.check()?;
-        let word = match Box::pin(refresh(work, &companies, &establishment)).await {
+        job.check()?;
+        let word = match Box::pin(refresh(job, &companies, &establishment)).await {
             Ok(()) => {
                 failures = 0;
                 continue;
@@ -69,18 +69,21 @@ pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
             // One siret for which the directory fails must not keep the others from being looked up.
             Err(DirectoryTrouble::Unreadable(word)) => {
                 failures += 1;
-                Box::pin(leave(work, &establishment, word, true)).await?;
+                Box::pin(leave(job, &establishment, word, true)).await?;
                 if failures < FAILURES { None } else { Some(word) }
             }
             Err(DirectoryTrouble::Down(word)) => Some(word),
             Err(DirectoryTrouble::Later(wait)) => {
-                tracing::warn!(seconds = wait.as_secs(), "the company directory asks to come back later");
+                tracing::warn!(
+                    seconds = wait.as_secs(),
+                    "the company directory limits our calls; it accepts none for this time"
+                );
                 Some("too_many_requests")
             }
         };
         if let Some(word) = word {
-            tracing::warn!(word, "the company directory is down; the next run goes on");
-            work.report.gave_up = Some("directory_down");
+            tracing::warn!(word, "the company directory is down; the next run continues");
+            job.report.gave_up = Some("directory_down");
             return Ok(());
         }
     }
@@ -89,7 +92,7 @@ pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
 
 /// Looks up one establishment. Activates its offers, or reports the reason why they stay pending.
 async fn refresh(
-    work: &mut JobContext,
+    job: &mut JobContext,
     companies: &Companies,
     establishment: &Document,
 ) -> Result<(), DirectoryTrouble> {
@@ -98,14 +101,14 @@ async fn refresh(
     let word = if establishment.get_str("_id").unwrap_or_default().is_empty() {
         "no_establishment"
     } else if has_siret {
-        let stop = work.stop.clone();
+        let stop = job.stop.clone();
         let found = tokio::select! {
             found = companies.look_up(siret) => found?,
             () = stop.cancelled() => return Err(DirectoryTrouble::Failed(Interruption::Stopping.into())),
         };
         match found {
             Some(EstablishmentState::Active(company)) => {
-                return activate(work, establishment, &company).await.map_err(DirectoryTrouble::Failed);
+                return activate(job, establishment, &company).await.map_err(DirectoryTrouble::Failed);
             }
             Some(EstablishmentState::Closed) => "closed",
             Some(EstablishmentState::Unknown) => "unknown",
@@ -115,48 +118,48 @@ async fn refresh(
     } else {
         "invalid_siret"
     };
-    leave(work, establishment, word, false).await.map_err(|failure| DirectoryTrouble::Failed(failure.into()))
+    leave(job, establishment, word, false).await.map_err(|failure| DirectoryTrouble::Failed(failure.into()))
 }
 
 /// A filter of the pending offers of an establishment, whatever siret they have.
-fn waiting(work: &JobContext, establishment: &Document) -> Document {
-    let mut waiting = work.ours(selects());
+fn waiting(job: &JobContext, establishment: &Document) -> Document {
+    let mut waiting = job.ours(selects());
     waiting.insert("establishment_id", establishment.get("_id").cloned().unwrap_or(Bson::Null));
     waiting
 }
 
-async fn activate(work: &mut JobContext, establishment: &Document, company: &Company) -> Result<(), Unfinished> {
-    let now = work.now;
-    let cancels = work.context.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;
-    let mut walk = work.walk(OFFERS, waiting(work, establishment)).await?;
-    while let Some(offers) = work.next(&mut walk).await? {
-        work.change(&offers, &FIELDS, &|pair| plan(pair, company, now, cancels)).await?;
+async fn activate(job: &mut JobContext, establishment: &Document, company: &Company) -> Result<(), Unfinished> {
+    let now = job.now;
+    let cancels = job.context.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;
+    let mut cursor = job.cursor(OFFERS, waiting(job, establishment)).await?;
+    while let Some(offers) = job.next(&mut cursor).await? {
+        job.change(&offers, &FIELDS, &|pair| plan(pair, company, now, cancels)).await?;
     }
     Ok(())
 }
 
 /// Reports the offers of an establishment that stay pending, as failed or as skipped.
 async fn leave(
-    work: &mut JobContext,
+    job: &mut JobContext,
     establishment: &Document,
     word: &'static str,
     failed: bool,
 ) -> Result<(), Failure> {
-    let mut walk = work.walk(OFFERS, waiting(work, establishment)).await?;
+    let mut cursor = job.cursor(OFFERS, waiting(job, establishment)).await?;
     let mut first: Option<JobId> = None;
-    while let Some(offers) = work.next::<JobId>(&mut walk).await? {
+    while let Some(offers) = job.next::<JobId>(&mut cursor).await? {
         let count = offers.len() as u64;
-        work.report.matched += count;
+        job.report.matched += count;
         if failed {
-            work.report.failed += count
+            job.report.failed += count
         } else {
-            work.report.skip(word, count)
+            job.report.skip(word, count)
         }
         first = first.or(offers.first().copied());
     }
     if let Some(offer) = first {
         // The report has one line per establishment, with the id of one of its offers.
-        work.tell(ReportLine::new(offer, word, ["recruiter_status"]));
+        job.tell(ReportLine::new(offer, word, ["recruiter_status"]));
     }
     Ok(())
 }
@@ -168,7 +171,7 @@ fn plan(pair: &Pair<'_>, company: &Company, now: DateTime, cancels: bool) -> Pai
     if !is_pending(pair.field("recruiter_status")) {
         return PairVerdict::default();
     }
-    let wanted = match pair.held {
+    let wanted = match pair.owned_job {
         Some(OwnedJob { recruiter, .. }) if !is_pending(value::field(recruiter, "status")) => {
             return PairVerdict::skip("not_settled");
         }
@@ -215,12 +218,12 @@ mod tests {
 
     const NOW: DateTime = DateTime::from_millis(1_000_000);
 
-    fn planned(offer: Document, held: Option<(Document, Document)>) -> PairVerdict {
+    fn planned(offer: Document, owned_job: Option<(Document, Document)>) -> PairVerdict {
         let raw = |document: Document| RawDocumentBuf::try_from(&document).unwrap();
         let offer = raw(offer);
-        let held = held.map(|(recruiter, job)| (raw(recruiter), raw(job)));
-        let held = held.as_ref().map(|(recruiter, job)| OwnedJob { recruiter, job });
-        let pair = Pair { id: JobId(ObjectId::new()), offer: &offer, held, newest_wins: false };
+        let owned_job = owned_job.map(|(recruiter, job)| (raw(recruiter), raw(job)));
+        let owned_job = owned_job.as_ref().map(|(recruiter, job)| OwnedJob { recruiter, job });
+        let pair = Pair { id: JobId(ObjectId::new()), offer: &offer, owned_job, newest_wins: false };
         let company = Company { legal_name: Some("EXEMPLE SAS".to_owned()), address: None };
         plan(&pair, &company, NOW, false)
     }
@@ -232,8 +235,8 @@ mod tests {
     #[test]
     fn the_status_of_the_job_decides_what_the_offer_becomes() {
         for (job, status) in [("Active", Some(OfferStatus::Active)), ("Annulée", None), ("En attente", None)] {
-            let held = (doc! { "status": PENDING[1] }, doc! { "job_status": job });
-            let edit = planned(pending(), Some(held)).edit.unwrap();
+            let owned_job = (doc! { "status": PENDING[1] }, doc! { "job_status": job });
+            let edit = planned(pending(), Some(owned_job)).edit.unwrap();
             assert_eq!(edit.status.map(|status| status.0), status, "{job}");
             assert_eq!(edit.offer, doc! { "recruiter_status": "Actif", "workplace_legal_name": "EXEMPLE SAS" });
             let recruiter = doc! { "status": "Actif", "establishment_raison_sociale": "EXEMPLE SAS" };
@@ -255,8 +258,8 @@ mod tests {
 
     #[test]
     fn a_recruiter_that_is_something_else_by_now_is_left_for_its_event() {
-        let held = (doc! { "status": "Archivé" }, doc! { "job_status": "Active" });
-        assert_eq!(planned(pending(), Some(held)), PairVerdict::skip("not_settled"));
+        let owned_job = (doc! { "status": "Archivé" }, doc! { "job_status": "Active" });
+        assert_eq!(planned(pending(), Some(owned_job)), PairVerdict::skip("not_settled"));
         assert_eq!(planned(doc! { "recruiter_status": "Actif" }, None), PairVerdict::default());
     }
 }

@@ -92,35 +92,35 @@ impl Threshold {
 ///
 /// # Errors
 /// As [`JobContext::change`]; a failure of the database while sending.
-pub(crate) async fn run(work: &mut JobContext, threshold: Threshold) -> Result<(), Unfinished> {
-    let mailer = emails::mailer(work).await;
-    if work.report.gave_up.is_some() {
+pub(crate) async fn run(job: &mut JobContext, threshold: Threshold) -> Result<(), Unfinished> {
+    let mailer = emails::mailer(job).await;
+    if job.report.gave_up.is_some() {
         return Ok(());
     }
-    let outcome = Box::pin(remind(work, threshold, mailer.as_ref())).await;
+    let outcome = Box::pin(remind(job, threshold, mailer.as_ref())).await;
     match mailer {
-        Some(mailer) => emails::conclude(work, &mailer, outcome).await,
+        Some(mailer) => emails::conclude(job, &mailer, outcome).await,
         None => outcome,
     }
 }
 
-async fn remind(work: &mut JobContext, threshold: Threshold, mailer: Option<&Mailer>) -> Result<(), Unfinished> {
-    let filter = work.ours(threshold.selects(work.now, work.previous));
-    let mut users = users(work, &filter).await?;
+async fn remind(job: &mut JobContext, threshold: Threshold, mailer: Option<&Mailer>) -> Result<(), Unfinished> {
+    let filter = job.ours(threshold.selects(job.now, job.previous));
+    let mut users = users(job, &filter).await?;
     let mut later = Later::default();
     loop {
-        work.check()?;
+        job.check()?;
         let some = next(&mut users).await?;
         if some.is_empty() {
             break;
         }
-        let some = later.set_aside(work, some, named).await?;
-        if !remind_some(work, threshold, mailer, &filter, &some).await? {
+        let some = later.set_aside(job, some, named).await?;
+        if !remind_some(job, threshold, mailer, &filter, &some).await? {
             return Ok(());
         }
     }
     for some in later.in_turn().chunks(USERS) {
-        if !remind_some(work, threshold, mailer, &filter, some).await? {
+        if !remind_some(job, threshold, mailer, &filter, some).await? {
             return Ok(());
         }
     }
@@ -134,24 +134,24 @@ fn named(managed_by: &Bson) -> Option<UserId> {
 
 /// Sends the reminders to these users. False when the mail server is down, and the run must end.
 async fn remind_some(
-    work: &mut JobContext,
+    job: &mut JobContext,
     threshold: Threshold,
     mailer: Option<&Mailer>,
     filter: &Document,
     some: &[Bson],
 ) -> Result<bool, Unfinished> {
-    work.check()?;
+    job.check()?;
     let mut filter = filter.clone();
     let spelled = |user: &Bson| named(user).map_or_else(|| vec![user.clone()], |user| spellings(&[user]));
     filter.insert("managed_by", doc! { "$in": some.iter().flat_map(spelled).collect::<Vec<Bson>>() });
-    Box::pin(remind_users(work, threshold, mailer, filter)).await?;
-    work.progress().await?;
+    Box::pin(remind_users(job, threshold, mailer, filter)).await?;
+    job.progress().await?;
     Ok(!mailer.is_some_and(Mailer::is_down))
 }
 
 /// A cursor over the users of the selected offers. The server groups the offers, so that a run needs the same memory
 /// for ten users and for a million.
-async fn users(work: &JobContext, filter: &Document) -> Result<Cursor<Document>, Failure> {
+async fn users(job: &JobContext, filter: &Document) -> Result<Cursor<Document>, Failure> {
     // Each user must come once, although offers spell the same id in different ways.
     let is_hex = doc! { "$regexMatch": { "input": "$managed_by", "regex": "^[0-9a-fA-F]{24}$" } };
     let user = doc! { "$switch": { "default": "$managed_by", "branches": [
@@ -162,7 +162,7 @@ async fn users(work: &JobContext, filter: &Document) -> Result<Cursor<Document>,
     let group = doc! { "$group": { "_id": user } };
     // The order is stable, so the next run begins with the users whom a killed run left open.
     let pipeline = [doc! { "$match": filter }, group, doc! { "$sort": { "_id": 1 } }];
-    let offers = collection(&work.context.database, OFFERS);
+    let offers = collection(&job.context.database, OFFERS);
     // The batches are small: the server closes a cursor that nobody reads for ten minutes.
     let users = offers.aggregate(pipeline).allow_disk_use(true).batch_size(100);
     with_deadline(users).await.map_err(Failure::Read)
@@ -180,33 +180,33 @@ async fn next(users: &mut Cursor<Document>) -> Result<Vec<Bson>, Failure> {
 }
 
 async fn remind_users(
-    work: &mut JobContext,
+    job: &mut JobContext,
     threshold: Threshold,
     mailer: Option<&Mailer>,
     filter: Document,
 ) -> Result<(), Unfinished> {
-    let batches = find(&work.context.database, OFFERS, filter, emails::fields()).await?;
+    let batches = find(&job.context.database, OFFERS, filter, emails::fields()).await?;
     let mut by_user: BTreeMap<UserId, Vec<Subject>> = BTreeMap::new();
     for document in documents(&batches) {
         let Some(subject) = Subject::read(document?) else { continue };
         match subject.user {
             Some(user) => by_user.entry(user).or_default().push(subject),
-            None => leave(work, subject.id, "no_user"),
+            None => leave(job, subject.id, "no_user"),
         }
     }
     drop(batches);
-    let known = recipients(work, &by_user.keys().copied().collect::<BTreeSet<_>>()).await?;
+    let known = recipients(job, &by_user.keys().copied().collect::<BTreeSet<_>>()).await?;
     // The day at which the run was due, not the current one: a repeated run must find its messages in the outbox.
-    let day = iso_day(work.scheduled_for);
+    let day = iso_day(job.scheduled_for);
     let base = |user: &UserId| format!("{}/{user}/{day}", threshold.template().name());
     let ids: Vec<String> = by_user.keys().flat_map(|user| outbox::ids(&base(user))).collect();
-    let mut entries = outbox::read(&work.context.database, &ids).await?;
+    let mut entries = outbox::read(&job.context.database, &ids).await?;
     let (mut items, mut marks) = (Vec::new(), Vec::new());
     for (user, subjects) in &by_user {
         let recipient = match known.get(user) {
             Some(Ok(recipient)) => recipient,
             Some(Err(reason)) => {
-                subjects.iter().for_each(|subject| leave(work, subject.id, reason));
+                subjects.iter().for_each(|subject| leave(job, subject.id, reason));
                 continue;
             }
             None => continue,
@@ -215,19 +215,19 @@ async fn remind_users(
         let share = outbox::share(&base(user), &entries, &offers);
         // An interrupted run sent a message about these offers, but did not mark them.
         marks.extend(share.done);
-        share.left.into_iter().for_each(|offer| leave(work, offer, "reminded_often_enough"));
+        share.left.into_iter().for_each(|offer| leave(job, offer, "reminded_often_enough"));
         let Some((id, offers)) = share.message else { continue };
         let about: Vec<&Subject> = subjects.iter().filter(|subject| offers.contains(&subject.id)).collect();
-        let email = email(work, threshold.template(), &recipient.name, &about);
+        let email = email(job, threshold.template(), &recipient.name, &about);
         let (entry, to) = (entries.remove(&id), recipient.to.clone());
         items.push(MailItem { entry, id, user: *user, to, email, offers });
     }
     match mailer {
-        Some(mailer) => marks.extend(send(work, mailer, items).await?),
+        Some(mailer) => marks.extend(send(job, mailer, items).await?),
         None => marks.extend(items.into_iter().flat_map(|item| item.offers)),
     }
-    let now = work.now;
-    work.change(&marks, &threshold.fields(), &|pair| plan(pair, threshold, now)).await?;
+    let now = job.now;
+    job.change(&marks, &threshold.fields(), &|pair| plan(pair, threshold, now)).await?;
     failpoint::passed("mail_marked");
     Ok(())
 }

@@ -35,11 +35,11 @@ const FIELDS: PairFields = PairFields {
 ///
 /// # Errors
 /// As [`JobContext::change`].
-pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
-    let now = work.now;
-    let mut walk = work.walk(OFFERS, work.ours(selects())).await?;
-    while let Some(offers) = work.next(&mut walk).await? {
-        work.change(&offers, &FIELDS, &|pair| plan(pair, now)).await?;
+pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
+    let now = job.now;
+    let mut cursor = job.cursor(OFFERS, job.ours(selects())).await?;
+    while let Some(offers) = job.next(&mut cursor).await? {
+        job.change(&offers, &FIELDS, &|pair| plan(pair, now)).await?;
     }
     Ok(())
 }
@@ -85,7 +85,7 @@ fn plan(pair: &Pair<'_>, now: DateTime) -> PairVerdict {
     if let Some(repaired) = repaired {
         edit.offer.insert("delegations", repaired);
         // The job keeps its own delegations: their e-mail addresses may differ from those of the offer.
-        if let Some(repaired) = pair.held.and_then(|held| delegations(held.job).0) {
+        if let Some(repaired) = pair.owned_job.and_then(|owned_job| delegations(owned_job.job).0) {
             edit.job.insert("delegations", repaired);
         }
     }
@@ -191,7 +191,7 @@ mod tests {
         let mut offer = sound();
         offer.extend(fields);
         let offer = RawDocumentBuf::try_from(&offer).unwrap();
-        plan(&Pair { id: JobId(ObjectId::new()), offer: &offer, held: None, newest_wins: false }, NOW)
+        plan(&Pair { id: JobId(ObjectId::new()), offer: &offer, owned_job: None, newest_wins: false }, NOW)
     }
 
     #[test]
@@ -238,9 +238,9 @@ mod tests {
             RawDocumentBuf::try_from(&doc! { "delegations": [{ "email": "anonymised", READ_AT: "2026-03-01" }] });
         let job = RawDocumentBuf::try_from(&doc! { "delegations": [{ "email": "own", READ_AT: "2026-03-01" }] });
         let (offer, job, recruiter) = (offer.unwrap(), job.unwrap(), RawDocumentBuf::new());
-        let held = Some(OwnedJob { recruiter: &recruiter, job: &job });
+        let owned_job = Some(OwnedJob { recruiter: &recruiter, job: &job });
         let edit =
-            plan(&Pair { id: JobId(ObjectId::new()), offer: &offer, held, newest_wins: false }, NOW).edit.unwrap();
+            plan(&Pair { id: JobId(ObjectId::new()), offer: &offer, owned_job, newest_wins: false }, NOW).edit.unwrap();
         let email = |fields: &Document| {
             let list = fields.get_array("delegations").unwrap();
             list[0].as_document().unwrap().get_str("email").unwrap().to_owned()

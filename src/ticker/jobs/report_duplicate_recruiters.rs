@@ -23,20 +23,20 @@ const SIRET: &str = "establishment_siret";
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
-    let recruiters = collection(&work.context.database, WatchedCollection::Recruiters.name());
+pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
+    let recruiters = collection(&job.context.database, WatchedCollection::Recruiters.name());
     let find = recruiters.find(selects()).sort(order()).projection(doc! { SIRET: 1, "email": 1 }).batch_size(STEP);
     let mut found = with_deadline(find.batch()).await.map_err(Failure::Read)?;
     let mut same = Same::default();
     while let Some(batch) = with_deadline(found.try_next()).await.map_err(Failure::Read)? {
-        work.check()?;
+        job.check()?;
         for recruiter in documents(&[batch]) {
             if let Some(line) = same.add(recruiter?) {
-                work.tell(line);
+                job.tell(line);
             }
         }
     }
-    work.report.matched = same.duplicates;
+    job.report.matched = same.duplicates;
     Ok(())
 }
 

@@ -10,20 +10,20 @@ use crate::write::dead_letters::due;
 /// dry run only reports the documents of due dead letters.
 ///
 /// # Errors
-/// As [`JobContext::order`].
-pub(super) async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
-    let due = due(&work.context.database, work.now).await?;
-    work.report.matched = (due.recruiters.len() + due.offers.len() + due.others.len()) as u64;
-    if work.is_dry_run() {
-        due.recruiters.into_iter().for_each(|id| work.tell(ReportLine::new(id, "due", [""; 0])));
-        due.offers.into_iter().for_each(|id| work.tell(ReportLine::new(id, "due", [""; 0])));
+/// As [`JobContext::submit`].
+pub(super) async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
+    let due = due(&job.context.database, job.now).await?;
+    job.report.matched = (due.recruiters.len() + due.offers.len() + due.others.len()) as u64;
+    if job.is_dry_run() {
+        due.recruiters.into_iter().for_each(|id| job.tell(ReportLine::new(id, "due", [""; 0])));
+        due.offers.into_iter().for_each(|id| job.tell(ReportLine::new(id, "due", [""; 0])));
         return Ok(());
     }
-    if work.report.matched == 0 {
+    if job.report.matched == 0 {
         return Ok(());
     }
-    if let Some(outcome) = work.order(&Command::RetryDeadLetters { due_at: Some(work.now) }).await? {
-        work.report.changed = count(&outcome.details, "before").saturating_sub(count(&outcome.details, "after"));
+    if let Some(outcome) = job.submit(&Command::RetryDeadLetters { due_at: Some(job.now) }).await? {
+        job.report.changed = count(&outcome.details, "before").saturating_sub(count(&outcome.details, "after"));
     }
     Ok(())
 }

@@ -82,32 +82,32 @@ pub fn applications(offers: &[JobId]) -> [Document; 2] {
 ///
 /// # Errors
 /// As [`JobContext::change`]; a failure of the database while sending.
-pub async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
-    let mailer = emails::mailer(work).await;
-    if work.report.gave_up.is_some() {
+pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
+    let mailer = emails::mailer(job).await;
+    if job.report.gave_up.is_some() {
         return Ok(());
     }
-    let outcome = Box::pin(introduce(work, mailer.as_ref())).await;
+    let outcome = Box::pin(introduce(job, mailer.as_ref())).await;
     match mailer {
-        Some(mailer) => emails::conclude(work, &mailer, outcome).await,
+        Some(mailer) => emails::conclude(job, &mailer, outcome).await,
         None => outcome,
     }
 }
 
-async fn introduce(work: &mut JobContext, mailer: Option<&Mailer>) -> Result<(), Unfinished> {
-    let unsubscribed = unsubscribed(work).await?;
-    let mut walk = work.walk(OFFERS, work.ours(selects(work.now))).await?;
+async fn introduce(job: &mut JobContext, mailer: Option<&Mailer>) -> Result<(), Unfinished> {
+    let unsubscribed = unsubscribed(job).await?;
+    let mut cursor = job.cursor(OFFERS, job.ours(selects(job.now))).await?;
     let mut later = Later::default();
-    while let Some(offers) = work.next::<JobId>(&mut walk).await? {
+    while let Some(offers) = job.next::<JobId>(&mut cursor).await? {
         for offers in offers.chunks(CHUNK) {
-            if !introduce_some(work, mailer, offers, &unsubscribed, Some(&mut later)).await? {
+            if !introduce_some(job, mailer, offers, &unsubscribed, Some(&mut later)).await? {
                 return Ok(());
             }
         }
     }
     let later: Vec<JobId> = later.in_turn().into_iter().map(|(offer, _)| offer).collect();
     for offers in later.chunks(CHUNK) {
-        if !introduce_some(work, mailer, offers, &unsubscribed, None).await? {
+        if !introduce_some(job, mailer, offers, &unsubscribed, None).await? {
             return Ok(());
         }
     }
@@ -120,20 +120,20 @@ type Owned = (JobId, Option<UserId>);
 /// Sends the introductions of these offers, except offers that go into `later`. False when the mail server is down, and
 /// the run must end.
 async fn introduce_some(
-    work: &mut JobContext,
+    job: &mut JobContext,
     mailer: Option<&Mailer>,
     offers: &[JobId],
     unsubscribed: &HashSet<String>,
     later: Option<&mut Later<Owned>>,
 ) -> Result<bool, Unfinished> {
-    work.check()?;
-    let mut filter = work.ours(selects(work.now));
+    job.check()?;
+    let mut filter = job.ours(selects(job.now));
     filter.insert("_id", doc! { "$in": offers });
     let mut wanted = emails::fields();
     wanted.extend(doc! { "workplace_geopoint": 1, "offer_rome_codes": 1 });
-    let batches = find(&work.context.database, OFFERS, filter, wanted).await?;
-    let kept = Box::pin(keep(work, &batches, later)).await?;
-    let counts = count_applications(work, offers).await?;
+    let batches = find(&job.context.database, OFFERS, filter, wanted).await?;
+    let kept = Box::pin(keep(job, &batches, later)).await?;
+    let counts = count_applications(job, offers).await?;
     let (mut near, mut marks) = (Vec::new(), Vec::new());
     for document in documents(&batches) {
         let document = document?;
@@ -142,37 +142,37 @@ async fn introduce_some(
             continue;
         }
         if counts.get(&subject.id).is_some_and(|count| *count >= ENOUGH) {
-            leave(work, subject.id, "enough_applications");
+            leave(job, subject.id, "enough_applications");
         } else if let Some((longitude, latitude)) = place(document) {
             let codes = codes(document);
             let filter = courses(longitude, latitude, &codes);
-            if !codes.is_empty() && has_centre(work, filter, unsubscribed).await? {
+            if !codes.is_empty() && has_centre(job, filter, unsubscribed).await? {
                 near.push(subject)
             } else {
-                work.tell(ReportLine::new(subject.id, "no_centre", [""; 0]));
+                job.tell(ReportLine::new(subject.id, "no_centre", [""; 0]));
                 marks.push(subject.id);
             }
         } else {
             // The offer gets no mark: it may get a point later.
-            leave(work, subject.id, "no_geopoint");
+            leave(job, subject.id, "no_geopoint");
         }
     }
     drop(batches);
-    let items = items(work, near).await?;
+    let items = items(job, near).await?;
     match mailer {
-        Some(mailer) => marks.extend(send(work, mailer, items).await?),
+        Some(mailer) => marks.extend(send(job, mailer, items).await?),
         None => marks.extend(items.into_iter().flat_map(|item| item.offers)),
     }
-    let now = work.now;
-    work.change(&marks, &FIELDS, &|pair| plan(pair, now)).await?;
+    let now = job.now;
+    job.change(&marks, &FIELDS, &|pair| plan(pair, now)).await?;
     failpoint::passed("mail_marked");
-    work.progress().await?;
+    job.progress().await?;
     Ok(!mailer.is_some_and(Mailer::is_down))
 }
 
 /// Moves the offers whose user has a deferred last message into `later`. Returns the ids of the moved offers.
 async fn keep(
-    work: &JobContext,
+    job: &JobContext,
     batches: &[RawBatch],
     later: Option<&mut Later<Owned>>,
 ) -> Result<BTreeSet<JobId>, Failure> {
@@ -184,7 +184,7 @@ async fn keep(
         owned.push((offer, user_id(value::field(document, "managed_by"))));
     }
     let mut kept: BTreeSet<JobId> = owned.iter().map(|(offer, _)| *offer).collect();
-    for (now, _) in later.set_aside(work, owned, |(_, user)| *user).await? {
+    for (now, _) in later.set_aside(job, owned, |(_, user)| *user).await? {
         kept.remove(&now);
     }
     Ok(kept)
@@ -197,12 +197,12 @@ fn codes(offer: &RawDocument) -> Vec<&str> {
     }
 }
 
-async fn items(work: &mut JobContext, near: Vec<Subject>) -> Result<Vec<MailItem>, Failure> {
+async fn items(job: &mut JobContext, near: Vec<Subject>) -> Result<Vec<MailItem>, Failure> {
     let users: BTreeSet<UserId> = near.iter().filter_map(|subject| subject.user).collect();
-    let known = recipients(work, &users).await?;
+    let known = recipients(job, &users).await?;
     let id = |subject: &Subject| format!("{}/{}", Template::Introduction.name(), subject.id);
     let ids: Vec<String> = near.iter().map(id).collect();
-    let mut entries = outbox::read(&work.context.database, &ids).await?;
+    let mut entries = outbox::read(&job.context.database, &ids).await?;
     let mut items = Vec::new();
     for subject in near {
         let known = subject.user.and_then(|user| Some((user, known.get(&user)?)));
@@ -211,11 +211,11 @@ async fn items(work: &mut JobContext, near: Vec<Subject>) -> Result<Vec<MailItem
         {
             Ok((user, recipient)) => {
                 let (id, offers) = (id(&subject), vec![subject.id]);
-                let email = email(work, Template::Introduction, &recipient.name, &[&subject]);
+                let email = email(job, Template::Introduction, &recipient.name, &[&subject]);
                 let (entry, to) = (entries.remove(&id), recipient.to.clone());
                 items.push(MailItem { entry, id, user, to, email, offers });
             }
-            Err(reason) => leave(work, subject.id, reason),
+            Err(reason) => leave(job, subject.id, reason),
         }
     }
     Ok(items)
@@ -240,8 +240,8 @@ fn number(value: bson::RawBsonRef<'_>) -> Option<f64> {
     value.as_f64().or_else(|| value.as_i32().map(f64::from))
 }
 
-async fn count_applications(work: &JobContext, offers: &[JobId]) -> Result<BTreeMap<JobId, i64>, Failure> {
-    let collection = collection(&work.context.database, APPLICATIONS);
+async fn count_applications(job: &JobContext, offers: &[JobId]) -> Result<BTreeMap<JobId, i64>, Failure> {
+    let collection = collection(&job.context.database, APPLICATIONS);
     let counts = with_deadline(collection.aggregate(applications(offers))).await.map_err(Failure::Read)?;
     let counts: Vec<Document> = with_deadline(counts.try_collect()).await.map_err(Failure::Read)?;
     let mut by_offer = BTreeMap::new();
@@ -260,9 +260,9 @@ async fn count_applications(work: &JobContext, offers: &[JobId]) -> Result<BTree
 
 /// The ids in the catalogue, and the sirets, of the centres that want no messages. There are a few hundred, so all of
 /// them are in memory.
-async fn unsubscribed(work: &JobContext) -> Result<HashSet<String>, Failure> {
+async fn unsubscribed(job: &JobContext) -> Result<HashSet<String>, Failure> {
     let wanted = doc! { "catalogue_id": 1, "establishment_siret": 1 };
-    let batches = find(&work.context.database, UNSUBSCRIBED, doc! {}, wanted).await?;
+    let batches = find(&job.context.database, UNSUBSCRIBED, doc! {}, wanted).await?;
     let mut ids = HashSet::new();
     for centre in documents(&batches) {
         ids.extend(names(centre?, &["catalogue_id", "establishment_siret"]));
@@ -271,11 +271,11 @@ async fn unsubscribed(work: &JobContext) -> Result<HashSet<String>, Failure> {
 }
 
 /// True where at least one of the courses belongs to a centre that wants messages.
-async fn has_centre(work: &JobContext, filter: Document, unsubscribed: &HashSet<String>) -> Result<bool, Failure> {
+async fn has_centre(job: &JobContext, filter: Document, unsubscribed: &HashSet<String>) -> Result<bool, Failure> {
     const CENTRE: [&str; 3] =
         ["etablissement_formateur_id", "etablissement_formateur_siret", "etablissement_gestionnaire_siret"];
     let wanted: Document = CENTRE.iter().map(|field| ((*field).to_owned(), Bson::Int32(1))).collect();
-    let courses = collection(&work.context.database, COURSES);
+    let courses = collection(&job.context.database, COURSES);
     let courses = courses.find(filter).projection(wanted).batch_size(100);
     let mut courses = with_deadline(courses.batch()).await.map_err(Failure::Read)?;
     // The courses are read in batches, because usually the first course decides.

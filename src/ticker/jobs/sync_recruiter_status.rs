@@ -31,28 +31,28 @@ const FIELDS: PairFields = PairFields {
 ///
 /// # Errors
 /// As [`JobContext::change`].
-pub(super) async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
-    let database = work.context.database.clone();
-    let now = work.now;
-    let cancels = work.context.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;
+pub(super) async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
+    let database = job.context.database.clone();
+    let now = job.now;
+    let cancels = job.context.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;
     let mut after = None;
     loop {
-        work.check()?;
+        job.check()?;
         let ids = scan::ids_after(&database, WatchedCollection::Recruiters.name(), &Document::new(), after).await?;
         after = ids.last().copied();
         if after.is_none() {
             return Ok(());
         }
         for recruiters in typed(&ids).chunks(IDS_PER_READ) {
-            let differing = differing(work, recruiters).await?;
-            work.change(&differing, &FIELDS, &|pair| plan(pair, now, cancels)).await?;
+            let differing = differing(job, recruiters).await?;
+            job.change(&differing, &FIELDS, &|pair| plan(pair, now, cancels)).await?;
         }
     }
 }
 
-async fn differing(work: &JobContext, recruiters: &[RecruiterId]) -> Result<Vec<JobId>, Failure> {
+async fn differing(job: &JobContext, recruiters: &[RecruiterId]) -> Result<Vec<JobId>, Failure> {
     let (collection, wanted) = (WatchedCollection::Recruiters.name(), doc! { "status": 1, "jobs._id": 1 });
-    let batches = find(&work.context.database, collection, doc! { "_id": { "$in": recruiters } }, wanted).await?;
+    let batches = find(&job.context.database, collection, doc! { "_id": { "$in": recruiters } }, wanted).await?;
     let mut statuses: HashMap<JobId, Option<RawBsonRef<'_>>> = HashMap::new();
     for recruiter in documents(&batches) {
         let recruiter = recruiter?;
@@ -63,8 +63,8 @@ async fn differing(work: &JobContext, recruiters: &[RecruiterId]) -> Result<Vec<
     let ids: Vec<JobId> = statuses.keys().copied().collect();
     let mut differing = Vec::new();
     for ids in ids.chunks(IDS_PER_READ) {
-        let filter = work.ours(doc! { "_id": { "$in": ids } });
-        let offers = find(&work.context.database, OFFERS, filter, doc! { "recruiter_status": 1 }).await?;
+        let filter = job.ours(doc! { "_id": { "$in": ids } });
+        let offers = find(&job.context.database, OFFERS, filter, doc! { "recruiter_status": 1 }).await?;
         for offer in documents(&offers) {
             let offer = offer?;
             let id = offer.get_object_id("_id").ok().map(JobId);
@@ -86,7 +86,7 @@ fn is_same(status: Option<RawBsonRef<'_>>, offer: &RawDocument) -> bool {
 /// Plans the change of one offer. `cancels` is true where offers of deactivated users are cancelled. This job does not
 /// know whether the user is deactivated: then a cancelled offer stays cancelled, and the stream decides.
 fn plan(pair: &Pair<'_>, now: DateTime, cancels: bool) -> PairVerdict {
-    let Some(OwnedJob { recruiter, job }) = pair.held else { return PairVerdict::default() };
+    let Some(OwnedJob { recruiter, job }) = pair.owned_job else { return PairVerdict::default() };
     let status = value::field(recruiter, "status");
     if is_same(status, pair.offer) {
         return PairVerdict::default();
@@ -116,8 +116,8 @@ mod tests {
     fn judged(status: &str, job: &str, offer: Document, cancels: bool) -> Option<Edit> {
         let raw = |document: Document| RawDocumentBuf::try_from(&document).unwrap();
         let (recruiter, job, offer) = (raw(doc! { "status": status }), raw(doc! { "job_status": job }), raw(offer));
-        let held = Some(OwnedJob { recruiter: &recruiter, job: &job });
-        let pair = Pair { id: JobId(ObjectId::new()), offer: &offer, held, newest_wins: false };
+        let owned_job = Some(OwnedJob { recruiter: &recruiter, job: &job });
+        let pair = Pair { id: JobId(ObjectId::new()), offer: &offer, owned_job, newest_wins: false };
         plan(&pair, DateTime::MIN, cancels).edit
     }
 

@@ -8,15 +8,15 @@ use crate::ticker::job_context::JobContext;
 ///
 /// # Errors
 /// [`Unfinished`]: an interruption, or a failure that further attempts do not cure.
-pub(super) async fn run(work: &mut JobContext) -> Result<(), Unfinished> {
-    let is_stored = !work.is_dry_run();
-    let report = Box::pin(crate::verify::full(&work.context, work.phase, work.stop.clone(), is_stored)).await?;
-    work.check()?;
-    work.report.matched = report.offers;
-    work.report.failed = report.differences;
+pub(super) async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
+    let is_stored = !job.is_dry_run();
+    let report = Box::pin(crate::verify::full(&job.context, job.phase, job.stop.clone(), is_stored)).await?;
+    job.check()?;
+    job.report.matched = report.offers;
+    job.report.failed = report.differences;
     for (kind, found) in report.kinds {
         for id in found.ids {
-            work.tell(ReportLine { id, what: kind.as_str(), fields: Vec::new() });
+            job.tell(ReportLine { id, what: kind.as_str(), fields: Vec::new() });
         }
     }
     Ok(())

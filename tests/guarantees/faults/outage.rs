@@ -22,7 +22,7 @@ async fn a_server_that_is_away_for_twenty_seconds_while_a_backlog_drains_loses_n
     // It comes to that in two steps of ten seconds, the time for which the driver looks for a server: the one under way
     // ends, and the lease is lost; then it is asked for in vain.
     eventually(PATIENCE, "the service stands by without a server", async || {
-        processor.stderr().contains("the lease could not be asked for").then_some(())
+        processor.stderr().contains("the lease could not be requested; retrying").then_some(())
     })
     .await;
     assert_eq!(processor.http_get("/livez").await.0, 200, "a restart of the service would not help");

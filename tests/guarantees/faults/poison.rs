@@ -17,7 +17,7 @@ use crate::support::state::{settled, until_no_resync, writes};
 use crate::support::waiting::cluster_time_now;
 use crate::support::workload::Workload;
 
-const LETTERS: usize = 10_000;
+const DEAD_LETTERS: usize = 10_000;
 const UPDATES: usize = 10_000;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,7 +41,7 @@ async fn an_offer_that_is_too_large_or_refused_for_a_reason_of_the_servers_own_i
         (address(&refused), "refused_by_server".to_owned()),
         (address(&large), "too_large".to_owned()),
     ]);
-    assert_eq!(letters(&test).await, expected);
+    assert_eq!(dead_letters(&test).await, expected);
     let offers = offers::read(&test.database).await;
     assert!([&refused, &large].iter().all(|recruiter| offers.contains_key(&first_job(recruiter))), "neighbours");
 
@@ -52,7 +52,7 @@ async fn an_offer_that_is_too_large_or_refused_for_a_reason_of_the_servers_own_i
         test.collection("recruiters").update_one(doc! { "_id": id(recruiter) }, change).await.unwrap();
     }
     settled(&test.database).await;
-    assert_eq!(letters(&test).await, BTreeMap::new());
+    assert_eq!(dead_letters(&test).await, BTreeMap::new());
     assert_nothing_lost(test, processor).await;
 }
 
@@ -64,20 +64,20 @@ async fn ten_thousand_dead_letters_are_neither_read_nor_written_by_a_stream_that
     let without = drain(&test, &mut workload).await;
 
     let broken = || recruiter([with(job("Vendeur"), doc! { "job_status": "Statut inconnu" })]);
-    let broken: Vec<Document> = (0..LETTERS).map(|_| broken()).collect();
+    let broken: Vec<Document> = (0..DEAD_LETTERS).map(|_| broken()).collect();
     for broken in broken.chunks(1_000) {
         test.collection("recruiters").insert_many(broken).await.unwrap();
     }
     let processor = started(&test).await;
     settled(&test.database).await;
-    assert_eq!(letters(&test).await.len(), LETTERS);
+    assert_eq!(dead_letters(&test).await.len(), DEAD_LETTERS);
     stopped(processor).await;
 
     let before = cluster_time_now(&test.database).await;
     let with = drain(&test, &mut workload).await;
     assert!(writes(&test.database, "stream_processor_dead_letters", before).await.is_empty());
-    assert_eq!(letters(&test).await.len(), LETTERS);
-    eprintln!("{UPDATES} updates: without dead letters {without}, with {LETTERS} {with}");
+    assert_eq!(dead_letters(&test).await.len(), DEAD_LETTERS);
+    eprintln!("{UPDATES} updates: without dead letters {without}, with {DEAD_LETTERS} {with}");
     let processor = started(&test).await;
     assert_eq!(processor.metric(r#"stream_processor_dead_letters{reason="unknown_job_status"}"#).await, Some(1e4));
     assert_nothing_lost(test, processor).await;
@@ -106,8 +106,11 @@ fn processor_seconds(pid: u32) -> f64 {
 }
 
 /// The reason of each dead letter.
-async fn letters(test: &TestDatabase) -> BTreeMap<String, String> {
-    let letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
-    let letters: Vec<Document> = letters.try_collect().await.unwrap();
-    letters.iter().map(|letter| (text(letter, "_id").to_owned(), text(letter, "reason").to_owned())).collect()
+async fn dead_letters(test: &TestDatabase) -> BTreeMap<String, String> {
+    let dead_letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
+    let dead_letters: Vec<Document> = dead_letters.try_collect().await.unwrap();
+    dead_letters
+        .iter()
+        .map(|dead_letter| (text(dead_letter, "_id").to_owned(), text(dead_letter, "reason").to_owned()))
+        .collect()
 }

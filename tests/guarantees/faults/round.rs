@@ -68,8 +68,8 @@ impl Round {
         for (job, name, value) in expected {
             assert_eq!(field(job, name), value, "{what}: {name} of an offer");
         }
-        let letter = doc! { "_id": format!("recruiters/{}/{}", id(&self.newcomer), job_ids(&self.newcomer)[1]) };
-        let letter = test.collection("stream_processor_dead_letters").find_one(letter).await.unwrap();
-        assert!(letter.is_some(), "{what}: a dead letter is missing");
+        let dead_letter = doc! { "_id": format!("recruiters/{}/{}", id(&self.newcomer), job_ids(&self.newcomer)[1]) };
+        let dead_letter = test.collection("stream_processor_dead_letters").find_one(dead_letter).await.unwrap();
+        assert!(dead_letter.is_some(), "{what}: a dead letter is missing");
     }
 }

@@ -9,7 +9,7 @@ use futures::TryStreamExt as _;
 use mongodb::Database;
 
 use super::documents::{FORGOTTEN_USER, USERS, contact_of_recruiter, contact_of_user, user_id};
-use crate::support::evaluation::{Evaluation, Holder, Rules, Source, at_creation, evaluate, id_text, value};
+use crate::support::evaluation::{Evaluation, JobOwner, Rules, Source, at_creation, evaluate, id_text, value};
 use crate::support::fields::text;
 use crate::support::offers::{self, anonymisation_faults, cancellation_faults, difference, history_faults};
 use crate::support::recruiters::id;
@@ -34,7 +34,7 @@ pub(super) struct Sides {
     /// An offer that is newer than its projection is left alone (spec 04).
     newest_wins: bool,
     target: BTreeMap<ObjectId, Document>,
-    letters: BTreeMap<String, String>,
+    dead_letters: BTreeMap<String, String>,
     /// Fields that another process wrote into offers.
     enriched: BTreeMap<ObjectId, Document>,
     /// The recruiters that are there, and who manages them.
@@ -55,8 +55,9 @@ impl Sides {
     ) -> Self {
         let source = Source::read(database).await;
         let rules = Rules::default();
-        let letters = database.collection::<Document>("stream_processor_dead_letters").find(doc! {}).await.unwrap();
-        let letters: Vec<Document> = letters.try_collect().await.unwrap();
+        let dead_letters =
+            database.collection::<Document>("stream_processor_dead_letters").find(doc! {}).await.unwrap();
+        let dead_letters: Vec<Document> = dead_letters.try_collect().await.unwrap();
         let mut target = offers::read(database).await;
         target.retain(|_, offer| text(offer, "partner_label") == rules.partner_label);
         Self {
@@ -64,7 +65,10 @@ impl Sides {
             moment,
             newest_wins,
             target,
-            letters: letters.iter().map(|it| (text(it, "_id").to_owned(), text(it, "reason").to_owned())).collect(),
+            dead_letters: dead_letters
+                .iter()
+                .map(|it| (text(it, "_id").to_owned(), text(it, "reason").to_owned()))
+                .collect(),
             enriched: enriched.clone(),
             recruiters: source.recruiters.iter().map(|it| (id(it), value(it, "managed_by"))).collect(),
             copied: source.anonymized_recruiters.iter().map(id).collect(),
@@ -79,28 +83,28 @@ impl Sides {
         for (id, offer) in &self.target {
             faults.extend(history_faults(*id, offer));
             faults.extend(self.persons_left(*id, offer));
-            faults.extend(match self.evaluation.held.get(id) {
-                Some(owners) => self.held(*id, offer, owners),
+            faults.extend(match self.evaluation.job_owners.get(id) {
+                Some(owners) => self.owned(*id, offer, owners),
                 None => self.gone(*id, offer),
             });
         }
-        let missing = self.evaluation.held.iter().filter(|(id, owners)| {
+        let missing = self.evaluation.job_owners.iter().filter(|(id, owners)| {
             // The copy of a recruiter that is not deleted yet wins over a touch in the same batch (spec 03, "Batches").
-            let is_projectable = |holder: &Holder| holder.offer.is_some() && !self.may_be_anonymised(holder);
+            let is_projectable = |owner: &JobOwner| owner.offer.is_some() && !self.may_be_anonymised(owner);
             !self.target.contains_key(*id) && owners.iter().any(is_projectable)
         });
         faults.extend(missing.map(|(id, _)| format!("{id}: the offer is missing")));
-        faults.extend(self.letter_faults());
+        faults.extend(self.dead_letter_faults());
         faults
     }
 
     /// An offer whose job at least one recruiter holds.
-    fn held(&self, id: ObjectId, offer: &Document, owners: &[Holder]) -> Vec<String> {
-        if owners.iter().any(|holder| self.may_be_anonymised(holder)) && anonymisation_faults(id, offer).is_empty() {
+    fn owned(&self, id: ObjectId, offer: &Document, owners: &[JobOwner]) -> Vec<String> {
+        if owners.iter().any(|owner| self.may_be_anonymised(owner)) && anonymisation_faults(id, offer).is_empty() {
             return Vec::new();
         }
         // It stays as it was while its job is a dead letter or its recruiter has no address.
-        let expected: Option<Vec<&Document>> = owners.iter().map(|holder| holder.offer.as_ref()).collect();
+        let expected: Option<Vec<&Document>> = owners.iter().map(|owner| owner.offer.as_ref()).collect();
         let Some(expected) = expected else {
             return self.contact_left(id, offer);
         };
@@ -177,24 +181,25 @@ impl Sides {
         CONTACT.iter().filter(carries).map(|field| format!("{id}: {field} is that of a person who is gone")).collect()
     }
 
-    fn letter_faults(&self) -> Vec<String> {
+    fn dead_letter_faults(&self) -> Vec<String> {
         let expected = &self.evaluation.dead_letters;
-        let all: BTreeSet<&String> = expected.keys().chain(self.letters.keys()).collect();
-        let differing = all.into_iter().filter(|letter| expected.get(*letter) != self.letters.get(*letter));
-        let differing = differing.filter(|letter| !self.letter_is_open(letter));
-        let line = |letter: &String| match (expected.get(letter), self.letters.get(letter)) {
-            (Some(reason), None) => format!("{letter}: no dead letter, but {reason}"),
-            (None, Some(reason)) => format!("{letter}: a dead letter of {reason}, but there is no reason"),
-            _ => format!("{letter}: a dead letter with another reason"),
+        let all: BTreeSet<&String> = expected.keys().chain(self.dead_letters.keys()).collect();
+        let differing =
+            all.into_iter().filter(|dead_letter| expected.get(*dead_letter) != self.dead_letters.get(*dead_letter));
+        let differing = differing.filter(|dead_letter| !self.dead_letter_is_open(dead_letter));
+        let line = |dead_letter: &String| match (expected.get(dead_letter), self.dead_letters.get(dead_letter)) {
+            (Some(reason), None) => format!("{dead_letter}: no dead letter, but {reason}"),
+            (None, Some(reason)) => format!("{dead_letter}: a dead letter of {reason}, but there is no reason"),
+            _ => format!("{dead_letter}: a dead letter with another reason"),
         };
         differing.map(line).collect()
     }
 
-    /// Whether this letter may be there or not.
-    fn letter_is_open(&self, letter: &str) -> bool {
-        let mut parts = letter.split('/').skip(1).map(|id| ObjectId::parse_str(id).unwrap());
+    /// Whether this dead letter may be there or not.
+    fn dead_letter_is_open(&self, dead_letter: &str) -> bool {
+        let mut parts = dead_letter.split('/').skip(1).map(|id| ObjectId::parse_str(id).unwrap());
         let recruiter = parts.next().unwrap();
-        let reasons = [self.evaluation.dead_letters.get(letter), self.letters.get(letter)];
+        let reasons = [self.evaluation.dead_letters.get(dead_letter), self.dead_letters.get(dead_letter)];
         let manager = self.recruiters.get(&recruiter).and_then(id_text).unwrap_or_default();
         let of_user = reasons
             .into_iter()
@@ -207,8 +212,8 @@ impl Sides {
     }
 
     /// The recruiter was copied and is not deleted: anonymised by the copy, shown again by the next touch.
-    fn may_be_anonymised(&self, holder: &Holder) -> bool {
-        self.moment != Moment::Backfilled && self.copied.contains(&holder.recruiter)
+    fn may_be_anonymised(&self, owner: &JobOwner) -> bool {
+        self.moment != Moment::Backfilled && self.copied.contains(&owner.recruiter)
     }
 
     fn is_anonymised(&self, recruiter: ObjectId) -> bool {

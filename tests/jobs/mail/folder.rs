@@ -59,5 +59,5 @@ async fn an_email_can_be_looked_at_without_a_database() {
     assert!(text.starts_with("Bonjour Camille Exemple,") && text.contains("centres de formation"), "{text}");
     let ended = run(&["emails", "preview", "other"]);
     assert_eq!(ended.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&ended.stderr).contains("there are remind-J7, remind-J1, introduction"));
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("the e-mails are remind-J7, remind-J1, introduction"));
 }

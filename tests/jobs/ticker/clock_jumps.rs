@@ -118,7 +118,7 @@ async fn what_a_clock_that_was_ahead_left_behind_is_told_by_doctor_and_taken_bac
     let left = doc! { "_id": "ticker", "term": 1_i64, "through": { CANCEL.0: ahead, "verify": ahead } };
     test.collection("stream_processor_state").insert_one(left).await.unwrap();
     let found = Processor::command(&["doctor"], &test, &[]).await.stdout;
-    assert!(found.contains("which is still to come"), "{found}");
+    assert!(found.contains("which is in the future"), "{found}");
     let often = ("STREAM_PROCESSOR__TICKER__JOBS__CANCEL_EXPIRED_OFFERS__CRON", "* * * * * *");
     let processor = started_with(&test, &[ON, often]).await;
     eventually(PATIENCE, "it runs", async || {
@@ -152,7 +152,7 @@ async fn a_machine_whose_clock_is_a_month_off_stores_no_time_of_its_own_where_it
         let verification = state(&test.database, "verification").await.unwrap();
         let phase = state(&test.database, "phase").await.unwrap();
         let one = async |collection: &str| test.collection(collection).find_one(doc! {}).await.unwrap().unwrap();
-        let letter = one("stream_processor_dead_letters").await;
+        let dead_letter = one("stream_processor_dead_letters").await;
         let command = one("stream_processor_commands").await;
         let run = one("stream_processor_job_runs").await;
         let stored = [
@@ -160,7 +160,7 @@ async fn a_machine_whose_clock_is_a_month_off_stores_no_time_of_its_own_where_it
             ("verification began", time(&verification, "began")),
             ("verification ended", time(&verification, "ended")),
             ("phase", time(&phase, "since")),
-            ("dead letter", time(&letter, "next_retry")),
+            ("dead letter", time(&dead_letter, "next_retry")),
             ("command", time(&command, "requested_at")),
             ("command's end", time(&command, "finished_at")),
             ("run", time(&run, "finished")),

@@ -222,7 +222,7 @@ fn is_lost<T>(outcome: &Result<T, Unfinished>) -> bool {
 async fn nothing_is_entered_late(test: &TestDatabase, (late, next): (&Fence, &Fence)) {
     let now = date(BEGIN);
     let entries = [LedgerEntry::Due(now)];
-    let run = ByHand { name: CAP, request: ObjectId::new(), now, now_is_given: false, started: now };
+    let run = ByHand { name: CAP, command: ObjectId::new(), now, now_is_given: false, started: now };
     let entered = async || test.collection(JOB_RUNS).count_documents(doc! {}).await.unwrap();
     assert!(is_lost(&ledger::enter(late, TimedJob::CapOfferExpirations, now, &entries).await));
     assert_eq!(entered().await, 0);

@@ -45,7 +45,7 @@ async fn active_offers_of_closed_companies_are_reported_as_table_json_and_csv() 
     let csv = Processor::command(&["jobs", "run", job, "--csv"], &test, &[]).await.stdout;
     assert_eq!(csv, format!("{},closed_company,{siret}\n", ids[0].to_hex()));
     let table = Processor::command(&["jobs", "run", job], &test, &[]).await.stdout;
-    assert!(table.contains(&ids[0].to_hex()) && table.contains("1 found"), "{table}");
+    assert!(table.contains(&ids[0].to_hex()) && table.contains("1 matched"), "{table}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,7 +73,7 @@ async fn dead_letters_are_tried_again_when_they_are_due_and_not_before() {
     let refused = doc! { "offer_title": { "$ne": "Boulanger" } };
     test.database.create_collection("jobs_partners").validator(refused).await.unwrap();
     let processor = started(&test).await;
-    // It would heal the letter as well.
+    // It would heal the dead letter as well.
     until_no_resync(&test.database).await;
     test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
     settled(&test.database).await;

@@ -38,7 +38,7 @@ const JOBS: [(&str, &[&str]); 13] = [
     ("full-sync", &["0 3 * * *"]),
     ("anonymize-inactive-users", &["0 1 * * *"]),
     ("sync-recruiter-status", &["*/15 * * * *"]),
-    ("retry-dead-letters", &["* * * * *"]),
+    ("retry-dead-emails", &["* * * * *"]),
     ("verify", &["30 4 * * *"]),
 ];
 
@@ -194,14 +194,14 @@ async fn assert_reminded(test: &TestDatabase, load: &Load, now: DateTime) {
     let mut reminded = 0;
     for (threshold, days) in [("J7", 7), ("J1", 1)] {
         let prefix = format!("remind-{threshold}/");
-        let mut letters: BTreeMap<ObjectId, Vec<&str>> = BTreeMap::new();
-        for letter in outbox.iter().filter(|letter| text(letter, "_id").unwrap().starts_with(&prefix)) {
-            for offer in letter.get_array("offers").unwrap() {
-                letters.entry(offer.as_object_id().unwrap()).or_default().push(text(letter, "state").unwrap());
+        let mut emails: BTreeMap<ObjectId, Vec<&str>> = BTreeMap::new();
+        for email in outbox.iter().filter(|email| text(email, "_id").unwrap().starts_with(&prefix)) {
+            for offer in email.get_array("offers").unwrap() {
+                emails.entry(offer.as_object_id().unwrap()).or_default().push(text(email, "state").unwrap());
             }
         }
         for (offer, end) in load.plain.iter().filter(|(_, end)| later(**end, -days * DAY) <= now) {
-            assert_eq!(letters.get(offer).map(Vec::as_slice), Some(&["sent"][..]), "{threshold} of {offer}, {end}");
+            assert_eq!(emails.get(offer).map(Vec::as_slice), Some(&["sent"][..]), "{threshold} of {offer}, {end}");
             let stored = offers.iter().find(|stored| id(stored) == *offer).unwrap();
             assert!(time(stored, &format!("relance_mail_expiration_{threshold}")).is_some());
             reminded += 1;

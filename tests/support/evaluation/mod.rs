@@ -42,7 +42,7 @@ pub(crate) struct Source {
 #[derive(Debug, Default)]
 pub(crate) struct Evaluation {
     /// Every job that a recruiter holds, with the one whose the offer is; the offer of any other job is cancelled.
-    pub held: BTreeMap<ObjectId, Vec<Holder>>,
+    pub job_owners: BTreeMap<ObjectId, Vec<JobOwner>>,
     /// Reasons by `_id` of the dead letter.
     pub dead_letters: BTreeMap<String, String>,
     /// Jobs of recruiters without an address.
@@ -55,7 +55,7 @@ pub(crate) struct Evaluation {
 
 /// One place in one recruiter where a job is.
 #[derive(Debug)]
-pub(crate) struct Holder {
+pub(crate) struct JobOwner {
     pub recruiter: ObjectId,
     pub updated_at: Option<bson::DateTime>,
     /// Every field of the offer; `None` while the job is a dead letter or skipped.
@@ -101,8 +101,8 @@ pub(crate) fn evaluate(source: &Source, rules: &Rules) -> Evaluation {
         let is_skipped = non_empty(value(recruiter, "address")).is_none();
         for job in documents(recruiter.get("jobs")) {
             let Ok(id) = job.get_object_id("_id") else {
-                let letter = format!("recruiters/{recruiter_id}");
-                evaluation.dead_letters.extend((!is_skipped).then(|| (letter, "invalid_job_id".to_owned())));
+                let dead_letter = format!("recruiters/{recruiter_id}");
+                evaluation.dead_letters.extend((!is_skipped).then(|| (dead_letter, "invalid_job_id".to_owned())));
                 continue;
             };
             let projection = Projection { rules, references: &references, recruiter, job, id };
@@ -115,21 +115,21 @@ pub(crate) fn evaluate(source: &Source, rules: &Rules) -> Evaluation {
                 }
             }
             let updated_at = recruiter.get_datetime("updatedAt").ok().copied();
-            let holder = Holder { recruiter: recruiter_id, updated_at, offer: offer.ok() };
-            evaluation.held.entry(id).or_default().push(holder);
+            let owner = JobOwner { recruiter: recruiter_id, updated_at, offer: offer.ok() };
+            evaluation.job_owners.entry(id).or_default().push(owner);
         }
     }
-    for (job, owners) in &mut evaluation.held {
+    for (job, owners) in &mut evaluation.job_owners {
         // The later one, then the one with the lower `_id`; in one recruiter the first.
-        owners.sort_by_key(|holder| (std::cmp::Reverse(holder.updated_at), holder.recruiter));
+        owners.sort_by_key(|owner| (std::cmp::Reverse(owner.updated_at), owner.recruiter));
         for loser in owners.split_off(1) {
-            let letter = format!("recruiters/{}/{job}", loser.recruiter);
-            evaluation.dead_letters.insert(letter, "duplicate_job_id".to_owned());
+            let dead_letter = format!("recruiters/{}/{job}", loser.recruiter);
+            evaluation.dead_letters.insert(dead_letter, "duplicate_job_id".to_owned());
         }
     }
     let anonymised = source.anonymized_recruiters.iter().flat_map(|recruiter| documents(recruiter.get("jobs")));
     let anonymised = anonymised.filter_map(|job| job.get_object_id("_id").ok());
-    evaluation.anonymised = anonymised.filter(|id| !evaluation.held.contains_key(id)).collect();
+    evaluation.anonymised = anonymised.filter(|id| !evaluation.job_owners.contains_key(id)).collect();
     let users = source.anonymized_users.iter().filter_map(|user| user.get("_id").and_then(id_text));
     evaluation.anonymised_users = users.filter(|user| references.is_anonymised(user)).collect();
     evaluation

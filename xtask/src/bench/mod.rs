@@ -98,7 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if missed.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    println!("less than what was asked for: {}", missed.join(", "));
+    println!("below the required numbers: {}", missed.join(", "));
     Ok(ExitCode::FAILURE)
 }
 

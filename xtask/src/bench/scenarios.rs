@@ -61,8 +61,9 @@ impl Round<'_> {
             let (count, took) = raw::fill(database, &empty).await?;
             empty.drop().await?;
             if count != offers {
-                let letter = database.collection::<Document>("stream_processor_dead_letters").find_one(doc! {}).await?;
-                return Err(format!("{count} offers instead of {offers}; a dead letter: {letter:?}").into());
+                let dead_letter =
+                    database.collection::<Document>("stream_processor_dead_letters").find_one(doc! {}).await?;
+                return Err(format!("{count} offers instead of {offers}; a dead letter: {dead_letter:?}").into());
             }
             count as f64 / took.as_secs_f64()
         };

@@ -43,7 +43,7 @@ impl Verdict {
         let dead: Vec<Document> =
             find(database, "stream_processor_dead_letters", doc! { "_id": 1 }).await?.try_collect().await?;
         let dead_jobs: HashSet<&str> =
-            dead.iter().filter_map(|letter| letter.get_str("_id").ok()?.rsplit('/').next()).collect();
+            dead.iter().filter_map(|dead_letter| dead_letter.get_str("_id").ok()?.rsplit('/').next()).collect();
 
         let (mut jobs, mut missing) = (0, 0);
         let mut cursor = find(database, "recruiters", doc! { "address": 1, "jobs._id": 1 }).await?;
