@@ -32,7 +32,8 @@ pub(crate) struct LinkProgress<'a> {
 
 impl Stages {
     /// Removes offers from `chunk` and `changes` whose job owner is another recruiter, and adds dead letters.
-    /// Only jobs that may be shared are checked: `grown` jobs, jobs with such a dead letter, and all jobs of a scan.
+    /// Only jobs that may be shared are checked: `grown` jobs, jobs with such a dead letter, and all jobs of a scan or of
+    /// a batch that may be repeated.
     /// Links must have grown before. Returns recruiters to touch again: they have become the owner of a job.
     ///
     /// # Errors
@@ -105,11 +106,11 @@ impl Stages {
         position: &EventPosition,
         grown: &BTreeSet<JobId>,
     ) -> BTreeSet<JobId> {
-        let is_scan = position.is_scan();
+        let is_any = position.is_scan() || self.repeated_events > 0;
         let (mut asked, mut met) = (BTreeSet::new(), BTreeSet::new());
         for address in &chunk.told.looked_at {
             if let Address::Job { job, .. } = address
-                && (is_scan || grown.contains(job) || self.dead_letters.is_shared(*job) || !met.insert(*job))
+                && (is_any || grown.contains(job) || self.dead_letters.is_shared(*job) || !met.insert(*job))
             {
                 asked.insert(*job);
             }

@@ -48,6 +48,9 @@ pub(crate) struct Stages {
     pub write_counts: WriteCounts,
     /// The check between chunks whether work may go on; `None` in a command that holds no lease.
     pub preemption: Option<PreemptionCheck>,
+    /// The number of coming events that an earlier attempt may have applied in part, before a crash or a failure. Links
+    /// may have grown then, so a link that knows a job does not tell that the job was looked at.
+    pub repeated_events: usize,
     /// The sample of touched recruiters for the continuous verification.
     pub sampler: Option<Arc<Sampler>>,
 }
@@ -71,6 +74,7 @@ impl Stages {
             phase,
             write_counts: WriteCounts::default(),
             preemption: None,
+            repeated_events: 0,
             sampler: None,
         };
         stages.count_dead_letters();

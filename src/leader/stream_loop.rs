@@ -93,6 +93,8 @@ impl Pipeline {
     /// # Errors
     /// A failure or an interruption that must end the leadership of this instance.
     pub(crate) async fn run(mut self) -> Result<(), Unfinished> {
+        // The leader before may have been killed in the middle of a batch, perhaps with a greater `batch_max`.
+        self.expect_repetition(self.batch_max.saturating_mul(2));
         while let Some(incoming) = self.next().await? {
             match incoming {
                 Incoming::Reply(reply) => {
@@ -200,11 +202,14 @@ impl Pipeline {
         // The batch is repeated as a whole, because nothing in it depends on whether it was applied before.
         let mut delays = Delays::up_to(Duration::from_secs(5));
         while let Err(cause) = self.apply_once(&plan, &position, &applied).await {
+            self.expect_repetition(batch.events.len());
             self.wait_after(cause, &mut delays).await?;
             if self.stop.is_cancelled() {
                 return Ok(());
             }
         }
+        let repeated = &mut self.apply.stages.repeated_events;
+        *repeated = repeated.saturating_sub(batch.events.len());
         self.health.works(HealthPart::Pipeline);
         self.health.applied(applied.token.cluster_time());
         self.health.batch_ends();
@@ -212,6 +217,12 @@ impl Pipeline {
         self.save_old_worker_tokens(false).await;
         self.measure(batch, began);
         Ok(())
+    }
+
+    /// Notes that at least so many coming events may have been applied in part.
+    fn expect_repetition(&mut self, events: usize) {
+        let repeated = &mut self.apply.stages.repeated_events;
+        *repeated = events.max(*repeated);
     }
 
     async fn apply_once(&mut self, plan: &Plan, position: &EventPosition, applied: &Applied) -> Result<(), Unfinished> {
