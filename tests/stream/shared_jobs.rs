@@ -11,7 +11,7 @@ use crate::support::fields::{first_job, text};
 use crate::support::processor::Processor;
 use crate::support::recruiters::{id, job, recruiter, with};
 use crate::support::runs::{started_with, stopped};
-use crate::support::state::{settled, until_no_resync};
+use crate::support::state::{end_lease, links, settled, until_no_resync};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_jobs_of_one_recruiter_the_offer_is_that_of_the_first_whichever_is_touched() {
@@ -160,4 +160,28 @@ async fn dead_letters(test: &TestDatabase) -> BTreeMap<String, String> {
         .iter()
         .map(|dead_letter| (text(dead_letter, "_id").to_owned(), text(dead_letter, "reason").to_owned()))
         .collect()
+}
+
+/// The link has grown, and nothing is known of the job yet: the next leader must not take it for an old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_after_the_links_have_grown_does_not_hide_that_a_job_is_shared() {
+    let test = TestDatabase::create("shared_kill").await;
+    let shared = job("Boulanger");
+    let filled = with(shared.clone(), doc! { "job_status": "Pourvue" });
+    let later = with(recruiter([filled, job("Vendeur")]), doc! { "updatedAt": at(1) });
+    let earlier = recruiter([shared]);
+    let processor = started_with(&test, &[]).await;
+    until_no_resync(&test.database).await;
+    test.collection("recruiters").insert_one(&later).await.unwrap();
+    settled(&test.database).await;
+    stopped(processor).await;
+    test.collection("recruiters").insert_one(&earlier).await.unwrap();
+    let mut killed = Processor::start(&test, &[("STREAM_PROCESSOR_FAILPOINT", "linked/1/KILL")]);
+    killed.until_ended().await;
+    end_lease(&test.database).await;
+    assert_eq!(links(&test.database).await[&id(&earlier)].len(), 1, "the link has grown");
+    let processor = started_with(&test, &[]).await;
+    settled(&test.database).await;
+    assert_is_of(&test, &later, &earlier).await;
+    stopped(processor).await;
 }
