@@ -1,7 +1,7 @@
 //! The conflict policy: the phase decides which changes of a comparison are written (spec 04).
 //! In `dual-write` the newest side wins. In `shadow` differences are counted and nothing is written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bson::RawDocumentBuf;
 use mongodb::raw_batch_cursor::RawBatch;
@@ -10,13 +10,14 @@ use super::dry_run::Projected;
 use super::job_chunk::JobChunk;
 use super::stages::Stages;
 use crate::error::Failure;
+use crate::model::dead_letter::Reason;
 use crate::model::ids::JobId;
 use crate::mongo::reads::documents;
 use crate::observe::facts::{ConflictWinner, ShadowResult};
 use crate::phase::StreamWrites;
 use crate::project::closing::closing_stands;
 use crate::project::diff::{OfferChange, compare, only_contact};
-use crate::write::dead_letters::Address;
+use crate::write::dead_letters::{Address, DeadLetter};
 
 impl Stages {
     /// Reduces the changes to those that the phase lets the stream write.
@@ -53,12 +54,26 @@ impl Stages {
         }
     }
 
+    /// Takes the changes of offers under another label out of `changes`. Each of them has a dead letter.
+    pub(crate) fn refuse_other_labels(
+        changes: &mut Vec<(JobId, OfferChange)>,
+        offers: &Projected,
+        dead_letters: &mut BTreeMap<Address, DeadLetter>,
+    ) {
+        for (id, _) in changes.extract_if(.., |(_, change)| *change == OfferChange::OtherLabel) {
+            if let Some((recruiter, _)) = offers.get(&id) {
+                let dead_letter = DeadLetter::of_projection(Reason::OtherLabel, String::new());
+                dead_letters.entry(Address::of(*recruiter, Some(id))).or_insert(dead_letter);
+            }
+        }
+    }
+
     /// Counts the differences and writes nothing. A dead letter about a refused write stays while the offer differs.
     fn only_count(&self, changes: Vec<(JobId, OfferChange)>, chunk: &mut JobChunk<'_, '_>) {
         for (id, change) in changes {
             let result = match &change {
                 OfferChange::Create => ShadowResult::Missing,
-                OfferChange::Update { .. } => ShadowResult::Differs,
+                OfferChange::Update { .. } | OfferChange::OtherLabel => ShadowResult::Differs,
                 OfferChange::Nothing => ShadowResult::Equal,
             };
             self.metrics.compared_in_shadow(result);

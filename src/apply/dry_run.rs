@@ -86,7 +86,7 @@ impl DryRun {
     pub(crate) fn add(&mut self, change: &OfferChange) {
         match change {
             OfferChange::Create => self.created += 1,
-            OfferChange::Nothing => self.unchanged += 1,
+            OfferChange::Nothing | OfferChange::OtherLabel => self.unchanged += 1,
             OfferChange::Update { fields, .. } => {
                 self.changed += 1;
                 for name in diff::names(fields) {

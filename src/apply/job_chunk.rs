@@ -169,6 +169,7 @@ impl Stages {
             }
         }
         let mut changes = self.compare_all(&chunk.offers, standing, &rest).await?;
+        Self::refuse_other_labels(&mut changes, &chunk.offers, &mut chunk.told.dead_letters);
         self.keep_what_may_be_written(&mut changes, chunk);
         Ok(changes)
     }
@@ -206,6 +207,7 @@ impl Stages {
             let mut rest = ids.as_slice();
             let standing = self.offers.read_next(&mut rest).await?;
             let mut changes = self.compare_all(&some, standing, rest).await?;
+            Self::refuse_other_labels(&mut changes, &some, &mut told.dead_letters);
             if self.phase.stream() == StreamWrites::UnlessNewer {
                 self.leave_newer(&mut changes, &some);
             }

@@ -168,7 +168,7 @@ pub(crate) async fn note_changes(
             continue;
         };
         let fields = match change {
-            OfferChange::Nothing => Document::new(),
+            OfferChange::Nothing | OfferChange::OtherLabel => Document::new(),
             OfferChange::Create => {
                 [document(&offer.fields), document(&on_insert(offer))].into_iter().flatten().collect()
             }

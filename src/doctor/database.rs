@@ -23,6 +23,7 @@ use crate::model::time::is_ahead;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::refusal::Exit;
+use crate::service::label_guard;
 use crate::service::preflight::{self, Server};
 use crate::setup::inspect;
 use crate::setup::plan::{COLLECTIONS, index_name, indexes as wanted, same_keys};
@@ -122,6 +123,22 @@ async fn names(context: &Context) -> Result<BTreeSet<String>, Failure> {
     let batch = batch.map_err(|_| Failure::Reply("cursor.firstBatch"))?;
     let name = |collection: &Bson| Some(collection.as_document()?.get_str("name").ok()?.to_owned());
     Ok(batch.iter().filter_map(name).collect())
+}
+
+/// The label of the offers that stand for our jobs (spec 09, "Label").
+pub(super) async fn label(context: &Context) -> Check {
+    let configured = context.settings.target.partner_label.as_str();
+    match label_guard::sample(&context.database).await {
+        Ok(labels) => match label_guard::other(&labels, configured) {
+            Some(other) => {
+                let [found, remedy] = label_guard::complaint(&other, configured);
+                Check::failed("label", found, remedy)
+            }
+            None if labels.is_empty() => Check::ok("label", "no offer of our jobs stands yet"),
+            None => Check::ok("label", format!("the offers of our jobs stand under {configured:?}")),
+        },
+        Err(failure) => Check::unknown("label", &failure),
+    }
 }
 
 pub(super) async fn indexes(context: &Context) -> Vec<Check> {

@@ -112,6 +112,7 @@ async fn examine(context: &Context) -> (Vec<Check>, bool) {
     if reachable {
         checks.extend(database::privileges(context).await);
         checks.extend(database::collections(context).await);
+        checks.push(database::label(context).await);
         checks.extend(database::indexes(context).await);
         checks.extend(database::ids(context).await);
         checks.push(database::validator(context).await);

@@ -74,6 +74,8 @@ pub enum Reason {
     DuplicateOffer,
     /// The write of this one document repeatedly takes longer than the lease allows.
     TooSlow,
+    /// The offer stands under another label, so it is not ours to write.
+    OtherLabel,
     /// Another writer repeatedly changed the offer between its comparison and its write.
     Overtaken,
     /// The server refused the offer for another reason. The detail has the error code.
@@ -82,7 +84,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason. Metrics begin with all of these labels, before there is a dead letter.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::MissingCfa,
         Self::MissingCfaUser,
         Self::UndecodableReference,
@@ -95,6 +97,7 @@ impl Reason {
         Self::TooLarge,
         Self::DuplicateOffer,
         Self::TooSlow,
+        Self::OtherLabel,
         Self::Overtaken,
         Self::RefusedByServer,
     ];
@@ -115,6 +118,7 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::DuplicateOffer => "duplicate_offer",
             Self::TooSlow => "too_slow",
+            Self::OtherLabel => "other_label",
             Self::Overtaken => "overtaken",
             Self::RefusedByServer => "refused_by_server",
         }
@@ -155,6 +159,10 @@ impl Reason {
                 "the server could not change this one document in time: look for a transaction that locks it \
                  (`currentOp`), or for a very large document; the service retries it"
             }
+            Self::OtherLabel => {
+                "the offer stands under another partner_label, and the service never changes a label: give the offer \
+                 the label of target.partner_label, or remove the offer, then `dead-letters retry`"
+            }
             Self::Overtaken => {
                 "another writer changed the offer each time between its comparison and its write: nothing to do, the \
                  service retries it"
@@ -179,6 +187,7 @@ impl Reason {
             | Self::TooLarge
             | Self::DuplicateOffer
             | Self::TooSlow
+            | Self::OtherLabel
             | Self::Overtaken
             | Self::RefusedByServer => true,
         }

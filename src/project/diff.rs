@@ -26,6 +26,8 @@ pub enum OfferChange {
         /// too, as [`HISTORY`].
         stood: RawDocumentBuf,
     },
+    /// The existing offer has another label, so nothing may be written (spec 09, "Label").
+    OtherLabel,
     /// No field differs.
     Nothing,
 }
@@ -38,6 +40,9 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
         return OfferChange::Create;
     };
     let existing = Existing::read(standing);
+    if existing.get(cstr!("partner_label")) != offer.fields.get("partner_label").ok().flatten() {
+        return OfferChange::OtherLabel;
+    }
     let expected = Expected::of(offer, &existing);
     let mut fields = RawDocumentBuf::new();
     for ((name, projected), stored) in offer.fields.iter().flatten().zip(existing.stored) {

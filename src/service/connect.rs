@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::preflight;
+use super::{label_guard, preflight};
 use crate::config::Settings;
 use crate::context::Context;
 use crate::mail::delivery;
@@ -21,6 +21,7 @@ pub async fn connect(settings: Settings) -> Result<Context, Refusal> {
     let context = unchecked(settings).await?;
     let settings = &context.settings;
     preflight::check(&context.database, &settings.target.partner_label, settings.ticker.enabled).await?;
+    label_guard::check(&context.database, &settings.target.partner_label).await?;
     Ok(context)
 }
 

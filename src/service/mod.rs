@@ -1,6 +1,7 @@
 //! The running service. It serves HTTP, competes for the lease, and leads while it holds the lease.
 
 pub mod connect;
+pub(crate) mod label_guard;
 pub mod preflight;
 mod stand_by;
 pub mod submit;

@@ -41,11 +41,9 @@ impl Statement {
 /// compared again.
 #[must_use]
 pub(crate) fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) -> Option<Statement> {
-    // The filter has the `_id` only, which comes from a job. So an offer that the old worker stored under another label
-    // is taken over, not duplicated.
     let mut filter = rawdoc! { "_id": offer.id };
     let (fields, status_changes, stood) = match change {
-        OfferChange::Nothing => return None,
+        OfferChange::Nothing | OfferChange::OtherLabel => return None,
         OfferChange::Create => {
             let mut update = RawDocumentBuf::new();
             update.append(ON_CREATION, whole(offer, RawDocumentBuf::new()));
@@ -58,6 +56,10 @@ pub(crate) fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) 
         OfferChange::Update { fields, is_newer: true, .. } if newest_wins => (fields, false, None),
         OfferChange::Update { fields, status_changes, stood, .. } => (fields, *status_changes, Some(stood)),
     };
+    // The label of an existing offer is never changed (spec 09, "Label").
+    if let Ok(label) = offer.fields.get_str("partner_label") {
+        filter.append(cstr!("partner_label"), label);
+    }
     // In `dual-write` all fields are set. An application may have written some of them since the comparison, and the
     // offer must not be a mixture.
     let all = newest_wins && stood.is_some();

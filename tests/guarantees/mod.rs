@@ -8,6 +8,7 @@ mod crashes;
 mod faults;
 mod golden_documents;
 mod idempotence;
+mod labels;
 mod late_records;
 mod lease;
 mod link_races;
