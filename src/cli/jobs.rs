@@ -232,13 +232,20 @@ async fn list(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     let width = jobs.iter().map(|job| job.job.len()).max().unwrap_or_default();
     for job in &jobs {
         let crons = job.crons.join("; ");
-        let next = job.next.map_or_else(|| "by hand only".to_owned(), |next| format!("next {}", written(next)));
+        let next = match job.next {
+            Some(next) => format!("next {}", written(next)),
+            None if job.enabled => "by hand only".to_owned(),
+            None => "off".to_owned(),
+        };
         let last = match (&job.running, &job.last) {
             (Some(run), _) => format!("running since {}", run.started.map(written).unwrap_or_default()),
             (None, Some(run)) => format!("last {} {}", run.scheduled_for.map(written).unwrap_or_default(), how(run)),
             (None, None) => "never run".to_owned(),
         };
         println!("{:width$}  {crons:24}  {next:29}  {last}", job.job);
+    }
+    if let Some(off) = jobs.iter().find(|job| !job.enabled) {
+        println!("a job that is off runs by hand only; to turn it on, set ticker.jobs.{}.enabled = true", off.job);
     }
     Ok(Exit::Done)
 }

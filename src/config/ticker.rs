@@ -79,9 +79,10 @@ impl JobKeys {
         Self { name, enabled: "true", crons, doc }
     }
 
-    /// A job that only runs by hand until the configuration enables it and gives it a cron expression.
-    const fn off(name: &'static str, doc: &'static str) -> Self {
-        Self { name, enabled: "false", crons: &[], doc }
+    /// A job that only runs by hand until the configuration enables it. Without cron expressions, the configuration must
+    /// give these too.
+    const fn off(name: &'static str, crons: &'static [&'static str], doc: &'static str) -> Self {
+        Self { name, enabled: "false", crons, doc }
     }
 
     fn section(&self) -> Section {
@@ -101,15 +102,15 @@ const JOBS: &[JobKeys] = &[
     JobKeys::on("remind-expiring-offers-j7", &["20 9 * * *"], "An e-mail to each user whose offers expire in 7 days."),
     JobKeys::on("remind-expiring-offers-j1", &["25 9 * * *"], "An e-mail to each user whose offers expire tomorrow."),
     JobKeys::on("cancel-expired-offers", &["15 0 * * *", "0 * * * *"], "Cancels offers past their expiration."),
-    JobKeys::on("cap-offer-expirations", &["30 0 * * *"], "Limits expirations to two months from now."),
-    JobKeys::on("fill-missing-start-dates", &["35 0 * * *"], "Gives a start date to active offers without one."),
-    JobKeys::on("repair-offer-data", &["40 0 * * *"], "Repairs safe cases and reports the rest."),
+    JobKeys::off("cap-offer-expirations", &["30 0 * * *"], "Limits expirations to two months from now."),
+    JobKeys::off("fill-missing-start-dates", &["35 0 * * *"], "Gives a start date to active offers without one."),
+    JobKeys::off("repair-offer-data", &["40 0 * * *"], "Repairs safe cases and reports the rest."),
     JobKeys::on("refresh-pending-establishments", &["10 0 * * *"], "Looks pending establishments up in the directory."),
     JobKeys::on("send-introductions", &["55 1 * * *"], "Introduces offers without applications to a training centre."),
-    JobKeys::off("report-duplicate-recruiters", "Reports recruiters with the same siret and e-mail."),
-    JobKeys::on("full-sync", &["0 3 * * *"], "Projects every recruiter again."),
+    JobKeys::off("report-duplicate-recruiters", &[], "Reports recruiters with the same siret and e-mail."),
+    JobKeys::off("full-sync", &["0 3 * * *"], "Projects every recruiter again."),
     JobKeys::on("anonymize-inactive-users", &["0 1 * * *"], "Anonymises users inactive for two years."),
-    JobKeys::off("analyze-closed-companies", "Reports active offers of closed companies."),
+    JobKeys::off("analyze-closed-companies", &[], "Reports active offers of closed companies."),
     JobKeys::on("sync-recruiter-status", &["*/15 * * * *"], "Copies the status of recruiters to their offers."),
     JobKeys::on("retry-dead-letters", &["* * * * *"], "Looks at dead letters again when they are due."),
     JobKeys::on("verify", &["30 4 * * *"], "Compares all offers with their recruiters."),

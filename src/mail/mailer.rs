@@ -21,6 +21,7 @@ use super::outbox::{COPIES, Outbox, OutboxAction, OutboxEntry, OutboxState, Sett
 use super::reply::{SmtpReply, SmtpStage};
 use super::server_standing::{HeldRefusal, Standing};
 use super::transport::{OutgoingEmail, Transport};
+use crate::config::Environment;
 use crate::context::Context;
 use crate::error::Directive;
 use crate::failpoint;
@@ -107,13 +108,17 @@ impl Mailer {
         now: DateTime,
         stop: CancellationToken,
     ) -> Result<Self, String> {
+        let settings = &context.settings;
+        if settings.environment == Environment::Production && settings.smtp.url.is_none() {
+            return Err("smtp.url is not set, and in production messages in a folder reach nobody".to_owned());
+        }
         Ok(Self {
-            transport: Transport::new(&context.settings.smtp, &context.settings.mail)?,
+            transport: Transport::new(&settings.smtp, &settings.mail)?,
             outbox: Outbox { database: Database::clone(&context.database), writer, run: ObjectId::new() },
             now,
             metrics: Arc::clone(&context.metrics),
             stop,
-            at_a_time: context.settings.smtp.connections,
+            at_a_time: settings.smtp.connections,
             standing: Mutex::default(),
             judged: Mutex::default(),
         })

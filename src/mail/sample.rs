@@ -14,7 +14,7 @@ pub(crate) fn email(template: Template) -> Email {
         Template::RemindJ7 => vec![first, second],
         Template::RemindJ1 | Template::Introduction => vec![Establishment { offers: vec![baker], ..first }],
     };
-    let space = "https://labonnealternance.apprentissage.beta.gouv.fr/espace-pro".to_owned();
+    let space = "https://labonnealternance.apprentissage.beta.gouv.fr/espace-pro/authentification".to_owned();
     Email { template, person: "Camille Exemple".to_owned(), establishments, space }
 }
 

@@ -156,7 +156,11 @@ impl Metrics {
             jobs_projected: make.counter("jobs_projected_total", "Jobs projected into offers")?,
             jobs_skipped: make.counters("jobs_skipped_total", "Jobs not projected", &["reason"])?,
             offers_written: make.counters("offers_written_total", "Offers by result of the write", &["result"])?,
-            conflicts: make.counters_of("conflicts_total", "Offers that differed in dual-write", WINNERS)?,
+            conflicts: make.counters_of(
+                "conflicts_total",
+                "Offers that differed from their projection, by the side that won",
+                WINNERS,
+            )?,
             shadow_offers: make.counters_of("shadow_offers_total", "Offers compared in shadow", COMPARED)?,
             phase: make.gauges("phase", "1 for the phase of the database", &["phase"])?,
             offers_anonymized: make.counter("offers_anonymized_total", "Anonymised offers")?,

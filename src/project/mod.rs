@@ -14,5 +14,5 @@ pub(crate) mod written_fields;
 
 pub(crate) use offer::{USER_ANONYMIZED, USER_DEACTIVATED, project};
 pub(crate) use settings::ProjectionSettings;
-pub(crate) use status::offer_status;
+pub(crate) use status::{is_active, offer_status};
 pub(crate) use written_fields::{WRITTEN, on_insert};

@@ -27,7 +27,7 @@ pub(crate) fn offer_status(
 
 /// True for the status of a recruiter whose offers can be active. The names of the enumeration, in upper case, mean the
 /// same as the labels.
-pub(super) fn is_active(recruiter: Option<RawBsonRef<'_>>) -> bool {
+pub(crate) fn is_active(recruiter: Option<RawBsonRef<'_>>) -> bool {
     matches!(value::text(recruiter), Some("Actif" | "ACTIF"))
 }
 

@@ -12,11 +12,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::config::{Environment, Settings};
 use crate::context::Context;
 use crate::lease::holder;
 use crate::refusal::{Exit, Refusal};
 use crate::status::survey::{self, Survey};
 use crate::tasks::{Group, Task, signals};
+use crate::ticker::job::TimedJob;
 use crate::web::routes::{WebState, router};
 use crate::web::server::serve;
 
@@ -25,6 +27,7 @@ use crate::web::server::serve;
 /// # Errors
 /// A [`Refusal`] when the service cannot listen at `http.listen`, or when a task fails for good.
 pub async fn run(context: Context) -> Result<Exit, Refusal> {
+    require_mail_server(&context.settings)?;
     let listen = context.settings.http.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         let message = format!(
@@ -48,4 +51,25 @@ pub async fn run(context: Context) -> Result<Exit, Refusal> {
         Ok(()) => Ok(Exit::Done),
         Err(cause) => Err(Refusal::new(Exit::Findings, format!("{cause}; {}", cause.advice()))),
     }
+}
+
+/// Refuses to run in production when a job that sends e-mails is enabled without a mail server: messages in a folder
+/// reach nobody (spec 09, "Jobs, as they ran before").
+fn require_mail_server(settings: &Settings) -> Result<(), Refusal> {
+    let is_needed = settings.environment == Environment::Production && settings.ticker.enabled;
+    if !is_needed || settings.smtp.url.is_some() {
+        return Ok(());
+    }
+    let sends = |name: &&str| TimedJob::named(name).is_some_and(TimedJob::sends_email);
+    let enabled = settings.ticker.jobs.iter().filter(|(_, job)| job.enabled).map(|(name, _)| *name);
+    let jobs: Vec<&str> = enabled.filter(sends).collect();
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "smtp.url is not set, `environment` is `production`, and these jobs send e-mails: {}; set smtp.url, or \
+         `enabled = false` in `ticker.jobs` for each of them",
+        jobs.join(", ")
+    );
+    Err(Refusal::new(Exit::Usage, message))
 }

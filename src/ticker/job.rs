@@ -106,6 +106,12 @@ impl TimedJob {
         }
     }
 
+    /// True for a job that sends e-mails, and so needs a mail server.
+    #[must_use]
+    pub fn sends_email(self) -> bool {
+        matches!(self, Self::RemindExpiringOffersJ7 | Self::RemindExpiringOffersJ1 | Self::SendIntroductions)
+    }
+
     /// True for a job that only reports: it writes nothing but its report in the ledger.
     #[must_use]
     pub fn only_reads(self) -> bool {

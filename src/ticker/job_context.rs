@@ -303,7 +303,7 @@ impl JobContext {
         sum.lines.extend(verdict.lines);
         sum.skipped.extend(verdict.skipped);
         let Some(mut edit) = verdict.edit else { return };
-        edit.moved = edit.moved.filter(|_| pair.is_open());
+        edit.moved = edit.moved.filter(|_| edit.status.is_some() || pair.is_open());
         sum.changed += 1;
         sum.lines.push(ReportLine::new(pair.id, "changed", edit.names()));
         sum.offers.push(statements::of_offer(pair.id, &self.context.settings.target.partner_label, &edit));

@@ -58,8 +58,8 @@ pub struct Edit {
     /// A new `offer_status`, with the reason and the date of its history entry.
     pub status: Option<(OfferStatus, &'static str, DateTime)>,
     /// The date of a change that people can search by; `None` for marks of the service, such as that of a reminder.
-    /// Where the offer is open, `updated_at` of both sides moves to this date (spec 09, "Dates"). The date of a closed
-    /// offer's job stays: the projection would take it for an edit, and reopen an offer that somebody else has closed.
+    /// Where the offer is open or gets a status, the date of both sides moves to this one (spec 09, "Dates"). Else the
+    /// date of the job stays: the projection would take it for an edit, and reopen an offer that somebody else closed.
     pub moved: Option<DateTime>,
     /// Fields of the job, with their new values.
     pub job: Document,

@@ -166,6 +166,19 @@ async fn assert_untouched(database: &Database) {
     assert_eq!(database.list_collection_names().await.unwrap(), [""; 0], "something was written");
 }
 
+/// Messages in a folder reach nobody, and would count as sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_production_jobs_that_send_e_mails_need_a_mail_server() {
+    let test = TestDatabase::create("bad_input_mail").await;
+    let settings = [("STREAM_PROCESSOR__ENVIRONMENT", "production"), ("STREAM_PROCESSOR__TICKER__ENABLED", "true")];
+    let ended = Processor::command(&["run"], &test, &settings).await;
+    assert_eq!(ended.code, 2, "{}", ended.stderr);
+    for named in ["smtp.url", "remind-expiring-offers-j7", "send-introductions"] {
+        assert!(ended.stderr.contains(named), "{named}: {}", ended.stderr);
+    }
+    assert_eq!(test.database.list_collection_names().await.unwrap(), [""; 0], "something was written");
+}
+
 /// The privileges of the service in `database`, collection by collection ("" for all of them together).
 fn privileges(database: &str, keep: impl Fn(&str, &str) -> bool) -> Vec<Document> {
     let sources = "recruiters anonymized_recruiters userswithaccounts anonymized_userswithaccounts cfas referentielromes \

@@ -5,6 +5,7 @@ mod bad_input;
 mod checkpoints;
 mod closings;
 mod crashes;
+mod dates;
 mod faults;
 mod golden_documents;
 mod idempotence;

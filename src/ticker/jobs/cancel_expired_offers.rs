@@ -1,11 +1,17 @@
 //! The job `cancel-expired-offers` (4.2): cancels active offers past their expiration, and their jobs.
 
-use bson::{DateTime, Document, doc};
+use std::collections::BTreeSet;
+
+use bson::{DateTime, Document, RawBsonRef, RawDocument, doc};
 
 use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
+use crate::error::Failure;
+use crate::fetch::{IDS_PER_READ, links};
 use crate::interruption::Unfinished;
-use crate::model::names::OFFERS;
+use crate::model::ids::{JobId, RecruiterId};
+use crate::model::names::{OFFERS, WatchedCollection};
 use crate::model::{OfferStatus, value};
+use crate::mongo::reads::{documents, find};
 use crate::ticker::job_context::JobContext;
 
 /// The reason in the history of the offer (spec 05).
@@ -24,16 +30,17 @@ const FIELDS: PairFields = PairFields {
 /// As [`JobContext::change`].
 pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
     let now = job.now;
-    let mut cursor = job.cursor(OFFERS, job.ours(selects(now))).await?;
-    while let Some(offers) = job.next(&mut cursor).await? {
-        job.change(&offers, &FIELDS, &|pair| plan(pair, now)).await?;
-    }
     if job.phase.writes_offers() {
         let since = job.previous.map(|previous| previous.saturating_add_millis(-MARGIN));
         let mut cursor = job.cursor(OFFERS, job.ours(selects_closed(now, since))).await?;
         while let Some(offers) = job.next(&mut cursor).await? {
+            let offers = with_active_job(job, offers).await?;
             job.change(&offers, &FIELDS, &|pair| plan_closed(pair, now)).await?;
         }
+    }
+    let mut cursor = job.cursor(OFFERS, job.ours(selects(now))).await?;
+    while let Some(offers) = job.next(&mut cursor).await? {
+        job.change(&offers, &FIELDS, &|pair| plan(pair, now)).await?;
     }
     Ok(())
 }
@@ -47,6 +54,29 @@ pub fn selects_closed(now: DateTime, since: Option<DateTime>) -> Document {
     doc! { "offer_status": { "$in": closed.to_vec() }, "offer_expiration": { "$gte": since, "$lt": now } }
 }
 
+/// The offers of which a recruiter calls the job active. There are few, while the closed offers are many.
+async fn with_active_job(job: &JobContext, offers: Vec<JobId>) -> Result<Vec<JobId>, Failure> {
+    let database = &job.context.database;
+    let owners = links::owners(database, &offers.iter().copied().collect()).await?;
+    let recruiters: BTreeSet<RecruiterId> = owners.into_values().flatten().collect();
+    let recruiters: Vec<RecruiterId> = recruiters.into_iter().collect();
+    let mut active = BTreeSet::new();
+    for recruiters in recruiters.chunks(IDS_PER_READ) {
+        let (filter, wanted) = (doc! { "_id": { "$in": recruiters } }, doc! { "jobs._id": 1, "jobs.job_status": 1 });
+        let batches = find(database, WatchedCollection::Recruiters.name(), filter, wanted).await?;
+        for recruiter in documents(&batches) {
+            let jobs = value::list(value::field(recruiter?, "jobs")).into_iter().flatten().flatten();
+            let jobs = jobs.filter_map(RawBsonRef::as_document).filter(|job| is_active(job));
+            active.extend(jobs.filter_map(|job| job.get_object_id("_id").ok().map(JobId)));
+        }
+    }
+    Ok(offers.into_iter().filter(|offer| active.contains(offer)).collect())
+}
+
+fn is_active(job: &RawDocument) -> bool {
+    matches!(value::text(value::field(job, "job_status")), Some("Active" | "ACTIVE"))
+}
+
 /// Closes an expired job that is still active although its offer is closed (spec 09, "A closing stands"). The job gets
 /// the status of the offer, and keeps its date: it was not edited, so a closing by somebody else still stands.
 fn plan_closed(pair: &Pair<'_>, now: DateTime) -> PairVerdict {
@@ -55,8 +85,7 @@ fn plan_closed(pair: &Pair<'_>, now: DateTime) -> PairVerdict {
         return PairVerdict::default();
     };
     let job_end = value::field(owned.job, "job_expiration_date").and_then(value::date);
-    let is_active = matches!(value::text(value::field(owned.job, "job_status")), Some("Active" | "ACTIVE"));
-    if !is_active || !has_ended(job_end) {
+    if !is_active(owned.job) || !has_ended(job_end) {
         return PairVerdict::default();
     }
     let is_filled = value::text(pair.field("offer_status")) == Some(OfferStatus::Filled.as_str());

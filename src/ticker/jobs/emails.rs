@@ -22,8 +22,8 @@ use crate::model::value;
 use crate::mongo::reads::{documents, find};
 use crate::ticker::job_context::JobContext;
 
-/// The path of the recruiter's space on the public site.
-const SPACE: &str = "espace-pro";
+/// The path of the log-in page of the recruiter's space on the public site (spec 09, "Links in e-mails").
+const SPACE: &str = "espace-pro/authentification";
 /// The maximal number of items in [`Later`], so that the memory of a run is bounded.
 const LATER: usize = 10_000;
 

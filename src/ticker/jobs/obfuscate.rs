@@ -14,9 +14,19 @@ use crate::ticker::job_context::JobContext;
 use crate::ticker::production_marker;
 
 const PHONE: &str = "0600000000";
+const URL: &str = "https://example.com/postuler";
 const TEXT: &str = "Texte fictif.";
 const FIELDS: PairFields = PairFields {
-    offer: &["apply_email", "apply_phone", "offer_description", "workplace_description", "delegations"],
+    offer: &[
+        "apply_email",
+        "apply_phone",
+        "cfa_apply_email",
+        "cfa_apply_phone",
+        "apply_url",
+        "offer_description",
+        "workplace_description",
+        "delegations",
+    ],
     job: &[],
     recruiter: &[],
 };
@@ -74,6 +84,9 @@ fn plan(pair: &Pair<'_>) -> PairVerdict {
     for (name, fake) in [
         ("apply_email", email.as_str()),
         ("apply_phone", PHONE),
+        ("cfa_apply_email", email.as_str()),
+        ("cfa_apply_phone", PHONE),
+        ("apply_url", URL),
         ("offer_description", TEXT),
         ("workplace_description", TEXT),
     ] {

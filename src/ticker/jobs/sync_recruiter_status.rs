@@ -15,7 +15,7 @@ use crate::model::names::OFFERS;
 use crate::model::names::WatchedCollection;
 use crate::model::{OfferStatus, value};
 use crate::mongo::reads::{documents, find};
-use crate::project::offer_status;
+use crate::project::{is_active, offer_status};
 use crate::source::scan;
 use crate::ticker::job_context::JobContext;
 
@@ -97,7 +97,10 @@ fn plan(pair: &Pair<'_>, now: DateTime, cancels: bool) -> PairVerdict {
     let stands = pair.field("offer_status").and_then(RawBsonRef::as_str);
     let is_deactivated = cancels && stands == Some(OfferStatus::Cancelled.as_str());
     let stays = is_deactivated || projected.is_open() && pair.closing_stands();
-    let date = value::later_date(value::field(job, "job_update_date"), value::field(recruiter, "updatedAt"));
+    let (of_job, of_recruiter) = (value::field(job, "job_update_date"), value::field(recruiter, "updatedAt"));
+    // The projection gives the same `updated_at` to a closed offer.
+    let only_job = is_active(value::field(recruiter, "status")) && !projected.is_open();
+    let date = value::later_date(of_job, of_recruiter.filter(|_| !only_job)).or(value::later_date(of_recruiter, None));
     let changes = stands != Some(projected.as_str()) && !stays;
     let status: bson::Bson = status.and_then(|status| status.try_into().ok()).unwrap_or(bson::Bson::Null);
     PairVerdict::edit(Edit {

@@ -54,7 +54,10 @@ pub(crate) fn outcomes(runs: &[Document]) -> Vec<(&str, DateTime, i64)> {
 async fn what_came_due_while_nothing_ran_is_made_up_for_once_if_it_is_young_and_told_in_any_case() {
     let test = TestDatabase::create("ticker_catch_up").await;
     let clock = Time::at(BEGIN);
-    let young = [("STREAM_PROCESSOR__TICKER__JOBS__CAP_OFFER_EXPIRATIONS__CATCH_UP", "8h")];
+    let young = [
+        ("STREAM_PROCESSOR__TICKER__JOBS__CAP_OFFER_EXPIRATIONS__CATCH_UP", "8h"),
+        ("STREAM_PROCESSOR__TICKER__JOBS__CAP_OFFER_EXPIRATIONS__ENABLED", "true"),
+    ];
     stopped(ticking(&test, &clock, &young).await).await;
     assert_eq!(ledger(&test, CANCEL.0).await, [], "what was due before the first start, nobody has missed");
 

@@ -25,7 +25,14 @@ const USERS: usize = 5;
 /// Every so many days the leader dies.
 const KILLED: i64 = 7;
 
-/// Those that are on by default, with their expressions.
+/// The jobs that are off by default.
+const TURNED_ON: [&str; 4] = [
+    "STREAM_PROCESSOR__TICKER__JOBS__CAP_OFFER_EXPIRATIONS__ENABLED",
+    "STREAM_PROCESSOR__TICKER__JOBS__FILL_MISSING_START_DATES__ENABLED",
+    "STREAM_PROCESSOR__TICKER__JOBS__REPAIR_OFFER_DATA__ENABLED",
+    "STREAM_PROCESSOR__TICKER__JOBS__FULL_SYNC__ENABLED",
+];
+/// All that run by themselves here, with their expressions.
 const JOBS: [(&str, &[&str]); 13] = [
     ("remind-expiring-offers-j7", &["20 9 * * *"]),
     ("remind-expiring-offers-j1", &["25 9 * * *"]),
@@ -38,7 +45,7 @@ const JOBS: [(&str, &[&str]); 13] = [
     ("full-sync", &["0 3 * * *"]),
     ("anonymize-inactive-users", &["0 1 * * *"]),
     ("sync-recruiter-status", &["*/15 * * * *"]),
-    ("retry-dead-emails", &["* * * * *"]),
+    ("retry-dead-letters", &["* * * * *"]),
     ("verify", &["30 4 * * *"]),
 ];
 
@@ -118,7 +125,8 @@ async fn after_sixty_days_with_kills_everything_is_reminded_cancelled_and_accoun
     let begin = date(BEGIN);
     let clock = Time::at(BEGIN);
     let mail = ("STREAM_PROCESSOR__MAIL__OUTBOX_DIRECTORY", folder.path().to_str().unwrap());
-    let settings = [ON, clock.variable(), mail];
+    let mut settings = vec![ON, clock.variable(), mail];
+    settings.extend(TURNED_ON.map(|key| (key, "true")));
     let mut load = Load::begin(&test, begin).await;
     let mut instances = in_order(started_with(&test, &settings).await, started_with(&test, &settings).await).await;
     let state = test.collection("stream_processor_state");

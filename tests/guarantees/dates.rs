@@ -1,0 +1,81 @@
+//! The date of an offer (spec 09, "Dates"): whatever changes its status moves it, and an edit of one job leaves the offers
+//! of the other jobs alone.
+
+use bson::{DateTime, Document, doc};
+
+use crate::support::database::TestDatabase;
+use crate::support::fields::{job_ids, text};
+use crate::support::offers;
+use crate::support::platform::edit_job;
+use crate::support::processor::Processor;
+use crate::support::recruiters::{id, job, recruiter, with};
+use crate::support::runs::{started_with, stopped};
+use crate::support::state::{settled, until_no_resync};
+
+const DUAL_WRITE: (&str, &str) = ("STREAM_PROCESSOR__PHASE__INITIAL", "dual-write");
+
+fn day(days: i64) -> DateTime {
+    DateTime::from_millis(1_760_000_000_000 + days * 86_400_000)
+}
+
+async fn set(test: &TestDatabase, recruiter: &Document, fields: Document) {
+    let update = doc! { "$set": fields };
+    test.collection("recruiters").update_one(doc! { "_id": id(recruiter) }, update).await.unwrap();
+    settled(&test.database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_dual_write_archiving_closes_at_once_and_an_edit_leaves_the_siblings_alone() {
+    let test = TestDatabase::create("dates_dual_write").await;
+    let processor = started_with(&test, &[DUAL_WRITE]).await;
+    until_no_resync(&test.database).await;
+    let jobs = ["Boulanger", "Vendeur"].map(|title| with(job(title), doc! { "job_update_date": day(0) }));
+    let recruiter = with(recruiter(jobs), doc! { "updatedAt": day(0) });
+    test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+    settled(&test.database).await;
+    let [edited, sibling] = job_ids(&recruiter)[..] else { panic!("two jobs") };
+
+    let by_application = doc! { "$set": { "offer_title": "par une application", "updated_at": day(1) } };
+    test.collection("jobs_partners").update_one(doc! { "_id": sibling }, by_application).await.unwrap();
+    let before = offers::read(&test.database).await;
+    edit_job(&test, edited, doc! { "job_description": "plus longue" }, day(2)).await;
+    settled(&test.database).await;
+    let after = offers::read(&test.database).await;
+    assert_eq!(after[&sibling], before[&sibling], "not rewritten, and not newer");
+    assert_eq!(after[&edited].get_datetime("updated_at").unwrap(), &day(2));
+
+    set(&test, &recruiter, doc! { "status": "Archivé", "updatedAt": day(3) }).await;
+    for (id, offer) in offers::read(&test.database).await {
+        let shown = (text(&offer, "offer_status"), offer.get_datetime("updated_at").unwrap());
+        assert_eq!(shown, ("Cancelled", &day(3)), "{id}");
+    }
+    // Only the recruiter's own date is later than the jobs now, and that one does not count for an active recruiter.
+    set(&test, &recruiter, doc! { "status": "Actif", "updatedAt": day(4) }).await;
+    for (id, offer) in offers::read(&test.database).await {
+        assert_eq!(text(&offer, "offer_status"), "Active", "{id}");
+        assert!(offer.get_datetime("updated_at").unwrap() >= &day(3), "{id}: the date went back");
+    }
+    assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cancellation_of_a_removed_job_moves_the_date_once() {
+    let test = TestDatabase::create("dates_removed").await;
+    let processor = started_with(&test, &[]).await;
+    until_no_resync(&test.database).await;
+    let removed = with(job("Boulanger"), doc! { "job_update_date": day(0) });
+    let recruiter = with(recruiter([removed, job("Vendeur")]), doc! { "updatedAt": day(0) });
+    test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+    settled(&test.database).await;
+    let offer = job_ids(&recruiter)[0];
+    let without = doc! { "$pop": { "jobs": -1 }, "$set": { "updatedAt": day(5) } };
+    test.collection("recruiters").update_one(doc! { "_id": id(&recruiter) }, without).await.unwrap();
+    settled(&test.database).await;
+    let cancelled = offers::read(&test.database).await.remove(&offer).unwrap();
+    let shown = (text(&cancelled, "offer_status"), cancelled.get_datetime("updated_at").unwrap());
+    assert_eq!(shown, ("Cancelled", &day(5)));
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    assert_eq!(offers::read(&test.database).await.remove(&offer), Some(cancelled), "a repetition writes nothing");
+    stopped(processor).await;
+}
