@@ -87,7 +87,7 @@ impl Replaying {
         }
         let until = stored.progress.get_timestamp(UNTIL).unwrap_or(span.from);
         let watched = watched(stages.phase, span.collection.as_deref());
-        let source = Replay::open(&stages.database, watched, reached(stored, span), until);
+        let source = Replay::open(&stages.database, watched, reached(stored, span.from), until);
         Ok(Self { command: stored.id, source })
     }
 
@@ -160,10 +160,10 @@ pub(crate) fn watched(phase: Phase, only: Option<&str>) -> Vec<WatchedCollection
         .collect()
 }
 
-/// Returns the cluster time up to which a replay has come.
+/// Returns the cluster time up to which a replay of a span from `from` has come.
 #[must_use]
-pub(crate) fn reached(stored: &StoredCommand, span: &Span) -> Timestamp {
-    stored.progress.get_timestamp(REACHED).unwrap_or(span.from)
+pub(crate) fn reached(stored: &StoredCommand, from: Timestamp) -> Timestamp {
+    stored.progress.get_timestamp(REACHED).unwrap_or(from)
 }
 
 /// Returns the cluster time at which a replay ends; `None` before it begins.
