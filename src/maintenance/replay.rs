@@ -45,7 +45,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Replaying {
     /// The id of its stored command.
-    pub command: ObjectId,
+    pub(super) command: ObjectId,
     source: Replay,
 }
 
@@ -53,9 +53,9 @@ pub(crate) struct Replaying {
 #[derive(Debug, Default)]
 pub(crate) struct ReplayStep {
     /// True if the whole span is read and applied.
-    pub ended: bool,
+    pub(super) ended: bool,
     /// True if a resync is needed, because the events do not tell what changed.
-    pub everything: bool,
+    pub(super) everything: bool,
 }
 
 /// Adds the offers that were written since `before` to the counts in a command's progress.
@@ -119,7 +119,7 @@ impl Replaying {
 #[derive(Debug)]
 pub(crate) struct ReplayTouches {
     /// The number of touched recruiters.
-    pub recruiters: u64,
+    recruiters: u64,
     /// True if a resync is needed, because the events do not tell what changed.
     pub everything: bool,
 }
