@@ -42,6 +42,51 @@ pub struct Lease {
     unanswered: Unanswered,
 }
 
+/// The document `lease`. Every field may be missing: other versions wrote other ones.
+#[derive(Debug)]
+pub(crate) struct StoredLease {
+    /// The name that [`holder`] made.
+    holder: Option<String>,
+    term: Option<i64>,
+    renewed_at: Option<DateTime>,
+    /// The time from which another process may take the lease.
+    pub expires_at: Option<DateTime>,
+    /// The lag of the leader at its last renewal, in seconds.
+    lag: Option<f64>,
+}
+
+impl StoredLease {
+    /// Reads the lease, whether it is held or has expired; `None` if no process ever took it.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub(crate) async fn read(database: &Database) -> Result<Option<Self>, Failure> {
+        Self::find(database, doc! { "_id": LEASE }).await
+    }
+
+    async fn find(database: &Database, filter: Document) -> Result<Option<Self>, Failure> {
+        let lease = with_deadline(collection(database, STATE).find_one(filter)).await.map_err(Failure::Read)?;
+        Ok(lease.as_ref().map(Self::of))
+    }
+
+    fn of(lease: &Document) -> Self {
+        let date = |field: &str| lease.get_datetime(field).ok().copied();
+        Self {
+            holder: lease.get_str("holder").ok().map(ToOwned::to_owned),
+            term: lease.get_i64("term").ok(),
+            renewed_at: date("renewed_at"),
+            expires_at: date("expires_at"),
+            lag: lease.get_f64("lag_seconds").ok(),
+        }
+    }
+
+    /// Returns the end of a lease of this duration that was just taken or renewed.
+    fn ends_at(&self, duration: Duration) -> Result<DateTime, Failure> {
+        let renewed = self.renewed_at.ok_or(Failure::OwnDocument { collection: STATE, field: "lease.renewed_at" })?;
+        Ok(DateTime::from_millis(renewed.timestamp_millis().saturating_add(milliseconds(duration))))
+    }
+}
+
 /// The process that holds the lease.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Holder {
@@ -90,17 +135,16 @@ impl Lease {
             .upsert(true)
             .return_document(mongodb::options::ReturnDocument::After);
         let lease = match with_deadline(lease).await {
-            Ok(lease) => lease.unwrap_or_default(),
+            Ok(lease) => StoredLease::of(&lease.unwrap_or_default()),
             // Two instances inserted the very first lease at the same moment, and the other one was faster.
             Err(error) if crate::error::command_code(&error) == Some(11000) => return Ok(None),
             Err(error) => return Err(Failure::Write(error)),
         };
-        if lease.get_str("holder").is_ok_and(|taken_by| taken_by != holder) {
+        if lease.holder.as_ref().is_some_and(|taken_by| taken_by != holder) {
             return Ok(None);
         }
-        let term =
-            lease.get_i64("term").map_err(|_| Failure::OwnDocument { collection: STATE, field: "lease.term" })?;
-        let validity = Validity { until: asked + duration, ends_at: ends_at(&lease, duration)? };
+        let term = lease.term.ok_or(Failure::OwnDocument { collection: STATE, field: "lease.term" })?;
+        let validity = Validity { until: asked + duration, ends_at: lease.ends_at(duration)? };
         Ok(Some(Self {
             collection,
             holder: holder.to_owned(),
@@ -134,7 +178,8 @@ impl Lease {
         // A renewal that hangs must not cost the lease. After a third of the duration there is time for another one.
         let renewed = tokio::time::timeout(self.duration / 3, renewed).await.map_err(|_| Failure::Overdue)?;
         let renewed = renewed.map_err(Failure::Write)?.ok_or(Interruption::LeaseLost)?;
-        self.validity = Validity { until: asked + self.duration, ends_at: ends_at(&renewed, self.duration)? };
+        let ends_at = StoredLease::of(&renewed).ends_at(self.duration)?;
+        self.validity = Validity { until: asked + self.duration, ends_at };
         Ok(())
     }
 
@@ -177,12 +222,6 @@ impl Lease {
     }
 }
 
-fn ends_at(lease: &Document, duration: Duration) -> Result<DateTime, Failure> {
-    let renewed = lease.get_datetime("renewed_at").map(|time| time.timestamp_millis());
-    let renewed = renewed.map_err(|_| Failure::OwnDocument { collection: STATE, field: "lease.renewed_at" })?;
-    Ok(DateTime::from_millis(renewed.saturating_add(milliseconds(duration))))
-}
-
 fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -209,10 +248,10 @@ fn ahead(time: &Bson) -> Document {
 /// [`Failure::Read`].
 pub(crate) async fn current(database: &Database) -> Result<Option<Holder>, Failure> {
     let filter = doc! { "_id": LEASE, "$expr": { "$gt": ["$expires_at", "$$NOW"] } };
-    let lease = with_deadline(collection(database, STATE).find_one(filter)).await.map_err(Failure::Read)?;
+    let lease = StoredLease::find(database, filter).await?;
     Ok(lease.map(|lease| Holder {
-        name: lease.get_str("holder").unwrap_or_default().to_owned(),
-        term: lease.get("term").and_then(Bson::as_i64).unwrap_or_default(),
-        lag: lease.get_f64("lag_seconds").ok(),
+        name: lease.holder.unwrap_or_default(),
+        term: lease.term.unwrap_or_default(),
+        lag: lease.lag,
     }))
 }

@@ -32,11 +32,11 @@ use crate::write::update_command::Refused;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Chunk<'a> {
     /// All touches of the batch, also of recruiters outside this chunk.
-    pub touches: &'a BTreeMap<RecruiterId, Touch>,
+    pub(super) touches: &'a BTreeMap<RecruiterId, Touch>,
     /// The recruiters of this chunk, not decoded.
-    pub batches: &'a [RawBatch],
+    pub(super) batches: &'a [RawBatch],
     /// The position of the batch in the stream.
-    pub position: &'a EventPosition,
+    pub(super) position: &'a EventPosition,
 }
 
 /// Results of all job chunks of one chunk.

@@ -67,8 +67,8 @@ impl<'a: 'b, 'b, I: Iterator<Item = (&'b TouchedRecruiter<'a>, Job<'a>)>> Iterat
 pub(crate) struct JobChunk<'a, 'b> {
     /// Empty once the jobs are projected.
     jobs: Vec<(&'b TouchedRecruiter<'a>, JobId, JobFields<'a>)>,
-    pub(crate) offers: Projected,
-    pub(crate) told: Findings,
+    pub(super) offers: Projected,
+    pub(super) told: Findings,
 }
 
 /// Existing offers and references of a job chunk.

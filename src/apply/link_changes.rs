@@ -15,8 +15,8 @@ use crate::write::links::Jobs;
 /// The jobs by which the links of recruiters grow and shrink.
 #[derive(Default)]
 pub(crate) struct LinkChanges {
-    pub grown: Jobs,
-    pub shrunk: Jobs,
+    pub(super) grown: Jobs,
+    pub(super) shrunk: Jobs,
 }
 
 /// Returns the jobs by which the links grow, and the jobs by which they shrink. Only touches of all jobs count, because

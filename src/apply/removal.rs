@@ -21,13 +21,13 @@ use crate::write::update_command::Refused;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RemovedJob {
     /// The recruiter that held the job; `None` if it is unknown.
-    pub recruiter: Option<RecruiterId>,
+    pub(super) recruiter: Option<RecruiterId>,
     /// The id of the job and of its offer.
-    pub job: JobId,
+    pub(super) job: JobId,
     /// The date of the entry in the offer's history.
-    pub date: DateTime,
+    pub(super) date: DateTime,
     /// The latest possible time of the removal. In `dual-write`, an offer that is newer stays.
-    pub removed_by: DateTime,
+    pub(super) removed_by: DateTime,
 }
 
 impl RemovedJob {

@@ -23,11 +23,11 @@ use crate::write::links::Jobs;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkProgress<'a> {
     /// The jobs that were added to links.
-    pub grown: &'a BTreeSet<JobId>,
+    pub(super) grown: &'a BTreeSet<JobId>,
     /// The jobs that recruiters of this batch lost.
-    pub lost: &'a Jobs,
+    pub(super) lost: &'a Jobs,
     /// True if the links of all recruiters could grow.
-    pub all_linked: bool,
+    pub(super) all_linked: bool,
 }
 
 impl Stages {

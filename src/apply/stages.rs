@@ -37,7 +37,7 @@ pub(crate) struct Stages {
     /// Caches of the references that projections look up.
     pub references: ReferenceCaches,
     /// Reader of existing offers.
-    pub offers: ChunkReader,
+    pub(super) offers: ChunkReader,
     /// All dead letters, as they are stored.
     pub dead_letters: DeadLetters,
     /// Counters of jobs, offers and dead letters.
@@ -84,15 +84,15 @@ impl Stages {
 
 /// A recruiter with those of its jobs that its touch names.
 pub(crate) struct TouchedRecruiter<'a> {
-    pub(crate) recruiter: Recruiter<'a>,
+    pub(super) recruiter: Recruiter<'a>,
     /// The jobs to project. They are not decoded yet, because a recruiter may have very many.
-    pub(crate) jobs: Vec<Job<'a>>,
+    pub(super) jobs: Vec<Job<'a>>,
     /// True if the touch names all jobs. Only then removals can be found.
-    pub(crate) whole: bool,
+    pub(super) whole: bool,
     /// The size of the recruiter without its jobs, in bytes. Each of its offers may repeat so much.
-    pub(crate) weight: usize,
+    pub(super) weight: usize,
     /// Ids that several of its jobs have, as in [`Recruiter::repeated`].
-    pub(crate) repeated: BTreeMap<JobId, [usize; 2]>,
+    pub(super) repeated: BTreeMap<JobId, [usize; 2]>,
 }
 
 impl TouchedRecruiter<'_> {
@@ -105,8 +105,8 @@ impl TouchedRecruiter<'_> {
 #[derive(Default)]
 pub(crate) struct Findings {
     /// The dead letters to write.
-    pub(crate) dead_letters: BTreeMap<Address, DeadLetter>,
+    pub(super) dead_letters: BTreeMap<Address, DeadLetter>,
     /// The recruiters and jobs that were processed. Their stored dead letters are removed, except for the addresses in
     /// `dead_letters`.
-    pub(crate) looked_at: BTreeSet<Address>,
+    pub(super) looked_at: BTreeSet<Address>,
 }

@@ -1,7 +1,7 @@
 //! The commands `dead-letters list`, `show`, `retry` and `drop` (spec 06). The output has ids, reasons and codes, never
 //! values of documents.
 
-use bson::{Bson, DateTime, Document, doc};
+use bson::{DateTime, doc};
 use futures::TryStreamExt as _;
 use serde_json::json;
 
@@ -11,11 +11,11 @@ use crate::error::Failure;
 use crate::maintenance::stored_commands::{Command, CommandOutcome, count};
 use crate::model::dead_letter::Reason;
 use crate::model::names::DEAD_LETTERS;
-use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::service::submit::submit;
+use crate::write::stored_dead_letter::StoredDeadLetter;
 
 /// Runs the command and prints its result on standard output.
 ///
@@ -38,6 +38,7 @@ async fn list(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     let mut found = 0_u64;
     while let Some(dead_letter) = dead_letters.try_next().await.map_err(Failure::Read)? {
         found += 1;
+        let dead_letter = StoredDeadLetter::of(&dead_letter);
         if as_json { println!("{}", as_value(&dead_letter)) } else { println!("{}", as_text(&dead_letter)) }
     }
     if !as_json {
@@ -46,38 +47,29 @@ async fn list(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     Ok(if found == 0 { Exit::Done } else { Exit::Findings })
 }
 
-fn as_value(dead_letter: &Document) -> serde_json::Value {
+fn as_value(dead_letter: &StoredDeadLetter) -> serde_json::Value {
     json!({
-        "id": text(dead_letter, "_id"), "reason": text(dead_letter, "reason"), "detail": text(dead_letter, "detail"),
-        "attempts": dead_letter.get("attempts").and_then(Bson::as_i64).or_else(|| dead_letter.get_i32("attempts").ok().map(i64::from)),
-        "first_seen": date(dead_letter, "first_seen"), "last_seen": date(dead_letter, "last_seen"),
-        "next_retry": date(dead_letter, "next_retry"),
+        "id": dead_letter.id, "reason": dead_letter.reason, "detail": dead_letter.detail,
+        "attempts": dead_letter.attempts, "first_seen": dead_letter.first_seen.and_then(text),
+        "last_seen": dead_letter.last_seen.and_then(text), "next_retry": dead_letter.next_retry.and_then(text),
     })
 }
 
-fn as_text(dead_letter: &Document) -> String {
-    let seen = date(dead_letter, "last_seen").unwrap_or_default();
-    format!("{}  {}  {}  {seen}", text(dead_letter, "_id"), text(dead_letter, "reason"), text(dead_letter, "detail"))
+fn as_text(StoredDeadLetter { id, reason, detail, last_seen, .. }: &StoredDeadLetter) -> String {
+    format!("{id}  {reason}  {detail}  {}", last_seen.and_then(text).unwrap_or_default())
 }
 
-fn text<'a>(dead_letter: &'a Document, field: &str) -> &'a str {
-    dead_letter.get_str(field).unwrap_or_default()
-}
-
-fn date(dead_letter: &Document, field: &str) -> Option<String> {
-    dead_letter.get_datetime(field).ok().and_then(|date: &DateTime| date.try_to_rfc3339_string().ok())
+fn text(date: DateTime) -> Option<String> {
+    date.try_to_rfc3339_string().ok()
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn show(context: &Context, id: &str, as_json: bool) -> Result<Exit, Refusal> {
-    let dead_letter = with_deadline(collection(&context.database, DEAD_LETTERS).find_one(doc! { "_id": id }))
-        .await
-        .map_err(Failure::Read)?;
-    let Some(dead_letter) = dead_letter else {
+    let Some(dead_letter) = StoredDeadLetter::read(&context.database, id).await? else {
         let message = format!("{id}: there is no such dead letter; `stream-processor dead-letters list` shows them");
         return Err(Refusal::new(Exit::Findings, message));
     };
-    let advice = Reason::from_stored(text(&dead_letter, "reason")).advice();
+    let advice = Reason::from_stored(&dead_letter.reason).advice();
     let mut value = as_value(&dead_letter);
     if as_json {
         if let Some(fields) = value.as_object_mut() {

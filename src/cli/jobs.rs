@@ -1,7 +1,7 @@
 //! The commands `jobs list`, `jobs run` and `jobs history`, and the commands `anonymize user` and `obfuscate`, which
 //! only run by hand (spec 05). The output has ids, names of fields and counts, never values of documents.
 
-use bson::{Bson, DateTime, Document};
+use bson::{Bson, DateTime};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -20,8 +20,9 @@ use crate::ticker::job::TimedJob;
 use crate::ticker::job_context::JobContext;
 use crate::ticker::jobs::obfuscate;
 use crate::ticker::ledger::{self, RunEnd};
-use crate::ticker::overview::{self, Overview, Run};
+use crate::ticker::overview::{self, Overview};
 use crate::ticker::report::{JobReport, ReportLine};
+use crate::ticker::stored_run::{self, StoredLine, StoredRun};
 use crate::ticker::ticker_command::JobOrder;
 
 /// Runs a command about time-based jobs and prints its result on standard output.
@@ -131,35 +132,31 @@ async fn run_here(context: &Context, job_order: JobOrder, now: Option<DateTime>,
         done => done?,
     }
     let end = RunEnd::of(&job.report);
-    let mut details = ledger::details(&end, &job.report);
     // The listener has already printed every line.
-    details.remove("lines");
-    if !matches!(job_order, JobOrder::Job(job) if job.only_reads()) {
-        details.insert("dry_run", true);
-    }
-    summarize(&details, form);
-    Ok(exit_of(&details))
+    let run = StoredRun::of(&ledger::details(&end, &job.report));
+    let is_dry_run = !matches!(job_order, JobOrder::Job(job) if job.only_reads());
+    summarize(&run, is_dry_run, form);
+    Ok(exit_of(&run))
 }
 
 /// Has the leader carry out a command that writes, and prints the result. Without a leader, this process takes the
 /// lease and carries the command out.
 async fn submit_and_print(context: &Context, command: &Command, form: Form) -> Result<Exit, Refusal> {
     match submit(context, command, |_| {}).await? {
-        Some(CommandOutcome { done: true, mut details }) => {
-            let lines = details.remove("lines");
-            let lines = lines.as_ref().and_then(Bson::as_array).map(Vec::as_slice).unwrap_or_default();
-            print_stored(lines, form);
-            summarize(&details, form);
-            Ok(exit_of(&details))
+        Some(CommandOutcome { done: true, details }) => {
+            let run = StoredRun::of(&details);
+            print_stored(&run, form);
+            summarize(&run, false, form);
+            Ok(exit_of(&run))
         }
         Some(refused) => Err(refused.refusal()),
         None => Ok(Exit::Interrupted),
     }
 }
 
-fn exit_of(details: &Document) -> Exit {
-    match details.get_str("outcome") {
-        Ok("done") if count(details, "failed") == 0 => Exit::Done,
+fn exit_of(run: &StoredRun) -> Exit {
+    match run.outcome.as_deref() {
+        Some("done") if run.failed.unwrap_or_default() == 0 => Exit::Done,
         _ => Exit::Findings,
     }
 }
@@ -181,42 +178,42 @@ fn print_csv(line: &ReportLine) {
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
-fn print_stored(lines: &[Bson], form: Form) {
-    for line in lines.iter().filter_map(Bson::as_document) {
-        let text = |field: &str| line.get_str(field).unwrap_or_default();
-        let fields = line.get_array("fields").map(Vec::as_slice).unwrap_or_default();
-        let fields: Vec<&str> = fields.iter().filter_map(Bson::as_str).collect();
+fn print_stored(run: &StoredRun, form: Form) {
+    for StoredLine { id, what, fields } in run.report_lines() {
         match form {
-            Form::Text => println!("{}  {}  {}", text("id"), text("what"), fields.join(", ")),
-            Form::Json => println!("{}", json!({ "id": text("id"), "what": text("what"), "fields": fields })),
-            Form::Csv => println!("{},{},{}", text("id"), text("what"), fields.join(" ")),
+            Form::Text => println!("{id}  {what}  {}", fields.join(", ")),
+            Form::Json => println!("{}", json!({ "id": id, "what": what, "fields": fields })),
+            Form::Csv => println!("{id},{what},{}", fields.join(" ")),
         }
     }
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
-fn summarize(details: &Document, form: Form) {
-    let skipped = details.get_document("skipped").cloned().unwrap_or_default();
-    let of = |field: &str| count(details, field);
-    let is_dry_run = details.get_bool("dry_run").unwrap_or_default();
-    let outcome = details.get_str("outcome").unwrap_or_default();
+fn summarize(run: &StoredRun, is_dry_run: bool, form: Form) {
+    let [matched, changed, failed] = counts(run);
+    let outcome = run.outcome.as_deref().unwrap_or_default();
     match form {
         Form::Json => {
-            let skipped: Value = Bson::Document(skipped).into_relaxed_extjson();
+            let skipped: Value = Bson::Document(run.skipped.clone()).into_relaxed_extjson();
             println!(
                 "{}",
-                json!({ "outcome": outcome, "dry_run": is_dry_run, "matched": of("matched"), "changed": of("changed"),
-                    "failed": of("failed"), "skipped": skipped, "lines": of("told"), "error": details.get_str("error").ok() })
+                json!({ "outcome": outcome, "dry_run": is_dry_run, "matched": matched, "changed": changed,
+                    "failed": failed, "skipped": skipped, "lines": run.told, "error": run.error })
             );
         }
         Form::Csv => {}
         Form::Text => {
             let would = if is_dry_run { "would be " } else { "" };
-            println!("{outcome}: {} matched, {} {would}changed, {} failed", of("matched"), of("changed"), of("failed"));
-            skipped.iter().for_each(|(reason, _)| println!("  skipped, {reason}: {}", count(&skipped, reason)));
-            details.get_str("error").iter().for_each(|error| println!("  {error}"));
+            println!("{outcome}: {matched} matched, {changed} {would}changed, {failed} failed");
+            run.skipped.keys().for_each(|reason| println!("  skipped, {reason}: {}", count(&run.skipped, reason)));
+            run.error.iter().for_each(|error| println!("  {error}"));
         }
     }
+}
+
+/// The selected, changed and failed documents of a run.
+fn counts(run: &StoredRun) -> [u64; 3] {
+    [run.matched, run.changed, run.failed].map(Option::unwrap_or_default)
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
@@ -259,7 +256,7 @@ fn as_value(job: &Overview) -> Value {
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn history(context: &Context, job: Option<&str>, limit: u32, as_json: bool) -> Result<Exit, Refusal> {
-    let runs = overview::history(&context.database, job, limit.into()).await?;
+    let runs = stored_run::history(&context.database, job, limit.into()).await?;
     for run in &runs {
         if as_json {
             println!("{}", run_as_value(run))
@@ -275,24 +272,26 @@ async fn history(context: &Context, job: Option<&str>, limit: u32, as_json: bool
     Ok(Exit::Done)
 }
 
-fn how(run: &Run) -> String {
+fn how(run: &StoredRun) -> String {
     let outcome = run.outcome.as_deref().unwrap_or("not ended");
     let error = run.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
     match run.started {
         Some(_) => {
-            format!("{outcome} ({} matched, {} changed, {} failed){error}", run.matched, run.changed, run.failed)
+            let [matched, changed, failed] = counts(run);
+            format!("{outcome} ({matched} matched, {changed} changed, {failed} failed){error}")
         }
         None if run.occurrences > 1 => format!("{outcome} {} times{error}", run.occurrences),
         None => format!("{outcome}{error}"),
     }
 }
 
-fn run_as_value(run: &Run) -> Value {
+fn run_as_value(run: &StoredRun) -> Value {
+    let [matched, changed, failed] = counts(run);
     let lines = Bson::Array(run.lines.clone()).into_relaxed_extjson();
     json!({
         "job": run.job, "scheduled_for": run.scheduled_for.map(written), "by_hand": run.by_hand,
         "started": run.started.map(written), "finished": run.finished.map(written), "outcome": run.outcome,
-        "matched": run.matched, "changed": run.changed, "failed": run.failed, "occurrences": run.occurrences,
+        "matched": matched, "changed": changed, "failed": failed, "occurrences": run.occurrences,
         "skipped": Bson::Document(run.skipped.clone()).into_relaxed_extjson(), "error": run.error, "lines": lines,
     })
 }

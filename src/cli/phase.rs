@@ -1,7 +1,7 @@
 //! The commands `phase show`, `phase set` and `phase history`. `phase show` answers whether the next step is allowed,
 //! and at the end whether the service may be switched off (spec 04).
 
-use bson::{Bson, DateTime, Document};
+use bson::DateTime;
 use serde_json::json;
 
 use super::PhaseCommand;
@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::maintenance::stored_commands::{Command, CommandOutcome};
 use crate::mongo::server_clock::server_time;
-use crate::phase::state::{self, Current};
+use crate::phase::state::{self, Current, RecordedStep};
 use crate::phase::step_conditions::{Condition, conditions};
 use crate::phase::{Phase, StepDirection};
 use crate::refusal::Exit;
@@ -108,29 +108,23 @@ async fn history(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     Ok(Exit::Done)
 }
 
-fn step_as_value(step: &Document) -> serde_json::Value {
-    let field = |name: &str| step.get_str(name).ok();
+fn step_as_value(step: &RecordedStep) -> serde_json::Value {
     json!({
-        "at": step.get_datetime("at").ok().copied().map(text), "who": field("who"), "from": field("from"),
-        "to": field("to"), "reason": field("reason"), "overridden": overridden(step),
+        "at": step.at.map(text), "who": step.who, "from": step.from, "to": step.to, "reason": step.reason,
+        "overridden": step.overridden,
     })
 }
 
-fn step_as_text(step: &Document) -> String {
-    let field = |name: &str| step.get_str(name).unwrap_or_default();
-    let at = step.get_datetime("at").ok().copied().map(text).unwrap_or_default();
-    let from = step.get_str("from").unwrap_or("-");
-    let mut line = format!("{at}  {from} -> {}  {}  {}", field("to"), field("who"), field("reason"));
-    for condition in overridden(step) {
+fn step_as_text(step: &RecordedStep) -> String {
+    let [to, who, reason] = [&step.to, &step.who, &step.reason].map(|text| text.as_deref().unwrap_or_default());
+    let at = step.at.map(text).unwrap_or_default();
+    let from = step.from.as_deref().unwrap_or("-");
+    let mut line = format!("{at}  {from} -> {to}  {who}  {reason}");
+    for condition in &step.overridden {
         line.push_str("\n    overridden: ");
         line.push_str(condition);
     }
     line
-}
-
-fn overridden(step: &Document) -> Vec<&str> {
-    let list = step.get_array("overridden").map(Vec::as_slice).unwrap_or_default();
-    list.iter().filter_map(Bson::as_str).collect()
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]

@@ -119,8 +119,7 @@ async fn carry_out(context: &Context, span: Span, as_json: bool) -> Result<Exit,
     let bar = bar(as_json);
     let command = Command::Replay(span);
     let outcome = submit(context, &command, |stored| {
-        let reached = stored.progress.get_timestamp("reached").unwrap_or(from);
-        show(&bar, from, reached, replay::until(stored).unwrap_or(from));
+        show(&bar, from, replay::reached(stored, from), replay::until(stored).unwrap_or(from));
     })
     .await;
     bar.finish_and_clear();

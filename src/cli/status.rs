@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use bson::{DateTime, Document, doc};
-use futures::TryStreamExt as _;
+use bson::{DateTime, doc};
 use resume_tokens::{Checkpoint, HistoryEntry};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -18,22 +17,22 @@ use crate::error::Failure;
 use crate::leader::lead::store;
 use crate::lease;
 use crate::maintenance::replay::{length_text, time_text};
-use crate::model::names::COMMANDS;
-use crate::model::names::DEAD_LETTERS;
+use crate::maintenance::resync::StoredResync;
+use crate::maintenance::stored_commands::{self, UnfinishedCommand};
 use crate::model::names::GAPS;
-use crate::model::names::JOB_RUNS;
-use crate::model::names::STATE;
-use crate::model::names::command_state::UNFINISHED;
-use crate::model::names::state_id;
+use crate::model::names::gap_state::OPEN;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::reads::collection;
 use crate::phase::state;
+use crate::phase::stored_verification::StoredVerification;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::source::cursor::operation_time;
 use crate::tasks::signals;
 use crate::tasks::{Group, Task};
+use crate::ticker::stored_run::{self, StoredRun};
+use crate::write::stored_dead_letter;
 
 /// The time between two reports of `--watch`.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -118,8 +117,8 @@ struct JobRun {
     job: String,
     scheduled_for: Option<String>,
     outcome: String,
-    changed: Option<i64>,
-    failed: Option<i64>,
+    changed: Option<u64>,
+    failed: Option<u64>,
 }
 
 impl StatusReport {
@@ -142,10 +141,7 @@ impl StatusReport {
         });
         let history = with_deadline(store(context).history(10)).await?;
         let leader = lease::current(database).await?;
-        let state = |id: &'static str| async move {
-            with_deadline(collection(database, STATE).find_one(doc! { "_id": id })).await.map_err(Failure::Read)
-        };
-        let gaps = with_deadline(collection(database, GAPS).count_documents(doc! { "state": "open" })).await;
+        let gaps = with_deadline(collection(database, GAPS).count_documents(doc! { "state": OPEN })).await;
         Ok(Self {
             phase: phase.phase.word(),
             phase_since: phase.since.and_then(date),
@@ -153,14 +149,18 @@ impl StatusReport {
             position,
             events_per_second: checkpoint.and_then(|checkpoint| rate(&checkpoint, &history)),
             oplog_window_seconds: oplog.map(|oplog| oplog.window().as_secs()),
-            resync: state(state_id::RESYNC).await?.map(|resync| resync.get_str("stage").unwrap_or("begun").to_owned()),
+            resync: StoredResync::read(database)
+                .await?
+                .map(|resync| resync.stage.unwrap_or_else(|| "begun".to_owned())),
             open_gaps: gaps.map_err(Failure::Read)?,
             unfinished_commands: unfinished(context).await?,
-            dead_letters: dead_letters(context).await?,
-            last_verification: state(state_id::VERIFICATION).await?.and_then(|stored| {
-                let ended = stored.get_datetime("ended").ok().copied().and_then(date)?;
-                Some(VerificationStatus { ended, differences: stored.get_i64("differences").ok()? })
-            }),
+            dead_letters: stored_dead_letter::count_by_reason(database).await?,
+            last_verification: with_deadline(StoredVerification::read(database))
+                .await
+                .map_err(Failure::Read)?
+                .and_then(|last| {
+                    Some(VerificationStatus { ended: date(last.ended?)?, differences: last.differences? })
+                }),
             jobs: jobs(context).await?,
         })
     }
@@ -195,7 +195,7 @@ impl StatusReport {
             None => row("verified", &["never"]),
         });
         lines.extend(self.jobs.iter().map(|run| {
-            let count = |name: &str, count: Option<i64>| count.map_or(String::new(), |count| format!("{count} {name}"));
+            let count = |name: &str, count: Option<u64>| count.map_or(String::new(), |count| format!("{count} {name}"));
             let (changed, failed) = (count("changed", run.changed), count("failed", run.failed));
             row("job", &[&run.job, run.scheduled_for.as_deref().unwrap_or("-"), &run.outcome, &changed, &failed])
         }));
@@ -231,49 +231,27 @@ fn rate(checkpoint: &Checkpoint, history: &[HistoryEntry]) -> Option<f64> {
 }
 
 async fn unfinished(context: &Context) -> Result<Vec<String>, Failure> {
-    let filter = doc! { "state": { "$in": UNFINISHED.to_vec() } };
-    let commands = with_deadline(collection(&context.database, COMMANDS).find(filter)).await.map_err(Failure::Read)?;
-    let commands: Vec<Document> = with_deadline(commands.try_collect()).await.map_err(Failure::Read)?;
-    let name = |command: &Document| {
-        let name = command.get_document("order").ok()?.get_str("name").ok()?;
-        let state = command.get_str("state").ok()?;
-        let asked = command.get_datetime("requested_at").ok()?.timestamp_millis();
+    let commands = stored_commands::unfinished(&context.database).await?;
+    let text = |UnfinishedCommand { name, state, requested_at }: &UnfinishedCommand| {
+        let asked = requested_at.timestamp_millis();
         let seconds = u64::try_from(clock::now().timestamp_millis() - asked).unwrap_or_default() / 1_000;
-        Some(format!("{name}  {state}, submitted {} ago", length_text(Duration::from_secs(seconds))))
+        format!("{name}  {state}, submitted {} ago", length_text(Duration::from_secs(seconds)))
     };
-    Ok(commands.iter().filter_map(name).collect())
-}
-
-async fn dead_letters(context: &Context) -> Result<BTreeMap<String, u64>, Failure> {
-    let group = [doc! { "$group": { "_id": "$reason", "count": { "$sum": 1_i64 } } }];
-    let groups =
-        with_deadline(collection(&context.database, DEAD_LETTERS).aggregate(group)).await.map_err(Failure::Read)?;
-    let groups: Vec<Document> = with_deadline(groups.try_collect()).await.map_err(Failure::Read)?;
-    let count = |group: &Document| Some((group.get_str("_id").ok()?.to_owned(), group.get_i64("count").ok()?));
-    Ok(groups.iter().filter_map(count).map(|(reason, count)| (reason, count.unsigned_abs())).collect())
+    Ok(commands.iter().map(text).collect())
 }
 
 async fn jobs(context: &Context) -> Result<Vec<JobRun>, Failure> {
-    let last = [
-        doc! { "$match": { "outcome": { "$ne": null } } },
-        doc! { "$sort": { "job": 1, "scheduled_for": -1 } },
-        doc! { "$group": { "_id": "$job", "run": { "$first": "$$ROOT" } } },
-        doc! { "$sort": { "_id": 1 } },
-    ];
-    let runs = with_deadline(collection(&context.database, JOB_RUNS).aggregate(last)).await.map_err(Failure::Read)?;
-    let runs: Vec<Document> = with_deadline(runs.try_collect()).await.map_err(Failure::Read)?;
-    let run = |group: &Document| {
-        let run = group.get_document("run").ok()?;
-        let number = |field: &str| run.get(field).and_then(|number| number.as_i64().or(number.as_i32().map(i64::from)));
+    let runs = stored_run::last_ended(&context.database).await?;
+    let run = |run: StoredRun| {
         Some(JobRun {
-            job: run.get_str("job").ok()?.to_owned(),
-            scheduled_for: run.get_datetime("scheduled_for").ok().copied().and_then(date),
-            outcome: run.get_str("outcome").ok()?.to_owned(),
-            changed: number("changed"),
-            failed: number("failed"),
+            job: Some(run.job).filter(|job| !job.is_empty())?,
+            scheduled_for: run.scheduled_for.and_then(date),
+            outcome: run.outcome?,
+            changed: run.changed,
+            failed: run.failed,
         })
     };
-    Ok(runs.iter().filter_map(run).collect())
+    Ok(runs.into_iter().filter_map(run).collect())
 }
 
 fn date(date: DateTime) -> Option<String> {

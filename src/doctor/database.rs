@@ -12,12 +12,10 @@ use crate::clock;
 use crate::config::Environment;
 use crate::context::Context;
 use crate::error::{Failure, command_code};
+use crate::lease::StoredLease;
 use crate::maintenance::other_ids;
 use crate::model::names::OFFERS;
-use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
-use crate::model::names::state_id;
-use crate::model::names::state_id::TICKER;
 use crate::model::other_id::OtherId;
 use crate::model::time::is_ahead;
 use crate::mongo::deadline::with_deadline;
@@ -29,6 +27,7 @@ use crate::setup::inspect;
 use crate::setup::plan::{COLLECTIONS, index_name, indexes as wanted, same_keys};
 use crate::setup::validator as setup_validator;
 use crate::source::scan;
+use crate::write::ticker_document::StoredTicker;
 
 /// The number of unusable documents in one collection at which counting ends.
 const MANY: usize = 10_000;
@@ -277,22 +276,16 @@ pub(super) async fn clock(context: &Context) -> Check {
 /// A sentence about a stored time that lies too far ahead. Until such a time comes, the time-based jobs would not run,
 /// or no instance could take the lease. `None` when all is well.
 async fn stored_ahead(context: &Context, now: DateTime) -> Result<Option<String>, Failure> {
-    let state = collection(&context.database, STATE);
-    let ticker =
-        with_deadline(state.find_one(doc! { "_id": TICKER })).await.map_err(Failure::Read)?.unwrap_or_default();
-    let through = ticker.get_document("through").cloned().unwrap_or_default();
+    let through = StoredTicker::read(&context.database).await?.through;
     let text = |time: DateTime| time.try_to_rfc3339_string().unwrap_or_default();
     let ahead = |time: Option<DateTime>| time.filter(|time| is_ahead(*time, now)).map(text);
-    if let Some(time) = ahead(through.values().filter_map(Bson::as_datetime).copied().max()) {
+    if let Some(time) = ahead(through.into_values().max()) {
         return Ok(Some(format!("occurrences of jobs are recorded up to {time}, which is in the future")));
     }
-    let lease = with_deadline(state.find_one(doc! { "_id": state_id::LEASE }))
-        .await
-        .map_err(Failure::Read)?
-        .unwrap_or_default();
+    let lease = StoredLease::read(&context.database).await?;
     // The longest lease is one hour, so a lease ends an hour from now at the latest.
     let hour = DateTime::from_millis(now.timestamp_millis().saturating_add(3_600_000));
-    let held = lease.get_datetime("expires_at").ok().copied().filter(|time| is_ahead(*time, hour));
+    let held = lease.and_then(|lease| lease.expires_at).filter(|time| is_ahead(*time, hour));
     Ok(held.map(|time| format!("the lease expires at {}, later than any lease can", text(time))))
 }
 

@@ -58,22 +58,22 @@ pub(crate) struct Checkpoints {
 /// The term, pipeline and history of new checkpoints.
 #[derive(Debug)]
 pub(crate) struct CheckpointTerm {
-    pub term: i64,
+    pub(super) term: i64,
     /// The fingerprint of the pipeline.
-    pub fingerprint: String,
-    pub history: History,
+    pub(super) fingerprint: String,
+    pub(super) history: History,
     /// The number of events in the checkpoint before.
-    pub events: i64,
+    pub(super) events: i64,
 }
 
 /// The position up to which everything is applied.
 #[derive(Debug, Clone)]
 pub(crate) struct Applied {
-    pub token: ResumeToken,
+    pub(super) token: ResumeToken,
     /// The wall time of the last event; `None` for a position without an event.
-    pub wall_time: Option<DateTime>,
+    pub(super) wall_time: Option<DateTime>,
     /// The number of events that were applied since the last save.
-    pub events: usize,
+    pub(super) events: usize,
 }
 
 impl Checkpoints {

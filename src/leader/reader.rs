@@ -57,24 +57,24 @@ const HISTORY_LOST: &str = "286";
 /// The reader's settings and state.
 #[derive(Debug)]
 pub(crate) struct StreamReader {
-    pub database: CausalDatabase,
-    pub watched: &'static [WatchedCollection],
+    pub(super) database: CausalDatabase,
+    pub(super) watched: &'static [WatchedCollection],
     /// The position after the last reply that was handed on.
-    pub position: StreamPosition,
+    pub(super) position: StreamPosition,
     /// The setting `stream.await_time`.
-    pub await_time: Duration,
+    pub(super) await_time: Duration,
     /// The usual number of events in a full reply.
-    pub batch_size: u32,
+    pub(super) batch_size: u32,
     /// Failures at positions that the reader does not get past.
-    pub stumbles: Stumbles,
+    pub(super) stumbles: Stumbles,
     /// The longest time without any event, not even the canary's. After it the cursor is opened again, because its
     /// server may be cut off from the others and no longer be the primary.
-    pub longest_silence: Duration,
-    pub primary_changes: PrimaryChanges,
+    pub(super) longest_silence: Duration,
+    pub(super) primary_changes: PrimaryChanges,
     /// The setting `stream.on_history_lost`.
-    pub on_history_lost: OnHistoryLost,
-    pub health: Arc<Health>,
-    pub metrics: Arc<Metrics>,
+    pub(super) on_history_lost: OnHistoryLost,
+    pub(super) health: Arc<Health>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl StreamReader {

@@ -42,42 +42,42 @@ pub(crate) const COMMANDS_INTERVAL: Duration = Duration::from_millis(500);
 /// The pipeline of one leadership.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
-    pub apply: Apply,
-    pub checkpoints: Checkpoints,
+    pub(super) apply: Apply,
+    pub(super) checkpoints: Checkpoints,
     /// Replies and gaps from the reader, in order.
-    pub inbox: mpsc::Receiver<Incoming>,
+    pub(super) inbox: mpsc::Receiver<Incoming>,
     /// Stored commands and resyncs, which are done in steps between batches.
-    pub maintenance: MaintenanceWorker,
+    pub(super) maintenance: MaintenanceWorker,
     /// Sources that were dropped and that no resync has repaired yet.
-    pub dropped: Dropped,
+    pub(super) dropped: Dropped,
     /// The phase as it was last read from the database.
-    pub phase: watch::Receiver<Followed>,
-    pub times: LastTimes,
+    pub(super) phase: watch::Receiver<Followed>,
+    pub(super) times: LastTimes,
     /// The setting `stream.batch_max`: the greatest number of events in a batch.
-    pub batch_max: usize,
+    pub(super) batch_max: usize,
     /// The setting `stream.batch_max_bytes`. Merging stops when a batch has so many bytes.
-    pub batch_max_bytes: usize,
+    pub(super) batch_max_bytes: usize,
     /// The time until which the lease allows writes.
-    pub validity: watch::Receiver<Validity>,
-    pub health: Arc<Health>,
+    pub(super) validity: watch::Receiver<Validity>,
+    pub(super) health: Arc<Health>,
     /// The lock that pipeline and ticker hold while they write offers.
-    pub offer_write_lock: OfferWriteLock,
+    pub(super) offer_write_lock: OfferWriteLock,
     /// The ticker notifies it when it has stored a command for the pipeline.
-    pub wake: Arc<Notify>,
+    pub(super) wake: Arc<Notify>,
     /// Cancelled when the leadership must end: when the process ends, the lease is lost, or the phase needs another
     /// change stream.
-    pub stop: CancellationToken,
+    pub(super) stop: CancellationToken,
 }
 
 /// Times of recurring work. `None` means not yet.
 #[derive(Debug, Default)]
 pub(crate) struct LastTimes {
     /// The last look for stored commands.
-    pub(crate) looked: Option<Instant>,
+    pub(super) looked: Option<Instant>,
     /// The end of the last step of maintenance.
-    pub(crate) stepped: Option<Instant>,
+    pub(super) stepped: Option<Instant>,
     /// The duration of that step.
-    pub(crate) step_took: Duration,
+    pub(super) step_took: Duration,
 }
 
 /// Events of one or more merged replies.

@@ -5,6 +5,7 @@ use bson::{DateTime, Timestamp, doc, oid::ObjectId};
 
 use crate::interruption::Unfinished;
 use crate::model::names::GAPS;
+use crate::model::names::gap_state::{OPEN, REPAIRED};
 use crate::write::{Writer, update_command};
 
 /// Stores an open gap between two cluster times.
@@ -21,7 +22,7 @@ pub(crate) async fn open(
     // The span is the key, so that a gap that is met again after a crash is stored once.
     let filter = doc! { "from": from, "to": to };
     let update = doc! { "$setOnInsert": {
-        "_id": ObjectId::new(), "cause": cause, "state": "open", "opened_at": now,
+        "_id": ObjectId::new(), "cause": cause, "state": OPEN, "opened_at": now,
     } };
     update_command::record(writer, GAPS, filter, update).await
 }
@@ -31,7 +32,7 @@ pub(crate) async fn open(
 /// # Errors
 /// As [`update_command::record`].
 pub(crate) async fn assign(writer: &Writer, resync: ObjectId) -> Result<(), Unfinished> {
-    update_command::change(writer, GAPS, doc! { "state": "open" }, doc! { "$set": { "resync": resync } }).await
+    update_command::change(writer, GAPS, doc! { "state": OPEN }, doc! { "$set": { "resync": resync } }).await
 }
 
 /// Marks the gaps that are assigned to a finished resync as repaired.
@@ -39,7 +40,7 @@ pub(crate) async fn assign(writer: &Writer, resync: ObjectId) -> Result<(), Unfi
 /// # Errors
 /// As [`update_command::record`].
 pub(crate) async fn repair(writer: &Writer, resync: ObjectId, now: DateTime) -> Result<(), Unfinished> {
-    let filter = doc! { "state": "open", "resync": resync };
-    let update = doc! { "$set": { "state": "repaired", "repaired_at": now } };
+    let filter = doc! { "state": OPEN, "resync": resync };
+    let update = doc! { "$set": { "state": REPAIRED, "repaired_at": now } };
     update_command::change(writer, GAPS, filter, update).await
 }

@@ -93,9 +93,9 @@ impl Apply {
 #[derive(Debug)]
 pub(crate) struct Rechecked {
     /// The key of the last dead letter, selected or not; `None` when there is none left.
-    pub last: Option<String>,
+    pub(super) last: Option<String>,
     /// The keys of the selected dead letters that remain.
-    pub stand: Vec<String>,
+    pub(super) stand: Vec<String>,
 }
 
 /// Reads the `_id` back from a key; `None` if the key does not hold the whole `_id`. Such a dead letter ends only with

@@ -45,7 +45,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Replaying {
     /// The id of its stored command.
-    pub command: ObjectId,
+    pub(super) command: ObjectId,
     source: Replay,
 }
 
@@ -53,9 +53,9 @@ pub(crate) struct Replaying {
 #[derive(Debug, Default)]
 pub(crate) struct ReplayStep {
     /// True if the whole span is read and applied.
-    pub ended: bool,
+    pub(super) ended: bool,
     /// True if a resync is needed, because the events do not tell what changed.
-    pub everything: bool,
+    pub(super) everything: bool,
 }
 
 /// Adds the offers that were written since `before` to the counts in a command's progress.
@@ -87,7 +87,7 @@ impl Replaying {
         }
         let until = stored.progress.get_timestamp(UNTIL).unwrap_or(span.from);
         let watched = watched(stages.phase, span.collection.as_deref());
-        let source = Replay::open(&stages.database, watched, reached(stored, span), until);
+        let source = Replay::open(&stages.database, watched, reached(stored, span.from), until);
         Ok(Self { command: stored.id, source })
     }
 
@@ -119,7 +119,7 @@ impl Replaying {
 #[derive(Debug)]
 pub(crate) struct ReplayTouches {
     /// The number of touched recruiters.
-    pub recruiters: u64,
+    recruiters: u64,
     /// True if a resync is needed, because the events do not tell what changed.
     pub everything: bool,
 }
@@ -160,10 +160,10 @@ pub(crate) fn watched(phase: Phase, only: Option<&str>) -> Vec<WatchedCollection
         .collect()
 }
 
-/// Returns the cluster time up to which a replay has come.
+/// Returns the cluster time up to which a replay of a span from `from` has come.
 #[must_use]
-pub(crate) fn reached(stored: &StoredCommand, span: &Span) -> Timestamp {
-    stored.progress.get_timestamp(REACHED).unwrap_or(span.from)
+pub(crate) fn reached(stored: &StoredCommand, from: Timestamp) -> Timestamp {
+    stored.progress.get_timestamp(REACHED).unwrap_or(from)
 }
 
 /// Returns the cluster time at which a replay ends; `None` before it begins.

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bson::{DateTime, Document, doc, oid::ObjectId};
+use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use mongodb::Database;
 use tracing::info;
 
@@ -100,6 +100,41 @@ enum Other {
     Recheck(Option<String>),
 }
 
+/// The document `resync`. It exists until the resync is finished. Every field may be missing: other versions wrote other
+/// ones.
+#[derive(Debug)]
+pub(crate) struct StoredResync {
+    /// The name of the stage.
+    pub stage: Option<String>,
+    /// The last `_id` that is done in this stage.
+    after: Option<Bson>,
+    began: Option<DateTime>,
+    id: Option<ObjectId>,
+    again: bool,
+}
+
+impl StoredResync {
+    /// Reads the resync that is not finished; `None` if no resync is running.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub(crate) async fn read(database: &Database) -> Result<Option<Self>, Failure> {
+        let state = collection(database, STATE);
+        let stored = with_deadline(state.find_one(doc! { "_id": RESYNC })).await.map_err(Failure::Read)?;
+        Ok(stored.as_ref().map(Self::of))
+    }
+
+    fn of(stored: &Document) -> Self {
+        Self {
+            stage: stored.get_str("stage").ok().map(ToOwned::to_owned),
+            after: stored.get("after").cloned(),
+            began: stored.get_datetime("began").ok().copied(),
+            id: stored.get_object_id("id").ok(),
+            again: stored.get_bool("again").unwrap_or_default(),
+        }
+    }
+}
+
 /// A resync that is not finished.
 #[derive(Debug)]
 pub struct Resync {
@@ -173,16 +208,15 @@ impl Resync {
         let state = collection(database, STATE);
         let taken_over = state.find_one_and_update(filter, doc! { "$set": { "term": term } });
         let document = with_deadline(taken_over).await.map_err(Failure::Write)?;
-        Ok(document.map(|document| {
-            let name = document.get_str("stage").unwrap_or_default();
-            let stage = ResyncStage::all().find(|stage| stage.name() == name);
+        Ok(document.as_ref().map(StoredResync::of).map(|stored| {
+            let stage = ResyncStage::all().find(|stage| Some(stage.name()) == stored.stage);
             Self {
                 stage: stage.unwrap_or(ResyncStage::Recruiters),
-                after: document.get_object_id("after").ok(),
-                other: Other::Scan(OtherId::from_stored(document.get("after"))),
-                began: document.get_datetime("began").copied().unwrap_or_else(|_| clock::now()),
-                id: document.get_object_id("id").unwrap_or_else(|_| ObjectId::new()),
-                again: document.get_bool("again").unwrap_or_default(),
+                after: stored.after.as_ref().and_then(Bson::as_object_id),
+                other: Other::Scan(OtherId::from_stored(stored.after.as_ref())),
+                began: stored.began.unwrap_or_else(clock::now),
+                id: stored.id.unwrap_or_else(ObjectId::new),
+                again: stored.again,
                 term,
             }
         }))

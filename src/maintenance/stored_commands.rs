@@ -3,6 +3,7 @@
 //! Progress and result are stored, so that the command line can show them and a new leader can go on.
 
 use bson::{Bson, DateTime, Document, Timestamp, doc, oid::ObjectId};
+use futures::TryStreamExt as _;
 use mongodb::Database;
 use serde::{Deserialize, Serialize};
 use tracing::error;
@@ -182,6 +183,33 @@ pub(crate) async fn load(database: &Database, id: ObjectId) -> Result<Option<Sto
     let stored =
         with_deadline(collection(database, COMMANDS).find_one(doc! { "_id": id })).await.map_err(Failure::Read)?;
     stored.as_ref().map(read).transpose()
+}
+
+/// The few facts about an unfinished command that `status` shows, also about a command of another version.
+#[derive(Debug)]
+pub(crate) struct UnfinishedCommand {
+    pub name: String,
+    /// One of [`UNFINISHED`].
+    pub state: String,
+    pub requested_at: DateTime,
+}
+
+/// Reads the commands that have not ended. A document without one of the fields is left out.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub(crate) async fn unfinished(database: &Database) -> Result<Vec<UnfinishedCommand>, Failure> {
+    let filter = doc! { "state": { "$in": UNFINISHED.to_vec() } };
+    let commands = with_deadline(collection(database, COMMANDS).find(filter)).await.map_err(Failure::Read)?;
+    let commands: Vec<Document> = with_deadline(commands.try_collect()).await.map_err(Failure::Read)?;
+    let command = |stored: &Document| {
+        Some(UnfinishedCommand {
+            name: stored.get_document("order").ok()?.get_str("name").ok()?.to_owned(),
+            state: stored.get_str("state").ok()?.to_owned(),
+            requested_at: *stored.get_datetime("requested_at").ok()?,
+        })
+    };
+    Ok(commands.iter().filter_map(command).collect())
 }
 
 /// Takes up the oldest unfinished command of a lane, or only the one with the id `only`, under `term`. A command that

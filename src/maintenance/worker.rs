@@ -184,7 +184,7 @@ impl MaintenanceWorker {
             Ok(step) => step,
             Err(Unfinished::Failed(failure)) if failure.directive() == Directive::Resync => {
                 let oplog = Oplog::measure(&apply.stages.database).await?;
-                return Ok(Some(refused([replay::too_old(replay::reached(stored, span), oplog.as_ref())])));
+                return Ok(Some(refused([replay::too_old(replay::reached(stored, span.from), oplog.as_ref())])));
             }
             Err(unfinished) => return Err(unfinished),
         };

@@ -51,6 +51,23 @@ pub(crate) mod state_id {
     pub(crate) const PRODUCTION: &str = "production";
     /// The position that was saved last, where checkpoints are files.
     pub(crate) const POSITION: &str = "position";
+    /// The checkpoint, where checkpoints are in MongoDB. `resume_tokens` writes this document.
+    pub(crate) const CHECKPOINT: &str = "checkpoint";
+    /// The tombstone. The step to `retired` writes it, and the step back removes it. While it exists, no instance
+    /// writes offers from recruiters, whatever the configuration and the document `phase` say.
+    pub(crate) const TOMBSTONE: &str = "tombstone";
+    /// The record of each `tokens import` and `tokens reset`.
+    pub(crate) const TOKEN_CHANGES: &str = "token_changes";
+    /// The changes that `setup` made.
+    pub(crate) const SETUP_MEMORY: &str = "setup";
+}
+
+/// The states of a gap in [`GAPS`].
+pub(crate) mod gap_state {
+    /// No resync has repaired the gap.
+    pub(crate) const OPEN: &str = "open";
+    /// A resync that began after the gap has finished.
+    pub(crate) const REPAIRED: &str = "repaired";
 }
 
 /// The states of a stored command in [`COMMANDS`].

@@ -4,6 +4,7 @@
 mod rules;
 pub(crate) mod state;
 pub(crate) mod step_conditions;
+pub(crate) mod stored_verification;
 pub(crate) mod watcher;
 
 pub use crate::config::Phase;

@@ -5,7 +5,8 @@ use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
 use mongodb::Database;
 
 use super::Phase;
-use super::step_conditions::{LastVerification, StepFacts};
+use super::step_conditions::StepFacts;
+use super::stored_verification::StoredVerification;
 use crate::config::Choice as _;
 use crate::error::Failure;
 use crate::interruption::Unfinished;
@@ -15,17 +16,13 @@ use crate::model::names::DEAD_LETTERS;
 use crate::model::names::GAPS;
 use crate::model::names::STATE;
 use crate::model::names::command_state::UNFINISHED;
-use crate::model::names::state_id::PHASE;
-use crate::model::names::state_id::{RESYNC, VERIFICATION};
+use crate::model::names::gap_state::OPEN;
+use crate::model::names::state_id::{PHASE, RESYNC, TOMBSTONE};
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::mongo::server_clock::server_time;
 use crate::write::statements::Statement;
 use crate::write::transaction::{Fence, Transaction};
-
-/// The `_id` of the tombstone. The step to `retired` writes the tombstone, and the step back removes it. While it
-/// exists, no instance writes offers from recruiters, whatever the configuration and the document `phase` say.
-const TOMBSTONE: &str = "tombstone";
 
 /// The phase of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +51,35 @@ pub(crate) struct PhaseChange {
     pub overridden: Vec<String>,
     /// The position of the stream, for the tombstone: `{token, cluster_time}`.
     pub position: Document,
+}
+
+/// One step as the history has it. Every field may be missing: other versions wrote other ones.
+#[derive(Debug)]
+pub(crate) struct RecordedStep {
+    pub at: Option<DateTime>,
+    /// The person who gave the command, or `configuration` for the initial phase.
+    pub who: Option<String>,
+    /// `None` for the initial phase.
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub reason: Option<String>,
+    /// The unmet conditions that `--force` overrode.
+    pub overridden: Vec<String>,
+}
+
+impl RecordedStep {
+    fn of(entry: &Document) -> Self {
+        let text = |field: &str| entry.get_str(field).ok().map(ToOwned::to_owned);
+        let overridden = entry.get_array("overridden").map(Vec::as_slice).unwrap_or_default();
+        Self {
+            at: entry.get_datetime("at").ok().copied(),
+            who: text("who"),
+            from: text("from"),
+            to: text("to"),
+            reason: text("reason"),
+            overridden: overridden.iter().filter_map(Bson::as_str).map(ToOwned::to_owned).collect(),
+        }
+    }
 }
 
 /// Reads the phase. A database without a stored phase has the phase `initial`.
@@ -151,11 +177,11 @@ pub(crate) async fn was_made_by(database: &Database, command: ObjectId) -> Resul
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub(crate) async fn history(database: &Database) -> Result<Vec<Document>, Failure> {
+pub(crate) async fn history(database: &Database) -> Result<Vec<RecordedStep>, Failure> {
     let stored =
         with_deadline(collection(database, STATE).find_one(doc! { "_id": PHASE })).await.map_err(Failure::Read)?;
-    let history = stored.and_then(|stored| stored.get_array("history").cloned().ok()).unwrap_or_default();
-    Ok(history.into_iter().filter_map(|entry| entry.as_document().cloned()).collect())
+    let history = stored.as_ref().and_then(|stored| stored.get_array("history").ok()).into_iter().flatten();
+    Ok(history.filter_map(Bson::as_document).map(RecordedStep::of).collect())
 }
 
 /// Reads the facts on which the conditions of a step rest. `asking` is the command that asks for the step: it does not
@@ -172,26 +198,16 @@ pub(crate) async fn facts(
     let count = async |name: &str, filter: Document| {
         with_deadline(collection(database, name).count_documents(filter)).await.map_err(Failure::Read)
     };
-    let full = doc! { "_id": VERIFICATION, "full": true };
-    let verification = with_deadline(collection(database, STATE).find_one(full)).await.map_err(Failure::Read)?;
+    let verification = with_deadline(StoredVerification::read(database)).await.map_err(Failure::Read)?;
     let unfinished = doc! { "_id": { "$ne": asking }, "state": { "$in": UNFINISHED.to_vec() } };
     Ok(StepFacts {
         phase: current.phase,
         since: current.since,
-        verification: verification.as_ref().and_then(verification_of),
+        verification: verification.and_then(StoredVerification::last),
         lag: lease::current(database).await?.and_then(|leader| leader.lag),
         dead_letters: count(DEAD_LETTERS, doc! {}).await?,
-        open_gaps: count(GAPS, doc! { "state": "open" }).await?,
+        open_gaps: count(GAPS, doc! { "state": OPEN }).await?,
         running: count(COMMANDS, unfinished).await? + count(STATE, doc! { "_id": RESYNC }).await?,
         now,
-    })
-}
-
-fn verification_of(stored: &Document) -> Option<LastVerification> {
-    Some(LastVerification {
-        phase: stored.get_str("phase").ok()?.to_owned(),
-        began: *stored.get_datetime("began").ok()?,
-        ended: *stored.get_datetime("ended").ok()?,
-        differences: stored.get_i64("differences").ok()?,
     })
 }

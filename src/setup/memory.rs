@@ -8,6 +8,7 @@ use mongodb::Database;
 
 use crate::error::Failure;
 use crate::model::names::STATE;
+use crate::model::names::state_id::SETUP_MEMORY;
 use crate::mongo::reads::collection;
 
 /// The changes that `setup` made, or was about to make when it was interrupted.
@@ -87,5 +88,5 @@ pub(super) async fn forget(database: &Database) -> Result<(), Failure> {
 }
 
 fn mine() -> Document {
-    doc! { "_id": "setup" }
+    doc! { "_id": SETUP_MEMORY }
 }

@@ -96,7 +96,7 @@ async fn target_offers(database: &Database, label: &str) -> Result<BTreeMap<&'st
 }
 
 /// The `_id` and `count` of a group.
-pub(crate) fn group(group: &Document) -> Option<(String, u64)> {
+fn group(group: &Document) -> Option<(String, u64)> {
     let count = group.get("count").and_then(Bson::as_i64)?;
     Some((group.get_str("_id").ok()?.to_owned(), u64::try_from(count).ok()?))
 }

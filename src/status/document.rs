@@ -216,8 +216,8 @@ impl From<&Overview> for JobStatus {
             last: job.last.as_ref().map(|run| RunStatus {
                 outcome: run.outcome.clone().unwrap_or_default(),
                 at: run.finished.or(run.scheduled_for).map(text),
-                changed: run.changed,
-                failed: run.failed,
+                changed: run.changed.unwrap_or_default(),
+                failed: run.failed.unwrap_or_default(),
             }),
         }
     }

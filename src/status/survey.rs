@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bson::{DateTime, Document, Timestamp, doc};
-use futures::TryStreamExt as _;
-use mongodb::Database;
+use bson::{DateTime, Timestamp};
 use resume_tokens::Checkpoint;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -18,10 +16,8 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::leader::lead;
 use crate::lease::{self, Holder};
-use crate::model::names::DEAD_LETTERS;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
-use crate::mongo::reads::collection;
 use crate::mongo::server_clock::server_time;
 use crate::observe::recent_history::{self, History, HistorySample};
 use crate::phase::state::{self, Current};
@@ -29,6 +25,7 @@ use crate::phase::step_conditions::{Condition, LastVerification, conditions};
 use crate::source::cursor::operation_time;
 use crate::tasks::pause;
 use crate::ticker::overview::{Overview, overview};
+use crate::write::stored_dead_letter;
 
 /// The time between two reads of the small documents.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -212,16 +209,8 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
         checkpoint: with_deadline(lead::store(context).load()).await.ok().flatten(),
         server_time: operation_time(database).await?,
         oplog: Oplog::measure(database).await?,
-        dead_letters: dead_letters(database).await?,
+        dead_letters: stored_dead_letter::count_by_reason(database).await?,
         verification: known.verification,
         jobs: overview(database, &context.settings.ticker, at).await?,
     })
-}
-
-async fn dead_letters(database: &Database) -> Result<BTreeMap<String, u64>, Failure> {
-    let by_reason = [doc! { "$group": { "_id": "$reason", "count": { "$sum": 1_i64 } } }];
-    let counted =
-        with_deadline(collection(database, DEAD_LETTERS).aggregate(by_reason)).await.map_err(Failure::Read)?;
-    let counted: Vec<Document> = with_deadline(counted.try_collect()).await.map_err(Failure::Read)?;
-    Ok(counted.iter().filter_map(counts::group).collect())
 }

@@ -2,22 +2,23 @@
 //! (spec 05). The state of a document goes from `due` to `claimed` (by a term) to `ended`. Every change but the first
 //! insert is on condition of the term.
 
-use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
+use bson::{DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
 use mongodb::error::{Error as MongoError, ErrorKind};
 use mongodb::{Database, IndexModel};
 
 use super::job::TimedJob;
 use super::report::JobReport;
+use super::stored_run::StoredRun;
 use crate::error::Failure;
 use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::stored_commands::counted;
 use crate::model::names::JOB_RUNS;
 use crate::model::names::STATE;
-use crate::model::names::state_id::TICKER;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::observe::labels::LabelValue;
 use crate::write::statements::Statement;
+use crate::write::ticker_document;
 use crate::write::transaction::{Fence, Transaction};
 
 /// Runs are kept for 90 days (spec 05).
@@ -130,9 +131,7 @@ pub async fn enter(fence: &Fence, job: TimedJob, through: DateTime, entries: &[L
     if !entries.is_empty() {
         transaction.update(JOB_RUNS, entries).await?;
     }
-    let mut set = Document::new();
-    set.insert(format!("through.{}", job.name()), through);
-    transaction.update(STATE, vec![statement(doc! { "q": { "_id": TICKER }, "u": { "$set": set } })]).await?;
+    transaction.update(STATE, vec![ticker_document::setting_through(job.name(), through)]).await?;
     Ok(transaction.commit().await?)
 }
 
@@ -144,17 +143,7 @@ pub async fn leave_out(database: &Database, term: i64, jobs: &[String]) -> Resul
     if jobs.is_empty() {
         return Ok(());
     }
-    let unset: Document = jobs.iter().map(|job| (format!("through.{job}"), Bson::Null)).collect();
-    remember(database, term, doc! { "$unset": unset }).await
-}
-
-async fn remember(database: &Database, term: i64, update: Document) -> Result<(), Unfinished> {
-    let mine = doc! { "_id": TICKER, "term": term };
-    let updated = with_deadline(collection(database, STATE).update_one(mine, update)).await.map_err(Failure::Write)?;
-    match updated.matched_count {
-        0 => Err(Interruption::LeaseLost.into()),
-        _ => Ok(()),
-    }
+    ticker_document::forget_through(database, term, jobs).await
 }
 
 fn entered(job: TimedJob, entry: &LedgerEntry, now: DateTime) -> Statement {
@@ -213,7 +202,7 @@ pub async fn claim(database: &Database, term: i64, id: &str, now: DateTime) -> R
     let runs = collection(database, JOB_RUNS);
     let claimed = runs.find_one_and_update(filter, update);
     let claimed = with_deadline(claimed).await.map_err(Failure::Write)?;
-    Ok(claimed.map(|run| crate::maintenance::stored_commands::count(&run, "changed")))
+    Ok(claimed.map(|run| StoredRun::of(&run).changed.unwrap_or_default()))
 }
 
 /// A run by hand: an operator gave the command for it.
@@ -253,7 +242,7 @@ pub async fn begin(database: &Database, term: i64, run: &ByHand<'_>) -> Result<(
         Err(error) if is_duplicate(&error) => return Err(Interruption::LeaseLost.into()),
         Err(error) => return Err(Failure::Write(error).into()),
     };
-    Ok((id, before.map_or(0, |run| crate::maintenance::stored_commands::count(&run, "changed"))))
+    Ok((id, before.and_then(|run| StoredRun::of(&run).changed).unwrap_or_default()))
 }
 
 /// Stores the counts of a run that is under way.

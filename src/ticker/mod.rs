@@ -18,5 +18,6 @@ pub(crate) mod report;
 mod retry_policy;
 pub(crate) mod runner;
 mod statements;
+pub(crate) mod stored_run;
 pub(crate) mod ticker_command;
 pub(crate) mod write_access;

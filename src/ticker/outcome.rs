@@ -13,13 +13,13 @@ use crate::notices::Notices;
 
 /// A run that has ended.
 pub(super) struct EndedRun<'a> {
-    pub job_order: JobOrder,
+    pub(super) job_order: JobOrder,
     /// The time by which the run's rules went.
-    pub now: DateTime,
-    pub end: &'a RunEnd,
-    pub report: &'a JobReport,
+    pub(super) now: DateTime,
+    pub(super) end: &'a RunEnd,
+    pub(super) report: &'a JobReport,
     /// The duration of the run.
-    pub took: Duration,
+    pub(super) took: Duration,
 }
 
 /// Writes one line to the log, updates the metrics, and sends a notice if the run changed or failed something.

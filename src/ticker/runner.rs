@@ -49,7 +49,7 @@ pub(crate) struct Ticker {
     pub context: Context,
     pub handles: LeaderHandles,
     /// Cancelled when the process must end, or when the lease is lost.
-    pub stop: CancellationToken,
+    stop: CancellationToken,
     plans: Plans,
     notices: Notices,
     /// The sender of the notices; `None` without a webhook, and after [`Ticker::run`] has started it.
@@ -69,11 +69,11 @@ pub(crate) struct LeaderHandles {
     /// The fence of the writes and transactions of the leadership.
     pub fence: Fence,
     /// For each job by name, the time up to which its occurrences were in the ledger when the leadership began.
-    pub through: BTreeMap<String, DateTime>,
+    through: BTreeMap<String, DateTime>,
     /// The time that the lease still allows for writes.
-    pub validity: watch::Receiver<Validity>,
+    validity: watch::Receiver<Validity>,
     /// The phase as it was last read from the database.
-    pub phase: watch::Receiver<Followed>,
+    phase: watch::Receiver<Followed>,
     pub offer_write_lock: OfferWriteLock,
     /// The signal that wakes the pipeline when a command is stored for it.
     pub wake: Arc<Notify>,

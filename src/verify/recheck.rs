@@ -16,6 +16,7 @@ use crate::model::ids::typed;
 use crate::model::names::OFFERS;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
+use crate::model::names::state_id::CHECKPOINT;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::collection;
 use crate::observe::health::Health;
@@ -163,6 +164,6 @@ impl Rechecker {
 }
 
 async fn checkpoint(database: &CausalDatabase) -> Result<Option<Timestamp>, Failure> {
-    let checkpoint = collection(database, STATE).find_one(doc! { "_id": "checkpoint" }).await.map_err(Failure::Read)?;
+    let checkpoint = collection(database, STATE).find_one(doc! { "_id": CHECKPOINT }).await.map_err(Failure::Read)?;
     Ok(checkpoint.and_then(|checkpoint| checkpoint.get_timestamp("cluster_time").ok()))
 }

@@ -1,17 +1,15 @@
-//! The stored result of the last full verification: the document `verification` of `stream_processor_state`. The
-//! conditions of the phases (spec 04) and the leader's metrics use it.
+//! The result of a full verification, as it is stored for the conditions of the phases (spec 04) and for the leader's
+//! metrics. [`StoredVerification`] is the document.
 
 use std::collections::BTreeMap;
 
-use bson::{Bson, DateTime, Document, doc};
+use bson::DateTime;
 use mongodb::Database;
 
 use super::compare::DifferenceKind;
 use super::report::VerificationReport;
 use crate::error::Failure;
-use crate::model::names::STATE;
-use crate::model::names::state_id::VERIFICATION;
-use crate::mongo::reads::collection;
+use crate::phase::stored_verification::StoredVerification;
 
 /// The part of the stored result that the leader shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,35 +20,23 @@ pub struct Stored {
     pub divergent_offers: BTreeMap<DifferenceKind, i64>,
 }
 
-/// Stores the result of a full verification, unless a later result is stored. A process that was paused before storing
-/// must not overwrite the result on which a step of the phase rests. A stored result from the future does not count as
-/// later, because a clock was ahead.
+/// Stores the result of a full verification, unless a later result is stored.
 ///
 /// # Errors
 /// [`Failure::Write`].
 pub async fn store(database: &Database, report: &VerificationReport) -> Result<(), Failure> {
     let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    let divergent: Document = report
-        .divergent_offers
-        .iter()
-        .map(|(kind, offers)| (kind.as_str().to_owned(), Bson::Int64(count(*offers))))
-        .collect();
-    let mut fields = doc! {
-        "began": report.began,
-        "ended": report.ended,
-        "phase": &report.phase,
-        "differences": count(report.differences),
-        "divergent_offers": divergent,
-        "full": report.full,
+    let divergent = report.divergent_offers.iter().map(|(kind, offers)| (kind.as_str().to_owned(), count(*offers)));
+    let result = StoredVerification {
+        began: Some(report.began),
+        ended: Some(report.ended),
+        phase: Some(report.phase.clone()),
+        differences: Some(count(report.differences)),
+        divergent_offers: divergent.collect(),
+        full: report.full,
+        last_success: (report.differences == 0).then_some(report.ended),
     };
-    if report.differences == 0 {
-        fields.insert("last_success", report.ended);
-    }
-    let later = doc! { "$and": [{ "$gt": ["$ended", report.ended] }, { "$lte": ["$ended", "$$NOW"] }] };
-    let stored = doc! { "$mergeObjects": ["$$ROOT", { "$literal": fields }] };
-    let update = vec![doc! { "$replaceWith": { "$cond": [later, "$$ROOT", stored] } }];
-    collection(database, STATE).update_one(mine(), update).upsert(true).await.map_err(Failure::Write)?;
-    Ok(())
+    result.store(database).await.map_err(Failure::Write)
 }
 
 /// Reads the stored result. It is empty before the first full verification.
@@ -58,14 +44,10 @@ pub async fn store(database: &Database, report: &VerificationReport) -> Result<(
 /// # Errors
 /// [`Failure::Read`].
 pub async fn load(database: &Database) -> Result<Stored, Failure> {
-    let stored = collection(database, STATE).find_one(mine()).await.map_err(Failure::Read)?.unwrap_or_default();
-    let offers = |kind: DifferenceKind| stored.get_document("divergent_offers").ok()?.get_i64(kind.as_str()).ok();
+    let stored = StoredVerification::read(database).await.map_err(Failure::Read)?.unwrap_or_default();
+    let offers = |kind: DifferenceKind| stored.divergent_offers.iter().find(|(name, _)| name == kind.as_str());
     Ok(Stored {
-        last_success: stored.get_datetime("last_success").ok().copied(),
-        divergent_offers: DifferenceKind::ALL.into_iter().filter_map(|kind| Some((kind, offers(kind)?))).collect(),
+        last_success: stored.last_success,
+        divergent_offers: DifferenceKind::ALL.into_iter().filter_map(|kind| Some((kind, offers(kind)?.1))).collect(),
     })
-}
-
-fn mine() -> Document {
-    doc! { "_id": VERIFICATION }
 }

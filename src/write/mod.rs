@@ -8,6 +8,8 @@ pub(crate) mod dead_letters;
 pub(crate) mod fenced_writer;
 pub(crate) mod links;
 pub(crate) mod statements;
+pub(crate) mod stored_dead_letter;
+pub(crate) mod ticker_document;
 pub(crate) mod transaction;
 pub mod update_command;
 

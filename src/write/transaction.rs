@@ -12,21 +12,13 @@ use mongodb::options::{ReadConcern, WriteConcern};
 use mongodb::{ClientSession, Database};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::{Writer, update_command};
+use super::{Writer, ticker_document, update_command};
 use crate::error::Failure;
-use crate::error::{command_code, describe};
 use crate::interruption::{Interruption, Unfinished};
 use crate::model::names::STATE;
-use crate::model::names::state_id::TICKER;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::write::statements::Statement;
-use mongodb::error::Error as MongoError;
-use mongodb::options::ReturnDocument;
-use tracing::warn;
-
-/// The server's code `DuplicateKey`.
-const DUPLICATE_KEY: i32 = 11_000;
 
 /// The session of a leadership's transactions. Its id is stored, so that a successor can end a transaction that a dead
 /// process left open. Otherwise the server would hold the locks for a minute, against the stream too.
@@ -52,52 +44,9 @@ impl Fence {
     pub async fn take_over(writer: Writer, term: i64) -> Result<(Self, BTreeMap<String, DateTime>), Unfinished> {
         let session = session(writer.database()).await?;
         let id = session.lock().await.id().clone();
-        let through = take_over(writer.database(), term, &id).await?;
+        let through = ticker_document::take_over(writer.database(), term, &id).await?;
         Ok((Self { writer, term, session }, through))
     }
-}
-
-/// Stores `term` and its session in the document `ticker`, and returns `through` of each time-based job.
-///
-/// # Errors
-/// [`Interruption::LeaseLost`] when a later term has the document, [`Failure::Write`].
-async fn take_over(
-    database: &Database,
-    term: i64,
-    session: &Document,
-) -> Result<BTreeMap<String, DateTime>, Unfinished> {
-    end_session_before(database, term).await?;
-    let filter = doc! { "_id": TICKER, "term": { "$not": { "$gt": term } } };
-    let state = collection(database, STATE);
-    let taken = state
-        .find_one_and_update(filter, doc! { "$set": { "term": term, "session": session } })
-        .upsert(true)
-        .return_document(ReturnDocument::After);
-    let taken = match with_deadline(taken).await {
-        Ok(taken) => taken.unwrap_or_default(),
-        // The filter excludes the document of a later term, so the insert collides with it.
-        Err(error) if command_code(&error) == Some(DUPLICATE_KEY) => return Err(Interruption::LeaseLost.into()),
-        Err(error) => return Err(Failure::Write(error).into()),
-    };
-    let through = taken.get_document("through").cloned().unwrap_or_default();
-    Ok(through.into_iter().filter_map(|(job, time)| Some((job, time.as_datetime().copied()?))).collect())
-}
-
-/// Ends the session of the leader before. A leader that died may have left a transaction open, whose locks would make
-/// others wait for a minute.
-async fn end_session_before(database: &Database, term: i64) -> Result<(), Failure> {
-    let before = doc! { "_id": TICKER, "term": { "$lt": term } };
-    let before = with_deadline(collection(database, STATE).find_one(before)).await.map_err(Failure::Read)?;
-    if let Some(session) = before.and_then(|before| before.get_document("session").cloned().ok()) {
-        let end = database.run_command(doc! { "killSessions": [session] });
-        if let Err(error) = with_deadline::<_, MongoError>(end).await {
-            warn!(
-                error = describe(&error),
-                "the session of the previous leader could not be ended; it expires by itself"
-            );
-        }
-    }
-    Ok(())
 }
 
 /// An open transaction. When it is dropped, it is aborted, at the latest when the next one begins.
@@ -154,9 +103,8 @@ impl Transaction {
         let begin = begin.read_concern(ReadConcern::snapshot()).write_concern(WriteConcern::majority());
         begin.await.map_err(Failure::Write)?;
         if let Some(fence) = fence {
-            let mine = rawdoc! { "q": { "_id": TICKER, "term": fence.term }, "u": [{ "$set": { "wrote": "$$NOW" } }] };
-            let statement = Statement { id: None, body: mine };
-            if transaction.update(STATE, vec![statement]).await?.unmatched > 0 {
+            let passing = vec![ticker_document::passing_fence(fence.term)];
+            if transaction.update(STATE, passing).await?.unmatched > 0 {
                 return Err(Interruption::LeaseLost.into());
             }
         }

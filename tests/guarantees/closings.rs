@@ -191,7 +191,7 @@ async fn a_closing_that_comes_between_the_comparison_and_the_write_stands() {
     let processor = started(&test).await;
     until_no_resync(&test.database).await;
     settled(&test.database).await;
-    let jobs: Vec<ObjectId> = recruiters.iter().flat_map(|recruiter| job_ids(recruiter)).collect();
+    let jobs: Vec<ObjectId> = recruiters.iter().flat_map(job_ids).collect();
     for round in 1..=6_i64 {
         // Our own cancelling, so that the next touch reopens.
         for (status, at) in [("Annulée", 10 * round), ("Active", 10 * round + 1)] {
@@ -229,7 +229,7 @@ async fn in_any_order_no_closing_is_undone_without_a_later_change_of_its_job() {
         let recruiters: Vec<Document> = (0..4).map(|_| with_siblings()).collect();
         test.collection("recruiters").insert_many(&recruiters).await.unwrap();
         settled(&test.database).await;
-        let jobs: Vec<ObjectId> = recruiters.iter().flat_map(|recruiter| job_ids(recruiter)).collect();
+        let jobs: Vec<ObjectId> = recruiters.iter().flat_map(job_ids).collect();
         let mut known = vec![Known { edited: 0, closed: None }; jobs.len()];
         for now in 2..140_i64 {
             let number = random.random_range(0..jobs.len());

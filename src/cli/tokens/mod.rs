@@ -1,6 +1,7 @@
 //! The commands `tokens list`, `show`, `export`, `import` and `reset` (spec 06). `list` and `show` print the position
 //! in the change stream, its history, and whether the stream can go on from there. The others export and move it.
 
+mod changes;
 mod moving;
 mod old_worker;
 
@@ -8,7 +9,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use bson::{Bson, Document, Timestamp, doc};
+use bson::{Bson, Timestamp};
 use mongodb::Database;
 use resume_tokens::{Checkpoint, OldWorkerTokens, StoreError, TokenKind};
 use serde_json::{Value, json};
@@ -19,16 +20,11 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::leader::lead::store;
 use crate::maintenance::replay::{length_text, time_text};
-use crate::model::names::STATE;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
-use crate::mongo::reads::collection;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::source::cursor::operation_time;
-
-/// The document of [`STATE`] with the record of each `import` and `reset`.
-const CHANGES: &str = "token_changes";
 
 /// Runs the command and prints its result on standard output.
 ///
@@ -167,7 +163,8 @@ async fn show(context: &Context, name: Option<&str>, as_json: bool) -> Result<Ex
             }),
         };
         if let (None, Some(fields)) = (name, value.as_object_mut()) {
-            let changes: Vec<Value> = changes(context).await?.into_iter().map(Bson::into_relaxed_extjson).collect();
+            let changes = changes::read(&context.database).await?.into_iter().map(Bson::into_relaxed_extjson);
+            let changes: Vec<Value> = changes.collect();
             fields.insert("old_worker".to_owned(), json!(old_tokens(context, &measure).await?));
             fields.insert("changes".to_owned(), changes.into());
         }
@@ -176,7 +173,8 @@ async fn show(context: &Context, name: Option<&str>, as_json: bool) -> Result<Ex
         println!("{}", as_text(&found, &measure));
         if name.is_none() {
             old_tokens(context, &measure).await?.iter().for_each(|line| println!("old worker    {line}"));
-            changes(context).await?.iter().filter_map(change_text).for_each(|line| println!("moved         {line}"));
+            let changes = changes::read(&context.database).await?;
+            changes.iter().filter_map(changes::text).for_each(|line| println!("moved         {line}"));
         }
     }
     Ok(if reached == Some(false) { Exit::Findings } else { Exit::Done })
@@ -237,22 +235,6 @@ async fn old_tokens(context: &Context, measure: &Measure) -> Result<Vec<String>,
     };
     let garbled = old.garbled.iter().map(|collection| format!("{collection}: cannot be read"));
     Ok(old.tokens.iter().map(line).chain(garbled).collect())
-}
-
-/// The stored records of `import` and `reset`, the oldest first.
-async fn changes(context: &Context) -> Result<Vec<Bson>, Failure> {
-    let stored = with_deadline(collection(&context.database, STATE).find_one(doc! { "_id": CHANGES }))
-        .await
-        .map_err(Failure::Read)?;
-    Ok(stored.and_then(|stored| stored.get_array("changes").cloned().ok()).unwrap_or_default())
-}
-
-fn change_text(change: &Bson) -> Option<String> {
-    let change: &Document = change.as_document()?;
-    let text = |field: &str| change.get_str(field).unwrap_or("-").to_owned();
-    let at = change.get_datetime("at").ok()?.try_to_rfc3339_string().ok()?;
-    let (who, from, to, reason) = (text("who"), text("from"), text("to"), text("reason"));
-    Some(format!("{at} by {who}: from {from} to {to}; {reason}"))
 }
 
 async fn export(context: &Context, file: Option<&Path>, id: Option<&str>) -> Result<Exit, Refusal> {

@@ -2,12 +2,12 @@
 //! because the instance would save its own position again. Skipped events are not lost: their span becomes a gap, and a
 //! resync follows.
 
-use bson::{Document, Timestamp, doc};
+use bson::Timestamp;
 use mongodb::Database;
 use resume_tokens::{Checkpoint, History, OldWorkerTokens, ResumeToken, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use super::CHANGES;
+use super::changes::TokenChange;
 use crate::cli::arguments::Override;
 use crate::cli::position::NamedPosition;
 use crate::clock;
@@ -18,11 +18,9 @@ use crate::leader::lead::{hold, release_lease, store};
 use crate::maintenance::gaps;
 use crate::maintenance::replay::{time_text, too_old, watched};
 use crate::maintenance::resync::Resync;
-use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
-use crate::mongo::reads::collection;
 use crate::phase::state;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
@@ -103,9 +101,13 @@ async fn moved(
     if step.skipped.is_some() || step.everything {
         Resync::request(writer, &context.metrics, "the position was moved by hand", term).await?;
     }
-    let record = doc! {
-        "at": clock::now(), "who": who(), "from": step.from.map(text), "to": step.to.as_ref().map(Checkpoint::history_id),
-        "reason": override_.reason, "overridden": step.objections,
+    let record = TokenChange {
+        at: clock::now(),
+        who: who(),
+        from: step.from.map(text),
+        to: step.to.as_ref().map(Checkpoint::history_id),
+        reason: override_.reason,
+        overridden: step.objections,
     };
     let mut store = store(context);
     store.set_variables(writer.variables().await?);
@@ -120,7 +122,7 @@ async fn moved(
             "the next start is like the first one".to_owned()
         }
     };
-    remember(context, record).await?;
+    record.store(&context.database).await?;
     println!("done: {to}");
     if step.skipped.is_some() || step.everything {
         println!("the skipped events are not lost: the next instance runs a resync");
@@ -246,13 +248,6 @@ async fn unread(context: &Context, from: Option<Timestamp>, to: Timestamp) -> Re
             Err(failure) => return Err(failure.into()),
         }
     }
-}
-
-async fn remember(context: &Context, record: Document) -> Result<(), Failure> {
-    let push = doc! { "$push": { "changes": { "$each": [record], "$slice": -100 } } };
-    let state = collection(&context.database, STATE);
-    with_deadline(state.update_one(doc! { "_id": CHANGES }, push).upsert(true)).await.map_err(Failure::Write)?;
-    Ok(())
 }
 
 fn text(time: Timestamp) -> String {

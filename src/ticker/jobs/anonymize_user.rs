@@ -4,7 +4,7 @@
 //! the rest when it sees the copies (spec 03).
 
 use bson::raw::{CStr, cstr};
-use bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc, rawdoc};
+use bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc};
 
 use super::super::attempts::{Attempts, DocumentFault};
 use super::super::id_cursor::IdCursor;
@@ -17,14 +17,13 @@ use crate::model::names::OFFERS;
 use crate::model::names::ROLES;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
-use crate::model::names::state_id::TICKER;
 use crate::model::user_id::spellings;
 use crate::model::value;
-use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::ticker::job_context::JobContext;
 use crate::write::anonymize::AnonymizedUser;
 use crate::write::statements::Statement;
+use crate::write::ticker_document::{StoredTicker, changing_anonymizing};
 use crate::write::transaction::Transaction;
 
 /// The fields of a user that the copy keeps (spec 05).
@@ -36,8 +35,6 @@ const CONTACT_OF_RECRUITER: [&str; 5] = ["first_name", "last_name", "phone", "em
 const MOST: usize = 500;
 /// The size of the recruiters, in bytes, after which a transaction copies no further recruiter.
 const BYTES: usize = 8 * 1024 * 1024;
-/// The field of the document `ticker` with the users whose anonymisation has begun and has not ended.
-const BEGUN: &CStr = cstr!("anonymizing");
 
 /// Anonymises a user by hand, whatever the date of the last action. The run gives up where the user does not exist.
 ///
@@ -61,11 +58,7 @@ pub async fn run(job: &mut JobContext, user: UserId) -> Result<(), Unfinished> {
 /// # Errors
 /// [`Failure::Read`].
 pub async fn begun(job: &JobContext) -> Result<Vec<UserId>, Failure> {
-    let state = collection(&job.context.database, STATE);
-    let ticker: Document =
-        with_deadline(state.find_one(doc! { "_id": TICKER })).await.map_err(Failure::Read)?.unwrap_or_default();
-    let begun = ticker.get_array(BEGUN.as_str()).map(Vec::as_slice).unwrap_or_default();
-    Ok(begun.iter().filter_map(Bson::as_object_id).map(UserId).collect())
+    Ok(StoredTicker::read(&job.context.database).await?.anonymizing)
 }
 
 /// Anonymises a user, unless the last action is later than `latest`. Where the server refuses a change of this user, or
@@ -211,10 +204,7 @@ async fn leave(mut transaction: Transaction, rest: &Rest) -> Result<(), Unfinish
 
 /// Adds the user to the list of begun users (`$addToSet`), or removes the user from the list (`$pull`).
 async fn note(transaction: &mut Transaction, user: UserId, operator: &CStr) -> Result<(), Unfinished> {
-    let mut update = RawDocumentBuf::new();
-    update.append(operator, &rawdoc! { BEGUN: user });
-    let body = rawdoc! { "q": { "_id": TICKER }, "u": update };
-    transaction.update(STATE, vec![Statement { id: None, body }]).await.map(drop)
+    transaction.update(STATE, vec![changing_anonymizing(user, operator)]).await.map(drop)
 }
 
 /// Copies the user's recruiters without contact, and deletes them. Returns the number of documents that the transaction

@@ -30,8 +30,8 @@ const LATER: usize = 10_000;
 /// A user with a valid address.
 #[derive(Debug, Clone)]
 pub(super) struct Recipient {
-    pub name: String,
-    pub to: Address,
+    pub(super) name: String,
+    pub(super) to: Address,
 }
 
 /// Offers or users whose last message was deferred, with the time of that message. They come after all others in a run,
@@ -76,10 +76,10 @@ impl<T> Later<T> {
 /// The values of one offer that its message needs. `user` is `None` where the offer names no user.
 #[derive(Debug)]
 pub(super) struct Subject {
-    pub id: JobId,
-    pub user: Option<UserId>,
-    pub establishment: String,
-    pub offer: EmailOffer,
+    pub(super) id: JobId,
+    pub(super) user: Option<UserId>,
+    establishment: String,
+    offer: EmailOffer,
 }
 
 /// The projection of a query: the fields of an offer that [`Subject::read`] reads.

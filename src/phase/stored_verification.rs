@@ -1,0 +1,90 @@
+//! The document `verification` of `stream_processor_state`: the result of the last full verification. The document is
+//! read and written here, because the conditions of a step rest on it. [`super::step_conditions`] judges it.
+
+use bson::{Bson, DateTime, Document, doc};
+use mongodb::Database;
+use mongodb::error::Error as MongoError;
+
+use super::step_conditions::LastVerification;
+use crate::model::names::STATE;
+use crate::model::names::state_id::VERIFICATION;
+use crate::mongo::reads::collection;
+
+/// The stored result. Every field may be missing: other versions wrote other ones.
+#[derive(Debug, Default)]
+pub(crate) struct StoredVerification {
+    pub began: Option<DateTime>,
+    pub ended: Option<DateTime>,
+    /// The phase by whose rules offers were compared.
+    pub phase: Option<String>,
+    /// The number of differences. Each differing field counts as one.
+    pub differences: Option<i64>,
+    /// The number of differing offers by the name of the kind of difference, in the order in which they are stored.
+    pub divergent_offers: Vec<(String, i64)>,
+    /// True when all recruiters and all our offers were compared.
+    pub full: bool,
+    /// The end of the last verification without differences. A result with differences keeps the stored one.
+    pub last_success: Option<DateTime>,
+}
+
+impl StoredVerification {
+    /// Reads the result; `None` before the first full verification.
+    ///
+    /// # Errors
+    /// Those of the driver.
+    pub(crate) async fn read(database: &Database) -> Result<Option<Self>, MongoError> {
+        let stored = collection(database, STATE).find_one(mine()).await?;
+        Ok(stored.as_ref().map(Self::of))
+    }
+
+    fn of(stored: &Document) -> Self {
+        let date = |field: &str| stored.get_datetime(field).ok().copied();
+        let divergent = stored.get_document("divergent_offers").into_iter().flatten();
+        Self {
+            began: date("began"),
+            ended: date("ended"),
+            phase: stored.get_str("phase").ok().map(ToOwned::to_owned),
+            differences: stored.get_i64("differences").ok(),
+            divergent_offers: divergent.filter_map(|(kind, count)| Some((kind.clone(), count.as_i64()?))).collect(),
+            full: stored.get_bool("full").unwrap_or_default(),
+            last_success: date("last_success"),
+        }
+    }
+
+    /// Stores the result, unless a later result is stored. A process that was paused before storing must not overwrite
+    /// the result on which a step of the phase rests. A stored result from the future does not count as later, because
+    /// a clock was ahead.
+    ///
+    /// # Errors
+    /// Those of the driver.
+    pub(crate) async fn store(&self, database: &Database) -> Result<(), MongoError> {
+        let divergent = self.divergent_offers.iter().map(|(kind, count)| (kind.clone(), Bson::Int64(*count)));
+        let mut fields = doc! {
+            "began": self.began,
+            "ended": self.ended,
+            "phase": self.phase.clone(),
+            "differences": self.differences,
+            "divergent_offers": divergent.collect::<Document>(),
+            "full": self.full,
+        };
+        fields.extend(self.last_success.map(|at| ("last_success".to_owned(), Bson::DateTime(at))));
+        let later = doc! { "$and": [{ "$gt": ["$ended", self.ended] }, { "$lte": ["$ended", "$$NOW"] }] };
+        let stored = doc! { "$mergeObjects": ["$$ROOT", { "$literal": fields }] };
+        let update = vec![doc! { "$replaceWith": { "$cond": [later, "$$ROOT", stored] } }];
+        collection(database, STATE).update_one(mine(), update).upsert(true).await?;
+        Ok(())
+    }
+
+    /// The part on which the conditions of a step rest; `None` for a sample, and where a field is missing.
+    pub(super) fn last(self) -> Option<LastVerification> {
+        let Self { phase: Some(phase), began: Some(began), ended: Some(ended), differences, full: true, .. } = self
+        else {
+            return None;
+        };
+        Some(LastVerification { phase, began, ended, differences: differences? })
+    }
+}
+
+fn mine() -> Document {
+    doc! { "_id": VERIFICATION }
+}
