@@ -16,7 +16,7 @@ use crate::mongo::reads::documents;
 use crate::observe::facts::{ConflictWinner, ShadowResult};
 use crate::phase::StreamWrites;
 use crate::project::closing::closing_stands;
-use crate::project::diff::{OfferChange, compare, only_contact};
+use crate::project::diff::{OfferChange, compare, only_contact, without_earlier_date};
 use crate::write::dead_letters::{Address, DeadLetter};
 
 impl Stages {
@@ -39,6 +39,7 @@ impl Stages {
     /// The contact of an anonymised user is removed all the same.
     pub(crate) fn leave_newer(&self, changes: &mut [(JobId, OfferChange)], offers: &Projected) {
         for (id, change) in changes {
+            *change = without_earlier_date(std::mem::replace(change, OfferChange::Nothing));
             let OfferChange::Update { fields, is_newer: true, .. } = change else {
                 continue;
             };

@@ -40,7 +40,9 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
         return OfferChange::Create;
     };
     let existing = Existing::read(standing);
-    if existing.get(cstr!("partner_label")) != offer.fields.get("partner_label").ok().flatten() {
+    let label = cstr!("partner_label");
+    let labels = existing.get(label).zip(offer.fields.get(label).ok().flatten());
+    if !labels.is_some_and(|(standing, ours)| value::same(standing, ours)) {
         return OfferChange::OtherLabel;
     }
     let expected = Expected::of(offer, &existing);
@@ -67,6 +69,24 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
         stood.append(HISTORY, last.unwrap_or(RawBsonRef::Null));
     }
     OfferChange::Update { fields, status_changes: expected.status_changes, is_newer: expected.is_newer, stood }
+}
+
+/// The same change without an `updated_at` that would go back, for `dual-write` (spec 09, "Dates").
+#[must_use]
+pub(crate) fn without_earlier_date(change: OfferChange) -> OfferChange {
+    let OfferChange::Update { fields, status_changes, is_newer, stood } = change else { return change };
+    let date = |document: &RawDocument| document.get_datetime("updated_at").ok();
+    if date(&fields).is_none() || date(&fields) >= date(&stood) {
+        return OfferChange::Update { fields, status_changes, is_newer, stood };
+    }
+    let mut kept = RawDocumentBuf::new();
+    for (name, value) in fields.iter().flatten().filter(|(name, _)| *name != "updated_at") {
+        kept.append(name, value);
+    }
+    if kept.is_empty() {
+        return OfferChange::Nothing;
+    }
+    OfferChange::Update { fields: kept, status_changes, is_newer, stood }
 }
 
 /// An existing offer. The order of stored fields is arbitrary, so they are put into the order of the projection.
@@ -187,6 +207,12 @@ mod tests {
     }
 
     #[test]
+    fn an_offer_under_another_label_or_none_is_not_ours_to_change() {
+        assert_eq!(compare(&offer(), Some(&rawdoc! { "partner_label": "another" })), OfferChange::OtherLabel);
+        assert_eq!(compare(&offer(), Some(&rawdoc! { "offer_status": "Active" })), OfferChange::OtherLabel);
+    }
+
+    #[test]
     fn only_what_differs_or_is_missing_is_set() {
         let mut standing = RawDocumentBuf::new();
         for (number, name) in (0_i32..).zip(WRITTEN) {
@@ -221,7 +247,7 @@ mod tests {
                 }
                 fields
             });
-            let document = RawDocumentBuf::try_from(&doc! { "updated_at": &standing }).unwrap();
+            let document = RawDocumentBuf::try_from(&doc! { "partner_label": 1, "updated_at": &standing }).unwrap();
             let OfferChange::Update { is_newer, .. } = compare(&offer, Some(&document)) else { panic!("it differs") };
             assert_eq!(is_newer, newer, "{projected} against {standing}");
         }

@@ -8,7 +8,7 @@ use crate::model::ids::JobId;
 use crate::model::{Offer, OfferStatus, value};
 use crate::observe::labels::LabelValue;
 use crate::project::WRITTEN;
-use crate::project::diff::{OfferChange, compare, names};
+use crate::project::diff::{OfferChange, compare, names, without_earlier_date};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -106,6 +106,7 @@ pub(crate) fn held(offer: &Offer, standing: Option<&RawDocument>, known: &Compar
         return Vec::new();
     }
     let change = compare(offer, Some(standing));
+    let change = if known.newest_wins { without_earlier_date(change) } else { change };
     if known.newest_wins && matches!(change, OfferChange::Update { is_newer: true, .. }) {
         return Vec::new();
     }

@@ -56,6 +56,16 @@ async fn in_dual_write_archiving_closes_at_once_and_an_edit_leaves_the_siblings_
         assert!(offer.get_datetime("updated_at").unwrap() >= &day(3), "{id}: the date went back");
     }
     assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
+
+    // The same with jobs that are cancelled meanwhile: the status stays, and so does the date.
+    set(&test, &recruiter, doc! { "status": "Archivé", "updatedAt": day(5) }).await;
+    set(&test, &recruiter, doc! { "jobs.$[].job_status": "Annulée" }).await;
+    set(&test, &recruiter, doc! { "status": "Actif", "updatedAt": day(6), "opco": "OPCO" }).await;
+    for (id, offer) in offers::read(&test.database).await {
+        let shown = (text(&offer, "offer_status"), offer.get_datetime("updated_at").unwrap());
+        assert_eq!((shown, text(&offer, "workplace_opco")), (("Cancelled", &day(5)), "OPCO"), "{id}");
+    }
+    assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
     stopped(processor).await;
 }
 
