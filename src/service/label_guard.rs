@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use bson::{Bson, Document, doc};
+use bson::oid::ObjectId;
+use bson::{RawBsonRef, RawDocumentBuf, doc};
 use futures::TryStreamExt as _;
 use mongodb::Database;
 
 use crate::error::Failure;
 use crate::model::names::{OFFERS, WatchedCollection};
+use crate::model::value;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::refusal::{Exit, Refusal};
@@ -24,21 +26,24 @@ pub(crate) type Labels = BTreeMap<String, u64>;
 /// # Errors
 /// [`Failure::Read`].
 pub(crate) async fn sample(database: &Database) -> Result<Labels, Failure> {
-    let recruiters = collection(database, WatchedCollection::Recruiters.name());
+    // The documents stay undecoded: a name in one of them may be no UTF-8.
+    let recruiters = collection(database, WatchedCollection::Recruiters.name()).clone_with_type::<RawDocumentBuf>();
     let find = recruiters.find(doc! {}).sort(doc! { "_id": -1 }).limit(RECRUITERS).projection(doc! { "jobs._id": 1 });
-    let recruiters: Vec<Document> =
+    let recruiters: Vec<RawDocumentBuf> =
         with_deadline(async { find.await?.try_collect().await }).await.map_err(Failure::Read)?;
-    let job_ids = |recruiter: &Document| {
-        let jobs = recruiter.get_array("jobs").map(Vec::as_slice).unwrap_or_default();
-        jobs.iter().filter_map(|job| job.as_document()?.get("_id").cloned()).collect::<Vec<Bson>>()
-    };
-    let jobs: Vec<Bson> = recruiters.iter().flat_map(job_ids).collect();
-    let offers = collection(database, OFFERS);
+    let mut jobs: Vec<ObjectId> = Vec::new();
+    for recruiter in &recruiters {
+        let of_recruiter = value::list(value::field(recruiter, "jobs")).into_iter().flatten().flatten();
+        let of_recruiter = of_recruiter.filter_map(RawBsonRef::as_document);
+        jobs.extend(of_recruiter.filter_map(|job| job.get_object_id("_id").ok()));
+    }
+    let offers = collection(database, OFFERS).clone_with_type::<RawDocumentBuf>();
     let find = offers.find(doc! { "_id": { "$in": jobs } }).projection(doc! { "partner_label": 1 });
-    let found: Vec<Document> = with_deadline(async { find.await?.try_collect().await }).await.map_err(Failure::Read)?;
+    let offers: Vec<RawDocumentBuf> =
+        with_deadline(async { find.await?.try_collect().await }).await.map_err(Failure::Read)?;
     let mut labels = Labels::new();
-    for offer in found {
-        let label = offer.get_str("partner_label").unwrap_or("(none)");
+    for offer in &offers {
+        let label = value::text(value::field(offer, "partner_label")).unwrap_or("(none)");
         *labels.entry(label.to_owned()).or_default() += 1;
     }
     Ok(labels)

@@ -112,6 +112,9 @@ pub(crate) fn held(offer: &Offer, standing: Option<&RawDocument>, known: &Compar
     }
     let point_is_invalid = !is_point_or_null(value::field(standing, "workplace_geopoint"));
     let mut findings = Vec::new();
+    if change == OfferChange::OtherLabel {
+        findings.push(finding(DifferenceKind::DifferingField, Some("partner_label")));
+    }
     if let OfferChange::Update { fields, .. } = change {
         let stays = |field: &str| anonymised_by_itself(field, offer, standing, known);
         for field in names(&fields).filter(|field| !stays(field)).filter_map(written) {
