@@ -17,6 +17,8 @@ use crate::refusal::{Exit, Refusal};
 
 /// The number of recruiters in the sample: the newest ones.
 const RECRUITERS: i64 = 100;
+/// The number of jobs of each of them: the first ones.
+const JOBS: i32 = 20;
 
 /// The offers of sampled jobs by their label; an offer without a text there counts under `(none)`.
 pub(crate) type Labels = BTreeMap<String, u64>;
@@ -26,17 +28,21 @@ pub(crate) type Labels = BTreeMap<String, u64>;
 /// # Errors
 /// [`Failure::Read`].
 pub(crate) async fn sample(database: &Database) -> Result<Labels, Failure> {
-    // The documents stay undecoded: a name in one of them may be no UTF-8.
+    // The documents stay undecoded: a name in one of them may be no UTF-8. The server cuts the lists, because a recruiter
+    // may have fifty thousand jobs.
     let recruiters = collection(database, WatchedCollection::Recruiters.name()).clone_with_type::<RawDocumentBuf>();
-    let find = recruiters.find(doc! {}).sort(doc! { "_id": -1 }).limit(RECRUITERS).projection(doc! { "jobs._id": 1 });
-    let recruiters: Vec<RawDocumentBuf> =
-        with_deadline(async { find.await?.try_collect().await }).await.map_err(Failure::Read)?;
-    let mut jobs: Vec<ObjectId> = Vec::new();
-    for recruiter in &recruiters {
-        let of_recruiter = value::list(value::field(recruiter, "jobs")).into_iter().flatten().flatten();
-        let of_recruiter = of_recruiter.filter_map(RawBsonRef::as_document);
-        jobs.extend(of_recruiter.filter_map(|job| job.get_object_id("_id").ok()));
-    }
+    let ids = doc! { "$cond": [{ "$isArray": "$jobs._id" }, "$jobs._id", []] };
+    let pipeline = [
+        doc! { "$sort": { "_id": -1 } },
+        doc! { "$limit": RECRUITERS },
+        doc! { "$project": { "ids": { "$slice": [ids, JOBS] } } },
+    ];
+    let sampled = recruiters.aggregate(pipeline).with_type::<RawDocumentBuf>();
+    let sampled: Vec<RawDocumentBuf> =
+        with_deadline(async { sampled.await?.try_collect().await }).await.map_err(Failure::Read)?;
+    let of_recruiter = |recruiter| value::list(value::field(recruiter, "ids")).into_iter().flatten().flatten();
+    let jobs: Vec<ObjectId> =
+        sampled.iter().flat_map(|recruiter| of_recruiter(recruiter)).filter_map(RawBsonRef::as_object_id).collect();
     let offers = collection(database, OFFERS).clone_with_type::<RawDocumentBuf>();
     let find = offers.find(doc! { "_id": { "$in": jobs } }).projection(doc! { "partner_label": 1 });
     let offers: Vec<RawDocumentBuf> =
@@ -59,7 +65,7 @@ pub(crate) fn other(labels: &Labels, configured: &str) -> Option<(String, u64)> 
     (*count >= ours).then(|| (label.clone(), *count))
 }
 
-/// What is wrong, and what to set.
+/// The fault and its remedy, for a refusal and for `doctor`.
 #[must_use]
 pub(crate) fn complaint((label, count): &(String, u64), configured: &str) -> [String; 2] {
     [
