@@ -71,12 +71,13 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
     OfferChange::Update { fields, status_changes: expected.status_changes, is_newer: expected.is_newer, stood }
 }
 
-/// The same change without an `updated_at` that would go back, for `dual-write` (spec 09, "Dates").
+/// The same change without an `updated_at` that would go back, for `dual-write` (spec 09, "Dates"). A value that is no
+/// date loses to a date.
 #[must_use]
 pub(crate) fn without_earlier_date(change: OfferChange) -> OfferChange {
     let OfferChange::Update { fields, status_changes, is_newer, stood } = change else { return change };
     let date = |document: &RawDocument| document.get_datetime("updated_at").ok();
-    if date(&fields).is_none() || date(&fields) >= date(&stood) {
+    if date(&fields) >= date(&stood) || !names(&fields).any(|name| name == "updated_at") {
         return OfferChange::Update { fields, status_changes, is_newer, stood };
     }
     let mut kept = RawDocumentBuf::new();
@@ -250,6 +251,30 @@ mod tests {
             let document = RawDocumentBuf::try_from(&doc! { "partner_label": 1, "updated_at": &standing }).unwrap();
             let OfferChange::Update { is_newer, .. } = compare(&offer, Some(&document)) else { panic!("it differs") };
             assert_eq!(is_newer, newer, "{projected} against {standing}");
+        }
+    }
+
+    #[test]
+    fn the_date_that_stands_gives_way_only_to_a_date_that_is_not_earlier() {
+        let date = |millis| Bson::DateTime(DateTime::from_millis(millis));
+        for (projected, standing, is_written) in [
+            (date(5), date(6), false),
+            (date(6), date(6), true),
+            (date(7), date(6), true),
+            (Bson::Null, date(6), false),
+            (Bson::String("2026".to_owned()), date(6), false),
+            (Bson::Null, Bson::Int64(9), true),
+            (date(5), Bson::Null, true),
+        ] {
+            let raw = |value: &Bson| RawDocumentBuf::try_from(&doc! { "updated_at": value }).unwrap();
+            let change = OfferChange::Update {
+                fields: raw(&projected),
+                status_changes: false,
+                is_newer: false,
+                stood: raw(&standing),
+            };
+            let written = without_earlier_date(change) != OfferChange::Nothing;
+            assert_eq!(written, is_written, "{projected} over {standing}");
         }
     }
 
