@@ -7,6 +7,10 @@ use super::ids::JobId;
 
 /// The name of this service in history entries (spec 02).
 pub(crate) const GRANTED_BY: &str = "stream-processor";
+/// The reason that job 4.6 gives in history entries.
+pub(crate) const ESTABLISHMENT_VERIFIED: &str = "établissement vérifié";
+/// The reason that job 4.15 gives in history entries.
+pub(crate) const RECRUITER_STATUS_SYNCED: &str = "recruiter status synchronised";
 
 /// The values of `offer_status` (spec 02).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@
 use bson::raw::{CStr, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument};
 
-use crate::model::offer::GRANTED_BY;
+use crate::model::offer::{ESTABLISHMENT_VERIFIED, GRANTED_BY, RECRUITER_STATUS_SYNCED};
 use crate::model::{Offer, OfferStatus, value};
 
 /// The field of an offer with one entry for each change of its status.
@@ -93,17 +93,27 @@ pub(crate) fn stands(standing: &RawDocument, job_updated: Option<DateTime>, expi
     !is_edited && !is_prolonged
 }
 
-/// True when `updated_at` of the existing offer is the date of our own last change of its status. Cancelling and the
-/// time-based jobs move the date there (spec 09, "Dates"), so no other writer made the offer newer.
-pub(super) fn is_own_date(history: Option<RawBsonRef<'_>>, updated_at: Option<DateTime>) -> bool {
-    let own = from_end(history).next().flatten().filter(|last| last.is_ours()).and_then(|last| last.date);
-    own.is_some() && own == updated_at
+/// Our own last change of the status, when it gave `updated_at` to the existing offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OwnDate {
+    /// A time-based job opened the offer. The documents do not have this date.
+    OpenedByJob,
+    Other,
+}
+
+/// Finds our own last change of the status that `updated_at` is the date of. Cancelling and the time-based jobs move the
+/// date there (spec 09, "Dates"), so no other writer made the offer newer.
+pub(super) fn own_date(history: Option<RawBsonRef<'_>>, updated_at: Option<DateTime>) -> Option<OwnDate> {
+    let last = from_end(history).next().flatten().filter(|last| last.is_ours())?;
+    last.date.filter(|date| Some(*date) == updated_at)?;
+    let by_job = last.reason.is_some_and(|reason| [ESTABLISHMENT_VERIFIED, RECRUITER_STATUS_SYNCED].contains(&reason));
+    Some(if by_job && !last.closes() { OwnDate::OpenedByJob } else { OwnDate::Other })
 }
 
 #[cfg(test)]
 mod tests {
     use bson::oid::ObjectId;
-    use bson::{Bson, RawBson, RawDocumentBuf, doc, rawdoc};
+    use bson::{Bson, Document, RawBson, RawDocumentBuf, doc, rawdoc};
 
     use super::*;
     use crate::model::ids::JobId;
@@ -178,14 +188,17 @@ mod tests {
 
     #[test]
     fn the_date_of_an_offer_is_ours_when_our_last_entry_has_it() {
-        let is_own = |who: &str, date: DateTime| {
-            let entry = doc! { "status": "Cancelled", "granted_by": who, "date": date };
+        let own = |entry: Document| {
             let history = RawDocumentBuf::try_from(&doc! { HISTORY.as_str(): [entry] }).unwrap();
-            is_own_date(value::field(&history, HISTORY.as_str()), Some(day(7)))
+            own_date(value::field(&history, HISTORY.as_str()), Some(day(7)))
         };
-        assert!(is_own(GRANTED_BY, day(7)));
-        assert!(!is_own(GRANTED_BY, day(6)));
-        assert!(!is_own("application.service", day(7)));
-        assert!(!is_own_date(None, None));
+        let entry = |who: &str, date: DateTime| doc! { "status": "Cancelled", "granted_by": who, "date": date };
+        assert_eq!(own(entry(GRANTED_BY, day(7))), Some(OwnDate::Other));
+        assert_eq!(own(entry(GRANTED_BY, day(6))), None);
+        assert_eq!(own(entry("application.service", day(7))), None);
+        assert_eq!(own_date(None, None), None);
+        let opening = |reason| doc! { "status": "Active", "granted_by": GRANTED_BY, "date": day(7), "reason": reason };
+        assert_eq!(own(opening(ESTABLISHMENT_VERIFIED)), Some(OwnDate::OpenedByJob));
+        assert_eq!(own(opening("changed in recruiter")), Some(OwnDate::Other), "the documents have that date");
     }
 }

@@ -4,7 +4,7 @@
 use bson::raw::{CStr, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf};
 
-use super::closing::{HISTORY, closing_stands, is_own_date};
+use super::closing::{HISTORY, OwnDate, closing_stands, own_date};
 use super::written_fields::{WRITTEN, place};
 use crate::model::{Offer, value};
 
@@ -133,11 +133,13 @@ impl Expected {
         let stands = existing.get(cstr!("updated_at")).and_then(RawBsonRef::as_datetime);
         let projected = offer.fields.get_datetime("updated_at").ok();
         let is_later = projected.is_some() && stands > projected;
-        let is_own = is_own_date(existing.history, stands);
-        // A closed offer has the date of its documents again. Where a user is anonymised, these have no date of that.
-        let keeps_own = is_own && !status_changes && (offer.status.is_open() || offer.hides_contact);
+        let own = own_date(existing.history, stands);
+        // An offer has the date of its documents again, unless they do not have it: where a user is anonymised, or a
+        // time-based job opened the offer.
+        let has_no_other = own.is_some() && offer.hides_contact || own == Some(OwnDate::OpenedByJob);
+        let keeps_own = has_no_other && !status_changes;
         let keeps_date = is_later && (stays || keeps_own);
-        Self { status_changes, is_newer: is_later && !is_own, updated_at: stands.filter(|_| keeps_date) }
+        Self { status_changes, is_newer: is_later && own.is_none(), updated_at: stands.filter(|_| keeps_date) }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::error::Failure;
 use crate::interruption::{Interruption, Unfinished};
 use crate::model::ids::JobId;
 use crate::model::names::OFFERS;
+use crate::model::offer::ESTABLISHMENT_VERIFIED;
 use crate::model::{OfferStatus, value};
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
@@ -22,8 +23,6 @@ use crate::ticker::job_context::JobContext;
 /// The two spellings of the status, its label and its name (spec 02, "offer_status").
 const PENDING: [&str; 2] = ["En attente de validation", "EN_ATTENTE_VALIDATION"];
 const ACTIVE: &str = "Actif";
-/// The reason of the entry in the history of the offer.
-const REASON: &str = "établissement vérifié";
 /// The number of establishments in a row for which the directory fails until it counts as down.
 const FAILURES: u32 = 3;
 const FIELDS: PairFields = PairFields {
@@ -188,7 +187,9 @@ fn plan(pair: &Pair<'_>, company: &Company, now: DateTime, cancels: bool) -> Pai
     let mut edit = Edit {
         offer: doc! { "recruiter_status": ACTIVE },
         recruiter: doc! { "status": ACTIVE },
-        status: wanted.filter(|status| stands != Some(status.as_str())).map(|status| (status, REASON, now)),
+        status: wanted
+            .filter(|status| stands != Some(status.as_str()))
+            .map(|status| (status, ESTABLISHMENT_VERIFIED, now)),
         ..Edit::default()
     };
     if let Some(name) = &company.legal_name {

@@ -13,14 +13,13 @@ use crate::interruption::Unfinished;
 use crate::model::ids::{JobId, RecruiterId, typed};
 use crate::model::names::OFFERS;
 use crate::model::names::WatchedCollection;
+use crate::model::offer::RECRUITER_STATUS_SYNCED;
 use crate::model::{OfferStatus, value};
 use crate::mongo::reads::{documents, find};
 use crate::project::{is_active, offer_status};
 use crate::source::scan;
 use crate::ticker::job_context::JobContext;
 
-/// The reason of the entry in the history: the one that the projection writes where a job gives no other.
-const REASON: &str = "changed in recruiter";
 const FIELDS: PairFields = PairFields {
     offer: &["offer_status", "offer_status_history", "recruiter_status"],
     job: &["job_status", "job_update_date", "job_expiration_date"],
@@ -105,7 +104,7 @@ fn plan(pair: &Pair<'_>, now: DateTime, cancels: bool) -> PairVerdict {
     let status: bson::Bson = status.and_then(|status| status.try_into().ok()).unwrap_or(bson::Bson::Null);
     PairVerdict::edit(Edit {
         offer: doc! { "recruiter_status": status },
-        status: changes.then(|| (projected, REASON, date.unwrap_or(now))),
+        status: changes.then(|| (projected, RECRUITER_STATUS_SYNCED, date.unwrap_or(now))),
         ..Edit::default()
     })
 }
