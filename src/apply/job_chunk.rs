@@ -152,6 +152,7 @@ impl Stages {
         fetched: Fetched,
     ) -> Result<Vec<(JobId, OfferChange)>, Failure> {
         let Fetched { standing, rest, answers } = fetched;
+        self.settings.schema = self.target.schema();
         for (touched, id, job) in std::mem::take(&mut chunk.jobs) {
             let recruiter = &touched.recruiter;
             let references = answers.of(&recruiter.fields, &job);
@@ -250,7 +251,7 @@ impl Stages {
         }
         let statements: Vec<Statement> = changes.iter().filter_map(statement).collect();
         drop(changes);
-        let mut outcome = self.output.update_offers(&self.database, statements).await?;
+        let mut outcome = self.update_offers(statements).await?;
         outcome.created += created;
         if newest_wins {
             self.metrics.conflicts(ConflictWinner::Projection, outcome.changed);

@@ -23,10 +23,9 @@ use crate::mongo::reads::collection;
 use crate::refusal::Exit;
 use crate::service::label_guard;
 use crate::service::preflight::{self, Server};
-use crate::setup::inspect;
 use crate::setup::plan::{COLLECTIONS, index_name, indexes as wanted, same_keys};
-use crate::setup::validator as setup_validator;
 use crate::source::scan;
+use crate::target::SEARCHED;
 use crate::write::ticker_document::StoredTicker;
 
 /// The number of unusable documents in one collection at which counting ends.
@@ -223,22 +222,34 @@ async fn present(context: &Context, name: &str) -> Result<Option<Vec<Document>>,
     }
 }
 
-/// Checks that the validator of the target allows the new fields. The live validator refuses unknown fields, and so
-/// every offer with new fields.
-pub(super) async fn validator(context: &Context) -> Check {
-    let validator = match inspect::validator(&context.database).await {
-        Ok(validator) => validator,
-        Err(_) => {
-            let found = format!("unknown: the user may not read the validator of {OFFERS}");
-            return Check::warning("validator", found, "grant `listCollections` on the database to see it");
-        }
-    };
-    let refused = setup_validator::refused(&validator);
-    if refused.is_empty() {
-        Check::ok("validator", format!("{OFFERS} accepts the fields that the service writes"))
-    } else {
-        Check::failed("validator", format!("{OFFERS} refuses offers with {}", refused.join(", ")), SETUP)
+/// What the target's validator leaves out of offers, and the searches of offers without an index (spec 09, "The target's
+/// schema decides").
+pub(super) async fn validator(context: &Context) -> Vec<Check> {
+    if let Err(failure) = context.target.refresh(&context.database).await {
+        return vec![Check::unknown("validator", &failure)];
     }
+    let state = context.target.state();
+    let omitted = state.schema.omitted();
+    let mut checks = vec![if omitted.is_empty() {
+        Check::ok("validator", format!("the validator of {OFFERS} allows all fields that the service writes"))
+    } else {
+        let found = format!(
+            "the validator of {OFFERS} does not allow {}, so offers are written without these fields",
+            omitted.join(", ")
+        );
+        Check::warning("validator", found, SETUP)
+    }];
+    let managed_by = state.schema.managed_by().name();
+    let pending = if state.schema.has_pending() { "Pending" } else { "Cancelled" };
+    checks.push(Check::ok(
+        "validator",
+        format!("managed_by is written as {managed_by}; the offer of a job that waits is {pending}"),
+    ));
+    for field in SEARCHED.iter().filter(|field| state.unindexed.contains(&field.name)) {
+        let found = format!("{OFFERS} has no index that begins with {}; slower: {}", field.name, field.slower);
+        checks.push(Check::warning("indexes", found, SETUP));
+    }
+    checks
 }
 
 /// Checks the stored times and the difference between the clocks. Decisions go by the server's clock; the clock of this

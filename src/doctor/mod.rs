@@ -115,7 +115,7 @@ async fn examine(context: &Context) -> (Vec<Check>, bool) {
         checks.push(database::label(context).await);
         checks.extend(database::indexes(context).await);
         checks.extend(database::ids(context).await);
-        checks.push(database::validator(context).await);
+        checks.extend(database::validator(context).await);
         checks.push(database::clock(context).await);
         checks.push(position::phase(context).await);
         checks.push(position::leader(context).await);

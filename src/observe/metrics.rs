@@ -97,6 +97,10 @@ pub struct Metrics {
     /// The end of the last full verification without differences, in seconds since 1970; 0 when there was none, NaN
     /// while unknown.
     pub verify_last_success: Gauge,
+    /// 1 for each field that offers are written without, because the target's validator does not allow it.
+    pub(super) target_fields_omitted: IntGaugeVec,
+    /// Changes of the target's schema and indexes that were seen at run time.
+    pub target_schema_changes: IntCounter,
     /// Recruiters compared by the continuous verification.
     pub verify_sampled: IntCounter,
     pub jobs: JobMetrics,
@@ -189,6 +193,15 @@ impl Metrics {
             verify_last_success: make.unknown_gauge(
                 "verify_last_success_timestamp_seconds",
                 "End of the last verification without differences",
+            )?,
+            target_fields_omitted: make.gauges(
+                "target_fields_omitted",
+                "Fields that offers are written without, because the target's validator does not allow them",
+                &["field"],
+            )?,
+            target_schema_changes: make.counter(
+                "target_schema_changes_total",
+                "Changes of the target's schema and indexes seen at run time",
             )?,
             verify_sampled: make.counter("verify_sampled_recruiters_total", "Recruiters compared continuously")?,
             jobs: JobMetrics::new(&make)?,

@@ -3,6 +3,7 @@
 
 pub(crate) mod closing;
 mod contact;
+mod delegations;
 pub(crate) mod diff;
 mod diploma;
 pub(crate) mod offer;
@@ -15,4 +16,4 @@ pub(crate) mod written_fields;
 pub(crate) use offer::{USER_ANONYMIZED, USER_DEACTIVATED, project};
 pub(crate) use settings::ProjectionSettings;
 pub(crate) use status::{is_active, offer_status};
-pub(crate) use written_fields::{WRITTEN, on_insert};
+pub(crate) use written_fields::{WRITTEN, all_written, on_insert};

@@ -81,6 +81,6 @@ async fn rechecker(
     stop: CancellationToken,
 ) -> Result<Rechecker, Failure> {
     let newest_wins = phase.stream() == StreamWrites::UnlessNewer;
-    let comparer = Comparer::new(&context.database, context.projection_settings(), newest_wins).await?;
+    let comparer = Comparer::new(context, newest_wins).await?;
     Ok(Rechecker { comparer, database: context.database.clone(), behind, stop })
 }

@@ -2,6 +2,7 @@
 
 use bson::Document;
 use mongodb::{Client, Collection, Database};
+use xtask::golden::TargetModel;
 use xtask::mongod::{TestServer, unique_database_name};
 
 /// A new database, and the connection string of its server.
@@ -28,6 +29,14 @@ impl TestDatabase {
     pub(crate) async fn with_live_schema(prefix: &str) -> Self {
         let test = Self::create(prefix).await;
         xtask::golden::create_collections(&test.database).await.expect("the schema is MongoDB's own language");
+        test
+    }
+
+    /// A database with the live schema and the fields of the migration's plan in the validator of the target.
+    pub(crate) async fn with_planned_schema(prefix: &str) -> Self {
+        let test = Self::with_live_schema(prefix).await;
+        let put = xtask::golden::put_target_validator(&test.database, TargetModel::Planned, "warn");
+        put.await.expect("the schema is MongoDB's own language");
         test
     }
 
