@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::error::{Failure, command_code};
 use crate::lease::StoredLease;
 use crate::maintenance::other_ids;
+use crate::model::OfferStatus;
 use crate::model::names::OFFERS;
 use crate::model::names::WatchedCollection;
 use crate::model::other_id::OtherId;
@@ -229,25 +230,19 @@ pub(super) async fn validator(context: &Context) -> Vec<Check> {
         return vec![Check::unknown("validator", &failure)];
     }
     let state = context.target.state();
-    let omitted = state.schema.omitted();
+    let (omitted, managed_by) = (state.schema.omitted(), state.schema.managed_by().name());
+    let waiting = state.schema.status(OfferStatus::Pending).as_str();
+    let written = format!("managed_by is written as {managed_by}, and the offer of a job that waits is {waiting}");
     let mut checks = vec![if omitted.is_empty() {
-        Check::ok("validator", format!("the validator of {OFFERS} allows all fields that the service writes"))
+        Check::ok("validator", format!("{OFFERS} accepts the fields that the service writes; {written}"))
     } else {
-        let found = format!(
-            "the validator of {OFFERS} does not allow {}, so offers are written without these fields",
-            omitted.join(", ")
-        );
+        let names = omitted.join(", ");
+        let found = format!("{OFFERS} does not accept {names}, so offers are written without these fields; {written}");
         Check::warning("validator", found, SETUP)
     }];
-    let managed_by = state.schema.managed_by().name();
-    let pending = if state.schema.has_pending() { "Pending" } else { "Cancelled" };
-    checks.push(Check::ok(
-        "validator",
-        format!("managed_by is written as {managed_by}; the offer of a job that waits is {pending}"),
-    ));
     for field in SEARCHED.iter().filter(|field| state.unindexed.contains(&field.name)) {
         let found = format!("{OFFERS} has no index that begins with {}; slower: {}", field.name, field.slower);
-        checks.push(Check::warning("indexes", found, SETUP));
+        checks.push(Check::warning("indexes", found, format!("create an index that begins with {}", field.name)));
     }
     checks
 }

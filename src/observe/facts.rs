@@ -194,9 +194,9 @@ impl Metrics {
 
     /// Sets the fields that offers are written without.
     pub(crate) fn target_fields_omitted(&self, fields: &[&'static str]) {
-        self.target_fields_omitted.reset();
+        self.target.fields_omitted.reset();
         for field in fields {
-            self.target_fields_omitted.with_label_values(&[field]).set(1);
+            self.target.fields_omitted.with_label_values(&[field]).set(1);
         }
     }
 

@@ -105,7 +105,7 @@ impl Target {
         for change in &changes {
             warn!("{change}");
         }
-        self.metrics.target_schema_changes.inc_by(changes.len() as u64);
+        self.metrics.target.schema_changes.inc_by(changes.len() as u64);
         let mut untold = self.untold.lock().await;
         untold.extend(changes);
         untold.truncate(UNTOLD);
