@@ -230,6 +230,11 @@ pub(super) async fn validator(context: &Context) -> Vec<Check> {
         return vec![Check::unknown("validator", &failure)];
     }
     let state = context.target.state();
+    if state.is_hidden {
+        let found = format!("unknown: the user may not read the validator and the indexes of {OFFERS}");
+        let remedy = format!("grant `listCollections` on the database and `listIndexes` on {OFFERS} to see them");
+        return vec![Check::warning("validator", found, remedy)];
+    }
     let (omitted, managed_by) = (state.schema.omitted(), state.schema.managed_by().name());
     let waiting = state.schema.status(OfferStatus::Pending).as_str();
     let written = format!("managed_by is written as {managed_by}, and the offer of a job that waits is {waiting}");

@@ -43,6 +43,8 @@ const UNTOLD: usize = 100;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct TargetState {
     pub schema: Arc<TargetSchema>,
+    /// True when the user of the service may not read the validator or the indexes. Then every field counts as allowed.
+    pub is_hidden: bool,
     /// The searched fields with which no index begins.
     pub unindexed: Vec<&'static str>,
 }
@@ -101,6 +103,9 @@ impl Target {
         *was_read = true;
         if before != now {
             self.state.send_replace(now);
+        }
+        if self.state().is_hidden && !before.is_hidden {
+            warn!("the user may not read the validator and the indexes of {OFFERS}: every field counts as allowed");
         }
         for change in &changes {
             warn!("{change}");
@@ -179,7 +184,7 @@ mod tests {
     fn state(validator: &Document, managed_by: ManagedByType, unindexed: &[&'static str]) -> TargetState {
         let validator = Validator { rules: validator.clone(), is_strict: true };
         let schema = TargetSchema::read(&validator, managed_by, ["offer_title", "mer_sent"].into_iter());
-        TargetState { schema: schema.into(), unindexed: unindexed.to_vec() }
+        TargetState { schema: schema.into(), is_hidden: false, unindexed: unindexed.to_vec() }
     }
 
     #[test]

@@ -20,6 +20,9 @@ use crate::project::all_written;
 /// The number of offers whose `managed_by` is looked at: the newest ones.
 const SAMPLE: i64 = 1_000;
 
+/// The server's code for a missing privilege.
+const UNAUTHORIZED: i32 = 13;
+
 /// Reads the state. `known` is the type of `managed_by` in force until now: without a validator that names one, the type
 /// does not change while the service runs.
 pub(super) async fn state(
@@ -28,7 +31,14 @@ pub(super) async fn state(
     choice: ManagedByChoice,
     known: Option<ManagedByType>,
 ) -> Result<TargetState, Failure> {
-    let validator = validator(database).await?;
+    let (validator, indexed) = match (validator(database).await, indexed_fields(database).await) {
+        (Err(Failure::Read(error)), _) | (_, Err(Failure::Read(error)))
+            if command_code(&error) == Some(UNAUTHORIZED) =>
+        {
+            return Ok(TargetState { is_hidden: true, ..TargetState::default() });
+        }
+        (validator, indexed) => (validator?, indexed?),
+    };
     let managed_by = match (choice, managed_by_type(&validator.rules), known) {
         (ManagedByChoice::String, ..) => ManagedByType::String,
         (ManagedByChoice::ObjectId, ..) => ManagedByType::ObjectId,
@@ -36,14 +46,14 @@ pub(super) async fn state(
         (ManagedByChoice::Auto, None, None) => of_offers(database, label).await?,
     };
     let schema = TargetSchema::read(&validator, managed_by, all_written());
-    let unindexed = match indexed_fields(database).await? {
+    let unindexed = match indexed {
         Some(indexed) => {
             let searched = SEARCHED.iter().map(|field| field.name).filter(|name| !schema.omits(name));
             searched.filter(|name| !indexed.contains(*name)).collect()
         }
         None => Vec::new(),
     };
-    Ok(TargetState { schema: schema.into(), unindexed })
+    Ok(TargetState { schema: schema.into(), is_hidden: false, unindexed })
 }
 
 /// The validator of `jobs_partners`; empty when the collection has none or does not exist.

@@ -19,7 +19,7 @@ const SHORT: [(&str, &str); 1] = [("STREAM_PROCESSOR__LEASE__DURATION", "3s")];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_walkthrough_of_the_operations_page_works_as_it_is_written() {
-    let test = TestDatabase::with_planned_schema("walkthrough").await;
+    let test = TestDatabase::with_live_schema("walkthrough").await;
     let all: Vec<Document> = (0..5).map(|_| recruiter([job("Boulanger"), job("Pâtissier")])).collect();
     test.collection("recruiters").insert_many(all).await.unwrap();
     let folder = TemporaryFolder::create("stream-processor-walkthrough-").unwrap();
