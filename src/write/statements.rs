@@ -59,7 +59,7 @@ impl Statement {
                     let stages = stages.map(|stage| kept(stage, schema)).filter(|stage| !stage.is_empty());
                     let removed = schema.removed().iter().copied().collect::<RawArrayBuf>();
                     let removes = (!removed.is_empty()).then(|| rawdoc! { "$unset": removed });
-                    body.append(name, &stages.chain(removes).collect::<RawArrayBuf>());
+                    body.append(name, stages.chain(removes).collect::<RawArrayBuf>());
                 }
                 value => body.append(name, value),
             }
