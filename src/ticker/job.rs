@@ -110,8 +110,7 @@ impl TimedJob {
     #[must_use]
     pub(crate) fn needs(self) -> &'static [&'static str] {
         match self {
-            Self::RemindExpiringOffersJ7 | Self::RemindExpiringOffersJ1 => &["managed_by"],
-            Self::SendIntroductions => &["managed_by", "mer_sent"],
+            Self::RemindExpiringOffersJ7 | Self::RemindExpiringOffersJ1 | Self::SendIntroductions => &["managed_by"],
             Self::RefreshPendingEstablishments => &["recruiter_status", "establishment_id"],
             Self::CancelExpiredOffers
             | Self::CapOfferExpirations

@@ -161,7 +161,7 @@ async fn each_privilege_that_lacks_is_named(test: &TestDatabase, admin: &Databas
                 .any(|check| check["verdict"] == verdict && check["found"].as_str().unwrap().starts_with(words))
         };
         // What the service can do without is unknown then, and no fault.
-        let can_do_without = place == "oplog.rs" || action == "listCollections";
+        let can_do_without = place == "oplog.rs";
         if can_do_without || (action == "listIndexes" && place != "jobs_partners") {
             assert!(found["ok"] == true && action == "collStats" || is_told("warning", "unknown"), "{named}: {found:#}")
         } else {
