@@ -8,6 +8,7 @@ use std::iter::Peekable;
 use mongodb::raw_batch_cursor::RawBatch;
 
 use super::dry_run::Projected;
+use super::dry_run_reasons::note_reasons;
 use super::output::{Output, note_changes};
 use super::stages::{Findings, Stages, TouchedRecruiter};
 use crate::error::Failure;
@@ -188,6 +189,9 @@ impl Stages {
         if let Output::DryRun(dry_run) = &mut self.output {
             let newest_wins = self.phase.stream() == StreamWrites::UnlessNewer;
             note_changes(dry_run, &self.database, &offers, &changes, newest_wins).await?;
+            if dry_run.offers.is_none() {
+                note_reasons(&mut dry_run.reasons, &self.database, &changes).await?;
+            }
             return self.tell(told, position).await;
         }
         if !unlinked.is_empty() {

@@ -212,7 +212,7 @@ async fn others(context: &Context, collection: WatchedCollection) -> Result<(usi
 }
 
 /// The keys of the indexes of a collection; `None` when the collection does not exist.
-async fn present(context: &Context, name: &str) -> Result<Option<Vec<Document>>, Failure> {
+pub(super) async fn present(context: &Context, name: &str) -> Result<Option<Vec<Document>>, Failure> {
     match with_deadline(collection(&context.database, name).list_indexes()).await {
         Ok(indexes) => {
             let indexes: Vec<IndexModel> = with_deadline(indexes.try_collect()).await.map_err(Failure::Read)?;

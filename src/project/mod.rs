@@ -13,6 +13,7 @@ mod slug;
 mod status;
 pub(crate) mod written_fields;
 
+pub(crate) use diploma::european_level;
 pub(crate) use offer::{USER_ANONYMIZED, USER_DEACTIVATED, project};
 pub(crate) use settings::ProjectionSettings;
 pub(crate) use status::{is_active, offer_status};

@@ -177,6 +177,11 @@ async fn each_privilege_that_lacks_is_named(test: &TestDatabase, admin: &Databas
         let ended = Processor::command(command, test, &as_reader).await;
         assert_eq!(ended.code, 0, "{command:?}: {}", ended.stderr);
     }
+    let ended = Processor::command(&["doctor", "--against-platform", "--json"], test, &as_reader).await;
+    let rehearsed: Value = serde_json::from_str(&ended.stdout).unwrap();
+    for (part, facts) in rehearsed["platform"].as_object().unwrap() {
+        assert!(!facts.is_null(), "{part} can be read: {rehearsed:#}");
+    }
     // Without a look at the oplog its window is not known, and is not made up.
     change_role(admin, &without(&privileges, "oplog.rs", "find")).await;
     let found = doctor(test, &as_service, 0).await;
