@@ -176,7 +176,8 @@ fn plan(pair: &Pair<'_>, company: &Company, now: DateTime, cancels: bool) -> Pai
         }
         Some(OwnedJob { job, .. }) => {
             match offer_status(Some(RawBsonRef::String(ACTIVE)), value::field(job, "job_status")) {
-                Ok(status) => Some(status).filter(|_| !cancels),
+                // The stream makes the offer of a job that waits pending, where there is such a status.
+                Ok(status) => Some(status).filter(|status| !cancels && *status != OfferStatus::Pending),
                 Err(_) => return PairVerdict::skip("unknown_job_status"),
             }
         }
