@@ -173,16 +173,21 @@ async fn the_offer_of_a_job_that_another_recruiter_holds_stays() {
     other.extend(doc! { "managed_by": id(&known), "updatedAt": date(NOW) });
     let test = filled("orphans_shared", &[gone.clone(), other]).await;
     test.collection("userswithaccounts").insert_one(&known).await.unwrap();
-    let processor = started(&test).await;
     assert_eq!(counts(&ran(JOB, &["--now", NOW], &test).await), [1, 1, 0]);
+    assert_eq!(statuses(&test, &gone).await, ["Active", "Cancelled"], "the job");
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
     settled(&test.database).await;
-    let statuses = jobs(&gone).into_iter().map(async |offer| {
-        let offer = test.collection("jobs_partners").find_one(doc! { "_id": offer }).await.unwrap().unwrap();
-        text(&offer, "offer_status").map(ToOwned::to_owned)
-    });
-    let statuses = futures::future::join_all(statuses).await;
-    assert_eq!(statuses, [Some("Active".to_owned()), Some("Cancelled".to_owned())]);
+    assert_eq!(statuses(&test, &gone).await, ["Active", "Cancelled"], "the stream");
     stopped(processor).await;
+}
+
+async fn statuses(test: &TestDatabase, recruiter: &Document) -> Vec<String> {
+    let statuses = jobs(recruiter).into_iter().map(async |offer| {
+        let offer = test.collection("jobs_partners").find_one(doc! { "_id": offer }).await.unwrap().unwrap();
+        text(&offer, "offer_status").unwrap().to_owned()
+    });
+    futures::future::join_all(statuses).await
 }
 
 /// What another writer does between the job's reads and its commit.
