@@ -188,6 +188,7 @@ impl EstablishmentPlan<'_> {
     }
 }
 
+/// True for a job that a person has not confirmed yet. Such a job keeps its status on both sides.
 fn is_waiting(job_status: Option<RawBsonRef<'_>>) -> bool {
     matches!(value::text(job_status), Some("En attente" | "EN_ATTENTE"))
 }
