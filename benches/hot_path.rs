@@ -53,6 +53,7 @@ fn settings() -> ProjectionSettings {
         offer_type: "offres_emploi_lba".to_owned(),
         anonymized_email: "anonymized@example.com".to_owned(),
         cancels_deactivated: false,
+        schema: std::sync::Arc::default(),
     }
 }
 

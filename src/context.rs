@@ -9,6 +9,7 @@ use crate::mongo::server_clock::Clock;
 use crate::observe::health::Health;
 use crate::observe::metrics::Metrics;
 use crate::project::ProjectionSettings;
+use crate::target::Target;
 
 /// The shared parts of one process. Clones share them too.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct Context {
     pub primary_changes: PrimaryChanges,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
+    /// The schema of `jobs_partners`, as it was read last.
+    pub target: Target,
     /// The clock by which time-based jobs run. A test can set it.
     pub clock: Clock,
 }
@@ -33,6 +36,7 @@ impl Context {
             offer_type: self.settings.target.offer_type.clone(),
             anonymized_email: self.settings.privacy.anonymized_email.clone(),
             cancels_deactivated: self.settings.users.on_deactivated == OnUserDeactivated::CancelOffers,
+            schema: self.target.schema(),
         }
     }
 }

@@ -68,6 +68,9 @@ pub enum Failure {
     /// even the canary's, that the server may be cut off.
     #[error("the change stream did not answer in time")]
     Stalled,
+    /// The server refused an offer that was made for an older schema of the target.
+    #[error("the schema of the target has changed")]
+    SchemaChanged,
     /// Another member of the replica set is the primary now.
     #[error("the replica set has a new primary")]
     NewPrimary,
@@ -128,7 +131,7 @@ impl Failure {
         match self {
             Self::Cursor(error) => cursor_directive(error),
             Self::Read(error) | Self::Write(error) => command_directive(error),
-            Self::WriteConcern(_) | Self::Statement(_) | Self::Overdue => Directive::Retry,
+            Self::WriteConcern(_) | Self::Statement(_) | Self::Overdue | Self::SchemaChanged => Directive::Retry,
             Self::Event(_) | Self::Reply(_) => Directive::PassOver,
             Self::Stalled | Self::NewPrimary => Directive::Reopen,
             Self::Store(StoreError::NewerTerm { .. }) | Self::Backwards => Directive::Stop,
@@ -180,6 +183,7 @@ impl Failure {
             Self::Store(_) => "store".to_owned(),
             Self::Event(_) | Self::Reply(_) => "reply".to_owned(),
             Self::Stalled => "stalled".to_owned(),
+            Self::SchemaChanged => "schema_changed".to_owned(),
             Self::NewPrimary => "new_primary".to_owned(),
             Self::Overdue => "overdue".to_owned(),
             Self::Backwards => "backwards".to_owned(),

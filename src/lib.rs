@@ -36,6 +36,9 @@ mod fetch;
 // PROJECT, pure: a recruiter and a job become an offer.
 mod project;
 
+// What the target's schema allows now.
+mod target;
+
 // WRITE, with the acknowledgement of a majority.
 mod write;
 

@@ -45,7 +45,7 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
     }
     logging::init(&settings.log).map_err(|error| usage(&error))?;
     if let CliCommand::Doctor(arguments) = &cli.command {
-        return doctor::doctor(connect::unchecked(settings).await?, arguments.json).await;
+        return doctor::doctor(connect::unchecked(settings).await?, arguments.json, arguments.against_platform).await;
     }
     // A command that only reads must work for a user without write privileges.
     let context = if cli.command.only_reads() {

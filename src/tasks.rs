@@ -24,6 +24,8 @@ pub(crate) enum Task {
     Signals,
     /// Reads the state of the service for the status page, until the process ends.
     Survey,
+    /// Watches the schema of the target, until the process ends.
+    Target,
     /// Follows the phase of the database.
     Phase,
     /// Writes the canary.

@@ -31,7 +31,7 @@ const IMPURE_WORDS: [&str; 9] =
     ["tokio", "mongodb", "::now(", "SystemTime", "Instant", "crate::clock", "std::fs", "std::net", "std::env"];
 
 /// The modules of the library from the ground up: each one names only those of rows above its own.
-const LAYERS: [&[&str]; 22] = [
+const LAYERS: [&[&str]; 23] = [
     &["clock", "failpoint", "model", "outgoing", "retry", "schedule", "version"],
     &["config", "error"],
     &["interruption"],
@@ -39,6 +39,7 @@ const LAYERS: [&[&str]; 22] = [
     &["mongo"],
     &["source"],
     &["plan", "project"],
+    &["target"],
     &["context", "fetch"],
     &["write"],
     &["lease"],

@@ -3,11 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bson::Document;
+use bson::{Document, RawDocument};
 
+use super::dry_run_reasons::{FieldReason, FieldReasons};
 use crate::model::Offer;
 use crate::model::dead_letter::Reason;
 use crate::model::ids::{JobId, RecruiterId};
+use crate::model::value;
+use crate::observe::labels::{OFFER_STATUSES, OTHER};
 use crate::project::diff::{self, OfferChange};
 use crate::write::dead_letters::{Address, DeadLetter};
 
@@ -38,6 +41,10 @@ pub(crate) struct DryRun {
     pub jobs_gone: u64,
     /// The number of offers in which each field would change.
     pub fields: BTreeMap<String, u64>,
+    /// The same numbers by the reason why the field would change. Only counted if the results by offer are not wanted.
+    pub reasons: FieldReasons,
+    /// The number of existing offers whose status would change, by the status that stands and the new one.
+    pub status_changes: BTreeMap<[&'static str; 2], u64>,
     /// The number of dead letters that would be written, by reason.
     pub dead_letters: BTreeMap<Reason, u64>,
     /// The results by offer; `None` if only counts are wanted.
@@ -82,17 +89,48 @@ impl DryRun {
         }
     }
 
+    /// The reasons by field, by their names.
+    #[must_use]
+    pub(crate) fn reasons_by_name(&self) -> BTreeMap<&str, BTreeMap<&'static str, u64>> {
+        let names = |reasons: &BTreeMap<FieldReason, u64>| {
+            reasons.iter().map(|(reason, count)| (reason.as_str(), *count)).collect()
+        };
+        self.reasons.iter().map(|(field, reasons)| (field.as_str(), names(reasons))).collect()
+    }
+
+    /// The reasons of one field as text, such as `2 missing, 1 other_value`.
+    #[must_use]
+    pub(crate) fn reasons_of(&self, field: &str) -> String {
+        let reasons = self.reasons.get(field).into_iter().flatten();
+        reasons.map(|(reason, count)| format!("{count} {}", reason.as_str())).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The changes of the status, such as `Active -> Cancelled`.
+    #[must_use]
+    pub(crate) fn status_changes_by_name(&self) -> BTreeMap<String, u64> {
+        self.status_changes.iter().map(|([from, to], count)| (format!("{from} -> {to}"), *count)).collect()
+    }
+
     /// Counts the result of one comparison.
     pub(crate) fn add(&mut self, change: &OfferChange) {
         match change {
             OfferChange::Create => self.created += 1,
             OfferChange::Nothing | OfferChange::OtherLabel => self.unchanged += 1,
-            OfferChange::Update { fields, .. } => {
+            OfferChange::Update { fields, status_changes, stood, .. } => {
                 self.changed += 1;
+                if *status_changes {
+                    *self.status_changes.entry([stood, fields].map(|offer| status(offer))).or_default() += 1;
+                }
                 for name in diff::names(fields) {
                     *self.fields.entry(name.to_owned()).or_default() += 1;
                 }
             }
         }
     }
+}
+
+/// The status of an offer by name. A text of a document that is no status is not shown.
+fn status(offer: &RawDocument) -> &'static str {
+    let stored = value::text(value::field(offer, "offer_status"));
+    OFFER_STATUSES.into_iter().find(|status| Some(*status) == stored).unwrap_or(OTHER)
 }

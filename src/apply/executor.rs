@@ -235,7 +235,7 @@ impl Apply {
         let users: Vec<UserId> = users.iter().copied().collect();
         let user = stages.anonymized_user(position.wall_time);
         let statements = users.chunks(IDS_PER_READ).map(|users| user.offers_of_other_ids(users)).collect();
-        let outcome = stages.output.update_offers(&stages.database, statements).await?;
+        let outcome = stages.update_offers(statements).await?;
         stages.metrics.offers_anonymized.inc_by(outcome.changed);
         stages.write_counts.changed += outcome.changed;
         stages.refused(&outcome.refused);
@@ -254,7 +254,7 @@ impl Apply {
         let stages = &mut self.stages;
         let user = stages.anonymized_user(position.wall_time);
         let statements: Vec<Statement> = offers.iter().map(|offer| user.offer(*offer)).collect();
-        let outcome = stages.output.update_offers(&stages.database, statements).await?;
+        let outcome = stages.update_offers(statements).await?;
         stages.metrics.offers_anonymized.inc_by(outcome.changed);
         stages.write_counts.changed += outcome.changed;
         let removals: Vec<RemovedJob> =

@@ -8,6 +8,7 @@ use std::iter::Peekable;
 use mongodb::raw_batch_cursor::RawBatch;
 
 use super::dry_run::Projected;
+use super::dry_run_reasons::note_reasons;
 use super::output::{Output, note_changes};
 use super::stages::{Findings, Stages, TouchedRecruiter};
 use crate::error::Failure;
@@ -152,6 +153,7 @@ impl Stages {
         fetched: Fetched,
     ) -> Result<Vec<(JobId, OfferChange)>, Failure> {
         let Fetched { standing, rest, answers } = fetched;
+        self.settings.schema = self.target.schema();
         for (touched, id, job) in std::mem::take(&mut chunk.jobs) {
             let recruiter = &touched.recruiter;
             let references = answers.of(&recruiter.fields, &job);
@@ -187,6 +189,9 @@ impl Stages {
         if let Output::DryRun(dry_run) = &mut self.output {
             let newest_wins = self.phase.stream() == StreamWrites::UnlessNewer;
             note_changes(dry_run, &self.database, &offers, &changes, newest_wins).await?;
+            if dry_run.offers.is_none() {
+                note_reasons(&mut dry_run.reasons, &self.database, &changes).await?;
+            }
             return self.tell(told, position).await;
         }
         if !unlinked.is_empty() {
@@ -250,7 +255,7 @@ impl Stages {
         }
         let statements: Vec<Statement> = changes.iter().filter_map(statement).collect();
         drop(changes);
-        let mut outcome = self.output.update_offers(&self.database, statements).await?;
+        let mut outcome = self.update_offers(statements).await?;
         outcome.created += created;
         if newest_wins {
             self.metrics.conflicts(ConflictWinner::Projection, outcome.changed);

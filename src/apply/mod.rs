@@ -4,6 +4,7 @@ pub(crate) mod affected_recruiters;
 pub(crate) mod chunk;
 pub(crate) mod conflict_policy;
 pub(crate) mod dry_run;
+pub(crate) mod dry_run_reasons;
 pub(crate) mod executor;
 pub(crate) mod job_chunk;
 pub(crate) mod link_changes;

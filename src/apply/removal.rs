@@ -68,7 +68,7 @@ impl Stages {
             statements::cancel_removed(removed.job, label, removed.date, latest)
         };
         let statements: Vec<Statement> = removed.iter().map(statement).collect();
-        let outcome = self.output.update_offers(&self.database, statements).await?;
+        let outcome = self.update_offers(statements).await?;
         self.metrics.offers_written(WriteResult::Changed, outcome.changed);
         self.write_counts.changed += outcome.changed;
         self.write_refused(&outcome.refused, removed, Action::Cancel, position).await
@@ -90,7 +90,7 @@ impl Stages {
         let latest = (self.phase.stream() == StreamWrites::UnlessNewer).then_some(date);
         let statements: Vec<Statement> =
             offers.iter().map(|offer| statements::cancel_of_user(*offer, label, date, latest)).collect();
-        let outcome = self.output.update_offers(&self.database, statements).await?;
+        let outcome = self.update_offers(statements).await?;
         self.metrics.offers_written(WriteResult::Changed, outcome.changed);
         self.write_counts.changed += outcome.changed;
         let removed: Vec<RemovedJob> = offers.into_iter().map(|offer| RemovedJob::offer(offer, date)).collect();
@@ -121,7 +121,7 @@ impl Stages {
         let (label, email) = (&self.settings.partner_label, &self.settings.anonymized_email);
         let statement = |removed: &RemovedJob| anonymize::recruiter_offer(removed.job, label, email, removed.date);
         let statements: Vec<Statement> = removed.iter().map(statement).collect();
-        let outcome = self.output.update_offers(&self.database, statements).await?;
+        let outcome = self.update_offers(statements).await?;
         self.metrics.offers_anonymized.inc_by(outcome.changed);
         self.write_counts.changed += outcome.changed;
         self.write_refused(&outcome.refused, removed, Action::AnonymizeRecruiter, position).await

@@ -11,7 +11,9 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::fetch::chunks::ChunkReader;
 use crate::fetch::references::ReferenceCaches;
+use crate::interruption::Unfinished;
 use crate::model::Recruiter;
+use crate::model::dead_letter::Reason;
 use crate::model::ids::JobId;
 use crate::model::job_owner::JobOwner;
 use crate::model::recruiter::Job;
@@ -20,7 +22,10 @@ use crate::observe::metrics::Metrics;
 use crate::phase::Phase;
 use crate::project::ProjectionSettings;
 use crate::source::cursor::operation_time;
+use crate::target::Target;
 use crate::write::dead_letters::{Address, DeadLetter, DeadLetters};
+use crate::write::statements::Statement;
+use crate::write::update_command::WriteOutcome;
 
 /// The greatest number of removals handled at once. The statement of one removal has one or two kilobytes.
 pub(crate) const REMOVALS_AT_A_TIME: usize = 1_000;
@@ -36,6 +41,8 @@ pub(crate) struct Stages {
     pub settings: ProjectionSettings,
     /// Caches of the references that projections look up.
     pub references: ReferenceCaches,
+    /// The schema of the target; `settings` has the one for which offers are made.
+    pub(super) target: Target,
     /// Reader of existing offers.
     pub(super) offers: ChunkReader,
     /// All dead letters, as they are stored.
@@ -66,6 +73,7 @@ impl Stages {
         let stages = Self {
             database: context.database.clone(),
             settings: context.projection_settings(),
+            target: context.target.clone(),
             references: ReferenceCaches::new(&context.database),
             offers: ChunkReader::of_offers(&context.database),
             dead_letters: DeadLetters::load(&context.database, output.writer()).await?,
@@ -79,6 +87,21 @@ impl Stages {
         };
         stages.count_dead_letters();
         Ok(stages)
+    }
+
+    /// Sends statements about offers, without the fields that the target's schema omits.
+    ///
+    /// # Errors
+    /// As [`Output::update_offers`]; [`Failure::SchemaChanged`] when an offer was refused that was made for an older
+    /// schema. The work is then repeated for the new one.
+    pub(super) async fn update_offers(&mut self, statements: Vec<Statement>) -> Result<WriteOutcome, Unfinished> {
+        let statements = statements.into_iter().map(|statement| statement.without_omitted(&self.settings.schema));
+        let outcome = self.output.update_offers(&self.database, statements.collect()).await?;
+        let is_refused = outcome.refused.iter().any(|refused| refused.reason == Reason::RefusedByValidation);
+        if is_refused && self.target.differs_from(&self.settings.schema, &self.database).await? {
+            return Err(Failure::SchemaChanged.into());
+        }
+        Ok(outcome)
     }
 }
 

@@ -9,6 +9,10 @@ use clap_complete::Shell;
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArguments {
+    /// Rehearse the first run on the platform's database: who else writes there, what would be written, what to stop
+    /// before. Reads all recruiters and offers, and writes nothing.
+    #[arg(long)]
+    pub against_platform: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -118,7 +118,8 @@ impl Backfill {
             let report = json!({
                 "dry_run": true, "recruiters": recruiters, "created": dry_run.created,
                 "changed": dry_run.changed, "unchanged": dry_run.unchanged, "jobs_gone": dry_run.jobs_gone,
-                "fields": dry_run.fields, "dead_letters": dead,
+                "fields": dry_run.fields, "reasons": dry_run.reasons_by_name(),
+                "status_changes": dry_run.status_changes_by_name(), "dead_letters": dead,
             });
             println!("{report}");
             return;
@@ -127,7 +128,10 @@ impl Backfill {
             "dry run: {} recruiters; {} offers would be created, {} changed, {} unchanged; {} jobs removed",
             recruiters, dry_run.created, dry_run.changed, dry_run.unchanged, dry_run.jobs_gone
         );
-        dry_run.fields.iter().for_each(|(field, count)| println!("  {field}: {count}"));
+        for (field, count) in &dry_run.fields {
+            println!("  {field}: {count} ({})", dry_run.reasons_of(field));
+        }
+        dry_run.status_changes_by_name().iter().for_each(|(change, count)| println!("  status {change}: {count}"));
         dead.iter().for_each(|(reason, count)| println!("  dead letters, {reason}: {count}"));
     }
 }

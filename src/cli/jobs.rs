@@ -127,6 +127,10 @@ async fn run_here(context: &Context, job_order: JobOrder, now: Option<DateTime>,
         let message = format!("{} has nothing to do in this phase; see `phase show`", job_order.name());
         return Err(Refusal::new(Exit::Findings, message));
     }
+    if let Some(lacking) = job_order.lacks(&context.target.schema()) {
+        let message = format!("skipped: {lacking}; run `stream-processor setup` to allow it");
+        return Err(Refusal::new(Exit::Findings, message));
+    }
     match job_order.run(&mut job).await {
         Err(Unfinished::Interrupted(Interruption::Stopping)) => return Ok(Exit::Interrupted),
         done => done?,

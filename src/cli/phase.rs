@@ -3,6 +3,7 @@
 
 use bson::DateTime;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::PhaseCommand;
 use crate::config::Choice as _;
@@ -17,6 +18,7 @@ use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::service::submit::submit;
 use crate::verify;
+use crate::verify::only_in_recruiters::OnlyInRecruiters;
 
 /// Runs the command and prints its result on standard output.
 ///
@@ -41,15 +43,25 @@ async fn show(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     let now = server_time(&context.database).await?;
     let facts = state::facts(&context.database, &current, None, now).await?;
     let conditions = next.map(|next| conditions(&facts, next)).unwrap_or_default();
+    // A count reads all recruiters, so it is made only where it matters: before the step to `retired`.
+    let alone = match current.phase {
+        Phase::Shadow => Some(verify::only_in_recruiters(context, &CancellationToken::new()).await?),
+        Phase::Sync | Phase::DualWrite | Phase::Retired => None,
+    };
     if as_json {
-        println!("{:#}", as_value(&current, next, &conditions))
+        println!("{:#}", as_value(&current, next, &conditions, alone.as_ref()))
     } else {
-        println!("{}", as_text(&current, next, &conditions))
+        println!("{}", as_text(&current, next, &conditions, alone.as_ref()))
     }
     Ok(Exit::Done)
 }
 
-fn as_value(current: &Current, next: Option<Phase>, conditions: &[Condition]) -> serde_json::Value {
+fn as_value(
+    current: &Current,
+    next: Option<Phase>,
+    conditions: &[Condition],
+    alone: Option<&OnlyInRecruiters>,
+) -> serde_json::Value {
     let row = current.phase.row();
     json!({
         "phase": current.phase.word(),
@@ -61,11 +73,17 @@ fn as_value(current: &Current, next: Option<Phase>, conditions: &[Condition]) ->
         "contradicted_by_tombstone": current.contradicted,
         "next": next.map(Phase::word),
         "conditions": conditions,
+        "only_in_recruiters": alone.map(OnlyInRecruiters::counts_as_json),
         "may_go_on": next.is_some() && conditions.iter().all(|condition| condition.met),
     })
 }
 
-fn as_text(current: &Current, next: Option<Phase>, conditions: &[Condition]) -> String {
+fn as_text(
+    current: &Current,
+    next: Option<Phase>,
+    conditions: &[Condition],
+    alone: Option<&OnlyInRecruiters>,
+) -> String {
     let row = current.phase.row();
     let since =
         current.since.map_or_else(|| "no instance has run yet".to_owned(), |since| format!("since {}", text(since)));
@@ -82,6 +100,10 @@ fn as_text(current: &Current, next: Option<Phase>, conditions: &[Condition]) -> 
              offer is written. `phase set shadow` goes back."
                 .to_owned(),
         );
+    }
+    if let Some(alone) = alone {
+        lines.push("\nonly in recruiters now, would be lost with it".to_owned());
+        lines.extend(alone.lines(true));
     }
     match next {
         Some(next) => lines.push(format!("\nconditions for {}", next.word())),

@@ -85,6 +85,8 @@ struct StatusReport {
     open_gaps: u64,
     unfinished_commands: Vec<String>,
     dead_letters: BTreeMap<String, u64>,
+    /// The fields that offers are written without.
+    target_fields_omitted: Vec<&'static str>,
     last_verification: Option<VerificationStatus>,
     jobs: Vec<JobRun>,
 }
@@ -155,6 +157,7 @@ impl StatusReport {
             open_gaps: gaps.map_err(Failure::Read)?,
             unfinished_commands: unfinished(context).await?,
             dead_letters: stored_dead_letter::count_by_reason(database).await?,
+            target_fields_omitted: context.target.schema().omitted().to_vec(),
             last_verification: with_deadline(StoredVerification::read(database))
                 .await
                 .map_err(Failure::Read)?
@@ -190,6 +193,10 @@ impl StatusReport {
         let reasons: Vec<String> =
             self.dead_letters.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
         lines.push(row("dead letters", &[&all.to_string(), &reasons.join(", ")]));
+        let omitted = self.target_fields_omitted.join(", ");
+        lines.extend(
+            (!omitted.is_empty()).then(|| row("omitted", &[&omitted, "(not in the validator of jobs_partners)"])),
+        );
         lines.push(match &self.last_verification {
             Some(last) => row("verified", &[&last.ended, &format!("{} differences", last.differences)]),
             None => row("verified", &["never"]),

@@ -64,6 +64,18 @@ choice! {
 }
 
 choice! {
+    /// `target.managed_by_type`: the BSON type of `managed_by` in offers (spec 09, "The target's schema decides").
+    ManagedByChoice {
+        /// The type that the validator names, else the type in most offers, else text.
+        Auto = "auto",
+        /// Hex digits.
+        String = "string",
+        /// An ObjectId.
+        ObjectId = "object_id",
+    }
+}
+
+choice! {
     /// `tokens.store`: the place of the checkpoint (spec 03).
     TokenStoreKind {
         /// The collection `stream_processor_state`.

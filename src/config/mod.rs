@@ -15,7 +15,9 @@ mod table;
 mod ticker;
 mod values;
 
-pub use choices::{Choice, Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
+pub use choices::{
+    Choice, Environment, LogFormat, ManagedByChoice, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind,
+};
 pub use effective::Effective;
 pub use fault::{ConfigFault, ConfigFaults, Origin};
 pub use key::{ConfigKey, Fallback, Section, ValueKind};

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::choices::{Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
+use super::choices::{
+    Environment, LogFormat, ManagedByChoice, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind,
+};
 use super::fault::ConfigFault;
 use super::outside_settings::{DirectorySettings, MailSettings, NoticesSettings, SmtpSettings};
 use super::ticker::{self, JobSettings, TickerSettings};
@@ -68,6 +70,10 @@ pub struct TargetSettings {
     pub public_url: String,
     /// The type of offer in the links of offers.
     pub offer_type: String,
+    /// The type of `managed_by` in offers.
+    pub managed_by_type: ManagedByChoice,
+    /// The time between two reads of the target's schema.
+    pub schema_check_interval: Duration,
 }
 
 /// The settings of `[stream]`.
@@ -193,6 +199,8 @@ impl Settings {
                 partner_label: values.text("target.partner_label")?,
                 public_url: values.text("target.public_url")?,
                 offer_type: values.text("target.offer_type")?,
+                managed_by_type: values.choice("target.managed_by_type")?,
+                schema_check_interval: values.duration("target.schema_check_interval")?,
             },
             stream: values.stream()?,
             tokens: values.tokens()?,

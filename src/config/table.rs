@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::choices::{Choice, Environment, LogFormat, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind};
+use super::choices::{
+    Choice, Environment, LogFormat, ManagedByChoice, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind,
+};
 use super::key::{ConfigKey, DAY, Fallback, HOUR, MINUTE, SECOND, Section, ValueKind, duration, secret_file};
 use super::{outside, ticker};
 
@@ -102,6 +104,17 @@ fn target() -> Section {
                 ValueKind::Text,
                 Fallback::Value("offres_emploi_lba"),
                 "The type of offer in the links.",
+            ),
+            choice::<ManagedByChoice>(
+                "target.managed_by_type",
+                "auto",
+                "The type of `managed_by` in offers; `auto` takes the one that the validator names, or most offers have.",
+            ),
+            duration(
+                "target.schema_check_interval",
+                (Duration::from_secs(1), Duration::from_mins(1)),
+                "1m",
+                "How often the validator and the indexes of `jobs_partners` are read.",
             ),
         ],
     )

@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::error::{Failure, command_code};
 use crate::lease::StoredLease;
 use crate::maintenance::other_ids;
+use crate::model::OfferStatus;
 use crate::model::names::OFFERS;
 use crate::model::names::WatchedCollection;
 use crate::model::other_id::OtherId;
@@ -23,10 +24,9 @@ use crate::mongo::reads::collection;
 use crate::refusal::Exit;
 use crate::service::label_guard;
 use crate::service::preflight::{self, Server};
-use crate::setup::inspect;
 use crate::setup::plan::{COLLECTIONS, index_name, indexes as wanted, same_keys};
-use crate::setup::validator as setup_validator;
 use crate::source::scan;
+use crate::target::SEARCHED;
 use crate::write::ticker_document::StoredTicker;
 
 /// The number of unusable documents in one collection at which counting ends.
@@ -212,7 +212,7 @@ async fn others(context: &Context, collection: WatchedCollection) -> Result<(usi
 }
 
 /// The keys of the indexes of a collection; `None` when the collection does not exist.
-async fn present(context: &Context, name: &str) -> Result<Option<Vec<Document>>, Failure> {
+pub(super) async fn present(context: &Context, name: &str) -> Result<Option<Vec<Document>>, Failure> {
     match with_deadline(collection(&context.database, name).list_indexes()).await {
         Ok(indexes) => {
             let indexes: Vec<IndexModel> = with_deadline(indexes.try_collect()).await.map_err(Failure::Read)?;
@@ -223,22 +223,33 @@ async fn present(context: &Context, name: &str) -> Result<Option<Vec<Document>>,
     }
 }
 
-/// Checks that the validator of the target allows the new fields. The live validator refuses unknown fields, and so
-/// every offer with new fields.
-pub(super) async fn validator(context: &Context) -> Check {
-    let validator = match inspect::validator(&context.database).await {
-        Ok(validator) => validator,
-        Err(_) => {
-            let found = format!("unknown: the user may not read the validator of {OFFERS}");
-            return Check::warning("validator", found, "grant `listCollections` on the database to see it");
-        }
-    };
-    let refused = setup_validator::refused(&validator);
-    if refused.is_empty() {
-        Check::ok("validator", format!("{OFFERS} accepts the fields that the service writes"))
-    } else {
-        Check::failed("validator", format!("{OFFERS} refuses offers with {}", refused.join(", ")), SETUP)
+/// What the target's validator leaves out of offers, and the searches of offers without an index (spec 09, "The target's
+/// schema decides").
+pub(super) async fn validator(context: &Context) -> Vec<Check> {
+    if let Err(failure) = context.target.refresh(&context.database).await {
+        return vec![Check::unknown("validator", &failure)];
     }
+    let state = context.target.state();
+    if state.is_hidden {
+        let found = format!("unknown: the user may not read the validator and the indexes of {OFFERS}");
+        let remedy = format!("grant `listCollections` on the database and `listIndexes` on {OFFERS} to see them");
+        return vec![Check::warning("validator", found, remedy)];
+    }
+    let (omitted, managed_by) = (state.schema.omitted(), state.schema.managed_by().name());
+    let waiting = state.schema.status(OfferStatus::Pending).as_str();
+    let written = format!("managed_by is written as {managed_by}, and the offer of a job that waits is {waiting}");
+    let mut checks = vec![if omitted.is_empty() {
+        Check::ok("validator", format!("{OFFERS} accepts the fields that the service writes; {written}"))
+    } else {
+        let names = omitted.join(", ");
+        let found = format!("{OFFERS} does not accept {names}, so offers are written without these fields; {written}");
+        Check::warning("validator", found, SETUP)
+    }];
+    for field in SEARCHED.iter().filter(|field| state.unindexed.contains(&field.name)) {
+        let found = format!("{OFFERS} has no index that begins with {}; slower: {}", field.name, field.slower);
+        checks.push(Check::warning("indexes", found, format!("create an index that begins with {}", field.name)));
+    }
+    checks
 }
 
 /// Checks the stored times and the difference between the clocks. Decisions go by the server's clock; the clock of this

@@ -2,6 +2,7 @@
 //! the remedy for each check. It writes nothing. A check that needs a missing privilege reports "unknown".
 
 mod database;
+mod platform;
 mod position;
 mod reach;
 
@@ -80,17 +81,28 @@ impl Check {
     }
 }
 
-/// Runs the command and prints all checks on standard output.
+/// Runs the command and prints all checks; with `against_platform` also those of the rehearsal (spec 09). They go
+/// to standard output.
 ///
 /// # Errors
 /// None: a failure of a check is a finding of that check.
 #[expect(clippy::print_stdout, reason = "the output of the command")]
-pub async fn doctor(context: Context, as_json: bool) -> Result<Exit, Refusal> {
-    let (checks, reachable) = examine(&context).await;
+pub async fn doctor(context: Context, as_json: bool, against_platform: bool) -> Result<Exit, Refusal> {
+    let (mut checks, reachable) = examine(&context).await;
+    let mut platform = None;
+    if against_platform && reachable {
+        let (more, facts) = platform::examine(&context).await;
+        checks.extend(more);
+        platform = Some(facts);
+    }
     let failed = checks.iter().filter(|check| check.verdict == CheckVerdict::Failed).count();
     let warnings = checks.iter().filter(|check| check.verdict == CheckVerdict::Warning).count();
     if as_json {
-        println!("{:#}", serde_json::json!({ "ok": failed == 0, "checks": checks }));
+        let mut report = serde_json::Map::new();
+        report.insert("ok".to_owned(), (failed == 0).into());
+        report.insert("checks".to_owned(), serde_json::json!(checks));
+        report.extend(platform.map(|facts| ("platform".to_owned(), facts)));
+        println!("{:#}", serde_json::Value::Object(report));
     } else {
         let colors = context.settings.log.colors && std::io::stdout().is_terminal();
         checks.iter().for_each(|check| println!("{}", check.text(colors)));
@@ -115,7 +127,7 @@ async fn examine(context: &Context) -> (Vec<Check>, bool) {
         checks.push(database::label(context).await);
         checks.extend(database::indexes(context).await);
         checks.extend(database::ids(context).await);
-        checks.push(database::validator(context).await);
+        checks.extend(database::validator(context).await);
         checks.push(database::clock(context).await);
         checks.push(position::phase(context).await);
         checks.push(position::leader(context).await);

@@ -39,6 +39,20 @@ impl ChunkReader {
         Self { database: database.clone(), collection, projection: Document::new(), average }
     }
 
+    /// Reads recruiters without these fields.
+    #[must_use]
+    pub(crate) fn of_recruiters_without(database: &CausalDatabase, fields: &[&str]) -> Self {
+        let projection = fields.iter().map(|name| ((*name).to_owned(), 0.into())).collect();
+        Self { projection, ..Self::of_recruiters(database) }
+    }
+
+    /// Reads only these fields of existing offers, and `_id`.
+    #[must_use]
+    pub(crate) fn of_offer_fields(database: &CausalDatabase, fields: &[&str]) -> Self {
+        let projection = fields.iter().map(|name| ((*name).to_owned(), 1.into())).collect();
+        Self { projection, ..Self::of_offers(database) }
+    }
+
     /// Reads existing offers, without long fields that are not compared.
     #[must_use]
     pub fn of_offers(database: &CausalDatabase) -> Self {

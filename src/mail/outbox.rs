@@ -2,7 +2,7 @@
 //! dialogue with the mail server and after it, so that a crash neither loses a message nor sends it three times. An
 //! entry has ids and times, never an address, a name or a content.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use bson::raw::cstr;
@@ -209,6 +209,25 @@ pub async fn read(database: &Database, ids: &[String]) -> Result<HashMap<String,
     let found: Vec<Document> = with_deadline(found.try_collect()).await.map_err(Failure::Read)?;
     let entry = |document: &Document| Some((document.get_str("_id").ok()?.to_owned(), OutboxEntry::read(document)?));
     Ok(found.iter().filter_map(entry).collect())
+}
+
+/// The offers of all messages that were sent, or may have been delivered often enough, and whose ids begin with one of
+/// these prefixes and a slash.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub async fn sent_about(database: &Database, prefixes: &[String]) -> Result<HashSet<JobId>, Failure> {
+    if prefixes.is_empty() {
+        return Ok(HashSet::new());
+    }
+    // In the order of texts, the zero is the character after the slash.
+    let begins = |prefix: &String| doc! { "_id": { "$gte": format!("{prefix}/"), "$lt": format!("{prefix}0") } };
+    let filter = doc! { "$or": prefixes.iter().map(begins).collect::<Vec<Document>>() };
+    let found = with_deadline(collection(database, OUTBOX).find(filter)).await.map_err(Failure::Read)?;
+    let found: Vec<Document> = with_deadline(found.try_collect()).await.map_err(Failure::Read)?;
+    let is_over = |entry: &OutboxEntry| entry.state == OutboxState::Sent || entry.copies >= COPIES;
+    let entries = found.iter().filter_map(OutboxEntry::read).filter(is_over);
+    Ok(entries.flat_map(|entry| entry.offers).collect())
 }
 
 /// The users, of these, whose last message was deferred, each with the time of that message.

@@ -11,6 +11,10 @@ pub const SIRET_CACHE: &str = "cache_siret";
 pub(crate) const APPLICATIONS: &str = "applications";
 /// Courses and their places.
 pub(crate) const COURSES: &str = "formationcatalogues";
+/// The establishments of employers, by SIRET.
+pub(crate) const ESTABLISHMENTS: &str = "entreprises";
+/// The contacts of delegated establishments, by the `_id`s of the establishment and of its CFA.
+pub(crate) const DELEGATED: &str = "entreprise_managed_by_cfa";
 /// Training centres that want no e-mail.
 pub(crate) const UNSUBSCRIBED: &str = "unsubscribedofs";
 

@@ -1,8 +1,11 @@
 //! An offer as the projection gives it (spec 02), before its comparison with the existing offer.
 //! The type does not know how offers are written.
 
+use std::sync::Arc;
+
 use bson::{DateTime, RawBson, RawDocumentBuf};
 
+use super::TargetSchema;
 use super::ids::JobId;
 
 /// The name of this service in history entries (spec 02).
@@ -18,6 +21,9 @@ pub enum OfferStatus {
     Active,
     Filled,
     Cancelled,
+    /// The job waits for a confirmation. Older schemas of the target do not have this status (spec 09, "The target's
+    /// schema decides").
+    Pending,
 }
 
 impl OfferStatus {
@@ -28,19 +34,20 @@ impl OfferStatus {
             Self::Active => "Active",
             Self::Filled => "Filled",
             Self::Cancelled => "Cancelled",
+            Self::Pending => "Pending",
         }
     }
 
     /// Reads a stored value; `None` for any other text.
     #[must_use]
     pub(crate) fn read(text: &str) -> Option<Self> {
-        [Self::Active, Self::Filled, Self::Cancelled].into_iter().find(|status| status.as_str() == text)
+        [Self::Active, Self::Filled, Self::Cancelled, Self::Pending].into_iter().find(|status| status.as_str() == text)
     }
 
     /// True when people can apply, or could after a confirmation.
     #[must_use]
     pub(crate) fn is_open(self) -> bool {
-        self == Self::Active
+        matches!(self, Self::Active | Self::Pending)
     }
 }
 
@@ -49,7 +56,7 @@ impl OfferStatus {
 pub struct Offer {
     /// The `_id` of the job and of the offer.
     pub id: JobId,
-    /// Every field "written at every projection" except `_id`, in the table's order.
+    /// Every field "written at every projection" except `_id` and those that the schema omits, in the table's order.
     pub fields: RawDocumentBuf,
     /// `workplace_description` of a new offer: the job's `job_employer_description`, or null. An existing offer keeps
     /// its own, because other processes write it too.
@@ -60,6 +67,8 @@ pub struct Offer {
     pub status_change: StatusChange,
     /// The job's `job_update_date`: the last change of this very job.
     pub job_updated: Option<DateTime>,
+    /// The schema of the target for which this offer is made.
+    pub schema: Arc<TargetSchema>,
     /// True when `fields` has the anonymised contact, because the managing user is anonymised (spec 03).
     pub hides_contact: bool,
 }

@@ -101,6 +101,12 @@ impl<'a> Job<'a> {
         JobFields::read(self.document)
     }
 
+    /// The job as stored, with fields that the projection does not read.
+    #[must_use]
+    pub(crate) fn document(&self) -> &'a RawDocument {
+        self.document
+    }
+
     /// The size of the job in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {

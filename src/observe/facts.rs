@@ -192,6 +192,14 @@ impl Metrics {
         self.divergent_offers.with_label_values(&[kind.label()]).set(count);
     }
 
+    /// Sets the fields that offers are written without.
+    pub(crate) fn target_fields_omitted(&self, fields: &[&'static str]) {
+        self.target.fields_omitted.reset();
+        for field in fields {
+            self.target.fields_omitted.with_label_values(&[field]).set(1);
+        }
+    }
+
     /// Removes all results of verifications, for an instance that does not lead any more.
     pub fn forget_divergent_offers(&self) {
         self.divergent_offers.reset();

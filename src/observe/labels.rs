@@ -24,6 +24,6 @@ impl LabelValue for WatchedCollection {
 /// The statuses of jobs in spec 02. Each has the spelling of the label and a second spelling in the documents.
 pub(crate) const JOB_STATUSES: [(&str, &str); 4] =
     [("Active", "ACTIVE"), ("Pourvue", "POURVUE"), ("Annulée", "ANNULEE"), ("En attente", "EN_ATTENTE")];
-pub(crate) const OFFER_STATUSES: [&str; 3] = ["Active", "Filled", "Cancelled"];
+pub(crate) const OFFER_STATUSES: [&str; 4] = ["Active", "Filled", "Cancelled", "Pending"];
 /// The label for any other status, because a text of a document never becomes a label.
 pub(crate) const OTHER: &str = "other";

@@ -97,6 +97,7 @@ pub struct Metrics {
     /// The end of the last full verification without differences, in seconds since 1970; 0 when there was none, NaN
     /// while unknown.
     pub verify_last_success: Gauge,
+    pub target: TargetMetrics,
     /// Recruiters compared by the continuous verification.
     pub verify_sampled: IntCounter,
     pub jobs: JobMetrics,
@@ -104,6 +105,29 @@ pub struct Metrics {
     pub leader: IntGauge,
     /// The term of the lease that this instance last held.
     pub lease_term: IntGauge,
+}
+
+/// Metrics of the target's schema.
+#[derive(Debug, Clone)]
+pub struct TargetMetrics {
+    /// 1 for each field that offers are written without, because the target's validator does not allow it.
+    pub(super) fields_omitted: IntGaugeVec,
+    /// Changes of the target's schema and indexes that were seen at run time.
+    pub schema_changes: IntCounter,
+}
+
+impl TargetMetrics {
+    fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            fields_omitted: make.gauges(
+                "target_fields_omitted",
+                "Fields that offers are written without",
+                &["field"],
+            )?,
+            schema_changes: make
+                .counter("target_schema_changes_total", "Changes of the target's schema and indexes")?,
+        })
+    }
 }
 
 /// Metrics of the time-based jobs.
@@ -190,6 +214,7 @@ impl Metrics {
                 "verify_last_success_timestamp_seconds",
                 "End of the last verification without differences",
             )?,
+            target: TargetMetrics::new(&make)?,
             verify_sampled: make.counter("verify_sampled_recruiters_total", "Recruiters compared continuously")?,
             jobs: JobMetrics::new(&make)?,
             leader: make.integer_gauge("leader", "1 when this instance leads")?,

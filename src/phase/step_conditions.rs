@@ -23,6 +23,8 @@ pub(crate) struct LastVerification {
     pub ended: DateTime,
     /// The number of differences that it found.
     pub differences: i64,
+    /// The number of documents that it found in `recruiters` alone, by kind; `None` where it did not count them.
+    pub only_in_recruiters: Option<Vec<(String, i64)>>,
 }
 
 /// The facts on which the conditions of a step rest.
@@ -63,13 +65,17 @@ pub(crate) fn conditions(facts: &StepFacts, to: Phase) -> Vec<Condition> {
     }
     let gaps = counted("no open gap", facts.open_gaps, "gaps that no resync has repaired yet");
     match to {
-        Phase::Shadow | Phase::Retired => vec![
-            verified(facts),
-            in_time(facts.lag),
-            counted("no dead letters", facts.dead_letters, "dead letters stand; correct their documents"),
-            counted("no command running", facts.running, "commands or resyncs are not finished; wait for them"),
-            gaps,
-        ],
+        Phase::Shadow | Phase::Retired => {
+            let mut conditions = vec![
+                verified(facts),
+                in_time(facts.lag),
+                counted("no dead letters", facts.dead_letters, "dead letters stand; correct their documents"),
+                counted("no command running", facts.running, "commands or resyncs are not finished; wait for them"),
+                gaps,
+            ];
+            conditions.extend((to == Phase::Retired).then(|| nothing_is_lost(facts)));
+            conditions
+        }
         Phase::Sync | Phase::DualWrite => vec![gaps],
     }
 }
@@ -77,7 +83,7 @@ pub(crate) fn conditions(facts: &StepFacts, to: Phase) -> Vec<Condition> {
 fn verified(facts: &StepFacts) -> Condition {
     let fault = match &facts.verification {
         None => Some("there was none; run stream-processor verify".to_owned()),
-        Some(last) if last.phase != facts.phase.word() || facts.since.is_some_and(|since| last.began < since) => {
+        Some(last) if !is_of_this_phase(last, facts) => {
             Some(format!("the last one was before this phase, in {}; run stream-processor verify", last.phase))
         }
         Some(last) if is_ahead(last.ended, facts.now) => Some(format!(
@@ -102,6 +108,32 @@ fn verified(facts: &StepFacts) -> Condition {
         met: fault.is_none(),
         found,
     }
+}
+
+/// The condition of spec 09, "Before `retired`". It rests on the last verification, because a count reads all
+/// recruiters.
+fn nothing_is_lost(facts: &StepFacts) -> Condition {
+    let last = facts.verification.as_ref().filter(|last| is_of_this_phase(last, facts));
+    let counted = last.and_then(|last| Some((last, last.only_in_recruiters.as_ref()?)));
+    let (met, found) = match counted {
+        None => (false, "not counted in this phase yet; run stream-processor verify".to_owned()),
+        Some((last, counts)) => {
+            let lost = counts.iter().filter(|(_, count)| *count > 0).map(|(kind, count)| format!("{count} {kind}"));
+            let lost: Vec<String> = lost.collect();
+            let at = text(last.ended);
+            if lost.is_empty() {
+                (true, format!("none, counted at {at}"))
+            } else {
+                let lost = lost.join(", ");
+                (false, format!("{lost}, counted at {at}; stream-processor verify --report FILE lists the ids"))
+            }
+        }
+    };
+    Condition { condition: "nothing exists in recruiters alone", met, found }
+}
+
+fn is_of_this_phase(last: &LastVerification, facts: &StepFacts) -> bool {
+    last.phase == facts.phase.word() && facts.since.is_none_or(|since| last.began >= since)
 }
 
 fn is_old(ended: DateTime, now: DateTime) -> bool {
@@ -141,6 +173,7 @@ mod tests {
                 began: DateTime::from_millis(110 * HOUR),
                 ended: DateTime::from_millis(111 * HOUR),
                 differences: 0,
+                only_in_recruiters: Some(vec![("recruiters_without_jobs".to_owned(), 0)]),
             }),
             lag: Some(0.0),
             dead_letters: 0,
@@ -181,6 +214,30 @@ mod tests {
             let unmet = unmet(&facts, Phase::Shadow);
             assert!(matches!(unmet.as_slice(), [one] if one.contains(word)), "{word}: {unmet:?}");
         }
+    }
+
+    #[test]
+    fn what_exists_in_recruiters_alone_keeps_from_retired_and_from_no_other_phase() {
+        let last = facts().verification.unwrap();
+        let with = |counts: Option<Vec<(String, i64)>>, phase: &str| StepFacts {
+            phase: Phase::Shadow,
+            verification: Some(LastVerification {
+                only_in_recruiters: counts,
+                phase: phase.to_owned(),
+                ..last.clone()
+            }),
+            ..facts()
+        };
+        let lost = vec![("free_texts".to_owned(), 2), ("jobs_without_offer".to_owned(), 0)];
+        assert!(unmet(&with(last.only_in_recruiters.clone(), "shadow"), Phase::Retired).is_empty());
+        for facts in [with(Some(lost.clone()), "shadow"), with(None, "shadow")] {
+            assert_eq!(unmet(&facts, Phase::Retired), ["nothing exists in recruiters alone"]);
+        }
+        let found = conditions(&with(Some(lost.clone()), "shadow"), Phase::Retired).pop().unwrap().found;
+        assert!(found.starts_with("2 free_texts, counted at ") && !found.contains("jobs_without_offer"), "{found}");
+        assert_eq!(unmet(&with(last.only_in_recruiters.clone(), "dual-write"), Phase::Retired).len(), 2);
+        let before = StepFacts { phase: Phase::DualWrite, ..with(Some(lost), "dual-write") };
+        assert!(unmet(&before, Phase::Shadow).is_empty());
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub(crate) struct StoredVerification {
     pub differences: Option<i64>,
     /// The number of differing offers by the name of the kind of difference, in the order in which they are stored.
     pub divergent_offers: Vec<(String, i64)>,
+    /// The number of documents that exist in `recruiters` alone, by kind, in the order in which they are stored; `None`
+    /// for a result of a version that did not count them.
+    pub only_in_recruiters: Option<Vec<(String, i64)>>,
     /// True when all recruiters and all our offers were compared.
     pub full: bool,
     /// The end of the last verification without differences. A result with differences keeps the stored one.
@@ -39,13 +42,16 @@ impl StoredVerification {
 
     fn of(stored: &Document) -> Self {
         let date = |field: &str| stored.get_datetime(field).ok().copied();
-        let divergent = stored.get_document("divergent_offers").into_iter().flatten();
+        let counts = |counts: &Document| {
+            counts.iter().filter_map(|(kind, count)| Some((kind.clone(), count.as_i64()?))).collect()
+        };
         Self {
             began: date("began"),
             ended: date("ended"),
             phase: stored.get_str("phase").ok().map(ToOwned::to_owned),
             differences: stored.get_i64("differences").ok(),
-            divergent_offers: divergent.filter_map(|(kind, count)| Some((kind.clone(), count.as_i64()?))).collect(),
+            divergent_offers: stored.get_document("divergent_offers").map(counts).unwrap_or_default(),
+            only_in_recruiters: stored.get_document("only_in_recruiters").map(counts).ok(),
             full: stored.get_bool("full").unwrap_or_default(),
             last_success: date("last_success"),
         }
@@ -58,13 +64,16 @@ impl StoredVerification {
     /// # Errors
     /// Those of the driver.
     pub(crate) async fn store(&self, database: &Database) -> Result<(), MongoError> {
-        let divergent = self.divergent_offers.iter().map(|(kind, count)| (kind.clone(), Bson::Int64(*count)));
+        let counts = |counts: &[(String, i64)]| {
+            counts.iter().map(|(kind, count)| (kind.clone(), Bson::Int64(*count))).collect::<Document>()
+        };
         let mut fields = doc! {
             "began": self.began,
             "ended": self.ended,
             "phase": self.phase.clone(),
             "differences": self.differences,
-            "divergent_offers": divergent.collect::<Document>(),
+            "divergent_offers": counts(&self.divergent_offers),
+            "only_in_recruiters": self.only_in_recruiters.as_deref().map(counts),
             "full": self.full,
         };
         fields.extend(self.last_success.map(|at| ("last_success".to_owned(), Bson::DateTime(at))));
@@ -77,11 +86,14 @@ impl StoredVerification {
 
     /// The part on which the conditions of a step rest; `None` for a sample, and where a field is missing.
     pub(super) fn last(self) -> Option<LastVerification> {
-        let Self { phase: Some(phase), began: Some(began), ended: Some(ended), differences, full: true, .. } = self
-        else {
-            return None;
-        };
-        Some(LastVerification { phase, began, ended, differences: differences? })
+        let Self { phase, began, ended, differences, only_in_recruiters, full: true, .. } = self else { return None };
+        Some(LastVerification {
+            phase: phase?,
+            began: began?,
+            ended: ended?,
+            differences: differences?,
+            only_in_recruiters,
+        })
     }
 }
 

@@ -112,6 +112,8 @@ pub(super) fn own_date(history: Option<RawBsonRef<'_>>, updated_at: Option<DateT
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bson::oid::ObjectId;
     use bson::{Bson, Document, RawBson, RawDocumentBuf, doc, rawdoc};
 
@@ -131,6 +133,7 @@ mod tests {
             status,
             status_change: StatusChange { reason: String::new(), date: day(0) },
             job_updated,
+            schema: Arc::default(),
             hides_contact: false,
         }
     }

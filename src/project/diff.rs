@@ -47,7 +47,10 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
     }
     let expected = Expected::of(offer, &existing);
     let mut fields = RawDocumentBuf::new();
-    for ((name, projected), stored) in offer.fields.iter().flatten().zip(existing.stored) {
+    // A field that the target's schema omits is not in the projection. The others have the order of `WRITTEN`.
+    let mut stored = WRITTEN.iter().zip(existing.stored);
+    for (name, projected) in offer.fields.iter().flatten() {
+        let stored = stored.find(|(written, _)| **written == name).and_then(|(_, stored)| stored);
         let projected = match name.as_str() {
             "offer_status" if !expected.status_changes => continue,
             "updated_at" => expected.updated_at.map_or(projected, RawBsonRef::DateTime),
@@ -166,6 +169,8 @@ pub(crate) fn names(fields: &RawDocument) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bson::{Bson, DateTime, RawBson, doc, oid::ObjectId, rawdoc};
 
     use super::*;
@@ -188,6 +193,7 @@ mod tests {
             status: OfferStatus::Active,
             status_change: StatusChange { reason: String::new(), date: DateTime::from_millis(0) },
             job_updated: None,
+            schema: Arc::default(),
             hides_contact: false,
         }
     }

@@ -2,7 +2,7 @@
 
 /// The European level of a diploma label; `None` for any other label.
 #[must_use]
-pub(super) fn european_level(label: &str) -> Option<&'static str> {
+pub(crate) fn european_level(label: &str) -> Option<&'static str> {
     match label {
         "Cap, autres formations (Infrabac)" => Some("3"),
         "BP, Bac, autres formations (Bac)" => Some("4"),

@@ -3,6 +3,7 @@
 
 pub(crate) mod closing;
 mod contact;
+mod delegations;
 pub(crate) mod diff;
 mod diploma;
 pub(crate) mod offer;
@@ -12,7 +13,8 @@ mod slug;
 mod status;
 pub(crate) mod written_fields;
 
+pub(crate) use diploma::european_level;
 pub(crate) use offer::{USER_ANONYMIZED, USER_DEACTIVATED, project};
 pub(crate) use settings::ProjectionSettings;
 pub(crate) use status::{is_active, offer_status};
-pub(crate) use written_fields::{WRITTEN, on_insert};
+pub(crate) use written_fields::{WRITTEN, all_written, on_insert};

@@ -1,17 +1,21 @@
 //! The projection: one job of a recruiter and its references become an offer.
 //! The code follows the table of spec 02 row by row. The order of the rows is the order of the fields.
 
+use std::sync::Arc;
+
 use bson::raw::{CStr, RawArrayBuf, cstr};
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
 use super::contact::Contact;
+use super::delegations::delegations;
 use super::settings::ProjectionSettings;
 use super::{diploma, skills, slug::slug, status};
 use crate::model::dead_letter::Reason;
 use crate::model::ids::JobId;
 use crate::model::offer::StatusChange;
 use crate::model::recruiter::{JobFields, RecruiterFields};
-use crate::model::{Cfa, Offer, OfferStatus, References, RomeSheet, value};
+use crate::model::user_id::user_id;
+use crate::model::{Cfa, ManagedByType, Offer, OfferStatus, References, RomeSheet, TargetSchema, value};
 
 /// The reason in the history of an offer that is cancelled because its managing user was deactivated.
 pub(crate) const USER_DEACTIVATED: &str = "user has been deactivated";
@@ -44,13 +48,13 @@ pub fn project(
         return Err(Reason::UndecodableReference);
     }
     let deactivated = settings.cancels_deactivated && references.user_status.is_deactivated;
-    let own_status = status::offer_status(recruiter.status, job.job_status);
+    let own_status = status::offer_status(recruiter.status, job.job_status).map(|own| settings.schema.status(own));
     let is_gone = deactivated || references.user_is_anonymized;
     let status = if is_gone { OfferStatus::Cancelled } else { own_status? };
     let contact = Contact::of(recruiter, references, settings)?;
     let hex = id.to_string();
     let created_at = job.job_creation_date.unwrap_or(RawBsonRef::DateTime(id.0.timestamp()));
-    let mut offer = OfferFields(RawDocumentBuf::new());
+    let mut offer = OfferFields { fields: RawDocumentBuf::new(), schema: &settings.schema };
 
     offer.set(cstr!("partner_label"), settings.partner_label.as_str());
     offer.set(cstr!("partner_job_id"), hex.as_str());
@@ -60,7 +64,7 @@ pub fn project(
     offer.put(cstr!("job_status_comment"), value::non_empty(job.job_status_comment));
     let delegation_count = job.job_delegation_count.filter(|count| !value::is_zero(*count));
     offer.put(cstr!("job_delegation_count"), delegation_count);
-    put_delegations(&mut offer, job, &contact);
+    offer.set(cstr!("delegations"), &delegations(job, &contact));
     put_contract(&mut offer, job, references);
     put_workplace(&mut offer, recruiter);
     offer.put(cstr!("apply_email"), contact.email);
@@ -90,7 +94,8 @@ pub fn project(
     let workplace_description = job.job_employer_description.unwrap_or(RawBsonRef::Null).into();
     let hides_contact = contact.is_hidden();
     let job_updated = job.job_update_date.and_then(value::date);
-    Ok(Offer { id, fields: offer.0, workplace_description, status, status_change, job_updated, hides_contact })
+    let (fields, schema) = (offer.fields, Arc::clone(&settings.schema));
+    Ok(Offer { id, fields, workplace_description, status, status_change, job_updated, schema, hides_contact })
 }
 
 /// `updated_at` of the offer (spec 09, "Dates"). Archiving moves only the recruiter's `updatedAt`, so both dates count
@@ -102,7 +107,7 @@ fn updated_at<'a>(recruiter: &RecruiterFields<'a>, job: &JobFields<'a>) -> Optio
     later.map(RawBsonRef::DateTime).or(job.job_update_date).or(recruiter.updated_at)
 }
 
-fn put_contract(offer: &mut OfferFields, job: &JobFields<'_>, references: &References) {
+fn put_contract(offer: &mut OfferFields<'_>, job: &JobFields<'_>, references: &References) {
     offer.put(cstr!("contract_start"), job.job_start_date);
     offer.put(cstr!("contract_duration"), job.job_duration);
     match job.job_type {
@@ -113,7 +118,7 @@ fn put_contract(offer: &mut OfferFields, job: &JobFields<'_>, references: &Refer
     offer.put(cstr!("contract_rythm"), job.job_rythm);
 }
 
-fn put_workplace(offer: &mut OfferFields, recruiter: &RecruiterFields<'_>) {
+fn put_workplace(offer: &mut OfferFields<'_>, recruiter: &RecruiterFields<'_>) {
     let legal_name = value::non_empty(recruiter.establishment_raison_sociale)
         .or_else(|| value::non_empty(recruiter.establishment_enseigne))
         .unwrap_or(RawBsonRef::String("Enseigne inconnue"));
@@ -137,7 +142,7 @@ fn put_workplace(offer: &mut OfferFields, recruiter: &RecruiterFields<'_>) {
 
 /// Writes the fields from `offer_origin` to `offer_description`. Returns the title, or `None` when it is no text.
 fn put_description<'a>(
-    offer: &mut OfferFields,
+    offer: &mut OfferFields<'_>,
     recruiter: &RecruiterFields<'a>,
     job: &JobFields<'a>,
     references: &References,
@@ -168,7 +173,7 @@ fn put_description<'a>(
     title.as_str()
 }
 
-fn put_cfa(offer: &mut OfferFields, contact: &Contact<'_>) {
+fn put_cfa(offer: &mut OfferFields<'_>, contact: &Contact<'_>) {
     let of_cfa = |field: fn(&Cfa) -> &Option<RawBson>| {
         value::non_empty(contact.cfa.and_then(|cfa| field(cfa).as_ref()).map(RawBson::as_raw_bson_ref))
     };
@@ -180,10 +185,16 @@ fn put_cfa(offer: &mut OfferFields, contact: &Contact<'_>) {
     offer.put(cstr!("cfa_apply_phone"), of_user(contact.phone));
 }
 
-fn put_follow_up(offer: &mut OfferFields, recruiter: &RecruiterFields<'_>, job: &JobFields<'_>) {
-    match recruiter.managed_by {
-        Some(RawBsonRef::ObjectId(id)) => offer.set(cstr!("managed_by"), id.to_hex().as_str()),
-        managed_by => offer.put(cstr!("managed_by"), managed_by),
+fn put_follow_up(offer: &mut OfferFields<'_>, recruiter: &RecruiterFields<'_>, job: &JobFields<'_>) {
+    match (offer.schema.managed_by(), recruiter.managed_by) {
+        (ManagedByType::String, Some(RawBsonRef::ObjectId(id))) => {
+            offer.set(cstr!("managed_by"), id.to_hex().as_str());
+        }
+        (ManagedByType::String, managed_by) => offer.put(cstr!("managed_by"), managed_by),
+        // A text that names no user has no form of this type.
+        (ManagedByType::ObjectId, managed_by) => {
+            offer.put(cstr!("managed_by"), user_id(managed_by).map(|user| RawBsonRef::ObjectId(user.0)));
+        }
     }
     offer.put(cstr!("establishment_id"), recruiter.establishment_id);
     offer.put(cstr!("recruiter_status"), recruiter.status);
@@ -192,37 +203,6 @@ fn put_follow_up(offer: &mut OfferFields, recruiter: &RecruiterFields<'_>, job: 
     offer.put(cstr!("job_last_prolongation_date"), job.job_last_prolongation_date);
     offer.set(cstr!("job_prolongation_count"), job.job_prolongation_count.unwrap_or(RawBsonRef::Int32(0)));
     offer.put(cstr!("mer_sent"), job.mer_sent);
-}
-
-/// Turns each `cfa_read_company_detail_at` that is the text of a date into a date. Hides the address of an anonymised
-/// managing user, which would come back with the delegations (spec 03, "It stays anonymised").
-fn put_delegations(offer: &mut OfferFields, job: &JobFields<'_>, contact: &Contact<'_>) {
-    let Some(delegations) = value::list(job.delegations) else {
-        return offer.put(cstr!("delegations"), job.delegations);
-    };
-    let mut read = RawArrayBuf::new();
-    for delegation in delegations.into_iter().flatten() {
-        match delegation {
-            RawBsonRef::Document(delegation) => read.push(with_read_date(delegation, contact)),
-            other => read.push(other),
-        }
-    }
-    offer.set(cstr!("delegations"), &read);
-}
-
-fn with_read_date(delegation: &RawDocument, contact: &Contact<'_>) -> RawDocumentBuf {
-    let mut read = RawDocumentBuf::new();
-    for (key, element) in delegation.iter().flatten() {
-        let replaced = match (key.as_str(), element) {
-            ("cfa_read_company_detail_at", RawBsonRef::String(text)) => {
-                value::parse_date(text).map(RawBsonRef::DateTime)
-            }
-            ("email", RawBsonRef::String(email)) if contact.hides(email) => contact.email,
-            _ => None,
-        };
-        read.append(key, replaced.unwrap_or(element));
-    }
-    read
 }
 
 /// The GeoJSON point of `"lat,lon"`; `None` unless both are numbers in range.
@@ -243,7 +223,7 @@ fn city<'a>(recruiter: &RecruiterFields<'a>, detail: Option<&'a RawDocument>) ->
         .unwrap_or(RawBsonRef::String(""))
 }
 
-fn put_target_diploma(offer: &mut OfferFields, label: Option<RawBsonRef<'_>>) {
+fn put_target_diploma(offer: &mut OfferFields<'_>, label: Option<RawBsonRef<'_>>) {
     let label = value::text(label);
     let diploma = label.and_then(|label| Some(rawdoc! { "european": diploma::european_level(label)?, "label": label }));
     offer.put(cstr!("offer_target_diploma"), diploma.as_ref().map(RawBsonRef::from));
@@ -259,16 +239,22 @@ fn list<'a, T: Into<RawBsonRef<'a>>>(values: impl IntoIterator<Item = T>) -> Raw
 }
 
 /// The offer document under construction. A unit test below compares its names with `WRITTEN`.
-struct OfferFields(RawDocumentBuf);
+struct OfferFields<'s> {
+    fields: RawDocumentBuf,
+    schema: &'s TargetSchema,
+}
 
-impl OfferFields {
+impl OfferFields<'_> {
+    /// Writes a field, unless the target's schema omits it.
     fn set<'v>(&mut self, name: &CStr, value: impl Into<RawBsonRef<'v>>) {
-        self.0.append(name, value.into());
+        if !self.schema.omits(name.as_str()) {
+            self.fields.append(name, value.into());
+        }
     }
 
     /// Writes a missing value as null, because the live schema wants the field present (spec 02).
     fn put(&mut self, name: &CStr, value: Option<RawBsonRef<'_>>) {
-        self.0.append(name, value.unwrap_or(RawBsonRef::Null));
+        self.set(name, value.unwrap_or(RawBsonRef::Null));
     }
 }
 
@@ -287,6 +273,7 @@ mod tests {
             offer_type: "offres_emploi_lba".to_owned(),
             anonymized_email: "anonymized@example.com".to_owned(),
             cancels_deactivated: false,
+            schema: Arc::default(),
         }
     }
 

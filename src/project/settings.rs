@@ -1,9 +1,11 @@
 //! The settings of the projection, and the test for a recruiter that is delegated to a CFA.
 
+use std::sync::Arc;
+
 use bson::RawBsonRef;
 
 use crate::model::recruiter::RecruiterFields;
-use crate::model::value;
+use crate::model::{TargetSchema, value};
 
 /// The values of the configuration that the projection needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct ProjectionSettings {
     pub anonymized_email: String,
     /// True when `users.on_deactivated` is `cancel-offers`.
     pub cancels_deactivated: bool,
+    /// What the target's validator allows now.
+    pub schema: Arc<TargetSchema>,
 }
 
 /// True when the offers of this recruiter have the contact of a CFA (spec 02, "Delegated recruiters").

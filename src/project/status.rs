@@ -5,7 +5,8 @@ use bson::RawBsonRef;
 use crate::model::dead_letter::Reason;
 use crate::model::{OfferStatus, value};
 
-/// Reads the table of spec 02 from top to bottom. A recruiter that is not active cancels all its offers, whatever the
+/// Reads the table of spec 02 from top to bottom. A job that waits for a confirmation is pending; the target's schema
+/// decides whether that status is written ([`crate::model::TargetSchema::status`]). A recruiter that is not active cancels all its offers, whatever the
 /// status of the job. An unknown job status is a dead letter only for an active recruiter.
 ///
 /// # Errors
@@ -20,7 +21,8 @@ pub(crate) fn offer_status(
     match value::text(job) {
         Some("Active" | "ACTIVE") => Ok(OfferStatus::Active),
         Some("Pourvue" | "POURVUE") => Ok(OfferStatus::Filled),
-        Some("Annulée" | "ANNULEE" | "En attente" | "EN_ATTENTE") => Ok(OfferStatus::Cancelled),
+        Some("Annulée" | "ANNULEE") => Ok(OfferStatus::Cancelled),
+        Some("En attente" | "EN_ATTENTE") => Ok(OfferStatus::Pending),
         _ => Err(Reason::UnknownJobStatus),
     }
 }
@@ -44,8 +46,11 @@ mod tests {
         for recruiter in ["Actif", "ACTIF"] {
             assert_eq!(status(recruiter, "Active"), Ok(OfferStatus::Active));
             assert_eq!(status(recruiter, "Pourvue"), Ok(OfferStatus::Filled));
-            for job in ["Annulée", "En attente", "ANNULEE", "EN_ATTENTE"] {
+            for job in ["Annulée", "ANNULEE"] {
                 assert_eq!(status(recruiter, job), Ok(OfferStatus::Cancelled), "{job}");
+            }
+            for job in ["En attente", "EN_ATTENTE"] {
+                assert_eq!(status(recruiter, job), Ok(OfferStatus::Pending), "{job}");
             }
         }
         for recruiter in ["Archivé", "ARCHIVE", "En attente de validation", "EN_ATTENTE_VALIDATION", "?"] {

@@ -80,20 +80,34 @@ pub(super) fn place(name: &str) -> Option<usize> {
 #[must_use]
 pub(crate) fn on_insert(offer: &Offer) -> RawDocumentBuf {
     let mut fields = RawDocumentBuf::new();
-    for counter in [cstr!("stats_detail_view"), cstr!("stats_search_view"), cstr!("stats_postuler")] {
-        fields.append(counter, 0_i32);
-    }
-    fields.append(cstr!("offer_status_history"), RawBson::Array(RawArrayBuf::new()));
-    fields.append(cstr!("offer_multicast"), true);
-    fields.append(cstr!("workplace_description"), offer.workplace_description.as_raw_bson_ref());
-    for missing in [
-        cstr!("contract_remote"),
-        cstr!("workplace_address_street_label"),
-        cstr!("workplace_name"),
-        cstr!("workplace_website"),
-        cstr!("apply_url"),
-    ] {
-        fields.append(missing, RawBsonRef::Null);
+    for name in ON_INSERT.into_iter().filter(|name| !offer.schema.omits(name.as_str())) {
+        match name.as_str() {
+            "stats_detail_view" | "stats_search_view" | "stats_postuler" => fields.append(name, 0_i32),
+            "offer_status_history" => fields.append(name, RawBson::Array(RawArrayBuf::new())),
+            "offer_multicast" => fields.append(name, true),
+            "workplace_description" => fields.append(name, offer.workplace_description.as_raw_bson_ref()),
+            _ => fields.append(name, RawBsonRef::Null),
+        }
     }
     fields
 }
+
+/// The names of all fields that the service writes, in the order of the specification.
+pub(crate) fn all_written() -> impl Iterator<Item = &'static str> {
+    WRITTEN.iter().chain(&ON_INSERT).map(|name| name.as_str())
+}
+
+/// The fields that are written only when the offer is created.
+const ON_INSERT: [&CStr; 11] = [
+    cstr!("stats_detail_view"),
+    cstr!("stats_search_view"),
+    cstr!("stats_postuler"),
+    cstr!("offer_status_history"),
+    cstr!("offer_multicast"),
+    cstr!("workplace_description"),
+    cstr!("contract_remote"),
+    cstr!("workplace_address_street_label"),
+    cstr!("workplace_name"),
+    cstr!("workplace_website"),
+    cstr!("apply_url"),
+];

@@ -12,6 +12,7 @@ use crate::mongo::server_clock::Clock;
 use crate::observe::health::Health;
 use crate::observe::metrics::Metrics;
 use crate::refusal::{Exit, Refusal};
+use crate::target::Target;
 
 /// Connects and checks the server, the privileges and the target. Writes nothing.
 ///
@@ -22,6 +23,7 @@ pub async fn connect(settings: Settings) -> Result<Context, Refusal> {
     let settings = &context.settings;
     preflight::check(&context.database, &settings.target.partner_label, settings.ticker.enabled).await?;
     label_guard::check(&context.database, &settings.target.partner_label).await?;
+    context.target.refresh(&context.database).await?;
     Ok(context)
 }
 
@@ -33,6 +35,7 @@ pub async fn connect(settings: Settings) -> Result<Context, Refusal> {
 pub async fn connect_to_read(settings: Settings) -> Result<Context, Refusal> {
     let context = unchecked(settings).await?;
     preflight::server(&context.database).await?;
+    context.target.refresh(&context.database).await?;
     Ok(context)
 }
 
@@ -47,5 +50,6 @@ pub async fn unchecked(settings: Settings) -> Result<Context, Refusal> {
     metrics.begin_email_counts(delivery::labels());
     let health = Health::new(settings.health.max_lag, settings.health.max_retry, settings.stream.await_time);
     let (settings, metrics, health) = (Arc::new(settings), Arc::new(metrics), Arc::new(health));
-    Ok(Context { settings, database, primary_changes, metrics, health, clock: Clock::of_process() })
+    let target = Target::new(&settings.target, &metrics);
+    Ok(Context { settings, database, primary_changes, metrics, health, target, clock: Clock::of_process() })
 }

@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::lease::holder;
 use crate::refusal::{Exit, Refusal};
 use crate::status::survey::{self, Survey};
+use crate::target::watch::watch;
 use crate::tasks::{Group, Task, signals};
 use crate::ticker::job::TimedJob;
 use crate::web::routes::{WebState, router};
@@ -45,6 +46,9 @@ pub async fn run(context: Context) -> Result<Exit, Refusal> {
     let shown = WebState::of(&context, &survey, &holder);
     group.spawn(Task::Http, serve(listener, router(shown), group.stop.clone()));
     group.spawn(Task::Survey, survey::watch(context.clone(), survey, group.stop.clone()));
+    let told = (context.settings.environment, context.settings.notices.clone());
+    let watched = (context.target.clone(), context.database.clone(), Arc::clone(&context.health));
+    group.spawn(Task::Target, watch(watched, told, group.stop.clone()));
     group.spawn(Task::Signals, signals(group.stop.clone()));
     group.spawn(Task::Pipeline, stand_by::lead_in_turn(context, holder, group.stop.clone()));
     match group.join(Task::Pipeline).await {

@@ -114,7 +114,7 @@ pub fn needed(with_jobs: bool) -> Vec<(&'static str, Vec<&'static str>)> {
     for own in [GAPS, OLD_WORKER_COLLECTION] {
         needed.push((own, vec!["find", "insert", "update"]));
     }
-    needed.push(("", vec!["changeStream", "find"]));
+    needed.push(("", vec!["changeStream", "find", "listCollections"]));
     if with_jobs {
         needed.extend(needed_for_jobs());
     }

@@ -1,7 +1,6 @@
 //! Reads the state of the database for `setup`: collections, indexes, the validator, the number of offers with the new
 //! fields, and the memory of an earlier `setup`. Writes nothing.
 
-use bson::{Document, doc};
 use futures::TryStreamExt as _;
 use mongodb::{Database, IndexModel};
 
@@ -9,10 +8,10 @@ use super::memory::Memory;
 use super::new_fields;
 use super::plan::{DatabaseContents, indexes};
 use crate::error::{command_code, describe};
-use crate::model::names::OFFERS;
 use crate::mongo::reads::collection;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
+use crate::target;
 use mongodb::error::Error as MongoError;
 
 /// Reads the contents of the database. Only offers with this `partner_label` are counted.
@@ -23,7 +22,7 @@ pub async fn inspect(database: &Database, partner_label: &str) -> Result<Databas
     let unreadable = |error| could_not("list the collections and indexes", &error);
     let mut found = DatabaseContents { memory: Memory::load(database).await?, ..DatabaseContents::default() };
     found.collections = database.list_collection_names().await.map_err(unreadable)?.into_iter().collect();
-    found.validator = validator(database).await?;
+    found.validator = target::validator(database).await?.rules;
     for (name, _) in indexes() {
         if found.collections.contains(name) {
             let present = collection(database, name).list_indexes().await.map_err(unreadable)?;
@@ -33,17 +32,6 @@ pub async fn inspect(database: &Database, partner_label: &str) -> Result<Databas
     }
     found.counts = new_fields::count(database, partner_label).await?;
     Ok(found)
-}
-
-/// The validator of `jobs_partners`; empty when the collection has none or does not exist.
-///
-/// # Errors
-/// A [`Refusal`] when the list of collections cannot be read.
-pub async fn validator(database: &Database) -> Result<Document, Refusal> {
-    let unreadable = |error| could_not("read the validator", &error);
-    let mut target = database.list_collections().filter(doc! { "name": OFFERS }).await.map_err(unreadable)?;
-    let target = target.try_next().await.map_err(unreadable)?;
-    Ok(target.and_then(|target| target.options.validator).unwrap_or_default())
 }
 
 /// The refusal for a step that failed, with the remedy. `what` completes the sentence "could not …".

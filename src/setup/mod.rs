@@ -32,6 +32,7 @@ use crate::mongo::reads::collection;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::retry::Delays;
+use crate::target;
 use crate::tasks::{Group, Task};
 use crate::write::fenced_writer::Validity;
 
@@ -173,7 +174,7 @@ impl Setup {
             }
             SetupStep::RemoveFields { offers, .. } => return self.pass(FieldPass::Remove, *offers).await,
             SetupStep::RefuseFields(names) => {
-                let current = inspect::validator(&self.database).await?;
+                let current = target::validator(&self.database).await?.rules;
                 self.set_validator(validator::refusing_again(current, names)).await?;
             }
             SetupStep::DropIndex(indexed, name) => {
@@ -217,7 +218,7 @@ impl Setup {
 
     async fn allow(&self, names: &[&str]) -> Result<(), Refusal> {
         self.store(doc! { "allowed": names.to_vec() }, doc! {}).await?;
-        let current = inspect::validator(&self.database).await?;
+        let current = target::validator(&self.database).await?.rules;
         self.set_validator(validator::allowing(current, names)).await
     }
 

@@ -52,6 +52,8 @@ pub(crate) struct Status {
     /// The problems, each with advice; empty when there are none.
     pub problems: Vec<String>,
     pub instance: Instance,
+    /// The fields that offers are written without, because the target's validator does not allow them.
+    pub target_fields_omitted: Vec<&'static str>,
     /// The server's time minus the cluster time of the last applied position, in seconds; null while unknown and on a
     /// standby.
     pub lag_seconds: Option<f64>,
@@ -258,6 +260,7 @@ impl Status {
                 commit: version::COMMIT,
                 time_zones: version::TIME_ZONES,
             },
+            target_fields_omitted: context.target.schema().omitted().to_vec(),
             lag_seconds: readiness.lag_seconds.map(tenth),
             last_minute: Rates {
                 events: last_minute(&history.events_per_second),

@@ -106,6 +106,26 @@ impl TimedJob {
         }
     }
 
+    /// The fields of offers without which the job cannot do its work.
+    #[must_use]
+    pub(crate) fn needs(self) -> &'static [&'static str] {
+        match self {
+            Self::RemindExpiringOffersJ7 | Self::RemindExpiringOffersJ1 | Self::SendIntroductions => &["managed_by"],
+            Self::RefreshPendingEstablishments => &["recruiter_status", "establishment_id"],
+            Self::CancelExpiredOffers
+            | Self::CapOfferExpirations
+            | Self::FillMissingStartDates
+            | Self::RepairOfferData
+            | Self::ReportDuplicateRecruiters
+            | Self::FullSync
+            | Self::AnonymizeInactiveUsers
+            | Self::AnalyzeClosedCompanies
+            | Self::SyncRecruiterStatus
+            | Self::RetryDeadLetters
+            | Self::Verify => &[],
+        }
+    }
+
     /// True for a job that sends e-mails, and so needs a mail server.
     #[must_use]
     pub fn sends_email(self) -> bool {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
+use bson::{DateTime, Document, doc, oid::ObjectId};
 use chrono_tz::Tz;
 use tokio::sync::MutexGuard;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,8 @@ use tracing::warn;
 use super::attempts::{Attempts, DocumentFault};
 use super::id_cursor::IdCursor;
 use super::ledger;
-use super::pair::{OwnedJob, Pair, PairFields, PairVerdict};
+use super::owned_jobs::{jobs_of, projection, read_recruiters};
+use super::pair::{Pair, PairFields, PairVerdict};
 use super::report::{JobReport, ReportLine};
 use super::statements;
 use super::write_access::WriteAccess;
@@ -25,12 +26,11 @@ use crate::failpoint;
 use crate::fetch::links;
 use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::stored_commands::{self, Command};
+use crate::model::TargetSchema;
 use crate::model::ids::{JobId, RecruiterId, typed};
-use crate::model::job_owner::JobOwner;
 use crate::model::names::COMMANDS;
 use crate::model::names::OFFERS;
 use crate::model::names::WatchedCollection;
-use crate::model::value;
 use crate::phase::{Phase, StreamWrites};
 use crate::schedule::zone;
 use crate::tasks::pause;
@@ -260,6 +260,7 @@ impl JobContext {
         fields: &PairFields,
         plan: &PairPlan<'_>,
     ) -> Result<(u64, Sum), Unfinished> {
+        let schema = self.context.target.schema();
         // The pipeline writes no offer until this transaction has ended.
         let _guard = self.offer_write_lock().await;
         let asked: BTreeSet<JobId> = offers.iter().copied().collect();
@@ -283,7 +284,7 @@ impl JobContext {
             let Ok(id) = offer.get_object_id("_id").map(JobId) else { continue };
             let newest_wins = self.phase.stream() == StreamWrites::UnlessNewer;
             let pair = Pair { id, offer, owned_job: jobs.get(&id).copied(), newest_wins };
-            self.add(&mut sum, &pair, plan(&pair), owners.get(&id));
+            self.add(&mut sum, &pair, plan(&pair), (owners.get(&id), &schema));
         }
         // In `shadow`, `recruiters` is a backup. A write after the commit cannot fail the transaction.
         let backup = if self.phase.writes_offers() { Vec::new() } else { std::mem::take(&mut sum.recruiters) };
@@ -292,7 +293,7 @@ impl JobContext {
             (WatchedCollection::Recruiters.name(), std::mem::take(&mut sum.recruiters)),
         ] {
             if !statements.is_empty() {
-                transaction.update(collection, statements).await?;
+                self.update(&mut transaction, collection, statements, &schema).await?;
             }
         }
         transaction.commit().await?;
@@ -301,7 +302,29 @@ impl JobContext {
         Ok((found.len() as u64, sum))
     }
 
-    fn add(&self, sum: &mut Sum, pair: &Pair<'_>, verdict: PairVerdict, owners: Option<&BTreeSet<RecruiterId>>) {
+    /// Sends the statements. A refusal of an offer that was made for an older schema of the target passes.
+    async fn update(
+        &self,
+        transaction: &mut Transaction,
+        collection: &str,
+        statements: Vec<Statement>,
+        schema: &TargetSchema,
+    ) -> Result<(), Unfinished> {
+        let Err(cause) = transaction.update(collection, statements).await else { return Ok(()) };
+        let is_refused = matches!(cause.failure().and_then(DocumentFault::of), Some(DocumentFault::Refused(_)));
+        if is_refused && self.context.target.differs_from(schema, &self.context.database).await? {
+            return Err(Failure::SchemaChanged.into());
+        }
+        Err(cause)
+    }
+
+    fn add(
+        &self,
+        sum: &mut Sum,
+        pair: &Pair<'_>,
+        verdict: PairVerdict,
+        (owners, schema): (Option<&BTreeSet<RecruiterId>>, &TargetSchema),
+    ) {
         sum.lines.extend(verdict.lines);
         sum.skipped.extend(verdict.skipped);
         let Some(mut edit) = verdict.edit else { return };
@@ -309,7 +332,8 @@ impl JobContext {
         sum.changed += 1;
         sum.changed_as.extend(edit.kind);
         sum.lines.push(ReportLine::new(pair.id, edit.kind.unwrap_or("changed"), edit.names()));
-        sum.offers.push(statements::of_offer(pair.id, &self.context.settings.target.partner_label, &edit));
+        let statement = statements::of_offer(pair.id, &self.context.settings.target.partner_label, &edit);
+        sum.offers.push(statement.without_omitted(schema));
         // In `shadow` the recruiters are not read: each one in the links gets a statement, and its filter decides.
         let owners: Vec<RecruiterId> = match pair.owned_job {
             Some(owned_job) => owned_job.recruiter.get_object_id("_id").map(RecruiterId).into_iter().collect(),
@@ -355,43 +379,4 @@ impl JobContext {
 
 fn is_too_slow(cause: &Unfinished) -> bool {
     cause.failure().and_then(DocumentFault::of) == Some(DocumentFault::TooSlow)
-}
-
-async fn read_recruiters(
-    transaction: &mut Transaction,
-    owners: &HashMap<JobId, BTreeSet<RecruiterId>>,
-    fields: &PairFields,
-) -> Result<Vec<RawDocumentBuf>, Failure> {
-    let ids: BTreeSet<RecruiterId> = owners.values().flatten().copied().collect();
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ids: Vec<Bson> = ids.into_iter().map(Bson::from).collect();
-    let mut wanted = projection("", &["updatedAt"], fields.recruiter);
-    wanted.extend(projection("jobs.", &["_id", "job_update_date"], fields.job));
-    transaction.read(WatchedCollection::Recruiters.name(), doc! { "_id": { "$in": ids } }, wanted, 0).await
-}
-
-fn projection(prefix: &str, always: &[&str], asked: &[&str]) -> Document {
-    always.iter().chain(asked).map(|name| (format!("{prefix}{name}"), Bson::Int32(1))).collect()
-}
-
-/// The jobs of these recruiters by `_id`. Where several recruiters have the same job, the job owner's is taken.
-fn jobs_of(recruiters: &[RawDocumentBuf]) -> HashMap<JobId, OwnedJob<'_>> {
-    let mut jobs = HashMap::new();
-    let owner = |it: &&RawDocumentBuf| {
-        JobOwner::new(RecruiterId(it.get_object_id("_id").unwrap_or_default()), value::field(it, "updatedAt"))
-    };
-    let mut recruiters: Vec<&RawDocumentBuf> = recruiters.iter().collect();
-    recruiters.sort_by_key(owner);
-    for recruiter in recruiters.into_iter().rev() {
-        for job in value::list(value::field(recruiter, "jobs")).into_iter().flatten().flatten() {
-            if let Some(job) = job.as_document()
-                && let Ok(id) = job.get_object_id("_id").map(JobId)
-            {
-                jobs.entry(id).or_insert(OwnedJob { recruiter, job });
-            }
-        }
-    }
-    jobs
 }

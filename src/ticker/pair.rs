@@ -4,7 +4,7 @@ use bson::{DateTime, Document, RawBsonRef, RawDocument};
 
 use super::report::ReportLine;
 use crate::model::ids::JobId;
-use crate::model::{OfferStatus, value};
+use crate::model::{OfferStatus, TargetSchema, value};
 use crate::project::closing;
 
 /// The fields that a plan reads. `_id` and the times of the last change are always read and need not be named.
@@ -132,6 +132,13 @@ impl<'a> Pair<'a> {
     #[must_use]
     pub fn date(&self, name: &str) -> Option<DateTime> {
         self.field(name).and_then(RawBsonRef::as_datetime)
+    }
+
+    /// The mark that offer and job have under the same name. It is that of the job where the target's schema omits the
+    /// field.
+    #[must_use]
+    pub(crate) fn mark(&self, name: &str, schema: &TargetSchema) -> Option<RawBsonRef<'a>> {
+        if schema.omits(name) { value::field(self.owned_job?.job, name) } else { self.field(name) }
     }
 
     /// False where the job has another value than the offer and may be right. Then the event of the job is still to

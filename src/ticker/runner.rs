@@ -305,6 +305,10 @@ impl Ticker {
                 let end = RunEnd { outcome: RunOutcome::Skipped, error: Some(NOT_IN_PHASE.to_owned()) };
                 return Ok((end, job.report));
             }
+            if let Some(lacking) = job_order.lacks(&self.context.target.schema()) {
+                let end = RunEnd { outcome: RunOutcome::Skipped, error: Some(lacking) };
+                return Ok((end, job.report));
+            }
             // Changes of earlier attempts stay, so they count for the run.
             job.report.changed = changed;
             let Err(unfinished) = job_order.run(&mut job).await else {

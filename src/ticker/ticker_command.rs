@@ -5,6 +5,7 @@ use super::job_context::JobContext;
 use super::jobs::{anonymize_user, obfuscate};
 use crate::interruption::Unfinished;
 use crate::maintenance::stored_commands::Command;
+use crate::model::TargetSchema;
 use crate::model::ids::UserId;
 use crate::observe::labels::LabelValue;
 use crate::phase::Phase;
@@ -55,6 +56,13 @@ impl JobOrder {
             Self::Job(job) => job.applies_in(phase),
             Self::AnonymizeUser(_) | Self::Obfuscate => true,
         }
+    }
+
+    /// The sentence that says which field the run lacks, because the target's schema omits it; `None` where none lacks.
+    pub(crate) fn lacks(self, schema: &TargetSchema) -> Option<String> {
+        let Self::Job(job) = self else { return None };
+        let field = job.needs().iter().find(|field| schema.omits(field))?;
+        Some(format!("field {field} is not in the target's schema"))
     }
 
     /// Makes the run; see [`crate::ticker::jobs::run`].

@@ -10,6 +10,7 @@ use super::compare::{self, ComparisonContext, Finding};
 use super::job_owners::{by_id, contenders, establishments, held, jobs, present, read_managed, read_offers};
 use super::report::DifferenceCount;
 use crate::apply::affected_recruiters;
+use crate::context::Context;
 use crate::error::Failure;
 use crate::fetch::chunks::ChunkReader;
 use crate::fetch::references::{Answers, Keys, ReferenceCaches, anonymized_users};
@@ -23,6 +24,7 @@ use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::documents;
 use crate::project::closing::closing_stands;
 use crate::project::{ProjectionSettings, project};
+use crate::target::Target;
 use crate::write::dead_letters::{Address, DeadLetters};
 
 /// A field that recruiters, their anonymised copies and offers have.
@@ -58,6 +60,7 @@ pub(crate) struct Comparison {
 pub(crate) struct Comparer {
     database: CausalDatabase,
     settings: ProjectionSettings,
+    target: Target,
     /// True in `dual-write`, where an offer may be newer than its projection (spec 04).
     newest_wins: bool,
     recruiters: ChunkReader,
@@ -70,14 +73,12 @@ impl Comparer {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub(crate) async fn new(
-        database: &CausalDatabase,
-        settings: ProjectionSettings,
-        newest_wins: bool,
-    ) -> Result<Self, Failure> {
+    pub(crate) async fn new(context: &Context, newest_wins: bool) -> Result<Self, Failure> {
+        let database = &context.database;
         Ok(Self {
             database: database.clone(),
-            settings,
+            settings: context.projection_settings(),
+            target: context.target.clone(),
             newest_wins,
             recruiters: ChunkReader::of_recruiters(database),
             references: ReferenceCaches::new(database),
@@ -121,6 +122,7 @@ impl Comparer {
         anonymized: &BTreeSet<RecruiterId>,
         look: &mut Comparison,
     ) -> Result<(), Failure> {
+        self.settings.schema = self.target.schema();
         let jobs: Vec<JobId> = recruiters.iter().flat_map(Recruiter::job_ids).collect();
         let batches = read_offers(&self.database, &jobs).await?;
         let offers = by_id(&batches)?;

@@ -4,14 +4,18 @@ pub(crate) mod compare;
 pub(crate) mod compare_sides;
 pub(crate) mod continuous;
 mod job_owners;
+mod loss_scan;
+pub(crate) mod only_in_recruiters;
 pub(crate) mod recheck;
 pub(crate) mod report;
 pub(crate) mod scan;
 pub mod stored;
+mod unprojected;
 
 use tokio_util::sync::CancellationToken;
 
 use self::compare_sides::Comparer;
+use self::only_in_recruiters::OnlyInRecruiters;
 use self::recheck::{Behind, Rechecker};
 use self::report::VerificationReport;
 use self::scan::Scan;
@@ -30,7 +34,7 @@ pub(crate) async fn compare_as_in(context: &Context, phase: Phase) -> Result<Ver
     Ok(scan.report)
 }
 
-/// A full verification. Its result is stored if `is_stored` is true and `stop` did not end it early.
+/// A full verification, and the count of what exists in `recruiters` alone. Its result is stored if `is_stored` is true and `stop` did not end it early.
 ///
 /// # Errors
 /// As [`compare_as_in`].
@@ -42,11 +46,23 @@ pub(crate) async fn full(
 ) -> Result<VerificationReport, Failure> {
     let mut scan = scan(context, phase, true, stop.clone()).await?;
     scan.everything().await?;
+    scan.report.only_in_recruiters = Some(loss_scan::look(context, &stop).await?);
     scan.report.ended = server_time(&context.database).await?;
     if is_stored && !stop.is_cancelled() {
         stored::store(&context.database, &scan.report).await?;
     }
     Ok(scan.report)
+}
+
+/// The count of what exists in `recruiters` alone, without a verification.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub(crate) async fn only_in_recruiters(
+    context: &Context,
+    stop: &CancellationToken,
+) -> Result<OnlyInRecruiters, Failure> {
+    loss_scan::look(context, stop).await
 }
 
 /// A verification of `count` recruiters, chosen at random. Its result is not stored.
@@ -81,6 +97,6 @@ async fn rechecker(
     stop: CancellationToken,
 ) -> Result<Rechecker, Failure> {
     let newest_wins = phase.stream() == StreamWrites::UnlessNewer;
-    let comparer = Comparer::new(&context.database, context.projection_settings(), newest_wins).await?;
+    let comparer = Comparer::new(context, newest_wins).await?;
     Ok(Rechecker { comparer, database: context.database.clone(), behind, stop })
 }

@@ -7,6 +7,7 @@ use bson::DateTime;
 use serde::{Serialize, Serializer};
 
 use super::compare::{DifferenceKind, Finding};
+use super::only_in_recruiters::OnlyInRecruiters;
 use crate::model::ids::JobId;
 use crate::model::names::WatchedCollection;
 
@@ -75,6 +76,9 @@ pub struct VerificationReport {
     pub fields: BTreeMap<&'static str, DifferenceCount>,
     /// Faults of the documents in `recruiters`. The offers equal their projections, so these are no differences.
     pub source_faults: BTreeMap<DifferenceKind, DifferenceCount>,
+    /// What exists in `recruiters` alone and would be lost with it (spec 09). It is no difference. `None` where it was
+    /// not counted: for a sample.
+    pub only_in_recruiters: Option<OnlyInRecruiters>,
     /// The number of differences before the repair; `None` without a repair.
     pub before_repair: Option<u64>,
 }
@@ -100,6 +104,7 @@ impl VerificationReport {
             kinds: BTreeMap::new(),
             fields: BTreeMap::new(),
             source_faults: BTreeMap::new(),
+            only_in_recruiters: None,
             before_repair: None,
         }
     }
@@ -162,6 +167,11 @@ impl VerificationReport {
         if !self.source_faults.is_empty() {
             lines.push("faults in recruiters, to correct there".to_owned());
             lines.extend(self.source_faults.iter().map(|(kind, found)| row(kind.as_str(), found)));
+        }
+        let alone = self.only_in_recruiters.as_ref().map(|alone| alone.lines(false)).unwrap_or_default();
+        if !alone.is_empty() {
+            lines.push("only in recruiters, would be lost with it".to_owned());
+            lines.extend(alone);
         }
         lines.join("\n")
     }

@@ -34,6 +34,9 @@ pub async fn store(database: &Database, report: &VerificationReport) -> Result<(
         differences: Some(count(report.differences)),
         divergent_offers: divergent.collect(),
         full: report.full,
+        only_in_recruiters: report.only_in_recruiters.as_ref().map(|alone| {
+            alone.counts().map(|(kind, documents)| (kind.as_str().to_owned(), count(documents))).collect()
+        }),
         last_success: (report.differences == 0).then_some(report.ended),
     };
     result.store(database).await.map_err(Failure::Write)

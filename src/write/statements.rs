@@ -1,12 +1,12 @@
 //! Makes the statements of an `update` command. Each statement is idempotent, so that a command can be sent again when
 //! nobody knows whether it was applied (spec 03, "Writing").
 
-use bson::raw::{CStr, RawArrayBuf, cstr};
+use bson::raw::{CStr, CString, RawArrayBuf, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
 
 use crate::model::ids::JobId;
 use crate::model::offer::GRANTED_BY;
-use crate::model::{Offer, OfferStatus};
+use crate::model::{Offer, OfferStatus, TargetSchema};
 use crate::project::closing::HISTORY;
 use crate::project::diff::{DECIDES, OfferChange};
 use crate::project::{USER_DEACTIVATED, on_insert};
@@ -33,6 +33,38 @@ impl Statement {
     pub(super) fn only_creates(&self) -> bool {
         let update = self.body.get_document("u").ok();
         update.and_then(|update| update.iter().next()?.ok()).is_some_and(|(name, _)| name == ON_CREATION)
+    }
+
+    /// The same statement without the fields that the target's schema omits. An update also removes those that would keep
+    /// the server from accepting it.
+    #[must_use]
+    pub(crate) fn without_omitted(self, schema: &TargetSchema) -> Self {
+        if schema.omitted().is_empty() {
+            return self;
+        }
+        let only_creates = self.only_creates();
+        let mut body = RawDocumentBuf::new();
+        for (name, value) in self.body.iter().flatten() {
+            match value {
+                RawBsonRef::Document(update) if name == cstr!("u") => {
+                    let mut update = kept(update, schema);
+                    // A statement that only creates must not change an existing offer.
+                    if !schema.removed().is_empty() && !only_creates {
+                        update.append(cstr!("$unset"), schema.removed().iter().fold(rawdoc! {}, unset));
+                    }
+                    body.append(name, update);
+                }
+                RawBsonRef::Array(stages) if name == cstr!("u") => {
+                    let stages = stages.into_iter().flatten().filter_map(RawBsonRef::as_document);
+                    let stages = stages.map(|stage| kept(stage, schema)).filter(|stage| !stage.is_empty());
+                    let removed = schema.removed().iter().copied().collect::<RawArrayBuf>();
+                    let removes = (!removed.is_empty()).then(|| rawdoc! { "$unset": removed });
+                    body.append(name, stages.chain(removes).collect::<RawArrayBuf>());
+                }
+                value => body.append(name, value),
+            }
+        }
+        Self { id: self.id, body }
     }
 }
 
@@ -87,6 +119,30 @@ pub(crate) fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) 
         rawdoc! { "q": filter, "u": { "$set": fields.clone() } }
     };
     Some(Statement { id: Some(offer.id.0), body })
+}
+
+fn unset(mut fields: RawDocumentBuf, name: &&'static str) -> RawDocumentBuf {
+    // The names come from the code and have no zero byte, so the conversion never fails.
+    if let Ok(name) = CString::try_from(*name) {
+        fields.append(&name, "");
+    }
+    fields
+}
+
+/// The same update, in which no operator names a field that the schema omits.
+fn kept(update: &RawDocument, schema: &TargetSchema) -> RawDocumentBuf {
+    let mut kept = RawDocumentBuf::new();
+    for (operator, fields) in update.iter().flatten() {
+        let mut written = RawDocumentBuf::new();
+        let all = fields.as_document().into_iter().flat_map(|fields| fields.iter().flatten());
+        for (name, value) in all.filter(|(name, _)| !schema.omits(name.as_str())) {
+            written.append(name, value);
+        }
+        if !written.is_empty() {
+            kept.append(operator, written);
+        }
+    }
+    kept
 }
 
 /// The operator of a statement that [only creates](Statement::only_creates).

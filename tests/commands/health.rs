@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use bson::doc;
+use bson::{Document, doc};
 use mongodb::Database;
 use serde_json::Value;
+use stream_processor::inside::WRITTEN;
 use xtask::mongod::{Options, ReplicaSet, unique_database_name};
 
 use crate::support::database::TestDatabase;
@@ -88,7 +89,11 @@ async fn the_metrics_are_those_that_the_documentation_lists() {
     // A name of its own for the connections of this service, to find its cursor by.
     let application = unique_database_name("metrics");
     test.uri.push_str(&format!("&appName={application}"));
-    let refused = doc! { "$jsonSchema": { "properties": { "offer_title": { "not": { "enum": ["Boulanger"] } } } } };
+    // It refuses an offer, and does not know some of the fields.
+    let known = WRITTEN.iter().map(|name| name.as_str()).filter(|name| *name != "mer_sent").chain(["_id"]);
+    let mut properties: Document = known.map(|name| (name.to_owned(), doc! {}.into())).collect();
+    properties.insert("offer_title", doc! { "not": { "enum": ["Boulanger"] } });
+    let refused = doc! { "$jsonSchema": { "additionalProperties": false, "properties": properties } };
     test.database.create_collection("jobs_partners").validator(refused).await.unwrap();
     let processor = Processor::start_ready(&test, &[]).await;
 

@@ -4,6 +4,7 @@ mod backfill;
 mod configuration;
 mod doctor;
 mod health;
+mod platform;
 mod printed;
 mod replay;
 mod setup;

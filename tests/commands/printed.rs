@@ -77,6 +77,7 @@ async fn the_main_commands_print_what_they_printed() {
         printed.push_str(&format!("$ stream-processor {}\n{}\n", arguments.join(" "), ended.stdout));
     }
     insta::assert_snapshot!("the main commands", without_what_varies(&printed));
+    test.create_platform_indexes().await;
     let doctor = Processor::command(&["doctor"], &test, &[]).await;
     let set = test.uri.split_once("replicaSet=").unwrap().1.split('&').next().unwrap();
     // How large the machine's oplog is, is not ours to say, nor what to do about that.

@@ -159,7 +159,7 @@ async fn a_replay_looks_at_its_span_and_collection_only() {
 /// With everything that an event can ask for: deletions, anonymisations, users, references.
 #[tokio::test(flavor = "multi_thread")]
 async fn replaying_what_was_just_applied_shows_nothing_and_writes_nothing() {
-    let test = TestDatabase::with_live_schema("replay_golden").await;
+    let test = TestDatabase::with_planned_schema("replay_golden").await;
     golden::load_references(&test.database).await;
     let processor = started(&test).await;
     until_no_resync(&test.database).await;

@@ -184,7 +184,7 @@ fn privileges(database: &str, keep: impl Fn(&str, &str) -> bool) -> Vec<Document
     let sources = "recruiters anonymized_recruiters userswithaccounts anonymized_userswithaccounts cfas referentielromes \
                    referentiel_engagement_entreprise";
     let mut granted: Vec<(&str, &str)> = vec![
-        ("", "changeStream find"),
+        ("", "changeStream find listCollections"),
         ("jobs_partners", "find insert update listIndexes"),
         ("stream_processor_links", "find insert update remove createIndex"),
         ("stream_processor_checkpoints", "find insert update remove createIndex"),

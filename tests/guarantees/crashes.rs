@@ -21,7 +21,7 @@ const SHORT_LEASE: (&str, &str) = ("STREAM_PROCESSOR__LEASE__DURATION", "1s");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_ten_times_while_updates_arrive_it_loses_none() {
-    let test = TestDatabase::with_live_schema("crashes_live").await;
+    let test = TestDatabase::with_planned_schema("crashes_live").await;
     let mut workload = Workload::insert(&test.database, 7, RECRUITERS).await;
     let mut processor = Processor::start_ready(&test, &[SHORT_LEASE]).await;
     for number in 0..UPDATES {
@@ -45,7 +45,7 @@ async fn told_ten_times_to_end_while_a_backlog_drains_it_loses_none() {
 }
 
 async fn ended_while_a_backlog_drains(signal: Signal, code: i32) {
-    let test = TestDatabase::with_live_schema("crashes_backlog").await;
+    let test = TestDatabase::with_planned_schema("crashes_backlog").await;
     let mut random = StdRng::seed_from_u64(11);
     let mut workload = Workload::insert(&test.database, 11, RECRUITERS).await;
     let processor = started(&test).await;

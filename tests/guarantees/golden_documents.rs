@@ -9,7 +9,7 @@ use crate::support::waiting::caught_up;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_live_stream_gives_the_expected_offers_after_the_inserts_and_after_the_operations() {
-    let test = TestDatabase::with_live_schema("golden_stream").await;
+    let test = TestDatabase::with_planned_schema("golden_stream").await;
     golden::load_references(&test.database).await;
     let mut processor = Processor::start_ready(&test, &[]).await;
 
@@ -31,7 +31,7 @@ async fn the_live_stream_gives_the_expected_offers_after_the_inserts_and_after_t
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_of_the_final_state_gives_the_expected_offers() {
-    let test = TestDatabase::with_live_schema("golden_backfill").await;
+    let test = TestDatabase::with_planned_schema("golden_backfill").await;
     golden::load_references(&test.database).await;
     golden::load_recruiters(&test.database).await;
     for operation in operations() {
@@ -45,7 +45,7 @@ async fn a_backfill_of_the_final_state_gives_the_expected_offers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn operations_that_arrive_while_nobody_listens_are_applied_as_one_backlog() {
-    let test = TestDatabase::with_live_schema("golden_backlog").await;
+    let test = TestDatabase::with_planned_schema("golden_backlog").await;
     golden::load_references(&test.database).await;
     let mut processor = Processor::start_ready(&test, &[]).await;
     golden::load_recruiters(&test.database).await;

@@ -14,7 +14,7 @@ use crate::support::waiting::cluster_time_now;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn neither_a_replay_of_all_events_nor_a_resync_nor_a_backfill_writes_an_offer() {
-    let test = TestDatabase::with_live_schema("idempotence_golden").await;
+    let test = TestDatabase::with_planned_schema("idempotence_golden").await;
     golden::load_references(&test.database).await;
     let processor = started(&test).await;
     until_no_resync(&test.database).await;
@@ -56,7 +56,7 @@ async fn neither_a_replay_of_all_events_nor_a_resync_nor_a_backfill_writes_an_of
 
 #[tokio::test(flavor = "multi_thread")]
 async fn edits_that_no_offer_depends_on_write_nothing() {
-    let test = TestDatabase::with_live_schema("idempotence_edits").await;
+    let test = TestDatabase::with_planned_schema("idempotence_edits").await;
     let recruiter = recruiter([job("Boulanger"), job("Pâtissier")]);
     let recruiters = test.collection("recruiters");
     recruiters.insert_one(&recruiter).await.unwrap();

@@ -17,4 +17,5 @@ mod links;
 mod majority;
 mod privacy;
 mod random_operations;
+mod target_schemas;
 mod two_writers;

@@ -47,7 +47,7 @@ async fn outcome(seed: u64) -> Option<u64> {
 }
 
 async fn whole_run(seed: u64) {
-    let test = TestDatabase::with_live_schema("random_operations").await;
+    let test = TestDatabase::with_planned_schema("random_operations").await;
     let phase = PHASES[usize::from(seed % 3 == 2)];
     let mut run = Run::start(&test, phase, seed).await;
     run.act_with_restarts().await;

@@ -69,7 +69,7 @@ async fn an_offer_that_differs_after_a_touch_is_told_by_kind_until_it_is_right_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_called_different_while_everything_changes_all_the_time() {
-    let test = TestDatabase::with_live_schema("continuous_busy").await;
+    let test = TestDatabase::with_planned_schema("continuous_busy").await;
     golden::load_references(&test.database).await;
     golden::load_recruiters(&test.database).await;
     let processor = started_with(&test, &[EVERY_SECOND, LARGE, DUAL_WRITE]).await;

@@ -130,7 +130,7 @@ async fn where_offers_are_the_authority_newer_ones_are_right_or_at_least_not_ove
 
 #[tokio::test(flavor = "multi_thread")]
 async fn golden_offers_have_no_difference_and_dead_letters_are_none() {
-    let test = TestDatabase::with_live_schema("verify_golden").await;
+    let test = TestDatabase::with_planned_schema("verify_golden").await;
     golden::load_references(&test.database).await;
     golden::load_recruiters(&test.database).await;
     for operation in operations() {
@@ -151,7 +151,7 @@ async fn golden_offers_have_no_difference_and_dead_letters_are_none() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_verification_while_the_service_applies_updates_reports_no_false_difference() {
-    let test = TestDatabase::with_live_schema("verify_live").await;
+    let test = TestDatabase::with_planned_schema("verify_live").await;
     golden::load_references(&test.database).await;
     golden::load_recruiters(&test.database).await;
     let processor = started(&test).await;

@@ -19,7 +19,7 @@ const CFA: &str = "33333333333333";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn beside_every_kind_of_change_a_verification_reports_no_false_difference() {
-    let test = TestDatabase::with_live_schema("verify_beside").await;
+    let test = TestDatabase::with_planned_schema("verify_beside").await;
     golden::load_references(&test.database).await;
     golden::load_recruiters(&test.database).await;
     for operation in operations() {

@@ -49,7 +49,7 @@ const STATUSES: [(&str, &str); 3] = [("Active", "Active"), ("Pourvue", "Filled")
 
 #[tokio::test(flavor = "multi_thread")]
 async fn through_all_phases_forth_and_back_the_newest_write_of_every_offer_is_what_stands() {
-    let test = TestDatabase::with_live_schema("migration").await;
+    let test = TestDatabase::with_planned_schema("migration").await;
     assert_eq!(Processor::command(&["setup"], &test, &[]).await.code, 0);
     let mut application = Application::begin(&test).await;
     let lease = [("STREAM_PROCESSOR__LEASE__DURATION", "2s")];

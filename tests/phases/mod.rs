@@ -3,6 +3,7 @@
 mod migration;
 mod old_worker;
 mod old_worker_leftovers;
+mod only_in_recruiters;
 mod phase_races;
 mod phase_steps;
 mod rules;

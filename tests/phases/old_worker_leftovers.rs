@@ -13,7 +13,7 @@ use crate::support::state::{settled, until_no_resync};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_resync_repairs_what_the_old_worker_never_did() {
-    let test = TestDatabase::with_live_schema("leftovers").await;
+    let test = TestDatabase::with_planned_schema("leftovers").await;
     golden::load_references(&test.database).await;
     golden::load_recruiters(&test.database).await;
     assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);

@@ -1,7 +1,9 @@
 //! A database for one test, on the MongoDB that all tests share; dropped when its value is.
 
 use bson::Document;
+use bson::doc;
 use mongodb::{Client, Collection, Database};
+use xtask::golden::TargetModel;
 use xtask::mongod::{TestServer, unique_database_name};
 
 /// A new database, and the connection string of its server.
@@ -29,6 +31,21 @@ impl TestDatabase {
         let test = Self::create(prefix).await;
         xtask::golden::create_collections(&test.database).await.expect("the schema is MongoDB's own language");
         test
+    }
+
+    /// A database with the live schema and the fields of the migration's plan in the validator of the target.
+    pub(crate) async fn with_planned_schema(prefix: &str) -> Self {
+        let test = Self::with_live_schema(prefix).await;
+        let put = xtask::golden::put_target_validator(&test.database, TargetModel::Planned, "warn");
+        put.await.expect("the schema is MongoDB's own language");
+        test
+    }
+
+    /// Creates the indexes of the live target by which the service searches and which it does not create itself.
+    pub(crate) async fn create_platform_indexes(&self) {
+        let index = |field: &str| doc! { "name": field, "key": { field: 1 } };
+        let indexes = ["partner_label", "offer_status"].map(index).to_vec();
+        self.database.run_command(doc! { "createIndexes": "jobs_partners", "indexes": indexes }).await.unwrap();
     }
 
     pub(crate) fn name(&self) -> &str {

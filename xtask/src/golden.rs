@@ -50,6 +50,69 @@ pub fn recruiters() -> Result<Vec<Document>, Failure> {
     read(RECRUITERS)
 }
 
+/// A model of the target that the platform has or had. Its processes put the validator made from it into the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetModel {
+    /// Before the migration.
+    Before,
+    /// With the fields of the migration's plan.
+    Planned,
+    /// The model that went live in the end.
+    Live,
+}
+
+/// The validator of `jobs_partners` in this model.
+///
+/// # Errors
+/// [`Failure::Damaged`].
+pub fn target_validator(model: TargetModel) -> Result<Document, Failure> {
+    let mut schema = parse(SCHEMA)?;
+    let target = schema.get_document_mut("jobs_partners").map_err(damaged)?;
+    let options = target.get_document_mut("options").map_err(damaged)?;
+    let validator = options.get_document_mut("validator").map_err(damaged)?;
+    let properties = validator.get_document_mut("$jsonSchema").map_err(damaged)?;
+    let properties = properties.get_document_mut("properties").map_err(damaged)?;
+    let nullable = |kind: &str| doc! { "bsonType": [kind, "null"] };
+    let added: &[(&str, &str)] = match model {
+        TargetModel::Before => &[],
+        TargetModel::Planned => &[("managed_by", "string"), ("recruiter_status", "string")],
+        TargetModel::Live => &[("managed_by", "objectId")],
+    };
+    let in_both = [
+        ("establishment_id", "string"),
+        ("offer_rome_appellation", "string"),
+        ("relance_mail_expiration_J7", "date"),
+        ("relance_mail_expiration_J1", "date"),
+        ("mer_sent", "date"),
+        ("job_last_prolongation_date", "date"),
+        ("job_prolongation_count", "int"),
+    ];
+    let in_both: &[(&str, &str)] = if model == TargetModel::Before { &[] } else { &in_both };
+    properties.extend(added.iter().chain(in_both).map(|(name, kind)| ((*name).to_owned(), nullable(kind).into())));
+    if model == TargetModel::Live {
+        let mut of_history = properties.get_document_mut("offer_status_history").map_err(damaged)?;
+        for part in ["items", "properties", "status"] {
+            of_history = of_history.get_document_mut(part).map_err(damaged)?;
+        }
+        of_history.get_array_mut("enum").map_err(damaged)?.push("Pending".into());
+        let status = properties.get_document_mut("offer_status").map_err(damaged)?;
+        status.get_array_mut("enum").map_err(damaged)?.push("Pending".into());
+    }
+    Ok(validator.clone())
+}
+
+/// Puts this validator into the database, as the platform's processes do at every start. `action` is `error` or `warn`.
+///
+/// # Errors
+/// When the collection does not exist, or MongoDB refuses the command.
+pub async fn put_target_validator(database: &Database, model: TargetModel, action: &str) -> Result<(), Failure> {
+    let validator = target_validator(model)?;
+    let change = doc! { "collMod": "jobs_partners", "validator": validator, "validationAction": action,
+    "writeConcern": { "w": "majority" } };
+    database.run_command(change).await?;
+    Ok(())
+}
+
 /// Creates the collections of the live database, with their validators and indexes.
 ///
 /// # Errors

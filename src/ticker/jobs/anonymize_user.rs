@@ -162,7 +162,9 @@ async fn part(job: &JobContext, rest: &Rest) -> Result<AnonymizationStep, Unfini
         clears_manager: !job.phase.writes_offers(),
     };
     let offers = left.min(rest.offers.len());
-    let statements: Vec<Statement> = rest.offers.iter().take(offers).map(|offer| anonymized.offer(*offer)).collect();
+    let schema = job.context.target.schema();
+    let statement = |offer: &JobId| anonymized.offer(*offer).without_omitted(&schema);
+    let statements: Vec<Statement> = rest.offers.iter().take(offers).map(statement).collect();
     let changed = if statements.is_empty() { 0 } else { transaction.update(OFFERS, statements).await?.changed };
     // A transaction that used its whole number of documents may have left some, so it is not the last one.
     let step = if left > offers && offers == rest.offers.len() {

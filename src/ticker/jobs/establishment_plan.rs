@@ -10,7 +10,7 @@ use super::super::report::ReportLine;
 use crate::directory::{Address, Company, Point};
 use crate::model::ids::JobId;
 use crate::model::offer::ESTABLISHMENT_VERIFIED;
-use crate::model::{OfferStatus, value};
+use crate::model::{OfferStatus, TargetSchema, value};
 use crate::project::offer_status;
 
 /// The two spellings of the status, its label and its name (spec 02, "offer_status").
@@ -98,6 +98,8 @@ pub(super) struct EstablishmentPlan<'a> {
     /// True where offers of deactivated users are cancelled. The plan does not know whether the user is deactivated:
     /// then an offer with a job keeps its status, and the stream decides.
     pub cancels: bool,
+    /// The schema of the target, which decides whether an offer can be pending.
+    pub schema: &'a TargetSchema,
     /// The offers without a job here whose job is not active, as far as `recruiters` still tells.
     pub not_active: &'a BTreeSet<JobId>,
 }
@@ -146,7 +148,7 @@ impl EstablishmentPlan<'_> {
             None => self.without_job(pair),
             Some(_) => match offer_status(Some(RawBsonRef::String(ACTIVE)), job_status) {
                 Err(_) => return PairVerdict::skip("unknown_job_status"),
-                Ok(status) => Some(status),
+                Ok(status) => Some(self.schema.status(status)),
             },
         };
         let decides = pair.owned_job.is_none() || !(self.cancels || is_waiting(job_status));
@@ -277,7 +279,16 @@ mod tests {
         let owned_job = owned_job.as_ref().map(|(recruiter, job)| OwnedJob { recruiter, job });
         let pair = Pair { id: JobId(ObjectId::new()), offer: &offer, owned_job, newest_wins: false };
         let not_active = BTreeSet::new();
-        EstablishmentPlan { decision, siret: SIRET, now: NOW, cancels: false, not_active: &not_active }.plan(&pair)
+        let schema = TargetSchema::default();
+        let plan = EstablishmentPlan {
+            decision,
+            siret: SIRET,
+            now: NOW,
+            cancels: false,
+            schema: &schema,
+            not_active: &not_active,
+        };
+        plan.plan(&pair)
     }
 
     fn pending(fields: Document) -> Document {

@@ -200,7 +200,8 @@ async fn change(job: &mut JobContext, establishment: &Establishment, decision: &
     let mut cursor = job.cursor(OFFERS, waiting(job, establishment)).await?;
     while let Some(offers) = job.next::<JobId>(&mut cursor).await? {
         let not_active = not_active(job, &offers).await?;
-        let plan = EstablishmentPlan { decision, siret, now, cancels, not_active: &not_active };
+        let schema = job.context.target.schema();
+        let plan = EstablishmentPlan { decision, siret, now, cancels, schema: &schema, not_active: &not_active };
         job.change(&offers, &FIELDS, &|pair| plan.plan(pair)).await?;
     }
     Ok(())

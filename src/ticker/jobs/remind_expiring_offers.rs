@@ -1,11 +1,12 @@
 //! The jobs `remind-expiring-offers-j7` and `-j1` (4.1): send one e-mail to each user about all their offers that
 //! expire soon, and mark these offers. The entry in the outbox decides whether a message is sent (spec 05, "E-mail").
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 use mongodb::Cursor;
+use mongodb::raw_batch_cursor::RawBatch;
 
 use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use super::emails::{self, Later, Subject, email, leave, recipients, send};
@@ -16,10 +17,10 @@ use crate::mail::compose::iso_day;
 use crate::mail::email::Template;
 use crate::mail::mailer::{MailItem, Mailer};
 use crate::mail::outbox;
-use crate::model::OfferStatus;
 use crate::model::ids::{JobId, UserId};
 use crate::model::names::OFFERS;
 use crate::model::user_id::spellings;
+use crate::model::{OfferStatus, TargetSchema};
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::{collection, documents, find};
 use crate::ticker::job_context::JobContext;
@@ -56,8 +57,16 @@ impl Threshold {
 
     fn fields(self) -> PairFields {
         match self {
-            Self::J7 => PairFields { offer: &["relance_mail_expiration_J7"], ..PairFields::default() },
-            Self::J1 => PairFields { offer: &["relance_mail_expiration_J1"], ..PairFields::default() },
+            Self::J7 => PairFields {
+                offer: &["relance_mail_expiration_J7"],
+                job: &["relance_mail_expiration_J7"],
+                recruiter: &[],
+            },
+            Self::J1 => PairFields {
+                offer: &["relance_mail_expiration_J1"],
+                job: &["relance_mail_expiration_J1"],
+                recruiter: &[],
+            },
         }
     }
 
@@ -186,10 +195,12 @@ async fn remind_users(
     filter: Document,
 ) -> Result<(), Unfinished> {
     let batches = find(&job.context.database, OFFERS, filter, emails::fields()).await?;
+    let reminded = reminded(job, threshold, &batches).await?;
     let mut by_user: BTreeMap<UserId, Vec<Subject>> = BTreeMap::new();
     for document in documents(&batches) {
         let Some(subject) = Subject::read(document?) else { continue };
         match subject.user {
+            Some(_) if reminded.contains(&subject.id) => leave(job, subject.id, "reminded_before"),
             Some(user) => by_user.entry(user).or_default().push(subject),
             None => leave(job, subject.id, "no_user"),
         }
@@ -226,15 +237,29 @@ async fn remind_users(
         Some(mailer) => marks.extend(send(job, mailer, items).await?),
         None => marks.extend(items.into_iter().flat_map(|item| item.offers)),
     }
-    let now = job.now;
-    job.change(&marks, &threshold.fields(), &|pair| plan(pair, threshold, now)).await?;
+    let (now, schema) = (job.now, job.context.target.schema());
+    job.change(&marks, &threshold.fields(), &|pair| plan(pair, threshold, now, &schema)).await?;
     failpoint::passed("mail_marked");
     Ok(())
 }
 
-fn plan(pair: &Pair<'_>, threshold: Threshold, now: DateTime) -> PairVerdict {
+/// The offers, of these, about which the user got this reminder on an earlier day, where the target's schema omits the
+/// mark of the offer. Else the mark has kept such offers out of the selection.
+async fn reminded(job: &JobContext, threshold: Threshold, batches: &[RawBatch]) -> Result<HashSet<JobId>, Failure> {
+    if !job.context.target.schema().omits(threshold.field()) {
+        return Ok(HashSet::new());
+    }
+    let mut users = BTreeSet::new();
+    for document in documents(batches) {
+        users.extend(Subject::read(document?).and_then(|subject| subject.user));
+    }
+    let prefixes: Vec<String> = users.iter().map(|user| format!("{}/{user}", threshold.template().name())).collect();
+    outbox::sent_about(&job.context.database, &prefixes).await
+}
+
+fn plan(pair: &Pair<'_>, threshold: Threshold, now: DateTime, schema: &TargetSchema) -> PairVerdict {
     let field = threshold.field();
-    match pair.field(field) {
+    match pair.mark(field, schema) {
         Some(_) => PairVerdict::default(),
         None => PairVerdict::edit(Edit::both(field, field, now)),
     }

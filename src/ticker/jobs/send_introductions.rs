@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use bson::{Bson, DateTime, Document, RawDocument, doc, oid::ObjectId};
+use bson::raw::{CString, cstr};
+use bson::{Bson, DateTime, Document, RawDocument, Regex, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 use mongodb::raw_batch_cursor::RawBatch;
 
@@ -20,7 +21,7 @@ use crate::model::ids::{JobId, UserId};
 use crate::model::names::OFFERS;
 use crate::model::names::{APPLICATIONS, COURSES, UNSUBSCRIBED};
 use crate::model::user_id::user_id;
-use crate::model::{OfferStatus, value};
+use crate::model::{OfferStatus, TargetSchema, value};
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::{collection, documents, find};
 use crate::ticker::job_context::JobContext;
@@ -36,7 +37,9 @@ const KILOMETRES: f64 = 100.0;
 const EARTH_KILOMETRES: f64 = 6378.1;
 /// The field that marks the offer, and its job, with the time of the run.
 const FIELD: &str = "mer_sent";
-const FIELDS: PairFields = PairFields { offer: &[FIELD], job: &[], recruiter: &[] };
+const FIELDS: PairFields = PairFields { offer: &[FIELD], job: &[FIELD], recruiter: &[] };
+/// The number of characters of a ROME code that name its field.
+const FIELD_OF_CODE: usize = 3;
 
 /// The selection of the job among our offers: active offers without a mark, not delegated, created 5 to 45 days ago.
 #[must_use]
@@ -51,19 +54,34 @@ pub fn selects(now: DateTime) -> Document {
     selects
 }
 
-/// A filter of the courses near this point, for one of these ROME codes, with at least one contact address.
+/// A filter of the certified courses near this point, for one of these occupations, with an address that the platform
+/// writes to when an offer is delegated.
 #[must_use]
-pub fn courses(longitude: f64, latitude: f64, codes: &[&str]) -> Document {
+pub fn courses(longitude: f64, latitude: f64, occupations: &[Bson]) -> Document {
     let circle = doc! { "$centerSphere": [[longitude, latitude], KILOMETRES / EARTH_KILOMETRES] };
-    let contacts = ["etablissement_gestionnaire_courriel", "etablissement_formateur_courriel", "email"];
+    let contacts = ["etablissement_gestionnaire_courriel", "etablissement_formateur_courriel"];
     let contact = |field: &str| Bson::Document(doc! { field: { "$nin": [Bson::Null, Bson::from("")] } });
     doc! {
         "lieu_formation_geopoint": { "$geoWithin": circle },
-        "rome_codes": { "$in": codes },
+        "rome_codes": { "$in": occupations },
+        "certifie_qualite": true,
         // A course that the catalogue does not show any more does not count.
         "catalogue_published": { "$ne": false },
         "$or": contacts.map(contact).to_vec(),
     }
+}
+
+/// The occupations to search courses for: the ROME codes themselves, then all codes of the same field, which have the
+/// first three characters in common.
+#[must_use]
+pub fn occupations(codes: &[&str]) -> [Vec<Bson>; 2] {
+    let is_code = |code: &&&str| code.len() >= FIELD_OF_CODE && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let fields: BTreeSet<&str> = codes.iter().filter(is_code).filter_map(|code| code.get(..FIELD_OF_CODE)).collect();
+    let begins = |field: &str| {
+        let pattern = CString::try_from(format!("^{field}")).ok()?;
+        Some(Bson::RegularExpression(Regex { pattern, options: cstr!("").into() }))
+    };
+    [codes.iter().map(|code| Bson::from(*code)).collect(), fields.into_iter().filter_map(begins).collect()]
 }
 
 /// The aggregation that counts the applications of these offers. An offer without applications is not in the result.
@@ -144,9 +162,7 @@ async fn introduce_some(
         if counts.get(&subject.id).is_some_and(|count| *count >= ENOUGH) {
             leave(job, subject.id, "enough_applications");
         } else if let Some((longitude, latitude)) = place(document) {
-            let codes = codes(document);
-            let filter = courses(longitude, latitude, &codes);
-            if !codes.is_empty() && has_centre(job, filter, unsubscribed).await? {
+            if is_near_centre(job, (longitude, latitude), &codes(document), unsubscribed).await? {
                 near.push(subject)
             } else {
                 job.tell(ReportLine::new(subject.id, "no_centre", [""; 0]));
@@ -163,8 +179,8 @@ async fn introduce_some(
         Some(mailer) => marks.extend(send(job, mailer, items).await?),
         None => marks.extend(items.into_iter().flat_map(|item| item.offers)),
     }
-    let now = job.now;
-    job.change(&marks, &FIELDS, &|pair| plan(pair, now)).await?;
+    let (now, schema) = (job.now, job.context.target.schema());
+    job.change(&marks, &FIELDS, &|pair| plan(pair, now, &schema)).await?;
     failpoint::passed("mail_marked");
     job.progress().await?;
     Ok(!mailer.is_some_and(Mailer::is_down))
@@ -221,8 +237,8 @@ async fn items(job: &mut JobContext, near: Vec<Subject>) -> Result<Vec<MailItem>
     Ok(items)
 }
 
-fn plan(pair: &Pair<'_>, now: DateTime) -> PairVerdict {
-    match pair.field(FIELD) {
+fn plan(pair: &Pair<'_>, now: DateTime, schema: &TargetSchema) -> PairVerdict {
+    match pair.mark(FIELD, schema) {
         Some(_) => PairVerdict::default(),
         None => PairVerdict::edit(Edit::both(FIELD, FIELD, now)),
     }
@@ -270,6 +286,22 @@ async fn unsubscribed(job: &JobContext) -> Result<HashSet<String>, Failure> {
     Ok(ids)
 }
 
+/// True where a centre that wants messages has a course for one of these codes near this place, or else for another
+/// code of the same field.
+async fn is_near_centre(
+    job: &JobContext,
+    (longitude, latitude): (f64, f64),
+    codes: &[&str],
+    unsubscribed: &HashSet<String>,
+) -> Result<bool, Failure> {
+    for occupations in occupations(codes).iter().filter(|occupations| !occupations.is_empty()) {
+        if has_centre(job, courses(longitude, latitude, occupations), unsubscribed).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// True where at least one of the courses belongs to a centre that wants messages.
 async fn has_centre(job: &JobContext, filter: Document, unsubscribed: &HashSet<String>) -> Result<bool, Failure> {
     const CENTRE: [&str; 3] =
@@ -311,6 +343,20 @@ mod tests {
         let at = |text: &str| DateTime::parse_rfc3339_str(text).unwrap();
         assert_eq!(created.get_datetime("$gte").unwrap(), &at("2026-05-30T22:00:00Z"));
         assert_eq!(created.get_datetime("$lte").unwrap(), &at("2026-07-09T22:00:00Z"));
+    }
+
+    #[test]
+    fn a_code_falls_back_to_its_field() {
+        let [codes, fields] = occupations(&["D1102", "D1106", "M18", "M1", ".*+?"]);
+        assert_eq!(codes.len(), 5);
+        let patterns: Vec<&str> = fields
+            .iter()
+            .map(|field| match field {
+                Bson::RegularExpression(Regex { pattern, .. }) => pattern.as_str(),
+                other => panic!("{other}"),
+            })
+            .collect();
+        assert_eq!(patterns, ["^D11", "^M18"]);
     }
 
     #[test]

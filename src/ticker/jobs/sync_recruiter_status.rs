@@ -14,7 +14,7 @@ use crate::model::ids::{JobId, RecruiterId, typed};
 use crate::model::names::OFFERS;
 use crate::model::names::WatchedCollection;
 use crate::model::offer::RECRUITER_STATUS_SYNCED;
-use crate::model::{OfferStatus, value};
+use crate::model::{OfferStatus, TargetSchema, value};
 use crate::mongo::reads::{documents, find};
 use crate::project::{is_active, offer_status};
 use crate::source::scan;
@@ -42,36 +42,54 @@ pub(super) async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
         if after.is_none() {
             return Ok(());
         }
+        let schema = job.context.target.schema();
         for recruiters in typed(&ids).chunks(IDS_PER_READ) {
             let differing = differing(job, recruiters).await?;
-            job.change(&differing, &FIELDS, &|pair| plan(pair, now, cancels)).await?;
+            job.change(&differing, &FIELDS, &|pair| plan(pair, now, cancels, &schema)).await?;
         }
     }
 }
 
+/// The jobs of these recruiters whose offers have another status of the recruiter; where the target's schema omits that
+/// field, another `offer_status`.
 async fn differing(job: &JobContext, recruiters: &[RecruiterId]) -> Result<Vec<JobId>, Failure> {
-    let (collection, wanted) = (WatchedCollection::Recruiters.name(), doc! { "status": 1, "jobs._id": 1 });
+    let schema = job.context.target.schema();
+    let wanted = doc! { "status": 1, "jobs._id": 1, "jobs.job_status": 1 };
+    let collection = WatchedCollection::Recruiters.name();
     let batches = find(&job.context.database, collection, doc! { "_id": { "$in": recruiters } }, wanted).await?;
-    let mut statuses: HashMap<JobId, Option<RawBsonRef<'_>>> = HashMap::new();
+    let mut statuses: HashMap<JobId, [Option<RawBsonRef<'_>>; 2]> = HashMap::new();
     for recruiter in documents(&batches) {
         let recruiter = recruiter?;
         let jobs = value::list(value::field(recruiter, "jobs")).into_iter().flatten().flatten();
-        let jobs = jobs.filter_map(RawBsonRef::as_document).filter_map(|job| job.get_object_id("_id").ok().map(JobId));
-        statuses.extend(jobs.map(|job| (job, value::field(recruiter, "status"))));
+        for job in jobs.filter_map(RawBsonRef::as_document) {
+            let both = [value::field(recruiter, "status"), value::field(job, "job_status")];
+            statuses.extend(job.get_object_id("_id").ok().map(|id| (JobId(id), both)));
+        }
     }
     let ids: Vec<JobId> = statuses.keys().copied().collect();
     let mut differing = Vec::new();
     for ids in ids.chunks(IDS_PER_READ) {
         let filter = job.ours(doc! { "_id": { "$in": ids } });
-        let offers = find(&job.context.database, OFFERS, filter, doc! { "recruiter_status": 1 }).await?;
+        let wanted = doc! { "recruiter_status": 1, "offer_status": 1 };
+        let offers = find(&job.context.database, OFFERS, filter, wanted).await?;
         for offer in documents(&offers) {
             let offer = offer?;
             let id = offer.get_object_id("_id").ok().map(JobId);
-            let differs = |id: &JobId| statuses.get(id).is_some_and(|status| !is_same(*status, offer));
+            let differs = |id: &JobId| statuses.get(id).is_some_and(|known| !is_in_step(*known, offer, &schema));
             differing.extend(id.filter(differs));
         }
     }
     Ok(differing)
+}
+
+/// True when an offer has the status of its recruiter. Where the target's schema omits that field, the offer's own
+/// status decides.
+fn is_in_step([recruiter, job]: [Option<RawBsonRef<'_>>; 2], offer: &RawDocument, schema: &TargetSchema) -> bool {
+    if !schema.omits("recruiter_status") {
+        return is_same(recruiter, offer);
+    }
+    let projected = offer_status(recruiter, job).map(|status| schema.status(status).as_str());
+    projected.is_ok_and(|projected| value::text(value::field(offer, "offer_status")) == Some(projected))
 }
 
 fn is_same(status: Option<RawBsonRef<'_>>, offer: &RawDocument) -> bool {
@@ -84,13 +102,13 @@ fn is_same(status: Option<RawBsonRef<'_>>, offer: &RawDocument) -> bool {
 
 /// Plans the change of one offer. `cancels` is true where offers of deactivated users are cancelled. This job does not
 /// know whether the user is deactivated: then a cancelled offer stays cancelled, and the stream decides.
-fn plan(pair: &Pair<'_>, now: DateTime, cancels: bool) -> PairVerdict {
+fn plan(pair: &Pair<'_>, now: DateTime, cancels: bool, schema: &TargetSchema) -> PairVerdict {
     let Some(OwnedJob { recruiter, job }) = pair.owned_job else { return PairVerdict::default() };
-    let status = value::field(recruiter, "status");
-    if is_same(status, pair.offer) {
+    let (status, job_status) = (value::field(recruiter, "status"), value::field(job, "job_status"));
+    if is_in_step([status, job_status], pair.offer, schema) {
         return PairVerdict::default();
     }
-    let Ok(projected) = offer_status(status, value::field(job, "job_status")) else {
+    let Ok(projected) = offer_status(status, job_status).map(|status| schema.status(status)) else {
         return PairVerdict::skip("unknown_job_status");
     };
     let stands = pair.field("offer_status").and_then(RawBsonRef::as_str);
@@ -101,6 +119,9 @@ fn plan(pair: &Pair<'_>, now: DateTime, cancels: bool) -> PairVerdict {
     let only_job = is_active(value::field(recruiter, "status")) && !projected.is_open();
     let date = value::later_date(of_job, of_recruiter.filter(|_| !only_job)).or(value::later_date(of_recruiter, None));
     let changes = stands != Some(projected.as_str()) && !stays;
+    if schema.omits("recruiter_status") && !changes {
+        return PairVerdict::default();
+    }
     let status: bson::Bson = status.and_then(|status| status.try_into().ok()).unwrap_or(bson::Bson::Null);
     PairVerdict::edit(Edit {
         offer: doc! { "recruiter_status": status },
@@ -120,7 +141,7 @@ mod tests {
         let (recruiter, job, offer) = (raw(doc! { "status": status }), raw(doc! { "job_status": job }), raw(offer));
         let owned_job = Some(OwnedJob { recruiter: &recruiter, job: &job });
         let pair = Pair { id: JobId(ObjectId::new()), offer: &offer, owned_job, newest_wins: false };
-        plan(&pair, DateTime::MIN, cancels).edit
+        plan(&pair, DateTime::MIN, cancels, &TargetSchema::default()).edit
     }
 
     #[test]

@@ -29,7 +29,7 @@ async fn under_a_random_load_two_instances_that_are_killed_every_few_seconds_los
     let minutes: u32 = minutes.map_or(1, |minutes| minutes.parse().expect("a whole number of minutes"));
     let until = Instant::now() + Duration::from_secs(60) * minutes;
     let seed = seeds().start;
-    let test = TestDatabase::with_live_schema("stress").await;
+    let test = TestDatabase::with_planned_schema("stress").await;
     let mut applications = Applications::new(&test.database, seed);
     applications.begin().await;
     let start = || Processor::start(&test, &[&BRISK[..], &[LEASE]].concat());

@@ -27,6 +27,7 @@ fn course(kilometres: f64, fields: Document) -> Document {
         "etablissement_formateur_id": ObjectId::new().to_hex(),
         "etablissement_formateur_siret": "33333333300033",
         "catalogue_published": true,
+        "certifie_qualite": true,
     };
     with(course, fields)
 }
@@ -69,15 +70,31 @@ async fn run_with(test: &TestDatabase, server: &MailServer, further: &[&str]) ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_a_course_that_is_near_open_and_reachable_leads_to_a_message() {
-    let near: [(&str, f64, Document); 3] = [
+    let near: [(&str, f64, Document); 4] = [
         ("at a hundred kilometres", 99.99, doc! {}),
-        ("another contact", 0.1, doc! { "etablissement_gestionnaire_courriel": "", "email": "cfa@example.com" }),
+        (
+            "another contact",
+            0.1,
+            doc! {
+                "etablissement_gestionnaire_courriel": "", "etablissement_formateur_courriel": "cfa@example.com",
+            },
+        ),
+        ("another occupation of the same field", 1.0, doc! { "rome_codes": ["D1109"] }),
         ("on the spot", 0.0, doc! { "catalogue_published": Bson::Null }),
     ];
-    let far: [(&str, f64, Document); 6] = [
+    let far: [(&str, f64, Document); 9] = [
         ("beyond", 100.01, doc! {}),
         ("another occupation", 1.0, doc! { "rome_codes": ["K1101"] }),
         ("no contact", 1.0, doc! { "etablissement_gestionnaire_courriel": Bson::Null }),
+        (
+            "a contact that gets no offers",
+            1.0,
+            doc! {
+                "etablissement_gestionnaire_courriel": Bson::Null, "email": "cfa@example.com",
+            },
+        ),
+        ("not certified", 1.0, doc! { "certifie_qualite": false }),
+        ("no word of a certificate", 1.0, doc! { "certifie_qualite": Bson::Null }),
         ("unsubscribed by id", 1.0, doc! { "etablissement_formateur_id": "65102a7347a6ef7545b05ef0" }),
         ("unsubscribed by siret", 1.0, doc! { "etablissement_formateur_siret": "99999999900099" }),
         ("not in the catalogue any more", 1.0, doc! { "catalogue_published": false }),

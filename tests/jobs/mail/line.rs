@@ -142,7 +142,8 @@ async fn introductions_to_those_who_were_put_off_come_last_too() {
     let course = doc! {
         "rome_codes": ["D1102", "D1104"],
         "lieu_formation_geopoint": { "type": "Point", "coordinates": [2.35, 48.85] },
-        "email": "cfa@example.com",
+        "etablissement_formateur_courriel": "cfa@example.com",
+        "certifie_qualite": true,
     };
     test.collection("formationcatalogues").insert_one(course).await.unwrap();
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();

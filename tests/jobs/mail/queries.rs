@@ -47,6 +47,7 @@ async fn every_query_of_the_jobs_that_write_to_people_uses_an_index() {
     };
     let [applications, _] = send_introductions::applications(&[JobId(ObjectId::new())]);
     let applications = applications.get_document("$match").unwrap().clone();
+    let [codes, fields] = send_introductions::occupations(&["D1102"]);
     let of_establishment = doc! { "establishment_id": "x", "recruiter_status": { "$in": ["x", "y"] } };
     for (collection, filter) in [
         ("jobs_partners", ours(Threshold::J7.selects(now, None))),
@@ -56,7 +57,8 @@ async fn every_query_of_the_jobs_that_write_to_people_uses_an_index() {
         ("jobs_partners", ours(refresh_pending_establishments::selects())),
         ("jobs_partners", ours(of_establishment)),
         ("jobs_partners", ours(send_introductions::selects(now))),
-        ("formationcatalogues", send_introductions::courses(2.35, 48.85, &["D1102"])),
+        ("formationcatalogues", send_introductions::courses(2.35, 48.85, &codes)),
+        ("formationcatalogues", send_introductions::courses(2.35, 48.85, &fields)),
         ("applications", applications),
         ("cache_siret", Cache::selects("11111111111111", now)),
         ("userswithaccounts", doc! { "_id": { "$in": [ObjectId::new()] } }),

@@ -15,6 +15,7 @@ use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
 use crate::support::runs::started_with;
 use crate::support::ticking::{ON, Time, counts, date, later, text, told};
 use crate::support::waiting::{PATIENCE, eventually};
+use xtask::golden::TargetModel;
 
 const J7: &str = "relance_mail_expiration_J7";
 const J1: &str = "relance_mail_expiration_J1";
@@ -203,4 +204,40 @@ async fn a_run_that_found_the_mail_server_down_is_made_again_within_the_day() {
     assert_eq!((server.received().len(), marked(&test, J1).await), (1, (1, 1)));
     let message_id = server.received()[0].header("Message-ID").unwrap();
     assert!(message_id.ends_with(".2026-06-14@example.com>"), "{message_id}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_mark_cannot_be_stored_the_outbox_remembers_and_nobody_is_reminded_twice() {
+    let somebody = user("somebody@example.com");
+    let expires = doc! { "job_expiration_date": later(date(NOW), 7 * DAY) };
+    let held = with(recruiter([with(job("Boulanger"), expires)]), doc! { "managed_by": id(&somebody).to_hex() });
+    let test = filled("reminders_without_mark", from_ref(&somebody), from_ref(&held)).await;
+    // From here on the offers have no place for the mark.
+    let mut validator = xtask::golden::target_validator(TargetModel::Planned).unwrap();
+    let schema = validator.get_document_mut("$jsonSchema").unwrap();
+    schema.get_document_mut("properties").unwrap().remove(J7);
+    let put = doc! { "collMod": "jobs_partners", "validator": validator, "validationAction": "error" };
+    test.database.run_command(put).await.unwrap();
+    let server = MailServer::start(|_, _| None).await;
+    let url = server.url();
+    for (days, sent) in [(0, 1), (0, 1), (1, 1)] {
+        let now = later(date(NOW), days * DAY).try_to_rfc3339_string().unwrap();
+        let (code, lines) = told(&run("remind-expiring-offers-j7", &now), &test, &settings(&url)).await;
+        assert_eq!((code, server.received().len()), (0, sent), "{lines:?}");
+        // As if nothing but the outbox knew of it: an application may take the mark of the job away.
+        let unmarked = doc! { "$set": { "jobs.$[].relance_mail_expiration_J7": Bson::Null } };
+        test.collection("recruiters").update_many(doc! {}, unmarked).await.unwrap();
+    }
+    let offer = offers::read(&test.database).await.into_values().next().unwrap();
+    assert!(!offer.contains_key(J7));
+
+    let mut without_manager = xtask::golden::target_validator(TargetModel::Planned).unwrap();
+    let schema = without_manager.get_document_mut("$jsonSchema").unwrap();
+    schema.get_document_mut("properties").unwrap().remove("managed_by");
+    let put = doc! { "collMod": "jobs_partners", "validator": without_manager, "validationAction": "error" };
+    test.database.run_command(put).await.unwrap();
+    let (code, _) = told(&run("remind-expiring-offers-j7", NOW), &test, &settings(&url)).await;
+    assert_eq!(code, 1, "nobody can be found without the field");
+    let history = Processor::command(&["jobs", "history", "--json"], &test, &[]).await.stdout;
+    assert!(history.contains("field managed_by is not in the target's schema"), "{history}");
 }

@@ -101,6 +101,7 @@ impl<'a> Scene<'a> {
     async fn prepare(database: &'a Database, server: &DemoServer, program: &std::path::Path) -> Result<Self, Failure> {
         let folder = TemporaryFolder::create("stream-processor-demo-")?;
         golden::create_collections(database).await?;
+        golden::put_target_validator(database, golden::TargetModel::Planned, "warn").await?;
         golden::insert_references(database).await?;
         let population = Population::settle(database, RECRUITERS).await?;
         println!(

@@ -1,0 +1,195 @@
+//! What the schema of `jobs_partners` allows (spec 09, "The target's schema decides"). The applications put their
+//! validator back at every start, so it changes while the service runs. Pure code.
+
+use bson::{Bson, Document};
+
+use super::OfferStatus;
+
+/// The BSON type of `managed_by` in offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ManagedByType {
+    /// Hex digits, as in the plan of the migration.
+    #[default]
+    String,
+    ObjectId,
+}
+
+impl ManagedByType {
+    /// The type in words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::String => "text",
+            Self::ObjectId => "an ObjectId",
+        }
+    }
+}
+
+/// The parts of the target's schema that decide what is written. The default allows every field.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TargetSchema {
+    /// The fields that the service would write and the validator refuses.
+    omitted: Vec<&'static str>,
+    /// True when the server refuses each write of an offer that has one of these fields.
+    refuses: bool,
+    managed_by: ManagedByType,
+    has_pending: bool,
+}
+
+/// A validator and whether the server enforces it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Validator {
+    /// The validator; empty where there is none.
+    pub rules: Document,
+    /// True with the action `error` and the level `strict`: the server refuses also a change of a document that was
+    /// against the rules before.
+    pub is_strict: bool,
+}
+
+impl TargetSchema {
+    /// Reads a validator. `managed_by` is the type in force, and `written` has the names of all fields that the service
+    /// would write.
+    #[must_use]
+    pub(crate) fn read(
+        validator: &Validator,
+        managed_by: ManagedByType,
+        written: impl Iterator<Item = &'static str>,
+    ) -> Self {
+        let Validator { rules: validator, is_strict } = validator;
+        let schema = validator.get_document("$jsonSchema").ok();
+        let properties = schema.and_then(|schema| schema.get_document("properties").ok());
+        let is_closed = schema.is_some_and(|it| it.get("additionalProperties") == Some(&Bson::Boolean(false)));
+        let is_refused = |name: &&str| is_closed && properties.is_some_and(|known| !known.contains_key(name));
+        let omitted = written.filter(is_refused).collect();
+        let status = properties.and_then(|known| known.get_document("offer_status").ok());
+        let of_history = properties.and_then(|known| {
+            let entry = known.get_document("offer_status_history").ok()?.get_document("items").ok()?;
+            entry.get_document("properties").ok()?.get_document("status").ok()
+        });
+        // An offer gets such a status together with an entry of its history.
+        let has_pending = names_pending(status) == Some(true) && names_pending(of_history) != Some(false);
+        Self { omitted, refuses: *is_strict, managed_by, has_pending }
+    }
+
+    /// True for a field that is left out of offers, because the validator would refuse it.
+    #[must_use]
+    pub fn omits(&self, field: &str) -> bool {
+        self.omitted.contains(&field)
+    }
+
+    /// The names of the fields that are left out.
+    #[must_use]
+    pub fn omitted(&self) -> &[&'static str] {
+        &self.omitted
+    }
+
+    /// The fields that an update must remove from an offer. Without that the server would refuse the update, because an
+    /// earlier validator allowed these fields and the offer has them.
+    #[must_use]
+    pub fn removed(&self) -> &[&'static str] {
+        if self.refuses { &self.omitted } else { &[] }
+    }
+
+    /// The type of `managed_by` that is written.
+    #[must_use]
+    pub fn managed_by(&self) -> ManagedByType {
+        self.managed_by
+    }
+
+    /// True when the validator names the status `Pending`.
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        self.has_pending
+    }
+
+    /// The status that is written for `status`: where the validator does not name `Pending`, such an offer is
+    /// `Cancelled`.
+    #[must_use]
+    pub fn status(&self, status: OfferStatus) -> OfferStatus {
+        if status == OfferStatus::Pending && !self.has_pending { OfferStatus::Cancelled } else { status }
+    }
+}
+
+/// True when the enumeration of a status names `Pending`; `None` when there is no enumeration.
+fn names_pending(status: Option<&Document>) -> Option<bool> {
+    let statuses = status?.get_array("enum").ok()?;
+    Some(statuses.contains(&OfferStatus::Pending.as_str().into()))
+}
+
+/// The type that a validator names for `managed_by`; `None` when it names none, or both.
+#[must_use]
+pub(crate) fn managed_by_type(validator: &Document) -> Option<ManagedByType> {
+    let property = validator.get_document("$jsonSchema").ok()?.get_document("properties").ok()?;
+    let mut types = Vec::new();
+    collect_types(property.get_document("managed_by").ok()?, &mut types);
+    match (types.contains(&"string"), types.contains(&"objectId")) {
+        (true, false) => Some(ManagedByType::String),
+        (false, true) => Some(ManagedByType::ObjectId),
+        _ => None,
+    }
+}
+
+/// Adds the names in `bsonType`, also those inside `anyOf`: the applications' models write nullable fields that way.
+fn collect_types<'a>(property: &'a Document, types: &mut Vec<&'a str>) {
+    match property.get("bsonType") {
+        Some(Bson::String(name)) => types.push(name),
+        Some(Bson::Array(names)) => types.extend(names.iter().filter_map(Bson::as_str)),
+        _ => {}
+    }
+    for choices in ["anyOf", "oneOf"].into_iter().filter_map(|key| property.get_array(key).ok()) {
+        choices.iter().filter_map(Bson::as_document).for_each(|choice| collect_types(choice, types));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+
+    use super::*;
+
+    fn of(rules: &Document) -> TargetSchema {
+        let validator = Validator { rules: rules.clone(), is_strict: true };
+        TargetSchema::read(&validator, ManagedByType::String, ["offer_title", "mer_sent"].into_iter())
+    }
+
+    #[test]
+    fn only_a_closed_schema_leaves_fields_out() {
+        let read = |schema: Document| of(&doc! { "$jsonSchema": schema });
+        let properties = doc! { "offer_title": {} };
+        let closed = read(doc! { "additionalProperties": false, "properties": properties.clone() });
+        assert!(closed.omits("mer_sent") && !closed.omits("offer_title"));
+        for open in [doc! { "properties": properties }, doc! { "additionalProperties": false }, doc! {}] {
+            assert!(!read(open.clone()).omits("mer_sent"), "{open}");
+        }
+        assert_eq!(closed.omitted(), ["mer_sent"]);
+        assert!(!of(&doc! {}).omits("mer_sent"));
+    }
+
+    #[test]
+    fn an_offer_is_pending_only_where_the_validator_names_that_status() {
+        let status = |values: &[&str]| {
+            let properties = doc! { "offer_status": { "enum": values.to_vec() } };
+            of(&doc! { "$jsonSchema": { "properties": properties } }).status(OfferStatus::Pending)
+        };
+        assert_eq!(status(&["Active", "Pending"]), OfferStatus::Pending);
+        assert_eq!(status(&["Active"]), OfferStatus::Cancelled);
+        let of_history = doc! { "items": { "properties": { "status": { "enum": ["Active"] } } } };
+        let known = doc! { "offer_status": { "enum": ["Active", "Pending"] }, "offer_status_history": of_history };
+        let without_history = of(&doc! { "$jsonSchema": { "properties": known } });
+        assert_eq!(without_history.status(OfferStatus::Pending), OfferStatus::Cancelled);
+        assert_eq!(TargetSchema::default().status(OfferStatus::Filled), OfferStatus::Filled);
+    }
+
+    #[test]
+    fn the_type_of_managed_by_is_what_the_validator_names_however_it_spells_it() {
+        let named =
+            |property: Document| managed_by_type(&doc! { "$jsonSchema": { "properties": { "managed_by": property } } });
+        let object_id = Some(ManagedByType::ObjectId);
+        assert_eq!(named(doc! { "bsonType": ["objectId", "null"] }), object_id);
+        assert_eq!(named(doc! { "anyOf": [{ "bsonType": "objectId" }, { "bsonType": "null" }] }), object_id);
+        assert_eq!(named(doc! { "bsonType": "string" }), Some(ManagedByType::String));
+        assert_eq!(named(doc! { "bsonType": ["string", "objectId"] }), None);
+        assert_eq!(named(doc! { "description": "any" }), None);
+        assert_eq!(managed_by_type(&doc! {}), None);
+    }
+}

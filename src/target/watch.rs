@@ -1,0 +1,48 @@
+//! Watches the schema and the indexes of `jobs_partners` while the service runs.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::Target;
+use crate::config::{Environment, NoticesSettings};
+use crate::error::Failure;
+use crate::mongo::causal::CausalDatabase;
+use crate::notices::notices;
+use crate::observe::health::{Health, Role};
+use crate::tasks::pause;
+
+/// Reads the target again and again until `stop`. The leader sends a notice about each change.
+pub(crate) async fn watch(
+    (target, database, health): (Target, CausalDatabase, Arc<Health>),
+    (environment, settings): (Environment, NoticesSettings),
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let (notices, messenger) = notices(&settings);
+    let watching = async {
+        loop {
+            if !pause(&stop, target.settings.schema_check_interval).await {
+                break;
+            }
+            match target.refresh(&database).await {
+                Ok(()) => {}
+                // The next read comes soon, and a failing database has alerts of its own.
+                Err(failure) => warn!(error = %failure, "the schema of the target could not be read"),
+            }
+            // Some of the changes were found after a refused write, between two reads of this task.
+            let changes = std::mem::take(&mut *target.untold.lock().await);
+            if health.role() == Role::Leader {
+                changes.into_iter().for_each(|change| notices.tell(Some(format!("[{}] {change}", environment.word()))));
+            }
+        }
+        drop(notices);
+    };
+    let sending = async {
+        if let Some(messenger) = messenger {
+            messenger.run(stop.clone()).await;
+        }
+    };
+    tokio::join!(watching, sending);
+    Ok(())
+}
