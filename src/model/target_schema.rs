@@ -41,9 +41,17 @@ pub struct TargetSchema {
 pub(crate) struct Validator {
     /// The validator; empty where there is none.
     pub rules: Document,
-    /// True with the action `error` and the level `strict`: the server refuses also a change of a document that was
-    /// against the rules before.
-    pub is_strict: bool,
+    /// `error` or `warn`; empty where there is no validator.
+    pub action: &'static str,
+    /// `strict`, `moderate` or `off`; empty where there is no validator.
+    pub level: &'static str,
+}
+
+impl Validator {
+    /// True when the server refuses also a change of a document that was against the rules before.
+    fn is_strict(&self) -> bool {
+        self.action == "error" && self.level == "strict"
+    }
 }
 
 impl TargetSchema {
@@ -55,10 +63,10 @@ impl TargetSchema {
         managed_by: ManagedByType,
         written: impl Iterator<Item = &'static str>,
     ) -> Self {
-        let Validator { rules: validator, is_strict } = validator;
-        let schema = validator.get_document("$jsonSchema").ok();
+        let schema = validator.rules.get_document("$jsonSchema").ok();
         let properties = schema.and_then(|schema| schema.get_document("properties").ok());
-        let is_closed = schema.is_some_and(|it| it.get("additionalProperties") == Some(&Bson::Boolean(false)));
+        let is_closed = validator.level != "off"
+            && schema.is_some_and(|it| it.get("additionalProperties") == Some(&Bson::Boolean(false)));
         let is_refused = |name: &&str| is_closed && properties.is_some_and(|known| !known.contains_key(name));
         let omitted = written.filter(is_refused).collect();
         let status = properties.and_then(|known| known.get_document("offer_status").ok());
@@ -68,7 +76,7 @@ impl TargetSchema {
         });
         // An offer gets such a status together with an entry of its history.
         let has_pending = names_pending(status) == Some(true) && names_pending(of_history) != Some(false);
-        Self { omitted, refuses: *is_strict, managed_by, has_pending }
+        Self { omitted, refuses: validator.is_strict(), managed_by, has_pending }
     }
 
     /// True for a field that is left out of offers, because the validator would refuse it.
@@ -148,7 +156,7 @@ mod tests {
     use super::*;
 
     fn of(rules: &Document) -> TargetSchema {
-        let validator = Validator { rules: rules.clone(), is_strict: true };
+        let validator = Validator { rules: rules.clone(), action: "error", level: "strict" };
         TargetSchema::read(&validator, ManagedByType::String, ["offer_title", "mer_sent"].into_iter())
     }
 

@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     fn state(validator: &Document, managed_by: ManagedByType, unindexed: &[&'static str]) -> TargetState {
-        let validator = Validator { rules: validator.clone(), is_strict: true };
+        let validator = Validator { rules: validator.clone(), action: "error", level: "strict" };
         let schema = TargetSchema::read(&validator, managed_by, ["offer_title", "mer_sent"].into_iter());
         TargetState { schema: schema.into(), is_hidden: false, unindexed: unindexed.to_vec() }
     }

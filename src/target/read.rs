@@ -67,9 +67,17 @@ pub(crate) async fn validator(database: &Database) -> Result<Validator, Failure>
     });
     let target = found.await.map_err(Failure::Read)?;
     let Some(options) = target.map(|target| target.options) else { return Ok(Validator::default()) };
-    let is_error = matches!(options.validation_action, None | Some(ValidationAction::Error));
-    let is_strict = is_error && matches!(options.validation_level, None | Some(ValidationLevel::Strict));
-    Ok(Validator { rules: options.validator.unwrap_or_default(), is_strict })
+    let Some(rules) = options.validator else { return Ok(Validator::default()) };
+    let action = match options.validation_action {
+        Some(ValidationAction::Warn) => "warn",
+        _ => "error",
+    };
+    let level = match options.validation_level {
+        Some(ValidationLevel::Off) => "off",
+        Some(ValidationLevel::Moderate) => "moderate",
+        _ => "strict",
+    };
+    Ok(Validator { rules, action, level })
 }
 
 /// The fields with which an index of `jobs_partners` begins; `None` when the collection does not exist.
