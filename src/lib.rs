@@ -97,7 +97,7 @@ pub mod inside {
     pub use crate::ticker::job::TimedJob;
     pub use crate::ticker::jobs::remind_expiring_offers::Threshold;
     pub use crate::ticker::jobs::{
-        analyze_closed_companies, anonymize_inactive_users, anonymize_user, cancel_expired_offers,
+        analyze_closed_companies, anonymize_inactive_users, anonymize_orphans, anonymize_user, cancel_expired_offers,
         cap_offer_expirations, fill_missing_start_dates, refresh_pending_establishments, repair_offer_data,
         report_duplicate_recruiters, send_introductions,
     };

@@ -199,16 +199,18 @@ fn summarize(run: &StoredRun, is_dry_run: bool, form: Form) {
     match form {
         Form::Json => {
             let skipped: Value = Bson::Document(run.skipped.clone()).into_relaxed_extjson();
+            let changed_as: Value = Bson::Document(run.changed_as.clone()).into_relaxed_extjson();
             println!(
                 "{}",
                 json!({ "outcome": outcome, "dry_run": is_dry_run, "matched": matched, "changed": changed,
-                    "failed": failed, "skipped": skipped, "lines": run.told, "error": run.error })
+                    "changed_as": changed_as, "failed": failed, "skipped": skipped, "lines": run.told, "error": run.error })
             );
         }
         Form::Csv => {}
         Form::Text => {
             let would = if is_dry_run { "would be " } else { "" };
             println!("{outcome}: {matched} matched, {changed} {would}changed, {failed} failed");
+            run.changed_as.keys().for_each(|kind| println!("  changed, {kind}: {}", count(&run.changed_as, kind)));
             run.skipped.keys().for_each(|reason| println!("  skipped, {reason}: {}", count(&run.skipped, reason)));
             run.error.iter().for_each(|error| println!("  {error}"));
         }
@@ -295,7 +297,8 @@ fn run_as_value(run: &StoredRun) -> Value {
     json!({
         "job": run.job, "scheduled_for": run.scheduled_for.map(written), "by_hand": run.by_hand,
         "started": run.started.map(written), "finished": run.finished.map(written), "outcome": run.outcome,
-        "matched": matched, "changed": changed, "failed": failed, "occurrences": run.occurrences,
+        "matched": matched, "changed": changed, "failed": failed,
+        "changed_as": Bson::Document(run.changed_as.clone()).into_relaxed_extjson(), "occurrences": run.occurrences,
         "skipped": Bson::Document(run.skipped.clone()).into_relaxed_extjson(), "error": run.error, "lines": lines,
     })
 }

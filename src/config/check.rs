@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
-use url::Url;
+use url::{Host, Url};
 
 use super::effective;
 use super::fault::{ConfigFault, ConfigFaults, Origin};
@@ -133,6 +133,7 @@ fn parse(raw: &Raw, kind: ValueKind) -> Result<CheckedValue, String> {
         ValueKind::Url(schemes) => url(text(raw)?, schemes).map(CheckedValue::Text),
         ValueKind::SmtpUrl => smtp_url(text(raw)?).map(CheckedValue::Text),
         ValueKind::BaseUrl => base_url(text(raw)?).map(CheckedValue::Text),
+        ValueKind::ServiceUrl => service_url(text(raw)?).map(CheckedValue::Text),
         ValueKind::MongodbUri => mongodb_uri(text(raw)?).map(CheckedValue::Text),
         ValueKind::Database => database(text(raw)?).map(CheckedValue::Text),
         ValueKind::Email => email(text(raw)?).map(CheckedValue::Text),
@@ -247,6 +248,23 @@ fn base_url(text: &str) -> Result<String, String> {
         return Err("has a query, a fragment or a user".to_owned());
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// The path is kept as it is: to some services, a slash at its end matters.
+fn service_url(text: &str) -> Result<String, String> {
+    base_url(text)?;
+    let url = Url::parse(text).map_err(|error| format!("is not a URL ({error})"))?;
+    let is_local = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    if url.scheme() == "https" || is_local {
+        Ok(text.to_owned())
+    } else {
+        Err("sends addresses over the network without encryption".to_owned())
+    }
 }
 
 fn mongodb_uri(text: &str) -> Result<String, String> {

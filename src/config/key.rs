@@ -29,6 +29,8 @@ pub enum ValueKind {
     SmtpUrl,
     /// An http(s) URL to which paths are appended: no query, no user, no trailing slash kept.
     BaseUrl,
+    /// The URL of a service that is given addresses: https, or http to this machine; no query, no user.
+    ServiceUrl,
     /// A MongoDB connection string. Only its beginning is checked here; the driver checks the rest when it connects.
     MongodbUri,
     /// The name of a MongoDB database on which a change stream can be opened.
@@ -65,6 +67,9 @@ impl ValueKind {
                     .to_owned()
             }
             Self::BaseUrl => "a URL that begins with `http://` or `https://`, without query or user".to_owned(),
+            Self::ServiceUrl => {
+                "a URL that begins with `https://`, or with `http://` for this machine, without query or user".to_owned()
+            }
             Self::MongodbUri => "a connection string that begins with `mongodb://` or `mongodb+srv://`".to_owned(),
             Self::Database => "the name of a database, not `admin`, `local` or `config`".to_owned(),
             Self::Email => "an e-mail address such as `someone@example.com`".to_owned(),

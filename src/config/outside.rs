@@ -91,6 +91,13 @@ pub(super) fn directory() -> Section {
                 "30d",
                 "A younger entry of `cache_siret` is used without a call.",
             ),
+            ConfigKey::new(
+                "directory.geocoding_url",
+                ValueKind::ServiceUrl,
+                Fallback::Unset("https://api-adresse.data.gouv.fr/search/"),
+                "The search of the national address service (GeoJSON), which gives an address its point. Without it, \
+                 an establishment whose point is not known stays pending.",
+            ),
             duration(
                 "directory.longest_wait",
                 (SECOND, HOUR),
@@ -99,6 +106,17 @@ pub(super) fn directory() -> Section {
             ),
         ],
     )
+}
+
+pub(super) fn refresh() -> Section {
+    let archive = ConfigKey::new(
+        "refresh.archive_refused",
+        ValueKind::Boolean,
+        Fallback::Value("true"),
+        "Closed establishments, those that may not be published and training bodies are archived, with their offers. \
+         Off: they stay pending and are counted.",
+    );
+    Section::new("refresh", "What `refresh-pending-establishments` does with an establishment.", vec![archive])
 }
 
 pub(super) fn notices() -> Section {

@@ -54,6 +54,8 @@ pub struct DirectorySettings {
     pub rate: usize,
     /// The age below which an entry of `cache_siret` is used without a call.
     pub cache_age: Duration,
+    /// The URL of the geocoding service. `None`: no point is looked up.
+    pub geocoding_url: Option<String>,
     /// The longest wait that the API may ask for. A longer one ends the run of the job, and the next run goes on.
     pub longest_wait: Duration,
 }
@@ -90,6 +92,7 @@ impl DirectorySettings {
             timeout: values.duration("directory.timeout")?,
             rate: values.count("directory.rate")?,
             cache_age: values.duration("directory.cache_age")?,
+            geocoding_url: values.optional_text("directory.geocoding_url")?,
             longest_wait: values.duration("directory.longest_wait")?,
         })
     }

@@ -45,6 +45,8 @@ pub struct Settings {
     pub mail: MailSettings,
     /// The company directory.
     pub directory: DirectorySettings,
+    /// The job `refresh-pending-establishments`.
+    pub refresh: RefreshSettings,
     /// The webhook for notices to people.
     pub notices: NoticesSettings,
     /// The limits of the command `obfuscate`.
@@ -169,6 +171,13 @@ pub struct LogSettings {
     pub colors: bool,
 }
 
+/// The settings of `[refresh]`.
+#[derive(Debug, Clone)]
+pub struct RefreshSettings {
+    /// True when establishments that the directory refuses are archived (spec 09, "Pending establishments").
+    pub archive_refused: bool,
+}
+
 /// The settings of `[obfuscate]`.
 #[derive(Debug, Clone)]
 pub struct ObfuscateSettings {
@@ -217,6 +226,7 @@ impl Settings {
             smtp: SmtpSettings::read(&values)?,
             mail: MailSettings { outbox_directory: values.path("mail.outbox_directory")? },
             directory: DirectorySettings::read(&values)?,
+            refresh: RefreshSettings { archive_refused: values.boolean("refresh.archive_refused")? },
             notices: NoticesSettings { webhook_url: values.secret("notices.webhook_url")? },
             obfuscate: ObfuscateSettings { allowed_databases: values.list("obfuscate.allowed_databases")? },
         })
@@ -257,6 +267,7 @@ impl Values<'_> {
         Ok(TickerSettings {
             enabled: self.boolean("ticker.enabled")?,
             time_zone: self.text("ticker.time_zone")?,
+            anonymizes_orphans: self.boolean(ticker::ORPHANS)?,
             jobs: ticker::job_names().map(job).collect::<Result<_, ConfigFault>>()?,
         })
     }

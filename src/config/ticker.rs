@@ -15,6 +15,8 @@ pub struct TickerSettings {
     pub enabled: bool,
     /// The name of the time zone of the cron expressions, such as `Europe/Paris`.
     pub time_zone: String,
+    /// True when `anonymize-inactive-users` also anonymises recruiters whose user exists nowhere.
+    pub anonymizes_orphans: bool,
     /// The settings of each time-based job, by the name of the job.
     pub jobs: BTreeMap<&'static str, JobSettings>,
 }
@@ -89,14 +91,21 @@ impl JobKeys {
         let path = format!("ticker.jobs.{}", self.name);
         let enabled = Fallback::Value(self.enabled);
         let bounds = ValueKind::Duration { min: Duration::ZERO, max: DAY.saturating_mul(31) };
-        let keys = vec![
+        let mut keys = vec![
             ConfigKey::new(format!("{path}.enabled"), ValueKind::Boolean, enabled, ""),
             ConfigKey::new(format!("{path}.cron"), ValueKind::Crons, Fallback::List(self.crons), ""),
             ConfigKey::new(format!("{path}.catch_up"), bounds, Fallback::Value("24h"), ""),
         ];
+        if ORPHANS.starts_with(&format!("{path}.")) {
+            let doc = "Also recruiters whose user exists nowhere and that nobody touched for two years.";
+            keys.push(ConfigKey::new(ORPHANS, ValueKind::Boolean, Fallback::Value("true"), doc));
+        }
         Section::new(path, self.doc, keys)
     }
 }
+
+/// The path of the key that only `anonymize-inactive-users` has.
+pub(super) const ORPHANS: &str = "ticker.jobs.anonymize-inactive-users.orphans";
 
 const JOBS: &[JobKeys] = &[
     JobKeys::on("remind-expiring-offers-j7", &["20 9 * * *"], "An e-mail to each user whose offers expire in 7 days."),

@@ -1,41 +1,20 @@
-//! A client of the API Entreprise, version 3: `insee/sirene/etablissements/diffusibles/{siret}`. The client keeps to a
-//! pace, and waits as long as the API asks for (429, `Retry-After`). Failures that may pass are retried.
-
-use std::time::Duration;
+//! The client of the API Entreprise, version 3: `insee/sirene/etablissements/diffusibles/{siret}`.
 
 use secrecy::SecretString;
 use url::Url;
 
+use super::client::{Client, Reading};
 use super::establishment::{DirectoryReply, EstablishmentState};
 use super::{Directory, DirectoryTrouble};
 use crate::config::DirectorySettings;
-use crate::outgoing::{Answer, Caller, NoAnswer, Pace};
-use crate::retry::Delays;
-
-/// The number of attempts to look up one establishment.
-const ATTEMPTS: u32 = 4;
-/// The delay after a reply that asks to wait and gives no `Retry-After`.
-const USUAL_WAIT: Duration = Duration::from_secs(5);
+use crate::outgoing::Answer;
 
 /// A client of the API, with its settings.
 #[derive(Debug)]
 pub(crate) struct Api {
     base: Url,
     token: Option<SecretString>,
-    caller: Caller,
-    pace: Pace,
-    longest_wait: Duration,
-}
-
-/// The meaning of one answer of the API.
-enum Meaning {
-    Known(EstablishmentState),
-    /// The API asks to wait for this time.
-    Wait(Duration),
-    /// A failure that may pass: another attempt is made.
-    Again(DirectoryTrouble),
-    /// A failure that another attempt does not cure.
-    Never(DirectoryTrouble),
+    client: Client,
 }
 
 impl Api {
@@ -51,65 +30,28 @@ impl Api {
             .append_pair("context", &settings.context)
             .append_pair("object", &settings.object)
             .extend_pairs(settings.recipient.iter().map(|recipient| ("recipient", recipient)));
-        let caller = Caller::new(settings.timeout).map_err(|error| format!("directory.base_url: {error}"))?;
-        let pace = Pace::per_second(settings.rate);
-        let (token, longest_wait) = (settings.token.clone(), settings.longest_wait);
-        Ok(Some(Self { base, token, caller, pace, longest_wait }))
-    }
-
-    async fn request(&self, siret: &str) -> Meaning {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}{siret}", self.base.path()));
-        self.pace.wait().await;
-        match self.caller.get(url.as_str(), self.token.as_ref()).await {
-            Ok(answer) => meaning(&answer),
-            Err(NoAnswer::Unreachable) => Meaning::Again(DirectoryTrouble::Down("unreachable")),
-            Err(NoAnswer::Silent) => Meaning::Again(DirectoryTrouble::Down("silent")),
-            Err(NoAnswer::TooLong) => Meaning::Never(DirectoryTrouble::Unreadable("too_long")),
-            Err(NoAnswer::Unsendable) => Meaning::Never(DirectoryTrouble::Down("unsendable")),
-        }
+        let client = Client::new(settings).map_err(|error| format!("directory.base_url: {error}"))?;
+        Ok(Some(Self { base, token: settings.token.clone(), client }))
     }
 }
 
 impl Directory for Api {
     async fn look_up(&self, siret: &str) -> Result<Option<EstablishmentState>, DirectoryTrouble> {
-        let mut delays = Delays::up_to(Duration::from_secs(5));
-        let mut trouble = DirectoryTrouble::Down("unreachable");
-        for attempt in 1..=ATTEMPTS {
-            let wait = match self.request(siret).await {
-                Meaning::Known(found) => return Ok(Some(found)),
-                Meaning::Never(trouble) => return Err(trouble),
-                Meaning::Wait(wait) if wait > self.longest_wait => return Err(DirectoryTrouble::Later(wait)),
-                Meaning::Wait(wait) => {
-                    trouble = DirectoryTrouble::Later(wait);
-                    wait
-                }
-                Meaning::Again(why) => {
-                    trouble = why;
-                    delays.next_delay()
-                }
-            };
-            if attempt < ATTEMPTS {
-                tokio::time::sleep(wait).await;
-            }
-        }
-        Err(trouble)
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{siret}", self.base.path()));
+        self.client.ask(&url, self.token.as_ref(), reading).await.map(Some)
     }
 }
 
-fn meaning(answer: &Answer) -> Meaning {
+fn reading(answer: &Answer) -> Reading<EstablishmentState> {
     match answer.status {
         200 => match serde_json::from_slice::<DirectoryReply>(&answer.body).ok().and_then(|reply| reply.found()) {
-            Some(found) => Meaning::Known(found),
-            None => Meaning::Again(DirectoryTrouble::Unreadable("unreadable")),
+            Some(found) => Reading::Known(found),
+            None => Reading::Unreadable,
         },
         // 422: the digits of the siret show that no such siret exists.
-        404 | 422 => Meaning::Known(EstablishmentState::Unknown),
-        451 => Meaning::Known(EstablishmentState::Unpublished),
-        401 | 403 => Meaning::Never(DirectoryTrouble::Down("not_allowed")),
-        429 => Meaning::Wait(answer.retry_after.unwrap_or(USUAL_WAIT)),
-        503 if answer.retry_after.is_some() => Meaning::Wait(answer.retry_after.unwrap_or(USUAL_WAIT)),
-        500..=599 => Meaning::Again(DirectoryTrouble::Unreadable("failing")),
-        _ => Meaning::Never(DirectoryTrouble::Unreadable("unexpected")),
+        404 | 422 => Reading::Known(EstablishmentState::Unknown),
+        451 => Reading::Known(EstablishmentState::Unpublished),
+        _ => Reading::Refused,
     }
 }

@@ -1,9 +1,13 @@
 //! The company directory (spec 05, "Company directory"): the official state of establishments. It has two sources. The
-//! collection `cache_siret` is asked first, then the API Entreprise. Nothing here writes.
+//! collection `cache_siret` is asked first, then the API Entreprise. A geocoding service gives the points of addresses,
+//! which the directory does not know (spec 09, "Pending establishments"). Nothing here writes.
 
 pub(crate) mod api;
 pub(crate) mod cache;
+mod client;
 mod establishment;
+mod geocoder;
+mod point;
 
 use std::time::Duration;
 
@@ -14,8 +18,10 @@ use crate::config::DirectorySettings;
 use crate::interruption::Unfinished;
 use api::Api;
 use cache::Cache;
+use geocoder::Geocoder;
 
-pub(crate) use establishment::{Company, EstablishmentState};
+pub(crate) use establishment::{Address, Company, EstablishmentState};
+pub(crate) use point::Point;
 
 /// A source of the states of establishments.
 pub(crate) trait Directory {
@@ -24,7 +30,7 @@ pub(crate) trait Directory {
     -> impl Future<Output = Result<Option<EstablishmentState>, DirectoryTrouble>> + Send;
 }
 
-/// The reason why a lookup failed.
+/// The reason why a lookup failed. "The directory" is the directory or the geocoding service.
 #[derive(Debug)]
 pub(crate) enum DirectoryTrouble {
     /// The directory is down or refuses our login, so no other siret can be looked up now; a label for reports.
@@ -37,11 +43,12 @@ pub(crate) enum DirectoryTrouble {
     Failed(Unfinished),
 }
 
-/// The two sources: the cache, then the API.
+/// The two sources: the cache, then the API; and the geocoding service.
 #[derive(Debug)]
 pub(crate) struct Companies {
     cache: Cache,
     api: Option<Api>,
+    geocoder: Option<Geocoder>,
 }
 
 impl Companies {
@@ -51,7 +58,19 @@ impl Companies {
     /// A sentence that names the faulty setting.
     pub(crate) fn new(database: &Database, settings: &DirectorySettings, now: DateTime) -> Result<Self, String> {
         let cache = Cache::new(database, settings.cache_age, now);
-        Ok(Self { cache, api: Api::new(settings)? })
+        Ok(Self { cache, api: Api::new(settings)?, geocoder: Geocoder::new(settings)? })
+    }
+
+    /// The point of an address; `None` where the geocoding service does not know the address, or where there is no such
+    /// service.
+    ///
+    /// # Errors
+    /// [`DirectoryTrouble`] of the geocoding service.
+    pub(crate) async fn locate(&self, address: &Address) -> Result<Option<Point>, DirectoryTrouble> {
+        match &self.geocoder {
+            Some(geocoder) => geocoder.locate(address).await,
+            None => Ok(None),
+        }
     }
 }
 

@@ -44,6 +44,38 @@ impl Attempts {
         pause(stop, self.delays.next_delay()).await;
         Ok(())
     }
+
+    /// Decides about the next attempt at a transaction about one document, and waits before it. `can_shrink` is true
+    /// where the transaction can be about fewer documents.
+    ///
+    /// # Errors
+    /// `cause`, where it is an interruption, or a failure that is not about the document and does not pass.
+    pub(super) async fn next(
+        &mut self,
+        cause: Unfinished,
+        can_shrink: bool,
+        stop: &CancellationToken,
+    ) -> Result<NextAttempt, Unfinished> {
+        match cause.failure().and_then(DocumentFault::of) {
+            Some(DocumentFault::TooSlow) if can_shrink => Ok(NextAttempt::Smaller),
+            Some(fault @ DocumentFault::Refused(_)) => Ok(NextAttempt::Failed(fault, cause)),
+            Some(fault) => match self.wait_after(cause, stop).await {
+                Ok(()) => Ok(NextAttempt::Same),
+                Err(cause) => Ok(NextAttempt::Failed(fault, cause)),
+            },
+            None => self.wait_after(cause, stop).await.map(|()| NextAttempt::Same),
+        }
+    }
+}
+
+/// The next attempt at a transaction about one document.
+pub(super) enum NextAttempt {
+    /// The same transaction once more.
+    Same,
+    /// A transaction about fewer documents.
+    Smaller,
+    /// None: the document has failed alone.
+    Failed(DocumentFault, Unfinished),
 }
 
 fn is_passing(failure: &Failure) -> bool {

@@ -79,6 +79,7 @@ pub(crate) type PairPlan<'a> = dyn Fn(&Pair<'_>) -> PairVerdict + Send + Sync + 
 #[derive(Debug, Default)]
 struct Sum {
     changed: u64,
+    changed_as: Vec<&'static str>,
     skipped: Vec<&'static str>,
     lines: Vec<ReportLine>,
     offers: Vec<Statement>,
@@ -241,6 +242,7 @@ impl JobContext {
                 Ok((matched, sum)) => {
                     self.report.matched += matched;
                     self.report.changed += sum.changed;
+                    sum.changed_as.into_iter().for_each(|kind| self.report.change_as(kind));
                     sum.skipped.into_iter().for_each(|reason| self.report.skip(reason, 1));
                     sum.lines.into_iter().for_each(|line| self.tell(line));
                     return Ok(());
@@ -328,7 +330,8 @@ impl JobContext {
         let Some(mut edit) = verdict.edit else { return };
         edit.moved = edit.moved.filter(|_| edit.status.is_some() || pair.is_open());
         sum.changed += 1;
-        sum.lines.push(ReportLine::new(pair.id, "changed", edit.names()));
+        sum.changed_as.extend(edit.kind);
+        sum.lines.push(ReportLine::new(pair.id, edit.kind.unwrap_or("changed"), edit.names()));
         let statement = statements::of_offer(pair.id, &self.context.settings.target.partner_label, &edit);
         sum.offers.push(statement.without_omitted(schema));
         // In `shadow` the recruiters are not read: each one in the links gets a statement, and its filter decides.

@@ -2,6 +2,8 @@
 //! (spec 05). The state of a document goes from `due` to `claimed` (by a term) to `ended`. Every change but the first
 //! insert is on condition of the term.
 
+use std::collections::BTreeMap;
+
 use bson::{DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
 use mongodb::error::{Error as MongoError, ErrorKind};
 use mongodb::{Database, IndexModel};
@@ -300,11 +302,12 @@ async fn update(database: &Database, term: i64, id: &str, fields: Document) -> R
 #[must_use]
 pub fn details(end: &RunEnd, report: &JobReport) -> Document {
     let mut fields = counts(report);
-    let skipped: Document =
-        report.skipped.iter().map(|(reason, count)| ((*reason).to_owned(), counted(*count))).collect();
+    let by_label = |counts: &BTreeMap<&str, u64>| -> Document {
+        counts.iter().map(|(label, count)| ((*label).to_owned(), counted(*count))).collect()
+    };
     let lines = report.lines.iter().filter_map(|line| bson::serialize_to_bson(line).ok());
     fields.extend(doc! {
-        "outcome": end.outcome.as_str(), "error": end.error.clone(), "skipped": skipped,
+        "outcome": end.outcome.as_str(), "error": end.error.clone(), "skipped": by_label(&report.skipped), "changed_as": by_label(&report.changed_as),
         "lines": lines.collect::<Vec<_>>(), "told": counted(report.told),
     });
     fields

@@ -61,6 +61,8 @@ pub struct Edit {
     /// Where the offer is open or gets a status, the date of both sides moves to this one (spec 09, "Dates"). Else the
     /// date of the job stays: the projection would take it for an edit, and reopen an offer that somebody else closed.
     pub moved: Option<DateTime>,
+    /// The kind of a change that the report counts apart: a label such as `archived_closed`.
+    pub kind: Option<&'static str>,
     /// Fields of the job, with their new values.
     pub job: Document,
     /// Fields of the recruiter itself, with their new values.

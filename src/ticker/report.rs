@@ -15,6 +15,9 @@ pub struct JobReport {
     pub matched: u64,
     /// The number of changed documents; in a dry run, of documents that would be changed.
     pub changed: u64,
+    /// Of the changed documents, the numbers by kind, where a job counts some of them apart: a label such as
+    /// `archived_closed`.
+    pub changed_as: BTreeMap<&'static str, u64>,
     /// The number of documents that could not be changed, because MongoDB or the mail server refused.
     pub failed: u64,
     /// The numbers of documents that were left unchanged, by reason: a label such as `no_user`.
@@ -56,6 +59,11 @@ impl JobReport {
         }
     }
 
+    /// Counts a changed document apart, under this kind too.
+    pub fn change_as(&mut self, kind: &'static str) {
+        *self.changed_as.entry(kind).or_default() += 1;
+    }
+
     /// Counts a line, and keeps it if it is one of the first hundred.
     pub fn keep(&mut self, line: ReportLine) {
         self.told += 1;
@@ -76,8 +84,8 @@ pub(crate) fn notice(environment: &str, job: &str, report: &JobReport, error: Op
         "[{environment}] {job}: {} matched, {} changed, {} failed",
         report.matched, report.changed, report.failed
     );
-    for (reason, count) in &report.skipped {
-        line.push_str(&format!(", {count} {reason}"));
+    for (kind, count) in report.changed_as.iter().chain(&report.skipped) {
+        line.push_str(&format!(", {count} {kind}"));
     }
     if let Some(error) = error {
         line.push_str(&format!("; failed: {error}"));

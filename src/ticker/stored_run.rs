@@ -34,6 +34,8 @@ pub(crate) struct StoredRun {
     pub failed: Option<u64>,
     /// The numbers of documents that were left unchanged, by reason.
     pub skipped: Document,
+    /// Of the changed documents, the numbers by kind.
+    pub changed_as: Document,
     /// The reason why the run was not done, without personal data.
     pub error: Option<String>,
     /// The number of occurrences that a missed or skipped document stands for; one for a run.
@@ -71,6 +73,7 @@ impl StoredRun {
             changed: count("changed"),
             failed: count("failed"),
             skipped: stored.get_document("skipped").cloned().unwrap_or_default(),
+            changed_as: stored.get_document("changed_as").cloned().unwrap_or_default(),
             error: text("error"),
             occurrences: count("occurrences").unwrap_or_default().max(1),
             told: count("told").unwrap_or_default(),

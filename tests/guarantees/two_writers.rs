@@ -2,7 +2,6 @@
 //! computed against, so that the end is wholly the one's or wholly the other's, and never half and half.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
@@ -126,7 +125,7 @@ async fn overtaken(test: &TestDatabase, phase: (&str, &str), new: usize, field: 
 
     let stops = ("STREAM_PROCESSOR_FAILPOINT", "cancelled/1/STOP");
     let mut processor = Processor::start(test, &[&BRISK[..], &[phase, stops]].concat());
-    eventually(PATIENCE, "it has compared", async || is_stopped(processor.pid()).then_some(())).await;
+    eventually(PATIENCE, "it has compared", async || processor.is_stopped().then_some(())).await;
     let (changed, created) = write(test, &owner, &more).await;
     eventually(PATIENCE, "it goes on", async || {
         processor.signal(Signal::Continue);
@@ -175,11 +174,6 @@ async fn write(test: &TestDatabase, owner: &Document, more: &[Document]) -> (Wri
         created.extend([write(id(job), fields).await]);
     }
     (changed, created)
-}
-
-fn is_stopped(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
 }
 
 /// The offers of a database that holds the same recruiters and was filled at once.

@@ -93,6 +93,12 @@ impl Processor {
         self.process.signal(signal);
     }
 
+    /// Whether SIGSTOP stopped it.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.process.is_running()
     }

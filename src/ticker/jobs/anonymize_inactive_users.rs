@@ -1,9 +1,10 @@
-//! The job `anonymize-inactive-users` (4.13): anonymises users whose last action is two years old.
+//! The job `anonymize-inactive-users` (4.13): anonymises users whose last action is two years old, and then recruiters
+//! whose user exists nowhere.
 
 use bson::{DateTime, Document, doc};
 
 use super::super::calendar::months_ago;
-use super::anonymize_user;
+use super::{anonymize_orphans, anonymize_user};
 use crate::interruption::Unfinished;
 use crate::model::names::WatchedCollection;
 use crate::ticker::job_context::JobContext;
@@ -11,7 +12,7 @@ use crate::ticker::job_context::JobContext;
 /// The age of the last action from which a user is inactive, in months.
 const MONTHS: u32 = 24;
 
-/// Anonymises the users whom an earlier run has begun, then the selected users.
+/// Anonymises the users whom an earlier run has begun, then the selected users, then orphans.
 ///
 /// # Errors
 /// [`Unfinished`]: an interruption, or a failure that is not about one user. Users anonymised so far stay anonymised.
@@ -28,7 +29,7 @@ pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
             job.progress().await?;
         }
     }
-    Ok(())
+    anonymize_orphans::run(job, latest).await
 }
 
 /// The selection of the job among the users: those with a last action at `latest` or before.

@@ -6,7 +6,7 @@
 use bson::raw::{CStr, cstr};
 use bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc};
 
-use super::super::attempts::{Attempts, DocumentFault};
+use super::super::attempts::{Attempts, NextAttempt};
 use super::super::id_cursor::IdCursor;
 use super::super::report::ReportLine;
 use crate::error::Failure;
@@ -32,7 +32,7 @@ const KEPT_OF_USER: [&str; 4] = ["_id", "last_action_date", "origin", "status"];
 const CONTACT_OF_RECRUITER: [&str; 5] = ["first_name", "last_name", "phone", "email", "managed_by"];
 /// The maximal number of documents in one transaction. A transaction that takes longer than the lease allows is
 /// repeated with fewer documents.
-const MOST: usize = 500;
+pub(super) const MOST: usize = 500;
 /// The size of the recruiters, in bytes, after which a transaction copies no further recruiter.
 const BYTES: usize = 8 * 1024 * 1024;
 
@@ -87,15 +87,10 @@ pub async fn anonymize(job: &mut JobContext, user: UserId, latest: Option<DateTi
             }
             Err(cause) => cause,
         };
-        match cause.failure().and_then(DocumentFault::of) {
-            Some(DocumentFault::TooSlow) if rest.most > 1 => rest.most = rest.most.div_ceil(4),
-            Some(fault @ DocumentFault::Refused(_)) => return job.fail(user.0, fault, cause),
-            Some(fault) => {
-                if let Err(cause) = attempts.wait_after(cause, &job.stop).await {
-                    return job.fail(user.0, fault, cause);
-                }
-            }
-            None => attempts.wait_after(cause, &job.stop).await?,
+        match attempts.next(cause, rest.most > 1, &job.stop).await? {
+            NextAttempt::Same => {}
+            NextAttempt::Smaller => rest.most = rest.most.div_ceil(4),
+            NextAttempt::Failed(fault, cause) => return job.fail(user.0, fault, cause),
         }
     }
     job.stuck = 0;
@@ -167,7 +162,9 @@ async fn part(job: &JobContext, rest: &Rest) -> Result<AnonymizationStep, Unfini
         clears_manager: !job.phase.writes_offers(),
     };
     let offers = left.min(rest.offers.len());
-    let statements: Vec<Statement> = rest.offers.iter().take(offers).map(|offer| anonymized.offer(*offer)).collect();
+    let schema = job.context.target.schema();
+    let statement = |offer: &JobId| anonymized.offer(*offer).without_omitted(&schema);
+    let statements: Vec<Statement> = rest.offers.iter().take(offers).map(statement).collect();
     let changed = if statements.is_empty() { 0 } else { transaction.update(OFFERS, statements).await?.changed };
     // A transaction that used its whole number of documents may have left some, so it is not the last one.
     let step = if left > offers && offers == rest.offers.len() {
@@ -220,8 +217,7 @@ async fn recruiters(transaction: &mut Transaction, user: UserId, most: usize) ->
         let whole = transaction.read(name, doc! { "_id": id.clone() }, doc! {}, 1).await?;
         for whole in whole {
             bytes += whole.as_bytes().len();
-            let copy = only(&whole, |name| !CONTACT_OF_RECRUITER.contains(&name));
-            transaction.put(WatchedCollection::AnonymizedRecruiters.name(), vec![copy]).await?;
+            transaction.put(WatchedCollection::AnonymizedRecruiters.name(), vec![without_contact(&whole)]).await?;
         }
         copied.push(id);
         left -= 1;
@@ -254,6 +250,11 @@ async fn roles(transaction: &mut Transaction, user: UserId, most: usize) -> Resu
 #[must_use]
 pub fn of_user(field: &str, user: UserId) -> Document {
     doc! { field: { "$in": spellings(&[user]) } }
+}
+
+/// The copy of a recruiter for `anonymized_recruiters` (spec 01).
+pub(super) fn without_contact(recruiter: &RawDocument) -> RawDocumentBuf {
+    only(recruiter, |name| !CONTACT_OF_RECRUITER.contains(&name))
 }
 
 fn only(document: &RawDocument, keeps: impl Fn(&str) -> bool) -> RawDocumentBuf {

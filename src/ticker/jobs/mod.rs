@@ -2,10 +2,12 @@
 
 pub mod analyze_closed_companies;
 pub mod anonymize_inactive_users;
+pub mod anonymize_orphans;
 pub mod anonymize_user;
 pub mod cancel_expired_offers;
 pub mod cap_offer_expirations;
 mod emails;
+mod establishment_plan;
 pub mod fill_missing_start_dates;
 mod full_sync;
 pub(crate) mod obfuscate;

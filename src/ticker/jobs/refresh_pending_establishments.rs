@@ -1,44 +1,36 @@
 //! The job `refresh-pending-establishments` (4.6): looks up establishments that wait for validation in the company
-//! directory. Where an establishment is active, its offers and its recruiter become active too. A directory that is
-//! down ends the run.
+//! directory. Where an establishment is active, its offers and its recruiter become active too. Where the directory
+//! refuses it, both are archived (spec 09, "Pending establishments"). A directory that is down ends the run.
 
-use bson::{Bson, DateTime, Document, RawBsonRef, doc};
+use std::collections::BTreeSet;
+
+use bson::{Bson, Document, RawBsonRef, doc};
 use futures::TryStreamExt as _;
 
-use super::super::pair::{Edit, OwnedJob, Pair, PairFields, PairVerdict};
 use super::super::report::ReportLine;
+use super::establishment_plan::{Decision, EstablishmentPlan, FIELDS, PENDING, Refusal, Verified};
 use crate::config::OnUserDeactivated;
-use crate::directory::{Companies, Company, Directory as _, DirectoryTrouble, EstablishmentState};
+use crate::directory::{Companies, Directory as _, DirectoryTrouble, EstablishmentState};
 use crate::error::Failure;
+use crate::fetch::{IDS_PER_READ, links};
 use crate::interruption::{Interruption, Unfinished};
-use crate::model::ids::JobId;
-use crate::model::names::OFFERS;
-use crate::model::offer::ESTABLISHMENT_VERIFIED;
-use crate::model::{OfferStatus, value};
+use crate::model::ids::{JobId, RecruiterId};
+use crate::model::names::{OFFERS, WatchedCollection};
+use crate::model::value;
 use crate::mongo::deadline::with_deadline;
-use crate::mongo::reads::collection;
-use crate::project::offer_status;
+use crate::mongo::reads::{collection, documents, find};
 use crate::ticker::job_context::JobContext;
 
-/// The two spellings of the status, its label and its name (spec 02, "offer_status").
-const PENDING: [&str; 2] = ["En attente de validation", "EN_ATTENTE_VALIDATION"];
-const ACTIVE: &str = "Actif";
 /// The number of establishments in a row for which the directory fails until it counts as down.
 const FAILURES: u32 = 3;
-const FIELDS: PairFields = PairFields {
-    offer: &["recruiter_status", "offer_status", "offer_expiration", "offer_status_history"],
-    job: &["job_status", "job_update_date", "job_expiration_date"],
-    recruiter: &["status"],
-};
-
 /// The selection of the job among our offers: offers whose recruiter waits for validation.
 #[must_use]
 pub fn selects() -> Document {
     doc! { "recruiter_status": { "$in": PENDING.to_vec() } }
 }
 
-/// Looks up each pending establishment once, whatever the number of its offers. The run gives up when the directory is
-/// down or its settings are wrong.
+/// Looks up each pending establishment once for each siret of its offers. The run gives up when the directory or the
+/// geocoding service is down, or when the settings are wrong.
 ///
 /// # Errors
 /// As [`JobContext::change`]; [`Failure::Read`].
@@ -51,96 +43,198 @@ pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
             return Ok(());
         }
     };
-    let group = doc! { "$group": { "_id": "$establishment_id", "siret": { "$first": "$workplace_siret" } } };
+    let group = doc! { "$group": { "_id": { "establishment": "$establishment_id", "siret": "$workplace_siret" } } };
     let pipeline = [doc! { "$match": job.ours(selects()) }, group];
     let offers = collection(&job.context.database, OFFERS);
     let establishments = offers.aggregate(pipeline).allow_disk_use(true).batch_size(100);
     let mut establishments = with_deadline(establishments).await.map_err(Failure::Read)?;
     let mut failures = 0;
-    while let Some(establishment) = with_deadline(establishments.try_next()).await.map_err(Failure::Read)? {
+    while let Some(group) = with_deadline(establishments.try_next()).await.map_err(Failure::Read)? {
         job.check()?;
-        let word = match Box::pin(refresh(job, &companies, &establishment)).await {
+        let establishment = Establishment::of(&group);
+        let (service, trouble) = match Box::pin(refresh(job, &companies, &establishment)).await? {
             Ok(()) => {
                 failures = 0;
                 continue;
             }
-            Err(DirectoryTrouble::Failed(cause)) => return Err(cause),
-            // One siret for which the directory fails must not keep the others from being looked up.
-            Err(DirectoryTrouble::Unreadable(word)) => {
+            Err(failed) => (failed.service, failed.trouble),
+        };
+        let word = match trouble {
+            DirectoryTrouble::Failed(cause) => return Err(cause),
+            // One siret for which a service fails must not keep the others from being looked up.
+            DirectoryTrouble::Unreadable(word) => {
                 failures += 1;
                 Box::pin(leave(job, &establishment, word, true)).await?;
-                if failures < FAILURES { None } else { Some(word) }
+                if failures < FAILURES {
+                    continue;
+                }
+                word
             }
-            Err(DirectoryTrouble::Down(word)) => Some(word),
-            Err(DirectoryTrouble::Later(wait)) => {
+            DirectoryTrouble::Down(word) => word,
+            DirectoryTrouble::Later(wait) => {
                 tracing::warn!(
+                    service = service.name(),
                     seconds = wait.as_secs(),
-                    "the company directory limits our calls; it accepts none for this time"
+                    "a service limits our calls; it accepts none for this time"
                 );
-                Some("too_many_requests")
+                "too_many_requests"
             }
         };
-        if let Some(word) = word {
-            tracing::warn!(word, "the company directory is down; the next run continues");
-            job.report.gave_up = Some("directory_down");
-            return Ok(());
-        }
+        tracing::warn!(service = service.name(), word, "a service is down; the next run continues");
+        job.report.gave_up = Some(service.down());
+        return Ok(());
     }
     Ok(())
 }
 
-/// Looks up one establishment. Activates its offers, or reports the reason why they stay pending.
+/// An establishment and one siret of its offers, as they are stored; null where they are missing.
+struct Establishment {
+    id: Bson,
+    siret: Bson,
+}
+
+impl Establishment {
+    fn of(group: &Document) -> Self {
+        let field = |name| group.get_document("_id").ok().and_then(|key| key.get(name).cloned()).unwrap_or(Bson::Null);
+        Self { id: field("establishment"), siret: field("siret") }
+    }
+
+    /// The siret; `None` unless it has 14 digits.
+    fn siret(&self) -> Option<&str> {
+        self.siret.as_str().filter(|siret| siret.len() == 14 && siret.bytes().all(|digit| digit.is_ascii_digit()))
+    }
+}
+
+/// The services that are called.
+#[derive(Debug, Clone, Copy)]
+enum Service {
+    Directory,
+    Geocoding,
+}
+
+impl Service {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Directory => "directory",
+            Self::Geocoding => "geocoding",
+        }
+    }
+
+    /// The reason why the run gave up.
+    fn down(self) -> &'static str {
+        match self {
+            Self::Directory => "directory_down",
+            Self::Geocoding => "geocoding_down",
+        }
+    }
+}
+
+/// A service that gave no answer.
+struct FailedCall {
+    service: Service,
+    trouble: DirectoryTrouble,
+}
+
+/// The result of looking an establishment up.
+enum LookUp {
+    Decided(Decision),
+    /// The establishment stays pending, for this reason.
+    Left(&'static str),
+}
+
+/// Looks up one establishment. Changes its offers, or reports the reason why they stay pending.
 async fn refresh(
     job: &mut JobContext,
     companies: &Companies,
-    establishment: &Document,
-) -> Result<(), DirectoryTrouble> {
-    let siret = establishment.get_str("siret").unwrap_or_default();
-    let has_siret = siret.len() == 14 && siret.bytes().all(|digit| digit.is_ascii_digit());
-    let word = if establishment.get_str("_id").unwrap_or_default().is_empty() {
-        "no_establishment"
-    } else if has_siret {
-        let stop = job.stop.clone();
-        let found = tokio::select! {
-            found = companies.look_up(siret) => found?,
-            () = stop.cancelled() => return Err(DirectoryTrouble::Failed(Interruption::Stopping.into())),
-        };
-        match found {
-            Some(EstablishmentState::Active(company)) => {
-                return activate(job, establishment, &company).await.map_err(DirectoryTrouble::Failed);
-            }
-            Some(EstablishmentState::Closed) => "closed",
-            Some(EstablishmentState::Unknown) => "unknown",
-            Some(EstablishmentState::Unpublished) => "unpublished",
-            None => "not_in_cache",
-        }
-    } else {
-        "invalid_siret"
+    establishment: &Establishment,
+) -> Result<Result<(), FailedCall>, Unfinished> {
+    let stop = job.stop.clone();
+    let looked_up = tokio::select! {
+        looked_up = look_up(companies, establishment) => looked_up,
+        () = stop.cancelled() => return Err(Interruption::Stopping.into()),
     };
-    leave(job, establishment, word, false).await.map_err(|failure| DirectoryTrouble::Failed(failure.into()))
+    match looked_up {
+        Err(failed) => return Ok(Err(failed)),
+        Ok(LookUp::Left(word)) => leave(job, establishment, word, false).await?,
+        Ok(LookUp::Decided(Decision::Archive(refusal))) if !job.context.settings.refresh.archive_refused => {
+            leave(job, establishment, refusal.left(), false).await?;
+        }
+        Ok(LookUp::Decided(decision)) => change(job, establishment, &decision).await?,
+    }
+    Ok(Ok(()))
 }
 
-/// A filter of the pending offers of an establishment, whatever siret they have.
-fn waiting(job: &JobContext, establishment: &Document) -> Document {
+async fn look_up(companies: &Companies, establishment: &Establishment) -> Result<LookUp, FailedCall> {
+    if establishment.id.as_str().is_none_or(str::is_empty) {
+        return Ok(LookUp::Left("no_establishment"));
+    }
+    let Some(siret) = establishment.siret() else { return Ok(LookUp::Left("invalid_siret")) };
+    let failed = |service| move |trouble| FailedCall { service, trouble };
+    let company = match companies.look_up(siret).await.map_err(failed(Service::Directory))? {
+        Some(EstablishmentState::Active(company)) => company,
+        Some(EstablishmentState::Closed) => return Ok(LookUp::Decided(Decision::Archive(Refusal::Closed))),
+        Some(EstablishmentState::Unpublished) => return Ok(LookUp::Decided(Decision::Archive(Refusal::Unpublished))),
+        Some(EstablishmentState::TrainingBody) => {
+            return Ok(LookUp::Decided(Decision::Archive(Refusal::TrainingBody)));
+        }
+        Some(EstablishmentState::Unknown) => return Ok(LookUp::Left("unknown")),
+        None => return Ok(LookUp::Left("not_in_cache")),
+    };
+    let Some(name) = company.legal_name.clone() else { return Ok(LookUp::Left("no_name")) };
+    let Some(address) = company.address.clone() else { return Ok(LookUp::Left("no_address")) };
+    let point = companies.locate(&address).await.map_err(failed(Service::Geocoding))?;
+    Ok(LookUp::Decided(Decision::Activate(Box::new(Verified { name, address, point, company: *company }))))
+}
+
+/// A filter of the pending offers of an establishment that have the siret.
+fn waiting(job: &JobContext, establishment: &Establishment) -> Document {
     let mut waiting = job.ours(selects());
-    waiting.insert("establishment_id", establishment.get("_id").cloned().unwrap_or(Bson::Null));
+    waiting.extend(doc! { "establishment_id": &establishment.id, "workplace_siret": &establishment.siret });
     waiting
 }
 
-async fn activate(job: &mut JobContext, establishment: &Document, company: &Company) -> Result<(), Unfinished> {
+async fn change(job: &mut JobContext, establishment: &Establishment, decision: &Decision) -> Result<(), Unfinished> {
     let now = job.now;
     let cancels = job.context.settings.users.on_deactivated == OnUserDeactivated::CancelOffers;
+    let siret = establishment.siret().unwrap_or_default();
     let mut cursor = job.cursor(OFFERS, waiting(job, establishment)).await?;
-    while let Some(offers) = job.next(&mut cursor).await? {
-        job.change(&offers, &FIELDS, &|pair| plan(pair, company, now, cancels)).await?;
+    while let Some(offers) = job.next::<JobId>(&mut cursor).await? {
+        let not_active = not_active(job, &offers).await?;
+        let schema = job.context.target.schema();
+        let plan = EstablishmentPlan { decision, siret, now, cancels, schema: &schema, not_active: &not_active };
+        job.change(&offers, &FIELDS, &|pair| plan.plan(pair)).await?;
     }
     Ok(())
+}
+
+/// The offers whose job in `recruiters` is not active. From phase `shadow` on, a transaction does not read that side.
+async fn not_active(job: &JobContext, offers: &[JobId]) -> Result<BTreeSet<JobId>, Failure> {
+    let mut not_active = BTreeSet::new();
+    if job.phase.writes_offers() {
+        return Ok(not_active);
+    }
+    let database = &job.context.database;
+    let asked: BTreeSet<JobId> = offers.iter().copied().collect();
+    let recruiters: BTreeSet<RecruiterId> = links::owners(database, &asked).await?.into_values().flatten().collect();
+    let recruiters: Vec<RecruiterId> = recruiters.into_iter().collect();
+    for recruiters in recruiters.chunks(IDS_PER_READ) {
+        let (filter, wanted) = (doc! { "_id": { "$in": recruiters } }, doc! { "jobs._id": 1, "jobs.job_status": 1 });
+        let batches = find(database, WatchedCollection::Recruiters.name(), filter, wanted).await?;
+        for recruiter in documents(&batches) {
+            let jobs = value::list(value::field(recruiter?, "jobs")).into_iter().flatten().flatten();
+            let jobs = jobs.filter_map(RawBsonRef::as_document);
+            let jobs =
+                jobs.filter(|job| !matches!(value::text(value::field(job, "job_status")), Some("Active" | "ACTIVE")));
+            not_active.extend(jobs.filter_map(|job| job.get_object_id("_id").ok().map(JobId)));
+        }
+    }
+    Ok(not_active)
 }
 
 /// Reports the offers of an establishment that stay pending, as failed or as skipped.
 async fn leave(
     job: &mut JobContext,
-    establishment: &Document,
+    establishment: &Establishment,
     word: &'static str,
     failed: bool,
 ) -> Result<(), Failure> {
@@ -161,107 +255,4 @@ async fn leave(
         job.tell(ReportLine::new(offer, word, ["recruiter_status"]));
     }
     Ok(())
-}
-
-/// Plans the change of one pending offer. `cancels` is true where offers of deactivated users are cancelled. This job
-/// does not know whether the user is deactivated: then an offer with a job keeps its status, and the stream decides.
-fn plan(pair: &Pair<'_>, company: &Company, now: DateTime, cancels: bool) -> PairVerdict {
-    let is_pending = |status: Option<RawBsonRef<'_>>| PENDING.map(Some).contains(&value::text(status));
-    if !is_pending(pair.field("recruiter_status")) {
-        return PairVerdict::default();
-    }
-    let wanted = match pair.owned_job {
-        Some(OwnedJob { recruiter, .. }) if !is_pending(value::field(recruiter, "status")) => {
-            return PairVerdict::skip("not_settled");
-        }
-        Some(OwnedJob { job, .. }) => {
-            match offer_status(Some(RawBsonRef::String(ACTIVE)), value::field(job, "job_status")) {
-                // The stream makes the offer of a job that waits pending, where there is such a status.
-                Ok(status) => Some(status).filter(|status| !cancels && *status != OfferStatus::Pending),
-                Err(_) => return PairVerdict::skip("unknown_job_status"),
-            }
-        }
-        None => without_job(pair, now),
-    };
-    let stands = pair.field("offer_status").and_then(RawBsonRef::as_str);
-    let wanted = wanted.filter(|status| !status.is_open() || !pair.closing_stands());
-    let mut edit = Edit {
-        offer: doc! { "recruiter_status": ACTIVE },
-        recruiter: doc! { "status": ACTIVE },
-        status: wanted
-            .filter(|status| stands != Some(status.as_str()))
-            .map(|status| (status, ESTABLISHMENT_VERIFIED, now)),
-        ..Edit::default()
-    };
-    if let Some(name) = &company.legal_name {
-        edit.offer.insert("workplace_legal_name", name);
-        edit.recruiter.insert("establishment_raison_sociale", name);
-    }
-    if let Some(address) = &company.address {
-        edit.offer.insert("workplace_address_label", address);
-        edit.recruiter.insert("address", address);
-    }
-    PairVerdict::edit(edit.moving(now))
-}
-
-/// The new status of an offer without a job. An offer with an empty history waited only for its recruiter, and becomes
-/// active. An offer that somebody cancelled, or that has expired, keeps its status.
-fn without_job(pair: &Pair<'_>, now: DateTime) -> Option<OfferStatus> {
-    let changed = value::list(pair.field("offer_status_history")).is_some_and(|history| !history.is_empty());
-    let expired = pair.date("offer_expiration").is_some_and(|expires| expires < now);
-    (!changed && !expired).then_some(OfferStatus::Active)
-}
-
-#[cfg(test)]
-mod tests {
-    use bson::{RawDocumentBuf, oid::ObjectId};
-
-    use super::*;
-
-    const NOW: DateTime = DateTime::from_millis(1_000_000);
-
-    fn planned(offer: Document, owned_job: Option<(Document, Document)>) -> PairVerdict {
-        let raw = |document: Document| RawDocumentBuf::try_from(&document).unwrap();
-        let offer = raw(offer);
-        let owned_job = owned_job.map(|(recruiter, job)| (raw(recruiter), raw(job)));
-        let owned_job = owned_job.as_ref().map(|(recruiter, job)| OwnedJob { recruiter, job });
-        let pair = Pair { id: JobId(ObjectId::new()), offer: &offer, owned_job, newest_wins: false };
-        let company = Company { legal_name: Some("EXEMPLE SAS".to_owned()), address: None };
-        plan(&pair, &company, NOW, false)
-    }
-
-    fn pending() -> Document {
-        doc! { "recruiter_status": PENDING[0], "offer_status": "Cancelled", "offer_status_history": [] }
-    }
-
-    #[test]
-    fn the_status_of_the_job_decides_what_the_offer_becomes() {
-        for (job, status) in [("Active", Some(OfferStatus::Active)), ("Annulée", None), ("En attente", None)] {
-            let owned_job = (doc! { "status": PENDING[1] }, doc! { "job_status": job });
-            let edit = planned(pending(), Some(owned_job)).edit.unwrap();
-            assert_eq!(edit.status.map(|status| status.0), status, "{job}");
-            assert_eq!(edit.offer, doc! { "recruiter_status": "Actif", "workplace_legal_name": "EXEMPLE SAS" });
-            let recruiter = doc! { "status": "Actif", "establishment_raison_sociale": "EXEMPLE SAS" };
-            assert_eq!((edit.recruiter, edit.job), (recruiter, doc! {}), "what is not known is left as it is");
-        }
-    }
-
-    #[test]
-    fn without_a_job_an_offer_that_was_cancelled_or_has_ended_stays_cancelled() {
-        let status = |offer: Document| planned(offer, None).edit.unwrap().status.map(|status| status.0);
-        assert_eq!(status(pending()), Some(OfferStatus::Active));
-        let mut cancelled = pending();
-        cancelled.insert("offer_status_history", bson::bson!([{ "status": "Cancelled" }]));
-        assert_eq!(status(cancelled), None);
-        let mut ended = pending();
-        ended.insert("offer_expiration", DateTime::from_millis(999_999));
-        assert_eq!(status(ended), None);
-    }
-
-    #[test]
-    fn a_recruiter_that_is_something_else_by_now_is_left_for_its_event() {
-        let owned_job = (doc! { "status": "Archivé" }, doc! { "job_status": "Active" });
-        assert_eq!(planned(pending(), Some(owned_job)), PairVerdict::skip("not_settled"));
-        assert_eq!(planned(doc! { "recruiter_status": "Actif" }, None), PairVerdict::default());
-    }
 }

@@ -48,7 +48,7 @@ async fn what_a_job_writes_on_both_sides_comes_back_and_writes_nothing() {
 }
 
 /// The writes to `jobs_partners` of one entry of the oplog.
-fn operations(entry: &Document) -> usize {
+pub(crate) fn operations(entry: &Document) -> usize {
     let inner = entry.get_document("o").and_then(|o| o.get_array("applyOps"));
     let is_offer = |operation: &bson::Bson| {
         operation.as_document().is_some_and(|operation| operation.get_str("ns").unwrap().ends_with(".jobs_partners"))

@@ -5,6 +5,7 @@ mod clock_jumps;
 mod large_users;
 pub(crate) mod occurrences;
 pub(crate) mod offer_jobs;
+mod orphans;
 mod persons;
 pub(crate) mod queries;
 mod reports;

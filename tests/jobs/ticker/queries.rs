@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
 use stream_processor::inside::{
-    analyze_closed_companies, anonymize_inactive_users, anonymize_user, cancel_expired_offers, cap_offer_expirations,
-    fill_missing_start_dates, repair_offer_data, report_duplicate_recruiters,
+    analyze_closed_companies, anonymize_inactive_users, anonymize_orphans, anonymize_user, cancel_expired_offers,
+    cap_offer_expirations, fill_missing_start_dates, repair_offer_data, report_duplicate_recruiters,
 };
 
 use crate::support::database::TestDatabase;
@@ -119,6 +119,13 @@ async fn assert_served(test: &TestDatabase) {
         ("recruiters", report_duplicate_recruiters::selects(), report_duplicate_recruiters::order()),
         ("recruiters", anonymize_user::of_user("managed_by", user), unsorted()),
         ("recruiters", doc! { "_id": { "$gt": user } }, doc! { "_id": 1 }),
+        (
+            "recruiters",
+            doc! { "$and": [anonymize_orphans::selects(now), { "_id": { "$gt": user } }] },
+            doc! { "_id": 1 },
+        ),
+        ("userswithaccounts", anonymize_user::of_user("_id", user), unsorted()),
+        ("jobs_partners", ours(doc! { "_id": { "$in": &jobs }, "updated_at": { "$gt": now } }), unsorted()),
         ("userswithaccounts", anonymize_inactive_users::selects(now), unsorted()),
         (ROLES, anonymize_user::of_user("user_id", user), unsorted()),
         (SIRET_CACHE, analyze_closed_companies::of_sirets(&BTreeSet::from(["1"])), unsorted()),
