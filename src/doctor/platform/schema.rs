@@ -21,9 +21,10 @@ pub(super) async fn part(context: &Context) -> Result<Part, Failure> {
         "validation_level": validator.level, "omitted_fields": omitted, "managed_by": managed_by,
         "status_of_waiting_jobs": waiting,
     });
-    let rules = match validator.rules.is_empty() {
-        true => format!("{OFFERS} has no validator"),
-        false => format!("validationAction {}, validationLevel {}", validator.action, validator.level),
+    let rules = if validator.rules.is_empty() {
+        format!("{OFFERS} has no validator")
+    } else {
+        format!("validationAction {}, validationLevel {}", validator.action, validator.level)
     };
     let found =
         format!("{rules}; managed_by is written as {managed_by}, and the offer of a job that waits is {waiting}");
