@@ -165,7 +165,7 @@ mod tests {
     fn the_subject_goes_by_the_first_expiration_and_not_by_the_job() {
         let mut email = sample::email(Template::RemindJ7);
         email.now = at("2026-07-14T07:20:00Z");
-        email.establishments[0].offers[1].expires = Some(at("2026-07-14T22:00:00Z"));
+        email.establishments[0].offers[1].expires = Some(at("2026-07-15T22:00:00Z"));
         assert_eq!(email.subject(), "Votre offre expire demain");
         assert!(email.announcement().contains("la première le mercredi 15 juillet 2026 à 00 h 00"));
         email.template = Template::RemindJ1;
