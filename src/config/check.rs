@@ -12,6 +12,7 @@ use super::effective;
 use super::fault::{ConfigFault, ConfigFaults, Origin};
 use super::key::{ConfigKey, Fallback, Section, ValueKind};
 use super::layers::{LayerEntry, Layers, Raw};
+use super::links;
 use super::values::{Accepted, Checked, CheckedValue};
 use crate::schedule;
 
@@ -32,6 +33,7 @@ pub(super) fn check(
         }
     }
     faults.extend(jobs_without_cron(&checked));
+    faults.extend(empty_windows(&checked));
     if faults.is_empty() { Ok(checked) } else { Err(ConfigFaults(faults)) }
 }
 
@@ -136,6 +138,9 @@ fn parse(raw: &Raw, kind: ValueKind) -> Result<CheckedValue, String> {
         ValueKind::ServiceUrl => service_url(text(raw)?).map(CheckedValue::Text),
         ValueKind::MongodbUri => mongodb_uri(text(raw)?).map(CheckedValue::Text),
         ValueKind::Database => database(text(raw)?).map(CheckedValue::Text),
+        ValueKind::Link(places) => links::pattern(text(raw)?, places).map(CheckedValue::Text),
+        ValueKind::Unsubscription => links::unsubscription(text(raw)?).map(CheckedValue::Text),
+        ValueKind::SigningKey { min } => links::signing_key(text(raw)?, min).map(CheckedValue::Text),
         ValueKind::Email => email(text(raw)?).map(CheckedValue::Text),
         ValueKind::TimeZone => time_zone(text(raw)?).map(CheckedValue::Text),
         ValueKind::LogFilter => log_filter(text(raw)?).map(CheckedValue::Text),
@@ -323,6 +328,24 @@ fn jobs_without_cron(checked: &Checked) -> Vec<ConfigFault> {
             origin: Some(origin.clone()),
             reason: "the job is enabled but has no cron expression".to_owned(),
             allowed: Some(format!("set `{job}.cron`, or leave it off and run it by hand")),
+        }),
+        _ => None,
+    })
+    .collect()
+}
+
+/// The reminders whose window ends before it begins.
+fn empty_windows(checked: &Checked) -> Vec<ConfigFault> {
+    let ends = checked.iter().filter_map(|(path, accepted)| match accepted.value {
+        CheckedValue::Duration(to) => path.strip_suffix(".window_to").map(|job| (job, to, &accepted.origin)),
+        _ => None,
+    });
+    ends.filter_map(|(job, to, origin)| match checked.get(&format!("{job}.window_from"))?.value {
+        CheckedValue::Duration(from) if from >= to => Some(ConfigFault {
+            key: format!("{job}.window_to"),
+            origin: Some(origin.clone()),
+            reason: "the window of the reminder ends before it begins".to_owned(),
+            allowed: Some(format!("allowed: a duration that is longer than `{job}.window_from`")),
         }),
         _ => None,
     })

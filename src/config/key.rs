@@ -35,6 +35,12 @@ pub enum ValueKind {
     MongodbUri,
     /// The name of a MongoDB database on which a change stream can be opened.
     Database,
+    /// The pattern of a link, which names each of these places once.
+    Link(&'static [&'static str]),
+    /// The URI of a way to unsubscribe: `https` or `mailto`.
+    Unsubscription,
+    /// A key for signatures, of at least `min` bytes.
+    SigningKey { min: usize },
     /// An e-mail address, or a name followed by an address in angle brackets.
     Email,
     /// A list of database names.
@@ -72,6 +78,12 @@ impl ValueKind {
             }
             Self::MongodbUri => "a connection string that begins with `mongodb://` or `mongodb+srv://`".to_owned(),
             Self::Database => "the name of a database, not `admin`, `local` or `config`".to_owned(),
+            Self::Link(places) => {
+                let named = if places.is_empty() { String::new() } else { format!(" and names {}", named(places)) };
+                format!("a URL that begins with `{{public_url}}/`, `https://` or `http://`{named}")
+            }
+            Self::Unsubscription => "a URI that begins with `https://` or `mailto:`".to_owned(),
+            Self::SigningKey { min } => format!("a text of at least {min} bytes"),
             Self::Email => "an e-mail address such as `someone@example.com`".to_owned(),
             Self::Databases => "a list of names of databases (one variable: separated by `;`)".to_owned(),
             Self::Crons => "a cron expression or a list of them (one variable: separated by `;`)".to_owned(),
@@ -93,6 +105,15 @@ pub(super) fn written(duration: Duration) -> String {
         }
     }
     format!("{seconds}s")
+}
+
+/// The places of a link, in a sentence. `?token=` also says where the token belongs.
+fn named(places: &[&str]) -> String {
+    let places = places.iter().map(|place| match *place {
+        "token" => "`{token}` (or has `?token=`)".to_owned(),
+        place => format!("`{{{place}}}`"),
+    });
+    places.collect::<Vec<_>>().join(", ")
 }
 
 fn quoted(words: &[&str], suffix: &str) -> String {

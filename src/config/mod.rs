@@ -8,6 +8,7 @@ mod effective;
 mod fault;
 mod key;
 mod layers;
+mod links;
 mod outside;
 mod outside_settings;
 mod settings;
@@ -22,13 +23,13 @@ pub use effective::Effective;
 pub use fault::{ConfigFault, ConfigFaults, Origin};
 pub use key::{ConfigKey, Fallback, Section, ValueKind};
 pub use layers::{Sources, process_environment};
-pub use outside_settings::{DirectorySettings, MailSettings, NoticesSettings, SmtpSettings};
+pub use outside_settings::{DirectorySettings, LinksSettings, MailSettings, NoticesSettings, SmtpSettings};
 pub use settings::{
     HealthSettings, HttpSettings, LeaseSettings, LogSettings, MongodbSettings, ObfuscateSettings, PhaseSettings,
     PrivacySettings, Settings, StreamSettings, TargetSettings, TokensSettings, UsersSettings, VerifySettings,
 };
 pub use table::sections;
-pub use ticker::{JobSettings, TickerSettings};
+pub use ticker::{JobSettings, ReminderWindow, TickerSettings};
 
 /// A valid configuration.
 #[derive(Debug)]

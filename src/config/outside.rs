@@ -58,7 +58,72 @@ pub(super) fn mail() -> Section {
         Fallback::Value("outbox"),
         "Where messages are written as `.eml` files when there is no `smtp.url`.",
     );
-    Section::new("mail", "E-mail without a mail server.", vec![outbox])
+    Section::new(
+        "mail",
+        "What every e-mail says, and where it goes without a mail server.",
+        vec![
+            outbox,
+            ConfigKey::new(
+                "mail.sender",
+                ValueKind::Text,
+                Fallback::Value("La bonne alternance"),
+                "Who sends the e-mails: the name in their footer.",
+            ),
+            ConfigKey::new(
+                "mail.contact",
+                ValueKind::Email,
+                Fallback::Value("labonnealternance@apprentissage.beta.gouv.fr"),
+                "The public address for answers (`Reply-To`) and for objections. The footer shows it.",
+            ),
+            ConfigKey::new(
+                "mail.unsubscribe",
+                ValueKind::Unsubscription,
+                Fallback::Unset("mailto:name@example.com?subject=unsubscribe"),
+                "Where a user can unsubscribe (header `List-Unsubscribe`). Off: no such header.",
+            ),
+        ],
+    )
+}
+
+pub(super) fn links() -> Section {
+    let link = |name: &str, places, default, doc| {
+        ConfigKey::new(format!("mail.links.{name}"), ValueKind::Link(places), Fallback::Value(default), doc)
+    };
+    Section::new(
+        "mail.links",
+        "The links in e-mails. `{public_url}` is `target.public_url`, `{job}` the id of the offer.",
+        vec![
+            ConfigKey::new(
+                "mail.links.jwt_secret",
+                ValueKind::SigningKey { min: 32 },
+                Fallback::Unset("the key with which the platform checks its own tokens"),
+                "The key of the tokens in the links, of 32 bytes or more: the platform's. Without it, e-mails have the \
+                 link to the log-in page only.",
+            )
+            .secret(),
+            secret_file("mail.links.jwt_secret_file", "A file that holds the key."),
+            link("space", &[], "{public_url}/espace-pro/authentification", "The log-in page."),
+            link(
+                "cancel",
+                &["job", "token"],
+                "{public_url}/espace-pro/offre/offres_emploi_lba/{job}/cancel?token={token}",
+                "The page that takes an offer off the site.",
+            ),
+            link(
+                "provided",
+                &["job", "token"],
+                "{public_url}/espace-pro/offre/offres_emploi_lba/{job}/provided?token={token}",
+                "The page that declares an offer filled.",
+            ),
+            link(
+                "introduction",
+                &["establishment_id", "job", "token"],
+                "{public_url}/espace-pro/mise-en-relation/{establishment_id}/{job}?token={token}",
+                "The page that shares an offer with training centres.",
+            ),
+            link("privacy", &[], "{public_url}/politique-de-confidentialite", "The privacy policy, for the footer."),
+        ],
+    )
 }
 
 pub(super) fn directory() -> Section {

@@ -33,6 +33,31 @@ pub struct SmtpSettings {
 pub struct MailSettings {
     /// The folder for messages as `.eml` files when no mail server is configured.
     pub outbox_directory: PathBuf,
+    /// The sender's identity in the footer.
+    pub sender: String,
+    /// The public address for answers and objections: an address, or a name followed by an address in angle brackets.
+    pub contact: String,
+    /// The URI of the header `List-Unsubscribe`.
+    pub unsubscribe: Option<String>,
+    pub links: LinksSettings,
+}
+
+/// The settings of `[mail.links]`: patterns of links, with places in braces (spec 09, "Links in e-mails").
+#[derive(Debug, Clone)]
+pub struct LinksSettings {
+    /// The key of the tokens, from `mail.links.jwt_secret` or the file of `mail.links.jwt_secret_file`. `None`: e-mails
+    /// have no link with a token.
+    pub key: Option<SecretString>,
+    /// The log-in page of the recruiter's space.
+    pub space: String,
+    /// The page that cancels an offer.
+    pub cancel: String,
+    /// The page that declares an offer filled.
+    pub provided: String,
+    /// The page that shares an offer with training centres.
+    pub introduction: String,
+    /// The privacy policy.
+    pub privacy: String,
 }
 
 /// The settings of `[directory]`.
@@ -77,6 +102,25 @@ impl SmtpSettings {
             send_timeout: values.duration("smtp.send_timeout")?,
             connections: values.count("smtp.connections")?,
             rate: values.count("smtp.rate")?,
+        })
+    }
+}
+
+impl MailSettings {
+    pub(super) fn read(values: &Values<'_>) -> Result<Self, ConfigFault> {
+        Ok(Self {
+            outbox_directory: values.path("mail.outbox_directory")?,
+            sender: values.text("mail.sender")?,
+            contact: values.text("mail.contact")?,
+            unsubscribe: values.optional_text("mail.unsubscribe")?,
+            links: LinksSettings {
+                key: values.secret("mail.links.jwt_secret")?,
+                space: values.text("mail.links.space")?,
+                cancel: values.text("mail.links.cancel")?,
+                provided: values.text("mail.links.provided")?,
+                introduction: values.text("mail.links.introduction")?,
+                privacy: values.text("mail.links.privacy")?,
+            },
         })
     }
 }

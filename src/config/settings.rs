@@ -12,7 +12,7 @@ use super::choices::{
 };
 use super::fault::ConfigFault;
 use super::outside_settings::{DirectorySettings, MailSettings, NoticesSettings, SmtpSettings};
-use super::ticker::{self, JobSettings, TickerSettings};
+use super::ticker::{self, JobSettings, ReminderWindow, TickerSettings};
 use super::values::{Checked, Values, disagreement};
 
 /// All settings of the service. Secrets do not show in the `Debug` output.
@@ -41,7 +41,7 @@ pub struct Settings {
     pub ticker: TickerSettings,
     /// The mail server.
     pub smtp: SmtpSettings,
-    /// E-mail without a mail server.
+    /// The contents of e-mails.
     pub mail: MailSettings,
     /// The company directory.
     pub directory: DirectorySettings,
@@ -224,7 +224,7 @@ impl Settings {
             log: LogSettings { format: values.choice("log.format")?, level: values.text("log.level")?, colors },
             ticker: values.ticker()?,
             smtp: SmtpSettings::read(&values)?,
-            mail: MailSettings { outbox_directory: values.path("mail.outbox_directory")? },
+            mail: MailSettings::read(&values)?,
             directory: DirectorySettings::read(&values)?,
             refresh: RefreshSettings { archive_refused: values.boolean("refresh.archive_refused")? },
             notices: NoticesSettings { webhook_url: values.secret("notices.webhook_url")? },
@@ -254,6 +254,14 @@ impl Values<'_> {
         })
     }
 
+    fn window(&self, name: &str, path: &str) -> Result<Option<ReminderWindow>, ConfigFault> {
+        if !ticker::has_window(name) {
+            return Ok(None);
+        }
+        let end = |end: &str| self.duration(&format!("{path}.{end}"));
+        Ok(Some(ReminderWindow { from: end("window_from")?, to: end("window_to")? }))
+    }
+
     fn ticker(&self) -> Result<TickerSettings, ConfigFault> {
         let job = |name: &'static str| {
             let path = format!("ticker.jobs.{name}");
@@ -261,6 +269,7 @@ impl Values<'_> {
                 enabled: self.boolean(&format!("{path}.enabled"))?,
                 crons: self.list(&format!("{path}.cron"))?,
                 catch_up: self.duration(&format!("{path}.catch_up"))?,
+                window: self.window(name, &path)?,
             };
             Ok((name, settings))
         };

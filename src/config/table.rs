@@ -28,7 +28,14 @@ pub fn sections() -> Vec<Section> {
         log(),
     ];
     sections.extend(ticker::sections());
-    sections.extend([outside::smtp(), outside::mail(), outside::directory(), outside::refresh(), outside::notices()]);
+    sections.extend([
+        outside::smtp(),
+        outside::mail(),
+        outside::links(),
+        outside::directory(),
+        outside::refresh(),
+        outside::notices(),
+    ]);
     sections.push(obfuscate());
     sections
 }

@@ -292,3 +292,26 @@ fn credentials_under_the_wrong_key_are_masked_in_the_fault() {
     assert_eq!(faults.len(), 1, "{faults:?}");
     assert!(!faults[0].contains("hunter2") && faults[0].contains("***@db.example.com"), "{faults:?}");
 }
+
+#[test]
+fn a_window_that_ends_before_it_begins_and_a_short_key_are_faults_that_name_the_key_and_not_its_value() {
+    let given = [
+        ("STREAM_PROCESSOR__TICKER__JOBS__REMIND_EXPIRING_OFFERS_J1__WINDOW_FROM", "1d"),
+        ("STREAM_PROCESSOR__MAIL__LINKS__JWT_SECRET", "too-short"),
+        ("STREAM_PROCESSOR__MAIL__LINKS__CANCEL", "{public_url}/cancel?token={token}"),
+    ];
+    let faults = faults_of(&with_variables(&given)).join("\n");
+    for named in [
+        "ticker.jobs.remind-expiring-offers-j1.window_to",
+        "the window of the reminder ends before it begins",
+        "is too short for a signing key",
+        "does not name `{job}`",
+    ] {
+        assert!(faults.contains(named), "{named}: {faults}");
+    }
+    assert!(!faults.contains("too-short"), "{faults}");
+    let moved = ("STREAM_PROCESSOR__TICKER__JOBS__REMIND_EXPIRING_OFFERS_J1__WINDOW_TO", "2d");
+    let loaded = load(&with_variables(&[given[0], moved])).unwrap();
+    let window = loaded.settings.ticker.jobs["remind-expiring-offers-j1"].window.unwrap();
+    assert_eq!((window.from, window.to), (Duration::from_hours(24), Duration::from_hours(48)));
+}

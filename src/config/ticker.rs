@@ -30,6 +30,18 @@ pub struct JobSettings {
     pub crons: Vec<String>,
     /// The age below which a missed occurrence is still run.
     pub catch_up: Duration,
+    /// The expirations that the job is about; `None` for a job that is no reminder.
+    pub window: Option<ReminderWindow>,
+}
+
+/// The expirations that a reminder is about, as times from the run. Both ends belong to the window (spec 09,
+/// "Reminders").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReminderWindow {
+    /// The time from the run to the first expiration.
+    pub from: Duration,
+    /// The time from the run to the last expiration.
+    pub to: Duration,
 }
 
 /// The section of the ticker, then one section per time-based job.
@@ -45,12 +57,18 @@ pub(super) fn job_names() -> impl Iterator<Item = &'static str> {
     JOBS.iter().map(|job| job.name)
 }
 
+/// True for a job with the keys `window_from` and `window_to`.
+pub(super) fn has_window(name: &str) -> bool {
+    JOBS.iter().any(|job| job.name == name && job.window.is_some())
+}
+
 fn ticker() -> Section {
     Section::new(
         "ticker",
         "The time-based jobs. Each has a section below: `enabled` (whether it runs by itself), `cron` (when: \
          an expression or a list of them), `catch_up` (a run that was missed while nothing was running is \
-         made up for if it is younger than this).",
+         made up for if it is younger than this). The reminders also have `window_from` and `window_to`: they \
+         are about the offers that expire this long after the run, both ends included.",
         vec![
             ConfigKey::new(
                 "ticker.enabled",
@@ -74,17 +92,23 @@ struct JobKeys {
     enabled: &'static str,
     crons: &'static [&'static str],
     doc: &'static str,
+    /// The default of the window of a reminder: its beginning and its end.
+    window: Option<[&'static str; 2]>,
 }
 
 impl JobKeys {
     const fn on(name: &'static str, crons: &'static [&'static str], doc: &'static str) -> Self {
-        Self { name, enabled: "true", crons, doc }
+        Self { name, enabled: "true", crons, doc, window: None }
     }
 
     /// A job that only runs by hand until the configuration enables it. Without cron expressions, the configuration must
     /// give these too.
     const fn off(name: &'static str, crons: &'static [&'static str], doc: &'static str) -> Self {
-        Self { name, enabled: "false", crons, doc }
+        Self { name, enabled: "false", crons, doc, window: None }
+    }
+
+    const fn window(self, from: &'static str, to: &'static str) -> Self {
+        Self { window: Some([from, to]), ..self }
     }
 
     fn section(&self) -> Section {
@@ -100,6 +124,11 @@ impl JobKeys {
             let doc = "Also recruiters whose user exists nowhere and that nobody touched for two years.";
             keys.push(ConfigKey::new(ORPHANS, ValueKind::Boolean, Fallback::Value("true"), doc));
         }
+        let window = ValueKind::Duration { min: Duration::ZERO, max: DAY.saturating_mul(60) };
+        let ends = self.window.into_iter().flat_map(|[from, to]| [("window_from", from), ("window_to", to)]);
+        keys.extend(
+            ends.map(|(end, default)| ConfigKey::new(format!("{path}.{end}"), window, Fallback::Value(default), "")),
+        );
         Section::new(path, self.doc, keys)
     }
 }
@@ -108,8 +137,10 @@ impl JobKeys {
 pub(super) const ORPHANS: &str = "ticker.jobs.anonymize-inactive-users.orphans";
 
 const JOBS: &[JobKeys] = &[
-    JobKeys::on("remind-expiring-offers-j7", &["20 9 * * *"], "An e-mail to each user whose offers expire in 7 days."),
-    JobKeys::on("remind-expiring-offers-j1", &["25 9 * * *"], "An e-mail to each user whose offers expire tomorrow."),
+    JobKeys::on("remind-expiring-offers-j7", &["20 9 * * *"], "An e-mail to each user whose offers expire in a week.")
+        .window("6d", "7d"),
+    JobKeys::on("remind-expiring-offers-j1", &["25 9 * * *"], "An e-mail to each user whose offers expire in a day.")
+        .window("0s", "1d"),
     JobKeys::on("cancel-expired-offers", &["15 0 * * *", "0 * * * *"], "Cancels offers past their expiration."),
     JobKeys::off("cap-offer-expirations", &["30 0 * * *"], "Limits expirations to two months from now."),
     JobKeys::off("fill-missing-start-dates", &["35 0 * * *"], "Gives a start date to active offers without one."),

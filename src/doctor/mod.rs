@@ -134,6 +134,7 @@ async fn examine(context: &Context) -> (Vec<Check>, bool) {
         checks.extend(position::oplog(context).await);
     }
     checks.push(reach::smtp(context).await);
+    checks.push(reach::mail_links(context));
     checks.push(reach::directory(context).await);
     (checks, reachable)
 }

@@ -44,6 +44,18 @@ pub(super) async fn smtp(context: &Context) -> Check {
     }
 }
 
+/// Says which links e-mails have: without a signing key, the one to the log-in page only.
+pub(super) fn mail_links(context: &Context) -> Check {
+    if context.settings.mail.links.key.is_some() {
+        return Check::ok("mail links", "e-mails have links to cancel an offer and to declare it filled");
+    }
+    let found = "no signing key: e-mails have the link to the log-in page only";
+    match context.settings.environment {
+        Environment::Production => Check::warning("mail links", found, "set mail.links.jwt_secret_file"),
+        Environment::Staging | Environment::Development => Check::ok("mail links", found),
+    }
+}
+
 pub(super) async fn directory(context: &Context) -> Check {
     let directory = &context.settings.directory;
     let Some(base) = &directory.base_url else {

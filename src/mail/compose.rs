@@ -5,13 +5,13 @@ use askama::Template as _;
 use bson::DateTime;
 use chrono_tz::Europe::Paris;
 
-use super::email::{Email, EmailOffer, Establishment, Template};
+use super::email::{Email, EmailOffer, Establishment, Footer, Template};
 use super::template_values::{IntroductionHtml, IntroductionText, ReminderHtml, ReminderText};
 
 /// A message that is ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Composed {
-    pub subject: &'static str,
+    pub subject: String,
     /// The part for mail programs that show HTML.
     pub html: String,
     /// The part for other mail programs.
@@ -38,7 +38,7 @@ pub(crate) enum ComposeError {
 /// A [`ComposeError`], which concerns this message alone.
 pub(crate) fn compose(email: &Email) -> Result<Composed, ComposeError> {
     let email = &email.cleaned();
-    let subject = email.template.subject();
+    let subject = email.subject();
     let (mjml, text) = match email.template {
         Template::RemindJ7 | Template::RemindJ1 => (ReminderHtml { email }.render()?, ReminderText { email }.render()?),
         Template::Introduction => (IntroductionHtml { email }.render()?, IntroductionText { email }.render()?),
@@ -59,6 +59,12 @@ impl Email {
             person: clean(&self.person),
             establishments: establishments.collect(),
             space: clean(&self.space),
+            now: self.now,
+            footer: Footer {
+                sender: clean(&self.footer.sender),
+                contact: clean(&self.footer.contact),
+                privacy: clean(&self.footer.privacy),
+            },
         }
     }
 }
@@ -72,7 +78,11 @@ impl EmailOffer {
             level: clean(&self.level),
             start: clean(&self.start),
             published: clean(&self.published),
+            expires: self.expires,
             url: self.url.as_deref().map(clean),
+            cancel: self.cancel.as_deref().map(clean),
+            provided: self.provided.as_deref().map(clean),
+            introduction: self.introduction.as_deref().map(clean),
         }
     }
 }

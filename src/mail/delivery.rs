@@ -2,6 +2,7 @@
 
 use super::email::Template;
 use super::reply::{SmtpReply, SmtpStage};
+use crate::model::ids::JobId;
 use crate::observe::labels::LabelValue;
 
 /// The outcome of a message in a run, for the report of the job.
@@ -9,6 +10,8 @@ use crate::observe::labels::LabelValue;
 pub(crate) enum DeliveryOutcome {
     /// The mail server accepted the message, in this run or in an earlier one.
     Sent,
+    /// The message is a file in a folder, and nobody got it.
+    Written,
     /// The mail server refused the message or its address, in this run or in earlier ones.
     Refused,
     /// The address or the content of the message is not valid for sending.
@@ -27,6 +30,7 @@ impl DeliveryOutcome {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sent => "sent",
+            Self::Written => "written",
             Self::Refused => "refused",
             Self::Unsendable => "unsendable",
             Self::Deferred => "deferred",
@@ -40,12 +44,21 @@ impl DeliveryOutcome {
 pub(crate) fn labels() -> impl Iterator<Item = (Template, DeliveryOutcome)> {
     let outcomes = [
         DeliveryOutcome::Sent,
+        DeliveryOutcome::Written,
         DeliveryOutcome::Refused,
         DeliveryOutcome::Unsendable,
         DeliveryOutcome::Deferred,
         DeliveryOutcome::Unconfirmed,
     ];
     Template::ALL.into_iter().flat_map(move |template| outcomes.map(|outcome| (template, outcome)))
+}
+
+/// A message whose outcome in this run is known.
+#[derive(Debug)]
+pub(crate) struct Dealt {
+    /// The offers that the message is about.
+    pub offers: Vec<JobId>,
+    pub outcome: DeliveryOutcome,
 }
 
 /// The result of one attempt to deliver a message.

@@ -1,13 +1,15 @@
 //! The values of an e-mail, from which `compose` makes the message. Pure.
 
+use bson::DateTime;
+
 use crate::observe::labels::LabelValue;
 
 /// The kinds of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Template {
-    /// A reminder of offers that expire in seven days.
+    /// The first reminder of offers that expire, by default in seven days.
     RemindJ7,
-    /// A reminder of offers that expire tomorrow.
+    /// The last reminder of offers that expire, by default in a day.
     RemindJ1,
     /// A message about training centres near an offer.
     Introduction,
@@ -23,6 +25,20 @@ pub(crate) struct Email {
     pub establishments: Vec<Establishment>,
     /// The URL of the recruiter's space.
     pub space: String,
+    /// The time of sending, from which the subject counts the days to the first expiration.
+    pub now: DateTime,
+    pub footer: Footer,
+}
+
+/// What every message says about its sender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Footer {
+    /// The sender's identity.
+    pub sender: String,
+    /// The public address, for answers and objections.
+    pub contact: String,
+    /// The link to the privacy policy.
+    pub privacy: String,
 }
 
 /// An establishment and its offers in a message.
@@ -47,8 +63,16 @@ pub(crate) struct EmailOffer {
     pub start: String,
     /// The day of publication, as DD/MM/YYYY; empty where it is unknown.
     pub published: String,
+    /// The time at which the offer expires; `None` where the offer has none.
+    pub expires: Option<DateTime>,
     /// The link to the offer; `None` where the offer has no valid link.
     pub url: Option<String>,
+    /// The link that cancels the offer; `None` without a signing key.
+    pub cancel: Option<String>,
+    /// The link that declares the offer filled; `None` without a signing key.
+    pub provided: Option<String>,
+    /// The link that shares the offer with training centres; `None` without a signing key or an establishment.
+    pub introduction: Option<String>,
 }
 
 impl Template {
@@ -68,16 +92,6 @@ impl Template {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|template| template.name().eq_ignore_ascii_case(name))
-    }
-
-    /// The subject of the message, in French (spec 05).
-    #[must_use]
-    pub fn subject(self) -> &'static str {
-        match self {
-            Self::RemindJ7 => "Votre offre expire dans 7 jours",
-            Self::RemindJ1 => "Votre offre expire demain",
-            Self::Introduction => "Partagez votre offre aux CFA proches de votre établissement",
-        }
     }
 }
 

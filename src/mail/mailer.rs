@@ -14,8 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::compose::{Composed, compose};
-use super::delivery::Delivery;
-use super::delivery::DeliveryOutcome;
+use super::delivery::{Dealt, Delivery, DeliveryOutcome};
 use super::email::{Email, Template};
 use super::outbox::{COPIES, Outbox, OutboxAction, OutboxEntry, OutboxState, Settled, message_id, step};
 use super::reply::{SmtpReply, SmtpStage};
@@ -50,14 +49,6 @@ pub(crate) struct MailItem {
     pub email: Email,
     /// The offers that the message is about.
     pub offers: Vec<JobId>,
-}
-
-/// A message whose outcome in this run is known.
-#[derive(Debug)]
-pub(crate) struct Dealt {
-    /// The offers that the message is about.
-    pub offers: Vec<JobId>,
-    pub outcome: DeliveryOutcome,
 }
 
 /// The mailer of one run. `judged` collects messages whose refusal was undecided at first and is decided now.
@@ -196,6 +187,7 @@ impl Mailer {
             return Ok(Some(DeliveryOutcome::Deferred));
         }
         let outcome = match compose(&item.email) {
+            Ok(composed) if self.transport.is_folder() => Some(self.write(item, &composed).await),
             Ok(composed) => self.attempts(item, &address, &composed).await?,
             Err(fault) => {
                 error!(id = item.id, %fault, "a message cannot be composed; the other messages are sent");
@@ -208,6 +200,20 @@ impl Mailer {
         Ok(outcome)
     }
 
+    /// Writes a message into the folder. The outbox does not hear of it, because nobody got the message.
+    async fn write(&self, item: &MailItem, composed: &Composed) -> DeliveryOutcome {
+        let message_id = message_id(&item.id, self.transport.domain());
+        match self.transport.deliver(&self.outgoing(item, composed, &message_id)).await {
+            Delivery::Accepted => DeliveryOutcome::Written,
+            Delivery::Unsendable(_) => DeliveryOutcome::Unsendable,
+            delivery => self.gives_up(item, delivery),
+        }
+    }
+
+    fn outgoing<'a>(&self, item: &'a MailItem, composed: &'a Composed, message_id: &'a str) -> OutgoingEmail<'a> {
+        OutgoingEmail { name: &item.email.person, to: &item.to, composed, message_id, date: self.now }
+    }
+
     async fn attempts(
         &self,
         item: &MailItem,
@@ -215,8 +221,7 @@ impl Mailer {
         composed: &Composed,
     ) -> Result<Option<DeliveryOutcome>, Unfinished> {
         let message_id = message_id(&item.id, self.transport.domain());
-        let email =
-            OutgoingEmail { name: &item.email.person, to: &item.to, composed, message_id: &message_id, date: self.now };
+        let email = self.outgoing(item, composed, &message_id);
         let mut delays = Delays::up_to(Duration::from_secs(10));
         let mut entry = item.entry.clone();
         let (mut attempt, mut contents) = (0, 0);

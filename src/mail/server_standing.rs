@@ -88,7 +88,7 @@ impl Standing {
     pub(super) fn note(&mut self, address: &str, outcome: DeliveryOutcome) {
         let domain = domain(address);
         match outcome {
-            DeliveryOutcome::Sent => {
+            DeliveryOutcome::Sent | DeliveryOutcome::Written => {
                 self.untaken.clear();
                 self.deferring.remove(domain);
             }

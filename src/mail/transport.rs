@@ -26,6 +26,10 @@ const LONGEST_WORD: usize = 60;
 #[derive(Debug)]
 pub(crate) struct Transport {
     from: Mailbox,
+    /// The public address, for answers.
+    reply_to: Mailbox,
+    /// The URI of the header `List-Unsubscribe`.
+    unsubscribe: Option<String>,
     way: MailRoute,
 }
 
@@ -58,11 +62,20 @@ impl Transport {
         let from: Mailbox = smtp.from.parse().map_err(|error| format!("smtp.from: {error}"))?;
         let email = sendable(&from.email).ok_or("smtp.from: its domain is not valid")?;
         let from = Mailbox::new(from.name, email);
+        let contact: Mailbox = mail.contact.parse().map_err(|error| format!("mail.contact: {error}"))?;
+        let email = sendable(&contact.email).ok_or("mail.contact: its domain is not valid")?;
+        let reply_to = Mailbox::new(contact.name, email);
         let way = match &smtp.url {
             Some(url) => MailRoute::Server(Box::new(Smtp::new(url, smtp)?)),
             None => MailRoute::Folder(mail.outbox_directory.clone()),
         };
-        Ok(Self { from, way })
+        Ok(Self { from, reply_to, unsubscribe: mail.unsubscribe.clone(), way })
+    }
+
+    /// True where messages go into a folder, so that nobody gets them.
+    #[must_use]
+    pub(crate) fn is_folder(&self) -> bool {
+        matches!(self.way, MailRoute::Folder(_))
     }
 
     /// The domain of the sender, for the `Message-ID`.
@@ -118,12 +131,18 @@ impl Transport {
             .envelope(envelope.clone())
             .from(self.from.clone())
             .to(to.clone())
+            .reply_to(self.reply_to.clone())
             .date(email.date.to_system_time())
             .message_id(Some(format!("<{}>", email.message_id)))
-            .subject(*subject)
+            .subject(subject.as_str())
             .header(AutoSubmitted)
             .multipart(MultiPart::alternative_plain_html(text.clone(), html.clone()))
             .map_err(|_| "content")?;
+        if let Some(uri) = &self.unsubscribe {
+            // RFC 2369, 3.2. The configuration takes URIs without spaces, brackets and line breaks only.
+            let name = HeaderName::new_from_ascii_str("List-Unsubscribe");
+            message.headers_mut().insert_raw(HeaderValue::new(name, format!("<{uri}>")));
+        }
         for (header, mailbox) in [("From", &self.from), ("To", &to)] {
             if let Some(folded) = folded(header, mailbox) {
                 message.headers_mut().insert_raw(folded);

@@ -10,9 +10,10 @@ use super::super::report::ReportLine;
 use crate::error::Failure;
 use crate::interruption::Unfinished;
 use crate::mail::compose::{clean, day, link};
-use crate::mail::delivery::DeliveryOutcome;
-use crate::mail::email::{Email, EmailOffer, Establishment, Template};
-use crate::mail::mailer::{Dealt, MailItem, Mailer};
+use crate::mail::delivery::{Dealt, DeliveryOutcome};
+use crate::mail::email::{Email, EmailOffer, Establishment, Footer, Template};
+use crate::mail::links::{LinkUser, Links};
+use crate::mail::mailer::{MailItem, Mailer};
 use crate::mail::outbox;
 use crate::mail::transport::address;
 use crate::model::ids::{JobId, UserId};
@@ -22,14 +23,13 @@ use crate::model::value;
 use crate::mongo::reads::{documents, find};
 use crate::ticker::job_context::JobContext;
 
-/// The path of the log-in page of the recruiter's space on the public site (spec 09, "Links in e-mails").
-const SPACE: &str = "espace-pro/authentification";
 /// The maximal number of items in [`Later`], so that the memory of a run is bounded.
 const LATER: usize = 10_000;
 
 /// A user with a valid address.
 #[derive(Debug, Clone)]
 pub(super) struct Recipient {
+    pub(super) id: UserId,
     pub(super) name: String,
     pub(super) to: Address,
 }
@@ -79,6 +79,8 @@ pub(super) struct Subject {
     pub(super) id: JobId,
     pub(super) user: Option<UserId>,
     establishment: String,
+    /// The id of the establishment, for the link of an introduction.
+    establishment_id: Option<String>,
     offer: EmailOffer,
 }
 
@@ -95,6 +97,8 @@ pub(super) fn fields() -> Document {
         "contract_start",
         "offer_target_diploma.label",
         "offer_creation",
+        "offer_expiration",
+        "establishment_id",
         "lba_url",
     ];
     fields.into_iter().map(|field| (field.to_owned(), Bson::Int32(1))).collect()
@@ -114,6 +118,7 @@ impl Subject {
             id: JobId(document.get_object_id("_id").ok()?),
             user: user_id(value::field(document, "managed_by")),
             establishment: names.into_iter().find_map(text).unwrap_or_else(|| "Enseigne inconnue".to_owned()),
+            establishment_id: text("establishment_id"),
             offer: EmailOffer {
                 title: text("offer_title").unwrap_or_else(|| "Offre".to_owned()),
                 appellation: text("offer_rome_appellation"),
@@ -121,16 +126,24 @@ impl Subject {
                 level: level.unwrap_or_else(|| "Indifférent".to_owned()),
                 start: date("contract_start").unwrap_or_else(|| "Non précisé".to_owned()),
                 published: date("offer_creation").unwrap_or_default(),
+                expires: value::field(document, "offer_expiration").and_then(a_date),
                 url: value::text(value::field(document, "lba_url")).and_then(link),
+                cancel: None,
+                provided: None,
+                introduction: None,
             },
         })
     }
 }
 
-/// A date as a day for a message. The live data has some dates as text.
+/// A date. The live data has some dates as text.
+fn a_date(date: RawBsonRef<'_>) -> Option<DateTime> {
+    date.as_datetime().or_else(|| value::parse_date(date.as_str()?))
+}
+
+/// A date as a day for a message.
 fn a_day(date: RawBsonRef<'_>) -> Option<String> {
-    let date = date.as_datetime().or_else(|| value::parse_date(date.as_str()?))?;
-    Some(day(date))
+    a_date(date).map(day)
 }
 
 /// The recipients for these users. A user without a valid address has a label for the report instead: `no_user` or
@@ -148,31 +161,51 @@ pub(super) async fn recipients(
     for document in documents(&batches) {
         let document = document?;
         if let Ok(id) = document.get_object_id("_id").map(UserId) {
-            found.insert(id, recipient(document).ok_or("no_address"));
+            found.insert(id, recipient(id, document).ok_or("no_address"));
         }
     }
     Ok(found)
 }
 
-fn recipient(user: &RawDocument) -> Option<Recipient> {
+fn recipient(id: UserId, user: &RawDocument) -> Option<Recipient> {
     let text = |name| value::text(value::field(user, name)).map(clean);
     let names: Vec<String> = ["first_name", "last_name"].into_iter().filter_map(text).collect();
-    Some(Recipient { name: names.join(" "), to: address(value::text(value::field(user, "email"))?)? })
+    Some(Recipient { id, name: names.join(" "), to: address(value::text(value::field(user, "email"))?)? })
 }
 
-/// A message to `person` about these offers, grouped by establishment.
-pub(super) fn email(job: &JobContext, template: Template, person: &str, subjects: &[&Subject]) -> Email {
+/// A message to this recipient about these offers, grouped by establishment.
+pub(super) fn email(job: &JobContext, template: Template, recipient: &Recipient, subjects: &[&Subject]) -> Email {
+    let settings = &job.context.settings;
+    let links = Links::new(&settings.mail.links, &settings.target.public_url, job.now);
     let mut establishments: Vec<Establishment> = Vec::new();
     for subject in subjects {
+        let offer = with_links(subject, template, recipient, links);
         let known = establishments.iter_mut().find(|known| known.name == subject.establishment);
         match known {
-            Some(known) => known.offers.push(subject.offer.clone()),
-            None => establishments
-                .push(Establishment { name: subject.establishment.clone(), offers: vec![subject.offer.clone()] }),
+            Some(known) => known.offers.push(offer),
+            None => {
+                establishments.push(Establishment { name: subject.establishment.clone(), offers: vec![offer] });
+            }
         }
     }
-    let space = format!("{}/{SPACE}", job.context.settings.target.public_url);
-    Email { template, person: person.to_owned(), establishments, space }
+    let footer = Footer {
+        sender: settings.mail.sender.clone(),
+        contact: settings.mail.contact.clone(),
+        privacy: links.privacy(),
+    };
+    Email { template, person: recipient.name.clone(), establishments, space: links.space(), now: job.now, footer }
+}
+
+fn with_links(subject: &Subject, template: Template, recipient: &Recipient, links: Links<'_>) -> EmailOffer {
+    let address = recipient.to.to_string();
+    let user = LinkUser { id: recipient.id, address: &address };
+    let establishment = subject.establishment_id.as_deref().filter(|_| template == Template::Introduction);
+    EmailOffer {
+        cancel: links.cancel(user, subject.id),
+        provided: links.provided(user, subject.id),
+        introduction: establishment.and_then(|establishment| links.introduction(user, subject.id, establishment)),
+        ..subject.offer.clone()
+    }
 }
 
 /// The mailer of a run. `None` in a dry run. `None` also where a setting is wrong, and then the run has given up.
@@ -228,6 +261,7 @@ fn report(job: &mut JobContext, mailer: &Mailer, dealt: Vec<Dealt>) -> Vec<JobId
                 sent.extend(offers);
                 continue;
             }
+            DeliveryOutcome::Written => job.report.skip("written_to_folder", count),
             DeliveryOutcome::Taken => job.report.skip("taken_by_another_instance", count),
             DeliveryOutcome::Refused
             | DeliveryOutcome::Unsendable

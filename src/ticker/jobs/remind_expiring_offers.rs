@@ -2,6 +2,7 @@
 //! expire soon, and mark these offers. The entry in the outbox decides whether a message is sent (spec 05, "E-mail").
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
 use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
@@ -10,6 +11,7 @@ use mongodb::raw_batch_cursor::RawBatch;
 
 use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use super::emails::{self, Later, Subject, email, leave, recipients, send};
+use crate::config::ReminderWindow;
 use crate::error::Failure;
 use crate::failpoint;
 use crate::interruption::Unfinished;
@@ -23,6 +25,7 @@ use crate::model::user_id::spellings;
 use crate::model::{OfferStatus, TargetSchema};
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::{collection, documents, find};
+use crate::ticker::job::TimedJob;
 use crate::ticker::job_context::JobContext;
 
 const DAY: i64 = 24 * 3_600_000;
@@ -48,6 +51,14 @@ impl Threshold {
         }
     }
 
+    /// The name of the job in the configuration.
+    fn job(self) -> TimedJob {
+        match self {
+            Self::J7 => TimedJob::RemindExpiringOffersJ7,
+            Self::J1 => TimedJob::RemindExpiringOffersJ1,
+        }
+    }
+
     fn template(self) -> Template {
         match self {
             Self::J7 => Template::RemindJ7,
@@ -70,31 +81,41 @@ impl Threshold {
         }
     }
 
-    /// The first and the last expiration in the window of this run. After a late run, the window begins where that of
-    /// `previous` ended, as far as the message is still right: for J7 at least one day is left, and for J1 the offer
-    /// has not expired.
+    /// The first and the last expiration that this run is about. After a late run, the first one is where the window of
+    /// `previous` ended: for J7 not below one day from now, unless the window itself begins there; for J1 not below now.
     #[must_use]
-    pub fn window(self, now: DateTime, previous: Option<DateTime>) -> (DateTime, DateTime) {
+    pub fn expirations(
+        self,
+        window: ReminderWindow,
+        now: DateTime,
+        previous: Option<DateTime>,
+    ) -> (DateTime, DateTime) {
         let now = now.timestamp_millis();
-        let (last, earliest) = match self {
-            Self::J7 => (7 * DAY, now + DAY),
-            Self::J1 => (DAY, now),
+        let (from, to) = (milliseconds(window.from), milliseconds(window.to));
+        let earliest = match self {
+            Self::J7 => now + from.min(DAY),
+            Self::J1 => now,
         };
-        let usual = now + last - DAY;
-        let seen = previous.map_or(usual, |previous| previous.timestamp_millis() + last);
-        (DateTime::from_millis(usual.min(seen).max(earliest)), DateTime::from_millis(now + last))
+        let usual = now + from;
+        let seen = previous.map_or(usual, |previous| previous.timestamp_millis() + to);
+        (DateTime::from_millis(usual.min(seen).max(earliest)), DateTime::from_millis(now + to))
     }
 
     /// The selection of the job among our offers: active offers that expire in the window and have no mark.
     #[must_use]
-    pub fn selects(self, now: DateTime, previous: Option<DateTime>) -> Document {
-        let (first, last) = self.window(now, previous);
+    pub fn selects(self, window: ReminderWindow, now: DateTime, previous: Option<DateTime>) -> Document {
+        let (first, last) = self.expirations(window, now, previous);
         let mut selects = doc! {
             "offer_status": OfferStatus::Active.as_str(), "offer_expiration": { "$gte": first, "$lte": last },
         };
         selects.insert(self.field(), Bson::Null);
         selects
     }
+}
+
+/// The milliseconds of a duration. The configuration bounds windows to sixty days.
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Sends the reminders of one threshold. The run gives up where the mailer cannot be opened.
@@ -114,7 +135,9 @@ pub(crate) async fn run(job: &mut JobContext, threshold: Threshold) -> Result<()
 }
 
 async fn remind(job: &mut JobContext, threshold: Threshold, mailer: Option<&Mailer>) -> Result<(), Unfinished> {
-    let filter = job.ours(threshold.selects(job.now, job.previous));
+    let settings = job.context.settings.ticker.jobs.get(threshold.job().name());
+    let Some(window) = settings.and_then(|settings| settings.window) else { return Ok(()) };
+    let filter = job.ours(threshold.selects(window, job.now, job.previous));
     let mut users = users(job, &filter).await?;
     let mut later = Later::default();
     loop {
@@ -229,7 +252,7 @@ async fn remind_users(
         share.left.into_iter().for_each(|offer| leave(job, offer, "reminded_often_enough"));
         let Some((id, offers)) = share.message else { continue };
         let about: Vec<&Subject> = subjects.iter().filter(|subject| offers.contains(&subject.id)).collect();
-        let email = email(job, threshold.template(), &recipient.name, &about);
+        let email = email(job, threshold.template(), recipient, &about);
         let (entry, to) = (entries.remove(&id), recipient.to.clone());
         items.push(MailItem { entry, id, user: *user, to, email, offers });
     }
@@ -273,9 +296,20 @@ mod tests {
         DateTime::parse_rfc3339_str(text).unwrap()
     }
 
+    fn of_days(from: u64, to: u64) -> ReminderWindow {
+        ReminderWindow { from: Duration::from_hours(24 * from), to: Duration::from_hours(24 * to) }
+    }
+
+    fn usual(threshold: Threshold) -> ReminderWindow {
+        match threshold {
+            Threshold::J7 => of_days(6, 7),
+            Threshold::J1 => of_days(0, 1),
+        }
+    }
+
     /// True where an offer that expires `days` days and `milliseconds` after `now` is in the window.
     fn takes(threshold: Threshold, now: DateTime, previous: Option<DateTime>, days: i64, milliseconds: i64) -> bool {
-        let (first, last) = threshold.window(now, previous);
+        let (first, last) = threshold.expirations(usual(threshold), now, previous);
         let expires = DateTime::from_millis(now.timestamp_millis() + days * DAY + milliseconds);
         first <= expires && expires <= last
     }
@@ -312,5 +346,17 @@ mod tests {
         assert!(takes(Threshold::J1, ago(3), 0, 0) && !takes(Threshold::J1, ago(3), 0, -1), "not what has ended");
         // An early run, or a run by hand a moment ago, does not make the window smaller.
         assert!(takes(Threshold::J7, ago(0), 6, 0) && !takes(Threshold::J7, ago(0), 6, -1));
+    }
+
+    #[test]
+    fn the_window_is_that_of_the_configuration() {
+        let now = at("2026-07-14T07:20:00Z");
+        let days = |days: i64| DateTime::from_millis(now.timestamp_millis() + days * DAY);
+        for threshold in [Threshold::J7, Threshold::J1] {
+            assert_eq!(threshold.expirations(of_days(3, 5), now, None), (days(3), days(5)));
+        }
+        assert_eq!(Threshold::J1.expirations(of_days(1, 2), now, Some(days(-3))), (days(0), days(2)));
+        assert_eq!(Threshold::J7.expirations(of_days(7, 8), now, Some(days(-3))), (days(5), days(8)));
+        assert_eq!(Threshold::J7.expirations(of_days(0, 2), now, None), (days(0), days(2)));
     }
 }

@@ -227,7 +227,7 @@ async fn items(job: &mut JobContext, near: Vec<Subject>) -> Result<Vec<MailItem>
         {
             Ok((user, recipient)) => {
                 let (id, offers) = (id(&subject), vec![subject.id]);
-                let email = email(job, Template::Introduction, &recipient.name, &[&subject]);
+                let email = email(job, Template::Introduction, recipient, &[&subject]);
                 let (entry, to) = (entries.remove(&id), recipient.to.clone());
                 items.push(MailItem { entry, id, user, to, email, offers });
             }

@@ -90,7 +90,7 @@ async fn messages_arrive_whole_over_starttls_and_over_tls_from_the_start_with_a_
         let [message] = received.as_slice() else { panic!("{mode}: one message, not {}", received.len()) };
         assert_eq!(message["to"], serde_json::json!(["somebody@example.com"]));
         assert_eq!((&message["encrypted"], &message["login"]), (&true.into(), &"mailer".into()));
-        assert_eq!(message["subject"], "Votre offre expire dans 7 jours");
+        assert_eq!(message["subject"], "Votre offre expire dans 6 jours");
         assert_eq!((&message["type"], &message["defects"]), (&"multipart/alternative".into(), &serde_json::json!([])));
         let (text, html) = (message["text"].as_str().unwrap(), message["html"].as_str().unwrap());
         assert!(text.contains("Boulanger <b>") && text.contains("Pâtissier") && text.contains("Boulangerie d'essai"));

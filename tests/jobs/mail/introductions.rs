@@ -17,7 +17,7 @@ const DAY: i64 = 24 * 3_600_000;
 const EARTH: f64 = 6378.1;
 
 /// A course so many kilometres north of where `recruiter` has its establishments.
-fn course(kilometres: f64, fields: Document) -> Document {
+pub(super) fn course(kilometres: f64, fields: Document) -> Document {
     let latitude = 48.85 + (kilometres / EARTH).to_degrees();
     let course = doc! {
         "_id": ObjectId::new(),
@@ -33,7 +33,7 @@ fn course(kilometres: f64, fields: Document) -> Document {
 }
 
 /// With the index of the live collection.
-async fn catalogue(test: &TestDatabase, courses: &[Document]) {
+pub(super) async fn catalogue(test: &TestDatabase, courses: &[Document]) {
     let keys = doc! { "lieu_formation_geopoint": "2dsphere", "rome_codes": 1, "diploma": 1 };
     let index = doc! { "key": keys, "name": "place" };
     let create = doc! { "createIndexes": "formationcatalogues", "indexes": [index] };

@@ -5,6 +5,8 @@ mod folder;
 mod independent_server;
 mod introductions;
 mod line;
+mod links;
+mod looks;
 mod queries;
 mod refusals;
 mod reminders;

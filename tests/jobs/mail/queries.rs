@@ -1,8 +1,11 @@
 //! Every query of the jobs that write to people or ask the directory uses an index, on a database with the live ones and
 //! those of `setup`.
 
+use std::time::Duration;
+
 use bson::oid::ObjectId;
 use bson::{Document, doc};
+use stream_processor::config::ReminderWindow;
 use stream_processor::inside::Cache;
 use stream_processor::inside::Threshold;
 use stream_processor::inside::outbox;
@@ -40,8 +43,9 @@ async fn every_query_of_the_jobs_that_write_to_people_uses_an_index() {
         ours.extend(filter);
         ours
     };
+    let window = ReminderWindow { from: Duration::ZERO, to: Duration::from_hours(24) };
     let of_users = |threshold: Threshold| {
-        let mut filter = ours(threshold.selects(now, None));
+        let mut filter = ours(threshold.selects(window, now, None));
         filter.insert("managed_by", doc! { "$in": [ObjectId::new().to_hex(), ObjectId::new().to_hex()] });
         filter
     };
@@ -50,8 +54,8 @@ async fn every_query_of_the_jobs_that_write_to_people_uses_an_index() {
     let [codes, fields] = send_introductions::occupations(&["D1102"]);
     let of_establishment = doc! { "establishment_id": "x", "recruiter_status": { "$in": ["x", "y"] } };
     for (collection, filter) in [
-        ("jobs_partners", ours(Threshold::J7.selects(now, None))),
-        ("jobs_partners", ours(Threshold::J1.selects(now, None))),
+        ("jobs_partners", ours(Threshold::J7.selects(window, now, None))),
+        ("jobs_partners", ours(Threshold::J1.selects(window, now, None))),
         ("jobs_partners", of_users(Threshold::J7)),
         ("jobs_partners", of_users(Threshold::J1)),
         ("jobs_partners", ours(refresh_pending_establishments::selects())),

@@ -8,9 +8,9 @@ use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt as _;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use xtask::guarded::TemporaryFolder;
 
 use crate::support::database::TestDatabase;
+use crate::support::mail_server::MailServer;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
 use crate::support::runs::{started_with, stopped};
@@ -121,11 +121,12 @@ async fn in_order(first: Processor, second: Processor) -> [Processor; 2] {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_sixty_days_with_kills_everything_is_reminded_cancelled_and_accounted_for_once() {
     let test = TestDatabase::create("ticker_sixty_days").await;
-    let folder = TemporaryFolder::create("stream-processor-mail-").unwrap();
+    let server = MailServer::start(|_, _| None).await;
+    let url = server.url();
     let begin = date(BEGIN);
     let clock = Time::at(BEGIN);
-    let mail = ("STREAM_PROCESSOR__MAIL__OUTBOX_DIRECTORY", folder.path().to_str().unwrap());
-    let mut settings = vec![ON, clock.variable(), mail];
+    let mail = [("SMTP_URL", url.as_str()), ("STREAM_PROCESSOR__SMTP__RATE", "1000")];
+    let mut settings = vec![ON, clock.variable(), mail[0], mail[1]];
     settings.extend(TURNED_ON.map(|key| (key, "true")));
     let mut load = Load::begin(&test, begin).await;
     let mut instances = in_order(started_with(&test, &settings).await, started_with(&test, &settings).await).await;
