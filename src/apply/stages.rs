@@ -99,6 +99,8 @@ impl Stages {
         let outcome = self.output.update_offers(&self.database, statements.collect()).await?;
         let is_refused = outcome.refused.iter().any(|refused| refused.reason == Reason::RefusedByValidation);
         if is_refused && self.target.differs_from(&self.settings.schema, &self.database).await? {
+            // A repetition may project nothing, and it must not meet the same refusal again.
+            self.settings.schema = self.target.schema();
             return Err(Failure::SchemaChanged.into());
         }
         Ok(outcome)

@@ -68,7 +68,8 @@ impl TargetSchema {
         let is_closed = validator.level != "off"
             && schema.is_some_and(|it| it.get("additionalProperties") == Some(&Bson::Boolean(false)));
         let is_refused = |name: &&str| is_closed && properties.is_some_and(|known| !known.contains_key(name));
-        let omitted = written.filter(is_refused).collect();
+        let omitted: Vec<&'static str> = written.filter(is_refused).collect();
+        let refuses = validator.is_strict() && !omitted.is_empty();
         let status = properties.and_then(|known| known.get_document("offer_status").ok());
         let of_history = properties.and_then(|known| {
             let entry = known.get_document("offer_status_history").ok()?.get_document("items").ok()?;
@@ -76,7 +77,7 @@ impl TargetSchema {
         });
         // An offer gets such a status together with an entry of its history.
         let has_pending = names_pending(status) == Some(true) && names_pending(of_history) != Some(false);
-        Self { omitted, refuses: validator.is_strict(), managed_by, has_pending }
+        Self { omitted, refuses, managed_by, has_pending }
     }
 
     /// True for a field that is left out of offers, because the validator would refuse it.

@@ -238,6 +238,12 @@ async fn a_validator_that_is_put_back_and_indexes_that_vanish_are_told_and_follo
     assert_eq!(dead_letters(&test).await, 0);
     assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
     assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
+
+    // A batch that only cancels makes no offer, and follows all the same.
+    put_target_validator(&test.database, TargetModel::Before, "error").await.unwrap();
+    test.collection("recruiters").delete_one(doc! { "_id": id(&recruiters[0]) }).await.unwrap();
+    settled(&test.database).await;
+    assert_eq!((text(&offer().await, "offer_status"), dead_letters(&test).await), ("Cancelled", 0));
     stopped(processor).await;
 }
 
