@@ -9,11 +9,9 @@ use serde_json::{Value, json};
 
 use crate::support::database::TestDatabase;
 use crate::support::fields::job_ids;
-use crate::support::platform::{Closing, close};
+use crate::support::platform::{Closing, close, write_as_old_worker};
 use crate::support::processor::Processor;
 use crate::support::recruiters::{PERSONAL, id, job, recruiter};
-use crate::support::runs::{started_with, stopped};
-use crate::support::state::{settled, until_no_resync};
 
 /// The label of the live platform.
 const LABEL: &str = "offres_emploi_lba";
@@ -34,15 +32,7 @@ async fn platform() -> (TestDatabase, Vec<Document>) {
     let users: Vec<Document> = users.map(|id| user(id.unwrap())).collect();
     test.collection("userswithaccounts").insert_many(users).bypass_document_validation(true).await.unwrap();
     test.collection("recruiters").insert_many(&recruiters).await.unwrap();
-    let processor = started_with(&test, &[LABELLED]).await;
-    until_no_resync(&test.database).await;
-    settled(&test.database).await;
-    stopped(processor).await;
-    for name in test.database.list_collection_names().await.unwrap() {
-        if name.starts_with("stream_processor_") || name == "resumetokens" {
-            test.collection(&name).drop().await.unwrap();
-        }
-    }
+    write_as_old_worker(&test, &[LABELLED]).await;
     (test, recruiters)
 }
 

@@ -1,5 +1,6 @@
 //! The migration from `recruiters` to `jobs_partners`, and from the old worker.
 
+mod first_night;
 mod migration;
 mod old_worker;
 mod old_worker_leftovers;

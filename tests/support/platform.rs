@@ -5,6 +5,8 @@ use bson::oid::ObjectId;
 use bson::{DateTime, Document, doc};
 
 use super::database::TestDatabase;
+use super::runs::{started_with, stopped};
+use super::state::{settled, until_no_resync};
 
 /// A way in which the platform closes an offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,16 @@ impl Closing {
             Self::Provided => "Filled",
             Self::Expired | Self::Capped | Self::Script => "Cancelled",
         }
+    }
+
+    /// The name of the writer in the history.
+    pub(crate) fn granted_by(self) -> &'static str {
+        self.entry().1
+    }
+
+    /// The reason in the history.
+    pub(crate) fn reason(self) -> &'static str {
+        self.entry().0
     }
 
     fn entry(self) -> (&'static str, &'static str) {
@@ -56,4 +68,26 @@ pub(crate) async fn edit_job(test: &TestDatabase, job: ObjectId, fields: Documen
     let mut set = doc! { "updatedAt": at, "jobs.$.job_update_date": at };
     set.extend(fields.into_iter().map(|(name, value)| (format!("jobs.$.{name}"), value)));
     test.collection("recruiters").update_one(doc! { "jobs._id": job }, doc! { "$set": set }).await.unwrap();
+}
+
+/// Gives each job of `recruiters` its offer, and leaves no trace of the service: what the old worker left.
+pub(crate) async fn write_as_old_worker(test: &TestDatabase, settings: &[(&str, &str)]) {
+    let processor = started_with(test, settings).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    stopped(processor).await;
+    for name in test.database.list_collection_names().await.unwrap() {
+        if name.starts_with("stream_processor_") || name == "resumetokens" {
+            test.collection(&name).drop().await.unwrap();
+        }
+    }
+}
+
+/// `expireJobsPartners`: closes each open offer whose end has passed.
+pub(crate) async fn expire_offers(test: &TestDatabase, now: DateTime) {
+    let (reason, granted_by) = Closing::Expired.entry();
+    let entry = doc! { "date": now, "status": "Cancelled", "reason": reason, "granted_by": granted_by };
+    let expired = doc! { "offer_status": "Active", "offer_expiration": { "$lt": now } };
+    let update = doc! { "$set": { "offer_status": "Cancelled" }, "$push": { "offer_status_history": entry } };
+    test.collection("jobs_partners").update_many(expired, update).await.unwrap();
 }
