@@ -49,7 +49,8 @@ pub(crate) struct Validator {
 
 impl Validator {
     /// True when the server refuses also a change of a document that was against the rules before.
-    fn is_strict(&self) -> bool {
+    #[must_use]
+    pub(crate) fn is_strict(&self) -> bool {
         self.action == "error" && self.level == "strict"
     }
 }

@@ -7,6 +7,8 @@ use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
 use serde_json::{Value, json};
 
+use xtask::golden::{TargetModel, put_target_validator};
+
 use crate::support::database::TestDatabase;
 use crate::support::fields::job_ids;
 use crate::support::platform::{Closing, close, write_as_old_worker};
@@ -220,4 +222,26 @@ async fn an_empty_database_is_rehearsed_too_and_without_the_option_doctor_says_w
     let plain: Value =
         serde_json::from_str(&Processor::command(&["doctor", "--json"], &test, &[]).await.stdout).unwrap();
     assert_eq!(plain.get("platform"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offers_that_the_validator_does_not_let_be_changed_are_counted_and_only_where_it_refuses() {
+    let test = TestDatabase::with_planned_schema("platform_refused").await;
+    let recruiters: Vec<Document> = (0..3).map(|_| recruiter([job("Boulanger")])).collect();
+    test.collection("recruiters").insert_many(&recruiters).await.unwrap();
+    assert_eq!(Processor::command(&["backfill"], &test, &[LABELLED]).await.code, 0);
+    // An entry of the old worker: the model wants a name in each.
+    let unnamed = doc! { "$set": { "offer_status_history": [
+        { "status": "Active", "reason": "x", "date": DateTime::MIN },
+    ] } };
+    test.collection("jobs_partners").update_one(doc! {}, unnamed).await.unwrap();
+    let counted = async |model: TargetModel, action: &str| -> Value {
+        put_target_validator(&test.database, model, action).await.unwrap();
+        let ended = Processor::command(&["doctor", "--against-platform", "--json"], &test, &[LABELLED]).await;
+        let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+        told["platform"]["schema"]["refused_offers"].clone()
+    };
+    assert_eq!(counted(TargetModel::Planned, "warn").await, 0, "the server only warns");
+    assert_eq!(counted(TargetModel::Planned, "error").await, 1);
+    assert_eq!(counted(TargetModel::Before, "error").await, 1, "a change removes the fields that it does not name");
 }

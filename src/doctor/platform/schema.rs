@@ -1,6 +1,7 @@
 //! The validator of `jobs_partners` as it is now: its action and level, and what the service leaves out because of it
 //! (spec 09, "The target's schema decides").
 
+use bson::{Bson, doc, oid::ObjectId};
 use serde_json::json;
 
 use super::super::Check;
@@ -9,17 +10,21 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::model::OfferStatus;
 use crate::model::names::OFFERS;
-use crate::target;
+use crate::model::target_schema::Validator;
+use crate::mongo::deadline::while_server_works;
+use crate::mongo::reads::collection;
+use crate::{setup, target};
 
 pub(super) async fn part(context: &Context) -> Result<Part, Failure> {
     context.target.refresh(&context.database).await?;
     let (schema, validator) = (context.target.schema(), target::validator(&context.database).await?);
     let (omitted, managed_by) = (schema.omitted(), schema.managed_by().name());
     let waiting = schema.status(OfferStatus::Pending).as_str();
+    let refused = refused(context, &validator, omitted).await?;
     let facts = json!({
         "has_validator": !validator.rules.is_empty(), "validation_action": validator.action,
         "validation_level": validator.level, "omitted_fields": omitted, "managed_by": managed_by,
-        "status_of_waiting_jobs": waiting,
+        "status_of_waiting_jobs": waiting, "refused_offers": refused,
     });
     let rules = if validator.rules.is_empty() {
         format!("{OFFERS} has no validator")
@@ -36,5 +41,30 @@ pub(super) async fn part(context: &Context) -> Result<Part, Failure> {
         let found = format!("{found}; the validator does not name {}: offers are written without", omitted.join(", "));
         Check::warning("schema", found, remedy)
     };
-    Ok(Part { name: "schema", checks: vec![check], facts })
+    let mut checks = vec![check];
+    if refused > 0 {
+        let found = format!(
+            "{refused} of our offers do not match the validator: the server refuses changes that leave them so, which the \
+             numbers of the first run below do not show"
+        );
+        let remedy = "correct these offers, for instance entries of offer_status_history without granted_by; until then \
+                      each change of them is the dead letter refused_by_validation";
+        checks.push(Check::warning("schema", found, remedy));
+    }
+    Ok(Part { name: "schema", checks, facts })
+}
+
+/// The number of our offers that the server does not let be changed, because they do not match the validator. The fields
+/// in `omitted` do not count: each change removes them.
+async fn refused(context: &Context, validator: &Validator, omitted: &[&str]) -> Result<u64, Failure> {
+    if !validator.is_strict() {
+        return Ok(0);
+    }
+    let rules = setup::validator::allowing(validator.rules.clone(), omitted);
+    let filter = doc! { "partner_label": &context.settings.target.partner_label, "$nor": [rules] };
+    let comment = Bson::from(ObjectId::new());
+    let offers = collection(&context.database, OFFERS);
+    // There is no fixed time limit, because the count goes over all our offers.
+    let counting = async { offers.count_documents(filter).comment(comment.clone()).await };
+    while_server_works(context.database.client(), &comment, counting).await.map_err(Failure::Read)
 }
