@@ -166,7 +166,7 @@ async fn assert_untouched(database: &Database) {
     assert_eq!(database.list_collection_names().await.unwrap(), [""; 0], "something was written");
 }
 
-/// Messages in a folder reach nobody, and would count as sent.
+/// Messages in a folder reach nobody.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_production_jobs_that_send_e_mails_need_a_mail_server() {
     let test = TestDatabase::create("bad_input_mail").await;

@@ -110,7 +110,7 @@ pub(super) async fn day_before(model: TargetModel, action: &str) -> (TestDatabas
     courses(&test).await;
     write_as_old_worker(&test, &[LABEL]).await;
     for case in &cases {
-        leave_history(&test, case, model).await;
+        leave_history(&test, case, model, action).await;
     }
     (test, cases)
 }
@@ -169,14 +169,16 @@ async fn courses(test: &TestDatabase) {
 }
 
 /// Two years of history: a first publication, a closing of long ago, and what the kind says.
-async fn leave_history(test: &TestDatabase, case: &Case, model: TargetModel) {
+async fn leave_history(test: &TestDatabase, case: &Case, model: TargetModel, action: &str) {
+    // The model requires the name of a writer, and an offer without it can only be there under `warn`.
+    let old_worker = (action == "error").then_some("stream-processor");
     let entry = |status: &str, days: i64, granted_by: Option<&str>| {
         let mut entry = doc! { "date": at(days * DAY), "status": status, "reason": "une raison" };
         entry.extend(granted_by.map(|granted_by| ("granted_by".to_owned(), Bson::from(granted_by))));
         entry
     };
-    let mut history = vec![entry("Active", -700, None), entry("Cancelled", -400, Some("SERVEUR"))];
-    let opened = entry("Active", -300, None);
+    let mut history = vec![entry("Active", -700, old_worker), entry("Cancelled", -400, Some("SERVEUR"))];
+    let opened = entry("Active", -300, old_worker);
     let capped = entry("Cancelled", -40, Some("application.service"));
     let mut fields = doc! {};
     match case.kind {
@@ -186,18 +188,18 @@ async fn leave_history(test: &TestDatabase, case: &Case, model: TargetModel) {
             history.extend([opened, closed]);
             fields.insert("offer_status", closing.status());
         }
-        Kind::OpenedAgain => history.extend([opened, capped, entry("Active", -30, None)]),
+        Kind::OpenedAgain => history.extend([opened, capped, entry("Active", -30, old_worker)]),
         Kind::MissedOpening => {
             history.extend([opened, capped]);
             fields.insert("offer_status", "Cancelled");
         }
-        Kind::Filled => history.extend([opened, entry("Filled", -30, None)]),
+        Kind::Filled => history.extend([opened, entry("Filled", -30, old_worker)]),
         Kind::Cancelled | Kind::Archived | Kind::PendingEstablishment => {
-            history.extend([opened, entry("Cancelled", -30, None)]);
+            history.extend([opened, entry("Cancelled", -30, old_worker)]);
         }
         Kind::Waiting => {
             let status = if model == TargetModel::Live { "Pending" } else { "Cancelled" };
-            history.extend([opened, entry(status, -30, None)]);
+            history.extend([opened, entry(status, -30, old_worker)]);
         }
         _ => history.push(opened),
     }

@@ -209,3 +209,8 @@ async fn spend(model: TargetModel, action: &'static str) {
 async fn after_the_first_night_beside_the_planned_model_nothing_that_others_decided_is_undone() {
     spend(TargetModel::Planned, "warn").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_first_night_beside_the_live_model_nothing_that_others_decided_is_undone() {
+    spend(TargetModel::Live, "error").await;
+}
