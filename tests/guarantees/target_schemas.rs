@@ -8,6 +8,7 @@ use bson::oid::ObjectId;
 use bson::{Bson, Document, doc};
 use futures::TryStreamExt as _;
 use mongodb::error::{ErrorKind, InsertManyError};
+use stream_processor::inside::NEW;
 use xtask::golden::{TargetModel, put_target_validator, target_validator};
 
 use crate::support::database::TestDatabase;
@@ -20,19 +21,6 @@ use crate::support::recruiters::{id, job, recruiter, with};
 use crate::support::runs::{started_with, stopped};
 use crate::support::state::{settled, until_no_resync};
 use crate::support::waiting::{caught_up, eventually};
-
-/// The fields that the service writes and the model before the migration does not name.
-const NEW: [&str; 9] = [
-    "offer_rome_appellation",
-    "managed_by",
-    "establishment_id",
-    "recruiter_status",
-    "relance_mail_expiration_J7",
-    "relance_mail_expiration_J1",
-    "job_last_prolongation_date",
-    "job_prolongation_count",
-    "mer_sent",
-];
 
 /// What an offer keeps from its creation, or grows by.
 const NOT_PROJECTED: [&str; 2] = ["offer_status_history", "workplace_description"];
