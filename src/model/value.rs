@@ -75,6 +75,19 @@ pub(crate) fn is_zero(value: RawBsonRef<'_>) -> bool {
     numeric_order(value, RawBsonRef::Int32(0)) == Some(Ordering::Equal)
 }
 
+/// The value as an int32, where it is a whole number in that range. The platform's validators want this type for some
+/// fields, and the source has doubles and int64 there.
+#[must_use]
+pub(crate) fn as_int32(value: RawBsonRef<'_>) -> RawBsonRef<'_> {
+    let whole = match value {
+        RawBsonRef::Int64(number) => i32::try_from(number).ok(),
+        #[expect(clippy::cast_possible_truncation, reason = "the result is compared with the double")]
+        RawBsonRef::Double(number) => Some(number as i32).filter(|whole| f64::from(*whole).total_cmp(&number).is_eq()),
+        _ => None,
+    };
+    whole.map_or(value, RawBsonRef::Int32)
+}
+
 /// Equality as spec 02 and the golden documents define it. Numbers are equal by value, because the source mixes int32,
 /// int64 and double. Embedded documents have equal fields in the same order. Other values have the same type and bytes.
 #[must_use]
@@ -148,6 +161,22 @@ mod tests {
     use bson::rawdoc;
 
     use super::*;
+
+    #[test]
+    fn whole_numbers_become_int32_and_others_stay() {
+        for (value, expected) in [
+            (RawBsonRef::Double(6.0), RawBsonRef::Int32(6)),
+            (RawBsonRef::Int64(-6), RawBsonRef::Int32(-6)),
+            (RawBsonRef::Double(6.5), RawBsonRef::Double(6.5)),
+            (RawBsonRef::Double(3e9), RawBsonRef::Double(3e9)),
+            (RawBsonRef::Double(-0.0), RawBsonRef::Double(-0.0)),
+            (RawBsonRef::Double(f64::INFINITY), RawBsonRef::Double(f64::INFINITY)),
+            (RawBsonRef::Int64(1 << 40), RawBsonRef::Int64(1 << 40)),
+            (RawBsonRef::String("6"), RawBsonRef::String("6")),
+        ] {
+            assert_eq!(as_int32(value), expected);
+        }
+    }
 
     #[test]
     fn a_day_is_midnight_utc_and_other_texts_are_no_dates() {

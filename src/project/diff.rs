@@ -46,7 +46,7 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
         return OfferChange::OtherLabel;
     }
     let expected = Expected::of(offer, &existing);
-    let mut fields = RawDocumentBuf::new();
+    let (mut fields, mut retyped) = (RawDocumentBuf::new(), RawDocumentBuf::new());
     // A field that the target's schema omits is not in the projection. The others have the order of `WRITTEN`.
     let mut stored = WRITTEN.iter().zip(existing.stored);
     for (name, projected) in offer.fields.iter().flatten() {
@@ -56,13 +56,19 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
             "updated_at" => expected.updated_at.map_or(projected, RawBsonRef::DateTime),
             _ => projected,
         };
-        if !stored.is_some_and(|stored| value::same(stored, projected)) {
-            fields.append(name, projected);
+        match stored {
+            Some(stored) if !value::same(stored, projected) => fields.append(name, projected),
+            None => fields.append(name, projected),
+            Some(stored) if stored.element_type() != projected.element_type() => retyped.append(name, projected),
+            Some(_) => {}
         }
     }
     if fields.is_empty() {
         return OfferChange::Nothing;
     }
+    // A number of another type is no difference of its own. But a validator checks the whole offer, so a write also
+    // brings such numbers to the type of the projection.
+    retyped.iter().flatten().for_each(|(name, value)| fields.append(name, value));
     let mut stood = RawDocumentBuf::new();
     for name in DECIDES {
         existing.get(name).into_iter().for_each(|value| stood.append(name, value));
@@ -213,6 +219,24 @@ mod tests {
             }
         }
         assert_eq!(compare(&offer(), Some(&standing)), OfferChange::Nothing);
+    }
+
+    #[test]
+    fn a_write_also_brings_numbers_to_the_type_of_the_projection() {
+        let mut standing = rawdoc! {};
+        for (number, name) in (0_i64..).zip(WRITTEN) {
+            match name.as_str() {
+                "offer_status" => standing.append(name, "Active"),
+                "offer_title" => standing.append(name, -1),
+                "partner_label" => standing.append(name, 0),
+                "contract_duration" => standing.append(name, number),
+                _ => standing.append(name, i32::try_from(number).unwrap()),
+            }
+        }
+        let OfferChange::Update { fields, .. } = compare(&offer(), Some(&standing)) else { panic!() };
+        assert_eq!(names(&fields).collect::<Vec<_>>(), ["offer_title", "contract_duration"]);
+        let duration = fields.get("contract_duration").unwrap().unwrap();
+        assert_eq!(duration.element_type(), bson::spec::ElementType::Int32);
     }
 
     #[test]

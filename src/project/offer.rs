@@ -109,7 +109,7 @@ fn updated_at<'a>(recruiter: &RecruiterFields<'a>, job: &JobFields<'a>) -> Optio
 
 fn put_contract(offer: &mut OfferFields<'_>, job: &JobFields<'_>, references: &References) {
     offer.put(cstr!("contract_start"), job.job_start_date);
-    offer.put(cstr!("contract_duration"), job.job_duration);
+    offer.put(cstr!("contract_duration"), job.job_duration.map(value::as_int32));
     match job.job_type {
         Some(types) => offer.set(cstr!("contract_type"), types),
         None => offer.set(cstr!("contract_type"), &list(["Apprentissage", "Professionnalisation"])),
@@ -201,7 +201,8 @@ fn put_follow_up(offer: &mut OfferFields<'_>, recruiter: &RecruiterFields<'_>, j
     offer.put(cstr!("relance_mail_expiration_J7"), job.relance_mail_expiration_j7);
     offer.put(cstr!("relance_mail_expiration_J1"), job.relance_mail_expiration_j1);
     offer.put(cstr!("job_last_prolongation_date"), job.job_last_prolongation_date);
-    offer.set(cstr!("job_prolongation_count"), job.job_prolongation_count.unwrap_or(RawBsonRef::Int32(0)));
+    let prolongations = job.job_prolongation_count.map_or(RawBsonRef::Int32(0), value::as_int32);
+    offer.set(cstr!("job_prolongation_count"), prolongations);
     offer.put(cstr!("mer_sent"), job.mer_sent);
 }
 
