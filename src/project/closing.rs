@@ -12,10 +12,6 @@ pub(crate) const HISTORY: &CStr = cstr!("offer_status_history");
 /// The name that the platform's expiry job has in history entries, and the beginning of the reason in them.
 const EXPIRY: (&str, &str) = ("expireJobsPartners", "offre expirée");
 
-/// The number of entries of the history that are read, from its end. Only our own closings can follow a closing that
-/// stands, and two neighbours never have the same status.
-pub(crate) const READ_ENTRIES: i32 = 8;
-
 /// One entry in the history of an existing offer.
 #[derive(Debug, Clone, Copy)]
 struct Entry<'a> {

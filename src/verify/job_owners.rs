@@ -17,7 +17,7 @@ use crate::model::value;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::{documents, find};
 use crate::project::WRITTEN;
-use crate::project::closing::{HISTORY, READ_ENTRIES};
+use crate::project::closing::HISTORY;
 
 /// A recruiter, or its anonymised copy. A field that the query did not ask for is empty.
 pub(super) struct OwnerRecord {
@@ -166,7 +166,7 @@ async fn read_fields(
     names: impl Iterator<Item = &str>,
 ) -> Result<Vec<RawBatch>, Failure> {
     let mut fields: Document = names.map(|name| (name.to_owned(), Bson::Int32(1))).collect();
-    fields.insert(HISTORY.as_str(), doc! { "$slice": -READ_ENTRIES });
+    fields.insert(HISTORY.as_str(), Bson::Int32(1));
     let mut offers = Vec::new();
     for ids in ids.chunks(IDS_PER_READ) {
         offers.extend(find(database, OFFERS, doc! { "_id": { "$in": ids } }, fields.clone()).await?);
