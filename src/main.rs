@@ -31,6 +31,7 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         CliCommand::Man(arguments) => return cli::pages::manual(&arguments.folder),
         _ => {}
     }
+    cli.command.check()?;
     let usage = |error: &dyn std::error::Error| Refusal::new(Exit::Usage, error.to_string());
     if let CliCommand::Emails { command } = &cli.command {
         return cli::emails::run(command, &mut std::io::stdout().lock());

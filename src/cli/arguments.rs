@@ -3,8 +3,13 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
+
+use super::position::{self, NamedPosition, PositionName, TimeName};
+use super::values;
+use crate::model::names::WatchedCollection;
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -34,13 +39,13 @@ pub struct StatusArguments {
 pub struct ReplayArguments {
     /// The beginning: an id of the history, a file with an exported token, or a time (RFC 3339, or `2h ago`).
     #[arg(long, value_name = "TOKEN_ID|FILE|TIME")]
-    pub from: String,
+    pub from: PositionName,
     /// The end (RFC 3339, or `1h ago`); the default is now.
     #[arg(long, value_name = "TIME")]
-    pub until: Option<String>,
+    pub until: Option<TimeName>,
     /// Only changes of this collection.
-    #[arg(long, value_name = "NAME")]
-    pub collection: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = values::collection)]
+    pub collection: Option<WatchedCollection>,
     /// Show what would be written, offer by offer, and write nothing; contacts of people are masked.
     #[arg(long)]
     pub dry_run: bool,
@@ -69,7 +74,7 @@ pub enum TokensCommand {
     Show {
         /// An id of the history, a file with an exported token, or a time; else the position of the stream.
         #[arg(value_name = "TOKEN_ID|FILE|TIME")]
-        position: Option<String>,
+        position: Option<PositionName>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -80,10 +85,10 @@ pub enum TokensCommand {
     #[command(after_help = "Example:\n  stream-processor tokens export before-the-incident.json")]
     Export {
         /// A new file; `-` is the standard output.
-        #[arg(value_name = "FILE", required_unless_present = "old_worker")]
+        #[arg(value_name = "FILE", required_unless_present = "old_worker", value_parser = values::new_file)]
         file: Option<PathBuf>,
         /// This entry of the history.
-        #[arg(long, value_name = "TOKEN_ID")]
+        #[arg(long, value_name = "TOKEN_ID", value_parser = values::history_id)]
         id: Option<String>,
         /// Hand over to the old worker.
         #[arg(long, conflicts_with_all = ["file", "id"])]
@@ -97,8 +102,8 @@ pub enum TokensCommand {
     )]
     Import {
         /// A file from `tokens export`, or a bare token.
-        #[arg(value_name = "FILE", required_unless_present = "old_worker")]
-        file: Option<PathBuf>,
+        #[arg(value_name = "FILE", required_unless_present = "old_worker", value_parser = position::in_file)]
+        file: Option<NamedPosition>,
         /// Take over where the old worker stopped; a resync follows.
         #[arg(long, conflicts_with = "file")]
         old_worker: bool,
@@ -122,7 +127,7 @@ pub struct Override {
     #[arg(long, requires = "reason")]
     pub force: bool,
     /// The reason, for the record.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub reason: Option<String>,
 }
 
@@ -140,7 +145,7 @@ pub enum DeadLettersCommand {
     #[command(after_help = "Example:\n  stream-processor dead-letters show recruiters/65102a7347a6ef7545b05ef0")]
     Show {
         /// The id, as `list` prints it.
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", value_parser = values::dead_letter)]
         id: String,
         /// Print JSON.
         #[arg(long)]
@@ -157,7 +162,7 @@ pub enum DeadLettersCommand {
     #[command(after_help = "Example:\n  stream-processor dead-letters drop recruiters/65102a7347a6ef7545b05ef0")]
     Drop {
         /// The ids, as `list` prints them.
-        #[arg(value_name = "ID", required = true)]
+        #[arg(value_name = "ID", required = true, value_parser = values::dead_letter)]
         ids: Vec<String>,
         /// Print the result as JSON.
         #[arg(long)]

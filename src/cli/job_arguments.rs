@@ -7,8 +7,9 @@ use bson::DateTime;
 use bson::oid::ObjectId;
 use clap::{Args, Subcommand};
 
-use super::time;
+use super::{time, values};
 use crate::mail::email::Template;
+use crate::ticker::job::TimedJob;
 
 /// The commands under `jobs`.
 #[derive(Debug, Subcommand)]
@@ -30,10 +31,10 @@ pub enum JobsCommand {
     #[command(after_help = "Example:\n  stream-processor jobs history --job verify --limit 10")]
     History {
         /// Only of this job.
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = values::recorded_job)]
         job: Option<String>,
         /// The greatest number of runs.
-        #[arg(long, value_name = "N", default_value_t = 50)]
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
         /// Print one JSON object per line.
         #[arg(long)]
@@ -45,8 +46,8 @@ pub enum JobsCommand {
 #[derive(Debug, Args)]
 pub struct RunJobArguments {
     /// The job.
-    #[arg(value_name = "NAME")]
-    pub name: String,
+    #[arg(value_name = "NAME", value_parser = values::job)]
+    pub job: TimedJob,
     /// Count the changes, and change nothing.
     #[arg(long)]
     pub dry_run: bool,

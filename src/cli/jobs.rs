@@ -16,7 +16,6 @@ use crate::refusal::Refusal;
 use crate::service::submit::submit;
 use crate::tasks::signals;
 use crate::tasks::{Group, Task};
-use crate::ticker::job::TimedJob;
 use crate::ticker::job_context::JobContext;
 use crate::ticker::jobs::obfuscate;
 use crate::ticker::ledger::{self, RunEnd};
@@ -28,7 +27,7 @@ use crate::ticker::ticker_command::JobOrder;
 /// Runs a command about time-based jobs and prints its result on standard output.
 ///
 /// # Errors
-/// A [`Refusal`] when there is no such job, when the phase leaves the job nothing to do, or when the database fails for
+/// A [`Refusal`] when the phase leaves the job nothing to do, or when the database fails for
 /// good.
 pub async fn run(context: Context, command: JobsCommand) -> Result<Exit, Refusal> {
     match command {
@@ -78,24 +77,16 @@ enum Form {
 }
 
 async fn run_job(context: &Context, arguments: &RunJobArguments) -> Result<Exit, Refusal> {
-    let RunJobArguments { name, dry_run, now, json, csv } = arguments;
-    let job = named(name)?;
+    let RunJobArguments { job, dry_run, now, json, csv } = arguments;
     let form = match (json, csv) {
         (true, _) => Form::Json,
         (_, true) => Form::Csv,
         _ => Form::Text,
     };
     if *dry_run || job.only_reads() {
-        return Box::pin(run_here(context, JobOrder::Job(job), *now, form)).await;
+        return Box::pin(run_here(context, JobOrder::Job(*job), *now, form)).await;
     }
-    submit_and_print(context, &Command::RunJob { job: name.clone(), now: *now }, form).await
-}
-
-fn named(name: &str) -> Result<TimedJob, Refusal> {
-    TimedJob::named(name).ok_or_else(|| {
-        let names: Vec<&str> = TimedJob::ALL.into_iter().map(TimedJob::name).collect();
-        Refusal::new(Exit::Usage, format!("there is no job `{name}`; the jobs are {}", names.join(", ")))
-    })
+    submit_and_print(context, &Command::RunJob { job: job.name().to_owned(), now: *now }, form).await
 }
 
 /// Runs a dry run, or a job that only reads, in this process, beside a running instance. Each line is printed as it

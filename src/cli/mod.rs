@@ -16,11 +16,13 @@ pub mod replay;
 pub mod status;
 mod time;
 pub mod tokens;
+mod values;
 pub mod verify;
 
 use std::path::PathBuf;
 
 use bson::oid::ObjectId;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 
@@ -30,6 +32,8 @@ use self::arguments::{
 };
 pub use self::job_arguments::{AnonymizeCommand, EmailsCommand, JobsCommand, ObfuscateArguments, RunJobArguments};
 use crate::config::{Sources, process_environment};
+use crate::phase::Phase;
+use crate::refusal::Refusal;
 use crate::setup::SetupArguments;
 
 /// Keeps `jobs_partners` in step with `recruiters`, from MongoDB change streams, and loses nothing.
@@ -198,13 +202,13 @@ pub struct BackfillArguments {
 #[derive(Debug, Args)]
 pub struct VerifyArguments {
     /// Compare only this number of recruiters, chosen at random.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub sample: Option<u32>,
     /// Repair the differences with a resync, and compare again.
     #[arg(long)]
     pub repair: bool,
     /// Write the report as JSON to this file too.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = values::file_to_write)]
     pub report: Option<PathBuf>,
     /// Print the report as JSON.
     #[arg(long)]
@@ -228,13 +232,13 @@ pub enum PhaseCommand {
     #[command(after_help = "Example:\n  stream-processor phase set dual-write")]
     Set {
         /// The phase to enter.
-        #[arg(value_name = "PHASE")]
-        phase: String,
+        #[arg(value_name = "PHASE", value_parser = values::phase)]
+        phase: Phase,
         /// Override unmet conditions; the history records them.
         #[arg(long, requires = "reason")]
         force: bool,
         /// The reason, for the history.
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
         reason: Option<String>,
         /// Print the result as JSON.
         #[arg(long)]
@@ -265,6 +269,17 @@ pub enum ConfigCommand {
 }
 
 impl CliCommand {
+    /// Checks arguments against each other, as far as that needs no database.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says which arguments contradict each other.
+    pub fn check(&self) -> Result<(), Refusal> {
+        match self {
+            Self::Replay(arguments) => replay::check(arguments),
+            _ => Ok(()),
+        }
+    }
+
     /// True when a user without write privileges can run the command.
     #[must_use]
     pub fn only_reads(&self) -> bool {

@@ -6,7 +6,6 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::PhaseCommand;
-use crate::config::Choice as _;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::maintenance::stored_commands::{Command, CommandOutcome};
@@ -23,12 +22,12 @@ use crate::verify::only_in_recruiters::OnlyInRecruiters;
 /// Runs the command and prints its result on standard output.
 ///
 /// # Errors
-/// A [`Refusal`] when there is no such phase, when the step is not allowed, or when the database fails for good.
+/// A [`Refusal`] when the step is not allowed, or when the database fails for good.
 pub async fn phase(context: Context, command: PhaseCommand) -> Result<Exit, Refusal> {
     match command {
         PhaseCommand::Show { json } => show(&context, json).await,
         PhaseCommand::History { json } => history(&context, json).await,
-        PhaseCommand::Set { phase, force, reason, json } => set(&context, &phase, force, reason, json).await,
+        PhaseCommand::Set { phase, force, reason, json } => set(&context, phase, force, reason, json).await,
     }
 }
 
@@ -152,16 +151,12 @@ fn step_as_text(step: &RecordedStep) -> String {
 #[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn set(
     context: &Context,
-    word: &str,
+    to: Phase,
     force: bool,
     reason: Option<String>,
     as_json: bool,
 ) -> Result<Exit, Refusal> {
     let current = load(context).await?;
-    let to = Phase::from_word(word).ok_or_else(|| {
-        let message = format!("`{word}` is not a phase; the phases are {}", Phase::WORDS.join(", "));
-        Refusal::new(Exit::Usage, message)
-    })?;
     if current.phase.way_to(to) == Some(StepDirection::Back) && !current.phase.writes_offers() {
         say_what_differs(context, to, force).await?;
     }

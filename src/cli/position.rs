@@ -1,7 +1,8 @@
 //! Finds a position in the change stream by its name on the command line: an id of the history, a file with an exported
-//! token, or a time.
+//! token, or a time. A name is read before a connection is made; only then are the history and the server asked.
 
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bson::{DateTime, Timestamp};
@@ -38,51 +39,109 @@ impl NamedPosition {
     }
 }
 
-/// Finds the position that `name` stands for.
+/// The name of a position, as an argument gives it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PositionName {
+    /// The id of an entry in the history.
+    Id(String),
+    Time(TimeName),
+    /// The content of a file.
+    Content(NamedPosition),
+}
+
+impl FromStr for PositionName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        if is_id(name) {
+            return Ok(Self::Id(name.to_owned()));
+        }
+        if let Some(time) = time(name)? {
+            return Ok(Self::Time(time));
+        }
+        if Path::new(name).exists() {
+            return in_file(name).map(Self::Content);
+        }
+        Err("not an id of the history such as 1764000000-1, not a file, and not a time such as 2026-01-31T08:00:00Z or \
+             `2h ago`"
+            .to_owned())
+    }
+}
+
+impl PositionName {
+    /// Finds the position that the name stands for.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when the history has no such id, or when the store or the server fails.
+    pub async fn find(&self, context: &Context) -> Result<NamedPosition, Refusal> {
+        match self {
+            Self::Id(id) => Ok(NamedPosition::Checkpoint(Box::new(in_history(context, id).await?))),
+            Self::Time(time) => Ok(NamedPosition::Time(time.resolve(context).await?)),
+            Self::Content(position) => Ok(position.clone()),
+        }
+    }
+}
+
+/// Finds the checkpoint with this id in the history.
 ///
 /// # Errors
-/// A [`Refusal`] when `name` is no such name, when the history has no such id, or when the store or the server fails.
-pub async fn find(context: &Context, name: &str) -> Result<NamedPosition, Refusal> {
-    if is_id(name) {
-        let entry = with_deadline(store(context).find(name)).await.map_err(Failure::from)?;
-        return entry.map(|entry| NamedPosition::Checkpoint(Box::new(entry.checkpoint))).ok_or_else(|| {
-            let message = format!("{name}: the history has no such token; `stream-processor tokens list` shows all");
-            Refusal::new(Exit::Findings, message)
-        });
+/// A [`Refusal`] when the history has no such id, or when the store fails.
+pub async fn in_history(context: &Context, id: &str) -> Result<Checkpoint, Refusal> {
+    let entry = with_deadline(store(context).find(id)).await.map_err(Failure::from)?;
+    entry.map(|entry| entry.checkpoint).ok_or_else(|| {
+        let message = format!("{id}: the history has no such token; `stream-processor tokens list` shows all");
+        Refusal::new(Exit::Findings, message)
+    })
+}
+
+/// A time, as an argument gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeName {
+    At(Timestamp),
+    /// This long before the server's time.
+    Ago(Duration),
+}
+
+impl FromStr for TimeName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        time(name)?.ok_or_else(|| "not a time such as 2026-01-31T08:00:00Z or `2h ago`".to_owned())
     }
-    if let Some(time) = time(context, name).await? {
-        return Ok(NamedPosition::Time(time));
+}
+
+impl TimeName {
+    /// Computes the cluster time. The server's clock counts: the clock of this machine may differ.
+    ///
+    /// # Errors
+    /// A [`Failure`] when the server cannot be asked for its time.
+    pub async fn resolve(self, context: &Context) -> Result<Timestamp, Failure> {
+        match self {
+            Self::At(time) => Ok(time),
+            Self::Ago(length) => Ok(before(operation_time(&context.database).await?, length)),
+        }
     }
-    if Path::new(name).exists() {
-        return in_file(Path::new(name));
+
+    /// True when this time is before `other` whatever the server's clock says. False also where that is unknown.
+    #[must_use]
+    pub fn is_surely_before(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::At(this), Self::At(other)) => this < other,
+            (Self::Ago(this), Self::Ago(other)) => this.as_secs() > other.as_secs(),
+            _ => false,
+        }
     }
-    Err(Refusal::new(
-        Exit::Usage,
-        format!(
-            "`{name}` is not an id of the history such as 1764000000-1, not a file, and not a time such as 2026-01-31T08:00:00Z \
-             or `2h ago`"
-        ),
-    ))
 }
 
 /// Parses a time: RFC 3339, or a duration before the server's time, such as `2h ago`. `None` for any other text.
-///
-/// # Errors
-/// A [`Refusal`] for a time that a MongoDB timestamp cannot hold, or when the server cannot be asked for its time.
-pub async fn time(context: &Context, name: &str) -> Result<Option<Timestamp>, Refusal> {
+fn time(name: &str) -> Result<Option<TimeName>, String> {
     if let Ok(date) = DateTime::parse_rfc3339_str(name) {
         let seconds = u32::try_from(date.timestamp_millis().div_euclid(1_000));
-        let seconds =
-            seconds.map_err(|_| Refusal::new(Exit::Usage, format!("`{name}`: a position cannot have this time")))?;
-        return Ok(Some(Timestamp { time: seconds, increment: 0 }));
+        let time = seconds.map_err(|_| "a position cannot have this time".to_owned())?;
+        return Ok(Some(TimeName::At(Timestamp { time, increment: 0 })));
     }
-    let Some(length) = name.strip_suffix(" ago").and_then(|length| humantime::parse_duration(length.trim()).ok())
-    else {
-        return Ok(None);
-    };
-    // The server's clock counts: the clock of this machine may differ.
-    let now = operation_time(&context.database).await?;
-    Ok(Some(before(now, length)))
+    let length = name.strip_suffix(" ago").and_then(|length| humantime::parse_duration(length.trim()).ok());
+    Ok(length.map(TimeName::Ago))
 }
 
 fn before(now: Timestamp, length: Duration) -> Timestamp {
@@ -93,11 +152,10 @@ fn before(now: Timestamp, length: Duration) -> Timestamp {
 /// Reads a position from a file: a checkpoint that `tokens export` wrote, or a resume token as MongoDB writes it.
 ///
 /// # Errors
-/// A [`Refusal`] when the file cannot be read, or has neither.
-pub fn in_file(path: &Path) -> Result<NamedPosition, Refusal> {
+/// A text that says why the file cannot be read, or that it has neither.
+pub fn in_file(path: &str) -> Result<NamedPosition, String> {
     let unusable = |reason: &dyn std::fmt::Display| {
-        let expected = "expected a file from `tokens export`, or {\"_data\": \"82…\"}";
-        Refusal::new(Exit::Usage, format!("{}: {reason}; {expected}", path.display()))
+        format!("{reason}; expected a file from `tokens export`, or {{\"_data\": \"82…\"}}")
     };
     let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
     let reason = match Checkpoint::from_json(&text) {
@@ -114,7 +172,8 @@ pub fn in_file(path: &Path) -> Result<NamedPosition, Refusal> {
 }
 
 /// True for `<seconds>-<increment>`, the form of the ids in the history.
-fn is_id(name: &str) -> bool {
+#[must_use]
+pub(super) fn is_id(name: &str) -> bool {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     name.split_once('-').is_some_and(|(seconds, increment)| is_number(seconds) && is_number(increment))
 }

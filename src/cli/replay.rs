@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::position;
+use super::position::{PositionName, TimeName};
 use crate::apply::dry_run::{DryRun, DryRunOffers, Rewritten};
 use crate::apply::executor::Apply;
 use crate::apply::output::Output;
@@ -22,7 +22,7 @@ use crate::error::{Directive, Failure};
 use crate::maintenance::replay::{self, part_applied, time_text, too_old, watched};
 use crate::maintenance::stored_commands::{Command, CommandOutcome, Span, count};
 use crate::model::ids::JobId;
-use crate::model::names::OFFERS;
+use crate::model::names::{OFFERS, WatchedCollection};
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::reads::collection;
@@ -65,11 +65,29 @@ pub async fn replay(context: Context, arguments: ReplayArguments) -> Result<Exit
     }
 }
 
+/// Checks the bounds of the span against each other, where that needs no server.
+///
+/// # Errors
+/// A [`Refusal`] when `--until` is before `--from`.
+pub(super) fn check(arguments: &ReplayArguments) -> Result<(), Refusal> {
+    let from = match &arguments.from {
+        PositionName::Id(_) => None,
+        PositionName::Time(time) => Some(*time),
+        PositionName::Content(position) => Some(TimeName::At(Timestamp { increment: 0, ..position.time() })),
+    };
+    let is_exchanged = arguments.until.zip(from).is_some_and(|(until, from)| until.is_surely_before(from));
+    if is_exchanged { Err(exchanged()) } else { Ok(()) }
+}
+
+fn exchanged() -> Refusal {
+    Refusal::new(Exit::Usage, "--until is before --from: exchange them")
+}
+
 /// The span that the arguments name, with its bounds moved into the oplog. A [`Refusal`] when the span cannot be
 /// replayed.
 async fn span(context: &Context, arguments: &ReplayArguments, phase: Phase) -> Result<Span, Refusal> {
     let refuse = |message: String| Err(Refusal::new(Exit::Usage, message));
-    let collection = arguments.collection.as_deref();
+    let collection = arguments.collection.map(WatchedCollection::name);
     if watched(phase, collection).is_empty() {
         let names: Vec<&str> = watched(phase, None).iter().map(|collection| collection.name()).collect();
         let asked = collection.unwrap_or_default();
@@ -78,13 +96,10 @@ async fn span(context: &Context, arguments: &ReplayArguments, phase: Phase) -> R
             names.join(", ")
         ));
     }
-    let mut from = position::find(context, &arguments.from).await?.time();
-    let until = match &arguments.until {
-        Some(name) => match position::time(context, name).await? {
-            // The last second of the span belongs to it in full.
-            Some(time) => Some(Timestamp { time: time.time, increment: u32::MAX }),
-            None => return refuse(format!("--until {name}: not a time such as 2026-01-31T08:00:00Z or `2h ago`")),
-        },
+    let mut from = arguments.from.find(context).await?.time();
+    let until = match arguments.until {
+        // The last second of the span belongs to it in full.
+        Some(name) => Some(Timestamp { increment: u32::MAX, ..name.resolve(context).await? }),
         None => None,
     };
     let now = operation_time(&context.database).await?;
@@ -97,7 +112,7 @@ async fn span(context: &Context, arguments: &ReplayArguments, phase: Phase) -> R
         }
     }
     if until.is_some_and(|until| until < from) {
-        return refuse("--until is before --from: exchange them".to_owned());
+        return Err(exchanged());
     }
     let oplog = Oplog::measure(&context.database).await?;
     // `--from` names a whole second. The oplog may begin within this second; the span begins with the oplog then.

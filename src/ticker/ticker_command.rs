@@ -21,7 +21,13 @@ pub(crate) enum JobOrder {
     Obfuscate,
 }
 
+const ANONYMIZE_USER: &str = "anonymize-user";
+const OBFUSCATE: &str = "obfuscate";
+
 impl JobOrder {
+    /// The names of the runs that only a command asks for.
+    pub(crate) const BY_HAND: [&str; 2] = [ANONYMIZE_USER, OBFUSCATE];
+
     /// The run that a command asks for. The error is a sentence for the operator: this version does not know the job,
     /// or the command is for the pipeline.
     pub(crate) fn of(command: &Command) -> Result<Self, String> {
@@ -45,8 +51,8 @@ impl JobOrder {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Job(job) => job.name(),
-            Self::AnonymizeUser(_) => "anonymize-user",
-            Self::Obfuscate => "obfuscate",
+            Self::AnonymizeUser(_) => ANONYMIZE_USER,
+            Self::Obfuscate => OBFUSCATE,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The commands that an operator types.
 
+mod arguments;
 mod backfill;
 mod configuration;
 mod doctor;

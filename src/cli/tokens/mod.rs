@@ -15,7 +15,7 @@ use resume_tokens::{Checkpoint, OldWorkerTokens, StoreError, TokenKind};
 use serde_json::{Value, json};
 
 use super::arguments::TokensCommand;
-use super::position::{self, NamedPosition};
+use super::position::{self, NamedPosition, PositionName};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::leader::lead::store;
@@ -33,12 +33,12 @@ use crate::source::cursor::operation_time;
 pub async fn run(context: Context, command: TokensCommand) -> Result<Exit, Refusal> {
     match command {
         TokensCommand::List { limit, json } => list(&context, limit, json).await,
-        TokensCommand::Show { position, json } => show(&context, position.as_deref(), json).await,
+        TokensCommand::Show { position, json } => show(&context, position.as_ref(), json).await,
         TokensCommand::Export { old_worker: true, .. } => old_worker::hand_over(&context).await,
         TokensCommand::Export { file, id, .. } => export(&context, file.as_deref(), id.as_deref()).await,
         TokensCommand::Import { file, old_worker, override_ } => {
             let to = match (file, old_worker) {
-                (Some(file), _) => moving::MoveTarget::Position(position::in_file(&file)?),
+                (Some(file), _) => moving::MoveTarget::Position(file),
                 (None, _) => moving::MoveTarget::OldWorker,
             };
             moving::run(&context, to, override_).await
@@ -145,10 +145,10 @@ fn kind_word(kind: TokenKind) -> &'static str {
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
-async fn show(context: &Context, name: Option<&str>, as_json: bool) -> Result<Exit, Refusal> {
+async fn show(context: &Context, name: Option<&PositionName>, as_json: bool) -> Result<Exit, Refusal> {
     let measure = Measure::take(context).await?;
     let found = match name {
-        Some(name) => position::find(context, name).await?,
+        Some(name) => name.find(context).await?,
         None => NamedPosition::Checkpoint(Box::new(current(context).await?)),
     };
     let time = found.time();
@@ -239,12 +239,7 @@ async fn old_tokens(context: &Context, measure: &Measure) -> Result<Vec<String>,
 
 async fn export(context: &Context, file: Option<&Path>, id: Option<&str>) -> Result<Exit, Refusal> {
     let checkpoint = match id {
-        Some(id) => match position::find(context, id).await? {
-            NamedPosition::Checkpoint(checkpoint) => *checkpoint,
-            NamedPosition::Token(_) | NamedPosition::Time(_) => {
-                return Err(Refusal::new(Exit::Usage, format!("--id {id}: `tokens list` shows the ids")));
-            }
-        },
+        Some(id) => position::in_history(context, id).await?,
         None => current(context).await?,
     };
     let unwritten = |error: &dyn std::fmt::Display, advice: &str| {

@@ -1,0 +1,78 @@
+//! Reads the values of arguments. A value that can be checked without a database is refused here, before a connection
+//! is made.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::Choice as _;
+use crate::model::names::WatchedCollection;
+use crate::phase::Phase;
+use crate::ticker::job::TimedJob;
+use crate::ticker::ticker_command::JobOrder;
+
+/// Reads the name of a phase.
+pub(super) fn phase(word: &str) -> Result<Phase, String> {
+    Phase::from_word(word).ok_or_else(|| format!("not a phase; the phases are {}", Phase::WORDS.join(", ")))
+}
+
+/// Reads the name of a time-based job.
+pub(super) fn job(name: &str) -> Result<TimedJob, String> {
+    TimedJob::named(name).ok_or_else(|| format!("there is no such job; the jobs are {}", job_names().join(", ")))
+}
+
+/// Reads the name of a job in the ledger: a time-based job, or one that only runs by hand.
+pub(super) fn recorded_job(name: &str) -> Result<String, String> {
+    let names: Vec<&str> = job_names().into_iter().chain(JobOrder::BY_HAND).collect();
+    let is_known = names.contains(&name);
+    is_known.then(|| name.to_owned()).ok_or_else(|| format!("there is no such job; the jobs are {}", names.join(", ")))
+}
+
+fn job_names() -> Vec<&'static str> {
+    TimedJob::ALL.into_iter().map(TimedJob::name).collect()
+}
+
+/// Reads the name of a collection whose events a replay can read.
+pub(super) fn collection(name: &str) -> Result<WatchedCollection, String> {
+    WatchedCollection::from_name(name).ok_or_else(|| {
+        let all = WatchedCollection::ALL.into_iter().chain([WatchedCollection::Offers]);
+        let names: Vec<&str> =
+            all.filter(|one| *one != WatchedCollection::Canary).map(WatchedCollection::name).collect();
+        format!("this collection is not read; choose one of {}", names.join(", "))
+    })
+}
+
+/// Reads the id of a dead letter: the name of a collection, and the id of a document.
+pub(super) fn dead_letter(id: &str) -> Result<String, String> {
+    let parts = id.split_once('/').filter(|(_, document)| !document.is_empty());
+    let is_id = parts.is_some_and(|(collection, _)| WatchedCollection::from_name(collection).is_some());
+    is_id.then(|| id.to_owned()).ok_or_else(|| {
+        "not the id of a dead letter such as recruiters/65102a7347a6ef7545b05ef0; `stream-processor dead-letters list` \
+         shows the ids"
+            .to_owned()
+    })
+}
+
+/// Reads the id of an entry in the history of positions.
+pub(super) fn history_id(id: &str) -> Result<String, String> {
+    let is_id = super::position::is_id(id);
+    is_id.then(|| id.to_owned()).ok_or_else(|| "not an id such as 1764000000-1; `tokens list` shows the ids".to_owned())
+}
+
+/// Reads the path of a file to write, whose folder must exist: a long command must not end without its report.
+pub(super) fn file_to_write(path: &str) -> Result<PathBuf, String> {
+    let file = Path::new(path);
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    match (file.is_dir(), folder.is_dir()) {
+        (true, _) => Err("cannot be written: it is a folder; choose another file".to_owned()),
+        (_, false) => Err("cannot be written: there is no such folder; choose another file".to_owned()),
+        (false, true) => Ok(file.to_owned()),
+    }
+}
+
+/// Reads the path of a file that must not exist yet; `-` is the standard output. An existing file is never overwritten:
+/// an export may be the last copy of a position.
+pub(super) fn new_file(path: &str) -> Result<PathBuf, String> {
+    match Path::new(path).exists() {
+        true if path != "-" => Err("the file exists; choose another file".to_owned()),
+        _ => file_to_write(path),
+    }
+}

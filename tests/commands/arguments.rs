@@ -1,0 +1,94 @@
+//! Wrong arguments of every command. Each one is refused before a connection is made: nothing listens at the address of
+//! the database, and a connection would end with another exit code.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use clap::CommandFactory as _;
+use stream_processor::cli::Cli;
+use stream_processor::refusal::Exit;
+
+/// The argument under test, a command line with a wrong value for it, and a part of the message.
+type Row = (&'static str, &'static [&'static str], &'static str);
+
+const ROWS: &[Row] = &[
+    ("anonymize user id", &["anonymize", "user", "12"], "invalid value '12'"),
+    ("backfill recruiter", &["backfill", "--recruiter", "12"], "invalid value '12'"),
+    ("completions shell", &["completions", "nosh"], "possible values"),
+    ("config", &["status", "--config", "missing.toml"], "missing.toml"),
+    ("database", &["status", "--database", "a/b"], "mongodb.database"),
+    ("dead-letters drop ids", &["dead-letters", "drop", "recruiters/x", "nonsense"], "dead-letters list"),
+    ("dead-letters show id", &["dead-letters", "show", "nowhere/65102a7347a6ef7545b05ef0"], "dead-letters list"),
+    ("emails preview out", &["emails", "preview", "remind-J7", "--out", "missing/e.html"], "--out missing/e.html"),
+    ("emails preview template", &["emails", "preview", "remind-J9"], "remind-J1, introduction"),
+    ("jobs history job", &["jobs", "history", "--job", "nonsense"], "anonymize-user, obfuscate"),
+    ("jobs history limit", &["jobs", "history", "--limit", "0"], "0 is not in 1.."),
+    ("jobs run job", &["jobs", "run", "nonsense", "--dry-run"], "cancel-expired-offers"),
+    ("jobs run now", &["jobs", "run", "verify", "--now", "soon"], "expected a time such as"),
+    ("man folder", &["man", "a-file/man"], "choose another folder"),
+    ("mongodb-uri", &["status", "--mongodb-uri", "mongo://db"], "mongodb.uri"),
+    ("phase set phase", &["phase", "set", "nowhere"], "the phases are sync, dual-write, shadow, retired"),
+    ("phase set reason", &["phase", "set", "shadow", "--force", "--reason", ""], "--reason"),
+    ("phase set reason", &["phase", "set", "shadow", "--force"], "--reason"),
+    ("replay collection", &["replay", "--from", "1h ago", "--collection", "cache_siret"], "choose one of recruiters"),
+    ("replay from", &["replay", "--from", "nonsense"], "not an id of the history such as"),
+    ("replay from", &["replay", "--from", "2999-01-01T00:00:00Z"], "a position cannot have this time"),
+    ("replay from", &["replay", "--from", "a-file"], "expected a file from `tokens export`"),
+    ("replay until", &["replay", "--from", "1h ago", "--until", "a-file"], "not a time such as"),
+    ("replay until", &["replay", "--from", "1h ago", "--until", "2h ago"], "exchange them"),
+    (
+        "replay until",
+        &["replay", "--from", "2026-02-01T00:00:00Z", "--until", "2026-01-31T00:00:00Z", "--dry-run"],
+        "exchange them",
+    ),
+    ("run listen", &["run", "--listen", "nowhere"], "http.listen (flag --listen)"),
+    ("tokens export file", &["tokens", "export", "a-file"], "choose another file"),
+    ("tokens export file", &["tokens", "export", "missing/position.json"], "there is no such folder"),
+    ("tokens export id", &["tokens", "export", "-", "--id", "1h ago"], "`tokens list` shows the ids"),
+    ("tokens import file", &["tokens", "import", "a-file"], "expected a file from `tokens export`"),
+    ("tokens import file", &["tokens", "import", "missing.json"], "expected a file from `tokens export`"),
+    ("tokens import reason", &["tokens", "import", "--old-worker", "--force", "--reason", ""], "--reason"),
+    ("tokens list limit", &["tokens", "list", "--limit", "many"], "--limit"),
+    ("tokens reset reason", &["tokens", "reset", "--force", "--reason", ""], "--reason"),
+    ("tokens show position", &["tokens", "show", "nonsense"], "not an id of the history such as"),
+    ("verify report", &["verify", "--report", "missing/report.json"], "there is no such folder"),
+    ("verify sample", &["verify", "--sample", "0"], "0 is not in 1.."),
+];
+
+#[test]
+fn a_wrong_argument_of_any_command_is_refused_before_a_connection_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a-file"), "{}").unwrap();
+    for (argument, line, words) in ROWS {
+        let ended = run(line, folder.path());
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(Exit::Usage as i32), "{argument}: {line:?}:\n{told}");
+        assert!(told.contains(words), "{argument}: {line:?}: not `{words}`:\n{told}");
+        assert!(ended.stdout.is_empty(), "{argument}");
+    }
+}
+
+/// A new argument gets a row above.
+#[test]
+fn every_argument_with_a_value_has_a_row() {
+    let mut expected = BTreeSet::new();
+    arguments(&Cli::command(), "", &mut expected);
+    let rows: BTreeSet<String> = ROWS.iter().map(|(argument, ..)| (*argument).to_owned()).collect();
+    assert_eq!(rows, expected);
+}
+
+fn arguments(command: &clap::Command, path: &str, found: &mut BTreeSet<String>) {
+    let with_value = command.get_arguments().filter(|argument| argument.get_action().takes_values());
+    found.extend(with_value.map(|argument| format!("{path}{}", argument.get_id()).replace('_', "-")));
+    for inner in command.get_subcommands() {
+        arguments(inner, &format!("{path}{} ", inner.get_name()), found);
+    }
+}
+
+fn run(line: &[&str], folder: &Path) -> Output {
+    // Nothing can listen at port 0.
+    let variables = [("MONGODB_URI", "mongodb://127.0.0.1:0/?directConnection=true"), ("MONGODB_DATABASE", "lba")];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stream-processor"));
+    command.args(line).current_dir(folder).env_clear().envs(variables).output().unwrap()
+}
