@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::canary;
 use super::checkpoint::{CheckpointTerm, Checkpoints};
 use super::dropped_sources;
+use super::late_writes::LateWriteWatch;
 use super::reader::{EVENTS_PER_REPLY, StreamReader};
 use super::start::{PositionStores, Start, prepare, start};
 use super::stream_loop::{LastTimes, Pipeline};
@@ -104,6 +105,8 @@ pub(crate) async fn lead(context: &Context, lease: Lease, stop: &CancellationTok
         stop: group.stop.clone(),
     };
     let (interval, health) = (settings.stream.canary_interval, Arc::clone(&context.health));
+    let late_writes = LateWriteWatch::new(context, writer.clone(), term, current, group.stop.clone());
+    group.spawn(Task::LateWrites, late_writes.run());
     group.spawn(Task::Canary, canary::write_heartbeats(writer, term, interval, health, group.stop.clone()));
     group.spawn(Task::Reader, reader(context, phase, start.position).run(outbox));
     group.spawn(Task::Verification, Continuous::new(context.clone(), sampler, group.stop.clone()).run());

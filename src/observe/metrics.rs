@@ -28,6 +28,7 @@ struct KnownLabel {
 }
 
 const WINNERS: KnownLabel = KnownLabel { name: "winner", values: &["offer", "projection", "closing"] };
+const LATE: KnownLabel = KnownLabel { name: "operation", values: &["insert", "update", "replace", "delete"] };
 const COMPARED: KnownLabel = KnownLabel { name: "result", values: &["equal", "differs", "missing"] };
 
 /// The service's metrics.
@@ -48,6 +49,10 @@ pub struct Metrics {
     pub(super) conflicts: IntCounterVec,
     /// Offers compared in `shadow`, by result.
     pub(super) shadow_offers: IntCounterVec,
+    /// Writes to `recruiters` that were seen after the step to `retired`, by operation.
+    pub(super) late_source_writes: IntCounterVec,
+    /// The time of the last such write, in seconds since 1970; 0 when there was none, NaN while unknown.
+    pub late_source_write: Gauge,
     /// 1 for the phase of the database, 0 for the other phases.
     pub(super) phase: IntGaugeVec,
     /// Offers anonymised.
@@ -186,6 +191,13 @@ impl Metrics {
                 WINNERS,
             )?,
             shadow_offers: make.counters_of("shadow_offers_total", "Offers compared in shadow", COMPARED)?,
+            late_source_writes: make.counters_of(
+                "late_source_writes_total",
+                "Writes to recruiters after retired",
+                LATE,
+            )?,
+            late_source_write: make
+                .unknown_gauge("late_source_write_timestamp_seconds", "Last write to recruiters after retired")?,
             phase: make.gauges("phase", "1 for the phase of the database", &["phase"])?,
             offers_anonymized: make.counter("offers_anonymized_total", "Anonymised offers")?,
             users_deactivated: make.counter("users_deactivated_total", "Users that were deactivated")?,
