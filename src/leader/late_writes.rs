@@ -73,7 +73,7 @@ impl LateWriteWatch {
             () = stop.cancelled() => {}
             () = self.watch() => stop.cancelled().await,
         }
-        self.metrics.late_source_write.set(f64::NAN);
+        self.metrics.late_writes.last.set(f64::NAN);
         Ok(())
     }
 
@@ -197,6 +197,6 @@ impl LateWriteWatch {
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of this century")]
     fn tell(&self, late: &LateWrites) {
         let last = late.last.first().map_or(0, |write| write.at.timestamp_millis());
-        self.metrics.late_source_write.set(last as f64 / 1_000.0);
+        self.metrics.late_writes.last.set(last as f64 / 1_000.0);
     }
 }

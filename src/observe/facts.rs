@@ -169,7 +169,7 @@ impl Metrics {
 
     /// Counts writes to `recruiters` after the step to `retired`.
     pub fn late_source_writes(&self, operation: impl LabelValue, writes: u64) {
-        self.late_source_writes.with_label_values(&[operation.label()]).inc_by(writes);
+        self.late_writes.writes.with_label_values(&[operation.label()]).inc_by(writes);
     }
 
     /// Counts a repeated opening of the stream, by the code of the failure before.
