@@ -38,6 +38,8 @@ pub(crate) enum Task {
     Ticker,
     /// Verifies a sample of the touched recruiters until the leadership ends.
     Verification,
+    /// Counts late writes in `retired`, until the leadership ends.
+    LateWrites,
     /// Applies the replies of the reader. When this task ends, the leadership ends. In the group of the whole service,
     /// this is the name of the task that competes for the lease and leads.
     Pipeline,

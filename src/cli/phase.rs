@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::maintenance::stored_commands::{Command, CommandOutcome};
 use crate::mongo::server_clock::server_time;
+use crate::phase::late_writes::{LateWrites, LateWritesReport};
 use crate::phase::state::{self, Current, RecordedStep};
 use crate::phase::step_conditions::{Condition, conditions};
 use crate::phase::{Phase, StepDirection};
@@ -47,71 +48,84 @@ async fn show(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
         Phase::Shadow => Some(verify::only_in_recruiters(context, &CancellationToken::new()).await?),
         Phase::Sync | Phase::DualWrite | Phase::Retired => None,
     };
+    let late = LateWrites::read(&context.database, &current).await?.map(|late| late.report());
+    let shown = Shown { current: &current, next, conditions: &conditions, alone, late };
     if as_json {
-        println!("{:#}", as_value(&current, next, &conditions, alone.as_ref()))
+        println!("{:#}", shown.as_value())
     } else {
-        println!("{}", as_text(&current, next, &conditions, alone.as_ref()))
+        println!("{}", shown.as_text())
     }
     Ok(Exit::Done)
 }
 
-fn as_value(
-    current: &Current,
+/// What `phase show` shows.
+struct Shown<'a> {
+    current: &'a Current,
     next: Option<Phase>,
-    conditions: &[Condition],
-    alone: Option<&OnlyInRecruiters>,
-) -> serde_json::Value {
-    let row = current.phase.row();
-    json!({
-        "phase": current.phase.word(),
-        "since": current.since.map(text),
-        "authority": row.authority,
-        "stream": row.stream,
-        "ticker": row.ticker,
-        "verification": row.verification,
-        "contradicted_by_tombstone": current.contradicted,
-        "next": next.map(Phase::word),
-        "conditions": conditions,
-        "only_in_recruiters": alone.map(OnlyInRecruiters::counts_as_json),
-        "may_go_on": next.is_some() && conditions.iter().all(|condition| condition.met),
-    })
+    conditions: &'a [Condition],
+    /// What exists in `recruiters` alone; only before the step to `retired`.
+    alone: Option<OnlyInRecruiters>,
+    /// The late writes; only in `retired`.
+    late: Option<LateWritesReport>,
 }
 
-fn as_text(
-    current: &Current,
-    next: Option<Phase>,
-    conditions: &[Condition],
-    alone: Option<&OnlyInRecruiters>,
-) -> String {
-    let row = current.phase.row();
-    let since =
-        current.since.map_or_else(|| "no instance has run yet".to_owned(), |since| format!("since {}", text(since)));
-    let mut lines = vec![
-        format!("phase         {} ({since})", current.phase.word()),
-        format!("authority     {}", row.authority),
-        format!("stream        {}", row.stream),
-        format!("ticker        {}", row.ticker),
-        format!("verification  {}", row.verification),
-    ];
-    if current.contradicted {
-        lines.push(
+impl Shown<'_> {
+    fn as_value(&self) -> serde_json::Value {
+        let Self { current, next, conditions, alone, late } = self;
+        let row = current.phase.row();
+        json!({
+            "phase": current.phase.word(),
+            "since": current.since.map(text),
+            "authority": row.authority,
+            "stream": row.stream,
+            "ticker": row.ticker,
+            "verification": row.verification,
+            "contradicted_by_tombstone": current.contradicted,
+            "next": next.map(Phase::word),
+            "conditions": conditions,
+            "only_in_recruiters": alone.as_ref().map(OnlyInRecruiters::counts_as_json),
+            "late_writes": late,
+            "may_go_on": next.is_some() && conditions.iter().all(|condition| condition.met),
+        })
+    }
+
+    fn as_text(&self) -> String {
+        let Self { current, next, conditions, alone, late } = self;
+        let row = current.phase.row();
+        let since = current
+            .since
+            .map_or_else(|| "no instance has run yet".to_owned(), |since| format!("since {}", text(since)));
+        let mut lines = vec![
+            format!("phase         {} ({since})", current.phase.word()),
+            format!("authority     {}", row.authority),
+            format!("stream        {}", row.stream),
+            format!("ticker        {}", row.ticker),
+            format!("verification  {}", row.verification),
+        ];
+        if current.contradicted {
+            lines.push(
             "The document of the phase was changed or lost, but a tombstone says that the database was retired: no \
              offer is written. `phase set shadow` goes back."
                 .to_owned(),
         );
+        }
+        if let Some(alone) = alone {
+            lines.push("\nonly in recruiters now, would be lost with it".to_owned());
+            lines.extend(alone.lines(true));
+        }
+        if let Some(late) = late {
+            lines.push("\nwritten to recruiters since retired".to_owned());
+            lines.extend(late.lines().into_iter().map(|line| format!("  {line}")));
+        }
+        match next {
+            Some(next) => lines.push(format!("\nconditions for {}", next.word())),
+            None => lines.push("\nNo phase follows: the service may be switched off.".to_owned()),
+        }
+        for Condition { condition, met, found } in conditions.iter() {
+            lines.push(format!("  {} {condition}: {found}", if *met { '✓' } else { '✗' }));
+        }
+        lines.join("\n")
     }
-    if let Some(alone) = alone {
-        lines.push("\nonly in recruiters now, would be lost with it".to_owned());
-        lines.extend(alone.lines(true));
-    }
-    match next {
-        Some(next) => lines.push(format!("\nconditions for {}", next.word())),
-        None => lines.push("\nNo phase follows: the service may be switched off.".to_owned()),
-    }
-    for Condition { condition, met, found } in conditions {
-        lines.push(format!("  {} {condition}: {found}", if *met { '✓' } else { '✗' }));
-    }
-    lines.join("\n")
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]

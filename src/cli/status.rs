@@ -24,6 +24,7 @@ use crate::model::names::gap_state::OPEN;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::reads::collection;
+use crate::phase::late_writes::{LateWrites, LateWritesReport};
 use crate::phase::state;
 use crate::phase::stored_verification::StoredVerification;
 use crate::refusal::Exit;
@@ -88,6 +89,8 @@ struct StatusReport {
     /// The fields that offers are written without.
     target_fields_omitted: Vec<&'static str>,
     last_verification: Option<VerificationStatus>,
+    /// Writes to `recruiters` since the step to `retired`.
+    late_writes: Option<LateWritesReport>,
     jobs: Vec<JobRun>,
 }
 
@@ -164,6 +167,7 @@ impl StatusReport {
                 .and_then(|last| {
                     Some(VerificationStatus { ended: date(last.ended?)?, differences: last.differences? })
                 }),
+            late_writes: LateWrites::read(database, &phase).await?.map(|late| late.report()),
             jobs: jobs(context).await?,
         })
     }
@@ -201,6 +205,9 @@ impl StatusReport {
             Some(last) => row("verified", &[&last.ended, &format!("{} differences", last.differences)]),
             None => row("verified", &["never"]),
         });
+        let late = self.late_writes.as_ref().map(LateWritesReport::lines).unwrap_or_default();
+        let names = std::iter::once("late writes").chain(std::iter::repeat(""));
+        lines.extend(names.zip(&late).map(|(name, line)| row(name, &[line])));
         lines.extend(self.jobs.iter().map(|run| {
             let count = |name: &str, count: Option<u64>| count.map_or(String::new(), |count| format!("{count} {name}"));
             let (changed, failed) = (count("changed", run.changed), count("failed", run.failed));

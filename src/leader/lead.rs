@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::canary;
 use super::checkpoint::{CheckpointTerm, Checkpoints};
 use super::dropped_sources;
+use super::late_writes::LateWriteWatch;
 use super::reader::{EVENTS_PER_REPLY, StreamReader};
 use super::start::{PositionStores, Start, prepare, start};
 use super::stream_loop::{LastTimes, Pipeline};
@@ -103,13 +104,20 @@ pub(crate) async fn lead(context: &Context, lease: Lease, stop: &CancellationTok
         health: Arc::clone(&context.health),
         stop: group.stop.clone(),
     };
-    let (interval, health) = (settings.stream.canary_interval, Arc::clone(&context.health));
-    group.spawn(Task::Canary, canary::write_heartbeats(writer, term, interval, health, group.stop.clone()));
+    spawn_watches(context, writer, term, current, &mut group);
     group.spawn(Task::Reader, reader(context, phase, start.position).run(outbox));
     group.spawn(Task::Verification, Continuous::new(context.clone(), sampler, group.stop.clone()).run());
     group.spawn(Task::Ticker, Ticker::new(context.clone(), handles, group.stop.clone()).run());
     group.spawn(Task::Pipeline, pipeline.run());
     group.join(Task::Pipeline).await
+}
+
+/// Spawns the canary, and the watch for late writes.
+fn spawn_watches(context: &Context, writer: Writer, term: i64, current: Current, group: &mut Group) {
+    let late_writes = LateWriteWatch::new(context, writer.clone(), term, current, group.stop.clone());
+    group.spawn(Task::LateWrites, late_writes.run());
+    let (interval, health) = (context.settings.stream.canary_interval, Arc::clone(&context.health));
+    group.spawn(Task::Canary, canary::write_heartbeats(writer, term, interval, health, group.stop.clone()));
 }
 
 /// Loads the sources that were dropped and are not repaired yet, and reports them.

@@ -167,6 +167,11 @@ impl Metrics {
         self.shadow_offers.with_label_values(&[result.label()]).inc();
     }
 
+    /// Counts writes to `recruiters` after the step to `retired`.
+    pub fn late_source_writes(&self, operation: impl LabelValue, writes: u64) {
+        self.late_writes.writes.with_label_values(&[operation.label()]).inc_by(writes);
+    }
+
     /// Counts a repeated opening of the stream, by the code of the failure before.
     pub fn stream_restarted(&self, cause: &Failure) {
         self.stream_restarts.with_label_values(&[&cause.code()]).inc();

@@ -28,6 +28,7 @@ struct KnownLabel {
 }
 
 const WINNERS: KnownLabel = KnownLabel { name: "winner", values: &["offer", "projection", "closing"] };
+const LATE: KnownLabel = KnownLabel { name: "operation", values: &["insert", "update", "replace", "delete"] };
 const COMPARED: KnownLabel = KnownLabel { name: "result", values: &["equal", "differs", "missing"] };
 
 /// The service's metrics.
@@ -48,6 +49,7 @@ pub struct Metrics {
     pub(super) conflicts: IntCounterVec,
     /// Offers compared in `shadow`, by result.
     pub(super) shadow_offers: IntCounterVec,
+    pub late_writes: LateWriteMetrics,
     /// 1 for the phase of the database, 0 for the other phases.
     pub(super) phase: IntGaugeVec,
     /// Offers anonymised.
@@ -105,6 +107,25 @@ pub struct Metrics {
     pub leader: IntGauge,
     /// The term of the lease that this instance last held.
     pub lease_term: IntGauge,
+}
+
+/// Metrics of writes to `recruiters` after the step to `retired`.
+#[derive(Debug, Clone)]
+pub struct LateWriteMetrics {
+    /// The writes that this instance saw, by operation.
+    pub(super) writes: IntCounterVec,
+    /// The time of the last write, in seconds since 1970; 0 when there was none, NaN while unknown.
+    pub last: Gauge,
+}
+
+impl LateWriteMetrics {
+    fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
+        let (last, help) = ("late_source_write_timestamp_seconds", "Last write to recruiters after retired");
+        Ok(Self {
+            writes: make.counters_of("late_source_writes_total", "Writes to recruiters after retired", LATE)?,
+            last: make.unknown_gauge(last, help)?,
+        })
+    }
 }
 
 /// Metrics of the target's schema.
@@ -186,6 +207,7 @@ impl Metrics {
                 WINNERS,
             )?,
             shadow_offers: make.counters_of("shadow_offers_total", "Offers compared in shadow", COMPARED)?,
+            late_writes: LateWriteMetrics::new(&make)?,
             phase: make.gauges("phase", "1 for the phase of the database", &["phase"])?,
             offers_anonymized: make.counter("offers_anonymized_total", "Anonymised offers")?,
             users_deactivated: make.counter("users_deactivated_total", "Users that were deactivated")?,
@@ -201,8 +223,7 @@ impl Metrics {
             source_jobs: make.unknown("source_jobs", "Jobs in recruiters", "status", &jobs)?,
             target_offers: make.unknown("target_offers", "Our offers in jobs_partners", "status", &offers)?,
             ready: make.integer_gauge("ready", "1 while this instance is ready")?,
-            catching_up: make
-                .integer_gauge("catching_up", "1 while the stream is read far behind the server's time")?,
+            catching_up: make.integer_gauge("catching_up", "1 while the stream is read far behind")?,
             sources_dropped: make.integer_gauge("sources_dropped", "Watched collections that were dropped")?,
             resyncs: make.counter("resyncs_total", "Resyncs begun")?,
             stream_restarts: make.counters("stream_restarts_total", "Times the stream was opened again", &["cause"])?,

@@ -1,6 +1,7 @@
 //! The phase, which says whether `recruiters` or `jobs_partners` is the authority (spec 04): the rules of each phase,
 //! the stored phase, and the conditions of a step. Everything that writes asks the phase first.
 
+pub(crate) mod late_writes;
 mod rules;
 pub(crate) mod state;
 pub(crate) mod step_conditions;

@@ -112,7 +112,7 @@ impl Phase {
             },
             Self::Retired => Row {
                 authority: "jobs_partners",
-                stream: "the streams of recruiters are closed",
+                stream: "the streams of recruiters are closed, late writes to it are counted",
                 ticker: "writes jobs_partners only",
                 verification: "none",
             },

@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::observe::health::Role;
 use crate::observe::recent_history::{Series, last_minute};
 use crate::phase::Phase;
+use crate::phase::late_writes::LateWritesReport;
 use crate::phase::step_conditions::Condition;
 use crate::ticker::overview::Overview;
 use crate::version;
@@ -128,6 +129,8 @@ pub(crate) struct Service {
     pub dead_letters_by_reason: BTreeMap<String, u64>,
     /// The last full verification; null when there was none.
     pub verification: Option<VerificationStatus>,
+    /// Writes to `recruiters` since the step to `retired`; null in other phases.
+    pub late_writes: Option<LateWritesReport>,
     /// The time-based jobs.
     pub jobs: Vec<JobStatus>,
 }
@@ -316,6 +319,7 @@ impl Service {
                 phase: last.phase.clone(),
                 differences: last.differences,
             }),
+            late_writes: facts.late_writes.clone(),
             jobs: facts.jobs.iter().map(JobStatus::from).collect(),
         }
     }

@@ -20,6 +20,7 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::server_clock::server_time;
 use crate::observe::recent_history::{self, History, HistorySample};
+use crate::phase::late_writes::{LateWrites, LateWritesReport};
 use crate::phase::state::{self, Current};
 use crate::phase::step_conditions::{Condition, LastVerification, conditions};
 use crate::source::cursor::operation_time;
@@ -59,6 +60,8 @@ pub(crate) struct ServiceFacts {
     pub dead_letters: BTreeMap<String, u64>,
     /// The last full verification; `None` when there was none.
     pub verification: Option<LastVerification>,
+    /// Writes to `recruiters` since the step to `retired`; `None` in other phases.
+    pub late_writes: Option<LateWritesReport>,
     /// The time-based jobs.
     pub jobs: Vec<Overview>,
 }
@@ -203,6 +206,7 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
         at,
         asked,
         conditions: next.map(|next| conditions(&known, next)).unwrap_or_default(),
+        late_writes: LateWrites::read(database, &phase).await?.map(|late| late.report()),
         phase,
         leader: lease::current(database).await?,
         // A checkpoint that cannot be read counts as none here; the leader, which needs it, reports the failure.

@@ -1,6 +1,7 @@
 //! The migration from `recruiters` to `jobs_partners`, and from the old worker.
 
 mod first_night;
+mod late_writes;
 mod migration;
 mod old_worker;
 mod old_worker_leftovers;
