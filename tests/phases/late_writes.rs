@@ -74,7 +74,8 @@ async fn a_late_write_is_counted_once_and_told_and_a_dropped_collection_ends_the
 
 /// Changes a recruiter, each time in another way.
 async fn touch(test: &TestDatabase, recruiter: &Document) {
-    let changed = test.collection("recruiters").update_one(doc! { "_id": id(recruiter) }, doc! { "$inc": { "n": 1 } });
+    let recruiters = test.collection("recruiters");
+    let changed = recruiters.update_one(doc! { "_id": id(recruiter) }, doc! { "$inc": { "n": 1 } });
     assert_eq!(changed.await.unwrap().modified_count, 1);
 }
 
