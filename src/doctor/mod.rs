@@ -136,5 +136,6 @@ async fn examine(context: &Context) -> (Vec<Check>, bool) {
     checks.push(reach::smtp(context).await);
     checks.push(reach::mail_links(context));
     checks.push(reach::directory(context).await);
+    checks.push(reach::geocoding(context).await);
     (checks, reachable)
 }

@@ -1,4 +1,5 @@
-//! The checks of `doctor` that connect to other servers than MongoDB: the mail server, the company directory.
+//! The checks of `doctor` that connect to other servers than MongoDB: the mail server, the company
+//! directory, the geocoding service.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::context::Context;
 use crate::mail::delivery::Delivery;
 use crate::mail::transport::Transport;
 
-/// The longest time for connecting to the company directory.
+/// The longest time for connecting to the company directory or the geocoding service.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn smtp(context: &Context) -> Check {
@@ -61,18 +62,33 @@ pub(super) async fn directory(context: &Context) -> Check {
     let Some(base) = &directory.base_url else {
         return Check::ok("directory", "none is configured: only the collection cache_siret is read");
     };
-    let Some(address) = address(base) else {
-        return Check::failed("directory", "directory.base_url is not a URL", "write https://host/path");
-    };
-    let connected = tokio::time::timeout(PATIENCE, TcpStream::connect(&address)).await;
-    match connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
-        Ok(_) if directory.token.is_none() => {
+    match answers(base).await {
+        Ok(address) if directory.token.is_none() => {
             Check::failed("directory", format!("{address} answers, but there is no token"), "set directory.token_file")
         }
-        Ok(_) => Check::ok("directory", format!("{address} answers")),
-        Err(error) => {
-            Check::failed("directory", format!("{address}: {error}"), "check directory.base_url and the network")
-        }
+        Ok(address) => Check::ok("directory", format!("{address} answers")),
+        Err(found) => Check::failed("directory", found, "check directory.base_url and the network"),
+    }
+}
+
+/// Checks the geocoding service. Without one, an establishment that has no point yet stays pending.
+pub(super) async fn geocoding(context: &Context) -> Check {
+    match &context.settings.directory.geocoding_url {
+        None => Check::ok("geocoding", "none is configured: a pending establishment without a point stays pending"),
+        Some(url) => match answers(url).await {
+            Ok(address) => Check::ok("geocoding", format!("{address} answers")),
+            Err(found) => Check::failed("geocoding", found, "check directory.geocoding_url and the network"),
+        },
+    }
+}
+
+/// Connects to the host of a URL. Returns its address, or what went wrong.
+async fn answers(url: &str) -> Result<String, String> {
+    let address = address(url).ok_or("the setting is no URL, write https://host/path")?;
+    let connected = tokio::time::timeout(PATIENCE, TcpStream::connect(&address)).await;
+    match connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+        Ok(_) => Ok(address),
+        Err(error) => Err(format!("{address}: {error}")),
     }
 }
 

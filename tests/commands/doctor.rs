@@ -19,6 +19,7 @@ use crate::support::ticking::ON;
 
 /// The role, as an administrator would create it.
 const ROLE: &str = include_str!("../../deploy/mongodb-role.js");
+const GEOCODING_URL: &str = "STREAM_PROCESSOR__DIRECTORY__GEOCODING_URL";
 const PASSWORD: &str = "hunter2";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +38,7 @@ async fn where_all_is_well_nothing_is_to_be_fixed() {
         assert_eq!(verdicts(&found, check), ["ok"], "{check} in {found:#}");
     }
     assert_ne!(verdicts(&found, "position"), ["failed"], "whatever oplog the machine has: {found:#}");
-    for check in ["smtp", "directory"] {
+    for check in ["smtp", "directory", "geocoding"] {
         assert_eq!(verdicts(&found, check), ["ok"], "{check} in {found:#}");
     }
     let text = Processor::command(&["doctor"], &test, &[]).await.stdout;
@@ -76,13 +77,18 @@ async fn each_fault_is_named_with_its_remedy_and_ends_with_1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mail_server_and_a_directory_are_reached_or_named_as_unreachable() {
+async fn a_mail_server_a_directory_and_a_geocoding_service_are_reached_or_named_as_unreachable() {
     let test = TestDatabase::create("doctor_reach").await;
     let nobody = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let (smtp, directory) = (format!("smtp://someone:{PASSWORD}@{nobody}"), format!("http://{nobody}/v3"));
-    let unreachable = [("SMTP_URL", smtp.as_str()), ("STREAM_PROCESSOR__DIRECTORY__BASE_URL", &directory)];
+    let unreachable = [
+        ("SMTP_URL", smtp.as_str()),
+        ("STREAM_PROCESSOR__DIRECTORY__BASE_URL", &directory),
+        (GEOCODING_URL, &directory),
+    ];
     let found = doctor(&test, &unreachable, 1).await;
-    assert_eq!(failed(&found), BTreeSet::from(["smtp", "directory"]), "{found:#}");
+    assert_eq!(failed(&found), BTreeSet::from(["smtp", "directory", "geocoding"]), "{found:#}");
+    assert!(finding(&found, "geocoding").1.contains("directory.geocoding_url"), "{found:#}");
     assert!(finding(&found, "smtp").0.contains(&nobody.to_string()) && finding(&found, "smtp").1.contains("smtp.url"));
     assert!(!found.to_string().contains(PASSWORD));
 
@@ -96,8 +102,11 @@ async fn a_mail_server_and_a_directory_are_reached_or_named_as_unreachable() {
         (&stream).write_all(b"250-hello\r\n250 SIZE 1000\r\n").unwrap();
         said
     });
-    let found = doctor(&test, &[("SMTP_URL", &address)], 0).await;
+    let geocoder = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let geocoding = format!("http://{}/search", geocoder.local_addr().unwrap());
+    let found = doctor(&test, &[("SMTP_URL", &address), (GEOCODING_URL, &geocoding)], 0).await;
     assert_eq!(verdicts(&found, "smtp"), ["ok"], "{found:#}");
+    assert!(finding(&found, "geocoding").0.ends_with("answers"), "{found:#}");
     assert!(served.join().unwrap().starts_with("EHLO "));
 }
 

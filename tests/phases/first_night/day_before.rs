@@ -14,9 +14,9 @@ use crate::support::ticking::{date, later};
 pub(super) const BEGIN: &str = "2026-03-10T22:00:00Z";
 pub(super) const LABEL: (&str, &str) = ("STREAM_PROCESSOR__TARGET__PARTNER_LABEL", "offres_emploi_lba");
 pub(super) const HOUR: i64 = 3_600_000;
-const DAY: i64 = 24 * HOUR;
-const RECRUITERS: usize = 500;
+pub(super) const DAY: i64 = 24 * HOUR;
 const USERS: usize = 50;
+const CFA: &str = "33333333300033";
 
 /// What is particular about the first job of a recruiter, on the day before or in the night. Its second job is plain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +45,17 @@ pub(super) enum Kind {
     CappedThenEdited,
     /// Ends just before the night, and is prolonged in it.
     Prolonged,
+    /// Ends at midnight, is cancelled then, and is prolonged after that.
+    ProlongedLate,
+    /// Of a training centre that manages the recruiter's offers.
+    Delegated,
+    /// Of a user that exists nowhere, not touched for two years.
+    Orphan,
     ArchivedAtNight,
     ProvidedByLink,
 }
 
-const KINDS: [Kind; 23] = [
+const KINDS: [Kind; 26] = [
     Kind::Closed(Closing::Expired),
     Kind::Closed(Closing::Capped),
     Kind::Closed(Closing::Provided),
@@ -71,6 +77,9 @@ const KINDS: [Kind; 23] = [
     Kind::CappedAtNight,
     Kind::CappedThenEdited,
     Kind::Prolonged,
+    Kind::ProlongedLate,
+    Kind::Delegated,
+    Kind::Orphan,
     Kind::ArchivedAtNight,
     Kind::ProvidedByLink,
 ];
@@ -88,16 +97,21 @@ pub(super) fn at(milliseconds: i64) -> DateTime {
     later(date(BEGIN), milliseconds)
 }
 
-/// Makes the database.
-pub(super) async fn day_before(model: TargetModel, action: &str) -> (TestDatabase, Vec<Case>) {
+/// Makes the database with so many recruiters.
+pub(super) async fn day_before(model: TargetModel, action: &str, count: usize) -> (TestDatabase, Vec<Case>) {
     let test = TestDatabase::with_live_schema("first_night").await;
     put_target_validator(&test.database, model, action).await.unwrap();
     let users: Vec<Document> = (0..=USERS).map(user).collect();
     let mut cases = Vec::new();
     let mut recruiters = Vec::new();
-    for (number, kind) in KINDS.into_iter().cycle().take(RECRUITERS).enumerate() {
-        let owner = if kind == Kind::OfInactiveUser { USERS } else { number % USERS };
-        let document = recruiter_of(kind, &users[owner]);
+    let nobody = doc! { "_id": ObjectId::new() };
+    for (number, kind) in KINDS.into_iter().cycle().take(count).enumerate() {
+        let owner = match kind {
+            Kind::Orphan => &nobody,
+            Kind::OfInactiveUser => &users[USERS],
+            _ => &users[number % USERS],
+        };
+        let document = recruiter_of(kind, owner);
         let [particular, plain] = [0, 1].map(|place| {
             let job = document.get_array("jobs").unwrap()[place].as_document().unwrap();
             id(job)
@@ -108,6 +122,8 @@ pub(super) async fn day_before(model: TargetModel, action: &str) -> (TestDatabas
     test.collection("userswithaccounts").insert_many(users).bypass_document_validation(true).await.unwrap();
     test.collection("recruiters").insert_many(recruiters).await.unwrap();
     courses(&test).await;
+    let cfa = doc! { "_id": ObjectId::new(), "siret": CFA, "raison_sociale": "CFA d'essai" };
+    test.collection("cfas").insert_one(cfa).bypass_document_validation(true).await.unwrap();
     write_as_old_worker(&test, &[LABEL]).await;
     for case in &cases {
         leave_history(&test, case, model, action).await;
@@ -134,7 +150,7 @@ fn recruiter_of(kind: Kind, user: &Document) -> Document {
         Kind::Cancelled => status("Annulée"),
         Kind::Filled => status("Pourvue"),
         Kind::Waiting => status("En attente"),
-        Kind::EndsAtMidnight => end(HOUR),
+        Kind::EndsAtMidnight | Kind::ProlongedLate => end(HOUR),
         Kind::EndsInSevenDays => end(7 * DAY),
         Kind::EndsTomorrow => end(DAY),
         Kind::Young => doc! { "job_creation_date": at(-10 * DAY), "job_update_date": at(-10 * DAY) },
@@ -148,7 +164,21 @@ fn recruiter_of(kind: Kind, user: &Document) -> Document {
     };
     let jobs = [with(with(job("Boulanger"), plain.clone()), particular), with(job("Vendeur"), plain)];
     let fields = doc! { "managed_by": id(user).to_hex(), "status": of_recruiter, "updatedAt": at(-30 * DAY) };
-    with(recruiter(jobs), fields)
+    let document = with(recruiter(jobs), fields);
+    match kind {
+        Kind::Delegated => with(document, doc! { "is_delegated": true, "cfa_delegated_siret": CFA }),
+        Kind::Orphan => untouched(document),
+        _ => document,
+    }
+}
+
+/// The recruiter without any date younger than two years.
+fn untouched(recruiter: Document) -> Document {
+    let long_ago = at(-800 * DAY);
+    let dates = doc! { "job_creation_date": long_ago, "job_update_date": long_ago, "job_expiration_date": long_ago };
+    let jobs = recruiter.get_array("jobs").unwrap().iter().filter_map(Bson::as_document);
+    let jobs: Vec<Document> = jobs.map(|job| with(job.clone(), dates.clone())).collect();
+    with(recruiter, doc! { "jobs": jobs, "createdAt": long_ago, "updatedAt": long_ago })
 }
 
 async fn courses(test: &TestDatabase) {
@@ -159,7 +189,7 @@ async fn courses(test: &TestDatabase) {
     let course = doc! {
         "_id": ObjectId::new(), "rome_codes": ["D1102"], "etablissement_formateur_id": ObjectId::new().to_hex(),
         "lieu_formation_geopoint": { "type": "Point", "coordinates": [2.35, 48.85] },
-        "etablissement_gestionnaire_courriel": "cfa@example.com", "etablissement_formateur_siret": "33333333300033",
+        "etablissement_gestionnaire_courriel": "cfa@example.com", "etablissement_formateur_siret": CFA,
         "catalogue_published": true, "certifie_qualite": true,
     };
     test.collection("formationcatalogues").insert_one(course).bypass_document_validation(true).await.unwrap();

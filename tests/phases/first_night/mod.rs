@@ -10,6 +10,7 @@ use serde_json::Value;
 use xtask::golden::{TargetModel, put_target_validator};
 
 use self::day_before::{BEGIN, Case, HOUR, Kind, LABEL, at, day_before};
+use self::morning::Morning;
 use crate::support::database::TestDatabase;
 use crate::support::mail_server::MailServer;
 use crate::support::offers;
@@ -24,6 +25,11 @@ use stream_processor::inside::{Schedule, zone};
 const MINUTE: i64 = 60_000;
 /// 10:00 in Paris, after the beginning.
 const MORNING: i64 = 11 * HOUR;
+/// 09:20 in Paris, in minutes.
+const REMINDERS: i64 = 620;
+/// The numbers of recruiters of the platform.
+const FEW: usize = 260;
+const MANY: usize = 2_000;
 /// The jobs of the night with their expressions.
 const JOBS: [(&str, &[&str]); 9] = [
     ("remind-expiring-offers-j7", &["20 9 * * *"]),
@@ -49,8 +55,8 @@ struct Night {
 }
 
 impl Night {
-    async fn prepare(model: TargetModel, action: &'static str) -> Self {
-        let (test, cases) = day_before(model, action).await;
+    async fn prepare(model: TargetModel, action: &'static str, recruiters: usize) -> Self {
+        let (test, cases) = day_before(model, action, recruiters).await;
         let indexes = test.collection("jobs_partners").list_index_names().await.unwrap();
         let ours = doc! { "key": { "managed_by": 1, "relance_mail_expiration_J7": 1 }, "name": "of the service" };
         test.database.run_command(doc! { "createIndexes": "jobs_partners", "indexes": [ours] }).await.unwrap();
@@ -94,6 +100,11 @@ impl Night {
         processor
     }
 
+    /// In the model before, an offer does not name its user, so jobs with e-mail are skipped.
+    fn sends_mail(&self) -> bool {
+        self.model.0 != TargetModel::Before
+    }
+
     fn closed_before(&self) -> usize {
         self.cases.iter().filter(|case| matches!(case.kind, Kind::Closed(_))).count()
     }
@@ -134,6 +145,13 @@ impl Night {
                     edit_job(&self.test, case.particular, fields, now).await;
                 }
             }
+            90 => {
+                // The job is cancelled by now.
+                for case in self.of(Kind::ProlongedLate) {
+                    let prolonged = doc! { "job_status": "Active", "job_expiration_date": later(now, 60 * 24 * HOUR) };
+                    edit_job(&self.test, case.particular, prolonged, now).await;
+                }
+            }
             240 => {
                 for case in self.of(Kind::CappedAtNight).chain(self.of(Kind::CappedThenEdited)) {
                     close(&self.test, case.particular, Closing::Capped, now).await;
@@ -164,9 +182,28 @@ impl Night {
         }
     }
 
+    /// The reminders of 09:20 begin, and the service is killed in the middle of them.
+    async fn kill_while_it_reminds(&self, mut processor: Processor) -> Processor {
+        let before = self.mail.received().len();
+        self.clock.set(at(REMINDERS * MINUTE));
+        eventually(PATIENCE, "a reminder", async || (self.mail.received().len() > before).then_some(())).await;
+        processor.sigkill();
+        end_lease(&self.test.database).await;
+        self.started().await
+    }
+
+    /// A day on which nothing but the jobs happens, until the second morning.
+    async fn pass_second_day(&self) {
+        const DAY: i64 = 24 * 60;
+        for minutes in [14 * 60, DAY, DAY + 75, DAY + 120, DAY + 175, DAY + 620, DAY + 625, DAY + MORNING / MINUTE] {
+            expire_offers(&self.test, at(minutes * MINUTE)).await;
+            self.pass_to(minutes).await;
+        }
+    }
+
     /// From 23:00 to 10:00.
     async fn pass(&self, mut processor: Processor) -> Processor {
-        let mut times: Vec<i64> = (0..=MORNING / MINUTE).step_by(30).chain([70, 75, 175, 620, 625]).collect();
+        let mut times: Vec<i64> = (0..=MORNING / MINUTE).step_by(30).chain([70, 75, 175, REMINDERS, 625]).collect();
         times.sort_unstable();
         for minutes in times {
             if minutes % 30 == 0 {
@@ -182,6 +219,9 @@ impl Night {
                 end_lease(&self.test.database).await;
                 processor = self.started().await;
             }
+            if minutes == REMINDERS && self.sends_mail() {
+                processor = self.kill_while_it_reminds(processor).await;
+            }
             self.pass_to(minutes).await;
         }
         processor
@@ -192,11 +232,14 @@ impl Night {
     }
 }
 
-async fn spend(model: TargetModel, action: &'static str) {
-    let night = Night::prepare(model, action).await;
+async fn spend(model: TargetModel, action: &'static str, recruiters: usize) {
+    let night = Night::prepare(model, action, recruiters).await;
     let processor = night.rehearse_and_start().await;
     let processor = night.pass(processor).await;
-    morning::assert_decisions_stand(&night).await;
+    morning::assert_decisions_stand(&night, Morning::First).await;
+    morning::assert_each_message_once(&night).await;
+    night.pass_second_day().await;
+    morning::assert_decisions_stand(&night, Morning::Second).await;
     morning::assert_each_message_once(&night).await;
     assert!(night.all("stream_processor_dead_letters").await.is_empty(), "the data justify no dead letter");
     assert!(state(&night.test.database, "resync").await.is_none());
@@ -206,11 +249,16 @@ async fn spend(model: TargetModel, action: &'static str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_the_first_night_beside_the_planned_model_nothing_that_others_decided_is_undone() {
-    spend(TargetModel::Planned, "warn").await;
+async fn after_the_first_nights_beside_the_model_before_nothing_that_others_decided_is_undone() {
+    spend(TargetModel::Before, "warn", FEW).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_the_first_night_beside_the_live_model_nothing_that_others_decided_is_undone() {
-    spend(TargetModel::Live, "error").await;
+async fn after_the_first_nights_beside_the_planned_model_nothing_that_others_decided_is_undone() {
+    spend(TargetModel::Planned, "warn", MANY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_first_nights_beside_the_live_model_nothing_that_others_decided_is_undone() {
+    spend(TargetModel::Live, "error", FEW).await;
 }

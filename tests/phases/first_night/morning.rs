@@ -7,7 +7,7 @@ use bson::oid::ObjectId;
 use serde_json::{Value, json};
 use xtask::golden::TargetModel;
 
-use super::day_before::{Kind, LABEL};
+use super::day_before::{DAY, Kind, LABEL};
 use super::{MORNING, Night, at};
 use crate::support::fields::text;
 use crate::support::offers::{self, history_faults};
@@ -16,6 +16,9 @@ use crate::support::processor::Processor;
 use crate::support::runs::stopped;
 use crate::support::state::{settled, until_no_resync, writes};
 use crate::support::waiting::cluster_time_now;
+
+/// The number of messages that are sent at the same time by default.
+const UNDER_WAY: usize = 4;
 
 type Offers = BTreeMap<ObjectId, Document>;
 
@@ -40,14 +43,16 @@ pub(super) fn assert_foretold(dry_run: &Value, before: &Offers, after: &Offers) 
 }
 
 /// The status in the morning of the particular offer of a recruiter and of the plain one: what was decided last.
-fn decided(kind: Kind, model: TargetModel) -> [&'static str; 2] {
+/// On the second morning, what ended in between is closed.
+fn decided(kind: Kind, model: TargetModel, morning: Morning) -> [&'static str; 2] {
     match kind {
+        Kind::EndsTomorrow if morning == Morning::Second => ["Cancelled", "Active"],
         Kind::Closed(closing) => [closing.status(), "Active"],
         Kind::Filled | Kind::ProvidedByLink => ["Filled", "Active"],
         Kind::Cancelled | Kind::EndsAtMidnight | Kind::CappedAtNight => ["Cancelled", "Active"],
         Kind::Waiting if model == TargetModel::Live => ["Pending", "Active"],
         Kind::Waiting => ["Cancelled", "Active"],
-        Kind::Archived | Kind::PendingEstablishment | Kind::OfInactiveUser | Kind::ArchivedAtNight => {
+        Kind::Archived | Kind::PendingEstablishment | Kind::OfInactiveUser | Kind::Orphan | Kind::ArchivedAtNight => {
             ["Cancelled", "Cancelled"]
         }
         Kind::OpenedAgain
@@ -58,16 +63,24 @@ fn decided(kind: Kind, model: TargetModel) -> [&'static str; 2] {
         | Kind::Young
         | Kind::OtherTypeOfUserId
         | Kind::CappedThenEdited
+        | Kind::Delegated
+        | Kind::ProlongedLate
         | Kind::Prolonged => ["Active", "Active"],
     }
 }
 
-pub(super) async fn assert_decisions_stand(night: &Night) {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Morning {
+    First,
+    Second,
+}
+
+pub(super) async fn assert_decisions_stand(night: &Night, morning: Morning) {
     let offers = offers::read(&night.test.database).await;
     for case in &night.cases {
         let found = [case.particular, case.plain].map(|offer| text(&offers[&offer], "offer_status"));
         let history = offers[&case.particular].get("offer_status_history");
-        assert_eq!(found, decided(case.kind, night.model.0), "{:?}: {history:?}", case.kind);
+        assert_eq!(found, decided(case.kind, night.model.0, morning), "{:?}: {history:?}", case.kind);
     }
     for (id, offer) in &offers {
         assert_eq!(text(offer, "partner_label"), LABEL.1);
@@ -76,11 +89,12 @@ pub(super) async fn assert_decisions_stand(night: &Night) {
     }
 }
 
-/// No message twice, and none about the same offer and threshold; each offer that was due is in one.
+/// No message is about an offer and a threshold that another one was about, and each offer that was due is in one.
+/// Messages that were under way when the service was killed may be there twice, under the same Message-ID.
 pub(super) async fn assert_each_message_once(night: &Night) {
     let received = night.mail.received();
     let ids: BTreeSet<Option<String>> = received.iter().map(|message| message.header("Message-ID")).collect();
-    assert_eq!(ids.len(), received.len(), "each Message-ID once");
+    assert!(received.len() - ids.len() <= UNDER_WAY, "{} messages, {} Message-IDs", received.len(), ids.len());
     let mut told = BTreeSet::new();
     for entry in night.all("stream_processor_outbox").await {
         assert_eq!(text(&entry, "state"), "sent");
@@ -97,8 +111,9 @@ pub(super) async fn assert_each_message_once(night: &Night) {
     let all = due("remind-J7", Kind::EndsInSevenDays)
         .chain(due("remind-J1", Kind::EndsTomorrow))
         .chain(due("introduction", Kind::Young));
+    let all = all.filter(|_| night.sends_mail());
     assert_eq!(told, all.collect());
-    assert_eq!(received.len(), night.all("stream_processor_outbox").await.len());
+    assert_eq!(ids.len(), night.all("stream_processor_outbox").await.len());
 }
 
 pub(super) fn assert_verified(night: &Night, verified: &Value) {
@@ -122,8 +137,8 @@ pub(super) async fn assert_nothing_more_to_do(night: &Night, processor: Processo
     let since = cluster_time_now(&night.test.database).await;
     let processor = night.started().await;
     until_no_resync(&night.test.database).await;
-    night.pass_to(MORNING / 60_000 + 1).await;
-    let now = at(MORNING).try_to_rfc3339_string().unwrap();
+    night.pass_to((MORNING + DAY) / 60_000 + 1).await;
+    let now = at(MORNING + DAY).try_to_rfc3339_string().unwrap();
     for job in ["cancel-expired-offers", "sync-recruiter-status", "full-sync", "anonymize-inactive-users"] {
         night.command(&["jobs", "run", job, "--json", "--now", &now]).await;
     }
