@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::BackfillArguments;
 use crate::apply::dry_run::DryRun;
 use crate::context::Context;
+use crate::doctor::platform::schema::refused_offers;
 use crate::error::Failure;
 use crate::maintenance::backfill::run_dry;
 use crate::maintenance::stored_commands::{Command, CommandOutcome, count};
@@ -68,7 +69,8 @@ impl Backfill {
         if group.stop.is_cancelled() {
             return Ok(Exit::Interrupted);
         }
-        self.print_dry_run(recruiters, &dry_run);
+        let refused = refused_offers(&self.context).await?;
+        self.print_dry_run(recruiters, &dry_run, refused);
         Ok(Exit::Done)
     }
 
@@ -111,7 +113,7 @@ impl Backfill {
     }
 
     #[expect(clippy::print_stdout, reason = "the output of the command")]
-    fn print_dry_run(&self, recruiters: u64, dry_run: &DryRun) {
+    fn print_dry_run(&self, recruiters: u64, dry_run: &DryRun, refused: u64) {
         let dead: BTreeMap<&str, u64> =
             dry_run.dead_letters.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
         if self.arguments.json {
@@ -120,6 +122,7 @@ impl Backfill {
                 "changed": dry_run.changed, "unchanged": dry_run.unchanged, "jobs_gone": dry_run.jobs_gone,
                 "fields": dry_run.fields, "reasons": dry_run.reasons_by_name(),
                 "status_changes": dry_run.status_changes_by_name(), "dead_letters": dead,
+                "refused_offers": refused,
             });
             println!("{report}");
             return;
@@ -133,5 +136,11 @@ impl Backfill {
         }
         dry_run.status_changes_by_name().iter().for_each(|(change, count)| println!("  status {change}: {count}"));
         dead.iter().for_each(|(reason, count)| println!("  dead letters, {reason}: {count}"));
+        if refused > 0 {
+            println!(
+                "  {refused} of our offers do not match the validator: the server refuses each change of them, which the \
+                 numbers above do not show"
+            );
+        }
     }
 }

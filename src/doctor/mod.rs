@@ -2,7 +2,7 @@
 //! the remedy for each check. It writes nothing. A check that needs a missing privilege reports "unknown".
 
 mod database;
-mod platform;
+pub(crate) mod platform;
 mod position;
 mod reach;
 

@@ -140,7 +140,7 @@ async fn the_rehearsal_counts_what_page_09_is_about_names_what_to_do_and_writes_
         found["missing_indexes"].as_array().unwrap().iter().map(|one| one["keys"].as_str().unwrap()).collect();
     assert!(missing.contains(&"managed_by") && !missing.contains(&"partner_label"), "{missing:?}");
     assert!(!ended.stdout.contains(PERSONAL) && !text.stdout.contains(PERSONAL), "no person is named");
-    let platform = text.stdout.split_once("! directory").or_else(|| text.stdout.split_once("✓ directory")).unwrap().1;
+    let platform = text.stdout.split_once("✓ geocoding").unwrap().1;
     let rehearsal: Vec<&str> = platform.lines().skip(1).filter(|line| !line.contains(" failed, ")).collect();
     insta::assert_snapshot!("doctor against the platform", without_dates(&rehearsal.join("\n")));
 }
@@ -239,7 +239,10 @@ async fn offers_that_the_validator_does_not_let_be_changed_are_counted_and_only_
         put_target_validator(&test.database, model, action).await.unwrap();
         let ended = Processor::command(&["doctor", "--against-platform", "--json"], &test, &[LABELLED]).await;
         let told: Value = serde_json::from_str(&ended.stdout).unwrap();
-        told["platform"]["schema"]["refused_offers"].clone()
+        let ended = Processor::command(&["backfill", "--dry-run", "--json"], &test, &[LABELLED]).await;
+        let dry_run: Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(dry_run["refused_offers"], told["platform"]["schema"]["refused_offers"]);
+        dry_run["refused_offers"].clone()
     };
     assert_eq!(counted(TargetModel::Planned, "warn").await, 0, "the server only warns");
     assert_eq!(counted(TargetModel::Planned, "error").await, 1);

@@ -1,7 +1,7 @@
 //! The label is never taken on faith (spec 09, "Label"): nothing starts under a label that the offers do not have, and no
 //! write changes the label of an offer.
 
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 
 use crate::support::database::TestDatabase;
 use crate::support::fields::{first_job, text};
@@ -36,6 +36,21 @@ async fn nothing_starts_where_the_offers_of_our_jobs_stand_under_another_label()
     assert_eq!(offers::read(&test.database).await, before, "nothing is written");
     let right = Processor::command(&["doctor"], &test, &[WITH_LIVE]).await;
     assert!(!right.stdout.contains("set target.partner_label"), "{}", right.stdout);
+}
+
+/// More recruiters and jobs than the sample has, and more offers than one reply of the server has.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guard_finds_the_label_in_a_large_database() {
+    let test = TestDatabase::create("label_large").await;
+    let jobs = || (0..25).map(|number| job(&format!("Poste {number}")));
+    let recruiters: Vec<Document> = (0..120).map(|_| recruiter(jobs())).collect();
+    test.collection("recruiters").insert_many(&recruiters).await.unwrap();
+    let ids = recruiters.iter().flat_map(|it| it.get_array("jobs").unwrap()).filter_map(Bson::as_document).map(id);
+    let offers: Vec<Document> = ids.map(|id| doc! { "_id": id, "partner_label": LIVE }).collect();
+    test.collection("jobs_partners").insert_many(&offers).await.unwrap();
+    let ended = Processor::command(&["backfill"], &test, &[]).await;
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+    assert!(ended.stderr.contains("2000 offers of a sample"), "{}", ended.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ mod first_run;
 mod indexes;
 mod offers;
 mod old_jobs;
-mod schema;
+pub(crate) mod schema;
 mod text;
 
 use serde_json::{Map, Value, json};

@@ -10,7 +10,6 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::model::OfferStatus;
 use crate::model::names::OFFERS;
-use crate::model::target_schema::Validator;
 use crate::mongo::deadline::while_server_works;
 use crate::mongo::reads::collection;
 use crate::{setup, target};
@@ -20,7 +19,7 @@ pub(super) async fn part(context: &Context) -> Result<Part, Failure> {
     let (schema, validator) = (context.target.schema(), target::validator(&context.database).await?);
     let (omitted, managed_by) = (schema.omitted(), schema.managed_by().name());
     let waiting = schema.status(OfferStatus::Pending).as_str();
-    let refused = refused(context, &validator, omitted).await?;
+    let refused = refused_offers(context).await?;
     let facts = json!({
         "has_validator": !validator.rules.is_empty(), "validation_action": validator.action,
         "validation_level": validator.level, "omitted_fields": omitted, "managed_by": managed_by,
@@ -54,9 +53,15 @@ pub(super) async fn part(context: &Context) -> Result<Part, Failure> {
     Ok(Part { name: "schema", checks, facts })
 }
 
-/// The number of our offers that the server does not let be changed, because they do not match the validator. The fields
-/// in `omitted` do not count: each change removes them.
-async fn refused(context: &Context, validator: &Validator, omitted: &[&str]) -> Result<u64, Failure> {
+/// The number of our offers that the server does not let be changed, because they do not match the validator. Fields that
+/// are omitted do not count: each change removes them.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub(crate) async fn refused_offers(context: &Context) -> Result<u64, Failure> {
+    context.target.refresh(&context.database).await?;
+    let (schema, validator) = (context.target.schema(), target::validator(&context.database).await?);
+    let omitted = schema.omitted();
     if !validator.is_strict() {
         return Ok(0);
     }
