@@ -71,8 +71,8 @@ pub(super) fn file_to_write(path: &str) -> Result<PathBuf, String> {
 /// Reads the path of a file that must not exist yet; `-` is the standard output. An existing file is never overwritten:
 /// an export may be the last copy of a position.
 pub(super) fn new_file(path: &str) -> Result<PathBuf, String> {
-    match Path::new(path).exists() {
-        true if path != "-" => Err("the file exists; choose another file".to_owned()),
-        _ => file_to_write(path),
+    if path != "-" && Path::new(path).exists() {
+        return Err("the file exists; choose another file".to_owned());
     }
+    file_to_write(path)
 }

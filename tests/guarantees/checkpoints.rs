@@ -48,8 +48,9 @@ async fn a_checkpoint_has_the_fields_that_others_read_and_no_more() {
     let lease = state(&test.database, "lease").await.unwrap();
     assert_eq!(checkpoint.get("term"), lease.get("term"));
     assert_eq!(checkpoint.get("term"), Some(&Bson::Int64(1)));
-    // Two recruiters, and the event by which `settled` knows.
-    assert_eq!(checkpoint.get_i64("events").unwrap() - before, 3);
+    // Two recruiters. The events by which `settled` knows may come before or after: a reply may pass their time earlier.
+    let events = checkpoint.get_i64("events").unwrap() - before;
+    assert!((2..=4).contains(&events), "{events} events");
     assert!(!checkpoint.get_str("fingerprint").unwrap().is_empty());
     assert!(checkpoint.get_datetime("updated_at").is_ok());
     let history = checkpoint.get_document("history").unwrap();
