@@ -47,9 +47,13 @@ impl Stages {
             let hides = offers.get(id).is_some_and(|(_, offer)| offer.hides_contact);
             let contact = hides.then(|| only_contact(fields)).filter(|contact| !contact.is_empty());
             *change = match contact {
-                Some(fields) => {
-                    OfferChange::Update { fields, status_changes: false, is_newer: true, stood: RawDocumentBuf::new() }
-                }
+                Some(fields) => OfferChange::Update {
+                    fields,
+                    retyped: RawDocumentBuf::new(),
+                    status_changes: false,
+                    is_newer: true,
+                    stood: RawDocumentBuf::new(),
+                },
                 None => OfferChange::Nothing,
             };
         }

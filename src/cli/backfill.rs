@@ -69,7 +69,13 @@ impl Backfill {
         if group.stop.is_cancelled() {
             return Ok(Exit::Interrupted);
         }
-        let refused = refused_offers(&self.context).await?;
+        // The count goes over all our offers, so it says nothing about some recruiters.
+        let counting =
+            async { if self.filter().is_empty() { refused_offers(&self.context).await.map(Some) } else { Ok(None) } };
+        let refused = tokio::select! {
+            () = group.stop.cancelled() => return Ok(Exit::Interrupted),
+            refused = counting => refused?,
+        };
         self.print_dry_run(recruiters, &dry_run, refused);
         Ok(Exit::Done)
     }
@@ -113,7 +119,7 @@ impl Backfill {
     }
 
     #[expect(clippy::print_stdout, reason = "the output of the command")]
-    fn print_dry_run(&self, recruiters: u64, dry_run: &DryRun, refused: u64) {
+    fn print_dry_run(&self, recruiters: u64, dry_run: &DryRun, refused: Option<u64>) {
         let dead: BTreeMap<&str, u64> =
             dry_run.dead_letters.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
         if self.arguments.json {
@@ -136,10 +142,10 @@ impl Backfill {
         }
         dry_run.status_changes_by_name().iter().for_each(|(change, count)| println!("  status {change}: {count}"));
         dead.iter().for_each(|(reason, count)| println!("  dead letters, {reason}: {count}"));
-        if refused > 0 {
+        if let Some(refused) = refused.filter(|refused| *refused > 0) {
             println!(
-                "  {refused} of our offers do not match the validator: the server refuses each change of them, which the \
-                 numbers above do not show"
+                "  {refused} of our offers do not match the validator: the server refuses changes that leave them so, which \
+                 the numbers above do not show"
             );
         }
     }

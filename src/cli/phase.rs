@@ -58,7 +58,7 @@ async fn show(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     Ok(Exit::Done)
 }
 
-/// What `phase show` shows.
+/// The phase, the conditions of the next step and what concerns it, as `phase show` prints them.
 struct Shown<'a> {
     current: &'a Current,
     next: Option<Phase>,

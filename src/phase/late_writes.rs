@@ -9,9 +9,8 @@ use serde::Serialize;
 
 use super::state::Current;
 use crate::error::Failure;
-use crate::model::names::STATE;
-use crate::model::names::WatchedCollection;
 use crate::model::names::state_id::{LATE_WRITES, TOMBSTONE};
+use crate::model::names::{STATE, WatchedCollection};
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::source::event::{Event, Operation};

@@ -16,6 +16,9 @@ pub enum OfferChange {
     Update {
         /// The differing fields with their new values.
         fields: RawDocumentBuf,
+        /// Numbers that are equal but have another type than in the projection. They are no difference and no reason to
+        /// write. But a validator checks the whole offer, so a write also brings them to the type of the projection.
+        retyped: RawDocumentBuf,
         /// True when `fields` has `offer_status`. The history then gets an entry.
         status_changes: bool,
         /// True when `updated_at` of the existing offer is later than that of the projection (spec 04, "Newest wins").
@@ -66,9 +69,6 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
     if fields.is_empty() {
         return OfferChange::Nothing;
     }
-    // A number of another type is no difference of its own. But a validator checks the whole offer, so a write also
-    // brings such numbers to the type of the projection.
-    retyped.iter().flatten().for_each(|(name, value)| fields.append(name, value));
     let mut stood = RawDocumentBuf::new();
     for name in DECIDES {
         existing.get(name).into_iter().for_each(|value| stood.append(name, value));
@@ -77,17 +77,18 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
         let last = value::list(existing.history).and_then(|history| history.into_iter().flatten().last());
         stood.append(HISTORY, last.unwrap_or(RawBsonRef::Null));
     }
-    OfferChange::Update { fields, status_changes: expected.status_changes, is_newer: expected.is_newer, stood }
+    let Expected { status_changes, is_newer, .. } = expected;
+    OfferChange::Update { fields, retyped, status_changes, is_newer, stood }
 }
 
 /// The same change without an `updated_at` that would go back, for `dual-write` (spec 09, "Dates"). A value that is no
 /// date loses to a date.
 #[must_use]
 pub(crate) fn without_earlier_date(change: OfferChange) -> OfferChange {
-    let OfferChange::Update { fields, status_changes, is_newer, stood } = change else { return change };
+    let OfferChange::Update { fields, retyped, status_changes, is_newer, stood } = change else { return change };
     let date = |document: &RawDocument| document.get_datetime("updated_at").ok();
     if date(&fields) >= date(&stood) || !names(&fields).any(|name| name == "updated_at") {
-        return OfferChange::Update { fields, status_changes, is_newer, stood };
+        return OfferChange::Update { fields, retyped, status_changes, is_newer, stood };
     }
     let mut kept = RawDocumentBuf::new();
     for (name, value) in fields.iter().flatten().filter(|(name, _)| *name != "updated_at") {
@@ -96,7 +97,7 @@ pub(crate) fn without_earlier_date(change: OfferChange) -> OfferChange {
     if kept.is_empty() {
         return OfferChange::Nothing;
     }
-    OfferChange::Update { fields: kept, status_changes, is_newer, stood }
+    OfferChange::Update { fields: kept, retyped, status_changes, is_newer, stood }
 }
 
 /// An existing offer. The order of stored fields is arbitrary, so they are put into the order of the projection.
@@ -222,21 +223,32 @@ mod tests {
     }
 
     #[test]
-    fn a_write_also_brings_numbers_to_the_type_of_the_projection() {
+    fn equal_numbers_of_another_type_are_kept_apart_from_the_difference() {
         let mut standing = rawdoc! {};
         for (number, name) in (0_i64..).zip(WRITTEN) {
             match name.as_str() {
                 "offer_status" => standing.append(name, "Active"),
-                "offer_title" => standing.append(name, -1),
+                "updated_at" => standing.append(name, DateTime::from_millis(2_000)),
                 "partner_label" => standing.append(name, 0),
                 "contract_duration" => standing.append(name, number),
                 _ => standing.append(name, i32::try_from(number).unwrap()),
             }
         }
-        let OfferChange::Update { fields, .. } = compare(&offer(), Some(&standing)) else { panic!() };
-        assert_eq!(names(&fields).collect::<Vec<_>>(), ["offer_title", "contract_duration"]);
-        let duration = fields.get("contract_duration").unwrap().unwrap();
+        let mut projected = offer();
+        projected.fields = RawDocumentBuf::new();
+        for (name, value) in offer().fields.iter().flatten() {
+            match name.as_str() {
+                "updated_at" => projected.fields.append(name, DateTime::from_millis(1_000)),
+                _ => projected.fields.append(name, value),
+            }
+        }
+        let change = compare(&projected, Some(&standing));
+        let OfferChange::Update { fields, retyped, .. } = &change else { panic!("{change:?}") };
+        let [fields, others] = [fields, retyped].map(|fields| names(fields).collect::<Vec<_>>());
+        assert_eq!((fields, others), (vec!["updated_at"], vec!["contract_duration"]));
+        let duration = retyped.get("contract_duration").unwrap().unwrap();
         assert_eq!(duration.element_type(), bson::spec::ElementType::Int32);
+        assert_eq!(without_earlier_date(change), OfferChange::Nothing, "nothing differs but a date that would go back");
     }
 
     #[test]
@@ -301,6 +313,7 @@ mod tests {
             let raw = |value: &Bson| RawDocumentBuf::try_from(&doc! { "updated_at": value }).unwrap();
             let change = OfferChange::Update {
                 fields: raw(&projected),
+                retyped: RawDocumentBuf::new(),
                 status_changes: false,
                 is_newer: false,
                 stood: raw(&standing),

@@ -74,7 +74,7 @@ impl Statement {
 #[must_use]
 pub(crate) fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) -> Option<Statement> {
     let mut filter = rawdoc! { "_id": offer.id };
-    let (fields, status_changes, stood) = match change {
+    let (fields, retyped, status_changes, stood) = match change {
         OfferChange::Nothing | OfferChange::OtherLabel => return None,
         OfferChange::Create => {
             let mut update = RawDocumentBuf::new();
@@ -85,8 +85,10 @@ pub(crate) fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) 
             });
         }
         // Such a change only removes the contact of an anonymised user, so it needs no condition.
-        OfferChange::Update { fields, is_newer: true, .. } if newest_wins => (fields, false, None),
-        OfferChange::Update { fields, status_changes, stood, .. } => (fields, *status_changes, Some(stood)),
+        OfferChange::Update { fields, retyped, is_newer: true, .. } if newest_wins => (fields, retyped, false, None),
+        OfferChange::Update { fields, retyped, status_changes, stood, .. } => {
+            (fields, retyped, *status_changes, Some(stood))
+        }
     };
     // The label of an existing offer is never changed (spec 09, "Label").
     if let Ok(label) = offer.fields.get_str("partner_label") {
@@ -108,15 +110,20 @@ pub(crate) fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) 
             filter.append(cstr!("$expr"), last_entry_is(last));
         }
     }
-    let complete = stood.filter(|_| all).map(|stood| complete(offer, fields, stood));
-    let fields = complete.as_ref().unwrap_or(fields);
+    let mut written = match stood.filter(|_| all) {
+        Some(stood) => complete(offer, fields, stood),
+        None => fields.clone(),
+    };
+    if !all {
+        retyped.iter().flatten().for_each(|(name, value)| written.append(name, value));
+    }
     let body = if status_changes {
         let change = &offer.status_change;
-        let mut set = literals(fields);
+        let mut set = literals(&written);
         set.append(cstr!("offer_status_history"), history(offer.status, &change.reason, change.date));
         rawdoc! { "q": filter, "u": [{ "$set": set }] }
     } else {
-        rawdoc! { "q": filter, "u": { "$set": fields.clone() } }
+        rawdoc! { "q": filter, "u": { "$set": written } }
     };
     Some(Statement { id: Some(offer.id.0), body })
 }

@@ -242,6 +242,11 @@ async fn offers_that_the_validator_does_not_let_be_changed_are_counted_and_only_
         let ended = Processor::command(&["backfill", "--dry-run", "--json"], &test, &[LABELLED]).await;
         let dry_run: Value = serde_json::from_str(&ended.stdout).unwrap();
         assert_eq!(dry_run["refused_offers"], told["platform"]["schema"]["refused_offers"]);
+        let one = recruiters[0].get_object_id("_id").unwrap().to_hex();
+        let arguments = ["backfill", "--dry-run", "--json", "--recruiter", &one];
+        let ended = Processor::command(&arguments, &test, &[LABELLED]).await;
+        let of_one: Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(of_one["refused_offers"], Value::Null, "the count is about all offers");
         dry_run["refused_offers"].clone()
     };
     assert_eq!(counted(TargetModel::Planned, "warn").await, 0, "the server only warns");

@@ -154,6 +154,30 @@ async fn the_golden_offers_fit_the_model_that_went_live() {
     golden_documents_fit(TargetModel::Live, "warn").await;
 }
 
+/// An offer of before, whose number has a type that the validator refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_a_job_also_brings_the_numbers_of_its_offer_to_the_types_of_the_validator() {
+    let test = of_model("schemas_numbers", TargetModel::Live, "error").await;
+    let job = with(job("Boulanger"), doc! { "job_duration": 12.0, "job_prolongation_count": 2_i64 });
+    let recruiter = recruiter([job]);
+    test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    let offers = test.collection("jobs_partners");
+    let before = doc! { "$set": { "contract_duration": 12.0, "job_prolongation_count": 2_i64 } };
+    offers.update_one(doc! {}, before).bypass_document_validation(true).await.unwrap();
+    let verified = Processor::command(&["verify"], &test, &[]).await;
+    assert_eq!(verified.code, 0, "equal numbers are no difference: {}", verified.stdout);
+
+    let edit = doc! { "$set": { "jobs.0.job_description": "Autre" } };
+    test.collection("recruiters").update_one(doc! { "_id": id(&recruiter) }, edit).await.unwrap();
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    assert_eq!(dead_letters(&test).await, 0);
+    let offer = offers.find_one(doc! {}).await.unwrap().unwrap();
+    let numbers = INTEGERS.map(|field| offer.get(field).cloned());
+    assert_eq!(numbers, [Some(Bson::Int32(12)), Some(Bson::Int32(2))]);
+    assert_eq!(text(&offer, "offer_description"), "Autre");
+}
+
 async fn dead_letters(test: &TestDatabase) -> u64 {
     test.collection("stream_processor_dead_letters").count_documents(doc! {}).await.unwrap()
 }
