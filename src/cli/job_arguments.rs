@@ -69,7 +69,7 @@ pub enum AnonymizeCommand {
     #[command(after_help = "Example:\n  stream-processor anonymize user 65102a7347a6ef7545b05ef0 --dry-run")]
     User {
         /// The user's `_id`.
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", value_parser = values::object_id)]
         id: ObjectId,
         /// Print the steps, and do nothing.
         #[arg(long)]

@@ -185,7 +185,7 @@ pub struct RunArguments {
 #[derive(Debug, Args)]
 pub struct BackfillArguments {
     /// Only this recruiter.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = values::object_id)]
     pub recruiter: Option<ObjectId>,
     /// Only recruiters that are active.
     #[arg(long)]

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use bson::oid::ObjectId;
+
 use crate::config::Choice as _;
 use crate::model::names::WatchedCollection;
 use crate::phase::Phase;
@@ -12,6 +14,12 @@ use crate::ticker::ticker_command::JobOrder;
 /// Reads the name of a phase.
 pub(super) fn phase(word: &str) -> Result<Phase, String> {
     Phase::from_word(word).ok_or_else(|| format!("not a phase; the phases are {}", Phase::WORDS.join(", ")))
+}
+
+/// Reads an `_id`. The driver's own message names no remedy.
+pub(super) fn object_id(text: &str) -> Result<ObjectId, String> {
+    ObjectId::parse_str(text)
+        .map_err(|_| "not an _id: 24 hexadecimal digits, such as 65102a7347a6ef7545b05ef0".to_owned())
 }
 
 /// Reads the name of a time-based job.

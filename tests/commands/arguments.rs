@@ -13,8 +13,8 @@ use stream_processor::refusal::Exit;
 type Row = (&'static str, &'static [&'static str], &'static str);
 
 const ROWS: &[Row] = &[
-    ("anonymize user id", &["anonymize", "user", "12"], "invalid value '12'"),
-    ("backfill recruiter", &["backfill", "--recruiter", "12"], "invalid value '12'"),
+    ("anonymize user id", &["anonymize", "user", "12"], "24 hexadecimal digits"),
+    ("backfill recruiter", &["backfill", "--recruiter", "12"], "24 hexadecimal digits"),
     ("completions shell", &["completions", "nosh"], "possible values"),
     ("config", &["status", "--config", "missing.toml"], "missing.toml"),
     ("database", &["status", "--database", "a/b"], "mongodb.database"),
