@@ -85,9 +85,10 @@ impl Checkpoint {
         format!("{}-{}", self.cluster_time.time, self.cluster_time.increment)
     }
 
-    /// The least `updated_at` of the entries that stay in the history.
-    pub(crate) fn oldest_to_keep(&self, keep: Duration) -> DateTime {
-        let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
-        DateTime::from_millis(self.updated_at.timestamp_millis().saturating_sub(keep))
+    /// The least cluster time of the entries that stay in the history. `updated_at` does not decide it: one wrong clock of
+    /// a machine would empty the history.
+    pub(crate) fn oldest_to_keep(&self, keep: Duration) -> Timestamp {
+        let keep = u32::try_from(keep.as_secs()).unwrap_or(u32::MAX);
+        Timestamp { time: self.cluster_time.time.saturating_sub(keep), increment: 0 }
     }
 }

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use bson::DateTime;
+use bson::Timestamp;
 use tracing::warn;
 
 use crate::{Checkpoint, FormatError, HistoryEntry, StoreError, durable};
@@ -57,7 +57,7 @@ fn mend_end(file: &mut File, path: &Path) -> io::Result<()> {
 pub(crate) fn prune(path: &Path, checkpoint: &Checkpoint, keep: Duration) -> Result<(), StoreError> {
     let far_too_old = checkpoint.oldest_to_keep(keep.saturating_add(keep / REWRITES));
     let first = lines(path)?.next().transpose().map_err(StoreError::io("read", path))?;
-    let is_current = |entry: HistoryEntry| entry.checkpoint.updated_at >= far_too_old;
+    let is_current = |entry: HistoryEntry| entry.checkpoint.cluster_time >= far_too_old;
     if first.is_none_or(|line| read_line(&line).is_ok_and(is_current)) {
         return Ok(());
     }
@@ -76,9 +76,9 @@ pub(crate) fn prune(path: &Path, checkpoint: &Checkpoint, keep: Duration) -> Res
     })
 }
 
-fn is_kept(line: &[u8], oldest: DateTime, path: &Path) -> bool {
+fn is_kept(line: &[u8], oldest: Timestamp, path: &Path) -> bool {
     match read_line(line) {
-        Ok(entry) => entry.checkpoint.updated_at >= oldest,
+        Ok(entry) => entry.checkpoint.cluster_time >= oldest,
         Err(error) => {
             warn!(path = %path.display(), %error, "a line of the history cannot be read; it is removed");
             false

@@ -30,7 +30,7 @@ const DUPLICATE_KEY: i32 = 11000;
 pub struct MongoStore {
     state: Collection<Document>,
     history: Collection<Document>,
-    history_index: OnceCell<()>,
+    history_indexes: OnceCell<()>,
     variables: Option<Document>,
 }
 
@@ -41,7 +41,7 @@ impl MongoStore {
         Self {
             state: collection(&database, STATE_COLLECTION),
             history: collection(&database, HISTORY_COLLECTION),
-            history_index: OnceCell::new(),
+            history_indexes: OnceCell::new(),
             variables: None,
         }
     }
@@ -97,18 +97,18 @@ impl MongoStore {
     }
 
     pub(crate) async fn remember(&self, checkpoint: &Checkpoint, keep: Duration) -> Result<(), StoreError> {
-        self.history_index.get_or_try_init(|| self.create_history_index()).await?;
+        self.history_indexes.get_or_try_init(|| self.create_history_indexes()).await?;
         let entry = doc! { "_id": checkpoint.history_id() };
         self.replace(&self.history, entry, checkpoint).await?;
-        let too_old = doc! { "updated_at": { "$lt": checkpoint.oldest_to_keep(keep) } };
+        let too_old = doc! { "cluster_time": { "$lt": checkpoint.oldest_to_keep(keep) } };
         self.history.delete_many(too_old).optional(self.variables.clone(), Delete::let_vars).await?;
         Ok(())
     }
 
-    /// Creates the index for reading the history in order and for deleting old entries. Does nothing when the index
-    /// exists.
-    async fn create_history_index(&self) -> Result<(), Error> {
-        self.history.create_index(IndexModel::builder().keys(newest_first()).build()).await?;
+    /// Creates the indexes for reading the history in order and for deleting old entries. Does nothing when they exist.
+    async fn create_history_indexes(&self) -> Result<(), Error> {
+        let keys = [newest_first(), doc! { "cluster_time": 1 }];
+        self.history.create_indexes(keys.map(|keys| IndexModel::builder().keys(keys).build())).await?;
         Ok(())
     }
 

@@ -97,7 +97,7 @@ impl Store {
         }
     }
 
-    /// Copies a checkpoint to the history, and deletes the entries that are older than its `updated_at` by more than
+    /// Copies a checkpoint to the history, and deletes the entries whose cluster time is earlier than its own by more than
     /// `keep`. In files some entries stay longer, by a sixteenth of `keep` (see [`FileStore`]).
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use tracing::{error, info};
 use super::stream_loop::Pipeline;
 use crate::error::Failure;
 use crate::interruption::{Interruption, Unfinished};
+use crate::maintenance::gaps;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
 use crate::model::names::state_id::DROPPED_SOURCES;
@@ -22,7 +23,8 @@ use crate::source::event::Event;
 use crate::write::update_command;
 
 /// Loads the dropped sources that an earlier leadership stored, adds those of `before`, which this process knows, and
-/// checks which of them exist now.
+/// checks which of them exist now. While a gap is open, absent `recruiters` count as dropped: see
+/// [`are_recruiters_absent`].
 ///
 /// # Errors
 /// [`Failure::Read`].
@@ -37,6 +39,9 @@ pub(crate) async fn load(
     let names = stored.as_ref().and_then(|stored| stored.get_array("names").ok()).into_iter().flatten();
     let mut names: Vec<&str> = names.filter_map(Bson::as_str).collect();
     names.extend(before.map(|name| -> &str { name }));
+    if gaps::is_any_open(database).await? && are_recruiters_absent(database).await? {
+        names.push(WatchedCollection::Recruiters.name());
+    }
     let mut dropped = Dropped::of(names, watched);
     if dropped != Dropped::default() {
         let now = operation_time(database).await?;
@@ -50,7 +55,34 @@ pub(crate) async fn load(
     Ok(dropped)
 }
 
+/// True while the collection `recruiters` does not exist. After a gap this is a drop that no event told of, and a resync
+/// would cancel every offer.
+///
+/// # Errors
+/// [`Failure::Read`].
+async fn are_recruiters_absent(database: &Database) -> Result<bool, Failure> {
+    let named = doc! { "name": WatchedCollection::Recruiters.name() };
+    let present = with_deadline(database.list_collection_names().filter(named)).await.map_err(Failure::Read)?;
+    Ok(present.is_empty())
+}
+
 impl Pipeline {
+    /// Records that `recruiters` were dropped in a gap, if they are absent now.
+    ///
+    /// # Errors
+    /// [`Failure::Read`], or as [`update_command::record`].
+    pub(crate) async fn note_absent_recruiters(&mut self) -> Result<(), Unfinished> {
+        let source = WatchedCollection::Recruiters;
+        let is_watched = self.phase.borrow().phase.watched().contains(&source);
+        let database = self.maintenance.fence.writer.database().clone();
+        if is_watched && are_recruiters_absent(&database).await? && self.dropped.note_absent(source) {
+            error!(collection = source.name(), "a watched collection was dropped while its events were not read");
+            self.maintenance.held = true;
+            self.store_sources().await?;
+        }
+        Ok(())
+    }
+
     /// Records the drops and insertions that these events tell of. Drops are stored before a checkpoint passes them.
     pub(crate) async fn note_sources(&mut self, events: &[Event]) -> Result<(), Unfinished> {
         let mut is_dropped = false;

@@ -125,6 +125,12 @@ impl Pipeline {
                 return Ok(());
             }
         }
+        while let Err(cause) = self.note_absent_recruiters().await {
+            self.wait_after(cause, &mut delays).await?;
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+        }
         self.resync_everything("the history of the stream was lost").await
     }
 }

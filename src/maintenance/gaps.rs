@@ -2,10 +2,14 @@
 //! until a resync has repaired it. A gap is stored before a checkpoint passes it.
 
 use bson::{DateTime, Timestamp, doc, oid::ObjectId};
+use mongodb::Database;
 
+use crate::error::Failure;
 use crate::interruption::Unfinished;
 use crate::model::names::GAPS;
 use crate::model::names::gap_state::{OPEN, REPAIRED};
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
 use crate::write::{Writer, update_command};
 
 /// Stores an open gap between two cluster times.
@@ -25,6 +29,15 @@ pub(crate) async fn open(
         "_id": ObjectId::new(), "cause": cause, "state": OPEN, "opened_at": now,
     } };
     update_command::record(writer, GAPS, filter, update).await
+}
+
+/// True while a gap is not repaired.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub(crate) async fn is_any_open(database: &Database) -> Result<bool, Failure> {
+    let open = with_deadline(collection(database, GAPS).find_one(doc! { "state": OPEN })).await;
+    Ok(open.map_err(Failure::Read)?.is_some())
 }
 
 /// Assigns all open gaps to a resync that begins now. Later gaps need another resync.

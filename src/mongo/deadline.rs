@@ -28,7 +28,18 @@ const LONGEST_UNSEEN: Duration = Duration::from_mins(10);
 pub(crate) async fn with_deadline<T, E: From<MongoError>>(
     asking: impl IntoFuture<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let answer = tokio::time::timeout(LONGEST, asking.into_future()).await;
+    within(LONGEST, asking).await
+}
+
+/// Waits at most `longest` for the answer of a command, as [`with_deadline`].
+///
+/// # Errors
+/// As [`with_deadline`].
+pub(crate) async fn within<T, E: From<MongoError>>(
+    longest: Duration,
+    asking: impl IntoFuture<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let answer = tokio::time::timeout(longest, asking.into_future()).await;
     answer.unwrap_or_else(|_| Err(unanswered().into()))
 }
 

@@ -33,6 +33,11 @@ impl Plan {
             Reaction::ReferenceDeleted | Reaction::ReferenceChanged { key: true } => {
                 self.shrunk_references.extend(event.collection);
             }
+            // The recruiters of a reference are found by its ObjectId, and a projection also uses references with
+            // another `_id`.
+            Reaction::ReferenceChanged { .. } if event.id().is_none() => {
+                self.shrunk_references.extend(event.collection);
+            }
             _ => {}
         }
         self.replaced_sources.extend(event.renamed_to.filter(|source| *source != WatchedCollection::Canary));

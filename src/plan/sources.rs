@@ -73,6 +73,11 @@ impl Dropped {
         dropped.is_some() || replaced.is_some()
     }
 
+    /// Records that a collection does not exist, without an event that tells it. True when this was not known.
+    pub(crate) fn note_absent(&mut self, source: WatchedCollection) -> bool {
+        self.sources.insert(source.name(), Sign::Gone) != Some(Sign::Gone)
+    }
+
     /// Records that a collection exists at this time.
     pub(crate) fn is_there(&mut self, name: &str, time: u32) {
         for name in [name, WHOLE_DATABASE] {

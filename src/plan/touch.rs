@@ -46,8 +46,8 @@ pub struct Plan {
     pub changed_references: BTreeSet<(WatchedCollection, ObjectId)>,
     /// Offers that any program changed. Only a replay reads such events.
     pub changed_offers: BTreeSet<JobId>,
-    /// Collections of references in which a key may have disappeared. A thin event does not tell which key, so a resync
-    /// follows.
+    /// Collections of references in which a key may have disappeared, or a document without ObjectId changed. A thin event
+    /// does not tell which key, so a resync follows.
     pub shrunk_references: BTreeSet<WatchedCollection>,
     /// Watched collections that were dropped or renamed.
     pub dropped_sources: BTreeSet<WatchedCollection>,

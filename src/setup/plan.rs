@@ -45,7 +45,7 @@ pub fn indexes() -> [(&'static str, Vec<Document>); 8] {
         doc! { "recruiter_status": 1 },
         doc! { "managed_by": 1, "offer_status": 1, "offer_expiration": -1 },
     ];
-    let history = vec![doc! { "updated_at": -1, "cluster_time": -1 }];
+    let history = vec![doc! { "updated_at": -1, "cluster_time": -1 }, doc! { "cluster_time": 1 }];
     [
         (OFFERS, migration),
         (LINKS, vec![doc! { "jobs": 1 }]),

@@ -15,12 +15,13 @@ use crate::clock;
 use crate::error::Failure;
 use crate::model::names::OFFERS;
 use crate::model::names::WatchedCollection;
-use crate::mongo::deadline::with_deadline;
+use crate::mongo::deadline::{with_deadline, within};
 use crate::mongo::reads::collection;
 use crate::observe::labels::{JOB_STATUSES, OFFER_STATUSES, OTHER};
 
-/// The time after which the server itself ends a count, because this process does not wait any longer.
-const LONGEST: Duration = Duration::from_secs(30);
+/// The time after which the server ends a count, and this process gives it up. A count reads whole collections, perhaps on
+/// a secondary, so its progress cannot be followed. Nothing waits for it: a page without counts is the worst that happens.
+const LONGEST: Duration = Duration::from_mins(10);
 
 /// Numbers of documents, jobs and offers at one time.
 #[derive(Debug, Clone, Serialize)]
@@ -73,8 +74,8 @@ async fn source_jobs(database: &Database) -> Result<BTreeMap<&'static str, u64>,
     ];
     let recruiters = collection(database, WatchedCollection::Recruiters.name());
     let counting = recruiters.aggregate(stages).max_time(LONGEST).selection_criteria(anywhere());
-    let counted = with_deadline(counting).await.map_err(Failure::Read)?;
-    let counted: Vec<Document> = with_deadline(counted.try_collect()).await.map_err(Failure::Read)?;
+    let counted = within(LONGEST, counting).await.map_err(Failure::Read)?;
+    let counted: Vec<Document> = within(LONGEST, counted.try_collect()).await.map_err(Failure::Read)?;
     let counted: BTreeMap<String, u64> = counted.iter().filter_map(group).collect();
     let words = JOB_STATUSES.into_iter().map(|(word, _)| word).chain([OTHER]);
     Ok(words.map(|word| (word, counted.get(word).copied().unwrap_or_default())).collect())
@@ -84,7 +85,7 @@ async fn target_offers(database: &Database, label: &str) -> Result<BTreeMap<&'st
     let offers = collection(database, OFFERS);
     let count = async |filter: Document| {
         let counting = offers.count_documents(filter);
-        with_deadline(counting.max_time(LONGEST).selection_criteria(anywhere())).await.map_err(Failure::Read)
+        within(LONGEST, counting.max_time(LONGEST).selection_criteria(anywhere())).await.map_err(Failure::Read)
     };
     let mut counted = BTreeMap::new();
     for status in OFFER_STATUSES {

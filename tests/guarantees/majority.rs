@@ -9,7 +9,7 @@ use xtask::guarded::Signal;
 use xtask::mongod::{Options, ReplicaSet};
 
 use crate::support::database::TestDatabase;
-use crate::support::failpoints::{mend, refuse_next};
+use crate::support::failpoints::{mend, refuse_next, until_no_get_more};
 use crate::support::fields::{first_job, text};
 use crate::support::offers;
 use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
@@ -192,20 +192,6 @@ async fn touch(database: &Database, recruiter: &Document, title: &str) {
 
 async fn offer(test: &TestDatabase, recruiter: &Document) -> Document {
     offers::read(&test.database).await.remove(&first_job(recruiter)).unwrap()
-}
-
-/// Waits until the server has answered the service's `getMore`: it would bring what happens now.
-async fn until_no_get_more(database: &Database) {
-    let stages = [
-        doc! { "$currentOp": { "allUsers": true } },
-        doc! { "$match": { "appName": "stream-processor", "command.getMore": { "$exists": true } } },
-    ];
-    eventually(PATIENCE, "the server waits for the service", async || {
-        let running = database.client().database("admin").aggregate(stages.clone()).await.unwrap();
-        let running: Vec<Document> = running.try_collect().await.unwrap();
-        running.is_empty().then_some(())
-    })
-    .await;
 }
 
 /// The index of the primary, and those of the others.

@@ -4,14 +4,17 @@
 use bson::oid::ObjectId;
 use bson::{Document, doc};
 use futures::TryStreamExt as _;
+use xtask::guarded::Signal;
+use xtask::mongod::{Options, ReplicaSet};
 
 use crate::support::database::TestDatabase;
+use crate::support::failpoints::{mend, refuse_next, until_no_get_more};
 use crate::support::fields::{first_job, text};
 use crate::support::offers;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
 use crate::support::runs::{BRISK, started, stopped};
-use crate::support::state::{gaps, jobs, links, settled, state, until_no_resync};
+use crate::support::state::{change_checkpoint, gaps, jobs, links, settled, state, until_no_resync};
 use crate::support::waiting::{PATIENCE, cluster_time_now, eventually};
 
 const WATCHED: [&str; 7] = [
@@ -203,6 +206,58 @@ async fn what_does_not_come_back_after_a_drop_is_cancelled_and_the_hint_stays_un
     }
     stopped(processor).await;
     assert_verified(&test).await;
+}
+
+/// No event tells of a drop in a gap, and a resync at once would cancel every offer.
+#[tokio::test(flavor = "multi_thread")]
+async fn recruiters_that_are_dropped_before_a_start_without_a_position_count_as_dropped() {
+    let test = TestDatabase::create("dropped_before_start").await;
+    let (processor, world) = with_two_recruiters(&test).await;
+    stopped(processor).await;
+    test.collection("recruiters").drop().await.unwrap();
+    change_checkpoint(&test.database, doc! { "token": { "_data": "826B05 is no token" } }).await;
+    assert_waits_for_recruiters(&test, Processor::start(&test, &BRISK), &world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recruiters_that_are_dropped_in_a_gap_of_a_running_stream_count_as_dropped() {
+    let set = ReplicaSet::start(&Options::default()).unwrap();
+    let test = TestDatabase::create_on(&set.uri(), "dropped_in_gap").await;
+    let (mut processor, world) = with_two_recruiters(&test).await;
+    processor.signal(Signal::Stop);
+    until_no_get_more(&test.database).await;
+    test.collection("recruiters").drop().await.unwrap();
+    // The stream begins again with the last operation: that must not be the drop.
+    test.collection("ticks").insert_one(doc! {}).await.unwrap();
+    let lost = refuse_next(&test.database, 1, &["getMore"], None, doc! { "errorCode": 286 }).await;
+    processor.signal(Signal::Continue);
+    lost.happened(&test.database, "the history is lost").await;
+    mend(&test.database).await;
+    assert_waits_for_recruiters(&test, processor, &world).await;
+}
+
+async fn with_two_recruiters(test: &TestDatabase) -> (Processor, Vec<Document>) {
+    let processor = started(test).await;
+    let world: Vec<Document> = ["Boulanger", "Vendeur"].map(|title| recruiter([job(title)])).into();
+    test.collection("recruiters").insert_many(&world).await.unwrap();
+    settled(&test.database).await;
+    until_no_resync(&test.database).await;
+    (processor, world)
+}
+
+/// Nothing is cancelled before recruiters are there again. Then what did not come back is.
+async fn assert_waits_for_recruiters(test: &TestDatabase, processor: Processor, world: &[Document]) {
+    until_dropped(&processor, &["recruiters"]).await;
+    settled(&test.database).await;
+    for recruiter in world {
+        assert_eq!(status(test, recruiter).await, "Active", "a collection that is absent tells nothing");
+    }
+    test.collection("recruiters").insert_one(&world[0]).await.unwrap();
+    until_dropped(&processor, &[]).await;
+    assert_eq!(["Active", "Cancelled"], [status(test, &world[0]).await, status(test, &world[1]).await]);
+    let gaps = gaps(&test.database).await;
+    assert!(!gaps.is_empty() && gaps.iter().all(|gap| text(gap, "state") == "repaired"), "{gaps:?}");
+    stopped(processor).await;
 }
 
 /// What is absent then was left out on purpose, or was absent before.

@@ -9,10 +9,13 @@ use serde_json::Value;
 
 use crate::support::damaged::{self, DAMAGED};
 use crate::support::database::TestDatabase;
+use crate::support::fields::{first_job, text};
+use crate::support::offers;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{job, recruiter, with};
 use crate::support::runs::{started, stopped};
 use crate::support::state::{settled, until_no_resync};
+use crate::support::waiting::{PATIENCE, eventually};
 
 /// One of each type that the server takes as an `_id`.
 fn ids() -> Vec<Bson> {
@@ -115,6 +118,37 @@ async fn what_has_another_id_is_found_by_a_backfill_and_named_by_verify_and_doct
     let told: Vec<&str> = checks.map(|check| check["found"].as_str().unwrap()).collect();
     assert_eq!(told.len(), 2 + SOURCES.len(), "{found:#}");
     assert!(told[0].starts_with(&format!("{odd} documents of recruiters")), "{told:?}");
+}
+
+/// A projection finds a reference by its key, whatever its `_id` is, so its changes count too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_reference_with_another_id_is_followed() {
+    let test = TestDatabase::create("other_ids_reference").await;
+    let cfas = test.collection("cfas");
+    cfas.insert_one(doc! { "_id": "odd", "siret": "1", "raison_sociale": "Avant" }).await.unwrap();
+    let sheet = doc! { "_id": 7, "rome": { "code_rome": "X1" }, "definition": "Avant" };
+    test.collection("referentielromes").insert_one(sheet).await.unwrap();
+    let delegated = doc! { "is_delegated": true, "cfa_delegated_siret": "1" };
+    let job = with(job("Boulanger"), doc! { "rome_code": ["X1"], "job_description": null });
+    let recruiter = with(recruiter([job]), delegated);
+    let manager = ObjectId::parse_str(text(&recruiter, "managed_by")).unwrap();
+    test.collection("userswithaccounts").insert_one(doc! { "_id": manager, "email": "a@example.com" }).await.unwrap();
+    test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    assert_eq!(offers::read(&test.database).await.len(), 1);
+    let shown = async |fields: [&str; 2]| {
+        let offer = offers::read(&test.database).await.remove(&first_job(&recruiter))?;
+        (fields.map(|field| text(&offer, field).to_owned()) == ["Après", "Après"]).then_some(())
+    };
+    let fields = ["cfa_legal_name", "offer_description"];
+    assert_eq!(shown(fields).await, None);
+    let changed = doc! { "$set": { "raison_sociale": "Après" } };
+    cfas.update_one(doc! { "_id": "odd" }, changed).await.unwrap();
+    let changed = doc! { "$set": { "definition": "Après" } };
+    test.collection("referentielromes").update_one(doc! { "_id": 7 }, changed).await.unwrap();
+    eventually(PATIENCE, "the offer follows both", async || shown(fields).await).await;
+    stopped(processor).await;
 }
 
 async fn lose_the_checkpoint(test: &TestDatabase) {

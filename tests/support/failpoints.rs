@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use bson::{Bson, Document, doc};
+use futures::TryStreamExt as _;
 use mongodb::Database;
 
-use super::waiting::PATIENCE;
+use super::waiting::{PATIENCE, eventually};
 
 /// An error that passes by itself: a write conflict.
 pub(crate) fn passing() -> Document {
@@ -117,4 +118,18 @@ pub(crate) async fn slow_scans(database: &Database, namespace: &str, wait: Durat
 /// Searches are as fast as they are again.
 pub(crate) async fn mend_scans(database: &Database) {
     configure(database, doc! { "configureFailPoint": "setYieldAllLocksWait", "mode": "off" }).await;
+}
+
+/// Waits until the server has answered the service's `getMore`: it would bring what happens now.
+pub(crate) async fn until_no_get_more(database: &Database) {
+    let stages = [
+        doc! { "$currentOp": { "allUsers": true } },
+        doc! { "$match": { "appName": "stream-processor", "command.getMore": { "$exists": true } } },
+    ];
+    eventually(PATIENCE, "the server waits for the service", async || {
+        let running = database.client().database("admin").aggregate(stages.clone()).await.unwrap();
+        let running: Vec<Document> = running.try_collect().await.unwrap();
+        running.is_empty().then_some(())
+    })
+    .await;
 }

@@ -129,6 +129,21 @@ async fn what_is_older_than_asked_for_leaves_the_history() {
     });
 }
 
+/// The age of an entry is a distance in the stream, so a wrong clock of the machine neither empties the history nor keeps
+/// it for ever.
+#[tokio::test]
+async fn a_wrong_clock_deletes_no_entry_of_the_history_and_keeps_none() {
+    on_every_store!(|store| {
+        let year = 365 * 24 * 3600;
+        store.remember(&checkpoint(1000, 1), DAY).await.unwrap();
+        let ahead = Checkpoint { updated_at: checkpoint(1060 + year, 1).updated_at, ..checkpoint(1060, 1) };
+        store.remember(&ahead, DAY).await.unwrap();
+        assert_eq!(history_ids(store, 10).await, ["1060-1", "1000-1"]);
+        store.remember(&checkpoint(1060 + year, 1), DAY).await.unwrap();
+        assert_eq!(history_ids(store, 10).await.len(), 1, "both are a year old");
+    });
+}
+
 #[tokio::test]
 async fn a_cleared_store_keeps_its_history_and_takes_any_term() {
     on_every_store!(|store| {
