@@ -15,8 +15,8 @@ use crate::model::names::state_id::LEASE;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::write::Writer;
-use crate::write::fenced_writer::Unanswered;
-use crate::write::fenced_writer::Validity;
+use crate::write::lease_check::Unanswered;
+use crate::write::lease_check::Validity;
 
 /// The greatest usual difference between the clocks of two members: a day. A greater one means that a clock was wrong.
 const SKEW_MILLISECONDS: i64 = 24 * 3_600_000;

@@ -107,7 +107,7 @@ pub mod inside {
     pub use crate::verify::report::VerificationReport;
     pub use crate::verify::stored;
     pub use crate::write::create::{WORTH_IT, create};
-    pub use crate::write::fenced_writer::Validity;
+    pub use crate::write::lease_check::Validity;
     pub use crate::write::statements::{Creation, Statement};
     pub use crate::write::transaction::{Fence, Transaction};
     pub use crate::write::{Writer, update_command};

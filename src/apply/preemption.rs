@@ -13,7 +13,7 @@ use crate::interruption::{Interruption, Unfinished};
 use crate::observe::health::{Health, HealthPart};
 use crate::phase::Phase;
 use crate::phase::watcher::Followed;
-use crate::write::fenced_writer::Validity;
+use crate::write::lease_check::Validity;
 
 /// The time that a running batch has after SIGTERM. A batch that takes longer is abandoned, and applied again at the
 /// next start.

@@ -45,7 +45,7 @@ use crate::ticker::ledger;
 use crate::ticker::runner::{LeaderHandles, Ticker};
 use crate::verify::continuous::Continuous;
 use crate::write::Writer;
-use crate::write::fenced_writer::Validity;
+use crate::write::lease_check::Validity;
 use crate::write::transaction::Fence;
 
 /// Leads until the lease is lost, a task fails for good, or `stop` is cancelled.

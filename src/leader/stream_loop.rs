@@ -30,7 +30,7 @@ use crate::source::event::Event;
 use crate::tasks::pause;
 use crate::ticker::write_access::OfferWriteLock;
 use crate::write::dead_letters::EventPosition;
-use crate::write::fenced_writer::Validity;
+use crate::write::lease_check::Validity;
 use crate::write::update_command;
 
 /// The time to wait for the reply after a full one. The server reads a reply in less time, if there is one.

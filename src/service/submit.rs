@@ -30,7 +30,7 @@ use crate::tasks::signals;
 use crate::tasks::{Group, Task, pause};
 use crate::ticker::ledger;
 use crate::ticker::runner::{LeaderHandles, Ticker};
-use crate::write::fenced_writer::Validity;
+use crate::write::lease_check::Validity;
 use crate::write::transaction::Fence;
 
 /// The interval at which the stored command is read again.

@@ -34,7 +34,7 @@ use crate::refusal::Refusal;
 use crate::retry::Delays;
 use crate::target;
 use crate::tasks::{Group, Task};
-use crate::write::fenced_writer::Validity;
+use crate::write::lease_check::Validity;
 
 /// The server's codes `NamespaceNotFound` and `IndexNotFound`: the index is already gone.
 const ALREADY_GONE: [i32; 2] = [26, 27];

@@ -31,7 +31,7 @@ use crate::notices::{Messenger, Notices, notices};
 use crate::phase::watcher::Followed;
 use crate::retry::Delays;
 use crate::tasks::pause;
-use crate::write::fenced_writer::Validity;
+use crate::write::lease_check::Validity;
 use crate::write::transaction::Fence;
 
 /// The number of attempts at a run before it has failed.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::sync::{Mutex, Notify, watch};
 
 use crate::phase::watcher::Followed;
-use crate::write::fenced_writer::Validity;
+use crate::write::lease_check::Validity;
 use crate::write::transaction::Fence;
 
 /// The right of one run to write, which only a leader has.

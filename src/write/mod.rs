@@ -5,7 +5,7 @@ pub(crate) mod anonymize;
 pub(crate) mod create;
 pub(crate) mod dead_letter;
 pub(crate) mod dead_letters;
-pub(crate) mod fenced_writer;
+pub(crate) mod lease_check;
 pub(crate) mod links;
 pub(crate) mod statements;
 pub(crate) mod stored_dead_letter;
@@ -13,4 +13,4 @@ pub(crate) mod ticker_document;
 pub(crate) mod transaction;
 pub mod update_command;
 
-pub use fenced_writer::Writer;
+pub use lease_check::Writer;
