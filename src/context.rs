@@ -11,10 +11,23 @@ use crate::observe::metrics::Metrics;
 use crate::project::ProjectionSettings;
 use crate::target::Target;
 
+/// What tells this deployment and this process from others.
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    /// `environment` of the configuration.
+    pub environment: &'static str,
+    pub database: String,
+    /// The replica set; empty for a router of a sharded cluster, and where the server was not asked.
+    pub replica_set: String,
+    /// The name under which this process holds the lease: host, process id, a random part.
+    pub instance: String,
+}
+
 /// The shared parts of one process. Clones share them too.
 #[derive(Debug, Clone)]
 pub struct Context {
     pub settings: Arc<Settings>,
+    pub deployment: Arc<Deployment>,
     /// The database. Reads go to the primary and return data that a majority has. Writes wait for a majority.
     pub database: CausalDatabase,
     pub primary_changes: PrimaryChanges,

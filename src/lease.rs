@@ -23,7 +23,7 @@ const SKEW_MILLISECONDS: i64 = 24 * 3_600_000;
 
 /// Makes the name of this process in the lease: host, process id, and a random part that makes the name unique.
 #[must_use]
-pub(crate) fn holder() -> String {
+pub(crate) fn instance_name() -> String {
     let host = gethostname::gethostname().to_string_lossy().into_owned();
     format!("{host}/{}/{:08x}", std::process::id(), rand::random::<u32>())
 }

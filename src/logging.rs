@@ -28,21 +28,27 @@ pub enum LoggingError {
 /// A [`LoggingError`] when the level cannot be parsed, or on a second call.
 pub fn init(settings: &LogSettings) -> Result<(), LoggingError> {
     let terminal = std::io::stderr().is_terminal();
-    let json = match settings.format {
-        LogFormat::Auto => !terminal,
-        LogFormat::Json => true,
-        LogFormat::Pretty => false,
-    };
+    let json = is_json(settings);
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter(&settings.level)?)
         .with_writer(std::io::stderr)
         .with_ansi(terminal && settings.colors && !json);
     if json {
-        lines.json().flatten_event(true).finish().try_init()?;
+        lines.json().flatten_event(true).with_span_list(false).finish().try_init()?;
     } else {
         lines.finish().try_init()?;
     }
     Ok(())
+}
+
+/// True when the lines of the log are JSON.
+#[must_use]
+pub(crate) fn is_json(settings: &LogSettings) -> bool {
+    match settings.format {
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Json => true,
+        LogFormat::Pretty => false,
+    }
 }
 
 fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {

@@ -36,7 +36,8 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
     if let CliCommand::Emails { command } = &cli.command {
         return cli::emails::run(command, &mut std::io::stdout().lock());
     }
-    let Loaded { settings, effective } = config::load(&cli.sources()).map_err(|faults| usage(&faults))?;
+    let sources = cli.sources();
+    let Loaded { settings, effective } = config::load(&sources).map_err(|faults| usage(&faults))?;
     if let CliCommand::Config { command } = &cli.command {
         let printed = cli::config::run(command, &effective, &mut std::io::stdout().lock());
         return printed.map_err(|error| usage(&error));
@@ -46,16 +47,18 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
     }
     logging::init(&settings.log).map_err(|error| usage(&error))?;
     if let CliCommand::Doctor(arguments) = &cli.command {
-        return doctor::doctor(connect::unchecked(settings).await?, arguments.json, arguments.against_platform).await;
+        let context = connect::unchecked(settings).await?;
+        return doctor::doctor(context, arguments.json, arguments.against_platform, cli.allow_empty).await;
     }
     // A command that only reads must work for a user without write privileges.
     let context = if cli.command.only_reads() {
-        connect::connect_to_read(settings).await?
+        connect::connect_to_read(settings, cli.allow_empty).await?
     } else {
-        connect::connect(settings).await?
+        connect::connect(settings, cli.allow_empty).await?
     };
+    let file = sources.file;
     match cli.command {
-        CliCommand::Run(_) => service::run(context).await,
+        CliCommand::Run(_) => service::run(context, file).await,
         CliCommand::Backfill(arguments) => cli::backfill::backfill(context, arguments).await,
         CliCommand::Setup(arguments) => setup::setup(context, arguments).await,
         CliCommand::Verify(arguments) => cli::verify::verify(context, arguments).await,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, debug, info, warn};
 
 use crate::error::Failure;
 use crate::interruption::Unfinished;
@@ -24,6 +24,10 @@ pub(crate) enum Task {
     Signals,
     /// Reads the state of the service for the status page, until the process ends.
     Survey,
+    /// Pings MongoDB, until the process ends.
+    Database,
+    /// Logs changes of the verdict, until the process ends.
+    Verdict,
     /// Watches the schema of the target, until the process ends.
     Target,
     /// Follows the phase of the database.
@@ -66,7 +70,8 @@ impl Group {
         task: Task,
         work: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
-        self.tasks.spawn(async move { (task, work.await.map_err(E::into)) });
+        // The lines of a task name the deployment, as those of its parent do.
+        self.tasks.spawn(async move { (task, work.await.map_err(E::into)) }.in_current_span());
     }
 
     /// Waits until the first task ends, stops the others, and waits for the end of `last`, whose orderly end matters.

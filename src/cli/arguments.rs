@@ -159,11 +159,16 @@ pub enum DeadLettersCommand {
         json: bool,
     },
     /// Delete dead letters whose documents need no correction. A later failure stores them again.
-    #[command(after_help = "Example:\n  stream-processor dead-letters drop recruiters/65102a7347a6ef7545b05ef0")]
+    #[command(
+        after_help = "Example:\n  stream-processor dead-letters drop recruiters/65102a7347a6ef7545b05ef0 --reason \"stays\""
+    )]
     Drop {
         /// The ids, as `list` prints them.
         #[arg(value_name = "ID", required = true, value_parser = values::dead_letter)]
         ids: Vec<String>,
+        /// The reason, for the record.
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+        reason: String,
         /// Print the result as JSON.
         #[arg(long)]
         json: bool,

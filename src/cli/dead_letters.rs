@@ -26,7 +26,7 @@ pub async fn run(context: Context, command: DeadLettersCommand) -> Result<Exit, 
         DeadLettersCommand::List { json } => list(&context, json).await,
         DeadLettersCommand::Show { id, json } => show(&context, &id, json).await,
         DeadLettersCommand::Retry { json } => retry(&context, json).await,
-        DeadLettersCommand::Drop { ids, json } => drop_letters(&context, ids, json).await,
+        DeadLettersCommand::Drop { ids, reason, json } => drop_letters(&context, ids, reason, json).await,
     }
 }
 
@@ -89,9 +89,9 @@ async fn show(context: &Context, id: &str, as_json: bool) -> Result<Exit, Refusa
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
-async fn drop_letters(context: &Context, ids: Vec<String>, as_json: bool) -> Result<Exit, Refusal> {
+async fn drop_letters(context: &Context, ids: Vec<String>, reason: String, as_json: bool) -> Result<Exit, Refusal> {
     let asked = ids.iter().collect::<std::collections::BTreeSet<_>>().len() as u64;
-    match submit(context, &Command::DropDeadLetters { ids }, |_| {}).await? {
+    match submit(context, &Command::DropDeadLetters { ids, reason: Some(reason) }, |_| {}).await? {
         Some(CommandOutcome { done: true, details }) => {
             let dropped = count(&details, "dropped");
             match as_json {

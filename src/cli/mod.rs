@@ -55,6 +55,9 @@ pub struct Cli {
     /// The name of the database.
     #[arg(long, global = true, value_name = "NAME")]
     pub database: Option<String>,
+    /// Accept a database without the collection `recruiters`, for a new installation.
+    #[arg(long, global = true)]
+    pub allow_empty: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: CliCommand,

@@ -30,6 +30,7 @@ use crate::phase::stored_verification::StoredVerification;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::source::cursor::operation_time;
+use crate::status::verdict::{ServiceCondition, Verdict, VerdictFacts, problems, verdict};
 use crate::tasks::signals;
 use crate::tasks::{Group, Task};
 use crate::ticker::stored_run::{self, StoredRun};
@@ -75,6 +76,12 @@ pub async fn status(context: Context, arguments: StatusArguments) -> Result<Exit
 
 #[derive(Debug, Serialize)]
 struct StatusReport {
+    verdict: Verdict,
+    /// What is wrong, the cause of the verdict first.
+    problems: Vec<String>,
+    environment: &'static str,
+    database: String,
+    replica_set: String,
     phase: &'static str,
     phase_since: Option<String>,
     leader: Option<LeaderStatus>,
@@ -147,7 +154,24 @@ impl StatusReport {
         let history = with_deadline(store(context).history(10)).await?;
         let leader = lease::current(database).await?;
         let gaps = with_deadline(collection(database, GAPS).count_documents(doc! { "state": OPEN })).await;
+        let dead_letters = stored_dead_letter::count_by_reason(database).await?;
+        let verification = with_deadline(StoredVerification::read(database)).await.map_err(Failure::Read)?;
+        let late_writes = LateWrites::read(database, &phase).await?.map(|late| late.report());
+        let judged = VerdictFacts::of_command(ServiceCondition {
+            phase: phase.phase,
+            is_led: leader.is_some(),
+            leader_lag: leader.as_ref().and_then(|leader| leader.lag),
+            dead_letters: dead_letters.values().sum(),
+            differences: verification.as_ref().and_then(|last| last.differences),
+            late_writes: late_writes.as_ref().map_or(0, |late| u64::try_from(late.total).unwrap_or_default()),
+        });
+        let deployment = &context.deployment;
         Ok(Self {
+            verdict: verdict(&judged),
+            problems: problems(&judged),
+            environment: deployment.environment,
+            database: deployment.database.clone(),
+            replica_set: deployment.replica_set.clone(),
             phase: phase.phase.word(),
             phase_since: phase.since.and_then(date),
             leader: leader.map(|leader| LeaderStatus { name: leader.name, term: leader.term, lag_seconds: leader.lag }),
@@ -159,24 +183,25 @@ impl StatusReport {
                 .map(|resync| resync.stage.unwrap_or_else(|| "begun".to_owned())),
             open_gaps: gaps.map_err(Failure::Read)?,
             unfinished_commands: unfinished(context).await?,
-            dead_letters: stored_dead_letter::count_by_reason(database).await?,
+            dead_letters,
             target_fields_omitted: context.target.schema().omitted().to_vec(),
-            last_verification: with_deadline(StoredVerification::read(database))
-                .await
-                .map_err(Failure::Read)?
-                .and_then(|last| {
-                    Some(VerificationStatus { ended: date(last.ended?)?, differences: last.differences? })
-                }),
-            late_writes: LateWrites::read(database, &phase).await?.map(|late| late.report()),
+            last_verification: verification.and_then(|last| {
+                Some(VerificationStatus { ended: date(last.ended?)?, differences: last.differences? })
+            }),
+            late_writes,
             jobs: jobs(context).await?,
         })
     }
 
     fn text(&self) -> String {
-        let mut lines = vec![
+        let problems = self.problems.iter().map(|problem| row("", &[problem]));
+        let mut lines = vec![row("verdict", &[self.verdict.state.headline(), self.verdict.state.sentence()])];
+        lines.extend(problems);
+        lines.extend([
+            row("deployment", &[self.environment, &self.database, &self.replica_set]),
             row("phase", &[self.phase, &self.phase_since.as_ref().map_or(String::new(), |at| format!("since {at}"))]),
             row("leader", &[&self.leader_text()]),
-        ];
+        ]);
         match &self.position {
             Some(position) => {
                 let age = length_text(Duration::from_secs(position.age_seconds));

@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use url::{Host, Url};
 
 use super::effective;
 use super::fault::{ConfigFault, ConfigFaults, Origin};
 use super::key::{ConfigKey, Fallback, Section, ValueKind};
-use super::layers::{LayerEntry, Layers, Raw};
+use super::layers::{LayerEntry, Layers, Raw, nearest};
 use super::links;
 use super::values::{Accepted, Checked, CheckedValue};
 use crate::schedule;
+
+/// The levels of the log.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Checks all keys. `faults` are the faults of the layers; the faults of the check are added to them.
 pub(super) fn check(
@@ -311,6 +315,15 @@ fn email(text: &str) -> Result<String, String> {
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
+    // The parser takes a word that is no level for the name of a module, and then silences everything else.
+    let lone = |directive: &&str| !directive.is_empty() && !directive.contains(['=', '[']);
+    for word in text.split(',').map(str::trim).filter(lone) {
+        if word.parse::<LevelFilter>().is_err() {
+            let near = nearest(&word.to_lowercase(), LEVELS.map(str::to_owned).into_iter());
+            let advice = near.unwrap_or_else(|| format!("a module needs a level: `{word}=debug`"));
+            return Err(format!("has `{word}`, which is no level; {advice}"));
+        }
+    }
     match EnvFilter::builder().parse(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(format!("cannot be parsed ({error})")),

@@ -163,6 +163,24 @@ impl LayerReader<'_> {
                 self.fault(path_of_variable(name), origin, "is not a key".to_owned(), meant);
             }
         }
+        self.misspelled_prefixes(variables);
+    }
+
+    /// Finds variables that name a key, but with one underscore where two are needed. They would be ignored. Other
+    /// variables with this prefix are no faults: Kubernetes sets `STREAM_PROCESSOR_SERVICE_HOST` for a Service of this
+    /// name.
+    fn misspelled_prefixes(&mut self, variables: &BTreeMap<String, OsString>) {
+        let plain = |name: &str| name.replace("__", "_");
+        for (name, _) in
+            variables.iter().filter(|(name, value)| !name.starts_with(ENVIRONMENT_PREFIX) && !value.is_empty())
+        {
+            let meant = self.keys.iter().map(|key| key.variable()).find(|variable| plain(variable) == plain(name));
+            if let Some(meant) = meant {
+                let reason = "is ignored: two underscores come after the prefix and between section and key".to_owned();
+                let path = path_of_variable(&meant);
+                self.fault(path, Origin::Environment(name.clone()), reason, Some(format!("did you mean `{meant}`?")));
+            }
+        }
     }
 
     fn flags(&mut self, flags: &[(&'static str, SecretString)]) {
@@ -212,7 +230,7 @@ fn path_of_variable(name: &str) -> String {
     path.to_lowercase().replace("__", ".")
 }
 
-fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
+pub(super) fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
     known
         .map(|known| (strsim::normalized_damerau_levenshtein(name, &known), known))
         .filter(|(likeness, _)| *likeness >= 0.75)

@@ -315,3 +315,38 @@ fn a_window_that_ends_before_it_begins_and_a_short_key_are_faults_that_name_the_
     let window = loaded.settings.ticker.jobs["remind-expiring-offers-j1"].window.unwrap();
     assert_eq!((window.from, window.to), (Duration::from_hours(24), Duration::from_hours(48)));
 }
+
+#[test]
+fn a_word_of_the_log_level_that_is_no_level_is_a_fault_with_the_nearest_one() {
+    for (level, told) in [
+        ("inof", "did you mean `info`?"),
+        ("WRAN", "did you mean `warn`?"),
+        ("info,tarce", "did you mean `trace`?"),
+        ("stream_processor", "`stream_processor=debug`"),
+        ("info,stream_processor=loud", "cannot be parsed"),
+    ] {
+        let faults = faults_of(&with_variables(&[("STREAM_PROCESSOR__LOG__LEVEL", level)]));
+        assert!(faults.len() == 1 && faults[0].contains(told), "{level}: {faults:?}");
+        assert!(faults[0].starts_with("log.level (environment STREAM_PROCESSOR__LOG__LEVEL)"), "{faults:?}");
+    }
+    for level in ["info", "WARN", "off", "info,stream_processor::leader=debug", "warn,mongodb=trace", "[span]=debug"] {
+        assert!(load(&with_variables(&[("RUST_LOG", level)])).is_ok(), "{level}");
+    }
+}
+
+#[test]
+fn a_variable_with_one_underscore_is_a_fault_and_one_that_kubernetes_sets_is_none() {
+    for name in ["STREAM_PROCESSOR_STREAM__BATCH_MAX", "STREAM_PROCESSOR_STREAM_BATCH_MAX"] {
+        let faults = faults_of(&with_variables(&[(name, "100")]));
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].starts_with(&format!("stream.batch_max (environment {name}): is ignored")), "{faults:?}");
+        assert!(faults[0].ends_with("did you mean `STREAM_PROCESSOR__STREAM__BATCH_MAX`?"), "{faults:?}");
+    }
+    let of_service = [
+        ("STREAM_PROCESSOR_SERVICE_HOST", "10.0.0.1"),
+        ("STREAM_PROCESSOR_SERVICE_PORT", "9464"),
+        ("STREAM_PROCESSOR_PORT", "tcp://10.0.0.1:9464"),
+        ("STREAM_PROCESSOR_PORT_9464_TCP_ADDR", "10.0.0.1"),
+    ];
+    assert!(load(&with_variables(&of_service)).is_ok());
+}

@@ -24,6 +24,7 @@ use crate::mongo::reads::collection;
 use crate::refusal::Exit;
 use crate::service::label_guard;
 use crate::service::preflight::{self, Server};
+use crate::service::right_database;
 use crate::setup::plan::{COLLECTIONS, index_name, indexes as wanted, same_keys};
 use crate::source::scan;
 use crate::target::SEARCHED;
@@ -43,6 +44,17 @@ pub(super) async fn server(context: &Context) -> Check {
             debug_assert!(refusal.exit == Exit::Database, "nothing else is wrong with a server");
             let (found, remedy) = refusal.message.rsplit_once("; ").unwrap_or((&refusal.message, "see the README"));
             Check::failed("server", found, remedy)
+        }
+    }
+}
+
+/// The name of the database, and whether it is one of the platform or of this service.
+pub(super) async fn name(context: &Context) -> Check {
+    match right_database::check(&context.database).await {
+        Ok(()) => Check::ok("database", format!("{} is in use", context.database.name())),
+        Err(refusal) => {
+            let (found, remedy) = refusal.message.rsplit_once("; ").unwrap_or((&refusal.message, ""));
+            Check::failed("database", found, remedy)
         }
     }
 }

@@ -82,13 +82,18 @@ impl Check {
 }
 
 /// Runs the command and prints all checks; with `against_platform` also those of the rehearsal (spec 09). They go
-/// to standard output.
+/// to standard output. `allow_empty` accepts a database without `recruiters`.
 ///
 /// # Errors
 /// None: a failure of a check is a finding of that check.
 #[expect(clippy::print_stdout, reason = "the output of the command")]
-pub async fn doctor(context: Context, as_json: bool, against_platform: bool) -> Result<Exit, Refusal> {
-    let (mut checks, reachable) = examine(&context).await;
+pub async fn doctor(
+    context: Context,
+    as_json: bool,
+    against_platform: bool,
+    allow_empty: bool,
+) -> Result<Exit, Refusal> {
+    let (mut checks, reachable) = examine(&context, allow_empty).await;
     let mut platform = None;
     if against_platform && reachable {
         let (more, facts) = platform::examine(&context).await;
@@ -115,12 +120,17 @@ pub async fn doctor(context: Context, as_json: bool, against_platform: bool) -> 
     })
 }
 
-/// All checks, and whether the check of the server passed. When that check fails, the other checks of the database are
-/// left out.
-async fn examine(context: &Context) -> (Vec<Check>, bool) {
+/// All checks, and whether the checks of the server and of the database's name passed. When one of them fails, the other
+/// checks of the database are left out.
+async fn examine(context: &Context, allow_empty: bool) -> (Vec<Check>, bool) {
     let server = database::server(context).await;
-    let reachable = server.verdict != CheckVerdict::Failed;
+    let mut reachable = server.verdict != CheckVerdict::Failed;
     let mut checks = vec![server];
+    if reachable && !allow_empty {
+        let database = database::name(context).await;
+        reachable = database.verdict != CheckVerdict::Failed;
+        checks.push(database);
+    }
     if reachable {
         checks.extend(database::privileges(context).await);
         checks.extend(database::collections(context).await);

@@ -28,7 +28,6 @@ use crate::error::{Directive, Failure};
 use crate::interruption::{Interruption, Unfinished};
 use crate::lease;
 use crate::lease::Lease;
-use crate::lease::holder;
 use crate::maintenance::worker::MaintenanceWorker;
 use crate::observe::health::{Health, longest_silence};
 use crate::phase::Phase;
@@ -200,7 +199,8 @@ pub(crate) async fn hold(
     beside: &str,
     group: &mut Group,
 ) -> Result<(Lease, watch::Receiver<Validity>), Refusal> {
-    let lease = Lease::acquire(&context.database, &holder(), context.settings.lease.duration).await?;
+    let lease =
+        Lease::acquire(&context.database, &context.deployment.instance, context.settings.lease.duration).await?;
     let Some(lease) = lease else {
         let leader = lease::current(&context.database).await?;
         let leader = leader.map_or_else(|| "another process".to_owned(), |leader| leader.name);
@@ -245,6 +245,7 @@ pub(crate) async fn renew(
         match lease.renew(health.lag()).await {
             Ok(()) => {
                 renewed.send_replace(lease.validity);
+                health.leads_until(lease.validity.until);
                 delay = lease.interval();
             }
             Err(Unfinished::Interrupted(interruption)) => return Err(interruption.into()),

@@ -47,6 +47,9 @@ pub enum Command {
     DropDeadLetters {
         /// The `_id`s of the dead letters.
         ids: Vec<String>,
+        /// The operator's reason; `None` in commands of 1.0.0.
+        #[serde(default)]
+        reason: Option<String>,
     },
     /// Goes to another phase.
     SetPhase {
@@ -359,7 +362,7 @@ mod tests {
                 until: Some(Timestamp { time: u32::MAX, increment: 0 }),
                 collection: Some("recruiters".to_owned()),
             }),
-            Command::DropDeadLetters { ids: vec!["cfas/1".to_owned()] },
+            Command::DropDeadLetters { ids: vec!["cfas/1".to_owned()], reason: Some("stays".to_owned()) },
             Command::SetPhase { to: "shadow".to_owned(), force: true, reason: Some("tried".to_owned()) },
             Command::RunJob { job: "verify".to_owned(), now: Some(DateTime::from_millis(2)) },
             Command::AnonymizeUser { user: UserId(ObjectId::new()) },

@@ -147,8 +147,9 @@ impl MaintenanceWorker {
             Command::Repair => self.repair(stored, apply).await,
             Command::RetryDeadLetters { due_at } => retry_dead_letters::step(stored, apply, due_at).await,
             Command::Replay(span) => self.replay(stored, apply, &span).await,
-            Command::DropDeadLetters { ids } => {
+            Command::DropDeadLetters { ids, reason } => {
                 let dropped = apply.stages.dead_letters.drop_named(&ids).await?;
+                info!(who = stored.who, reason, dropped, "dead letters were dropped by hand");
                 // The count is added to the progress, because the step may be repeated after a lost answer.
                 let dropped = count(&stored.progress, "dropped") + dropped;
                 Ok(Some(CommandOutcome { done: true, details: doc! { "dropped": counted(dropped) } }))

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bson::Timestamp;
 use serde::Serialize;
 
+use super::reachability::Reachability;
 use crate::clock;
 
 /// The role of this instance.
@@ -36,20 +37,22 @@ pub enum HealthPart {
 }
 
 #[derive(Debug, Clone)]
-struct HealthTrouble {
-    since: Instant,
-    problem: String,
-    advice: &'static str,
+pub(super) struct HealthTrouble {
+    pub(super) since: Instant,
+    pub(super) problem: String,
+    pub(super) advice: &'static str,
     /// True when the trouble ends readiness at once, because it does not pass by itself or has already lasted for long.
     /// Any other trouble ends readiness after `health.max_retry`.
-    at_once: bool,
+    pub(super) at_once: bool,
 }
 
 #[derive(Debug)]
-struct HealthState {
+pub(super) struct HealthState {
     role: Role,
-    troubles: BTreeMap<HealthPart, HealthTrouble>,
-    halted: bool,
+    /// The end of the lease, by the clock of this process; `None` unless this instance leads.
+    leads_until: Option<Instant>,
+    pub(super) troubles: BTreeMap<HealthPart, HealthTrouble>,
+    pub(super) halted: bool,
     /// Watched collections that were dropped or renamed and are not repaired yet.
     dropped: BTreeSet<&'static str>,
     /// The server's time in the last reply of the stream, and the time of the reply by the clock of this process.
@@ -70,12 +73,20 @@ struct HealthState {
 }
 
 impl HealthState {
-    fn known_dropped(&self) -> impl Iterator<Item = &'static str> {
-        self.dropped.iter().copied().filter(|_| self.role == Role::Leader)
+    /// The role. A leader whose lease ran out may not write any more, so it is none.
+    pub(super) fn role(&self) -> Role {
+        match self.leads_until {
+            Some(until) if self.role == Role::Leader && until <= clock::instant() => Role::Standby,
+            _ => self.role,
+        }
+    }
+
+    pub(super) fn known_dropped(&self) -> impl Iterator<Item = &'static str> {
+        self.dropped.iter().copied().filter(|_| self.role() == Role::Leader)
     }
 
     /// The time since the last event, when it is longer than the canary explains; otherwise `None`.
-    fn silence(&self) -> Option<Duration> {
+    pub(super) fn silence(&self) -> Option<Duration> {
         if self.catching_up.is_some() {
             // The canary is later than the position of the stream, so it cannot come yet.
             return None;
@@ -95,8 +106,10 @@ pub(crate) fn longest_silence(interval: Duration) -> Duration {
 #[derive(Debug)]
 pub struct Health {
     state: Mutex<HealthState>,
-    max_lag: Duration,
-    max_retry: Duration,
+    /// Whether MongoDB answers.
+    pub(crate) reachability: Reachability,
+    pub(super) max_lag: Duration,
+    pub(super) max_retry: Duration,
     /// The longest time between two replies of the stream, even without events.
     await_time: Duration,
 }
@@ -105,22 +118,6 @@ pub struct Health {
 const DEAD_AFTER: Duration = Duration::from_secs(90);
 /// The time that a canary may take to come back, beyond three times its interval.
 const SLOW: Duration = Duration::from_secs(4);
-/// The reason of a halt, with the remedy.
-const HALTED: &str = "the position of the change stream is lost and stream.on_history_lost = \"halt\": start with \
-    \"resync\" to continue from now and run a resync";
-
-/// The answer of `/readyz`.
-#[derive(Debug, Clone, Serialize)]
-pub struct Readiness {
-    /// True when there is no reason against readiness.
-    pub ready: bool,
-    pub role: Role,
-    /// The lag in seconds; null while unknown.
-    pub lag_seconds: Option<f64>,
-    /// The reasons why the instance is not ready, each with advice.
-    pub reasons: Vec<String>,
-}
-
 impl Health {
     /// The health of an instance that starts. `max_lag` and `max_retry` are settings of `health`, `await_time` is a
     /// setting of `stream`.
@@ -128,6 +125,7 @@ impl Health {
     pub fn new(max_lag: Duration, max_retry: Duration, await_time: Duration) -> Self {
         let state = HealthState {
             role: Role::Starting,
+            leads_until: None,
             troubles: BTreeMap::new(),
             halted: false,
             dropped: BTreeSet::new(),
@@ -139,10 +137,10 @@ impl Health {
             moved: None,
             catching_up: None,
         };
-        Self { state: Mutex::new(state), max_lag, max_retry, await_time }
+        Self { state: Mutex::new(state), reachability: Reachability::default(), max_lag, max_retry, await_time }
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut HealthState) -> T) -> T {
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut HealthState) -> T) -> T {
         // A panic in another task poisons the lock, but the plain values behind it are still valid.
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -152,6 +150,7 @@ impl Health {
     pub fn set_role(&self, role: Role) {
         self.with(|state| {
             state.role = role;
+            state.leads_until = None;
             state.server = None;
             state.applied = None;
             state.checkpointed = None;
@@ -161,6 +160,11 @@ impl Health {
             state.moved = None;
             state.catching_up = None;
         });
+    }
+
+    /// Reports the end of the lease of this leader, by the clock of this process.
+    pub fn leads_until(&self, until: Instant) {
+        self.with(|state| state.leads_until = Some(until));
     }
 
     /// Reports that a part failed and retries. `advice` is a sentence for the operator. `at_once` ends readiness now,
@@ -280,7 +284,7 @@ impl Health {
 
     #[must_use]
     pub fn role(&self) -> Role {
-        self.with(|state| state.role)
+        self.with(|state| state.role())
     }
 
     /// True while the position is lost and a person must decide.
@@ -309,54 +313,13 @@ impl Health {
     /// while unknown (spec 03, "Lag").
     #[must_use]
     pub fn lag(&self) -> Option<f64> {
-        let (server, applied) = self.with(|state| Some((state.server?, state.applied.or(state.catching_up)?)))?;
+        let (server, applied) = self.with(|state| {
+            let server = state.server.filter(|_| state.role() == Role::Leader)?;
+            Some((server, state.applied.or(state.catching_up)?))
+        })?;
         let behind = server.0.time.saturating_sub(applied.time);
         let overdue = server.1.elapsed().saturating_sub(self.await_time * 2);
         Some(f64::from(behind) + overdue.as_secs_f64())
-    }
-
-    /// The answer of `/readyz`.
-    #[must_use]
-    pub fn readiness(&self) -> Readiness {
-        let lag = self.lag();
-        let (role, mut reasons) = self.with(|state| {
-            let bad = state
-                .troubles
-                .iter()
-                .filter(|(_, trouble)| trouble.at_once || trouble.since.elapsed() >= self.max_retry);
-            let reasons = bad.map(|(_, trouble)| format!("{}; {}", trouble.problem, trouble.advice));
-            let halted = state.halted.then(|| HALTED.to_owned());
-            let dropped = state.known_dropped().map(|name| {
-                format!(
-                    "source_collection_dropped: {name} was dropped or renamed; restore it: a resync \
-                     follows when it is there again; if the drop was intended, create it empty and restart"
-                )
-            });
-            let silent = state.silence().map(|silence| {
-                format!(
-                    "the stream delivered no event for {} s, not even the canary: it is stuck; read the log, and \
-                     restart if this does not end",
-                    silence.as_secs()
-                )
-            });
-            (state.role, reasons.chain(halted).chain(dropped).chain(silent).collect::<Vec<String>>())
-        });
-        match (role, lag) {
-            (Role::Starting, _) => reasons.push("starting: not connected to MongoDB yet".to_owned()),
-            (Role::Leader, None) => reasons.push("the change stream has not answered yet".to_owned()),
-            // The lag shrinks by itself while the stream catches up, so this reason asks for nothing.
-            (Role::Leader, Some(lag)) if lag > self.max_lag.as_secs_f64() && self.is_catching_up() => {
-                reasons.push(format!(
-                    "catching up: {lag:.0} s behind, more than {} s; nothing to do, the stream reads the oplog",
-                    self.max_lag.as_secs()
-                ));
-            }
-            (Role::Leader, Some(lag)) if lag > self.max_lag.as_secs_f64() => {
-                reasons.push(format!("lag of {lag:.0} s, more than {} s", self.max_lag.as_secs()));
-            }
-            _ => {}
-        }
-        Readiness { ready: reasons.is_empty(), role, lag_seconds: lag, reasons }
     }
 
     /// The parts without a sign of life for too long; empty when all are alive.

@@ -50,6 +50,9 @@ pub struct Metrics {
     /// Offers compared in `shadow`, by result.
     pub(super) shadow_offers: IntCounterVec,
     pub late_writes: LateWriteMetrics,
+    build: IntGaugeVec,
+    /// 1 for the present verdict, 0 for the other ones.
+    verdict: IntGaugeVec,
     /// 1 for the phase of the database, 0 for the other phases.
     pub(super) phase: IntGaugeVec,
     /// Offers anonymised.
@@ -180,6 +183,9 @@ impl JobMetrics {
     }
 }
 
+/// The labels of `build_info`.
+const BUILD: [&str; 5] = ["version", "commit", "environment", "database", "replica_set"];
+
 impl Metrics {
     /// Registers every metric.
     ///
@@ -188,9 +194,6 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let make = Make(&registry);
-        // As usual for such a metric, the labels carry the information and the value is always 1.
-        let build = make.gauges("build_info", "1, with version and commit as labels", &["version", "commit"])?;
-        build.with_label_values(&[version::VERSION, version::COMMIT]).set(1);
         #[cfg(target_os = "linux")]
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let jobs: Vec<&str> = JOB_STATUSES.into_iter().map(|(status, _)| status).chain([OTHER]).collect();
@@ -208,6 +211,8 @@ impl Metrics {
             )?,
             shadow_offers: make.counters_of("shadow_offers_total", "Offers compared in shadow", COMPARED)?,
             late_writes: LateWriteMetrics::new(&make)?,
+            build: make.gauges("build_info", "1, with the names of build and deployment as labels", &BUILD)?,
+            verdict: make.gauges("verdict", "1 for the present verdict", &["state"])?,
             phase: make.gauges("phase", "1 for the phase of the database", &["phase"])?,
             offers_anonymized: make.counter("offers_anonymized_total", "Anonymised offers")?,
             users_deactivated: make.counter("users_deactivated_total", "Users that were deactivated")?,
@@ -242,6 +247,20 @@ impl Metrics {
             lease_term: make.integer_gauge("lease_term", "Term of the lease")?,
             registry,
         })
+    }
+
+    /// Names the build and the deployment. As usual for such a metric, the labels carry the information and the value is
+    /// always 1.
+    pub(crate) fn set_build(&self, [environment, database, replica_set]: [&str; 3]) {
+        let labels = [version::VERSION, version::COMMIT, environment, database, replica_set];
+        self.build.with_label_values(&labels).set(1);
+    }
+
+    /// Sets the gauge of the present verdict to 1, and those of the other ones to 0.
+    pub(crate) fn set_verdict(&self, states: impl IntoIterator<Item = (&'static str, bool)>) {
+        for (state, is_present) in states {
+            self.verdict.with_label_values(&[state]).set(i64::from(is_present));
+        }
     }
 
     /// Sets the gauge of this phase to 1, and those of the other phases to 0.

@@ -5,4 +5,6 @@ pub(crate) mod facts;
 pub(crate) mod health;
 pub(crate) mod labels;
 pub(crate) mod metrics;
+pub(crate) mod reachability;
+pub(crate) mod readiness;
 pub(crate) mod recent_history;

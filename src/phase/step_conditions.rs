@@ -25,6 +25,8 @@ pub(crate) struct LastVerification {
     pub differences: i64,
     /// The number of documents that it found in `recruiters` alone, by kind; `None` where it did not count them.
     pub only_in_recruiters: Option<Vec<(String, i64)>>,
+    /// The number of jobs without an offer that cannot be projected or written; `None` where it did not count them.
+    pub jobs_without_offer: Option<i64>,
 }
 
 /// The facts on which the conditions of a step rest.
@@ -70,6 +72,7 @@ pub(crate) fn conditions(facts: &StepFacts, to: Phase) -> Vec<Condition> {
                 verified(facts),
                 in_time(facts.lag),
                 counted("no dead letters", facts.dead_letters, "dead letters stand; correct their documents"),
+                every_job_has_its_offer(facts),
                 counted("no command running", facts.running, "commands or resyncs are not finished; wait for them"),
                 gaps,
             ];
@@ -108,6 +111,22 @@ fn verified(facts: &StepFacts) -> Condition {
         met: fault.is_none(),
         found,
     }
+}
+
+/// A dropped dead letter does not open the gate: its job still has no offer. The condition rests on the last
+/// verification, because a count reads all recruiters.
+fn every_job_has_its_offer(facts: &StepFacts) -> Condition {
+    let (met, found) =
+        match facts.verification.as_ref().and_then(|last| Some((last.jobs_without_offer?, text(last.ended)))) {
+            None => (false, "not counted yet; run stream-processor verify".to_owned()),
+            Some((0, at)) => (true, format!("counted at {at}")),
+            Some((jobs, at)) => {
+                let remedy = "correct their documents, whether or not their dead letters were dropped, and run \
+                 stream-processor verify";
+                (false, format!("{jobs} jobs cannot be projected or written, counted at {at}; {remedy}"))
+            }
+        };
+    Condition { condition: "every job has its offer", met, found }
 }
 
 /// The condition of spec 09, "Before `retired`". It rests on the last verification, because a count reads all
@@ -174,6 +193,7 @@ mod tests {
                 ended: DateTime::from_millis(111 * HOUR),
                 differences: 0,
                 only_in_recruiters: Some(vec![("recruiters_without_jobs".to_owned(), 0)]),
+                jobs_without_offer: Some(0),
             }),
             lag: Some(0.0),
             dead_letters: 0,
@@ -189,7 +209,7 @@ mod tests {
 
     #[test]
     fn all_is_well_with_a_verification_no_lag_no_dead_letters_no_command_and_no_gap() {
-        assert_eq!(conditions(&facts(), Phase::Shadow).len(), 5);
+        assert_eq!(conditions(&facts(), Phase::Shadow).len(), 6);
         assert!(unmet(&facts(), Phase::Shadow).is_empty());
     }
 
@@ -198,10 +218,14 @@ mod tests {
         let last = facts().verification.unwrap();
         let verification = |last: Option<LastVerification>| StepFacts { verification: last, ..facts() };
         let cases = [
-            (verification(None), "verification"),
             (verification(Some(LastVerification { phase: "sync".to_owned(), ..last.clone() })), "verification"),
             (verification(Some(LastVerification { differences: 1, ..last.clone() })), "verification"),
-            (verification(Some(LastVerification { began: DateTime::from_millis(99 * HOUR), ..last })), "verification"),
+            (
+                verification(Some(LastVerification { began: DateTime::from_millis(99 * HOUR), ..last.clone() })),
+                "verification",
+            ),
+            (verification(Some(LastVerification { jobs_without_offer: Some(2), ..last.clone() })), "every job"),
+            (verification(Some(LastVerification { jobs_without_offer: None, ..last })), "every job"),
             (StepFacts { now: DateTime::from_millis(135 * HOUR), ..facts() }, "verification"),
             (StepFacts { now: DateTime::from_millis(110 * HOUR), ..facts() }, "verification"),
             (StepFacts { lag: Some(5.0), ..facts() }, "lag"),
@@ -214,6 +238,7 @@ mod tests {
             let unmet = unmet(&facts, Phase::Shadow);
             assert!(matches!(unmet.as_slice(), [one] if one.contains(word)), "{word}: {unmet:?}");
         }
+        assert_eq!(unmet(&verification(None), Phase::Shadow).len(), 2);
     }
 
     #[test]

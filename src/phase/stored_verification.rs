@@ -24,6 +24,9 @@ pub(crate) struct StoredVerification {
     /// The number of documents that exist in `recruiters` alone, by kind, in the order in which they are stored; `None`
     /// for a result of a version that did not count them.
     pub only_in_recruiters: Option<Vec<(String, i64)>>,
+    /// The number of jobs without an offer that cannot be projected or written; `None` for a result of a version that did
+    /// not count them.
+    pub jobs_without_offer: Option<i64>,
     /// True when all recruiters and all our offers were compared.
     pub full: bool,
     /// The end of the last verification without differences. A result with differences keeps the stored one.
@@ -52,6 +55,7 @@ impl StoredVerification {
             differences: stored.get_i64("differences").ok(),
             divergent_offers: stored.get_document("divergent_offers").map(counts).unwrap_or_default(),
             only_in_recruiters: stored.get_document("only_in_recruiters").map(counts).ok(),
+            jobs_without_offer: stored.get_i64("jobs_without_offer").ok(),
             full: stored.get_bool("full").unwrap_or_default(),
             last_success: date("last_success"),
         }
@@ -74,6 +78,7 @@ impl StoredVerification {
             "differences": self.differences,
             "divergent_offers": counts(&self.divergent_offers),
             "only_in_recruiters": self.only_in_recruiters.as_deref().map(counts),
+            "jobs_without_offer": self.jobs_without_offer,
             "full": self.full,
         };
         fields.extend(self.last_success.map(|at| ("last_success".to_owned(), Bson::DateTime(at))));
@@ -86,13 +91,17 @@ impl StoredVerification {
 
     /// The part on which the conditions of a step rest; `None` for a sample, and where a field is missing.
     pub(super) fn last(self) -> Option<LastVerification> {
-        let Self { phase, began, ended, differences, only_in_recruiters, full: true, .. } = self else { return None };
+        let Self { phase, began, ended, differences, only_in_recruiters, jobs_without_offer, full: true, .. } = self
+        else {
+            return None;
+        };
         Some(LastVerification {
             phase: phase?,
             began: began?,
             ended: ended?,
             differences: differences?,
             only_in_recruiters,
+            jobs_without_offer,
         })
     }
 }

@@ -1,33 +1,58 @@
 //! The running service. It serves HTTP, competes for the lease, and leads while it holds the lease.
 
 pub mod connect;
+mod database_watch;
 pub(crate) mod label_guard;
 pub mod preflight;
+pub(crate) mod right_database;
 mod stand_by;
 pub mod submit;
+mod verdict_log;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use mongodb::Database;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{Instrument as _, Span, info, info_span};
 
 use crate::config::{Environment, Settings};
-use crate::context::Context;
-use crate::lease::holder;
+use crate::context::{Context, Deployment};
+use crate::logging;
 use crate::refusal::{Exit, Refusal};
 use crate::status::survey::{self, Survey};
 use crate::target::watch::watch;
 use crate::tasks::{Group, Task, signals};
 use crate::ticker::job::TimedJob;
+use crate::version;
 use crate::web::routes::{WebState, router};
 use crate::web::server::serve;
 
-/// Runs the service until SIGTERM or Ctrl-C.
+/// Runs the service until SIGTERM or Ctrl-C. `configuration` is the file of the configuration, for the log.
 ///
 /// # Errors
 /// A [`Refusal`] when the service cannot listen at `http.listen`, or when a task fails for good.
-pub async fn run(context: Context) -> Result<Exit, Refusal> {
+pub async fn run(context: Context, configuration: Option<PathBuf>) -> Result<Exit, Refusal> {
+    let Deployment { environment, database, replica_set, instance } = &*context.deployment;
+    // Every line of the log names the deployment. In text for people the names would hide the message.
+    let names = if logging::is_json(&context.settings.log) {
+        info_span!("deployment", environment, database, replica_set, instance)
+    } else {
+        Span::none()
+    };
+    let configuration = configuration.map_or_else(|| "none".to_owned(), |file| file.display().to_string());
+    async move {
+        let Deployment { environment, database, replica_set, instance } = &*context.deployment;
+        let (version, commit) = (version::VERSION, version::COMMIT);
+        info!(version, commit, configuration, environment, database, replica_set, instance, "the service starts");
+        serve_and_lead(context).await
+    }
+    .instrument(names)
+    .await
+}
+
+async fn serve_and_lead(context: Context) -> Result<Exit, Refusal> {
     require_mail_server(&context.settings)?;
     let listen = context.settings.http.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| {
@@ -41,16 +66,18 @@ pub async fn run(context: Context) -> Result<Exit, Refusal> {
     }
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
-    let holder = holder();
     let survey = Arc::new(Survey::default());
-    let shown = WebState::of(&context, &survey, &holder);
+    let shown = WebState::of(&context, &survey);
     group.spawn(Task::Http, serve(listener, router(shown), group.stop.clone()));
+    group.spawn(Task::Verdict, verdict_log::watch(context.clone(), Arc::clone(&survey), group.stop.clone()));
     group.spawn(Task::Survey, survey::watch(context.clone(), survey, group.stop.clone()));
     let told = (context.settings.environment, context.settings.notices.clone());
     let watched = (context.target.clone(), context.database.clone(), Arc::clone(&context.health));
     group.spawn(Task::Target, watch(watched, told, group.stop.clone()));
+    let pinged = (Database::clone(&context.database), Arc::clone(&context.health));
+    group.spawn(Task::Database, database_watch::watch(pinged.0, pinged.1, group.stop.clone()));
     group.spawn(Task::Signals, signals(group.stop.clone()));
-    group.spawn(Task::Pipeline, stand_by::lead_in_turn(context, holder, group.stop.clone()));
+    group.spawn(Task::Pipeline, stand_by::lead_in_turn(context, group.stop.clone()));
     match group.join(Task::Pipeline).await {
         Ok(()) => Ok(Exit::Done),
         Err(cause) => Err(Refusal::new(Exit::Findings, format!("{cause}; {}", cause.advice()))),

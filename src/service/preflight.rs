@@ -27,12 +27,11 @@ use crate::refusal::Refusal;
 /// updates…).
 const OLDEST_VERSION: i64 = 6;
 
-/// Checks the server, the privileges and the target. `with_jobs` adds the privileges of the time-based jobs.
+/// Checks the privileges and the target. `with_jobs` adds the privileges of the time-based jobs.
 ///
 /// # Errors
 /// A [`Refusal`] with the first fault.
 pub async fn check(database: &Database, partner_label: &str, with_jobs: bool) -> Result<(), Refusal> {
-    server(database).await?;
     match lacking(database, with_jobs).await? {
         lacking if lacking.is_empty() => {}
         lacking => return Err(refuse_lacking(database, &lacking)),

@@ -14,14 +14,14 @@ use crate::retry::Delays;
 use crate::tasks::pause;
 
 /// Competes for the lease, leads, and competes again when the leadership ends, until `stop`.
-pub(crate) async fn lead_in_turn(context: Context, holder: String, stop: CancellationToken) -> Result<(), Unfinished> {
-    while let Some(lease) = wait_for_lease(&context, &holder, &stop).await {
+pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> Result<(), Unfinished> {
+    while let Some(lease) = wait_for_lease(&context, &stop).await {
         info!(term = lease.term, "this instance leads");
-        context.metrics.leader.set(1);
         context.metrics.lease_term.set(lease.term);
         context.health.set_role(Role::Leader);
+        context.health.leads_until(lease.validity.until);
         let outcome = lead::lead(&context, lease.clone(), &stop).await;
-        context.metrics.leader.set(0);
+        context.health.set_role(Role::Standby);
         if let Err(failure) = lease.release().await {
             warn!(error = %failure, "the lease could not be released; it expires by itself");
         }
@@ -41,9 +41,10 @@ pub(crate) async fn lead_in_turn(context: Context, holder: String, stop: Cancell
 }
 
 /// Stands by until this instance gets the lease; `None` when `stop` comes first.
-async fn wait_for_lease(context: &Context, holder: &str, stop: &CancellationToken) -> Option<Lease> {
-    let duration = context.settings.lease.duration;
+async fn wait_for_lease(context: &Context, stop: &CancellationToken) -> Option<Lease> {
+    let (holder, duration) = (&context.deployment.instance, context.settings.lease.duration);
     let mut delays = Delays::up_to(Duration::from_secs(5));
+    let mut is_told = false;
     loop {
         if stop.is_cancelled() {
             return None;
@@ -55,8 +56,11 @@ async fn wait_for_lease(context: &Context, holder: &str, stop: &CancellationToke
         let delay = match acquired {
             Ok(Some(lease)) => return Some(lease),
             Ok(None) => {
-                if context.health.role() != Role::Standby {
+                if !is_told {
                     info!("another instance leads; standing by");
+                    is_told = true;
+                }
+                if context.health.role() == Role::Starting {
                     context.health.set_role(Role::Standby);
                 }
                 context.health.works(HealthPart::Lease);

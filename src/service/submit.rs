@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::error::{Directive, Failure};
 use crate::interruption::{Interruption, Unfinished};
 use crate::leader::lead;
-use crate::lease::{self, Lease, holder};
+use crate::lease::{self, Lease};
 use crate::maintenance::stored_commands::{self, Command, CommandOutcome, Lane, StoredCommand};
 use crate::maintenance::worker::MaintenanceWorker;
 use crate::model::names::COMMANDS;
@@ -65,18 +65,11 @@ pub(crate) async fn submit(
                 POLL
             }
             Ok(CommandState::Unfinished(_, None)) => {
-                let lease = Lease::acquire(&context.database, &holder(), context.settings.lease.duration).await?;
-                match lease {
+                let (holder, duration) = (&context.deployment.instance, context.settings.lease.duration);
+                match Lease::acquire(&context.database, holder, duration).await? {
                     Some(lease) => {
-                        match lead_for_one_command(
-                            context,
-                            SubmittedCommand { id, command },
-                            lease,
-                            &mut group,
-                            &mut show,
-                        )
-                        .await
-                        {
+                        let submitted = SubmittedCommand { id, command };
+                        match lead_for_one_command(context, submitted, lease, &mut group, &mut show).await {
                             // Another instance leads now and carries the command out.
                             Err(Unfinished::Interrupted(Interruption::LeaseLost)) => POLL,
                             done => return Ok(done?),

@@ -10,47 +10,24 @@ use super::counts::Counts;
 use super::survey::ServiceFacts;
 use super::survey::Survey;
 use super::time::text;
+use super::verdict::{ServiceCondition, Verdict, VerdictFacts, problems, time_left, verdict};
 use crate::clock;
 use crate::context::Context;
 use crate::observe::health::Role;
-use crate::observe::recent_history::{Series, last_minute};
+use crate::observe::recent_history::{self, Series, last_minute};
 use crate::phase::Phase;
 use crate::phase::late_writes::LateWritesReport;
 use crate::phase::step_conditions::Condition;
 use crate::ticker::overview::Overview;
 use crate::version;
 
-/// The lag in seconds from which the stream counts as behind. The conditions of the phases have the same bound
-/// (spec 04).
-const BEHIND: f64 = 5.0;
-
-/// The state of this instance in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum StatusVerdict {
-    /// The instance has not got an answer about the lease yet.
-    Starting,
-    /// Another instance leads, and this one has no problem.
-    StandingBy,
-    /// The instance leads and is up to date.
-    InStep,
-    /// The instance leads, and its lag is [`BEHIND`] or more.
-    Behind,
-    /// The instance is ready, but a part of it fails and is retried, or the database does not answer the survey.
-    Retrying,
-    /// `/readyz` gives reasons why the instance is not ready.
-    NotReady,
-    /// The position of the stream is lost, and the instance waits for a person.
-    Halted,
-}
-
 /// The status document.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Status {
     /// The present time, by the clock of this machine (RFC 3339).
     pub at: String,
-    pub verdict: StatusVerdict,
-    /// The problems, each with advice; empty when there are none.
+    pub verdict: Verdict,
+    /// The problems, each with advice, the cause of the verdict first; empty when there are none.
     pub problems: Vec<String>,
     pub instance: Instance,
     /// The fields that offers are written without, because the target's validator does not allow them.
@@ -74,6 +51,11 @@ pub(crate) struct Status {
 pub(crate) struct Instance {
     /// The name under which the instance holds the lease.
     pub name: String,
+    /// `environment` of the configuration.
+    pub environment: &'static str,
+    pub database: String,
+    /// The replica set; empty for a router of a sharded cluster.
+    pub replica_set: String,
     pub role: Role,
     /// True when `/readyz` answers with success.
     pub ready: bool,
@@ -229,33 +211,22 @@ impl From<&Overview> for JobStatus {
 }
 
 impl Status {
-    /// Builds the status document of this moment. `name` is the name of this instance, `started` the start of the
-    /// process.
+    /// Builds the status document of this moment. `started` is the start of the process.
     #[must_use]
-    pub(crate) fn now(context: &Context, survey: &Survey, name: &str, started: DateTime) -> Self {
+    pub(crate) fn now(context: &Context, survey: &Survey, started: DateTime) -> Self {
         let readiness = context.health.readiness();
         let history = survey.history.series();
         let facts = survey.facts();
-        let mut problems = readiness.reasons;
-        let serious = !problems.is_empty();
-        // The reasons of `/readyz` already name the lasting troubles, so troubles are added only without such reasons.
-        problems.extend(context.health.troubles().into_iter().filter(|_| !serious));
-        problems.extend(survey.problem().map(|problem| format!("the values below may be old: {problem}")));
-        let verdict = match (readiness.role, serious) {
-            (Role::Starting, _) => StatusVerdict::Starting,
-            (_, true) if context.health.halted() => StatusVerdict::Halted,
-            (_, true) => StatusVerdict::NotReady,
-            (_, false) if !problems.is_empty() => StatusVerdict::Retrying,
-            (Role::Standby, false) => StatusVerdict::StandingBy,
-            (Role::Leader, false) if readiness.lag_seconds.is_some_and(|lag| lag >= BEHIND) => StatusVerdict::Behind,
-            (Role::Leader, false) => StatusVerdict::InStep,
-        };
+        let judged = judged(context, survey);
         Self {
             at: text(clock::now()),
-            verdict,
-            problems,
+            verdict: verdict(&judged),
+            problems: problems(&judged),
             instance: Instance {
-                name: name.to_owned(),
+                name: context.deployment.instance.clone(),
+                environment: context.deployment.environment,
+                database: context.deployment.database.clone(),
+                replica_set: context.deployment.replica_set.clone(),
                 role: readiness.role,
                 ready: readiness.ready,
                 started: text(started),
@@ -274,6 +245,36 @@ impl Status {
             counts: survey.counts().map(|counts| (*counts).clone()),
             history,
         }
+    }
+}
+
+/// The facts on which the verdict of this moment rests.
+#[must_use]
+pub(crate) fn judged(context: &Context, survey: &Survey) -> VerdictFacts {
+    let health = &context.health;
+    let readiness = health.readiness();
+    let mut troubles = health.troubles();
+    // The reasons of `/readyz` already name the lasting troubles.
+    troubles.retain(|trouble| !readiness.reasons.contains(trouble));
+    troubles.extend(survey.problem().map(|problem| format!("the values below may be old: {problem}")));
+    let lags = survey.history.series().lag_seconds;
+    VerdictFacts {
+        role: Some(readiness.role),
+        halted: health.halted(),
+        no_database: health.reachability.problem(),
+        is_catching_up: health.is_catching_up(),
+        lag: readiness.lag_seconds,
+        reasons: readiness.reasons,
+        troubles,
+        seconds_left: time_left(&lags, recent_history::INTERVAL.as_secs()),
+        service: survey.facts().map(|facts| ServiceCondition {
+            phase: facts.phase.phase,
+            is_led: facts.leader.is_some(),
+            leader_lag: facts.leader.as_ref().and_then(|leader| leader.lag),
+            dead_letters: facts.dead_letters.values().sum(),
+            differences: facts.verification.as_ref().map(|last| last.differences),
+            late_writes: facts.late_writes.as_ref().map_or(0, |late| u64::try_from(late.total).unwrap_or_default()),
+        }),
     }
 }
 

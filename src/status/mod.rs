@@ -4,3 +4,4 @@ pub(crate) mod counts;
 pub(crate) mod document;
 pub(crate) mod survey;
 mod time;
+pub(crate) mod verdict;

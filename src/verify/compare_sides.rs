@@ -51,6 +51,9 @@ pub(crate) struct Comparison {
     pub compared: u64,
     /// The number of jobs that were not compared: see `VerificationReport::explained`.
     pub explained: u64,
+    /// The number of jobs without an offer that cannot be projected or written: see
+    /// `VerificationReport::jobs_without_offer`.
+    pub jobs_without_offer: u64,
     /// Offers that a closing by somebody else keeps closed.
     pub closed_elsewhere: DifferenceCount,
 }
@@ -165,6 +168,8 @@ impl Comparer {
             let is_first = |id: &JobId| repeated.get(id).is_none_or(|[first, _]| *first == job.position);
             let (Some(id), Ok(fields)) = (job.id.filter(is_first), job.fields()) else {
                 look.explained += 1;
+                let is_second = job.id.as_ref().is_some_and(|id| !is_first(id));
+                look.jobs_without_offer += u64::from(!is_second);
                 continue;
             };
             let standing = offers.get(&id).copied();
@@ -183,6 +188,7 @@ impl Comparer {
                 }
                 _ => {
                     look.explained += 1;
+                    look.jobs_without_offer += u64::from(has_address && standing.is_none());
                     let email = &self.settings.anonymized_email;
                     // The offer may still show another recruiter, which had the job before. So the user that the offer
                     // names decides whether its contact must be gone.

@@ -61,6 +61,9 @@ pub struct VerificationReport {
     /// The number of jobs that were not compared: they cannot be projected or written (dead letters), or their
     /// recruiter has no address.
     pub explained: u64,
+    /// The number of jobs without an offer that cannot be projected or written, whether or not their dead letter still
+    /// stands. A recruiter without address has no offers on purpose, so its jobs do not count.
+    pub jobs_without_offer: u64,
     /// The offers that stay closed although their job is active, because somebody else closed them after the last
     /// change of the job (spec 09). They are no differences.
     pub closed_elsewhere: DifferenceCount,
@@ -97,6 +100,7 @@ impl VerificationReport {
             offers: 0,
             compared: 0,
             explained: 0,
+            jobs_without_offer: 0,
             closed_elsewhere: DifferenceCount::default(),
             unsettled: 0,
             differences: 0,

@@ -110,6 +110,9 @@ impl Scan {
         report.jobs += look.jobs;
         report.compared += look.compared;
         report.explained += look.explained;
+        if side == Side::Recruiters {
+            report.jobs_without_offer += look.jobs_without_offer;
+        }
         report.closed_elsewhere.extend(look.closed_elsewhere);
         match side {
             Side::Recruiters => report.recruiters += ids.len() as u64,

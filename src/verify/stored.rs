@@ -34,6 +34,7 @@ pub async fn store(database: &Database, report: &VerificationReport) -> Result<(
         differences: Some(count(report.differences)),
         divergent_offers: divergent.collect(),
         full: report.full,
+        jobs_without_offer: Some(count(report.jobs_without_offer)),
         only_in_recruiters: report.only_in_recruiters.as_ref().map(|alone| {
             alone.counts().map(|(kind, documents)| (kind.as_str().to_owned(), count(documents))).collect()
         }),

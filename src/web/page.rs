@@ -9,8 +9,9 @@ use askama::Template;
 use super::chart::{Chart, Drawn, HEIGHT};
 use crate::observe::health::Role;
 use crate::phase::Phase;
-use crate::status::document::{Service, Status, StatusVerdict};
+use crate::status::document::{Service, Status};
 use crate::status::survey::BETWEEN_COUNTS;
+use crate::status::verdict::VerdictState;
 
 /// The headroom in seconds below which a person should look (spec 06, "Alerts").
 const LITTLE_HEADROOM: f64 = 6.0 * 3_600.0;
@@ -72,44 +73,26 @@ impl<'a> Page<'a> {
     }
 
     fn level(&self) -> &'static str {
-        match self.status.verdict {
-            StatusVerdict::InStep | StatusVerdict::StandingBy => "ok",
-            StatusVerdict::Starting | StatusVerdict::Behind | StatusVerdict::Retrying => "warn",
-            StatusVerdict::NotReady | StatusVerdict::Halted => "bad",
-        }
+        self.status.verdict.severity.word()
     }
 
     fn headline(&self) -> &'static str {
-        match self.status.verdict {
-            StatusVerdict::Starting => "Starting",
-            StatusVerdict::StandingBy => "Standing by",
-            StatusVerdict::InStep => "In step",
-            StatusVerdict::Behind => "Behind",
-            StatusVerdict::Retrying => "Retrying",
-            StatusVerdict::NotReady => "Not ready",
-            StatusVerdict::Halted => "Halted",
-        }
+        self.status.verdict.state.headline()
     }
 
-    /// The state as a sentence. It has no numbers, because a screen reader reads it aloud whenever it changes.
     fn sentence(&self) -> &'static str {
-        match self.status.verdict {
-            StatusVerdict::Starting => "This instance is not connected to MongoDB yet.",
-            StatusVerdict::StandingBy => "Another instance leads. This instance takes over when the leader stops.",
-            StatusVerdict::InStep => "This instance leads and has applied every event.",
-            StatusVerdict::Behind => "This instance leads and is catching up.",
-            StatusVerdict::Retrying => "Something fails and is retried. Nothing is lost.",
-            StatusVerdict::NotReady => "This instance is not ready. The reasons are below.",
-            StatusVerdict::Halted => "The position of the stream is lost. An operator must decide.",
-        }
+        self.status.verdict.state.sentence()
+    }
+
+    fn left(&self) -> Option<String> {
+        self.status.verdict.seconds_left.map(duration)
     }
 
     fn tiles(&self) -> Vec<Tile> {
         let status = self.status;
         let service = status.service.as_ref();
-        let lag_level = match self.status.verdict {
-            StatusVerdict::Behind => "warn",
-            StatusVerdict::NotReady | StatusVerdict::Halted => "bad",
+        let lag_level = match self.status.verdict.state {
+            VerdictState::CatchingUp | VerdictState::NotReady | VerdictState::Halted => self.level(),
             _ => "none",
         };
         let leader = service.and_then(|service| service.leader.as_ref());

@@ -10,13 +10,17 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use bson::DateTime;
+use serde::Serialize;
 use serde_json::json;
 
 use super::page::Page;
 use crate::clock;
 use crate::context::Context;
-use crate::status::document::Status;
+use crate::observe::health::Role;
+use crate::observe::readiness::Readiness;
+use crate::status::document::{Status, judged};
 use crate::status::survey::Survey;
+use crate::status::verdict::{Verdict, VerdictState, verdict};
 
 /// The headers of every answer. A browser may load nothing from elsewhere, send nothing elsewhere and store nothing.
 const HEADERS: [(&str, &str); 5] = [
@@ -36,20 +40,18 @@ const HEADERS: [(&str, &str); 5] = [
 pub(crate) struct WebState {
     context: Context,
     survey: Arc<Survey>,
-    /// The name under which this instance holds the lease.
-    name: String,
     started: DateTime,
 }
 
 impl WebState {
-    /// The state of an instance that starts now. `name` is the name under which it holds the lease.
+    /// The state of an instance that starts now.
     #[must_use]
-    pub(crate) fn of(context: &Context, survey: &Arc<Survey>, name: &str) -> Self {
-        Self { context: context.clone(), survey: Arc::clone(survey), name: name.to_owned(), started: clock::now() }
+    pub(crate) fn of(context: &Context, survey: &Arc<Survey>) -> Self {
+        Self { context: context.clone(), survey: Arc::clone(survey), started: clock::now() }
     }
 
     fn status(&self) -> Status {
-        Status::now(&self.context, &self.survey, &self.name, self.started)
+        Status::now(&self.context, &self.survey, self.started)
     }
 }
 
@@ -87,9 +89,12 @@ async fn metrics(State(shown): State<WebState>) -> Response {
     // (spec 03, "Lag").
     metrics.lag.set(health.lag().unwrap_or(f64::NAN));
     metrics.checkpoint_age.set(health.checkpoint_age().unwrap_or(f64::NAN));
+    metrics.leader.set(i64::from(health.role() == Role::Leader));
     metrics.ready.set(i64::from(health.readiness().ready));
     metrics.catching_up.set(i64::from(health.is_catching_up()));
     metrics.sources_dropped.set(i64::try_from(health.dropped_sources()).unwrap_or(i64::MAX));
+    let state = verdict(&judged(&shown.context, &shown.survey)).state;
+    metrics.set_verdict(VerdictState::ALL.map(|other| (other.word(), other == state)));
     let facts = shown.survey.fresh_facts();
     metrics.oplog_window.set(facts.as_ref().and_then(|facts| facts.oplog_window()).unwrap_or(f64::NAN));
     metrics.token_headroom.set(facts.and_then(|facts| facts.headroom()).unwrap_or(f64::NAN));
@@ -106,11 +111,21 @@ async fn livez(State(shown): State<WebState>) -> Response {
     (status, Json(json!({ "alive": dead.is_empty(), "dead": dead }))).into_response()
 }
 
-/// 200 while the instance is ready; otherwise 503 with the reasons.
+/// 200 while the instance is ready; otherwise 503 with the reasons. The verdict says more, and may name damage beside a
+/// ready instance.
 async fn readyz(State(shown): State<WebState>) -> Response {
     let readiness = shown.context.health.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(readiness)).into_response()
+    let verdict = verdict(&judged(&shown.context, &shown.survey));
+    (status, Json(Answer { readiness, verdict })).into_response()
+}
+
+/// The body of `/readyz`.
+#[derive(Debug, Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    readiness: Readiness,
+    verdict: Verdict,
 }
 
 /// The status document, with everything that the page shows.

@@ -18,7 +18,12 @@ const ROWS: &[Row] = &[
     ("completions shell", &["completions", "nosh"], "possible values"),
     ("config", &["status", "--config", "missing.toml"], "missing.toml"),
     ("database", &["status", "--database", "a/b"], "mongodb.database"),
-    ("dead-letters drop ids", &["dead-letters", "drop", "recruiters/x", "nonsense"], "dead-letters list"),
+    (
+        "dead-letters drop ids",
+        &["dead-letters", "drop", "--reason", "x", "recruiters/x", "nonsense"],
+        "dead-letters list",
+    ),
+    ("dead-letters drop reason", &["dead-letters", "drop", "recruiters/x", "--reason", ""], "--reason"),
     ("dead-letters show id", &["dead-letters", "show", "nowhere/65102a7347a6ef7545b05ef0"], "dead-letters list"),
     ("emails preview out", &["emails", "preview", "remind-J7", "--out", "missing/e.html"], "--out missing/e.html"),
     ("emails preview template", &["emails", "preview", "remind-J9"], "remind-J1, introduction"),

@@ -13,3 +13,4 @@ mod status;
 mod stored;
 mod token_files;
 mod tokens;
+mod wrong_database;

@@ -68,7 +68,7 @@ async fn the_main_commands_print_what_they_printed() {
         (&["phase", "show"], 0),
         (&["setup"], 0),
         (&["config", "check"], 0),
-        (&["dead-letters", "drop", &dead_letter, "recruiters/x"], 1),
+        (&["dead-letters", "drop", &dead_letter, "recruiters/x", "--reason", "stays"], 1),
     ];
     let mut printed = String::new();
     for (arguments, code) in commands {

@@ -173,15 +173,16 @@ async fn a_dropped_letter_is_forgotten_by_the_instance_until_its_document_fails_
     assert_eq!(shown["reason"], "unknown_job_status");
     assert!(shown["advice"].as_str().unwrap().contains("correct it in recruiters"));
 
-    let dropped = Processor::command(&["dead-letters", "drop", &address], &test, &[]).await;
+    let dropped = Processor::command(&["dead-letters", "drop", &address, "--reason", "stays"], &test, &[]).await;
     assert_eq!((dropped.code, dropped.stdout.trim()), (0, "1 dead letters dropped"), "{}", dropped.stderr);
     eventually(PATIENCE, "the instance has forgotten it", async || {
         let counted = processor.metric(r#"stream_processor_dead_letters{reason="unknown_job_status"}"#).await;
         (counted == Some(0.0)).then_some(())
     })
     .await;
-    for command in ["show", "drop"] {
-        assert_eq!(Processor::command(&["dead-letters", command, &address], &test, &[]).await.code, 1, "{command}");
+    for command in [&["show", &address][..], &["drop", &address, "--reason", "again"]] {
+        let arguments = [&["dead-letters"], command].concat();
+        assert_eq!(Processor::command(&arguments, &test, &[]).await.code, 1, "{command:?}");
     }
     let touch = doc! { "$set": { "updatedAt": DateTime::now() } };
     test.collection("recruiters").update_one(doc! { "_id": id(&broken) }, touch).await.unwrap();

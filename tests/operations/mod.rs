@@ -6,5 +6,6 @@ mod evaluation;
 mod http_bounds;
 mod status_page;
 mod tls;
+mod verdict;
 mod verification;
 mod verification_beside_writes;

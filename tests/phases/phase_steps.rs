@@ -8,7 +8,7 @@ use crate::support::database::TestDatabase;
 use crate::support::fields::{first_job, text};
 use crate::support::offers;
 use crate::support::processor::{Ended, Processor};
-use crate::support::recruiters::{id, job, recruiter};
+use crate::support::recruiters::{id, job, recruiter, with};
 use crate::support::runs::{started, started_with, stopped};
 use crate::support::state::{settled, state, until_no_resync, writes};
 use crate::support::waiting::{PATIENCE, cluster_time_now, eventually};
@@ -61,6 +61,35 @@ async fn a_step_forward_is_refused_until_every_condition_is_met_and_each_one_is_
     let step = phase(&["set", "shadow"], &test).await;
     assert_eq!(step.code, 0, "{}", step.stderr);
     stopped(processor.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_dead_letter_does_not_open_the_gate_while_its_job_has_no_offer() {
+    let test = TestDatabase::create("steps_dropped").await;
+    let broken = recruiter([with(job("Vendeur"), doc! { "job_status": "Statut inconnu" })]);
+    test.collection("recruiters").insert_one(&broken).await.unwrap();
+    let processor = started_with(&test, &[DUAL_WRITE]).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0, "the dead letter explains it");
+    let address = format!("recruiters/{}/{}", id(&broken), first_job(&broken));
+    let drop = ["dead-letters", "drop", &address, "--reason", "it is in the way"];
+    assert_eq!(Processor::command(&drop, &test, &[]).await.code, 0);
+    let refused = phase(&["set", "shadow"], &test).await;
+    assert_eq!(refused.code, 1, "{}", refused.stdout);
+    assert!(refused.stderr.contains("every job has its offer: 1 jobs"), "{}", refused.stderr);
+    let commands = test.collection("stream_processor_commands");
+    let stored = commands.find_one(doc! { "order.name": "drop-dead-letters" });
+    let stored = stored.await.unwrap().expect("the command is kept");
+    assert_eq!(text(stored.get_document("order").unwrap(), "reason"), "it is in the way");
+
+    let corrected = doc! { "$set": { "jobs.0.job_status": "Active" } };
+    test.collection("recruiters").update_one(doc! { "_id": id(&broken) }, corrected).await.unwrap();
+    settled(&test.database).await;
+    assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
+    let step = phase(&["set", "shadow"], &test).await;
+    assert_eq!(step.code, 0, "{}", step.stderr);
+    stopped(processor).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ pub(crate) struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// An empty database whose name begins with `prefix`.
+    /// A database with an empty collection `recruiters`, whose name begins with `prefix`.
     pub(crate) async fn create(prefix: &str) -> Self {
         let server = TestServer::obtain();
         Self::create_on(server.uri(), prefix).await
@@ -21,6 +21,14 @@ impl TestDatabase {
 
     /// The same on another server, for instance a replica set that the test may break.
     pub(crate) async fn create_on(uri: &str, prefix: &str) -> Self {
+        let test = Self::without_collections(uri, prefix).await;
+        // Without it, the program refuses the database.
+        test.database.create_collection("recruiters").await.expect("the database is new");
+        test
+    }
+
+    /// A name without a collection.
+    pub(crate) async fn without_collections(uri: &str, prefix: &str) -> Self {
         let client = Client::with_uri_str(uri).await.expect("the connection string is ours");
         let database = client.database(&unique_database_name(prefix));
         Self { uri: uri.to_owned(), database }
@@ -28,7 +36,7 @@ impl TestDatabase {
 
     /// With the collections, validators and indexes of the live database.
     pub(crate) async fn with_live_schema(prefix: &str) -> Self {
-        let test = Self::create(prefix).await;
+        let test = Self::without_collections(TestServer::obtain().uri(), prefix).await;
         xtask::golden::create_collections(&test.database).await.expect("the schema is MongoDB's own language");
         test
     }

@@ -1,0 +1,146 @@
+//! Tests of the verdict: one per state, and the order between them.
+
+use super::Severity::{Bad, Ok, Warn};
+use super::VerdictState as State;
+use super::*;
+
+const LED: ServiceCondition = ServiceCondition {
+    phase: Phase::Sync,
+    is_led: true,
+    leader_lag: Some(0.0),
+    dead_letters: 0,
+    differences: Some(0),
+    late_writes: 0,
+};
+
+fn leader() -> VerdictFacts {
+    VerdictFacts {
+        role: Some(Role::Leader),
+        halted: false,
+        no_database: None,
+        reasons: Vec::new(),
+        troubles: Vec::new(),
+        is_catching_up: false,
+        lag: Some(0.0),
+        seconds_left: None,
+        service: Some(LED),
+    }
+}
+
+fn with(change: impl FnOnce(&mut ServiceCondition)) -> VerdictFacts {
+    let mut facts = leader();
+    change(facts.service.as_mut().unwrap());
+    facts
+}
+
+/// Facts, and the state, the severity, a part of the cause and the next command that follow.
+type Case = (VerdictFacts, State, Severity, &'static str, Option<&'static str>);
+
+fn of_one_instance() -> Vec<Case> {
+    let texts = |text: &str| vec![text.to_owned()];
+    vec![
+        (leader(), State::InStep, Ok, "no damage", None),
+        (VerdictFacts { role: Some(Role::Standby), lag: None, ..leader() }, State::StandingBy, Ok, "another", None),
+        (VerdictFacts { role: Some(Role::Starting), service: None, ..leader() }, State::Starting, Warn, "lease", None),
+        (
+            VerdictFacts { no_database: Some("no answer for 7 s".to_owned()), reasons: texts("x"), ..leader() },
+            State::NoDatabase,
+            Bad,
+            "no answer for 7 s",
+            Some("stream-processor doctor"),
+        ),
+        (
+            VerdictFacts { halted: true, reasons: texts("the position is lost"), ..leader() },
+            State::Halted,
+            Bad,
+            "position",
+            Some("stream-processor doctor"),
+        ),
+        (VerdictFacts { reasons: texts("dropped"), ..leader() }, State::NotReady, Bad, "dropped", None),
+        (
+            VerdictFacts { reasons: texts("catching up: 90 s"), is_catching_up: true, lag: Some(90.0), ..leader() },
+            State::CatchingUp,
+            Warn,
+            "90 s",
+            None,
+        ),
+        (VerdictFacts { lag: Some(7.0), ..leader() }, State::CatchingUp, Warn, "7 s behind", None),
+    ]
+}
+
+fn of_the_service() -> Vec<Case> {
+    let texts = |text: &str| vec![text.to_owned()];
+    vec![
+        (VerdictFacts { troubles: texts("a read failed"), ..leader() }, State::Retrying, Warn, "a read", None),
+        (
+            with(|service| service.differences = Some(990)),
+            State::Differs,
+            Warn,
+            "990 differences",
+            Some("stream-processor verify"),
+        ),
+        (
+            with(|service| service.dead_letters = 34),
+            State::WaitingForCorrections,
+            Warn,
+            "34 dead letters",
+            Some("stream-processor dead-letters list"),
+        ),
+        (with(|service| service.phase = Phase::Shadow), State::Shadow, Ok, "no difference", None),
+        (with(|service| service.phase = Phase::Retired), State::Retired, Ok, "closed", None),
+        (
+            with(|service| (service.phase, service.late_writes) = (Phase::Retired, 3)),
+            State::Retired,
+            Warn,
+            "3 writes",
+            Some("stream-processor phase show"),
+        ),
+        (
+            VerdictFacts { role: None, lag: None, ..with(|service| service.is_led = false) },
+            State::NoLeader,
+            Bad,
+            "start one",
+            None,
+        ),
+    ]
+}
+
+#[test]
+fn each_state_is_told_with_its_severity_cause_and_next_command() {
+    let cases = of_one_instance().into_iter().chain(of_the_service());
+    let mut seen = Vec::new();
+    for (facts, state, severity, cause, next) in cases {
+        let found = verdict(&facts);
+        assert_eq!((found.state, found.severity, found.next), (state, severity, next), "{found:?}");
+        assert!(found.cause.contains(cause), "{found:?}");
+        assert_eq!(problems(&facts).is_empty(), severity == Ok, "{found:?}");
+        seen.push(state);
+    }
+    assert!(VerdictState::ALL.iter().all(|state| seen.contains(state)), "each state has a case");
+}
+
+#[test]
+fn damage_is_told_on_a_standby_and_beside_a_greater_trouble() {
+    let damaged = with(|service| (service.differences, service.dead_letters) = (Some(2), 1));
+    let standby = VerdictFacts { role: Some(Role::Standby), lag: None, ..damaged.clone() };
+    assert_eq!(verdict(&standby).state, VerdictState::Differs);
+    let troubled = VerdictFacts { troubles: vec!["a write failed".to_owned()], ..damaged };
+    assert_eq!(verdict(&troubled).state, VerdictState::Retrying);
+    assert_eq!(problems(&troubled).len(), 3);
+}
+
+#[test]
+fn differences_of_an_earlier_phase_say_nothing_in_retired() {
+    let retired = with(|service| (service.phase, service.differences) = (Phase::Retired, Some(9)));
+    assert_eq!(verdict(&retired).severity, Severity::Ok);
+}
+
+#[test]
+fn the_time_left_follows_from_the_last_minute_of_the_lag() {
+    let shrinking: Vec<Option<f64>> = (0..=12).map(|step| Some(240.0 - f64::from(step) * 10.0)).collect();
+    assert_eq!(time_left(&shrinking, 5), Some(60.0));
+    assert_eq!(time_left(&[Some(5.0), Some(5.0)], 5), None, "it does not shrink");
+    assert_eq!(time_left(&[None, Some(5.0)], 5), None);
+    assert_eq!(time_left(&[Some(9.0), None], 5), None);
+    assert_eq!(time_left(&[], 5), None);
+}
