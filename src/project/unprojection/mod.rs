@@ -1,10 +1,21 @@
 //! The unprojection (spec 10, "Unprojection"): what an offer says that its recruiter and its job do not say yet. It is the
 //! projection read backwards, and it trusts nothing but the projection: what it gives was projected again. Pure code.
 
+mod asked;
+mod attempt;
+mod edit;
+mod new;
+mod rules;
+mod skills;
+mod table;
+
 use std::collections::BTreeSet;
 
-use bson::{Document, RawDocument};
+use bson::{Document, RawDocument, RawDocumentBuf};
 
+use self::attempt::{Attempt, Held};
+use self::new::first_fields;
+pub use self::new::new_recruiter;
 use super::settings::ProjectionSettings;
 use crate::model::References;
 use crate::model::ids::JobId;
@@ -21,33 +32,36 @@ pub struct Unprojection {
     pub not_invertible: BTreeSet<&'static str>,
 }
 
-/// Says which edits of the job and of the recruiter make the projection give this offer.
+/// Says which edits of the job and of the recruiter make the projection give this offer. A field that the offer lacks says
+/// nothing. The `references` are those that the offer names, where they are at hand, otherwise those of the recruiter and
+/// the job. All fields are named where the projection fails.
 #[must_use]
 pub fn unproject(
-    _offer: &RawDocument,
-    _recruiter: &RecruiterFields<'_>,
-    _id: JobId,
-    _job: &JobFields<'_>,
-    _references: &References,
-    _settings: &ProjectionSettings,
+    offer: &RawDocument,
+    recruiter: &RecruiterFields<'_>,
+    id: JobId,
+    job: &JobFields<'_>,
+    references: &References,
+    settings: &ProjectionSettings,
 ) -> Unprojection {
-    Unprojection::default()
+    let Held { job, recruiter, not_invertible } = Attempt::new(offer, recruiter, id, job, references, settings).held();
+    Unprojection { job, recruiter, not_invertible }
 }
 
-/// A job for an offer that has none, and the fields of the offer that the job cannot bring about.
+/// A job for an offer that has none, and the fields of the offer that the job cannot bring about. Fields of the recruiter
+/// are among them where the recruiter says something else: [`unproject`] with this job gives their edits.
 #[must_use]
 pub fn new_job(
-    _offer: &RawDocument,
-    _recruiter: &RecruiterFields<'_>,
+    offer: &RawDocument,
+    recruiter: &RecruiterFields<'_>,
     id: JobId,
-    _references: &References,
-    _settings: &ProjectionSettings,
+    references: &References,
+    settings: &ProjectionSettings,
 ) -> (Document, BTreeSet<&'static str>) {
-    (bson::doc! { "_id": id }, BTreeSet::new())
-}
-
-/// A recruiter made from an offer and its user, without `_id` and `jobs`.
-#[must_use]
-pub fn new_recruiter(_offer: &RawDocument, _user: Option<&RawDocument>, _settings: &ProjectionSettings) -> Document {
-    Document::new()
+    let mut job = first_fields(offer, id);
+    let Ok(raw) = RawDocumentBuf::try_from(&job) else { return (job, BTreeSet::new()) };
+    let Ok(fields) = JobFields::read(&raw) else { return (job, BTreeSet::new()) };
+    let held = Attempt::new(offer, recruiter, id, &fields, references, settings).of_job_only().held();
+    job.extend(held.job);
+    (job, held.not_invertible)
 }
