@@ -6,7 +6,7 @@ use bson::{Bson, Document, RawBsonRef, RawDocument};
 
 use super::asked::Asked;
 use super::edit::{Edit, Edited, Place, written};
-use super::table::{Row, TABLE};
+use super::table::{DECIDING, Row, TABLE};
 use crate::model::dead_letter::Reason;
 use crate::model::ids::JobId;
 use crate::model::recruiter::{JobFields, RecruiterFields};
@@ -32,6 +32,8 @@ pub(super) struct Attempt<'a> {
     edits: BTreeMap<usize, Vec<Edit>>,
     /// Rows that are not asked any more, because their edits spoil another field.
     given_up: BTreeSet<usize>,
+    /// True when the ROME sheet is that of the offer.
+    has_own_sheet: bool,
 }
 
 /// The edits that hold, and the fields that none of them brings about.
@@ -52,11 +54,14 @@ impl<'a> Attempt<'a> {
         settings: &'a ProjectionSettings,
     ) -> Self {
         let (edits, given_up) = (BTreeMap::new(), BTreeSet::new());
-        Self { offer, said: values(offer), recruiter, id, job, references, settings, edits, given_up }
+        let has_own_sheet = false;
+        Self { offer, said: values(offer), recruiter, id, job, references, settings, edits, given_up, has_own_sheet }
     }
 
-    /// Gives up all rows that edit the recruiter.
-    pub(super) fn of_job_only(mut self) -> Self {
+    /// For a job that is made for the offer: gives up all rows that edit the recruiter, and takes the references for those
+    /// of the offer.
+    pub(super) fn for_new_job(mut self) -> Self {
+        self.has_own_sheet = true;
         let edits_recruiter = |row: &Row| row.places().any(|place| matches!(place, Place::Recruiter(_)));
         self.given_up.extend(TABLE.iter().enumerate().filter(|(_, row)| edits_recruiter(row)).map(|(row, _)| row));
         self
@@ -98,11 +103,15 @@ impl<'a> Attempt<'a> {
         if before.is_some_and(|before| self.names_other_cfa(before)) {
             self.ask_rows(&place("cfa_siret").into_iter().collect());
         }
+        if let Some(now) = self.projected() {
+            let deciding = |row: &usize| TABLE.get(*row).is_some_and(|row| DECIDING.contains(&row.field));
+            self.ask_rows(&self.differing(&now).into_iter().filter(deciding).collect());
+        }
         while let Some(now) = self.projected() {
             if !self.ask_rows(&self.differing(&now)) {
                 break;
             }
-            if self.changes_sheet() {
+            if !self.has_own_sheet && self.changes_sheet() {
                 self.ask_rows(&self.of_sheet());
             }
         }
@@ -157,7 +166,11 @@ impl<'a> Attempt<'a> {
 
     /// The projection of the edited documents; `None` where there is none.
     fn projected(&self) -> Option<Offer> {
-        let edited = Edited::new(self.recruiter, self.job, self.edits.values().flatten())?;
+        self.projected_with(self.edits.values().flatten())
+    }
+
+    fn projected_with<'e>(&self, edits: impl Iterator<Item = &'e Edit>) -> Option<Offer> {
+        let edited = Edited::new(self.recruiter, self.job, edits)?;
         let recruiter = RecruiterFields::read(&edited.recruiter).ok()?;
         let job = JobFields::read(&edited.job).ok()?;
         project(&recruiter, self.id, &job, self.references, self.settings).ok()
@@ -192,8 +205,8 @@ impl<'a> Attempt<'a> {
     fn spoiling(&self, open: &BTreeSet<usize>, before: &Offer, after: &Offer) -> Option<usize> {
         let (stood, stands) = (values(&before.fields), values(&after.fields));
         let changed = open.iter().copied().find(|row| {
-            let leader = TABLE.get(*row).and_then(|row| row.follows).and_then(place);
-            let follows = leader.is_some_and(|leader| self.edits.contains_key(&leader));
+            let leaders = TABLE.get(*row).into_iter().flat_map(|row| row.follows).copied().filter_map(place);
+            let follows = leaders.into_iter().any(|leader| self.edits.contains_key(&leader));
             !follows && !is_same_value(at(&stood, *row), at(&stands, *row))
         })?;
         let restores = |row: &&usize| {
@@ -217,10 +230,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn without(&self, row: usize) -> Option<Offer> {
-        let edits = self.edits.iter().filter(|(other, _)| **other != row).map(|(row, edits)| (*row, edits.clone()));
-        let Self { offer, said, recruiter, id, job, references, settings, .. } = *self;
-        let given_up = BTreeSet::new();
-        Self { offer, said, recruiter, id, job, references, settings, edits: edits.collect(), given_up }.projected()
+        self.projected_with(self.edits.iter().filter(|(other, _)| **other != row).flat_map(|(_, edits)| edits))
     }
 
     fn result(&self, open: &BTreeSet<usize>) -> Option<Held> {

@@ -8,6 +8,8 @@ mod new;
 mod rules;
 mod skills;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 
@@ -49,7 +51,8 @@ pub fn unproject(
 }
 
 /// A job for an offer that has none, and the fields of the offer that the job cannot bring about. Fields of the recruiter
-/// are among them where the recruiter says something else: [`unproject`] with this job gives their edits.
+/// are among them where the recruiter says something else: [`unproject`] with this job gives their edits. The `references`
+/// are those of the offer.
 #[must_use]
 pub fn new_job(
     offer: &RawDocument,
@@ -61,7 +64,7 @@ pub fn new_job(
     let mut job = first_fields(offer, id);
     let Ok(raw) = RawDocumentBuf::try_from(&job) else { return (job, BTreeSet::new()) };
     let Ok(fields) = JobFields::read(&raw) else { return (job, BTreeSet::new()) };
-    let held = Attempt::new(offer, recruiter, id, &fields, references, settings).of_job_only().held();
+    let held = Attempt::new(offer, recruiter, id, &fields, references, settings).for_new_job().held();
     job.extend(held.job);
     (job, held.not_invertible)
 }

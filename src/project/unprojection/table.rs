@@ -9,8 +9,8 @@ pub(super) struct Row {
     /// Its name in the offer.
     pub field: &'static str,
     pub way: Way,
-    /// Another field of the offer that decides about this one too. Where that one comes back, this one may have to follow.
-    pub follows: Option<&'static str>,
+    /// Other fields of the offer that decide about this one too. Where one of them comes back, this one may have to follow.
+    pub follows: &'static [&'static str],
     /// For the page of the team.
     #[cfg_attr(not(test), expect(dead_code, reason = "a test compares it with the page"))]
     pub remark: &'static str,
@@ -46,18 +46,18 @@ impl Row {
         one.into_iter().chain(several.iter().copied())
     }
 
-    const fn follows(mut self, leader: &'static str) -> Self {
-        self.follows = Some(leader);
+    const fn follows(mut self, leaders: &'static [&'static str]) -> Self {
+        self.follows = leaders;
         self
     }
 }
 
 const fn job(field: &'static str, name: &'static str, remark: &'static str) -> Row {
-    Row { field, way: Way::Copy(Place::Job(name)), follows: None, remark }
+    Row { field, way: Way::Copy(Place::Job(name)), follows: &[], remark }
 }
 
 const fn recruiter(field: &'static str, name: &'static str, remark: &'static str) -> Row {
-    Row { field, way: Way::Copy(Place::Recruiter(name)), follows: None, remark }
+    Row { field, way: Way::Copy(Place::Recruiter(name)), follows: &[], remark }
 }
 
 const fn rule(
@@ -66,12 +66,17 @@ const fn rule(
     rule: fn(&Asked<'_>) -> Option<Vec<Edit>>,
     remark: &'static str,
 ) -> Row {
-    Row { field, way: Way::Rule(places, rule), follows: None, remark }
+    Row { field, way: Way::Rule(places, rule), follows: &[], remark }
 }
 
 const fn nowhere(field: &'static str, remark: &'static str) -> Row {
-    Row { field, way: Way::Nowhere, follows: None, remark }
+    Row { field, way: Way::Nowhere, follows: &[], remark }
 }
+
+/// The fields whose places other fields come from too. They go back first. A field that is right then needs no edit of its
+/// own: a contact that is gone with the delegation must not be removed from the recruiter.
+pub(super) const DECIDING: [&str; 5] =
+    ["is_delegated", "cfa_siret", "recruiter_status", "workplace_brand", "offer_rome_appellation"];
 
 /// All fields that the projection writes, in its order.
 pub(super) static TABLE: [Row; 55] = [
@@ -83,14 +88,14 @@ pub(super) static TABLE: [Row; 55] = [
         rules::created_at,
         "A job has one date of creation, and `offer_creation` says it. Only an offer without that field says it here.",
     )
-    .follows("offer_creation"),
+    .follows(&["offer_creation"]),
     job(
         "updated_at",
         "job_update_date",
         "So newest wins compares the same date on both sides. Under a recruiter that is not active, a date before the \
          recruiter's `updatedAt` cannot come back.",
     )
-    .follows("recruiter_status"),
+    .follows(&["recruiter_status"]),
     recruiter("is_delegated", "is_delegated", "Null cannot come back: the projection gives false."),
     job("job_status_comment", "job_status_comment", "An empty text cannot come back: the projection gives null."),
     job("job_delegation_count", "job_delegation_count", "Zero cannot come back: the projection gives null."),
@@ -194,9 +199,9 @@ pub(super) static TABLE: [Row; 55] = [
         "The table of the projection read backwards. What a recruiter that is not active, or an anonymised or deactivated \
          user, forces cannot come back, nor can `Pending` where the target's schema does not have it.",
     )
-    .follows("recruiter_status"),
+    .follows(&["recruiter_status"]),
     job("offer_opening_count", "job_count", "Null cannot come back: the projection gives 1."),
-    nowhere("lba_url", "It is made from the `_id` and the title.").follows("offer_title"),
+    nowhere("lba_url", "It is made from the `_id` and the title.").follows(&["offer_title", "offer_rome_appellation"]),
     rule(
         "cfa_siret",
         &[Place::Recruiter("cfa_delegated_siret")],
