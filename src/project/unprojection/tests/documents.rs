@@ -107,7 +107,7 @@ fn shaped() -> impl Strategy<Value = Bson> {
         2 => (list(), list(), list()).prop_map(|(one, two, three)| {
             doc! { "savoir_etre_professionnel": one, "savoir_faire": two, "savoirs": three }.into()
         }),
-        3 => lines.prop_map(|lines| Bson::from(lines)),
+        3 => lines.prop_map(Bson::from),
         1 => list(),
         1 => Just(doc! { "type": "Point", "coordinates": [2.35, 48.85] }.into()),
         1 => Just(doc! { "european": "5", "label": "BTS, DEUST, autres formations (Bac+2)" }.into()),

@@ -62,7 +62,7 @@ impl Golden {
         let cfa = value::text(recruiter.cfa_delegated_siret).and_then(|siret| self.cfas.get(siret));
         let user = self.user(recruiter).map(raw);
         References {
-            rome: first_rome_code(job).and_then(|code| self.rome.get(code)).map(|it| sheet(it)),
+            rome: first_rome_code(job).and_then(|code| self.rome.get(code)).map(sheet),
             cfa: cfa.map(|cfa| Arc::new(Cfa::read(&raw(cfa)).unwrap())),
             user_status: user.as_deref().map(UserStatus::read).unwrap_or_default(),
             user: user.map(|user| Arc::new(User::read(&user).unwrap())),
@@ -107,7 +107,7 @@ fn whatever_another_golden_offer_says_comes_back_or_is_named() {
     let offers: Vec<_> = cases.iter().filter_map(|case| case.projected().ok()).collect();
     let (mut brought, mut named) = (0, 0);
     for (number, case) in cases.iter().enumerate() {
-        let Ok(own) = case.projected().and_then(|own| Ok(Document::try_from(own).unwrap())) else { continue };
+        let Ok(own) = case.projected().map(|own| Document::try_from(own).unwrap()) else { continue };
         for step in [1, 7, 50] {
             let other = Document::try_from(&*offers[(number * 31 + step) % offers.len()]).unwrap();
             let mut offer = own.clone();
