@@ -91,6 +91,7 @@ pub mod inside {
     pub use crate::project::offer::project;
     pub use crate::project::settings::ProjectionSettings;
     pub use crate::project::written_fields::WRITTEN;
+    pub use crate::project::{Unprojection, new_job, new_recruiter, unproject};
     pub use crate::schedule::{Schedule, zone};
     pub use crate::setup::new_fields::NEW;
     pub use crate::source::event::Event;

@@ -11,10 +11,12 @@ pub(crate) mod settings;
 pub(crate) mod skills;
 mod slug;
 mod status;
+mod unprojection;
 pub(crate) mod written_fields;
 
 pub(crate) use diploma::european_level;
 pub(crate) use offer::{USER_ANONYMIZED, USER_DEACTIVATED, project};
 pub(crate) use settings::ProjectionSettings;
 pub(crate) use status::{is_active, offer_status};
+pub use unprojection::{Unprojection, new_job, new_recruiter, unproject};
 pub(crate) use written_fields::{WRITTEN, all_written, on_insert};
