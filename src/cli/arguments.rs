@@ -7,7 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
-use super::position::{self, NamedPosition, PositionName, TimeName};
+use super::position::{self, NamedPosition, PositionName, ResumePosition, TimeName};
 use super::values;
 use crate::model::names::WatchedCollection;
 
@@ -173,6 +173,17 @@ pub enum DeadLettersCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Arguments of `resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArguments {
+    /// The position at which the stream is opened: `now`, an id of the history, a file with an exported token, or a time.
+    #[arg(long, value_name = "now|TOKEN_ID|FILE|TIME", default_value = "now")]
+    pub from: ResumePosition,
+    /// The reason, for the record.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub reason: String,
 }
 
 /// Arguments of `completions`.

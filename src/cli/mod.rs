@@ -13,6 +13,7 @@ pub mod pages;
 pub mod phase;
 pub mod position;
 pub mod replay;
+pub mod resume;
 pub mod status;
 mod time;
 pub mod tokens;
@@ -27,8 +28,8 @@ use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 
 use self::arguments::{
-    CompletionsArguments, DeadLettersCommand, DoctorArguments, ManArguments, ReplayArguments, StatusArguments,
-    TokensCommand,
+    CompletionsArguments, DeadLettersCommand, DoctorArguments, ManArguments, ReplayArguments, ResumeArguments,
+    StatusArguments, TokensCommand,
 };
 pub use self::job_arguments::{AnonymizeCommand, EmailsCommand, JobsCommand, ObfuscateArguments, RunJobArguments};
 use crate::config::{Sources, process_environment};
@@ -121,6 +122,11 @@ pub enum CliCommand {
         #[command(subcommand)]
         command: DeadLettersCommand,
     },
+    /// Let a halted leader go on. A halt follows a lost position if `stream.on_history_lost` is `halt`.
+    ///
+    /// What was not read becomes a gap, and a resync repairs it.
+    #[command(after_help = "Example:\n  stream-processor resume --from now --reason \"the oplog was too small\"")]
+    Resume(ResumeArguments),
     /// Ask the instance of this machine whether it is alive; for a container's health check.
     ///
     /// Asks /livez at `http.listen`. The exit code is 1 if the answer is negative or missing.

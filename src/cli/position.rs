@@ -68,6 +68,21 @@ impl FromStr for PositionName {
     }
 }
 
+/// The position at which a halted leader goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ResumePosition {
+    Now,
+    Named(PositionName),
+}
+
+impl FromStr for ResumePosition {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        if name == "now" { Ok(Self::Now) } else { name.parse().map(Self::Named) }
+    }
+}
+
 impl PositionName {
     /// Finds the position that the name stands for.
     ///

@@ -14,6 +14,7 @@ use super::arguments::StatusArguments;
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::leader::halt::StoredHalt;
 use crate::leader::lead::store;
 use crate::lease;
 use crate::maintenance::replay::{length_text, time_text};
@@ -159,6 +160,7 @@ impl StatusReport {
         let late_writes = LateWrites::read(database, &phase).await?.map(|late| late.report());
         let judged = VerdictFacts::of_command(ServiceCondition {
             phase: phase.phase,
+            is_halted: StoredHalt::read(database).await?.is_some(),
             is_led: leader.is_some(),
             leader_lag: leader.as_ref().and_then(|leader| leader.lag),
             dead_letters: dead_letters.values().sum(),

@@ -12,16 +12,12 @@ use crate::leader::lead::store;
 use crate::lease;
 use crate::maintenance::replay::{length_text, time_text};
 use crate::mongo::deadline::with_deadline;
-use crate::mongo::oplog::Oplog;
+use crate::mongo::oplog::{NEARLY_FULL, Oplog};
 use crate::phase::state;
 
 /// The headroom below which the check is a warning, and the headroom below which it fails. The alerts have the same
 /// bounds.
 const HEADROOM: [Duration; 2] = [Duration::from_hours(6), Duration::from_hours(1)];
-/// The used share of the oplog above which it loses its oldest entries soon, or already does.
-const NEARLY_FULL: f64 = 0.9;
-/// The window below which an oplog that is not full says nothing about the days to come.
-const YOUNG: Duration = Duration::from_hours(1);
 /// The window below which an oplog is too short: an outage of a night and a morning must fit into the oplog.
 const SHORT_WINDOW: Duration = Duration::from_hours(24);
 
@@ -73,7 +69,7 @@ fn window(oplog: &Oplog) -> Check {
     let when_full = oplog.window_when_full();
     match oplog.used {
         // The writes of so short a time say nothing about the next days.
-        Some(used) if used < NEARLY_FULL && oplog.window() < YOUNG => {
+        Some(used) if oplog.is_young() => {
             Check::ok("oplog", format!("{found}, {:.0} % full: too young for an estimate", used * 100.0))
         }
         Some(used) if used < 1.0 => {
@@ -117,6 +113,9 @@ async fn token(context: &Context, oplog: &Oplog) -> Check {
             format!("{} is no longer in the oplog", time_text(time)),
             "start an instance: it runs a resync (stream.on_history_lost = \"resync\"); enlarge the oplog",
         );
+    }
+    if oplog.is_young() {
+        return Check::ok("position", format!("{}; the oplog is young and holds everything", time_text(time)));
     }
     let headroom = oplog.headroom(time);
     let found = format!("{}; it falls off the oplog in {}", time_text(time), length_text(headroom));

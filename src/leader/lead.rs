@@ -13,9 +13,10 @@ use tracing::{info, warn};
 use super::canary;
 use super::checkpoint::{CheckpointTerm, Checkpoints};
 use super::dropped_sources;
+use super::halt::{self, ResumeOrder};
 use super::late_writes::LateWriteWatch;
 use super::reader::{EVENTS_PER_REPLY, StreamReader};
-use super::start::{PositionStores, Start, prepare, start};
+use super::start::{self, PositionStores, Start, prepare};
 use super::stream_loop::{LastTimes, Pipeline};
 use crate::apply::executor::Apply;
 use crate::apply::output::Output;
@@ -32,7 +33,7 @@ use crate::maintenance::worker::MaintenanceWorker;
 use crate::observe::health::{Health, longest_silence};
 use crate::phase::Phase;
 use crate::phase::state::{self, Current};
-use crate::phase::watcher;
+use crate::phase::watcher::{self, KnownPhase};
 use crate::plan::sources::Dropped;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
@@ -51,24 +52,25 @@ use crate::write::transaction::Fence;
 ///
 /// # Errors
 /// The failure or the interruption that ended the leadership.
-pub(crate) async fn lead(context: &Context, lease: Lease, stop: &CancellationToken) -> Result<(), Unfinished> {
-    let mut group = Group::new(stop);
-    let term = lease.term;
+pub(crate) async fn lead(
+    context: &Context,
+    lease: Lease,
+    resume: Option<ResumeOrder>,
+    stop: &CancellationToken,
+) -> Result<(), Unfinished> {
+    let (mut group, term) = (Group::new(stop), lease.term);
     let (renewed, validity) = watch::channel(lease.validity);
     let writer = lease.writer(&context.database, validity.clone());
     group.spawn(Task::Lease, renew(lease, renewed, Arc::clone(&context.health), group.stop.clone()));
-
     let settings = &context.settings;
     // The fence comes before all reads: until then a transaction of the previous leader may still change documents.
     let (fence, through) = Fence::take_over(writer.clone(), term).await?;
     ledger::prepare(&context.database).await?;
     let current = begin_phase(context).await?;
     let phase = current.phase;
-    let known = watcher::known(&current);
-    let followed = Database::clone(&context.database);
-    group.spawn(Task::Phase, watcher::follow(followed, settings.phase.initial, Arc::clone(&known), group.stop.clone()));
+    let known = follow_phase(context, &current, &mut group);
     let store = store(context);
-    let start = begin_stream(context, &writer, &store, term, phase).await?;
+    let start = begin_stream(context, &writer, &store, (term, resume), phase).await?;
     let dropped = dropped_sources(context, start.is_first, phase).await?;
     let sampler = Arc::new(Sampler::new(settings.verify.sample_size));
     let health = Arc::clone(&context.health);
@@ -111,6 +113,14 @@ pub(crate) async fn lead(context: &Context, lease: Lease, stop: &CancellationTok
     group.join(Task::Pipeline).await
 }
 
+/// Spawns the task that follows the phase of the database.
+fn follow_phase(context: &Context, current: &Current, group: &mut Group) -> KnownPhase {
+    let known = watcher::known(current);
+    let (database, initial) = (Database::clone(&context.database), context.settings.phase.initial);
+    group.spawn(Task::Phase, watcher::follow(database, initial, Arc::clone(&known), group.stop.clone()));
+    known
+}
+
 /// Spawns the canary, and the watch for late writes.
 fn spawn_watches(context: &Context, writer: Writer, term: i64, current: Current, group: &mut Group) {
     let late_writes = LateWriteWatch::new(context, writer.clone(), term, current, group.stop.clone());
@@ -141,20 +151,24 @@ async fn begin_stream(
     context: &Context,
     writer: &Writer,
     store: &Store,
-    term: i64,
+    (term, resume): (i64, Option<ResumeOrder>),
     phase: Phase,
 ) -> Result<Start, Unfinished> {
     prepare(&context.database).await?;
     let old_worker = OldWorkerTokens::new(Database::clone(&context.database));
     let on_history_lost = context.settings.stream.on_history_lost;
     let stores = PositionStores { store, old_worker: &old_worker };
-    let start = start(writer, stores, on_history_lost, &context.metrics, term, phase).await;
+    let start = match resume {
+        Some(order) => start::resume(writer, stores, &context.metrics, term, order).await,
+        None => start::start(writer, stores, on_history_lost, &context.metrics, term, phase).await,
+    };
     // A lost position is a failure only if the configuration says to halt then.
     let start = start.inspect_err(|unfinished| {
         if unfinished.failure().is_some_and(|failure| failure.directive() == Directive::Resync) {
             context.health.halt();
         }
     })?;
+    halt::end(writer).await?;
     info!(position = ?start.position, resync = start.resync.is_some(), "the change stream begins");
     Ok(start)
 }

@@ -4,6 +4,7 @@ pub(crate) mod canary;
 pub(crate) mod checkpoint;
 pub(crate) mod database_history;
 pub(crate) mod dropped_sources;
+pub(crate) mod halt;
 pub(crate) mod late_writes;
 pub(crate) mod lead;
 pub(crate) mod maintenance_steps;

@@ -8,6 +8,7 @@ use resume_tokens::{History, OldWorkerTokens, Store, StoreError};
 use tracing::{info, warn};
 
 use super::database_history;
+use super::halt::ResumeOrder;
 use crate::clock;
 use crate::config::OnHistoryLost;
 use crate::error::Failure;
@@ -99,6 +100,33 @@ pub async fn start(
     Ok(Start { position: StreamPosition::At(time), history, is_first: true, events: 0, resync: Some(resync) })
 }
 
+/// Begins after a halt, as a person decided. What lies between the lost position and now is a gap, and a resync repairs it.
+/// That holds also if the stream is opened before now, because events may be applied twice.
+///
+/// # Errors
+/// As [`start`].
+pub(crate) async fn resume(
+    writer: &Writer,
+    PositionStores { store, .. }: PositionStores<'_>,
+    metrics: &Metrics,
+    term: i64,
+    order: ResumeOrder,
+) -> Result<Start, Unfinished> {
+    let history = database_history::current(writer.database()).await?;
+    // An unreadable checkpoint is one of the reasons for a halt.
+    let (from, events) = match with_deadline(store.load()).await {
+        Ok(Some(checkpoint)) => (checkpoint.cluster_time, checkpoint.events),
+        Ok(None) | Err(StoreError::Garbled { .. }) => (Timestamp { time: 0, increment: 0 }, 0),
+        Err(error) => return Err(error.into()),
+    };
+    let lost = Lost { from, cause: "resumed by hand", events };
+    let mut start = go_on(writer, lost, metrics, term, history).await?;
+    if let Some(from) = order.from {
+        start.position = StreamPosition::At(from);
+    }
+    Ok(start)
+}
+
 /// Returns the time of the very first start, which is recorded before anything else is done. An instance may write
 /// offers and end before it saves a checkpoint. The next start must read all changes since the first one.
 async fn beginning(writer: &Writer, term: i64) -> Result<Timestamp, Unfinished> {
@@ -145,6 +173,16 @@ async fn after_lost(
     history: History,
 ) -> Result<Start, Unfinished> {
     warn!(error = %failure, advice = failure.advice(), "the checkpoint cannot be used; a resync follows");
+    go_on(writer, lost, metrics, term, history).await
+}
+
+async fn go_on(
+    writer: &Writer,
+    lost: Lost,
+    metrics: &Metrics,
+    term: i64,
+    history: History,
+) -> Result<Start, Unfinished> {
     let now = operation_time(writer.database()).await?;
     gaps::open(writer, lost.from, now, lost.cause, clock::now()).await?;
     let resync = Resync::request(writer, metrics, lost.cause, term).await?;

@@ -60,6 +60,8 @@ pub(crate) mod state_id {
     /// The tombstone. The step to `retired` writes it, and the step back removes it. While it exists, no instance
     /// writes offers from recruiters, whatever the configuration and the document `phase` say.
     pub(crate) const TOMBSTONE: &str = "tombstone";
+    /// The halt of the leader after a lost position, until a person decides.
+    pub(crate) const HALT: &str = "halt";
     /// What was written to `recruiters` after the step to `retired`.
     pub(crate) const LATE_WRITES: &str = "late_writes";
     /// The record of each `tokens import` and `tokens reset`.

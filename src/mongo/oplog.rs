@@ -20,6 +20,11 @@ pub(crate) const OPLOG: &str = "oplog.rs";
 /// The codes `Unauthorized` and `NamespaceNotFound`. A router of a sharded cluster answers with the second one.
 const UNKNOWABLE: [i32; 2] = [13, 26];
 
+/// The used share of the oplog above which it loses its oldest entries soon, or already does.
+pub(crate) const NEARLY_FULL: f64 = 0.9;
+/// The window below which an oplog that is not nearly full is young.
+const YOUNG: Duration = Duration::from_hours(1);
+
 /// The primary's oplog.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Oplog {
@@ -56,6 +61,13 @@ impl Oplog {
     pub(crate) fn window_when_full(&self) -> Duration {
         let share = self.used.unwrap_or(1.0).clamp(0.000_1, 1.0);
         self.window().div_f64(share)
+    }
+
+    /// True while the oplog is so young that it loses nothing yet, and its rate of writes says nothing about the days to
+    /// come.
+    #[must_use]
+    pub(crate) fn is_young(&self) -> bool {
+        self.used.is_some_and(|used| used < NEARLY_FULL) && self.window() < YOUNG
     }
 
     /// True when a stream can be opened at this position.
@@ -126,6 +138,17 @@ mod tests {
             Duration::from_mins(10),
             "unknown counts as full"
         );
+    }
+
+    #[test]
+    fn an_oplog_is_young_while_it_is_short_and_not_nearly_full() {
+        let oplog = Oplog { first: at(1_000), last: at(4_599), used: Some(0.01) };
+        assert!(oplog.is_young());
+        for other in
+            [Oplog { used: Some(0.9), ..oplog }, Oplog { used: None, ..oplog }, Oplog { last: at(4_600), ..oplog }]
+        {
+            assert!(!other.is_young(), "{other:?}");
+        }
     }
 
     #[test]

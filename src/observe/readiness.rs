@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::health::{Health, Role};
 
 /// The reason of a halt, with the remedy.
-const HALTED: &str = "the position of the change stream is lost and stream.on_history_lost = \"halt\": start with \
-    \"resync\" to continue from now and run a resync";
+const HALTED: &str = "the position of the change stream is lost and stream.on_history_lost = \"halt\": decide with \
+    `stream-processor resume --reason TEXT`, or start with \"resync\" to continue from now and run a resync";
 
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, Serialize)]

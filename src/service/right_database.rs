@@ -5,11 +5,13 @@ use bson::doc;
 use mongodb::Database;
 use mongodb::error::Error as MongoError;
 
-use crate::error::Failure;
+use crate::error::{Failure, command_code};
 use crate::model::names::{STATE, WatchedCollection};
 use crate::mongo::deadline::with_deadline;
 use crate::refusal::{Exit, Refusal};
 
+/// The server's code `Unauthorized`.
+const UNAUTHORIZED: i32 = 13;
 /// The databases of MongoDB itself.
 const OWN: [&str; 3] = ["admin", "config", "local"];
 /// The number of other databases that are searched for `recruiters`.
@@ -21,8 +23,12 @@ const SEARCHED: usize = 100;
 /// # Errors
 /// A [`Refusal`] that names the databases with `recruiters`, as far as the user may list them.
 pub(crate) async fn check(database: &Database) -> Result<(), Refusal> {
-    if is_known(database).await.map_err(Failure::Read)? {
-        return Ok(());
+    match is_known(database).await {
+        Ok(true) => return Ok(()),
+        Ok(false) => {}
+        // Who may not list collections is told so by the check of the privileges.
+        Err(error) if command_code(&error) == Some(UNAUTHORIZED) => return Ok(()),
+        Err(error) => return Err(Failure::Read(error).into()),
     }
     // Without the privilege to list databases there is nothing to name.
     let others = with_recruiters(database).await.unwrap_or_default();

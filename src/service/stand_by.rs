@@ -6,8 +6,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::context::Context;
+use crate::error::Directive;
 use crate::interruption::{Interruption, Unfinished};
-use crate::leader::lead;
+use crate::leader::{halt, lead};
 use crate::lease::Lease;
 use crate::observe::health::{HealthPart, Role};
 use crate::retry::Delays;
@@ -20,7 +21,8 @@ pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> R
         context.metrics.lease_term.set(lease.term);
         context.health.set_role(Role::Leader);
         context.health.leads_until(lease.validity.until);
-        let outcome = lead::lead(&context, lease.clone(), &stop).await;
+        let mut lease = lease;
+        let outcome = lead_until_end(&context, &mut lease, &stop).await;
         context.health.set_role(Role::Standby);
         if let Err(failure) = lease.release().await {
             warn!(error = %failure, "the lease could not be released; it expires by itself");
@@ -38,6 +40,23 @@ pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> R
         }
     }
     Ok(())
+}
+
+/// Leads, and after a halt leads again with the same lease, as a person decided.
+async fn lead_until_end(context: &Context, lease: &mut Lease, stop: &CancellationToken) -> Result<(), Unfinished> {
+    let mut resume = None;
+    loop {
+        let outcome = lead::lead(context, lease.clone(), resume, stop).await;
+        match outcome {
+            Err(Unfinished::Failed(failure)) if context.health.halted() && failure.directive() == Directive::Resync => {
+                resume = halt::until_resumed(context, lease, &failure, stop).await?;
+                if resume.is_none() {
+                    return Ok(());
+                }
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Stands by until this instance gets the lease; `None` when `stop` comes first.

@@ -269,6 +269,7 @@ pub(crate) fn judged(context: &Context, survey: &Survey) -> VerdictFacts {
         seconds_left: time_left(&lags, recent_history::INTERVAL.as_secs()),
         service: survey.facts().map(|facts| ServiceCondition {
             phase: facts.phase.phase,
+            is_halted: facts.is_halted,
             is_led: facts.leader.is_some(),
             leader_lag: facts.leader.as_ref().and_then(|leader| leader.lag),
             dead_letters: facts.dead_letters.values().sum(),

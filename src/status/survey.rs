@@ -14,6 +14,7 @@ use super::counts::{self, Counts};
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::leader::halt::StoredHalt;
 use crate::leader::lead;
 use crate::lease::{self, Holder};
 use crate::mongo::deadline::with_deadline;
@@ -50,6 +51,8 @@ pub(crate) struct ServiceFacts {
     pub conditions: Vec<Condition>,
     /// The leader; `None` when no instance leads.
     pub leader: Option<Holder>,
+    /// True while the leader is halted.
+    pub is_halted: bool,
     /// The checkpoint; `None` before the first one, and where this instance cannot read it.
     pub checkpoint: Option<Checkpoint>,
     /// The server's operation time.
@@ -103,12 +106,13 @@ impl ServiceFacts {
         Some(self.oplog?.window().as_secs_f64())
     }
 
-    /// The time until the checkpoint falls off the oplog, in seconds; `None` without a checkpoint, and where the oplog
-    /// may not be read.
+    /// The time until the checkpoint falls off the oplog, in seconds; `None` without a checkpoint, where the oplog may not
+    /// be read, and while it is young: an estimate would then raise an alarm on the first day of a server.
     #[must_use]
     pub(crate) fn headroom(&self) -> Option<f64> {
         let position = self.checkpoint.as_ref()?.cluster_time;
-        Some(self.oplog?.headroom(position).as_secs_f64())
+        let oplog = self.oplog.filter(|oplog| !oplog.is_young() || !oplog.reaches(position))?;
+        Some(oplog.headroom(position).as_secs_f64())
     }
 }
 
@@ -209,6 +213,7 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
         late_writes: LateWrites::read(database, &phase).await?.map(|late| late.report()),
         phase,
         leader: lease::current(database).await?,
+        is_halted: StoredHalt::read(database).await?.is_some(),
         // A checkpoint that cannot be read counts as none here; the leader, which needs it, reports the failure.
         checkpoint: with_deadline(lead::store(context).load()).await.ok().flatten(),
         server_time: operation_time(database).await?,

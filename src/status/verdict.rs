@@ -147,6 +147,8 @@ impl Severity {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ServiceCondition {
     pub phase: Phase,
+    /// True while the leader is halted.
+    pub is_halted: bool,
     /// True while an instance holds the lease.
     pub is_led: bool,
     /// The lag of the leader in seconds; `None` while unknown.
@@ -255,9 +257,9 @@ fn findings(facts: &VerdictFacts) -> Vec<Finding> {
     if let Some(cause) = &facts.no_database {
         find(State::NoDatabase, Severity::Bad, cause.clone(), Some("stream-processor doctor"));
     }
-    if facts.halted {
+    if facts.halted || facts.service.is_some_and(|service| service.is_halted) {
         let cause = facts.reasons.first().cloned().unwrap_or_else(|| "the position of the stream is lost".to_owned());
-        find(State::Halted, Severity::Bad, cause, Some("stream-processor doctor"));
+        find(State::Halted, Severity::Bad, cause, Some("stream-processor resume --reason TEXT"));
     }
     if facts.role == Some(Role::Starting) {
         let cause = facts.troubles.first().cloned().unwrap_or_else(|| State::Starting.sentence().to_owned());

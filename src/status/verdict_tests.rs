@@ -6,6 +6,7 @@ use super::*;
 
 const LED: ServiceCondition = ServiceCondition {
     phase: Phase::Sync,
+    is_halted: false,
     is_led: true,
     leader_lag: Some(0.0),
     dead_letters: 0,
@@ -54,7 +55,7 @@ fn of_one_instance() -> Vec<Case> {
             State::Halted,
             Bad,
             "position",
-            Some("stream-processor doctor"),
+            Some("stream-processor resume --reason TEXT"),
         ),
         (VerdictFacts { reasons: texts("dropped"), ..leader() }, State::NotReady, Bad, "dropped", None),
         (

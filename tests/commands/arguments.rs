@@ -47,6 +47,8 @@ const ROWS: &[Row] = &[
         &["replay", "--from", "2026-02-01T00:00:00Z", "--until", "2026-01-31T00:00:00Z", "--dry-run"],
         "exchange them",
     ),
+    ("resume from", &["resume", "--reason", "x", "--from", "nonsense"], "not an id of the history such as"),
+    ("resume reason", &["resume", "--reason", ""], "--reason"),
     ("run listen", &["run", "--listen", "nowhere"], "http.listen (flag --listen)"),
     ("tokens export file", &["tokens", "export", "a-file"], "choose another file"),
     ("tokens export file", &["tokens", "export", "missing/position.json"], "there is no such folder"),

@@ -25,7 +25,7 @@ const PASSWORD: &str = "hunter2";
 #[tokio::test(flavor = "multi_thread")]
 async fn where_all_is_well_nothing_is_to_be_fixed() {
     let test = TestDatabase::create("doctor_well").await;
-    for source in ["recruiters", "userswithaccounts", "cfas", "referentielromes"] {
+    for source in ["userswithaccounts", "cfas", "referentielromes"] {
         test.database.create_collection(source).await.unwrap();
     }
     test.create_platform_indexes().await;

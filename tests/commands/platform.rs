@@ -8,6 +8,7 @@ use bson::{Bson, DateTime, Document, doc};
 use serde_json::{Value, json};
 
 use xtask::golden::{TargetModel, put_target_validator};
+use xtask::mongod::TestServer;
 
 use crate::support::database::TestDatabase;
 use crate::support::fields::job_ids;
@@ -214,13 +215,15 @@ fn first_run(found: &Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_database_is_rehearsed_too_and_without_the_option_doctor_says_what_it_said() {
-    let test = TestDatabase::create("platform_empty").await;
-    let ended = Processor::command(&["doctor", "--against-platform", "--json"], &test, &[]).await;
+    let test = TestDatabase::without_collections(TestServer::obtain().uri(), "platform_empty").await;
+    let arguments = ["doctor", "--against-platform", "--json", "--allow-empty"];
+    let ended = Processor::command(&arguments, &test, &[]).await;
     let told: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!((&told["platform"]["first_run"]["created"], &told["platform"]["writers"]), (&json!(0), &json!({})));
     assert!(test.database.list_collection_names().await.unwrap().is_empty(), "no collection is made");
     let plain: Value =
-        serde_json::from_str(&Processor::command(&["doctor", "--json"], &test, &[]).await.stdout).unwrap();
+        serde_json::from_str(&Processor::command(&["doctor", "--json", "--allow-empty"], &test, &[]).await.stdout)
+            .unwrap();
     assert_eq!(plain.get("platform"), None);
 }
 

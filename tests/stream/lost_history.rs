@@ -99,6 +99,43 @@ async fn a_checkpoint_that_fell_off_the_oplog_halts_where_the_configuration_says
     assert_goes_on(&test, processor).await;
 }
 
+/// One leader keeps the lease, says it once, and goes on with what a person decided.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halted_leader_keeps_the_lease_until_a_person_decides() {
+    let test = TestDatabase::create("lost_resumed").await;
+    let none = Processor::command(&["resume", "--reason", "a test"], &test, &[]).await;
+    assert!(none.code == 1 && none.stderr.contains("no leader is halted"), "{}", none.stderr);
+    let changes = Changes::settle(&test).await;
+    changes.happen_unseen(&test).await;
+    let lost_time = checkpoint(&test.database).await.get_timestamp("cluster_time").unwrap();
+    change_checkpoint(&test.database, doc! { "token": { "_data": "826B05 is no token" } }).await;
+
+    let processor = assert_halts(&test).await;
+    let halt = eventually(PATIENCE, "the halt is stored", async || state(&test.database, "halt").await).await;
+    let term = halt.get_i64("term").unwrap();
+    let began = cluster_time_now(&test.database).await.time;
+    eventually(PATIENCE, "more than a lease goes by", async || {
+        test.collection("ticks").insert_one(doc! {}).await.unwrap();
+        let lease = state(&test.database, "lease").await.unwrap();
+        assert_eq!(lease.get_i64("term").unwrap(), term, "the same leader");
+        (cluster_time_now(&test.database).await.time > began + 12).then_some(())
+    })
+    .await;
+    let (_, ready) = processor.http_get("/readyz").await;
+    assert!(ready.contains(r#""state":"halted""#) && ready.contains(r#""role":"leader""#), "{ready}");
+    assert_eq!(processor.stderr().matches("halted: the position is lost").count(), 1, "it is told once");
+    let status = Processor::command(&["status"], &test, &[]).await.stdout;
+    assert!(status.contains("Halted") && status.contains("stream-processor resume"), "{status}");
+
+    let resumed = Processor::command(&["resume", "--reason", "a test"], &test, &[]).await;
+    assert!(resumed.code == 0 && resumed.stdout.contains("done: the stream is open"), "{}", resumed.stderr);
+    assert_eq!(state(&test.database, "halt").await, None);
+    changes.assert_found(&test, &processor).await;
+    let gap = assert_gap_repaired(&test, "resumed by hand").await;
+    assert!(gap <= lost_time, "the gap begins at the lost position, or before");
+    assert_goes_on(&test, processor).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_that_cannot_be_read_halts_too_where_the_configuration_says_so() {
     let test = TestDatabase::create("lost_garbled_halt").await;

@@ -1,0 +1,124 @@
+//! The halt: the position of the stream is lost, and `stream.on_history_lost` says that a person decides. The leader keeps
+//! the lease and waits for the command `resume`. Nothing is read or written meanwhile.
+
+use bson::{DateTime, Document, Timestamp, doc};
+use mongodb::Database;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::context::Context;
+use crate::error::Failure;
+use crate::interruption::{Interruption, Unfinished};
+use crate::lease::Lease;
+use crate::model::names::STATE;
+use crate::model::names::state_id::HALT;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
+use crate::tasks::pause;
+use crate::write::{Writer, update_command};
+
+/// The decision of a person to go on after a halt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ResumeOrder {
+    /// The position at which the stream is opened; `None` for the present.
+    pub from: Option<Timestamp>,
+}
+
+/// The document `halt`. It exists while a leader is halted.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredHalt {
+    /// The name of the leader.
+    pub instance: String,
+    /// The failure that led to the halt.
+    pub cause: String,
+    order: Option<ResumeOrder>,
+}
+
+impl StoredHalt {
+    /// Reads the halt; `None` while no leader is halted.
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub(crate) async fn read(database: &Database) -> Result<Option<Self>, Failure> {
+        let stored = with_deadline(collection(database, STATE).find_one(doc! { "_id": HALT })).await;
+        Ok(stored.map_err(Failure::Read)?.as_ref().map(Self::of))
+    }
+
+    fn of(stored: &Document) -> Self {
+        let text = |field: &str| stored.get_str(field).unwrap_or_default().to_owned();
+        let order = stored.get_document("resume").ok();
+        Self {
+            instance: text("instance"),
+            cause: text("cause"),
+            order: order.map(|order| ResumeOrder { from: order.get_timestamp("from").ok() }),
+        }
+    }
+}
+
+/// Stores the decision to go on. False when no leader is halted.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub(crate) async fn order(
+    database: &Database,
+    order: ResumeOrder,
+    (who, reason, at): (&str, &str, DateTime),
+) -> Result<bool, Failure> {
+    let resume = doc! { "from": order.from, "who": who, "reason": reason, "at": at };
+    let update = doc! { "$set": { "resume": resume } };
+    let stored = with_deadline(collection(database, STATE).update_one(doc! { "_id": HALT }, update)).await;
+    Ok(stored.map_err(Failure::Write)?.matched_count > 0)
+}
+
+/// Removes the document after the stream was opened.
+///
+/// # Errors
+/// As [`update_command::delete`].
+pub(crate) async fn end(writer: &Writer) -> Result<(), Unfinished> {
+    update_command::delete(writer, STATE, doc! { "_id": HALT }).await
+}
+
+/// Keeps the lease until a person decides; `None` when the process stops.
+///
+/// # Errors
+/// [`Interruption::LeaseLost`] when the lease cannot be kept.
+pub(crate) async fn until_resumed(
+    context: &Context,
+    lease: &mut Lease,
+    cause: &Failure,
+    stop: &CancellationToken,
+) -> Result<Option<ResumeOrder>, Unfinished> {
+    error!(error = %cause, next = "stream-processor resume --reason TEXT", "halted: the position is lost, a person decides");
+    let mut is_stored = false;
+    loop {
+        match lease.renew(None).await {
+            Ok(()) => context.health.leads_until(lease.validity.until),
+            Err(Unfinished::Interrupted(interruption)) => return Err(interruption.into()),
+            Err(_) if lease.validity.left().is_zero() => return Err(Interruption::LeaseLost.into()),
+            Err(Unfinished::Failed(failure)) => warn!(error = %failure, "the lease could not be renewed; retrying"),
+        }
+        let database = &context.database;
+        if !is_stored {
+            is_stored = store(database, lease, &context.deployment.instance, cause).await.is_ok();
+        }
+        // A failed read is repeated with the next renewal.
+        if let Ok(Some(StoredHalt { order: Some(order), .. })) = StoredHalt::read(database).await {
+            info!(from = order.from.map(|from| from.time), "a person decided to go on");
+            return Ok(Some(order));
+        }
+        if !pause(stop, lease.interval()).await {
+            return Ok(None);
+        }
+    }
+}
+
+/// Stores the halt of this term. A decision that was made for an earlier term counts for this one too.
+async fn store(database: &Database, lease: &Lease, instance: &str, cause: &Failure) -> Result<(), Failure> {
+    let update = doc! {
+        "$set": { "term": lease.term, "instance": instance, "cause": cause.to_string() },
+        "$currentDate": { "since": true },
+    };
+    let newer = doc! { "_id": HALT, "term": { "$not": { "$gt": lease.term } } };
+    let stored = with_deadline(collection(database, STATE).update_one(newer, update).upsert(true)).await;
+    stored.map(drop).map_err(Failure::Write)
+}
