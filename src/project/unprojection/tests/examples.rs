@@ -247,6 +247,15 @@ fn a_field_that_the_offer_lacks_says_nothing() {
 }
 
 #[test]
+fn an_equal_number_with_another_projection_is_written() {
+    let mut case = case();
+    case.job.insert("job_duration", -0.0);
+    assert_eq!(said(&case, doc! { "contract_duration": -0.0 }), Unprojection::default());
+    let written = said(&case, doc! { "contract_duration": 0.0 }).job;
+    assert!(written.get_f64("job_duration").unwrap().is_sign_positive());
+}
+
+#[test]
 fn the_link_follows_the_title_and_the_date_of_creation_is_one() {
     let said = said(&case(), doc! { "offer_title": "Chef", "offer_creation": day(3) });
     assert_eq!(said.job, doc! { "offer_title_custom": "Chef", "job_creation_date": day(3) });
