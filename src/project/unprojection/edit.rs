@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bson::raw::{CStr, CString};
+use bson::raw::{CStr, CString, cstr};
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
 use crate::model::recruiter::{JobFields, RecruiterFields};
@@ -109,16 +109,13 @@ pub(super) fn written<'a>(
     for (name, stands) in fields {
         let name = name.as_str();
         let inner = inner_edits(name, edits);
-        let is = |stands: Option<RawBsonRef<'_>>, value: &Bson| {
-            stands.map_or(*value == Bson::Null, |stands| Bson::try_from(stands).is_ok_and(|stands| stands == *value))
-        };
-        if let Some(value) = edits.get(name).filter(|value| !is(stands, value)) {
+        if let Some(value) = edits.get(name).filter(|value| !has(stands, value)) {
             document.insert(name, (*value).clone());
         }
         let object = value::object(stands);
         let changes = |(key, value): &(&&str, &&Bson)| {
             let stands = object.and_then(|object| object.get(**key).ok().flatten());
-            stands.is_none() || !is(stands, value)
+            stands.is_none() || !has(stands, value)
         };
         let mut changed = inner.iter().filter(changes).peekable();
         if changed.peek().is_none() {
@@ -131,4 +128,15 @@ pub(super) fn written<'a>(
         }
     }
     Some(document)
+}
+
+/// True for the same type and bytes: two values can be equal and have other projections, as 0.0 and -0.0 do.
+fn has(stands: Option<RawBsonRef<'_>>, value: &Bson) -> bool {
+    let document = |value: RawBsonRef<'_>| {
+        let mut document = RawDocumentBuf::new();
+        document.append(cstr!("value"), value);
+        document
+    };
+    let edited = RawBson::try_from(value.clone());
+    edited.is_ok_and(|edited| document(stands.unwrap_or(RawBsonRef::Null)) == document(edited.as_raw_bson_ref()))
 }

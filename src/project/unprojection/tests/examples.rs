@@ -11,7 +11,7 @@ use super::documents::settings;
 use super::laws::{Case, new_documents_give_the_offer, raw, what_was_said_comes_back};
 use crate::model::ids::JobId;
 use crate::model::recruiter::RecruiterFields;
-use crate::model::{Cfa, References, RomeSheet, User};
+use crate::model::{Cfa, References, RomeSheet, User, UserStatus};
 
 const CAP: &str = "Cap, autres formations (Infrabac)";
 
@@ -104,6 +104,12 @@ fn the_status_of_a_recruiter_wins_over_that_of_the_offer() {
 
 #[test]
 fn an_anonymised_or_deactivated_user_keeps_the_offer_closed_and_no_contact_comes_back() {
+    let user_status = UserStatus { is_deactivated: true, date: None };
+    let references = References { user_status, ..case().references };
+    let deactivated = Case { references, settings: settings(4), ..case() };
+    assert_eq!(said(&deactivated, doc! { "offer_status": "Active" }), named(["offer_status"]));
+    let rhythm = said(&deactivated, doc! { "offer_status": "Active", "contract_rythm": "r" });
+    assert_eq!(rhythm, Unprojection { job: doc! { "job_rythm": "r" }, ..named(["offer_status"]) });
     let references = References { user_is_anonymized: true, ..case().references };
     let anonymised = Case { references, ..case() };
     assert_eq!(said(&anonymised, doc! { "offer_status": "Active" }), named(["offer_status"]));
@@ -111,6 +117,17 @@ fn an_anonymised_or_deactivated_user_keeps_the_offer_closed_and_no_contact_comes
         said(&anonymised, doc! { "apply_email": "r", "apply_phone": "1" }),
         named(["apply_email", "apply_phone"])
     );
+}
+
+#[test]
+fn the_address_of_an_anonymised_user_does_not_come_back_in_a_delegation() {
+    let references = References { user_is_anonymized: true, ..case().references };
+    let mut anonymised = Case { references, ..case() };
+    anonymised.job.insert("delegations", vec![doc! { "email": "anonymized@example.com" }]);
+    let hidden = doc! { "delegations": [{ "email": "r" }] };
+    assert_eq!(said(&anonymised, hidden), named(["delegations"]));
+    let other = doc! { "delegations": [{ "email": "o" }] };
+    assert_eq!(said(&anonymised, other.clone()), edits(other, doc! {}));
 }
 
 #[test]
@@ -244,6 +261,15 @@ fn a_field_that_the_offer_lacks_says_nothing() {
     offer.insert("mer_sent", Bson::Null);
     let said = what_was_said_comes_back(&dated, &raw(&offer));
     assert_eq!(said, edits(doc! { "mer_sent": null }, doc! {}));
+}
+
+#[test]
+fn an_equal_number_with_another_projection_is_written() {
+    let mut case = case();
+    case.job.insert("job_duration", -0.0);
+    assert_eq!(said(&case, doc! { "contract_duration": -0.0 }), Unprojection::default());
+    let written = said(&case, doc! { "contract_duration": 0.0 }).job;
+    assert!(written.get_f64("job_duration").unwrap().is_sign_positive());
 }
 
 #[test]

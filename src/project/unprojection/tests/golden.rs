@@ -1,7 +1,7 @@
 //! The laws over the golden documents: every job, with the values that other golden offers have.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bson::oid::ObjectId;
 use bson::{Bson, Document};
@@ -89,24 +89,23 @@ impl Golden {
     }
 }
 
+static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| Golden::read().cases());
+
 fn sheet(document: &Document) -> Arc<RomeSheet> {
     Arc::new(RomeSheet::read(&raw(document)).unwrap())
 }
 
 #[test]
 fn nothing_is_said_about_the_projection_of_any_golden_job() {
-    let cases = Golden::read().cases();
-    assert!(cases.iter().filter(|case| case.projected().is_ok()).count() > 500, "the golden jobs can be projected");
-    cases.iter().for_each(nothing_to_say_when_nothing_changed);
+    assert!(CASES.iter().filter(|case| case.projected().is_ok()).count() > 500, "the golden jobs can be projected");
+    CASES.iter().for_each(nothing_to_say_when_nothing_changed);
 }
 
 #[test]
 fn whatever_another_golden_offer_says_comes_back_or_is_named() {
-    let golden = Golden::read();
-    let cases = golden.cases();
-    let offers: Vec<_> = cases.iter().filter_map(|case| case.projected().ok()).collect();
+    let offers: Vec<_> = CASES.iter().filter_map(|case| case.projected().ok()).collect();
     let (mut brought, mut named) = (0, 0);
-    for (number, case) in cases.iter().enumerate() {
+    for (number, case) in CASES.iter().enumerate() {
         let Ok(own) = case.projected().map(|own| Document::try_from(own).unwrap()) else { continue };
         for step in [1, 7, 50] {
             let other = Document::try_from(&*offers[(number * 31 + step) % offers.len()]).unwrap();
@@ -125,7 +124,7 @@ fn whatever_another_golden_offer_says_comes_back_or_is_named() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn whatever_is_written_into_a_golden_offer_comes_back_or_is_named(
@@ -133,8 +132,7 @@ proptest! {
         edits in proptest::collection::vec((0..TABLE.len(), dirty()), 1..12),
         kind in 0_u8..8,
     ) {
-        let cases = Golden::read().cases();
-        let case = Case { settings: settings(kind), ..number.get(&cases).clone() };
+        let case = Case { settings: settings(kind), ..number.get(&CASES).clone() };
         if let Ok(offer) = case.projected() {
             let mut offer = Document::try_from(offer).unwrap();
             offer.extend(edits.into_iter().map(|(row, value)| (TABLE[row].field.to_owned(), value)));

@@ -25,7 +25,7 @@ pub(super) struct Case {
     pub settings: ProjectionSettings,
 }
 
-/// Without the documents: a failure prints them, and they are long.
+/// Documents are printed as JSON, because a failure is long enough.
 impl std::fmt::Debug for Case {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{} / {} / {:?}", self.recruiter, self.job, self.references)
