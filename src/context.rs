@@ -21,6 +21,9 @@ pub struct Deployment {
     pub replica_set: String,
     /// The name under which this process holds the lease: host, process id, a random part.
     pub instance: String,
+    /// The person who gives a command, for the records: `--as`, otherwise the user of the system and the host; with the user
+    /// of MongoDB where the connection string names one.
+    pub operator: String,
 }
 
 /// The shared parts of one process. Clones share them too.

@@ -6,7 +6,8 @@ use clap::Parser as _;
 use stream_processor::cli::{self, Cli, CliCommand};
 use stream_processor::config::{self, Loaded};
 use stream_processor::refusal::{Exit, Refusal};
-use stream_processor::service::{self, connect};
+use stream_processor::service;
+use stream_processor::service::connect::{self, Given};
 use stream_processor::{doctor, logging, setup};
 
 #[tokio::main(flavor = "current_thread")]
@@ -46,15 +47,16 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         return cli::health::run(arguments, settings.http.listen).await;
     }
     logging::init(&settings.log).map_err(|error| usage(&error))?;
+    let given = Given { allow_empty: cli.allow_empty, operator: cli.operator.clone() };
     if let CliCommand::Doctor(arguments) = &cli.command {
-        let context = connect::unchecked(settings).await?;
+        let context = connect::unchecked(settings, given).await?;
         return doctor::doctor(context, arguments.json, arguments.against_platform, cli.allow_empty).await;
     }
     // A command that only reads must work for a user without write privileges.
     let context = if cli.command.only_reads() {
-        connect::connect_to_read(settings, cli.allow_empty).await?
+        connect::connect_to_read(settings, given).await?
     } else {
-        connect::connect(settings, cli.allow_empty).await?
+        connect::connect(settings, given).await?
     };
     let file = sources.file;
     match cli.command {

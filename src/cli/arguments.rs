@@ -68,8 +68,6 @@ pub enum TokensCommand {
         json: bool,
     },
     /// Decode a position: time, kind, age, whether the oplog still holds it, and for how long.
-    ///
-    /// The exit code is 1 if the stream cannot continue from it any more.
     #[command(after_help = "Example:\n  stream-processor tokens show 1764000000-1")]
     Show {
         /// An id of the history, a file with an exported token, or a time; else the position of the stream.
@@ -78,6 +76,9 @@ pub enum TokensCommand {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        /// End with the exit code 1 if the stream cannot continue from it any more, for scripts.
+        #[arg(long)]
+        fail_if_lost: bool,
     },
     /// Write the position, or one of the history, into a file.
     ///
@@ -134,12 +135,15 @@ pub struct Override {
 /// The commands under `dead-letters`.
 #[derive(Debug, Subcommand)]
 pub enum DeadLettersCommand {
-    /// Print every dead letter: its document, its reason, its age. The exit code is 1 if there are any.
+    /// Print every dead letter: its document, its reason, its age.
     #[command(after_help = "Example:\n  stream-processor dead-letters list --json")]
     List {
         /// Print one JSON object per line.
         #[arg(long)]
         json: bool,
+        /// End with the exit code 1 if there are any, for scripts.
+        #[arg(long)]
+        fail_if_any: bool,
     },
     /// Print one dead letter with the meaning of its reason and the remedy.
     #[command(after_help = "Example:\n  stream-processor dead-letters show recruiters/65102a7347a6ef7545b05ef0")]

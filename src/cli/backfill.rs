@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 
-use bson::Document;
+use bson::{Document, doc};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,8 @@ use crate::error::Failure;
 use crate::maintenance::backfill::run_dry;
 use crate::maintenance::stored_commands::{Command, CommandOutcome, count};
 use crate::model::ids::RecruiterId;
-use crate::model::names::WatchedCollection;
+use crate::model::names::{LINKS, WatchedCollection};
+use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::phase::state;
 use crate::refusal::{Exit, Refusal};
@@ -33,8 +34,10 @@ use crate::tasks::{Group, Task, signals};
 pub async fn backfill(context: Context, arguments: BackfillArguments) -> Result<Exit, Refusal> {
     let work = Backfill { context, arguments };
     if work.arguments.dry_run {
+        work.require_recruiter().await?;
         return work.run_dry().await;
     }
+    work.require_recruiter().await?;
     let bar = work.bar().await?;
     let BackfillArguments { recruiter, active_only, .. } = work.arguments;
     let command = Command::Backfill { recruiter: recruiter.map(RecruiterId), active_only };
@@ -78,6 +81,19 @@ impl Backfill {
         };
         self.print_dry_run(recruiters, &dry_run, refused);
         Ok(Exit::Done)
+    }
+
+    /// Refuses the id of a recruiter that nobody knows. A deleted recruiter with a link is known: its offers may be left.
+    async fn require_recruiter(&self) -> Result<(), Refusal> {
+        let Some(id) = self.arguments.recruiter else { return Ok(()) };
+        for name in [WatchedCollection::Recruiters.name(), LINKS] {
+            let found = with_deadline(collection(&self.context.database, name).find_one(doc! { "_id": id })).await;
+            if found.map_err(Failure::Read)?.is_some() {
+                return Ok(());
+            }
+        }
+        let message = format!("there is no recruiter {id} in `{}`; correct --recruiter", self.context.database.name());
+        Err(Refusal::new(Exit::Findings, message))
     }
 
     fn filter(&self) -> Document {

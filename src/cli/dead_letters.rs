@@ -23,7 +23,7 @@ use crate::write::stored_dead_letter::StoredDeadLetter;
 /// A [`Refusal`] when `show` finds no such dead letter, or the database fails for good.
 pub async fn run(context: Context, command: DeadLettersCommand) -> Result<Exit, Refusal> {
     match command {
-        DeadLettersCommand::List { json } => list(&context, json).await,
+        DeadLettersCommand::List { json, fail_if_any } => list(&context, json, fail_if_any).await,
         DeadLettersCommand::Show { id, json } => show(&context, &id, json).await,
         DeadLettersCommand::Retry { json } => retry(&context, json).await,
         DeadLettersCommand::Drop { ids, reason, json } => drop_letters(&context, ids, reason, json).await,
@@ -31,7 +31,7 @@ pub async fn run(context: Context, command: DeadLettersCommand) -> Result<Exit, 
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
-async fn list(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
+async fn list(context: &Context, as_json: bool, fail_if_any: bool) -> Result<Exit, Refusal> {
     // Each dead letter is printed as it is read: there may be more of them than fit into memory.
     let dead_letters = collection(&context.database, DEAD_LETTERS);
     let mut dead_letters = dead_letters.find(doc! {}).sort(doc! { "_id": 1 }).await.map_err(Failure::Read)?;
@@ -44,7 +44,7 @@ async fn list(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     if !as_json {
         println!("{found} dead letters");
     }
-    Ok(if found == 0 { Exit::Done } else { Exit::Findings })
+    Ok(if fail_if_any && found > 0 { Exit::Findings } else { Exit::Done })
 }
 
 fn as_value(dead_letter: &StoredDeadLetter) -> serde_json::Value {

@@ -47,7 +47,8 @@ use crate::setup::SetupArguments;
         MONGODB_URI=mongodb://127.0.0.1:27017/?directConnection=true MONGODB_DATABASE=lba stream-processor run"
 )]
 pub struct Cli {
-    /// A TOML file with the configuration.
+    /// A TOML file with the configuration. The default is the file that STREAM_PROCESSOR_CONFIG names, then
+    /// /etc/stream-processor/stream-processor.toml if it exists.
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The MongoDB connection string (others on this machine can see it: better in MONGODB_URI).
@@ -56,6 +57,9 @@ pub struct Cli {
     /// The name of the database.
     #[arg(long, global = true, value_name = "NAME")]
     pub database: Option<String>,
+    /// Your name, for the records of what was done by hand; the default is the user of the system and the host.
+    #[arg(long = "as", global = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub operator: Option<String>,
     /// Accept a database without the collection `recruiters`, for a new installation.
     #[arg(long, global = true)]
     pub allow_empty: bool,
@@ -306,6 +310,11 @@ impl CliCommand {
     }
 }
 
+/// The variable that names the configuration file, so that commands in a container find it without a flag.
+const FILE_VARIABLE: &str = "STREAM_PROCESSOR_CONFIG";
+/// The configuration file of the image and of the package.
+const USUAL_FILE: &str = "/etc/stream-processor/stream-processor.toml";
+
 impl Cli {
     /// The sources of the configuration: the file, the environment of this process, the flags.
     #[must_use]
@@ -319,9 +328,12 @@ impl Cli {
             ("--database", self.database.clone().map(SecretString::from)),
             ("--listen", listen),
         ];
+        let environment = process_environment();
+        let named = environment.get(FILE_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
+        let usual = || Some(PathBuf::from(USUAL_FILE)).filter(|file| file.exists());
         Sources {
-            file: self.config.clone(),
-            environment: process_environment(),
+            file: self.config.clone().or(named).or_else(usual),
+            environment,
             flags: flags.into_iter().filter_map(|(flag, value)| value.map(|value| (flag, value))).collect(),
         }
     }

@@ -171,6 +171,13 @@ async fn set(
     as_json: bool,
 ) -> Result<Exit, Refusal> {
     let current = load(context).await?;
+    if current.phase == to {
+        match as_json {
+            true => println!("{}", json!({ "phase": to.word() })),
+            false => println!("the phase is {} already; nothing was done", to.word()),
+        }
+        return Ok(Exit::Done);
+    }
     if current.phase.way_to(to) == Some(StepDirection::Back) && !current.phase.writes_offers() {
         say_what_differs(context, to, force).await?;
     }

@@ -10,7 +10,6 @@ use crate::maintenance::replay::too_old;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::server_clock::server_time;
 use crate::refusal::{Exit, Refusal};
-use crate::service::submit::who;
 use crate::tasks::{Group, Task, pause, signals};
 
 /// The time between two looks at the halt.
@@ -39,7 +38,7 @@ pub async fn resume(context: Context, arguments: ResumeArguments) -> Result<Exit
             return Err(Refusal::new(Exit::Findings, too_old(from, Some(&oplog))));
         }
     }
-    let told = (&*who(), &*arguments.reason, server_time(database).await?);
+    let told = (&*context.deployment.operator, &*arguments.reason, server_time(database).await?);
     if !halt::order(database, ResumeOrder { from }, told).await? {
         return Err(none());
     }

@@ -154,6 +154,7 @@ impl StatusReport {
         });
         let history = with_deadline(store(context).history(10)).await?;
         let leader = lease::current(database).await?;
+        let is_led = leader.is_some();
         let gaps = with_deadline(collection(database, GAPS).count_documents(doc! { "state": OPEN })).await;
         let dead_letters = stored_dead_letter::count_by_reason(database).await?;
         let verification = with_deadline(StoredVerification::read(database)).await.map_err(Failure::Read)?;
@@ -178,7 +179,8 @@ impl StatusReport {
             phase_since: phase.since.and_then(date),
             leader: leader.map(|leader| LeaderStatus { name: leader.name, term: leader.term, lag_seconds: leader.lag }),
             position,
-            events_per_second: checkpoint.and_then(|checkpoint| rate(&checkpoint, &history)),
+            // Without a leader nothing is read now, whatever the history of checkpoints says.
+            events_per_second: checkpoint.filter(|_| is_led).and_then(|checkpoint| rate(&checkpoint, &history)),
             oplog_window_seconds: oplog.map(|oplog| oplog.window().as_secs()),
             resync: StoredResync::read(database)
                 .await?

@@ -18,7 +18,7 @@ use crate::error::Directive;
 use crate::failpoint;
 use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::worker::MaintenanceWorker;
-use crate::model::names::STATE;
+use crate::model::names::{STATE, WatchedCollection};
 use crate::observe::facts::TouchOrigin;
 use crate::observe::health::{Health, HealthPart};
 use crate::phase::watcher::Followed;
@@ -326,9 +326,13 @@ impl Pipeline {
         let metrics = &self.apply.stages.metrics;
         metrics.batch_duration.observe(began.elapsed().as_secs_f64());
         let now = clock::now();
-        // The oldest and the newest event are enough: the times of the others lie between them.
-        for event in batch.events.first().into_iter().chain(batch.events.iter().skip(1).next_back()) {
-            metrics.end_to_end.observe(seconds_between(event.wall_time, now));
+        // The canary's own events would hide the others. Of those, the oldest and the newest are enough: the times of
+        // the rest lie between them.
+        let mut events = batch.events.iter().filter(|event| event.collection != Some(WatchedCollection::Canary));
+        for event in events.next().into_iter().chain(events.next_back()) {
+            let seconds = seconds_between(event.wall_time, now);
+            metrics.end_to_end.observe(seconds);
+            self.health.latencies.add(seconds);
         }
     }
 }

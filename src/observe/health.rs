@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bson::Timestamp;
 use serde::Serialize;
 
+use super::latency::RecentLatencies;
 use super::reachability::Reachability;
 use crate::clock;
 
@@ -108,6 +109,8 @@ pub struct Health {
     state: Mutex<HealthState>,
     /// Whether MongoDB answers.
     pub(crate) reachability: Reachability,
+    /// The time from an event to its effect in the last minute.
+    pub(crate) latencies: RecentLatencies,
     pub(super) max_lag: Duration,
     pub(super) max_retry: Duration,
     /// The longest time between two replies of the stream, even without events.
@@ -137,7 +140,14 @@ impl Health {
             moved: None,
             catching_up: None,
         };
-        Self { state: Mutex::new(state), reachability: Reachability::default(), max_lag, max_retry, await_time }
+        Self {
+            state: Mutex::new(state),
+            reachability: Reachability::default(),
+            latencies: RecentLatencies::default(),
+            max_lag,
+            max_retry,
+            await_time,
+        }
     }
 
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut HealthState) -> T) -> T {

@@ -11,6 +11,7 @@ use prometheus::{
 
 use super::labels::{JOB_STATUSES, OFFER_STATUSES, OTHER};
 use crate::config::Phase;
+use crate::model::names::WatchedCollection;
 use crate::version;
 
 /// Buckets in seconds, from a millisecond to a minute.
@@ -286,10 +287,11 @@ impl Metrics {
         read
     }
 
-    /// Events read since the process began.
+    /// Events read since the process began, without those of the canary, which tell nothing about the platform.
     #[must_use]
     pub fn events_read(&self) -> u64 {
-        self.events_by_collection().values().sum()
+        let canary = WatchedCollection::Canary.name();
+        self.events_by_collection().iter().filter(|(name, _)| *name != canary).map(|(_, events)| events).sum()
     }
 
     /// Offers created and changed since the process began.

@@ -4,6 +4,7 @@
 pub(crate) mod facts;
 pub(crate) mod health;
 pub(crate) mod labels;
+pub(crate) mod latency;
 pub(crate) mod metrics;
 pub(crate) mod reachability;
 pub(crate) mod readiness;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{label_guard, preflight, right_database};
-use crate::config::Settings;
+use secrecy::ExposeSecret as _;
+
+use crate::config::{Settings, process_environment};
 use crate::context::{Context, Deployment};
 use crate::lease::instance_name;
 use crate::mail::delivery;
@@ -15,13 +17,21 @@ use crate::observe::metrics::Metrics;
 use crate::refusal::{Exit, Refusal};
 use crate::target::Target;
 
-/// Connects and checks the server, the database, the privileges and the target. Writes nothing. `allow_empty` accepts a
-/// database without `recruiters`.
+/// What the command line says beside the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// True to accept a database without `recruiters`.
+    pub allow_empty: bool,
+    /// The name of the person who gives the command.
+    pub operator: Option<String>,
+}
+
+/// Connects and checks the server, the database, the privileges and the target. Writes nothing.
 ///
 /// # Errors
 /// A [`Refusal`] that says what is wrong with the connection string or the database.
-pub async fn connect(settings: Settings, allow_empty: bool) -> Result<Context, Refusal> {
-    let context = known(unchecked(settings).await?, allow_empty).await?;
+pub async fn connect(settings: Settings, given: Given) -> Result<Context, Refusal> {
+    let context = known(settings, given).await?;
     let settings = &context.settings;
     preflight::check(&context.database, &settings.target.partner_label, settings.ticker.enabled).await?;
     label_guard::check(&context.database, &settings.target.partner_label).await?;
@@ -34,14 +44,16 @@ pub async fn connect(settings: Settings, allow_empty: bool) -> Result<Context, R
 ///
 /// # Errors
 /// A [`Refusal`] that says what is wrong with the connection string or the server.
-pub async fn connect_to_read(settings: Settings, allow_empty: bool) -> Result<Context, Refusal> {
-    let context = known(unchecked(settings).await?, allow_empty).await?;
+pub async fn connect_to_read(settings: Settings, given: Given) -> Result<Context, Refusal> {
+    let context = known(settings, given).await?;
     context.target.refresh(&context.database).await?;
     Ok(context)
 }
 
 /// Checks the server and the database, and completes the names of the deployment by the replica set.
-async fn known(mut context: Context, allow_empty: bool) -> Result<Context, Refusal> {
+async fn known(settings: Settings, given: Given) -> Result<Context, Refusal> {
+    let allow_empty = given.allow_empty;
+    let mut context = unchecked(settings, given).await?;
     let server = preflight::server(&context.database).await?;
     if !allow_empty {
         right_database::check(&context.database).await?;
@@ -57,7 +69,7 @@ async fn known(mut context: Context, allow_empty: bool) -> Result<Context, Refus
 ///
 /// # Errors
 /// A [`Refusal`] that says what is wrong with the connection string.
-pub async fn unchecked(settings: Settings) -> Result<Context, Refusal> {
+pub async fn unchecked(settings: Settings, given: Given) -> Result<Context, Refusal> {
     let primary_changes = PrimaryChanges::default();
     let database = mongo::connect::connect(&settings, &primary_changes).await?;
     let metrics = Metrics::new().map_err(|error| Refusal::new(Exit::Usage, error.to_string()))?;
@@ -68,9 +80,26 @@ pub async fn unchecked(settings: Settings) -> Result<Context, Refusal> {
         database: database.name().to_owned(),
         replica_set: String::new(),
         instance: instance_name(),
+        operator: operator(&settings, given.operator),
     };
     let deployment = Arc::new(deployment);
     let (settings, metrics, health) = (Arc::new(settings), Arc::new(metrics), Arc::new(health));
     let target = Target::new(&settings.target, &metrics);
     Ok(Context { settings, deployment, database, primary_changes, metrics, health, target, clock: Clock::of_process() })
+}
+
+/// The name of the person who gives a command.
+fn operator(settings: &Settings, given: Option<String>) -> String {
+    let of_system = || {
+        let environment = process_environment();
+        let user = ["USER", "LOGNAME"].into_iter().find_map(|name| environment.get(name));
+        let user = user.map_or_else(|| "unknown".into(), |user| user.to_string_lossy());
+        format!("{user}@{}", gethostname::gethostname().to_string_lossy())
+    };
+    let name = given.unwrap_or_else(of_system);
+    let credentials = settings.mongodb.uri.expose_secret().split_once("://").and_then(|(_, rest)| rest.split_once('@'));
+    match credentials.and_then(|(credentials, _)| credentials.split(':').next()).filter(|user| !user.is_empty()) {
+        Some(user) => format!("{name} (MongoDB user {user})"),
+        None => name,
+    }
 }

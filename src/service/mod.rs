@@ -34,7 +34,7 @@ use crate::web::server::serve;
 /// # Errors
 /// A [`Refusal`] when the service cannot listen at `http.listen`, or when a task fails for good.
 pub async fn run(context: Context, configuration: Option<PathBuf>) -> Result<Exit, Refusal> {
-    let Deployment { environment, database, replica_set, instance } = &*context.deployment;
+    let Deployment { environment, database, replica_set, instance, .. } = &*context.deployment;
     // Every line of the log names the deployment. In text for people the names would hide the message.
     let names = if logging::is_json(&context.settings.log) {
         info_span!("deployment", environment, database, replica_set, instance)
@@ -43,24 +43,29 @@ pub async fn run(context: Context, configuration: Option<PathBuf>) -> Result<Exi
     };
     let configuration = configuration.map_or_else(|| "none".to_owned(), |file| file.display().to_string());
     async move {
-        let Deployment { environment, database, replica_set, instance } = &*context.deployment;
+        let listener = listen(&context.settings).await?;
+        let Deployment { environment, database, replica_set, instance, .. } = &*context.deployment;
         let (version, commit) = (version::VERSION, version::COMMIT);
         info!(version, commit, configuration, environment, database, replica_set, instance, "the service starts");
-        serve_and_lead(context).await
+        serve_and_lead(context, listener).await
     }
     .instrument(names)
     .await
 }
 
-async fn serve_and_lead(context: Context) -> Result<Exit, Refusal> {
-    require_mail_server(&context.settings)?;
-    let listen = context.settings.http.listen;
-    let listener = TcpListener::bind(listen).await.map_err(|error| {
+/// Listens at `http.listen`, after the checks that need no database.
+async fn listen(settings: &Settings) -> Result<TcpListener, Refusal> {
+    require_mail_server(settings)?;
+    let listen = settings.http.listen;
+    TcpListener::bind(listen).await.map_err(|error| {
         let message = format!(
             "http.listen: cannot listen on {listen}: {error}; choose another port, or stop the process that uses it"
         );
         Refusal::new(Exit::Usage, message)
-    })?;
+    })
+}
+
+async fn serve_and_lead(context: Context, listener: TcpListener) -> Result<Exit, Refusal> {
     if let Ok(address) = listener.local_addr() {
         info!(%address, "serving /metrics and the probes");
     }

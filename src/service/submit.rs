@@ -49,7 +49,7 @@ pub(crate) async fn submit(
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
-    let id = stored_commands::submit(&context.database, command, &who()).await?;
+    let id = stored_commands::submit(&context.database, command, &context.deployment.operator).await?;
     let mut told = false;
     let mut delays = Delays::up_to(Duration::from_secs(5));
     while !group.stop.is_cancelled() {
@@ -255,13 +255,4 @@ async fn step(
     }
     maintenance.step(apply).await?;
     Ok(stored_commands::load(&database, id).await?)
-}
-
-/// Returns the name of the person who gives a command: user and host, as far as the system tells.
-#[must_use]
-pub(crate) fn who() -> String {
-    let environment = crate::config::process_environment();
-    let user = ["USER", "LOGNAME"].into_iter().find_map(|name| environment.get(name));
-    let user = user.map_or_else(|| "unknown".into(), |user| user.to_string_lossy());
-    format!("{user}@{}", gethostname::gethostname().to_string_lossy())
 }

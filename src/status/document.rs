@@ -14,6 +14,7 @@ use super::verdict::{ServiceCondition, Verdict, VerdictFacts, problems, time_lef
 use crate::clock;
 use crate::context::Context;
 use crate::observe::health::Role;
+use crate::observe::latency::Percentiles;
 use crate::observe::recent_history::{self, Series, last_minute};
 use crate::phase::Phase;
 use crate::phase::late_writes::LateWritesReport;
@@ -74,6 +75,8 @@ pub(crate) struct Rates {
     pub events: Option<f64>,
     /// Offers created or changed; null before the first sample.
     pub offers: Option<f64>,
+    /// The time from an event to its effect; null without an event in the last minute.
+    pub latency: Option<Percentiles>,
 }
 
 /// Counters of this process since its start.
@@ -239,6 +242,7 @@ impl Status {
             last_minute: Rates {
                 events: last_minute(&history.events_per_second),
                 offers: last_minute(&history.offers_per_second),
+                latency: context.health.latencies.last_minute(),
             },
             since_start: since_start(context),
             service: facts.map(|facts| Service::of(&facts)),

@@ -8,6 +8,7 @@ use askama::Template;
 
 use super::chart::{Chart, Drawn, HEIGHT};
 use crate::observe::health::Role;
+use crate::observe::latency::Percentiles;
 use crate::phase::Phase;
 use crate::status::document::{Service, Status};
 use crate::status::survey::BETWEEN_COUNTS;
@@ -114,6 +115,12 @@ impl<'a> Page<'a> {
         let mut tiles = vec![
             lag,
             Tile {
+                label: "Latency",
+                value: latency(status.last_minute.latency),
+                level: "none",
+                about: median(status.last_minute.latency),
+            },
+            Tile {
                 label: "Events read",
                 value: rate("/last_minute/events", status.last_minute.events),
                 level: "none",
@@ -184,7 +191,7 @@ fn service_tiles(service: &Service) -> [Tile; 3] {
             label: "Checkpoint",
             value: seconds("/service/checkpoint/age_seconds", &age),
             level: "none",
-            about: "behind the server's time".to_owned(),
+            about: "age of the saved position, by the server's time".to_owned(),
         },
         Tile {
             label: "Oplog headroom",
@@ -199,6 +206,28 @@ fn service_tiles(service: &Service) -> [Tile; 3] {
             about: "documents that wait for a correction".to_owned(),
         },
     ]
+}
+
+/// The latency that 99 of 100 events do not exceed.
+fn latency(latency: Option<Percentiles>) -> PageValue {
+    let path = "/last_minute/latency/p99_seconds";
+    match latency {
+        Some(latency) => value(path, Some(latency.p99_seconds), || milliseconds(latency.p99_seconds)),
+        None => PageValue { path: String::new(), raw: String::new(), text: "no event".to_owned() },
+    }
+}
+
+fn median(latency: Option<Percentiles>) -> String {
+    latency.map_or_else(
+        || "in the last minute".to_owned(),
+        |latency| {
+            format!("99 of 100 events of the last minute; half of them within {}", milliseconds(latency.p50_seconds))
+        },
+    )
+}
+
+fn milliseconds(seconds: f64) -> String {
+    if seconds < 10.0 { format!("{:.0} ms", seconds * 1_000.0) } else { duration(seconds) }
 }
 
 fn value(path: &str, raw: Option<impl Display>, text: impl FnOnce() -> String) -> PageValue {

@@ -20,6 +20,11 @@ async fn a_backfill_of_one_recruiter_leaves_the_others_alone() {
         let printed = backfill(&["backfill", "--json", "--recruiter", &chosen], &test).await;
         assert_eq!((&printed["recruiters"], &printed["created"]), (&1.into(), &created.into()));
     }
+    for more in [&[][..], &["--dry-run"]] {
+        let arguments = [&["backfill", "--recruiter", "650000000000000000000009"], more].concat();
+        let unknown = Processor::command(&arguments, &test, &[]).await;
+        assert!(unknown.code == 1 && unknown.stderr.contains("there is no recruiter"), "{}", unknown.stderr);
+    }
     let offers: Vec<_> = offers::read(&test.database).await.into_keys().collect();
     assert_eq!(offers, [id(all[1].get_array("jobs").unwrap()[0].as_document().unwrap())]);
 }

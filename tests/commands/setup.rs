@@ -9,6 +9,8 @@ use mongodb::Database;
 use mongodb::options::{ValidationAction, ValidationLevel};
 use stream_processor::inside::NEW;
 
+use xtask::mongod::TestServer;
+
 use crate::support::database::TestDatabase;
 use crate::support::processor::{Ended, Processor};
 use crate::support::recruiters::{job, recruiter};
@@ -201,8 +203,8 @@ async fn a_killed_setup_goes_on_when_it_is_started_again_and_down_still_restores
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_an_empty_database_setup_creates_everything_and_down_leaves_nothing() {
-    let test = TestDatabase::create("setup_empty").await;
-    assert_eq!(setup(&test, &[]).await.code, 0);
+    let test = TestDatabase::without_collections(TestServer::obtain().uri(), "setup_empty").await;
+    assert_eq!(setup(&test, &["--allow-empty"]).await.code, 0);
     assert_eq!(index_names(&test.database, "stream_processor_links").await, ["_id_", "jobs_1"]);
     assert_eq!(setup(&test, &[]).await.stdout, "nothing to do\n");
     assert_eq!(setup(&test, &["--down"]).await.code, 0);

@@ -264,7 +264,7 @@ async fn assert_halts(test: &TestDatabase) -> Processor {
 async fn assert_commands_tell_that_it_is_lost(test: &TestDatabase, lost: Timestamp) {
     let at = DateTime::from_millis(i64::from(lost.time) * 1_000).try_to_rfc3339_string().unwrap();
     let cases: [(&[&str], &[&str]); 4] = [
-        (&["tokens", "show"], &["no longer in the oplog", "headroom      0s"]),
+        (&["tokens", "show", "--fail-if-lost"], &["no longer in the oplog", "headroom      0s"]),
         (
             &["replay", "--from", &at],
             &["no longer in the oplog, which begins at", " long", "`stream-processor backfill`"],

@@ -33,7 +33,9 @@ use crate::source::cursor::operation_time;
 pub async fn run(context: Context, command: TokensCommand) -> Result<Exit, Refusal> {
     match command {
         TokensCommand::List { limit, json } => list(&context, limit, json).await,
-        TokensCommand::Show { position, json } => show(&context, position.as_ref(), json).await,
+        TokensCommand::Show { position, json, fail_if_lost } => {
+            show(&context, position.as_ref(), json, fail_if_lost).await
+        }
         TokensCommand::Export { old_worker: true, .. } => old_worker::hand_over(&context).await,
         TokensCommand::Export { file, id, .. } => export(&context, file.as_deref(), id.as_deref()).await,
         TokensCommand::Import { file, old_worker, override_ } => {
@@ -145,7 +147,12 @@ fn kind_word(kind: TokenKind) -> &'static str {
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
-async fn show(context: &Context, name: Option<&PositionName>, as_json: bool) -> Result<Exit, Refusal> {
+async fn show(
+    context: &Context,
+    name: Option<&PositionName>,
+    as_json: bool,
+    fail_if_lost: bool,
+) -> Result<Exit, Refusal> {
     let measure = Measure::take(context).await?;
     let found = match name {
         Some(name) => name.find(context).await?,
@@ -177,7 +184,7 @@ async fn show(context: &Context, name: Option<&PositionName>, as_json: bool) -> 
             changes.iter().filter_map(changes::text).for_each(|line| println!("moved         {line}"));
         }
     }
-    Ok(if reached == Some(false) { Exit::Findings } else { Exit::Done })
+    Ok(if fail_if_lost && reached == Some(false) { Exit::Findings } else { Exit::Done })
 }
 
 fn as_text(found: &NamedPosition, measure: &Measure) -> String {

@@ -24,7 +24,6 @@ use crate::mongo::oplog::Oplog;
 use crate::phase::state;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
-use crate::service::submit::who;
 use crate::source::cursor::operation_time;
 use crate::source::replay::Replay;
 use crate::tasks::signals;
@@ -103,7 +102,7 @@ async fn moved(
     }
     let record = TokenChange {
         at: clock::now(),
-        who: who(),
+        who: context.deployment.operator.clone(),
         from: step.from.map(text),
         to: step.to.as_ref().map(Checkpoint::history_id),
         reason: override_.reason,
