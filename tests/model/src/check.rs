@@ -1,4 +1,4 @@
-//! Runs the checker and says what it looked at. A check goes breadth first, so that a counterexample is a shortest one.
+//! Runs the checker and says what it looked at.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -22,18 +22,23 @@ where
     checker.assert_properties();
 }
 
-/// Looks for a counterexample to the property, and prints the way to it.
-pub(crate) fn breaks<M>(name: &str, model: M, property: &'static str)
+/// Looks for a shortest counterexample to the property, and prints the way to it.
+pub(crate) fn breaks<M>(name: &str, model: impl Fn() -> M, property: &'static str)
 where
     M: Model + Send + Sync + 'static,
     M::State: Debug + Hash + Clone + PartialEq + Send + Sync,
     M::Action: Debug + Clone + PartialEq + Send + Sync,
 {
-    let wanted = HasDiscoveries::AnyOf([property].into());
-    let checker = model.checker().threads(1).finish_when(wanted).spawn_bfs().join();
-    println!("{name}: {} states until a counterexample", checker.unique_state_count());
-    let path = checker.discovery(property).unwrap_or_else(|| panic!("{name}: no counterexample to \"{property}\""));
-    tell(name, property, &path);
+    // The checker keeps the last counterexample that it finds, so it goes one step deeper at a time.
+    for depth in 2.. {
+        let wanted = HasDiscoveries::AnyOf([property].into());
+        let checker = model().checker().threads(1).finish_when(wanted).target_max_depth(depth).spawn_bfs().join();
+        if let Some(path) = checker.discovery(property) {
+            println!("{name}: {} states until a counterexample", checker.unique_state_count());
+            return tell(name, property, &path);
+        }
+        assert!(checker.max_depth() >= depth, "{name}: no counterexample to \"{property}\"");
+    }
 }
 
 fn tell<S: Debug + Clone + PartialEq, A: Debug + Clone + PartialEq>(

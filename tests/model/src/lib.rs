@@ -10,4 +10,6 @@ mod lease;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
+mod phase;
+#[cfg(test)]
 mod server;
