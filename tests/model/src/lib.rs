@@ -13,3 +13,5 @@ mod memory;
 mod phase;
 #[cfg(test)]
 mod server;
+#[cfg(test)]
+mod stream;
