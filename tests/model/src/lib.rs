@@ -15,3 +15,5 @@ mod phase;
 mod server;
 #[cfg(test)]
 mod stream;
+#[cfg(test)]
+mod writers;

@@ -165,7 +165,7 @@ impl Protocol {
             Action::Start => {
                 // The fence was taken over before, so a majority of this primary has everything that a majority had.
                 let position = state.checkpoint;
-                let floor = if self.guards.floor_at_start { position } else { 0 };
+                let floor = if self.guards.floor_at_start { state.committed } else { 0 };
                 state.memory = Some(Memory { position, floor, knows_user: false, work: None });
                 state.is_behind = false;
             }

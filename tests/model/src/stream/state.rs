@@ -17,7 +17,7 @@ pub(crate) struct Guards {
     pub(crate) forgets_first: bool,
     /// No read shows a state from before the last position of the stream (`afterClusterTime`).
     pub(crate) floor: bool,
-    /// A new leader has the floor of its checkpoint before its first read. This is not built yet.
+    /// A new leader has the server's time as its floor before its first read.
     pub(crate) floor_at_start: bool,
     /// Reads show what a majority has.
     pub(crate) majority: bool,
@@ -46,8 +46,6 @@ impl Guards {
         gap_first: true,
         confirms: true,
     };
-    /// What the product does now.
-    pub(crate) const BUILT: Self = Self { floor_at_start: false, ..Self::ALL };
 }
 
 /// One step of the work on a batch, a gap or a stage of a resync.
