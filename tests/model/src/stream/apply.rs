@@ -145,9 +145,8 @@ impl State {
             return;
         }
         self.gaps.iter_mut().filter(|gap| **gap == Gap::Assigned).for_each(|gap| *gap = Gap::Repaired);
-        match self.resync.take() {
-            Some(Resync { again: true, .. }) => self.begin_resync(),
-            _ => {}
+        if self.resync.take().is_some_and(|resync| resync.again) {
+            self.begin_resync();
         }
     }
 }
