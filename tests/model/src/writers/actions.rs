@@ -12,8 +12,11 @@ use super::state::{Guards, Job, Side, State, Work};
 pub(crate) struct Bounds {
     /// The number of writes of applications.
     pub(crate) writes: u8,
+    /// The phase at the beginning. In `sync`, applications write jobs, others close offers, and there is no step.
+    pub(crate) phase: Phase,
     /// The number of steps between the phases.
     pub(crate) steps: u8,
+    pub(crate) kills: u8,
 }
 
 #[derive(Debug)]
@@ -29,6 +32,10 @@ pub(crate) enum Action {
     Begin(Side),
     /// An application writes the offer alone.
     OfferAlone,
+    /// Somebody else fills the offer, and moves its date or not.
+    Close { moves_date: bool },
+    /// The process is killed, and the next one reads all again.
+    Kill,
     /// The write reaches the other side.
     OtherSide,
     /// The service reads both sides because of an event of this side.
@@ -60,7 +67,7 @@ impl Protocol {
 
     /// What the mirror writes about the offer as it is now.
     fn mirrored(&self, state: &State) -> Option<Work> {
-        let (shown, read) = (self.documents.shown(state.offer), state.job);
+        let (shown, read) = (self.documents.shown(state.offer).job, state.job);
         let loses = self.guards.mirror_newest_wins && shown.date < read.date;
         let mut after = shown;
         if !self.guards.no_echo {
@@ -75,7 +82,8 @@ impl Protocol {
             Work::Offer(statement) => match self.documents.after(statement, state.offer) {
                 Some(after) => {
                     // A write that changes nothing makes no event.
-                    let says_the_same = self.documents.shown(after).title == self.documents.shown(state.offer).title;
+                    let [shown, was] = [after, state.offer].map(|offer| self.documents.shown(offer));
+                    let says_the_same = shown.job.title == was.job.title && shown.is_active == was.is_active;
                     state.echoed |= after != state.offer && says_the_same;
                     state.offer_event |= state.phase == Phase::Shadow && after != state.offer;
                     state.offer = after;
@@ -171,10 +179,21 @@ impl Protocol {
         None
     }
 
+    /// In `sync`: the offer has the newest title, and a closing stands until the job is edited.
+    fn closing_stands(&self, state: &State) -> bool {
+        self.settled(state, false).is_some_and(|end| {
+            let shown = self.documents.shown(end.offer);
+            shown.job.title == end.job.title && shown.is_active == (end.closed < end.job.title.max(1))
+        })
+    }
+
     fn newest_stands(&self, state: &State) -> bool {
+        if state.phase == Phase::Sync {
+            return self.closing_stands(state);
+        }
         let stands = |end: &State| {
             let job_is_newest = end.job.title == end.writes || end.newest_is_alone;
-            job_is_newest && self.documents.shown(end.offer).title == end.writes
+            job_is_newest && self.documents.shown(end.offer).job.title == end.writes
         };
         let is_mirrored = |end: &State| end.phase == Phase::Shadow && stands(end);
         self.settled(state, false).is_some_and(|end| stands(&end))
@@ -189,12 +208,14 @@ impl Model for Protocol {
     fn init_states(&self) -> Vec<State> {
         let job = Job::written(0);
         vec![State {
-            phase: Phase::DualWrite,
+            phase: self.bounds.phase,
             apps_write_offers_only: false,
             job,
             offer: self.documents.created(job),
             half: None,
             writes: 0,
+            closed: 0,
+            kills: 0,
             newest_is_alone: false,
             job_event: false,
             offer_event: false,
@@ -207,6 +228,10 @@ impl Model for Protocol {
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         match state.half {
             Some(_) => actions.push(Action::OtherSide),
+            None if state.writes < self.bounds.writes && state.phase == Phase::Sync => {
+                actions.push(Action::Begin(Side::Job));
+                actions.extend([true, false].map(|moves_date| Action::Close { moves_date }));
+            }
             None if state.writes < self.bounds.writes => {
                 actions.push(Action::OfferAlone);
                 if !state.apps_write_offers_only {
@@ -220,6 +245,9 @@ impl Model for Protocol {
         } else {
             let events = [(state.job_event, Side::Job), (state.offer_event, Side::Offer)];
             actions.extend(events.iter().filter(|(has_event, _)| *has_event).map(|(_, side)| Action::Read(*side)));
+        }
+        if state.kills < self.bounds.kills {
+            actions.push(Action::Kill);
         }
         if state.steps < self.bounds.steps {
             let to = if state.phase == Phase::Shadow { Phase::DualWrite } else { Phase::Shadow };
@@ -238,7 +266,7 @@ impl Model for Protocol {
             Action::Begin(side) => {
                 state.writes += 1;
                 let other = if side == Side::Job { Side::Offer } else { Side::Job };
-                state.half = Some((other, state.writes));
+                state.half = Some((other, state.writes)).filter(|_| state.phase != Phase::Sync);
                 state.newest_is_alone = false;
                 self.write(&mut state, side, before.writes + 1);
             }
@@ -246,6 +274,16 @@ impl Model for Protocol {
                 state.writes += 1;
                 state.newest_is_alone = state.phase == Phase::DualWrite;
                 self.write(&mut state, Side::Offer, before.writes + 1);
+            }
+            Action::Close { moves_date } => {
+                state.writes += 1;
+                state.closed = state.writes;
+                state.offer = self.documents.closed(state.offer, state.writes, moves_date);
+            }
+            Action::Kill => {
+                state.kills += 1;
+                state.work = None;
+                (state.job_event, state.offer_event) = (true, state.phase == Phase::Shadow);
             }
             Action::OtherSide => {
                 let (side, number) = state.half.take()?;
@@ -270,7 +308,9 @@ impl Model for Protocol {
         vec![
             Property::always("the newest write stands", |model: &Self, state: &State| model.newest_stands(state)),
             Property::always("there is no echo", |_, state: &State| !state.echoed),
-            Property::sometimes("the way back is gone", |_, state: &State| state.steps > 1),
+            Property::sometimes("the stream writes an offer", |_, state: &State| {
+                matches!(state.work, Some(Work::Offer(_)))
+            }),
         ]
     }
 }

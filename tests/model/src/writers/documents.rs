@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use bson::oid::ObjectId;
-use bson::{DateTime, Document, RawDocumentBuf, doc};
+use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use stream_processor::inside::{
     Offer, OfferChange, ProjectionSettings, Recruiter, References, compare, of_change, project, unless_newer,
 };
@@ -33,6 +33,13 @@ impl<T: Clone + PartialEq> Numbered<T> {
     }
 }
 
+/// What an offer shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) job: Job,
+    pub(super) is_active: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Documents {
     offers: Numbered<Document>,
@@ -41,7 +48,8 @@ pub(crate) struct Documents {
     planned: Memory<(Job, u32, bool), Option<u32>>,
     after: Memory<(u32, u32), Option<u32>>,
     edited: Memory<(u32, Job), u32>,
-    shown: Memory<u32, Job>,
+    closed: Memory<(u32, u8, bool), u32>,
+    shown: Memory<u32, Shown>,
 }
 
 impl Documents {
@@ -53,6 +61,7 @@ impl Documents {
             planned: Memory::default(),
             after: Memory::default(),
             edited: Memory::default(),
+            closed: Memory::default(),
             shown: Memory::default(),
         }
     }
@@ -105,13 +114,33 @@ impl Documents {
         })
     }
 
-    /// The title and the date that the offer shows.
-    pub(super) fn shown(&self, offer: u32) -> Job {
+    /// The offer after somebody else filled it at the time of this write. Some programs leave `updated_at` alone.
+    pub(super) fn closed(&self, offer: u32, number: u8, moves_date: bool) -> u32 {
+        self.closed.get((offer, number, moves_date), |_| {
+            let mut closed = self.offers.value(offer);
+            let at = date(Job::written(number));
+            let entry = doc! { "status": "Filled", "granted_by": "jobs.controller.v2", "date": at, "reason": "filled" };
+            let history = closed.get_array("offer_status_history").cloned().unwrap_or_default();
+            let history: Vec<Bson> = history.into_iter().chain([entry.into()]).collect();
+            closed.extend(doc! { "offer_status": "Filled", "offer_status_history": history });
+            if moves_date {
+                closed.insert("updated_at", at);
+            }
+            self.offers.number(closed)
+        })
+    }
+
+    /// What the offer shows.
+    pub(super) fn shown(&self, offer: u32) -> Shown {
         self.shown.get(offer, |offer| {
             let offer = self.offers.value(*offer);
             let title = offer.get_str("offer_title").expect("a title");
             let date = offer.get_datetime("updated_at").expect("a date").timestamp_millis();
-            Job { title: title.trim_start_matches("Title ").parse().expect("a number"), date }
+            let title = title.trim_start_matches("Title ").parse().expect("a number");
+            Shown {
+                job: Job { title, date },
+                is_active: offer.get_str("offer_status").is_ok_and(|status| status == "Active"),
+            }
         })
     }
 }

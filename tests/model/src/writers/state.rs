@@ -79,6 +79,9 @@ pub(crate) struct State {
     pub(super) half: Option<(Side, u8)>,
     /// The number of writes of applications so far; the last one is the newest.
     pub(super) writes: u8,
+    /// The number of the last closing of the offer by somebody else; 0 for none. Only in `sync`.
+    pub(super) closed: u8,
+    pub(super) kills: u8,
     /// True if the newest write reached the offer alone, in a phase that does not mirror, and no other phase came since.
     pub(super) newest_is_alone: bool,
     /// Unread events of either side.

@@ -1,5 +1,7 @@
 //! The checks of two writers, and one counterexample per guard.
 
+use stream_processor::inside::Phase;
+
 use super::{Bounds, Guards, Protocol};
 use crate::check::{breaks, holds, longer};
 
@@ -8,7 +10,11 @@ const ECHO: &str = "there is no echo";
 
 fn bounds() -> Bounds {
     let more = u8::from(longer());
-    Bounds { writes: 5 + 2 * more, steps: 6 + 2 * more }
+    Bounds { writes: 5 + 2 * more, phase: Phase::DualWrite, steps: 6 + 2 * more, kills: 1 }
+}
+
+fn in_sync() -> Bounds {
+    Bounds { writes: if longer() { 7 } else { 5 }, phase: Phase::Sync, steps: 0, kills: 1 }
 }
 
 fn without(name: &str, switch: fn(&mut Guards), property: &'static str) {
@@ -20,6 +26,17 @@ fn without(name: &str, switch: fn(&mut Guards), property: &'static str) {
 #[test]
 fn the_newest_write_stands_on_both_sides_whoever_wrote_it_where() {
     holds("two writers", Protocol::new(Guards::ALL, bounds()));
+}
+
+#[test]
+fn in_sync_a_closing_stands_until_the_job_is_edited() {
+    holds("closings in sync", Protocol::new(Guards::ALL, in_sync()));
+}
+
+#[test]
+fn without_the_condition_on_what_was_read_a_closing_is_undone() {
+    let guards = Guards { condition: false, ..Guards::ALL };
+    breaks("the condition in sync", || Protocol::new(guards, in_sync()), NEWEST);
 }
 
 #[test]
