@@ -1,6 +1,7 @@
 //! The steps of the applications, of the service and of the world.
 
 use stateright::{Model, Property};
+use stream_processor::inside::Phase;
 
 use super::apply::stage;
 use super::documents::Operation;
@@ -15,6 +16,9 @@ pub(crate) struct Bounds {
     pub(crate) writes: usize,
     pub(crate) operations: Vec<Operation>,
     pub(crate) faults: u8,
+    /// The phase at the beginning, and the number of steps to `shadow` and back.
+    pub(crate) phase: Phase,
+    pub(crate) steps: u8,
 }
 
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub(crate) enum Action {
     GiveUpPosition,
     /// The next stage of the resync begins.
     Resync,
+    /// The pipeline makes a step between the phases.
+    Step,
     /// The checkpoint of an idle stream.
     SaveIdle,
     /// The process is killed.
@@ -111,6 +117,18 @@ impl Protocol {
         }
         if state.resync.is_some() {
             actions.push(Action::Resync);
+        } else if state.steps < self.bounds.steps {
+            // Commands wait for the end of a resync.
+            actions.push(Action::Step);
+        }
+    }
+
+    /// The work of a step between the phases.
+    fn phase_step(&self, phase: Phase) -> Vec<Step> {
+        match (phase, self.guards.resync_before_step) {
+            (Phase::Shadow, true) => vec![Step::BeginResync, Step::SetPhase(Phase::DualWrite)],
+            (Phase::Shadow, false) => vec![Step::SetPhase(Phase::DualWrite), Step::BeginResync],
+            _ => vec![Step::SetPhase(Phase::Shadow)],
         }
     }
 
@@ -137,6 +155,7 @@ impl Protocol {
                 memory.knows_user &= !(empties && resync.stage == 0);
                 memory.work = Some(Work::of(stage(resync), memory.position));
             }
+            Action::Step => memory.work = Some(Work::of(self.phase_step(state.phase), memory.position)),
             Action::SaveIdle => state.checkpoint = memory.position,
             Action::LoseAnswer { applied } => {
                 let work = memory.work.as_mut()?;
@@ -193,7 +212,7 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::beginning()]
+        vec![State::beginning(self.bounds.phase)]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -230,6 +249,7 @@ impl Model for Protocol {
             Action::Take(_)
             | Action::GiveUpPosition
             | Action::Resync
+            | Action::Step
             | Action::SaveIdle
             | Action::LoseAnswer { .. } => self.service(&mut state, &action)?,
             other => self.world(&mut state, other),

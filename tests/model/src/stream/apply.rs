@@ -1,6 +1,8 @@
 //! One step of the service's work, in the order of the product's executor and chunk.
 
-use super::documents::Offer;
+use stream_processor::inside::StreamWrites;
+
+use super::documents::{Link, Offer};
 use super::state::{Gap, Guards, Memory, Resync, State, Step, Work};
 
 /// The number of stages of a resync: touches, links, copies of recruiters, offers.
@@ -61,14 +63,19 @@ impl State {
                 memory.knows_user |= projected.is_some() && documents.user;
                 self.writes(guards, all || projected.is_none(), projected)
             }
-            Step::AnonymizeRecruiter if documents.copy || self.link => vec![Step::Hide],
+            Step::AnonymizeRecruiter if documents.copy || self.link.names_job() => vec![Step::Hide],
             Step::AnonymizeIfAbsent if documents.copy && documents.recruiter.is_none() => vec![Step::Hide],
             Step::AnonymizeUser if documents.user_is_anonymized() => vec![Step::Hide, Step::Touch(true)],
             Step::AnonymizeUser => vec![Step::Hide],
             Step::AnonymizeIfGone if documents.user_is_anonymized() => vec![Step::Hide],
-            Step::Delete if documents.recruiter.is_none() && (self.link || documents.copy) => {
-                let hides = documents.copy && guards.anonymizes_last;
-                vec![if hides { Step::Hide } else { Step::Cancel }, Step::Shrink]
+            Step::Delete if documents.recruiter.is_none() && (self.link.names_job() || documents.copy) => {
+                if documents.copy && guards.anonymizes_last {
+                    vec![Step::Hide, Step::Shrink]
+                } else if self.phase.writes_offers() {
+                    vec![Step::Cancel, Step::Shrink]
+                } else {
+                    vec![self.aside(guards)]
+                }
             }
             _ => vec![],
         }
@@ -77,9 +84,13 @@ impl State {
     /// The writes of a touch: links grow, the offer of a removed job is cancelled, offers are written, links shrink.
     fn writes(&self, guards: &Guards, all: bool, projected: Option<Offer>) -> Vec<Step> {
         let was_active = self.offer.is_some_and(|offer| offer.is_active);
+        let cancels = self.phase.writes_offers();
         let begins = projected.is_some_and(|projected| projected.is_active && !was_active);
-        let grow = (projected.is_some() && !self.link && (all || begins)).then_some(Step::Grow);
-        let is_removed = all && self.link && projected.is_none();
+        let grow = (projected.is_some() && !self.link.has_job && (all || begins)).then_some(Step::Grow);
+        let is_removed = all && projected.is_none() && (self.link.has_job || cancels && self.link.set_aside);
+        if !cancels {
+            return grow.into_iter().chain(is_removed.then(|| self.aside(guards))).collect();
+        }
         let [cancel, shrink] = [Step::Cancel, Step::Shrink].map(|step| is_removed.then_some(step));
         let write = projected.filter(|projected| self.offer != Some(*projected)).map(Step::Write);
         let (first, last) = if guards.links_grow_first { (grow, None) } else { (None, grow) };
@@ -87,16 +98,25 @@ impl State {
         [first].into_iter().chain(removal).chain([last]).flatten().collect()
     }
 
+    /// What becomes of the link of a removed job in a phase that cancels nothing.
+    fn aside(&self, guards: &Guards) -> Step {
+        if guards.sets_aside { Step::SetAside } else { Step::Shrink }
+    }
+
     fn perform(&mut self, guards: &Guards, step: Step, memory: &mut Memory, work: &Work) {
         // What is acknowledged now comes after everything that the primary has. A checkpoint may be in a file.
-        if step.writes_offer() || matches!(step, Step::Grow | Step::Shrink) {
+        if step.writes_offer() || matches!(step, Step::Grow | Step::Shrink | Step::SetAside) {
             self.land();
         }
         match step {
             Step::ForgetUser => memory.knows_user = false,
-            Step::Grow => self.link = true,
-            Step::Shrink => self.link = false,
-            Step::CancelOrphan if self.link => {}
+            Step::Grow => self.link.has_job = true,
+            Step::Shrink => self.link = Link::NONE,
+            Step::SetAside => self.link = Link { has_job: false, set_aside: true },
+            // Elsewhere an application may have created the offer alone.
+            Step::CancelOrphan if self.link.has_job || self.phase.stream() != StreamWrites::Always => {}
+            Step::SetPhase(phase) => (self.phase, self.steps) = (phase, self.steps + 1),
+            Step::BeginResync => self.begin_resync(),
             Step::Cancel | Step::CancelOrphan | Step::Write(_) | Step::Hide => self.write(step),
             Step::Checkpoint => self.checkpoint = work.to,
             Step::StoreGap => self.gaps.push(Gap::Open),

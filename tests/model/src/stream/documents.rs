@@ -42,6 +42,23 @@ impl Operation {
     ];
 }
 
+/// The link of the recruiter, about its one job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Link {
+    pub(super) has_job: bool,
+    /// True when the job was removed in a phase that cancels nothing.
+    pub(super) set_aside: bool,
+}
+
+impl Link {
+    pub(super) const NONE: Self = Self { has_job: false, set_aside: false };
+
+    /// True if the link names the job at all.
+    pub(super) fn names_job(self) -> bool {
+        self.has_job || self.set_aside
+    }
+}
+
 /// The offer, as far as this model goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Offer {
@@ -84,7 +101,7 @@ impl Documents {
     /// True if offer and link are what these documents ask for. Between a copy and the deletion of the original, an
     /// anonymisation is under way. The offer may be as before or anonymised, and a touch of a copied recruiter may be
     /// dropped, because its deletion follows.
-    pub(super) fn agree_with(self, offer: Option<Offer>, link: bool) -> bool {
+    pub(super) fn agree_with(self, offer: Option<Offer>, link: Link) -> bool {
         let has_job = self.recruiter.is_some_and(|recruiter| recruiter.has_job);
         if self.copy && self.recruiter.is_some() {
             return true;
@@ -94,7 +111,7 @@ impl Documents {
             Some(projected) => offer == Some(projected),
             None => offer.is_none_or(|offer| !offer.is_active),
         };
-        agrees && link == has_job
+        agrees && link.has_job == has_job
     }
 
     /// True if the offer shows nobody whose contact must be gone.

@@ -29,6 +29,7 @@ impl Protocol {
             return Some(Action::Advance { at: state.committed });
         }
         self.of_service(state, memory, &mut actions);
+        actions.retain(|action| *action != Action::Step);
         // The greatest batch first, then what the resync has to do.
         let takes = |action: &&Action| matches!(action, Action::Take(_));
         actions.iter().rfind(takes).or(actions.first()).cloned()
@@ -46,19 +47,34 @@ impl Protocol {
         None
     }
 
+    /// The end of the same schedule in a phase that writes offers.
+    fn settled_as_writer(&self, state: &State) -> Option<State> {
+        let mut end = self.settled(state)?;
+        if !end.phase.writes_offers() {
+            let mut step = self.next_state(&end, Action::Step)?;
+            while step.memory.as_ref().is_some_and(|memory| memory.work.is_some()) {
+                step = self.next_state(&step, Action::Advance { at: 0 })?;
+            }
+            end = self.settled(&step)?;
+        }
+        Some(end)
+    }
+
     /// True if both sides agree in the end.
     pub(super) fn arrives(&self, state: &State) -> bool {
-        self.settled(state).is_some_and(|end| end.agrees() && end.gaps.iter().all(|gap| *gap == Gap::Repaired))
+        self.settled_as_writer(state)
+            .is_some_and(|end| end.agrees() && end.gaps.iter().all(|gap| *gap == Gap::Repaired))
     }
 
     pub(super) fn stays_private(&self, state: &State) -> bool {
-        self.settled(state).is_some_and(|end| end.newest().is_private(end.offer))
+        let is_private = |end: State| end.newest().is_private(end.offer);
+        self.settled(state).is_some_and(is_private) && self.settled_as_writer(state).is_some_and(is_private)
     }
 
     /// True if both sides agree in the end, also if the process is killed now.
     pub(super) fn is_not_ahead(&self, state: &State) -> bool {
         let killed = State { memory: None, unanswered: None, ..state.clone() };
-        self.settled(&killed).is_some_and(|end| end.agrees())
+        self.settled_as_writer(&killed).is_some_and(|end| end.agrees())
     }
 }
 
@@ -72,6 +88,7 @@ impl State {
         let Some(memory) = &self.memory else { return true };
         let is_idle = memory.work.is_none() && memory.position == self.committed && self.unanswered.is_none();
         let is_repaired = !self.gaps.is_empty() && self.gaps.iter().all(|gap| *gap == Gap::Repaired);
-        !(is_idle && is_repaired) || self.documents(self.committed).agree_with(self.offer, self.link)
+        // After a step back a resync follows, which no gap asked for.
+        !(is_idle && is_repaired && self.steps == 0) || self.documents(self.committed).agree_with(self.offer, self.link)
     }
 }

@@ -1,6 +1,8 @@
 //! The state: the log of the primary, what the service has stored, and what it has in its memory.
 
-use super::documents::{Documents, Offer, Operation};
+use stream_processor::inside::Phase;
+
+use super::documents::{Documents, Link, Offer, Operation};
 
 /// The guards of this part of the protocol.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +29,10 @@ pub(crate) struct Guards {
     pub(crate) repaired_by_resync: bool,
     /// A gap is stored before a checkpoint passes it.
     pub(crate) gap_first: bool,
+    /// A phase that cancels nothing sets removed jobs aside in their link.
+    pub(crate) sets_aside: bool,
+    /// The resync of a step back is requested before the step.
+    pub(crate) resync_before_step: bool,
     /// A repetition waits until a majority has what the failed attempt wrote.
     pub(crate) confirms: bool,
 }
@@ -44,6 +50,8 @@ impl Guards {
         anonymizes_last: true,
         repaired_by_resync: true,
         gap_first: true,
+        sets_aside: true,
+        resync_before_step: true,
         confirms: true,
     };
 }
@@ -69,8 +77,12 @@ pub(crate) enum Step {
     Delete,
     CancelOrphan,
     Checkpoint,
+    SetAside,
+    SetPhase(Phase),
     StoreGap,
     RequestResync,
+    /// A resync begins, also if one runs.
+    BeginResync,
     /// A stage of the resync is done.
     StageDone,
 }
@@ -130,8 +142,10 @@ pub(crate) struct State {
     /// How many of them are no longer in the oplog.
     pub(super) lost: u8,
     pub(super) offer: Option<Offer>,
-    /// True when the link has the job.
-    pub(super) link: bool,
+    pub(super) link: Link,
+    pub(super) phase: Phase,
+    /// The number of steps between the phases.
+    pub(super) steps: u8,
     pub(super) checkpoint: u8,
     /// The gaps, as they were opened.
     pub(super) gaps: Vec<Gap>,
@@ -148,7 +162,7 @@ pub(crate) struct State {
 
 impl State {
     /// Everything is projected, and the user is in the cache.
-    pub(super) fn beginning() -> Self {
+    pub(super) fn beginning(phase: Phase) -> Self {
         let offer = Documents::BEGINNING.projected(false);
         let memory = Memory { position: 0, floor: 0, knows_user: true, work: None };
         Self {
@@ -156,7 +170,9 @@ impl State {
             committed: 0,
             lost: 0,
             offer,
-            link: true,
+            link: Link { has_job: true, set_aside: false },
+            phase,
+            steps: 0,
             checkpoint: 0,
             gaps: Vec::new(),
             resync: None,

@@ -1,5 +1,7 @@
 //! The checks of the stream, and one counterexample per guard.
 
+use stream_processor::inside::Phase;
+
 use super::documents::Operation::{
     self, AddJob, CopyRecruiter, CopyUser, DeleteRecruiter, DeleteUser, Edit, RemoveJob,
 };
@@ -8,7 +10,13 @@ use super::{Bounds, Guards, Protocol};
 use crate::check::{breaks, holds, longer};
 
 fn bounds(operations: &[Operation], writes: usize, faults: u8) -> Bounds {
-    Bounds { writes: writes + usize::from(longer()), operations: operations.to_vec(), faults }
+    let writes = writes + usize::from(longer());
+    Bounds { writes, operations: operations.to_vec(), faults, phase: Phase::Sync, steps: 0 }
+}
+
+/// The same, with a step to `shadow` and back.
+fn with_shadow(operations: &[Operation], writes: usize, faults: u8) -> Bounds {
+    Bounds { phase: Phase::DualWrite, steps: 2, ..bounds(operations, writes, faults) }
 }
 
 /// Looks for a counterexample among these operations with one switch off.
@@ -26,6 +34,23 @@ fn nothing_is_lost_among_all_writes_with_two_faults() {
 #[test]
 fn nothing_is_lost_with_three_faults() {
     holds("stream, three faults", Protocol::new(Guards::ALL, bounds(&[Edit, RemoveJob, AddJob], 2, 3)));
+}
+
+#[test]
+fn nothing_is_lost_over_shadow_and_back() {
+    holds("stream, over shadow", Protocol::new(Guards::ALL, with_shadow(&Operation::ALL, 3, 1)));
+}
+
+#[test]
+fn a_job_that_is_removed_in_shadow_and_not_set_aside_keeps_its_offer_active() {
+    let bounds = with_shadow(&[RemoveJob], 1, 0);
+    without("jobs that are not set aside", |it| it.sets_aside = false, &bounds, ARRIVES);
+}
+
+#[test]
+fn a_step_back_before_its_resync_is_requested_loses_what_shadow_did_not_write() {
+    let bounds = with_shadow(&[Edit], 1, 1);
+    without("a step back before its resync", |it| it.resync_before_step = false, &bounds, NOT_AHEAD);
 }
 
 #[test]
