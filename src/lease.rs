@@ -105,33 +105,8 @@ impl Lease {
     pub async fn acquire(database: &Database, holder: &str, duration: Duration) -> Result<Option<Self>, Failure> {
         let collection: Collection<Document> = collection(database, STATE);
         let asked = clock::instant();
-        // An upsert takes no `$expr` in its filter, so the decision is inside the update.
-        let free = doc! { "$or": [
-            { "$lte": [{ "$ifNull": ["$expires_at", DateTime::MIN] }, "$$NOW"] },
-            { "$eq": ["$holder", { "$literal": holder }] },
-        ] };
-        let renewed = Bson::from(doc! { "$ifNull": ["$renewed_at", "$$NOW"] });
-        // A lease whose end is too far ahead counts as abandoned after one duration without a renewal. An older version
-        // does not store its duration, which then counts as an hour, the longest one.
-        let silent = doc! { "$add": [&renewed, { "$ifNull": ["$milliseconds", 3_600_000_i64] }] };
-        let abandoned = doc! { "$and": [ahead(&"$expires_at".into()), { "$lte": [silent, "$$NOW"] }] };
-        let free = doc! { "$or": [free, abandoned.clone()] };
-        // A renewal far in the future was stored by a wrong clock. It is set to now, so that this wait begins now.
-        let watched = doc! { "$cond": [ahead(&renewed), "$$NOW", renewed.clone()] };
-        let if_free = |value: Bson, field: &str| doc! { "$cond": [free.clone(), value, field] };
-        let until = doc! { "$cond": [abandoned, expiry(duration), never_sooner(duration)] };
-        let next_term = doc! { "$add": [{ "$ifNull": ["$term", 0_i64] }, 1_i64] };
-        let update = vec![doc! { "$set": {
-            "holder": if_free(doc! { "$literal": holder }.into(), "$holder"),
-            "term": if_free(next_term.into(), "$term"),
-            "acquired_at": if_free("$$NOW".into(), "$acquired_at"),
-            "expires_at": if_free(until.into(), "$expires_at"),
-            "renewed_at": { "$cond": [free.clone(), "$$NOW", watched] },
-            "milliseconds": if_free(milliseconds(duration).into(), "$milliseconds"),
-            "lag_seconds": if_free(Bson::Null, "$lag_seconds"),
-        } }];
         let lease = collection
-            .find_one_and_update(doc! { "_id": LEASE }, update)
+            .find_one_and_update(doc! { "_id": LEASE }, taking(holder, duration))
             .upsert(true)
             .return_document(mongodb::options::ReturnDocument::After);
         let lease = match with_deadline(lease).await {
@@ -167,13 +142,9 @@ impl Lease {
     /// [`Interruption::LeaseLost`] when another instance took the lease, [`Failure::Overdue`], [`Failure::Write`].
     pub async fn renew(&mut self, lag: Option<f64>) -> Result<(), Unfinished> {
         let asked = clock::instant();
-        let update = vec![doc! { "$set": {
-            "expires_at": never_sooner(self.duration), "renewed_at": "$$NOW",
-            "milliseconds": milliseconds(self.duration), "lag_seconds": lag,
-        } }];
         let renewed = self
             .collection
-            .find_one_and_update(self.mine(), update)
+            .find_one_and_update(self.mine(), renewing(self.duration, lag))
             .return_document(mongodb::options::ReturnDocument::After);
         // A renewal that hangs must not cost the lease. After a third of the duration there is time for another one.
         let renewed = tokio::time::timeout(self.duration / 3, renewed).await.map_err(|_| Failure::Overdue)?;
@@ -203,9 +174,7 @@ impl Lease {
     /// # Errors
     /// [`Failure::Write`]. Then the lease ends by itself.
     pub async fn release(&self) -> Result<(), Failure> {
-        let until = DateTime::from_millis(self.unanswered.until());
-        let ends = doc! { "$min": ["$expires_at", { "$max": ["$$NOW", until] }] };
-        let update = vec![doc! { "$set": { "expires_at": ends } }];
+        let update = releasing(self.unanswered.until());
         with_deadline(self.collection.update_one(self.mine(), update)).await.map_err(Failure::Write)?;
         Ok(())
     }
@@ -218,8 +187,61 @@ impl Lease {
     }
 
     fn mine(&self) -> Document {
-        doc! { "_id": LEASE, "holder": &self.holder, "term": self.term }
+        held_by(&self.holder, self.term)
     }
+}
+
+/// Makes the filter of a lease that `holder` still has.
+#[must_use]
+pub fn held_by(holder: &str, term: i64) -> Document {
+    doc! { "_id": LEASE, "holder": holder, "term": term }
+}
+
+/// Makes the update that takes the lease if it is free, and else changes nothing but a renewal far in the future.
+#[must_use]
+pub fn taking(holder: &str, duration: Duration) -> Vec<Document> {
+    // An upsert takes no `$expr` in its filter, so the decision is inside the update.
+    let free = doc! { "$or": [
+        { "$lte": [{ "$ifNull": ["$expires_at", DateTime::MIN] }, "$$NOW"] },
+        { "$eq": ["$holder", { "$literal": holder }] },
+    ] };
+    let renewed = Bson::from(doc! { "$ifNull": ["$renewed_at", "$$NOW"] });
+    // A lease whose end is too far ahead counts as abandoned after one duration without a renewal. An older version
+    // does not store its duration, which then counts as an hour, the longest one.
+    let silent = doc! { "$add": [&renewed, { "$ifNull": ["$milliseconds", 3_600_000_i64] }] };
+    let abandoned = doc! { "$and": [ahead(&"$expires_at".into()), { "$lte": [silent, "$$NOW"] }] };
+    let free = doc! { "$or": [free, abandoned.clone()] };
+    // A renewal far in the future was stored by a wrong clock. It is set to now, so that this wait begins now.
+    let watched = doc! { "$cond": [ahead(&renewed), "$$NOW", renewed.clone()] };
+    let if_free = |value: Bson, field: &str| doc! { "$cond": [free.clone(), value, field] };
+    let until = doc! { "$cond": [abandoned, expiry(duration), never_sooner(duration)] };
+    let next_term = doc! { "$add": [{ "$ifNull": ["$term", 0_i64] }, 1_i64] };
+    vec![doc! { "$set": {
+        "holder": if_free(doc! { "$literal": holder }.into(), "$holder"),
+        "term": if_free(next_term.into(), "$term"),
+        "acquired_at": if_free("$$NOW".into(), "$acquired_at"),
+        "expires_at": if_free(until.into(), "$expires_at"),
+        "renewed_at": { "$cond": [free.clone(), "$$NOW", watched] },
+        "milliseconds": if_free(milliseconds(duration).into(), "$milliseconds"),
+        "lag_seconds": if_free(Bson::Null, "$lag_seconds"),
+    } }]
+}
+
+/// Makes the update that renews the lease, with the lag of the leader in seconds.
+#[must_use]
+pub fn renewing(duration: Duration, lag: Option<f64>) -> Vec<Document> {
+    vec![doc! { "$set": {
+        "expires_at": never_sooner(duration), "renewed_at": "$$NOW",
+        "milliseconds": milliseconds(duration), "lag_seconds": lag,
+    } }]
+}
+
+/// Makes the update that gives the lease back. `unanswered` is the time, in milliseconds since 1970, until which the
+/// server may still work on a command.
+#[must_use]
+pub fn releasing(unanswered: i64) -> Vec<Document> {
+    let ends = doc! { "$min": ["$expires_at", { "$max": ["$$NOW", DateTime::from_millis(unanswered)] }] };
+    vec![doc! { "$set": { "expires_at": ends } }]
 }
 
 fn milliseconds(duration: Duration) -> i64 {

@@ -73,10 +73,10 @@ pub mod inside {
     pub use crate::fetch::references::Answers;
     pub use crate::interruption::{Interruption, Unfinished};
     pub use crate::leader::start::{PositionStores, start};
-    pub use crate::lease::Lease;
+    pub use crate::lease::{Lease, held_by, releasing, renewing, taking};
     pub use crate::mail::outbox;
-    pub use crate::model::ids::{JobId, UserId};
-    pub use crate::model::names::{JOB_RUNS, ROLES, SIRET_CACHE};
+    pub use crate::model::ids::{JobId, RecruiterId, UserId};
+    pub use crate::model::names::{JOB_RUNS, ROLES, SIRET_CACHE, WatchedCollection};
     pub use crate::model::offer::Offer;
     pub use crate::model::recruiter::{Job, Recruiter};
     pub use crate::model::references::{Cfa, References, RomeSheet, User};
@@ -84,17 +84,19 @@ pub mod inside {
     pub use crate::mongo::causal::CausalDatabase;
     pub use crate::mongo::reads::documents;
     pub use crate::observe::metrics::Metrics;
-    pub use crate::phase::Phase;
+    pub use crate::phase::state::{Current, PhaseChange, step};
+    pub use crate::phase::step_conditions::{Condition, LastVerification, StepFacts, conditions};
     pub use crate::phase::watcher::Followed;
-    pub use crate::plan::plan;
-    pub use crate::project::diff::compare;
+    pub use crate::phase::{Phase, StepDirection, StreamWrites};
+    pub use crate::plan::{Plan, Touch, plan};
+    pub use crate::project::diff::{OfferChange, compare, unless_newer};
     pub use crate::project::offer::project;
     pub use crate::project::settings::ProjectionSettings;
     pub use crate::project::written_fields::WRITTEN;
     pub use crate::project::{Unprojection, new_job, new_recruiter, unproject};
     pub use crate::schedule::{Schedule, zone};
     pub use crate::setup::new_fields::NEW;
-    pub use crate::source::event::Event;
+    pub use crate::source::event::{DocumentKey, Event, Operation};
     pub use crate::ticker::job::TimedJob;
     pub use crate::ticker::jobs::remind_expiring_offers::Threshold;
     pub use crate::ticker::jobs::{
@@ -108,8 +110,9 @@ pub mod inside {
     pub use crate::verify::report::VerificationReport;
     pub use crate::verify::stored;
     pub use crate::write::create::{WORTH_IT, create};
-    pub use crate::write::lease_check::Validity;
-    pub use crate::write::statements::{Creation, Statement};
+    pub use crate::write::lease_check::{Validity, fence, limits};
+    pub use crate::write::statements::{Creation, Statement, cancel_removed, of_change};
+    pub use crate::write::ticker_document::{not_later, passing_fence};
     pub use crate::write::transaction::{Fence, Transaction};
     pub use crate::write::{Writer, update_command};
 }

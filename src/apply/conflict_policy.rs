@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bson::RawDocumentBuf;
 use mongodb::raw_batch_cursor::RawBatch;
 
 use super::dry_run::Projected;
@@ -16,7 +15,7 @@ use crate::mongo::reads::documents;
 use crate::observe::facts::{ConflictWinner, ShadowResult};
 use crate::phase::StreamWrites;
 use crate::project::closing::closing_stands;
-use crate::project::diff::{OfferChange, compare, only_contact, without_earlier_date};
+use crate::project::diff::{OfferChange, compare, unless_newer};
 use crate::write::dead_letters::{Address, DeadLetter};
 
 impl Stages {
@@ -39,23 +38,10 @@ impl Stages {
     /// The contact of an anonymised user is removed all the same.
     pub(crate) fn leave_newer(&self, changes: &mut [(JobId, OfferChange)], offers: &Projected) {
         for (id, change) in changes {
-            *change = without_earlier_date(std::mem::replace(change, OfferChange::Nothing));
-            let OfferChange::Update { fields, is_newer: true, .. } = change else {
-                continue;
-            };
-            self.metrics.conflicts(ConflictWinner::Offer, 1);
             let hides = offers.get(id).is_some_and(|(_, offer)| offer.hides_contact);
-            let contact = hides.then(|| only_contact(fields)).filter(|contact| !contact.is_empty());
-            *change = match contact {
-                Some(fields) => OfferChange::Update {
-                    fields,
-                    retyped: RawDocumentBuf::new(),
-                    status_changes: false,
-                    is_newer: true,
-                    stood: RawDocumentBuf::new(),
-                },
-                None => OfferChange::Nothing,
-            };
+            let (kept, is_newer) = unless_newer(std::mem::replace(change, OfferChange::Nothing), hides);
+            *change = kept;
+            self.metrics.conflicts(ConflictWinner::Offer, is_newer.into());
         }
     }
 

@@ -9,4 +9,4 @@ pub(crate) mod stored_verification;
 pub(crate) mod watcher;
 
 pub use crate::config::Phase;
-pub(crate) use rules::{StepDirection, StreamWrites};
+pub use rules::{StepDirection, StreamWrites};

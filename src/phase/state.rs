@@ -26,7 +26,7 @@ use crate::write::transaction::{Fence, Transaction};
 
 /// The phase of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Current {
+pub struct Current {
     pub phase: Phase,
     /// The time of the step to this phase; `None` before the first start of an instance.
     pub since: Option<DateTime>,
@@ -38,7 +38,7 @@ pub(crate) struct Current {
 
 /// One step to another phase, as the history records it.
 #[derive(Debug, Clone)]
-pub(crate) struct PhaseChange {
+pub struct PhaseChange {
     pub from: Current,
     pub to: Phase,
     /// The `_id` of the stored command that asks for the step.
@@ -131,17 +131,7 @@ pub(crate) async fn begin(database: &Database, initial: Phase) -> Result<Current
 /// As [`Transaction::begin`] and [`Transaction::update`].
 pub(crate) async fn change(fence: &Fence, change: &PhaseChange, now: DateTime) -> Result<bool, Unfinished> {
     let mut transaction = Transaction::begin(fence.writer.database(), Some(fence)).await?;
-    let entry = doc! {
-        "at": now, "who": &change.who, "from": change.from.phase.word(), "to": change.to.word(),
-        "reason": change.reason.clone(), "overridden": change.overridden.clone(), "command": change.command,
-    };
-    let update = doc! {
-        "$set": { "phase": change.to.word(), "since": now, "revision": change.from.revision + 1 },
-        "$push": { "history": entry },
-    };
-    let filter = doc! { "_id": PHASE, "revision": change.from.revision };
-    let step = Statement { id: None, body: encoded(&doc! { "q": filter, "u": update }) };
-    if transaction.update(STATE, vec![step]).await?.unmatched > 0 {
+    if transaction.update(STATE, vec![step(change, now)]).await?.unmatched > 0 {
         transaction.abort().await?;
         return Ok(false);
     }
@@ -155,6 +145,21 @@ pub(crate) async fn change(fence: &Fence, change: &PhaseChange, now: DateTime) -
     }
     transaction.commit().await?;
     Ok(true)
+}
+
+/// Makes the statement of a step. It matches nothing when another process has changed the phase since.
+#[must_use]
+pub fn step(change: &PhaseChange, now: DateTime) -> Statement {
+    let entry = doc! {
+        "at": now, "who": &change.who, "from": change.from.phase.word(), "to": change.to.word(),
+        "reason": change.reason.clone(), "overridden": change.overridden.clone(), "command": change.command,
+    };
+    let update = doc! {
+        "$set": { "phase": change.to.word(), "since": now, "revision": change.from.revision + 1 },
+        "$push": { "history": entry },
+    };
+    let filter = doc! { "_id": PHASE, "revision": change.from.revision };
+    Statement { id: None, body: encoded(&doc! { "q": filter, "u": update }) }
 }
 
 /// Encodes a document of texts, ids, dates and a position that came from BSON. Such a document can always be encoded.

@@ -16,7 +16,7 @@ const LAG: f64 = 5.0;
 
 /// The last full verification, as `verify` stored it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct LastVerification {
+pub struct LastVerification {
     /// The phase during the verification.
     pub phase: String,
     pub began: DateTime,
@@ -31,7 +31,7 @@ pub(crate) struct LastVerification {
 
 /// The facts on which the conditions of a step rest.
 #[derive(Debug, Clone)]
-pub(crate) struct StepFacts {
+pub struct StepFacts {
     /// The current phase.
     pub phase: Phase,
     /// The time of the step to the current phase; `None` before the first start of an instance.
@@ -51,7 +51,7 @@ pub(crate) struct StepFacts {
 
 /// One condition of a step, and what was found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Condition {
+pub struct Condition {
     /// The text of the condition.
     pub condition: &'static str,
     pub met: bool,
@@ -61,7 +61,7 @@ pub(crate) struct Condition {
 
 /// The conditions of the step from the phase of `facts` to `to`. A step back has no conditions.
 #[must_use]
-pub(crate) fn conditions(facts: &StepFacts, to: Phase) -> Vec<Condition> {
+pub fn conditions(facts: &StepFacts, to: Phase) -> Vec<Condition> {
     if facts.phase.way_to(to) != Some(StepDirection::Forward) {
         return Vec::new();
     }

@@ -9,4 +9,4 @@ pub(crate) mod touch;
 mod tests;
 
 pub use coalesce::plan;
-pub(crate) use touch::{Plan, Touch};
+pub use touch::{Plan, Touch};

@@ -100,6 +100,25 @@ pub(crate) fn without_earlier_date(change: OfferChange) -> OfferChange {
     OfferChange::Update { fields: kept, retyped, status_changes, is_newer, stood }
 }
 
+/// Keeps what `dual-write` lets be written: nothing of an offer whose `updated_at` is later than the projection's, but
+/// the contact of an anonymised user (`hides_contact`) is removed all the same. Returns also whether the offer is newer.
+#[must_use]
+pub fn unless_newer(change: OfferChange, hides_contact: bool) -> (OfferChange, bool) {
+    let change = without_earlier_date(change);
+    let OfferChange::Update { fields, is_newer: true, .. } = &change else {
+        return (change, false);
+    };
+    let contact = hides_contact.then(|| only_contact(fields)).filter(|contact| !contact.is_empty());
+    let kept = contact.map_or(OfferChange::Nothing, |fields| OfferChange::Update {
+        fields,
+        retyped: RawDocumentBuf::new(),
+        status_changes: false,
+        is_newer: true,
+        stood: RawDocumentBuf::new(),
+    });
+    (kept, true)
+}
+
 /// An existing offer. The order of stored fields is arbitrary, so they are put into the order of the projection.
 struct Existing<'a> {
     document: &'a RawDocument,
@@ -158,7 +177,7 @@ pub(crate) const DECIDES: [&CStr; 2] = [cstr!("updated_at"), cstr!("offer_status
 
 /// Keeps the fields that can hold the contact of a person.
 #[must_use]
-pub(crate) fn only_contact(fields: &RawDocument) -> RawDocumentBuf {
+fn only_contact(fields: &RawDocument) -> RawDocumentBuf {
     let mut contact = RawDocumentBuf::new();
     for (name, value) in fields.iter().flatten().filter(|(name, _)| CONTACT.contains(&name.as_str())) {
         contact.append(name, value);

@@ -190,12 +190,8 @@ impl Writer {
                 return Err(Interruption::LeaseLost.into());
             }
             if left >= duration / 2 {
-                let time = left / 2;
-                // By the clock that renewed the lease, the end is one duration away. By the clock of another member the
-                // end may be days away. A successor need not wait so long (see `Lease::acquire`), so a command must not
-                // begin too early either.
-                let begins = Some((earlier(known.ends_at, duration * 2), earlier(known.ends_at, time)));
-                return Ok(Limit { time, begins });
+                let (time, begins) = limits(known.ends_at, duration, left);
+                return Ok(Limit { time, begins: Some(begins) });
             }
             // The wait ends with a renewal or with the lease. If the renewing task is gone, the lease counts as lost.
             let renewed = tokio::time::timeout(left, validity.changed()).await;
@@ -226,6 +222,16 @@ fn is_unanswered(error: &MongoError) -> bool {
     !matches!(*error.kind, ErrorKind::Command(_) | ErrorKind::Write(_) | ErrorKind::ServerSelection { .. })
 }
 
+/// Computes the time limit of a command under a lease that ends at `ends_at` by the server's clock and has `left` by the
+/// clock of this process. Also returns the two times of the server's clock between which the command may begin.
+#[must_use]
+pub fn limits(ends_at: DateTime, duration: Duration, left: Duration) -> (Duration, (DateTime, DateTime)) {
+    let time = left / 2;
+    // By the clock that renewed the lease, the end is one duration away. By the clock of another member the end may be
+    // days away. A successor need not wait so long (see [`crate::lease`]), so a command must not begin too early either.
+    (time, (earlier(ends_at, duration * 2), earlier(ends_at, time)))
+}
+
 fn earlier(time: DateTime, duration: Duration) -> DateTime {
     let duration = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     DateTime::from_millis(time.timestamp_millis().saturating_sub(duration))
@@ -235,7 +241,8 @@ fn earlier(time: DateTime, duration: Duration) -> DateTime {
 /// time each statement fails with [`crate::error::FENCED`] and does nothing
 /// (MongoDB manual, "update", `let`; `$$NOW` is the time at which the command began). A filter on `$$NOW` in each
 /// statement would cost the server far more, and an upsert takes none.
-fn fence((after, before): (DateTime, DateTime)) -> RawDocumentBuf {
+#[must_use]
+pub fn fence((after, before): (DateTime, DateTime)) -> RawDocumentBuf {
     let in_time = rawdoc! { "$and": [{ "$gt": ["$$NOW", after] }, { "$lt": ["$$NOW", before] }] };
     rawdoc! { "lease": { "$toInt": { "$cond": [in_time, "1", "over"] } } }
 }

@@ -72,7 +72,7 @@ impl Statement {
 /// if the offer has changed since the comparison, or if the newest wins and the offer is newer. Then the offer must be
 /// compared again.
 #[must_use]
-pub(crate) fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) -> Option<Statement> {
+pub fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) -> Option<Statement> {
     let mut filter = rawdoc! { "_id": offer.id };
     let (fields, retyped, status_changes, stood) = match change {
         OfferChange::Nothing | OfferChange::OtherLabel => return None,
@@ -229,7 +229,7 @@ fn not_later_than(date: DateTime) -> RawDocumentBuf {
 /// Makes the statement that cancels the offer of a removed job (spec 02, "Jobs that disappear"). With a time, an offer
 /// that is newer stays; that is for `dual-write` (spec 04).
 #[must_use]
-pub(crate) fn cancel_removed(
+pub fn cancel_removed(
     offer: JobId,
     partner_label: &str,
     date: DateTime,

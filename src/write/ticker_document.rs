@@ -70,7 +70,7 @@ pub(super) async fn take_over(
     session: &Document,
 ) -> Result<BTreeMap<String, DateTime>, Unfinished> {
     end_session_before(database, term).await?;
-    let filter = doc! { "_id": TICKER, "term": { "$not": { "$gt": term } } };
+    let filter = not_later(term);
     let state = collection(database, STATE);
     let taken = state
         .find_one_and_update(filter, doc! { "$set": { "term": term, "session": session } })
@@ -82,6 +82,12 @@ pub(super) async fn take_over(
         Err(error) if command_code(&error) == Some(DUPLICATE_KEY) => Err(Interruption::LeaseLost.into()),
         Err(error) => Err(Failure::Write(error).into()),
     }
+}
+
+/// Makes the filter of the document before a later term has it.
+#[must_use]
+pub fn not_later(term: i64) -> Document {
+    doc! { "_id": TICKER, "term": { "$not": { "$gt": term } } }
 }
 
 /// Ends the session of the leader before. A leader that died may have left a transaction open, whose locks would make
@@ -101,7 +107,8 @@ async fn end_session_before(database: &Database, term: i64) -> Result<(), Failur
 }
 
 /// The statement that begins each transaction of `term`. Its filter matches nothing under a later term.
-pub(super) fn passing_fence(term: i64) -> Statement {
+#[must_use]
+pub fn passing_fence(term: i64) -> Statement {
     let body = rawdoc! { "q": { "_id": TICKER, "term": term }, "u": [{ "$set": { "wrote": "$$NOW" } }] };
     Statement { id: None, body }
 }

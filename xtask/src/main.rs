@@ -45,6 +45,11 @@ enum Command {
     /// Kill, end and pause two instances under a random load for as long as wanted, and compare in the end.
     #[command(after_help = "Example: cargo xtask chaos --minutes 60")]
     Chaos(chaos::Arguments),
+    /// Explore the model of the protocol further than CI does; prints the number of states and each counterexample.
+    ///
+    /// Needs no MongoDB, some minutes and some gigabytes of memory.
+    #[command(after_help = "Example: cargo xtask model")]
+    Model,
     /// Measure the service against the limits of this machine, on a MongoDB of its own; prints a table, writes JSON.
     ///
     /// Nothing else should run meanwhile.
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test { arguments } => test::run(&arguments),
         Command::Chaos(arguments) => chaos::run(&arguments),
+        Command::Model => test::model(),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     };

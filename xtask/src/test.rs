@@ -28,6 +28,13 @@ pub(crate) fn one(name: &str, variables: &[(&str, String)]) -> Result<u8, Box<dy
     Ok(on(&server, &mut command)?)
 }
 
+/// Runs the checks of the protocol with the larger bounds, one after another and with their output.
+pub(crate) fn model() -> Outcome {
+    let mut command = cargo(&["test", "--package", "model", "--", "--nocapture", "--test-threads", "1"]);
+    let status = command.env("STREAM_PROCESSOR_MODEL", "long").status()?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
 fn on(server: &TestServer, command: &mut Command) -> Result<u8, std::io::Error> {
     // Tests must not touch the user's database.
     let command = command.env_remove("MONGODB_URI").env_remove("MONGODB_DATABASE");

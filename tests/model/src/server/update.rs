@@ -1,0 +1,96 @@
+//! Updates of one document: by operators, or by stages of a pipeline.
+
+use bson::{Bson, Document};
+
+use super::expression::{Fails, Server};
+use super::filter::matches;
+
+/// One statement of an `update` command, decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Statement {
+    filter: Document,
+    update: Bson,
+    upsert: bool,
+}
+
+impl Statement {
+    /// Reads a statement of the product.
+    pub(crate) fn of(statement: &stream_processor::inside::Statement) -> Self {
+        let body = Document::try_from(statement.body.as_ref()).expect("a statement is a document");
+        Self {
+            filter: body.get_document("q").expect("q").clone(),
+            update: body.get("u").expect("u").clone(),
+            upsert: body.get_bool("upsert").unwrap_or_default(),
+        }
+    }
+
+    /// The same statement with only these conditions.
+    pub(crate) fn only_with(mut self, conditions: &[&str]) -> Self {
+        self.filter = self.filter.into_iter().filter(|(name, _)| conditions.contains(&name.as_str())).collect();
+        self
+    }
+}
+
+/// Runs one statement. Returns the new document; `None` where nothing matched.
+pub(crate) fn run(server: &Server, statement: &Statement, document: Option<&Document>) -> Option<Document> {
+    match document {
+        Some(document) if matches(server, &statement.filter, document) => {
+            Some(update(server, &statement.update, document).expect("an update that can be computed"))
+        }
+        None if statement.upsert => {
+            let id = statement.filter.get("_id").expect("an upsert by _id").clone();
+            let update = statement.update.as_document().expect("an upsert by operators");
+            let mut document = Document::new();
+            document.insert("_id", id);
+            for operator in ["$set", "$setOnInsert"] {
+                document.extend(update.get_document(operator).cloned().unwrap_or_default());
+            }
+            Some(document)
+        }
+        _ => None,
+    }
+}
+
+/// Changes a document by the operators or by the stages of an update.
+pub(crate) fn update(server: &Server, update: &Bson, document: &Document) -> Result<Document, Fails> {
+    let mut changed = document.clone();
+    match update {
+        Bson::Document(operators) => {
+            for (operator, fields) in operators {
+                let fields = fields.as_document().expect("an operator has fields").clone();
+                match operator.as_str() {
+                    "$set" => changed.extend(fields),
+                    "$setOnInsert" => {}
+                    "$push" => push(&mut changed, fields),
+                    other => panic!("the model of the server does not know {other} in an update"),
+                }
+            }
+        }
+        Bson::Array(stages) => {
+            for stage in stages {
+                let stage = stage.as_document().expect("a stage is an object");
+                let set = stage.get_document("$set").expect("only $set stages");
+                let before = changed.clone();
+                for (name, value) in set {
+                    match server.evaluate(value, &before)? {
+                        Some(value) => changed.insert(name, value),
+                        None => changed.remove(name),
+                    };
+                }
+            }
+        }
+        other => panic!("no update: {other}"),
+    }
+    Ok(changed)
+}
+
+fn push(document: &mut Document, fields: Document) {
+    for (name, item) in fields {
+        match document.get_mut(&name) {
+            Some(Bson::Array(items)) => items.push(item),
+            _ => {
+                document.insert(name, vec![item]);
+            }
+        }
+    }
+}
