@@ -9,7 +9,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::labels::{JOB_STATUSES, OFFER_STATUSES, OTHER};
+use super::labels::{DISPUTABLE, JOB_STATUSES, OFFER_STATUSES, OTHER};
 use crate::config::Phase;
 use crate::version;
 
@@ -29,6 +29,7 @@ struct KnownLabel {
 
 const WINNERS: KnownLabel = KnownLabel { name: "winner", values: &["offer", "projection", "closing"] };
 const LATE: KnownLabel = KnownLabel { name: "operation", values: &["insert", "update", "replace", "delete"] };
+const MIRRORED: KnownLabel = KnownLabel { name: "kind", values: &["edited", "job_added", "recruiter_made"] };
 const COMPARED: KnownLabel = KnownLabel { name: "result", values: &["equal", "differs", "missing"] };
 
 /// The service's metrics.
@@ -50,6 +51,7 @@ pub struct Metrics {
     /// Offers compared in `shadow`, by result.
     pub(super) shadow_offers: IntCounterVec,
     pub late_writes: LateWriteMetrics,
+    pub(super) mirror: MirrorMetrics,
     /// 1 for the phase of the database, 0 for the other phases.
     pub(super) phase: IntGaugeVec,
     /// Offers anonymised.
@@ -107,6 +109,25 @@ pub struct Metrics {
     pub leader: IntGauge,
     /// The term of the lease that this instance last held.
     pub lease_term: IntGauge,
+}
+
+/// Metrics of the mirror.
+#[derive(Debug, Clone)]
+pub(super) struct MirrorMetrics {
+    /// Recruiters that the mirror wrote, by kind of write.
+    pub(super) writes: IntCounterVec,
+    /// Times that offers disagreed on a field of their recruiter, by field.
+    pub(super) disagreements: IntCounterVec,
+}
+
+impl MirrorMetrics {
+    fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
+        let fields = KnownLabel { name: "field", values: &DISPUTABLE };
+        Ok(Self {
+            writes: make.counters_of("mirror_writes_total", "Recruiters that the mirror wrote", MIRRORED)?,
+            disagreements: make.counters_of("mirror_disagreements_total", "Offers disagreed on a field", fields)?,
+        })
+    }
 }
 
 /// Metrics of writes to `recruiters` after the step to `retired`.
@@ -208,6 +229,7 @@ impl Metrics {
             )?,
             shadow_offers: make.counters_of("shadow_offers_total", "Offers compared in shadow", COMPARED)?,
             late_writes: LateWriteMetrics::new(&make)?,
+            mirror: MirrorMetrics::new(&make)?,
             phase: make.gauges("phase", "1 for the phase of the database", &["phase"])?,
             offers_anonymized: make.counter("offers_anonymized_total", "Anonymised offers")?,
             users_deactivated: make.counter("users_deactivated_total", "Users that were deactivated")?,
