@@ -27,6 +27,12 @@ macro_rules! borrowed_fields {
                 }
                 Ok(fields)
             }
+
+            /// The values with their keys, in the order of the struct.
+            #[allow(dead_code, reason = "only the documents that the unprojection edits are listed again")]
+            pub(crate) fn named(&self) -> impl Iterator<Item = (&'static bson::raw::CStr, Option<bson::RawBsonRef<'a>>)> {
+                [$( (bson::raw::cstr!($key), self.$field) ),*].into_iter()
+            }
         }
     };
 }

@@ -40,7 +40,7 @@ pub(crate) fn by_category(list: &str, job: Option<&RawDocument>, rome: Option<&R
 }
 
 /// The elements of the job's list. Where the job has no such list, the elements of the ROME sheet's list.
-fn elements<'a>(
+pub(super) fn elements<'a>(
     list: &str,
     job: Option<&'a RawDocument>,
     rome: Option<&'a RawDocument>,
@@ -50,7 +50,8 @@ fn elements<'a>(
     documents(own.or_else(of_sheet).map(RawBsonRef::Array))
 }
 
-fn documents(list: Option<RawBsonRef<'_>>) -> impl Iterator<Item = &RawDocument> {
+/// The documents of a list, without its other elements.
+pub(super) fn documents(list: Option<RawBsonRef<'_>>) -> impl Iterator<Item = &RawDocument> {
     value::list(list).into_iter().flatten().flatten().filter_map(RawBsonRef::as_document)
 }
 

@@ -1,15 +1,27 @@
 //! The unprojection (spec 10, "Unprojection"): what an offer says that its recruiter and its job do not say yet. It is the
 //! projection read backwards, and it trusts nothing but the projection: what it gives was projected again. Pure code.
 
+mod asked;
+mod attempt;
+mod edit;
+mod new;
+mod rules;
+mod skills;
+mod table;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
-use bson::{Bson, Document, RawDocument, doc};
+use bson::{Document, RawDocument, RawDocumentBuf};
 
+use self::attempt::{Attempt, Held};
+use self::new::first_fields;
+pub use self::new::new_recruiter;
 use super::settings::ProjectionSettings;
 use crate::model::References;
 use crate::model::ids::JobId;
 use crate::model::recruiter::{JobFields, RecruiterFields};
-use crate::model::value;
 
 /// What an offer says that its job and its recruiter do not say yet.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -22,7 +34,9 @@ pub struct Unprojection {
     pub not_invertible: BTreeSet<&'static str>,
 }
 
-/// Says which edits of the job and of the recruiter make the projection give this offer.
+/// Says which edits of the job and of the recruiter make the projection give this offer. A field that the offer lacks says
+/// nothing. The `references` are those that the offer names, where they are at hand, otherwise those of the recruiter and
+/// the job. All fields are named where the projection fails.
 #[must_use]
 pub fn unproject(
     offer: &RawDocument,
@@ -32,41 +46,13 @@ pub fn unproject(
     references: &References,
     settings: &ProjectionSettings,
 ) -> Unprojection {
-    let mut said = Unprojection::default();
-    let Ok(projected) = super::project(recruiter, id, job, references, settings) else { return said };
-    let differs = |name: &str| {
-        let wanted = value::field(offer, name);
-        let same = match (wanted, value::field(&projected.fields, name)) {
-            (Some(left), Some(right)) => value::same(left, right),
-            (left, right) => left.is_none() && right.is_none(),
-        };
-        (!same).then(|| wanted.map_or(Bson::Null, |wanted| Bson::try_from(wanted).unwrap_or(Bson::Null)))
-    };
-    for (name, field) in [
-        ("offer_title", "offer_title_custom"),
-        ("updated_at", "job_update_date"),
-        ("offer_description", "job_description"),
-    ] {
-        said.job.extend(differs(name).map(|value| (field.to_owned(), value)));
-    }
-    if differs("offer_status").is_some() {
-        let status = match value::text(value::field(offer, "offer_status")) {
-            Some("Filled") => "Pourvue",
-            Some("Cancelled") => "Annulée",
-            Some("Pending") => "En attente",
-            _ => "Active",
-        };
-        said.job.insert("job_status", status);
-    }
-    for (name, field) in [("workplace_opco", "opco"), ("apply_email", "email"), ("apply_phone", "phone")] {
-        said.recruiter.extend(differs(name).map(|value| (field.to_owned(), value)));
-    }
-    said.not_invertible
-        .extend(differs("lba_url").filter(|_| !said.job.contains_key("offer_title_custom")).map(|_| "lba_url"));
-    said
+    let Held { job, recruiter, not_invertible } = Attempt::new(offer, recruiter, id, job, references, settings).held();
+    Unprojection { job, recruiter, not_invertible }
 }
 
-/// A job for an offer that has none, and the fields of the offer that the job cannot bring about.
+/// A job for an offer that has none, and the fields of the offer that the job cannot bring about. Fields of the recruiter
+/// are among them where the recruiter says something else: [`unproject`] with this job gives their edits. The `references`
+/// are those of the offer.
 #[must_use]
 pub fn new_job(
     offer: &RawDocument,
@@ -75,38 +61,10 @@ pub fn new_job(
     references: &References,
     settings: &ProjectionSettings,
 ) -> (Document, BTreeSet<&'static str>) {
-    let said = unproject(
-        offer,
-        recruiter,
-        id,
-        &JobFields { job_status: Some("Active".into()), ..JobFields::default() },
-        references,
-        settings,
-    );
-    let mut job = doc! { "_id": id, "job_status": "Active" };
-    job.extend(said.job);
-    (job, said.not_invertible)
-}
-
-/// A recruiter made from an offer and its user, without `_id` and `jobs`.
-#[must_use]
-pub fn new_recruiter(offer: &RawDocument, _user: Option<&RawDocument>, _settings: &ProjectionSettings) -> Document {
-    let mut recruiter = Document::new();
-    for (name, field) in [
-        ("establishment_id", "establishment_id"),
-        ("workplace_siret", "establishment_siret"),
-        ("workplace_legal_name", "establishment_raison_sociale"),
-        ("workplace_address_label", "address"),
-        ("workplace_geopoint", "geopoint"),
-        ("apply_email", "email"),
-        ("apply_phone", "phone"),
-        ("managed_by", "managed_by"),
-        ("recruiter_status", "status"),
-        ("is_delegated", "is_delegated"),
-    ] {
-        let value = value::field(offer, name).and_then(|value| Bson::try_from(value).ok());
-        recruiter.insert(field, value.unwrap_or(Bson::Null));
-    }
-    recruiter.insert("status", "Actif");
-    recruiter
+    let mut job = first_fields(offer, id);
+    let Ok(raw) = RawDocumentBuf::try_from(&job) else { return (job, BTreeSet::new()) };
+    let Ok(fields) = JobFields::read(&raw) else { return (job, BTreeSet::new()) };
+    let held = Attempt::new(offer, recruiter, id, &fields, references, settings).for_new_job().held();
+    job.extend(held.job);
+    (job, held.not_invertible)
 }
