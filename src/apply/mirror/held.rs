@@ -9,6 +9,7 @@ use mongodb::raw_batch_cursor::RawBatch;
 use super::edits::Edits;
 use crate::apply::stages::{Findings, Stages};
 use crate::error::Failure;
+use crate::failpoint;
 use crate::fetch::references::{Answers, Keys};
 use crate::interruption::Unfinished;
 use crate::model::dead_letter::{Action, Reason};
@@ -68,6 +69,9 @@ impl Stages {
             while let Some(batches) = self.holders.read_next(&mut rest).await? {
                 self.check_preemption()?;
                 let (statements, held) = self.edits_of(&batches, holders, (offers, date), told).await?;
+                if !statements.is_empty() {
+                    failpoint::passed("mirror-read");
+                }
                 unheld.retain(|job| !held.contains(job));
                 again.extend(self.write_edits(statements, holders, told).await?);
             }
@@ -222,7 +226,7 @@ impl Stages {
 }
 
 /// The dead letter of an offer with fields that cannot come back.
-pub(super) fn not_invertible(names: impl IntoIterator<Item = String>) -> DeadLetter {
+fn not_invertible(names: impl IntoIterator<Item = String>) -> DeadLetter {
     let names: Vec<String> = names.into_iter().collect();
     DeadLetter { reason: Reason::NotInvertible, detail: names.join(", "), action: Action::Mirror, date: None }
 }

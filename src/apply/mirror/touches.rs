@@ -56,9 +56,8 @@ impl Stages {
             self.mirror_chunk(&offers, position).await?;
         }
         // An offer that is gone has nothing left to mirror.
-        self.dead_letters
-            .remove(&gone.iter().map(|id| Address::Offer(*id)).filter(|it| self.is_of_mirror(it)).collect())
-            .await?;
+        let moot = gone.iter().map(|id| Address::Offer(*id)).filter(|offer| self.is_of_mirror(offer)).collect();
+        self.dead_letters.remove(&moot).await?;
         let deleted: Vec<JobId> = deleted.intersection(&gone).copied().collect();
         for deleted in deleted.chunks(DELETIONS) {
             self.check_preemption()?;
@@ -104,7 +103,7 @@ impl Stages {
     }
 
     fn is_of_mirror(&self, address: &Address) -> bool {
-        self.dead_letters.get(address).is_some_and(|known| known.action == Action::Mirror)
+        self.dead_letters.get(address).is_some_and(|known| known.is_of_mirror())
     }
 
     /// Writes the dead letters about offers, and removes those that are settled. A failed anonymisation keeps its dead

@@ -9,7 +9,7 @@ use mongodb::raw_batch_cursor::RawBatch;
 
 use super::derived_id::{manager, recruiter_id};
 use super::edits::is_anonymised;
-use super::held::{ATTEMPTS, Touched, not_invertible};
+use super::held::{ATTEMPTS, Touched};
 use crate::apply::stages::{Findings, Stages};
 use crate::error::Failure;
 use crate::failpoint;
@@ -127,6 +127,9 @@ impl Stages {
 
     /// Makes recruiters without jobs for these offers. A recruiter that exists already stays as it is.
     async fn make_recruiters(&mut self, offers: &Unheld<'_>, told: &mut Findings) -> Result<Jobs, Unfinished> {
+        if offers.is_empty() {
+            return Ok(Jobs::new());
+        }
         let users: BTreeSet<UserId> =
             offers.values().filter_map(|offer| user_id(value::field(offer, "managed_by"))).collect();
         let users: Vec<UserId> = users.into_iter().collect();
@@ -168,11 +171,14 @@ impl Stages {
             let mut rest = ids.as_slice();
             while let Some(batches) = self.holders.read_next(&mut rest).await? {
                 self.check_preemption()?;
-                let (statements, have) = self.additions(&batches, homes, offers, told).await?;
+                let (statements, have) = self.additions(&batches, homes, offers).await?;
                 // What an earlier attempt added is as new as its offer.
                 held.extend(have.into_iter().filter(|_| attempt == 0));
                 let outcome = self.write_recruiters(statements, homes, told).await?;
                 self.metrics.mirrored(MirrorWrite::JobAdded, outcome.changed);
+                if outcome.changed > 0 {
+                    failpoint::passed("mirror-added");
+                }
                 again.extend(outcome.unsure.into_iter().map(RecruiterId));
             }
             if again.is_empty() {
@@ -187,7 +193,6 @@ impl Stages {
         batches: &[RawBatch],
         homes: &Jobs,
         offers: &Unheld<'_>,
-        told: &mut Findings,
     ) -> Result<(Vec<Statement>, Jobs), Failure> {
         let (mut recruiters, mut keys) = (Vec::new(), Keys::default());
         let rome = |offer| JobFields { rome_code: value::field(offer, "offer_rome_codes"), ..JobFields::default() };
@@ -211,12 +216,8 @@ impl Stages {
                     continue;
                 }
                 let references = answers.of(&recruiter.fields, &rome(*offer));
-                let (job, lost) = new_job(offer, &recruiter.fields, *id, &references, &self.settings);
-                told.looked_at.insert(Address::Offer(*id));
-                if !lost.is_empty() {
-                    let names = lost.into_iter().map(str::to_owned);
-                    told.dead_letters.insert(Address::Offer(*id), not_invertible(names));
-                }
+                // What the job cannot bring about is told by the touch that follows the addition.
+                let (job, _) = new_job(offer, &recruiter.fields, *id, &references, &self.settings);
                 jobs.extend(RawDocumentBuf::try_from(&job).ok().map(|job| (*id, job)));
             }
             statements.extend(addition(recruiter, document, &jobs));
