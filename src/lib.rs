@@ -72,7 +72,7 @@ pub mod inside {
     pub use crate::fetch::chunks::ChunkReader;
     pub use crate::fetch::references::Answers;
     pub use crate::interruption::{Interruption, Unfinished};
-    pub use crate::leader::start::{PositionStores, start};
+    pub use crate::leader::start::{PositionStores, Watch, start};
     pub use crate::lease::{Lease, held_by, releasing, renewing, taking};
     pub use crate::mail::outbox;
     pub use crate::model::ids::{JobId, RecruiterId, UserId};

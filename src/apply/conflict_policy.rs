@@ -21,7 +21,7 @@ use crate::write::dead_letters::{Address, DeadLetter};
 impl Stages {
     /// Reduces the changes to those that the phase lets the stream write.
     pub(crate) fn keep_what_may_be_written(
-        &self,
+        &mut self,
         changes: &mut Vec<(JobId, OfferChange)>,
         chunk: &mut JobChunk<'_, '_>,
     ) {
@@ -59,8 +59,9 @@ impl Stages {
         }
     }
 
-    /// Counts the differences and writes nothing. A dead letter about a refused write stays while the offer differs.
-    fn only_count(&self, changes: Vec<(JobId, OfferChange)>, chunk: &mut JobChunk<'_, '_>) {
+    /// Counts the differences and writes nothing. A dead letter about a refused write stays while the offer differs. The
+    /// mirror takes the differences up: somebody else wrote the recruiter, and the offers are the authority.
+    fn only_count(&mut self, changes: Vec<(JobId, OfferChange)>, chunk: &mut JobChunk<'_, '_>) {
         for (id, change) in changes {
             let result = match &change {
                 OfferChange::Create => ShadowResult::Missing,
@@ -68,6 +69,9 @@ impl Stages {
                 OfferChange::Nothing => ShadowResult::Equal,
             };
             self.metrics.compared_in_shadow(result);
+            if matches!(change, OfferChange::Update { .. }) && self.mirrors() {
+                self.to_mirror.insert(id);
+            }
             let address = chunk.offers.get(&id).map(|(recruiter, _)| Address::of(*recruiter, Some(id)));
             if let Some(address) = address.filter(|_| change != OfferChange::Nothing)
                 && self.dead_letters.contains_refusal(&address)

@@ -58,8 +58,10 @@ impl Apply {
         }
         let cancels = self.stages.settings.cancels_deactivated;
         let mut concerned = affected_recruiters::recruiters(&self.stages.database, plan, cancels).await?;
-        let owners = links::owners(&self.stages.database, &plan.changed_offers).await?;
-        concerned.extend(owners.into_values().flatten());
+        if !self.stages.mirrors() {
+            let owners = links::owners(&self.stages.database, &plan.changed_offers).await?;
+            concerned.extend(owners.into_values().flatten());
+        }
         let touched = if concerned.is_empty() {
             self.touch(&plan.touches, position).await?;
             plan.touches.len()
@@ -75,6 +77,8 @@ impl Apply {
         for chunk in chunks_of(&plan.deleted_recruiters) {
             self.delete(&chunk, position).await?;
         }
+        // Last, because an offer that is anonymised or cancelled by now must not come back to a recruiter.
+        Box::pin(self.stages.mirror(&plan.changed_offers, &plan.deleted_offers, position)).await?;
         self.stages.count_dead_letters();
         Ok(touched)
     }
@@ -103,11 +107,19 @@ impl Apply {
         }
         // Links shrink last. After an earlier crash the links still have the removed jobs, and all of this is repeated.
         if !self.stages.phase.writes_offers() {
-            return self.set_aside(&lost, position).await;
+            self.set_aside(&lost, position).await?;
+            self.stages.to_mirror.extend(lost.into_values().flatten());
+            return self.mirror_differences(position).await;
         }
         let refused = self.stages.output.shrink_links(&lost).await?;
         let dead_letters = self.stages.unlinked(&refused);
         self.stages.dead_letters.write(dead_letters, position).await
+    }
+
+    /// Mirrors the offers that differ from their projections, or whose jobs are gone.
+    async fn mirror_differences(&mut self, position: &EventPosition) -> Result<(), Unfinished> {
+        let offers = std::mem::take(&mut self.stages.to_mirror);
+        Box::pin(self.stages.mirror(&offers, &BTreeSet::new(), position)).await
     }
 
     async fn touch_once(
@@ -317,7 +329,9 @@ impl Apply {
         }
         self.stages.output.delete_links(&settled).await?;
         self.stages.dead_letters.remove(&dead_letters).await?;
-        self.set_aside(&uncancelled, position).await
+        self.set_aside(&uncancelled, position).await?;
+        self.stages.to_mirror.extend(uncancelled.into_values().flatten());
+        self.mirror_differences(position).await
     }
 
     /// Finds the jobs to anonymise with these recruiters: those of their copies, and those whose anonymisation failed

@@ -8,6 +8,7 @@ pub(crate) mod dry_run_reasons;
 pub(crate) mod executor;
 pub(crate) mod job_chunk;
 pub(crate) mod link_changes;
+pub(crate) mod mirror;
 pub(crate) mod output;
 pub(crate) mod preemption;
 pub(crate) mod removal;

@@ -119,7 +119,7 @@ impl Stages {
     }
 
     /// Reads which of these recruiters hold their job now. The links alone do not tell: they may not have shrunk yet.
-    async fn owners_now(
+    pub(super) async fn owners_now(
         &self,
         asked: &BTreeMap<JobId, BTreeSet<RecruiterId>>,
     ) -> Result<Vec<(JobId, JobOwner)>, Failure> {

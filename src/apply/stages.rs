@@ -60,6 +60,16 @@ pub(crate) struct Stages {
     pub repeated_events: usize,
     /// The sample of touched recruiters for the continuous verification.
     pub sampler: Option<Arc<Sampler>>,
+    /// The setting `phase.keep_recruiters_backup`: it turns the mirror on in `shadow`.
+    pub keeps_backup: bool,
+    /// False while a resync has not completed the links. A job without a link may then exist all the same.
+    pub links_are_complete: bool,
+    /// Offers that differ from their projections, for the mirror.
+    pub(super) to_mirror: BTreeSet<JobId>,
+    /// Reader of our offers with all their fields, for the mirror.
+    pub(super) own_offers: ChunkReader,
+    /// Reader of the recruiters that the mirror writes.
+    pub(super) holders: ChunkReader,
 }
 
 impl Stages {
@@ -84,6 +94,11 @@ impl Stages {
             preemption: None,
             repeated_events: 0,
             sampler: None,
+            keeps_backup: context.settings.phase.keep_recruiters_backup,
+            links_are_complete: true,
+            to_mirror: BTreeSet::new(),
+            own_offers: ChunkReader::of_own_offers(&context.database, &context.settings.target.partner_label),
+            holders: ChunkReader::of_recruiters(&context.database),
         };
         stages.count_dead_letters();
         Ok(stages)

@@ -179,7 +179,7 @@ async fn set(
         return Ok(Exit::Done);
     }
     if current.phase.way_to(to) == Some(StepDirection::Back) && !current.phase.writes_offers() {
-        say_what_differs(context, to, force).await?;
+        say_what_differs(context, current.phase, to, force).await?;
     }
     let command = Command::SetPhase { to: to.word().to_owned(), force, reason };
     match submit(context, &command, |_| {}).await? {
@@ -203,8 +203,8 @@ async fn set(
 /// Prints the differences between recruiters and offers before a step back from `shadow` or `retired`. `jobs_partners`
 /// may have newer data then. With differences, a step to a phase in which the stream writes offers is refused without
 /// `force`, and nothing is overwritten.
-async fn say_what_differs(context: &Context, to: Phase, force: bool) -> Result<(), Refusal> {
-    let report = verify::compare_as_in(context, to).await?;
+async fn say_what_differs(context: &Context, from: Phase, to: Phase, force: bool) -> Result<(), Refusal> {
+    let report = verify::compare_as_in(context, from, to).await?;
     complain(&report.table());
     if report.differences == 0 || !to.writes_offers() || force {
         return Ok(());

@@ -117,7 +117,7 @@ pub struct LeaseSettings {
 pub struct PhaseSettings {
     /// The phase of a database that has none yet.
     pub initial: Phase,
-    /// True when the time-based jobs write their changes to `recruiters` too in phase `shadow`, as a backup.
+    /// True when the mirror keeps `recruiters` in step with `jobs_partners` in phase `shadow`.
     pub keep_recruiters_backup: bool,
 }
 

@@ -223,8 +223,8 @@ fn phase() -> Section {
     let backup = ConfigKey::new(
         "phase.keep_recruiters_backup",
         ValueKind::Boolean,
-        Fallback::Value("false"),
-        "In phase `shadow`, the time-based jobs also write their changes to `recruiters`, where possible.",
+        Fallback::Value("true"),
+        "In phase `shadow`, the mirror keeps `recruiters` in step with `jobs_partners`.",
     );
     Section::new("phase", "The authority: `recruiters` or `jobs_partners`.", vec![initial, backup])
 }

@@ -25,6 +25,8 @@ pub struct ChunkReader {
     database: CausalDatabase,
     collection: &'static str,
     projection: Document,
+    /// A condition besides the ids; empty where there is none.
+    filter: Document,
     /// A running average of the documents' sizes, in bytes.
     average: usize,
 }
@@ -35,7 +37,7 @@ impl ChunkReader {
         // The first chunk is small, because the documents may have a megabyte each.
         let average = CHUNK_BYTES / 2;
         let collection = WatchedCollection::Recruiters.name();
-        Self { database: database.clone(), collection, projection: Document::new(), average }
+        Self { database: database.clone(), collection, projection: Document::new(), filter: Document::new(), average }
     }
 
     /// Reads recruiters without these fields.
@@ -60,7 +62,14 @@ impl ChunkReader {
         let projection = NOT_READ.iter().map(|name| ((*name).to_owned(), 0.into())).collect();
         // The first chunk has the greatest number of ids, because before a first backfill no offer can be measured.
         let average = CHUNK_BYTES / IDS_PER_READ;
-        Self { database: database.clone(), collection: OFFERS, projection, average }
+        Self { database: database.clone(), collection: OFFERS, projection, filter: Document::new(), average }
+    }
+
+    /// Reads those existing offers that have this label, with all their fields but the list of duplicates.
+    #[must_use]
+    pub(crate) fn of_own_offers(database: &CausalDatabase, partner_label: &str) -> Self {
+        let filter = doc! { "partner_label": partner_label };
+        Self { projection: doc! { "duplicates": 0 }, filter, ..Self::of_offers(database) }
     }
 
     /// Reads the next chunk of `rest`, which holds sorted ids, and removes its ids from `rest`. `None` when `rest` is
@@ -102,7 +111,9 @@ impl ChunkReader {
         let batch_size = u32::try_from(ids.len() + 1).unwrap_or(u32::MAX);
         let mut session = self.database.session().await?;
         let collection = collection(&self.database, self.collection);
-        let find = collection.find(doc! { "_id": { "$in": ids } }).projection(self.projection.clone());
+        let mut filter = doc! { "_id": { "$in": ids } };
+        filter.extend(self.filter.clone());
+        let find = collection.find(filter).projection(self.projection.clone());
         let find = find.sort(doc! { "_id": 1 }).batch_size(batch_size).session(&mut session).batch();
         let mut replies = with_deadline(find).await.map_err(Failure::Read)?;
         let reply = with_deadline(replies.stream(&mut session).try_next()).await.map_err(Failure::Read)?;

@@ -73,7 +73,7 @@ impl Pipeline {
     /// [`Failure::Read`], or as [`update_command::record`].
     pub(crate) async fn note_absent_recruiters(&mut self) -> Result<(), Unfinished> {
         let source = WatchedCollection::Recruiters;
-        let is_watched = self.phase.borrow().phase.watched().contains(&source);
+        let is_watched = self.phase.borrow().phase.watched(false).contains(&source);
         let database = self.maintenance.fence.writer.database().clone();
         if is_watched && are_recruiters_absent(&database).await? && self.dropped.note_absent(source) {
             error!(collection = source.name(), "a watched collection was dropped while its events were not read");

@@ -16,7 +16,7 @@ use super::dropped_sources;
 use super::halt::{self, ResumeOrder};
 use super::late_writes::LateWriteWatch;
 use super::reader::{EVENTS_PER_REPLY, StreamReader};
-use super::start::{self, PositionStores, Start, prepare};
+use super::start::{self, PositionStores, Start, Watch, prepare};
 use super::stream_loop::{LastTimes, Pipeline};
 use crate::apply::executor::Apply;
 use crate::apply::output::Output;
@@ -86,7 +86,8 @@ pub(crate) async fn lead(
         MaintenanceWorker::new(start.resync, handles.fence.clone(), initial, Arc::clone(&known), positions);
     // A resync waits if sources are dropped. The pipeline decides again as soon as it knows the stream's time.
     maintenance.held = dropped != Dropped::default();
-    let (metrics, fingerprint) = (Arc::clone(&context.metrics), fingerprint(phase.watched()));
+    let keeps_backup = settings.phase.keep_recruiters_backup;
+    let (metrics, fingerprint) = (Arc::clone(&context.metrics), fingerprint(phase.watched(keeps_backup)));
     let of_term = CheckpointTerm { term, fingerprint, history: start.history, events: start.events };
     let checkpoints = Checkpoints::new(store, writer.clone(), settings.tokens.clone(), metrics, of_term);
     let pipeline = Pipeline {
@@ -134,7 +135,8 @@ async fn dropped_sources(context: &Context, is_first: bool, phase: Phase) -> Res
     // Without a checkpoint the database may have been dropped, and the stored names with it. If this process led before
     // that, it still knows them.
     let before = context.health.dropped_names().into_iter().filter(|_| is_first);
-    let dropped = dropped_sources::load(&context.database, phase.watched(), before).await?;
+    let watched = phase.watched(context.settings.phase.keep_recruiters_backup);
+    let dropped = dropped_sources::load(&context.database, watched, before).await?;
     context.health.set_dropped(dropped.names());
     Ok(dropped)
 }
@@ -158,9 +160,10 @@ async fn begin_stream(
     let old_worker = OldWorkerTokens::new(Database::clone(&context.database));
     let on_history_lost = context.settings.stream.on_history_lost;
     let stores = PositionStores { store, old_worker: &old_worker };
+    let watch = Watch { phase, keeps_backup: context.settings.phase.keep_recruiters_backup };
     let start = match resume {
         Some(order) => start::resume(writer, stores, &context.metrics, term, order).await,
-        None => start::start(writer, stores, on_history_lost, &context.metrics, term, phase).await,
+        None => start::start(writer, stores, on_history_lost, &context.metrics, term, watch).await,
     };
     // A lost position is a failure only if the configuration says to halt then.
     let start = start.inspect_err(|unfinished| {
@@ -177,7 +180,7 @@ fn reader(context: &Context, phase: Phase, position: StreamPosition) -> StreamRe
     let settings = &context.settings.stream;
     StreamReader {
         database: context.database.clone(),
-        watched: phase.watched(),
+        watched: phase.watched(context.settings.phase.keep_recruiters_backup),
         position,
         await_time: settings.await_time,
         batch_size: u32::try_from(settings.batch_max.min(EVENTS_PER_REPLY)).unwrap_or(u32::MAX),

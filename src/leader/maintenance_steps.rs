@@ -11,6 +11,7 @@ use super::stream_loop::{COMMANDS_INTERVAL, Pipeline};
 use crate::clock;
 use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::gaps;
+use crate::maintenance::resync::Resync;
 use crate::retry::Delays;
 
 /// The longest time between two steps of maintenance while the stream is busy.
@@ -30,10 +31,17 @@ impl Pipeline {
         if to.writes_offers() && !from.writes_offers() && self.maintenance.resync.is_none() {
             self.request_resync("the stream writes offers again").await?;
         }
-        if from.watched() != to.watched() {
+        let keeps_backup = self.apply.stages.keeps_backup;
+        if from.watched(keeps_backup) != to.watched(keeps_backup) {
             self.stop.cancel();
         }
         Ok(())
+    }
+
+    /// Tells the mirror whether a job without a link cannot exist.
+    pub(crate) fn tell_whether_links_are_complete(&mut self) {
+        let resync = self.maintenance.resync.as_ref();
+        self.apply.stages.links_are_complete = resync.is_none_or(Resync::has_completed_links);
     }
 
     /// Takes up a stored command if the last look is [`COMMANDS_INTERVAL`] ago.
@@ -63,6 +71,7 @@ impl Pipeline {
             let offer_write_lock = offer_write_lock.lock().await;
             self.may_write()?;
             let began = clock::instant();
+            self.tell_whether_links_are_complete();
             let done = self.maintenance.step(&mut self.apply).await;
             drop(offer_write_lock);
             self.times.stepped = Some(clock::instant());

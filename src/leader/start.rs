@@ -49,6 +49,13 @@ pub struct PositionStores<'a> {
     pub old_worker: &'a OldWorkerTokens,
 }
 
+/// The phase, and the setting `phase.keep_recruiters_backup`: they decide which collections the stream watches.
+#[derive(Debug, Clone, Copy)]
+pub struct Watch {
+    pub phase: Phase,
+    pub keeps_backup: bool,
+}
+
 /// Finds the beginning of a leadership. After a lost position, opens a gap and requests a resync.
 ///
 /// # Errors
@@ -60,7 +67,7 @@ pub async fn start(
     on_history_lost: OnHistoryLost,
     metrics: &Metrics,
     term: i64,
-    phase: Phase,
+    watch: Watch,
 ) -> Result<Start, Unfinished> {
     let database = writer.database();
     let history = database_history::current(database).await?;
@@ -81,13 +88,19 @@ pub async fn start(
             let lost = Lost { from: checkpoint.cluster_time, cause: "another history", events: checkpoint.events };
             return after_lost(writer, failure, lost, metrics, term, history).await;
         }
-        let position = if checkpoint.fingerprint == fingerprint(phase.watched()) {
+        let is_same = checkpoint.fingerprint == fingerprint(watch.phase.watched(watch.keeps_backup));
+        let position = if is_same {
             StreamPosition::After(checkpoint.token)
         } else {
             info!("the pipeline of the change stream has changed; the stream starts at the time of the checkpoint");
             StreamPosition::At(checkpoint.cluster_time)
         };
-        let resync = Resync::unfinished(database, term).await?;
+        let resync = if !is_same && watch.phase.mirrors(watch.keeps_backup) {
+            // The stream did not watch the offers until now, so the mirror looks at each one.
+            Some(Resync::request(writer, metrics, "the mirror begins", term).await?)
+        } else {
+            Resync::unfinished(database, term).await?
+        };
         return Ok(Start { position, history, is_first: false, events: checkpoint.events, resync });
     }
     let (time, cause) = match old_worker_time(old_worker).await? {

@@ -229,6 +229,7 @@ impl Pipeline {
         let offer_write_lock = Arc::clone(&self.offer_write_lock);
         let offer_write_lock = offer_write_lock.lock().await;
         self.may_write()?;
+        self.tell_whether_links_are_complete();
         Box::pin(self.apply.plan(plan, position)).await?;
         drop(offer_write_lock);
         failpoint::passed("applied");

@@ -155,7 +155,7 @@ async fn leave_present_users(database: &CausalDatabase, plan: &mut Plan) -> Resu
 /// Returns the collections whose events a replay reads: those that the phase watches and the offers, or one of them.
 #[must_use]
 pub(crate) fn watched(phase: Phase, only: Option<&str>) -> Vec<WatchedCollection> {
-    let all = phase.watched().iter().copied().chain([WatchedCollection::Offers]);
+    let all = phase.watched(false).iter().copied().chain([WatchedCollection::Offers]);
     all.filter(|collection| only.map_or(*collection != WatchedCollection::Canary, |only| collection.name() == only))
         .collect()
 }

@@ -50,6 +50,8 @@ enum ResyncStage {
     Anonymized,
     /// Handles our offers whose user is anonymised or deactivated, or whose job no recruiter holds.
     Offers,
+    /// Mirrors our offers into `recruiters`, in the phase in which the mirror is on.
+    Mirror,
     /// Retries the dead letters of deleted recruiters. No document may tell any more what failed.
     DeadLettersOfRecruiters,
     /// Retries the dead letters of offers whose recruiter is unknown.
@@ -59,7 +61,7 @@ enum ResyncStage {
 impl ResyncStage {
     fn all() -> impl Iterator<Item = Self> {
         let others = other_ids::COLLECTIONS.into_iter().map(Self::Others);
-        let rest = [Self::Recruiters, Self::Links, Self::Anonymized, Self::Offers];
+        let rest = [Self::Recruiters, Self::Links, Self::Anonymized, Self::Offers, Self::Mirror];
         others.chain(rest).chain([Self::DeadLettersOfRecruiters, Self::DeadLettersOfOffers])
     }
 
@@ -70,6 +72,7 @@ impl ResyncStage {
             Self::Links => "links".to_owned(),
             Self::Anonymized => "anonymized".to_owned(),
             Self::Offers => "offers".to_owned(),
+            Self::Mirror => "mirror".to_owned(),
             Self::DeadLettersOfRecruiters => "dead letters/recruiters".to_owned(),
             Self::DeadLettersOfOffers => "dead letters/offers".to_owned(),
         }
@@ -81,7 +84,7 @@ impl ResyncStage {
             Self::Recruiters => WatchedCollection::Recruiters.name(),
             Self::Links => LINKS,
             Self::Anonymized => WatchedCollection::AnonymizedRecruiters.name(),
-            Self::Offers => OFFERS,
+            Self::Offers | Self::Mirror => OFFERS,
             Self::DeadLettersOfRecruiters | Self::DeadLettersOfOffers => DEAD_LETTERS,
         }
     }
@@ -233,6 +236,12 @@ impl Resync {
         }
     }
 
+    /// True once every recruiter was touched, so that the links name every job.
+    #[must_use]
+    pub(crate) fn has_completed_links(&self) -> bool {
+        !matches!(self.stage, ResyncStage::Others(_) | ResyncStage::Recruiters)
+    }
+
     /// Does one step. Returns true when the resync is finished.
     ///
     /// # Errors
@@ -243,7 +252,8 @@ impl Resync {
             return self.other(collection, apply, writer).await;
         }
         let filter = match self.stage {
-            ResyncStage::Offers => doc! { "partner_label": &apply.stages.settings.partner_label },
+            ResyncStage::Mirror if !apply.stages.mirrors() => return self.next_stage(writer).await,
+            ResyncStage::Offers | ResyncStage::Mirror => doc! { "partner_label": &apply.stages.settings.partner_label },
             _ => Document::new(),
         };
         let ids = match self.stage {
@@ -277,7 +287,8 @@ impl Resync {
         apply: &mut Apply,
         writer: &Writer,
     ) -> Result<bool, Unfinished> {
-        let is_read = collection == WatchedCollection::Offers || apply.stages.phase.watched().contains(&collection);
+        let is_read =
+            collection == WatchedCollection::Offers || apply.stages.phase.watched(false).contains(&collection);
         match &self.other {
             Other::Scan(None) if !is_read => {
                 return self.next_stage(writer).await;
@@ -330,6 +341,10 @@ impl Resync {
         let phase = apply.stages.phase;
         match self.stage {
             ResyncStage::Others(_) => Ok(()),
+            ResyncStage::Mirror => {
+                let ids: BTreeSet<JobId> = ids.iter().copied().map(JobId).collect();
+                Box::pin(apply.stages.mirror(&ids, &BTreeSet::new(), &position)).await
+            }
             ResyncStage::DeadLettersOfRecruiters => retry_dead_letters::recruiters(apply, &typed(ids), &position).await,
             ResyncStage::DeadLettersOfOffers => retry_dead_letters::offers(apply, &typed(ids), &position).await,
             // In `retired` recruiters are not read any more, and the collection may be gone.

@@ -196,7 +196,7 @@ pub(crate) async fn offers(apply: &mut Apply, ids: &[JobId], position: &EventPos
     let present = of(managed.present);
     let held = links::owners(&apply.stages.database, &ids.iter().copied().collect()).await?;
     let (mut to_anonymize, mut to_cancel, mut orphans) = (Vec::new(), Vec::new(), Vec::new());
-    let mut moot = BTreeSet::new();
+    let (mut to_mirror, mut moot) = (BTreeSet::new(), BTreeSet::new());
     for id in ids {
         let address = Address::Offer(*id);
         let Some(known) = apply.stages.dead_letters.get(&address) else { continue };
@@ -211,11 +211,13 @@ pub(crate) async fn offers(apply: &mut Apply, ids: &[JobId], position: &EventPos
             Action::Project if is_anonymized => to_anonymize.push(*id),
             Action::Project if is_deactivated => to_cancel.push(*id),
             Action::Project if is_orphan => orphans.push(RemovedJob::offer(*id, date)),
+            Action::Mirror if apply.stages.mirrors() => drop(to_mirror.insert(*id)),
             _ => drop(moot.insert(address)),
         }
     }
     apply.stages.dead_letters.remove(&moot).await?;
     apply.anonymize_managed(to_anonymize, position).await?;
     apply.stages.cancel_deactivated(to_cancel, position).await?;
-    apply.stages.cancel(&orphans, position).await.map(drop)
+    apply.stages.cancel(&orphans, position).await.map(drop)?;
+    Box::pin(apply.stages.mirror(&to_mirror, &BTreeSet::new(), position)).await
 }

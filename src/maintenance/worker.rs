@@ -230,6 +230,24 @@ impl MaintenanceWorker {
         Ok(None)
     }
 
+    /// Requests the resync that must follow a step: one side was not written until now. It is requested before the step,
+    /// so that a crash in between cannot lose it.
+    async fn prepare_step(
+        &mut self,
+        apply: &Apply,
+        from: Phase,
+        to: Phase,
+        way: StepDirection,
+    ) -> Result<(), Unfinished> {
+        let keeps_backup = apply.stages.keeps_backup;
+        if way == StepDirection::Back && to.writes_offers() && !from.writes_offers() {
+            self.request_resync(apply, "the stream writes offers again").await?;
+        } else if to.mirrors(keeps_backup) && !from.mirrors(keeps_backup) {
+            self.request_resync(apply, "the mirror begins").await?;
+        }
+        Ok(())
+    }
+
     async fn set_phase(
         &mut self,
         stored: &StoredCommand,
@@ -258,11 +276,7 @@ impl MaintenanceWorker {
         if !unmet.is_empty() && !asked.force {
             return Ok(refused(unmet));
         }
-        if way == StepDirection::Back && to.writes_offers() && !current.phase.writes_offers() {
-            // The stream wrote nothing until now, so a resync must follow. It is requested before the step, so that a
-            // crash in between cannot lose it.
-            self.request_resync(apply, "the stream writes offers again").await?;
-        }
+        self.prepare_step(apply, current.phase, to, way).await?;
         let position = self.positions.load().await?.map(|checkpoint| checkpoint.to_document()).unwrap_or_default();
         let left = position.into_iter().filter(|(name, _)| ["token", "cluster_time"].contains(&name.as_str()));
         let change = PhaseChange {
@@ -282,6 +296,7 @@ impl MaintenanceWorker {
     }
 }
 
+/// The order to step to another phase.
 struct Asked<'a> {
     to: &'a str,
     force: bool,

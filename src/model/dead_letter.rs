@@ -15,11 +15,13 @@ pub(crate) enum Action {
     AnonymizeUser,
     /// The cancellation of an offer whose managing user is deactivated.
     CancelOfUser,
+    /// The mirroring of an offer into its recruiter.
+    Mirror,
 }
 
 impl Action {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Project, Self::Cancel, Self::AnonymizeRecruiter, Self::AnonymizeUser, Self::CancelOfUser];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Project, Self::Cancel, Self::AnonymizeRecruiter, Self::AnonymizeUser, Self::CancelOfUser, Self::Mirror];
 
     /// True when the dead letter of this action stays, whether `other` fails or succeeds on the same document.
     /// A failed anonymisation outlives other actions, because the contact of a person may be left.
@@ -38,6 +40,7 @@ impl Action {
             Self::AnonymizeRecruiter => "anonymize_recruiter",
             Self::AnonymizeUser => "anonymize_user",
             Self::CancelOfUser => "cancel_of_user",
+            Self::Mirror => "mirror",
         }
     }
 
@@ -78,13 +81,15 @@ pub enum Reason {
     OtherLabel,
     /// Another writer repeatedly changed the offer between its comparison and its write.
     Overtaken,
+    /// Fields of the offer cannot come back to its recruiter and its job. The detail names the fields.
+    NotInvertible,
     /// The server refused the offer for another reason. The detail has the error code.
     RefusedByServer,
 }
 
 impl Reason {
     /// Every reason. Metrics begin with all of these labels, before there is a dead letter.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::MissingCfa,
         Self::MissingCfaUser,
         Self::UndecodableReference,
@@ -99,6 +104,7 @@ impl Reason {
         Self::TooSlow,
         Self::OtherLabel,
         Self::Overtaken,
+        Self::NotInvertible,
         Self::RefusedByServer,
     ];
 
@@ -120,6 +126,7 @@ impl Reason {
             Self::TooSlow => "too_slow",
             Self::OtherLabel => "other_label",
             Self::Overtaken => "overtaken",
+            Self::NotInvertible => "not_invertible",
             Self::RefusedByServer => "refused_by_server",
         }
     }
@@ -167,6 +174,11 @@ impl Reason {
                 "another writer changed the offer each time between its comparison and its write: nothing to do, the \
                  service retries it"
             }
+            Self::NotInvertible => {
+                "recruiters cannot hold what the offer says in the fields that the detail names, or other offers of the \
+                 recruiter say something else there: correct the offers, or accept that these fields exist in \
+                 jobs_partners alone; a change of the offer triggers a retry"
+            }
             Self::RefusedByServer => "the server refused the offer; its code is in the detail: see the server's log",
         }
     }
@@ -181,7 +193,8 @@ impl Reason {
             | Self::UnknownJobStatus
             | Self::DuplicateJobId
             | Self::InvalidJobId
-            | Self::Undecodable => false,
+            | Self::Undecodable
+            | Self::NotInvertible => false,
             Self::RefusedByValidation
             | Self::RefusedByGeoIndex
             | Self::TooLarge

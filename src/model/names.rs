@@ -110,12 +110,12 @@ pub enum WatchedCollection {
     Engagements,
     /// The leader's own document, written every few seconds. Its event shows that the stream moves.
     Canary,
-    /// The target. Only a replay reads its events.
+    /// The target. A replay reads its events, and so does the live stream while the mirror is on.
     Offers,
 }
 
 impl WatchedCollection {
-    /// The collections of the live stream, in the order in which the pipeline names them.
+    /// The collections of the live stream without the mirror, in the order in which the pipeline names them.
     pub const ALL: [Self; 8] = [
         Self::Recruiters,
         Self::AnonymizedRecruiters,
@@ -125,6 +125,19 @@ impl WatchedCollection {
         Self::RomeSheets,
         Self::Engagements,
         Self::Canary,
+    ];
+
+    /// The collections of the live stream while the mirror is on.
+    pub const WITH_OFFERS: [Self; 9] = [
+        Self::Recruiters,
+        Self::AnonymizedRecruiters,
+        Self::Users,
+        Self::AnonymizedUsers,
+        Self::Cfas,
+        Self::RomeSheets,
+        Self::Engagements,
+        Self::Canary,
+        Self::Offers,
     ];
 
     /// The name in the database.
@@ -146,6 +159,6 @@ impl WatchedCollection {
     /// `None` when no watched collection has this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().chain([Self::Offers]).find(|collection| collection.name() == name)
+        Self::WITH_OFFERS.into_iter().find(|collection| collection.name() == name)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prometheus::HistogramTimer;
 
-use super::labels::LabelValue;
+use super::labels::{DISPUTABLE, LabelValue, OTHER};
 use super::metrics::Metrics;
 use crate::error::Failure;
 use crate::interruption::Unfinished;
@@ -66,6 +66,26 @@ pub enum ShadowResult {
     Equal,
     Differs,
     Missing,
+}
+
+/// A write of the mirror to `recruiters`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MirrorWrite {
+    /// Fields of a recruiter and its jobs were changed.
+    Edited,
+    /// Jobs were added to a recruiter.
+    JobAdded,
+    RecruiterMade,
+}
+
+impl LabelValue for MirrorWrite {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Edited => "edited",
+            Self::JobAdded => "job_added",
+            Self::RecruiterMade => "recruiter_made",
+        }
+    }
 }
 
 impl LabelValue for WriteResult {
@@ -165,6 +185,18 @@ impl Metrics {
     /// Counts an offer that was compared in `shadow`.
     pub fn compared_in_shadow(&self, result: ShadowResult) {
         self.shadow_offers.with_label_values(&[result.label()]).inc();
+    }
+
+    /// Counts recruiters that the mirror wrote.
+    pub fn mirrored(&self, write: MirrorWrite, recruiters: u64) {
+        self.mirror.writes.with_label_values(&[write.label()]).inc_by(recruiters);
+    }
+
+    /// Counts a field of a recruiter on which its offers disagree. A dotted name counts as its first part.
+    pub fn mirror_disagreed(&self, field: &str) {
+        let first = field.split('.').next().unwrap_or_default();
+        let known = DISPUTABLE.into_iter().find(|name| *name == first);
+        self.mirror.disagreements.with_label_values(&[known.unwrap_or(OTHER)]).inc();
     }
 
     /// Counts writes to `recruiters` after the step to `retired`.

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use prometheus::core::Collector as _;
 use prometheus::{
-    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
 };
 
-use super::labels::{JOB_STATUSES, OFFER_STATUSES, OTHER};
+use super::labels::{DISPUTABLE, JOB_STATUSES, OFFER_STATUSES, OTHER};
+use super::registration::{KnownLabel, Make};
 use crate::config::Phase;
 use crate::model::names::WatchedCollection;
 use crate::version;
@@ -21,15 +22,9 @@ const JOB_SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600
 /// Buckets in events, for the size of a batch.
 const SIZES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0];
 
-/// A label with all its values. Each value has a counter at 0 from the start, because a missing counter could also mean
-/// a wrong name.
-struct KnownLabel {
-    name: &'static str,
-    values: &'static [&'static str],
-}
-
 const WINNERS: KnownLabel = KnownLabel { name: "winner", values: &["offer", "projection", "closing"] };
 const LATE: KnownLabel = KnownLabel { name: "operation", values: &["insert", "update", "replace", "delete"] };
+const MIRRORED: KnownLabel = KnownLabel { name: "kind", values: &["edited", "job_added", "recruiter_made"] };
 const COMPARED: KnownLabel = KnownLabel { name: "result", values: &["equal", "differs", "missing"] };
 
 /// The service's metrics.
@@ -54,6 +49,7 @@ pub struct Metrics {
     build: IntGaugeVec,
     /// 1 for the present verdict, 0 for the other ones.
     verdict: IntGaugeVec,
+    pub(super) mirror: MirrorMetrics,
     /// 1 for the phase of the database, 0 for the other phases.
     pub(super) phase: IntGaugeVec,
     /// Offers anonymised.
@@ -111,6 +107,25 @@ pub struct Metrics {
     pub leader: IntGauge,
     /// The term of the lease that this instance last held.
     pub lease_term: IntGauge,
+}
+
+/// Metrics of the mirror.
+#[derive(Debug, Clone)]
+pub(super) struct MirrorMetrics {
+    /// Recruiters that the mirror wrote, by kind of write.
+    pub(super) writes: IntCounterVec,
+    /// Times that offers disagreed on a field of their recruiter, by field.
+    pub(super) disagreements: IntCounterVec,
+}
+
+impl MirrorMetrics {
+    fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
+        let fields = KnownLabel { name: "field", values: &DISPUTABLE };
+        Ok(Self {
+            writes: make.counters_of("mirror_writes_total", "Recruiters that the mirror wrote", MIRRORED)?,
+            disagreements: make.counters_of("mirror_disagreements_total", "Offers disagreed on a field", fields)?,
+        })
+    }
 }
 
 /// Metrics of writes to `recruiters` after the step to `retired`.
@@ -214,6 +229,7 @@ impl Metrics {
             late_writes: LateWriteMetrics::new(&make)?,
             build: make.gauges("build_info", "1, with the names of build and deployment as labels", &BUILD)?,
             verdict: make.gauges("verdict", "1 for the present verdict", &["state"])?,
+            mirror: MirrorMetrics::new(&make)?,
             phase: make.gauges("phase", "1 for the phase of the database", &["phase"])?,
             offers_anonymized: make.counter("offers_anonymized_total", "Anonymised offers")?,
             users_deactivated: make.counter("users_deactivated_total", "Users that were deactivated")?,
@@ -308,83 +324,5 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
-    }
-}
-
-/// Makes and registers metrics with the prefix `stream_processor_`.
-struct Make<'a>(&'a Registry);
-
-impl Make<'_> {
-    fn options(name: &str, help: &str) -> Opts {
-        Opts::new(format!("stream_processor_{name}"), help)
-    }
-
-    fn register<M: prometheus::core::Collector + Clone + 'static>(&self, metric: M) -> Result<M, prometheus::Error> {
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        self.register(IntCounter::with_opts(Self::options(name, help))?)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        self.register(IntCounterVec::new(Self::options(name, help), labels)?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
-        self.register(Gauge::with_opts(Self::options(name, help))?)
-    }
-
-    fn integer_gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        self.register(IntGauge::with_opts(Self::options(name, help))?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
-        self.register(IntGaugeVec::new(Self::options(name, help), labels)?)
-    }
-
-    fn counters_of(&self, name: &str, help: &str, label: KnownLabel) -> Result<IntCounterVec, prometheus::Error> {
-        let counters = self.counters(name, help, &[label.name])?;
-        for value in label.values {
-            counters.with_label_values(&[*value]);
-        }
-        Ok(counters)
-    }
-
-    /// A gauge that is NaN until it is set, because an unknown value is not 0.
-    fn unknown_gauge(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
-        let gauge = self.gauge(name, help)?;
-        gauge.set(f64::NAN);
-        Ok(gauge)
-    }
-
-    /// Gauges that are NaN until they are set, one for each value of the label.
-    fn unknown(&self, name: &str, help: &str, label: &str, values: &[&str]) -> Result<GaugeVec, prometheus::Error> {
-        let gauges = self.register(GaugeVec::new(Self::options(name, help), &[label])?)?;
-        for value in values {
-            gauges.with_label_values(&[*value]).set(f64::NAN);
-        }
-        Ok(gauges)
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
-        let options = HistogramOpts::from(Self::options(name, help)).buckets(buckets.to_vec());
-        self.register(Histogram::with_opts(options)?)
-    }
-
-    fn floats(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
-        self.register(GaugeVec::new(Self::options(name, help), labels)?)
-    }
-
-    fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: &[f64],
-    ) -> Result<HistogramVec, prometheus::Error> {
-        let options = HistogramOpts::from(Self::options(name, help)).buckets(buckets.to_vec());
-        self.register(HistogramVec::new(options, labels)?)
     }
 }

@@ -9,3 +9,4 @@ pub(crate) mod metrics;
 pub(crate) mod reachability;
 pub(crate) mod readiness;
 pub(crate) mod recent_history;
+mod registration;

@@ -58,10 +58,19 @@ impl Phase {
         matches!(self.stream(), StreamWrites::Always | StreamWrites::UnlessNewer)
     }
 
-    /// The collections that the stream watches. Every phase watches anonymisations and the canary.
+    /// True where the mirror keeps `recruiters` in step with `jobs_partners` (spec 10, "The mirror"). `keeps_backup` is
+    /// the setting `phase.keep_recruiters_backup`.
     #[must_use]
-    pub fn watched(self) -> &'static [WatchedCollection] {
+    pub fn mirrors(self, keeps_backup: bool) -> bool {
+        keeps_backup && self.stream() == StreamWrites::Compare
+    }
+
+    /// The collections that the stream watches. Every phase watches anonymisations and the canary. `keeps_backup` is as
+    /// in [`Self::mirrors`].
+    #[must_use]
+    pub fn watched(self, keeps_backup: bool) -> &'static [WatchedCollection] {
         match self.stream() {
+            StreamWrites::Compare if keeps_backup => &WatchedCollection::WITH_OFFERS,
             StreamWrites::Closed => &[
                 WatchedCollection::AnonymizedRecruiters,
                 WatchedCollection::Users,
@@ -107,7 +116,7 @@ impl Phase {
             Self::Shadow => Row {
                 authority: "jobs_partners (applications write there)",
                 stream: "writes no offer: projects, compares, counts what differs",
-                ticker: "writes jobs_partners, recruiters as a backup where that is kept",
+                ticker: "writes jobs_partners only; the mirror keeps recruiters in step where a backup is kept",
                 verification: "continuous and nightly",
             },
             Self::Retired => Row {
@@ -141,13 +150,16 @@ mod tests {
 
     #[test]
     fn anonymisation_is_watched_in_every_phase_and_recruiters_in_all_but_the_last() {
-        for phase in Phase::ALL {
+        for (phase, keeps_backup) in Phase::ALL.into_iter().flat_map(|phase| [(phase, false), (phase, true)]) {
             for collection in
                 [WatchedCollection::Users, WatchedCollection::AnonymizedUsers, WatchedCollection::AnonymizedRecruiters]
             {
-                assert!(phase.watched().contains(&collection), "{phase:?} {collection:?}");
+                assert!(phase.watched(keeps_backup).contains(&collection), "{phase:?} {collection:?}");
             }
-            assert_eq!(phase.watched().contains(&WatchedCollection::Recruiters), phase != Phase::Retired);
+            assert_eq!(phase.watched(keeps_backup).contains(&WatchedCollection::Recruiters), phase != Phase::Retired);
+            let watches_offers = phase.watched(keeps_backup).contains(&WatchedCollection::Offers);
+            assert_eq!(watches_offers, phase == Phase::Shadow && keeps_backup);
+            assert_eq!(phase.mirrors(keeps_backup), watches_offers);
         }
     }
 }

@@ -90,6 +90,11 @@ impl Plan {
             }
             Reaction::OfferChanged => {
                 self.changed_offers.insert(JobId(id));
+                if event.operation == Operation::Delete {
+                    self.deleted_offers.insert(JobId(id));
+                } else {
+                    self.deleted_offers.remove(&JobId(id));
+                }
             }
             Reaction::Nothing
             | Reaction::ReferenceDeleted

@@ -39,7 +39,8 @@ pub(crate) enum Reaction {
     SourceDropped,
     /// The database was dropped, or the cursor ends with this event.
     Invalidated,
-    /// Touch the recruiters that have the job of the offer. Another program or the service itself changed the offer.
+    /// Mirror the offer, or, in a replay, touch the recruiters that have its job. Another program or the service itself
+    /// changed the offer.
     OfferChanged,
     /// Measure the time since the canary was written.
     Canary,

@@ -44,8 +44,10 @@ pub struct Plan {
     pub anonymized_users: BTreeSet<UserId>,
     /// New and changed reference documents.
     pub changed_references: BTreeSet<(WatchedCollection, ObjectId)>,
-    /// Offers that any program changed. Only a replay reads such events.
+    /// Offers that any program changed or deleted. A replay touches their recruiters, and the mirror mirrors them.
     pub changed_offers: BTreeSet<JobId>,
+    /// Those of them that were deleted and not inserted again.
+    pub deleted_offers: BTreeSet<JobId>,
     /// Collections of references in which a key may have disappeared, or a document without ObjectId changed. A thin event
     /// does not tell which key, so a resync follows.
     pub shrunk_references: BTreeSet<WatchedCollection>,

@@ -9,7 +9,6 @@ use bson::{DateTime, Document, doc, oid::ObjectId};
 use chrono_tz::Tz;
 use tokio::sync::MutexGuard;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::attempts::{Attempts, DocumentFault};
 use super::id_cursor::IdCursor;
@@ -36,7 +35,6 @@ use crate::schedule::zone;
 use crate::tasks::pause;
 use crate::write::statements::Statement;
 use crate::write::transaction::{Fence, Transaction};
-use crate::write::update_command;
 
 /// The number of offers in one transaction: small enough that a transaction seldom meets another writer.
 pub(crate) const CHUNK: usize = 100;
@@ -264,7 +262,8 @@ impl JobContext {
         // The pipeline writes no offer until this transaction has ended.
         let _guard = self.offer_write_lock().await;
         let asked: BTreeSet<JobId> = offers.iter().copied().collect();
-        let owners = if self.writes_recruiters() {
+        // From `shadow` on, jobs write offers only. In `shadow` the mirror carries their changes over.
+        let owners = if self.phase.writes_offers() {
             links::owners(&self.context.database, &asked).await?
         } else {
             HashMap::new()
@@ -273,21 +272,15 @@ impl JobContext {
         let ours = self.ours(doc! { "_id": { "$in": offers } });
         let found =
             transaction.read(OFFERS, ours, projection("", &["updated_at", "offer_status"], fields.offer), 0).await?;
-        let recruiters = if self.phase.writes_offers() {
-            read_recruiters(&mut transaction, &owners, fields).await?
-        } else {
-            Vec::new()
-        };
+        let recruiters = read_recruiters(&mut transaction, &owners, fields).await?;
         let jobs = jobs_of(&recruiters);
         let mut sum = Sum::default();
         for offer in &found {
             let Ok(id) = offer.get_object_id("_id").map(JobId) else { continue };
             let newest_wins = self.phase.stream() == StreamWrites::UnlessNewer;
             let pair = Pair { id, offer, owned_job: jobs.get(&id).copied(), newest_wins };
-            self.add(&mut sum, &pair, plan(&pair), (owners.get(&id), &schema));
+            self.add(&mut sum, &pair, plan(&pair), &schema);
         }
-        // In `shadow`, `recruiters` is a backup. A write after the commit cannot fail the transaction.
-        let backup = if self.phase.writes_offers() { Vec::new() } else { std::mem::take(&mut sum.recruiters) };
         for (collection, statements) in [
             (OFFERS, std::mem::take(&mut sum.offers)),
             (WatchedCollection::Recruiters.name(), std::mem::take(&mut sum.recruiters)),
@@ -298,7 +291,6 @@ impl JobContext {
         }
         transaction.commit().await?;
         failpoint::passed("job-changed");
-        self.back_up(backup).await;
         Ok((found.len() as u64, sum))
     }
 
@@ -318,13 +310,7 @@ impl JobContext {
         Err(cause)
     }
 
-    fn add(
-        &self,
-        sum: &mut Sum,
-        pair: &Pair<'_>,
-        verdict: PairVerdict,
-        (owners, schema): (Option<&BTreeSet<RecruiterId>>, &TargetSchema),
-    ) {
+    fn add(&self, sum: &mut Sum, pair: &Pair<'_>, verdict: PairVerdict, schema: &TargetSchema) {
         sum.lines.extend(verdict.lines);
         sum.skipped.extend(verdict.skipped);
         let Some(mut edit) = verdict.edit else { return };
@@ -334,32 +320,8 @@ impl JobContext {
         sum.lines.push(ReportLine::new(pair.id, edit.kind.unwrap_or("changed"), edit.names()));
         let statement = statements::of_offer(pair.id, &self.context.settings.target.partner_label, &edit);
         sum.offers.push(statement.without_omitted(schema));
-        // In `shadow` the recruiters are not read: each one in the links gets a statement, and its filter decides.
-        let owners: Vec<RecruiterId> = match pair.owned_job {
-            Some(owned_job) => owned_job.recruiter.get_object_id("_id").map(RecruiterId).into_iter().collect(),
-            None if self.phase.writes_offers() => Vec::new(),
-            None => owners.into_iter().flatten().copied().collect(),
-        };
-        sum.recruiters.extend(owners.into_iter().filter_map(|recruiter| statements::of_job(recruiter, pair.id, &edit)));
-    }
-
-    /// True where a change of an offer is made in `recruiters` too (spec 04, "The table", column "ticker writes").
-    fn writes_recruiters(&self) -> bool {
-        match self.phase.stream() {
-            StreamWrites::Always | StreamWrites::UnlessNewer => true,
-            StreamWrites::Compare => self.context.settings.phase.keep_recruiters_backup,
-            StreamWrites::Closed => false,
-        }
-    }
-
-    /// Writes the backup of `shadow` in `recruiters`, as a best effort: a failure is logged, and the run goes on.
-    async fn back_up(&self, statements: Vec<Statement>) {
-        let Some(access) = self.write_access.as_ref().filter(|_| !statements.is_empty()) else { return };
-        if let Err(failure) =
-            update_command::update(&access.fence.writer, WatchedCollection::Recruiters.name(), statements).await
-        {
-            warn!(error = %failure, "the backup in recruiters could not be written; the offers are written");
-        }
+        let owner = pair.owned_job.and_then(|owned_job| owned_job.recruiter.get_object_id("_id").map(RecruiterId).ok());
+        sum.recruiters.extend(owner.and_then(|recruiter| statements::of_job(recruiter, pair.id, &edit)));
     }
 
     /// The fence of the transactions of this run; `None` in a dry run, whose transactions only read.

@@ -19,9 +19,10 @@ use crate::model::job_owner::JobOwner;
 use crate::model::names::WatchedCollection;
 use crate::model::recruiter::{JobFields, RecruiterFields};
 use crate::model::user_id::user_id;
-use crate::model::{Recruiter, References, value};
+use crate::model::{Offer, OfferStatus, Recruiter, References, value};
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::documents;
+use crate::phase::Phase;
 use crate::project::closing::closing_stands;
 use crate::project::{ProjectionSettings, project};
 use crate::target::Target;
@@ -58,6 +59,24 @@ pub(crate) struct Comparison {
     pub closed_elsewhere: DifferenceCount,
 }
 
+/// The rules of a comparison while the mirror is on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MirrorRules {
+    /// A dead letter about what cannot be mirrored explains the differences of its offer. This does not hold for a
+    /// comparison before a step back: there the offer would be overwritten.
+    pub explains: bool,
+    /// A cancelled job may lack its offer: the mirror cancelled the job when the offer was deleted.
+    pub deletes: bool,
+}
+
+impl MirrorRules {
+    /// The rules of a comparison as in phase `to`, while the database is in phase `from`.
+    pub(crate) fn of(context: &Context, from: Phase, to: Phase) -> Self {
+        let keeps_backup = context.settings.phase.keep_recruiters_backup;
+        Self { explains: to.mirrors(keeps_backup), deletes: from.mirrors(keeps_backup) }
+    }
+}
+
 /// Compares documents of one database.
 #[derive(Debug)]
 pub(crate) struct Comparer {
@@ -66,6 +85,7 @@ pub(crate) struct Comparer {
     target: Target,
     /// True in `dual-write`, where an offer may be newer than its projection (spec 04).
     newest_wins: bool,
+    pub(super) mirror: MirrorRules,
     recruiters: ChunkReader,
     references: ReferenceCaches,
     dead_letters: DeadLetters,
@@ -76,13 +96,14 @@ impl Comparer {
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub(crate) async fn new(context: &Context, newest_wins: bool) -> Result<Self, Failure> {
+    pub(crate) async fn new(context: &Context, newest_wins: bool, mirror: MirrorRules) -> Result<Self, Failure> {
         let database = &context.database;
         Ok(Self {
             database: database.clone(),
             settings: context.projection_settings(),
             target: context.target.clone(),
             newest_wins,
+            mirror,
             recruiters: ChunkReader::of_recruiters(database),
             references: ReferenceCaches::new(database),
             dead_letters: DeadLetters::load(database, None).await?,
@@ -174,9 +195,17 @@ impl Comparer {
             };
             let standing = offers.get(&id).copied();
             let references = answers.of(&recruiter.fields, &fields);
-            let is_refused = self.dead_letters.contains_refusal(&Address::of(recruiter.id, Some(id)));
+            let is_refused = self.dead_letters.contains_refusal(&Address::of(recruiter.id, Some(id)))
+                || self.mirror.explains
+                    && self.dead_letters.get(&Address::Offer(id)).is_some_and(|known| known.is_of_mirror());
             let projected = project(&recruiter.fields, id, &fields, &references, &self.settings);
+            let is_deleted =
+                |offer: &Offer| self.mirror.deletes && standing.is_none() && offer.status == OfferStatus::Cancelled;
             let found = match projected {
+                Ok(offer) if is_deleted(&offer) => {
+                    look.explained += 1;
+                    Vec::new()
+                }
                 Ok(offer) if has_address && !is_refused => {
                     look.compared += 1;
                     offer.fields.as_bytes().hash(&mut signature);

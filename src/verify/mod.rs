@@ -14,7 +14,7 @@ mod unprojected;
 
 use tokio_util::sync::CancellationToken;
 
-use self::compare_sides::Comparer;
+use self::compare_sides::{Comparer, MirrorRules};
 use self::only_in_recruiters::OnlyInRecruiters;
 use self::recheck::{Behind, Rechecker};
 use self::report::VerificationReport;
@@ -24,12 +24,13 @@ use crate::error::Failure;
 use crate::mongo::server_clock::server_time;
 use crate::phase::{Phase, StreamWrites};
 
-/// A full verification by the rules of `phase`. Its result is not stored.
+/// A full verification by the rules of `to`, before a step from phase `from`. Its result is not stored.
 ///
 /// # Errors
 /// A [`Failure`] that a retry does not cure.
-pub(crate) async fn compare_as_in(context: &Context, phase: Phase) -> Result<VerificationReport, Failure> {
-    let mut scan = scan(context, phase, true, CancellationToken::new()).await?;
+pub(crate) async fn compare_as_in(context: &Context, from: Phase, to: Phase) -> Result<VerificationReport, Failure> {
+    let mut scan = scan(context, to, true, CancellationToken::new()).await?;
+    scan.rechecker.comparer.mirror = MirrorRules::of(context, from, to);
     scan.everything().await?;
     Ok(scan.report)
 }
@@ -97,6 +98,6 @@ async fn rechecker(
     stop: CancellationToken,
 ) -> Result<Rechecker, Failure> {
     let newest_wins = phase.stream() == StreamWrites::UnlessNewer;
-    let comparer = Comparer::new(context, newest_wins).await?;
+    let comparer = Comparer::new(context, newest_wins, MirrorRules::of(context, phase, phase)).await?;
     Ok(Rechecker { comparer, database: context.database.clone(), behind, stop })
 }

@@ -105,6 +105,14 @@ pub(crate) struct KnownDeadLetter {
     pub date: Option<DateTime>,
 }
 
+impl KnownDeadLetter {
+    /// True if an offer could not be mirrored whole.
+    #[must_use]
+    pub(crate) fn is_of_mirror(&self) -> bool {
+        self.action == Action::Mirror
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

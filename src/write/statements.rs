@@ -206,7 +206,7 @@ fn decides(fields: &RawDocument) -> bool {
 }
 
 /// Makes the condition that a field still has this value; `None` means that it is still missing.
-fn still(value: Option<RawBsonRef<'_>>) -> RawDocumentBuf {
+pub(crate) fn still(value: Option<RawBsonRef<'_>>) -> RawDocumentBuf {
     let mut condition = RawDocumentBuf::new();
     match value {
         None => condition.append(cstr!("$exists"), false),

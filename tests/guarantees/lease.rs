@@ -9,7 +9,7 @@ use stream_processor::inside::Metrics;
 use stream_processor::inside::Phase;
 use stream_processor::inside::Writer;
 use stream_processor::inside::{Interruption, Unfinished};
-use stream_processor::inside::{PositionStores, start};
+use stream_processor::inside::{PositionStores, Watch, start};
 use xtask::guarded::Signal;
 use xtask::mongod::{Options, ReplicaSet};
 
@@ -149,7 +149,8 @@ async fn the_start_of_a_newer_term_is_not_recorded_over() {
     let store = Store::MongoDb(MongoStore::new(test.database.clone()));
     let stores = PositionStores { store: &store, old_worker: &OldWorkerTokens::new(test.database.clone()) };
     let metrics = Metrics::new().unwrap();
-    let begun = start(&writer, stores, OnHistoryLost::Halt, &metrics, 1, Phase::Sync).await;
+    let watch = Watch { phase: Phase::Sync, keeps_backup: true };
+    let begun = start(&writer, stores, OnHistoryLost::Halt, &metrics, 1, watch).await;
     assert!(matches!(begun, Err(Unfinished::Interrupted(Interruption::LeaseLost))), "{begun:?}");
     assert_eq!(state(&test.database, "beginning").await, Some(newer));
 }

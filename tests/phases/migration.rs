@@ -52,7 +52,9 @@ async fn through_all_phases_forth_and_back_the_newest_write_of_every_offer_is_wh
     let test = TestDatabase::with_planned_schema("migration").await;
     assert_eq!(Processor::command(&["setup"], &test, &[]).await.code, 0);
     let mut application = Application::begin(&test).await;
-    let lease = [("STREAM_PROCESSOR__LEASE__DURATION", "2s")];
+    // The application keeps the backup itself, so the mirror is off.
+    let lease =
+        [("STREAM_PROCESSOR__LEASE__DURATION", "2s"), ("STREAM_PROCESSOR__PHASE__KEEP_RECRUITERS_BACKUP", "false")];
     let mut processor = started_with(&test, &lease).await;
     until_no_resync(&test.database).await;
     // To which phase, and how the application writes before the step and after it.

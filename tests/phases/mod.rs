@@ -3,6 +3,8 @@
 mod first_night;
 mod late_writes;
 mod migration;
+mod mirror;
+mod mirror_faults;
 mod old_worker;
 mod old_worker_leftovers;
 mod only_in_recruiters;

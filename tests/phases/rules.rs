@@ -199,7 +199,7 @@ async fn in_shadow_the_stream_compares_and_counts_and_writes_no_offer() {
         [recruiter([job("Boulanger"), job("Vendeur")]), recruiter([job("Pâtissier")]), recruiter([job("Cuisinier")])];
     test.collection("recruiters").insert_many(&recruiters).await.unwrap();
     assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
-    let processor = started_with(&test, &[("STREAM_PROCESSOR__PHASE__INITIAL", "shadow")]).await;
+    let processor = started_with(&test, &[("STREAM_PROCESSOR__PHASE__INITIAL", "shadow"), NO_MIRROR]).await;
     // The backfill ran in this database's phase, which then was begun: it is `sync`.
     let ended = phase(&["set", "dual-write"], &test).await;
     assert_eq!(ended.code, 0, "{}", ended.stderr);
@@ -298,7 +298,7 @@ async fn back_in_dual_write_the_offers_of_jobs_and_recruiters_that_went_meanwhil
             [(); 5].map(|()| recruiter([job("Boulanger"), job("Vendeur"), job("Pâtissier")]));
         let all = [&loses, &goes, &gives, &takes, &returns];
         test.collection("recruiters").insert_many(all).await.unwrap();
-        let processor = started_with(&test, &[DUAL_WRITE]).await;
+        let processor = started_with(&test, &[DUAL_WRITE, NO_MIRROR]).await;
         until_no_resync(&test.database).await;
         settled(&test.database).await;
         for to in through {
@@ -350,6 +350,8 @@ async fn back_in_dual_write_the_offers_of_jobs_and_recruiters_that_went_meanwhil
     }
 }
 
+/// Without it the offers would come back to `recruiters`.
+const NO_MIRROR: (&str, &str) = ("STREAM_PROCESSOR__PHASE__KEEP_RECRUITERS_BACKUP", "false");
 const DUAL_WRITE: (&str, &str) = ("STREAM_PROCESSOR__PHASE__INITIAL", "dual-write");
 
 /// The phase for which the instance's metric is 1.

@@ -28,7 +28,7 @@ pub(super) async fn part(context: &Context) -> Result<Part, Failure> {
         // Nothing interrupts a command that only reads.
         Err(Unfinished::Interrupted(_)) => (0, DryRun::default()),
     };
-    let compared = Box::pin(verify::compare_as_in(context, phase)).await?;
+    let compared = Box::pin(verify::compare_as_in(context, phase, phase)).await?;
     let orphans = compared.kinds.get(&DifferenceKind::Orphan).map_or(0, |orphans| orphans.count);
     let dead: serde_json::Map<String, serde_json::Value> =
         dry_run.dead_letters.iter().map(|(reason, count)| (reason.as_str().to_owned(), json!(count))).collect();

@@ -1,0 +1,9 @@
+//! The mirror (spec 10, "The mirror"): in phase `shadow` it keeps `recruiters` in step with our offers. A touch of the
+//! mirror names an offer. The mirror reads the newest offer, its recruiter and its job, and writes what they do not say
+//! yet.
+
+pub(crate) mod derived_id;
+pub(crate) mod edits;
+pub(crate) mod held;
+pub(crate) mod touches;
+pub(crate) mod unheld;

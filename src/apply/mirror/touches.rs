@@ -1,0 +1,121 @@
+//! Carries out touches of the mirror: reads our offers, finds the recruiters that hold their jobs, and mirrors them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::held::Touched;
+use crate::apply::stages::{Findings, Stages};
+use crate::error::Failure;
+use crate::failpoint;
+use crate::fetch::links;
+use crate::interruption::Unfinished;
+use crate::model::dead_letter::{Action, Reason};
+use crate::model::ids::{JobId, RecruiterId};
+use crate::model::job_owner::JobOwner;
+use crate::mongo::reads::documents;
+use crate::write::dead_letters::{Address, EventPosition};
+use crate::write::links::Jobs;
+
+/// The greatest number of deleted offers handled at once.
+const DELETIONS: usize = 500;
+
+impl Stages {
+    /// True where touches of the mirror are carried out.
+    #[must_use]
+    pub(crate) fn mirrors(&self) -> bool {
+        self.phase.mirrors(self.keeps_backup) && !self.output.is_dry_run()
+    }
+
+    /// Mirrors the offers among `ids` that are ours. The others are foreign or gone. `deleted` are offers whose deletion
+    /// was seen: if such an offer is still gone, its job is cancelled.
+    ///
+    /// # Errors
+    /// [`Unfinished`]: an interruption, or a failure that is not about one document.
+    pub(crate) async fn mirror(
+        &mut self,
+        ids: &BTreeSet<JobId>,
+        deleted: &BTreeSet<JobId>,
+        position: &EventPosition,
+    ) -> Result<(), Unfinished> {
+        if !self.mirrors() {
+            return Ok(());
+        }
+        self.settings.schema = self.target.schema();
+        let mut gone: BTreeSet<JobId> = ids.union(deleted).copied().collect();
+        let ids: Vec<JobId> = gone.iter().copied().collect();
+        let mut rest = ids.as_slice();
+        while let Some(batches) = self.own_offers.read_next(&mut rest).await? {
+            self.check_preemption()?;
+            let mut offers = Touched::new();
+            for offer in documents(&batches) {
+                let offer = offer?;
+                // The read went by ObjectIds, so this is always one.
+                let Ok(id) = offer.get_object_id("_id").map(JobId) else { continue };
+                gone.remove(&id);
+                offers.insert(id, Some(offer));
+            }
+            self.mirror_chunk(&offers, position).await?;
+        }
+        // An offer that is gone has nothing left to mirror.
+        let moot = gone.iter().map(|id| Address::Offer(*id)).filter(|offer| self.is_of_mirror(offer)).collect();
+        self.dead_letters.remove(&moot).await?;
+        let deleted: Vec<JobId> = deleted.intersection(&gone).copied().collect();
+        for deleted in deleted.chunks(DELETIONS) {
+            self.check_preemption()?;
+            self.mirror_chunk(&deleted.iter().map(|id| (*id, None)).collect(), position).await?;
+        }
+        Ok(())
+    }
+
+    async fn mirror_chunk(&mut self, offers: &Touched<'_>, position: &EventPosition) -> Result<(), Unfinished> {
+        let mut told = Findings::default();
+        let ids: BTreeSet<JobId> = offers.keys().copied().collect();
+        let holders = self.holders_of(&ids).await?;
+        let linked: BTreeSet<JobId> = holders.values().flatten().copied().collect();
+        let mut unheld = self.mirror_held(&holders, offers, position.wall_time, &mut told).await?;
+        unheld.extend(ids.difference(&linked));
+        self.mirror_unheld(&unheld, offers, position.wall_time, &mut told).await?;
+        failpoint::passed("mirrored");
+        self.tell_of_mirror(told, position).await
+    }
+
+    /// The recruiters that hold these jobs by their links. Of several holders the job owner is taken.
+    async fn holders_of(&self, ids: &BTreeSet<JobId>) -> Result<Jobs, Failure> {
+        let linked = links::owners(&self.database, ids).await?;
+        let (shared, single): (HashMap<JobId, BTreeSet<RecruiterId>>, HashMap<JobId, BTreeSet<RecruiterId>>) =
+            linked.into_iter().partition(|(_, recruiters)| recruiters.len() > 1);
+        let mut holders: BTreeMap<JobId, RecruiterId> =
+            single.into_iter().filter_map(|(job, recruiters)| Some((job, *recruiters.first()?))).collect();
+        let mut owners: BTreeMap<JobId, JobOwner> = BTreeMap::new();
+        for (job, owner) in self.owners_now(&shared.into_iter().collect()).await? {
+            owners.entry(job).and_modify(|first| *first = owner.max(*first)).or_insert(owner);
+        }
+        holders.extend(owners.into_iter().map(|(job, owner)| (job, owner.recruiter())));
+        // The job of an offer that stands under another label is not touched.
+        let is_other = |job: JobId, recruiter: RecruiterId| {
+            let known = self.dead_letters.get(&Address::of(recruiter, Some(job)));
+            known.is_some_and(|known| known.reason == Reason::OtherLabel)
+        };
+        let mut jobs = Jobs::new();
+        for (job, recruiter) in holders.into_iter().filter(|(job, recruiter)| !is_other(*job, *recruiter)) {
+            jobs.entry(recruiter).or_default().insert(job);
+        }
+        Ok(jobs)
+    }
+
+    fn is_of_mirror(&self, address: &Address) -> bool {
+        self.dead_letters.get(address).is_some_and(|known| known.is_of_mirror())
+    }
+
+    /// Writes the dead letters about offers, and removes those that are settled. A failed anonymisation keeps its dead
+    /// letter.
+    async fn tell_of_mirror(&mut self, told: Findings, position: &EventPosition) -> Result<(), Unfinished> {
+        let Findings { mut dead_letters, looked_at } = told;
+        let healed =
+            looked_at.into_iter().filter(|it| self.is_of_mirror(it) && !dead_letters.contains_key(it)).collect();
+        self.dead_letters.remove(&healed).await?;
+        dead_letters.retain(|address, _| {
+            self.dead_letters.get(address).is_none_or(|known| !known.action.outlives(Action::Mirror))
+        });
+        self.dead_letters.write(dead_letters, position).await
+    }
+}

@@ -1,0 +1,175 @@
+//! The mirror (spec 10, "The mirror (phase `shadow`)"): what applications write to `jobs_partners` alone reaches
+//! `recruiters`, and nothing else is touched.
+
+use bson::oid::ObjectId;
+use bson::{Bson, DateTime, Document, doc};
+use futures::TryStreamExt as _;
+
+use crate::support::database::TestDatabase;
+use crate::support::fields::{first_job, job_ids, text};
+use crate::support::processor::Processor;
+use crate::support::recruiters::{id, job, recruiter, with};
+use crate::support::runs::{started_with, stopped};
+use crate::support::state::{links, settled, until_no_resync, writes};
+use crate::support::waiting::cluster_time_now;
+
+/// Later than every date of a new recruiter.
+pub(super) const LATER: DateTime = DateTime::from_millis(1_760_000_000_000);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_and_a_closing_reach_the_job_and_leave_its_siblings_as_they_are() {
+    let (test, [recruiter], processor) = mirrored("mirror_edit", [recruiter([job("Boulanger"), job("Vendeur")])]).await;
+    let [edited, sibling] = job_ids(&recruiter)[..] else { panic!("two jobs") };
+    set(&test, edited, doc! { "offer_title": "Boulangère", "updated_at": LATER }).await;
+    settled(&test.database).await;
+    let stands = read(&test, id(&recruiter)).await;
+    assert_eq!(text(&of(&stands, edited), "offer_title_custom"), "Boulangère");
+    assert_eq!(of(&stands, edited).get_datetime("job_update_date"), Ok(&LATER));
+    assert_eq!(stands.get_datetime("updatedAt"), Ok(&LATER), "newest wins goes by it");
+    assert_eq!(of(&stands, sibling), of(&recruiter, sibling));
+    for (status, expected) in [("Filled", "Pourvue"), ("Cancelled", "Annulée"), ("Active", "Active")] {
+        set(&test, edited, doc! { "offer_status": status }).await;
+        settled(&test.database).await;
+        assert_eq!(text(&of(&read(&test, id(&recruiter)).await, edited), "job_status"), expected);
+    }
+    test.collection("jobs_partners").delete_one(doc! { "_id": edited }).await.unwrap();
+    settled(&test.database).await;
+    let stands = read(&test, id(&recruiter)).await;
+    assert_eq!(text(&of(&stands, edited), "job_status"), "Annulée");
+    assert_eq!(of(&stands, sibling), of(&recruiter, sibling));
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_offer_gets_a_job_and_a_recruiter_where_there_is_none_and_all_others_stay_as_they_are() {
+    let unnamed = recruiter([]);
+    let (test, [known, unnamed], processor) = mirrored("mirror_new", [recruiter([job("Boulanger")]), unnamed]).await;
+    let offers = test.collection("jobs_partners");
+    let template = offers.find_one(doc! { "_id": first_job(&known) }).await.unwrap().unwrap();
+    let new = |fields: Document| {
+        let id = ObjectId::new();
+        let own = doc! { "_id": id, "partner_job_id": id.to_hex(), "offer_title": "Nouvelle", "updated_at": LATER };
+        with(with(template.clone(), own), fields)
+    };
+    let at_home = new(doc! {});
+    let by_siret = new(doc! { "establishment_id": null });
+    let elsewhere = doc! { "establishment_id": "elsewhere", "workplace_siret": "99999999999999" };
+    let abroad = [new(elsewhere.clone()), new(elsewhere.clone())];
+    let closed = new(with(elsewhere, doc! { "establishment_id": "closed", "offer_status": "Cancelled" }));
+    let foreign = new(doc! { "partner_label": "another", "establishment_id": "foreign" });
+    let began = cluster_time_now(&test.database).await;
+    offers.insert_many([&at_home, &by_siret, &abroad[0], &abroad[1], &closed, &foreign]).await.unwrap();
+    settled(&test.database).await;
+    let stands = read(&test, id(&known)).await;
+    assert_eq!(job_ids(&stands), [first_job(&known), id(&at_home), id(&by_siret)]);
+    assert_eq!(text(&of(&stands, id(&at_home)), "offer_title_custom"), "Nouvelle");
+    assert_eq!(of(&stands, first_job(&known)), of(&known, first_job(&known)));
+    let all: Vec<Document> = test.collection("recruiters").find(doc! {}).await.unwrap().try_collect().await.unwrap();
+    let made = all.iter().find(|it| text(it, "establishment_id") == "elsewhere").expect("a recruiter is made");
+    assert_eq!((all.len(), job_ids(made)), (3, abroad.each_ref().map(id).to_vec()), "both in one recruiter");
+    assert_eq!(read(&test, id(&unnamed)).await, unnamed);
+    assert_eq!(links(&test.database).await[&id(made)].len(), 2);
+    assert_eq!(writes(&test.database, "jobs_partners", began).await.len(), 6, "only the test wrote offers");
+    assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contact_of_an_anonymised_offer_leaves_the_recruiter() {
+    let (test, [recruiter], processor) =
+        mirrored("mirror_person", [recruiter([job("Boulanger"), job("Vendeur")])]).await;
+    let gone = doc! { "apply_email": "anonymized@example.com", "apply_phone": null, "offer_status": "Cancelled" };
+    set(&test, first_job(&recruiter), gone).await;
+    settled(&test.database).await;
+    let stands = read(&test, id(&recruiter)).await;
+    assert_eq!(text(&stands, "email"), "anonymized@example.com");
+    for field in ["phone", "first_name", "last_name"] {
+        assert_eq!(stands.get(field), Some(&Bson::Null), "{field}");
+    }
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_own_writes_come_back_and_write_nothing() {
+    let recruiters = [(); 10].map(|()| recruiter([job("Boulanger"), job("Vendeur"), job("Pâtissier")]));
+    let (test, recruiters, processor) = mirrored("mirror_echo", recruiters).await;
+    let began = cluster_time_now(&test.database).await;
+    let offers: Vec<ObjectId> = recruiters.iter().flat_map(job_ids).collect();
+    for round in 0..5 {
+        for (place, offer) in offers.iter().enumerate() {
+            let date = DateTime::from_millis(LATER.timestamp_millis() + i64::from(round));
+            set(&test, *offer, doc! { "offer_title": format!("Titre {round} {place}"), "updated_at": date }).await;
+        }
+    }
+    settled(&test.database).await;
+    let edits = offers.len() * 5;
+    let written = writes(&test.database, "recruiters", began).await.len();
+    assert!((recruiters.len()..=edits).contains(&written), "{written} writes for {edits} edits");
+    assert_eq!(writes(&test.database, "jobs_partners", began).await.len(), edits, "only the test wrote offers");
+    // The events of the last writes are applied by now, and once more.
+    settled(&test.database).await;
+    settled(&test.database).await;
+    assert_eq!(writes(&test.database, "recruiters", began).await.len(), written);
+    assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_straggler_writes_to_recruiters_is_mirrored_back_and_a_removed_job_comes_again() {
+    let (test, [edited, loses], processor) =
+        mirrored("mirror_straggler", [recruiter([job("Boulanger")]), recruiter([job("Vendeur"), job("Pâtissier")])])
+            .await;
+    let all = test.collection("recruiters");
+    let straggles = doc! { "jobs.0.offer_title_custom": "By a straggler", "jobs.0.job_update_date": LATER };
+    all.update_one(doc! { "_id": id(&edited) }, doc! { "$set": straggles }).await.unwrap();
+    let pull = doc! { "$pull": { "jobs": { "_id": first_job(&loses) } } };
+    all.update_one(doc! { "_id": id(&loses) }, pull).await.unwrap();
+    // A new job has no offer. It is left alone, so that nothing is lost.
+    let new = job("Serveur");
+    all.update_one(doc! { "_id": id(&edited) }, doc! { "$push": { "jobs": &new } }).await.unwrap();
+    settled(&test.database).await;
+    settled(&test.database).await;
+    let stands = read(&test, id(&edited)).await;
+    assert_eq!(of(&stands, first_job(&edited)), of(&edited, first_job(&edited)));
+    assert_eq!(of(&stands, id(&new)), new);
+    let stands = read(&test, id(&loses)).await;
+    assert_eq!(text(&of(&stands, first_job(&loses)), "offer_title_custom"), "Vendeur");
+    stopped(processor).await;
+}
+
+/// A service in phase `shadow` whose offers are those of the recruiters.
+pub(super) async fn mirrored<const N: usize>(
+    name: &str,
+    recruiters: [Document; N],
+) -> (TestDatabase, [Document; N], Processor) {
+    let test = in_shadow(name, &recruiters).await;
+    let processor = started_with(&test, &[]).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    (test, recruiters, processor)
+}
+
+/// A database in phase `shadow` with these recruiters and their offers.
+pub(super) async fn in_shadow(name: &str, recruiters: &[Document]) -> TestDatabase {
+    let test = TestDatabase::create(name).await;
+    test.collection("recruiters").insert_many(recruiters).await.unwrap();
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    let shadow = doc! { "$set": { "phase": "shadow" }, "$inc": { "revision": 1_i64 } };
+    test.collection("stream_processor_state").update_one(doc! { "_id": "phase" }, shadow).await.unwrap();
+    test
+}
+
+pub(super) async fn set(test: &TestDatabase, offer: ObjectId, fields: Document) {
+    let changed = test.collection("jobs_partners").update_one(doc! { "_id": offer }, doc! { "$set": fields });
+    assert_eq!(changed.await.unwrap().matched_count, 1, "{offer}");
+}
+
+pub(super) async fn read(test: &TestDatabase, recruiter: ObjectId) -> Document {
+    test.collection("recruiters").find_one(doc! { "_id": recruiter }).await.unwrap().expect("the recruiter is there")
+}
+
+/// The job of a recruiter with this `_id`.
+pub(super) fn of(recruiter: &Document, job: ObjectId) -> Document {
+    let jobs = recruiter.get_array("jobs").unwrap().iter().filter_map(Bson::as_document);
+    jobs.cloned().find(|found| id(found) == job).expect("the recruiter holds the job")
+}
