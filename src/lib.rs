@@ -59,7 +59,8 @@ mod leader;
 mod status;
 mod web;
 
-// The command line and its commands.
+// The command line and its commands, and the certificate.
+mod certificate;
 pub mod cli;
 pub mod doctor;
 pub mod service;

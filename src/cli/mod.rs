@@ -11,6 +11,7 @@ mod job_arguments;
 pub mod jobs;
 pub mod pages;
 pub mod phase;
+pub mod phase_certificate;
 pub mod position;
 pub mod replay;
 pub mod resume;
@@ -257,6 +258,11 @@ pub enum PhaseCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Certify whether `recruiters` may be removed, or check such a certificate against the database.
+    ///
+    /// Reads all recruiters and offers, and writes nothing. The exit code is 0 whatever the verdict says.
+    #[command(after_help = "Example:\n  stream-processor phase certificate --out certificate.json")]
+    Certificate(phase_certificate::CertificateArguments),
     /// Print every step so far: who, when, from where to where, why.
     #[command(after_help = "Example:\n  stream-processor phase history --json")]
     History {
@@ -289,6 +295,7 @@ impl CliCommand {
     pub fn check(&self) -> Result<(), Refusal> {
         match self {
             Self::Replay(arguments) => replay::check(arguments),
+            Self::Phase { command: PhaseCommand::Certificate(arguments) } => phase_certificate::check_digest(arguments),
             _ => Ok(()),
         }
     }
@@ -302,7 +309,7 @@ impl CliCommand {
             Self::DeadLetters { command } => {
                 matches!(command, DeadLettersCommand::List { .. } | DeadLettersCommand::Show { .. })
             }
-            Self::Phase { command } => matches!(command, PhaseCommand::Show { .. } | PhaseCommand::History { .. }),
+            Self::Phase { command } => !matches!(command, PhaseCommand::Set { .. }),
             Self::Backfill(backfill) => backfill.dry_run,
             Self::Replay(replay) => replay.dry_run,
             _ => false,

@@ -5,7 +5,7 @@ use bson::DateTime;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::PhaseCommand;
+use super::{PhaseCommand, phase_certificate};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::maintenance::stored_commands::{Command, CommandOutcome};
@@ -28,6 +28,7 @@ pub async fn phase(context: Context, command: PhaseCommand) -> Result<Exit, Refu
     match command {
         PhaseCommand::Show { json } => show(&context, json).await,
         PhaseCommand::History { json } => history(&context, json).await,
+        PhaseCommand::Certificate(arguments) => phase_certificate::run(&context, arguments).await,
         PhaseCommand::Set { phase, force, reason, json } => set(&context, phase, force, reason, json).await,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bson::{Bson, DateTime, Document, Timestamp, doc};
 use mongodb::Database;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::state::Current;
 use crate::error::Failure;
@@ -225,7 +225,8 @@ impl Retirement {
 }
 
 /// The late writes as they are shown.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct LateWritesReport {
     /// The number of writes to `recruiters` since the step to `retired`.
     pub total: i64,
@@ -241,7 +242,8 @@ pub(crate) struct LateWritesReport {
 }
 
 /// One late write as it is shown.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct LateWriteReport {
     /// The `_id` of the recruiter.
     pub id: String,

@@ -3,6 +3,7 @@
 
 pub(crate) mod late_writes;
 mod rules;
+pub(crate) mod sides;
 pub(crate) mod state;
 pub(crate) mod step_conditions;
 pub(crate) mod stored_verification;

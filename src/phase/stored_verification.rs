@@ -5,13 +5,18 @@ use bson::{Bson, DateTime, Document, doc};
 use mongodb::Database;
 use mongodb::error::Error as MongoError;
 
+use super::Phase;
+use super::sides::Sides;
 use super::step_conditions::LastVerification;
 use crate::model::names::STATE;
 use crate::model::names::state_id::VERIFICATION;
 use crate::mongo::reads::collection;
 
+/// The field with the last result of before `retired`, beside a result of `retired`.
+const BEFORE_RETIRED: &str = "before_retired";
+
 /// The stored result. Every field may be missing: other versions wrote other ones.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct StoredVerification {
     pub began: Option<DateTime>,
     pub ended: Option<DateTime>,
@@ -27,6 +32,10 @@ pub(crate) struct StoredVerification {
     /// The number of jobs without an offer that cannot be projected or written; `None` for a result of a version that did
     /// not count them.
     pub jobs_without_offer: Option<i64>,
+    /// The number of recruiters and offers that changed at every recheck; `None` for a result of an older version.
+    pub unsettled: Option<i64>,
+    /// Numbers by status and digests of both sides; `None` for a result of an older version.
+    pub sides: Option<Sides>,
     /// True when all recruiters and all our offers were compared.
     pub full: bool,
     /// The end of the last verification without differences. A result with differences keeps the stored one.
@@ -43,6 +52,19 @@ impl StoredVerification {
         Ok(stored.as_ref().map(Self::of))
     }
 
+    /// Reads the last result of another phase than `retired`; `None` where there was none. In `retired` applications move
+    /// on, so a verification there says nothing about what `recruiters` held.
+    ///
+    /// # Errors
+    /// Those of the driver.
+    pub(crate) async fn read_before_retired(database: &Database) -> Result<Option<Self>, MongoError> {
+        let stored = collection(database, STATE).find_one(mine()).await?;
+        Ok(stored.and_then(|stored| match stored.get_str("phase") {
+            Ok(phase) if phase == Phase::Retired.word() => stored.get_document(BEFORE_RETIRED).ok().map(Self::of),
+            _ => Some(Self::of(&stored)),
+        }))
+    }
+
     fn of(stored: &Document) -> Self {
         let date = |field: &str| stored.get_datetime(field).ok().copied();
         let counts = |counts: &Document| {
@@ -56,6 +78,8 @@ impl StoredVerification {
             divergent_offers: stored.get_document("divergent_offers").map(counts).unwrap_or_default(),
             only_in_recruiters: stored.get_document("only_in_recruiters").map(counts).ok(),
             jobs_without_offer: stored.get_i64("jobs_without_offer").ok(),
+            unsettled: stored.get_i64("unsettled").ok(),
+            sides: stored.get("sides").and_then(Sides::read),
             full: stored.get_bool("full").unwrap_or_default(),
             last_success: date("last_success"),
         }
@@ -79,14 +103,26 @@ impl StoredVerification {
             "divergent_offers": counts(&self.divergent_offers),
             "only_in_recruiters": self.only_in_recruiters.as_deref().map(counts),
             "jobs_without_offer": self.jobs_without_offer,
+            "unsettled": self.unsettled,
+            "sides": self.sides.as_ref().map(Sides::to_bson),
             "full": self.full,
         };
         fields.extend(self.last_success.map(|at| ("last_success".to_owned(), Bson::DateTime(at))));
         let later = doc! { "$and": [{ "$gt": ["$ended", self.ended] }, { "$lte": ["$ended", "$$NOW"] }] };
-        let stored = doc! { "$mergeObjects": ["$$ROOT", { "$literal": fields }] };
+        let stored = doc! { "$mergeObjects": ["$$ROOT", { "$literal": fields }, { BEFORE_RETIRED: self.before() }] };
         let update = vec![doc! { "$replaceWith": { "$cond": [later, "$$ROOT", stored] } }];
         collection(database, STATE).update_one(mine(), update).upsert(true).await?;
         Ok(())
+    }
+
+    /// The expression for the result that is kept beside this one. A field without a value is removed.
+    fn before(&self) -> Bson {
+        let retired = Phase::Retired.word();
+        if self.phase.as_deref() != Some(retired) {
+            return "$$REMOVE".into();
+        }
+        let is_first = doc! { "$and": [{ "$ne": ["$phase", retired] }, { "$ne": [{ "$type": "$phase" }, "missing"] }] };
+        doc! { "$cond": [is_first, "$$ROOT", format!("${BEFORE_RETIRED}")] }.into()
     }
 
     /// The part on which the conditions of a step rest; `None` for a sample, and where a field is missing.

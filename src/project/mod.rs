@@ -5,6 +5,7 @@ pub(crate) mod closing;
 mod contact;
 mod delegations;
 pub(crate) mod diff;
+pub(crate) mod digest;
 mod diploma;
 pub(crate) mod offer;
 pub(crate) mod settings;

@@ -23,6 +23,7 @@ use crate::model::{Offer, OfferStatus, Recruiter, References, value};
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::documents;
 use crate::phase::Phase;
+use crate::phase::sides::{Pair, Sides};
 use crate::project::closing::closing_stands;
 use crate::project::{ProjectionSettings, project};
 use crate::target::Target;
@@ -32,11 +33,15 @@ use crate::write::dead_letters::{Address, DeadLetters};
 const ESTABLISHMENT: &str = "establishment_id";
 
 /// The findings about one document and its offers. Two comparisons with the same signature read the same documents.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Mismatch {
     pub findings: Vec<Finding>,
     /// A digest of the projections and of the existing offers.
     pub signature: u64,
+    /// What this recruiter adds to the sums of both sides.
+    pub sides: Sides,
+    /// The pairs with findings. They are no part of `sides` before it is known whose the offers are.
+    pairs: Vec<(JobId, Pair)>,
 }
 
 /// The result of one comparison.
@@ -57,6 +62,8 @@ pub(crate) struct Comparison {
     pub jobs_without_offer: u64,
     /// Offers that a closing by somebody else keeps closed.
     pub closed_elsewhere: DifferenceCount,
+    /// The sums over the recruiters that are not in `wrong`.
+    pub sides: Sides,
 }
 
 /// The rules of a comparison while the mirror is on.
@@ -133,41 +140,52 @@ impl Comparer {
         let mut rest = ids.as_slice();
         while let Some(batches) = self.recruiters.read_next(&mut rest).await? {
             let recruiters = documents(&batches).collect::<Result<Vec<_>, _>>()?;
-            // An unreadable recruiter has a dead letter, so it is no difference.
-            let recruiters: Vec<_> = recruiters.into_iter().filter_map(|it| Recruiter::read(it).ok()).collect();
-            self.chunk(&recruiters, &anonymized, &mut look).await?;
+            let mut readable = Vec::new();
+            for document in recruiters {
+                match Recruiter::read(document) {
+                    Ok(recruiter) => readable.push((recruiter, document)),
+                    // An unreadable recruiter has a dead letter, so it is no difference.
+                    Err(_) => look.sides.add_recruiter(document),
+                }
+            }
+            self.chunk(&readable, &anonymized, &mut look).await?;
         }
         Ok(look)
     }
 
     async fn chunk(
         &mut self,
-        recruiters: &[Recruiter<'_>],
+        recruiters: &[(Recruiter<'_>, &RawDocument)],
         anonymized: &BTreeSet<RecruiterId>,
         look: &mut Comparison,
     ) -> Result<(), Failure> {
         self.settings.schema = self.target.schema();
-        let jobs: Vec<JobId> = recruiters.iter().flat_map(Recruiter::job_ids).collect();
+        let jobs: Vec<JobId> = recruiters.iter().flat_map(|(recruiter, _)| recruiter.job_ids()).collect();
         let batches = read_offers(&self.database, &jobs).await?;
         let offers = by_id(&batches)?;
         look.offers += offers.len() as u64;
         let answers = self.references.look_up(keys(recruiters, &offers)).await?;
         let mut wrong = BTreeMap::new();
-        for recruiter in recruiters {
-            let seen = self.recruiter(recruiter, &offers, &answers, anonymized.contains(&recruiter.id), look);
-            wrong.extend(seen.map(|seen| (recruiter.id, seen)));
+        for (recruiter, document) in recruiters {
+            let mut seen = self.recruiter(recruiter, &offers, &answers, anonymized.contains(&recruiter.id), look);
+            seen.sides.add_recruiter(document);
+            wrong.insert(recruiter.id, seen);
         }
+        let are_right = |seen: &Mismatch| seen.findings.is_empty();
+        wrong.extract_if(.., |_, seen| are_right(seen)).for_each(|(_, seen)| look.sides.extend(seen.sides));
         let contenders = self.contenders(&wrong, &offers).await?;
-        for recruiter in recruiters {
+        for (recruiter, _) in recruiters {
             let own = JobOwner::new(recruiter.id, recruiter.fields.updated_at);
             let is_outranked =
                 |job: &JobId| contenders.get(job).is_some_and(|owners| owners.iter().any(|owner| *owner > own));
             if let Some(seen) = wrong.get_mut(&recruiter.id) {
                 // The offer belongs to another recruiter, which is compared by itself.
                 seen.findings.retain(|finding| !is_outranked(&finding.offer));
+                let pairs = std::mem::take(&mut seen.pairs).into_iter().filter(|(job, _)| !is_outranked(job));
+                pairs.for_each(|(_, pair)| seen.sides.add_faulty(pair));
             }
         }
-        wrong.retain(|_, seen| !seen.findings.is_empty());
+        wrong.extract_if(.., |_, seen| are_right(seen)).for_each(|(_, seen)| look.sides.extend(seen.sides));
         look.wrong.extend(wrong.into_iter().map(|(recruiter, seen)| (recruiter.0, seen)));
         Ok(())
     }
@@ -179,8 +197,8 @@ impl Comparer {
         answers: &Answers,
         recruiter_is_anonymized: bool,
         look: &mut Comparison,
-    ) -> Option<Mismatch> {
-        let mut findings = Vec::new();
+    ) -> Mismatch {
+        let (mut findings, mut sides, mut pairs) = (Vec::new(), Sides::default(), Vec::new());
         let mut signature = DefaultHasher::new();
         let has_address = value::non_empty(recruiter.fields.address).is_some();
         let repeated = recruiter.repeated();
@@ -213,7 +231,12 @@ impl Comparer {
                     if standing.is_some_and(|standing| closing_stands(&offer, standing)) {
                         look.closed_elsewhere.add(|| id.to_string());
                     }
-                    compare::held(&offer, standing, &known)
+                    let found = compare::held(&offer, standing, &known);
+                    match Pair::of(&offer, standing) {
+                        pair if found.is_empty() => sides.add(pair),
+                        pair => pairs.push((id, pair)),
+                    }
+                    found
                 }
                 _ => {
                     look.explained += 1;
@@ -231,7 +254,7 @@ impl Comparer {
             standing.map(RawDocument::as_bytes).hash(&mut signature);
             findings.extend(found);
         }
-        (!findings.is_empty()).then(|| Mismatch { findings, signature: signature.finish() })
+        Mismatch { findings, signature: signature.finish(), sides, pairs }
     }
 
     fn known(
@@ -342,16 +365,16 @@ fn insert(look: &mut Comparison, id: ObjectId, findings: Vec<Finding>, offer: &R
     if findings.is_empty() {
         return;
     }
-    let seen = look.wrong.entry(id).or_insert_with(|| Mismatch { findings: Vec::new(), signature: 0 });
+    let seen = look.wrong.entry(id).or_default();
     let mut signature = DefaultHasher::new();
     (seen.signature, offer.as_bytes()).hash(&mut signature);
     seen.signature = signature.finish();
     seen.findings.extend(findings);
 }
 
-fn keys(recruiters: &[Recruiter<'_>], offers: &HashMap<JobId, &RawDocument>) -> Keys {
+fn keys(recruiters: &[(Recruiter<'_>, &RawDocument)], offers: &HashMap<JobId, &RawDocument>) -> Keys {
     let mut keys = Keys::default();
-    for recruiter in recruiters {
+    for (recruiter, _) in recruiters {
         keys.add_recruiter(&recruiter.fields);
         recruiter.jobs.iter().flat_map(|job| job.fields()).for_each(|job| keys.add_job(&job));
     }

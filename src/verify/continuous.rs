@@ -17,6 +17,7 @@ use crate::apply::sampler::Sampler;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::model::ids::{JobId, RecruiterId};
+use crate::phase::sides::Sides;
 use crate::phase::{Phase, StreamWrites, state};
 use crate::source::scan;
 use crate::tasks::pause;
@@ -105,8 +106,8 @@ impl Continuous {
         }
         let mut standing = BTreeMap::new();
         let moving = rechecker
-            .settle(Side::Recruiters, waiting, |id, findings| {
-                drop(standing.insert(RecruiterId(id), divergent(&findings)))
+            .settle(Side::Recruiters, waiting, &mut Sides::default(), |id, seen| {
+                drop(standing.insert(RecruiterId(id), divergent(&seen.findings)))
             })
             .await?;
         if !self.stop.is_cancelled() {

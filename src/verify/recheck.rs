@@ -8,8 +8,7 @@ use std::time::Duration;
 use bson::{Timestamp, doc, oid::ObjectId};
 use tokio_util::sync::CancellationToken;
 
-use super::compare::Finding;
-use super::compare_sides::{Comparer, Comparison};
+use super::compare_sides::{Comparer, Comparison, Mismatch};
 use crate::error::{Directive, Failure};
 use crate::lease;
 use crate::model::ids::typed;
@@ -20,6 +19,7 @@ use crate::model::names::state_id::CHECKPOINT;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::collection;
 use crate::observe::health::Health;
+use crate::phase::sides::Sides;
 use crate::retry::Delays;
 use crate::source::cursor::operation_time;
 use crate::source::scan;
@@ -77,7 +77,8 @@ pub(crate) struct Rechecker {
 
 impl Rechecker {
     /// Rechecks the mismatches of `waiting`, which has their signatures. `stands` gets each mismatch whose signature is
-    /// the same at two comparisons: it is a difference. Returns the mismatches that changed at every comparison.
+    /// the same at two comparisons: it is a difference. `right` gets the sums of what has come right. Returns the
+    /// mismatches that changed at every comparison.
     ///
     /// # Errors
     /// A [`Failure`] that a retry does not cure.
@@ -85,7 +86,8 @@ impl Rechecker {
         &mut self,
         side: Side,
         mut waiting: BTreeMap<ObjectId, u64>,
-        mut stands: impl FnMut(ObjectId, Vec<Finding>),
+        right: &mut Sides,
+        mut stands: impl FnMut(ObjectId, Mismatch),
     ) -> Result<BTreeMap<ObjectId, u64>, Failure> {
         for _ in 0..LOOKS {
             if waiting.is_empty() || self.stop.is_cancelled() {
@@ -101,9 +103,11 @@ impl Rechecker {
             let ids: Vec<ObjectId> = waiting.keys().copied().collect();
             let mut moving = BTreeMap::new();
             for ids in ids.chunks(scan::STEP as usize) {
-                for (id, seen) in self.look(side, ids).await?.wrong {
+                let look = self.look(side, ids).await?;
+                right.extend(look.sides);
+                for (id, seen) in look.wrong {
                     if waiting.get(&id) == Some(&seen.signature) {
-                        stands(id, seen.findings)
+                        stands(id, seen)
                     } else {
                         moving.insert(id, seen.signature);
                     }

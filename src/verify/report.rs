@@ -10,6 +10,7 @@ use super::compare::{DifferenceKind, Finding};
 use super::only_in_recruiters::OnlyInRecruiters;
 use crate::model::ids::JobId;
 use crate::model::names::WatchedCollection;
+use crate::phase::sides::Sides;
 
 /// The greatest number of example ids of each kind and of each field.
 const IDS: usize = 20;
@@ -84,6 +85,8 @@ pub struct VerificationReport {
     pub only_in_recruiters: Option<OnlyInRecruiters>,
     /// The number of differences before the repair; `None` without a repair.
     pub before_repair: Option<u64>,
+    /// Numbers by status and digests of both sides, without what was still changing.
+    pub(crate) sides: Sides,
 }
 
 impl VerificationReport {
@@ -110,6 +113,7 @@ impl VerificationReport {
             source_faults: BTreeMap::new(),
             only_in_recruiters: None,
             before_repair: None,
+            sides: Sides::default(),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::maintenance::other_ids;
 use crate::model::names::WatchedCollection;
 use crate::model::other_id::OtherId;
 use crate::mongo::reads::{collection, documents};
+use crate::phase::sides::Sides;
 use crate::source::scan;
 
 /// The number of mismatches that wait for a recheck. Their ids and signatures take less than a megabyte.
@@ -114,6 +115,7 @@ impl Scan {
             report.jobs_without_offer += look.jobs_without_offer;
         }
         report.closed_elsewhere.extend(look.closed_elsewhere);
+        report.sides.extend(look.sides);
         match side {
             Side::Recruiters => report.recruiters += ids.len() as u64,
             Side::Offers | Side::Anonymized => {}
@@ -128,7 +130,15 @@ impl Scan {
 
     async fn settle(&mut self, side: Side, waiting: BTreeMap<ObjectId, u64>) -> Result<(), Failure> {
         let report = &mut self.report;
-        let moving = self.rechecker.settle(side, waiting, |_, findings| report.add(&findings)).await?;
+        let (mut right, mut standing) = (Sides::default(), Sides::default());
+        let settling = self.rechecker.settle(side, waiting, &mut right, |_, seen| {
+            report.add(&seen.findings);
+            standing.extend(seen.sides);
+        });
+        let moving = settling.await?;
+        // What still changes is in neither sum: the two sides were not read at the same instant.
+        report.sides.extend(right);
+        report.sides.extend(standing);
         report.unsettled += moving.len() as u64;
         Ok(())
     }

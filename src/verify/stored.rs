@@ -38,6 +38,8 @@ pub async fn store(database: &Database, report: &VerificationReport) -> Result<(
         only_in_recruiters: report.only_in_recruiters.as_ref().map(|alone| {
             alone.counts().map(|(kind, documents)| (kind.as_str().to_owned(), count(documents))).collect()
         }),
+        unsettled: Some(count(report.unsettled)),
+        sides: Some(report.sides.clone()),
         last_success: (report.differences == 0).then_some(report.ended),
     };
     result.store(database).await.map_err(Failure::Write)

@@ -1,5 +1,6 @@
 //! The migration from `recruiters` to `jobs_partners`, and from the old worker.
 
+mod certificate;
 mod first_night;
 mod late_writes;
 mod migration;

@@ -1,0 +1,179 @@
+//! The document of the certificate and the digest at its end. It has counts, times, ids and digests, and no value of a
+//! document. Names of operators and reasons are those of the phase history. Pure code.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::phase::late_writes::LateWritesReport;
+use crate::phase::sides::Sides;
+use crate::project::digest::Digest;
+
+/// The name of the form of the document. Another form gets another number.
+pub(crate) const SCHEMA: &str = "stream-processor-certificate/1";
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    pub(crate) schema: String,
+    /// The server's time at the end of the reading (RFC 3339).
+    pub(crate) made_at: String,
+    pub(crate) identity: Identity,
+    pub(crate) service: ServiceVersion,
+    pub(crate) phase: PhaseSection,
+    /// The last full verification of before `retired`; null when there was none.
+    pub(crate) verification: Option<VerificationSection>,
+    /// Both sides as they are now.
+    pub(crate) present: Present,
+    pub(crate) gaps: Vec<Gap>,
+    /// The number of dead letters by reason.
+    pub(crate) dead_letters: BTreeMap<String, u64>,
+    /// What exists in `recruiters` alone now, by kind.
+    pub(crate) only_in_recruiters: BTreeMap<String, u64>,
+    /// Writes to `recruiters` since the step to `retired`; null where nobody watches.
+    pub(crate) late_writes: Option<LateWritesReport>,
+    /// The last position of the stream; null before the first checkpoint, and where it cannot be read from here.
+    pub(crate) position: Option<Position>,
+    pub(crate) verdict: Verdict,
+    /// The SHA-256 of the document without this field, see [`Certificate::own_digest`].
+    pub(crate) digest: Digest,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Identity {
+    pub replica_set: String,
+    pub database: String,
+    /// The UUID of a collection of the service, which a restored or copied database does not share.
+    pub history: Option<String>,
+    pub partner_label: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServiceVersion {
+    pub version: String,
+    pub commit: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PhaseSection {
+    pub name: String,
+    pub since: Option<String>,
+    /// The number of steps so far.
+    pub steps: i64,
+    /// True when a tombstone says `retired` and the document of the phase does not.
+    pub contradicted_by_tombstone: bool,
+    pub history: Vec<Step>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Step {
+    pub at: Option<String>,
+    /// The account and the machine of the operator, as `phase history` has them.
+    pub who: Option<String>,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub reason: Option<String>,
+    /// The unmet conditions that `--force` overrode.
+    pub overridden: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VerificationSection {
+    pub phase: Option<String>,
+    pub began: Option<String>,
+    pub ended: Option<String>,
+    pub differences: Option<i64>,
+    /// Documents that changed at every recheck, and are in no sum.
+    pub unsettled: Option<i64>,
+    pub only_in_recruiters: Option<BTreeMap<String, i64>>,
+    /// Null for a verification of a version that made no digests.
+    pub sides: Option<Sides>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Present {
+    /// The server's operation time before and after the reading. Where they differ, somebody wrote meanwhile, and the
+    /// sums are of no single instant.
+    pub from: String,
+    pub to: String,
+    pub differences: u64,
+    pub unsettled: u64,
+    pub sides: Sides,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Gap {
+    pub from: String,
+    pub to: String,
+    pub cause: String,
+    pub state: String,
+    pub opened_at: Option<String>,
+    pub repaired_at: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Position {
+    /// The seconds and the number within the second of the cluster time.
+    pub time: u32,
+    pub increment: u32,
+    /// Events applied up to here.
+    pub events: i64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Verdict {
+    pub may_be_removed: bool,
+    /// What keeps `recruiters` from being removed.
+    pub obstacles: Vec<Obstacle>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Obstacle {
+    pub obstacle: String,
+    pub found: String,
+}
+
+impl Certificate {
+    /// The digest of the document: of its JSON without the field `digest`, with sorted names and without blanks.
+    #[must_use]
+    pub(crate) fn own_digest(&self) -> Digest {
+        let mut value = self.as_value();
+        value.as_object_mut().map(|fields| fields.remove("digest"));
+        Digest::of(value.to_string().as_bytes())
+    }
+
+    #[must_use]
+    pub(crate) fn as_value(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    /// Reads a certificate. Its digest is not checked.
+    ///
+    /// # Errors
+    /// A text that says what is wrong with the file.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let advice = "expected a file from `phase certificate --out FILE`";
+        let value: serde_json::Value = serde_json::from_str(text).map_err(|error| {
+            if error.is_eof() {
+                format!("the file is cut off or empty; {advice}")
+            } else {
+                format!("not JSON: {error}; {advice}")
+            }
+        })?;
+        match value.get("schema").and_then(serde_json::Value::as_str) {
+            Some(SCHEMA) => serde_json::from_str(text).map_err(|error| format!("not a certificate: {error}; {advice}")),
+            Some(_) => Err(format!("another schema than {SCHEMA}; check it with the version that made it")),
+            None => Err(format!("not a certificate: it has no schema; {advice}")),
+        }
+    }
+}

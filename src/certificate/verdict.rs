@@ -1,0 +1,105 @@
+//! The verdict of the certificate: what keeps `recruiters` from being removed. Pure code.
+
+use super::document::{Certificate, Obstacle, Verdict};
+
+/// Kinds of loss that grow in `retired` because applications change and delete offers. There, the count of the last
+/// verification says what `recruiters` held alone.
+const MOVE_ON: [&str; 2] = ["jobs_without_offer", "employer_descriptions"];
+
+/// Judges the other parts of the certificate.
+#[must_use]
+pub(super) fn judge(certificate: &Certificate) -> Verdict {
+    let mut obstacles = Vec::new();
+    let mut add = |name: &str, found: String| obstacles.push(Obstacle { obstacle: name.to_owned(), found });
+    let phase = &certificate.phase;
+    if phase.name != "retired" {
+        add("not_retired", format!("the phase is {}", phase.name));
+    }
+    if phase.contradicted_by_tombstone {
+        add("phase_contradicted", "a tombstone says retired, and the document of the phase does not".to_owned());
+    }
+    for to in ["dual-write", "shadow", "retired"] {
+        let last = phase.history.iter().rfind(|step| step.to.as_deref() == Some(to));
+        if let Some(step) = last.filter(|step| !step.overridden.is_empty()) {
+            let at = step.at.as_deref().unwrap_or("an unknown time");
+            add("forced_step", format!("the step to {to} at {at} overrode {} conditions", step.overridden.len()));
+        }
+    }
+    verified(certificate, &mut add);
+    let open = certificate.gaps.iter().filter(|gap| gap.state != "repaired").count();
+    if open > 0 {
+        add("open_gaps", format!("{open} gaps that no resync has repaired"));
+    }
+    let letters: u64 = certificate.dead_letters.values().sum();
+    if letters > 0 {
+        add("dead_letters", format!("{letters} dead letters stand"));
+    }
+    only_in_recruiters(certificate, &mut add);
+    if phase.name == "retired" {
+        match &certificate.late_writes {
+            None => add("not_watched", "no leader has watched for writes since the step to retired".to_owned()),
+            Some(late) => {
+                if late.total > 0 {
+                    add("late_writes", format!("{} writes to recruiters since the step to retired", late.total));
+                }
+                if let Some(from) = &late.unwatched_from {
+                    add("uncounted_writes", format!("writes from {from} on were not counted for a while"));
+                }
+            }
+        }
+    }
+    Verdict { may_be_removed: obstacles.is_empty(), obstacles }
+}
+
+/// The last verification must be of the phase before `retired`, of its last stay, and must have found nothing.
+fn verified(certificate: &Certificate, add: &mut impl FnMut(&str, String)) {
+    let Some(last) = &certificate.verification else {
+        return add("not_verified", "there was no full verification".to_owned());
+    };
+    let phase = &certificate.phase;
+    let retired = phase.history.iter().rposition(|step| step.to.as_deref() == Some("retired"));
+    let before = if phase.name == "retired" { retired.unwrap_or_default() } else { phase.history.len() };
+    let entered = phase.history.iter().take(before).last();
+    let stay = entered.map_or((None, None), |step| (step.to.as_deref(), step.at.as_deref()));
+    if last.phase.as_deref() != stay.0 || last.began.as_deref().map(millis) < stay.1.map(millis) {
+        let [in_phase, at] = [&last.phase, &last.ended].map(|text| text.as_deref().unwrap_or("unknown"));
+        add(
+            "not_verified",
+            format!("the last full verification was in {in_phase} at {at}, before the last phase change"),
+        );
+    }
+    if last.differences != Some(0) {
+        add("differences", format!("the last full verification found {} differences", last.differences.unwrap_or(-1)));
+    }
+    if last.unsettled.is_some_and(|unsettled| unsettled > 0) {
+        add("unsettled", "documents changed all the time during the last full verification".to_owned());
+    }
+    match &last.sides {
+        None => {
+            add("no_digests", "the last full verification stored no digests; run stream-processor verify".to_owned())
+        }
+        Some(sides) if !sides.agree() => {
+            add("digests_differ", "the digests of the projected and of the stored offers differ".to_owned())
+        }
+        Some(_) => {}
+    }
+}
+
+fn only_in_recruiters(certificate: &Certificate, add: &mut impl FnMut(&str, String)) {
+    let at_verification = certificate.verification.as_ref().and_then(|last| last.only_in_recruiters.as_ref());
+    if at_verification.is_none() {
+        add("not_counted", "the last full verification did not count what exists in recruiters alone".to_owned());
+    }
+    let is_retired = certificate.phase.name == "retired";
+    for (kind, now) in &certificate.only_in_recruiters {
+        let now = if is_retired && MOVE_ON.contains(&kind.as_str()) { 0 } else { *now };
+        let then = at_verification.and_then(|counts| counts.get(kind)).map_or(0, |count| count.unsigned_abs());
+        if now.max(then) > 0 {
+            add("only_in_recruiters", format!("{} {kind}", now.max(then)));
+        }
+    }
+}
+
+fn millis(text: &str) -> Option<i64> {
+    bson::DateTime::parse_rfc3339_str(text).ok().map(bson::DateTime::timestamp_millis)
+}
