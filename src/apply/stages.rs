@@ -18,6 +18,7 @@ use crate::model::ids::JobId;
 use crate::model::job_owner::JobOwner;
 use crate::model::recruiter::Job;
 use crate::mongo::causal::CausalDatabase;
+use crate::observe::health::Health;
 use crate::observe::metrics::Metrics;
 use crate::phase::Phase;
 use crate::project::ProjectionSettings;
@@ -49,6 +50,8 @@ pub(crate) struct Stages {
     pub dead_letters: DeadLetters,
     /// Counters of jobs, offers and dead letters.
     pub metrics: Arc<Metrics>,
+    /// The health of the process, which knows the position up to which everything is applied.
+    pub health: Arc<Health>,
     /// The phase decides which writes are allowed (spec 04).
     pub phase: Phase,
     /// Numbers of offers written since these stages were made.
@@ -94,6 +97,7 @@ impl Stages {
             preemption: None,
             repeated_events: 0,
             sampler: None,
+            health: Arc::clone(&context.health),
             keeps_backup: context.settings.phase.keep_recruiters_backup,
             links_are_complete: true,
             to_mirror: BTreeSet::new(),

@@ -2,6 +2,7 @@
 //! is taken up ([`crate::maintenance::stored_commands`]). A step is short, needs the lease, and can be repeated after a crash.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bson::{Bson, Document, doc, oid::ObjectId};
 use mongodb::Database;
@@ -32,6 +33,8 @@ use crate::source::scan;
 use crate::write::dead_letters::EventPosition;
 use crate::write::transaction::Fence;
 
+/// The pause before the next look while a step back waits for the mirror.
+const DRAINING: Duration = Duration::from_millis(100);
 /// The field of a backfill's progress with the last `_id` of the scan over documents whose `_id` is no ObjectId.
 const AFTER_OTHER: &str = "after_other";
 /// The field of a backfill's progress that is true when this scan is done.
@@ -156,6 +159,10 @@ impl MaintenanceWorker {
             }
             Command::SetPhase { to, force, reason } => {
                 let asked = Asked { to: &to, force, reason };
+                if must_drain(stored, apply, asked.to) {
+                    tokio::time::sleep(DRAINING).await;
+                    return Ok(None);
+                }
                 self.set_phase(stored, apply, asked).await.map(Some)
             }
             // These commands belong to the other lane, see `Command::lane`.
@@ -294,6 +301,18 @@ impl MaintenanceWorker {
         watcher::note(&self.known, &state::load(&database, self.initial).await?);
         Ok(CommandOutcome { done: true, details: doc! { "phase": to.word() } })
     }
+}
+
+/// True while offers that were written before the command may wait to be mirrored. A step back before that would leave
+/// their jobs old. Without a stream, the comparison before the step tells what differs.
+fn must_drain(stored: &StoredCommand, apply: &Apply, to: &str) -> bool {
+    let stages = &apply.stages;
+    let is_back = Phase::from_word(to).is_some_and(Phase::writes_offers);
+    let asked = stored.requested_at.timestamp_millis() / 1_000;
+    let applied = stages.health.applied_time();
+    is_back
+        && stages.phase.mirrors(stages.keeps_backup)
+        && applied.is_some_and(|applied| i64::from(applied.time) <= asked)
 }
 
 /// The order to step to another phase.

@@ -11,6 +11,7 @@ use crate::config::Choice as _;
 use crate::error::Failure;
 use crate::interruption::Unfinished;
 use crate::lease;
+use crate::model::dead_letter::Reason;
 use crate::model::names::COMMANDS;
 use crate::model::names::DEAD_LETTERS;
 use crate::model::names::GAPS;
@@ -210,7 +211,8 @@ pub(crate) async fn facts(
         since: current.since,
         verification: verification.and_then(StoredVerification::last),
         lag: lease::current(database).await?.and_then(|leader| leader.lag),
-        dead_letters: count(DEAD_LETTERS, doc! {}).await?,
+        // What the mirror cannot bring back keeps from no step forward: the offers are the authority.
+        dead_letters: count(DEAD_LETTERS, doc! { "reason": { "$ne": Reason::NotInvertible.as_str() } }).await?,
         open_gaps: count(GAPS, doc! { "state": OPEN }).await?,
         running: count(COMMANDS, unfinished).await? + count(STATE, doc! { "_id": RESYNC }).await?,
         now,

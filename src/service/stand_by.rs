@@ -16,7 +16,9 @@ use crate::tasks::pause;
 
 /// Competes for the lease, leads, and competes again when the leadership ends, until `stop`.
 pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> Result<(), Unfinished> {
-    while let Some(lease) = wait_for_lease(&context, &stop).await {
+    let mut leaderships = 0_u64;
+    while let Some(lease) = wait_for_lease(&context, &holder(&context, leaderships), &stop).await {
+        leaderships += 1;
         info!(term = lease.term, "this instance leads");
         context.metrics.lease_term.set(lease.term);
         context.health.set_role(Role::Leader);
@@ -42,6 +44,13 @@ pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> R
     Ok(())
 }
 
+/// The name under which this process holds the lease. Each leadership has its own: a holder takes its own lease at once,
+/// and a write of its leadership before may still be unanswered (docs/protocol.md).
+fn holder(context: &Context, leaderships: u64) -> String {
+    let instance = &context.deployment.instance;
+    if leaderships == 0 { instance.clone() } else { format!("{instance}/{}", leaderships + 1) }
+}
+
 /// Leads, and after a halt leads again with the same lease, as a person decided.
 async fn lead_until_end(context: &Context, lease: &mut Lease, stop: &CancellationToken) -> Result<(), Unfinished> {
     let mut resume = None;
@@ -60,8 +69,8 @@ async fn lead_until_end(context: &Context, lease: &mut Lease, stop: &Cancellatio
 }
 
 /// Stands by until this instance gets the lease; `None` when `stop` comes first.
-async fn wait_for_lease(context: &Context, stop: &CancellationToken) -> Option<Lease> {
-    let (holder, duration) = (&context.deployment.instance, context.settings.lease.duration);
+async fn wait_for_lease(context: &Context, holder: &str, stop: &CancellationToken) -> Option<Lease> {
+    let duration = context.settings.lease.duration;
     let mut delays = Delays::up_to(Duration::from_secs(5));
     let mut is_told = false;
     loop {

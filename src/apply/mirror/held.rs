@@ -16,6 +16,7 @@ use crate::model::dead_letter::{Action, Reason};
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::WatchedCollection;
 use crate::model::recruiter::{Job, Recruiter};
+use crate::model::value;
 use crate::mongo::reads::documents;
 use crate::observe::facts::MirrorWrite;
 use crate::project::{Unprojection, unproject};
@@ -114,6 +115,10 @@ impl Stages {
             for id in own {
                 let (Some(job), Some(offer)) = (read.job(id), offers.get(&id)) else { continue };
                 match offer {
+                    // The newest write stands, on whichever side it was made (spec 10, "The mirror (phase `shadow`)").
+                    Some(offer) if is_older(offer, job.document()) => {
+                        read.edits.add(id, offer, Unprojection::default(), &self.settings.anonymized_email);
+                    }
                     Some(offer) => {
                         if let Some(said) = self.said(&read.recruiter, job, id, offer, &answers) {
                             read.edits.add(id, offer, said, &self.settings.anonymized_email);
@@ -222,6 +227,16 @@ impl Stages {
             }
         }
         Ok(outcome)
+    }
+}
+
+/// True where the job has a later date of its own than the offer. Somebody wrote the job alone, or writes the offer next.
+fn is_older(offer: &RawDocument, job: &RawDocument) -> bool {
+    let date = |document, name| value::field(document, name).and_then(value::date);
+    match (date(offer, "updated_at"), date(job, "job_update_date")) {
+        (Some(offer), Some(job)) => offer < job,
+        // What is no date loses nothing, and wins nothing.
+        _ => false,
     }
 }
 

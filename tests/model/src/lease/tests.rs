@@ -50,7 +50,7 @@ fn with_clocks_further_apart_a_failover_lets_a_command_of_an_ended_term_begin() 
     breaks("clocks far apart", || Protocol::new(Guards::ALL, bounds(&[-2], 1)), LATE);
 }
 
-/// A limit of the protocol as it is built. `docs/protocol.md` tells it.
+/// So each leadership of a process has a name of its own.
 #[test]
 fn a_process_that_leads_again_under_its_name_does_not_wait_for_its_own_unanswered_write() {
     let bounds = Bounds { leads_again: true, ..bounds(&[0], 0) };
