@@ -25,7 +25,8 @@ async fn what_offers_disagree_on_is_a_dead_letter_with_names_until_they_agree() 
     assert_eq!((stands.get("opco"), text(&of(&stands, first), "offer_title_custom")), (None, "Boulangère"));
     let told = dead_letters(&test).await;
     let fields: Vec<_> = told.iter().map(|it| ["_id", "reason", "detail"].map(|name| text(it, name))).collect();
-    assert_eq!(fields, [[&*format!("jobs_partners/{first}"), "not_invertible", "opco"]]);
+    let address = format!("jobs_partners/{first}");
+    assert_eq!(fields, [[&*address, "not_invertible", "opco"]]);
     let disputed = processor.metric("stream_processor_mirror_disagreements_total{field=\"opco\"}").await;
     assert!(disputed >= Some(1.0), "{disputed:?}");
     let verified = Processor::command(&["verify"], &test, &[]).await;
@@ -64,7 +65,7 @@ async fn what_an_application_writes_between_reading_and_writing_is_not_lost() {
     assert_eq!(of(&stands, id(&new)), new);
     let mirrored = of(&stands, first_job(&recruiter));
     assert_eq!(text(&mirrored, "offer_title_custom"), "Boulangère");
-    assert_eq!((text(&mirrored, "job_status"), mirrored.get_i32("stats_detail_view")), ("Active", Ok(7)));
+    assert_eq!((text(&mirrored, "job_status"), mirrored.get_i32("stats_detail_view").unwrap()), ("Active", 7));
     stopped(processor).await;
 }
 
