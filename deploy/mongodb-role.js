@@ -43,7 +43,7 @@ const role =
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_outbox" },
           "actions": ["insert", "update", "createIndex"] },
         { "resource": { "db": "labonnealternance", "collection": "recruiters" },
-          "actions": ["update", "remove"] },
+          "actions": ["insert", "update", "remove"] },
         { "resource": { "db": "labonnealternance", "collection": "userswithaccounts" },
           "actions": ["remove", "listIndexes"] },
         { "resource": { "db": "labonnealternance", "collection": "rolemanagements" },

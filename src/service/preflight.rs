@@ -128,7 +128,7 @@ fn needed_for_jobs() -> Vec<(&'static str, Vec<&'static str>)> {
         (JOB_RUNS, vec!["find", "insert", "update", "remove", "createIndex"]),
         (OUTBOX, vec!["find", "insert", "update", "createIndex"]),
         (ROLES, vec!["find", "remove"]),
-        (WatchedCollection::Recruiters.name(), vec!["update", "remove"]),
+        (WatchedCollection::Recruiters.name(), vec!["insert", "update", "remove"]),
         (WatchedCollection::Users.name(), vec!["remove"]),
         (WatchedCollection::AnonymizedRecruiters.name(), vec!["insert", "update"]),
         (WatchedCollection::AnonymizedUsers.name(), vec!["insert", "update"]),
