@@ -160,8 +160,9 @@ pub(super) async fn in_shadow(name: &str, recruiters: &[Document]) -> TestDataba
 }
 
 pub(super) async fn set(test: &TestDatabase, offer: ObjectId, fields: Document) {
-    let changed = test.collection("jobs_partners").update_one(doc! { "_id": offer }, doc! { "$set": fields });
-    assert_eq!(changed.await.unwrap().matched_count, 1, "{offer}");
+    let offers = test.collection("jobs_partners");
+    let changed = offers.update_one(doc! { "_id": offer }, doc! { "$set": fields }).await.unwrap();
+    assert_eq!(changed.matched_count, 1, "{offer}");
 }
 
 pub(super) async fn read(test: &TestDatabase, recruiter: ObjectId) -> Document {
