@@ -225,7 +225,8 @@ impl MaintenanceWorker {
         stored: &mut StoredCommand,
         apply: &Apply,
     ) -> Result<Option<CommandOutcome>, Unfinished> {
-        if let Some(refused) = refused_by(apply.stages.phase) {
+        // While the mirror is on, a resync repairs `recruiters`.
+        if let Some(refused) = refused_by(apply.stages.phase).filter(|_| !apply.stages.mirrors()) {
             return Ok(Some(refused));
         }
         // A command gets a step only when no resync is running, so the resync that was begun is finished.

@@ -12,3 +12,4 @@ mod only_in_recruiters;
 mod phase_races;
 mod phase_steps;
 mod rules;
+mod there_and_back;

@@ -15,7 +15,7 @@ use crate::interruption::Unfinished;
 use crate::model::dead_letter::{Action, Reason};
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::WatchedCollection;
-use crate::model::recruiter::{Job, Recruiter};
+use crate::model::recruiter::{Job, JobFields, Recruiter};
 use crate::model::value;
 use crate::mongo::reads::documents;
 use crate::observe::facts::MirrorWrite;
@@ -105,7 +105,9 @@ impl Stages {
             let own = holders.get(&read.recruiter.id).into_iter().flatten();
             for id in own.filter(|id| read.recruiter.jobs.iter().any(|job| job.id == Some(**id))) {
                 held.insert(*id);
-                read.job(*id).and_then(|job| job.fields().ok()).iter().for_each(|fields| keys.add_job(fields));
+                let fields = read.job(*id).and_then(|job| job.fields().ok());
+                let offer = offers.get(id).copied().flatten();
+                fields.iter().for_each(|fields| keys.add_job(&offer.map_or(*fields, |offer| as_named(*fields, offer))));
             }
             all.push(read);
         }
@@ -141,7 +143,7 @@ impl Stages {
         answers: &Answers,
     ) -> Option<Unprojection> {
         let job = job.fields().ok()?;
-        let references = answers.of(&recruiter.fields, &job);
+        let references = answers.of(&recruiter.fields, &as_named(job, offer));
         Some(unproject(offer, &recruiter.fields, id, &job, &references, &self.settings))
     }
 
@@ -238,6 +240,11 @@ fn is_older(offer: &RawDocument, job: &RawDocument) -> bool {
         // What is no date loses nothing, and wins nothing.
         _ => false,
     }
+}
+
+/// The job with the ROME codes of the offer: the unprojection wants the references that the offer names.
+fn as_named<'a>(job: JobFields<'a>, offer: &'a RawDocument) -> JobFields<'a> {
+    JobFields { rome_code: value::field(offer, "offer_rome_codes").or(job.rome_code), ..job }
 }
 
 /// The dead letter of an offer with fields that cannot come back.
