@@ -58,7 +58,7 @@ impl Phase {
         matches!(self.stream(), StreamWrites::Always | StreamWrites::UnlessNewer)
     }
 
-    /// True where the mirror keeps `recruiters` in step with `jobs_partners` (spec 10, "The mirror"). `keeps_backup` is
+    /// True where the mirror keeps `recruiters` in step with `jobs_partners` (spec 10, "The mirror (phase `shadow`)"). `keeps_backup` is
     /// the setting `phase.keep_recruiters_backup`.
     #[must_use]
     pub fn mirrors(self, keeps_backup: bool) -> bool {

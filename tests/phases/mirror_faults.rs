@@ -19,10 +19,10 @@ use crate::support::waiting::{PATIENCE, eventually};
 async fn what_offers_disagree_on_is_a_dead_letter_with_names_until_they_agree() {
     let (test, [recruiter], processor) = mirrored("mirror_lost", [recruiter([job("Boulanger"), job("Vendeur")])]).await;
     let [first, second] = job_ids(&recruiter)[..] else { panic!("two jobs") };
-    set(&test, first, doc! { "workplace_opco": PERSONAL, "offer_title": "Boulangère", "updated_at": LATER }).await;
+    set(&test, first, doc! { "workplace_opco": PERSONAL, "offer_description": "Pétrir", "updated_at": LATER }).await;
     settled(&test.database).await;
     let stands = read(&test, id(&recruiter)).await;
-    assert_eq!((stands.get("opco"), text(&of(&stands, first), "offer_title_custom")), (None, "Boulangère"));
+    assert_eq!((stands.get("opco"), text(&of(&stands, first), "job_description")), (None, "Pétrir"));
     let told = dead_letters(&test).await;
     let fields: Vec<_> = told.iter().map(|it| ["_id", "reason", "detail"].map(|name| text(it, name))).collect();
     let address = format!("jobs_partners/{first}");
@@ -50,21 +50,21 @@ async fn what_an_application_writes_between_reading_and_writing_is_not_lost() {
     let mut processor = started_with(&test, &stops).await;
     until_no_resync(&test.database).await;
     settled(&test.database).await;
-    set(&test, first_job(&recruiter), doc! { "offer_title": "Boulangère", "updated_at": LATER }).await;
+    set(&test, first_job(&recruiter), doc! { "offer_description": "Pétrir", "updated_at": LATER }).await;
     eventually(PATIENCE, "it stops", async || processor.is_stopped().then_some(())).await;
     let new = job("Vendeur");
     let all = test.collection("recruiters");
-    let own =
-        doc! { "$push": { "jobs": &new }, "$set": { "jobs.0.stats_detail_view": 7, "jobs.0.job_status": "Pourvue" } };
-    let date = doc! { "$currentDate": { "jobs.0.job_update_date": true, "updatedAt": true } };
-    all.update_one(doc! { "_id": id(&recruiter) }, with(own, date)).await.unwrap();
+    let own = doc! { "jobs.0.stats_detail_view": 7, "jobs.0.job_status": "Pourvue" };
+    let date = doc! { "jobs.0.job_update_date": true, "updatedAt": true };
+    all.update_one(doc! { "_id": id(&recruiter) }, doc! { "$set": own, "$currentDate": date }).await.unwrap();
+    all.update_one(doc! { "_id": id(&recruiter) }, doc! { "$push": { "jobs": &new } }).await.unwrap();
     processor.signal(Signal::Continue);
     settled(&test.database).await;
     settled(&test.database).await;
     let stands = read(&test, id(&recruiter)).await;
     assert_eq!(of(&stands, id(&new)), new);
     let mirrored = of(&stands, first_job(&recruiter));
-    assert_eq!(text(&mirrored, "offer_title_custom"), "Boulangère");
+    assert_eq!(text(&mirrored, "job_description"), "Pétrir");
     assert_eq!((text(&mirrored, "job_status"), mirrored.get_i32("stats_detail_view").unwrap()), ("Active", 7));
     stopped(processor).await;
 }
@@ -109,8 +109,8 @@ async fn through_the_phases_forth_and_back_nothing_is_forced_and_the_newest_writ
         for (place, offer) in recruiters.iter().flat_map(job_ids).enumerate() {
             let status = ["Active", "Filled", "Cancelled"][place % 3];
             let date = bson::DateTime::from_millis(LATER.timestamp_millis() + round * 1_000);
-            let title = format!("Titre {round} {place}");
-            set(&test, offer, doc! { "offer_title": title, "offer_status": status, "updated_at": date }).await;
+            let text = format!("Texte {round} {place}");
+            set(&test, offer, doc! { "offer_description": text, "offer_status": status, "updated_at": date }).await;
         }
         let before = offers(&test).await;
         for back in ["dual-write", "sync", "dual-write"] {
@@ -141,7 +141,7 @@ async fn step(test: &TestDatabase, to: &str) {
 async fn offers(test: &TestDatabase) -> Vec<[String; 2]> {
     let offers = test.collection("jobs_partners").find(doc! {}).sort(doc! { "_id": 1 }).await.unwrap();
     let offers: Vec<Document> = offers.try_collect().await.unwrap();
-    offers.iter().map(|offer| ["offer_title", "offer_status"].map(|name| text(offer, name).to_owned())).collect()
+    offers.iter().map(|offer| ["offer_description", "offer_status"].map(|name| text(offer, name).to_owned())).collect()
 }
 
 async fn dead_letters(test: &TestDatabase) -> Vec<Document> {

@@ -1,4 +1,4 @@
-//! The mirror (spec 10, "The mirror"): in phase `shadow` it keeps `recruiters` in step with our offers. A touch of the
+//! The mirror (spec 10, "The mirror (phase `shadow`)"): in phase `shadow` it keeps `recruiters` in step with our offers. A touch of the
 //! mirror names an offer. The mirror reads the newest offer, its recruiter and its job, and writes what they do not say
 //! yet.
 
