@@ -59,7 +59,7 @@ fn verified(certificate: &Certificate, add: &mut impl FnMut(&str, String)) {
     let phase = &certificate.phase;
     let retired = phase.history.iter().rposition(|step| step.to.as_deref() == Some("retired"));
     let before = if phase.name == "retired" { retired.unwrap_or_default() } else { phase.history.len() };
-    let entered = phase.history.iter().take(before).last();
+    let entered = phase.history.iter().take(before).next_back();
     let stay = entered.map_or((None, None), |step| (step.to.as_deref(), step.at.as_deref()));
     if last.phase.as_deref() != stay.0 || last.began.as_deref().map(millis) < stay.1.map(millis) {
         let [in_phase, at] = [&last.phase, &last.ended].map(|text| text.as_deref().unwrap_or("unknown"));

@@ -173,9 +173,10 @@ async fn set(
 ) -> Result<Exit, Refusal> {
     let current = load(context).await?;
     if current.phase == to {
-        match as_json {
-            true => println!("{}", json!({ "phase": to.word() })),
-            false => println!("the phase is {} already; nothing was done", to.word()),
+        if as_json {
+            println!("{}", json!({ "phase": to.word() }));
+        } else {
+            println!("the phase is {} already; nothing was done", to.word());
         }
         return Ok(Exit::Done);
     }

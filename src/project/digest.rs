@@ -6,7 +6,7 @@ use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
-use super::written_fields::{WRITTEN, place};
+use super::written_fields::{WRITTEN, is_repetition, place};
 use crate::model::Offer;
 use crate::model::ids::JobId;
 
@@ -83,7 +83,7 @@ pub(crate) fn of_projection(offer: &Offer) -> Digest {
 }
 
 /// The digest of the existing offer, over the fields that the projection has. It equals the digest of the projection
-/// if and only if each of these fields has the projected value.
+/// if and only if each of these fields has the projected value. Fields that only repeat others do not count.
 #[must_use]
 pub(crate) fn of_standing(offer: &Offer, standing: &RawDocument) -> Digest {
     of_offer(offer.id, &in_order(&offer.fields), &in_order(standing))
@@ -113,7 +113,11 @@ fn in_order(document: &RawDocument) -> Values<'_> {
 fn of_offer(id: JobId, projected: &Values<'_>, values: &Values<'_>) -> Digest {
     let mut bytes = id.0.bytes().to_vec();
     // A field that the schema of the target omits is in no projection.
-    let there = WRITTEN.iter().zip(projected).zip(values).filter(|((_, projected), _)| projected.is_some());
+    let there = WRITTEN
+        .iter()
+        .zip(projected)
+        .zip(values)
+        .filter(|((name, projected), _)| projected.is_some() && !is_repetition(name.as_str()));
     for ((name, _), value) in there {
         put_text(&mut bytes, name.as_str());
         match value {

@@ -70,6 +70,12 @@ pub const WRITTEN: [&CStr; 55] = [
 static PLACES: LazyLock<HashMap<&'static str, usize>> =
     LazyLock::new(|| WRITTEN.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect());
 
+/// True for a field that only repeats others: the public link has the `_id` and the title in words. While applications are
+/// the authority, its value may be of an earlier title, and nothing is lost with it.
+pub(crate) fn is_repetition(name: &str) -> bool {
+    name == "lba_url"
+}
+
 /// The index of `name` in [`WRITTEN`]; `None` for a field that the projection does not write.
 pub(super) fn place(name: &str) -> Option<usize> {
     PLACES.get(name).copied()

@@ -25,6 +25,7 @@ use crate::mongo::reads::documents;
 use crate::phase::Phase;
 use crate::phase::sides::{Pair, Sides};
 use crate::project::closing::closing_stands;
+use crate::project::written_fields::is_repetition;
 use crate::project::{ProjectionSettings, project};
 use crate::target::Target;
 use crate::write::dead_letters::{Address, DeadLetters};
@@ -74,13 +75,16 @@ pub(crate) struct MirrorRules {
     pub explains: bool,
     /// A cancelled job may lack its offer: the mirror cancelled the job when the offer was deleted.
     pub deletes: bool,
+    /// A field that only repeats others may have an earlier value: nobody writes it in `shadow`.
+    pub repetitions_differ: bool,
 }
 
 impl MirrorRules {
     /// The rules of a comparison as in phase `to`, while the database is in phase `from`.
     pub(crate) fn of(context: &Context, from: Phase, to: Phase) -> Self {
         let keeps_backup = context.settings.phase.keep_recruiters_backup;
-        Self { explains: to.mirrors(keeps_backup), deletes: from.mirrors(keeps_backup) }
+        let mirrors = from.mirrors(keeps_backup);
+        Self { explains: to.mirrors(keeps_backup), deletes: mirrors, repetitions_differ: mirrors }
     }
 }
 
@@ -231,7 +235,10 @@ impl Comparer {
                     if standing.is_some_and(|standing| closing_stands(&offer, standing)) {
                         look.closed_elsewhere.add(|| id.to_string());
                     }
-                    let found = compare::held(&offer, standing, &known);
+                    let mut found = compare::held(&offer, standing, &known);
+                    if self.mirror.repetitions_differ {
+                        found.retain(|finding| !finding.field.is_some_and(is_repetition));
+                    }
                     match Pair::of(&offer, standing) {
                         pair if found.is_empty() => sides.add(pair),
                         pair => pairs.push((id, pair)),

@@ -33,6 +33,7 @@ const ROWS: &[Row] = &[
     ("jobs run now", &["jobs", "run", "verify", "--now", "soon"], "expected a time such as"),
     ("man folder", &["man", "a-file/man"], "choose another folder"),
     ("mongodb-uri", &["status", "--mongodb-uri", "mongo://db"], "mongodb.uri"),
+    ("operator", &["status", "--as", ""], "--as"),
     ("phase certificate check", &["phase", "certificate", "--check", "a-file"], "it has no schema"),
     ("phase certificate check", &["phase", "certificate", "--check", "missing.json"], "cannot be read"),
     ("phase certificate out", &["phase", "certificate", "--out", "missing/c.json"], "there is no such folder"),

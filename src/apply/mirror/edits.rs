@@ -8,6 +8,7 @@ use bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, RawDocumentBuf, do
 use crate::model::ids::JobId;
 use crate::model::recruiter::Recruiter;
 use crate::model::value;
+use crate::project::written_fields::is_repetition;
 use crate::project::{Unprojection, is_active};
 use crate::write::statements::{Statement, still};
 
@@ -49,7 +50,8 @@ impl Edits {
             self.jobs.insert(id, said.job);
         }
         self.hides_contact |= is_anonymised(offer, anonymized_email);
-        self.lost.insert(id, said.not_invertible.into_iter().map(str::to_owned).collect());
+        let lost = said.not_invertible.into_iter().filter(|name| !is_repetition(name));
+        self.lost.insert(id, lost.map(str::to_owned).collect());
         self.wishes.insert(id, said.recruiter);
     }
 
