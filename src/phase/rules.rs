@@ -58,8 +58,8 @@ impl Phase {
         matches!(self.stream(), StreamWrites::Always | StreamWrites::UnlessNewer)
     }
 
-    /// True where the mirror keeps `recruiters` in step with `jobs_partners` (spec 10, "The mirror (phase `shadow`)"). `keeps_backup` is
-    /// the setting `phase.keep_recruiters_backup`.
+    /// True where the mirror keeps `recruiters` in step (spec 10, "The mirror (phase `shadow`)"). `keeps_backup` is the
+    /// setting `phase.keep_recruiters_backup`.
     #[must_use]
     pub fn mirrors(self, keeps_backup: bool) -> bool {
         keeps_backup && self.stream() == StreamWrites::Compare

@@ -1,6 +1,5 @@
-//! The mirror (spec 10, "The mirror (phase `shadow`)"): in phase `shadow` it keeps `recruiters` in step with our offers. A touch of the
-//! mirror names an offer. The mirror reads the newest offer, its recruiter and its job, and writes what they do not say
-//! yet.
+//! The mirror (spec 10, "The mirror (phase `shadow`)") keeps `recruiters` in step with our offers. A touch of the mirror
+//! names an offer. The mirror reads the newest offer, its recruiter and its job, and writes what they do not say yet.
 
 pub(crate) mod derived_id;
 pub(crate) mod edits;
