@@ -136,10 +136,9 @@ struct JobRun {
 
 impl StatusReport {
     async fn read(context: &Context) -> Result<Self, Failure> {
-        let database = &context.database;
+        let (database, deployment) = (&context.database, &context.deployment);
         let phase = state::load(database, context.settings.phase.initial).await?;
-        let oplog = Oplog::measure(database).await?;
-        let now = operation_time(database).await?;
+        let (oplog, now) = (Oplog::measure(database).await?, operation_time(database).await?);
         // A checkpoint that cannot be read counts as none here; `doctor` tells the reason.
         let checkpoint = with_deadline(store(context).load()).await.ok().flatten();
         let position = checkpoint.as_ref().map(|checkpoint| {
@@ -168,7 +167,6 @@ impl StatusReport {
             differences: verification.as_ref().and_then(|last| last.differences),
             late_writes: late_writes.as_ref().map_or(0, |late| u64::try_from(late.total).unwrap_or_default()),
         });
-        let deployment = &context.deployment;
         Ok(Self {
             verdict: verdict(&judged),
             problems: problems(&judged),

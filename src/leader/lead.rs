@@ -60,9 +60,8 @@ pub(crate) async fn lead(
 ) -> Result<(), Unfinished> {
     let (mut group, term) = (Group::new(stop), lease.term);
     let (renewed, validity) = watch::channel(lease.validity);
-    let writer = lease.writer(&context.database, validity.clone());
+    let (writer, settings) = (lease.writer(&context.database, validity.clone()), &context.settings);
     group.spawn(Task::Lease, renew(lease, renewed, Arc::clone(&context.health), group.stop.clone()));
-    let settings = &context.settings;
     // The fence comes before all reads: until then a transaction of the previous leader may still change documents.
     let (fence, through) = Fence::take_over(writer.clone(), term).await?;
     ledger::prepare(&context.database).await?;

@@ -304,16 +304,14 @@ impl MaintenanceWorker {
     }
 }
 
-/// True while offers that were written before the command may wait to be mirrored. A step back before that would leave
-/// their jobs old. Without a stream, the comparison before the step tells what differs.
+/// True while offers that were written before the command may wait to be mirrored: a step back would leave their jobs
+/// old. Without a stream, the comparison before the step tells what differs.
 fn must_drain(stored: &StoredCommand, apply: &Apply, to: &str) -> bool {
     let stages = &apply.stages;
     let is_back = Phase::from_word(to).is_some_and(Phase::writes_offers);
     let asked = stored.requested_at.timestamp_millis() / 1_000;
-    let applied = stages.health.applied_time();
-    is_back
-        && stages.phase.mirrors(stages.keeps_backup)
-        && applied.is_some_and(|applied| i64::from(applied.time) <= asked)
+    let is_behind = stages.health.applied_time().is_some_and(|applied| i64::from(applied.time) <= asked);
+    is_back && stages.phase.mirrors(stages.keeps_backup) && is_behind
 }
 
 /// The order to step to another phase.

@@ -8,6 +8,7 @@ use bson::{Bson, RawBsonRef, RawDocument, doc, oid::ObjectId};
 
 use super::compare::{self, ComparisonContext, Finding};
 use super::job_owners::{by_id, contenders, establishments, held, jobs, present, read_managed, read_offers};
+use super::mirror_rules::MirrorRules;
 use super::report::DifferenceCount;
 use crate::apply::affected_recruiters;
 use crate::context::Context;
@@ -22,7 +23,6 @@ use crate::model::user_id::user_id;
 use crate::model::{Offer, OfferStatus, Recruiter, References, value};
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::documents;
-use crate::phase::Phase;
 use crate::phase::sides::{Pair, Sides};
 use crate::project::closing::closing_stands;
 use crate::project::written_fields::is_repetition;
@@ -65,27 +65,6 @@ pub(crate) struct Comparison {
     pub closed_elsewhere: DifferenceCount,
     /// The sums over the recruiters that are not in `wrong`.
     pub sides: Sides,
-}
-
-/// The rules of a comparison while the mirror is on.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct MirrorRules {
-    /// A dead letter about what cannot be mirrored explains the differences of its offer. This does not hold for a
-    /// comparison before a step back: there the offer would be overwritten.
-    pub explains: bool,
-    /// A cancelled job may lack its offer: the mirror cancelled the job when the offer was deleted.
-    pub deletes: bool,
-    /// A field that only repeats others may have an earlier value: nobody writes it in `shadow`.
-    pub repetitions_differ: bool,
-}
-
-impl MirrorRules {
-    /// The rules of a comparison as in phase `to`, while the database is in phase `from`.
-    pub(crate) fn of(context: &Context, from: Phase, to: Phase) -> Self {
-        let keeps_backup = context.settings.phase.keep_recruiters_backup;
-        let mirrors = from.mirrors(keeps_backup);
-        Self { explains: to.mirrors(keeps_backup), deletes: mirrors, repetitions_differ: mirrors }
-    }
 }
 
 /// Compares documents of one database.
@@ -217,9 +196,7 @@ impl Comparer {
             };
             let standing = offers.get(&id).copied();
             let references = answers.of(&recruiter.fields, &fields);
-            let is_refused = self.dead_letters.contains_refusal(&Address::of(recruiter.id, Some(id)))
-                || self.mirror.explains
-                    && self.dead_letters.get(&Address::Offer(id)).is_some_and(|known| known.is_of_mirror());
+            let is_refused = self.is_refused(recruiter.id, id);
             let projected = project(&recruiter.fields, id, &fields, &references, &self.settings);
             let is_deleted =
                 |offer: &Offer| self.mirror.deletes && standing.is_none() && offer.status == OfferStatus::Cancelled;
@@ -236,9 +213,7 @@ impl Comparer {
                         look.closed_elsewhere.add(|| id.to_string());
                     }
                     let mut found = compare::held(&offer, standing, &known);
-                    if self.mirror.repetitions_differ {
-                        found.retain(|finding| !finding.field.is_some_and(is_repetition));
-                    }
+                    found.retain(|finding| self.counts(finding));
                     match Pair::of(&offer, standing) {
                         pair if found.is_empty() => sides.add(pair),
                         pair => pairs.push((id, pair)),
@@ -248,20 +223,34 @@ impl Comparer {
                 _ => {
                     look.explained += 1;
                     look.jobs_without_offer += u64::from(has_address && standing.is_none());
-                    let email = &self.settings.anonymized_email;
-                    // The offer may still show another recruiter, which had the job before. So the user that the offer
-                    // names decides whether its contact must be gone.
-                    let standing = standing.filter(|offer| {
-                        let named = naming(value::field(offer, "managed_by"));
-                        answers.of(&named, &JobFields::default()).user_is_anonymized
-                    });
-                    standing.map(|offer| compare::contact_left(id, offer, email, false)).unwrap_or_default()
+                    self.contact_left(id, standing, answers)
                 }
             };
             standing.map(RawDocument::as_bytes).hash(&mut signature);
             findings.extend(found);
         }
         Mismatch { findings, signature: signature.finish(), sides, pairs }
+    }
+
+    /// True where a dead letter explains what differs.
+    fn is_refused(&self, recruiter: RecruiterId, job: JobId) -> bool {
+        let of_mirror = || self.dead_letters.get(&Address::Offer(job)).is_some_and(|known| known.is_of_mirror());
+        self.dead_letters.contains_refusal(&Address::of(recruiter, Some(job))) || self.mirror.explains && of_mirror()
+    }
+
+    fn counts(&self, finding: &Finding) -> bool {
+        !(self.mirror.repetitions_differ && finding.field.is_some_and(is_repetition))
+    }
+
+    /// The contact in the offer of a job that cannot be projected. The offer may still show another recruiter, which had
+    /// the job before. So the user that the offer names decides whether its contact must be gone.
+    fn contact_left(&self, id: JobId, standing: Option<&RawDocument>, answers: &Answers) -> Vec<Finding> {
+        let standing = standing.filter(|offer| {
+            let named = naming(value::field(offer, "managed_by"));
+            answers.of(&named, &JobFields::default()).user_is_anonymized
+        });
+        let email = &self.settings.anonymized_email;
+        standing.map(|offer| compare::contact_left(id, offer, email, false)).unwrap_or_default()
     }
 
     fn known(

@@ -5,6 +5,7 @@ pub(crate) mod compare_sides;
 pub(crate) mod continuous;
 mod job_owners;
 mod loss_scan;
+mod mirror_rules;
 pub(crate) mod only_in_recruiters;
 pub(crate) mod recheck;
 pub(crate) mod report;
@@ -14,7 +15,8 @@ mod unprojected;
 
 use tokio_util::sync::CancellationToken;
 
-use self::compare_sides::{Comparer, MirrorRules};
+use self::compare_sides::Comparer;
+use self::mirror_rules::MirrorRules;
 use self::only_in_recruiters::OnlyInRecruiters;
 use self::recheck::{Behind, Rechecker};
 use self::report::VerificationReport;

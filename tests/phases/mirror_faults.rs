@@ -54,9 +54,12 @@ async fn what_an_application_writes_between_reading_and_writing_is_not_lost() {
     eventually(PATIENCE, "it stops", async || processor.is_stopped().then_some(())).await;
     let new = job("Vendeur");
     let all = test.collection("recruiters");
-    let own = doc! { "jobs.0.stats_detail_view": 7, "jobs.0.job_status": "Pourvue" };
-    let date = doc! { "jobs.0.job_update_date": true, "updatedAt": true };
-    all.update_one(doc! { "_id": id(&recruiter) }, doc! { "$set": own, "$currentDate": date }).await.unwrap();
+    // Earlier than the offer, so the offer is the newest write.
+    let date = bson::DateTime::from_millis(LATER.timestamp_millis() - 1_000);
+    let own = doc! {
+        "jobs.0.stats_detail_view": 7, "jobs.0.job_status": "Pourvue", "jobs.0.job_update_date": date, "updatedAt": date,
+    };
+    all.update_one(doc! { "_id": id(&recruiter) }, doc! { "$set": own }).await.unwrap();
     all.update_one(doc! { "_id": id(&recruiter) }, doc! { "$push": { "jobs": &new } }).await.unwrap();
     processor.signal(Signal::Continue);
     settled(&test.database).await;

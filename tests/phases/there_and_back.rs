@@ -92,6 +92,11 @@ async fn three_times_there_and_back_with_kills_the_newest_write_stands_on_both_s
     let test = TestDatabase::create("there_and_back").await;
     let world: Vec<Document> = (0..6).map(|_| recruiter(["A", "B", "C"].map(job))).collect();
     test.collection("recruiters").insert_many(&world).await.unwrap();
+    for recruiter in &world {
+        let user = ObjectId::parse_str(text(recruiter, "managed_by")).unwrap();
+        let email = format!("{user}@example.com");
+        test.collection("userswithaccounts").insert_one(doc! { "_id": user, "email": email }).await.unwrap();
+    }
     let jobs: BTreeMap<ObjectId, ObjectId> =
         world.iter().flat_map(|it| job_ids(it).into_iter().map(|job| (job, id(it)))).collect();
     let newest = BTreeMap::new();
