@@ -122,7 +122,8 @@ async fn where_offers_are_the_authority_newer_ones_are_right_or_at_least_not_ove
     }
     for phase in ["shadow", "retired"] {
         enter(phase).await;
-        let refused = Processor::command(&["verify", "--repair"], &test, &[]).await;
+        let without_mirror = [("STREAM_PROCESSOR__PHASE__KEEP_RECRUITERS_BACKUP", "false")];
+        let refused = Processor::command(&["verify", "--repair"], &test, &without_mirror).await;
         assert_eq!(refused.code, 1);
         assert!(refused.stderr.contains("is the authority"), "{}", refused.stderr);
     }

@@ -176,6 +176,6 @@ pub(super) async fn read(test: &TestDatabase, recruiter: ObjectId) -> Document {
 
 /// The job of a recruiter with this `_id`.
 pub(super) fn of(recruiter: &Document, job: ObjectId) -> Document {
-    let jobs = recruiter.get_array("jobs").unwrap().iter().filter_map(Bson::as_document);
-    jobs.cloned().find(|found| id(found) == job).expect("the recruiter holds the job")
+    let mut jobs = recruiter.get_array("jobs").unwrap().iter().filter_map(Bson::as_document);
+    jobs.find(|found| id(found) == job).cloned().expect("the recruiter holds the job")
 }

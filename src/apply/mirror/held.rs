@@ -169,7 +169,13 @@ impl Stages {
                 let Ok(id) = offer.get_object_id("_id").map(JobId) else { continue };
                 let Some(read) = voters.get(&id).and_then(|place| all.get_mut(*place)) else { continue };
                 let said = read.job(id).and_then(|job| self.said(&read.recruiter, job, id, offer, &answers));
-                said.into_iter().for_each(|said| read.edits.vote(id, said));
+                let Some(said) = said else { continue };
+                if self.is_of_mirror(&Address::Offer(id)) {
+                    // What it could not bring back may come back now that another offer agrees.
+                    read.edits.add(id, offer, said, &self.settings.anonymized_email);
+                } else {
+                    read.edits.vote(id, said);
+                }
             }
         }
         Ok(())

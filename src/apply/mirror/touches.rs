@@ -102,7 +102,7 @@ impl Stages {
         Ok(jobs)
     }
 
-    fn is_of_mirror(&self, address: &Address) -> bool {
+    pub(super) fn is_of_mirror(&self, address: &Address) -> bool {
         self.dead_letters.get(address).is_some_and(|known| known.is_of_mirror())
     }
 
