@@ -45,7 +45,7 @@ pub struct Lease {
 /// The document `lease`. Every field may be missing: other versions wrote other ones.
 #[derive(Debug)]
 pub(crate) struct StoredLease {
-    /// The name that [`holder`] made.
+    /// The name that [`instance_name`] made.
     holder: Option<String>,
     term: Option<i64>,
     renewed_at: Option<DateTime>,
@@ -90,7 +90,7 @@ impl StoredLease {
 /// The process that holds the lease.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Holder {
-    /// The name that [`holder`] made.
+    /// The name that [`instance_name`] made.
     pub name: String,
     pub term: i64,
     /// The lag of the leader at its last renewal, in seconds; `None` if the lag was unknown.
