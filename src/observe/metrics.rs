@@ -50,6 +50,8 @@ pub struct Metrics {
     /// 1 for the present verdict, 0 for the other ones.
     verdict: IntGaugeVec,
     pub(super) mirror: MirrorMetrics,
+    /// 1 while the phase of the database and the configuration turn the mirror on.
+    pub mirroring: IntGauge,
     /// 1 for the phase of the database, 0 for the other phases.
     pub(super) phase: IntGaugeVec,
     /// Offers anonymised.
@@ -230,6 +232,7 @@ impl Metrics {
             build: make.gauges("build_info", "1, with the names of build and deployment as labels", &BUILD)?,
             verdict: make.gauges("verdict", "1 for the present verdict", &["state"])?,
             mirror: MirrorMetrics::new(&make)?,
+            mirroring: make.integer_gauge("mirroring", "1 while the mirror keeps recruiters in step")?,
             phase: make.gauges("phase", "1 for the phase of the database", &["phase"])?,
             offers_anonymized: make.counter("offers_anonymized_total", "Anonymised offers")?,
             users_deactivated: make.counter("users_deactivated_total", "Users that were deactivated")?,

@@ -96,6 +96,9 @@ async fn metrics(State(shown): State<WebState>) -> Response {
     let state = verdict(&judged(&shown.context, &shown.survey)).state;
     metrics.set_verdict(VerdictState::ALL.map(|other| (other.word(), other == state)));
     let facts = shown.survey.fresh_facts();
+    let keeps_backup = shown.context.settings.phase.keep_recruiters_backup;
+    let mirrors = facts.as_ref().is_some_and(|facts| facts.phase.phase.mirrors(keeps_backup));
+    metrics.mirroring.set(i64::from(mirrors));
     metrics.oplog_window.set(facts.as_ref().and_then(|facts| facts.oplog_window()).unwrap_or(f64::NAN));
     metrics.token_headroom.set(facts.and_then(|facts| facts.headroom()).unwrap_or(f64::NAN));
     match metrics.text() {

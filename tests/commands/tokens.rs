@@ -38,7 +38,7 @@ async fn a_position_is_decoded_with_its_age_and_whether_the_oplog_holds_it() {
     for word in ["time ", "kind ", "in the oplog", "headroom ", "old worker    recruiters: "] {
         assert!(text.contains(word), "{word} in {text}");
     }
-    let old = tokens(&test, &["show", "2001-01-01T00:00:00Z"]).await;
+    let old = tokens(&test, &["show", "--fail-if-lost", "2001-01-01T00:00:00Z"]).await;
     assert!(old.code == 1 && old.stdout.contains("no longer in the oplog"), "{}", old.stdout);
 }
 
