@@ -319,6 +319,12 @@ impl Metrics {
         ["created", "changed"].iter().map(|result| self.offers_written.with_label_values(&[*result]).get()).sum()
     }
 
+    /// Recruiters that the mirror wrote since the process began.
+    #[must_use]
+    pub(crate) fn mirrored_recruiters(&self) -> u64 {
+        MIRRORED.values.iter().map(|kind| self.mirror.writes.with_label_values(&[*kind]).get()).sum()
+    }
+
     /// All metrics in the text format of Prometheus.
     ///
     /// # Errors

@@ -92,6 +92,8 @@ pub(crate) struct SinceStart {
     pub retries: u64,
     /// Resyncs begun.
     pub resyncs: u64,
+    /// Recruiters that the mirror wrote.
+    pub mirrored: u64,
 }
 
 /// The state of the whole service, read from the database.
@@ -130,6 +132,8 @@ pub(crate) struct PhaseStatus {
     pub authority: &'static str,
     /// A description of the stream's writes in this phase.
     pub stream: &'static str,
+    /// True while the mirror keeps `recruiters` in step; null outside the phase `shadow`.
+    pub mirror: Option<bool>,
     /// The next phase; null after the last.
     pub next: Option<&'static str>,
     /// The conditions for the step to the next phase.
@@ -245,7 +249,7 @@ impl Status {
                 latency: context.health.latencies.last_minute(),
             },
             since_start: since_start(context),
-            service: facts.map(|facts| Service::of(&facts)),
+            service: facts.map(|facts| Service::of(&facts, context.settings.phase.keep_recruiters_backup)),
             counts: survey.counts().map(|counts| (*counts).clone()),
             history,
         }
@@ -290,11 +294,12 @@ fn since_start(context: &Context) -> SinceStart {
         offers: context.metrics.offers_changed(),
         retries: context.metrics.retries.get(),
         resyncs: context.metrics.resyncs.get(),
+        mirrored: context.metrics.mirrored_recruiters(),
     }
 }
 
 impl Service {
-    fn of(facts: &ServiceFacts) -> Self {
+    fn of(facts: &ServiceFacts, keeps_backup: bool) -> Self {
         let row = facts.phase.phase.row();
         Self {
             asked: text(facts.at),
@@ -303,6 +308,7 @@ impl Service {
                 since: facts.phase.since.map(text),
                 authority: row.authority,
                 stream: row.stream,
+                mirror: (facts.phase.phase == Phase::Shadow).then(|| facts.phase.phase.mirrors(keeps_backup)),
                 next: facts.phase.phase.next().map(Phase::word),
                 conditions: facts.conditions.clone(),
             },

@@ -11,7 +11,7 @@ use crate::support::processor::Processor;
 use crate::support::recruiters::{id, job, recruiter, with};
 use crate::support::runs::{started_with, stopped};
 use crate::support::state::{links, settled, until_no_resync, writes};
-use crate::support::waiting::cluster_time_now;
+use crate::support::waiting::{PATIENCE, cluster_time_now, eventually};
 
 /// Later than every date of a new recruiter.
 pub(super) const LATER: DateTime = DateTime::from_millis(1_760_000_000_000);
@@ -111,6 +111,14 @@ async fn its_own_writes_come_back_and_write_nothing() {
     settled(&test.database).await;
     assert_eq!(writes(&test.database, "recruiters", began).await.len(), written);
     assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
+    eventually(PATIENCE, "the page tells of the mirror", async || {
+        let status: serde_json::Value = serde_json::from_str(&processor.http_get("/api/status").await.1).unwrap();
+        let is_told = status["service"]["phase"]["mirror"] == true && status["since_start"]["mirrored"] == written;
+        let is_shown = processor.http_get("/").await.1.contains("recruiters written since the start");
+        let is_on = processor.metric("stream_processor_mirroring").await == Some(1.0);
+        (is_told && is_shown && is_on).then_some(())
+    })
+    .await;
     stopped(processor).await;
 }
 
