@@ -11,7 +11,7 @@ pub(crate) struct MirrorRules {
     pub explains: bool,
     /// A cancelled job may lack its offer: the mirror cancelled the job when the offer was deleted.
     pub deletes: bool,
-    /// A field that only repeats others may have an earlier value: nobody writes it in `shadow`.
+    /// A field that only repeats others may have an earlier value where the stream writes no offers.
     pub repetitions_differ: bool,
 }
 
@@ -20,6 +20,6 @@ impl MirrorRules {
     pub(crate) fn of(context: &Context, from: Phase, to: Phase) -> Self {
         let keeps_backup = context.settings.phase.keep_recruiters_backup;
         let mirrors = from.mirrors(keeps_backup);
-        Self { explains: to.mirrors(keeps_backup), deletes: mirrors, repetitions_differ: mirrors }
+        Self { explains: to.mirrors(keeps_backup), deletes: mirrors, repetitions_differ: !from.writes_offers() }
     }
 }
