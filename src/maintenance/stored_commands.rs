@@ -89,6 +89,22 @@ pub enum Lane {
 const OF_TICKER: [&str; 3] = ["run-job", "anonymize-user", "obfuscate"];
 
 impl Command {
+    /// The word of the command for the log. Reasons and names of people stay out of it: they are stored with the command.
+    #[must_use]
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Backfill { .. } => "backfill",
+            Self::Repair => "repair",
+            Self::Replay(_) => "replay",
+            Self::RetryDeadLetters { .. } => "retry-dead-letters",
+            Self::DropDeadLetters { .. } => "drop-dead-letters",
+            Self::SetPhase { .. } => "set-phase",
+            Self::RunJob { .. } => "run-job",
+            Self::AnonymizeUser { .. } => "anonymize-user",
+            Self::Obfuscate => "obfuscate",
+        }
+    }
+
     /// Returns the part of the leadership that carries this command out.
     #[must_use]
     pub fn lane(&self) -> Lane {

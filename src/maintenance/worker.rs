@@ -91,7 +91,7 @@ impl MaintenanceWorker {
         if self.command.is_none() {
             self.command = stored_commands::take_up(database, Lane::Pipeline, only, self.fence.term).await?;
             if let Some(stored) = &self.command {
-                info!(command = %stored.id, order = ?stored.command, who = stored.who, "a command starts");
+                info!(command = %stored.id, order = stored.command.name(), "a command starts");
             }
         }
         Ok(())
@@ -150,9 +150,9 @@ impl MaintenanceWorker {
             Command::Repair => self.repair(stored, apply).await,
             Command::RetryDeadLetters { due_at } => retry_dead_letters::step(stored, apply, due_at).await,
             Command::Replay(span) => self.replay(stored, apply, &span).await,
-            Command::DropDeadLetters { ids, reason } => {
+            Command::DropDeadLetters { ids, .. } => {
                 let dropped = apply.stages.dead_letters.drop_named(&ids).await?;
-                info!(who = stored.who, reason, dropped, "dead letters were dropped by hand");
+                info!(dropped, "dead letters were dropped by hand");
                 // The count is added to the progress, because the step may be repeated after a lost answer.
                 let dropped = count(&stored.progress, "dropped") + dropped;
                 Ok(Some(CommandOutcome { done: true, details: doc! { "dropped": counted(dropped) } }))

@@ -236,7 +236,7 @@ impl Ticker {
 
     /// Carries out a stored command, and stores its result.
     async fn carry_out(&mut self, stored: &StoredCommand) -> Result<(), Unfinished> {
-        info!(command = %stored.id, order = ?stored.command, who = stored.who, "a command starts");
+        info!(command = %stored.id, order = stored.command.name(), "a command starts");
         let (database, term) = (self.context.database.clone(), self.handles.fence.term);
         let job_order = match JobOrder::of(&stored.command) {
             Ok(job_order) => job_order,

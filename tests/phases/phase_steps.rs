@@ -89,7 +89,8 @@ async fn a_dropped_dead_letter_does_not_open_the_gate_while_its_job_has_no_offer
     assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
     let step = phase(&["set", "shadow"], &test).await;
     assert_eq!(step.code, 0, "{}", step.stderr);
-    stopped(processor).await;
+    let log = stopped(processor).await.stderr;
+    assert!(!log.contains("in the way"), "what a person typed is stored, not logged: {log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
