@@ -108,13 +108,13 @@ impl Stages {
         Ok(stages)
     }
 
-    /// Sends statements about offers, without the fields that the target's schema omits.
+    /// Sends statements about offers, as the target's schema accepts them.
     ///
     /// # Errors
     /// As [`Output::update_offers`]; [`Failure::SchemaChanged`] when an offer was refused that was made for an older
     /// schema. The work is then repeated for the new one.
     pub(super) async fn update_offers(&mut self, statements: Vec<Statement>) -> Result<WriteOutcome, Unfinished> {
-        let statements = statements.into_iter().map(|statement| statement.without_omitted(&self.settings.schema));
+        let statements = statements.into_iter().map(|statement| statement.accepted_by(&self.settings.schema));
         let outcome = self.output.update_offers(&self.database, statements.collect()).await?;
         let is_refused = outcome.refused.iter().any(|refused| refused.reason == Reason::RefusedByValidation);
         if is_refused && self.target.differs_from(&self.settings.schema, &self.database).await? {

@@ -25,6 +25,14 @@ impl ManagedByType {
     }
 }
 
+/// The only type in which the server accepts a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnlyType {
+    Int32,
+    ObjectId,
+    Text,
+}
+
 /// The parts of the target's schema that decide what is written. The default allows every field.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TargetSchema {
@@ -32,6 +40,8 @@ pub struct TargetSchema {
     omitted: Vec<&'static str>,
     /// True when the server refuses each write of an offer that has one of these fields.
     refuses: bool,
+    /// The fields that earlier versions and other writers store with several types, of which the server accepts one.
+    typed: Vec<(&'static str, OnlyType)>,
     managed_by: ManagedByType,
     has_pending: bool,
 }
@@ -62,15 +72,18 @@ impl TargetSchema {
     pub(crate) fn read(
         validator: &Validator,
         managed_by: ManagedByType,
-        written: impl Iterator<Item = &'static str>,
+        written: impl Iterator<Item = &'static str> + Clone,
     ) -> Self {
         let schema = validator.rules.get_document("$jsonSchema").ok();
         let properties = schema.and_then(|schema| schema.get_document("properties").ok());
         let is_closed = validator.level != "off"
             && schema.is_some_and(|it| it.get("additionalProperties") == Some(&Bson::Boolean(false)));
         let is_refused = |name: &&str| is_closed && properties.is_some_and(|known| !known.contains_key(name));
+        let names = written.clone();
         let omitted: Vec<&'static str> = written.filter(is_refused).collect();
         let refuses = validator.is_strict() && !omitted.is_empty();
+        let only_type = |name: &'static str| Some((name, only_type(name, properties?.get_document(name).ok()?)?));
+        let typed = if validator.is_strict() { names.filter_map(only_type).collect() } else { Vec::new() };
         let status = properties.and_then(|known| known.get_document("offer_status").ok());
         let of_history = properties.and_then(|known| {
             let entry = known.get_document("offer_status_history").ok()?.get_document("items").ok()?;
@@ -78,7 +91,7 @@ impl TargetSchema {
         });
         // An offer gets such a status together with an entry of its history.
         let has_pending = names_pending(status) == Some(true) && names_pending(of_history) != Some(false);
-        Self { omitted, refuses, managed_by, has_pending }
+        Self { omitted, refuses, typed, managed_by, has_pending }
     }
 
     /// True for a field that is left out of offers, because the validator would refuse it.
@@ -98,6 +111,13 @@ impl TargetSchema {
     #[must_use]
     pub fn removed(&self) -> &[&'static str] {
         if self.refuses { &self.omitted } else { &[] }
+    }
+
+    /// The fields that an update must bring to their only type. Without that the server would refuse the update, because
+    /// it checks the whole offer, and the offer may hold the field in another type.
+    #[must_use]
+    pub(crate) fn typed(&self) -> &[(&'static str, OnlyType)] {
+        &self.typed
     }
 
     /// The type of `managed_by` that is written.
@@ -130,11 +150,26 @@ fn names_pending(status: Option<&Document>) -> Option<bool> {
 #[must_use]
 pub(crate) fn managed_by_type(validator: &Document) -> Option<ManagedByType> {
     let property = validator.get_document("$jsonSchema").ok()?.get_document("properties").ok()?;
+    match only_type(MANAGED_BY, property.get_document(MANAGED_BY).ok()?)? {
+        OnlyType::Text => Some(ManagedByType::String),
+        OnlyType::ObjectId => Some(ManagedByType::ObjectId),
+        OnlyType::Int32 => None,
+    }
+}
+
+const MANAGED_BY: &str = "managed_by";
+
+/// The only type that the rules of a field name; `None` when they name none or several, and for fields that no writer
+/// stores with several types.
+fn only_type(name: &str, property: &Document) -> Option<OnlyType> {
     let mut types = Vec::new();
-    collect_types(property.get_document("managed_by").ok()?, &mut types);
-    match (types.contains(&"string"), types.contains(&"objectId")) {
-        (true, false) => Some(ManagedByType::String),
-        (false, true) => Some(ManagedByType::ObjectId),
+    collect_types(property, &mut types);
+    let any = |names: &[&str]| names.iter().any(|name| types.contains(name));
+    let is_manager = name == MANAGED_BY;
+    match (any(&["int"]), any(&["long", "double", "decimal", "number"]), any(&["string"]), any(&["objectId"])) {
+        (true, false, false, false) => Some(OnlyType::Int32),
+        (false, false, true, false) if is_manager => Some(OnlyType::Text),
+        (false, false, false, true) if is_manager => Some(OnlyType::ObjectId),
         _ => None,
     }
 }

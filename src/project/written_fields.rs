@@ -99,7 +99,7 @@ pub(crate) fn on_insert(offer: &Offer) -> RawDocumentBuf {
 }
 
 /// The names of all fields that the service writes, in the order of the specification.
-pub(crate) fn all_written() -> impl Iterator<Item = &'static str> {
+pub(crate) fn all_written() -> impl Iterator<Item = &'static str> + Clone {
     WRITTEN.iter().chain(&ON_INSERT).map(|name| name.as_str())
 }
 

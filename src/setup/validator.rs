@@ -4,6 +4,7 @@
 use bson::{Bson, Document, doc};
 
 use super::new_fields::NEW;
+use crate::model::target_schema::OnlyType;
 
 const SCHEMA: &str = "$jsonSchema";
 const PROPERTIES: &str = "properties";
@@ -30,6 +31,25 @@ pub fn refused(validator: &Document) -> Vec<&'static str> {
 pub fn allowing(mut validator: Document, names: &[&str]) -> Document {
     if let Some(properties) = properties(&mut validator) {
         properties.extend(names.iter().map(|name| ((*name).to_owned(), property())));
+    }
+    validator
+}
+
+/// The validator with rules that also accept the values which convert to the only type of these fields.
+#[must_use]
+pub(crate) fn accepting(mut validator: Document, typed: &[(&'static str, OnlyType)]) -> Document {
+    let Some(properties) = properties(&mut validator) else { return validator };
+    for (name, only_type) in typed {
+        let converts = match only_type {
+            OnlyType::Int32 => {
+                doc! { "bsonType": "number", "multipleOf": 1, "minimum": i32::MIN, "maximum": i32::MAX }
+            }
+            OnlyType::ObjectId => doc! { "bsonType": "string", "pattern": "^[0-9a-fA-F]{24}$" },
+            OnlyType::Text => doc! { "bsonType": "objectId" },
+        };
+        if let Some(rules) = properties.remove(*name) {
+            properties.insert(*name, doc! { "anyOf": [rules, converts] });
+        }
     }
     validator
 }

@@ -319,7 +319,7 @@ impl JobContext {
         sum.changed_as.extend(edit.kind);
         sum.lines.push(ReportLine::new(pair.id, edit.kind.unwrap_or("changed"), edit.names()));
         let statement = statements::of_offer(pair.id, &self.context.settings.target.partner_label, &edit);
-        sum.offers.push(statement.without_omitted(schema));
+        sum.offers.push(statement.accepted_by(schema));
         let owner = pair.owned_job.and_then(|owned_job| owned_job.recruiter.get_object_id("_id").map(RecruiterId).ok());
         sum.recruiters.extend(owner.and_then(|recruiter| statements::of_job(recruiter, pair.id, &edit)));
     }

@@ -6,6 +6,7 @@ use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf, oid::ObjectId, raw
 
 use crate::model::ids::JobId;
 use crate::model::offer::GRANTED_BY;
+use crate::model::target_schema::OnlyType;
 use crate::model::{Offer, OfferStatus, TargetSchema};
 use crate::project::closing::HISTORY;
 use crate::project::diff::{DECIDES, OfferChange};
@@ -35,11 +36,11 @@ impl Statement {
         update.and_then(|update| update.iter().next()?.ok()).is_some_and(|(name, _)| name == ON_CREATION)
     }
 
-    /// The same statement without the fields that the target's schema omits. An update also removes those that would keep
-    /// the server from accepting it.
+    /// The same statement as the target's schema accepts it: without the fields that the schema omits. An update also
+    /// removes or converts what would keep the server from accepting it.
     #[must_use]
-    pub(crate) fn without_omitted(self, schema: &TargetSchema) -> Self {
-        if schema.omitted().is_empty() {
+    pub(crate) fn accepted_by(self, schema: &TargetSchema) -> Self {
+        if schema.omitted().is_empty() && schema.typed().is_empty() {
             return self;
         }
         let only_creates = self.only_creates();
@@ -59,7 +60,9 @@ impl Statement {
                     let stages = stages.map(|stage| kept(stage, schema)).filter(|stage| !stage.is_empty());
                     let removed = schema.removed().iter().copied().collect::<RawArrayBuf>();
                     let removes = (!removed.is_empty()).then(|| rawdoc! { "$unset": removed });
-                    body.append(name, stages.chain(removes).collect::<RawArrayBuf>());
+                    // A projection that sets fields by their names has them in the right type.
+                    let converts = conversions(schema);
+                    body.append(name, converts.into_iter().chain(stages).chain(removes).collect::<RawArrayBuf>());
                 }
                 value => body.append(name, value),
             }
@@ -126,6 +129,31 @@ pub fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) -> Opti
         rawdoc! { "q": filter, "u": { "$set": written } }
     };
     Some(Statement { id: Some(offer.id.0), body })
+}
+
+/// Makes the stage that brings the fields of an existing offer to the only type that the server accepts; `None` if there
+/// is no such field. A value without an equal one of that type stays, and so does a missing field.
+fn conversions(schema: &TargetSchema) -> Option<RawDocumentBuf> {
+    let mut set = RawDocumentBuf::new();
+    for (name, only_type) in schema.typed() {
+        let path = format!("${name}");
+        let path = path.as_str();
+        let converted = |to: &str| rawdoc! { "$convert": { "input": path, "to": to, "onError": path, "onNull": path } };
+        let of_type = |name: &str| rawdoc! { "$eq": [{ "$type": path }, name] };
+        let value = match only_type {
+            OnlyType::Int32 => rawdoc! { "$let": {
+                "vars": { "converted": converted("int") },
+                "in": { "$cond": [{ "$eq": ["$$converted", path] }, "$$converted", path] },
+            } },
+            OnlyType::ObjectId => rawdoc! { "$cond": [of_type("string"), converted("objectId"), path] },
+            OnlyType::Text => rawdoc! { "$cond": [of_type("objectId"), converted("string"), path] },
+        };
+        // The names come from the code and have no zero byte, so the conversion never fails.
+        if let Ok(name) = CString::try_from(*name) {
+            set.append(&name, value);
+        }
+    }
+    (!set.is_empty()).then(|| rawdoc! { "$set": set })
 }
 
 fn unset(mut fields: RawDocumentBuf, name: &&'static str) -> RawDocumentBuf {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bson::oid::ObjectId;
-use bson::{Bson, Document, doc};
+use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt as _;
 use mongodb::error::{ErrorKind, InsertManyError};
 use stream_processor::inside::NEW;
@@ -20,6 +20,7 @@ use crate::support::processor::Processor;
 use crate::support::recruiters::{id, job, recruiter, with};
 use crate::support::runs::{started_with, stopped};
 use crate::support::state::{settled, until_no_resync};
+use crate::support::ticking::{counts, ran};
 use crate::support::waiting::{caught_up, eventually};
 
 /// What an offer keeps from its creation, or grows by.
@@ -176,6 +177,45 @@ async fn a_change_of_a_job_also_brings_the_numbers_of_its_offer_to_the_types_of_
     let numbers = INTEGERS.map(|field| offer.get(field).cloned());
     assert_eq!(numbers, [Some(Bson::Int32(12)), Some(Bson::Int32(2))]);
     assert_eq!(text(&offer, "offer_description"), "Autre");
+}
+
+/// Offers of before, whose types the validator refuses, are closed by everything that closes offers without a projection.
+#[tokio::test(flavor = "multi_thread")]
+async fn offers_with_other_types_are_cancelled_and_anonymised_all_the_same() {
+    let test = of_model("schemas_closings", TargetModel::Live, "error").await;
+    let past = DateTime::from_millis(1_700_000_000_000);
+    let fields = doc! { "job_duration": 12.0, "job_prolongation_count": 2_i64, "job_expiration_date": past };
+    let jobs = || with(job("Boulanger"), fields.clone());
+    let recruiters: Vec<Document> = (0..4).map(|_| recruiter([jobs()])).collect();
+    test.collection("recruiters").insert_many(&recruiters).await.unwrap();
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    let offers = test.collection("jobs_partners");
+    let processor = started_with(&test, &[]).await;
+    until_no_resync(&test.database).await;
+    let managers = recruiters.iter().map(|it| (first_job(it), text(it, "managed_by").to_owned()));
+    for (offer, manager) in managers {
+        let before = doc! { "contract_duration": 12.0, "job_prolongation_count": 2_i64, "managed_by": manager };
+        let update = offers.update_one(doc! { "_id": offer }, doc! { "$set": before });
+        update.bypass_document_validation(true).await.unwrap();
+    }
+
+    let all = test.collection("recruiters");
+    let [removed, deleted, anonymised] = [0, 1, 2].map(|index| id(&recruiters[index]));
+    all.update_one(doc! { "_id": removed }, doc! { "$pop": { "jobs": 1 } }).await.unwrap();
+    all.delete_one(doc! { "_id": deleted }).await.unwrap();
+    let copies = test.collection("anonymized_recruiters");
+    copies.insert_one(doc! { "_id": anonymised, "jobs": recruiters[2].get_array("jobs").unwrap() }).await.unwrap();
+    all.delete_one(doc! { "_id": anonymised }).await.unwrap();
+    settled(&test.database).await;
+    stopped(processor).await;
+    let run = ran("cancel-expired-offers", &[], &test).await;
+    assert_eq!((counts(&run), dead_letters(&test).await), ([1, 1, 0], 0));
+    for (offer, stored) in offers::read(&test.database).await {
+        assert_eq!(text(&stored, "offer_status"), "Cancelled", "{offer}");
+        let numbers = INTEGERS.map(|field| stored.get(field).cloned());
+        assert_eq!(numbers, [Some(Bson::Int32(12)), Some(Bson::Int32(2))]);
+        assert!(stored.get_object_id("managed_by").is_ok());
+    }
 }
 
 async fn dead_letters(test: &TestDatabase) -> u64 {

@@ -8,9 +8,9 @@ use super::super::Check;
 use super::Part;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::model::OfferStatus;
 use crate::model::names::OFFERS;
 use crate::model::target_schema::Validator;
+use crate::model::{OfferStatus, TargetSchema};
 use crate::mongo::deadline::while_server_works;
 use crate::mongo::reads::collection;
 use crate::{setup, target};
@@ -20,7 +20,7 @@ pub(super) async fn part(context: &Context) -> Result<Part, Failure> {
     let (schema, validator) = (context.target.schema(), target::validator(&context.database).await?);
     let (omitted, managed_by) = (schema.omitted(), schema.managed_by().name());
     let waiting = schema.status(OfferStatus::Pending).as_str();
-    let refused = not_matching(context, &validator, omitted).await?;
+    let refused = not_matching(context, &validator, &schema).await?;
     let facts = json!({
         "has_validator": !validator.rules.is_empty(), "validation_action": validator.action,
         "validation_level": validator.level, "omitted_fields": omitted, "managed_by": managed_by,
@@ -60,16 +60,18 @@ pub(super) async fn part(context: &Context) -> Result<Part, Failure> {
 /// [`Failure::Read`].
 pub(crate) async fn refused_offers(context: &Context) -> Result<u64, Failure> {
     context.target.refresh(&context.database).await?;
-    not_matching(context, &target::validator(&context.database).await?, context.target.schema().omitted()).await
+    not_matching(context, &target::validator(&context.database).await?, &context.target.schema()).await
 }
 
 /// The number of our offers that do not match the validator; 0 where it does not refuse. The server refuses a change that
-/// leaves such an offer so. The fields in `omitted` do not count: each change removes them.
-async fn not_matching(context: &Context, validator: &Validator, omitted: &[&str]) -> Result<u64, Failure> {
+/// leaves such an offer so. Omitted fields and values of another type do not count, because each change removes or
+/// converts them.
+async fn not_matching(context: &Context, validator: &Validator, schema: &TargetSchema) -> Result<u64, Failure> {
     if !validator.is_strict() {
         return Ok(0);
     }
-    let rules = setup::validator::allowing(validator.rules.clone(), omitted);
+    let rules = setup::validator::allowing(validator.rules.clone(), schema.omitted());
+    let rules = setup::validator::accepting(rules, schema.typed());
     let filter = doc! { "partner_label": &context.settings.target.partner_label, "$nor": [rules] };
     let comment = Bson::from(ObjectId::new());
     let offers = collection(&context.database, OFFERS);

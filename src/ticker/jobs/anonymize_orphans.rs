@@ -181,7 +181,7 @@ async fn transaction(
     let (label, email) = (&settings.target.partner_label, &settings.privacy.anonymized_email);
     let offers = own_jobs(job, recruiter, jobs.into_iter().take(most).collect()).await?;
     let schema = job.context.target.schema();
-    let statement = |offer| recruiter_offer(offer, label, email, job.now).without_omitted(&schema);
+    let statement = |offer| recruiter_offer(offer, label, email, job.now).accepted_by(&schema);
     let statements: Vec<Statement> = offers.into_iter().map(statement).collect();
     let changed = if statements.is_empty() { 0 } else { transaction.update(OFFERS, statements).await?.changed };
     failpoint::passed("orphan-written");

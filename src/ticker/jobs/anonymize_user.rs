@@ -163,7 +163,7 @@ async fn part(job: &JobContext, rest: &Rest) -> Result<AnonymizationStep, Unfini
     };
     let offers = left.min(rest.offers.len());
     let schema = job.context.target.schema();
-    let statement = |offer: &JobId| anonymized.offer(*offer).without_omitted(&schema);
+    let statement = |offer: &JobId| anonymized.offer(*offer).accepted_by(&schema);
     let statements: Vec<Statement> = rest.offers.iter().take(offers).map(statement).collect();
     let changed = if statements.is_empty() { 0 } else { transaction.update(OFFERS, statements).await?.changed };
     // A transaction that used its whole number of documents may have left some, so it is not the last one.
