@@ -70,8 +70,7 @@ pub(crate) async fn lead(
     ledger::prepare(&context.database).await?;
     let current = begin_phase(context).await?;
     let phase = current.phase;
-    let known = follow_phase(context, &current, &mut group);
-    let store = store(context);
+    let (known, store) = (follow_phase(context, &current, &mut group), store(context));
     let start = begin_stream(context, &writer, &store, (term, resume), phase).await?;
     let dropped = dropped_sources(context, start.is_first, phase).await?;
     let sampler = Arc::new(Sampler::new(settings.verify.sample_size));

@@ -66,6 +66,23 @@ async fn a_new_leader_shows_what_happened_before_it_led() {
     stopped(second).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_without_an_instance_are_in_the_timeline_too() {
+    let test = TestDatabase::create("events_commands").await;
+    test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
+    let reason = ["--force", "--reason", PERSONAL];
+    for command in [&["verify"][..], &["phase", "set", "dual-write"], &["tokens", "reset"]] {
+        let forced = if command[0] == "verify" { &[][..] } else { &reason };
+        let ended = Processor::command(&[command, forced].concat(), &test, &[]).await;
+        assert!(ended.code == 0 || command[0] == "verify", "{command:?}: {}", ended.stderr);
+    }
+    let all = events(&test, &[]).await;
+    assert_eq!(kinds(&all), ["verified", "phase_step", "command_ended", "position_moved"], "{all:#?}");
+    assert_eq!((&all[1]["from"], &all[1]["to"]), (&"sync".into(), &"dual-write".into()));
+    assert_eq!(all[3]["cleared"], true);
+    assert!(!format!("{all:?}").contains(PERSONAL));
+}
+
 /// As with a user of MongoDB that has the role of 1.0.0: the server refuses each event.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_cannot_be_written_stop_nothing() {
