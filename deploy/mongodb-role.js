@@ -33,6 +33,8 @@ const role =
           "actions": ["insert", "update", "remove"] },
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_gaps" },
           "actions": ["insert", "update"] },
+        { "resource": { "db": "labonnealternance", "collection": "stream_processor_events" },
+          "actions": ["insert", "update", "remove"] },
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_canary" },
           "actions": ["insert", "update"] },
         { "resource": { "db": "labonnealternance", "collection": "resumetokens" },

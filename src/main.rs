@@ -70,6 +70,7 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         CliCommand::Anonymize { command } => cli::jobs::anonymize(context, command).await,
         CliCommand::Obfuscate(arguments) => cli::jobs::obfuscate(context, arguments).await,
         CliCommand::Resume(arguments) => cli::resume::resume(context, arguments).await,
+        CliCommand::Events(arguments) => cli::events::events(context, arguments).await,
         CliCommand::Status(arguments) => cli::status::status(context, arguments).await,
         CliCommand::Tokens { command } => cli::tokens::run(context, command).await,
         CliCommand::Replay(arguments) => cli::replay::replay(context, arguments).await,

@@ -42,6 +42,8 @@ pub(crate) enum Task {
     Ticker,
     /// Verifies a sample of the touched recruiters until the leadership ends.
     Verification,
+    /// Writes the timeline until the leadership ends.
+    Timeline,
     /// Counts late writes in `retired`, until the leadership ends.
     LateWrites,
     /// Applies the replies of the reader. When this task ends, the leadership ends. In the group of the whole service,

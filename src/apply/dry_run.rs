@@ -28,6 +28,15 @@ pub(crate) struct WriteCounts {
     pub unchanged: u64,
 }
 
+impl WriteCounts {
+    /// Adds what was written between two counts.
+    pub(crate) fn add_since(&mut self, before: Self, now: Self) {
+        self.created += now.created.saturating_sub(before.created);
+        self.changed += now.changed.saturating_sub(before.changed);
+        self.unchanged += now.unchanged.saturating_sub(before.unchanged);
+    }
+}
+
 /// Results of a dry run.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct DryRun {

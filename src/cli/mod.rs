@@ -6,6 +6,7 @@ pub mod backfill;
 pub mod config;
 pub mod dead_letters;
 pub mod emails;
+pub mod events;
 pub mod health;
 mod job_arguments;
 pub mod jobs;
@@ -83,6 +84,9 @@ pub enum CliCommand {
     /// Show the state of the service on one screen: phase, leader, lag, position, dead letters, jobs.
     #[command(after_help = "Example:\n  stream-processor status --watch")]
     Status(StatusArguments),
+    /// Show what happened: leaders, phases, gaps, resyncs, commands, verifications, failed jobs.
+    #[command(after_help = "Example:\n  stream-processor events --since '2h ago'")]
+    Events(events::EventsArguments),
     /// Show, save and move the position in the change stream.
     #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor tokens list")]
     Tokens {
@@ -304,7 +308,7 @@ impl CliCommand {
     #[must_use]
     pub fn only_reads(&self) -> bool {
         match self {
-            Self::Doctor(_) | Self::Status(_) => true,
+            Self::Doctor(_) | Self::Status(_) | Self::Events(_) => true,
             Self::Tokens { command } => matches!(command, TokensCommand::List { .. } | TokensCommand::Show { .. }),
             Self::DeadLetters { command } => {
                 matches!(command, DeadLettersCommand::List { .. } | DeadLettersCommand::Show { .. })

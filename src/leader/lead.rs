@@ -15,6 +15,7 @@ use super::checkpoint::{CheckpointTerm, Checkpoints};
 use super::dropped_sources;
 use super::halt::{self, ResumeOrder};
 use super::late_writes::LateWriteWatch;
+use super::leadership_event;
 use super::reader::{EVENTS_PER_REPLY, StreamReader};
 use super::start::{self, PositionStores, Start, Watch, prepare};
 use super::stream_loop::{LastTimes, Pipeline};
@@ -46,6 +47,7 @@ use crate::ticker::runner::{LeaderHandles, Ticker};
 use crate::verify::continuous::Continuous;
 use crate::write::Writer;
 use crate::write::lease_check::Validity;
+use crate::write::recorder::recorder;
 use crate::write::transaction::Fence;
 
 /// Leads until the lease is lost, a task fails for good, or `stop` is cancelled.
@@ -62,13 +64,13 @@ pub(crate) async fn lead(
     let (renewed, validity) = watch::channel(lease.validity);
     let (writer, settings) = (lease.writer(&context.database, validity.clone()), &context.settings);
     group.spawn(Task::Lease, renew(lease, renewed, Arc::clone(&context.health), group.stop.clone()));
+    let writer = with_timeline(context, writer, term, &mut group);
     // The fence comes before all reads: until then a transaction of the previous leader may still change documents.
     let (fence, through) = Fence::take_over(writer.clone(), term).await?;
     ledger::prepare(&context.database).await?;
     let current = begin_phase(context).await?;
     let phase = current.phase;
-    let known = follow_phase(context, &current, &mut group);
-    let store = store(context);
+    let (known, store) = (follow_phase(context, &current, &mut group), store(context));
     let start = begin_stream(context, &writer, &store, (term, resume), phase).await?;
     let dropped = dropped_sources(context, start.is_first, phase).await?;
     let sampler = Arc::new(Sampler::new(settings.verify.sample_size));
@@ -111,6 +113,14 @@ pub(crate) async fn lead(
     group.spawn(Task::Ticker, Ticker::new(context.clone(), handles, group.stop.clone()).run());
     group.spawn(Task::Pipeline, pipeline.run());
     group.join(Task::Pipeline).await
+}
+
+/// Spawns the task that writes the timeline, and returns the writer that tells its events to it.
+fn with_timeline(context: &Context, writer: Writer, term: i64, group: &mut Group) -> Writer {
+    let (timeline, recorder) = recorder();
+    let (first, stop) = (leadership_event::leadership(context.clone(), term), group.stop.clone());
+    group.spawn(Task::Timeline, recorder.run(writer.clone(), first, stop));
+    writer.with_timeline(timeline)
 }
 
 /// Spawns the task that follows the phase of the database.

@@ -7,6 +7,7 @@ pub(crate) mod dropped_sources;
 pub(crate) mod halt;
 pub(crate) mod late_writes;
 pub(crate) mod lead;
+mod leadership_event;
 pub(crate) mod maintenance_steps;
 pub(crate) mod reader;
 pub(crate) mod start;

@@ -8,6 +8,7 @@ use crate::error::Failure;
 use crate::interruption::Unfinished;
 use crate::model::names::GAPS;
 use crate::model::names::gap_state::{OPEN, REPAIRED};
+use crate::model::timeline::TimelineEvent;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::write::{Writer, update_command};
@@ -28,7 +29,10 @@ pub(crate) async fn open(
     let update = doc! { "$setOnInsert": {
         "_id": ObjectId::new(), "cause": cause, "state": OPEN, "opened_at": now,
     } };
-    update_command::record(writer, GAPS, filter, update).await
+    update_command::record(writer, GAPS, filter, update).await?;
+    let seconds = i64::from(to.time) - i64::from(from.time);
+    writer.note(TimelineEvent::GapOpened { cause: cause.to_owned(), seconds });
+    Ok(())
 }
 
 /// True while a gap is not repaired.
@@ -55,5 +59,11 @@ pub(crate) async fn assign(writer: &Writer, resync: ObjectId) -> Result<(), Unfi
 pub(crate) async fn repair(writer: &Writer, resync: ObjectId, now: DateTime) -> Result<(), Unfinished> {
     let filter = doc! { "state": OPEN, "resync": resync };
     let update = doc! { "$set": { "state": REPAIRED, "repaired_at": now } };
-    update_command::change(writer, GAPS, filter, update).await
+    let gaps = with_deadline(collection(writer.database(), GAPS).count_documents(filter.clone())).await;
+    let gaps = i64::try_from(gaps.map_err(Failure::Read)?).unwrap_or(i64::MAX);
+    update_command::change(writer, GAPS, filter, update).await?;
+    if gaps > 0 {
+        writer.note(TimelineEvent::GapsRepaired { gaps });
+    }
+    Ok(())
 }

@@ -26,6 +26,7 @@ use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
 use crate::model::names::state_id::RESYNC;
 use crate::model::other_id::OtherId;
+use crate::model::timeline::TimelineEvent;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::mongo::server_clock::server_time;
@@ -147,7 +148,7 @@ pub struct Resync {
     /// The position in [`ResyncStage::Others`], which goes by other ids.
     other: Other,
     /// The time of the start by the server's clock.
-    began: DateTime,
+    pub(super) began: DateTime,
     /// The id by which gaps name the resync that repairs them.
     id: ObjectId,
     /// True if another resync must follow this one.
@@ -187,6 +188,7 @@ impl Resync {
         // The lease fences this write. The term in the filter is not enough: when a successor finishes its resync, it
         // deletes the document, and then no term is stored.
         update_command::record(writer, STATE, filter, doc! { "$set": fields }).await?;
+        writer.note(TimelineEvent::ResyncBegan { cause: cause.to_owned() });
         Ok(resync)
     }
 

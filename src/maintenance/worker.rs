@@ -1,14 +1,15 @@
 //! The maintenance worker does the work beside the live stream in steps: a resync first, then the stored command that
 //! is taken up ([`crate::maintenance::stored_commands`]). A step is short, needs the lease, and can be repeated after a crash.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bson::{Bson, Document, doc, oid::ObjectId};
+use bson::{DateTime, Document, doc, oid::ObjectId};
 use mongodb::Database;
 use resume_tokens::Store;
 use tracing::info;
 
+use super::backfill_steps::{self, AFTER_OTHER};
+use super::refused::{refused, refused_by};
 use super::replay::{self, Replaying};
 use super::resync::Resync;
 use super::retry_dead_letters;
@@ -18,28 +19,19 @@ use crate::apply::executor::Apply;
 use crate::config::Choice as _;
 use crate::error::{Directive, Failure};
 use crate::interruption::Unfinished;
-use crate::model::ids::{RecruiterId, typed};
-use crate::model::names::WatchedCollection;
-use crate::model::other_id::OtherId;
+use crate::model::timeline::TimelineEvent;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::server_clock::server_time;
-use crate::observe::facts::TouchOrigin;
 use crate::phase::state::{self, PhaseChange};
 use crate::phase::step_conditions::conditions;
 use crate::phase::watcher::{self, KnownPhase};
 use crate::phase::{Phase, StepDirection};
-use crate::plan::Touch;
 use crate::source::scan;
-use crate::write::dead_letters::EventPosition;
+use crate::write::Writer;
 use crate::write::transaction::Fence;
 
 /// The pause before the next look while a step back waits for the mirror.
 const DRAINING: Duration = Duration::from_millis(100);
-/// The field of a backfill's progress with the last `_id` of the scan over documents whose `_id` is no ObjectId.
-const AFTER_OTHER: &str = "after_other";
-/// The field of a backfill's progress that is true when this scan is done.
-const OTHERS_DONE: &str = "others_done";
-
 /// The maintenance worker of one term of the lease.
 #[derive(Debug)]
 pub(crate) struct MaintenanceWorker {
@@ -57,6 +49,8 @@ pub(crate) struct MaintenanceWorker {
     known: KnownPhase,
     /// The store of checkpoints. A step to another phase records the position at which it happens.
     positions: Store,
+    /// The offers that the resync wrote since this leadership took it up.
+    resync_written: WriteCounts,
     /// The replay that is carried out; `None` if there is none, or after a failure.
     replaying: Option<Replaying>,
 }
@@ -71,7 +65,17 @@ impl MaintenanceWorker {
         known: KnownPhase,
         positions: Store,
     ) -> Self {
-        Self { resync, held: false, command: None, fence, initial, known, positions, replaying: None }
+        Self {
+            resync,
+            held: false,
+            command: None,
+            fence,
+            initial,
+            known,
+            positions,
+            resync_written: WriteCounts::default(),
+            replaying: None,
+        }
     }
 
     /// True if a step can be done now.
@@ -114,8 +118,12 @@ impl MaintenanceWorker {
     pub(crate) async fn step(&mut self, apply: &mut Apply) -> Result<(), Unfinished> {
         if let Some(resync) = &mut self.resync {
             let before = apply.stages.write_counts;
-            if Box::pin(resync.step(apply, &self.fence.writer)).await? {
+            let ended = Box::pin(resync.step(apply, &self.fence.writer)).await?;
+            self.resync_written.add_since(before, apply.stages.write_counts);
+            if ended {
+                let (began, written) = (resync.began, std::mem::take(&mut self.resync_written));
                 self.resync = None;
+                note_resync(&self.fence.writer, began, written).await;
             }
             return self.count_for_replay(before, apply).await;
         }
@@ -130,8 +138,11 @@ impl MaintenanceWorker {
         match outcome? {
             Some(outcome) => {
                 stored_commands::finish(database, id, self.fence.term, &outcome).await?;
-                self.command = None;
-                info!(command = %id, done = outcome.done, "a command is finished");
+                if let Some(ended) = self.command.take() {
+                    let (command, done) = (ended.command.name(), outcome.done);
+                    self.fence.writer.note(TimelineEvent::CommandEnded { command, done, counts: outcome.details });
+                    info!(command = %id, done, "a command is finished");
+                }
                 Ok(())
             }
             None if stored.progress == before || !scan::is_storable(stored.progress.get(AFTER_OTHER)) => Ok(()),
@@ -146,7 +157,9 @@ impl MaintenanceWorker {
         apply: &mut Apply,
     ) -> Result<Option<CommandOutcome>, Unfinished> {
         match stored.command.clone() {
-            Command::Backfill { recruiter, active_only } => backfill(stored, apply, recruiter, active_only).await,
+            Command::Backfill { recruiter, active_only } => {
+                backfill_steps::step(stored, apply, recruiter, active_only).await
+            }
             Command::Repair => self.repair(stored, apply).await,
             Command::RetryDeadLetters { due_at } => retry_dead_letters::step(stored, apply, due_at).await,
             Command::Replay(span) => self.replay(stored, apply, &span).await,
@@ -296,12 +309,28 @@ impl MaintenanceWorker {
             overridden: unmet,
             position: left.collect(),
         };
+        let step = TimelineEvent::PhaseStep {
+            from: change.from.phase.word(),
+            to: to.word(),
+            forced: !change.overridden.is_empty(),
+        };
         if !state::change(&self.fence, &change, now).await? {
             return Ok(refused(["another process changed the phase meanwhile".to_owned()]));
         }
+        self.fence.writer.note(step);
         watcher::note(&self.known, &state::load(&database, self.initial).await?);
         Ok(CommandOutcome { done: true, details: doc! { "phase": to.word() } })
     }
+}
+
+/// Tells the timeline that a resync ended.
+async fn note_resync(writer: &Writer, began: DateTime, WriteCounts { created, changed, unchanged }: WriteCounts) {
+    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    // The end is for people. It does not fail because the clock cannot be read.
+    let now = server_time(writer.database()).await.unwrap_or(began);
+    let seconds = (now.timestamp_millis() - began.timestamp_millis()) / 1_000;
+    let (created, changed, unchanged) = (number(created), number(changed), number(unchanged));
+    writer.note(TimelineEvent::ResyncEnded { seconds, created, changed, unchanged });
 }
 
 /// True while offers that were written before the command may wait to be mirrored: a step back would leave their jobs
@@ -319,82 +348,4 @@ struct Asked<'a> {
     to: &'a str,
     force: bool,
     reason: Option<String>,
-}
-
-async fn backfill(
-    stored: &mut StoredCommand,
-    apply: &mut Apply,
-    recruiter: Option<RecruiterId>,
-    active_only: bool,
-) -> Result<Option<CommandOutcome>, Unfinished> {
-    if let Some(refused) = refused_by(apply.stages.phase) {
-        return Ok(Some(refused));
-    }
-    let database = apply.stages.database.clone();
-    let filter = scan::backfill_filter(recruiter, active_only);
-    // Documents whose `_id` is no ObjectId come first. The scan for touches does not find them.
-    if !stored.progress.get_bool(OTHERS_DONE).unwrap_or_default() {
-        let after = OtherId::from_stored(stored.progress.get(AFTER_OTHER));
-        let position = EventPosition::of_scan(stored.requested_at);
-        let (last, noted) =
-            apply.note_others(WatchedCollection::Recruiters, &filter, after.as_ref(), &position).await?;
-        stored.progress.remove(AFTER_OTHER);
-        match last {
-            Some(last) => stored.progress.insert(AFTER_OTHER, last.to_stored()),
-            None => stored.progress.insert(OTHERS_DONE, true),
-        };
-        stored.progress.insert("recruiters", counted(count(&stored.progress, "recruiters") + noted));
-        apply.stages.count_dead_letters();
-        return Ok(None);
-    }
-    let after = stored.progress.get_object_id("after").ok();
-    let ids = scan::ids_after(&database, WatchedCollection::Recruiters.name(), &filter, after).await?;
-    let Some(last) = ids.last() else {
-        let mut details = stored.progress.clone();
-        for position in ["after", OTHERS_DONE] {
-            details.remove(position);
-        }
-        details.insert("dead_letters", counted(apply.stages.dead_letters.counts().values().map(|n| *n as u64).sum()));
-        return Ok(Some(CommandOutcome { done: true, details }));
-    };
-    let before = apply.stages.write_counts;
-    touch(&typed(&ids), TouchOrigin::Backfill, stored, apply).await?;
-    let write_counts = apply.stages.write_counts;
-    stored.progress.insert("after", *last);
-    for (field, done) in [
-        ("recruiters", ids.len() as u64),
-        ("created", write_counts.created - before.created),
-        ("changed", write_counts.changed - before.changed),
-        ("unchanged", write_counts.unchanged - before.unchanged),
-    ] {
-        let so_far = count(&stored.progress, field);
-        stored.progress.insert(field, counted(so_far + done));
-    }
-    Ok(None)
-}
-
-async fn touch(
-    ids: &[RecruiterId],
-    origin: TouchOrigin,
-    stored: &StoredCommand,
-    apply: &mut Apply,
-) -> Result<(), Unfinished> {
-    let touches: BTreeMap<RecruiterId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
-    apply.stages.metrics.touched(origin, touches.len() as u64);
-    apply.touch(&touches, &EventPosition::of_scan(stored.requested_at)).await?;
-    apply.stages.count_dead_letters();
-    Ok(())
-}
-
-/// Makes the refusal of a command that projects, in a phase with `jobs_partners` as the authority (spec 04). There a
-/// projection would overwrite newer offers.
-fn refused_by(phase: Phase) -> Option<CommandOutcome> {
-    let reason =
-        || format!("in phase {} jobs_partners is the authority: no offer is written from recruiters", phase.word());
-    (!phase.writes_offers()).then(|| refused([reason()]))
-}
-
-fn refused(reasons: impl IntoIterator<Item = String>) -> CommandOutcome {
-    let reasons: Vec<Bson> = reasons.into_iter().map(Bson::from).collect();
-    CommandOutcome { done: false, details: doc! { "reasons": reasons } }
 }

@@ -13,6 +13,7 @@ pub(crate) mod recruiter;
 pub(crate) mod references;
 pub(crate) mod target_schema;
 pub(crate) mod time;
+pub(crate) mod timeline;
 pub(crate) mod user_id;
 pub(crate) mod value;
 

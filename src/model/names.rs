@@ -32,6 +32,8 @@ pub(crate) const COMMANDS: &str = "stream_processor_commands";
 pub const JOB_RUNS: &str = "stream_processor_job_runs";
 /// The outbox: the state of each e-mail, without its address and content.
 pub(crate) const OUTBOX: &str = "stream_processor_outbox";
+/// The timeline: what happened, and when.
+pub(crate) const EVENTS: &str = "stream_processor_events";
 /// The changes that `setup` made, so that `setup --down` can take them back.
 pub(crate) const SETUP: &str = "stream_processor_setup";
 

@@ -31,6 +31,8 @@ use crate::tasks::{Group, Task, pause};
 use crate::ticker::ledger;
 use crate::ticker::runner::{LeaderHandles, Ticker};
 use crate::write::lease_check::Validity;
+use crate::write::recorder::recorder;
+use crate::write::timeline::Timeline;
 use crate::write::transaction::Fence;
 
 /// The interval at which the stored command is read again.
@@ -130,7 +132,11 @@ async fn lead_for_one_command(
     let (renewed, validity) = watch::channel(lease.validity);
     let renewal = lead::renew(lease.clone(), renewed, Arc::clone(&context.health), group.stop.clone());
     group.spawn(Task::Lease, renewal);
-    let done = carry_out(context, submitted, &lease, validity, &group.stop, show).await;
+    let writer = lease.writer(&context.database, validity.clone());
+    let (timeline, mut recorder) = recorder();
+    let lease_of = (&lease, validity, timeline);
+    let done = carry_out(context, submitted, lease_of, &group.stop, show).await;
+    recorder.drain(&writer).await;
     if lease.release().await.is_err() {
         warn!("the lease could not be released; it expires by itself");
     }
@@ -148,14 +154,13 @@ async fn lead_for_one_command(
 async fn carry_out(
     context: &Context,
     SubmittedCommand { id, command }: SubmittedCommand<'_>,
-    lease: &Lease,
-    validity: watch::Receiver<Validity>,
+    (lease, validity, timeline): (&Lease, watch::Receiver<Validity>, Timeline),
     stop: &CancellationToken,
     show: &mut impl FnMut(&StoredCommand),
 ) -> Result<CommandOutcome, Unfinished> {
     let (database, initial) = (&context.database, context.settings.phase.initial);
     crate::leader::start::prepare(database).await?;
-    let writer = lease.writer(database, validity.clone());
+    let writer = lease.writer(database, validity.clone()).with_timeline(timeline);
     // As in a leadership, the fence comes before all reads: a transaction of the previous leader may still be open.
     let (fence, through) = Fence::take_over(writer.clone(), lease.term).await?;
     ledger::prepare(&context.database).await?;

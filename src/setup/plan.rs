@@ -12,6 +12,7 @@ use super::new_fields::FieldCounts;
 use super::validator;
 use crate::model::names::COMMANDS;
 use crate::model::names::DEAD_LETTERS;
+use crate::model::names::EVENTS;
 use crate::model::names::GAPS;
 use crate::model::names::JOB_RUNS;
 use crate::model::names::LINKS;
@@ -25,8 +26,8 @@ use crate::model::names::WatchedCollection;
 use crate::ticker::ledger;
 
 /// The required collections: the target and the service's own.
-pub const COLLECTIONS: [&str; 10] =
-    [OFFERS, STATE, HISTORY_COLLECTION, LINKS, DEAD_LETTERS, GAPS, COMMANDS, JOB_RUNS, OUTBOX, SETUP];
+pub const COLLECTIONS: [&str; 11] =
+    [OFFERS, STATE, HISTORY_COLLECTION, LINKS, DEAD_LETTERS, GAPS, COMMANDS, JOB_RUNS, OUTBOX, EVENTS, SETUP];
 
 /// Collections of the platform that the time-based jobs query. `setup` adds indexes for these queries where such a
 /// collection exists, and never creates the collection.
@@ -36,7 +37,7 @@ const USERS: &str = WatchedCollection::Users.name();
 /// The keys of the required indexes, by collection: the indexes of the migration (spec 01, "Target"), the service's own
 /// indexes, as the service itself creates them, and the indexes for the queries of the time-based jobs.
 #[must_use]
-pub fn indexes() -> [(&'static str, Vec<Document>); 8] {
+pub fn indexes() -> [(&'static str, Vec<Document>); 9] {
     let migration = vec![
         doc! { "managed_by": 1 },
         doc! { "establishment_id": 1 },
@@ -51,6 +52,7 @@ pub fn indexes() -> [(&'static str, Vec<Document>); 8] {
         (LINKS, vec![doc! { "jobs": 1 }]),
         (HISTORY_COLLECTION, history),
         (DEAD_LETTERS, vec![doc! { "next_retry": 1 }]),
+        (EVENTS, vec![doc! { "at": -1 }]),
         (JOB_RUNS, ledger::indexes()),
         (USERS, vec![doc! { "last_action_date": 1 }]),
         (ROLES, vec![doc! { "user_id": 1 }]),

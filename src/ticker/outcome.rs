@@ -9,7 +9,9 @@ use super::ledger::{RunEnd, RunOutcome};
 use super::report::{JobReport, notice};
 use super::ticker_command::JobOrder;
 use crate::context::Context;
+use crate::model::timeline::TimelineEvent;
 use crate::notices::Notices;
+use crate::write::Writer;
 
 /// A run that has ended.
 pub(super) struct EndedRun<'a> {
@@ -39,6 +41,14 @@ pub(super) fn tell(context: &Context, notices: &Notices, run: &EndedRun<'_>) {
         RunOutcome::Failed => warn!(job, error = end.error, matched, changed, failed, "a job failed"),
         _ if matched + changed + failed > 0 => info!(job, outcome, matched, changed, failed, "a job has run"),
         _ => tracing::debug!(job, outcome, "a job has run"),
+    }
+}
+
+/// Tells the timeline of a run that failed.
+pub(super) fn note(writer: &Writer, run: &EndedRun<'_>) {
+    if run.end.outcome == RunOutcome::Failed {
+        let failed = i64::try_from(run.report.failed).unwrap_or(i64::MAX);
+        writer.note(TimelineEvent::JobFailed { job: run.job_order.name(), failed });
     }
 }
 

@@ -286,6 +286,7 @@ impl Ticker {
         }
         let run = EndedRun { job_order, now: times.now, end: &end, report: &report, took: began.elapsed() };
         outcome::tell(&self.context, &self.notices, &run);
+        outcome::note(&self.handles.fence.writer, &run);
         Ok((end, report))
     }
 

@@ -9,6 +9,7 @@ use mongodb::Database;
 use super::compare::DifferenceKind;
 use super::report::VerificationReport;
 use crate::error::Failure;
+use crate::model::timeline::TimelineEvent;
 use crate::phase::stored_verification::StoredVerification;
 
 /// The part of the stored result that the leader shows.
@@ -43,6 +44,13 @@ pub async fn store(database: &Database, report: &VerificationReport) -> Result<(
         last_success: (report.differences == 0).then_some(report.ended),
     };
     result.store(database).await.map_err(Failure::Write)
+}
+
+/// Makes the event of the timeline about a verification.
+pub(super) fn event(report: &VerificationReport) -> TimelineEvent {
+    let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let seconds = (report.ended.timestamp_millis() - report.began.timestamp_millis()) / 1_000;
+    TimelineEvent::Verified { differences: count(report.differences), unsettled: count(report.unsettled), seconds }
 }
 
 /// Reads the stored result. It is empty before the first full verification.

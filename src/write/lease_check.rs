@@ -13,9 +13,11 @@ use mongodb::error::{Error as MongoError, ErrorKind};
 use mongodb::{ClientSession, Database};
 use tokio::sync::watch;
 
+use super::timeline::Timeline;
 use crate::clock;
 use crate::error::Failure;
 use crate::interruption::{Interruption, Unfinished};
+use crate::model::timeline::TimelineEvent;
 use crate::observe::health::{Health, HealthPart};
 use std::time::Instant;
 
@@ -29,6 +31,8 @@ pub struct Writer {
     lease: Option<HeldLease>,
     /// The health to which the pipeline reports that it is alive; `None` for other writers.
     health: Option<Arc<Health>>,
+    /// The timeline of the leadership; `None` for writers that tell no events.
+    timeline: Option<Timeline>,
 }
 
 /// The time until which a lease allows writes, by two clocks.
@@ -94,7 +98,7 @@ impl Writer {
     /// Makes a writer without a lease, for commands that write nothing or beside which an instance may write.
     #[must_use]
     pub fn free(database: &Database) -> Self {
-        Self { database: database.clone(), lease: None, health: None }
+        Self { database: database.clone(), lease: None, health: None, timeline: None }
     }
 
     /// Makes a writer that writes as long as the lease is valid. `duration` is the time that a renewal gives.
@@ -104,6 +108,7 @@ impl Writer {
             database: database.clone(),
             lease: Some(HeldLease { validity, duration, unanswered: Unanswered::default() }),
             health: None,
+            timeline: None,
         }
     }
 
@@ -119,6 +124,19 @@ impl Writer {
     #[must_use]
     pub fn of_pipeline(self, health: Arc<Health>) -> Self {
         Self { health: Some(health), ..self }
+    }
+
+    /// Changes the writer to tell its events to `timeline`.
+    #[must_use]
+    pub(crate) fn with_timeline(self, timeline: Timeline) -> Self {
+        Self { timeline: Some(timeline), ..self }
+    }
+
+    /// Queues an event for the timeline, without waiting.
+    pub(crate) fn note(&self, event: TimelineEvent) {
+        if let Some(timeline) = &self.timeline {
+            timeline.note(event);
+        }
     }
 
     /// Reports that the pipeline is alive, if this is the pipeline's writer.

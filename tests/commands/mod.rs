@@ -4,6 +4,7 @@ mod arguments;
 mod backfill;
 mod configuration;
 mod doctor;
+mod events;
 mod health;
 mod platform;
 mod printed;

@@ -222,6 +222,12 @@ async fn an_event_that_the_server_cannot_deliver_is_passed_over_and_found_by_a_r
     let times: Vec<Timestamp> = entries.iter().map(|entry| entry.get_timestamp("ts").unwrap()).collect();
     let expected: Vec<Timestamp> = [0, 2, 3, 4].map(|index| after_time(times[index])).to_vec();
     let gaps = gaps(&test.database).await;
+    let events = test.collection("stream_processor_events");
+    eventually(PATIENCE, "the timeline tells of the gaps", async || {
+        let told = events.distinct("kind", doc! {}).await.unwrap();
+        ["gap_opened", "gaps_repaired"].iter().all(|kind| told.contains(&(*kind).into())).then_some(())
+    })
+    .await;
     assert_eq!(gaps.iter().map(|gap| gap.get_timestamp("to").unwrap()).collect::<Vec<_>>(), expected, "{gaps:?}");
     for gap in &gaps {
         assert_eq!((text(gap, "cause"), text(gap, "state")), ("10334", "repaired"), "{gap}");

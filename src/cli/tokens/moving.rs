@@ -19,6 +19,7 @@ use crate::maintenance::gaps;
 use crate::maintenance::replay::{time_text, too_old, watched};
 use crate::maintenance::resync::Resync;
 use crate::model::names::WatchedCollection;
+use crate::model::timeline::TimelineEvent;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::phase::state;
@@ -29,6 +30,7 @@ use crate::source::replay::Replay;
 use crate::tasks::signals;
 use crate::tasks::{Group, Task};
 use crate::write::Writer;
+use crate::write::recorder::recorder;
 
 /// The position after a move.
 pub(super) enum MoveTarget {
@@ -70,11 +72,13 @@ pub(super) async fn run(context: &Context, target: MoveTarget, override_: Overri
     let beside = "would continue from its own position: stop all instances first; `stream-processor replay` processes \
         a span again while an instance runs";
     let (lease, validity) = hold(context, beside, &mut group).await?;
-    let writer = lease.writer(&context.database, validity);
+    let (timeline, mut recorder) = recorder();
+    let writer = lease.writer(&context.database, validity).with_timeline(timeline);
     let moved = tokio::select! {
         moved = moved(context, &writer, lease.term, target, override_) => moved,
         () = group.stop.cancelled() => Ok(Exit::Interrupted),
     };
+    recorder.drain(&writer).await;
     release_lease(&lease, &group).await;
     moved
 }
@@ -121,7 +125,9 @@ async fn moved(
             "the next start is like the first one".to_owned()
         }
     };
+    let (cleared, forced) = (step.to.is_none(), !record.overridden.is_empty());
     record.store(&context.database).await?;
+    writer.note(TimelineEvent::PositionMoved { cleared, forced });
     println!("done: {to}");
     if step.skipped.is_some() || step.everything {
         println!("the skipped events are not lost: the next instance runs a resync");

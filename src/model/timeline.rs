@@ -1,0 +1,158 @@
+//! The events of the timeline (`stream_processor_events`): the one place that decides what an event is and which fields
+//! it has. Fields are words, numbers and names of instances, never a value of a document and never a person's name.
+
+use bson::{Bson, Document, doc};
+
+/// The longest text of a field, in characters.
+const LONGEST: usize = 200;
+
+/// The kinds of events, with their meaning.
+pub(crate) const KINDS: [(&str, &str); 10] = [
+    ("leadership", "An instance began to lead: from whom, and how long after the leadership before began."),
+    ("phase_step", "The phase changed."),
+    ("gap_opened", "A span of the stream was not read."),
+    ("gaps_repaired", "A resync repaired these gaps."),
+    ("resync_began", "Every recruiter is projected again, and why."),
+    ("resync_ended", "The resync is finished, with the offers that it wrote since this leader took it up."),
+    ("command_ended", "A stored command ended, such as a replay or a backfill, with its counts."),
+    ("position_moved", "`tokens import` or `tokens reset` moved the position."),
+    ("verified", "A full verification ended, with its counts."),
+    ("job_failed", "A run of a time-based job failed."),
+];
+
+/// An event of the timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TimelineEvent {
+    Leadership {
+        instance: String,
+        term: i64,
+        /// The instance that led before; `None` if the timeline has no earlier leadership.
+        from: Option<String>,
+        /// The seconds since the leadership before began.
+        after_seconds: Option<i64>,
+    },
+    PhaseStep {
+        from: &'static str,
+        to: &'static str,
+        /// True if unmet conditions were overridden.
+        forced: bool,
+    },
+    GapOpened {
+        cause: String,
+        /// The length of the span, in seconds.
+        seconds: i64,
+    },
+    GapsRepaired {
+        gaps: i64,
+    },
+    ResyncBegan {
+        cause: String,
+    },
+    ResyncEnded {
+        seconds: i64,
+        created: i64,
+        changed: i64,
+        unchanged: i64,
+    },
+    CommandEnded {
+        command: &'static str,
+        /// False if the command was refused.
+        done: bool,
+        /// The numbers of the command's result.
+        counts: Document,
+    },
+    PositionMoved {
+        /// True after `tokens reset`.
+        cleared: bool,
+        /// True if `--force` overrode objections.
+        forced: bool,
+    },
+    Verified {
+        differences: i64,
+        unsettled: i64,
+        seconds: i64,
+    },
+    JobFailed {
+        job: &'static str,
+        failed: i64,
+    },
+}
+
+impl TimelineEvent {
+    /// The kind, as it is stored and shown: one of [`KINDS`].
+    #[must_use]
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Leadership { .. } => "leadership",
+            Self::PhaseStep { .. } => "phase_step",
+            Self::GapOpened { .. } => "gap_opened",
+            Self::GapsRepaired { .. } => "gaps_repaired",
+            Self::ResyncBegan { .. } => "resync_began",
+            Self::ResyncEnded { .. } => "resync_ended",
+            Self::CommandEnded { .. } => "command_ended",
+            Self::PositionMoved { .. } => "position_moved",
+            Self::Verified { .. } => "verified",
+            Self::JobFailed { .. } => "job_failed",
+        }
+    }
+
+    /// The stored fields beside `_id`, `at` and `kind`.
+    #[must_use]
+    pub(crate) fn fields(&self) -> Document {
+        match self {
+            Self::Leadership { instance, term, from, after_seconds } => doc! {
+                "instance": clipped(instance), "term": term, "from": from.as_deref().map(clipped),
+                "after_seconds": after_seconds,
+            },
+            Self::PhaseStep { from, to, forced } => doc! { "from": *from, "to": *to, "forced": forced },
+            Self::GapOpened { cause, seconds } => doc! { "cause": clipped(cause), "seconds": seconds },
+            Self::GapsRepaired { gaps } => doc! { "gaps": gaps },
+            Self::ResyncBegan { cause } => doc! { "cause": clipped(cause) },
+            Self::ResyncEnded { seconds, created, changed, unchanged } => {
+                doc! { "seconds": seconds, "created": created, "changed": changed, "unchanged": unchanged }
+            }
+            Self::CommandEnded { command, done, counts } => {
+                let mut fields = doc! { "command": *command, "done": done };
+                fields.extend(numbers(counts));
+                fields
+            }
+            Self::PositionMoved { cleared, forced } => doc! { "cleared": cleared, "forced": forced },
+            Self::Verified { differences, unsettled, seconds } => {
+                doc! { "differences": differences, "unsettled": unsettled, "seconds": seconds }
+            }
+            Self::JobFailed { job, failed } => doc! { "job": *job, "failed": failed },
+        }
+    }
+}
+
+/// The numbers of a result. Texts and ids stay out of the timeline, because they may be about a person.
+fn numbers(result: &Document) -> Document {
+    let is_number = |value: &Bson| matches!(value, Bson::Int32(_) | Bson::Int64(_));
+    result.iter().filter(|(_, value)| is_number(value)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn clipped(text: &str) -> String {
+    text.chars().take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_gives_its_numbers_and_no_text() {
+        let counts = doc! { "changed": 3_i64, "reasons": ["x"], "user": "somebody@example.com", "phase": "sync" };
+        let event = TimelineEvent::CommandEnded { command: "replay", done: true, counts };
+        assert_eq!(event.fields(), doc! { "command": "replay", "done": true, "changed": 3_i64 });
+        let cause = "x".repeat(1_000);
+        assert_eq!(TimelineEvent::ResyncBegan { cause }.fields().get_str("cause").unwrap().len(), LONGEST);
+    }
+
+    #[test]
+    fn the_docs_have_a_row_for_each_kind() {
+        let page = include_str!("../../docs/events.md");
+        for (kind, meaning) in KINDS {
+            assert!(page.contains(&format!("| `{kind}` | {meaning} |")), "docs/events.md lacks {kind}");
+        }
+    }
+}

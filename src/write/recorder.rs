@@ -1,0 +1,121 @@
+//! The task that writes the timeline (`stream_processor_events`) beside the work. The leader writes events under its
+//! lease. An event that cannot be written is dropped, with a warning in the log.
+
+use std::time::Duration;
+
+use bson::{DateTime, Document, doc};
+use mongodb::Database;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::lease_check::Writer;
+use super::timeline::{Noted, Timeline, WAITING};
+use super::update_command;
+use crate::error::Failure;
+use crate::interruption::Unfinished;
+use crate::model::names::EVENTS;
+use crate::model::timeline::TimelineEvent;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
+use crate::mongo::server_clock::server_time;
+use crate::retry::Delays;
+
+/// The number of attempts to write one event.
+const ATTEMPTS: u32 = 3;
+/// The time for which events are kept, in milliseconds: 90 days.
+const KEPT_MILLISECONDS: i64 = 90 * 24 * 3_600_000;
+/// The number of events that are kept.
+const KEPT: u64 = 20_000;
+/// The number of events after which old ones are deleted again.
+const FORGET_AFTER: u32 = 500;
+
+/// The task that writes the queued events.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    inbox: mpsc::Receiver<Noted>,
+}
+
+/// Makes both ends of the queue.
+#[must_use]
+pub(crate) fn recorder() -> (Timeline, Recorder) {
+    let (sender, inbox) = mpsc::channel(WAITING);
+    (Timeline(sender), Recorder { inbox })
+}
+
+impl Recorder {
+    /// Writes the event `first` and then the queued ones with `writer`, until `stop`.
+    ///
+    /// # Errors
+    /// None: a failure to write an event is logged.
+    pub(crate) async fn run(
+        mut self,
+        writer: Writer,
+        first: impl Future<Output = TimelineEvent>,
+        stop: CancellationToken,
+    ) -> Result<(), Unfinished> {
+        put(&writer, Noted::now(first.await)).await;
+        let mut until_forgotten = 0;
+        loop {
+            let noted = tokio::select! { noted = self.inbox.recv() => noted, () = stop.cancelled() => None };
+            let Some(noted) = noted else { break };
+            put(&writer, noted).await;
+            if until_forgotten == 0 {
+                until_forgotten = FORGET_AFTER;
+                if let Err(unfinished) = forget(&writer).await {
+                    warn!(error = %unfinished, "old events of the timeline could not be deleted");
+                }
+            }
+            until_forgotten -= 1;
+        }
+        self.drain(&writer).await;
+        // Without a queue that can be read, the task still lasts as long as its group.
+        stop.cancelled().await;
+        Ok(())
+    }
+
+    /// Writes the events that are queued.
+    pub(crate) async fn drain(&mut self, writer: &Writer) {
+        while let Ok(noted) = self.inbox.try_recv() {
+            put(writer, noted).await;
+        }
+    }
+}
+
+async fn put(writer: &Writer, Noted { id, event }: Noted) {
+    let mut fields = doc! { "kind": event.kind() };
+    fields.extend(event.fields());
+    let update = doc! { "$setOnInsert": fields, "$currentDate": { "at": true } };
+    let mut delays = Delays::up_to(Duration::from_secs(2));
+    for attempt in 1..=ATTEMPTS {
+        match update_command::record(writer, EVENTS, doc! { "_id": id }, update.clone()).await {
+            Ok(()) => return,
+            Err(unfinished) => {
+                let kind = event.kind();
+                let is_over = attempt == ATTEMPTS || matches!(unfinished, Unfinished::Interrupted(_));
+                if is_over {
+                    warn!(kind, error = %unfinished, "an event of the timeline could not be written; it is dropped");
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(delays.next_delay()).await;
+    }
+}
+
+/// Writes one event at once, for a command that holds no lease. A failure is only logged.
+pub(crate) async fn note_at_once(database: &Database, event: TimelineEvent) {
+    put(&Writer::free(database), Noted::now(event)).await;
+}
+
+/// Deletes the events that are too old or too many.
+async fn forget(writer: &Writer) -> Result<(), Unfinished> {
+    let database = writer.database();
+    let old = server_time(database).await?.timestamp_millis().saturating_sub(KEPT_MILLISECONDS);
+    let events = collection(database, EVENTS);
+    let newest = events.find_one(doc! {}).sort(doc! { "at": -1 }).skip(KEPT);
+    let surplus = with_deadline(newest).await.map_err(Failure::Read)?;
+    let surplus = surplus.as_ref().and_then(|event: &Document| event.get_datetime("at").ok().copied());
+    let before = surplus.map_or(old, |surplus| surplus.timestamp_millis().max(old));
+    update_command::delete(writer, EVENTS, doc! { "at": { "$lte": DateTime::from_millis(before) } }).await
+}
