@@ -1,6 +1,7 @@
 //! The work beside the stream: stored commands, resyncs, backfills, replays, retries of dead letters, gaps.
 
 pub(crate) mod backfill;
+pub(crate) mod command_end;
 pub(crate) mod gaps;
 pub(crate) mod other_ids;
 pub(crate) mod replay;

@@ -11,8 +11,8 @@ use tracing::info;
 
 use super::replay::{self, Replaying};
 use super::resync::Resync;
-use super::retry_dead_letters;
 use super::stored_commands::{self, Command, CommandOutcome, Lane, Span, StoredCommand, count, counted};
+use super::{command_end, retry_dead_letters};
 use crate::apply::dry_run::WriteCounts;
 use crate::apply::executor::Apply;
 use crate::config::Choice as _;
@@ -130,8 +130,8 @@ impl MaintenanceWorker {
         match outcome? {
             Some(outcome) => {
                 stored_commands::finish(database, id, self.fence.term, &outcome).await?;
+                command_end::tell(stored, &outcome);
                 self.command = None;
-                info!(command = %id, done = outcome.done, "a command is finished");
                 Ok(())
             }
             None if stored.progress == before || !scan::is_storable(stored.progress.get(AFTER_OTHER)) => Ok(()),
