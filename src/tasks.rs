@@ -51,6 +51,29 @@ pub(crate) enum Task {
     Pipeline,
 }
 
+impl Task {
+    /// The name in the log.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Signals => "signals",
+            Self::Survey => "survey",
+            Self::Database => "database",
+            Self::Verdict => "verdict",
+            Self::Target => "target",
+            Self::Phase => "phase",
+            Self::Canary => "canary",
+            Self::Lease => "lease",
+            Self::Reader => "reader",
+            Self::Ticker => "ticker",
+            Self::Verification => "verification",
+            Self::Timeline => "timeline",
+            Self::LateWrites => "late_writes",
+            Self::Pipeline => "pipeline",
+        }
+    }
+}
+
 /// A group of tasks that run and end together.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -85,7 +108,7 @@ impl Group {
         let mut outcome = Ok(());
         while let Some(ended) = self.next_or_grace().await {
             let (task, result) = unless_panicked(ended);
-            debug!(?task, failed = result.is_err(), "task ended");
+            debug!(task = task.name(), failed = result.is_err(), "a task ended");
             outcome = outcome.and(result);
             self.stop.cancel();
             if task == last {

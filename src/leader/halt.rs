@@ -14,6 +14,7 @@ use crate::model::names::STATE;
 use crate::model::names::state_id::HALT;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
+use crate::observe::repeated_failure::RepeatedFailure;
 use crate::tasks::pause;
 use crate::write::{Writer, update_command};
 
@@ -89,13 +90,21 @@ pub(crate) async fn until_resumed(
     stop: &CancellationToken,
 ) -> Result<Option<ResumeOrder>, Unfinished> {
     error!(error = %cause, next = "stream-processor resume --reason TEXT", "halted: the position is lost, a person decides");
-    let mut is_stored = false;
+    let (mut is_stored, mut failed) = (false, RepeatedFailure::default());
     loop {
         match lease.renew(None).await {
-            Ok(()) => context.health.leads_until(lease.validity.until),
+            Ok(()) => {
+                context.health.leads_until(lease.validity.until);
+                if let Some(ended) = failed.end() {
+                    info!(failures = ended.failures, seconds = ended.seconds, "the lease can be renewed again");
+                }
+            }
             Err(Unfinished::Interrupted(interruption)) => return Err(interruption.into()),
             Err(_) if lease.validity.left().is_zero() => return Err(Interruption::LeaseLost.into()),
-            Err(Unfinished::Failed(failure)) => warn!(error = %failure, "the lease could not be renewed; retrying"),
+            Err(Unfinished::Failed(failure)) if failed.is_new(&failure) => {
+                warn!(error = %failure, "the lease could not be renewed; retrying");
+            }
+            Err(_) => {}
         }
         let database = &context.database;
         if !is_stored {

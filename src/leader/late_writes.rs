@@ -19,6 +19,7 @@ use crate::model::names::{STATE, WatchedCollection};
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::primary_changes::PrimaryChanges;
 use crate::observe::metrics::Metrics;
+use crate::observe::repeated_failure::RepeatedFailure;
 use crate::phase::late_writes::{LATE, LateWrites, Retirement};
 use crate::phase::state::Current;
 use crate::retry::Delays;
@@ -79,12 +80,14 @@ impl LateWriteWatch {
     /// Watches until `recruiters` is gone, or the lease is lost.
     async fn watch(&mut self) {
         let mut delays = Delays::up_to(Duration::from_secs(5));
+        let mut failed = RepeatedFailure::default();
         loop {
             match self.follow(&mut delays).await {
                 Ok(()) | Err(Unfinished::Interrupted(_)) => return,
-                Err(Unfinished::Failed(failure)) => {
-                    warn!(error = %failure, advice = failure.advice(), "the watch for late writes failed; it is retried");
+                Err(Unfinished::Failed(failure)) if failed.is_new(&failure) => {
+                    warn!(error = %failure, advice = failure.advice(), "the watch for late writes failed; retrying");
                 }
+                Err(Unfinished::Failed(_)) => {}
             }
             pause(&self.stop, delays.next_delay()).await;
         }

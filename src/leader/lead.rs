@@ -32,6 +32,7 @@ use crate::lease;
 use crate::lease::Lease;
 use crate::maintenance::worker::MaintenanceWorker;
 use crate::observe::health::{Health, longest_silence};
+use crate::observe::repeated_failure::RepeatedFailure;
 use crate::phase::Phase;
 use crate::phase::state::{self, Current};
 use crate::phase::watcher::{self, KnownPhase};
@@ -181,7 +182,7 @@ async fn begin_stream(
         }
     })?;
     halt::end(writer).await?;
-    info!(position = ?start.position, resync = start.resync.is_some(), "the change stream begins");
+    info!(position = start.position.time().time, resync = start.resync.is_some(), "the change stream begins");
     Ok(start)
 }
 
@@ -240,8 +241,8 @@ pub(crate) async fn hold(
 /// Gives back the lease that [`hold`] took. A failure is only logged, because the lease also ends by itself.
 pub(crate) async fn release_lease(lease: &Lease, group: &Group) {
     group.stop.cancel();
-    if lease.release().await.is_err() {
-        warn!("the lease could not be released; it expires by itself");
+    if let Err(failure) = lease.release().await {
+        warn!(error = %failure, "the lease could not be released; it expires by itself");
     }
 }
 
@@ -267,17 +268,23 @@ pub(crate) async fn renew(
     stop: CancellationToken,
 ) -> Result<(), Unfinished> {
     let mut delay = lease.interval();
+    let mut failed = RepeatedFailure::default();
     while pause(&stop, delay).await {
         match lease.renew(health.lag()).await {
             Ok(()) => {
                 renewed.send_replace(lease.validity);
                 health.leads_until(lease.validity.until);
                 delay = lease.interval();
+                if let Some(ended) = failed.end() {
+                    info!(failures = ended.failures, seconds = ended.seconds, "the lease can be renewed again");
+                }
             }
             Err(Unfinished::Interrupted(interruption)) => return Err(interruption.into()),
             Err(_) if lease.validity.left().is_zero() => return Err(Interruption::LeaseLost.into()),
             Err(Unfinished::Failed(failure)) => {
-                warn!(error = %failure, "the lease could not be renewed; retrying");
+                if failed.is_new(&failure) {
+                    warn!(error = %failure, "the lease could not be renewed; retrying");
+                }
                 delay = (lease.interval() / 5).max(Duration::from_millis(50));
             }
         }

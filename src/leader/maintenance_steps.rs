@@ -125,7 +125,12 @@ impl Pipeline {
         let Incoming::Gap { from, to, cause } = gap else {
             return Ok(());
         };
-        error!(cause, from = from.time, to = to.time, "events between these times were not read; a resync follows");
+        error!(
+            error = cause,
+            from = from.time,
+            to = to.time,
+            "events between these times were not read; a resync follows"
+        );
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let writer = self.maintenance.fence.writer.clone();
         while let Err(cause) = gaps::open(&writer, from, to, &cause, clock::now()).await {

@@ -1,5 +1,7 @@
 //! The results of one delivery of an e-mail, and of all deliveries of a message in a run.
 
+use std::fmt;
+
 use super::email::Template;
 use super::reply::{SmtpReply, SmtpStage};
 use crate::model::ids::JobId;
@@ -81,6 +83,22 @@ pub(crate) enum Delivery {
     /// The connection ended, or the server was silent, after the content was sent. Nobody knows whether the server has
     /// the message.
     Uncertain,
+}
+
+impl fmt::Display for Delivery {
+    /// A word and the code of the server. No address, and no words of the server.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted => f.write_str("accepted"),
+            Self::Refused(reply) => write!(f, "refused: {reply}"),
+            Self::Deferred(reply) => write!(f, "deferred: {reply}"),
+            Self::Broken(stage) => write!(f, "the connection ended at {}", stage.name()),
+            Self::Unreachable(cause) => write!(f, "unreachable: {cause}"),
+            Self::NotLetIn => f.write_str("the login or a setting is refused"),
+            Self::Unsendable(part) => write!(f, "unsendable: {part}"),
+            Self::Uncertain => f.write_str("the connection ended after the content was sent"),
+        }
+    }
 }
 
 impl Delivery {

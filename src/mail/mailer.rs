@@ -135,9 +135,9 @@ impl Mailer {
         let (own, ours) = self.with(Standing::end);
         self.book(own).await?;
         if let Some(first) = ours.first() {
-            let (refusal, messages) = (first.reply.to_string(), ours.len());
+            let (error, messages) = (first.reply.to_string(), ours.len());
             warn!(
-                refusal,
+                error,
                 messages, "the mail server refuses all our messages; this does not count against the recipients"
             );
         }
@@ -190,7 +190,7 @@ impl Mailer {
             Ok(composed) if self.transport.is_folder() => Some(self.write(item, &composed).await),
             Ok(composed) => self.attempts(item, &address, &composed).await?,
             Err(fault) => {
-                error!(id = item.id, %fault, "a message cannot be composed; the other messages are sent");
+                error!(id = item.id, error = %fault, "a message cannot be composed; the other messages are sent");
                 Some(self.unsendable(item, "content").await?)
             }
         };
@@ -291,13 +291,13 @@ impl Mailer {
         Ok(match delivery {
             Delivery::Accepted => Some(DialogueEnd::Known(DeliveryOutcome::Sent)),
             Delivery::Unsendable(reason) => {
-                warn!(id = item.id, reason, "a message cannot be sent; the other messages are sent");
+                warn!(id = item.id, error = reason, "a message cannot be sent; the other messages are sent");
                 Some(DialogueEnd::Known(DeliveryOutcome::Unsendable))
             }
             Delivery::Refused(_) if about_us => Some(DialogueEnd::Known(self.gives_up(item, delivery))),
             Delivery::NotLetIn => Some(DialogueEnd::Known(self.gives_up(item, delivery))),
             Delivery::Refused(reply) => {
-                warn!(id = item.id, refusal = %reply, "the mail server refused a message");
+                warn!(id = item.id, error = %reply, "the mail server refused a message");
                 Some(self.refused(item, address, reply, settled))
             }
             Delivery::Deferred(_) | Delivery::Broken(_) | Delivery::Unreachable(_) | Delivery::Uncertain => None,
@@ -343,10 +343,10 @@ impl Mailer {
 
     fn gives_up(&self, item: &MailItem, delivery: Delivery) -> DeliveryOutcome {
         if delivery.is_about_us() {
-            warn!(id = item.id, ?delivery, "the mail server refuses our messages or cannot be reached; the run ends");
+            warn!(id = item.id, error = %delivery, "the mail server refuses our messages or cannot be reached; the run ends");
             self.with(Standing::set_down);
         } else {
-            warn!(id = item.id, ?delivery, "the mail server deferred a message; a later run retries it");
+            warn!(id = item.id, error = %delivery, "the mail server deferred a message; a later run retries it");
         }
         DeliveryOutcome::Deferred
     }

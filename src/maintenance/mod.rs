@@ -2,6 +2,7 @@
 
 pub(crate) mod backfill;
 mod backfill_steps;
+pub(crate) mod command_end;
 pub(crate) mod gaps;
 pub(crate) mod other_ids;
 mod refused;

@@ -332,7 +332,8 @@ impl Resync {
                 }
                 let finished = doc! { "_id": RESYNC, "term": self.term };
                 with_deadline(collection(database, STATE).delete_one(finished)).await.map_err(Failure::Write)?;
-                info!("the resync is finished");
+                let seconds = (clock::now().timestamp_millis() - self.began.timestamp_millis()) / 1000;
+                info!(seconds, "the resync is finished");
                 Ok(true)
             }
         }

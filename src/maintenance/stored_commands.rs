@@ -266,7 +266,8 @@ pub(crate) async fn take_up(
     if let Ok(stored) = read(&taken) {
         return Ok(Some(stored));
     }
-    error!(command = ?taken.get("_id"), "a command cannot be read; it is marked `unreadable` in stream_processor_commands");
+    let command = taken.get_object_id("_id").ok().map(ObjectId::to_hex);
+    error!(command, "a command cannot be read; it is marked `unreadable` in stream_processor_commands");
     // The process that stored the command can still read this refusal.
     let reason = "the leader cannot read this command, because it has another version: run one version everywhere";
     let refused = doc! { "done": false, "details": { "reasons": [reason] } };

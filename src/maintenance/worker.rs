@@ -12,8 +12,8 @@ use super::backfill_steps::{self, AFTER_OTHER};
 use super::refused::{refused, refused_by};
 use super::replay::{self, Replaying};
 use super::resync::Resync;
-use super::retry_dead_letters;
 use super::stored_commands::{self, Command, CommandOutcome, Lane, Span, StoredCommand, count, counted};
+use super::{command_end, retry_dead_letters};
 use crate::apply::dry_run::WriteCounts;
 use crate::apply::executor::Apply;
 use crate::config::Choice as _;
@@ -138,11 +138,10 @@ impl MaintenanceWorker {
         match outcome? {
             Some(outcome) => {
                 stored_commands::finish(database, id, self.fence.term, &outcome).await?;
-                if let Some(ended) = self.command.take() {
-                    let (command, done) = (ended.command.name(), outcome.done);
-                    self.fence.writer.note(TimelineEvent::CommandEnded { command, done, counts: outcome.details });
-                    info!(command = %id, done, "a command is finished");
-                }
+                command_end::tell(stored, &outcome);
+                let (command, done) = (stored.command.name(), outcome.done);
+                self.command = None;
+                self.fence.writer.note(TimelineEvent::CommandEnded { command, done, counts: outcome.details });
                 Ok(())
             }
             None if stored.progress == before || !scan::is_storable(stored.progress.get(AFTER_OTHER)) => Ok(()),

@@ -10,3 +10,4 @@ pub(crate) mod reachability;
 pub(crate) mod readiness;
 pub(crate) mod recent_history;
 mod registration;
+pub(crate) mod repeated_failure;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use mongodb::Database;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::error::Failure;
+use crate::observe::repeated_failure::RepeatedFailure;
 use crate::phase::Phase;
 use crate::phase::state::{self, Current};
 use crate::tasks::pause;
@@ -57,6 +58,7 @@ pub(crate) async fn follow(
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let mut told = false;
+    let mut failed = RepeatedFailure::default();
     while pause(&stop, INTERVAL).await {
         match state::load(&database, initial).await {
             Ok(current) => {
@@ -64,9 +66,15 @@ pub(crate) async fn follow(
                     error!("the document of the phase and the tombstone of `retired` disagree: no offer is written");
                 }
                 told = current.contradicted;
+                if let Some(ended) = failed.end() {
+                    info!(failures = ended.failures, seconds = ended.seconds, "the phase can be read again");
+                }
                 note(&known, &current);
             }
-            Err(failure) => warn!(error = %failure, advice = failure.advice(), "the phase could not be read"),
+            Err(failure) if failed.is_new(&failure) => {
+                warn!(error = %failure, advice = failure.advice(), "the phase could not be read; retrying");
+            }
+            Err(_) => {}
         }
     }
     Ok(())

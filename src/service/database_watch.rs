@@ -40,12 +40,12 @@ pub(crate) async fn watch(database: Database, health: Arc<Health>, stop: Cancell
         match problem {
             None => {
                 if let Some(away) = health.reachability.answered() {
-                    info!(away_s = away.as_secs(), "MongoDB answers again");
+                    info!(seconds = away.as_secs(), "MongoDB answers again");
                 }
             }
             Some(problem) => {
                 if health.reachability.failed(problem.clone()) {
-                    warn!(problem, "MongoDB does not answer; the service goes on when it answers again");
+                    warn!(error = problem, "MongoDB does not answer; the service goes on when it answers again");
                 }
             }
         }

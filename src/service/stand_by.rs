@@ -1,16 +1,18 @@
 //! Competes for the lease, and leads while this instance holds the lease.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::clock;
 use crate::context::Context;
 use crate::error::Directive;
 use crate::interruption::{Interruption, Unfinished};
 use crate::leader::{halt, lead};
-use crate::lease::Lease;
+use crate::lease::{self, Lease};
 use crate::observe::health::{HealthPart, Role};
+use crate::observe::repeated_failure::RepeatedFailure;
 use crate::retry::Delays;
 use crate::tasks::pause;
 
@@ -19,7 +21,8 @@ pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> R
     let mut leaderships = 0_u64;
     while let Some(lease) = wait_for_lease(&context, &holder(&context, leaderships), &stop).await {
         leaderships += 1;
-        info!(term = lease.term, "this instance leads");
+        let (term, began) = (lease.term, clock::instant());
+        info!(term, "this instance leads");
         context.metrics.lease_term.set(lease.term);
         context.health.set_role(Role::Leader);
         context.health.leads_until(lease.validity.until);
@@ -29,11 +32,13 @@ pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> R
         if let Err(failure) = lease.release().await {
             warn!(error = %failure, "the lease could not be released; it expires by itself");
         }
+        let (seconds, position) = (began.elapsed().as_secs(), context.metrics.checkpoint_timestamp.get());
+        info!(term, seconds, position, "this instance leads no longer");
         match outcome {
             Ok(()) => {}
             Err(Unfinished::Interrupted(Interruption::LeaseLost)) => warn!("the lease was lost; standing by"),
             Err(unfinished) => {
-                tracing::error!(error = %unfinished, advice = unfinished.advice(), "the leadership ended");
+                tracing::error!(error = %unfinished, advice = unfinished.advice(), "the leadership failed");
                 context.health.trouble(HealthPart::Lease, &unfinished, unfinished.advice(), true);
                 // The pause is long enough for another instance to take the lease, and short enough for a single
                 // instance.
@@ -72,7 +77,8 @@ async fn lead_until_end(context: &Context, lease: &mut Lease, stop: &Cancellatio
 async fn wait_for_lease(context: &Context, holder: &str, stop: &CancellationToken) -> Option<Lease> {
     let duration = context.settings.lease.duration;
     let mut delays = Delays::up_to(Duration::from_secs(5));
-    let mut is_told = false;
+    let mut before: Option<(String, Instant)> = None;
+    let mut failed = RepeatedFailure::default();
     loop {
         if stop.is_cancelled() {
             return None;
@@ -82,28 +88,46 @@ async fn wait_for_lease(context: &Context, holder: &str, stop: &CancellationToke
             other => other.map_err(Unfinished::from),
         };
         let delay = match acquired {
-            Ok(Some(lease)) => return Some(lease),
+            Ok(Some(lease)) => {
+                tell_end(&mut failed);
+                if let Some((from, since)) = before {
+                    info!(from, seconds = since.elapsed().as_secs(), "the lease is taken over from another instance");
+                }
+                return Some(lease);
+            }
             Ok(None) => {
-                if !is_told {
-                    info!("another instance leads; standing by");
-                    is_told = true;
+                if before.is_none()
+                    && let Ok(Some(leader)) = lease::current(&context.database).await
+                {
+                    info!(leader = leader.name, term = leader.term, "another instance leads; standing by");
+                    before = Some((leader.name, clock::instant()));
                 }
                 if context.health.role() == Role::Starting {
                     context.health.set_role(Role::Standby);
                 }
                 context.health.works(HealthPart::Lease);
+                tell_end(&mut failed);
                 delays.reset();
                 // A standby must take over within a second after a clean stop of the leader.
                 (duration / 5).min(Duration::from_millis(500))
             }
             Err(unfinished) => {
                 context.health.trouble(HealthPart::Lease, &unfinished, unfinished.advice(), false);
-                warn!(error = %unfinished, advice = unfinished.advice(), "the lease could not be requested; retrying");
+                if failed.is_new(&unfinished) {
+                    let advice = unfinished.advice();
+                    warn!(error = %unfinished, advice, "the lease could not be requested; retrying");
+                }
                 delays.next_delay()
             }
         };
         if !pause(stop, delay).await {
             return None;
         }
+    }
+}
+
+fn tell_end(failed: &mut RepeatedFailure) {
+    if let Some(ended) = failed.end() {
+        info!(failures = ended.failures, seconds = ended.seconds, "the lease can be requested again");
     }
 }

@@ -58,7 +58,7 @@ pub(super) async fn while_waiting<T>(step: &SetupStep, work: impl IntoFuture<Out
         tokio::select! {
             done = &mut work => return done,
             () = tokio::time::sleep(INTERVAL) => {
-                info!(seconds = began.elapsed().as_secs(), "still running, other writers are not blocked: {step}");
+                info!(step = %step, seconds = began.elapsed().as_secs(), "a step still runs; other writers are not blocked");
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bson::{DateTime, Timestamp};
 use resume_tokens::Checkpoint;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::counts::{self, Counts};
 use crate::clock;
@@ -21,6 +21,7 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::server_clock::server_time;
 use crate::observe::recent_history::{self, History, HistorySample};
+use crate::observe::repeated_failure::RepeatedFailure;
 use crate::phase::late_writes::{LateWrites, LateWritesReport};
 use crate::phase::state::{self, Current};
 use crate::phase::step_conditions::{Condition, LastVerification, conditions};
@@ -182,6 +183,7 @@ async fn refresh(context: &Context, survey: &Survey, stop: &CancellationToken) {
 }
 
 async fn count(context: &Context, survey: &Survey, stop: &CancellationToken) {
+    let mut failed = RepeatedFailure::default();
     loop {
         let began = clock::instant();
         let label = &context.settings.target.partner_label;
@@ -190,8 +192,15 @@ async fn count(context: &Context, survey: &Survey, stop: &CancellationToken) {
             Ok(counts) => {
                 context.metrics.counted(&counts.source_jobs, &counts.target_offers);
                 put(&survey.counts, Some(Arc::new(counts)));
+                if let Some(ended) = failed.end() {
+                    let (failures, seconds) = (ended.failures, ended.seconds);
+                    info!(failures, seconds, "jobs and offers can be counted again");
+                }
             }
-            Err(failure) => warn!(error = %failure, "jobs and offers could not be counted; retrying later"),
+            Err(failure) if failed.is_new(&failure) => {
+                warn!(error = %failure, "jobs and offers could not be counted; retrying");
+            }
+            Err(_) => {}
         }
         if !pause(stop, (began.elapsed() * SHARE).max(BETWEEN_COUNTS)).await {
             return;

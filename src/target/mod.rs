@@ -105,10 +105,12 @@ impl Target {
             self.state.send_replace(now);
         }
         if self.state().is_hidden && !before.is_hidden {
-            warn!("the user may not read the validator and the indexes of {OFFERS}: every field counts as allowed");
+            warn!(
+                "the user may not read the validator and the indexes of jobs_partners: every field counts as allowed"
+            );
         }
         for change in &changes {
-            warn!("{change}");
+            warn!(change, "the schema or the indexes of jobs_partners changed");
         }
         self.metrics.target.schema_changes.inc_by(changes.len() as u64);
         let mut untold = self.untold.lock().await;
@@ -126,7 +128,7 @@ impl Target {
         self.refresh(database).await?;
         let differs = *self.schema() != *made_for;
         if differs {
-            info!("offers are made again for the new schema of {OFFERS}");
+            info!("offers are made again for the new schema of jobs_partners");
         }
         Ok(differs)
     }

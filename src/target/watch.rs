@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Target;
 use crate::config::{Environment, NoticesSettings};
@@ -11,6 +11,7 @@ use crate::error::Failure;
 use crate::mongo::causal::CausalDatabase;
 use crate::notices::notices;
 use crate::observe::health::{Health, Role};
+use crate::observe::repeated_failure::RepeatedFailure;
 use crate::tasks::pause;
 
 /// Reads the target again and again until `stop`. The leader sends a notice about each change.
@@ -21,14 +22,23 @@ pub(crate) async fn watch(
 ) -> Result<(), Failure> {
     let (notices, messenger) = notices(&settings);
     let watching = async {
+        let mut failed = RepeatedFailure::default();
         loop {
             if !pause(&stop, target.settings.schema_check_interval).await {
                 break;
             }
             match target.refresh(&database).await {
-                Ok(()) => {}
+                Ok(()) => {
+                    if let Some(ended) = failed.end() {
+                        let (failures, seconds) = (ended.failures, ended.seconds);
+                        info!(failures, seconds, "the schema of the target can be read again");
+                    }
+                }
                 // The next read comes soon, and a failing database has alerts of its own.
-                Err(failure) => warn!(error = %failure, "the schema of the target could not be read"),
+                Err(failure) if failed.is_new(&failure) => {
+                    warn!(error = %failure, "the schema of the target could not be read; retrying");
+                }
+                Err(_) => {}
             }
             // Some of the changes were found after a refused write, between two reads of this task.
             let changes = std::mem::take(&mut *target.untold.lock().await);

@@ -26,8 +26,10 @@ use crate::context::Context;
 use crate::error::Directive;
 use crate::failpoint;
 use crate::interruption::{Interruption, Unfinished};
+use crate::maintenance::command_end;
 use crate::maintenance::stored_commands::{self, Command, Lane, StoredCommand};
 use crate::notices::{Messenger, Notices, notices};
+use crate::observe::repeated_failure::RepeatedFailure;
 use crate::phase::watcher::Followed;
 use crate::retry::Delays;
 use crate::tasks::pause;
@@ -138,16 +140,22 @@ impl Ticker {
 
     async fn rounds(mut self) -> Result<(), Unfinished> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
+        let mut failed = RepeatedFailure::default();
         while !self.stop.is_cancelled() {
             let delay = match Box::pin(self.round()).await {
                 Ok(pause) => {
                     delays.reset();
+                    if let Some(ended) = failed.end() {
+                        info!(failures = ended.failures, seconds = ended.seconds, "the ticker works again");
+                    }
                     pause
                 }
                 Err(Unfinished::Interrupted(Interruption::Stopping)) => break,
                 Err(lost @ Unfinished::Interrupted(Interruption::LeaseLost)) => return Err(lost),
                 Err(unfinished) => {
-                    warn!(error = %unfinished, advice = unfinished.advice(), "the ticker failed; retrying");
+                    if failed.is_new(&unfinished) {
+                        warn!(error = %unfinished, advice = unfinished.advice(), "the ticker failed; retrying");
+                    }
                     delays.next_delay()
                 }
             };
@@ -243,6 +251,7 @@ impl Ticker {
             Err(reason) => {
                 let refused =
                     stored_commands::CommandOutcome { done: false, details: bson::doc! { "reasons": [reason] } };
+                command_end::tell(stored, &refused);
                 return stored_commands::finish(&database, stored.id, term, &refused).await;
             }
         };
@@ -258,7 +267,9 @@ impl Ticker {
         let times = RunTimes { now, scheduled_for: now, previous, by_hand: true };
         let (end, report) = self.complete(job_order, &id, times, changed).await?;
         let outcome = stored_commands::CommandOutcome { done: true, details: ledger::details(&end, &report) };
-        stored_commands::finish(&database, stored.id, term, &outcome).await
+        stored_commands::finish(&database, stored.id, term, &outcome).await?;
+        command_end::tell(stored, &outcome);
+        Ok(())
     }
 
     /// Makes a claimed run, stores its end in the ledger, and reports it. `changed` is the number of documents that

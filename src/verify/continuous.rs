@@ -17,6 +17,7 @@ use crate::apply::sampler::Sampler;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::model::ids::{JobId, RecruiterId};
+use crate::observe::repeated_failure::RepeatedFailure;
 use crate::phase::sides::Sides;
 use crate::phase::{Phase, StreamWrites, state};
 use crate::source::scan;
@@ -25,7 +26,7 @@ use crate::tasks::pause;
 /// The greatest number of differing offers that are remembered. More of them tell nothing new.
 const KNOWN: usize = 1_000;
 /// The greatest number of ids in a line of the log.
-const IDS: usize = 20;
+const IDS: usize = 5;
 
 /// True in phases with the continuous verification (spec 04, "The table"): both sides are written there. In the other
 /// phases a verification runs on demand or at night, or not at all.
@@ -58,9 +59,18 @@ impl Continuous {
     /// None. After a failure, the next round retries.
     pub(crate) async fn run(mut self) -> Result<(), Failure> {
         let interval = self.context.settings.verify.sample_interval;
+        let mut failed = RepeatedFailure::default();
         loop {
-            if let Err(failure) = self.round().await {
-                warn!(error = %failure, advice = failure.advice(), "recruiters could not be compared; retrying");
+            match self.round().await {
+                Ok(()) => {
+                    if let Some(ended) = failed.end() {
+                        info!(failures = ended.failures, seconds = ended.seconds, "recruiters can be compared again");
+                    }
+                }
+                Err(failure) if failed.is_new(&failure) => {
+                    warn!(error = %failure, advice = failure.advice(), "recruiters could not be compared; retrying");
+                }
+                Err(_) => {}
             }
             if !pause(&self.stop, interval).await {
                 break;

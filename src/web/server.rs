@@ -78,6 +78,6 @@ async fn connection(stream: TcpStream, router: Router) {
     match tokio::time::timeout(CONNECTION, served).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(%error, "an HTTP connection ended"),
-        Err(_) => debug!("an HTTP connection was closed after {} s", CONNECTION.as_secs()),
+        Err(_) => debug!(seconds = CONNECTION.as_secs(), "an HTTP connection was open for too long and is closed"),
     }
 }

@@ -172,7 +172,7 @@ async fn a_leader_that_cannot_renew_its_lease_writes_nothing_after_its_end() {
     write(&test, 1).await;
     eventually(PATIENCE, "it asks for the lease again", async || {
         let told = processor.stdout() + &processor.stderr();
-        (told.matches("the lease could not be requested; retrying").count() >= 2).then_some(())
+        told.contains("the lease could not be requested; retrying").then_some(())
     })
     .await;
     let changes = changes(&test, "stream-processor", ended).await;

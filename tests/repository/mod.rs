@@ -1,3 +1,4 @@
 //! The repository itself: its documents.
 
+mod log_catalogue;
 mod walkthrough;

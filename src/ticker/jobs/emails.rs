@@ -218,7 +218,7 @@ pub(super) async fn mailer(job: &mut JobContext) -> Option<Mailer> {
     match Mailer::open(&job.context, writer, job.now, job.stop.clone()) {
         Ok(mailer) => Some(mailer),
         Err(reason) => {
-            tracing::error!(reason, "e-mail cannot be sent; correct the setting");
+            tracing::error!(error = reason, "e-mail cannot be sent; correct the setting");
             job.report.gave_up = Some("mail_settings");
             None
         }

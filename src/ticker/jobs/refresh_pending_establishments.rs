@@ -38,7 +38,7 @@ pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
     let companies = match Companies::new(&job.context.database, &job.context.settings.directory, job.now) {
         Ok(companies) => companies,
         Err(reason) => {
-            tracing::error!(reason, "the company directory cannot be called; correct the setting");
+            tracing::error!(error = reason, "the company directory cannot be called; correct the setting");
             job.report.gave_up = Some("directory_settings");
             return Ok(());
         }
@@ -80,7 +80,7 @@ pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
                 "too_many_requests"
             }
         };
-        tracing::warn!(service = service.name(), word, "a service is down; the next run continues");
+        tracing::warn!(service = service.name(), error = word, "a service is down; the next run continues");
         job.report.gave_up = Some(service.down());
         return Ok(());
     }
