@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use chrono_tz::Tz;
+
 use crate::config::{OnUserDeactivated, Settings};
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::primary_changes::PrimaryChanges;
 use crate::mongo::server_clock::Clock;
+use crate::notices::Origin;
 use crate::observe::health::Health;
 use crate::observe::metrics::Metrics;
 use crate::project::ProjectionSettings;
 use crate::target::Target;
+use crate::version::VERSION;
 
 /// What tells this deployment and this process from others.
 #[derive(Debug, Clone)]
@@ -26,6 +30,19 @@ pub struct Deployment {
     pub operator: String,
 }
 
+impl Deployment {
+    /// The origin of a notice.
+    #[must_use]
+    pub(crate) fn origin(&self) -> Origin {
+        let replica_set = match self.replica_set.as_str() {
+            "" => String::new(),
+            name => format!(", replica set {name}"),
+        };
+        let place = format!("database {}{replica_set}, instance {}, version {VERSION}", self.database, self.instance);
+        Origin { environment: self.environment, place }
+    }
+}
+
 /// The shared parts of one process. Clones share them too.
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -40,6 +57,8 @@ pub struct Context {
     pub target: Target,
     /// The clock by which time-based jobs run. A test can set it.
     pub clock: Clock,
+    /// The time zone of times on the command line.
+    pub time_zone: Tz,
 }
 
 impl Context {

@@ -47,7 +47,7 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         return cli::health::run(arguments, settings.http.listen).await;
     }
     logging::init(&settings.log).map_err(|error| usage(&error))?;
-    let given = Given { allow_empty: cli.allow_empty, operator: cli.operator.clone() };
+    let given = Given { allow_empty: cli.allow_empty, operator: cli.operator.clone(), time_zone: cli.time_zone };
     if let CliCommand::Doctor(arguments) = &cli.command {
         let context = connect::unchecked(settings, given).await?;
         return doctor::doctor(context, arguments.json, arguments.against_platform, cli.allow_empty).await;

@@ -21,9 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The number of attempts to send one line.
 const ATTEMPTS: u32 = 4;
 
+/// What tells the deployment and the process of a notice from others.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    pub environment: &'static str,
+    /// Database, replica set, instance and version in words.
+    pub place: String,
+}
+
 /// The entrance of the queue; `None` without a webhook, and lines are then discarded.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Notices(Option<mpsc::Sender<String>>);
+pub(crate) struct Notices(Option<(mpsc::Sender<String>, Origin)>);
 
 /// The sender of the queued lines to the webhook.
 #[derive(Debug)]
@@ -34,21 +42,21 @@ pub(crate) struct Messenger {
 
 /// Creates both ends of the queue. Without a configured webhook there is no messenger, and lines are discarded.
 #[must_use]
-pub(crate) fn notices(settings: &NoticesSettings) -> (Notices, Option<Messenger>) {
+pub(crate) fn notices(settings: &NoticesSettings, origin: Origin) -> (Notices, Option<Messenger>) {
     match &settings.webhook_url {
         Some(url) => {
             let (sender, lines) = mpsc::channel(WAITING);
-            (Notices(Some(sender)), Some(Messenger { lines, url: url.clone() }))
+            (Notices(Some((sender, origin))), Some(Messenger { lines, url: url.clone() }))
         }
         None => (Notices(None), None),
     }
 }
 
 impl Notices {
-    /// Queues a line without waiting. A line that finds the queue full is dropped.
+    /// Queues a line with its origin, without waiting. A line that finds the queue full is dropped.
     pub(crate) fn tell(&self, line: Option<String>) {
-        if let (Some(sender), Some(line)) = (&self.0, line)
-            && sender.try_send(line).is_err()
+        if let (Some((sender, Origin { environment, place })), Some(line)) = (&self.0, line)
+            && sender.try_send(format!("[{environment}] {line} ({place})")).is_err()
         {
             warn!("a notice is dropped: the queue for notices.webhook_url is full");
         }

@@ -14,6 +14,9 @@ use crate::interruption::Unfinished;
 
 /// The time that tasks have to end after they are told to stop.
 const GRACE: Duration = Duration::from_secs(8);
+/// The time that tasks have for the answers to their last writes after the most important task ended. The lease can be
+/// given back at once only if no command is unanswered.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// The name of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,11 @@ pub(crate) enum Task {
 }
 
 impl Task {
+    /// True for the tasks whose writes under the lease end soon after they are told to stop.
+    fn writes_shortly(self) -> bool {
+        matches!(self, Self::Canary | Self::Timeline)
+    }
+
     /// The name in the log.
     fn name(self) -> &'static str {
         match self {
@@ -78,6 +86,8 @@ impl Task {
 #[derive(Debug)]
 pub(crate) struct Group {
     tasks: JoinSet<(Task, Result<(), Unfinished>)>,
+    /// The tasks that have not ended.
+    running: Vec<Task>,
     /// Cancelled when the first task ends, by a task of the group, or by the parent.
     pub stop: CancellationToken,
 }
@@ -86,7 +96,7 @@ impl Group {
     /// Makes an empty group that `parent` can stop.
     #[must_use]
     pub(crate) fn new(parent: &CancellationToken) -> Self {
-        Self { tasks: JoinSet::new(), stop: parent.child_token() }
+        Self { tasks: JoinSet::new(), running: Vec::new(), stop: parent.child_token() }
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that may: see clippy.toml")]
@@ -95,28 +105,45 @@ impl Group {
         task: Task,
         work: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
+        self.running.push(task);
         // The lines of a task name the deployment, as those of its parent do.
         self.tasks.spawn(async move { (task, work.await.map_err(E::into)) }.in_current_span());
     }
 
     /// Waits until the first task ends, stops the others, and waits for the end of `last`, whose orderly end matters.
-    /// Tasks that still run then are dropped.
+    /// Tasks that still run then are dropped, those that write a little later.
     ///
     /// # Errors
     /// The first error of a task.
     pub(crate) async fn join(mut self, last: Task) -> Result<(), Unfinished> {
         let mut outcome = Ok(());
         while let Some(ended) = self.next_or_grace().await {
-            let (task, result) = unless_panicked(ended);
-            debug!(task = task.name(), failed = result.is_err(), "a task ended");
+            let (task, result) = self.ended(ended);
             outcome = outcome.and(result);
             self.stop.cancel();
             if task == last {
+                // A write that is not answered by then keeps the lease for a while, and changes nothing more.
+                let _ = tokio::time::timeout(LAST_ANSWERS, self.last_answers()).await;
                 break;
             }
         }
         self.tasks.shutdown().await;
         outcome
+    }
+
+    /// Waits for the end of the tasks that write under the lease.
+    async fn last_answers(&mut self) {
+        while self.running.iter().any(|task| task.writes_shortly()) {
+            let Some(ended) = self.tasks.join_next().await else { break };
+            let _ = self.ended(ended);
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(Task, Result<(), Unfinished>), JoinError>) -> (Task, Result<(), Unfinished>) {
+        let (task, result) = unless_panicked(ended);
+        debug!(task = task.name(), failed = result.is_err(), "a task ended");
+        self.running.retain(|running| *running != task);
+        (task, result)
     }
 }
 
@@ -170,4 +197,32 @@ pub(crate) async fn signals(stop: CancellationToken) -> Result<(), Failure> {
 /// Waits for a duration. Returns false if `stop` was cancelled first.
 pub(crate) async fn pause(stop: &CancellationToken, duration: Duration) -> bool {
     tokio::select! { () = stop.cancelled() => false, () = tokio::time::sleep(duration) => true }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_write_that_is_on_its_way_is_answered_before_the_group_ends() {
+        for (task, is_answered) in [(Task::Timeline, true), (Task::Canary, true), (Task::Reader, false)] {
+            let mut group = Group::new(&CancellationToken::new());
+            let (stop, answered) = (group.stop.clone(), Arc::new(AtomicBool::new(false)));
+            let writes = Arc::clone(&answered);
+            group.spawn(task, async move {
+                stop.cancelled().await;
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                writes.store(true, Ordering::Release);
+                Ok::<(), Failure>(())
+            });
+            group.spawn(Task::Pipeline, async { Ok::<(), Failure>(()) });
+            group.join(Task::Pipeline).await.unwrap();
+            assert_eq!(answered.load(Ordering::Acquire), is_answered, "{task:?}");
+        }
+    }
 }

@@ -3,12 +3,14 @@
 
 use std::path::PathBuf;
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
-use super::position::{self, NamedPosition, PositionName, ResumePosition, TimeName};
+use super::position::{self, NamedPosition, PositionName, ResumePosition};
+use super::time::TimeName;
 use super::values;
+use crate::model::dead_letter::Reason;
 use crate::model::names::WatchedCollection;
 
 /// Arguments of `doctor`.
@@ -102,7 +104,7 @@ pub enum TokensCommand {
         after_help = "Example:\n  stream-processor tokens import before-the-incident.json --force --reason \"restored backup\""
     )]
     Import {
-        /// A file from `tokens export`, or a bare token.
+        /// A file from `tokens export`, or a bare token; `-` is the standard input.
         #[arg(value_name = "FILE", required_unless_present = "old_worker", value_parser = position::in_file)]
         file: Option<NamedPosition>,
         /// Take over where the old worker stopped; a resync follows.
@@ -138,6 +140,12 @@ pub enum DeadLettersCommand {
     /// Print every dead letter: its document, its reason, its age.
     #[command(after_help = "Example:\n  stream-processor dead-letters list --json")]
     List {
+        /// Only those with this reason; may be repeated.
+        #[arg(long, value_name = "REASON", value_parser = PossibleValuesParser::new(Reason::ALL.map(Reason::as_str)))]
+        reason: Vec<String>,
+        /// The greatest number that is printed; all are counted.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        limit: Option<u64>,
         /// Print one JSON object per line.
         #[arg(long)]
         json: bool,

@@ -23,28 +23,42 @@ use crate::write::stored_dead_letter::StoredDeadLetter;
 /// A [`Refusal`] when `show` finds no such dead letter, or the database fails for good.
 pub async fn run(context: Context, command: DeadLettersCommand) -> Result<Exit, Refusal> {
     match command {
-        DeadLettersCommand::List { json, fail_if_any } => list(&context, json, fail_if_any).await,
+        DeadLettersCommand::List { reason, limit, json, fail_if_any } => {
+            let found = list(&context, reason, limit.unwrap_or(u64::MAX), json).await?;
+            Ok(if fail_if_any && found > 0 { Exit::Findings } else { Exit::Done })
+        }
         DeadLettersCommand::Show { id, json } => show(&context, &id, json).await,
         DeadLettersCommand::Retry { json } => retry(&context, json).await,
         DeadLettersCommand::Drop { ids, reason, json } => drop_letters(&context, ids, reason, json).await,
     }
 }
 
+/// Prints the dead letters, and returns their number.
 #[expect(clippy::print_stdout, reason = "the output of the command")]
-async fn list(context: &Context, as_json: bool, fail_if_any: bool) -> Result<Exit, Refusal> {
+async fn list(context: &Context, reasons: Vec<String>, limit: u64, as_json: bool) -> Result<u64, Refusal> {
     // Each dead letter is printed as it is read: there may be more of them than fit into memory.
     let dead_letters = collection(&context.database, DEAD_LETTERS);
-    let mut dead_letters = dead_letters.find(doc! {}).sort(doc! { "_id": 1 }).await.map_err(Failure::Read)?;
+    let filter = if reasons.is_empty() {
+        doc! {}
+    } else {
+        doc! { "reason": { "$in": reasons } }
+    };
+    let mut dead_letters = dead_letters.find(filter).sort(doc! { "_id": 1 }).await.map_err(Failure::Read)?;
     let mut found = 0_u64;
     while let Some(dead_letter) = dead_letters.try_next().await.map_err(Failure::Read)? {
         found += 1;
+        if found > limit {
+            continue;
+        }
         let dead_letter = StoredDeadLetter::of(&dead_letter);
         if as_json { println!("{}", as_value(&dead_letter)) } else { println!("{}", as_text(&dead_letter)) }
     }
     if !as_json {
-        println!("{found} dead letters");
+        let hidden = found.saturating_sub(limit);
+        let rest = if hidden > 0 { format!(", {hidden} of them not shown") } else { String::new() };
+        println!("{found} dead letters{rest}");
     }
-    Ok(if fail_if_any && found > 0 { Exit::Findings } else { Exit::Done })
+    Ok(found)
 }
 
 fn as_value(dead_letter: &StoredDeadLetter) -> serde_json::Value {

@@ -18,7 +18,7 @@ pub fn run(command: &EmailsCommand, out: &mut impl Write) -> Result<Exit, Refusa
     let composed = compose(&sample::email(*template));
     let composed = composed.map_err(|fault| Refusal::new(Exit::Findings, fault.to_string()))?;
     let shown = if *text { composed.text } else { composed.html };
-    let written = match file {
+    let written = match file.as_ref().filter(|file| file.as_os_str() != "-") {
         Some(file) => fs::write(file, shown).map_err(|error| format!("--out {}: {error}", file.display())),
         None => match out.write_all(shown.as_bytes()).and_then(|()| out.flush()) {
             // A reader that leaves early (`| head`) is no error.

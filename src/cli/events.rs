@@ -11,7 +11,7 @@ use futures::TryStreamExt as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::position::TimeName;
+use super::time::TimeName;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::model::names::EVENTS;
@@ -30,7 +30,7 @@ const OVERLAP_MILLISECONDS: i64 = 60_000;
 /// Arguments of `events`.
 #[derive(Debug, Args)]
 pub struct EventsArguments {
-    /// Only events since this time (RFC 3339, or `2h ago`).
+    /// Only events since this time (such as 2h, 01:30 or `yesterday 14:00`).
     #[arg(long, value_name = "TIME")]
     pub since: Option<TimeName>,
     /// Only events of this kind; may be repeated.
@@ -53,7 +53,7 @@ pub struct EventsArguments {
 /// A [`Refusal`] when the database cannot be read.
 pub async fn events(context: Context, arguments: EventsArguments) -> Result<Exit, Refusal> {
     let since = match arguments.since {
-        Some(since) => DateTime::from_millis(i64::from(since.resolve(&context).await?.time) * 1_000),
+        Some(since) => since.resolve(&context).await?,
         None => DateTime::from_millis(0),
     };
     let mut newest = read(&context, since, &arguments.kind, Some(arguments.limit)).await?;

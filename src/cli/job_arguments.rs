@@ -3,11 +3,11 @@
 
 use std::path::PathBuf;
 
-use bson::DateTime;
 use bson::oid::ObjectId;
 use clap::{Args, Subcommand};
 
-use super::{time, values};
+use super::time::TimeName;
+use super::values;
 use crate::mail::email::Template;
 use crate::ticker::job::TimedJob;
 
@@ -51,9 +51,9 @@ pub struct RunJobArguments {
     /// Count the changes, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Use this time instead of now, such as 2026-03-01T09:20:00+01:00.
-    #[arg(long, value_name = "TIME", value_parser = time::parse)]
-    pub now: Option<DateTime>,
+    /// Use this time instead of now, such as 2026-03-01T09:20:00+01:00, 01:30 or `yesterday 14:00`.
+    #[arg(long, value_name = "TIME")]
+    pub now: Option<TimeName>,
     /// Print JSON: one object per line, the last one with the counts.
     #[arg(long)]
     pub json: bool,
@@ -100,8 +100,8 @@ pub enum EmailsCommand {
         /// The name of the e-mail.
         #[arg(value_name = "NAME", value_parser = template)]
         template: Template,
-        /// Write it to this file instead of the standard output.
-        #[arg(long, value_name = "FILE")]
+        /// Write it to this file instead of the standard output, which `-` names too.
+        #[arg(long, value_name = "FILE", value_parser = values::file_to_write)]
         out: Option<PathBuf>,
         /// Render the text part instead of the HTML.
         #[arg(long)]

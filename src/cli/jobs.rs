@@ -83,10 +83,14 @@ async fn run_job(context: &Context, arguments: &RunJobArguments) -> Result<Exit,
         (_, true) => Form::Csv,
         _ => Form::Text,
     };
+    let now = match now {
+        Some(now) => Some(now.resolve(context).await?),
+        None => None,
+    };
     if *dry_run || job.only_reads() {
-        return Box::pin(run_here(context, JobOrder::Job(*job), *now, form)).await;
+        return Box::pin(run_here(context, JobOrder::Job(*job), now, form)).await;
     }
-    submit_and_print(context, &Command::RunJob { job: job.name().to_owned(), now: *now }, form).await
+    submit_and_print(context, &Command::RunJob { job: job.name().to_owned(), now }, form).await
 }
 
 /// Runs a dry run, or a job that only reads, in this process, beside a running instance. Each line is printed as it

@@ -25,6 +25,7 @@ pub mod verify;
 use std::path::PathBuf;
 
 use bson::oid::ObjectId;
+use chrono_tz::Tz;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
@@ -62,6 +63,9 @@ pub struct Cli {
     /// Your name, for the records of what was done by hand; the default is the user of the system and the host.
     #[arg(long = "as", global = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub operator: Option<String>,
+    /// The time zone of times on the command line; the default is `ticker.time_zone`.
+    #[arg(long, global = true, value_name = "ZONE", value_parser = time::time_zone)]
+    pub time_zone: Option<Tz>,
     /// Accept a database without the collection `recruiters`, for a new installation.
     #[arg(long, global = true)]
     pub allow_empty: bool,
@@ -225,7 +229,7 @@ pub struct VerifyArguments {
     /// Repair the differences with a resync, and compare again.
     #[arg(long)]
     pub repair: bool,
-    /// Write the report as JSON to this file too.
+    /// Write the report as JSON to this file too. With `-`, print it in place of the table.
     #[arg(long, value_name = "FILE", value_parser = values::file_to_write)]
     pub report: Option<PathBuf>,
     /// Print the report as JSON.

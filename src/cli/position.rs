@@ -3,18 +3,17 @@
 
 use std::path::Path;
 use std::str::FromStr;
-use std::time::Duration;
 
-use bson::{DateTime, Timestamp};
+use bson::Timestamp;
 use resume_tokens::{Checkpoint, ResumeToken};
 
+use super::time::{self, TimeName};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::leader::lead::store;
 use crate::mongo::deadline::with_deadline;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
-use crate::source::cursor::operation_time;
 
 /// The position that a name stands for.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,14 +55,17 @@ impl FromStr for PositionName {
         if is_id(name) {
             return Ok(Self::Id(name.to_owned()));
         }
-        if let Some(time) = time(name)? {
+        if name == "-" {
+            return in_file(name).map(Self::Content);
+        }
+        if let Some(time) = time::read(name)? {
             return Ok(Self::Time(time));
         }
         if Path::new(name).exists() {
             return in_file(name).map(Self::Content);
         }
-        Err("not an id of the history such as 1764000000-1, not a file, and not a time such as 2026-01-31T08:00:00Z or \
-             `2h ago`"
+        Err("not an id of the history such as 1764000000-1, not a file, and not a time such as 2026-01-31T08:00:00Z, 2h ago, \
+             01:30, `yesterday 14:00` or 2026-01-31"
             .to_owned())
     }
 }
@@ -91,7 +93,7 @@ impl PositionName {
     pub async fn find(&self, context: &Context) -> Result<NamedPosition, Refusal> {
         match self {
             Self::Id(id) => Ok(NamedPosition::Checkpoint(Box::new(in_history(context, id).await?))),
-            Self::Time(time) => Ok(NamedPosition::Time(time.resolve(context).await?)),
+            Self::Time(time) => Ok(NamedPosition::Time(time.position(context).await?)),
             Self::Content(position) => Ok(position.clone()),
         }
     }
@@ -109,62 +111,8 @@ pub async fn in_history(context: &Context, id: &str) -> Result<Checkpoint, Refus
     })
 }
 
-/// A time, as an argument gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimeName {
-    At(Timestamp),
-    /// This long before the server's time.
-    Ago(Duration),
-}
-
-impl FromStr for TimeName {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        time(name)?.ok_or_else(|| "not a time such as 2026-01-31T08:00:00Z or `2h ago`".to_owned())
-    }
-}
-
-impl TimeName {
-    /// Computes the cluster time. The server's clock counts: the clock of this machine may differ.
-    ///
-    /// # Errors
-    /// A [`Failure`] when the server cannot be asked for its time.
-    pub async fn resolve(self, context: &Context) -> Result<Timestamp, Failure> {
-        match self {
-            Self::At(time) => Ok(time),
-            Self::Ago(length) => Ok(before(operation_time(&context.database).await?, length)),
-        }
-    }
-
-    /// True when this time is before `other` whatever the server's clock says. False also where that is unknown.
-    #[must_use]
-    pub fn is_surely_before(self, other: Self) -> bool {
-        match (self, other) {
-            (Self::At(this), Self::At(other)) => this < other,
-            (Self::Ago(this), Self::Ago(other)) => this.as_secs() > other.as_secs(),
-            _ => false,
-        }
-    }
-}
-
-/// Parses a time: RFC 3339, or a duration before the server's time, such as `2h ago`. `None` for any other text.
-fn time(name: &str) -> Result<Option<TimeName>, String> {
-    if let Ok(date) = DateTime::parse_rfc3339_str(name) {
-        let seconds = u32::try_from(date.timestamp_millis().div_euclid(1_000));
-        let time = seconds.map_err(|_| "a position cannot have this time".to_owned())?;
-        return Ok(Some(TimeName::At(Timestamp { time, increment: 0 })));
-    }
-    let length = name.strip_suffix(" ago").and_then(|length| humantime::parse_duration(length.trim()).ok());
-    Ok(length.map(TimeName::Ago))
-}
-
-fn before(now: Timestamp, length: Duration) -> Timestamp {
-    let seconds = u32::try_from(length.as_secs()).unwrap_or(u32::MAX);
-    Timestamp { time: now.time.saturating_sub(seconds), increment: 0 }
-}
-
-/// Reads a position from a file: a checkpoint that `tokens export` wrote, or a resume token as MongoDB writes it.
+/// Reads a position from a file: a checkpoint that `tokens export` wrote, or a resume token as MongoDB writes it. `-` is
+/// the standard input.
 ///
 /// # Errors
 /// A text that says why the file cannot be read, or that it has neither.
@@ -172,7 +120,8 @@ pub fn in_file(path: &str) -> Result<NamedPosition, String> {
     let unusable = |reason: &dyn std::fmt::Display| {
         format!("{reason}; expected a file from `tokens export`, or {{\"_data\": \"82…\"}}")
     };
-    let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
+    let text = if path == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
+    let text = text.map_err(|error| unusable(&error))?;
     let reason = match Checkpoint::from_json(&text) {
         Ok(checkpoint) => return Ok(NamedPosition::Checkpoint(Box::new(checkpoint))),
         Err(reason) => reason,

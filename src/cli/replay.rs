@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 
-use bson::{Bson, Document, Timestamp, doc};
+use bson::{Bson, DateTime, Document, Timestamp, doc};
 use futures::TryStreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::position::{PositionName, TimeName};
+use super::position::PositionName;
+use super::time::TimeName;
 use crate::apply::dry_run::{DryRun, DryRunOffers, Rewritten};
 use crate::apply::executor::Apply;
 use crate::apply::output::Output;
@@ -27,8 +28,7 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::reads::collection;
 use crate::phase::{Phase, state};
-use crate::refusal::Exit;
-use crate::refusal::Refusal;
+use crate::refusal::{Exit, Refusal};
 use crate::service::submit::submit;
 use crate::source::cursor::{operation_time, server_clock};
 use crate::source::replay::Replay;
@@ -73,7 +73,10 @@ pub(super) fn check(arguments: &ReplayArguments) -> Result<(), Refusal> {
     let from = match &arguments.from {
         PositionName::Id(_) => None,
         PositionName::Time(time) => Some(*time),
-        PositionName::Content(position) => Some(TimeName::At(Timestamp { increment: 0, ..position.time() })),
+        PositionName::Content(position) => {
+            let milliseconds = i64::from(position.time().time) * 1_000;
+            Some(TimeName::At(DateTime::from_millis(milliseconds)))
+        }
     };
     let is_exchanged = arguments.until.zip(from).is_some_and(|(until, from)| until.is_surely_before(from));
     if is_exchanged { Err(exchanged()) } else { Ok(()) }
@@ -99,7 +102,7 @@ async fn span(context: &Context, arguments: &ReplayArguments, phase: Phase) -> R
     let mut from = arguments.from.find(context).await?.time();
     let until = match arguments.until {
         // The last second of the span belongs to it in full.
-        Some(name) => Some(Timestamp { increment: u32::MAX, ..name.resolve(context).await? }),
+        Some(name) => Some(Timestamp { increment: u32::MAX, ..name.position(context).await? }),
         None => None,
     };
     let now = operation_time(&context.database).await?;

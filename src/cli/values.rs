@@ -1,6 +1,7 @@
 //! Reads the values of arguments. A value that can be checked without a database is refused here, before a connection
 //! is made.
 
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
 use bson::oid::ObjectId;
@@ -65,15 +66,33 @@ pub(super) fn history_id(id: &str) -> Result<String, String> {
     is_id.then(|| id.to_owned()).ok_or_else(|| "not an id such as 1764000000-1; `tokens list` shows the ids".to_owned())
 }
 
-/// Reads the path of a file to write, whose folder must exist: a long command must not end without its report.
+/// Reads the path of a file that can be written; `-` is the standard output. A long command must not end without its
+/// report.
 pub(super) fn file_to_write(path: &str) -> Result<PathBuf, String> {
     let file = Path::new(path);
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     match (file.is_dir(), folder.is_dir()) {
         (true, _) => Err("cannot be written: it is a folder; choose another file".to_owned()),
         (_, false) => Err("cannot be written: there is no such folder; choose another file".to_owned()),
-        (false, true) => Ok(file.to_owned()),
+        (false, true) => writable(file).map(|()| file.to_owned()),
     }
+}
+
+/// Checks that a file can be written, before hours of work. A file that is not there yet is created and removed again.
+fn writable(file: &Path) -> Result<(), String> {
+    let (is_new, mut options) = (!file.exists(), OpenOptions::new());
+    if file.as_os_str() != "-" {
+        options
+            .append(true)
+            .create(is_new)
+            .open(file)
+            .map_err(|error| format!("cannot be written: {error}; choose another file"))?;
+        if is_new {
+            // A file that stays is overwritten later.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+    Ok(())
 }
 
 /// Reads the path of a file that must not exist yet; `-` is the standard output. An existing file is never overwritten:

@@ -69,12 +69,14 @@ impl Verify {
         }
         let json = serde_json::to_string_pretty(report)
             .map_err(|error| Refusal::new(Exit::Findings, format!("the report cannot be written as JSON: {error}")))?;
-        if self.arguments.json {
+        let file = self.arguments.report.as_ref().filter(|file| file.as_os_str() != "-");
+        // A report on the standard output takes the place of the table.
+        if self.arguments.json || (self.arguments.report.is_some() && file.is_none()) {
             println!("{json}")
         } else {
             println!("{}", report.table())
         }
-        if let Some(file) = &self.arguments.report {
+        if let Some(file) = file {
             std::fs::write(file, json).map_err(|error| {
                 let message = format!("{}: cannot be written: {error}; choose another file", file.display());
                 Refusal::new(Exit::Usage, message)

@@ -37,7 +37,7 @@ const SETUP: &str = "run `stream-processor setup`; `setup --dry-run` shows what 
 const SKEW: [i64; 2] = [2_000, 60_000];
 
 pub(super) async fn server(context: &Context) -> Check {
-    match preflight::server(&context.database).await {
+    match preflight::server(context).await {
         Ok(Server { version, set: Some(set) }) => Check::ok("server", format!("MongoDB {version}, replica set {set}")),
         Ok(Server { version, set: None }) => Check::ok("server", format!("MongoDB {version}, sharded cluster")),
         Err(refusal) => {

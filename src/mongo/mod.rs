@@ -4,6 +4,7 @@
 pub(crate) mod causal;
 pub(crate) mod connect;
 pub(crate) mod deadline;
+pub(crate) mod first_contact;
 pub(crate) mod oplog;
 pub(crate) mod primary_changes;
 pub(crate) mod reads;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{label_guard, preflight, right_database};
+use chrono_tz::Tz;
 use secrecy::ExposeSecret as _;
 
 use crate::config::{Settings, process_environment};
@@ -15,6 +16,7 @@ use crate::mongo::server_clock::Clock;
 use crate::observe::health::Health;
 use crate::observe::metrics::Metrics;
 use crate::refusal::{Exit, Refusal};
+use crate::schedule::zone;
 use crate::target::Target;
 
 /// What the command line says beside the configuration.
@@ -24,6 +26,8 @@ pub struct Given {
     pub allow_empty: bool,
     /// The name of the person who gives the command.
     pub operator: Option<String>,
+    /// The time zone of times on the command line.
+    pub time_zone: Option<Tz>,
 }
 
 /// Connects and checks the server, the database, the privileges and the target. Writes nothing.
@@ -54,7 +58,7 @@ pub async fn connect_to_read(settings: Settings, given: Given) -> Result<Context
 async fn known(settings: Settings, given: Given) -> Result<Context, Refusal> {
     let allow_empty = given.allow_empty;
     let mut context = unchecked(settings, given).await?;
-    let server = preflight::server(&context.database).await?;
+    let server = preflight::server(&context).await?;
     if !allow_empty {
         right_database::check(&context.database).await?;
     }
@@ -83,9 +87,21 @@ pub async fn unchecked(settings: Settings, given: Given) -> Result<Context, Refu
         operator: operator(&settings, given.operator),
     };
     let deployment = Arc::new(deployment);
+    // The name in the configuration was checked.
+    let time_zone = given.time_zone.or_else(|| zone(&settings.ticker.time_zone)).unwrap_or(Tz::UTC);
     let (settings, metrics, health) = (Arc::new(settings), Arc::new(metrics), Arc::new(health));
     let target = Target::new(&settings.target, &metrics);
-    Ok(Context { settings, deployment, database, primary_changes, metrics, health, target, clock: Clock::of_process() })
+    Ok(Context {
+        settings,
+        deployment,
+        database,
+        primary_changes,
+        metrics,
+        health,
+        target,
+        clock: Clock::of_process(),
+        time_zone,
+    })
 }
 
 /// The name of the person who gives a command.

@@ -76,7 +76,7 @@ async fn serve_and_lead(context: Context, listener: TcpListener) -> Result<Exit,
     group.spawn(Task::Http, serve(listener, router(shown), group.stop.clone()));
     group.spawn(Task::Verdict, verdict_log::watch(context.clone(), Arc::clone(&survey), group.stop.clone()));
     group.spawn(Task::Survey, survey::watch(context.clone(), survey, group.stop.clone()));
-    let told = (context.settings.environment, context.settings.notices.clone());
+    let told = (context.deployment.origin(), context.settings.notices.clone());
     let watched = (context.target.clone(), context.database.clone(), Arc::clone(&context.health));
     group.spawn(Task::Target, watch(watched, told, group.stop.clone()));
     let pinged = (Database::clone(&context.database), Arc::clone(&context.health));

@@ -7,6 +7,7 @@ use mongodb::error::{Error as MongoError, ErrorKind};
 use mongodb::{Database, IndexModel};
 use resume_tokens::{HISTORY_COLLECTION, OLD_WORKER_COLLECTION};
 
+use crate::context::Context;
 use crate::error::{command_code, describe};
 use crate::model::names::COMMANDS;
 use crate::model::names::DEAD_LETTERS;
@@ -19,6 +20,7 @@ use crate::model::names::ROLES;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
 use crate::model::names::{APPLICATIONS, COURSES, SIRET_CACHE, UNSUBSCRIBED};
+use crate::mongo::first_contact;
 use crate::mongo::reads::collection;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
@@ -48,12 +50,19 @@ pub struct Server {
     pub set: Option<String>,
 }
 
-/// Checks the server only, not the privileges and not the target.
+/// Checks the server only, not the privileges and not the target. A fault of the connection string that does not pass
+/// is told at once, without the driver's patience.
 ///
 /// # Errors
 /// A [`Refusal`] when the server does not answer, is no replica set, or is too old.
-pub async fn server(database: &Database) -> Result<Server, Refusal> {
-    let hello = command(database, doc! { "hello": 1 }).await?;
+pub async fn server(context: &Context) -> Result<Server, Refusal> {
+    let database = &context.database;
+    let hello = tokio::select! {
+        hello = command(database, doc! { "hello": 1 }) => hello?,
+        fault = first_contact::fault(&context.settings.mongodb.uri) => {
+            return Err(refuse(format!("MongoDB cannot be used: {fault}")));
+        }
+    };
     // A router of a sharded cluster belongs to no replica set, but its shards are replica sets.
     let is_router = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
     if !is_router && hello.get_str("setName").is_err() {

@@ -6,10 +6,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Target;
-use crate::config::{Environment, NoticesSettings};
+use crate::config::NoticesSettings;
 use crate::error::Failure;
 use crate::mongo::causal::CausalDatabase;
-use crate::notices::notices;
+use crate::notices::{Origin, notices};
 use crate::observe::health::{Health, Role};
 use crate::observe::repeated_failure::RepeatedFailure;
 use crate::tasks::pause;
@@ -17,10 +17,10 @@ use crate::tasks::pause;
 /// Reads the target again and again until `stop`. The leader sends a notice about each change.
 pub(crate) async fn watch(
     (target, database, health): (Target, CausalDatabase, Arc<Health>),
-    (environment, settings): (Environment, NoticesSettings),
+    (origin, settings): (Origin, NoticesSettings),
     stop: CancellationToken,
 ) -> Result<(), Failure> {
-    let (notices, messenger) = notices(&settings);
+    let (notices, messenger) = notices(&settings, origin);
     let watching = async {
         let mut failed = RepeatedFailure::default();
         loop {
@@ -43,7 +43,7 @@ pub(crate) async fn watch(
             // Some of the changes were found after a refused write, between two reads of this task.
             let changes = std::mem::take(&mut *target.untold.lock().await);
             if health.role() == Role::Leader {
-                changes.into_iter().for_each(|change| notices.tell(Some(format!("[{}] {change}", environment.word()))));
+                changes.into_iter().for_each(|change| notices.tell(Some(change)));
             }
         }
         drop(notices);

@@ -33,9 +33,8 @@ pub(super) fn tell(context: &Context, notices: &Notices, run: &EndedRun<'_>) {
     if end.outcome == RunOutcome::Done {
         metrics.set_job_last_success(job_order, seconds(now));
     }
-    let environment = context.settings.environment.word();
     let error = end.error.as_deref().filter(|_| end.outcome == RunOutcome::Failed);
-    notices.tell(notice(environment, job, report, error));
+    notices.tell(notice(job, report, error));
     let JobReport { matched, changed, failed, .. } = *report;
     match end.outcome {
         RunOutcome::Failed => warn!(job, error = end.error, matched, changed, failed, "a job failed"),

@@ -74,16 +74,13 @@ impl JobReport {
 }
 
 /// The text of the notice about a run; `None` when the run changed nothing, failed nothing and has no error.
-/// `environment` tells deployments apart. `error` is the reason why the run failed.
+/// `error` is the reason why the run failed.
 #[must_use]
-pub(crate) fn notice(environment: &str, job: &str, report: &JobReport, error: Option<&str>) -> Option<String> {
+pub(crate) fn notice(job: &str, report: &JobReport, error: Option<&str>) -> Option<String> {
     if report.changed == 0 && report.failed == 0 && error.is_none() {
         return None;
     }
-    let mut line = format!(
-        "[{environment}] {job}: {} matched, {} changed, {} failed",
-        report.matched, report.changed, report.failed
-    );
+    let mut line = format!("{job}: {} matched, {} changed, {} failed", report.matched, report.changed, report.failed);
     for (kind, count) in report.changed_as.iter().chain(&report.skipped) {
         line.push_str(&format!(", {count} {kind}"));
     }
@@ -110,17 +107,17 @@ mod tests {
     fn a_run_that_changed_and_failed_nothing_is_not_worth_a_line() {
         let mut report = JobReport { matched: 5, ..JobReport::default() };
         report.skip("no_user", 5);
-        assert_eq!(notice("production", "cancel-expired-offers", &report, None), None);
+        assert_eq!(notice("cancel-expired-offers", &report, None), None);
     }
 
     #[test]
     fn a_line_has_counts_and_words_only() {
         let mut report = JobReport { matched: 7, changed: 3, failed: 1, ..JobReport::default() };
         report.skip("no_user", 2);
-        let told = notice("staging", "remind-expiring-offers-j7", &report, None).unwrap();
-        let wanted = "[staging] remind-expiring-offers-j7: 7 matched, 3 changed, 1 failed, 2 no_user";
+        let told = notice("remind-expiring-offers-j7", &report, None).unwrap();
+        let wanted = "remind-expiring-offers-j7: 7 matched, 3 changed, 1 failed, 2 no_user";
         assert_eq!(told, wanted);
-        let told = notice("staging", "remind-expiring-offers-j7", &report, Some("mail_server_down")).unwrap();
+        let told = notice("remind-expiring-offers-j7", &report, Some("mail_server_down")).unwrap();
         assert_eq!(told, format!("{wanted}; failed: mail_server_down"));
     }
 }

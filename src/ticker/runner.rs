@@ -108,7 +108,7 @@ impl Ticker {
     #[must_use]
     pub(crate) fn new(context: Context, handles: LeaderHandles, stop: CancellationToken) -> Self {
         let plans = Plans::configured(&context.settings.ticker);
-        let (notices, messenger) = notices(&context.settings.notices);
+        let (notices, messenger) = notices(&context.settings.notices, context.deployment.origin());
         Self {
             context,
             handles,

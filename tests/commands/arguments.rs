@@ -2,8 +2,9 @@
 //! the database, and a connection would end with another exit code.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use clap::CommandFactory as _;
 use stream_processor::cli::Cli;
@@ -24,8 +25,10 @@ const ROWS: &[Row] = &[
         "dead-letters list",
     ),
     ("dead-letters drop reason", &["dead-letters", "drop", "recruiters/x", "--reason", ""], "--reason"),
+    ("dead-letters list limit", &["dead-letters", "list", "--limit", "0"], "0 is not in 1.."),
+    ("dead-letters list reason", &["dead-letters", "list", "--reason", "bad"], "refused_by_validation"),
     ("dead-letters show id", &["dead-letters", "show", "nowhere/65102a7347a6ef7545b05ef0"], "dead-letters list"),
-    ("emails preview out", &["emails", "preview", "remind-J7", "--out", "missing/e.html"], "--out missing/e.html"),
+    ("emails preview out", &["emails", "preview", "remind-J7", "--out", "missing/e.html"], "there is no such folder"),
     ("emails preview template", &["emails", "preview", "remind-J9"], "remind-J1, introduction"),
     ("events kind", &["events", "--kind", "nonsense"], "leadership, phase_step"),
     ("events limit", &["events", "--limit", "0"], "0 is not in 1.."),
@@ -33,7 +36,7 @@ const ROWS: &[Row] = &[
     ("jobs history job", &["jobs", "history", "--job", "nonsense"], "anonymize-user, obfuscate"),
     ("jobs history limit", &["jobs", "history", "--limit", "0"], "0 is not in 1.."),
     ("jobs run job", &["jobs", "run", "nonsense", "--dry-run"], "cancel-expired-offers"),
-    ("jobs run now", &["jobs", "run", "verify", "--now", "soon"], "expected a time such as"),
+    ("jobs run now", &["jobs", "run", "verify", "--now", "soon"], "not a time such as"),
     ("man folder", &["man", "a-file/man"], "choose another folder"),
     ("mongodb-uri", &["status", "--mongodb-uri", "mongo://db"], "mongodb.uri"),
     ("operator", &["status", "--as", ""], "--as"),
@@ -57,6 +60,7 @@ const ROWS: &[Row] = &[
     ("resume from", &["resume", "--reason", "x", "--from", "nonsense"], "not an id of the history such as"),
     ("resume reason", &["resume", "--reason", ""], "--reason"),
     ("run listen", &["run", "--listen", "nowhere"], "http.listen (flag --listen)"),
+    ("time-zone", &["status", "--time-zone", "Paris"], "Europe/Paris or UTC"),
     ("tokens export file", &["tokens", "export", "a-file"], "choose another file"),
     ("tokens export file", &["tokens", "export", "missing/position.json"], "there is no such folder"),
     ("tokens export id", &["tokens", "export", "-", "--id", "1h ago"], "`tokens list` shows the ids"),
@@ -67,6 +71,7 @@ const ROWS: &[Row] = &[
     ("tokens reset reason", &["tokens", "reset", "--force", "--reason", ""], "--reason"),
     ("tokens show position", &["tokens", "show", "nonsense"], "not an id of the history such as"),
     ("verify report", &["verify", "--report", "missing/report.json"], "there is no such folder"),
+    ("verify report", &["verify", "--report", "/proc/report.json"], "cannot be written"),
     ("verify sample", &["verify", "--sample", "0"], "0 is not in 1.."),
 ];
 
@@ -105,4 +110,30 @@ fn run(line: &[&str], folder: &Path) -> Output {
     let variables = [("MONGODB_URI", "mongodb://127.0.0.1:0/?directConnection=true"), ("MONGODB_DATABASE", "lba")];
     let mut command = Command::new(env!("CARGO_BIN_EXE_stream-processor"));
     command.args(line).current_dir(folder).env_clear().envs(variables).output().unwrap()
+}
+
+/// The position that the standard input holds is read by each command that takes a file with a position.
+#[test]
+fn a_dash_is_the_standard_input_where_a_position_is_read() {
+    let lines: [&[&str]; 4] = [
+        &["tokens", "import", "-"],
+        &["replay", "--from", "-"],
+        &["tokens", "show", "-"],
+        &["resume", "--from", "-", "--reason", "repaired"],
+    ];
+    for line in lines {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_stream-processor"))
+            .args(line)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(br#"{"_data": "zz"}"#).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&ended.stderr);
+        assert!(told.contains("invalid value '-'") && told.contains("expected a file from `tokens export`"), "{told}");
+        assert_eq!(ended.status.code(), Some(2), "{line:?}: {told}");
+    }
 }

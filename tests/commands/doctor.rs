@@ -120,6 +120,26 @@ async fn a_server_that_cannot_be_reached_is_told_and_ends_with_3() {
     assert!(finding(&found, "server").1.contains("check that MongoDB runs"));
 }
 
+/// The patience of the driver is longer than that of the test, so another one finds the fault.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_string_that_can_never_work_is_told_with_its_remedy() {
+    let test = TestDatabase::create("first_contact").await;
+    let set = test.uri.split_once("replicaSet=").unwrap().1.split('&').next().unwrap();
+    let patient = |uri: &str| format!("{uri}&serverSelectionTimeoutMS=600000");
+    let wrong = patient(&test.uri.replace(&format!("replicaSet={set}"), "replicaSet=wrong"));
+    let right = format!("write replicaSet={set}");
+    for (uri, words) in [
+        (wrong, right.as_str()),
+        (patient("mongodb://nowhere.invalid:27017/?tls=false"), "check the names of the hosts in mongodb.uri"),
+        (patient(&format!("{}&tls=true", test.uri)), "check the TLS options in mongodb.uri"),
+    ] {
+        let found = doctor(&test, &[("MONGODB_URI", &uri)], 3).await;
+        assert!(finding(&found, "server").1.contains(words), "{words}: {found:#}");
+        let ended = Processor::command(&["status"], &test, &[("MONGODB_URI", &uri)]).await;
+        assert!(ended.code == 3 && ended.stderr.contains(words), "{words}: {}", ended.stderr);
+    }
+}
+
 /// One server for all of it: each start of one costs seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_runs_under_exactly_the_role_of_the_deployment_and_each_privilege_that_lacks_is_named() {

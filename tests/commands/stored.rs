@@ -147,6 +147,9 @@ async fn dead_letters_are_listed_and_tried_again_beside_an_instance() {
     settled(&test.database).await;
     let listed = Processor::command(&["dead-letters", "list", "--json"], &test, &[]).await;
     assert_eq!(listed.code, 0, "{}", listed.stderr);
+    let other = ["dead-letters", "list", "--fail-if-any", "--reason", "missing_cfa"];
+    let none = Processor::command(&other, &test, &[]).await;
+    assert_eq!((none.code, none.stdout.trim()), (0, "0 dead letters"));
     let failing = ["dead-letters", "list", "--fail-if-any"];
     assert_eq!(Processor::command(&failing, &test, &[]).await.code, 1);
     let dead_letter: Value = serde_json::from_str(listed.stdout.lines().next().unwrap()).unwrap();

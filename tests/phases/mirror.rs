@@ -150,6 +150,24 @@ async fn what_a_straggler_writes_to_recruiters_is_mirrored_back_unless_it_is_new
     stopped(processor).await;
 }
 
+/// Without an instance, so that only the repair can have written it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_recruiters_lack_is_found_by_verify_and_filled_in_by_its_repair() {
+    let recruiters = [recruiter([job("Boulanger"), job("Vendeur")]), recruiter([job("Fleuriste")])];
+    let test = in_shadow("mirror_repair", &recruiters).await;
+    let [edited, sibling] = job_ids(&recruiters[0])[..] else { panic!("two jobs") };
+    set(&test, edited, doc! { "offer_title": "Boulangère", "updated_at": LATER }).await;
+    let found = Processor::command(&["verify"], &test, &[]).await;
+    assert_eq!(found.code, 1, "{}", found.stdout);
+    let repaired = Processor::command(&["verify", "--repair"], &test, &[]).await;
+    assert_eq!(repaired.code, 0, "{}{}", repaired.stdout, repaired.stderr);
+    let stands = read(&test, id(&recruiters[0])).await;
+    assert_eq!(text(&of(&stands, edited), "offer_title_custom"), "Boulangère");
+    assert_eq!(of(&stands, sibling), of(&recruiters[0], sibling));
+    assert_eq!(read(&test, id(&recruiters[1])).await, recruiters[1]);
+    assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
+}
+
 /// A service in phase `shadow` whose offers are those of the recruiters.
 pub(super) async fn mirrored<const N: usize>(
     name: &str,

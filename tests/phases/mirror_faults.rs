@@ -72,6 +72,29 @@ async fn what_an_application_writes_between_reading_and_writing_is_not_lost() {
     stopped(processor).await;
 }
 
+/// Without the condition on what was read, the job would be half the one's and half the other's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_write_of_an_application_stands_whole_when_it_comes_before_that_of_the_mirror() {
+    let recruiter = recruiter([job("Boulanger")]);
+    let test = in_shadow("mirror_overtaken", std::slice::from_ref(&recruiter)).await;
+    let stops = [("STREAM_PROCESSOR_FAILPOINT", "mirror-read/1/STOP"), ("STREAM_PROCESSOR__LEASE__DURATION", "60s")];
+    let mut processor = started_with(&test, &stops).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    set(&test, first_job(&recruiter), doc! { "offer_title": "Boulangère", "updated_at": LATER }).await;
+    eventually(PATIENCE, "it stops", async || processor.is_stopped().then_some(())).await;
+    let newest = bson::DateTime::from_millis(LATER.timestamp_millis() + 1_000);
+    let own = doc! { "jobs.0.job_description": "Pétrir", "jobs.0.job_update_date": newest };
+    test.collection("recruiters").update_one(doc! { "_id": id(&recruiter) }, doc! { "$set": own }).await.unwrap();
+    let written = read(&test, id(&recruiter)).await;
+    processor.signal(Signal::Continue);
+    settled(&test.database).await;
+    settled(&test.database).await;
+    let stands = read(&test, id(&recruiter)).await;
+    assert_eq!(of(&stands, first_job(&recruiter)), of(&written, first_job(&recruiter)));
+    stopped(processor).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_any_instant_makes_one_recruiter_and_one_job() {
     for point in ["mirror-made/1/KILL", "mirror-linked/1/KILL", "mirror-added/1/KILL"] {

@@ -2,6 +2,8 @@
 //! because the instance would save its own position again. Skipped events are not lost: their span becomes a gap, and a
 //! resync follows.
 
+use std::time::Duration;
+
 use bson::Timestamp;
 use mongodb::Database;
 use resume_tokens::{Checkpoint, History, OldWorkerTokens, ResumeToken, StoreError};
@@ -156,8 +158,9 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
     };
     let mut step = Move { from, to, skipped: None, everything, objections: Vec::new() };
     let Some(to) = step.to.as_ref().map(|to| to.cluster_time) else {
-        step.objections
-            .extend(unread(context, from, now).await?.map(|unread| format!("{unread} events are not read yet")));
+        if let Some((from, unread)) = from.zip(unread(context, from, now).await?) {
+            step.objections.push(forgotten(&unread, from, now));
+        }
         return Ok(step);
     };
     if to > now {
@@ -193,6 +196,16 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
         None => {}
     }
     Ok(step)
+}
+
+/// What is lost when the position is deleted.
+fn forgotten(unread: &str, from: Timestamp, now: Timestamp) -> String {
+    let ago = humantime::format_duration(Duration::from_secs(u64::from(now.time.saturating_sub(from.time))));
+    format!(
+        "{unread} events are not read yet; the position {}, {ago} ago, would be forgotten, and the next instance would \
+         look at every recruiter again (`stream-processor tokens export FILE` keeps a copy)",
+        time_text(from)
+    )
 }
 
 /// The present checkpoint. `None` also when it cannot be read: any other position is better than that one.
@@ -238,7 +251,7 @@ async fn unread(context: &Context, from: Option<Timestamp>, to: Timestamp) -> Re
     let mut source = Replay::open(&context.database, collections, from, to);
     let mut events = 0;
     loop {
-        match source.next(std::time::Duration::from_millis(500)).await {
+        match source.next(Duration::from_millis(500)).await {
             Ok(Some(part)) => {
                 events += part.events.iter().filter(|event| event.cluster_time > from).count();
                 events += usize::try_from(part.passed_over).unwrap_or_default();

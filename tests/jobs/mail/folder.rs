@@ -82,6 +82,8 @@ async fn an_email_can_be_looked_at_without_a_database() {
     assert!(html.starts_with("<!doctype html>") && html.contains("expire demain"), "{html}");
     let text = String::from_utf8(run(&["emails", "preview", "introduction", "--text"]).stdout).unwrap();
     assert!(text.starts_with("Bonjour Camille Exemple,") && text.contains("centres de formation"), "{text}");
+    let standard = run(&["emails", "preview", "remind-j1", "--out", "-"]);
+    assert!(standard.stdout == html.as_bytes(), "`-` is the standard output");
     let ended = run(&["emails", "preview", "other"]);
     assert_eq!(ended.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&ended.stderr).contains("the e-mails are remind-J7, remind-J1, introduction"));
