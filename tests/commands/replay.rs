@@ -216,7 +216,7 @@ async fn a_replay_begins_at_an_entry_of_the_history_at_an_exported_token_or_at_a
 async fn a_replay_that_cannot_be_is_refused_with_what_to_do() {
     let test = TestDatabase::create("replay_refused").await;
     let cases: [(&[&str], i32, &str); 7] = [
-        (&["--from", "yesterday"], 2, "not an id of the history such as"),
+        (&["--from", "tomorrow"], 2, "not an id of the history such as"),
         (&["--from", "1-1"], 1, "tokens list"),
         (&["--from", "2999-01-01T00:00:00Z"], 2, "a position cannot have this time"),
         (&["--from", "2099-01-01T00:00:00Z"], 2, "in the future"),
