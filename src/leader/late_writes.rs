@@ -44,6 +44,7 @@ pub(super) struct LateWriteWatch {
     metrics: Arc<Metrics>,
     /// True after a failure at a position that the next attempt may get past.
     stumbled: bool,
+    failed: RepeatedFailure,
     stop: CancellationToken,
 }
 
@@ -59,6 +60,7 @@ impl LateWriteWatch {
             primary_changes: context.primary_changes.clone(),
             metrics: Arc::clone(&context.metrics),
             stumbled: false,
+            failed: RepeatedFailure::default(),
             stop,
         }
     }
@@ -80,11 +82,10 @@ impl LateWriteWatch {
     /// Watches until `recruiters` is gone, or the lease is lost.
     async fn watch(&mut self) {
         let mut delays = Delays::up_to(Duration::from_secs(5));
-        let mut failed = RepeatedFailure::default();
         loop {
             match self.follow(&mut delays).await {
                 Ok(()) | Err(Unfinished::Interrupted(_)) => return,
-                Err(Unfinished::Failed(failure)) if failed.is_new(&failure) => {
+                Err(Unfinished::Failed(failure)) if self.failed.is_new(&failure) => {
                     warn!(error = %failure, advice = failure.advice(), "the watch for late writes failed; retrying");
                 }
                 Err(Unfinished::Failed(_)) => {}
@@ -167,6 +168,9 @@ impl LateWriteWatch {
             *late = next;
             self.stumbled = false;
             delays.reset();
+            if let Some(ended) = self.failed.end() {
+                info!(failures = ended.failures, seconds = ended.seconds, "the watch for late writes works again");
+            }
             if late.ended.is_some() {
                 info!("recruiters is gone: the watch for late writes has ended");
                 return Ok(());

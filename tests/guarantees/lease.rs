@@ -179,6 +179,8 @@ async fn a_leader_that_cannot_renew_its_lease_writes_nothing_after_its_end() {
     assert!(changes.is_empty(), "it wrote without a lease: {changes:#?}");
     mend(&test.database).await;
     settled(&test.database).await;
+    let told = processor.stdout() + &processor.stderr();
+    assert!(told.contains("the lease can be requested again"), "the end of the failure is told: {told}");
     assert_eq!(offers::read(&test.database).await.values().next().unwrap().get_str("offer_title").unwrap(), "Titre 1");
 }
 
