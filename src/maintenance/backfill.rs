@@ -1,61 +1,89 @@
-//! The dry run of a backfill: it counts the writes that touches of recruiters would cause.
+//! The steps of a backfill: it touches recruiters, and first notes those whose `_id` is no ObjectId.
 
 use std::collections::BTreeMap;
 
-use bson::Document;
-use tokio_util::sync::CancellationToken;
-
-use crate::apply::dry_run::DryRun;
+use super::refused::refused_by;
+use super::stored_commands::{CommandOutcome, StoredCommand, count, counted};
 use crate::apply::executor::Apply;
-use crate::apply::output::Output;
-use crate::apply::stages::Stages;
-use crate::clock;
-use crate::context::Context;
 use crate::interruption::Unfinished;
-use crate::model::ids::RecruiterId;
+use crate::model::ids::{RecruiterId, typed};
 use crate::model::names::WatchedCollection;
-use crate::phase::Phase;
+use crate::model::other_id::OtherId;
+use crate::observe::facts::TouchOrigin;
 use crate::plan::Touch;
 use crate::source::scan;
 use crate::write::dead_letters::EventPosition;
 
-/// Counts the recruiters that `filter` selects, and the writes that touches of them would cause. `show` is called with
-/// the number of recruiters so far.
+/// The field of a backfill's progress with the last `_id` of the scan over documents whose `_id` is no ObjectId.
+pub(super) const AFTER_OTHER: &str = "after_other";
+/// The field of a backfill's progress that is true when this scan is done.
+const OTHERS_DONE: &str = "others_done";
+
+/// Does the next step. Returns the outcome when the backfill is finished.
 ///
 /// # Errors
-/// [`Unfinished`]: an interruption, or a failure that is not about one document.
-pub(crate) async fn run_dry(
-    context: &Context,
-    phase: Phase,
-    filter: &Document,
-    stop: &CancellationToken,
-    show: impl Fn(u64),
-) -> Result<(u64, DryRun), Unfinished> {
-    let stages = Stages::new(context, phase, Output::DryRun(Box::default())).await?;
-    let mut apply = Apply::new(stages);
-    let (mut other, mut after, mut recruiters) = (None, None, 0);
-    while !stop.is_cancelled() {
-        let position = EventPosition::of_scan(clock::now());
-        let (last, count) = apply.note_others(WatchedCollection::Recruiters, filter, other.as_ref(), &position).await?;
-        other = last;
-        recruiters += count;
-        if other.is_none() {
-            break;
-        }
-        show(recruiters);
+/// [`Unfinished`]: an interruption, or a failure that is not about one document. The step can be repeated.
+pub(super) async fn step(
+    stored: &mut StoredCommand,
+    apply: &mut Apply,
+    recruiter: Option<RecruiterId>,
+    active_only: bool,
+) -> Result<Option<CommandOutcome>, Unfinished> {
+    if let Some(refused) = refused_by(apply.stages.phase) {
+        return Ok(Some(refused));
     }
-    // The first scan found `_id`s of other types. A second one finds the ObjectIds.
-    while !stop.is_cancelled() {
-        let ids = scan::ids_after(&context.database, WatchedCollection::Recruiters.name(), filter, after).await?;
-        after = ids.last().copied();
-        if after.is_none() {
-            break;
-        }
-        let touches: BTreeMap<RecruiterId, Touch> = ids.iter().map(|id| (RecruiterId(*id), Touch::All)).collect();
-        let now = clock::now();
-        Box::pin(apply.touch(&touches, &EventPosition::of_scan(now))).await?;
-        recruiters += ids.len() as u64;
-        show(recruiters);
+    let database = apply.stages.database.clone();
+    let filter = scan::backfill_filter(recruiter, active_only);
+    // Documents whose `_id` is no ObjectId come first. The scan for touches does not find them.
+    if !stored.progress.get_bool(OTHERS_DONE).unwrap_or_default() {
+        let after = OtherId::from_stored(stored.progress.get(AFTER_OTHER));
+        let position = EventPosition::of_scan(stored.requested_at);
+        let (last, noted) =
+            apply.note_others(WatchedCollection::Recruiters, &filter, after.as_ref(), &position).await?;
+        stored.progress.remove(AFTER_OTHER);
+        match last {
+            Some(last) => stored.progress.insert(AFTER_OTHER, last.to_stored()),
+            None => stored.progress.insert(OTHERS_DONE, true),
+        };
+        stored.progress.insert("recruiters", counted(count(&stored.progress, "recruiters") + noted));
+        apply.stages.count_dead_letters();
+        return Ok(None);
     }
-    Ok((recruiters, apply.stages.output.into_dry_run()))
+    let after = stored.progress.get_object_id("after").ok();
+    let ids = scan::ids_after(&database, WatchedCollection::Recruiters.name(), &filter, after).await?;
+    let Some(last) = ids.last() else {
+        let mut details = stored.progress.clone();
+        for position in ["after", OTHERS_DONE] {
+            details.remove(position);
+        }
+        details.insert("dead_letters", counted(apply.stages.dead_letters.counts().values().map(|n| *n as u64).sum()));
+        return Ok(Some(CommandOutcome { done: true, details }));
+    };
+    let before = apply.stages.write_counts;
+    touch(&typed(&ids), TouchOrigin::Backfill, stored, apply).await?;
+    let write_counts = apply.stages.write_counts;
+    stored.progress.insert("after", *last);
+    for (field, done) in [
+        ("recruiters", ids.len() as u64),
+        ("created", write_counts.created - before.created),
+        ("changed", write_counts.changed - before.changed),
+        ("unchanged", write_counts.unchanged - before.unchanged),
+    ] {
+        let so_far = count(&stored.progress, field);
+        stored.progress.insert(field, counted(so_far + done));
+    }
+    Ok(None)
+}
+
+async fn touch(
+    ids: &[RecruiterId],
+    origin: TouchOrigin,
+    stored: &StoredCommand,
+    apply: &mut Apply,
+) -> Result<(), Unfinished> {
+    let touches: BTreeMap<RecruiterId, Touch> = ids.iter().map(|id| (*id, Touch::All)).collect();
+    apply.stages.metrics.touched(origin, touches.len() as u64);
+    apply.touch(&touches, &EventPosition::of_scan(stored.requested_at)).await?;
+    apply.stages.count_dead_letters();
+    Ok(())
 }

@@ -10,7 +10,7 @@ use crate::support::end::assert_nothing_lost;
 use crate::support::processor::Processor;
 use crate::support::runs::{started, stopped};
 use crate::support::state::settled;
-use crate::support::waiting::{PATIENCE, checkpoint, eventually};
+use crate::support::waiting::{PATIENCE, checkpoint, cluster_time_now, eventually};
 use crate::support::workload::Workload;
 
 const RECRUITERS: usize = 400;
@@ -52,6 +52,7 @@ async fn ended_while_a_backlog_drains(signal: Signal, code: i32) {
     settled(&test.database).await;
     stopped(processor).await;
     workload.backlog(&test.database, UPDATES).await;
+    let end = cluster_time_now(&test.database).await;
     // Small batches, so that the ends fall into the middle of the backlog.
     let slowly = [SHORT_LEASE, ("STREAM_PROCESSOR__STREAM__BATCH_MAX", "50")];
     for _ in 0..ENDS {
@@ -59,7 +60,9 @@ async fn ended_while_a_backlog_drains(signal: Signal, code: i32) {
         for _ in 0..random.random_range(1..5) {
             let before = checkpoint(&test.database).await;
             eventually(PATIENCE, "a batch is applied", async || {
-                (checkpoint(&test.database).await > before).then_some(())
+                assert!(processor.is_running(), "the service ended:\n{}", processor.last_lines());
+                let now = checkpoint(&test.database).await;
+                (now > before || now >= Some(end)).then_some(())
             })
             .await;
         }

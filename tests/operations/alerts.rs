@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use regex::Regex;
 use serde_json::Value;
 use xtask::debian::find_prometheus;
 use xtask::guarded::{GuardedProcess, TemporaryFolder};
+use xtask::ports::free_port;
 
 use crate::support::database::TestDatabase;
 use crate::support::processor::Processor;
@@ -144,9 +144,7 @@ impl Prometheus {
             deploy(RULES)
         );
         fs::write(folder.path().join("prometheus.yaml"), configuration).unwrap();
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        drop(listener);
+        let address = format!("127.0.0.1:{}", free_port().unwrap());
         let mut command = Command::new(find_prometheus().unwrap().server);
         command.current_dir(folder.path()).args(["--config.file=prometheus.yaml", "--storage.tsdb.path=data"]);
         command.arg(format!("--web.listen-address={address}"));

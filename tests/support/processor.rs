@@ -2,12 +2,12 @@
 //! Its settings are only those that the test gives: nothing of the user's environment reaches it.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use xtask::guarded::{GuardedProcess, Signal, TemporaryFolder, last_lines};
+use xtask::ports::free_port;
 
 use super::database::TestDatabase;
 use super::waiting::{PATIENCE, eventually};
@@ -50,9 +50,7 @@ impl Processor {
     /// Starts any command on the database, in an empty folder, with further environment variables.
     pub(crate) fn spawn(arguments: &[&str], test: &TestDatabase, environment: &[(&str, &str)]) -> Self {
         let folder = TemporaryFolder::create("stream-processor-test-").unwrap();
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        drop(listener);
+        let address = format!("127.0.0.1:{}", free_port().unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_stream-processor"));
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();

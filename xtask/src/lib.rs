@@ -9,4 +9,5 @@ pub mod debian;
 pub mod golden;
 pub mod guarded;
 pub mod mongod;
+pub mod ports;
 pub mod python;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use xtask::guarded::{GuardedProcess, Signal, last_lines};
+use xtask::ports::free_port;
 
 use crate::Failure;
 use crate::cargo::cargo;
@@ -69,9 +70,8 @@ impl Service {
         folder: &Path,
         settings: &[(&str, &str)],
     ) -> Result<Self, Failure> {
-        let listener = TcpListener::bind(("127.0.0.1", USUAL_PORT)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?;
-        let address = listener.local_addr()?.to_string();
-        drop(listener);
+        let usual = TcpListener::bind(("127.0.0.1", USUAL_PORT)).is_ok();
+        let address = format!("127.0.0.1:{}", if usual { USUAL_PORT } else { free_port()? });
         let log = folder.join("stream-processor.log");
         let mut command = command(program, uri, database, folder);
         command.arg("run").env("STREAM_PROCESSOR__HTTP__LISTEN", &address).envs(settings.iter().copied());

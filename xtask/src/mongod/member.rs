@@ -2,7 +2,6 @@
 //! called inside an async runtime, because async work runs on a thread of its own.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use mongodb::options::ClientOptions;
 
 use super::Failure;
 use crate::guarded::{GuardedProcess, Signal, last_lines};
+use crate::ports::free_port;
 
 /// The time limit of a start or an election. A busy machine needs far less, so only a fault reaches it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
@@ -46,7 +46,7 @@ impl Member {
             Self { program: program.to_owned(), preload, arguments, folder, port: 0, starts: 0, process: None };
         let mut attempt = 1;
         loop {
-            member.port = free_port()?;
+            member.port = free_port().map_err(Failure::file("no free port on 127.0.0.1"))?;
             match member.launch() {
                 Err(Failure::EndedAtStart { .. })
                     if attempt < PORT_ATTEMPTS && member.logged("Address already in use") =>
@@ -147,14 +147,6 @@ impl Member {
     fn log(&self) -> PathBuf {
         self.folder.with_extension(format!("{}.log", self.starts))
     }
-}
-
-/// A port that was free just now. Another process may take it.
-fn free_port() -> Result<u16, Failure> {
-    TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(Failure::file("no free port on 127.0.0.1"))
 }
 
 /// Runs a future to its end on a thread with its own runtime, because a caller inside a runtime may not block on it.
