@@ -73,7 +73,7 @@ pub mod inside {
     pub use crate::fetch::chunks::ChunkReader;
     pub use crate::fetch::references::Answers;
     pub use crate::interruption::{Interruption, Unfinished};
-    pub use crate::leader::start::{PositionStores, Watch, start};
+    pub use crate::leader::start_position::{PositionStores, Watch, start};
     pub use crate::lease::{Lease, held_by, releasing, renewing, taking};
     pub use crate::mail::outbox;
     pub use crate::model::ids::{JobId, RecruiterId, UserId};
@@ -90,7 +90,8 @@ pub mod inside {
     pub use crate::phase::watcher::Followed;
     pub use crate::phase::{Phase, StepDirection, StreamWrites};
     pub use crate::plan::{Plan, Touch, plan};
-    pub use crate::project::diff::{OfferChange, compare, unless_newer};
+    pub use crate::project::diff::{OfferChange, compare};
+    pub use crate::project::newest_wins::unless_newer;
     pub use crate::project::offer::project;
     pub use crate::project::settings::ProjectionSettings;
     pub use crate::project::written_fields::WRITTEN;
@@ -111,9 +112,9 @@ pub mod inside {
     pub use crate::verify::report::VerificationReport;
     pub use crate::verify::stored;
     pub use crate::write::create::{WORTH_IT, create};
+    pub use crate::write::fence_document::{not_later, passing_fence};
     pub use crate::write::lease_check::{Validity, fence, limits};
     pub use crate::write::statements::{Creation, Statement, cancel_removed, of_change};
-    pub use crate::write::ticker_document::{not_later, passing_fence};
     pub use crate::write::transaction::{Fence, Transaction};
     pub use crate::write::{Writer, update_command};
 }

@@ -26,7 +26,7 @@ use crate::observe::facts::{ChunkStage, SkippedJob};
 use crate::plan::Touch;
 use crate::write::dead_letters::{Address, DeadLetter, EventPosition};
 use crate::write::links::Jobs;
-use crate::write::update_command::Refused;
+use crate::write::update_reply::Refused;
 
 /// Recruiters as they were read, with their touches.
 #[derive(Debug, Clone, Copy)]
@@ -257,8 +257,8 @@ impl Stages {
                 owners.retain(|owner| lost.get(owner).is_none_or(|lost| !lost.contains(job)));
             }
             owners.retain(|_, owners| !owners.is_empty());
-            let unheld = removals.iter().copied().filter(|removals| !owners.contains_key(&removals.job));
-            let (copied, removals): (Vec<RemovedJob>, Vec<RemovedJob>) = unheld.partition(is_copied);
+            let unclaimed = removals.iter().copied().filter(|removals| !owners.contains_key(&removals.job));
+            let (copied, removals): (Vec<RemovedJob>, Vec<RemovedJob>) = unclaimed.partition(is_copied);
             refused.extend(self.anonymize(&copied, position).await?);
             refused.extend(self.cancel(&removals, position).await?);
             again.extend(owners.into_values().flatten());

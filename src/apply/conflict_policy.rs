@@ -14,8 +14,8 @@ use crate::model::ids::JobId;
 use crate::mongo::reads::documents;
 use crate::observe::facts::{ConflictWinner, ShadowResult};
 use crate::phase::StreamWrites;
-use crate::project::closing::closing_stands;
-use crate::project::diff::{OfferChange, compare, unless_newer};
+use crate::project::diff::{OfferChange, compare_existing};
+use crate::project::newest_wins::unless_newer;
 use crate::write::dead_letters::{Address, DeadLetter};
 
 impl Stages {
@@ -97,8 +97,9 @@ impl Stages {
                 let id = document.get_object_id("_id").ok().map(JobId);
                 if let Some((id, (_, offer))) = id.and_then(|id| Some((id, offers.get(&id)?))) {
                     stands.insert(id);
-                    self.metrics.conflicts(ConflictWinner::Closing, closing_stands(offer, document).into());
-                    changes.push((id, compare(offer, Some(document))));
+                    let (change, closing_stands) = compare_existing(offer, document);
+                    self.metrics.conflicts(ConflictWinner::Closing, closing_stands.into());
+                    changes.push((id, change));
                 }
             }
             // Memory is freed before the next read: light recruiters may have heavy offers.
@@ -106,7 +107,7 @@ impl Stages {
             standing = self.offers.read_next(&mut rest).await?;
         }
         let missing = offers.iter().filter(|(id, _)| !stands.contains(id));
-        changes.extend(missing.map(|(id, (_, offer))| (*id, compare(offer, None))));
+        changes.extend(missing.map(|(id, _)| (*id, OfferChange::Create)));
         Ok(changes)
     }
 }

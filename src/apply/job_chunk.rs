@@ -69,6 +69,8 @@ pub(crate) struct JobChunk<'a, 'b> {
     /// Empty once the jobs are projected.
     jobs: Vec<(&'b TouchedRecruiter<'a>, JobId, JobFields<'a>)>,
     pub(super) offers: Projected,
+    /// The jobs whose existing offers are as projected.
+    pub(super) as_projected: BTreeSet<JobId>,
     pub(super) told: Findings,
 }
 
@@ -171,6 +173,8 @@ impl Stages {
             }
         }
         let mut changes = self.compare_all(&chunk.offers, standing, &rest).await?;
+        let unchanged = changes.iter().filter(|(_, change)| *change == OfferChange::Nothing);
+        chunk.as_projected = unchanged.map(|(id, _)| *id).collect();
         Self::refuse_other_labels(&mut changes, &chunk.offers, &mut chunk.told.dead_letters);
         self.keep_what_may_be_written(&mut changes, chunk);
         Ok(changes)

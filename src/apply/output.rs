@@ -9,7 +9,7 @@ use mongodb::Database;
 
 use super::dry_run::Projected;
 use super::dry_run::{DryRun, Rewritten};
-use crate::error::Failure;
+use crate::error::{Failure, command_code};
 use crate::interruption::Unfinished;
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::OFFERS;
@@ -22,8 +22,9 @@ use crate::write::Writer;
 use crate::write::create::{self, Created};
 use crate::write::dead_letters::{Address, DeadLetter};
 use crate::write::links::{self, Jobs};
-use crate::write::statements::{self, Creation, Statement};
-use crate::write::update_command::{self, Refused, WriteOutcome};
+use crate::write::statements::{self, Creation, NOT_AS_COMPARED, Statement};
+use crate::write::update_command;
+use crate::write::update_reply::{Refused, WriteOutcome};
 
 /// The destination of all writes.
 #[derive(Debug)]
@@ -204,18 +205,21 @@ async fn note_statements(dry_run: &mut DryRun, database: &Database, statements: 
 }
 
 /// Returns the fields that an update by a pipeline would change, with their new values. The server computes them from
-/// the existing offer and writes nothing.
+/// the existing offer and writes nothing. An offer that is no longer as it was compared would not change.
 async fn would_change(database: &Database, statement: &Statement) -> Result<Document, Failure> {
     let filter = statement.body.get_document("q").map(document).unwrap_or_default();
     let stages = statement.body.get_array("u").into_iter().flatten().flatten();
     let stages: Vec<Document> = stages.filter_map(RawBsonRef::as_document).map(document).collect();
     let offers = collection(database, OFFERS).clone_with_type::<bson::RawDocumentBuf>();
     let pipeline = [vec![doc! { "$match": filter.clone() }], stages].concat();
-    let (stands, becomes) = futures::try_join!(with_deadline(offers.find_one(filter)), async {
+    let computed = futures::try_join!(with_deadline(offers.find_one(filter)), async {
         let computed = with_deadline(offers.clone_with_type::<Document>().aggregate(pipeline)).await?;
         with_deadline(computed.try_collect::<Vec<Document>>()).await
-    })
-    .map_err(Failure::Read)?;
+    });
+    let (stands, becomes) = match computed {
+        Err(error) if command_code(&error) == Some(NOT_AS_COMPARED) => return Ok(Document::new()),
+        computed => computed.map_err(Failure::Read)?,
+    };
     let (Some(stands), Some(becomes)) = (stands, becomes.into_iter().next()) else {
         return Ok(Document::new());
     };

@@ -15,7 +15,7 @@ use crate::write::anonymize::{self, AnonymizedUser};
 use crate::write::dead_letters::{Address, EventPosition, KnownDeadLetter};
 use crate::write::statements;
 use crate::write::statements::Statement;
-use crate::write::update_command::Refused;
+use crate::write::update_reply::Refused;
 
 /// A job that its recruiter lost, or whose recruiter is deleted or anonymised.
 #[derive(Debug, Clone, Copy)]

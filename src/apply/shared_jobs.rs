@@ -32,8 +32,9 @@ pub(crate) struct LinkProgress<'a> {
 
 impl Stages {
     /// Removes offers from `chunk` and `changes` whose job owner is another recruiter, and adds dead letters.
-    /// Only jobs that may be shared are checked: `grown` jobs, jobs with such a dead letter, and all jobs of a scan or of
-    /// a batch that may be repeated.
+    /// Only jobs that may be shared are checked: `grown` jobs, jobs with such a dead letter, all jobs of a batch that may
+    /// be repeated, and those of a scan whose offer is not as projected. An offer that is as projected is the job owner's:
+    /// it shows the recruiter's own establishment.
     /// Links must have grown before. Returns recruiters to touch again: they have become the owner of a job.
     ///
     /// # Errors
@@ -106,11 +107,16 @@ impl Stages {
         position: &EventPosition,
         grown: &BTreeSet<JobId>,
     ) -> BTreeSet<JobId> {
-        let is_any = position.is_scan() || self.repeated_events > 0;
+        let is_repeated = self.repeated_events > 0;
+        let differs = |job: &JobId| position.is_scan() && !chunk.as_projected.contains(job);
         let (mut asked, mut met) = (BTreeSet::new(), BTreeSet::new());
         for address in &chunk.told.looked_at {
             if let Address::Job { job, .. } = address
-                && (is_any || grown.contains(job) || self.dead_letters.is_shared(*job) || !met.insert(*job))
+                && (is_repeated
+                    || differs(job)
+                    || grown.contains(job)
+                    || self.dead_letters.is_shared(*job)
+                    || !met.insert(*job))
             {
                 asked.insert(*job);
             }

@@ -26,7 +26,7 @@ use crate::source::cursor::operation_time;
 use crate::target::Target;
 use crate::write::dead_letters::{Address, DeadLetter, DeadLetters};
 use crate::write::statements::Statement;
-use crate::write::update_command::WriteOutcome;
+use crate::write::update_reply::WriteOutcome;
 
 /// The greatest number of removals handled at once. The statement of one removal has one or two kilobytes.
 pub(crate) const REMOVALS_AT_A_TIME: usize = 1_000;

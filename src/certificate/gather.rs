@@ -14,7 +14,7 @@ use super::document::{
 use super::verdict;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::leader::{database_history, lead};
+use crate::leader::{checkpoint_origin, lead};
 use crate::model::names::GAPS;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
@@ -39,7 +39,7 @@ pub(crate) async fn make(context: &Context, stop: &CancellationToken) -> Result<
     let report = verify::full(context, current.phase, stop.clone(), false).await?;
     let history = state::history(database).await?;
     let verification = with_deadline(StoredVerification::read_before_retired(database)).await.map_err(Failure::Read)?;
-    let mine = database_history::current(database).await?;
+    let mine = checkpoint_origin::current(database).await?;
     let alone = report
         .only_in_recruiters
         .as_ref()

@@ -15,7 +15,7 @@ use crate::apply::dry_run::DryRun;
 use crate::context::Context;
 use crate::doctor::platform::schema::refused_offers;
 use crate::error::Failure;
-use crate::maintenance::backfill::run_dry;
+use crate::maintenance::backfill_dry_run::run_dry;
 use crate::maintenance::stored_commands::{Command, CommandOutcome, count};
 use crate::model::ids::RecruiterId;
 use crate::model::names::{LINKS, WatchedCollection};

@@ -28,7 +28,7 @@ use crate::service::right_database;
 use crate::setup::plan::{COLLECTIONS, index_name, indexes as wanted, same_keys};
 use crate::source::scan;
 use crate::target::SEARCHED;
-use crate::write::ticker_document::StoredTicker;
+use crate::write::fence_document::StoredTicker;
 
 /// The number of unusable documents in one collection at which counting ends.
 const MANY: usize = 10_000;

@@ -60,7 +60,7 @@ pub(crate) async fn owners(
     let ids = jobs.iter().copied().map(Bson::from).collect::<Vec<_>>();
     for ids in ids.chunks(JOBS_PER_READ) {
         for (recruiter, link) in links(database, doc! { "jobs": { "$in": ids } }).await? {
-            for job in ids.iter().filter_map(Bson::as_object_id).map(JobId).filter(|job| link.jobs.contains(job)) {
+            for job in link.jobs.into_iter().filter(|job| jobs.contains(job)) {
                 owners.entry(job).or_default().insert(recruiter);
             }
         }

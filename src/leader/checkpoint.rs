@@ -1,4 +1,5 @@
-//! Saves checkpoints (spec 03, "Checkpoints").
+//! Saves checkpoints (spec 03, "Checkpoints"). [`super::start_position`] reads them, and the crate `resume_tokens` stores
+//! them.
 //! A checkpoint is saved after the writes of its batch are acknowledged, never before (spec 00, guarantee 1). When the
 //! stream is idle, one is saved from time to time. Some checkpoints are also copied to the history.
 //! The tokens of the old worker, which this service replaces, are kept current too.
@@ -11,7 +12,7 @@ use bson::{DateTime, doc, rawdoc};
 use resume_tokens::{Checkpoint, History, OLD_WORKER_COLLECTION, ResumeToken, Store};
 use tracing::warn;
 
-use super::database_history;
+use super::checkpoint_origin;
 use crate::clock;
 use crate::config::TokensSettings;
 use crate::error::Failure;
@@ -125,7 +126,7 @@ impl Checkpoints {
             updated_at: clock::now(),
             history: Some(self.history.clone()),
         };
-        database_history::record(&self.writer, &self.store, checkpoint.cluster_time, self.term).await?;
+        checkpoint_origin::record(&self.writer, &self.store, checkpoint.cluster_time, self.term).await?;
         // The stored term is not enough as a fence: a successor stores its term only with its first checkpoint.
         self.store.set_variables(self.writer.variables().await?);
         failpoint::passed("saving");
@@ -135,7 +136,7 @@ impl Checkpoints {
         }
         if self.is_in_doubt {
             // If the collection was dropped, the save has created it again with a new UUID.
-            self.history = database_history::current(self.writer.database()).await?;
+            self.history = checkpoint_origin::current(self.writer.database()).await?;
             self.is_in_doubt = false;
         }
         self.events = checkpoint.events;

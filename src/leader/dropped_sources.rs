@@ -1,5 +1,5 @@
 //! Handles dropped sources: reports them, stores them across restarts, and requests a resync when they exist again.
-//! [`crate::plan::sources`] decides when the resync may run.
+//! [`crate::plan::dropped_sources`] decides when the resync may run.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::model::names::WatchedCollection;
 use crate::model::names::state_id::DROPPED_SOURCES;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
-use crate::plan::sources::Dropped;
+use crate::plan::dropped_sources::Dropped;
 use crate::retry::Delays;
 use crate::source::cursor::operation_time;
 use crate::source::event::Event;

@@ -17,7 +17,7 @@ use super::halt::{self, ResumeOrder};
 use super::late_writes::LateWriteWatch;
 use super::leadership_event;
 use super::reader::{EVENTS_PER_REPLY, StreamReader};
-use super::start::{self, PositionStores, Start, Watch, prepare};
+use super::start_position::{self, PositionStores, Start, Watch, prepare};
 use super::stream_loop::{LastTimes, Pipeline};
 use crate::apply::executor::Apply;
 use crate::apply::output::Output;
@@ -36,11 +36,11 @@ use crate::observe::repeated_failure::RepeatedFailure;
 use crate::phase::Phase;
 use crate::phase::state::{self, Current};
 use crate::phase::watcher::{self, KnownPhase};
-use crate::plan::sources::Dropped;
+use crate::plan::dropped_sources::Dropped;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
+use crate::source::aggregation::fingerprint;
 use crate::source::cursor::StreamPosition;
-use crate::source::pipeline::fingerprint;
 use crate::source::undeliverable::Stumbles;
 use crate::tasks::{Group, Task, pause};
 use crate::ticker::ledger;
@@ -172,8 +172,8 @@ async fn begin_stream(
     let stores = PositionStores { store, old_worker: &old_worker };
     let watch = Watch { phase, keeps_backup: context.settings.phase.keep_recruiters_backup };
     let start = match resume {
-        Some(order) => start::resume(writer, stores, &context.metrics, term, order).await,
-        None => start::start(writer, stores, on_history_lost, &context.metrics, term, watch).await,
+        Some(order) => start_position::resume(writer, stores, &context.metrics, term, order).await,
+        None => start_position::start(writer, stores, on_history_lost, &context.metrics, term, watch).await,
     };
     // A lost position is a failure only if the configuration says to halt then.
     let start = start.inspect_err(|unfinished| {

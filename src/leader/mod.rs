@@ -2,7 +2,7 @@
 
 pub(crate) mod canary;
 pub(crate) mod checkpoint;
-pub(crate) mod database_history;
+pub(crate) mod checkpoint_origin;
 pub(crate) mod dropped_sources;
 pub(crate) mod halt;
 pub(crate) mod late_writes;
@@ -10,5 +10,5 @@ pub(crate) mod lead;
 mod leadership_event;
 pub(crate) mod maintenance_steps;
 pub(crate) mod reader;
-pub(crate) mod start;
+pub(crate) mod start_position;
 pub(crate) mod stream_loop;

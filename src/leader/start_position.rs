@@ -7,7 +7,7 @@ use mongodb::{Database, IndexModel};
 use resume_tokens::{History, OldWorkerTokens, Store, StoreError};
 use tracing::{info, warn};
 
-use super::database_history;
+use super::checkpoint_origin;
 use super::halt::ResumeOrder;
 use crate::clock;
 use crate::config::OnHistoryLost;
@@ -23,8 +23,8 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::observe::metrics::Metrics;
 use crate::phase::Phase;
+use crate::source::aggregation::fingerprint;
 use crate::source::cursor::{StreamPosition, operation_time};
-use crate::source::pipeline::fingerprint;
 use crate::write::{Writer, update_command};
 
 /// The beginning of a leadership.
@@ -70,7 +70,7 @@ pub async fn start(
     watch: Watch,
 ) -> Result<Start, Unfinished> {
     let database = writer.database();
-    let history = database_history::current(database).await?;
+    let history = checkpoint_origin::current(database).await?;
     let goes_on = on_history_lost == OnHistoryLost::Resync;
     let checkpoint = match with_deadline(store.load()).await {
         Err(failure @ StoreError::Garbled { .. }) if goes_on => {
@@ -80,7 +80,7 @@ pub async fn start(
         loaded => loaded?,
     };
     if let Some(checkpoint) = checkpoint {
-        if let Some(cause) = database_history::contradiction(database, store, &checkpoint).await? {
+        if let Some(cause) = checkpoint_origin::contradiction(database, store, &checkpoint).await? {
             let failure = Failure::OtherHistory(cause);
             if !goes_on {
                 return Err(failure.into());
@@ -125,7 +125,7 @@ pub(crate) async fn resume(
     term: i64,
     order: ResumeOrder,
 ) -> Result<Start, Unfinished> {
-    let history = database_history::current(writer.database()).await?;
+    let history = checkpoint_origin::current(writer.database()).await?;
     // An unreadable checkpoint is one of the reasons for a halt.
     let (from, events) = match with_deadline(store.load()).await {
         Ok(Some(checkpoint)) => (checkpoint.cluster_time, checkpoint.events),

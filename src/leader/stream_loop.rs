@@ -22,7 +22,7 @@ use crate::model::names::{STATE, WatchedCollection};
 use crate::observe::facts::TouchOrigin;
 use crate::observe::health::{Health, HealthPart};
 use crate::phase::watcher::Followed;
-use crate::plan::sources::Dropped;
+use crate::plan::dropped_sources::Dropped;
 use crate::plan::{Plan, plan};
 use crate::retry::Delays;
 use crate::source::cursor::StreamReply;

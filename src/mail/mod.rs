@@ -5,7 +5,6 @@
 pub(crate) mod compose;
 pub(crate) mod delivery;
 pub(crate) mod email;
-mod expiration;
 pub(crate) mod links;
 pub(crate) mod mailer;
 pub mod outbox;
@@ -15,3 +14,4 @@ pub(crate) mod server_standing;
 mod smtp;
 mod template_values;
 pub(crate) mod transport;
+mod wording;

@@ -1,10 +1,11 @@
 //! The work beside the stream: stored commands, resyncs, backfills, replays, retries of dead letters, gaps.
 
-pub(crate) mod backfill;
-mod backfill_steps;
+mod backfill;
+pub(crate) mod backfill_dry_run;
 pub(crate) mod command_end;
 pub(crate) mod gaps;
 pub(crate) mod other_ids;
+mod phase_step;
 mod refused;
 pub(crate) mod replay;
 pub(crate) mod resync;

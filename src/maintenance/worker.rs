@@ -1,14 +1,12 @@
 //! The maintenance worker does the work beside the live stream in steps: a resync first, then the stored command that
 //! is taken up ([`crate::maintenance::stored_commands`]). A step is short, needs the lease, and can be repeated after a crash.
 
-use std::time::Duration;
-
 use bson::{DateTime, Document, doc, oid::ObjectId};
 use mongodb::Database;
 use resume_tokens::Store;
 use tracing::info;
 
-use super::backfill_steps::{self, AFTER_OTHER};
+use super::backfill::{self, AFTER_OTHER};
 use super::refused::{refused, refused_by};
 use super::replay::{self, Replaying};
 use super::resync::Resync;
@@ -22,16 +20,12 @@ use crate::interruption::Unfinished;
 use crate::model::timeline::TimelineEvent;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::server_clock::server_time;
-use crate::phase::state::{self, PhaseChange};
-use crate::phase::step_conditions::conditions;
-use crate::phase::watcher::{self, KnownPhase};
-use crate::phase::{Phase, StepDirection};
+use crate::phase::Phase;
+use crate::phase::watcher::KnownPhase;
 use crate::source::scan;
 use crate::write::Writer;
 use crate::write::transaction::Fence;
 
-/// The pause before the next look while a step back waits for the mirror.
-const DRAINING: Duration = Duration::from_millis(100);
 /// The maintenance worker of one term of the lease.
 #[derive(Debug)]
 pub(crate) struct MaintenanceWorker {
@@ -44,11 +38,11 @@ pub(crate) struct MaintenanceWorker {
     /// The fence of this term. The transaction of a step to another phase needs it.
     pub(crate) fence: Fence,
     /// The setting `phase.initial`.
-    initial: Phase,
+    pub(super) initial: Phase,
     /// The phase as this leadership knows it.
-    known: KnownPhase,
+    pub(super) known: KnownPhase,
     /// The store of checkpoints. A step to another phase records the position at which it happens.
-    positions: Store,
+    pub(super) positions: Store,
     /// The offers that the resync wrote since this leadership took it up.
     resync_written: WriteCounts,
     /// The replay that is carried out; `None` if there is none, or after a failure.
@@ -156,9 +150,7 @@ impl MaintenanceWorker {
         apply: &mut Apply,
     ) -> Result<Option<CommandOutcome>, Unfinished> {
         match stored.command.clone() {
-            Command::Backfill { recruiter, active_only } => {
-                backfill_steps::step(stored, apply, recruiter, active_only).await
-            }
+            Command::Backfill { recruiter, active_only } => backfill::step(stored, apply, recruiter, active_only).await,
             Command::Repair => self.repair(stored, apply).await,
             Command::RetryDeadLetters { due_at } => retry_dead_letters::step(stored, apply, due_at).await,
             Command::Replay(span) => self.replay(stored, apply, &span).await,
@@ -170,12 +162,7 @@ impl MaintenanceWorker {
                 Ok(Some(CommandOutcome { done: true, details: doc! { "dropped": counted(dropped) } }))
             }
             Command::SetPhase { to, force, reason } => {
-                let asked = Asked { to: &to, force, reason };
-                if must_drain(stored, apply, asked.to) {
-                    tokio::time::sleep(DRAINING).await;
-                    return Ok(None);
-                }
-                self.set_phase(stored, apply, asked).await.map(Some)
+                self.set_phase(stored, apply, Phase::from_word(&to), force, reason).await
             }
             // These commands belong to the other lane, see `Command::lane`.
             Command::RunJob { .. } | Command::AnonymizeUser { .. } | Command::Obfuscate => Ok(Some(refused([]))),
@@ -249,77 +236,6 @@ impl MaintenanceWorker {
         stored.progress.insert("begun", true);
         Ok(None)
     }
-
-    /// Requests the resync that must follow a step: one side was not written until now. It is requested before the step,
-    /// so that a crash in between cannot lose it.
-    async fn prepare_step(
-        &mut self,
-        apply: &Apply,
-        from: Phase,
-        to: Phase,
-        way: StepDirection,
-    ) -> Result<(), Unfinished> {
-        let keeps_backup = apply.stages.keeps_backup;
-        if way == StepDirection::Back && to.writes_offers() && !from.writes_offers() {
-            self.request_resync(apply, "the stream writes offers again").await?;
-        } else if to.mirrors(keeps_backup) && !from.mirrors(keeps_backup) {
-            self.request_resync(apply, "the mirror begins").await?;
-        }
-        Ok(())
-    }
-
-    async fn set_phase(
-        &mut self,
-        stored: &StoredCommand,
-        apply: &mut Apply,
-        asked: Asked<'_>,
-    ) -> Result<CommandOutcome, Unfinished> {
-        let database = apply.stages.database.clone();
-        let current = state::load(&database, self.initial).await?;
-        if state::was_made_by(&database, stored.id).await? {
-            watcher::note(&self.known, &current);
-            return Ok(CommandOutcome { done: true, details: doc! { "phase": current.phase.word() } });
-        }
-        let way = Phase::from_word(asked.to).and_then(|to| Some((to, current.phase.way_to(to)?)));
-        let Some((to, way)) = way else {
-            let reason =
-                format!("the phase is {}: only the phase before it or after it can be entered", current.phase.word());
-            return Ok(refused([reason]));
-        };
-        let now = server_time(&database).await?;
-        let facts = state::facts(&database, &current, Some(stored.id), now).await?;
-        let unmet: Vec<String> = conditions(&facts, to)
-            .into_iter()
-            .filter(|condition| !condition.met)
-            .map(|unmet| format!("{}: {}", unmet.condition, unmet.found))
-            .collect();
-        if !unmet.is_empty() && !asked.force {
-            return Ok(refused(unmet));
-        }
-        self.prepare_step(apply, current.phase, to, way).await?;
-        let position = self.positions.load().await?.map(|checkpoint| checkpoint.to_document()).unwrap_or_default();
-        let left = position.into_iter().filter(|(name, _)| ["token", "cluster_time"].contains(&name.as_str()));
-        let change = PhaseChange {
-            from: current,
-            to,
-            command: stored.id,
-            who: stored.who.clone(),
-            reason: asked.reason,
-            overridden: unmet,
-            position: left.collect(),
-        };
-        let step = TimelineEvent::PhaseStep {
-            from: change.from.phase.word(),
-            to: to.word(),
-            forced: !change.overridden.is_empty(),
-        };
-        if !state::change(&self.fence, &change, now).await? {
-            return Ok(refused(["another process changed the phase meanwhile".to_owned()]));
-        }
-        self.fence.writer.note(step);
-        watcher::note(&self.known, &state::load(&database, self.initial).await?);
-        Ok(CommandOutcome { done: true, details: doc! { "phase": to.word() } })
-    }
 }
 
 /// Tells the timeline that a resync ended.
@@ -330,21 +246,4 @@ async fn note_resync(writer: &Writer, began: DateTime, WriteCounts { created, ch
     let seconds = (now.timestamp_millis() - began.timestamp_millis()) / 1_000;
     let (created, changed, unchanged) = (number(created), number(changed), number(unchanged));
     writer.note(TimelineEvent::ResyncEnded { seconds, created, changed, unchanged });
-}
-
-/// True while offers that were written before the command may wait to be mirrored: a step back would leave their jobs
-/// old. Without a stream, the comparison before the step tells what differs.
-fn must_drain(stored: &StoredCommand, apply: &Apply, to: &str) -> bool {
-    let stages = &apply.stages;
-    let is_back = Phase::from_word(to).is_some_and(Phase::writes_offers);
-    let asked = stored.requested_at.timestamp_millis() / 1_000;
-    let is_behind = stages.health.applied_time().is_some_and(|applied| i64::from(applied.time) <= asked);
-    is_back && stages.phase.mirrors(stages.keeps_backup) && is_behind
-}
-
-/// The order to step to another phase.
-struct Asked<'a> {
-    to: &'a str,
-    force: bool,
-    reason: Option<String>,
 }

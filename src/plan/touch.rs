@@ -27,7 +27,7 @@ impl Touch {
 }
 
 /// The merged reactions to one batch of events. They are applied in this order: anonymisations, touches, deletions. See
-/// [`super::coalesce`] for the reason.
+/// [`super::merge`] for the reason.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Recruiters to project again.

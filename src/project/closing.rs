@@ -69,17 +69,21 @@ fn closing_elsewhere(history: Option<RawBsonRef<'_>>) -> Option<Entry<'_>> {
 /// job was not changed since.
 #[must_use]
 pub(crate) fn closing_stands(offer: &Offer, standing: &RawDocument) -> bool {
+    if !offer.status.is_open() || !is_closed(standing) {
+        return false;
+    }
     let expiration = value::field(&offer.fields, "offer_expiration").and_then(value::date);
-    offer.status.is_open() && stands(standing, offer.job_updated, expiration)
+    stands(standing, offer.job_updated, expiration)
 }
 
 /// True when somebody else closed the existing offer after the last change of its job. A closing for expiry ends with a
 /// later expiration of the job.
 #[must_use]
 pub(crate) fn stands(standing: &RawDocument, job_updated: Option<DateTime>, expiration: Option<DateTime>) -> bool {
-    let status = value::text(value::field(standing, "offer_status"));
-    let is_closed = status.and_then(OfferStatus::read).is_some_and(|status| !status.is_open());
-    let Some(closing) = closing_elsewhere(value::field(standing, HISTORY.as_str())).filter(|_| is_closed) else {
+    if !is_closed(standing) {
+        return false;
+    }
+    let Some(closing) = closing_elsewhere(value::field(standing, HISTORY.as_str())) else {
         return false;
     };
     // Some writers give no usable date, but move the offer's own.
@@ -87,6 +91,11 @@ pub(crate) fn stands(standing: &RawDocument, job_updated: Option<DateTime>, expi
     let is_edited = closed.zip(job_updated).is_some_and(|(closed, edited)| edited >= closed);
     let is_prolonged = closing.is_expiry() && closed.zip(expiration).is_some_and(|(closed, end)| end > closed);
     !is_edited && !is_prolonged
+}
+
+fn is_closed(standing: &RawDocument) -> bool {
+    let status = value::text(value::field(standing, "offer_status"));
+    status.and_then(OfferStatus::read).is_some_and(|status| !status.is_open())
 }
 
 /// Our own last change of the status, when it gave `updated_at` to the existing offer.

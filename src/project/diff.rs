@@ -39,14 +39,16 @@ pub enum OfferChange {
 /// compared by value (spec 01: the source mixes int32, int64, double). A closing by somebody else may stand.
 #[must_use]
 pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
-    let Some(standing) = standing else {
-        return OfferChange::Create;
-    };
+    standing.map_or(OfferChange::Create, |standing| compare_existing(offer, standing).0)
+}
+
+/// Compares a projection with the existing offer, as [`compare`]. Returns also whether a closing by somebody else stands.
+pub(crate) fn compare_existing(offer: &Offer, standing: &RawDocument) -> (OfferChange, bool) {
     let existing = Existing::read(standing);
     let label = cstr!("partner_label");
     let labels = existing.get(label).zip(offer.fields.get(label).ok().flatten());
     if !labels.is_some_and(|(standing, ours)| value::same(standing, ours)) {
-        return OfferChange::OtherLabel;
+        return (OfferChange::OtherLabel, false);
     }
     let expected = Expected::of(offer, &existing);
     let (mut fields, mut retyped) = (RawDocumentBuf::new(), RawDocumentBuf::new());
@@ -67,7 +69,7 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
         }
     }
     if fields.is_empty() {
-        return OfferChange::Nothing;
+        return (OfferChange::Nothing, expected.closing_stands);
     }
     let mut stood = RawDocumentBuf::new();
     for name in DECIDES {
@@ -77,46 +79,8 @@ pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
         let last = value::list(existing.history).and_then(|history| history.into_iter().flatten().last());
         stood.append(HISTORY, last.unwrap_or(RawBsonRef::Null));
     }
-    let Expected { status_changes, is_newer, .. } = expected;
-    OfferChange::Update { fields, retyped, status_changes, is_newer, stood }
-}
-
-/// The same change without an `updated_at` that would go back, for `dual-write` (spec 09, "Dates"). A value that is no
-/// date loses to a date.
-#[must_use]
-pub(crate) fn without_earlier_date(change: OfferChange) -> OfferChange {
-    let OfferChange::Update { fields, retyped, status_changes, is_newer, stood } = change else { return change };
-    let date = |document: &RawDocument| document.get_datetime("updated_at").ok();
-    if date(&fields) >= date(&stood) || !names(&fields).any(|name| name == "updated_at") {
-        return OfferChange::Update { fields, retyped, status_changes, is_newer, stood };
-    }
-    let mut kept = RawDocumentBuf::new();
-    for (name, value) in fields.iter().flatten().filter(|(name, _)| *name != "updated_at") {
-        kept.append(name, value);
-    }
-    if kept.is_empty() {
-        return OfferChange::Nothing;
-    }
-    OfferChange::Update { fields: kept, retyped, status_changes, is_newer, stood }
-}
-
-/// Keeps what `dual-write` lets be written: nothing of an offer whose `updated_at` is later than the projection's, but
-/// the contact of an anonymised user (`hides_contact`) is removed all the same. Returns also whether the offer is newer.
-#[must_use]
-pub fn unless_newer(change: OfferChange, hides_contact: bool) -> (OfferChange, bool) {
-    let change = without_earlier_date(change);
-    let OfferChange::Update { fields, is_newer: true, .. } = &change else {
-        return (change, false);
-    };
-    let contact = hides_contact.then(|| only_contact(fields)).filter(|contact| !contact.is_empty());
-    let kept = contact.map_or(OfferChange::Nothing, |fields| OfferChange::Update {
-        fields,
-        retyped: RawDocumentBuf::new(),
-        status_changes: false,
-        is_newer: true,
-        stood: RawDocumentBuf::new(),
-    });
-    (kept, true)
+    let Expected { status_changes, is_newer, closing_stands, .. } = expected;
+    (OfferChange::Update { fields, retyped, status_changes, is_newer, stood }, closing_stands)
 }
 
 /// An existing offer. The order of stored fields is arbitrary, so they are put into the order of the projection.
@@ -147,6 +111,7 @@ impl<'a> Existing<'a> {
 /// The values that depend on the existing offer.
 struct Expected {
     status_changes: bool,
+    closing_stands: bool,
     is_newer: bool,
     /// The later `updated_at` that stays: that of a closing, or that of our own change of the status. `None` for the
     /// date of the projection.
@@ -157,36 +122,29 @@ impl Expected {
     fn of(offer: &Offer, existing: &Existing<'_>) -> Self {
         let status = existing.get(cstr!("offer_status"));
         let differs = !status.is_some_and(|status| value::same(status, offer.status.as_str().into()));
-        let stays = differs && closing_stands(offer, existing.document);
-        let status_changes = differs && !stays;
+        let closing_stands = differs && closing_stands(offer, existing.document);
+        let status_changes = differs && !closing_stands;
         let stands = existing.get(cstr!("updated_at")).and_then(RawBsonRef::as_datetime);
         let projected = offer.fields.get_datetime("updated_at").ok();
         let is_later = projected.is_some() && stands > projected;
-        let own = own_date(existing.history, stands);
+        // The history matters only for an offer with a later date. To read it each time would be slow.
+        let own = if is_later { own_date(existing.history, stands) } else { None };
         // An offer has the date of its documents again, unless they do not have it: where a user is anonymised, or a
         // time-based job opened the offer.
         let has_no_other = own.is_some() && offer.hides_contact || own == Some(OwnDate::OpenedByJob);
         let keeps_own = has_no_other && !status_changes;
-        let keeps_date = is_later && (stays || keeps_own);
-        Self { status_changes, is_newer: is_later && own.is_none(), updated_at: stands.filter(|_| keeps_date) }
+        let keeps_date = is_later && (closing_stands || keeps_own);
+        Self {
+            status_changes,
+            closing_stands,
+            is_newer: is_later && own.is_none(),
+            updated_at: stands.filter(|_| keeps_date),
+        }
     }
 }
 
 /// The fields of the existing offer on which the decision about a write rests.
 pub(crate) const DECIDES: [&CStr; 2] = [cstr!("updated_at"), cstr!("offer_status")];
-
-/// Keeps the fields that can hold the contact of a person.
-#[must_use]
-fn only_contact(fields: &RawDocument) -> RawDocumentBuf {
-    let mut contact = RawDocumentBuf::new();
-    for (name, value) in fields.iter().flatten().filter(|(name, _)| CONTACT.contains(&name.as_str())) {
-        contact.append(name, value);
-    }
-    contact
-}
-
-/// The fields of an offer that can hold the contact of a person.
-const CONTACT: [&str; 5] = ["apply_email", "apply_phone", "cfa_apply_email", "cfa_apply_phone", "delegations"];
 
 /// The names of the fields, for reports that must not show values.
 pub(crate) fn names(fields: &RawDocument) -> impl Iterator<Item = &str> {
@@ -199,6 +157,7 @@ mod tests {
 
     use bson::{Bson, DateTime, RawBson, doc, oid::ObjectId, rawdoc};
 
+    use super::super::newest_wins::without_earlier_date;
     use super::*;
     use crate::model::OfferStatus;
     use crate::model::ids::JobId;
@@ -315,36 +274,5 @@ mod tests {
             let OfferChange::Update { is_newer, .. } = compare(&offer, Some(&document)) else { panic!("it differs") };
             assert_eq!(is_newer, newer, "{projected} against {standing}");
         }
-    }
-
-    #[test]
-    fn the_date_that_stands_gives_way_only_to_a_date_that_is_not_earlier() {
-        let date = |millis| Bson::DateTime(DateTime::from_millis(millis));
-        for (projected, standing, is_written) in [
-            (date(5), date(6), false),
-            (date(6), date(6), true),
-            (date(7), date(6), true),
-            (Bson::Null, date(6), false),
-            (Bson::String("2026".to_owned()), date(6), false),
-            (Bson::Null, Bson::Int64(9), true),
-            (date(5), Bson::Null, true),
-        ] {
-            let raw = |value: &Bson| RawDocumentBuf::try_from(&doc! { "updated_at": value }).unwrap();
-            let change = OfferChange::Update {
-                fields: raw(&projected),
-                retyped: RawDocumentBuf::new(),
-                status_changes: false,
-                is_newer: false,
-                stood: raw(&standing),
-            };
-            let written = without_earlier_date(change) != OfferChange::Nothing;
-            assert_eq!(written, is_written, "{projected} over {standing}");
-        }
-    }
-
-    #[test]
-    fn only_what_carries_a_contact_is_kept_of_the_fields() {
-        let fields = rawdoc! { "offer_title": "x", "apply_email": "y", "delegations": [], "updated_at": 1 };
-        assert_eq!(names(&only_contact(&fields)).collect::<Vec<_>>(), ["apply_email", "delegations"]);
     }
 }

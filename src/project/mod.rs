@@ -7,6 +7,7 @@ mod delegations;
 pub(crate) mod diff;
 pub(crate) mod digest;
 mod diploma;
+pub(crate) mod newest_wins;
 pub(crate) mod offer;
 pub(crate) mod settings;
 pub(crate) mod skills;

@@ -159,7 +159,7 @@ async fn carry_out(
     show: &mut impl FnMut(&StoredCommand),
 ) -> Result<CommandOutcome, Unfinished> {
     let (database, initial) = (&context.database, context.settings.phase.initial);
-    crate::leader::start::prepare(database).await?;
+    crate::leader::start_position::prepare(database).await?;
     let writer = lease.writer(database, validity.clone()).with_timeline(timeline);
     // As in a leadership, the fence comes before all reads: a transaction of the previous leader may still be open.
     let (fence, through) = Fence::take_over(writer.clone(), lease.term).await?;

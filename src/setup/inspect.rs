@@ -4,9 +4,9 @@
 use futures::TryStreamExt as _;
 use mongodb::{Database, IndexModel};
 
-use super::memory::Memory;
 use super::new_fields;
 use super::plan::{DatabaseContents, indexes};
+use super::record::Memory;
 use crate::error::{command_code, describe};
 use crate::mongo::reads::collection;
 use crate::refusal::Exit;

@@ -3,10 +3,10 @@
 //! running instance would write again the fields that are being removed.
 
 pub mod inspect;
-mod memory;
 pub mod new_fields;
 pub mod plan;
 mod progress;
+mod record;
 pub mod validator;
 
 use std::time::Duration;
@@ -19,9 +19,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::inspect::{could_not, inspect};
-use self::memory::Memory;
 use self::plan::SetupStep;
 use self::progress::Progress;
+use self::record::Memory;
 use crate::context::Context;
 use crate::error::{Directive, Failure, command_code};
 use crate::interruption::{Interruption, Unfinished};
@@ -186,7 +186,7 @@ impl Setup {
                 dropped.map_err(|error| could_not(&step.to_string(), &error))?;
             }
             SetupStep::LeaveTarget => {}
-            SetupStep::Forget => memory::forget(&self.database).await?,
+            SetupStep::Forget => record::forget(&self.database).await?,
         }
         Ok(true)
     }
@@ -233,7 +233,7 @@ impl Setup {
     }
 
     async fn store(&self, lists: Document, flags: Document) -> Result<(), Failure> {
-        memory::store(&self.database, &self.label, lists, flags).await
+        record::store(&self.database, &self.label, lists, flags).await
     }
 
     /// Goes through the offers in chunks; false when it was interrupted. `offers` is their expected number, for the

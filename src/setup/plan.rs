@@ -7,8 +7,8 @@ use std::fmt;
 use bson::{Bson, Document, doc};
 use resume_tokens::HISTORY_COLLECTION;
 
-use super::memory::Memory;
 use super::new_fields::FieldCounts;
+use super::record::Memory;
 use super::validator;
 use crate::model::names::COMMANDS;
 use crate::model::names::DEAD_LETTERS;

@@ -10,8 +10,8 @@ use mongodb::raw_batch_cursor::{RawBatch, SessionRawBatchCursor};
 use mongodb::{ClientSession, Database};
 use resume_tokens::ResumeToken;
 
+use super::aggregation;
 use super::event::{Event, Operation};
-use super::pipeline;
 use crate::clock;
 use crate::error::Failure;
 use crate::model::names::WatchedCollection;
@@ -96,7 +96,7 @@ impl Cursor {
         database.interrupt();
         let mut session = database.client().start_session().await.map_err(Failure::Cursor)?;
         let mut stages = vec![doc! { "$changeStream": start(position) }];
-        stages.extend(pipeline::stages(watched));
+        stages.extend(aggregation::stages(watched));
         let command = doc! {
             "aggregate": 1, "pipeline": stages, "cursor": { "batchSize": 0 },
             "readConcern": { "level": "majority" },

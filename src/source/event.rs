@@ -85,7 +85,7 @@ pub enum DocumentKey {
 }
 
 impl Event {
-    /// Reads one event of the thin pipeline ([`super::pipeline::stages`]), in one pass.
+    /// Reads one event of the thin pipeline ([`super::aggregation::stages`]), in one pass.
     ///
     /// # Errors
     /// See [`EventError`].

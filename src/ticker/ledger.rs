@@ -19,8 +19,8 @@ use crate::model::names::STATE;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::observe::labels::LabelValue;
+use crate::write::fence_document;
 use crate::write::statements::Statement;
-use crate::write::ticker_document;
 use crate::write::transaction::{Fence, Transaction};
 
 /// Runs are kept for 90 days (spec 05).
@@ -133,7 +133,7 @@ pub async fn enter(fence: &Fence, job: TimedJob, through: DateTime, entries: &[L
     if !entries.is_empty() {
         transaction.update(JOB_RUNS, entries).await?;
     }
-    transaction.update(STATE, vec![ticker_document::setting_through(job.name(), through)]).await?;
+    transaction.update(STATE, vec![fence_document::setting_through(job.name(), through)]).await?;
     Ok(transaction.commit().await?)
 }
 
@@ -145,7 +145,7 @@ pub async fn leave_out(database: &Database, term: i64, jobs: &[String]) -> Resul
     if jobs.is_empty() {
         return Ok(());
     }
-    ticker_document::forget_through(database, term, jobs).await
+    fence_document::forget_through(database, term, jobs).await
 }
 
 fn entered(job: TimedJob, entry: &LedgerEntry, now: DateTime) -> Statement {

@@ -8,7 +8,8 @@ use crate::model::ids::JobId;
 use crate::model::{Offer, OfferStatus, value};
 use crate::observe::labels::LabelValue;
 use crate::project::WRITTEN;
-use crate::project::diff::{OfferChange, compare, names, without_earlier_date};
+use crate::project::diff::{OfferChange, compare, names};
+use crate::project::newest_wins::without_earlier_date;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -7,7 +7,7 @@ use bson::{Bson, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
 use tokio_util::sync::CancellationToken;
 
 use super::only_in_recruiters::{LossKind, OnlyInRecruiters};
-use super::unprojected::{texts_of_job, texts_of_recruiter};
+use super::texts_without_offer::{texts_of_job, texts_of_recruiter};
 use crate::context::Context;
 use crate::error::{Failure, command_code};
 use crate::fetch::chunks::ChunkReader;

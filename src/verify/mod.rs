@@ -11,7 +11,7 @@ pub(crate) mod recheck;
 pub(crate) mod report;
 pub(crate) mod scan;
 pub mod stored;
-mod unprojected;
+mod texts_without_offer;
 
 use tokio_util::sync::CancellationToken;
 

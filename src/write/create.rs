@@ -9,7 +9,8 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::Writer;
 use super::statements::Creation;
-use super::update_command::{IN_FLIGHT, commands_of, is_unreadable, overran, unacknowledged};
+use super::update_command::{IN_FLIGHT, commands_of, is_unreadable, overran};
+use super::update_reply::unacknowledged;
 use crate::error::FENCED;
 use crate::error::{Failure, command_code, refusal};
 use crate::interruption::Unfinished;

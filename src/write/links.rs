@@ -8,7 +8,7 @@ use bson::raw::RawArrayBuf;
 use bson::{RawDocumentBuf, doc, rawdoc};
 
 use super::statements::Statement;
-use super::update_command::Refused;
+use super::update_reply::Refused;
 use super::{Writer, update_command};
 use crate::interruption::Unfinished;
 use crate::model::ids::{JobId, RecruiterId};

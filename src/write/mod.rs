@@ -5,14 +5,15 @@ pub(crate) mod anonymize;
 pub(crate) mod create;
 pub(crate) mod dead_letter;
 pub(crate) mod dead_letters;
+pub(crate) mod fence_document;
 pub(crate) mod lease_check;
 pub(crate) mod links;
 pub(crate) mod recorder;
 pub(crate) mod statements;
 pub(crate) mod stored_dead_letter;
-pub(crate) mod ticker_document;
 pub(crate) mod timeline;
 pub(crate) mod transaction;
 pub mod update_command;
+pub(crate) mod update_reply;
 
 pub use lease_check::Writer;

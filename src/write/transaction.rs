@@ -12,7 +12,8 @@ use mongodb::options::{ReadConcern, WriteConcern};
 use mongodb::{ClientSession, Database};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::{Writer, ticker_document, update_command};
+use super::update_reply::WriteOutcome;
+use super::{Writer, fence_document, update_command};
 use crate::error::Failure;
 use crate::interruption::{Interruption, Unfinished};
 use crate::model::names::STATE;
@@ -44,7 +45,7 @@ impl Fence {
     pub async fn take_over(writer: Writer, term: i64) -> Result<(Self, BTreeMap<String, DateTime>), Unfinished> {
         let session = session(writer.database()).await?;
         let id = session.lock().await.id().clone();
-        let through = ticker_document::take_over(writer.database(), term, &id).await?;
+        let through = fence_document::take_over(writer.database(), term, &id).await?;
         Ok((Self { writer, term, session }, through))
     }
 }
@@ -103,7 +104,7 @@ impl Transaction {
         let begin = begin.read_concern(ReadConcern::snapshot()).write_concern(WriteConcern::majority());
         begin.await.map_err(Failure::Write)?;
         if let Some(fence) = fence {
-            let passing = vec![ticker_document::passing_fence(fence.term)];
+            let passing = vec![fence_document::passing_fence(fence.term)];
             if transaction.update(STATE, passing).await?.unmatched > 0 {
                 return Err(Interruption::LeaseLost.into());
             }
@@ -138,12 +139,8 @@ impl Transaction {
     /// # Errors
     /// As [`update_command::update`]; [`Failure::Statement`] when the server refuses a statement. Then nothing of the
     /// transaction is done.
-    pub async fn update(
-        &mut self,
-        collection: &str,
-        statements: Vec<Statement>,
-    ) -> Result<update_command::WriteOutcome, Unfinished> {
-        let Some(writer) = &self.writer else { return Ok(update_command::WriteOutcome::default()) };
+    pub async fn update(&mut self, collection: &str, statements: Vec<Statement>) -> Result<WriteOutcome, Unfinished> {
+        let Some(writer) = &self.writer else { return Ok(WriteOutcome::default()) };
         let outcome = update_command::update_in(writer, self.session.get(), collection, statements).await?;
         match outcome.refused.first() {
             Some(refused) => Err(Failure::Statement(refused.code).into()),

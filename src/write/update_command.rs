@@ -1,10 +1,7 @@
 //! Sends statements with the `update` command (spec 03, "Writing"): `ordered: false`, `w: "majority"`, at most 500
 //! statements and 8 MB in a command, two commands in flight.
-//! The driver does not retry such a command and does not fail on `writeErrors`, so the reply is read here.
+//! The driver does not retry such a command and does not fail on `writeErrors`, so [`super::update_reply`] reads the reply.
 
-use std::collections::HashSet;
-
-use bson::oid::ObjectId;
 use bson::raw::{RawArrayBuf, cstr};
 use bson::{Document, RawDocumentBuf, doc, rawdoc};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -13,8 +10,8 @@ use mongodb::error::ErrorKind;
 
 use super::Writer;
 use super::statements::Statement;
-use crate::error::FENCED;
-use crate::error::{Failure, command_code, refusal};
+use super::update_reply::{Refused, UNREADABLE, WriteOutcome, read};
+use crate::error::{Failure, command_code};
 use crate::interruption::{Interruption, Unfinished};
 use crate::model::dead_letter::Reason;
 
@@ -35,60 +32,9 @@ const PARTS: usize = 8;
 const OVERRUNS: usize = 3;
 /// The server's code `MaxTimeMSExpired`.
 const OVERRAN: i32 = 50;
-/// The code for an answer that cannot be read. The server has no such code.
-const UNREADABLE: i32 = 0;
 /// The greatest number of statements that go in one command. More statements are divided evenly among the commands in
 /// flight, because the server works on one command with one thread.
 const FEW: usize = 64;
-
-/// The results of statements.
-#[derive(Debug, Default)]
-pub struct WriteOutcome {
-    /// The number of documents that upserts created.
-    pub created: u64,
-    /// The number of changed documents.
-    pub changed: u64,
-    /// The number of statements that found no document.
-    pub unmatched: u64,
-    /// The documents whose write is uncertain, because they may have changed after the statement was made. These are
-    /// all documents of a command in which some statement found nothing, and creations of existing documents.
-    pub unsure: Vec<ObjectId>,
-    /// The statements that the server refused for good.
-    pub refused: Vec<Refused>,
-}
-
-impl WriteOutcome {
-    fn add(&mut self, other: Self) {
-        self.created += other.created;
-        self.changed += other.changed;
-        self.unmatched += other.unmatched;
-        self.unsure.extend(other.unsure);
-        self.refused.extend(other.refused);
-    }
-}
-
-/// A statement that the server refused for good.
-#[derive(Debug, Clone)]
-pub struct Refused {
-    pub statement: Statement,
-    /// The reason for the dead letter.
-    pub reason: Reason,
-    /// The server's code; 0 if its answer cannot be read.
-    pub code: i32,
-}
-
-impl Refused {
-    /// Writes the detail of a dead letter. `what` names the document, for instance "the offer".
-    #[must_use]
-    pub fn detail(&self, what: &str) -> String {
-        match self.code {
-            UNREADABLE => {
-                format!("the server refused {what} in words that are no UTF-8: it quotes what the document holds")
-            }
-            code => format!("the server refused {what} with code {code}"),
-        }
-    }
-}
 
 /// Sends all statements, and returns when a majority has acknowledged every statement that is not refused.
 ///
@@ -300,59 +246,10 @@ fn command_of(collection: &str, statements: &[Statement]) -> RawDocumentBuf {
     command
 }
 
-/// Reads the errors and counts inside a reply. `Ok` from the driver means only that a reply came.
-fn read(reply: &Document, statements: Vec<Statement>) -> Result<WriteOutcome, Failure> {
-    let errors = reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
-    let found = reply.get("n").and_then(number).unwrap_or_default().unsigned_abs();
-    let mut outcome = WriteOutcome {
-        unmatched: (statements.len() as u64).saturating_sub(found + errors.len() as u64),
-        created: reply.get_array("upserted").map_or(0, |upserted| upserted.len() as u64),
-        changed: reply.get("nModified").and_then(number).unwrap_or_default().unsigned_abs(),
-        unsure: Vec::new(),
-        refused: Vec::new(),
-    };
-    let mut passing = None;
-    for error in errors.iter().filter_map(|error| error.as_document()) {
-        let code = error.get("code").and_then(number).and_then(|code| i32::try_from(code).ok()).unwrap_or_default();
-        let index = error.get("index").and_then(number).and_then(|index| usize::try_from(index).ok());
-        if code == FENCED {
-            return Err(Failure::Overdue);
-        }
-        match (refusal(code), index.and_then(|index| statements.get(index))) {
-            (Some(reason), Some(statement)) => {
-                outcome.refused.push(Refused { statement: statement.clone(), reason, code });
-            }
-            _ => passing = Some(code),
-        }
-    }
-    if let Some(code) = passing {
-        return Err(Failure::Statement(code));
-    }
-    outcome.unsure = unsure(reply, &statements, outcome.unmatched);
-    if reply.contains_key("writeConcernError") { Err(unacknowledged(reply)) } else { Ok(outcome) }
-}
-
-fn unsure(reply: &Document, statements: &[Statement], unmatched: u64) -> Vec<ObjectId> {
-    let index = |entry: &bson::Bson| usize::try_from(entry.as_document()?.get("index").and_then(number)?).ok();
-    let indices = |name: &str| reply.get_array(name).into_iter().flatten().filter_map(index);
-    let told: HashSet<usize> = indices("upserted").chain(indices("writeErrors")).collect();
-    let untold = statements.iter().enumerate().filter(|(place, _)| !told.contains(place));
-    let unsure = untold.filter(|(_, statement)| unmatched > 0 || statement.only_creates());
-    unsure.filter_map(|(_, statement)| statement.id).collect()
-}
-
-/// Makes the failure of a reply with a `writeConcernError`.
-pub(super) fn unacknowledged(reply: &Document) -> Failure {
-    let error = reply.get_document("writeConcernError");
-    Failure::WriteConcern(error.and_then(|error| error.get_i32("code")).unwrap_or_default())
-}
-
-fn number(value: &bson::Bson) -> Option<i64> {
-    value.as_i64().or_else(|| value.as_i32().map(i64::from))
-}
-
 #[cfg(test)]
 mod tests {
+    use bson::oid::ObjectId;
+
     use super::*;
 
     fn statements(count: usize, weight: usize) -> Vec<Statement> {
@@ -370,31 +267,5 @@ mod tests {
         assert_eq!(counts(301, 10), [151, 150]);
         assert_eq!(counts(64, 10), [64]);
         assert_eq!(counts(5, 3 * 1024 * 1024), [2, 2, 1]);
-    }
-
-    #[test]
-    fn a_refused_statement_is_named_and_its_neighbours_count() {
-        let reply = doc! { "n": 2, "nModified": 1, "upserted": [{ "index": 0 }],
-        "writeErrors": [{ "index": 1, "code": 121 }] };
-        let statements = statements(3, 1);
-        let refused = statements[1].id;
-        let outcome = read(&reply, statements).unwrap();
-        assert_eq!((outcome.created, outcome.changed), (1, 1));
-        assert_eq!(outcome.refused[0].statement.id, refused);
-        assert_eq!(outcome.refused[0].reason, Reason::RefusedByValidation);
-    }
-
-    #[test]
-    fn a_command_that_began_after_the_lease_fails_as_a_whole_and_is_no_refusal() {
-        let fenced = doc! { "n": 0, "writeErrors": [{ "index": 0, "code": 241 }] };
-        assert!(matches!(read(&fenced, statements(1, 1)), Err(Failure::Overdue)));
-    }
-
-    #[test]
-    fn passing_errors_inside_a_reply_fail_the_write() {
-        let passing = doc! { "writeErrors": [{ "index": 0, "code": 112 }] };
-        assert!(matches!(read(&passing, statements(1, 1)), Err(Failure::Statement(112))));
-        let concern = doc! { "n": 1, "writeConcernError": { "code": 64 } };
-        assert!(matches!(read(&concern, statements(1, 1)), Err(Failure::WriteConcern(64))));
     }
 }

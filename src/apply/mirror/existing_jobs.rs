@@ -24,6 +24,7 @@ use crate::write::dead_letters::{Address, DeadLetter};
 use crate::write::links::Jobs;
 use crate::write::statements::Statement;
 use crate::write::update_command;
+use crate::write::update_reply::WriteOutcome;
 
 /// The greatest number of attempts for one recruiter, the first one included. After the last one, the event of the other
 /// writer brings the next touch.
@@ -55,14 +56,14 @@ impl Stages {
     ///
     /// # Errors
     /// [`Unfinished`]: an interruption, or a failure that is not about one document.
-    pub(super) async fn mirror_held(
+    pub(super) async fn mirror_existing_jobs(
         &mut self,
         holders: &Jobs,
         offers: &Touched<'_>,
         date: DateTime,
         told: &mut Findings,
     ) -> Result<BTreeSet<JobId>, Unfinished> {
-        let mut unheld: BTreeSet<JobId> = holders.values().flatten().copied().collect();
+        let mut missing: BTreeSet<JobId> = holders.values().flatten().copied().collect();
         let mut again: BTreeSet<RecruiterId> = holders.keys().copied().collect();
         for _ in 0..ATTEMPTS {
             let ids: Vec<RecruiterId> = std::mem::take(&mut again).into_iter().collect();
@@ -73,14 +74,14 @@ impl Stages {
                 if !statements.is_empty() {
                     failpoint::passed("mirror-read");
                 }
-                unheld.retain(|job| !held.contains(job));
+                missing.retain(|job| !held.contains(job));
                 again.extend(self.write_edits(statements, holders, told).await?);
             }
             if again.is_empty() {
                 break;
             }
         }
-        Ok(unheld)
+        Ok(missing)
     }
 
     /// Makes the statements for the recruiters of one chunk. Returns them with the jobs that these recruiters hold.
@@ -216,9 +217,9 @@ impl Stages {
         statements: Vec<Statement>,
         jobs: &Jobs,
         told: &mut Findings,
-    ) -> Result<update_command::WriteOutcome, Unfinished> {
+    ) -> Result<WriteOutcome, Unfinished> {
         let Some(writer) = self.output.writer().filter(|_| !statements.is_empty()) else {
-            return Ok(update_command::WriteOutcome::default());
+            return Ok(WriteOutcome::default());
         };
         let outcome = update_command::update(writer, WatchedCollection::Recruiters.name(), statements).await?;
         for refused in &outcome.refused {

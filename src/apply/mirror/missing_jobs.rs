@@ -9,7 +9,7 @@ use mongodb::raw_batch_cursor::RawBatch;
 
 use super::derived_id::{manager, recruiter_id};
 use super::edits::is_anonymised;
-use super::held::{ATTEMPTS, Touched};
+use super::existing_jobs::{ATTEMPTS, Touched};
 use crate::apply::stages::{Findings, Stages};
 use crate::error::Failure;
 use crate::failpoint;
@@ -30,7 +30,7 @@ use crate::write::links::Jobs;
 use crate::write::statements::{Statement, still};
 
 /// Offers without a job, by `_id`.
-type Unheld<'a> = BTreeMap<JobId, &'a RawDocument>;
+type MissingJobs<'a> = BTreeMap<JobId, &'a RawDocument>;
 
 impl Stages {
     /// Gives each of these offers a job. A cancelled or anonymised offer needs none: a job that does not exist says the
@@ -39,9 +39,9 @@ impl Stages {
     ///
     /// # Errors
     /// [`Unfinished`]: an interruption, or a failure that is not about one document.
-    pub(super) async fn mirror_unheld(
+    pub(super) async fn mirror_missing_jobs(
         &mut self,
-        unheld: &BTreeSet<JobId>,
+        missing: &BTreeSet<JobId>,
         offers: &Touched<'_>,
         date: DateTime,
         told: &mut Findings,
@@ -52,15 +52,15 @@ impl Stages {
             status(offer).is_some_and(|status| status != OfferStatus::Cancelled) && !is_anonymised(offer, email)
         };
         let offer = |id: &JobId| Some((*id, offers.get(id).copied().flatten().filter(|offer| needs_job(offer))?));
-        let wanted: Unheld<'_> = unheld.iter().filter_map(offer).collect();
+        let wanted: MissingJobs<'_> = missing.iter().filter_map(offer).collect();
         // These have nothing to bring back.
-        told.looked_at.extend(unheld.iter().filter(|id| !wanted.contains_key(id)).map(|id| Address::Offer(*id)));
+        told.looked_at.extend(missing.iter().filter(|id| !wanted.contains_key(id)).map(|id| Address::Offer(*id)));
         if wanted.is_empty() || !self.links_are_complete {
             return Ok(());
         }
         let mut homes = self.homes(&wanted).await?;
         let at_home: BTreeSet<JobId> = homes.values().flatten().copied().collect();
-        let homeless: Unheld<'_> =
+        let homeless: MissingJobs<'_> =
             wanted.iter().filter(|(id, _)| !at_home.contains(id)).map(|(id, it)| (*id, *it)).collect();
         for (recruiter, jobs) in self.make_recruiters(&homeless, told).await? {
             homes.entry(recruiter).or_default().extend(jobs);
@@ -71,12 +71,12 @@ impl Stages {
         failpoint::passed("mirror-linked");
         let held = self.add_jobs(&homes, &wanted, told).await?;
         // A recruiter may have the job already: its link did not tell yet.
-        self.mirror_held(&held, offers, date, told).await.map(drop)
+        self.mirror_existing_jobs(&held, offers, date, told).await.map(drop)
     }
 
     /// Finds the recruiters of these offers: by `establishment_id`, else by establishment and user. Of several ones the
     /// owner is taken, as for shared jobs.
-    async fn homes(&self, offers: &Unheld<'_>) -> Result<Jobs, Failure> {
+    async fn homes(&self, offers: &MissingJobs<'_>) -> Result<Jobs, Failure> {
         let by_form = |offer: &RawDocument| value::text(value::field(offer, "establishment_id")).map(str::to_owned);
         let by_siret = |offer: &RawDocument, siret: &str| {
             let siret = value::text(value::field(offer, siret))?;
@@ -126,7 +126,7 @@ impl Stages {
     }
 
     /// Makes recruiters without jobs for these offers. A recruiter that exists already stays as it is.
-    async fn make_recruiters(&mut self, offers: &Unheld<'_>, told: &mut Findings) -> Result<Jobs, Unfinished> {
+    async fn make_recruiters(&mut self, offers: &MissingJobs<'_>, told: &mut Findings) -> Result<Jobs, Unfinished> {
         if offers.is_empty() {
             return Ok(Jobs::new());
         }
@@ -163,7 +163,12 @@ impl Stages {
     }
 
     /// Adds jobs to recruiters. Returns the jobs that recruiters have already.
-    async fn add_jobs(&mut self, homes: &Jobs, offers: &Unheld<'_>, told: &mut Findings) -> Result<Jobs, Unfinished> {
+    async fn add_jobs(
+        &mut self,
+        homes: &Jobs,
+        offers: &MissingJobs<'_>,
+        told: &mut Findings,
+    ) -> Result<Jobs, Unfinished> {
         let mut held = Jobs::new();
         let mut again: BTreeSet<RecruiterId> = homes.keys().copied().collect();
         for attempt in 0..ATTEMPTS {
@@ -192,7 +197,7 @@ impl Stages {
         &mut self,
         batches: &[RawBatch],
         homes: &Jobs,
-        offers: &Unheld<'_>,
+        offers: &MissingJobs<'_>,
     ) -> Result<(Vec<Statement>, Jobs), Failure> {
         let (mut recruiters, mut keys) = (Vec::new(), Keys::default());
         let rome = |offer| JobFields { rome_code: value::field(offer, "offer_rome_codes"), ..JobFields::default() };

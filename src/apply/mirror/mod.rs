@@ -3,6 +3,6 @@
 
 pub(crate) mod derived_id;
 pub(crate) mod edits;
-pub(crate) mod held;
-pub(crate) mod touches;
-pub(crate) mod unheld;
+pub(crate) mod existing_jobs;
+pub(crate) mod missing_jobs;
+pub(crate) mod run;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::held::Touched;
+use super::existing_jobs::Touched;
 use crate::apply::stages::{Findings, Stages};
 use crate::error::Failure;
 use crate::failpoint;
@@ -71,9 +71,9 @@ impl Stages {
         let ids: BTreeSet<JobId> = offers.keys().copied().collect();
         let holders = self.holders_of(&ids).await?;
         let linked: BTreeSet<JobId> = holders.values().flatten().copied().collect();
-        let mut unheld = self.mirror_held(&holders, offers, position.wall_time, &mut told).await?;
-        unheld.extend(ids.difference(&linked));
-        self.mirror_unheld(&unheld, offers, position.wall_time, &mut told).await?;
+        let mut missing = self.mirror_existing_jobs(&holders, offers, position.wall_time, &mut told).await?;
+        missing.extend(ids.difference(&linked));
+        self.mirror_missing_jobs(&missing, offers, position.wall_time, &mut told).await?;
         failpoint::passed("mirrored");
         self.tell_of_mirror(told, position).await
     }

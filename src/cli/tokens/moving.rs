@@ -15,7 +15,7 @@ use crate::cli::position::NamedPosition;
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::leader::database_history;
+use crate::leader::checkpoint_origin;
 use crate::leader::lead::{hold, release_lease, store};
 use crate::maintenance::gaps;
 use crate::maintenance::replay::{time_text, too_old, watched};
@@ -118,7 +118,7 @@ async fn moved(
     store.set_variables(writer.variables().await?);
     let to = match &step.to {
         Some(to) => {
-            database_history::record(writer, &store, to.cluster_time, term).await?;
+            checkpoint_origin::record(writer, &store, to.cluster_time, term).await?;
             with_deadline(store.save(to)).await.map_err(Failure::from)?;
             format!("the next instance continues after {}", time_text(to.cluster_time))
         }
@@ -142,7 +142,7 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
     let now = operation_time(&context.database).await?;
     let from = standing.as_ref().map(|standing| standing.cluster_time);
     let everything = matches!(target, MoveTarget::OldWorker);
-    let current = database_history::current(&context.database).await?;
+    let current = checkpoint_origin::current(&context.database).await?;
     let mut foreign = None;
     let to = match target {
         MoveTarget::Nowhere => None,

@@ -12,7 +12,7 @@ use crate::apply::dry_run::DryRun;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::interruption::Unfinished;
-use crate::maintenance::backfill::run_dry;
+use crate::maintenance::backfill_dry_run::run_dry;
 use crate::model::dead_letter::Reason;
 use crate::phase::{Phase, state};
 use crate::verify;

@@ -22,8 +22,8 @@ use crate::model::value;
 use crate::mongo::reads::collection;
 use crate::ticker::job_context::JobContext;
 use crate::write::anonymize::AnonymizedUser;
+use crate::write::fence_document::{StoredTicker, changing_anonymizing};
 use crate::write::statements::Statement;
-use crate::write::ticker_document::{StoredTicker, changing_anonymizing};
 use crate::write::transaction::Transaction;
 
 /// The fields of a user that the copy keeps (spec 05).

@@ -1,7 +1,7 @@
 //! The job `full-sync` (4.9): stores a command for the pipeline that touches every recruiter.
 
 use crate::interruption::{Interruption, Unfinished};
-use crate::maintenance::backfill::run_dry;
+use crate::maintenance::backfill_dry_run::run_dry;
 use crate::maintenance::stored_commands::{Command, count};
 use crate::source::scan::backfill_filter;
 use crate::ticker::job_context::JobContext;

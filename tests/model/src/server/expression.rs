@@ -105,6 +105,11 @@ impl Server {
                 Some(Bson::String(text)) => text.parse::<i32>().map(|number| Some(number.into())).map_err(|_| Fails),
                 other => Ok(other),
             },
+            "$size" => match self.evaluate(operand, document)? {
+                Some(Bson::Array(items)) => Ok(Some(i32::try_from(items.len()).map_err(|_| Fails)?.into())),
+                _ => Err(Fails),
+            },
+            "$type" => Ok(Some(type_of(all()?.into_iter().next().flatten().as_ref()).into())),
             "$let" => self.with_variables(operand, document),
             other => panic!("the model of the server does not know {other}"),
         }
@@ -125,6 +130,15 @@ fn operands(operand: &Bson) -> &[Bson] {
     match operand {
         Bson::Array(operands) => operands,
         one => std::slice::from_ref(one),
+    }
+}
+
+/// The name of a value's type, as far as the product asks for it.
+fn type_of(value: Option<&Bson>) -> &'static str {
+    match value {
+        None => "missing",
+        Some(Bson::DateTime(_)) => "date",
+        Some(_) => "another",
     }
 }
 

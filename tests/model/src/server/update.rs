@@ -24,18 +24,35 @@ impl Statement {
         }
     }
 
-    /// The same statement with only these conditions.
+    /// The same statement with only these conditions in its filter.
     pub(crate) fn only_with(mut self, conditions: &[&str]) -> Self {
         self.filter = self.filter.into_iter().filter(|(name, _)| conditions.contains(&name.as_str())).collect();
         self
     }
+
+    /// The same statement with only the condition on the label.
+    pub(crate) fn only_with_label(mut self) -> Self {
+        for condition in self.conditions().into_iter().flatten() {
+            if !condition.to_string().contains("$partner_label") {
+                *condition = true.into();
+            }
+        }
+        self
+    }
+
+    /// The conditions under which the first stage keeps the `_id`; `None` in a statement without them.
+    fn conditions(&mut self) -> Option<&mut Vec<Bson>> {
+        let stage = self.update.as_array_mut()?.first_mut()?.as_document_mut()?;
+        let id = stage.get_document_mut("$set").ok()?.get_document_mut("_id").ok()?;
+        id.get_array_mut("$cond").ok()?.first_mut()?.as_document_mut()?.get_array_mut("$and").ok()
+    }
 }
 
-/// Runs one statement. Returns the new document; `None` where nothing matched.
+/// Runs one statement. Returns the new document; `None` where nothing matched or the update failed.
 pub(crate) fn run(server: &Server, statement: &Statement, document: Option<&Document>) -> Option<Document> {
     match document {
         Some(document) if matches(server, &statement.filter, document) => {
-            Some(update(server, &statement.update, document).expect("an update that can be computed"))
+            update(server, &statement.update, document).ok()
         }
         None if statement.upsert => {
             let id = statement.filter.get("_id").expect("an upsert by _id").clone();

@@ -90,7 +90,7 @@ impl Documents {
             Some(self.statements.number(Statement::of(&statement)))
         });
         let bare = |number| {
-            let statement = self.statements.value(number).only_with(&["_id", "partner_label"]);
+            let statement = self.statements.value(number).only_with_label();
             self.statements.number(statement)
         };
         if conditions { planned } else { planned.map(bare) }
