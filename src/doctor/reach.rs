@@ -12,12 +12,16 @@ use crate::config::Environment;
 use crate::context::Context;
 use crate::mail::delivery::Delivery;
 use crate::mail::transport::Transport;
+use crate::service::{MAIL_SERVER, missing_mail_server};
 
 /// The longest time for connecting to the company directory or the geocoding service.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn smtp(context: &Context) -> Check {
     let Some(url) = &context.settings.smtp.url else {
+        if let Some(missing) = missing_mail_server(&context.settings) {
+            return Check::failed("smtp", missing, MAIL_SERVER);
+        }
         let folder = context.settings.mail.outbox_directory.display();
         let found = format!("no server is configured: messages are written to {folder}");
         return match context.settings.environment {

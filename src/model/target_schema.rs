@@ -44,6 +44,8 @@ pub struct TargetSchema {
     typed: Vec<(&'static str, OnlyType)>,
     managed_by: ManagedByType,
     has_pending: bool,
+    /// True when the server refuses each write of an offer that is or was `Pending`.
+    refuses_pending: bool,
 }
 
 /// A validator and whether the server enforces it.
@@ -90,8 +92,10 @@ impl TargetSchema {
             entry.get_document("properties").ok()?.get_document("status").ok()
         });
         // An offer gets such a status together with an entry of its history.
+        let lacks_pending = [status, of_history].into_iter().any(|status| names_pending(status) == Some(false));
+        let refuses_pending = validator.is_strict() && lacks_pending;
         let has_pending = names_pending(status) == Some(true) && names_pending(of_history) != Some(false);
-        Self { omitted, refuses, typed, managed_by, has_pending }
+        Self { omitted, refuses, typed, managed_by, has_pending, refuses_pending }
     }
 
     /// True for a field that is left out of offers, because the validator would refuse it.
@@ -124,6 +128,13 @@ impl TargetSchema {
     #[must_use]
     pub fn managed_by(&self) -> ManagedByType {
         self.managed_by
+    }
+
+    /// True when an update must replace the status `Pending`, also in the history. Without that the server would refuse
+    /// the update, because an earlier validator allowed this status and the offer has it.
+    #[must_use]
+    pub(crate) fn refuses_pending(&self) -> bool {
+        self.refuses_pending
     }
 
     /// True when the validator names the status `Pending`.

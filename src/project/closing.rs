@@ -65,6 +65,11 @@ fn closing_elsewhere(history: Option<RawBsonRef<'_>>) -> Option<Entry<'_>> {
     last.flatten().filter(|entry| entry.closes())
 }
 
+/// True when the last change of the status that is not a closing of our own is a closing by somebody else.
+pub(super) fn is_closed_elsewhere(history: Option<RawBsonRef<'_>>) -> bool {
+    closing_elsewhere(history).is_some()
+}
+
 /// True when the existing offer stays closed although its job is open, because somebody else closed the offer and the
 /// job was not changed since.
 #[must_use]
@@ -100,7 +105,7 @@ fn is_closed(standing: &RawDocument) -> bool {
 
 /// Our own last change of the status, when it gave `updated_at` to the existing offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OwnDate {
+pub(crate) enum OwnDate {
     /// A time-based job opened the offer. The documents do not have this date.
     OpenedByJob,
     Other,
@@ -108,7 +113,7 @@ pub(super) enum OwnDate {
 
 /// Finds our own last change of the status that `updated_at` is the date of. Cancelling and the time-based jobs move the
 /// date there (spec 09, "Dates"), so no other writer made the offer newer.
-pub(super) fn own_date(history: Option<RawBsonRef<'_>>, updated_at: Option<DateTime>) -> Option<OwnDate> {
+pub(crate) fn own_date(history: Option<RawBsonRef<'_>>, updated_at: Option<DateTime>) -> Option<OwnDate> {
     let last = from_end(history).next().flatten().filter(|last| last.is_ours())?;
     last.date.filter(|date| Some(*date) == updated_at)?;
     let by_job = last.reason.is_some_and(|reason| [ESTABLISHMENT_VERIFIED, RECRUITER_STATUS_SYNCED].contains(&reason));

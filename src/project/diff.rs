@@ -4,7 +4,7 @@
 use bson::raw::{CStr, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf};
 
-use super::closing::{HISTORY, OwnDate, closing_stands, own_date};
+use super::closing::{HISTORY, OwnDate, closing_stands, is_closed_elsewhere, own_date};
 use super::written_fields::{WRITTEN, place};
 use crate::model::{Offer, value};
 
@@ -22,7 +22,8 @@ pub enum OfferChange {
         /// True when `fields` has `offer_status`. The history then gets an entry.
         status_changes: bool,
         /// True when `updated_at` of the existing offer is later than that of the projection (spec 04, "Newest wins").
-        /// A missing date is not later, nor is the date of our own last change of the status.
+        /// A missing date is not later, nor is the date of our own last change of the status. Nor is the date of an offer
+        /// that was created closed and differs in nothing but its status: no other writer gave it that date.
         is_newer: bool,
         /// `offer_status` and `updated_at` of the existing offer, if it has them. Any other writer of offers changes
         /// one of the two, or adds an entry to the history. For a change that reopens the offer, the last entry is here
@@ -79,7 +80,9 @@ pub(crate) fn compare_existing(offer: &Offer, standing: &RawDocument) -> (OfferC
         let last = value::list(existing.history).and_then(|history| history.into_iter().flatten().last());
         stood.append(HISTORY, last.unwrap_or(RawBsonRef::Null));
     }
-    let Expected { status_changes, is_newer, closing_stands, .. } = expected;
+    let Expected { status_changes, closing_stands, .. } = expected;
+    let only_opens = expected.opens && names(&fields).all(|name| STATUS.contains(&name));
+    let is_newer = expected.is_newer && !only_opens;
     (OfferChange::Update { fields, retyped, status_changes, is_newer, stood }, closing_stands)
 }
 
@@ -112,6 +115,8 @@ impl<'a> Existing<'a> {
 struct Expected {
     status_changes: bool,
     closing_stands: bool,
+    /// True when an open job opens an offer that nobody else closed, by a change that is later than the offer.
+    opens: bool,
     is_newer: bool,
     /// The later `updated_at` that stays: that of a closing, or that of our own change of the status. `None` for the
     /// date of the projection.
@@ -133,15 +138,26 @@ impl Expected {
         // time-based job opened the offer.
         let has_no_other = own.is_some() && offer.hides_contact || own == Some(OwnDate::OpenedByJob);
         let keeps_own = has_no_other && !status_changes;
-        let keeps_date = is_later && (closing_stands || keeps_own);
+        // The job may be closed too by now, for instance by `cancel-expired-offers`. The date of the closing stays.
+        let stays_closed = !status_changes && !offer.status.is_open();
+        let is_of_closing = is_later && stays_closed && is_closed_elsewhere(existing.history);
+        let keeps_date = is_later && (closing_stands || keeps_own || is_of_closing);
+        let is_later_change = stands.is_some_and(|stands| offer.status_change.date > stands);
         Self {
             status_changes,
             closing_stands,
+            opens: status_changes
+                && offer.status.is_open()
+                && is_later_change
+                && !is_closed_elsewhere(existing.history),
             is_newer: is_later && own.is_none(),
             updated_at: stands.filter(|_| keeps_date),
         }
     }
 }
+
+/// The fields that follow the status of the recruiter and of the job.
+const STATUS: [&str; 3] = ["offer_status", "recruiter_status", "updated_at"];
 
 /// The fields of the existing offer on which the decision about a write rests.
 pub(crate) const DECIDES: [&CStr; 2] = [cstr!("updated_at"), cstr!("offer_status")];

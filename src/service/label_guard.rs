@@ -15,7 +15,8 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::refusal::{Exit, Refusal};
 
-/// The number of recruiters in the sample: the newest ones.
+/// The number of recruiters in each part of the sample: the newest ones with jobs, the oldest ones with jobs, and some at
+/// random. The newest ones alone may have no offers yet, for instance since the old worker was stopped.
 const RECRUITERS: i64 = 100;
 /// The number of jobs of each of them: the first ones.
 const JOBS: i32 = 20;
@@ -32,14 +33,16 @@ pub(crate) async fn sample(database: &Database) -> Result<Labels, Failure> {
     // may have fifty thousand jobs.
     let recruiters = collection(database, WatchedCollection::Recruiters.name()).clone_with_type::<RawDocumentBuf>();
     let ids = doc! { "$cond": [{ "$isArray": "$jobs._id" }, "$jobs._id", []] };
-    let pipeline = [
-        doc! { "$sort": { "_id": -1 } },
-        doc! { "$limit": RECRUITERS },
-        doc! { "$project": { "ids": { "$slice": [ids, JOBS] } } },
-    ];
-    let sampled = recruiters.aggregate(pipeline).with_type::<RawDocumentBuf>();
-    let sampled: Vec<RawDocumentBuf> =
-        with_deadline(async { sampled.await?.try_collect().await }).await.map_err(Failure::Read)?;
+    let with_jobs = doc! { "$match": { "jobs.0": { "$exists": true } } };
+    let first = |order: i32| vec![with_jobs.clone(), doc! { "$sort": { "_id": order } }, doc! { "$limit": RECRUITERS }];
+    let mut sampled: Vec<RawDocumentBuf> = Vec::new();
+    for part in [first(-1), first(1), vec![doc! { "$sample": { "size": RECRUITERS } }]] {
+        let ids = doc! { "$project": { "ids": { "$slice": [&ids, JOBS] } } };
+        let part = recruiters.aggregate(part.into_iter().chain([ids])).with_type::<RawDocumentBuf>();
+        let part: Vec<RawDocumentBuf> =
+            with_deadline(async { part.await?.try_collect().await }).await.map_err(Failure::Read)?;
+        sampled.extend(part);
+    }
     let of_recruiter = |recruiter| value::list(value::field(recruiter, "ids")).into_iter().flatten().flatten();
     let jobs: Vec<ObjectId> =
         sampled.iter().flat_map(|recruiter| of_recruiter(recruiter)).filter_map(RawBsonRef::as_object_id).collect();

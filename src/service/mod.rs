@@ -55,7 +55,9 @@ pub async fn run(context: Context, configuration: Option<PathBuf>) -> Result<Exi
 
 /// Listens at `http.listen`, after the checks that need no database.
 async fn listen(settings: &Settings) -> Result<TcpListener, Refusal> {
-    require_mail_server(settings)?;
+    if let Some(missing) = missing_mail_server(settings) {
+        return Err(Refusal::new(Exit::Usage, format!("{missing}; {MAIL_SERVER}")));
+    }
     let listen = settings.http.listen;
     TcpListener::bind(listen).await.map_err(|error| {
         let message = format!(
@@ -89,23 +91,20 @@ async fn serve_and_lead(context: Context, listener: TcpListener) -> Result<Exit,
     }
 }
 
-/// Refuses to run in production when a job that sends e-mails is enabled without a mail server: messages in a folder
-/// reach nobody (spec 09, "Jobs, as they ran before").
-fn require_mail_server(settings: &Settings) -> Result<(), Refusal> {
+/// Says what is missing in production when a job that sends e-mails is enabled without a mail server: messages in a
+/// folder reach nobody (spec 09, "Jobs, as they ran before"). `None` when nothing is missing.
+pub(crate) fn missing_mail_server(settings: &Settings) -> Option<String> {
     let is_needed = settings.environment == Environment::Production && settings.ticker.enabled;
     if !is_needed || settings.smtp.url.is_some() {
-        return Ok(());
+        return None;
     }
     let sends = |name: &&str| TimedJob::named(name).is_some_and(TimedJob::sends_email);
     let enabled = settings.ticker.jobs.iter().filter(|(_, job)| job.enabled).map(|(name, _)| *name);
     let jobs: Vec<&str> = enabled.filter(sends).collect();
-    if jobs.is_empty() {
-        return Ok(());
-    }
-    let message = format!(
-        "smtp.url is not set, `environment` is `production`, and these jobs send e-mails: {}; set smtp.url, or \
-         `enabled = false` in `ticker.jobs` for each of them",
-        jobs.join(", ")
-    );
-    Err(Refusal::new(Exit::Usage, message))
+    (!jobs.is_empty()).then(|| {
+        format!("smtp.url is not set, `environment` is `production`, and these jobs send e-mails: {}", jobs.join(", "))
+    })
 }
+
+/// What to do when [`missing_mail_server`].
+pub(crate) const MAIL_SERVER: &str = "set smtp.url, or `enabled = false` in `ticker.jobs` for each of them";

@@ -40,6 +40,8 @@ use crate::write::transaction::{Fence, Transaction};
 pub(crate) const CHUNK: usize = 100;
 /// After so many documents in a row with a fault that may pass, the database is at fault, and the run fails.
 const STUCK: u32 = 10;
+/// The fields of an offer that every change needs.
+const ALWAYS: [&str; 3] = ["updated_at", "offer_status", "offer_status_history"];
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval at which a command in the pipeline is checked for its end.
 const POLL: Duration = Duration::from_millis(50);
@@ -270,8 +272,7 @@ impl JobContext {
         };
         let mut transaction = Transaction::begin(&self.context.database, self.fence()).await?;
         let ours = self.ours(doc! { "_id": { "$in": offers } });
-        let found =
-            transaction.read(OFFERS, ours, projection("", &["updated_at", "offer_status"], fields.offer), 0).await?;
+        let found = transaction.read(OFFERS, ours, projection("", &ALWAYS, fields.offer), 0).await?;
         let recruiters = read_recruiters(&mut transaction, &owners, fields).await?;
         let jobs = jobs_of(&recruiters);
         let mut sum = Sum::default();
@@ -318,6 +319,7 @@ impl JobContext {
         sum.changed += 1;
         sum.changed_as.extend(edit.kind);
         sum.lines.push(ReportLine::new(pair.id, edit.kind.unwrap_or("changed"), edit.names()));
+        edit.keeps_newer = pair.is_of_application();
         let statement = statements::of_offer(pair.id, &self.context.settings.target.partner_label, &edit);
         sum.offers.push(statement.accepted_by(schema));
         let owner = pair.owned_job.and_then(|owned_job| owned_job.recruiter.get_object_id("_id").map(RecruiterId).ok());

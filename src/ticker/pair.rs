@@ -5,7 +5,8 @@ use bson::{DateTime, Document, RawBsonRef, RawDocument};
 use super::report::ReportLine;
 use crate::model::ids::JobId;
 use crate::model::{OfferStatus, TargetSchema, value};
-use crate::project::closing;
+use crate::project::closing::{self, HISTORY};
+use crate::project::offer_status;
 
 /// The fields that a plan reads. `_id` and the times of the last change are always read and need not be named.
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,6 +62,8 @@ pub struct Edit {
     /// Where the offer is open or gets a status, the date of both sides moves to this one (spec 09, "Dates"). Else the
     /// date of the job stays: the projection would take it for an edit, and reopen an offer that somebody else closed.
     pub moved: Option<DateTime>,
+    /// True to keep the offer newer than its job, because an application made it so.
+    pub keeps_newer: bool,
     /// The kind of a change that the report counts apart: a label such as `archived_closed`.
     pub kind: Option<&'static str>,
     /// Fields of the job, with their new values.
@@ -139,6 +142,29 @@ impl<'a> Pair<'a> {
     #[must_use]
     pub(crate) fn mark(&self, name: &str, schema: &TargetSchema) -> Option<RawBsonRef<'a>> {
         if schema.omits(name) { value::field(self.owned_job?.job, name) } else { self.field(name) }
+    }
+
+    /// True when the job in `recruiters` has this mark.
+    #[must_use]
+    pub(crate) fn is_marked_in_job(&self, name: &str) -> bool {
+        self.owned_job.is_some_and(|owned| value::field(owned.job, name).is_some())
+    }
+
+    /// True when the job in `recruiters` is not open, and the offer does not win. Needs the status of both.
+    #[must_use]
+    pub(crate) fn is_closed_by_job(&self) -> bool {
+        self.owned_job.is_some_and(|owned| {
+            let status = offer_status(value::field(owned.recruiter, "status"), value::field(owned.job, "job_status"));
+            status != Ok(OfferStatus::Active) && !(self.newest_wins && self.is_newer(owned))
+        })
+    }
+
+    /// True when an application gave the offer a later date than its job has, so that the offer wins in `dual-write`.
+    /// Needs the history of the offer.
+    #[must_use]
+    pub(crate) fn is_of_application(&self) -> bool {
+        let own = closing::own_date(self.field(HISTORY.as_str()), self.date("updated_at"));
+        self.newest_wins && own.is_none() && self.owned_job.is_some_and(|owned| self.is_newer(owned))
     }
 
     /// False where the job has another value than the offer and may be right. Then the event of the job is still to

@@ -2,7 +2,7 @@
 //! twice. Pure.
 
 use bson::raw::{CString, RawArrayBuf, cstr};
-use bson::{Document, RawDocumentBuf, rawdoc};
+use bson::{DateTime, Document, RawDocumentBuf, rawdoc};
 
 use super::pair::Edit;
 use crate::model::ids::{JobId, RecruiterId};
@@ -17,6 +17,9 @@ pub(super) fn of_offer(offer: JobId, partner_label: &str, edit: &Edit) -> Statem
         set.append(cstr!("offer_status_history"), history(status, reason, date));
     }
     if let Some(date) = edit.status.map(|(_, _, date)| date).max(edit.moved) {
+        // With the same date as its job and our entry, the offer would count as written by us, and the projection would
+        // overwrite what an application wrote.
+        let date = DateTime::from_millis(date.timestamp_millis() + i64::from(edit.keeps_newer));
         set.append(cstr!("updated_at"), later_update(date));
     }
     let filter = rawdoc! { "_id": offer, "partner_label": partner_label };

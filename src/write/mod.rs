@@ -1,6 +1,7 @@
 //! Stage 5, WRITE: writes offers, links and dead letters, and checks that a majority acknowledges each write.
 //! This stage does not decide what to write. The plan and the projection do that.
 
+mod accepted;
 pub(crate) mod anonymize;
 pub(crate) mod create;
 pub(crate) mod dead_letter;

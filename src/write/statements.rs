@@ -1,13 +1,12 @@
 //! Makes the statements of an `update` command. Each statement is idempotent, so that a command can be sent again when
 //! nobody knows whether it was applied (spec 03, "Writing").
 
-use bson::raw::{CStr, CString, RawArrayBuf, cstr};
+use bson::raw::{CStr, RawArrayBuf, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
 
 use crate::model::ids::JobId;
 use crate::model::offer::GRANTED_BY;
-use crate::model::target_schema::OnlyType;
-use crate::model::{Offer, OfferStatus, TargetSchema};
+use crate::model::{Offer, OfferStatus};
 use crate::project::closing::HISTORY;
 use crate::project::diff::{DECIDES, OfferChange};
 use crate::project::{USER_DEACTIVATED, on_insert};
@@ -34,40 +33,6 @@ impl Statement {
     pub(super) fn only_creates(&self) -> bool {
         let update = self.body.get_document("u").ok();
         update.and_then(|update| update.iter().next()?.ok()).is_some_and(|(name, _)| name == ON_CREATION)
-    }
-
-    /// The same statement as the target's schema accepts it: without the fields that the schema omits. An update also
-    /// removes or converts what would keep the server from accepting it.
-    #[must_use]
-    pub(crate) fn accepted_by(self, schema: &TargetSchema) -> Self {
-        if schema.omitted().is_empty() && schema.typed().is_empty() {
-            return self;
-        }
-        let only_creates = self.only_creates();
-        let mut body = RawDocumentBuf::new();
-        for (name, value) in self.body.iter().flatten() {
-            match value {
-                RawBsonRef::Document(update) if name == cstr!("u") => {
-                    let mut update = kept(update, schema);
-                    // A statement that only creates must not change an existing offer.
-                    if !schema.removed().is_empty() && !only_creates {
-                        update.append(cstr!("$unset"), schema.removed().iter().fold(rawdoc! {}, unset));
-                    }
-                    body.append(name, update);
-                }
-                RawBsonRef::Array(stages) if name == cstr!("u") => {
-                    let stages = stages.into_iter().flatten().filter_map(RawBsonRef::as_document);
-                    let stages = stages.map(|stage| kept(stage, schema)).filter(|stage| !stage.is_empty());
-                    let removed = schema.removed().iter().copied().collect::<RawArrayBuf>();
-                    let removes = (!removed.is_empty()).then(|| rawdoc! { "$unset": removed });
-                    // A projection that sets fields by their names has them in the right type.
-                    let converts = conversions(schema);
-                    body.append(name, converts.into_iter().chain(stages).chain(removes).collect::<RawArrayBuf>());
-                }
-                value => body.append(name, value),
-            }
-        }
-        Self { id: self.id, body }
     }
 }
 
@@ -97,14 +62,14 @@ pub fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) -> Opti
     // offer must not be a mixture.
     let all = newest_wins && stood.is_some();
     let mut written = match stood.filter(|_| all) {
-        Some(stood) => complete(offer, fields, stood),
+        Some(stood) => complete(offer, fields, stood, status_changes),
         None => fields.clone(),
     };
     if !all {
         retyped.iter().flatten().for_each(|(name, value)| written.append(name, value));
     }
     let stood = stood.filter(|_| all || decides(fields));
-    let mut set = rawdoc! { "_id": id_if(conditions(offer, fields, stood, newest_wins)) };
+    let mut set = rawdoc! { "_id": id_if(conditions(offer, fields, stood, newest_wins.then_some(status_changes))) };
     add_literals(&mut set, &written);
     if status_changes {
         let change = &offer.status_change;
@@ -114,19 +79,25 @@ pub fn of_change(offer: &Offer, change: &OfferChange, newest_wins: bool) -> Opti
 }
 
 /// Makes the conditions of a change: expressions that are true as long as the offer is as it was compared. `stood` is
-/// `None` where only the label matters.
-fn conditions(offer: &Offer, fields: &RawDocument, stood: Option<&RawDocumentBuf>, newest_wins: bool) -> RawArrayBuf {
+/// `None` where only the label matters. `newest` is `None` where the date does not decide, and else tells whether the
+/// status changes.
+fn conditions(
+    offer: &Offer,
+    fields: &RawDocument,
+    stood: Option<&RawDocumentBuf>,
+    newest: Option<bool>,
+) -> RawArrayBuf {
     let mut conditions = RawArrayBuf::new();
     // The label of an existing offer is never changed (spec 09, "Label").
     if let Some(label) = offer.fields.get("partner_label").ok().flatten() {
         conditions.push(is_still(cstr!("partner_label"), Some(label)));
     }
     let Some(stood) = stood else { return conditions };
-    let latest = latest(fields, stood).filter(|_| newest_wins);
+    let latest = newest.and_then(|status_changes| latest(offer, fields, stood, status_changes));
     for name in DECIDES {
         match latest {
             Some(latest) if name == cstr!("updated_at") => conditions.push(update_is_not_after(latest)),
-            None if newest_wins && name == cstr!("updated_at") => {}
+            None if newest.is_some() && name == cstr!("updated_at") => {}
             _ => conditions.push(is_still(name, stood.get(name).ok().flatten())),
         }
     }
@@ -141,55 +112,6 @@ fn conditions(offer: &Offer, fields: &RawDocument, stood: Option<&RawDocumentBuf
 /// (`docs/performance.md`, "Cost of conditions on a write").
 fn id_if(conditions: RawArrayBuf) -> RawDocumentBuf {
     rawdoc! { "$cond": [{ "$and": conditions }, "$_id", { "$size": "$_id" }] }
-}
-
-/// Makes the stage that brings the fields of an existing offer to the only type that the server accepts; `None` if there
-/// is no such field. A value without an equal one of that type stays, and so does a missing field.
-fn conversions(schema: &TargetSchema) -> Option<RawDocumentBuf> {
-    let mut set = RawDocumentBuf::new();
-    for (name, only_type) in schema.typed() {
-        let path = format!("${name}");
-        let path = path.as_str();
-        let converted = |to: &str| rawdoc! { "$convert": { "input": path, "to": to, "onError": path, "onNull": path } };
-        let of_type = |name: &str| rawdoc! { "$eq": [{ "$type": path }, name] };
-        let value = match only_type {
-            OnlyType::Int32 => rawdoc! { "$let": {
-                "vars": { "converted": converted("int") },
-                "in": { "$cond": [{ "$eq": ["$$converted", path] }, "$$converted", path] },
-            } },
-            OnlyType::ObjectId => rawdoc! { "$cond": [of_type("string"), converted("objectId"), path] },
-            OnlyType::Text => rawdoc! { "$cond": [of_type("objectId"), converted("string"), path] },
-        };
-        // The names come from the code and have no zero byte, so the conversion never fails.
-        if let Ok(name) = CString::try_from(*name) {
-            set.append(&name, value);
-        }
-    }
-    (!set.is_empty()).then(|| rawdoc! { "$set": set })
-}
-
-fn unset(mut fields: RawDocumentBuf, name: &&'static str) -> RawDocumentBuf {
-    // The names come from the code and have no zero byte, so the conversion never fails.
-    if let Ok(name) = CString::try_from(*name) {
-        fields.append(&name, "");
-    }
-    fields
-}
-
-/// The same update, in which no operator names a field that the schema omits.
-fn kept(update: &RawDocument, schema: &TargetSchema) -> RawDocumentBuf {
-    let mut kept = RawDocumentBuf::new();
-    for (operator, fields) in update.iter().flatten() {
-        let mut written = RawDocumentBuf::new();
-        let all = fields.as_document().into_iter().flat_map(|fields| fields.iter().flatten());
-        for (name, value) in all.filter(|(name, _)| !schema.omits(name.as_str())) {
-            written.append(name, value);
-        }
-        if !written.is_empty() {
-            kept.append(operator, written);
-        }
-    }
-    kept
 }
 
 /// The server's code for `$size` of a value that is no list. A statement of [`of_change`] fails with it, and so changes
@@ -214,13 +136,15 @@ fn whole(offer: &Offer, mut document: RawDocumentBuf) -> RawDocumentBuf {
 
 /// All fields of the projection, for `dual-write`. The status is that of the comparison: the new one, or where it does
 /// not differ, the one that stands. The date never goes back (spec 09, "Dates").
-fn complete(offer: &Offer, fields: &RawDocument, stood: &RawDocument) -> RawDocumentBuf {
+fn complete(offer: &Offer, fields: &RawDocument, stood: &RawDocument, status_changes: bool) -> RawDocumentBuf {
     let decided = |name| fields.get(name).ok().flatten().or(stood.get(name).ok().flatten());
     let mut complete = RawDocumentBuf::new();
     for (name, projected) in offer.fields.iter().flatten() {
         let value = match name.as_str() {
             "offer_status" => decided(name),
-            "updated_at" => latest(fields, stood).map(RawBsonRef::DateTime).or_else(|| decided(name)),
+            "updated_at" => {
+                latest(offer, fields, stood, status_changes).map(RawBsonRef::DateTime).or_else(|| decided(name))
+            }
             _ => None,
         };
         complete.append(name, value.unwrap_or(projected));
@@ -228,9 +152,12 @@ fn complete(offer: &Offer, fields: &RawDocument, stood: &RawDocument) -> RawDocu
     complete
 }
 
-/// The later `updated_at` of the new one and the one that stands.
-fn latest(fields: &RawDocument, stood: &RawDocument) -> Option<DateTime> {
-    fields.get_datetime("updated_at").ok().max(stood.get_datetime("updated_at").ok())
+/// The latest of the new `updated_at`, the one that stands, and the date of the history entry where the status changes
+/// (spec 09, "Dates"). With the date of its entry the offer is known as changed by us, so later changes of the recruiter
+/// reach it.
+fn latest(offer: &Offer, fields: &RawDocument, stood: &RawDocument, status_changes: bool) -> Option<DateTime> {
+    let dates = fields.get_datetime("updated_at").ok().max(stood.get_datetime("updated_at").ok());
+    dates.max(dates.is_some().then_some(offer.status_change.date).filter(|_| status_changes))
 }
 
 /// Makes the expression that the history still ends with this entry; null means that the history is empty. Some writers

@@ -92,6 +92,10 @@ async fn a_mail_server_a_directory_and_a_geocoding_service_are_reached_or_named_
     assert!(finding(&found, "smtp").0.contains(&nobody.to_string()) && finding(&found, "smtp").1.contains("smtp.url"));
     assert!(!found.to_string().contains(PASSWORD));
 
+    let production = [("STREAM_PROCESSOR__ENVIRONMENT", "production"), ("STREAM_PROCESSOR__TICKER__ENABLED", "true")];
+    let found = doctor(&test, &production, 1).await;
+    assert!(failed(&found).contains("smtp"), "run refuses this: {found:#}");
+
     let mail = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = format!("smtp://{}", mail.local_addr().unwrap());
     let served = std::thread::spawn(move || {

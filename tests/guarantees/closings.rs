@@ -70,6 +70,7 @@ async fn a_closing_stands_in_every_path_and_ends_with_an_edit_of_its_own_job() {
         for (offer, closing) in jobs.iter().zip(Closing::ALL) {
             close(&test, *offer, closing, day(2)).await;
         }
+        let capped = offers::read(&test.database).await[&jobs[1]].clone();
         // Each edit of a sibling moves the date of the recruiter.
         edit_job(&test, jobs[4], doc! { "job_description": "plus longue" }, day(3)).await;
         touch(&test, &recruiter, doc! { "establishment_raison_sociale": "NOUVELLE RAISON" }).await;
@@ -99,6 +100,10 @@ async fn a_closing_stands_in_every_path_and_ends_with_an_edit_of_its_own_job() {
             (&0.into(), &4.into()),
             "{report:#}"
         );
+        if !settings.is_empty() {
+            let stands = &offers::read(&test.database).await[&jobs[1]];
+            assert_eq!(*stands, capped, "the platform moved its date, so in dual-write it stands whole");
+        }
 
         assert_an_edit_opens(&test, &recruiter).await;
         stopped(processor).await;

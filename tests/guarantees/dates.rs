@@ -6,7 +6,7 @@ use bson::{DateTime, Document, doc};
 use crate::support::database::TestDatabase;
 use crate::support::fields::{job_ids, text};
 use crate::support::offers;
-use crate::support::platform::edit_job;
+use crate::support::platform::{Closing, close, edit_job};
 use crate::support::processor::Processor;
 use crate::support::recruiters::{id, job, recruiter, with};
 use crate::support::runs::{started_with, stopped};
@@ -87,5 +87,75 @@ async fn the_cancellation_of_a_removed_job_moves_the_date_once() {
     assert_eq!(shown, ("Cancelled", &day(5)));
     assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
     assert_eq!(offers::read(&test.database).await.remove(&offer), Some(cancelled), "a repetition writes nothing");
+    stopped(processor).await;
+}
+
+/// A recruiter waits for its validation when it is created. The date of its offers is its own, later than that of the jobs.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_dual_write_a_validated_recruiter_s_offers_open_and_follow_it_from_then_on() {
+    let test = TestDatabase::create("dates_validated").await;
+    let waiting = || {
+        let job = with(job("Boulanger"), doc! { "job_update_date": day(0) });
+        with(recruiter([job]), doc! { "status": "En attente de validation", "updatedAt": day(1) })
+    };
+    let processor = started_with(&test, &[]).await;
+    until_no_resync(&test.database).await;
+    let before = waiting();
+    test.collection("recruiters").insert_one(&before).await.unwrap();
+    settled(&test.database).await;
+    let stepped = Processor::command(&["phase", "set", "dual-write"], &test, &[]).await;
+    assert_eq!(stepped.code, 0, "{}", stepped.stderr);
+    let (after, edited) = (waiting(), waiting());
+    test.collection("recruiters").insert_many([&after, &edited]).await.unwrap();
+    settled(&test.database).await;
+    let by_application = doc! { "$set": { "offer_title": "par une application", "updated_at": day(2) } };
+    let edited_offer = doc! { "_id": job_ids(&edited)[0] };
+    test.collection("jobs_partners").update_one(edited_offer, by_application).await.unwrap();
+
+    let shown = async |recruiter: &Document| {
+        let offer = offers::read(&test.database).await.remove(&job_ids(recruiter)[0]).unwrap();
+        (
+            text(&offer, "offer_status").to_owned(),
+            *offer.get_datetime("updated_at").unwrap(),
+            text(&offer, "apply_email").to_owned(),
+        )
+    };
+    for recruiter in [&before, &after] {
+        let email = shown(recruiter).await.2;
+        assert_eq!(shown(recruiter).await, ("Cancelled".to_owned(), day(1), email.clone()));
+        set(&test, recruiter, doc! { "status": "Actif", "updatedAt": day(3) }).await;
+        assert_eq!(shown(recruiter).await, ("Active".to_owned(), day(3), email.clone()));
+        set(&test, recruiter, doc! { "email": "a@example.com", "updatedAt": day(4) }).await;
+        assert_eq!(shown(recruiter).await.2, "a@example.com");
+        // The same once more, after an archiving.
+        set(&test, recruiter, doc! { "status": "Archivé", "updatedAt": day(5) }).await;
+        set(&test, recruiter, doc! { "status": "Actif", "updatedAt": day(6) }).await;
+        assert_eq!(shown(recruiter).await, ("Active".to_owned(), day(6), "a@example.com".to_owned()));
+        set(&test, recruiter, doc! { "email": "b@example.com", "updatedAt": day(7) }).await;
+        assert_eq!(shown(recruiter).await.2, "b@example.com");
+    }
+    set(&test, &edited, doc! { "status": "Actif", "updatedAt": day(3) }).await;
+    let offer = offers::read(&test.database).await.remove(&job_ids(&edited)[0]).unwrap();
+    assert_eq!(text(&offer, "offer_title"), "par une application", "another writer made the offer newer");
+    assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
+    stopped(processor).await;
+}
+
+/// As `cancel-expired-offers` leaves it, when it meets an expired job that is still active.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_date_of_a_closing_stays_when_the_job_is_closed_after_it() {
+    let test = TestDatabase::create("dates_closing").await;
+    let processor = started_with(&test, &[]).await;
+    let job = with(job("Boulanger"), doc! { "job_update_date": day(0) });
+    let recruiter = with(recruiter([job]), doc! { "updatedAt": day(0) });
+    test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+    settled(&test.database).await;
+    let offer = job_ids(&recruiter)[0];
+    close(&test, offer, Closing::Capped, day(2)).await;
+    set(&test, &recruiter, doc! { "jobs.0.job_status": "Annulée", "opco": "OPCO" }).await;
+    let offer = offers::read(&test.database).await.remove(&offer).unwrap();
+    let shown = (text(&offer, "offer_status"), offer.get_datetime("updated_at").unwrap());
+    assert_eq!((shown, text(&offer, "workplace_opco")), (("Cancelled", &day(2)), "OPCO"));
+    assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
     stopped(processor).await;
 }

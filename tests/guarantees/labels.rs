@@ -50,7 +50,22 @@ async fn the_guard_finds_the_label_in_a_large_database() {
     test.collection("jobs_partners").insert_many(&offers).await.unwrap();
     let ended = Processor::command(&["backfill"], &test, &[]).await;
     assert_eq!(ended.code, 3, "{}", ended.stderr);
-    assert!(ended.stderr.contains("2000 offers of a sample"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("2400 offers of a sample"), "{}", ended.stderr);
+}
+
+/// The old worker was stopped a while ago.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guard_finds_the_label_where_the_newest_recruiters_have_no_offers() {
+    let test = TestDatabase::create("label_newest").await;
+    let old: Vec<Document> = (0..5).map(|_| recruiter([job("Boulanger")])).collect();
+    test.collection("recruiters").insert_many(&old).await.unwrap();
+    let offers = old.iter().map(|recruiter| doc! { "_id": first_job(recruiter), "partner_label": LIVE });
+    test.collection("jobs_partners").insert_many(offers).await.unwrap();
+    let newer = (0..400).map(|number| recruiter((number % 2 == 0).then(|| job("Vendeur"))));
+    test.collection("recruiters").insert_many(newer).await.unwrap();
+    let ended = Processor::command(&["backfill"], &test, &[]).await;
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+    assert!(ended.stderr.contains("5 offers of a sample"), "{}", ended.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]

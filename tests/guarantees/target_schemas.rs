@@ -13,7 +13,7 @@ use xtask::golden::{TargetModel, put_target_validator, target_validator};
 
 use crate::support::database::TestDatabase;
 use crate::support::evaluation::at_creation;
-use crate::support::fields::{first_job, text};
+use crate::support::fields::{first_job, job_ids, text};
 use crate::support::golden::{self, Expectation, after_operations, operations};
 use crate::support::offers::{self, difference};
 use crate::support::processor::Processor;
@@ -305,6 +305,36 @@ async fn a_validator_that_is_put_back_and_indexes_that_vanish_are_told_and_follo
     settled(&test.database).await;
     assert_eq!((text(&offer().await, "offer_status"), dead_letters(&test).await), ("Cancelled", 0));
     stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_that_was_pending_follows_a_validator_that_no_longer_names_this_status() {
+    for model in [TargetModel::Planned, TargetModel::Before] {
+        let test = of_model("schemas_pending", TargetModel::Live, "error").await;
+        assert_eq!(Processor::command(&["setup"], &test, &[]).await.code, 0);
+        let recruiter = recruiter([job("Boulanger"), job("Vendeur")]);
+        test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+        let processor = started_with(&test, &[]).await;
+        until_no_resync(&test.database).await;
+        let set = async |fields: Document| {
+            test.collection("recruiters").update_one(doc! {}, doc! { "$set": fields }).await.unwrap();
+            settled(&test.database).await;
+        };
+        set(doc! { "jobs.0.job_status": "En attente", "jobs.1.job_status": "En attente" }).await;
+        set(doc! { "jobs.1.job_status": "Active" }).await;
+        let offers = offers::read(&test.database).await;
+        let shown = job_ids(&recruiter).iter().map(|id| text(&offers[id], "offer_status")).collect::<Vec<_>>();
+        assert_eq!(shown, ["Pending", "Active"]);
+
+        put_target_validator(&test.database, model, "error").await.unwrap();
+        set(doc! { "jobs.0.offer_title_custom": "Crêpier", "jobs.1.offer_title_custom": "Galettier" }).await;
+        let offers = offers::read(&test.database).await;
+        let shown = |id| (text(&offers[id], "offer_status"), text(&offers[id], "offer_title"));
+        let shown = job_ids(&recruiter).iter().map(shown).collect::<Vec<_>>();
+        assert_eq!((shown, dead_letters(&test).await), (vec![("Cancelled", "Crêpier"), ("Active", "Galettier")], 0));
+        assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
+        stopped(processor).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

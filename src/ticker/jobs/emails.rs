@@ -88,6 +88,7 @@ pub(super) struct Subject {
 pub(super) fn fields() -> Document {
     let fields = [
         "managed_by",
+        "updated_at",
         "workplace_name",
         "workplace_brand",
         "workplace_legal_name",

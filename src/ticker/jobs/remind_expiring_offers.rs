@@ -11,6 +11,7 @@ use mongodb::raw_batch_cursor::RawBatch;
 
 use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use super::emails::{self, Later, Subject, email, leave, recipients, send};
+use super::unsettled::unsettled;
 use crate::config::ReminderWindow;
 use crate::error::Failure;
 use crate::failpoint;
@@ -219,11 +220,13 @@ async fn remind_users(
 ) -> Result<(), Unfinished> {
     let batches = find(&job.context.database, OFFERS, filter, emails::fields()).await?;
     let reminded = reminded(job, threshold, &batches).await?;
+    let unsettled = unsettled(job, &batches, threshold.field()).await?;
     let mut by_user: BTreeMap<UserId, Vec<Subject>> = BTreeMap::new();
     for document in documents(&batches) {
         let Some(subject) = Subject::read(document?) else { continue };
         match subject.user {
             Some(_) if reminded.contains(&subject.id) => leave(job, subject.id, "reminded_before"),
+            Some(_) if unsettled.contains(&subject.id) => leave(job, subject.id, "not_settled"),
             Some(user) => by_user.entry(user).or_default().push(subject),
             None => leave(job, subject.id, "no_user"),
         }

@@ -11,6 +11,7 @@ use mongodb::raw_batch_cursor::RawBatch;
 use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use super::super::report::ReportLine;
 use super::emails::{self, Later, Subject, email, leave, recipients, send};
+use super::unsettled::unsettled;
 use crate::error::Failure;
 use crate::failpoint;
 use crate::interruption::Unfinished;
@@ -151,6 +152,7 @@ async fn introduce_some(
     wanted.extend(doc! { "workplace_geopoint": 1, "offer_rome_codes": 1 });
     let batches = find(&job.context.database, OFFERS, filter, wanted).await?;
     let kept = Box::pin(keep(job, &batches, later)).await?;
+    let unsettled = unsettled(job, &batches, "mer_sent").await?;
     let counts = count_applications(job, offers).await?;
     let (mut near, mut marks) = (Vec::new(), Vec::new());
     for document in documents(&batches) {
@@ -159,7 +161,9 @@ async fn introduce_some(
         if kept.contains(&subject.id) {
             continue;
         }
-        if counts.get(&subject.id).is_some_and(|count| *count >= ENOUGH) {
+        if unsettled.contains(&subject.id) {
+            leave(job, subject.id, "not_settled");
+        } else if counts.get(&subject.id).is_some_and(|count| *count >= ENOUGH) {
             leave(job, subject.id, "enough_applications");
         } else if let Some((longitude, latitude)) = place(document) {
             if is_near_centre(job, (longitude, latitude), &codes(document), unsubscribed).await? {

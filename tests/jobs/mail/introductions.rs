@@ -156,3 +156,13 @@ async fn only_offers_of_the_right_age_with_few_applications_are_introduced() {
     let left = test.collection("jobs_partners").find_one(doc! { "_id": fifteen }).await.unwrap().unwrap();
     assert_eq!(left.get("mer_sent"), Some(&Bson::Null));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_introduced_about_an_offer_whose_job_says_otherwise() {
+    let (test, server) = filled("introductions_unsettled", (0..3).map(|_| aged("Boulanger", 21 * DAY)).collect()).await;
+    catalogue(&test, &[course(1.0, doc! {})]).await;
+    let elsewhere = doc! { "$set": { "jobs.0.mer_sent": date(NOW), "jobs.1.job_status": "Pourvue" } };
+    test.collection("recruiters").update_one(doc! {}, elsewhere).await.unwrap();
+    assert_eq!(run(&test, &server).await, [3, 1, 0]);
+    assert_eq!(server.received().len(), 1);
+}

@@ -68,6 +68,29 @@ async fn a_user_gets_one_message_about_all_their_offers_of_the_window_and_both_s
     }
 }
 
+/// The stream has not brought it yet, or the offer has a dead letter.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_reminded_of_an_offer_whose_job_says_otherwise() {
+    let somebody = user("somebody@example.com");
+    let expiring = || with(job("Boulanger"), doc! { "job_expiration_date": later(date(NOW), 6 * DAY + 1_000) });
+    let managed = with(recruiter([(); 3].map(|()| expiring())), doc! { "managed_by": id(&somebody).to_hex() });
+    let archived = with(recruiter([expiring()]), doc! { "managed_by": id(&somebody).to_hex() });
+    let test = filled("reminders_unsettled", from_ref(&somebody), &[managed.clone(), archived.clone()]).await;
+    let change = async |recruiter: &Document, fields: Document| {
+        let update = doc! { "$set": fields };
+        test.collection("recruiters").update_one(doc! { "_id": id(recruiter) }, update).await.unwrap();
+    };
+    let old_server = doc! { "jobs.0.relance_mail_expiration_J7": date(NOW), "jobs.1.job_status": "Pourvue" };
+    change(&managed, old_server).await;
+    change(&archived, doc! { "status": "Archivé" }).await;
+    let server = MailServer::start(|_, _| None).await;
+    let url = server.url();
+    let (code, lines) = told(&run("remind-expiring-offers-j7", NOW), &test, &settings(&url)).await;
+    let last = lines.last().unwrap();
+    assert_eq!((code, counts(last), &last["skipped"]["not_settled"]), (0, [4, 1, 0], &3.into()), "{last}");
+    assert_eq!((server.received().len(), marked(&test, J7).await), (1, (1, 2)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn offers_that_cannot_be_reminded_of_are_counted_and_left_alone_and_nothing_personal_is_told() {
     let (well, mute) = (user("well@example.com"), user("no address"));

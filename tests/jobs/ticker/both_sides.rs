@@ -5,6 +5,7 @@ use bson::{DateTime, Document, doc};
 
 use super::offer_jobs::{filled, pair};
 use crate::support::database::TestDatabase;
+use crate::support::fields::job_ids;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{id, job, recruiter, with};
 use crate::support::runs::{started, stopped};
@@ -45,6 +46,37 @@ async fn what_a_job_writes_on_both_sides_comes_back_and_writes_nothing() {
         assert_eq!(written, 80, "{phase}: each offer once per job that changed it, and never by the stream");
         stopped(processor).await;
     }
+}
+
+/// A job moves the dates of both sides. The offer stays the newer one, so what an application wrote to it stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_application_wrote_to_an_offer_stands_after_a_job_has_changed_it() {
+    let test = TestDatabase::create("jobs_application").await;
+    enter(&test, "dual-write").await;
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    let now = date(NOW);
+    let jobs =
+        [doc! { "job_expiration_date": later(now, -1) }, doc! { "job_expiration_date": later(now, 9_000_000_000) }];
+    let jobs = jobs.map(|fields| with(with(job("Boulanger"), fields), doc! { "job_update_date": later(now, -9_000) }));
+    let recruiter = recruiter(jobs);
+    test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+    settled(&test.database).await;
+    let edit = doc! { "offer_description": "par une application", "updated_at": later(now, -5_000) };
+    test.collection("jobs_partners").update_many(doc! {}, doc! { "$set": edit }).await.unwrap();
+    for job in ["cancel-expired-offers", "cap-offer-expirations"] {
+        assert_eq!(counts(&ran(job, &["--now", NOW], &test).await)[1], 1, "{job}");
+    }
+    settled(&test.database).await;
+    test.collection("recruiters").update_one(doc! {}, doc! { "$set": { "phone": "0102030405" } }).await.unwrap();
+    settled(&test.database).await;
+    for (place, status) in ["Cancelled", "Active"].into_iter().enumerate() {
+        let (offer, _) = pair(&test, job_ids(&recruiter)[place]).await;
+        let shown = (text(&offer, "offer_status"), text(&offer, "offer_description"));
+        assert_eq!(shown, (Some(status), Some("par une application")));
+    }
+    assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
+    stopped(processor).await;
 }
 
 /// The writes to `jobs_partners` of one entry of the oplog.

@@ -12,6 +12,7 @@ use crate::support::runs::{started, stopped};
 use crate::support::state::settled;
 use crate::support::ticking::{counts, date, later, ran, text, told};
 use crate::support::waiting::{PATIENCE, eventually};
+use xtask::golden::{TargetModel, put_target_validator};
 
 pub(super) const ANONYMISED: &str = "anonymized@example.com";
 pub(super) const NOW: &str = "2026-06-14T12:00:00Z";
@@ -100,6 +101,22 @@ async fn from_shadow_on_recruiters_are_left_to_the_team() {
     assert_eq!(count(&test, "anonymized_recruiters", doc! {}).await, 0);
     assert_eq!(count(&test, "jobs_partners", doc! { "apply_email": ANONYMISED, "apply_phone": null }).await, 2);
     assert_eq!(count(&test, "userswithaccounts", doc! {}).await, 0);
+}
+
+/// The model before the migration has no field that names the user of an offer.
+#[tokio::test(flavor = "multi_thread")]
+async fn from_shadow_on_offers_that_name_no_user_are_anonymised_all_the_same() {
+    let users = [user(DateTime::MIN), user(DateTime::now())];
+    let test = TestDatabase::with_live_schema("persons_unnamed").await;
+    put_target_validator(&test.database, TargetModel::Before, "error").await.unwrap();
+    let test = filled_on(test, &users).await;
+    assert_eq!(count(&test, "jobs_partners", doc! { "managed_by": { "$exists": true } }).await, 0);
+    enter(&test, "shadow").await;
+    let run = ran("anonymize-inactive-users", &["--now", NOW], &test).await;
+    assert_eq!(counts(&run), [1, 1, 0]);
+    let gone = doc! { "apply_email": ANONYMISED, "offer_status": "Cancelled" };
+    assert_eq!(count(&test, "jobs_partners", gone).await, 2);
+    assert_eq!(count(&test, "jobs_partners", doc! { "offer_status": "Active" }).await, 2, "of the other user");
 }
 
 #[tokio::test(flavor = "multi_thread")]
