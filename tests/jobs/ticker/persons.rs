@@ -106,7 +106,8 @@ async fn from_shadow_on_recruiters_are_left_to_the_team() {
 /// The model before the migration has no field that names the user of an offer.
 #[tokio::test(flavor = "multi_thread")]
 async fn from_shadow_on_offers_that_name_no_user_are_anonymised_all_the_same() {
-    let users = [user(DateTime::MIN), user(DateTime::now())];
+    let other = with(user(DateTime::now()), doc! { "email": "other@example.com" });
+    let users = [user(DateTime::MIN), other];
     let test = TestDatabase::with_live_schema("persons_unnamed").await;
     put_target_validator(&test.database, TargetModel::Before, "error").await.unwrap();
     let test = filled_on(test, &users).await;
