@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bson::oid::ObjectId;
-use bson::{RawBsonRef, RawDocumentBuf, doc};
+use bson::{Document, RawBsonRef, RawDocumentBuf, doc};
 use futures::TryStreamExt as _;
 use mongodb::Database;
 
@@ -15,8 +15,9 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::refusal::{Exit, Refusal};
 
-/// The number of recruiters in each part of the sample: the newest ones with jobs, the oldest ones with jobs, and some at
-/// random. The newest ones alone may have no offers yet, for instance since the old worker was stopped.
+/// The number of recruiters in each part of the sample: the newest ones with jobs and the oldest ones with jobs. Where
+/// none of them has an offer, some at random follow. The newest ones may have no offers yet, for instance since the old
+/// worker was stopped.
 const RECRUITERS: i64 = 100;
 /// The number of jobs of each of them: the first ones.
 const JOBS: i32 = 20;
@@ -29,23 +30,33 @@ pub(crate) type Labels = BTreeMap<String, u64>;
 /// # Errors
 /// [`Failure::Read`].
 pub(crate) async fn sample(database: &Database) -> Result<Labels, Failure> {
+    let with_jobs = doc! { "$match": { "jobs.0": { "$exists": true } } };
+    let first = |order: i32| vec![with_jobs.clone(), doc! { "$sort": { "_id": order } }, doc! { "$limit": RECRUITERS }];
+    let mut jobs = jobs(database, first(-1)).await?;
+    jobs.extend(self::jobs(database, first(1)).await?);
+    let labels = labels(database, &jobs).await?;
+    if !labels.is_empty() {
+        return Ok(labels);
+    }
+    let random = self::jobs(database, vec![doc! { "$sample": { "size": RECRUITERS } }]).await?;
+    self::labels(database, &random).await
+}
+
+/// Reads the first jobs of the recruiters that these stages select.
+async fn jobs(database: &Database, mut stages: Vec<Document>) -> Result<Vec<ObjectId>, Failure> {
     // The documents stay undecoded: a name in one of them may be no UTF-8. The server cuts the lists, because a recruiter
     // may have fifty thousand jobs.
     let recruiters = collection(database, WatchedCollection::Recruiters.name()).clone_with_type::<RawDocumentBuf>();
     let ids = doc! { "$cond": [{ "$isArray": "$jobs._id" }, "$jobs._id", []] };
-    let with_jobs = doc! { "$match": { "jobs.0": { "$exists": true } } };
-    let first = |order: i32| vec![with_jobs.clone(), doc! { "$sort": { "_id": order } }, doc! { "$limit": RECRUITERS }];
-    let mut sampled: Vec<RawDocumentBuf> = Vec::new();
-    for part in [first(-1), first(1), vec![doc! { "$sample": { "size": RECRUITERS } }]] {
-        let ids = doc! { "$project": { "ids": { "$slice": [&ids, JOBS] } } };
-        let part = recruiters.aggregate(part.into_iter().chain([ids])).with_type::<RawDocumentBuf>();
-        let part: Vec<RawDocumentBuf> =
-            with_deadline(async { part.await?.try_collect().await }).await.map_err(Failure::Read)?;
-        sampled.extend(part);
-    }
+    stages.push(doc! { "$project": { "ids": { "$slice": [ids, JOBS] } } });
+    let sampled = recruiters.aggregate(stages).with_type::<RawDocumentBuf>();
+    let sampled: Vec<RawDocumentBuf> =
+        with_deadline(async { sampled.await?.try_collect().await }).await.map_err(Failure::Read)?;
     let of_recruiter = |recruiter| value::list(value::field(recruiter, "ids")).into_iter().flatten().flatten();
-    let jobs: Vec<ObjectId> =
-        sampled.iter().flat_map(|recruiter| of_recruiter(recruiter)).filter_map(RawBsonRef::as_object_id).collect();
+    Ok(sampled.iter().flat_map(|recruiter| of_recruiter(recruiter)).filter_map(RawBsonRef::as_object_id).collect())
+}
+
+async fn labels(database: &Database, jobs: &[ObjectId]) -> Result<Labels, Failure> {
     let offers = collection(database, OFFERS).clone_with_type::<RawDocumentBuf>();
     let find = offers.find(doc! { "_id": { "$in": jobs } }).projection(doc! { "partner_label": 1 });
     let offers: Vec<RawDocumentBuf> =

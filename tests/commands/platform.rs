@@ -129,7 +129,7 @@ async fn the_rehearsal_counts_what_page_09_is_about_names_what_to_do_and_writes_
 
     let told: Value = serde_json::from_str(&ended.stdout).unwrap();
     let found = &told["platform"];
-    assert_eq!(found["labels"]["sampled"], json!({ LABEL: 99 }), "the newest recruiter has no offer");
+    assert_eq!(found["labels"]["sampled"], json!({ LABEL: 199 }), "the newest recruiter has no offer");
     let statuses = json!({ "Active": 228, "Cancelled": 64, "Filled": 5, "Pending": 2, "Brouillon": 1 });
     assert_eq!(found["offer_status"], statuses);
     assert_eq!(found["managed_by_types"], json!({ "objectId": 4, "string": 296 }));

@@ -4,14 +4,14 @@
 //! the rest when it sees the copies (spec 03).
 
 use bson::raw::{CStr, cstr};
-use bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+use bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc};
 
 use super::super::attempts::{Attempts, NextAttempt};
 use super::super::id_cursor::IdCursor;
 use super::super::report::ReportLine;
+use super::unnamed_offers::unnamed_offers;
 use crate::error::Failure;
 use crate::failpoint;
-use crate::fetch::IDS_PER_READ;
 use crate::interruption::Unfinished;
 use crate::model::ids::{JobId, UserId};
 use crate::model::names::OFFERS;
@@ -20,7 +20,7 @@ use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
 use crate::model::user_id::spellings;
 use crate::model::value;
-use crate::mongo::reads::{collection, documents, find};
+use crate::mongo::reads::collection;
 use crate::ticker::job_context::JobContext;
 use crate::write::anonymize::AnonymizedUser;
 use crate::write::fence_document::{StoredTicker, changing_anonymizing};
@@ -70,7 +70,7 @@ pub async fn begun(job: &JobContext) -> Result<Vec<UserId>, Failure> {
 /// be called again.
 pub async fn anonymize(job: &mut JobContext, user: UserId, latest: Option<DateTime>) -> Result<(), Unfinished> {
     let mut cursor = Some(job.cursor(OFFERS, job.ours(of_user("managed_by", user))).await?);
-    let mut rest = Rest { user, latest, offers: offers_without_manager(job, user).await?, most: MOST };
+    let mut rest = Rest { user, latest, offers: unnamed_offers(job, of_user("managed_by", user)).await?, most: MOST };
     let mut attempts = Attempts::default();
     loop {
         job.check()?;
@@ -99,33 +99,6 @@ pub async fn anonymize(job: &mut JobContext, user: UserId, latest: Option<DateTi
     job.report.changed += 1;
     job.tell(ReportLine::new(user, "anonymized", [""; 0]));
     Ok(())
-}
-
-/// Finds the offers of this user's recruiters that name no user themselves, because the target's schema has or had no such
-/// field. This is only necessary from `shadow` on: before, the stream anonymises the offers of a deleted recruiter.
-async fn offers_without_manager(job: &JobContext, user: UserId) -> Result<Vec<JobId>, Failure> {
-    let mut unnamed = Vec::new();
-    if job.phase.writes_offers() {
-        return Ok(unnamed);
-    }
-    let (database, name) = (&job.context.database, WatchedCollection::Recruiters.name());
-    let recruiters = find(database, name, of_user("managed_by", user), doc! { "jobs._id": 1 }).await?;
-    let mut ids: Vec<Bson> = Vec::new();
-    for recruiter in documents(&recruiters) {
-        let jobs = value::list(value::field(recruiter?, "jobs")).into_iter().flatten().flatten();
-        let jobs = jobs.filter_map(RawBsonRef::as_document);
-        ids.extend(jobs.filter_map(|job| job.get_object_id("_id").ok()).map(Bson::from));
-    }
-    for ids in ids.chunks(IDS_PER_READ) {
-        let filter = job.ours(doc! { "_id": { "$in": ids }, "managed_by": Bson::Null });
-        let offers = find(database, OFFERS, filter, doc! { "_id": 1 }).await?;
-        for offer in documents(&offers) {
-            unnamed.extend(offer?.get_object_id("_id").ok().map(JobId));
-        }
-    }
-    unnamed.sort_unstable();
-    unnamed.dedup();
-    Ok(unnamed)
 }
 
 /// The remaining work on a user.
