@@ -91,9 +91,9 @@ impl TargetSchema {
             let entry = known.get_document("offer_status_history").ok()?.get_document("items").ok()?;
             entry.get_document("properties").ok()?.get_document("status").ok()
         });
-        // An offer gets such a status together with an entry of its history.
         let lacks_pending = [status, of_history].into_iter().any(|status| names_pending(status) == Some(false));
         let refuses_pending = validator.is_strict() && lacks_pending;
+        // An offer gets such a status together with an entry of its history.
         let has_pending = names_pending(status) == Some(true) && names_pending(of_history) != Some(false);
         Self { omitted, refuses, typed, managed_by, has_pending, refuses_pending }
     }

@@ -81,7 +81,10 @@ pub(crate) fn compare_existing(offer: &Offer, standing: &RawDocument) -> (OfferC
         stood.append(HISTORY, last.unwrap_or(RawBsonRef::Null));
     }
     let Expected { status_changes, closing_stands, .. } = expected;
-    let only_opens = expected.opens && names(&fields).all(|name| STATUS.contains(&name));
+    // Where offers show the status of the recruiter, it must have changed. Else an application may have closed the offer
+    // without an entry in the history.
+    let follows_recruiter = offer.schema.omits(RECRUITER_STATUS) || names(&fields).any(|name| name == RECRUITER_STATUS);
+    let only_opens = expected.opens && follows_recruiter && names(&fields).all(|name| STATUS.contains(&name));
     let is_newer = expected.is_newer && !only_opens;
     (OfferChange::Update { fields, retyped, status_changes, is_newer, stood }, closing_stands)
 }
@@ -157,7 +160,8 @@ impl Expected {
 }
 
 /// The fields that follow the status of the recruiter and of the job.
-const STATUS: [&str; 3] = ["offer_status", "recruiter_status", "updated_at"];
+const STATUS: [&str; 3] = ["offer_status", RECRUITER_STATUS, "updated_at"];
+const RECRUITER_STATUS: &str = "recruiter_status";
 
 /// The fields of the existing offer on which the decision about a write rests.
 pub(crate) const DECIDES: [&CStr; 2] = [cstr!("updated_at"), cstr!("offer_status")];

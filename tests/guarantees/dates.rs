@@ -141,6 +141,24 @@ async fn in_dual_write_a_validated_recruiter_s_offers_open_and_follow_it_from_th
     stopped(processor).await;
 }
 
+/// No writer of the platform closes an offer so. In `dual-write` the newest wins all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_dual_write_an_offer_that_was_closed_without_an_entry_stays_closed_when_a_sibling_is_edited() {
+    let test = TestDatabase::create("dates_no_entry").await;
+    let processor = started_with(&test, &[DUAL_WRITE]).await;
+    let jobs = ["Boulanger", "Vendeur"].map(|title| with(job(title), doc! { "job_update_date": day(0) }));
+    let recruiter = with(recruiter(jobs), doc! { "updatedAt": day(0) });
+    test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+    settled(&test.database).await;
+    let [edited, closed] = job_ids(&recruiter)[..] else { panic!("two jobs") };
+    let close = doc! { "$set": { "offer_status": "Cancelled", "updated_at": day(1) } };
+    test.collection("jobs_partners").update_one(doc! { "_id": closed }, close).await.unwrap();
+    edit_job(&test, edited, doc! { "job_description": "plus longue" }, day(2)).await;
+    settled(&test.database).await;
+    assert_eq!(text(&offers::read(&test.database).await[&closed], "offer_status"), "Cancelled");
+    stopped(processor).await;
+}
+
 /// As `cancel-expired-offers` leaves it, when it meets an expired job that is still active.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_date_of_a_closing_stays_when_the_job_is_closed_after_it() {

@@ -40,6 +40,7 @@ pub(super) async fn unsettled(job: &JobContext, batches: &[RawBatch], mark: &str
     let read = find(&job.context.database, WatchedCollection::Recruiters.name(), filter, wanted).await?;
     let recruiters = documents(&read).map(|recruiter| Ok(recruiter?.to_owned()));
     let recruiters: Vec<RawDocumentBuf> = recruiters.collect::<Result<_, Failure>>()?;
+    drop(read);
     let jobs = jobs_of(&recruiters);
     let newest_wins = job.phase.stream() == StreamWrites::UnlessNewer;
     for offer in documents(batches) {
