@@ -1,6 +1,8 @@
 //! The lease elects one active instance, with a term and by the server's clock (spec 00, guarantee 4; spec 03).
 //! An instance that cannot renew its lease in time stops writing before another one may start.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bson::{Bson, DateTime, Document, doc};
@@ -40,6 +42,24 @@ pub struct Lease {
     pub validity: Validity,
     /// The unanswered commands of all writers under this lease.
     unanswered: Unanswered,
+    /// Whether any touch is applied in part. It is stored when the lease is given back.
+    pub(crate) completeness: Completeness,
+}
+
+/// Whether every touch that the holders of the lease began is applied as a whole. A crash, a failure or an interruption
+/// may leave a link that has grown while nobody decided yet who owns the job.
+/// Until a holder begins touches, this is what the holder before it left. Clones share the value.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Completeness(Arc<AtomicBool>);
+
+impl Completeness {
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set(&self, is_complete: bool) {
+        self.0.store(is_complete, Ordering::Release);
+    }
 }
 
 /// The document `lease`. Every field may be missing: other versions wrote other ones.
@@ -53,6 +73,8 @@ pub(crate) struct StoredLease {
     pub expires_at: Option<DateTime>,
     /// The lag of the leader at its last renewal, in seconds.
     lag: Option<f64>,
+    /// The term of the last holder that gave the lease back with every touch applied as a whole.
+    complete_term: Option<i64>,
 }
 
 impl StoredLease {
@@ -77,6 +99,7 @@ impl StoredLease {
             renewed_at: date("renewed_at"),
             expires_at: date("expires_at"),
             lag: lease.get_f64("lag_seconds").ok(),
+            complete_term: lease.get_i64("complete_term").ok(),
         }
     }
 
@@ -120,6 +143,9 @@ impl Lease {
         }
         let term = lease.term.ok_or(Failure::OwnDocument { collection: STATE, field: "lease.term" })?;
         let validity = Validity { until: asked + duration, ends_at: lease.ends_at(duration)? };
+        let completeness = Completeness::default();
+        // The holder before had the term before, unless it crashed or was of a version that does not store this field.
+        completeness.set(lease.complete_term == Some(term - 1));
         Ok(Some(Self {
             collection,
             holder: holder.to_owned(),
@@ -127,6 +153,7 @@ impl Lease {
             term,
             validity,
             unanswered: Unanswered::default(),
+            completeness,
         }))
     }
 
@@ -169,12 +196,15 @@ impl Lease {
     }
 
     /// Gives the lease back, so that a standby need not wait for its end. The standby still waits as long as the server
-    /// may work on an unanswered command.
+    /// may work on an unanswered command. Stores whether every touch is applied as a whole.
     ///
     /// # Errors
     /// [`Failure::Write`]. Then the lease ends by itself.
     pub async fn release(&self) -> Result<(), Failure> {
-        let update = releasing(self.unanswered.until());
+        let mut update = releasing(self.unanswered.until());
+        if self.completeness.get() {
+            update.push(doc! { "$set": { "complete_term": self.term } });
+        }
         with_deadline(self.collection.update_one(self.mine(), update)).await.map_err(Failure::Write)?;
         Ok(())
     }

@@ -10,8 +10,10 @@ use super::sampler::Sampler;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::fetch::chunks::ChunkReader;
+use crate::fetch::links;
 use crate::fetch::references::ReferenceCaches;
 use crate::interruption::Unfinished;
+use crate::lease::Completeness;
 use crate::model::Recruiter;
 use crate::model::dead_letter::Reason;
 use crate::model::ids::JobId;
@@ -106,6 +108,30 @@ impl Stages {
         };
         stages.count_dead_letters();
         Ok(stages)
+    }
+
+    /// Notes that at least so many coming events may have been applied in part.
+    pub(crate) fn expect_repetition(&mut self, events: usize) {
+        self.repeated_events = self.repeated_events.max(events);
+    }
+
+    /// Takes over from the holders of the lease before: if they may have left a touch that is applied in part, so many
+    /// coming events count as repeated. From now on the lease counts as incomplete, until [`Self::complete`].
+    ///
+    /// # Errors
+    /// [`Failure::Read`].
+    pub(crate) async fn take_over(&mut self, completeness: &Completeness, events: usize) -> Result<(), Failure> {
+        // Without any link, no earlier attempt has grown one.
+        if !completeness.get() && links::any(&self.database).await? {
+            self.expect_repetition(events);
+        }
+        completeness.set(false);
+        Ok(())
+    }
+
+    /// Notes the end of all touches. The lease is complete if nothing has to be repeated.
+    pub(crate) fn complete(&self, completeness: &Completeness) {
+        completeness.set(self.repeated_events == 0);
     }
 
     /// Sends statements about offers, as the target's schema accepts them.

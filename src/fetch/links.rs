@@ -68,6 +68,16 @@ pub(crate) async fn owners(
     Ok(owners)
 }
 
+/// True if any recruiter has a link.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub(crate) async fn any(database: &CausalDatabase) -> Result<bool, Failure> {
+    let mut session = database.session().await?;
+    let link = with_deadline(collection(database, LINKS).find_one(doc! {}).session(&mut session)).await;
+    Ok(link.map_err(Failure::Read)?.is_some())
+}
+
 /// The number of recruiters that have any of these jobs. The server reads only the index on `jobs`, and no document.
 ///
 /// # Errors

@@ -61,7 +61,7 @@ pub(crate) async fn lead(
     resume: Option<ResumeOrder>,
     stop: &CancellationToken,
 ) -> Result<(), Unfinished> {
-    let (mut group, term) = (Group::new(stop), lease.term);
+    let (mut group, term, completeness) = (Group::new(stop), lease.term, lease.completeness.clone());
     let (renewed, validity) = watch::channel(lease.validity);
     let (writer, settings) = (lease.writer(&context.database, validity.clone()), &context.settings);
     group.spawn(Task::Lease, renew(lease, renewed, Arc::clone(&context.health), group.stop.clone()));
@@ -80,6 +80,8 @@ pub(crate) async fn lead(
     let mut stages = Stages::new(context, phase, output).await?;
     stages.preemption = Some(PreemptionCheck::new(validity.clone(), known.subscribe(), group.stop.clone(), health));
     stages.sampler = Some(Arc::clone(&sampler));
+    // The leader before may have been killed in the middle of a batch, perhaps with a greater `batch_max`.
+    stages.take_over(&completeness, settings.stream.batch_max.saturating_mul(2)).await?;
     // The reader may be one batch ahead of the pipeline, not more: memory is bounded.
     let (outbox, inbox) = mpsc::channel(settings.stream.batch_max.div_ceil(EVENTS_PER_REPLY));
     let handles = LeaderHandles::new(fence, through, validity.clone(), known.subscribe());
@@ -106,6 +108,7 @@ pub(crate) async fn lead(
         batch_max_bytes: settings.stream.batch_max_bytes,
         validity,
         health: Arc::clone(&context.health),
+        completeness,
         stop: group.stop.clone(),
     };
     spawn_watches(context, writer, term, current, &mut group);

@@ -82,7 +82,11 @@ impl Pipeline {
                     self.health.works(crate::observe::health::HealthPart::Pipeline);
                     return Ok(());
                 }
-                Err(cause) => self.wait_after(cause, &mut delays).await?,
+                Err(cause) => {
+                    // The step may have stopped in the middle of a touch.
+                    self.apply.stages.expect_repetition(self.batch_max.saturating_mul(2));
+                    self.wait_after(cause, &mut delays).await?;
+                }
             }
             if self.stop.is_cancelled() {
                 return Ok(());

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::error::Directive;
 use crate::failpoint;
 use crate::interruption::{Interruption, Unfinished};
+use crate::lease::Completeness;
 use crate::maintenance::worker::MaintenanceWorker;
 use crate::model::names::{STATE, WatchedCollection};
 use crate::observe::facts::TouchOrigin;
@@ -64,6 +65,8 @@ pub(crate) struct Pipeline {
     pub(super) offer_write_lock: OfferWriteLock,
     /// The ticker notifies it when it has stored a command for the pipeline.
     pub(super) wake: Arc<Notify>,
+    /// Tells at the end of the leadership whether any touch is applied in part.
+    pub(super) completeness: Completeness,
     /// Cancelled when the leadership must end: when the process ends, the lease is lost, or the phase needs another
     /// change stream.
     pub(super) stop: CancellationToken,
@@ -93,8 +96,6 @@ impl Pipeline {
     /// # Errors
     /// A failure or an interruption that must end the leadership of this instance.
     pub(crate) async fn run(mut self) -> Result<(), Unfinished> {
-        // The leader before may have been killed in the middle of a batch, perhaps with a greater `batch_max`.
-        self.expect_repetition(self.batch_max.saturating_mul(2));
         while let Some(incoming) = self.next().await? {
             match incoming {
                 Incoming::Reply(reply) => {
@@ -108,6 +109,7 @@ impl Pipeline {
                 gap @ Incoming::Gap { .. } => self.open_gap(gap).await?,
             }
         }
+        self.apply.stages.complete(&self.completeness);
         match self.may_write() {
             Ok(()) => self.checkpoints.save_old_worker_tokens(true).await,
             // The lease is over, so another instance writes these tokens now.
@@ -202,7 +204,7 @@ impl Pipeline {
         // The batch is repeated as a whole, because nothing in it depends on whether it was applied before.
         let mut delays = Delays::up_to(Duration::from_secs(5));
         while let Err(cause) = self.apply_once(&plan, &position, &applied).await {
-            self.expect_repetition(batch.events.len());
+            self.apply.stages.expect_repetition(batch.events.len());
             self.wait_after(cause, &mut delays).await?;
             if self.stop.is_cancelled() {
                 return Ok(());
@@ -217,12 +219,6 @@ impl Pipeline {
         self.save_old_worker_tokens(false).await;
         self.measure(batch, began);
         Ok(())
-    }
-
-    /// Notes that at least so many coming events may have been applied in part.
-    fn expect_repetition(&mut self, events: usize) {
-        let repeated = &mut self.apply.stages.repeated_events;
-        *repeated = events.max(*repeated);
     }
 
     async fn apply_once(&mut self, plan: &Plan, position: &EventPosition, applied: &Applied) -> Result<(), Unfinished> {

@@ -169,11 +169,14 @@ async fn carry_out(
     let mut stages = Stages::new(context, current.phase, Output::Live(writer.clone())).await?;
     stages.preemption =
         Some(PreemptionCheck::new(validity.clone(), known.subscribe(), stop.clone(), Arc::clone(&context.health)));
+    // A command does not read the stream, so it does not get past what an earlier crash left.
+    stages.take_over(&lease.completeness, 1).await?;
     let mut apply = Apply::new(stages);
     let handles = LeaderHandles::new(fence, through, validity.clone(), known.subscribe());
     let mut maintenance = MaintenanceWorker::new(None, handles.fence.clone(), initial, known, lead::store(context));
     if command.lane() == Lane::Ticker {
         let ticker = Ticker::new(context.clone(), handles, stop.clone());
+        // The end of the job may cut another command in the middle of a touch, so the lease stays incomplete.
         return Box::pin(run_with(ticker, id, &mut maintenance, &mut apply)).await;
     }
     let mut delays = Delays::up_to(Duration::from_secs(5));
@@ -183,7 +186,10 @@ async fn carry_out(
         }
         match step(&mut maintenance, &mut apply, id).await {
             Ok(Some(stored)) => match stored.result {
-                Some(outcome) => return Ok(outcome),
+                Some(outcome) => {
+                    apply.stages.complete(&lease.completeness);
+                    return Ok(outcome);
+                }
                 None => {
                     show(&stored);
                     delays.reset();
@@ -192,6 +198,7 @@ async fn carry_out(
             Ok(None) => return Err(Interruption::LeaseLost.into()),
             Err(unfinished) if passes(&unfinished, &[Directive::Retry, Directive::Reopen]) => {
                 warn!(error = %unfinished, "an attempt failed; retrying");
+                apply.stages.expect_repetition(1);
                 pause(stop, delays.next_delay()).await;
             }
             Err(unfinished) => return Err(unfinished),

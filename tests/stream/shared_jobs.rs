@@ -185,3 +185,50 @@ async fn a_kill_after_the_links_have_grown_does_not_hide_that_a_job_is_shared() 
     assert_is_of(&test, &later, &earlier).await;
     stopped(processor).await;
 }
+
+/// Only what an earlier leader left in part has to be asked about. Commands that hold the lease in between apply nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_events_are_asked_about_after_a_kill_and_not_after_a_clean_end() {
+    let test = TestDatabase::create("shared_asked").await;
+    let edited = recruiter([job("Boulanger")]);
+    test.collection("recruiters").insert_many([&edited, &recruiter([job("Vendeur")])]).await.unwrap();
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    test.database.run_command(doc! { "profile": 2 }).await.unwrap();
+    let hold_the_lease = async || {
+        let ended = Processor::command(&["setup"], &test, &[]).await;
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+    };
+    let asked =
+        doc! { "ns": format!("{}.stream_processor_links", test.name()), "command.filter.jobs.$in": first_job(&edited) };
+    let asks = async |title: &str| {
+        let before = test.collection("system.profile").count_documents(asked.clone()).await.unwrap();
+        set(&test, &edited, doc! { "jobs.0.offer_title_custom": title }).await;
+        assert_eq!(text(&offer(&test, &edited).await, "offer_title"), title);
+        test.collection("system.profile").count_documents(asked.clone()).await.unwrap() > before
+    };
+    let mut processor = started_with(&test, &[]).await;
+    until_no_resync(&test.database).await;
+    assert!(!asks("after a backfill").await);
+    stopped(processor).await;
+    hold_the_lease().await;
+    processor = started_with(&test, &[]).await;
+    assert!(!asks("after a clean end").await);
+    processor.sigkill();
+    processor.until_ended().await;
+    end_lease(&test.database).await;
+    hold_the_lease().await;
+    processor = started_with(&test, &[]).await;
+    assert!(asks("after a kill").await);
+    stopped(processor).await;
+    processor = started_with(&test, &[]).await;
+    assert!(asks("after a short leadership that followed a kill").await);
+    stopped(processor).await;
+    processor = started_with(&test, &[("STREAM_PROCESSOR__STREAM__BATCH_MAX", "1")]).await;
+    for title in ["one", "two", "three"] {
+        asks(title).await;
+    }
+    stopped(processor).await;
+    processor = started_with(&test, &[]).await;
+    assert!(!asks("after a leadership that got past it").await);
+    stopped(processor).await;
+}
