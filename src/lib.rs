@@ -111,9 +111,10 @@ pub mod inside {
     pub use crate::ticker::write_access::{OfferWriteLock, WriteAccess};
     pub use crate::verify::report::VerificationReport;
     pub use crate::verify::stored;
+    pub use crate::write::command_limit::{fence, limits};
     pub use crate::write::create::{WORTH_IT, create};
     pub use crate::write::fence_document::{not_later, passing_fence};
-    pub use crate::write::lease_check::{Validity, fence, limits};
+    pub use crate::write::lease_check::Validity;
     pub use crate::write::statements::{Creation, Statement, cancel_removed, of_change};
     pub use crate::write::transaction::{Fence, Transaction};
     pub use crate::write::{Writer, update_command};

@@ -40,8 +40,7 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
     let sources = cli.sources();
     let Loaded { settings, effective } = config::load(&sources).map_err(|faults| usage(&faults))?;
     if let CliCommand::Config { command } = &cli.command {
-        let printed = cli::config::run(command, &effective, &mut std::io::stdout().lock());
-        return printed.map_err(|error| usage(&error));
+        return cli::config::run(command, &settings, &effective, &mut std::io::stdout().lock());
     }
     if let CliCommand::Health(arguments) = &cli.command {
         return cli::health::run(arguments, settings.http.listen).await;
@@ -54,7 +53,7 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
     }
     // A command that only reads must work for a user without write privileges.
     let context = if cli.command.only_reads() {
-        connect::connect_to_read(settings, given).await?
+        connect::connect_to_read(settings, given, cli.command.is_dry_run()).await?
     } else {
         connect::connect(settings, given).await?
     };

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bson::{Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
+use bson::{Bson, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
 
 use crate::error::Failure;
 use crate::fetch::IDS_PER_READ;
@@ -74,6 +74,37 @@ pub(crate) async fn offers(
     Ok(offers)
 }
 
+/// Finds the offers of jobs of recruiters that these users manage, where the offers name no user themselves because the
+/// target's schema has or had no field for that. This is only necessary from `shadow` on: before, the recruiters are
+/// projected again.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub(crate) async fn unnamed_offers(
+    database: &CausalDatabase,
+    partner_label: &str,
+    users: &BTreeSet<UserId>,
+) -> Result<BTreeSet<JobId>, Failure> {
+    let users: Vec<UserId> = users.iter().copied().collect();
+    let mut jobs: Vec<JobId> = Vec::new();
+    for users in users.chunks(IDS_PER_READ) {
+        let of_users = doc! { "managed_by": { "$in": spellings(users) } };
+        let recruiters = find(database, WatchedCollection::Recruiters.name(), of_users, doc! { "jobs._id": 1 }).await?;
+        for recruiter in documents(&recruiters) {
+            jobs.extend(job_ids(recruiter?));
+        }
+    }
+    let mut unnamed = BTreeSet::new();
+    for jobs in jobs.chunks(IDS_PER_READ) {
+        let filter = doc! { "partner_label": partner_label, "_id": { "$in": jobs }, "managed_by": Bson::Null };
+        let offers = find(database, OFFERS, filter, doc! { "_id": 1 }).await?;
+        for offer in documents(&offers) {
+            unnamed.extend(id_of::<JobId>(offer?));
+        }
+    }
+    Ok(unnamed)
+}
+
 /// Offers by the state of their managing user. The lists may overlap.
 #[derive(Debug)]
 pub(crate) struct Managed {
@@ -128,10 +159,8 @@ pub(crate) async fn anonymized_jobs(
     let mut jobs = BTreeMap::new();
     for document in documents(&batches) {
         let document = document?;
-        let held = value::list(value::field(document, "jobs")).into_iter().flatten().flatten();
-        let ids = held.filter_map(RawBsonRef::as_document).filter_map(id_of::<JobId>);
         if let Some(recruiter) = id_of(document) {
-            jobs.insert(recruiter, ids.collect());
+            jobs.insert(recruiter, job_ids(document).collect());
         }
     }
     Ok(jobs)
@@ -245,6 +274,11 @@ async fn ids<I: From<ObjectId>>(
 ) -> Result<Vec<I>, Failure> {
     let batches = find(database, collection, filter, doc! { "_id": 1 }).await?;
     documents(&batches).map(|document| Ok(id_of(document?))).filter_map(Result::transpose).collect()
+}
+
+fn job_ids(recruiter: &RawDocument) -> impl Iterator<Item = JobId> {
+    let jobs = value::list(value::field(recruiter, "jobs")).into_iter().flatten().flatten();
+    jobs.filter_map(RawBsonRef::as_document).filter_map(id_of::<JobId>)
 }
 
 fn id_of<I: From<ObjectId>>(document: &RawDocument) -> Option<I> {

@@ -229,7 +229,11 @@ impl Apply {
         position: &EventPosition,
     ) -> Result<(), Unfinished> {
         let database = self.stages.database.clone();
-        let offers = affected_recruiters::offers(&database, &self.stages.settings.partner_label, users).await?;
+        let label = &self.stages.settings.partner_label;
+        let mut offers = affected_recruiters::offers(&database, label, users).await?;
+        if !self.stages.phase.writes_offers() {
+            offers.extend(affected_recruiters::unnamed_offers(&database, label, users).await?);
+        }
         for offers in offers.chunks(REMOVALS_AT_A_TIME) {
             self.anonymize_managed(offers.to_vec(), position).await?;
         }

@@ -10,6 +10,7 @@ use mongodb::raw_batch_cursor::RawBatch;
 use super::dry_run::Projected;
 use super::dry_run_reasons::note_reasons;
 use super::output::{Output, note_changes};
+use super::refused_creations::note_refused_creations;
 use super::stages::{Findings, Stages, TouchedRecruiter};
 use crate::error::Failure;
 use crate::fetch::chunks::ChunkReader;
@@ -148,7 +149,8 @@ impl Stages {
         chunk
     }
 
-    /// Projects the jobs and compares the offers with the existing ones. Returns the changes that the phase allows.
+    /// Makes the changes of a job chunk: projects its jobs, compares the offers with the existing ones, refuses those
+    /// under another label, and applies the conflict policy of the phase.
     pub(crate) async fn project_and_compare(
         &mut self,
         chunk: &mut JobChunk<'_, '_>,
@@ -156,6 +158,17 @@ impl Stages {
     ) -> Result<Vec<(JobId, OfferChange)>, Failure> {
         let Fetched { standing, rest, answers } = fetched;
         self.settings.schema = self.target.schema();
+        self.project_jobs(chunk, &answers);
+        let mut changes = self.compare_all(&chunk.offers, standing, &rest).await?;
+        let unchanged = changes.iter().filter(|(_, change)| *change == OfferChange::Nothing);
+        chunk.as_projected = unchanged.map(|(id, _)| *id).collect();
+        Self::refuse_other_labels(&mut changes, &chunk.offers, &mut chunk.told.dead_letters);
+        self.keep_what_may_be_written(&mut changes, chunk);
+        Ok(changes)
+    }
+
+    /// Projects the jobs. A job that cannot be projected has a dead letter.
+    fn project_jobs(&self, chunk: &mut JobChunk<'_, '_>, answers: &Answers) {
         for (touched, id, job) in std::mem::take(&mut chunk.jobs) {
             let recruiter = &touched.recruiter;
             let references = answers.of(&recruiter.fields, &job);
@@ -172,12 +185,6 @@ impl Stages {
                 }
             }
         }
-        let mut changes = self.compare_all(&chunk.offers, standing, &rest).await?;
-        let unchanged = changes.iter().filter(|(_, change)| *change == OfferChange::Nothing);
-        chunk.as_projected = unchanged.map(|(id, _)| *id).collect();
-        Self::refuse_other_labels(&mut changes, &chunk.offers, &mut chunk.told.dead_letters);
-        self.keep_what_may_be_written(&mut changes, chunk);
-        Ok(changes)
     }
 
     /// Writes the changes, except those of `unlinked` recruiters, and the dead letters about the jobs. A dry run only
@@ -195,6 +202,7 @@ impl Stages {
             note_changes(dry_run, &self.database, &offers, &changes, newest_wins).await?;
             if dry_run.offers.is_none() {
                 note_reasons(&mut dry_run.reasons, &self.database, &changes).await?;
+                note_refused_creations(dry_run, &self.database, &offers, &changes).await?;
             }
             return self.tell(told, position).await;
         }

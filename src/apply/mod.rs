@@ -11,6 +11,7 @@ pub(crate) mod link_changes;
 pub(crate) mod mirror;
 pub(crate) mod output;
 pub(crate) mod preemption;
+mod refused_creations;
 pub(crate) mod removal;
 pub(crate) mod sampler;
 pub(crate) mod shared_jobs;

@@ -45,7 +45,7 @@ pub(crate) struct Stages {
     /// Caches of the references that projections look up.
     pub references: ReferenceCaches,
     /// The schema of the target; `settings` has the one for which offers are made.
-    pub(super) target: Target,
+    pub(crate) target: Target,
     /// Reader of existing offers.
     pub(super) offers: ChunkReader,
     /// All dead letters, as they are stored.

@@ -4,16 +4,26 @@
 use std::io::{self, Write};
 
 use super::ConfigCommand;
-use crate::config::Effective;
-use crate::refusal::Exit;
+use crate::config::{Effective, Settings};
+use crate::refusal::{Exit, Refusal};
+use crate::service::check_mail_server;
 
 /// Runs the command. `keys` are all keys of the valid configuration.
 ///
 /// # Errors
-/// An [`io::Error`] when `out` cannot be written to. A reader that leaves early (`| head`) is no error.
-pub fn run(command: &ConfigCommand, keys: &[Effective], out: &mut impl Write) -> io::Result<Exit> {
+/// A [`Refusal`] when `config check` finds that `run` would refuse these settings, or when `out` cannot be written to. A
+/// reader that leaves early (`| head`) is no error.
+pub fn run(
+    command: &ConfigCommand,
+    settings: &Settings,
+    keys: &[Effective],
+    out: &mut impl Write,
+) -> Result<Exit, Refusal> {
+    if matches!(command, ConfigCommand::Check) {
+        check_mail_server(settings)?;
+    }
     match print(command, keys, out) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Refusal::new(Exit::Usage, error.to_string())),
         _ => Ok(Exit::Done),
     }
 }

@@ -318,6 +318,15 @@ impl CliCommand {
                 matches!(command, DeadLettersCommand::List { .. } | DeadLettersCommand::Show { .. })
             }
             Self::Phase { command } => !matches!(command, PhaseCommand::Set { .. }),
+            Self::Backfill(_) | Self::Replay(_) => self.is_dry_run(),
+            _ => false,
+        }
+    }
+
+    /// True when the command tells what it would write, and writes nothing.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        match self {
             Self::Backfill(backfill) => backfill.dry_run,
             Self::Replay(replay) => replay.dry_run,
             _ => false,

@@ -1,15 +1,13 @@
 //! Handles dropped sources: reports them, stores them across restarts, and requests a resync when they exist again.
 //! [`crate::plan::dropped_sources`] decides when the resync may run.
 
-use std::time::Duration;
-
 use bson::{Bson, doc};
 use mongodb::Database;
 use tracing::{error, info};
 
 use super::stream_loop::Pipeline;
 use crate::error::Failure;
-use crate::interruption::{Interruption, Unfinished};
+use crate::interruption::Unfinished;
 use crate::maintenance::gaps;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
@@ -17,10 +15,8 @@ use crate::model::names::state_id::DROPPED_SOURCES;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::plan::dropped_sources::Dropped;
-use crate::retry::Delays;
 use crate::source::cursor::operation_time;
 use crate::source::event::Event;
-use crate::write::update_command;
 
 /// Loads the dropped sources that an earlier leadership stored, adds those of `before`, which this process knows, and
 /// checks which of them exist now. While a gap is open, absent `recruiters` count as dropped: see
@@ -116,20 +112,7 @@ impl Pipeline {
 
     async fn store_sources(&mut self) -> Result<(), Unfinished> {
         let names: Vec<&str> = self.dropped.names().collect();
-        let (writer, term) = (self.maintenance.fence.writer.clone(), self.maintenance.fence.term);
-        let filter = doc! { "_id": DROPPED_SOURCES, "term": { "$not": { "$gt": term } } };
-        let mut delays = Delays::up_to(Duration::from_secs(5));
-        loop {
-            self.may_write()?;
-            let set = doc! { "$set": { "names": names.clone(), "term": term } };
-            match update_command::record(&writer, STATE, filter.clone(), set).await {
-                Ok(()) => break,
-                Err(cause) => self.wait_after(cause, &mut delays).await?,
-            }
-            if self.stop.is_cancelled() {
-                return Err(Interruption::Stopping.into());
-            }
-        }
+        self.store_state(DROPPED_SOURCES, doc! { "names": names }).await?;
         self.health.set_dropped(self.dropped.names());
         Ok(())
     }

@@ -29,7 +29,7 @@ use crate::context::Context;
 use crate::error::{Directive, Failure};
 use crate::interruption::{Interruption, Unfinished};
 use crate::lease;
-use crate::lease::Lease;
+use crate::lease::{Completeness, Lease};
 use crate::maintenance::worker::MaintenanceWorker;
 use crate::observe::health::{Health, longest_silence};
 use crate::observe::repeated_failure::RepeatedFailure;
@@ -70,18 +70,14 @@ pub(crate) async fn lead(
     let (fence, through) = Fence::take_over(writer.clone(), term).await?;
     ledger::prepare(&context.database).await?;
     let current = begin_phase(context).await?;
-    let phase = current.phase;
-    let (known, store) = (follow_phase(context, &current, &mut group), store(context));
+    let (known, store, phase) = (follow_phase(context, &current, &mut group), store(context), current.phase);
     let start = begin_stream(context, &writer, &store, (term, resume), phase).await?;
     let dropped = dropped_sources(context, start.is_first, phase).await?;
     let sampler = Arc::new(Sampler::new(settings.verify.sample_size));
+    let mut stages = stages(context, writer.clone(), &completeness, phase).await?;
     let health = Arc::clone(&context.health);
-    let output = Output::Live(writer.clone().of_pipeline(Arc::clone(&health)));
-    let mut stages = Stages::new(context, phase, output).await?;
     stages.preemption = Some(PreemptionCheck::new(validity.clone(), known.subscribe(), group.stop.clone(), health));
     stages.sampler = Some(Arc::clone(&sampler));
-    // The leader before may have been killed in the middle of a batch, perhaps with a greater `batch_max`.
-    stages.take_over(&completeness, settings.stream.batch_max.saturating_mul(2)).await?;
     // The reader may be one batch ahead of the pipeline, not more: memory is bounded.
     let (outbox, inbox) = mpsc::channel(settings.stream.batch_max.div_ceil(EVENTS_PER_REPLY));
     let handles = LeaderHandles::new(fence, through, validity.clone(), known.subscribe());
@@ -102,6 +98,7 @@ pub(crate) async fn lead(
         dropped,
         phase: known.subscribe(),
         times: LastTimes::default(),
+        schema: None,
         checkpoints,
         inbox,
         batch_max: settings.stream.batch_max,
@@ -125,6 +122,20 @@ fn with_timeline(context: &Context, writer: Writer, term: i64, group: &mut Group
     let (first, stop) = (leadership_event::leadership(context.clone(), term), group.stop.clone());
     group.spawn(Task::Timeline, recorder.run(writer.clone(), first, stop));
     writer.with_timeline(timeline)
+}
+
+/// Makes the stages of a leadership. The leader before may have been killed in the middle of a batch, perhaps with a
+/// greater `batch_max`.
+async fn stages(
+    context: &Context,
+    writer: Writer,
+    completeness: &Completeness,
+    phase: Phase,
+) -> Result<Stages, Failure> {
+    let output = Output::Live(writer.of_pipeline(Arc::clone(&context.health)));
+    let mut stages = Stages::new(context, phase, output).await?;
+    stages.take_over(completeness, context.settings.stream.batch_max.saturating_mul(2)).await?;
+    Ok(stages)
 }
 
 /// Spawns the task that follows the phase of the database.

@@ -4,15 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bson::{Document, doc};
 use tracing::{error, info};
 
 use super::reader::Incoming;
+use super::schema_memory::SchemaMemory;
 use super::stream_loop::{COMMANDS_INTERVAL, Pipeline};
 use crate::clock;
 use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::gaps;
 use crate::maintenance::resync::Resync;
+use crate::model::names::STATE;
+use crate::model::names::state_id::TARGET_SCHEMA;
 use crate::retry::Delays;
+use crate::write::update_command;
 
 /// The longest time between two steps of maintenance while the stream is busy.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -51,10 +56,63 @@ impl Pipeline {
         }
         self.times.looked = Some(clock::instant());
         self.may_write()?;
+        self.tend_schema().await?;
         let taken_up = self.maintenance.take_up(&self.apply.stages.database, None).await;
         match taken_up {
             Ok(()) => Ok(()),
             Err(failure) => self.wait_after(failure.into(), &mut Delays::up_to(Duration::from_secs(5))).await,
+        }
+    }
+
+    /// Requests a resync where existing offers were made for another schema of the target, which is in force no longer.
+    /// Only where the stream writes offers: the step back to such a phase requests a resync by itself.
+    pub(crate) async fn tend_schema(&mut self) -> Result<(), Unfinished> {
+        let state = self.apply.stages.target.state();
+        if state.is_hidden || !self.apply.stages.phase.writes_offers() {
+            return Ok(());
+        }
+        let now = SchemaMemory::of(&state.schema);
+        if self.schema.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        let stored = match self.schema.take() {
+            Some(known) => Some(known),
+            None => match SchemaMemory::read(&self.apply.stages.database).await {
+                Ok(stored) => stored,
+                // The next look reads it again.
+                Err(failure) => {
+                    return self.wait_after(failure.into(), &mut Delays::up_to(Duration::from_secs(5))).await;
+                }
+            },
+        };
+        if stored.as_ref().is_some_and(|stored| stored.differs_in_offers(&now)) {
+            info!("existing offers differ from the schema of jobs_partners; a resync follows");
+            self.resync_everything("the schema of jobs_partners has changed").await?;
+        }
+        if stored.as_ref() != Some(&now) {
+            self.store_state(TARGET_SCHEMA, now.to_document()).await?;
+        }
+        self.schema = Some(now);
+        Ok(())
+    }
+
+    /// Sets fields of a document of `stream_processor_state`, unless a later leader has written it. Failed attempts are
+    /// repeated.
+    pub(crate) async fn store_state(&mut self, id: &str, fields: Document) -> Result<(), Unfinished> {
+        let (writer, term) = (self.maintenance.fence.writer.clone(), self.maintenance.fence.term);
+        let filter = doc! { "_id": id, "term": { "$not": { "$gt": term } } };
+        let mut set = fields;
+        set.insert("term", term);
+        let mut delays = Delays::up_to(Duration::from_secs(5));
+        loop {
+            self.may_write()?;
+            match update_command::record(&writer, STATE, filter.clone(), doc! { "$set": set.clone() }).await {
+                Ok(()) => return Ok(()),
+                Err(cause) => self.wait_after(cause, &mut delays).await?,
+            }
+            if self.stop.is_cancelled() {
+                return Err(Interruption::Stopping.into());
+            }
         }
     }
 

@@ -10,5 +10,6 @@ pub(crate) mod lead;
 mod leadership_event;
 pub(crate) mod maintenance_steps;
 pub(crate) mod reader;
+pub(crate) mod schema_memory;
 pub(crate) mod start_position;
 pub(crate) mod stream_loop;

@@ -68,6 +68,8 @@ pub(crate) mod state_id {
     pub(crate) const LATE_WRITES: &str = "late_writes";
     /// The record of each `tokens import` and `tokens reset`.
     pub(crate) const TOKEN_CHANGES: &str = "token_changes";
+    /// The schema of the target for which offers were written last.
+    pub(crate) const TARGET_SCHEMA: &str = "target_schema";
     /// The changes that `setup` made.
     pub(crate) const SETUP_MEMORY: &str = "setup";
 }

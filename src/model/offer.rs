@@ -82,3 +82,20 @@ pub struct StatusChange {
     /// takes its place where that date is later and the user's status may have changed the offer's.
     pub date: DateTime,
 }
+
+#[cfg(test)]
+impl Offer {
+    /// Makes an active offer with these fields. Its `_id` is the same each time.
+    pub(crate) fn with_fields(fields: RawDocumentBuf) -> Self {
+        Self {
+            id: JobId(bson::oid::ObjectId::from_bytes([7; 12])),
+            fields,
+            workplace_description: RawBson::Null,
+            status: OfferStatus::Active,
+            status_change: StatusChange { reason: String::new(), date: DateTime::from_millis(0) },
+            job_updated: None,
+            schema: Arc::default(),
+            hides_contact: false,
+        }
+    }
+}

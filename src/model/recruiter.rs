@@ -10,6 +10,31 @@ use super::decode::borrowed_fields;
 use super::ids::{JobId, RecruiterId};
 use super::value;
 
+/// The fields of a recruiter that its offers hold (spec 02).
+pub(crate) const OFFERED_FIELDS: [&str; 21] = [
+    "establishment_id",
+    "establishment_siret",
+    "establishment_raison_sociale",
+    "establishment_enseigne",
+    "establishment_size",
+    "establishment_location",
+    "origin",
+    "naf_code",
+    "naf_label",
+    "opco",
+    "idcc",
+    "address",
+    "address_detail",
+    "geo_coordinates",
+    "geopoint",
+    "is_delegated",
+    "cfa_delegated_siret",
+    "phone",
+    "email",
+    "status",
+    "managed_by",
+];
+
 borrowed_fields! {
     /// The fields of a recruiter that the projection reads.
     pub struct RecruiterFields {

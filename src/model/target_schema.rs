@@ -65,6 +65,12 @@ impl Validator {
     pub(crate) fn is_strict(&self) -> bool {
         self.action == "error" && self.level == "strict"
     }
+
+    /// True when the server refuses a new document that is against the rules.
+    #[must_use]
+    pub(crate) fn refuses_creations(&self) -> bool {
+        self.action == "error" && self.level != "off"
+    }
 }
 
 impl TargetSchema {

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use prometheus::HistogramTimer;
 
-use super::labels::{DISPUTABLE, LabelValue, OTHER};
+use super::labels::{LabelValue, OTHER};
 use super::metrics::Metrics;
 use crate::error::Failure;
 use crate::interruption::Unfinished;
 use crate::model::dead_letter::Reason;
+use crate::model::recruiter::OFFERED_FIELDS;
 
 /// The result of the write of a projected job's offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,7 +196,7 @@ impl Metrics {
     /// Counts a field of a recruiter on which its offers disagree. A dotted name counts as its first part.
     pub fn mirror_disagreed(&self, field: &str) {
         let first = field.split('.').next().unwrap_or_default();
-        let known = DISPUTABLE.into_iter().find(|name| *name == first);
+        let known = OFFERED_FIELDS.into_iter().find(|name| *name == first);
         self.mirror.disagreements.with_label_values(&[known.unwrap_or(OTHER)]).inc();
     }
 

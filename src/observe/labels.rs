@@ -25,30 +25,5 @@ impl LabelValue for WatchedCollection {
 pub(crate) const JOB_STATUSES: [(&str, &str); 4] =
     [("Active", "ACTIVE"), ("Pourvue", "POURVUE"), ("Annulée", "ANNULEE"), ("En attente", "EN_ATTENTE")];
 pub(crate) const OFFER_STATUSES: [&str; 4] = ["Active", "Filled", "Cancelled", "Pending"];
-/// The fields of a recruiter that its offers may ask the mirror to change.
-pub(crate) const DISPUTABLE: [&str; 22] = [
-    "establishment_id",
-    "establishment_siret",
-    "establishment_raison_sociale",
-    "establishment_enseigne",
-    "establishment_size",
-    "establishment_location",
-    "origin",
-    "naf_code",
-    "naf_label",
-    "opco",
-    "idcc",
-    "address",
-    "address_detail",
-    "geo_coordinates",
-    "geopoint",
-    "is_delegated",
-    "cfa_delegated_siret",
-    "phone",
-    "email",
-    "status",
-    "managed_by",
-    OTHER,
-];
 /// The label for any other status, because a text of a document never becomes a label.
 pub(crate) const OTHER: &str = "other";

@@ -9,10 +9,11 @@ use prometheus::{
     TextEncoder,
 };
 
-use super::labels::{DISPUTABLE, JOB_STATUSES, OFFER_STATUSES, OTHER};
+use super::labels::{JOB_STATUSES, OFFER_STATUSES, OTHER};
 use super::registration::{KnownLabel, Make};
 use crate::config::Phase;
 use crate::model::names::WatchedCollection;
+use crate::model::recruiter::OFFERED_FIELDS;
 use crate::version;
 
 /// Buckets in seconds, from a millisecond to a minute.
@@ -22,10 +23,10 @@ const JOB_SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600
 /// Buckets in events, for the size of a batch.
 const SIZES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0];
 
-const WINNERS: KnownLabel = KnownLabel { name: "winner", values: &["offer", "projection", "closing"] };
-const LATE: KnownLabel = KnownLabel { name: "operation", values: &["insert", "update", "replace", "delete"] };
-const MIRRORED: KnownLabel = KnownLabel { name: "kind", values: &["edited", "job_added", "recruiter_made"] };
-const COMPARED: KnownLabel = KnownLabel { name: "result", values: &["equal", "differs", "missing"] };
+const WINNERS: KnownLabel<'_> = KnownLabel { name: "winner", values: &["offer", "projection", "closing"] };
+const LATE: KnownLabel<'_> = KnownLabel { name: "operation", values: &["insert", "update", "replace", "delete"] };
+const MIRRORED: KnownLabel<'_> = KnownLabel { name: "kind", values: &["edited", "job_added", "recruiter_made"] };
+const COMPARED: KnownLabel<'_> = KnownLabel { name: "result", values: &["equal", "differs", "missing"] };
 
 /// The service's metrics.
 #[derive(Debug, Clone)]
@@ -122,7 +123,8 @@ pub(super) struct MirrorMetrics {
 
 impl MirrorMetrics {
     fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
-        let fields = KnownLabel { name: "field", values: &DISPUTABLE };
+        let fields = [OFFERED_FIELDS.as_slice(), &[OTHER]].concat();
+        let fields = KnownLabel { name: "field", values: &fields };
         Ok(Self {
             writes: make.counters_of("mirror_writes_total", "Recruiters that the mirror wrote", MIRRORED)?,
             disagreements: make.counters_of("mirror_disagreements_total", "Offers disagreed on a field", fields)?,

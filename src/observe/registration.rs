@@ -8,9 +8,9 @@ use prometheus::{
 
 /// A label with all its values. Each value has a counter at 0 from the start, because a missing counter could also mean
 /// a wrong name.
-pub(super) struct KnownLabel {
+pub(super) struct KnownLabel<'a> {
     pub(super) name: &'static str,
-    pub(super) values: &'static [&'static str],
+    pub(super) values: &'a [&'static str],
 }
 
 /// Makes and registers metrics with the prefix `stream_processor_`.
@@ -50,7 +50,7 @@ impl Make<'_> {
         &self,
         name: &str,
         help: &str,
-        label: KnownLabel,
+        label: KnownLabel<'_>,
     ) -> Result<IntCounterVec, prometheus::Error> {
         let counters = self.counters(name, help, &[label.name])?;
         for value in label.values {

@@ -122,30 +122,18 @@ pub(crate) fn own_date(history: Option<RawBsonRef<'_>>, updated_at: Option<DateT
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
-    use bson::oid::ObjectId;
-    use bson::{Bson, Document, RawBson, RawDocumentBuf, doc, rawdoc};
+    use bson::{Bson, Document, RawDocumentBuf, doc, rawdoc};
 
     use super::*;
-    use crate::model::ids::JobId;
-    use crate::model::offer::StatusChange;
 
     fn day(day: i64) -> DateTime {
         DateTime::from_millis(day * 86_400_000)
     }
 
     fn offer(status: OfferStatus, job_updated: Option<DateTime>, expiration: DateTime) -> Offer {
-        Offer {
-            id: JobId(ObjectId::new()),
-            fields: rawdoc! { "offer_expiration": expiration },
-            workplace_description: RawBson::Null,
-            status,
-            status_change: StatusChange { reason: String::new(), date: day(0) },
-            job_updated,
-            schema: Arc::default(),
-            hides_contact: false,
-        }
+        let fields = rawdoc! { "offer_expiration": expiration };
+        Offer { status, job_updated, ..Offer::with_fields(fields) }
     }
 
     fn stands(offer: &Offer, status: &str, entry: bson::Document) -> bool {

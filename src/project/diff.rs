@@ -173,15 +173,11 @@ pub(crate) fn names(fields: &RawDocument) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use bson::{Bson, DateTime, RawBson, doc, oid::ObjectId, rawdoc};
 
     use super::super::newest_wins::without_earlier_date;
     use super::*;
-    use crate::model::OfferStatus;
-    use crate::model::ids::JobId;
-    use crate::model::offer::StatusChange;
 
     fn offer() -> Offer {
         let mut fields = RawDocumentBuf::new();
@@ -191,16 +187,7 @@ mod tests {
                 _ => fields.append(name, number),
             }
         }
-        Offer {
-            id: JobId(ObjectId::new()),
-            fields,
-            workplace_description: RawBson::Null,
-            status: OfferStatus::Active,
-            status_change: StatusChange { reason: String::new(), date: DateTime::from_millis(0) },
-            job_updated: None,
-            schema: Arc::default(),
-            hides_contact: false,
-        }
+        Offer::with_fields(fields)
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Digests of offers and recruiters (spec 10, "The certificate"): SHA-256 over canonical bytes. The digest of a set is
 //! the sum of its members' digests modulo 2^256, so that the order of a scan does not matter. Pure code.
 
-use bson::raw::RawArray;
-use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::{RawBsonRef, RawDocument};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
+use super::canonical_bytes::{put, put_document, put_text};
 use super::written_fields::{WRITTEN, is_repetition, place};
 use crate::model::Offer;
 use crate::model::ids::JobId;
@@ -129,117 +129,13 @@ fn of_offer(id: JobId, projected: &Values<'_>, values: &Values<'_>) -> Digest {
     Digest::of(&bytes)
 }
 
-/// Appends the canonical bytes of a value: one letter for the kind, and then the value. Texts, documents and lists tell
-/// their length or their end, so that no two values have the same bytes.
-fn put(bytes: &mut Vec<u8>, value: RawBsonRef<'_>) {
-    match value {
-        RawBsonRef::Int32(number) => put_integer(bytes, i64::from(number)),
-        RawBsonRef::Int64(number) => put_integer(bytes, number),
-        RawBsonRef::Double(number) => match whole(number) {
-            Some(number) => put_integer(bytes, number),
-            None => {
-                bytes.push(b'f');
-                bytes.extend(number.to_bits().to_be_bytes());
-            }
-        },
-        RawBsonRef::String(text) => {
-            bytes.push(b's');
-            put_text(bytes, text);
-        }
-        RawBsonRef::Boolean(true) => bytes.push(b'T'),
-        RawBsonRef::Boolean(false) => bytes.push(b'F'),
-        RawBsonRef::Null => bytes.push(b'0'),
-        RawBsonRef::DateTime(date) => {
-            bytes.push(b'd');
-            bytes.extend(date.timestamp_millis().to_be_bytes());
-        }
-        RawBsonRef::ObjectId(id) => {
-            bytes.push(b'o');
-            bytes.extend(id.bytes());
-        }
-        RawBsonRef::Document(document) => put_document(bytes, document),
-        RawBsonRef::Array(array) => put_array(bytes, array),
-        // No field of an offer has such a type where the data is right.
-        other => {
-            let mut alone = RawDocumentBuf::new();
-            alone.append(bson::raw::cstr!(""), other);
-            bytes.push(b'x');
-            bytes.extend(alone.as_bytes());
-        }
-    }
-}
-
-fn put_document(bytes: &mut Vec<u8>, document: &RawDocument) {
-    bytes.push(b'{');
-    for field in document {
-        // What cannot be read is taken as it is.
-        let Ok((name, value)) = field else {
-            bytes.push(b'!');
-            bytes.extend(document.as_bytes());
-            break;
-        };
-        put_text(bytes, name.as_str());
-        put(bytes, value);
-    }
-    bytes.push(b'}');
-}
-
-fn put_array(bytes: &mut Vec<u8>, array: &RawArray) {
-    bytes.push(b'[');
-    for value in array {
-        let Ok(value) = value else {
-            bytes.push(b'!');
-            bytes.extend(array.as_bytes());
-            break;
-        };
-        put(bytes, value);
-    }
-    bytes.push(b']');
-}
-
-/// Numbers go by their value, because the source mixes int32, int64 and double (spec 01).
-fn put_integer(bytes: &mut Vec<u8>, number: i64) {
-    bytes.push(b'i');
-    bytes.extend(number.to_be_bytes());
-}
-
-fn put_text(bytes: &mut Vec<u8>, text: &str) {
-    bytes.extend((text.len() as u64).to_be_bytes());
-    bytes.extend(text.as_bytes());
-}
-
-/// The double as an integer, where it is one.
-fn whole(number: f64) -> Option<i64> {
-    /// 2^63, the first double that no int64 reaches.
-    const BOUND: f64 = 9_223_372_036_854_775_808.0;
-    let is_whole = number.fract() == 0.0 && (-BOUND..BOUND).contains(&number);
-    #[expect(clippy::cast_possible_truncation, reason = "the double is whole and in range")]
-    is_whole.then_some(number as i64)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use bson::raw::cstr;
-    use bson::{DateTime, RawBson, oid::ObjectId, rawdoc};
+    use bson::{DateTime, RawDocumentBuf, oid::ObjectId, rawdoc};
 
     use super::*;
-    use crate::model::OfferStatus;
-    use crate::model::offer::StatusChange;
-
-    fn offer(fields: RawDocumentBuf) -> Offer {
-        Offer {
-            id: JobId(ObjectId::from_bytes([7; 12])),
-            fields,
-            workplace_description: RawBson::Null,
-            status: OfferStatus::Active,
-            status_change: StatusChange { reason: String::new(), date: DateTime::from_millis(0) },
-            job_updated: None,
-            schema: Arc::default(),
-            hides_contact: false,
-        }
-    }
 
     #[test]
     fn sums_do_not_depend_on_the_order_and_what_was_added_can_be_taken_away() {
@@ -273,14 +169,14 @@ mod tests {
             "rank": 3, "offer_title": "t", "contract_duration": 12.0, "_id": 1, "updated_at": DateTime::from_millis(5),
             "partner_label": "x", "contract_type": "not projected",
         };
-        let offer = offer(projected);
+        let offer = Offer::with_fields(projected);
         assert_eq!(of_standing(&offer, &standing), of_projection(&offer));
     }
 
     #[test]
     fn every_other_difference_matters() {
         let projected = rawdoc! { "offer_title": "t", "contract_duration": 12, "delegations": [], "managed_by": null };
-        let same = of_projection(&offer(projected.clone()));
+        let same = of_projection(&Offer::with_fields(projected.clone()));
         for other in [
             rawdoc! { "offer_title": "u", "contract_duration": 12, "delegations": [], "managed_by": null },
             rawdoc! { "offer_title": "t", "contract_duration": 12.5, "delegations": [], "managed_by": null },
@@ -290,9 +186,9 @@ mod tests {
             rawdoc! { "offer_title": "t", "contract_duration": 12, "delegations": [], "managed_by": false },
             rawdoc! { "offer_title": "t", "contract_duration": 12, "delegations": [] },
         ] {
-            assert_ne!(of_standing(&offer(projected.clone()), &other), same, "{other:?}");
+            assert_ne!(of_standing(&Offer::with_fields(projected.clone()), &other), same, "{other:?}");
         }
-        let mut moved = offer(projected);
+        let mut moved = Offer::with_fields(projected);
         moved.id = JobId(ObjectId::from_bytes([8; 12]));
         assert_ne!(of_projection(&moved), same, "the same values in another offer");
     }

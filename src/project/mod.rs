@@ -1,6 +1,7 @@
 //! PROJECT, the fourth stage: (recruiter, job, references) -> offer, and its comparison with the existing offer.
 //! Pure code without clock, I/O and randomness: the same documents give the same offer (spec 02).
 
+mod canonical_bytes;
 pub(crate) mod closing;
 mod contact;
 mod delegations;

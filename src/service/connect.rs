@@ -44,12 +44,15 @@ pub async fn connect(settings: Settings, given: Given) -> Result<Context, Refusa
 }
 
 /// Connects and checks the server only, for a command that only reads: such a command needs no privilege to write and
-/// works with any target.
+/// works with any target. A dry run also checks the label, because the same command without `--dry-run` is refused.
 ///
 /// # Errors
-/// A [`Refusal`] that says what is wrong with the connection string or the server.
-pub async fn connect_to_read(settings: Settings, given: Given) -> Result<Context, Refusal> {
+/// A [`Refusal`] that says what is wrong with the connection string, the server or the label.
+pub async fn connect_to_read(settings: Settings, given: Given, is_dry_run: bool) -> Result<Context, Refusal> {
     let context = known(settings, given).await?;
+    if is_dry_run {
+        label_guard::check(&context.database, &context.settings.target.partner_label).await?;
+    }
     context.target.refresh(&context.database).await?;
     Ok(context)
 }

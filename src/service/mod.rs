@@ -55,9 +55,7 @@ pub async fn run(context: Context, configuration: Option<PathBuf>) -> Result<Exi
 
 /// Listens at `http.listen`, after the checks that need no database.
 async fn listen(settings: &Settings) -> Result<TcpListener, Refusal> {
-    if let Some(missing) = missing_mail_server(settings) {
-        return Err(Refusal::new(Exit::Usage, format!("{missing}; {MAIL_SERVER}")));
-    }
+    check_mail_server(settings)?;
     let listen = settings.http.listen;
     TcpListener::bind(listen).await.map_err(|error| {
         let message = format!(
@@ -104,6 +102,17 @@ pub(crate) fn missing_mail_server(settings: &Settings) -> Option<String> {
     (!jobs.is_empty()).then(|| {
         format!("smtp.url is not set, `environment` is `production`, and these jobs send e-mails: {}", jobs.join(", "))
     })
+}
+
+/// Refuses a configuration in which e-mails would reach nobody, see [`missing_mail_server`].
+///
+/// # Errors
+/// A [`Refusal`] that names the missing key and the jobs.
+pub(crate) fn check_mail_server(settings: &Settings) -> Result<(), Refusal> {
+    match missing_mail_server(settings) {
+        Some(missing) => Err(Refusal::new(Exit::Usage, format!("{missing}; {MAIL_SERVER}"))),
+        None => Ok(()),
+    }
 }
 
 /// What to do when [`missing_mail_server`].

@@ -152,8 +152,8 @@ fn changes(before: &TargetState, now: &TargetState) -> Vec<String> {
     let allowed = new(old.omitted(), new_schema.omitted());
     if !allowed.is_empty() {
         changes.push(format!(
-            "the validator of {OFFERS} allows {} now; existing offers get these fields at their next event, or by \
-             `stream-processor backfill`",
+            "the validator of {OFFERS} allows {} now; the leader gives existing offers these fields by a resync, in \
+             the phases sync and dual-write",
             allowed.join(", ")
         ));
     }
@@ -166,7 +166,7 @@ fn changes(before: &TargetState, now: &TargetState) -> Vec<String> {
     }
     for field in SEARCHED.iter().filter(|field| new(&now.unindexed, &before.unindexed).contains(&field.name)) {
         changes.push(format!(
-            "{OFFERS} has no index any more that begins with {}; slower now: {}; run `stream-processor setup` to create \
+            "{OFFERS} has no index that begins with {}; slower now: {}; run `stream-processor setup` to create \
              it again",
             field.name, field.slower
         ));

@@ -182,6 +182,23 @@ impl JobContext {
         IdCursor::begin(&self.context.database, collection, filter).await
     }
 
+    /// Changes our offers that `filter` selects, as [`Self::change`] does.
+    ///
+    /// # Errors
+    /// As [`Self::change`], and [`Failure::Read`].
+    pub async fn change_selected(
+        &mut self,
+        filter: Document,
+        fields: &PairFields,
+        plan: &PairPlan<'_>,
+    ) -> Result<(), Unfinished> {
+        let mut cursor = self.cursor(OFFERS, self.ours(filter)).await?;
+        while let Some(offers) = self.next(&mut cursor).await? {
+            self.change(&offers, fields, plan).await?;
+        }
+        Ok(())
+    }
+
     /// Changes these offers as `plan` says and, in `sync` and `dual-write`, their jobs in the same transaction. A chunk
     /// that the server refuses, or cannot change in the time of the lease, is halved until the faulty offer is alone.
     /// That offer has failed, and the others are changed. Counts and lines go to the report.

@@ -3,42 +3,15 @@
 
 use bson::{RawBsonRef, RawDocument};
 
+use crate::model::recruiter::OFFERED_FIELDS;
 use crate::model::value;
 use crate::project::european_level;
 
-/// The fields of a recruiter whose texts are not lost: an offer holds them, another kind of loss counts them, or
-/// another collection has them.
-const OF_RECRUITER: [&str; 28] = [
-    "_id",
-    "establishment_id",
-    "establishment_siret",
-    "establishment_raison_sociale",
-    "establishment_enseigne",
-    "establishment_size",
-    "establishment_location",
-    "establishment_creation_date",
-    "origin",
-    "naf_code",
-    "naf_label",
-    "opco",
-    "idcc",
-    "address",
-    "address_detail",
-    "geo_coordinates",
-    "geopoint",
-    "is_delegated",
-    "cfa_delegated_siret",
-    "first_name",
-    "last_name",
-    "phone",
-    "email",
-    "status",
-    "managed_by",
-    "createdAt",
-    "updatedAt",
-    "jobs",
-];
-/// The same of a job. `job_level_label` is judged by its value.
+/// The further fields of a recruiter whose texts are not lost: another kind of loss counts them, or another collection
+/// has them.
+const ELSEWHERE: [&str; 7] =
+    ["_id", "establishment_creation_date", "first_name", "last_name", "createdAt", "updatedAt", "jobs"];
+/// The fields of a job whose texts are not lost. `job_level_label` is judged by its value.
 const OF_JOB: [&str; 31] = [
     "_id",
     "rome_code",
@@ -77,7 +50,7 @@ const ANY_LEVEL: &str = "Indifférent";
 
 /// The fields of a recruiter, without its jobs, that hold a text which no offer has.
 pub(super) fn texts_of_recruiter(recruiter: &RawDocument) -> impl Iterator<Item = &str> {
-    texts(recruiter, &OF_RECRUITER)
+    texts(recruiter, |name| OFFERED_FIELDS.contains(&name) || ELSEWHERE.contains(&name))
 }
 
 /// The fields of a job that hold a text which no offer has.
@@ -85,12 +58,12 @@ pub(super) fn texts_of_job(job: &RawDocument) -> impl Iterator<Item = &str> {
     let level = "job_level_label";
     let is_lost = |label: &str| label != ANY_LEVEL && european_level(label).is_none();
     let lost_level = value::text(value::field(job, level)).is_some_and(is_lost);
-    texts(job, &OF_JOB).chain(lost_level.then_some(level))
+    texts(job, |name| OF_JOB.contains(&name)).chain(lost_level.then_some(level))
 }
 
-fn texts<'a>(document: &'a RawDocument, known: &'static [&'static str]) -> impl Iterator<Item = &'a str> {
+fn texts<'a>(document: &'a RawDocument, is_known: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = &'a str> {
     let fields = document.iter().flatten().map(|(name, value)| (name.as_str(), value));
-    fields.filter(|(name, value)| !known.contains(name) && has_text(*value, DEPTH)).map(|(name, _)| name)
+    fields.filter(move |(name, value)| !is_known(name) && has_text(*value, DEPTH)).map(|(name, _)| name)
 }
 
 /// The number of levels of embedded documents and lists in which a text is searched.

@@ -1,25 +1,24 @@
 //! The writer sends write commands, for the leader under its lease.
 //! A command is sent only while the lease has enough time left. It has a time limit within the lease, and the server
-//! refuses it when it begins too late. So a paused instance, or a command that was held up on its way, changes nothing
-//! under a successor (spec 00, guarantee 4).
+//! refuses it when it begins too late ([`super::command_limit`]). So a paused instance, or a command that was held up on
+//! its way, changes nothing under a successor (spec 00, guarantee 4).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bson::raw::cstr;
-use bson::{DateTime, Document, RawDocumentBuf, rawdoc};
+use bson::{DateTime, Document, RawDocumentBuf};
 use mongodb::error::{Error as MongoError, ErrorKind};
 use mongodb::{ClientSession, Database};
 use tokio::sync::watch;
 
+use super::command_limit::{CommandLimit, fence, limits};
 use super::timeline::Timeline;
 use crate::clock;
 use crate::error::Failure;
 use crate::interruption::{Interruption, Unfinished};
 use crate::model::timeline::TimelineEvent;
 use crate::observe::health::{Health, HealthPart};
-use std::time::Instant;
 
 /// The time limit of a command without a lease.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -85,13 +84,6 @@ impl Drop for Underway {
     fn drop(&mut self) {
         self.unanswered.0.fetch_max(self.until, Ordering::AcqRel);
     }
-}
-
-/// The limits of one command: its duration, and the two times of the server's clock between which it may begin.
-#[derive(Debug, Clone, Copy)]
-struct Limit {
-    time: Duration,
-    begins: Option<(DateTime, DateTime)>,
 }
 
 impl Writer {
@@ -178,7 +170,7 @@ impl Writer {
         Ok(reply.map_err(Failure::Write)?)
     }
 
-    fn underway(&self, limit: &Limit) -> Option<Underway> {
+    fn underway(&self, limit: &CommandLimit) -> Option<Underway> {
         let (held, (_, before)) = (self.lease.as_ref()?, limit.begins?);
         let until = before.timestamp_millis().saturating_add(i64::try_from(limit.time.as_millis()).unwrap_or(i64::MAX));
         Some(Underway { unanswered: held.unanswered.clone(), until })
@@ -197,9 +189,9 @@ impl Writer {
 
     /// Computes the limits of a command: half of the time that the lease has left. If less than half of a full duration
     /// is left, this waits for the next renewal.
-    async fn limit(&self) -> Result<Limit, Unfinished> {
+    async fn limit(&self) -> Result<CommandLimit, Unfinished> {
         let Some(HeldLease { mut validity, duration, .. }) = self.lease.clone() else {
-            return Ok(Limit { time: LONGEST, begins: None });
+            return Ok(CommandLimit { time: LONGEST, begins: None });
         };
         loop {
             let known = *validity.borrow_and_update();
@@ -209,7 +201,7 @@ impl Writer {
             }
             if left >= duration / 2 {
                 let (time, begins) = limits(known.ends_at, duration, left);
-                return Ok(Limit { time, begins: Some(begins) });
+                return Ok(CommandLimit { time, begins: Some(begins) });
             }
             // The wait ends with a renewal or with the lease. If the renewing task is gone, the lease counts as lost.
             let renewed = tokio::time::timeout(left, validity.changed()).await;
@@ -220,49 +212,9 @@ impl Writer {
     }
 }
 
-impl Limit {
-    /// Returns the longest wait for an answer: more than the server may take, and less than the lease has left.
-    fn patience(&self) -> Duration {
-        self.time + self.time / 4
-    }
-
-    fn put_on(&self, mut command: RawDocumentBuf) -> RawDocumentBuf {
-        command.append(cstr!("maxTimeMS"), i64::try_from(self.time.as_millis()).unwrap_or(i64::MAX));
-        if let Some(begins) = self.begins {
-            command.append(cstr!("let"), fence(begins));
-        }
-        command
-    }
-}
-
 /// True if the server may still carry the command out after this error, because the error is no answer of the server.
 fn is_unanswered(error: &MongoError) -> bool {
     !matches!(*error.kind, ErrorKind::Command(_) | ErrorKind::Write(_) | ErrorKind::ServerSelection { .. })
-}
-
-/// Computes the time limit of a command under a lease that ends at `ends_at` by the server's clock and has `left` by the
-/// clock of this process. Also returns the two times of the server's clock between which the command may begin.
-#[must_use]
-pub fn limits(ends_at: DateTime, duration: Duration, left: Duration) -> (Duration, (DateTime, DateTime)) {
-    let time = left / 2;
-    // By the clock that renewed the lease, the end is one duration away. By the clock of another member the end may be
-    // days away. A successor need not wait so long (see [`crate::lease`]), so a command must not begin too early either.
-    (time, (earlier(ends_at, duration * 2), earlier(ends_at, time)))
-}
-
-fn earlier(time: DateTime, duration: Duration) -> DateTime {
-    let duration = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    DateTime::from_millis(time.timestamp_millis().saturating_sub(duration))
-}
-
-/// Makes a variable of the command that the server can compute only between these two times of its clock. At another
-/// time each statement fails with [`crate::error::FENCED`] and does nothing
-/// (MongoDB manual, "update", `let`; `$$NOW` is the time at which the command began). A filter on `$$NOW` in each
-/// statement would cost the server far more, and an upsert takes none.
-#[must_use]
-pub fn fence((after, before): (DateTime, DateTime)) -> RawDocumentBuf {
-    let in_time = rawdoc! { "$and": [{ "$gt": ["$$NOW", after] }, { "$lt": ["$$NOW", before] }] };
-    rawdoc! { "lease": { "$toInt": { "$cond": [in_time, "1", "over"] } } }
 }
 
 #[cfg(test)]

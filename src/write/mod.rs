@@ -3,6 +3,7 @@
 
 mod accepted;
 pub(crate) mod anonymize;
+pub(crate) mod command_limit;
 pub(crate) mod create;
 pub(crate) mod dead_letter;
 pub(crate) mod dead_letters;

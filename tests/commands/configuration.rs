@@ -152,6 +152,12 @@ fn a_valid_configuration_is_called_valid_and_a_wrong_command_line_is_a_usage_err
     let variables = [("MONGODB_URI", URI), ("MONGODB_DATABASE", "lba")];
     let output = run(&["config", "check"], &variables);
     assert_eq!(text(&output.stdout), "configuration is valid\n");
+    let production = [&variables[..], &[("STREAM_PROCESSOR__ENVIRONMENT", "production")]].concat();
+    let output = run(&["config", "check"], &production);
+    assert_eq!(output.status.code(), Some(2), "`run` would refuse it too");
+    assert!(text(&output.stderr).contains("smtp.url is not set"), "{}", text(&output.stderr));
+    let mailing = [&production[..], &[("SMTP_URL", "smtp://localhost:25")]].concat();
+    assert_eq!(run(&["config", "check"], &mailing).status.code(), Some(0));
     assert_eq!(run(&["config", "chekc"], &variables).status.code(), Some(2));
     let version = text(&run(&["--version"], &[]).stdout);
     assert!(version.starts_with(&format!("stream-processor {} (commit ", env!("CARGO_PKG_VERSION"))), "{version}");

@@ -11,6 +11,7 @@ use xtask::golden::{TargetModel, put_target_validator};
 use xtask::mongod::TestServer;
 
 use crate::support::database::TestDatabase;
+use crate::support::dead_letters::reasons;
 use crate::support::fields::job_ids;
 use crate::support::platform::{Closing, close, write_as_old_worker};
 use crate::support::processor::Processor;
@@ -255,4 +256,32 @@ async fn offers_that_the_validator_does_not_let_be_changed_are_counted_and_only_
     assert_eq!(counted(TargetModel::Planned, "warn").await, 0, "the server only warns");
     assert_eq!(counted(TargetModel::Planned, "error").await, 1);
     assert_eq!(counted(TargetModel::Before, "error").await, 1, "a change removes the fields that it does not name");
+}
+
+/// What the rehearsal tells is what the first run then does.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_creations_removed_fields_and_data_of_anonymised_persons_are_foretold() {
+    let test = TestDatabase::with_planned_schema("platform_foretold").await;
+    let recruiters: Vec<Document> = (0..3).map(|_| recruiter([job("Boulanger")])).collect();
+    test.collection("recruiters").insert_many(&recruiters).await.unwrap();
+    assert_eq!(Processor::command(&["backfill"], &test, &[LABELLED]).await.code, 0);
+    put_target_validator(&test.database, TargetModel::Before, "error").await.unwrap();
+    let user = ObjectId::parse_str(recruiters[0].get_str("managed_by").unwrap()).unwrap();
+    test.collection("anonymized_userswithaccounts").insert_one(doc! { "_id": user }).await.unwrap();
+    let refused = recruiter([job("$V")]);
+    test.collection("recruiters").insert_many([&refused, &recruiter([job("$Coiffeur")])]).await.unwrap();
+
+    let arguments = ["doctor", "--against-platform", "--json"];
+    let told: Value = serde_json::from_str(&Processor::command(&arguments, &test, &[LABELLED]).await.stdout).unwrap();
+    let [first_run, schema] = ["first_run", "schema"].map(|part| &told["platform"][part]);
+    assert_eq!(first_run["created"], 1, "{first_run:#}");
+    assert_eq!(first_run["dead_letters"], json!({ "refused_by_validation": 1 }), "{first_run:#}");
+    assert!(first_run["personal_data"].as_u64() > Some(0), "{first_run:#}");
+    assert_eq!(schema["offers_with_omitted_fields"], 3, "{schema:#}");
+
+    let done: Value =
+        serde_json::from_str(&Processor::command(&["backfill", "--json"], &test, &[LABELLED]).await.stdout).unwrap();
+    assert_eq!((&done["created"], &done["changed"]), (&first_run["created"], &first_run["changed"]), "{done:#}");
+    let dead_letters = reasons(&test).await.into_values().collect::<Vec<_>>();
+    assert_eq!(dead_letters, ["refused_by_validation"]);
 }

@@ -1,6 +1,8 @@
 //! A recruiter that is anonymised takes its contact out of its offers, in whichever order its copy appears and it is
 //! deleted, and nothing brings it back (spec 03, "Reactions"). Users are in `reactions.rs`.
 
+use std::collections::BTreeMap;
+
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt as _;
@@ -81,15 +83,20 @@ async fn a_job_that_another_recruiter_holds_keeps_that_one_s_contact() {
     test.collection("recruiters").insert_many([&gone, &twin]).await.unwrap();
     let _processor = started(&test).await;
     until_no_resync(&test.database).await;
-    for step in [Copied, Deleted] {
-        happen(&test, &gone, step).await;
-        settled(&test.database).await;
-    }
-    let offers = offers::read(&test.database).await;
+    let offers = offers_after_anonymisation(&test, &gone).await;
     assert_eq!(text(&offers[&id(&shared)], "apply_email"), text(&twin, "email"));
     assert_eq!(text(&offers[&id(&shared)], "offer_status"), "Active");
     assert_eq!(text(&offers[&job_ids(&gone)[1]], "apply_email"), ANONYMISED);
     assert_eq!(links(&test.database).await, jobs(&test.database).await);
+}
+
+/// Anonymises the recruiter as the platform does, and reads all offers then.
+async fn offers_after_anonymisation(test: &TestDatabase, gone: &Document) -> BTreeMap<ObjectId, Document> {
+    for step in [Copied, Deleted] {
+        happen(test, gone, step).await;
+        settled(&test.database).await;
+    }
+    offers::read(&test.database).await
 }
 
 /// The copy may be of a time when the recruiter held another job.
@@ -166,11 +173,7 @@ async fn an_establishment_that_another_recruiter_has_too_keeps_the_offers_of_tha
     test.collection("recruiters").insert_many([&gone, &namesake]).await.unwrap();
     let _processor = started(&test).await;
     until_no_resync(&test.database).await;
-    for step in [Copied, Deleted] {
-        happen(&test, &gone, step).await;
-        settled(&test.database).await;
-    }
-    let offers = offers::read(&test.database).await;
+    let offers = offers_after_anonymisation(&test, &gone).await;
     assert_eq!(text(&offers[&first_job(&gone)], "apply_email"), ANONYMISED);
     assert_eq!(text(&offers[&first_job(&namesake)], "apply_email"), text(&namesake, "email"));
     assert_eq!(text(&offers[&first_job(&namesake)], "offer_status"), "Active");

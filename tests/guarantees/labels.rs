@@ -25,7 +25,14 @@ async fn nothing_starts_where_the_offers_of_our_jobs_stand_under_another_label()
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     let before = offers::read(&test.database).await;
     assert_eq!(before.len(), 3);
-    for arguments in [&["run"][..], &["backfill"], &["replay", "--from", "1m ago"], &["jobs", "run", "full-sync"]] {
+    for arguments in [
+        &["run"][..],
+        &["backfill"],
+        &["backfill", "--dry-run"],
+        &["replay", "--from", "1m ago"],
+        &["replay", "--from", "1m ago", "--dry-run"],
+        &["jobs", "run", "full-sync"],
+    ] {
         let ended = Processor::command(arguments, &test, &[]).await;
         assert_eq!(ended.code, 3, "{arguments:?}: {}", ended.stderr);
         let names_both = ended.stderr.contains(LIVE) && ended.stderr.contains("target.partner_label");

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::oid::ObjectId;
 use bson::{Document, doc};
-use futures::TryStreamExt as _;
 
 use crate::support::database::TestDatabase;
+use crate::support::dead_letters::dead_letters;
 use crate::support::offers;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
@@ -315,13 +315,6 @@ async fn offer_ids(test: &TestDatabase) -> BTreeSet<ObjectId> {
 async fn status(test: &TestDatabase, offer: ObjectId) -> String {
     let offer = test.collection("jobs_partners").find_one(doc! { "_id": offer }).await.unwrap();
     offer.unwrap().get_str("offer_status").unwrap().to_owned()
-}
-
-/// All dead letters, by `_id`.
-async fn dead_letters(test: &TestDatabase) -> BTreeMap<String, Document> {
-    let dead_letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
-    let dead_letters: Vec<Document> = dead_letters.try_collect().await.unwrap();
-    dead_letters.into_iter().map(|dead_letter| (dead_letter.get_str("_id").unwrap().to_owned(), dead_letter)).collect()
 }
 
 fn reasons(dead_letters: &BTreeMap<String, Document>) -> BTreeMap<String, String> {

@@ -7,7 +7,7 @@ use futures::TryStreamExt as _;
 use xtask::guarded::Signal;
 use xtask::mongod::{Options, ReplicaSet};
 
-use crate::support::database::TestDatabase;
+use crate::support::database::{SOURCES, TestDatabase};
 use crate::support::failpoints::{mend, refuse_next, until_no_get_more};
 use crate::support::fields::{first_job, text};
 use crate::support::offers;
@@ -17,21 +17,11 @@ use crate::support::runs::{BRISK, started, stopped};
 use crate::support::state::{change_checkpoint, gaps, jobs, links, settled, state, until_no_resync};
 use crate::support::waiting::{PATIENCE, cluster_time_now, eventually};
 
-const WATCHED: [&str; 7] = [
-    "recruiters",
-    "anonymized_recruiters",
-    "userswithaccounts",
-    "anonymized_userswithaccounts",
-    "cfas",
-    "referentielromes",
-    "referentiel_engagement_entreprise",
-];
-
 #[tokio::test(flavor = "multi_thread")]
 async fn each_dropped_or_renamed_collection_is_told_by_its_name_until_it_is_repaired_and_the_stream_goes_on() {
     let test = TestDatabase::create("dropped_each").await;
     let processor = started(&test).await;
-    for (name, is_renamed) in WATCHED.into_iter().flat_map(|name| [(name, false), (name, true)]) {
+    for (name, is_renamed) in SOURCES.into_iter().flat_map(|name| [(name, false), (name, true)]) {
         let collection = test.collection(name);
         collection.insert_one(doc! {}).await.unwrap();
         if is_renamed {

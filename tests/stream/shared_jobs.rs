@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use bson::{DateTime, Document, doc};
-use futures::TryStreamExt as _;
 
 use crate::support::database::TestDatabase;
+use crate::support::dead_letters::reasons;
 use crate::support::fields::{first_job, text};
 use crate::support::processor::Processor;
 use crate::support::recruiters::{id, job, recruiter, with};
@@ -26,7 +26,7 @@ async fn of_two_jobs_of_one_recruiter_the_offer_is_that_of_the_first_whichever_i
     let expect = async |title: &str, comment: Option<&str>| {
         let offer = offer(&test, &twice).await;
         assert_eq!((text(&offer, "offer_title"), offer.get_str("job_status_comment").ok()), (title, comment));
-        assert_eq!(dead_letters(&test).await, [dead_letter.clone()].into());
+        assert_eq!(reasons(&test).await, [dead_letter.clone()].into());
         assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0, "it is a dead letter, no difference");
     };
     expect("Boulanger", None).await;
@@ -40,7 +40,7 @@ async fn of_two_jobs_of_one_recruiter_the_offer_is_that_of_the_first_whichever_i
     let without_last = doc! { "$pop": { "jobs": 1 } };
     test.collection("recruiters").update_one(doc! { "_id": id(&twice) }, without_last).await.unwrap();
     settled(&test.database).await;
-    assert_eq!(dead_letters(&test).await, BTreeMap::new());
+    assert_eq!(reasons(&test).await, BTreeMap::new());
     stopped(processor).await;
 }
 
@@ -101,7 +101,7 @@ async fn when_the_winner_loses_the_job_or_is_deleted_the_offer_is_that_of_the_ot
         settled(&test.database).await;
         let offer = offer(&test, loser).await;
         assert_eq!((text(&offer, "apply_email"), text(&offer, "offer_status")), (text(loser, "email"), "Active"));
-        assert_eq!(dead_letters(&test).await, BTreeMap::new());
+        assert_eq!(reasons(&test).await, BTreeMap::new());
         assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
         stopped(processor).await;
     }
@@ -135,7 +135,7 @@ async fn two_that_shared_a_job_before_there_were_letters_about_it_are_found_by_a
 async fn assert_is_of(test: &TestDatabase, winner: &Document, loser: &Document) {
     assert_eq!(text(&offer(test, winner).await, "apply_email"), text(winner, "email"));
     let dead_letter = (format!("recruiters/{}/{}", id(loser), first_job(loser)), "duplicate_job_id".to_owned());
-    assert_eq!(dead_letters(test).await, [dead_letter].into());
+    assert_eq!(reasons(test).await, [dead_letter].into());
     assert_eq!(Processor::command(&["verify"], test, &[]).await.code, 0);
 }
 
@@ -150,16 +150,6 @@ async fn set(test: &TestDatabase, recruiter: &Document, fields: Document) {
 
 async fn offer(test: &TestDatabase, recruiter: &Document) -> Document {
     test.collection("jobs_partners").find_one(doc! { "_id": first_job(recruiter) }).await.unwrap().unwrap()
-}
-
-/// The reason of each dead letter, by its address.
-async fn dead_letters(test: &TestDatabase) -> BTreeMap<String, String> {
-    let dead_letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
-    let dead_letters: Vec<Document> = dead_letters.try_collect().await.unwrap();
-    dead_letters
-        .iter()
-        .map(|dead_letter| (text(dead_letter, "_id").to_owned(), text(dead_letter, "reason").to_owned()))
-        .collect()
 }
 
 /// The link has grown, and nothing is known of the job yet: the next leader must not take it for an old one.
@@ -194,9 +184,15 @@ async fn the_first_events_are_asked_about_after_a_kill_and_not_after_a_clean_end
     test.collection("recruiters").insert_many([&edited, &recruiter([job("Vendeur")])]).await.unwrap();
     assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
     test.database.run_command(doc! { "profile": 2 }).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("position.json").to_str().unwrap().to_owned();
+    // The import of the same position holds the lease and applies nothing.
     let hold_the_lease = async || {
-        let ended = Processor::command(&["setup"], &test, &[]).await;
-        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        for step in ["export", "import"] {
+            let ended = Processor::command(&["tokens", step, &file], &test, &[]).await;
+            assert_eq!(ended.code, 0, "{}", ended.stderr);
+        }
+        std::fs::remove_file(&file).unwrap();
     };
     let asked =
         doc! { "ns": format!("{}.stream_processor_links", test.name()), "command.filter.jobs.$in": first_job(&edited) };

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use bson::oid::ObjectId;
 use bson::{Document, doc, rawdoc};
-use futures::TryStreamExt as _;
 
 use crate::support::damaged::{self, DAMAGED};
 use crate::support::database::TestDatabase;
+use crate::support::dead_letters::dead_letters;
 use crate::support::fields::{first_job, text};
 use crate::support::offers;
 use crate::support::processor::Processor;
@@ -54,7 +54,7 @@ async fn a_reference_that_cannot_be_read_is_named_by_dead_letters_until_it_is_re
         (address(&of_user), format!("userswithaccounts/{user}")),
         (address(&of_engagement), format!("referentiel_engagement_entreprise/{engagement}")),
     ];
-    assert_eq!(dead_letters(&test).await, expected.into());
+    assert_eq!(details(&test).await, expected.into());
     assert_eq!(offers::read(&test.database).await.len(), 2, "siblings and neighbours are projected");
     assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0, "a dead letter explains it");
 
@@ -66,7 +66,7 @@ async fn a_reference_that_cannot_be_read_is_named_by_dead_letters_until_it_is_re
     repair("cfas", cfa, doc! { "address": "2 rue du CFA" }).await;
     repair("userswithaccounts", user, doc! { "email": "b@example.com" }).await;
     repair("referentiel_engagement_entreprise", engagement, doc! { "sources": ["france-travail"] }).await;
-    assert_eq!(dead_letters(&test).await, BTreeMap::new());
+    assert_eq!(details(&test).await, BTreeMap::new());
     let offers = offers::read(&test.database).await;
     assert_eq!(offers.len(), 6);
     assert_eq!(text(&offers[&first_job(&of_user)], "apply_email"), "b@example.com");
@@ -74,15 +74,11 @@ async fn a_reference_that_cannot_be_read_is_named_by_dead_letters_until_it_is_re
 }
 
 /// What each dead letter names, by its address.
-async fn dead_letters(test: &TestDatabase) -> BTreeMap<String, String> {
-    let dead_letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
-    let dead_letters: Vec<Document> = dead_letters.try_collect().await.unwrap();
+async fn details(test: &TestDatabase) -> BTreeMap<String, String> {
+    let dead_letters = dead_letters(test).await;
     assert!(
-        dead_letters.iter().all(|dead_letter| text(dead_letter, "reason") == "undecodable_reference"),
+        dead_letters.values().all(|dead_letter| text(dead_letter, "reason") == "undecodable_reference"),
         "{dead_letters:?}"
     );
-    dead_letters
-        .iter()
-        .map(|dead_letter| (text(dead_letter, "_id").to_owned(), text(dead_letter, "detail").to_owned()))
-        .collect()
+    dead_letters.into_iter().map(|(address, letter)| (address, text(&letter, "detail").to_owned())).collect()
 }

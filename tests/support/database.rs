@@ -6,6 +6,17 @@ use mongodb::{Client, Collection, Database};
 use xtask::golden::TargetModel;
 use xtask::mongod::{TestServer, unique_database_name};
 
+/// The collections that the service reads, the recruiters first.
+pub(crate) const SOURCES: [&str; 7] = [
+    "recruiters",
+    "anonymized_recruiters",
+    "userswithaccounts",
+    "anonymized_userswithaccounts",
+    "cfas",
+    "referentielromes",
+    "referentiel_engagement_entreprise",
+];
+
 /// A new database, and the connection string of its server.
 pub(crate) struct TestDatabase {
     pub uri: String,

@@ -38,6 +38,14 @@ pub(crate) fn model() -> Outcome {
 fn on(server: &TestServer, command: &mut Command) -> Result<u8, std::io::Error> {
     // Tests must not touch the user's database.
     let command = command.env_remove("MONGODB_URI").env_remove("MONGODB_DATABASE");
+    // Many tests wait most of their time: for the end of a lease, for a server that is away. So more of them run at once
+    // than there are processors.
+    let threads = std::thread::available_parallelism().map_or(2, usize::from) * 2;
+    for variable in ["RUST_TEST_THREADS", "NEXTEST_TEST_THREADS"] {
+        if std::env::var_os(variable).is_none() {
+            command.env(variable, threads.to_string());
+        }
+    }
     let status = command.env(TEST_URI_VARIABLE, server.uri()).status()?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }

@@ -29,16 +29,22 @@ pub(super) async fn part(context: &Context) -> Result<Part, Failure> {
         Err(Unfinished::Interrupted(_)) => (0, DryRun::default()),
     };
     let compared = Box::pin(verify::compare_as_in(context, phase, phase)).await?;
-    let orphans = compared.kinds.get(&DifferenceKind::Orphan).map_or(0, |orphans| orphans.count);
+    let count = |kind| compared.kinds.get(&kind).map_or(0, |found| found.count);
+    let (orphans, personal_data) = (count(DifferenceKind::Orphan), count(DifferenceKind::PersonalData));
     let dead: serde_json::Map<String, serde_json::Value> =
         dry_run.dead_letters.iter().map(|(reason, count)| (reason.as_str().to_owned(), json!(count))).collect();
     let facts = json!({
         "phase": phase.word(), "recruiters": recruiters, "created": dry_run.created, "changed": dry_run.changed,
         "unchanged": dry_run.unchanged, "fields": dry_run.reasons_by_name(),
         "status_changes": dry_run.status_changes_by_name(), "dead_letters": dead,
-        "closed_elsewhere": compared.closed_elsewhere.count, "orphans": orphans,
+        "closed_elsewhere": compared.closed_elsewhere.count, "orphans": orphans, "personal_data": personal_data,
     });
-    Ok(Part { name: "first_run", checks: told(phase, recruiters, &dry_run, &compared, orphans), facts })
+    let mut checks = told(phase, recruiters, &dry_run, &compared, orphans);
+    if personal_data > 0 {
+        let found = format!("fields with data of anonymised persons: {personal_data}; the first run removes the data");
+        checks.push(Check::warning("first_run", found, "`verify` lists the offers under personal_data"));
+    }
+    Ok(Part { name: "first_run", checks, facts })
 }
 
 fn told(phase: Phase, recruiters: u64, dry_run: &DryRun, compared: &VerificationReport, orphans: u64) -> Vec<Check> {

@@ -1,7 +1,7 @@
 //! The validator of `jobs_partners` as it is now: its action and level, and what the service leaves out because of it
 //! (spec 09, "The target's schema decides").
 
-use bson::{Bson, doc, oid::ObjectId};
+use bson::{Bson, Document, doc, oid::ObjectId};
 use serde_json::json;
 
 use super::super::Check;
@@ -21,10 +21,11 @@ pub(super) async fn part(context: &Context) -> Result<Part, Failure> {
     let (omitted, managed_by) = (schema.omitted(), schema.managed_by().name());
     let waiting = schema.status(OfferStatus::Pending).as_str();
     let refused = not_matching(context, &validator, &schema).await?;
+    let reduced = with_refused_fields(context, &schema).await?;
     let facts = json!({
         "has_validator": !validator.rules.is_empty(), "validation_action": validator.action,
         "validation_level": validator.level, "omitted_fields": omitted, "managed_by": managed_by,
-        "status_of_waiting_jobs": waiting, "refused_offers": refused,
+        "status_of_waiting_jobs": waiting, "refused_offers": refused, "offers_with_omitted_fields": reduced,
     });
     let rules = if validator.rules.is_empty() {
         format!("{OFFERS} has no validator")
@@ -42,6 +43,13 @@ pub(super) async fn part(context: &Context) -> Result<Part, Failure> {
         Check::warning("schema", found, remedy)
     };
     let mut checks = vec![check];
+    if reduced > 0 {
+        let found = format!(
+            "{reduced} of our offers have {}, which the validator refuses: the next change of such an offer removes them",
+            schema.removed().join(", ")
+        );
+        checks.push(Check::warning("schema", found, "add these fields to the platform's model if they are wanted"));
+    }
     if refused > 0 {
         let found = format!(
             "{refused} of our offers do not match the validator: the server refuses changes that leave them so, which the \
@@ -52,6 +60,15 @@ pub(super) async fn part(context: &Context) -> Result<Part, Failure> {
         checks.push(Check::warning("schema", found, remedy));
     }
     Ok(Part { name: "schema", checks, facts })
+}
+
+/// The number of our offers with a field that the server refuses. Each change of such an offer removes the field.
+async fn with_refused_fields(context: &Context, schema: &TargetSchema) -> Result<u64, Failure> {
+    let present: Vec<Document> = schema.removed().iter().map(|name| doc! { *name: { "$exists": true } }).collect();
+    if present.is_empty() {
+        return Ok(0);
+    }
+    count(context, doc! { "partner_label": &context.settings.target.partner_label, "$or": present }).await
 }
 
 /// The number of our offers that do not match a validator that refuses. The schema is read anew.
@@ -72,7 +89,10 @@ async fn not_matching(context: &Context, validator: &Validator, schema: &TargetS
     }
     let rules = setup::validator::allowing(validator.rules.clone(), schema.omitted());
     let rules = setup::validator::accepting(rules, schema.typed());
-    let filter = doc! { "partner_label": &context.settings.target.partner_label, "$nor": [rules] };
+    count(context, doc! { "partner_label": &context.settings.target.partner_label, "$nor": [rules] }).await
+}
+
+async fn count(context: &Context, filter: Document) -> Result<u64, Failure> {
     let comment = Bson::from(ObjectId::new());
     let offers = collection(&context.database, OFFERS);
     // There is no fixed time limit, because the count goes over all our offers.

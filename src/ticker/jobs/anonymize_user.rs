@@ -9,7 +9,7 @@ use bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc};
 use super::super::attempts::{Attempts, NextAttempt};
 use super::super::id_cursor::IdCursor;
 use super::super::report::ReportLine;
-use super::unnamed_offers::unnamed_offers;
+use crate::apply::affected_recruiters::unnamed_offers;
 use crate::error::Failure;
 use crate::failpoint;
 use crate::interruption::Unfinished;
@@ -70,7 +70,11 @@ pub async fn begun(job: &JobContext) -> Result<Vec<UserId>, Failure> {
 /// be called again.
 pub async fn anonymize(job: &mut JobContext, user: UserId, latest: Option<DateTime>) -> Result<(), Unfinished> {
     let mut cursor = Some(job.cursor(OFFERS, job.ours(of_user("managed_by", user))).await?);
-    let mut rest = Rest { user, latest, offers: unnamed_offers(job, of_user("managed_by", user)).await?, most: MOST };
+    let mut rest = Rest { user, latest, offers: Vec::new(), most: MOST };
+    if !job.phase.writes_offers() {
+        let label = &job.context.settings.target.partner_label;
+        rest.offers.extend(unnamed_offers(&job.context.database, label, &[user].into()).await?);
+    }
     let mut attempts = Attempts::default();
     loop {
         job.check()?;

@@ -27,7 +27,7 @@ const FIELDS: PairFields = PairFields {
 /// Cancels the selected offers that are still active and expired when both sides are read.
 ///
 /// # Errors
-/// As [`JobContext::change`].
+/// As [`JobContext::change_selected`].
 pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
     let now = job.now;
     if job.phase.writes_offers() {
@@ -38,11 +38,7 @@ pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
             job.change(&offers, &FIELDS, &|pair| plan_closed(pair, now)).await?;
         }
     }
-    let mut cursor = job.cursor(OFFERS, job.ours(selects(now))).await?;
-    while let Some(offers) = job.next(&mut cursor).await? {
-        job.change(&offers, &FIELDS, &|pair| plan(pair, now)).await?;
-    }
-    Ok(())
+    job.change_selected(selects(now), &FIELDS, &|pair| plan(pair, now)).await
 }
 
 /// The selection of offers that expired between `since` and `now` and are closed. The platform may have closed them

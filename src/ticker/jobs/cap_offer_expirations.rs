@@ -5,7 +5,6 @@ use bson::{DateTime, Document, doc};
 use super::super::calendar::day_in_months;
 use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use crate::interruption::Unfinished;
-use crate::model::names::OFFERS;
 use crate::ticker::job_context::JobContext;
 
 /// The longest validity of an offer, in months (spec 05: "start of the day (Paris) two months from now").
@@ -15,15 +14,11 @@ const FIELDS: PairFields = PairFields { offer: &["offer_expiration"], job: &["jo
 /// Sets later expirations of offers and jobs to the beginning of the day two months from now.
 ///
 /// # Errors
-/// As [`JobContext::change`].
+/// As [`JobContext::change_selected`].
 pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
     let Some(latest) = day_in_months(job.now, job.zone(), MONTHS) else { return Ok(()) };
     let now = job.now;
-    let mut cursor = job.cursor(OFFERS, job.ours(selects(latest))).await?;
-    while let Some(offers) = job.next(&mut cursor).await? {
-        job.change(&offers, &FIELDS, &|pair| plan(pair, latest, now)).await?;
-    }
-    Ok(())
+    job.change_selected(selects(latest), &FIELDS, &|pair| plan(pair, latest, now)).await
 }
 
 /// The selection of the job among our offers: offers that expire after `latest`.

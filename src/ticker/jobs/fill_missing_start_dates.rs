@@ -5,7 +5,6 @@ use bson::{DateTime, Document, doc};
 use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use crate::interruption::Unfinished;
 use crate::model::OfferStatus;
-use crate::model::names::OFFERS;
 use crate::ticker::job_context::JobContext;
 
 const FIELDS: PairFields = PairFields {
@@ -17,14 +16,10 @@ const FIELDS: PairFields = PairFields {
 /// Sets the start date of the selected offers and their jobs: `offer_creation`, else `created_at`.
 ///
 /// # Errors
-/// As [`JobContext::change`].
+/// As [`JobContext::change_selected`].
 pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
     let now = job.now;
-    let mut cursor = job.cursor(OFFERS, job.ours(selects())).await?;
-    while let Some(offers) = job.next(&mut cursor).await? {
-        job.change(&offers, &FIELDS, &|pair| plan(pair, now)).await?;
-    }
-    Ok(())
+    job.change_selected(selects(), &FIELDS, &|pair| plan(pair, now)).await
 }
 
 /// The selection of the job among our offers: active offers without a start date.

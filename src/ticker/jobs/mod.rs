@@ -18,7 +18,6 @@ pub mod report_duplicate_recruiters;
 mod retry_dead_letters;
 pub mod send_introductions;
 mod sync_recruiter_status;
-mod unnamed_offers;
 mod unsettled;
 mod verify;
 

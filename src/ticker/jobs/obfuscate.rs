@@ -8,7 +8,6 @@ use crate::config::{Environment, Settings};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::interruption::Unfinished;
-use crate::model::names::OFFERS;
 use crate::model::value;
 use crate::ticker::job_context::JobContext;
 use crate::ticker::production_marker;
@@ -64,17 +63,13 @@ fn refusal_by(settings: &Settings) -> Option<String> {
 /// Replaces the values in all our offers. The run gives up where [`refusal`] has a reason in this process.
 ///
 /// # Errors
-/// As [`JobContext::change`], and [`Failure::Read`].
+/// As [`JobContext::change_selected`].
 pub(crate) async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
     if refusal(&job.context).await?.is_some() {
         job.report.gave_up = Some("refused by the configuration of who carries it out");
         return Ok(());
     }
-    let mut cursor = job.cursor(OFFERS, job.ours(Document::new())).await?;
-    while let Some(offers) = job.next(&mut cursor).await? {
-        job.change(&offers, &FIELDS, &plan).await?;
-    }
-    Ok(())
+    job.change_selected(Document::new(), &FIELDS, &plan).await
 }
 
 /// Replaces every value that is not fake yet. A null, missing or empty value stays.

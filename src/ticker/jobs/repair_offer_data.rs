@@ -6,7 +6,6 @@ use bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, doc};
 use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
 use super::super::report::ReportLine;
 use crate::interruption::Unfinished;
-use crate::model::names::OFFERS;
 use crate::model::value;
 use crate::ticker::job_context::JobContext;
 
@@ -34,14 +33,10 @@ const FIELDS: PairFields = PairFields {
 /// Repairs the selected offers and their jobs, and reports fields without a safe repair.
 ///
 /// # Errors
-/// As [`JobContext::change`].
+/// As [`JobContext::change_selected`].
 pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
     let now = job.now;
-    let mut cursor = job.cursor(OFFERS, job.ours(selects())).await?;
-    while let Some(offers) = job.next(&mut cursor).await? {
-        job.change(&offers, &FIELDS, &|pair| plan(pair, now)).await?;
-    }
-    Ok(())
+    job.change_selected(selects(), &FIELDS, &|pair| plan(pair, now)).await
 }
 
 /// The selection of the job among our offers: offers with a field that may be broken. `plan` then looks more closely.

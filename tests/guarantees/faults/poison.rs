@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bson::{Document, doc};
-use futures::TryStreamExt as _;
 
 use crate::support::database::TestDatabase;
+use crate::support::dead_letters::reasons;
 use crate::support::end::assert_nothing_lost;
-use crate::support::fields::{first_job, job_ids, text};
+use crate::support::fields::{first_job, job_ids};
 use crate::support::offers;
 use crate::support::recruiters::{id, job, recruiter, with};
 use crate::support::runs::{started, stopped};
@@ -41,7 +41,7 @@ async fn an_offer_that_is_too_large_or_refused_for_a_reason_of_the_servers_own_i
         (address(&refused), "refused_by_server".to_owned()),
         (address(&large), "too_large".to_owned()),
     ]);
-    assert_eq!(dead_letters(&test).await, expected);
+    assert_eq!(reasons(&test).await, expected);
     let offers = offers::read(&test.database).await;
     assert!([&refused, &large].iter().all(|recruiter| offers.contains_key(&first_job(recruiter))), "neighbours");
 
@@ -52,7 +52,7 @@ async fn an_offer_that_is_too_large_or_refused_for_a_reason_of_the_servers_own_i
         test.collection("recruiters").update_one(doc! { "_id": id(recruiter) }, change).await.unwrap();
     }
     settled(&test.database).await;
-    assert_eq!(dead_letters(&test).await, BTreeMap::new());
+    assert_eq!(reasons(&test).await, BTreeMap::new());
     assert_nothing_lost(test, processor).await;
 }
 
@@ -70,13 +70,13 @@ async fn ten_thousand_dead_letters_are_neither_read_nor_written_by_a_stream_that
     }
     let processor = started(&test).await;
     settled(&test.database).await;
-    assert_eq!(dead_letters(&test).await.len(), DEAD_LETTERS);
+    assert_eq!(reasons(&test).await.len(), DEAD_LETTERS);
     stopped(processor).await;
 
     let before = cluster_time_now(&test.database).await;
     let with = drain(&test, &mut workload).await;
     assert!(writes(&test.database, "stream_processor_dead_letters", before).await.is_empty());
-    assert_eq!(dead_letters(&test).await.len(), DEAD_LETTERS);
+    assert_eq!(reasons(&test).await.len(), DEAD_LETTERS);
     eprintln!("{UPDATES} updates: without dead letters {without}, with {DEAD_LETTERS} {with}");
     let processor = started(&test).await;
     assert_eq!(processor.metric(r#"stream_processor_dead_letters{reason="unknown_job_status"}"#).await, Some(1e4));
@@ -103,14 +103,4 @@ fn processor_seconds(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(") ").unwrap();
     fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum()
-}
-
-/// The reason of each dead letter.
-async fn dead_letters(test: &TestDatabase) -> BTreeMap<String, String> {
-    let dead_letters = test.collection("stream_processor_dead_letters").find(doc! {}).await.unwrap();
-    let dead_letters: Vec<Document> = dead_letters.try_collect().await.unwrap();
-    dead_letters
-        .iter()
-        .map(|dead_letter| (text(dead_letter, "_id").to_owned(), text(dead_letter, "reason").to_owned()))
-        .collect()
 }

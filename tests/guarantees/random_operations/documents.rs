@@ -56,7 +56,7 @@ fn id(kind: u8, number: u8) -> ObjectId {
 pub(super) fn recruiter(random: &mut StdRng, number: u8) -> Document {
     let id = recruiter_id(number);
     let mut recruiter = doc! { "_id": id, "establishment_id": id.to_hex(), "status": "Actif", "address": "1 rue" };
-    for field in RECRUITER_FIELDS {
+    for field in RECRUITER_FIELDS.split(' ') {
         set(&mut recruiter, field, recruiter_field(random, number, field));
     }
     let count = random.random_range(0..6);
@@ -72,33 +72,16 @@ pub(super) fn any_job(random: &mut StdRng, recruiter: u8) -> Document {
 
 pub(super) fn job(random: &mut StdRng, recruiter: u8, number: u8) -> Document {
     let mut job = doc! { "_id": job_id(number) };
-    for field in JOB_FIELDS {
+    for field in JOB_FIELDS.split(' ') {
         set(&mut job, field, job_field(random, recruiter, field));
     }
     job
 }
 
-pub(super) const RECRUITER_FIELDS: [&str; 19] = [
-    "establishment_siret",
-    "establishment_raison_sociale",
-    "establishment_enseigne",
-    "establishment_location",
-    "origin",
-    "opco",
-    "idcc",
-    "address",
-    "address_detail",
-    "geo_coordinates",
-    "geopoint",
-    "is_delegated",
-    "cfa_delegated_siret",
-    "phone",
-    "email",
-    "status",
-    "managed_by",
-    "updatedAt",
-    "naf_code",
-];
+pub(super) const RECRUITER_FIELDS: &str = "\
+    establishment_siret establishment_raison_sociale establishment_enseigne establishment_location \
+    origin opco idcc address address_detail geo_coordinates geopoint is_delegated cfa_delegated_siret \
+    phone email status managed_by updatedAt naf_code";
 
 /// A value for a field of a recruiter; `None`: it is missing.
 pub(super) fn recruiter_field(random: &mut StdRng, number: u8, field: &str) -> Option<Bson> {
@@ -125,31 +108,11 @@ pub(super) fn recruiter_field(random: &mut StdRng, number: u8, field: &str) -> O
     dirty(random, own, field != "geopoint")
 }
 
-pub(super) const JOB_FIELDS: [&str; 23] = [
-    "rome_code",
-    "rome_label",
-    "rome_appellation_label",
-    "offer_title_custom",
-    "job_level_label",
-    "job_start_date",
-    "job_description",
-    "job_creation_date",
-    "job_expiration_date",
-    "job_update_date",
-    "job_last_prolongation_date",
-    "job_prolongation_count",
-    "relance_mail_expiration_J7",
-    "relance_mail_expiration_J1",
-    "mer_sent",
-    "job_status",
-    "job_status_comment",
-    "job_type",
-    "job_delegation_count",
-    "delegations",
-    "job_count",
-    "competences_rome",
-    "job_rythm",
-];
+pub(super) const JOB_FIELDS: &str = "\
+    rome_code rome_label rome_appellation_label offer_title_custom job_level_label job_start_date \
+    job_description job_creation_date job_expiration_date job_update_date job_last_prolongation_date \
+    job_prolongation_count relance_mail_expiration_J7 relance_mail_expiration_J1 mer_sent job_status \
+    job_status_comment job_type job_delegation_count delegations job_count competences_rome job_rythm";
 
 /// A value for a field of a job; `None`: it is missing.
 pub(super) fn job_field(random: &mut StdRng, recruiter: u8, field: &str) -> Option<Bson> {

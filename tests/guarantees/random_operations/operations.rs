@@ -8,7 +8,7 @@ use bson::{Bson, Document, doc};
 use futures::TryStreamExt as _;
 use mongodb::Database;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
+use rand::seq::{IndexedRandom as _, IteratorRandom as _};
 use rand::{Rng as _, SeedableRng as _};
 
 use super::documents::{
@@ -169,7 +169,7 @@ impl Applications {
         let number = self.any_recruiter();
         let mut update = Document::new();
         for _ in 0..self.random.random_range(1..4) {
-            let field = *RECRUITER_FIELDS.choose(&mut self.random).unwrap();
+            let field = RECRUITER_FIELDS.split(' ').choose(&mut self.random).unwrap();
             add(&mut update, field, recruiter_field(&mut self.random, number, field));
         }
         update_one("recruiters", recruiter_id(number), update)
@@ -189,7 +189,7 @@ impl Applications {
                 }
                 2 => add(&mut update, &format!("jobs.{position}._id"), Some(self.any_job_id().into())),
                 _ => {
-                    let field = *JOB_FIELDS.choose(&mut self.random).unwrap();
+                    let field = JOB_FIELDS.split(' ').choose(&mut self.random).unwrap();
                     let value = job_field(&mut self.random, number, field);
                     add(&mut update, &format!("jobs.{position}.{field}"), value);
                 }

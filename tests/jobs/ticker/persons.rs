@@ -9,7 +9,7 @@ use crate::support::offers;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
 use crate::support::runs::{started, stopped};
-use crate::support::state::settled;
+use crate::support::state::{settled, until_no_resync};
 use crate::support::ticking::{counts, date, later, ran, text, told};
 use crate::support::waiting::{PATIENCE, eventually};
 use xtask::golden::{TargetModel, put_target_validator};
@@ -118,6 +118,26 @@ async fn from_shadow_on_offers_that_name_no_user_are_anonymised_all_the_same() {
     let gone = doc! { "apply_email": ANONYMISED, "offer_status": "Cancelled" };
     assert_eq!(count(&test, "jobs_partners", gone).await, 2);
     assert_eq!(count(&test, "jobs_partners", doc! { "offer_status": "Active" }).await, 2, "of the other user");
+}
+
+/// The same where another program anonymises the user, and the stream finds out.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_shadow_the_stream_anonymises_offers_that_name_no_user() {
+    let other = with(user(DateTime::now()), doc! { "email": "other@example.com" });
+    let gone = user(date(NOW));
+    let test = TestDatabase::with_live_schema("persons_unnamed_stream").await;
+    put_target_validator(&test.database, TargetModel::Before, "error").await.unwrap();
+    let test = filled_on(test, &[gone.clone(), other]).await;
+    enter(&test, "shadow").await;
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    test.collection("anonymized_userswithaccounts").insert_one(doc! { "_id": id(&gone) }).await.unwrap();
+    test.collection("userswithaccounts").delete_one(doc! { "_id": id(&gone) }).await.unwrap();
+    settled(&test.database).await;
+    let hidden = doc! { "apply_email": ANONYMISED, "apply_phone": null, "offer_status": "Cancelled" };
+    assert_eq!(count(&test, "jobs_partners", hidden).await, 2);
+    assert_eq!(count(&test, "jobs_partners", doc! { "offer_status": "Active" }).await, 2, "of the other user");
+    stopped(processor).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
