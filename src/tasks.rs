@@ -31,6 +31,8 @@ pub(crate) enum Task {
     Database,
     /// Logs changes of the verdict, until the process ends.
     Verdict,
+    /// Tells systemd about the service, until the process ends.
+    Systemd,
     /// Watches the schema of the target, until the process ends.
     Target,
     /// Follows the phase of the database.
@@ -68,6 +70,7 @@ impl Task {
             Self::Survey => "survey",
             Self::Database => "database",
             Self::Verdict => "verdict",
+            Self::Systemd => "systemd",
             Self::Target => "target",
             Self::Phase => "phase",
             Self::Canary => "canary",

@@ -7,6 +7,7 @@ pub mod preflight;
 pub(crate) mod right_database;
 mod stand_by;
 pub mod submit;
+mod systemd;
 mod verdict_log;
 
 use std::path::PathBuf;
@@ -75,6 +76,7 @@ async fn serve_and_lead(context: Context, listener: TcpListener) -> Result<Exit,
     let shown = WebState::of(&context, &survey);
     group.spawn(Task::Http, serve(listener, router(shown), group.stop.clone()));
     group.spawn(Task::Verdict, verdict_log::watch(context.clone(), Arc::clone(&survey), group.stop.clone()));
+    group.spawn(Task::Systemd, systemd::tell(context.clone(), Arc::clone(&survey), group.stop.clone()));
     group.spawn(Task::Survey, survey::watch(context.clone(), survey, group.stop.clone()));
     let told = (context.deployment.origin(), context.settings.notices.clone());
     let watched = (context.target.clone(), context.database.clone(), Arc::clone(&context.health));

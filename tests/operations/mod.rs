@@ -5,6 +5,7 @@ mod continuous_verification;
 mod evaluation;
 mod http_bounds;
 mod status_page;
+mod systemd;
 mod tls;
 mod verdict;
 mod verification;
