@@ -113,7 +113,7 @@ pub mod inside {
     pub use crate::verify::stored;
     pub use crate::write::create::{WORTH_IT, create};
     pub use crate::write::fence_document::{not_later, passing_fence};
-    pub use crate::write::lease_check::{Validity, fence, limits};
+    pub use crate::write::lease_check::{Begins, Validity, cluster_end, fence, limits};
     pub use crate::write::statements::{Creation, Statement, cancel_removed, of_change};
     pub use crate::write::transaction::{Fence, Transaction};
     pub use crate::write::{Writer, update_command};

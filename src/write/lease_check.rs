@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bson::raw::cstr;
-use bson::{DateTime, Document, RawDocumentBuf, rawdoc};
+use bson::{DateTime, Document, RawDocumentBuf, Timestamp, rawdoc};
 use mongodb::error::{Error as MongoError, ErrorKind};
 use mongodb::{ClientSession, Database};
 use tokio::sync::watch;
@@ -44,6 +44,30 @@ pub struct Validity {
     /// The end by the clock of the server that renewed the lease. It is never later than the stored end, for which
     /// other instances wait.
     pub ends_at: DateTime,
+    /// The same end as a time of the cluster; `None` where the cluster was there already, see [`cluster_end`].
+    pub cluster_end: Option<Timestamp>,
+}
+
+/// Makes the end of a lease as a time of the cluster. Whoever takes the lease at its end writes at this time or later,
+/// and the time of the cluster never goes back, whatever the clock of the next primary says (MongoDB manual,
+/// "`$$CLUSTER_TIME`"). `renewed` is the time of the cluster at the renewal. It can be further ahead than the end, after
+/// a primary whose clock was ahead. Then the clock alone must do, or no command could begin.
+#[must_use]
+pub fn cluster_end(ends_at: DateTime, renewed: Option<Timestamp>) -> Option<Timestamp> {
+    let seconds = u32::try_from(ends_at.timestamp_millis().div_euclid(1_000)).ok()?;
+    let end = Timestamp { time: seconds, increment: 0 };
+    renewed.is_some_and(|renewed| renewed < end).then_some(end)
+}
+
+/// The times of the server between which a command may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begins {
+    /// By the server's clock.
+    pub after: DateTime,
+    /// By the server's clock.
+    pub before: DateTime,
+    /// The time of the cluster before which the command may begin.
+    pub cluster_end: Option<Timestamp>,
 }
 
 impl Validity {
@@ -87,11 +111,11 @@ impl Drop for Underway {
     }
 }
 
-/// The limits of one command: its duration, and the two times of the server's clock between which it may begin.
+/// The limits of one command: its duration, and the times between which it may begin.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
     time: Duration,
-    begins: Option<(DateTime, DateTime)>,
+    begins: Option<Begins>,
 }
 
 impl Writer {
@@ -179,8 +203,8 @@ impl Writer {
     }
 
     fn underway(&self, limit: &Limit) -> Option<Underway> {
-        let (held, (_, before)) = (self.lease.as_ref()?, limit.begins?);
-        let until = before.timestamp_millis().saturating_add(i64::try_from(limit.time.as_millis()).unwrap_or(i64::MAX));
+        let (held, begins) = (self.lease.as_ref()?, limit.begins?);
+        let until = begins.before.timestamp_millis().saturating_add(i64::try_from(limit.time.as_millis()).unwrap_or(i64::MAX));
         Some(Underway { unanswered: held.unanswered.clone(), until })
     }
 
@@ -208,7 +232,7 @@ impl Writer {
                 return Err(Interruption::LeaseLost.into());
             }
             if left >= duration / 2 {
-                let (time, begins) = limits(known.ends_at, duration, left);
+                let (time, begins) = limits((known.ends_at, known.cluster_end), duration, left);
                 return Ok(Limit { time, begins: Some(begins) });
             }
             // The wait ends with a renewal or with the lease. If the renewing task is gone, the lease counts as lost.
@@ -240,14 +264,14 @@ fn is_unanswered(error: &MongoError) -> bool {
     !matches!(*error.kind, ErrorKind::Command(_) | ErrorKind::Write(_) | ErrorKind::ServerSelection { .. })
 }
 
-/// Computes the time limit of a command under a lease that ends at `ends_at` by the server's clock and has `left` by the
-/// clock of this process. Also returns the two times of the server's clock between which the command may begin.
+/// Computes the time limit of a command under a lease that ends at `ends` by the server's clock and by the time of the
+/// cluster, and has `left` by the clock of this process. Also returns the times between which the command may begin.
 #[must_use]
-pub fn limits(ends_at: DateTime, duration: Duration, left: Duration) -> (Duration, (DateTime, DateTime)) {
-    let time = left / 2;
+pub fn limits(ends: (DateTime, Option<Timestamp>), duration: Duration, left: Duration) -> (Duration, Begins) {
+    let (time, (ends_at, cluster_end)) = (left / 2, ends);
     // By the clock that renewed the lease, the end is one duration away. By the clock of another member the end may be
     // days away. A successor need not wait so long (see [`crate::lease`]), so a command must not begin too early either.
-    (time, (earlier(ends_at, duration * 2), earlier(ends_at, time)))
+    (time, Begins { after: earlier(ends_at, duration * 2), before: earlier(ends_at, time), cluster_end })
 }
 
 fn earlier(time: DateTime, duration: Duration) -> DateTime {
@@ -255,13 +279,17 @@ fn earlier(time: DateTime, duration: Duration) -> DateTime {
     DateTime::from_millis(time.timestamp_millis().saturating_sub(duration))
 }
 
-/// Makes a variable of the command that the server can compute only between these two times of its clock. At another
-/// time each statement fails with [`crate::error::FENCED`] and does nothing
-/// (MongoDB manual, "update", `let`; `$$NOW` is the time at which the command began). A filter on `$$NOW` in each
-/// statement would cost the server far more, and an upsert takes none.
+/// Makes a variable of the command that the server can compute only between these times. At another time each statement
+/// fails with [`crate::error::FENCED`] and does nothing (MongoDB manual, "update", `let`; `$$NOW` and `$$CLUSTER_TIME` are
+/// the times at which the command began). A filter on `$$NOW` in each statement would cost the server far more, and an
+/// upsert takes none.
 #[must_use]
-pub fn fence((after, before): (DateTime, DateTime)) -> RawDocumentBuf {
-    let in_time = rawdoc! { "$and": [{ "$gt": ["$$NOW", after] }, { "$lt": ["$$NOW", before] }] };
+pub fn fence(begins: Begins) -> RawDocumentBuf {
+    let Begins { after, before, cluster_end } = begins;
+    let mut in_time = rawdoc! { "$and": [{ "$gt": ["$$NOW", after] }, { "$lt": ["$$NOW", before] }] };
+    if let Some(end) = cluster_end {
+        in_time = rawdoc! { "$and": [in_time, { "$lt": ["$$CLUSTER_TIME", end] }] };
+    }
     rawdoc! { "lease": { "$toInt": { "$cond": [in_time, "1", "over"] } } }
 }
 
@@ -283,7 +311,7 @@ mod tests {
 
     fn validity(ends_in: Duration) -> Validity {
         let millis = i64::try_from(ends_in.as_millis()).unwrap();
-        Validity { until: clock::instant() + ends_in, ends_at: DateTime::from_millis(1_000_000 + millis) }
+        Validity { until: clock::instant() + ends_in, ends_at: DateTime::from_millis(1_000_000 + millis), cluster_end: None }
     }
 
     #[tokio::test]
@@ -291,7 +319,7 @@ mod tests {
         let (_renewed, fresh) = writer(DURATION).await;
         let limit = fresh.limit().await.unwrap();
         assert!(limit.time <= DURATION / 2 && limit.time > DURATION / 4, "{limit:?}");
-        let (after, before) = limit.begins.unwrap();
+        let Begins { after, before, .. } = limit.begins.unwrap();
         let ends = before.timestamp_millis() + i64::try_from(limit.time.as_millis()).unwrap();
         assert_eq!(ends, 1_010_000, "it ends with the lease");
         assert_eq!(after.timestamp_millis(), 990_000, "a duration before the lease was prolonged");
@@ -301,6 +329,15 @@ mod tests {
             lost.send(RawDocumentBuf::new()).await,
             Err(Unfinished::Interrupted(Interruption::LeaseLost))
         ));
+    }
+
+    #[test]
+    fn the_end_is_a_time_of_the_cluster_unless_the_cluster_is_there_already() {
+        let at = |time, increment| Timestamp { time, increment };
+        let end = |renewed| cluster_end(DateTime::from_millis(12_900), renewed);
+        assert_eq!(end(Some(at(11, 7))), Some(at(12, 0)));
+        assert_eq!([end(Some(at(12, 0))), end(Some(at(4_000, 1))), end(None)], [None; 3]);
+        assert_eq!(cluster_end(DateTime::MAX, Some(at(11, 7))), None);
     }
 
     #[tokio::test]
