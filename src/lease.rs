@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bson::{Bson, DateTime, Document, doc};
+use bson::{Bson, DateTime, Document, Timestamp, doc};
 use mongodb::{Collection, Database};
 use tokio::sync::watch;
 
@@ -17,8 +17,8 @@ use crate::model::names::state_id::LEASE;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::write::Writer;
-use crate::write::lease_check::Unanswered;
-use crate::write::lease_check::Validity;
+use crate::write::command_limit::cluster_end;
+use crate::write::lease_check::{Unanswered, Validity};
 
 /// The greatest usual difference between the clocks of two members: a day. A greater one means that a clock was wrong.
 const SKEW_MILLISECONDS: i64 = 24 * 3_600_000;
@@ -69,6 +69,8 @@ pub(crate) struct StoredLease {
     holder: Option<String>,
     term: Option<i64>,
     renewed_at: Option<DateTime>,
+    /// The time of the cluster at the last renewal.
+    cluster_time: Option<Timestamp>,
     /// The time from which another process may take the lease.
     pub expires_at: Option<DateTime>,
     /// The lag of the leader at its last renewal, in seconds.
@@ -97,16 +99,18 @@ impl StoredLease {
             holder: lease.get_str("holder").ok().map(ToOwned::to_owned),
             term: lease.get_i64("term").ok(),
             renewed_at: date("renewed_at"),
+            cluster_time: lease.get_timestamp("cluster_time").ok(),
             expires_at: date("expires_at"),
             lag: lease.get_f64("lag_seconds").ok(),
             complete_term: lease.get_i64("complete_term").ok(),
         }
     }
 
-    /// Returns the end of a lease of this duration that was just taken or renewed.
-    fn ends_at(&self, duration: Duration) -> Result<DateTime, Failure> {
+    /// Returns the validity of a lease of this duration that was just taken or renewed. `asked` is the time before that.
+    fn validity(&self, asked: Instant, duration: Duration) -> Result<Validity, Failure> {
         let renewed = self.renewed_at.ok_or(Failure::OwnDocument { collection: STATE, field: "lease.renewed_at" })?;
-        Ok(DateTime::from_millis(renewed.timestamp_millis().saturating_add(milliseconds(duration))))
+        let ends_at = DateTime::from_millis(renewed.timestamp_millis().saturating_add(milliseconds(duration)));
+        Ok(Validity { until: asked + duration, ends_at, cluster_end: cluster_end(ends_at, self.cluster_time) })
     }
 }
 
@@ -142,7 +146,7 @@ impl Lease {
             return Ok(None);
         }
         let term = lease.term.ok_or(Failure::OwnDocument { collection: STATE, field: "lease.term" })?;
-        let validity = Validity { until: asked + duration, ends_at: lease.ends_at(duration)? };
+        let validity = lease.validity(asked, duration)?;
         let completeness = Completeness::default();
         // The holder before had the term before, unless it crashed or was of a version that does not store this field.
         completeness.set(lease.complete_term == Some(term - 1));
@@ -176,8 +180,7 @@ impl Lease {
         // A renewal that hangs must not cost the lease. After a third of the duration there is time for another one.
         let renewed = tokio::time::timeout(self.duration / 3, renewed).await.map_err(|_| Failure::Overdue)?;
         let renewed = renewed.map_err(Failure::Write)?.ok_or(Interruption::LeaseLost)?;
-        let ends_at = StoredLease::of(&renewed).ends_at(self.duration)?;
-        self.validity = Validity { until: asked + self.duration, ends_at };
+        self.validity = StoredLease::of(&renewed).validity(asked, self.duration)?;
         Ok(())
     }
 
@@ -252,6 +255,7 @@ pub fn taking(holder: &str, duration: Duration) -> Vec<Document> {
         "acquired_at": if_free("$$NOW".into(), "$acquired_at"),
         "expires_at": if_free(until.into(), "$expires_at"),
         "renewed_at": { "$cond": [free.clone(), "$$NOW", watched] },
+        "cluster_time": if_free("$$CLUSTER_TIME".into(), "$cluster_time"),
         "milliseconds": if_free(milliseconds(duration).into(), "$milliseconds"),
         "lag_seconds": if_free(Bson::Null, "$lag_seconds"),
     } }]
@@ -262,7 +266,7 @@ pub fn taking(holder: &str, duration: Duration) -> Vec<Document> {
 pub fn renewing(duration: Duration, lag: Option<f64>) -> Vec<Document> {
     vec![doc! { "$set": {
         "expires_at": never_sooner(duration), "renewed_at": "$$NOW",
-        "milliseconds": milliseconds(duration), "lag_seconds": lag,
+        "cluster_time": "$$CLUSTER_TIME", "milliseconds": milliseconds(duration), "lag_seconds": lag,
     } }]
 }
 

@@ -111,7 +111,7 @@ pub mod inside {
     pub use crate::ticker::write_access::{OfferWriteLock, WriteAccess};
     pub use crate::verify::report::VerificationReport;
     pub use crate::verify::stored;
-    pub use crate::write::command_limit::{fence, limits};
+    pub use crate::write::command_limit::{Begins, cluster_end, fence, limits};
     pub use crate::write::create::{WORTH_IT, create};
     pub use crate::write::fence_document::{not_later, passing_fence};
     pub use crate::write::lease_check::Validity;

@@ -57,8 +57,9 @@ impl MaintenanceWorker {
             return Ok(None);
         }
         let database = apply.stages.database.clone();
+        let was_made = state::was_made_by(&self.fence, stored.id).await?;
         let current = state::load(&database, self.initial).await?;
-        if state::was_made_by(&database, stored.id).await? {
+        if was_made {
             watcher::note(&self.known, &current);
             return Ok(Some(CommandOutcome { done: true, details: doc! { "phase": current.phase.word() } }));
         }

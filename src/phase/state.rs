@@ -168,15 +168,20 @@ fn encoded(document: &Document) -> RawDocumentBuf {
     RawDocumentBuf::try_from(document).unwrap_or_default()
 }
 
-/// True when the step of this command was made. The answer of the server may be lost, and then the command is taken up
-/// again.
+/// True when the step of this command was made. A leader asks this before it refuses: an earlier attempt of its own may
+/// have got no answer to its commit, which is still on its way. The transaction of this look has the same session, so the
+/// server does not accept that commit after it (MongoDB manual, "Transactions"). A look without a transaction would miss
+/// it.
 ///
 /// # Errors
-/// [`Failure::Read`].
-pub(crate) async fn was_made_by(database: &Database, command: ObjectId) -> Result<bool, Failure> {
+/// As [`Transaction::begin`], [`Transaction::read`] and [`Transaction::commit`].
+pub(crate) async fn was_made_by(fence: &Fence, command: ObjectId) -> Result<bool, Unfinished> {
+    let mut transaction = Transaction::begin(fence.writer.database(), Some(fence)).await?;
     let made = doc! { "_id": PHASE, "history.command": command };
-    let made = with_deadline(collection(database, STATE).count_documents(made)).await.map_err(Failure::Read)?;
-    Ok(made > 0)
+    let made = transaction.read(STATE, made, doc! { "_id": 1 }, 1).await?;
+    // The commit waits for a majority, also for what the transaction has read.
+    transaction.commit().await?;
+    Ok(!made.is_empty())
 }
 
 /// The stored steps, the oldest first.

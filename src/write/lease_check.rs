@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use bson::{DateTime, Document, RawDocumentBuf};
+use bson::{DateTime, Document, RawDocumentBuf, Timestamp};
 use mongodb::error::{Error as MongoError, ErrorKind};
 use mongodb::{ClientSession, Database};
 use tokio::sync::watch;
@@ -43,6 +43,8 @@ pub struct Validity {
     /// The end by the clock of the server that renewed the lease. It is never later than the stored end, for which
     /// other instances wait.
     pub ends_at: DateTime,
+    /// The same end as a time of the cluster; `None` where the cluster was there already, see [`super::command_limit::cluster_end`].
+    pub cluster_end: Option<Timestamp>,
 }
 
 impl Validity {
@@ -171,8 +173,9 @@ impl Writer {
     }
 
     fn underway(&self, limit: &CommandLimit) -> Option<Underway> {
-        let (held, (_, before)) = (self.lease.as_ref()?, limit.begins?);
-        let until = before.timestamp_millis().saturating_add(i64::try_from(limit.time.as_millis()).unwrap_or(i64::MAX));
+        let (held, begins) = (self.lease.as_ref()?, limit.begins?);
+        let until =
+            begins.before.timestamp_millis().saturating_add(i64::try_from(limit.time.as_millis()).unwrap_or(i64::MAX));
         Some(Underway { unanswered: held.unanswered.clone(), until })
     }
 
@@ -200,7 +203,7 @@ impl Writer {
                 return Err(Interruption::LeaseLost.into());
             }
             if left >= duration / 2 {
-                let (time, begins) = limits(known.ends_at, duration, left);
+                let (time, begins) = limits((known.ends_at, known.cluster_end), duration, left);
                 return Ok(CommandLimit { time, begins: Some(begins) });
             }
             // The wait ends with a renewal or with the lease. If the renewing task is gone, the lease counts as lost.
@@ -223,6 +226,7 @@ mod tests {
 
     use super::*;
     use crate::clock;
+    use crate::write::command_limit::Begins;
 
     const DURATION: Duration = Duration::from_secs(10);
 
@@ -235,7 +239,11 @@ mod tests {
 
     fn validity(ends_in: Duration) -> Validity {
         let millis = i64::try_from(ends_in.as_millis()).unwrap();
-        Validity { until: clock::instant() + ends_in, ends_at: DateTime::from_millis(1_000_000 + millis) }
+        Validity {
+            until: clock::instant() + ends_in,
+            ends_at: DateTime::from_millis(1_000_000 + millis),
+            cluster_end: None,
+        }
     }
 
     #[tokio::test]
@@ -243,7 +251,7 @@ mod tests {
         let (_renewed, fresh) = writer(DURATION).await;
         let limit = fresh.limit().await.unwrap();
         assert!(limit.time <= DURATION / 2 && limit.time > DURATION / 4, "{limit:?}");
-        let (after, before) = limit.begins.unwrap();
+        let Begins { after, before, .. } = limit.begins.unwrap();
         let ends = before.timestamp_millis() + i64::try_from(limit.time.as_millis()).unwrap();
         assert_eq!(ends, 1_010_000, "it ends with the lease");
         assert_eq!(after.timestamp_millis(), 990_000, "a duration before the lease was prolonged");

@@ -56,7 +56,7 @@ async fn creations_that_the_server_begins_after_the_lease_are_none() {
     let create_under = async |expires_at: DateTime| {
         // What a leader that was paused knows: by its own clock, there is time left.
         let (_renewals, validity) =
-            watch::channel(Validity { until: clock::instant() + DURATION, ends_at: expires_at });
+            watch::channel(Validity { until: clock::instant() + DURATION, ends_at: expires_at, cluster_end: None });
         let writer = Writer::under(&test.database, validity, DURATION);
         let creations =
             (0..WORTH_IT).map(|_| ObjectId::new()).map(|id| Creation { id, document: rawdoc! { "_id": id } });

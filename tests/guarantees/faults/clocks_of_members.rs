@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bson::{DateTime, Document, doc};
 use mongodb::Client;
-use stream_processor::inside::Lease;
+use stream_processor::inside::{Failure, Lease, Unfinished, Validity, Writer, update_command};
+use tokio::sync::watch;
 use xtask::guarded::{Signal, TemporaryFolder};
 use xtask::mongod::{Options, ReplicaSet};
 
@@ -20,9 +21,9 @@ const HOUR: i64 = 3_600;
 const SHORT: Duration = Duration::from_secs(2);
 const SHORT_LEASE: (&str, &str) = ("STREAM_PROCESSOR__LEASE__DURATION", "2s");
 
-/// A set whose first member is an hour ahead.
-fn set(folder: &TemporaryFolder) -> ReplicaSet {
-    let preload = vec![shifted_clock(folder.path(), HOUR)];
+/// A set whose first member is so many seconds ahead.
+fn set(folder: &TemporaryFolder, ahead: i64) -> ReplicaSet {
+    let preload = vec![shifted_clock(folder.path(), ahead)];
     ReplicaSet::start(&Options { members: 3, preload, ..Options::default() }).unwrap()
 }
 
@@ -57,7 +58,7 @@ async fn server_time(test: &TestDatabase) -> DateTime {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_is_never_shortened_by_a_primary_whose_clock_is_an_hour_behind() {
     let folder = TemporaryFolder::create("stream-processor-clock-").unwrap();
-    let mut set = set(&folder);
+    let mut set = set(&folder, HOUR);
     let test = TestDatabase::create_on(&set.uri(), "faults_member_clocks").await;
     lead(&test, &mut set, 0).await;
     let mut workload = Workload::insert(&test.database, 37, 50).await;
@@ -101,6 +102,37 @@ async fn a_lease_is_never_shortened_by_a_primary_whose_clock_is_an_hour_behind()
     })
     .await;
     assert_nothing_lost(test, leader).await;
+}
+
+/// By the clock of the new primary the lease of the old leader still has time left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_of_an_ended_lease_does_not_begin_on_a_primary_whose_clock_is_far_behind() {
+    const LONG: Duration = Duration::from_secs(6);
+    let folder = TemporaryFolder::create("stream-processor-clock-").unwrap();
+    let mut set = set(&folder, -11);
+    let test = TestDatabase::create_on(&set.uri(), "faults_clock_behind").await;
+    lead(&test, &mut set, 1).await;
+    let held = Lease::acquire(&test.database, "holder", LONG).await.unwrap().unwrap();
+    // What the holder knows when it is paused between its look at the lease and the sending.
+    let write = async |validity: Validity| {
+        let validity = Validity { until: std::time::Instant::now() + LONG, ..validity };
+        let (_renewals, validity) = watch::channel(validity);
+        let writer = Writer::under(&test.database, validity, LONG);
+        update_command::record(&writer, "things", doc! { "_id": 1 }, doc! { "$inc": { "written": 1 } }).await
+    };
+    write(held.validity).await.unwrap();
+    let successor = eventually(PATIENCE, "another one takes the lease", async || {
+        Lease::acquire(&test.database, "another", LONG).await.unwrap()
+    })
+    .await;
+    assert_eq!(successor.term, 2);
+    lead(&test, &mut set, 0).await;
+    let late = write(held.validity).await;
+    assert!(matches!(late, Err(Unfinished::Failed(Failure::Overdue))), "{late:?}");
+    // The clock alone would let it begin.
+    write(Validity { cluster_end: None, ..held.validity }).await.unwrap();
+    let things = test.collection("things").find_one(doc! {}).await.unwrap().unwrap();
+    assert_eq!(things.get_i32("written").unwrap(), 2);
 }
 
 /// A clock that was a month ahead must not keep everybody from leading for a month.

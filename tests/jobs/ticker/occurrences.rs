@@ -206,7 +206,7 @@ async fn a_paused_leader_s_transaction_changes_nothing_under_its_successor() {
 }
 
 async fn hold(test: &TestDatabase, term: i64) -> WriteAccess {
-    let until = Validity { until: Instant::now() + Duration::from_secs(60), ends_at: DateTime::MAX };
+    let until = Validity { until: Instant::now() + Duration::from_secs(60), ends_at: DateTime::MAX, cluster_end: None };
     WriteAccess {
         fence: Fence::take_over(Writer::free(&test.database), term).await.unwrap().0,
         validity: watch::channel(until).1,

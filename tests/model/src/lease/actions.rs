@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bson::{Bson, DateTime, Document};
+use bson::{Bson, DateTime, Document, Timestamp};
 use stateright::{Model, Property};
-use stream_processor::inside::{fence, held_by, limits, releasing, renewing, taking};
+use stream_processor::inside::{Begins, fence, held_by, limits, releasing, renewing, taking};
 
 use super::state::{DURATION, Instance, Kind, Leading, Lease, Request, State, TICK, Write, name};
 use crate::memory::Memory;
@@ -21,11 +21,13 @@ pub(crate) struct Guards {
     pub(crate) never_sooner: bool,
     /// A lease that is given back is not free while the server may work on a write.
     pub(crate) waits_for_unanswered: bool,
+    /// The variable also fails a command when the time of the cluster says that the lease is over.
+    pub(crate) cluster_time: bool,
 }
 
 impl Guards {
     pub(crate) const ALL: Self =
-        Self { fence: true, not_too_early: true, never_sooner: true, waits_for_unanswered: true };
+        Self { fence: true, not_too_early: true, never_sooner: true, waits_for_unanswered: true, cluster_time: true };
 }
 
 /// The size of the space.
@@ -36,6 +38,9 @@ pub(crate) struct Bounds {
     pub(crate) failovers: u8,
     /// How far the clock of the second member is ahead, in ticks; each is one beginning.
     pub(crate) ahead: Vec<i64>,
+    /// How far the time of the cluster is ahead of the first member's clock, in ticks: another member with a clock that
+    /// far ahead was the primary before.
+    pub(crate) cluster_ahead: i64,
     /// True if the first instance competes again under its name while its last write is on its way.
     pub(crate) leads_again: bool,
 }
@@ -91,7 +96,7 @@ impl Protocol {
     }
 
     fn compute(&self, lease: Lease, clock: i64, instance: u8, kind: Kind) -> Option<Lease> {
-        let server = Server::at(clock);
+        let server = Server::at(clock).in_cluster(lease.written);
         let stored = lease.to_document();
         let is_mine = |term| matches(&server, &held_by(name(instance), term), &stored);
         let changed = match kind {
@@ -102,14 +107,13 @@ impl Protocol {
             }
             _ => return None,
         };
-        Some(Lease::of(&changed.expect("the lease can always be computed")))
+        Some(Lease::written(&changed.expect("the lease can always be computed"), lease, clock))
     }
 
     /// The instance learns what became of its command.
     fn answered(instance: u8, it: &mut Instance, now: i64) {
         let Some(Request { kind, asked, answer: Some(answer) }) = it.request.take() else { return };
-        let leads =
-            |lease: Lease| Leading { term: lease.term, until: asked + DURATION, ends_at: lease.renewed_at + DURATION };
+        let leads = |lease: Lease| Leading::of(lease, asked);
         match (kind, answer) {
             (Kind::Take, Some(lease)) if lease.holder == instance => it.leads = Some(leads(lease)),
             // A renewal is not waited for longer than a third of the duration.
@@ -143,21 +147,25 @@ impl Protocol {
         let leads = it.leads.filter(|leads| leads.until - now >= DURATION / 2)?;
         let time = |milliseconds: i64| Duration::from_millis(milliseconds.unsigned_abs());
         let ends_at = DateTime::from_millis(leads.ends_at);
-        let (limit, (after, before)) = limits(ends_at, time(DURATION), time(leads.until - now));
+        let (limit, begins) = limits((ends_at, None), time(DURATION), time(leads.until - now));
         Some(Write {
             term: leads.term,
-            begins: (after.timestamp_millis(), before.timestamp_millis()),
+            begins: (begins.after.timestamp_millis(), begins.before.timestamp_millis()),
+            cluster_end: leads.cluster_end,
             limit: i64::try_from(limit.as_millis()).expect("a short time"),
             until: None,
         })
     }
 
-    fn passes(&self, write: &Write, clock: i64) -> bool {
+    fn passes(&self, write: &Write, clock: i64, cluster: i64) -> bool {
         let (after, before) = write.begins;
         let after = if self.guards.not_too_early { after } else { 0 };
-        let variable = fence((DateTime::from_millis(after), DateTime::from_millis(before)));
+        let (after, before) = (DateTime::from_millis(after), DateTime::from_millis(before));
+        let cluster_end = write.cluster_end.filter(|_| self.guards.cluster_time);
+        let cluster_end = cluster_end.map(|time| Timestamp { time, increment: 0 });
+        let variable = fence(Begins { after, before, cluster_end });
         let variable = Document::try_from(variable.as_ref()).expect("an object");
-        !self.guards.fence || Server::at(clock).evaluate(&variable.into(), &Document::new()).is_ok()
+        !self.guards.fence || Server::at(clock).in_cluster(cluster).evaluate(&variable.into(), &Document::new()).is_ok()
     }
 
     /// True if an instance that begins now leads in the end, when nothing fails any more.
@@ -177,7 +185,8 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        self.bounds.ahead.iter().map(|ticks| State::beginning(ticks * TICK)).collect()
+        let cluster = self.bounds.cluster_ahead * TICK;
+        self.bounds.ahead.iter().map(|ticks| State::beginning(ticks * TICK, cluster)).collect()
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -256,9 +265,9 @@ impl Model for Protocol {
                 it.write = self.to_send(it, state.now);
             }
             Action::Arrive(instance) => {
-                let (clock, now) = (state.clock(), state.now);
+                let (clock, cluster, now) = (state.clock(), state.lease.written, state.now);
                 let write = &mut state.instances[usize::from(instance)].write;
-                *write = write.filter(|write| self.passes(write, clock));
+                *write = write.filter(|write| self.passes(write, clock, cluster));
                 write.iter_mut().for_each(|write| write.until = Some(now + write.limit));
             }
             Action::Write(instance) => {

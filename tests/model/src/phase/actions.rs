@@ -16,10 +16,13 @@ pub(crate) struct Guards {
     pub(crate) revision: bool,
     /// The outcome of a command is stored on condition of the term that took it up.
     pub(crate) term_in_outcome: bool,
+    /// A leader ends its own earlier transaction before it decides about the command again.
+    pub(crate) ends_own_commit: bool,
 }
 
 impl Guards {
-    pub(crate) const ALL: Self = Self { term_in_step: true, revision: true, term_in_outcome: true };
+    pub(crate) const ALL: Self =
+        Self { term_in_step: true, revision: true, term_in_outcome: true, ends_own_commit: true };
 }
 
 #[derive(Debug, Clone)]
@@ -41,6 +44,8 @@ pub(crate) enum Action {
         ends_session: bool,
     },
     TakeUp(usize),
+    /// It looks whether the step was made.
+    Look(usize),
     /// It reads phase and facts, and decides.
     Decide(usize),
     /// It begins the transaction, writes in it and sends the commit.
@@ -95,11 +100,26 @@ impl Protocol {
         !self.guards.term_in_step || run(&Server::at(0), &fence, Some(&document)).is_some()
     }
 
+    /// The leader looks whether the step was made: in a transaction, which ends its own earlier one.
+    fn look(&self, state: &mut State, instance: usize) -> Option<()> {
+        if self.guards.ends_own_commit {
+            state.instances[instance].transaction = None;
+            // The transaction of another leader holds the document of the fence.
+            if self.guards.term_in_step && state.instances[1 - instance].transaction.is_some() {
+                return None;
+            }
+            if !self.passes_fence(state, state.instances[instance].term) {
+                // The lease is lost.
+                state.instances[instance].work = Work::Nothing;
+                return Some(());
+            }
+        }
+        state.instances[instance].work = if state.stored.made { Work::Knows(true) } else { Work::Looked };
+        Some(())
+    }
+
     fn decide(state: &State) -> Work {
         let stored = state.stored;
-        if stored.made {
-            return Work::Knows(true);
-        }
         let way = stored.phase.way_to(TO);
         let unmet = conditions(&state.facts(stored.phase), TO).iter().any(|condition| !condition.met);
         if way.is_none() || unmet { Work::Knows(false) } else { Work::Accepted(stored) }
@@ -159,7 +179,8 @@ impl Protocol {
                 actions.push(Action::TakeUp(instance));
             }
             Work::Nothing => {}
-            Work::TookUp => actions.push(Action::Decide(instance)),
+            Work::TookUp => actions.push(Action::Look(instance)),
+            Work::Looked => actions.push(Action::Decide(instance)),
             Work::Accepted(_) => actions.push(Action::Begin(instance)),
             Work::Commits => {
                 if it.transaction.is_none() {
@@ -230,6 +251,7 @@ impl Model for Protocol {
                 state.command.term = state.instances[instance].term;
                 state.instances[instance].work = Work::TookUp;
             }
+            Action::Look(instance) => self.look(&mut state, instance)?,
             Action::Decide(instance) => state.instances[instance].work = Self::decide(&state),
             Action::Begin(instance) => self.begin(&mut state, instance)?,
             Action::Commit(instance) => {

@@ -46,6 +46,8 @@ pub(crate) struct Transaction {
 pub(crate) enum Work {
     Nothing,
     TookUp,
+    /// The step was not made when it looked.
+    Looked,
     /// The conditions hold for the phase that was read.
     Accepted(Stored),
     /// It waits for the answer to the commit.

@@ -3,12 +3,14 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use bson::{Bson, DateTime, Document};
+use bson::{Bson, DateTime, Document, Timestamp};
 
 /// A command at work: the server's clock when it began, and the variables of the command.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     pub(crate) now: DateTime,
+    /// The time of the cluster, where a model has one.
+    cluster: Option<Timestamp>,
     /// Variables of `$let`, by name.
     variables: BTreeMap<String, Bson>,
 }
@@ -23,7 +25,13 @@ pub(super) type Value = Result<Option<Bson>, Fails>;
 impl Server {
     /// A server whose clock shows so many milliseconds.
     pub(crate) fn at(milliseconds: i64) -> Self {
-        Self { now: DateTime::from_millis(milliseconds), variables: BTreeMap::new() }
+        Self { now: DateTime::from_millis(milliseconds), cluster: None, variables: BTreeMap::new() }
+    }
+
+    /// The same, when the time of the cluster is so many milliseconds.
+    pub(crate) fn in_cluster(self, milliseconds: i64) -> Self {
+        let time = u32::try_from(milliseconds / 1_000).expect("a time of this century");
+        Self { cluster: Some(Timestamp { time, increment: 1 }), ..self }
     }
 
     /// Computes an expression over a document.
@@ -31,6 +39,7 @@ impl Server {
         match expression {
             Bson::String(path) => match path.strip_prefix("$$") {
                 Some("NOW") => Ok(Some(self.now.into())),
+                Some("CLUSTER_TIME") => Ok(Some(self.cluster.expect("a time of the cluster").into())),
                 Some(name) => Ok(self.variable(name)),
                 None => Ok(path.strip_prefix('$').map_or(Some(expression.clone()), |name| document.get(name).cloned())),
             },
@@ -188,12 +197,14 @@ pub(super) fn compare(left: Option<&Bson>, right: Option<&Bson>) -> Ordering {
         Some(Bson::ObjectId(_)) => 7,
         Some(Bson::Boolean(_)) => 8,
         Some(Bson::DateTime(_)) => 9,
+        Some(Bson::Timestamp(_)) => 10,
         Some(other) => panic!("the model of the server does not order {other}"),
     };
     let integer = |value: &Bson| value.as_i64().or(value.as_i32().map(i64::from));
     match (left, right) {
         (Some(Bson::String(left)), Some(Bson::String(right))) => left.cmp(right),
         (Some(Bson::DateTime(left)), Some(Bson::DateTime(right))) => left.cmp(right),
+        (Some(Bson::Timestamp(left)), Some(Bson::Timestamp(right))) => left.cmp(right),
         (Some(Bson::ObjectId(left)), Some(Bson::ObjectId(right))) => left.cmp(right),
         (Some(Bson::Boolean(left)), Some(Bson::Boolean(right))) => left.cmp(right),
         (Some(left), Some(right)) if integer(left).is_some() && integer(right).is_some() => {
