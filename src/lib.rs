@@ -4,9 +4,12 @@
 // Ground: no MongoDB.
 pub mod clock;
 mod failpoint;
+pub mod json_output;
 mod model;
+mod progress;
 mod retry;
 mod schedule;
+mod shown_time;
 mod version;
 
 // Configuration, errors, interruptions, logs and outgoing HTTP calls.

@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{LogFormat, LogSettings};
+use crate::config::{DEFAULT_LEVEL, LogFormat, LogSettings};
 
 /// Directives that silence libraries with many log lines. A directive for the same library in `log.level` wins.
 const QUIET: &str = "mongodb=warn,hickory=warn,rustls=warn,hyper=warn";
@@ -22,19 +22,31 @@ pub enum LoggingError {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Sets up logging for the whole process.
+/// Who writes the log: the service, for machines and people who look back, or a command, for the person who waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaker {
+    Service,
+    Command,
+}
+
+/// Sets up logging for the whole process. A command tells warnings only, unless `log.level` asks for more, in lines
+/// without time and place; as JSON only where `log.format` says so.
 ///
 /// # Errors
 /// A [`LoggingError`] when the level cannot be parsed, or on a second call.
-pub fn init(settings: &LogSettings) -> Result<(), LoggingError> {
+pub fn init(settings: &LogSettings, speaker: Speaker) -> Result<(), LoggingError> {
     let terminal = std::io::stderr().is_terminal();
-    let json = is_json(settings);
+    let is_command = speaker == Speaker::Command;
+    let json = if is_command { settings.format == LogFormat::Json } else { is_json(settings) };
+    let level = if is_command && settings.level == DEFAULT_LEVEL { "warn" } else { &settings.level };
     let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter(&settings.level)?)
+        .with_env_filter(filter(level)?)
         .with_writer(std::io::stderr)
         .with_ansi(terminal && settings.colors && !json);
     if json {
         lines.json().flatten_event(true).with_span_list(false).finish().try_init()?;
+    } else if is_command {
+        lines.without_time().with_target(false).finish().try_init()?;
     } else {
         lines.finish().try_init()?;
     }

@@ -2,22 +2,35 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use stream_processor::cli::{self, Cli, CliCommand};
 use stream_processor::config::{self, Loaded};
+use stream_processor::json_output::print_not_done;
+use stream_processor::logging::{self, Speaker};
 use stream_processor::refusal::{Exit, Refusal};
 use stream_processor::service;
 use stream_processor::service::connect::{self, Given};
-use stream_processor::{doctor, logging, setup};
+use stream_processor::{doctor, setup};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     end_with_the_reader();
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let as_json = cli::prints_json(&matches);
     match execute(cli).await {
-        Ok(exit) => exit.into(),
+        Ok(exit) => {
+            if exit == Exit::Interrupted {
+                say_not_done("interrupted", exit, as_json);
+            }
+            exit.into()
+        }
         Err(refusal) => {
-            complain(&refusal);
+            let prefix = if refusal.exit == Exit::Interrupted { "" } else { "error: " };
+            say_not_done(&format!("{prefix}{refusal}"), refusal.exit, as_json);
             refusal.code()
         }
     }
@@ -45,7 +58,8 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
     if let CliCommand::Health(arguments) = &cli.command {
         return cli::health::run(arguments, settings.http.listen).await;
     }
-    logging::init(&settings.log).map_err(|error| usage(&error))?;
+    let speaker = if matches!(cli.command, CliCommand::Run(_)) { Speaker::Service } else { Speaker::Command };
+    logging::init(&settings.log, speaker).map_err(|error| usage(&error))?;
     let given = Given { allow_empty: cli.allow_empty, operator: cli.operator.clone(), time_zone: cli.time_zone };
     if let CliCommand::Doctor(arguments) = &cli.command {
         let context = connect::unchecked(settings, given).await?;
@@ -95,7 +109,11 @@ fn end_with_the_reader() {
     }));
 }
 
+/// Tells a person why a command was not done, and the reader of `--json` too.
 #[expect(clippy::print_stderr, reason = "the last word of a command that could not be done")]
-fn complain(refusal: &Refusal) {
-    eprintln!("error: {refusal}");
+fn say_not_done(message: &str, exit: Exit, as_json: bool) {
+    eprintln!("{message}");
+    if as_json {
+        print_not_done(exit as u8, message.trim_start_matches("error: "));
+    }
 }

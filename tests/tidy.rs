@@ -39,7 +39,18 @@ const IMPURE_WORDS: [&str; 9] =
 
 /// The modules of the library from the ground up: each one names only those of rows above its own.
 const LAYERS: [&[&str]; 24] = [
-    &["clock", "failpoint", "model", "outgoing", "retry", "schedule", "version"],
+    &[
+        "clock",
+        "failpoint",
+        "json_output",
+        "model",
+        "outgoing",
+        "progress",
+        "retry",
+        "schedule",
+        "shown_time",
+        "version",
+    ],
     &["config", "error"],
     &["interruption"],
     &["logging", "notices", "observe", "refusal", "tasks"],

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::json_output::JsonForm;
 use crate::phase::late_writes::LateWritesReport;
 use crate::phase::sides::Sides;
 use crate::project::digest::Digest;
 
 /// The name of the form of the document. Another form gets another number.
-pub(crate) const SCHEMA: &str = "stream-processor-certificate/1";
+pub(crate) const SCHEMA: &str = JsonForm::Certificate.schema();
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -31,9 +31,12 @@ pub struct StatusArguments {
     /// Refresh every two seconds, until Ctrl-C.
     #[arg(long)]
     pub watch: bool,
-    /// Print JSON; with --watch one object per line.
-    #[arg(long)]
+    /// Print JSON.
+    #[arg(long, conflicts_with = "watch")]
     pub json: bool,
+    /// With --watch: print one JSON object per line.
+    #[arg(long, requires = "watch", conflicts_with = "json")]
+    pub ndjson: bool,
 }
 
 /// Arguments of `replay`.
@@ -139,20 +142,7 @@ pub struct Override {
 pub enum DeadLettersCommand {
     /// Print every dead letter: its document, its reason, its age.
     #[command(after_help = "Example:\n  stream-processor dead-letters list --json")]
-    List {
-        /// Only those with this reason; may be repeated.
-        #[arg(long, value_name = "REASON", value_parser = PossibleValuesParser::new(Reason::ALL.map(Reason::as_str)))]
-        reason: Vec<String>,
-        /// The greatest number that is printed; all are counted.
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-        limit: Option<u64>,
-        /// Print one JSON object per line.
-        #[arg(long)]
-        json: bool,
-        /// End with the exit code 1 if there are any, for scripts.
-        #[arg(long)]
-        fail_if_any: bool,
-    },
+    List(ListDeadLettersArguments),
     /// Print one dead letter with the meaning of its reason and the remedy.
     #[command(after_help = "Example:\n  stream-processor dead-letters show recruiters/65102a7347a6ef7545b05ef0")]
     Show {
@@ -163,9 +153,12 @@ pub enum DeadLettersCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Retry all dead letters now. The exit code is 1 if some stay.
-    #[command(after_help = "Example:\n  stream-processor dead-letters retry")]
+    /// Retry dead letters now. The exit code is 1 if some stay.
+    #[command(after_help = "Example:\n  stream-processor dead-letters retry recruiters/65102a7347a6ef7545b05ef0")]
     Retry {
+        /// The ids, as `list` prints them; the default is all. A retry of a job retries its whole recruiter.
+        #[arg(value_name = "ID", value_parser = values::dead_letter)]
+        ids: Vec<String>,
         /// Print the result as JSON.
         #[arg(long)]
         json: bool,
@@ -185,6 +178,26 @@ pub enum DeadLettersCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Arguments of `dead-letters list`.
+#[derive(Debug, Args)]
+pub struct ListDeadLettersArguments {
+    /// Only those with this reason; may be repeated.
+    #[arg(long, value_name = "REASON", value_parser = PossibleValuesParser::new(Reason::ALL.map(Reason::as_str)))]
+    pub reason: Vec<String>,
+    /// The greatest number that is printed; all are counted. The default is 1000, and all with --ndjson.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Print one JSON object per line.
+    #[arg(long, conflicts_with = "json")]
+    pub ndjson: bool,
+    /// End with the exit code 1 if there are any, for scripts.
+    #[arg(long)]
+    pub fail_if_any: bool,
 }
 
 /// Arguments of `resume`.

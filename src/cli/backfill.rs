@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 
 use bson::{Document, doc};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,7 @@ use crate::apply::dry_run::DryRun;
 use crate::context::Context;
 use crate::doctor::platform::schema::refused_offers;
 use crate::error::Failure;
+use crate::json_output::JsonForm;
 use crate::maintenance::backfill_dry_run::run_dry;
 use crate::maintenance::stored_commands::{Command, CommandOutcome, count};
 use crate::model::ids::RecruiterId;
@@ -22,6 +23,7 @@ use crate::model::names::{LINKS, WatchedCollection};
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::phase::state;
+use crate::progress::bar;
 use crate::refusal::{Exit, Refusal};
 use crate::service::submit::submit;
 use crate::source::scan;
@@ -38,19 +40,18 @@ pub async fn backfill(context: Context, arguments: BackfillArguments) -> Result<
         return work.run_dry().await;
     }
     work.require_recruiter().await?;
-    let bar = work.bar().await?;
+    let shown = work.bar().await?;
     let BackfillArguments { recruiter, active_only, .. } = work.arguments;
     let command = Command::Backfill { recruiter: recruiter.map(RecruiterId), active_only };
     let outcome =
-        submit(&work.context, &command, |stored| bar.set_position(count(&stored.progress, "recruiters"))).await;
-    bar.finish_and_clear();
+        submit(&work.context, &command, |stored| shown.set_position(count(&stored.progress, "recruiters"))).await;
+    shown.finish_and_clear();
     match outcome? {
-        Some(CommandOutcome { done: true, details }) => {
+        CommandOutcome { done: true, details } => {
             work.print(&details);
             Ok(Exit::Done)
         }
-        Some(refused) => Err(refused.refusal()),
-        None => Ok(Exit::Interrupted),
+        refused => Err(refused.refusal()),
     }
 }
 
@@ -67,8 +68,9 @@ impl Backfill {
         let current = state::load(&self.context.database, self.context.settings.phase.initial).await?;
         let bar = self.bar().await?;
         let show = |recruiters| bar.set_position(recruiters);
-        let (recruiters, dry_run) = run_dry(&self.context, current.phase, &self.filter(), &group.stop, show).await?;
+        let counted = run_dry(&self.context, current.phase, &self.filter(), &group.stop, show).await;
         bar.finish_and_clear();
+        let (recruiters, dry_run) = counted?;
         if group.stop.is_cancelled() {
             return Ok(Exit::Interrupted);
         }
@@ -100,19 +102,15 @@ impl Backfill {
         scan::backfill_filter(self.arguments.recruiter.map(RecruiterId), self.arguments.active_only)
     }
 
-    /// A progress bar with rate and time left; hidden with `--json` and outside a terminal.
+    /// A progress bar with rate and time left; hidden outside a terminal.
     async fn bar(&self) -> Result<ProgressBar, Failure> {
-        if !std::io::stderr().is_terminal() || self.arguments.json {
+        // Nobody needs the count where nobody sees the bar.
+        if !std::io::stderr().is_terminal() {
             return Ok(ProgressBar::hidden());
         }
         let recruiters = collection(&self.context.database, WatchedCollection::Recruiters.name());
         let total = recruiters.count_documents(self.filter()).await.map_err(Failure::Read)?;
-        let bar = ProgressBar::new(total);
-        let template = "{bar:40} {pos}/{len} recruiters, {per_sec}, {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        Ok(bar)
+        Ok(bar(total, "{pos}/{len} recruiters, {per_sec}, {eta} left"))
     }
 
     #[expect(clippy::print_stdout, reason = "the output of the command")]
@@ -121,11 +119,10 @@ impl Backfill {
         let (recruiters, created, changed) = (of("recruiters"), of("created"), of("changed"));
         let (unchanged, dead) = (of("unchanged"), of("dead_letters"));
         if self.arguments.json {
-            println!(
-                "{}",
-                json!({ "recruiters": recruiters, "created": created, "changed": changed, "unchanged": unchanged,
-                "dead_letters": dead })
-            )
+            JsonForm::Backfill.print(json!({
+                "recruiters": recruiters, "created": created, "changed": changed, "unchanged": unchanged,
+                "dead_letters": dead,
+            }))
         } else {
             println!(
                 "{recruiters} recruiters: {created} offers created, {changed} changed, {unchanged} unchanged; \
@@ -139,14 +136,13 @@ impl Backfill {
         let dead: BTreeMap<&str, u64> =
             dry_run.dead_letters.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
         if self.arguments.json {
-            let report = json!({
+            JsonForm::BackfillDryRun.print(json!({
                 "dry_run": true, "recruiters": recruiters, "created": dry_run.created,
                 "changed": dry_run.changed, "unchanged": dry_run.unchanged, "jobs_gone": dry_run.jobs_gone,
                 "fields": dry_run.fields, "reasons": dry_run.reasons_by_name(),
                 "status_changes": dry_run.status_changes_by_name(), "dead_letters": dead,
                 "refused_offers": refused,
-            });
-            println!("{report}");
+            }));
             return;
         }
         println!(

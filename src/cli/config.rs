@@ -3,8 +3,11 @@
 
 use std::io::{self, Write};
 
+use serde_json::json;
+
 use super::ConfigCommand;
 use crate::config::{Effective, Settings};
+use crate::json_output::JsonForm;
 use crate::refusal::{Exit, Refusal};
 use crate::service::check_mail_server;
 
@@ -31,8 +34,7 @@ pub fn run(
 fn print(command: &ConfigCommand, keys: &[Effective], out: &mut impl Write) -> io::Result<()> {
     match command {
         ConfigCommand::Show { json: true } => {
-            serde_json::to_writer_pretty(&mut *out, keys)?;
-            writeln!(out)?;
+            writeln!(out, "{:#}", JsonForm::Configuration.document(json!({ "keys": keys })))?;
         }
         ConfigCommand::Show { json: false } => table(keys, out)?,
         ConfigCommand::Check => writeln!(out, "configuration is valid")?,

@@ -1,21 +1,30 @@
 //! The commands `dead-letters list`, `show`, `retry` and `drop` (spec 06). The output has ids, reasons and codes, never
 //! values of documents.
 
-use bson::{DateTime, doc};
-use futures::TryStreamExt as _;
-use serde_json::json;
+use std::collections::BTreeSet;
 
-use super::arguments::DeadLettersCommand;
+use bson::{DateTime, Document, doc};
+use futures::TryStreamExt as _;
+use serde_json::{Value, json};
+
+use super::arguments::{DeadLettersCommand, ListDeadLettersArguments};
+use super::table::table;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::json_output::JsonForm;
 use crate::maintenance::stored_commands::{Command, CommandOutcome, count};
 use crate::model::dead_letter::Reason;
 use crate::model::names::DEAD_LETTERS;
+use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::service::submit::submit;
+use crate::shown_time::shown;
 use crate::write::stored_dead_letter::StoredDeadLetter;
+
+/// The number of dead letters that are printed without `--limit`; `--ndjson` then prints all.
+const SHOWN: u64 = 1_000;
 
 /// Runs the command and prints its result on standard output.
 ///
@@ -23,45 +32,67 @@ use crate::write::stored_dead_letter::StoredDeadLetter;
 /// A [`Refusal`] when `show` finds no such dead letter, or the database fails for good.
 pub async fn run(context: Context, command: DeadLettersCommand) -> Result<Exit, Refusal> {
     match command {
-        DeadLettersCommand::List { reason, limit, json, fail_if_any } => {
-            let found = list(&context, reason, limit.unwrap_or(u64::MAX), json).await?;
-            Ok(if fail_if_any && found > 0 { Exit::Findings } else { Exit::Done })
-        }
+        DeadLettersCommand::List(arguments) => list(&context, &arguments).await,
         DeadLettersCommand::Show { id, json } => show(&context, &id, json).await,
-        DeadLettersCommand::Retry { json } => retry(&context, json).await,
+        DeadLettersCommand::Retry { ids, json } => retry(&context, ids, json).await,
         DeadLettersCommand::Drop { ids, reason, json } => drop_letters(&context, ids, reason, json).await,
     }
 }
 
-/// Prints the dead letters, and returns their number.
 #[expect(clippy::print_stdout, reason = "the output of the command")]
-async fn list(context: &Context, reasons: Vec<String>, limit: u64, as_json: bool) -> Result<u64, Refusal> {
-    // Each dead letter is printed as it is read: there may be more of them than fit into memory.
-    let dead_letters = collection(&context.database, DEAD_LETTERS);
-    let filter = if reasons.is_empty() {
+async fn list(context: &Context, arguments: &ListDeadLettersArguments) -> Result<Exit, Refusal> {
+    let ListDeadLettersArguments { reason, limit, json, ndjson, fail_if_any } = arguments;
+    let filter = if reason.is_empty() {
         doc! {}
     } else {
-        doc! { "reason": { "$in": reasons } }
+        doc! { "reason": { "$in": reason } }
     };
-    let mut dead_letters = dead_letters.find(filter).sort(doc! { "_id": 1 }).await.map_err(Failure::Read)?;
-    let mut found = 0_u64;
-    while let Some(dead_letter) = dead_letters.try_next().await.map_err(Failure::Read)? {
-        found += 1;
-        if found > limit {
-            continue;
-        }
-        let dead_letter = StoredDeadLetter::of(&dead_letter);
-        if as_json { println!("{}", as_value(&dead_letter)) } else { println!("{}", as_text(&dead_letter)) }
+    let count = with_deadline(collection(&context.database, DEAD_LETTERS).count_documents(filter.clone())).await;
+    let count = count.map_err(Failure::Read)?;
+    let exit = if *fail_if_any && count > 0 { Exit::Findings } else { Exit::Done };
+    if *ndjson {
+        let print = |dead_letter: StoredDeadLetter| println!("{}", as_value(&dead_letter));
+        each(context, filter, *limit, print).await?;
+        return Ok(exit);
     }
-    if !as_json {
-        let hidden = found.saturating_sub(limit);
-        let rest = if hidden > 0 { format!(", {hidden} of them not shown") } else { String::new() };
-        println!("{found} dead letters{rest}");
+    let mut shown = Vec::new();
+    each(context, filter, Some(limit.unwrap_or(SHOWN)), |dead_letter| shown.push(dead_letter)).await?;
+    if *json {
+        let dead_letters: Vec<Value> = shown.iter().map(as_value).collect();
+        JsonForm::DeadLettersList.print(json!({ "count": count, "dead_letters": dead_letters }));
+        return Ok(exit);
     }
-    Ok(found)
+    let rows: Vec<[String; 5]> = shown.iter().map(|dead_letter| row(dead_letter, context)).collect();
+    for line in table(["ID", "REASON", "ATTEMPTS", "LAST SEEN", "DETAIL"], &rows) {
+        println!("{line}");
+    }
+    let hidden = count.saturating_sub(shown.len() as u64);
+    let rest = if hidden > 0 { format!(", {hidden} of them not shown (--limit shows more)") } else { String::new() };
+    println!("{count} dead letters{rest}");
+    if count > 0 {
+        println!("next: stream-processor dead-letters show ID tells the remedy, dead-letters retry ID tries again");
+    }
+    Ok(exit)
 }
 
-fn as_value(dead_letter: &StoredDeadLetter) -> serde_json::Value {
+/// Reads the dead letters one by one, because `--ndjson` may print more of them than fit into memory.
+async fn each(
+    context: &Context,
+    filter: Document,
+    limit: Option<u64>,
+    mut found: impl FnMut(StoredDeadLetter),
+) -> Result<(), Failure> {
+    let limit = limit.map_or(0, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+    let dead_letters = collection(&context.database, DEAD_LETTERS);
+    let reading = dead_letters.find(filter).sort(doc! { "_id": 1 }).limit(limit);
+    let mut cursor = with_deadline(reading).await.map_err(Failure::Read)?;
+    while let Some(dead_letter) = with_deadline(cursor.try_next()).await.map_err(Failure::Read)? {
+        found(StoredDeadLetter::of(&dead_letter));
+    }
+    Ok(())
+}
+
+fn as_value(dead_letter: &StoredDeadLetter) -> Value {
     json!({
         "id": dead_letter.id, "reason": dead_letter.reason, "detail": dead_letter.detail,
         "attempts": dead_letter.attempts, "first_seen": dead_letter.first_seen.and_then(text),
@@ -69,8 +100,18 @@ fn as_value(dead_letter: &StoredDeadLetter) -> serde_json::Value {
     })
 }
 
-fn as_text(StoredDeadLetter { id, reason, detail, last_seen, .. }: &StoredDeadLetter) -> String {
-    format!("{id}  {reason}  {detail}  {}", last_seen.and_then(text).unwrap_or_default())
+fn row(dead_letter: &StoredDeadLetter, context: &Context) -> [String; 5] {
+    let StoredDeadLetter { id, reason, attempts, last_seen, .. } = dead_letter;
+    let attempts = attempts.map_or_else(String::new, |attempts| attempts.to_string());
+    let last_seen = last_seen.map_or_else(String::new, |time| shown(time, context.time_zone));
+    [id.clone(), reason.clone(), attempts, last_seen, detail(dead_letter)]
+}
+
+/// The stored detail; where the reason tells everything, what it means.
+fn detail(dead_letter: &StoredDeadLetter) -> String {
+    let advice = Reason::from_stored(&dead_letter.reason).advice();
+    let meaning = advice.split_once(": ").map_or(advice, |(meaning, _)| meaning);
+    if dead_letter.detail.is_empty() { meaning.to_owned() } else { dead_letter.detail.clone() }
 }
 
 fn text(date: DateTime) -> Option<String> {
@@ -84,32 +125,42 @@ async fn show(context: &Context, id: &str, as_json: bool) -> Result<Exit, Refusa
         return Err(Refusal::new(Exit::Findings, message));
     };
     let advice = Reason::from_stored(&dead_letter.reason).advice();
-    let mut value = as_value(&dead_letter);
     if as_json {
+        let mut value = as_value(&dead_letter);
         if let Some(fields) = value.as_object_mut() {
             fields.insert("advice".to_owned(), advice.into());
         }
-        println!("{value:#}");
+        JsonForm::DeadLettersShow.print(value);
         return Ok(Exit::Done);
     }
-    for field in ["id", "reason", "detail", "attempts", "first_seen", "last_seen", "next_retry"] {
-        let shown = value.get(field).filter(|value| !value.is_null() && **value != "");
-        if let Some(shown) = shown {
-            println!("{field:<11} {}", shown.as_str().map_or_else(|| shown.to_string(), str::to_owned));
+    let at = |time: Option<DateTime>| time.map_or_else(String::new, |time| shown(time, context.time_zone));
+    let StoredDeadLetter { attempts, first_seen, last_seen, next_retry, .. } = &dead_letter;
+    for (name, shown) in [
+        ("id", dead_letter.id.clone()),
+        ("reason", dead_letter.reason.clone()),
+        ("detail", detail(&dead_letter)),
+        ("attempts", attempts.map_or_else(String::new, |attempts| attempts.to_string())),
+        ("first_seen", at(*first_seen)),
+        ("last_seen", at(*last_seen)),
+        ("next_retry", at(*next_retry)),
+        ("what to do", advice.to_owned()),
+    ] {
+        if !shown.is_empty() {
+            println!("{name:<11} {shown}");
         }
     }
-    println!("{:<11} {advice}", "what to do");
     Ok(Exit::Done)
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
 async fn drop_letters(context: &Context, ids: Vec<String>, reason: String, as_json: bool) -> Result<Exit, Refusal> {
-    let asked = ids.iter().collect::<std::collections::BTreeSet<_>>().len() as u64;
+    let asked = distinct(&ids);
     match submit(context, &Command::DropDeadLetters { ids, reason: Some(reason) }, |_| {}).await? {
-        Some(CommandOutcome { done: true, details }) => {
+        CommandOutcome { done: true, details } => {
             let dropped = count(&details, "dropped");
             match as_json {
-                true => println!("{}", json!({ "dropped": dropped, "unknown": asked.saturating_sub(dropped) })),
+                true => JsonForm::DeadLettersDrop
+                    .print(json!({ "dropped": dropped, "unknown": asked.saturating_sub(dropped) })),
                 false if dropped == asked => println!("{dropped} dead letters dropped"),
                 false => {
                     println!("{dropped} dead letters dropped, {} not found", asked.saturating_sub(dropped))
@@ -117,24 +168,30 @@ async fn drop_letters(context: &Context, ids: Vec<String>, reason: String, as_js
             }
             Ok(if dropped == asked { Exit::Done } else { Exit::Findings })
         }
-        Some(refused) => Err(refused.refusal()),
-        None => Ok(Exit::Interrupted),
+        refused => Err(refused.refusal()),
     }
 }
 
+/// Retries the dead letters with these ids, or all without an id.
 #[expect(clippy::print_stdout, reason = "the output of the command")]
-async fn retry(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
-    match submit(context, &Command::RetryDeadLetters { due_at: None }, |_| {}).await? {
-        Some(CommandOutcome { done: true, details }) => {
+async fn retry(context: &Context, ids: Vec<String>, as_json: bool) -> Result<Exit, Refusal> {
+    let asked = if ids.is_empty() { None } else { Some(distinct(&ids)) };
+    match submit(context, &Command::RetryDeadLetters { ids, due_at: None }, |_| {}).await? {
+        CommandOutcome { done: true, details } => {
             let (before, after) = (count(&details, "before"), count(&details, "after"));
+            let unknown = asked.map_or(0, |asked| asked.saturating_sub(before));
             if as_json {
-                println!("{}", json!({ "before": before, "after": after }))
+                JsonForm::DeadLettersRetry.print(json!({ "before": before, "after": after, "unknown": unknown }));
             } else {
-                println!("{before} dead letters before, {after} now")
+                let unknown = if unknown > 0 { format!("; {unknown} not found") } else { String::new() };
+                println!("{before} dead letters before, {after} now{unknown}");
             }
-            Ok(if after == 0 { Exit::Done } else { Exit::Findings })
+            Ok(if after == 0 && unknown == 0 { Exit::Done } else { Exit::Findings })
         }
-        Some(refused) => Err(refused.refusal()),
-        None => Ok(Exit::Interrupted),
+        refused => Err(refused.refusal()),
     }
+}
+
+fn distinct(ids: &[String]) -> u64 {
+    ids.iter().collect::<BTreeSet<_>>().len() as u64
 }

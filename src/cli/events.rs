@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bson::{Bson, DateTime, Document, doc};
+use chrono_tz::Tz;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use futures::TryStreamExt as _;
@@ -14,12 +15,14 @@ use tokio_util::sync::CancellationToken;
 use super::time::TimeName;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::json_output::JsonForm;
 use crate::model::names::EVENTS;
 use crate::model::timeline::KINDS;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
+use crate::shown_time::shown;
 use crate::tasks::{Group, Task, pause, signals};
 
 /// The interval at which `--follow` looks for new events.
@@ -42,9 +45,12 @@ pub struct EventsArguments {
     /// Go on printing new events, until Ctrl-C.
     #[arg(long)]
     pub follow: bool,
-    /// Print JSON, one event per line.
-    #[arg(long)]
+    /// Print JSON.
+    #[arg(long, conflicts_with = "follow")]
     pub json: bool,
+    /// Print one JSON object per line.
+    #[arg(long, conflicts_with = "json")]
+    pub ndjson: bool,
 }
 
 /// Prints the events on standard output, the oldest first.
@@ -57,8 +63,14 @@ pub async fn events(context: Context, arguments: EventsArguments) -> Result<Exit
         None => DateTime::from_millis(0),
     };
     let mut newest = read(&context, since, &arguments.kind, Some(arguments.limit)).await?;
+    if arguments.json {
+        let events: Vec<Value> = newest.iter().map(as_value).collect();
+        JsonForm::Events.print(json!({ "events": events }));
+        return Ok(Exit::Done);
+    }
     let mut printed = BTreeSet::new();
-    print(&newest, &mut printed, arguments.json);
+    let mut output = EventOutput { ndjson: arguments.ndjson, zone: context.time_zone, has_header: false };
+    output.print(&newest, &mut printed);
     if !arguments.follow {
         return Ok(Exit::Done);
     }
@@ -71,13 +83,13 @@ pub async fn events(context: Context, arguments: EventsArguments) -> Result<Exit
             from = DateTime::from_millis(last.timestamp_millis().saturating_sub(OVERLAP_MILLISECONDS)).max(since);
         }
         newest = read(&context, from, &arguments.kind, None).await?;
-        print(&newest, &mut printed, arguments.json);
+        output.print(&newest, &mut printed);
     }
     Ok(Exit::Done)
 }
 
 /// Reads the newest events since a time, the oldest first.
-async fn read(
+pub(super) async fn read(
     context: &Context,
     since: DateTime,
     kinds: &[String],
@@ -96,12 +108,41 @@ async fn read(
     Ok(found)
 }
 
-#[expect(clippy::print_stdout, reason = "the output of the command")]
-fn print(events: &[Document], printed: &mut BTreeSet<String>, as_json: bool) {
-    for event in events {
-        if printed.insert(event.get("_id").map(ToString::to_string).unwrap_or_default()) {
-            if as_json { println!("{}", as_value(event)) } else { println!("{}", as_text(event)) }
+/// The form of the events on standard output. With `--follow`, they come one by one, so the columns have fixed widths.
+struct EventOutput {
+    ndjson: bool,
+    zone: Tz,
+    has_header: bool,
+}
+
+impl EventOutput {
+    #[expect(clippy::print_stdout, reason = "the output of the command")]
+    fn print(&mut self, events: &[Document], printed: &mut BTreeSet<String>) {
+        for event in events {
+            if !printed.insert(event.get("_id").map(ToString::to_string).unwrap_or_default()) {
+                continue;
+            }
+            if self.ndjson {
+                println!("{}", as_value(event));
+                continue;
+            }
+            if !self.has_header {
+                self.has_header = true;
+                println!("{}", self.line("TIME", "KIND", "DETAILS"));
+            }
+            let (kind, fields) = (event.get_str("kind").unwrap_or_default(), fields_text(event));
+            println!("{}", self.line(&self.time(event), kind, &fields));
         }
+    }
+
+    fn time(&self, event: &Document) -> String {
+        event.get_datetime("at").map(|at| shown(*at, self.zone)).unwrap_or_default()
+    }
+
+    fn line(&self, time: &str, kind: &str, details: &str) -> String {
+        let width = if self.zone == Tz::UTC { 20 } else { 37 };
+        let kinds = KINDS.map(|(kind, _)| kind.len()).into_iter().max().unwrap_or_default();
+        format!("{time:<width$}  {kind:<kinds$}  {details}").trim_end().to_owned()
     }
 }
 
@@ -124,8 +165,8 @@ fn as_value(event: &Document) -> Value {
     value
 }
 
-fn as_text(event: &Document) -> String {
+/// The fields of the event's kind, as one line.
+pub(super) fn fields_text(event: &Document) -> String {
     let fields: Vec<String> = fields(event).map(|(name, value)| format!("{name}={value}")).collect();
-    let (at, kind) = (time(event).unwrap_or_default(), event.get_str("kind").unwrap_or_default());
-    format!("{at}  {kind:<15} {}", fields.join(" ")).trim_end().to_owned()
+    fields.join(" ")
 }

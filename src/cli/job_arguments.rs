@@ -36,9 +36,12 @@ pub enum JobsCommand {
         /// The greatest number of runs.
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
-        /// Print one JSON object per line.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
+        /// Print one JSON object per line.
+        #[arg(long, conflicts_with = "json")]
+        ndjson: bool,
     },
 }
 
@@ -54,7 +57,7 @@ pub struct RunJobArguments {
     /// Use this time instead of now, such as 2026-03-01T09:20:00+01:00, 01:30 or `yesterday 14:00`.
     #[arg(long, value_name = "TIME")]
     pub now: Option<TimeName>,
-    /// Print JSON: one object per line, the last one with the counts.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
     /// Print one line of comma-separated values per document, and no counts.

@@ -2,21 +2,25 @@
 //! only run by hand (spec 05). The output has ids, names of fields and counts, never values of documents.
 
 use bson::{Bson, DateTime};
+use chrono_tz::Tz;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::table::table;
 use super::{AnonymizeCommand, JobsCommand, ObfuscateArguments, RunJobArguments};
 use crate::context::Context;
 use crate::interruption::{Interruption, Unfinished};
+use crate::json_output::JsonForm;
 use crate::maintenance::stored_commands::{Command, CommandOutcome, count};
 use crate::model::ids::UserId;
 use crate::phase::state;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::service::submit::submit;
+use crate::shown_time::shown;
 use crate::tasks::signals;
 use crate::tasks::{Group, Task};
-use crate::ticker::job_context::JobContext;
+use crate::ticker::job_context::{JobContext, LineListener};
 use crate::ticker::jobs::obfuscate;
 use crate::ticker::ledger::{self, RunEnd};
 use crate::ticker::overview::{self, Overview};
@@ -33,7 +37,11 @@ pub async fn run(context: Context, command: JobsCommand) -> Result<Exit, Refusal
     match command {
         JobsCommand::List { json } => list(&context, json).await,
         JobsCommand::Run(arguments) => run_job(&context, &arguments).await,
-        JobsCommand::History { job, limit, json } => history(&context, job.as_deref(), limit, json).await,
+        JobsCommand::History { job, limit, json, ndjson } => {
+            let runs = stored_run::history(&context.database, job.as_deref(), limit.into()).await?;
+            print_history(&runs, context.time_zone, json, ndjson);
+            Ok(Exit::Done)
+        }
     }
 }
 
@@ -111,11 +119,11 @@ async fn run_here(context: &Context, job_order: JobOrder, now: Option<DateTime>,
         report: JobReport::default(),
         stop: group.stop.clone(),
         write_access: None,
-        listener: Some(match form {
-            Form::Text => print_text,
-            Form::Json => print_json,
-            Form::Csv => print_csv,
-        }),
+        listener: match form {
+            Form::Text => LineListener::Prints(print_text),
+            Form::Json => LineListener::Collects(Vec::new()),
+            Form::Csv => LineListener::Prints(print_csv),
+        },
         stuck: 0,
     };
     if !job_order.applies_in(phase) {
@@ -131,10 +139,14 @@ async fn run_here(context: &Context, job_order: JobOrder, now: Option<DateTime>,
         done => done?,
     }
     let end = RunEnd::of(&job.report);
-    // The listener has already printed every line.
     let run = StoredRun::of(&ledger::details(&end, &job.report));
     let is_dry_run = !matches!(job_order, JobOrder::Job(job) if job.only_reads());
-    summarize(&run, is_dry_run, form);
+    // The listener has already printed every line, except for JSON.
+    let lines = match job.listener {
+        LineListener::Collects(lines) => lines.iter().map(|line| json!(line)).collect(),
+        LineListener::Prints(_) | LineListener::Nobody => Vec::new(),
+    };
+    summarize(&run, lines, is_dry_run, form);
     Ok(exit_of(&run))
 }
 
@@ -142,14 +154,13 @@ async fn run_here(context: &Context, job_order: JobOrder, now: Option<DateTime>,
 /// lease and carries the command out.
 async fn submit_and_print(context: &Context, command: &Command, form: Form) -> Result<Exit, Refusal> {
     match submit(context, command, |_| {}).await? {
-        Some(CommandOutcome { done: true, details }) => {
+        CommandOutcome { done: true, details } => {
             let run = StoredRun::of(&details);
-            print_stored(&run, form);
-            summarize(&run, false, form);
+            let lines = print_stored(&run, form);
+            summarize(&run, lines, false, form);
             Ok(exit_of(&run))
         }
-        Some(refused) => Err(refused.refusal()),
-        None => Ok(Exit::Interrupted),
+        refused => Err(refused.refusal()),
     }
 }
 
@@ -165,41 +176,39 @@ fn print_text(line: &ReportLine) {
     println!("{}  {}  {}", line.id, line.what, line.fields.join(", "));
 }
 
-#[expect(clippy::print_stdout, reason = "the output of the command")]
-fn print_json(line: &ReportLine) {
-    println!("{}", json!(line));
-}
-
 /// Prints a line as comma-separated values. Ids, words and names of fields need no quotes.
 #[expect(clippy::print_stdout, reason = "the output of the command")]
 fn print_csv(line: &ReportLine) {
     println!("{},{},{}", line.id, line.what, line.fields.join(" "));
 }
 
+/// Prints the lines that the ledger kept, and returns those that belong into the JSON document.
 #[expect(clippy::print_stdout, reason = "the output of the command")]
-fn print_stored(run: &StoredRun, form: Form) {
+fn print_stored(run: &StoredRun, form: Form) -> Vec<Value> {
+    let mut lines = Vec::new();
     for StoredLine { id, what, fields } in run.report_lines() {
         match form {
             Form::Text => println!("{id}  {what}  {}", fields.join(", ")),
-            Form::Json => println!("{}", json!({ "id": id, "what": what, "fields": fields })),
+            Form::Json => lines.push(json!({ "id": id, "what": what, "fields": fields })),
             Form::Csv => println!("{id},{what},{}", fields.join(" ")),
         }
     }
+    lines
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
-fn summarize(run: &StoredRun, is_dry_run: bool, form: Form) {
+fn summarize(run: &StoredRun, lines: Vec<Value>, is_dry_run: bool, form: Form) {
     let [matched, changed, failed] = counts(run);
     let outcome = run.outcome.as_deref().unwrap_or_default();
     match form {
         Form::Json => {
             let skipped: Value = Bson::Document(run.skipped.clone()).into_relaxed_extjson();
             let changed_as: Value = Bson::Document(run.changed_as.clone()).into_relaxed_extjson();
-            println!(
-                "{}",
-                json!({ "outcome": outcome, "dry_run": is_dry_run, "matched": matched, "changed": changed,
-                    "changed_as": changed_as, "failed": failed, "skipped": skipped, "lines": run.told, "error": run.error })
-            );
+            JsonForm::JobsRun.print(json!({
+                "outcome": outcome, "dry_run": is_dry_run, "matched": matched, "changed": changed,
+                "changed_as": changed_as, "failed": failed, "skipped": skipped, "lines": lines, "line_count": run.told,
+                "error": run.error,
+            }));
         }
         Form::Csv => {}
         Form::Text => {
@@ -224,24 +233,25 @@ async fn list(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
             .await?;
     if as_json {
         let jobs: Vec<Value> = jobs.iter().map(as_value).collect();
-        println!("{}", Value::Array(jobs));
+        JsonForm::JobsList.print(json!({ "jobs": jobs }));
         return Ok(Exit::Done);
     }
-    let width = jobs.iter().map(|job| job.job.len()).max().unwrap_or_default();
-    for job in &jobs {
-        let crons = job.crons.join("; ");
+    let at = |time: Option<DateTime>| time.map_or_else(String::new, |time| shown(time, context.time_zone));
+    let row = |job: &Overview| {
         let next = match job.next {
-            Some(next) => format!("next {}", written(next)),
+            Some(next) => shown(next, context.time_zone),
             None if job.enabled => "by hand only".to_owned(),
             None => "off".to_owned(),
         };
-        let last = match (&job.running, &job.last) {
-            (Some(run), _) => format!("running since {}", run.started.map(written).unwrap_or_default()),
-            (None, Some(run)) => format!("last {} {}", run.scheduled_for.map(written).unwrap_or_default(), how(run)),
-            (None, None) => "never run".to_owned(),
+        let (last, result) = match (&job.running, &job.last) {
+            (Some(run), _) => (at(run.started), "running".to_owned()),
+            (None, Some(run)) => (at(run.scheduled_for), how(run)),
+            (None, None) => (String::new(), "never run".to_owned()),
         };
-        println!("{:width$}  {crons:24}  {next:29}  {last}", job.job);
-    }
+        [job.job.to_string(), job.crons.join("; "), next, last, result]
+    };
+    let rows: Vec<[String; 5]> = jobs.iter().map(row).collect();
+    table(["JOB", "SCHEDULE", "NEXT", "LAST", "RESULT"], &rows).iter().for_each(|line| println!("{line}"));
     if let Some(off) = jobs.iter().find(|job| !job.enabled) {
         println!("a job that is off runs by hand only; to turn it on, set ticker.jobs.{}.enabled = true", off.job);
     }
@@ -250,27 +260,28 @@ async fn list(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
 
 fn as_value(job: &Overview) -> Value {
     json!({
-        "job": job.job, "enabled": job.enabled, "cron": job.crons, "next": job.next.map(written),
+        "job": job.job, "enabled": job.enabled, "cron": job.crons, "next": job.next.and_then(written),
         "last": job.last.as_ref().map(run_as_value), "running": job.running.as_ref().map(run_as_value),
     })
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
-async fn history(context: &Context, job: Option<&str>, limit: u32, as_json: bool) -> Result<Exit, Refusal> {
-    let runs = stored_run::history(&context.database, job, limit.into()).await?;
-    for run in &runs {
-        if as_json {
-            println!("{}", run_as_value(run))
-        } else {
-            let time = run.scheduled_for.map(written).unwrap_or_default();
-            let who = if run.by_hand { "by hand" } else { "" };
-            println!("{time}  {:28}  {}  {who}", run.job, how(run));
-        }
-    }
-    if runs.is_empty() && !as_json {
+fn print_history(runs: &[StoredRun], zone: Tz, as_json: bool, as_ndjson: bool) {
+    if as_ndjson {
+        runs.iter().for_each(|run| println!("{}", run_as_value(run)));
+    } else if as_json {
+        JsonForm::JobsHistory.print(json!({ "runs": runs.iter().map(run_as_value).collect::<Vec<Value>>() }));
+    } else if runs.is_empty() {
         println!("no runs");
+    } else {
+        let row = |run: &StoredRun| {
+            let time = run.scheduled_for.map_or_else(String::new, |time| shown(time, zone));
+            let by = if run.by_hand { "by hand" } else { "schedule" };
+            [time, run.job.clone(), by.to_owned(), how(run)]
+        };
+        let rows: Vec<[String; 4]> = runs.iter().map(row).collect();
+        table(["TIME", "JOB", "BY", "RESULT"], &rows).iter().for_each(|line| println!("{line}"));
     }
-    Ok(Exit::Done)
 }
 
 fn how(run: &StoredRun) -> String {
@@ -290,14 +301,14 @@ fn run_as_value(run: &StoredRun) -> Value {
     let [matched, changed, failed] = counts(run);
     let lines = Bson::Array(run.lines.clone()).into_relaxed_extjson();
     json!({
-        "job": run.job, "scheduled_for": run.scheduled_for.map(written), "by_hand": run.by_hand,
-        "started": run.started.map(written), "finished": run.finished.map(written), "outcome": run.outcome,
+        "job": run.job, "scheduled_for": run.scheduled_for.and_then(written), "by_hand": run.by_hand,
+        "started": run.started.and_then(written), "finished": run.finished.and_then(written), "outcome": run.outcome,
         "matched": matched, "changed": changed, "failed": failed,
         "changed_as": Bson::Document(run.changed_as.clone()).into_relaxed_extjson(), "occurrences": run.occurrences,
         "skipped": Bson::Document(run.skipped.clone()).into_relaxed_extjson(), "error": run.error, "lines": lines,
     })
 }
 
-fn written(time: DateTime) -> String {
-    time.try_to_rfc3339_string().unwrap_or_default()
+fn written(time: DateTime) -> Option<String> {
+    time.try_to_rfc3339_string().ok()
 }

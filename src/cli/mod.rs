@@ -17,6 +17,7 @@ pub mod position;
 pub mod replay;
 pub mod resume;
 pub mod status;
+mod table;
 mod time;
 pub mod tokens;
 mod values;
@@ -27,7 +28,7 @@ use std::path::PathBuf;
 use bson::oid::ObjectId;
 use chrono_tz::Tz;
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, Parser, Subcommand};
 use secrecy::SecretString;
 
 use self::arguments::{
@@ -315,7 +316,7 @@ impl CliCommand {
             Self::Doctor(_) | Self::Status(_) | Self::Events(_) => true,
             Self::Tokens { command } => matches!(command, TokensCommand::List { .. } | TokensCommand::Show { .. }),
             Self::DeadLetters { command } => {
-                matches!(command, DeadLettersCommand::List { .. } | DeadLettersCommand::Show { .. })
+                matches!(command, DeadLettersCommand::List(_) | DeadLettersCommand::Show { .. })
             }
             Self::Phase { command } => !matches!(command, PhaseCommand::Set { .. }),
             Self::Backfill(_) | Self::Replay(_) => self.is_dry_run(),
@@ -331,6 +332,15 @@ impl CliCommand {
             Self::Replay(replay) => replay.dry_run,
             _ => false,
         }
+    }
+}
+
+/// True when `--json` was given to the command.
+#[must_use]
+pub fn prints_json(matches: &ArgMatches) -> bool {
+    match matches.subcommand() {
+        Some((_, inner)) => prints_json(inner),
+        None => matches.try_get_one("json").ok().flatten().copied().unwrap_or(false),
     }
 }
 

@@ -2,12 +2,15 @@
 //! and at the end whether the service may be switched off (spec 04).
 
 use bson::DateTime;
+use chrono_tz::Tz;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::table::table;
 use super::{PhaseCommand, phase_certificate};
 use crate::context::Context;
 use crate::error::Failure;
+use crate::json_output::JsonForm;
 use crate::maintenance::stored_commands::{Command, CommandOutcome};
 use crate::mongo::server_clock::server_time;
 use crate::phase::late_writes::{LateWrites, LateWritesReport};
@@ -17,6 +20,7 @@ use crate::phase::{Phase, StepDirection};
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::service::submit::submit;
+use crate::shown_time::shown;
 use crate::verify;
 use crate::verify::only_in_recruiters::OnlyInRecruiters;
 
@@ -50,11 +54,11 @@ async fn show(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
         Phase::Sync | Phase::DualWrite | Phase::Retired => None,
     };
     let late = LateWrites::read(&context.database, &current).await?.map(|late| late.report());
-    let shown = Shown { current: &current, next, conditions: &conditions, alone, late };
+    let state = Shown { current: &current, next, conditions: &conditions, alone, late };
     if as_json {
-        println!("{:#}", shown.as_value())
+        JsonForm::PhaseShow.print(state.as_value())
     } else {
-        println!("{}", shown.as_text())
+        println!("{}", state.as_text(context.time_zone))
     }
     Ok(Exit::Done)
 }
@@ -76,7 +80,7 @@ impl Shown<'_> {
         let row = current.phase.row();
         json!({
             "phase": current.phase.word(),
-            "since": current.since.map(text),
+            "since": current.since.and_then(text),
             "authority": row.authority,
             "stream": row.stream,
             "ticker": row.ticker,
@@ -90,12 +94,12 @@ impl Shown<'_> {
         })
     }
 
-    fn as_text(&self) -> String {
+    fn as_text(&self, zone: Tz) -> String {
         let Self { current, next, conditions, alone, late } = self;
         let row = current.phase.row();
         let since = current
             .since
-            .map_or_else(|| "no instance has run yet".to_owned(), |since| format!("since {}", text(since)));
+            .map_or_else(|| "no instance has run yet".to_owned(), |since| format!("since {}", shown(since, zone)));
         let mut lines = vec![
             format!("phase         {} ({since})", current.phase.word()),
             format!("authority     {}", row.authority),
@@ -134,33 +138,34 @@ async fn history(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     let steps = state::history(&context.database).await?;
     if as_json {
         let steps: Vec<serde_json::Value> = steps.iter().map(step_as_value).collect();
-        println!("{:#}", json!(steps));
+        JsonForm::PhaseHistory.print(json!({ "steps": steps }));
         return Ok(Exit::Done);
     }
     if steps.is_empty() {
         println!("no step yet: the first leader enters {}", context.settings.phase.initial.word());
     }
-    steps.iter().for_each(|step| println!("{}", step_as_text(step)));
+    let rows: Vec<[String; 5]> = steps.iter().flat_map(|step| step_as_rows(step, context.time_zone)).collect();
+    table(["TIME", "FROM", "TO", "WHO", "REASON"], &rows).iter().for_each(|line| println!("{line}"));
     Ok(Exit::Done)
 }
 
 fn step_as_value(step: &RecordedStep) -> serde_json::Value {
     json!({
-        "at": step.at.map(text), "who": step.who, "from": step.from, "to": step.to, "reason": step.reason,
+        "at": step.at.and_then(text), "who": step.who, "from": step.from, "to": step.to, "reason": step.reason,
         "overridden": step.overridden,
     })
 }
 
-fn step_as_text(step: &RecordedStep) -> String {
-    let [to, who, reason] = [&step.to, &step.who, &step.reason].map(|text| text.as_deref().unwrap_or_default());
-    let at = step.at.map(text).unwrap_or_default();
-    let from = step.from.as_deref().unwrap_or("-");
-    let mut line = format!("{at}  {from} -> {to}  {who}  {reason}");
-    for condition in &step.overridden {
-        line.push_str("\n    overridden: ");
-        line.push_str(condition);
-    }
-    line
+/// The row of a step, and one for each condition that it overrode.
+fn step_as_rows(step: &RecordedStep, zone: Tz) -> Vec<[String; 5]> {
+    let [to, who, reason] = [&step.to, &step.who, &step.reason].map(|text| text.clone().unwrap_or_default());
+    let at = step.at.map_or_else(String::new, |at| shown(at, zone));
+    let from = step.from.clone().unwrap_or_else(|| "-".to_owned());
+    let overridden = step.overridden.iter().map(|condition| {
+        let [at, from, to, who] = [const { String::new() }; 4];
+        [at, from, to, who, format!("overridden: {condition}")]
+    });
+    std::iter::once([at, from, to, who, reason]).chain(overridden).collect()
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
@@ -174,7 +179,7 @@ async fn set(
     let current = load(context).await?;
     if current.phase == to {
         if as_json {
-            println!("{}", json!({ "phase": to.word() }));
+            JsonForm::PhaseSet.print(json!({ "phase": to.word(), "changed": false }));
         } else {
             println!("the phase is {} already; nothing was done", to.word());
         }
@@ -185,20 +190,19 @@ async fn set(
     }
     let command = Command::SetPhase { to: to.word().to_owned(), force, reason };
     match submit(context, &command, |_| {}).await? {
-        Some(CommandOutcome { done: true, .. }) => {
+        CommandOutcome { done: true, .. } => {
             if as_json {
-                println!("{}", json!({ "phase": to.word() }))
+                JsonForm::PhaseSet.print(json!({ "phase": to.word(), "changed": true }))
             } else {
                 println!("the phase is now {}; a running leader already follows it", to.word())
             }
             Ok(Exit::Done)
         }
-        Some(refused) => {
+        refused => {
             let mut refusal = refused.refusal();
             refusal.message.push_str("; --force --reason \"…\" overrides conditions; the history records it");
             Err(refusal)
         }
-        None => Ok(Exit::Interrupted),
     }
 }
 
@@ -225,6 +229,6 @@ fn complain(table: &str) {
     eprintln!("{table}");
 }
 
-fn text(date: DateTime) -> String {
-    date.try_to_rfc3339_string().unwrap_or_default()
+fn text(date: DateTime) -> Option<String> {
+    date.try_to_rfc3339_string().ok()
 }

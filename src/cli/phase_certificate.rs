@@ -14,6 +14,7 @@ use crate::certificate::document::Certificate;
 use crate::certificate::gather::make;
 use crate::certificate::page::page;
 use crate::context::Context;
+use crate::json_output::JsonForm;
 use crate::mongo::server_clock::server_time;
 use crate::refusal::{Exit, Refusal};
 use crate::tasks::{Group, Task, signals};
@@ -99,7 +100,7 @@ fn show(certificate: &Certificate, arguments: &CertificateArguments) -> Result<E
 fn tell(certificate: &Certificate, now: &Certificate, time: DateTime, as_json: bool) -> Exit {
     let broken = broken(certificate, now, time);
     if as_json {
-        println!("{:#}", json!({ "holds": broken.is_empty(), "broken": broken }))
+        JsonForm::CertificateCheck.print(json!({ "holds": broken.is_empty(), "broken": broken }))
     } else if broken.is_empty() {
         println!("everything holds: the certificate of {} says what the database says", certificate.made_at)
     } else {

@@ -3,11 +3,11 @@
 //! and shows, offer by offer, the fields that would get another value, with the contact of people masked.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 
 use bson::{Bson, DateTime, Document, Timestamp, doc};
+use chrono_tz::Tz;
 use futures::TryStreamExt as _;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ use crate::apply::stages::Stages;
 use crate::cli::arguments::ReplayArguments;
 use crate::context::Context;
 use crate::error::{Directive, Failure};
+use crate::json_output::JsonForm;
 use crate::maintenance::replay::{self, part_applied, time_text, too_old, watched};
 use crate::maintenance::stored_commands::{Command, CommandOutcome, Span, count};
 use crate::model::ids::JobId;
@@ -28,8 +29,10 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::reads::collection;
 use crate::phase::{Phase, state};
+use crate::progress::bar;
 use crate::refusal::{Exit, Refusal};
 use crate::service::submit::submit;
+use crate::shown_time::shown_position;
 use crate::source::cursor::{operation_time, server_clock};
 use crate::source::replay::Replay;
 use crate::tasks::{Group, Task};
@@ -110,7 +113,7 @@ async fn span(context: &Context, arguments: &ReplayArguments, phase: Phase) -> R
     let clock = server_clock(&context.database).await?.max(now);
     for (flag, time) in [("--from", Some(from)), ("--until", until)] {
         if let Some(time) = time.filter(|time| time.time > clock.time) {
-            let (time, now) = (time_text(time), time_text(clock));
+            let [time, now] = [time, clock].map(|time| shown_position(time, context.time_zone));
             return refuse(format!("{flag}: {time} is in the future; the server's time is {now}"));
         }
     }
@@ -134,7 +137,7 @@ async fn span(context: &Context, arguments: &ReplayArguments, phase: Phase) -> R
 
 async fn carry_out(context: &Context, span: Span, as_json: bool) -> Result<Exit, Refusal> {
     let from = span.from;
-    let bar = bar(as_json);
+    let bar = bar(0, BESIDE_BAR);
     let command = Command::Replay(span);
     let outcome = submit(context, &command, |stored| {
         show(&bar, from, replay::reached(stored, from), replay::until(stored).unwrap_or(from));
@@ -142,12 +145,11 @@ async fn carry_out(context: &Context, span: Span, as_json: bool) -> Result<Exit,
     .await;
     bar.finish_and_clear();
     match outcome? {
-        Some(CommandOutcome { done: true, details }) => {
+        CommandOutcome { done: true, details } => {
             print(&details, as_json);
             Ok(Exit::Done)
         }
-        Some(refused) => Err(refused.refusal()),
-        None => Ok(Exit::Interrupted),
+        refused => Err(refused.refusal()),
     }
 }
 
@@ -159,11 +161,10 @@ fn print(details: &Document, as_json: bool) {
     let resync = details.get_bool(replay::RESYNC).unwrap_or_default();
     if as_json {
         let unchanged = of("unchanged");
-        println!(
-            "{}",
-            json!({ "events": events, "recruiters": recruiters, "created": created, "changed": changed,
-                "unchanged": unchanged, "undeliverable": undeliverable, "resync": resync })
-        );
+        JsonForm::Replay.print(json!({
+            "events": events, "recruiters": recruiters, "created": created, "changed": changed,
+            "unchanged": unchanged, "undeliverable": undeliverable, "resync": resync,
+        }));
         return;
     }
     println!(
@@ -182,17 +183,8 @@ fn undeliverable_text(count: u64) -> String {
     format!("at least {count} events were passed over: the server cannot deliver them, or they cannot be read")
 }
 
-/// A progress bar over the time of the span; hidden with `--json` and outside a terminal.
-fn bar(as_json: bool) -> ProgressBar {
-    if as_json || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent} % of the time, {eta} left") {
-        bar.set_style(style);
-    }
-    bar
-}
+/// What stands beside the bar over the time of the span.
+const BESIDE_BAR: &str = "{percent} % of the time, {eta} left";
 
 fn show(bar: &ProgressBar, from: Timestamp, reached: Timestamp, until: Timestamp) {
     bar.set_length(u64::from(until.time.saturating_sub(from.time)));
@@ -215,12 +207,13 @@ async fn run_dry(context: &Context, span: &Span, phase: Phase, as_json: bool) ->
     let mut apply = Apply::new(stages);
     let now = operation_time(&context.database).await?;
     let until = span.until.unwrap_or(now);
-    let bar = bar(as_json);
+    let bar = bar(0, BESIDE_BAR);
     let watched = watched(phase, span.collection.as_deref());
     let mut source = Replay::open(&context.database, watched, span.from, until);
     let mut shown = DryRunResult::of(span.from, until);
     loop {
         if group.stop.is_cancelled() {
+            bar.finish_and_clear();
             return Ok(Exit::Interrupted);
         }
         // A short wait, so that Ctrl-C is noticed while the server searches the oplog.
@@ -242,7 +235,7 @@ async fn run_dry(context: &Context, span: &Span, phase: Phase, as_json: bool) ->
     bar.finish_and_clear();
     let dry_run = apply.stages.output.into_dry_run();
     shown.add(context, dry_run).await?;
-    shown.print(as_json);
+    shown.print(as_json, context.time_zone);
     Ok(Exit::Done)
 }
 
@@ -320,8 +313,8 @@ impl DryRunResult {
     }
 
     #[expect(clippy::print_stdout, reason = "the output of the command")]
-    fn print(&self, as_json: bool) {
-        if as_json { println!("{:#}", self.as_value()) } else { println!("{}", self.as_text()) }
+    fn print(&self, as_json: bool, zone: Tz) {
+        if as_json { JsonForm::ReplayDryRun.print(self.as_value()) } else { println!("{}", self.as_text(zone)) }
     }
 
     fn as_value(&self) -> Value {
@@ -346,13 +339,13 @@ impl DryRunResult {
         })
     }
 
-    fn as_text(&self) -> String {
+    fn as_text(&self, zone: Tz) -> String {
         let OfferCounts { created, changed, unchanged } = self.counts();
         let mut lines = vec![format!(
             "dry run, {} to {}: {} events; {created} offers would be created, {changed} changed, {unchanged} \
              unchanged",
-            time_text(self.from),
-            time_text(self.until),
+            shown_position(self.from, zone),
+            shown_position(self.until, zone),
             self.events
         )];
         lines.extend(self.fields.iter().map(|(field, count)| format!("  {field}: {count}")));

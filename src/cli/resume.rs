@@ -9,6 +9,7 @@ use crate::leader::halt::{self, ResumeOrder, StoredHalt};
 use crate::maintenance::replay::too_old;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::server_clock::server_time;
+use crate::progress::tell;
 use crate::refusal::{Exit, Refusal};
 use crate::tasks::{Group, Task, pause, signals};
 
@@ -47,7 +48,7 @@ pub async fn resume(context: Context, arguments: ResumeArguments) -> Result<Exit
     group.spawn(Task::Signals, signals(group.stop.clone()));
     while StoredHalt::read(database).await?.is_some() {
         if !pause(&group.stop, POLL).await {
-            println!("interrupted: the leader goes on as soon as it sees the decision");
+            tell("the leader goes on as soon as it sees the decision");
             return Ok(Exit::Interrupted);
         }
     }

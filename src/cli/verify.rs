@@ -1,14 +1,16 @@
 //! The command `verify` (spec 06), which compares offers with their recruiters. With `--repair`, the leader carries out
 //! a resync when there are differences, and the comparison is repeated.
 
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
 use super::VerifyArguments;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::json_output::JsonForm;
 use crate::maintenance::stored_commands::{Command, CommandOutcome};
 use crate::phase::state;
+use crate::progress::tell;
 use crate::refusal::{Exit, Refusal};
 use crate::service::submit::submit;
 use crate::tasks::{Group, Task, signals};
@@ -33,12 +35,11 @@ pub async fn verify(context: Context, arguments: VerifyArguments) -> Result<Exit
     if before.differences == 0 || work.stop.is_cancelled() {
         return work.tell(&before);
     }
-    info!(differences = before.differences, "the repair starts");
+    tell(&format!("{} differences: a resync repairs them", before.differences));
     // The repair is a resync: it touches every recruiter and then handles the removals.
     match submit(&work.context, &Command::Repair, |_| {}).await? {
-        Some(CommandOutcome { done: true, .. }) => {}
-        Some(refused) => return Err(refused.refusal()),
-        None => return Ok(Exit::Interrupted),
+        CommandOutcome { done: true, .. } => {}
+        refused => return Err(refused.refusal()),
     }
     let mut after = work.compare().await?;
     after.before_repair = Some(before.differences);
@@ -67,20 +68,19 @@ impl Verify {
         if self.stop.is_cancelled() {
             return Ok(Exit::Interrupted);
         }
-        let json = serde_json::to_string_pretty(report)
-            .map_err(|error| Refusal::new(Exit::Findings, format!("the report cannot be written as JSON: {error}")))?;
+        let json = format!("{:#}", JsonForm::Verification.document(json!(report)));
         let file = self.arguments.report.as_ref().filter(|file| file.as_os_str() != "-");
+        if let Some(file) = file {
+            std::fs::write(file, format!("{json}\n")).map_err(|error| {
+                let message = format!("{}: cannot be written: {error}; choose another file", file.display());
+                Refusal::new(Exit::Usage, message)
+            })?;
+        }
         // A report on the standard output takes the place of the table.
         if self.arguments.json || (self.arguments.report.is_some() && file.is_none()) {
             println!("{json}")
         } else {
             println!("{}", report.table())
-        }
-        if let Some(file) = file {
-            std::fs::write(file, json).map_err(|error| {
-                let message = format!("{}: cannot be written: {error}; choose another file", file.display());
-                Refusal::new(Exit::Usage, message)
-            })?;
         }
         Ok(if report.differences == 0 { Exit::Done } else { Exit::Findings })
     }

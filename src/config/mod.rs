@@ -28,7 +28,7 @@ pub use settings::{
     HealthSettings, HttpSettings, LeaseSettings, LogSettings, MongodbSettings, ObfuscateSettings, PhaseSettings,
     PrivacySettings, Settings, StreamSettings, TargetSettings, TokensSettings, UsersSettings, VerifySettings,
 };
-pub use table::sections;
+pub use table::{DEFAULT_LEVEL, sections};
 pub use ticker::{JobSettings, ReminderWindow, TickerSettings};
 
 /// A valid configuration.

@@ -300,17 +300,21 @@ fn http() -> Section {
     Section::new("http", "The HTTP server (read-only).", vec![listen])
 }
 
+/// The level that stands where nobody chose one.
+pub const DEFAULT_LEVEL: &str = "info";
+
 fn log() -> Section {
     Section::new(
         "log",
         "Logs, on the standard error.",
         vec![
-            choice::<LogFormat>("log.format", "auto", "`auto`: pretty on a terminal, JSON elsewhere."),
+            choice::<LogFormat>("log.format", "auto", "`auto`: JSON for `run` outside a terminal, pretty otherwise."),
             ConfigKey::new(
                 "log.level",
                 ValueKind::LogFilter,
-                Fallback::Value("info"),
-                "A level, or directives such as `info,stream_processor::leader=debug`.",
+                Fallback::Value(DEFAULT_LEVEL),
+                "A level, or directives such as `info,stream_processor::leader=debug`. With `info`, a command other than \
+                 `run` logs warnings only.",
             )
             .short("RUST_LOG"),
         ],

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::{Failure, command_code};
+use crate::json_output::JsonForm;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 
@@ -107,7 +108,7 @@ pub async fn doctor(
         report.insert("ok".to_owned(), (failed == 0).into());
         report.insert("checks".to_owned(), serde_json::json!(checks));
         report.extend(platform.map(|facts| ("platform".to_owned(), facts)));
-        println!("{:#}", serde_json::Value::Object(report));
+        JsonForm::Doctor.print(serde_json::Value::Object(report));
     } else {
         let colors = context.settings.log.colors && std::io::stdout().is_terminal();
         checks.iter().for_each(|check| println!("{}", check.text(colors)));

@@ -9,6 +9,8 @@ mod phase_step;
 mod refused;
 pub(crate) mod replay;
 pub(crate) mod resync;
+mod resync_stage;
 pub(crate) mod retry_dead_letters;
 pub(crate) mod stored_commands;
+pub(crate) mod unfinished_commands;
 pub(crate) mod worker;

@@ -9,6 +9,7 @@ use mongodb::Database;
 use tracing::info;
 
 use super::gaps;
+use super::resync_stage::ResyncStage;
 use super::{other_ids, retry_dead_letters};
 use crate::apply::affected_recruiters;
 use crate::apply::executor::{Apply, Dated};
@@ -19,9 +20,6 @@ use crate::failpoint;
 use crate::fetch::links;
 use crate::interruption::{Interruption, Unfinished};
 use crate::model::ids::{JobId, RecruiterId, typed};
-use crate::model::names::DEAD_LETTERS;
-use crate::model::names::LINKS;
-use crate::model::names::OFFERS;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
 use crate::model::names::state_id::RESYNC;
@@ -37,63 +35,6 @@ use crate::plan::Touch;
 use crate::source::scan;
 use crate::write::dead_letters::EventPosition;
 use crate::write::{Writer, update_command};
-
-/// The stages of a resync, in their order. Links must be complete before a job without a link counts as removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ResyncStage {
-    /// Writes dead letters about documents whose `_id` is no ObjectId, and removes those of deleted documents.
-    Others(WatchedCollection),
-    /// Touches every recruiter.
-    Recruiters,
-    /// Handles recruiters whose deletion was not seen: those that have a link and no document.
-    Links,
-    /// Handles recruiters whose anonymisation was not seen.
-    Anonymized,
-    /// Handles our offers whose user is anonymised or deactivated, or whose job no recruiter holds.
-    Offers,
-    /// Mirrors our offers into `recruiters`, in the phase in which the mirror is on.
-    Mirror,
-    /// Retries the dead letters of deleted recruiters. No document may tell any more what failed.
-    DeadLettersOfRecruiters,
-    /// Retries the dead letters of offers whose recruiter is unknown.
-    DeadLettersOfOffers,
-}
-
-impl ResyncStage {
-    fn all() -> impl Iterator<Item = Self> {
-        let others = other_ids::COLLECTIONS.into_iter().map(Self::Others);
-        let rest = [Self::Recruiters, Self::Links, Self::Anonymized, Self::Offers, Self::Mirror];
-        others.chain(rest).chain([Self::DeadLettersOfRecruiters, Self::DeadLettersOfOffers])
-    }
-
-    fn name(self) -> String {
-        match self {
-            Self::Others(collection) => format!("others/{}", collection.name()),
-            Self::Recruiters => "recruiters".to_owned(),
-            Self::Links => "links".to_owned(),
-            Self::Anonymized => "anonymized".to_owned(),
-            Self::Offers => "offers".to_owned(),
-            Self::Mirror => "mirror".to_owned(),
-            Self::DeadLettersOfRecruiters => "dead letters/recruiters".to_owned(),
-            Self::DeadLettersOfOffers => "dead letters/offers".to_owned(),
-        }
-    }
-
-    fn collection(self) -> &'static str {
-        match self {
-            Self::Others(collection) => collection.name(),
-            Self::Recruiters => WatchedCollection::Recruiters.name(),
-            Self::Links => LINKS,
-            Self::Anonymized => WatchedCollection::AnonymizedRecruiters.name(),
-            Self::Offers | Self::Mirror => OFFERS,
-            Self::DeadLettersOfRecruiters | Self::DeadLettersOfOffers => DEAD_LETTERS,
-        }
-    }
-
-    fn after(self) -> Option<Self> {
-        Self::all().skip_while(|stage| *stage != self).nth(1)
-    }
-}
 
 /// The position inside [`ResyncStage::Others`].
 #[derive(Debug)]
@@ -111,8 +52,8 @@ pub(crate) struct StoredResync {
     /// The name of the stage.
     pub stage: Option<String>,
     /// The last `_id` that is done in this stage.
-    after: Option<Bson>,
-    began: Option<DateTime>,
+    pub after: Option<Bson>,
+    pub began: Option<DateTime>,
     id: Option<ObjectId>,
     again: bool,
 }
@@ -126,6 +67,12 @@ impl StoredResync {
         let state = collection(database, STATE);
         let stored = with_deadline(state.find_one(doc! { "_id": RESYNC })).await.map_err(Failure::Read)?;
         Ok(stored.as_ref().map(Self::of))
+    }
+
+    /// The collection whose documents the present stage goes through; `None` before the first stage.
+    #[must_use]
+    pub(crate) fn collection(&self) -> Option<&'static str> {
+        ResyncStage::all().find(|stage| Some(stage.name()) == self.stage).map(ResyncStage::collection)
     }
 
     fn of(stored: &Document) -> Self {

@@ -16,35 +16,64 @@ use crate::fetch::links;
 use crate::interruption::Unfinished;
 use crate::model::dead_letter::Action;
 use crate::model::ids::{JobId, RecruiterId};
+use crate::model::names::DEAD_LETTERS;
+use crate::mongo::deadline::with_deadline;
+use crate::mongo::reads::collection;
 use crate::observe::facts::TouchOrigin;
 use crate::phase::StreamWrites;
 use crate::plan::Touch;
 use crate::source::scan::STEP;
-use crate::write::dead_letters::{self, Address, DueDeadLetters, EventPosition};
+use crate::write::dead_letters::{Address, EventPosition};
+use crate::write::selected_dead_letters::{self, SelectedDeadLetters};
 
 /// The field of the progress with the present part: 0 for recruiters, 1 for offers, then one part for each collection.
 const PART: &str = "part";
 /// The field of the progress with the last id or key that is done in this part.
 const AFTER: &str = "after";
 
-/// Does the next step of a retry of all dead letters. With a time, only the dead letters that are due then are retried.
-/// Returns the outcome when the retry is finished.
+/// The dead letters that a retry is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Selection<'a> {
+    /// Only those with these `_id`s; empty for all.
+    pub ids: &'a [String],
+    /// Only those that are due at this time; `None` for all.
+    pub due_at: Option<DateTime>,
+}
+
+impl Selection<'_> {
+    /// The selected documents; `None` for all.
+    async fn documents(&self, apply: &Apply) -> Result<Option<SelectedDeadLetters>, Failure> {
+        match self.due_at {
+            Some(time) => selected_dead_letters::due(&apply.stages.database, time).await.map(Some),
+            None if self.ids.is_empty() => Ok(None),
+            None => Ok(Some(SelectedDeadLetters::of(self.ids.iter().map(String::as_str)))),
+        }
+    }
+
+    /// The number of dead letters that stand: of the named ones where some are named, otherwise of all.
+    async fn standing(&self, apply: &Apply) -> Result<u64, Failure> {
+        if self.ids.is_empty() {
+            return Ok(apply.stages.dead_letters.counts().values().map(|count| *count as u64).sum());
+        }
+        let stored = collection(&apply.stages.database, DEAD_LETTERS);
+        let counting = stored.count_documents(doc! { "_id": { "$in": self.ids } });
+        with_deadline(counting).await.map_err(Failure::Read)
+    }
+}
+
+/// Does the next step of a retry of the selected dead letters. Returns the outcome when the retry is finished.
 ///
 /// # Errors
 /// As [`Apply::plan`]. The step can be repeated.
 pub(crate) async fn step(
     stored: &mut StoredCommand,
     apply: &mut Apply,
-    due_at: Option<DateTime>,
+    selection: Selection<'_>,
 ) -> Result<Option<CommandOutcome>, Unfinished> {
-    let stand = |apply: &Apply| apply.stages.dead_letters.counts().values().map(|count| *count as u64).sum::<u64>();
     if !stored.progress.contains_key("before") {
-        stored.progress.insert("before", counted(stand(apply)));
+        stored.progress.insert("before", counted(selection.standing(apply).await?));
     }
-    let due = match due_at {
-        Some(time) => Some(dead_letters::due(&apply.stages.database, time).await?),
-        None => None,
-    };
+    let due = selection.documents(apply).await?;
     let position = EventPosition::of_scan(stored.requested_at);
     let part = usize::try_from(count(&stored.progress, PART)).unwrap_or_default();
     if part < 2 {
@@ -62,13 +91,14 @@ pub(crate) async fn step(
         return Ok(None);
     }
     let Some(collection) = other_ids::COLLECTIONS.get(part - 2).copied() else {
-        let details = doc! { "before": stored.progress.get("before").cloned(), "after": counted(stand(apply)) };
+        let after = counted(selection.standing(apply).await?);
+        let details = doc! { "before": stored.progress.get("before").cloned(), "after": after };
         return Ok(Some(CommandOutcome { done: true, details }));
     };
     let after = stored.progress.get_str(AFTER).ok().map(str::to_owned);
     let prefix = format!("{}/", collection.name());
     let wanted =
-        |key: &str| due.as_ref().is_none_or(|due: &DueDeadLetters| due.others.contains(&format!("{prefix}{key}")));
+        |key: &str| due.as_ref().is_none_or(|due: &SelectedDeadLetters| due.others.contains(&format!("{prefix}{key}")));
     // Such a document cannot be projected, so its dead letter ends only with the document. Until then it is renewed.
     let rechecked = apply.recheck_others(collection, after.as_deref(), wanted).await?;
     apply.stages.dead_letters.write_unusable(collection, rechecked.stand, &position).await?;
@@ -84,7 +114,7 @@ pub(crate) async fn step(
 /// last recruiter; `None` when there are no more.
 async fn recruiters_step(
     apply: &mut Apply,
-    due: Option<&DueDeadLetters>,
+    due: Option<&SelectedDeadLetters>,
     after: Option<RecruiterId>,
     position: &EventPosition,
 ) -> Result<Option<RecruiterId>, Unfinished> {
@@ -100,7 +130,7 @@ async fn recruiters_step(
 /// Retries the next dead letters of offers without a recruiter, otherwise as [`recruiters_step`].
 async fn offers_step(
     apply: &mut Apply,
-    due: Option<&DueDeadLetters>,
+    due: Option<&SelectedDeadLetters>,
     after: Option<JobId>,
     position: &EventPosition,
 ) -> Result<Option<JobId>, Unfinished> {

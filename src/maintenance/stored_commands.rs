@@ -3,7 +3,6 @@
 //! Progress and result are stored, so that the command line can show them and a new leader can go on.
 
 use bson::{Bson, DateTime, Document, Timestamp, doc, oid::ObjectId};
-use futures::TryStreamExt as _;
 use mongodb::Database;
 use serde::{Deserialize, Serialize};
 use tracing::error;
@@ -39,6 +38,9 @@ pub enum Command {
     Replay(Span),
     /// Retries dead letters.
     RetryDeadLetters {
+        /// Limits the retry to the dead letters with these `_id`s; empty for all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ids: Vec<String>,
         /// Limits the retry to dead letters that are due at this time; `None` for all.
         #[serde(default)]
         due_at: Option<DateTime>,
@@ -204,33 +206,6 @@ pub(crate) async fn load(database: &Database, id: ObjectId) -> Result<Option<Sto
     stored.as_ref().map(read).transpose()
 }
 
-/// The few facts about an unfinished command that `status` shows, also about a command of another version.
-#[derive(Debug)]
-pub(crate) struct UnfinishedCommand {
-    pub name: String,
-    /// One of [`UNFINISHED`].
-    pub state: String,
-    pub requested_at: DateTime,
-}
-
-/// Reads the commands that have not ended. A document without one of the fields is left out.
-///
-/// # Errors
-/// [`Failure::Read`].
-pub(crate) async fn unfinished(database: &Database) -> Result<Vec<UnfinishedCommand>, Failure> {
-    let filter = doc! { "state": { "$in": UNFINISHED.to_vec() } };
-    let commands = with_deadline(collection(database, COMMANDS).find(filter)).await.map_err(Failure::Read)?;
-    let commands: Vec<Document> = with_deadline(commands.try_collect()).await.map_err(Failure::Read)?;
-    let command = |stored: &Document| {
-        Some(UnfinishedCommand {
-            name: stored.get_document("order").ok()?.get_str("name").ok()?.to_owned(),
-            state: stored.get_str("state").ok()?.to_owned(),
-            requested_at: *stored.get_datetime("requested_at").ok()?,
-        })
-    };
-    Ok(commands.iter().filter_map(command).collect())
-}
-
 /// Takes up the oldest unfinished command of a lane, or only the one with the id `only`, under `term`. A command that
 /// cannot be read is put aside as `unreadable`: a newer version may have written it.
 ///
@@ -322,7 +297,7 @@ fn encoded(command: &Command) -> Result<Document, Failure> {
     bson::serialize_to_document(command).map_err(|_| unreadable("order"))
 }
 
-fn read(stored: &Document) -> Result<StoredCommand, Failure> {
+pub(super) fn read(stored: &Document) -> Result<StoredCommand, Failure> {
     let order = stored.get_document("order").cloned().unwrap_or_default();
     let result = stored.get_document("result").ok().cloned();
     let outcome = |result| bson::deserialize_from_document(result).map_err(|_| unreadable("result"));
@@ -373,7 +348,8 @@ mod tests {
             Command::Backfill { recruiter: Some(RecruiterId(ObjectId::new())), active_only: true },
             Command::Backfill { recruiter: None, active_only: false },
             Command::Repair,
-            Command::RetryDeadLetters { due_at: Some(DateTime::from_millis(1)) },
+            Command::RetryDeadLetters { ids: Vec::new(), due_at: Some(DateTime::from_millis(1)) },
+            Command::RetryDeadLetters { ids: vec!["cfas/1".to_owned()], due_at: None },
             Command::Replay(Span {
                 from: Timestamp { time: 1_700_000_000, increment: 3 },
                 until: Some(Timestamp { time: u32::MAX, increment: 0 }),

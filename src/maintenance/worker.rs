@@ -10,6 +10,7 @@ use super::backfill::{self, AFTER_OTHER};
 use super::refused::{refused, refused_by};
 use super::replay::{self, Replaying};
 use super::resync::Resync;
+use super::retry_dead_letters::Selection;
 use super::stored_commands::{self, Command, CommandOutcome, Lane, Span, StoredCommand, count, counted};
 use super::{command_end, retry_dead_letters};
 use crate::apply::dry_run::WriteCounts;
@@ -152,7 +153,9 @@ impl MaintenanceWorker {
         match stored.command.clone() {
             Command::Backfill { recruiter, active_only } => backfill::step(stored, apply, recruiter, active_only).await,
             Command::Repair => self.repair(stored, apply).await,
-            Command::RetryDeadLetters { due_at } => retry_dead_letters::step(stored, apply, due_at).await,
+            Command::RetryDeadLetters { ids, due_at } => {
+                retry_dead_letters::step(stored, apply, Selection { ids: &ids, due_at }).await
+            }
             Command::Replay(span) => self.replay(stored, apply, &span).await,
             Command::DropDeadLetters { ids, .. } => {
                 let dropped = apply.stages.dead_letters.drop_named(&ids).await?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bson::oid::ObjectId;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::apply::executor::Apply;
 use crate::apply::output::Output;
@@ -24,7 +24,8 @@ use crate::maintenance::worker::MaintenanceWorker;
 use crate::model::names::COMMANDS;
 use crate::phase::state;
 use crate::phase::watcher;
-use crate::refusal::Refusal;
+use crate::progress::tell;
+use crate::refusal::{Exit, Refusal};
 use crate::retry::Delays;
 use crate::tasks::signals;
 use crate::tasks::{Group, Task, pause};
@@ -38,16 +39,16 @@ use crate::write::transaction::Fence;
 /// The interval at which the stored command is read again.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Stores a command and waits for its result. `show` is called with its progress. `None` means that Ctrl-C or SIGTERM
-/// came first. Then the command is withdrawn, unless an instance has taken it up. That instance finishes it.
+/// Stores a command and waits for its result. `show` is called with its progress.
 ///
 /// # Errors
-/// A [`Refusal`] when the database fails for good.
+/// A [`Refusal`] when the database fails for good, and when Ctrl-C or SIGTERM came first. Then the command is withdrawn,
+/// unless an instance has taken it up. That instance finishes it.
 pub(crate) async fn submit(
     context: &Context,
     command: &Command,
     mut show: impl FnMut(&StoredCommand),
-) -> Result<Option<CommandOutcome>, Refusal> {
+) -> Result<CommandOutcome, Refusal> {
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
@@ -56,10 +57,10 @@ pub(crate) async fn submit(
     let mut delays = Delays::up_to(Duration::from_secs(5));
     while !group.stop.is_cancelled() {
         let delay = match command_state(context, id).await {
-            Ok(CommandState::Finished(outcome)) => return Ok(Some(outcome)),
+            Ok(CommandState::Finished(outcome)) => return Ok(outcome),
             Ok(CommandState::Unfinished(stored, Some(leader))) => {
                 if !told {
-                    info!(leader, command = %id, "the leader carries out the command");
+                    tell(&format!("the leader {leader} carries out the command"));
                     told = true;
                 }
                 show(&stored);
@@ -74,7 +75,14 @@ pub(crate) async fn submit(
                         match lead_for_one_command(context, submitted, lease, &mut group, &mut show).await {
                             // Another instance leads now and carries the command out.
                             Err(Unfinished::Interrupted(Interruption::LeaseLost)) => POLL,
-                            done => return Ok(done?),
+                            done => {
+                                return done?.ok_or_else(|| {
+                                    interrupted(
+                                        "run the command again to continue; an instance that becomes the leader also \
+                                         continues it",
+                                    )
+                                });
+                            }
                         }
                     }
                     None => POLL,
@@ -88,12 +96,14 @@ pub(crate) async fn submit(
         };
         pause(&group.stop, delay).await;
     }
-    if stored_commands::withdraw(&context.database, id).await? {
-        info!("interrupted: the command is withdrawn; nothing was done")
-    } else {
-        info!(command = %id, "interrupted: the leader finishes the command")
-    }
-    Ok(None)
+    Err(interrupted(match stored_commands::withdraw(&context.database, id).await? {
+        true => "the command is withdrawn; nothing was done",
+        false => "the leader finishes the command; give it again to see its progress",
+    }))
+}
+
+fn interrupted(what_follows: &str) -> Refusal {
+    Refusal::new(Exit::Interrupted, format!("interrupted: {what_follows}"))
 }
 
 /// A command with the id under which it is stored.
@@ -141,12 +151,7 @@ async fn lead_for_one_command(
         warn!("the lease could not be released; it expires by itself");
     }
     match done {
-        Err(Unfinished::Interrupted(Interruption::Stopping)) => {
-            info!(
-                "interrupted: run the command again to continue; an instance that becomes the leader also continues it"
-            );
-            Ok(None)
-        }
+        Err(Unfinished::Interrupted(Interruption::Stopping)) => Ok(None),
         done => done.map(Some),
     }
 }

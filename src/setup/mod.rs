@@ -25,6 +25,7 @@ use self::record::Memory;
 use crate::context::Context;
 use crate::error::{Directive, Failure, command_code};
 use crate::interruption::{Interruption, Unfinished};
+use crate::json_output::JsonForm;
 use crate::leader::lead;
 use crate::model::names::OFFERS;
 use crate::model::names::SETUP;
@@ -79,7 +80,7 @@ pub async fn setup(context: Context, arguments: SetupArguments) -> Result<Exit, 
         let steps = steps(&context.database, &label, arguments.down).await?;
         let told = StepReport { json: arguments.json, dry_run: true };
         steps.iter().for_each(|step| told.say(&format!("would {step}")));
-        told.at_end(&steps, Exit::Done);
+        told.at_end(&steps);
         return Ok(Exit::Done);
     }
     group.spawn(Task::Signals, crate::tasks::signals(group.stop.clone()));
@@ -131,10 +132,9 @@ struct Setup {
 impl Setup {
     async fn all(&mut self, is_down: bool) -> Result<Exit, Refusal> {
         let steps = steps(&self.database, &self.label, is_down).await?;
-        for (done, step) in steps.iter().enumerate() {
+        for step in &steps {
             if self.stop.is_cancelled() || !self.take(step).await? {
-                self.told.say("interrupted: run the command again to continue");
-                self.told.at_end(steps.get(..done).unwrap_or_default(), Exit::Interrupted);
+                self.told.say("run the command again to continue");
                 return Ok(Exit::Interrupted);
             }
             self.told.say(&format!("done: {step}"));
@@ -149,7 +149,7 @@ impl Setup {
                 ));
             }
         }
-        self.told.at_end(&steps, Exit::Done);
+        self.told.at_end(&steps);
         Ok(Exit::Done)
     }
 
@@ -304,12 +304,11 @@ impl StepReport {
 
     /// Prints the end of the report: as JSON all `steps` that were taken, as text only that there was nothing to do.
     #[expect(clippy::print_stdout, reason = "the output of the command")]
-    fn at_end(self, steps: &[SetupStep], exit: Exit) {
+    fn at_end(self, steps: &[SetupStep]) {
         if self.json {
             let steps: Vec<String> = steps.iter().map(SetupStep::to_string).collect();
-            let finished = exit == Exit::Done;
-            println!("{:#}", serde_json::json!({ "dry_run": self.dry_run, "finished": finished, "steps": steps }));
-        } else if steps.is_empty() && exit == Exit::Done {
+            JsonForm::Setup.print(serde_json::json!({ "dry_run": self.dry_run, "steps": steps }));
+        } else if steps.is_empty() {
             println!("nothing to do");
         }
     }

@@ -1,15 +1,14 @@
-//! The progress of a long step: on a terminal a bar with rate and time left, elsewhere a log line every ten seconds.
+//! The progress of a long step: on a terminal a bar with rate and time left, elsewhere a line every ten seconds.
 
-use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
-use tracing::info;
+use indicatif::ProgressBar;
 
 use super::plan::SetupStep;
 use crate::clock;
+use crate::progress::{bar, tell};
 
-/// The time between two log lines.
+/// The time between two lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// The progress of one pass over the offers. Its end clears the bar from the terminal.
@@ -24,19 +23,16 @@ pub(super) struct Progress {
 impl Progress {
     /// Begins a pass over this number of offers.
     pub(super) fn begin(offers: u64) -> Self {
-        let bar = if std::io::stderr().is_terminal() { ProgressBar::new(offers) } else { ProgressBar::hidden() };
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} offers, {per_sec}, {eta} left") {
-            bar.set_style(style);
-        }
+        let bar = bar(offers, "{pos}/{len} offers, {per_sec}, {eta} left");
         Self { bar, offers, done: 0, told_at: clock::instant() }
     }
 
-    /// Adds offers that are done, and logs a line when one is due.
+    /// Adds offers that are done, and tells so when a line is due.
     pub(super) fn add(&mut self, offers: u64) {
         self.done += offers;
         self.bar.inc(offers);
         if self.bar.is_hidden() && self.told_at.elapsed() >= INTERVAL {
-            info!(done = self.done, of = self.offers, "offers processed");
+            tell(&format!("{} of {} offers processed", self.done, self.offers));
             self.told_at = clock::instant();
         }
     }
@@ -48,7 +44,7 @@ impl Drop for Progress {
     }
 }
 
-/// Waits for `work` and logs every ten seconds that the step still runs, for a step whose progress only the server
+/// Waits for `work` and tells every ten seconds that the step still runs, for a step whose progress only the server
 /// knows.
 pub(super) async fn while_waiting<T>(step: &SetupStep, work: impl IntoFuture<Output = T>) -> T {
     let began = clock::instant();
@@ -58,7 +54,8 @@ pub(super) async fn while_waiting<T>(step: &SetupStep, work: impl IntoFuture<Out
         tokio::select! {
             done = &mut work => return done,
             () = tokio::time::sleep(INTERVAL) => {
-                info!(step = %step, seconds = began.elapsed().as_secs(), "a step still runs; other writers are not blocked");
+                let seconds = began.elapsed().as_secs();
+                tell(&format!("{step}: runs for {seconds} s; other writers are not blocked"));
             }
         }
     }

@@ -66,10 +66,20 @@ pub struct JobContext {
     pub stop: CancellationToken,
     /// The right to write; `None` in a dry run.
     pub write_access: Option<WriteAccess>,
-    /// Called with each line of the report; set for a run on the command line.
-    pub listener: Option<fn(&ReportLine)>,
+    /// What becomes of each line of the report at once, besides the first ones that the report keeps.
+    pub listener: LineListener,
     /// The number of documents in a row that failed with a fault that may pass.
     pub stuck: u32,
+}
+
+/// Who gets the lines of a report as they come.
+#[derive(Debug)]
+pub enum LineListener {
+    Nobody,
+    /// A run on the command line prints them.
+    Prints(fn(&ReportLine)),
+    /// A run on the command line prints them all in one document.
+    Collects(Vec<ReportLine>),
 }
 
 /// The decision of a job about one pair. Pure.
@@ -154,8 +164,10 @@ impl JobContext {
 
     /// Adds a line to the report, and passes it to the listener.
     pub fn tell(&mut self, line: ReportLine) {
-        if let Some(listener) = self.listener {
-            listener(&line);
+        match &mut self.listener {
+            LineListener::Nobody => {}
+            LineListener::Prints(print) => print(&line),
+            LineListener::Collects(lines) => lines.push(line.clone()),
         }
         self.report.keep(line);
     }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::job::TimedJob;
-use super::job_context::JobContext;
+use super::job_context::{JobContext, LineListener};
 use super::ledger::{self, ByHand, DueRun, RunEnd, RunOutcome};
 use super::occurrences::{MISSED, OVERTAKEN, Plans};
 use super::outcome::{self, EndedRun};
@@ -357,7 +357,7 @@ impl Ticker {
             report: JobReport::default(),
             stop: self.stop.clone(),
             write_access: Some(access),
-            listener: None,
+            listener: LineListener::Nobody,
             stuck: 0,
         }
     }

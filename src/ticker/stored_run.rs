@@ -127,6 +127,18 @@ pub(crate) async fn last_ended(database: &Database) -> Result<Vec<StoredRun>, Fa
     Ok(runs.iter().filter_map(|group| group.get_document("run").ok()).map(StoredRun::of).collect())
 }
 
+/// Reads the runs that have begun and have not ended, at most ten.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub(crate) async fn under_way(database: &Database) -> Result<Vec<StoredRun>, Failure> {
+    let filter = doc! { "outcome": null, "started": { "$ne": null } };
+    let runs = collection(database, JOB_RUNS);
+    let runs = with_deadline(runs.find(filter).sort(doc! { "scheduled_for": -1 }).limit(10)).await;
+    let runs: Vec<Document> = with_deadline(runs.map_err(Failure::Read)?.try_collect()).await.map_err(Failure::Read)?;
+    Ok(runs.iter().map(StoredRun::of).collect())
+}
+
 /// Reads the last `limit` runs of one job, or of all jobs, with the newest run first.
 ///
 /// # Errors

@@ -8,12 +8,18 @@ use serde::{Serialize, Serializer};
 
 use super::compare::{DifferenceKind, Finding};
 use super::only_in_recruiters::OnlyInRecruiters;
+use crate::config::Choice as _;
 use crate::model::ids::JobId;
 use crate::model::names::WatchedCollection;
+use crate::phase::Phase;
 use crate::phase::sides::Sides;
 
 /// The greatest number of example ids of each kind and of each field.
 const IDS: usize = 20;
+
+/// The meaning of the word for a person.
+const EXPLAINED: &str = "explained: jobs that cannot be projected or written (dead letters), or whose recruiter has no \
+                         address; they have no offer to compare";
 
 /// The number of differences of one kind or field, with examples.
 #[derive(Debug, Default, Serialize)]
@@ -74,6 +80,8 @@ pub struct VerificationReport {
     pub differences: u64,
     /// The number of differing offers by kind. An offer with differences of several kinds counts for each kind.
     pub divergent_offers: BTreeMap<DifferenceKind, u64>,
+    /// The number of differing offers; each counts once.
+    pub differing_offers: u64,
     /// The differences by kind.
     pub kinds: BTreeMap<DifferenceKind, DifferenceCount>,
     /// The differences by field of the offer.
@@ -108,6 +116,7 @@ impl VerificationReport {
             unsettled: 0,
             differences: 0,
             divergent_offers: BTreeMap::new(),
+            differing_offers: 0,
             kinds: BTreeMap::new(),
             fields: BTreeMap::new(),
             source_faults: BTreeMap::new(),
@@ -120,7 +129,9 @@ impl VerificationReport {
     /// Counts the findings about one recruiter with its offers, or about one offer.
     pub fn add(&mut self, findings: &[Finding]) {
         findings.iter().for_each(|finding| self.add_one(finding));
-        for (kind, _) in divergent(findings) {
+        let divergent = divergent(findings);
+        self.differing_offers += divergent.iter().map(|(_, offer)| offer).collect::<BTreeSet<_>>().len() as u64;
+        for (kind, _) in divergent {
             *self.divergent_offers.entry(kind).or_default() += 1;
         }
     }
@@ -133,6 +144,7 @@ impl VerificationReport {
             _ => DifferenceKind::Undecodable,
         };
         self.differences += 1;
+        self.differing_offers += 1;
         *self.divergent_offers.entry(kind).or_default() += 1;
         self.kinds.entry(kind).or_default().add(|| format!("{}/{key}", collection.name()));
     }
@@ -156,20 +168,29 @@ impl VerificationReport {
             "{scope}: {} recruiters, {} jobs, {} offers; {} compared, {} explained, {} still changing",
             self.recruiters, self.jobs, self.offers, self.compared, self.explained, self.unsettled
         )];
+        if self.explained > 0 {
+            lines.push(EXPLAINED.to_owned());
+        }
         let row = |name: &str, found: &DifferenceCount| {
             let ids = found.ids.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(" ");
             let more = if found.ids.len() > 3 { " …" } else { "" };
             format!("  {name:<34} {:>8}  {ids}{more}", found.count)
         };
         lines.extend(self.before_repair.map(|before| format!("{before} differences before the repair")));
-        lines.push(format!("{} differences", self.differences));
+        lines.push(match self.differences {
+            0 => "0 differences".to_owned(),
+            differences => {
+                let (offers, fields) = (self.differing_offers, self.fields.len());
+                format!("{differences} differences: {offers} offers differ, in {fields} fields")
+            }
+        });
         lines.extend(self.kinds.iter().map(|(kind, found)| row(kind.as_str(), found)));
         if !self.fields.is_empty() {
             lines.push("by field".to_owned());
             lines.extend(self.fields.iter().map(|(field, found)| row(field, found)));
         }
         if self.closed_elsewhere.count > 0 {
-            lines.push("explained, no difference".to_owned());
+            lines.push("closed by somebody else after the job's last change, no difference".to_owned());
             lines.push(row("closed_elsewhere", &self.closed_elsewhere));
         }
         if !self.source_faults.is_empty() {
@@ -181,7 +202,23 @@ impl VerificationReport {
             lines.push("only in recruiters, would be lost with it".to_owned());
             lines.extend(alone);
         }
+        lines.extend(self.next().map(|next| format!("next: {next}")));
         lines.join("\n")
+    }
+
+    /// The next command; `None` when there is nothing to do.
+    fn next(&self) -> Option<&'static str> {
+        let writes_offers = Phase::from_word(&self.phase).is_some_and(Phase::writes_offers);
+        match (self.differences, self.explained, writes_offers) {
+            (0, 0, _) => None,
+            (0, ..) => Some("stream-processor dead-letters list tells why jobs are explained"),
+            (_, _, true) => {
+                Some("stream-processor verify --repair projects all recruiters again and compares once more")
+            }
+            (_, _, false) => Some(
+                "stream-processor verify --report FILE names more offers; jobs_partners is the authority, so correct them there",
+            ),
+        }
     }
 }
 

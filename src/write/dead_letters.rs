@@ -17,12 +17,11 @@ use crate::model::names::WatchedCollection;
 use crate::model::value;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::{documents, find};
-use crate::mongo::server_clock::server_time;
 
 /// The exponent of the longest delay before a retry. The delay begins with one minute and doubles up to 2^10 minutes.
 const LONGEST_DELAY_EXPONENT: i32 = 10;
 /// The longest delay, plus an hour for clocks that differ.
-const LONGEST_DELAY_MILLISECONDS: i64 = (1_024 + 60) * 60_000;
+pub(super) const LONGEST_DELAY_MILLISECONDS: i64 = (1_024 + 60) * 60_000;
 const LOWEST: ObjectId = ObjectId::from_bytes([0; 12]);
 
 /// The position at which a batch or a scan is applied. A dead letter stores it.
@@ -324,39 +323,6 @@ impl DeadLetters {
 /// Makes the `_id` of the dead letter about a document whose `_id` is no ObjectId.
 fn unusable(collection: WatchedCollection, key: &str) -> String {
     format!("{}/{key}", collection.name())
-}
-
-/// The documents whose dead letters are due for a retry.
-#[derive(Debug, Default)]
-pub(crate) struct DueDeadLetters {
-    /// Recruiters with a due dead letter of their own or of one of their jobs.
-    pub recruiters: BTreeSet<RecruiterId>,
-    /// Offers whose recruiters are unknown.
-    pub offers: BTreeSet<JobId>,
-    /// The `_id`s of dead letters about documents whose `_id` is no ObjectId.
-    pub others: BTreeSet<String>,
-}
-
-/// Reads the dead letters that are due at this time.
-///
-/// # Errors
-/// [`Failure::Read`].
-pub(crate) async fn due(database: &CausalDatabase, time: DateTime) -> Result<DueDeadLetters, Failure> {
-    // A time beyond the longest delay was stored by a clock that was ahead, so it counts as due.
-    let now = server_time(database).await?;
-    let latest = DateTime::from_millis(now.timestamp_millis().saturating_add(LONGEST_DELAY_MILLISECONDS));
-    let filter = doc! { "$or": [{ "next_retry": { "$lte": time } }, { "next_retry": { "$gt": latest } }] };
-    let batches = find(database, DEAD_LETTERS, filter, doc! { "_id": 1 }).await?;
-    let mut due = DueDeadLetters::default();
-    for document in documents(&batches) {
-        let Some(id) = value::text(value::field(document?, "_id")) else { continue };
-        match Address::from_stored(id) {
-            Some(Address::Recruiter(recruiter) | Address::Job { recruiter, .. }) => due.recruiters.insert(recruiter),
-            Some(Address::Offer(offer)) => due.offers.insert(offer),
-            None => due.others.insert(id.to_owned()),
-        };
-    }
-    Ok(due)
 }
 
 async fn store<'a>(

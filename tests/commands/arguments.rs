@@ -28,6 +28,7 @@ const ROWS: &[Row] = &[
     ("dead-letters list limit", &["dead-letters", "list", "--limit", "0"], "0 is not in 1.."),
     ("dead-letters list reason", &["dead-letters", "list", "--reason", "bad"], "refused_by_validation"),
     ("dead-letters show id", &["dead-letters", "show", "nowhere/65102a7347a6ef7545b05ef0"], "dead-letters list"),
+    ("dead-letters retry ids", &["dead-letters", "retry", "recruiters/x", "nonsense"], "dead-letters list"),
     ("emails preview out", &["emails", "preview", "remind-J7", "--out", "missing/e.html"], "there is no such folder"),
     ("emails preview template", &["emails", "preview", "remind-J9"], "remind-J1, introduction"),
     ("events kind", &["events", "--kind", "nonsense"], "leadership, phase_step"),

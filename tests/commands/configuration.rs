@@ -34,8 +34,8 @@ fn text(bytes: &[u8]) -> String {
 fn shown(arguments: &[&str], variables: &[(&str, &str)], key: &str) -> (String, String) {
     let output = run(&[&["config", "show", "--json"], arguments].concat(), variables);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let rows: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
-    let row = rows.iter().find(|row| row["key"] == key).unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let row = shown["keys"].as_array().unwrap().iter().find(|row| row["key"] == key).unwrap();
     let part = |name: &str| row[name].as_str().unwrap().to_owned();
     (part("value"), part("source"))
 }
@@ -186,8 +186,8 @@ fn the_commented_file_loads_as_it_is_and_changes_no_default() {
     let values = |arguments: &[&str]| -> Vec<serde_json::Value> {
         let output = run(&[&["config", "show", "--json"], arguments].concat(), &variables);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-        let rows: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
-        rows.iter().map(|row| row["value"].clone()).collect()
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        shown["keys"].as_array().unwrap().iter().map(|row| row["value"].clone()).collect()
     };
     assert_eq!(values(&["--config", path.to_str().unwrap()]), values(&[]));
 }

@@ -13,7 +13,7 @@ use crate::support::waiting::{PATIENCE, eventually};
 const LEASE: [(&str, &str); 1] = [("STREAM_PROCESSOR__LEASE__DURATION", "2s")];
 
 async fn events(test: &TestDatabase, arguments: &[&str]) -> Vec<Value> {
-    let arguments: Vec<&str> = ["events", "--json"].into_iter().chain(arguments.iter().copied()).collect();
+    let arguments: Vec<&str> = ["events", "--ndjson"].into_iter().chain(arguments.iter().copied()).collect();
     let ended = Processor::command(&arguments, test, &[]).await;
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

@@ -99,6 +99,10 @@ fn without_what_varies(text: &str) -> String {
         if line.starts_with("kind ") {
             return "kind          #\n".to_owned();
         }
+        // The columns are as wide as the ids of the day.
+        if line.trim_start().starts_with("ID ") {
+            return format!("  {}\n", line.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
         let words = line.split(' ').map(|word| if varies(word) { "#" } else { word });
         let mut masked: Vec<&str> = Vec::new();
         for word in words {

@@ -50,7 +50,7 @@ async fn the_status_tells_what_is_there_and_what_is_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watched_status_is_told_again_and_again_without_the_signs_of_a_terminal() {
     let test = TestDatabase::create("status_watch").await;
-    let mut watching = Processor::spawn(&["status", "--watch", "--json"], &test, &[]);
+    let mut watching = Processor::spawn(&["status", "--watch", "--ndjson"], &test, &[]);
     eventually(PATIENCE, "two of them", async || (watching.stdout().lines().count() >= 2).then_some(())).await;
     watching.sigterm();
     let ended = watching.until_ended().await;

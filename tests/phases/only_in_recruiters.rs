@@ -161,7 +161,7 @@ async fn the_step_to_retired_is_refused_while_something_would_be_lost_and_can_be
     let forced = step(&["retired", "--force", "--reason", "nobody knows this person"]).await;
     assert_eq!(forced.code, 0, "{}", forced.stderr);
     let history = json(&Processor::command(&["phase", "history", "--json"], &test, &[]).await);
-    let overridden = history.as_array().unwrap().last().unwrap()["overridden"].to_string();
+    let overridden = history["steps"].as_array().unwrap().last().unwrap()["overridden"].to_string();
     assert!(overridden.contains("recruiters alone: 1 contacts_without_user"), "{overridden}");
 
     let back = step(&["shadow"]).await;

@@ -102,7 +102,7 @@ async fn a_step_is_forced_only_with_a_reason_and_what_it_overrode_is_recorded() 
     let forced = phase(&["set", "shadow", "--force", "--reason", "nobody verified"], &test).await;
     assert_eq!(forced.code, 0, "{}", forced.stderr);
     let history = json(&phase(&["history", "--json"], &test).await);
-    let last = history.as_array().unwrap().last().unwrap();
+    let last = history["steps"].as_array().unwrap().last().unwrap();
     assert_eq!((&last["to"], &last["reason"]), (&"shadow".into(), &"nobody verified".into()));
     let overridden = last["overridden"].as_array().unwrap();
     assert!(overridden.iter().any(|condition| condition.as_str().unwrap().contains("a full verification")), "{last}");

@@ -31,7 +31,7 @@ async fn a_running_instance_follows_a_step_and_the_history_tells_who_when_and_wh
         let shown = json(&phase(&["show", "--json"], &test).await);
         assert_eq!(shown["phase"], to);
         let history = json(&phase(&["history", "--json"], &test).await);
-        let last = history.as_array().unwrap().last().unwrap().clone();
+        let last = history["steps"].as_array().unwrap().last().unwrap().clone();
         assert_eq!((&last["from"], &last["to"], &last["reason"]), (&from.into(), &to.into(), &"a test".into()));
         assert!(last["who"].as_str().unwrap().contains('@') && last["at"].is_string(), "{last}");
     }

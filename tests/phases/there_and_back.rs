@@ -141,7 +141,8 @@ async fn three_times_there_and_back_with_kills_the_newest_write_stands_on_both_s
     }
     let history = Processor::command(&["phase", "history", "--json"], &application.test, &[]).await;
     let history: serde_json::Value = serde_json::from_str(&history.stdout).unwrap();
-    let forced = history.as_array().unwrap().iter().filter(|step| !step["overridden"].as_array().unwrap().is_empty());
+    let forced =
+        history["steps"].as_array().unwrap().iter().filter(|step| !step["overridden"].as_array().unwrap().is_empty());
     assert_eq!(forced.count(), 0, "{history:#}");
     for instance in instances {
         assert!(!stopped(instance).await.stderr.contains(PERSONAL));

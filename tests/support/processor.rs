@@ -10,6 +10,7 @@ use xtask::guarded::{GuardedProcess, Signal, TemporaryFolder, last_lines};
 use xtask::ports::free_port;
 
 use super::database::TestDatabase;
+use super::documents;
 use super::waiting::{PATIENCE, eventually};
 
 /// A started program. Dropping it kills it, and so does the end of the test process.
@@ -42,9 +43,15 @@ impl Processor {
         processor
     }
 
-    /// Runs a command on the database to its end.
+    /// Runs a command on the database to its end. With `--json`, what it prints must be a document as described.
     pub(crate) async fn command(arguments: &[&str], test: &TestDatabase, environment: &[(&str, &str)]) -> Ended {
-        Self::spawn(arguments, test, environment).until_ended().await
+        let ended = Self::spawn(arguments, test, environment).until_ended().await;
+        // Wrong arguments print nothing, and neither does a process that was killed.
+        let is_cut_off = ended.code > 4 || (ended.code == 2 && ended.stdout.is_empty());
+        if arguments.contains(&"--json") && !is_cut_off {
+            documents::document(arguments, &ended);
+        }
+        ended
     }
 
     /// Starts any command on the database, in an empty folder, with further environment variables.

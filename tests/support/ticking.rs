@@ -65,11 +65,18 @@ pub(crate) fn time(document: &Document, field: &str) -> Option<DateTime> {
     document.get_datetime(field).ok().copied()
 }
 
-/// Runs a command to its end; gives back its code and the JSON that it printed, line by line.
+/// Runs a command about jobs to its end. Gives back its code, and the rows of the JSON document that it printed: the lines
+/// of a run, with the document itself behind them, or the runs of the history.
 pub(crate) async fn told(arguments: &[&str], test: &TestDatabase, settings: &[(&str, &str)]) -> (i32, Vec<Value>) {
     let ended = Processor::command(arguments, test, settings).await;
-    let line = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}\n{}", ended.stderr));
-    (ended.code, ended.stdout.lines().map(line).collect())
+    let document: Value =
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{}\n{}", ended.stdout, ended.stderr));
+    let rows = |field: &str| document[field].as_array().cloned();
+    let rows = rows("runs").unwrap_or_else(|| {
+        let lines = rows("lines").unwrap_or_default();
+        lines.into_iter().chain([document.clone()]).collect()
+    });
+    (ended.code, rows)
 }
 
 /// Runs a job to its good end, as a command; gives back its counts.

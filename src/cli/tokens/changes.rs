@@ -1,6 +1,7 @@
 //! The document `token_changes` of `stream_processor_state`: the record of each `tokens import` and `tokens reset`.
 
 use bson::{Bson, DateTime, Document, doc};
+use chrono_tz::Tz;
 use mongodb::Database;
 
 use crate::error::Failure;
@@ -8,6 +9,7 @@ use crate::model::names::STATE;
 use crate::model::names::state_id::TOKEN_CHANGES;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
+use crate::shown_time::shown;
 
 /// The greatest number of records that are kept.
 const KEPT: i32 = 100;
@@ -56,10 +58,10 @@ pub(super) async fn read(database: &Database) -> Result<Vec<Bson>, Failure> {
 }
 
 /// A stored record as a line; `None` for a record without a time.
-pub(super) fn text(change: &Bson) -> Option<String> {
+pub(super) fn text(change: &Bson, zone: Tz) -> Option<String> {
     let change: &Document = change.as_document()?;
     let text = |field: &str| change.get_str(field).unwrap_or("-").to_owned();
-    let at = change.get_datetime("at").ok()?.try_to_rfc3339_string().ok()?;
+    let at = shown(*change.get_datetime("at").ok()?, zone);
     let (who, from, to, reason) = (text("who"), text("from"), text("to"), text("reason"));
     Some(format!("{at} by {who}: from {from} to {to}; {reason}"))
 }

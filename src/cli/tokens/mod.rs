@@ -10,20 +10,24 @@ use std::path::Path;
 use std::time::Duration;
 
 use bson::{Bson, Timestamp};
+use chrono_tz::Tz;
 use mongodb::Database;
 use resume_tokens::{Checkpoint, OldWorkerTokens, StoreError, TokenKind};
 use serde_json::{Value, json};
 
 use super::arguments::TokensCommand;
 use super::position::{self, NamedPosition, PositionName};
+use super::table::table;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::json_output::JsonForm;
 use crate::leader::lead::store;
 use crate::maintenance::replay::{length_text, time_text};
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
+use crate::shown_time::shown_position;
 use crate::source::cursor::operation_time;
 
 /// Runs the command and prints its result on standard output.
@@ -85,32 +89,35 @@ async fn list(context: &Context, limit: usize, as_json: bool) -> Result<Exit, Re
     if as_json {
         let current = current.as_ref().ok().and_then(Option::as_ref);
         let entries: Vec<Value> = shown.map(|entry| as_value(&entry.checkpoint, &measure)).collect();
-        println!(
-            "{:#}",
-            json!({ "current": current.map(|one| as_value(one, &measure)), "count": all.len(), "history": entries })
-        );
+        let current = current.map(|one| as_value(one, &measure));
+        JsonForm::TokensList.print(json!({ "current": current, "count": all.len(), "history": entries }));
         return Ok(Exit::Done);
     }
+    let header = ["ID", "TIME", "AGE", "EVENTS", "OPLOG"];
+    let row = |checkpoint: &Checkpoint| row(checkpoint, &measure, context.time_zone);
     match &current {
-        Ok(Some(current)) => println!("position  {}", row(current, &measure)),
-        Ok(None) => println!("position  none: no instance has saved one yet"),
-        Err(error) => println!("position  {error}"),
+        Ok(Some(current)) => {
+            println!("position");
+            table(header, &[row(current)]).iter().for_each(|line| println!("  {line}"));
+        }
+        Ok(None) => println!("position: none, no instance has saved one yet"),
+        Err(error) => println!("position: {error}"),
     }
-    println!("history   {} entries, newest first", all.len());
-    shown.for_each(|entry| println!("          {}", row(&entry.checkpoint, &measure)));
+    println!("history: {} entries, newest first", all.len());
+    let rows: Vec<[String; 5]> = shown.map(|entry| row(&entry.checkpoint)).collect();
+    table(header, &rows).iter().for_each(|line| println!("  {line}"));
     Ok(Exit::Done)
 }
 
-fn row(checkpoint: &Checkpoint, measure: &Measure) -> String {
+fn row(checkpoint: &Checkpoint, measure: &Measure, zone: Tz) -> [String; 5] {
     let time = checkpoint.cluster_time;
-    format!(
-        "{:<16} {}  {:>14} ago  {:>9} events  {}",
+    [
         checkpoint.history_id(),
-        time_text(time),
+        shown_position(time, zone),
         length_text(measure.age(time)),
-        checkpoint.events,
-        reached_text(measure.is_reached(time))
-    )
+        checkpoint.events.to_string(),
+        reached_text(measure.is_reached(time)).to_owned(),
+    ]
 }
 
 fn reached_text(reached: Option<bool>) -> &'static str {
@@ -175,22 +182,26 @@ async fn show(
             fields.insert("old_worker".to_owned(), json!(old_tokens(context, &measure).await?));
             fields.insert("changes".to_owned(), changes.into());
         }
-        println!("{value:#}");
+        JsonForm::TokensShow.print(value);
     } else {
-        println!("{}", as_text(&found, &measure));
+        println!("{}", as_text(&found, &measure, context.time_zone));
         if name.is_none() {
             old_tokens(context, &measure).await?.iter().for_each(|line| println!("old worker    {line}"));
             let changes = changes::read(&context.database).await?;
-            changes.iter().filter_map(changes::text).for_each(|line| println!("moved         {line}"));
+            changes
+                .iter()
+                .filter_map(|change| changes::text(change, context.time_zone))
+                .for_each(|line| println!("moved         {line}"));
         }
     }
     Ok(if fail_if_lost && reached == Some(false) { Exit::Findings } else { Exit::Done })
 }
 
-fn as_text(found: &NamedPosition, measure: &Measure) -> String {
+fn as_text(found: &NamedPosition, measure: &Measure, zone: Tz) -> String {
     let time = found.time();
     let ago = length_text(measure.age(time));
-    let mut lines = vec![format!("time          {} ({ago} ago; {}, {})", time_text(time), time.time, time.increment)];
+    let mut lines =
+        vec![format!("time          {}, {ago} ago ({}, {})", shown_position(time, zone), time.time, time.increment)];
     let token = match found {
         NamedPosition::Checkpoint(checkpoint) => Some(&checkpoint.token),
         NamedPosition::Token(token) => Some(token),
@@ -238,7 +249,7 @@ async fn old_tokens(context: &Context, measure: &Measure) -> Result<Vec<String>,
     let old = with_deadline(OldWorkerTokens::new(Database::clone(&context.database)).load()).await?;
     let line = |(collection, token): &(String, resume_tokens::ResumeToken)| {
         let time = token.cluster_time();
-        format!("{collection}: {}, {}", time_text(time), reached_text(measure.is_reached(time)))
+        format!("{collection}: {}, {}", shown_position(time, context.time_zone), reached_text(measure.is_reached(time)))
     };
     let garbled = old.garbled.iter().map(|collection| format!("{collection}: cannot be read"));
     Ok(old.tokens.iter().map(line).chain(garbled).collect())

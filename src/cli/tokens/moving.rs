@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use bson::Timestamp;
+use chrono_tz::Tz;
 use mongodb::Database;
 use resume_tokens::{Checkpoint, History, OldWorkerTokens, ResumeToken, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,7 @@ use crate::error::Failure;
 use crate::leader::checkpoint_origin;
 use crate::leader::lead::{hold, release_lease, store};
 use crate::maintenance::gaps;
-use crate::maintenance::replay::{time_text, too_old, watched};
+use crate::maintenance::replay::{too_old, watched};
 use crate::maintenance::resync::Resync;
 use crate::model::names::WatchedCollection;
 use crate::model::timeline::TimelineEvent;
@@ -27,6 +28,7 @@ use crate::mongo::oplog::Oplog;
 use crate::phase::state;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
+use crate::shown_time::shown_position;
 use crate::source::cursor::operation_time;
 use crate::source::replay::Replay;
 use crate::tasks::signals;
@@ -120,7 +122,7 @@ async fn moved(
         Some(to) => {
             checkpoint_origin::record(writer, &store, to.cluster_time, term).await?;
             with_deadline(store.save(to)).await.map_err(Failure::from)?;
-            format!("the next instance continues after {}", time_text(to.cluster_time))
+            format!("the next instance continues after {}", shown_position(to.cluster_time, context.time_zone))
         }
         None => {
             with_deadline(store.clear()).await.map_err(Failure::from)?;
@@ -138,12 +140,12 @@ async fn moved(
 }
 
 async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, Refusal> {
+    let shown = |time: Timestamp| shown_position(time, context.time_zone);
     let standing = standing(context).await?;
     let now = operation_time(&context.database).await?;
     let from = standing.as_ref().map(|standing| standing.cluster_time);
     let everything = matches!(target, MoveTarget::OldWorker);
-    let current = checkpoint_origin::current(&context.database).await?;
-    let mut foreign = None;
+    let (current, mut foreign) = (checkpoint_origin::current(&context.database).await?, None);
     let to = match target {
         MoveTarget::Nowhere => None,
         MoveTarget::OldWorker => Some(bare(old_worker_token(context).await?, &standing, term, current)),
@@ -159,12 +161,12 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
     let mut step = Move { from, to, skipped: None, everything, objections: Vec::new() };
     let Some(to) = step.to.as_ref().map(|to| to.cluster_time) else {
         if let Some((from, unread)) = from.zip(unread(context, from, now).await?) {
-            step.objections.push(forgotten(&unread, from, now));
+            step.objections.push(forgotten(&unread, from, now, context.time_zone));
         }
         return Ok(step);
     };
     if to > now {
-        let message = format!("{} is later than the server's time: it belongs to another replica set", time_text(to));
+        let message = format!("{} is later than the server's time: it belongs to another replica set", shown(to));
         return Err(Refusal::new(Exit::Findings, message));
     }
     let oplog = Oplog::measure(&context.database).await?;
@@ -181,14 +183,14 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
         Some(from) if to < from => step.objections.push(format!(
             "{} is before the position, {}: later events would be applied again; `stream-processor replay` does that \
              while an instance runs",
-            time_text(to),
-            time_text(from)
+            shown(to),
+            shown(from)
         )),
         // The old worker has read the events in between, and a resync follows anyway.
         Some(_) if everything => {}
         Some(from) => {
             if let Some(unread) = unread(context, Some(from), to).await? {
-                let span = format!("between {} and {}", time_text(from), time_text(to));
+                let span = format!("between {} and {}", shown(from), shown(to));
                 step.objections.push(format!("{unread} events {span} are not read yet"));
                 step.skipped = Some((from, to));
             }
@@ -199,12 +201,12 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
 }
 
 /// What is lost when the position is deleted.
-fn forgotten(unread: &str, from: Timestamp, now: Timestamp) -> String {
+fn forgotten(unread: &str, from: Timestamp, now: Timestamp, zone: Tz) -> String {
     let ago = humantime::format_duration(Duration::from_secs(u64::from(now.time.saturating_sub(from.time))));
     format!(
         "{unread} events are not read yet; the position {}, {ago} ago, would be forgotten, and the next instance would \
          look at every recruiter again (`stream-processor tokens export FILE` keeps a copy)",
-        time_text(from)
+        shown_position(from, zone)
     )
 }
 

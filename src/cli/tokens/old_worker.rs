@@ -12,10 +12,10 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::leader::checkpoint::OLD_WORKER_COLLECTIONS;
 use crate::leader::lead::{hold, release_lease};
-use crate::maintenance::replay::time_text;
 use crate::mongo::deadline::with_deadline;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
+use crate::shown_time::shown_position;
 use crate::tasks::Group;
 
 /// Stores the tokens for the old worker, and holds the lease meanwhile.
@@ -30,7 +30,7 @@ pub(super) async fn hand_over(context: &Context) -> Result<Exit, Refusal> {
     let handed_over = tokens_left(context).await;
     release_lease(&lease, &group).await;
     let time = handed_over?;
-    println!("done: the old worker continues after {}", time_text(time));
+    println!("done: the old worker continues after {}", shown_position(time, context.time_zone));
     Ok(Exit::Done)
 }
 

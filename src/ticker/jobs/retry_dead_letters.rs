@@ -4,7 +4,7 @@ use super::super::report::ReportLine;
 use crate::interruption::Unfinished;
 use crate::maintenance::stored_commands::{Command, count};
 use crate::ticker::job_context::JobContext;
-use crate::write::dead_letters::due;
+use crate::write::selected_dead_letters::due;
 
 /// Waits for the retry of the dead letters that are due. The report counts the dead letters that are gone as changed. A
 /// dry run only reports the documents of due dead letters.
@@ -22,7 +22,7 @@ pub(super) async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
     if job.report.matched == 0 {
         return Ok(());
     }
-    if let Some(outcome) = job.submit(&Command::RetryDeadLetters { due_at: Some(job.now) }).await? {
+    if let Some(outcome) = job.submit(&Command::RetryDeadLetters { ids: Vec::new(), due_at: Some(job.now) }).await? {
         job.report.changed = count(&outcome.details, "before").saturating_sub(count(&outcome.details, "after"));
     }
     Ok(())

@@ -107,7 +107,7 @@ async fn offers_that_cannot_be_reminded_of_are_counted_and_left_alone_and_nothin
     let url = server.url();
     let ended = Processor::command(&run("remind-expiring-offers-j7", NOW), &test, &settings(&url)).await;
     assert_eq!(ended.code, 0);
-    let summary: serde_json::Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(counts(&summary), [5, 2, 0], "{summary}");
     assert_eq!(summary["skipped"], serde_json::json!({ "no_user": 2, "no_address": 1 }));
     assert_eq!(server.received().len(), 1);

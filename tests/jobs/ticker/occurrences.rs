@@ -134,7 +134,7 @@ async fn a_run_by_hand_goes_through_the_leader_and_stands_in_the_history() {
     assert_eq!((code, &history[0]["job"], &history[0]["by_hand"]), (0, &CANCEL.0.into(), &true.into()));
     assert_eq!(history[0]["lines"][0]["id"], ids[0].to_hex());
     let (code, jobs) = told(&["jobs", "list", "--json"], &test, &[ON, clock.variable()]).await;
-    let listed = jobs[0].as_array().unwrap().iter().find(|job| job["job"] == CANCEL.0).unwrap().clone();
+    let listed = jobs[0]["jobs"].as_array().unwrap().iter().find(|job| job["job"] == CANCEL.0).unwrap().clone();
     assert_eq!((code, &listed["next"], &listed["last"]["changed"]), (0, &"2026-06-14T13:00:00Z".into(), &1.into()));
     for (arguments, code) in [
         (["jobs", "run", "no-such-job"].as_slice(), 2),
