@@ -40,10 +40,8 @@ pub(crate) fn shown_text(text: &str, zone: Tz) -> String {
 pub(crate) fn shown_times(text: &str, zone: Tz) -> String {
     let word = |word: &str| {
         let time = word.trim_matches(|sign: char| !sign.is_ascii_alphanumeric());
-        match time.ends_with('Z') && time.contains('T') {
-            true => word.replacen(time, &shown_text(time, zone), 1),
-            false => word.to_owned(),
-        }
+        let is_time = time.ends_with('Z') && time.contains('T');
+        if is_time { word.replacen(time, &shown_text(time, zone), 1) } else { word.to_owned() }
     };
     text.split_inclusive(char::is_whitespace).map(word).collect()
 }
