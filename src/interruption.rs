@@ -16,7 +16,7 @@ pub enum Interruption {
     #[error("the phase was changed; unfinished work is done again in the new phase")]
     PhaseChanged,
     /// Another instance took the lease, or the lease ran out. This process may not write any more.
-    #[error("the lease was lost to another instance")]
+    #[error("the lease was lost")]
     LeaseLost,
 }
 
@@ -44,7 +44,7 @@ impl Interruption {
         match self {
             Self::Stopping => "read the log before this line, then restart the service",
             Self::PhaseChanged => "nothing to do: this is retried until it succeeds",
-            Self::LeaseLost => "nothing to do: another instance leads, and this one stands by",
+            Self::LeaseLost => "nothing to do: this instance stands by, and asks for the lease again",
         }
     }
 }

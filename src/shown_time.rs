@@ -35,6 +35,17 @@ pub(crate) fn shown_text(text: &str, zone: Tz) -> String {
     DateTime::parse_rfc3339_str(text).map_or_else(|_| text.to_owned(), |time| shown(time, zone))
 }
 
+/// The same for each time in UTC that stands as a word in sentences.
+#[must_use]
+pub(crate) fn shown_times(text: &str, zone: Tz) -> String {
+    let word = |word: &str| {
+        let time = word.trim_matches(|sign: char| !sign.is_ascii_alphanumeric());
+        let is_time = time.ends_with('Z') && time.contains('T');
+        if is_time { word.replacen(time, &shown_text(time, zone), 1) } else { word.to_owned() }
+    };
+    text.split_inclusive(char::is_whitespace).map(word).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,5 +60,14 @@ mod tests {
         ] {
             assert_eq!(shown_text(time, zone), expected);
         }
+    }
+
+    #[test]
+    fn times_in_sentences_are_shown_in_the_zone_too_and_once() {
+        let said = "ended 2026-11-29T15:04:05Z, later;\n  Z (2026-11-29T15:04:05Z)";
+        let there = shown_times(said, Tz::Europe__Paris);
+        let time = "2026-11-29T16:04:05+01:00 (15:04:05Z)";
+        assert_eq!(there, format!("ended {time}, later;\n  Z ({time})"));
+        assert_eq!(shown_times(&there, Tz::Europe__Paris), there);
     }
 }

@@ -20,7 +20,7 @@ use crate::phase::{Phase, StepDirection};
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::service::submit::submit;
-use crate::shown_time::shown;
+use crate::shown_time::{shown, shown_times};
 use crate::verify;
 use crate::verify::only_in_recruiters::OnlyInRecruiters;
 
@@ -58,7 +58,7 @@ async fn show(context: &Context, as_json: bool) -> Result<Exit, Refusal> {
     if as_json {
         JsonForm::PhaseShow.print(state.as_value())
     } else {
-        println!("{}", state.as_text(context.time_zone))
+        println!("{}", shown_times(&state.as_text(), context.time_zone))
     }
     Ok(Exit::Done)
 }
@@ -94,12 +94,13 @@ impl Shown<'_> {
         })
     }
 
-    fn as_text(&self, zone: Tz) -> String {
+    fn as_text(&self) -> String {
         let Self { current, next, conditions, alone, late } = self;
         let row = current.phase.row();
-        let since = current
-            .since
-            .map_or_else(|| "no instance has run yet".to_owned(), |since| format!("since {}", shown(since, zone)));
+        let since = current.since.map_or_else(
+            || "no instance has run yet".to_owned(),
+            |since| format!("since {}", text(since).unwrap_or_default()),
+        );
         let mut lines = vec![
             format!("phase         {} ({since})", current.phase.word()),
             format!("authority     {}", row.authority),

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use bson::DateTime;
+use chrono_tz::Tz;
 use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use crate::context::Context;
 use crate::json_output::JsonForm;
 use crate::mongo::server_clock::server_time;
 use crate::refusal::{Exit, Refusal};
+use crate::shown_time::shown_times;
 use crate::tasks::{Group, Task, signals};
 
 /// Arguments of `phase certificate`.
@@ -74,12 +76,12 @@ pub(super) async fn run(context: &Context, arguments: CertificateArguments) -> R
             let time = server_time(&context.database).await?;
             Ok(tell(certificate, &now, time, arguments.json))
         }
-        None => show(&now, &arguments),
+        None => show(&now, &arguments, context.time_zone),
     }
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
-fn show(certificate: &Certificate, arguments: &CertificateArguments) -> Result<Exit, Refusal> {
+fn show(certificate: &Certificate, arguments: &CertificateArguments, zone: Tz) -> Result<Exit, Refusal> {
     let json = format!("{:#}", certificate.as_value());
     let is_standard = arguments.out.as_ref().is_some_and(|file| file.as_os_str() == "-");
     if let Some(file) = arguments.out.as_ref().filter(|_| !is_standard) {
@@ -91,7 +93,7 @@ fn show(certificate: &Certificate, arguments: &CertificateArguments) -> Result<E
     if arguments.json || is_standard {
         println!("{json}")
     } else {
-        println!("{}", page(certificate))
+        println!("{}", shown_times(&page(certificate), zone))
     }
     Ok(Exit::Done)
 }

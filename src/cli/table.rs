@@ -21,10 +21,11 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> 
         let cells: Vec<String> = cells
             .iter()
             .zip(columns)
-            .map(|(cell, (width, is_numeric))| match is_numeric {
-                true => format!("{cell:>width$}"),
-                false => format!("{cell:<width$}"),
-            })
+            .map(
+                |(cell, (width, is_numeric))| {
+                    if is_numeric { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+                },
+            )
             .collect();
         cells.join(GAP).trim_end().to_owned()
     };

@@ -15,6 +15,7 @@ use crate::error::{Failure, command_code};
 use crate::json_output::JsonForm;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
+use crate::shown_time::shown_times;
 
 /// The verdict of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -111,7 +112,7 @@ pub async fn doctor(
         JsonForm::Doctor.print(serde_json::Value::Object(report));
     } else {
         let colors = context.settings.log.colors && std::io::stdout().is_terminal();
-        checks.iter().for_each(|check| println!("{}", check.text(colors)));
+        checks.iter().for_each(|check| println!("{}", shown_times(&check.text(colors), context.time_zone)));
         println!("{failed} failed, {warnings} warnings, {} ok", checks.len() - failed - warnings);
     }
     Ok(match (reachable, failed) {

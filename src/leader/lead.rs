@@ -30,6 +30,7 @@ use crate::error::{Directive, Failure};
 use crate::interruption::{Interruption, Unfinished};
 use crate::lease;
 use crate::lease::{Completeness, Lease};
+use crate::maintenance::replay::time_text;
 use crate::maintenance::worker::MaintenanceWorker;
 use crate::observe::health::{Health, longest_silence};
 use crate::observe::repeated_failure::RepeatedFailure;
@@ -196,7 +197,8 @@ async fn begin_stream(
         }
     })?;
     halt::end(writer).await?;
-    info!(position = start.position.time().time, resync = start.resync.is_some(), "the change stream begins");
+    let position = time_text(start.position.time());
+    info!(position, resync = start.resync.is_some(), "the change stream begins");
     Ok(start)
 }
 

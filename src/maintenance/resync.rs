@@ -279,8 +279,6 @@ impl Resync {
                 }
                 let finished = doc! { "_id": RESYNC, "term": self.term };
                 with_deadline(collection(database, STATE).delete_one(finished)).await.map_err(Failure::Write)?;
-                let seconds = (clock::now().timestamp_millis() - self.began.timestamp_millis()) / 1000;
-                info!(seconds, "the resync is finished");
                 Ok(true)
             }
         }

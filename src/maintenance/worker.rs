@@ -241,12 +241,13 @@ impl MaintenanceWorker {
     }
 }
 
-/// Tells the timeline that a resync ended.
+/// Tells the log and the timeline that a resync ended.
 async fn note_resync(writer: &Writer, began: DateTime, WriteCounts { created, changed, unchanged }: WriteCounts) {
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     // The end is for people. It does not fail because the clock cannot be read.
     let now = server_time(writer.database()).await.unwrap_or(began);
     let seconds = (now.timestamp_millis() - began.timestamp_millis()) / 1_000;
     let (created, changed, unchanged) = (number(created), number(changed), number(unchanged));
+    info!(seconds, created, changed, unchanged, "the resync is finished");
     writer.note(TimelineEvent::ResyncEnded { seconds, created, changed, unchanged });
 }

@@ -14,7 +14,9 @@ use crate::lease::{self, Lease};
 use crate::observe::health::{HealthPart, Role};
 use crate::observe::repeated_failure::RepeatedFailure;
 use crate::retry::Delays;
+use crate::status::time::text;
 use crate::tasks::pause;
+use bson::DateTime;
 
 /// Competes for the lease, leads, and competes again when the leadership ends, until `stop`.
 pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> Result<(), Unfinished> {
@@ -32,8 +34,8 @@ pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> R
         if let Err(failure) = lease.release().await {
             warn!(error = %failure, "the lease could not be released; it expires by itself");
         }
-        let (seconds, position) = (began.elapsed().as_secs(), context.metrics.checkpoint_timestamp.get());
-        info!(term, seconds, position, "this instance leads no longer");
+        let (seconds, position) = (began.elapsed().as_secs(), last_position(&context));
+        info!(term, seconds, position = position.as_deref(), "this instance leads no longer");
         match outcome {
             Ok(()) => {}
             Err(Unfinished::Interrupted(Interruption::LeaseLost)) => warn!("the lease was lost; standing by"),
@@ -47,6 +49,13 @@ pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> R
         }
     }
     Ok(())
+}
+
+/// The cluster time of the last checkpoint that this process saved (RFC 3339); `None` before the first one.
+#[expect(clippy::cast_possible_truncation, reason = "seconds since 1970")]
+fn last_position(context: &Context) -> Option<String> {
+    let seconds = context.metrics.checkpoint_timestamp.get();
+    (seconds > 0.0).then(|| text(DateTime::from_millis(seconds as i64 * 1_000)))
 }
 
 /// The name under which this process holds the lease. Each leadership has its own: a holder takes its own lease at once,

@@ -96,9 +96,11 @@ pub(crate) async fn submit(
         };
         pause(&group.stop, delay).await;
     }
-    Err(interrupted(match stored_commands::withdraw(&context.database, id).await? {
-        true => "the command is withdrawn; nothing was done",
-        false => "the leader finishes the command; give it again to see its progress",
+    let is_withdrawn = stored_commands::withdraw(&context.database, id).await?;
+    Err(interrupted(if is_withdrawn {
+        "the command is withdrawn; nothing was done"
+    } else {
+        "the leader finishes the command; give it again to see its progress"
     }))
 }
 

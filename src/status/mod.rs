@@ -3,5 +3,5 @@
 pub(crate) mod counts;
 pub(crate) mod document;
 pub(crate) mod survey;
-mod time;
+pub(crate) mod time;
 pub(crate) mod verdict;

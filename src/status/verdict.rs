@@ -114,7 +114,7 @@ impl VerdictState {
             Self::WaitingForCorrections => "Some documents cannot be projected or written. A person must correct them.",
             Self::Shadow => "Applications write the offers. The stream compares them with the recruiters.",
             Self::Retired => "The stream of recruiters is closed. The time-based jobs go on.",
-            Self::StandingBy => "Another instance leads. This instance takes over when the leader stops.",
+            Self::StandingBy => "This instance waits for the lease. It leads when no other instance does.",
             Self::InStep => "The leader has applied every event, and no damage is known.",
         }
     }
@@ -283,7 +283,9 @@ fn findings(facts: &VerdictFacts) -> Vec<Finding> {
         of_service(service, facts.role, &mut find);
     }
     match facts.role {
-        Some(Role::Standby) => find(State::StandingBy, Severity::Ok, "another instance leads".to_owned(), None),
+        Some(Role::Standby) => {
+            find(State::StandingBy, Severity::Ok, "this instance waits for the lease".to_owned(), None)
+        }
         _ => find(State::InStep, Severity::Ok, "every event is applied, and no damage is known".to_owned(), None),
     }
     findings

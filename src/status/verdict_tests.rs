@@ -41,7 +41,7 @@ fn of_one_instance() -> Vec<Case> {
     let texts = |text: &str| vec![text.to_owned()];
     vec![
         (leader(), State::InStep, Ok, "no damage", None),
-        (VerdictFacts { role: Some(Role::Standby), lag: None, ..leader() }, State::StandingBy, Ok, "another", None),
+        (VerdictFacts { role: Some(Role::Standby), lag: None, ..leader() }, State::StandingBy, Ok, "waits", None),
         (VerdictFacts { role: Some(Role::Starting), service: None, ..leader() }, State::Starting, Warn, "lease", None),
         (
             VerdictFacts { no_database: Some("no answer for 7 s".to_owned()), reasons: texts("x"), ..leader() },

@@ -36,10 +36,13 @@ pub(super) fn tell(context: &Context, notices: &Notices, run: &EndedRun<'_>) {
     let error = end.error.as_deref().filter(|_| end.outcome == RunOutcome::Failed);
     notices.tell(notice(job, report, error));
     let JobReport { matched, changed, failed, .. } = *report;
+    let seconds = took.as_secs();
     match end.outcome {
-        RunOutcome::Failed => warn!(job, error = end.error, matched, changed, failed, "a job failed"),
-        _ if matched + changed + failed > 0 => info!(job, outcome, matched, changed, failed, "a job has run"),
-        _ => tracing::debug!(job, outcome, "a job has run"),
+        RunOutcome::Failed => warn!(job, seconds, error = end.error, matched, changed, failed, "a job failed"),
+        _ if matched + changed + failed > 0 => {
+            info!(job, outcome, seconds, matched, changed, failed, "a job has run");
+        }
+        _ => tracing::debug!(job, outcome, seconds, "a job has run"),
     }
 }
 

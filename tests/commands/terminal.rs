@@ -42,7 +42,14 @@ async fn bars_and_pictures_fit_the_terminal_and_ctrl_c_leaves_a_clean_line() {
     assert_bars_fit(&test).await;
     processor.signal(Signal::Continue);
     assert_pictures_fit(&test).await;
-    stopped(processor).await;
+    let log = stopped(processor).await.stderr;
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let positions: Vec<_> = lines.filter_map(|line| line.get("position").cloned()).collect();
+    assert_eq!(positions.len(), 2, "the stream begins, and the leadership ends: {log}");
+    for position in positions {
+        let is_time = position.as_str().is_some_and(|text| DateTime::parse_rfc3339_str(text).is_ok());
+        assert!(is_time, "a time in the log is for people: {position}");
+    }
 }
 
 async fn assert_bars_fit(test: &TestDatabase) {

@@ -9,7 +9,7 @@ use super::report::{LeaderStatus, PositionStatus, StatusReport};
 use crate::cli::events::fields_text;
 use crate::maintenance::replay::length_text;
 use crate::phase::late_writes::LateWritesReport;
-use crate::shown_time::{shown, shown_text};
+use crate::shown_time::{shown, shown_text, shown_times};
 use crate::status::verdict::Severity;
 
 /// The seriousness of a line.
@@ -98,7 +98,7 @@ pub(super) fn lines(report: &StatusReport, zone: Tz) -> Vec<Line> {
     });
     let late = report.late_writes.as_ref().map(LateWritesReport::lines).unwrap_or_default();
     let names = std::iter::once("late writes").chain(std::iter::repeat(""));
-    lines.extend(names.zip(&late).map(|(name, line)| plain(name, &[line])));
+    lines.extend(names.zip(&late).map(|(name, line)| plain(name, &[&shown_times(line, zone)])));
     lines.extend(report.jobs.iter().map(|run| {
         let count = |name: &str, count: Option<u64>| count.map_or(String::new(), |count| format!("{count} {name}"));
         let (changed, failed) = (count("changed", run.changed), count("failed", run.failed));

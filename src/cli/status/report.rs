@@ -137,9 +137,10 @@ impl StatusReport {
             late_writes: late_writes.as_ref().map_or(0, |late| u64::try_from(late.total).unwrap_or_default()),
         });
         let resync = StoredResync::read(database).await?;
-        let events = match with_events {
-            true => events::read(context, DateTime::from_millis(0), &[], Some(EVENTS)).await?,
-            false => Vec::new(),
+        let events = if with_events {
+            events::read(context, DateTime::from_millis(0), &[], Some(EVENTS)).await?
+        } else {
+            Vec::new()
         };
         Ok(Self {
             verdict: verdict(&judged),
