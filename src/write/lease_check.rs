@@ -204,7 +204,8 @@ impl Writer {
 
     fn underway(&self, limit: &Limit) -> Option<Underway> {
         let (held, begins) = (self.lease.as_ref()?, limit.begins?);
-        let until = begins.before.timestamp_millis().saturating_add(i64::try_from(limit.time.as_millis()).unwrap_or(i64::MAX));
+        let until =
+            begins.before.timestamp_millis().saturating_add(i64::try_from(limit.time.as_millis()).unwrap_or(i64::MAX));
         Some(Underway { unanswered: held.unanswered.clone(), until })
     }
 
@@ -311,7 +312,11 @@ mod tests {
 
     fn validity(ends_in: Duration) -> Validity {
         let millis = i64::try_from(ends_in.as_millis()).unwrap();
-        Validity { until: clock::instant() + ends_in, ends_at: DateTime::from_millis(1_000_000 + millis), cluster_end: None }
+        Validity {
+            until: clock::instant() + ends_in,
+            ends_at: DateTime::from_millis(1_000_000 + millis),
+            cluster_end: None,
+        }
     }
 
     #[tokio::test]
