@@ -35,7 +35,8 @@ async fn a_command_that_was_prepared_by_a_clock_a_month_ahead_changes_nothing_un
     test.collection(STATE).update_one(doc! { "_id": "lease" }, jump).await.unwrap();
     let write = async |ends_at: DateTime| {
         // What the holder knows when it is paused between this and the sending.
-        let (_renewals, validity) = watch::channel(Validity { until: clock::instant() + SHORT, ends_at, cluster_end: None });
+        let (_renewals, validity) =
+            watch::channel(Validity { until: clock::instant() + SHORT, ends_at, cluster_end: None });
         let writer = Writer::under(&test.database, validity, SHORT);
         update_command::record(&writer, "things", doc! { "_id": 1 }, doc! { "$set": { "at": ends_at } }).await
     };

@@ -7,6 +7,7 @@ pub(crate) mod change_streams;
 pub(crate) mod citations;
 pub(crate) mod damaged;
 pub(crate) mod database;
+pub(crate) mod elections;
 pub(crate) mod end;
 pub(crate) mod evaluation;
 pub(crate) mod failpoints;

@@ -8,7 +8,13 @@ const LATE: &str = "nobody writes after its term";
 const MONTH: i64 = 30 * 24 * 3_600;
 
 fn bounds(ahead: &[i64], failovers: u8) -> Bounds {
-    Bounds { ticks: if longer() { 7 } else { 6 }, failovers, ahead: ahead.to_vec(), cluster_ahead: 0, leads_again: false }
+    Bounds {
+        ticks: if longer() { 7 } else { 6 },
+        failovers,
+        ahead: ahead.to_vec(),
+        cluster_ahead: 0,
+        leads_again: false,
+    }
 }
 
 #[test]
