@@ -111,6 +111,7 @@ impl Application {
 
     /// Checks that no contact of a forgotten person is in any document of the database.
     async fn assert_forgotten(&self) {
+        settled(&self.test.database).await;
         for name in self.test.database.list_collection_names().await.unwrap() {
             let all = self.test.collection(&name).find(doc! {}).await.unwrap();
             let all: Vec<Document> = all.try_collect().await.unwrap();
@@ -165,8 +166,7 @@ async fn three_times_there_and_back_with_kills_the_newest_write_stands_on_both_s
     let mut instances = [started(&application.test).await, started(&application.test).await];
     application.until_both_sides_have_the_newest("sync").await;
     for round in 0..ROUNDS {
-        let people = [(); 4].map(|()| application.join(FORGOTTEN));
-        let people = futures::future::join_all(people).await;
+        let people = futures::future::join_all([(); 4].map(|()| application.join(FORGOTTEN))).await;
         application.forget_on_the_platform(&people[0]).await;
         application.step("dual-write").await;
         application.forget(&people[1]).await;
@@ -198,7 +198,6 @@ async fn three_times_there_and_back_with_kills_the_newest_write_stands_on_both_s
         application.write("recruiters", round % 2, &[Side::Job]).await;
         kill_one(&application.test, &mut instances, round + 1).await;
         application.until_both_sides_have_the_newest("sync again").await;
-        settled(&application.test.database).await;
         application.assert_forgotten().await;
     }
     let history = Processor::command(&["phase", "history", "--json"], &application.test, &[]).await;
