@@ -37,9 +37,34 @@ impl WriteCounts {
     }
 }
 
+/// Numbers of recruiters that the mirror wrote since the stages were made.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct MirrorCounts {
+    /// Recruiters with changed fields of their own or of their jobs.
+    pub edited: u64,
+    /// Recruiters that got jobs.
+    pub jobs_added: u64,
+    /// Recruiters that did not exist.
+    pub made: u64,
+}
+
+impl MirrorCounts {
+    /// Returns what was written after `before`.
+    #[must_use]
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            edited: self.edited.saturating_sub(before.edited),
+            jobs_added: self.jobs_added.saturating_sub(before.jobs_added),
+            made: self.made.saturating_sub(before.made),
+        }
+    }
+}
+
 /// Results of a dry run.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct DryRun {
+    /// True for a dry run of the mirror, which counts in [`MirrorCounts`].
+    pub mirrors: bool,
     /// Offers that would be created.
     pub created: u64,
     /// Existing offers whose projection differs.

@@ -44,6 +44,14 @@ impl Output {
         }
     }
 
+    /// True where the mirror is wanted: always in the database, and in a dry run of the mirror itself.
+    pub(crate) fn mirrors(&self) -> bool {
+        match self {
+            Self::Live(_) => true,
+            Self::DryRun(dry_run) => dry_run.mirrors,
+        }
+    }
+
     pub(crate) fn is_dry_run(&self) -> bool {
         matches!(self, Self::DryRun(_))
     }

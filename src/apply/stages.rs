@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::dry_run::WriteCounts;
+use super::dry_run::{MirrorCounts, WriteCounts};
 use super::output::Output;
 use super::preemption::PreemptionCheck;
 use super::sampler::Sampler;
@@ -71,6 +71,7 @@ pub(crate) struct Stages {
     pub links_are_complete: bool,
     /// Offers that differ from their projections, for the mirror.
     pub(super) to_mirror: BTreeSet<JobId>,
+    pub(crate) mirror_counts: MirrorCounts,
     /// Reader of our offers with all their fields, for the mirror.
     pub(super) own_offers: ChunkReader,
     /// Reader of the recruiters that the mirror writes.
@@ -103,6 +104,7 @@ impl Stages {
             keeps_backup: context.settings.phase.keep_recruiters_backup,
             links_are_complete: true,
             to_mirror: BTreeSet::new(),
+            mirror_counts: MirrorCounts::default(),
             own_offers: ChunkReader::of_own_offers(&context.database, &context.settings.target.partner_label),
             holders: ChunkReader::of_recruiters(&context.database),
         };

@@ -94,3 +94,75 @@ fn differing(path: &str, then: &Value, now: &Value, told: &mut impl FnMut(&str, 
         _ => told(path, then, now),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::document::tests::sample;
+    use super::*;
+
+    fn read(value: &Value) -> Certificate {
+        Certificate::parse(&value.to_string()).unwrap()
+    }
+
+    /// The places of all values that are no list and no object.
+    fn leaves(path: &str, value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) if !fields.is_empty() => {
+                fields.iter().for_each(|(name, value)| leaves(&format!("{path}/{name}"), value, found));
+            }
+            Value::Array(items) if !items.is_empty() => {
+                let items = items.iter().enumerate();
+                items.for_each(|(place, value)| leaves(&format!("{path}/{place}"), value, found));
+            }
+            _ => found.push(path.to_owned()),
+        }
+    }
+
+    fn another(value: &Value) -> Value {
+        match value {
+            Value::Number(number) => json!(number.as_i64().unwrap() + 1),
+            Value::Bool(is) => json!(!is),
+            Value::String(text) if text.len() == 64 => json!("7".repeat(64)),
+            Value::Array(_) => json!([{ "obstacle": "x", "found": "x" }]),
+            _ => json!("2026-11-05T12:00:00Z"),
+        }
+    }
+
+    #[test]
+    fn a_change_of_any_value_of_the_file_is_named_with_its_kind() {
+        let time = DateTime::parse_rfc3339_str("2026-11-07T00:00:00Z").unwrap();
+        let now = read(&sample());
+        assert_eq!(broken(&now, &now, time), Vec::new());
+        let mut places = Vec::new();
+        leaves("", &sample(), &mut places);
+        assert!(places.len() > 70, "{places:?}");
+        // Another one each time. Their own rules are below.
+        let free = ["/schema", "/digest", "/made_at", "/present/from", "/present/to"];
+        for place in places.iter().filter(|place| !free.contains(&place.as_str())) {
+            let mut forged = sample();
+            let value = forged.pointer_mut(place).unwrap();
+            let is_conditions = place.ends_with("/overridden");
+            *value = if is_conditions { json!(["lag under 5 s"]) } else { another(value) };
+            let named = broken(&read(&forged), &now, time);
+            assert!(!named.is_empty() && named.iter().all(|one| one.kind != "other"), "{place}: {named:?}");
+            assert_ne!(read(&forged).own_digest(), now.own_digest(), "{place}");
+        }
+        for (made, is_named) in [
+            ("2026-11-06T12:00:00Z", false),
+            ("2999-01-01T00:00:00Z", true),
+            ("2001-01-01T00:00:00Z", true),
+            ("x", true),
+        ] {
+            let mut forged = sample();
+            forged["made_at"] = json!(made);
+            let named = broken(&read(&forged), &now, time).iter().any(|one| one.kind == "made_at");
+            assert_eq!(named, is_named, "{made}");
+        }
+        // The position moves on while the service runs.
+        let mut later = sample();
+        later["position"]["time"] = json!(6);
+        assert_eq!(broken(&now, &read(&later), time), Vec::new());
+    }
+}

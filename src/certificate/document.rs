@@ -26,7 +26,7 @@ pub struct Certificate {
     pub(crate) verification: Option<VerificationSection>,
     /// Both sides as they are now.
     pub(crate) present: Present,
-    pub(crate) gaps: Vec<Gap>,
+    pub(crate) gaps: Gaps,
     /// The number of dead letters by reason.
     pub(crate) dead_letters: BTreeMap<String, u64>,
     /// What exists in `recruiters` alone now, by kind.
@@ -108,6 +108,22 @@ pub(crate) struct Present {
     pub sides: Sides,
 }
 
+/// The gaps of the stream. A deployment may have had thousands, so only some are listed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Gaps {
+    pub total: u64,
+    /// Those that no resync has repaired.
+    pub open: u64,
+    /// At most [`Gaps::LISTED`], the newest first.
+    pub last: Vec<Gap>,
+}
+
+impl Gaps {
+    /// The greatest number of gaps that are listed.
+    pub(crate) const LISTED: i64 = 100;
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Gap {
@@ -176,5 +192,55 @@ impl Certificate {
             Some(_) => Err(format!("another schema than {SCHEMA}; check it with the version that made it")),
             None => Err(format!("not a certificate: it has no schema; {advice}")),
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::{Value, json};
+
+    /// A certificate that says: may be removed.
+    pub(in crate::certificate) fn sample() -> Value {
+        let digest = |one: &str| one.repeat(64);
+        let sides = json!({
+            "recruiters": { "count": 2, "digest": digest("a") },
+            "projected": { "by_status": { "Active": 3 }, "digest": digest("b") },
+            "stored": { "by_status": { "Active": 3 }, "digest": digest("b") },
+            "may_differ": { "offers": 0, "projected": digest("0"), "stored": digest("0") },
+        });
+        let step = |day: u8, from: &str, to: &str| {
+            json!({ "at": format!("2026-11-0{day}T00:00:00Z"), "who": "somebody", "from": from, "to": to,
+                    "reason": "it is time", "overridden": [] })
+        };
+        json!({
+            "schema": super::SCHEMA,
+            "made_at": "2026-11-06T00:00:00Z",
+            "identity": { "replica_set": "rs", "database": "d", "history": "u", "partner_label": "l" },
+            "service": { "version": "1", "commit": "c" },
+            "phase": {
+                "name": "retired", "since": "2026-11-04T00:00:00Z", "steps": 4, "contradicted_by_tombstone": false,
+                "history": [step(1, "", "sync"), step(2, "sync", "dual-write"), step(3, "dual-write", "shadow"),
+                            step(4, "shadow", "retired")],
+            },
+            "verification": {
+                "phase": "shadow", "began": "2026-11-03T01:00:00Z", "ended": "2026-11-03T02:00:00Z",
+                "differences": 0, "unsettled": 0, "only_in_recruiters": { "free_texts": 0 }, "sides": sides,
+            },
+            "present": { "from": "1-0", "to": "1-0", "differences": 0, "unsettled": 0, "sides": sides },
+            "gaps": { "total": 1, "open": 0, "last": [{
+                "from": "1-0", "to": "2-0", "cause": "x", "state": "repaired", "opened_at": "2026-11-01T00:00:00Z",
+                "repaired_at": "2026-11-01T00:00:00Z",
+            }] },
+            "dead_letters": { "missing_cfa": 0 },
+            "only_in_recruiters": { "free_texts": 0 },
+            "late_writes": {
+                "total": 0, "by_operation": { "update": 0 }, "unwatched_from": null, "unwatched_to": null,
+                "recruiters_gone_since": null,
+                "last": [{ "id": "i", "operation": "update", "at": "2026-11-05T00:00:00Z" }],
+            },
+            "position": { "time": 5, "increment": 1, "events": 7 },
+            "verdict": { "may_be_removed": true, "obstacles": [] },
+            "digest": digest("f"),
+        })
     }
 }

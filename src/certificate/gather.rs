@@ -8,7 +8,7 @@ use futures::TryStreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::document::{
-    Certificate, Gap, Identity, PhaseSection, Position, Present, SCHEMA, ServiceVersion, Step, Verdict,
+    Certificate, Gap, Gaps, Identity, PhaseSection, Position, Present, SCHEMA, ServiceVersion, Step, Verdict,
     VerificationSection,
 };
 use super::verdict;
@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::leader::{checkpoint_origin, lead};
 use crate::model::names::GAPS;
+use crate::model::names::gap_state::REPAIRED;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::mongo::server_clock::server_time;
@@ -111,10 +112,12 @@ fn verification_section(stored: StoredVerification) -> VerificationSection {
     }
 }
 
-/// All gaps, the oldest first.
-async fn gaps(context: &Context) -> Result<Vec<Gap>, Failure> {
+/// The numbers of gaps, and the newest ones.
+async fn gaps(context: &Context) -> Result<Gaps, Failure> {
     let gaps = collection(&context.database, GAPS);
-    let find = gaps.find(doc! {}).sort(doc! { "from": 1, "_id": 1 });
+    let count = async |filter: Document| with_deadline(gaps.count_documents(filter)).await.map_err(Failure::Read);
+    let (total, open) = (count(doc! {}).await?, count(doc! { "state": { "$ne": REPAIRED } }).await?);
+    let find = gaps.find(doc! {}).sort(doc! { "from": -1, "_id": -1 }).limit(Gaps::LISTED);
     let stored = with_deadline(find).await.map_err(Failure::Read)?;
     let stored: Vec<Document> = with_deadline(stored.try_collect()).await.map_err(Failure::Read)?;
     let gap = |stored: &Document| {
@@ -130,7 +133,7 @@ async fn gaps(context: &Context) -> Result<Vec<Gap>, Failure> {
             repaired_at: date("repaired_at"),
         }
     };
-    Ok(stored.iter().map(gap).collect())
+    Ok(Gaps { total, open, last: stored.iter().map(gap).collect() })
 }
 
 fn time_text(time: Timestamp) -> String {

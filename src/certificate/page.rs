@@ -40,12 +40,15 @@ pub(crate) fn page(certificate: &Certificate) -> String {
             present.from, present.to
         ));
     }
-    let open = certificate.gaps.iter().filter(|gap| gap.state != "repaired").count();
-    lines.push(row("gaps", format!("{}, {open} of them open", certificate.gaps.len())));
+    let gaps = &certificate.gaps;
+    lines.push(row("gaps", format!("{}, {} of them open", gaps.total, gaps.open)));
     let gap = |gap: &super::document::Gap| {
         format!("  {} to {}  {}  {}  {}", gap.from, gap.to, gap.cause, gap.state, or_dash(gap.repaired_at.as_ref()))
     };
-    lines.extend(certificate.gaps.iter().map(gap));
+    lines.extend(gaps.last.iter().map(gap));
+    if gaps.total > gaps.last.len() as u64 {
+        lines.push("  (older ones are not listed)".to_owned());
+    }
     lines.push(row("dead letters", counts(&certificate.dead_letters)));
     lines.push(row("only there", counts(&certificate.only_in_recruiters)));
     let late = certificate.late_writes.as_ref().map_or_else(|| vec!["not watched".to_owned()], |late| late.lines());

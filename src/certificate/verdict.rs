@@ -26,7 +26,7 @@ pub(super) fn judge(certificate: &Certificate) -> Verdict {
         }
     }
     verified(certificate, &mut add);
-    let open = certificate.gaps.iter().filter(|gap| gap.state != "repaired").count();
+    let open = certificate.gaps.open;
     if open > 0 {
         add("open_gaps", format!("{open} gaps that no resync has repaired"));
     }
@@ -102,4 +102,64 @@ fn only_in_recruiters(certificate: &Certificate, add: &mut impl FnMut(&str, Stri
 
 fn millis(text: &str) -> Option<i64> {
     bson::DateTime::parse_rfc3339_str(text).ok().map(bson::DateTime::timestamp_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::document::Certificate;
+    use super::super::document::tests::sample;
+    use super::judge;
+
+    fn obstacles(value: &Value) -> Vec<String> {
+        let certificate = Certificate::parse(&value.to_string()).unwrap();
+        let verdict = judge(&certificate);
+        assert_eq!(verdict.may_be_removed, verdict.obstacles.is_empty());
+        verdict.obstacles.into_iter().map(|one| one.obstacle).collect()
+    }
+
+    #[test]
+    fn each_obstacle_is_found_alone_and_a_clean_certificate_has_none() {
+        assert_eq!(obstacles(&sample()), Vec::<String>::new());
+        let later = json!("2026-11-04T00:00:00Z");
+        let cases = [
+            ("/phase/contradicted_by_tombstone", json!(true), "phase_contradicted"),
+            ("/phase/history/2/overridden", json!(["lag under 5 s"]), "forced_step"),
+            ("/phase/history/1/overridden", json!(["lag under 5 s"]), "forced_step"),
+            ("/verification", Value::Null, "not_verified"),
+            ("/verification/phase", json!("dual-write"), "not_verified"),
+            ("/verification/began", json!("2026-11-01T00:00:00Z"), "not_verified"),
+            ("/verification/began", Value::Null, "not_verified"),
+            ("/phase/history/2/at", later, "not_verified"),
+            ("/verification/differences", json!(1), "differences"),
+            ("/verification/differences", Value::Null, "differences"),
+            ("/verification/unsettled", json!(1), "unsettled"),
+            ("/verification/sides", Value::Null, "no_digests"),
+            ("/verification/sides/stored/digest", json!("1".repeat(64)), "digests_differ"),
+            ("/verification/only_in_recruiters", Value::Null, "not_counted"),
+            ("/verification/only_in_recruiters/free_texts", json!(1), "only_in_recruiters"),
+            ("/only_in_recruiters/free_texts", json!(1), "only_in_recruiters"),
+            ("/gaps/open", json!(1), "open_gaps"),
+            ("/dead_letters/missing_cfa", json!(1), "dead_letters"),
+            ("/late_writes", Value::Null, "not_watched"),
+            ("/late_writes/total", json!(1), "late_writes"),
+            ("/late_writes/unwatched_from", json!("2026-11-05T00:00:00Z"), "uncounted_writes"),
+        ];
+        for (place, value, obstacle) in cases {
+            let mut changed = sample();
+            *changed.pointer_mut(place).unwrap() = value;
+            let found = obstacles(&changed);
+            assert!(found.contains(&obstacle.to_owned()), "{place}: {found:?}");
+            // Without a verification nothing was counted either.
+            assert!(found.len() == 1 || place == "/verification", "{place}: {found:?}");
+        }
+        let mut moved_on = sample();
+        moved_on["only_in_recruiters"]["jobs_without_offer"] = json!(3);
+        assert_eq!(obstacles(&moved_on), Vec::<String>::new(), "applications delete offers in retired");
+        let mut not_retired = sample();
+        not_retired["phase"]["name"] = json!("shadow");
+        not_retired["phase"]["history"].as_array_mut().unwrap().pop();
+        assert_eq!(obstacles(&not_retired), ["not_retired"]);
+    }
 }

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::BackfillArguments;
+use super::{BackfillArguments, backfill_mirror};
 use crate::apply::dry_run::DryRun;
 use crate::context::Context;
 use crate::doctor::platform::schema::refused_offers;
@@ -34,6 +34,9 @@ use crate::tasks::{Group, Task, signals};
 /// # Errors
 /// A [`Refusal`] when the phase does not allow the command, or the database fails for good.
 pub async fn backfill(context: Context, arguments: BackfillArguments) -> Result<Exit, Refusal> {
+    if arguments.mirror {
+        return backfill_mirror::run(&context, &arguments).await;
+    }
     let work = Backfill { context, arguments };
     if work.arguments.dry_run {
         work.require_recruiter().await?;

@@ -3,6 +3,7 @@
 
 pub mod arguments;
 pub mod backfill;
+mod backfill_mirror;
 pub mod config;
 pub mod dead_letters;
 pub mod emails;
@@ -108,7 +109,7 @@ pub enum CliCommand {
     /// Project recruiters again and write the offers that differ.
     ///
     /// The leader does the work beside its stream. Without an instance, the command does it itself. An interrupted
-    /// backfill continues where it stopped.
+    /// backfill continues where it stopped. With `--mirror`, offers are the source, and recruiters that differ are written.
     #[command(after_help = "Example:\n  stream-processor backfill --active-only --dry-run")]
     Backfill(BackfillArguments),
     /// Prepare the database: indexes, the service's own collections, the new fields of our offers.
@@ -213,6 +214,9 @@ pub struct BackfillArguments {
     /// Only recruiters that are active.
     #[arg(long)]
     pub active_only: bool,
+    /// The other direction: bring what our offers say into `recruiters`. For phase `shadow`.
+    #[arg(long, conflicts_with_all = ["recruiter", "active_only"])]
+    pub mirror: bool,
     /// Count the writes, and write nothing.
     #[arg(long)]
     pub dry_run: bool,

@@ -2,6 +2,7 @@
 
 mod backfill;
 pub(crate) mod backfill_dry_run;
+pub(crate) mod backfill_mirror;
 pub(crate) mod command_end;
 pub(crate) mod gaps;
 pub(crate) mod other_ids;

@@ -32,6 +32,8 @@ pub enum Command {
         /// True to touch active recruiters only.
         active_only: bool,
     },
+    /// Touches our offers for the mirror.
+    BackfillMirror,
     /// Runs a resync, for `verify --repair`.
     Repair,
     /// Touches everything that changed in a span of time.
@@ -96,6 +98,7 @@ impl Command {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Backfill { .. } => "backfill",
+            Self::BackfillMirror => "backfill-mirror",
             Self::Repair => "repair",
             Self::Replay(_) => "replay",
             Self::RetryDeadLetters { .. } => "retry-dead-letters",
@@ -112,6 +115,7 @@ impl Command {
     pub fn lane(&self) -> Lane {
         match self {
             Self::Backfill { .. }
+            | Self::BackfillMirror
             | Self::Repair
             | Self::Replay(_)
             | Self::RetryDeadLetters { .. }
@@ -346,7 +350,7 @@ mod tests {
     fn every_command_reads_back_as_it_was_written() {
         let commands = [
             Command::Backfill { recruiter: Some(RecruiterId(ObjectId::new())), active_only: true },
-            Command::Backfill { recruiter: None, active_only: false },
+            Command::BackfillMirror,
             Command::Repair,
             Command::RetryDeadLetters { ids: Vec::new(), due_at: Some(DateTime::from_millis(1)) },
             Command::RetryDeadLetters { ids: vec!["cfas/1".to_owned()], due_at: None },

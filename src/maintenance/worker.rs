@@ -7,6 +7,7 @@ use resume_tokens::Store;
 use tracing::info;
 
 use super::backfill::{self, AFTER_OTHER};
+use super::backfill_mirror;
 use super::refused::{refused, refused_by};
 use super::replay::{self, Replaying};
 use super::resync::Resync;
@@ -152,6 +153,7 @@ impl MaintenanceWorker {
     ) -> Result<Option<CommandOutcome>, Unfinished> {
         match stored.command.clone() {
             Command::Backfill { recruiter, active_only } => backfill::step(stored, apply, recruiter, active_only).await,
+            Command::BackfillMirror => backfill_mirror::step(stored, apply).await,
             Command::Repair => self.repair(stored, apply).await,
             Command::RetryDeadLetters { ids, due_at } => {
                 retry_dead_letters::step(stored, apply, Selection { ids: &ids, due_at }).await

@@ -30,7 +30,7 @@ pub struct Statement {
 
 impl Statement {
     /// True if the statement changes nothing when its document exists already.
-    pub(super) fn only_creates(&self) -> bool {
+    pub(crate) fn only_creates(&self) -> bool {
         let update = self.body.get_document("u").ok();
         update.and_then(|update| update.iter().next()?.ok()).is_some_and(|(name, _)| name == ON_CREATION)
     }

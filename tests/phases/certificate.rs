@@ -55,35 +55,43 @@ async fn a_database_that_went_through_all_phases_cleanly_may_lose_recruiters_and
     }
     let held = check(&test, &certificate).await;
     assert_eq!(held.code, 0, "{}{}", held.stdout, held.stderr);
+    files(&test).await;
+    assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 0);
+    assert_eq!(made(&test).await["verification"], certificate["verification"], "that of before retired");
     forgeries(&test, &certificate).await;
     changes(&test, &certificate, &recruiter).await;
     stopped(processor).await;
 }
 
-/// What a forger writes at which place, and the kind that the check names.
+/// `--out` writes the certificate into a new file, which `--check` takes, also through the standard streams.
+async fn files(test: &TestDatabase) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("certificate.json");
+    let out = ["phase", "certificate", "--out", file.to_str().unwrap()];
+    let written = Processor::command(&out, test, &[]).await;
+    assert_eq!(written.code, 0, "{}", written.stderr);
+    assert!(written.stdout.contains("recruiters may be removed"), "the page is shown too: {}", written.stdout);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let held = check_text(test, &text).await;
+    assert_eq!(held.code, 0, "{}{}", held.stdout, held.stderr);
+    let again = Processor::command(&out, test, &[]).await;
+    assert!(again.code == 2 && again.stderr.contains("--out"), "{}", again.stderr);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "a certificate is not overwritten");
+    let standard = Processor::command(&["phase", "certificate", "--out", "-"], test, &[]).await;
+    let standard: Value = serde_json::from_str(&standard.stdout).unwrap();
+    assert_eq!(standard["verdict"], json!({ "may_be_removed": true, "obstacles": [] }));
+}
+
+/// What a forger writes at which place, and the kind that the check names. The unit tests of `src/certificate/` have
+/// every place.
 fn forged() -> Vec<(&'static str, Value, &'static str)> {
     vec![
         ("/identity/database", json!("another"), "identity"),
-        ("/identity/replica_set", json!("another"), "identity"),
-        ("/service/version", json!("9.9.9"), "version of the service"),
-        ("/phase/name", json!("shadow"), "phases"),
         ("/phase/history/1/who", json!("somebody"), "phases"),
-        ("/phase/history/1/reason", json!("another"), "phases"),
-        ("/phase/history/2/overridden", json!(["lag under 5 s"]), "phases"),
-        ("/verification/differences", json!(7), "verification"),
-        ("/verification/sides/stored/digest", json!("0".repeat(64)), "verification"),
-        ("/present/sides/stored/by_status/Active", json!(3), "counts"),
         ("/present/sides/recruiters/digest", json!("0".repeat(64)), "digest of recruiters"),
-        ("/present/sides/projected/digest", json!("0".repeat(64)), "digest of the projected offers"),
-        ("/present/sides/stored/digest", json!("0".repeat(64)), "digest of the stored offers"),
-        ("/gaps", json!([gap()]), "gaps"),
-        ("/dead_letters", json!({ "missing_cfa": 1 }), "dead letters"),
-        ("/only_in_recruiters/free_texts", json!(2), "only in recruiters"),
-        ("/late_writes/total", json!(4), "late writes"),
+        ("/gaps", json!({ "total": 1, "open": 1, "last": [gap()] }), "gaps"),
         ("/position/time", json!(u32::MAX), "position"),
-        ("/verdict/may_be_removed", json!(false), "verdict"),
         ("/made_at", json!("2999-01-01T00:00:00Z"), "made_at"),
-        ("/made_at", json!("2001-01-01T00:00:00Z"), "made_at"),
     ]
 }
 
@@ -166,6 +174,34 @@ async fn changes(test: &TestDatabase, certificate: &Value, recruiter: &Document)
     assert_eq!(Processor::command(&forward, test, &[]).await.code, 0);
     let all = obstacles(&made(test).await);
     assert!(all.contains(&"forced_step".to_owned()) && all.contains(&"not_verified".to_owned()), "{all:?}");
+    older_version(test).await;
+}
+
+/// What version 1.0.0 stored: a verification without sums, gaps and steps with fewer fields; and many gaps.
+async fn older_version(test: &TestDatabase) {
+    let state = test.collection("stream_processor_state");
+    let verification = doc! { "began": DateTime::now(), "ended": DateTime::now(), "phase": "shadow", "full": true,
+    "differences": 0_i64, "divergent_offers": {}, "last_success": DateTime::now() };
+    state.replace_one(doc! { "_id": "verification" }, verification).await.unwrap();
+    let fewer = doc! { "$unset": { "history.0.overridden": "", "history.1.overridden": "", "history.1.reason": "" } };
+    state.update_one(doc! { "_id": "phase" }, fewer).await.unwrap();
+    let gap = |time| doc! { "state": "repaired", "from": Timestamp { time, increment: 0 } };
+    let gaps = test.collection("stream_processor_gaps");
+    gaps.delete_many(doc! {}).await.unwrap();
+    gaps.insert_many((10..1_010).map(gap)).await.unwrap();
+    gaps.insert_one(doc! { "state": "open", "from": Timestamp { time: 9, increment: 0 } }).await.unwrap();
+    let certificate = made(test).await;
+    let all = obstacles(&certificate);
+    for obstacle in ["no_digests", "not_counted", "open_gaps"] {
+        assert!(all.contains(&obstacle.to_owned()), "{obstacle}: {all:?}");
+    }
+    let gaps = &certificate["gaps"];
+    assert_eq!((&gaps["total"], &gaps["open"]), (&json!(1_001), &json!(1)));
+    assert_eq!((gaps["last"].as_array().unwrap().len(), &gaps["last"][0]["from"]), (100, &json!("1009-0")));
+    let page = Processor::command(&["phase", "certificate"], test, &[]).await.stdout;
+    assert!(page.contains("older ones are not listed") && page.lines().count() < 200, "{page}");
+    let held = check(test, &certificate).await;
+    assert_eq!(held.code, 0, "{}{}", held.stdout, held.stderr);
 }
 
 /// A certificate in JSON.

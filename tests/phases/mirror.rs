@@ -183,11 +183,16 @@ pub(super) async fn mirrored<const N: usize>(
 /// A database in phase `shadow` with these recruiters and their offers.
 pub(super) async fn in_shadow(name: &str, recruiters: &[Document]) -> TestDatabase {
     let test = TestDatabase::create(name).await;
+    in_shadow_of(&test, recruiters).await;
+    test
+}
+
+/// The same in a database that is there.
+pub(super) async fn in_shadow_of(test: &TestDatabase, recruiters: &[Document]) {
     test.collection("recruiters").insert_many(recruiters).await.unwrap();
-    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    assert_eq!(Processor::command(&["backfill"], test, &[]).await.code, 0);
     let shadow = doc! { "$set": { "phase": "shadow" }, "$inc": { "revision": 1_i64 } };
     test.collection("stream_processor_state").update_one(doc! { "_id": "phase" }, shadow).await.unwrap();
-    test
 }
 
 pub(super) async fn set(test: &TestDatabase, offer: ObjectId, fields: Document) {

@@ -11,12 +11,14 @@ use crate::support::database::TestDatabase;
 use crate::support::fields::{job_ids, text};
 use crate::support::offers;
 use crate::support::processor::Processor;
-use crate::support::recruiters::{PERSONAL, id, job, recruiter};
+use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
 use crate::support::runs::{started, stopped};
 use crate::support::state::{end_lease, settled, until_no_resync};
 use crate::support::waiting::{PATIENCE, eventually};
 
 const ROUNDS: usize = 3;
+/// In the contact of everybody who is anonymised.
+const FORGOTTEN: &str = "Xochipilli";
 /// Later than every date of a new recruiter.
 const BEGIN: i64 = 1_760_000_000_000;
 
@@ -61,14 +63,61 @@ impl Application {
             let recruiters = self.test.collection("recruiters").find(doc! {}).await.unwrap();
             let recruiters: Vec<Document> = recruiters.try_collect().await.unwrap();
             let jobs = recruiters.iter().flat_map(|it| it.get_array("jobs").unwrap()).filter_map(Bson::as_document);
+            let jobs = jobs.filter(|job| self.jobs.contains_key(&id(job)));
             let jobs: BTreeMap<ObjectId, String> =
                 jobs.map(|job| (id(job), text(job, "offer_title_custom").to_owned())).collect();
             let offers = offers::read(&self.test.database).await;
-            let offers: BTreeMap<ObjectId, String> =
-                offers.iter().map(|(id, offer)| (*id, text(offer, "offer_title").to_owned())).collect();
+            let offers: BTreeMap<ObjectId, String> = offers
+                .iter()
+                .filter(|(id, _)| self.jobs.contains_key(id))
+                .map(|(id, offer)| (*id, text(offer, "offer_title").to_owned()))
+                .collect();
             (jobs == self.newest && offers == self.newest).then_some(())
         })
         .await;
+    }
+
+    /// A person signs up with a recruiter and an offer, in a phase in which `recruiters` is read.
+    async fn join(&self, contact: &str) -> Person {
+        let user = ObjectId::new();
+        let email = format!("{contact}@example.com");
+        let contact = doc! { "first_name": contact, "last_name": contact, "phone": contact, "email": email };
+        let account = with(contact.clone(), doc! { "_id": user, "status": [{ "status": "ACTIF" }] });
+        let recruiter = with(with(recruiter([job("A")]), contact), doc! { "managed_by": user.to_hex() });
+        self.test.collection("userswithaccounts").insert_one(account).await.unwrap();
+        self.test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+        settled(&self.test.database).await;
+        Person { user, recruiter }
+    }
+
+    /// The command anonymises the person's user.
+    async fn forget(&self, person: &Person) {
+        let user = person.user.to_hex();
+        let forgotten = Processor::command(&["anonymize", "user", &user], &self.test, &[]).await;
+        assert_eq!(forgotten.code, 0, "{}", forgotten.stderr);
+    }
+
+    /// The platform anonymises the person's recruiter and user, in its order.
+    async fn forget_on_the_platform(&self, person: &Person) {
+        let named = ["first_name", "last_name", "phone", "email"];
+        let fields = person.recruiter.clone().into_iter().filter(|(name, _)| !named.contains(&name.as_str()));
+        let copy: Document = fields.collect();
+        self.test.collection("anonymized_recruiters").insert_one(copy).await.unwrap();
+        self.test.collection("recruiters").delete_one(doc! { "_id": id(&person.recruiter) }).await.unwrap();
+        let copy = doc! { "_id": person.user };
+        self.test.collection("anonymized_userswithaccounts").insert_one(&copy).await.unwrap();
+        self.test.collection("userswithaccounts").delete_one(copy).await.unwrap();
+    }
+
+    /// Checks that no contact of a forgotten person is in any document of the database.
+    async fn assert_forgotten(&self) {
+        settled(&self.test.database).await;
+        for name in self.test.database.list_collection_names().await.unwrap() {
+            let all = self.test.collection(&name).find(doc! {}).await.unwrap();
+            let all: Vec<Document> = all.try_collect().await.unwrap();
+            let left = all.iter().find(|document| document.to_string().contains(FORGOTTEN));
+            assert!(left.is_none(), "{name}: {left:?}");
+        }
     }
 
     /// Makes a step without force.
@@ -84,6 +133,12 @@ impl Application {
         })
         .await;
     }
+}
+
+/// Somebody who is anonymised on the way.
+struct Person {
+    user: ObjectId,
+    recruiter: Document,
 }
 
 #[derive(Clone, Copy)]
@@ -111,7 +166,10 @@ async fn three_times_there_and_back_with_kills_the_newest_write_stands_on_both_s
     let mut instances = [started(&application.test).await, started(&application.test).await];
     application.until_both_sides_have_the_newest("sync").await;
     for round in 0..ROUNDS {
+        let people = futures::future::join_all([(); 4].map(|()| application.join(FORGOTTEN))).await;
+        application.forget_on_the_platform(&people[0]).await;
         application.step("dual-write").await;
+        application.forget(&people[1]).await;
         application.write("both", round % 2, &[Side::Offer, Side::Job]).await;
         kill_one(&application.test, &mut instances, round).await;
         application.write("both again", 0, &[Side::Job, Side::Offer]).await;
@@ -119,12 +177,14 @@ async fn three_times_there_and_back_with_kills_the_newest_write_stands_on_both_s
 
         application.step("shadow").await;
         application.write("offers", 0, &[Side::Offer]).await;
+        application.forget(&people[2]).await;
         kill_one(&application.test, &mut instances, round + 1).await;
         application.write("offers again", 1, &[Side::Offer]).await;
         application.write("still both", round % 2, &[Side::Job, Side::Offer]).await;
         application.until_both_sides_have_the_newest("shadow").await;
 
         application.step("retired").await;
+        application.forget(&people[3]).await;
         application.step("shadow").await;
         application.write("offers only", 1, &[Side::Offer]).await;
         application.until_both_sides_have_the_newest("shadow again").await;
@@ -138,6 +198,7 @@ async fn three_times_there_and_back_with_kills_the_newest_write_stands_on_both_s
         application.write("recruiters", round % 2, &[Side::Job]).await;
         kill_one(&application.test, &mut instances, round + 1).await;
         application.until_both_sides_have_the_newest("sync again").await;
+        application.assert_forgotten().await;
     }
     let history = Processor::command(&["phase", "history", "--json"], &application.test, &[]).await;
     let history: serde_json::Value = serde_json::from_str(&history.stdout).unwrap();

@@ -9,6 +9,7 @@ pub(crate) mod damaged;
 pub(crate) mod database;
 pub(crate) mod dead_letters;
 pub(crate) mod documents;
+pub(crate) mod elections;
 pub(crate) mod end;
 pub(crate) mod evaluation;
 pub(crate) mod failpoints;

@@ -207,7 +207,7 @@ impl Stages {
         told: &mut Findings,
     ) -> Result<Vec<RecruiterId>, Unfinished> {
         let outcome = self.write_recruiters(statements, holders, told).await?;
-        self.metrics.mirrored(MirrorWrite::Edited, outcome.changed);
+        self.count_mirrored(MirrorWrite::Edited, outcome.changed);
         Ok(outcome.unsure.into_iter().map(RecruiterId).collect())
     }
 
@@ -218,8 +218,14 @@ impl Stages {
         jobs: &Jobs,
         told: &mut Findings,
     ) -> Result<WriteOutcome, Unfinished> {
-        let Some(writer) = self.output.writer().filter(|_| !statements.is_empty()) else {
+        if statements.is_empty() {
             return Ok(WriteOutcome::default());
+        }
+        let Some(writer) = self.output.writer() else {
+            // A dry run counts what would be written.
+            let (makes, changes): (Vec<_>, Vec<_>) = statements.iter().partition(|statement| statement.only_creates());
+            let [created, changed] = [makes, changes].map(|statements| statements.len() as u64);
+            return Ok(WriteOutcome { created, changed, ..WriteOutcome::default() });
         };
         let outcome = update_command::update(writer, WatchedCollection::Recruiters.name(), statements).await?;
         for refused in &outcome.refused {

@@ -156,7 +156,11 @@ impl Stages {
             jobs.insert(*id);
         }
         let outcome = self.write_recruiters(statements, &made, told).await?;
-        self.metrics.mirrored(MirrorWrite::RecruiterMade, outcome.created);
+        self.count_mirrored(MirrorWrite::RecruiterMade, outcome.created);
+        if self.output.is_dry_run() {
+            // These recruiters are not there to be read, so their jobs are counted here.
+            self.count_mirrored(MirrorWrite::JobAdded, outcome.created);
+        }
         outcome.refused.iter().filter_map(|it| it.statement.id).for_each(|id| drop(made.remove(&RecruiterId(id))));
         failpoint::passed("mirror-made");
         Ok(made)
@@ -180,7 +184,7 @@ impl Stages {
                 // What an earlier attempt added is as new as its offer.
                 held.extend(have.into_iter().filter(|_| attempt == 0));
                 let outcome = self.write_recruiters(statements, homes, told).await?;
-                self.metrics.mirrored(MirrorWrite::JobAdded, outcome.changed);
+                self.count_mirrored(MirrorWrite::JobAdded, outcome.changed);
                 if outcome.changed > 0 {
                     failpoint::passed("mirror-added");
                 }

@@ -12,6 +12,7 @@ use crate::model::dead_letter::{Action, Reason};
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::job_owner::JobOwner;
 use crate::mongo::reads::documents;
+use crate::observe::facts::MirrorWrite;
 use crate::write::dead_letters::{Address, EventPosition};
 use crate::write::links::Jobs;
 
@@ -22,7 +23,18 @@ impl Stages {
     /// True where touches of the mirror are carried out.
     #[must_use]
     pub(crate) fn mirrors(&self) -> bool {
-        self.phase.mirrors(self.keeps_backup) && !self.output.is_dry_run()
+        self.phase.mirrors(self.keeps_backup) && self.output.mirrors()
+    }
+
+    /// Counts writes of the mirror.
+    pub(super) fn count_mirrored(&mut self, write: MirrorWrite, recruiters: u64) {
+        self.metrics.mirrored(write, recruiters);
+        let counts = &mut self.mirror_counts;
+        match write {
+            MirrorWrite::Edited => counts.edited += recruiters,
+            MirrorWrite::JobAdded => counts.jobs_added += recruiters,
+            MirrorWrite::RecruiterMade => counts.made += recruiters,
+        }
     }
 
     /// Mirrors the offers among `ids` that are ours. The others are foreign or gone. `deleted` are offers whose deletion
@@ -116,6 +128,7 @@ impl Stages {
         dead_letters.retain(|address, _| {
             self.dead_letters.get(address).is_none_or(|known| !known.action.outlives(Action::Mirror))
         });
+        self.output.note_dead_letters(&dead_letters);
         self.dead_letters.write(dead_letters, position).await
     }
 }

@@ -2,6 +2,7 @@
 //! Both use one `mongod` with the live indexes.
 
 mod cost;
+mod mirror;
 mod plot;
 mod population;
 mod raw;
@@ -67,6 +68,8 @@ pub(crate) enum Part {
     Steady,
     /// Uniform and hot backlogs and their replays.
     Backlog,
+    /// The uniform and hot backlogs, then a backlog of the mirror and an idle mirror.
+    Mirror,
     /// Verification.
     Verification,
 }
@@ -84,7 +87,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     } else {
         (arguments.rounds.max(1), Shape::usual(20_000), Duration::from_secs(10))
     };
-    let size = Size { shape: Shape::usual(5_000), to_verify, steady };
+    let foreign_divisor = if arguments.quick { 10 } else { 1 };
+    let size = Size { shape: Shape::usual(5_000), to_verify, steady, foreign_divisor };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let figures = runtime.block_on(measure(&program, rounds, size, arguments.only))?;
     let machine = cost::machine();
@@ -131,14 +135,19 @@ async fn measure(program: &Path, rounds: usize, size: Size, only: Option<Part>) 
         let (random, figures) = (&mut random, &mut figures);
         let mut round = Round { scene: &scene, population: &population, random, figures, size, mark };
         Box::pin(round.fill()).await?;
-        if is_asked(Part::Steady) || is_asked(Part::Backlog) {
+        let has_backlogs = is_asked(Part::Backlog) || is_asked(Part::Mirror);
+        if is_asked(Part::Steady) || has_backlogs {
             Box::pin(round.first_start()).await?;
         }
         if is_asked(Part::Steady) {
             Box::pin(round.steady()).await?;
         }
-        if is_asked(Part::Backlog) {
+        if has_backlogs {
             Box::pin(round.backlogs()).await?;
+        }
+        // Last, because the phase changes.
+        if is_asked(Part::Mirror) {
+            Box::pin(round.mirror()).await?;
         }
     }
     if !is_asked(Part::Verification) {

@@ -74,11 +74,15 @@ const fn time(name: &'static str, unit: &'static str, bar: Option<f64>, old: Opt
     Row { name, unit, bar, old, is_rate: false }
 }
 
-const ROWS: [Row; 14] = [
+const ROWS: [Row; 18] = [
     rate("uniform backlog", "events/s", 6_000.0, Some(220.0)),
     rate("hot backlog", "events/s", 20_000.0, Some(220.0)),
     rate("replay, uniform", "events/s", 12_000.0, Some(220.0)),
     rate("replay, hot", "events/s", 40_000.0, Some(220.0)),
+    Row { name: "mirror, backlog", unit: "offers/s", bar: None, old: None, is_rate: true },
+    rate("mirror, of uniform", "%", 50.0, None),
+    time("idle mirror, 500,000 foreign", "s of CPU", Some(15.0), None),
+    time("idle mirror, memory grown", "MB", Some(8.0), None),
     rate("first fill", "offers/s", 4_000.0, None),
     Row { name: "first fill, larger", unit: "offers/s", bar: None, old: None, is_rate: true },
     time("full sync", "s", Some(2.0), Some(34.0)),
@@ -106,6 +110,11 @@ impl Figures {
         if let Some(peak) = sample.peak {
             self.samples.entry("memory").or_default().push(Sample::of(peak as f64 / 1e6));
         }
+    }
+
+    /// The value of the last sample of this row.
+    pub(super) fn last(&self, name: &str) -> Option<f64> {
+        self.samples.get(name)?.last().map(|sample| sample.value)
     }
 
     /// The names of the rows that miss the demand of spec 07.

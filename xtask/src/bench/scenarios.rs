@@ -27,6 +27,8 @@ pub(super) struct Size {
     pub shape: Shape,
     pub to_verify: Shape,
     pub steady: Duration,
+    /// The part of the 500,000 foreign offers that is written beside an idle mirror is one by this number.
+    pub foreign_divisor: usize,
 }
 
 pub(super) struct Round<'a> {
