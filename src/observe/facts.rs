@@ -271,6 +271,11 @@ impl Metrics {
         self.jobs.last_success.with_label_values(&[job.label()]).set(seconds);
     }
 
+    /// Sets the first occurrence of a job that no success covers, in seconds since 1970; NaN when the job owes none.
+    pub(crate) fn set_job_due(&self, job: impl LabelValue, seconds: f64) {
+        self.jobs.due.with_label_values(&[job.label()]).set(seconds);
+    }
+
     /// Counts an e-mail, by template and outcome.
     pub fn email(&self, template: impl LabelValue, outcome: impl LabelValue) {
         self.jobs.emails.with_label_values(&[template.label(), outcome.label()]).inc();

@@ -181,6 +181,8 @@ pub struct JobMetrics {
     pub(super) runs: IntCounterVec,
     /// The time at which a job was last done, in seconds since 1970; 0 when it never was.
     pub(super) last_success: GaugeVec,
+    /// The first occurrence of a job that no success covers, in seconds since 1970; mostly one to come.
+    pub(super) due: GaugeVec,
     /// The duration of a run, in seconds.
     pub(super) duration: HistogramVec,
     /// Documents that runs changed.
@@ -196,6 +198,7 @@ impl JobMetrics {
         Ok(Self {
             runs: make.counters("job_runs_total", "Runs of time-based jobs", &["job", "outcome"])?,
             last_success: make.floats(success, help, &["job"])?,
+            due: make.floats("job_due_timestamp_seconds", "First occurrence that no success covers", &["job"])?,
             duration: make.histograms("job_duration_seconds", "Duration of a run", &["job"], &JOB_SECONDS)?,
             changed: make.counters("job_changed_total", "Documents changed by time-based jobs", &["job"])?,
             emails,

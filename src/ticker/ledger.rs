@@ -333,6 +333,17 @@ pub async fn previous(database: &Database, job: &str, now: DateTime) -> Result<O
     Ok(last.and_then(|run| run.get_datetime("now").ok().copied()))
 }
 
+/// The time of the oldest occurrence of a job in the ledger.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub(super) async fn first(database: &Database, job: &str) -> Result<Option<DateTime>, Failure> {
+    let runs = collection(database, JOB_RUNS);
+    let oldest = runs.find_one(doc! { "job": job }).sort(doc! { "scheduled_for": 1 });
+    let oldest = with_deadline(oldest).await.map_err(Failure::Read)?;
+    Ok(oldest.and_then(|run| run.get_datetime("scheduled_for").ok().copied()))
+}
+
 /// Deletes ended runs that were due more than 90 days before `now`.
 ///
 /// # Errors

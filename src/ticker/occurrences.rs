@@ -13,6 +13,7 @@ use crate::config::TickerSettings;
 use crate::context::Context;
 use crate::interruption::Unfinished;
 use crate::model::time::is_ahead;
+use crate::phase::{Phase, state};
 use crate::schedule::{Schedule, zone};
 use crate::write::transaction::Fence;
 
@@ -37,6 +38,9 @@ struct OccurrencePlan {
     catch_up: Duration,
     /// The time up to which all occurrences are in the ledger; `None` for a job that was off.
     through: Option<DateTime>,
+    /// The time after which the next occurrence is owed: that of the last success, or of the first occurrence of a job
+    /// that was never done. `None` until it is known.
+    owed_after: Option<DateTime>,
 }
 
 /// The plans of the jobs that run by their schedules.
@@ -50,7 +54,7 @@ impl Plans {
             let settings = ticker.jobs.get(job.name()).filter(|job| ticker.enabled && job.enabled)?;
             // The configuration was checked at the start, so neither the zone nor an expression fails here.
             let schedule = Schedule::parse(&settings.crons, zone(&ticker.time_zone)?).ok()?;
-            Some((job, OccurrencePlan { schedule, catch_up: settings.catch_up, through: None }))
+            Some((job, OccurrencePlan { schedule, catch_up: settings.catch_up, through: None, owed_after: None }))
         };
         Self(TimedJob::ALL.into_iter().filter_map(plan).collect())
     }
@@ -61,6 +65,43 @@ impl Plans {
             plan.through = through.remove(job.name());
         }
         through.into_keys().collect()
+    }
+
+    /// Reads from the ledger what each job owes. A job owes nothing from before the step to the present phase.
+    ///
+    /// # Errors
+    /// [`Failure::Read`](crate::error::Failure::Read).
+    pub(super) async fn recall(&mut self, context: &Context, now: DateTime) -> Result<(), Unfinished> {
+        let entered = state::load(&context.database, context.settings.phase.initial).await?.since;
+        for (job, plan) in &mut self.0 {
+            let last = ledger::previous(&context.database, job.name(), now).await?;
+            let known = match last {
+                Some(last) => Some(last),
+                // Its first occurrence was not done, so it is what the job owes.
+                None => ledger::first(&context.database, job.name()).await?.map(just_before).or(plan.through),
+            };
+            plan.owed_after = Some(known.unwrap_or(now).max(entered.unwrap_or(DateTime::MIN)).min(now));
+        }
+        Ok(())
+    }
+
+    /// Notes that a run of a job succeeded.
+    pub(super) fn succeeded(&mut self, job: TimedJob, now: DateTime) {
+        if let Some(plan) = self.0.get_mut(&job) {
+            plan.owed_after = plan.owed_after.max(Some(now));
+        }
+    }
+
+    /// Sets the metric of what each job owes. A job without work in this phase owes nothing.
+    pub(super) fn show_due(&mut self, context: &Context, phase: Phase, now: DateTime) {
+        for (job, plan) in &mut self.0 {
+            if !job.applies_in(phase) {
+                plan.owed_after = Some(now);
+            }
+            let owed = plan.owed_after.filter(|_| job.applies_in(phase));
+            let due = owed.and_then(|after| plan.schedule.next_after(after));
+            context.metrics.set_job_due(*job, due.map_or(f64::NAN, outcome::seconds));
+        }
     }
 
     /// Enters the occurrences that have come due by `now`. Occurrences that are not run get the outcome `passed`. True
@@ -110,4 +151,9 @@ impl Plans {
         }
         Ok(owes)
     }
+}
+
+/// A time for which the next occurrence after it is this one.
+fn just_before(time: DateTime) -> DateTime {
+    DateTime::from_millis(time.timestamp_millis() - 1)
 }

@@ -172,6 +172,8 @@ impl Ticker {
             self.begin(now).await?;
         }
         self.owes |= self.plans.enter(&self.context, &self.handles.fence, now, OVERTAKEN).await?;
+        let phase = self.handles.phase.borrow().phase;
+        self.plans.show_due(&self.context, phase, now);
         if let Some(stored) = stored_commands::take_up(&database, Lane::Ticker, None, self.handles.fence.term).await? {
             self.carry_out(&stored).await?;
             return Ok(Duration::ZERO);
@@ -194,6 +196,7 @@ impl Ticker {
         }
         let off = self.plans.resume(self.handles.through.clone());
         ledger::leave_out(database, self.handles.fence.term, &off).await?;
+        self.plans.recall(&self.context, now).await?;
         for job in TimedJob::ALL {
             if let Some(last) = ledger::previous(database, job.name(), now).await? {
                 self.context.metrics.set_job_last_success(job, outcome::seconds(last));
@@ -298,6 +301,9 @@ impl Ticker {
         let run = EndedRun { job_order, now: times.now, end: &end, report: &report, took: began.elapsed() };
         outcome::tell(&self.context, &self.notices, &run);
         outcome::note(&self.handles.fence.writer, &run);
+        if let (JobOrder::Job(job), RunOutcome::Done) = (job_order, end.outcome) {
+            self.plans.succeeded(job, times.now.min(finished));
+        }
         Ok((end, report))
     }
 

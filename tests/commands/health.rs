@@ -15,6 +15,7 @@ use crate::support::database::TestDatabase;
 use crate::support::offers;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{PERSONAL, job, recruiter, with};
+use crate::support::ticking::ON;
 use crate::support::waiting::{PATIENCE, caught_up, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +96,7 @@ async fn the_metrics_are_those_that_the_documentation_lists() {
     properties.insert("offer_title", doc! { "not": { "enum": ["Boulanger"] } });
     let refused = doc! { "$jsonSchema": { "additionalProperties": false, "properties": properties } };
     test.database.create_collection("jobs_partners").validator(refused).await.unwrap();
-    let processor = Processor::start_ready(&test, &[]).await;
+    let processor = Processor::start_ready(&test, &[ON]).await;
 
     // A metric with labels appears with its first value: let everything happen once.
     let skipped = [recruiter([]), with(recruiter([job("Pâtissier")]), doc! { "address": null })];

@@ -2,8 +2,11 @@
 
 mod alerts;
 mod continuous_verification;
+mod dashboard;
 mod evaluation;
 mod http_bounds;
+mod inhibition;
+mod runbook;
 mod status_page;
 mod systemd;
 mod tls;

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use crate::mongod::cache_folder;
 
 const CACHED_AS: &str = "stream-processor/prometheus";
+const ALERTMANAGER_CACHED_AS: &str = "stream-processor/alertmanager";
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
 
 /// The reason why a program cannot be used. Every text has the remedy.
@@ -46,7 +47,28 @@ pub fn find_prometheus() -> Result<Prometheus, Failure> {
     if !found.server.is_file() {
         let _lock = lock(&folder)?;
         if !found.server.is_file() {
-            unpack(&folder, &unpacked)?;
+            unpack("prometheus", &folder, &unpacked)?;
+        }
+    }
+    Ok(found)
+}
+
+/// Finds `amtool`, which checks the configuration of Alertmanager, on the PATH or in the cache, or fetches it into the
+/// cache with `apt-get download`.
+///
+/// # Errors
+/// When there is no `amtool` and it cannot be fetched.
+pub fn find_amtool() -> Result<PathBuf, Failure> {
+    if let Some(found) = on_path("amtool") {
+        return Ok(found);
+    }
+    let folder = cache_folder(ALERTMANAGER_CACHED_AS).ok_or(Failure::NoCacheFolder)?;
+    let unpacked = folder.join("unpacked");
+    let found = unpacked.join("usr/bin/amtool");
+    if !found.is_file() {
+        let _lock = lock(&folder)?;
+        if !found.is_file() {
+            unpack("prometheus-alertmanager", &folder, &unpacked)?;
         }
     }
     Ok(found)
@@ -77,14 +99,14 @@ pub fn find_browser() -> Result<PathBuf, Failure> {
     find().ok_or_else(|| missing("the package brought none".to_owned()))
 }
 
-fn unpack(folder: &Path, unpacked: &Path) -> Result<(), Failure> {
-    let missing = |detail| Failure::Missing { program: "prometheus", package: "prometheus", detail };
-    tell("no Prometheus on the PATH: fetching the Debian package `prometheus`, for the tests of alerts and dashboard");
+fn unpack(package: &'static str, folder: &Path, unpacked: &Path) -> Result<(), Failure> {
+    let missing = |detail| Failure::Missing { program: package, package, detail };
+    tell(&format!("no {package} on the PATH: fetching its Debian package, for the tests of alerts and dashboard"));
     let workplace = folder.join("fetch");
     // A fetch that was killed may have left files.
     let _ = fs::remove_dir_all(&workplace);
     fs::create_dir_all(&workplace).map_err(file("cannot create a folder in the cache"))?;
-    let download = || apt(&workplace, &["download", "prometheus"]);
+    let download = || apt(&workplace, &["download", package]);
     if let Err(detail) = download() {
         if !is_root() {
             return Err(missing(detail));
@@ -92,13 +114,13 @@ fn unpack(folder: &Path, unpacked: &Path) -> Result<(), Failure> {
         apt(&workplace, &["update"]).and_then(|()| download()).map_err(missing)?;
     }
     let entries = fs::read_dir(&workplace).map_err(file("cannot read the cache"))?.flatten();
-    let package = entries.map(|entry| entry.path()).find(|path| path.extension().is_some_and(|end| end == "deb"));
-    let package = package.ok_or_else(|| missing("apt-get left no package".to_owned()))?;
+    let file_name = entries.map(|entry| entry.path()).find(|path| path.extension().is_some_and(|end| end == "deb"));
+    let fetched = file_name.ok_or_else(|| missing("apt-get left no package".to_owned()))?;
     let target = workplace.join("unpacked");
-    let output = Command::new("dpkg-deb").arg("-x").arg(package).arg(&target).output();
+    let output = Command::new("dpkg-deb").arg("-x").arg(fetched).arg(&target).output();
     succeeded(output).map_err(missing)?;
     let _ = fs::remove_dir_all(unpacked);
-    fs::rename(&target, unpacked).map_err(file("cannot move Prometheus into the cache"))
+    fs::rename(&target, unpacked).map_err(file("cannot move the package into the cache"))
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {

@@ -88,6 +88,49 @@ async fn what_came_due_while_nothing_ran_is_made_up_for_once_if_it_is_young_and_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_job_owes_is_known_even_if_it_was_never_done() {
+    let due = |job: &str| format!("stream_processor_job_due_timestamp_seconds{{job={job:?}}}");
+    #[expect(clippy::cast_precision_loss, reason = "seconds of this century are exact")]
+    let seconds = |text: &str| Some((date(text).timestamp_millis() / 1000) as f64);
+    let test = TestDatabase::create("ticker_owes").await;
+    // Later than the step to the first phase, which has the time of the server.
+    let clock = Time::at("2036-06-14T12:30:00Z");
+    let processor = ticking(&test, &clock, &[]).await;
+    eventually(PATIENCE, "a first start owes what is to come", async || {
+        (processor.metric(&due(CANCEL.0)).await == seconds("2036-06-14T13:00:00Z")).then_some(())
+    })
+    .await;
+    assert_eq!(processor.metric(&due(CAP)).await, None, "a job that is off owes nothing");
+    stopped(processor).await;
+
+    // The ledger has the occurrence of two days ago, and it was not done: it was too old to be made up for.
+    clock.set(date("2036-06-16T12:30:00Z"));
+    let old = [("STREAM_PROCESSOR__TICKER__JOBS__VERIFY__CATCH_UP", "1h")];
+    let processor = ticking(&test, &clock, &old).await;
+    let owed = seconds("2036-06-15T02:30:00Z");
+    eventually(PATIENCE, "the job owes its first occurrence, and the other one is done", async || {
+        let done = processor.metric(&due(CANCEL.0)).await == seconds("2036-06-16T13:00:00Z");
+        (processor.metric(&due("verify")).await == owed && done).then_some(())
+    })
+    .await;
+    ran("verify", &[], &test).await;
+    eventually(PATIENCE, "a run by hand settles it", async || {
+        (processor.metric(&due("verify")).await == seconds("2036-06-17T02:30:00Z")).then_some(())
+    })
+    .await;
+    for phase in ["dual-write", "shadow", "retired"] {
+        let reason = ["phase", "set", phase, "--force", "--reason", "a test"];
+        let set = Processor::command(&reason, &test, &[]).await;
+        assert_eq!(set.code, 0, "{}{}", set.stdout, set.stderr);
+    }
+    eventually(PATIENCE, "retired has no use for it", async || {
+        processor.metric(&due("verify")).await.is_some_and(f64::is_nan).then_some(())
+    })
+    .await;
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_dies_in_the_middle_of_a_job_leaves_it_to_the_next_one_which_finishes_it_once() {
     for (point, times) in [("job-claimed", 1), ("job-changed", 2), ("job-done", 1)] {
         let test = TestDatabase::create("ticker_killed").await;
