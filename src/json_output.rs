@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 pub enum JsonForm {
     Backfill,
     BackfillDryRun,
+    BackfillMirror,
+    BackfillMirrorDryRun,
     Certificate,
     CertificateCheck,
     Configuration,
@@ -41,6 +43,8 @@ impl JsonForm {
         match self {
             Self::Backfill => "stream-processor/backfill/1",
             Self::BackfillDryRun => "stream-processor/backfill-dry-run/1",
+            Self::BackfillMirror => "stream-processor/backfill-mirror/1",
+            Self::BackfillMirrorDryRun => "stream-processor/backfill-mirror-dry-run/1",
             Self::Certificate => "stream-processor/certificate/1",
             Self::CertificateCheck => "stream-processor/certificate-check/1",
             Self::Configuration => "stream-processor/configuration/1",

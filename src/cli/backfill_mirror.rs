@@ -4,18 +4,20 @@
 use std::io::IsTerminal as _;
 
 use bson::{Document, doc};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::BackfillArguments;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::json_output::JsonForm;
 use crate::maintenance::backfill_mirror::run_dry;
 use crate::maintenance::stored_commands::{Command, CommandOutcome, count};
 use crate::model::names::OFFERS;
 use crate::mongo::reads::collection;
 use crate::phase::state;
+use crate::progress::bar;
 use crate::refusal::{Exit, Refusal};
 use crate::service::submit::submit;
 use crate::tasks::{Group, Task, signals};
@@ -25,7 +27,7 @@ use crate::tasks::{Group, Task, signals};
 /// # Errors
 /// A [`Refusal`] when the mirror is off, or the database fails for good.
 pub(super) async fn run(context: &Context, arguments: &BackfillArguments) -> Result<Exit, Refusal> {
-    let bar = bar(context, arguments.json).await?;
+    let bar = shown_bar(context).await?;
     if arguments.dry_run {
         return dry(context, arguments.json, &bar).await;
     }
@@ -33,13 +35,13 @@ pub(super) async fn run(context: &Context, arguments: &BackfillArguments) -> Res
     let outcome = submit(context, &Command::BackfillMirror, |stored| show(&stored.progress)).await;
     bar.finish_and_clear();
     match outcome? {
-        Some(CommandOutcome { done: true, details }) => {
+        CommandOutcome { done: true, details } => {
             let dead = count(&details, "dead_letters");
-            print(&details, arguments.json, json!({ "dead_letters": dead }), &format!("; {dead} dead letters"));
+            let form = arguments.json.then_some(JsonForm::BackfillMirror);
+            print(&details, form, json!({ "dead_letters": dead }), &format!("; {dead} dead letters"));
             Ok(Exit::Done)
         }
-        Some(refused) => Err(refused.refusal()),
-        None => Ok(Exit::Interrupted),
+        refused => Err(refused.refusal()),
     }
 }
 
@@ -57,29 +59,27 @@ async fn dry(context: &Context, as_json: bool, bar: &ProgressBar) -> Result<Exit
     let dead: serde_json::Map<String, Value> =
         dry_run.dead_letters.iter().map(|(reason, count)| (reason.as_str().to_owned(), json!(count))).collect();
     let lines: String = dead.iter().map(|(reason, count)| format!("\n  dead letters, {reason}: {count}")).collect();
-    print(&counts, as_json, json!({ "dry_run": true, "dead_letters": dead }), &format!(" (dry run){lines}"));
+    let form = as_json.then_some(JsonForm::BackfillMirrorDryRun);
+    print(&counts, form, json!({ "dry_run": true, "dead_letters": dead }), &format!(" (dry run){lines}"));
     Ok(Exit::Done)
 }
 
-/// A progress bar with rate and time left; hidden with `--json` and outside a terminal.
-async fn bar(context: &Context, as_json: bool) -> Result<ProgressBar, Failure> {
-    if !std::io::stderr().is_terminal() || as_json {
+/// A progress bar with rate and time left; hidden outside a terminal.
+async fn shown_bar(context: &Context) -> Result<ProgressBar, Failure> {
+    // Nobody needs the count where nobody sees the bar.
+    if !std::io::stderr().is_terminal() {
         return Ok(ProgressBar::hidden());
     }
     let ours = doc! { "partner_label": &context.settings.target.partner_label };
-    let bar =
-        ProgressBar::new(collection(&context.database, OFFERS).count_documents(ours).await.map_err(Failure::Read)?);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} offers, {per_sec}, {eta} left") {
-        bar.set_style(style);
-    }
-    Ok(bar)
+    let total = collection(&context.database, OFFERS).count_documents(ours).await.map_err(Failure::Read)?;
+    Ok(bar(total, "{pos}/{len} offers, {per_sec}, {eta} left"))
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
-fn print(counts: &Document, as_json: bool, more: Value, end: &str) {
+fn print(counts: &Document, form: Option<JsonForm>, more: Value, end: &str) {
     let [offers, edited, with_new_jobs, made] =
         ["offers", "recruiters_edited", "recruiters_with_new_jobs", "recruiters_made"].map(|name| count(counts, name));
-    if as_json {
+    if let Some(form) = form {
         let mut result = json!({
             "offers": offers, "recruiters_edited": edited, "recruiters_with_new_jobs": with_new_jobs,
             "recruiters_made": made,
@@ -87,7 +87,7 @@ fn print(counts: &Document, as_json: bool, more: Value, end: &str) {
         if let (Some(result), Value::Object(more)) = (result.as_object_mut(), more) {
             result.extend(more);
         }
-        println!("{result}")
+        form.print(result);
     } else {
         println!("{offers} offers: {edited} recruiters edited, {with_new_jobs} with new jobs, {made} made{end}")
     }

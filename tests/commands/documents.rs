@@ -85,7 +85,9 @@ async fn every_command_with_json_prints_one_document_as_described_also_when_ther
         run(&test, row, &mut seen).await;
     }
     assert_eq!(run(&test, (&["status"], "status"), &mut seen).await["jobs"][0]["outcome"], "done");
-    assert_eq!(seen, forms().map(str::to_owned).collect(), "each described form is printed");
+    // Those of the mirror are printed in `shadow` (phases/mirror_backfill.rs).
+    let described = forms().filter(|form| !form.starts_with("backfill-mirror"));
+    assert_eq!(seen, described.map(str::to_owned).collect(), "each described form is printed");
     let run_here = EMPTY.into_iter().chain(rows).chain([(&["phase", "certificate"] as &[&str], "")]);
     let run_here: BTreeSet<String> = run_here.map(|(arguments, _)| named(arguments)).collect();
     let mut with_json = BTreeSet::new();

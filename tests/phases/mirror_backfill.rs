@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::mirror::{LATER, in_shadow};
 use crate::support::database::TestDatabase;
+use crate::support::documents::document;
 use crate::support::fields::{first_job, job_ids};
 use crate::support::processor::Processor;
 use crate::support::recruiters::{job, recruiter, with};
@@ -76,7 +77,10 @@ async fn a_backfill_of_the_mirror_counts_in_a_dry_run_goes_on_after_a_kill_and_f
 }
 
 async fn filled(test: &TestDatabase, more: &[&str]) -> Value {
-    let ended = Processor::command(&[&["backfill", "--mirror", "--json"], more].concat(), test, &[]).await;
+    let arguments = [&["backfill", "--mirror", "--json"], more].concat();
+    let ended = Processor::command(&arguments, test, &[]).await;
     assert_eq!(ended.code, 0, "{}", ended.stderr);
-    serde_json::from_str(&ended.stdout).unwrap()
+    let mut document = document(&arguments, &ended);
+    document.as_object_mut().unwrap().remove("schema");
+    document
 }
