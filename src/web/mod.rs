@@ -1,6 +1,7 @@
 //! The HTTP server: metrics, probes and the status page (spec 06, "HTTP"). It is read-only and shows no personal data.
 
 mod chart;
+mod for_people;
 mod page;
 pub(crate) mod routes;
 pub(crate) mod server;
