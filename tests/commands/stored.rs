@@ -155,10 +155,20 @@ async fn dead_letters_are_listed_and_tried_again_beside_an_instance() {
     assert_eq!((&dead_letter["reason"], &dead_letter["attempts"]), (&"refused_by_validation".into(), &1.into()));
     assert!(dead_letter["id"].as_str().unwrap().contains(&id(&recruiter).to_hex()));
     let address = dead_letter["id"].as_str().unwrap();
+    let other = recruiter_with_unknown_status();
+    test.collection("recruiters").insert_one(&other).await.unwrap();
+    settled(&test.database).await;
     let unknown = format!("jobs_partners/{}", ObjectId::new());
     let retried = Processor::command(&["dead-letters", "retry", address, &unknown, "--json"], &test, &[]).await;
     let told: Value = serde_json::from_str(&retried.stdout).unwrap();
     assert_eq!((retried.code, &told["before"], &told["after"], &told["unknown"]), (1, &1.into(), &1.into(), &1.into()));
+
+    let listed = printed(&["dead-letters", "list", "--json"], &test).await;
+    let attempts = |letter: &Value| (letter["id"] == address, letter["attempts"].clone());
+    let attempts: BTreeMap<bool, Value> = listed["dead_letters"].as_array().unwrap().iter().map(attempts).collect();
+    assert_eq!(attempts, BTreeMap::from([(true, 2.into()), (false, 1.into())]), "only the named one is retried");
+    test.collection("recruiters").delete_one(doc! { "_id": id(&other) }).await.unwrap();
+    settled(&test.database).await;
 
     refuse("Vendeur").await;
     let retried = Processor::command(&["dead-letters", "retry", address], &test, &[]).await;
@@ -197,6 +207,10 @@ async fn a_dropped_letter_is_forgotten_by_the_instance_until_its_document_fails_
     let again = printed(&["dead-letters", "show", &address, "--json"], &test).await;
     assert_eq!(again["attempts"], 1, "it is a new one");
     stopped(processor).await;
+}
+
+fn recruiter_with_unknown_status() -> Document {
+    recruiter([with(job("Vendeur"), doc! { "job_status": "?" })])
 }
 
 /// So many that a command works on them for a while.
