@@ -113,6 +113,13 @@ async fn what_a_job_owes_is_known_even_if_it_was_never_done() {
         (processor.metric(&due("verify")).await == owed && done).then_some(())
     })
     .await;
+    stopped(processor).await;
+    // By now the ledger is complete up to a later time, but its first entry is still owed.
+    let processor = ticking(&test, &clock, &old).await;
+    eventually(PATIENCE, "the next leader knows it too", async || {
+        (processor.metric(&due("verify")).await == owed).then_some(())
+    })
+    .await;
     ran("verify", &[], &test).await;
     eventually(PATIENCE, "a run by hand settles it", async || {
         (processor.metric(&due("verify")).await == seconds("2036-06-17T02:30:00Z")).then_some(())
