@@ -100,7 +100,7 @@ fn without_what_varies(text: &str) -> String {
             return "kind          #\n".to_owned();
         }
         // The columns are as wide as the ids of the day.
-        if line.trim_start().starts_with("ID ") {
+        if line.trim_start().starts_with("ID ") && line.ends_with("OPLOG") {
             return format!("  {}\n", line.split_whitespace().collect::<Vec<_>>().join(" "));
         }
         let words = line.split(' ').map(|word| if varies(word) { "#" } else { word });
