@@ -200,14 +200,18 @@ async fn three_times_there_and_back_with_kills_the_newest_write_stands_on_both_s
         application.until_both_sides_have_the_newest("sync again").await;
         application.assert_forgotten().await;
     }
-    let history = Processor::command(&["phase", "history", "--json"], &application.test, &[]).await;
+    assert_nothing_was_forced(&application.test).await;
+    for instance in instances {
+        assert!(!stopped(instance).await.stderr.contains(PERSONAL));
+    }
+}
+
+async fn assert_nothing_was_forced(test: &TestDatabase) {
+    let history = Processor::command(&["phase", "history", "--json"], test, &[]).await;
     let history: serde_json::Value = serde_json::from_str(&history.stdout).unwrap();
     let forced =
         history["steps"].as_array().unwrap().iter().filter(|step| !step["overridden"].as_array().unwrap().is_empty());
     assert_eq!(forced.count(), 0, "{history:#}");
-    for instance in instances {
-        assert!(!stopped(instance).await.stderr.contains(PERSONAL));
-    }
 }
 
 /// Kills an instance and starts another one in its place.
