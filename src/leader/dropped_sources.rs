@@ -66,7 +66,7 @@ impl Pipeline {
     /// Records that `recruiters` were dropped in a gap, if they are absent now.
     ///
     /// # Errors
-    /// [`Failure::Read`], or as [`update_command::record`].
+    /// [`Failure::Read`], or as [`Self::store_state`].
     pub(crate) async fn note_absent_recruiters(&mut self) -> Result<(), Unfinished> {
         let source = WatchedCollection::Recruiters;
         let is_watched = self.phase.borrow().phase.watched(false).contains(&source);
