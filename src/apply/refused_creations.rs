@@ -12,6 +12,10 @@ use crate::project::diff::OfferChange;
 use crate::target;
 use crate::write::statements;
 
+/// The greatest size of an offer that is judged, in bytes. With the validator it must fit into one command. A heavier offer
+/// counts as created.
+const LARGEST_JUDGED: usize = 15 * 1024 * 1024;
+
 /// Counts the creations among these changes that the server would refuse as dead letters instead of creations. The
 /// server itself judges them, and writes nothing.
 ///
@@ -25,7 +29,7 @@ pub(super) async fn note_refused_creations(
 ) -> Result<(), Failure> {
     let created = changes.iter().filter(|(_, change)| *change == OfferChange::Create);
     let created = created.filter_map(|(id, _)| offers.get(id)).map(|(_, offer)| statements::created(offer).document);
-    let created: RawArrayBuf = created.collect();
+    let created: RawArrayBuf = created.filter(|offer| offer.as_bytes().len() <= LARGEST_JUDGED).collect();
     if created.is_empty() {
         return Ok(());
     }

@@ -31,7 +31,8 @@ pub(super) async fn tell(context: Context, survey: Arc<Survey>, stop: Cancellati
     let mut told = String::new();
     while pause(&stop, interval).await {
         let verdict = verdict(&judged(&context, &survey));
-        let status = format!("{}: {}", verdict.state.word(), verdict.cause);
+        // A line break would begin another message of the protocol.
+        let status = format!("{}: {}", verdict.state.word(), verdict.cause).replace(char::is_control, " ");
         if status != told {
             send(&[NotifyState::Status(&status)]);
             told = status;

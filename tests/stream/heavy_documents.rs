@@ -130,6 +130,20 @@ async fn a_recruiter_as_heavy_as_may_be_is_projected_in_bounded_memory() {
     }
 }
 
+/// The offers of a dry run are judged by the validator in a command, which one of them alone may fill.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_of_a_recruiter_as_heavy_as_may_be_ends() {
+    let test = TestDatabase::with_live_schema("heaviest_dry_run").await;
+    for (size, created) in [(15_000_000, 1), (15_900_000, 2)] {
+        let heavy = recruiter([with(job("Boulanger"), doc! { "job_description": "$".repeat(size) })]);
+        test.collection("recruiters").insert_one(&heavy).await.unwrap();
+        let ended = Processor::command(&["backfill", "--dry-run", "--json"], &test, &[]).await;
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        let counted: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(counted["created"], created, "{counted:#}");
+    }
+}
+
 /// A transaction holds a document for longer than a write may take: its offer, then its link.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_that_the_server_cannot_write_in_time_is_a_dead_letter_and_keeps_no_other_from_being_written() {
