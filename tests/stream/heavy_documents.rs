@@ -9,6 +9,7 @@ use futures::TryStreamExt as _;
 use stream_processor::inside::CausalDatabase;
 use stream_processor::inside::ChunkReader;
 use stream_processor::inside::documents;
+use xtask::golden::{TargetModel, put_target_validator};
 
 use crate::support::database::TestDatabase;
 use crate::support::end::assert_nothing_lost;
@@ -134,7 +135,8 @@ async fn a_recruiter_as_heavy_as_may_be_is_projected_in_bounded_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_of_a_recruiter_as_heavy_as_may_be_ends() {
     let test = TestDatabase::with_live_schema("heaviest_dry_run").await;
-    for (size, created) in [(15_000_000, 1), (15_900_000, 2)] {
+    put_target_validator(&test.database, TargetModel::Before, "error").await.unwrap();
+    for (size, created) in [(15_000_000, 1), (16_775_800, 2)] {
         let heavy = recruiter([with(job("Boulanger"), doc! { "job_description": "$".repeat(size) })]);
         test.collection("recruiters").insert_one(&heavy).await.unwrap();
         let ended = Processor::command(&["backfill", "--dry-run", "--json"], &test, &[]).await;
