@@ -16,7 +16,7 @@ use crate::model::user_id::{spellings, user_id};
 use crate::model::value;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::{documents, find};
-use crate::plan::Plan;
+use crate::plan::{Plan, Touch};
 
 const ESTABLISHMENT: &str = "establishment_id";
 
@@ -283,4 +283,9 @@ fn job_ids(recruiter: &RawDocument) -> impl Iterator<Item = JobId> {
 
 fn id_of<I: From<ObjectId>>(document: &RawDocument) -> Option<I> {
     document.get_object_id("_id").ok().map(I::from)
+}
+
+/// Makes a touch of all jobs for each recruiter.
+pub(super) fn whole(recruiters: impl IntoIterator<Item = RecruiterId>) -> BTreeMap<RecruiterId, Touch> {
+    recruiters.into_iter().map(|recruiter| (recruiter, Touch::All)).collect()
 }

@@ -10,6 +10,7 @@ use mongodb::raw_batch_cursor::RawBatch;
 use super::affected_recruiters::anonymized_jobs;
 use super::job_chunk::JobChunks;
 use super::link_changes::{LinkChanges, keep_in_link, links_ahead, moved};
+use super::offers_ahead::OffersAhead;
 use super::removal::RemovedJob;
 use super::shared_jobs::LinkProgress;
 use super::stages::{Findings, REMOVALS_AT_A_TIME, Stages, TouchedRecruiter};
@@ -29,12 +30,14 @@ use crate::write::links::Jobs;
 use crate::write::update_reply::Refused;
 
 /// Recruiters as they were read, with their touches.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Chunk<'a> {
     /// All touches of the batch, also of recruiters outside this chunk.
     pub(super) touches: &'a BTreeMap<RecruiterId, Touch>,
     /// The recruiters of this chunk, not decoded.
     pub(super) batches: &'a [RawBatch],
+    /// Existing offers that were read while the chunk before was written; `None` for the first chunk.
+    pub(super) ahead: Option<OffersAhead>,
     /// The position of the batch in the stream.
     pub(super) position: &'a EventPosition,
 }
@@ -65,7 +68,9 @@ impl Stages {
     ) -> Result<BTreeSet<RecruiterId>, Unfinished> {
         let mut done = Done::default();
         let position = chunk.position;
-        let touched = self.decode(chunk, &mut done.told)?;
+        let mut ahead = chunk.ahead.filter(|ahead| self.written.spare(ahead));
+        self.written.clear();
+        let touched = self.decode(chunk.batches, chunk.touches, &mut done.told)?;
         let mut job_chunks = JobChunks::of(&touched);
         // Links are compared with the first job chunk. There is always one: a recruiter without jobs may have a link.
         let mut next = Some(job_chunks.next().unwrap_or_default());
@@ -75,7 +80,7 @@ impl Stages {
             let mut chunk = self.decode_jobs(&jobs, &mut done.told);
             let timer = self.metrics.stage_timer(ChunkStage::Fetch);
             let (fetched, links) = futures::try_join!(
-                chunk.fetch(&mut self.offers, &mut self.references),
+                chunk.fetch(&mut self.offers, &mut self.references, ahead.take()),
                 links::read(&self.database, &whole),
             )?;
             timer.observe_duration();
@@ -142,9 +147,14 @@ impl Stages {
         Ok(())
     }
 
-    fn decode<'a>(&self, chunk: Chunk<'a>, told: &mut Findings) -> Result<Vec<TouchedRecruiter<'a>>, Failure> {
+    fn decode<'a>(
+        &self,
+        batches: &'a [RawBatch],
+        touches: &BTreeMap<RecruiterId, Touch>,
+        told: &mut Findings,
+    ) -> Result<Vec<TouchedRecruiter<'a>>, Failure> {
         let mut all = Vec::new();
-        for document in documents(chunk.batches) {
+        for document in documents(batches) {
             let document = document?;
             let Ok(recruiter) = Recruiter::read(document) else {
                 // The query found it by an ObjectId, so `_id` is readable even here.
@@ -154,7 +164,7 @@ impl Stages {
                 }
                 continue;
             };
-            if let Some(touch) = chunk.touches.get(&recruiter.id) {
+            if let Some(touch) = touches.get(&recruiter.id) {
                 let jobs = value::list(recruiter.fields.jobs).map_or(0, |jobs| jobs.as_bytes().len());
                 let weight = document.as_bytes().len().saturating_sub(jobs);
                 all.push(self.touched(recruiter, touch, weight, told));

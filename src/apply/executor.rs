@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bson::{DateTime, doc};
 
-use super::affected_recruiters;
-use super::chunk::Chunk;
+use super::affected_recruiters::{self, whole};
 use super::removal::RemovedJob;
 use super::stages::{REMOVALS_AT_A_TIME, Stages};
 use crate::error::Failure;
@@ -22,7 +21,6 @@ use crate::model::names::WatchedCollection;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::{documents, find};
 use crate::observe::facts::TouchOrigin;
-use crate::phase::StreamWrites;
 use crate::plan::{Plan, Touch};
 use crate::write::dead_letters::{Address, EventPosition};
 use crate::write::links::Jobs;
@@ -31,7 +29,9 @@ use crate::write::statements::Statement;
 /// The executor of plans, with the state that it keeps between batches.
 #[derive(Debug)]
 pub(crate) struct Apply {
-    recruiters: ChunkReader,
+    pub(super) recruiters: ChunkReader,
+    /// Reads existing offers for the next chunk.
+    pub(super) offers: ChunkReader,
     /// The stages through which each chunk goes.
     pub stages: Stages,
 }
@@ -40,7 +40,8 @@ impl Apply {
     /// Makes an executor that reads recruiters from the database of `stages`.
     #[must_use]
     pub(crate) fn new(stages: Stages) -> Self {
-        Self { recruiters: ChunkReader::of_recruiters(&stages.database), stages }
+        let database = &stages.database;
+        Self { recruiters: ChunkReader::of_recruiters(database), offers: ChunkReader::of_offers(database), stages }
     }
 
     /// Carries out one plan. Returns the number of touched recruiters.
@@ -81,65 +82,6 @@ impl Apply {
         Box::pin(self.stages.mirror(&plan.changed_offers, &plan.deleted_offers, position)).await?;
         self.stages.count_dead_letters();
         Ok(touched)
-    }
-
-    /// Projects recruiters again, chunk by chunk. While one chunk is projected and written, the next one is read.
-    /// This is safe, because no recruiter is in two chunks.
-    ///
-    /// # Errors
-    /// As [`Self::plan`].
-    pub(crate) async fn touch(
-        &mut self,
-        touches: &BTreeMap<RecruiterId, Touch>,
-        position: &EventPosition,
-    ) -> Result<(), Unfinished> {
-        if self.stages.phase.stream() == StreamWrites::Closed && !self.stages.output.is_dry_run() {
-            return Ok(());
-        }
-        let mut lost = Jobs::new();
-        // The future is on the heap, here and where a step or a batch begins. A future contains all futures that it
-        // awaits, and the sum would not fit on the stack of a thread.
-        let mut again = Box::pin(self.touch_once(touches, &mut lost, position)).await?;
-        // Recruiters that still hold a job which another recruiter lost are touched again. They are rare.
-        // The loop ends, because each round adds to `lost`.
-        while !again.is_empty() {
-            again = Box::pin(self.touch_once(&whole(again), &mut lost, position)).await?;
-        }
-        // Links shrink last. After an earlier crash the links still have the removed jobs, and all of this is repeated.
-        if !self.stages.phase.writes_offers() {
-            self.set_aside(&lost, position).await?;
-            self.stages.to_mirror.extend(lost.into_values().flatten());
-            return self.mirror_differences(position).await;
-        }
-        let refused = self.stages.output.shrink_links(&lost).await?;
-        let dead_letters = self.stages.unlinked(&refused);
-        self.stages.dead_letters.write(dead_letters, position).await
-    }
-
-    /// Mirrors the offers that differ from their projections, or whose jobs are gone.
-    async fn mirror_differences(&mut self, position: &EventPosition) -> Result<(), Unfinished> {
-        let offers = std::mem::take(&mut self.stages.to_mirror);
-        Box::pin(self.stages.mirror(&offers, &BTreeSet::new(), position)).await
-    }
-
-    async fn touch_once(
-        &mut self,
-        touches: &BTreeMap<RecruiterId, Touch>,
-        lost: &mut Jobs,
-        position: &EventPosition,
-    ) -> Result<BTreeSet<RecruiterId>, Unfinished> {
-        let mut again = BTreeSet::new();
-        let ids: Vec<RecruiterId> = touches.keys().copied().collect();
-        let mut rest = ids.as_slice();
-        let mut read = self.recruiters.read_next(&mut rest).await?;
-        while let Some(batches) = read {
-            let chunk = Box::pin(self.stages.chunk(Chunk { touches, batches: &batches, position }, lost));
-            // `try_join` would be wrong: a failed read would abandon writes that the server may still apply.
-            let (more, next) = futures::join!(chunk, self.recruiters.read_next(&mut rest));
-            again.extend(more?);
-            read = next?;
-        }
-        Ok(again)
     }
 
     /// Writes dead letters for documents whose `_id` is no ObjectId, and removes those of deleted documents.
@@ -352,7 +294,7 @@ impl Apply {
     }
 
     /// Sets jobs aside in their links. This phase cancels no offers, so a later phase must do it.
-    async fn set_aside(&mut self, jobs: &Jobs, position: &EventPosition) -> Result<(), Unfinished> {
+    pub(super) async fn set_aside(&mut self, jobs: &Jobs, position: &EventPosition) -> Result<(), Unfinished> {
         let refused = self.stages.output.set_aside_in_links(jobs).await?;
         let dead_letters = self.stages.unlinked(&refused);
         self.stages.dead_letters.write(dead_letters, position).await
@@ -375,11 +317,6 @@ impl Apply {
 
 /// Ids of recruiters, each with the time of its event.
 pub(crate) type Dated = BTreeMap<RecruiterId, DateTime>;
-
-/// Makes a touch of all jobs for each recruiter.
-fn whole(recruiters: impl IntoIterator<Item = RecruiterId>) -> BTreeMap<RecruiterId, Touch> {
-    recruiters.into_iter().map(|recruiter| (recruiter, Touch::All)).collect()
-}
 
 /// Returns the recruiters, other than the `absent` ones, that hold these jobs by their links. Jobs without such a
 /// recruiter are left out.

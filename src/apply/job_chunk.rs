@@ -9,6 +9,7 @@ use mongodb::raw_batch_cursor::RawBatch;
 
 use super::dry_run::Projected;
 use super::dry_run_reasons::note_reasons;
+use super::offers_ahead::OffersAhead;
 use super::output::{Output, note_changes};
 use super::refused_creations::note_refused_creations;
 use super::stages::{Findings, Stages, TouchedRecruiter};
@@ -29,13 +30,16 @@ use crate::write::dead_letters::{Address, DeadLetter, EventPosition};
 use crate::write::statements::{self, Statement};
 
 /// The greatest number of jobs in a job chunk.
-const JOBS: usize = 1_000;
+pub(super) const JOBS: usize = 1_000;
 /// The greatest weight of a job chunk of several jobs, in bytes. The weight of a job includes the recruiter's own data,
 /// because the offer may repeat them. The jobs of a usual chunk of recruiters fit into one job chunk.
 const BYTES: usize = 4 * 1024 * 1024;
 /// The greatest number of comparisons of one offer, the first one included. The offer is compared again when another
 /// process changes it before it is written.
 const COMPARISONS: usize = 4;
+
+/// The number of jobs that are projected before other work of this thread has its turn.
+const AT_A_STRETCH: usize = 64;
 
 /// Splits the jobs of a chunk of recruiters into job chunks.
 pub(crate) struct JobChunks<I: Iterator>(Peekable<I>);
@@ -89,6 +93,7 @@ impl JobChunk<'_, '_> {
         &self,
         offers: &mut ChunkReader,
         references: &mut ReferenceCaches,
+        ahead: Option<OffersAhead>,
     ) -> Result<Fetched, Failure> {
         let mut keys = Keys::default();
         let mut recruiter = None;
@@ -100,6 +105,11 @@ impl JobChunk<'_, '_> {
         }
         // The set drops repeated ids: two recruiters may hold the same job.
         let jobs: BTreeSet<JobId> = self.jobs.iter().map(|(_, id, _)| *id).collect();
+        if let Some(mut ahead) = ahead.filter(|ahead| ahead.has(&jobs)) {
+            ahead.rest.retain(|job| jobs.contains(job));
+            let OffersAhead { standing, rest, .. } = ahead;
+            return Ok(Fetched { standing: Some(standing), rest, answers: references.look_up(keys).await? });
+        }
         let jobs: Vec<JobId> = jobs.into_iter().collect();
         let mut rest = jobs.as_slice();
         // The reads are sent in this order, so the longer one comes first.
@@ -158,7 +168,7 @@ impl Stages {
     ) -> Result<Vec<(JobId, OfferChange)>, Failure> {
         let Fetched { standing, rest, answers } = fetched;
         self.settings.schema = self.target.schema();
-        self.project_jobs(chunk, &answers);
+        self.project_jobs(chunk, &answers).await;
         let mut changes = self.compare_all(&chunk.offers, standing, &rest).await?;
         let unchanged = changes.iter().filter(|(_, change)| *change == OfferChange::Nothing);
         chunk.as_projected = unchanged.map(|(id, _)| *id).collect();
@@ -168,8 +178,12 @@ impl Stages {
     }
 
     /// Projects the jobs. A job that cannot be projected has a dead letter.
-    fn project_jobs(&self, chunk: &mut JobChunk<'_, '_>, answers: &Answers) {
-        for (touched, id, job) in std::mem::take(&mut chunk.jobs) {
+    async fn project_jobs(&self, chunk: &mut JobChunk<'_, '_>, answers: &Answers) {
+        for (number, (touched, id, job)) in std::mem::take(&mut chunk.jobs).into_iter().enumerate() {
+            if number % AT_A_STRETCH == AT_A_STRETCH - 1 {
+                // The read of the next chunk goes on meanwhile.
+                tokio::task::yield_now().await;
+            }
             let recruiter = &touched.recruiter;
             let references = answers.of(&recruiter.fields, &job);
             match project(&recruiter.fields, id, &job, &references, &self.settings) {
@@ -260,6 +274,7 @@ impl Stages {
             changes.extend(creations)
         } else {
             let offer = |(id, _): &(JobId, OfferChange)| offers.get(id).map(|(_, offer)| statements::created(offer));
+            self.written.note_created(creations.iter().map(|(id, _)| *id));
             let creations = creations.iter().filter_map(offer).collect();
             let done = self.output.create_offers(creations).await?;
             created = done.created;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::dry_run::{MirrorCounts, WriteCounts};
+use super::offers_ahead::WrittenOffers;
 use super::output::Output;
 use super::preemption::PreemptionCheck;
 use super::sampler::Sampler;
@@ -69,6 +70,8 @@ pub(crate) struct Stages {
     pub keeps_backup: bool,
     /// False while a resync has not completed the links. A job without a link may then exist all the same.
     pub links_are_complete: bool,
+    /// The offers that were written since the chunk began.
+    pub(super) written: WrittenOffers,
     /// Offers that differ from their projections, for the mirror.
     pub(super) to_mirror: BTreeSet<JobId>,
     pub(crate) mirror_counts: MirrorCounts,
@@ -103,6 +106,7 @@ impl Stages {
             health: Arc::clone(&context.health),
             keeps_backup: context.settings.phase.keep_recruiters_backup,
             links_are_complete: true,
+            written: WrittenOffers::default(),
             to_mirror: BTreeSet::new(),
             mirror_counts: MirrorCounts::default(),
             own_offers: ChunkReader::of_own_offers(&context.database, &context.settings.target.partner_label),
@@ -143,7 +147,9 @@ impl Stages {
     /// schema. The work is then repeated for the new one.
     pub(super) async fn update_offers(&mut self, statements: Vec<Statement>) -> Result<WriteOutcome, Unfinished> {
         let statements = statements.into_iter().map(|statement| statement.accepted_by(&self.settings.schema));
-        let outcome = self.output.update_offers(&self.database, statements.collect()).await?;
+        let statements: Vec<Statement> = statements.collect();
+        self.written.note(&statements);
+        let outcome = self.output.update_offers(&self.database, statements).await?;
         let is_refused = outcome.refused.iter().any(|refused| refused.reason == Reason::RefusedByValidation);
         if is_refused && self.target.differs_from(&self.settings.schema, &self.database).await? {
             // A repetition may project nothing, and it must not meet the same refusal again.

@@ -10,10 +10,10 @@ use tracing_subscriber::filter::LevelFilter;
 use url::{Host, Url};
 
 use super::effective;
+use super::email_links;
 use super::fault::{ConfigFault, ConfigFaults, Origin};
 use super::key::{ConfigKey, Fallback, Section, ValueKind};
 use super::layers::{LayerEntry, Layers, Raw, nearest};
-use super::links;
 use super::values::{Accepted, Checked, CheckedValue};
 use crate::schedule;
 
@@ -142,9 +142,9 @@ fn parse(raw: &Raw, kind: ValueKind) -> Result<CheckedValue, String> {
         ValueKind::ServiceUrl => service_url(text(raw)?).map(CheckedValue::Text),
         ValueKind::MongodbUri => mongodb_uri(text(raw)?).map(CheckedValue::Text),
         ValueKind::Database => database(text(raw)?).map(CheckedValue::Text),
-        ValueKind::Link(places) => links::pattern(text(raw)?, places).map(CheckedValue::Text),
-        ValueKind::Unsubscription => links::unsubscription(text(raw)?).map(CheckedValue::Text),
-        ValueKind::SigningKey { min } => links::signing_key(text(raw)?, min).map(CheckedValue::Text),
+        ValueKind::Link(places) => email_links::pattern(text(raw)?, places).map(CheckedValue::Text),
+        ValueKind::Unsubscription => email_links::unsubscription(text(raw)?).map(CheckedValue::Text),
+        ValueKind::SigningKey { min } => email_links::signing_key(text(raw)?, min).map(CheckedValue::Text),
         ValueKind::Email => email(text(raw)?).map(CheckedValue::Text),
         ValueKind::TimeZone => time_zone(text(raw)?).map(CheckedValue::Text),
         ValueKind::LogFilter => log_filter(text(raw)?).map(CheckedValue::Text),

@@ -5,10 +5,10 @@
 mod check;
 mod choices;
 mod effective;
+mod email_links;
 mod fault;
 mod key;
 mod layers;
-mod links;
 mod outside;
 mod outside_settings;
 mod settings;

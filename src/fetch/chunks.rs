@@ -20,7 +20,7 @@ const CHUNK_BYTES: usize = 2 * 1024 * 1024;
 const NOT_READ: [&str; 2] = ["duplicates", "workplace_description"];
 
 /// A reader that adapts the number of documents of a chunk to their size.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ChunkReader {
     database: CausalDatabase,
     collection: &'static str,

@@ -12,9 +12,9 @@ use tracing::{info, warn};
 
 use super::canary;
 use super::checkpoint::{CheckpointTerm, Checkpoints};
-use super::dropped_sources;
+use super::dropped_source_repair;
 use super::halt::{self, ResumeOrder};
-use super::late_writes::LateWriteWatch;
+use super::late_write_watch::LateWriteWatch;
 use super::leadership_event;
 use super::reader::{EVENTS_PER_REPLY, StreamReader};
 use super::start_position::{self, PositionStores, Start, Watch, prepare};
@@ -161,7 +161,7 @@ async fn dropped_sources(context: &Context, is_first: bool, phase: Phase) -> Res
     // that, it still knows them.
     let before = context.health.dropped_names().into_iter().filter(|_| is_first);
     let watched = phase.watched(context.settings.phase.keep_recruiters_backup);
-    let dropped = dropped_sources::load(&context.database, watched, before).await?;
+    let dropped = dropped_source_repair::load(&context.database, watched, before).await?;
     context.health.set_dropped(dropped.names());
     Ok(dropped)
 }
@@ -207,6 +207,7 @@ fn reader(context: &Context, phase: Phase, position: StreamPosition) -> StreamRe
     StreamReader {
         database: context.database.clone(),
         watched: phase.watched(context.settings.phase.keep_recruiters_backup),
+        partner_label: context.settings.target.partner_label.clone(),
         position,
         await_time: settings.await_time,
         batch_size: u32::try_from(settings.batch_max.min(EVENTS_PER_REPLY)).unwrap_or(u32::MAX),

@@ -3,9 +3,9 @@
 pub(crate) mod canary;
 pub(crate) mod checkpoint;
 pub(crate) mod checkpoint_origin;
-pub(crate) mod dropped_sources;
+pub(crate) mod dropped_source_repair;
 pub(crate) mod halt;
-pub(crate) mod late_writes;
+pub(crate) mod late_write_watch;
 pub(crate) mod lead;
 mod leadership_event;
 pub(crate) mod maintenance_steps;

@@ -19,6 +19,7 @@ use crate::mongo::primary_changes::PrimaryChanges;
 use crate::observe::health::{Health, HealthPart};
 use crate::observe::metrics::Metrics;
 use crate::retry::Delays;
+use crate::source::aggregation::Watched;
 use crate::source::cursor::{Cursor, StreamPosition, StreamReply, operation_time};
 use crate::source::undeliverable::{StumbleAction, Stumbles, behind, last_to_pass};
 
@@ -59,6 +60,8 @@ const HISTORY_LOST: &str = "286";
 pub(crate) struct StreamReader {
     pub(super) database: CausalDatabase,
     pub(super) watched: &'static [WatchedCollection],
+    /// The setting `target.partner_label`.
+    pub(super) partner_label: String,
     /// The position after the last reply that was handed on.
     pub(super) position: StreamPosition,
     /// The setting `stream.await_time`.
@@ -137,7 +140,10 @@ impl StreamReader {
     }
 
     async fn open_with(&self, batch_size: u32) -> Result<Cursor, Failure> {
-        Cursor::open(&self.database, self.watched, &self.position, self.await_time, batch_size).await
+        let mirrors = self.watched.contains(&WatchedCollection::Offers);
+        let own_label = mirrors.then_some(self.partner_label.as_str());
+        let watched = Watched { collections: self.watched, own_label };
+        Cursor::open(&self.database, watched, &self.position, self.await_time, batch_size).await
     }
 
     /// Reads with one cursor until something fails. `Ok` means that the pipeline is gone.

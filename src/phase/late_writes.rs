@@ -1,5 +1,5 @@
 //! The late writes (spec 10, "After `retired`"): what is still written to `recruiters` after the step to `retired`.
-//! The document `late_writes` of the state is read and made here. The leader watches, see `leader::late_writes`.
+//! The document `late_writes` of the state is read and made here. The leader watches, see `leader::late_write_watch`.
 
 use std::collections::BTreeMap;
 

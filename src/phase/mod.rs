@@ -2,7 +2,7 @@
 //! the stored phase, and the conditions of a step. Everything that writes asks the phase first.
 
 pub(crate) mod late_writes;
-mod rules;
+mod phase_table;
 pub(crate) mod sides;
 pub(crate) mod state;
 pub(crate) mod step_conditions;
@@ -10,4 +10,4 @@ pub(crate) mod stored_verification;
 pub(crate) mod watcher;
 
 pub use crate::config::Phase;
-pub use rules::{StepDirection, StreamWrites};
+pub use phase_table::{StepDirection, StreamWrites};

@@ -52,7 +52,10 @@ impl Plan {
         if operation == Operation::Delete {
             self.unusable_keys.remove(&document);
             self.vanished_keys.insert(document);
-        } else if !matches!(reaction, Reaction::Nothing | Reaction::Canary | Reaction::OfferChanged) {
+        } else if !matches!(
+            reaction,
+            Reaction::Nothing | Reaction::Canary | Reaction::OfferChanged | Reaction::ForeignOffer
+        ) {
             self.vanished_keys.remove(&document);
             self.unusable_keys.insert(document);
         }
@@ -96,6 +99,8 @@ impl Plan {
                     self.deleted_offers.remove(&JobId(id));
                 }
             }
+            // Another offer took the name of a deleted one.
+            Reaction::ForeignOffer => drop(self.deleted_offers.remove(&JobId(id))),
             Reaction::Nothing
             | Reaction::ReferenceDeleted
             | Reaction::SourceDropped

@@ -42,6 +42,8 @@ pub(crate) enum Reaction {
     /// Mirror the offer, or, in a replay, touch the recruiters that have its job. Another program or the service itself
     /// changed the offer.
     OfferChanged,
+    /// The offer is new and not ours.
+    ForeignOffer,
     /// Measure the time since the canary was written.
     Canary,
 }
@@ -84,6 +86,7 @@ pub(crate) fn react(event: &Event) -> Reaction {
                     || event.paths.as_ref().is_none_or(|paths| paths.iter().any(|path| KEYS.contains(&path.as_str()))),
             }
         }
+        (WatchedCollection::Offers, _) if event.is_foreign => Reaction::ForeignOffer,
         (WatchedCollection::Offers, _) => Reaction::OfferChanged,
         (WatchedCollection::Canary, _) => Reaction::Canary,
     }

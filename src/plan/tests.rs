@@ -22,6 +22,7 @@ fn event(collection: WatchedCollection, operation: Operation, paths: &[&str]) ->
         cluster_time: Timestamp { time: 1, increment: 1 },
         wall_time: DateTime::from_millis(1_000),
         paths: Some(paths.iter().map(|path| (*path).to_owned()).collect()),
+        is_foreign: false,
         token: ResumeToken::parse("82650F1A2B000000012B0229296E04").unwrap(),
     }
 }

@@ -1,7 +1,7 @@
 //! Newest wins (spec 04): in `dual-write` the side with the later date is kept. Pure code. The comparison
-//! ([`super::diff`]) tells whether the offer is newer, and this file decides what is written then. `phase::rules` turns
+//! ([`super::diff`]) tells whether the offer is newer, and this file decides what is written then. `phase::phase_table` turns
 //! this on, and `apply::conflict_policy` applies it to a chunk. `write::statements` has the server decide once more at
-//! the moment of the write. `apply::removal` follows the same rule for removals, `ticker::pair` for the time-based jobs,
+//! the moment of the write. `apply::removal` follows the same rule for removals, `ticker::offer_and_job` for the time-based jobs,
 //! and `apply::mirror::existing_jobs` for the mirror, in the other direction.
 
 use bson::{RawDocument, RawDocumentBuf};

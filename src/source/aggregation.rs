@@ -12,9 +12,43 @@ use crate::model::names::WatchedCollection;
 /// the server's limit of 16 MB. An update with more names would touch everything anyway.
 const LONGEST_NAMES: i32 = 64 * 1024;
 
+/// What a stream watches.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Watched<'a> {
+    pub(crate) collections: &'a [WatchedCollection],
+    /// The label of our offers, where inserts of other offers are to be told apart ([`super::event::Event::is_foreign`]).
+    pub(crate) own_label: Option<&'a str>,
+}
+
 /// The stages after `$changeStream`.
 #[must_use]
-pub(crate) fn stages(collections: &[WatchedCollection]) -> Vec<Document> {
+pub(crate) fn stages(watched: Watched<'_>) -> Vec<Document> {
+    let mut stages = selecting(watched.collections);
+    if let (Some(label), Some(shown)) = (watched.own_label, thin(&mut stages)) {
+        shown.insert("foreign", is_foreign(label));
+    }
+    stages
+}
+
+/// The last stage, which names the fields of a thin event.
+fn thin(stages: &mut [Document]) -> Option<&mut Document> {
+    stages.last_mut()?.get_document_mut("$project").ok()
+}
+
+/// An expression that is true for an inserted offer under another label. So nobody has to read such an offer, and a
+/// partner may import hundreds of thousands in a night. The event itself stays thin.
+fn is_foreign(own_label: &str) -> Document {
+    let label = "$fullDocument.partner_label";
+    doc! { "$and": [
+        { "$eq": ["$operationType", Operation::Insert.name()] },
+        { "$eq": ["$ns.coll", WatchedCollection::Offers.name()] },
+        { "$eq": [{ "$type": label }, "string"] },
+        { "$ne": [label, { "$literal": own_label }] },
+    ] }
+}
+
+/// The stages that select events, and show of each one what every stream wants.
+fn selecting(collections: &[WatchedCollection]) -> Vec<Document> {
     let collections: Vec<&str> = collections.iter().map(|collection| collection.name()).collect();
     let operations: Vec<&str> = Operation::ALL.iter().map(|operation| operation.name()).collect();
     // Events of the whole database (`dropDatabase`, `invalidate`) name no collection.
@@ -53,7 +87,8 @@ pub(crate) fn fingerprint(collections: &[WatchedCollection]) -> String {
     // `DefaultHasher::new()` gives the same hash in every process of one build. Another compiler may give another hash:
     // that costs one opening by time.
     let mut hasher = DefaultHasher::new();
-    for stage in stages(collections) {
+    // What is shown of an event does not decide which events there are.
+    for stage in selecting(collections) {
         stage.to_string().hash(&mut hasher);
     }
     format!("{:016x}", hasher.finish())
@@ -72,9 +107,13 @@ mod tests {
 
     #[test]
     fn the_pipeline_asks_for_no_values() {
-        let text = format!("{:?}", stages(&WatchedCollection::ALL));
+        let all = Watched { collections: &WatchedCollection::ALL, own_label: None };
+        let text = format!("{:?}", stages(all));
         for content in ["fullDocument", "$$this.v"] {
             assert!(!text.contains(content), "{content}");
         }
+        let mut stages = stages(Watched { own_label: Some("us"), ..all });
+        assert!(thin(&mut stages).unwrap().remove("foreign").is_some());
+        assert_eq!(format!("{stages:?}"), text, "nothing else is asked for");
     }
 }

@@ -10,11 +10,10 @@ use mongodb::raw_batch_cursor::{RawBatch, SessionRawBatchCursor};
 use mongodb::{ClientSession, Database};
 use resume_tokens::ResumeToken;
 
-use super::aggregation;
+use super::aggregation::{self, Watched};
 use super::event::{Event, Operation};
 use crate::clock;
 use crate::error::Failure;
-use crate::model::names::WatchedCollection;
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::deadline::{ServerProgress, with_deadline};
 
@@ -79,14 +78,14 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    /// Opens the stream of these collections at `position`.
+    /// Opens the stream at `position`.
     ///
     /// # Errors
     /// [`Failure::Cursor`], [`Failure::Stalled`], [`Failure::Ahead`]. The directive of the failure says whether the
     /// position is at fault.
     pub(crate) async fn open(
         database: &CausalDatabase,
-        watched: &[WatchedCollection],
+        watched: Watched<'_>,
         position: &StreamPosition,
         await_time: Duration,
         batch_size: u32,

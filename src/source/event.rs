@@ -72,6 +72,8 @@ pub struct Event {
     /// The names of the paths that an update changed, removed or truncated. `None` where the names are unknown: one of
     /// them is no UTF-8, or they are too long together.
     pub paths: Option<Vec<String>>,
+    /// True for an inserted offer that has another label than ours.
+    pub is_foreign: bool,
     /// `_id`: the resume token of this event.
     pub token: ResumeToken,
 }
@@ -112,6 +114,7 @@ impl Event {
             cluster_time,
             wall_time: parts.wall_time.unwrap_or_else(of_seconds),
             paths: (!parts.has_other_paths).then_some(parts.paths),
+            is_foreign: parts.is_foreign,
             token,
         })
     }
@@ -147,6 +150,7 @@ struct Parts<'a> {
     paths: Vec<String>,
     /// True when some path names are unknown.
     has_other_paths: bool,
+    is_foreign: bool,
 }
 
 impl<'a> Parts<'a> {
@@ -159,6 +163,7 @@ impl<'a> Parts<'a> {
             ("documentKey", RawBsonRef::Document(key)) => self.key = key_of(key),
             ("clusterTime", RawBsonRef::Timestamp(time)) => self.cluster_time = Some(time),
             ("wallTime", RawBsonRef::DateTime(time)) => self.wall_time = Some(time),
+            ("foreign", RawBsonRef::Boolean(is_foreign)) => self.is_foreign = is_foreign,
             ("updated" | "removed" | "truncated", names) => self.add_paths(names),
             _ => {}
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bson::Timestamp;
 
+use super::aggregation::Watched;
 use super::cursor::{Cursor, StreamPosition, StreamReply};
 use super::event::Event;
 use super::undeliverable::{StumbleAction, Stumbles, behind, last_to_pass};
@@ -145,7 +146,9 @@ fn open(
     batch_size: u32,
 ) -> Reading {
     Box::pin(async move {
-        let cursor = Cursor::open(&database, &watched, &position, AWAIT, batch_size).await?;
+        // A replay also touches the recruiters of offers that another program took over.
+        let watched = Watched { collections: &watched, own_label: None };
+        let cursor = Cursor::open(&database, watched, &position, AWAIT, batch_size).await?;
         read_on(cursor).await
     })
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use bson::{Bson, Document, RawDocumentBuf, doc};
 
-use super::pair::{OwnedJob, PairFields};
+use super::offer_and_job::{OwnedJob, PairFields};
 use crate::error::Failure;
 use crate::model::ids::{JobId, RecruiterId};
 use crate::model::job_owner::JobOwner;

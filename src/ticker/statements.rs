@@ -4,7 +4,7 @@
 use bson::raw::{CString, RawArrayBuf, cstr};
 use bson::{DateTime, Document, RawDocumentBuf, rawdoc};
 
-use super::pair::Edit;
+use super::offer_and_job::Edit;
 use crate::model::ids::{JobId, RecruiterId};
 use crate::write::statements::{Statement, history, later_update, literals};
 

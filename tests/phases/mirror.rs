@@ -75,6 +75,37 @@ async fn a_new_offer_gets_a_job_and_a_recruiter_where_there_is_none_and_all_othe
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_imported_offer_of_another_partner_is_not_even_read_until_it_becomes_ours() {
+    let (test, [known], processor) = mirrored("mirror_foreign", [recruiter([job("Boulanger")])]).await;
+    let offers = test.collection("jobs_partners");
+    let template = offers.find_one(doc! { "_id": first_job(&known) }).await.unwrap().unwrap();
+    let new = |label: &str| {
+        let id = ObjectId::new();
+        let own = doc! { "_id": id, "partner_job_id": id.to_hex(), "partner_label": label, "updated_at": LATER };
+        with(template.clone(), own)
+    };
+    let (foreign, ours) = (new("another"), new(template.get_str("partner_label").unwrap()));
+    test.database.run_command(doc! { "profile": 2 }).await.unwrap();
+    offers.insert_one(&foreign).await.unwrap();
+    settled(&test.database).await;
+    offers.insert_one(&ours).await.unwrap();
+    settled(&test.database).await;
+    test.database.run_command(doc! { "profile": 0 }).await.unwrap();
+    let reads = async |offer: &Document| {
+        let reads = doc! { "ns": format!("{}.jobs_partners", test.name()), "command.filter._id.$in": id(offer) };
+        test.collection("system.profile").count_documents(reads).await.unwrap()
+    };
+    assert!(reads(&ours).await > 0, "the mirror reads our offer");
+    assert_eq!(reads(&foreign).await, 0, "the other one is not read");
+    // An update does not tell the label, so this offer is read.
+    let label = template.get_str("partner_label").unwrap();
+    set(&test, id(&foreign), doc! { "partner_label": label }).await;
+    settled(&test.database).await;
+    assert_eq!(job_ids(&read(&test, id(&known)).await), [first_job(&known), id(&ours), id(&foreign)]);
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_contact_of_an_anonymised_offer_leaves_the_recruiter() {
     let (test, [recruiter], processor) =
         mirrored("mirror_person", [recruiter([job("Boulanger"), job("Vendeur")])]).await;

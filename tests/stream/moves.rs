@@ -109,3 +109,32 @@ async fn an_anonymised_recruiter_that_is_inserted_again_leaves_no_contact_on_the
     assert_eq!(text(&offer, "apply_email"), "anonymized@example.com");
     assert_eq!(text(&offer, "offer_status"), "Cancelled");
 }
+
+/// Each recruiter is a chunk of its own. While one is written, the offers of the next one are read. Here that read would
+/// find the offer active that the write cancels.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_moves_to_the_recruiter_of_the_next_chunk_stays_active() {
+    let test = TestDatabase::create("moves_chunk").await;
+    let heavy = |jobs: [Document; 1]| with(recruiter(jobs), doc! { "notes": "x".repeat(1_500_000) });
+    let pairs: Vec<[Document; 2]> = (0..10).map(|_| [heavy([job("Boulanger")]), heavy([job("Vendeur")])]).collect();
+    let processor = started(&test).await;
+    let recruiters = test.collection("recruiters");
+    for pair in &pairs {
+        recruiters.insert_many(pair).await.unwrap();
+    }
+    settled(&test.database).await;
+    stopped(processor).await;
+    for [loses, gets] in &pairs {
+        let jobs = |recruiter: &Document| recruiter.get_array("jobs").unwrap().clone();
+        recruiters.update_one(doc! { "_id": id(loses) }, doc! { "$set": { "jobs": jobs(gets) } }).await.unwrap();
+        recruiters.update_one(doc! { "_id": id(gets) }, doc! { "$set": { "jobs": jobs(loses) } }).await.unwrap();
+    }
+    let processor = started(&test).await;
+    settled(&test.database).await;
+    let offers = offers::read(&test.database).await;
+    for pair in pairs.iter().flatten() {
+        let offer = &offers[&first_job(pair)];
+        assert_eq!(text(offer, "offer_status"), "Active", "{}", text(offer, "offer_title"));
+    }
+    stopped(processor).await;
+}

@@ -55,7 +55,10 @@ impl Stages {
         let mut gone: BTreeSet<JobId> = ids.union(deleted).copied().collect();
         let ids: Vec<JobId> = gone.iter().copied().collect();
         let mut rest = ids.as_slice();
-        while let Some(batches) = self.own_offers.read_next(&mut rest).await? {
+        // While the offers of one chunk are mirrored, those of the next one are read.
+        let mut reader = self.own_offers.clone();
+        let mut read = reader.read_next(&mut rest).await?;
+        while let Some(batches) = read {
             self.check_preemption()?;
             let mut offers = Touched::new();
             for offer in documents(&batches) {
@@ -65,8 +68,13 @@ impl Stages {
                 gone.remove(&id);
                 offers.insert(id, Some(offer));
             }
-            self.mirror_chunk(&offers, position).await?;
+            // `try_join` would be wrong: a failed read would abandon writes that the server may still apply.
+            let (next, done) = futures::join!(reader.read_next(&mut rest), self.mirror_chunk(&offers, position));
+            done?;
+            read = next?;
         }
+        // It knows the sizes of offers by now.
+        self.own_offers = reader;
         // An offer that is gone has nothing left to mirror.
         let moot = gone.iter().map(|id| Address::Offer(*id)).filter(|offer| self.is_of_mirror(offer)).collect();
         self.dead_letters.remove(&moot).await?;

@@ -1,6 +1,7 @@
 //! Asks the table for edits, projects them, and takes back what did not bring its field about.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use bson::{Bson, Document, RawBsonRef, RawDocument};
 
@@ -34,6 +35,9 @@ pub(super) struct Attempt<'a> {
     given_up: BTreeSet<usize>,
     /// True when the ROME sheet is that of the offer.
     has_own_sheet: bool,
+    /// The projection with the present edits. `None` after a change of the edits, until it is asked for. The inner value
+    /// is `None` where nothing can be projected.
+    projection: Option<Option<Rc<Offer>>>,
 }
 
 /// The edits that hold, and the fields that none of them brings about.
@@ -54,8 +58,9 @@ impl<'a> Attempt<'a> {
         settings: &'a ProjectionSettings,
     ) -> Self {
         let (edits, given_up) = (BTreeMap::new(), BTreeSet::new());
-        let has_own_sheet = false;
-        Self { offer, said: values(offer), recruiter, id, job, references, settings, edits, given_up, has_own_sheet }
+        let said = values(offer);
+        let (has_own_sheet, projection) = (false, None);
+        Self { offer, said, recruiter, id, job, references, settings, edits, given_up, has_own_sheet, projection }
     }
 
     /// For a job that is made for the offer: gives up all rows that edit the recruiter, and takes the references for those
@@ -74,13 +79,15 @@ impl<'a> Attempt<'a> {
             Ok(before) if self.differing(&before).is_empty() && !self.names_other_cfa(&before) => {
                 return Held::default();
             }
-            Ok(before) => Some(before),
+            Ok(before) => Some(Rc::new(before)),
             // The offer may say a status that the projection knows.
             Err(Reason::UnknownJobStatus) => None,
             Err(_) => return self.nothing(),
         };
         loop {
-            self.ask(before.as_ref());
+            // There are no edits at first, and none after a row was given up.
+            self.projection = Some(before.clone());
+            self.ask(before.as_deref());
             let Some(after) = self.without_failed() else {
                 if !self.give_up_unprojectable() {
                     return self.nothing();
@@ -88,7 +95,7 @@ impl<'a> Attempt<'a> {
                 continue;
             };
             let open = self.differing(&after);
-            match before.as_ref().and_then(|before| self.spoiling(&open, before, &after)) {
+            match before.as_deref().and_then(|before| self.spoiling(&open, before, &after)) {
                 Some(spoiling) => self.give_up(spoiling),
                 None => return self.result(&open).unwrap_or_else(|| self.nothing()),
             }
@@ -125,7 +132,10 @@ impl<'a> Attempt<'a> {
             .filter_map(|row| Some((*row, self.edits_of(*row)?)))
             .collect();
         let has_new = !new.is_empty();
-        self.edits.extend(new);
+        if has_new {
+            self.edits.extend(new);
+            self.projection = None;
+        }
         has_new
     }
 
@@ -165,8 +175,10 @@ impl<'a> Attempt<'a> {
     }
 
     /// The projection of the edited documents; `None` where there is none.
-    fn projected(&self) -> Option<Offer> {
-        self.projected_with(self.edits.values().flatten())
+    fn projected(&mut self) -> Option<Rc<Offer>> {
+        let known = self.projection.take();
+        let projection = known.unwrap_or_else(|| self.projected_with(self.edits.values().flatten()).map(Rc::new));
+        self.projection.insert(projection).clone()
     }
 
     fn projected_with<'e>(&self, edits: impl Iterator<Item = &'e Edit>) -> Option<Offer> {
@@ -189,7 +201,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Takes back the edits whose field they do not bring about. Gives the projection of the others, if there is one.
-    fn without_failed(&mut self) -> Option<Offer> {
+    fn without_failed(&mut self) -> Option<Rc<Offer>> {
         loop {
             let now = self.projected()?;
             let differing = self.differing(&now);
@@ -198,6 +210,7 @@ impl<'a> Attempt<'a> {
             if self.edits.len() == asked {
                 return Some(now);
             }
+            self.projection = None;
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bson::{DateTime, Document, RawBsonRef, RawDocument, doc};
 
-use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
+use super::super::offer_and_job::{Edit, Pair, PairFields, PairVerdict};
 use crate::error::Failure;
 use crate::fetch::{IDS_PER_READ, links};
 use crate::interruption::Unfinished;

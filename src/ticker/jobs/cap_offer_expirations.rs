@@ -3,7 +3,7 @@
 use bson::{DateTime, Document, doc};
 
 use super::super::calendar::day_in_months;
-use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
+use super::super::offer_and_job::{Edit, Pair, PairFields, PairVerdict};
 use crate::interruption::Unfinished;
 use crate::ticker::job_context::JobContext;
 

@@ -12,7 +12,7 @@ use crate::interruption::Unfinished;
 use crate::mail::compose::{clean, day, link};
 use crate::mail::delivery::{Dealt, DeliveryOutcome};
 use crate::mail::email::{Email, EmailOffer, Establishment, Footer, Template};
-use crate::mail::links::{LinkUser, Links};
+use crate::mail::email_links::{LinkUser, Links};
 use crate::mail::mailer::{MailItem, Mailer};
 use crate::mail::outbox;
 use crate::mail::transport::address;

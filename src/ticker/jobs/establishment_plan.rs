@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use bson::{Bson, DateTime, Document, RawBsonRef, doc};
 
-use super::super::pair::{Edit, OwnedJob, Pair, PairFields, PairVerdict};
+use super::super::offer_and_job::{Edit, OwnedJob, Pair, PairFields, PairVerdict};
 use super::super::report::ReportLine;
 use crate::directory::{Address, Company, Point};
 use crate::model::ids::JobId;

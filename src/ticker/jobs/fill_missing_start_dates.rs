@@ -2,7 +2,7 @@
 
 use bson::{DateTime, Document, doc};
 
-use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
+use super::super::offer_and_job::{Edit, Pair, PairFields, PairVerdict};
 use crate::interruption::Unfinished;
 use crate::model::OfferStatus;
 use crate::ticker::job_context::JobContext;

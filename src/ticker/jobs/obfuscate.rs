@@ -3,7 +3,7 @@
 
 use bson::{Bson, Document, RawBsonRef};
 
-use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
+use super::super::offer_and_job::{Edit, Pair, PairFields, PairVerdict};
 use crate::config::{Environment, Settings};
 use crate::context::Context;
 use crate::error::Failure;

@@ -9,7 +9,7 @@ use futures::TryStreamExt as _;
 use mongodb::Cursor;
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
+use super::super::offer_and_job::{Edit, Pair, PairFields, PairVerdict};
 use super::emails::{self, Later, Subject, email, leave, recipients, send};
 use super::unsettled::unsettled;
 use crate::config::ReminderWindow;

@@ -3,7 +3,7 @@
 
 use bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, doc};
 
-use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
+use super::super::offer_and_job::{Edit, Pair, PairFields, PairVerdict};
 use super::super::report::ReportLine;
 use crate::interruption::Unfinished;
 use crate::model::value;
@@ -169,7 +169,7 @@ fn delegations(document: &RawDocument) -> (Option<Vec<Bson>>, bool) {
 mod tests {
     use bson::{DateTime, RawDocumentBuf, oid::ObjectId};
 
-    use super::super::super::pair::OwnedJob;
+    use super::super::super::offer_and_job::OwnedJob;
     use super::*;
     use crate::model::ids::JobId;
 

@@ -8,7 +8,7 @@ use bson::{Bson, DateTime, Document, RawDocument, Regex, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::super::pair::{Edit, Pair, PairFields, PairVerdict};
+use super::super::offer_and_job::{Edit, Pair, PairFields, PairVerdict};
 use super::super::report::ReportLine;
 use super::emails::{self, Later, Subject, email, leave, recipients, send};
 use super::unsettled::unsettled;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use bson::{DateTime, Document, RawBsonRef, RawDocument, doc};
 
-use super::super::pair::{Edit, OwnedJob, Pair, PairFields, PairVerdict};
+use super::super::offer_and_job::{Edit, OwnedJob, Pair, PairFields, PairVerdict};
 use crate::config::OnUserDeactivated;
 use crate::error::Failure;
 use crate::fetch::IDS_PER_READ;

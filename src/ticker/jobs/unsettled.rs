@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use bson::{Bson, RawDocumentBuf, doc};
 use mongodb::raw_batch_cursor::RawBatch;
 
+use super::super::offer_and_job::Pair;
 use super::super::owned_jobs::{jobs_of, projection};
-use super::super::pair::Pair;
 use crate::error::Failure;
 use crate::fetch::links;
 use crate::model::ids::{JobId, RecruiterId};

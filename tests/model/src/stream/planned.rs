@@ -50,6 +50,7 @@ fn event(operation: &Operation) -> Event {
         cluster_time: Timestamp { time: 1, increment: 1 },
         wall_time: DateTime::from_millis(0),
         paths: Some(paths.into_iter().map(str::to_owned).collect()),
+        is_foreign: false,
         // The position does not matter to a plan.
         token: ResumeToken::parse("826B056CD5000000032B0229296E04").expect("a token"),
     }

@@ -122,5 +122,5 @@ fn scope(method: &str, path: &str, parameters: Value) -> Value {
 }
 
 #[cfg(test)]
-#[path = "links_tests.rs"]
+#[path = "email_links_tests.rs"]
 mod tests;

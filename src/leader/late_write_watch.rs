@@ -23,6 +23,7 @@ use crate::observe::repeated_failure::RepeatedFailure;
 use crate::phase::late_writes::{LATE, LateWrites, Retirement};
 use crate::phase::state::Current;
 use crate::retry::Delays;
+use crate::source::aggregation::Watched;
 use crate::source::cursor::{Cursor, StreamPosition, operation_time};
 use crate::tasks::pause;
 use crate::write::{Writer, update_command};
@@ -147,7 +148,8 @@ impl LateWriteWatch {
             Some(Err(_)) | None => StreamPosition::At(late.counted_to),
         };
         let size = u32::try_from(EVENTS_PER_REPLY).unwrap_or(u32::MAX);
-        let mut cursor = Cursor::open(&self.database, &WATCHED, &position, self.await_time, size).await?;
+        let watched = Watched { collections: &WATCHED, own_label: None };
+        let mut cursor = Cursor::open(&self.database, watched, &position, self.await_time, size).await?;
         let mut saved = clock::instant();
         while self.primary_changes.found() == primary {
             let reply = cursor.next(|_| {}).await?;

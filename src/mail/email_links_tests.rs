@@ -1,4 +1,4 @@
-//! Tests of `links`: what the links look like. `tests/jobs/mail/links.rs` checks the tokens with another library.
+//! Tests of `email_links`: what the links look like. `tests/jobs/mail/links.rs` checks the tokens with another library.
 
 use bson::oid::ObjectId;
 use secrecy::SecretString;
