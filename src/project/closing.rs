@@ -70,11 +70,12 @@ pub(super) fn is_closed_elsewhere(history: Option<RawBsonRef<'_>>) -> bool {
     closing_elsewhere(history).is_some()
 }
 
-/// True when the existing offer stays closed although its job is open, because somebody else closed the offer and the
-/// job was not changed since.
+/// True when the existing offer keeps its status although the projection has another one, because somebody else closed
+/// the offer and the job was not changed since. An offer that somebody filled stays filled when its recruiter is
+/// archived. The offers of an anonymised user are cancelled all the same (spec 09, "Jobs, as they ran before").
 #[must_use]
 pub(crate) fn closing_stands(offer: &Offer, standing: &RawDocument) -> bool {
-    if !offer.status.is_open() || !is_closed(standing) {
+    if offer.hides_contact && !offer.status.is_open() {
         return false;
     }
     let expiration = value::field(&offer.fields, "offer_expiration").and_then(value::date);
@@ -168,7 +169,9 @@ mod tests {
         assert!(!after("Cancelled", vec![filled, opened, ours.clone()]), "it was open again");
         assert!(!after("Cancelled", vec![ours]), "only ours");
         let closed = offer(OfferStatus::Cancelled, Some(day(3)), day(4));
-        assert!(!stands(&closed, "Filled", by("jobs.controller.v2", day(4).into())), "nothing would be reopened");
+        assert!(stands(&closed, "Filled", by("jobs.controller.v2", day(4).into())), "no other closing replaces it");
+        let anonymised = Offer { hides_contact: true, ..closed };
+        assert!(!stands(&anonymised, "Filled", by("jobs.controller.v2", day(4).into())));
         let undated = offer(OfferStatus::Active, None, day(4));
         assert!(stands(&undated, "Filled", by("jobs.controller.v2", day(4).into())));
     }

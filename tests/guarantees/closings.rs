@@ -110,6 +110,32 @@ async fn a_closing_stands_in_every_path_and_ends_with_an_edit_of_its_own_job() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_filled_stays_filled_when_the_recruiter_is_archived() {
+    for settings in [&[][..], &[DUAL_WRITE][..]] {
+        let test = TestDatabase::create("closing_archived").await;
+        let processor = started_with(&test, settings).await;
+        let recruiter = with_siblings();
+        test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+        settled(&test.database).await;
+        let filled = job_ids(&recruiter)[2];
+        close(&test, filled, Closing::Provided, day(2)).await;
+        touch(&test, &recruiter, doc! { "status": "Archivé", "updatedAt": day(3) }).await;
+        settled(&test.database).await;
+        let closed = ["Cancelled", "Cancelled", "Filled", "Cancelled", "Cancelled"];
+        assert_eq!(statuses(&test, &recruiter).await, closed, "the stream, {settings:?}");
+        for arguments in [&["jobs", "run", "sync-recruiter-status"][..], &["backfill"]] {
+            command(&test, arguments, settings).await;
+        }
+        assert_eq!(statuses(&test, &recruiter).await, closed, "a job and a backfill, {settings:?}");
+        command(&test, &["verify"], settings).await;
+        edit_job(&test, filled, doc! { "job_status": "Annulée" }, day(4)).await;
+        settled(&test.database).await;
+        assert_eq!(statuses(&test, &recruiter).await[2], "Cancelled", "its own job was edited later");
+        stopped(processor).await;
+    }
+}
+
 async fn assert_other_fields_are_projected(test: &TestDatabase, jobs: &[ObjectId], in_sync: bool) {
     let offers = offers::read(&test.database).await;
     for (number, job) in jobs.iter().enumerate() {

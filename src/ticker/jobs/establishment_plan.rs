@@ -155,7 +155,7 @@ impl EstablishmentPlan<'_> {
         let stands = value::text(pair.field("offer_status"));
         let status = projected
             .filter(|status| decides && stands != Some(status.as_str()))
-            .filter(|status| !status.is_open() || !pair.closing_stands())
+            .filter(|_| !pair.closing_stands())
             .map(|status| (status, ESTABLISHMENT_VERIFIED, self.now));
         let (offer, recruiter) = both_sides(pair, verified, point);
         let mut edit = Edit { offer, recruiter, status, ..Edit::default() };

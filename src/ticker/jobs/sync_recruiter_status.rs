@@ -113,7 +113,7 @@ fn plan(pair: &Pair<'_>, now: DateTime, cancels: bool, schema: &TargetSchema) ->
     };
     let stands = pair.field("offer_status").and_then(RawBsonRef::as_str);
     let is_deactivated = cancels && stands == Some(OfferStatus::Cancelled.as_str());
-    let stays = is_deactivated || projected.is_open() && pair.closing_stands();
+    let stays = is_deactivated || pair.closing_stands();
     let (of_job, of_recruiter) = (value::field(job, "job_update_date"), value::field(recruiter, "updatedAt"));
     // The projection gives the same `updated_at` to a closed offer.
     let only_job = is_active(value::field(recruiter, "status")) && !projected.is_open();
