@@ -12,7 +12,7 @@ use crate::leader::lead::store;
 use crate::lease;
 use crate::maintenance::replay::{length_text, time_text};
 use crate::mongo::deadline::with_deadline;
-use crate::mongo::oplog::{NEARLY_FULL, Oplog};
+use crate::mongo::oplog::{NEARLY_FULL, Oplog, YOUNG_OPLOG};
 use crate::phase::state;
 
 /// The headroom below which the check is a warning, and the headroom below which it fails. The alerts have the same
@@ -114,10 +114,9 @@ async fn token(context: &Context, oplog: &Oplog) -> Check {
             "start an instance: it runs a resync (stream.on_history_lost = \"resync\"); enlarge the oplog",
         );
     }
-    if oplog.is_young() {
-        return Check::ok("position", format!("{}; the oplog is young and holds everything", time_text(time)));
-    }
-    let headroom = oplog.headroom(time);
+    let Some(headroom) = oplog.headroom(time) else {
+        return Check::ok("position", format!("{}; {YOUNG_OPLOG}", time_text(time)));
+    };
     let found = format!("{}; it falls off the oplog in {}", time_text(time), length_text(headroom));
     let remedy = "check that an instance runs and catches up: `stream-processor status`";
     match HEADROOM {

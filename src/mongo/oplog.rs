@@ -22,6 +22,8 @@ const UNKNOWABLE: [i32; 2] = [13, 26];
 
 /// The used share of the oplog above which it loses its oldest entries soon, or already does.
 pub(crate) const NEARLY_FULL: f64 = 0.9;
+/// The text in place of a headroom while the oplog is young.
+pub(crate) const YOUNG_OPLOG: &str = "the oplog is young and holds everything";
 /// The window below which an oplog that is not nearly full is young.
 const YOUNG: Duration = Duration::from_hours(1);
 
@@ -77,14 +79,15 @@ impl Oplog {
     }
 
     /// The time until a position that does not move falls off the oplog, at the rate of writes so far. Zero for a lost
-    /// position.
+    /// position. `None` while the oplog is young: the estimate would be a guess, and raise an alarm on the first day of a
+    /// server.
     #[must_use]
-    pub(crate) fn headroom(&self, position: Timestamp) -> Duration {
+    pub(crate) fn headroom(&self, position: Timestamp) -> Option<Duration> {
         if !self.reaches(position) {
-            return Duration::ZERO;
+            return Some(Duration::ZERO);
         }
         let age = Duration::from_secs(u64::from(self.last.time.saturating_sub(position.time)));
-        self.window_when_full().saturating_sub(age)
+        (!self.is_young()).then(|| self.window_when_full().saturating_sub(age))
     }
 }
 
@@ -130,12 +133,12 @@ mod tests {
     fn a_full_oplog_keeps_a_position_until_its_oldest_entry_gets_there() {
         let oplog = Oplog { first: at(1_000), last: at(4_600), used: Some(1.0) };
         assert_eq!(oplog.window(), Duration::from_hours(1));
-        assert_eq!(oplog.headroom(at(4_600)), Duration::from_hours(1));
-        assert_eq!(oplog.headroom(at(1_600)), Duration::from_mins(10));
-        assert_eq!((oplog.reaches(at(999)), oplog.headroom(at(999))), (false, Duration::ZERO));
+        assert_eq!(oplog.headroom(at(4_600)), Some(Duration::from_hours(1)));
+        assert_eq!(oplog.headroom(at(1_600)), Some(Duration::from_mins(10)));
+        assert_eq!((oplog.reaches(at(999)), oplog.headroom(at(999))), (false, Some(Duration::ZERO)));
         assert_eq!(
             Oplog { used: None, ..oplog }.headroom(at(1_600)),
-            Duration::from_mins(10),
+            Some(Duration::from_mins(10)),
             "unknown counts as full"
         );
     }
@@ -144,6 +147,7 @@ mod tests {
     fn an_oplog_is_young_while_it_is_short_and_not_nearly_full() {
         let oplog = Oplog { first: at(1_000), last: at(4_599), used: Some(0.01) };
         assert!(oplog.is_young());
+        assert_eq!((oplog.headroom(at(1_000)), oplog.headroom(at(999))), (None, Some(Duration::ZERO)));
         for other in
             [Oplog { used: Some(0.9), ..oplog }, Oplog { used: None, ..oplog }, Oplog { last: at(4_600), ..oplog }]
         {
@@ -154,7 +158,7 @@ mod tests {
     #[test]
     fn an_oplog_that_is_half_empty_keeps_a_position_for_as_long_again() {
         let oplog = Oplog { first: at(1_000), last: at(4_600), used: Some(0.5) };
-        assert_eq!(oplog.headroom(at(1_000)), Duration::from_hours(1));
-        assert_eq!(oplog.headroom(at(4_600)), Duration::from_hours(2));
+        assert_eq!(oplog.headroom(at(1_000)), Some(Duration::from_hours(1)));
+        assert_eq!(oplog.headroom(at(4_600)), Some(Duration::from_hours(2)));
     }
 }

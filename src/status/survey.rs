@@ -108,12 +108,11 @@ impl ServiceFacts {
     }
 
     /// The time until the checkpoint falls off the oplog, in seconds; `None` without a checkpoint, where the oplog may not
-    /// be read, and while it is young: an estimate would then raise an alarm on the first day of a server.
+    /// be read, and while it is young.
     #[must_use]
     pub(crate) fn headroom(&self) -> Option<f64> {
         let position = self.checkpoint.as_ref()?.cluster_time;
-        let oplog = self.oplog.filter(|oplog| !oplog.is_young() || !oplog.reaches(position))?;
-        Some(oplog.headroom(position).as_secs_f64())
+        Some(self.oplog?.headroom(position)?.as_secs_f64())
     }
 }
 

@@ -8,6 +8,7 @@ use chrono_tz::Tz;
 use super::report::{LeaderStatus, PositionStatus, StatusReport};
 use crate::cli::events::fields_text;
 use crate::maintenance::replay::length_text;
+use crate::mongo::oplog::YOUNG_OPLOG;
 use crate::phase::late_writes::LateWritesReport;
 use crate::shown_time::{shown, shown_text, shown_times};
 use crate::status::verdict::Severity;
@@ -114,10 +115,11 @@ pub(super) fn lines(report: &StatusReport, zone: Tz) -> Vec<Line> {
 fn position(position: Option<&PositionStatus>, zone: Tz) -> Vec<Line> {
     let Some(position) = position else { return vec![plain("position", &["none yet"])] };
     let age = length_text(Duration::from_secs(position.age_seconds));
-    let headroom = position.headroom_seconds.map_or_else(
-        || "unknown: the user may not read the oplog".to_owned(),
-        |seconds| format!("{} until it falls off the oplog", length_text(Duration::from_secs(seconds))),
-    );
+    let headroom = match (position.headroom_seconds, position.oplog_is_young) {
+        (Some(seconds), _) => format!("{} until it falls off the oplog", length_text(Duration::from_secs(seconds))),
+        (None, Some(_)) => YOUNG_OPLOG.to_owned(),
+        (None, None) => "unknown: the user may not read the oplog".to_owned(),
+    };
     let at = shown_text(&position.time, zone);
     vec![plain("position", &[&at, &format!("{age} old, {} events", position.events)]), plain("headroom", &[&headroom])]
 }

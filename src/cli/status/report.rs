@@ -78,7 +78,10 @@ pub(super) struct PositionStatus {
     pub id: String,
     pub time: String,
     pub age_seconds: u64,
+    /// `None` while the oplog is young, and where it may not be read.
     pub headroom_seconds: Option<u64>,
+    /// `None` where the oplog may not be read.
+    pub oplog_is_young: Option<bool>,
     pub events: i64,
 }
 
@@ -89,7 +92,8 @@ impl PositionStatus {
             id: checkpoint.history_id(),
             time: time_text(time),
             age_seconds: u64::from(now.time.saturating_sub(time.time)),
-            headroom_seconds: oplog.map(|oplog| oplog.headroom(time).as_secs()),
+            headroom_seconds: oplog.and_then(|oplog| oplog.headroom(time)).map(|headroom| headroom.as_secs()),
+            oplog_is_young: oplog.map(|oplog| oplog.is_young()),
             events: checkpoint.events,
         }
     }

@@ -24,7 +24,7 @@ use crate::json_output::JsonForm;
 use crate::leader::lead::store;
 use crate::maintenance::replay::{length_text, time_text};
 use crate::mongo::deadline::with_deadline;
-use crate::mongo::oplog::Oplog;
+use crate::mongo::oplog::{Oplog, YOUNG_OPLOG};
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::shown_time::shown_position;
@@ -76,7 +76,7 @@ impl Measure {
     }
 
     fn headroom(&self, time: Timestamp) -> Option<Duration> {
-        self.oplog.map(|oplog| oplog.headroom(time))
+        self.oplog?.headroom(time)
     }
 }
 
@@ -216,11 +216,10 @@ fn as_text(found: &NamedPosition, measure: &Measure, zone: Tz) -> String {
         format!("kind          {kind}")
     }));
     lines.push(format!("oplog         {}", reached_text(measure.is_reached(time))));
-    lines.extend(
-        measure
-            .headroom(time)
-            .map(|headroom| format!("headroom      {} until it falls off the oplog", length_text(headroom))),
-    );
+    let headroom =
+        measure.headroom(time).map(|headroom| format!("{} until it falls off the oplog", length_text(headroom)));
+    let young = measure.oplog.map(|_| YOUNG_OPLOG.to_owned());
+    lines.extend(headroom.or(young).map(|headroom| format!("headroom      {headroom}")));
     if let NamedPosition::Checkpoint(checkpoint) = found {
         lines.push(format!("id            {}", checkpoint.history_id()));
         lines.push(format!("events        {} applied up to here, in term {}", checkpoint.events, checkpoint.term));
