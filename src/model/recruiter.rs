@@ -1,8 +1,7 @@
 //! A recruiter and its embedded jobs (spec 01, "`recruiters`"), borrowed from the raw document.
 //! The projection decides whether a recruiter is projected, not this file.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use bson::{RawBsonRef, RawDocument};
 
@@ -163,14 +162,14 @@ impl<'a> Recruiter<'a> {
     /// position owns the offer.
     #[must_use]
     pub fn repeated(&self) -> BTreeMap<JobId, [usize; 2]> {
-        let (mut first, mut repeated) = (HashMap::new(), BTreeMap::new());
-        for (position, id) in self.jobs.iter().filter_map(|job| Some((job.position, job.id?))) {
-            match first.entry(id) {
-                Entry::Vacant(entry) => drop(entry.insert(position)),
-                Entry::Occupied(entry) => drop(repeated.entry(id).or_insert([*entry.get(), position])),
-            }
-        }
-        repeated
+        let mut ids: Vec<(JobId, usize)> = self.jobs.iter().filter_map(|job| Some((job.id?, job.position))).collect();
+        ids.sort_unstable();
+        let same = ids.chunk_by(|(one, _), (next, _)| one == next);
+        same.filter_map(|same| match same {
+            [(id, first), (_, second), ..] => Some((*id, [*first, *second])),
+            _ => None,
+        })
+        .collect()
     }
 
     /// The `_id`s of the jobs in their order, without jobs whose `_id` is no ObjectId.
