@@ -2,6 +2,8 @@
 //! command out, or this process when there is no leader ([`crate::service::submit`]); the progress is shown here. A dry
 //! run always happens in this process and only counts the offers that would be written.
 
+use bson::oid::ObjectId;
+use clap::Args;
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 
@@ -10,7 +12,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{BackfillArguments, backfill_mirror};
+use super::{backfill_mirror, values};
 use crate::apply::dry_run::DryRun;
 use crate::context::Context;
 use crate::doctor::platform::schema::refused_offers;
@@ -28,6 +30,26 @@ use crate::refusal::{Exit, Refusal};
 use crate::service::submit::submit;
 use crate::source::scan;
 use crate::tasks::{Group, Task, signals};
+
+/// Arguments of `backfill`.
+#[derive(Debug, Args)]
+pub struct BackfillArguments {
+    /// Only this recruiter.
+    #[arg(long, value_name = "ID", value_parser = values::object_id)]
+    pub recruiter: Option<ObjectId>,
+    /// Only recruiters that are active.
+    #[arg(long)]
+    pub active_only: bool,
+    /// The other direction: bring what our offers say into `recruiters`. For phase `shadow`.
+    #[arg(long, conflicts_with_all = ["recruiter", "active_only"])]
+    pub mirror: bool,
+    /// Count the writes, and write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Runs the command and prints its result on standard output.
 ///

@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::BackfillArguments;
+use super::backfill::BackfillArguments;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::json_output::JsonForm;

@@ -26,7 +26,6 @@ pub mod verify;
 
 use std::path::PathBuf;
 
-use bson::oid::ObjectId;
 use chrono_tz::Tz;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgMatches, Args, Parser, Subcommand};
@@ -38,7 +37,6 @@ use self::arguments::{
 };
 pub use self::job_arguments::{AnonymizeCommand, EmailsCommand, JobsCommand, ObfuscateArguments, RunJobArguments};
 use crate::config::{Sources, process_environment};
-use crate::phase::Phase;
 use crate::refusal::Refusal;
 use crate::setup::SetupArguments;
 
@@ -111,7 +109,7 @@ pub enum CliCommand {
     /// The leader does the work beside its stream. Without an instance, the command does it itself. An interrupted
     /// backfill continues where it stopped. With `--mirror`, offers are the source, and recruiters that differ are written.
     #[command(after_help = "Example:\n  stream-processor backfill --active-only --dry-run")]
-    Backfill(BackfillArguments),
+    Backfill(backfill::BackfillArguments),
     /// Prepare the database: indexes, the service's own collections, the new fields of our offers.
     ///
     /// Takes only the missing steps. It can be repeated, and it can run beside an instance.
@@ -122,13 +120,13 @@ pub enum CliCommand {
     /// A difference counts only if a second comparison, some time later, still finds it. The exit code is
     /// then 1.
     #[command(after_help = "Example:\n  stream-processor verify --sample 1000 --json")]
-    Verify(VerifyArguments),
+    Verify(verify::VerifyArguments),
     /// Show which collection is the authority, and make a step to another phase.
     #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor phase show")]
     Phase {
         /// What about it.
         #[command(subcommand)]
-        command: PhaseCommand,
+        command: phase::PhaseCommand,
     },
     /// List the dead letters, retry them, or drop them.
     #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor dead-letters list")]
@@ -187,7 +185,7 @@ pub enum CliCommand {
     Config {
         /// Which of the two.
         #[command(subcommand)]
-        command: ConfigCommand,
+        command: config::ConfigCommand,
     },
     /// Print the completion script of a shell.
     #[command(after_help = "Example:\n  stream-processor completions bash")]
@@ -205,101 +203,6 @@ pub struct RunArguments {
     pub listen: Option<String>,
 }
 
-/// Arguments of `backfill`.
-#[derive(Debug, Args)]
-pub struct BackfillArguments {
-    /// Only this recruiter.
-    #[arg(long, value_name = "ID", value_parser = values::object_id)]
-    pub recruiter: Option<ObjectId>,
-    /// Only recruiters that are active.
-    #[arg(long)]
-    pub active_only: bool,
-    /// The other direction: bring what our offers say into `recruiters`. For phase `shadow`.
-    #[arg(long, conflicts_with_all = ["recruiter", "active_only"])]
-    pub mirror: bool,
-    /// Count the writes, and write nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Print the result as JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `verify`.
-#[derive(Debug, Args)]
-pub struct VerifyArguments {
-    /// Compare only this number of recruiters, chosen at random.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub sample: Option<u32>,
-    /// Repair the differences with a resync, and compare again.
-    #[arg(long)]
-    pub repair: bool,
-    /// Write the report as JSON to this file too. With `-`, print it in place of the table.
-    #[arg(long, value_name = "FILE", value_parser = values::file_to_write)]
-    pub report: Option<PathBuf>,
-    /// Print the report as JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// The commands under `phase`.
-#[derive(Debug, Subcommand)]
-pub enum PhaseCommand {
-    /// Print the phase, since when, what it means, and the conditions for the next one.
-    #[command(after_help = "Example:\n  stream-processor phase show --json")]
-    Show {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Make one step forward or back: sync, dual-write, shadow, retired.
-    ///
-    /// The step is refused while a condition is not met; the answer names each condition. A step back from shadow or
-    /// retired compares everything first.
-    #[command(after_help = "Example:\n  stream-processor phase set dual-write")]
-    Set {
-        /// The phase to enter.
-        #[arg(value_name = "PHASE", value_parser = values::phase)]
-        phase: Phase,
-        /// Override unmet conditions; the history records them.
-        #[arg(long, requires = "reason")]
-        force: bool,
-        /// The reason, for the history.
-        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
-        reason: Option<String>,
-        /// Print the result as JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Certify whether `recruiters` may be removed, or check such a certificate against the database.
-    ///
-    /// Reads all recruiters and offers, and writes nothing. The exit code is 0 whatever the verdict says.
-    #[command(after_help = "Example:\n  stream-processor phase certificate --out certificate.json")]
-    Certificate(phase_certificate::CertificateArguments),
-    /// Print every step so far: who, when, from where to where, why.
-    #[command(after_help = "Example:\n  stream-processor phase history --json")]
-    History {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// The commands under `config`.
-#[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
-    /// Print every key with its value and where it came from, secrets masked.
-    #[command(after_help = "Example:\n  stream-processor config show --json")]
-    Show {
-        /// Print JSON instead of a table.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Check the configuration, and print every fault.
-    #[command(after_help = "Example:\n  stream-processor config check --config stream-processor.toml")]
-    Check,
-}
-
 impl CliCommand {
     /// Checks arguments against each other, as far as that needs no database.
     ///
@@ -308,7 +211,9 @@ impl CliCommand {
     pub fn check(&self) -> Result<(), Refusal> {
         match self {
             Self::Replay(arguments) => replay::check(arguments),
-            Self::Phase { command: PhaseCommand::Certificate(arguments) } => phase_certificate::check_digest(arguments),
+            Self::Phase { command: phase::PhaseCommand::Certificate(arguments) } => {
+                phase_certificate::check_digest(arguments)
+            }
             _ => Ok(()),
         }
     }
@@ -322,7 +227,7 @@ impl CliCommand {
             Self::DeadLetters { command } => {
                 matches!(command, DeadLettersCommand::List(_) | DeadLettersCommand::Show { .. })
             }
-            Self::Phase { command } => !matches!(command, PhaseCommand::Set { .. }),
+            Self::Phase { command } => !matches!(command, phase::PhaseCommand::Set { .. }),
             Self::Backfill(_) | Self::Replay(_) => self.is_dry_run(),
             _ => false,
         }

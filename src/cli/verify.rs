@@ -1,10 +1,13 @@
 //! The command `verify` (spec 06), which compares offers with their recruiters. With `--repair`, the leader carries out
 //! a resync when there are differences, and the comparison is repeated.
 
+use std::path::PathBuf;
+
+use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::VerifyArguments;
+use super::values;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::json_output::JsonForm;
@@ -16,6 +19,23 @@ use crate::service::submit::submit;
 use crate::tasks::{Group, Task, signals};
 use crate::verify;
 use crate::verify::report::VerificationReport;
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    /// Compare only this number of recruiters, chosen at random.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub sample: Option<u32>,
+    /// Repair the differences with a resync, and compare again.
+    #[arg(long)]
+    pub repair: bool,
+    /// Write the report as JSON to this file too. With `-`, print it in place of the table.
+    #[arg(long, value_name = "FILE", value_parser = values::file_to_write)]
+    pub report: Option<PathBuf>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Runs the command and prints its report on standard output.
 ///
