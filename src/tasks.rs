@@ -49,6 +49,8 @@ pub(crate) enum Task {
     Verification,
     /// Writes the timeline until the leadership ends.
     Timeline,
+    /// Carries out the commands that pause the service or end the leadership, until the leadership ends.
+    Control,
     /// Counts late writes in `retired`, until the leadership ends.
     LateWrites,
     /// Applies the replies of the reader. When this task ends, the leadership ends. In the group of the whole service,
@@ -79,6 +81,7 @@ impl Task {
             Self::Ticker => "ticker",
             Self::Verification => "verification",
             Self::Timeline => "timeline",
+            Self::Control => "control",
             Self::LateWrites => "late_writes",
             Self::Pipeline => "pipeline",
         }

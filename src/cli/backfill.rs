@@ -57,7 +57,7 @@ pub struct BackfillArguments {
 /// A [`Refusal`] when the phase does not allow the command, or the database fails for good.
 pub async fn backfill(context: Context, arguments: BackfillArguments) -> Result<Exit, Refusal> {
     if arguments.mirror {
-        return backfill_mirror::run(&context, &arguments).await;
+        return backfill_mirror::run(&context, arguments.dry_run, arguments.json).await;
     }
     let work = Backfill { context, arguments };
     if work.arguments.dry_run {

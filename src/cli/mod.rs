@@ -5,7 +5,9 @@ pub mod arguments;
 pub mod backfill;
 mod backfill_mirror;
 pub mod config;
+pub mod control;
 pub mod dead_letters;
+pub mod dispatch;
 pub mod emails;
 pub mod events;
 pub mod health;
@@ -32,8 +34,8 @@ use clap::{ArgMatches, Args, Parser, Subcommand};
 use secrecy::SecretString;
 
 use self::arguments::{
-    CompletionsArguments, DeadLettersCommand, DoctorArguments, ManArguments, ReplayArguments, ResumeArguments,
-    StatusArguments, TokensCommand,
+    CompletionsArguments, DeadLettersCommand, DoctorArguments, ManArguments, ReplayArguments, StatusArguments,
+    TokensCommand,
 };
 pub use self::job_arguments::{AnonymizeCommand, EmailsCommand, JobsCommand, ObfuscateArguments, RunJobArguments};
 use crate::config::{Sources, process_environment};
@@ -135,11 +137,24 @@ pub enum CliCommand {
         #[command(subcommand)]
         command: DeadLettersCommand,
     },
-    /// Let a halted leader go on. A halt follows a lost position if `stream.on_history_lost` is `halt`.
+    /// Pause the service: the leader keeps the lease, reads nothing and writes nothing, and no time-based job runs.
     ///
-    /// What was not read becomes a gap, and a resync repairs it.
-    #[command(after_help = "Example:\n  stream-processor resume --from now --reason \"the oplog was too small\"")]
-    Resume(ResumeArguments),
+    /// The pause outlasts restarts and changes of leader, until `resume`. Changes wait in the oplog, so the pause must be
+    /// shorter than the oplog. Without an instance, the next one begins paused.
+    #[command(after_help = "Example:\n  stream-processor pause --limit 30m --reason \"the index is being built\"")]
+    Pause(control::PauseArguments),
+    /// Let the service go on after `pause`, or a leader after a halt. A halt follows a lost position if
+    /// `stream.on_history_lost` is `halt`.
+    ///
+    /// After a pause the stream goes on at its position. After a halt, what was not read becomes a gap, and a resync
+    /// repairs it.
+    #[command(after_help = "Example:\n  stream-processor resume --reason \"the index is there\"")]
+    Resume(resume::ResumeArguments),
+    /// Let a standby lead: the leader gives the lease back, and does not ask for it again for a while.
+    ///
+    /// The exit code is 1 if no standby takes the lease.
+    #[command(after_help = "Example:\n  stream-processor stepdown --for 120")]
+    Stepdown(control::StepdownArguments),
     /// Ask the instance of this machine whether it is alive; for a container's health check.
     ///
     /// Asks /livez at `http.listen`. The exit code is 1 if the answer is negative or missing.

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::canary;
 use super::checkpoint::{CheckpointTerm, Checkpoints};
+use super::control::{Control, LeaderState};
 use super::dropped_sources;
 use super::halt::{self, ResumeOrder};
 use super::late_writes::LateWriteWatch;
@@ -147,8 +148,11 @@ fn follow_phase(context: &Context, current: &Current, group: &mut Group) -> Know
     known
 }
 
-/// Spawns the canary, and the watch for late writes.
+/// Spawns the control, the canary, and the watch for late writes.
 fn spawn_watches(context: &Context, writer: Writer, term: i64, current: Current, group: &mut Group) {
+    let instance = context.deployment.instance.clone();
+    let control = Control { writer: writer.clone(), term, instance, state: LeaderState::Leads };
+    group.spawn(Task::Control, control.run(group.stop.clone()));
     let late_writes = LateWriteWatch::new(context, writer.clone(), term, current, group.stop.clone());
     group.spawn(Task::LateWrites, late_writes.run());
     let (interval, health) = (context.settings.stream.canary_interval, Arc::clone(&context.health));

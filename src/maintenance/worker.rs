@@ -169,8 +169,13 @@ impl MaintenanceWorker {
             Command::SetPhase { to, force, reason } => {
                 self.set_phase(stored, apply, Phase::from_word(&to), force, reason).await
             }
-            // These commands belong to the other lane, see `Command::lane`.
-            Command::RunJob { .. } | Command::AnonymizeUser { .. } | Command::Obfuscate => Ok(Some(refused([]))),
+            // These commands belong to the other lanes, see `Command::lane`.
+            Command::RunJob { .. }
+            | Command::AnonymizeUser { .. }
+            | Command::Obfuscate
+            | Command::Pause { .. }
+            | Command::Resume { .. }
+            | Command::Stepdown { .. } => Ok(Some(refused([]))),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::leader::halt::StoredHalt;
 use crate::leader::lead;
+use crate::leader::pause::StoredPause;
 use crate::lease::{self, Holder};
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
@@ -54,6 +55,8 @@ pub(crate) struct ServiceFacts {
     pub leader: Option<Holder>,
     /// True while the leader is halted.
     pub is_halted: bool,
+    /// The pause; `None` while the service is not paused.
+    pub pause: Option<StoredPause>,
     /// The checkpoint; `None` before the first one, and where this instance cannot read it.
     pub checkpoint: Option<Checkpoint>,
     /// The server's operation time.
@@ -223,6 +226,7 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
         phase,
         leader: lease::current(database).await?,
         is_halted: StoredHalt::read(database).await?.is_some(),
+        pause: StoredPause::read(database).await?,
         // A checkpoint that cannot be read counts as none here; the leader, which needs it, reports the failure.
         checkpoint: with_deadline(lead::store(context).load()).await.ok().flatten(),
         server_time: operation_time(database).await?,

@@ -28,6 +28,7 @@ use crate::failpoint;
 use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::command_end;
 use crate::maintenance::stored_commands::{self, Command, Lane, StoredCommand};
+use crate::model::time::seconds;
 use crate::notices::{Messenger, Notices, notices};
 use crate::observe::repeated_failure::RepeatedFailure;
 use crate::phase::watcher::Followed;
@@ -199,7 +200,7 @@ impl Ticker {
         self.plans.recall(&self.context, now).await?;
         for job in TimedJob::ALL {
             if let Some(last) = ledger::previous(database, job.name(), now).await? {
-                self.context.metrics.set_job_last_success(job, outcome::seconds(last));
+                self.context.metrics.set_job_last_success(job, seconds(last));
             }
         }
         // An earlier occurrence is in the ledger already, or came due while nothing was running.
@@ -333,8 +334,8 @@ impl Ticker {
                 return Ok((RunEnd::of(&job.report), job.report));
             };
             let passes = match &unfinished {
-                Unfinished::Interrupted(Interruption::Stopping | Interruption::LeaseLost) => return Err(unfinished),
                 Unfinished::Interrupted(Interruption::PhaseChanged) => true,
+                Unfinished::Interrupted(_) => return Err(unfinished),
                 Unfinished::Failed(failure) => failure.directive() == Directive::Retry,
             };
             changed = job.report.changed;

@@ -44,7 +44,10 @@ impl JobOrder {
             | Command::Replay(_)
             | Command::RetryDeadLetters { .. }
             | Command::DropDeadLetters { .. }
-            | Command::SetPhase { .. } => Err("not a command for the ticker".to_owned()),
+            | Command::SetPhase { .. }
+            | Command::Pause { .. }
+            | Command::Resume { .. }
+            | Command::Stepdown { .. } => Err("not a command for the ticker".to_owned()),
         }
     }
 

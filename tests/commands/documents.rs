@@ -21,7 +21,7 @@ use crate::support::state::{settled, until_no_resync};
 type Row<'a> = (&'a [&'a str], &'a str);
 
 /// Commands that find nothing in an empty database.
-const EMPTY: [Row<'static>; 15] = [
+const EMPTY: [Row<'static>; 17] = [
     (&["backfill"], "backfill"),
     (&["backfill", "--dry-run"], "backfill-dry-run"),
     (&["config", "show"], "configuration"),
@@ -32,6 +32,8 @@ const EMPTY: [Row<'static>; 15] = [
     (&["events"], "events"),
     (&["jobs", "history"], "jobs-history"),
     (&["jobs", "list"], "jobs-list"),
+    (&["pause", "--reason", "a test"], "pause"),
+    (&["resume", "--reason", "a test"], "resume"),
     (&["phase", "history"], "phase-history"),
     (&["phase", "show"], "phase-show"),
     (&["status"], "status"),
@@ -56,7 +58,7 @@ async fn every_command_with_json_prints_one_document_as_described_also_when_ther
     let file = certificate.path().to_str().unwrap();
     let made = run(&test, (&["phase", "certificate"], "certificate"), &mut seen).await;
     std::fs::write(file, made.to_string()).unwrap();
-    let rows: [Row<'_>; 22] = [
+    let rows: [Row<'_>; 23] = [
         (&["anonymize", "user", &user, "--dry-run"], "jobs-run"),
         (&["backfill", "--dry-run"], "backfill-dry-run"),
         (&["dead-letters", "list"], "dead-letters-list"),
@@ -77,6 +79,8 @@ async fn every_command_with_json_prints_one_document_as_described_also_when_ther
         (&["replay", "--from", &from, "--dry-run"], "replay-dry-run"),
         (&["replay", "--from", &from], "replay"),
         (&["setup", "--dry-run"], "setup"),
+        // Nobody leads.
+        (&["stepdown"], "not-done"),
         (&["tokens", "list"], "tokens-list"),
         (&["tokens", "show"], "tokens-show"),
         (&["verify", "--sample", "5"], "verification"),
@@ -85,8 +89,9 @@ async fn every_command_with_json_prints_one_document_as_described_also_when_ther
         run(&test, row, &mut seen).await;
     }
     assert_eq!(run(&test, (&["status"], "status"), &mut seen).await["jobs"][0]["outcome"], "done");
-    // Those of the mirror are printed in `shadow` (phases/mirror_backfill.rs).
-    let described = forms().filter(|form| !form.starts_with("backfill-mirror"));
+    // Those of the mirror are printed in `shadow` (phases/mirror_backfill.rs), and that of `stepdown` needs two instances
+    // (commands/control.rs).
+    let described = forms().filter(|form| !form.starts_with("backfill-mirror") && *form != "stepdown");
     assert_eq!(seen, described.map(str::to_owned).collect(), "each described form is printed");
     let run_here = EMPTY.into_iter().chain(rows).chain([(&["phase", "certificate"] as &[&str], "")]);
     let run_here: BTreeSet<String> = run_here.map(|(arguments, _)| named(arguments)).collect();

@@ -104,7 +104,7 @@ async fn a_checkpoint_that_fell_off_the_oplog_halts_where_the_configuration_says
 async fn a_halted_leader_keeps_the_lease_until_a_person_decides() {
     let test = TestDatabase::create("lost_resumed").await;
     let none = Processor::command(&["resume", "--reason", "a test"], &test, &[]).await;
-    assert!(none.code == 1 && none.stderr.contains("no leader is halted"), "{}", none.stderr);
+    assert!(none.code == 1 && none.stderr.contains("and no leader is halted"), "{}", none.stderr);
     let changes = Changes::settle(&test).await;
     changes.happen_unseen(&test).await;
     let lost_time = checkpoint(&test.database).await.get_timestamp("cluster_time").unwrap();

@@ -77,6 +77,10 @@ pub(super) fn lines(report: &StatusReport, zone: Tz) -> Vec<Line> {
         plain("phase", &[report.phase, &since]),
         Line::new(if report.leader.is_some() { Tone::Plain } else { Tone::Bad }, "leader", &[&leader_text(report)]),
     ]);
+    lines.extend(report.pause.as_ref().map(|pause| {
+        let since = pause.since.as_ref().map_or(String::new(), |at| format!("since {}", shown_text(at, zone)));
+        Line::new(Tone::Warn, "paused", &[&since, &format!("by {}:", pause.who), &pause.reason])
+    }));
     lines.extend(position(report.position.as_ref(), zone));
     lines.extend(report.events_per_second.map(|rate| plain("rate", &[&format!("{rate:.1} events/s lately")])));
     lines.extend(report.running.iter().map(|work| plain("running", &[&work.text()])));
