@@ -23,6 +23,8 @@ pub async fn dispatch(command: CliCommand, context: Context, file: Option<PathBu
         CliCommand::Jobs { command } => super::jobs::run(context, command).await,
         CliCommand::Anonymize { command } => super::jobs::anonymize(context, command).await,
         CliCommand::Obfuscate(arguments) => super::jobs::obfuscate(context, arguments).await,
+        CliCommand::Resync(arguments) => super::resync::resync(context, arguments).await,
+        CliCommand::Commands { command } => super::commands::run(context, command).await,
         CliCommand::Pause(arguments) => super::control::pause(context, arguments).await,
         CliCommand::Stepdown(arguments) => super::control::stepdown(context, arguments).await,
         CliCommand::Resume(arguments) => super::resume::resume(context, arguments).await,

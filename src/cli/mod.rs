@@ -4,6 +4,7 @@
 pub mod arguments;
 pub mod backfill;
 mod backfill_mirror;
+pub mod commands;
 pub mod config;
 pub mod control;
 pub mod dead_letters;
@@ -19,6 +20,7 @@ pub mod phase_certificate;
 pub mod position;
 pub mod replay;
 pub mod resume;
+pub mod resync;
 pub mod status;
 mod table;
 mod time;
@@ -112,6 +114,19 @@ pub enum CliCommand {
     /// backfill continues where it stopped. With `--mirror`, offers are the source, and recruiters that differ are written.
     #[command(after_help = "Example:\n  stream-processor backfill --active-only --dry-run")]
     Backfill(backfill::BackfillArguments),
+    /// Run a resync: project every recruiter again, cancel the offers of jobs that are gone, anonymise those of people
+    /// who are, and repair all gaps.
+    ///
+    /// The leader does the work beside its stream. Without an instance, the command does it itself.
+    #[command(after_help = "Example:\n  stream-processor resync --reason \"a backup was restored\"")]
+    Resync(resync::ResyncArguments),
+    /// List the commands that were given to the leader, or cancel one.
+    #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor commands list")]
+    Commands {
+        /// Which of the two.
+        #[command(subcommand)]
+        command: commands::CommandsCommand,
+    },
     /// Prepare the database: indexes, the service's own collections, the new fields of our offers.
     ///
     /// Takes only the missing steps. It can be repeated, and it can run beside an instance.
@@ -243,6 +258,7 @@ impl CliCommand {
                 matches!(command, DeadLettersCommand::List(_) | DeadLettersCommand::Show { .. })
             }
             Self::Phase { command } => !matches!(command, phase::PhaseCommand::Set { .. }),
+            Self::Commands { command } => matches!(command, commands::CommandsCommand::List(_)),
             Self::Backfill(_) | Self::Replay(_) => self.is_dry_run(),
             _ => false,
         }

@@ -182,7 +182,7 @@ impl Control {
 
     async fn end(&self, stored: &StoredCommand, outcome: CommandOutcome) -> Result<(), Unfinished> {
         stored_commands::finish(self.writer.database(), stored.id, self.term, &outcome).await?;
-        command_end::tell(stored, &outcome);
+        command_end::tell(&self.writer, stored, &outcome);
         Ok(())
     }
 }

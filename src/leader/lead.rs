@@ -18,6 +18,7 @@ use super::halt::{self, ResumeOrder};
 use super::late_writes::LateWriteWatch;
 use super::leadership_event;
 use super::reader::{EVENTS_PER_REPLY, StreamReader};
+use super::schema_memory::KnownSchema;
 use super::start_position::{self, PositionStores, Start, Watch, prepare};
 use super::stream_loop::{LastTimes, Pipeline};
 use crate::apply::executor::Apply;
@@ -100,7 +101,7 @@ pub(crate) async fn lead(
         dropped,
         phase: known.subscribe(),
         times: LastTimes::default(),
-        schema: None,
+        schema: KnownSchema::default(),
         checkpoints,
         inbox,
         batch_max: settings.stream.batch_max,

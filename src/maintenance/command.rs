@@ -20,6 +20,11 @@ pub enum Command {
     BackfillMirror,
     /// Runs a resync, for `verify --repair`.
     Repair,
+    /// Runs a resync, because an operator wants it.
+    Resync {
+        /// The operator's reason, for the record.
+        reason: String,
+    },
     /// Touches everything that changed in a span of time.
     Replay(Span),
     /// Retries dead letters.
@@ -121,6 +126,7 @@ impl Command {
             Self::Backfill { .. } => "backfill",
             Self::BackfillMirror => "backfill-mirror",
             Self::Repair => "repair",
+            Self::Resync { .. } => "resync",
             Self::Replay(_) => "replay",
             Self::RetryDeadLetters { .. } => "retry-dead-letters",
             Self::DropDeadLetters { .. } => "drop-dead-letters",
@@ -141,6 +147,7 @@ impl Command {
             Self::Backfill { .. }
             | Self::BackfillMirror
             | Self::Repair
+            | Self::Resync { .. }
             | Self::Replay(_)
             | Self::RetryDeadLetters { .. }
             | Self::DropDeadLetters { .. }

@@ -18,6 +18,9 @@ use crate::mongo::reads::collection;
 use crate::mongo::server_clock::server_time;
 use crate::refusal::{Exit, Refusal};
 
+/// The reason of the refusal of a cancelled command.
+pub(crate) const CANCELLED: &str = "an operator cancelled the command";
+
 /// The time for which finished commands are kept, in milliseconds: 30 days.
 const KEPT_MILLISECONDS: i64 = 30 * 24 * 3_600_000;
 
@@ -82,6 +85,60 @@ pub(crate) async fn withdraw(database: &Database, id: ObjectId) -> Result<bool, 
     let waiting = doc! { "_id": id, "state": REQUESTED };
     let withdrawn = with_deadline(collection(database, COMMANDS).delete_one(waiting)).await.map_err(Failure::Write)?;
     Ok(withdrawn.deleted_count > 0)
+}
+
+/// What became of a request to cancel a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cancellation {
+    /// Nobody had begun the command, and nobody will.
+    Withdrawn,
+    /// The holder of the lease, or the next one, ends the command after its present step.
+    Requested,
+    /// The ticker runs the command, and ends it by itself.
+    OfTicker,
+    /// The command has ended before.
+    Ended,
+    /// There is no such command.
+    Unknown,
+}
+
+/// Cancels a command for the operator `who`. The process that submitted the command is told of it as of a refusal.
+///
+/// # Errors
+/// [`Failure::Read`], [`Failure::Write`].
+pub(crate) async fn cancel(database: &Database, id: ObjectId, who: &str) -> Result<Cancellation, Failure> {
+    let commands = collection(database, COMMANDS);
+    let now = server_time(database).await?;
+    let cancel = doc! { "who": who, "at": now };
+    let refused = doc! { "done": false, "details": { "reasons": [CANCELLED] } };
+    let set = doc! { "state": DONE, "cancel": &cancel, "result": refused, "finished_at": now };
+    let waiting = doc! { "_id": id, "state": REQUESTED };
+    let withdrawn = with_deadline(commands.update_one(waiting, doc! { "$set": set })).await.map_err(Failure::Write)?;
+    if withdrawn.matched_count > 0 {
+        return Ok(Cancellation::Withdrawn);
+    }
+    let running = doc! { "_id": id, "state": RUNNING, "order.name": Lane::Pipeline.names() };
+    let set = doc! { "$set": { "cancel": cancel } };
+    let requested = with_deadline(commands.update_one(running, set)).await.map_err(Failure::Write)?;
+    if requested.matched_count > 0 {
+        return Ok(Cancellation::Requested);
+    }
+    let stored = with_deadline(commands.find_one(doc! { "_id": id })).await.map_err(Failure::Read)?;
+    Ok(match stored.as_ref().map(|stored| stored.get_str("state")) {
+        Some(Ok(RUNNING)) => Cancellation::OfTicker,
+        Some(_) => Cancellation::Ended,
+        None => Cancellation::Unknown,
+    })
+}
+
+/// True if a person cancelled the command while it was being carried out.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub(crate) async fn is_cancelled(database: &Database, id: ObjectId) -> Result<bool, Failure> {
+    let filter = doc! { "_id": id, "cancel": { "$exists": true } };
+    let cancelled = with_deadline(collection(database, COMMANDS).find_one(filter)).await.map_err(Failure::Read)?;
+    Ok(cancelled.is_some())
 }
 
 /// Reads one stored command.
@@ -241,6 +298,7 @@ mod tests {
             Command::Backfill { recruiter: Some(RecruiterId(ObjectId::new())), active_only: true },
             Command::BackfillMirror,
             Command::Repair,
+            Command::Resync { reason: "a restored backup".to_owned() },
             Command::RetryDeadLetters { ids: Vec::new(), due_at: Some(DateTime::from_millis(1)) },
             Command::RetryDeadLetters { ids: vec!["cfas/1".to_owned()], due_at: None },
             Command::Replay(Span {

@@ -7,6 +7,7 @@ use bson::{DateTime, Timestamp};
 use serde::Serialize;
 
 use super::counts::Counts;
+use super::events::ShownEvent;
 use super::survey::ServiceFacts;
 use super::survey::Survey;
 use super::time::text;
@@ -122,6 +123,8 @@ pub(crate) struct Service {
     pub late_writes: Option<LateWritesReport>,
     /// The time-based jobs.
     pub jobs: Vec<JobStatus>,
+    /// The last events of the timeline, whichever instance led then; the newest first.
+    pub events: Vec<ShownEvent>,
 }
 
 /// The phase of the database.
@@ -349,6 +352,7 @@ impl Service {
             }),
             late_writes: facts.late_writes.clone(),
             jobs: facts.jobs.iter().map(JobStatus::from).collect(),
+            events: facts.events.clone(),
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::counts::{self, Counts};
+use super::events::{self, ShownEvent};
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
@@ -71,6 +72,8 @@ pub(crate) struct ServiceFacts {
     pub late_writes: Option<LateWritesReport>,
     /// The time-based jobs.
     pub jobs: Vec<Overview>,
+    /// The last events of the timeline, the newest first. Empty where this instance may not read them.
+    pub events: Vec<ShownEvent>,
 }
 
 /// The last results of the survey, shared between the task of the survey and the HTTP routes.
@@ -234,5 +237,6 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
         dead_letters: stored_dead_letter::count_by_reason(database).await?,
         verification: known.verification,
         jobs: overview(database, &context.settings.ticker, at).await?,
+        events: events::newest(database).await.unwrap_or_default(),
     })
 }

@@ -255,7 +255,7 @@ impl Ticker {
             Err(reason) => {
                 let refused =
                     stored_commands::CommandOutcome { done: false, details: bson::doc! { "reasons": [reason] } };
-                command_end::tell(stored, &refused);
+                command_end::tell(&self.handles.fence.writer, stored, &refused);
                 return stored_commands::finish(&database, stored.id, term, &refused).await;
             }
         };
@@ -272,7 +272,7 @@ impl Ticker {
         let (end, report) = self.complete(job_order, &id, times, changed).await?;
         let outcome = stored_commands::CommandOutcome { done: true, details: ledger::details(&end, &report) };
         stored_commands::finish(&database, stored.id, term, &outcome).await?;
-        command_end::tell(stored, &outcome);
+        command_end::tell(&self.handles.fence.writer, stored, &outcome);
         Ok(())
     }
 

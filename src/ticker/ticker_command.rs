@@ -41,6 +41,7 @@ impl JobOrder {
             Command::Backfill { .. }
             | Command::BackfillMirror
             | Command::Repair
+            | Command::Resync { .. }
             | Command::Replay(_)
             | Command::RetryDeadLetters { .. }
             | Command::DropDeadLetters { .. }

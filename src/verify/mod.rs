@@ -25,6 +25,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::mongo::server_clock::server_time;
 use crate::phase::{Phase, StreamWrites};
+use crate::write::Writer;
 use crate::write::recorder::note_at_once;
 
 /// A full verification by the rules of `to`, before a step from phase `from`. Its result is not stored.
@@ -54,7 +55,7 @@ pub(crate) async fn full(
     scan.report.ended = server_time(&context.database).await?;
     if is_stored && !stop.is_cancelled() {
         stored::store(&context.database, &scan.report).await?;
-        note_at_once(&context.database, stored::event(&scan.report)).await;
+        note_at_once(&Writer::free(&context.database), stored::event(&scan.report)).await;
     }
     Ok(scan.report)
 }

@@ -131,6 +131,13 @@ async fn a_halted_leader_keeps_the_lease_until_a_person_decides() {
     assert!(resumed.code == 0 && resumed.stdout.contains("done: the stream is open"), "{}", resumed.stderr);
     assert_eq!(state(&test.database, "halt").await, None);
     changes.assert_found(&test, &processor).await;
+    let told =
+        Processor::command(&["events", "--json", "--kind", "halted", "--kind", "resumed"], &test, &[]).await.stdout;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let kinds: Vec<&serde_json::Value> =
+        told["events"].as_array().unwrap().iter().map(|event| &event["kind"]).collect();
+    assert_eq!(kinds, ["halted", "resumed"], "{told}");
+    assert!(told["events"][1]["seconds"].as_i64().unwrap() >= 10, "{told}");
     let gap = assert_gap_repaired(&test, "resumed by hand").await;
     assert!(gap <= lost_time, "the gap begins at the lost position, or before");
     assert_goes_on(&test, processor).await;

@@ -6,10 +6,10 @@ use bson::Document;
 use chrono_tz::Tz;
 
 use super::report::{LeaderStatus, PositionStatus, StatusReport};
-use crate::cli::events::fields_text;
 use crate::maintenance::replay::length_text;
 use crate::phase::late_writes::LateWritesReport;
 use crate::shown_time::{shown, shown_text, shown_times};
+use crate::status::events::fields_text;
 use crate::status::verdict::Severity;
 
 /// The seriousness of a line.

@@ -8,7 +8,6 @@ use resume_tokens::{Checkpoint, HistoryEntry};
 use serde::Serialize;
 
 use super::running::{RunningWork, running};
-use crate::cli::events;
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
@@ -29,6 +28,7 @@ use crate::phase::late_writes::{LateWrites, LateWritesReport};
 use crate::phase::state;
 use crate::phase::stored_verification::StoredVerification;
 use crate::source::cursor::operation_time;
+use crate::status::events;
 use crate::status::verdict::{PauseCondition, ServiceCondition, Verdict, VerdictFacts, problems, verdict};
 use crate::ticker::stored_run::{self, StoredRun};
 use crate::write::stored_dead_letter;
@@ -159,7 +159,7 @@ impl StatusReport {
         });
         let resync = StoredResync::read(database).await?;
         let events = if with_events {
-            events::read(context, DateTime::from_millis(0), &[], Some(EVENTS)).await?
+            events::read(database, DateTime::from_millis(0), &[], Some(EVENTS)).await?
         } else {
             Vec::new()
         };
