@@ -10,6 +10,7 @@ use stream_processor::json_output::print_not_done;
 use stream_processor::logging::{self, Speaker};
 use stream_processor::refusal::{Exit, Refusal};
 use stream_processor::service::connect::{self, Given};
+use stream_processor::service::reload::ConfigurationInForce;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -58,7 +59,7 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         return cli::health::run(arguments, settings.http.listen).await;
     }
     let speaker = if matches!(cli.command, CliCommand::Run(_)) { Speaker::Service } else { Speaker::Command };
-    logging::init(&settings.log, speaker).map_err(|error| usage(&error))?;
+    let level = logging::init(&settings.log, speaker).map_err(|error| usage(&error))?;
     let given = Given { allow_empty: cli.allow_empty, operator: cli.operator.clone(), time_zone: cli.time_zone };
     if let CliCommand::Doctor(arguments) = &cli.command {
         let context = connect::unchecked(settings, given).await?;
@@ -70,7 +71,7 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
     } else {
         connect::connect(settings, given).await?
     };
-    cli::dispatch::dispatch(cli.command, context, sources.file).await
+    cli::dispatch::dispatch(cli.command, context, ConfigurationInForce { sources, effective, level }).await
 }
 
 /// Ends the process with success when the reader of standard output leaves early (`| head`). Without this hook,

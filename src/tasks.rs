@@ -25,6 +25,8 @@ pub(crate) enum Task {
     Http,
     /// Waits for SIGTERM or Ctrl-C and then stops the group.
     Signals,
+    /// Waits for SIGHUP and then reads the configuration again, until the process ends.
+    Reload,
     /// Reads the state of the service for the status page, until the process ends.
     Survey,
     /// Pings MongoDB, until the process ends.
@@ -69,6 +71,7 @@ impl Task {
         match self {
             Self::Http => "http",
             Self::Signals => "signals",
+            Self::Reload => "reload",
             Self::Survey => "survey",
             Self::Database => "database",
             Self::Verdict => "verdict",

@@ -1,20 +1,23 @@
 //! The list of the commands that need the database, each with the function that carries it out.
 
-use std::path::PathBuf;
-
 use super::CliCommand;
 use crate::context::Context;
 use crate::refusal::{Exit, Refusal};
 use crate::service;
+use crate::service::reload::ConfigurationInForce;
 use crate::setup;
 
-/// Carries a command out. `file` is the file of the configuration, for the log of the service.
+/// Carries a command out. `configuration` is for the service, which reads it again on SIGHUP.
 ///
 /// # Errors
 /// As the command.
-pub async fn dispatch(command: CliCommand, context: Context, file: Option<PathBuf>) -> Result<Exit, Refusal> {
+pub async fn dispatch(
+    command: CliCommand,
+    context: Context,
+    configuration: ConfigurationInForce,
+) -> Result<Exit, Refusal> {
     match command {
-        CliCommand::Run(_) => service::run(context, file).await,
+        CliCommand::Run(_) => service::run(context, configuration).await,
         CliCommand::Backfill(arguments) => super::backfill::backfill(context, arguments).await,
         CliCommand::Setup(arguments) => setup::setup(context, arguments).await,
         CliCommand::Verify(arguments) => super::verify::verify(context, arguments).await,

@@ -21,6 +21,7 @@ pub mod position;
 pub mod replay;
 pub mod resume;
 pub mod resync;
+mod selection;
 pub mod status;
 mod table;
 mod time;

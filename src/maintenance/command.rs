@@ -16,6 +16,13 @@ pub enum Command {
         /// True to touch active recruiters only.
         active_only: bool,
     },
+    /// Touches selected recruiters. An older leader puts the command aside, and does not touch others.
+    BackfillSelected {
+        /// The filter, as extended JSON: a stored document has no fields with names of operators.
+        filter: String,
+        /// True to touch active recruiters only.
+        active_only: bool,
+    },
     /// Touches our offers for the mirror.
     BackfillMirror,
     /// Runs a resync, for `verify --repair`.
@@ -124,6 +131,7 @@ impl Command {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Backfill { .. } => "backfill",
+            Self::BackfillSelected { .. } => "backfill-selected",
             Self::BackfillMirror => "backfill-mirror",
             Self::Repair => "repair",
             Self::Resync { .. } => "resync",
@@ -145,6 +153,7 @@ impl Command {
     pub fn lane(&self) -> Lane {
         match self {
             Self::Backfill { .. }
+            | Self::BackfillSelected { .. }
             | Self::BackfillMirror
             | Self::Repair
             | Self::Resync { .. }

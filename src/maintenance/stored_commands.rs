@@ -296,6 +296,7 @@ mod tests {
     fn every_command_reads_back_as_it_was_written() {
         let commands = [
             Command::Backfill { recruiter: Some(RecruiterId(ObjectId::new())), active_only: true },
+            Command::BackfillSelected { filter: r#"{"status":"Actif"}"#.to_owned(), active_only: false },
             Command::BackfillMirror,
             Command::Repair,
             Command::Resync { reason: "a restored backup".to_owned() },

@@ -162,7 +162,13 @@ impl MaintenanceWorker {
         apply: &mut Apply,
     ) -> Result<Option<CommandOutcome>, Unfinished> {
         match stored.command.clone() {
-            Command::Backfill { recruiter, active_only } => backfill::step(stored, apply, recruiter, active_only).await,
+            Command::Backfill { recruiter, active_only } => {
+                backfill::step(stored, apply, &scan::backfill_filter(recruiter, active_only)).await
+            }
+            Command::BackfillSelected { filter, active_only } => match backfill::selected(&filter, active_only) {
+                Some(filter) => backfill::step(stored, apply, &filter).await,
+                None => Ok(Some(refused(["the leader cannot read the filter of this backfill".to_owned()]))),
+            },
             Command::BackfillMirror => backfill_mirror::step(stored, apply).await,
             Command::Repair => self.repair(stored, apply, "a repair was asked for").await,
             Command::Resync { .. } => self.repair(stored, apply, "an operator asked for it").await,

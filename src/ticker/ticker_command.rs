@@ -39,6 +39,7 @@ impl JobOrder {
             Command::AnonymizeUser { user } => Ok(Self::AnonymizeUser(*user)),
             Command::Obfuscate => Ok(Self::Obfuscate),
             Command::Backfill { .. }
+            | Command::BackfillSelected { .. }
             | Command::BackfillMirror
             | Command::Repair
             | Command::Resync { .. }

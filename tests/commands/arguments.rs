@@ -16,6 +16,10 @@ type Row = (&'static str, &'static [&'static str], &'static str);
 const ROWS: &[Row] = &[
     ("anonymize user id", &["anonymize", "user", "12"], "24 hexadecimal digits"),
     ("backfill recruiter", &["backfill", "--recruiter", "12"], "24 hexadecimal digits"),
+    ("backfill filter", &["backfill", "--filter", "{}"], "selects everything"),
+    ("backfill filter", &["backfill", "--filter", r#"{ "email": "x" }"#], "holds the contact of a person"),
+    ("backfill ids", &["backfill", "--ids", "a-file"], "line 1 is not an _id"),
+    ("backfill since", &["backfill", "--since", "nonsense"], "not a time such as"),
     ("commands cancel id", &["commands", "cancel", "12"], "24 hexadecimal digits"),
     ("commands list limit", &["commands", "list", "--limit", "0"], "0 is not in 1.."),
     ("completions shell", &["completions", "nosh"], "possible values"),
@@ -77,8 +81,10 @@ const ROWS: &[Row] = &[
     ("tokens list limit", &["tokens", "list", "--limit", "many"], "--limit"),
     ("tokens reset reason", &["tokens", "reset", "--force", "--reason", ""], "--reason"),
     ("tokens show position", &["tokens", "show", "nonsense"], "not an id of the history such as"),
+    ("verify recruiter", &["verify", "--recruiter", "12"], "24 hexadecimal digits"),
     ("verify report", &["verify", "--report", "missing/report.json"], "there is no such folder"),
     ("verify report", &["verify", "--report", "/proc/report.json"], "cannot be written"),
+    ("verify since", &["verify", "--since", "nonsense"], "not a time such as"),
     ("verify sample", &["verify", "--sample", "0"], "0 is not in 1.."),
 ];
 
