@@ -93,7 +93,7 @@ pub enum CliCommand {
     /// Show the state of the service on one screen: phase, leader, lag, position, dead letters, jobs.
     #[command(after_help = "Example:\n  stream-processor status --watch")]
     Status(StatusArguments),
-    /// Show what happened: leaders, phases, gaps, resyncs, commands, verifications, failed jobs.
+    /// Show what happened: leaders, phases, pauses, halts, gaps, resyncs, commands, verifications, failed jobs.
     #[command(after_help = "Example:\n  stream-processor events --since '2h ago'")]
     Events(events::EventsArguments),
     /// Show, save and move the position in the change stream.

@@ -3,8 +3,10 @@
 
 use bson::{DateTime, doc};
 use serde_json::Value;
+use xtask::mongod::{Options, ReplicaSet};
 
 use crate::support::database::TestDatabase;
+use crate::support::failpoints::{mend, passing, refuse};
 use crate::support::fields::first_job;
 use crate::support::offers;
 use crate::support::processor::{Ended, Processor};
@@ -100,6 +102,7 @@ async fn a_pause_without_an_instance_is_stored_by_the_command_and_the_next_insta
     assert_eq!(again.code, 0, "{}", again.stderr);
     assert_eq!(state(&test.database, "pause").await.unwrap().get("since"), began.as_ref(), "it is the same pause");
 
+    test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
     let processor = Processor::start(&test, &[]);
     until_paused(&processor).await;
     eventually(PATIENCE, "the limit is over", async || {
@@ -110,11 +113,39 @@ async fn a_pause_without_an_instance_is_stored_by_the_command_and_the_next_insta
     })
     .await;
     stopped(processor).await;
+    assert!(offers::read(&test.database).await.is_empty() && state(&test.database, "resync").await.is_none());
     let wrong = Processor::command(&["resume", "--from", "2h ago", "--reason", "a test"], &test, &[]).await;
     assert_eq!(wrong.code, 2, "{}", wrong.stderr);
     resume(&test).await;
     assert_eq!(state(&test.database, "pause").await, None);
-    stopped(started(&test).await).await;
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    assert_eq!(offers::read(&test.database).await.len(), 1);
+    stopped(processor).await;
+}
+
+/// The pipeline repeats its attempt all the time, and looks for no command meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_is_answered_while_no_offer_can_be_written() {
+    let set = ReplicaSet::start(&Options::default()).unwrap();
+    let test = TestDatabase::create_on(&set.uri(), "control_trouble").await;
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    refuse(&test.database, "update", "jobs_partners", passing()).await;
+    let added = recruiter([job("Boulanger")]);
+    test.collection("recruiters").insert_one(&added).await.unwrap();
+    eventually(PATIENCE, "an attempt is repeated", async || {
+        processor.metric("stream_processor_retries_total").await.filter(|retries| *retries > 1.0)
+    })
+    .await;
+    pause(&test).await;
+    until_paused(&processor).await;
+    mend(&test.database).await;
+    assert!(offers::read(&test.database).await.is_empty());
+    resume(&test).await;
+    settled(&test.database).await;
+    assert!(offers::read(&test.database).await.contains_key(&first_job(&added)));
+    stopped(processor).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
