@@ -59,6 +59,8 @@ pub(crate) async fn submit(
     refuse_while_paused(context, command).await?;
     let id = stored_commands::submit(&context.database, command, &context.deployment.operator).await?;
     let mut told = false;
+    // The commands of the control are carried out during a pause too.
+    let mut told_of_pause = command.lane() == Lane::Control;
     let mut delays = Delays::up_to(Duration::from_secs(5));
     while !group.stop.is_cancelled() {
         let delay = match command_state(context, id).await {
@@ -67,6 +69,10 @@ pub(crate) async fn submit(
                 if !told {
                     tell(&format!("the leader {leader} carries out the command"));
                     told = true;
+                }
+                if !told_of_pause && StoredPause::read(&context.database).await?.is_some() {
+                    tell("the service is paused: the command goes on after `stream-processor resume --reason TEXT`");
+                    told_of_pause = true;
                 }
                 show(&stored);
                 delays.reset();

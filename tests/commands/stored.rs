@@ -107,6 +107,29 @@ async fn a_command_is_cancelled_while_it_runs_and_before_it_begins() {
     stopped(processor).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_a_pause_interrupts_goes_on_after_it_where_it_was() {
+    let test = TestDatabase::create("command_paused").await;
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    let right = many_spoiled(&test).await;
+    let mut command = Processor::spawn(&["backfill", "--json"], &test, &[]);
+    eventually(PATIENCE, "a part is done", async || progress(&test).await).await;
+    printed(&["pause", "--reason", "a test", "--json"], &test).await;
+    let told = "the service is paused: the command goes on after";
+    eventually(PATIENCE, "it is told why it waits", async || command.stderr().contains(told).then_some(())).await;
+    assert!(command.is_running());
+    printed(&["resume", "--reason", "a test", "--json"], &test).await;
+    let ended = command.until_ended().await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let done: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(done["recruiters"], MANY);
+    // Found as they should be: those of the step that was under way, and no earlier ones.
+    assert!(done["unchanged"].as_u64().unwrap() <= 1_000, "it began again at the first recruiter: {done}");
+    offers::assert_same(&right, &offers::read(&test.database).await);
+    stopped(processor).await;
+}
+
 /// By the next instance or, where that is not there yet, by the command itself, which then takes the lease.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_whose_instance_is_killed_is_finished_from_where_it_was() {
