@@ -2,6 +2,8 @@
 //! Everything that can end so returns [`Unfinished`]. Its caller decides about the interruption first, and asks only a
 //! [`Failure`] for its directive.
 
+use std::time::Duration;
+
 use resume_tokens::StoreError;
 
 use crate::error::Failure;
@@ -15,6 +17,12 @@ pub enum Interruption {
     /// The phase changed during a batch or a run. The work is done again in the new phase.
     #[error("the phase was changed; unfinished work is done again in the new phase")]
     PhaseChanged,
+    /// An operator paused the service. Unfinished work is done again after the pause.
+    #[error("an operator paused the service; unfinished work is done again after the pause")]
+    Paused,
+    /// An operator told the leader to give the lease back, and not to ask for it for this time.
+    #[error("an operator told the leader to step down; the next leader does unfinished work again")]
+    SteppedDown(Duration),
     /// Another instance took the lease, or the lease ran out. This process may not write any more.
     #[error("the lease was lost")]
     LeaseLost,
@@ -44,6 +52,8 @@ impl Interruption {
         match self {
             Self::Stopping => "read the log before this line, then restart the service",
             Self::PhaseChanged => "nothing to do: this is retried until it succeeds",
+            Self::Paused => "run `stream-processor resume --reason TEXT` to end the pause",
+            Self::SteppedDown(_) => "nothing to do: this instance asks for the lease again after that time",
             Self::LeaseLost => "nothing to do: this instance stands by, and asks for the lease again",
         }
     }
@@ -75,6 +85,8 @@ impl Unfinished {
             Self::Failed(failure) => failure.code(),
             Self::Interrupted(Interruption::Stopping) => "interrupted".to_owned(),
             Self::Interrupted(Interruption::PhaseChanged) => "phase".to_owned(),
+            Self::Interrupted(Interruption::Paused) => "paused".to_owned(),
+            Self::Interrupted(Interruption::SteppedDown(_)) => "stepdown".to_owned(),
             Self::Interrupted(Interruption::LeaseLost) => "lease".to_owned(),
         }
     }

@@ -212,6 +212,12 @@ impl Lease {
         Ok(())
     }
 
+    /// Returns the time until which the server may still work on an unanswered command, in milliseconds since 1970.
+    #[must_use]
+    pub(crate) fn unanswered_until(&self) -> i64 {
+        self.unanswered.until()
+    }
+
     /// Returns the interval between renewals. It is so short that the lease nearly always has enough time left for a
     /// write, see [`crate::write::Writer`].
     #[must_use]

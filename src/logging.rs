@@ -3,8 +3,9 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::{FormatEvent, FormatFields, MakeWriter, SubscriberBuilder};
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry};
 
 use crate::config::{DEFAULT_LEVEL, LogFormat, LogSettings};
 
@@ -29,12 +30,31 @@ pub enum Speaker {
     Command,
 }
 
+/// Sets another level for the log of this process.
+pub struct LevelHandle(Box<dyn Fn(EnvFilter) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for LevelHandle {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("LevelHandle")
+    }
+}
+
+impl LevelHandle {
+    /// Sets the level; false when the log is no longer there.
+    ///
+    /// # Errors
+    /// [`LoggingError::Level`].
+    pub(crate) fn set(&self, level: &str) -> Result<bool, LoggingError> {
+        Ok((self.0)(filter(level)?))
+    }
+}
+
 /// Sets up logging for the whole process. A command tells warnings only, unless `log.level` asks for more, in lines
 /// without time and place; as JSON only where `log.format` says so.
 ///
 /// # Errors
 /// A [`LoggingError`] when the level cannot be parsed, or on a second call.
-pub fn init(settings: &LogSettings, speaker: Speaker) -> Result<(), LoggingError> {
+pub fn init(settings: &LogSettings, speaker: Speaker) -> Result<LevelHandle, LoggingError> {
     let terminal = std::io::stderr().is_terminal();
     let is_command = speaker == Speaker::Command;
     let json = if is_command { settings.format == LogFormat::Json } else { is_json(settings) };
@@ -44,13 +64,24 @@ pub fn init(settings: &LogSettings, speaker: Speaker) -> Result<(), LoggingError
         .with_writer(std::io::stderr)
         .with_ansi(terminal && settings.colors && !json);
     if json {
-        lines.json().flatten_event(true).with_span_list(false).finish().try_init()?;
+        begin(lines.json().flatten_event(true).with_span_list(false))
     } else if is_command {
-        lines.without_time().with_target(false).finish().try_init()?;
+        begin(lines.without_time().with_target(false))
     } else {
-        lines.finish().try_init()?;
+        begin(lines)
     }
-    Ok(())
+}
+
+fn begin<N, E, W>(lines: SubscriberBuilder<N, E, EnvFilter, W>) -> Result<LevelHandle, LoggingError>
+where
+    N: for<'writer> FormatFields<'writer> + Send + Sync + 'static,
+    E: FormatEvent<Registry, N> + Send + Sync + 'static,
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let lines = lines.with_filter_reloading();
+    let handle = lines.reload_handle();
+    lines.finish().try_init()?;
+    Ok(LevelHandle(Box::new(move |filter| handle.reload(filter).is_ok())))
 }
 
 /// True when the lines of the log are JSON.

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _};
 use stream_processor::cli::{self, Cli, CliCommand};
 use stream_processor::config::{self, Loaded};
+use stream_processor::doctor;
 use stream_processor::json_output::print_not_done;
 use stream_processor::logging::{self, Speaker};
 use stream_processor::refusal::{Exit, Refusal};
-use stream_processor::service;
 use stream_processor::service::connect::{self, Given};
-use stream_processor::{doctor, setup};
+use stream_processor::service::reload::ConfigurationInForce;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -59,7 +59,7 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         return cli::health::run(arguments, settings.http.listen).await;
     }
     let speaker = if matches!(cli.command, CliCommand::Run(_)) { Speaker::Service } else { Speaker::Command };
-    logging::init(&settings.log, speaker).map_err(|error| usage(&error))?;
+    let level = logging::init(&settings.log, speaker).map_err(|error| usage(&error))?;
     let given = Given { allow_empty: cli.allow_empty, operator: cli.operator.clone(), time_zone: cli.time_zone };
     if let CliCommand::Doctor(arguments) = &cli.command {
         let context = connect::unchecked(settings, given).await?;
@@ -71,29 +71,7 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
     } else {
         connect::connect(settings, given).await?
     };
-    let file = sources.file;
-    match cli.command {
-        CliCommand::Run(_) => service::run(context, file).await,
-        CliCommand::Backfill(arguments) => cli::backfill::backfill(context, arguments).await,
-        CliCommand::Setup(arguments) => setup::setup(context, arguments).await,
-        CliCommand::Verify(arguments) => cli::verify::verify(context, arguments).await,
-        CliCommand::Phase { command } => cli::phase::phase(context, command).await,
-        CliCommand::DeadLetters { command } => cli::dead_letters::run(context, command).await,
-        CliCommand::Jobs { command } => cli::jobs::run(context, command).await,
-        CliCommand::Anonymize { command } => cli::jobs::anonymize(context, command).await,
-        CliCommand::Obfuscate(arguments) => cli::jobs::obfuscate(context, arguments).await,
-        CliCommand::Resume(arguments) => cli::resume::resume(context, arguments).await,
-        CliCommand::Events(arguments) => cli::events::events(context, arguments).await,
-        CliCommand::Status(arguments) => cli::status::status(context, arguments).await,
-        CliCommand::Tokens { command } => cli::tokens::run(context, command).await,
-        CliCommand::Replay(arguments) => cli::replay::replay(context, arguments).await,
-        CliCommand::Emails { .. }
-        | CliCommand::Config { .. }
-        | CliCommand::Doctor(_)
-        | CliCommand::Health(_)
-        | CliCommand::Completions(_)
-        | CliCommand::Man(_) => Ok(Exit::Done),
-    }
+    cli::dispatch::dispatch(cli.command, context, ConfigurationInForce { sources, effective, level }).await
 }
 
 /// Ends the process with success when the reader of standard output leaves early (`| head`). Without this hook,

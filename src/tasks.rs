@@ -25,6 +25,8 @@ pub(crate) enum Task {
     Http,
     /// Waits for SIGTERM or Ctrl-C and then stops the group.
     Signals,
+    /// Waits for SIGHUP and then reads the configuration again, until the process ends.
+    Reload,
     /// Reads the state of the service for the status page, until the process ends.
     Survey,
     /// Pings MongoDB, until the process ends.
@@ -49,6 +51,8 @@ pub(crate) enum Task {
     Verification,
     /// Writes the timeline until the leadership ends.
     Timeline,
+    /// Carries out the commands that pause the service or end the leadership, until the leadership ends.
+    Control,
     /// Counts late writes in `retired`, until the leadership ends.
     LateWrites,
     /// Applies the replies of the reader. When this task ends, the leadership ends. In the group of the whole service,
@@ -67,6 +71,7 @@ impl Task {
         match self {
             Self::Http => "http",
             Self::Signals => "signals",
+            Self::Reload => "reload",
             Self::Survey => "survey",
             Self::Database => "database",
             Self::Verdict => "verdict",
@@ -79,6 +84,7 @@ impl Task {
             Self::Ticker => "ticker",
             Self::Verification => "verification",
             Self::Timeline => "timeline",
+            Self::Control => "control",
             Self::LateWrites => "late_writes",
             Self::Pipeline => "pipeline",
         }

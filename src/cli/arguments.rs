@@ -7,7 +7,7 @@ use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
-use super::position::{self, NamedPosition, PositionName, ResumePosition};
+use super::position::{self, NamedPosition, PositionName};
 use super::time::TimeName;
 use super::values;
 use crate::model::dead_letter::Reason;
@@ -198,17 +198,6 @@ pub struct ListDeadLettersArguments {
     /// End with the exit code 1 if there are any, for scripts.
     #[arg(long)]
     pub fail_if_any: bool,
-}
-
-/// Arguments of `resume`.
-#[derive(Debug, Args)]
-pub struct ResumeArguments {
-    /// The position at which the stream is opened: `now`, an id of the history, a file with an exported token, or a time.
-    #[arg(long, value_name = "now|TOKEN_ID|FILE|TIME", default_value = "now")]
-    pub from: ResumePosition,
-    /// The reason, for the record.
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
-    pub reason: String,
 }
 
 /// Arguments of `completions`.

@@ -5,12 +5,15 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 
-use bson::{Document, doc};
+use bson::oid::ObjectId;
+use bson::{Bson, Document, doc};
+use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{BackfillArguments, backfill_mirror};
+use super::selection::SelectionArguments;
+use super::{backfill_mirror, values};
 use crate::apply::dry_run::DryRun;
 use crate::context::Context;
 use crate::doctor::platform::schema::refused_offers;
@@ -29,23 +32,53 @@ use crate::service::submit::submit;
 use crate::source::scan;
 use crate::tasks::{Group, Task, signals};
 
+/// Arguments of `backfill`.
+#[derive(Debug, Args)]
+pub struct BackfillArguments {
+    /// Only this recruiter.
+    #[arg(long, value_name = "ID", value_parser = values::object_id, conflicts_with_all = ["ids", "since", "filter"])]
+    pub recruiter: Option<ObjectId>,
+    #[command(flatten)]
+    pub selection: SelectionArguments,
+    /// Only recruiters that are active.
+    #[arg(long)]
+    pub active_only: bool,
+    /// The other direction: bring what our offers say into `recruiters`. For phase `shadow`.
+    #[arg(long, conflicts_with_all = ["recruiter", "active_only", "ids", "since", "filter"])]
+    pub mirror: bool,
+    /// Count the writes, and write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Runs the command and prints its result on standard output.
 ///
 /// # Errors
 /// A [`Refusal`] when the phase does not allow the command, or the database fails for good.
 pub async fn backfill(context: Context, arguments: BackfillArguments) -> Result<Exit, Refusal> {
     if arguments.mirror {
-        return backfill_mirror::run(&context, &arguments).await;
+        return backfill_mirror::run(&context, arguments.dry_run, arguments.json).await;
     }
-    let work = Backfill { context, arguments };
+    if let Some(id) = arguments.recruiter {
+        require_recruiter(&context, id).await?;
+    }
+    let selected = arguments.selection.filter(&context).await?;
+    let work = Backfill { context, arguments, selected };
     if work.arguments.dry_run {
-        work.require_recruiter().await?;
         return work.run_dry().await;
     }
-    work.require_recruiter().await?;
     let shown = work.bar().await?;
     let BackfillArguments { recruiter, active_only, .. } = work.arguments;
-    let command = Command::Backfill { recruiter: recruiter.map(RecruiterId), active_only };
+    let command = match &work.selected {
+        Some(filter) => {
+            let filter = Bson::from(filter.clone()).into_canonical_extjson().to_string();
+            Command::BackfillSelected { filter, active_only }
+        }
+        None => Command::Backfill { recruiter: recruiter.map(RecruiterId), active_only },
+    };
     let outcome =
         submit(&work.context, &command, |stored| shown.set_position(count(&stored.progress, "recruiters"))).await;
     shown.finish_and_clear();
@@ -58,9 +91,26 @@ pub async fn backfill(context: Context, arguments: BackfillArguments) -> Result<
     }
 }
 
+/// Refuses the id of a recruiter that nobody knows. A deleted recruiter with a link is known: its offers may be left.
+///
+/// # Errors
+/// A [`Refusal`].
+pub(super) async fn require_recruiter(context: &Context, id: ObjectId) -> Result<(), Refusal> {
+    for name in [WatchedCollection::Recruiters.name(), LINKS] {
+        let found = with_deadline(collection(&context.database, name).find_one(doc! { "_id": id })).await;
+        if found.map_err(Failure::Read)?.is_some() {
+            return Ok(());
+        }
+    }
+    let message = format!("there is no recruiter {id} in `{}`; correct --recruiter", context.database.name());
+    Err(Refusal::new(Exit::Findings, message))
+}
+
 struct Backfill {
     context: Context,
     arguments: BackfillArguments,
+    /// The filter of `--ids`, `--since` and `--filter`.
+    selected: Option<Document>,
 }
 
 impl Backfill {
@@ -88,21 +138,12 @@ impl Backfill {
         Ok(Exit::Done)
     }
 
-    /// Refuses the id of a recruiter that nobody knows. A deleted recruiter with a link is known: its offers may be left.
-    async fn require_recruiter(&self) -> Result<(), Refusal> {
-        let Some(id) = self.arguments.recruiter else { return Ok(()) };
-        for name in [WatchedCollection::Recruiters.name(), LINKS] {
-            let found = with_deadline(collection(&self.context.database, name).find_one(doc! { "_id": id })).await;
-            if found.map_err(Failure::Read)?.is_some() {
-                return Ok(());
-            }
-        }
-        let message = format!("there is no recruiter {id} in `{}`; correct --recruiter", self.context.database.name());
-        Err(Refusal::new(Exit::Findings, message))
-    }
-
     fn filter(&self) -> Document {
-        scan::backfill_filter(self.arguments.recruiter.map(RecruiterId), self.arguments.active_only)
+        let filter = scan::backfill_filter(self.arguments.recruiter.map(RecruiterId), self.arguments.active_only);
+        match &self.selected {
+            Some(selected) => doc! { "$and": [filter, selected.clone()] },
+            None => filter,
+        }
     }
 
     /// A progress bar with rate and time left; hidden outside a terminal.

@@ -8,7 +8,6 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::BackfillArguments;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::json_output::JsonForm;
@@ -26,10 +25,10 @@ use crate::tasks::{Group, Task, signals};
 ///
 /// # Errors
 /// A [`Refusal`] when the mirror is off, or the database fails for good.
-pub(super) async fn run(context: &Context, arguments: &BackfillArguments) -> Result<Exit, Refusal> {
+pub(super) async fn run(context: &Context, dry_run: bool, json: bool) -> Result<Exit, Refusal> {
     let bar = shown_bar(context).await?;
-    if arguments.dry_run {
-        return dry(context, arguments.json, &bar).await;
+    if dry_run {
+        return dry(context, json, &bar).await;
     }
     let show = |progress: &Document| bar.set_position(count(progress, "offers"));
     let outcome = submit(context, &Command::BackfillMirror, |stored| show(&stored.progress)).await;
@@ -37,7 +36,7 @@ pub(super) async fn run(context: &Context, arguments: &BackfillArguments) -> Res
     match outcome? {
         CommandOutcome { done: true, details } => {
             let dead = count(&details, "dead_letters");
-            let form = arguments.json.then_some(JsonForm::BackfillMirror);
+            let form = json.then_some(JsonForm::BackfillMirror);
             print(&details, form, json!({ "dead_letters": dead }), &format!("; {dead} dead letters"));
             Ok(Exit::Done)
         }

@@ -1,15 +1,30 @@
 //! The commands `config show` and `config check`. Both print a configuration that is already loaded and valid: `main`
 //! prints the faults of a configuration for every command.
 
+use clap::Subcommand;
 use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::ConfigCommand;
 use crate::config::{Effective, Settings};
 use crate::json_output::JsonForm;
 use crate::refusal::{Exit, Refusal};
 use crate::service::check_mail_server;
+
+/// The commands under `config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every key with its value and where it came from, secrets masked.
+    #[command(after_help = "Example:\n  stream-processor config show --json")]
+    Show {
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the configuration, and print every fault.
+    #[command(after_help = "Example:\n  stream-processor config check --config stream-processor.toml")]
+    Check,
+}
 
 /// Runs the command. `keys` are all keys of the valid configuration.
 ///

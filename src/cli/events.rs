@@ -4,25 +4,21 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bson::{Bson, DateTime, Document, doc};
+use bson::{DateTime, Document};
 use chrono_tz::Tz;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use futures::TryStreamExt as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::time::TimeName;
 use crate::context::Context;
-use crate::error::Failure;
 use crate::json_output::JsonForm;
-use crate::model::names::EVENTS;
 use crate::model::timeline::KINDS;
-use crate::mongo::deadline::with_deadline;
-use crate::mongo::reads::collection;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::shown_time::shown;
+use crate::status::events::{as_value, fields_text, read};
 use crate::tasks::{Group, Task, pause, signals};
 
 /// The interval at which `--follow` looks for new events.
@@ -62,7 +58,7 @@ pub async fn events(context: Context, arguments: EventsArguments) -> Result<Exit
         Some(since) => since.resolve(&context).await?,
         None => DateTime::from_millis(0),
     };
-    let mut newest = read(&context, since, &arguments.kind, Some(arguments.limit)).await?;
+    let mut newest = read(&context.database, since, &arguments.kind, Some(arguments.limit)).await?;
     if arguments.json {
         let events: Vec<Value> = newest.iter().map(as_value).collect();
         JsonForm::Events.print(json!({ "events": events }));
@@ -82,30 +78,10 @@ pub async fn events(context: Context, arguments: EventsArguments) -> Result<Exit
         if let Some(last) = newest.last().and_then(|last| last.get_datetime("at").ok()) {
             from = DateTime::from_millis(last.timestamp_millis().saturating_sub(OVERLAP_MILLISECONDS)).max(since);
         }
-        newest = read(&context, from, &arguments.kind, None).await?;
+        newest = read(&context.database, from, &arguments.kind, None).await?;
         output.print(&newest, &mut printed);
     }
     Ok(Exit::Done)
-}
-
-/// Reads the newest events since a time, the oldest first.
-pub(super) async fn read(
-    context: &Context,
-    since: DateTime,
-    kinds: &[String],
-    limit: Option<u32>,
-) -> Result<Vec<Document>, Failure> {
-    let events = collection(&context.database, EVENTS);
-    let mut filter = doc! { "at": { "$gte": since } };
-    if !kinds.is_empty() {
-        filter.insert("kind", doc! { "$in": kinds });
-    }
-    let found = events.find(filter).sort(doc! { "at": -1, "_id": -1 });
-    let found = found.limit(i64::from(limit.unwrap_or_default()));
-    let found = async { found.await?.try_collect::<Vec<Document>>().await };
-    let mut found = with_deadline(found).await.map_err(Failure::Read)?;
-    found.reverse();
-    Ok(found)
 }
 
 /// The form of the events on standard output. With `--follow`, they come one by one, so the columns have fixed widths.
@@ -144,29 +120,4 @@ impl EventOutput {
         let kinds = KINDS.map(|(kind, _)| kind.len()).into_iter().max().unwrap_or_default();
         format!("{time:<width$}  {kind:<kinds$}  {details}").trim_end().to_owned()
     }
-}
-
-fn time(event: &Document) -> Option<String> {
-    event.get_datetime("at").ok()?.try_to_rfc3339_string().ok()
-}
-
-/// The fields of the event's kind. Fields without a value are left out.
-fn fields(event: &Document) -> impl Iterator<Item = (&String, Value)> {
-    let own =
-        event.iter().filter(|(name, value)| !["_id", "at", "kind"].contains(&name.as_str()) && **value != Bson::Null);
-    own.map(|(name, value)| (name, value.clone().into_relaxed_extjson()))
-}
-
-fn as_value(event: &Document) -> Value {
-    let mut value = json!({ "at": time(event), "kind": event.get_str("kind").ok() });
-    if let Some(object) = value.as_object_mut() {
-        object.extend(fields(event).map(|(name, value)| (name.clone(), value)));
-    }
-    value
-}
-
-/// The fields of the event's kind, as one line.
-pub(super) fn fields_text(event: &Document) -> String {
-    let fields: Vec<String> = fields(event).map(|(name, value)| format!("{name}={value}")).collect();
-    fields.join(" ")
 }

@@ -4,8 +4,11 @@
 pub mod arguments;
 pub mod backfill;
 mod backfill_mirror;
+pub mod commands;
 pub mod config;
+pub mod control;
 pub mod dead_letters;
+pub mod dispatch;
 pub mod emails;
 pub mod events;
 pub mod health;
@@ -17,6 +20,8 @@ pub mod phase_certificate;
 pub mod position;
 pub mod replay;
 pub mod resume;
+pub mod resync;
+mod selection;
 pub mod status;
 mod table;
 mod time;
@@ -26,19 +31,17 @@ pub mod verify;
 
 use std::path::PathBuf;
 
-use bson::oid::ObjectId;
 use chrono_tz::Tz;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgMatches, Args, Parser, Subcommand};
 use secrecy::SecretString;
 
 use self::arguments::{
-    CompletionsArguments, DeadLettersCommand, DoctorArguments, ManArguments, ReplayArguments, ResumeArguments,
-    StatusArguments, TokensCommand,
+    CompletionsArguments, DeadLettersCommand, DoctorArguments, ManArguments, ReplayArguments, StatusArguments,
+    TokensCommand,
 };
 pub use self::job_arguments::{AnonymizeCommand, EmailsCommand, JobsCommand, ObfuscateArguments, RunJobArguments};
 use crate::config::{Sources, process_environment};
-use crate::phase::Phase;
 use crate::refusal::Refusal;
 use crate::setup::SetupArguments;
 
@@ -90,7 +93,7 @@ pub enum CliCommand {
     /// Show the state of the service on one screen: phase, leader, lag, position, dead letters, jobs.
     #[command(after_help = "Example:\n  stream-processor status --watch")]
     Status(StatusArguments),
-    /// Show what happened: leaders, phases, gaps, resyncs, commands, verifications, failed jobs.
+    /// Show what happened: leaders, phases, pauses, halts, gaps, resyncs, commands, verifications, failed jobs.
     #[command(after_help = "Example:\n  stream-processor events --since '2h ago'")]
     Events(events::EventsArguments),
     /// Show, save and move the position in the change stream.
@@ -111,7 +114,20 @@ pub enum CliCommand {
     /// The leader does the work beside its stream. Without an instance, the command does it itself. An interrupted
     /// backfill continues where it stopped. With `--mirror`, offers are the source, and recruiters that differ are written.
     #[command(after_help = "Example:\n  stream-processor backfill --active-only --dry-run")]
-    Backfill(BackfillArguments),
+    Backfill(backfill::BackfillArguments),
+    /// Run a resync: project every recruiter again, cancel the offers of jobs that are gone, anonymise those of people
+    /// who are, and repair all gaps.
+    ///
+    /// The leader does the work beside its stream. Without an instance, the command does it itself.
+    #[command(after_help = "Example:\n  stream-processor resync --reason \"a backup was restored\"")]
+    Resync(resync::ResyncArguments),
+    /// List the commands that were given to the leader, or cancel one.
+    #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor commands list")]
+    Commands {
+        /// Which of the two.
+        #[command(subcommand)]
+        command: commands::CommandsCommand,
+    },
     /// Prepare the database: indexes, the service's own collections, the new fields of our offers.
     ///
     /// Takes only the missing steps. It can be repeated, and it can run beside an instance.
@@ -122,13 +138,13 @@ pub enum CliCommand {
     /// A difference counts only if a second comparison, some time later, still finds it. The exit code is
     /// then 1.
     #[command(after_help = "Example:\n  stream-processor verify --sample 1000 --json")]
-    Verify(VerifyArguments),
+    Verify(verify::VerifyArguments),
     /// Show which collection is the authority, and make a step to another phase.
     #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor phase show")]
     Phase {
         /// What about it.
         #[command(subcommand)]
-        command: PhaseCommand,
+        command: phase::PhaseCommand,
     },
     /// List the dead letters, retry them, or drop them.
     #[command(disable_help_subcommand = true, after_help = "Example:\n  stream-processor dead-letters list")]
@@ -137,11 +153,24 @@ pub enum CliCommand {
         #[command(subcommand)]
         command: DeadLettersCommand,
     },
-    /// Let a halted leader go on. A halt follows a lost position if `stream.on_history_lost` is `halt`.
+    /// Pause the service: the leader keeps the lease, reads nothing and writes nothing, and no time-based job runs.
     ///
-    /// What was not read becomes a gap, and a resync repairs it.
-    #[command(after_help = "Example:\n  stream-processor resume --from now --reason \"the oplog was too small\"")]
-    Resume(ResumeArguments),
+    /// The pause outlasts restarts and changes of leader, until `resume`. Changes wait in the oplog, so the pause must be
+    /// shorter than the oplog. Without an instance, the next one begins paused.
+    #[command(after_help = "Example:\n  stream-processor pause --limit 30m --reason \"the index is being built\"")]
+    Pause(control::PauseArguments),
+    /// Let the service go on after `pause`, or a leader after a halt. A halt follows a lost position if
+    /// `stream.on_history_lost` is `halt`.
+    ///
+    /// After a pause the stream goes on at its position. After a halt, what was not read becomes a gap, and a resync
+    /// repairs it.
+    #[command(after_help = "Example:\n  stream-processor resume --reason \"the index is there\"")]
+    Resume(resume::ResumeArguments),
+    /// Let a standby lead: the leader gives the lease back, and does not ask for it again for a while.
+    ///
+    /// The exit code is 1 if no standby takes the lease.
+    #[command(after_help = "Example:\n  stream-processor stepdown --for 120")]
+    Stepdown(control::StepdownArguments),
     /// Ask the instance of this machine whether it is alive; for a container's health check.
     ///
     /// Asks /livez at `http.listen`. The exit code is 1 if the answer is negative or missing.
@@ -187,7 +216,7 @@ pub enum CliCommand {
     Config {
         /// Which of the two.
         #[command(subcommand)]
-        command: ConfigCommand,
+        command: config::ConfigCommand,
     },
     /// Print the completion script of a shell.
     #[command(after_help = "Example:\n  stream-processor completions bash")]
@@ -205,101 +234,6 @@ pub struct RunArguments {
     pub listen: Option<String>,
 }
 
-/// Arguments of `backfill`.
-#[derive(Debug, Args)]
-pub struct BackfillArguments {
-    /// Only this recruiter.
-    #[arg(long, value_name = "ID", value_parser = values::object_id)]
-    pub recruiter: Option<ObjectId>,
-    /// Only recruiters that are active.
-    #[arg(long)]
-    pub active_only: bool,
-    /// The other direction: bring what our offers say into `recruiters`. For phase `shadow`.
-    #[arg(long, conflicts_with_all = ["recruiter", "active_only"])]
-    pub mirror: bool,
-    /// Count the writes, and write nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Print the result as JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `verify`.
-#[derive(Debug, Args)]
-pub struct VerifyArguments {
-    /// Compare only this number of recruiters, chosen at random.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub sample: Option<u32>,
-    /// Repair the differences with a resync, and compare again.
-    #[arg(long)]
-    pub repair: bool,
-    /// Write the report as JSON to this file too. With `-`, print it in place of the table.
-    #[arg(long, value_name = "FILE", value_parser = values::file_to_write)]
-    pub report: Option<PathBuf>,
-    /// Print the report as JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// The commands under `phase`.
-#[derive(Debug, Subcommand)]
-pub enum PhaseCommand {
-    /// Print the phase, since when, what it means, and the conditions for the next one.
-    #[command(after_help = "Example:\n  stream-processor phase show --json")]
-    Show {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Make one step forward or back: sync, dual-write, shadow, retired.
-    ///
-    /// The step is refused while a condition is not met; the answer names each condition. A step back from shadow or
-    /// retired compares everything first.
-    #[command(after_help = "Example:\n  stream-processor phase set dual-write")]
-    Set {
-        /// The phase to enter.
-        #[arg(value_name = "PHASE", value_parser = values::phase)]
-        phase: Phase,
-        /// Override unmet conditions; the history records them.
-        #[arg(long, requires = "reason")]
-        force: bool,
-        /// The reason, for the history.
-        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
-        reason: Option<String>,
-        /// Print the result as JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Certify whether `recruiters` may be removed, or check such a certificate against the database.
-    ///
-    /// Reads all recruiters and offers, and writes nothing. The exit code is 0 whatever the verdict says.
-    #[command(after_help = "Example:\n  stream-processor phase certificate --out certificate.json")]
-    Certificate(phase_certificate::CertificateArguments),
-    /// Print every step so far: who, when, from where to where, why.
-    #[command(after_help = "Example:\n  stream-processor phase history --json")]
-    History {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// The commands under `config`.
-#[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
-    /// Print every key with its value and where it came from, secrets masked.
-    #[command(after_help = "Example:\n  stream-processor config show --json")]
-    Show {
-        /// Print JSON instead of a table.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Check the configuration, and print every fault.
-    #[command(after_help = "Example:\n  stream-processor config check --config stream-processor.toml")]
-    Check,
-}
-
 impl CliCommand {
     /// Checks arguments against each other, as far as that needs no database.
     ///
@@ -308,7 +242,9 @@ impl CliCommand {
     pub fn check(&self) -> Result<(), Refusal> {
         match self {
             Self::Replay(arguments) => replay::check(arguments),
-            Self::Phase { command: PhaseCommand::Certificate(arguments) } => phase_certificate::check_digest(arguments),
+            Self::Phase { command: phase::PhaseCommand::Certificate(arguments) } => {
+                phase_certificate::check_digest(arguments)
+            }
             _ => Ok(()),
         }
     }
@@ -322,7 +258,8 @@ impl CliCommand {
             Self::DeadLetters { command } => {
                 matches!(command, DeadLettersCommand::List(_) | DeadLettersCommand::Show { .. })
             }
-            Self::Phase { command } => !matches!(command, PhaseCommand::Set { .. }),
+            Self::Phase { command } => !matches!(command, phase::PhaseCommand::Set { .. }),
+            Self::Commands { command } => matches!(command, commands::CommandsCommand::List(_)),
             Self::Backfill(_) | Self::Replay(_) => self.is_dry_run(),
             _ => false,
         }

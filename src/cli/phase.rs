@@ -3,11 +3,13 @@
 
 use bson::DateTime;
 use chrono_tz::Tz;
+use clap::Subcommand;
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::table::table;
-use super::{PhaseCommand, phase_certificate};
+use super::{phase_certificate, values};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::json_output::JsonForm;
@@ -23,6 +25,49 @@ use crate::service::submit::submit;
 use crate::shown_time::{shown, shown_times};
 use crate::verify;
 use crate::verify::only_in_recruiters::OnlyInRecruiters;
+
+/// The commands under `phase`.
+#[derive(Debug, Subcommand)]
+pub enum PhaseCommand {
+    /// Print the phase, since when, what it means, and the conditions for the next one.
+    #[command(after_help = "Example:\n  stream-processor phase show --json")]
+    Show {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make one step forward or back: sync, dual-write, shadow, retired.
+    ///
+    /// The step is refused while a condition is not met; the answer names each condition. A step back from shadow or
+    /// retired compares everything first.
+    #[command(after_help = "Example:\n  stream-processor phase set dual-write")]
+    Set {
+        /// The phase to enter.
+        #[arg(value_name = "PHASE", value_parser = values::phase)]
+        phase: Phase,
+        /// Override unmet conditions; the history records them.
+        #[arg(long, requires = "reason")]
+        force: bool,
+        /// The reason, for the history.
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+        reason: Option<String>,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Certify whether `recruiters` may be removed, or check such a certificate against the database.
+    ///
+    /// Reads all recruiters and offers, and writes nothing. The exit code is 0 whatever the verdict says.
+    #[command(after_help = "Example:\n  stream-processor phase certificate --out certificate.json")]
+    Certificate(phase_certificate::CertificateArguments),
+    /// Print every step so far: who, when, from where to where, why.
+    #[command(after_help = "Example:\n  stream-processor phase history --json")]
+    History {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
 
 /// Runs the command and prints its result on standard output.
 ///

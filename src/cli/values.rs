@@ -3,6 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bson::oid::ObjectId;
 
@@ -21,6 +22,12 @@ pub(super) fn phase(word: &str) -> Result<Phase, String> {
 pub(super) fn object_id(text: &str) -> Result<ObjectId, String> {
     ObjectId::parse_str(text)
         .map_err(|_| "not an _id: 24 hexadecimal digits, such as 65102a7347a6ef7545b05ef0".to_owned())
+}
+
+/// Reads the limit of a pause: from a second to 30 days.
+pub(super) fn limit(text: &str) -> Result<Duration, String> {
+    let limit = humantime::parse_duration(text).ok().filter(|limit| (1..=30 * 86_400).contains(&limit.as_secs()));
+    limit.ok_or_else(|| "not a duration such as 30m or 2h, of 30 days at most".to_owned())
 }
 
 /// Reads the name of a time-based job.

@@ -1,21 +1,51 @@
 //! The command `verify` (spec 06), which compares offers with their recruiters. With `--repair`, the leader carries out
 //! a resync when there are differences, and the comparison is repeated.
 
+use std::path::PathBuf;
+
+use bson::oid::ObjectId;
+use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::VerifyArguments;
+use super::backfill::require_recruiter;
+use super::time::TimeName;
+use super::values;
 use crate::context::Context;
-use crate::error::Failure;
 use crate::json_output::JsonForm;
 use crate::maintenance::stored_commands::{Command, CommandOutcome};
+use crate::model::ids::RecruiterId;
 use crate::phase::state;
 use crate::progress::tell;
 use crate::refusal::{Exit, Refusal};
 use crate::service::submit::submit;
 use crate::tasks::{Group, Task, signals};
-use crate::verify;
 use crate::verify::report::VerificationReport;
+use crate::verify::{self, Part};
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    /// Compare only this number of recruiters, chosen at random.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub sample: Option<u32>,
+    /// Compare only this recruiter. `backfill --recruiter` repairs it.
+    #[arg(long, value_name = "ID", value_parser = values::object_id, conflicts_with_all = ["sample", "since", "repair"])]
+    pub recruiter: Option<ObjectId>,
+    /// Compare only what changed since this time: recruiters by their dates and those of their jobs, offers by
+    /// `updated_at`.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["sample", "repair"])]
+    pub since: Option<TimeName>,
+    /// Repair the differences with a resync, and compare again.
+    #[arg(long)]
+    pub repair: bool,
+    /// Write the report as JSON to this file too. With `-`, print it in place of the table.
+    #[arg(long, value_name = "FILE", value_parser = values::file_to_write)]
+    pub report: Option<PathBuf>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Runs the command and prints its report on standard output.
 ///
@@ -53,13 +83,23 @@ struct Verify {
 }
 
 impl Verify {
-    /// Runs one verification: of all recruiters, or of a random sample with `--sample`.
-    async fn compare(&self) -> Result<VerificationReport, Failure> {
-        let phase = state::load(&self.context.database, self.context.settings.phase.initial).await?.phase;
-        match self.arguments.sample {
-            Some(count) => verify::sample(&self.context, phase, self.stop.clone(), count).await,
-            None => verify::full(&self.context, phase, self.stop.clone(), true).await,
+    /// Runs one verification: of everything, or of what the arguments select.
+    async fn compare(&self) -> Result<VerificationReport, Refusal> {
+        let (context, stop) = (&self.context, self.stop.clone());
+        let phase = state::load(&context.database, context.settings.phase.initial).await?.phase;
+        let VerifyArguments { sample, recruiter, since, .. } = self.arguments;
+        if let Some(count) = sample {
+            return Ok(verify::sample(context, phase, stop, count).await?);
         }
+        let part = match (recruiter, since) {
+            (Some(id), _) => {
+                require_recruiter(context, id).await?;
+                Part::Recruiter(RecruiterId(id))
+            }
+            (None, Some(since)) => Part::Since(since.resolve(context).await?),
+            (None, None) => return Ok(verify::full(context, phase, stop, true).await?),
+        };
+        Ok(verify::part(context, phase, stop, part).await?)
     }
 
     /// Prints the report, and writes it to the file of `--report`.

@@ -26,6 +26,7 @@ pub struct Settings {
     /// The checkpoint and its history.
     pub tokens: TokensSettings,
     pub lease: LeaseSettings,
+    pub pause: PauseSettings,
     pub phase: PhaseSettings,
     /// Anonymisation.
     pub privacy: PrivacySettings,
@@ -110,6 +111,13 @@ pub struct TokensSettings {
 pub struct LeaseSettings {
     /// The time for which an instance holds the lease without renewing it.
     pub duration: Duration,
+}
+
+/// The settings of `[pause]`.
+#[derive(Debug, Clone)]
+pub struct PauseSettings {
+    /// The time after which an alert about a pause fires.
+    pub limit: Duration,
 }
 
 /// The settings of `[phase]`.
@@ -205,6 +213,7 @@ impl Settings {
             stream: values.stream()?,
             tokens: values.tokens()?,
             lease: LeaseSettings { duration: values.duration("lease.duration")? },
+            pause: PauseSettings { limit: values.duration("pause.limit")? },
             phase: PhaseSettings {
                 initial: values.choice("phase.initial")?,
                 keep_recruiters_backup: values.boolean("phase.keep_recruiters_backup")?,

@@ -19,6 +19,7 @@ pub fn sections() -> Vec<Section> {
         stream(),
         tokens(),
         lease(),
+        pause(),
         phase(),
         privacy(),
         users(),
@@ -212,6 +213,16 @@ fn lease() -> Section {
         "How long a lease lasts without renewal. A standby waits this long.",
     );
     Section::new("lease", "Which instance leads.", vec![term])
+}
+
+fn pause() -> Section {
+    let limit = duration(
+        "pause.limit",
+        (MINUTE, DAY.saturating_mul(30)),
+        "1h",
+        "How long a pause may last before an alert fires, unless `pause --limit` says otherwise.",
+    );
+    Section::new("pause", "The command `pause`, which stops the service for a while.", vec![limit])
 }
 
 fn phase() -> Section {

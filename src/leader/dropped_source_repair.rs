@@ -12,6 +12,7 @@ use crate::maintenance::gaps;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
 use crate::model::names::state_id::DROPPED_SOURCES;
+use crate::model::timeline::TimelineEvent;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::plan::dropped_sources::Dropped;
@@ -74,6 +75,7 @@ impl Pipeline {
         if is_watched && are_recruiters_absent(&database).await? && self.dropped.note_absent(source) {
             error!(collection = source.name(), "a watched collection was dropped while its events were not read");
             self.maintenance.held = true;
+            self.maintenance.fence.writer.note(TimelineEvent::SourceDropped { collection: source.name() });
             self.store_sources().await?;
         }
         Ok(())
@@ -87,6 +89,8 @@ impl Pipeline {
                 is_dropped = true;
                 let collection = event.collection.or(event.renamed_to).map(WatchedCollection::name);
                 error!(collection, operation = event.operation.name(), "a watched collection was dropped or replaced");
+                let collection = collection.unwrap_or("the database");
+                self.maintenance.fence.writer.note(TimelineEvent::SourceDropped { collection });
             }
         }
         if is_dropped {

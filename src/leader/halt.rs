@@ -3,6 +3,7 @@
 
 use bson::{DateTime, Document, Timestamp, doc};
 use mongodb::Database;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -12,10 +13,13 @@ use crate::interruption::{Interruption, Unfinished};
 use crate::lease::Lease;
 use crate::model::names::STATE;
 use crate::model::names::state_id::HALT;
+use crate::model::timeline::TimelineEvent;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
+use crate::mongo::server_clock::server_time;
 use crate::observe::repeated_failure::RepeatedFailure;
 use crate::tasks::pause;
+use crate::write::recorder::note_at_once;
 use crate::write::{Writer, update_command};
 
 /// The decision of a person to go on after a halt.
@@ -32,6 +36,8 @@ pub(crate) struct StoredHalt {
     pub instance: String,
     /// The failure that led to the halt.
     pub cause: String,
+    /// The last time at which a leader halted, by the server's clock.
+    since: DateTime,
     order: Option<ResumeOrder>,
 }
 
@@ -51,6 +57,7 @@ impl StoredHalt {
         Self {
             instance: text("instance"),
             cause: text("cause"),
+            since: stored.get_datetime("since").copied().unwrap_or(DateTime::from_millis(0)),
             order: order.map(|order| ResumeOrder { from: order.get_timestamp("from").ok() }),
         }
     }
@@ -107,11 +114,20 @@ pub(crate) async fn until_resumed(
             Err(_) => {}
         }
         let database = &context.database;
+        let (_renewed, validity) = watch::channel(lease.validity);
+        let writer = lease.writer(database, validity);
         if !is_stored {
             is_stored = store(database, lease, &context.deployment.instance, cause).await.is_ok();
+            if is_stored {
+                note_at_once(&writer, TimelineEvent::Halted { cause: cause.to_string() }).await;
+            }
         }
         // A failed read is repeated with the next renewal.
-        if let Ok(Some(StoredHalt { order: Some(order), .. })) = StoredHalt::read(database).await {
+        if let Ok(Some(StoredHalt { order: Some(order), since, .. })) = StoredHalt::read(database).await {
+            // The length is for people. It does not fail because the clock cannot be read.
+            let now = server_time(database).await.unwrap_or(since);
+            let seconds = (now.timestamp_millis() - since.timestamp_millis()) / 1_000;
+            note_at_once(&writer, TimelineEvent::Resumed { seconds }).await;
             info!(from = order.from.map(|from| from.time), "a person decided to go on");
             return Ok(Some(order));
         }

@@ -12,11 +12,13 @@ use tracing::{info, warn};
 
 use super::canary;
 use super::checkpoint::{CheckpointTerm, Checkpoints};
+use super::control::{Control, LeaderState};
 use super::dropped_source_repair;
 use super::halt::{self, ResumeOrder};
 use super::late_write_watch::LateWriteWatch;
 use super::leadership_event;
 use super::reader::{EVENTS_PER_REPLY, StreamReader};
+use super::schema_memory::KnownSchema;
 use super::start_position::{self, PositionStores, Start, Watch, prepare};
 use super::stream_loop::{LastTimes, Pipeline};
 use crate::apply::executor::Apply;
@@ -99,7 +101,7 @@ pub(crate) async fn lead(
         dropped,
         phase: known.subscribe(),
         times: LastTimes::default(),
-        schema: None,
+        schema: KnownSchema::default(),
         checkpoints,
         inbox,
         batch_max: settings.stream.batch_max,
@@ -147,8 +149,11 @@ fn follow_phase(context: &Context, current: &Current, group: &mut Group) -> Know
     known
 }
 
-/// Spawns the canary, and the watch for late writes.
+/// Spawns the control, the canary, and the watch for late writes.
 fn spawn_watches(context: &Context, writer: Writer, term: i64, current: Current, group: &mut Group) {
+    let instance = context.deployment.instance.clone();
+    let control = Control { writer: writer.clone(), term, instance, state: LeaderState::Leads };
+    group.spawn(Task::Control, control.run(group.stop.clone()));
     let late_writes = LateWriteWatch::new(context, writer.clone(), term, current, group.stop.clone());
     group.spawn(Task::LateWrites, late_writes.run());
     let (interval, health) = (context.settings.stream.canary_interval, Arc::clone(&context.health));

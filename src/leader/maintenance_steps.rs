@@ -16,7 +16,9 @@ use crate::maintenance::gaps;
 use crate::maintenance::resync::Resync;
 use crate::model::names::STATE;
 use crate::model::names::state_id::TARGET_SCHEMA;
+use crate::model::timeline::TimelineEvent;
 use crate::retry::Delays;
+use crate::target::changes;
 use crate::write::update_command;
 
 /// The longest time between two steps of maintenance while the stream is busy.
@@ -56,11 +58,22 @@ impl Pipeline {
         }
         self.times.looked = Some(clock::instant());
         self.may_write()?;
+        self.note_schema();
         self.tend_schema().await?;
         let taken_up = self.maintenance.take_up(&self.apply.stages.database, None).await;
         match taken_up {
             Ok(()) => Ok(()),
-            Err(failure) => self.wait_after(failure.into(), &mut Delays::up_to(Duration::from_secs(5))).await,
+            Err(cause) => self.wait_after(cause, &mut Delays::up_to(Duration::from_secs(5))).await,
+        }
+    }
+
+    /// Tells the timeline what changed in the schema and the indexes of the target since the last look.
+    fn note_schema(&mut self) {
+        let now = self.apply.stages.target.state();
+        if let Some(before) = self.schema.told.replace(now.clone()) {
+            for change in changes(&before, &now) {
+                self.maintenance.fence.writer.note(TimelineEvent::SchemaChanged { change });
+            }
         }
     }
 
@@ -72,10 +85,10 @@ impl Pipeline {
             return Ok(());
         }
         let now = SchemaMemory::of(&state.schema);
-        if self.schema.as_ref() == Some(&now) {
+        if self.schema.stored.as_ref() == Some(&now) {
             return Ok(());
         }
-        let stored = match self.schema.take() {
+        let stored = match self.schema.stored.take() {
             Some(known) => Some(known),
             None => match SchemaMemory::read(&self.apply.stages.database).await {
                 Ok(stored) => stored,
@@ -92,7 +105,7 @@ impl Pipeline {
         if stored.as_ref() != Some(&now) {
             self.store_state(TARGET_SCHEMA, now.to_document()).await?;
         }
-        self.schema = Some(now);
+        self.schema.stored = Some(now);
         Ok(())
     }
 

@@ -3,12 +3,15 @@
 pub(crate) mod canary;
 pub(crate) mod checkpoint;
 pub(crate) mod checkpoint_origin;
+pub(crate) mod control;
 pub(crate) mod dropped_source_repair;
+pub(crate) mod during_pause;
 pub(crate) mod halt;
 pub(crate) mod late_write_watch;
 pub(crate) mod lead;
 mod leadership_event;
 pub(crate) mod maintenance_steps;
+pub(crate) mod pause;
 pub(crate) mod reader;
 pub(crate) mod schema_memory;
 pub(crate) mod start_position;

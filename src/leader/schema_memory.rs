@@ -12,6 +12,7 @@ use crate::model::names::state_id::TARGET_SCHEMA;
 use crate::model::{ManagedByType, TargetSchema};
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
+use crate::target::TargetState;
 
 /// The part of a schema that decides what an offer looks like. Stored as the document `target_schema`.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +20,15 @@ pub(crate) struct SchemaMemory {
     omitted: BTreeSet<String>,
     managed_by: String,
     has_pending: bool,
+}
+
+/// What the pipeline knows of the target's schema.
+#[derive(Debug, Default)]
+pub(crate) struct KnownSchema {
+    /// The schema as it was stored last; `None` until it was read.
+    pub stored: Option<SchemaMemory>,
+    /// The state of the target of which the timeline knows; `None` until the first look.
+    pub told: Option<TargetState>,
 }
 
 impl SchemaMemory {

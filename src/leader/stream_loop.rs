@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 use super::checkpoint::{Applied, Checkpoints};
 use super::reader::{EVENTS_PER_REPLY, Incoming};
-use super::schema_memory::SchemaMemory;
+use super::schema_memory::KnownSchema;
 use crate::apply::executor::Apply;
 use crate::clock;
 use crate::error::Directive;
@@ -55,8 +55,7 @@ pub(crate) struct Pipeline {
     /// The phase as it was last read from the database.
     pub(super) phase: watch::Receiver<Followed>,
     pub(super) times: LastTimes,
-    /// The schema of the target as it was stored last; `None` until it was read.
-    pub(super) schema: Option<SchemaMemory>,
+    pub(super) schema: KnownSchema,
     /// The setting `stream.batch_max`: the greatest number of events in a batch.
     pub(super) batch_max: usize,
     /// The setting `stream.batch_max_bytes`. Merging stops when a batch has so many bytes.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bson::{Document, doc};
+
 use super::refused::refused_by;
 use super::stored_commands::{CommandOutcome, StoredCommand, count, counted};
 use crate::apply::executor::Apply;
@@ -19,6 +21,14 @@ pub(super) const AFTER_OTHER: &str = "after_other";
 /// The field of a backfill's progress that is true when this scan is done.
 const OTHERS_DONE: &str = "others_done";
 
+/// Makes the filter of a backfill of selected recruiters; `None` when the stored text is none.
+#[must_use]
+pub(super) fn selected(filter: &str, active_only: bool) -> Option<Document> {
+    let json: serde_json::Map<String, serde_json::Value> = serde_json::from_str(filter).ok()?;
+    let filter = Document::try_from(json).ok()?;
+    Some(doc! { "$and": [scan::backfill_filter(None, active_only), filter] })
+}
+
 /// Does the next step. Returns the outcome when the backfill is finished.
 ///
 /// # Errors
@@ -26,20 +36,17 @@ const OTHERS_DONE: &str = "others_done";
 pub(super) async fn step(
     stored: &mut StoredCommand,
     apply: &mut Apply,
-    recruiter: Option<RecruiterId>,
-    active_only: bool,
+    filter: &Document,
 ) -> Result<Option<CommandOutcome>, Unfinished> {
     if let Some(refused) = refused_by(apply.stages.phase) {
         return Ok(Some(refused));
     }
     let database = apply.stages.database.clone();
-    let filter = scan::backfill_filter(recruiter, active_only);
     // Documents whose `_id` is no ObjectId come first. The scan for touches does not find them.
     if !stored.progress.get_bool(OTHERS_DONE).unwrap_or_default() {
         let after = OtherId::from_stored(stored.progress.get(AFTER_OTHER));
         let position = EventPosition::of_scan(stored.requested_at);
-        let (last, noted) =
-            apply.note_others(WatchedCollection::Recruiters, &filter, after.as_ref(), &position).await?;
+        let (last, noted) = apply.note_others(WatchedCollection::Recruiters, filter, after.as_ref(), &position).await?;
         stored.progress.remove(AFTER_OTHER);
         match last {
             Some(last) => stored.progress.insert(AFTER_OTHER, last.to_stored()),
@@ -50,7 +57,7 @@ pub(super) async fn step(
         return Ok(None);
     }
     let after = stored.progress.get_object_id("after").ok();
-    let ids = scan::ids_after(&database, WatchedCollection::Recruiters.name(), &filter, after).await?;
+    let ids = scan::ids_after(&database, WatchedCollection::Recruiters.name(), filter, after).await?;
     let Some(last) = ids.last() else {
         let mut details = stored.progress.clone();
         for position in ["after", OTHERS_DONE] {

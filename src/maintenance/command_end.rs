@@ -1,14 +1,16 @@
-//! The line of the log about the end of a stored command. Both lanes of commands write it.
+//! The line of the log and the event of the timeline about the end of a stored command. All lanes of commands tell it.
 
 use bson::Bson;
 use tracing::{info, warn};
 
-use super::stored_commands::{CommandOutcome, StoredCommand};
+use super::stored_commands::{CommandOutcome, Lane, StoredCommand};
 use crate::clock;
+use crate::model::timeline::TimelineEvent;
+use crate::write::Writer;
 
-/// Tells the log the end of a command. The reasons of a refusal are our own words; what a person typed is not among
+/// Tells the log and the timeline the end of a command. The commands of the control have events of their own. The reasons of a refusal are our own words; what a person typed is not among
 /// them.
-pub(crate) fn tell(stored: &StoredCommand, outcome: &CommandOutcome) {
+pub(crate) fn tell(writer: &Writer, stored: &StoredCommand, outcome: &CommandOutcome) {
     let (command, order) = (stored.id.to_hex(), stored.command.name());
     let seconds = (clock::now().timestamp_millis() - stored.requested_at.timestamp_millis()) / 1000;
     if outcome.done {
@@ -17,5 +19,12 @@ pub(crate) fn tell(stored: &StoredCommand, outcome: &CommandOutcome) {
         let reasons = outcome.details.get_array("reasons").map(Vec::as_slice).unwrap_or_default();
         let reason = reasons.iter().filter_map(Bson::as_str).collect::<Vec<_>>().join("; ");
         warn!(command, order, seconds, reason, "a command is refused");
+    }
+    if stored.command.lane() != Lane::Control {
+        writer.note(TimelineEvent::CommandEnded {
+            command: order,
+            done: outcome.done,
+            counts: outcome.details.clone(),
+        });
     }
 }

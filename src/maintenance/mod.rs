@@ -3,11 +3,12 @@
 mod backfill;
 pub(crate) mod backfill_dry_run;
 pub(crate) mod backfill_mirror;
+mod command;
 pub(crate) mod command_end;
 pub(crate) mod gaps;
 pub(crate) mod other_ids;
 mod phase_step;
-mod refused;
+pub(crate) mod refused;
 pub(crate) mod replay;
 pub(crate) mod resync;
 mod resync_stage;

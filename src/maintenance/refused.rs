@@ -14,7 +14,7 @@ pub(super) fn refused_by(phase: Phase) -> Option<CommandOutcome> {
 }
 
 /// Makes the outcome of a command that is refused for these reasons.
-pub(super) fn refused(reasons: impl IntoIterator<Item = String>) -> CommandOutcome {
+pub(crate) fn refused(reasons: impl IntoIterator<Item = String>) -> CommandOutcome {
     let reasons: Vec<Bson> = reasons.into_iter().map(Bson::from).collect();
     CommandOutcome { done: false, details: doc! { "reasons": reasons } }
 }

@@ -2,15 +2,15 @@
 //! (spec 06, "A command that writes while an instance is running"). The process that holds the lease carries them out.
 //! Progress and result are stored, so that the command line can show them and a new leader can go on.
 
-use bson::{Bson, DateTime, Document, Timestamp, doc, oid::ObjectId};
+use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use mongodb::Database;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
+pub(crate) use super::command::{Command, Lane, Span};
 use crate::error::Failure;
 use crate::failpoint;
 use crate::interruption::{Interruption, Unfinished};
-use crate::model::ids::{RecruiterId, UserId};
 use crate::model::names::COMMANDS;
 use crate::model::names::command_state::{DONE, REQUESTED, RUNNING, UNFINISHED, UNREADABLE};
 use crate::mongo::deadline::with_deadline;
@@ -18,124 +18,11 @@ use crate::mongo::reads::collection;
 use crate::mongo::server_clock::server_time;
 use crate::refusal::{Exit, Refusal};
 
+/// The reason of the refusal of a cancelled command.
+pub(crate) const CANCELLED: &str = "an operator cancelled the command";
+
 /// The time for which finished commands are kept, in milliseconds: 30 days.
 const KEPT_MILLISECONDS: i64 = 30 * 24 * 3_600_000;
-
-/// A command that an operator, or the ticker, gives to the leader.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "kebab-case")]
-pub enum Command {
-    /// Touches recruiters.
-    Backfill {
-        /// The only recruiter to touch; `None` for all.
-        recruiter: Option<RecruiterId>,
-        /// True to touch active recruiters only.
-        active_only: bool,
-    },
-    /// Touches our offers for the mirror.
-    BackfillMirror,
-    /// Runs a resync, for `verify --repair`.
-    Repair,
-    /// Touches everything that changed in a span of time.
-    Replay(Span),
-    /// Retries dead letters.
-    RetryDeadLetters {
-        /// Limits the retry to the dead letters with these `_id`s; empty for all.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        ids: Vec<String>,
-        /// Limits the retry to dead letters that are due at this time; `None` for all.
-        #[serde(default)]
-        due_at: Option<DateTime>,
-    },
-    /// Drops dead letters without a retry.
-    DropDeadLetters {
-        /// The `_id`s of the dead letters.
-        ids: Vec<String>,
-        /// The operator's reason; `None` in commands of 1.0.0.
-        #[serde(default)]
-        reason: Option<String>,
-    },
-    /// Goes to another phase.
-    SetPhase {
-        /// The word of the phase, as in the configuration.
-        to: String,
-        /// True to override unmet conditions.
-        force: bool,
-        /// The operator's reason, which is stored with the step.
-        reason: Option<String>,
-    },
-    /// Runs a time-based job now.
-    RunJob {
-        /// The name of the job.
-        job: String,
-        /// The time that the job takes for now; `None` for the time of the run.
-        now: Option<DateTime>,
-    },
-    /// Anonymises one user.
-    AnonymizeUser {
-        /// The `_id` of the user.
-        user: UserId,
-    },
-    /// Replaces personal values in our offers by fake ones.
-    Obfuscate,
-}
-
-/// The part of a leadership that carries a command out. Each part carries out one command at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// The pipeline, between its batches.
-    Pipeline,
-    /// The ticker, between the runs of its jobs.
-    Ticker,
-}
-
-/// The stored names of the commands in the ticker's lane.
-const OF_TICKER: [&str; 3] = ["run-job", "anonymize-user", "obfuscate"];
-
-impl Command {
-    /// The word of the command for the log. Reasons and names of people stay out of it: they are stored with the command.
-    #[must_use]
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Backfill { .. } => "backfill",
-            Self::BackfillMirror => "backfill-mirror",
-            Self::Repair => "repair",
-            Self::Replay(_) => "replay",
-            Self::RetryDeadLetters { .. } => "retry-dead-letters",
-            Self::DropDeadLetters { .. } => "drop-dead-letters",
-            Self::SetPhase { .. } => "set-phase",
-            Self::RunJob { .. } => "run-job",
-            Self::AnonymizeUser { .. } => "anonymize-user",
-            Self::Obfuscate => "obfuscate",
-        }
-    }
-
-    /// Returns the part of the leadership that carries this command out.
-    #[must_use]
-    pub fn lane(&self) -> Lane {
-        match self {
-            Self::Backfill { .. }
-            | Self::BackfillMirror
-            | Self::Repair
-            | Self::Replay(_)
-            | Self::RetryDeadLetters { .. }
-            | Self::DropDeadLetters { .. }
-            | Self::SetPhase { .. } => Lane::Pipeline,
-            Self::RunJob { .. } | Self::AnonymizeUser { .. } | Self::Obfuscate => Lane::Ticker,
-        }
-    }
-}
-
-/// The span of the stream that a replay reads again.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Span {
-    /// The cluster time of the start.
-    pub from: Timestamp,
-    /// The cluster time of the end; `None` for the time at which the replay begins.
-    pub until: Option<Timestamp>,
-    /// The only collection whose events count; `None` for all.
-    pub collection: Option<String>,
-}
 
 /// A command as it is stored in the database.
 #[derive(Debug, Clone, PartialEq)]
@@ -200,6 +87,60 @@ pub(crate) async fn withdraw(database: &Database, id: ObjectId) -> Result<bool, 
     Ok(withdrawn.deleted_count > 0)
 }
 
+/// What became of a request to cancel a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cancellation {
+    /// Nobody had begun the command, and nobody will.
+    Withdrawn,
+    /// The holder of the lease, or the next one, ends the command after its present step.
+    Requested,
+    /// The ticker runs the command, and ends it by itself.
+    OfTicker,
+    /// The command has ended before.
+    Ended,
+    /// There is no such command.
+    Unknown,
+}
+
+/// Cancels a command for the operator `who`. The process that submitted the command is told of it as of a refusal.
+///
+/// # Errors
+/// [`Failure::Read`], [`Failure::Write`].
+pub(crate) async fn cancel(database: &Database, id: ObjectId, who: &str) -> Result<Cancellation, Failure> {
+    let commands = collection(database, COMMANDS);
+    let now = server_time(database).await?;
+    let cancel = doc! { "who": who, "at": now };
+    let refused = doc! { "done": false, "details": { "reasons": [CANCELLED] } };
+    let set = doc! { "state": DONE, "cancel": &cancel, "result": refused, "finished_at": now };
+    let waiting = doc! { "_id": id, "state": REQUESTED };
+    let withdrawn = with_deadline(commands.update_one(waiting, doc! { "$set": set })).await.map_err(Failure::Write)?;
+    if withdrawn.matched_count > 0 {
+        return Ok(Cancellation::Withdrawn);
+    }
+    let running = doc! { "_id": id, "state": RUNNING, "order.name": Lane::Pipeline.names() };
+    let set = doc! { "$set": { "cancel": cancel } };
+    let requested = with_deadline(commands.update_one(running, set)).await.map_err(Failure::Write)?;
+    if requested.matched_count > 0 {
+        return Ok(Cancellation::Requested);
+    }
+    let stored = with_deadline(commands.find_one(doc! { "_id": id })).await.map_err(Failure::Read)?;
+    Ok(match stored.as_ref().map(|stored| stored.get_str("state")) {
+        Some(Ok(RUNNING)) => Cancellation::OfTicker,
+        Some(_) => Cancellation::Ended,
+        None => Cancellation::Unknown,
+    })
+}
+
+/// True if a person cancelled the command while it was being carried out.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub(crate) async fn is_cancelled(database: &Database, id: ObjectId) -> Result<bool, Failure> {
+    let filter = doc! { "_id": id, "cancel": { "$exists": true } };
+    let cancelled = with_deadline(collection(database, COMMANDS).find_one(filter)).await.map_err(Failure::Read)?;
+    Ok(cancelled.is_some())
+}
+
 /// Reads one stored command.
 ///
 /// # Errors
@@ -221,14 +162,8 @@ pub(crate) async fn take_up(
     only: Option<ObjectId>,
     term: i64,
 ) -> Result<Option<StoredCommand>, Failure> {
-    let names = OF_TICKER.to_vec();
-    let name = match lane {
-        Lane::Ticker => doc! { "$in": names },
-        // Commands with unknown names belong to the pipeline, which puts them aside.
-        Lane::Pipeline => doc! { "$nin": names },
-    };
     let mut filter = doc! {
-        "state": { "$in": UNFINISHED.to_vec() }, "term": { "$not": { "$gt": term } }, "order.name": name,
+        "state": { "$in": UNFINISHED.to_vec() }, "term": { "$not": { "$gt": term } }, "order.name": lane.names(),
     };
     if let Some(id) = only {
         filter.insert("_id", id);
@@ -333,7 +268,10 @@ pub(crate) fn counted(count: u64) -> Bson {
 
 #[cfg(test)]
 mod tests {
+    use bson::Timestamp;
+
     use super::*;
+    use crate::model::ids::{RecruiterId, UserId};
 
     #[test]
     fn an_id_in_a_command_is_stored_and_logged_as_an_object_id() {
@@ -346,12 +284,22 @@ mod tests {
         assert_eq!(encoded(&command).unwrap(), doc! { "name": "anonymize-user", "user": id });
     }
 
+    /// Whether the condition of the lane selects the name.
+    fn takes(lane: Lane, name: &str) -> bool {
+        let is_in = |names: &[Bson]| names.contains(&name.into());
+        let names = lane.names();
+        names.get_array("$in").is_ok_and(|names| is_in(names))
+            || names.get_array("$nin").is_ok_and(|names| !is_in(names))
+    }
+
     #[test]
     fn every_command_reads_back_as_it_was_written() {
         let commands = [
             Command::Backfill { recruiter: Some(RecruiterId(ObjectId::new())), active_only: true },
+            Command::BackfillSelected { filter: r#"{"status":"Actif"}"#.to_owned(), active_only: false },
             Command::BackfillMirror,
             Command::Repair,
+            Command::Resync { reason: "a restored backup".to_owned() },
             Command::RetryDeadLetters { ids: Vec::new(), due_at: Some(DateTime::from_millis(1)) },
             Command::RetryDeadLetters { ids: vec!["cfas/1".to_owned()], due_at: None },
             Command::Replay(Span {
@@ -364,10 +312,15 @@ mod tests {
             Command::RunJob { job: "verify".to_owned(), now: Some(DateTime::from_millis(2)) },
             Command::AnonymizeUser { user: UserId(ObjectId::new()) },
             Command::Obfuscate,
+            Command::Pause { reason: "an incident".to_owned(), limit_seconds: 3_600 },
+            Command::Resume { reason: "it is over".to_owned() },
+            Command::Stepdown { seconds: 60 },
         ];
         for command in commands {
             let name = encoded(&command).unwrap().get_str("name").unwrap().to_owned();
-            assert_eq!(OF_TICKER.contains(&name.as_str()), command.lane() == Lane::Ticker, "{name}");
+            let lanes = [Lane::Pipeline, Lane::Ticker, Lane::Control];
+            let taken: Vec<Lane> = lanes.into_iter().filter(|lane| takes(*lane, &name)).collect();
+            assert_eq!(taken, [command.lane()], "{name}");
             let stored =
                 doc! { "_id": ObjectId::new(), "order": encoded(&command).unwrap(), "requested_at": DateTime::MIN };
             assert_eq!(read(&stored).unwrap().command, command);

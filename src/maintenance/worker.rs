@@ -1,7 +1,7 @@
 //! The maintenance worker does the work beside the live stream in steps: a resync first, then the stored command that
 //! is taken up ([`crate::maintenance::stored_commands`]). A step is short, needs the lease, and can be repeated after a crash.
 
-use bson::{DateTime, Document, doc, oid::ObjectId};
+use bson::{DateTime, doc, oid::ObjectId};
 use mongodb::Database;
 use resume_tokens::Store;
 use tracing::info;
@@ -12,12 +12,12 @@ use super::refused::{refused, refused_by};
 use super::replay::{self, Replaying};
 use super::resync::Resync;
 use super::retry_dead_letters::Selection;
-use super::stored_commands::{self, Command, CommandOutcome, Lane, Span, StoredCommand, count, counted};
+use super::stored_commands::{self, CANCELLED, Command, CommandOutcome, Lane, Span, StoredCommand, count, counted};
 use super::{command_end, retry_dead_letters};
 use crate::apply::dry_run::WriteCounts;
 use crate::apply::executor::Apply;
 use crate::config::Choice as _;
-use crate::error::{Directive, Failure};
+use crate::error::Directive;
 use crate::interruption::Unfinished;
 use crate::model::timeline::TimelineEvent;
 use crate::mongo::oplog::Oplog;
@@ -27,6 +27,9 @@ use crate::phase::watcher::KnownPhase;
 use crate::source::scan;
 use crate::write::Writer;
 use crate::write::transaction::Fence;
+
+/// The field of a command's progress that is true once its resync is requested.
+const BEGUN: &str = "begun";
 
 /// The maintenance worker of one term of the lease.
 #[derive(Debug)]
@@ -83,16 +86,25 @@ impl MaintenanceWorker {
         }
     }
 
-    /// Takes up the oldest stored command, or only the one with the id `only`, unless one is taken up already.
+    /// Takes up the oldest stored command, or only the one with the id `only`, unless one is taken up already. Ends the
+    /// command if a person cancelled it. A resync that it requested goes on.
     ///
     /// # Errors
-    /// As [`stored_commands::take_up`].
-    pub(crate) async fn take_up(&mut self, database: &Database, only: Option<ObjectId>) -> Result<(), Failure> {
+    /// As [`stored_commands::take_up`] and [`stored_commands::finish`].
+    pub(crate) async fn take_up(&mut self, database: &Database, only: Option<ObjectId>) -> Result<(), Unfinished> {
         if self.command.is_none() {
             self.command = stored_commands::take_up(database, Lane::Pipeline, only, self.fence.term).await?;
             if let Some(stored) = &self.command {
                 info!(command = %stored.id, order = stored.command.name(), "a command starts");
             }
+        }
+        if let Some(stored) = &self.command
+            && stored_commands::is_cancelled(database, stored.id).await?
+        {
+            let outcome = refused([CANCELLED.to_owned()]);
+            stored_commands::finish(database, stored.id, self.fence.term, &outcome).await?;
+            command_end::tell(&self.fence.writer, stored, &outcome);
+            (self.command, self.replaying) = (None, None);
         }
         Ok(())
     }
@@ -121,7 +133,7 @@ impl MaintenanceWorker {
                 self.resync = None;
                 note_resync(&self.fence.writer, began, written).await;
             }
-            return self.count_for_replay(before, apply).await;
+            return self.count_for_command(before, apply).await;
         }
         let Some(mut stored) = self.command.take() else {
             return Ok(());
@@ -134,10 +146,8 @@ impl MaintenanceWorker {
         match outcome? {
             Some(outcome) => {
                 stored_commands::finish(database, id, self.fence.term, &outcome).await?;
-                command_end::tell(stored, &outcome);
-                let (command, done) = (stored.command.name(), outcome.done);
+                command_end::tell(&self.fence.writer, stored, &outcome);
                 self.command = None;
-                self.fence.writer.note(TimelineEvent::CommandEnded { command, done, counts: outcome.details });
                 Ok(())
             }
             None if stored.progress == before || !scan::is_storable(stored.progress.get(AFTER_OTHER)) => Ok(()),
@@ -152,9 +162,16 @@ impl MaintenanceWorker {
         apply: &mut Apply,
     ) -> Result<Option<CommandOutcome>, Unfinished> {
         match stored.command.clone() {
-            Command::Backfill { recruiter, active_only } => backfill::step(stored, apply, recruiter, active_only).await,
+            Command::Backfill { recruiter, active_only } => {
+                backfill::step(stored, apply, &scan::backfill_filter(recruiter, active_only)).await
+            }
+            Command::BackfillSelected { filter, active_only } => match backfill::selected(&filter, active_only) {
+                Some(filter) => backfill::step(stored, apply, &filter).await,
+                None => Ok(Some(refused(["the leader cannot read the filter of this backfill".to_owned()]))),
+            },
             Command::BackfillMirror => backfill_mirror::step(stored, apply).await,
-            Command::Repair => self.repair(stored, apply).await,
+            Command::Repair => self.repair(stored, apply, "a repair was asked for").await,
+            Command::Resync { .. } => self.repair(stored, apply, "an operator asked for it").await,
             Command::RetryDeadLetters { ids, due_at } => {
                 retry_dead_letters::step(stored, apply, Selection { ids: &ids, due_at }).await
             }
@@ -169,8 +186,13 @@ impl MaintenanceWorker {
             Command::SetPhase { to, force, reason } => {
                 self.set_phase(stored, apply, Phase::from_word(&to), force, reason).await
             }
-            // These commands belong to the other lane, see `Command::lane`.
-            Command::RunJob { .. } | Command::AnonymizeUser { .. } | Command::Obfuscate => Ok(Some(refused([]))),
+            // These commands belong to the other lanes, see `Command::lane`.
+            Command::RunJob { .. }
+            | Command::AnonymizeUser { .. }
+            | Command::Obfuscate
+            | Command::Pause { .. }
+            | Command::Resume { .. }
+            | Command::Stepdown { .. } => Ok(Some(refused([]))),
         }
     }
 
@@ -213,8 +235,8 @@ impl MaintenanceWorker {
         Ok(None)
     }
 
-    /// Adds the writes of a resync to the counts of the replay that requested it.
-    async fn count_for_replay(&mut self, before: WriteCounts, apply: &Apply) -> Result<(), Unfinished> {
+    /// Adds the writes of a resync to the counts of the command that requested it.
+    async fn count_for_command(&mut self, before: WriteCounts, apply: &Apply) -> Result<(), Unfinished> {
         let asked = |stored: &&mut StoredCommand| stored.progress.get_bool(replay::RESYNC).unwrap_or_default();
         let Some(stored) = self.command.as_mut().filter(asked) else {
             return Ok(());
@@ -228,17 +250,23 @@ impl MaintenanceWorker {
         &mut self,
         stored: &mut StoredCommand,
         apply: &Apply,
+        cause: &str,
     ) -> Result<Option<CommandOutcome>, Unfinished> {
         // While the mirror is on, a resync repairs `recruiters`.
         if let Some(refused) = refused_by(apply.stages.phase).filter(|_| !apply.stages.mirrors()) {
             return Ok(Some(refused));
         }
         // A command gets a step only when no resync is running, so the resync that was begun is finished.
-        if stored.progress.get_bool("begun").unwrap_or_default() {
-            return Ok(Some(CommandOutcome { done: true, details: Document::new() }));
+        if stored.progress.get_bool(BEGUN).unwrap_or_default() {
+            let mut details = stored.progress.clone();
+            for field in [BEGUN, replay::RESYNC] {
+                details.remove(field);
+            }
+            return Ok(Some(CommandOutcome { done: true, details }));
         }
-        self.request_resync(apply, "a repair was asked for").await?;
-        stored.progress.insert("begun", true);
+        self.request_resync(apply, cause).await?;
+        // The second field makes the writes of the resync count for the command.
+        stored.progress.extend(doc! { BEGUN: true, replay::RESYNC: true });
         Ok(None)
     }
 }

@@ -64,6 +64,8 @@ pub(crate) mod state_id {
     pub(crate) const TOMBSTONE: &str = "tombstone";
     /// The halt of the leader after a lost position, until a person decides.
     pub(crate) const HALT: &str = "halt";
+    /// The pause, until a person ends it.
+    pub(crate) const PAUSE: &str = "pause";
     /// What was written to `recruiters` after the step to `retired`.
     pub(crate) const LATE_WRITES: &str = "late_writes";
     /// The record of each `tokens import` and `tokens reset`.

@@ -1,4 +1,4 @@
-//! A check of stored times: a clock that was ahead may have stored a time that lies in the future.
+//! Stored times: the check whether one lies in the future, because a clock was ahead, and the form of metrics.
 
 use bson::DateTime;
 
@@ -9,6 +9,13 @@ const TOLERANCE_MILLISECONDS: i64 = 60_000;
 #[must_use]
 pub(crate) fn is_ahead(stored: DateTime, now: DateTime) -> bool {
     stored.timestamp_millis().saturating_sub(now.timestamp_millis()) > TOLERANCE_MILLISECONDS
+}
+
+/// A time in seconds since 1970, as metrics have it.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of this millennium are exact")]
+pub(crate) fn seconds(time: DateTime) -> f64 {
+    time.timestamp_millis() as f64 / 1000.0
 }
 
 #[cfg(test)]

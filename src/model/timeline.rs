@@ -7,7 +7,7 @@ use bson::{Bson, Document, doc};
 const LONGEST: usize = 200;
 
 /// The kinds of events, with their meaning.
-pub(crate) const KINDS: [(&str, &str); 10] = [
+pub(crate) const KINDS: [(&str, &str); 16] = [
     ("leadership", "An instance began to lead: from whom, and how long after the leadership before began."),
     ("phase_step", "The phase changed."),
     ("gap_opened", "A span of the stream was not read."),
@@ -18,6 +18,12 @@ pub(crate) const KINDS: [(&str, &str); 10] = [
     ("position_moved", "`tokens import` or `tokens reset` moved the position."),
     ("verified", "A full verification ended, with its counts."),
     ("job_failed", "A run of a time-based job failed."),
+    ("halted", "The position is lost, and the leader waits for a decision."),
+    ("source_dropped", "A watched collection was dropped or renamed away."),
+    ("schema_changed", "The validator or an index of `jobs_partners` changed."),
+    ("paused", "An operator paused the service; an alert fires when the limit is over."),
+    ("resumed", "An operator ended the pause or the halt, which lasted so long."),
+    ("stepped_down", "A leader gave the lease back, and does not ask for it for so long."),
 ];
 
 /// An event of the timeline.
@@ -76,6 +82,26 @@ pub(crate) enum TimelineEvent {
         job: &'static str,
         failed: i64,
     },
+    Halted {
+        cause: String,
+    },
+    SourceDropped {
+        collection: &'static str,
+    },
+    SchemaChanged {
+        change: String,
+    },
+    Paused {
+        limit_seconds: i64,
+    },
+    Resumed {
+        /// The length of the pause or the halt, in seconds.
+        seconds: i64,
+    },
+    SteppedDown {
+        instance: String,
+        seconds: i64,
+    },
 }
 
 impl TimelineEvent {
@@ -93,6 +119,12 @@ impl TimelineEvent {
             Self::PositionMoved { .. } => "position_moved",
             Self::Verified { .. } => "verified",
             Self::JobFailed { .. } => "job_failed",
+            Self::Halted { .. } => "halted",
+            Self::SourceDropped { .. } => "source_dropped",
+            Self::SchemaChanged { .. } => "schema_changed",
+            Self::Paused { .. } => "paused",
+            Self::Resumed { .. } => "resumed",
+            Self::SteppedDown { .. } => "stepped_down",
         }
     }
 
@@ -121,6 +153,12 @@ impl TimelineEvent {
                 doc! { "differences": differences, "unsettled": unsettled, "seconds": seconds }
             }
             Self::JobFailed { job, failed } => doc! { "job": *job, "failed": failed },
+            Self::Halted { cause } => doc! { "cause": clipped(cause) },
+            Self::SourceDropped { collection } => doc! { "collection": *collection },
+            Self::SchemaChanged { change } => doc! { "change": clipped(change) },
+            Self::Paused { limit_seconds } => doc! { "limit_seconds": limit_seconds },
+            Self::Resumed { seconds } => doc! { "seconds": seconds },
+            Self::SteppedDown { instance, seconds } => doc! { "instance": clipped(instance), "seconds": seconds },
         }
     }
 }

@@ -54,6 +54,8 @@ pub(super) struct HealthState {
     leads_until: Option<Instant>,
     pub(super) troubles: BTreeMap<HealthPart, HealthTrouble>,
     pub(super) halted: bool,
+    /// True while this instance leads and the service is paused.
+    pub(super) paused: bool,
     /// Watched collections that were dropped or renamed and are not repaired yet.
     dropped: BTreeSet<&'static str>,
     /// The server's time in the last reply of the stream, and the time of the reply by the clock of this process.
@@ -80,6 +82,17 @@ impl HealthState {
             Some(until) if self.role == Role::Leader && until <= clock::instant() => Role::Standby,
             _ => self.role,
         }
+    }
+
+    fn forget_stream(&mut self) {
+        self.server = None;
+        self.applied = None;
+        self.checkpointed = None;
+        self.troubles.clear();
+        self.beats.clear();
+        self.canary_interval = None;
+        self.moved = None;
+        self.catching_up = None;
     }
 
     pub(super) fn known_dropped(&self) -> impl Iterator<Item = &'static str> {
@@ -131,6 +144,7 @@ impl Health {
             leads_until: None,
             troubles: BTreeMap::new(),
             halted: false,
+            paused: false,
             dropped: BTreeSet::new(),
             server: None,
             applied: None,
@@ -160,15 +174,17 @@ impl Health {
     pub fn set_role(&self, role: Role) {
         self.with(|state| {
             state.role = role;
+            state.paused = false;
             state.leads_until = None;
-            state.server = None;
-            state.applied = None;
-            state.checkpointed = None;
-            state.troubles.clear();
-            state.beats.clear();
-            state.canary_interval = None;
-            state.moved = None;
-            state.catching_up = None;
+            state.forget_stream();
+        });
+    }
+
+    /// Reports that a pause begins or ends. Nothing is known about the stream then.
+    pub fn set_paused(&self, paused: bool) {
+        self.with(|state| {
+            state.paused = paused;
+            state.forget_stream();
         });
     }
 

@@ -50,6 +50,9 @@ pub struct Metrics {
     build: IntGaugeVec,
     /// 1 for the present verdict, 0 for the other ones.
     verdict: IntGaugeVec,
+    /// The time at which the limit of the pause is over, in seconds since 1970; 0 while the service is not paused, NaN
+    /// while unknown.
+    pub pause_limit: Gauge,
     pub(super) mirror: MirrorMetrics,
     /// 1 while the phase of the database and the configuration turn the mirror on.
     pub mirroring: IntGauge,
@@ -236,6 +239,7 @@ impl Metrics {
             late_writes: LateWriteMetrics::new(&make)?,
             build: make.gauges("build_info", "1, with the names of build and deployment as labels", &BUILD)?,
             verdict: make.gauges("verdict", "1 for the present verdict", &["state"])?,
+            pause_limit: make.unknown_gauge("pause_limit_timestamp_seconds", "End of the limit of the pause")?,
             mirror: MirrorMetrics::new(&make)?,
             mirroring: make.integer_gauge("mirroring", "1 while the mirror keeps recruiters in step")?,
             phase: make.gauges("phase", "1 for the phase of the database", &["phase"])?,

@@ -26,6 +26,7 @@ impl Health {
     pub fn readiness(&self) -> Readiness {
         let lag = self.lag();
         let away = self.reachability.problem();
+        let mut is_paused = false;
         let (role, mut reasons) = self.with(|state| {
             let bad = state
                 .troubles
@@ -48,10 +49,13 @@ impl Health {
                 )
             });
             let reasons = away.clone().into_iter().chain(reasons);
+            is_paused = state.paused;
             (state.role(), reasons.chain(halted).chain(dropped).chain(silent).collect::<Vec<String>>())
         });
         match (role, lag) {
             (Role::Starting, _) => reasons.push("starting: not connected to MongoDB yet".to_owned()),
+            // A pause is what a person wants, so a rolling deploy must not wait for its end.
+            (Role::Leader, None) if is_paused => {}
             (Role::Leader, None) => reasons.push("the change stream has not answered yet".to_owned()),
             // The lag shrinks by itself while the stream catches up, so this reason asks for nothing.
             (Role::Leader, Some(lag)) if lag > self.max_lag.as_secs_f64() && self.is_catching_up() => {

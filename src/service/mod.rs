@@ -4,13 +4,13 @@ pub mod connect;
 mod database_watch;
 pub(crate) mod label_guard;
 pub mod preflight;
+pub mod reload;
 pub(crate) mod right_database;
 mod stand_by;
 pub mod submit;
 mod systemd;
 mod verdict_log;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use mongodb::Database;
@@ -22,6 +22,7 @@ use crate::config::{Environment, Settings};
 use crate::context::{Context, Deployment};
 use crate::logging;
 use crate::refusal::{Exit, Refusal};
+use crate::service::reload::ConfigurationInForce;
 use crate::status::survey::{self, Survey};
 use crate::target::watch::watch;
 use crate::tasks::{Group, Task, signals};
@@ -30,11 +31,11 @@ use crate::version;
 use crate::web::routes::{WebState, router};
 use crate::web::server::serve;
 
-/// Runs the service until SIGTERM or Ctrl-C. `configuration` is the file of the configuration, for the log.
+/// Runs the service until SIGTERM or Ctrl-C. SIGHUP lets it read the configuration again.
 ///
 /// # Errors
 /// A [`Refusal`] when the service cannot listen at `http.listen`, or when a task fails for good.
-pub async fn run(context: Context, configuration: Option<PathBuf>) -> Result<Exit, Refusal> {
+pub async fn run(context: Context, configuration: ConfigurationInForce) -> Result<Exit, Refusal> {
     let Deployment { environment, database, replica_set, instance, .. } = &*context.deployment;
     // Every line of the log names the deployment. In text for people the names would hide the message.
     let names = if logging::is_json(&context.settings.log) {
@@ -42,13 +43,22 @@ pub async fn run(context: Context, configuration: Option<PathBuf>) -> Result<Exi
     } else {
         Span::none()
     };
-    let configuration = configuration.map_or_else(|| "none".to_owned(), |file| file.display().to_string());
+    let file = configuration.sources.file.as_ref().map_or_else(|| "none".to_owned(), |file| file.display().to_string());
     async move {
         let listener = listen(&context.settings).await?;
         let Deployment { environment, database, replica_set, instance, .. } = &*context.deployment;
         let (version, commit) = (version::VERSION, version::COMMIT);
-        info!(version, commit, configuration, environment, database, replica_set, instance, "the service starts");
-        serve_and_lead(context, listener).await
+        info!(
+            version,
+            commit,
+            configuration = file,
+            environment,
+            database,
+            replica_set,
+            instance,
+            "the service starts"
+        );
+        serve_and_lead(context, listener, configuration).await
     }
     .instrument(names)
     .await
@@ -66,7 +76,11 @@ async fn listen(settings: &Settings) -> Result<TcpListener, Refusal> {
     })
 }
 
-async fn serve_and_lead(context: Context, listener: TcpListener) -> Result<Exit, Refusal> {
+async fn serve_and_lead(
+    context: Context,
+    listener: TcpListener,
+    configuration: ConfigurationInForce,
+) -> Result<Exit, Refusal> {
     if let Ok(address) = listener.local_addr() {
         info!(%address, "serving /metrics and the probes");
     }
@@ -84,6 +98,7 @@ async fn serve_and_lead(context: Context, listener: TcpListener) -> Result<Exit,
     let pinged = (Database::clone(&context.database), Arc::clone(&context.health));
     group.spawn(Task::Database, database_watch::watch(pinged.0, pinged.1, group.stop.clone()));
     group.spawn(Task::Signals, signals(group.stop.clone()));
+    group.spawn(Task::Reload, configuration.read_again(group.stop.clone()));
     group.spawn(Task::Pipeline, stand_by::lead_in_turn(context, group.stop.clone()));
     match group.join(Task::Pipeline).await {
         Ok(()) => Ok(Exit::Done),

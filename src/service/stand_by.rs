@@ -9,13 +9,15 @@ use crate::clock;
 use crate::context::Context;
 use crate::error::Directive;
 use crate::interruption::{Interruption, Unfinished};
-use crate::leader::{halt, lead};
+use crate::leader::control::Decision;
+use crate::leader::pause::StoredPause;
+use crate::leader::{during_pause, halt, lead};
 use crate::lease::{self, Lease};
 use crate::observe::health::{HealthPart, Role};
 use crate::observe::repeated_failure::RepeatedFailure;
 use crate::retry::Delays;
 use crate::status::time::text;
-use crate::tasks::pause;
+use crate::tasks;
 use bson::DateTime;
 
 /// Competes for the lease, leads, and competes again when the leadership ends, until `stop`.
@@ -39,12 +41,20 @@ pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> R
         match outcome {
             Ok(()) => {}
             Err(Unfinished::Interrupted(Interruption::LeaseLost)) => warn!("the lease was lost; standing by"),
+            Err(Unfinished::Interrupted(Interruption::SteppedDown(duration))) => {
+                let seconds = duration.as_secs();
+                info!(
+                    seconds,
+                    "an operator told this instance to step down; it asks for the lease again after this time"
+                );
+                tasks::pause(&stop, duration).await;
+            }
             Err(unfinished) => {
                 tracing::error!(error = %unfinished, advice = unfinished.advice(), "the leadership failed");
                 context.health.trouble(HealthPart::Lease, &unfinished, unfinished.advice(), true);
                 // The pause is long enough for another instance to take the lease, and short enough for a single
                 // instance.
-                pause(&stop, Duration::from_secs(2)).await;
+                tasks::pause(&stop, Duration::from_secs(2)).await;
             }
         }
     }
@@ -65,12 +75,21 @@ fn holder(context: &Context, leaderships: u64) -> String {
     if leaderships == 0 { instance.clone() } else { format!("{instance}/{}", leaderships + 1) }
 }
 
-/// Leads, and after a halt leads again with the same lease, as a person decided.
+/// Leads, unless the service is paused. After a pause or a halt, leads again with the same lease, as a person decided.
 async fn lead_until_end(context: &Context, lease: &mut Lease, stop: &CancellationToken) -> Result<(), Unfinished> {
     let mut resume = None;
     loop {
-        let outcome = lead::lead(context, lease.clone(), resume, stop).await;
+        if StoredPause::read(&context.database).await?.is_some() {
+            match during_pause::until_resumed(context, lease, stop).await? {
+                Some(Decision::Stepdown(duration)) => return Err(Interruption::SteppedDown(duration).into()),
+                Some(_) => {}
+                None => return Ok(()),
+            }
+        }
+        let outcome = lead::lead(context, lease.clone(), resume.take(), stop).await;
         match outcome {
+            // The loop begins again with the stored pause.
+            Err(Unfinished::Interrupted(Interruption::Paused)) if !stop.is_cancelled() => {}
             Err(Unfinished::Failed(failure)) if context.health.halted() && failure.directive() == Directive::Resync => {
                 resume = halt::until_resumed(context, lease, &failure, stop).await?;
                 if resume.is_none() {
@@ -129,7 +148,7 @@ async fn wait_for_lease(context: &Context, holder: &str, stop: &CancellationToke
                 delays.next_delay()
             }
         };
-        if !pause(stop, delay).await {
+        if !tasks::pause(stop, delay).await {
             return None;
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::oid::ObjectId;
+use mongodb::Database;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -17,7 +18,9 @@ use crate::apply::stages::Stages;
 use crate::context::Context;
 use crate::error::{Directive, Failure};
 use crate::interruption::{Interruption, Unfinished};
+use crate::leader::control::{Control, LeaderState};
 use crate::leader::lead;
+use crate::leader::pause::StoredPause;
 use crate::lease::{self, Lease};
 use crate::maintenance::stored_commands::{self, Command, CommandOutcome, Lane, StoredCommand};
 use crate::maintenance::worker::MaintenanceWorker;
@@ -31,6 +34,7 @@ use crate::tasks::signals;
 use crate::tasks::{Group, Task, pause};
 use crate::ticker::ledger;
 use crate::ticker::runner::{LeaderHandles, Ticker};
+use crate::write::Writer;
 use crate::write::lease_check::Validity;
 use crate::write::recorder::recorder;
 use crate::write::timeline::Timeline;
@@ -52,8 +56,11 @@ pub(crate) async fn submit(
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
+    refuse_while_paused(context, command).await?;
     let id = stored_commands::submit(&context.database, command, &context.deployment.operator).await?;
     let mut told = false;
+    // The commands of the control are carried out during a pause too.
+    let mut told_of_pause = command.lane() == Lane::Control;
     let mut delays = Delays::up_to(Duration::from_secs(5));
     while !group.stop.is_cancelled() {
         let delay = match command_state(context, id).await {
@@ -63,28 +70,18 @@ pub(crate) async fn submit(
                     tell(&format!("the leader {leader} carries out the command"));
                     told = true;
                 }
+                if !told_of_pause && StoredPause::read(&context.database).await?.is_some() {
+                    tell("the service is paused: the command goes on after `stream-processor resume --reason TEXT`");
+                    told_of_pause = true;
+                }
                 show(&stored);
                 delays.reset();
                 POLL
             }
             Ok(CommandState::Unfinished(_, None)) => {
-                let (holder, duration) = (&context.deployment.instance, context.settings.lease.duration);
-                match Lease::acquire(&context.database, holder, duration).await? {
-                    Some(lease) => {
-                        let submitted = SubmittedCommand { id, command };
-                        match lead_for_one_command(context, submitted, lease, &mut group, &mut show).await {
-                            // Another instance leads now and carries the command out.
-                            Err(Unfinished::Interrupted(Interruption::LeaseLost)) => POLL,
-                            done => {
-                                return done?.ok_or_else(|| {
-                                    interrupted(
-                                        "run the command again to continue; an instance that becomes the leader also \
-                                         continues it",
-                                    )
-                                });
-                            }
-                        }
-                    }
+                let submitted = SubmittedCommand { id, command };
+                match without_leader(context, submitted, &mut group, &mut show).await? {
+                    Some(outcome) => return Ok(outcome),
                     None => POLL,
                 }
             }
@@ -102,6 +99,43 @@ pub(crate) async fn submit(
     } else {
         "the leader finishes the command; give it again to see its progress"
     }))
+}
+
+/// Takes the lease and carries the command out; `None` when another process has the lease.
+async fn without_leader(
+    context: &Context,
+    submitted: SubmittedCommand<'_>,
+    group: &mut Group,
+    show: &mut impl FnMut(&StoredCommand),
+) -> Result<Option<CommandOutcome>, Refusal> {
+    let (holder, duration) = (&context.deployment.instance, context.settings.lease.duration);
+    let Some(lease) = Lease::acquire(&context.database, holder, duration).await? else { return Ok(None) };
+    match lead_for_one_command(context, submitted, lease, group, show).await {
+        Err(Unfinished::Interrupted(Interruption::Paused)) => {
+            stored_commands::withdraw(&context.database, submitted.id).await?;
+            Err(paused())
+        }
+        // Another instance leads now and carries the command out.
+        Err(Unfinished::Interrupted(Interruption::LeaseLost)) => Ok(None),
+        done => match done? {
+            Some(outcome) => Ok(Some(outcome)),
+            None => Err(interrupted(
+                "run the command again to continue; an instance that becomes the leader also continues it",
+            )),
+        },
+    }
+}
+
+/// Refuses a command that may write offers, or change what is written, while the service is paused.
+async fn refuse_while_paused(context: &Context, command: &Command) -> Result<(), Refusal> {
+    let is_paused = command.lane() != Lane::Control && StoredPause::read(&context.database).await?.is_some();
+    if is_paused { Err(paused()) } else { Ok(()) }
+}
+
+fn paused() -> Refusal {
+    let message = "the service is paused: `stream-processor status` shows who paused it and why, and \
+        `stream-processor resume --reason TEXT` ends the pause";
+    Refusal::new(Exit::Findings, message)
 }
 
 fn interrupted(what_follows: &str) -> Refusal {
@@ -170,6 +204,12 @@ async fn carry_out(
     let writer = lease.writer(database, validity.clone()).with_timeline(timeline);
     // As in a leadership, the fence comes before all reads: a transaction of the previous leader may still be open.
     let (fence, through) = Fence::take_over(writer.clone(), lease.term).await?;
+    if command.lane() == Lane::Control {
+        return control(context, writer, lease.term, id).await;
+    }
+    if StoredPause::read(database).await?.is_some() {
+        return Err(Interruption::Paused.into());
+    }
     ledger::prepare(&context.database).await?;
     let current = state::begin(database, initial).await?;
     let known = watcher::known(&current);
@@ -186,17 +226,27 @@ async fn carry_out(
         // The end of the job may cut another command in the middle of a touch, so the lease stays incomplete.
         return Box::pin(run_with(ticker, id, &mut maintenance, &mut apply)).await;
     }
+    let done = steps(&mut maintenance, &mut apply, id, (&validity, stop), show).await?;
+    apply.stages.complete(&lease.completeness);
+    Ok(done)
+}
+
+/// Does steps of a command of the pipeline's lane until it is finished.
+async fn steps(
+    maintenance: &mut MaintenanceWorker,
+    apply: &mut Apply,
+    id: ObjectId,
+    (validity, stop): (&watch::Receiver<Validity>, &CancellationToken),
+    show: &mut impl FnMut(&StoredCommand),
+) -> Result<CommandOutcome, Unfinished> {
     let mut delays = Delays::up_to(Duration::from_secs(5));
     while !stop.is_cancelled() {
         if validity.borrow().left().is_zero() {
             return Err(Interruption::LeaseLost.into());
         }
-        match step(&mut maintenance, &mut apply, id).await {
+        match step(maintenance, apply, id).await {
             Ok(Some(stored)) => match stored.result {
-                Some(outcome) => {
-                    apply.stages.complete(&lease.completeness);
-                    return Ok(outcome);
-                }
+                Some(outcome) => return Ok(outcome),
                 None => {
                     show(&stored);
                     delays.reset();
@@ -248,7 +298,19 @@ async fn run_with(
             failed?;
         }
     }
-    let stored = stored_commands::load(&database, id).await?;
+    result(&database, id).await
+}
+
+/// Carries out a command of the control.
+async fn control(context: &Context, writer: Writer, term: i64, id: ObjectId) -> Result<CommandOutcome, Unfinished> {
+    let instance = context.deployment.instance.clone();
+    Control { writer, term, instance, state: LeaderState::HoldsForCommand }.look(Some(id)).await?;
+    result(&context.database, id).await
+}
+
+/// Reads the result that was just stored.
+async fn result(database: &Database, id: ObjectId) -> Result<CommandOutcome, Unfinished> {
+    let stored = stored_commands::load(database, id).await?;
     Ok(stored.and_then(|stored| stored.result).ok_or(Interruption::LeaseLost)?)
 }
 

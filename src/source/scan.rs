@@ -4,7 +4,7 @@
 
 use bson::raw::cstr;
 use bson::spec::ElementType;
-use bson::{Binary, Bson, Document, RawBsonRef, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
+use bson::{Binary, Bson, DateTime, Document, RawBsonRef, RawDocumentBuf, doc, oid::ObjectId, rawdoc};
 use futures::TryStreamExt as _;
 
 use crate::error::Failure;
@@ -132,6 +132,14 @@ async fn step(
         }
     }
     Ok(Vec::new())
+}
+
+/// The filter for the recruiters that changed since this time, by their dates and those of their jobs.
+#[must_use]
+pub(crate) fn changed_since(time: DateTime) -> Document {
+    let dates = ["updatedAt", "createdAt", "jobs.job_update_date", "jobs.job_creation_date"];
+    let later: Vec<Document> = dates.iter().map(|date| doc! { *date: { "$gte": time } }).collect();
+    doc! { "$or": later }
 }
 
 /// The filter for the recruiters that a backfill touches.

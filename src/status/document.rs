@@ -7,10 +7,11 @@ use bson::{DateTime, Timestamp};
 use serde::Serialize;
 
 use super::counts::Counts;
+use super::events::ShownEvent;
 use super::survey::ServiceFacts;
 use super::survey::Survey;
 use super::time::text;
-use super::verdict::{ServiceCondition, Verdict, VerdictFacts, problems, time_left, verdict};
+use super::verdict::{PauseCondition, ServiceCondition, Verdict, VerdictFacts, problems, time_left, verdict};
 use crate::clock;
 use crate::context::Context;
 use crate::observe::health::Role;
@@ -102,6 +103,8 @@ pub(crate) struct Service {
     /// The time of the read, by the server's clock (RFC 3339).
     pub asked: String,
     pub phase: PhaseStatus,
+    /// The pause; null while the service is not paused.
+    pub pause: Option<PauseStatus>,
     /// The leader; null when no instance leads.
     pub leader: Option<Leader>,
     /// The checkpoint; null before the first one, and where this instance cannot read it.
@@ -120,6 +123,8 @@ pub(crate) struct Service {
     pub late_writes: Option<LateWritesReport>,
     /// The time-based jobs.
     pub jobs: Vec<JobStatus>,
+    /// The last events of the timeline, whichever instance led then; the newest first.
+    pub events: Vec<ShownEvent>,
 }
 
 /// The phase of the database.
@@ -138,6 +143,15 @@ pub(crate) struct PhaseStatus {
     pub next: Option<&'static str>,
     /// The conditions for the step to the next phase.
     pub conditions: Vec<Condition>,
+}
+
+/// The pause. Who gave the command, and why, is for the command `status`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PauseStatus {
+    /// The beginning (RFC 3339).
+    pub since: String,
+    /// The time from which an alert fires (RFC 3339).
+    pub limit_at: String,
 }
 
 /// The leader.
@@ -278,6 +292,7 @@ pub(crate) fn judged(context: &Context, survey: &Survey) -> VerdictFacts {
         service: survey.facts().map(|facts| ServiceCondition {
             phase: facts.phase.phase,
             is_halted: facts.is_halted,
+            pause: facts.pause.as_ref().map(|pause| PauseCondition::of(pause, facts.at)),
             is_led: facts.leader.is_some(),
             leader_lag: facts.leader.as_ref().and_then(|leader| leader.lag),
             dead_letters: facts.dead_letters.values().sum(),
@@ -312,6 +327,10 @@ impl Service {
                 next: facts.phase.phase.next().map(Phase::word),
                 conditions: facts.conditions.clone(),
             },
+            pause: facts
+                .pause
+                .as_ref()
+                .map(|pause| PauseStatus { since: text(pause.since), limit_at: text(pause.limit_at) }),
             leader: facts.leader.as_ref().map(|leader| Leader {
                 name: leader.name.clone(),
                 term: leader.term,
@@ -333,6 +352,7 @@ impl Service {
             }),
             late_writes: facts.late_writes.clone(),
             jobs: facts.jobs.iter().map(JobStatus::from).collect(),
+            events: facts.events.clone(),
         }
     }
 }

@@ -11,11 +11,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::counts::{self, Counts};
+use super::events::{self, ShownEvent};
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::leader::halt::StoredHalt;
 use crate::leader::lead;
+use crate::leader::pause::StoredPause;
 use crate::lease::{self, Holder};
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
@@ -54,6 +56,8 @@ pub(crate) struct ServiceFacts {
     pub leader: Option<Holder>,
     /// True while the leader is halted.
     pub is_halted: bool,
+    /// The pause; `None` while the service is not paused.
+    pub pause: Option<StoredPause>,
     /// The checkpoint; `None` before the first one, and where this instance cannot read it.
     pub checkpoint: Option<Checkpoint>,
     /// The server's operation time.
@@ -68,6 +72,8 @@ pub(crate) struct ServiceFacts {
     pub late_writes: Option<LateWritesReport>,
     /// The time-based jobs.
     pub jobs: Vec<Overview>,
+    /// The last events of the timeline, the newest first. Empty where this instance may not read them.
+    pub events: Vec<ShownEvent>,
 }
 
 /// The last results of the survey, shared between the task of the survey and the HTTP routes.
@@ -222,6 +228,7 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
         phase,
         leader: lease::current(database).await?,
         is_halted: StoredHalt::read(database).await?.is_some(),
+        pause: StoredPause::read(database).await?,
         // A checkpoint that cannot be read counts as none here; the leader, which needs it, reports the failure.
         checkpoint: with_deadline(lead::store(context).load()).await.ok().flatten(),
         server_time: operation_time(database).await?,
@@ -229,5 +236,6 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
         dead_letters: stored_dead_letter::count_by_reason(database).await?,
         verification: known.verification,
         jobs: overview(database, &context.settings.ticker, at).await?,
+        events: events::newest(database).await.unwrap_or_default(),
     })
 }

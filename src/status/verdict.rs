@@ -1,8 +1,13 @@
 //! The verdict: the state of the service in one word, how serious it is, why, and what to do next. The page, `/readyz`,
 //! `/api/status`, `status`, the metric and the log show this one verdict (docs/operations.md, "The verdict"). Pure.
 
+use std::time::Duration;
+
+use bson::DateTime;
 use serde::Serialize;
 
+use crate::leader::pause::StoredPause;
+use crate::maintenance::replay::length_text;
 use crate::observe::health::Role;
 use crate::phase::Phase;
 
@@ -20,6 +25,8 @@ pub(crate) enum VerdictState {
     NoDatabase,
     /// The position of the stream is lost, and the service waits for a person.
     Halted,
+    /// An operator paused the service.
+    Paused,
     /// `/readyz` gives reasons why the instance is not ready.
     NotReady,
     /// The leader applies events that are older than [`BEHIND`].
@@ -43,10 +50,11 @@ pub(crate) enum VerdictState {
 }
 
 impl VerdictState {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Starting,
         Self::NoDatabase,
         Self::Halted,
+        Self::Paused,
         Self::NotReady,
         Self::CatchingUp,
         Self::Retrying,
@@ -66,6 +74,7 @@ impl VerdictState {
             Self::Starting => "starting",
             Self::NoDatabase => "no_database",
             Self::Halted => "halted",
+            Self::Paused => "paused",
             Self::NotReady => "not_ready",
             Self::CatchingUp => "catching_up",
             Self::Retrying => "retrying",
@@ -86,6 +95,7 @@ impl VerdictState {
             Self::Starting => "Starting",
             Self::NoDatabase => "No database",
             Self::Halted => "Halted",
+            Self::Paused => "Paused",
             Self::NotReady => "Not ready",
             Self::CatchingUp => "Catching up",
             Self::Retrying => "Retrying",
@@ -106,6 +116,7 @@ impl VerdictState {
             Self::Starting => "This instance has no answer about the lease yet.",
             Self::NoDatabase => "MongoDB does not answer. Nothing is lost: the service goes on when it answers again.",
             Self::Halted => "The position of the stream is lost. An operator must decide.",
+            Self::Paused => "An operator paused the service. Nothing is lost: changes wait in the oplog.",
             Self::NotReady => "This instance is not ready. The reasons are below.",
             Self::CatchingUp => "The leader applies older events. Nothing is lost.",
             Self::Retrying => "Something fails and is retried. Nothing is lost.",
@@ -143,12 +154,34 @@ impl Severity {
     }
 }
 
+/// How long a pause lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PauseCondition {
+    /// The time since the beginning of the pause.
+    pub lasts: Duration,
+    /// The time until the limit; zero when it is over.
+    pub left: Duration,
+}
+
+impl PauseCondition {
+    /// The condition of a stored pause at this time of the server.
+    #[must_use]
+    pub(crate) fn of(pause: &StoredPause, now: DateTime) -> Self {
+        let between = |from: DateTime, to: DateTime| {
+            Duration::from_millis(u64::try_from(to.timestamp_millis() - from.timestamp_millis()).unwrap_or_default())
+        };
+        Self { lasts: between(pause.since, now), left: between(now, pause.limit_at) }
+    }
+}
+
 /// What the database says about the service.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ServiceCondition {
     pub phase: Phase,
     /// True while the leader is halted.
     pub is_halted: bool,
+    /// `None` while the service is not paused.
+    pub pause: Option<PauseCondition>,
     /// True while an instance holds the lease.
     pub is_led: bool,
     /// The lag of the leader in seconds; `None` while unknown.
@@ -260,6 +293,15 @@ fn findings(facts: &VerdictFacts) -> Vec<Finding> {
     if facts.halted || facts.service.is_some_and(|service| service.is_halted) {
         let cause = facts.reasons.first().cloned().unwrap_or_else(|| "the position of the stream is lost".to_owned());
         find(State::Halted, Severity::Bad, cause, Some("stream-processor resume --reason TEXT"));
+    }
+    if let Some(PauseCondition { lasts, left }) = facts.service.and_then(|service| service.pause) {
+        let (lasts, left) = (length_text(lasts), (!left.is_zero()).then(|| length_text(left)));
+        let (severity, limit) = match left {
+            Some(left) => (Severity::Warn, format!("the limit is over in {left}")),
+            None => (Severity::Bad, "the limit is over".to_owned()),
+        };
+        let cause = format!("an operator paused the service {lasts} ago; {limit}");
+        find(State::Paused, severity, cause, Some("stream-processor resume --reason TEXT"));
     }
     if facts.role == Some(Role::Starting) {
         let cause = facts.troubles.first().cloned().unwrap_or_else(|| State::Starting.sentence().to_owned());

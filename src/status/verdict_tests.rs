@@ -7,6 +7,7 @@ use super::*;
 const LED: ServiceCondition = ServiceCondition {
     phase: Phase::Sync,
     is_halted: false,
+    pause: None,
     is_led: true,
     leader_lag: Some(0.0),
     dead_letters: 0,
@@ -37,6 +38,13 @@ fn with(change: impl FnOnce(&mut ServiceCondition)) -> VerdictFacts {
 /// Facts, and the state, the severity, a part of the cause and the next command that follow.
 type Case = (VerdictFacts, State, Severity, &'static str, Option<&'static str>);
 
+const RESUME: Option<&str> = Some("stream-processor resume --reason TEXT");
+
+/// A pause of ten minutes whose limit is over in so many seconds.
+fn pause(seconds: u64) -> Option<PauseCondition> {
+    Some(PauseCondition { lasts: Duration::from_secs(600), left: Duration::from_secs(seconds) })
+}
+
 fn of_one_instance() -> Vec<Case> {
     let texts = |text: &str| vec![text.to_owned()];
     vec![
@@ -55,8 +63,10 @@ fn of_one_instance() -> Vec<Case> {
             State::Halted,
             Bad,
             "position",
-            Some("stream-processor resume --reason TEXT"),
+            RESUME,
         ),
+        (with(|service| service.pause = pause(60)), State::Paused, Warn, "10m ago; the limit is over in 1m", RESUME),
+        (with(|service| service.pause = pause(0)), State::Paused, Bad, "the limit is over", RESUME),
         (VerdictFacts { reasons: texts("dropped"), ..leader() }, State::NotReady, Bad, "dropped", None),
         (
             VerdictFacts { reasons: texts("catching up: 90 s"), is_catching_up: true, lag: Some(90.0), ..leader() },

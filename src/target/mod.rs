@@ -135,7 +135,7 @@ impl Target {
 }
 
 /// One sentence for each change.
-fn changes(before: &TargetState, now: &TargetState) -> Vec<String> {
+pub(crate) fn changes(before: &TargetState, now: &TargetState) -> Vec<String> {
     let new = |of: &[&'static str], than: &[&'static str]| -> Vec<&'static str> {
         of.iter().filter(|name| !than.contains(name)).copied().collect()
     };

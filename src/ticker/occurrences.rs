@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bson::DateTime;
 
+use super::clock_ahead;
 use super::job::TimedJob;
 use super::ledger::{self, LedgerEntry, RunOutcome};
-use super::{clock_ahead, outcome};
 use crate::config::TickerSettings;
 use crate::context::Context;
 use crate::interruption::Unfinished;
-use crate::model::time::is_ahead;
+use crate::model::time::{is_ahead, seconds};
 use crate::phase::{Phase, state};
 use crate::schedule::{Schedule, zone};
 use crate::write::transaction::Fence;
@@ -100,7 +100,7 @@ impl Plans {
             }
             let owed = plan.owed_after.filter(|_| job.applies_in(phase));
             let due = owed.and_then(|after| plan.schedule.next_after(after));
-            context.metrics.set_job_due(*job, due.map_or(f64::NAN, outcome::seconds));
+            context.metrics.set_job_due(*job, due.map_or(f64::NAN, seconds));
         }
     }
 
@@ -129,7 +129,7 @@ impl Plans {
                 plan.through = Some(through);
                 // The metric may show a success at a time that has not come yet.
                 let last = ledger::previous(database, job.name(), now).await?;
-                let last = last.map(outcome::seconds).unwrap_or_default();
+                let last = last.map(seconds).unwrap_or_default();
                 context.metrics.set_job_last_success(*job, last);
             }
             let Some(due) = plan.schedule.due(through, now) else { continue };

@@ -9,6 +9,7 @@ use super::ledger::{RunEnd, RunOutcome};
 use super::report::{JobReport, notice};
 use super::ticker_command::JobOrder;
 use crate::context::Context;
+use crate::model::time::seconds as since_1970;
 use crate::model::timeline::TimelineEvent;
 use crate::notices::Notices;
 use crate::write::Writer;
@@ -31,7 +32,7 @@ pub(super) fn tell(context: &Context, notices: &Notices, run: &EndedRun<'_>) {
     metrics.job_runs(job_order, end.outcome, 1);
     metrics.job_ran(job_order, took, report.changed);
     if end.outcome == RunOutcome::Done {
-        metrics.set_job_last_success(job_order, seconds(now));
+        metrics.set_job_last_success(job_order, since_1970(now));
     }
     let error = end.error.as_deref().filter(|_| end.outcome == RunOutcome::Failed);
     notices.tell(notice(job, report, error));
@@ -52,9 +53,4 @@ pub(super) fn note(writer: &Writer, run: &EndedRun<'_>) {
         let failed = i64::try_from(run.report.failed).unwrap_or(i64::MAX);
         writer.note(TimelineEvent::JobFailed { job: run.job_order.name(), failed });
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "milliseconds of this millennium are exact")]
-pub(super) fn seconds(time: DateTime) -> f64 {
-    time.timestamp_millis() as f64 / 1000.0
 }

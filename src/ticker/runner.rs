@@ -28,6 +28,7 @@ use crate::failpoint;
 use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::command_end;
 use crate::maintenance::stored_commands::{self, Command, Lane, StoredCommand};
+use crate::model::time::seconds;
 use crate::notices::{Messenger, Notices, notices};
 use crate::observe::repeated_failure::RepeatedFailure;
 use crate::phase::watcher::Followed;
@@ -199,7 +200,7 @@ impl Ticker {
         self.plans.recall(&self.context, now).await?;
         for job in TimedJob::ALL {
             if let Some(last) = ledger::previous(database, job.name(), now).await? {
-                self.context.metrics.set_job_last_success(job, outcome::seconds(last));
+                self.context.metrics.set_job_last_success(job, seconds(last));
             }
         }
         // An earlier occurrence is in the ledger already, or came due while nothing was running.
@@ -254,7 +255,7 @@ impl Ticker {
             Err(reason) => {
                 let refused =
                     stored_commands::CommandOutcome { done: false, details: bson::doc! { "reasons": [reason] } };
-                command_end::tell(stored, &refused);
+                command_end::tell(&self.handles.fence.writer, stored, &refused);
                 return stored_commands::finish(&database, stored.id, term, &refused).await;
             }
         };
@@ -271,7 +272,7 @@ impl Ticker {
         let (end, report) = self.complete(job_order, &id, times, changed).await?;
         let outcome = stored_commands::CommandOutcome { done: true, details: ledger::details(&end, &report) };
         stored_commands::finish(&database, stored.id, term, &outcome).await?;
-        command_end::tell(stored, &outcome);
+        command_end::tell(&self.handles.fence.writer, stored, &outcome);
         Ok(())
     }
 
@@ -333,8 +334,8 @@ impl Ticker {
                 return Ok((RunEnd::of(&job.report), job.report));
             };
             let passes = match &unfinished {
-                Unfinished::Interrupted(Interruption::Stopping | Interruption::LeaseLost) => return Err(unfinished),
                 Unfinished::Interrupted(Interruption::PhaseChanged) => true,
+                Unfinished::Interrupted(_) => return Err(unfinished),
                 Unfinished::Failed(failure) => failure.directive() == Directive::Retry,
             };
             changed = job.report.changed;

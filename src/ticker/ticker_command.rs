@@ -39,12 +39,17 @@ impl JobOrder {
             Command::AnonymizeUser { user } => Ok(Self::AnonymizeUser(*user)),
             Command::Obfuscate => Ok(Self::Obfuscate),
             Command::Backfill { .. }
+            | Command::BackfillSelected { .. }
             | Command::BackfillMirror
             | Command::Repair
+            | Command::Resync { .. }
             | Command::Replay(_)
             | Command::RetryDeadLetters { .. }
             | Command::DropDeadLetters { .. }
-            | Command::SetPhase { .. } => Err("not a command for the ticker".to_owned()),
+            | Command::SetPhase { .. }
+            | Command::Pause { .. }
+            | Command::Resume { .. }
+            | Command::Stepdown { .. } => Err("not a command for the ticker".to_owned()),
         }
     }
 

@@ -13,18 +13,21 @@ pub(crate) mod scan;
 pub mod stored;
 mod texts_without_offer;
 
+use bson::{DateTime, doc};
 use tokio_util::sync::CancellationToken;
 
 use self::compare_sides::Comparer;
 use self::mirror_rules::MirrorRules;
 use self::only_in_recruiters::OnlyInRecruiters;
-use self::recheck::{Behind, Rechecker};
+use self::recheck::{Behind, Rechecker, Side};
 use self::report::VerificationReport;
 use self::scan::Scan;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::model::ids::RecruiterId;
 use crate::mongo::server_clock::server_time;
 use crate::phase::{Phase, StreamWrites};
+use crate::write::Writer;
 use crate::write::recorder::note_at_once;
 
 /// A full verification by the rules of `to`, before a step from phase `from`. Its result is not stored.
@@ -54,7 +57,7 @@ pub(crate) async fn full(
     scan.report.ended = server_time(&context.database).await?;
     if is_stored && !stop.is_cancelled() {
         stored::store(&context.database, &scan.report).await?;
-        note_at_once(&context.database, stored::event(&scan.report)).await;
+        note_at_once(&Writer::free(&context.database), stored::event(&scan.report)).await;
     }
     Ok(scan.report)
 }
@@ -82,6 +85,38 @@ pub(crate) async fn sample(
 ) -> Result<VerificationReport, Failure> {
     let mut scan = scan(context, phase, false, stop).await?;
     scan.sample(count).await?;
+    scan.report.ended = server_time(&context.database).await?;
+    Ok(scan.report)
+}
+
+/// The part of a verification that compares not everything.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part {
+    /// One recruiter.
+    Recruiter(RecruiterId),
+    /// The recruiters and offers that changed since this time, by their own dates.
+    Since(DateTime),
+}
+
+/// A verification of a part. Its result is not stored.
+///
+/// # Errors
+/// As [`compare_as_in`].
+pub(crate) async fn part(
+    context: &Context,
+    phase: Phase,
+    stop: CancellationToken,
+    part: Part,
+) -> Result<VerificationReport, Failure> {
+    let mut scan = scan(context, phase, false, stop).await?;
+    match part {
+        Part::Recruiter(id) => {
+            for side in [Side::Recruiters, Side::Anonymized] {
+                scan.side(side, &doc! { "_id": id }).await?;
+            }
+        }
+        Part::Since(time) => scan.since(time).await?,
+    }
     scan.report.ended = server_time(&context.database).await?;
     Ok(scan.report)
 }

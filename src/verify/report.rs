@@ -163,7 +163,7 @@ impl VerificationReport {
     /// The report as text for a terminal.
     #[must_use]
     pub fn table(&self) -> String {
-        let scope = if self.full { "all" } else { "a sample" };
+        let scope = if self.full { "all" } else { "a part" };
         let mut lines = vec![format!(
             "{scope}: {} recruiters, {} jobs, {} offers; {} compared, {} explained, {} still changing",
             self.recruiters, self.jobs, self.offers, self.compared, self.explained, self.unsettled

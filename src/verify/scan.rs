@@ -1,15 +1,17 @@
 //! The scan of both sides by `_id`, in constant memory. It fills a report with the differences that stayed after
 //! rechecks. It only reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bson::{Document, doc, oid::ObjectId};
+use bson::{DateTime, Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
 
 use super::recheck::{Rechecker, Side};
 use super::report::VerificationReport;
 use crate::error::Failure;
+use crate::fetch::links;
 use crate::maintenance::other_ids;
+use crate::model::ids::{JobId, RecruiterId};
 use crate::model::names::WatchedCollection;
 use crate::model::other_id::OtherId;
 use crate::mongo::reads::{collection, documents};
@@ -34,7 +36,6 @@ impl Scan {
     /// # Errors
     /// A [`Failure`] that a retry does not cure.
     pub(crate) async fn everything(&mut self) -> Result<(), Failure> {
-        let database = self.rechecker.database.clone();
         for collection in other_ids::COLLECTIONS {
             self.others(collection).await?;
         }
@@ -43,19 +44,55 @@ impl Scan {
                 Side::Offers => doc! { "partner_label": &self.partner_label },
                 Side::Recruiters | Side::Anonymized => Document::new(),
             };
-            let (mut after, mut waiting) = (None, BTreeMap::new());
-            while !self.rechecker.stop.is_cancelled() {
-                let ids = scan::ids_after(&database, side.collection(), &filter, after).await?;
-                after = ids.last().copied();
-                if after.is_none() {
-                    break;
-                }
-                self.first_look(side, &ids, &mut waiting).await?;
-                if waiting.len() >= WAITING {
-                    self.settle(side, std::mem::take(&mut waiting)).await?;
-                }
+            self.side(side, &filter).await?;
+        }
+        Ok(())
+    }
+
+    /// Compares the documents of one side that `filter` selects.
+    ///
+    /// # Errors
+    /// As [`Self::everything`].
+    pub(super) async fn side(&mut self, side: Side, filter: &Document) -> Result<(), Failure> {
+        let database = self.rechecker.database.clone();
+        let (mut after, mut waiting) = (None, BTreeMap::new());
+        while !self.rechecker.stop.is_cancelled() {
+            let ids = scan::ids_after(&database, side.collection(), filter, after).await?;
+            after = ids.last().copied();
+            if after.is_none() {
+                break;
             }
-            self.settle(side, waiting).await?;
+            self.first_look(side, &ids, &mut waiting).await?;
+            if waiting.len() >= WAITING {
+                self.settle(side, std::mem::take(&mut waiting)).await?;
+            }
+        }
+        self.settle(side, waiting).await
+    }
+
+    /// Compares the recruiters and our offers that changed since this time, by their own dates, and the recruiters of
+    /// these offers.
+    ///
+    /// # Errors
+    /// As [`Self::everything`].
+    pub(super) async fn since(&mut self, time: DateTime) -> Result<(), Failure> {
+        let changed = scan::changed_since(time);
+        self.side(Side::Recruiters, &changed).await?;
+        let offers = doc! { "partner_label": &self.partner_label, "updated_at": { "$gte": time } };
+        self.side(Side::Offers, &offers).await?;
+        let database = self.rechecker.database.clone();
+        let (mut after, mut seen) = (None, BTreeSet::new());
+        while !self.rechecker.stop.is_cancelled() {
+            let ids = scan::ids_after(&database, Side::Offers.collection(), &offers, after).await?;
+            after = ids.last().copied();
+            if after.is_none() {
+                break;
+            }
+            let owners = links::owners(&database, &ids.into_iter().map(JobId).collect()).await?;
+            let new: Vec<RecruiterId> = owners.into_values().flatten().filter(|owner| seen.insert(*owner)).collect();
+            // The first pass has compared the changed ones.
+            let others = doc! { "_id": { "$in": new }, "$nor": [&changed] };
+            self.side(Side::Recruiters, &others).await?;
         }
         Ok(())
     }

@@ -16,10 +16,11 @@ use serde_json::json;
 use super::page::Page;
 use crate::clock;
 use crate::context::Context;
+use crate::model::time::seconds;
 use crate::observe::health::Role;
 use crate::observe::readiness::Readiness;
 use crate::status::document::{Status, judged};
-use crate::status::survey::Survey;
+use crate::status::survey::{ServiceFacts, Survey};
 use crate::status::verdict::{Verdict, VerdictState, verdict};
 
 /// The headers of every answer. A browser may load nothing from elsewhere, send nothing elsewhere and store nothing.
@@ -96,6 +97,8 @@ async fn metrics(State(shown): State<WebState>) -> Response {
     let state = verdict(&judged(&shown.context, &shown.survey)).state;
     metrics.set_verdict(VerdictState::ALL.map(|other| (other.word(), other == state)));
     let facts = shown.survey.fresh_facts();
+    let pause_limit = |facts: &ServiceFacts| facts.pause.as_ref().map_or(0.0, |pause| seconds(pause.limit_at));
+    metrics.pause_limit.set(facts.as_deref().map_or(f64::NAN, pause_limit));
     let keeps_backup = shown.context.settings.phase.keep_recruiters_backup;
     let mirrors = facts.as_ref().is_some_and(|facts| facts.phase.phase.mirrors(keeps_backup));
     metrics.mirroring.set(i64::from(mirrors));

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use bson::{DateTime, Document, doc};
-use mongodb::Database;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -103,9 +102,9 @@ async fn put(writer: &Writer, Noted { id, event }: Noted) {
     }
 }
 
-/// Writes one event at once, for a command that holds no lease. A failure is only logged.
-pub(crate) async fn note_at_once(database: &Database, event: TimelineEvent) {
-    put(&Writer::free(database), Noted::now(event)).await;
+/// Writes one event at once. A failure is only logged.
+pub(crate) async fn note_at_once(writer: &Writer, event: TimelineEvent) {
+    put(writer, Noted::now(event)).await;
 }
 
 /// Deletes the events that are too old or too many.

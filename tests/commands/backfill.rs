@@ -1,6 +1,7 @@
 //! The command `backfill` touches what it is asked to, all of it and nothing else.
 
-use bson::{Document, doc};
+use bson::{DateTime, Document, doc};
+use mongodb::IndexModel;
 
 use crate::support::database::TestDatabase;
 use crate::support::fields::first_job;
@@ -27,6 +28,44 @@ async fn a_backfill_of_one_recruiter_leaves_the_others_alone() {
     }
     let offers: Vec<_> = offers::read(&test.database).await.into_keys().collect();
     assert_eq!(offers, [id(all[1].get_array("jobs").unwrap()[0].as_document().unwrap())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_of_selected_recruiters_leaves_the_others_alone() {
+    let test = TestDatabase::create("backfill_selected").await;
+    let old = recruiter([job("Boulanger")]);
+    let now = doc! { "updatedAt": DateTime::now() };
+    let changed = with(recruiter([job("Vendeur")]), now.clone());
+    let in_job = recruiter([with(job("Crêpier"), doc! { "job_update_date": DateTime::now() })]);
+    let archived = with(with(recruiter([job("Fleuriste")]), now), doc! { "status": "Archivé" });
+    let recruiters = test.collection("recruiters");
+    recruiters.insert_many([&old, &changed, &in_job, &archived]).await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{}\n{}\n", id(&old).to_hex(), id(&changed).to_hex())).unwrap();
+    let file = file.path().to_str().unwrap();
+    let query = r#"{ "establishment_id": { "$in": ["e-1"] } }"#;
+    for (selection, expected) in [
+        (&["--since", "2h ago"][..], 3),
+        (&["--since", "2h ago", "--active-only"], 2),
+        (&["--ids", file], 2),
+        (&["--ids", file, "--since", "2h ago"], 1),
+    ] {
+        let printed = backfill(&[&["backfill", "--json", "--dry-run"], selection].concat(), &test).await;
+        assert_eq!(printed["recruiters"], expected, "{selection:?}");
+        let printed = backfill(&[&["backfill", "--json"], selection].concat(), &test).await;
+        assert_eq!(printed["recruiters"], expected, "{selection:?}");
+    }
+    let by_query = ["backfill", "--json", "--filter", query];
+    let refused = Processor::command(&by_query, &test, &[]).await;
+    assert!(refused.code == 2 && refused.stderr.contains("no index"), "{}", refused.stderr);
+    let index = IndexModel::builder().keys(doc! { "establishment_id": 1 }).build();
+    recruiters.create_index(index).await.unwrap();
+    recruiters.update_one(doc! { "_id": id(&old) }, doc! { "$set": { "establishment_id": "e-1" } }).await.unwrap();
+    assert_eq!(backfill(&by_query, &test).await["recruiters"], 1);
+    for wrong in [&["--ids", "/no/such/file"][..], &["--filter", "{}"], &["--ids", file, "--mirror"]] {
+        let ended = Processor::command(&[&["backfill"], wrong].concat(), &test, &[]).await;
+        assert_eq!(ended.code, 2, "{wrong:?}: {}", ended.stderr);
+    }
 }
 
 /// In the order of `_id` texts come before ObjectIds, and a walk goes by the thousand.

@@ -1,7 +1,9 @@
 //! The timeline (docs/events.md): it survives restarts and changes of leader, has no personal data, and its loss stops
 //! nothing.
 
+use bson::{DateTime, doc};
 use serde_json::Value;
+use xtask::golden::{TargetModel, put_target_validator};
 
 use crate::support::database::TestDatabase;
 use crate::support::processor::Processor;
@@ -26,7 +28,7 @@ fn kinds(events: &[Value]) -> Vec<&str> {
 async fn until_stored(test: &TestDatabase, kind: &str, count: u64) {
     let stored = test.collection("stream_processor_events");
     eventually(PATIENCE, kind, async || {
-        let found = stored.count_documents(bson::doc! { "kind": kind }).await.unwrap();
+        let found = stored.count_documents(doc! { "kind": kind }).await.unwrap();
         (found >= count).then_some(())
     })
     .await;
@@ -72,23 +74,84 @@ async fn commands_without_an_instance_are_in_the_timeline_too() {
     let test = TestDatabase::create("events_commands").await;
     test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
     let reason = ["--force", "--reason", PERSONAL];
-    for command in [&["verify"][..], &["phase", "set", "dual-write"], &["tokens", "reset"]] {
-        let forced = if command[0] == "verify" { &[][..] } else { &reason };
+    let run = ["jobs", "run", "cap-offer-expirations"];
+    for command in [&["verify"][..], &["phase", "set", "dual-write"], &["tokens", "reset"], &run] {
+        let forced = if ["verify", "jobs"].contains(&command[0]) { &[][..] } else { &reason };
         let ended = Processor::command(&[command, forced].concat(), &test, &[]).await;
         assert!(ended.code == 0 || command[0] == "verify", "{command:?}: {}", ended.stderr);
     }
     let all = events(&test, &[]).await;
-    assert_eq!(kinds(&all), ["verified", "phase_step", "command_ended", "position_moved"], "{all:#?}");
+    let expected = ["verified", "phase_step", "command_ended", "position_moved", "command_ended"];
+    assert_eq!(kinds(&all), expected, "{all:#?}");
+    assert_eq!((&all[4]["command"], &all[4]["done"]), (&"run-job".into(), &true.into()));
     assert_eq!((&all[1]["from"], &all[1]["to"]), (&"sync".into(), &"dual-write".into()));
     assert_eq!(all[3]["cleared"], true);
     assert!(!format!("{all:?}").contains(PERSONAL));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_while_the_timeline_is_followed_is_printed_once() {
+    let test = TestDatabase::create("events_follow").await;
+    let reset = ["tokens", "reset", "--force", "--reason", "a test"];
+    assert_eq!(Processor::command(&reset, &test, &[]).await.code, 0);
+    let mut following = Processor::spawn(&["events", "--follow", "--ndjson"], &test, &[]);
+    let lines = |text: &str| text.lines().filter(|line| line.contains("position_moved")).count();
+    for count in 1..=3 {
+        eventually(PATIENCE, "the event is printed", async || (lines(&following.stdout()) == count).then_some(()))
+            .await;
+        assert_eq!(Processor::command(&reset, &test, &[]).await.code, 0);
+    }
+    eventually(PATIENCE, "the last event is printed", async || (lines(&following.stdout()) == 4).then_some(())).await;
+    following.sigterm();
+    let ended = following.until_ended().await;
+    assert_eq!((ended.code, lines(&ended.stdout)), (0, 4), "{}", ended.stdout);
+}
+
+/// Too old, and too many. The server's time decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_events_are_deleted_and_the_newest_stay() {
+    let test = TestDatabase::create("events_old").await;
+    let stored = test.collection("stream_processor_events");
+    let days_ago = |days: i64| DateTime::from_millis(DateTime::now().timestamp_millis() - days * 86_400_000);
+    let event = |days: i64| doc! { "kind": "verified", "at": days_ago(days), "days": days };
+    stored.insert_many([event(91), event(89)]).await.unwrap();
+    let processor = started(&test).await;
+    eventually(PATIENCE, "the old one is gone", async || {
+        stored.find_one(doc! { "days": 91 }).await.unwrap().is_none().then_some(())
+    })
+    .await;
+    assert!(stored.find_one(doc! { "days": 89 }).await.unwrap().is_some());
+    stopped(processor).await;
+
+    stored.insert_many((0..20_000).map(|_| event(10))).await.unwrap();
+    let processor = started(&test).await;
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    eventually(PATIENCE, "there are not too many", async || {
+        stored.find_one(doc! { "days": 89 }).await.unwrap().is_none().then_some(())
+    })
+    .await;
+    stopped(processor).await;
+    assert!(stored.count_documents(doc! { "kind": "leadership" }).await.unwrap() >= 2, "the newest stay");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_validator_is_in_the_timeline() {
+    let test = TestDatabase::with_live_schema("events_schema").await;
+    put_target_validator(&test.database, TargetModel::Planned, "error").await.unwrap();
+    let processor = started_with(&test, &[("STREAM_PROCESSOR__TARGET__SCHEMA_CHECK_INTERVAL", "1s")]).await;
+    until_no_resync(&test.database).await;
+    put_target_validator(&test.database, TargetModel::Before, "error").await.unwrap();
+    until_stored(&test, "schema_changed", 1).await;
+    let changes = events(&test, &["--kind", "schema_changed"]).await;
+    assert!(format!("{changes:?}").contains("no longer allows"), "{changes:#?}");
+    stopped(processor).await;
 }
 
 /// As with a user of MongoDB that has the role of 1.0.0: the server refuses each event.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_cannot_be_written_stop_nothing() {
     let test = TestDatabase::create("events_refused").await;
-    let refusing = bson::doc! { "create": "stream_processor_events", "validator": { "never": true } };
+    let refusing = doc! { "create": "stream_processor_events", "validator": { "never": true } };
     test.database.run_command(refusing).await.unwrap();
     test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
     let processor = started(&test).await;

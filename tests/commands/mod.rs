@@ -3,6 +3,7 @@
 mod arguments;
 mod backfill;
 mod configuration;
+mod control;
 mod doctor;
 mod documents;
 mod events;

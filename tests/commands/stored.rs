@@ -11,7 +11,7 @@ use crate::support::database::TestDatabase;
 use crate::support::fields::first_job;
 use crate::support::offers;
 use crate::support::processor::Processor;
-use crate::support::recruiters::{id, job, recruiter, with};
+use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
 use crate::support::runs::{started, started_with, stopped};
 use crate::support::state::{settled, until_no_resync};
 use crate::support::waiting::{PATIENCE, eventually};
@@ -47,6 +47,86 @@ async fn a_repair_beside_an_instance_is_carried_out_by_it() {
     spoil(&test).await;
     let printed = printed(&["verify", "--repair", "--json"], &test).await;
     assert_eq!((&printed["differences"], printed["before_repair"].as_u64()), (&0.into(), Some(2)), "{printed}");
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resync_by_hand_repairs_what_no_event_tells_beside_an_instance_and_without_one() {
+    let test = TestDatabase::create("command_resync").await;
+    test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    let right = offers::read(&test.database).await;
+    let resync = async || {
+        spoil(&test).await;
+        let printed = printed(&["resync", "--reason", PERSONAL, "--json"], &test).await;
+        assert_eq!(
+            (&printed["created"], &printed["changed"], &printed["unchanged"]),
+            (&0.into(), &1.into(), &0.into())
+        );
+        offers::assert_same(&right, &offers::read(&test.database).await);
+    };
+    resync().await;
+    let ended = stopped(processor).await;
+    assert!(!ended.stderr.contains(PERSONAL), "{}", ended.stderr);
+    resync().await;
+}
+
+/// What is done stays, and the commands after it have their turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_cancelled_while_it_runs_and_before_it_begins() {
+    let test = TestDatabase::create("command_cancelled").await;
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    many_spoiled(&test).await;
+    let mut running = Processor::spawn(&["backfill"], &test, &[]);
+    let stored = eventually(PATIENCE, "a part is done", async || progress(&test).await).await;
+    let mut waiting = Processor::spawn(&["backfill", "--active-only"], &test, &[]);
+    let commands = test.collection("stream_processor_commands");
+    let second = doc! { "order.active_only": true, "state": "requested" };
+    let second = eventually(PATIENCE, "it waits", async || commands.find_one(second.clone()).await.unwrap()).await;
+
+    for command in [&second, &stored] {
+        let cancelled = printed(&["commands", "cancel", &id(command).to_hex(), "--json"], &test).await;
+        assert_eq!(cancelled["ended"], true, "{cancelled}");
+    }
+    for command in [&mut running, &mut waiting] {
+        let ended = command.until_ended().await;
+        assert!(ended.code == 1 && ended.stderr.contains("an operator cancelled the command"), "{}", ended.stderr);
+    }
+    let listed = printed(&["commands", "list", "--json", "--limit", "2"], &test).await;
+    let listed = listed["commands"].as_array().unwrap();
+    assert!(listed.iter().all(|command| command["state"] == "done" && command["done"] == false), "{listed:#?}");
+    let done = commands.find_one(doc! { "_id": id(&stored) }).await.unwrap().unwrap();
+    let done = done.get_document("progress").unwrap().get_i64("recruiters").unwrap();
+    assert!(done < i64::try_from(MANY).unwrap(), "it went on to its end");
+    let again = Processor::command(&["commands", "cancel", &id(&stored).to_hex()], &test, &[]).await;
+    assert!(again.code == 1 && again.stderr.contains("has ended already"), "{}", again.stderr);
+    let unknown = Processor::command(&["commands", "cancel", &ObjectId::new().to_hex()], &test, &[]).await;
+    assert!(unknown.code == 1 && unknown.stderr.contains("no such command"), "{}", unknown.stderr);
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_a_pause_interrupts_goes_on_after_it_where_it_was() {
+    let test = TestDatabase::create("command_paused").await;
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    let right = many_spoiled(&test).await;
+    let mut command = Processor::spawn(&["backfill", "--json"], &test, &[]);
+    eventually(PATIENCE, "a part is done", async || progress(&test).await).await;
+    printed(&["pause", "--reason", "a test", "--json"], &test).await;
+    let told = "the service is paused: the command goes on after";
+    eventually(PATIENCE, "it is told why it waits", async || command.stderr().contains(told).then_some(())).await;
+    assert!(command.is_running());
+    printed(&["resume", "--reason", "a test", "--json"], &test).await;
+    let ended = command.until_ended().await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let done: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(done["recruiters"], MANY);
+    // Found as they should be: those of the step that was under way, and no earlier ones.
+    assert!(done["unchanged"].as_u64().unwrap() <= 1_000, "it began again at the first recruiter: {done}");
+    offers::assert_same(&right, &offers::read(&test.database).await);
     stopped(processor).await;
 }
 

@@ -44,6 +44,9 @@ async fn a_run_that_changed_or_failed_something_is_told_and_another_one_is_not()
     let unreachable = [hooked, ("SMTP_URL", closed.as_str())];
     let (code, _) = told(&REMIND, &test, &unreachable).await;
     assert_eq!(code, 1);
+    let events = test.collection("stream_processor_events");
+    let named = doc! { "kind": "job_failed", "job": "remind-expiring-offers-j7", "failed": 1_i64 };
+    assert_eq!(events.count_documents(named).await.unwrap(), 1, "the timeline tells it too");
     for changed in [1, 0] {
         let (_, run) = told(&EXPIRED, &test, &[hooked]).await;
         assert_eq!(counts(run.last().unwrap()), [changed, changed, 0]);

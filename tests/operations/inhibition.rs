@@ -12,12 +12,13 @@ use super::alerts::deploy;
 const CONFIGURATION: &str = "prometheus/alertmanager.yaml";
 
 /// Alerts of one deployment at one time, and those among them that are told.
-const CASES: [(&str, &[&str], &[&str]); 8] = [
+const CASES: [(&str, &[&str], &[&str]); 9] = [
     ("stalled", &["CheckpointStalled", "Lag", "LagHigh", "NotReady", "LatencyBurnFast"], &["CheckpointStalled"]),
     ("behind", &["Lag", "LagHigh", "NotReady", "LatencyBurnFast", "LatencyBurnSlow"], &["LagHigh"]),
     ("slow", &["LatencyBurnFast", "LatencyBurnSlow", "Lag"], &["LatencyBurnFast"]),
     ("dropped", &["SourceDropped", "NotReady", "DeadLetters"], &["SourceDropped", "DeadLetters"]),
     ("short oplog", &["OplogHeadroomLow", "OplogHeadroomCritical"], &["OplogHeadroomCritical"]),
+    ("paused", &["Paused", "JobOverdue", "VerificationOverdue", "DeadLetters"], &["Paused", "DeadLetters"]),
     ("failing job", &["JobFailing", "JobOverdue", "EmailRefusals"], &["JobFailing", "EmailRefusals"]),
     (
         "leaderless",

@@ -6,6 +6,7 @@ mod dashboard;
 mod evaluation;
 mod http_bounds;
 mod inhibition;
+mod reload;
 mod runbook;
 mod status_page;
 mod systemd;

@@ -49,6 +49,26 @@ async fn the_page_shows_what_the_api_says_with_scripts_and_without() {
     }
 }
 
+/// What happened before this process began, on an instance that never led.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_shows_what_happened_before_it_began() {
+    let test = TestDatabase::create("page_timeline").await;
+    let reset = ["tokens", "reset", "--force", "--reason", PERSONAL];
+    assert_eq!(Processor::command(&reset, &test, &[]).await.code, 0);
+    let leader = started(&test).await;
+    let standby = Processor::start_ready(&test, &[]).await;
+    eventually(PATIENCE, "the events are on the page", async || {
+        let (status, page) = (status(&standby).await, standby.http_get("/").await.1);
+        let events = status["service"]["events"].as_array()?.clone();
+        let kinds: Vec<&str> = events.iter().filter_map(|event| event["kind"].as_str()).collect();
+        assert!(!page.contains(PERSONAL));
+        let is_shown = page.contains(">position moved</data>") && page.contains(">leadership</data>");
+        (kinds.last() == Some(&"position_moved") && kinds.contains(&"leadership") && is_shown).then_some(())
+    })
+    .await;
+    drop(leader);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_stream_and_a_dead_service_are_seen_on_a_page_that_stays_open() {
     let mut set = ReplicaSet::start(&Options::default()).unwrap();

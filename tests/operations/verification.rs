@@ -130,6 +130,33 @@ async fn where_offers_are_the_authority_newer_ones_are_right_or_at_least_not_ove
     }
 }
 
+/// A part finds the differences of that part, and says nothing about the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_recruiter_or_what_changed_since_a_time_is_compared_alone() {
+    let test = TestDatabase::create("verify_part").await;
+    let changed = with(recruiter([job("Vendeur")]), doc! { "updatedAt": DateTime::now() });
+    let [old, other] = std::array::from_fn(|_| recruiter([job("Boulanger")]));
+    test.collection("recruiters").insert_many([&old, &changed, &other]).await.unwrap();
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    // The backfill wrote the offers now, so they count as changed too until they look older.
+    let long_ago = doc! { "updated_at": DateTime::from_millis(1_700_000_000_000) };
+    test.collection("jobs_partners").update_many(doc! {}, doc! { "$set": long_ago }).await.unwrap();
+    for recruiter in [&old, &changed] {
+        change(&test, first_job(recruiter), doc! { "offer_title": "wrong" }).await;
+    }
+    let one = verify(&test, &["--recruiter", &id(&old).to_hex()], 1).await;
+    assert_eq!((&one["recruiters"], &one["differences"], &one["full"]), (&1.into(), &1.into(), &false.into()));
+    verify(&test, &["--recruiter", &id(&other).to_hex()], 0).await;
+    let since = verify(&test, &["--since", "2h ago"], 1).await;
+    assert_eq!((&since["recruiters"], &since["differences"]), (&1.into(), &1.into()));
+    change(&test, first_job(&other), doc! { "offer_title": "wrong", "updated_at": DateTime::now() }).await;
+    // Its title, and the date itself.
+    assert_eq!(verify(&test, &["--since", "2h ago"], 1).await["differences"], 3, "an offer that changed counts too");
+    assert!(state(&test.database, "verification").await.is_none(), "a part says nothing about the rest");
+    let unknown = Processor::command(&["verify", "--recruiter", "650000000000000000000009"], &test, &[]).await;
+    assert!(unknown.code == 1 && unknown.stderr.contains("there is no recruiter"), "{}", unknown.stderr);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn golden_offers_have_no_difference_and_dead_letters_are_none() {
     let test = TestDatabase::with_planned_schema("verify_golden").await;

@@ -1,8 +1,10 @@
 //! A watched collection that is dropped, renamed or replaced, and the whole database dropped (spec 03, "Reactions"):
 //! readiness says so until it is there again, the stream goes on, and nothing that comes afterwards is lost.
 
+use std::collections::BTreeSet;
+
 use bson::oid::ObjectId;
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 use futures::TryStreamExt as _;
 use xtask::guarded::Signal;
 use xtask::mongod::{Options, ReplicaSet};
@@ -40,6 +42,10 @@ async fn each_dropped_or_renamed_collection_is_told_by_its_name_until_it_is_repa
         collection.insert_one(doc! {}).await.unwrap();
     }
     until_dropped(&processor, &[]).await;
+    let events = test.collection("stream_processor_events");
+    let named = events.distinct("collection", doc! { "kind": "source_dropped" }).await.unwrap();
+    let named: BTreeSet<&str> = named.iter().filter_map(Bson::as_str).collect();
+    assert_eq!(named, SOURCES.into_iter().collect(), "the timeline names each");
     assert!(!stopped(processor).await.stderr.contains(PERSONAL));
 }
 

@@ -104,7 +104,7 @@ async fn a_checkpoint_that_fell_off_the_oplog_halts_where_the_configuration_says
 async fn a_halted_leader_keeps_the_lease_until_a_person_decides() {
     let test = TestDatabase::create("lost_resumed").await;
     let none = Processor::command(&["resume", "--reason", "a test"], &test, &[]).await;
-    assert!(none.code == 1 && none.stderr.contains("no leader is halted"), "{}", none.stderr);
+    assert!(none.code == 1 && none.stderr.contains("and no leader is halted"), "{}", none.stderr);
     let changes = Changes::settle(&test).await;
     changes.happen_unseen(&test).await;
     let lost_time = checkpoint(&test.database).await.get_timestamp("cluster_time").unwrap();
@@ -131,6 +131,13 @@ async fn a_halted_leader_keeps_the_lease_until_a_person_decides() {
     assert!(resumed.code == 0 && resumed.stdout.contains("done: the stream is open"), "{}", resumed.stderr);
     assert_eq!(state(&test.database, "halt").await, None);
     changes.assert_found(&test, &processor).await;
+    let told =
+        Processor::command(&["events", "--json", "--kind", "halted", "--kind", "resumed"], &test, &[]).await.stdout;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let kinds: Vec<&serde_json::Value> =
+        told["events"].as_array().unwrap().iter().map(|event| &event["kind"]).collect();
+    assert_eq!(kinds, ["halted", "resumed"], "{told}");
+    assert!(told["events"][1]["seconds"].as_i64().unwrap() >= 10, "{told}");
     let gap = assert_gap_repaired(&test, "resumed by hand").await;
     assert!(gap <= lost_time, "the gap begins at the lost position, or before");
     assert_goes_on(&test, processor).await;

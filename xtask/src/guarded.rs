@@ -47,6 +47,8 @@ pub enum Signal {
     Terminate,
     /// SIGINT, as Ctrl-C sends it.
     Interrupt,
+    /// SIGHUP asks the process to read its configuration again.
+    Hangup,
     /// SIGKILL ends the process at once, without flushing.
     Kill,
     /// SIGSTOP pauses the process, like a frozen machine.
@@ -60,6 +62,7 @@ impl Signal {
         match self {
             Self::Terminate => "TERM",
             Self::Interrupt => "INT",
+            Self::Hangup => "HUP",
             Self::Kill => "KILL",
             Self::Stop => "STOP",
             Self::Continue => "CONT",

@@ -6,11 +6,11 @@ use bson::Document;
 use chrono_tz::Tz;
 
 use super::report::{LeaderStatus, PositionStatus, StatusReport};
-use crate::cli::events::fields_text;
 use crate::maintenance::replay::length_text;
 use crate::mongo::oplog::YOUNG_OPLOG;
 use crate::phase::late_writes::LateWritesReport;
 use crate::shown_time::{shown, shown_text, shown_times};
+use crate::status::events::fields_text;
 use crate::status::verdict::Severity;
 
 /// The seriousness of a line.
@@ -78,6 +78,10 @@ pub(super) fn lines(report: &StatusReport, zone: Tz) -> Vec<Line> {
         plain("phase", &[report.phase, &since]),
         Line::new(if report.leader.is_some() { Tone::Plain } else { Tone::Bad }, "leader", &[&leader_text(report)]),
     ]);
+    lines.extend(report.pause.as_ref().map(|pause| {
+        let since = pause.since.as_ref().map_or(String::new(), |at| format!("since {}", shown_text(at, zone)));
+        Line::new(Tone::Warn, "paused", &[&since, &format!("by {}:", pause.who), &pause.reason])
+    }));
     lines.extend(position(report.position.as_ref(), zone));
     lines.extend(report.events_per_second.map(|rate| plain("rate", &[&format!("{rate:.1} events/s lately")])));
     lines.extend(report.running.iter().map(|work| plain("running", &[&work.text()])));

@@ -8,12 +8,12 @@ use resume_tokens::{Checkpoint, HistoryEntry};
 use serde::Serialize;
 
 use super::running::{RunningWork, running};
-use crate::cli::events;
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::leader::halt::StoredHalt;
 use crate::leader::lead::store;
+use crate::leader::pause::StoredPause;
 use crate::lease;
 use crate::maintenance::replay::{length_text, time_text};
 use crate::maintenance::resync::StoredResync;
@@ -23,11 +23,13 @@ use crate::model::names::gap_state::OPEN;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::reads::collection;
+use crate::mongo::server_clock::server_time;
 use crate::phase::late_writes::{LateWrites, LateWritesReport};
 use crate::phase::state;
 use crate::phase::stored_verification::StoredVerification;
 use crate::source::cursor::operation_time;
-use crate::status::verdict::{ServiceCondition, Verdict, VerdictFacts, problems, verdict};
+use crate::status::events;
+use crate::status::verdict::{PauseCondition, ServiceCondition, Verdict, VerdictFacts, problems, verdict};
 use crate::ticker::stored_run::{self, StoredRun};
 use crate::write::stored_dead_letter;
 
@@ -44,6 +46,8 @@ pub(super) struct StatusReport {
     pub replica_set: String,
     pub phase: &'static str,
     pub phase_since: Option<String>,
+    /// The pause; null while the service is not paused.
+    pub pause: Option<PauseStatus>,
     pub leader: Option<LeaderStatus>,
     pub position: Option<PositionStatus>,
     /// The mean rate of the last minutes, from the history of checkpoints.
@@ -71,6 +75,20 @@ pub(super) struct LeaderStatus {
     pub name: String,
     pub term: i64,
     pub lag_seconds: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct PauseStatus {
+    pub since: Option<String>,
+    pub limit_at: Option<String>,
+    pub who: String,
+    pub reason: String,
+}
+
+impl PauseStatus {
+    fn of(StoredPause { since, limit_at, who, reason, .. }: StoredPause) -> Self {
+        Self { since: date(since), limit_at: date(limit_at), who, reason }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -126,14 +144,17 @@ impl StatusReport {
         let position = checkpoint.as_ref().map(|checkpoint| PositionStatus::of(checkpoint, oplog, now));
         let history = with_deadline(store(context).history(10)).await?;
         let leader = lease::current(database).await?;
-        let is_led = leader.is_some();
         let gaps = with_deadline(collection(database, GAPS).count_documents(doc! { "state": OPEN })).await;
         let dead_letters = stored_dead_letter::count_by_reason(database).await?;
         let verification = with_deadline(StoredVerification::read(database)).await.map_err(Failure::Read)?;
         let late_writes = LateWrites::read(database, &phase).await?.map(|late| late.report());
+        let (halt, pause) = (StoredHalt::read(database).await?, StoredPause::read(database).await?);
+        let reads = leader.is_some() && halt.is_none() && pause.is_none();
+        let server = server_time(database).await?;
         let judged = VerdictFacts::of_command(ServiceCondition {
             phase: phase.phase,
-            is_halted: StoredHalt::read(database).await?.is_some(),
+            is_halted: halt.is_some(),
+            pause: pause.as_ref().map(|pause| PauseCondition::of(pause, server)),
             is_led: leader.is_some(),
             leader_lag: leader.as_ref().and_then(|leader| leader.lag),
             dead_letters: dead_letters.values().sum(),
@@ -142,7 +163,7 @@ impl StatusReport {
         });
         let resync = StoredResync::read(database).await?;
         let events = if with_events {
-            events::read(context, DateTime::from_millis(0), &[], Some(EVENTS)).await?
+            events::read(database, DateTime::from_millis(0), &[], Some(EVENTS)).await?
         } else {
             Vec::new()
         };
@@ -154,10 +175,11 @@ impl StatusReport {
             replica_set: deployment.replica_set.clone(),
             phase: phase.phase.word(),
             phase_since: phase.since.and_then(date),
+            pause: pause.map(PauseStatus::of),
             leader: leader.map(|leader| LeaderStatus { name: leader.name, term: leader.term, lag_seconds: leader.lag }),
             position,
-            // Without a leader nothing is read now, whatever the history of checkpoints says.
-            events_per_second: checkpoint.filter(|_| is_led).and_then(|checkpoint| rate(&checkpoint, &history)),
+            // Without a leader that reads, the history of checkpoints says nothing about the present.
+            events_per_second: checkpoint.filter(|_| reads).and_then(|checkpoint| rate(&checkpoint, &history)),
             oplog_window_seconds: oplog.map(|oplog| oplog.window().as_secs()),
             running: running(context, resync.as_ref()).await?,
             resync: resync.map(|resync| resync.stage.unwrap_or_else(|| "begun".to_owned())),
