@@ -20,17 +20,22 @@ use crate::observe::metrics::Metrics;
 
 pub(crate) use read::validator;
 
-/// A field by which the service searches offers, and what gets slower without an index that begins with it.
+/// The fields by which the service searches offers together, and what gets slower without an index that begins with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SearchedField {
+    /// One name, or several with a comma and a space between them.
     pub name: &'static str,
     pub slower: &'static str,
 }
 
 /// The fields by which offers are searched.
-pub(crate) const SEARCHED: [SearchedField; 5] = [
+pub(crate) const SEARCHED: [SearchedField; 6] = [
     SearchedField { name: "partner_label", slower: "resyncs, verifications and jobs that go through all our offers" },
-    SearchedField { name: "offer_status", slower: "counts of offers and the jobs about active offers" },
+    SearchedField {
+        name: "offer_status, partner_label",
+        slower: "counts of offers, cancel-expired-offers, fill-missing-start-dates and send-introductions",
+    },
+    SearchedField { name: "offer_expiration", slower: "both reminders and cap-offer-expirations" },
     SearchedField { name: "managed_by", slower: "changes and anonymisations of users, and the e-mails to them" },
     SearchedField { name: "establishment_id", slower: "events of anonymised recruiters" },
     SearchedField { name: "recruiter_status", slower: "refresh-pending-establishments" },

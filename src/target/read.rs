@@ -1,8 +1,6 @@
 //! Reads the validator and the indexes of `jobs_partners`, and the type of `managed_by` in existing offers.
 
-use std::collections::BTreeSet;
-
-use bson::{RawDocumentBuf, doc};
+use bson::{Document, RawDocumentBuf, doc};
 use futures::TryStreamExt as _;
 use mongodb::options::{ValidationAction, ValidationLevel};
 use mongodb::{Database, IndexModel};
@@ -49,7 +47,7 @@ pub(super) async fn state(
     let unindexed = match indexed {
         Some(indexed) => {
             let searched = SEARCHED.iter().map(|field| field.name).filter(|name| !schema.omits(name));
-            searched.filter(|name| !indexed.contains(*name)).collect()
+            searched.filter(|name| !indexed.iter().any(|keys| begins_with(keys, name))).collect()
         }
         None => Vec::new(),
     };
@@ -80,17 +78,23 @@ pub(crate) async fn validator(database: &Database) -> Result<Validator, Failure>
     Ok(Validator { rules, action, level })
 }
 
-/// The fields with which an index of `jobs_partners` begins; `None` when the collection does not exist.
+/// True where an index with these keys begins with the searched fields.
+fn begins_with(keys: &Document, searched: &str) -> bool {
+    let mut keys = keys.keys();
+    searched.split(", ").all(|field| keys.next().is_some_and(|key| key == field))
+}
+
+/// The keys of the indexes of `jobs_partners`; `None` when the collection does not exist.
 ///
 /// # Errors
 /// [`Failure::Read`].
-async fn indexed_fields(database: &Database) -> Result<Option<BTreeSet<String>>, Failure> {
+async fn indexed_fields(database: &Database) -> Result<Option<Vec<Document>>, Failure> {
     let listed = with_deadline(async {
         let indexes = collection(database, OFFERS).list_indexes().await?;
         indexes.try_collect::<Vec<IndexModel>>().await
     });
     match listed.await {
-        Ok(indexes) => Ok(Some(indexes.iter().filter_map(|index| index.keys.keys().next().cloned()).collect())),
+        Ok(indexes) => Ok(Some(indexes.into_iter().map(|index| index.keys).collect())),
         Err(error) if command_code(&error) == Some(26) => Ok(None),
         Err(error) => Err(Failure::Read(error)),
     }
@@ -107,4 +111,19 @@ async fn of_offers(database: &Database, label: &str) -> Result<ManagedByType, Fa
     let object_ids = of(|offer| offer.get_object_id("managed_by").is_ok());
     let texts = of(|offer| offer.get_str("managed_by").is_ok());
     Ok(if object_ids > texts { ManagedByType::ObjectId } else { ManagedByType::String })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_serves_a_search_by_its_first_keys_in_their_order() {
+        let keys = doc! { "offer_status": 1, "partner_label": 1, "rank": -1 };
+        assert!(begins_with(&keys, "offer_status") && begins_with(&keys, "offer_status, partner_label"));
+        assert!(
+            !begins_with(&keys, "partner_label")
+                && !begins_with(&doc! { "offer_status": 1 }, "offer_status, partner_label")
+        );
+    }
 }

@@ -41,7 +41,7 @@ pub(crate) const CHUNK: usize = 100;
 /// After so many documents in a row with a fault that may pass, the database is at fault, and the run fails.
 const STUCK: u32 = 10;
 /// The fields of an offer that every change needs.
-const ALWAYS: [&str; 3] = ["updated_at", "offer_status", "offer_status_history"];
+const ALWAYS: [&str; 4] = ["updated_at", "offer_status", "offer_status_history", "apply_email"];
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval at which a command in the pipeline is checked for its end.
 const POLL: Duration = Duration::from_millis(50);
@@ -343,7 +343,13 @@ impl JobContext {
     fn add(&self, sum: &mut Sum, pair: &Pair<'_>, verdict: PairVerdict, schema: &TargetSchema) {
         sum.lines.extend(verdict.lines);
         sum.skipped.extend(verdict.skipped);
-        let Some(mut edit) = verdict.edit else { return };
+        let Some(edit) = verdict.edit else { return };
+        let (mut edit, is_anonymized) = edit.without_reopening(pair, &self.context.settings.privacy.anonymized_email);
+        sum.skipped.extend(is_anonymized.then_some("anonymized"));
+        edit.offer = edit.offer.into_iter().filter(|(name, _)| !schema.omits(name)).collect();
+        if edit.is_empty() {
+            return;
+        }
         edit.moved = edit.moved.filter(|_| edit.status.is_some() || pair.is_open());
         sum.changed += 1;
         sum.changed_as.extend(edit.kind);

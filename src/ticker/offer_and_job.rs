@@ -103,6 +103,22 @@ impl Edit {
         Self { moved: Some(date), ..self }
     }
 
+    /// The same change, without a status that would open the offer of an anonymised person. Such an offer would collect
+    /// applications for an address that nobody reads (spec 09, "Jobs, as they ran before"). Returns also whether it had
+    /// such a status.
+    #[must_use]
+    pub fn without_reopening(self, pair: &Pair<'_>, anonymized_email: &str) -> (Self, bool) {
+        let opens = self.status.is_some_and(|(status, ..)| status.is_open());
+        let is_refused = opens && value::text(pair.field("apply_email")) == Some(anonymized_email);
+        (Self { status: self.status.filter(|_| !is_refused), ..self }, is_refused)
+    }
+
+    /// True where nothing would be written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.status.is_none() && self.offer.is_empty() && self.job.is_empty() && self.recruiter.is_empty()
+    }
+
     /// The names of the changed fields of the offer.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let status = self.status.map(|_| "offer_status");

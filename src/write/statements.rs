@@ -226,11 +226,11 @@ pub fn cancel_removed(
     date: DateTime,
     unless_later_than: Option<DateTime>,
 ) -> Statement {
-    cancel(offer, partner_label, "removed from recruiter", date, unless_later_than)
+    cancel(offer, (partner_label, &[OfferStatus::Cancelled]), "removed from recruiter", date, unless_later_than)
 }
 
-/// Makes the statement that cancels the offer of a deactivated user (spec 03, "Reactions"). With a time, an offer that
-/// is newer stays; that is for `dual-write`.
+/// Makes the statement that cancels the offer of a deactivated user (spec 03, "Reactions"). A filled offer stays: it
+/// collects no applications. With a time, an offer that is newer stays; that is for `dual-write`.
 #[must_use]
 pub(crate) fn cancel_of_user(
     offer: JobId,
@@ -238,12 +238,14 @@ pub(crate) fn cancel_of_user(
     date: DateTime,
     unless_later_than: Option<DateTime>,
 ) -> Statement {
-    cancel(offer, partner_label, USER_DEACTIVATED, date, unless_later_than)
+    let stays = [OfferStatus::Cancelled, OfferStatus::Filled];
+    cancel(offer, (partner_label, &stays), USER_DEACTIVATED, date, unless_later_than)
 }
 
+/// An offer under another label, or with one of the statuses that stay, is left alone.
 fn cancel(
     offer: JobId,
-    partner_label: &str,
+    (partner_label, stays): (&str, &[OfferStatus]),
     reason: &str,
     date: DateTime,
     unless_later_than: Option<DateTime>,
@@ -254,8 +256,9 @@ fn cancel(
         "offer_status_history": history(cancelled, reason, date),
         "updated_at": later_update(date),
     };
-    let mut filter =
-        rawdoc! { "_id": offer, "partner_label": partner_label, "offer_status": { "$ne": cancelled.as_str() } };
+    let mut statuses = RawArrayBuf::new();
+    stays.iter().for_each(|status| statuses.push(status.as_str()));
+    let mut filter = rawdoc! { "_id": offer, "partner_label": partner_label, "offer_status": { "$nin": statuses } };
     if let Some(latest) = unless_later_than {
         filter.append(cstr!("updated_at"), not_later_than(latest));
     }

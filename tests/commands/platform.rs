@@ -109,7 +109,9 @@ async fn sources(test: &TestDatabase, recruiters: &[Document]) {
     let more = recruiter([job("Vendeur")]);
     test.collection("recruiters").insert_one(&more).await.unwrap();
     let anonymised = doc! { "_id": ObjectId::new(), "last_action_date": days_ago(2 * 365 + 1) };
-    test.collection("anonymized_userswithaccounts").insert_one(anonymised).await.unwrap();
+    // Somebody anonymised the other one by hand, long before the two years are over.
+    let by_hand = doc! { "_id": ObjectId::new(), "last_action_date": days_ago(3) };
+    test.collection("anonymized_userswithaccounts").insert_many([anonymised, by_hand]).await.unwrap();
 }
 
 async fn hashes(test: &TestDatabase) -> Document {
@@ -197,6 +199,11 @@ fn old_jobs(found: &Value) {
         ["remind-expiring-offers-j7", "cancel-expired-offers", "anonymize-inactive-users"],
         "{found:#}"
     );
+    let now = DateTime::now().try_to_rfc3339_string().unwrap();
+    for entry in found.as_array().unwrap() {
+        assert!(entry["last"].as_str().is_none_or(|last| last < now.as_str()), "no mark lies in the future: {entry}");
+        assert!(entry["lacks"].is_null(), "{entry}");
+    }
     let may_go_on = found.as_array().unwrap().last().unwrap();
     assert!(may_go_on["must_stop"] == false && may_go_on["last"].is_string(), "{may_go_on}");
 }
@@ -226,6 +233,32 @@ async fn an_empty_database_is_rehearsed_too_and_without_the_option_doctor_says_w
         serde_json::from_str(&Processor::command(&["doctor", "--json", "--allow-empty"], &test, &[]).await.stdout)
             .unwrap();
     assert_eq!(plain.get("platform"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_lack_a_field_are_named_and_their_entries_are_to_run_on() {
+    let test = TestDatabase::with_live_schema("platform_lacks").await;
+    put_target_validator(&test.database, TargetModel::Before, "error").await.unwrap();
+    let recruiter = recruiter([job("Boulanger")]);
+    test.collection("recruiters").insert_one(&recruiter).await.unwrap();
+    let arguments = ["doctor", "--against-platform", "--json"];
+    let found = Processor::command(&arguments, &test, &[LABELLED]).await;
+    let found: Value = serde_json::from_str(&found.stdout).unwrap();
+    let jobs = found["platform"]["old_jobs"].as_array().unwrap_or_else(|| panic!("{found:#}"));
+    let idle: Vec<(&str, bool)> = jobs
+        .iter()
+        .filter(|one| one["lacks"].is_string())
+        .map(|one| (one["instead"].as_str().unwrap(), one["must_stop"].as_bool().unwrap()))
+        .collect();
+    let names = [
+        "remind-expiring-offers-j7",
+        "remind-expiring-offers-j1",
+        "refresh-pending-establishments",
+        "send-introductions",
+    ];
+    assert_eq!(idle, names.map(|name| (name, false)), "{jobs:#?}");
+    let text = Processor::command(&["doctor", "--against-platform"], &test, &[LABELLED]).await.stdout;
+    assert!(text.contains("`send-introductions` will not run here: field managed_by"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,12 +12,14 @@ use super::Part;
 use super::text::{date, json_date};
 use crate::context::Context;
 use crate::error::Failure;
-use crate::model::names::WatchedCollection;
-use crate::model::value;
+use crate::model::names::{OFFERS, WatchedCollection};
+use crate::model::{TargetSchema, value};
 use crate::mongo::deadline::while_server_works;
 use crate::mongo::reads::collection;
 use crate::mongo::server_clock::server_time;
 use crate::phase::state;
+use crate::ticker::job::TimedJob;
+use crate::ticker::ticker_command::JobOrder;
 
 /// A daily job whose last mark is younger seems to run. On some days a job finds nothing to do.
 const RECENT: Duration = Duration::from_hours(7 * 24);
@@ -83,9 +85,12 @@ pub(super) async fn part(context: &Context, last_expiry: Option<DateTime>) -> Re
     let now = server_time(&context.database).await?;
     let has_run = state::load(&context.database, context.settings.phase.initial).await?.since.is_some();
     let [j7, j1, cancelled, introduced] = marks_of_jobs(context).await?;
-    let last = [j7, j1, cancelled, None, introduced, last_anonymisation(context).await?];
-    let mut checks: Vec<Check> = OLD_JOBS.iter().zip(last).map(|(job, last)| told(job, last, now, has_run)).collect();
-    let mut facts: Vec<Value> = OLD_JOBS.iter().zip(last).map(|(job, last)| fact(job, last, now)).collect();
+    let last = [j7, j1, cancelled, None, introduced, last_anonymisation(context, now).await?];
+    context.target.refresh(&context.database).await?;
+    let schema = context.target.schema();
+    let told = |(job, last): (&OldJob, _)| idle(job, &schema).unwrap_or_else(|| told(job, last, now, has_run));
+    let mut checks: Vec<Check> = OLD_JOBS.iter().zip(last).map(told).collect();
+    let mut facts: Vec<Value> = OLD_JOBS.iter().zip(last).map(|(job, last)| fact(job, last, now, &schema)).collect();
     checks.push(Check {
         check: "old_jobs",
         verdict: CheckVerdict::Ok,
@@ -99,6 +104,20 @@ pub(super) async fn part(context: &Context, last_expiry: Option<DateTime>) -> Re
 fn is_recent(last: Option<DateTime>, now: DateTime) -> bool {
     let age = last.map(|last| now.timestamp_millis().saturating_sub(last.timestamp_millis()));
     age.is_some_and(|age| u128::try_from(age).is_ok_and(|age| age < RECENT.as_millis()) || age < 0)
+}
+
+/// The warning about a job of the service that will not run, because the target's schema omits a field that it needs.
+/// Its entry must run on, or nobody does the work.
+fn idle(job: &OldJob, schema: &TargetSchema) -> Option<Check> {
+    let OldJob { entry, ours, .. } = job;
+    let lacks = lacks(job, schema)?;
+    let found = format!("`{ours}` will not run here: {lacks}");
+    let remedy = format!("let \"{entry}\" run on until {OFFERS} has the field (`stream-processor setup` adds it)");
+    Some(Check::warning("old_jobs", found, remedy))
+}
+
+fn lacks(job: &OldJob, schema: &TargetSchema) -> Option<String> {
+    TimedJob::named(job.ours).and_then(|ours| JobOrder::Job(ours).lacks(schema))
 }
 
 fn told(job: &OldJob, last: Option<DateTime>, now: DateTime, has_run: bool) -> Check {
@@ -122,9 +141,11 @@ fn told(job: &OldJob, last: Option<DateTime>, now: DateTime, has_run: bool) -> C
     }
 }
 
-fn fact(job: &OldJob, last: Option<DateTime>, now: DateTime) -> Value {
+fn fact(job: &OldJob, last: Option<DateTime>, now: DateTime, schema: &TargetSchema) -> Value {
+    let lacks = lacks(job, schema);
     json!({
-        "entry": job.entry, "at": job.at, "must_stop": true, "instead": job.ours, "last": json_date(last),
+        "entry": job.entry, "at": job.at, "must_stop": lacks.is_none(), "instead": job.ours, "last": json_date(last),
+        "lacks": lacks,
         "seems_to_run": job.mark.map(|_| is_recent(last, now)),
     })
 }
@@ -158,15 +179,16 @@ async fn marks_of_jobs(context: &Context) -> Result<[Option<DateTime>; 4], Failu
 }
 
 /// The end of the two years of the anonymised user with the latest last action. The job ran then or later. A copy has
-/// no date of its own.
-async fn last_anonymisation(context: &Context) -> Result<Option<DateTime>, Failure> {
+/// no date of its own. A user whose two years are not over was anonymised by hand.
+async fn last_anonymisation(context: &Context, now: DateTime) -> Result<Option<DateTime>, Failure> {
+    let years = i64::try_from(INACTIVE.as_millis()).unwrap_or(i64::MAX);
+    let limit = DateTime::from_millis(now.timestamp_millis().saturating_sub(years));
     let stages = vec![
-        doc! { "$match": { "last_action_date": { "$type": "date" } } },
+        doc! { "$match": { "last_action_date": { "$type": "date", "$lte": limit } } },
         doc! { "$group": { "_id": null, "last": { "$max": "$last_action_date" } } },
     ];
     let found = first(context, WatchedCollection::AnonymizedUsers, stages).await?;
     let last = found.as_deref().and_then(|found| value::field(found, "last")?.as_datetime());
-    let years = i64::try_from(INACTIVE.as_millis()).unwrap_or(i64::MAX);
     Ok(last.map(|last| DateTime::from_millis(last.timestamp_millis().saturating_add(years))))
 }
 

@@ -220,3 +220,28 @@ async fn obfuscate_replaces_what_is_personal_once_and_only_on_a_database_that_is
     let (_, lines) = told(&["obfuscate", "--json"], &test, &[copy]).await;
     assert_eq!(counts(lines.last().unwrap()), [2, 0, 0], "a second run changes nothing");
 }
+
+/// The stream has cancelled the offers of an anonymised user whose recruiter stands. No job may open them: they would
+/// collect applications for an address that nobody reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_job_opens_the_offers_of_an_anonymised_user_again() {
+    for (model, phase) in [(TargetModel::Live, "sync"), (TargetModel::Before, "dual-write")] {
+        let gone = user(date(NOW));
+        let test = TestDatabase::with_live_schema("persons_reopened").await;
+        put_target_validator(&test.database, model, "error").await.unwrap();
+        let test = filled_on(test, &[gone.clone()]).await;
+        enter(&test, phase).await;
+        let processor = started(&test).await;
+        until_no_resync(&test.database).await;
+        test.collection("anonymized_userswithaccounts").insert_one(doc! { "_id": id(&gone) }).await.unwrap();
+        test.collection("userswithaccounts").delete_one(doc! { "_id": id(&gone) }).await.unwrap();
+        settled(&test.database).await;
+        let hidden = doc! { "apply_email": ANONYMISED, "offer_status": "Cancelled" };
+        assert_eq!(count(&test, "jobs_partners", hidden.clone()).await, 2);
+        // Without the service, no event repairs what the job does.
+        stopped(processor).await;
+        let run = ran("sync-recruiter-status", &[], &test).await;
+        assert_eq!((counts(&run)[1], &run["skipped"]["anonymized"]), (0, &2.into()), "{run:#}");
+        assert_eq!(count(&test, "jobs_partners", hidden).await, 2);
+    }
+}
