@@ -121,6 +121,14 @@ impl DryRun {
         }
     }
 
+    /// Counts changes that the server would refuse: they are dead letters, and the offers stay as they are.
+    pub(crate) fn refuse_changes(&mut self, offers: u64) {
+        if offers > 0 {
+            self.changed = self.changed.saturating_sub(offers);
+            *self.dead_letters.entry(Reason::RefusedByValidation).or_default() += offers;
+        }
+    }
+
     /// Counts dead letters that would be written.
     pub(crate) fn add_dead_letters(&mut self, dead_letters: &BTreeMap<Address, DeadLetter>) {
         for (address, dead_letter) in dead_letters {

@@ -11,7 +11,7 @@ use super::dry_run::Projected;
 use super::dry_run_reasons::note_reasons;
 use super::offers_ahead::OffersAhead;
 use super::output::{Output, note_changes};
-use super::refused_creations::note_refused_creations;
+use super::refused_changes::note_refused_changes;
 use super::stages::{Findings, Stages, TouchedRecruiter};
 use crate::error::Failure;
 use crate::fetch::chunks::ChunkReader;
@@ -216,7 +216,8 @@ impl Stages {
             note_changes(dry_run, &self.database, &offers, &changes, newest_wins).await?;
             if dry_run.offers.is_none() {
                 note_reasons(&mut dry_run.reasons, &self.database, &changes).await?;
-                note_refused_creations(dry_run, &self.database, &offers, &changes).await?;
+                let schema = &self.settings.schema;
+                note_refused_changes(dry_run, &self.database, &offers, (&changes, newest_wins), schema).await?;
             }
             return self.tell(told, position).await;
         }

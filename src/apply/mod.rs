@@ -12,7 +12,7 @@ pub(crate) mod mirror;
 mod offers_ahead;
 pub(crate) mod output;
 pub(crate) mod preemption;
-mod refused_creations;
+mod refused_changes;
 pub(crate) mod removal;
 pub(crate) mod sampler;
 pub(crate) mod shared_jobs;
