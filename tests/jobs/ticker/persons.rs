@@ -229,7 +229,7 @@ async fn no_job_opens_the_offers_of_an_anonymised_user_again() {
         let gone = user(date(NOW));
         let test = TestDatabase::with_live_schema("persons_reopened").await;
         put_target_validator(&test.database, model, "error").await.unwrap();
-        let test = filled_on(test, &[gone.clone()]).await;
+        let test = filled_on(test, std::slice::from_ref(&gone)).await;
         enter(&test, phase).await;
         let processor = started(&test).await;
         until_no_resync(&test.database).await;
