@@ -72,7 +72,7 @@ pub fn conditions(facts: &StepFacts, to: Phase) -> Vec<Condition> {
                 verified(facts),
                 in_time(facts.lag),
                 counted("no dead letters", facts.dead_letters, "dead letters stand; correct their documents"),
-                every_job_has_its_offer(facts),
+                no_job_lacks_its_offer(facts),
                 counted("no command running", facts.running, "commands or resyncs are not finished; wait for them"),
                 gaps,
             ];
@@ -113,9 +113,10 @@ fn verified(facts: &StepFacts) -> Condition {
     }
 }
 
-/// A dropped dead letter does not open the gate: its job still has no offer. The condition rests on the last
+/// A dropped dead letter does not open the gate: its job still has no offer. A job of a recruiter without address is no
+/// fault: it has no offer by the rules. The condition rests on the last
 /// verification, because a count reads all recruiters.
-fn every_job_has_its_offer(facts: &StepFacts) -> Condition {
+fn no_job_lacks_its_offer(facts: &StepFacts) -> Condition {
     let (met, found) =
         match facts.verification.as_ref().and_then(|last| Some((last.jobs_without_offer?, text(last.ended)))) {
             None => (false, "not counted yet; run stream-processor verify".to_owned()),
@@ -126,7 +127,7 @@ fn every_job_has_its_offer(facts: &StepFacts) -> Condition {
                 (false, format!("{jobs} jobs cannot be projected or written, counted at {at}; {remedy}"))
             }
         };
-    Condition { condition: "every job has its offer", met, found }
+    Condition { condition: "no job lacks its offer because of a fault", met, found }
 }
 
 /// The condition of spec 09, "Before `retired`". It rests on the last verification, because a count reads all
@@ -224,8 +225,8 @@ mod tests {
                 verification(Some(LastVerification { began: DateTime::from_millis(99 * HOUR), ..last.clone() })),
                 "verification",
             ),
-            (verification(Some(LastVerification { jobs_without_offer: Some(2), ..last.clone() })), "every job"),
-            (verification(Some(LastVerification { jobs_without_offer: None, ..last })), "every job"),
+            (verification(Some(LastVerification { jobs_without_offer: Some(2), ..last.clone() })), "no job lacks"),
+            (verification(Some(LastVerification { jobs_without_offer: None, ..last })), "no job lacks"),
             (StepFacts { now: DateTime::from_millis(135 * HOUR), ..facts() }, "verification"),
             (StepFacts { now: DateTime::from_millis(110 * HOUR), ..facts() }, "verification"),
             (StepFacts { lag: Some(5.0), ..facts() }, "lag"),
