@@ -90,6 +90,7 @@ mod tests {
         let health = Health::new(second, second, second);
         health.set_role(Role::Leader);
         health.leads_until(clock::instant() + Duration::from_hours(1));
+        health.applied(Timestamp { time: 1_000, increment: 1 });
         health.catching_up(Timestamp { time: 1_000, increment: 1 }, Timestamp { time: 1_100, increment: 1 });
         assert!(health.readiness().reasons[0].starts_with("catching up"), "{:?}", health.readiness());
         health.halt();
