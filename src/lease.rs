@@ -346,3 +346,23 @@ pub(crate) async fn current(database: &Database) -> Result<Option<Holder>, Failu
         duration: lease.duration,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_is_silent_once_a_renewal_is_overdue_by_the_time_of_the_server() {
+        let renewed_at = Some(DateTime::from_millis(100_000));
+        let duration = Some(Duration::from_secs(9));
+        let holder = Holder { name: String::new(), term: 1, lag: None, renewed_at, duration };
+        let at = |millis: i64| {
+            (holder.heard(DateTime::from_millis(millis)), holder.is_silent(DateTime::from_millis(millis)))
+        };
+        assert_eq!(at(103_000), (Some(Duration::from_secs(3)), false));
+        assert!(at(103_001).1);
+        assert_eq!(at(99_000), (Some(Duration::ZERO), false), "the clock was read before the lease");
+        let older = Holder { duration: None, ..holder.clone() };
+        assert!(!older.is_silent(DateTime::from_millis(900_000)), "an older version does not tell it");
+    }
+}
