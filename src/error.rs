@@ -146,14 +146,14 @@ impl Failure {
     pub fn advice(&self) -> &'static str {
         match (self, self.directive()) {
             (Self::Store(StoreError::Garbled { .. }), _) => {
-                "the service cannot read the stored checkpoint, so a resync follows"
+                "the service cannot read the stored checkpoint, so the position is lost"
             }
             (Self::Store(StoreError::NewerTerm { .. }), _) => {
                 "nothing to do: another instance leads, and this one stands by"
             }
             (Self::Store(StoreError::Io { .. }), _) => "check that tokens.directory exists, is writable and has space",
             (Self::Ahead | Self::OtherHistory(_), _) => {
-                "this is another server, or it was restored from a backup, so a resync follows"
+                "this is another server, or it was restored from a backup, so the position is lost"
             }
             (Self::OwnDocument { .. }, _) => "correct the document or remove it",
             (_, Directive::Retry) => "nothing to do: this is retried until it succeeds",
@@ -162,12 +162,10 @@ impl Failure {
             }
             (_, Directive::Reopen) => "nothing to do: the stream is opened again after the last processed event",
             (_, Directive::PassOver) => {
-                "nothing to do: an event that cannot be read is passed over, and a resync follows; if the failure \
-                 stays, look up its code in MongoDB's manual"
+                "an event that cannot be read is passed over, and a resync follows, unless stream.on_history_lost is \
+                 \"halt\"; if the failure stays, look up its code in MongoDB's manual"
             }
-            (_, Directive::Resync) => {
-                "the oplog does not have the position, so a resync follows; consider a larger oplog"
-            }
+            (_, Directive::Resync) => "the oplog does not have the position any more; consider a larger oplog",
             (_, Directive::Stop) => "read the log before this line, then restart the service",
         }
     }

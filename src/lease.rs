@@ -69,6 +69,8 @@ pub(crate) struct StoredLease {
     holder: Option<String>,
     term: Option<i64>,
     renewed_at: Option<DateTime>,
+    /// The duration that the holder set.
+    duration: Option<Duration>,
     /// The time of the cluster at the last renewal.
     cluster_time: Option<Timestamp>,
     /// The time from which another process may take the lease.
@@ -99,6 +101,11 @@ impl StoredLease {
             holder: lease.get_str("holder").ok().map(ToOwned::to_owned),
             term: lease.get_i64("term").ok(),
             renewed_at: date("renewed_at"),
+            duration: lease
+                .get_i64("milliseconds")
+                .ok()
+                .and_then(|ms| u64::try_from(ms).ok())
+                .map(Duration::from_millis),
             cluster_time: lease.get_timestamp("cluster_time").ok(),
             expires_at: date("expires_at"),
             lag: lease.get_f64("lag_seconds").ok(),
@@ -122,6 +129,26 @@ pub(crate) struct Holder {
     pub term: i64,
     /// The lag of the leader at its last renewal, in seconds; `None` if the lag was unknown.
     pub lag: Option<f64>,
+    /// The last renewal, by the server's clock.
+    renewed_at: Option<DateTime>,
+    /// The duration of the lease; `None` from an older version.
+    duration: Option<Duration>,
+}
+
+impl Holder {
+    /// The time since the last renewal; `None` where the lease does not tell it. `now` is the server's time.
+    #[must_use]
+    pub(crate) fn heard(&self, now: DateTime) -> Option<Duration> {
+        let milliseconds = now.timestamp_millis() - self.renewed_at?.timestamp_millis();
+        // A read of the clock before the read of the lease may be earlier than the renewal.
+        Some(Duration::from_millis(u64::try_from(milliseconds).unwrap_or_default()))
+    }
+
+    /// True when a renewal is overdue: one comes every sixth of the duration, and may take as long again.
+    #[must_use]
+    pub(crate) fn is_silent(&self, now: DateTime) -> bool {
+        self.heard(now).zip(self.duration).is_some_and(|(heard, duration)| heard > duration / 3)
+    }
 }
 
 impl Lease {
@@ -315,5 +342,27 @@ pub(crate) async fn current(database: &Database) -> Result<Option<Holder>, Failu
         name: lease.holder.unwrap_or_default(),
         term: lease.term.unwrap_or_default(),
         lag: lease.lag,
+        renewed_at: lease.renewed_at,
+        duration: lease.duration,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_is_silent_once_a_renewal_is_overdue_by_the_time_of_the_server() {
+        let renewed_at = Some(DateTime::from_millis(100_000));
+        let duration = Some(Duration::from_secs(9));
+        let holder = Holder { name: String::new(), term: 1, lag: None, renewed_at, duration };
+        let at = |millis: i64| {
+            (holder.heard(DateTime::from_millis(millis)), holder.is_silent(DateTime::from_millis(millis)))
+        };
+        assert_eq!(at(103_000), (Some(Duration::from_secs(3)), false));
+        assert!(at(103_001).1);
+        assert_eq!(at(99_000), (Some(Duration::ZERO), false), "the clock was read before the lease");
+        let older = Holder { duration: None, ..holder.clone() };
+        assert!(!older.is_silent(DateTime::from_millis(900_000)), "an older version does not tell it");
+    }
 }

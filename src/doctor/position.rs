@@ -6,6 +6,7 @@ use std::time::Duration;
 use resume_tokens::StoreError;
 
 use super::Check;
+use crate::config::OnHistoryLost;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::leader::lead::store;
@@ -111,7 +112,7 @@ async fn token(context: &Context, oplog: &Oplog) -> Check {
         return Check::failed(
             "position",
             format!("{} is no longer in the oplog", time_text(time)),
-            "start an instance: it runs a resync (stream.on_history_lost = \"resync\"); enlarge the oplog",
+            after_lost(context.settings.stream.on_history_lost),
         );
     }
     let Some(headroom) = oplog.headroom(time) else {
@@ -126,5 +127,30 @@ async fn token(context: &Context, oplog: &Oplog) -> Check {
         }
         [some, _] if headroom < some => Check::warning("position", found, remedy),
         _ => Check::ok("position", found),
+    }
+}
+
+/// The remedy for a lost position. It follows the setting `stream.on_history_lost` of this configuration.
+fn after_lost(on_history_lost: OnHistoryLost) -> &'static str {
+    match on_history_lost {
+        OnHistoryLost::Resync => {
+            "start an instance: it runs a resync (stream.on_history_lost = \"resync\"); enlarge the oplog"
+        }
+        OnHistoryLost::Halt => {
+            "an instance halts here (stream.on_history_lost = \"halt\"): start one, then \
+             `stream-processor resume --reason TEXT`; enlarge the oplog"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_for_a_lost_position_follows_the_configuration() {
+        assert!(after_lost(OnHistoryLost::Resync).contains("it runs a resync"));
+        let halt = after_lost(OnHistoryLost::Halt);
+        assert!(halt.contains("resume --reason TEXT") && !halt.contains("resync"), "{halt}");
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod gaps;
 pub(crate) mod other_ids;
 mod phase_step;
 pub(crate) mod refused;
+pub(crate) mod repairs;
 pub(crate) mod replay;
 pub(crate) mod resync;
 mod resync_stage;

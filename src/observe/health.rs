@@ -220,7 +220,12 @@ impl Health {
 
     /// Reports a halt: the position is lost, and the configuration says to wait for a person then.
     pub fn halt(&self) {
-        self.with(|state| state.halted = true);
+        self.with(|state| {
+            state.halted = true;
+            // Nothing is read any more, so nothing catches up, and no canary is due.
+            state.catching_up = None;
+            state.canary_interval = None;
+        });
     }
 
     /// Sets the names of all watched collections that were dropped or renamed and are not repaired yet.
@@ -348,10 +353,14 @@ impl Health {
         Some(f64::from(behind) + overdue.as_secs_f64())
     }
 
-    /// The parts without a sign of life for too long; empty when all are alive.
+    /// The parts without a sign of life for too long; empty when all are alive. While the leader is halted, no part
+    /// works, and a restart would change nothing.
     #[must_use]
     pub fn dead(&self) -> Vec<HealthPart> {
         self.with(|state| {
+            if state.halted {
+                return Vec::new();
+            }
             let dead = state.beats.iter().filter(|(_, beat)| beat.elapsed() > DEAD_AFTER);
             dead.map(|(part, _)| *part).collect()
         })

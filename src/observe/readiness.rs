@@ -26,7 +26,7 @@ impl Health {
     pub fn readiness(&self) -> Readiness {
         let lag = self.lag();
         let away = self.reachability.problem();
-        let mut is_paused = false;
+        let (mut is_paused, mut is_halted) = (false, false);
         let (role, mut reasons) = self.with(|state| {
             let bad = state
                 .troubles
@@ -49,11 +49,13 @@ impl Health {
                 )
             });
             let reasons = away.clone().into_iter().chain(reasons);
-            is_paused = state.paused;
+            (is_paused, is_halted) = (state.paused, state.halted);
             (state.role(), reasons.chain(halted).chain(dropped).chain(silent).collect::<Vec<String>>())
         });
         match (role, lag) {
             (Role::Starting, _) => reasons.push("starting: not connected to MongoDB yet".to_owned()),
+            // A halted leader reads nothing, so its lag does not shrink, and the reason of the halt says what to do.
+            (Role::Leader, _) if is_halted => {}
             // A pause is what a person wants, so a rolling deploy must not wait for its end.
             (Role::Leader, None) if is_paused => {}
             (Role::Leader, None) => reasons.push("the change stream has not answered yet".to_owned()),
@@ -70,5 +72,29 @@ impl Health {
             _ => {}
         }
         Readiness { ready: reasons.is_empty(), role, lag_seconds: lag, reasons }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bson::Timestamp;
+
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn a_halted_leader_does_not_say_that_it_catches_up() {
+        let second = Duration::from_secs(1);
+        let health = Health::new(second, second, second);
+        health.set_role(Role::Leader);
+        health.leads_until(clock::instant() + Duration::from_hours(1));
+        health.applied(Timestamp { time: 1_000, increment: 1 });
+        health.catching_up(Timestamp { time: 1_000, increment: 1 }, Timestamp { time: 1_100, increment: 1 });
+        assert!(health.readiness().reasons[0].starts_with("catching up"), "{:?}", health.readiness());
+        health.halt();
+        assert_eq!(health.readiness().reasons, [HALTED]);
+        assert!(!health.is_catching_up());
     }
 }

@@ -19,6 +19,7 @@ use crate::context::Context;
 use crate::error::{Directive, Failure};
 use crate::interruption::{Interruption, Unfinished};
 use crate::leader::control::{Control, LeaderState};
+use crate::leader::halt::StoredHalt;
 use crate::leader::lead;
 use crate::leader::pause::StoredPause;
 use crate::lease::{self, Lease};
@@ -58,22 +59,14 @@ pub(crate) async fn submit(
     group.spawn(Task::Signals, signals(group.stop.clone()));
     refuse_while_paused(context, command).await?;
     let id = stored_commands::submit(&context.database, command, &context.deployment.operator).await?;
-    let mut told = false;
     // The commands of the control are carried out during a pause too.
-    let mut told_of_pause = command.lane() == Lane::Control;
+    let mut told = Told { pause: command.lane() == Lane::Control, ..Told::default() };
     let mut delays = Delays::up_to(Duration::from_secs(5));
     while !group.stop.is_cancelled() {
         let delay = match command_state(context, id).await {
             Ok(CommandState::Finished(outcome)) => return Ok(outcome),
             Ok(CommandState::Unfinished(stored, Some(leader))) => {
-                if !told {
-                    tell(&format!("the leader {leader} carries out the command"));
-                    told = true;
-                }
-                if !told_of_pause && StoredPause::read(&context.database).await?.is_some() {
-                    tell("the service is paused: the command goes on after `stream-processor resume --reason TEXT`");
-                    told_of_pause = true;
-                }
+                told.tell(&context.database, &leader).await?;
                 show(&stored);
                 delays.reset();
                 POLL
@@ -99,6 +92,35 @@ pub(crate) async fn submit(
     } else {
         "the leader finishes the command; give it again to see its progress"
     }))
+}
+
+/// What the person who waits for a command was told. Each is told once.
+#[derive(Debug, Default)]
+struct Told {
+    leader: bool,
+    halt: bool,
+    pause: bool,
+}
+
+impl Told {
+    /// Tells who carries the command out, and what keeps the leader from that.
+    async fn tell(&mut self, database: &Database, leader: &str) -> Result<(), Failure> {
+        if !self.halt && StoredHalt::read(database).await?.is_some() {
+            self.halt = true;
+            tell(&format!(
+                "the leader {leader} is halted, because the position of the stream is lost: the command goes on after \
+                 `stream-processor resume --reason TEXT`"
+            ));
+        } else if !self.leader && !self.halt {
+            self.leader = true;
+            tell(&format!("the leader {leader} carries out the command"));
+        }
+        if !self.pause && StoredPause::read(database).await?.is_some() {
+            self.pause = true;
+            tell("the service is paused: the command goes on after `stream-processor resume --reason TEXT`");
+        }
+        Ok(())
+    }
 }
 
 /// Takes the lease and carries the command out; `None` when another process has the lease.

@@ -10,7 +10,8 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::status::document::judged;
 use crate::status::survey::Survey;
-use crate::status::verdict::{Severity, VerdictState, verdict};
+use crate::status::verdict::verdict;
+use crate::status::verdict_state::{Severity, VerdictState};
 use crate::tasks::pause;
 
 /// The time between two looks.

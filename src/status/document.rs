@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use bson::{DateTime, Timestamp};
 use serde::Serialize;
 
+use super::conditions::{PauseCondition, ServiceCondition};
 use super::counts::Counts;
 use super::events::ShownEvent;
 use super::survey::ServiceFacts;
 use super::survey::Survey;
 use super::time::text;
-use super::verdict::{PauseCondition, ServiceCondition, Verdict, VerdictFacts, problems, time_left, verdict};
+use super::verdict::{Verdict, VerdictFacts, problems, time_left, verdict};
 use crate::clock;
 use crate::context::Context;
 use crate::observe::health::Role;
@@ -161,7 +162,7 @@ pub(crate) struct Leader {
     pub name: String,
     /// The term of the lease.
     pub term: i64,
-    /// The lag of the leader at its last renewal of the lease; null while unknown.
+    /// The lag of the leader at its last renewal of the lease; null while unknown, and when that is too long ago.
     pub lag_seconds: Option<f64>,
 }
 
@@ -293,8 +294,9 @@ pub(crate) fn judged(context: &Context, survey: &Survey) -> VerdictFacts {
             phase: facts.phase.phase,
             is_halted: facts.is_halted,
             pause: facts.pause.as_ref().map(|pause| PauseCondition::of(pause, facts.at)),
-            is_led: facts.leader.is_some(),
-            leader_lag: facts.leader.as_ref().and_then(|leader| leader.lag),
+            leader: facts.leader_condition(),
+            is_position_lost: facts.is_position_lost(),
+            repair: facts.repair,
             dead_letters: facts.dead_letters.values().sum(),
             differences: facts.verification.as_ref().map(|last| last.differences),
             late_writes: facts.late_writes.as_ref().map_or(0, |late| u64::try_from(late.total).unwrap_or_default()),
@@ -334,7 +336,7 @@ impl Service {
             leader: facts.leader.as_ref().map(|leader| Leader {
                 name: leader.name.clone(),
                 term: leader.term,
-                lag_seconds: leader.lag.map(tenth),
+                lag_seconds: facts.leader_condition().and_then(|leader| leader.lag).map(tenth),
             }),
             checkpoint: facts.checkpoint.as_ref().map(|checkpoint| CheckpointStatus {
                 cluster_time: time(checkpoint.cluster_time),

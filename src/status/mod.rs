@@ -1,8 +1,10 @@
 //! The status of the service, built from facts of the database and of this process.
 
+pub(crate) mod conditions;
 pub(crate) mod counts;
 pub(crate) mod document;
 pub(crate) mod events;
 pub(crate) mod survey;
 pub(crate) mod time;
 pub(crate) mod verdict;
+pub(crate) mod verdict_state;

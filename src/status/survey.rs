@@ -10,6 +10,7 @@ use resume_tokens::Checkpoint;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::conditions::LeaderCondition;
 use super::counts::{self, Counts};
 use super::events::{self, ShownEvent};
 use crate::clock;
@@ -19,6 +20,8 @@ use crate::leader::halt::StoredHalt;
 use crate::leader::lead;
 use crate::leader::pause::StoredPause;
 use crate::lease::{self, Holder};
+use crate::maintenance::repairs::{self, RepairCondition};
+use crate::maintenance::resync::StoredResync;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::server_clock::server_time;
@@ -56,6 +59,8 @@ pub(crate) struct ServiceFacts {
     pub leader: Option<Holder>,
     /// True while the leader is halted.
     pub is_halted: bool,
+    /// What still has to be repaired.
+    pub repair: RepairCondition,
     /// The pause; `None` while the service is not paused.
     pub pause: Option<StoredPause>,
     /// The checkpoint; `None` before the first one, and where this instance cannot read it.
@@ -98,6 +103,23 @@ fn put<T>(place: &Mutex<T>, value: T) {
 }
 
 impl ServiceFacts {
+    /// The condition of the leader; `None` when no instance leads. Its lag is unknown once the facts are old.
+    #[must_use]
+    pub(crate) fn leader_condition(&self) -> Option<LeaderCondition> {
+        let condition = LeaderCondition::of(self.leader.as_ref()?, self.at);
+        let lag = condition.lag.filter(|_| self.asked.elapsed() <= INTERVAL * 2);
+        Some(LeaderCondition { lag, ..condition })
+    }
+
+    /// True when the oplog no longer has the checkpoint.
+    #[must_use]
+    pub(crate) fn is_position_lost(&self) -> bool {
+        self.checkpoint
+            .as_ref()
+            .zip(self.oplog)
+            .is_some_and(|(checkpoint, oplog)| !oplog.reaches(checkpoint.cluster_time))
+    }
+
     /// The server's time minus the position of the checkpoint, in seconds. The age also grows while the server does not
     /// answer. `None` without a checkpoint.
     #[must_use]
@@ -228,6 +250,7 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
         phase,
         leader: lease::current(database).await?,
         is_halted: StoredHalt::read(database).await?.is_some(),
+        repair: repairs::read(database, StoredResync::read(database).await?.as_ref()).await?,
         pause: StoredPause::read(database).await?,
         // A checkpoint that cannot be read counts as none here; the leader, which needs it, reports the failure.
         checkpoint: with_deadline(lead::store(context).load()).await.ok().flatten(),

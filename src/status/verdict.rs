@@ -1,12 +1,11 @@
 //! The verdict: the state of the service in one word, how serious it is, why, and what to do next. The page, `/readyz`,
 //! `/api/status`, `status`, the metric and the log show this one verdict (docs/operations.md, "The verdict"). Pure.
 
-use std::time::Duration;
-
-use bson::DateTime;
 use serde::Serialize;
 
-use crate::leader::pause::StoredPause;
+use super::conditions::{LeaderCondition, PauseCondition, ServiceCondition};
+use super::verdict_state::{Severity, VerdictState};
+use crate::maintenance::repairs::{RepairCondition, ResyncCondition};
 use crate::maintenance::replay::length_text;
 use crate::observe::health::Role;
 use crate::phase::Phase;
@@ -14,184 +13,10 @@ use crate::phase::Phase;
 /// The lag in seconds from which the stream counts as behind. The conditions of the phases have the same bound
 /// (spec 04).
 const BEHIND: f64 = 5.0;
-
-/// The state of the service, as far as one instance or command sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum VerdictState {
-    /// The instance has not got an answer about the lease yet.
-    Starting,
-    /// MongoDB does not answer.
-    NoDatabase,
-    /// The position of the stream is lost, and the service waits for a person.
-    Halted,
-    /// An operator paused the service.
-    Paused,
-    /// `/readyz` gives reasons why the instance is not ready.
-    NotReady,
-    /// The leader applies events that are older than [`BEHIND`].
-    CatchingUp,
-    /// The instance is ready, but a part of it fails and is retried, or the database does not answer the survey.
-    Retrying,
-    /// No instance leads.
-    NoLeader,
-    /// The last full verification found differences in a phase in which there must be none.
-    Differs,
-    /// Dead letters wait for a correction of their documents.
-    WaitingForCorrections,
-    /// The phase is `shadow`: the stream compares, and applications write the offers.
-    Shadow,
-    /// The phase is `retired`: the stream of `recruiters` is closed.
-    Retired,
-    /// Another instance leads, and nothing is wrong.
-    StandingBy,
-    /// The instance leads, is up to date, and knows of no damage.
-    InStep,
-}
-
-impl VerdictState {
-    pub(crate) const ALL: [Self; 14] = [
-        Self::Starting,
-        Self::NoDatabase,
-        Self::Halted,
-        Self::Paused,
-        Self::NotReady,
-        Self::CatchingUp,
-        Self::Retrying,
-        Self::NoLeader,
-        Self::Differs,
-        Self::WaitingForCorrections,
-        Self::Shadow,
-        Self::Retired,
-        Self::StandingBy,
-        Self::InStep,
-    ];
-
-    /// The word in JSON, in the metric and in the log.
-    #[must_use]
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::NoDatabase => "no_database",
-            Self::Halted => "halted",
-            Self::Paused => "paused",
-            Self::NotReady => "not_ready",
-            Self::CatchingUp => "catching_up",
-            Self::Retrying => "retrying",
-            Self::NoLeader => "no_leader",
-            Self::Differs => "differs",
-            Self::WaitingForCorrections => "waiting_for_corrections",
-            Self::Shadow => "shadow",
-            Self::Retired => "retired",
-            Self::StandingBy => "standing_by",
-            Self::InStep => "in_step",
-        }
-    }
-
-    /// The headline of the page and of `status`.
-    #[must_use]
-    pub(crate) fn headline(self) -> &'static str {
-        match self {
-            Self::Starting => "Starting",
-            Self::NoDatabase => "No database",
-            Self::Halted => "Halted",
-            Self::Paused => "Paused",
-            Self::NotReady => "Not ready",
-            Self::CatchingUp => "Catching up",
-            Self::Retrying => "Retrying",
-            Self::NoLeader => "No leader",
-            Self::Differs => "Differs",
-            Self::WaitingForCorrections => "Waiting for corrections",
-            Self::Shadow => "Shadow",
-            Self::Retired => "Retired",
-            Self::StandingBy => "Standing by",
-            Self::InStep => "In step",
-        }
-    }
-
-    /// The state as a sentence. It has no numbers, because a screen reader reads it aloud whenever it changes.
-    #[must_use]
-    pub(crate) fn sentence(self) -> &'static str {
-        match self {
-            Self::Starting => "This instance has no answer about the lease yet.",
-            Self::NoDatabase => "MongoDB does not answer. Nothing is lost: the service goes on when it answers again.",
-            Self::Halted => "The position of the stream is lost. An operator must decide.",
-            Self::Paused => "An operator paused the service. Nothing is lost: changes wait in the oplog.",
-            Self::NotReady => "This instance is not ready. The reasons are below.",
-            Self::CatchingUp => "The leader applies older events. Nothing is lost.",
-            Self::Retrying => "Something fails and is retried. Nothing is lost.",
-            Self::NoLeader => "No instance leads, so no event is applied.",
-            Self::Differs => "The last full verification found offers that differ from their jobs.",
-            Self::WaitingForCorrections => "Some documents cannot be projected or written. A person must correct them.",
-            Self::Shadow => "Applications write the offers. The stream compares them with the recruiters.",
-            Self::Retired => "The stream of recruiters is closed. The time-based jobs go on.",
-            Self::StandingBy => "This instance waits for the lease. It leads when no other instance does.",
-            Self::InStep => "The leader has applied every event, and no damage is known.",
-        }
-    }
-}
-
-/// The seriousness of a verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Severity {
-    /// Nothing to do.
-    Ok,
-    /// A person should look in working hours.
-    Warn,
-    /// A person must look now.
-    Bad,
-}
-
-impl Severity {
-    #[must_use]
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warn => "warn",
-            Self::Bad => "bad",
-        }
-    }
-}
-
-/// How long a pause lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PauseCondition {
-    /// The time since the beginning of the pause.
-    pub lasts: Duration,
-    /// The time until the limit; zero when it is over.
-    pub left: Duration,
-}
-
-impl PauseCondition {
-    /// The condition of a stored pause at this time of the server.
-    #[must_use]
-    pub(crate) fn of(pause: &StoredPause, now: DateTime) -> Self {
-        let between = |from: DateTime, to: DateTime| {
-            Duration::from_millis(u64::try_from(to.timestamp_millis() - from.timestamp_millis()).unwrap_or_default())
-        };
-        Self { lasts: between(pause.since, now), left: between(now, pause.limit_at) }
-    }
-}
-
-/// What the database says about the service.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ServiceCondition {
-    pub phase: Phase,
-    /// True while the leader is halted.
-    pub is_halted: bool,
-    /// `None` while the service is not paused.
-    pub pause: Option<PauseCondition>,
-    /// True while an instance holds the lease.
-    pub is_led: bool,
-    /// The lag of the leader in seconds; `None` while unknown.
-    pub leader_lag: Option<f64>,
-    pub dead_letters: u64,
-    /// The differences that the last full verification found; `None` when there was none.
-    pub differences: Option<i64>,
-    /// Writes to `recruiters` since the step to `retired`.
-    pub late_writes: u64,
-}
+/// The command that shows how far a repair or a take-over is.
+const WATCH: &str = "stream-processor status --watch";
+/// The command that starts an instance.
+const RUN: &str = "stream-processor run";
 
 /// The facts on which the verdict rests.
 #[derive(Debug, Clone)]
@@ -307,7 +132,7 @@ fn findings(facts: &VerdictFacts) -> Vec<Finding> {
         let cause = facts.troubles.first().cloned().unwrap_or_else(|| State::Starting.sentence().to_owned());
         find(State::Starting, Severity::Warn, cause, None);
     }
-    let lag = facts.lag.or_else(|| facts.service.and_then(|service| service.leader_lag));
+    let lag = facts.lag.or_else(|| facts.service?.leader?.lag);
     match facts.reasons.first() {
         Some(reason) if facts.is_catching_up => find(State::CatchingUp, Severity::Warn, reason.clone(), None),
         Some(reason) => find(State::NotReady, Severity::Bad, reason.clone(), None),
@@ -328,9 +153,34 @@ fn findings(facts: &VerdictFacts) -> Vec<Finding> {
         Some(Role::Standby) => {
             find(State::StandingBy, Severity::Ok, "this instance waits for the lease".to_owned(), None)
         }
-        _ => find(State::InStep, Severity::Ok, "every event is applied, and no damage is known".to_owned(), None),
+        role => {
+            if role == Some(Role::Leader) && !knows_its_service(facts.service.as_ref()) {
+                let cause = "this instance leads, and has not read the state of the service since".to_owned();
+                find(State::Starting, Severity::Warn, cause, None);
+            }
+            find(State::InStep, Severity::Ok, in_step(facts), None);
+        }
     }
     findings
+}
+
+/// False while what a leader read about the service may be older than its leadership, and may lack its first resync: the
+/// lease tells a lag only after the stream was opened.
+fn knows_its_service(service: Option<&ServiceCondition>) -> bool {
+    service.is_some_and(|service| {
+        service.is_halted || service.pause.is_some() || service.leader.is_some_and(|leader| leader.has_answered)
+    })
+}
+
+/// The cause of [`VerdictState::InStep`]. A command knows the leader by its last sign only.
+fn in_step(facts: &VerdictFacts) -> String {
+    match facts.service.and_then(|service| service.leader?.heard).filter(|_| facts.role.is_none()) {
+        Some(heard) => {
+            let seconds = heard.as_secs();
+            format!("when the leader was last heard, {seconds} s ago, every event was applied; no damage is known")
+        }
+        None => "every event is applied, and no damage is known".to_owned(),
+    }
 }
 
 fn of_service(
@@ -339,13 +189,24 @@ fn of_service(
     find: &mut impl FnMut(VerdictState, Severity, String, Option<&'static str>),
 ) {
     use VerdictState as State;
-    if !service.is_led && role != Some(Role::Leader) {
-        let (severity, cause) = match role {
+    if service.leader.is_none() && role != Some(Role::Leader) {
+        let (severity, cause, next) = match role {
             // A standby takes a free lease in less than a second, so it does not stay so.
-            Some(_) => (Severity::Warn, "no instance leads at this moment"),
-            None => (Severity::Bad, "no instance leads: start one with stream-processor run"),
+            Some(_) => (Severity::Warn, "no instance leads at this moment", None),
+            None if service.is_position_lost => {
+                let cause = "no instance leads, and the oplog no longer has the position of the stream";
+                (Severity::Bad, cause, Some(RUN))
+            }
+            None => (Severity::Bad, "no instance leads", Some(RUN)),
         };
-        find(State::NoLeader, severity, cause.to_owned(), None);
+        find(State::NoLeader, severity, cause.to_owned(), next);
+    }
+    // An instance knows the leader by more than its lease: it leads, or takes over.
+    if let Some(cause) = service.leader.filter(|_| role.is_none() && reads(service)).and_then(silence) {
+        find(State::LeaderSilent, Severity::Warn, cause, Some(WATCH));
+    }
+    if let Some((cause, next)) = of_repair(service.repair) {
+        find(State::Resyncing, Severity::Warn, cause, Some(next));
     }
     let differences = service.differences.filter(|differences| *differences != 0 && service.phase != Phase::Retired);
     if let Some(differences) = differences {
@@ -374,6 +235,42 @@ fn of_service(
         }
         Phase::Sync | Phase::DualWrite => {}
     }
+}
+
+/// True while a leader should read the stream.
+fn reads(service: &ServiceCondition) -> bool {
+    !service.is_halted && service.pause.is_none()
+}
+
+/// Why nobody but the leader knows what it has applied; `None` where its lease tells it.
+fn silence(leader: LeaderCondition) -> Option<String> {
+    match leader.heard {
+        Some(heard) if leader.is_silent => {
+            Some(format!("the leader was last heard {} s ago: what it has applied since is not known", heard.as_secs()))
+        }
+        _ => (!leader.has_answered).then(|| "the stream of the leader has not answered yet".to_owned()),
+    }
+}
+
+/// Why offers may be old, and the next command; `None` when nothing is to be repaired.
+fn of_repair(repair: RepairCondition) -> Option<(String, &'static str)> {
+    let resync = match repair.resync {
+        ResyncCondition::Running { percent: Some(percent) } => {
+            Some(format!("a resync runs ({percent} % of the recruiters)"))
+        }
+        ResyncCondition::Running { percent: None } => Some("a resync runs".to_owned()),
+        ResyncCondition::Requested => Some("a resync is requested".to_owned()),
+        ResyncCondition::Absent => None,
+    };
+    let gaps = (repair.open_gaps > 0).then(|| format!("{} open gaps of the stream", repair.open_gaps));
+    let next = if resync.is_some() { WATCH } else { "stream-processor resync --reason TEXT" };
+    let what = match (gaps, resync) {
+        (None, None) => return None,
+        (Some(gaps), Some(resync)) => format!("{gaps}, and {resync}"),
+        (Some(gaps), None) => format!("{gaps}, and no resync runs"),
+        (None, Some(resync)) => resync,
+    };
+    Some((format!("{what}: offers may be old until a resync has ended"), next))
 }
 
 /// The time in seconds until the lag is gone, if it shrinks on as in the last minute of `lags`. `interval` is the number

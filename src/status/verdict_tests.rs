@@ -1,15 +1,22 @@
 //! Tests of the verdict: one per state, and the order between them.
 
+use std::time::Duration;
+
 use super::Severity::{Bad, Ok, Warn};
 use super::VerdictState as State;
 use super::*;
+
+/// A leader that was heard a second ago.
+const HEARD: LeaderCondition =
+    LeaderCondition { lag: Some(0.0), heard: Some(Duration::from_secs(1)), is_silent: false, has_answered: true };
 
 const LED: ServiceCondition = ServiceCondition {
     phase: Phase::Sync,
     is_halted: false,
     pause: None,
-    is_led: true,
-    leader_lag: Some(0.0),
+    leader: Some(HEARD),
+    is_position_lost: false,
+    repair: RepairCondition { open_gaps: 0, resync: ResyncCondition::Absent },
     dead_letters: 0,
     differences: Some(0),
     late_writes: 0,
@@ -35,6 +42,20 @@ fn with(change: impl FnOnce(&mut ServiceCondition)) -> VerdictFacts {
     facts
 }
 
+/// What a command knows.
+fn command(change: impl FnOnce(&mut ServiceCondition)) -> VerdictFacts {
+    let mut service = LED;
+    change(&mut service);
+    VerdictFacts::of_command(service)
+}
+
+const RESYNC: RepairCondition =
+    RepairCondition { open_gaps: 2, resync: ResyncCondition::Running { percent: Some(42) } };
+
+/// A leader that renews its lease every second or so, and has not done so for seven.
+const SILENT: LeaderCondition =
+    LeaderCondition { lag: None, heard: Some(Duration::from_secs(7)), is_silent: true, has_answered: true };
+
 /// Facts, and the state, the severity, a part of the cause and the next command that follow.
 type Case = (VerdictFacts, State, Severity, &'static str, Option<&'static str>);
 
@@ -50,7 +71,13 @@ fn of_one_instance() -> Vec<Case> {
     vec![
         (leader(), State::InStep, Ok, "no damage", None),
         (VerdictFacts { role: Some(Role::Standby), lag: None, ..leader() }, State::StandingBy, Ok, "waits", None),
-        (VerdictFacts { role: Some(Role::Starting), service: None, ..leader() }, State::Starting, Warn, "lease", None),
+        (
+            VerdictFacts { role: Some(Role::Starting), service: None, ..leader() },
+            State::Starting,
+            Warn,
+            "state of the service",
+            None,
+        ),
         (
             VerdictFacts { no_database: Some("no answer for 7 s".to_owned()), reasons: texts("x"), ..leader() },
             State::NoDatabase,
@@ -107,11 +134,25 @@ fn of_the_service() -> Vec<Case> {
             Some("stream-processor phase show"),
         ),
         (
-            VerdictFacts { role: None, lag: None, ..with(|service| service.is_led = false) },
+            VerdictFacts { role: None, lag: None, ..with(|service| service.leader = None) },
             State::NoLeader,
             Bad,
-            "start one",
-            None,
+            "no instance leads",
+            Some("stream-processor run"),
+        ),
+        (
+            with(|service| service.repair = RESYNC),
+            State::Resyncing,
+            Warn,
+            "2 open gaps of the stream, and a resync runs (42 % of the recruiters)",
+            Some("stream-processor status --watch"),
+        ),
+        (
+            command(|service| service.leader = Some(SILENT)),
+            State::LeaderSilent,
+            Warn,
+            "last heard 7 s ago",
+            Some("stream-processor status --watch"),
         ),
     ]
 }
@@ -154,4 +195,53 @@ fn the_time_left_follows_from_the_last_minute_of_the_lag() {
     assert_eq!(time_left(&[None, Some(5.0)], 5), None);
     assert_eq!(time_left(&[Some(9.0), None], 5), None);
     assert_eq!(time_left(&[], 5), None);
+}
+
+#[test]
+fn nothing_is_green_while_a_gap_is_open_or_a_resync_runs_or_waits() {
+    let resyncs = [
+        ResyncCondition::Requested,
+        ResyncCondition::Running { percent: None },
+        ResyncCondition::Running { percent: Some(0) },
+    ];
+    let cases = resyncs.map(|resync| RepairCondition { open_gaps: 0, resync });
+    for repair in cases.into_iter().chain([RepairCondition { open_gaps: 1, resync: ResyncCondition::Absent }]) {
+        let standby = VerdictFacts { role: Some(Role::Standby), lag: None, ..with(|service| service.repair = repair) };
+        for facts in [with(|service| service.repair = repair), standby, command(|service| service.repair = repair)] {
+            let found = verdict(&facts);
+            assert_eq!((found.state, found.severity), (State::Resyncing, Warn), "{found:?}");
+            assert!(found.cause.contains("offers may be old") && found.next.is_some(), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_leader_is_green_only_by_facts_of_its_own_leadership() {
+    for facts in [
+        VerdictFacts { service: None, ..leader() },
+        with(|service| service.leader = None),
+        with(|service| service.leader = Some(LeaderCondition { lag: None, has_answered: false, ..HEARD })),
+    ] {
+        assert_eq!((verdict(&facts).state, verdict(&facts).severity), (State::Starting, Warn), "{facts:?}");
+    }
+}
+
+#[test]
+fn a_command_knows_the_leader_by_its_last_sign_only() {
+    let heard = verdict(&command(|_| {}));
+    assert_eq!(heard.state, State::InStep);
+    assert!(heard.cause.contains("last heard, 1 s ago"), "{heard:?}");
+    for leader in [SILENT, LeaderCondition { lag: None, has_answered: false, ..HEARD }] {
+        let found = verdict(&command(|service| service.leader = Some(leader)));
+        assert_eq!((found.state, found.severity), (State::LeaderSilent, Warn), "{found:?}");
+        let halted = command(|service| (service.leader, service.is_halted) = (Some(leader), true));
+        assert_eq!(problems(&halted).len(), 1, "a halted leader reads no stream: {:?}", problems(&halted));
+    }
+}
+
+#[test]
+fn a_lost_position_without_a_leader_is_told_with_the_next_command() {
+    let found = verdict(&command(|service| (service.leader, service.is_position_lost) = (None, true)));
+    assert_eq!((found.state, found.next), (State::NoLeader, Some("stream-processor run")));
+    assert!(found.cause.contains("no longer has the position"), "{found:?}");
 }

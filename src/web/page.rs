@@ -13,7 +13,7 @@ use crate::observe::latency::Percentiles;
 use crate::phase::Phase;
 use crate::status::document::{Service, Status};
 use crate::status::survey::BETWEEN_COUNTS;
-use crate::status::verdict::VerdictState;
+use crate::status::verdict_state::VerdictState;
 
 /// The headroom in seconds below which a person should look (spec 06, "Alerts").
 const LITTLE_HEADROOM: f64 = 6.0 * 3_600.0;

@@ -21,7 +21,8 @@ use crate::observe::health::Role;
 use crate::observe::readiness::Readiness;
 use crate::status::document::{Status, judged};
 use crate::status::survey::{ServiceFacts, Survey};
-use crate::status::verdict::{Verdict, VerdictState, verdict};
+use crate::status::verdict::{Verdict, verdict};
+use crate::status::verdict_state::VerdictState;
 
 /// The headers of every answer. A browser may load nothing from elsewhere, send nothing elsewhere and store nothing.
 const HEADERS: [(&str, &str); 5] = [

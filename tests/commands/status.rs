@@ -40,7 +40,10 @@ async fn the_status_tells_what_is_there_and_what_is_not() {
         "{found:#}"
     );
     assert_eq!((&found["jobs"][0]["outcome"], &found["jobs"][0]["changed"]), (&"done".into(), &3.into()), "{found:#}");
+    assert!(found["leader"]["last_heard_seconds"].is_u64(), "{found:#}");
+    assert_eq!(found["verdict"]["state"], "resyncing", "an open gap is not green: {found:#}");
     let position = &found["position"];
+    assert_eq!(position["in_oplog"], true, "{position:#}");
     assert_eq!(position["oplog_is_young"], true, "{position:#}");
     assert!(
         position["headroom_seconds"].is_null() && position["events"].is_u64(),

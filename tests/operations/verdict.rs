@@ -37,8 +37,16 @@ async fn damage_is_told_by_everyone_until_it_is_repaired() {
 
     test.collection("recruiters").delete_one(doc! { "_id": unknown.get("_id") }).await.unwrap();
     until_all_say(&test, &processor, "in_step", "ok").await;
+
+    let gap = doc! { "state": "open" };
+    test.collection("stream_processor_gaps").insert_one(&gap).await.unwrap();
+    until_all_say(&test, &processor, "resyncing", "warn").await;
+    test.collection("stream_processor_gaps").delete_one(gap).await.unwrap();
+    until_all_say(&test, &processor, "in_step", "ok").await;
     let log = processor.stderr();
-    assert!(log.contains("\"verdict\":\"differs\""), "the log tells it too: {log}");
+    for told in ["differs", "resyncing"] {
+        assert!(log.contains(&format!("\"verdict\":\"{told}\"")), "the log tells it too: {log}");
+    }
     for name in ["environment", "database", "replica_set", "instance"] {
         assert!(log.lines().last().is_some_and(|line| line.contains(&format!("\"{name}\":"))), "{name}: {log}");
     }
@@ -67,6 +75,13 @@ async fn an_outage_is_told_by_its_cause_on_every_instance_and_nobody_leads_durin
         (leaders == 0).then_some(())
     })
     .await;
+    for processor in [&first, &second] {
+        eventually(PATIENCE, "what is unknown is told as unknown", async || {
+            let status: Value = serde_json::from_str(&processor.http_get("/api/status").await.1).unwrap();
+            (status["lag_seconds"].is_null() && status["service"]["leader"]["lag_seconds"].is_null()).then_some(())
+        })
+        .await;
+    }
     set.member(0).signal(Signal::Continue);
     until_one_leads(&[&first, &second]).await;
     eventually(PATIENCE, "both are ready", async || {

@@ -126,6 +126,9 @@ async fn a_halted_leader_keeps_the_lease_until_a_person_decides() {
     assert_eq!(processor.stderr().matches("halted: the position is lost").count(), 1, "it is told once");
     let status = Processor::command(&["status"], &test, &[]).await.stdout;
     assert!(status.contains("Halted") && status.contains("stream-processor resume"), "{status}");
+    assert_a_waiting_command_tells_of_the_halt(&test).await;
+    let said = format!("{ready}{status}{}", processor.stderr());
+    assert!(!said.contains("a resync follows"), "none follows while the leader is halted: {said}");
 
     let resumed = Processor::command(&["resume", "--reason", "a test"], &test, &[]).await;
     assert!(resumed.code == 0 && resumed.stdout.contains("done: the stream is open"), "{}", resumed.stderr);
@@ -288,6 +291,25 @@ async fn assert_commands_tell_that_it_is_lost(test: &TestDatabase, lost: Timesta
     let status = Processor::command(&["status", "--json"], test, &[]).await;
     let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
     assert_eq!(status["position"]["headroom_seconds"], 0, "{status}");
+    assert_eq!(
+        (&status["position"]["in_oplog"], &status["verdict"]["next"]),
+        (&false.into(), &"stream-processor run".into())
+    );
+    let status = Processor::command(&["status"], test, &[]).await.stdout;
+    assert!(status.contains("none: the oplog no longer has the position"), "{status}");
+}
+
+/// Nobody carries the command out before a person decides.
+async fn assert_a_waiting_command_tells_of_the_halt(test: &TestDatabase) {
+    let mut waiting = Processor::spawn(&["backfill"], test, &[]);
+    eventually(PATIENCE, "it tells of the halt", async || {
+        waiting.stderr().contains("is halted, because the position of the stream is lost").then_some(())
+    })
+    .await;
+    waiting.sigterm();
+    let ended = waiting.until_ended().await;
+    assert!(ended.stderr.contains("stream-processor resume --reason TEXT"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("carries out the command"), "{}", ended.stderr);
 }
 
 /// Writes elsewhere until the oplog begins in a later second than `time`: what people give as a time has no fractions.

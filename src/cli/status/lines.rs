@@ -11,7 +11,7 @@ use crate::mongo::oplog::YOUNG_OPLOG;
 use crate::phase::late_writes::LateWritesReport;
 use crate::shown_time::{shown, shown_text, shown_times};
 use crate::status::events::fields_text;
-use crate::status::verdict::Severity;
+use crate::status::verdict_state::Severity;
 
 /// The seriousness of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +120,7 @@ fn position(position: Option<&PositionStatus>, zone: Tz) -> Vec<Line> {
     let Some(position) = position else { return vec![plain("position", &["none yet"])] };
     let age = length_text(Duration::from_secs(position.age_seconds));
     let headroom = match (position.headroom_seconds, position.oplog_is_young) {
+        _ if position.in_oplog == Some(false) => "none: the oplog no longer has the position".to_owned(),
         (Some(seconds), _) => format!("{} until it falls off the oplog", length_text(Duration::from_secs(seconds))),
         (None, Some(_)) => YOUNG_OPLOG.to_owned(),
         (None, None) => "unknown: the user may not read the oplog".to_owned(),
@@ -130,9 +131,13 @@ fn position(position: Option<&PositionStatus>, zone: Tz) -> Vec<Line> {
 
 fn leader_text(report: &StatusReport) -> String {
     match &report.leader {
-        Some(LeaderStatus { name, term, lag_seconds: Some(lag) }) => format!("{name}, term {term}, {lag:.1} s behind"),
-        Some(LeaderStatus { name, term, lag_seconds: None }) => {
-            format!("{name}, term {term}, no answer from its stream yet")
+        Some(LeaderStatus { name, term, lag_seconds, last_heard_seconds, is_silent }) => {
+            let heard = last_heard_seconds.map_or_else(String::new, |seconds| format!(", last heard {seconds} s ago"));
+            match lag_seconds {
+                Some(lag) => format!("{name}, term {term}, {lag:.1} s behind{heard}"),
+                None if *is_silent => format!("{name}, term {term}{heard}"),
+                None => format!("{name}, term {term}, no answer from its stream yet{heard}"),
+            }
         }
         None => "none: no instance runs".to_owned(),
     }

@@ -14,22 +14,21 @@ use crate::error::Failure;
 use crate::leader::halt::StoredHalt;
 use crate::leader::lead::store;
 use crate::leader::pause::StoredPause;
-use crate::lease;
+use crate::lease::{self, Holder};
+use crate::maintenance::repairs;
 use crate::maintenance::replay::{length_text, time_text};
 use crate::maintenance::resync::StoredResync;
 use crate::maintenance::unfinished_commands::{self, UnfinishedCommand};
-use crate::model::names::GAPS;
-use crate::model::names::gap_state::OPEN;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
-use crate::mongo::reads::collection;
 use crate::mongo::server_clock::server_time;
 use crate::phase::late_writes::{LateWrites, LateWritesReport};
 use crate::phase::state;
 use crate::phase::stored_verification::StoredVerification;
 use crate::source::cursor::operation_time;
+use crate::status::conditions::{LeaderCondition, PauseCondition, ServiceCondition};
 use crate::status::events;
-use crate::status::verdict::{PauseCondition, ServiceCondition, Verdict, VerdictFacts, problems, verdict};
+use crate::status::verdict::{Verdict, VerdictFacts, problems, verdict};
 use crate::ticker::stored_run::{self, StoredRun};
 use crate::write::stored_dead_letter;
 
@@ -74,7 +73,22 @@ pub(super) struct StatusReport {
 pub(super) struct LeaderStatus {
     pub name: String,
     pub term: i64,
+    /// The lag when the leader was last heard; `None` while its stream has not answered, and while it is silent.
     pub lag_seconds: Option<f64>,
+    /// The time since the last renewal of the lease; `None` where the lease does not tell it.
+    pub last_heard_seconds: Option<u64>,
+    /// True when a renewal of the lease is overdue.
+    #[serde(skip)]
+    pub is_silent: bool,
+}
+
+impl LeaderStatus {
+    fn of(leader: Holder, now: DateTime) -> Self {
+        let LeaderCondition { lag, heard, is_silent, .. } = LeaderCondition::of(&leader, now);
+        let Holder { name, term, .. } = leader;
+        let last_heard_seconds = heard.map(|heard| heard.as_secs());
+        Self { name, term, lag_seconds: lag, last_heard_seconds, is_silent }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -100,6 +114,8 @@ pub(super) struct PositionStatus {
     pub headroom_seconds: Option<u64>,
     /// `None` where the oplog may not be read.
     pub oplog_is_young: Option<bool>,
+    /// False when the position is lost; `None` where the oplog may not be read.
+    pub in_oplog: Option<bool>,
     pub events: i64,
 }
 
@@ -112,6 +128,7 @@ impl PositionStatus {
             age_seconds: u64::from(now.time.saturating_sub(time.time)),
             headroom_seconds: oplog.and_then(|oplog| oplog.headroom(time)).map(|headroom| headroom.as_secs()),
             oplog_is_young: oplog.map(|oplog| oplog.is_young()),
+            in_oplog: oplog.map(|oplog| oplog.reaches(time)),
             events: checkpoint.events,
         }
     }
@@ -144,24 +161,24 @@ impl StatusReport {
         let position = checkpoint.as_ref().map(|checkpoint| PositionStatus::of(checkpoint, oplog, now));
         let history = with_deadline(store(context).history(10)).await?;
         let leader = lease::current(database).await?;
-        let gaps = with_deadline(collection(database, GAPS).count_documents(doc! { "state": OPEN })).await;
         let dead_letters = stored_dead_letter::count_by_reason(database).await?;
         let verification = with_deadline(StoredVerification::read(database)).await.map_err(Failure::Read)?;
         let late_writes = LateWrites::read(database, &phase).await?.map(|late| late.report());
         let (halt, pause) = (StoredHalt::read(database).await?, StoredPause::read(database).await?);
         let reads = leader.is_some() && halt.is_none() && pause.is_none();
-        let server = server_time(database).await?;
+        let (server, resync) = (server_time(database).await?, StoredResync::read(database).await?);
+        let repair = repairs::read(database, resync.as_ref()).await?;
         let judged = VerdictFacts::of_command(ServiceCondition {
             phase: phase.phase,
             is_halted: halt.is_some(),
             pause: pause.as_ref().map(|pause| PauseCondition::of(pause, server)),
-            is_led: leader.is_some(),
-            leader_lag: leader.as_ref().and_then(|leader| leader.lag),
+            leader: leader.as_ref().map(|leader| LeaderCondition::of(leader, server)),
+            is_position_lost: position.as_ref().is_some_and(|position| position.in_oplog == Some(false)),
+            repair,
             dead_letters: dead_letters.values().sum(),
             differences: verification.as_ref().and_then(|last| last.differences),
             late_writes: late_writes.as_ref().map_or(0, |late| u64::try_from(late.total).unwrap_or_default()),
         });
-        let resync = StoredResync::read(database).await?;
         let events = if with_events {
             events::read(database, DateTime::from_millis(0), &[], Some(EVENTS)).await?
         } else {
@@ -176,14 +193,14 @@ impl StatusReport {
             phase: phase.phase.word(),
             phase_since: phase.since.and_then(date),
             pause: pause.map(PauseStatus::of),
-            leader: leader.map(|leader| LeaderStatus { name: leader.name, term: leader.term, lag_seconds: leader.lag }),
+            leader: leader.map(|leader| LeaderStatus::of(leader, server)),
             position,
             // Without a leader that reads, the history of checkpoints says nothing about the present.
             events_per_second: checkpoint.filter(|_| reads).and_then(|checkpoint| rate(&checkpoint, &history)),
             oplog_window_seconds: oplog.map(|oplog| oplog.window().as_secs()),
             running: running(context, resync.as_ref()).await?,
             resync: resync.map(|resync| resync.stage.unwrap_or_else(|| "begun".to_owned())),
-            open_gaps: gaps.map_err(Failure::Read)?,
+            open_gaps: repair.open_gaps,
             unfinished_commands: unfinished(context).await?,
             dead_letters,
             target_fields_omitted: context.target.schema().omitted().to_vec(),
