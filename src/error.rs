@@ -190,6 +190,22 @@ impl Failure {
             Self::OwnDocument { .. } => "own_document".to_owned(),
         }
     }
+
+    /// The cause of a gap in the stream, for people: words, with the server's code where it has one. The gaps that 1.0.0
+    /// stored have the code alone.
+    #[must_use]
+    pub(crate) fn gap_cause(&self) -> String {
+        let code = self.code();
+        let words = match code.as_str() {
+            "286" | "136" => "the oplog no longer has the position",
+            "260" | "50796" | "50811" => "the server cannot read the token of the position",
+            "280" => "the position belongs to another stream",
+            "10334" => "an event is too large to be delivered",
+            "ahead" => "the position is ahead of the server's time",
+            _ => "an event cannot be read",
+        };
+        if code.parse::<i32>().is_ok() { format!("{words} (code {code})") } else { format!("{words} ({code})") }
+    }
 }
 
 /// Returns the reason for the dead letter of a refused statement, by its `code` inside `writeErrors`; `None` if the

@@ -3,6 +3,7 @@
 
 // Ground: no MongoDB.
 pub mod clock;
+mod counted;
 mod failpoint;
 pub mod json_output;
 mod model;

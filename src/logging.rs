@@ -8,6 +8,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
 
 use crate::config::{DEFAULT_LEVEL, LogFormat, LogSettings};
+use crate::progress::LinesBesideBar;
 
 /// Directives that silence libraries with many log lines. A directive for the same library in `log.level` wins.
 const QUIET: &str = "mongodb=warn,hickory=warn,rustls=warn,hyper=warn";
@@ -61,7 +62,7 @@ pub fn init(settings: &LogSettings, speaker: Speaker) -> Result<LevelHandle, Log
     let level = if is_command && settings.level == DEFAULT_LEVEL { "warn" } else { &settings.level };
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter(level)?)
-        .with_writer(std::io::stderr)
+        .with_writer(|| LinesBesideBar)
         .with_ansi(terminal && settings.colors && !json);
     if json {
         begin(lines.json().flatten_event(true).with_span_list(false))

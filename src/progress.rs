@@ -1,15 +1,19 @@
 //! What a command shows on standard error while it works: a bar on a terminal, and single lines for people.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::{Mutex, PoisonError};
 
 use console::Term;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike, WeakProgressBar};
 
 /// The columns at the right that a bar leaves free. The terminal writes `^C` behind the bar; on the next line, nothing
 /// would clear the bar any more.
 const FREE: u16 = 4;
 /// The greatest number of pictures of a bar in a second.
 const PICTURES: u8 = 10;
+
+/// The bar on the terminal of this process. The lines of the log go around it, wherever they come from.
+static ON_TERMINAL: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
 
 /// A bar over `total` steps with `text` beside it, a template of `indicatif`. The bar takes the width that the text
 /// leaves, so that it never wraps. Hidden outside a terminal.
@@ -23,7 +27,31 @@ pub(crate) fn bar(total: u64, text: &str) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(&format!("{{wide_bar}} {text}")) {
         bar.set_style(style);
     }
+    *ON_TERMINAL.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.downgrade());
     bar
+}
+
+/// Writes to the terminal while no bar stands there. The bar comes back below what was written.
+fn beside_bar<T>(write: impl FnOnce() -> T) -> T {
+    let bar = ON_TERMINAL.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(WeakProgressBar::upgrade);
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+/// Standard error for whole lines of the log, which do not garble a bar.
+#[derive(Debug)]
+pub(crate) struct LinesBesideBar;
+
+impl Write for LinesBesideBar {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        beside_bar(|| io::stderr().write_all(lines)).map(|()| lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// The terminal of standard error, less the columns that stay free.
@@ -76,5 +104,5 @@ impl TermLike for BarTerminal {
 /// Tells a person what the command does now. The line is no part of the command's output.
 #[expect(clippy::print_stderr, reason = "a line for the person at the terminal")]
 pub(crate) fn tell(line: &str) {
-    eprintln!("{line}");
+    beside_bar(|| eprintln!("{line}"));
 }

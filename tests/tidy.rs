@@ -41,6 +41,7 @@ const IMPURE_WORDS: [&str; 9] =
 const LAYERS: [&[&str]; 24] = [
     &[
         "clock",
+        "counted",
         "failpoint",
         "json_output",
         "model",

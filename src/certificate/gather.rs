@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bson::{DateTime, Document, Timestamp, doc};
 use futures::TryStreamExt as _;
+use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
 use super::document::{
@@ -37,7 +38,7 @@ pub(crate) async fn make(context: &Context, stop: &CancellationToken) -> Result<
     let database = &context.database;
     let from = operation_time(database).await?;
     let current = state::load(database, context.settings.phase.initial).await?;
-    let report = verify::full(context, current.phase, stop.clone(), false).await?;
+    let report = verify::full(context, current.phase, stop.clone(), false, &ProgressBar::hidden()).await?;
     let history = state::history(database).await?;
     let verification = with_deadline(StoredVerification::read_before_retired(database)).await.map_err(Failure::Read)?;
     let mine = checkpoint_origin::current(database).await?;

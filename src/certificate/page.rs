@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use super::document::Certificate;
+use crate::counted::counted;
 use crate::phase::sides::{OfferSum, Sides};
 
 /// The lines of the page.
@@ -27,12 +28,13 @@ pub(crate) fn page(certificate: &Certificate) -> String {
         None => lines.push(row("verification", "none")),
         Some(last) => {
             let [ended, phase] = [&last.ended, &last.phase].map(|text| or_dash(text.as_ref()));
-            let differences = last.differences.map_or_else(|| "-".to_owned(), |count| count.to_string());
-            lines.push(row("verification", format!("ended {ended} in {phase}, {differences} differences")));
+            let differences = |count| counted(count, "difference", "differences");
+            let differences = last.differences.map_or_else(|| "- differences".to_owned(), differences);
+            lines.push(row("verification", format!("ended {ended} in {phase}, {differences}")));
             lines.extend(last.sides.as_ref().map(sides).into_iter().flatten());
         }
     }
-    lines.push(row("now", format!("{} differences", present.differences)));
+    lines.push(row("now", counted(present.differences, "difference", "differences")));
     lines.extend(sides(&present.sides));
     if present.from != present.to {
         lines.push(format!(

@@ -1,6 +1,7 @@
 //! The verdict of the certificate: what keeps `recruiters` from being removed. Pure code.
 
 use super::document::{Certificate, Obstacle, Verdict};
+use crate::counted::counted;
 
 /// Kinds of loss that grow in `retired` because applications change and delete offers. There, the count of the last
 /// verification says what `recruiters` held alone.
@@ -22,17 +23,23 @@ pub(super) fn judge(certificate: &Certificate) -> Verdict {
         let last = phase.history.iter().rfind(|step| step.to.as_deref() == Some(to));
         if let Some(step) = last.filter(|step| !step.overridden.is_empty()) {
             let at = step.at.as_deref().unwrap_or("an unknown time");
-            add("forced_step", format!("the step to {to} at {at} overrode {} conditions", step.overridden.len()));
+            add(
+                "forced_step",
+                format!(
+                    "the step to {to} at {at} overrode {}",
+                    counted(step.overridden.len(), "condition", "conditions")
+                ),
+            );
         }
     }
     verified(certificate, &mut add);
     let open = certificate.gaps.open;
     if open > 0 {
-        add("open_gaps", format!("{open} gaps that no resync has repaired"));
+        add("open_gaps", format!("{} that no resync has repaired", counted(open, "gap", "gaps")));
     }
     let letters: u64 = certificate.dead_letters.values().sum();
     if letters > 0 {
-        add("dead_letters", format!("{letters} dead letters stand"));
+        add("dead_letters", counted(letters, "dead letter stands", "dead letters stand"));
     }
     only_in_recruiters(certificate, &mut add);
     if phase.name == "retired" {
@@ -40,7 +47,10 @@ pub(super) fn judge(certificate: &Certificate) -> Verdict {
             None => add("not_watched", "no leader has watched for writes since the step to retired".to_owned()),
             Some(late) => {
                 if late.total > 0 {
-                    add("late_writes", format!("{} writes to recruiters since the step to retired", late.total));
+                    add(
+                        "late_writes",
+                        format!("{} to recruiters since the step to retired", counted(late.total, "write", "writes")),
+                    );
                 }
                 if let Some(from) = &late.unwatched_from {
                     add("uncounted_writes", format!("writes from {from} on were not counted for a while"));
@@ -69,7 +79,13 @@ fn verified(certificate: &Certificate, add: &mut impl FnMut(&str, String)) {
         );
     }
     if last.differences != Some(0) {
-        add("differences", format!("the last full verification found {} differences", last.differences.unwrap_or(-1)));
+        add(
+            "differences",
+            format!(
+                "the last full verification found {}",
+                counted(last.differences.unwrap_or(-1), "difference", "differences")
+            ),
+        );
     }
     if last.unsettled.is_some_and(|unsettled| unsettled > 0) {
         add("unsettled", "documents changed all the time during the last full verification".to_owned());

@@ -16,6 +16,7 @@ use super::selection::SelectionArguments;
 use super::{backfill_mirror, values};
 use crate::apply::dry_run::DryRun;
 use crate::context::Context;
+use crate::counted::counted;
 use crate::doctor::platform::schema::refused_offers;
 use crate::error::Failure;
 use crate::json_output::JsonForm;
@@ -170,7 +171,8 @@ impl Backfill {
         } else {
             println!(
                 "{recruiters} recruiters: {created} offers created, {changed} changed, {unchanged} unchanged; \
-             {dead} dead letters"
+             {}",
+                counted(dead, "dead letter", "dead letters")
             )
         }
     }

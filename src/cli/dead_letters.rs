@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::arguments::{DeadLettersCommand, ListDeadLettersArguments};
 use super::table::table;
 use crate::context::Context;
+use crate::counted::counted;
 use crate::error::Failure;
 use crate::json_output::JsonForm;
 use crate::maintenance::stored_commands::{Command, CommandOutcome, count};
@@ -68,7 +69,7 @@ async fn list(context: &Context, arguments: &ListDeadLettersArguments) -> Result
     }
     let hidden = count.saturating_sub(shown.len() as u64);
     let rest = if hidden > 0 { format!(", {hidden} of them not shown (--limit shows more)") } else { String::new() };
-    println!("{count} dead letters{rest}");
+    println!("{}{rest}", letters(count));
     if count > 0 {
         println!("next: stream-processor dead-letters show ID tells the remedy, dead-letters retry ID tries again");
     }
@@ -94,7 +95,7 @@ async fn each(
 
 fn as_value(dead_letter: &StoredDeadLetter) -> Value {
     json!({
-        "id": dead_letter.id, "reason": dead_letter.reason, "detail": dead_letter.detail,
+        "id": dead_letter.id, "reason": dead_letter.reason, "meaning": meaning(dead_letter), "detail": dead_letter.detail,
         "attempts": dead_letter.attempts, "first_seen": dead_letter.first_seen.and_then(text),
         "last_seen": dead_letter.last_seen.and_then(text), "next_retry": dead_letter.next_retry.and_then(text),
     })
@@ -109,9 +110,13 @@ fn row(dead_letter: &StoredDeadLetter, context: &Context) -> [String; 5] {
 
 /// The stored detail; where the reason tells everything, what it means.
 fn detail(dead_letter: &StoredDeadLetter) -> String {
+    if dead_letter.detail.is_empty() { meaning(dead_letter).to_owned() } else { dead_letter.detail.clone() }
+}
+
+/// What the reason means, without the remedy.
+fn meaning(dead_letter: &StoredDeadLetter) -> &'static str {
     let advice = Reason::from_stored(&dead_letter.reason).advice();
-    let meaning = advice.split_once(": ").map_or(advice, |(meaning, _)| meaning);
-    if dead_letter.detail.is_empty() { meaning.to_owned() } else { dead_letter.detail.clone() }
+    advice.split_once(": ").map_or(advice, |(meaning, _)| meaning)
 }
 
 fn text(date: DateTime) -> Option<String> {
@@ -161,9 +166,9 @@ async fn drop_letters(context: &Context, ids: Vec<String>, reason: String, as_js
             match as_json {
                 true => JsonForm::DeadLettersDrop
                     .print(json!({ "dropped": dropped, "unknown": asked.saturating_sub(dropped) })),
-                false if dropped == asked => println!("{dropped} dead letters dropped"),
+                false if dropped == asked => println!("{} dropped", letters(dropped)),
                 false => {
-                    println!("{dropped} dead letters dropped, {} not found", asked.saturating_sub(dropped))
+                    println!("{} dropped, {} not found", letters(dropped), asked.saturating_sub(dropped))
                 }
             }
             Ok(if dropped == asked { Exit::Done } else { Exit::Findings })
@@ -184,12 +189,16 @@ async fn retry(context: &Context, ids: Vec<String>, as_json: bool) -> Result<Exi
                 JsonForm::DeadLettersRetry.print(json!({ "before": before, "after": after, "unknown": unknown }));
             } else {
                 let unknown = if unknown > 0 { format!("; {unknown} not found") } else { String::new() };
-                println!("{before} dead letters before, {after} now{unknown}");
+                println!("{} before, {after} now{unknown}", letters(before));
             }
             Ok(if after == 0 && unknown == 0 { Exit::Done } else { Exit::Findings })
         }
         refused => Err(refused.refusal()),
     }
+}
+
+fn letters(count: u64) -> String {
+    counted(count, "dead letter", "dead letters")
 }
 
 fn distinct(ids: &[String]) -> u64 {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::table::table;
 use super::{phase_certificate, values};
 use crate::context::Context;
+use crate::counted::counted;
 use crate::error::Failure;
 use crate::json_output::JsonForm;
 use crate::maintenance::stored_commands::{Command, CommandOutcome};
@@ -262,9 +263,9 @@ async fn say_what_differs(context: &Context, from: Phase, to: Phase, force: bool
         return Ok(());
     }
     let message = format!(
-        "{} differences between recruiters and offers (see above). In phase {} the stream would write the values of \
+        "{} between recruiters and offers (see above). In phase {} the stream would write the values of \
          recruiters where the offer is not newer. Correct them, or use --force --reason \"…\". Nothing was changed",
-        report.differences,
+        counted(report.differences, "difference", "differences"),
         to.word()
     );
     Err(Refusal::new(Exit::Findings, message))

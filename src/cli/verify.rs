@@ -1,10 +1,12 @@
 //! The command `verify` (spec 06), which compares offers with their recruiters. With `--repair`, the leader carries out
 //! a resync when there are differences, and the comparison is repeated.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use bson::oid::ObjectId;
 use clap::Args;
+use indicatif::ProgressBar;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -12,11 +14,12 @@ use super::backfill::require_recruiter;
 use super::time::TimeName;
 use super::values;
 use crate::context::Context;
+use crate::counted::counted;
 use crate::json_output::JsonForm;
 use crate::maintenance::stored_commands::{Command, CommandOutcome};
 use crate::model::ids::RecruiterId;
 use crate::phase::state;
-use crate::progress::tell;
+use crate::progress::{bar, tell};
 use crate::refusal::{Exit, Refusal};
 use crate::service::submit::submit;
 use crate::tasks::{Group, Task, signals};
@@ -65,7 +68,9 @@ pub async fn verify(context: Context, arguments: VerifyArguments) -> Result<Exit
     if before.differences == 0 || work.stop.is_cancelled() {
         return work.tell(&before);
     }
-    tell(&format!("{} differences: a resync repairs them", before.differences));
+    let differences =
+        counted(before.differences, "difference: a resync repairs it", "differences: a resync repairs them");
+    tell(&differences);
     // The repair is a resync: it touches every recruiter and then handles the removals.
     match submit(&work.context, &Command::Repair, |_| {}).await? {
         CommandOutcome { done: true, .. } => {}
@@ -97,9 +102,25 @@ impl Verify {
                 Part::Recruiter(RecruiterId(id))
             }
             (None, Some(since)) => Part::Since(since.resolve(context).await?),
-            (None, None) => return Ok(verify::full(context, phase, stop, true).await?),
+            (None, None) => {
+                let bar = self.bar().await?;
+                let report = verify::full(context, phase, stop, true, &bar).await;
+                bar.finish_and_clear();
+                return Ok(report?);
+            }
         };
         Ok(verify::part(context, phase, stop, part).await?)
+    }
+
+    /// A progress bar with rate and time left; hidden outside a terminal.
+    async fn bar(&self) -> Result<ProgressBar, Refusal> {
+        // Nobody needs the count where nobody sees the bar.
+        if !std::io::stderr().is_terminal() {
+            return Ok(ProgressBar::hidden());
+        }
+        let shown = bar(verify::length(&self.context).await?, "{pos}/{len} documents, {per_sec}, {eta} left");
+        shown.tick();
+        Ok(shown)
     }
 
     /// Prints the report, and writes it to the file of `--report`.

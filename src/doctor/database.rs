@@ -27,7 +27,7 @@ use crate::service::preflight::{self, Server};
 use crate::service::right_database;
 use crate::setup::plan::{COLLECTIONS, index_name, indexes as wanted, same_keys};
 use crate::source::scan;
-use crate::target::SEARCHED;
+use crate::target::{SEARCHED, meaning};
 use crate::write::fence_document::StoredTicker;
 
 /// The number of unusable documents in one collection at which counting ends.
@@ -249,7 +249,12 @@ pub(super) async fn validator(context: &Context) -> Vec<Check> {
     }
     let (omitted, managed_by) = (state.schema.omitted(), state.schema.managed_by().name());
     let waiting = state.schema.status(OfferStatus::Pending).as_str();
-    let written = format!("managed_by is written as {managed_by}, and the offer of a job that waits is {waiting}");
+    let action = match state.action {
+        Some(action) => format!("action {action}: {}", meaning(action)),
+        None => "no validator is in force: the server accepts every offer".to_owned(),
+    };
+    let written =
+        format!("managed_by is written as {managed_by}, and the offer of a job that waits is {waiting}; {action}");
     let mut checks = vec![if omitted.is_empty() {
         Check::ok("validator", format!("{OFFERS} accepts the fields that the service writes; {written}"))
     } else {

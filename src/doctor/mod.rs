@@ -11,6 +11,7 @@ use std::io::IsTerminal as _;
 use serde::Serialize;
 
 use crate::context::Context;
+use crate::counted::counted;
 use crate::error::{Failure, command_code};
 use crate::json_output::JsonForm;
 use crate::refusal::Exit;
@@ -113,7 +114,8 @@ pub async fn doctor(
     } else {
         let colors = context.settings.log.colors && std::io::stdout().is_terminal();
         checks.iter().for_each(|check| println!("{}", shown_times(&check.text(colors), context.time_zone)));
-        println!("{failed} failed, {warnings} warnings, {} ok", checks.len() - failed - warnings);
+        let told = counted(warnings, "warning", "warnings");
+        println!("{failed} failed, {told}, {} ok", checks.len() - failed - warnings);
     }
     Ok(match (reachable, failed) {
         (false, _) => Exit::Database,

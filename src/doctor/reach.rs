@@ -11,6 +11,7 @@ use super::Check;
 use crate::config::Environment;
 use crate::context::Context;
 use crate::mail::delivery::Delivery;
+use crate::mail::reply::SmtpStage;
 use crate::mail::transport::Transport;
 use crate::service::{MAIL_SERVER, missing_mail_server};
 
@@ -29,7 +30,6 @@ pub(super) async fn smtp(context: &Context) -> Check {
             Environment::Staging | Environment::Development => Check::ok("smtp", found),
         };
     };
-    let remedy = "check smtp.url, its credentials and the network";
     // Only host and port are printed: the URL has a password.
     let place = Url::parse(url.expose_secret()).ok().and_then(|url| {
         let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
@@ -42,10 +42,43 @@ pub(super) async fn smtp(context: &Context) -> Check {
     };
     match transport.test_connection().await {
         Ok(()) => Check::ok("smtp", format!("{place} accepts the connection")),
-        Err(Delivery::NotLetIn | Delivery::Refused(_)) => {
-            Check::failed("smtp", format!("{place} refuses the connection or the login"), remedy)
+        Err(delivery) => {
+            let found = match delivery {
+                Delivery::Refused(reply) | Delivery::Deferred(reply) => format!("{place} answers {reply}"),
+                failure => format!("{place}: {failure}"),
+            };
+            Check::failed("smtp", found, mail_remedy(delivery))
         }
-        Err(_) => Check::failed("smtp", format!("{place} does not answer"), remedy),
+    }
+}
+
+/// The remedy for a mail server that does not take mail from us. It fits the stage of the dialogue.
+fn mail_remedy(delivery: Delivery) -> &'static str {
+    let (Delivery::Refused(reply) | Delivery::Deferred(reply)) = delivery else {
+        return match delivery {
+            Delivery::Unfit(_) => "smtp.url and smtp.from must fit what the mail server offers",
+            _ => "check host and port in smtp.url, that the mail server runs, and the network in between",
+        };
+    };
+    match reply.stage {
+        _ if matches!(delivery, Delivery::Deferred(_)) => {
+            "a 4xx code may pass: wait, then ask the mail server's operator"
+        }
+        SmtpStage::Greeting => {
+            "the mail server turns this host away: check that smtp.url names the right server, and that it takes this \
+             host and its name"
+        }
+        SmtpStage::Encryption => {
+            "the mail server refuses STARTTLS: check `tls` in smtp.url and the server's certificate"
+        }
+        SmtpStage::Sender if reply.asks_for_login() => {
+            "the mail server asks for a login or for encryption: check the user, the password and `tls` in smtp.url"
+        }
+        SmtpStage::Login => "the mail server refuses the login: check the user and the password in smtp.url",
+        SmtpStage::Sender | SmtpStage::Recipient | SmtpStage::Data | SmtpStage::Content => {
+            "the mail server does not take the address of smtp.from: correct it, or let the server allow it (SPF, DKIM, \
+             the rights of the login)"
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! the lease and waits for the command `resume`. Nothing is read or written meanwhile.
 
 use bson::{DateTime, Document, Timestamp, doc};
+use chrono_tz::Tz;
 use mongodb::Database;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::mongo::server_clock::server_time;
 use crate::observe::repeated_failure::RepeatedFailure;
+use crate::shown_time::shown_position;
 use crate::tasks::pause;
 use crate::write::recorder::note_at_once;
 use crate::write::{Writer, update_command};
@@ -128,7 +130,7 @@ pub(crate) async fn until_resumed(
             let now = server_time(database).await.unwrap_or(since);
             let seconds = (now.timestamp_millis() - since.timestamp_millis()) / 1_000;
             note_at_once(&writer, TimelineEvent::Resumed { seconds }).await;
-            info!(from = order.from.map(|from| from.time), "a person decided to go on");
+            info!(from = order.from.map(|from| shown_position(from, Tz::UTC)), "a person decided to go on");
             return Ok(Some(order));
         }
         if !pause(stop, lease.interval()).await {

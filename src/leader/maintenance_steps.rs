@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Document, doc};
+use chrono_tz::Tz;
 use tracing::{error, info};
 
 use super::reader::Incoming;
@@ -18,6 +19,7 @@ use crate::model::names::STATE;
 use crate::model::names::state_id::TARGET_SCHEMA;
 use crate::model::timeline::TimelineEvent;
 use crate::retry::Delays;
+use crate::shown_time::shown_position;
 use crate::target::changes;
 use crate::write::update_command;
 
@@ -202,8 +204,8 @@ impl Pipeline {
         };
         error!(
             error = cause,
-            from = from.time,
-            to = to.time,
+            from = shown_position(from, Tz::UTC),
+            to = shown_position(to, Tz::UTC),
             "events between these times were not read; a resync follows"
         );
         let mut delays = Delays::up_to(Duration::from_secs(5));

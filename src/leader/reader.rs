@@ -47,7 +47,7 @@ pub(crate) enum Incoming {
         from: Timestamp,
         /// The cluster time from which the stream is read again.
         to: Timestamp,
-        /// The server's code, or the fault of the token.
+        /// The words of [`Failure::gap_cause`].
         cause: String,
     },
 }
@@ -224,7 +224,7 @@ impl StreamReader {
         self.database.advance(last);
         self.database.interrupt();
         self.position = StreamPosition::At(to);
-        Ok(Incoming::Gap { from, to, cause: failure.code() })
+        Ok(Incoming::Gap { from, to, cause: failure.gap_cause() })
     }
 }
 

@@ -74,10 +74,11 @@ pub(crate) enum Delivery {
     Deferred(SmtpReply),
     /// The connection ended, or the server was silent, after the recipient was named and before the content was sent.
     Broken(SmtpStage),
-    /// There is no connection, or it ended before the recipient was named; a label with the cause.
+    /// There is no connection, or it ended before the recipient was named; words for the cause.
     Unreachable(&'static str),
-    /// The mail server refuses our login, or a setting is wrong. This does not pass by itself.
-    NotLetIn,
+    /// The server gave no negative reply, but lacks what a setting asks for; words for the setting. This does not pass
+    /// by itself.
+    Unfit(&'static str),
     /// The message cannot be sent as it is; the faulty part is `address` or `content`.
     Unsendable(&'static str),
     /// The connection ended, or the server was silent, after the content was sent. Nobody knows whether the server has
@@ -93,8 +94,8 @@ impl fmt::Display for Delivery {
             Self::Refused(reply) => write!(f, "refused: {reply}"),
             Self::Deferred(reply) => write!(f, "deferred: {reply}"),
             Self::Broken(stage) => write!(f, "the connection ended at {}", stage.name()),
-            Self::Unreachable(cause) => write!(f, "unreachable: {cause}"),
-            Self::NotLetIn => f.write_str("the login or a setting is refused"),
+            Self::Unreachable(cause) => f.write_str(cause),
+            Self::Unfit(lacking) => f.write_str(lacking),
             Self::Unsendable(part) => write!(f, "unsendable: {part}"),
             Self::Uncertain => f.write_str("the connection ended after the content was sent"),
         }
@@ -111,7 +112,7 @@ impl Delivery {
             Self::Refused(SmtpReply { stage, .. }) | Self::Deferred(SmtpReply { stage, .. }) | Self::Broken(stage) => {
                 stage.before()
             }
-            Self::Unreachable(_) | Self::NotLetIn | Self::Unsendable(_) => None,
+            Self::Unreachable(_) | Self::Unfit(_) | Self::Unsendable(_) => None,
         }
     }
 
@@ -119,7 +120,7 @@ impl Delivery {
     #[must_use]
     pub(crate) fn is_about_us(self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::NotLetIn => true,
+            Self::Unreachable(_) | Self::Unfit(_) => true,
             Self::Refused(reply) | Self::Deferred(reply) => reply.is_about_us(),
             Self::Accepted | Self::Broken(_) | Self::Unsendable(_) | Self::Uncertain => false,
         }

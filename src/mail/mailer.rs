@@ -15,7 +15,7 @@ use tracing::{error, warn};
 
 use super::compose::{Composed, compose};
 use super::delivery::{Dealt, Delivery, DeliveryOutcome};
-use super::email::{Email, Template};
+use super::email::Email;
 use super::outbox::{COPIES, Outbox, OutboxAction, OutboxEntry, OutboxState, Settled, message_id, step};
 use super::reply::{SmtpReply, SmtpStage};
 use super::server_standing::{HeldRefusal, Standing};
@@ -135,11 +135,7 @@ impl Mailer {
         let (own, ours) = self.with(Standing::end);
         self.book(own).await?;
         if let Some(first) = ours.first() {
-            let (error, messages) = (first.reply.to_string(), ours.len());
-            warn!(
-                error,
-                messages, "the mail server refuses all our messages; this does not count against the recipients"
-            );
+            warn!(error = %first.reply, messages = ours.len(), "the mail server refuses all our messages; this does not count against the recipients");
         }
         for held in ours {
             self.judge(held, DeliveryOutcome::Deferred);
@@ -150,19 +146,21 @@ impl Mailer {
     async fn send_counted(&self, item: MailItem) -> Result<Option<Dealt>, Unfinished> {
         let Some(outcome) = self.send_one(&item).await? else { return Ok(None) };
         if outcome != DeliveryOutcome::Taken && step(item.entry.as_ref()) == OutboxAction::Send {
-            self.count(item.email.template, outcome);
+            self.metrics.email(item.email.template, outcome);
         }
         Ok(Some(Dealt { offers: item.offers, outcome }))
     }
 
-    fn count(&self, template: Template, outcome: DeliveryOutcome) {
-        self.metrics.email(template, outcome);
-    }
-
-    /// True when the run must end: the mail server cannot be reached, or takes no mail from us.
+    /// True when the run must end.
     #[must_use]
     pub(crate) fn is_down(&self) -> bool {
         self.with(|standing| standing.is_down())
+    }
+
+    /// The reason why the run must end: the mail server cannot be reached, or takes no mail from us. `None` while it does.
+    #[must_use]
+    pub(crate) fn reason_of_end(&self) -> Option<String> {
+        self.with(|standing| standing.reason_of_end())
     }
 
     /// Closes the connections to the mail server.
@@ -275,7 +273,7 @@ impl Mailer {
             }
             Delivery::Refused(reply) | Delivery::Deferred(reply) => Some(Settled::Deferred(Some(reply))),
             Delivery::Broken(_) => Some(Settled::Deferred(None)),
-            Delivery::Unreachable(_) | Delivery::NotLetIn => Some(Settled::Untried(None)),
+            Delivery::Unreachable(_) | Delivery::Unfit(_) => Some(Settled::Untried(None)),
             // The entry stays `sending`, with its copy: the message may have been delivered.
             Delivery::Uncertain => None,
         };
@@ -295,7 +293,7 @@ impl Mailer {
                 Some(DialogueEnd::Known(DeliveryOutcome::Unsendable))
             }
             Delivery::Refused(_) if about_us => Some(DialogueEnd::Known(self.gives_up(item, delivery))),
-            Delivery::NotLetIn => Some(DialogueEnd::Known(self.gives_up(item, delivery))),
+            Delivery::Unfit(_) => Some(DialogueEnd::Known(self.gives_up(item, delivery))),
             Delivery::Refused(reply) => {
                 warn!(id = item.id, error = %reply, "the mail server refused a message");
                 Some(self.refused(item, address, reply, settled))
@@ -324,7 +322,7 @@ impl Mailer {
     }
 
     fn judge(&self, held: HeldRefusal, outcome: DeliveryOutcome) {
-        self.count(held.template, outcome);
+        self.metrics.email(held.template, outcome);
         self.judged.lock().unwrap_or_else(PoisonError::into_inner).push(Dealt { offers: held.offers, outcome });
     }
 
@@ -343,9 +341,12 @@ impl Mailer {
 
     fn gives_up(&self, item: &MailItem, delivery: Delivery) -> DeliveryOutcome {
         if delivery.is_about_us() {
-            warn!(id = item.id, error = %delivery, "the mail server refuses our messages or cannot be reached; the run ends");
-            self.with(Standing::set_down);
+            // The other messages under way fail alike, and the run ends once.
+            if self.with(|standing| standing.set_down(delivery)) {
+                warn!(id = item.id, error = %delivery, "the mail server refuses our messages or cannot be reached; the run ends");
+            }
         } else {
+            self.with(|standing| standing.failed(delivery));
             warn!(id = item.id, error = %delivery, "the mail server deferred a message; a later run retries it");
         }
         DeliveryOutcome::Deferred

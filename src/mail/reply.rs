@@ -3,9 +3,15 @@
 
 use std::fmt;
 
-/// The steps of the dialogue after the login, in their order.
+/// The steps of the dialogue, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SmtpStage {
+    /// The greeting of the server, and its answer to `EHLO`.
+    Greeting,
+    /// `STARTTLS`
+    Encryption,
+    /// `AUTH`
+    Login,
     /// `MAIL FROM`
     Sender,
     /// `RCPT TO`
@@ -32,6 +38,9 @@ impl SmtpStage {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Greeting => "greeting",
+            Self::Encryption => "encryption",
+            Self::Login => "login",
             Self::Sender => "sender",
             Self::Recipient => "recipient",
             Self::Data => "data",
@@ -39,11 +48,11 @@ impl SmtpStage {
         }
     }
 
-    /// The step before this one; `None` for the first step.
+    /// The step before this one, from the sender on; `None` where no step of the message itself comes before.
     #[must_use]
     pub fn before(self) -> Option<Self> {
         match self {
-            Self::Sender => None,
+            Self::Greeting | Self::Encryption | Self::Login | Self::Sender => None,
             Self::Recipient => Some(Self::Sender),
             Self::Data => Some(Self::Recipient),
             Self::Content => Some(Self::Data),
@@ -74,9 +83,13 @@ impl SmtpReply {
     /// login or refuses it, or the server refuses the address of the sender (5.1.7, 5.1.8).
     #[must_use]
     pub fn is_about_us(self) -> bool {
-        self.stage == SmtpStage::Sender
-            || matches!(self.code, 530 | 534 | 535 | 538)
-            || matches!(self.detail, Some((1, 7 | 8)))
+        self.stage <= SmtpStage::Sender || self.asks_for_login() || matches!(self.detail, Some((1, 7 | 8)))
+    }
+
+    /// True where the server asks for a login or refuses it (RFC 4954, section 6).
+    #[must_use]
+    pub fn asks_for_login(self) -> bool {
+        matches!(self.code, 530 | 534 | 535 | 538)
     }
 
     /// True where the enhanced status code says that the mailbox does not exist, or takes no mail (RFC 3463, 3.2 and
@@ -132,6 +145,8 @@ mod tests {
     fn a_refusal_is_about_us_or_names_the_mailbox_or_neither() {
         use SmtpStage::{Content, Data, Recipient, Sender};
         for (stage, words, about_us, names, may_name) in [
+            (SmtpStage::Greeting, "554 5.1.1 x", true, false, false),
+            (SmtpStage::Login, "454 x", true, false, false),
             (Sender, "550 5.1.1 x", true, false, false),
             (Sender, "554 x", true, false, false),
             (Recipient, "530 5.7.0 x", true, false, false),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::delivery::DeliveryOutcome;
+use super::delivery::{Delivery, DeliveryOutcome};
 use super::email::Template;
 use super::reply::{SmtpReply, SmtpStage};
 use crate::model::ids::JobId;
@@ -40,6 +40,8 @@ pub(super) struct Standing {
     /// The addresses with a negative reply, and the outcome of their message. Their further messages are not tried.
     turned_away: BTreeMap<String, DeliveryOutcome>,
     is_down: bool,
+    /// The failure that ended the run, or the last one so far.
+    cause: Option<Delivery>,
 }
 
 impl Standing {
@@ -48,9 +50,30 @@ impl Standing {
         self.is_down || self.untaken.len() >= IN_A_ROW || self.held.len() >= MOST_HELD
     }
 
-    /// Notes that the server cannot be reached, or takes no mail from us.
-    pub(super) fn set_down(&mut self) {
+    /// Notes that the server cannot be reached, or takes no mail from us. False where the run ended before.
+    pub(super) fn set_down(&mut self, cause: Delivery) -> bool {
+        let is_first = !self.is_down();
+        self.failed(cause);
         self.is_down = true;
+        is_first
+    }
+
+    /// Notes a message that the server did not take. What ended the run stays its cause.
+    pub(super) fn failed(&mut self, cause: Delivery) {
+        if !self.is_down() {
+            self.cause = Some(cause);
+        }
+    }
+
+    /// The reason for the end of the run: whether the server was there and refused, or was not there, with the code and
+    /// the stage of its reply. No address, and no words of the server. `None` while the server is not down.
+    pub(super) fn reason_of_end(&self) -> Option<String> {
+        let cause = self.is_down().then_some(self.cause).flatten()?;
+        Some(match cause {
+            Delivery::Refused(reply) | Delivery::Deferred(reply) => format!("mail_server_refuses: {reply}"),
+            Delivery::Unfit(lacking) => format!("mail_server_refuses: {lacking}"),
+            failure => format!("mail_server_down: {failure}"),
+        })
     }
 
     /// The outcome of an earlier message to this address; `None` where the address had no negative reply in this run.
@@ -79,6 +102,7 @@ impl Standing {
 
     /// Holds a refusal until it is known whom it is about. The address is not tried again in this run.
     pub(super) fn hold(&mut self, held: HeldRefusal) {
+        self.failed(Delivery::Refused(held.reply));
         self.untaken.insert(domain(&held.address).to_owned());
         self.turned_away.insert(held.address.clone(), DeliveryOutcome::Deferred);
         self.held.push(held);
@@ -113,7 +137,10 @@ impl Standing {
             let others_passed = self.furthest >= Some(held.reply.stage);
             !was_down && if others_passed { few } else { alone && held.reply.may_name_the_mailbox() }
         });
-        self.is_down |= !ours.is_empty();
+        if let Some(first) = ours.first() {
+            self.failed(Delivery::Refused(first.reply));
+            self.is_down = true;
+        }
         (own, ours)
     }
 }

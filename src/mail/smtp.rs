@@ -15,13 +15,18 @@ use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use tracing::warn;
 use url::Url;
 
 use super::delivery::Delivery;
 use super::reply::{SmtpReply, SmtpStage};
 use crate::config::SmtpSettings;
 use crate::outgoing::Pace;
+
+/// The causes of [`Delivery::Unreachable`].
+const CUT: &str = "the connection ended";
+const NO_CONNECTION: &str = "no connection";
+const NO_TLS: &str = "no encrypted connection";
+const SILENT: &str = "no answer in time";
 
 /// A client of one mail server. `idle` has the connections that no message uses now.
 pub(super) struct Smtp {
@@ -129,28 +134,20 @@ impl Smtp {
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, Delivery> {
-        match timeout(self.connect_timeout, Box::pin(self.begin())).await {
+        let mut stage = SmtpStage::Greeting;
+        match timeout(self.connect_timeout, Box::pin(self.begin(&mut stage))).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => {
-                // Only the code is logged: the text of the reply may have an address in it.
-                let code = error.status().map(|code| code.to_string());
-                warn!(
-                    code,
-                    tls = error.is_tls(),
-                    stage = "connect",
-                    "the mail server at smtp.url refuses the connection or the login"
-                );
-                let passes = !error.is_permanent() && !error.is_client();
-                Err(if passes { Delivery::Unreachable("connection") } else { Delivery::NotLetIn })
-            }
-            Err(_) => {
-                warn!("the mail server at smtp.url did not answer within smtp.connect_timeout");
-                Err(Delivery::Unreachable("silent"))
-            }
+            Ok(Err(error)) => Err(no(stage, &error).unwrap_or_else(|| match (&self.encryption, stage) {
+                // The library does not tell a connection from its handshake.
+                (Encryption::FromTheStart(_), SmtpStage::Greeting) => Delivery::Unreachable(NO_TLS),
+                _ => failed(stage, &error),
+            })),
+            Err(_) => Err(Delivery::Unreachable(SILENT)),
         }
     }
 
-    async fn begin(&self) -> Result<AsyncSmtpConnection, Error> {
+    /// Makes the steps before the message. `stage` is the step that is under way, also after an error.
+    async fn begin(&self, stage: &mut SmtpStage) -> Result<AsyncSmtpConnection, Error> {
         let server = (self.host.as_str(), self.port);
         let at_once = match &self.encryption {
             Encryption::FromTheStart(tls) => Some(tls.clone()),
@@ -158,6 +155,7 @@ impl Smtp {
         };
         let limit = Some(self.connect_timeout);
         let mut connection = AsyncSmtpConnection::connect_tokio1(server, limit, &self.hello, at_once, None).await?;
+        *stage = SmtpStage::Encryption;
         match &self.encryption {
             Encryption::Required(tls) => connection.starttls(tls.clone(), &self.hello).await?,
             Encryption::Opportunistic(tls) if connection.can_starttls() => {
@@ -165,6 +163,7 @@ impl Smtp {
             }
             _ => {}
         }
+        *stage = SmtpStage::Login;
         if let Some(login) = &self.login {
             connection.auth(DEFAULT_MECHANISMS, login).await?;
         }
@@ -178,7 +177,7 @@ impl Smtp {
             if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
                 // With an ASCII recipient, the sender is at fault: a setting, not this message.
                 return if envelope.to().iter().all(is_ascii) {
-                    Delivery::NotLetIn
+                    Delivery::Unfit("the server does not take the address of smtp.from: it lacks SMTPUTF8")
                 } else {
                     Delivery::Unsendable("address")
                 };
@@ -188,8 +187,8 @@ impl Smtp {
         let mut stage = SmtpStage::Sender;
         match timeout(self.send_timeout, Box::pin(announce(connection, envelope, options, &mut stage))).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return no(stage, &error).unwrap_or(broken(stage, "connection")),
-            Err(_) => return broken(stage, "silent"),
+            Ok(Err(error)) => return no(stage, &error).unwrap_or(broken(stage, CUT)),
+            Err(_) => return broken(stage, SILENT),
         }
         match timeout(self.send_timeout, Box::pin(connection.message(message))).await {
             Ok(Ok(_)) => Delivery::Accepted,
@@ -224,9 +223,24 @@ fn no(stage: SmtpStage, error: &Error) -> Option<Delivery> {
     Some(if error.is_permanent() { Delivery::Refused(reply) } else { Delivery::Deferred(reply) })
 }
 
+/// The failure of a step before the message without a negative reply.
+fn failed(stage: SmtpStage, error: &Error) -> Delivery {
+    match stage {
+        // The library refuses to go on: the server does not offer what the setting asks for.
+        SmtpStage::Encryption if error.is_client() => Delivery::Unfit("the server offers no STARTTLS"),
+        _ if error.is_client() => Delivery::Unfit("the server offers no login that smtp.url can use"),
+        SmtpStage::Encryption => Delivery::Unreachable(NO_TLS),
+        _ if error.is_tls() => Delivery::Unreachable(NO_TLS),
+        SmtpStage::Greeting => Delivery::Unreachable(NO_CONNECTION),
+        _ => Delivery::Unreachable(CUT),
+    }
+}
+
 fn broken(stage: SmtpStage, how: &'static str) -> Delivery {
     match stage {
-        SmtpStage::Sender => Delivery::Unreachable(how),
+        SmtpStage::Greeting | SmtpStage::Encryption | SmtpStage::Login | SmtpStage::Sender => {
+            Delivery::Unreachable(how)
+        }
         SmtpStage::Recipient | SmtpStage::Data | SmtpStage::Content => Delivery::Broken(stage),
     }
 }
@@ -236,8 +250,8 @@ fn broken(stage: SmtpStage, how: &'static str) -> Delivery {
 fn is_about_the_connection(delivery: Delivery) -> bool {
     match delivery {
         Delivery::Unreachable(_) | Delivery::Broken(_) => true,
-        Delivery::Refused(reply) | Delivery::Deferred(reply) => reply.stage == SmtpStage::Sender || reply.code == 421,
-        Delivery::Accepted | Delivery::NotLetIn | Delivery::Unsendable(_) | Delivery::Uncertain => false,
+        Delivery::Refused(reply) | Delivery::Deferred(reply) => reply.stage <= SmtpStage::Sender || reply.code == 421,
+        Delivery::Accepted | Delivery::Unfit(_) | Delivery::Unsendable(_) | Delivery::Uncertain => false,
     }
 }
 

@@ -96,7 +96,7 @@ impl Transport {
                 Ok(()) => Delivery::Accepted,
                 Err(error) => {
                     tracing::error!(%error, "mail.outbox_directory cannot be written to");
-                    Delivery::Unreachable("folder")
+                    Delivery::Unreachable("the folder cannot be written to")
                 }
             },
         }

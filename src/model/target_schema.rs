@@ -60,6 +60,12 @@ pub(crate) struct Validator {
 }
 
 impl Validator {
+    /// True when the server checks documents by the rules at all.
+    #[must_use]
+    pub(crate) fn is_in_force(&self) -> bool {
+        !self.rules.is_empty() && self.level != "off"
+    }
+
     /// True when the server refuses also a change of a document that was against the rules before.
     #[must_use]
     pub(crate) fn is_strict(&self) -> bool {

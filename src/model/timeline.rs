@@ -10,14 +10,17 @@ const LONGEST: usize = 200;
 pub(crate) const KINDS: [(&str, &str); 16] = [
     ("leadership", "An instance began to lead: from whom, and how long after the leadership before began."),
     ("phase_step", "The phase changed."),
-    ("gap_opened", "A span of the stream was not read."),
+    ("gap_opened", "A span of the stream was not read, and why."),
     ("gaps_repaired", "A resync repaired these gaps."),
     ("resync_began", "Every recruiter is projected again, and why."),
     ("resync_ended", "The resync is finished, with the offers that it wrote since this leader took it up."),
-    ("command_ended", "A stored command ended, such as a replay or a backfill, with its counts."),
+    (
+        "command_ended",
+        "A stored command ended, such as a replay or a backfill: with its counts, or why it was refused.",
+    ),
     ("position_moved", "`tokens import` or `tokens reset` moved the position."),
     ("verified", "A full verification ended, with its counts."),
-    ("job_failed", "A run of a time-based job failed."),
+    ("job_failed", "A run of a time-based job failed, and why."),
     ("halted", "The position is lost, and the leader waits for a decision."),
     ("source_dropped", "A watched collection was dropped or renamed away."),
     ("schema_changed", "The validator or an index of `jobs_partners` changed."),
@@ -64,6 +67,8 @@ pub(crate) enum TimelineEvent {
         command: &'static str,
         /// False if the command was refused.
         done: bool,
+        /// Why the command was refused, in our own words; `None` if it was done.
+        reason: Option<String>,
         /// The numbers of the command's result.
         counts: Document,
     },
@@ -81,6 +86,8 @@ pub(crate) enum TimelineEvent {
     JobFailed {
         job: &'static str,
         failed: i64,
+        /// The reason why the run failed, without personal data.
+        error: Option<String>,
     },
     Halted {
         cause: String,
@@ -143,8 +150,9 @@ impl TimelineEvent {
             Self::ResyncEnded { seconds, created, changed, unchanged } => {
                 doc! { "seconds": seconds, "created": created, "changed": changed, "unchanged": unchanged }
             }
-            Self::CommandEnded { command, done, counts } => {
-                let mut fields = doc! { "command": *command, "done": done };
+            Self::CommandEnded { command, done, reason, counts } => {
+                let reason = reason.as_deref().map(clipped);
+                let mut fields = doc! { "command": *command, "done": done, "reason": reason };
                 fields.extend(numbers(counts));
                 fields
             }
@@ -152,7 +160,9 @@ impl TimelineEvent {
             Self::Verified { differences, unsettled, seconds } => {
                 doc! { "differences": differences, "unsettled": unsettled, "seconds": seconds }
             }
-            Self::JobFailed { job, failed } => doc! { "job": *job, "failed": failed },
+            Self::JobFailed { job, failed, error } => {
+                doc! { "job": *job, "failed": failed, "error": error.as_deref().map(clipped) }
+            }
             Self::Halted { cause } => doc! { "cause": clipped(cause) },
             Self::SourceDropped { collection } => doc! { "collection": *collection },
             Self::SchemaChanged { change } => doc! { "change": clipped(change) },
@@ -180,8 +190,9 @@ mod tests {
     #[test]
     fn a_result_gives_its_numbers_and_no_text() {
         let counts = doc! { "changed": 3_i64, "reasons": ["x"], "user": "somebody@example.com", "phase": "sync" };
-        let event = TimelineEvent::CommandEnded { command: "replay", done: true, counts };
-        assert_eq!(event.fields(), doc! { "command": "replay", "done": true, "changed": 3_i64 });
+        let event = TimelineEvent::CommandEnded { command: "replay", done: true, reason: None, counts };
+        let wanted = doc! { "command": "replay", "done": true, "reason": null, "changed": 3_i64 };
+        assert_eq!(event.fields(), wanted);
         let cause = "x".repeat(1_000);
         assert_eq!(TimelineEvent::ResyncBegan { cause }.fields().get_str("cause").unwrap().len(), LONGEST);
     }

@@ -97,8 +97,8 @@ fn verified(facts: &StepFacts) -> Condition {
             Some(format!("the last one ended at {}; run stream-processor verify", text(last.ended)))
         }
         Some(last) if last.differences != 0 => Some(format!(
-            "the last one found {} differences; run stream-processor verify to see them",
-            last.differences
+            "the last one found {}; run stream-processor verify to see them",
+            crate::counted::counted(last.differences, "difference", "differences")
         )),
         Some(_) => None,
     };

@@ -30,6 +30,7 @@ use crate::leader::lead;
 use crate::model::names::OFFERS;
 use crate::model::names::SETUP;
 use crate::mongo::reads::collection;
+use crate::progress::tell;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::retry::Delays;
@@ -76,6 +77,11 @@ pub async fn setup(context: Context, arguments: SetupArguments) -> Result<Exit, 
     }
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
+    let validator = target::validator(&context.database).await?;
+    if validator.is_in_force() {
+        let action = validator.action;
+        tell(&format!("the validator of {OFFERS} has the action {action}: {}", target::meaning(action)));
+    }
     if arguments.dry_run {
         let steps = steps(&context.database, &label, arguments.down).await?;
         let told = StepReport { json: arguments.json, dry_run: true };

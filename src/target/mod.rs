@@ -52,6 +52,18 @@ pub(crate) struct TargetState {
     pub is_hidden: bool,
     /// The searched fields with which no index begins.
     pub unindexed: Vec<&'static str>,
+    /// The action of the validator, `error` or `warn`; `None` where no validator is in force, or it is hidden.
+    pub action: Option<&'static str>,
+}
+
+/// What the action of a validator means, for people.
+#[must_use]
+pub(crate) fn meaning(action: &str) -> &'static str {
+    if action == "error" {
+        "the server refuses an offer that does not match it"
+    } else {
+        "the server accepts an offer that does not match it, and logs it"
+    }
 }
 
 /// The target as it was read last. Clones share it.
@@ -169,6 +181,17 @@ pub(crate) fn changes(before: &TargetState, now: &TargetState) -> Vec<String> {
         let verb = if new_schema.has_pending() { "allows" } else { "no longer allows" };
         changes.push(format!("the validator of {OFFERS} {verb} the status Pending"));
     }
+    if before.action != now.action && !before.is_hidden && !now.is_hidden {
+        changes.push(match (before.action, now.action) {
+            (Some(before), Some(now)) => {
+                format!("the validator of {OFFERS} has the action {now} in place of {before}: {}", meaning(now))
+            }
+            (None, Some(now)) => {
+                format!("{OFFERS} has a validator now, with the action {now}: {}", meaning(now))
+            }
+            (_, None) => format!("{OFFERS} has no validator in force now: the server accepts every offer"),
+        });
+    }
     for field in SEARCHED.iter().filter(|field| new(&now.unindexed, &before.unindexed).contains(&field.name)) {
         changes.push(format!(
             "{OFFERS} has no index that begins with {}; slower now: {}; run `stream-processor setup` to create \
@@ -191,7 +214,19 @@ mod tests {
     fn state(validator: &Document, managed_by: ManagedByType, unindexed: &[&'static str]) -> TargetState {
         let validator = Validator { rules: validator.clone(), action: "error", level: "strict" };
         let schema = TargetSchema::read(&validator, managed_by, ["offer_title", "mer_sent"].into_iter());
-        TargetState { schema: schema.into(), is_hidden: false, unindexed: unindexed.to_vec() }
+        TargetState { schema: schema.into(), unindexed: unindexed.to_vec(), ..TargetState::default() }
+    }
+
+    #[test]
+    fn another_action_of_the_validator_is_a_change() {
+        let with = |action| TargetState { action, ..TargetState::default() };
+        let told = |before, now| changes(&with(before), &with(now)).join("\n");
+        assert_eq!(told(Some("warn"), Some("warn")), "");
+        assert!(told(Some("warn"), Some("error")).contains("action error in place of warn: the server refuses"));
+        assert!(told(None, Some("error")).contains("a validator now, with the action error"));
+        assert!(told(Some("error"), None).contains("no validator in force"));
+        let hidden = TargetState { is_hidden: true, ..TargetState::default() };
+        assert_eq!(changes(&with(Some("error")), &hidden), Vec::<String>::new(), "unknown is no change");
     }
 
     #[test]

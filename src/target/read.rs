@@ -51,7 +51,8 @@ pub(super) async fn state(
         }
         None => Vec::new(),
     };
-    Ok(TargetState { schema: schema.into(), is_hidden: false, unindexed })
+    let action = validator.is_in_force().then_some(validator.action);
+    Ok(TargetState { schema: schema.into(), is_hidden: false, unindexed, action })
 }
 
 /// The validator of `jobs_partners`; empty when the collection has none or does not exist.

@@ -71,8 +71,8 @@ impl RunEnd {
     /// The end of a run that returned no failure: `done`, or `failed` where the run gave up.
     #[must_use]
     pub fn of(report: &JobReport) -> Self {
-        match report.gave_up {
-            Some(reason) => Self { outcome: RunOutcome::Failed, error: Some(reason.to_owned()) },
+        match &report.gave_up {
+            Some(reason) => Self { outcome: RunOutcome::Failed, error: Some(reason.to_string()) },
             None => Self { outcome: RunOutcome::Done, error: None },
         }
     }

@@ -51,6 +51,6 @@ pub(super) fn tell(context: &Context, notices: &Notices, run: &EndedRun<'_>) {
 pub(super) fn note(writer: &Writer, run: &EndedRun<'_>) {
     if run.end.outcome == RunOutcome::Failed {
         let failed = i64::try_from(run.report.failed).unwrap_or(i64::MAX);
-        writer.note(TimelineEvent::JobFailed { job: run.job_order.name(), failed });
+        writer.note(TimelineEvent::JobFailed { job: run.job_order.name(), failed, error: run.end.error.clone() });
     }
 }

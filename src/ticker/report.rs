@@ -1,5 +1,6 @@
 //! The report of a run: counts, and lines that name documents by id and fields by name. Pure.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bson::oid::ObjectId;
@@ -22,8 +23,9 @@ pub struct JobReport {
     pub failed: u64,
     /// The numbers of documents that were left unchanged, by reason: a label such as `no_user`.
     pub skipped: BTreeMap<&'static str, u64>,
-    /// The reason why the run ended early, a label such as `directory_down`. Such a run has failed; its changes stay.
-    pub gave_up: Option<&'static str>,
+    /// The reason why the run ended early: a word such as `directory_down`, for some words with more after a colon. It
+    /// has no personal data. Such a run has failed; its changes stay.
+    pub gave_up: Option<Cow<'static, str>>,
     /// The first hundred lines.
     pub lines: Vec<ReportLine>,
     /// The number of all lines, the dropped ones included.

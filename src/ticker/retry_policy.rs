@@ -15,7 +15,7 @@ const LATEST: i64 = 8 * 60 * MINUTE;
 /// run did not give up, or is too late to be made again.
 #[must_use]
 pub(super) fn until(scheduled_for: DateTime, finished: DateTime, report: &JobReport) -> Option<DateTime> {
-    report.gave_up?;
+    report.gave_up.as_ref()?;
     let late = finished.timestamp_millis().saturating_sub(scheduled_for.timestamp_millis()).max(0);
     let wait = late.max(SOONEST);
     (late + wait <= LATEST).then(|| DateTime::from_millis(finished.timestamp_millis() + wait))
@@ -27,7 +27,7 @@ mod tests {
 
     #[test]
     fn a_run_that_gave_up_is_made_again_ever_less_often_for_some_hours() {
-        let gave_up = JobReport { gave_up: Some("mail_server_down"), ..JobReport::default() };
+        let gave_up = JobReport { gave_up: Some("mail_server_down".into()), ..JobReport::default() };
         let at = |minutes: i64| DateTime::from_millis(minutes * MINUTE);
         let mut finished = 0;
         let mut tries = Vec::new();

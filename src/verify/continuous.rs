@@ -154,6 +154,8 @@ impl Continuous {
             let before = self.shown.insert(kind, now).unwrap_or_default();
             let kind = kind.as_str();
             match (before, now) {
+                // Only the last full verification knows the offers, and the log does not tell them again.
+                (0, 1..) if offers.is_empty() => warn!(kind, offers = now, "offers differ from their recruiters"),
                 (0, 1..) => {
                     let ids: Vec<String> = offers.iter().take(IDS).map(JobId::to_string).collect();
                     warn!(kind, offers = now, ids = ids.join(" "), "offers differ from their recruiters");

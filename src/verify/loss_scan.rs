@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, doc, oid::ObjectId};
+use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
 use super::only_in_recruiters::{LossKind, OnlyInRecruiters};
@@ -27,11 +28,15 @@ use crate::write::dead_letters::{Address, DeadLetters};
 /// Fields of a job that may be long and hold nothing that would be lost.
 const NOT_READ: [&str; 4] = ["jobs.rome_detail", "jobs.competences_rome", "jobs.delegations", "jobs.job_description"];
 
-/// Counts what exists in `recruiters` alone. A scan that `stop` ends early has counted a part.
+/// Counts what exists in `recruiters` alone, and each recruiter on `bar`. A scan that `stop` ends early has counted a part.
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub(crate) async fn look(context: &Context, stop: &CancellationToken) -> Result<OnlyInRecruiters, Failure> {
+pub(crate) async fn look(
+    context: &Context,
+    stop: &CancellationToken,
+    bar: &ProgressBar,
+) -> Result<OnlyInRecruiters, Failure> {
     let database = &context.database;
     let mut scan = LossScan {
         database: database.clone(),
@@ -57,6 +62,7 @@ pub(crate) async fn look(context: &Context, stop: &CancellationToken) -> Result<
             let chunk = documents(&batches).collect::<Result<Vec<_>, _>>()?;
             scan.chunk(&chunk).await?;
         }
+        bar.inc(ids.len() as u64);
     }
     scan.say_what_was_not_looked_at();
     Ok(scan.found)

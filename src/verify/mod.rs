@@ -14,6 +14,7 @@ pub mod stored;
 mod texts_without_offer;
 
 use bson::{DateTime, doc};
+use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
 use self::compare_sides::Comparer;
@@ -25,6 +26,7 @@ use self::scan::Scan;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::model::ids::RecruiterId;
+use crate::mongo::reads::collection;
 use crate::mongo::server_clock::server_time;
 use crate::phase::{Phase, StreamWrites};
 use crate::write::Writer;
@@ -41,7 +43,23 @@ pub(crate) async fn compare_as_in(context: &Context, from: Phase, to: Phase) -> 
     Ok(scan.report)
 }
 
-/// A full verification, and the count of what exists in `recruiters` alone. Its result is stored if `is_stored` is true and `stop` did not end it early.
+/// The number of documents that a full verification counts on its bar: all sides, and `recruiters` once more for what
+/// exists there alone.
+///
+/// # Errors
+/// [`Failure::Read`].
+pub(crate) async fn length(context: &Context) -> Result<u64, Failure> {
+    let mut length = 0;
+    for side in [Side::Recruiters, Side::Offers, Side::Anonymized, Side::Recruiters] {
+        let filter = scan::all(side, &context.settings.target.partner_label);
+        let documents = collection(&context.database, side.collection());
+        length += documents.count_documents(filter).await.map_err(Failure::Read)?;
+    }
+    Ok(length)
+}
+
+/// A full verification, and the count of what exists in `recruiters` alone. Its result is stored if `is_stored` is true
+/// and `stop` did not end it early. `bar` shows how far it is, in steps of [`length`].
 ///
 /// # Errors
 /// As [`compare_as_in`].
@@ -50,10 +68,12 @@ pub(crate) async fn full(
     phase: Phase,
     stop: CancellationToken,
     is_stored: bool,
+    bar: &ProgressBar,
 ) -> Result<VerificationReport, Failure> {
     let mut scan = scan(context, phase, true, stop.clone()).await?;
+    scan.bar = bar.clone();
     scan.everything().await?;
-    scan.report.only_in_recruiters = Some(loss_scan::look(context, &stop).await?);
+    scan.report.only_in_recruiters = Some(loss_scan::look(context, &stop, bar).await?);
     scan.report.ended = server_time(&context.database).await?;
     if is_stored && !stop.is_cancelled() {
         stored::store(&context.database, &scan.report).await?;
@@ -70,7 +90,7 @@ pub(crate) async fn only_in_recruiters(
     context: &Context,
     stop: &CancellationToken,
 ) -> Result<OnlyInRecruiters, Failure> {
-    loss_scan::look(context, stop).await
+    loss_scan::look(context, stop, &ProgressBar::hidden()).await
 }
 
 /// A verification of `count` recruiters, chosen at random. Its result is not stored.
@@ -126,6 +146,7 @@ async fn scan(context: &Context, phase: Phase, full: bool, stop: CancellationTok
         rechecker: rechecker(context, phase, Behind::Instance, stop).await?,
         partner_label: context.settings.target.partner_label.clone(),
         report: VerificationReport::new(server_time(&context.database).await?, phase.word().to_owned(), full),
+        bar: ProgressBar::hidden(),
     })
 }
 

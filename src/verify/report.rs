@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use super::compare::{DifferenceKind, Finding};
 use super::only_in_recruiters::OnlyInRecruiters;
 use crate::config::Choice as _;
+use crate::counted::counted;
 use crate::model::ids::JobId;
 use crate::model::names::WatchedCollection;
 use crate::phase::Phase;
@@ -176,12 +177,17 @@ impl VerificationReport {
             let more = if found.ids.len() > 3 { " …" } else { "" };
             format!("  {name:<34} {:>8}  {ids}{more}", found.count)
         };
-        lines.extend(self.before_repair.map(|before| format!("{before} differences before the repair")));
+        lines.extend(
+            self.before_repair
+                .map(|before| counted(before, "difference before the repair", "differences before the repair")),
+        );
         lines.push(match self.differences {
             0 => "0 differences".to_owned(),
             differences => {
                 let (offers, fields) = (self.differing_offers, self.fields.len());
-                format!("{differences} differences: {offers} offers differ, in {fields} fields")
+                let differences = counted(differences, "difference", "differences");
+                let offers = counted(offers, "offer differs", "offers differ");
+                format!("{differences}: {offers}, in {}", counted(fields, "field", "fields"))
             }
         });
         lines.extend(self.kinds.iter().map(|(kind, found)| row(kind.as_str(), found)));

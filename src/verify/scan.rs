@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{DateTime, Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
+use indicatif::ProgressBar;
 
 use super::recheck::{Rechecker, Side};
 use super::report::VerificationReport;
@@ -21,6 +22,15 @@ use crate::source::scan;
 /// The number of mismatches that wait for a recheck. Their ids and signatures take less than a megabyte.
 const WAITING: usize = 20_000;
 
+/// The filter of all documents that a full verification compares on a side.
+#[must_use]
+pub(super) fn all(side: Side, partner_label: &str) -> Document {
+    match side {
+        Side::Offers => doc! { "partner_label": partner_label },
+        Side::Recruiters | Side::Anonymized => Document::new(),
+    }
+}
+
 /// One scan, and the report that it fills.
 #[derive(Debug)]
 pub(crate) struct Scan {
@@ -28,6 +38,8 @@ pub(crate) struct Scan {
     /// The label of our offers.
     pub partner_label: String,
     pub report: VerificationReport,
+    /// Counts the documents of all sides; hidden where nobody looks.
+    pub bar: ProgressBar,
 }
 
 impl Scan {
@@ -40,11 +52,7 @@ impl Scan {
             self.others(collection).await?;
         }
         for side in Side::ALL {
-            let filter = match side {
-                Side::Offers => doc! { "partner_label": &self.partner_label },
-                Side::Recruiters | Side::Anonymized => Document::new(),
-            };
-            self.side(side, &filter).await?;
+            self.side(side, &all(side, &self.partner_label)).await?;
         }
         Ok(())
     }
@@ -63,6 +71,7 @@ impl Scan {
                 break;
             }
             self.first_look(side, &ids, &mut waiting).await?;
+            self.bar.inc(ids.len() as u64);
             if waiting.len() >= WAITING {
                 self.settle(side, std::mem::take(&mut waiting)).await?;
             }

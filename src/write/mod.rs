@@ -11,6 +11,7 @@ pub(crate) mod fence_document;
 pub(crate) mod lease_check;
 pub(crate) mod links;
 pub(crate) mod recorder;
+mod refused_fields;
 pub(crate) mod selected_dead_letters;
 pub(crate) mod statements;
 pub(crate) mod stored_dead_letter;

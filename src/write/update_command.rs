@@ -62,7 +62,8 @@ async fn update_once(
     // A statement that fits into no command is never sent: the server would refuse the whole command each time.
     let (statements, oversized): (Vec<Statement>, Vec<Statement>) =
         statements.into_iter().partition(|statement| statement.body.as_bytes().len() <= LARGEST);
-    let refused = |statement| Refused { statement, reason: Reason::TooLarge, code: OBJECT_TOO_LARGE };
+    let refused =
+        |statement| Refused { statement, reason: Reason::TooLarge, code: OBJECT_TOO_LARGE, fields: Vec::new() };
     let refused = oversized.into_iter().map(refused).collect();
     futures::stream::iter(commands_of(statements, |statement| statement.body.as_bytes().len()))
         .map(|command| send(writer, collection, command))
@@ -185,7 +186,7 @@ async fn send(writer: &Writer, collection: &str, statements: Vec<Statement>) -> 
             _ => {
                 let (reason, code) =
                     if unreadable { (Reason::RefusedByServer, UNREADABLE) } else { (Reason::TooSlow, OVERRAN) };
-                let refused = |statement| Refused { statement, reason, code };
+                let refused = |statement| Refused { statement, reason, code, fields: Vec::new() };
                 outcome.refused.extend(statements.into_iter().map(refused));
             }
         }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use bson::Document;
 use bson::oid::ObjectId;
 
+use super::refused_fields::named_fields;
 use super::statements::{NOT_AS_COMPARED, Statement};
 use crate::error::{FENCED, Failure, refusal};
 use crate::model::dead_letter::Reason;
@@ -47,6 +48,8 @@ pub struct Refused {
     pub reason: Reason,
     /// The server's code; 0 if its answer cannot be read.
     pub code: i32,
+    /// The fields that the server names, without their values ([`named_fields`]).
+    pub fields: Vec<String>,
 }
 
 impl Refused {
@@ -57,7 +60,8 @@ impl Refused {
             UNREADABLE => {
                 format!("the server refused {what} in words that are no UTF-8: it quotes what the document holds")
             }
-            code => format!("the server refused {what} with code {code}"),
+            code if self.fields.is_empty() => format!("the server refused {what} with code {code}"),
+            code => format!("the server refused {what} with code {code}: {}", self.fields.join(", ")),
         }
     }
 }
@@ -83,7 +87,8 @@ pub(super) fn read(reply: &Document, statements: Vec<Statement>) -> Result<Write
         match (refusal(code), index.and_then(|index| statements.get(index))) {
             _ if code == NOT_AS_COMPARED => outcome.unmatched += 1,
             (Some(reason), Some(statement)) => {
-                outcome.refused.push(Refused { statement: statement.clone(), reason, code });
+                let fields = error.get_document("errInfo").map(named_fields).unwrap_or_default();
+                outcome.refused.push(Refused { statement: statement.clone(), reason, code, fields });
             }
             _ => passing = Some(code),
         }
@@ -129,13 +134,14 @@ mod tests {
     #[test]
     fn a_refused_statement_is_named_and_its_neighbours_count() {
         let reply = doc! { "n": 2, "nModified": 1, "upserted": [{ "index": 0 }],
-        "writeErrors": [{ "index": 1, "code": 121 }] };
+        "writeErrors": [{ "index": 1, "code": 121, "errInfo": { "details": { "propertyName": "offer_title" } } }] };
         let statements = statements(3);
         let refused = statements[1].id;
         let outcome = read(&reply, statements).unwrap();
         assert_eq!((outcome.created, outcome.changed), (1, 1));
         assert_eq!(outcome.refused[0].statement.id, refused);
         assert_eq!(outcome.refused[0].reason, Reason::RefusedByValidation);
+        assert_eq!(outcome.refused[0].detail("the offer"), "the server refused the offer with code 121: offer_title");
     }
 
     #[test]

@@ -75,12 +75,17 @@ async fn commands_without_an_instance_are_in_the_timeline_too() {
     test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
     let reason = ["--force", "--reason", PERSONAL];
     let run = ["jobs", "run", "cap-offer-expirations"];
+    let refused = Processor::command(&["backfill", "--mirror"], &test, &[]).await;
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    let told = &events(&test, &[]).await[0];
+    assert_eq!((&told["kind"], &told["done"]), (&"command_ended".into(), &false.into()), "{told}");
+    assert!(refused.stderr.contains(told["reason"].as_str().unwrap()), "{told}: {}", refused.stderr);
     for command in [&["verify"][..], &["phase", "set", "dual-write"], &["tokens", "reset"], &run] {
         let forced = if ["verify", "jobs"].contains(&command[0]) { &[][..] } else { &reason };
         let ended = Processor::command(&[command, forced].concat(), &test, &[]).await;
         assert!(ended.code == 0 || command[0] == "verify", "{command:?}: {}", ended.stderr);
     }
-    let all = events(&test, &[]).await;
+    let all = events(&test, &[]).await.split_off(1);
     let expected = ["verified", "phase_step", "command_ended", "position_moved", "command_ended"];
     assert_eq!(kinds(&all), expected, "{all:#?}");
     assert_eq!((&all[4]["command"], &all[4]["done"]), (&"run-job".into(), &true.into()));

@@ -233,6 +233,8 @@ async fn dead_letters_are_listed_and_tried_again_beside_an_instance() {
     assert_eq!(Processor::command(&failing, &test, &[]).await.code, 1);
     let dead_letter = &listed["dead_letters"][0];
     assert_eq!((&dead_letter["reason"], &dead_letter["attempts"]), (&"refused_by_validation".into(), &1.into()));
+    assert_eq!(dead_letter["detail"], "the server refused the offer with code 121: offer_title");
+    assert_eq!(dead_letter["meaning"], "the validator of jobs_partners refuses the offer");
     assert!(dead_letter["id"].as_str().unwrap().contains(&id(&recruiter).to_hex()));
     let address = dead_letter["id"].as_str().unwrap();
     let other = recruiter_with_unknown_status();
@@ -246,13 +248,16 @@ async fn dead_letters_are_listed_and_tried_again_beside_an_instance() {
     let listed = printed(&["dead-letters", "list", "--json"], &test).await;
     let attempts = |letter: &Value| (letter["id"] == address, letter["attempts"].clone());
     let attempts: BTreeMap<bool, Value> = listed["dead_letters"].as_array().unwrap().iter().map(attempts).collect();
+    let letters = listed["dead_letters"].as_array().unwrap();
+    let without_detail = letters.iter().find(|letter| letter["detail"] == "").unwrap();
+    assert_eq!(without_detail["meaning"], "the job's job_status is missing or unknown");
     assert_eq!(attempts, BTreeMap::from([(true, 2.into()), (false, 1.into())]), "only the named one is retried");
     test.collection("recruiters").delete_one(doc! { "_id": id(&other) }).await.unwrap();
     settled(&test.database).await;
 
     refuse("Vendeur").await;
     let retried = Processor::command(&["dead-letters", "retry", address], &test, &[]).await;
-    assert_eq!((retried.code, retried.stdout.trim()), (0, "1 dead letters before, 0 now"));
+    assert_eq!((retried.code, retried.stdout.trim()), (0, "1 dead letter before, 0 now"));
     assert_eq!(offers::read(&test.database).await.len(), 1);
     assert_eq!(Processor::command(&failing, &test, &[]).await.code, 0);
     stopped(processor).await;
@@ -271,7 +276,7 @@ async fn a_dropped_letter_is_forgotten_by_the_instance_until_its_document_fails_
     assert!(shown["advice"].as_str().unwrap().contains("correct it in recruiters"));
 
     let dropped = Processor::command(&["dead-letters", "drop", &address, "--reason", "stays"], &test, &[]).await;
-    assert_eq!((dropped.code, dropped.stdout.trim()), (0, "1 dead letters dropped"), "{}", dropped.stderr);
+    assert_eq!((dropped.code, dropped.stdout.trim()), (0, "1 dead letter dropped"), "{}", dropped.stderr);
     eventually(PATIENCE, "the instance has forgotten it", async || {
         let counted = processor.metric(r#"stream_processor_dead_letters{reason="unknown_job_status"}"#).await;
         (counted == Some(0.0)).then_some(())

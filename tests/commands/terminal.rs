@@ -2,8 +2,10 @@
 
 use bson::{DateTime, doc};
 use xtask::guarded::Signal;
+use xtask::mongod::{Options, ReplicaSet};
 
 use crate::support::database::TestDatabase;
+use crate::support::failpoints;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{job, recruiter, with};
 use crate::support::runs::{started_with, stopped};
@@ -122,4 +124,44 @@ async fn status_tells_percent_and_time_left_of_what_runs() {
     assert_eq!((&running[0]["what"], &running[0]["percent"]), (&"backfill".into(), &25.into()), "{status:#}");
     assert!(running[0]["seconds_left"].as_u64().is_some_and(|left| left >= 180), "{status:#}");
     assert_eq!((&running[1]["what"], &running[1]["percent"]), (&"job verify".into(), &serde_json::Value::Null));
+}
+
+/// The bar stands below whole lines of the log, and is gone at the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verification_shows_a_bar_that_warnings_do_not_garble() {
+    let set = ReplicaSet::start(&Options::default()).unwrap();
+    let test = TestDatabase::create_on(&set.uri(), "terminal_verify").await;
+    test.collection("recruiters").insert_many([recruiter([job("Boulanger")]), recruiter([])]).await.unwrap();
+    let mut processor = started_with(&test, &LEASE).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    let spoiled = doc! { "$set": { "offer_title": "spoiled" } };
+    test.collection("jobs_partners").update_one(doc! {}, spoiled).await.unwrap();
+
+    // A recheck waits for the leader, so that the bar stays.
+    processor.signal(Signal::Stop);
+    let mut terminal = Terminal::spawn(&["verify"], &test, 200, &[]);
+    terminal.until_shown("2/5 documents").await;
+    failpoints::refuse(&test.database, "find", "jobs_partners", failpoints::passing()).await;
+    processor.signal(Signal::Continue);
+    let warning = "an attempt failed; retrying";
+    eventually(PATIENCE, "two warnings", async || {
+        (terminal.screen().contents().matches(warning).count() >= 2).then_some(())
+    })
+    .await;
+    let shown = eventually(PATIENCE, "the bar is below", async || {
+        let shown = terminal.screen().contents();
+        shown.trim_end().lines().last().is_some_and(|last| last.contains(" documents, ")).then_some(shown)
+    })
+    .await;
+    assert_eq!(shown.matches(" documents, ").count(), 1, "one bar: {shown}");
+    let lines: Vec<&str> = shown.lines().filter(|line| line.contains(warning)).collect();
+    assert!(lines.iter().all(|line| line.trim_start().starts_with("WARN")), "whole lines: {shown}");
+    failpoints::mend(&test.database).await;
+    assert_eq!(terminal.until_ended().await, 1, "{}", terminal.written());
+    let shown = terminal.screen().contents();
+    assert!(!shown.contains(" documents, ") && shown.contains("1 difference: 1 offer differs"), "{shown}");
+    stopped(processor).await;
+    let piped = Processor::command(&["verify"], &test, &[]).await;
+    assert_eq!((piped.code, piped.stderr.as_str()), (1, ""), "no bar outside a terminal");
 }

@@ -19,3 +19,4 @@ mod privacy;
 mod random_operations;
 mod target_schemas;
 mod two_writers;
+mod validator_action;

@@ -45,13 +45,15 @@ async fn a_run_that_changed_or_failed_something_is_told_and_another_one_is_not()
     let (code, _) = told(&REMIND, &test, &unreachable).await;
     assert_eq!(code, 1);
     let events = test.collection("stream_processor_events");
-    let named = doc! { "kind": "job_failed", "job": "remind-expiring-offers-j7", "failed": 1_i64 };
+    let named = doc! { "kind": "job_failed", "job": "remind-expiring-offers-j7", "failed": 1_i64,
+    "error": "mail_server_refuses: 554 at greeting" };
     assert_eq!(events.count_documents(named).await.unwrap(), 1, "the timeline tells it too");
     for changed in [1, 0] {
         let (_, run) = told(&EXPIRED, &test, &[hooked]).await;
         assert_eq!(counts(run.last().unwrap()), [changed, changed, 0]);
     }
-    let failed = "[development] remind-expiring-offers-j7: 1 matched, 0 changed, 1 failed; failed: mail_server_down";
+    let failed = "[development] remind-expiring-offers-j7: 1 matched, 0 changed, 1 failed; failed: \
+                  mail_server_refuses: 554 at greeting";
     let changed = "[development] cancel-expired-offers: 1 matched, 1 changed, 0 failed";
     // The first answer was 500.
     let (all, origin) = (lines(&server), format!(" (database {}, replica set ", test.database.name()));

@@ -172,3 +172,24 @@ async fn until_last_success_is_shown(test: &TestDatabase, processor: &Processor)
     })
     .await
 }
+
+/// The last full verification counted them; this process has compared none of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difference_whose_offers_are_not_known_is_told_without_ids() {
+    let test = TestDatabase::create("continuous_unknown").await;
+    test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    test.collection("recruiters").delete_many(doc! {}).await.unwrap();
+    let step = ["phase", "set", "dual-write", "--force", "--reason", "a test"];
+    assert_eq!(Processor::command(&step, &test, &[]).await.code, 0);
+    assert_eq!(Processor::command(&["verify"], &test, &[]).await.code, 1);
+    // Another recruiter, so that the database is a right one.
+    test.collection("recruiters").insert_one(recruiter([job("Vendeur")])).await.unwrap();
+    let processor = started_with(&test, &[EVERY_SECOND, DUAL_WRITE]).await;
+    let line = eventually(PATIENCE, DIFFER, async || {
+        processor.stderr().lines().find(|line| line.contains(DIFFER)).map(str::to_owned)
+    })
+    .await;
+    assert!(line.contains("\"offers\":1") && !line.contains("ids"), "{line}");
+    stopped(processor).await;
+}

@@ -100,7 +100,9 @@ async fn the_table_names_what_the_json_names() {
     change(&test, filled.plain[0], doc! { "offer_title": PERSONAL }).await;
     let ended = Processor::command(&["verify"], &test, &[]).await;
     assert_eq!(ended.code, 1, "{}", ended.stderr);
-    for word in ["1 differences", "differing_field", "offer_title", &filled.plain[0].to_hex()] {
+    for word in
+        ["1 difference: 1 offer differs, in 1 field", "differing_field", "offer_title", &filled.plain[0].to_hex()]
+    {
         assert!(ended.stdout.contains(word), "{word} in:\n{}", ended.stdout);
     }
     assert!(!(ended.stdout + &ended.stderr).contains(PERSONAL));

@@ -95,7 +95,14 @@ async fn a_checkpoint_that_fell_off_the_oplog_halts_where_the_configuration_says
 
     let processor = started(&test).await;
     changes.assert_found(&test, &processor).await;
-    assert_eq!(assert_gap_repaired(&test, "286").await, lost_time);
+    assert_eq!(assert_gap_repaired(&test, "the oplog no longer has the position (code 286)").await, lost_time);
+    let log = processor.stderr();
+    let line = log.lines().find(|line| line.contains("events between these times were not read")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(line["error"], "the oplog no longer has the position (code 286)");
+    for end in ["from", "to"] {
+        assert!(DateTime::parse_rfc3339_str(line[end].as_str().unwrap()).is_ok(), "{line}");
+    }
     assert_goes_on(&test, processor).await;
 }
 
@@ -240,7 +247,14 @@ async fn assert_gap_repaired(test: &TestDatabase, cause: &str) -> Timestamp {
     let gaps = gaps(&test.database).await;
     assert_eq!(gaps.len(), 1);
     let gap = &gaps[0];
-    assert_eq!((text(gap, "cause"), text(gap, "state")), (cause, "repaired"));
+    assert!(text(gap, "cause").contains(cause), "{gap}");
+    assert_eq!(text(gap, "state"), "repaired");
+    let events = test.collection("stream_processor_events");
+    let event = eventually(PATIENCE, "the event of the gap", async || {
+        events.find_one(doc! { "kind": "gap_opened" }).await.unwrap()
+    })
+    .await;
+    assert_eq!(text(&event, "cause"), text(gap, "cause"));
     let to = gap.get_timestamp("to").unwrap();
     assert!(to <= cluster_time_now(&test.database).await, "the gap ends where the stream went on");
     gap.get_timestamp("from").unwrap()

@@ -24,6 +24,7 @@ use crate::support::state::{gaps, settled, until_no_resync, writes};
 use crate::support::ticking::counts;
 use crate::support::waiting::{PATIENCE, cluster_time_now, eventually};
 
+const TOO_LARGE: &str = "an event is too large to be delivered (code 10334)";
 const UNDELIVERABLE: &str = r#"stream_processor_stream_restarts_total{cause="10334"}"#;
 /// Its event has it twice more, in hexadecimal digits of its token: more than the server's limit of 16 MB.
 const LONG_ID: usize = 7_500_000;
@@ -230,7 +231,7 @@ async fn an_event_that_the_server_cannot_deliver_is_passed_over_and_found_by_a_r
     .await;
     assert_eq!(gaps.iter().map(|gap| gap.get_timestamp("to").unwrap()).collect::<Vec<_>>(), expected, "{gaps:?}");
     for gap in &gaps {
-        assert_eq!((text(gap, "cause"), text(gap, "state")), ("10334", "repaired"), "{gap}");
+        assert_eq!((text(gap, "cause"), text(gap, "state")), (TOO_LARGE, "repaired"), "{gap}");
     }
     let offers = offers::read(&test.database).await;
     assert_eq!(offers.len(), 3);
@@ -265,7 +266,7 @@ async fn where_the_oplog_may_not_be_read_everything_up_to_now_is_passed_over() {
     until_no_resync(&test.database).await;
     let gaps = gaps(&test.database).await;
     assert!(gaps.len() == 1 && gaps[0].get_timestamp("to").unwrap() > written, "{gaps:?}");
-    assert_eq!((text(&gaps[0], "cause"), text(&gaps[0], "state")), ("10334", "repaired"));
+    assert_eq!((text(&gaps[0], "cause"), text(&gaps[0], "state")), (TOO_LARGE, "repaired"));
     assert_eq!(offers::read(&test.database).await.len(), 1);
     recruiters.delete_one(doc! { "_id": { "$type": "string" } }).await.unwrap();
     recruiters.insert_one(recruiter([job("Vendeur")])).await.unwrap();
@@ -314,7 +315,9 @@ async fn a_replay_and_the_commands_of_the_position_get_past_an_event_that_the_se
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_fails_alike_at_every_position_goes_on_when_it_is_mended_and_has_lost_nothing() {
     let set = ReplicaSet::start(&Options::default()).unwrap();
-    for (command, code) in [("getMore", 10_334), ("aggregate", 292)] {
+    for (command, code, cause) in
+        [("getMore", 10_334, TOO_LARGE), ("aggregate", 292, "an event cannot be read (code 292)")]
+    {
         let test = TestDatabase::create_on(&set.uri(), "unreadable_always").await;
         let processor = started(&test).await;
         until_no_resync(&test.database).await;
@@ -330,7 +333,7 @@ async fn a_stream_that_fails_alike_at_every_position_goes_on_when_it_is_mended_a
         settled(&test.database).await;
         until_no_resync(&test.database).await;
         for gap in gaps(&test.database).await {
-            assert_eq!((text(&gap, "cause"), text(&gap, "state")), (code.to_string().as_str(), "repaired"), "{gap}");
+            assert_eq!((text(&gap, "cause"), text(&gap, "state")), (cause, "repaired"), "{gap}");
         }
         assert_eq!(offers::read(&test.database).await.len(), 1);
         recruiters.insert_one(recruiter([job("Vendeur")])).await.unwrap();

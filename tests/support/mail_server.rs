@@ -15,6 +15,8 @@ pub(crate) enum Step {
     Greeting,
     /// `EHLO`
     Hello,
+    /// `AUTH`
+    Login,
     /// `MAIL FROM`.
     Sender,
     /// `RCPT TO`.
@@ -131,6 +133,7 @@ impl Dialogue {
             let verb = line.split([' ', ':']).next().unwrap_or_default().to_uppercase();
             let goes_on = match verb.as_str() {
                 "EHLO" => self.answer(Step::Hello, self.hello).await?,
+                "AUTH" => self.answer(Step::Login, "235 ok").await?,
                 "NOOP" => self.say("250 test").await?,
                 "MAIL" => {
                     self.to.clear();

@@ -19,6 +19,7 @@ use super::arguments::TokensCommand;
 use super::position::{self, NamedPosition, PositionName};
 use super::table::table;
 use crate::context::Context;
+use crate::counted::counted;
 use crate::error::Failure;
 use crate::json_output::JsonForm;
 use crate::leader::lead::store;
@@ -103,7 +104,7 @@ async fn list(context: &Context, limit: usize, as_json: bool) -> Result<Exit, Re
         Ok(None) => println!("position: none, no instance has saved one yet"),
         Err(error) => println!("position: {error}"),
     }
-    println!("history: {} entries, newest first", all.len());
+    println!("history: {}, newest first", counted(all.len(), "entry", "entries"));
     let rows: Vec<[String; 5]> = shown.map(|entry| row(&entry.checkpoint)).collect();
     table(header, &rows).iter().for_each(|line| println!("  {line}"));
     Ok(Exit::Done)

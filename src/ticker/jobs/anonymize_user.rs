@@ -47,7 +47,7 @@ pub async fn run(job: &mut JobContext, user: UserId) -> Result<(), Unfinished> {
         let copies = collection(&job.context.database, WatchedCollection::AnonymizedUsers.name());
         let copies = crate::mongo::deadline::with_deadline(copies.count_documents(doc! { "_id": user })).await;
         match copies.map_err(Failure::Read)? {
-            0 => job.report.gave_up = Some("there is no such user"),
+            0 => job.report.gave_up = Some("there is no such user".into()),
             _ => job.report.skip("already_anonymized", 1),
         }
     }

@@ -220,7 +220,7 @@ pub(super) async fn mailer(job: &mut JobContext) -> Option<Mailer> {
         Ok(mailer) => Some(mailer),
         Err(reason) => {
             tracing::error!(error = reason, "e-mail cannot be sent; correct the setting");
-            job.report.gave_up = Some("mail_settings");
+            job.report.gave_up = Some("mail_settings".into());
             None
         }
     }
@@ -274,11 +274,11 @@ fn report(job: &mut JobContext, mailer: &Mailer, dealt: Vec<Dealt>) -> Vec<JobId
             job.tell(ReportLine::new(offer, outcome.name(), [""; 0]));
         }
         if outcome == DeliveryOutcome::Deferred {
-            job.report.gave_up = Some("mail_deferred");
+            job.report.gave_up = Some("mail_deferred".into());
         }
     }
-    if mailer.is_down() {
-        job.report.gave_up = Some("mail_server_down");
+    if let Some(reason) = mailer.reason_of_end() {
+        job.report.gave_up = Some(reason.into());
     }
     sent
 }

@@ -66,7 +66,7 @@ fn refusal_by(settings: &Settings) -> Option<String> {
 /// As [`JobContext::change_selected`].
 pub(crate) async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
     if refusal(&job.context).await?.is_some() {
-        job.report.gave_up = Some("refused by the configuration of who carries it out");
+        job.report.gave_up = Some("refused by the configuration of who carries it out".into());
         return Ok(());
     }
     job.change_selected(Document::new(), &FIELDS, &plan).await

@@ -39,7 +39,7 @@ pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
         Ok(companies) => companies,
         Err(reason) => {
             tracing::error!(error = reason, "the company directory cannot be called; correct the setting");
-            job.report.gave_up = Some("directory_settings");
+            job.report.gave_up = Some("directory_settings".into());
             return Ok(());
         }
     };
@@ -81,7 +81,7 @@ pub async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
             }
         };
         tracing::warn!(service = service.name(), error = word, "a service is down; the next run continues");
-        job.report.gave_up = Some(service.down());
+        job.report.gave_up = Some(service.down().into());
         return Ok(());
     }
     Ok(())

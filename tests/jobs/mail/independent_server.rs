@@ -108,14 +108,18 @@ async fn nothing_is_sent_to_a_server_that_is_not_trusted_or_does_not_know_the_lo
     let (right, wrong, plain) =
         (url("mailer:s3cret%2F%40%3A@"), url("mailer:wrong@"), url("").replace("?tls=required", ""));
     let trusting = ("STREAM_PROCESSOR__SMTP__CA_FILE", authority);
-    for settings in [vec![("SMTP_URL", right.as_str())], vec![("SMTP_URL", &wrong), trusting]] {
+    for (settings, error) in [
+        (vec![("SMTP_URL", right.as_str())], "mail_server_down: no encrypted connection"),
+        (vec![("SMTP_URL", &wrong), trusting], "mail_server_refuses: 535"),
+    ] {
         let (code, lines) = told(&RUN, &test, &settings).await;
         let summary = lines.last().unwrap();
-        assert_eq!((code, summary["error"].as_str()), (1, Some("mail_server_down")), "{summary}");
+        assert!(code == 1 && summary["error"].as_str().unwrap().starts_with(error), "{summary}");
     }
     // Without encryption it takes no sender: that is about us.
     let (code, lines) = told(&RUN, &test, &[("SMTP_URL", &plain)]).await;
-    assert_eq!((code, lines.last().unwrap()["error"].as_str()), (1, Some("mail_server_down")));
+    let summary = lines.last().unwrap();
+    assert!(code == 1 && summary["error"].as_str().unwrap().starts_with("mail_server_refuses: 530"), "{summary}");
     assert_eq!((server.received().len(), marked(&test, "relance_mail_expiration_J7").await), (0, (0, 0)));
     let settings = [("SMTP_URL", right.as_str()), ("STREAM_PROCESSOR__SMTP__CA_FILE", "/nowhere/ca.pem")];
     let (code, lines) = told(&RUN, &test, &settings).await;

@@ -11,4 +11,5 @@ mod queries;
 mod refusals;
 mod reminders;
 mod scripted_server;
+mod told_stages;
 mod unusual;

@@ -218,7 +218,7 @@ async fn a_run_that_found_the_mail_server_down_is_made_again_within_the_day() {
     let due = date("2026-06-14T07:25:00Z");
     clock.set(due);
     let put_off = eventually(PATIENCE, "the run is put off", async || {
-        of_job("due").await.filter(|run| text(run, "error") == Some("mail_server_down"))
+        of_job("due").await.filter(|run| text(run, "error") == Some("mail_server_refuses: 554 at greeting"))
     })
     .await;
     assert_eq!(put_off.get_datetime("put_off_until").unwrap(), &later(due, 15 * 60_000));

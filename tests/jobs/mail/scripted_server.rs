@@ -95,7 +95,7 @@ async fn without_a_mail_server_the_run_fails_early_and_the_next_one_sends_all() 
     let summary = lines.last().unwrap();
     assert_eq!(
         (code, summary["outcome"].as_str(), summary["error"].as_str()),
-        (1, Some("failed"), Some("mail_server_down"))
+        (1, Some("failed"), Some("mail_server_down: no connection"))
     );
     assert_eq!(marked(&test, FIELD).await, (0, 0));
     let tries = server.connections();
