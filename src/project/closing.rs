@@ -75,7 +75,8 @@ pub(super) fn is_closed_elsewhere(history: Option<RawBsonRef<'_>>) -> bool {
 /// archived. The offers of an anonymised user are cancelled all the same (spec 09, "Jobs, as they ran before").
 #[must_use]
 pub(crate) fn closing_stands(offer: &Offer, standing: &RawDocument) -> bool {
-    if offer.hides_contact && !offer.status.is_open() {
+    let is_same = value::text(value::field(standing, "offer_status")) == Some(offer.status.as_str());
+    if is_same || offer.hides_contact && !offer.status.is_open() {
         return false;
     }
     let expiration = value::field(&offer.fields, "offer_expiration").and_then(value::date);
@@ -170,6 +171,7 @@ mod tests {
         assert!(!after("Cancelled", vec![ours]), "only ours");
         let closed = offer(OfferStatus::Cancelled, Some(day(3)), day(4));
         assert!(stands(&closed, "Filled", by("jobs.controller.v2", day(4).into())), "no other closing replaces it");
+        assert!(!stands(&closed, "Cancelled", by("jobs.controller.v2", day(4).into())), "both sides agree");
         let anonymised = Offer { hides_contact: true, ..closed };
         assert!(!stands(&anonymised, "Filled", by("jobs.controller.v2", day(4).into())));
         let undated = offer(OfferStatus::Active, None, day(4));

@@ -194,8 +194,8 @@ pub(crate) fn changes(before: &TargetState, now: &TargetState) -> Vec<String> {
     }
     for field in SEARCHED.iter().filter(|field| new(&now.unindexed, &before.unindexed).contains(&field.name)) {
         changes.push(format!(
-            "{OFFERS} has no index that begins with {}; slower now: {}; run `stream-processor setup` to create \
-             it again",
+            "{OFFERS} has no index that begins with {}; slower now: {}; create it again \
+             (`stream-processor setup` creates those that it added)",
             field.name, field.slower
         ));
     }

@@ -40,6 +40,7 @@ async fn the_main_commands_print_what_they_printed() {
     for source in ["userswithaccounts", "cfas", "referentielromes"] {
         test.database.create_collection(source).await.unwrap();
     }
+    test.create_platform_indexes().await;
     assert_eq!(Processor::command(&["setup"], &test, &[]).await.code, 0);
     let processor = started(&test).await;
     let id = |last: u8| ObjectId::from_bytes([0x65, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);

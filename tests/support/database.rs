@@ -62,8 +62,9 @@ impl TestDatabase {
 
     /// Creates the indexes of the live target by which the service searches and which it does not create itself.
     pub(crate) async fn create_platform_indexes(&self) {
-        let index = |field: &str| doc! { "name": field, "key": { field: 1 } };
-        let indexes = ["partner_label", "offer_status"].map(index).to_vec();
+        let index = |key: Document| doc! { "name": key.to_string(), "key": key };
+        let statuses = doc! { "offer_status": 1, "partner_label": 1 };
+        let indexes = [doc! { "partner_label": 1 }, statuses, doc! { "offer_expiration": 1 }].map(index).to_vec();
         self.database.run_command(doc! { "createIndexes": "jobs_partners", "indexes": indexes }).await.unwrap();
     }
 
