@@ -274,7 +274,14 @@ async fn a_database_that_is_made_anew_without_some_of_its_collections_becomes_re
     let newcomer = recruiter([job("Boulanger")]);
     test.collection("recruiters").insert_one(&newcomer).await.unwrap();
     until_dropped(&processor, &[]).await;
-    assert_eq!(status(&test, &newcomer).await, "Active");
+    // The instance may have been ready between its two leaderships, before it knew of the newcomer.
+    eventually(PATIENCE, "the newcomer is projected", async || {
+        let offers = offers::read(&test.database).await;
+        let offer = offers.get(&first_job(&newcomer))?;
+        (text(offer, "offer_status") == "Active").then_some(())
+    })
+    .await;
+    until_dropped(&processor, &[]).await;
     stopped(processor).await;
 }
 
