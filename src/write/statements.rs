@@ -229,8 +229,8 @@ pub fn cancel_removed(
     cancel(offer, (partner_label, &[OfferStatus::Cancelled]), "removed from recruiter", date, unless_later_than)
 }
 
-/// Makes the statement that cancels the offer of a deactivated user (spec 03, "Reactions"). A filled offer stays: it
-/// collects no applications. With a time, an offer that is newer stays; that is for `dual-write`.
+/// Makes the statement that cancels the offer of a deactivated user (spec 03, "Reactions"). A filled offer stays:
+/// somebody may have filled it after the touch left it, and it collects no applications. With a time, an offer that is newer stays; that is for `dual-write`.
 #[must_use]
 pub(crate) fn cancel_of_user(
     offer: JobId,

@@ -7,6 +7,7 @@ use bson::{Bson, DateTime, Document, doc};
 use crate::support::database::TestDatabase;
 use crate::support::fields::{first_job, text};
 use crate::support::offers;
+use crate::support::platform::{Closing, close};
 use crate::support::processor::Processor;
 use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
 use crate::support::runs::{started, started_with, stopped};
@@ -22,6 +23,24 @@ struct World {
     user: ObjectId,
     recruiters: Vec<Document>,
     unprojectable: ObjectId,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_that_somebody_filled_stays_filled_when_its_user_is_deactivated() {
+    let test = TestDatabase::create("deactivated_filled").await;
+    let processor = started_with(&test, &CANCEL).await;
+    let world = World::build(&test).await;
+    settled(&test.database).await;
+    let filled = [first_job(&world.recruiters[0]), world.unprojectable];
+    for offer in filled {
+        close(&test, offer, Closing::Provided, since(1)).await;
+    }
+    set_status(&test, world.user, &["ACTIF", "DESACTIVE"]).await;
+    settled(&test.database).await;
+    let offers = offers::read(&test.database).await;
+    assert_eq!(filled.map(|offer| text(&offers[&offer], "offer_status")), ["Filled"; 2]);
+    assert_eq!(text(&offers[&first_job(&world.recruiters[1])], "offer_status"), "Cancelled");
+    stopped(processor).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
