@@ -39,8 +39,13 @@ const STEP: u32 = 10;
 /// A message of the reader to the pipeline.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    /// A reply of the cursor; without events if the stream is idle.
-    Reply(StreamReply),
+    /// A reply of the cursor.
+    Reply {
+        /// The reply; without events if the stream is idle.
+        reply: StreamReply,
+        /// True when it has as many events as were asked for, so that more probably follow.
+        is_full: bool,
+    },
     /// A span of the stream that was not read, because the position was lost or events were passed over.
     Gap {
         /// The cluster time of the last position.
@@ -171,9 +176,9 @@ impl StreamReader {
             self.stumbles.replied(reply.events.len());
             let next_size = self.next_size(size, reply.events.len(), asked.elapsed(), far_back);
             let invalidates = reply.invalidates();
-            let is_full = reply.events.len() >= EVENTS_PER_REPLY;
+            let is_full = reply.events.len() >= size as usize;
             self.position = StreamPosition::After(reply.position.clone());
-            if outbox.send(Incoming::Reply(reply)).await.is_err() {
+            if outbox.send(Incoming::Reply { reply, is_full }).await.is_err() {
                 return Ok(());
             }
             if !is_full {

@@ -35,8 +35,9 @@ use crate::write::dead_letters::EventPosition;
 use crate::write::lease_check::Validity;
 use crate::write::update_command;
 
-/// The time to wait for the reply after a full one. The server reads a reply in less time, if there is one.
-const ON_THE_WAY: Duration = Duration::from_millis(50);
+/// The time to wait for the reply after a full one. A busy server reads a reply in less time, if there is one. Each batch
+/// reads its recruiters and offers once, so a wait is cheaper than one batch more.
+const ON_THE_WAY: Duration = Duration::from_millis(200);
 
 /// The interval at which the pipeline looks for stored commands.
 pub(crate) const COMMANDS_INTERVAL: Duration = Duration::from_millis(500);
@@ -100,8 +101,8 @@ impl Pipeline {
     pub(crate) async fn run(mut self) -> Result<(), Unfinished> {
         while let Some(incoming) = self.next().await? {
             match incoming {
-                Incoming::Reply(reply) => {
-                    let (batch, gap) = self.merge(reply).await;
+                Incoming::Reply { reply, is_full } => {
+                    let (batch, gap) = self.merge(reply, is_full).await;
                     Box::pin(self.handle(&batch)).await?;
                     self.tend_sources(batch.last.position.cluster_time().time).await?;
                     if let Some(gap) = gap {
@@ -153,8 +154,7 @@ impl Pipeline {
 
     /// Merges the replies that wait, up to `batch_max` events. So a backlog of events on few recruiters collapses
     /// (spec 03, "Batches"). A gap ends the batch, because it must be recorded before the events after it are applied.
-    async fn merge(&mut self, first: StreamReply) -> (Batch, Option<Incoming>) {
-        let mut is_full = first.events.len() >= EVENTS_PER_REPLY;
+    async fn merge(&mut self, first: StreamReply, mut is_full: bool) -> (Batch, Option<Incoming>) {
         let mut batch = Batch { events: Vec::new(), last: first };
         batch.events.append(&mut batch.last.events);
         let mut bytes: usize = batch.events.iter().map(Event::weight).sum();
@@ -167,8 +167,8 @@ impl Pipeline {
                 next => next.ok(),
             };
             match next {
-                Some(Incoming::Reply(mut reply)) => {
-                    is_full = reply.events.len() >= EVENTS_PER_REPLY;
+                Some(Incoming::Reply { mut reply, is_full: next_is_full }) => {
+                    is_full = next_is_full;
                     bytes += reply.events.iter().map(Event::weight).sum::<usize>();
                     batch.events.append(&mut reply.events);
                     batch.last = reply;

@@ -160,9 +160,14 @@ pub(crate) fn changes(before: &TargetState, now: &TargetState) -> Vec<String> {
     let (old, new_schema) = (&before.schema, &now.schema);
     let refused = new(new_schema.omitted(), old.omitted());
     if !refused.is_empty() {
+        let others = if new_schema.removed().is_empty() {
+            ""
+        } else {
+            "; until then the server refuses every change of an offer that has one of them, also the platform's closings"
+        };
         changes.push(format!(
             "the validator of {OFFERS} no longer allows {}; offers are written without these fields: run \
-             `stream-processor setup` to allow them again",
+             `stream-processor setup` to allow them again{others}",
             refused.join(", ")
         ));
     }
@@ -238,8 +243,13 @@ mod tests {
             (state(&doc! {}, ManagedByType::String, &[]), state(&closed, ManagedByType::ObjectId, &["managed_by"]));
         assert_eq!(changes(&open, &open), Vec::<String>::new());
         let told = changes(&open, &strict).join("\n");
-        for word in ["no longer allows mer_sent", "an ObjectId", "allows the status Pending", "begins with managed_by"]
-        {
+        for word in [
+            "no longer allows mer_sent",
+            "also the platform's closings",
+            "an ObjectId",
+            "allows the status Pending",
+            "begins with managed_by",
+        ] {
             assert!(told.contains(word), "{word}: {told}");
         }
         let back = changes(&strict, &open).join("\n");

@@ -70,7 +70,8 @@ async fn a_value_that_a_failover_takes_back_is_never_written() {
     let test = TestDatabase::create_on(&set.uri(), "majority_rollback").await;
     let recruiter = recruiter([job("Avant")]);
     test.collection("recruiters").insert_one(&recruiter).await.unwrap();
-    let mut processor = started(&test).await;
+    // Without a majority nobody can renew the lease, so it must outlast the preparation on a busy machine.
+    let mut processor = started_with(&test, &[("STREAM_PROCESSOR__LEASE__DURATION", "10m")]).await;
     until_no_resync(&test.database).await;
     settled(&test.database).await;
 

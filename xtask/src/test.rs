@@ -22,8 +22,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 /// Runs one test of the service by its name, without a time limit and with its output. `variables` are its environment.
 pub(crate) fn one(name: &str, variables: &[(&str, String)]) -> Result<u8, Box<dyn std::error::Error>> {
     let server = TestServer::start()?;
-    // nextest would end a test that takes long.
-    let mut command = cargo(&["test", "--package", "stream-processor", "--test", "main", name, "--", "--nocapture"]);
+    // nextest would end a test that takes long. The whole workspace, so that the dependencies are those of the tests.
+    let mut command = cargo(&["test", "--workspace", "--test", "main", name, "--", "--nocapture"]);
     command.envs(variables.iter().map(|(name, value)| (name, value)));
     Ok(on(&server, &mut command)?)
 }

@@ -45,10 +45,13 @@ pub(super) async fn part(context: &Context) -> Result<Part, Failure> {
     let mut checks = vec![check];
     if reduced > 0 {
         let found = format!(
-            "{reduced} of our offers have {}, which the validator refuses: the next change of such an offer removes them",
+            "{reduced} of our offers have {}, which the validator refuses: our next change of such an offer removes them, \
+             and until then the server refuses the platform's changes of it, closings included",
             schema.removed().join(", ")
         );
-        checks.push(Check::warning("schema", found, "add these fields to the platform's model if they are wanted"));
+        let remedy = "add these fields to the platform's model, or run `stream-processor setup` after each start of the \
+                      platform's server, until the model has them";
+        checks.push(Check::warning("schema", found, remedy));
     }
     if refused > 0 {
         let found = format!(
