@@ -65,6 +65,10 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         let context = connect::unchecked(settings, given).await?;
         return doctor::doctor(context, arguments.json, arguments.against_platform, cli.allow_empty).await;
     }
+    if let CliCommand::SupportBundle(arguments) = &cli.command {
+        let context = connect::unchecked(settings, given).await?;
+        return cli::support_bundle::run(context, &effective, arguments, cli.allow_empty).await;
+    }
     // A command that only reads must work for a user without write privileges.
     let context = if cli.command.only_reads() {
         connect::connect_to_read(settings, given, cli.command.is_dry_run()).await?

@@ -38,6 +38,7 @@ pub async fn dispatch(
         CliCommand::Emails { .. }
         | CliCommand::Config { .. }
         | CliCommand::Doctor(_)
+        | CliCommand::SupportBundle(_)
         | CliCommand::Health(_)
         | CliCommand::Completions(_)
         | CliCommand::Man(_) => Ok(Exit::Done),

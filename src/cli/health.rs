@@ -32,6 +32,16 @@ pub struct HealthArguments {
 #[expect(clippy::print_stdout, reason = "the output of the command")]
 pub async fn run(arguments: &HealthArguments, listen: SocketAddr) -> Result<Exit, Refusal> {
     let path = if arguments.ready { "readyz" } else { "livez" };
+    let (is_well, answer) = ask(listen, path).await?;
+    println!("{answer}");
+    Ok(if is_well { Exit::Done } else { Exit::Findings })
+}
+
+/// Asks the instance on this machine, and returns whether the status of the answer is a success, and its body.
+///
+/// # Errors
+/// A [`Refusal`] when no instance answers in time.
+pub(super) async fn ask(listen: SocketAddr, path: &str) -> Result<(bool, String), Refusal> {
     let address = reachable(listen);
     let refused = |reason: &dyn std::error::Error| {
         let message = format!("no answer from {address} ({reason}); is an instance running with this http.listen?");
@@ -45,9 +55,7 @@ pub async fn run(arguments: &HealthArguments, listen: SocketAddr) -> Result<Exit
         let body = answer.into_body().collect().await.map_err(|error| refused(&error))?.to_bytes();
         Ok::<_, Refusal>((is_well, String::from_utf8_lossy(&body).into_owned()))
     };
-    let (is_well, answer) = tokio::time::timeout(PATIENCE, asking).await.map_err(|late| refused(&late))??;
-    println!("{answer}");
-    Ok(if is_well { Exit::Done } else { Exit::Findings })
+    tokio::time::timeout(PATIENCE, asking).await.map_err(|late| refused(&late))?
 }
 
 /// The address at which an instance can be asked. An instance that listens on all addresses (`0.0.0.0`, `[::]`) is

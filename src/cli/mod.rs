@@ -23,6 +23,7 @@ pub mod resume;
 pub mod resync;
 mod selection;
 pub mod status;
+pub mod support_bundle;
 mod table;
 mod time;
 pub mod tokens;
@@ -90,6 +91,12 @@ pub enum CliCommand {
     /// Each fault has a remedy. The exit code is 1 if there is a fault.
     #[command(after_help = "Example:\n  stream-processor doctor --json")]
     Doctor(DoctorArguments),
+    /// Collect what somebody needs who helps from afar, in one file: configuration, checks, status, events, metrics, log.
+    ///
+    /// Secrets and e-mail addresses are masked. What cannot be collected says why, so the command also works while the
+    /// database is down. With systemd, the log comes from `journalctl -u stream-processor` through `--log -`.
+    #[command(after_help = "Example:\n  stream-processor support-bundle bundle.json --log service.log")]
+    SupportBundle(support_bundle::SupportBundleArguments),
     /// Show the state of the service on one screen: phase, leader, lag, position, dead letters, jobs.
     #[command(after_help = "Example:\n  stream-processor status --watch")]
     Status(StatusArguments),
@@ -253,7 +260,7 @@ impl CliCommand {
     #[must_use]
     pub fn only_reads(&self) -> bool {
         match self {
-            Self::Doctor(_) | Self::Status(_) | Self::Events(_) => true,
+            Self::Doctor(_) | Self::SupportBundle(_) | Self::Status(_) | Self::Events(_) => true,
             Self::Tokens { command } => matches!(command, TokensCommand::List { .. } | TokensCommand::Show { .. }),
             Self::DeadLetters { command } => {
                 matches!(command, DeadLettersCommand::List(_) | DeadLettersCommand::Show { .. })

@@ -96,32 +96,64 @@ pub async fn doctor(
     against_platform: bool,
     allow_empty: bool,
 ) -> Result<Exit, Refusal> {
-    let (mut checks, reachable) = examine(&context, allow_empty).await;
-    let mut platform = None;
-    if against_platform && reachable {
-        let (more, facts) = platform::examine(&context).await;
-        checks.extend(more);
-        platform = Some(facts);
-    }
-    let failed = checks.iter().filter(|check| check.verdict == CheckVerdict::Failed).count();
-    let warnings = checks.iter().filter(|check| check.verdict == CheckVerdict::Warning).count();
+    let examination = Examination::make(&context, against_platform, allow_empty).await;
     if as_json {
-        let mut report = serde_json::Map::new();
-        report.insert("ok".to_owned(), (failed == 0).into());
-        report.insert("checks".to_owned(), serde_json::json!(checks));
-        report.extend(platform.map(|facts| ("platform".to_owned(), facts)));
-        JsonForm::Doctor.print(serde_json::Value::Object(report));
+        JsonForm::Doctor.print(examination.json());
     } else {
         let colors = context.settings.log.colors && std::io::stdout().is_terminal();
+        let Examination { checks, .. } = &examination;
         checks.iter().for_each(|check| println!("{}", shown_times(&check.text(colors), context.time_zone)));
+        let (failed, warnings) = (examination.count(CheckVerdict::Failed), examination.count(CheckVerdict::Warning));
         let told = counted(warnings, "warning", "warnings");
         println!("{failed} failed, {told}, {} ok", checks.len() - failed - warnings);
     }
-    Ok(match (reachable, failed) {
+    Ok(match (examination.is_reachable, examination.count(CheckVerdict::Failed)) {
         (false, _) => Exit::Database,
         (true, 0) => Exit::Done,
         (true, _) => Exit::Findings,
     })
+}
+
+/// All checks of one run.
+#[derive(Debug)]
+pub(crate) struct Examination {
+    checks: Vec<Check>,
+    /// False when a check of the server or of the database's name failed, so that the database was not looked at.
+    is_reachable: bool,
+    /// The facts of the rehearsal; `None` without one.
+    platform: Option<serde_json::Value>,
+}
+
+impl Examination {
+    /// Makes the checks; with `against_platform` also those of the rehearsal.
+    pub(crate) async fn make(context: &Context, against_platform: bool, allow_empty: bool) -> Self {
+        let (mut checks, is_reachable) = examine(context, allow_empty).await;
+        let mut platform = None;
+        if against_platform && is_reachable {
+            let (more, facts) = platform::examine(context).await;
+            checks.extend(more);
+            platform = Some(facts);
+        }
+        Self { checks, is_reachable, platform }
+    }
+
+    /// True when the database was looked at.
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.is_reachable
+    }
+
+    /// The fields of the JSON document of `doctor`.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let mut report = serde_json::Map::new();
+        report.insert("ok".to_owned(), (self.count(CheckVerdict::Failed) == 0).into());
+        report.insert("checks".to_owned(), serde_json::json!(self.checks));
+        report.extend(self.platform.clone().map(|facts| ("platform".to_owned(), facts)));
+        report.into()
+    }
+
+    fn count(&self, verdict: CheckVerdict) -> usize {
+        self.checks.iter().filter(|check| check.verdict == verdict).count()
+    }
 }
 
 /// All checks, and whether the checks of the server and of the database's name passed. When one of them fails, the other

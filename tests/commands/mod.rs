@@ -14,6 +14,7 @@ mod replay;
 mod setup;
 mod status;
 mod stored;
+mod support_bundle;
 mod terminal;
 mod token_files;
 mod tokens;

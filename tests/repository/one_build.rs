@@ -12,7 +12,9 @@ type Features = BTreeMap<String, BTreeSet<String>>;
 fn xtask_the_demo_and_the_tests_share_one_build_of_the_dependencies() {
     let tests = features(&["--workspace"]);
     assert!(tests.len() > 100, "cargo tree lists the dependencies");
-    for selection in [&["--package", "xtask", "--edges", "normal,build"][..], &["--workspace", "--edges", "normal,build"]] {
+    for selection in
+        [&["--package", "xtask", "--edges", "normal,build"][..], &["--workspace", "--edges", "normal,build"]]
+    {
         let other: Vec<_> = features(selection)
             .into_iter()
             // The service itself has its failpoints in the tests only.

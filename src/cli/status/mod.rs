@@ -8,7 +8,7 @@ mod screen;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use self::lines::{Line, Tone, lines};
@@ -43,6 +43,14 @@ pub async fn status(context: Context, arguments: StatusArguments) -> Result<Exit
         }
         Ok(Exit::Done)
     }
+}
+
+/// Reads the report as the fields of its JSON document.
+///
+/// # Errors
+/// A [`Failure`] when the database cannot be read.
+pub(super) async fn document(context: &Context) -> Result<Value, Failure> {
+    Ok(json!(StatusReport::read(context, false).await?))
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
