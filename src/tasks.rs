@@ -33,6 +33,8 @@ pub(crate) enum Task {
     Database,
     /// Logs changes of the verdict, until the process ends.
     Verdict,
+    /// Takes up what operators without a shell ask for, until the process ends.
+    OperatorSignals,
     /// Tells systemd about the service, until the process ends.
     Systemd,
     /// Watches the schema of the target, until the process ends.
@@ -75,6 +77,7 @@ impl Task {
             Self::Survey => "survey",
             Self::Database => "database",
             Self::Verdict => "verdict",
+            Self::OperatorSignals => "operator_signals",
             Self::Systemd => "systemd",
             Self::Target => "target",
             Self::Phase => "phase",

@@ -11,12 +11,11 @@ use super::values;
 use crate::clock;
 use crate::context::Context;
 use crate::json_output::JsonForm;
-use crate::leader::halt::StoredHalt;
 use crate::lease;
 use crate::maintenance::stored_commands::{Command, CommandOutcome};
 use crate::progress::tell;
 use crate::refusal::{Exit, Refusal};
-use crate::service::submit::submit;
+use crate::service::submit::{refuse_while_halted, submit};
 use crate::shown_time::shown;
 use crate::tasks::{self, Group, Task, signals};
 
@@ -135,19 +134,5 @@ pub(super) async fn done(context: &Context, command: &Command) -> Result<Documen
     match submit(context, command, |_| {}).await? {
         CommandOutcome { done: true, details } => Ok(details),
         refused => Err(refused.refusal()),
-    }
-}
-
-/// A halted leader does nothing but wait for `resume`, so it takes up no other command.
-async fn refuse_while_halted(context: &Context) -> Result<(), Refusal> {
-    match StoredHalt::read(&context.database).await? {
-        Some(halted) => {
-            let message = format!(
-                "{} is halted and writes nothing: {}; `stream-processor resume --reason TEXT` lets it go on",
-                halted.instance, halted.cause
-            );
-            Err(Refusal::new(Exit::Findings, message))
-        }
-        None => Ok(()),
     }
 }

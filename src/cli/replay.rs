@@ -22,21 +22,23 @@ use crate::context::Context;
 use crate::error::{Directive, Failure};
 use crate::json_output::JsonForm;
 use crate::maintenance::replay::{self, part_applied, time_text, too_old, watched};
+use crate::maintenance::span::{bounded, exchanged};
 use crate::maintenance::stored_commands::{Command, CommandOutcome, Span, count};
 use crate::model::ids::JobId;
 use crate::model::names::{OFFERS, WatchedCollection};
 use crate::mongo::deadline::with_deadline;
-use crate::mongo::oplog::Oplog;
 use crate::mongo::reads::collection;
 use crate::phase::{Phase, state};
 use crate::progress::bar;
 use crate::refusal::{Exit, Refusal};
 use crate::service::submit::submit;
 use crate::shown_time::shown_position;
-use crate::source::cursor::{operation_time, server_clock};
+use crate::source::cursor::operation_time;
 use crate::source::replay::Replay;
 use crate::tasks::{Group, Task};
 
+/// The flags with the bounds of the span.
+const FLAGS: [&str; 2] = ["--from", "--until"];
 /// The most offers in the text output of a dry run; `--json` has all.
 const SHOWN: usize = 40;
 /// The most characters of a value in the text output.
@@ -82,11 +84,7 @@ pub(super) fn check(arguments: &ReplayArguments) -> Result<(), Refusal> {
         }
     };
     let is_exchanged = arguments.until.zip(from).is_some_and(|(until, from)| until.is_surely_before(from));
-    if is_exchanged { Err(exchanged()) } else { Ok(()) }
-}
-
-fn exchanged() -> Refusal {
-    Refusal::new(Exit::Usage, "--until is before --from: exchange them")
+    if is_exchanged { Err(exchanged(FLAGS)) } else { Ok(()) }
 }
 
 /// The span that the arguments name, with its bounds moved into the oplog. A [`Refusal`] when the span cannot be
@@ -102,37 +100,13 @@ async fn span(context: &Context, arguments: &ReplayArguments, phase: Phase) -> R
             names.join(", ")
         ));
     }
-    let mut from = arguments.from.find(context).await?.time();
+    let from = arguments.from.find(context).await?.time();
     let until = match arguments.until {
         // The last second of the span belongs to it in full.
         Some(name) => Some(Timestamp { increment: u32::MAX, ..name.position(context).await? }),
         None => None,
     };
-    let now = operation_time(&context.database).await?;
-    // The last operation of an idle server may be long ago, so the server's clock is asked too.
-    let clock = server_clock(&context.database).await?.max(now);
-    for (flag, time) in [("--from", Some(from)), ("--until", until)] {
-        if let Some(time) = time.filter(|time| time.time > clock.time) {
-            let [time, now] = [time, clock].map(|time| shown_position(time, context.time_zone));
-            return refuse(format!("{flag}: {time} is in the future; the server's time is {now}"));
-        }
-    }
-    if until.is_some_and(|until| until < from) {
-        return Err(exchanged());
-    }
-    let oplog = Oplog::measure(&context.database).await?;
-    // `--from` names a whole second. The oplog may begin within this second; the span begins with the oplog then.
-    if let Some(oplog) = oplog.filter(|oplog| from == Timestamp { increment: 0, ..oplog.first }) {
-        from = oplog.first;
-    }
-    if let Some(oplog) = oplog.filter(|oplog| !oplog.reaches(from)) {
-        return Err(Refusal::new(Exit::Findings, too_old(from, Some(&oplog))));
-    }
-    // No operation follows the last one yet, and a stream that begins later would wait for the next operation.
-    from = from.min(Timestamp { increment: now.increment.saturating_add(1), ..now });
-    // The current second is not over yet, so the span ends with the last operation at the latest.
-    let until = until.map(|until| until.min(now));
-    Ok(Span { from, until, collection: collection.map(str::to_owned) })
+    bounded(context, Span { from, until, collection: collection.map(str::to_owned) }, FLAGS).await
 }
 
 async fn carry_out(context: &Context, span: Span, as_json: bool) -> Result<Exit, Refusal> {

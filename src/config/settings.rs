@@ -27,6 +27,7 @@ pub struct Settings {
     pub tokens: TokensSettings,
     pub lease: LeaseSettings,
     pub pause: PauseSettings,
+    pub signals: SignalsSettings,
     pub phase: PhaseSettings,
     /// Anonymisation.
     pub privacy: PrivacySettings,
@@ -118,6 +119,13 @@ pub struct LeaseSettings {
 pub struct PauseSettings {
     /// The time after which an alert about a pause fires.
     pub limit: Duration,
+}
+
+/// The settings of `[signals]`.
+#[derive(Debug, Clone)]
+pub struct SignalsSettings {
+    /// True when instances answer the signals of operators without a shell.
+    pub enabled: bool,
 }
 
 /// The settings of `[phase]`.
@@ -214,6 +222,7 @@ impl Settings {
             tokens: values.tokens()?,
             lease: LeaseSettings { duration: values.duration("lease.duration")? },
             pause: PauseSettings { limit: values.duration("pause.limit")? },
+            signals: SignalsSettings { enabled: values.boolean("signals.enabled")? },
             phase: PhaseSettings {
                 initial: values.choice("phase.initial")?,
                 keep_recruiters_backup: values.boolean("phase.keep_recruiters_backup")?,

@@ -20,6 +20,7 @@ pub fn sections() -> Vec<Section> {
         tokens(),
         lease(),
         pause(),
+        signals(),
         phase(),
         privacy(),
         users(),
@@ -223,6 +224,17 @@ fn pause() -> Section {
         "How long a pause may last before an alert fires, unless `pause --limit` says otherwise.",
     );
     Section::new("pause", "The command `pause`, which stops the service for a while.", vec![limit])
+}
+
+fn signals() -> Section {
+    let enabled = ConfigKey::new(
+        "signals.enabled",
+        ValueKind::Boolean,
+        Fallback::Value("false"),
+        "Instances answer the signals in `stream_processor_signals`, for operators without a shell. Whoever may insert there \
+         may then pause the service, and run replays, resyncs and time-based jobs.",
+    );
+    Section::new("signals", "Commands as documents in the database.", vec![enabled])
 }
 
 fn phase() -> Section {

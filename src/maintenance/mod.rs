@@ -14,6 +14,7 @@ pub(crate) mod replay;
 pub(crate) mod resync;
 mod resync_stage;
 pub(crate) mod retry_dead_letters;
+pub(crate) mod span;
 pub(crate) mod stored_commands;
 pub(crate) mod unfinished_commands;
 pub(crate) mod worker;

@@ -77,6 +77,20 @@ pub(crate) async fn submit(database: &Database, command: &Command, who: &str) ->
     Ok(id)
 }
 
+/// Stores the command with this id, if there is none yet. `order` is its stored form.
+///
+/// # Errors
+/// [`Failure::Read`], [`Failure::Write`].
+pub(crate) async fn submit_as(database: &Database, id: ObjectId, order: &Document, who: &str) -> Result<(), Failure> {
+    let document = doc! {
+        "order": order, "state": REQUESTED, "who": who, "requested_at": server_time(database).await?, "progress": {},
+    };
+    let commands = collection(database, COMMANDS);
+    let stored = commands.update_one(doc! { "_id": id }, doc! { "$setOnInsert": document }).upsert(true);
+    with_deadline(stored).await.map_err(Failure::Write)?;
+    Ok(())
+}
+
 /// Removes a stored command that nobody has taken up yet. Returns false if it is taken up.
 ///
 /// # Errors
@@ -232,7 +246,11 @@ async fn update(database: &Database, id: ObjectId, term: i64, fields: Document) 
     }
 }
 
-fn encoded(command: &Command) -> Result<Document, Failure> {
+/// The stored form of a command.
+///
+/// # Errors
+/// [`Failure::OwnDocument`].
+pub(crate) fn encoded(command: &Command) -> Result<Document, Failure> {
     bson::serialize_to_document(command).map_err(|_| unreadable("order"))
 }
 

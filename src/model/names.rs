@@ -34,6 +34,8 @@ pub const JOB_RUNS: &str = "stream_processor_job_runs";
 pub(crate) const OUTBOX: &str = "stream_processor_outbox";
 /// The timeline: what happened, and when.
 pub(crate) const EVENTS: &str = "stream_processor_events";
+/// Signals: what operators without a shell ask for, and the answers.
+pub(crate) const SIGNALS: &str = "stream_processor_signals";
 /// The changes that `setup` made, so that `setup --down` can take them back.
 pub(crate) const SETUP: &str = "stream_processor_setup";
 
@@ -96,6 +98,16 @@ pub(crate) mod command_state {
     pub(crate) const UNREADABLE: &str = "unreadable";
     /// The states of commands that have not ended.
     pub(crate) const UNFINISHED: [&str; 2] = [REQUESTED, RUNNING];
+}
+
+/// The states of a signal in [`SIGNALS`]. A new signal has none.
+pub(crate) mod signal_state {
+    /// The signal has become a stored command.
+    pub(crate) const ACCEPTED: &str = "accepted";
+    /// What was asked for is done.
+    pub(crate) const DONE: &str = "done";
+    /// What was asked for is not done, for the reason in the answer.
+    pub(crate) const REFUSED: &str = "refused";
 }
 
 /// A collection whose changes are watched. Every `match` on this type is exhaustive, so the compiler names the places

@@ -3,6 +3,8 @@
 pub mod connect;
 mod database_watch;
 pub(crate) mod label_guard;
+mod operator_signal;
+mod operator_signals;
 pub mod preflight;
 pub mod reload;
 pub(crate) mod right_database;
@@ -18,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, info, info_span};
 
+use crate::clock;
 use crate::config::{Environment, Settings};
 use crate::context::{Context, Deployment};
 use crate::logging;
@@ -91,6 +94,10 @@ async fn serve_and_lead(
     group.spawn(Task::Http, serve(listener, router(shown), group.stop.clone()));
     group.spawn(Task::Verdict, verdict_log::watch(context.clone(), Arc::clone(&survey), group.stop.clone()));
     group.spawn(Task::Systemd, systemd::tell(context.clone(), Arc::clone(&survey), group.stop.clone()));
+    if context.settings.signals.enabled {
+        let (signals, started) = ((context.clone(), Arc::clone(&survey)), clock::now());
+        group.spawn(Task::OperatorSignals, operator_signals::watch(signals.0, signals.1, started, group.stop.clone()));
+    }
     group.spawn(Task::Survey, survey::watch(context.clone(), survey, group.stop.clone()));
     let told = (context.deployment.origin(), context.settings.notices.clone());
     let watched = (context.target.clone(), context.database.clone(), Arc::clone(&context.health));

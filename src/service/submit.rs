@@ -148,8 +148,22 @@ async fn without_leader(
     }
 }
 
+/// A halted leader does nothing but wait for `resume`, so it takes up no other command.
+pub(crate) async fn refuse_while_halted(context: &Context) -> Result<(), Refusal> {
+    match StoredHalt::read(&context.database).await? {
+        Some(halted) => {
+            let message = format!(
+                "{} is halted and writes nothing: {}; `stream-processor resume --reason TEXT` lets it go on",
+                halted.instance, halted.cause
+            );
+            Err(Refusal::new(Exit::Findings, message))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Refuses a command that may write offers, or change what is written, while the service is paused.
-async fn refuse_while_paused(context: &Context, command: &Command) -> Result<(), Refusal> {
+pub(super) async fn refuse_while_paused(context: &Context, command: &Command) -> Result<(), Refusal> {
     let is_paused = command.lane() != Lane::Control && StoredPause::read(&context.database).await?.is_some();
     if is_paused { Err(paused()) } else { Ok(()) }
 }

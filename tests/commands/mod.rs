@@ -12,6 +12,7 @@ mod platform;
 mod printed;
 mod replay;
 mod setup;
+mod signals;
 mod status;
 mod stored;
 mod support_bundle;
