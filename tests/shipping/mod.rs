@@ -2,6 +2,8 @@
 
 mod debian_package;
 mod release;
+mod workflow;
+mod yaml;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
