@@ -1,5 +1,6 @@
 //! What is shipped: the archive, the Debian package, and the files with which others run the service.
 
+mod chart;
 mod debian_package;
 mod release;
 mod workflow;

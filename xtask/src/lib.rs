@@ -9,6 +9,7 @@
 pub mod debian;
 pub mod golden;
 pub mod guarded;
+pub mod kubernetes;
 pub mod mongod;
 pub mod ports;
 pub mod python;
