@@ -3,6 +3,7 @@
 mod chart;
 mod debian_package;
 mod release;
+mod unit;
 mod workflow;
 mod yaml;
 
