@@ -2,6 +2,7 @@
 
 mod chart;
 mod debian_package;
+mod pages;
 mod release;
 mod unit;
 mod workflow;
