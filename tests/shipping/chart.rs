@@ -21,6 +21,9 @@ const KUBERNETES_VALIDATE: &str = "kubernetes-validate==1.37.0";
 /// Kinds of the Prometheus operator, whose schemas are not among those of Kubernetes.
 const OF_AN_OPERATOR: [&str; 2] = ["ServiceMonitor", "PrometheusRule"];
 
+/// Values that are passed on as they are.
+const WHOLE: [&str; 5] = ["settings", "resources", "nodeSelector", "tolerations", "podAnnotations"];
+
 fn chart() -> PathBuf {
     repository().join("deploy/helm/stream-processor")
 }
@@ -125,28 +128,27 @@ fn each_value_of_the_chart_is_explained_and_used_and_each_used_one_is_there() {
     }
     let named = Regex::new(r"\.Values\.([A-Za-z.]+)").unwrap();
     let used: BTreeSet<String> = named.captures_iter(&templates).map(|found| found[1].to_owned()).collect();
-    let whole = ["settings", "resources", "nodeSelector", "tolerations", "podAnnotations"];
     let mut there = BTreeSet::new();
     for (name, value) in values.as_object().unwrap() {
         match value.as_object() {
-            Some(fields) if !whole.contains(&name.as_str()) => {
+            Some(fields) if !WHOLE.contains(&name.as_str()) => {
                 there.extend(fields.keys().map(|field| format!("{name}.{field}")));
             }
             _ => drop(there.insert(name.clone())),
         }
     }
     assert_eq!(used, there);
-    let mut above = "";
+    let (mut above, mut group) = ("", "");
     for line in text.lines() {
-        let is_key = line.trim_start().starts_with(|first: char| first.is_ascii_lowercase()) && line.contains(':');
-        let is_group = line.ends_with(':') && !line.starts_with(' ');
-        let depth = line.len() - line.trim_start().len();
-        let name = line.split(':').next().unwrap();
-        let inside_whole = depth > 0
-            && whole.iter().any(|whole| {
-                text[..text.find(line).unwrap()].rsplit("\n\n").next().unwrap().contains(&format!("{whole}:"))
-            });
-        assert!(!is_key || is_group || inside_whole || above.trim_start().starts_with('#'), "{name} is not explained");
+        let name = line.trim_start().split(':').next().unwrap();
+        let is_key = line.contains(':') && !name.starts_with('#');
+        if is_key && !line.starts_with(' ') {
+            group = name;
+        }
+        // A group of explained values needs no word of its own.
+        let is_group = line == format!("{group}:") && !WHOLE.contains(&group);
+        let is_inside = line.starts_with(' ') && WHOLE.contains(&group);
+        assert!(!is_key || is_group || is_inside || above.trim_start().starts_with('#'), "{name} is not explained");
         above = line;
     }
 }
