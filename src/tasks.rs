@@ -187,23 +187,27 @@ fn unless_panicked(ended: Result<(Task, Result<(), Unfinished>), JoinError>) -> 
     }
 }
 
-/// Waits for SIGTERM, Ctrl-C or `stop`, and cancels `stop`.
-pub(crate) async fn signals(stop: CancellationToken) -> Result<(), Failure> {
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => info!("SIGTERM: finishing the batch and saving the position"),
-                _ = interrupt.recv() => info!("interrupted: finishing the batch and saving the position"),
-                () = stop.cancelled() => {}
+/// Waits for SIGTERM, Ctrl-C or `stop`, and cancels `stop`. Signals are caught from this call on, and not only when the
+/// future runs: whoever is told later that the process is ready may stop it at once.
+pub(crate) fn signals(stop: CancellationToken) -> impl Future<Output = Result<(), Failure>> + Send + 'static {
+    let caught = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        match caught {
+            (Ok(mut terminate), Ok(mut interrupt)) => {
+                tokio::select! {
+                    _ = terminate.recv() => info!("SIGTERM: finishing the batch and saving the position"),
+                    _ = interrupt.recv() => info!("interrupted: finishing the batch and saving the position"),
+                    () = stop.cancelled() => {}
+                }
+            }
+            _ => {
+                warn!("signals cannot be caught: only SIGKILL ends this process, and that loses nothing");
+                stop.cancelled().await;
             }
         }
-        _ => {
-            warn!("signals cannot be caught: only SIGKILL ends this process, and that loses nothing");
-            stop.cancelled().await;
-        }
+        stop.cancel();
+        Ok(())
     }
-    stop.cancel();
-    Ok(())
 }
 
 /// Waits for a duration. Returns false if `stop` was cancelled first.

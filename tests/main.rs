@@ -16,6 +16,7 @@ mod jobs;
 mod operations;
 mod phases;
 mod repository;
+mod shipping;
 mod stream;
 mod support;
 mod tidy;

@@ -104,8 +104,9 @@ const MACHINE_PATHS: [&str; 5] = [
 ];
 
 /// Folders of what is made here, not written.
-const NOT_OURS: [&str; 7] = [
+const NOT_OURS: [&str; 8] = [
     "target",
+    "dist",
     ".git",
     "resume_tokens/data",
     "node_modules",

@@ -89,6 +89,9 @@ async fn serve_and_lead(
     }
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
+    // First: systemd may stop the service, or let it read its configuration, as soon as it is told that it is ready.
+    group.spawn(Task::Signals, signals(group.stop.clone()));
+    group.spawn(Task::Reload, configuration.read_again(group.stop.clone()));
     let survey = Arc::new(Survey::default());
     let shown = WebState::of(&context, &survey);
     group.spawn(Task::Http, serve(listener, router(shown), group.stop.clone()));
@@ -104,8 +107,6 @@ async fn serve_and_lead(
     group.spawn(Task::Target, watch(watched, told, group.stop.clone()));
     let pinged = (Database::clone(&context.database), Arc::clone(&context.health));
     group.spawn(Task::Database, database_watch::watch(pinged.0, pinged.1, group.stop.clone()));
-    group.spawn(Task::Signals, signals(group.stop.clone()));
-    group.spawn(Task::Reload, configuration.read_again(group.stop.clone()));
     group.spawn(Task::Pipeline, stand_by::lead_in_turn(context, group.stop.clone()));
     match group.join(Task::Pipeline).await {
         Ok(()) => Ok(Exit::Done),

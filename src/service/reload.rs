@@ -26,19 +26,21 @@ pub struct ConfigurationInForce {
 
 impl ConfigurationInForce {
     /// Reads the configuration again at each SIGHUP, until `stop`. On a terminal, SIGHUP ends the process as before: the
-    /// terminal is gone.
+    /// terminal is gone. SIGHUP is caught from this call on, and not only when the future runs.
     ///
     /// # Errors
     /// None.
-    pub(super) async fn read_again(mut self, stop: CancellationToken) -> Result<(), Failure> {
+    pub(super) fn read_again(mut self, stop: CancellationToken) -> impl Future<Output = Result<(), Failure>> + Send {
         let hangups = (!std::io::stderr().is_terminal()).then(|| signal(SignalKind::hangup()));
-        if let Some(Ok(mut hangups)) = hangups {
-            while tokio::select! { () = stop.cancelled() => false, hangup = hangups.recv() => hangup.is_some() } {
-                self.read();
+        async move {
+            if let Some(Ok(mut hangups)) = hangups {
+                while tokio::select! { () = stop.cancelled() => false, hangup = hangups.recv() => hangup.is_some() } {
+                    self.read();
+                }
             }
+            stop.cancelled().await;
+            Ok(())
         }
-        stop.cancelled().await;
-        Ok(())
     }
 
     fn read(&mut self) {

@@ -1,8 +1,10 @@
 //! Calls of cargo from a program that cargo itself runs.
 
+use std::path::PathBuf;
 use std::process::Command;
 
-const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+/// The root of the repository.
+pub(crate) const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Variables that cargo sets for the program that it runs. Some build scripts (ring's) look at them. If they were
 /// passed on, each change between a developer's cargo and this one would build all dependent crates anew.
 const ABOUT_THIS_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
@@ -17,4 +19,12 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
         }
     }
     command
+}
+
+/// The program that a build made, from its messages in JSON.
+pub(crate) fn executable(messages: &[u8]) -> Option<PathBuf> {
+    String::from_utf8_lossy(messages)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .find_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
 }

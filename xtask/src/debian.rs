@@ -123,12 +123,14 @@ fn unpack(package: &'static str, folder: &Path, unpacked: &Path) -> Result<(), F
     fs::rename(&target, unpacked).map_err(file("cannot move the package into the cache"))
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|program| program.is_file())
 }
 
-fn is_root() -> bool {
+/// True if this process may do everything.
+#[must_use]
+pub fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 

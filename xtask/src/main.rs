@@ -10,6 +10,7 @@ mod bench;
 mod cargo;
 mod chaos;
 mod demo;
+mod dist;
 mod scrape;
 mod service;
 mod test;
@@ -60,6 +61,11 @@ enum Command {
     /// Uses the MongoDB of MONGODB_URI (a new database, dropped at the end), else starts one in a temporary folder.
     #[command(after_help = "Example: cargo xtask demo --seconds 30")]
     Demo(demo::Arguments),
+    /// Build what is shipped into dist/: the program, an archive, a Debian package, a bill of materials, checksums.
+    ///
+    /// Takes some minutes: the program is optimised as a whole. Needs `dpkg-deb`, `tar`, `gzip` and `objdump`.
+    #[command(after_help = "Example: cargo xtask dist")]
+    Dist(dist::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -69,6 +75,7 @@ fn main() -> ExitCode {
         Command::Model => test::model(),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Dist(arguments) => dist::run(&arguments),
     };
     outcome.unwrap_or_else(|failure| {
         eprintln!("error: {failure}");

@@ -12,6 +12,18 @@ use std::process::Command;
 /// # Errors
 /// When there is no Python with pip, or the package cannot be fetched. The text has the remedy.
 pub fn installed(requirement: &str, below: &Path) -> io::Result<PathBuf> {
+    with_options(requirement, &[], below)
+}
+
+/// As [`installed`], without the dependencies of the package.
+///
+/// # Errors
+/// As [`installed`].
+pub fn installed_alone(requirement: &str, below: &Path) -> io::Result<PathBuf> {
+    with_options(requirement, &["--no-deps"], below)
+}
+
+fn with_options(requirement: &str, options: &[&str], below: &Path) -> io::Result<PathBuf> {
     let folder = below.join(format!("python-{requirement}"));
     if folder.is_dir() {
         return Ok(folder);
@@ -26,7 +38,7 @@ pub fn installed(requirement: &str, below: &Path) -> io::Result<PathBuf> {
     let workplace = tempfile::Builder::new().prefix("python-").tempdir_in(below)?;
     let unfinished = workplace.path().join("packages");
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"];
-    let output = Command::new("python3").args(pip).arg(&unfinished).arg(requirement).output();
+    let output = Command::new("python3").args(pip).arg(&unfinished).args(options).arg(requirement).output();
     let output =
         output.map_err(|error| io::Error::other(format!("python3 cannot be started ({error}): install it")))?;
     if !output.status.success() {

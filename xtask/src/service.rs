@@ -10,7 +10,7 @@ use xtask::guarded::{GuardedProcess, Signal, last_lines};
 use xtask::ports::free_port;
 
 use crate::Failure;
-use crate::cargo::cargo;
+use crate::cargo::{cargo, executable};
 
 /// The port that the documentation names. When it is taken, the service gets another port.
 const USUAL_PORT: u16 = 9464;
@@ -29,11 +29,7 @@ pub(crate) fn build(release: bool) -> Result<PathBuf, Failure> {
     if !output.status.success() {
         return Err("the service does not build".into());
     }
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .find_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
-        .ok_or_else(|| "cargo built no program".into())
+    executable(&output.stdout).ok_or_else(|| "cargo built no program".into())
 }
 
 /// A command of the service in `folder`, for `database` of the MongoDB at `uri`. The caller adds the arguments.
