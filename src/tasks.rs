@@ -31,6 +31,8 @@ pub(crate) enum Task {
     Survey,
     /// Pings MongoDB, until the process ends.
     Database,
+    /// Writes the signs of life of this instance, until the process ends.
+    Heartbeats,
     /// Logs changes of the verdict, until the process ends.
     Verdict,
     /// Tells systemd about the service, until the process ends.
@@ -74,6 +76,7 @@ impl Task {
             Self::Reload => "reload",
             Self::Survey => "survey",
             Self::Database => "database",
+            Self::Heartbeats => "heartbeats",
             Self::Verdict => "verdict",
             Self::Systemd => "systemd",
             Self::Target => "target",

@@ -34,6 +34,8 @@ pub const JOB_RUNS: &str = "stream_processor_job_runs";
 pub(crate) const OUTBOX: &str = "stream_processor_outbox";
 /// The timeline: what happened, and when.
 pub(crate) const EVENTS: &str = "stream_processor_events";
+/// The signs of life of all instances.
+pub(crate) const INSTANCES: &str = "stream_processor_instances";
 /// The changes that `setup` made, so that `setup --down` can take them back.
 pub(crate) const SETUP: &str = "stream_processor_setup";
 

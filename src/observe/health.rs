@@ -56,6 +56,8 @@ pub(super) struct HealthState {
     pub(super) halted: bool,
     /// True while this instance leads and the service is paused.
     pub(super) paused: bool,
+    /// True while this instance does not ask for the lease, because it was told to step down.
+    stepped_down: bool,
     /// Watched collections that were dropped or renamed and are not repaired yet.
     dropped: BTreeSet<&'static str>,
     /// The server's time in the last reply of the stream, and the time of the reply by the clock of this process.
@@ -145,6 +147,7 @@ impl Health {
             troubles: BTreeMap::new(),
             halted: false,
             paused: false,
+            stepped_down: false,
             dropped: BTreeSet::new(),
             server: None,
             applied: None,
@@ -186,6 +189,17 @@ impl Health {
             state.paused = paused;
             state.forget_stream();
         });
+    }
+
+    /// Reports that this instance begins or ends not to ask for the lease after `stepdown`.
+    pub fn set_stepped_down(&self, stepped_down: bool) {
+        self.with(|state| state.stepped_down = stepped_down);
+    }
+
+    /// True while this instance does not ask for the lease after `stepdown`.
+    #[must_use]
+    pub fn has_stepped_down(&self) -> bool {
+        self.with(|state| state.stepped_down)
     }
 
     /// Reports the end of the lease of this leader, by the clock of this process.

@@ -2,6 +2,7 @@
 
 pub mod connect;
 mod database_watch;
+mod heartbeats;
 pub(crate) mod label_guard;
 pub mod preflight;
 pub mod reload;
@@ -97,10 +98,13 @@ async fn serve_and_lead(
     group.spawn(Task::Target, watch(watched, told, group.stop.clone()));
     let pinged = (Database::clone(&context.database), Arc::clone(&context.health));
     group.spawn(Task::Database, database_watch::watch(pinged.0, pinged.1, group.stop.clone()));
+    group.spawn(Task::Heartbeats, heartbeats::write(context.clone(), group.stop.clone()));
     group.spawn(Task::Signals, signals(group.stop.clone()));
     group.spawn(Task::Reload, configuration.read_again(group.stop.clone()));
-    group.spawn(Task::Pipeline, stand_by::lead_in_turn(context, group.stop.clone()));
-    match group.join(Task::Pipeline).await {
+    group.spawn(Task::Pipeline, stand_by::lead_in_turn(context.clone(), group.stop.clone()));
+    let ended = group.join(Task::Pipeline).await;
+    heartbeats::end(&context).await;
+    match ended {
         Ok(()) => Ok(Exit::Done),
         Err(cause) => Err(Refusal::new(Exit::Findings, format!("{cause}; {}", cause.advice()))),
     }

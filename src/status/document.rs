@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::conditions::{PauseCondition, ServiceCondition};
 use super::counts::Counts;
 use super::events::ShownEvent;
+use super::instances::InstanceStatus;
 use super::survey::ServiceFacts;
 use super::survey::Survey;
 use super::time::text;
@@ -52,7 +53,7 @@ pub(crate) struct Status {
 /// This process.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Instance {
-    /// The name under which the instance holds the lease.
+    /// The name of the instance.
     pub name: String,
     /// `environment` of the configuration.
     pub environment: &'static str,
@@ -108,6 +109,8 @@ pub(crate) struct Service {
     pub pause: Option<PauseStatus>,
     /// The leader; null when no instance leads.
     pub leader: Option<Leader>,
+    /// All instances, the leader first.
+    pub instances: Vec<InstanceStatus>,
     /// The checkpoint; null before the first one, and where this instance cannot read it.
     pub checkpoint: Option<CheckpointStatus>,
     /// The time that the oplog holds, in seconds; null where the oplog may not be read.
@@ -158,7 +161,7 @@ pub(crate) struct PauseStatus {
 /// The leader.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Leader {
-    /// The name under which the leader holds the lease.
+    /// The name of the instance that has the lease.
     pub name: String,
     /// The term of the lease.
     pub term: i64,
@@ -338,6 +341,7 @@ impl Service {
                 term: leader.term,
                 lag_seconds: facts.leader_condition().and_then(|leader| leader.lag).map(tenth),
             }),
+            instances: facts.instances.clone(),
             checkpoint: facts.checkpoint.as_ref().map(|checkpoint| CheckpointStatus {
                 cluster_time: time(checkpoint.cluster_time),
                 age_seconds: facts.checkpoint_age().unwrap_or_default(),

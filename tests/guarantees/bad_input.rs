@@ -196,6 +196,7 @@ fn privileges(database: &str, keep: impl Fn(&str, &str) -> bool) -> Vec<Document
         ("stream_processor_canary", "find insert update"),
         ("stream_processor_gaps", "find insert update"),
         ("stream_processor_events", "find insert update remove"),
+        ("stream_processor_instances", "find insert update remove"),
         ("resumetokens", "find insert update"),
         ("stream_processor_job_runs", "find insert update remove createIndex"),
         ("stream_processor_outbox", "find insert update"),

@@ -6,6 +6,7 @@ mod dashboard;
 mod evaluation;
 mod http_bounds;
 mod inhibition;
+mod instances;
 mod reload;
 mod runbook;
 mod status_page;
