@@ -36,6 +36,9 @@ use crate::source::scan;
 use crate::write::dead_letters::EventPosition;
 use crate::write::{Writer, update_command};
 
+/// The cause of the resync at the very first start.
+pub(crate) const FIRST_START: &str = "first start";
+
 /// The position inside [`ResyncStage::Others`].
 #[derive(Debug)]
 enum Other {
@@ -54,6 +57,8 @@ pub(crate) struct StoredResync {
     /// The last `_id` that is done in this stage.
     pub after: Option<Bson>,
     pub began: Option<DateTime>,
+    /// True for the resync of the very first start, which fills `jobs_partners`.
+    pub is_first_fill: bool,
     id: Option<ObjectId>,
     again: bool,
 }
@@ -80,6 +85,7 @@ impl StoredResync {
             stage: stored.get_str("stage").ok().map(ToOwned::to_owned),
             after: stored.get("after").cloned(),
             began: stored.get_datetime("began").ok().copied(),
+            is_first_fill: stored.get_str("cause").is_ok_and(|cause| cause == FIRST_START),
             id: stored.get_object_id("id").ok(),
             again: stored.get_bool("again").unwrap_or_default(),
         }

@@ -10,6 +10,7 @@ use super::conditions::{PauseCondition, ServiceCondition};
 use super::counts::Counts;
 use super::events::ShownEvent;
 use super::instances::InstanceStatus;
+use super::running::RunningWork;
 use super::survey::ServiceFacts;
 use super::survey::Survey;
 use super::time::text;
@@ -111,6 +112,8 @@ pub(crate) struct Service {
     pub leader: Option<Leader>,
     /// All instances, the leader first.
     pub instances: Vec<InstanceStatus>,
+    /// The work that runs now: a resync or the first fill, stored commands, time-based jobs.
+    pub running: Vec<RunningWork>,
     /// The checkpoint; null before the first one, and where this instance cannot read it.
     pub checkpoint: Option<CheckpointStatus>,
     /// The time that the oplog holds, in seconds; null where the oplog may not be read.
@@ -342,6 +345,7 @@ impl Service {
                 lag_seconds: facts.leader_condition().and_then(|leader| leader.lag).map(tenth),
             }),
             instances: facts.instances.clone(),
+            running: facts.running.clone(),
             checkpoint: facts.checkpoint.as_ref().map(|checkpoint| CheckpointStatus {
                 cluster_time: time(checkpoint.cluster_time),
                 age_seconds: facts.checkpoint_age().unwrap_or_default(),

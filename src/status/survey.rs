@@ -14,6 +14,7 @@ use super::conditions::LeaderCondition;
 use super::counts::{self, Counts};
 use super::events::{self, ShownEvent};
 use super::instances::{self, InstanceStatus};
+use super::running::{RunningWork, running};
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
@@ -62,6 +63,8 @@ pub(crate) struct ServiceFacts {
     pub instances: Vec<InstanceStatus>,
     /// True while the leader is halted.
     pub is_halted: bool,
+    /// The work that runs now.
+    pub running: Vec<RunningWork>,
     /// What still has to be repaired.
     pub repair: RepairCondition,
     /// The pause; `None` while the service is not paused.
@@ -245,6 +248,7 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
     let phase = state::load(database, context.settings.phase.initial).await?;
     let known = state::facts(database, &phase, None, at).await?;
     let (next, leader) = (phase.phase.next(), lease::current(database).await?);
+    let resync = StoredResync::read(database).await?;
     Ok(ServiceFacts {
         at,
         asked,
@@ -254,7 +258,8 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
         instances: instances::read(database, leader.as_ref(), at).await?,
         leader,
         is_halted: StoredHalt::read(database).await?.is_some(),
-        repair: repairs::read(database, StoredResync::read(database).await?.as_ref()).await?,
+        repair: repairs::read(database, resync.as_ref()).await?,
+        running: running(context, resync.as_ref()).await?,
         pause: StoredPause::read(database).await?,
         // A checkpoint that cannot be read counts as none here; the leader, which needs it, reports the failure.
         checkpoint: with_deadline(lead::store(context).load()).await.ok().flatten(),

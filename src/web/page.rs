@@ -7,7 +7,7 @@ use std::fmt::Display;
 use askama::Template;
 
 use super::chart::{Chart, Drawn, HEIGHT};
-use super::for_people::{duration, grouped, milliseconds, moment, number};
+use super::for_people::{duration, grouped, milliseconds, moment, number, whole};
 use crate::observe::health::Role;
 use crate::observe::latency::Percentiles;
 use crate::phase::Phase;

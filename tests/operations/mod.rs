@@ -9,6 +9,7 @@ mod inhibition;
 mod instances;
 mod reload;
 mod runbook;
+mod running_work;
 mod status_page;
 mod systemd;
 mod tls;

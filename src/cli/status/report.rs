@@ -7,7 +7,6 @@ use bson::{DateTime, Document, Timestamp, doc};
 use resume_tokens::{Checkpoint, HistoryEntry};
 use serde::Serialize;
 
-use super::running::{RunningWork, running};
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
@@ -29,6 +28,7 @@ use crate::source::cursor::operation_time;
 use crate::status::conditions::{LeaderCondition, PauseCondition, ServiceCondition};
 use crate::status::events;
 use crate::status::instances::{self, InstanceStatus};
+use crate::status::running::{RunningWork, running};
 use crate::status::verdict::{Verdict, VerdictFacts, problems, verdict};
 use crate::ticker::stored_run::{self, StoredRun};
 use crate::write::stored_dead_letter;
