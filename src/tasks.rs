@@ -55,6 +55,8 @@ pub(crate) enum Task {
     Timeline,
     /// Carries out the commands that pause the service or end the leadership, until the leadership ends.
     Control,
+    /// Tells the timeline of outages, until the leadership ends.
+    Outages,
     /// Counts late writes in `retired`, until the leadership ends.
     LateWrites,
     /// Applies the replies of the reader. When this task ends, the leadership ends. In the group of the whole service,
@@ -88,6 +90,7 @@ impl Task {
             Self::Verification => "verification",
             Self::Timeline => "timeline",
             Self::Control => "control",
+            Self::Outages => "outages",
             Self::LateWrites => "late_writes",
             Self::Pipeline => "pipeline",
         }

@@ -14,7 +14,6 @@ mod verdict_log;
 
 use std::sync::Arc;
 
-use mongodb::Database;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, info, info_span};
@@ -96,8 +95,7 @@ async fn serve_and_lead(
     let told = (context.deployment.origin(), context.settings.notices.clone());
     let watched = (context.target.clone(), context.database.clone(), Arc::clone(&context.health));
     group.spawn(Task::Target, watch(watched, told, group.stop.clone()));
-    let pinged = (Database::clone(&context.database), Arc::clone(&context.health));
-    group.spawn(Task::Database, database_watch::watch(pinged.0, pinged.1, group.stop.clone()));
+    group.spawn(Task::Database, database_watch::watch(context.clone(), group.stop.clone()));
     group.spawn(Task::Heartbeats, heartbeats::write(context.clone(), group.stop.clone()));
     group.spawn(Task::Signals, signals(group.stop.clone()));
     group.spawn(Task::Reload, configuration.read_again(group.stop.clone()));

@@ -32,6 +32,9 @@ pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> R
         context.health.leads_until(lease.validity.until);
         let mut lease = lease;
         let outcome = lead_until_end(&context, &mut lease, &stop).await;
+        if matches!(outcome, Err(Unfinished::Interrupted(Interruption::LeaseLost))) {
+            lead::tell_lost(&context.health, clock::instant());
+        }
         context.health.set_role(Role::Standby);
         if let Err(failure) = lease.release().await {
             warn!(error = %failure, "the lease could not be released; it expires by itself");
@@ -39,8 +42,7 @@ pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> R
         let (seconds, position) = (began.elapsed().as_secs(), last_position(&context));
         info!(term, seconds, position = position.as_deref(), "this instance leads no longer");
         match outcome {
-            Ok(()) => {}
-            Err(Unfinished::Interrupted(Interruption::LeaseLost)) => warn!("the lease was lost; standing by"),
+            Ok(()) | Err(Unfinished::Interrupted(Interruption::LeaseLost)) => {}
             Err(Unfinished::Interrupted(Interruption::SteppedDown(duration))) => {
                 let seconds = duration.as_secs();
                 info!(

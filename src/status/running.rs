@@ -99,7 +99,7 @@ async fn resyncing(context: &Context, resync: &StoredResync) -> Result<RunningWo
         _ => None,
     };
     let began = resync.began.unwrap_or_else(clock::now);
-    let name = if resync.is_first_fill { "first fill" } else { "resync" };
+    let name = if resync.is_first_fill() { "first fill" } else { "resync" };
     let mut work = RunningWork::new(format!("{name}, stage {stage}"), began, done);
     // The other stages take a time that nobody knows.
     work.seconds_left = work.seconds_left.filter(|_| stage == WatchedCollection::Recruiters.name());

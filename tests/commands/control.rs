@@ -54,7 +54,10 @@ async fn a_pause_holds_over_a_change_of_leader_and_loses_nothing() {
     let mut first = started_with(&test, &settings).await;
     until_no_resync(&test.database).await;
     settled(&test.database).await;
+    let term = async || state(&test.database, "lease").await.unwrap().get_i64("term").unwrap();
+    let led = term().await;
     pause(&test).await;
+    assert!(term().await > led, "a late write of the leadership before has a term that is over");
     let since = cluster_time_now(&test.database).await;
     until_paused(&first).await;
     let added = recruiter([job("Boulanger")]);
