@@ -37,6 +37,8 @@ const role =
           "actions": ["insert", "update", "remove"] },
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_signals" },
           "actions": ["update", "remove"] },
+        { "resource": { "db": "labonnealternance", "collection": "stream_processor_instances" },
+          "actions": ["insert", "update", "remove"] },
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_canary" },
           "actions": ["insert", "update"] },
         { "resource": { "db": "labonnealternance", "collection": "resumetokens" },

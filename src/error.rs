@@ -314,7 +314,8 @@ pub(crate) fn describe(error: &MongoError) -> String {
         ErrorKind::Authentication { message, .. } => message.clone(),
         ErrorKind::InvalidArgument { message, .. } | ErrorKind::InvalidTlsConfig { message, .. } => message.clone(),
         ErrorKind::DnsResolve { message, .. } | ErrorKind::IncompatibleServer { message, .. } => message.clone(),
-        _ => kind_name(error).to_owned(),
+        ErrorKind::ConnectionPoolCleared { .. } => "its connections to a server that failed were closed".to_owned(),
+        _ => "an error of the MongoDB driver".to_owned(),
     }
 }
 

@@ -30,6 +30,20 @@ pub(crate) fn instance_name() -> String {
     format!("{host}/{}/{:08x}", std::process::id(), rand::random::<u32>())
 }
 
+/// Makes the name under which an instance holds the lease. Each of its leaderships has its own: a holder takes its own
+/// lease at once, and a write of its leadership before may still be unanswered (docs/protocol.md). `before` is the number
+/// of leaderships before this one.
+#[must_use]
+pub(crate) fn leadership_name(instance: &str, before: u64) -> String {
+    if before == 0 { instance.to_owned() } else { format!("{instance}/{}", before + 1) }
+}
+
+/// The instance of a name that [`leadership_name`] made.
+fn instance_of(holder: &str) -> &str {
+    let end = holder.match_indices('/').nth(2).map_or(holder.len(), |(end, _)| end);
+    holder.get(..end).unwrap_or(holder)
+}
+
 /// A lease that this process holds.
 #[derive(Debug, Clone)]
 pub struct Lease {
@@ -65,7 +79,7 @@ impl Completeness {
 /// The document `lease`. Every field may be missing: other versions wrote other ones.
 #[derive(Debug)]
 pub(crate) struct StoredLease {
-    /// The name that [`instance_name`] made.
+    /// The name that [`leadership_name`] made.
     holder: Option<String>,
     term: Option<i64>,
     renewed_at: Option<DateTime>,
@@ -124,7 +138,7 @@ impl StoredLease {
 /// The process that holds the lease.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Holder {
-    /// The name that [`instance_name`] made.
+    /// The name that [`instance_name`] made, whichever leadership of the instance this is.
     pub name: String,
     pub term: i64,
     /// The lag of the leader at its last renewal, in seconds; `None` if the lag was unknown.
@@ -339,7 +353,7 @@ pub(crate) async fn current(database: &Database) -> Result<Option<Holder>, Failu
     let filter = doc! { "_id": LEASE, "$expr": { "$gt": ["$expires_at", "$$NOW"] } };
     let lease = StoredLease::find(database, filter).await?;
     Ok(lease.map(|lease| Holder {
-        name: lease.holder.unwrap_or_default(),
+        name: instance_of(&lease.holder.unwrap_or_default()).to_owned(),
         term: lease.term.unwrap_or_default(),
         lag: lease.lag,
         renewed_at: lease.renewed_at,
@@ -350,6 +364,15 @@ pub(crate) async fn current(database: &Database) -> Result<Option<Holder>, Failu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_leadership_has_a_name_of_its_own_that_tells_the_instance() {
+        let instance = instance_name();
+        let names = [0, 1, 9].map(|before| leadership_name(&instance, before));
+        assert_eq!(names, [instance.clone(), format!("{instance}/2"), format!("{instance}/10")]);
+        assert_eq!(names.each_ref().map(|name| instance_of(name)), [instance.as_str(); 3]);
+        assert_eq!(instance_of("another"), "another");
+    }
 
     #[test]
     fn a_leader_is_silent_once_a_renewal_is_overdue_by_the_time_of_the_server() {

@@ -21,8 +21,9 @@ pub mod logging;
 mod outgoing;
 pub mod refusal;
 
-// Shared by the modules below: context, lease, database access, metrics and health, tasks.
+// Shared by the modules below: context, lease, signs of life, database access, metrics and health, tasks.
 mod context;
+mod instances;
 mod lease;
 mod mongo;
 mod observe;

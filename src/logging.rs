@@ -85,9 +85,19 @@ where
     Ok(LevelHandle(Box::new(move |filter| handle.reload(filter).is_ok())))
 }
 
+/// Tells the log, as JSON, why the service cannot run. The configuration may be at fault, so the log need not be set up.
+pub fn tell_refusal(error: &str, exit_code: u8) {
+    if !tracing::dispatcher::has_been_set() {
+        let settings = LogSettings { format: LogFormat::Json, level: DEFAULT_LEVEL.to_owned(), colors: false };
+        // Another logger would tell it too.
+        let _ = init(&settings, Speaker::Service);
+    }
+    tracing::error!(error, exit_code, "the service cannot run");
+}
+
 /// True when the lines of the log are JSON.
 #[must_use]
-pub(crate) fn is_json(settings: &LogSettings) -> bool {
+pub fn is_json(settings: &LogSettings) -> bool {
     match settings.format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
         LogFormat::Json => true,

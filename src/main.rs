@@ -1,5 +1,6 @@
 //! The program. Reads the arguments and the configuration, sets up logging, runs the command and returns its exit code.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -21,12 +22,18 @@ async fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let as_json = cli::prints_json(&matches);
-    match execute(cli).await {
+    // Until the configuration says something else, the log of the service is JSON where nobody watches.
+    let mut log_is_json = matches!(cli.command, CliCommand::Run(_)) && !std::io::stderr().is_terminal();
+    match execute(cli, &mut log_is_json).await {
         Ok(exit) => {
             if exit == Exit::Interrupted {
                 say_not_done("interrupted", exit, as_json);
             }
             exit.into()
+        }
+        Err(refusal) if log_is_json => {
+            logging::tell_refusal(&refusal.message, refusal.exit as u8);
+            refusal.code()
         }
         Err(refusal) => {
             let prefix = if refusal.exit == Exit::Interrupted { "" } else { "error: " };
@@ -36,7 +43,8 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn execute(cli: Cli) -> Result<Exit, Refusal> {
+/// Carries the command out. `log_is_json` becomes what the configuration says, for `run`.
+async fn execute(cli: Cli, log_is_json: &mut bool) -> Result<Exit, Refusal> {
     // Commands that need no configuration come first, so that they work where the configuration is missing or wrong.
     match &cli.command {
         CliCommand::Completions(arguments) => {
@@ -59,6 +67,7 @@ async fn execute(cli: Cli) -> Result<Exit, Refusal> {
         return cli::health::run(arguments, settings.http.listen).await;
     }
     let speaker = if matches!(cli.command, CliCommand::Run(_)) { Speaker::Service } else { Speaker::Command };
+    *log_is_json = speaker == Speaker::Service && logging::is_json(&settings.log);
     let level = logging::init(&settings.log, speaker).map_err(|error| usage(&error))?;
     let given = Given { allow_empty: cli.allow_empty, operator: cli.operator.clone(), time_zone: cli.time_zone };
     if let CliCommand::Doctor(arguments) = &cli.command {

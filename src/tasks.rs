@@ -31,6 +31,8 @@ pub(crate) enum Task {
     Survey,
     /// Pings MongoDB, until the process ends.
     Database,
+    /// Writes the signs of life of this instance, until the process ends.
+    Heartbeats,
     /// Logs changes of the verdict, until the process ends.
     Verdict,
     /// Takes up what operators without a shell ask for, until the process ends.
@@ -55,6 +57,8 @@ pub(crate) enum Task {
     Timeline,
     /// Carries out the commands that pause the service or end the leadership, until the leadership ends.
     Control,
+    /// Tells the timeline of outages, until the leadership ends.
+    Outages,
     /// Counts late writes in `retired`, until the leadership ends.
     LateWrites,
     /// Applies the replies of the reader. When this task ends, the leadership ends. In the group of the whole service,
@@ -76,6 +80,7 @@ impl Task {
             Self::Reload => "reload",
             Self::Survey => "survey",
             Self::Database => "database",
+            Self::Heartbeats => "heartbeats",
             Self::Verdict => "verdict",
             Self::OperatorSignals => "operator_signals",
             Self::Systemd => "systemd",
@@ -88,6 +93,7 @@ impl Task {
             Self::Verification => "verification",
             Self::Timeline => "timeline",
             Self::Control => "control",
+            Self::Outages => "outages",
             Self::LateWrites => "late_writes",
             Self::Pipeline => "pipeline",
         }

@@ -61,7 +61,7 @@ const LAYERS: [&[&str]; 24] = [
     &["target"],
     &["context", "fetch"],
     &["write"],
-    &["lease"],
+    &["instances", "lease"],
     &["phase"],
     &["apply", "directory", "mail"],
     &["maintenance"],

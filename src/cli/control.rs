@@ -11,12 +11,14 @@ use super::values;
 use crate::clock;
 use crate::context::Context;
 use crate::json_output::JsonForm;
-use crate::lease;
+use crate::lease::{self, Holder};
 use crate::maintenance::stored_commands::{Command, CommandOutcome};
+use crate::mongo::server_clock::server_time;
 use crate::progress::tell;
 use crate::refusal::{Exit, Refusal};
 use crate::service::submit::{refuse_while_halted, submit};
 use crate::shown_time::shown;
+use crate::status::instances::{self, InstanceStatus};
 use crate::tasks::{self, Group, Task, signals};
 
 /// The time between two looks at the lease.
@@ -42,6 +44,9 @@ pub struct StepdownArguments {
     /// The time for which this leader does not ask for the lease again.
     #[arg(long = "for", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub seconds: u32,
+    /// Step down although no standby gives a sign of life. No instance leads then until one is started, or the time is over.
+    #[arg(long)]
+    pub force: bool,
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
@@ -72,12 +77,15 @@ pub async fn pause(context: Context, arguments: PauseArguments) -> Result<Exit, 
 /// Lets the leader give the lease back, and waits for the next leader.
 ///
 /// # Errors
-/// A [`Refusal`] when no instance leads, when no standby takes the lease, or when the database fails for good.
+/// A [`Refusal`] when no instance leads, when no standby gives a sign of life (unless forced), when no standby takes the lease, or when the database fails for good.
 #[expect(clippy::print_stdout, reason = "the output of the command")]
 pub async fn stepdown(context: Context, arguments: StepdownArguments) -> Result<Exit, Refusal> {
     refuse_while_halted(&context).await?;
-    if lease::current(&context.database).await?.is_none() {
+    let Some(leader) = lease::current(&context.database).await? else {
         return Err(Refusal::new(Exit::Findings, "no instance leads: start one with `stream-processor run`"));
+    };
+    if !arguments.force {
+        refuse_without_standby(&context, &leader).await?;
     }
     let details = done(&context, &Command::Stepdown { seconds: arguments.seconds.into() }).await?;
     let stepped_down = details.get_str("instance").unwrap_or_default();
@@ -105,8 +113,7 @@ async fn next_leader(
     let (began, lease, mut told) = (clock::instant(), context.settings.lease.duration, false);
     loop {
         if let Some(leader) = lease::current(&context.database).await?.filter(|leader| leader.term > term) {
-            // Each leadership of an instance has a name of its own, which begins with that of the instance.
-            if !leader.name.starts_with(stepped_down) {
+            if leader.name != stepped_down {
                 return Ok(Some(leader.name));
             }
             let message =
@@ -127,6 +134,20 @@ async fn next_leader(
             return Ok(None);
         }
     }
+}
+
+async fn refuse_without_standby(context: &Context, leader: &Holder) -> Result<(), Refusal> {
+    let now = server_time(&context.database).await?;
+    let instances = instances::read(&context.database, Some(leader), now).await?;
+    if instances.iter().any(InstanceStatus::is_standby) {
+        return Ok(());
+    }
+    let message = format!(
+        "no standby gives a sign of life, so nobody would lead after {}: start another instance first, or give --force \
+         (an instance of version 1.0.0 gives none)",
+        leader.name
+    );
+    Err(Refusal::new(Exit::Findings, message))
 }
 
 /// Submits a command of the control, and returns what it tells.

@@ -6,12 +6,24 @@ use crate::refusal::{Exit, Refusal};
 use crate::service;
 use crate::service::reload::ConfigurationInForce;
 use crate::setup;
+use crate::shown_time::shown_times;
 
 /// Carries a command out. `configuration` is for the service, which reads it again on SIGHUP.
 ///
 /// # Errors
 /// As the command.
 pub async fn dispatch(
+    command: CliCommand,
+    context: Context,
+    configuration: ConfigurationInForce,
+) -> Result<Exit, Refusal> {
+    let zone = context.time_zone;
+    // The reasons of a refusal may come from the leader, which writes times in UTC.
+    let shown = |refusal: Refusal| Refusal { message: shown_times(&refusal.message, zone), ..refusal };
+    carry_out(command, context, configuration).await.map_err(shown)
+}
+
+async fn carry_out(
     command: CliCommand,
     context: Context,
     configuration: ConfigurationInForce,

@@ -2,8 +2,9 @@
 //! The functions for commands that hold the lease themselves are here too.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bson::DateTime;
 use mongodb::Database;
 use resume_tokens::{FileStore, MongoStore, OldWorkerTokens, Store};
 use tokio::sync::{mpsc, watch};
@@ -17,6 +18,7 @@ use super::dropped_source_repair;
 use super::halt::{self, ResumeOrder};
 use super::late_write_watch::LateWriteWatch;
 use super::leadership_event;
+use super::outage_event;
 use super::reader::{EVENTS_PER_REPLY, StreamReader};
 use super::schema_memory::KnownSchema;
 use super::start_position::{self, PositionStores, Start, Watch, prepare};
@@ -26,6 +28,7 @@ use crate::apply::output::Output;
 use crate::apply::preemption::PreemptionCheck;
 use crate::apply::sampler::Sampler;
 use crate::apply::stages::Stages;
+use crate::clock;
 use crate::config::TokenStoreKind;
 use crate::context::Context;
 use crate::error::{Directive, Failure};
@@ -149,13 +152,14 @@ fn follow_phase(context: &Context, current: &Current, group: &mut Group) -> Know
     known
 }
 
-/// Spawns the control, the canary, and the watch for late writes.
+/// Spawns the control, the canary, and the watches for late writes and outages.
 fn spawn_watches(context: &Context, writer: Writer, term: i64, current: Current, group: &mut Group) {
     let instance = context.deployment.instance.clone();
     let control = Control { writer: writer.clone(), term, instance, state: LeaderState::Leads };
     group.spawn(Task::Control, control.run(group.stop.clone()));
     let late_writes = LateWriteWatch::new(context, writer.clone(), term, current, group.stop.clone());
     group.spawn(Task::LateWrites, late_writes.run());
+    group.spawn(Task::Outages, outage_event::tell(context.clone(), writer.clone(), group.stop.clone()));
     let (interval, health) = (context.settings.stream.canary_interval, Arc::clone(&context.health));
     group.spawn(Task::Canary, canary::write_heartbeats(writer, term, interval, health, group.stop.clone()));
 }
@@ -292,7 +296,7 @@ pub(crate) async fn renew(
     let mut delay = lease.interval();
     let mut failed = RepeatedFailure::default();
     while pause(&stop, delay).await {
-        match lease.renew(health.lag()).await {
+        match before_end(&mut lease, health.lag()).await {
             Ok(()) => {
                 renewed.send_replace(lease.validity);
                 health.leads_until(lease.validity.until);
@@ -301,8 +305,14 @@ pub(crate) async fn renew(
                     info!(failures = ended.failures, seconds = ended.seconds, "the lease can be renewed again");
                 }
             }
-            Err(Unfinished::Interrupted(interruption)) => return Err(interruption.into()),
-            Err(_) if lease.validity.left().is_zero() => return Err(Interruption::LeaseLost.into()),
+            Err(Unfinished::Interrupted(interruption)) => {
+                tell_lost(&health, lease.validity.until);
+                return Err(interruption.into());
+            }
+            Err(_) if lease.validity.left().is_zero() => {
+                tell_lost(&health, lease.validity.until);
+                return Err(Interruption::LeaseLost.into());
+            }
             Err(Unfinished::Failed(failure)) => {
                 if failed.is_new(&failure) {
                     warn!(error = %failure, "the lease could not be renewed; retrying");
@@ -312,4 +322,20 @@ pub(crate) async fn renew(
         }
     }
     Ok(())
+}
+
+/// Renews the lease. A renewal that is not answered before the end of the lease comes too late.
+async fn before_end(lease: &mut Lease, lag: Option<f64>) -> Result<(), Unfinished> {
+    let end = lease.validity.until.into();
+    tokio::time::timeout_at(end, lease.renew(lag)).await.unwrap_or(Err(Interruption::LeaseLost.into()))
+}
+
+/// Tells that the lease is lost, at once and once for each leadership: the end of its tasks may take seconds. `until` is
+/// the end of the lease by the clock of this process.
+pub(crate) fn tell_lost(health: &Health, until: Instant) {
+    if health.loses_lease() {
+        let ago = i64::try_from(until.elapsed().as_millis()).unwrap_or_default();
+        let since = DateTime::from_millis(clock::now().timestamp_millis() - ago).try_to_rfc3339_string().ok();
+        warn!(since, "the lease was lost: nothing is written any more, and this instance stands by");
+    }
 }

@@ -11,6 +11,7 @@ pub(crate) mod late_write_watch;
 pub(crate) mod lead;
 mod leadership_event;
 pub(crate) mod maintenance_steps;
+mod outage_event;
 pub(crate) mod pause;
 pub(crate) mod reader;
 pub(crate) mod schema_memory;

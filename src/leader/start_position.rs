@@ -15,7 +15,7 @@ use crate::error::Failure;
 use crate::failpoint;
 use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::gaps;
-use crate::maintenance::resync::Resync;
+use crate::maintenance::resync::{FIRST_START, Resync};
 use crate::model::names::LINKS;
 use crate::model::names::STATE;
 use crate::model::names::state_id::BEGINNING;
@@ -105,7 +105,7 @@ pub async fn start(
     }
     let (time, cause) = match old_worker_time(old_worker).await? {
         Some(time) => (time, "taking over from the old worker"),
-        None => (beginning(writer, term).await?, "first start"),
+        None => (beginning(writer, term).await?, FIRST_START),
     };
     // The resync starts from its beginning, even if an earlier start left one unfinished: the old worker may have
     // stored an older token since.

@@ -23,7 +23,7 @@ const OTHERS_DONE: &str = "others_done";
 
 /// Makes the filter of a backfill of selected recruiters; `None` when the stored text is none.
 #[must_use]
-pub(super) fn selected(filter: &str, active_only: bool) -> Option<Document> {
+pub(crate) fn selected(filter: &str, active_only: bool) -> Option<Document> {
     let json: serde_json::Map<String, serde_json::Value> = serde_json::from_str(filter).ok()?;
     let filter = Document::try_from(json).ok()?;
     Some(doc! { "$and": [scan::backfill_filter(None, active_only), filter] })

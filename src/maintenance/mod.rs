@@ -1,6 +1,6 @@
 //! The work beside the stream: stored commands, resyncs, backfills, replays, retries of dead letters, gaps.
 
-mod backfill;
+pub(crate) mod backfill;
 pub(crate) mod backfill_dry_run;
 pub(crate) mod backfill_mirror;
 mod command;

@@ -36,6 +36,9 @@ use crate::source::scan;
 use crate::write::dead_letters::EventPosition;
 use crate::write::{Writer, update_command};
 
+/// The cause of the resync at the very first start.
+pub(crate) const FIRST_START: &str = "first start";
+
 /// The position inside [`ResyncStage::Others`].
 #[derive(Debug)]
 enum Other {
@@ -54,6 +57,7 @@ pub(crate) struct StoredResync {
     /// The last `_id` that is done in this stage.
     pub after: Option<Bson>,
     pub began: Option<DateTime>,
+    cause: Option<String>,
     id: Option<ObjectId>,
     again: bool,
 }
@@ -69,6 +73,16 @@ impl StoredResync {
         Ok(stored.as_ref().map(Self::of))
     }
 
+    /// True for the resync of the very first start, which fills `jobs_partners`.
+    #[must_use]
+    pub(crate) fn is_first_fill(&self) -> bool {
+        self.is_of(FIRST_START)
+    }
+
+    fn is_of(&self, cause: &str) -> bool {
+        self.cause.as_deref() == Some(cause)
+    }
+
     /// The collection whose documents the present stage goes through; `None` before the first stage.
     #[must_use]
     pub(crate) fn collection(&self) -> Option<&'static str> {
@@ -80,6 +94,7 @@ impl StoredResync {
             stage: stored.get_str("stage").ok().map(ToOwned::to_owned),
             after: stored.get("after").cloned(),
             began: stored.get_datetime("began").ok().copied(),
+            cause: stored.get_str("cause").ok().map(ToOwned::to_owned),
             id: stored.get_object_id("id").ok(),
             again: stored.get_bool("again").unwrap_or_default(),
         }
@@ -125,6 +140,9 @@ impl Resync {
         let (stage, id) = (ResyncStage::Others(WatchedCollection::Recruiters), ObjectId::new());
         let began = server_time(writer.database()).await?;
         let resync = Self { stage, after: None, other: Other::Scan(None), began, id, again: false, term };
+        // A resync that begins again for the same reason is the same one to people: a step was repeated, or a leader
+        // took over before its first checkpoint.
+        let is_told = StoredResync::read(writer.database()).await?.is_some_and(|stored| stored.is_of(cause));
         failpoint::passed("resync");
         gaps::assign(writer, id).await?;
         let fields = doc! {
@@ -135,7 +153,9 @@ impl Resync {
         // The lease fences this write. The term in the filter is not enough: when a successor finishes its resync, it
         // deletes the document, and then no term is stored.
         update_command::record(writer, STATE, filter, doc! { "$set": fields }).await?;
-        writer.note(TimelineEvent::ResyncBegan { cause: cause.to_owned() });
+        if !is_told {
+            writer.note(TimelineEvent::ResyncBegan { cause: cause.to_owned() });
+        }
         Ok(resync)
     }
 

@@ -36,6 +36,8 @@ pub(crate) const OUTBOX: &str = "stream_processor_outbox";
 pub(crate) const EVENTS: &str = "stream_processor_events";
 /// Signals: what operators without a shell ask for, and the answers.
 pub(crate) const SIGNALS: &str = "stream_processor_signals";
+/// The signs of life of all instances.
+pub(crate) const INSTANCES: &str = "stream_processor_instances";
 /// The changes that `setup` made, so that `setup --down` can take them back.
 pub(crate) const SETUP: &str = "stream_processor_setup";
 

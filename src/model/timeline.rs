@@ -1,13 +1,16 @@
 //! The events of the timeline (`stream_processor_events`): the one place that decides what an event is and which fields
 //! it has. Fields are words, numbers and names of instances, never a value of a document and never a person's name.
 
-use bson::{Bson, Document, doc};
+use bson::{Bson, DateTime, Document, doc};
 
 /// The longest text of a field, in characters.
 const LONGEST: usize = 200;
 
+/// The kind of an outage. The next leader looks whether it is told already.
+pub(crate) const DATABASE_AWAY: &str = "database_away";
+
 /// The kinds of events, with their meaning.
-pub(crate) const KINDS: [(&str, &str); 16] = [
+pub(crate) const KINDS: [(&str, &str); 17] = [
     ("leadership", "An instance began to lead: from whom, and how long after the leadership before began."),
     ("phase_step", "The phase changed."),
     ("gap_opened", "A span of the stream was not read, and why."),
@@ -26,6 +29,7 @@ pub(crate) const KINDS: [(&str, &str); 16] = [
     ("schema_changed", "The validator or an index of `jobs_partners` changed."),
     ("paused", "An operator paused the service; an alert fires when the limit is over."),
     ("resumed", "An operator ended the pause or the halt, which lasted so long."),
+    ("database_away", "MongoDB did not answer: from when to when, by the clock of the instance, and why."),
     ("stepped_down", "A leader gave the lease back, and does not ask for it for so long."),
 ];
 
@@ -105,6 +109,13 @@ pub(crate) enum TimelineEvent {
         /// The length of the pause or the halt, in seconds.
         seconds: i64,
     },
+    DatabaseAway {
+        from: DateTime,
+        to: DateTime,
+        seconds: i64,
+        /// Why the last ping failed.
+        cause: String,
+    },
     SteppedDown {
         instance: String,
         seconds: i64,
@@ -131,6 +142,7 @@ impl TimelineEvent {
             Self::SchemaChanged { .. } => "schema_changed",
             Self::Paused { .. } => "paused",
             Self::Resumed { .. } => "resumed",
+            Self::DatabaseAway { .. } => DATABASE_AWAY,
             Self::SteppedDown { .. } => "stepped_down",
         }
     }
@@ -168,6 +180,9 @@ impl TimelineEvent {
             Self::SchemaChanged { change } => doc! { "change": clipped(change) },
             Self::Paused { limit_seconds } => doc! { "limit_seconds": limit_seconds },
             Self::Resumed { seconds } => doc! { "seconds": seconds },
+            Self::DatabaseAway { from, to, seconds, cause } => {
+                doc! { "from": from, "to": to, "seconds": seconds, "cause": clipped(cause) }
+            }
             Self::SteppedDown { instance, seconds } => doc! { "instance": clipped(instance), "seconds": seconds },
         }
     }

@@ -56,6 +56,10 @@ pub(super) struct HealthState {
     pub(super) halted: bool,
     /// True while this instance leads and the service is paused.
     pub(super) paused: bool,
+    /// True once the lease of this leadership is lost.
+    is_lost: bool,
+    /// True while this instance does not ask for the lease, because it was told to step down.
+    stepped_down: bool,
     /// Watched collections that were dropped or renamed and are not repaired yet.
     dropped: BTreeSet<&'static str>,
     /// The server's time in the last reply of the stream, and the time of the reply by the clock of this process.
@@ -65,7 +69,7 @@ pub(super) struct HealthState {
     /// The time at which the last checkpoint was saved.
     checkpointed: Option<Instant>,
     /// The last sign of life of each part.
-    beats: BTreeMap<HealthPart, Instant>,
+    pub(super) beats: BTreeMap<HealthPart, Instant>,
     /// The time between two canaries; `None` while this instance writes none.
     canary_interval: Option<Duration>,
     /// The time at which a batch was last applied, the canary was started, or the stream had caught up. `None` while a
@@ -79,7 +83,7 @@ impl HealthState {
     /// The role. A leader whose lease ran out may not write any more, so it is none.
     pub(super) fn role(&self) -> Role {
         match self.leads_until {
-            Some(until) if self.role == Role::Leader && until <= clock::instant() => Role::Standby,
+            Some(until) if self.role == Role::Leader && (self.is_lost || until <= clock::instant()) => Role::Standby,
             _ => self.role,
         }
     }
@@ -131,7 +135,7 @@ pub struct Health {
 }
 
 /// The time without a sign of life after which a loop counts as dead (spec 06, "`/livez`").
-const DEAD_AFTER: Duration = Duration::from_secs(90);
+pub(super) const DEAD_AFTER: Duration = Duration::from_secs(90);
 /// The time that a canary may take to come back, beyond three times its interval.
 const SLOW: Duration = Duration::from_secs(4);
 impl Health {
@@ -145,6 +149,8 @@ impl Health {
             troubles: BTreeMap::new(),
             halted: false,
             paused: false,
+            is_lost: false,
+            stepped_down: false,
             dropped: BTreeSet::new(),
             server: None,
             applied: None,
@@ -175,6 +181,7 @@ impl Health {
         self.with(|state| {
             state.role = role;
             state.paused = false;
+            state.is_lost = false;
             state.leads_until = None;
             state.forget_stream();
         });
@@ -186,6 +193,22 @@ impl Health {
             state.paused = paused;
             state.forget_stream();
         });
+    }
+
+    /// Reports that the lease of this leadership is lost. True the first time.
+    pub(crate) fn loses_lease(&self) -> bool {
+        self.with(|state| !std::mem::replace(&mut state.is_lost, true))
+    }
+
+    /// Reports that this instance begins or ends not to ask for the lease after `stepdown`.
+    pub fn set_stepped_down(&self, stepped_down: bool) {
+        self.with(|state| state.stepped_down = stepped_down);
+    }
+
+    /// True while this instance does not ask for the lease after `stepdown`.
+    #[must_use]
+    pub fn has_stepped_down(&self) -> bool {
+        self.with(|state| state.stepped_down)
     }
 
     /// Reports the end of the lease of this leader, by the clock of this process.

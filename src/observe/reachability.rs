@@ -1,7 +1,7 @@
 //! Whether MongoDB answers a ping, which tells a database that is away from a slow one. The task
 //! `service::database_watch` reports every ping here.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock;
@@ -16,10 +16,22 @@ struct Silence {
     problem: String,
 }
 
+/// An outage of MongoDB that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outage {
+    /// The time from the first failed ping to the answer.
+    pub lasted: Duration,
+    /// The time of the answer.
+    pub ended: Instant,
+    pub cause: String,
+}
+
 /// The last pings of this process.
 #[derive(Debug, Default)]
 pub(crate) struct Reachability {
     silence: Mutex<Option<Silence>>,
+    /// The last outage, until a leader has told it.
+    outage: Mutex<Option<Outage>>,
 }
 
 impl Reachability {
@@ -44,8 +56,19 @@ impl Reachability {
 
     /// Reports an answered ping. Returns how long MongoDB was away; `None` when it did not count as away.
     pub(crate) fn answered(&self) -> Option<Duration> {
-        let before = self.with(Option::take)?;
-        (before.failed >= FAILED).then(|| before.since.elapsed())
+        let before = self.with(Option::take).filter(|before| before.failed >= FAILED)?;
+        let (lasted, ended) = (before.since.elapsed(), clock::instant());
+        *self.last() = Some(Outage { lasted, ended, cause: before.problem });
+        Some(lasted)
+    }
+
+    /// The last outage, once.
+    pub(crate) fn take_outage(&self) -> Option<Outage> {
+        self.last().take()
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Outage>> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sentence for the operator while MongoDB counts as away; otherwise `None`.
@@ -76,5 +99,7 @@ mod tests {
         let problem = pings.problem().unwrap();
         assert!(problem.contains("network: timed out"), "{problem}");
         assert!(pings.answered().is_some() && pings.problem().is_none());
+        assert_eq!(pings.take_outage().unwrap().cause, "network: timed out");
+        assert_eq!(pings.take_outage(), None, "an outage is told once");
     }
 }

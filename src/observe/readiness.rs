@@ -81,8 +81,20 @@ mod tests {
 
     use bson::Timestamp;
 
+    use super::super::health::{DEAD_AFTER, HealthPart};
     use super::*;
     use crate::clock;
+
+    #[test]
+    fn a_loop_without_a_sign_of_life_is_dead_unless_the_leader_is_halted() {
+        let second = Duration::from_secs(1);
+        let health = Health::new(second, second, second);
+        let long_ago = clock::instant().checked_sub(DEAD_AFTER + second).unwrap();
+        health.with(|state| state.beats.insert(HealthPart::Pipeline, long_ago));
+        assert_eq!(health.dead(), [HealthPart::Pipeline]);
+        health.halt();
+        assert_eq!(health.dead(), []);
+    }
 
     #[test]
     fn a_halted_leader_does_not_say_that_it_catches_up() {

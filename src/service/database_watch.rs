@@ -1,17 +1,15 @@
 //! Pings MongoDB all the time, so that an outage is told with its cause within seconds. Commands of the service notice it
 //! late: the driver selects a server for 30 s first.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bson::doc;
-use mongodb::Database;
 use mongodb::options::{ReadPreference, SelectionCriteria};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::context::Context;
 use crate::error::{Failure, describe};
-use crate::observe::health::Health;
 use crate::tasks::pause;
 
 /// The time between two pings.
@@ -23,8 +21,8 @@ const LONGEST: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// None.
-pub(crate) async fn watch(database: Database, health: Arc<Health>, stop: CancellationToken) -> Result<(), Failure> {
-    let admin = database.client().database("admin");
+pub(super) async fn watch(context: Context, stop: CancellationToken) -> Result<(), Failure> {
+    let (admin, health) = (context.database.client().database("admin"), &context.health);
     loop {
         // Any member will do: an election is no outage, and the commands of the service tell a missing primary.
         let nearest = SelectionCriteria::ReadPreference(ReadPreference::Nearest { options: None });
@@ -34,7 +32,8 @@ pub(crate) async fn watch(database: Database, health: Arc<Health>, stop: Cancell
             answer = tokio::time::timeout(LONGEST, ping) => match answer {
                 Ok(Ok(_)) => None,
                 Ok(Err(error)) => Some(describe(&error)),
-                Err(_) => Some(format!("no answer to a ping within {} s", LONGEST.as_secs())),
+                // The driver still looks for a server. A member that refuses connections is no slow one.
+                Err(_) => Some(context.primary_changes.unreached().unwrap_or_else(no_answer)),
             },
         };
         match problem {
@@ -53,4 +52,8 @@ pub(crate) async fn watch(database: Database, health: Arc<Health>, stop: Cancell
             return Ok(());
         }
     }
+}
+
+fn no_answer() -> String {
+    format!("no answer to a ping within {} s", LONGEST.as_secs())
 }

@@ -2,6 +2,7 @@
 
 pub mod connect;
 mod database_watch;
+mod heartbeats;
 pub(crate) mod label_guard;
 mod operator_signal;
 mod operator_signals;
@@ -15,7 +16,6 @@ mod verdict_log;
 
 use std::sync::Arc;
 
-use mongodb::Database;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, info, info_span};
@@ -105,10 +105,12 @@ async fn serve_and_lead(
     let told = (context.deployment.origin(), context.settings.notices.clone());
     let watched = (context.target.clone(), context.database.clone(), Arc::clone(&context.health));
     group.spawn(Task::Target, watch(watched, told, group.stop.clone()));
-    let pinged = (Database::clone(&context.database), Arc::clone(&context.health));
-    group.spawn(Task::Database, database_watch::watch(pinged.0, pinged.1, group.stop.clone()));
-    group.spawn(Task::Pipeline, stand_by::lead_in_turn(context, group.stop.clone()));
-    match group.join(Task::Pipeline).await {
+    group.spawn(Task::Database, database_watch::watch(context.clone(), group.stop.clone()));
+    group.spawn(Task::Heartbeats, heartbeats::write(context.clone(), group.stop.clone()));
+    group.spawn(Task::Pipeline, stand_by::lead_in_turn(context.clone(), group.stop.clone()));
+    let ended = group.join(Task::Pipeline).await;
+    heartbeats::end(&context).await;
+    match ended {
         Ok(()) => Ok(Exit::Done),
         Err(cause) => Err(Refusal::new(Exit::Findings, format!("{cause}; {}", cause.advice()))),
     }

@@ -12,7 +12,7 @@ use crate::interruption::{Interruption, Unfinished};
 use crate::leader::control::Decision;
 use crate::leader::pause::StoredPause;
 use crate::leader::{during_pause, halt, lead};
-use crate::lease::{self, Lease};
+use crate::lease::{self, Lease, leadership_name};
 use crate::observe::health::{HealthPart, Role};
 use crate::observe::repeated_failure::RepeatedFailure;
 use crate::retry::Delays;
@@ -23,7 +23,7 @@ use bson::DateTime;
 /// Competes for the lease, leads, and competes again when the leadership ends, until `stop`.
 pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> Result<(), Unfinished> {
     let mut leaderships = 0_u64;
-    while let Some(lease) = wait_for_lease(&context, &holder(&context, leaderships), &stop).await {
+    while let Some(lease) = wait_for_lease(&context, leaderships, &stop).await {
         leaderships += 1;
         let (term, began) = (lease.term, clock::instant());
         info!(term, "this instance leads");
@@ -32,6 +32,9 @@ pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> R
         context.health.leads_until(lease.validity.until);
         let mut lease = lease;
         let outcome = lead_until_end(&context, &mut lease, &stop).await;
+        if matches!(outcome, Err(Unfinished::Interrupted(Interruption::LeaseLost))) {
+            lead::tell_lost(&context.health, clock::instant());
+        }
         context.health.set_role(Role::Standby);
         if let Err(failure) = lease.release().await {
             warn!(error = %failure, "the lease could not be released; it expires by itself");
@@ -39,15 +42,16 @@ pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> R
         let (seconds, position) = (began.elapsed().as_secs(), last_position(&context));
         info!(term, seconds, position = position.as_deref(), "this instance leads no longer");
         match outcome {
-            Ok(()) => {}
-            Err(Unfinished::Interrupted(Interruption::LeaseLost)) => warn!("the lease was lost; standing by"),
+            Ok(()) | Err(Unfinished::Interrupted(Interruption::LeaseLost)) => {}
             Err(Unfinished::Interrupted(Interruption::SteppedDown(duration))) => {
                 let seconds = duration.as_secs();
                 info!(
                     seconds,
                     "an operator told this instance to step down; it asks for the lease again after this time"
                 );
+                context.health.set_stepped_down(true);
                 tasks::pause(&stop, duration).await;
+                context.health.set_stepped_down(false);
             }
             Err(unfinished) => {
                 tracing::error!(error = %unfinished, advice = unfinished.advice(), "the leadership failed");
@@ -66,13 +70,6 @@ pub(crate) async fn lead_in_turn(context: Context, stop: CancellationToken) -> R
 fn last_position(context: &Context) -> Option<String> {
     let seconds = context.metrics.checkpoint_timestamp.get();
     (seconds > 0.0).then(|| text(DateTime::from_millis(seconds as i64 * 1_000)))
-}
-
-/// The name under which this process holds the lease. Each leadership has its own: a holder takes its own lease at once,
-/// and a write of its leadership before may still be unanswered (docs/protocol.md).
-fn holder(context: &Context, leaderships: u64) -> String {
-    let instance = &context.deployment.instance;
-    if leaderships == 0 { instance.clone() } else { format!("{instance}/{}", leaderships + 1) }
 }
 
 /// Leads, unless the service is paused. After a pause or a halt, leads again with the same lease, as a person decided.
@@ -101,8 +98,10 @@ async fn lead_until_end(context: &Context, lease: &mut Lease, stop: &Cancellatio
     }
 }
 
-/// Stands by until this instance gets the lease; `None` when `stop` comes first.
-async fn wait_for_lease(context: &Context, holder: &str, stop: &CancellationToken) -> Option<Lease> {
+/// Stands by until this instance gets the lease; `None` when `stop` comes first. `leaderships` is the number of those
+/// before.
+async fn wait_for_lease(context: &Context, leaderships: u64, stop: &CancellationToken) -> Option<Lease> {
+    let holder = leadership_name(&context.deployment.instance, leaderships);
     let duration = context.settings.lease.duration;
     let mut delays = Delays::up_to(Duration::from_secs(5));
     let mut before: Option<(String, Instant)> = None;
@@ -111,7 +110,7 @@ async fn wait_for_lease(context: &Context, holder: &str, stop: &CancellationToke
         if stop.is_cancelled() {
             return None;
         }
-        let acquired = match Lease::acquire(&context.database, holder, duration).await {
+        let acquired = match Lease::acquire(&context.database, &holder, duration).await {
             Ok(Some(mut lease)) => lead::raise_term(context, &mut lease).await.map(|()| Some(lease)),
             other => other.map_err(Unfinished::from),
         };

@@ -14,6 +14,7 @@ use crate::model::names::COMMANDS;
 use crate::model::names::DEAD_LETTERS;
 use crate::model::names::EVENTS;
 use crate::model::names::GAPS;
+use crate::model::names::INSTANCES;
 use crate::model::names::JOB_RUNS;
 use crate::model::names::LINKS;
 use crate::model::names::OFFERS;
@@ -26,8 +27,20 @@ use crate::model::names::WatchedCollection;
 use crate::ticker::ledger;
 
 /// The required collections: the target and the service's own.
-pub const COLLECTIONS: [&str; 11] =
-    [OFFERS, STATE, HISTORY_COLLECTION, LINKS, DEAD_LETTERS, GAPS, COMMANDS, JOB_RUNS, OUTBOX, EVENTS, SETUP];
+pub const COLLECTIONS: [&str; 12] = [
+    OFFERS,
+    STATE,
+    HISTORY_COLLECTION,
+    LINKS,
+    DEAD_LETTERS,
+    GAPS,
+    COMMANDS,
+    JOB_RUNS,
+    OUTBOX,
+    EVENTS,
+    INSTANCES,
+    SETUP,
+];
 
 /// Collections of the platform that the time-based jobs query. `setup` adds indexes for these queries where such a
 /// collection exists, and never creates the collection.

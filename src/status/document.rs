@@ -9,6 +9,8 @@ use serde::Serialize;
 use super::conditions::{PauseCondition, ServiceCondition};
 use super::counts::Counts;
 use super::events::ShownEvent;
+use super::instances::InstanceStatus;
+use super::running::RunningWork;
 use super::survey::ServiceFacts;
 use super::survey::Survey;
 use super::time::text;
@@ -52,7 +54,7 @@ pub(crate) struct Status {
 /// This process.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Instance {
-    /// The name under which the instance holds the lease.
+    /// The name of the instance.
     pub name: String,
     /// `environment` of the configuration.
     pub environment: &'static str,
@@ -108,6 +110,10 @@ pub(crate) struct Service {
     pub pause: Option<PauseStatus>,
     /// The leader; null when no instance leads.
     pub leader: Option<Leader>,
+    /// All instances, the leader first.
+    pub instances: Vec<InstanceStatus>,
+    /// The work that runs now: a resync or the first fill, stored commands, time-based jobs.
+    pub running: Vec<RunningWork>,
     /// The checkpoint; null before the first one, and where this instance cannot read it.
     pub checkpoint: Option<CheckpointStatus>,
     /// The time that the oplog holds, in seconds; null where the oplog may not be read.
@@ -158,7 +164,7 @@ pub(crate) struct PauseStatus {
 /// The leader.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Leader {
-    /// The name under which the leader holds the lease.
+    /// The name of the instance that has the lease.
     pub name: String,
     /// The term of the lease.
     pub term: i64,
@@ -338,6 +344,8 @@ impl Service {
                 term: leader.term,
                 lag_seconds: facts.leader_condition().and_then(|leader| leader.lag).map(tenth),
             }),
+            instances: facts.instances.clone(),
+            running: facts.running.clone(),
             checkpoint: facts.checkpoint.as_ref().map(|checkpoint| CheckpointStatus {
                 cluster_time: time(checkpoint.cluster_time),
                 age_seconds: facts.checkpoint_age().unwrap_or_default(),

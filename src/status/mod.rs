@@ -4,6 +4,8 @@ pub(crate) mod conditions;
 pub(crate) mod counts;
 pub(crate) mod document;
 pub(crate) mod events;
+pub(crate) mod instances;
+pub(crate) mod running;
 pub(crate) mod survey;
 pub(crate) mod time;
 pub(crate) mod verdict;

@@ -13,6 +13,8 @@ use tracing::{info, warn};
 use super::conditions::LeaderCondition;
 use super::counts::{self, Counts};
 use super::events::{self, ShownEvent};
+use super::instances::{self, InstanceStatus};
+use super::running::{RunningWork, running};
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
@@ -57,8 +59,12 @@ pub(crate) struct ServiceFacts {
     pub conditions: Vec<Condition>,
     /// The leader; `None` when no instance leads.
     pub leader: Option<Holder>,
+    /// All instances, the leader first.
+    pub instances: Vec<InstanceStatus>,
     /// True while the leader is halted.
     pub is_halted: bool,
+    /// The work that runs now.
+    pub running: Vec<RunningWork>,
     /// What still has to be repaired.
     pub repair: RepairCondition,
     /// The pause; `None` while the service is not paused.
@@ -241,16 +247,19 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
     let at = server_time(database).await?;
     let phase = state::load(database, context.settings.phase.initial).await?;
     let known = state::facts(database, &phase, None, at).await?;
-    let next = phase.phase.next();
+    let (next, leader) = (phase.phase.next(), lease::current(database).await?);
+    let resync = StoredResync::read(database).await?;
     Ok(ServiceFacts {
         at,
         asked,
         conditions: next.map(|next| conditions(&known, next)).unwrap_or_default(),
         late_writes: LateWrites::read(database, &phase).await?.map(|late| late.report()),
         phase,
-        leader: lease::current(database).await?,
+        instances: instances::read(database, leader.as_ref(), at).await?,
+        leader,
         is_halted: StoredHalt::read(database).await?.is_some(),
-        repair: repairs::read(database, StoredResync::read(database).await?.as_ref()).await?,
+        repair: repairs::read(database, resync.as_ref()).await?,
+        running: running(context, resync.as_ref()).await?,
         pause: StoredPause::read(database).await?,
         // A checkpoint that cannot be read counts as none here; the leader, which needs it, reports the failure.
         checkpoint: with_deadline(lead::store(context).load()).await.ok().flatten(),

@@ -255,6 +255,14 @@ pub async fn progress(database: &Database, term: i64, id: &str, report: &JobRepo
     update(database, term, id, counts(report)).await
 }
 
+/// Stores how far a run is that is under way: the documents that are done, and all of them.
+///
+/// # Errors
+/// As [`progress`].
+pub async fn part(database: &Database, term: i64, id: &str, done: u64, all: u64) -> Result<(), Unfinished> {
+    update(database, term, id, doc! { "part_done": counted(done), "part_of": counted(all) }).await
+}
+
 /// Puts off a run that gave up. The run is due again at `until`, and its counts so far are kept.
 ///
 /// # Errors

@@ -32,6 +32,8 @@ pub(crate) struct StoredRun {
     pub changed: Option<u64>,
     /// The number of documents that could not be changed; `None` for an occurrence that was not run.
     pub failed: Option<u64>,
+    /// Of a run under way, the documents that are done and all of them; `None` where the job does not tell.
+    pub part: Option<(u64, u64)>,
     /// The numbers of documents that were left unchanged, by reason.
     pub skipped: Document,
     /// Of the changed documents, the numbers by kind.
@@ -72,6 +74,7 @@ impl StoredRun {
             matched: count("matched"),
             changed: count("changed"),
             failed: count("failed"),
+            part: count("part_done").zip(count("part_of")),
             skipped: stored.get_document("skipped").cloned().unwrap_or_default(),
             changed_as: stored.get_document("changed_as").cloned().unwrap_or_default(),
             error: text("error"),

@@ -15,7 +15,7 @@ use crate::model::ids::typed;
 use crate::model::names::OFFERS;
 use crate::model::names::STATE;
 use crate::model::names::WatchedCollection;
-use crate::model::names::state_id::CHECKPOINT;
+use crate::model::names::state_id::{CHECKPOINT, HALT, PAUSE};
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::collection;
 use crate::observe::health::Health;
@@ -137,9 +137,11 @@ impl Rechecker {
 
     async fn is_behind(&self, seen: Timestamp) -> Result<bool, Failure> {
         match &self.behind {
-            // Without a checkpoint in the database, checkpoints are in files. Then the settle delay must do.
+            // Without a checkpoint in the database, checkpoints are in files. Then the settle delay must do. A leader that
+            // is halted or paused reads nothing, so a wait for it would be in vain.
             Behind::Instance => Ok(lease::current(&self.database).await?.is_some()
-                && checkpoint(&self.database).await?.is_some_and(|checkpoint| checkpoint < seen)),
+                && checkpoint(&self.database).await?.is_some_and(|checkpoint| checkpoint < seen)
+                && !rests(&self.database).await?),
             Behind::This(health) => Ok(health.applied_time().is_none_or(|applied| applied < seen)),
         }
     }
@@ -165,6 +167,12 @@ impl Rechecker {
             }
         }
     }
+}
+
+/// True while the leader is halted or paused.
+async fn rests(database: &CausalDatabase) -> Result<bool, Failure> {
+    let resting = doc! { "_id": { "$in": [HALT, PAUSE] } };
+    Ok(collection(database, STATE).find_one(resting).await.map_err(Failure::Read)?.is_some())
 }
 
 async fn checkpoint(database: &CausalDatabase) -> Result<Option<Timestamp>, Failure> {

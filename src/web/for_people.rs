@@ -22,6 +22,12 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
+/// Whole seconds, as [`duration`].
+#[expect(clippy::cast_precision_loss, reason = "a duration in seconds")]
+pub(super) fn whole(seconds: &u64) -> String {
+    duration(*seconds as f64)
+}
+
 /// A number for people. A fraction below 100 gets one decimal; all other numbers are rounded to whole numbers.
 pub(super) fn number(number: &f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate: neither negative nor huge")]

@@ -7,11 +7,12 @@ use std::fmt::Display;
 use askama::Template;
 
 use super::chart::{Chart, Drawn, HEIGHT};
-use super::for_people::{duration, grouped, milliseconds, moment, number};
+use super::for_people::{duration, grouped, milliseconds, moment, number, whole};
 use crate::observe::health::Role;
 use crate::observe::latency::Percentiles;
 use crate::phase::Phase;
 use crate::status::document::{Service, Status};
+use crate::status::instances::InstanceStatus;
 use crate::status::survey::BETWEEN_COUNTS;
 use crate::status::verdict_state::VerdictState;
 
@@ -170,6 +171,10 @@ impl<'a> Page<'a> {
             (reason.replace('_', " "), count(&format!("/service/dead_letters_by_reason/{reason}"), number))
         };
         service.dead_letters_by_reason.iter().map(row).collect()
+    }
+
+    fn has_standby(&self, service: &Service) -> bool {
+        service.instances.iter().any(InstanceStatus::is_standby)
     }
 
     fn unmet(&self, service: &Service) -> usize {

@@ -54,7 +54,10 @@ async fn a_pause_holds_over_a_change_of_leader_and_loses_nothing() {
     let mut first = started_with(&test, &settings).await;
     until_no_resync(&test.database).await;
     settled(&test.database).await;
+    let term = async || state(&test.database, "lease").await.unwrap().get_i64("term").unwrap();
+    let led = term().await;
     pause(&test).await;
+    assert!(term().await > led, "a late write of the leadership before has a term that is over");
     let since = cluster_time_now(&test.database).await;
     until_paused(&first).await;
     let added = recruiter([job("Boulanger")]);
@@ -173,6 +176,10 @@ async fn a_leader_that_steps_down_gives_the_lease_to_a_standby_also_during_a_pau
     assert!(alone.code == 1 && alone.stderr.contains("no instance leads"), "{}", alone.stderr);
     let first = started_with(&test, &LEASE).await;
     until_no_resync(&test.database).await;
+    let refused = Processor::command(&["stepdown", "--json"], &test, &[]).await;
+    assert!(refused.code == 1 && refused.stderr.contains("no standby gives a sign of life"), "{}", refused.stderr);
+    let commands = test.collection("stream_processor_commands");
+    assert_eq!(commands.count_documents(doc! {}).await.unwrap(), 0, "nothing was asked of the leader");
     let second = Processor::start_ready(&test, &LEASE).await;
     let one = step_down(&test).await;
     assert_eq!(leaders(&[&first, &second]).await, [false, true]);
@@ -188,6 +195,9 @@ async fn a_leader_that_steps_down_gives_the_lease_to_a_standby_also_during_a_pau
 
 /// The first instance may ask for the lease again after a second, so that the second one can step down to it.
 async fn step_down(test: &TestDatabase) -> Value {
+    let standby = doc! { "role": "standby" };
+    let signs = test.collection("stream_processor_instances");
+    eventually(PATIENCE, "a standby gives a sign", async || signs.find_one(standby.clone()).await.unwrap()).await;
     let ended = Processor::command(&["stepdown", "--for", "1", "--json"], test, &[]).await;
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     serde_json::from_str(&ended.stdout).unwrap()
@@ -209,7 +219,7 @@ async fn a_leader_without_a_standby_leads_again_and_the_command_says_so() {
     let test = TestDatabase::create("control_nobody").await;
     let processor = started_with(&test, &LEASE).await;
     until_no_resync(&test.database).await;
-    let ended = Processor::command(&["stepdown", "--for", "4", "--json"], &test, &LEASE).await;
+    let ended = Processor::command(&["stepdown", "--for", "4", "--force", "--json"], &test, &LEASE).await;
     assert_eq!(ended.code, 1, "{}", ended.stdout);
     for told in ["no standby has taken the lease", "leads again; start another instance first"] {
         assert!(ended.stderr.contains(told), "{}", ended.stderr);

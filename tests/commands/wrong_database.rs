@@ -25,6 +25,19 @@ async fn a_database_without_recruiters_is_refused_and_those_with_recruiters_are_
         assert!(ended.stderr.contains(&refusal) && ended.stderr.contains("--allow-empty"), "{}", ended.stderr);
         assert!(ended.stderr.contains(right.name()), "the right one is named: {}", ended.stderr);
     }
+    // The service tells it to those who read its log, as every other line.
+    for (setting, error) in
+        [(vec![], "has no collection `recruiters`"), (vec![("STREAM_PROCESSOR__LOG__LEVEL", "inof")], "log.level")]
+    {
+        let refused = Processor::command(&["run"], &wrong, &setting).await.stderr;
+        let line: serde_json::Value = serde_json::from_str(refused.lines().last().unwrap()).expect("a line of JSON");
+        assert_eq!(
+            (&line["level"], &line["message"]),
+            (&"ERROR".into(), &"the service cannot run".into()),
+            "{refused}"
+        );
+        assert!(line["error"].as_str().unwrap().contains(error), "{refused}");
+    }
     let doctor = Processor::command(&["doctor"], &wrong, &[]).await;
     assert_eq!(doctor.code, 3, "{}", doctor.stdout);
     assert!(doctor.stdout.contains("has no collection `recruiters`"), "{}", doctor.stdout);

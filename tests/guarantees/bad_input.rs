@@ -148,18 +148,20 @@ async fn refused(arguments: &[&str], test: &TestDatabase, uri: &str) -> Ended {
     Processor::command(arguments, test, &[("MONGODB_URI", uri)]).await
 }
 
-/// One sentence on the standard error that has all these words and no password, and this exit code. Faults of the
-/// configuration have a heading, because there may be several.
+/// One sentence on the standard error that has all these words and no password, and this exit code. The service tells it
+/// as a line of its log. Faults of the configuration have a heading, because there may be several.
 #[track_caller]
 fn assert_refused(ended: &Ended, code: i32, words: &[&str]) {
     let Ended { stdout, stderr, .. } = ended;
     assert_eq!(ended.code, code, "{stderr}");
     assert_eq!(stdout, "");
-    let sentence = stderr.strip_prefix("error: ").unwrap_or_else(|| panic!("no error: {stderr}"));
+    let line: serde_json::Value = serde_json::from_str(stderr).unwrap_or_default();
+    let sentence = line["error"].as_str().or_else(|| stderr.strip_prefix("error: "));
+    let sentence = sentence.unwrap_or_else(|| panic!("no error: {stderr}"));
     let sentence = sentence.strip_prefix("1 fault in the configuration\n").unwrap_or(sentence);
     assert_eq!(sentence.trim_end().lines().count(), 1, "not one sentence: {stderr}");
     for word in words {
-        assert!(stderr.contains(word), "no `{word}` in: {stderr}");
+        assert!(sentence.contains(word), "no `{word}` in: {stderr}");
     }
     assert!(!stderr.contains(PASSWORD), "a password is printed");
 }
@@ -196,6 +198,7 @@ fn privileges(database: &str, keep: impl Fn(&str, &str) -> bool) -> Vec<Document
         ("stream_processor_canary", "find insert update"),
         ("stream_processor_gaps", "find insert update"),
         ("stream_processor_events", "find insert update remove"),
+        ("stream_processor_instances", "find insert update remove"),
         ("resumetokens", "find insert update"),
         ("stream_processor_job_runs", "find insert update remove createIndex"),
         ("stream_processor_outbox", "find insert update"),

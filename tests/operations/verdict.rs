@@ -10,7 +10,7 @@ use crate::support::fields::first_job;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{job, recruiter, with};
 use crate::support::runs::started;
-use crate::support::state::{settled, until_no_resync};
+use crate::support::state::{end_lease, settled, until_no_resync};
 use crate::support::waiting::{PATIENCE, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,6 +88,23 @@ async fn an_outage_is_told_by_its_cause_on_every_instance_and_nobody_leads_durin
         (readyz(&first).await.0 == 200 && readyz(&second).await.0 == 200).then_some(())
     })
     .await;
+    for processor in [&first, &second] {
+        let log = processor.stderr();
+        let place = |line: &str| log.find(line).unwrap_or(usize::MAX);
+        assert!(place("the lease was lost") <= place("this instance leads no longer"), "it is told at once: {log}");
+    }
+    let events = test.collection("stream_processor_events");
+    let outage = eventually(PATIENCE, "the timeline tells the outage", async || {
+        events.find_one(doc! { "kind": "database_away" }).await.unwrap()
+    })
+    .await;
+    assert_eq!(outage.get_str("cause").unwrap(), "no answer to a ping within 2 s", "{outage}");
+    let [from, to] = ["from", "to"].map(|end| outage.get_datetime(end).unwrap().timestamp_millis());
+    assert_eq!(outage.get_i64("seconds").unwrap(), (to - from) / 1_000, "{outage}");
+    end_lease(&test.database).await;
+    until_one_leads(&[&first, &second]).await;
+    let told = events.count_documents(doc! { "kind": "database_away" }).await.unwrap();
+    assert_eq!(told, 1, "an outage is told once, whoever leads");
 }
 
 /// Waits until one instance leads. Never do two, and the metric agrees with `/readyz`.

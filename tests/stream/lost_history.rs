@@ -134,6 +134,11 @@ async fn a_halted_leader_keeps_the_lease_until_a_person_decides() {
     let status = Processor::command(&["status"], &test, &[]).await.stdout;
     assert!(status.contains("Halted") && status.contains("stream-processor resume"), "{status}");
     assert_a_waiting_command_tells_of_the_halt(&test).await;
+    let live = processor.http_get("/livez").await;
+    assert!(live.0 == 200 && live.1.contains(r#""dead":[]"#), "a restart would change nothing: {live:?}");
+    // It waits for no leader that reads nothing: each of its waits would take a minute.
+    let verified = Processor::command(&["verify"], &test, &[]).await;
+    assert_eq!(verified.code, 1, "{}", verified.stderr);
     let said = format!("{ready}{status}{}", processor.stderr());
     assert!(!said.contains("a resync follows"), "none follows while the leader is halted: {said}");
 
@@ -291,7 +296,7 @@ async fn assert_commands_tell_that_it_is_lost(test: &TestDatabase, lost: Timesta
         (&["tokens", "show", "--fail-if-lost"], &["no longer in the oplog", "headroom      0s"]),
         (
             &["replay", "--from", &at],
-            &["no longer in the oplog, which begins at", " long", "`stream-processor backfill`"],
+            &["Z) is no longer in the oplog, which begins at", "Z) and is", " long", "`stream-processor backfill`"],
         ),
         (&["replay", "--from", &at, "--dry-run"], &["no longer in the oplog", "`stream-processor backfill`"]),
         (&["doctor"], &["✗ position", "no longer in the oplog", "runs a resync"]),

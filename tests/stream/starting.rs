@@ -8,10 +8,11 @@ use crate::support::change_streams::events_since;
 use crate::support::database::TestDatabase;
 use crate::support::fields::{first_job, text};
 use crate::support::offers;
+use crate::support::processor::Processor;
 use crate::support::recruiters::{id, job, recruiter};
 use crate::support::runs::{started, stopped};
 use crate::support::state::{
-    change_checkpoint, checkpoint, gaps, jobs, links, position, settled, state, until_no_resync, writes,
+    change_checkpoint, checkpoint, end_lease, gaps, jobs, links, position, settled, state, until_no_resync, writes,
 };
 use crate::support::waiting::{PATIENCE, cluster_time_now, eventually};
 
@@ -281,4 +282,24 @@ async fn assert_offers(test: &TestDatabase, count: usize) {
     let offers = offers::read(&test.database).await;
     assert_eq!(offers.len(), count);
     assert!(offers.values().all(|offer| text(offer, "offer_status") == "Active"));
+}
+
+/// A leader that ends before its first checkpoint leaves its resync to the next one, which begins it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_resync_that_begins_again_is_told_once() {
+    let test = TestDatabase::create("starting_told").await;
+    let mut first = Processor::start(&test, &[("STREAM_PROCESSOR__TOKENS__IDLE_INTERVAL", "1h")]);
+    let events = test.collection("stream_processor_events");
+    let began = doc! { "kind": "resync_began" };
+    eventually(PATIENCE, "it is told", async || events.find_one(began.clone()).await.unwrap()).await;
+    first.sigkill();
+    let fields = doc! { "_id": "resync", "cause": "first start", "stage": "recruiters", "after": null };
+    let states = test.collection("stream_processor_state");
+    states.replace_one(doc! { "_id": "resync" }, fields).upsert(true).await.unwrap();
+    states.delete_one(doc! { "_id": "checkpoint" }).await.unwrap();
+    end_lease(&test.database).await;
+    let second = started(&test).await;
+    until_no_resync(&test.database).await;
+    assert_eq!(events.count_documents(began).await.unwrap(), 1);
+    stopped(second).await;
 }

@@ -11,6 +11,7 @@ use crate::mongo::oplog::YOUNG_OPLOG;
 use crate::phase::late_writes::LateWritesReport;
 use crate::shown_time::{shown, shown_text, shown_times};
 use crate::status::events::fields_text;
+use crate::status::instances::InstanceStatus;
 use crate::status::verdict_state::Severity;
 
 /// The seriousness of a line.
@@ -78,6 +79,7 @@ pub(super) fn lines(report: &StatusReport, zone: Tz) -> Vec<Line> {
         plain("phase", &[report.phase, &since]),
         Line::new(if report.leader.is_some() { Tone::Plain } else { Tone::Bad }, "leader", &[&leader_text(report)]),
     ]);
+    lines.extend(instances(&report.instances, zone));
     lines.extend(report.pause.as_ref().map(|pause| {
         let since = pause.since.as_ref().map_or(String::new(), |at| format!("since {}", shown_text(at, zone)));
         Line::new(Tone::Warn, "paused", &[&since, &format!("by {}:", pause.who), &pause.reason])
@@ -114,6 +116,24 @@ pub(super) fn lines(report: &StatusReport, zone: Tz) -> Vec<Line> {
     let names = std::iter::once("last events").chain(std::iter::repeat(""));
     lines.extend(names.zip(&report.events).map(|(name, event)| plain(name, &[&event_text(event, zone)])));
     lines
+}
+
+/// One line for each instance, and one that says that there is no standby.
+fn instances(instances: &[InstanceStatus], zone: Tz) -> Vec<Line> {
+    let mut lines: Vec<Line> = instances.iter().map(|instance| instance_line(instance, zone)).collect();
+    if !instances.is_empty() && !instances.iter().any(InstanceStatus::is_standby) {
+        lines.push(plain("standby", &["none: no instance takes over if the leader ends"]));
+    }
+    lines
+}
+
+fn instance_line(instance: &InstanceStatus, zone: Tz) -> Line {
+    let version =
+        instance.version.as_ref().map_or_else(|| "version unknown".to_owned(), |own| format!("version {own}"));
+    let since = instance.since.as_ref().map_or_else(String::new, |at| format!("since {}", shown_text(at, zone)));
+    let seen = instance.last_seen_seconds.map_or_else(String::new, |seconds| format!("seen {seconds} s ago"));
+    let tone = warn_if(instance.is_silent());
+    Line::new(tone, "instance", &[&instance.name, &instance.role.replace('_', " "), &version, &since, &seen])
 }
 
 fn position(position: Option<&PositionStatus>, zone: Tz) -> Vec<Line> {

@@ -2,7 +2,6 @@
 
 mod lines;
 mod report;
-mod running;
 mod screen;
 
 use std::io::IsTerminal as _;

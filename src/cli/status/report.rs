@@ -7,7 +7,6 @@ use bson::{DateTime, Document, Timestamp, doc};
 use resume_tokens::{Checkpoint, HistoryEntry};
 use serde::Serialize;
 
-use super::running::{RunningWork, running};
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
@@ -28,6 +27,8 @@ use crate::phase::stored_verification::StoredVerification;
 use crate::source::cursor::operation_time;
 use crate::status::conditions::{LeaderCondition, PauseCondition, ServiceCondition};
 use crate::status::events;
+use crate::status::instances::{self, InstanceStatus};
+use crate::status::running::{RunningWork, running};
 use crate::status::verdict::{Verdict, VerdictFacts, problems, verdict};
 use crate::ticker::stored_run::{self, StoredRun};
 use crate::write::stored_dead_letter;
@@ -48,6 +49,8 @@ pub(super) struct StatusReport {
     /// The pause; null while the service is not paused.
     pub pause: Option<PauseStatus>,
     pub leader: Option<LeaderStatus>,
+    /// All instances, the leader first.
+    pub instances: Vec<InstanceStatus>,
     pub position: Option<PositionStatus>,
     /// The mean rate of the last minutes, from the history of checkpoints.
     pub events_per_second: Option<f64>,
@@ -140,6 +143,12 @@ pub(super) struct VerificationStatus {
     pub differences: i64,
 }
 
+impl VerificationStatus {
+    fn of(last: StoredVerification) -> Option<Self> {
+        Some(Self { ended: date(last.ended?)?, differences: last.differences? })
+    }
+}
+
 /// The last ended run of one time-based job.
 #[derive(Debug, Serialize)]
 pub(super) struct JobRun {
@@ -193,6 +202,7 @@ impl StatusReport {
             phase: phase.phase.word(),
             phase_since: phase.since.and_then(date),
             pause: pause.map(PauseStatus::of),
+            instances: instances::read(database, leader.as_ref(), server).await?,
             leader: leader.map(|leader| LeaderStatus::of(leader, server)),
             position,
             // Without a leader that reads, the history of checkpoints says nothing about the present.
@@ -204,9 +214,7 @@ impl StatusReport {
             unfinished_commands: unfinished(context).await?,
             dead_letters,
             target_fields_omitted: context.target.schema().omitted().to_vec(),
-            last_verification: verification.and_then(|last| {
-                Some(VerificationStatus { ended: date(last.ended?)?, differences: last.differences? })
-            }),
+            last_verification: verification.and_then(VerificationStatus::of),
             late_writes,
             jobs: jobs(context).await?,
             events,

@@ -1,4 +1,5 @@
-//! The work that runs now, for `status`: a resync, stored commands and time-based jobs, with what is known of their end.
+//! The work that runs now, for `status`, `/api/status` and the page: a resync or the first fill, stored commands and
+//! time-based jobs, with what is known of their end.
 
 use std::time::Duration;
 
@@ -8,20 +9,21 @@ use serde::Serialize;
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::maintenance::backfill;
 use crate::maintenance::replay::{self, length_text};
 use crate::maintenance::resync::StoredResync;
-use crate::maintenance::stored_commands::{Command, StoredCommand, count};
+use crate::maintenance::stored_commands::{Command, Lane, StoredCommand, count};
 use crate::maintenance::unfinished_commands;
-use crate::model::names::WatchedCollection;
+use crate::model::names::{OFFERS, WatchedCollection};
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 use crate::source::scan;
 use crate::ticker::stored_run;
 
 /// One piece of work that has begun and has not ended.
-#[derive(Debug, PartialEq, Serialize)]
-pub(super) struct RunningWork {
-    /// The name: `resync` with its stage, a command, or a time-based job.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct RunningWork {
+    /// The name: `resync` or `first fill` with its stage, a command, or a time-based job.
     pub what: String,
     /// The part that is done, in percent: of the stage for a resync. Null where nobody knows.
     pub percent: Option<u64>,
@@ -43,7 +45,8 @@ impl RunningWork {
     }
 
     /// The line for a person.
-    pub(super) fn text(&self) -> String {
+    #[must_use]
+    pub(crate) fn text(&self) -> String {
         let running = length_text(Duration::from_secs(self.running_seconds));
         let percent = self.percent.map_or_else(String::new, |percent| format!("  {percent} %"));
         let left = self.seconds_left.map(|seconds| length_text(Duration::from_secs(seconds)));
@@ -66,47 +69,64 @@ fn seconds_left(running: Duration, fraction: f64) -> Option<u64> {
 ///
 /// # Errors
 /// [`Failure::Read`].
-pub(super) async fn running(context: &Context, resync: Option<&StoredResync>) -> Result<Vec<RunningWork>, Failure> {
+pub(crate) async fn running(context: &Context, resync: Option<&StoredResync>) -> Result<Vec<RunningWork>, Failure> {
     let mut works = Vec::new();
     if let Some(resync) = resync {
-        let stage = resync.stage.as_deref().unwrap_or("begun");
-        let done = match (resync.collection(), &resync.after) {
-            (Some(name), Some(Bson::ObjectId(after))) => {
-                let documents = collection(&context.database, name);
-                let all = with_deadline(documents.estimated_document_count()).await.map_err(Failure::Read)?;
-                Some(fraction(counted(context, name, doc! { "_id": { "$lte": after } }).await?, all))
-            }
-            _ => None,
-        };
-        let began = resync.began.unwrap_or_else(clock::now);
-        let mut work = RunningWork::new(format!("resync, stage {stage}"), began, done);
-        // The other stages take a time that nobody knows.
-        work.seconds_left = work.seconds_left.filter(|_| stage == WatchedCollection::Recruiters.name());
-        works.push(work);
+        works.push(resyncing(context, resync).await?);
     }
     for stored in unfinished_commands::running(&context.database).await? {
-        let done = fraction_of(context, &stored).await?;
-        works.push(RunningWork::new(stored.command.name().to_owned(), stored.requested_at, done));
+        // A command of the ticker is a run of the ledger.
+        if stored.command.lane() != Lane::Ticker {
+            let done = fraction_of(context, &stored).await?;
+            works.push(RunningWork::new(stored.command.name().to_owned(), stored.requested_at, done));
+        }
     }
     for run in stored_run::under_way(&context.database).await? {
-        works.extend(run.started.map(|started| RunningWork::new(format!("job {}", run.job), started, None)));
+        let done = run.part.map(|(done, all)| fraction(done, all));
+        works.extend(run.started.map(|started| RunningWork::new(format!("job {}", run.job), started, done)));
     }
     Ok(works)
 }
 
-async fn fraction_of(context: &Context, stored: &StoredCommand) -> Result<Option<f64>, Failure> {
-    Ok(match &stored.command {
-        Command::Backfill { recruiter, active_only } => {
-            let filter = scan::backfill_filter(*recruiter, *active_only);
-            let all = counted(context, WatchedCollection::Recruiters.name(), filter).await?;
-            Some(fraction(count(&stored.progress, "recruiters"), all))
+async fn resyncing(context: &Context, resync: &StoredResync) -> Result<RunningWork, Failure> {
+    let stage = resync.stage.as_deref().unwrap_or("begun");
+    let done = match (resync.collection(), &resync.after) {
+        (Some(name), Some(Bson::ObjectId(after))) => {
+            let documents = collection(&context.database, name);
+            let all = with_deadline(documents.estimated_document_count()).await.map_err(Failure::Read)?;
+            Some(fraction(counted(context, name, doc! { "_id": { "$lte": after } }).await?, all))
         }
-        Command::Replay(span) => replay::until(stored).map(|until| {
-            let seconds = |time: u32| u64::from(time.saturating_sub(span.from.time));
-            fraction(seconds(replay::reached(stored, span.from).time), seconds(until.time))
-        }),
         _ => None,
-    })
+    };
+    let began = resync.began.unwrap_or_else(clock::now);
+    let name = if resync.is_first_fill() { "first fill" } else { "resync" };
+    let mut work = RunningWork::new(format!("{name}, stage {stage}"), began, done);
+    // The other stages take a time that nobody knows.
+    work.seconds_left = work.seconds_left.filter(|_| stage == WatchedCollection::Recruiters.name());
+    Ok(work)
+}
+
+async fn fraction_of(context: &Context, stored: &StoredCommand) -> Result<Option<f64>, Failure> {
+    let recruiters = WatchedCollection::Recruiters.name();
+    let (documents, filter, field) = match &stored.command {
+        Command::Backfill { recruiter, active_only } => {
+            (recruiters, scan::backfill_filter(*recruiter, *active_only), "recruiters")
+        }
+        Command::BackfillSelected { filter, active_only } => match backfill::selected(filter, *active_only) {
+            Some(filter) => (recruiters, filter, "recruiters"),
+            None => return Ok(None),
+        },
+        Command::BackfillMirror => (OFFERS, doc! { "partner_label": &context.settings.target.partner_label }, "offers"),
+        Command::Replay(span) => {
+            return Ok(replay::until(stored).map(|until| {
+                let seconds = |time: u32| u64::from(time.saturating_sub(span.from.time));
+                fraction(seconds(replay::reached(stored, span.from).time), seconds(until.time))
+            }));
+        }
+        _ => return Ok(None),
+    };
+    let all = counted(context, documents, filter).await?;
+    Ok(Some(fraction(count(&stored.progress, field), all)))
 }
 
 async fn counted(context: &Context, name: &str, filter: Document) -> Result<u64, Failure> {
