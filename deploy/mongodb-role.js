@@ -35,6 +35,8 @@ const role =
           "actions": ["insert", "update"] },
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_events" },
           "actions": ["insert", "update", "remove"] },
+        { "resource": { "db": "labonnealternance", "collection": "stream_processor_foreign_writes" },
+          "actions": ["insert", "update", "remove"] },
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_canary" },
           "actions": ["insert", "update"] },
         { "resource": { "db": "labonnealternance", "collection": "resumetokens" },

@@ -53,6 +53,8 @@ pub(crate) enum Task {
     Timeline,
     /// Carries out the commands that pause the service or end the leadership, until the leadership ends.
     Control,
+    /// Counts the writes of others to our offers, until the leadership ends.
+    ForeignWrites,
     /// Counts late writes in `retired`, until the leadership ends.
     LateWrites,
     /// Applies the replies of the reader. When this task ends, the leadership ends. In the group of the whole service,
@@ -63,7 +65,7 @@ pub(crate) enum Task {
 impl Task {
     /// True for the tasks whose writes under the lease end soon after they are told to stop.
     fn writes_shortly(self) -> bool {
-        matches!(self, Self::Canary | Self::Timeline)
+        matches!(self, Self::Canary | Self::Timeline | Self::ForeignWrites)
     }
 
     /// The name in the log.
@@ -85,6 +87,7 @@ impl Task {
             Self::Verification => "verification",
             Self::Timeline => "timeline",
             Self::Control => "control",
+            Self::ForeignWrites => "foreign_writes",
             Self::LateWrites => "late_writes",
             Self::Pipeline => "pipeline",
         }

@@ -14,6 +14,7 @@ use super::canary;
 use super::checkpoint::{CheckpointTerm, Checkpoints};
 use super::control::{Control, LeaderState};
 use super::dropped_source_repair;
+use super::foreign_write_watch::ForeignWriteWatch;
 use super::halt::{self, ResumeOrder};
 use super::late_write_watch::LateWriteWatch;
 use super::leadership_event;
@@ -51,6 +52,7 @@ use crate::ticker::runner::{LeaderHandles, Ticker};
 use crate::verify::continuous::Continuous;
 use crate::write::Writer;
 use crate::write::lease_check::Validity;
+use crate::write::own_writes::OwnWrites;
 use crate::write::recorder::recorder;
 use crate::write::transaction::Fence;
 
@@ -67,6 +69,8 @@ pub(crate) async fn lead(
     let (mut group, term, completeness) = (Group::new(stop), lease.term, lease.completeness.clone());
     let (renewed, validity) = watch::channel(lease.validity);
     let (writer, settings) = (lease.writer(&context.database, validity.clone()), &context.settings);
+    let own_writes = settings.foreign_writes.enabled.then(OwnWrites::default);
+    let writer = writer.remembering(own_writes.clone());
     group.spawn(Task::Lease, renew(lease, renewed, Arc::clone(&context.health), group.stop.clone()));
     let writer = with_timeline(context, writer, term, &mut group);
     // The fence comes before all reads: until then a transaction of the previous leader may still change documents.
@@ -111,7 +115,7 @@ pub(crate) async fn lead(
         completeness,
         stop: group.stop.clone(),
     };
-    spawn_watches(context, writer, term, current, &mut group);
+    spawn_watches(context, (writer, own_writes), term, current, &mut group);
     group.spawn(Task::Reader, reader(context, phase, start.position).run(outbox));
     group.spawn(Task::Verification, Continuous::new(context.clone(), sampler, group.stop.clone()).run());
     group.spawn(Task::Ticker, Ticker::new(context.clone(), handles, group.stop.clone()).run());
@@ -149,13 +153,23 @@ fn follow_phase(context: &Context, current: &Current, group: &mut Group) -> Know
     known
 }
 
-/// Spawns the control, the canary, and the watch for late writes.
-fn spawn_watches(context: &Context, writer: Writer, term: i64, current: Current, group: &mut Group) {
+/// Spawns the control, the canary, and the watches for late and for foreign writes.
+fn spawn_watches(
+    context: &Context,
+    (writer, own_writes): (Writer, Option<OwnWrites>),
+    term: i64,
+    current: Current,
+    group: &mut Group,
+) {
     let instance = context.deployment.instance.clone();
     let control = Control { writer: writer.clone(), term, instance, state: LeaderState::Leads };
     group.spawn(Task::Control, control.run(group.stop.clone()));
     let late_writes = LateWriteWatch::new(context, writer.clone(), term, current, group.stop.clone());
     group.spawn(Task::LateWrites, late_writes.run());
+    if let Some(own) = own_writes {
+        let foreign_writes = ForeignWriteWatch::new(context, writer.clone(), own, term, group.stop.clone());
+        group.spawn(Task::ForeignWrites, foreign_writes.run());
+    }
     let (interval, health) = (context.settings.stream.canary_interval, Arc::clone(&context.health));
     group.spawn(Task::Canary, canary::write_heartbeats(writer, term, interval, health, group.stop.clone()));
 }

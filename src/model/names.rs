@@ -34,6 +34,8 @@ pub const JOB_RUNS: &str = "stream_processor_job_runs";
 pub(crate) const OUTBOX: &str = "stream_processor_outbox";
 /// The timeline: what happened, and when.
 pub(crate) const EVENTS: &str = "stream_processor_events";
+/// The writes of others to our offers, counted by minute.
+pub(crate) const FOREIGN_WRITES: &str = "stream_processor_foreign_writes";
 /// The changes that `setup` made, so that `setup --down` can take them back.
 pub(crate) const SETUP: &str = "stream_processor_setup";
 

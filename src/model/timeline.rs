@@ -1,13 +1,13 @@
 //! The events of the timeline (`stream_processor_events`): the one place that decides what an event is and which fields
 //! it has. Fields are words, numbers and names of instances, never a value of a document and never a person's name.
 
-use bson::{Bson, Document, doc};
+use bson::{Bson, DateTime, Document, doc};
 
 /// The longest text of a field, in characters.
 const LONGEST: usize = 200;
 
 /// The kinds of events, with their meaning.
-pub(crate) const KINDS: [(&str, &str); 16] = [
+pub(crate) const KINDS: [(&str, &str); 17] = [
     ("leadership", "An instance began to lead: from whom, and how long after the leadership before began."),
     ("phase_step", "The phase changed."),
     ("gap_opened", "A span of the stream was not read, and why."),
@@ -24,6 +24,10 @@ pub(crate) const KINDS: [(&str, &str); 16] = [
     ("halted", "The position is lost, and the leader waits for a decision."),
     ("source_dropped", "A watched collection was dropped or renamed away."),
     ("schema_changed", "The validator or an index of `jobs_partners` changed."),
+    (
+        "foreign_writes",
+        "Others changed many of our offers: when it began and ended, the writes, and the times that each field changed.",
+    ),
     ("paused", "An operator paused the service; an alert fires when the limit is over."),
     ("resumed", "An operator ended the pause or the halt, which lasted so long."),
     ("stepped_down", "A leader gave the lease back, and does not ask for it for so long."),
@@ -98,6 +102,17 @@ pub(crate) enum TimelineEvent {
     SchemaChanged {
         change: String,
     },
+    ForeignWrites {
+        /// The time of the first write.
+        began: DateTime,
+        /// The time of the last write.
+        ended: DateTime,
+        writes: i64,
+        /// The number of writes by operation.
+        operations: Document,
+        /// The number of writes by the field that they changed.
+        fields: Document,
+    },
     Paused {
         limit_seconds: i64,
     },
@@ -129,6 +144,7 @@ impl TimelineEvent {
             Self::Halted { .. } => "halted",
             Self::SourceDropped { .. } => "source_dropped",
             Self::SchemaChanged { .. } => "schema_changed",
+            Self::ForeignWrites { .. } => "foreign_writes",
             Self::Paused { .. } => "paused",
             Self::Resumed { .. } => "resumed",
             Self::SteppedDown { .. } => "stepped_down",
@@ -166,6 +182,10 @@ impl TimelineEvent {
             Self::Halted { cause } => doc! { "cause": clipped(cause) },
             Self::SourceDropped { collection } => doc! { "collection": *collection },
             Self::SchemaChanged { change } => doc! { "change": clipped(change) },
+            Self::ForeignWrites { began, ended, writes, operations, fields } => doc! {
+                "began": began.try_to_rfc3339_string().ok(), "ended": ended.try_to_rfc3339_string().ok(),
+                "writes": writes, "operations": operations, "fields": fields,
+            },
             Self::Paused { limit_seconds } => doc! { "limit_seconds": limit_seconds },
             Self::Resumed { seconds } => doc! { "seconds": seconds },
             Self::SteppedDown { instance, seconds } => doc! { "instance": clipped(instance), "seconds": seconds },

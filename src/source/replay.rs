@@ -147,7 +147,7 @@ fn open(
 ) -> Reading {
     Box::pin(async move {
         // A replay also touches the recruiters of offers that another program took over.
-        let watched = Watched { collections: &watched, own_label: None };
+        let watched = Watched { collections: &watched, own_label: None, omits_foreign: false };
         let cursor = Cursor::open(&database, watched, &position, AWAIT, batch_size).await?;
         read_on(cursor).await
     })

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use bson::{DateTime, Document, RawDocumentBuf, Timestamp};
+use bson::{DateTime, Document, RawDocumentBuf, Timestamp, oid::ObjectId};
 use mongodb::error::{Error as MongoError, ErrorKind};
 use mongodb::{ClientSession, Database};
 use tokio::sync::watch;
 
 use super::command_limit::{CommandLimit, fence, limits};
+use super::own_writes::{OwnWrites, SentWrite};
 use super::timeline::Timeline;
 use crate::clock;
 use crate::error::Failure;
@@ -32,6 +33,8 @@ pub struct Writer {
     health: Option<Arc<Health>>,
     /// The timeline of the leadership; `None` for writers that tell no events.
     timeline: Option<Timeline>,
+    /// The memory of the writes to offers; `None` where nobody watches for foreign writes.
+    own_writes: Option<OwnWrites>,
 }
 
 /// The time until which a lease allows writes, by two clocks.
@@ -92,7 +95,7 @@ impl Writer {
     /// Makes a writer without a lease, for commands that write nothing or beside which an instance may write.
     #[must_use]
     pub fn free(database: &Database) -> Self {
-        Self { database: database.clone(), lease: None, health: None, timeline: None }
+        Self { database: database.clone(), lease: None, health: None, timeline: None, own_writes: None }
     }
 
     /// Makes a writer that writes as long as the lease is valid. `duration` is the time that a renewal gives.
@@ -103,6 +106,7 @@ impl Writer {
             lease: Some(HeldLease { validity, duration, unanswered: Unanswered::default() }),
             health: None,
             timeline: None,
+            own_writes: None,
         }
     }
 
@@ -124,6 +128,19 @@ impl Writer {
     #[must_use]
     pub(crate) fn with_timeline(self, timeline: Timeline) -> Self {
         Self { timeline: Some(timeline), ..self }
+    }
+
+    /// Changes the writer to remember its writes to offers.
+    #[must_use]
+    pub(crate) fn remembering(self, own_writes: Option<OwnWrites>) -> Self {
+        Self { own_writes, ..self }
+    }
+
+    /// Remembers the offers of a command that is about to be sent; `None` where nobody asks, or there are none.
+    pub(super) fn sends(&self, offers: impl FnOnce() -> Vec<ObjectId>) -> Option<SentWrite> {
+        let own_writes = self.own_writes.as_ref()?;
+        let offers = offers();
+        (!offers.is_empty()).then(|| own_writes.sends(offers))
     }
 
     /// Queues an event for the timeline, without waiting.

@@ -11,6 +11,7 @@ use super::running::{RunningWork, running};
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::leader::foreign_minutes::ForeignWritesReport;
 use crate::leader::halt::StoredHalt;
 use crate::leader::lead::store;
 use crate::leader::pause::StoredPause;
@@ -63,6 +64,8 @@ pub(super) struct StatusReport {
     pub last_verification: Option<VerificationStatus>,
     /// Writes to `recruiters` since the step to `retired`.
     pub late_writes: Option<LateWritesReport>,
+    /// The writes of others to our offers in the last hour.
+    pub foreign_writes: ForeignWritesReport,
     pub jobs: Vec<JobRun>,
     /// The last events of the timeline, the oldest first; read for `--watch` as text only.
     #[serde(skip)]
@@ -208,6 +211,7 @@ impl StatusReport {
                 Some(VerificationStatus { ended: date(last.ended?)?, differences: last.differences? })
             }),
             late_writes,
+            foreign_writes: ForeignWritesReport::of_last_hour(database, server).await?,
             jobs: jobs(context).await?,
             events,
         })
