@@ -69,8 +69,6 @@ pub(crate) async fn lead(
     let (mut group, term, completeness) = (Group::new(stop), lease.term, lease.completeness.clone());
     let (renewed, validity) = watch::channel(lease.validity);
     let (writer, settings) = (lease.writer(&context.database, validity.clone()), &context.settings);
-    let own_writes = settings.foreign_writes.enabled.then(OwnWrites::default);
-    let writer = writer.remembering(own_writes.clone());
     group.spawn(Task::Lease, renew(lease, renewed, Arc::clone(&context.health), group.stop.clone()));
     let writer = with_timeline(context, writer, term, &mut group);
     // The fence comes before all reads: until then a transaction of the previous leader may still change documents.
@@ -115,7 +113,7 @@ pub(crate) async fn lead(
         completeness,
         stop: group.stop.clone(),
     };
-    spawn_watches(context, (writer, own_writes), term, current, &mut group);
+    spawn_watches(context, writer, term, current, &mut group);
     group.spawn(Task::Reader, reader(context, phase, start.position).run(outbox));
     group.spawn(Task::Verification, Continuous::new(context.clone(), sampler, group.stop.clone()).run());
     group.spawn(Task::Ticker, Ticker::new(context.clone(), handles, group.stop.clone()).run());
@@ -123,8 +121,11 @@ pub(crate) async fn lead(
     group.join(Task::Pipeline).await
 }
 
-/// Spawns the task that writes the timeline, and returns the writer that tells its events to it.
+/// Spawns the task that writes the timeline, and returns the writer that tells its events to it, and remembers its own writes
+/// for the watch for foreign writes.
 fn with_timeline(context: &Context, writer: Writer, term: i64, group: &mut Group) -> Writer {
+    let own_writes = context.settings.foreign_writes.enabled.then(OwnWrites::default);
+    let writer = writer.remembering(own_writes);
     let (timeline, recorder) = recorder();
     let (first, stop) = (leadership_event::leadership(context.clone(), term), group.stop.clone());
     group.spawn(Task::Timeline, recorder.run(writer.clone(), first, stop));
@@ -154,19 +155,13 @@ fn follow_phase(context: &Context, current: &Current, group: &mut Group) -> Know
 }
 
 /// Spawns the control, the canary, and the watches for late and for foreign writes.
-fn spawn_watches(
-    context: &Context,
-    (writer, own_writes): (Writer, Option<OwnWrites>),
-    term: i64,
-    current: Current,
-    group: &mut Group,
-) {
+fn spawn_watches(context: &Context, writer: Writer, term: i64, current: Current, group: &mut Group) {
     let instance = context.deployment.instance.clone();
     let control = Control { writer: writer.clone(), term, instance, state: LeaderState::Leads };
     group.spawn(Task::Control, control.run(group.stop.clone()));
     let late_writes = LateWriteWatch::new(context, writer.clone(), term, current, group.stop.clone());
     group.spawn(Task::LateWrites, late_writes.run());
-    if let Some(own) = own_writes {
+    if let Some(own) = writer.own_writes() {
         let foreign_writes = ForeignWriteWatch::new(context, writer.clone(), own, term, group.stop.clone());
         group.spawn(Task::ForeignWrites, foreign_writes.run());
     }

@@ -250,11 +250,7 @@ impl Metrics {
             jobs_projected: make.counter("jobs_projected_total", "Jobs projected into offers")?,
             jobs_skipped: make.counters("jobs_skipped_total", "Jobs not projected", &["reason"])?,
             offers_written: make.counters("offers_written_total", "Offers by result of the write", &["result"])?,
-            conflicts: make.counters_of(
-                "conflicts_total",
-                "Offers that differed from their projection, by the side that won",
-                WINNERS,
-            )?,
+            conflicts: make.counters_of("conflicts_total", "Offers that differed, by the side that won", WINNERS)?,
             shadow_offers: make.counters_of("shadow_offers_total", "Offers compared in shadow", COMPARED)?,
             late_writes: LateWriteMetrics::new(&make)?,
             foreign_writes: ForeignWriteMetrics::new(&make)?,

@@ -136,6 +136,11 @@ impl Writer {
         Self { own_writes, ..self }
     }
 
+    /// The memory of the writes to offers; `None` where nobody watches for foreign writes.
+    pub(crate) fn own_writes(&self) -> Option<OwnWrites> {
+        self.own_writes.clone()
+    }
+
     /// Remembers the offers of a command that is about to be sent; `None` where nobody asks, or there are none.
     pub(super) fn sends(&self, offers: impl FnOnce() -> Vec<ObjectId>) -> Option<SentWrite> {
         let own_writes = self.own_writes.as_ref()?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bson::{DateTime, Document, Timestamp, doc};
+use mongodb::Database;
 use resume_tokens::{Checkpoint, HistoryEntry};
 use serde::Serialize;
 
@@ -182,11 +183,7 @@ impl StatusReport {
             differences: verification.as_ref().and_then(|last| last.differences),
             late_writes: late_writes.as_ref().map_or(0, |late| u64::try_from(late.total).unwrap_or_default()),
         });
-        let events = if with_events {
-            events::read(database, DateTime::from_millis(0), &[], Some(EVENTS)).await?
-        } else {
-            Vec::new()
-        };
+        let events = if with_events { newest_events(database).await? } else { Vec::new() };
         Ok(Self {
             verdict: verdict(&judged),
             problems: problems(&judged),
@@ -216,6 +213,10 @@ impl StatusReport {
             events,
         })
     }
+}
+
+async fn newest_events(database: &Database) -> Result<Vec<Document>, Failure> {
+    events::read(database, DateTime::from_millis(0), &[], Some(EVENTS)).await
 }
 
 /// The mean number of events per second between the oldest entry of `history` and the checkpoint. `None` when there is
