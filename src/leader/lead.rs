@@ -125,7 +125,7 @@ pub(crate) async fn lead(
 /// for the watch for foreign writes.
 fn with_timeline(context: &Context, writer: Writer, term: i64, group: &mut Group) -> Writer {
     let own_writes = context.settings.foreign_writes.enabled.then(OwnWrites::default);
-    let writer = writer.remembering(own_writes);
+    let writer = writer.remembering(own_writes).with_notices(&context.notices);
     let (timeline, recorder) = recorder();
     let (first, stop) = (leadership_event::leadership(context.clone(), term), group.stop.clone());
     group.spawn(Task::Timeline, recorder.run(writer.clone(), first, stop));

@@ -92,9 +92,8 @@ async fn serve_and_lead(
     group.spawn(Task::Verdict, verdict_log::watch(context.clone(), Arc::clone(&survey), group.stop.clone()));
     group.spawn(Task::Systemd, systemd::tell(context.clone(), Arc::clone(&survey), group.stop.clone()));
     group.spawn(Task::Survey, survey::watch(context.clone(), survey, group.stop.clone()));
-    let told = (context.deployment.origin(), context.settings.notices.clone());
     let watched = (context.target.clone(), context.database.clone(), Arc::clone(&context.health));
-    group.spawn(Task::Target, watch(watched, told, group.stop.clone()));
+    group.spawn(Task::Target, watch(watched, context.notices.clone(), group.stop.clone()));
     let pinged = (Database::clone(&context.database), Arc::clone(&context.health));
     group.spawn(Task::Database, database_watch::watch(pinged.0, pinged.1, group.stop.clone()));
     group.spawn(Task::Signals, signals(group.stop.clone()));

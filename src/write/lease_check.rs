@@ -19,6 +19,7 @@ use crate::clock;
 use crate::error::Failure;
 use crate::interruption::{Interruption, Unfinished};
 use crate::model::timeline::TimelineEvent;
+use crate::notices::Notices;
 use crate::observe::health::{Health, HealthPart};
 
 /// The time limit of a command without a lease.
@@ -35,6 +36,8 @@ pub struct Writer {
     timeline: Option<Timeline>,
     /// The memory of the writes to offers; `None` where nobody watches for foreign writes.
     own_writes: Option<OwnWrites>,
+    /// The queue of the notices about stored events.
+    notices: Notices,
 }
 
 /// The time until which a lease allows writes, by two clocks.
@@ -95,7 +98,14 @@ impl Writer {
     /// Makes a writer without a lease, for commands that write nothing or beside which an instance may write.
     #[must_use]
     pub fn free(database: &Database) -> Self {
-        Self { database: database.clone(), lease: None, health: None, timeline: None, own_writes: None }
+        Self {
+            database: database.clone(),
+            lease: None,
+            health: None,
+            timeline: None,
+            own_writes: None,
+            notices: Notices::default(),
+        }
     }
 
     /// Makes a writer that writes as long as the lease is valid. `duration` is the time that a renewal gives.
@@ -107,6 +117,7 @@ impl Writer {
             health: None,
             timeline: None,
             own_writes: None,
+            notices: Notices::default(),
         }
     }
 
@@ -122,6 +133,17 @@ impl Writer {
     #[must_use]
     pub fn of_pipeline(self, health: Arc<Health>) -> Self {
         Self { health: Some(health), ..self }
+    }
+
+    /// Changes the writer to send notices about the events that it stores.
+    #[must_use]
+    pub(crate) fn with_notices(self, notices: &Notices) -> Self {
+        Self { notices: notices.clone(), ..self }
+    }
+
+    /// Queues the notice about a stored event, without waiting.
+    pub(super) fn tell(&self, event: &TimelineEvent) {
+        self.notices.tell(event.notice());
     }
 
     /// Changes the writer to tell its events to `timeline`.
