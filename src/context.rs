@@ -8,7 +8,7 @@ use crate::config::{OnUserDeactivated, Settings};
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::primary_changes::PrimaryChanges;
 use crate::mongo::server_clock::Clock;
-use crate::notices::Origin;
+use crate::notices::{Notices, Origin};
 use crate::observe::health::Health;
 use crate::observe::metrics::Metrics;
 use crate::project::ProjectionSettings;
@@ -55,6 +55,8 @@ pub struct Context {
     pub health: Arc<Health>,
     /// The schema of `jobs_partners`, as it was read last.
     pub target: Target,
+    /// The queue of the notices.
+    pub(crate) notices: Notices,
     /// The clock by which time-based jobs run. A test can set it.
     pub clock: Clock,
     /// The time zone of times on the command line.

@@ -1,5 +1,5 @@
-//! Notices (spec 05): one line per run of a time-based job that changed or failed something, sent to an incoming
-//! webhook. Nobody waits for a notice: a line that cannot be queued at once is dropped, with a warning in the log. A
+//! Notices (spec 05): one line per run of a time-based job that changed or failed something, and per event that is worth
+//! one (`KINDS` of `model::timeline`), sent to an incoming webhook. Nobody waits for a notice: a line that cannot be queued at once is dropped, with a warning in the log. A
 //! notice carries counts, never a value of a document.
 
 use std::time::Duration;

@@ -59,6 +59,8 @@ pub(crate) enum Task {
     Control,
     /// Tells the timeline of outages, until the leadership ends.
     Outages,
+    /// Counts the writes of others to our offers, until the leadership ends.
+    ForeignWrites,
     /// Counts late writes in `retired`, until the leadership ends.
     LateWrites,
     /// Applies the replies of the reader. When this task ends, the leadership ends. In the group of the whole service,
@@ -69,7 +71,7 @@ pub(crate) enum Task {
 impl Task {
     /// True for the tasks whose writes under the lease end soon after they are told to stop.
     fn writes_shortly(self) -> bool {
-        matches!(self, Self::Canary | Self::Timeline)
+        matches!(self, Self::Canary | Self::Timeline | Self::ForeignWrites)
     }
 
     /// The name in the log.
@@ -94,6 +96,7 @@ impl Task {
             Self::Timeline => "timeline",
             Self::Control => "control",
             Self::Outages => "outages",
+            Self::ForeignWrites => "foreign_writes",
             Self::LateWrites => "late_writes",
             Self::Pipeline => "pipeline",
         }

@@ -51,6 +51,10 @@ pub struct ReplayArguments {
     /// Only changes of this collection.
     #[arg(long, value_name = "NAME", value_parser = values::collection)]
     pub collection: Option<WatchedCollection>,
+    /// Tell which fields were changed, with the first and the last write of each and their number, and write nothing.
+    /// Indexes of lists are folded: `jobs.*.job_title`. Of offers, only ours count, and the service's own writes too.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub find: bool,
     /// Show what would be written, offer by offer, and write nothing; contacts of people are masked.
     #[arg(long)]
     pub dry_run: bool,

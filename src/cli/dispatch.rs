@@ -1,26 +1,43 @@
 //! The list of the commands that need the database, each with the function that carries it out.
 
+use tokio_util::sync::CancellationToken;
+
 use super::CliCommand;
 use crate::context::Context;
+use crate::notices::notices;
 use crate::refusal::{Exit, Refusal};
 use crate::service;
 use crate::service::reload::ConfigurationInForce;
 use crate::setup;
 use crate::shown_time::shown_times;
 
-/// Carries a command out. `configuration` is for the service, which reads it again on SIGHUP.
+/// Carries a command out, and sends its notices meanwhile. At the end, the last ones have five seconds. `configuration` is
+/// for the service, which reads it again on SIGHUP.
 ///
 /// # Errors
 /// As the command.
 pub async fn dispatch(
     command: CliCommand,
-    context: Context,
+    mut context: Context,
     configuration: ConfigurationInForce,
 ) -> Result<Exit, Refusal> {
     let zone = context.time_zone;
     // The reasons of a refusal may come from the leader, which writes times in UTC.
     let shown = |refusal: Refusal| Refusal { message: shown_times(&refusal.message, zone), ..refusal };
-    carry_out(command, context, configuration).await.map_err(shown)
+    let (notices, messenger) = notices(&context.settings.notices, context.deployment.origin());
+    context.notices = notices;
+    let ended = CancellationToken::new();
+    let working = async {
+        let done = Box::pin(carry_out(command, context, configuration)).await;
+        ended.cancel();
+        done
+    };
+    let sending = async {
+        if let Some(messenger) = messenger {
+            messenger.run(ended.clone()).await;
+        }
+    };
+    tokio::join!(working, sending).0.map_err(shown)
 }
 
 async fn carry_out(

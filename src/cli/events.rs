@@ -33,7 +33,7 @@ pub struct EventsArguments {
     #[arg(long, value_name = "TIME")]
     pub since: Option<TimeName>,
     /// Only events of this kind; may be repeated.
-    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(KINDS.map(|(kind, _)| kind)))]
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(KINDS.map(|(kind, ..)| kind)))]
     pub kind: Vec<String>,
     /// The number of events at most: the newest ones.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=20_000))]
@@ -117,7 +117,7 @@ impl EventOutput {
 
     fn line(&self, time: &str, kind: &str, details: &str) -> String {
         let width = if self.zone == Tz::UTC { 20 } else { 37 };
-        let kinds = KINDS.map(|(kind, _)| kind.len()).into_iter().max().unwrap_or_default();
+        let kinds = KINDS.map(|(kind, ..)| kind.len()).into_iter().max().unwrap_or_default();
         format!("{time:<width$}  {kind:<kinds$}  {details}").trim_end().to_owned()
     }
 }

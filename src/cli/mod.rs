@@ -4,6 +4,7 @@
 pub mod arguments;
 pub mod backfill;
 mod backfill_mirror;
+mod changed_fields;
 pub mod commands;
 pub mod config;
 pub mod control;
@@ -19,6 +20,8 @@ pub mod phase;
 pub mod phase_certificate;
 pub mod position;
 pub mod replay;
+mod replay_find;
+mod replay_span;
 pub mod resume;
 pub mod resync;
 mod selection;
@@ -113,8 +116,11 @@ pub enum CliCommand {
     /// Project again everything that changed in a span of time, offers too.
     ///
     /// The leader does the work beside its stream. Without an instance, the command does it itself. An offer that
-    /// equals its projection is not written.
-    #[command(after_help = "Example:\n  stream-processor replay --from '2h ago' --dry-run")]
+    /// equals its projection is not written. With `--find`, nothing is projected: the command tells when each field was
+    /// changed first and last, so that the begin of a bad script is found.
+    #[command(
+        after_help = "Examples:\n  stream-processor replay --from 1d --find\n  stream-processor replay --from '2h ago' --dry-run"
+    )]
     Replay(ReplayArguments),
     /// Project recruiters again and write the offers that differ.
     ///
@@ -267,7 +273,8 @@ impl CliCommand {
             }
             Self::Phase { command } => !matches!(command, phase::PhaseCommand::Set { .. }),
             Self::Commands { command } => matches!(command, commands::CommandsCommand::List(_)),
-            Self::Backfill(_) | Self::Replay(_) => self.is_dry_run(),
+            Self::Backfill(_) => self.is_dry_run(),
+            Self::Replay(replay) => replay.dry_run || replay.find,
             _ => false,
         }
     }

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use bson::{Bson, DateTime, Document, Timestamp, doc};
 use chrono_tz::Tz;
 use futures::TryStreamExt as _;
-use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::position::PositionName;
+use super::replay_find;
+use super::replay_span::{BESIDE_BAR, show, undeliverable_text, unread};
 use super::time::TimeName;
 use crate::apply::dry_run::{DryRun, DryRunOffers, Rewritten};
 use crate::apply::executor::Apply;
@@ -19,9 +20,9 @@ use crate::apply::output::Output;
 use crate::apply::stages::Stages;
 use crate::cli::arguments::ReplayArguments;
 use crate::context::Context;
-use crate::error::{Directive, Failure};
+use crate::error::Failure;
 use crate::json_output::JsonForm;
-use crate::maintenance::replay::{self, part_applied, time_text, too_old, watched};
+use crate::maintenance::replay::{self, part_applied, time_text, watched};
 use crate::maintenance::span::{bounded, exchanged};
 use crate::maintenance::stored_commands::{Command, CommandOutcome, Span, count};
 use crate::model::ids::JobId;
@@ -63,7 +64,9 @@ const PERSONAL: [&str; 8] = [
 pub async fn replay(context: Context, arguments: ReplayArguments) -> Result<Exit, Refusal> {
     let phase = state::load(&context.database, context.settings.phase.initial).await?.phase;
     let span = span(&context, &arguments, phase).await?;
-    if arguments.dry_run {
+    if arguments.find {
+        replay_find::find(&context, &span, phase, arguments.json).await
+    } else if arguments.dry_run {
         run_dry(&context, &span, phase, arguments.json).await
     } else {
         carry_out(&context, span, arguments.json).await
@@ -153,18 +156,6 @@ fn print(details: &Document, as_json: bool) {
     }
 }
 
-fn undeliverable_text(count: u64) -> String {
-    format!("at least {count} events were passed over: the server cannot deliver them, or they cannot be read")
-}
-
-/// What stands beside the bar over the time of the span.
-const BESIDE_BAR: &str = "{percent} % of the time, {eta} left";
-
-fn show(bar: &ProgressBar, from: Timestamp, reached: Timestamp, until: Timestamp) {
-    bar.set_length(u64::from(until.time.saturating_sub(from.time)));
-    bar.set_position(u64::from(reached.time.saturating_sub(from.time)));
-}
-
 /// Shows the offers that would be written, and writes nothing.
 async fn run_dry(context: &Context, span: &Span, phase: Phase, as_json: bool) -> Result<Exit, Refusal> {
     if !phase.writes_offers() {
@@ -192,11 +183,7 @@ async fn run_dry(context: &Context, span: &Span, phase: Phase, as_json: bool) ->
         }
         // A short wait, so that Ctrl-C is noticed while the server searches the oplog.
         let part = source.next(std::time::Duration::from_millis(200)).await;
-        let part = part.map_err(|failure| match failure.directive() {
-            Directive::Resync => Refusal::new(Exit::Findings, too_old(span.from, None)),
-            _ => failure.into(),
-        })?;
-        let Some(part) = part else { continue };
+        let Some(part) = part.map_err(|failure| unread(span.from, failure))? else { continue };
         let touched = Box::pin(part_applied(&part, &mut apply)).await?;
         shown.events += part.events.len() as u64;
         shown.undeliverable += part.passed_over;

@@ -7,6 +7,7 @@ mod choices;
 mod effective;
 mod email_links;
 mod fault;
+mod foreign_writes;
 mod key;
 mod layers;
 mod outside;
@@ -21,6 +22,7 @@ pub use choices::{
 };
 pub use effective::Effective;
 pub use fault::{ConfigFault, ConfigFaults, Origin};
+pub use foreign_writes::ForeignWritesSettings;
 pub use key::{ConfigKey, Fallback, Section, ValueKind};
 pub use layers::{Sources, process_environment};
 pub use outside_settings::{DirectorySettings, LinksSettings, MailSettings, NoticesSettings, SmtpSettings};

@@ -187,7 +187,7 @@ pub(super) fn refresh() -> Section {
 pub(super) fn notices() -> Section {
     Section::new(
         "notices",
-        "One line per job run with changes or failures.",
+        "One line per job run with changes or failures, and per event of the timeline that is worth one.",
         vec![
             ConfigKey::new(
                 "notices.webhook_url",

@@ -11,6 +11,7 @@ use super::choices::{
     Environment, LogFormat, ManagedByChoice, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind,
 };
 use super::fault::ConfigFault;
+use super::foreign_writes::ForeignWritesSettings;
 use super::outside_settings::{DirectorySettings, MailSettings, NoticesSettings, SmtpSettings};
 use super::ticker::{self, JobSettings, ReminderWindow, TickerSettings};
 use super::values::{Checked, Values, disagreement};
@@ -35,6 +36,8 @@ pub struct Settings {
     pub users: UsersSettings,
     /// The continuous verification.
     pub verify: VerifySettings,
+    /// The watch for writes of others to our offers.
+    pub foreign_writes: ForeignWritesSettings,
     /// The limits of readiness.
     pub health: HealthSettings,
     pub http: HttpSettings,
@@ -234,6 +237,7 @@ impl Settings {
                 sample_interval: values.duration("verify.sample_interval")?,
                 sample_size: values.count("verify.sample_size")?,
             },
+            foreign_writes: ForeignWritesSettings::read(&values)?,
             health: HealthSettings {
                 max_lag: values.duration("health.max_lag")?,
                 max_retry: values.duration("health.max_retry")?,

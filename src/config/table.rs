@@ -7,7 +7,7 @@ use super::choices::{
     Choice, Environment, LogFormat, ManagedByChoice, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind,
 };
 use super::key::{ConfigKey, DAY, Fallback, HOUR, MINUTE, SECOND, Section, ValueKind, duration, secret_file};
-use super::{outside, ticker};
+use super::{foreign_writes, outside, ticker};
 
 /// Every section with its keys, in the order of `deploy/stream-processor.toml`.
 #[must_use]
@@ -25,6 +25,7 @@ pub fn sections() -> Vec<Section> {
         privacy(),
         users(),
         verify(),
+        foreign_writes::section(),
         health(),
         http(),
         log(),

@@ -4,6 +4,7 @@
 pub(crate) mod chunks;
 pub(crate) mod found_reference;
 pub(crate) mod links;
+pub(crate) mod own_offers;
 pub(crate) mod references;
 
 /// The greatest number of ids in one `$in`: spec 03 measured batches of this size.

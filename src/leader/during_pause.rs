@@ -39,7 +39,7 @@ pub(crate) async fn until_resumed(
     info!(term = lease.term, next = "stream-processor resume --reason TEXT", "paused: nothing is read or written");
     let (renewed, validity) = watch::channel(lease.validity);
     let (timeline, mut recorder) = recorder();
-    let writer = lease.writer(&context.database, validity.clone());
+    let writer = lease.writer(&context.database, validity.clone()).with_notices(&context.notices);
     // The pause is confirmed only when nothing of the ended leadership can change anything any more.
     let ending = async {
         Fence::take_over(writer.clone(), lease.term).await?;

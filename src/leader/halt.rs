@@ -117,7 +117,7 @@ pub(crate) async fn until_resumed(
         }
         let database = &context.database;
         let (_renewed, validity) = watch::channel(lease.validity);
-        let writer = lease.writer(database, validity);
+        let writer = lease.writer(database, validity).with_notices(&context.notices);
         if !is_stored {
             is_stored = store(database, lease, &context.deployment.instance, cause).await.is_ok();
             if is_stored {

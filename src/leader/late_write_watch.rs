@@ -148,7 +148,7 @@ impl LateWriteWatch {
             Some(Err(_)) | None => StreamPosition::At(late.counted_to),
         };
         let size = u32::try_from(EVENTS_PER_REPLY).unwrap_or(u32::MAX);
-        let watched = Watched { collections: &WATCHED, own_label: None };
+        let watched = Watched { collections: &WATCHED, own_label: None, omits_foreign: false };
         let mut cursor = Cursor::open(&self.database, watched, &position, self.await_time, size).await?;
         let mut saved = clock::instant();
         while self.primary_changes.found() == primary {

@@ -15,6 +15,7 @@ use super::canary;
 use super::checkpoint::{CheckpointTerm, Checkpoints};
 use super::control::{Control, LeaderState};
 use super::dropped_source_repair;
+use super::foreign_write_watch::ForeignWriteWatch;
 use super::halt::{self, ResumeOrder};
 use super::late_write_watch::LateWriteWatch;
 use super::leadership_event;
@@ -54,6 +55,7 @@ use crate::ticker::runner::{LeaderHandles, Ticker};
 use crate::verify::continuous::Continuous;
 use crate::write::Writer;
 use crate::write::lease_check::Validity;
+use crate::write::own_writes::OwnWrites;
 use crate::write::recorder::recorder;
 use crate::write::transaction::Fence;
 
@@ -122,8 +124,11 @@ pub(crate) async fn lead(
     group.join(Task::Pipeline).await
 }
 
-/// Spawns the task that writes the timeline, and returns the writer that tells its events to it.
+/// Spawns the task that writes the timeline, and returns the writer that tells its events to it, and remembers its own writes
+/// for the watch for foreign writes.
 fn with_timeline(context: &Context, writer: Writer, term: i64, group: &mut Group) -> Writer {
+    let own_writes = context.settings.foreign_writes.enabled.then(OwnWrites::default);
+    let writer = writer.remembering(own_writes).with_notices(&context.notices);
     let (timeline, recorder) = recorder();
     let (first, stop) = (leadership_event::leadership(context.clone(), term), group.stop.clone());
     group.spawn(Task::Timeline, recorder.run(writer.clone(), first, stop));
@@ -152,7 +157,7 @@ fn follow_phase(context: &Context, current: &Current, group: &mut Group) -> Know
     known
 }
 
-/// Spawns the control, the canary, and the watches for late writes and outages.
+/// Spawns the control, the canary, and the watches for late writes, foreign writes and outages.
 fn spawn_watches(context: &Context, writer: Writer, term: i64, current: Current, group: &mut Group) {
     let instance = context.deployment.instance.clone();
     let control = Control { writer: writer.clone(), term, instance, state: LeaderState::Leads };
@@ -160,6 +165,10 @@ fn spawn_watches(context: &Context, writer: Writer, term: i64, current: Current,
     let late_writes = LateWriteWatch::new(context, writer.clone(), term, current, group.stop.clone());
     group.spawn(Task::LateWrites, late_writes.run());
     group.spawn(Task::Outages, outage_event::tell(context.clone(), writer.clone(), group.stop.clone()));
+    if let Some(own) = writer.own_writes() {
+        let foreign_writes = ForeignWriteWatch::new(context, writer.clone(), own, term, group.stop.clone());
+        group.spawn(Task::ForeignWrites, foreign_writes.run());
+    }
     let (interval, health) = (context.settings.stream.canary_interval, Arc::clone(&context.health));
     group.spawn(Task::Canary, canary::write_heartbeats(writer, term, interval, health, group.stop.clone()));
 }

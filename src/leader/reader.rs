@@ -147,7 +147,7 @@ impl StreamReader {
     async fn open_with(&self, batch_size: u32) -> Result<Cursor, Failure> {
         let mirrors = self.watched.contains(&WatchedCollection::Offers);
         let own_label = mirrors.then_some(self.partner_label.as_str());
-        let watched = Watched { collections: self.watched, own_label };
+        let watched = Watched { collections: self.watched, own_label, omits_foreign: false };
         Cursor::open(&self.database, watched, &self.position, self.await_time, batch_size).await
     }
 

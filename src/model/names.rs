@@ -38,6 +38,8 @@ pub(crate) const EVENTS: &str = "stream_processor_events";
 pub(crate) const SIGNALS: &str = "stream_processor_signals";
 /// The signs of life of all instances.
 pub(crate) const INSTANCES: &str = "stream_processor_instances";
+/// The writes of others to our offers, counted by minute.
+pub(crate) const FOREIGN_WRITES: &str = "stream_processor_foreign_writes";
 /// The changes that `setup` made, so that `setup --down` can take them back.
 pub(crate) const SETUP: &str = "stream_processor_setup";
 

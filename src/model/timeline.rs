@@ -9,28 +9,54 @@ const LONGEST: usize = 200;
 /// The kind of an outage. The next leader looks whether it is told already.
 pub(crate) const DATABASE_AWAY: &str = "database_away";
 
-/// The kinds of events, with their meaning.
-pub(crate) const KINDS: [(&str, &str); 17] = [
-    ("leadership", "An instance began to lead: from whom, and how long after the leadership before began."),
-    ("phase_step", "The phase changed."),
-    ("gap_opened", "A span of the stream was not read, and why."),
-    ("gaps_repaired", "A resync repaired these gaps."),
-    ("resync_began", "Every recruiter is projected again, and why."),
-    ("resync_ended", "The resync is finished, with the offers that it wrote since this leader took it up."),
+/// Whether an event of a kind is sent to `notices.webhook_url`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    Sent,
+    /// The event happens every day, or something else sends a notice of it.
+    Unsent,
+}
+
+/// The kinds of events, with their meaning: the one table of what is worth a notice.
+pub(crate) const KINDS: [(&str, &str, Notice); 18] = [
+    (
+        "leadership",
+        "An instance began to lead: from whom, and how long after the leadership before began.",
+        Notice::Unsent,
+    ),
+    ("phase_step", "The phase changed.", Notice::Sent),
+    ("gap_opened", "A span of the stream was not read, and why.", Notice::Sent),
+    ("gaps_repaired", "A resync repaired these gaps.", Notice::Sent),
+    ("resync_began", "Every recruiter is projected again, and why.", Notice::Sent),
+    (
+        "resync_ended",
+        "The resync is finished, with the offers that it wrote since this leader took it up.",
+        Notice::Sent,
+    ),
     (
         "command_ended",
         "A stored command ended, such as a replay or a backfill: with its counts, or why it was refused.",
+        Notice::Unsent,
     ),
-    ("position_moved", "`tokens import` or `tokens reset` moved the position."),
-    ("verified", "A full verification ended, with its counts."),
-    ("job_failed", "A run of a time-based job failed, and why."),
-    ("halted", "The position is lost, and the leader waits for a decision."),
-    ("source_dropped", "A watched collection was dropped or renamed away."),
-    ("schema_changed", "The validator or an index of `jobs_partners` changed."),
-    ("paused", "An operator paused the service; an alert fires when the limit is over."),
-    ("resumed", "An operator ended the pause or the halt, which lasted so long."),
-    ("database_away", "MongoDB did not answer: from when to when, by the clock of the instance, and why."),
-    ("stepped_down", "A leader gave the lease back, and does not ask for it for so long."),
+    ("position_moved", "`tokens import` or `tokens reset` moved the position.", Notice::Sent),
+    ("verified", "A full verification ended, with its counts.", Notice::Unsent),
+    ("job_failed", "A run of a time-based job failed, and why.", Notice::Unsent),
+    ("halted", "The position is lost, and the leader waits for a decision.", Notice::Sent),
+    ("source_dropped", "A watched collection was dropped or renamed away.", Notice::Sent),
+    ("schema_changed", "The validator or an index of `jobs_partners` changed.", Notice::Unsent),
+    (
+        "foreign_writes",
+        "Others changed many of our offers: when it began and ended, the writes, and the times that each field changed.",
+        Notice::Sent,
+    ),
+    ("paused", "An operator paused the service; an alert fires when the limit is over.", Notice::Sent),
+    ("resumed", "An operator ended the pause or the halt, which lasted so long.", Notice::Sent),
+    (
+        "database_away",
+        "MongoDB did not answer: from when to when, by the clock of the instance, and why.",
+        Notice::Sent,
+    ),
+    ("stepped_down", "A leader gave the lease back, and does not ask for it for so long.", Notice::Sent),
 ];
 
 /// An event of the timeline.
@@ -102,6 +128,17 @@ pub(crate) enum TimelineEvent {
     SchemaChanged {
         change: String,
     },
+    ForeignWrites {
+        /// The time of the first write.
+        began: DateTime,
+        /// The time of the last write.
+        ended: DateTime,
+        writes: i64,
+        /// The number of writes by operation.
+        operations: Document,
+        /// The number of writes by the field that they changed.
+        fields: Document,
+    },
     Paused {
         limit_seconds: i64,
     },
@@ -140,11 +177,25 @@ impl TimelineEvent {
             Self::Halted { .. } => "halted",
             Self::SourceDropped { .. } => "source_dropped",
             Self::SchemaChanged { .. } => "schema_changed",
+            Self::ForeignWrites { .. } => "foreign_writes",
             Self::Paused { .. } => "paused",
             Self::Resumed { .. } => "resumed",
             Self::DatabaseAway { .. } => DATABASE_AWAY,
             Self::SteppedDown { .. } => "stepped_down",
         }
+    }
+
+    /// The line of a notice; `None` for an event that is not sent.
+    #[must_use]
+    pub(crate) fn notice(&self) -> Option<String> {
+        let (kind, meaning, _) =
+            KINDS.iter().find(|(kind, _, notice)| *kind == self.kind() && *notice == Notice::Sent)?;
+        let fields =
+            self.fields().into_iter().filter(|(_, value)| *value != Bson::Null).map(|(name, value)| match value {
+                Bson::String(text) => format!("{name}: {text}"),
+                value => format!("{name}: {}", value.into_relaxed_extjson()),
+            });
+        Some(format!("{kind}: {meaning} {}", fields.collect::<Vec<_>>().join(", ")))
     }
 
     /// The stored fields beside `_id`, `at` and `kind`.
@@ -178,6 +229,10 @@ impl TimelineEvent {
             Self::Halted { cause } => doc! { "cause": clipped(cause) },
             Self::SourceDropped { collection } => doc! { "collection": *collection },
             Self::SchemaChanged { change } => doc! { "change": clipped(change) },
+            Self::ForeignWrites { began, ended, writes, operations, fields } => doc! {
+                "began": began.try_to_rfc3339_string().ok(), "ended": ended.try_to_rfc3339_string().ok(),
+                "writes": writes, "operations": operations, "fields": fields,
+            },
             Self::Paused { limit_seconds } => doc! { "limit_seconds": limit_seconds },
             Self::Resumed { seconds } => doc! { "seconds": seconds },
             Self::DatabaseAway { from, to, seconds, cause } => {
@@ -213,10 +268,19 @@ mod tests {
     }
 
     #[test]
+    fn a_notice_has_the_meaning_and_the_fields_and_an_event_of_every_day_is_none() {
+        let step = TimelineEvent::PhaseStep { from: "sync", to: "dual-write", forced: false };
+        let expected = "phase_step: The phase changed. from: sync, to: dual-write, forced: false";
+        assert_eq!(step.notice().as_deref(), Some(expected));
+        assert_eq!(TimelineEvent::Verified { differences: 1, unsettled: 0, seconds: 2 }.notice(), None);
+    }
+
+    #[test]
     fn the_docs_have_a_row_for_each_kind() {
         let page = include_str!("../../docs/events.md");
-        for (kind, meaning) in KINDS {
-            assert!(page.contains(&format!("| `{kind}` | {meaning} |")), "docs/events.md lacks {kind}");
+        for (kind, meaning, notice) in KINDS {
+            let notice = if notice == Notice::Sent { "yes" } else { "" };
+            assert!(page.contains(&format!("| `{kind}` | {meaning} | {notice}")), "docs/events.md lacks {kind}");
         }
     }
 }

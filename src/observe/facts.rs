@@ -205,6 +205,14 @@ impl Metrics {
         self.late_writes.writes.with_label_values(&[operation.label()]).inc_by(writes);
     }
 
+    /// Counts a write of somebody else to one of our offers, and the fields that it changed.
+    pub(crate) fn foreign_write(&self, operation: impl LabelValue, fields: impl Iterator<Item = impl LabelValue>) {
+        self.foreign_writes.writes.with_label_values(&[operation.label()]).inc();
+        for field in fields {
+            self.foreign_writes.fields.with_label_values(&[field.label()]).inc();
+        }
+    }
+
     /// Counts a repeated opening of the stream, by the code of the failure before.
     pub fn stream_restarted(&self, cause: &Failure) {
         self.stream_restarts.with_label_values(&[&cause.code()]).inc();

@@ -24,7 +24,7 @@ const JOB_SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600
 const SIZES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0];
 
 const WINNERS: KnownLabel<'_> = KnownLabel { name: "winner", values: &["offer", "projection", "closing"] };
-const LATE: KnownLabel<'_> = KnownLabel { name: "operation", values: &["insert", "update", "replace", "delete"] };
+const WRITES: KnownLabel<'_> = KnownLabel { name: "operation", values: &["insert", "update", "replace", "delete"] };
 const MIRRORED: KnownLabel<'_> = KnownLabel { name: "kind", values: &["edited", "job_added", "recruiter_made"] };
 const COMPARED: KnownLabel<'_> = KnownLabel { name: "result", values: &["equal", "differs", "missing"] };
 
@@ -47,6 +47,7 @@ pub struct Metrics {
     /// Offers compared in `shadow`, by result.
     pub(super) shadow_offers: IntCounterVec,
     pub late_writes: LateWriteMetrics,
+    pub(super) foreign_writes: ForeignWriteMetrics,
     build: IntGaugeVec,
     /// 1 for the present verdict, 0 for the other ones.
     verdict: IntGaugeVec,
@@ -148,8 +149,27 @@ impl LateWriteMetrics {
     fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
         let (last, help) = ("late_source_write_timestamp_seconds", "Last write to recruiters after retired");
         Ok(Self {
-            writes: make.counters_of("late_source_writes_total", "Writes to recruiters after retired", LATE)?,
+            writes: make.counters_of("late_source_writes_total", "Writes to recruiters after retired", WRITES)?,
             last: make.unknown_gauge(last, help)?,
+        })
+    }
+}
+
+/// Metrics of the writes of others to our offers.
+#[derive(Debug, Clone)]
+pub(super) struct ForeignWriteMetrics {
+    /// The writes that this instance saw, by operation.
+    pub(super) writes: IntCounterVec,
+    /// The times that such a write changed a field, by field.
+    pub(super) fields: IntCounterVec,
+}
+
+impl ForeignWriteMetrics {
+    fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
+        let (fields, help) = ("foreign_write_fields_total", "Fields of our offers that others changed");
+        Ok(Self {
+            writes: make.counters_of("foreign_writes_total", "Writes of others to our offers", WRITES)?,
+            fields: make.counters_of(fields, help, KnownLabel { name: "field", values: &[OTHER] })?,
         })
     }
 }
@@ -230,13 +250,10 @@ impl Metrics {
             jobs_projected: make.counter("jobs_projected_total", "Jobs projected into offers")?,
             jobs_skipped: make.counters("jobs_skipped_total", "Jobs not projected", &["reason"])?,
             offers_written: make.counters("offers_written_total", "Offers by result of the write", &["result"])?,
-            conflicts: make.counters_of(
-                "conflicts_total",
-                "Offers that differed from their projection, by the side that won",
-                WINNERS,
-            )?,
+            conflicts: make.counters_of("conflicts_total", "Offers that differed, by the side that won", WINNERS)?,
             shadow_offers: make.counters_of("shadow_offers_total", "Offers compared in shadow", COMPARED)?,
             late_writes: LateWriteMetrics::new(&make)?,
+            foreign_writes: ForeignWriteMetrics::new(&make)?,
             build: make.gauges("build_info", "1, with the names of build and deployment as labels", &BUILD)?,
             verdict: make.gauges("verdict", "1 for the present verdict", &["state"])?,
             pause_limit: make.unknown_gauge("pause_limit_timestamp_seconds", "End of the limit of the pause")?,

@@ -22,4 +22,4 @@ pub(crate) use offer::{USER_ANONYMIZED, USER_DEACTIVATED, project};
 pub(crate) use settings::ProjectionSettings;
 pub(crate) use status::{is_active, offer_status};
 pub use unprojection::{Unprojection, new_job, new_recruiter, unproject};
-pub(crate) use written_fields::{WRITTEN, all_written, on_insert};
+pub(crate) use written_fields::{FieldLabel, WRITTEN, all_written, on_insert};

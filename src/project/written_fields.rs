@@ -7,6 +7,7 @@ use bson::raw::{CStr, RawArrayBuf, RawDocumentBuf, cstr};
 use bson::{RawBson, RawBsonRef};
 
 use crate::model::Offer;
+use crate::observe::labels::{LabelValue, OTHER};
 
 /// The fields that every projection writes, in the order of the table of spec 02.
 pub const WRITTEN: [&CStr; 55] = [
@@ -101,6 +102,27 @@ pub(crate) fn on_insert(offer: &Offer) -> RawDocumentBuf {
 /// The names of all fields that the service writes, in the order of the specification.
 pub(crate) fn all_written() -> impl Iterator<Item = &'static str> + Clone {
     WRITTEN.iter().chain(&ON_INSERT).map(|name| name.as_str())
+}
+
+/// Fields that other processes of the platform write, and the service never.
+const OF_OTHERS: [&str; 4] = ["applicationCount", "apply_recipient_id", "duplicates", "rank"];
+
+/// The name of an offer's field, as a label. A field that the platform's model does not name is [`OTHER`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FieldLabel(&'static str);
+
+impl FieldLabel {
+    /// The label of the field that holds `path`, which is `None` where the name is unknown.
+    pub(crate) fn of(path: Option<&str>) -> Self {
+        let field = path.and_then(|path| path.split('.').next());
+        Self(all_written().chain(OF_OTHERS).find(|name| Some(*name) == field).unwrap_or(OTHER))
+    }
+}
+
+impl LabelValue for FieldLabel {
+    fn label(self) -> &'static str {
+        self.0
+    }
 }
 
 /// The fields that are written only when the offer is created.

@@ -13,6 +13,7 @@ use crate::mail::delivery;
 use crate::mongo;
 use crate::mongo::primary_changes::PrimaryChanges;
 use crate::mongo::server_clock::Clock;
+use crate::notices::Notices;
 use crate::observe::health::Health;
 use crate::observe::metrics::Metrics;
 use crate::refusal::{Exit, Refusal};
@@ -102,6 +103,7 @@ pub async fn unchecked(settings: Settings, given: Given) -> Result<Context, Refu
         metrics,
         health,
         target,
+        notices: Notices::default(),
         clock: Clock::of_process(),
         time_zone,
     })

@@ -102,9 +102,8 @@ async fn serve_and_lead(
         group.spawn(Task::OperatorSignals, operator_signals::watch(signals.0, signals.1, started, group.stop.clone()));
     }
     group.spawn(Task::Survey, survey::watch(context.clone(), survey, group.stop.clone()));
-    let told = (context.deployment.origin(), context.settings.notices.clone());
     let watched = (context.target.clone(), context.database.clone(), Arc::clone(&context.health));
-    group.spawn(Task::Target, watch(watched, told, group.stop.clone()));
+    group.spawn(Task::Target, watch(watched, context.notices.clone(), group.stop.clone()));
     group.spawn(Task::Database, database_watch::watch(context.clone(), group.stop.clone()));
     group.spawn(Task::Heartbeats, heartbeats::write(context.clone(), group.stop.clone()));
     group.spawn(Task::Pipeline, stand_by::lead_in_turn(context.clone(), group.stop.clone()));

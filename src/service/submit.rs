@@ -214,7 +214,7 @@ async fn lead_for_one_command(
     let (renewed, validity) = watch::channel(lease.validity);
     let renewal = lead::renew(lease.clone(), renewed, Arc::clone(&context.health), group.stop.clone());
     group.spawn(Task::Lease, renewal);
-    let writer = lease.writer(&context.database, validity.clone());
+    let writer = lease.writer(&context.database, validity.clone()).with_notices(&context.notices);
     let (timeline, mut recorder) = recorder();
     let lease_of = (&lease, validity, timeline);
     let done = carry_out(context, submitted, lease_of, &group.stop, show).await;

@@ -13,6 +13,7 @@ use super::validator;
 use crate::model::names::COMMANDS;
 use crate::model::names::DEAD_LETTERS;
 use crate::model::names::EVENTS;
+use crate::model::names::FOREIGN_WRITES;
 use crate::model::names::GAPS;
 use crate::model::names::INSTANCES;
 use crate::model::names::JOB_RUNS;
@@ -27,7 +28,7 @@ use crate::model::names::WatchedCollection;
 use crate::ticker::ledger;
 
 /// The required collections: the target and the service's own.
-pub const COLLECTIONS: [&str; 12] = [
+pub const COLLECTIONS: [&str; 13] = [
     OFFERS,
     STATE,
     HISTORY_COLLECTION,
@@ -39,6 +40,7 @@ pub const COLLECTIONS: [&str; 12] = [
     OUTBOX,
     EVENTS,
     INSTANCES,
+    FOREIGN_WRITES,
     SETUP,
 ];
 
@@ -50,7 +52,7 @@ const USERS: &str = WatchedCollection::Users.name();
 /// The keys of the required indexes, by collection: the indexes of the migration (spec 01, "Target"), the service's own
 /// indexes, as the service itself creates them, and the indexes for the queries of the time-based jobs.
 #[must_use]
-pub fn indexes() -> [(&'static str, Vec<Document>); 9] {
+pub fn indexes() -> [(&'static str, Vec<Document>); 10] {
     let migration = vec![
         doc! { "managed_by": 1 },
         doc! { "establishment_id": 1 },
@@ -66,6 +68,7 @@ pub fn indexes() -> [(&'static str, Vec<Document>); 9] {
         (HISTORY_COLLECTION, history),
         (DEAD_LETTERS, vec![doc! { "next_retry": 1 }]),
         (EVENTS, vec![doc! { "at": -1 }]),
+        (FOREIGN_WRITES, vec![doc! { "at": -1 }]),
         (JOB_RUNS, ledger::indexes()),
         (USERS, vec![doc! { "last_action_date": 1 }]),
         (ROLES, vec![doc! { "user_id": 1 }]),

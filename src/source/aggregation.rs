@@ -18,6 +18,8 @@ pub(crate) struct Watched<'a> {
     pub(crate) collections: &'a [WatchedCollection],
     /// The label of our offers, where inserts of other offers are to be told apart ([`super::event::Event::is_foreign`]).
     pub(crate) own_label: Option<&'a str>,
+    /// True where the server leaves out these inserts.
+    pub(crate) omits_foreign: bool,
 }
 
 /// The stages after `$changeStream`.
@@ -26,6 +28,10 @@ pub(crate) fn stages(watched: Watched<'_>) -> Vec<Document> {
     let mut stages = selecting(watched.collections);
     if let (Some(label), Some(shown)) = (watched.own_label, thin(&mut stages)) {
         shown.insert("foreign", is_foreign(label));
+    }
+    if watched.omits_foreign {
+        // What an insert says never changes, so the position of the stream is found again in spite of this match.
+        stages.push(doc! { "$match": { "foreign": { "$ne": true } } });
     }
     stages
 }
@@ -107,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_pipeline_asks_for_no_values() {
-        let all = Watched { collections: &WatchedCollection::ALL, own_label: None };
+        let all = Watched { collections: &WatchedCollection::ALL, own_label: None, omits_foreign: false };
         let text = format!("{:?}", stages(all));
         for content in ["fullDocument", "$$this.v"] {
             assert!(!text.contains(content), "{content}");

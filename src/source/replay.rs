@@ -26,6 +26,8 @@ type Reading = Pin<Box<dyn Future<Output = Result<(Cursor, StreamReply), Failure
 pub(crate) struct Replay {
     database: CausalDatabase,
     watched: Vec<WatchedCollection>,
+    /// The label of our offers, where inserts of other offers are left out.
+    own_label: Option<String>,
     until: Timestamp,
     /// The position after the last reply.
     position: StreamPosition,
@@ -67,6 +69,7 @@ impl Replay {
         let mut replay = Self {
             database: database.clone(),
             watched,
+            own_label: None,
             until,
             position: StreamPosition::At(from),
             stumbles,
@@ -74,6 +77,14 @@ impl Replay {
         };
         replay.open_again();
         replay
+    }
+
+    /// Changes the replay to leave out inserts of offers that have another label.
+    #[must_use]
+    pub(crate) fn without_foreign(mut self, own_label: &str) -> Self {
+        self.own_label = Some(own_label.to_owned());
+        self.open_again();
+        self
     }
 
     /// The next part. `None` when no part comes within `patience`, and after the last part.
@@ -113,7 +124,8 @@ impl Replay {
 
     fn open_again(&mut self) {
         let batch_size = self.stumbles.batch_size(EVENTS);
-        self.reading = Some(open(self.database.clone(), self.watched.clone(), self.position.clone(), batch_size));
+        let watched = (self.watched.clone(), self.own_label.clone());
+        self.reading = Some(open(self.database.clone(), watched, self.position.clone(), batch_size));
     }
 
     /// Reads again with one event per reply. The same failure again passes over the next event.
@@ -141,13 +153,14 @@ impl Replay {
 
 fn open(
     database: CausalDatabase,
-    watched: Vec<WatchedCollection>,
+    (watched, own_label): (Vec<WatchedCollection>, Option<String>),
     position: StreamPosition,
     batch_size: u32,
 ) -> Reading {
     Box::pin(async move {
         // A replay also touches the recruiters of offers that another program took over.
-        let watched = Watched { collections: &watched, own_label: None };
+        let (own_label, omits_foreign) = (own_label.as_deref(), own_label.is_some());
+        let watched = Watched { collections: &watched, own_label, omits_foreign };
         let cursor = Cursor::open(&database, watched, &position, AWAIT, batch_size).await?;
         read_on(cursor).await
     })

@@ -17,6 +17,7 @@ use super::time::text;
 use super::verdict::{Verdict, VerdictFacts, problems, time_left, verdict};
 use crate::clock;
 use crate::context::Context;
+use crate::leader::foreign_minutes::ForeignWritesReport;
 use crate::observe::health::Role;
 use crate::observe::latency::Percentiles;
 use crate::observe::recent_history::{self, Series, last_minute};
@@ -128,6 +129,8 @@ pub(crate) struct Service {
     pub verification: Option<VerificationStatus>,
     /// Writes to `recruiters` since the step to `retired`; null in other phases.
     pub late_writes: Option<LateWritesReport>,
+    /// The writes of others to our offers in the last hour.
+    pub foreign_writes: ForeignWritesReport,
     /// The time-based jobs.
     pub jobs: Vec<JobStatus>,
     /// The last events of the timeline, whichever instance led then; the newest first.
@@ -361,6 +364,7 @@ impl Service {
                 differences: last.differences,
             }),
             late_writes: facts.late_writes.clone(),
+            foreign_writes: facts.foreign_writes.clone(),
             jobs: facts.jobs.iter().map(JobStatus::from).collect(),
             events: facts.events.clone(),
         }

@@ -18,6 +18,7 @@ use super::running::{RunningWork, running};
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::leader::foreign_minutes::ForeignWritesReport;
 use crate::leader::halt::StoredHalt;
 use crate::leader::lead;
 use crate::leader::pause::StoredPause;
@@ -81,6 +82,8 @@ pub(crate) struct ServiceFacts {
     pub verification: Option<LastVerification>,
     /// Writes to `recruiters` since the step to `retired`; `None` in other phases.
     pub late_writes: Option<LateWritesReport>,
+    /// The writes of others to our offers in the last hour.
+    pub foreign_writes: ForeignWritesReport,
     /// The time-based jobs.
     pub jobs: Vec<Overview>,
     /// The last events of the timeline, the newest first. Empty where this instance may not read them.
@@ -254,6 +257,7 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
         asked,
         conditions: next.map(|next| conditions(&known, next)).unwrap_or_default(),
         late_writes: LateWrites::read(database, &phase).await?.map(|late| late.report()),
+        foreign_writes: ForeignWritesReport::of_last_hour(database, at).await?,
         phase,
         instances: instances::read(database, leader.as_ref(), at).await?,
         leader,

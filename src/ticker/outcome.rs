@@ -11,7 +11,6 @@ use super::ticker_command::JobOrder;
 use crate::context::Context;
 use crate::model::time::seconds as since_1970;
 use crate::model::timeline::TimelineEvent;
-use crate::notices::Notices;
 use crate::write::Writer;
 
 /// A run that has ended.
@@ -26,7 +25,7 @@ pub(super) struct EndedRun<'a> {
 }
 
 /// Writes one line to the log, updates the metrics, and sends a notice if the run changed or failed something.
-pub(super) fn tell(context: &Context, notices: &Notices, run: &EndedRun<'_>) {
+pub(super) fn tell(context: &Context, run: &EndedRun<'_>) {
     let EndedRun { job_order, now, end, report, took } = *run;
     let (job, outcome, metrics) = (job_order.name(), end.outcome.as_str(), &context.metrics);
     metrics.job_runs(job_order, end.outcome, 1);
@@ -35,7 +34,7 @@ pub(super) fn tell(context: &Context, notices: &Notices, run: &EndedRun<'_>) {
         metrics.set_job_last_success(job_order, since_1970(now));
     }
     let error = end.error.as_deref().filter(|_| end.outcome == RunOutcome::Failed);
-    notices.tell(notice(job, report, error));
+    context.notices.tell(notice(job, report, error));
     let JobReport { matched, changed, failed, .. } = *report;
     let seconds = took.as_secs();
     match end.outcome {

@@ -29,7 +29,6 @@ use crate::interruption::{Interruption, Unfinished};
 use crate::maintenance::command_end;
 use crate::maintenance::stored_commands::{self, Command, Lane, StoredCommand};
 use crate::model::time::seconds;
-use crate::notices::{Messenger, Notices, notices};
 use crate::observe::repeated_failure::RepeatedFailure;
 use crate::phase::watcher::Followed;
 use crate::retry::Delays;
@@ -54,9 +53,6 @@ pub(crate) struct Ticker {
     /// Cancelled when the process must end, or when the lease is lost.
     stop: CancellationToken,
     plans: Plans,
-    notices: Notices,
-    /// The sender of the notices; `None` without a webhook, and after [`Ticker::run`] has started it.
-    messenger: Option<Messenger>,
     /// True once the occurrences before this leadership are in the ledger.
     begun: bool,
     /// True where the ledger may have runs to make.
@@ -109,19 +105,7 @@ impl Ticker {
     #[must_use]
     pub(crate) fn new(context: Context, handles: LeaderHandles, stop: CancellationToken) -> Self {
         let plans = Plans::configured(&context.settings.ticker);
-        let (notices, messenger) = notices(&context.settings.notices, context.deployment.origin());
-        Self {
-            context,
-            handles,
-            stop,
-            plans,
-            notices,
-            messenger,
-            begun: false,
-            owes: true,
-            looked_at: None,
-            forgot_at: None,
-        }
+        Self { context, handles, stop, plans, begun: false, owes: true, looked_at: None, forgot_at: None }
     }
 
     /// Makes runs until `stop` is cancelled. A failure of a job does not end the leadership.
@@ -129,17 +113,6 @@ impl Ticker {
     /// # Errors
     /// [`Interruption::LeaseLost`].
     pub(crate) async fn run(mut self) -> Result<(), Unfinished> {
-        let (messenger, stop) = (self.messenger.take(), self.stop.clone());
-        // `rounds` drops the queue of the notices at its end, and that ends the messenger.
-        let notices = async {
-            if let Some(messenger) = messenger {
-                messenger.run(stop).await;
-            }
-        };
-        tokio::join!(self.rounds(), notices).0
-    }
-
-    async fn rounds(mut self) -> Result<(), Unfinished> {
         let mut delays = Delays::up_to(Duration::from_secs(5));
         let mut failed = RepeatedFailure::default();
         while !self.stop.is_cancelled() {
@@ -236,13 +209,6 @@ impl Ticker {
             Some(stored) => self.carry_out(&stored).await?,
             None => return Err(Interruption::LeaseLost.into()),
         }
-        self.notices = Notices::default();
-        if let Some(messenger) = self.messenger.take() {
-            // The operator waits for the notice for five seconds at most, as at the end of a process.
-            let ending = CancellationToken::new();
-            ending.cancel();
-            messenger.run(ending).await;
-        }
         Ok(())
     }
 
@@ -300,7 +266,7 @@ impl Ticker {
             self.forgot_at = Some(clock::instant());
         }
         let run = EndedRun { job_order, now: times.now, end: &end, report: &report, took: began.elapsed() };
-        outcome::tell(&self.context, &self.notices, &run);
+        outcome::tell(&self.context, &run);
         outcome::note(&self.handles.fence.writer, &run);
         if let (JobOrder::Job(job), RunOutcome::Done) = (job_order, end.outcome) {
             self.plans.succeeded(job, times.now.min(finished));

@@ -8,12 +8,14 @@ use bson::{RawDocumentBuf, rawdoc};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::Writer;
+use super::own_writes::SentWrite;
 use super::statements::Creation;
 use super::update_command::{IN_FLIGHT, commands_of, is_unreadable, overran};
 use super::update_reply::unacknowledged;
 use crate::error::FENCED;
 use crate::error::{Failure, command_code, refusal};
 use crate::interruption::Unfinished;
+use crate::model::names::OFFERS;
 
 /// The number of creations from which such a command is worth it. Fewer ones are written by single statements.
 pub const WORTH_IT: usize = 16;
@@ -56,7 +58,12 @@ async fn send(writer: &Writer, collection: &str, creations: Vec<Creation>) -> Re
     drop(documents);
     command.append(cstr!("cursor"), rawdoc! {});
     command.append(cstr!("writeConcern"), rawdoc! { "w": "majority" });
-    match writer.send(command).await {
+    let sent = writer.sends(|| if collection == OFFERS { ids.clone() } else { Vec::new() });
+    let reply = writer.send(command).await;
+    if reply.is_ok() {
+        sent.into_iter().for_each(SentWrite::answered);
+    }
+    match reply {
         Ok(reply) if reply.contains_key("writeConcernError") => Err(unacknowledged(&reply).into()),
         Ok(_) => Ok(Created { created: ids.len() as u64, unsure: Vec::new() }),
         // One of the documents may be at fault. Single statements find out.

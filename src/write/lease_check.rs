@@ -7,17 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use bson::{DateTime, Document, RawDocumentBuf, Timestamp};
+use bson::{DateTime, Document, RawDocumentBuf, Timestamp, oid::ObjectId};
 use mongodb::error::{Error as MongoError, ErrorKind};
 use mongodb::{ClientSession, Database};
 use tokio::sync::watch;
 
 use super::command_limit::{CommandLimit, fence, limits};
+use super::own_writes::{OwnWrites, SentWrite};
 use super::timeline::Timeline;
 use crate::clock;
 use crate::error::Failure;
 use crate::interruption::{Interruption, Unfinished};
 use crate::model::timeline::TimelineEvent;
+use crate::notices::Notices;
 use crate::observe::health::{Health, HealthPart};
 
 /// The time limit of a command without a lease.
@@ -32,6 +34,10 @@ pub struct Writer {
     health: Option<Arc<Health>>,
     /// The timeline of the leadership; `None` for writers that tell no events.
     timeline: Option<Timeline>,
+    /// The memory of the writes to offers; `None` where nobody watches for foreign writes.
+    own_writes: Option<OwnWrites>,
+    /// The queue of the notices about stored events.
+    notices: Notices,
 }
 
 /// The time until which a lease allows writes, by two clocks.
@@ -92,7 +98,14 @@ impl Writer {
     /// Makes a writer without a lease, for commands that write nothing or beside which an instance may write.
     #[must_use]
     pub fn free(database: &Database) -> Self {
-        Self { database: database.clone(), lease: None, health: None, timeline: None }
+        Self {
+            database: database.clone(),
+            lease: None,
+            health: None,
+            timeline: None,
+            own_writes: None,
+            notices: Notices::default(),
+        }
     }
 
     /// Makes a writer that writes as long as the lease is valid. `duration` is the time that a renewal gives.
@@ -103,6 +116,8 @@ impl Writer {
             lease: Some(HeldLease { validity, duration, unanswered: Unanswered::default() }),
             health: None,
             timeline: None,
+            own_writes: None,
+            notices: Notices::default(),
         }
     }
 
@@ -120,10 +135,39 @@ impl Writer {
         Self { health: Some(health), ..self }
     }
 
+    /// Changes the writer to send notices about the events that it stores.
+    #[must_use]
+    pub(crate) fn with_notices(self, notices: &Notices) -> Self {
+        Self { notices: notices.clone(), ..self }
+    }
+
+    /// Queues the notice about a stored event, without waiting.
+    pub(super) fn tell(&self, event: &TimelineEvent) {
+        self.notices.tell(event.notice());
+    }
+
     /// Changes the writer to tell its events to `timeline`.
     #[must_use]
     pub(crate) fn with_timeline(self, timeline: Timeline) -> Self {
         Self { timeline: Some(timeline), ..self }
+    }
+
+    /// Changes the writer to remember its writes to offers.
+    #[must_use]
+    pub(crate) fn remembering(self, own_writes: Option<OwnWrites>) -> Self {
+        Self { own_writes, ..self }
+    }
+
+    /// The memory of the writes to offers; `None` where nobody watches for foreign writes.
+    pub(crate) fn own_writes(&self) -> Option<OwnWrites> {
+        self.own_writes.clone()
+    }
+
+    /// Remembers the offers of a command that is about to be sent; `None` where nobody asks, or there are none.
+    pub(super) fn sends(&self, offers: impl FnOnce() -> Vec<ObjectId>) -> Option<SentWrite> {
+        let own_writes = self.own_writes.as_ref()?;
+        let offers = offers();
+        (!offers.is_empty()).then(|| own_writes.sends(offers))
     }
 
     /// Queues an event for the timeline, without waiting.

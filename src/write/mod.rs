@@ -10,6 +10,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod fence_document;
 pub(crate) mod lease_check;
 pub(crate) mod links;
+pub(crate) mod own_writes;
 pub(crate) mod recorder;
 mod refused_fields;
 pub(crate) mod selected_dead_letters;

@@ -88,7 +88,7 @@ async fn put(writer: &Writer, Noted { id, event }: Noted) {
     let mut delays = Delays::up_to(Duration::from_secs(2));
     for attempt in 1..=ATTEMPTS {
         match update_command::record(writer, EVENTS, doc! { "_id": id }, update.clone()).await {
-            Ok(()) => return,
+            Ok(()) => return writer.tell(&event),
             Err(unfinished) => {
                 let kind = event.kind();
                 let is_over = attempt == ATTEMPTS || matches!(unfinished, Unfinished::Interrupted(_));

@@ -12,6 +12,7 @@ use mongodb::options::{ReadConcern, WriteConcern};
 use mongodb::{ClientSession, Database};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::own_writes::{SentWrite, offers_of};
 use super::update_reply::WriteOutcome;
 use super::{Writer, fence_document, update_command};
 use crate::error::Failure;
@@ -56,6 +57,8 @@ pub struct Transaction {
     database: Database,
     session: Either,
     writer: Option<Writer>,
+    /// The writes to offers, whose events come with the commit.
+    sent: Vec<SentWrite>,
 }
 
 /// The session of a transaction: that of the fence, or a new one for a transaction that only reads.
@@ -99,7 +102,7 @@ impl Transaction {
         // An earlier attempt that failed may still be open. This is rare, and a failure to abort does not matter.
         drop(with_deadline(session.get().abort_transaction()).await);
         let writer = fence.map(|fence| fence.writer.clone());
-        let mut transaction = Self { database: database.clone(), session, writer };
+        let mut transaction = Self { database: database.clone(), session, writer, sent: Vec::new() };
         let begin = transaction.session.get().start_transaction();
         let begin = begin.read_concern(ReadConcern::snapshot()).write_concern(WriteConcern::majority());
         begin.await.map_err(Failure::Write)?;
@@ -141,6 +144,7 @@ impl Transaction {
     /// transaction is done.
     pub async fn update(&mut self, collection: &str, statements: Vec<Statement>) -> Result<WriteOutcome, Unfinished> {
         let Some(writer) = &self.writer else { return Ok(WriteOutcome::default()) };
+        self.sent.extend(writer.sends(|| offers_of(collection, &statements)));
         let outcome = update_command::update_in(writer, self.session.get(), collection, statements).await?;
         match outcome.refused.first() {
             Some(refused) => Err(Failure::Statement(refused.code).into()),
@@ -181,10 +185,12 @@ impl Transaction {
     /// # Errors
     /// [`Failure::Write`]: the transaction may be done or not, and can be repeated.
     pub async fn commit(mut self) -> Result<(), Failure> {
-        match self.writer {
-            Some(_) => with_deadline(self.session.get().commit_transaction()).await.map_err(Failure::Write),
-            None => self.abort().await,
+        if self.writer.is_none() {
+            return self.abort().await;
         }
+        with_deadline(self.session.get().commit_transaction()).await.map_err(Failure::Write)?;
+        self.sent.into_iter().for_each(SentWrite::answered);
+        Ok(())
     }
 
     /// Aborts the transaction.
@@ -192,6 +198,8 @@ impl Transaction {
     /// # Errors
     /// [`Failure::Write`]: the transaction ends by itself later.
     pub async fn abort(mut self) -> Result<(), Failure> {
-        with_deadline(self.session.get().abort_transaction()).await.map_err(Failure::Write)
+        with_deadline(self.session.get().abort_transaction()).await.map_err(Failure::Write)?;
+        self.sent.into_iter().for_each(SentWrite::answered);
+        Ok(())
     }
 }

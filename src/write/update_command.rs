@@ -9,6 +9,7 @@ use mongodb::ClientSession;
 use mongodb::error::ErrorKind;
 
 use super::Writer;
+use super::own_writes::{SentWrite, offers_of};
 use super::statements::Statement;
 use super::update_reply::{Refused, UNREADABLE, WriteOutcome, read};
 use crate::error::{Failure, command_code};
@@ -211,9 +212,12 @@ pub(super) fn is_unreadable(failure: &Failure) -> bool {
 }
 
 async fn send_once(writer: &Writer, collection: &str, statements: &[Statement]) -> Result<Document, Unfinished> {
+    let sent = writer.sends(|| offers_of(collection, statements));
     let mut command = command_of(collection, statements);
     command.append(cstr!("writeConcern"), &rawdoc! { "w": "majority" });
-    writer.send(command).await
+    let reply = writer.send(command).await?;
+    sent.into_iter().for_each(SentWrite::answered);
+    Ok(reply)
 }
 
 /// Sends statements as a part of a session's transaction. They must fit into one command. A majority acknowledges the

@@ -11,6 +11,7 @@ mod health;
 mod platform;
 mod printed;
 mod replay;
+mod replay_find;
 mod setup;
 mod signals;
 mod status;

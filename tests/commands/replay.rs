@@ -323,7 +323,7 @@ async fn offers_missing(test: &TestDatabase, corrupted: &BTreeMap<ObjectId, Docu
 }
 
 /// The first second of the server's clock that nothing has happened in yet.
-async fn next_second(test: &TestDatabase) -> Timestamp {
+pub(super) async fn next_second(test: &TestDatabase) -> Timestamp {
     let now = cluster_time_now(&test.database).await;
     eventually(PATIENCE, "the next second", async || {
         test.collection("ticks").insert_one(doc! {}).await.unwrap();
@@ -332,15 +332,15 @@ async fn next_second(test: &TestDatabase) -> Timestamp {
     .await
 }
 
-fn text(time: Timestamp) -> String {
+pub(super) fn text(time: Timestamp) -> String {
     DateTime::from_millis(i64::from(time.time) * 1_000).try_to_rfc3339_string().unwrap()
 }
 
-async fn replay(test: &TestDatabase, arguments: &[&str]) -> Ended {
+pub(super) async fn replay(test: &TestDatabase, arguments: &[&str]) -> Ended {
     Processor::command(&[&["replay"], arguments].concat(), test, &[]).await
 }
 
-fn json(ended: &Ended) -> Value {
+pub(super) fn json(ended: &Ended) -> Value {
     assert_eq!(ended.code, 0, "{}\n{}", ended.stdout, ended.stderr);
     serde_json::from_str(&ended.stdout).unwrap()
 }

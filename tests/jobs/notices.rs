@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bson::doc;
 
+use crate::support::database::TestDatabase;
 use crate::support::mail_server::{Fault, MailServer, Step};
 use crate::support::mails::{NOW, filled, recruiter_of, user};
-use crate::support::recruiters::PERSONAL;
-use crate::support::runs::started_with;
+use crate::support::processor::Processor;
+use crate::support::recruiters::{PERSONAL, job, recruiter};
+use crate::support::runs::{started_with, stopped};
+use crate::support::state::until_no_resync;
 use crate::support::ticking::{counts, date, later, told};
 use crate::support::waiting::{PATIENCE, eventually};
 use crate::support::web_server::{Answer, WebServer};
@@ -90,4 +93,45 @@ async fn an_instance_goes_on_while_the_webhook_says_nothing() {
     })
     .await;
     drop(instance);
+}
+
+/// Also by a command without an instance. What a person typed, and what happens every day, is not sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_worth_it_are_told_and_those_of_every_day_are_not() {
+    let test = TestDatabase::create("notices_events").await;
+    test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
+    let server = WebServer::start(|_, before| match before {
+        0 => Answer::Say(500, String::new()),
+        _ => Answer::Say(200, String::new()),
+    })
+    .await;
+    let hook = server.url();
+    let hooked = [("STREAM_PROCESSOR__NOTICES__WEBHOOK_URL", hook.as_str())];
+    let reason = ["--reason", PERSONAL];
+    let instance = started_with(&test, &hooked).await;
+    until_no_resync(&test.database).await;
+    for command in [&["phase", "set", "dual-write", "--force"][..], &["verify"], &["pause"], &["resume"]] {
+        let reason = if command[0] == "verify" { &[][..] } else { &reason };
+        // These commands have no webhook: the instance tells what they did.
+        let ended = Processor::command(&[command, reason].concat(), &test, &[]).await;
+        assert_eq!(ended.code, 0, "{command:?}: {}", ended.stderr);
+    }
+    stopped(instance).await;
+    let reset = Processor::command(&[&["tokens", "reset", "--force"][..], &reason].concat(), &test, &hooked).await;
+    assert_eq!(reset.code, 0, "{}", reset.stderr);
+
+    let told = lines(&server);
+    let of = |kind: &str| told.iter().filter(|line| line.starts_with(&format!("[development] {kind}: "))).count();
+    for kind in ["resync_began", "resync_ended", "phase_step", "paused", "resumed", "position_moved"] {
+        assert!(of(kind) >= 1, "{kind}: {told:#?}");
+    }
+    for kind in ["leadership", "verified", "command_ended"] {
+        assert_eq!(of(kind), 0, "{kind}: {told:#?}");
+    }
+    let step = told.iter().find(|line| line.contains("phase_step")).unwrap();
+    assert!(
+        step.contains("The phase changed. from: sync, to: dual-write, forced: ") && step.contains("(database "),
+        "{step}"
+    );
+    assert!(told.iter().all(|line| !line.contains(PERSONAL) && !line.contains('@')), "{told:#?}");
 }

@@ -4,6 +4,7 @@ mod alerts;
 mod continuous_verification;
 mod dashboard;
 mod evaluation;
+mod foreign_writes;
 mod http_bounds;
 mod inhibition;
 mod instances;

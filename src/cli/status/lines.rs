@@ -106,6 +106,8 @@ pub(super) fn lines(report: &StatusReport, zone: Tz) -> Vec<Line> {
     let late = report.late_writes.as_ref().map(LateWritesReport::lines).unwrap_or_default();
     let names = std::iter::once("late writes").chain(std::iter::repeat(""));
     lines.extend(names.zip(&late).map(|(name, line)| plain(name, &[&shown_times(line, zone)])));
+    let foreign = report.foreign_writes.line();
+    lines.extend(foreign.map(|line| plain("foreign", &[&shown_times(&line, zone)])));
     lines.extend(report.jobs.iter().map(|run| {
         let count = |name: &str, count: Option<u64>| count.map_or(String::new(), |count| format!("{count} {name}"));
         let (changed, failed) = (count("changed", run.changed), count("failed", run.failed));

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bson::{DateTime, Document, Timestamp, doc};
+use mongodb::Database;
 use resume_tokens::{Checkpoint, HistoryEntry};
 use serde::Serialize;
 
 use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::leader::foreign_minutes::ForeignWritesReport;
 use crate::leader::halt::StoredHalt;
 use crate::leader::lead::store;
 use crate::leader::pause::StoredPause;
@@ -66,6 +68,8 @@ pub(super) struct StatusReport {
     pub last_verification: Option<VerificationStatus>,
     /// Writes to `recruiters` since the step to `retired`.
     pub late_writes: Option<LateWritesReport>,
+    /// The writes of others to our offers in the last hour.
+    pub foreign_writes: ForeignWritesReport,
     pub jobs: Vec<JobRun>,
     /// The last events of the timeline, the oldest first; read for `--watch` as text only.
     #[serde(skip)]
@@ -188,11 +192,7 @@ impl StatusReport {
             differences: verification.as_ref().and_then(|last| last.differences),
             late_writes: late_writes.as_ref().map_or(0, |late| u64::try_from(late.total).unwrap_or_default()),
         });
-        let events = if with_events {
-            events::read(database, DateTime::from_millis(0), &[], Some(EVENTS)).await?
-        } else {
-            Vec::new()
-        };
+        let events = if with_events { newest_events(database).await? } else { Vec::new() };
         Ok(Self {
             verdict: verdict(&judged),
             problems: problems(&judged),
@@ -216,10 +216,15 @@ impl StatusReport {
             target_fields_omitted: context.target.schema().omitted().to_vec(),
             last_verification: verification.and_then(VerificationStatus::of),
             late_writes,
+            foreign_writes: ForeignWritesReport::of_last_hour(database, server).await?,
             jobs: jobs(context).await?,
             events,
         })
     }
+}
+
+async fn newest_events(database: &Database) -> Result<Vec<Document>, Failure> {
+    events::read(database, DateTime::from_millis(0), &[], Some(EVENTS)).await
 }
 
 /// The mean number of events per second between the oldest entry of `history` and the checkpoint. `None` when there is

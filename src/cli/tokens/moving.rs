@@ -77,7 +77,7 @@ pub(super) async fn run(context: &Context, target: MoveTarget, override_: Overri
         a span again while an instance runs";
     let (lease, validity) = hold(context, beside, &mut group).await?;
     let (timeline, mut recorder) = recorder();
-    let writer = lease.writer(&context.database, validity).with_timeline(timeline);
+    let writer = lease.writer(&context.database, validity).with_timeline(timeline).with_notices(&context.notices);
     let moved = tokio::select! {
         moved = moved(context, &writer, lease.term, target, override_) => moved,
         () = group.stop.cancelled() => Ok(Exit::Interrupted),
