@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Failure, NAME, read, run};
 
@@ -117,8 +117,12 @@ fn document(uses: &BTreeMap<Crate, BTreeSet<Crate>>, metadata: Metadata, checksu
 fn component(found: &Crate, described: Option<&Described>, checksum: Option<&String>) -> Value {
     let (name, version) = found;
     let kind = if name == NAME { "application" } else { "library" };
-    let mut component = json!({ "type": kind, "bom-ref": reference(found), "name": name, "version": version });
-    let mut set = |key: &str, value: Value| component[key] = value;
+    let mut component = Map::new();
+    let mut set = |key: &str, value: Value| drop(component.insert(key.to_owned(), value));
+    set("type", json!(kind));
+    set("bom-ref", json!(reference(found)));
+    set("name", json!(name));
+    set("version", json!(version));
     if let Some(description) = described.and_then(|described| described.description.as_deref()) {
         set("description", json!(description.split_whitespace().collect::<Vec<_>>().join(" ")));
     }
@@ -135,7 +139,7 @@ fn component(found: &Crate, described: Option<&Described>, checksum: Option<&Str
     if let Some(checksum) = checksum {
         set("hashes", json!([{ "alg": "SHA-256", "content": checksum }]));
     }
-    component
+    Value::Object(component)
 }
 
 fn reference((name, version): &Crate) -> String {
