@@ -55,6 +55,8 @@ pub(crate) enum Task {
     Timeline,
     /// Carries out the commands that pause the service or end the leadership, until the leadership ends.
     Control,
+    /// Stores lag and rates of each minute, until the leadership ends.
+    Minutes,
     /// Tells the timeline of outages, until the leadership ends.
     Outages,
     /// Counts late writes in `retired`, until the leadership ends.
@@ -90,6 +92,7 @@ impl Task {
             Self::Verification => "verification",
             Self::Timeline => "timeline",
             Self::Control => "control",
+            Self::Minutes => "minutes",
             Self::Outages => "outages",
             Self::LateWrites => "late_writes",
             Self::Pipeline => "pipeline",

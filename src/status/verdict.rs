@@ -87,22 +87,38 @@ pub(crate) fn verdict(facts: &VerdictFacts) -> Verdict {
     Verdict { state, severity, cause, next, seconds_left }
 }
 
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// The cause, with the next command.
+    pub text: String,
+    /// The section of the runbook; `None` where there is nothing to do.
+    pub runbook: Option<&'static str>,
+}
+
 /// Everything that is wrong, the verdict's cause first; empty where nothing is.
 #[must_use]
-pub(crate) fn problems(facts: &VerdictFacts) -> Vec<String> {
+pub(crate) fn problems(facts: &VerdictFacts) -> Vec<Problem> {
     let wrong = findings(facts).into_iter().filter(|finding| finding.severity > Severity::Ok);
-    let mut problems: Vec<String> = wrong
-        .map(|finding| match finding.next {
-            Some(next) => format!("{}; next: {next}", finding.cause),
-            None => finding.cause,
+    let mut problems: Vec<Problem> = wrong
+        .map(|Finding { state, cause, next, .. }| {
+            let text = next.map_or_else(|| cause.clone(), |next| format!("{cause}; next: {next}"));
+            Problem { text, runbook: state.runbook() }
         })
         .collect();
+    // The cause of a finding may be one of the reasons, with the next command behind it.
     for other in facts.reasons.iter().chain(&facts.troubles) {
-        if !problems.iter().any(|problem| problem == other) {
-            problems.push(other.clone());
+        if !problems.iter().any(|problem| problem.text.starts_with(other)) {
+            problems.push(Problem { text: other.clone(), runbook: VerdictState::NotReady.runbook() });
         }
     }
     problems
+}
+
+/// The texts of [`problems`].
+#[must_use]
+pub(crate) fn problem_texts(facts: &VerdictFacts) -> Vec<String> {
+    problems(facts).into_iter().map(|problem| problem.text).collect()
 }
 
 /// All states that hold, the most urgent first. The last one always holds.

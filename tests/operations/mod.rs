@@ -7,6 +7,7 @@ mod evaluation;
 mod http_bounds;
 mod inhibition;
 mod instances;
+mod page_states;
 mod reload;
 mod runbook;
 mod running_work;

@@ -9,5 +9,6 @@ pub mod debian;
 pub mod golden;
 pub mod guarded;
 pub mod mongod;
+pub mod npm;
 pub mod ports;
 pub mod python;
