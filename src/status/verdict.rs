@@ -100,15 +100,17 @@ pub(crate) struct Problem {
 #[must_use]
 pub(crate) fn problems(facts: &VerdictFacts) -> Vec<Problem> {
     let wrong = findings(facts).into_iter().filter(|finding| finding.severity > Severity::Ok);
-    let mut problems: Vec<Problem> = wrong
-        .map(|Finding { state, cause, next, .. }| {
+    let mut problems: Vec<Problem> = Vec::new();
+    // The same cause may make several states hold, and it may be one of the reasons.
+    let is_told = |problems: &[Problem], cause: &str| problems.iter().any(|problem| problem.text.starts_with(cause));
+    for Finding { state, cause, next, .. } in wrong {
+        if !is_told(&problems, &cause) {
             let text = next.map_or_else(|| cause.clone(), |next| format!("{cause}; next: {next}"));
-            Problem { text, runbook: state.runbook() }
-        })
-        .collect();
-    // The cause of a finding may be one of the reasons, with the next command behind it.
+            problems.push(Problem { text, runbook: state.runbook() });
+        }
+    }
     for other in facts.reasons.iter().chain(&facts.troubles) {
-        if !problems.iter().any(|problem| problem.text.starts_with(other)) {
+        if !is_told(&problems, other) {
             problems.push(Problem { text: other.clone(), runbook: VerdictState::NotReady.runbook() });
         }
     }

@@ -117,8 +117,16 @@ async fn fill(test: &TestDatabase) {
         run("verify", None, None),
     ];
     test.collection("stream_processor_job_runs").insert_many(runs).await.unwrap();
-    let event = |kind: &str| doc! { "at": before(60), "kind": kind, "cause": "no answer to a ping within 2 s", "seconds": 14_i64 };
-    let events = ["database_away", "leadership", "schema_changed"].map(event);
+    let change = "the validator of jobs_partners allows mer_sent";
+    let error = "mail_server_down: connection refused";
+    let events = [
+        doc! { "at": before(7_200), "kind": "schema_changed", "change": change },
+        doc! { "at": before(610), "kind": "job_failed", "job": "remind-expiring-offers-j7", "failed": 1_i64, "error": error },
+        doc! {
+            "at": before(60), "kind": "database_away", "from": before(75), "to": before(61), "seconds": 14_i64,
+            "cause": "no answer to a ping within 2 s",
+        },
+    ];
     test.collection("stream_processor_events").insert_many(events).await.unwrap();
 }
 
@@ -166,7 +174,7 @@ async fn axe_finds_nothing_on_a_leader_without_its_database_and_on_a_page_that_g
     let recruiters = (0..20).map(|_| recruiter([job("Boulanger"), job("Vendeur")]));
     test.collection("recruiters").insert_many(recruiters).await.unwrap();
     fill(&test).await;
-    let mut leader = started_with(&test, &[]).await;
+    let mut leader = started_with(&test, &[ON]).await;
     until_no_resync(&test.database).await;
     settled(&test.database).await;
     let mut checked = Checked::open(&leader.url("/"));
