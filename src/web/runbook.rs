@@ -37,7 +37,8 @@ fn page(markdown: &str) -> String {
     html::push_html(&mut body, events.into_iter());
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\">\n<title>Runbook · stream-processor</title>\n<link rel=\"stylesheet\" \
+         content=\"width=device-width, initial-scale=1\">\n<title>Runbook · stream-processor</title>\n<link rel=\"icon\" \
+         href=\"/icon/ok.svg\" type=\"image/svg+xml\">\n<link rel=\"stylesheet\" \
          href=\"/style.css\">\n</head>\n<body>\n<header><p><a href=\"/\">Status page</a></p></header>\n\
          <main class=\"text\">\n{body}</main>\n</body>\n</html>\n"
     )

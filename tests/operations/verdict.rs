@@ -1,6 +1,6 @@
 //! The verdict: page, `/readyz`, `/api/status`, `status` and the metric say the same, and damage is never green.
 
-use bson::doc;
+use bson::{DateTime, doc};
 use serde_json::Value;
 use xtask::guarded::Signal;
 use xtask::mongod::{Options, ReplicaSet};
@@ -103,6 +103,10 @@ async fn an_outage_is_told_by_its_cause_on_every_instance_and_nobody_leads_durin
     assert_eq!(outage.get_str("cause").unwrap(), "no answer to a ping within 2 s", "{outage}");
     let [from, to] = ["from", "to"].map(|end| outage.get_datetime(end).unwrap().timestamp_millis());
     assert_eq!(outage.get_i64("seconds").unwrap(), (to - from) / 1_000, "{outage}");
+    let shown = Processor::command(&["events", "--json", "--kind", "database_away"], &test, &[]).await.stdout;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let shown_from = DateTime::parse_rfc3339_str(shown["events"][0]["from"].as_str().unwrap()).unwrap();
+    assert_eq!(shown_from.timestamp_millis(), from, "a time is a text: {shown}");
     end_lease(&test.database).await;
     until_one_leads(&[&first, &second]).await;
     let told = events.count_documents(doc! { "kind": "database_away" }).await.unwrap();
