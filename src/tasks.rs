@@ -57,6 +57,8 @@ pub(crate) enum Task {
     Timeline,
     /// Carries out the commands that pause the service or end the leadership, until the leadership ends.
     Control,
+    /// Stores lag and rates of each minute, until the leadership ends.
+    Minutes,
     /// Tells the timeline of outages, until the leadership ends.
     Outages,
     /// Counts the writes of others to our offers, until the leadership ends.
@@ -95,6 +97,7 @@ impl Task {
             Self::Verification => "verification",
             Self::Timeline => "timeline",
             Self::Control => "control",
+            Self::Minutes => "minutes",
             Self::Outages => "outages",
             Self::ForeignWrites => "foreign_writes",
             Self::LateWrites => "late_writes",

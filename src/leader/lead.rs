@@ -19,6 +19,7 @@ use super::foreign_write_watch::ForeignWriteWatch;
 use super::halt::{self, ResumeOrder};
 use super::late_write_watch::LateWriteWatch;
 use super::leadership_event;
+use super::minutes;
 use super::outage_event;
 use super::reader::{EVENTS_PER_REPLY, StreamReader};
 use super::schema_memory::KnownSchema;
@@ -164,6 +165,7 @@ fn spawn_watches(context: &Context, writer: Writer, term: i64, current: Current,
     group.spawn(Task::Control, control.run(group.stop.clone()));
     let late_writes = LateWriteWatch::new(context, writer.clone(), term, current, group.stop.clone());
     group.spawn(Task::LateWrites, late_writes.run());
+    group.spawn(Task::Minutes, minutes::store(context.clone(), writer.clone(), group.stop.clone()));
     group.spawn(Task::Outages, outage_event::tell(context.clone(), writer.clone(), group.stop.clone()));
     if let Some(own) = writer.own_writes() {
         let foreign_writes = ForeignWriteWatch::new(context, writer.clone(), own, term, group.stop.clone());

@@ -14,6 +14,7 @@ pub(crate) mod late_write_watch;
 pub(crate) mod lead;
 mod leadership_event;
 pub(crate) mod maintenance_steps;
+pub(crate) mod minutes;
 mod outage_event;
 pub(crate) mod pause;
 pub(crate) mod reader;

@@ -74,6 +74,8 @@ pub(crate) mod state_id {
     pub(crate) const PAUSE: &str = "pause";
     /// What was written to `recruiters` after the step to `retired`.
     pub(crate) const LATE_WRITES: &str = "late_writes";
+    /// Lag and rates of the last hour, minute by minute, by whichever instance led.
+    pub(crate) const MINUTES: &str = "minutes";
     /// The record of each `tokens import` and `tokens reset`.
     pub(crate) const TOKEN_CHANGES: &str = "token_changes";
     /// The schema of the target for which offers were written last.

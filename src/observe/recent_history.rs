@@ -1,5 +1,6 @@
-//! The last hour of lag and throughput of this instance, kept in memory for the status page. The task of
-//! [`crate::status::survey`] adds a sample every few seconds; the hot path has nothing to do with it.
+//! The last hour of lag and throughput, for the status page: what this instance sampled while it led, kept in memory, and
+//! what other leaders stored by the minute. The task of [`crate::status::survey`] adds a sample every few seconds; the
+//! hot path has nothing to do with it.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -17,6 +18,8 @@ const KEPT: usize = 720;
 pub(crate) struct HistorySample {
     /// The time of the sample, in seconds since 1970.
     pub at: i64,
+    /// True while this instance leads.
+    pub leads: bool,
     /// The lag in seconds; `None` while unknown.
     pub lag: Option<f64>,
     /// Events read since the process began.
@@ -40,11 +43,26 @@ pub(crate) struct Series {
     pub ends_at: i64,
     /// The lag; null while unknown.
     pub lag_seconds: Vec<Option<f64>>,
-    /// Events read per second.
-    pub events_per_second: Vec<f64>,
-    /// Offers created or changed per second.
-    pub offers_per_second: Vec<f64>,
+    /// Events read per second; null while no instance led.
+    pub events_per_second: Vec<Option<f64>>,
+    /// Offers created or changed per second; null while no instance led.
+    pub offers_per_second: Vec<Option<f64>>,
 }
+
+/// One minute of a leadership, as its leader stores it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Minute {
+    /// The end of the minute, in seconds since 1970.
+    pub at: i64,
+    /// The greatest lag in seconds; `None` while unknown.
+    pub lag: Option<f64>,
+    /// Mean rates per second.
+    pub events: f64,
+    pub offers: f64,
+}
+
+/// The seconds of a [`Minute`], with a margin for the seconds between two samples.
+const MINUTE: i64 = 60 + 5;
 
 impl History {
     /// Adds a sample and drops samples that are too old.
@@ -62,7 +80,7 @@ impl History {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let mut series = Series { interval_seconds: INTERVAL.as_secs(), ..Series::default() };
         for (before, sample) in samples.iter().zip(samples.iter().skip(1)) {
-            let rate = |from: u64, to: u64| rate(to.saturating_sub(from), sample.at - before.at);
+            let rate = |from: u64, to: u64| sample.leads.then(|| rate(to.saturating_sub(from), sample.at - before.at));
             series.ends_at = sample.at;
             series.lag_seconds.push(sample.lag);
             series.events_per_second.push(rate(before.events, sample.events));
@@ -72,17 +90,44 @@ impl History {
     }
 }
 
+impl Series {
+    /// The series with the stored minutes where this instance did not lead, for the whole hour before its last value.
+    #[must_use]
+    pub(crate) fn with_minutes(&self, minutes: &[Minute]) -> Self {
+        let interval = i64::try_from(self.interval_seconds).unwrap_or(1).max(1);
+        let own = self.lag_seconds.len();
+        let oldest = minutes.iter().map(|minute| minute.at - 60).min().unwrap_or(i64::MAX);
+        let back = usize::try_from(self.ends_at.saturating_sub(oldest) / interval).unwrap_or_default();
+        let length = if self.ends_at == 0 { 0 } else { back.min(KEPT).max(own) };
+        let mut filled = Self { interval_seconds: self.interval_seconds, ends_at: self.ends_at, ..Self::default() };
+        for back in (0..length).rev() {
+            let at = self.ends_at - i64::try_from(back).unwrap_or_default() * interval;
+            let of_own = |values: &[Option<f64>]| own.checked_sub(back + 1).and_then(|index| *values.get(index)?);
+            let stored = minutes.iter().rev().find(|minute| minute.at >= at && minute.at - MINUTE < at);
+            let leads = of_own(&self.events_per_second).is_some();
+            let value = |values: &[Option<f64>], stored: Option<f64>| if leads { of_own(values) } else { stored };
+            filled.lag_seconds.push(value(&self.lag_seconds, stored.and_then(|minute| minute.lag)));
+            filled.events_per_second.push(value(&self.events_per_second, stored.map(|minute| minute.events)));
+            filled.offers_per_second.push(value(&self.offers_per_second, stored.map(|minute| minute.offers)));
+        }
+        filled
+    }
+}
+
 /// A rate per second, rounded to a tenth.
 #[expect(clippy::cast_precision_loss, reason = "counts within a few seconds")]
 fn rate(count: u64, seconds: i64) -> f64 {
     (count as f64 / seconds.max(1) as f64 * 10.0).round() / 10.0
 }
 
-/// The mean of the last minute of a series; `None` for an empty series.
+/// The mean of the last minute of a series; `None` where it has no value there.
 #[must_use]
-pub(crate) fn last_minute(series: &[f64]) -> Option<f64> {
+pub(crate) fn last_minute(series: &[Option<f64>]) -> Option<f64> {
     let minute = usize::try_from(60 / INTERVAL.as_secs()).unwrap_or(1);
-    let last = series.get(series.len().saturating_sub(minute)..).filter(|last| !last.is_empty())?;
+    let last: Vec<f64> = series.get(series.len().saturating_sub(minute)..)?.iter().copied().flatten().collect();
+    if last.is_empty() {
+        return None;
+    }
     #[expect(clippy::cast_precision_loss, reason = "a dozen")]
     let mean = last.iter().sum::<f64>() / last.len() as f64;
     Some((mean * 10.0).round() / 10.0)
@@ -94,7 +139,7 @@ mod tests {
 
     fn sample(index: u64) -> HistorySample {
         let at = i64::try_from(index * 5).unwrap();
-        HistorySample { at, lag: Some(1.0), events: index * 50, offers: index * 10 }
+        HistorySample { at, leads: true, lag: Some(1.0), events: index * 50, offers: index * 10 }
     }
 
     #[test]
@@ -105,7 +150,7 @@ mod tests {
             history.add(sample(index));
         }
         let series = history.series();
-        assert_eq!((series.events_per_second, series.offers_per_second), (vec![10.0, 10.0], vec![2.0, 2.0]));
+        assert_eq!((series.events_per_second, series.offers_per_second), (vec![Some(10.0); 2], vec![Some(2.0); 2]));
         assert_eq!((series.ends_at, series.interval_seconds), (10, 5));
 
         for index in 3..5_000 {
@@ -119,8 +164,27 @@ mod tests {
     #[test]
     fn the_last_minute_is_a_mean_of_what_there_is() {
         assert_eq!(last_minute(&[]), None);
-        assert_eq!(last_minute(&[3.0]), Some(3.0));
-        let hour = [vec![100.0; 700], vec![2.0; 12]].concat();
+        assert_eq!(last_minute(&[Some(3.0), None]), Some(3.0));
+        let hour = [vec![Some(100.0); 700], vec![Some(2.0); 12]].concat();
         assert_eq!(last_minute(&hour), Some(2.0));
+    }
+
+    #[test]
+    fn a_new_leader_shows_what_others_stored_before_it_led() {
+        let history = History::default();
+        for (at, leads) in [(595, false), (600, false), (605, true)] {
+            history.add(HistorySample { at, leads, lag: leads.then_some(0.0), events: 0, offers: 0 });
+        }
+        let own = history.series();
+        assert_eq!(own.events_per_second, [None, Some(0.0)]);
+        let minute = |at: i64, lag: f64| Minute { at, lag: Some(lag), events: 7.0, offers: 3.0 };
+        let filled = own.with_minutes(&[minute(120, 1.0), minute(598, 2.0)]);
+        assert_eq!(filled.lag_seconds.len(), 109, "back to the beginning of the first minute");
+        assert_eq!(filled.lag_seconds[1], Some(1.0));
+        assert_eq!(filled.lag_seconds[50], None, "nobody led");
+        assert_eq!(filled.lag_seconds[106..], [Some(2.0), None, Some(0.0)]);
+        assert_eq!(filled.events_per_second[106..], [Some(7.0), None, Some(0.0)]);
+        assert_eq!(own.with_minutes(&[]), own);
+        assert_eq!(Series::default().with_minutes(&[minute(120, 1.0)]).lag_seconds, []);
     }
 }

@@ -14,7 +14,7 @@ use super::running::RunningWork;
 use super::survey::ServiceFacts;
 use super::survey::Survey;
 use super::time::text;
-use super::verdict::{Verdict, VerdictFacts, problems, time_left, verdict};
+use super::verdict::{Problem, Verdict, VerdictFacts, problem_texts, problems, time_left, verdict};
 use crate::clock;
 use crate::context::Context;
 use crate::leader::foreign_minutes::ForeignWritesReport;
@@ -35,6 +35,11 @@ pub(crate) struct Status {
     pub verdict: Verdict,
     /// The problems, each with advice, the cause of the verdict first; empty when there are none.
     pub problems: Vec<String>,
+    /// The same with the sections of the runbook, for the page.
+    #[serde(skip)]
+    pub told_problems: Vec<Problem>,
+    /// The time zone of the time-based jobs. The page shows times in it.
+    pub time_zone: &'static str,
     pub instance: Instance,
     /// The fields that offers are written without, because the target's validator does not allow them.
     pub target_fields_omitted: Vec<&'static str>,
@@ -48,7 +53,7 @@ pub(crate) struct Status {
     pub service: Option<Service>,
     /// Numbers of documents, jobs and offers; null before the first count.
     pub counts: Option<Counts>,
-    /// The last hour of this instance.
+    /// The last hour, in seconds where this instance led, and in minutes where another one did.
     pub history: Series,
 }
 
@@ -111,6 +116,8 @@ pub(crate) struct Service {
     pub pause: Option<PauseStatus>,
     /// The leader; null when no instance leads.
     pub leader: Option<Leader>,
+    /// The time since the read, in seconds, by the clock of this process.
+    pub read_seconds_ago: u64,
     /// All instances, the leader first.
     pub instances: Vec<InstanceStatus>,
     /// The work that runs now: a resync or the first fill, stored commands, time-based jobs.
@@ -203,6 +210,8 @@ pub(crate) struct JobStatus {
     pub name: &'static str,
     /// True when the job runs by itself.
     pub enabled: bool,
+    /// The cron expressions, in the time zone of the jobs; empty for a job that runs by hand only.
+    pub crons: Vec<String>,
     /// The next occurrence (RFC 3339); null for a job that does not run by itself.
     pub next: Option<String>,
     /// The start of the present run (RFC 3339); null when the job is not running.
@@ -218,6 +227,10 @@ pub(crate) struct RunStatus {
     pub outcome: String,
     /// The end of the run, or the time of the occurrence when the run never began (RFC 3339).
     pub at: Option<String>,
+    /// The time from the beginning to the end, in seconds; null for an occurrence that was not run.
+    pub seconds: Option<u64>,
+    /// The reason why the run was not done, without personal data; null for a run that was done.
+    pub error: Option<String>,
     /// Documents that the run changed.
     pub changed: u64,
     /// Documents that the run could not change.
@@ -229,11 +242,14 @@ impl From<&Overview> for JobStatus {
         Self {
             name: job.job,
             enabled: job.enabled,
+            crons: job.crons.clone(),
             next: job.next.map(text),
             running_since: job.running.as_ref().and_then(|run| run.started).map(text),
             last: job.last.as_ref().map(|run| RunStatus {
                 outcome: run.outcome.clone().unwrap_or_default(),
                 at: run.finished.or(run.scheduled_for).map(text),
+                seconds: run.seconds(),
+                error: run.error.clone(),
                 changed: run.changed.unwrap_or_default(),
                 failed: run.failed.unwrap_or_default(),
             }),
@@ -249,10 +265,13 @@ impl Status {
         let history = survey.history.series();
         let facts = survey.facts();
         let judged = judged(context, survey);
+        let minutes = facts.as_ref().map(|facts| facts.minutes.clone()).unwrap_or_default();
         Self {
             at: text(clock::now()),
             verdict: verdict(&judged),
-            problems: problems(&judged),
+            problems: problem_texts(&judged),
+            told_problems: problems(&judged),
+            time_zone: context.time_zone.name(),
             instance: Instance {
                 name: context.deployment.instance.clone(),
                 environment: context.deployment.environment,
@@ -275,7 +294,7 @@ impl Status {
             since_start: since_start(context),
             service: facts.map(|facts| Service::of(&facts, context.settings.phase.keep_recruiters_backup)),
             counts: survey.counts().map(|counts| (*counts).clone()),
-            history,
+            history: history.with_minutes(&minutes),
         }
     }
 }
@@ -347,7 +366,8 @@ impl Service {
                 term: leader.term,
                 lag_seconds: facts.leader_condition().and_then(|leader| leader.lag).map(tenth),
             }),
-            instances: facts.instances.clone(),
+            read_seconds_ago: facts.age().as_secs(),
+            instances: facts.instances.iter().map(|instance| instance.aged(facts.age())).collect(),
             running: facts.running.clone(),
             checkpoint: facts.checkpoint.as_ref().map(|checkpoint| CheckpointStatus {
                 cluster_time: time(checkpoint.cluster_time),

@@ -70,7 +70,15 @@ fn time(event: &Document) -> Option<String> {
 fn fields(event: &Document) -> impl Iterator<Item = (&String, Value)> {
     let own =
         event.iter().filter(|(name, value)| !["_id", "at", "kind"].contains(&name.as_str()) && **value != Bson::Null);
-    own.map(|(name, value)| (name, value.clone().into_relaxed_extjson()))
+    own.map(|(name, value)| (name, json_value(value)))
+}
+
+/// A value as JSON; a time as RFC 3339.
+fn json_value(value: &Bson) -> Value {
+    match value {
+        Bson::DateTime(time) => time.try_to_rfc3339_string().map_or(Value::Null, Value::String),
+        other => other.clone().into_relaxed_extjson(),
+    }
 }
 
 /// The event as JSON: time, kind, and the fields of its kind.

@@ -1,5 +1,7 @@
 //! All instances of the service, from the lease and their signs of life: leader, standbys, versions, ages.
 
+use std::time::Duration;
+
 use bson::DateTime;
 use mongodb::Database;
 use serde::Serialize;
@@ -31,6 +33,13 @@ pub(crate) struct InstanceStatus {
 }
 
 impl InstanceStatus {
+    /// The same so much later. What was read grows old while the database does not answer.
+    #[must_use]
+    pub(crate) fn aged(&self, by: Duration) -> Self {
+        let last_seen_seconds = self.last_seen_seconds.map(|seconds| seconds + by.as_secs());
+        Self { last_seen_seconds, ..self.clone() }
+    }
+
     /// True for an instance that would take over now.
     #[must_use]
     pub(crate) fn is_standby(&self) -> bool {

@@ -21,6 +21,7 @@ use crate::error::Failure;
 use crate::leader::foreign_minutes::ForeignWritesReport;
 use crate::leader::halt::StoredHalt;
 use crate::leader::lead;
+use crate::leader::minutes;
 use crate::leader::pause::StoredPause;
 use crate::lease::{self, Holder};
 use crate::maintenance::repairs::{self, RepairCondition};
@@ -28,7 +29,8 @@ use crate::maintenance::resync::StoredResync;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::oplog::Oplog;
 use crate::mongo::server_clock::server_time;
-use crate::observe::recent_history::{self, History, HistorySample};
+use crate::observe::health::Role;
+use crate::observe::recent_history::{self, History, HistorySample, Minute};
 use crate::observe::repeated_failure::RepeatedFailure;
 use crate::phase::late_writes::{LateWrites, LateWritesReport};
 use crate::phase::state::{self, Current};
@@ -86,6 +88,8 @@ pub(crate) struct ServiceFacts {
     pub foreign_writes: ForeignWritesReport,
     /// The time-based jobs.
     pub jobs: Vec<Overview>,
+    /// The last hour of those who led, by the minute.
+    pub minutes: Vec<Minute>,
     /// The last events of the timeline, the newest first. Empty where this instance may not read them.
     pub events: Vec<ShownEvent>,
 }
@@ -93,7 +97,7 @@ pub(crate) struct ServiceFacts {
 /// The last results of the survey, shared between the task of the survey and the HTTP routes.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
-    /// The last hour of lag and throughput of this instance.
+    /// The last hour of lag and throughput of this instance, while it led.
     pub history: History,
     /// `None` before the first answer.
     facts: Mutex<Option<Arc<ServiceFacts>>>,
@@ -118,6 +122,12 @@ impl ServiceFacts {
         let condition = LeaderCondition::of(self.leader.as_ref()?, self.at);
         let lag = condition.lag.filter(|_| self.asked.elapsed() <= INTERVAL * 2);
         Some(LeaderCondition { lag, ..condition })
+    }
+
+    /// The time since the read began.
+    #[must_use]
+    pub(crate) fn age(&self) -> Duration {
+        self.asked.elapsed()
     }
 
     /// True when the oplog no longer has the checkpoint.
@@ -192,6 +202,7 @@ async fn sample(context: &Context, survey: &Survey, stop: &CancellationToken) {
     loop {
         survey.history.add(HistorySample {
             at: clock::now().timestamp_millis() / 1_000,
+            leads: context.health.role() == Role::Leader,
             lag: context.health.lag(),
             events: context.metrics.events_read(),
             offers: context.metrics.offers_changed(),
@@ -272,6 +283,7 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
         dead_letters: stored_dead_letter::count_by_reason(database).await?,
         verification: known.verification,
         jobs: overview(database, &context.settings.ticker, at).await?,
+        minutes: minutes::read(database).await?,
         events: events::newest(database).await.unwrap_or_default(),
     })
 }

@@ -87,22 +87,40 @@ pub(crate) fn verdict(facts: &VerdictFacts) -> Verdict {
     Verdict { state, severity, cause, next, seconds_left }
 }
 
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// The cause, with the next command.
+    pub text: String,
+    /// The section of the runbook; `None` where there is nothing to do.
+    pub runbook: Option<&'static str>,
+}
+
 /// Everything that is wrong, the verdict's cause first; empty where nothing is.
 #[must_use]
-pub(crate) fn problems(facts: &VerdictFacts) -> Vec<String> {
+pub(crate) fn problems(facts: &VerdictFacts) -> Vec<Problem> {
     let wrong = findings(facts).into_iter().filter(|finding| finding.severity > Severity::Ok);
-    let mut problems: Vec<String> = wrong
-        .map(|finding| match finding.next {
-            Some(next) => format!("{}; next: {next}", finding.cause),
-            None => finding.cause,
-        })
-        .collect();
+    let mut problems: Vec<Problem> = Vec::new();
+    // The same cause may make several states hold, and it may be one of the reasons.
+    let is_told = |problems: &[Problem], cause: &str| problems.iter().any(|problem| problem.text.starts_with(cause));
+    for Finding { state, cause, next, .. } in wrong {
+        if !is_told(&problems, &cause) {
+            let text = next.map_or_else(|| cause.clone(), |next| format!("{cause}; next: {next}"));
+            problems.push(Problem { text, runbook: state.runbook() });
+        }
+    }
     for other in facts.reasons.iter().chain(&facts.troubles) {
-        if !problems.iter().any(|problem| problem == other) {
-            problems.push(other.clone());
+        if !is_told(&problems, other) {
+            problems.push(Problem { text: other.clone(), runbook: VerdictState::NotReady.runbook() });
         }
     }
     problems
+}
+
+/// The texts of [`problems`].
+#[must_use]
+pub(crate) fn problem_texts(facts: &VerdictFacts) -> Vec<String> {
+    problems(facts).into_iter().map(|problem| problem.text).collect()
 }
 
 /// All states that hold, the most urgent first. The last one always holds.

@@ -106,6 +106,22 @@ impl VerdictState {
         }
     }
 
+    /// The section of the runbook about the state; `None` where there is nothing to do.
+    #[must_use]
+    pub(crate) fn runbook(self) -> Option<&'static str> {
+        Some(match self {
+            Self::NoDatabase | Self::Halted | Self::NotReady | Self::Retrying => "StreamProcessorNotReady",
+            Self::Paused => "StreamProcessorPaused",
+            Self::CatchingUp => "StreamProcessorLag",
+            Self::NoLeader | Self::LeaderSilent => "StreamProcessorNoLeader",
+            Self::Resyncing => "StreamProcessorResyncHappened",
+            Self::Differs => "StreamProcessorDivergence",
+            Self::WaitingForCorrections => "StreamProcessorDeadLetters",
+            Self::Retired => "StreamProcessorLateSourceWrites",
+            Self::Starting | Self::Shadow | Self::StandingBy | Self::InStep => return None,
+        })
+    }
+
     /// The state as a sentence. It has no numbers, because a screen reader reads it aloud whenever it changes.
     #[must_use]
     pub(crate) fn sentence(self) -> &'static str {

@@ -165,7 +165,7 @@ fn each_state_is_told_with_its_severity_cause_and_next_command() {
         let found = verdict(&facts);
         assert_eq!((found.state, found.severity, found.next), (state, severity, next), "{found:?}");
         assert!(found.cause.contains(cause), "{found:?}");
-        assert_eq!(problems(&facts).is_empty(), severity == Ok, "{found:?}");
+        assert_eq!(problem_texts(&facts).is_empty(), severity == Ok, "{found:?}");
         seen.push(state);
     }
     assert!(VerdictState::ALL.iter().all(|state| seen.contains(state)), "each state has a case");
@@ -178,7 +178,7 @@ fn damage_is_told_on_a_standby_and_beside_a_greater_trouble() {
     assert_eq!(verdict(&standby).state, VerdictState::Differs);
     let troubled = VerdictFacts { troubles: vec!["a write failed".to_owned()], ..damaged };
     assert_eq!(verdict(&troubled).state, VerdictState::Retrying);
-    assert_eq!(problems(&troubled).len(), 3);
+    assert_eq!(problem_texts(&troubled).len(), 3);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn a_command_knows_the_leader_by_its_last_sign_only() {
         let found = verdict(&command(|service| service.leader = Some(leader)));
         assert_eq!((found.state, found.severity), (State::LeaderSilent, Warn), "{found:?}");
         let halted = command(|service| (service.leader, service.is_halted) = (Some(leader), true));
-        assert_eq!(problems(&halted).len(), 1, "a halted leader reads no stream: {:?}", problems(&halted));
+        assert_eq!(problem_texts(&halted).len(), 1, "a halted leader reads no stream: {:?}", problem_texts(&halted));
     }
 }
 

@@ -84,6 +84,13 @@ impl StoredRun {
         }
     }
 
+    /// The time from the beginning to the end, in seconds; `None` for an occurrence that was not run.
+    #[must_use]
+    pub(crate) fn seconds(&self) -> Option<u64> {
+        let (started, finished) = (self.started?, self.finished?);
+        u64::try_from((finished.timestamp_millis() - started.timestamp_millis()) / 1_000).ok()
+    }
+
     /// The stored lines, without those of another shape.
     pub(crate) fn report_lines(&self) -> impl Iterator<Item = StoredLine> {
         self.lines.iter().filter_map(Bson::as_document).map(StoredLine::of)

@@ -10,6 +10,11 @@ const NARROWEST: usize = 60;
 /// The height of the image, in units of the SVG image.
 pub(super) const HEIGHT: f64 = 160.0;
 
+/// The percentage of the values below the usual ones' end.
+const USUAL: usize = 95;
+/// How many times the usual scale a burst must be higher, so that it is cut off.
+const BURST: f64 = 4.0;
+
 /// One drawn line of a chart.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ChartLine {
@@ -33,6 +38,8 @@ pub(super) struct Chart {
     pub lines: Vec<ChartLine>,
     /// The value at the upper edge.
     pub top: f64,
+    /// The number of values above the upper edge, which are drawn at it.
+    pub above: usize,
     /// The width of the image, in samples.
     pub width: usize,
 }
@@ -59,11 +66,16 @@ impl Chart {
         format!("{:.1}", minutes).trim_end_matches(".0").to_owned()
     }
 
-    /// Draws lines on one scale. The scale ends at a round value, which is `least` or more.
+    /// Draws lines on one scale. The scale ends at a round value, which is `least` or more. A short burst does not decide
+    /// where it ends: all other values would be a flat line.
     #[must_use]
     pub(super) fn of(lines: &[Drawn<'_>], least: f64) -> Self {
-        let all = lines.iter().flat_map(|line| line.values.iter().flatten().copied());
-        let top = round_above(all.fold(least, f64::max));
+        let mut all: Vec<f64> = lines.iter().flat_map(|line| line.values.iter().flatten().copied()).collect();
+        all.sort_by(f64::total_cmp);
+        let most = round_above(all.last().copied().unwrap_or_default().max(least));
+        let usual = round_above(all.get(all.len() * USUAL / 100).copied().unwrap_or_default().max(least));
+        let top = if most > usual * BURST { usual } else { most };
+        let above = all.iter().filter(|value| **value > top).count();
         let longest = lines.iter().map(|line| line.values.len()).max().unwrap_or_default();
         let width = longest.clamp(NARROWEST, WIDEST);
         let lines = lines.iter().map(|&Drawn { label, class, values }| ChartLine {
@@ -74,7 +86,7 @@ impl Chart {
             now: values.last().copied().flatten(),
             most: values.iter().flatten().copied().reduce(f64::max),
         });
-        Self { lines: lines.collect(), top, width }
+        Self { lines: lines.collect(), top, above, width }
     }
 }
 
@@ -96,7 +108,7 @@ fn path(values: &[Option<f64>], width: usize, top: f64) -> String {
             continue;
         };
         let letter = if pen_is_down { 'L' } else { 'M' };
-        let height = HEIGHT - value / top * HEIGHT;
+        let height = HEIGHT - value.min(top) / top * HEIGHT;
         // Writing into a String cannot fail. A single point is a line of length 0, which its round ends make visible.
         let _ = write!(path, "{letter}{} {height:.1}", first + index + 1);
         if !pen_is_down {
@@ -141,5 +153,16 @@ mod tests {
             assert_eq!(round_above(value), top, "{value}");
         }
         assert_eq!(Chart::of(&[lag(&[])], 5.0).top, 5.0, "an empty one has a scale too");
+    }
+
+    #[test]
+    fn one_burst_does_not_flatten_the_chart_and_is_counted() {
+        let hour: Vec<Option<f64>> = (0..200).map(|at| Some(if at == 100 { 9_000.0 } else { 3.0 })).collect();
+        let chart = Chart::of(&[lag(&hour)], 5.0);
+        assert_eq!((chart.top, chart.above, chart.lines[0].most), (5.0, 1, Some(9_000.0)));
+        assert!(chart.lines[0].path.contains(" 0.0L") && chart.lines[0].path.contains(" 64.0"));
+        let slope: Vec<Option<f64>> = (0..200).map(|at| Some(f64::from(at))).collect();
+        let chart = Chart::of(&[lag(&slope)], 5.0);
+        assert_eq!((chart.top, chart.above), (200.0, 0), "no burst");
     }
 }

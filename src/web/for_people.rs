@@ -1,5 +1,8 @@
 //! Writes numbers, durations and times of the page for people. Pure.
 
+use chrono::DateTime;
+use chrono_tz::Tz;
+
 /// A short duration, such as `12 ms`.
 pub(super) fn milliseconds(seconds: f64) -> String {
     if seconds < 10.0 { format!("{:.0} ms", seconds * 1_000.0) } else { duration(seconds) }
@@ -48,9 +51,12 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// A time for people, such as `2026-11-25 14:03:22 UTC`.
-pub(super) fn moment(rfc3339: &str) -> String {
-    rfc3339.replacen('T', " ", 1).replacen('Z', " UTC", 1)
+/// A time for people, such as `2026-11-25 15:03:22 CET`. A text that is no time stays as it is.
+pub(super) fn moment(rfc3339: &str, zone: Tz) -> String {
+    DateTime::parse_from_rfc3339(rfc3339).map_or_else(
+        |_| rfc3339.to_owned(),
+        |time| time.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S %Z").to_string(),
+    )
 }
 
 #[cfg(test)]
@@ -63,6 +69,7 @@ mod tests {
         assert_eq!([0.0, 0.4, 12.5, 100.4].map(|value| number(&value)), ["0", "0.4", "12.5", "100"]);
         let durations = [0.0, 0.4, 42.0, 60.0, 185.0, 7_800.0, 90_000.0, 270_000.0].map(duration);
         assert_eq!(durations, ["0 s", "0.4 s", "42 s", "1 min", "3 min 5 s", "2 h 10 min", "1 d 1 h", "3 d 3 h"]);
-        assert_eq!(moment("2026-11-25T14:03:22Z"), "2026-11-25 14:03:22 UTC");
+        assert_eq!(moment("2026-11-25T14:03:22Z", Tz::Europe__Paris), "2026-11-25 15:03:22 CET");
+        assert_eq!(moment("2026-11-25T14:03:22Z", Tz::UTC), "2026-11-25 14:03:22 UTC");
     }
 }

@@ -4,4 +4,5 @@ mod chart;
 mod for_people;
 mod page;
 pub(crate) mod routes;
+mod runbook;
 pub(crate) mod server;

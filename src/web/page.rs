@@ -5,13 +5,18 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use askama::Template;
+use chrono_tz::Tz;
 
 use super::chart::{Chart, Drawn, HEIGHT};
 use super::for_people::{duration, grouped, milliseconds, moment, number, whole};
+use super::runbook::anchor;
 use crate::observe::health::Role;
 use crate::observe::latency::Percentiles;
 use crate::phase::Phase;
-use crate::status::document::{Service, Status};
+use crate::schedule::zone;
+use crate::status::counts::Counts;
+use crate::status::document::{JobStatus, Service, Status};
+use crate::status::events::ShownEvent;
 use crate::status::instances::InstanceStatus;
 use crate::status::survey::BETWEEN_COUNTS;
 use crate::status::verdict_state::VerdictState;
@@ -67,11 +72,9 @@ impl<'a> Page<'a> {
     #[must_use]
     pub(super) fn of(status: &'a Status) -> Self {
         let series = &status.history;
-        let known = |rates: &[f64]| rates.iter().copied().map(Some).collect::<Vec<_>>();
-        let (events, offers) = (known(&series.events_per_second), known(&series.offers_per_second));
         let lag = Drawn { label: "lag", class: "a", values: &series.lag_seconds };
-        let events = Drawn { label: "events read", class: "a", values: &events };
-        let offers = Drawn { label: "offers written", class: "b", values: &offers };
+        let events = Drawn { label: "events read", class: "a", values: &series.events_per_second };
+        let offers = Drawn { label: "offers written", class: "b", values: &series.offers_per_second };
         Self { status, lag: Chart::of(&[lag], 5.0), throughput: Chart::of(&[events, offers], 5.0) }
     }
 
@@ -171,6 +174,34 @@ impl<'a> Page<'a> {
             (reason.replace('_', " "), count(&format!("/service/dead_letters_by_reason/{reason}"), number))
         };
         service.dead_letters_by_reason.iter().map(row).collect()
+    }
+
+    /// A time for people, in the time zone of the time-based jobs.
+    fn moment(&self, rfc3339: &str) -> String {
+        moment(rfc3339, zone(self.status.time_zone).unwrap_or(Tz::UTC))
+    }
+
+    /// The time-based jobs in one line, for a phone.
+    fn jobs_in_short(&self, service: &Service) -> String {
+        let failed = |job: &&JobStatus| job.last.as_ref().is_some_and(|last| last.outcome == "failed");
+        let on = service.jobs.iter().filter(|job| job.enabled).count();
+        let failed = service.jobs.iter().filter(failed).count();
+        let next = service.jobs.iter().filter_map(|job| Some((job.next.as_ref()?, job.name))).min();
+        let next = next.map_or_else(String::new, |(at, name)| format!("; next {name}, {}", self.moment(at)));
+        format!("{on} of {} on, {failed} failed last{next}", service.jobs.len())
+    }
+
+    /// The last event in one line, for a phone.
+    fn events_in_short(&self, service: &Service) -> String {
+        let last = |event: &ShownEvent| format!("{}, {}", event.kind.replace('_', " "), self.moment(&event.at));
+        service.events.first().map_or_else(String::new, |event| format!("Last: {}", last(event)))
+    }
+
+    /// Our offers in one line, for a phone.
+    fn offers_in_short(&self, counts: &Counts) -> String {
+        let active = counts.target_offers.get("Active").copied().unwrap_or_default();
+        let all: u64 = counts.target_offers.values().sum();
+        format!("{} of our {} offers active", grouped(active), grouped(all))
     }
 
     fn has_standby(&self, service: &Service) -> bool {

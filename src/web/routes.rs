@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::page::Page;
+use super::runbook;
 use crate::clock;
 use crate::context::Context;
 use crate::model::time::seconds;
@@ -65,6 +66,7 @@ pub(crate) fn router(shown: WebState) -> Router {
         .route("/style.css", get(style))
         .route("/script.js", get(script))
         .route("/icon/{level}", get(icon))
+        .route("/runbook", get(text("text/html; charset=utf-8", &runbook::PAGE)))
         .route("/api/status", get(status))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))

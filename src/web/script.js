@@ -3,6 +3,7 @@
 (() => {
   const EVERY = 5000;
   const alarm = document.getElementById("connection");
+  const old = document.getElementById("old");
   let answered = new Date();
 
   async function refresh() {
@@ -11,6 +12,7 @@
       if (!answer.ok) throw new Error(answer.status);
       replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
       answered = new Date();
+      age();
       alarm.hidden = true;
       document.body.classList.remove("stale");
     } catch {
@@ -23,12 +25,22 @@
     setTimeout(refresh, EVERY);
   }
 
+  // The age of what is shown, in sight all the time.
+  function age() {
+    const seconds = Math.round((Date.now() - answered) / 1000);
+    const text = seconds < 120 ? `${seconds} s` : `${Math.floor(seconds / 60)} min`;
+    old.textContent = `Loaded ${text} ago.`;
+  }
+  setInterval(age, 1000);
+
   function replace(fresh) {
     document.title = fresh.title;
     const icon = document.querySelector("link[rel=icon]");
     const next = fresh.querySelector("link[rel=icon]").getAttribute("href");
     if (icon.getAttribute("href") !== next) icon.setAttribute("href", next);
+    const open = [...document.querySelectorAll("details[open]")].map((part) => part.id);
     for (const part of document.querySelectorAll("[data-live]")) update(part, fresh.getElementById(part.id));
+    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     for (const chart of document.querySelectorAll(".chart")) point(chart);
   }
 

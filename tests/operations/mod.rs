@@ -8,6 +8,7 @@ mod foreign_writes;
 mod http_bounds;
 mod inhibition;
 mod instances;
+mod page_states;
 mod reload;
 mod runbook;
 mod running_work;

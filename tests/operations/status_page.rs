@@ -10,7 +10,8 @@ use crate::support::browser::Browser;
 use crate::support::database::TestDatabase;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{PERSONAL, job, recruiter};
-use crate::support::runs::started;
+use crate::support::runs::{started, stopped};
+use crate::support::state::{end_lease, state};
 use crate::support::waiting::{PATIENCE, caught_up, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,6 +68,32 @@ async fn a_standby_shows_what_happened_before_it_began() {
     })
     .await;
     drop(leader);
+}
+
+/// The minutes that the leader before stored are on the charts of the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_leader_shows_the_time_before_it_led() {
+    let test = TestDatabase::create("page_history").await;
+    let mut first = started(&test).await;
+    let minutes = eventually(PATIENCE, "a minute is stored", async || {
+        let stored = state(&test.database, "minutes").await?;
+        Some(stored.get_array("minutes").unwrap().clone())
+    })
+    .await;
+    let stored = minutes[0].as_document().unwrap();
+    let (at, lag) = (stored.get_datetime("at").unwrap().timestamp_millis() / 1_000, stored.get_f64("lag").unwrap());
+    first.sigkill();
+    end_lease(&test.database).await;
+    let second = Processor::start_ready(&test, &[]).await;
+    eventually(PATIENCE, "it shows the minute", async || {
+        let history = &status(&second).await["history"];
+        let (ends, lags) = (history["ends_at"].as_i64()?, history["lag_seconds"].as_array()?);
+        let back = usize::try_from((ends - at) / 5).ok()? + 1;
+        let shown = &lags[lags.len().checked_sub(back)?];
+        (history["events_per_second"].as_array()?.len() == lags.len() && shown.as_f64() == Some(lag)).then_some(())
+    })
+    .await;
+    stopped(second).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! The verdict: page, `/readyz`, `/api/status`, `status` and the metric say the same, and damage is never green.
 
-use bson::doc;
+use bson::{DateTime, doc};
 use serde_json::Value;
 use xtask::guarded::Signal;
 use xtask::mongod::{Options, ReplicaSet};
@@ -9,7 +9,7 @@ use crate::support::database::TestDatabase;
 use crate::support::fields::first_job;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{job, recruiter, with};
-use crate::support::runs::started;
+use crate::support::runs::{started, started_with};
 use crate::support::state::{end_lease, settled, until_no_resync};
 use crate::support::waiting::{PATIENCE, eventually};
 
@@ -56,7 +56,8 @@ async fn damage_is_told_by_everyone_until_it_is_repaired() {
 async fn an_outage_is_told_by_its_cause_on_every_instance_and_nobody_leads_during_it() {
     let mut set = ReplicaSet::start(&Options::default()).unwrap();
     let test = TestDatabase::create_on(&set.uri(), "verdict_outage").await;
-    let [first, second] = [started(&test).await, Processor::start_ready(&test, &[]).await];
+    let debug = [("STREAM_PROCESSOR__LOG__LEVEL", "debug")];
+    let [first, second] = [started_with(&test, &debug).await, Processor::start_ready(&test, &[]).await];
     until_one_leads(&[&first, &second]).await;
 
     set.member(0).signal(Signal::Stop);
@@ -91,7 +92,8 @@ async fn an_outage_is_told_by_its_cause_on_every_instance_and_nobody_leads_durin
     for processor in [&first, &second] {
         let log = processor.stderr();
         let place = |line: &str| log.find(line).unwrap_or(usize::MAX);
-        assert!(place("the lease was lost") <= place("this instance leads no longer"), "it is told at once: {log}");
+        assert!(place("the lease was lost") <= place("\"task\":\"lease\""), "before its tasks end: {log}");
+        assert!(place("the lease was lost") <= place("this instance leads no longer"), "{log}");
     }
     let events = test.collection("stream_processor_events");
     let outage = eventually(PATIENCE, "the timeline tells the outage", async || {
@@ -101,6 +103,10 @@ async fn an_outage_is_told_by_its_cause_on_every_instance_and_nobody_leads_durin
     assert_eq!(outage.get_str("cause").unwrap(), "no answer to a ping within 2 s", "{outage}");
     let [from, to] = ["from", "to"].map(|end| outage.get_datetime(end).unwrap().timestamp_millis());
     assert_eq!(outage.get_i64("seconds").unwrap(), (to - from) / 1_000, "{outage}");
+    let shown = Processor::command(&["events", "--json", "--kind", "database_away"], &test, &[]).await.stdout;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let shown_from = DateTime::parse_rfc3339_str(shown["events"][0]["from"].as_str().unwrap()).unwrap();
+    assert_eq!(shown_from.timestamp_millis(), from, "a time is a text: {shown}");
     end_lease(&test.database).await;
     until_one_leads(&[&first, &second]).await;
     let told = events.count_documents(doc! { "kind": "database_away" }).await.unwrap();

@@ -69,6 +69,20 @@ impl Browser {
         answer["result"]["value"].clone()
     }
 
+    /// The value of a promise in the page.
+    pub(crate) fn evaluate_promise(&mut self, expression: &str) -> Value {
+        let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
+        let answer = self.call("Runtime.evaluate", parameters);
+        assert!(answer.get("exceptionDetails").is_none(), "{answer}");
+        answer["result"]["value"].clone()
+    }
+
+    /// A picture of the whole page, as PNG in Base64.
+    pub(crate) fn screenshot(&mut self) -> String {
+        let picture = self.call("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true }));
+        picture["data"].as_str().unwrap().to_owned()
+    }
+
     /// Shows the page in so many CSS pixels, bright or dark.
     pub(crate) fn resize(&mut self, width: u32, is_dark: bool) {
         let metrics = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600 });

@@ -11,6 +11,7 @@ pub mod golden;
 pub mod guarded;
 pub mod kubernetes;
 pub mod mongod;
+pub mod npm;
 pub mod ports;
 pub mod python;
 pub mod shipping;

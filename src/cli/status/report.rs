@@ -31,7 +31,7 @@ use crate::status::conditions::{LeaderCondition, PauseCondition, ServiceConditio
 use crate::status::events;
 use crate::status::instances::{self, InstanceStatus};
 use crate::status::running::{RunningWork, running};
-use crate::status::verdict::{Verdict, VerdictFacts, problems, verdict};
+use crate::status::verdict::{Verdict, VerdictFacts, problem_texts, verdict};
 use crate::ticker::stored_run::{self, StoredRun};
 use crate::write::stored_dead_letter;
 
@@ -195,7 +195,7 @@ impl StatusReport {
         let events = if with_events { newest_events(database).await? } else { Vec::new() };
         Ok(Self {
             verdict: verdict(&judged),
-            problems: problems(&judged),
+            problems: problem_texts(&judged),
             environment: deployment.environment,
             database: deployment.database.clone(),
             replica_set: deployment.replica_set.clone(),
