@@ -53,6 +53,8 @@ pub(crate) enum Task {
     Timeline,
     /// Carries out the commands that pause the service or end the leadership, until the leadership ends.
     Control,
+    /// Watches the pressure on the server, until the leadership ends.
+    Pressure,
     /// Counts the writes of others to our offers, until the leadership ends.
     ForeignWrites,
     /// Counts late writes in `retired`, until the leadership ends.
@@ -87,6 +89,7 @@ impl Task {
             Self::Verification => "verification",
             Self::Timeline => "timeline",
             Self::Control => "control",
+            Self::Pressure => "pressure",
             Self::ForeignWrites => "foreign_writes",
             Self::LateWrites => "late_writes",
             Self::Pipeline => "pipeline",

@@ -15,6 +15,7 @@ pub(crate) mod lead;
 mod leadership_event;
 pub(crate) mod maintenance_steps;
 pub(crate) mod pause;
+mod pressure_watch;
 pub(crate) mod reader;
 pub(crate) mod schema_memory;
 pub(crate) mod start_position;

@@ -11,6 +11,7 @@ mod reload;
 mod runbook;
 mod status_page;
 mod systemd;
+mod throttle;
 mod tls;
 mod verdict;
 mod verification;
