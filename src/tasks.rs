@@ -61,6 +61,8 @@ pub(crate) enum Task {
     Minutes,
     /// Tells the timeline of outages, until the leadership ends.
     Outages,
+    /// Watches the pressure on the server, until the leadership ends.
+    Pressure,
     /// Counts the writes of others to our offers, until the leadership ends.
     ForeignWrites,
     /// Counts late writes in `retired`, until the leadership ends.
@@ -99,6 +101,7 @@ impl Task {
             Self::Control => "control",
             Self::Minutes => "minutes",
             Self::Outages => "outages",
+            Self::Pressure => "pressure",
             Self::ForeignWrites => "foreign_writes",
             Self::LateWrites => "late_writes",
             Self::Pipeline => "pipeline",

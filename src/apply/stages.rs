@@ -29,6 +29,8 @@ use crate::source::cursor::operation_time;
 use crate::target::Target;
 use crate::write::dead_letters::{Address, DeadLetter, DeadLetters};
 use crate::write::statements::Statement;
+use crate::write::stored_throttle::StoredThrottle;
+use crate::write::throttle::Throttle;
 use crate::write::update_reply::WriteOutcome;
 
 /// The greatest number of removals handled at once. The statement of one removal has one or two kilobytes.
@@ -64,6 +66,8 @@ pub(crate) struct Stages {
     /// The number of coming events that an earlier attempt may have applied in part, before a crash or a failure. Links
     /// may have grown then, so a link that knows a job does not tell that the job was looked at.
     pub repeated_events: usize,
+    /// The ceiling of writes, and the waits under pressure.
+    pub(crate) throttle: Throttle,
     /// The sample of touched recruiters for the continuous verification.
     pub sampler: Option<Arc<Sampler>>,
     /// The setting `phase.keep_recruiters_backup`: it turns the mirror on in `shadow`.
@@ -102,6 +106,7 @@ impl Stages {
             write_counts: WriteCounts::default(),
             preemption: None,
             repeated_events: 0,
+            throttle: Throttle::of(&context.settings.throttle, StoredThrottle::read(&context.database).await?.ordered),
             sampler: None,
             health: Arc::clone(&context.health),
             keeps_backup: context.settings.phase.keep_recruiters_backup,
@@ -114,6 +119,13 @@ impl Stages {
         };
         stages.count_dead_letters();
         Ok(stages)
+    }
+
+    /// The number of documents that these stages wrote: offers, and recruiters of the mirror.
+    #[must_use]
+    pub(crate) fn written_documents(&self) -> u64 {
+        let (offers, mirror) = (&self.write_counts, &self.mirror_counts);
+        offers.created + offers.changed + mirror.edited + mirror.jobs_added + mirror.made
     }
 
     /// Notes that at least so many coming events may have been applied in part.

@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 
-use super::values;
+use super::values::{self, Ceiling};
 use crate::clock;
 use crate::context::Context;
 use crate::json_output::JsonForm;
@@ -50,6 +50,36 @@ pub struct StepdownArguments {
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `throttle`.
+#[derive(Debug, Args)]
+pub struct ThrottleArguments {
+    /// The most offers that are written per second, or `off`: the configuration decides again.
+    #[arg(value_name = "N|off", value_parser = values::ceiling)]
+    pub ceiling: Ceiling,
+    /// The reason, for the record.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub reason: String,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Orders a ceiling of writes, and prints the one that is in force on standard output.
+///
+/// # Errors
+/// A [`Refusal`] when the database fails for good.
+#[expect(clippy::print_stdout, reason = "the output of the command")]
+pub async fn throttle(context: Context, arguments: ThrottleArguments) -> Result<Exit, Refusal> {
+    let order = Command::Throttle { max_writes_per_second: arguments.ceiling.0, reason: arguments.reason };
+    let ceiling = done(&context, &order).await?.get_i64("max_writes_per_second").ok();
+    match ceiling {
+        _ if arguments.json => JsonForm::Throttle.print(json!({ "max_writes_per_second": ceiling })),
+        Some(ceiling) => println!("at most {ceiling} offers are written per second; the stream itself is not held up"),
+        None => println!("no ceiling"),
+    }
+    Ok(Exit::Done)
 }
 
 /// Pauses the service, and prints since when it is paused on standard output.

@@ -59,6 +59,7 @@ async fn carry_out(
         CliCommand::Commands { command } => super::commands::run(context, command).await,
         CliCommand::Pause(arguments) => super::control::pause(context, arguments).await,
         CliCommand::Stepdown(arguments) => super::control::stepdown(context, arguments).await,
+        CliCommand::Throttle(arguments) => super::control::throttle(context, arguments).await,
         CliCommand::Resume(arguments) => super::resume::resume(context, arguments).await,
         CliCommand::Events(arguments) => super::events::events(context, arguments).await,
         CliCommand::Status(arguments) => super::status::status(context, arguments).await,

@@ -184,6 +184,11 @@ pub enum CliCommand {
     /// The exit code is 1 if no standby takes the lease.
     #[command(after_help = "Example:\n  stream-processor stepdown --for 120")]
     Stepdown(control::StepdownArguments),
+    /// Order the most writes per second for resyncs, backfills and replays, or `off` to leave it to the configuration.
+    ///
+    /// The order outlasts restarts and changes of leader. The writes of the stream count, and are not held up.
+    #[command(after_help = "Example:\n  stream-processor throttle 200 --reason \"the evening peak\"")]
+    Throttle(control::ThrottleArguments),
     /// Ask the instance of this machine whether it is alive; for a container's health check.
     ///
     /// Asks /livez at `http.listen`. The exit code is 1 if the answer is negative or missing.

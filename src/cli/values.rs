@@ -30,6 +30,19 @@ pub(super) fn limit(text: &str) -> Result<Duration, String> {
     limit.ok_or_else(|| "not a duration such as 30m or 2h, of 30 days at most".to_owned())
 }
 
+/// The ceiling of `throttle`, in writes per second; `None` for `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ceiling(pub Option<u32>);
+
+/// Reads the ceiling of `throttle`: a number of writes per second, or `off`.
+pub(super) fn ceiling(text: &str) -> Result<Ceiling, String> {
+    match text.parse() {
+        _ if text == "off" => Ok(Ceiling(None)),
+        Ok(ceiling @ 1..=1_000_000) => Ok(Ceiling(Some(ceiling))),
+        _ => Err("not a number of writes per second from 1 to 1000000, and not `off`".to_owned()),
+    }
+}
+
 /// Reads the name of a time-based job.
 pub(super) fn job(name: &str) -> Result<TimedJob, String> {
     TimedJob::named(name).ok_or_else(|| format!("there is no such job; the jobs are {}", job_names().join(", ")))

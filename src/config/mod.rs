@@ -14,6 +14,7 @@ mod outside;
 mod outside_settings;
 mod settings;
 mod table;
+mod throttle;
 mod ticker;
 mod values;
 
@@ -31,6 +32,7 @@ pub use settings::{
     PrivacySettings, Settings, StreamSettings, TargetSettings, TokensSettings, UsersSettings, VerifySettings,
 };
 pub use table::{DEFAULT_LEVEL, sections};
+pub use throttle::ThrottleSettings;
 pub use ticker::{JobSettings, ReminderWindow, TickerSettings};
 
 /// A valid configuration.

@@ -13,6 +13,7 @@ use super::choices::{
 use super::fault::ConfigFault;
 use super::foreign_writes::ForeignWritesSettings;
 use super::outside_settings::{DirectorySettings, MailSettings, NoticesSettings, SmtpSettings};
+use super::throttle::ThrottleSettings;
 use super::ticker::{self, JobSettings, ReminderWindow, TickerSettings};
 use super::values::{Checked, Values, disagreement};
 
@@ -38,6 +39,8 @@ pub struct Settings {
     pub verify: VerifySettings,
     /// The watch for writes of others to our offers.
     pub foreign_writes: ForeignWritesSettings,
+    /// Care for a busy server.
+    pub throttle: ThrottleSettings,
     /// The limits of readiness.
     pub health: HealthSettings,
     pub http: HttpSettings,
@@ -238,6 +241,7 @@ impl Settings {
                 sample_size: values.count("verify.sample_size")?,
             },
             foreign_writes: ForeignWritesSettings::read(&values)?,
+            throttle: ThrottleSettings::read(&values)?,
             health: HealthSettings {
                 max_lag: values.duration("health.max_lag")?,
                 max_retry: values.duration("health.max_retry")?,

@@ -7,7 +7,7 @@ use super::choices::{
     Choice, Environment, LogFormat, ManagedByChoice, OnHistoryLost, OnUserDeactivated, Phase, TokenStoreKind,
 };
 use super::key::{ConfigKey, DAY, Fallback, HOUR, MINUTE, SECOND, Section, ValueKind, duration, secret_file};
-use super::{foreign_writes, outside, ticker};
+use super::{foreign_writes, outside, throttle, ticker};
 
 /// Every section with its keys, in the order of `deploy/stream-processor.toml`.
 #[must_use]
@@ -26,6 +26,7 @@ pub fn sections() -> Vec<Section> {
         users(),
         verify(),
         foreign_writes::section(),
+        throttle::section(),
         health(),
         http(),
         log(),

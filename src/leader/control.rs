@@ -18,6 +18,8 @@ use crate::mongo::server_clock::server_time;
 use crate::observe::repeated_failure::RepeatedFailure;
 use crate::tasks::pause;
 use crate::write::Writer;
+use crate::write::stored_throttle::store_order;
+use crate::write::throttle::Throttle;
 
 /// The refusal of `resume` where there is nothing to resume.
 pub(crate) const NOT_PAUSED: &str = "the service is not paused, and no leader is halted";
@@ -51,6 +53,8 @@ pub(crate) struct Control {
     pub term: i64,
     /// The name of this instance.
     pub instance: String,
+    /// The throttle that an order changes.
+    pub throttle: Throttle,
     pub state: LeaderState,
 }
 
@@ -105,6 +109,9 @@ impl Control {
             Command::Pause { reason, limit_seconds } => self.pause(&stored, reason, limit_seconds).await,
             Command::Resume { .. } => self.resume(&mut stored).await,
             Command::Stepdown { seconds } => self.step_down(&stored, seconds).await,
+            Command::Throttle { max_writes_per_second, reason } => {
+                self.order(&stored, max_writes_per_second, &reason).await
+            }
             // The other commands belong to the other lanes, see `Command::lane`.
             _ => Ok(None),
         }
@@ -169,6 +176,22 @@ impl Control {
         self.finish(stored, doc! { "instance": &instance, "term": self.term, "seconds": seconds }).await?;
         self.writer.note(TimelineEvent::SteppedDown { instance, seconds });
         Ok(Some(Decision::Stepdown(Duration::from_secs(seconds.unsigned_abs()))))
+    }
+
+    /// Stores the order of a ceiling, and keeps to it from now on.
+    async fn order(
+        &self,
+        stored: &StoredCommand,
+        ordered: Option<u32>,
+        reason: &str,
+    ) -> Result<Option<Decision>, Unfinished> {
+        let at = server_time(self.writer.database()).await?;
+        store_order(&self.writer, self.term, ordered, (&stored.who, reason, at)).await?;
+        self.throttle.order(ordered);
+        self.writer.note(TimelineEvent::Throttled { max_writes_per_second: ordered.map(i64::from) });
+        let ceiling = self.throttle.ceiling().map(i64::from);
+        self.finish(stored, doc! { "max_writes_per_second": ceiling }).await?;
+        Ok(None)
     }
 
     async fn refuse(&self, stored: &StoredCommand, reason: &str) -> Result<Option<Decision>, Unfinished> {

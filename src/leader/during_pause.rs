@@ -15,6 +15,7 @@ use crate::lease::Lease;
 use crate::mongo::server_clock::server_time;
 use crate::tasks::pause;
 use crate::write::recorder::recorder;
+use crate::write::throttle::Throttle;
 use crate::write::transaction::Fence;
 
 /// The time between two looks whether the server has given up every unanswered command.
@@ -54,6 +55,7 @@ pub(crate) async fn until_resumed(
         writer: writer.clone().with_timeline(timeline),
         term: lease.term,
         instance: context.deployment.instance.clone(),
+        throttle: Throttle::of(&context.settings.throttle, None),
         state: LeaderState::Paused,
     };
     let decided = tokio::select! {

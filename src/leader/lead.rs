@@ -21,6 +21,7 @@ use super::late_write_watch::LateWriteWatch;
 use super::leadership_event;
 use super::minutes;
 use super::outage_event;
+use super::pressure_watch::PressureWatch;
 use super::reader::{EVENTS_PER_REPLY, StreamReader};
 use super::schema_memory::KnownSchema;
 use super::start_position::{self, PositionStores, Start, Watch, prepare};
@@ -58,6 +59,7 @@ use crate::write::Writer;
 use crate::write::lease_check::Validity;
 use crate::write::own_writes::OwnWrites;
 use crate::write::recorder::recorder;
+use crate::write::throttle::Throttle;
 use crate::write::transaction::Fence;
 
 /// Leads until the lease is lost, a task fails for good, or `stop` is cancelled.
@@ -117,7 +119,7 @@ pub(crate) async fn lead(
         completeness,
         stop: group.stop.clone(),
     };
-    spawn_watches(context, writer, term, current, &mut group);
+    spawn_watches(context, (writer, pipeline.apply.stages.throttle.clone()), term, current, &mut group);
     group.spawn(Task::Reader, reader(context, phase, start.position).run(outbox));
     group.spawn(Task::Verification, Continuous::new(context.clone(), sampler, group.stop.clone()).run());
     group.spawn(Task::Ticker, Ticker::new(context.clone(), handles, group.stop.clone()).run());
@@ -158,11 +160,21 @@ fn follow_phase(context: &Context, current: &Current, group: &mut Group) -> Know
     known
 }
 
-/// Spawns the control, the canary, and the watches for late writes, foreign writes and outages.
-fn spawn_watches(context: &Context, writer: Writer, term: i64, current: Current, group: &mut Group) {
+/// Spawns the control, the canary, and the watches for pressure, late writes, foreign writes
+/// and outages.
+fn spawn_watches(
+    context: &Context,
+    (writer, throttle): (Writer, Throttle),
+    term: i64,
+    current: Current,
+    group: &mut Group,
+) {
     let instance = context.deployment.instance.clone();
-    let control = Control { writer: writer.clone(), term, instance, state: LeaderState::Leads };
+    let control =
+        Control { writer: writer.clone(), term, instance, throttle: throttle.clone(), state: LeaderState::Leads };
     group.spawn(Task::Control, control.run(group.stop.clone()));
+    let pressure = PressureWatch::new(context, writer.clone(), term, throttle.clone(), group.stop.clone());
+    group.spawn(Task::Pressure, pressure.run());
     let late_writes = LateWriteWatch::new(context, writer.clone(), term, current, group.stop.clone());
     group.spawn(Task::LateWrites, late_writes.run());
     group.spawn(Task::Minutes, minutes::store(context.clone(), writer.clone(), group.stop.clone()));
@@ -171,8 +183,8 @@ fn spawn_watches(context: &Context, writer: Writer, term: i64, current: Current,
         let foreign_writes = ForeignWriteWatch::new(context, writer.clone(), own, term, group.stop.clone());
         group.spawn(Task::ForeignWrites, foreign_writes.run());
     }
-    let (interval, health) = (context.settings.stream.canary_interval, Arc::clone(&context.health));
-    group.spawn(Task::Canary, canary::write_heartbeats(writer, term, interval, health, group.stop.clone()));
+    let (interval, told) = (context.settings.stream.canary_interval, (Arc::clone(&context.health), throttle));
+    group.spawn(Task::Canary, canary::write_heartbeats(writer, term, interval, told, group.stop.clone()));
 }
 
 /// Loads the sources that were dropped and are not repaired yet, and reports them.

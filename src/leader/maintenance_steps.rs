@@ -145,7 +145,10 @@ impl Pipeline {
             self.may_write()?;
             let began = clock::instant();
             self.tell_whether_links_are_complete();
+            let before = self.apply.stages.written_documents();
+            self.apply.stages.throttle.steps();
             let done = self.maintenance.step(&mut self.apply).await;
+            self.count_writes(before);
             drop(offer_write_lock);
             self.times.stepped = Some(clock::instant());
             self.times.step_took = began.elapsed();
@@ -165,6 +168,12 @@ impl Pipeline {
                 return Ok(());
             }
         }
+    }
+
+    /// Counts what was written since `before` against the ceiling.
+    pub(crate) fn count_writes(&self, before: u64) {
+        let stages = &self.apply.stages;
+        stages.throttle.wrote(stages.written_documents().saturating_sub(before));
     }
 
     /// Requests a resync of everything. If a resync is running, the new one follows it: a restart with each deletion or

@@ -130,7 +130,8 @@ impl Pipeline {
                 return Ok(None);
             }
             self.look_for_commands().await?;
-            if self.maintenance.has_work() {
+            let throttled = self.apply.stages.throttle.until_step();
+            if self.maintenance.has_work() && throttled.is_zero() {
                 if self.step_is_due() {
                     Box::pin(self.background_step()).await?;
                     continue;
@@ -141,15 +142,21 @@ impl Pipeline {
                     Err(mpsc::error::TryRecvError::Empty) => Box::pin(self.background_step()).await?,
                 }
             } else {
+                let longest = self.longest_wait(throttled);
                 tokio::select! {
                     () = self.stop.cancelled() => return Ok(None),
                     incoming = self.inbox.recv() => return Ok(incoming),
                     () = self.wake.notified() => self.times.looked = None,
                     // The wait ends so often that the pipeline also reports to be alive while the stream is in trouble.
-                    () = tokio::time::sleep(COMMANDS_INTERVAL) => {}
+                    () = tokio::time::sleep(longest) => {}
                 }
             }
         }
+    }
+
+    /// The longest time to wait for a reply. A step of maintenance that the throttle holds up follows it.
+    fn longest_wait(&self, throttled: Duration) -> Duration {
+        if self.maintenance.has_work() { throttled.min(COMMANDS_INTERVAL) } else { COMMANDS_INTERVAL }
     }
 
     /// Merges the replies that wait, up to `batch_max` events. So a backlog of events on few recruiters collapses
@@ -189,6 +196,7 @@ impl Pipeline {
         if batch.events.is_empty() {
             return self.handle_idle(&applied).await;
         }
+        pause(&self.stop, self.apply.stages.throttle.before_batch()).await;
         self.health.batch_begins();
         let began = clock::instant();
         let plan = plan(&batch.events);
@@ -228,7 +236,9 @@ impl Pipeline {
         let offer_write_lock = offer_write_lock.lock().await;
         self.may_write()?;
         self.tell_whether_links_are_complete();
+        let before = self.apply.stages.written_documents();
         Box::pin(self.apply.plan(plan, position)).await?;
+        self.count_writes(before);
         drop(offer_write_lock);
         failpoint::passed("applied");
         self.checkpoints.save(applied).await?;

@@ -57,7 +57,14 @@ pub(super) async fn step(
         return Ok(None);
     }
     let after = stored.progress.get_object_id("after").ok();
-    let ids = scan::ids_after(&database, WatchedCollection::Recruiters.name(), filter, after).await?;
+    let ids = scan::ids_after(
+        &database,
+        WatchedCollection::Recruiters.name(),
+        filter,
+        after,
+        apply.stages.throttle.step_size(scan::STEP),
+    )
+    .await?;
     let Some(last) = ids.last() else {
         let mut details = stored.progress.clone();
         for position in ["after", OTHERS_DONE] {

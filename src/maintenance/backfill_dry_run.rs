@@ -46,7 +46,8 @@ pub(crate) async fn run_dry(
     }
     // The first scan found `_id`s of other types. A second one finds the ObjectIds.
     while !stop.is_cancelled() {
-        let ids = scan::ids_after(&context.database, WatchedCollection::Recruiters.name(), filter, after).await?;
+        let ids =
+            scan::ids_after(&context.database, WatchedCollection::Recruiters.name(), filter, after, scan::STEP).await?;
         after = ids.last().copied();
         if after.is_none() {
             break;

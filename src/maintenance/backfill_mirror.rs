@@ -95,7 +95,7 @@ fn refusal(stages: &Stages) -> Option<String> {
 
 async fn next(stages: &Stages, after: Option<ObjectId>) -> Result<Vec<ObjectId>, Unfinished> {
     let ours = doc! { "partner_label": &stages.settings.partner_label };
-    Ok(scan::ids_after(&stages.database, OFFERS, &ours, after).await?)
+    Ok(scan::ids_after(&stages.database, OFFERS, &ours, after, stages.throttle.step_size(scan::STEP)).await?)
 }
 
 async fn touch(stages: &mut Stages, ids: &[ObjectId], position: &EventPosition) -> Result<(), Unfinished> {

@@ -91,6 +91,13 @@ pub enum Command {
         /// The time for which the leader does not ask for the lease again, in seconds.
         seconds: i64,
     },
+    /// Orders a ceiling of writes.
+    Throttle {
+        /// The most writes in a second; `None` lets the configuration decide.
+        max_writes_per_second: Option<u32>,
+        /// The operator's reason, which is stored with the order.
+        reason: String,
+    },
 }
 
 /// The part of a leadership that carries a command out. Each part carries out one command at a time.
@@ -107,7 +114,7 @@ pub enum Lane {
 /// The stored names of the commands in the ticker's lane.
 const OF_TICKER: [&str; 3] = ["run-job", "anonymize-user", "obfuscate"];
 /// The stored names of the commands in the lane of the control.
-const OF_CONTROL: [&str; 3] = ["pause", "resume", "stepdown"];
+const OF_CONTROL: [&str; 4] = ["pause", "resume", "stepdown", "throttle"];
 
 impl Lane {
     /// Makes the condition on the stored name of a command that says whether the command is in this lane.
@@ -118,7 +125,7 @@ impl Lane {
             Self::Control => doc! { "$in": OF_CONTROL.to_vec() },
             // Commands with unknown names belong to the pipeline, which puts them aside.
             Self::Pipeline => {
-                let others = [OF_TICKER, OF_CONTROL].concat();
+                let others = [OF_TICKER.as_slice(), OF_CONTROL.as_slice()].concat();
                 doc! { "$nin": others }
             }
         }
@@ -145,6 +152,7 @@ impl Command {
             Self::Pause { .. } => "pause",
             Self::Resume { .. } => "resume",
             Self::Stepdown { .. } => "stepdown",
+            Self::Throttle { .. } => "throttle",
         }
     }
 
@@ -162,7 +170,7 @@ impl Command {
             | Self::DropDeadLetters { .. }
             | Self::SetPhase { .. } => Lane::Pipeline,
             Self::RunJob { .. } | Self::AnonymizeUser { .. } | Self::Obfuscate => Lane::Ticker,
-            Self::Pause { .. } | Self::Resume { .. } | Self::Stepdown { .. } => Lane::Control,
+            Self::Pause { .. } | Self::Resume { .. } | Self::Stepdown { .. } | Self::Throttle { .. } => Lane::Control,
         }
     }
 }

@@ -234,7 +234,16 @@ impl Resync {
                 let offers = retry_dead_letters::of_offers(apply, self.after.map(JobId));
                 offers.into_iter().map(ObjectId::from).collect()
             }
-            _ => scan::ids_after(&database, self.stage.collection(), &filter, self.after).await?,
+            _ => {
+                scan::ids_after(
+                    &database,
+                    self.stage.collection(),
+                    &filter,
+                    self.after,
+                    apply.stages.throttle.step_size(scan::STEP),
+                )
+                .await?
+            }
         };
         let Some(last) = ids.last() else {
             return self.next_stage(writer).await;

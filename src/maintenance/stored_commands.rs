@@ -333,6 +333,8 @@ mod tests {
             Command::Pause { reason: "an incident".to_owned(), limit_seconds: 3_600 },
             Command::Resume { reason: "it is over".to_owned() },
             Command::Stepdown { seconds: 60 },
+            Command::Throttle { max_writes_per_second: Some(50), reason: "a busy server".to_owned() },
+            Command::Throttle { max_writes_per_second: None, reason: "it is over".to_owned() },
         ];
         for command in commands {
             let name = encoded(&command).unwrap().get_str("name").unwrap().to_owned();

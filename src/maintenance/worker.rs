@@ -192,7 +192,8 @@ impl MaintenanceWorker {
             | Command::Obfuscate
             | Command::Pause { .. }
             | Command::Resume { .. }
-            | Command::Stepdown { .. } => Ok(Some(refused([]))),
+            | Command::Stepdown { .. }
+            | Command::Throttle { .. } => Ok(Some(refused([]))),
         }
     }
 

@@ -72,6 +72,8 @@ pub(crate) mod state_id {
     pub(crate) const HALT: &str = "halt";
     /// The pause, until a person ends it.
     pub(crate) const PAUSE: &str = "pause";
+    /// The ceiling of writes that an operator ordered, and why work is slowed.
+    pub(crate) const THROTTLE: &str = "throttle";
     /// What was written to `recruiters` after the step to `retired`.
     pub(crate) const LATE_WRITES: &str = "late_writes";
     /// Lag and rates of the last hour, minute by minute, by whichever instance led.

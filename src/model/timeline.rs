@@ -18,7 +18,7 @@ pub(crate) enum Notice {
 }
 
 /// The kinds of events, with their meaning: the one table of what is worth a notice.
-pub(crate) const KINDS: [(&str, &str, Notice); 18] = [
+pub(crate) const KINDS: [(&str, &str, Notice); 21] = [
     (
         "leadership",
         "An instance began to lead: from whom, and how long after the leadership before began.",
@@ -49,6 +49,9 @@ pub(crate) const KINDS: [(&str, &str, Notice); 18] = [
         "Others changed many of our offers: when it began and ended, the writes, and the times that each field changed.",
         Notice::Sent,
     ),
+    ("slowed", "The server is under pressure, so work beside the stream is slowed: why.", Notice::Sent),
+    ("slowed_ended", "Work is not slowed any more, after so long.", Notice::Sent),
+    ("throttled", "An operator ordered a ceiling of writes per second, or left it to the configuration.", Notice::Sent),
     ("paused", "An operator paused the service; an alert fires when the limit is over.", Notice::Sent),
     ("resumed", "An operator ended the pause or the halt, which lasted so long.", Notice::Sent),
     (
@@ -139,6 +142,20 @@ pub(crate) enum TimelineEvent {
         /// The number of writes by the field that they changed.
         fields: Document,
     },
+    Slowed {
+        /// `replication_lag` or `write_latency`.
+        pressure: &'static str,
+        /// The measure, in milliseconds.
+        milliseconds: i64,
+    },
+    SlowedEnded {
+        /// The length of the time.
+        seconds: i64,
+    },
+    Throttled {
+        /// The ceiling; `None` where the configuration decides.
+        max_writes_per_second: Option<i64>,
+    },
     Paused {
         limit_seconds: i64,
     },
@@ -178,6 +195,9 @@ impl TimelineEvent {
             Self::SourceDropped { .. } => "source_dropped",
             Self::SchemaChanged { .. } => "schema_changed",
             Self::ForeignWrites { .. } => "foreign_writes",
+            Self::Slowed { .. } => "slowed",
+            Self::SlowedEnded { .. } => "slowed_ended",
+            Self::Throttled { .. } => "throttled",
             Self::Paused { .. } => "paused",
             Self::Resumed { .. } => "resumed",
             Self::DatabaseAway { .. } => DATABASE_AWAY,
@@ -233,6 +253,9 @@ impl TimelineEvent {
                 "began": began.try_to_rfc3339_string().ok(), "ended": ended.try_to_rfc3339_string().ok(),
                 "writes": writes, "operations": operations, "fields": fields,
             },
+            Self::Slowed { pressure, milliseconds } => doc! { "pressure": *pressure, "milliseconds": milliseconds },
+            Self::SlowedEnded { seconds } => doc! { "seconds": seconds },
+            Self::Throttled { max_writes_per_second } => doc! { "max_writes_per_second": max_writes_per_second },
             Self::Paused { limit_seconds } => doc! { "limit_seconds": limit_seconds },
             Self::Resumed { seconds } => doc! { "seconds": seconds },
             Self::DatabaseAway { from, to, seconds, cause } => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use prometheus::HistogramTimer;
 
 use super::labels::{LabelValue, OTHER};
-use super::metrics::Metrics;
+use super::metrics::{Metrics, PRESSURES};
 use crate::error::Failure;
 use crate::interruption::Unfinished;
 use crate::model::dead_letter::Reason;
@@ -211,6 +211,25 @@ impl Metrics {
         for field in fields {
             self.foreign_writes.fields.with_label_values(&[field.label()]).inc();
         }
+    }
+
+    /// Sets the measures of the pressure on the server; `None` where one is unknown.
+    pub(crate) fn pressure(&self, replication_lag: Option<Duration>, write_latency: Option<Duration>) {
+        let seconds = |value: Option<Duration>| value.map_or(f64::NAN, |value| value.as_secs_f64());
+        self.throttle.replication_lag.set(seconds(replication_lag));
+        // Between two small writes the last measure stands.
+        if write_latency.is_some() {
+            self.throttle.write_latency.set(seconds(write_latency));
+        }
+    }
+
+    /// Sets the measure for which work is slowed, and the ceiling in writes per second.
+    pub(crate) fn slowed(&self, pressure: Option<impl LabelValue>, ceiling: Option<u32>) {
+        let slows = pressure.map(LabelValue::label);
+        for name in PRESSURES {
+            self.throttle.slowed.with_label_values(&[name]).set(i64::from(slows == Some(name)));
+        }
+        self.throttle.ceiling.set(ceiling.map_or(f64::NAN, f64::from));
     }
 
     /// Counts a repeated opening of the stream, by the code of the failure before.

@@ -25,6 +25,8 @@ const SIZES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_50
 
 const WINNERS: KnownLabel<'_> = KnownLabel { name: "winner", values: &["offer", "projection", "closing"] };
 const WRITES: KnownLabel<'_> = KnownLabel { name: "operation", values: &["insert", "update", "replace", "delete"] };
+/// The measures of the pressure on the server.
+pub(super) const PRESSURES: [&str; 2] = ["replication_lag", "write_latency"];
 const MIRRORED: KnownLabel<'_> = KnownLabel { name: "kind", values: &["edited", "job_added", "recruiter_made"] };
 const COMPARED: KnownLabel<'_> = KnownLabel { name: "result", values: &["equal", "differs", "missing"] };
 
@@ -48,6 +50,7 @@ pub struct Metrics {
     pub(super) shadow_offers: IntCounterVec,
     pub late_writes: LateWriteMetrics,
     pub(super) foreign_writes: ForeignWriteMetrics,
+    pub(super) throttle: ThrottleMetrics,
     build: IntGaugeVec,
     /// 1 for the present verdict, 0 for the other ones.
     verdict: IntGaugeVec,
@@ -174,6 +177,32 @@ impl ForeignWriteMetrics {
     }
 }
 
+/// Metrics of the throttle.
+#[derive(Debug, Clone)]
+pub(super) struct ThrottleMetrics {
+    /// 1 while work is slowed, by the measure that is above its limit.
+    pub(super) slowed: IntGaugeVec,
+    /// The time that a majority is behind the primary, in seconds; NaN while unknown.
+    pub(super) replication_lag: Gauge,
+    /// The time of a small write until a majority has it, in seconds; NaN while unknown.
+    pub(super) write_latency: Gauge,
+    /// The ceiling of writes per second; NaN without one.
+    pub(super) ceiling: Gauge,
+}
+
+impl ThrottleMetrics {
+    fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
+        let slowed = make.gauges("slowed", "1 while work is slowed", &["pressure"])?;
+        PRESSURES.iter().for_each(|pressure| slowed.with_label_values(&[*pressure]).set(0));
+        Ok(Self {
+            slowed,
+            replication_lag: make.unknown_gauge("replication_lag_seconds", "Majority behind the primary")?,
+            write_latency: make.unknown_gauge("write_latency_seconds", "Time of a small majority write")?,
+            ceiling: make.unknown_gauge("throttle_max_writes_per_second", "Ceiling of writes per second")?,
+        })
+    }
+}
+
 /// Metrics of the target's schema.
 #[derive(Debug, Clone)]
 pub struct TargetMetrics {
@@ -254,6 +283,7 @@ impl Metrics {
             shadow_offers: make.counters_of("shadow_offers_total", "Offers compared in shadow", COMPARED)?,
             late_writes: LateWriteMetrics::new(&make)?,
             foreign_writes: ForeignWriteMetrics::new(&make)?,
+            throttle: ThrottleMetrics::new(&make)?,
             build: make.gauges("build_info", "1, with the names of build and deployment as labels", &BUILD)?,
             verdict: make.gauges("verdict", "1 for the present verdict", &["state"])?,
             pause_limit: make.unknown_gauge("pause_limit_timestamp_seconds", "End of the limit of the pause")?,

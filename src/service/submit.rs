@@ -38,6 +38,7 @@ use crate::ticker::runner::{LeaderHandles, Ticker};
 use crate::write::Writer;
 use crate::write::lease_check::Validity;
 use crate::write::recorder::recorder;
+use crate::write::throttle::Throttle;
 use crate::write::timeline::Timeline;
 use crate::write::transaction::Fence;
 
@@ -286,6 +287,7 @@ async fn steps(
                 None => {
                     show(&stored);
                     delays.reset();
+                    pause(stop, apply.stages.throttle.until_step()).await;
                 }
             },
             Ok(None) => return Err(Interruption::LeaseLost.into()),
@@ -313,8 +315,9 @@ async fn run_with(
     let pipeline = async {
         loop {
             if maintenance.has_work() {
+                tokio::time::sleep(apply.stages.throttle.until_step()).await;
                 let _guard = offer_write_lock.lock().await;
-                match Box::pin(maintenance.step(apply)).await {
+                match Box::pin(counted_step(maintenance, apply)).await {
                     Err(unfinished) if passes(&unfinished, &[Directive::Retry]) => {
                         warn!(error = %unfinished, "an attempt failed; retrying");
                         tokio::time::sleep(POLL).await;
@@ -340,7 +343,8 @@ async fn run_with(
 /// Carries out a command of the control.
 async fn control(context: &Context, writer: Writer, term: i64, id: ObjectId) -> Result<CommandOutcome, Unfinished> {
     let instance = context.deployment.instance.clone();
-    Control { writer, term, instance, state: LeaderState::HoldsForCommand }.look(Some(id)).await?;
+    let throttle = Throttle::of(&context.settings.throttle, None);
+    Control { writer, term, instance, throttle, state: LeaderState::HoldsForCommand }.look(Some(id)).await?;
     result(&context.database, id).await
 }
 
@@ -370,6 +374,14 @@ async fn step(
     if !maintenance.has_work() {
         return Err(Interruption::LeaseLost.into());
     }
-    maintenance.step(apply).await?;
+    counted_step(maintenance, apply).await?;
     Ok(stored_commands::load(&database, id).await?)
+}
+
+/// Does one step, and counts its writes against the ceiling.
+async fn counted_step(maintenance: &mut MaintenanceWorker, apply: &mut Apply) -> Result<(), Unfinished> {
+    let before = apply.stages.written_documents();
+    maintenance.step(apply).await?;
+    apply.stages.throttle.wrote(apply.stages.written_documents().saturating_sub(before));
+    Ok(())
 }

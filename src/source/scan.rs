@@ -19,7 +19,7 @@ pub(crate) const STEP: u32 = 1_000;
 /// The longest `_id` that is stored as the place of a scan, in bytes.
 const LONGEST_PLACE: usize = 16 * 1024;
 
-/// The next ObjectIds after `after` among the documents that `filter` selects, in their order. [`others_after`] finds
+/// The next ObjectIds after `after`, at most so many, among the documents that `filter` selects, in their order. [`others_after`] finds
 /// documents with an `_id` of another type.
 ///
 /// # Errors
@@ -29,6 +29,7 @@ pub(crate) async fn ids_after(
     name: &str,
     filter: &Document,
     after: Option<ObjectId>,
+    most: u32,
 ) -> Result<Vec<ObjectId>, Failure> {
     // The comparison selects ObjectIds only. Otherwise ids of other types could fill a step and end the scan.
     let next = after.map_or_else(|| doc! { "$gte": LOWEST }, |after| doc! { "$gt": after });
@@ -41,8 +42,8 @@ pub(crate) async fn ids_after(
         .find(filter)
         .projection(doc! { "_id": 1 })
         .sort(doc! { "_id": 1 })
-        .limit(i64::from(STEP))
-        .batch_size(STEP)
+        .limit(i64::from(most))
+        .batch_size(most)
         .comment(comment.clone())
         .session(&mut session);
     let mut answers = while_server_works(client, &comment, find.batch()).await.map_err(Failure::Read)?;

@@ -8,6 +8,7 @@ use crate::leader::pause::StoredPause;
 use crate::lease::Holder;
 use crate::maintenance::repairs::RepairCondition;
 use crate::phase::Phase;
+use crate::write::throttle::Slowed;
 
 /// How long a pause lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub(crate) struct ServiceCondition {
     /// True when the oplog no longer has the position of the stream.
     pub is_position_lost: bool,
     pub repair: RepairCondition,
+    /// Why the leader slows its work; `None` while it does not, and without a leader.
+    pub slowed: Option<Slowed>,
     pub dead_letters: u64,
     /// The differences that the last full verification found; `None` when there was none.
     pub differences: Option<i64>,

@@ -26,6 +26,7 @@ use crate::phase::late_writes::LateWritesReport;
 use crate::phase::step_conditions::Condition;
 use crate::ticker::overview::Overview;
 use crate::version;
+use crate::write::throttle::Slowed;
 
 /// The status document.
 #[derive(Debug, Clone, Serialize)]
@@ -136,6 +137,10 @@ pub(crate) struct Service {
     pub verification: Option<VerificationStatus>,
     /// Writes to `recruiters` since the step to `retired`; null in other phases.
     pub late_writes: Option<LateWritesReport>,
+    /// The ceiling of writes per second that an operator ordered; null where the configuration decides.
+    pub ordered_max_writes_per_second: Option<u32>,
+    /// Why work is slowed, in words; null while it is not.
+    pub slowed: Option<String>,
     /// The writes of others to our offers in the last hour.
     pub foreign_writes: ForeignWritesReport,
     /// The time-based jobs.
@@ -325,6 +330,7 @@ pub(crate) fn judged(context: &Context, survey: &Survey) -> VerdictFacts {
             leader: facts.leader_condition(),
             is_position_lost: facts.is_position_lost(),
             repair: facts.repair,
+            slowed: facts.throttle.slowed,
             dead_letters: facts.dead_letters.values().sum(),
             differences: facts.verification.as_ref().map(|last| last.differences),
             late_writes: facts.late_writes.as_ref().map_or(0, |late| u64::try_from(late.total).unwrap_or_default()),
@@ -384,6 +390,8 @@ impl Service {
                 differences: last.differences,
             }),
             late_writes: facts.late_writes.clone(),
+            ordered_max_writes_per_second: facts.throttle.ordered,
+            slowed: facts.throttle.slowed.map(Slowed::text),
             foreign_writes: facts.foreign_writes.clone(),
             jobs: facts.jobs.iter().map(JobStatus::from).collect(),
             events: facts.events.clone(),

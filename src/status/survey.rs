@@ -39,6 +39,7 @@ use crate::source::cursor::operation_time;
 use crate::tasks::pause;
 use crate::ticker::overview::{Overview, overview};
 use crate::write::stored_dead_letter;
+use crate::write::stored_throttle::StoredThrottle;
 
 /// The time between two reads of the small documents.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -84,6 +85,8 @@ pub(crate) struct ServiceFacts {
     pub verification: Option<LastVerification>,
     /// Writes to `recruiters` since the step to `retired`; `None` in other phases.
     pub late_writes: Option<LateWritesReport>,
+    /// The ordered ceiling of writes, and why work is slowed.
+    pub throttle: StoredThrottle,
     /// The writes of others to our offers in the last hour.
     pub foreign_writes: ForeignWritesReport,
     /// The time-based jobs.
@@ -268,6 +271,7 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
         asked,
         conditions: next.map(|next| conditions(&known, next)).unwrap_or_default(),
         late_writes: LateWrites::read(database, &phase).await?.map(|late| late.report()),
+        throttle: StoredThrottle::read(database).await?,
         foreign_writes: ForeignWritesReport::of_last_hour(database, at).await?,
         phase,
         instances: instances::read(database, leader.as_ref(), at).await?,

@@ -226,6 +226,9 @@ fn of_service(
     if let Some((cause, next)) = of_repair(service.repair) {
         find(State::Resyncing, Severity::Warn, cause, Some(next));
     }
+    if let Some(slowed) = service.slowed.filter(|_| service.leader.is_some()) {
+        find(State::Slowed, Severity::Warn, slowed.text(), None);
+    }
     let differences = service.differences.filter(|differences| *differences != 0 && service.phase != Phase::Retired);
     if let Some(differences) = differences {
         let cause = format!("the last full verification found {differences} differences");

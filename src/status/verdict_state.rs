@@ -26,6 +26,8 @@ pub(crate) enum VerdictState {
     LeaderSilent,
     /// A resync runs or waits, or a span of the stream was not read and is not repaired yet.
     Resyncing,
+    /// The server is under pressure, so the work beside the stream is slowed.
+    Slowed,
     /// The last full verification found differences in a phase in which there must be none.
     Differs,
     /// Dead letters wait for a correction of their documents.
@@ -41,7 +43,7 @@ pub(crate) enum VerdictState {
 }
 
 impl VerdictState {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Starting,
         Self::NoDatabase,
         Self::Halted,
@@ -52,6 +54,7 @@ impl VerdictState {
         Self::NoLeader,
         Self::LeaderSilent,
         Self::Resyncing,
+        Self::Slowed,
         Self::Differs,
         Self::WaitingForCorrections,
         Self::Shadow,
@@ -74,6 +77,7 @@ impl VerdictState {
             Self::NoLeader => "no_leader",
             Self::LeaderSilent => "leader_silent",
             Self::Resyncing => "resyncing",
+            Self::Slowed => "slowed",
             Self::Differs => "differs",
             Self::WaitingForCorrections => "waiting_for_corrections",
             Self::Shadow => "shadow",
@@ -97,6 +101,7 @@ impl VerdictState {
             Self::NoLeader => "No leader",
             Self::LeaderSilent => "Leader silent",
             Self::Resyncing => "Resyncing",
+            Self::Slowed => "Slowed",
             Self::Differs => "Differs",
             Self::WaitingForCorrections => "Waiting for corrections",
             Self::Shadow => "Shadow",
@@ -115,6 +120,7 @@ impl VerdictState {
             Self::CatchingUp => "StreamProcessorLag",
             Self::NoLeader | Self::LeaderSilent => "StreamProcessorNoLeader",
             Self::Resyncing => "StreamProcessorResyncHappened",
+            Self::Slowed => "StreamProcessorSlowed",
             Self::Differs => "StreamProcessorDivergence",
             Self::WaitingForCorrections => "StreamProcessorDeadLetters",
             Self::Retired => "StreamProcessorLateSourceWrites",
@@ -136,6 +142,7 @@ impl VerdictState {
             Self::NoLeader => "No instance leads, so no event is applied.",
             Self::LeaderSilent => "The leader or its stream gives no sign. What it has applied is not known.",
             Self::Resyncing => "Offers may be old until a resync has ended. The stream goes on beside it.",
+            Self::Slowed => "The server is under pressure, so work beside the stream is slowed. Nothing is lost.",
             Self::Differs => "The last full verification found offers that differ from their jobs.",
             Self::WaitingForCorrections => "Some documents cannot be projected or written. A person must correct them.",
             Self::Shadow => "Applications write the offers. The stream compares them with the recruiters.",

@@ -5,10 +5,13 @@ use std::time::Duration;
 use super::Severity::{Bad, Ok, Warn};
 use super::VerdictState as State;
 use super::*;
+use crate::write::throttle::{Pressure, Slowed};
 
 /// A leader that was heard a second ago.
 const HEARD: LeaderCondition =
     LeaderCondition { lag: Some(0.0), heard: Some(Duration::from_secs(1)), is_silent: false, has_answered: true };
+
+const SLOWED: Slowed = Slowed { pressure: Pressure::ReplicationLag, value: Duration::from_secs(14), stream: false };
 
 const LED: ServiceCondition = ServiceCondition {
     phase: Phase::Sync,
@@ -17,6 +20,7 @@ const LED: ServiceCondition = ServiceCondition {
     leader: Some(HEARD),
     is_position_lost: false,
     repair: RepairCondition { open_gaps: 0, resync: ResyncCondition::Absent },
+    slowed: None,
     dead_letters: 0,
     differences: Some(0),
     late_writes: 0,
@@ -154,6 +158,7 @@ fn of_the_service() -> Vec<Case> {
             "last heard 7 s ago",
             Some("stream-processor status --watch"),
         ),
+        (with(|service| service.slowed = Some(SLOWED)), State::Slowed, Warn, "slowed: replication lag 14 s", None),
     ]
 }
 
@@ -244,4 +249,13 @@ fn a_lost_position_without_a_leader_is_told_with_the_next_command() {
     let found = verdict(&command(|service| (service.leader, service.is_position_lost) = (None, true)));
     assert_eq!((found.state, found.next), (State::NoLeader, Some("stream-processor run")));
     assert!(found.cause.contains("no longer has the position"), "{found:?}");
+}
+
+#[test]
+fn work_that_nobody_does_is_not_slowed_and_the_reason_has_a_unit() {
+    let unled = ServiceCondition { slowed: Some(SLOWED), leader: None, ..LED };
+    let found = problems(&VerdictFacts::of_command(unled));
+    assert!(!found.iter().any(|problem| problem.text.contains("slowed")), "{found:?}");
+    let faster = Slowed { pressure: Pressure::WriteLatency, value: Duration::from_millis(700), stream: true };
+    assert_eq!(faster.text(), "slowed, the stream too: write latency 700 ms");
 }

@@ -49,7 +49,8 @@ impl JobOrder {
             | Command::SetPhase { .. }
             | Command::Pause { .. }
             | Command::Resume { .. }
-            | Command::Stepdown { .. } => Err("not a command for the ticker".to_owned()),
+            | Command::Stepdown { .. }
+            | Command::Throttle { .. } => Err("not a command for the ticker".to_owned()),
         }
     }
 

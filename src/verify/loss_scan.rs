@@ -51,7 +51,7 @@ pub(crate) async fn look(
     let name = WatchedCollection::Recruiters.name();
     let mut after = None;
     while !stop.is_cancelled() {
-        let ids = scan::ids_after(database, name, &Document::new(), after).await?;
+        let ids = scan::ids_after(database, name, &Document::new(), after, scan::STEP).await?;
         after = ids.last().copied();
         if after.is_none() {
             break;

@@ -65,7 +65,7 @@ impl Scan {
         let database = self.rechecker.database.clone();
         let (mut after, mut waiting) = (None, BTreeMap::new());
         while !self.rechecker.stop.is_cancelled() {
-            let ids = scan::ids_after(&database, side.collection(), filter, after).await?;
+            let ids = scan::ids_after(&database, side.collection(), filter, after, scan::STEP).await?;
             after = ids.last().copied();
             if after.is_none() {
                 break;
@@ -92,7 +92,7 @@ impl Scan {
         let database = self.rechecker.database.clone();
         let (mut after, mut seen) = (None, BTreeSet::new());
         while !self.rechecker.stop.is_cancelled() {
-            let ids = scan::ids_after(&database, Side::Offers.collection(), &offers, after).await?;
+            let ids = scan::ids_after(&database, Side::Offers.collection(), &offers, after, scan::STEP).await?;
             after = ids.last().copied();
             if after.is_none() {
                 break;

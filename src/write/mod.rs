@@ -16,6 +16,8 @@ mod refused_fields;
 pub(crate) mod selected_dead_letters;
 pub(crate) mod statements;
 pub(crate) mod stored_dead_letter;
+pub(crate) mod stored_throttle;
+pub(crate) mod throttle;
 pub(crate) mod timeline;
 pub(crate) mod transaction;
 pub mod update_command;

@@ -14,6 +14,7 @@ mod runbook;
 mod running_work;
 mod status_page;
 mod systemd;
+mod throttle;
 mod tls;
 mod verdict;
 mod verification;

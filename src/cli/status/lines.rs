@@ -106,6 +106,9 @@ pub(super) fn lines(report: &StatusReport, zone: Tz) -> Vec<Line> {
     let late = report.late_writes.as_ref().map(LateWritesReport::lines).unwrap_or_default();
     let names = std::iter::once("late writes").chain(std::iter::repeat(""));
     lines.extend(names.zip(&late).map(|(name, line)| plain(name, &[&shown_times(line, zone)])));
+    lines.extend(report.slowed.as_ref().map(|slowed| Line::new(Tone::Warn, "throttle", &[slowed])));
+    let ordered = report.ordered_max_writes_per_second.map(|most| format!("at most {most} writes/s, by an operator"));
+    lines.extend(ordered.map(|ordered| Line::new(Tone::Warn, "throttle", &[&ordered])));
     let foreign = report.foreign_writes.line();
     lines.extend(foreign.map(|line| plain("foreign", &[&shown_times(&line, zone)])));
     lines.extend(report.jobs.iter().map(|run| {

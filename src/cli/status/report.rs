@@ -34,6 +34,8 @@ use crate::status::running::{RunningWork, running};
 use crate::status::verdict::{Verdict, VerdictFacts, problem_texts, verdict};
 use crate::ticker::stored_run::{self, StoredRun};
 use crate::write::stored_dead_letter;
+use crate::write::stored_throttle::StoredThrottle;
+use crate::write::throttle::Slowed;
 
 /// The number of events of the timeline that `--watch` shows.
 const EVENTS: u32 = 10;
@@ -68,6 +70,10 @@ pub(super) struct StatusReport {
     pub last_verification: Option<VerificationStatus>,
     /// Writes to `recruiters` since the step to `retired`.
     pub late_writes: Option<LateWritesReport>,
+    /// The ceiling of writes per second that an operator ordered; null where the configuration decides.
+    pub ordered_max_writes_per_second: Option<u32>,
+    /// Why work is slowed, in words; null while it is not.
+    pub slowed: Option<String>,
     /// The writes of others to our offers in the last hour.
     pub foreign_writes: ForeignWritesReport,
     pub jobs: Vec<JobRun>,
@@ -172,8 +178,7 @@ impl StatusReport {
         // A checkpoint that cannot be read counts as none here; `doctor` tells the reason.
         let checkpoint = with_deadline(store(context).load()).await.ok().flatten();
         let position = checkpoint.as_ref().map(|checkpoint| PositionStatus::of(checkpoint, oplog, now));
-        let history = with_deadline(store(context).history(10)).await?;
-        let leader = lease::current(database).await?;
+        let (history, leader) = (with_deadline(store(context).history(10)).await?, lease::current(database).await?);
         let dead_letters = stored_dead_letter::count_by_reason(database).await?;
         let verification = with_deadline(StoredVerification::read(database)).await.map_err(Failure::Read)?;
         let late_writes = LateWrites::read(database, &phase).await?.map(|late| late.report());
@@ -181,6 +186,7 @@ impl StatusReport {
         let reads = leader.is_some() && halt.is_none() && pause.is_none();
         let (server, resync) = (server_time(database).await?, StoredResync::read(database).await?);
         let repair = repairs::read(database, resync.as_ref()).await?;
+        let (throttle, jobs) = (StoredThrottle::read(database).await?, jobs(context).await?);
         let judged = VerdictFacts::of_command(ServiceCondition {
             phase: phase.phase,
             is_halted: halt.is_some(),
@@ -188,6 +194,7 @@ impl StatusReport {
             leader: leader.as_ref().map(|leader| LeaderCondition::of(leader, server)),
             is_position_lost: position.as_ref().is_some_and(|position| position.in_oplog == Some(false)),
             repair,
+            slowed: throttle.slowed,
             dead_letters: dead_letters.values().sum(),
             differences: verification.as_ref().and_then(|last| last.differences),
             late_writes: late_writes.as_ref().map_or(0, |late| u64::try_from(late.total).unwrap_or_default()),
@@ -216,8 +223,10 @@ impl StatusReport {
             target_fields_omitted: context.target.schema().omitted().to_vec(),
             last_verification: verification.and_then(VerificationStatus::of),
             late_writes,
+            ordered_max_writes_per_second: throttle.ordered,
+            slowed: throttle.slowed.map(Slowed::text),
             foreign_writes: ForeignWritesReport::of_last_hour(database, server).await?,
-            jobs: jobs(context).await?,
+            jobs,
             events,
         })
     }

@@ -56,7 +56,7 @@ pub(super) async fn run(job: &mut JobContext, latest: DateTime) -> Result<(), Un
     let mut after = None;
     loop {
         job.check()?;
-        let ids = scan::ids_after(&database, RECRUITERS, &filter, after).await?;
+        let ids = scan::ids_after(&database, RECRUITERS, &filter, after, scan::STEP).await?;
         after = ids.last().copied();
         if after.is_none() {
             return Ok(());

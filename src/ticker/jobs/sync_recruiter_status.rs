@@ -37,7 +37,8 @@ pub(super) async fn run(job: &mut JobContext) -> Result<(), Unfinished> {
     let mut after = None;
     loop {
         job.check()?;
-        let ids = scan::ids_after(&database, WatchedCollection::Recruiters.name(), &Document::new(), after).await?;
+        let ids = scan::ids_after(&database, WatchedCollection::Recruiters.name(), &Document::new(), after, scan::STEP)
+            .await?;
         after = ids.last().copied();
         if after.is_none() {
             return Ok(());

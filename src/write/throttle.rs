@@ -1,0 +1,291 @@
+//! The throttle: it slows the work beside the stream, and far later the stream, while the server is under pressure, and
+//! keeps to the ceiling of writes. It only says how long to wait; the pipeline waits between its steps and batches.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::config::ThrottleSettings;
+use crate::observe::labels::LabelValue;
+
+/// The shortest time between two steps while the server is under pressure. It is no full stop, because a resync must end.
+const BETWEEN_STEPS: Duration = Duration::from_secs(5);
+/// The time before each batch of the stream while it is slowed too.
+const BEFORE_BATCH: Duration = Duration::from_secs(1);
+/// The factor of the limits from which the stream is slowed too.
+const STREAM_FACTOR: u32 = 4;
+/// The time for which every measure must be below its limit before the work is not slowed any more.
+const CALM: Duration = Duration::from_secs(10);
+/// The longest time that the writes of one step are made up for. The next steps are small enough.
+const LONGEST_DEBT: Duration = Duration::from_secs(60);
+
+/// A measure of the pressure on the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    /// The time that a majority of the members is behind the primary.
+    ReplicationLag,
+    /// The time of a small write, until a majority has it.
+    WriteLatency,
+}
+
+impl Pressure {
+    pub(crate) const ALL: [Self; 2] = [Self::ReplicationLag, Self::WriteLatency];
+
+    /// The word in JSON, in the metric and in the timeline.
+    #[must_use]
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::ReplicationLag => "replication_lag",
+            Self::WriteLatency => "write_latency",
+        }
+    }
+
+    /// The words for people.
+    #[must_use]
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ReplicationLag => "replication lag",
+            Self::WriteLatency => "write latency",
+        }
+    }
+}
+
+impl LabelValue for Pressure {
+    fn label(self) -> &'static str {
+        self.word()
+    }
+}
+
+/// Why work is slowed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Slowed {
+    pub pressure: Pressure,
+    /// The greatest value of the measure lately.
+    pub value: Duration,
+    /// True if the stream is slowed too.
+    pub stream: bool,
+}
+
+impl Slowed {
+    /// The reason in words, such as `slowed: replication lag 14 s`.
+    #[must_use]
+    pub(crate) fn text(self) -> String {
+        let value = match self.value.as_secs() {
+            0 => format!("{} ms", self.value.as_millis()),
+            seconds => format!("{seconds} s"),
+        };
+        let what = if self.stream { "slowed, the stream too" } else { "slowed" };
+        format!("{what}: {} {value}", self.pressure.name())
+    }
+}
+
+/// The begin or the end of a slowed time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum ThrottleChange {
+    Began(Slowed),
+    Ended {
+        /// The length of the time.
+        lasted: Duration,
+    },
+}
+
+/// The throttle of one leadership. Clones share it. The default one slows nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Throttle(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The ceiling of the configuration in writes per second; `None` without one.
+    configured: Option<u32>,
+    /// The ceiling that an operator ordered; `None` where the configuration decides.
+    ordered: Option<u32>,
+    /// The time of the last small write, until [`Throttle::take_latency`].
+    latency: Option<Duration>,
+    /// The time from which the ceiling allows another step.
+    free_at: Option<Instant>,
+    /// The beginning of the last step.
+    stepped: Option<Instant>,
+    slowed: Option<Slowing>,
+}
+
+impl State {
+    fn ceiling(&self) -> Option<u32> {
+        self.ordered.or(self.configured)
+    }
+}
+
+#[derive(Debug)]
+struct Slowing {
+    what: Slowed,
+    since: Instant,
+    /// The last time at which a measure was above its limit.
+    last: Instant,
+}
+
+impl Throttle {
+    fn held(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The throttle with this configuration and this order of an operator.
+    #[must_use]
+    pub(crate) fn of(settings: &ThrottleSettings, ordered: Option<u32>) -> Self {
+        let configured = Some(settings.max_writes_per_second).filter(|ceiling| *ceiling > 0);
+        Self(Arc::new(Mutex::new(State { configured, ordered, ..State::default() })))
+    }
+
+    /// Takes the ceiling that an operator orders, in writes per second; `None` lets the configuration decide.
+    pub(crate) fn order(&self, ordered: Option<u32>) {
+        let mut state = self.held();
+        state.ordered = ordered;
+        state.free_at = None;
+    }
+
+    /// The ceiling in writes per second; `None` without one.
+    #[must_use]
+    pub(crate) fn ceiling(&self) -> Option<u32> {
+        self.held().ceiling()
+    }
+
+    /// Notes the time of a small write, until a majority had it.
+    pub(crate) fn note_latency(&self, latency: Duration) {
+        self.held().latency = Some(latency);
+    }
+
+    /// The time of the last small write since the last call; `None` without one.
+    pub(crate) fn take_latency(&self) -> Option<Duration> {
+        self.held().latency.take()
+    }
+
+    /// Counts written documents against the ceiling.
+    pub(crate) fn wrote(&self, writes: u64) {
+        let mut state = self.held();
+        let Some(ceiling) = state.ceiling() else { return };
+        let now = clock::instant();
+        let writes = u32::try_from(writes).unwrap_or(u32::MAX);
+        let free_at = state.free_at.unwrap_or(now).max(now) + Duration::from_secs(1).saturating_mul(writes) / ceiling;
+        state.free_at = Some(free_at.min(now + LONGEST_DEBT));
+    }
+
+    /// Notes that a step beside the stream begins.
+    pub(crate) fn steps(&self) {
+        self.held().stepped = Some(clock::instant());
+    }
+
+    /// The time until the next step beside the stream.
+    #[must_use]
+    pub(crate) fn until_step(&self) -> Duration {
+        let state = self.held();
+        let now = clock::instant();
+        let slowed = state.slowed.as_ref().and(state.stepped).map(|stepped| stepped + BETWEEN_STEPS);
+        let next = slowed.max(state.free_at.filter(|_| state.ceiling().is_some()));
+        next.map(|next| next.saturating_duration_since(now)).unwrap_or_default()
+    }
+
+    /// The time to wait before the next batch of the stream.
+    #[must_use]
+    pub(crate) fn before_batch(&self) -> Duration {
+        match &self.held().slowed {
+            Some(slowing) if slowing.what.stream => BEFORE_BATCH,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The greatest number of documents of one step: those of a second, so that a step does not exceed the ceiling by much.
+    #[must_use]
+    pub(crate) fn step_size(&self, usual: u32) -> u32 {
+        self.held().ceiling().map_or(usual, |ceiling| ceiling.clamp(1, usual))
+    }
+
+    /// Why work is slowed now; `None` while it is not.
+    #[must_use]
+    pub(crate) fn slowed(&self) -> Option<Slowed> {
+        self.held().slowed.as_ref().map(|slowing| slowing.what)
+    }
+
+    /// Judges new measures, `None` where one is unknown. Returns what changed.
+    pub(crate) fn judge(
+        &self,
+        settings: &ThrottleSettings,
+        lag: Option<Duration>,
+        latency: Option<Duration>,
+        now: Instant,
+    ) -> Option<ThrottleChange> {
+        let measures = [
+            (Pressure::ReplicationLag, lag, settings.max_replication_lag),
+            (Pressure::WriteLatency, latency, settings.max_write_latency),
+        ];
+        let above = measures.into_iter().find_map(|(pressure, value, limit)| {
+            let value = value.filter(|value| *value > limit)?;
+            Some(Slowed { pressure, value, stream: value > limit.saturating_mul(STREAM_FACTOR) })
+        });
+        let mut state = self.held();
+        match (above, &mut state.slowed) {
+            (Some(what), Some(slowing)) => {
+                (slowing.what, slowing.last) = (what, now);
+                None
+            }
+            (Some(what), none) => {
+                *none = Some(Slowing { what, since: now, last: now });
+                Some(ThrottleChange::Began(what))
+            }
+            (None, slowed) => {
+                let is_calm = |slowing: &mut Slowing| now.saturating_duration_since(slowing.last) >= CALM;
+                let ended = slowed.take_if(is_calm)?;
+                Some(ThrottleChange::Ended { lasted: now.saturating_duration_since(ended.since) })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: ThrottleSettings = ThrottleSettings {
+        max_writes_per_second: 0,
+        max_replication_lag: Duration::from_secs(10),
+        max_write_latency: Duration::from_secs(2),
+    };
+
+    fn seconds(seconds: u64) -> Option<Duration> {
+        Some(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn pressure_slows_steps_and_far_above_the_limit_the_stream_until_all_is_calm() {
+        let (throttle, now) = (Throttle::default(), clock::instant());
+        throttle.steps();
+        assert_eq!(throttle.judge(&SETTINGS, seconds(10), seconds(2), now), None);
+        assert_eq!((throttle.until_step(), throttle.before_batch()), (Duration::ZERO, Duration::ZERO));
+        let lagging = Slowed { pressure: Pressure::ReplicationLag, value: Duration::from_secs(11), stream: false };
+        assert_eq!(throttle.judge(&SETTINGS, seconds(11), None, now), Some(ThrottleChange::Began(lagging)));
+        assert!(throttle.until_step() > Duration::ZERO);
+        assert_eq!(throttle.before_batch(), Duration::ZERO);
+        assert_eq!(throttle.judge(&SETTINGS, seconds(41), None, now), None);
+        assert_eq!(throttle.before_batch(), BEFORE_BATCH);
+        let later = now + Duration::from_secs(4);
+        assert_eq!(throttle.judge(&SETTINGS, seconds(1), seconds(3), later), None, "another measure is above");
+        assert_eq!(throttle.slowed().map(|slowed| slowed.pressure), Some(Pressure::WriteLatency));
+        assert_eq!(throttle.judge(&SETTINGS, seconds(1), None, later + CALM / 2), None);
+        let ended = ThrottleChange::Ended { lasted: Duration::from_secs(4) + CALM };
+        assert_eq!(throttle.judge(&SETTINGS, None, seconds(1), later + CALM), Some(ended));
+        assert_eq!((throttle.until_step(), throttle.slowed()), (Duration::ZERO, None));
+    }
+
+    #[test]
+    fn writes_are_made_up_for_by_the_ceiling_and_steps_are_small() {
+        let throttle = Throttle::default();
+        throttle.wrote(1_000);
+        assert_eq!((throttle.until_step(), throttle.step_size(500)), (Duration::ZERO, 500));
+        throttle.order(Some(100));
+        throttle.wrote(1_000);
+        let wait = throttle.until_step();
+        assert!(wait > Duration::from_secs(9) && wait <= Duration::from_secs(10), "{wait:?}");
+        assert_eq!(throttle.step_size(500), 100);
+        throttle.wrote(u64::MAX);
+        assert!(throttle.until_step() <= LONGEST_DEBT);
+        throttle.order(None);
+        assert_eq!(throttle.until_step(), Duration::ZERO);
+    }
+}
