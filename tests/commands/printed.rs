@@ -104,8 +104,8 @@ fn without_what_varies(text: &str) -> String {
         if line.starts_with("headroom ") {
             return "headroom      #\n".to_owned();
         }
-        // The columns are as wide as the ids of the day.
-        if line.trim_start().starts_with("ID ") && line.ends_with("OPLOG") {
+        // The columns are as wide as the ids and the times of the day.
+        if line.trim_start().starts_with("ID ") && ["OPLOG", "DETAIL"].iter().any(|last| line.ends_with(last)) {
             return format!("  {}\n", line.split_whitespace().collect::<Vec<_>>().join(" "));
         }
         let words = line.split(' ').map(|word| if varies(word) { "#" } else { word });
