@@ -118,9 +118,7 @@ pub enum CliCommand {
     /// The leader does the work beside its stream. Without an instance, the command does it itself. An offer that
     /// equals its projection is not written. With `--find`, nothing is projected: the command tells when each field was
     /// changed first and last, so that the begin of a bad script is found.
-    #[command(
-        after_help = "Examples:\n  stream-processor replay --from 1d --find\n  stream-processor replay --from '2h ago' --dry-run"
-    )]
+    #[command(after_help = "Example:\n  stream-processor replay --from '2h ago' --dry-run")]
     Replay(ReplayArguments),
     /// Project recruiters again and write the offers that differ.
     ///

@@ -10,7 +10,7 @@ use bson::DateTime;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{health, status};
+use super::{health, status, values};
 use crate::clock;
 use crate::config::Effective;
 use crate::context::Context;
@@ -31,10 +31,10 @@ const LOG_BYTES: u64 = 1024 * 1024;
 #[derive(Debug, Args)]
 pub struct SupportBundleArguments {
     /// The file to write, which must not exist yet; - for standard output.
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_parser = values::new_file)]
     pub file: PathBuf,
     /// A log of the service, whose end goes into the file; - for standard input.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = values::file_to_read)]
     pub log: Option<PathBuf>,
 }
 

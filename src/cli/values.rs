@@ -1,7 +1,8 @@
 //! Reads the values of arguments. A value that can be checked without a database is refused here, before a connection
 //! is made.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -84,6 +85,18 @@ pub(super) fn dead_letter(id: &str) -> Result<String, String> {
 pub(super) fn history_id(id: &str) -> Result<String, String> {
     let is_id = super::position::is_id(id);
     is_id.then(|| id.to_owned()).ok_or_else(|| "not an id such as 1764000000-1; `tokens list` shows the ids".to_owned())
+}
+
+/// Reads the path of a file that can be read; `-` is the standard input.
+pub(super) fn file_to_read(path: &str) -> Result<PathBuf, String> {
+    let file = PathBuf::from(path);
+    if path != "-" {
+        let is_folder = if file.is_dir() { Err(std::io::Error::from(ErrorKind::IsADirectory)) } else { Ok(()) };
+        is_folder
+            .and_then(|()| File::open(&file))
+            .map_err(|error| format!("cannot be read: {error}; give another file, or - and pipe the text"))?;
+    }
+    Ok(file)
 }
 
 /// Reads the path of a file that can be written; `-` is the standard output. A long command must not end without its
