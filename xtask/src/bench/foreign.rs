@@ -1,20 +1,25 @@
 //! The scenario of foreign writes in `sync`: offers of another partner are inserted and then changed in bulk while the
 //! service has nothing to do. The processor time is what it costs to know who changes our offers.
 
+use std::time::Duration;
+
 use bson::oid::ObjectId;
 use bson::{Document, doc};
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::cost::{self, Mark};
+use super::cost::Mark;
 use super::raw;
 use super::report::Sample;
 use super::scenarios::Round;
 use super::scene::Run;
 use crate::Failure;
+use crate::scrape::sum;
 
 /// The number of foreign offers in spec 10.
 const FOREIGN: usize = 500_000;
 const PER_INSERT: usize = 2_000;
+/// The interval at which the metrics are read.
+const POLL: Duration = Duration::from_millis(500);
 
 impl Round<'_> {
     /// Measures both bulks beside an idle service in `sync`.
@@ -62,20 +67,29 @@ impl Round<'_> {
     ) -> Result<(), Failure> {
         let database = &self.scene.database;
         self.scene.until_applied(run, raw::cluster_time(database).await?).await?;
-        // The watch reads by itself. It is done when its processor time does not grow any more.
-        let mut last = cost::processor_time(run.service.pid())?;
-        loop {
-            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-            let now = cost::processor_time(run.service.pid())?;
-            if (now - last).as_millis() < 200 {
-                break;
-            }
-            last = now;
-        }
+        self.until_watched(run).await?;
         let spent = before.until(&self.scene.mark(run)?);
         let factor = self.size.foreign_divisor as f64;
         self.figures.add(service, Sample::of(spent.client.as_secs_f64() * factor));
         self.figures.add(server, Sample::of(spent.server.as_secs_f64() * factor));
+        Ok(())
+    }
+
+    /// Waits until the watch for foreign writes has counted one to an offer of ours. Then it has read all before it, too.
+    async fn until_watched(&self, run: &mut Run) -> Result<(), Failure> {
+        const COUNTED: &str = "stream_processor_foreign_writes_total";
+        let before = run.service.metrics().await?;
+        if !before.contains(COUNTED) {
+            // An earlier version has no watch.
+            return Ok(());
+        }
+        let offers = self.scene.database.collection::<Document>("jobs_partners");
+        let ours = doc! { "partner_label": { "$ne": "another partner" } };
+        offers.update_one(ours, doc! { "$inc": { "applicationCount": 1 } }).await?;
+        while sum(&run.service.metrics().await?, COUNTED, "") <= sum(&before, COUNTED, "") {
+            run.service.must_be_running()?;
+            tokio::time::sleep(POLL).await;
+        }
         Ok(())
     }
 }
