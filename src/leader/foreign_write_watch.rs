@@ -28,6 +28,7 @@ use crate::retry::Delays;
 use crate::source::aggregation::Watched;
 use crate::source::cursor::{Cursor, StreamPosition, operation_time};
 use crate::source::event::{Event, Operation};
+use crate::tasks::pause;
 use crate::write::Writer;
 use crate::write::own_writes::{OwnWrites, UNANSWERED};
 use crate::write::recorder::note_at_once;
@@ -67,6 +68,12 @@ pub(super) struct ForeignWriteWatch {
     stop: CancellationToken,
 }
 
+/// The cursor, and the number of changes of the primary before it was opened.
+struct OpenCursor {
+    cursor: Cursor,
+    primary: u64,
+}
+
 #[derive(Debug, Default)]
 struct Minute {
     counts: ForeignCounts,
@@ -100,13 +107,33 @@ impl ForeignWriteWatch {
         }
     }
 
-    /// Watches until `stop`, and then saves what is counted.
+    /// Watches until `stop`, and then saves what is counted. Only reads are cut off: a write without an answer would keep the
+    /// lease from being free at once.
     ///
     /// # Errors
     /// None.
     pub(super) async fn run(mut self) -> Result<(), Failure> {
-        let stop = self.stop.clone();
-        tokio::select! { () = stop.cancelled() => {}, () = self.watch() => {} }
+        let (stop, mut open, mut delays) = (self.stop.clone(), None, Delays::up_to(Duration::from_secs(5)));
+        while !stop.is_cancelled() {
+            let read = tokio::select! { () = stop.cancelled() => break, read = self.read(&mut open) => read };
+            let wait = match read {
+                Ok(wait) => {
+                    delays.reset();
+                    if let Some(ended) = self.failed.end() {
+                        let (failures, seconds) = (ended.failures, ended.seconds);
+                        info!(failures, seconds, "the watch for foreign writes works again");
+                    }
+                    self.save_if_due().await;
+                    wait
+                }
+                Err(failure) => {
+                    open = None;
+                    self.note_failure(&failure);
+                    delays.next_delay()
+                }
+            };
+            pause(&stop, wait).await;
+        }
         self.end_minutes(i64::MAX);
         self.save().await;
         if let Some(burst) = self.bursts.end() {
@@ -115,27 +142,50 @@ impl ForeignWriteWatch {
         Ok(())
     }
 
-    async fn watch(&mut self) {
-        let mut delays = Delays::up_to(Duration::from_secs(5));
-        loop {
-            let Err(failure) = self.follow(&mut delays).await else {
-                self.position = None;
-                continue;
-            };
-            if self.failed.is_new(&failure) {
-                warn!(error = %failure, advice = failure.advice(), "the watch for foreign writes failed; retrying");
-            }
-            // Such a position is lost, or an event cannot be delivered. The writes up to now are not counted.
-            if matches!(failure.directive(), Directive::Resync | Directive::PassOver) {
-                self.position = None;
-            }
-            tokio::time::sleep(delays.next_delay()).await;
+    fn note_failure(&mut self, failure: &Failure) {
+        if self.failed.is_new(failure) {
+            warn!(error = %failure, advice = failure.advice(), "the watch for foreign writes failed; retrying");
+        }
+        // Such a position is lost, or an event cannot be delivered. The writes up to now are not counted.
+        if matches!(failure.directive(), Directive::Resync | Directive::PassOver) {
+            self.position = None;
         }
     }
 
-    /// Reads with one cursor until something fails. `Ok` means that the watch begins anew with the present time.
-    async fn follow(&mut self, delays: &mut Delays) -> Result<(), Failure> {
+    /// Reads one reply, after opening the cursor if there is none. Returns the time to wait before the next reply.
+    async fn read(&mut self, open: &mut Option<OpenCursor>) -> Result<Duration, Failure> {
         self.judge().await?;
+        let OpenCursor { cursor, primary } = match open {
+            Some(open) => open,
+            None => open.insert(self.open().await?),
+        };
+        if self.primary_changes.found() != *primary {
+            return Err(Failure::NewPrimary);
+        }
+        let asked = clock::instant();
+        let reply = cursor.next(|_| {}).await?;
+        if reply.invalidates() {
+            (*open, self.position) = (None, None);
+            return Ok(Duration::ZERO);
+        }
+        let (position, is_full) = (reply.position.cluster_time(), reply.events.len() >= EVENTS_PER_REPLY);
+        let others = reply.events.into_iter().filter(|event| is_write(event) && !self.is_own(event));
+        self.unjudged.extend(others.collect::<Vec<_>>());
+        self.position = Some(StreamPosition::After(reply.position));
+        self.own.forget(asked, reply.operation_time, position);
+        self.judge().await?;
+        self.end_minutes(i64::from(position.time) / 60);
+        if self.own.was_incomplete() {
+            // Own writes that the full memory did not take would count. They are over after this time.
+            warn!("the watch for foreign writes cannot follow the leader's own writes; it skips a minute");
+            (*open, self.position) = (None, None);
+            return Ok(UNANSWERED);
+        }
+        Ok(if is_full { Duration::ZERO } else { BETWEEN_REPLIES })
+    }
+
+    /// Opens the cursor at the position, or at the present time.
+    async fn open(&mut self) -> Result<OpenCursor, Failure> {
         let primary = self.primary_changes.found();
         let position = match &self.position {
             Some(position) => position.clone(),
@@ -143,38 +193,9 @@ impl ForeignWriteWatch {
         };
         self.position = Some(position.clone());
         let size = u32::try_from(EVENTS_PER_REPLY).unwrap_or(u32::MAX);
-        let label = self.partner_label.clone();
-        let watched = Watched { collections: &WATCHED, own_label: Some(&label), omits_foreign: true };
-        let mut cursor = Cursor::open(&self.database, watched, &position, self.await_time, size).await?;
-        while self.primary_changes.found() == primary {
-            let asked = clock::instant();
-            let reply = cursor.next(|_| {}).await?;
-            if reply.invalidates() {
-                return Ok(());
-            }
-            let (position, is_full) = (reply.position.cluster_time(), reply.events.len() >= EVENTS_PER_REPLY);
-            let others = reply.events.into_iter().filter(|event| is_write(event) && !self.is_own(event));
-            self.unjudged.extend(others.collect::<Vec<_>>());
-            self.position = Some(StreamPosition::After(reply.position));
-            self.own.forget(asked, reply.operation_time, position);
-            self.judge().await?;
-            self.end_minutes(i64::from(position.time) / 60);
-            self.save_if_due().await;
-            delays.reset();
-            if let Some(ended) = self.failed.end() {
-                info!(failures = ended.failures, seconds = ended.seconds, "the watch for foreign writes works again");
-            }
-            if self.own.was_incomplete() {
-                // Own writes that the full memory did not take would count. They are over after this time.
-                warn!("the watch for foreign writes cannot follow the leader's own writes; it skips a minute");
-                tokio::time::sleep(UNANSWERED).await;
-                return Ok(());
-            }
-            if !is_full {
-                tokio::time::sleep(BETWEEN_REPLIES).await;
-            }
-        }
-        Err(Failure::NewPrimary)
+        let watched = Watched { collections: &WATCHED, own_label: Some(&self.partner_label), omits_foreign: true };
+        let cursor = Cursor::open(&self.database, watched, &position, self.await_time, size).await?;
+        Ok(OpenCursor { cursor, primary })
     }
 
     fn is_own(&self, event: &Event) -> bool {

@@ -34,10 +34,12 @@ async fn writes_of_others_to_our_offers_are_counted_by_field_and_a_burst_is_one_
     let closing = doc! { "status": "Cancelled", "reason": PERSONAL, "date": DateTime::now(), "granted_by": "SERVEUR" };
     let close = doc! { "$set": { "offer_status": "Cancelled" }, "$push": { "offer_status_history": closing } };
     offers.update_one(mine.clone(), close).await.unwrap();
-    let all_of_ours = doc! { "partner_label": ours.get_str("partner_label").unwrap() };
+    let label = ours.get_str("partner_label").unwrap();
+    let all_of_ours = doc! { "partner_label": label };
     let ranked = offers.update_many(all_of_ours, doc! { "$inc": { "rank": 1 } }).await.unwrap();
     assert_eq!(ranked.modified_count, 8);
-    offers.update_one(mine.clone(), doc! { "$set": { "partner_label": "stolen", PERSONAL: 1 } }).await.unwrap();
+    let another = doc! { "_id": { "$ne": ours.get_object_id("_id").unwrap() }, "partner_label": label };
+    offers.update_one(another, doc! { "$set": { "partner_label": "stolen", PERSONAL: 1 } }).await.unwrap();
     offers.delete_one(mine).await.unwrap();
 
     eventually(PATIENCE, "the foreign writes are stored", async || (shown(&test).await["writes"] == 11).then_some(()))

@@ -1,9 +1,7 @@
 //! The scenarios of the mirror (spec 10, "The mirror (phase `shadow`)"): a backlog of edited offers, and a mirror that
 //! idles while offers of another partner are written in bulk.
 
-use bson::oid::ObjectId;
 use bson::{DateTime, Document, doc};
-use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::cost;
 use super::population::{Edit, description};
@@ -13,9 +11,6 @@ use super::scenarios::{EVENTS, Round};
 use super::scene::Run;
 use crate::Failure;
 
-/// The number of foreign offers in spec 10.
-const FOREIGN: usize = 500_000;
-const PER_INSERT: usize = 2_000;
 /// Later than every date of the golden documents.
 const LATER: i64 = 1_800_000_000_000;
 
@@ -51,22 +46,7 @@ impl Round<'_> {
     async fn idle(&mut self, run: &mut Run) -> Result<(), Failure> {
         let pid = run.service.pid();
         let (before, memory) = (cost::processor_time(pid)?, cost::resident_memory(pid)?);
-        let offers = self.scene.database.collection::<Document>("jobs_partners");
-        let ours = offers.find_one(doc! {}).await?.ok_or("there are no offers")?;
-        let foreign = |number: usize| {
-            let mut offer = ours.clone();
-            offer.extend(doc! {
-                "_id": ObjectId::new(), "partner_label": "another partner", "partner_job_id": format!("{number}"),
-            });
-            offer
-        };
-        let count = FOREIGN / self.size.foreign_divisor;
-        let (offers, foreign) = (&offers, &foreign);
-        futures::stream::iter((0..count).step_by(PER_INSERT))
-            .map(|first| async move { offers.insert_many((first..first + PER_INSERT).map(foreign)).await.map(drop) })
-            .buffer_unordered(2)
-            .try_collect::<Vec<()>>()
-            .await?;
+        self.insert_foreign().await?;
         let until = raw::cluster_time(&self.scene.database).await?;
         self.scene.until_applied(run, until).await?;
         let spent = cost::processor_time(pid)?.saturating_sub(before).as_secs_f64();

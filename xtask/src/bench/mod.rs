@@ -2,6 +2,7 @@
 //! Both use one `mongod` with the live indexes.
 
 mod cost;
+mod foreign;
 mod mirror;
 mod plot;
 mod population;
@@ -70,6 +71,8 @@ pub(crate) enum Part {
     Backlog,
     /// The uniform and hot backlogs, then a backlog of the mirror and an idle mirror.
     Mirror,
+    /// Bulks of another partner in `sync`, in processor time of the service and of `mongod`.
+    Foreign,
     /// Verification.
     Verification,
 }
@@ -144,6 +147,9 @@ async fn measure(program: &Path, rounds: usize, size: Size, only: Option<Part>) 
         }
         if has_backlogs {
             Box::pin(round.backlogs()).await?;
+        }
+        if is_asked(Part::Foreign) {
+            Box::pin(round.foreign_writes()).await?;
         }
         // Last, because the phase changes.
         if is_asked(Part::Mirror) {

@@ -74,7 +74,7 @@ const fn time(name: &'static str, unit: &'static str, bar: Option<f64>, old: Opt
     Row { name, unit, bar, old, is_rate: false }
 }
 
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 22] = [
     rate("uniform backlog", "events/s", 6_000.0, Some(220.0)),
     rate("hot backlog", "events/s", 20_000.0, Some(220.0)),
     rate("replay, uniform", "events/s", 12_000.0, Some(220.0)),
@@ -83,6 +83,10 @@ const ROWS: [Row; 18] = [
     rate("mirror, of uniform", "%", 50.0, None),
     time("idle mirror, 500,000 foreign", "s of CPU", Some(15.0), None),
     time("idle mirror, memory grown", "MB", Some(8.0), None),
+    time("foreign inserts, 500,000", "s of CPU", None, None),
+    time("foreign inserts, mongod", "s of CPU", None, None),
+    time("foreign updates, 500,000", "s of CPU", None, None),
+    time("foreign updates, mongod", "s of CPU", None, None),
     rate("first fill", "offers/s", 4_000.0, None),
     Row { name: "first fill, larger", unit: "offers/s", bar: None, old: None, is_rate: true },
     time("full sync", "s", Some(2.0), Some(34.0)),

@@ -103,6 +103,11 @@ impl Scene {
         self.measure(run).await
     }
 
+    /// The processor times of the service and the server now.
+    pub(super) fn mark(&self, run: &Run) -> Result<Mark, Failure> {
+        Mark::now(Some(run.service.pid()), self.server)
+    }
+
     async fn measure(&self, run: &Run) -> Result<Measured, Failure> {
         let now = Mark::now(Some(run.service.pid()), self.server)?;
         let metrics = run.service.metrics().await?;
