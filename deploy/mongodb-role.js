@@ -38,6 +38,7 @@ const role =
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_signals" },
           "actions": ["update", "remove"] },
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_instances" },
+          "actions": ["insert", "update", "remove"] },
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_foreign_writes" },
           "actions": ["insert", "update", "remove"] },
         { "resource": { "db": "labonnealternance", "collection": "stream_processor_canary" },

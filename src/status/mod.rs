@@ -5,6 +5,7 @@ pub(crate) mod counts;
 pub(crate) mod document;
 pub(crate) mod events;
 pub(crate) mod instances;
+pub(crate) mod job_status;
 pub(crate) mod running;
 pub(crate) mod survey;
 pub(crate) mod time;

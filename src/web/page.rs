@@ -15,9 +15,10 @@ use crate::observe::latency::Percentiles;
 use crate::phase::Phase;
 use crate::schedule::zone;
 use crate::status::counts::Counts;
-use crate::status::document::{JobStatus, Service, Status};
+use crate::status::document::{Service, Status};
 use crate::status::events::ShownEvent;
 use crate::status::instances::InstanceStatus;
+use crate::status::job_status::JobStatus;
 use crate::status::survey::BETWEEN_COUNTS;
 use crate::status::verdict_state::VerdictState;
 

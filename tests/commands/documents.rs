@@ -21,7 +21,7 @@ use crate::support::state::{settled, until_no_resync};
 type Row<'a> = (&'a [&'a str], &'a str);
 
 /// Commands that find nothing in an empty database.
-const EMPTY: [Row<'static>; 18] = [
+const EMPTY: [Row<'static>; 19] = [
     (&["backfill"], "backfill"),
     (&["backfill", "--dry-run"], "backfill-dry-run"),
     (&["commands", "list"], "commands-list"),
@@ -38,6 +38,7 @@ const EMPTY: [Row<'static>; 18] = [
     (&["phase", "history"], "phase-history"),
     (&["phase", "show"], "phase-show"),
     (&["status"], "status"),
+    (&["throttle", "off", "--reason", "a test"], "throttle"),
     (&["tokens", "list"], "tokens-list"),
     (&["verify"], "verification"),
 ];
@@ -84,7 +85,7 @@ async fn every_command_with_json_prints_one_document_as_described_also_when_ther
     let file = certificate.path().to_str().unwrap();
     let made = run(&test, (&["phase", "certificate"], "certificate"), &mut seen).await;
     std::fs::write(file, made.to_string()).unwrap();
-    let rows: [Row<'_>; 8] = [
+    let rows: [Row<'_>; 9] = [
         (&["anonymize", "user", &user, "--dry-run"], "jobs-run"),
         (&["commands", "cancel", &unfinished], "commands-cancel"),
         (&["dead-letters", "show", &broken], "dead-letters-show"),
@@ -92,6 +93,7 @@ async fn every_command_with_json_prints_one_document_as_described_also_when_ther
         (&["dead-letters", "drop", &broken, &unknown, "--reason", "stays"], "dead-letters-drop"),
         (&["phase", "certificate", "--check", file], "certificate-check"),
         (&["replay", "--from", &from, "--dry-run"], "replay-dry-run"),
+        (&["replay", "--from", &from, "--find"], "replay-find"),
         (&["replay", "--from", &from], "replay"),
     ];
     for row in rows.into_iter().chain(FILLED) {
