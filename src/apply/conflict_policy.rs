@@ -85,7 +85,7 @@ impl Stages {
     /// The existing offers of `rest` are read here.
     pub(crate) async fn compare_all(
         &mut self,
-        offers: &mut Projected,
+        offers: &Projected,
         mut standing: Option<Vec<RawBatch>>,
         mut rest: &[JobId],
     ) -> Result<Vec<(JobId, OfferChange)>, Failure> {
@@ -95,11 +95,8 @@ impl Stages {
             for document in documents(&batches) {
                 let document = document?;
                 let id = document.get_object_id("_id").ok().map(JobId);
-                if let Some((id, (_, offer))) = id.and_then(|id| Some((id, offers.get_mut(&id)?))) {
+                if let Some((id, (_, offer))) = id.and_then(|id| Some((id, offers.get(&id)?))) {
                     stands.insert(id);
-                    if offer.if_deleted.is_some() {
-                        *offer = offer.beside(document).clone();
-                    }
                     let (change, closing_stands) = compare_existing(offer, document);
                     self.metrics.conflicts(ConflictWinner::Closing, closing_stands.into());
                     changes.push((id, change));

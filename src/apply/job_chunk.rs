@@ -169,7 +169,7 @@ impl Stages {
         let Fetched { standing, rest, answers } = fetched;
         self.settings.schema = self.target.schema();
         self.project_jobs(chunk, &answers).await;
-        let mut changes = self.compare_all(&mut chunk.offers, standing, &rest).await?;
+        let mut changes = self.compare_all(&chunk.offers, standing, &rest).await?;
         let unchanged = changes.iter().filter(|(_, change)| *change == OfferChange::Nothing);
         chunk.as_projected = unchanged.map(|(id, _)| *id).collect();
         Self::refuse_other_labels(&mut changes, &chunk.offers, &mut chunk.told.dead_letters);
@@ -234,11 +234,11 @@ impl Stages {
             if unsure.is_empty() {
                 break;
             }
-            let mut some: Projected = unsure.iter().filter_map(|id| Some((*id, offers.get(id)?.clone()))).collect();
+            let some: Projected = unsure.iter().filter_map(|id| Some((*id, offers.get(id)?.clone()))).collect();
             let ids: Vec<JobId> = some.keys().copied().collect();
             let mut rest = ids.as_slice();
             let standing = self.offers.read_next(&mut rest).await?;
-            let mut changes = self.compare_all(&mut some, standing, rest).await?;
+            let mut changes = self.compare_all(&some, standing, rest).await?;
             Self::refuse_other_labels(&mut changes, &some, &mut told.dead_letters);
             if self.phase.stream() == StreamWrites::UnlessNewer {
                 self.leave_newer(&mut changes, &some);

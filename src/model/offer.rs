@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use bson::raw::cstr;
-use bson::{DateTime, RawBson, RawDocument, RawDocumentBuf};
+use bson::{DateTime, RawBson, RawDocumentBuf};
 
 use super::TargetSchema;
 use super::ids::JobId;
@@ -72,22 +71,6 @@ pub struct Offer {
     pub schema: Arc<TargetSchema>,
     /// True when `fields` has the anonymised contact, because the managing user is anonymised (spec 03).
     pub hides_contact: bool,
-    /// The offer as of an anonymised user, where `managed_by` names a user that does not exist; `None` otherwise.
-    pub if_deleted: Option<Box<Self>>,
-}
-
-impl Offer {
-    /// The projection that an existing offer is compared with. A user who was deleted without a copy leaves no other trace
-    /// than the offers that were anonymised then. Such an offer stays anonymised, until the user exists again or the
-    /// recruiter has another one.
-    #[must_use]
-    pub(crate) fn beside(&self, existing: &RawDocument) -> &Self {
-        let Some(deleted) = &self.if_deleted else { return self };
-        let address = cstr!("apply_email");
-        let shown = existing.get_str(address).ok();
-        let is_anonymized = shown.is_some() && shown == deleted.fields.get_str(address).ok();
-        if is_anonymized { deleted } else { self }
-    }
 }
 
 /// Reason and date of a status change (spec 02, "`offer_status_history`").
@@ -113,7 +96,6 @@ impl Offer {
             job_updated: None,
             schema: Arc::default(),
             hides_contact: false,
-            if_deleted: None,
         }
     }
 }

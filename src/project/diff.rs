@@ -40,7 +40,7 @@ pub enum OfferChange {
 /// compared by value (spec 01: the source mixes int32, int64, double). A closing by somebody else may stand.
 #[must_use]
 pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
-    standing.map_or(OfferChange::Create, |standing| compare_existing(offer.beside(standing), standing).0)
+    standing.map_or(OfferChange::Create, |standing| compare_existing(offer, standing).0)
 }
 
 /// Compares a projection with the existing offer, as [`compare`]. Returns also whether a closing by somebody else stands.

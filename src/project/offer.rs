@@ -95,23 +95,7 @@ pub fn project(
     let hides_contact = contact.is_hidden();
     let job_updated = job.job_update_date.and_then(value::date);
     let (fields, schema) = (offer.fields, Arc::clone(&settings.schema));
-    let if_deleted = if references.user_is_unknown {
-        let anonymized = References { user_is_unknown: false, user_is_anonymized: true, ..references.clone() };
-        Some(Box::new(project(recruiter, id, job, &anonymized, settings)?))
-    } else {
-        None
-    };
-    Ok(Offer {
-        id,
-        fields,
-        workplace_description,
-        status,
-        status_change,
-        job_updated,
-        schema,
-        hides_contact,
-        if_deleted,
-    })
+    Ok(Offer { id, fields, workplace_description, status, status_change, job_updated, schema, hides_contact })
 }
 
 /// `updated_at` of the offer (spec 09, "Dates"). Archiving moves only the recruiter's `updatedAt`, so both dates count

@@ -221,9 +221,13 @@ async fn write(test: &TestDatabase, round: usize) {
 async fn changes(test: &TestDatabase, name: &str, time: DateTime) -> Vec<Document> {
     let changed =
         ["nModified", "ninserted", "ndeleted", "nUpserted", "upsert"].map(|count| doc! { count: { "$gt": 0 } });
-    // But for the lease itself: it is given back, by its holder and under its term.
-    let others = doc! { "$ne": "lease" };
-    let filter = doc! { "appName": name, "ts": { "$gt": time }, "$or": changed.to_vec(), "command.q._id": others };
+    // But for the lease itself: it is given back, by its holder and under its term. And but for the sign of life of the
+    // instance, which every instance writes.
+    let (others, signs) = (doc! { "$ne": "lease" }, format!("{}.stream_processor_instances", test.name()));
+    let filter = doc! {
+        "appName": name, "ts": { "$gt": time }, "$or": changed.to_vec(), "command.q._id": others,
+        "ns": { "$ne": signs },
+    };
     let shown =
         doc! { "ts": 1, "op": 1, "ns": 1, "nModified": 1, "ninserted": 1, "ndeleted": 1, "command.q": 1, "_id": 0 };
     let noted = test.collection("system.profile").find(filter).projection(shown).await.unwrap();
