@@ -7,6 +7,7 @@ use mongodb::raw_batch_cursor::RawBatch;
 
 use super::dry_run::Projected;
 use super::job_chunk::JobChunk;
+use super::output::Output;
 use super::stages::Stages;
 use crate::error::Failure;
 use crate::model::dead_letter::Reason;
@@ -99,6 +100,9 @@ impl Stages {
                     stands.insert(id);
                     let (change, closing_stands) = compare_existing(offer, document);
                     self.metrics.conflicts(ConflictWinner::Closing, closing_stands.into());
+                    if closing_stands && let Output::DryRun(dry_run) = &mut self.output {
+                        dry_run.closed_elsewhere.insert(id);
+                    }
                     changes.push((id, change));
                 }
             }

@@ -79,6 +79,8 @@ pub(crate) struct DryRun {
     pub reasons: FieldReasons,
     /// The number of existing offers whose status would change, by the status that stands and the new one.
     pub status_changes: BTreeMap<[&'static str; 2], u64>,
+    /// Offers that somebody else closed, and whose closing would stand.
+    pub closed_elsewhere: BTreeSet<JobId>,
     /// The number of dead letters that would be written, by reason.
     pub dead_letters: BTreeMap<Reason, u64>,
     /// The results by offer; `None` if only counts are wanted.

@@ -12,6 +12,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::replay_span::closed_elsewhere_text;
 use super::selection::SelectionArguments;
 use super::{backfill_mirror, values};
 use crate::apply::dry_run::DryRun;
@@ -187,7 +188,7 @@ impl Backfill {
                 "changed": dry_run.changed, "unchanged": dry_run.unchanged, "jobs_gone": dry_run.jobs_gone,
                 "fields": dry_run.fields, "reasons": dry_run.reasons_by_name(),
                 "status_changes": dry_run.status_changes_by_name(), "dead_letters": dead,
-                "refused_offers": refused,
+                "refused_offers": refused, "closed_elsewhere": dry_run.closed_elsewhere.len(),
             }));
             return;
         }
@@ -200,6 +201,9 @@ impl Backfill {
         }
         dry_run.status_changes_by_name().iter().for_each(|(change, count)| println!("  status {change}: {count}"));
         dead.iter().for_each(|(reason, count)| println!("  dead letters, {reason}: {count}"));
+        if !dry_run.closed_elsewhere.is_empty() {
+            println!("  {}", closed_elsewhere_text(dry_run.closed_elsewhere.len()));
+        }
         if let Some(refused) = refused.filter(|refused| *refused > 0) {
             println!(
                 "  {refused} of our offers do not match the validator: the server refuses changes that leave them so, which \

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::position::PositionName;
 use super::replay_find;
-use super::replay_span::{BESIDE_BAR, show, undeliverable_text, unread};
+use super::replay_span::{BESIDE_BAR, closed_elsewhere_text, show, undeliverable_text, unread};
 use super::time::TimeName;
 use crate::apply::dry_run::{DryRun, DryRunOffers, Rewritten};
 use crate::apply::executor::Apply;
@@ -210,6 +210,8 @@ struct DryRunResult {
     everything: bool,
     /// Offers that were projected.
     looked_at: usize,
+    /// Offers that somebody else closed, and whose closing would stand.
+    closed_elsewhere: usize,
     dead_letters: BTreeMap<&'static str, u64>,
     fields: BTreeMap<String, u64>,
     /// Offers that would be written. The document has the present values of the fields that would change.
@@ -232,6 +234,7 @@ impl DryRunResult {
             undeliverable: 0,
             everything: false,
             looked_at: 0,
+            closed_elsewhere: 0,
             dead_letters: BTreeMap::new(),
             fields: BTreeMap::new(),
             offers: Vec::new(),
@@ -240,7 +243,7 @@ impl DryRunResult {
 
     async fn add(&mut self, context: &Context, dry_run: DryRun) -> Result<(), Failure> {
         let DryRunOffers { looked_at, written, dead_letters } = dry_run.offers.unwrap_or_default();
-        self.looked_at = looked_at.len();
+        (self.looked_at, self.closed_elsewhere) = (looked_at.len(), dry_run.closed_elsewhere.len());
         for reason in dead_letters.into_values() {
             *self.dead_letters.entry(reason.as_str()).or_default() += 1;
         }
@@ -296,6 +299,7 @@ impl DryRunResult {
             "dry_run": true, "from": time_text(self.from), "until": time_text(self.until),
             "events": self.events, "created": created, "changed": changed, "unchanged": unchanged,
             "undeliverable": self.undeliverable, "fields": self.fields, "dead_letters": self.dead_letters, "needs_backfill": self.everything,
+            "closed_elsewhere": self.closed_elsewhere,
             "offers": self.offers.iter().map(offer).collect::<Vec<Value>>(),
         })
     }
@@ -311,6 +315,9 @@ impl DryRunResult {
         )];
         lines.extend(self.fields.iter().map(|(field, count)| format!("  {field}: {count}")));
         lines.extend(self.dead_letters.iter().map(|(reason, count)| format!("  dead letters, {reason}: {count}")));
+        if self.closed_elsewhere > 0 {
+            lines.push(format!("  {}", closed_elsewhere_text(self.closed_elsewhere)));
+        }
         if self.undeliverable > 0 {
             lines.push(undeliverable_text(self.undeliverable));
         }

@@ -16,6 +16,11 @@ pub(super) fn show(bar: &ProgressBar, from: Timestamp, reached: Timestamp, until
     bar.set_position(u64::from(reached.time.saturating_sub(from.time)));
 }
 
+/// The sentence about closings by somebody else (spec 09, "A closing stands").
+pub(super) fn closed_elsewhere_text(count: usize) -> String {
+    format!("closed by somebody else, and that stands: {count}")
+}
+
 /// The sentence about events that nobody can read.
 pub(super) fn undeliverable_text(count: u64) -> String {
     format!("at least {count} events were passed over: the server cannot deliver them, or they cannot be read")

@@ -85,6 +85,11 @@ async fn a_closing_stands_in_every_path_and_ends_with_an_edit_of_its_own_job() {
         }
         let foreseen = command(&test, &["backfill", "--dry-run", "--json"], settings).await;
         assert!(!foreseen.contains("offer_status"), "{foreseen}");
+        let replayed = command(&test, &["replay", "--from", &began, "--dry-run", "--json"], settings).await;
+        for foreseen in [foreseen, replayed] {
+            let foreseen: Value = serde_json::from_str(&foreseen).unwrap();
+            assert_eq!(foreseen["closed_elsewhere"], 4, "{foreseen:#}");
+        }
         command(&test, &["replay", "--from", &began], settings).await;
         assert_eq!(statuses(&test, &recruiter).await, closed(), "jobs and a replay");
         stopped(processor).await;
