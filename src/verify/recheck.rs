@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Timestamp, doc, oid::ObjectId};
+use resume_tokens::Checkpoint;
 use tokio_util::sync::CancellationToken;
 
 use super::compare_sides::{Comparer, Comparison, Mismatch};
@@ -177,5 +178,5 @@ async fn rests(database: &CausalDatabase) -> Result<bool, Failure> {
 
 async fn checkpoint(database: &CausalDatabase) -> Result<Option<Timestamp>, Failure> {
     let checkpoint = collection(database, STATE).find_one(doc! { "_id": CHECKPOINT }).await.map_err(Failure::Read)?;
-    Ok(checkpoint.and_then(|checkpoint| checkpoint.get_timestamp("cluster_time").ok()))
+    Ok(checkpoint.and_then(|stored| Checkpoint::from_document(&stored).ok()).map(|checkpoint| checkpoint.cluster_time))
 }

@@ -73,7 +73,7 @@ pub struct Packed {
 impl Release<'_> {
     /// Packs the release into the folder `output`. What an earlier call left there is replaced.
     ///
-    /// `bill` is the bill of materials, as [`bill_of_materials`] makes it.
+    /// `bill` is the bill of materials, as [`bill_of_materials()`] makes it.
     ///
     /// # Errors
     /// When a file cannot be read or written, or a program (`tar`, `gzip`, `dpkg-deb`, `objdump`) fails.
