@@ -13,6 +13,16 @@ use crate::model::ids::RecruiterId;
 /// The fields of a signal that say nothing about what is asked for.
 const ABOUT: [&str; 2] = ["_id", "by"];
 
+/// The stored names of the commands that a signal can become. Whoever inserts a signal may also write what an instance
+/// writes into it, and no other command may be reached in that way.
+const COMMANDS: [&str; 8] =
+    ["pause", "resume", "stepdown", "resync", "backfill", "replay", "retry-dead-letters", "run-job"];
+
+/// True if a signal can ask for the command with this stored form.
+pub(super) fn can_be_asked(order: &Document) -> bool {
+    order.get_str("name").is_ok_and(|name| COMMANDS.contains(&name))
+}
+
 /// A readable signal.
 #[derive(Debug, PartialEq)]
 pub(super) struct OperatorSignal {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::operator_signal::{Asked, OperatorSignal};
+use super::operator_signal::{Asked, OperatorSignal, can_be_asked};
 use super::submit::{refuse_while_halted, refuse_while_paused};
 use crate::context::Context;
 use crate::error::Failure;
@@ -161,9 +161,11 @@ impl Signals {
     /// instance that died in between left all that is needed in the signal.
     async fn follow(&self, signal: &Document) -> Result<(), Refusal> {
         let (Ok(command), Ok(order)) = (signal.get_object_id("command"), signal.get_document("order")) else {
-            let fault = Refusal::new(Exit::Usage, "the fields command and order were changed: insert the signal again");
-            return self.answer(signal, Some(signal_state::ACCEPTED), Err(&fault)).await;
+            return self.answer(signal, Some(signal_state::ACCEPTED), Err(&changed())).await;
         };
+        if !can_be_asked(order) {
+            return self.answer(signal, Some(signal_state::ACCEPTED), Err(&changed())).await;
+        }
         let database = &self.context.database;
         let who = signal.get_str("who").unwrap_or("an operator (signal)");
         match stored_commands::load(database, command).await? {
@@ -214,4 +216,9 @@ impl Signals {
         with_deadline(signals.update_one(filter, doc! { "$set": set })).await.map_err(Failure::Write)?;
         Ok(())
     }
+}
+
+/// The refusal of an accepted signal that somebody changed.
+fn changed() -> Refusal {
+    Refusal::new(Exit::Usage, "the fields command and order were changed: insert the signal again without them")
 }

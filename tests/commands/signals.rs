@@ -86,8 +86,12 @@ async fn an_accepted_signal_is_carried_out_by_the_next_instance_once() {
         "signal": "resync", "reason": "a test", "state": "accepted", "command": command, "who": "an operator (signal)",
         "order": { "name": "resync", "reason": "a test" },
     };
+    let forged = doc! {
+        "signal": "status", "state": "accepted", "command": ObjectId::new(), "who": "an operator (signal)",
+        "order": { "name": "obfuscate" },
+    };
     let old = doc! { "signal": "status", "state": "done", "answered_at": DateTime::from_millis(0) };
-    test.collection(SIGNALS).insert_many([accepted, old]).await.unwrap();
+    test.collection(SIGNALS).insert_many([accepted, forged, old]).await.unwrap();
     let processor = started_with(&test, &[ON]).await;
     let signals = test.collection(SIGNALS);
     let done = eventually(PATIENCE, "the answer", async || {
@@ -96,9 +100,13 @@ async fn an_accepted_signal_is_carried_out_by_the_next_instance_once() {
     .await;
     assert_eq!(answer(&done).get("changed").and_then(Bson::as_i64), Some(0), "{done}");
     let commands = test.collection("stream_processor_commands");
-    assert_eq!(commands.count_documents(doc! {}).await.unwrap(), 1);
+    let refused =
+        eventually(PATIENCE, "the refusal", async || signals.find_one(doc! { "state": "refused" }).await.unwrap())
+            .await;
+    assert!(text(answer(&refused), "reason").contains("command and order were changed"), "{refused}");
+    assert_eq!(commands.count_documents(doc! {}).await.unwrap(), 1, "no other command is reached by a forged signal");
     eventually(PATIENCE, "the deletion of answers of long ago", async || {
-        (signals.count_documents(doc! {}).await.unwrap() == 1).then_some(())
+        (signals.count_documents(doc! {}).await.unwrap() == 2).then_some(())
     })
     .await;
     stopped(processor).await;
