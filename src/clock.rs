@@ -20,12 +20,12 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
-/// Returns the file with the time that a test sets for time-based jobs; `None` without the feature `failpoints`.
+/// Returns the file with the time that a test sets for time-based jobs; `None` in release builds.
 #[must_use]
 pub fn manual() -> Option<PathBuf> {
-    #[cfg(feature = "failpoints")]
+    #[cfg(debug_assertions)]
     let file = std::env::var_os("STREAM_PROCESSOR_CLOCK").map(PathBuf::from);
-    #[cfg(not(feature = "failpoints"))]
+    #[cfg(not(debug_assertions))]
     let file = None;
     file
 }

@@ -1,10 +1,10 @@
 //! Failpoints: named points in the code at which a test ends or stops the process.
-//! They exist only with the feature `failpoints`, which only the tests of this package enable.
+//! They exist in debug builds only, so nothing that is shipped has them.
 
 /// Marks a failpoint, at which the process may send itself a signal.
 ///
 /// `STREAM_PROCESSOR_FAILPOINT=written/3/KILL` sends SIGKILL when the process passes `written` for the third time.
-#[cfg(feature = "failpoints")]
+#[cfg(debug_assertions)]
 #[expect(clippy::disallowed_methods, reason = "no setting: nobody but a test of this package can give it")]
 pub(crate) fn passed(point: &str) {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +19,6 @@ pub(crate) fn passed(point: &str) {
     }
 }
 
-/// Does nothing in builds without the feature `failpoints`.
-#[cfg(not(feature = "failpoints"))]
+/// Does nothing in release builds.
+#[cfg(not(debug_assertions))]
 pub(crate) fn passed(_point: &str) {}

@@ -15,6 +15,7 @@ use crate::model::ids::JobId;
 use crate::mongo::reads::documents;
 use crate::observe::facts::{ConflictWinner, ShadowResult};
 use crate::phase::StreamWrites;
+use crate::project::closing::if_deleted;
 use crate::project::diff::{OfferChange, compare_existing};
 use crate::project::newest_wins::unless_newer;
 use crate::write::dead_letters::{Address, DeadLetter};
@@ -86,7 +87,7 @@ impl Stages {
     /// The existing offers of `rest` are read here.
     pub(crate) async fn compare_all(
         &mut self,
-        offers: &Projected,
+        offers: &mut Projected,
         mut standing: Option<Vec<RawBatch>>,
         mut rest: &[JobId],
     ) -> Result<Vec<(JobId, OfferChange)>, Failure> {
@@ -96,8 +97,11 @@ impl Stages {
             for document in documents(&batches) {
                 let document = document?;
                 let id = document.get_object_id("_id").ok().map(JobId);
-                if let Some((id, (_, offer))) = id.and_then(|id| Some((id, offers.get(&id)?))) {
+                if let Some((id, (_, offer))) = id.and_then(|id| Some((id, offers.get_mut(&id)?))) {
                     stands.insert(id);
+                    if let Some(deleted) = if_deleted(offer, document) {
+                        *offer = deleted.clone();
+                    }
                     let (change, closing_stands) = compare_existing(offer, document);
                     self.metrics.conflicts(ConflictWinner::Closing, closing_stands.into());
                     if closing_stands && let Output::DryRun(dry_run) = &mut self.output {

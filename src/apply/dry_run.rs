@@ -115,22 +115,6 @@ impl DryRun {
         }
     }
 
-    /// Counts creations that the server would refuse: they are dead letters, and no offers are created.
-    pub(crate) fn refuse_creations(&mut self, offers: u64) {
-        if offers > 0 {
-            self.created = self.created.saturating_sub(offers);
-            *self.dead_letters.entry(Reason::RefusedByValidation).or_default() += offers;
-        }
-    }
-
-    /// Counts changes that the server would refuse: they are dead letters, and the offers stay as they are.
-    pub(crate) fn refuse_changes(&mut self, offers: u64) {
-        if offers > 0 {
-            self.changed = self.changed.saturating_sub(offers);
-            *self.dead_letters.entry(Reason::RefusedByValidation).or_default() += offers;
-        }
-    }
-
     /// Counts dead letters that would be written.
     pub(crate) fn add_dead_letters(&mut self, dead_letters: &BTreeMap<Address, DeadLetter>) {
         for (address, dead_letter) in dead_letters {

@@ -2,7 +2,7 @@
 //! of recruiters. The number of its jobs and the weight of their offers are bounded, so that memory does not grow with
 //! the jobs of a recruiter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::iter::Peekable;
 
 use mongodb::raw_batch_cursor::RawBatch;
@@ -11,7 +11,7 @@ use super::dry_run::Projected;
 use super::dry_run_reasons::note_reasons;
 use super::offers_ahead::OffersAhead;
 use super::output::{Output, note_changes};
-use super::refused_changes::note_refused_changes;
+use super::refused_changes::refused_changes;
 use super::stages::{Findings, Stages, TouchedRecruiter};
 use crate::error::Failure;
 use crate::fetch::chunks::ChunkReader;
@@ -23,11 +23,13 @@ use crate::model::recruiter::{Job, JobFields};
 use crate::model::value;
 use crate::observe::facts::{ConflictWinner, SkippedJob, WriteResult};
 use crate::phase::StreamWrites;
+use crate::project::closing_alone::closing_alone;
 use crate::project::diff::OfferChange;
 use crate::project::project;
 use crate::write::create::WORTH_IT;
 use crate::write::dead_letters::{Address, DeadLetter, EventPosition};
 use crate::write::statements::{self, Statement};
+use crate::write::update_reply::WriteOutcome;
 
 /// The greatest number of jobs in a job chunk.
 pub(super) const JOBS: usize = 1_000;
@@ -169,7 +171,7 @@ impl Stages {
         let Fetched { standing, rest, answers } = fetched;
         self.settings.schema = self.target.schema();
         self.project_jobs(chunk, &answers).await;
-        let mut changes = self.compare_all(&chunk.offers, standing, &rest).await?;
+        let mut changes = self.compare_all(&mut chunk.offers, standing, &rest).await?;
         let unchanged = changes.iter().filter(|(_, change)| *change == OfferChange::Nothing);
         chunk.as_projected = unchanged.map(|(id, _)| *id).collect();
         Self::refuse_other_labels(&mut changes, &chunk.offers, &mut chunk.told.dead_letters);
@@ -213,11 +215,17 @@ impl Stages {
         let JobChunk { offers, mut told, .. } = chunk;
         if let Output::DryRun(dry_run) = &mut self.output {
             let newest_wins = self.phase.stream() == StreamWrites::UnlessNewer;
+            let schema = &self.settings.schema;
+            let refused = refused_changes(&self.database, &offers, (&changes, newest_wins), schema).await?;
+            for (id, _) in changes.extract_if(.., |(id, _)| refused.contains(id)) {
+                if let Some((recruiter, _)) = offers.get(&id) {
+                    let dead_letter = DeadLetter::of_projection(Reason::RefusedByValidation, String::new());
+                    told.dead_letters.insert(Address::of(*recruiter, Some(id)), dead_letter);
+                }
+            }
             note_changes(dry_run, &self.database, &offers, &changes, newest_wins).await?;
             if dry_run.offers.is_none() {
                 note_reasons(&mut dry_run.reasons, &self.database, &changes).await?;
-                let schema = &self.settings.schema;
-                note_refused_changes(dry_run, &self.database, &offers, (&changes, newest_wins), schema).await?;
             }
             return self.tell(told, position).await;
         }
@@ -234,11 +242,11 @@ impl Stages {
             if unsure.is_empty() {
                 break;
             }
-            let some: Projected = unsure.iter().filter_map(|id| Some((*id, offers.get(id)?.clone()))).collect();
+            let mut some: Projected = unsure.iter().filter_map(|id| Some((*id, offers.get(id)?.clone()))).collect();
             let ids: Vec<JobId> = some.keys().copied().collect();
             let mut rest = ids.as_slice();
             let standing = self.offers.read_next(&mut rest).await?;
-            let mut changes = self.compare_all(&some, standing, rest).await?;
+            let mut changes = self.compare_all(&mut some, standing, rest).await?;
             Self::refuse_other_labels(&mut changes, &some, &mut told.dead_letters);
             if self.phase.stream() == StreamWrites::UnlessNewer {
                 self.leave_newer(&mut changes, &some);
@@ -282,9 +290,16 @@ impl Stages {
             changes.extend(done.unsure.into_iter().map(|id| (JobId(id), OfferChange::Create)));
         }
         let statements: Vec<Statement> = changes.iter().filter_map(statement).collect();
+        // In every phase the condition is that the offer is as it was compared: only a part of the projection is written.
+        let closing = |(id, change): &(JobId, OfferChange)| {
+            let offer = &offers.get(id)?.1;
+            statements::of_change(offer, &closing_alone(offer, change)?, false)
+        };
+        let closings: Vec<Statement> = changes.iter().filter_map(closing).collect();
         drop(changes);
         let mut outcome = self.update_offers(statements).await?;
         outcome.created += created;
+        self.close_refused(&mut outcome, closings).await?;
         if newest_wins {
             self.metrics.conflicts(ConflictWinner::Projection, outcome.changed);
         }
@@ -296,5 +311,21 @@ impl Stages {
         let refused = self.refused(&outcome.refused).into_iter();
         dead_letters.extend(refused.filter_map(|(offer, dead_letter)| Some((address(offer)?, dead_letter))));
         Ok(outcome.unsure.into_iter().map(JobId).collect())
+    }
+
+    /// Writes these closings for the changes that the server refused. Each of them still has its dead letter.
+    async fn close_refused(
+        &mut self,
+        outcome: &mut WriteOutcome,
+        mut closings: Vec<Statement>,
+    ) -> Result<(), Unfinished> {
+        let refused: HashSet<_> = outcome.refused.iter().filter_map(|refused| refused.statement.id).collect();
+        closings.retain(|closing| closing.id.is_some_and(|id| refused.contains(&id)));
+        if !closings.is_empty() {
+            let closed = self.update_offers(closings).await?;
+            outcome.changed += closed.changed;
+            outcome.unsure.extend(closed.unsure);
+        }
+        Ok(())
     }
 }

@@ -171,8 +171,9 @@ impl Backfill {
             }))
         } else {
             println!(
-                "{recruiters} recruiters: {created} offers created, {changed} changed, {unchanged} unchanged; \
-             {}",
+                "{}: {} created, {changed} changed, {unchanged} unchanged; {}",
+                counted(recruiters, "recruiter", "recruiters"),
+                counted(created, "offer", "offers"),
                 counted(dead, "dead letter", "dead letters")
             )
         }
@@ -193,8 +194,12 @@ impl Backfill {
             return;
         }
         println!(
-            "dry run: {} recruiters; {} offers would be created, {} changed, {} unchanged; {} jobs removed",
-            recruiters, dry_run.created, dry_run.changed, dry_run.unchanged, dry_run.jobs_gone
+            "dry run: {}; {} would be created, {} changed, {} unchanged; {} removed",
+            counted(recruiters, "recruiter", "recruiters"),
+            counted(dry_run.created, "offer", "offers"),
+            dry_run.changed,
+            dry_run.unchanged,
+            counted(dry_run.jobs_gone, "job", "jobs")
         );
         for (field, count) in &dry_run.fields {
             println!("  {field}: {count} ({})", dry_run.reasons_of(field));

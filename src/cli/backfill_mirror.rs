@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::counted::counted;
 use crate::error::Failure;
 use crate::json_output::JsonForm;
 use crate::maintenance::backfill_mirror::run_dry;
@@ -37,7 +38,12 @@ pub(super) async fn run(context: &Context, dry_run: bool, json: bool) -> Result<
         CommandOutcome { done: true, details } => {
             let dead = count(&details, "dead_letters");
             let form = json.then_some(JsonForm::BackfillMirror);
-            print(&details, form, json!({ "dead_letters": dead }), &format!("; {dead} dead letters"));
+            print(
+                &details,
+                form,
+                json!({ "dead_letters": dead }),
+                &format!("; {}", counted(dead, "dead letter", "dead letters")),
+            );
             Ok(Exit::Done)
         }
         refused => Err(refused.refusal()),
@@ -88,6 +94,10 @@ fn print(counts: &Document, form: Option<JsonForm>, more: Value, end: &str) {
         }
         form.print(result);
     } else {
-        println!("{offers} offers: {edited} recruiters edited, {with_new_jobs} with new jobs, {made} made{end}")
+        println!(
+            "{}: {} edited, {with_new_jobs} with new jobs, {made} made{end}",
+            counted(offers, "offer", "offers"),
+            counted(edited, "recruiter", "recruiters")
+        )
     }
 }

@@ -20,6 +20,7 @@ use crate::apply::output::Output;
 use crate::apply::stages::Stages;
 use crate::cli::arguments::ReplayArguments;
 use crate::context::Context;
+use crate::counted::counted;
 use crate::error::Failure;
 use crate::json_output::JsonForm;
 use crate::maintenance::replay::{self, part_applied, time_text, watched};
@@ -145,7 +146,10 @@ fn print(details: &Document, as_json: bool) {
         return;
     }
     println!(
-        "{events} events, {recruiters} recruiters projected: {created} offers created, {changed} changed, {} unchanged",
+        "{}, {} projected: {} created, {changed} changed, {} unchanged",
+        counted(events, "event", "events"),
+        counted(recruiters, "recruiter", "recruiters"),
+        counted(created, "offer", "offers"),
         of("unchanged")
     );
     if undeliverable > 0 {
@@ -307,11 +311,11 @@ impl DryRunResult {
     fn as_text(&self, zone: Tz) -> String {
         let OfferCounts { created, changed, unchanged } = self.counts();
         let mut lines = vec![format!(
-            "dry run, {} to {}: {} events; {created} offers would be created, {changed} changed, {unchanged} \
-             unchanged",
+            "dry run, {} to {}: {}; {} would be created, {changed} changed, {unchanged} unchanged",
             shown_position(self.from, zone),
             shown_position(self.until, zone),
-            self.events
+            counted(self.events, "event", "events"),
+            counted(created, "offer", "offers")
         )];
         lines.extend(self.fields.iter().map(|(field, count)| format!("  {field}: {count}")));
         lines.extend(self.dead_letters.iter().map(|(reason, count)| format!("  dead letters, {reason}: {count}")));

@@ -3,6 +3,7 @@
 use bson::Timestamp;
 use indicatif::ProgressBar;
 
+use crate::counted::counted;
 use crate::error::{Directive, Failure};
 use crate::maintenance::replay::too_old;
 use crate::refusal::{Exit, Refusal};
@@ -23,7 +24,8 @@ pub(super) fn closed_elsewhere_text(count: usize) -> String {
 
 /// The sentence about events that nobody can read.
 pub(super) fn undeliverable_text(count: u64) -> String {
-    format!("at least {count} events were passed over: the server cannot deliver them, or they cannot be read")
+    let events = counted(count, "event", "events");
+    format!("passed over: at least {events} that the server cannot deliver or that cannot be read")
 }
 
 /// The refusal after a failure to read a span that begins at `from`.

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::control::done;
 use crate::context::Context;
+use crate::counted::counted;
 use crate::json_output::JsonForm;
 use crate::maintenance::stored_commands::{Command, count};
 use crate::refusal::{Exit, Refusal};
@@ -34,7 +35,7 @@ pub async fn resync(context: Context, arguments: ResyncArguments) -> Result<Exit
     if arguments.json {
         JsonForm::Resync.print(json!({ "created": created, "changed": changed, "unchanged": unchanged }));
     } else {
-        println!("done: {created} offers created, {changed} changed, {unchanged} unchanged");
+        println!("done: {} created, {changed} changed, {unchanged} unchanged", counted(created, "offer", "offers"));
     }
     Ok(Exit::Done)
 }

@@ -11,6 +11,7 @@ use super::Check;
 use crate::clock;
 use crate::config::Environment;
 use crate::context::Context;
+use crate::counted::counted;
 use crate::error::{Failure, command_code};
 use crate::lease::StoredLease;
 use crate::maintenance::other_ids;
@@ -191,8 +192,8 @@ pub(super) async fn ids(context: &Context) -> Vec<Check> {
             Ok((count, first)) => {
                 let many = if count >= MANY { "at least " } else { "" };
                 let name = collection.name();
-                let found =
-                    format!("{many}{count} documents of {name} have an `_id` that is no ObjectId, such as {first}");
+                let documents = counted(count, "document", "documents");
+                let found = format!("{many}{documents} of {name} with an `_id` that is no ObjectId, such as {first}");
                 let remedy = "insert them again with an ObjectId: until then the service cannot project them";
                 checks.push(Check::failed("ids", found, remedy));
             }

@@ -83,6 +83,7 @@ impl Answers {
     #[must_use]
     pub fn of(&self, recruiter: &RecruiterFields<'_>, job: &JobFields<'_>) -> References {
         let user = user_id(recruiter.managed_by).and_then(|id| self.users.get(&id)).cloned().unwrap_or_default();
+        let is_known = user.user.is_some() || user.undecodable.is_some() || user.is_anonymized;
         let siret = value::text(recruiter.establishment_siret);
         let cfa = value::text(recruiter.cfa_delegated_siret).and_then(|siret| self.cfas.get(siret));
         let rome = first_rome_code(job).and_then(|code| self.rome.get(code));
@@ -96,6 +97,7 @@ impl Answers {
             cfa: FoundReference::document(cfa),
             user: user.user,
             user_is_anonymized: user.is_anonymized,
+            user_is_unknown: user_id(recruiter.managed_by).is_some() && !is_known,
             user_status: user.status,
             handicap: engagement.is_some_and(|engagement| engagement.is_handicap),
             undecodable,

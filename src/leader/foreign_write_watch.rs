@@ -1,6 +1,7 @@
 //! Watches who else changes our offers, with a thin cursor of its own, in every phase. The leader's own writes are told
 //! from others by [`crate::write::own_writes`], and our offers by their label. The watch never ends a leadership: after a
-//! failure it is retried. The pipeline does not wait for it.
+//! failure it is retried. The pipeline does not wait for it. The watch pauses while the leader writes many offers itself:
+//! nearly all events would be its own, and reading them would slow the writing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use crate::write::own_writes::{OwnWrites, UNANSWERED};
 use crate::write::recorder::note_at_once;
 
 const WATCHED: [WatchedCollection; 1] = [WatchedCollection::Offers];
-/// The pause after a reply that is not full. Nobody waits for these counts, and fewer replies cost less.
+/// The pause after each reply. Nobody waits for these counts, and fewer replies cost less.
 const BETWEEN_REPLIES: Duration = Duration::from_secs(1);
 /// The time between two saves of counts.
 const BETWEEN_SAVES: Duration = Duration::from_secs(5);
@@ -65,6 +66,8 @@ pub(super) struct ForeignWriteWatch {
     saves_until_forgotten: u32,
     failed: RepeatedFailure,
     failed_save: RepeatedFailure,
+    /// The time since which the watch pauses; `None` while it reads.
+    paused: Option<Instant>,
     stop: CancellationToken,
 }
 
@@ -103,6 +106,7 @@ impl ForeignWriteWatch {
             saves_until_forgotten: 0,
             failed: RepeatedFailure::default(),
             failed_save: RepeatedFailure::default(),
+            paused: None,
             stop,
         }
     }
@@ -168,7 +172,7 @@ impl ForeignWriteWatch {
             (*open, self.position) = (None, None);
             return Ok(Duration::ZERO);
         }
-        let (position, is_full) = (reply.position.cluster_time(), reply.events.len() >= EVENTS_PER_REPLY);
+        let position = reply.position.cluster_time();
         let others = reply.events.into_iter().filter(|event| is_write(event) && !self.is_own(event));
         self.unjudged.extend(others.collect::<Vec<_>>());
         self.position = Some(StreamPosition::After(reply.position));
@@ -177,11 +181,22 @@ impl ForeignWriteWatch {
         self.end_minutes(i64::from(position.time) / 60);
         if self.own.was_incomplete() {
             // Own writes that the full memory did not take would count. They are over after this time.
-            warn!("the watch for foreign writes cannot follow the leader's own writes; it skips a minute");
             (*open, self.position) = (None, None);
+            self.note_pause();
             return Ok(UNANSWERED);
         }
-        Ok(if is_full { Duration::ZERO } else { BETWEEN_REPLIES })
+        if let Some(since) = self.paused.take() {
+            info!(seconds = since.elapsed().as_secs(), "the watch for foreign writes goes on");
+        }
+        Ok(BETWEEN_REPLIES)
+    }
+
+    fn note_pause(&mut self) {
+        if self.paused.is_none() {
+            info!("the leader writes many offers itself; the watch for foreign writes pauses");
+            self.paused = Some(clock::instant());
+        }
+        self.metrics.foreign_writes_unwatched(UNANSWERED);
     }
 
     /// Opens the cursor at the position, or at the present time.

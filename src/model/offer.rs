@@ -71,6 +71,9 @@ pub struct Offer {
     pub schema: Arc<TargetSchema>,
     /// True when `fields` has the anonymised contact, because the managing user is anonymised (spec 03).
     pub hides_contact: bool,
+    /// The same offer without its contact and cancelled, where `managed_by` names a user that does not exist; `None`
+    /// otherwise.
+    pub if_deleted: Option<Box<Self>>,
 }
 
 /// Reason and date of a status change (spec 02, "`offer_status_history`").
@@ -96,6 +99,7 @@ impl Offer {
             job_updated: None,
             schema: Arc::default(),
             hides_contact: false,
+            if_deleted: None,
         }
     }
 }

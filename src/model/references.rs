@@ -138,6 +138,8 @@ pub struct References {
     pub user: Option<Arc<User>>,
     /// True when `managed_by` is in `anonymized_userswithaccounts` and no longer in `userswithaccounts`.
     pub user_is_anonymized: bool,
+    /// True when `managed_by` names neither a user nor an anonymised user.
+    pub user_is_unknown: bool,
     /// The status of the user `managed_by`, also of an anonymised user.
     pub user_status: UserStatus,
     /// True when the establishment has a handicap engagement.

@@ -25,7 +25,7 @@ pub(crate) async fn server_time(database: &Database) -> Result<DateTime, Failure
 #[derive(Debug, Clone)]
 pub enum Clock {
     Server,
-    /// A clock that a test sets: the file holds a time in RFC 3339. Exists only with the feature `failpoints`.
+    /// A clock that a test sets: the file holds a time in RFC 3339. Exists in debug builds only.
     Manual(PathBuf),
 }
 

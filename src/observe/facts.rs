@@ -213,6 +213,11 @@ impl Metrics {
         }
     }
 
+    /// Counts a time without a watch for the writes of others.
+    pub(crate) fn foreign_writes_unwatched(&self, time: Duration) {
+        self.foreign_writes.unwatched_seconds.inc_by(time.as_secs());
+    }
+
     /// Sets the measures of the pressure on the server; `None` where one is unknown.
     pub(crate) fn pressure(&self, replication_lag: Option<Duration>, write_latency: Option<Duration>) {
         let seconds = |value: Option<Duration>| value.map_or(f64::NAN, |value| value.as_secs_f64());

@@ -165,6 +165,8 @@ pub(super) struct ForeignWriteMetrics {
     pub(super) writes: IntCounterVec,
     /// The times that such a write changed a field, by field.
     pub(super) fields: IntCounterVec,
+    /// The seconds for which the watch paused.
+    pub(super) unwatched_seconds: IntCounter,
 }
 
 impl ForeignWriteMetrics {
@@ -173,6 +175,10 @@ impl ForeignWriteMetrics {
         Ok(Self {
             writes: make.counters_of("foreign_writes_total", "Writes of others to our offers", WRITES)?,
             fields: make.counters_of(fields, help, KnownLabel { name: "field", values: &[OTHER] })?,
+            unwatched_seconds: make.counter(
+                "foreign_writes_unwatched_seconds_total",
+                "Seconds for which nobody watched for writes of others, because the leader wrote many offers",
+            )?,
         })
     }
 }

@@ -124,7 +124,8 @@ fn no_job_lacks_its_offer(facts: &StepFacts) -> Condition {
             Some((jobs, at)) => {
                 let remedy = "correct their documents, whether or not their dead letters were dropped, and run \
                  stream-processor verify";
-                (false, format!("{jobs} jobs cannot be projected or written, counted at {at}; {remedy}"))
+                let jobs = crate::counted::counted(jobs, "job", "jobs");
+                (false, format!("{jobs} that cannot be projected or written, counted at {at}; {remedy}"))
             }
         };
     Condition { condition: "no job lacks its offer because of a fault", met, found }

@@ -4,7 +4,9 @@
 use bson::raw::{CStr, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument};
 
+use super::status::RECRUITER_ANONYMIZED;
 use crate::model::offer::{ESTABLISHMENT_VERIFIED, GRANTED_BY, RECRUITER_STATUS_SYNCED};
+use crate::model::user_id::user_id;
 use crate::model::{Offer, OfferStatus, value};
 
 /// The field of an offer with one entry for each change of its status.
@@ -98,6 +100,22 @@ pub(crate) fn stands(standing: &RawDocument, job_updated: Option<DateTime>, expi
     let is_edited = closed.zip(job_updated).is_some_and(|(closed, edited)| edited >= closed);
     let is_prolonged = closing.is_expiry() && closed.zip(expiration).is_some_and(|(closed, end)| end > closed);
     !is_edited && !is_prolonged
+}
+
+/// The projection that takes the place of `offer` beside an existing offer whose user was deleted without a copy: the one
+/// without contact. The user left no other trace than the offers that lost their contact at the deletion, and they stay
+/// so until the user exists again or the recruiter has another one. An offer that lost it with its recruiter is no such
+/// offer: the recruiter is there again.
+#[must_use]
+pub(crate) fn if_deleted<'a>(offer: &'a Offer, existing: &RawDocument) -> Option<&'a Offer> {
+    let deleted = offer.if_deleted.as_deref()?;
+    let address = |document| value::text(value::field(document, "apply_email"));
+    let is_hidden = address(existing).is_some() && address(existing) == address(&deleted.fields);
+    let manager = |document| user_id(value::field(document, "managed_by"));
+    let is_same_user = manager(existing) == manager(&deleted.fields);
+    let last_own = || from_end(value::field(existing, HISTORY.as_str())).flatten().find(|entry| entry.is_ours());
+    let with_recruiter = || last_own().is_some_and(|last| last.reason == Some(RECRUITER_ANONYMIZED));
+    (is_hidden && is_same_user && !with_recruiter()).then_some(deleted)
 }
 
 fn is_closed(standing: &RawDocument) -> bool {

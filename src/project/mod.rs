@@ -3,6 +3,7 @@
 
 mod canonical_bytes;
 pub(crate) mod closing;
+pub(crate) mod closing_alone;
 mod contact;
 mod delegations;
 pub(crate) mod diff;
@@ -18,8 +19,8 @@ mod unprojection;
 pub(crate) mod written_fields;
 
 pub(crate) use diploma::european_level;
-pub(crate) use offer::{USER_ANONYMIZED, USER_DEACTIVATED, project};
+pub(crate) use offer::project;
 pub(crate) use settings::ProjectionSettings;
-pub(crate) use status::{is_active, offer_status};
+pub(crate) use status::{RECRUITER_ANONYMIZED, USER_ANONYMIZED, USER_DEACTIVATED, is_active, offer_status};
 pub use unprojection::{Unprojection, new_job, new_recruiter, unproject};
 pub(crate) use written_fields::{FieldLabel, WRITTEN, all_written, on_insert};

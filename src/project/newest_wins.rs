@@ -57,7 +57,8 @@ fn only_contact(fields: &RawDocument) -> RawDocumentBuf {
 }
 
 /// The fields of an offer that can hold the contact of a person.
-const CONTACT: [&str; 5] = ["apply_email", "apply_phone", "cfa_apply_email", "cfa_apply_phone", "delegations"];
+pub(super) const CONTACT: [&str; 5] =
+    ["apply_email", "apply_phone", "cfa_apply_email", "cfa_apply_phone", "delegations"];
 
 #[cfg(test)]
 mod tests {

@@ -17,12 +17,6 @@ use crate::model::recruiter::{JobFields, RecruiterFields};
 use crate::model::user_id::user_id;
 use crate::model::{Cfa, ManagedByType, Offer, OfferStatus, References, RomeSheet, TargetSchema, value};
 
-/// The reason in the history of an offer that is cancelled because its managing user was deactivated.
-pub(crate) const USER_DEACTIVATED: &str = "user has been deactivated";
-/// The reason in the history of an offer that is cancelled because its managing user was anonymised (spec 09, "Jobs, as
-/// they ran before").
-pub(crate) const USER_ANONYMIZED: &str = "user has been anonymized";
-
 /// The ROME code that selects the sheet: the first code of the list. A string counts as a list of one code.
 #[must_use]
 pub(crate) fn first_rome_code<'a>(job: &JobFields<'a>) -> Option<&'a str> {
@@ -38,6 +32,21 @@ pub(crate) fn first_rome_code<'a>(job: &JobFields<'a>) -> Option<&'a str> {
 /// # Errors
 /// The reason of the dead letter of a job that cannot be projected.
 pub fn project(
+    recruiter: &RecruiterFields<'_>,
+    id: JobId,
+    job: &JobFields<'_>,
+    references: &References,
+    settings: &ProjectionSettings,
+) -> Result<Offer, Reason> {
+    let mut offer = project_once(recruiter, id, job, references, settings)?;
+    if references.user_is_unknown {
+        let anonymized = References { user_is_anonymized: true, ..references.clone() };
+        offer.if_deleted = Some(Box::new(project_once(recruiter, id, job, &anonymized, settings)?));
+    }
+    Ok(offer)
+}
+
+fn project_once(
     recruiter: &RecruiterFields<'_>,
     id: JobId,
     job: &JobFields<'_>,
@@ -78,24 +87,24 @@ pub fn project(
     put_cfa(&mut offer, &contact);
     put_follow_up(&mut offer, recruiter, job);
 
-    // The user is the reason only where the job itself would have another status.
-    let reason = match own_status {
-        Ok(own) if own == status => value::text(job.job_status_comment).unwrap_or("changed in recruiter"),
-        _ if references.user_is_anonymized => USER_ANONYMIZED,
-        _ => USER_DEACTIVATED,
-    };
-    let reason = reason.to_owned();
+    let reason = status::reason(own_status == Ok(status), job, references);
     let of_user = references.user_status.date.filter(|_| settings.cancels_deactivated);
     let date = value::later_date(job.job_update_date, recruiter.updated_at)
         .max(of_user)
         .or(created_at.as_datetime())
         .unwrap_or_else(|| id.0.timestamp());
-    let status_change = StatusChange { reason, date };
     let workplace_description = job.job_employer_description.unwrap_or(RawBsonRef::Null).into();
-    let hides_contact = contact.is_hidden();
-    let job_updated = job.job_update_date.and_then(value::date);
-    let (fields, schema) = (offer.fields, Arc::clone(&settings.schema));
-    Ok(Offer { id, fields, workplace_description, status, status_change, job_updated, schema, hides_contact })
+    Ok(Offer {
+        id,
+        fields: offer.fields,
+        workplace_description,
+        status,
+        status_change: StatusChange { reason: reason.to_owned(), date },
+        job_updated: job.job_update_date.and_then(value::date),
+        schema: Arc::clone(&settings.schema),
+        hides_contact: contact.is_hidden(),
+        if_deleted: None,
+    })
 }
 
 /// `updated_at` of the offer (spec 09, "Dates"). Archiving moves only the recruiter's `updatedAt`, so both dates count
@@ -358,7 +367,7 @@ mod tests {
             Ok((offer.status, offer.status_change.reason, offer.status_change.date.timestamp_millis()))
         };
         let own = |status, date| Ok((status, "changed in recruiter".to_owned(), date));
-        let by_user = Ok((OfferStatus::Cancelled, USER_DEACTIVATED.to_owned(), 2));
+        let by_user = Ok((OfferStatus::Cancelled, status::USER_DEACTIVATED.to_owned(), 2));
         assert_eq!(project("Active", true, true), by_user);
         assert_eq!(project("Statut inconnu", true, true), by_user);
         assert_eq!(project("Annulée", true, true), own(OfferStatus::Cancelled, 2));

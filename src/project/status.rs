@@ -3,7 +3,16 @@
 use bson::RawBsonRef;
 
 use crate::model::dead_letter::Reason;
-use crate::model::{OfferStatus, value};
+use crate::model::recruiter::JobFields;
+use crate::model::{OfferStatus, References, value};
+
+/// The reason in the history of an offer that is cancelled because its managing user was deactivated.
+pub(crate) const USER_DEACTIVATED: &str = "user has been deactivated";
+/// The reason in the history of an offer that is cancelled because its managing user was anonymised (spec 09, "Jobs, as
+/// they ran before").
+pub(crate) const USER_ANONYMIZED: &str = "user has been anonymized";
+/// The reason in the history of an offer whose recruiter was anonymised.
+pub(crate) const RECRUITER_ANONYMIZED: &str = "recruiter has been anonymized";
 
 /// Reads the table of spec 02 from top to bottom. A job that waits for a confirmation is pending; the target's schema
 /// decides whether that status is written ([`crate::model::TargetSchema::status`]). A recruiter that is not active cancels all its offers, whatever the
@@ -24,6 +33,15 @@ pub(crate) fn offer_status(
         Some("Annulée" | "ANNULEE") => Ok(OfferStatus::Cancelled),
         Some("En attente" | "EN_ATTENTE") => Ok(OfferStatus::Pending),
         _ => Err(Reason::UnknownJobStatus),
+    }
+}
+
+/// The reason for a change of the status. `is_own`: the job itself has this status, so its user is not the reason.
+pub(super) fn reason<'a>(is_own: bool, job: &JobFields<'a>, references: &References) -> &'a str {
+    match is_own {
+        true => value::text(job.job_status_comment).unwrap_or("changed in recruiter"),
+        false if references.user_is_anonymized => USER_ANONYMIZED,
+        false => USER_DEACTIVATED,
     }
 }
 

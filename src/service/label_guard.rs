@@ -8,6 +8,7 @@ use bson::{Document, RawBsonRef, RawDocumentBuf, doc};
 use futures::TryStreamExt as _;
 use mongodb::Database;
 
+use crate::counted::counted;
 use crate::error::Failure;
 use crate::model::names::{OFFERS, WatchedCollection};
 use crate::model::value;
@@ -84,8 +85,8 @@ pub(crate) fn other(labels: &Labels, configured: &str) -> Option<(String, u64)> 
 pub(crate) fn complaint((label, count): &(String, u64), configured: &str) -> [String; 2] {
     [
         format!(
-            "target.partner_label is {configured:?}, but {count} offers of a sample of jobs stand in {OFFERS} under \
-             {label:?}"
+            "target.partner_label is {configured:?}, but of a sample of jobs, {} in {OFFERS} under {label:?}",
+            counted(*count, "offer stands", "offers stand")
         ),
         format!("set target.partner_label = {label:?}, or check mongodb.database"),
     ]

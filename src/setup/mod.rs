@@ -23,6 +23,7 @@ use self::plan::SetupStep;
 use self::progress::Progress;
 use self::record::Memory;
 use crate::context::Context;
+use crate::counted::counted;
 use crate::error::{Directive, Failure, command_code};
 use crate::interruption::{Interruption, Unfinished};
 use crate::json_output::JsonForm;
@@ -148,9 +149,8 @@ impl Setup {
                 return Err(Refusal::new(
                     Exit::Findings,
                     format!(
-                        "the validator of {OFFERS} refused to change {} offers: correct them, then run setup \
-                         again",
-                        self.refused
+                        "the validator of {OFFERS} refused to change {}: correct them, then run setup again",
+                        counted(self.refused, "offer", "offers")
                     ),
                 ));
             }

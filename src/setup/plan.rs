@@ -10,6 +10,7 @@ use resume_tokens::HISTORY_COLLECTION;
 use super::new_fields::FieldCounts;
 use super::record::Memory;
 use super::validator;
+use crate::counted::counted;
 use crate::model::names::COMMANDS;
 use crate::model::names::DEAD_LETTERS;
 use crate::model::names::EVENTS;
@@ -215,11 +216,15 @@ impl fmt::Display for SetupStep {
                 write!(f, "create indexes of {collection}: {}", names.join(", "))
             }
             Self::Remember(offers) => {
-                write!(f, "record the new fields that {offers} offers already have, for --down")
+                let offers = counted(*offers, "offer", "offers");
+                write!(f, "record, for --down, which new fields are there already: {offers}")
             }
-            Self::AddFields(offers) => write!(f, "add the new fields with their defaults to {offers} offers"),
+            Self::AddFields(offers) => {
+                write!(f, "add the new fields with their defaults to {}", counted(*offers, "offer", "offers"))
+            }
             Self::RemoveFields { offers, filled } => {
-                write!(f, "remove the new fields from {offers} offers, except the values from before setup")?;
+                let offers = counted(*offers, "offer", "offers");
+                write!(f, "remove the new fields from {offers}, except the values from before setup")?;
                 match filled {
                     0 => Ok(()),
                     _ => write!(

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::conditions::{LeaderCondition, PauseCondition, ServiceCondition};
 use super::verdict_state::{Severity, VerdictState};
+use crate::counted::counted;
 use crate::maintenance::repairs::{RepairCondition, ResyncCondition};
 use crate::maintenance::replay::length_text;
 use crate::observe::health::Role;
@@ -231,16 +232,20 @@ fn of_service(
     }
     let differences = service.differences.filter(|differences| *differences != 0 && service.phase != Phase::Retired);
     if let Some(differences) = differences {
-        let cause = format!("the last full verification found {differences} differences");
+        let cause = format!("the last full verification found {}", counted(differences, "difference", "differences"));
         find(State::Differs, Severity::Warn, cause, Some("stream-processor verify"));
     }
     if service.dead_letters > 0 {
-        let cause = format!("{} dead letters wait for a correction of their documents", service.dead_letters);
+        let cause = format!(
+            "{} until the documents are corrected",
+            counted(service.dead_letters, "dead letter waits", "dead letters wait")
+        );
         find(State::WaitingForCorrections, Severity::Warn, cause, Some("stream-processor dead-letters list"));
     }
     match service.phase {
         Phase::Retired if service.late_writes > 0 => {
-            let cause = format!("{} writes to recruiters since the step to retired", service.late_writes);
+            let cause =
+                format!("{} to recruiters since the step to retired", counted(service.late_writes, "write", "writes"));
             find(State::Retired, Severity::Warn, cause, Some("stream-processor phase show"));
         }
         Phase::Retired => {

@@ -166,8 +166,13 @@ impl VerificationReport {
     pub fn table(&self) -> String {
         let scope = if self.full { "all" } else { "a part" };
         let mut lines = vec![format!(
-            "{scope}: {} recruiters, {} jobs, {} offers; {} compared, {} explained, {} still changing",
-            self.recruiters, self.jobs, self.offers, self.compared, self.explained, self.unsettled
+            "{scope}: {}, {}, {}; {} compared, {} explained, {} still changing",
+            counted(self.recruiters, "recruiter", "recruiters"),
+            counted(self.jobs, "job", "jobs"),
+            counted(self.offers, "offer", "offers"),
+            self.compared,
+            self.explained,
+            self.unsettled
         )];
         if self.explained > 0 {
             lines.push(EXPLAINED.to_owned());

@@ -8,10 +8,7 @@ use super::statements::{Statement, history, later_update};
 use crate::model::OfferStatus;
 use crate::model::ids::{JobId, UserId};
 use crate::model::user_id::spellings;
-use crate::project::USER_ANONYMIZED;
-
-/// The reason in the history of an offer whose recruiter was anonymised.
-const RECRUITER_ANONYMIZED: &str = "recruiter has been anonymized";
+use crate::project::{RECRUITER_ANONYMIZED, USER_ANONYMIZED};
 
 /// Makes the statement that anonymises an offer of an anonymised recruiter and cancels it.
 #[must_use]

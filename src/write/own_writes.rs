@@ -12,8 +12,8 @@ use super::statements::Statement;
 use crate::clock;
 use crate::model::names::OFFERS;
 
-/// The greatest number of offers in the memory, about 10 MB. More of them wait only while the watch cannot read.
-const MOST: usize = 100_000;
+/// The greatest number of offers in the memory, about 1 MB. More of them wait only while the leader writes many offers.
+const MOST: usize = 10_000;
 /// The time for which the server may still carry out a command that it did not answer.
 pub(crate) const UNANSWERED: Duration = Duration::from_mins(1);
 

@@ -58,15 +58,13 @@ async fn a_position_moves_forward_over_unread_events_by_force_only_and_loses_not
     let refused = tokens(&test, &["import", &later.file()]).await;
     assert_eq!((refused.code, refused.stdout.as_str()), (1, ""));
     assert!(
-        refused.stderr.contains("1 events between") && refused.stderr.contains("--force --reason"),
+        refused.stderr.contains("not read yet: 1 event between") && refused.stderr.contains("--force --reason"),
         "{}",
         refused.stderr
     );
     let refused = tokens(&test, &["reset"]).await;
     assert_eq!(refused.code, 1);
-    for words in
-        ["1 events are not read yet", " ago, would be forgotten", "every recruiter again", "tokens export FILE"]
-    {
+    for words in ["not read yet: 1 event;", " ago, would be forgotten", "every recruiter again", "tokens export FILE"] {
         assert!(refused.stderr.contains(words), "{words}: {}", refused.stderr);
     }
     let no_reason = tokens(&test, &["import", &later.file(), "--force"]).await;

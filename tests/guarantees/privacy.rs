@@ -2,11 +2,12 @@
 //! anonymised"; spec 06, "Verification").
 
 use bson::oid::ObjectId;
-use bson::{Document, doc};
+use bson::{DateTime, Document, doc};
 use serde_json::Value;
 
 use crate::support::database::TestDatabase;
 use crate::support::fields::text;
+use crate::support::offers;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{id, job, recruiter, with};
 use crate::support::runs::{started, stopped};
@@ -59,6 +60,48 @@ async fn only_what_shows_an_anonymised_person_is_found_as_that_person_s_data() {
 
     let processor = started(&test).await;
     settled(&test.database).await;
+    stopped(processor).await;
+    verify(&test, 0).await;
+}
+
+/// A user who was deleted without a copy leaves no other trace than the offers that were anonymised then.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_offers_of_a_deleted_user_stay_anonymised_until_the_user_exists_again() {
+    let test = TestDatabase::create("privacy_deleted").await;
+    let user = doc! { "_id": ObjectId::new(), "email": "user@example.org" };
+    let [first, second] = ["Boulanger", "Vendeur"].map(job);
+    let managed = with(recruiter([first.clone(), second]), doc! { "managed_by": id(&user).to_hex() });
+    let (recruiters, users) = (test.collection("recruiters"), test.collection("userswithaccounts"));
+    users.insert_one(&user).await.unwrap();
+    recruiters.insert_one(&managed).await.unwrap();
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    let email = text(&managed, "email").to_owned();
+    let shown = async || {
+        let offers = offers::read(&test.database).await;
+        let offer = &offers[&id(&first)];
+        (text(offer, "offer_status").to_owned(), text(offer, "apply_email").to_owned())
+    };
+    assert_eq!(shown().await, ("Active".to_owned(), email.clone()));
+
+    users.delete_one(doc! { "_id": id(&user) }).await.unwrap();
+    settled(&test.database).await;
+    let hidden = ("Cancelled".to_owned(), "anonymized@example.com".to_owned());
+    assert_eq!(shown().await, hidden);
+    let edit = doc! { "$set": { "jobs.1.offer_title_custom": "Vendeuse", "updatedAt": DateTime::now() } };
+    recruiters.update_one(doc! { "_id": id(&managed) }, edit).await.unwrap();
+    settled(&test.database).await;
+    for command in [&["backfill"][..], &["resync", "--reason", "a test"]] {
+        assert_eq!(Processor::command(command, &test, &[]).await.code, 0, "{command:?}");
+        assert_eq!(shown().await, hidden, "{command:?}");
+    }
+    verify(&test, 0).await;
+
+    users.insert_one(&user).await.unwrap();
+    settled(&test.database).await;
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    assert_eq!(shown().await, ("Active".to_owned(), email), "the user is there again");
     stopped(processor).await;
     verify(&test, 0).await;
 }

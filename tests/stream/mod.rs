@@ -11,6 +11,7 @@ mod moves;
 mod other_histories;
 mod other_ids;
 mod reactions;
+mod refused_closings;
 mod shared_jobs;
 mod spelled_users;
 mod starting;

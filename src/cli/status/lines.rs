@@ -6,6 +6,7 @@ use bson::Document;
 use chrono_tz::Tz;
 
 use super::report::{LeaderStatus, PositionStatus, StatusReport};
+use crate::counted::counted;
 use crate::maintenance::replay::length_text;
 use crate::mongo::oplog::YOUNG_OPLOG;
 use crate::phase::late_writes::LateWritesReport;
@@ -98,7 +99,7 @@ pub(super) fn lines(report: &StatusReport, zone: Tz) -> Vec<Line> {
     lines.extend((!omitted.is_empty()).then(|| Line::new(Tone::Warn, "omitted", &[&omitted, why])));
     lines.push(match &report.last_verification {
         Some(last) => {
-            let differences = format!("{} differences", last.differences);
+            let differences = counted(last.differences, "difference", "differences");
             Line::new(warn_if(last.differences > 0), "verified", &[&shown_text(&last.ended, zone), &differences])
         }
         None => plain("verified", &["never"]),
@@ -151,7 +152,10 @@ fn position(position: Option<&PositionStatus>, zone: Tz) -> Vec<Line> {
         (None, None) => "unknown: the user may not read the oplog".to_owned(),
     };
     let at = shown_text(&position.time, zone);
-    vec![plain("position", &[&at, &format!("{age} old, {} events", position.events)]), plain("headroom", &[&headroom])]
+    vec![
+        plain("position", &[&at, &format!("{age} old, {}", counted(position.events, "event", "events"))]),
+        plain("headroom", &[&headroom]),
+    ]
 }
 
 fn leader_text(report: &StatusReport) -> String {

@@ -15,6 +15,7 @@ use crate::cli::arguments::Override;
 use crate::cli::position::NamedPosition;
 use crate::clock;
 use crate::context::Context;
+use crate::counted::counted;
 use crate::error::Failure;
 use crate::leader::checkpoint_origin;
 use crate::leader::lead::{hold, release_lease, store};
@@ -191,7 +192,7 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
         Some(from) => {
             if let Some(unread) = unread(context, Some(from), to).await? {
                 let span = format!("between {} and {}", shown(from), shown(to));
-                step.objections.push(format!("{unread} events {span} are not read yet"));
+                step.objections.push(format!("not read yet: {unread} {span}"));
                 step.skipped = Some((from, to));
             }
         }
@@ -204,7 +205,7 @@ async fn plan(context: &Context, target: MoveTarget, term: i64) -> Result<Move, 
 fn forgotten(unread: &str, from: Timestamp, now: Timestamp, zone: Tz) -> String {
     let ago = humantime::format_duration(Duration::from_secs(u64::from(now.time.saturating_sub(from.time))));
     format!(
-        "{unread} events are not read yet; the position {}, {ago} ago, would be forgotten, and the next instance would \
+        "not read yet: {unread}; the position {}, {ago} ago, would be forgotten, and the next instance would \
          look at every recruiter again (`stream-processor tokens export FILE` keeps a copy)",
         shown_position(from, zone)
     )
@@ -258,12 +259,12 @@ async fn unread(context: &Context, from: Option<Timestamp>, to: Timestamp) -> Re
                 events += part.events.iter().filter(|event| event.cluster_time > from).count();
                 events += usize::try_from(part.passed_over).unwrap_or_default();
                 if part.ended {
-                    return Ok((events > 0).then(|| events.to_string()));
+                    return Ok((events > 0).then(|| counted(events, "event", "events")));
                 }
             }
             Ok(None) => {}
             Err(failure) if failure.directive() == crate::error::Directive::Resync => {
-                return Ok(Some("the position fell off the oplog, so an unknown number of".to_owned()));
+                return Ok(Some("an unknown number of events, because the position fell off the oplog".to_owned()));
             }
             Err(failure) => return Err(failure.into()),
         }

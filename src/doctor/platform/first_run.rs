@@ -10,6 +10,7 @@ use super::Part;
 use super::text::offers;
 use crate::apply::dry_run::DryRun;
 use crate::context::Context;
+use crate::counted::counted;
 use crate::error::Failure;
 use crate::interruption::Unfinished;
 use crate::maintenance::backfill_dry_run::run_dry;
@@ -30,7 +31,8 @@ pub(super) async fn part(context: &Context) -> Result<Part, Failure> {
     };
     let compared = Box::pin(verify::compare_as_in(context, phase, phase)).await?;
     let count = |kind| compared.kinds.get(&kind).map_or(0, |found| found.count);
-    let (orphans, personal_data) = (count(DifferenceKind::Orphan), count(DifferenceKind::PersonalData));
+    let orphans = count(DifferenceKind::Orphan) + count(DifferenceKind::StillActive);
+    let personal_data = count(DifferenceKind::PersonalData);
     let dead: serde_json::Map<String, serde_json::Value> =
         dry_run.dead_letters.iter().map(|(reason, count)| (reason.as_str().to_owned(), json!(count))).collect();
     let facts = json!({
@@ -52,8 +54,9 @@ fn told(phase: Phase, recruiters: u64, dry_run: &DryRun, compared: &Verification
     let mut checks = vec![Check::ok(
         check,
         format!(
-            "in phase {}, of {recruiters} recruiters: {} would be created, {} changed, {} left as they are{}",
+            "in phase {}, of {}: {} would be created, {} changed, {} left as they are{}",
             phase.word(),
+            counted(recruiters, "recruiter", "recruiters"),
             offers(dry_run.created),
             dry_run.changed,
             dry_run.unchanged,
@@ -82,9 +85,17 @@ fn told(phase: Phase, recruiters: u64, dry_run: &DryRun, compared: &Verification
         checks.push(Check::ok(check, found));
     }
     if orphans > 0 {
-        let fate = if phase == Phase::Sync { "the resync of the first run cancels them" } else { "they stay open" };
+        let fate = if phase == Phase::Sync {
+            "the resync of the first run cancels them"
+        } else {
+            "they stay open, except for those of anonymised recruiters"
+        };
         let found = format!("open without a job: {}; {fate}", offers(orphans));
-        checks.push(Check::warning(check, found, "look at some of them: `verify` lists their ids under orphan"));
+        checks.push(Check::warning(
+            check,
+            found,
+            "look at some of them: `verify` lists their ids under orphan and still_active",
+        ));
     }
     checks
 }

@@ -224,16 +224,16 @@ impl Sides {
         self.copied.contains(&recruiter) && !self.recruiters.contains_key(&recruiter)
     }
 
-    /// The contact leaves at the deletion of a user without a copy, or at the copy of one who is still there, and comes
-    /// back with the next touch (ARCHITECTURE.md, "Decisions where the specification is open"). A user who is there
-    /// again touches delegated recruiters only (spec 03, "Reactions").
+    /// The contact leaves at the deletion of a user without a copy, and stays away until the user is there again
+    /// (docs/decisions.md, "Users deleted without a copy"). It also leaves at the copy of a user who is still there, and
+    /// comes back with the next touch. A user who is there again touches delegated recruiters only (spec 03, "Reactions").
     fn contact_may_be_gone(&self, user: &str) -> bool {
         let is = |number: u8| user_id(number).to_hex() == user;
         let is_both = self.users.contains(user) && self.copied_users.contains(user);
         match self.moment {
             Moment::Midway => (0..USERS).any(is),
             Moment::Settled => is(FORGOTTEN_USER) || is_both,
-            Moment::Backfilled => false,
+            Moment::Backfilled => is(FORGOTTEN_USER) && !self.users.contains(user),
         }
     }
 }
