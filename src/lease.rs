@@ -10,7 +10,7 @@ use mongodb::{Collection, Database};
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::error::Failure;
+use crate::error::{DUPLICATE_KEY, Failure, command_code};
 use crate::interruption::{Interruption, Unfinished};
 use crate::model::names::STATE;
 use crate::model::names::state_id::LEASE;
@@ -180,7 +180,7 @@ impl Lease {
         let lease = match with_deadline(lease).await {
             Ok(lease) => StoredLease::of(&lease.unwrap_or_default()),
             // Two instances inserted the very first lease at the same moment, and the other one was faster.
-            Err(error) if crate::error::command_code(&error) == Some(11000) => return Ok(None),
+            Err(error) if command_code(&error) == Some(DUPLICATE_KEY) => return Ok(None),
             Err(error) => return Err(Failure::Write(error)),
         };
         if lease.holder.as_ref().is_some_and(|taken_by| taken_by != holder) {

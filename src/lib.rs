@@ -10,6 +10,7 @@ mod model;
 mod progress;
 mod retry;
 mod schedule;
+mod shown_text;
 mod shown_time;
 mod version;
 

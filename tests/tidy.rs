@@ -49,6 +49,7 @@ const LAYERS: [&[&str]; 24] = [
         "progress",
         "retry",
         "schedule",
+        "shown_text",
         "shown_time",
         "version",
     ],

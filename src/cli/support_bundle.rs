@@ -118,12 +118,17 @@ fn log_lines(file: &Path) -> Result<Vec<String>, Refusal> {
         end_of_file(file).map_err(unread)?
     };
     let text = String::from_utf8_lossy(&end);
-    Ok(text.lines().skip(usize::from(is_cut)).map(str::to_owned).collect())
+    // The first line is a part of one, unless there is no other.
+    let is_part = is_cut && text.lines().nth(1).is_some();
+    Ok(text.lines().skip(usize::from(is_part)).map(str::to_owned).collect())
 }
 
-/// The end of a file, and true if something stands before it.
+/// The end of a file or of a pipe, and true if something stands before it.
 fn end_of_file(file: &Path) -> io::Result<(Vec<u8>, bool)> {
     let mut file = File::open(file)?;
+    if !file.metadata()?.is_file() {
+        return end_of_stream(file);
+    }
     let begin = file.metadata()?.len().saturating_sub(LOG_BYTES);
     file.seek(SeekFrom::Start(begin))?;
     let mut end = Vec::new();

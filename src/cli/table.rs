@@ -1,14 +1,17 @@
 //! Tables for people: a header, columns of the same width, numbers to the right. Pure.
 
+use crate::shown_text::printable;
+
 /// The columns between two cells.
 const GAP: &str = "  ";
 
-/// A table, as its lines. Without rows, it has no line at all.
+/// A table, as its lines. Without rows, it has no line at all. A cell may have any text.
 #[must_use]
 pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> Vec<String> {
     if rows.is_empty() {
         return Vec::new();
     }
+    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| printable(cell).into_owned())).collect();
     let is_number = |cell: &str| !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit());
     let columns: [(usize, bool); N] = std::array::from_fn(|column| {
         let cells = || rows.iter().filter_map(|row| row.get(column));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bson::oid::ObjectId;
 
 use crate::config::Choice as _;
+use crate::maintenance::command::pause_limit;
 use crate::model::names::WatchedCollection;
 use crate::phase::Phase;
 use crate::ticker::job::TimedJob;
@@ -27,8 +28,7 @@ pub(super) fn object_id(text: &str) -> Result<ObjectId, String> {
 
 /// Reads the limit of a pause: from a second to 30 days.
 pub(super) fn limit(text: &str) -> Result<Duration, String> {
-    let limit = humantime::parse_duration(text).ok().filter(|limit| (1..=30 * 86_400).contains(&limit.as_secs()));
-    limit.ok_or_else(|| "not a duration such as 30m or 2h, of 30 days at most".to_owned())
+    pause_limit(text).ok_or_else(|| "not a duration such as 30m or 2h, of 30 days at most".to_owned())
 }
 
 /// The ceiling of `throttle`, in writes per second; `None` for `off`.
@@ -131,7 +131,8 @@ fn writable(file: &Path) -> Result<(), String> {
 /// Reads the path of a file that must not exist yet; `-` is the standard output. An existing file is never overwritten:
 /// an export may be the last copy of a position.
 pub(super) fn new_file(path: &str) -> Result<PathBuf, String> {
-    if path != "-" && Path::new(path).exists() {
+    // A link that leads nowhere is a file too.
+    if path != "-" && Path::new(path).symlink_metadata().is_ok() {
         return Err("the file exists; choose another file".to_owned());
     }
     file_to_write(path)

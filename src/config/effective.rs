@@ -84,7 +84,8 @@ pub(super) fn without_credentials(text: &str) -> String {
     let hosts = address.split_once('/').map_or(address, |(hosts, _)| hosts);
     let address = if hosts.split(',').all(is_host) { address } else { MASK };
     let query = query.map_or_else(String::new, |query| {
-        let options: Vec<String> = query.split('&').map(without_secret_option).collect();
+        let is_of_mongodb = scheme.starts_with("mongodb");
+        let options: Vec<String> = query.split('&').map(|option| without_secret_option(option, is_of_mongodb)).collect();
         format!("?{}", options.join("&"))
     });
     format!("{scheme}://{user}{address}{query}")
@@ -103,11 +104,16 @@ fn is_host(host: &str) -> bool {
 }
 
 /// Masks the value of an option that carries a secret, such as `tlsCertificateKeyFilePassword`, `proxyPassword` or
-/// `authMechanismProperties`.
-fn without_secret_option(option: &str) -> String {
-    let name = option.split_once('=').map_or(option, |(name, _)| name);
+/// `authMechanismProperties`. Other addresses name their secrets as they like, so there every value is masked that is
+/// no placeholder.
+fn without_secret_option(option: &str, is_of_mongodb: bool) -> String {
+    let (name, value) = option.split_once('=').unwrap_or((option, ""));
     let lower = name.to_lowercase();
-    if ["password", "properties", "token", "secret"].iter().any(|word| lower.contains(word)) {
+    let is_secret = match is_of_mongodb {
+        true => ["password", "properties", "token", "secret"].iter().any(|word| lower.contains(word)),
+        false => !value.is_empty() && !(value.starts_with('{') && value.ends_with('}')),
+    };
+    if is_secret {
         format!("{name}={MASK}")
     } else {
         option.to_owned()
@@ -126,6 +132,7 @@ mod tests {
             ("mongodb://a:p@ss@host/db", "mongodb://***@host/db"),
             ("mongodb://a:p/?w@host/db", "mongodb://***@host/db"),
             ("mongodb://a:secret", "mongodb://***"),
+            ("https://host/cancel?key=linksecret&token={token}", "https://host/cancel?key=***&token={token}"),
             (
                 "mongodb+srv://a:b@host/?authMechanismProperties=AWS_SESSION_TOKEN:x",
                 "mongodb+srv://***@host/?authMechanismProperties=***",

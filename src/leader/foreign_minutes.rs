@@ -9,6 +9,7 @@ use mongodb::Database;
 use serde::{Deserialize, Serialize};
 
 use super::foreign_counts::{ForeignCounts, beginning, document};
+use crate::context::Context;
 use crate::error::Failure;
 use crate::interruption::Unfinished;
 use crate::model::names::FOREIGN_WRITES;
@@ -61,19 +62,22 @@ pub(crate) struct ForeignWritesReport {
 }
 
 impl ForeignWritesReport {
-    /// Reads the counts of the hour before `now`, a time of the server.
+    /// Reads the counts of the hour before `now`, a time of the server; `None` if nobody counts.
     ///
     /// # Errors
     /// [`Failure::Read`].
-    pub(crate) async fn of_last_hour(database: &Database, now: DateTime) -> Result<Self, Failure> {
+    pub(crate) async fn of_last_hour(context: &Context, now: DateTime) -> Result<Option<Self>, Failure> {
+        if !context.settings.foreign_writes.enabled {
+            return Ok(None);
+        }
         let since = DateTime::from_millis(now.timestamp_millis().saturating_sub(HOUR_MILLISECONDS));
-        let minutes = collection(database, FOREIGN_WRITES);
+        let minutes = collection(&context.database, FOREIGN_WRITES);
         let found = minutes.find(doc! { "at": { "$gte": since } }).sort(doc! { "at": -1 }).limit(READ);
         let found = async { found.await?.try_collect::<Vec<Document>>().await };
         let found = with_deadline(found).await.map_err(Failure::Read)?;
         let mut report = Self::default();
         found.iter().for_each(|minute| report.add(minute));
-        Ok(report)
+        Ok(Some(report))
     }
 
     fn add(&mut self, minute: &Document) {

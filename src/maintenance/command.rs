@@ -1,9 +1,17 @@
 //! The commands that the leader carries out, as they are stored, and the part of a leadership that each belongs to.
 
+use std::time::Duration;
+
 use bson::{DateTime, Document, Timestamp, doc};
 use serde::{Deserialize, Serialize};
 
 use crate::model::ids::{RecruiterId, UserId};
+
+/// Reads the limit of a pause: from a second to 30 days.
+#[must_use]
+pub(crate) fn pause_limit(text: &str) -> Option<Duration> {
+    humantime::parse_duration(text).ok().filter(|limit| (1..=30 * 86_400).contains(&limit.as_secs()))
+}
 
 /// A command that an operator, or the ticker, gives to the leader.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

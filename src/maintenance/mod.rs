@@ -3,7 +3,7 @@
 pub(crate) mod backfill;
 pub(crate) mod backfill_dry_run;
 pub(crate) mod backfill_mirror;
-mod command;
+pub(crate) mod command;
 pub(crate) mod command_end;
 pub(crate) mod gaps;
 pub(crate) mod other_ids;

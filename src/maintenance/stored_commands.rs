@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tracing::error;
 
 pub(crate) use super::command::{Command, Lane, Span};
-use crate::error::Failure;
+use crate::error::{DUPLICATE_KEY, Failure, command_code};
 use crate::failpoint;
 use crate::interruption::{Interruption, Unfinished};
 use crate::model::names::COMMANDS;
@@ -77,18 +77,41 @@ pub(crate) async fn submit(database: &Database, command: &Command, who: &str) ->
     Ok(id)
 }
 
-/// Stores the command with this id, if there is none yet. `order` is its stored form.
+/// Stores the command of the signal with this id, unless it is stored already. Returns false if another command has the id.
 ///
 /// # Errors
 /// [`Failure::Read`], [`Failure::Write`].
-pub(crate) async fn submit_as(database: &Database, id: ObjectId, order: &Document, who: &str) -> Result<(), Failure> {
+pub(crate) async fn submit_of_signal(
+    database: &Database,
+    signal: ObjectId,
+    command: &Command,
+    who: &str,
+) -> Result<bool, Failure> {
     let document = doc! {
-        "order": order, "state": REQUESTED, "who": who, "requested_at": server_time(database).await?, "progress": {},
+        "order": encoded(command)?, "state": REQUESTED, "who": who, "requested_at": server_time(database).await?,
+        "progress": {},
     };
     let commands = collection(database, COMMANDS);
-    let stored = commands.update_one(doc! { "_id": id }, doc! { "$setOnInsert": document }).upsert(true);
-    with_deadline(stored).await.map_err(Failure::Write)?;
-    Ok(())
+    let stored = commands.update_one(of_signal(signal), doc! { "$setOnInsert": document }).upsert(true);
+    match with_deadline(stored).await {
+        Ok(_) => Ok(true),
+        Err(error) if command_code(&error) == Some(DUPLICATE_KEY) => Ok(false),
+        Err(error) => Err(Failure::Write(error)),
+    }
+}
+
+/// Reads the command of the signal with this id; `None` if there is none.
+///
+/// # Errors
+/// [`Failure::Read`], [`Failure::OwnDocument`].
+pub(crate) async fn load_of_signal(database: &Database, signal: ObjectId) -> Result<Option<StoredCommand>, Failure> {
+    let stored = with_deadline(collection(database, COMMANDS).find_one(of_signal(signal))).await;
+    stored.map_err(Failure::Read)?.as_ref().map(read).transpose()
+}
+
+/// Whoever may insert signals chooses their ids, so the id alone could name a command of somebody else.
+fn of_signal(signal: ObjectId) -> Document {
+    doc! { "_id": signal, "signal": true }
 }
 
 /// Removes a stored command that nobody has taken up yet. Returns false if it is taken up.

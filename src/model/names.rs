@@ -116,6 +116,7 @@ pub(crate) mod signal_state {
     pub(crate) const DONE: &str = "done";
     /// What was asked for is not done, for the reason in the answer.
     pub(crate) const REFUSED: &str = "refused";
+    pub(crate) const ANSWERED: [&str; 2] = [DONE, REFUSED];
 }
 
 /// A collection whose changes are watched. Every `match` on this type is exhaustive, so the compiler names the places

@@ -5,7 +5,7 @@ use bson::raw::{CStr, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf};
 
 use super::closing::{HISTORY, OwnDate, closing_stands, if_deleted, is_closed_elsewhere, own_date};
-use super::written_fields::{WRITTEN, place};
+use super::written_fields::{WRITTEN, place, placed};
 use crate::model::{Offer, value};
 
 /// The necessary write for one offer.
@@ -100,8 +100,8 @@ struct Existing<'a> {
 impl<'a> Existing<'a> {
     fn read(document: &'a RawDocument) -> Self {
         let (mut stored, mut history) = ([None; WRITTEN.len()], None);
-        for (name, value) in document.iter().flatten() {
-            match place(name.as_str()).and_then(|place| stored.get_mut(place)) {
+        for (place, name, value) in placed(document) {
+            match place.and_then(|place| stored.get_mut(place)) {
                 Some(slot) => *slot = Some(value),
                 None if name == HISTORY => history = Some(value),
                 None => {}

@@ -1,12 +1,12 @@
 //! Digests of offers and recruiters (spec 10, "The certificate"): SHA-256 over canonical bytes. The digest of a set is
 //! the sum of its members' digests modulo 2^256, so that the order of a scan does not matter. Pure code.
 
-use bson::{RawBsonRef, RawDocument};
+use bson::RawDocument;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
 use super::canonical_bytes::{put, put_document, put_text};
-use super::written_fields::{WRITTEN, is_repetition, place};
+use super::written_fields::{Values, WRITTEN, in_order, is_repetition};
 use crate::model::Offer;
 use crate::model::ids::JobId;
 
@@ -97,19 +97,6 @@ pub(crate) fn of_document(document: &RawDocument) -> Digest {
     Digest::of(&bytes)
 }
 
-type Values<'a> = [Option<RawBsonRef<'a>>; WRITTEN.len()];
-
-/// The values at the places of [`WRITTEN`]: the order of stored fields is arbitrary.
-fn in_order(document: &RawDocument) -> Values<'_> {
-    let mut values = [None; WRITTEN.len()];
-    for (name, value) in document.iter().flatten() {
-        if let Some(slot) = place(name.as_str()).and_then(|place| values.get_mut(place)) {
-            *slot = Some(value);
-        }
-    }
-    values
-}
-
 fn of_offer(id: JobId, projected: &Values<'_>, values: &Values<'_>) -> Digest {
     let mut bytes = id.0.bytes().to_vec();
     // A field that the schema of the target omits is in no projection.
@@ -133,7 +120,7 @@ fn of_offer(id: JobId, projected: &Values<'_>, values: &Values<'_>) -> Digest {
 mod tests {
 
     use bson::raw::cstr;
-    use bson::{DateTime, RawDocumentBuf, oid::ObjectId, rawdoc};
+    use bson::{DateTime, RawBsonRef, RawDocumentBuf, oid::ObjectId, rawdoc};
 
     use super::*;
 

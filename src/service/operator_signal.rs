@@ -7,21 +7,15 @@ use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, Timestamp};
 use serde::Deserialize;
 
-use crate::maintenance::stored_commands::{Command, Span};
+use crate::maintenance::command::{Command, Span, pause_limit};
 use crate::model::ids::RecruiterId;
 
 /// The fields of a signal that say nothing about what is asked for.
 const ABOUT: [&str; 2] = ["_id", "by"];
 
-/// The stored names of the commands that a signal can become. Whoever inserts a signal may also write what an instance
-/// writes into it, and no other command may be reached in that way.
-const COMMANDS: [&str; 8] =
-    ["pause", "resume", "stepdown", "resync", "backfill", "replay", "retry-dead-letters", "run-job"];
-
-/// True if a signal can ask for the command with this stored form.
-pub(super) fn can_be_asked(order: &Document) -> bool {
-    order.get_str("name").is_ok_and(|name| COMMANDS.contains(&name))
-}
+/// The greatest lengths of a name and of a reason, in characters. Both are stored, and shown in one line.
+const LONGEST_NAME: usize = 100;
+const LONGEST_REASON: usize = 500;
 
 /// A readable signal.
 #[derive(Debug, PartialEq)]
@@ -69,7 +63,7 @@ impl OperatorSignal {
     pub(super) fn read(document: &Document, default_limit: Duration, now: DateTime) -> Result<Self, String> {
         let by = match document.get("by") {
             None | Some(Bson::Null) => None,
-            Some(Bson::String(by)) => Some(by.clone()),
+            Some(Bson::String(by)) => Some(one_line("by", by, LONGEST_NAME)?),
             Some(_) => return Err("by: must be a text, the name of the operator".to_owned()),
         };
         let fields: Document = document
@@ -77,7 +71,8 @@ impl OperatorSignal {
             .filter(|(name, _)| !ABOUT.contains(&name.as_str()))
             .map(|(n, v)| (n.clone(), v.clone()))
             .collect();
-        let fields: Fields = bson::deserialize_from_document(fields)
+        // The messages of this reader name the field without the words of a library.
+        let fields: Fields = serde_json::from_value(Bson::Document(fields).into_relaxed_extjson())
             .map_err(|error| format!("{error}; docs/operations.md has examples"))?;
         Ok(Self { by, asked: fields.asked(default_limit, now)? })
     }
@@ -116,14 +111,18 @@ impl Fields {
 }
 
 fn reasoned(reason: String) -> Result<String, String> {
-    if reason.trim().is_empty() { Err("reason: must not be empty".to_owned()) } else { Ok(reason) }
+    one_line("reason", &reason, LONGEST_REASON)
+}
+
+fn one_line(field: &str, text: &str, longest: usize) -> Result<String, String> {
+    let is_one_line = !text.trim().is_empty() && !text.contains(char::is_control) && text.chars().count() <= longest;
+    let wanted = || format!("{field}: must be one line of 1 to {longest} characters, without control characters");
+    if is_one_line { Ok(text.to_owned()) } else { Err(wanted()) }
 }
 
 fn limit_of(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(limit) if !limit.is_zero() => Ok(limit),
-        _ => Err(format!("limit: {text:?} is no duration such as 30m or 2h")),
-    }
+    let wanted = || format!("limit: {text:?} is no duration such as 30m or 2h, of 30 days at most");
+    pause_limit(text).ok_or_else(wanted)
 }
 
 /// A date, the text of a date, or a duration before `now`.
@@ -186,6 +185,14 @@ mod tests {
             (doc! { "signal": "drop" }, "status"),
             (doc! { "signal": "pause" }, "reason"),
             (doc! { "signal": "pause", "reason": " " }, "reason"),
+            (doc! { "signal": "pause", "reason": "x\nverdict  In step" }, "reason"),
+            (doc! { "signal": "pause", "reason": "x".repeat(LONGEST_REASON + 1) }, "reason"),
+            (doc! { "signal": "pause", "reason": "x", "limit": "1ms" }, "limit"),
+            (doc! { "signal": "pause", "reason": "x", "limit": "1000000000y" }, "limit"),
+            (doc! { "signal": "status", "by": "x".repeat(LONGEST_NAME + 1) }, "by"),
+            (doc! { "signal": "run-job", "job": "verify", "now": DateTime::MAX }, "now"),
+            (doc! { "signal": "status", "state": Bson::Null }, "state"),
+            (doc! { "signal": "resync", "reason": "x", "order": {} }, "order"),
             (doc! { "signal": "pause", "reason": "x", "limit": "soon" }, "limit"),
             (doc! { "signal": "resync", "reason": "x", "force": true }, "force"),
             (doc! { "signal": "stepdown", "seconds": 0 }, "seconds"),
@@ -194,7 +201,7 @@ mod tests {
             (doc! { "signal": "status", "by": 7 }, "by"),
         ] {
             let told = read(&document).unwrap_err();
-            assert!(told.contains(word), "{document}: {told}");
+            assert!(told.contains(word) && !told.contains("BSON"), "{document}: {told}");
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Signals: an operator without a shell inserts a document into `stream_processor_signals` and reads the answer there
-//! (`signals.enabled`). An instance turns a signal into a stored command, exactly once, and copies the outcome.
+//! (`signals.enabled`). An instance turns a signal into a stored command with the same `_id`, exactly once, and copies the
+//! outcome.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
@@ -10,8 +11,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::operator_signal::{Asked, OperatorSignal, can_be_asked};
+use super::operator_signal::{Asked, OperatorSignal};
 use super::submit::{refuse_while_halted, refuse_while_paused};
+use crate::clock;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::leader::control::NOT_PAUSED;
@@ -33,8 +35,22 @@ use crate::tasks::pause;
 
 /// The time between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The greatest number of signals of each kind in one look.
+/// The greatest number of new signals in one look.
 const AT_ONCE: i64 = 50;
+/// The greatest number of accepted signals in one look.
+const ACCEPTED_AT_ONCE: i64 = 1_000;
+/// The greatest size of a signal, in bytes.
+const LARGEST: i32 = 16 * 1024;
+/// The age from which a signal is not carried out any more: who gave it thought of another state of things.
+const OLDEST: Duration = Duration::from_hours(1);
+/// The time for which the other instances leave a question about the status to the leader.
+const LEFT_TO_LEADER: Duration = Duration::from_secs(5);
+/// The signals that control the service, as they are spelled in the field `signal`.
+const CONTROLS: [&str; 3] = ["pause", "resume", "stepdown"];
+/// The states that an instance gives to a signal.
+const KNOWN_STATES: [&str; 3] = [signal_state::ACCEPTED, signal_state::DONE, signal_state::REFUSED];
+/// The time between two deletions of old answers.
+const BETWEEN_DELETIONS: Duration = Duration::from_hours(1);
 /// The time for which answered signals are kept, in milliseconds: 30 days, as finished commands.
 const KEPT_MILLISECONDS: i64 = 30 * 24 * 3_600_000;
 /// The parts of the status document that the answer to `status` has. The rest is for charts.
@@ -51,8 +67,14 @@ pub(super) async fn watch(
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let (signals, mut failed) = (Signals { context, survey, started }, RepeatedFailure::default());
+    let mut forgotten: Option<Instant> = None;
     while pause(&stop, INTERVAL).await {
-        match signals.look().await {
+        let mut outcome = signals.look().await;
+        if forgotten.is_none_or(|at| at.elapsed() > BETWEEN_DELETIONS) {
+            outcome = outcome.and(signals.forget().await.map_err(Refusal::from));
+            forgotten = Some(clock::instant());
+        }
+        match outcome {
             Ok(()) => {
                 if let Some(ended) = failed.end() {
                     info!(failures = ended.failures, seconds = ended.seconds, "signals are answered again");
@@ -80,51 +102,79 @@ enum Taken {
 }
 
 impl Signals {
-    /// Takes up new signals, and answers those whose commands have ended.
+    /// Takes up new signals, and answers those whose commands have ended. A failure with one signal does not hold up the
+    /// others.
+    ///
+    /// # Errors
+    /// The first failure.
     async fn look(&self) -> Result<(), Refusal> {
-        for signal in self.find(doc! { "state": { "$exists": false } }).await? {
-            self.take_up(&signal).await?;
+        let mut outcome = Ok(());
+        for found in self.find(doc! { "state": { "$nin": KNOWN_STATES.to_vec() } }, AT_ONCE).await? {
+            outcome = outcome.and(self.take_up(&found).await);
         }
-        for signal in self.find(doc! { "state": signal_state::ACCEPTED }).await? {
-            self.follow(&signal).await?;
+        for found in self.find(doc! { "state": signal_state::ACCEPTED }, ACCEPTED_AT_ONCE).await? {
+            outcome = outcome.and(self.follow(&found).await);
         }
-        Ok(())
+        outcome
     }
 
-    async fn find(&self, filter: Document) -> Result<Vec<Document>, Failure> {
+    /// Finds signals. Those that control the service come first, so that no number of others holds up a pause.
+    async fn find(&self, filter: Document, most: i64) -> Result<Vec<Found>, Failure> {
+        let pipeline = [
+            doc! { "$match": filter },
+            doc! { "$project": {
+                "is_small": { "$lte": [{ "$bsonSize": "$$ROOT" }, LARGEST] },
+                "controls": { "$in": ["$signal", CONTROLS.to_vec()] },
+            } },
+            doc! { "$sort": { "controls": -1, "_id": 1 } },
+            doc! { "$limit": most },
+        ];
         let signals = collection(&self.context.database, SIGNALS);
-        let found = signals.find(filter).sort(doc! { "_id": 1 }).limit(AT_ONCE);
-        with_deadline(async { found.await?.try_collect().await }).await.map_err(Failure::Read)
+        let found = with_deadline(async { signals.aggregate(pipeline).await?.try_collect::<Vec<_>>().await }).await;
+        let read = |found: Document| Found {
+            is_small: found.get_bool("is_small").unwrap_or_default(),
+            id: found.get("_id").cloned().unwrap_or(Bson::Null),
+        };
+        Ok(found.map_err(Failure::Read)?.into_iter().map(read).collect())
     }
 
-    /// Reads a signal and answers it, or stores its command in it. Several instances may do so at once, and the first one
-    /// wins.
-    async fn take_up(&self, signal: &Document) -> Result<(), Refusal> {
+    /// Reads a signal and answers it, or stores its command. Several instances may do so at once, and the first one wins.
+    /// What becomes of a signal depends on its own fields only, which nobody but its author writes.
+    async fn take_up(&self, found: &Found) -> Result<(), Refusal> {
         let now = server_time(&self.context.database).await?;
+        let id = match found.usable(now) {
+            Ok(id) => id,
+            Err(fault) => return self.answer(found, Err(&Refusal::new(Exit::Usage, fault))).await,
+        };
+        let signals = collection(&self.context.database, SIGNALS);
+        let signal = with_deadline(signals.find_one(doc! { "_id": id })).await.map_err(Failure::Read)?;
+        let Some(signal) = signal else { return Ok(()) };
         let limit = self.context.settings.pause.limit;
-        let read = match OperatorSignal::read(signal, limit, now) {
+        let read = match OperatorSignal::read(&signal, limit, now) {
             Ok(read) => read,
-            Err(fault) => return self.answer(signal, None, Err(&Refusal::new(Exit::Usage, fault))).await,
+            Err(fault) => return self.answer(found, Err(&Refusal::new(Exit::Usage, fault))).await,
         };
         let by = read.by.as_deref().unwrap_or("an operator");
         let who = format!("{by} (signal)");
-        match self.decide(read.asked, &who, now).await {
+        let age = now.saturating_duration_since(id.timestamp());
+        match self.decide(read.asked, &who, (now, age)).await {
             Ok(Taken::Left) => Ok(()),
-            Ok(Taken::Answered(answer)) => self.answer(signal, None, Ok(answer)).await,
-            Ok(Taken::Accepted(command)) => self.accept(signal, &command, &who).await,
+            Ok(Taken::Answered(answer)) => self.answer(found, Ok(answer)).await,
+            Ok(Taken::Accepted(command)) => self.accept(found, id, &command, &who).await,
             // A failure of the database is no answer; the next look tries again.
             Err(refusal) if refusal.exit == Exit::Database => Err(refusal),
-            Err(refusal) => self.answer(signal, None, Err(&refusal)).await,
+            Err(refusal) => self.answer(found, Err(&refusal)).await,
         }
     }
 
-    async fn decide(&self, asked: Asked, who: &str, now: DateTime) -> Result<Taken, Refusal> {
+    /// Decides what becomes of a signal of this age.
+    async fn decide(&self, asked: Asked, who: &str, (now, age): (DateTime, Duration)) -> Result<Taken, Refusal> {
         let (context, database) = (&self.context, &self.context.database);
         let command = match asked {
             Asked::Status => {
                 let leads = context.health.readiness().role == Role::Leader;
-                // The leader knows more than the others: lag, rates, position.
-                let is_left = !leads && lease::current(database).await?.is_some();
+                // The leader knows more than the others: lag, rates, position. But it may have signals turned off.
+                let is_left = !leads && age < LEFT_TO_LEADER && lease::current(database).await?.is_some();
                 return Ok(if is_left { Taken::Left } else { Taken::Answered(self.status()) });
             }
             Asked::Resume { reason } => {
@@ -145,38 +195,40 @@ impl Signals {
         Ok(Taken::Accepted(command))
     }
 
-    async fn accept(&self, signal: &Document, command: &Command, who: &str) -> Result<(), Refusal> {
-        let order = stored_commands::encoded(command)?;
-        let set = doc! {
-            "state": signal_state::ACCEPTED, "command": ObjectId::new(), "order": order, "who": who,
-            "instance": &self.context.deployment.instance,
-        };
-        let new = doc! { "_id": signal.get("_id"), "state": { "$exists": false } };
-        self.update(new, set).await?;
-        info!(order = command.name(), "a signal is accepted");
+    /// Stores the command under the id of the signal. Whoever dies after that leaves a command that is carried out once.
+    async fn accept(&self, found: &Found, id: ObjectId, command: &Command, who: &str) -> Result<(), Refusal> {
+        if !stored_commands::submit_of_signal(&self.context.database, id, command, who).await? {
+            let taken = "_id: another command has this id; insert the signal again with another one";
+            return self.answer(found, Err(&Refusal::new(Exit::Usage, taken.to_owned()))).await;
+        }
+        let set = doc! { "state": signal_state::ACCEPTED, "instance": &self.context.deployment.instance };
+        let new = doc! { "_id": id, "state": { "$nin": KNOWN_STATES.to_vec() } };
+        let signals = collection(&self.context.database, SIGNALS);
+        let accepted = with_deadline(signals.update_one(new, doc! { "$set": set })).await.map_err(Failure::Write)?;
+        if accepted.modified_count > 0 {
+            info!(order = command.name(), "a signal is accepted");
+        }
         Ok(())
     }
 
-    /// Stores the command of an accepted signal, unless it is stored, and answers with its outcome, once it has one. An
-    /// instance that died in between left all that is needed in the signal.
-    async fn follow(&self, signal: &Document) -> Result<(), Refusal> {
-        let (Ok(command), Ok(order)) = (signal.get_object_id("command"), signal.get_document("order")) else {
-            return self.answer(signal, Some(signal_state::ACCEPTED), Err(&changed())).await;
+    /// Answers an accepted signal with the outcome of its command, once it has one.
+    async fn follow(&self, found: &Found) -> Result<(), Refusal> {
+        let stored = match found.id {
+            Bson::ObjectId(id) => stored_commands::load_of_signal(&self.context.database, id).await,
+            _ => Ok(None),
         };
-        if !can_be_asked(order) {
-            return self.answer(signal, Some(signal_state::ACCEPTED), Err(&changed())).await;
-        }
-        let database = &self.context.database;
-        let who = signal.get_str("who").unwrap_or("an operator (signal)");
-        match stored_commands::load(database, command).await? {
-            None => Ok(stored_commands::submit_as(database, command, order, who).await?),
-            Some(stored) => match stored.result {
+        match stored {
+            Ok(Some(stored)) => match stored.result {
                 None => Ok(()),
-                Some(outcome) if outcome.done => {
-                    self.answer(signal, Some(signal_state::ACCEPTED), Ok(outcome.details)).await
-                }
-                Some(outcome) => self.answer(signal, Some(signal_state::ACCEPTED), Err(&outcome.refusal())).await,
+                Some(outcome) if outcome.done => self.answer(found, Ok(outcome.details)).await,
+                Some(outcome) => self.answer(found, Err(&outcome.refusal())).await,
             },
+            Ok(None) => {
+                let gone = "there is no command of this signal: insert it again, without the field state";
+                self.answer(found, Err(&Refusal::new(Exit::Usage, gone.to_owned()))).await
+            }
+            Err(failure @ Failure::OwnDocument { .. }) => self.answer(found, Err(&failure.into())).await,
+            Err(failure) => Err(failure.into()),
         }
     }
 
@@ -187,38 +239,61 @@ impl Signals {
         shown.filter_map(|(name, value)| Some((name, Bson::try_from(value).ok()?))).collect()
     }
 
-    /// Answers a signal in the state `state`; `None` for a new one. Old answers are deleted.
-    async fn answer(
-        &self,
-        signal: &Document,
-        state: Option<&str>,
-        answer: Result<Document, &Refusal>,
-    ) -> Result<(), Refusal> {
+    /// Answers a signal. A signal that is too large is replaced by its answer: with its texts it might not fit into a
+    /// document.
+    async fn answer(&self, found: &Found, answer: Result<Document, &Refusal>) -> Result<(), Refusal> {
         let database = &self.context.database;
-        let now = server_time(database).await?;
-        let mut set = doc! { "answered_at": now, "instance": &self.context.deployment.instance };
+        let mut set =
+            doc! { "answered_at": server_time(database).await?, "instance": &self.context.deployment.instance };
         match answer {
             Ok(answer) => set.extend(doc! { "state": signal_state::DONE, "answer": answer }),
             Err(refusal) => {
                 set.extend(doc! { "state": signal_state::REFUSED, "answer": { "reason": &refusal.message } });
             }
         }
-        let state = state.map_or_else(|| Bson::from(doc! { "$exists": false }), Bson::from);
-        self.update(doc! { "_id": signal.get("_id"), "state": state }, set).await?;
-        let before = DateTime::from_millis(now.timestamp_millis().saturating_sub(KEPT_MILLISECONDS));
-        let (signals, old) = (collection(database, SIGNALS), doc! { "answered_at": { "$lt": before } });
-        with_deadline(signals.delete_many(old)).await.map_err(Failure::Write)?;
+        let signals = collection(database, SIGNALS);
+        let open = doc! { "_id": &found.id, "state": { "$nin": signal_state::ANSWERED.to_vec() } };
+        let answered = async {
+            match found.is_small {
+                true => signals.update_one(open, doc! { "$set": set }).await,
+                false => signals.replace_one(open, set).await,
+            }
+        };
+        with_deadline(answered).await.map_err(Failure::Write)?;
         Ok(())
     }
 
-    async fn update(&self, filter: Document, set: Document) -> Result<(), Failure> {
-        let signals = collection(&self.context.database, SIGNALS);
-        with_deadline(signals.update_one(filter, doc! { "$set": set })).await.map_err(Failure::Write)?;
+    /// Deletes the answers of more than 30 days ago.
+    async fn forget(&self) -> Result<(), Failure> {
+        let now = server_time(&self.context.database).await?;
+        let before = DateTime::from_millis(now.timestamp_millis().saturating_sub(KEPT_MILLISECONDS));
+        let (signals, old) = (collection(&self.context.database, SIGNALS), doc! { "answered_at": { "$lt": before } });
+        with_deadline(signals.delete_many(old)).await.map_err(Failure::Write)?;
         Ok(())
     }
 }
 
-/// The refusal of an accepted signal that somebody changed.
-fn changed() -> Refusal {
-    Refusal::new(Exit::Usage, "the fields command and order were changed: insert the signal again without them")
+/// A signal that waits, without its fields.
+struct Found {
+    id: Bson,
+    is_small: bool,
+}
+
+impl Found {
+    /// The id of a signal that can be read; otherwise what is wrong with it.
+    fn usable(&self, now: DateTime) -> Result<ObjectId, String> {
+        let Bson::ObjectId(id) = self.id else {
+            return Err("_id: must be an ObjectId, which every client makes by itself".to_owned());
+        };
+        if !self.is_small {
+            return Err(format!("a signal has at most {LARGEST} bytes; this one was larger"));
+        }
+        if now.saturating_duration_since(id.timestamp()) > OLDEST {
+            let inserted = id.timestamp().try_to_rfc3339_string().unwrap_or_default();
+            return Err(format!(
+                "the signal was inserted at {inserted} and read more than an hour later: insert it again if it still holds"
+            ));
+        }
+        Ok(id)
+    }
 }

@@ -141,8 +141,8 @@ pub(crate) struct Service {
     pub ordered_max_writes_per_second: Option<u32>,
     /// Why work is slowed, in words; null while it is not.
     pub slowed: Option<String>,
-    /// The writes of others to our offers in the last hour.
-    pub foreign_writes: ForeignWritesReport,
+    /// The writes of others to our offers in the last hour; `None` where the configuration turns the watch off.
+    pub foreign_writes: Option<ForeignWritesReport>,
     /// The time-based jobs.
     pub jobs: Vec<JobStatus>,
     /// The last events of the timeline, whichever instance led then; the newest first.

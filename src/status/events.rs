@@ -11,6 +11,7 @@ use crate::error::Failure;
 use crate::model::names::EVENTS;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
+use crate::shown_text::printable;
 
 /// The number of events on the page.
 const SHOWN: u32 = 20;
@@ -93,5 +94,5 @@ pub(crate) fn as_value(event: &Document) -> Value {
 /// The fields of the event's kind, as one line.
 pub(crate) fn fields_text(event: &Document) -> String {
     let fields: Vec<String> = fields(event).map(|(name, value)| format!("{name}={value}")).collect();
-    fields.join(" ")
+    printable(&fields.join(" ")).into_owned()
 }

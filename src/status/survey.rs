@@ -87,8 +87,8 @@ pub(crate) struct ServiceFacts {
     pub late_writes: Option<LateWritesReport>,
     /// The ordered ceiling of writes, and why work is slowed.
     pub throttle: StoredThrottle,
-    /// The writes of others to our offers in the last hour.
-    pub foreign_writes: ForeignWritesReport,
+    /// The writes of others to our offers in the last hour; `None` where the configuration turns the watch off.
+    pub foreign_writes: Option<ForeignWritesReport>,
     /// The time-based jobs.
     pub jobs: Vec<Overview>,
     /// The last hour of those who led, by the minute.
@@ -272,7 +272,7 @@ async fn facts(context: &Context) -> Result<ServiceFacts, Failure> {
         conditions: next.map(|next| conditions(&known, next)).unwrap_or_default(),
         late_writes: LateWrites::read(database, &phase).await?.map(|late| late.report()),
         throttle: StoredThrottle::read(database).await?,
-        foreign_writes: ForeignWritesReport::of_last_hour(database, at).await?,
+        foreign_writes: ForeignWritesReport::of_last_hour(context, at).await?,
         phase,
         instances: instances::read(database, leader.as_ref(), at).await?,
         leader,

@@ -11,7 +11,7 @@ use mongodb::options::ReturnDocument;
 use tracing::warn;
 
 use super::statements::Statement;
-use crate::error::{Failure, command_code, describe};
+use crate::error::{DUPLICATE_KEY, Failure, command_code, describe};
 use crate::interruption::{Interruption, Unfinished};
 use crate::model::ids::UserId;
 use crate::model::names::STATE;
@@ -19,8 +19,6 @@ use crate::model::names::state_id::TICKER;
 use crate::mongo::deadline::with_deadline;
 use crate::mongo::reads::collection;
 
-/// The server's code `DuplicateKey`.
-const DUPLICATE_KEY: i32 = 11_000;
 /// The field with the users whose anonymisation has begun and has not ended.
 const ANONYMIZING: &CStr = cstr!("anonymizing");
 

@@ -87,24 +87,54 @@ fn conditions(
     stood: Option<&RawDocumentBuf>,
     newest: Option<bool>,
 ) -> RawArrayBuf {
-    let mut conditions = RawArrayBuf::new();
+    let mut conditions = StillConditions::default();
     // The label of an existing offer is never changed (spec 09, "Label").
     if let Some(label) = offer.fields.get("partner_label").ok().flatten() {
-        conditions.push(is_still(cstr!("partner_label"), Some(label)));
+        conditions.add(cstr!("partner_label"), Some(label));
     }
-    let Some(stood) = stood else { return conditions };
+    let Some(stood) = stood else { return conditions.all() };
     let latest = newest.and_then(|status_changes| latest(offer, fields, stood, status_changes));
     for name in DECIDES {
         match latest {
-            Some(latest) if name == cstr!("updated_at") => conditions.push(update_is_not_after(latest)),
+            Some(latest) if name == cstr!("updated_at") => conditions.others.push(update_is_not_after(latest)),
             None if newest.is_some() && name == cstr!("updated_at") => {}
-            _ => conditions.push(is_still(name, stood.get(name).ok().flatten())),
+            _ => conditions.add(name, stood.get(name).ok().flatten()),
         }
     }
     if let Some(last) = stood.get(HISTORY).ok().flatten() {
-        conditions.push(last_entry_is(last));
+        conditions.others.push(last_entry_is(last));
     }
-    conditions
+    conditions.all()
+}
+
+/// Conditions that fields still have their values. One comparison of two lists takes the place of many comparisons: it is
+/// cheaper to make and to carry out.
+#[derive(Default)]
+struct StillConditions {
+    paths: RawArrayBuf,
+    values: RawArrayBuf,
+    /// The conditions that are no part of the comparison.
+    others: RawArrayBuf,
+}
+
+impl StillConditions {
+    fn add(&mut self, name: &CStr, value: Option<RawBsonRef<'_>>) {
+        match value {
+            // In a list, a missing field and undefined become null.
+            None | Some(RawBsonRef::Null | RawBsonRef::Undefined) => self.others.push(is_still(name, value)),
+            Some(value) => {
+                self.paths.push(format!("${}", name.as_str()));
+                self.values.push(value);
+            }
+        }
+    }
+
+    fn all(mut self) -> RawArrayBuf {
+        if !self.paths.is_empty() {
+            self.others.push(rawdoc! { "$eq": [self.paths, { "$literal": self.values }] });
+        }
+        self.others
+    }
 }
 
 /// Makes the expression of the `_id` that fails with [`NOT_AS_COMPARED`] unless all conditions hold. The server finds a

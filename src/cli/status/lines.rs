@@ -7,9 +7,11 @@ use chrono_tz::Tz;
 
 use super::report::{LeaderStatus, PositionStatus, StatusReport};
 use crate::counted::counted;
+use crate::leader::foreign_minutes::ForeignWritesReport;
 use crate::maintenance::replay::length_text;
 use crate::mongo::oplog::YOUNG_OPLOG;
 use crate::phase::late_writes::LateWritesReport;
+use crate::shown_text::printable;
 use crate::shown_time::{shown, shown_text, shown_times};
 use crate::status::events::fields_text;
 use crate::status::instances::InstanceStatus;
@@ -56,7 +58,7 @@ pub(super) struct Line {
 impl Line {
     pub(super) fn new(tone: Tone, name: &str, parts: &[&str]) -> Self {
         let parts: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
-        Self { text: format!("{name:<13} {}", parts.join("  ")), tone }
+        Self { text: printable(&format!("{name:<13} {}", parts.join("  "))).into_owned(), tone }
     }
 }
 
@@ -110,7 +112,7 @@ pub(super) fn lines(report: &StatusReport, zone: Tz) -> Vec<Line> {
     lines.extend(report.slowed.as_ref().map(|slowed| Line::new(Tone::Warn, "throttle", &[slowed])));
     let ordered = report.ordered_max_writes_per_second.map(|most| format!("at most {most} writes/s, by an operator"));
     lines.extend(ordered.map(|ordered| Line::new(Tone::Warn, "throttle", &[&ordered])));
-    let foreign = report.foreign_writes.line();
+    let foreign = report.foreign_writes.as_ref().and_then(ForeignWritesReport::line);
     lines.extend(foreign.map(|line| plain("foreign", &[&shown_times(&line, zone)])));
     lines.extend(report.jobs.iter().map(|run| {
         let count = |name: &str, count: Option<u64>| count.map_or(String::new(), |count| format!("{count} {name}"));

@@ -74,8 +74,8 @@ pub(super) struct StatusReport {
     pub ordered_max_writes_per_second: Option<u32>,
     /// Why work is slowed, in words; null while it is not.
     pub slowed: Option<String>,
-    /// The writes of others to our offers in the last hour.
-    pub foreign_writes: ForeignWritesReport,
+    /// The writes of others to our offers in the last hour; `None` where the configuration turns the watch off.
+    pub foreign_writes: Option<ForeignWritesReport>,
     pub jobs: Vec<JobRun>,
     /// The last events of the timeline, the oldest first; read for `--watch` as text only.
     #[serde(skip)]
@@ -225,7 +225,7 @@ impl StatusReport {
             late_writes,
             ordered_max_writes_per_second: throttle.ordered,
             slowed: throttle.slowed.map(Slowed::text),
-            foreign_writes: ForeignWritesReport::of_last_hour(database, server).await?,
+            foreign_writes: ForeignWritesReport::of_last_hour(context, server).await?,
             jobs,
             events,
         })

@@ -15,10 +15,7 @@ use crate::model::user_id::user_id;
 use crate::model::{Offer, References, value};
 use crate::project::offer::{first_rome_code, project};
 use crate::project::settings::ProjectionSettings;
-use crate::project::written_fields::{WRITTEN, place};
-
-/// A value per row of the table; `None` for a field that is missing.
-type Values<'v> = [Option<RawBsonRef<'v>>; WRITTEN.len()];
+use crate::project::written_fields::{Values, in_order, place};
 
 /// The documents as they stand, and the edits so far.
 pub(super) struct Attempt<'a> {
@@ -58,7 +55,7 @@ impl<'a> Attempt<'a> {
         settings: &'a ProjectionSettings,
     ) -> Self {
         let (edits, given_up) = (BTreeMap::new(), BTreeSet::new());
-        let said = values(offer);
+        let said = in_order(offer);
         let (has_own_sheet, projection) = (false, None);
         Self { offer, said, recruiter, id, job, references, settings, edits, given_up, has_own_sheet, projection }
     }
@@ -190,7 +187,7 @@ impl<'a> Attempt<'a> {
 
     /// The rows whose field the offer has and the projection gives with another value.
     fn differing(&self, projected: &Offer) -> BTreeSet<usize> {
-        let given = values(&projected.fields);
+        let given = in_order(&projected.fields);
         let pairs = TABLE.iter().zip(self.said.iter().zip(given)).enumerate();
         pairs
             .filter(|(_, (row, (said, given)))| {
@@ -216,7 +213,7 @@ impl<'a> Attempt<'a> {
 
     /// The row whose edits change a field that stays different. A field that is made from another one may follow it.
     fn spoiling(&self, open: &BTreeSet<usize>, before: &Offer, after: &Offer) -> Option<usize> {
-        let (stood, stands) = (values(&before.fields), values(&after.fields));
+        let (stood, stands) = (in_order(&before.fields), in_order(&after.fields));
         let changed = open.iter().copied().find(|row| {
             let leaders = TABLE.get(*row).into_iter().flat_map(|row| row.follows).copied().filter_map(place);
             let follows = leaders.into_iter().any(|leader| self.edits.contains_key(&leader));
@@ -224,7 +221,7 @@ impl<'a> Attempt<'a> {
         })?;
         let restores = |row: &&usize| {
             let fields = self.without(**row).map(|offer| offer.fields);
-            fields.is_some_and(|fields| is_same_value(at(&values(&fields), changed), at(&stood, changed)))
+            fields.is_some_and(|fields| is_same_value(at(&in_order(&fields), changed), at(&stood, changed)))
         };
         self.edits.keys().find(restores).or_else(|| self.edits.keys().next()).copied()
     }
@@ -274,16 +271,6 @@ fn fields(rows: &BTreeSet<usize>) -> BTreeSet<&'static str> {
 
 fn at<'v>(values: &Values<'v>, row: usize) -> Option<RawBsonRef<'v>> {
     values.get(row).copied().flatten()
-}
-
-fn values(document: &RawDocument) -> Values<'_> {
-    let mut values = [None; WRITTEN.len()];
-    for (name, value) in document.iter().flatten() {
-        if let Some(slot) = place(name.as_str()).and_then(|row| values.get_mut(row)) {
-            *slot = Some(value);
-        }
-    }
-    values
 }
 
 /// True when the offer says what the projection gives. A user has several spellings.
