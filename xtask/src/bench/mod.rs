@@ -4,6 +4,7 @@
 mod cost;
 mod foreign;
 mod mirror;
+mod peers;
 mod plot;
 mod population;
 mod raw;
@@ -20,6 +21,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::json;
 
+use self::peers::Peers;
 use self::population::{Population, Shape};
 use self::report::Figures;
 use self::scenarios::{EVENTS, Round, Size};
@@ -73,6 +75,8 @@ pub(crate) enum Part {
     Mirror,
     /// Bulks of another partner in `sync`, in processor time of the service and of `mongod`.
     Foreign,
+    /// The service against programs that others would write, which are built and fetched for it.
+    Peers,
     /// Verification.
     Verification,
 }
@@ -85,13 +89,13 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if arguments.scale || arguments.soak.is_some() {
         return growth(arguments, &program);
     }
-    let (rounds, to_verify, steady) = if arguments.quick {
-        (1, Shape::usual(8_000), Duration::from_secs(4))
+    let (rounds, to_verify, steady, against) = if arguments.quick {
+        (1, Shape::usual(8_000), Duration::from_secs(4), EVENTS / 4)
     } else {
-        (arguments.rounds.max(1), Shape::usual(20_000), Duration::from_secs(10))
+        (arguments.rounds.max(1), Shape::usual(20_000), Duration::from_secs(10), EVENTS)
     };
     let foreign_divisor = if arguments.quick { 10 } else { 1 };
-    let size = Size { shape: Shape::usual(5_000), to_verify, steady, foreign_divisor };
+    let size = Size { shape: Shape::usual(5_000), to_verify, steady, foreign_divisor, against };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let figures = runtime.block_on(measure(&program, rounds, size, arguments.only))?;
     let machine = cost::machine();
@@ -129,6 +133,14 @@ async fn measure(program: &Path, rounds: usize, size: Size, only: Option<Part>) 
     let is_asked = |part: Part| only.is_none_or(|only| only == part);
     let mut random = StdRng::seed_from_u64(SEED);
     let mut figures = Figures::default();
+    if only == Some(Part::Peers) {
+        let peers = Peers::prepare()?;
+        for number in 1..=rounds {
+            println!("round {number} of {rounds}");
+            Box::pin(peers.round(program, size, &mut random, &mut figures, MARKS * u64::try_from(number)?)).await?;
+        }
+        return Ok(figures);
+    }
     for number in 1..=rounds {
         println!("round {number} of {rounds}");
         // Each round has its own server, because data that a round deleted would slow the next round down.

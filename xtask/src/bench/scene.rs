@@ -67,7 +67,8 @@ impl Scene {
         Ok(database)
     }
 
-    fn place(&self) -> (String, &str) {
+    /// The connection string of the server and the name of the database.
+    pub(super) fn place(&self) -> (String, &str) {
         (self.set.uri(), &self.name)
     }
 
@@ -101,6 +102,16 @@ impl Scene {
             tokio::time::sleep(POLL).await;
         }
         self.measure(run).await
+    }
+
+    /// The processor time of the server now, before a client is started.
+    pub(super) fn server_mark(&self) -> Result<Mark, Failure> {
+        Mark::now(None, self.server)
+    }
+
+    /// The process id of `mongod`.
+    pub(super) const fn server(&self) -> u32 {
+        self.server
     }
 
     /// The processor times of the service and the server now.
