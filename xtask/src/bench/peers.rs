@@ -140,7 +140,7 @@ impl Peers {
         let mut running = self.start(round.scene, contender).await?;
         until_in_step(round.scene, edits, first, &mut running).await?;
         let spent = before.until(&Mark::now(Some(running.pid()), round.scene.server())?);
-        let measured = Measured { spent, peak: cost::peak_memory(running.pid())?, written: 0.0 };
+        let measured = Measured { spent, peak: cost::peak_memory(running.pid())?, written: 0.0, touched: 0.0 };
         round.figures.add_apart(row, Sample::rate(edits.len(), measured).limit(limit));
         round.mark += 300_000;
         running.stop(round.scene).await

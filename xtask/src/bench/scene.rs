@@ -44,6 +44,8 @@ pub(super) struct Measured {
     pub peak: u64,
     /// The number of offers that were written. It is 0 for a command.
     pub written: f64,
+    /// The number of recruiters that were projected from the stream. It is 0 for a command.
+    pub touched: f64,
 }
 
 impl Scene {
@@ -130,6 +132,7 @@ impl Scene {
             spent: run.led.until(&now),
             peak: cost::peak_memory(run.service.pid())?,
             written: written(r#"result="created""#) + written(r#"result="changed""#),
+            touched: crate::scrape::sum(&metrics, "stream_processor_touches_total", r#"origin="stream""#),
         })
     }
 
@@ -180,7 +183,7 @@ impl Scene {
         }
         let mut spent = before.until(&Mark::now(None, self.server)?);
         spent.client = client;
-        Ok(Measured { spent, peak, written: 0.0 })
+        Ok(Measured { spent, peak, written: 0.0, touched: 0.0 })
     }
 
     /// The cluster time up to which all events are applied (spec 03, "Checkpoints").
