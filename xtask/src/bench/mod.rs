@@ -101,7 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let figures = runtime.block_on(measure(&program, rounds, size, arguments.only))?;
     let machine = cost::machine();
     let described = json!({
-        "load_average_before": load, "load_average_after": cost::load_average(), "rounds": rounds, "events": EVENTS, "offers": size.shape.offers(), "offers_to_verify": to_verify.offers(),
+        "events_against_others": size.against, "load_average_before": load, "load_average_after": cost::load_average(), "rounds": rounds, "events": EVENTS, "offers": size.shape.offers(), "offers_to_verify": to_verify.offers(),
     });
     std::fs::write(&arguments.json, serde_json::to_string_pretty(&figures.json(&machine, described.clone()))?)?;
     println!("\n{machine}, mongod on the same machine; {described}\n\n{figures}");
