@@ -56,6 +56,11 @@ enum Command {
     /// Nothing else should run meanwhile.
     #[command(after_help = "Example: cargo xtask bench --quick")]
     Bench(bench::Arguments),
+    /// Measure how time and memory grow, step by step of one parameter: recruiters, jobs, backlog, foreign imports.
+    ///
+    /// Nothing else should run meanwhile. The steps that are there by default take about half an hour.
+    #[command(after_help = "Example: cargo xtask growth --only recruiters --recruiters 1000,10000 --plots docs/plots")]
+    Growth(bench::GrowthArguments),
     /// Show the service at work: invented recruiters, a gentle load, and what becomes of it.
     ///
     /// Uses the MongoDB of MONGODB_URI (a new database, dropped at the end), else starts one in a temporary folder.
@@ -74,6 +79,7 @@ fn main() -> ExitCode {
         Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Model => test::model(),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Growth(arguments) => bench::growth(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Dist(arguments) => dist::run(&arguments),
     };

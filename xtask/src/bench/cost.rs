@@ -83,3 +83,9 @@ pub(super) fn machine() -> String {
     let memory: u64 = memory.trim_end_matches("kB").trim().parse().unwrap_or_default();
     format!("{cores} cores ({}), {} GB", first("/proc/cpuinfo", "model name"), memory / 1_000_000)
 }
+
+/// The load average of the last minute: the number of processes that run or want to.
+pub(super) fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().unwrap_or("unknown").to_owned()
+}

@@ -1,6 +1,7 @@
 //! The scenario of foreign writes in `sync`: offers of another partner are inserted and then changed in bulk while the
 //! service has nothing to do. The processor time is what it costs to know who changes our offers.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bson::oid::ObjectId;
@@ -17,7 +18,7 @@ use crate::scrape::sum;
 
 /// The number of foreign offers in spec 10.
 const FOREIGN: usize = 500_000;
-const PER_INSERT: usize = 2_000;
+pub(super) const PER_INSERT: usize = 2_000;
 /// The interval at which the metrics are read.
 const POLL: Duration = Duration::from_millis(500);
 
@@ -41,17 +42,10 @@ impl Round<'_> {
     pub(super) async fn insert_foreign(&self) -> Result<(), Failure> {
         let offers = self.scene.database.collection::<Document>("jobs_partners");
         let ours = offers.find_one(doc! {}).await?.ok_or("there are no offers")?;
-        let foreign = |number: usize| {
-            let mut offer = ours.clone();
-            offer.extend(doc! {
-                "_id": ObjectId::new(), "partner_label": "another partner", "partner_job_id": format!("{number}"),
-            });
-            offer
-        };
         let count = FOREIGN / self.size.foreign_divisor;
-        let (offers, foreign) = (&offers, &foreign);
+        let (offers, ours) = (&offers, &ours);
         futures::stream::iter((0..count).step_by(PER_INSERT))
-            .map(|first| async move { offers.insert_many((first..first + PER_INSERT).map(foreign)).await.map(drop) })
+            .map(|first| async move { offers.insert_many(foreign_offers(ours, first..first + PER_INSERT)).await.map(drop) })
             .buffer_unordered(2)
             .try_collect::<Vec<()>>()
             .await?;
@@ -92,4 +86,15 @@ impl Round<'_> {
         }
         Ok(())
     }
+}
+
+/// Offers of another partner with these numbers, which differ from `ours` in nothing else.
+pub(super) fn foreign_offers(ours: &Document, numbers: Range<usize>) -> impl Iterator<Item = Document> {
+    numbers.map(|number| {
+        let mut offer = ours.clone();
+        offer.extend(doc! {
+            "_id": ObjectId::new(), "partner_label": "another partner", "partner_job_id": format!("{number}"),
+        });
+        offer
+    })
 }

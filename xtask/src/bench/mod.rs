@@ -3,14 +3,17 @@
 
 mod cost;
 mod foreign;
+mod growth;
 mod mirror;
+mod peers;
 mod plot;
+mod point;
 mod population;
 mod raw;
 mod report;
-mod scale;
 mod scenarios;
 mod scene;
+mod soak;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,6 +23,8 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::json;
 
+pub(crate) use self::growth::{Arguments as GrowthArguments, run as growth};
+use self::peers::Peers;
 use self::population::{Population, Shape};
 use self::report::Figures;
 use self::scenarios::{EVENTS, Round, Size};
@@ -43,13 +48,10 @@ pub(crate) struct Arguments {
     /// Measure this part only, after the first fill, which all others need.
     #[arg(long, value_enum, value_name = "PART")]
     only: Option<Part>,
-    /// Measure how the cost grows instead: with recruiters, jobs per recruiter, backlog and weight; about ten minutes.
-    #[arg(long, conflicts_with_all = ["rounds", "quick", "only"])]
-    scale: bool,
     /// Watch the memory under a steady load for this long instead.
-    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["rounds", "quick", "only", "scale"])]
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["rounds", "quick", "only"])]
     soak: Option<u64>,
-    /// Draw the results of `--scale` or `--soak` as SVG into this folder.
+    /// Draw the result of `--soak` as SVG into this folder.
     #[arg(long, value_name = "FOLDER")]
     plots: Option<PathBuf>,
     /// Measure this program instead of building the service.
@@ -73,6 +75,8 @@ pub(crate) enum Part {
     Mirror,
     /// Bulks of another partner in `sync`, in processor time of the service and of `mongod`.
     Foreign,
+    /// The service against programs that others would write, which are built and fetched for it.
+    Peers,
     /// Verification.
     Verification,
 }
@@ -82,21 +86,22 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Some(program) => program.canonicalize()?,
         None => service::build(true)?,
     };
-    if arguments.scale || arguments.soak.is_some() {
-        return growth(arguments, &program);
+    if let Some(minutes) = arguments.soak {
+        return soak(arguments, &program, Duration::from_secs(60 * minutes));
     }
-    let (rounds, to_verify, steady) = if arguments.quick {
-        (1, Shape::usual(8_000), Duration::from_secs(4))
+    let (rounds, to_verify, steady, against) = if arguments.quick {
+        (1, Shape::usual(8_000), Duration::from_secs(4), EVENTS / 4)
     } else {
-        (arguments.rounds.max(1), Shape::usual(20_000), Duration::from_secs(10))
+        (arguments.rounds.max(1), Shape::usual(20_000), Duration::from_secs(10), EVENTS)
     };
     let foreign_divisor = if arguments.quick { 10 } else { 1 };
-    let size = Size { shape: Shape::usual(5_000), to_verify, steady, foreign_divisor };
+    let size = Size { shape: Shape::usual(5_000), to_verify, steady, foreign_divisor, against };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let load = cost::load_average();
     let figures = runtime.block_on(measure(&program, rounds, size, arguments.only))?;
     let machine = cost::machine();
     let described = json!({
-        "rounds": rounds, "events": EVENTS, "offers": size.shape.offers(), "offers_to_verify": to_verify.offers(),
+        "events_against_others": size.against, "load_average_before": load, "load_average_after": cost::load_average(), "rounds": rounds, "events": EVENTS, "offers": size.shape.offers(), "offers_to_verify": to_verify.offers(),
     });
     std::fs::write(&arguments.json, serde_json::to_string_pretty(&figures.json(&machine, described.clone()))?)?;
     println!("\n{machine}, mongod on the same machine; {described}\n\n{figures}");
@@ -109,13 +114,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::FAILURE)
 }
 
-/// The measurements whose results are curves (`--scale`, `--soak`).
-fn growth(arguments: &Arguments, program: &Path) -> Outcome {
+/// The measurement of the memory over time.
+fn soak(arguments: &Arguments, program: &Path, duration: Duration) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let points = match arguments.soak {
-        Some(minutes) => runtime.block_on(scale::soak(program, Duration::from_secs(60 * minutes)))?,
-        None => runtime.block_on(scale::scale(program))?,
-    };
+    let points = runtime.block_on(soak::soak(program, duration))?;
     let measured = json!({ "machine": cost::machine(), "points": &points });
     std::fs::write(&arguments.json, serde_json::to_string_pretty(&measured)?)?;
     println!("everything that was measured is in {}", arguments.json.display());
@@ -129,6 +131,14 @@ async fn measure(program: &Path, rounds: usize, size: Size, only: Option<Part>) 
     let is_asked = |part: Part| only.is_none_or(|only| only == part);
     let mut random = StdRng::seed_from_u64(SEED);
     let mut figures = Figures::default();
+    if only == Some(Part::Peers) {
+        let peers = Peers::prepare()?;
+        for number in 1..=rounds {
+            println!("round {number} of {rounds}");
+            Box::pin(peers.round(program, size, &mut random, &mut figures, MARKS * u64::try_from(number)?)).await?;
+        }
+        return Ok(figures);
+    }
     for number in 1..=rounds {
         println!("round {number} of {rounds}");
         // Each round has its own server, because data that a round deleted would slow the next round down.

@@ -1,4 +1,4 @@
-//! Draws the curves of [`super::scale`] as SVG. There is one file for each varied parameter and each measured quantity.
+//! Draws the curves of [`super::growth`] and [`super::soak`] as SVG. There is one file for each varied parameter and each measured quantity.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,13 +8,18 @@ use plotters::prelude::{
     RGBColor, SVGBackend, WHITE,
 };
 
-use super::scale::Point;
+use super::point::Point;
 use crate::Failure;
 
 const SIZE: (u32, u32) = (640, 400);
-/// Colours that colour-blind people can distinguish (Okabe and Ito).
-const COLOURS: [RGBColor; 4] =
-    [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
+/// Colours that colour-blind people can distinguish (Okabe and Ito), and grey for the line to compare with.
+const COLOURS: [RGBColor; 5] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(160, 160, 160),
+    RGBColor(204, 121, 167),
+];
 
 type Quantity = fn(&Point) -> Option<f64>;
 type Curve = Vec<(f64, f64)>;
@@ -39,7 +44,7 @@ macro_rules! series {
 pub(super) fn draw(points: &[Point], folder: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(folder)?;
     let quantities: [(&str, &str, Quantity); 2] = [
-        ("time", "µs per event or offer", |point| point.microseconds),
+        ("time", "seconds of processor time", |point| point.seconds.map(|_| point.processor_seconds())),
         ("memory", "MB resident", |point| Some(point.megabytes)),
     ];
     for (quantity, unit, value) in quantities {
@@ -49,25 +54,45 @@ pub(super) fn draw(points: &[Point], folder: &Path) -> Result<(), Failure> {
                 plots.entry(point.varies).or_default().entry(point.work).or_default().push((point.at, value));
             }
         }
-        for (varies, curves) in plots {
+        for (varies, mut curves) in plots {
+            let is_time = quantity == "time";
+            if is_time {
+                let linear = linear(&curves);
+                curves.insert("growth in proportion", linear);
+            }
             let file = folder.join(format!("{}-{quantity}.svg", varies.replace(' ', "-")));
-            one(&file, varies, unit, &curves).map_err(|error| format!("{}: {error}", file.display()))?;
+            one(&file, [varies, unit], &curves, is_time).map_err(|error| format!("{}: {error}", file.display()))?;
         }
     }
     Ok(())
 }
 
-fn one(file: &Path, varies: &str, unit: &str, curves: &Curves<'_>) -> Result<(), Failure> {
+/// A straight line to compare with: growth in proportion to the parameter, from the highest of the first values on.
+fn linear(curves: &Curves<'_>) -> Curve {
+    let ends = |curve: &Curve| Some((*curve.first()?, *curve.last()?));
+    let ends: Vec<_> = curves.values().filter_map(ends).collect();
+    let start = ends.iter().map(|(first, _)| *first).max_by(|one, other| one.1.total_cmp(&other.1));
+    let end = ends.iter().map(|(_, last)| last.0).fold(0.0, f64::max);
+    start.map_or_else(Vec::new, |(at, value)| vec![(at, value), (end, value * end / at)])
+}
+
+/// Draws one plot. The axis of the values is logarithmic where `is_log`, and begins at 0 otherwise.
+fn one(file: &Path, [varies, unit]: [&str; 2], curves: &Curves<'_>, is_log: bool) -> Result<(), Failure> {
     let points = || curves.values().flatten();
     let first = points().map(|(at, _)| *at).fold(f64::INFINITY, f64::min);
     let last = points().map(|(at, _)| *at).fold(0.0, f64::max);
-    let highest = points().map(|(_, value)| *value).fold(0.0, f64::max) * 1.1;
+    let lowest = points().map(|(_, value)| *value).fold(f64::INFINITY, f64::min) / 1.5;
+    let highest = points().map(|(_, value)| *value).fold(0.0, f64::max) * if is_log { 1.5 } else { 1.1 };
     let area = SVGBackend::new(file, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area);
     chart.margin(12).x_label_area_size(40).y_label_area_size(60);
     // A range of a factor of ten or more has a logarithmic axis.
-    if last / first >= 10.0 {
+    if is_log {
+        let mut chart = chart.build_cartesian_2d((first..last).log_scale(), (lowest..highest).log_scale())?;
+        chart.configure_mesh().x_desc(varies).y_desc(unit).light_line_style(WHITE).draw()?;
+        series!(chart, curves);
+    } else if last / first >= 10.0 {
         let mut chart = chart.build_cartesian_2d((first..last).log_scale(), 0.0..highest)?;
         chart.configure_mesh().x_desc(varies).y_desc(unit).light_line_style(WHITE).draw()?;
         series!(chart, curves);

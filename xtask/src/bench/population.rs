@@ -16,6 +16,9 @@ use crate::Failure;
 /// The size of the recruiters of one `insert`, in bytes.
 const PER_INSERT: usize = 4_000_000;
 
+/// With more jobs, a job has no skills of its own: a document must stay below 16 MB.
+const MANY_JOBS: usize = 100;
+
 /// The number and the size of the recruiters.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
@@ -121,7 +124,12 @@ fn is_titled(job: &Bson) -> bool {
 /// Gives a golden recruiter the size and the number of jobs of `shape`.
 fn prepare(recruiter: &mut Document, shape: Shape) -> Result<(), Failure> {
     let jobs = recruiter.get_array("jobs")?.clone();
-    let titled: Vec<Bson> = jobs.into_iter().filter(is_titled).collect();
+    let mut titled: Vec<Bson> = jobs.into_iter().filter(is_titled).collect();
+    if shape.jobs > MANY_JOBS {
+        for job in titled.iter_mut().filter_map(Bson::as_document_mut) {
+            job.remove("competences_rome");
+        }
+    }
     recruiter.insert("jobs", titled.iter().cycle().take(shape.jobs).cloned().collect::<Vec<Bson>>());
     let missing = shape.weight.saturating_sub(recruiter.to_vec()?.len()) / shape.jobs;
     let sentence = "Vous accueillez les clients, tenez le rayon et apprenez le métier avec votre tuteur. ";

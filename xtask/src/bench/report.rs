@@ -70,11 +70,16 @@ const fn rate(name: &'static str, unit: &'static str, bar: f64, old: Option<f64>
     Row { name, unit, bar: Some(bar), old, is_rate: true }
 }
 
+/// A row of [`super::peers`].
+const fn rate_of(name: &'static str) -> Row {
+    Row { name, unit: "events/s", bar: None, old: Some(220.0), is_rate: true }
+}
+
 const fn time(name: &'static str, unit: &'static str, bar: Option<f64>, old: Option<f64>) -> Row {
     Row { name, unit, bar, old, is_rate: false }
 }
 
-const ROWS: [Row; 22] = [
+const ROWS: [Row; 34] = [
     rate("uniform backlog", "events/s", 6_000.0, Some(220.0)),
     rate("hot backlog", "events/s", 20_000.0, Some(220.0)),
     rate("replay, uniform", "events/s", 12_000.0, Some(220.0)),
@@ -91,6 +96,18 @@ const ROWS: [Row; 22] = [
     Row { name: "first fill, larger", unit: "offers/s", bar: None, old: None, is_rate: true },
     time("full sync", "s", Some(2.0), Some(34.0)),
     time("verification", "s", Some(6.0), None),
+    rate_of("uniform, service"),
+    rate_of("uniform, plain Rust"),
+    rate_of("uniform, PyMongo"),
+    rate_of("hot, service"),
+    rate_of("hot, plain Rust"),
+    rate_of("hot, PyMongo"),
+    time("p50, service", "ms", None, Some(7.7)),
+    time("p50, plain Rust", "ms", None, Some(7.7)),
+    time("p50, PyMongo", "ms", None, Some(7.7)),
+    time("p99, service", "ms", None, Some(40.0)),
+    time("p99, plain Rust", "ms", None, Some(40.0)),
+    time("p99, PyMongo", "ms", None, Some(40.0)),
     time("steady, p50", "ms", Some(5.0), Some(7.7)),
     time("steady, p99", "ms", Some(15.0), Some(40.0)),
     time("start", "s", Some(0.5), Some(5.0)),
@@ -108,11 +125,16 @@ pub(super) struct Figures {
 impl Figures {
     /// Adds a sample to the row of this name, and its peak of memory to the row `memory`.
     pub(super) fn add(&mut self, name: &str, sample: Sample) {
-        if let Some(row) = ROWS.iter().find(|row| row.name == name) {
-            self.samples.entry(row.name).or_default().push(sample);
-        }
+        self.add_apart(name, sample);
         if let Some(peak) = sample.peak {
             self.samples.entry("memory").or_default().push(Sample::of(peak as f64 / 1e6));
+        }
+    }
+
+    /// Adds a sample to the row of this name, and to no other row.
+    pub(super) fn add_apart(&mut self, name: &str, sample: Sample) {
+        if let Some(row) = ROWS.iter().find(|row| row.name == name) {
+            self.samples.entry(row.name).or_default().push(sample);
         }
     }
 

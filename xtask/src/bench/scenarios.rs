@@ -14,9 +14,9 @@ use crate::Failure;
 /// The number of events of a backlog.
 pub(super) const EVENTS: usize = 20_000;
 /// The number of recruiters with events in the hot backlog (spec 07).
-const HOT: usize = 500;
+pub(super) const HOT: usize = 500;
 /// Writes per second of the steady load.
-const STEADY: u64 = 50;
+pub(super) const STEADY: u64 = 50;
 
 /// The interval at which a write is searched in the offers.
 const LOOK: Duration = Duration::from_micros(200);
@@ -29,6 +29,8 @@ pub(super) struct Size {
     pub steady: Duration,
     /// The part of the 500,000 foreign offers that is written beside an idle mirror is one by this number.
     pub foreign_divisor: usize,
+    /// The number of events of a backlog against others.
+    pub against: usize,
 }
 
 pub(super) struct Round<'a> {
@@ -112,7 +114,7 @@ impl Round<'_> {
 
     /// The sorted latencies of writes at a steady pace: until the write is visible in its offer, or else until it is
     /// acknowledged.
-    async fn latencies(&mut self, edits: &[Edit], until_visible: bool) -> Result<Vec<Duration>, Failure> {
+    pub(super) async fn latencies(&mut self, edits: &[Edit], until_visible: bool) -> Result<Vec<Duration>, Failure> {
         let mut latencies = Vec::with_capacity(edits.len());
         let mut ticks = tokio::time::interval(Duration::from_millis(1000 / STEADY));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -212,6 +214,6 @@ pub(super) async fn verify(scene: &Scene, offers: usize, figures: &mut Figures, 
 }
 
 /// The quantile in milliseconds.
-fn quantile(sorted: &[Duration], percent: usize) -> f64 {
+pub(super) fn quantile(sorted: &[Duration], percent: usize) -> f64 {
     sorted.get(sorted.len() * percent / 100).copied().unwrap_or_default().as_secs_f64() * 1000.0
 }

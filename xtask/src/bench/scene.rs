@@ -44,6 +44,8 @@ pub(super) struct Measured {
     pub peak: u64,
     /// The number of offers that were written. It is 0 for a command.
     pub written: f64,
+    /// The number of recruiters that were projected from the stream. It is 0 for a command.
+    pub touched: f64,
 }
 
 impl Scene {
@@ -67,7 +69,8 @@ impl Scene {
         Ok(database)
     }
 
-    fn place(&self) -> (String, &str) {
+    /// The connection string of the server and the name of the database.
+    pub(super) fn place(&self) -> (String, &str) {
         (self.set.uri(), &self.name)
     }
 
@@ -103,6 +106,16 @@ impl Scene {
         self.measure(run).await
     }
 
+    /// The processor time of the server now, before a client is started.
+    pub(super) fn server_mark(&self) -> Result<Mark, Failure> {
+        Mark::now(None, self.server)
+    }
+
+    /// The process id of `mongod`.
+    pub(super) const fn server(&self) -> u32 {
+        self.server
+    }
+
     /// The processor times of the service and the server now.
     pub(super) fn mark(&self, run: &Run) -> Result<Mark, Failure> {
         Mark::now(Some(run.service.pid()), self.server)
@@ -119,6 +132,7 @@ impl Scene {
             spent: run.led.until(&now),
             peak: cost::peak_memory(run.service.pid())?,
             written: written(r#"result="created""#) + written(r#"result="changed""#),
+            touched: crate::scrape::sum(&metrics, "stream_processor_touches_total", r#"origin="stream""#),
         })
     }
 
@@ -169,7 +183,7 @@ impl Scene {
         }
         let mut spent = before.until(&Mark::now(None, self.server)?);
         spent.client = client;
-        Ok(Measured { spent, peak, written: 0.0 })
+        Ok(Measured { spent, peak, written: 0.0, touched: 0.0 })
     }
 
     /// The cluster time up to which all events are applied (spec 03, "Checkpoints").
