@@ -6,6 +6,7 @@ pub mod clock;
 mod counted;
 mod failpoint;
 pub mod json_output;
+mod masking;
 mod model;
 mod progress;
 mod retry;
@@ -13,9 +14,10 @@ mod schedule;
 mod shown_time;
 mod version;
 
-// Configuration, errors, interruptions, logs and outgoing HTTP calls.
+// Configuration, errors, interruptions, logs, reports of errors and outgoing HTTP calls.
 pub mod config;
 mod error;
+pub mod error_reports;
 mod interruption;
 pub mod logging;
 mod outgoing;

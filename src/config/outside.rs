@@ -1,5 +1,5 @@
 //! The part of the table of keys about other servers than MongoDB: the mail server, the company directory, the webhook
-//! for notices.
+//! for notices, Sentry.
 
 use std::time::Duration;
 
@@ -197,6 +197,25 @@ pub(super) fn notices() -> Section {
             )
             .secret(),
             secret_file("notices.webhook_url_file", "A file that holds the URL."),
+        ],
+    )
+}
+
+pub(super) fn sentry() -> Section {
+    Section::new(
+        "sentry",
+        "Reports of errors in Sentry's protocol: the lines of the log of `run` at ERROR, and panics, without values of \
+         documents.",
+        vec![
+            ConfigKey::new(
+                "sentry.dsn",
+                ValueKind::SentryDsn,
+                Fallback::Unset("https://key@sentry.example.com/1"),
+                "The project that gets the reports. Without it, nothing is reported.",
+            )
+            .secret()
+            .short("SENTRY_DSN"),
+            secret_file("sentry.dsn_file", "A file that holds the DSN."),
         ],
     )
 }

@@ -1,4 +1,5 @@
-//! The typed settings of other servers than MongoDB: the mail server, the company directory, the webhook for notices.
+//! The typed settings of other servers than MongoDB: the mail server, the company directory, the webhook for notices,
+//! Sentry.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -90,6 +91,13 @@ pub struct DirectorySettings {
 pub struct NoticesSettings {
     /// The URL of the incoming webhook, from `notices.webhook_url` or the file of `notices.webhook_url_file`.
     pub webhook_url: Option<SecretString>,
+}
+
+/// The settings of `[sentry]`.
+#[derive(Debug, Clone)]
+pub struct SentrySettings {
+    /// The DSN of the project, from `sentry.dsn` or the file of `sentry.dsn_file`. `None`: nothing is reported.
+    pub dsn: Option<SecretString>,
 }
 
 impl SmtpSettings {

@@ -39,6 +39,7 @@ pub fn sections() -> Vec<Section> {
         outside::directory(),
         outside::refresh(),
         outside::notices(),
+        outside::sentry(),
     ]);
     sections.push(obfuscate());
     sections

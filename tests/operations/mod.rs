@@ -3,6 +3,7 @@
 mod alerts;
 mod continuous_verification;
 mod dashboard;
+mod error_reports;
 mod evaluation;
 mod foreign_writes;
 mod http_bounds;
