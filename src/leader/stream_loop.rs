@@ -21,6 +21,7 @@ use crate::interruption::{Interruption, Unfinished};
 use crate::lease::Completeness;
 use crate::maintenance::worker::MaintenanceWorker;
 use crate::model::names::{STATE, WatchedCollection};
+use crate::observe::exemplar::ExemplarOrigin;
 use crate::observe::facts::TouchOrigin;
 use crate::observe::health::{Health, HealthPart};
 use crate::phase::watcher::Followed;
@@ -333,14 +334,16 @@ impl Pipeline {
 
     fn measure(&self, batch: &Batch, began: Instant) {
         let metrics = &self.apply.stages.metrics;
-        metrics.batch_duration.observe(began.elapsed().as_secs_f64());
+        let position = batch.last.position.cluster_time().time;
+        let origin = ExemplarOrigin::Position(DateTime::from_millis(i64::from(position) * 1_000));
+        metrics.batch_duration.observe(began.elapsed().as_secs_f64(), Some(origin.clone()));
         let now = clock::now();
         // The canary's own events would hide the others. Of those, the oldest and the newest are enough: the times of
         // the rest lie between them.
         let mut events = batch.events.iter().filter(|event| event.collection != Some(WatchedCollection::Canary));
         for event in events.next().into_iter().chain(events.next_back()) {
             let seconds = seconds_between(event.wall_time, now);
-            metrics.end_to_end.observe(seconds);
+            metrics.end_to_end.observe(seconds, Some(origin.clone()));
             self.health.latencies.add(seconds);
         }
     }

@@ -9,6 +9,7 @@ mod foreign_writes;
 mod http_bounds;
 mod inhibition;
 mod instances;
+mod openmetrics;
 mod page_states;
 mod reload;
 mod runbook;
