@@ -6,6 +6,7 @@ pub mod clock;
 mod counted;
 mod failpoint;
 pub mod json_output;
+mod masking;
 mod model;
 mod progress;
 mod retry;
@@ -14,13 +15,15 @@ mod shown_text;
 mod shown_time;
 mod version;
 
-// Configuration, errors, interruptions, logs and outgoing HTTP calls.
+// Configuration, errors, interruptions, logs, reports of errors and outgoing HTTP calls.
 pub mod config;
 mod error;
+pub mod error_reports;
 mod interruption;
 pub mod logging;
 mod outgoing;
 pub mod refusal;
+pub mod traces;
 
 // Shared by the modules below: context, lease, signs of life, database access, metrics and health, tasks.
 mod context;

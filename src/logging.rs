@@ -3,15 +3,16 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::fmt::{FormatEvent, FormatFields, MakeWriter, SubscriberBuilder};
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry};
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::{DEFAULT_LEVEL, LogFormat, LogSettings};
 use crate::progress::LinesBesideBar;
 
-/// Directives that silence libraries with many log lines. A directive for the same library in `log.level` wins.
-const QUIET: &str = "mongodb=warn,hickory=warn,rustls=warn,hyper=warn";
+/// Directives that silence libraries with many log lines, and the spans of traces, which would hide the names of the deployment.
+/// A directive for the same library in `log.level` wins.
+const QUIET: &str = "mongodb=warn,hickory=warn,rustls=warn,hyper=warn,otel_spans=off";
 
 /// The reasons for which logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -31,8 +32,11 @@ pub enum Speaker {
     Command,
 }
 
+/// A layer beside that of the log. It has its own filter, so the level of the log is not its own.
+pub type OtherLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
 /// Sets another level for the log of this process.
-pub struct LevelHandle(Box<dyn Fn(EnvFilter) -> bool + Send + Sync>);
+pub struct LevelHandle(reload::Handle<EnvFilter, Registry>);
 
 impl std::fmt::Debug for LevelHandle {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -46,43 +50,37 @@ impl LevelHandle {
     /// # Errors
     /// [`LoggingError::Level`].
     pub(crate) fn set(&self, level: &str) -> Result<bool, LoggingError> {
-        Ok((self.0)(filter(level)?))
+        Ok(self.0.reload(filter(level)?).is_ok())
     }
 }
 
 /// Sets up logging for the whole process. A command tells warnings only, unless `log.level` asks for more, in lines
-/// without time and place; as JSON only where `log.format` says so.
+/// without time and place; as JSON only where `log.format` says so. `others` get the same events and spans.
 ///
 /// # Errors
 /// A [`LoggingError`] when the level cannot be parsed, or on a second call.
-pub fn init(settings: &LogSettings, speaker: Speaker) -> Result<LevelHandle, LoggingError> {
+pub fn init(
+    settings: &LogSettings,
+    speaker: Speaker,
+    others: impl IntoIterator<Item = OtherLayer>,
+) -> Result<LevelHandle, LoggingError> {
     let terminal = std::io::stderr().is_terminal();
     let is_command = speaker == Speaker::Command;
     let json = if is_command { settings.format == LogFormat::Json } else { is_json(settings) };
     let level = if is_command && settings.level == DEFAULT_LEVEL { "warn" } else { &settings.level };
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter(level)?)
-        .with_writer(|| LinesBesideBar)
-        .with_ansi(terminal && settings.colors && !json);
-    if json {
-        begin(lines.json().flatten_event(true).with_span_list(false))
+    let (filter, handle) = reload::Layer::new(filter(level)?);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(|| LinesBesideBar).with_ansi(terminal && settings.colors && !json);
+    let lines = if json {
+        lines.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed()
     } else if is_command {
-        begin(lines.without_time().with_target(false))
+        lines.without_time().with_target(false).with_filter(filter).boxed()
     } else {
-        begin(lines)
-    }
-}
-
-fn begin<N, E, W>(lines: SubscriberBuilder<N, E, EnvFilter, W>) -> Result<LevelHandle, LoggingError>
-where
-    N: for<'writer> FormatFields<'writer> + Send + Sync + 'static,
-    E: FormatEvent<Registry, N> + Send + Sync + 'static,
-    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
-{
-    let lines = lines.with_filter_reloading();
-    let handle = lines.reload_handle();
-    lines.finish().try_init()?;
-    Ok(LevelHandle(Box::new(move |filter| handle.reload(filter).is_ok())))
+        lines.with_filter(filter).boxed()
+    };
+    let layers: Vec<OtherLayer> = std::iter::once(lines).chain(others).collect();
+    tracing_subscriber::registry().with(layers).try_init()?;
+    Ok(LevelHandle(handle))
 }
 
 /// Tells the log, as JSON, why the service cannot run. The configuration may be at fault, so the log need not be set up.
@@ -90,7 +88,7 @@ pub fn tell_refusal(error: &str, exit_code: u8) {
     if !tracing::dispatcher::has_been_set() {
         let settings = LogSettings { format: LogFormat::Json, level: DEFAULT_LEVEL.to_owned(), colors: false };
         // Another logger would tell it too.
-        let _ = init(&settings, Speaker::Service);
+        let _ = init(&settings, Speaker::Service, []);
     }
     tracing::error!(error, exit_code, "the service cannot run");
 }

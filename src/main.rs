@@ -7,11 +7,13 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use stream_processor::cli::{self, Cli, CliCommand};
 use stream_processor::config::{self, Loaded};
 use stream_processor::doctor;
+use stream_processor::error_reports::{ErrorReports, ReportOrigin};
 use stream_processor::json_output::print_not_done;
 use stream_processor::logging::{self, Speaker};
 use stream_processor::refusal::{Exit, Refusal};
 use stream_processor::service::connect::{self, Given};
 use stream_processor::service::reload::ConfigurationInForce;
+use stream_processor::traces::Traces;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -23,28 +25,57 @@ async fn main() -> ExitCode {
     };
     let as_json = cli::prints_json(&matches);
     // Until the configuration says something else, the log of the service is JSON where nobody watches.
-    let mut log_is_json = matches!(cli.command, CliCommand::Run(_)) && !std::io::stderr().is_terminal();
-    match execute(cli, &mut log_is_json).await {
+    let log_is_json = matches!(cli.command, CliCommand::Run(_)) && !std::io::stderr().is_terminal();
+    let mut telling = Telling { log_is_json, error_reports: None, traces: None };
+    let ended = execute(cli, &mut telling).await;
+    let code = match ended {
         Ok(exit) => {
             if exit == Exit::Interrupted {
                 say_not_done("interrupted", exit, as_json);
             }
             exit.into()
         }
-        Err(refusal) if log_is_json => {
+        Err(refusal) if telling.log_is_json => {
             logging::tell_refusal(&refusal.message, refusal.exit as u8);
             refusal.code()
         }
         Err(refusal) => {
             let prefix = if refusal.exit == Exit::Interrupted { "" } else { "error: " };
             say_not_done(&format!("{prefix}{refusal}"), refusal.exit, as_json);
+            if let Some(reports) = &telling.error_reports {
+                reports.cannot_run(&refusal.message, refusal.exit as u8);
+            }
             refusal.code()
+        }
+    };
+    drop(telling);
+    code
+}
+
+/// How the process tells others what it does, and why it could not do its command.
+struct Telling {
+    /// True if the log tells it, as JSON.
+    log_is_json: bool,
+    /// The reporter of errors, where there is one.
+    error_reports: Option<ErrorReports>,
+    /// The traces, where they are wanted.
+    traces: Option<Traces>,
+}
+
+impl Drop for Telling {
+    /// Also after a panic: its report must leave the process.
+    fn drop(&mut self) {
+        if let Some(reports) = &self.error_reports {
+            reports.finish();
+        }
+        if let Some(traces) = &self.traces {
+            traces.finish();
         }
     }
 }
 
-/// Carries the command out. `log_is_json` becomes what the configuration says, for `run`.
-async fn execute(cli: Cli, log_is_json: &mut bool) -> Result<Exit, Refusal> {
+/// Carries the command out. `telling` becomes what the configuration says, for `run`.
+async fn execute(cli: Cli, telling: &mut Telling) -> Result<Exit, Refusal> {
     // Commands that need no configuration come first, so that they work where the configuration is missing or wrong.
     match &cli.command {
         CliCommand::Completions(arguments) => {
@@ -67,9 +98,15 @@ async fn execute(cli: Cli, log_is_json: &mut bool) -> Result<Exit, Refusal> {
         return cli::health::run(arguments, settings.http.listen).await;
     }
     let speaker = if matches!(cli.command, CliCommand::Run(_)) { Speaker::Service } else { Speaker::Command };
-    *log_is_json = speaker == Speaker::Service && logging::is_json(&settings.log);
-    let level = logging::init(&settings.log, speaker).map_err(|error| usage(&error))?;
-    let given = Given { allow_empty: cli.allow_empty, operator: cli.operator.clone(), time_zone: cli.time_zone };
+    let given = Given::new(cli.allow_empty, cli.operator.clone(), cli.time_zone);
+    if speaker == Speaker::Service {
+        telling.log_is_json = logging::is_json(&settings.log);
+        let origin = ReportOrigin { environment: settings.environment.word(), instance: &given.instance };
+        telling.error_reports = ErrorReports::start(settings.sentry.dsn.as_ref(), origin);
+        telling.traces = Traces::start(&settings.traces, settings.environment.word(), &given.instance);
+    }
+    let layers = telling.error_reports.iter().map(ErrorReports::layer).chain(telling.traces.iter().map(Traces::layer));
+    let level = logging::init(&settings.log, speaker, layers).map_err(|error| usage(&error))?;
     if let CliCommand::Doctor(arguments) = &cli.command {
         let context = connect::unchecked(settings, given).await?;
         return doctor::doctor(context, arguments.json, arguments.against_platform, cli.allow_empty).await;

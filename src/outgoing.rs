@@ -89,7 +89,11 @@ impl Caller {
         self.call(request, Bytes::from(json)).await
     }
 
-    async fn call(&self, request: axum::http::request::Builder, body: Bytes) -> Result<Answer, NoAnswer> {
+    /// Sends any request.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) async fn call(&self, request: axum::http::request::Builder, body: Bytes) -> Result<Answer, NoAnswer> {
         let request = request.header(USER_AGENT, concat!("stream-processor/", env!("CARGO_PKG_VERSION")));
         let request = request.body(Full::new(body)).map_err(|_| NoAnswer::Unsendable)?;
         timeout(self.patience, Box::pin(self.exchange(request))).await.unwrap_or(Err(NoAnswer::Silent))

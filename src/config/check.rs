@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use sentry_core::types::Dsn;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use url::{Host, Url};
@@ -140,6 +141,7 @@ fn parse(raw: &Raw, kind: ValueKind) -> Result<CheckedValue, String> {
         ValueKind::SmtpUrl => smtp_url(text(raw)?).map(CheckedValue::Text),
         ValueKind::BaseUrl => base_url(text(raw)?).map(CheckedValue::Text),
         ValueKind::ServiceUrl => service_url(text(raw)?).map(CheckedValue::Text),
+        ValueKind::SentryDsn => sentry_dsn(text(raw)?).map(CheckedValue::Text),
         ValueKind::MongodbUri => mongodb_uri(text(raw)?).map(CheckedValue::Text),
         ValueKind::Database => database(text(raw)?).map(CheckedValue::Text),
         ValueKind::Link(places) => email_links::pattern(text(raw)?, places).map(CheckedValue::Text),
@@ -273,6 +275,14 @@ fn service_url(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("sends addresses over the network without encryption".to_owned())
+    }
+}
+
+fn sentry_dsn(text: &str) -> Result<String, String> {
+    match text.trim().parse::<Dsn>() {
+        Ok(_) => Ok(text.trim().to_owned()),
+        // Its reasons never quote the DSN.
+        Err(error) => Err(format!("is no DSN ({error})")),
     }
 }
 

@@ -31,6 +31,8 @@ pub enum ValueKind {
     BaseUrl,
     /// The URL of a service that is given addresses: https, or http to this machine; no query, no user.
     ServiceUrl,
+    /// The DSN of a project in Sentry.
+    SentryDsn,
     /// A MongoDB connection string. Only its beginning is checked here; the driver checks the rest when it connects.
     MongodbUri,
     /// The name of a MongoDB database on which a change stream can be opened.
@@ -76,6 +78,7 @@ impl ValueKind {
             Self::ServiceUrl => {
                 "a URL that begins with `https://`, or with `http://` for this machine, without query or user".to_owned()
             }
+            Self::SentryDsn => "a DSN of Sentry such as `https://key@sentry.example.com/1`".to_owned(),
             Self::MongodbUri => "a connection string that begins with `mongodb://` or `mongodb+srv://`".to_owned(),
             Self::Database => "the name of a database, not `admin`, `local` or `config`".to_owned(),
             Self::Link(places) => {

@@ -26,7 +26,9 @@ pub use fault::{ConfigFault, ConfigFaults, Origin};
 pub use foreign_writes::ForeignWritesSettings;
 pub use key::{ConfigKey, Fallback, Section, ValueKind};
 pub use layers::{Sources, process_environment};
-pub use outside_settings::{DirectorySettings, LinksSettings, MailSettings, NoticesSettings, SmtpSettings};
+pub use outside_settings::{
+    DirectorySettings, LinksSettings, MailSettings, NoticesSettings, SentrySettings, SmtpSettings, TracesSettings,
+};
 pub use settings::{
     HealthSettings, HttpSettings, LeaseSettings, LogSettings, MongodbSettings, ObfuscateSettings, PhaseSettings,
     PrivacySettings, Settings, StreamSettings, TargetSettings, TokensSettings, UsersSettings, VerifySettings,

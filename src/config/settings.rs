@@ -12,7 +12,9 @@ use super::choices::{
 };
 use super::fault::ConfigFault;
 use super::foreign_writes::ForeignWritesSettings;
-use super::outside_settings::{DirectorySettings, MailSettings, NoticesSettings, SmtpSettings};
+use super::outside_settings::{
+    DirectorySettings, MailSettings, NoticesSettings, SentrySettings, SmtpSettings, TracesSettings,
+};
 use super::throttle::ThrottleSettings;
 use super::ticker::{self, JobSettings, ReminderWindow, TickerSettings};
 use super::values::{Checked, Values, disagreement};
@@ -57,6 +59,9 @@ pub struct Settings {
     pub refresh: RefreshSettings,
     /// The webhook for notices to people.
     pub notices: NoticesSettings,
+    /// Reports of errors.
+    pub sentry: SentrySettings,
+    pub traces: TracesSettings,
     /// The limits of the command `obfuscate`.
     pub obfuscate: ObfuscateSettings,
 }
@@ -254,6 +259,8 @@ impl Settings {
             directory: DirectorySettings::read(&values)?,
             refresh: RefreshSettings { archive_refused: values.boolean("refresh.archive_refused")? },
             notices: NoticesSettings { webhook_url: values.secret("notices.webhook_url")? },
+            sentry: SentrySettings { dsn: values.secret("sentry.dsn")? },
+            traces: TracesSettings::read(&values)?,
             obfuscate: ObfuscateSettings { allowed_databases: values.list("obfuscate.allowed_databases")? },
         })
     }

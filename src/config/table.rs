@@ -39,6 +39,8 @@ pub fn sections() -> Vec<Section> {
         outside::directory(),
         outside::refresh(),
         outside::notices(),
+        outside::sentry(),
+        outside::traces(),
     ]);
     sections.push(obfuscate());
     sections

@@ -185,6 +185,8 @@ fn values_beyond_their_bounds_are_refused() {
         ("SMTP__URL", "smtp://example.com?tls=maybe"),
         ("SMTP__URL", "smtp://user@example.com"),
         ("SMTP__URL", "smtps://example.com?pool=3"),
+        ("SENTRY__DSN", "https://sentry.example.com/1"),
+        ("SENTRY__DSN", "https://key@sentry.example.com"),
         ("LOG__LEVEL", "info,a=loud"),
         ("MONGODB__URI", "http://example.com"),
     ] {

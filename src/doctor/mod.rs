@@ -183,5 +183,7 @@ async fn examine(context: &Context, allow_empty: bool) -> (Vec<Check>, bool) {
     checks.push(reach::mail_links(context));
     checks.push(reach::directory(context).await);
     checks.push(reach::geocoding(context).await);
+    checks.push(reach::sentry(context).await);
+    checks.push(reach::traces(context).await);
     (checks, reachable)
 }

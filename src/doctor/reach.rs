@@ -1,5 +1,5 @@
 //! The checks of `doctor` that connect to other servers than MongoDB: the mail server, the company
-//! directory, the geocoding service.
+//! directory, the geocoding service, Sentry, the receiver of traces.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::mail::reply::SmtpStage;
 use crate::mail::transport::Transport;
 use crate::service::{MAIL_SERVER, missing_mail_server};
 
-/// The longest time for connecting to the company directory or the geocoding service.
+/// The longest time for connecting to the company directory, the geocoding service or Sentry.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn smtp(context: &Context) -> Check {
@@ -115,6 +115,29 @@ pub(super) async fn geocoding(context: &Context) -> Check {
         Some(url) => match answers(url).await {
             Ok(address) => Check::ok("geocoding", format!("{address} answers")),
             Err(found) => Check::failed("geocoding", found, "check directory.geocoding_url and the network"),
+        },
+    }
+}
+
+/// Checks the server that gets the reports of errors. The service works without it, so its absence is no failure.
+pub(super) async fn sentry(context: &Context) -> Check {
+    let Some(dsn) = &context.settings.sentry.dsn else {
+        return Check::ok("sentry", "no sentry.dsn is set: errors are not reported");
+    };
+    // Only host and port are printed: the DSN has a key.
+    match answers(dsn.expose_secret()).await {
+        Ok(address) => Check::ok("sentry", format!("{address} answers")),
+        Err(found) => Check::warning("sentry", found, "check sentry.dsn and the network; errors are not reported"),
+    }
+}
+
+/// Checks the receiver of traces. The service works without it.
+pub(super) async fn traces(context: &Context) -> Check {
+    match &context.settings.traces.endpoint {
+        None => Check::ok("traces", "no traces.endpoint is set: no traces are made"),
+        Some(url) => match answers(url).await {
+            Ok(address) => Check::ok("traces", format!("{address} answers")),
+            Err(found) => Check::warning("traces", found, "check traces.endpoint and the network; traces are dropped"),
         },
     }
 }

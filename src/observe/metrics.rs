@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use prometheus::core::Collector as _;
 use prometheus::{
-    Encoder as _, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
-    TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
+use super::exemplar::HistogramWithExemplars;
 use super::labels::{JOB_STATUSES, OFFER_STATUSES, OTHER};
+use super::openmetrics;
 use super::registration::{KnownLabel, Make};
 use crate::config::Phase;
 use crate::model::names::WatchedCollection;
@@ -69,13 +70,13 @@ pub struct Metrics {
     /// Events per batch.
     pub batch_events: Histogram,
     /// The time from the planning of a batch to its checkpoint, in seconds.
-    pub batch_duration: Histogram,
+    pub batch_duration: HistogramWithExemplars,
     /// The duration of a stage for one chunk, in seconds.
     pub(super) stage_duration: HistogramVec,
     /// The lag in seconds, by the server's clocks; NaN while unknown.
     pub lag: Gauge,
     /// The time from the wall time of an event to its effect, in seconds, for the first and the last event of a batch.
-    pub end_to_end: Histogram,
+    pub end_to_end: HistogramWithExemplars,
     /// The time since the last checkpoint was saved, in seconds; NaN while unknown.
     pub checkpoint_age: Gauge,
     /// The cluster time of the checkpoint, in seconds since 1970.
@@ -299,10 +300,10 @@ impl Metrics {
             offers_anonymized: make.counter("offers_anonymized_total", "Anonymised offers")?,
             users_deactivated: make.counter("users_deactivated_total", "Users that were deactivated")?,
             batch_events: make.histogram("batch_events", "Events per batch", &SIZES)?,
-            batch_duration: make.histogram("batch_duration_seconds", "From planning to checkpoint", &SECONDS)?,
+            batch_duration: make.exemplified("batch_duration_seconds", "From planning to checkpoint", &SECONDS)?,
             stage_duration: make.histograms("stage_duration_seconds", "Time per stage", &["stage"], &SECONDS)?,
             lag: make.gauge("lag_seconds", "Server time minus the cluster time of the last applied position")?,
-            end_to_end: make.histogram("end_to_end_seconds", "From an event's wall time to its effect", &SECONDS)?,
+            end_to_end: make.exemplified("end_to_end_seconds", "From an event's wall time to its effect", &SECONDS)?,
             checkpoint_age: make.gauge("checkpoint_age_seconds", "Time since the checkpoint was saved")?,
             checkpoint_timestamp: make.gauge("checkpoint_timestamp_seconds", "Cluster time of the checkpoint")?,
             oplog_window: make.gauge("oplog_window_seconds", "How far back the oplog reaches")?,
@@ -392,8 +393,13 @@ impl Metrics {
     /// # Errors
     /// A [`prometheus::Error`] when a metric cannot be written as text.
     pub fn text(&self) -> Result<String, prometheus::Error> {
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
-        String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// All metrics as OpenMetrics text, with exemplars.
+    #[must_use]
+    pub(crate) fn openmetrics_text(&self) -> String {
+        let exemplars = [self.batch_duration.exemplars(), self.end_to_end.exemplars()];
+        openmetrics::text(&self.registry.gather(), &exemplars)
     }
 }

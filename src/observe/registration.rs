@@ -6,6 +6,8 @@ use prometheus::{
     Registry,
 };
 
+use super::exemplar::HistogramWithExemplars;
+
 /// A label with all its values. Each value has a counter at 0 from the start, because a missing counter could also mean
 /// a wrong name.
 pub(super) struct KnownLabel<'a> {
@@ -84,6 +86,20 @@ impl Make<'_> {
     pub(super) fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
         let options = HistogramOpts::from(Self::options(name, help)).buckets(buckets.to_vec());
         self.register(Histogram::with_opts(options)?)
+    }
+
+    /// A histogram that keeps exemplars.
+    pub(super) fn exemplified(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &'static [f64],
+    ) -> Result<HistogramWithExemplars, prometheus::Error> {
+        Ok(HistogramWithExemplars::new(
+            format!("stream_processor_{name}"),
+            self.histogram(name, help, buckets)?,
+            buckets,
+        ))
     }
 
     pub(super) fn floats(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {

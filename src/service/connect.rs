@@ -20,15 +20,25 @@ use crate::refusal::{Exit, Refusal};
 use crate::schedule::zone;
 use crate::target::Target;
 
-/// What the command line says beside the configuration.
-#[derive(Debug, Clone, Default)]
+/// What the command line says beside the configuration, and the name of this process.
+#[derive(Debug, Clone)]
 pub struct Given {
+    /// The name of this process, by which the lease knows it.
+    pub instance: String,
     /// True to accept a database without `recruiters`.
     pub allow_empty: bool,
     /// The name of the person who gives the command.
     pub operator: Option<String>,
     /// The time zone of times on the command line.
     pub time_zone: Option<Tz>,
+}
+
+impl Given {
+    /// Makes the name of this process, and takes what the command line says.
+    #[must_use]
+    pub fn new(allow_empty: bool, operator: Option<String>, time_zone: Option<Tz>) -> Self {
+        Self { instance: instance_name(), allow_empty, operator, time_zone }
+    }
 }
 
 /// Connects and checks the server, the database, the privileges and the target. Writes nothing.
@@ -87,7 +97,7 @@ pub async fn unchecked(settings: Settings, given: Given) -> Result<Context, Refu
         environment: settings.environment.word(),
         database: database.name().to_owned(),
         replica_set: String::new(),
-        instance: instance_name(),
+        instance: given.instance,
         operator: operator(&settings, given.operator),
     };
     let deployment = Arc::new(deployment);

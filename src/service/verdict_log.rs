@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::context::Context;
 use crate::error::Failure;
@@ -31,8 +31,11 @@ pub(crate) async fn watch(context: Context, survey: Arc<Survey>, stop: Cancellat
         let (verdict, before_word) = (now.state.word(), before.word());
         match now.severity {
             Severity::Ok => info!(verdict, before = before_word, cause = now.cause, "the verdict changed"),
-            Severity::Warn | Severity::Bad => {
+            Severity::Warn => {
                 warn!(verdict, before = before_word, cause = now.cause, next = now.next, "the verdict changed");
+            }
+            Severity::Bad => {
+                error!(verdict, before = before_word, cause = now.cause, next = now.next, "the verdict changed");
             }
         }
         before = now.state;

@@ -2,6 +2,7 @@
 
 mod chart;
 mod for_people;
+mod metrics_format;
 mod page;
 pub(crate) mod routes;
 mod runbook;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use askama::Template as _;
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -12,7 +12,9 @@ use axum::{Json, Router};
 use bson::DateTime;
 use serde::Serialize;
 use serde_json::json;
+use tower_http::compression::CompressionLayer;
 
+use super::metrics_format::MetricsFormat;
 use super::page::Page;
 use super::runbook;
 use crate::clock;
@@ -74,6 +76,7 @@ pub(crate) fn router(shown: WebState) -> Router {
         .route("/api/healthcheck", get(readyz))
         .with_state(shown)
         .layer(map_response(with_headers))
+        .layer(CompressionLayer::new())
 }
 
 async fn with_headers(mut response: Response) -> Response {
@@ -87,9 +90,27 @@ fn text(kind: &'static str, text: &'static str) -> impl Fn() -> std::future::Rea
     move || std::future::ready(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
-async fn metrics(State(shown): State<WebState>) -> Response {
+/// All metrics, in the format that the client asks for.
+async fn metrics(State(shown): State<WebState>, headers: HeaderMap) -> Response {
+    set_gauges(&shown);
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = MetricsFormat::wanted(&accept.collect::<Vec<_>>().join(","));
+    let metrics = &shown.context.metrics;
+    let text = match format {
+        MetricsFormat::Classic => metrics.text(),
+        MetricsFormat::OpenMetrics => Ok(metrics.openmetrics_text()),
+    };
+    let headers = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")];
+    match text {
+        Ok(text) => (headers, text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// Sets the gauges that must be right at each scrape.
+fn set_gauges(shown: &WebState) {
     let Context { metrics, health, .. } = &shown.context;
-    // These gauges are set at each scrape, so that lag and age grow while nothing moves. An unknown value is NaN, not 0
+    // Lag and age grow while nothing moves. An unknown value is NaN, not 0
     // (spec 03, "Lag").
     metrics.lag.set(health.lag().unwrap_or(f64::NAN));
     metrics.checkpoint_age.set(health.checkpoint_age().unwrap_or(f64::NAN));
@@ -107,10 +128,6 @@ async fn metrics(State(shown): State<WebState>) -> Response {
     metrics.mirroring.set(i64::from(mirrors));
     metrics.oplog_window.set(facts.as_ref().and_then(|facts| facts.oplog_window()).unwrap_or(f64::NAN));
     metrics.token_headroom.set(facts.and_then(|facts| facts.headroom()).unwrap_or(f64::NAN));
-    match metrics.text() {
-        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
 }
 
 /// 200 while all loops of the process give signs of life; otherwise 503 with the dead ones.

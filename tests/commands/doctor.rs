@@ -38,7 +38,7 @@ async fn where_all_is_well_nothing_is_to_be_fixed() {
         assert_eq!(verdicts(&found, check), ["ok"], "{check} in {found:#}");
     }
     assert_ne!(verdicts(&found, "position"), ["failed"], "whatever oplog the machine has: {found:#}");
-    for check in ["smtp", "directory", "geocoding"] {
+    for check in ["smtp", "directory", "geocoding", "sentry", "traces"] {
         assert_eq!(verdicts(&found, check), ["ok"], "{check} in {found:#}");
     }
     let text = Processor::command(&["doctor"], &test, &[]).await.stdout;
@@ -81,15 +81,18 @@ async fn a_mail_server_a_directory_and_a_geocoding_service_are_reached_or_named_
     let test = TestDatabase::create("doctor_reach").await;
     let nobody = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let (smtp, directory) = (format!("smtp://someone:{PASSWORD}@{nobody}"), format!("http://{nobody}/v3"));
+    let sentry = format!("http://{PASSWORD}@{nobody}/1");
     let unreachable = [
         ("SMTP_URL", smtp.as_str()),
         ("STREAM_PROCESSOR__DIRECTORY__BASE_URL", &directory),
         (GEOCODING_URL, &directory),
+        ("SENTRY_DSN", &sentry),
     ];
     let found = doctor(&test, &unreachable, 1).await;
     assert_eq!(failed(&found), BTreeSet::from(["smtp", "directory", "geocoding"]), "{found:#}");
     assert!(finding(&found, "geocoding").1.contains("directory.geocoding_url"), "{found:#}");
     assert!(finding(&found, "smtp").0.contains(&nobody.to_string()) && finding(&found, "smtp").1.contains("smtp.url"));
+    assert_eq!(verdicts(&found, "sentry"), ["warning"], "the service works without it: {found:#}");
     assert!(!found.to_string().contains(PASSWORD));
 
     let production = [("STREAM_PROCESSOR__ENVIRONMENT", "production"), ("STREAM_PROCESSOR__TICKER__ENABLED", "true")];

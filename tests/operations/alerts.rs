@@ -44,7 +44,7 @@ async fn a_prometheus_answers_what_the_alerts_and_the_dashboard_ask() {
     test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
     let (leader, standby) = (started(&test).await, started(&test).await);
     caught_up(&test.database).await;
-    let prometheus = Prometheus::start(&[&leader, &standby]);
+    let prometheus = Prometheus::start(&[&leader, &standby], &[]);
     eventually(PATIENCE, "both are scraped, and a rate can be calculated", async || {
         let scraped = prometheus.query("count(rate(stream_processor_jobs_projected_total[5s]))").await;
         (scraped.pointer("/0/value/1")? == "2").then_some(())
@@ -121,7 +121,7 @@ pub(super) fn deploy(path: &str) -> PathBuf {
 }
 
 /// A server with our rules that scrapes every second.
-struct Prometheus {
+pub(super) struct Prometheus {
     address: String,
     http: reqwest::Client,
     _process: GuardedProcess,
@@ -130,7 +130,8 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    fn start(instances: &[&Processor]) -> Self {
+    /// `arguments` are further ones of its command line.
+    pub(super) fn start(instances: &[&Processor], arguments: &[&str]) -> Self {
         let folder = TemporaryFolder::create("stream-processor-prometheus-").unwrap();
         let targets: Vec<&str> = instances.iter().map(|instance| instance.address()).collect();
         let configuration = format!(
@@ -142,7 +143,7 @@ impl Prometheus {
         let address = format!("127.0.0.1:{}", free_port().unwrap());
         let mut command = Command::new(find_prometheus().unwrap().server);
         command.current_dir(folder.path()).args(["--config.file=prometheus.yaml", "--storage.tsdb.path=data"]);
-        command.arg(format!("--web.listen-address={address}"));
+        command.arg(format!("--web.listen-address={address}")).args(arguments);
         let log = folder.path().join("log");
         let process = GuardedProcess::start(&command, &log, &log).unwrap();
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
@@ -150,7 +151,7 @@ impl Prometheus {
     }
 
     /// The `data` of an answer of its API.
-    async fn get(&self, path: &str) -> Value {
+    pub(super) async fn get(&self, path: &str) -> Value {
         eventually(PATIENCE, "Prometheus answers", async || {
             let answer = self.http.get(format!("http://{}{path}", self.address)).send().await.ok()?;
             // While it starts it says no.

@@ -100,7 +100,7 @@ fn each_base_image_is_an_argument_that_the_workflow_pins() {
 }
 
 /// The variables of the platform's `.infra/.env_server` that its old worker and its e-mails used.
-const OF_THE_PLATFORM: [&str; 9] = [
+const OF_THE_PLATFORM: [&str; 10] = [
     "LBA_MONGODB_URI",
     "LBA_PUBLIC_URL",
     "LBA_SMTP_AUTH_USER",
@@ -110,6 +110,7 @@ const OF_THE_PLATFORM: [&str; 9] = [
     "LBA_AUTH_USER_JWT_SECRET",
     "LBA_JOB_SLACK_WEBHOOK",
     "LBA_ENTREPRISE_API_KEY",
+    "LBA_SERVER_SENTRY_DSN",
 ];
 
 #[test]
@@ -136,6 +137,7 @@ fn the_service_of_the_platform_takes_its_variables_and_the_program_takes_what_th
         "LBA_SMTP_PORT" => "587",
         "LBA_SMTP_HOST" => "host.example",
         "LBA_LOG_LEVEL" => "info",
+        "LBA_SERVER_SENTRY_DSN" => "https://key@host.example/1",
         _ => "a-word-that-is-long-enough-to-be-a-key",
     };
     let mut check = Command::new(env!("CARGO_BIN_EXE_stream-processor"));

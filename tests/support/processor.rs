@@ -61,7 +61,10 @@ impl Processor {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stream-processor"));
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if ["MONGODB_", "SMTP_", "STREAM_PROCESSOR_", "RUST_LOG"].iter().any(|prefix| text.starts_with(prefix)) {
+            if ["MONGODB_", "SENTRY_", "SMTP_", "STREAM_PROCESSOR_", "RUST_LOG"]
+                .iter()
+                .any(|prefix| text.starts_with(prefix))
+            {
                 command.env_remove(name);
             }
         }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use tokio::net::TcpListener;
 
@@ -14,7 +14,10 @@ pub(crate) struct Asked {
     pub path: String,
     pub query: String,
     pub authorization: Option<String>,
+    pub headers: HeaderMap,
     pub body: String,
+    /// The body as it came, which need not be text.
+    pub bytes: Vec<u8>,
 }
 
 /// What is answered.
@@ -70,7 +73,9 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
         path: head.uri.path().to_owned(),
         query: head.uri.query().unwrap_or_default().to_owned(),
         authorization: head.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned()),
-        body: String::from_utf8(body.to_vec()).unwrap(),
+        headers: head.headers,
+        body: String::from_utf8_lossy(&body).into_owned(),
+        bytes: body.to_vec(),
     };
     let before = {
         let mut all = shared.asked.lock().unwrap();
