@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use bson::Timestamp;
 
+use crate::masking::without_addresses;
 use crate::model::names::WatchedCollection;
 use crate::source::event::{Event, Operation};
 
 /// The greatest number of different paths. Writes of further paths are counted together.
 const MOST: usize = 1_000;
 /// The longest path that is told, in characters.
-const LONGEST: usize = 200;
+const LONGEST: usize = 80;
 
 /// What an event without names of paths changed.
 const WHOLE: [(Operation, &str); 3] =
@@ -66,11 +67,12 @@ impl ChangedFields {
     }
 }
 
-/// The path with `*` in place of each index of a list, so that the same field of all jobs is one path.
+/// The path with `*` in place of each index of a list, so that the same field of all jobs is one path. A name may be
+/// anything, also an e-mail address.
 fn folded(path: &str) -> String {
     let is_index = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let parts: Vec<&str> = path.split('.').map(|part| if is_index(part) { "*" } else { part }).collect();
-    parts.join(".").chars().take(LONGEST).collect()
+    without_addresses(&parts.join(".")).chars().take(LONGEST).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> 
     if rows.is_empty() {
         return Vec::new();
     }
-    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| printable(cell).into_owned())).collect();
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| row.each_ref().map(|cell| printable(cell).into_owned())).collect();
     let is_number = |cell: &str| !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit());
     let columns: [(usize, bool); N] = std::array::from_fn(|column| {
         let cells = || rows.iter().filter_map(|row| row.get(column));

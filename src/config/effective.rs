@@ -85,7 +85,8 @@ pub(super) fn without_credentials(text: &str) -> String {
     let address = if hosts.split(',').all(is_host) { address } else { MASK };
     let query = query.map_or_else(String::new, |query| {
         let is_of_mongodb = scheme.starts_with("mongodb");
-        let options: Vec<String> = query.split('&').map(|option| without_secret_option(option, is_of_mongodb)).collect();
+        let options: Vec<String> =
+            query.split('&').map(|option| without_secret_option(option, is_of_mongodb)).collect();
         format!("?{}", options.join("&"))
     });
     format!("{scheme}://{user}{address}{query}")
@@ -109,15 +110,10 @@ fn is_host(host: &str) -> bool {
 fn without_secret_option(option: &str, is_of_mongodb: bool) -> String {
     let (name, value) = option.split_once('=').unwrap_or((option, ""));
     let lower = name.to_lowercase();
-    let is_secret = match is_of_mongodb {
-        true => ["password", "properties", "token", "secret"].iter().any(|word| lower.contains(word)),
-        false => !value.is_empty() && !(value.starts_with('{') && value.ends_with('}')),
-    };
-    if is_secret {
-        format!("{name}={MASK}")
-    } else {
-        option.to_owned()
-    }
+    let is_placeholder = value.is_empty() || value.starts_with('{') && value.ends_with('}');
+    let names_secret = || ["password", "properties", "token", "secret"].iter().any(|word| lower.contains(word));
+    let is_secret = if is_of_mongodb { names_secret() } else { !is_placeholder };
+    if is_secret { format!("{name}={MASK}") } else { option.to_owned() }
 }
 
 #[cfg(test)]

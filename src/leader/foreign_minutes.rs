@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt as _;
-use mongodb::Database;
 use serde::{Deserialize, Serialize};
 
 use super::foreign_counts::{ForeignCounts, beginning, document};

@@ -254,9 +254,10 @@ impl Signals {
         let signals = collection(database, SIGNALS);
         let open = doc! { "_id": &found.id, "state": { "$nin": signal_state::ANSWERED.to_vec() } };
         let answered = async {
-            match found.is_small {
-                true => signals.update_one(open, doc! { "$set": set }).await,
-                false => signals.replace_one(open, set).await,
+            if found.is_small {
+                signals.update_one(open, doc! { "$set": set }).await
+            } else {
+                signals.replace_one(open, set).await
             }
         };
         with_deadline(answered).await.map_err(Failure::Write)?;
