@@ -22,6 +22,7 @@ mod interruption;
 pub mod logging;
 mod outgoing;
 pub mod refusal;
+pub mod traces;
 
 // Shared by the modules below: context, lease, signs of life, database access, metrics and health, tasks.
 mod context;

@@ -10,8 +10,9 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 use crate::config::{DEFAULT_LEVEL, LogFormat, LogSettings};
 use crate::progress::LinesBesideBar;
 
-/// Directives that silence libraries with many log lines. A directive for the same library in `log.level` wins.
-const QUIET: &str = "mongodb=warn,hickory=warn,rustls=warn,hyper=warn";
+/// Directives that silence libraries with many log lines, and the spans of traces, which would hide the names of the deployment.
+/// A directive for the same library in `log.level` wins.
+const QUIET: &str = "mongodb=warn,hickory=warn,rustls=warn,hyper=warn,otel_spans=off";
 
 /// The reasons for which logging cannot be set up.
 #[derive(Debug, thiserror::Error)]

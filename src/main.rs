@@ -13,6 +13,7 @@ use stream_processor::logging::{self, Speaker};
 use stream_processor::refusal::{Exit, Refusal};
 use stream_processor::service::connect::{self, Given};
 use stream_processor::service::reload::ConfigurationInForce;
+use stream_processor::traces::Traces;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -25,7 +26,7 @@ async fn main() -> ExitCode {
     let as_json = cli::prints_json(&matches);
     // Until the configuration says something else, the log of the service is JSON where nobody watches.
     let log_is_json = matches!(cli.command, CliCommand::Run(_)) && !std::io::stderr().is_terminal();
-    let mut telling = Telling { log_is_json, error_reports: None };
+    let mut telling = Telling { log_is_json, error_reports: None, traces: None };
     let ended = execute(cli, &mut telling).await;
     let code = match ended {
         Ok(exit) => {
@@ -51,12 +52,14 @@ async fn main() -> ExitCode {
     code
 }
 
-/// How the process tells why it could not do its command.
+/// How the process tells others what it does, and why it could not do its command.
 struct Telling {
     /// True if the log tells it, as JSON.
     log_is_json: bool,
     /// The reporter of errors, where there is one.
     error_reports: Option<ErrorReports>,
+    /// The traces, where they are wanted.
+    traces: Option<Traces>,
 }
 
 impl Drop for Telling {
@@ -64,6 +67,9 @@ impl Drop for Telling {
     fn drop(&mut self) {
         if let Some(reports) = &self.error_reports {
             reports.finish();
+        }
+        if let Some(traces) = &self.traces {
+            traces.finish();
         }
     }
 }
@@ -97,8 +103,9 @@ async fn execute(cli: Cli, telling: &mut Telling) -> Result<Exit, Refusal> {
         telling.log_is_json = logging::is_json(&settings.log);
         let origin = ReportOrigin { environment: settings.environment.word(), instance: &given.instance };
         telling.error_reports = ErrorReports::start(settings.sentry.dsn.as_ref(), origin);
+        telling.traces = Traces::start(&settings.traces, settings.environment.word(), &given.instance);
     }
-    let layers = telling.error_reports.iter().map(|reports| reports.layer());
+    let layers = telling.error_reports.iter().map(ErrorReports::layer).chain(telling.traces.iter().map(Traces::layer));
     let level = logging::init(&settings.log, speaker, layers).map_err(|error| usage(&error))?;
     if let CliCommand::Doctor(arguments) = &cli.command {
         let context = connect::unchecked(settings, given).await?;

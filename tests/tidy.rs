@@ -54,7 +54,7 @@ const LAYERS: [&[&str]; 24] = [
         "version",
     ],
     &["config", "error"],
-    &["error_reports", "interruption"],
+    &["error_reports", "interruption", "traces"],
     &["logging", "notices", "observe", "refusal", "tasks"],
     &["mongo"],
     &["source"],

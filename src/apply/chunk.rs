@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use mongodb::raw_batch_cursor::RawBatch;
+use tracing::Instrument as _;
 
 use super::affected_recruiters::anonymized_jobs;
 use super::job_chunk::JobChunks;
@@ -25,6 +26,7 @@ use crate::model::{Recruiter, value};
 use crate::mongo::reads::documents;
 use crate::observe::facts::{ChunkStage, SkippedJob};
 use crate::plan::Touch;
+use crate::traces;
 use crate::write::dead_letters::{Address, DeadLetter, EventPosition};
 use crate::write::links::Jobs;
 use crate::write::update_reply::Refused;
@@ -79,15 +81,15 @@ impl Stages {
             self.check_preemption()?;
             let mut chunk = self.decode_jobs(&jobs, &mut done.told);
             let timer = self.metrics.stage_timer(ChunkStage::Fetch);
-            let (fetched, links) = futures::try_join!(
-                chunk.fetch(&mut self.offers, &mut self.references, ahead.take()),
-                links::read(&self.database, &whole),
-            )?;
+            let fetched = chunk.fetch(&mut self.offers, &mut self.references, ahead.take());
+            let both = futures::future::try_join(fetched, links::read(&self.database, &whole));
+            let (fetched, links) = both.instrument(traces::stage("fetch")).await?;
             timer.observe_duration();
             failpoint::passed("fetched");
 
             let timer = self.metrics.stage_timer(ChunkStage::Project);
-            let mut changes = self.project_and_compare(&mut chunk, fetched).await?;
+            let projected = self.project_and_compare(&mut chunk, fetched).instrument(traces::stage("project"));
+            let mut changes = projected.await?;
             timer.observe_duration();
             failpoint::passed("projected");
 
@@ -100,11 +102,14 @@ impl Stages {
             };
             whole.clear();
             link_changes.grown.extend(links_ahead(&touched, &chunk.offers, &changes));
-            self.settle_links(link_changes, &touched, lost, &mut done, position).await?;
+            let trace = traces::stage("write");
+            let settled = self.settle_links(link_changes, &touched, lost, &mut done, position);
+            settled.instrument(trace.clone()).await?;
             let progress = LinkProgress { grown: &done.grown, lost, all_linked: done.unlinked.is_empty() };
-            let again = self.settle_shared(&touched, position, progress, &mut chunk, &mut changes).await?;
+            let shared = self.settle_shared(&touched, position, progress, &mut chunk, &mut changes);
+            let again = shared.instrument(trace.clone()).await?;
             done.again.extend(again);
-            self.write_chunk(chunk, changes, &done.unlinked, position).await?;
+            self.write_chunk(chunk, changes, &done.unlinked, position).instrument(trace).await?;
             failpoint::passed("written");
             timer.observe_duration();
             next = job_chunks.next();

@@ -27,7 +27,7 @@ pub use foreign_writes::ForeignWritesSettings;
 pub use key::{ConfigKey, Fallback, Section, ValueKind};
 pub use layers::{Sources, process_environment};
 pub use outside_settings::{
-    DirectorySettings, LinksSettings, MailSettings, NoticesSettings, SentrySettings, SmtpSettings,
+    DirectorySettings, LinksSettings, MailSettings, NoticesSettings, SentrySettings, SmtpSettings, TracesSettings,
 };
 pub use settings::{
     HealthSettings, HttpSettings, LeaseSettings, LogSettings, MongodbSettings, ObfuscateSettings, PhaseSettings,

@@ -1,5 +1,5 @@
 //! The part of the table of keys about other servers than MongoDB: the mail server, the company directory, the webhook
-//! for notices, Sentry.
+//! for notices, Sentry, the receiver of traces.
 
 use std::time::Duration;
 
@@ -216,6 +216,28 @@ pub(super) fn sentry() -> Section {
             .secret()
             .short("SENTRY_DSN"),
             secret_file("sentry.dsn_file", "A file that holds the DSN."),
+        ],
+    )
+}
+
+pub(super) fn traces() -> Section {
+    Section::new(
+        "traces",
+        "Traces of the work of `run`, by OTLP over HTTP (protobuf): a batch of the stream, a run of a time-based job and a \
+         command are a trace each, without values of documents.",
+        vec![
+            ConfigKey::new(
+                "traces.endpoint",
+                ValueKind::Url(&["http", "https"]),
+                Fallback::Unset("http://collector.example.com:4318/v1/traces"),
+                "Where traces are sent, with the whole path. Without it, none are made.",
+            ),
+            ConfigKey::new(
+                "traces.sample_one_in",
+                ValueKind::Count { min: 1, max: 1_000_000 },
+                Fallback::Value("1"),
+                "One of so many traces is sent: 1 sends all, 100 one per cent.",
+            ),
         ],
     )
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::fault::ConfigFault;
-use super::values::Values;
+use super::values::{Values, disagreement};
 
 /// The settings of `[smtp]`.
 #[derive(Debug, Clone)]
@@ -98,6 +98,31 @@ pub struct NoticesSettings {
 pub struct SentrySettings {
     /// The DSN of the project, from `sentry.dsn` or the file of `sentry.dsn_file`. `None`: nothing is reported.
     pub dsn: Option<SecretString>,
+}
+
+/// The settings of `[traces]`.
+#[derive(Debug, Clone)]
+pub struct TracesSettings {
+    /// The URL to which traces are sent. `None`: no traces are made.
+    pub endpoint: Option<String>,
+    /// One of so many traces is sent.
+    pub sample_one_in: u32,
+}
+
+impl TracesSettings {
+    pub(super) fn read(values: &Values<'_>) -> Result<Self, ConfigFault> {
+        let one_in = "traces.sample_one_in";
+        Ok(Self {
+            endpoint: values.optional_text("traces.endpoint")?,
+            sample_one_in: u32::try_from(values.count(one_in)?).map_err(|_| disagreement(one_in))?,
+        })
+    }
+
+    /// The part of all traces that is sent, from 0 to 1.
+    #[must_use]
+    pub fn sampled(&self) -> f64 {
+        f64::from(self.sample_one_in).recip()
+    }
 }
 
 impl SmtpSettings {

@@ -12,7 +12,9 @@ use super::choices::{
 };
 use super::fault::ConfigFault;
 use super::foreign_writes::ForeignWritesSettings;
-use super::outside_settings::{DirectorySettings, MailSettings, NoticesSettings, SentrySettings, SmtpSettings};
+use super::outside_settings::{
+    DirectorySettings, MailSettings, NoticesSettings, SentrySettings, SmtpSettings, TracesSettings,
+};
 use super::throttle::ThrottleSettings;
 use super::ticker::{self, JobSettings, ReminderWindow, TickerSettings};
 use super::values::{Checked, Values, disagreement};
@@ -59,6 +61,7 @@ pub struct Settings {
     pub notices: NoticesSettings,
     /// Reports of errors.
     pub sentry: SentrySettings,
+    pub traces: TracesSettings,
     /// The limits of the command `obfuscate`.
     pub obfuscate: ObfuscateSettings,
 }
@@ -257,6 +260,7 @@ impl Settings {
             refresh: RefreshSettings { archive_refused: values.boolean("refresh.archive_refused")? },
             notices: NoticesSettings { webhook_url: values.secret("notices.webhook_url")? },
             sentry: SentrySettings { dsn: values.secret("sentry.dsn")? },
+            traces: TracesSettings::read(&values)?,
             obfuscate: ObfuscateSettings { allowed_databases: values.list("obfuscate.allowed_databases")? },
         })
     }

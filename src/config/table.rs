@@ -40,6 +40,7 @@ pub fn sections() -> Vec<Section> {
         outside::refresh(),
         outside::notices(),
         outside::sentry(),
+        outside::traces(),
     ]);
     sections.push(obfuscate());
     sections

@@ -184,5 +184,6 @@ async fn examine(context: &Context, allow_empty: bool) -> (Vec<Check>, bool) {
     checks.push(reach::directory(context).await);
     checks.push(reach::geocoding(context).await);
     checks.push(reach::sentry(context).await);
+    checks.push(reach::traces(context).await);
     (checks, reachable)
 }

@@ -1,5 +1,5 @@
 //! The checks of `doctor` that connect to other servers than MongoDB: the mail server, the company
-//! directory, the geocoding service, Sentry.
+//! directory, the geocoding service, Sentry, the receiver of traces.
 
 use std::time::Duration;
 
@@ -128,6 +128,17 @@ pub(super) async fn sentry(context: &Context) -> Check {
     match answers(dsn.expose_secret()).await {
         Ok(address) => Check::ok("sentry", format!("{address} answers")),
         Err(found) => Check::warning("sentry", found, "check sentry.dsn and the network; errors are not reported"),
+    }
+}
+
+/// Checks the receiver of traces. The service works without it.
+pub(super) async fn traces(context: &Context) -> Check {
+    match &context.settings.traces.endpoint {
+        None => Check::ok("traces", "no traces.endpoint is set: no traces are made"),
+        Some(url) => match answers(url).await {
+            Ok(address) => Check::ok("traces", format!("{address} answers")),
+            Err(found) => Check::warning("traces", found, "check traces.endpoint and the network; traces are dropped"),
+        },
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bson::{Bson, DateTime};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{Instrument as _, Span, debug, warn};
 
 use super::checkpoint::{Applied, Checkpoints};
 use super::reader::{EVENTS_PER_REPLY, Incoming};
@@ -32,6 +32,7 @@ use crate::source::cursor::StreamReply;
 use crate::source::event::Event;
 use crate::tasks::pause;
 use crate::ticker::write_access::OfferWriteLock;
+use crate::traces;
 use crate::write::dead_letters::EventPosition;
 use crate::write::lease_check::Validity;
 use crate::write::update_command;
@@ -103,8 +104,15 @@ impl Pipeline {
         while let Some(incoming) = self.next().await? {
             match incoming {
                 Incoming::Reply { reply, is_full } => {
-                    let (batch, gap) = self.merge(reply, is_full).await;
-                    Box::pin(self.handle(&batch)).await?;
+                    // An idle stream has no traces.
+                    let (trace, read) = if reply.events.is_empty() {
+                        (Span::none(), Span::none())
+                    } else {
+                        let trace = traces::batch(self.apply.stages.phase.word());
+                        (trace.clone(), trace.in_scope(|| traces::stage("read")))
+                    };
+                    let (batch, gap) = self.merge(reply, is_full).instrument(read).await;
+                    Box::pin(self.handle(&batch)).instrument(trace).await?;
                     self.tend_sources(batch.last.position.cluster_time().time).await?;
                     if let Some(gap) = gap {
                         self.open_gap(gap).await?;
@@ -200,8 +208,9 @@ impl Pipeline {
         pause(&self.stop, self.apply.stages.throttle.before_batch()).await;
         self.health.batch_begins();
         let began = clock::instant();
-        let plan = plan(&batch.events);
+        let plan = traces::stage("plan").in_scope(|| plan(&batch.events));
         self.report(&batch.events, &plan);
+        Span::current().record("events", batch.events.len()).record("touches", plan.touches.len());
         let wall_time = applied.wall_time.unwrap_or_else(clock::now);
         let position = EventPosition {
             token: Bson::Document(applied.token.to_document()),
@@ -242,7 +251,7 @@ impl Pipeline {
         self.count_writes(before);
         drop(offer_write_lock);
         failpoint::passed("applied");
-        self.checkpoints.save(applied).await?;
+        self.checkpoints.save(applied).instrument(traces::stage("checkpoint")).await?;
         failpoint::passed("checkpointed");
         self.health.checkpointed();
         Ok(())
@@ -335,7 +344,10 @@ impl Pipeline {
     fn measure(&self, batch: &Batch, began: Instant) {
         let metrics = &self.apply.stages.metrics;
         let position = batch.last.position.cluster_time().time;
-        let origin = ExemplarOrigin::Position(DateTime::from_millis(i64::from(position) * 1_000));
+        let origin = match traces::id(&Span::current()) {
+            Some(id) => ExemplarOrigin::Trace(id),
+            None => ExemplarOrigin::Position(DateTime::from_millis(i64::from(position) * 1_000)),
+        };
         metrics.batch_duration.observe(began.elapsed().as_secs_f64(), Some(origin.clone()));
         let now = clock::now();
         // The canary's own events would hide the others. Of those, the oldest and the newest are enough: the times of

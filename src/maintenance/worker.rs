@@ -4,7 +4,7 @@
 use bson::{DateTime, doc, oid::ObjectId};
 use mongodb::Database;
 use resume_tokens::Store;
-use tracing::info;
+use tracing::{Instrument as _, Span as TracingSpan, info};
 
 use super::backfill::{self, AFTER_OTHER};
 use super::backfill_mirror;
@@ -25,6 +25,7 @@ use crate::mongo::server_clock::server_time;
 use crate::phase::Phase;
 use crate::phase::watcher::KnownPhase;
 use crate::source::scan;
+use crate::traces;
 use crate::write::Writer;
 use crate::write::transaction::Fence;
 
@@ -52,6 +53,8 @@ pub(crate) struct MaintenanceWorker {
     resync_written: WriteCounts,
     /// The replay that is carried out; `None` if there is none, or after a failure.
     replaying: Option<Replaying>,
+    /// The trace of the command that is taken up.
+    trace: TracingSpan,
 }
 
 impl MaintenanceWorker {
@@ -74,6 +77,7 @@ impl MaintenanceWorker {
             positions,
             resync_written: WriteCounts::default(),
             replaying: None,
+            trace: TracingSpan::none(),
         }
     }
 
@@ -96,6 +100,7 @@ impl MaintenanceWorker {
             self.command = stored_commands::take_up(database, Lane::Pipeline, only, self.fence.term).await?;
             if let Some(stored) = &self.command {
                 info!(command = %stored.id, order = stored.command.name(), "a command starts");
+                self.trace = traces::command(stored.command.name());
             }
         }
         if let Some(stored) = &self.command
@@ -104,7 +109,7 @@ impl MaintenanceWorker {
             let outcome = refused([CANCELLED.to_owned()]);
             stored_commands::finish(database, stored.id, self.fence.term, &outcome).await?;
             command_end::tell(&self.fence.writer, stored, &outcome);
-            (self.command, self.replaying) = (None, None);
+            (self.command, self.replaying, self.trace) = (None, None, TracingSpan::none());
         }
         Ok(())
     }
@@ -126,7 +131,8 @@ impl MaintenanceWorker {
     pub(crate) async fn step(&mut self, apply: &mut Apply) -> Result<(), Unfinished> {
         if let Some(resync) = &mut self.resync {
             let before = apply.stages.write_counts;
-            let ended = Box::pin(resync.step(apply, &self.fence.writer)).await?;
+            let step = Box::pin(resync.step(apply, &self.fence.writer));
+            let ended = step.instrument(traces::command("resync")).await?;
             self.resync_written.add_since(before, apply.stages.write_counts);
             if ended {
                 let (began, written) = (resync.began, std::mem::take(&mut self.resync_written));
@@ -139,7 +145,8 @@ impl MaintenanceWorker {
             return Ok(());
         };
         let before = stored.progress.clone();
-        let outcome = Box::pin(self.carry_out(&mut stored, apply)).await;
+        let trace = self.trace.clone();
+        let outcome = Box::pin(self.carry_out(&mut stored, apply)).instrument(trace).await;
         let (database, id) = (&apply.stages.database, stored.id);
         // The command is kept until its outcome is stored. After a failure the step is repeated and changes nothing.
         let stored = self.command.insert(stored);
@@ -147,7 +154,7 @@ impl MaintenanceWorker {
             Some(outcome) => {
                 stored_commands::finish(database, id, self.fence.term, &outcome).await?;
                 command_end::tell(&self.fence.writer, stored, &outcome);
-                self.command = None;
+                (self.command, self.trace) = (None, TracingSpan::none());
                 Ok(())
             }
             None if stored.progress == before || !scan::is_storable(stored.progress.get(AFTER_OTHER)) => Ok(()),

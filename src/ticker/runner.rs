@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bson::{DateTime, oid::ObjectId};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument as _, info, warn};
 
 use super::job::TimedJob;
 use super::job_context::{JobContext, LineListener};
@@ -33,6 +33,7 @@ use crate::observe::repeated_failure::RepeatedFailure;
 use crate::phase::watcher::Followed;
 use crate::retry::Delays;
 use crate::tasks::pause;
+use crate::traces;
 use crate::write::lease_check::Validity;
 use crate::write::transaction::Fence;
 
@@ -253,7 +254,11 @@ impl Ticker {
     ) -> Result<(RunEnd, JobReport), Unfinished> {
         failpoint::passed("job-claimed");
         let began = clock::instant();
-        let (end, report) = self.attempt(job_order, id, times, changed).await?;
+        let trace = traces::job(job_order.name());
+        let (end, report) = self.attempt(job_order, id, times, changed).instrument(trace.clone()).await?;
+        trace.record("outcome", end.outcome.as_str()).record("matched", report.matched);
+        trace.record("changed", report.changed).record("failed", report.failed);
+        drop(trace);
         failpoint::passed("job-done");
         let (database, term) = (&self.context.database, self.handles.fence.term);
         let finished = self.context.clock.now(database).await?;

@@ -38,7 +38,7 @@ async fn where_all_is_well_nothing_is_to_be_fixed() {
         assert_eq!(verdicts(&found, check), ["ok"], "{check} in {found:#}");
     }
     assert_ne!(verdicts(&found, "position"), ["failed"], "whatever oplog the machine has: {found:#}");
-    for check in ["smtp", "directory", "geocoding", "sentry"] {
+    for check in ["smtp", "directory", "geocoding", "sentry", "traces"] {
         assert_eq!(verdicts(&found, check), ["ok"], "{check} in {found:#}");
     }
     let text = Processor::command(&["doctor"], &test, &[]).await.stdout;

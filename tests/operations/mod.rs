@@ -18,6 +18,7 @@ mod status_page;
 mod systemd;
 mod throttle;
 mod tls;
+mod traces;
 mod verdict;
 mod verification;
 mod verification_beside_writes;

@@ -23,6 +23,14 @@ async fn a_client_that_asks_for_openmetrics_gets_it_compressed_if_it_wants_and_o
     until_no_resync(&test.database).await;
     test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
     settled(&test.database).await;
+    // A batch is measured right after its checkpoint.
+    let names_of = ["stream_processor_end_to_end_seconds_bucket", "stream_processor_batch_duration_seconds_bucket"];
+    eventually(PATIENCE, "both histograms have an exemplar", async || {
+        let text = String::from_utf8(get(&processor, OPEN_METRICS, "identity").await.2).unwrap();
+        let has = |name: &&str| text.lines().any(|line| line.starts_with(*name) && line.contains("# {position=\"20"));
+        names_of.iter().all(has).then_some(())
+    })
+    .await;
 
     let (kind, encoding, classic) = get(&processor, "*/*", "identity").await;
     assert_eq!((kind.as_str(), encoding.as_str()), ("text/plain; version=0.0.4; charset=utf-8", ""));
@@ -36,10 +44,6 @@ async fn a_client_that_asks_for_openmetrics_gets_it_compressed_if_it_wants_and_o
     assert!(open.ends_with("\n# EOF\n") && open.matches("# EOF").count() == 1, "{open}");
     assert!(open.contains("# TYPE stream_processor_events counter\n"), "{open}");
     assert!(open.contains("stream_processor_end_to_end_seconds_bucket{le=\"5.0\"}"), "{open}");
-    let exemplars: Vec<&str> = open.lines().filter(|line| line.contains(" # {")).collect();
-    for name in ["stream_processor_end_to_end_seconds_bucket", "stream_processor_batch_duration_seconds_bucket"] {
-        assert!(exemplars.iter().any(|line| line.starts_with(name) && line.contains("{position=\"20")), "{open}");
-    }
     assert!(!open.contains(PERSONAL) && !open.contains('@'), "{open}");
     assert_eq!(names(&classic), names(&open), "both have the same metrics");
 
