@@ -27,9 +27,7 @@ async fn a_batch_a_job_and_a_command_are_a_trace_each_with_their_stages() {
     let test = TestDatabase::create("traces_all").await;
     let server = WebServer::start(|_, _| Answer::Say(200, String::new())).await;
     let endpoint = format!("{}/v1/traces", server.url());
-    // The level of the log does not decide about traces.
-    let settings =
-        [(ENDPOINT, endpoint.as_str()), ("STREAM_PROCESSOR__LOG__LEVEL", "off,stream_processor::leader=debug")];
+    let settings = [(ENDPOINT, endpoint.as_str()), ("STREAM_PROCESSOR__LOG__LEVEL", "debug")];
     let processor = started_with(&test, &settings).await;
     until_no_resync(&test.database).await;
     test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
