@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use crate::error::Failure;
+use resume_tokens::StoreError;
+
+use crate::error::{Directive, Failure};
 use crate::interruption::Unfinished;
 
 /// The exit code of a command (spec 06).
@@ -54,6 +56,45 @@ impl From<Failure> for Refusal {
 
 impl From<Unfinished> for Refusal {
     fn from(unfinished: Unfinished) -> Self {
-        Self::new(Exit::Database, format!("{unfinished}; {}", unfinished.advice()))
+        let advice = unfinished.failure().map_or(AGAIN, command_advice);
+        Self::new(Exit::Database, format!("{unfinished}; {advice}"))
+    }
+}
+
+const AGAIN: &str = "give the command again";
+
+/// The advice about a command that a failure ended. The service repeats by itself what failed, and such a command does not.
+pub(crate) fn command_advice(failure: &Failure) -> &'static str {
+    match (failure, failure.directive()) {
+        (Failure::OwnDocument { .. } | Failure::Store(StoreError::Io { .. }), _) => failure.advice(),
+        (_, Directive::Retry | Directive::Reopen) => AGAIN,
+        (_, Directive::RetryUnready) => {
+            "check the privileges and credentials of the MongoDB user, and give the command again"
+        }
+        (_, Directive::PassOver) => {
+            "give the command again; if the failure stays, look up its code in MongoDB's manual"
+        }
+        (_, Directive::Resync | Directive::Stop) => failure.advice(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interruption::Interruption;
+
+    #[test]
+    fn a_command_that_ended_says_to_give_it_again_and_not_that_it_goes_on() {
+        let ended: [Unfinished; 5] = [
+            Failure::Overdue.into(),
+            Failure::Stalled.into(),
+            Failure::Reply("cursor").into(),
+            Interruption::PhaseChanged.into(),
+            Interruption::LeaseLost.into(),
+        ];
+        for unfinished in ended {
+            let said = Refusal::from(unfinished).message;
+            assert!(said.contains("give the command again") && !said.contains("nothing to do"), "{said}");
+        }
     }
 }

@@ -35,12 +35,17 @@ pub(crate) fn shown_text(text: &str, zone: Tz) -> String {
     DateTime::parse_rfc3339_str(text).map_or_else(|_| text.to_owned(), |time| shown(time, zone))
 }
 
-/// The same for each time in UTC that stands as a word in sentences.
+/// The same for each time in UTC that stands as a word in sentences. A time that [`shown`] wrote stays as it is: it is in UTC
+/// behind the same time in the zone.
 #[must_use]
 pub(crate) fn shown_times(text: &str, zone: Tz) -> String {
+    // The time in the zone that is the word before.
+    let mut there = None;
     let word = |word: &str| {
         let time = word.trim_matches(|sign: char| !sign.is_ascii_alphanumeric());
-        let is_time = time.ends_with('Z') && time.contains('T');
+        let (read, is_utc) = (DateTime::parse_rfc3339_str(time).ok(), time.ends_with('Z'));
+        let before = std::mem::replace(&mut there, read.filter(|_| !is_utc));
+        let is_time = is_utc && time.contains('T') && (read.is_none() || read != before);
         if is_time { word.replacen(time, &shown_text(time, zone), 1) } else { word.to_owned() }
     };
     text.split_inclusive(char::is_whitespace).map(word).collect()
@@ -69,5 +74,8 @@ mod tests {
         let time = "2026-11-29T16:04:05+01:00 (15:04:05Z)";
         assert_eq!(there, format!("ended {time}, later;\n  Z ({time})"));
         assert_eq!(shown_times(&there, Tz::Europe__Paris), there);
+        let late = shown_times("at 2098-12-31T23:00:00Z", Tz::Europe__Paris);
+        assert_eq!(late, "at 2099-01-01T00:00:00+01:00 (2098-12-31T23:00:00Z)");
+        assert_eq!(shown_times(&late, Tz::Europe__Paris), late, "the day differs");
     }
 }

@@ -75,7 +75,7 @@ pub(crate) enum Task {
 impl Task {
     /// True for the tasks whose writes under the lease end soon after they are told to stop.
     fn writes_shortly(self) -> bool {
-        matches!(self, Self::Canary | Self::Timeline | Self::ForeignWrites)
+        matches!(self, Self::Canary | Self::Timeline | Self::ForeignWrites | Self::Pressure)
     }
 
     /// The name in the log.

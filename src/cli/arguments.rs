@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
@@ -137,7 +137,7 @@ pub struct Override {
     #[arg(long, requires = "reason")]
     pub force: bool,
     /// The reason, for the record.
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = values::reason)]
     pub reason: Option<String>,
 }
 
@@ -176,7 +176,7 @@ pub enum DeadLettersCommand {
         #[arg(value_name = "ID", required = true, value_parser = values::dead_letter)]
         ids: Vec<String>,
         /// The reason, for the record.
-        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, value_name = "TEXT", value_parser = values::reason)]
         reason: String,
         /// Print the result as JSON.
         #[arg(long)]

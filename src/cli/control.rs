@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bson::{DateTime, Document};
 use clap::Args;
-use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 
 use super::values::{self, Ceiling};
@@ -28,7 +27,7 @@ const POLL: Duration = Duration::from_millis(200);
 #[derive(Debug, Args)]
 pub struct PauseArguments {
     /// The reason, for the record and for `status`.
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = values::reason)]
     pub reason: String,
     /// The time after which an alert fires, such as 30m or 2h; the default is `pause.limit`. The pause itself does not end.
     #[arg(long, value_name = "DURATION", value_parser = values::limit)]
@@ -59,7 +58,7 @@ pub struct ThrottleArguments {
     #[arg(value_name = "N|off", value_parser = values::ceiling)]
     pub ceiling: Ceiling,
     /// The reason, for the record.
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = values::reason)]
     pub reason: String,
     /// Print the result as JSON.
     #[arg(long)]

@@ -15,6 +15,8 @@ use super::time::TimeName;
 use crate::context::Context;
 use crate::json_output::JsonForm;
 use crate::model::timeline::KINDS;
+use crate::observe::repeated_failure::RepeatedFailure;
+use crate::progress::tell;
 use crate::refusal::Exit;
 use crate::refusal::Refusal;
 use crate::shown_time::shown;
@@ -73,15 +75,38 @@ pub async fn events(context: Context, arguments: EventsArguments) -> Result<Exit
     let stop = CancellationToken::new();
     let mut group = Group::new(&stop);
     group.spawn(Task::Signals, signals(group.stop.clone()));
-    let mut from = since;
+    let mut failed = RepeatedFailure::default();
+    let mut first_printed = newest.first().and_then(|first| first.get("_id").cloned());
     while pause(&group.stop, POLL).await {
-        if let Some(last) = newest.last().and_then(|last| last.get_datetime("at").ok()) {
-            from = DateTime::from_millis(last.timestamp_millis().saturating_sub(OVERLAP_MILLISECONDS)).max(since);
+        let last = newest.last().and_then(|last| last.get_datetime("at").ok());
+        let from = last.map_or(since, |last| {
+            DateTime::from_millis(last.timestamp_millis().saturating_sub(OVERLAP_MILLISECONDS)).max(since)
+        });
+        newest = match read(&context.database, from, &arguments.kind, None).await {
+            Ok(events) => events,
+            // An outage does not end the command: what happens meanwhile is printed after it.
+            Err(failure) => {
+                if failed.is_new(&failure) {
+                    tell(&format!("the events could not be read: {failure}; retrying"));
+                }
+                continue;
+            }
+        };
+        if failed.end().is_some() {
+            tell("the events can be read again");
         }
-        newest = read(&context.database, from, &arguments.kind, None).await?;
+        // Events that are older than the first printed one were left out by the limit.
+        if let Some(first) = first_printed.take() {
+            let older = newest.iter().position(|event| event.get("_id") == Some(&first)).unwrap_or_default();
+            printed.extend(newest.iter().take(older).map(id_text));
+        }
         output.print(&newest, &mut printed);
     }
     Ok(Exit::Done)
+}
+
+fn id_text(event: &Document) -> String {
+    event.get("_id").map(ToString::to_string).unwrap_or_default()
 }
 
 /// The form of the events on standard output. With `--follow`, they come one by one, so the columns have fixed widths.
@@ -95,7 +120,7 @@ impl EventOutput {
     #[expect(clippy::print_stdout, reason = "the output of the command")]
     fn print(&mut self, events: &[Document], printed: &mut BTreeSet<String>) {
         for event in events {
-            if !printed.insert(event.get("_id").map(ToString::to_string).unwrap_or_default()) {
+            if !printed.insert(id_text(event)) {
                 continue;
             }
             if self.ndjson {

@@ -36,7 +36,6 @@ pub mod verify;
 use std::path::PathBuf;
 
 use chrono_tz::Tz;
-use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgMatches, Args, Parser, Subcommand};
 use secrecy::SecretString;
 
@@ -70,7 +69,7 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "NAME")]
     pub database: Option<String>,
     /// Your name, for the records of what was done by hand; the default is the user of the system and the host.
-    #[arg(long = "as", global = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long = "as", global = true, value_name = "NAME", value_parser = values::name)]
     pub operator: Option<String>,
     /// The time zone of times on the command line; the default is `ticker.time_zone`.
     #[arg(long, global = true, value_name = "ZONE", value_parser = time::time_zone)]

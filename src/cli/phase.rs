@@ -4,7 +4,6 @@
 use bson::DateTime;
 use chrono_tz::Tz;
 use clap::Subcommand;
-use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +49,7 @@ pub enum PhaseCommand {
         #[arg(long, requires = "reason")]
         force: bool,
         /// The reason, for the history.
-        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, value_name = "TEXT", value_parser = values::reason)]
         reason: Option<String>,
         /// Print the result as JSON.
         #[arg(long)]

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 
 use super::control::done;
@@ -32,7 +31,7 @@ pub struct ResumeArguments {
     #[arg(long, value_name = "now|TOKEN_ID|FILE|TIME", default_value = "now")]
     pub from: ResumePosition,
     /// The reason, for the record.
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = super::values::reason)]
     pub reason: String,
     /// Print the result as JSON.
     #[arg(long)]

@@ -2,7 +2,6 @@
 //! process when there is no leader ([`crate::service::submit`]).
 
 use clap::Args;
-use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 
 use super::control::done;
@@ -16,7 +15,7 @@ use crate::refusal::{Exit, Refusal};
 #[derive(Debug, Args)]
 pub struct ResyncArguments {
     /// The reason, for the record.
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = super::values::reason)]
     pub reason: String,
     /// Print the result as JSON.
     #[arg(long)]

@@ -10,6 +10,7 @@ use bson::oid::ObjectId;
 
 use crate::config::Choice as _;
 use crate::maintenance::command::pause_limit;
+use crate::maintenance::stored_commands;
 use crate::model::names::WatchedCollection;
 use crate::phase::Phase;
 use crate::ticker::job::TimedJob;
@@ -24,6 +25,17 @@ pub(super) fn phase(word: &str) -> Result<Phase, String> {
 pub(super) fn object_id(text: &str) -> Result<ObjectId, String> {
     ObjectId::parse_str(text)
         .map_err(|_| "not an _id: 24 hexadecimal digits, such as 65102a7347a6ef7545b05ef0".to_owned())
+}
+
+/// Reads the reason of an operator.
+pub(super) fn reason(text: &str) -> Result<String, String> {
+    stored_commands::reason(text)
+}
+
+/// Reads the name of the person who gives a command.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    stored_commands::one_line(text, 100)
+        .ok_or_else(|| "not a name: one line of 100 characters at most, and not blank".to_owned())
 }
 
 /// Reads the limit of a pause: from a second to 30 days.

@@ -14,8 +14,7 @@ use crate::context::Context;
 use crate::counted::counted;
 use crate::error::{Failure, command_code};
 use crate::json_output::JsonForm;
-use crate::refusal::Exit;
-use crate::refusal::Refusal;
+use crate::refusal::{Exit, Refusal, command_advice};
 use crate::shown_time::shown_times;
 
 /// The verdict of one check.
@@ -62,7 +61,7 @@ impl Check {
             Failure::Read(error) if command_code(error) == Some(13) => {
                 Self::warning(check, "unknown: the user of mongodb.uri may not read it", "see the privileges above")
             }
-            failure => Self::failed(check, format!("unknown: {failure}"), failure.advice()),
+            failure => Self::failed(check, format!("unknown: {failure}"), command_advice(failure)),
         }
     }
 

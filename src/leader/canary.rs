@@ -9,13 +9,11 @@ use bson::rawdoc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::clock;
 use crate::error::Failure;
 use crate::model::names::WatchedCollection;
 use crate::observe::health::Health;
 use crate::tasks::pause;
 use crate::write::statements::Statement;
-use crate::write::throttle::Throttle;
 use crate::write::{Writer, update_command};
 
 /// The time to wait for the last answer at the end. The lease can be given back at once only if no command is
@@ -30,7 +28,7 @@ pub(crate) async fn write_heartbeats(
     writer: Writer,
     term: i64,
     interval: Duration,
-    (health, throttle): (Arc<Health>, Throttle),
+    health: Arc<Health>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     health.canary_every(interval);
@@ -39,15 +37,13 @@ pub(crate) async fn write_heartbeats(
         let filter = rawdoc! { "_id": "canary", "term": { "$not": { "$gt": term } } };
         let body = rawdoc! { "q": filter, "u": [{ "$set": { "term": term, "at": "$$NOW" } }], "upsert": true };
         let sign = vec![Statement { id: None, body }];
-        let began = clock::instant();
         let mut write = std::pin::pin!(update_command::update(&writer, WatchedCollection::Canary.name(), sign));
         let written = tokio::select! {
             written = &mut write => written,
             () = stop.cancelled() => tokio::time::timeout(LAST, write).await.unwrap_or(Err(Failure::Overdue.into())),
         };
-        match written {
-            Ok(_) => throttle.note_latency(began.elapsed()),
-            Err(cause) => debug!(error = %cause, "the canary could not be written"),
+        if let Err(cause) = written {
+            debug!(error = %cause, "the canary could not be written");
         }
         pause(&stop, interval).await;
     }

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::pause::StoredPause;
 use super::stream_loop::COMMANDS_INTERVAL;
 use crate::interruption::{Interruption, Unfinished};
-use crate::maintenance::command_end;
+use crate::maintenance::command_end::{self, end_cancelled};
 use crate::maintenance::refused::refused;
 use crate::maintenance::stored_commands::{self, Command, CommandOutcome, Lane, StoredCommand};
 use crate::model::timeline::TimelineEvent;
@@ -101,6 +101,9 @@ impl Control {
     /// [`Unfinished`]: the command is taken up again at the next look.
     pub(crate) async fn look(&self, only: Option<ObjectId>) -> Result<Option<Decision>, Unfinished> {
         let database = self.writer.database();
+        if self.state == LeaderState::Paused {
+            end_cancelled(&self.writer, self.term).await?;
+        }
         let Some(mut stored) = stored_commands::take_up(database, Lane::Control, only, self.term).await? else {
             return Ok(None);
         };
@@ -188,8 +191,8 @@ impl Control {
         let at = server_time(self.writer.database()).await?;
         store_order(&self.writer, self.term, ordered, (&stored.who, reason, at)).await?;
         self.throttle.order(ordered);
-        self.writer.note(TimelineEvent::Throttled { max_writes_per_second: ordered.map(i64::from) });
         let ceiling = self.throttle.ceiling().map(i64::from);
+        self.writer.note(TimelineEvent::Throttled { off: ordered.is_none(), max_writes_per_second: ceiling });
         self.finish(stored, doc! { "max_writes_per_second": ceiling }).await?;
         Ok(None)
     }

@@ -39,7 +39,7 @@ pub(crate) async fn until_resumed(
     health.leads_until(lease.validity.until);
     info!(term = lease.term, next = "stream-processor resume --reason TEXT", "paused: nothing is read or written");
     let (renewed, validity) = watch::channel(lease.validity);
-    let (timeline, mut recorder) = recorder();
+    let (timeline, recorder) = recorder();
     let writer = lease.writer(&context.database, validity.clone()).with_notices(&context.notices);
     // The pause is confirmed only when nothing of the ended leadership can change anything any more.
     let ending = async {
@@ -58,14 +58,19 @@ pub(crate) async fn until_resumed(
         throttle: Throttle::of(&context.settings.throttle, None),
         state: LeaderState::Paused,
     };
-    let decided = tokio::select! {
-        ended = lead::renew(lease.clone(), renewed, health.clone(), stop.clone()) => ended.map(|()| None),
-        decided = async { ending.await?; Ok(control.decided(stop).await) } => decided,
+    let ended = CancellationToken::new();
+    let decided = async {
+        let decided = tokio::select! {
+            ended = lead::renew(lease.clone(), renewed, health.clone(), stop.clone()) => ended.map(|()| None),
+            decided = async { ending.await?; Ok(control.decided(stop).await) } => decided,
+        };
+        ended.cancel();
+        decided
     };
+    let (decided, ()) = tokio::join!(decided, recorder.run(writer.clone(), ended.clone()));
     lease.validity = *validity.borrow();
     health.set_paused(false);
     let decided = decided?;
-    recorder.drain(&writer).await;
     if decided == Some(Decision::Resume) {
         info!(term = lease.term, "the pause is over");
     }

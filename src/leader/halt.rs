@@ -6,12 +6,13 @@ use chrono_tz::Tz;
 use mongodb::Database;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::context::Context;
 use crate::error::Failure;
 use crate::interruption::{Interruption, Unfinished};
 use crate::lease::Lease;
+use crate::maintenance::command_end::end_cancelled;
 use crate::model::names::STATE;
 use crate::model::names::state_id::HALT;
 use crate::model::timeline::TimelineEvent;
@@ -21,7 +22,7 @@ use crate::mongo::server_clock::server_time;
 use crate::observe::repeated_failure::RepeatedFailure;
 use crate::shown_time::shown_position;
 use crate::tasks::pause;
-use crate::write::recorder::note_at_once;
+use crate::write::recorder::{note_at_once, recorder};
 use crate::write::{Writer, update_command};
 
 /// The decision of a person to go on after a halt.
@@ -100,6 +101,7 @@ pub(crate) async fn until_resumed(
 ) -> Result<Option<ResumeOrder>, Unfinished> {
     error!(error = %cause, next = "stream-processor resume --reason TEXT", "halted: the position is lost, a person decides");
     let (mut is_stored, mut failed) = (false, RepeatedFailure::default());
+    let (timeline, mut recorder) = recorder();
     loop {
         match lease.renew(None).await {
             Ok(()) => {
@@ -124,7 +126,11 @@ pub(crate) async fn until_resumed(
                 note_at_once(&writer, TimelineEvent::Halted { cause: cause.to_string() }).await;
             }
         }
-        // A failed read is repeated with the next renewal.
+        // What fails is repeated with the next renewal.
+        if let Err(unfinished) = end_cancelled(&writer.clone().with_timeline(timeline.clone()), lease.term).await {
+            debug!(error = %unfinished, "cancelled commands could not be ended");
+        }
+        recorder.drain(&writer).await;
         if let Ok(Some(StoredHalt { order: Some(order), since, .. })) = StoredHalt::read(database).await {
             // The length is for people. It does not fail because the clock cannot be read.
             let now = server_time(database).await.unwrap_or(since);

@@ -134,7 +134,7 @@ fn with_timeline(context: &Context, writer: Writer, term: i64, group: &mut Group
     let writer = writer.remembering(own_writes).with_notices(&context.notices);
     let (timeline, recorder) = recorder();
     let (first, stop) = (leadership_event::leadership(context.clone(), term), group.stop.clone());
-    group.spawn(Task::Timeline, recorder.run(writer.clone(), first, stop));
+    group.spawn(Task::Timeline, recorder.run_after(writer.clone(), first, stop));
     writer.with_timeline(timeline)
 }
 
@@ -173,7 +173,7 @@ fn spawn_watches(
     let control =
         Control { writer: writer.clone(), term, instance, throttle: throttle.clone(), state: LeaderState::Leads };
     group.spawn(Task::Control, control.run(group.stop.clone()));
-    let pressure = PressureWatch::new(context, writer.clone(), term, throttle.clone(), group.stop.clone());
+    let pressure = PressureWatch::new(context, writer.clone(), term, throttle, group.stop.clone());
     group.spawn(Task::Pressure, pressure.run());
     let late_writes = LateWriteWatch::new(context, writer.clone(), term, current, group.stop.clone());
     group.spawn(Task::LateWrites, late_writes.run());
@@ -183,8 +183,8 @@ fn spawn_watches(
         let foreign_writes = ForeignWriteWatch::new(context, writer.clone(), own, term, group.stop.clone());
         group.spawn(Task::ForeignWrites, foreign_writes.run());
     }
-    let (interval, told) = (context.settings.stream.canary_interval, (Arc::clone(&context.health), throttle));
-    group.spawn(Task::Canary, canary::write_heartbeats(writer, term, interval, told, group.stop.clone()));
+    let (interval, health) = (context.settings.stream.canary_interval, Arc::clone(&context.health));
+    group.spawn(Task::Canary, canary::write_heartbeats(writer, term, interval, health, group.stop.clone()));
 }
 
 /// Loads the sources that were dropped and are not repaired yet, and reports them.

@@ -148,7 +148,7 @@ impl Pipeline {
             let before = self.apply.stages.written_documents();
             self.apply.stages.throttle.steps();
             let done = self.maintenance.step(&mut self.apply).await;
-            self.count_writes(before);
+            self.apply.stages.throttle.step_wrote(self.written_since(before));
             drop(offer_write_lock);
             self.times.stepped = Some(clock::instant());
             self.times.step_took = began.elapsed();
@@ -170,10 +170,9 @@ impl Pipeline {
         }
     }
 
-    /// Counts what was written since `before` against the ceiling.
-    pub(crate) fn count_writes(&self, before: u64) {
-        let stages = &self.apply.stages;
-        stages.throttle.wrote(stages.written_documents().saturating_sub(before));
+    /// The number of documents that were written since there were `before`.
+    pub(crate) fn written_since(&self, before: u64) -> u64 {
+        self.apply.stages.written_documents().saturating_sub(before)
     }
 
     /// Requests a resync of everything. If a resync is running, the new one follows it: a restart with each deletion or

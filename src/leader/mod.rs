@@ -17,7 +17,7 @@ pub(crate) mod maintenance_steps;
 pub(crate) mod minutes;
 mod outage_event;
 pub(crate) mod pause;
-mod pressure_watch;
+pub(crate) mod pressure_watch;
 pub(crate) mod reader;
 pub(crate) mod schema_memory;
 pub(crate) mod start_position;

@@ -247,8 +247,9 @@ impl Pipeline {
         self.may_write()?;
         self.tell_whether_links_are_complete();
         let before = self.apply.stages.written_documents();
-        Box::pin(self.apply.plan(plan, position)).await?;
-        self.count_writes(before);
+        let done = Box::pin(self.apply.plan(plan, position)).await;
+        self.apply.stages.throttle.stream_wrote(self.written_since(before));
+        done?;
         drop(offer_write_lock);
         failpoint::passed("applied");
         self.checkpoints.save(applied).instrument(traces::stage("checkpoint")).await?;

@@ -13,6 +13,27 @@ pub(crate) fn pause_limit(text: &str) -> Option<Duration> {
     humantime::parse_duration(text).ok().filter(|limit| (1..=30 * 86_400).contains(&limit.as_secs()))
 }
 
+/// The greatest length of a reason, in characters.
+const LONGEST_REASON: usize = 500;
+
+/// Reads the reason of an operator.
+///
+/// # Errors
+/// A text that says what a reason is.
+pub(crate) fn reason(text: &str) -> Result<String, String> {
+    one_line(text, LONGEST_REASON)
+        .ok_or_else(|| format!("not a reason: one line of {LONGEST_REASON} characters at most, and not blank"))
+}
+
+/// Reads a text that stands in lines of `status` and of lists, where a line break would forge a line. `None` for a text that
+/// is blank, longer than `longest` characters, or has control characters.
+pub(crate) fn one_line(text: &str, longest: usize) -> Option<String> {
+    let text = text.trim_matches(' ');
+    let breaks = |sign: char| sign.is_control() || matches!(sign, '\u{2028}' | '\u{2029}');
+    let is_one = !text.trim().is_empty() && text.chars().count() <= longest && !text.chars().any(breaks);
+    is_one.then(|| text.to_owned())
+}
+
 /// A command that an operator, or the ticker, gives to the leader.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "kebab-case")]

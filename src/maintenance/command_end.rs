@@ -3,8 +3,10 @@
 use bson::Bson;
 use tracing::{info, warn};
 
-use super::stored_commands::{CommandOutcome, Lane, StoredCommand};
+use super::refused::refused;
+use super::stored_commands::{self, CANCELLED, CommandOutcome, Lane, StoredCommand};
 use crate::clock;
+use crate::interruption::Unfinished;
 use crate::model::timeline::TimelineEvent;
 use crate::write::Writer;
 
@@ -28,4 +30,19 @@ pub(crate) fn tell(writer: &Writer, stored: &StoredCommand, outcome: &CommandOut
             counts: outcome.details.clone(),
         });
     }
+}
+
+/// Ends the commands that a person cancelled. Only for a holder of the lease that carries none out, because the service is
+/// paused or halted: nobody else ends them.
+///
+/// # Errors
+/// As [`stored_commands::take_up_cancelled`] and [`stored_commands::finish`].
+pub(crate) async fn end_cancelled(writer: &Writer, term: i64) -> Result<(), Unfinished> {
+    let database = writer.database();
+    while let Some(stored) = stored_commands::take_up_cancelled(database, term).await? {
+        let outcome = refused([CANCELLED.to_owned()]);
+        stored_commands::finish(database, stored.id, term, &outcome).await?;
+        tell(writer, &stored, &outcome);
+    }
+    Ok(())
 }

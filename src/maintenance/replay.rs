@@ -47,6 +47,8 @@ pub(crate) struct Replaying {
     /// The id of its stored command.
     pub(super) command: ObjectId,
     source: Replay,
+    /// The events that are read and wait for their step, because a ceiling makes steps small.
+    rest: Option<SpanPart>,
 }
 
 /// The result of one step of a replay.
@@ -88,7 +90,7 @@ impl Replaying {
         let until = stored.progress.get_timestamp(UNTIL).unwrap_or(span.from);
         let watched = watched(stages.phase, span.collection.as_deref());
         let source = Replay::open(&stages.database, watched, reached(stored, span.from), until);
-        Ok(Self { command: stored.id, source })
+        Ok(Self { command: stored.id, source, rest: None })
     }
 
     /// Applies the next part if it is there.
@@ -100,9 +102,15 @@ impl Replaying {
         stored: &mut StoredCommand,
         apply: &mut Apply,
     ) -> Result<ReplayStep, Unfinished> {
-        let Some(part) = self.source.next(PATIENCE).await? else {
+        let part = match self.rest.take() {
+            None => self.source.next(PATIENCE).await?,
+            rest => rest,
+        };
+        let Some(mut part) = part else {
             return Ok(ReplayStep::default());
         };
+        let most = apply.stages.throttle.step_size(u32::MAX);
+        self.rest = part.cut_after(usize::try_from(most).unwrap_or(usize::MAX));
         let before = apply.stages.write_counts;
         let touched = part_applied(&part, apply).await?;
         apply.stages.metrics.touched(TouchOrigin::Replay, touched.recruiters);

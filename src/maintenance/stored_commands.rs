@@ -7,7 +7,7 @@ use mongodb::Database;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
-pub(crate) use super::command::{Command, Lane, Span};
+pub(crate) use super::command::{Command, Lane, Span, one_line, reason};
 use crate::error::{DUPLICATE_KEY, Failure, command_code};
 use crate::failpoint;
 use crate::interruption::{Interruption, Unfinished};
@@ -176,6 +176,20 @@ pub(crate) async fn is_cancelled(database: &Database, id: ObjectId) -> Result<bo
     let filter = doc! { "_id": id, "cancel": { "$exists": true } };
     let cancelled = with_deadline(collection(database, COMMANDS).find_one(filter)).await.map_err(Failure::Read)?;
     Ok(cancelled.is_some())
+}
+
+/// Takes up a command that was cancelled while it was being carried out, under `term`.
+///
+/// # Errors
+/// [`Failure::Write`], [`Failure::OwnDocument`].
+pub(crate) async fn take_up_cancelled(database: &Database, term: i64) -> Result<Option<StoredCommand>, Failure> {
+    let filter = doc! {
+        "state": RUNNING, "cancel": { "$exists": true }, "term": { "$not": { "$gt": term } },
+        "order.name": Lane::Pipeline.names(),
+    };
+    let commands = collection(database, COMMANDS);
+    let taken = commands.find_one_and_update(filter, doc! { "$set": { "term": term } });
+    with_deadline(taken).await.map_err(Failure::Write)?.as_ref().map(read).transpose()
 }
 
 /// Reads one stored command.

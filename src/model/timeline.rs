@@ -153,7 +153,9 @@ pub(crate) enum TimelineEvent {
         seconds: i64,
     },
     Throttled {
-        /// The ceiling; `None` where the configuration decides.
+        /// True when the order was taken back, so that the configuration decides.
+        off: bool,
+        /// The ceiling that is in force; `None` without one.
         max_writes_per_second: Option<i64>,
     },
     Paused {
@@ -255,7 +257,9 @@ impl TimelineEvent {
             },
             Self::Slowed { pressure, milliseconds } => doc! { "pressure": *pressure, "milliseconds": milliseconds },
             Self::SlowedEnded { seconds } => doc! { "seconds": seconds },
-            Self::Throttled { max_writes_per_second } => doc! { "max_writes_per_second": max_writes_per_second },
+            Self::Throttled { off, max_writes_per_second } => {
+                doc! { "off": off.then_some(true), "max_writes_per_second": max_writes_per_second }
+            }
             Self::Paused { limit_seconds } => doc! { "limit_seconds": limit_seconds },
             Self::Resumed { seconds } => doc! { "seconds": seconds },
             Self::DatabaseAway { from, to, seconds, cause } => {

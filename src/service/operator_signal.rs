@@ -7,15 +7,14 @@ use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, Timestamp};
 use serde::Deserialize;
 
-use crate::maintenance::command::{Command, Span, pause_limit};
+use crate::maintenance::command::{self, Command, Span, one_line, pause_limit};
 use crate::model::ids::RecruiterId;
 
 /// The fields of a signal that say nothing about what is asked for.
 const ABOUT: [&str; 2] = ["_id", "by"];
 
-/// The greatest lengths of a name and of a reason, in characters. Both are stored, and shown in one line.
+/// The greatest length of the name of an operator, in characters.
 const LONGEST_NAME: usize = 100;
-const LONGEST_REASON: usize = 500;
 
 /// A readable signal.
 #[derive(Debug, PartialEq)]
@@ -63,7 +62,10 @@ impl OperatorSignal {
     pub(super) fn read(document: &Document, default_limit: Duration, now: DateTime) -> Result<Self, String> {
         let by = match document.get("by") {
             None | Some(Bson::Null) => None,
-            Some(Bson::String(by)) => Some(one_line("by", by, LONGEST_NAME)?),
+            Some(Bson::String(by)) => {
+                let wanted = || format!("by: must be one line of {LONGEST_NAME} characters at most, and not blank");
+                Some(one_line(by, LONGEST_NAME).ok_or_else(wanted)?)
+            }
             Some(_) => return Err("by: must be a text, the name of the operator".to_owned()),
         };
         let fields: Document = document
@@ -111,13 +113,7 @@ impl Fields {
 }
 
 fn reasoned(reason: String) -> Result<String, String> {
-    one_line("reason", &reason, LONGEST_REASON)
-}
-
-fn one_line(field: &str, text: &str, longest: usize) -> Result<String, String> {
-    let is_one_line = !text.trim().is_empty() && !text.contains(char::is_control) && text.chars().count() <= longest;
-    let wanted = || format!("{field}: must be one line of 1 to {longest} characters, without control characters");
-    if is_one_line { Ok(text.to_owned()) } else { Err(wanted()) }
+    command::reason(&reason).map_err(|fault| format!("reason: {fault}"))
 }
 
 fn limit_of(text: &str) -> Result<Duration, String> {
@@ -186,7 +182,7 @@ mod tests {
             (doc! { "signal": "pause" }, "reason"),
             (doc! { "signal": "pause", "reason": " " }, "reason"),
             (doc! { "signal": "pause", "reason": "x\nverdict  In step" }, "reason"),
-            (doc! { "signal": "pause", "reason": "x".repeat(LONGEST_REASON + 1) }, "reason"),
+            (doc! { "signal": "pause", "reason": "x".repeat(501) }, "reason"),
             (doc! { "signal": "pause", "reason": "x", "limit": "1ms" }, "limit"),
             (doc! { "signal": "pause", "reason": "x", "limit": "1000000000y" }, "limit"),
             (doc! { "signal": "status", "by": "x".repeat(LONGEST_NAME + 1) }, "by"),

@@ -22,17 +22,16 @@ use crate::leader::control::{Control, LeaderState};
 use crate::leader::halt::StoredHalt;
 use crate::leader::lead;
 use crate::leader::pause::StoredPause;
+use crate::leader::pressure_watch::PressureWatch;
 use crate::lease::{self, Lease};
 use crate::maintenance::stored_commands::{self, Command, CommandOutcome, Lane, StoredCommand};
 use crate::maintenance::worker::MaintenanceWorker;
 use crate::model::names::COMMANDS;
-use crate::phase::state;
-use crate::phase::watcher;
+use crate::phase::{state, watcher};
 use crate::progress::tell;
 use crate::refusal::{Exit, Refusal};
 use crate::retry::Delays;
-use crate::tasks::signals;
-use crate::tasks::{Group, Task, pause};
+use crate::tasks::{Group, Task, pause, signals};
 use crate::ticker::ledger;
 use crate::ticker::runner::{LeaderHandles, Ticker};
 use crate::write::Writer;
@@ -216,10 +215,14 @@ async fn lead_for_one_command(
     let renewal = lead::renew(lease.clone(), renewed, Arc::clone(&context.health), group.stop.clone());
     group.spawn(Task::Lease, renewal);
     let writer = lease.writer(&context.database, validity.clone()).with_notices(&context.notices);
-    let (timeline, mut recorder) = recorder();
+    let ((timeline, recorder), ended) = (recorder(), CancellationToken::new());
     let lease_of = (&lease, validity, timeline);
-    let done = carry_out(context, submitted, lease_of, &group.stop, show).await;
-    recorder.drain(&writer).await;
+    let done = async {
+        let done = carry_out(context, submitted, lease_of, &group.stop, show).await;
+        ended.cancel();
+        done
+    };
+    let (done, ()) = tokio::join!(done, recorder.run(writer.clone(), ended.clone()));
     if lease.release().await.is_err() {
         warn!("the lease could not be released; it expires by itself");
     }
@@ -258,14 +261,22 @@ async fn carry_out(
     let mut apply = Apply::new(stages);
     let handles = LeaderHandles::new(fence, through, validity.clone(), known.subscribe());
     let mut maintenance = MaintenanceWorker::new(None, handles.fence.clone(), initial, known, lead::store(context));
-    if command.lane() == Lane::Ticker {
-        let ticker = Ticker::new(context.clone(), handles, stop.clone());
-        // The end of the job may cut another command in the middle of a touch, so the lease stays incomplete.
-        return Box::pin(run_with(ticker, id, &mut maintenance, &mut apply)).await;
-    }
-    let done = steps(&mut maintenance, &mut apply, id, (&validity, stop), show).await?;
-    apply.stages.complete(&lease.completeness);
-    Ok(done)
+    // The command is slowed as a leader's work is.
+    let (throttle, ended) = (apply.stages.throttle.clone(), stop.child_token());
+    let pressure = PressureWatch::new(context, writer, lease.term, throttle, ended.clone());
+    let done = async {
+        let done = if command.lane() == Lane::Ticker {
+            let ticker = Ticker::new(context.clone(), handles, stop.clone());
+            // The end of the job may cut another command in the middle of a touch, so the lease stays incomplete.
+            Box::pin(run_with(ticker, id, &mut maintenance, &mut apply)).await
+        } else {
+            let done = steps(&mut maintenance, &mut apply, id, (&validity, stop), show).await;
+            done.inspect(|_| apply.stages.complete(&lease.completeness))
+        };
+        ended.cancel();
+        done
+    };
+    tokio::join!(done, pressure.run()).0
 }
 
 /// Does steps of a command of the pipeline's lane until it is finished.
@@ -381,7 +392,8 @@ async fn step(
 /// Does one step, and counts its writes against the ceiling.
 async fn counted_step(maintenance: &mut MaintenanceWorker, apply: &mut Apply) -> Result<(), Unfinished> {
     let before = apply.stages.written_documents();
-    maintenance.step(apply).await?;
-    apply.stages.throttle.wrote(apply.stages.written_documents().saturating_sub(before));
-    Ok(())
+    apply.stages.throttle.steps();
+    let done = maintenance.step(apply).await;
+    apply.stages.throttle.step_wrote(apply.stages.written_documents().saturating_sub(before));
+    done
 }

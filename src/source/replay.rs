@@ -49,6 +49,16 @@ pub(crate) struct SpanPart {
     pub ended: bool,
 }
 
+impl SpanPart {
+    /// Cuts the part after `most` events. Returns the rest; `None` if there is none.
+    pub(crate) fn cut_after(&mut self, most: usize) -> Option<Self> {
+        let rest = self.events.split_off(most.min(self.events.len()));
+        let next = rest.first()?.cluster_time;
+        let whole = (std::mem::replace(&mut self.reached, next), std::mem::take(&mut self.passed_over));
+        Some(Self { events: rest, reached: whole.0, passed_over: whole.1, ended: std::mem::take(&mut self.ended) })
+    }
+}
+
 impl fmt::Debug for Replay {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Replay").field("until", &self.until).finish_non_exhaustive()

@@ -43,17 +43,23 @@ pub(crate) fn recorder() -> (Timeline, Recorder) {
 }
 
 impl Recorder {
-    /// Writes the event `first` and then the queued ones with `writer`, until `stop`.
+    /// Writes one event, and then runs as [`Self::run`].
     ///
     /// # Errors
     /// None: a failure to write an event is logged.
-    pub(crate) async fn run(
-        mut self,
+    pub(crate) async fn run_after(
+        self,
         writer: Writer,
         first: impl Future<Output = TimelineEvent>,
         stop: CancellationToken,
     ) -> Result<(), Unfinished> {
         put(&writer, Noted::now(first.await)).await;
+        self.run(writer, stop).await;
+        Ok(())
+    }
+
+    /// Writes the queued events with `writer`, until `stop`.
+    pub(crate) async fn run(mut self, writer: Writer, stop: CancellationToken) {
         let mut until_forgotten = 0;
         loop {
             let noted = tokio::select! { noted = self.inbox.recv() => noted, () = stop.cancelled() => None };
@@ -70,7 +76,6 @@ impl Recorder {
         self.drain(&writer).await;
         // Without a queue that can be read, the task still lasts as long as its group.
         stop.cancelled().await;
-        Ok(())
     }
 
     /// Writes the events that are queued.
@@ -81,13 +86,17 @@ impl Recorder {
     }
 }
 
-async fn put(writer: &Writer, Noted { id, event }: Noted) {
+async fn put(writer: &Writer, Noted { id, at, event }: Noted) {
     let mut fields = doc! { "kind": event.kind() };
     fields.extend(event.fields());
-    let update = doc! { "$setOnInsert": fields, "$currentDate": { "at": true } };
+    let fields: Document = fields.into_iter().map(|(name, value)| (name, doc! { "$literal": value }.into())).collect();
     let mut delays = Delays::up_to(Duration::from_secs(2));
     for attempt in 1..=ATTEMPTS {
-        match update_command::record(writer, EVENTS, doc! { "_id": id }, update.clone()).await {
+        let age = i64::try_from(at.elapsed().as_millis()).unwrap_or_default();
+        let mut set = fields.clone();
+        // By the server's clock. An attempt that follows another one keeps what is stored.
+        set.insert("at", doc! { "$ifNull": ["$at", { "$subtract": ["$$NOW", age] }] });
+        match update_command::record(writer, EVENTS, doc! { "_id": id }, vec![doc! { "$set": set }]).await {
             Ok(()) => return writer.tell(&event),
             Err(unfinished) => {
                 let kind = event.kind();

@@ -16,8 +16,10 @@ const BEFORE_BATCH: Duration = Duration::from_secs(1);
 const STREAM_FACTOR: u32 = 4;
 /// The time for which every measure must be below its limit before the work is not slowed any more.
 const CALM: Duration = Duration::from_secs(10);
-/// The longest time that the writes of one step are made up for. The next steps are small enough.
-const LONGEST_DEBT: Duration = Duration::from_secs(60);
+/// The longest time for which steps make up for the writes of the stream. A burst of events must not hold them up for hours.
+const LONGEST_STREAM_DEBT: Duration = Duration::from_secs(60);
+/// The part of the ceiling, one in so many, that steps have whatever the stream writes: gaps and resyncs must end.
+const STEP_SHARE: u32 = 10;
 
 /// A measure of the pressure on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,10 +101,12 @@ struct State {
     configured: Option<u32>,
     /// The ceiling that an operator ordered; `None` where the configuration decides.
     ordered: Option<u32>,
-    /// The time of the last small write, until [`Throttle::take_latency`].
-    latency: Option<Duration>,
-    /// The time from which the ceiling allows another step.
+    /// The last known values of the measures, in the order of [`Pressure::ALL`].
+    measures: [Option<Duration>; 2],
+    /// The time from which all writes are made up for, so that the ceiling allows another step.
     free_at: Option<Instant>,
+    /// The time from which another step is due, whatever the stream writes: the steps have had their share until then.
+    share_at: Option<Instant>,
     /// The beginning of the last step.
     stepped: Option<Instant>,
     slowed: Option<Slowing>,
@@ -111,6 +115,18 @@ struct State {
 impl State {
     fn ceiling(&self) -> Option<u32> {
         self.ordered.or(self.configured)
+    }
+
+    /// The time that so many writes take at the ceiling; `None` without one.
+    fn time_for(&self, writes: u64) -> Option<Duration> {
+        let writes = u32::try_from(writes).unwrap_or(u32::MAX);
+        self.ceiling().map(|ceiling| Duration::from_secs(1).saturating_mul(writes) / ceiling)
+    }
+
+    /// The time from which the ceiling allows another step; `None` when one is allowed.
+    fn next_step(&self) -> Option<Instant> {
+        self.ceiling()?;
+        Some(self.free_at?.min(self.share_at?))
     }
 }
 
@@ -138,7 +154,7 @@ impl Throttle {
     pub(crate) fn order(&self, ordered: Option<u32>) {
         let mut state = self.held();
         state.ordered = ordered;
-        state.free_at = None;
+        (state.free_at, state.share_at) = (None, None);
     }
 
     /// The ceiling in writes per second; `None` without one.
@@ -147,24 +163,20 @@ impl Throttle {
         self.held().ceiling()
     }
 
-    /// Notes the time of a small write, until a majority had it.
-    pub(crate) fn note_latency(&self, latency: Duration) {
-        self.held().latency = Some(latency);
-    }
-
-    /// The time of the last small write since the last call; `None` without one.
-    pub(crate) fn take_latency(&self) -> Option<Duration> {
-        self.held().latency.take()
-    }
-
-    /// Counts written documents against the ceiling.
-    pub(crate) fn wrote(&self, writes: u64) {
+    /// Counts the documents that a step wrote against the ceiling. The next step waits until all of them are made up for.
+    pub(crate) fn step_wrote(&self, writes: u64) {
         let mut state = self.held();
-        let Some(ceiling) = state.ceiling() else { return };
-        let now = clock::instant();
-        let writes = u32::try_from(writes).unwrap_or(u32::MAX);
-        let free_at = state.free_at.unwrap_or(now).max(now) + Duration::from_secs(1).saturating_mul(writes) / ceiling;
-        state.free_at = Some(free_at.min(now + LONGEST_DEBT));
+        let (Some(took), now) = (state.time_for(writes), clock::instant()) else { return };
+        state.free_at = Some(state.free_at.unwrap_or(now).max(now) + took);
+        state.share_at = Some(state.share_at.unwrap_or(now).max(now) + took.saturating_mul(STEP_SHARE));
+    }
+
+    /// Counts the documents that the stream wrote against the ceiling. They hold up the steps, within limits.
+    pub(crate) fn stream_wrote(&self, writes: u64) {
+        let mut state = self.held();
+        let (Some(took), now) = (state.time_for(writes), clock::instant()) else { return };
+        let free_at = state.free_at.unwrap_or(now).max(now);
+        state.free_at = Some(free_at.max((free_at + took).min(now + LONGEST_STREAM_DEBT)));
     }
 
     /// Notes that a step beside the stream begins.
@@ -178,7 +190,7 @@ impl Throttle {
         let state = self.held();
         let now = clock::instant();
         let slowed = state.slowed.as_ref().and(state.stepped).map(|stepped| stepped + BETWEEN_STEPS);
-        let next = slowed.max(state.free_at.filter(|_| state.ceiling().is_some()));
+        let next = slowed.max(state.next_step());
         next.map(|next| next.saturating_duration_since(now)).unwrap_or_default()
     }
 
@@ -203,7 +215,13 @@ impl Throttle {
         self.held().slowed.as_ref().map(|slowing| slowing.what)
     }
 
-    /// Judges new measures, `None` where one is unknown. Returns what changed.
+    /// Ends the slowed time with the leadership. Returns its length; `None` where work is not slowed.
+    pub(crate) fn end_slowed(&self, now: Instant) -> Option<Duration> {
+        self.held().slowed.take().map(|slowing| now.saturating_duration_since(slowing.since))
+    }
+
+    /// Judges new measures. One that is unknown now, `None`, counts as it was last known: a server that does not answer is
+    /// not calm. Returns what changed.
     pub(crate) fn judge(
         &self,
         settings: &ThrottleSettings,
@@ -211,15 +229,14 @@ impl Throttle {
         latency: Option<Duration>,
         now: Instant,
     ) -> Option<ThrottleChange> {
-        let measures = [
-            (Pressure::ReplicationLag, lag, settings.max_replication_lag),
-            (Pressure::WriteLatency, latency, settings.max_write_latency),
-        ];
-        let above = measures.into_iter().find_map(|(pressure, value, limit)| {
+        let mut state = self.held();
+        state.measures = [lag.or(state.measures[0]), latency.or(state.measures[1])];
+        let limits = [settings.max_replication_lag, settings.max_write_latency];
+        let mut measures = Pressure::ALL.into_iter().zip(state.measures).zip(limits);
+        let above = measures.find_map(|((pressure, value), limit)| {
             let value = value.filter(|value| *value > limit)?;
             Some(Slowed { pressure, value, stream: value > limit.saturating_mul(STREAM_FACTOR) })
         });
-        let mut state = self.held();
         match (above, &mut state.slowed) {
             (Some(what), Some(slowing)) => {
                 (slowing.what, slowing.last) = (what, now);
@@ -267,25 +284,46 @@ mod tests {
         let later = now + Duration::from_secs(4);
         assert_eq!(throttle.judge(&SETTINGS, seconds(1), seconds(3), later), None, "another measure is above");
         assert_eq!(throttle.slowed().map(|slowed| slowed.pressure), Some(Pressure::WriteLatency));
-        assert_eq!(throttle.judge(&SETTINGS, seconds(1), None, later + CALM / 2), None);
-        let ended = ThrottleChange::Ended { lasted: Duration::from_secs(4) + CALM };
-        assert_eq!(throttle.judge(&SETTINGS, None, seconds(1), later + CALM), Some(ended));
+        let unknown = later + CALM;
+        assert_eq!(throttle.judge(&SETTINGS, seconds(1), None, unknown), None, "unknown is not calm");
+        assert_eq!(throttle.judge(&SETTINGS, seconds(1), seconds(1), unknown + CALM / 2), None);
+        let ended = ThrottleChange::Ended { lasted: Duration::from_secs(4) + CALM + CALM };
+        assert_eq!(throttle.judge(&SETTINGS, None, seconds(1), unknown + CALM), Some(ended));
         assert_eq!((throttle.until_step(), throttle.slowed()), (Duration::ZERO, None));
     }
 
     #[test]
-    fn writes_are_made_up_for_by_the_ceiling_and_steps_are_small() {
+    fn what_steps_write_is_made_up_for_in_full_and_steps_are_small() {
         let throttle = Throttle::default();
-        throttle.wrote(1_000);
+        throttle.step_wrote(1_000);
         assert_eq!((throttle.until_step(), throttle.step_size(500)), (Duration::ZERO, 500));
         throttle.order(Some(100));
-        throttle.wrote(1_000);
+        throttle.step_wrote(50_000);
         let wait = throttle.until_step();
-        assert!(wait > Duration::from_secs(9) && wait <= Duration::from_secs(10), "{wait:?}");
+        assert!(wait > Duration::from_secs(499) && wait <= Duration::from_secs(500), "{wait:?}");
         assert_eq!(throttle.step_size(500), 100);
-        throttle.wrote(u64::MAX);
-        assert!(throttle.until_step() <= LONGEST_DEBT);
+        throttle.step_wrote(u64::MAX);
+        assert!(throttle.until_step() > Duration::from_secs(499));
         throttle.order(None);
         assert_eq!(throttle.until_step(), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_stream_holds_steps_up_for_a_while_and_leaves_them_a_share_of_the_ceiling() {
+        let throttle = Throttle::default();
+        throttle.order(Some(10));
+        throttle.stream_wrote(u64::MAX);
+        assert_eq!(throttle.until_step(), Duration::ZERO, "no step has had its share");
+        throttle.step_wrote(1);
+        let wait = throttle.until_step();
+        assert!(
+            wait > Duration::ZERO && wait <= Duration::from_secs(1),
+            "one write has a tenth of the ceiling: {wait:?}"
+        );
+        throttle.order(Some(10));
+        throttle.step_wrote(100);
+        throttle.stream_wrote(u64::MAX);
+        let wait = throttle.until_step();
+        assert!(wait > Duration::from_secs(50) && wait <= LONGEST_STREAM_DEBT, "{wait:?}");
     }
 }

@@ -1,10 +1,13 @@
 //! The queue of the timeline's events. Nobody waits for an event: an event that finds the queue full is dropped, with a
 //! warning in the log.
 
+use std::time::Instant;
+
 use bson::oid::ObjectId;
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use crate::clock;
 use crate::model::timeline::TimelineEvent;
 
 /// The capacity of the queue, in events.
@@ -18,12 +21,14 @@ pub(crate) struct Timeline(pub(super) mpsc::Sender<Noted>);
 #[derive(Debug)]
 pub(crate) struct Noted {
     pub(super) id: ObjectId,
+    /// The time at which it happened. The event may wait in the queue during an outage.
+    pub(super) at: Instant,
     pub(super) event: TimelineEvent,
 }
 
 impl Noted {
     pub(super) fn now(event: TimelineEvent) -> Self {
-        Self { id: ObjectId::new(), event }
+        Self { id: ObjectId::new(), at: clock::instant(), event }
     }
 }
 

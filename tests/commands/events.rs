@@ -4,8 +4,10 @@
 use bson::{DateTime, doc};
 use serde_json::Value;
 use xtask::golden::{TargetModel, put_target_validator};
+use xtask::mongod::{Options, ReplicaSet};
 
 use crate::support::database::TestDatabase;
+use crate::support::failpoints::{mend, passing, refuse};
 use crate::support::processor::Processor;
 use crate::support::recruiters::{PERSONAL, job, recruiter};
 use crate::support::runs::{started, started_with, stopped};
@@ -110,6 +112,42 @@ async fn what_happens_while_the_timeline_is_followed_is_printed_once() {
     following.sigterm();
     let ended = following.until_ended().await;
     assert_eq!((ended.code, lines(&ended.stdout)), (0, 4), "{}", ended.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn following_with_a_limit_prints_nothing_older_and_goes_on_after_an_outage() {
+    let set = ReplicaSet::start(&Options::default()).unwrap();
+    let test = TestDatabase::create_on(&set.uri(), "events_limit").await;
+    let stored = test.collection("stream_processor_events");
+    let now = DateTime::now().timestamp_millis();
+    let event = |age: i64| doc! { "kind": "verified", "at": DateTime::from_millis(now - age), "age": age };
+    stored.insert_many([event(3_000), event(2_000), event(1_000)]).await.unwrap();
+    let mut following = Processor::spawn(&["events", "--limit", "1", "--follow", "--ndjson"], &test, &[]);
+    eventually(PATIENCE, "the newest is printed", async || following.stdout().contains("\"age\":1000").then_some(()))
+        .await;
+    refuse(&test.database, "find", "stream_processor_events", passing()).await;
+    let told = "the events could not be read";
+    eventually(PATIENCE, "the outage is told", async || following.stderr().contains(told).then_some(())).await;
+    stored.insert_one(event(0)).await.unwrap();
+    mend(&test.database).await;
+    eventually(PATIENCE, "the next is printed", async || following.stdout().contains("\"age\":0").then_some(())).await;
+    following.sigterm();
+    let ended = following.until_ended().await;
+    assert_eq!((ended.code, ended.stdout.lines().count()), (0, 2), "{}", ended.stdout);
+    assert_eq!(ended.stderr.matches(told).count(), 1, "{}", ended.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_during_a_pause_is_stored_then() {
+    let test = TestDatabase::create("events_pause").await;
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    for command in [["pause", "--reason", "a test"].as_slice(), &["throttle", "5", "--reason", "a test"]] {
+        let ended = Processor::command(command, &test, &[]).await;
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+    }
+    until_stored(&test, "throttled", 1).await;
+    stopped(processor).await;
 }
 
 /// Too old, and too many. The server's time decides.

@@ -13,7 +13,7 @@ use crate::support::offers;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{PERSONAL, id, job, recruiter, with};
 use crate::support::runs::{started, started_with, stopped};
-use crate::support::state::{settled, until_no_resync};
+use crate::support::state::{interrupted_command, settled, until_no_resync};
 use crate::support::waiting::{PATIENCE, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,6 +104,18 @@ async fn a_command_is_cancelled_while_it_runs_and_before_it_begins() {
     assert!(again.code == 1 && again.stderr.contains("has ended already"), "{}", again.stderr);
     let unknown = Processor::command(&["commands", "cancel", &ObjectId::new().to_hex()], &test, &[]).await;
     assert!(unknown.code == 1 && unknown.stderr.contains("no such command"), "{}", unknown.stderr);
+    stopped(processor).await;
+}
+
+/// The leader keeps the lease during the pause, and carries nothing out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_a_pause_interrupted_is_cancelled_during_the_pause() {
+    let test = TestDatabase::create("command_paused_cancelled").await;
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    printed(&["pause", "--reason", "a test", "--json"], &test).await;
+    let cancelled = printed(&["commands", "cancel", &interrupted_command(&test.database).await, "--json"], &test).await;
+    assert_eq!(cancelled["ended"], true, "{cancelled}");
     stopped(processor).await;
 }
 

@@ -9,8 +9,10 @@ use crate::support::failpoints;
 use crate::support::processor::Processor;
 use crate::support::recruiters::{PERSONAL, id, job, recruiter};
 use crate::support::runs::{started, started_with, stopped};
-use crate::support::state::{settled, until_no_resync};
+use crate::support::state::{end_lease, settled, until_no_resync};
 use crate::support::waiting::{PATIENCE, eventually};
+
+const LIMIT: (&str, &str) = ("STREAM_PROCESSOR__THROTTLE__MAX_WRITE_LATENCY", "2s");
 
 /// With one write a second, the backfill would take ten minutes.
 #[tokio::test(flavor = "multi_thread")]
@@ -51,6 +53,7 @@ async fn a_ceiling_holds_a_backfill_up_and_not_the_stream_until_it_is_taken_back
     assert_eq!(wrong().await, 0);
     let events = Processor::command(&["events", "--ndjson", "--kind", "throttled"], &test, &[]).await.stdout;
     assert!(events.lines().count() == 2 && !events.contains(PERSONAL), "{events}");
+    assert!(events.lines().last().unwrap().contains("\"off\":true"), "{events}");
     stopped(processor).await;
 }
 
@@ -59,8 +62,9 @@ async fn work_is_slowed_while_writes_are_slow_and_everybody_is_told() {
     let set = ReplicaSet::start(&Options::default()).unwrap();
     let test = TestDatabase::create_on(&set.uri(), "throttle_slowed").await;
     test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
-    let limit = ("STREAM_PROCESSOR__THROTTLE__MAX_WRITE_LATENCY", "2s");
-    let processor = started_with(&test, &[limit]).await;
+    // The canary is too rare to be a measure.
+    let canary = ("STREAM_PROCESSOR__STREAM__CANARY_INTERVAL", "10m");
+    let processor = started_with(&test, &[LIMIT, canary]).await;
     until_no_resync(&test.database).await;
     failpoints::freeze(&test.database, &["update"], 3_000).await;
     let slowed = "stream_processor_slowed{pressure=\"write_latency\"}";
@@ -82,6 +86,122 @@ async fn work_is_slowed_while_writes_are_slow_and_everybody_is_told() {
     .await;
     assert_eq!(status(&test).await["slowed"], Value::Null);
     stopped(processor).await;
+}
+
+/// With one write a second, the replay would take five minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceiling_holds_a_replay_up() {
+    let test = TestDatabase::create("throttle_replay").await;
+    let all: Vec<Document> = (0..300).map(|_| recruiter([job("Boulanger")])).collect();
+    test.collection("recruiters").insert_many(&all).await.unwrap();
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    let from = DateTime::now().try_to_rfc3339_string().unwrap();
+    let offers = test.collection("jobs_partners");
+    offers.update_many(doc! {}, doc! { "$set": { "offer_title": "wrong" } }).await.unwrap();
+    assert_eq!(order(&test, "1").await, 1);
+    let mut replay = Processor::spawn(&["replay", "--from", &from], &test, &[]);
+    let wrong = async || offers.count_documents(doc! { "offer_title": "wrong" }).await.unwrap();
+    eventually(PATIENCE, "the replay writes", async || (wrong().await < 300).then_some(())).await;
+    for _ in 0..4 {
+        edited(&test, &all[299..]).await;
+    }
+    assert!(wrong().await > 200, "{} are left", wrong().await);
+    assert_eq!(order(&test, "off").await, Value::Null);
+    assert_eq!(replay.until_ended().await.code, 0);
+    assert_eq!(wrong().await, 0);
+    stopped(processor).await;
+}
+
+/// The stream alone writes more than the ceiling.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_ends_under_a_ceiling_although_the_stream_uses_it_up() {
+    let test = TestDatabase::create("throttle_share").await;
+    let all: Vec<Document> = (0..20).map(|_| recruiter([job("Boulanger")])).collect();
+    test.collection("recruiters").insert_many(&all).await.unwrap();
+    let processor = started(&test).await;
+    until_no_resync(&test.database).await;
+    settled(&test.database).await;
+    let offers = test.collection("jobs_partners");
+    let some: Vec<_> = all[..4]
+        .iter()
+        .map(|recruiter| recruiter.get_array("jobs").unwrap()[0].as_document().unwrap().get("_id").unwrap())
+        .collect();
+    offers.update_many(doc! { "_id": { "$in": some } }, doc! { "$set": { "offer_title": "wrong" } }).await.unwrap();
+    assert_eq!(order(&test, "2").await, 2);
+    for _ in 0..3 {
+        edited(&test, &all[10..]).await;
+    }
+    let mut backfill = Processor::spawn(&["backfill"], &test, &[]);
+    eventually(PATIENCE, "the backfill ends", async || {
+        edited(&test, &all[10..]).await;
+        (!backfill.is_running()).then_some(())
+    })
+    .await;
+    assert_eq!(backfill.until_ended().await.code, 0);
+    assert_eq!(offers.count_documents(doc! { "offer_title": "wrong" }).await.unwrap(), 0);
+    stopped(processor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_without_a_leader_is_slowed_too() {
+    let set = ReplicaSet::start(&Options::default()).unwrap();
+    let test = TestDatabase::create_on(&set.uri(), "throttle_alone").await;
+    test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
+    assert_eq!(Processor::command(&["backfill"], &test, &[]).await.code, 0);
+    let offers = test.collection("jobs_partners");
+    offers.update_many(doc! {}, doc! { "$set": { "offer_title": "wrong" } }).await.unwrap();
+    failpoints::freeze(&test.database, &["update"], 3_000).await;
+    let mut backfill = Processor::spawn(&["backfill"], &test, &[LIMIT]);
+    until_slowed(&test).await;
+    failpoints::mend(&test.database).await;
+    let ended = backfill.until_ended().await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!((told(&test, "slowed").await, told(&test, "slowed_ended").await), (1, 1));
+    assert_eq!(status(&test).await["slowed"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slowed_time_ends_with_its_leadership() {
+    let set = ReplicaSet::start(&Options::default()).unwrap();
+    let test = TestDatabase::create_on(&set.uri(), "throttle_ended").await;
+    test.collection("recruiters").insert_one(recruiter([job("Boulanger")])).await.unwrap();
+    let mut killed = started_with(&test, &[LIMIT]).await;
+    until_no_resync(&test.database).await;
+    failpoints::freeze(&test.database, &["update"], 3_000).await;
+    until_slowed(&test).await;
+    killed.sigkill();
+    failpoints::mend(&test.database).await;
+    end_lease(&test.database).await;
+    assert_eq!(status(&test).await["slowed"], Value::Null, "nobody slows anything");
+    let processor = started_with(&test, &[LIMIT]).await;
+    eventually(PATIENCE, "the next leader tells it", async || (told(&test, "slowed_ended").await == 1).then_some(()))
+        .await;
+
+    failpoints::freeze(&test.database, &["update"], 3_000).await;
+    until_slowed(&test).await;
+    failpoints::mend(&test.database).await;
+    stopped(processor).await;
+    assert_eq!(told(&test, "slowed_ended").await, 2);
+}
+
+/// Edits the recruiters, and waits until the stream has written their offers.
+async fn edited(test: &TestDatabase, recruiters: &[Document]) {
+    let title = format!("Chocolatier {}", bson::oid::ObjectId::new());
+    let renamed = doc! { "$set": { "jobs.0.offer_title_custom": title, "updatedAt": DateTime::now() } };
+    let ids: Vec<_> = recruiters.iter().map(id).collect();
+    test.collection("recruiters").update_many(doc! { "_id": { "$in": ids } }, renamed).await.unwrap();
+    settled(&test.database).await;
+}
+
+async fn until_slowed(test: &TestDatabase) {
+    eventually(PATIENCE, "it is slowed", async || status(test).await["slowed"].is_string().then_some(())).await;
+}
+
+/// The number of stored events of this kind.
+async fn told(test: &TestDatabase, kind: &str) -> u64 {
+    test.collection("stream_processor_events").count_documents(doc! { "kind": kind }).await.unwrap()
 }
 
 /// Gives the command, and returns the ceiling that is then in force.

@@ -13,7 +13,7 @@ use crate::support::processor::Processor;
 use crate::support::recruiters::{id, job, recruiter};
 use crate::support::runs::{BRISK, started, stopped};
 use crate::support::state::{
-    change_checkpoint, checkpoint, gaps, jobs, links, settled, state, until_no_resync, writes,
+    change_checkpoint, checkpoint, gaps, interrupted_command, jobs, links, settled, state, until_no_resync, writes,
 };
 use crate::support::waiting::{PATIENCE, cluster_time_now, eventually};
 
@@ -134,6 +134,9 @@ async fn a_halted_leader_keeps_the_lease_until_a_person_decides() {
     let status = Processor::command(&["status"], &test, &[]).await.stdout;
     assert!(status.contains("Halted") && status.contains("stream-processor resume"), "{status}");
     assert_a_waiting_command_tells_of_the_halt(&test).await;
+    let id = interrupted_command(&test.database).await;
+    let cancelled = Processor::command(&["commands", "cancel", &id], &test, &[]).await;
+    assert_eq!((cancelled.code, cancelled.stdout), (0, format!("cancelled: {id}\n")), "{}", cancelled.stderr);
     let live = processor.http_get("/livez").await;
     assert!(live.0 == 200 && live.1.contains(r#""dead":[]"#), "a restart would change nothing: {live:?}");
     // It waits for no leader that reads nothing: each of its waits would take a minute.

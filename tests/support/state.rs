@@ -104,3 +104,15 @@ fn jobs_by_id(
 fn states(database: &Database) -> Collection<Document> {
     database.collection("stream_processor_state")
 }
+
+/// Stores a backfill that a leader has begun, and returns its id.
+pub(crate) async fn interrupted_command(database: &Database) -> String {
+    let id = ObjectId::new();
+    let order = doc! { "name": "backfill", "recruiter": null, "active_only": false };
+    let command = doc! {
+        "_id": id, "order": order, "state": "running", "term": 1_i64, "who": "a test", "requested_at": DateTime::now(),
+        "progress": {},
+    };
+    database.collection("stream_processor_commands").insert_one(command).await.unwrap();
+    id.to_hex()
+}
