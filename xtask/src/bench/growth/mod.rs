@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     /// How often each step is measured; medians count.
     #[arg(long, default_value_t = 1, value_name = "N")]
     repeat: usize,
-    /// The numbers of recruiters, of 8 KB and with 3 jobs each. A million needs about 15 GB of disk.
+    /// The numbers of recruiters, of 8 KB and with 3 jobs each. Each needs some 10 KB of disk.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1000,10000,100000")]
     recruiters: Vec<usize>,
     /// The numbers of jobs in one recruiter; 10,000 of the least weight are nearly 16 MB.
