@@ -249,6 +249,16 @@ mod tests {
     }
 
     #[test]
+    fn the_key_of_a_sharded_collection_also_has_the_shard_key_and_only_its_id_counts() {
+        let id = ObjectId::new();
+        let event = Event::read(&rawdoc! {
+            "_id": { "_data": TOKEN }, "operationType": "delete", "ns": { "coll": "recruiters" },
+            "documentKey": { "region": ObjectId::new(), "_id": id },
+        });
+        assert_eq!(event.unwrap().id(), Some(id));
+    }
+
+    #[test]
     fn an_event_without_a_token_or_with_an_unknown_type_is_refused() {
         assert!(matches!(Event::read(&rawdoc! { "operationType": "insert" }), Err(EventError::Token(_))));
         let unknown = rawdoc! { "_id": { "_data": TOKEN }, "operationType": "shardCollection" };

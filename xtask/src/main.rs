@@ -58,7 +58,7 @@ enum Command {
     Bench(bench::Arguments),
     /// Measure how time and memory grow, step by step of one parameter: recruiters, jobs, backlog, foreign imports.
     ///
-    /// Nothing else should run meanwhile. The steps that are there by default take about half an hour.
+    /// Nothing else should run meanwhile. The steps that are there by default take an hour or more.
     #[command(after_help = "Example: cargo xtask growth --only recruiters --recruiters 1000,10000 --plots docs/plots")]
     Growth(bench::GrowthArguments),
     /// Show the service at work: invented recruiters, a gentle load, and what becomes of it.

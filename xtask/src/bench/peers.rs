@@ -26,7 +26,8 @@ use crate::service::command;
 const PYMONGO: &str = "pymongo==4.20.0";
 /// The time limit of a backlog. The slowest peer takes minutes.
 const PATIENCE: Duration = Duration::from_secs(1_800);
-/// The number of offers that are read together, and the pause after a read that found none in step.
+/// The number of offers that are read together while they are in step, and the pause after one that is not. Then only
+/// one is asked for, because the measurement takes processor time from the measured programs.
 const READ: usize = 200;
 const POLL: Duration = Duration::from_millis(20);
 
@@ -185,13 +186,13 @@ async fn until_in_step(scene: &Scene, edits: &[Edit], first: u64, running: &mut 
     // Every contender is through with early edits before late ones, so the earliest are asked for first.
     pending.sort_unstable();
     let offers = scene.database.collection::<Document>("jobs_partners");
-    let began = Instant::now();
+    let (began, mut together) = (Instant::now(), 1);
     while !pending.is_empty() {
         running.must_be_running()?;
         if began.elapsed() > PATIENCE {
             return Err(format!("{} offers are not in step after {} s", pending.len(), PATIENCE.as_secs()).into());
         }
-        let asked: Vec<ObjectId> = pending.iter().take(READ).map(|(_, job)| *job).collect();
+        let asked: Vec<ObjectId> = pending.iter().take(together).map(|(_, job)| *job).collect();
         let found = offers.find(doc! { "_id": { "$in": asked } }).projection(doc! { "offer_description": 1 });
         let found: Vec<Document> = found.await?.try_collect().await?;
         let shown = |(mark, job): &(u64, ObjectId)| {
@@ -201,10 +202,12 @@ async fn until_in_step(scene: &Scene, edits: &[Edit], first: u64, running: &mut 
                 .is_some_and(|text| text == description(*mark))
         };
         let before = pending.len();
-        let rest = pending.split_off(READ.min(before));
+        let rest = pending.split_off(together.min(before));
         pending.retain(|edit| !shown(edit));
         pending.extend(rest);
+        together = READ;
         if pending.len() == before {
+            together = 1;
             tokio::time::sleep(POLL).await;
         }
     }

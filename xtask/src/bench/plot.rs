@@ -5,7 +5,7 @@ use std::path::Path;
 
 use plotters::prelude::{
     BLACK, ChartBuilder, Circle, Color as _, IntoDrawingArea as _, IntoLogRange as _, LineSeries, PathElement,
-    RGBColor, SVGBackend, WHITE,
+    RGBColor, SVGBackend, SeriesLabelPosition, WHITE,
 };
 
 use super::point::Point;
@@ -28,7 +28,7 @@ type Curves<'a> = BTreeMap<&'a str, Curve>;
 /// Draws the curves and the legend. A function cannot do it, because charts with linear and with logarithmic axes have
 /// different types.
 macro_rules! series {
-    ($chart:ident, $curves:ident) => {
+    ($chart:ident, $curves:ident, $place:ident) => {
         for ((work, curve), colour) in $curves.iter().zip(COLOURS.iter().cycle()) {
             let line = $chart.draw_series(LineSeries::new(curve.iter().copied(), colour.stroke_width(2)))?;
             line.label(*work).legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
@@ -36,7 +36,12 @@ macro_rules! series {
                 $chart.draw_series(curve.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
             }
         }
-        $chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
+        $chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::$place)
+            .background_style(WHITE)
+            .border_style(BLACK)
+            .draw()?;
     };
 }
 
@@ -91,15 +96,15 @@ fn one(file: &Path, [varies, unit]: [&str; 2], curves: &Curves<'_>, is_log: bool
     if is_log {
         let mut chart = chart.build_cartesian_2d((first..last).log_scale(), (lowest..highest).log_scale())?;
         chart.configure_mesh().x_desc(varies).y_desc(unit).light_line_style(WHITE).draw()?;
-        series!(chart, curves);
+        series!(chart, curves, UpperLeft);
     } else if last / first >= 10.0 {
         let mut chart = chart.build_cartesian_2d((first..last).log_scale(), 0.0..highest)?;
         chart.configure_mesh().x_desc(varies).y_desc(unit).light_line_style(WHITE).draw()?;
-        series!(chart, curves);
+        series!(chart, curves, MiddleRight);
     } else {
         let mut chart = chart.build_cartesian_2d(0.0..last, 0.0..highest)?;
         chart.configure_mesh().x_desc(varies).y_desc(unit).light_line_style(WHITE).draw()?;
-        series!(chart, curves);
+        series!(chart, curves, MiddleRight);
     }
     area.present()?;
     Ok(())

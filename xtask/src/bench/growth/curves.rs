@@ -33,6 +33,8 @@ struct Step {
     varies: &'static str,
     at: f64,
     shape: Shape,
+    /// True where the recruiters vary, and so the first fill does.
+    has_own_recruiters: bool,
     /// Watched events of the backlog, and entries of the oplog that are not watched.
     events: usize,
     unwatched: usize,
@@ -48,7 +50,18 @@ pub(super) async fn measure(program: &Path, arguments: &Arguments, points: &mut 
 
 fn steps(arguments: &Arguments) -> Vec<Step> {
     let usual = Shape::usual(5_000);
-    let step = |varies, at: usize, shape, events| Step { varies, at: at as f64, shape, events, unwatched: 0 };
+    let step = |varies, at: usize, shape, events| {
+        let (at, has_own_recruiters) = (at as f64, true);
+        Step { varies, at, shape, has_own_recruiters, events, unwatched: 0 }
+    };
+    let backlog = |varies, at, (events, unwatched)| Step {
+        varies,
+        at,
+        shape: usual,
+        has_own_recruiters: false,
+        events,
+        unwatched,
+    };
     let mut steps: Vec<(Curve, Step)> = Vec::new();
     steps.extend(
         arguments
@@ -68,16 +81,13 @@ fn steps(arguments: &Arguments) -> Vec<Step> {
         arguments
             .backlogs
             .iter()
-            .map(|events| (Curve::Backlogs, step("events of the backlog", *events, usual, *events))),
+            .map(|events| (Curve::Backlogs, backlog("events of the backlog", *events as f64, (*events, 0)))),
     );
     steps.extend(arguments.shares.iter().map(|share| {
-        let (events, unwatched) = divided(arguments.entries, *share);
-        (Curve::Shares, Step { varies: "percent of the oplog watched", at: *share, shape: usual, events, unwatched })
+        (Curve::Shares, backlog("percent of the oplog watched", *share, divided(arguments.entries, *share)))
     }));
     steps.extend(arguments.oplogs.iter().map(|entries| {
-        let (events, unwatched) = divided(*entries, SMALL_SHARE);
-        let varies = "entries of the oplog";
-        (Curve::Oplogs, Step { varies, at: *entries as f64, shape: usual, events, unwatched })
+        (Curve::Oplogs, backlog("entries of the oplog", *entries as f64, divided(*entries, SMALL_SHARE)))
     }));
     steps.into_iter().filter(|(curve, _)| arguments.wants(*curve)).map(|(_, step)| step).collect()
 }
@@ -94,9 +104,12 @@ async fn one(program: &Path, step: &Step, points: &mut Vec<Point>) -> Result<(),
     let mut random = StdRng::seed_from_u64(SEED);
     let scene = Scene::prepare(program, "bench").await?;
     let population = Population::settle(&scene.database, shape, &mut random).await?;
-    for work in ["first fill", "full sync"] {
-        let measured = scene.run(&["backfill"]).await?;
-        points.push(Point::of(varies, work, at, shape.offers(), measured));
+    let filled = scene.run(&["backfill"]).await?;
+    // The other curves all have the same recruiters.
+    if step.has_own_recruiters {
+        points.push(Point::of(varies, "first fill", at, shape.offers(), filled));
+        let synced = scene.run(&["backfill"]).await?;
+        points.push(Point::of(varies, "full sync", at, shape.offers(), synced));
     }
     let run = scene.start().await?;
     scene.until_synced(&run).await?;

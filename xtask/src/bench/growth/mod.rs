@@ -12,9 +12,11 @@ use std::process::ExitCode;
 use serde_json::json;
 
 pub(super) use self::curves::write;
+use self::night::Night;
 use super::cost;
 use super::plot;
-use crate::{Outcome, service};
+use super::point::Point;
+use crate::{Failure, Outcome, service};
 
 /// What to measure, and how far.
 #[derive(clap::Args)]
@@ -25,7 +27,7 @@ pub(crate) struct Arguments {
     /// How often each step is measured; medians count.
     #[arg(long, default_value_t = 1, value_name = "N")]
     repeat: usize,
-    /// The numbers of recruiters, of 8 KB and with 3 jobs each. A million needs about 15 GB of disk.
+    /// The numbers of recruiters, of 8 KB and with 3 jobs each. Each needs some 10 KB of disk.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1000,10000,100000")]
     recruiters: Vec<usize>,
     /// The numbers of jobs in one recruiter; 10,000 of the least weight are nearly 16 MB.
@@ -95,36 +97,42 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (mut points, mut nights) = (Vec::new(), Vec::new());
-    let load = cost::load_average();
-    for number in 1..=arguments.repeat.max(1) {
-        println!("round {number} of {}", arguments.repeat.max(1));
+    let (rounds, load) = (arguments.repeat.max(1), cost::load_average());
+    let mut faster = Vec::new();
+    for number in 1..=rounds {
+        println!("round {number} of {rounds}");
         runtime.block_on(curves::measure(&program, arguments, &mut points))?;
         if arguments.wants(Curve::Night) {
             for foreign in &arguments.foreign {
                 nights.push(runtime.block_on(night::measure(&program, *foreign, arguments.foreign_pace))?);
             }
         }
+        // After each round, because a later one may fail, and all of them take long.
+        faster = report(arguments, &table::medians(&points), &nights, &load)?;
     }
-    let points = table::medians(&points);
-    let fits = model::fit(&points);
-    let growths = table::growths(&points);
-    let machine = format!("{}, load average {load} before and {} after", cost::machine(), cost::load_average());
-    let measured = json!({
-        "machine": &machine, "points": &points, "growths": &growths, "model": &fits, "nights": &nights,
-    });
-    std::fs::write(&arguments.json, serde_json::to_string_pretty(&measured)?)?;
-    println!("\n{machine}\n\n{}", table::of_points(&points, &growths));
-    if !nights.is_empty() {
-        println!("{}", night::table(&nights));
-    }
-    println!("{}\neverything that was measured is in {}", model::table(&fits), arguments.json.display());
-    if let Some(folder) = &arguments.plots {
-        plot::draw(&points, folder)?;
-    }
-    let faster: Vec<String> = growths.iter().filter(|growth| growth.is_faster()).map(ToString::to_string).collect();
     if faster.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     println!("faster than linearly: {}", faster.join("; "));
     Ok(ExitCode::FAILURE)
+}
+
+/// Prints, writes and draws the results so far. Returns the works that grow faster than linearly.
+fn report(arguments: &Arguments, points: &[Point], nights: &[Night], load: &str) -> Result<Vec<String>, Failure> {
+    let fits = model::fit(points);
+    let growths = table::growths(points);
+    let machine = format!("{}, load average {load} before and {} after", cost::machine(), cost::load_average());
+    let measured = json!({
+        "machine": &machine, "points": points, "growths": &growths, "model": &fits, "nights": nights,
+    });
+    std::fs::write(&arguments.json, serde_json::to_string_pretty(&measured)?)?;
+    println!("\n{machine}\n\n{}", table::of_points(points, &growths));
+    if !nights.is_empty() {
+        println!("{}", night::table(nights));
+    }
+    println!("{}\neverything that was measured is in {}", model::table(&fits), arguments.json.display());
+    if let Some(folder) = &arguments.plots {
+        plot::draw(points, folder)?;
+    }
+    Ok(growths.iter().filter(|growth| growth.is_faster()).map(ToString::to_string).collect())
 }

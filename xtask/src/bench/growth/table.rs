@@ -100,7 +100,7 @@ pub(super) fn of_points(points: &[Point], growths: &[Growth]) -> String {
         let _ = write!(text, "| {at} {varies} |");
         for work in WORKS {
             let times = of_step().find(|point| point.work == work).map_or(String::new(), |point| {
-                format!("{:.1} s, {:.1} s", point.seconds.unwrap_or_default(), point.processor_seconds())
+                format!("{:.2} s, {:.2} s", point.seconds.unwrap_or_default(), point.processor_seconds())
             });
             let growth = growths.iter().find(|growth| (growth.varies, growth.work, growth.to) == (varies, work, at));
             let exponent = growth.map_or(String::new(), |growth| format!(" ({:.2})", growth.exponent));
