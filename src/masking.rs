@@ -17,7 +17,7 @@ static SECRET: LazyLock<Option<Regex>> = LazyLock::new(|| {
 /// An e-mail address, in the spellings that logs and addresses of the web give to `@`.
 static ADDRESS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let part = r#"[^\s"<>()\[\]{}`]*"#;
-    Regex::new(&format!(r#"(?i)(?:"[^"]*")?{part}(?:@|＠|%(?:25)*40|&#(?:64|x40);|\\u0040){part}"#)).ok()
+    Regex::new(&format!(r#"(?i)(?:"[^":,{{}}\[\]]*")?{part}(?:@|＠|%(?:25)*40|&#(?:64|x40);|\\u0040){part}"#)).ok()
 });
 /// An absolute path behind a blank, a quotation mark or an equals sign.
 static PATH: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"(^|[\s"'`=(<])/[^\s"'`)>:,;]+"#).ok());
