@@ -3,7 +3,7 @@
 //! The driver does not retry such a command and does not fail on `writeErrors`, so [`super::update_reply`] reads the reply.
 
 use bson::raw::{RawArrayBuf, cstr};
-use bson::{Bson, Document, RawDocumentBuf, doc, rawdoc};
+use bson::{Document, RawDocumentBuf, doc, rawdoc};
 use futures::{StreamExt as _, TryStreamExt as _};
 use mongodb::ClientSession;
 use mongodb::error::ErrorKind;
@@ -81,13 +81,8 @@ async fn update_once(
 ///
 /// # Errors
 /// As [`fn@update`]; [`Interruption::LeaseLost`] when a newer term has written the document.
-pub async fn record(
-    writer: &Writer,
-    collection: &str,
-    filter: Document,
-    set: impl Into<Bson>,
-) -> Result<(), Unfinished> {
-    own(writer, collection, doc! { "q": filter, "u": set.into(), "upsert": true }).await
+pub async fn record(writer: &Writer, collection: &str, filter: Document, set: Document) -> Result<(), Unfinished> {
+    own(writer, collection, doc! { "q": filter, "u": set, "upsert": true }).await
 }
 
 /// Sends one statement on a document of the service's own.
