@@ -11,6 +11,7 @@ use prometheus::{
 use super::exemplar::HistogramWithExemplars;
 use super::labels::{JOB_STATUSES, OFFER_STATUSES, OTHER};
 use super::openmetrics;
+use super::other_writers_metrics::{ForeignWriteMetrics, LateWriteMetrics};
 use super::registration::{KnownLabel, Make};
 use crate::config::Phase;
 use crate::model::names::WatchedCollection;
@@ -25,7 +26,6 @@ const JOB_SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600
 const SIZES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0];
 
 const WINNERS: KnownLabel<'_> = KnownLabel { name: "winner", values: &["offer", "projection", "closing"] };
-const WRITES: KnownLabel<'_> = KnownLabel { name: "operation", values: &["insert", "update", "replace", "delete"] };
 /// The measures of the pressure on the server.
 pub(super) const PRESSURES: [&str; 2] = ["replication_lag", "write_latency"];
 const MIRRORED: KnownLabel<'_> = KnownLabel { name: "kind", values: &["edited", "job_added", "recruiter_made"] };
@@ -136,50 +136,6 @@ impl MirrorMetrics {
         Ok(Self {
             writes: make.counters_of("mirror_writes_total", "Recruiters that the mirror wrote", MIRRORED)?,
             disagreements: make.counters_of("mirror_disagreements_total", "Offers disagreed on a field", fields)?,
-        })
-    }
-}
-
-/// Metrics of writes to `recruiters` after the step to `retired`.
-#[derive(Debug, Clone)]
-pub struct LateWriteMetrics {
-    /// The writes that this instance saw, by operation.
-    pub(super) writes: IntCounterVec,
-    /// The time of the last write, in seconds since 1970; 0 when there was none, NaN while unknown.
-    pub last: Gauge,
-}
-
-impl LateWriteMetrics {
-    fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
-        let (last, help) = ("late_source_write_timestamp_seconds", "Last write to recruiters after retired");
-        Ok(Self {
-            writes: make.counters_of("late_source_writes_total", "Writes to recruiters after retired", WRITES)?,
-            last: make.unknown_gauge(last, help)?,
-        })
-    }
-}
-
-/// Metrics of the writes of others to our offers.
-#[derive(Debug, Clone)]
-pub(super) struct ForeignWriteMetrics {
-    /// The writes that this instance saw, by operation.
-    pub(super) writes: IntCounterVec,
-    /// The times that such a write changed a field, by field.
-    pub(super) fields: IntCounterVec,
-    /// The seconds for which the watch paused.
-    pub(super) unwatched_seconds: IntCounter,
-}
-
-impl ForeignWriteMetrics {
-    fn new(make: &Make<'_>) -> Result<Self, prometheus::Error> {
-        let (fields, help) = ("foreign_write_fields_total", "Fields of our offers that others changed");
-        Ok(Self {
-            writes: make.counters_of("foreign_writes_total", "Writes of others to our offers", WRITES)?,
-            fields: make.counters_of(fields, help, KnownLabel { name: "field", values: &[OTHER] })?,
-            unwatched_seconds: make.counter(
-                "foreign_writes_unwatched_seconds_total",
-                "Seconds for which nobody watched for writes of others, because the leader wrote many offers",
-            )?,
         })
     }
 }

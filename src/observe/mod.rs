@@ -8,6 +8,7 @@ pub(crate) mod labels;
 pub(crate) mod latency;
 pub(crate) mod metrics;
 mod openmetrics;
+mod other_writers_metrics;
 pub(crate) mod reachability;
 pub(crate) mod readiness;
 pub(crate) mod recent_history;
