@@ -38,9 +38,9 @@ pub(crate) fn model() -> Outcome {
 fn on(server: &TestServer, command: &mut Command) -> Result<u8, std::io::Error> {
     // Tests must not touch the user's database.
     let command = command.env_remove("MONGODB_URI").env_remove("MONGODB_DATABASE");
-    // Many tests wait most of their time: for the end of a lease, for a server that is away. So one more of them runs at
-    // once than there are processors.
-    let threads = std::thread::available_parallelism().map_or(2, usize::from) + 1;
+    // Many tests wait most of their time: for the end of a lease, for a server that is away. So two more of them run at once
+    // than there are processors.
+    let threads = std::thread::available_parallelism().map_or(2, usize::from) + 2;
     for variable in ["RUST_TEST_THREADS", "NEXTEST_TEST_THREADS"] {
         if std::env::var_os(variable).is_none() {
             command.env(variable, threads.to_string());
