@@ -14,7 +14,7 @@ use resume_tokens::TokenError;
 /// other statement of the service converts anything.
 pub(crate) const FENCED: i32 = 241;
 
-/// The server's code `DuplicateKey`.
+/// The server's code `DuplicateKey`: another document has this `_id`, or this value of a unique index.
 pub(crate) const DUPLICATE_KEY: i32 = 11_000;
 
 /// The reason why an event cannot be read. The service opened the stream itself, so the server has sent an event that

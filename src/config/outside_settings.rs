@@ -93,14 +93,14 @@ pub struct NoticesSettings {
     pub webhook_url: Option<SecretString>,
 }
 
-/// The settings of `[sentry]`.
+/// The settings of `[sentry]`: where `run` reports its errors.
 #[derive(Debug, Clone)]
 pub struct SentrySettings {
     /// The DSN of the project, from `sentry.dsn` or the file of `sentry.dsn_file`. `None`: nothing is reported.
     pub dsn: Option<SecretString>,
 }
 
-/// The settings of `[traces]`.
+/// The settings of `[traces]`: where spans are sent, and how many of the traces.
 #[derive(Debug, Clone)]
 pub struct TracesSettings {
     /// The URL to which traces are sent. `None`: no traces are made.

@@ -59,7 +59,7 @@ pub struct Settings {
     pub refresh: RefreshSettings,
     /// The webhook for notices to people.
     pub notices: NoticesSettings,
-    /// Reports of errors.
+    /// Where `run` reports its errors, in Sentry's protocol.
     pub sentry: SentrySettings,
     pub traces: TracesSettings,
     /// The limits of the command `obfuscate`.

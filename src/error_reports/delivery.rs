@@ -89,7 +89,7 @@ impl Transport for Delivery {
 /// The other end of the queue.
 struct Courier {
     url: String,
-    /// The header `X-Sentry-Auth`.
+    /// The value of the header `X-Sentry-Auth`, with the public key of the DSN.
     key: String,
     unsent: Arc<Unsent>,
     /// The time until which the server wants no report.

@@ -4,7 +4,7 @@
 use bson::raw::{CStr, cstr};
 use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf};
 
-use super::closing::{HISTORY, OwnDate, closing_stands, if_deleted, is_closed_elsewhere, own_date};
+use super::closing::{HISTORY, OwnDate, closing_stands, is_closed_elsewhere, own_date};
 use super::written_fields::{WRITTEN, place, placed};
 use crate::model::{Offer, value};
 
@@ -40,8 +40,7 @@ pub enum OfferChange {
 /// compared by value (spec 01: the source mixes int32, int64, double). A closing by somebody else may stand.
 #[must_use]
 pub fn compare(offer: &Offer, standing: Option<&RawDocument>) -> OfferChange {
-    let Some(standing) = standing else { return OfferChange::Create };
-    compare_existing(if_deleted(offer, standing).unwrap_or(offer), standing).0
+    standing.map_or(OfferChange::Create, |standing| compare_existing(offer, standing).0)
 }
 
 /// Compares a projection with the existing offer, as [`compare`]. Returns also whether a closing by somebody else stands.

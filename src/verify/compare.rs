@@ -8,7 +8,6 @@ use crate::model::ids::JobId;
 use crate::model::{Offer, OfferStatus, value};
 use crate::observe::labels::LabelValue;
 use crate::project::WRITTEN;
-use crate::project::closing::if_deleted;
 use crate::project::diff::{OfferChange, compare, names};
 use crate::project::newest_wins::without_earlier_date;
 
@@ -107,7 +106,6 @@ pub(crate) fn held(offer: &Offer, standing: Option<&RawDocument>, known: &Compar
     if is_anonymised(offer, standing, known) {
         return Vec::new();
     }
-    let offer = if_deleted(offer, standing).unwrap_or(offer);
     let change = compare(offer, Some(standing));
     let change = if known.newest_wins { without_earlier_date(change) } else { change };
     if known.newest_wins && matches!(change, OfferChange::Update { is_newer: true, .. }) {

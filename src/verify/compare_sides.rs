@@ -24,7 +24,7 @@ use crate::model::{Offer, OfferStatus, Recruiter, References, value};
 use crate::mongo::causal::CausalDatabase;
 use crate::mongo::reads::documents;
 use crate::phase::sides::{Pair, Sides};
-use crate::project::closing::closing_stands;
+use crate::project::closing::{closing_stands, if_deleted};
 use crate::project::written_fields::is_repetition;
 use crate::project::{ProjectionSettings, project};
 use crate::target::Target;
@@ -207,14 +207,15 @@ impl Comparer {
                 }
                 Ok(offer) if has_address && !is_refused => {
                     look.compared += 1;
+                    let offer = standing.and_then(|standing| if_deleted(&offer, standing)).unwrap_or(&offer);
                     offer.fields.as_bytes().hash(&mut signature);
                     let known = self.known(&recruiter.fields, &references, standing, answers, recruiter_is_anonymized);
-                    if standing.is_some_and(|standing| closing_stands(&offer, standing)) {
+                    if standing.is_some_and(|standing| closing_stands(offer, standing)) {
                         look.closed_elsewhere.add(|| id.to_string());
                     }
-                    let mut found = compare::held(&offer, standing, &known);
+                    let mut found = compare::held(offer, standing, &known);
                     found.retain(|finding| self.counts(finding));
-                    match Pair::of(&offer, standing) {
+                    match Pair::of(offer, standing) {
                         pair if found.is_empty() => sides.add(pair),
                         pair => pairs.push((id, pair)),
                     }
